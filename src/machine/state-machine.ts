@@ -1,0 +1,42 @@
+/**
+ * What a replicated program has to be: a deterministic function from its state and an operation to a new state and a reply.
+ *
+ * Every replica applies the same operations in the same order, so `apply` may use nothing but its arguments and the
+ * state: no clock (the agreed timestamp comes in the context), no randomness, no I/O, no iteration order that depends on
+ * anything but the operations applied. A primary applies an operation before it is committed and may have to take it
+ * back: then `restore` is called with an earlier snapshot and the operations that stand are applied again.
+ */
+export interface StateMachine {
+  /** Applies one operation and writes its result into `reply`. Must not throw: a malformed operation gets an error result of the machine's own. */
+  apply(operation: Operation, context: ApplyContext, reply: Reply): void;
+  /** Answers a read against the present state without changing it. Same rules as `apply`. */
+  query(operation: Operation, context: ApplyContext, reply: Reply): void;
+  /** The whole state as bytes. The same state always gives the same bytes. The caller keeps the array; later calls must not change it. */
+  snapshot(): Uint8Array;
+  /** Replaces the state by that of a snapshot. Throws when the bytes are not a snapshot of this machine; the state is then unchanged. */
+  restore(snapshot: Uint8Array): void;
+}
+
+/** The operation's bytes where they lie: a reused view, valid only during the call. */
+export interface Operation {
+  bytes: Uint8Array;
+  offset: number;
+  length: number;
+}
+
+/** What the replicas agree on about the operation, besides its bytes. */
+export interface ApplyContext {
+  /** Agreed timestamp in nanoseconds, upper and lower 32 bits, each as a signed int32 (see wire/u64.ts). Strictly increasing with the index but for ties between sessions. 0 in `query`. */
+  timestampHi: number;
+  timestampLo: number;
+  /** Log index of the operation, from 1. In `query`: the index of the last entry that the state reflects. */
+  index: number;
+}
+
+/** Where the result goes: write at most `capacity` bytes from `bytes[offset]` on, then set `length`. */
+export interface Reply {
+  bytes: Uint8Array;
+  offset: number;
+  capacity: number;
+  length: number;
+}

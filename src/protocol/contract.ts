@@ -1,0 +1,124 @@
+/**
+ * The edge of the protocol core: everything that goes in or out of it.
+ *
+ * A core is a plain object. What happens to it comes in as method calls that carry all they need, the time included; it
+ * answers by calls on the narrow interfaces below, which its host implements. It does no I/O, reads no clock, draws no
+ * random number and keeps no timer, so the same calls always give the same outputs, byte for byte, and the simulator
+ * runs the code that ships.
+ *
+ * A host drives a core in *turns*: any number of `receive` and `tick` calls, then one `flush`. What a turn writes into
+ * the outbox leaves only after what the turn made durable is durable; that ordering is the core's own
+ * (durable-outbox.ts), a host need only call `persisted`.
+ */
+
+/**
+ * A moment as its host sees it. Reused and written in place by the host before each call, because a clock reading is two
+ * halves and a fast path must not allocate.
+ */
+export class Instant {
+  /** Synchronized wall clock, ns since the epoch that all of the cluster's clocks share. Halves as in wire/u64.ts. May jump and may be wrong: speed depends on it, never an answer. */
+  wallHi = 0;
+  wallLo = 0;
+  /** Monotonic time in µs from any start. Never goes back. Drives every timeout. */
+  monotonicUs = 0.5; // a fraction from the start on, so that V8 keeps the field as a double and writes it in place
+}
+
+/**
+ * Where messages leave. A destination is a replica index (0…N−1) or a client's endpoint, a number ≥ N that the host gave
+ * to `receive` as `from`.
+ */
+export interface Outbox {
+  /** The array to write into after a successful `reserve`; it may be another one after each. */
+  readonly bytes: Uint8Array;
+  /**
+   * Makes room for one message of at most `length` bytes to `to` and returns its offset in `bytes`; −1 when there is no
+   * room, and the message is lost as if on the network. At most one reservation is open at a time.
+   */
+  reserve(to: number, length: number): number;
+  /** Ends the reservation: `length` bytes of it are the message. */
+  commit(length: number): void;
+}
+
+/** XXH3-64, canonical (big-endian) digest into `out`. */
+export interface Hasher {
+  hash64(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
+}
+
+/** What survives a crash in every mode. Written together, atomically. */
+export interface HardState {
+  /** Highest view joined or promised. */
+  readonly view: number;
+  /** View whose starting log was installed last. */
+  readonly logView: number;
+  /** How often this replica was started. */
+  readonly incarnation: number;
+}
+
+/**
+ * Durable storage of one replica. `persist` is called at most once a turn. It must make everything of the batch durable
+ * atomically, in the order of tokens, and then call `core.persisted(token)`, at once or later.
+ */
+export interface Storage {
+  /** True when the log itself is kept (modes `os` and `fsync`); then `batch.entriesFrom…lastIndex` are to be stored. */
+  readonly keepsLog: boolean;
+  persist(token: number, batch: PersistBatch): void;
+}
+
+/** One atomic write. Valid during the call of `persist` only: copy what is needed later. */
+export interface PersistBatch {
+  readonly hardState: HardState;
+  /** The log from `entriesFrom` to `lastIndex` is new; anything stored from there on is replaced. `entriesFrom` is `lastIndex + 1` when nothing but a cut or the hard state changed. */
+  readonly entriesFrom: number;
+  readonly lastIndex: number;
+  /** Present when the log now starts behind this snapshot. */
+  readonly snapshot: Snapshot | undefined;
+  /** Copies entry `index` in the form of log.ts (`ENTRY_HEADER_BYTES` + operation) and returns its length. */
+  readEntry(index: number, target: Uint8Array, offset: number): number;
+  entryBytes(index: number): number;
+}
+
+/** State machine and session table after the entry `index`, whose chain is given; `bytes` as written by snapshots.ts. */
+export interface Snapshot {
+  readonly index: number;
+  readonly chainHi: number;
+  readonly chainLo: number;
+  readonly bytes: Uint8Array;
+}
+
+/** What a replica finds when it starts. */
+export interface Recovered {
+  /** Undefined on the very first start. */
+  readonly hardState: HardState | undefined;
+  /** The log as it was made durable, oldest first, in the form of log.ts, behind `snapshot` when there is one; undefined when it is lost or was never kept. */
+  readonly log: { readonly snapshot: Snapshot | undefined; readonly entries: Iterable<Uint8Array> } | undefined;
+}
+
+/**
+ * What the core tells its host about itself; for logs, metrics, traces and the simulator's checks. Called
+ * synchronously, must not call back into the core.
+ */
+export interface ReplicaObserver {
+  /** After every transition off the fast path: `event` is a name of the table in docs/protocol.md, `detail` a few words for people. */
+  transition(event: string, detail: string): void;
+}
+
+/** How a client's request ended. */
+export const Outcome = {
+  /** Committed: `result` is the state machine's. */
+  committed: 0,
+  /** Deadline or cancellation: it may have committed, may still commit, or never. */
+  unknown: 1,
+  /** In the log, but refused there: see ReplyStatus. Not executed. */
+  refused: 2,
+  /** The cluster no longer knows the session: whether the request was executed before that is unknown. */
+  sessionLost: 3,
+} as const;
+
+/** A client core's completions. Called synchronously from `receive` and `tick`; may submit on the lane that completed. */
+export interface ClientEvents {
+  /**
+   * The request of `lane` ended. Result bytes are `core.resultBytes(lane)[0 … core.resultLength(lane))` until the next
+   * submit on the lane. `fast`: committed in the first round trip, nothing resent, restamped, or reconciled.
+   */
+  completed(lane: number, outcome: number, status: number, fast: boolean): void;
+}

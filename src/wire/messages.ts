@@ -1,0 +1,279 @@
+/**
+ * Every message of the protocol. Adding a field here changes offsets, validation and docs at once; it also changes the
+ * wire, so it takes a new version in envelope.ts.
+ *
+ * `view` comes first everywhere. u64 fields that are indexes are read with `readIndex`; timestamps (ns), sessions and
+ * chains as halves.
+ */
+import { defineMessage, type Message } from './layout.js';
+import { readIndex, readU16 } from './u64.js';
+
+/** Client → member: append this operation. `flags`: see RequestFlag. */
+export const Request = defineMessage('Request', 1, {
+  view: 'u32',
+  session: 'u64',
+  lane: 'u16',
+  request: 'u32',
+  flags: 'u8',
+  timestamp: 'u64',
+  operation: 'bin16',
+});
+
+/** Member → client: the request stands in my log at `index` under `chain`. Only the primary's carries a result. `slack`: arrival clock − timestamp in µs, saturated. */
+export const Reply = defineMessage('Reply', 2, {
+  view: 'u32',
+  session: 'u64',
+  lane: 'u16',
+  request: 'u32',
+  status: 'u8',
+  index: 'u64',
+  chain: 'u64',
+  timestamp: 'u64',
+  slack: 'i32',
+  result: 'bin16',
+});
+
+/** Replica → client: not appended, and why. `view` is the replica's, `lastTimestamp` that of its log's last key (for `too-far-ahead`: its clock). */
+export const Reject = defineMessage('Reject', 3, {
+  view: 'u32',
+  session: 'u64',
+  lane: 'u16',
+  request: 'u32',
+  reason: 'u8',
+  timestamp: 'u64',
+  lastTimestamp: 'u64',
+  slack: 'i32',
+});
+
+/** Client → member: quorum read. `request` is a nonce of the client's, fresh for every attempt. */
+export const Read = defineMessage('Read', 4, {
+  view: 'u32',
+  session: 'u64',
+  lane: 'u16',
+  request: 'u32',
+  operation: 'bin16',
+});
+
+/** Member → client: my log ends here; the primary also answers the query against it. */
+export const ReadReply = defineMessage('ReadReply', 5, {
+  view: 'u32',
+  session: 'u64',
+  lane: 'u16',
+  request: 'u32',
+  lastIndex: 'u64',
+  lastChain: 'u64',
+  result: 'bin16',
+});
+
+/** Primary → all: heartbeat, where its log ends, what is committed. The first of a view starts it (StartView). */
+export const Sync = defineMessage('Sync', 6, {
+  view: 'u32',
+  lastIndex: 'u64',
+  lastChain: 'u64',
+  committedIndex: 'u64',
+  committedChain: 'u64',
+});
+
+/** Replica → primary: my log equals yours up to `matchedIndex`; everything after `neededIndex` I may still ask for. */
+export const SyncAck = defineMessage('SyncAck', 7, {
+  view: 'u32',
+  matchedIndex: 'u64',
+  neededIndex: 'u64',
+});
+
+/** Client → member that differs: the primary has this request at `index` under `chain`. */
+export const Reconcile = defineMessage('Reconcile', 8, {
+  view: 'u32',
+  session: 'u64',
+  lane: 'u16',
+  request: 'u32',
+  index: 'u64',
+  chain: 'u64',
+});
+
+/** Replica → replica: send the entries after `baseIndex` of the log you installed in `logView`. */
+export const Fetch = defineMessage('Fetch', 16, {
+  view: 'u32',
+  logView: 'u32',
+  baseIndex: 'u64',
+  baseChain: 'u64',
+});
+
+/** Answer to Fetch: entries (see protocol/log.ts) that follow `baseIndex`, whose chain here is `baseChain`; the sender's log goes on to `lastIndex`. An answer whose base differs from the asked one says that the asked base is not in this log. */
+export const Chunk = defineMessage('Chunk', 17, {
+  view: 'u32',
+  logView: 'u32',
+  baseIndex: 'u64',
+  baseChain: 'u64',
+  lastIndex: 'u64',
+  lastChain: 'u64',
+  entries: 'bin16',
+});
+
+/** Replica → all: promise `view`. */
+export const ViewChange = defineMessage('ViewChange', 18, { view: 'u32' });
+
+/** Replica → primary of `view`: I promised, and this is where my log, of `logView`, ends for good. */
+export const Vote = defineMessage('Vote', 19, {
+  view: 'u32',
+  logView: 'u32',
+  lastIndex: 'u64',
+  lastChain: 'u64',
+  committedIndex: 'u64',
+  committedChain: 'u64',
+});
+
+/** Anyone → replica: which view are you in? */
+export const Probe = defineMessage('Probe', 20, { view: 'u32', nonce: 'u32' });
+
+/** Answer to Probe. `status`: see ReplicaStatus. `heardPrimary`: 1 when its primary is alive as far as it knows. */
+export const ProbeReply = defineMessage('ProbeReply', 21, {
+  view: 'u32',
+  nonce: 'u32',
+  logView: 'u32',
+  status: 'u8',
+  heardPrimary: 'u8',
+  incarnation: 'u32',
+  lastIndex: 'u64',
+  committedIndex: 'u64',
+});
+
+/** Client → replica: nothing commits in `view`; look whether it lives. */
+export const Plea = defineMessage('Plea', 22, { view: 'u32' });
+
+/** Answer to Fetch when the asked base is behind the sender's log: take this snapshot first. */
+export const SnapshotOffer = defineMessage('SnapshotOffer', 23, {
+  view: 'u32',
+  logView: 'u32',
+  index: 'u64',
+  chain: 'u64',
+  length: 'u32',
+  digest: 'u64',
+});
+
+/** Replica → replica: send the snapshot of `index` from byte `offset` on. */
+export const SnapshotFetch = defineMessage('SnapshotFetch', 24, {
+  view: 'u32',
+  index: 'u64',
+  chain: 'u64',
+  offset: 'u32',
+});
+
+export const SnapshotChunk = defineMessage('SnapshotChunk', 25, {
+  view: 'u32',
+  index: 'u64',
+  chain: 'u64',
+  offset: 'u32',
+  data: 'bin16',
+});
+
+export const ALL_MESSAGES: readonly Message[] = [
+  Request,
+  Reply,
+  Reject,
+  Read,
+  ReadReply,
+  Sync,
+  SyncAck,
+  Reconcile,
+  Fetch,
+  Chunk,
+  ViewChange,
+  Vote,
+  Probe,
+  ProbeReply,
+  Plea,
+  SnapshotOffer,
+  SnapshotFetch,
+  SnapshotChunk,
+];
+
+export const RequestFlag = {
+  /** The operation registers the session (protocol/sessions.ts), it is not one of the state machine's. */
+  register: 1,
+} as const;
+
+export const ReplyStatus = {
+  ok: 0,
+  /** In the log, but its session was evicted before it was executed: refused, and never executed. */
+  sessionUnknown: 1,
+  /** In the log, but a later request of its lane was executed before: refused. */
+  superseded: 2,
+  /** Register only: another client holds this session id. */
+  sessionTaken: 3,
+  /** A lane that the session does not have, or a malformed Register: refused. */
+  badRequest: 4,
+} as const;
+
+export const RejectReason = {
+  late: 1,
+  tooFarAhead: 2,
+  wrongView: 3,
+  busy: 4,
+  notInQuorum: 5,
+  sessionUnknown: 6,
+  badRequest: 7,
+} as const;
+
+/** The words of commands, metrics and docs for the codes above, by code. */
+export const REJECT_REASON_NAMES: readonly string[] = ['', 'late', 'too-far-ahead', 'wrong-view', 'busy', 'not-in-quorum', 'session-unknown', 'bad-request'];
+
+export const ReplicaStatus = {
+  normal: 0,
+  viewChange: 1,
+  recovering: 2,
+} as const;
+
+export const REPLICA_STATUS_NAMES: readonly string[] = ['normal', 'view-change', 'recovering'];
+
+const BY_TYPE: (Message | undefined)[] = new Array<Message | undefined>(128).fill(undefined);
+for (const message of ALL_MESSAGES) BY_TYPE[message.type] = message;
+
+const U64_INDEX_FIELDS = new Set(['index', 'lastIndex', 'committedIndex', 'baseIndex', 'matchedIndex', 'neededIndex']);
+const INDEX_OFFSETS: (Uint8Array | undefined)[] = BY_TYPE.map((message) =>
+  message && Uint8Array.from(Object.keys(message.fields).filter((field) => U64_INDEX_FIELDS.has(field)), (field) => message.at[field]!),
+);
+
+/** Why a message was refused; negative so that it cannot be taken for a length. Same order as DROP_REASON_NAMES. */
+export const Malformed = { truncated: -1, unknownType: -2, marker: -3, number: -4 } as const;
+
+/**
+ * Length of the message at `bytes[offset]`, or a negative code of Malformed. Looks at nothing at or beyond `end`.
+ * After this every field may be read without further checks.
+ */
+export function validate(bytes: Uint8Array, offset: number, end: number): number {
+  if (offset + 2 > end) return Malformed.truncated;
+  const type = bytes[offset + 1]!;
+  const message = type < 128 ? BY_TYPE[type] : undefined;
+  if (message === undefined) return Malformed.unknownType;
+  let length = message.size;
+  if (offset + length > end) return Malformed.truncated;
+  const { fixedOffsets, fixedValues } = message;
+  for (let i = 0; i < fixedOffsets.length; i++) {
+    if (bytes[offset + fixedOffsets[i]!] !== fixedValues[i]) return Malformed.marker;
+  }
+  const indexes = INDEX_OFFSETS[type]!;
+  for (let i = 0; i < indexes.length; i++) {
+    if (!(readIndex(bytes, offset + indexes[i]!) >= 0)) return Malformed.number;
+  }
+  if (message.hasBytes) {
+    length += readU16(bytes, offset + length - 2);
+    if (offset + length > end) return Malformed.truncated;
+  }
+  return length;
+}
+
+/** Type of a validated message. */
+export function typeOf(bytes: Uint8Array, offset: number): number {
+  return bytes[offset + 1]!;
+}
+
+/** The message's name, for traces and counters. */
+export function nameOf(type: number): string {
+  return BY_TYPE[type]?.name ?? `type-${type}`;
+}
+
+/** The layout of a message type, or undefined. For tools; the protocol names its messages directly. */
+export function layoutOf(type: number): Message | undefined {
+  return BY_TYPE[type];
+}

@@ -1,0 +1,79 @@
+/**
+ * 64-bit values without BigInt.
+ *
+ * Timestamps, session ids and chains exceed 2^53, and a BigInt is an allocation. They travel as two halves, `hi` and
+ * `lo`, each a *signed* int32 that holds the bits of the unsigned half: a signed int32 is always a small integer in V8
+ * and so never boxed, whichever function it is passed to. They are compared as unsigned. In bytes they are big-endian.
+ */
+
+const TWO_32 = 4294967296;
+
+/** The largest value a log index may take: `Number.MAX_SAFE_INTEGER`'s upper half is 21 bits wide. */
+const INDEX_HI_LIMIT = 0x200000;
+
+/** The int32 at `bytes[offset]`, big-endian. */
+export function readI32(bytes: Uint8Array, offset: number): number {
+  return (bytes[offset]! << 24) | (bytes[offset + 1]! << 16) | (bytes[offset + 2]! << 8) | bytes[offset + 3]!;
+}
+
+/** Writes the 32 bits of `value` big-endian. */
+export function writeI32(bytes: Uint8Array, offset: number, value: number): void {
+  bytes[offset] = value >>> 24;
+  bytes[offset + 1] = value >>> 16;
+  bytes[offset + 2] = value >>> 8;
+  bytes[offset + 3] = value;
+}
+
+export function readU16(bytes: Uint8Array, offset: number): number {
+  return (bytes[offset]! << 8) | bytes[offset + 1]!;
+}
+
+export function writeU16(bytes: Uint8Array, offset: number, value: number): void {
+  bytes[offset] = value >>> 8;
+  bytes[offset + 1] = value;
+}
+
+/** A u64 that is an index or a count: a plain number, or NaN when it is above 2^53 (which no honest sender writes). */
+export function readIndex(bytes: Uint8Array, offset: number): number {
+  const hi = readI32(bytes, offset) >>> 0;
+  const lo = readI32(bytes, offset + 4) >>> 0;
+  return hi < INDEX_HI_LIMIT ? hi * TWO_32 + lo : NaN;
+}
+
+/** Writes a safe integer as u64. */
+export function writeIndex(bytes: Uint8Array, offset: number, value: number): void {
+  writeI32(bytes, offset, (value / TWO_32) | 0);
+  writeI32(bytes, offset + 4, value | 0);
+}
+
+/** Negative, zero or positive as a is below, equal to or above b, both unsigned. */
+export function compareU64(aHi: number, aLo: number, bHi: number, bLo: number): number {
+  if (aHi !== bHi) return aHi >>> 0 < bHi >>> 0 ? -1 : 1;
+  if (aLo !== bLo) return aLo >>> 0 < bLo >>> 0 ? -1 : 1;
+  return 0;
+}
+
+/** a − b as a number: exact up to 2^53 either way, which for nanoseconds is 104 days. */
+export function differenceU64(aHi: number, aLo: number, bHi: number, bLo: number): number {
+  return ((aHi >>> 0) - (bHi >>> 0)) * TWO_32 + ((aLo >>> 0) - (bLo >>> 0));
+}
+
+/** Upper half of a + `delta`, 0 ≤ delta < 2^53. */
+export function addHi(aHi: number, aLo: number, delta: number): number {
+  return (aHi + Math.floor(((aLo >>> 0) + delta) / TWO_32)) | 0;
+}
+
+/** Lower half of a + `delta`, 0 ≤ delta < 2^53. */
+export function addLo(aLo: number, delta: number): number {
+  return (aLo + (delta % TWO_32)) | 0;
+}
+
+/** For people and cold paths only: allocates. */
+export function toBigInt(hi: number, lo: number): bigint {
+  return (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+}
+
+/** Sixteen hexadecimal digits, for logs and traces. */
+export function toHex(hi: number, lo: number): string {
+  return (hi >>> 0).toString(16).padStart(8, '0') + (lo >>> 0).toString(16).padStart(8, '0');
+}
