@@ -1,0 +1,15 @@
+// Registers the capabilities of the addon and does nothing else.
+
+#include "capabilities.h"
+
+namespace {
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  jitpaxos::RegisterClock(env, exports);
+  jitpaxos::RegisterHash(env, exports);
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(jitpaxos, Init)

@@ -1,0 +1,12 @@
+// What addon.cc registers: one function a capability, each defined in the .cc of its name. A capability puts its functions
+// onto `exports` and keeps its own state for each environment (main thread and every worker load the addon separately).
+#pragma once
+
+#include <napi.h>
+
+namespace jitpaxos {
+
+void RegisterClock(Napi::Env env, Napi::Object exports);
+void RegisterHash(Napi::Env env, Napi::Object exports);
+
+}  // namespace jitpaxos

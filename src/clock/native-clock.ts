@@ -1,0 +1,142 @@
+/**
+ * Clocks read by the addon: the kernel's own and PTP hardware clocks.
+ *
+ * A reading is one call into the addon with a small integer, which allocates nothing; what the addon throws becomes a
+ * ClockError only when it is thrown, so the good case pays nothing for it. Precision is the source's own: 1 ns steps.
+ */
+
+import { getSystemErrorName } from 'node:util';
+import type { NativeAddon, PhcHandle } from '../native/addon.js';
+import type { Clock, ClockEpoch } from './clock.js';
+import { ClockError } from './errors.js';
+import type { SystemClockName } from './spec.js';
+
+const EPOCHS: Readonly<Record<SystemClockName, ClockEpoch>> = {
+  realtime: 'utc',
+  tai: 'tai',
+  monotonic: 'boot',
+  'monotonic-raw': 'boot',
+};
+
+/** No id of the addon: reading it says `clock-closed`. */
+const CLOSED = -1;
+
+/** What the addon puts on an error of a system call. */
+interface SystemCallError extends Error {
+  readonly errno?: number;
+  readonly code?: string;
+}
+
+function errnoName(error: SystemCallError): string {
+  return error.errno === undefined ? '' : getSystemErrorName(error.errno);
+}
+
+class NativeClock implements Clock {
+  readonly source: string;
+  readonly epoch: ClockEpoch;
+  readonly #addon: NativeAddon;
+  readonly #handle: PhcHandle | null;
+  #id: number;
+
+  /** `handle` is kept so that the descriptor lives as long as this clock, and no longer. */
+  constructor(addon: NativeAddon, source: string, epoch: ClockEpoch, id: number, handle: PhcHandle | null) {
+    this.#addon = addon;
+    this.source = source;
+    this.epoch = epoch;
+    this.#id = id;
+    this.#handle = handle;
+  }
+
+  nowBigInt(): bigint {
+    try {
+      return this.#addon.clockReadBigInt(this.#id);
+    } catch (error) {
+      throw this.#explain(error);
+    }
+  }
+
+  writeBE(bytes: Uint8Array, offset: number): void {
+    try {
+      this.#addon.clockWriteBE(this.#id, bytes, offset);
+    } catch (error) {
+      throw this.#explain(error);
+    }
+  }
+
+  writeHalves(out: Int32Array, index: number): void {
+    try {
+      this.#addon.clockWriteHalves(this.#id, out, index);
+    } catch (error) {
+      throw this.#explain(error);
+    }
+  }
+
+  close(): void {
+    this.#id = CLOSED;
+    this.#handle?.close();
+  }
+
+  #explain(error: unknown): unknown {
+    const { code, errno } = error as SystemCallError;
+    if (code === 'clock-closed') return new ClockError('clock-closed', `${this.source} was closed: open it again with openClock`);
+    if (errno === undefined) return error;
+    return new ClockError(
+      'clock-lost',
+      `${this.source} stopped answering (${errnoName(error as SystemCallError)}): the device was removed or its driver failed; check the network card and dmesg, then open the clock again`,
+      error,
+    );
+  }
+}
+
+/** A clock of the kernel. Does not throw. */
+export function openSystemClock(addon: NativeAddon, name: SystemClockName): Clock {
+  return new NativeClock(addon, name, EPOCHS[name], addon.systemClocks[name], null);
+}
+
+/** The PTP hardware clock behind `path`, opened read-only. Throws ClockError. */
+export function openPhc(addon: NativeAddon, path: string): Clock {
+  let handle: PhcHandle;
+  try {
+    handle = new addon.PhcHandle(path);
+  } catch (error) {
+    throw explainOpen(path, error as SystemCallError);
+  }
+  return new NativeClock(addon, `phc:${path}`, 'tai', handle.id, handle);
+}
+
+function explainOpen(path: string, error: SystemCallError): ClockError {
+  if (error.code === 'clock-limit') {
+    return new ClockError('clock-limit', `${path} cannot be opened: this thread already has as many hardware clocks open as it may; close one`, error);
+  }
+  const reason = errnoName(error);
+  switch (reason) {
+    case 'ENOENT':
+    case 'ENOTDIR':
+    case 'ENODEV':
+    case 'ENXIO':
+    case 'ELOOP':
+    case 'ENAMETOOLONG':
+      return new ClockError(
+        'clock-not-found',
+        `${path} is not there (${reason}): \`ls /dev/ptp*\` lists the hardware clocks of this host, \`ethtool -T <interface>\` names that of a network card; without one use realtime`,
+        error,
+      );
+    case 'EACCES':
+    case 'EPERM':
+      return new ClockError(
+        'clock-permission',
+        `${path} may not be read by this user (${reason}): give a group access with a udev rule such as SUBSYSTEM=="ptp", GROUP="ptp", MODE="0640" in /etc/udev/rules.d/, add the user to that group, and log in again`,
+        error,
+      );
+    case 'EINVAL':
+    case 'ENOTTY':
+    case 'EOPNOTSUPP':
+    case 'EISDIR':
+      return new ClockError('clock-not-a-clock', `${path} is not a clock (${reason}): a PTP hardware clock is a character device such as /dev/ptp0; \`ls /dev/ptp*\` lists them`, error);
+    case 'EMFILE':
+    case 'ENFILE':
+      return new ClockError('clock-limit', `${path} cannot be opened: too many files are open (${reason}); raise the limit (ulimit -n) or close some`, error);
+    default:
+      return new ClockError('clock-unavailable', `${path} cannot be opened (${error.message}): check the device and its driver (dmesg)`, error);
+  }
+}

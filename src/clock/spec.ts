@@ -1,0 +1,42 @@
+/** The names by which people choose a clock: on the command line, in configuration files. */
+
+import { ClockError } from './errors.js';
+
+/** A clock of the kernel that needs no device. */
+export type SystemClockName = 'realtime' | 'tai' | 'monotonic' | 'monotonic-raw';
+
+/** A clock specification, taken apart. */
+export type ClockSpec = { readonly kind: 'system'; readonly name: SystemClockName } | { readonly kind: 'phc'; readonly path: string };
+
+/** For messages and usage texts. */
+export const CLOCK_SPEC_FORMS = 'auto, realtime, tai, monotonic, monotonic-raw, phc:/dev/ptp0';
+
+const PHC_PREFIX = 'phc:';
+
+/** Linux, PATH_MAX, with its terminating zero. */
+const PATH_BYTES_MAX = 4096;
+
+function invalid(spec: unknown, what: string): ClockError {
+  const shown = typeof spec === 'string' ? JSON.stringify(spec.length > 80 ? `${spec.slice(0, 80)}…` : spec) : `a value of type ${typeof spec}`;
+  return new ClockError('clock-spec-invalid', `${shown} is not a clock: ${what}; use one of ${CLOCK_SPEC_FORMS}`);
+}
+
+/** Takes a specification apart without opening anything. Throws ClockError `clock-spec-invalid`. */
+export function parseClockSpec(spec: string): ClockSpec {
+  switch (spec) {
+    case 'auto':
+      return { kind: 'system', name: 'realtime' };
+    case 'realtime':
+    case 'tai':
+    case 'monotonic':
+    case 'monotonic-raw':
+      return { kind: 'system', name: spec };
+  }
+  if (typeof spec !== 'string') throw invalid(spec, 'a name is needed');
+  if (!spec.startsWith(PHC_PREFIX)) throw invalid(spec, 'no clock has this name');
+  const path = spec.slice(PHC_PREFIX.length);
+  if (!path.startsWith('/')) throw invalid(spec, 'phc: must be followed by the absolute path of a device');
+  if (path.includes('\0')) throw invalid(spec, 'the path contains a zero byte');
+  if (Buffer.byteLength(path) >= PATH_BYTES_MAX) throw invalid(spec, `the path is longer than ${PATH_BYTES_MAX - 1} bytes`);
+  return { kind: 'phc', path };
+}

@@ -1,0 +1,87 @@
+/**
+ * Finds and loads the C++ addon.
+ *
+ * The rule: the addon is an accelerator, never a condition. Importing this module cannot fail; when the addon isn't there,
+ * `native.reason` says in plain words why and what to do, and every user of it has a way without (or an error
+ * that repeats the reason). The addon belongs to the package, so it is looked for from this file, never from the working
+ * directory.
+ */
+
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+
+/**
+ * What `native/` exports, function by function. Hot functions allocate nothing on the JavaScript heap and check every
+ * bound themselves; they throw TypeError (`invalid-argument`) and RangeError (`out-of-bounds`), each with `code`,
+ * `category` and `retryable`.
+ */
+export interface NativeAddon {
+  /** See Hash64. */
+  hash64(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
+  /** Clock ids that are always open, by name. */
+  readonly systemClocks: Readonly<Record<'realtime' | 'tai' | 'monotonic' | 'monotonic-raw', number>>;
+  /** Nanoseconds. Allocates the BigInt. This and the next two throw an Error with code `clock-closed`, or with `errno` when the device is gone. */
+  clockReadBigInt(id: number): bigint;
+  /** Nanoseconds, 8 bytes big-endian from `bytes[offset]` on. */
+  clockWriteBE(id: number, bytes: Uint8Array, offset: number): void;
+  /** Nanoseconds, upper half into `out[index]`, lower into `out[index + 1]`, as in wire/u64.ts. */
+  clockWriteHalves(id: number, out: Int32Array, index: number): void;
+  /** Opens a PTP hardware clock. Throws an Error with `errno` (negative) and `syscall`, or with code `clock-limit` (60 a thread). */
+  readonly PhcHandle: new (path: string) => PhcHandle;
+}
+
+/** An open PTP hardware clock; the descriptor is closed by `close` or when the handle is collected. */
+export interface PhcHandle {
+  /** For the clock functions; −1 once closed. */
+  readonly id: number;
+  close(): void;
+}
+
+/** The addon, or why there is none. */
+export type NativeBinding =
+  | { readonly available: true; readonly addon: NativeAddon; readonly reason: '' }
+  | { readonly available: false; readonly addon: null; readonly reason: string };
+
+// One entry an export: an addon that was built before one of them existed is stale, and is refused as a whole. The type
+// makes a forgotten entry a compile error.
+const EXPORTS: Readonly<Record<keyof NativeAddon, 'function' | 'object'>> = {
+  hash64: 'function',
+  systemClocks: 'object',
+  clockReadBigInt: 'function',
+  clockWriteBE: 'function',
+  clockWriteHalves: 'function',
+  PhcHandle: 'function',
+};
+
+const REBUILD = 'build it with `npm run build:native` in a checkout, `npm rebuild jitpaxos --foreground-scripts` where jitpaxos is a dependency';
+
+/** dist/src/native/ is three levels below the package's root. */
+const ADDON_PATH = fileURLToPath(new URL('../../../build/Release/jitpaxos.node', import.meta.url));
+
+function missing(reason: string): NativeBinding {
+  return { available: false, addon: null, reason };
+}
+
+/** Loads the addon at `path`. Does not throw. */
+export function loadAddon(path: string): NativeBinding {
+  if (process.platform !== 'linux') return missing(`the native addon is Linux-only for now, and this is ${process.platform}`);
+  if (!existsSync(path)) {
+    return missing(
+      `the native addon is not built (${path} does not exist): ${REBUILD}. ` +
+        'It needs a C++ compiler, make and Python 3 (Debian, Ubuntu: apt-get install build-essential python3)',
+    );
+  }
+  let addon: NativeAddon;
+  try {
+    addon = createRequire(import.meta.url)(path) as NativeAddon;
+  } catch (error) {
+    return missing(`the native addon does not load (${error instanceof Error ? error.message : String(error)}): ${REBUILD}`);
+  }
+  const stale = (Object.keys(EXPORTS) as (keyof NativeAddon)[]).filter((name) => typeof addon[name] !== EXPORTS[name]);
+  if (stale.length > 0) return missing(`the native addon was built from an older source (it lacks ${stale.join(', ')}): ${REBUILD}`);
+  return { available: true, addon, reason: '' };
+}
+
+/** This package's addon, loaded once. */
+export const native: NativeBinding = Object.freeze(loadAddon(ADDON_PATH));

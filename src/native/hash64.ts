@@ -1,0 +1,62 @@
+/**
+ * XXH3, 64 bits, seed 0: the checksum that chains the log.
+ *
+ * Two implementations with one interface and identical bytes. The addon's allocates nothing and is the one for the
+ * packet path; the one without the addon goes through xxhash-addon's JavaScript API, which allocates a Buffer for each digest and
+ * takes about ten times as long. A cluster may mix them.
+ */
+
+import { createRequire } from 'node:module';
+import { native, type NativeBinding } from './addon.js';
+import { fits, invalidArgument, outOfBounds } from './errors.js';
+
+/** XXH3-64 over bytes in place. Source: xxHash, doc/xxhash_spec.md, "XXH3". */
+export interface Hash64 {
+  /**
+   * Hashes `length` bytes from `bytes[offset]` on (0 is allowed) and writes the canonical digest, 8 bytes big-endian, to
+   * `out[outOffset]`. `out` may be `bytes`, overlap included: the digest is computed before it is written.
+   *
+   * Throws RangeError `out-of-bounds` when a range leaves its array or a number is not a whole one, TypeError
+   * `invalid-argument` when an array is not a Uint8Array; nothing is written then.
+   */
+  hash64(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
+}
+
+const DIGEST_BYTES = 8;
+
+/** The part of xxhash-addon that is used. Its own types ask for an instance's methods too. */
+interface OneShot {
+  readonly XXHash3: { hash(data: Uint8Array): Uint8Array };
+}
+
+class JavaScriptHash64 implements Hash64 {
+  readonly #oneShot: OneShot['XXHash3'];
+
+  constructor(oneShot: OneShot['XXHash3']) {
+    this.#oneShot = oneShot;
+  }
+
+  hash64(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void {
+    if (!(bytes instanceof Uint8Array) || !(out instanceof Uint8Array)) {
+      throw invalidArgument('hash64: bytes and out must be Uint8Arrays; call hash64(bytes, offset, length, out, outOffset)');
+    }
+    if (!fits(bytes.length, offset, length)) {
+      throw outOfBounds('hash64: offset and length must be whole numbers from 0 on and stay inside bytes');
+    }
+    if (!fits(out.length, outOffset, DIGEST_BYTES)) {
+      throw outOfBounds('hash64: outOffset must be a whole number from 0 on and leave 8 bytes in out');
+    }
+    out.set(this.#oneShot.hash(bytes.subarray(offset, offset + length)), outOffset);
+  }
+}
+
+/**
+ * The fastest hash that this process can have: the addon's, else the one without it.
+ * Throws what `require` throws when there is neither (xxhash-addon has no binary for this platform and was not compiled).
+ */
+export function loadHash(binding: NativeBinding = native): Hash64 {
+  if (binding.available) return binding.addon;
+  // Loaded only here: a process that has the addon need not open a second one.
+  const { XXHash3 } = createRequire(import.meta.url)('xxhash-addon') as OneShot;
+  return new JavaScriptHash64(XXHash3);
+}
