@@ -1,0 +1,60 @@
+/**
+ * The machine for benches: answers with the operation's bytes. It also keeps a count and a digest of all that it applied,
+ * so that two replicas whose histories differ in content or order have different snapshots. Applying allocates nothing.
+ *
+ * An operation longer than the reply's capacity is answered by its first `capacity` bytes.
+ */
+import { carryOf, copyBytes, hashBytes, readI32, writeI32 } from './bytes.js';
+import { SnapshotError } from './machine-error.js';
+import type { ApplyContext, Operation, Reply, StateMachine } from './state-machine.js';
+
+// snapshot := count u64, digest 2 × u32, all big-endian
+const SNAPSHOT_BYTES = 16;
+const COUNT_HI = 0;
+const COUNT_LO = 1;
+const DIGEST_A = 2;
+const DIGEST_B = 3;
+
+export class EchoMachine implements StateMachine {
+  /** In a typed array because a field that outgrows 31 bits would allocate on every write. */
+  readonly #state = new Int32Array(SNAPSHOT_BYTES / 4);
+
+  /** Operations applied so far; exact up to 2^53. */
+  get count(): number {
+    return (this.#state[COUNT_HI] >>> 0) * 2 ** 32 + (this.#state[COUNT_LO] >>> 0);
+  }
+
+  apply(operation: Operation, _context: ApplyContext, reply: Reply): void {
+    const state = this.#state;
+    state[COUNT_HI] += carryOf(state[COUNT_LO], 1);
+    state[COUNT_LO] += 1;
+    // Seeding each hash with the digest so far makes the digest depend on the order.
+    const digest = hashBytes(operation.bytes, operation.offset, operation.length, state[DIGEST_A]);
+    state[DIGEST_A] = digest;
+    state[DIGEST_B] = (Math.imul(state[DIGEST_B], 0x01000193) + digest) | 0;
+    echo(operation, reply);
+  }
+
+  query(operation: Operation, _context: ApplyContext, reply: Reply): void {
+    echo(operation, reply);
+  }
+
+  snapshot(): Uint8Array {
+    const bytes = new Uint8Array(SNAPSHOT_BYTES);
+    for (let i = 0; i < this.#state.length; i++) writeI32(bytes, i * 4, this.#state[i]);
+    return bytes;
+  }
+
+  restore(snapshot: Uint8Array): void {
+    if (snapshot.length !== SNAPSHOT_BYTES) {
+      throw new SnapshotError('echo', `expected ${SNAPSHOT_BYTES} bytes, got ${snapshot.length}`);
+    }
+    for (let i = 0; i < this.#state.length; i++) this.#state[i] = readI32(snapshot, i * 4);
+  }
+}
+
+function echo(operation: Operation, reply: Reply): void {
+  const length = operation.length < reply.capacity ? operation.length : reply.capacity;
+  copyBytes(operation.bytes, operation.offset, reply.bytes, reply.offset, length);
+  reply.length = length;
+}

@@ -1,0 +1,237 @@
+/**
+ * The client's side of the key-value store: writes operations into a buffer it is given, reads results into objects.
+ *
+ * The layout is drawn in kv-layout.ts. Encoders return the number of bytes written, allocate nothing, and throw `KvError`
+ * (`kv-limit` for a key, value, range or delta outside its limits, `kv-buffer-too-small`) before they write anything.
+ */
+import { copyBytes, readI32, readU16, writeI32, writeU16 } from './bytes.js';
+import {
+  CAS_FIXED_BYTES, DELETE_FIXED_BYTES, GET_FIXED_BYTES, INCREMENT_FIXED_BYTES, KV_ABSENT_LENGTH, KV_BAD_REASON_NAMES,
+  KV_KEY_BYTES_MAX, KV_KEY_BYTES_MIN, KV_NUMBER_BYTES, KV_SCAN_LIMIT_MAX, KV_STATUS_NAMES, KV_VALUE_BYTES_MAX, OP_CAS,
+  OP_DELETE, OP_GET, OP_INCREMENT, OP_PUT, OP_SCAN, PUT_FIXED_BYTES, RESULT_STATUS_BYTES, SCAN_ENTRY_FIXED_BYTES,
+  SCAN_FIXED_BYTES, SCAN_RESULT_FIXED_BYTES, STATUS_BAD_OPERATION, STATUS_OK, STATUS_TOO_LARGE, type KvBadReason,
+} from './kv-layout.js';
+import { KvError } from './machine-error.js';
+
+export { KV_ENTRY_OVERHEAD_BYTES, KV_KEY_BYTES_MAX, KV_KEY_BYTES_MIN, KV_SCAN_LIMIT_MAX, KV_VALUE_BYTES_MAX } from './kv-layout.js';
+export type { KvBadReason, KvStatus } from './kv-layout.js';
+export { KvError } from './machine-error.js';
+
+/** No operation is longer than this many bytes. */
+export const KV_OPERATION_BYTES_MAX = CAS_FIXED_BYTES + KV_KEY_BYTES_MAX + 2 * KV_VALUE_BYTES_MAX;
+
+/** `null`: the key is to be absent. */
+export type KvExpected = Uint8Array | null;
+
+export function encodeGet(target: Uint8Array, offset: number, key: Uint8Array): number {
+  return encodeKeyOnly(target, offset, OP_GET, GET_FIXED_BYTES, key);
+}
+
+export function encodeDelete(target: Uint8Array, offset: number, key: Uint8Array): number {
+  return encodeKeyOnly(target, offset, OP_DELETE, DELETE_FIXED_BYTES, key);
+}
+
+export function encodePut(target: Uint8Array, offset: number, key: Uint8Array, value: Uint8Array): number {
+  checkKey(key);
+  checkValue('value', value);
+  const length = PUT_FIXED_BYTES + key.length + value.length;
+  checkRoom(target, offset, length);
+  target[offset] = OP_PUT;
+  writeU16(target, offset + 1, key.length);
+  writeU16(target, offset + 3, value.length);
+  copyBytes(key, 0, target, offset + PUT_FIXED_BYTES, key.length);
+  copyBytes(value, 0, target, offset + PUT_FIXED_BYTES + key.length, value.length);
+  return length;
+}
+
+/** Sets the key to `replacement` (`null`: deletes it) if its value is `expected` (`null`: if it is absent). */
+export function encodeCas(target: Uint8Array, offset: number, key: Uint8Array, expected: KvExpected, replacement: KvExpected): number {
+  checkKey(key);
+  if (expected !== null) checkValue('expected value', expected);
+  if (replacement !== null) checkValue('new value', replacement);
+  const expectedLength = expected === null ? 0 : expected.length;
+  const length = CAS_FIXED_BYTES + key.length + expectedLength + (replacement === null ? 0 : replacement.length);
+  checkRoom(target, offset, length);
+  target[offset] = OP_CAS;
+  writeU16(target, offset + 1, key.length);
+  writeU16(target, offset + 3, expected === null ? KV_ABSENT_LENGTH : expected.length);
+  writeU16(target, offset + 5, replacement === null ? KV_ABSENT_LENGTH : replacement.length);
+  const at = offset + CAS_FIXED_BYTES;
+  copyBytes(key, 0, target, at, key.length);
+  if (expected !== null) copyBytes(expected, 0, target, at + key.length, expected.length);
+  if (replacement !== null) copyBytes(replacement, 0, target, at + key.length + expectedLength, replacement.length);
+  return length;
+}
+
+/**
+ * Adds a signed 64-bit amount to the number stored under the key (8 bytes, big-endian; absent counts as 0). The sum wraps
+ * at 64 bits. A `number` must be a safe integer; a `bigint` must fit 64 bits.
+ */
+export function encodeIncrement(target: Uint8Array, offset: number, key: Uint8Array, delta: number | bigint): number {
+  checkKey(key);
+  const length = INCREMENT_FIXED_BYTES + key.length;
+  let hi: number;
+  let lo: number;
+  if (typeof delta === 'bigint') {
+    if (BigInt.asIntN(64, delta) !== delta) throw new KvError('kv-limit', `delta ${delta} does not fit a signed 64-bit integer`);
+    hi = Number(BigInt.asIntN(32, delta >> 32n));
+    lo = Number(BigInt.asIntN(32, delta));
+  } else {
+    if (!Number.isSafeInteger(delta)) throw new KvError('kv-limit', `delta ${delta} is no safe integer; give larger amounts as a bigint`);
+    hi = Math.floor(delta / 2 ** 32);
+    lo = delta | 0;
+  }
+  checkRoom(target, offset, length);
+  target[offset] = OP_INCREMENT;
+  writeU16(target, offset + 1, key.length);
+  writeI32(target, offset + 3, hi);
+  writeI32(target, offset + 7, lo);
+  copyBytes(key, 0, target, offset + INCREMENT_FIXED_BYTES, key.length);
+  return length;
+}
+
+/** The keys from `from` (included; no bytes: the first key) to `to` (not included; `null`: no upper end), at most `limit` of them. */
+export function encodeScan(target: Uint8Array, offset: number, from: Uint8Array, to: KvExpected, limit: number): number {
+  checkBound('from', from);
+  if (to !== null) checkBound('to', to);
+  if (!Number.isInteger(limit) || limit < 1 || limit > KV_SCAN_LIMIT_MAX) {
+    throw new KvError('kv-limit', `scan limit must be an integer from 1 to ${KV_SCAN_LIMIT_MAX}, not ${limit}; scan in several pages`);
+  }
+  const length = SCAN_FIXED_BYTES + from.length + (to === null ? 0 : to.length);
+  checkRoom(target, offset, length);
+  target[offset] = OP_SCAN;
+  writeU16(target, offset + 1, from.length);
+  writeU16(target, offset + 3, to === null ? KV_ABSENT_LENGTH : to.length);
+  writeU16(target, offset + 5, limit);
+  copyBytes(from, 0, target, offset + SCAN_FIXED_BYTES, from.length);
+  if (to !== null) copyBytes(to, 0, target, offset + SCAN_FIXED_BYTES + from.length, to.length);
+  return length;
+}
+
+/** What any operation may get. `full`: the store is at its limits, nothing was changed. */
+export type KvRefusal =
+  | { status: 'bad-operation'; reason: KvBadReason | null }
+  | { status: 'too-large'; neededBytes: number | null };
+export interface KvEntry {
+  key: Uint8Array;
+  value: Uint8Array;
+}
+/** Result by operation. Byte arrays are copies. */
+export interface KvResults {
+  get: { status: 'ok'; value: Uint8Array } | { status: 'not-found' } | KvRefusal;
+  put: { status: 'ok' } | { status: 'full' } | KvRefusal;
+  delete: { status: 'ok' } | { status: 'not-found' } | KvRefusal;
+  cas: { status: 'ok' } | { status: 'mismatch' } | { status: 'full' } | KvRefusal;
+  increment: { status: 'ok'; value: bigint } | { status: 'not-a-number' } | { status: 'full' } | KvRefusal;
+  /** `more`: keys of the range are left; go on from the last key followed by a zero byte. */
+  scan: { status: 'ok'; entries: KvEntry[]; more: boolean } | KvRefusal;
+}
+export type KvOperationName = keyof KvResults;
+export type KvResult = KvResults[KvOperationName];
+
+const STATUSES: { readonly [Name in KvOperationName]: ReadonlySet<string> } = {
+  get: new Set(['ok', 'not-found']),
+  put: new Set(['ok', 'full']),
+  delete: new Set(['ok', 'not-found']),
+  cas: new Set(['ok', 'mismatch', 'full']),
+  increment: new Set(['ok', 'not-a-number', 'full']),
+  scan: new Set(['ok']),
+};
+
+/**
+ * Reads the result of the operation named. Throws `KvError` (`kv-result-malformed`) when the bytes are no such result,
+ * which means that another machine runs there, or another version of this one.
+ */
+export function decodeResult<Name extends KvOperationName>(name: Name, bytes: Uint8Array, offset: number, length: number): KvResults[Name] {
+  return decode(name, bytes, offset, length) as KvResults[Name];
+}
+
+function decode(name: KvOperationName, bytes: Uint8Array, offset: number, length: number): KvResult {
+  if (length < RESULT_STATUS_BYTES) throw malformed(name, 'it is empty (was the reply capacity 0?)');
+  const code = bytes[offset];
+  const at = offset + RESULT_STATUS_BYTES;
+  const rest = length - RESULT_STATUS_BYTES;
+  if (code === STATUS_BAD_OPERATION) {
+    const reason = rest === 0 ? null : KV_BAD_REASON_NAMES[bytes[at]];
+    if (rest > 1 || reason === undefined) throw malformed(name, 'the reason of bad-operation is unknown');
+    return { status: 'bad-operation', reason };
+  }
+  if (code === STATUS_TOO_LARGE) {
+    if (rest !== 0 && rest !== 4) throw malformed(name, `too-large carries 0 or 4 bytes, not ${rest}`);
+    return { status: 'too-large', neededBytes: rest === 0 ? null : readI32(bytes, at) >>> 0 };
+  }
+  const status = KV_STATUS_NAMES[code];
+  if (status === undefined || !STATUSES[name].has(status)) throw malformed(name, `status ${code} (${status ?? 'unknown'}) is none of its own`);
+  if (code === STATUS_OK) {
+    if (name === 'get') return { status: 'ok', value: copyOf(bytes, at, at + rest) };
+    if (name === 'increment') return decodeIncrement(bytes, at, rest);
+    if (name === 'scan') return decodeScan(bytes, offset, length);
+  }
+  if (rest !== 0) throw malformed(name, `${rest} bytes follow the status ${status}`);
+  return { status } as KvResult;
+}
+
+function decodeIncrement(bytes: Uint8Array, at: number, rest: number): KvResult {
+  if (rest !== KV_NUMBER_BYTES) throw malformed('increment', `a number has ${KV_NUMBER_BYTES} bytes, not ${rest}`);
+  const value = (BigInt(readI32(bytes, at)) << 32n) | BigInt(readI32(bytes, at + 4) >>> 0);
+  return { status: 'ok', value };
+}
+
+function decodeScan(bytes: Uint8Array, offset: number, length: number): KvResult {
+  const end = offset + length;
+  if (length < SCAN_RESULT_FIXED_BYTES || bytes[offset + 1] > 1) throw malformed('scan', 'its fixed part is damaged');
+  const count = readU16(bytes, offset + 2);
+  const entries: KvEntry[] = [];
+  let at = offset + SCAN_RESULT_FIXED_BYTES;
+  for (let i = 0; i < count; i++) {
+    if (at + SCAN_ENTRY_FIXED_BYTES > end) throw malformed('scan', `it ends in entry ${i} of ${count}`);
+    const keyEnd = at + SCAN_ENTRY_FIXED_BYTES + readU16(bytes, at);
+    const valueEnd = keyEnd + readU16(bytes, at + 2);
+    if (valueEnd > end) throw malformed('scan', `it ends in entry ${i} of ${count}`);
+    entries.push({ key: copyOf(bytes, at + SCAN_ENTRY_FIXED_BYTES, keyEnd), value: copyOf(bytes, keyEnd, valueEnd) });
+    at = valueEnd;
+  }
+  if (at !== end) throw malformed('scan', `${end - at} bytes follow the last entry`);
+  return { status: 'ok', entries, more: bytes[offset + 1] === 1 };
+}
+
+function encodeKeyOnly(target: Uint8Array, offset: number, opcode: number, fixedBytes: number, key: Uint8Array): number {
+  checkKey(key);
+  const length = fixedBytes + key.length;
+  checkRoom(target, offset, length);
+  target[offset] = opcode;
+  writeU16(target, offset + 1, key.length);
+  copyBytes(key, 0, target, offset + fixedBytes, key.length);
+  return length;
+}
+
+/** Not `slice`: that of a Buffer shares memory. */
+function copyOf(bytes: Uint8Array, from: number, to: number): Uint8Array {
+  const copy = new Uint8Array(to - from);
+  copyBytes(bytes, from, copy, 0, to - from);
+  return copy;
+}
+
+function checkKey(key: Uint8Array): void {
+  if (key.length >= KV_KEY_BYTES_MIN && key.length <= KV_KEY_BYTES_MAX) return;
+  throw new KvError('kv-limit', `key of ${key.length} bytes: a key has ${KV_KEY_BYTES_MIN} to ${KV_KEY_BYTES_MAX} bytes; shorten or hash it`);
+}
+
+function checkBound(what: string, key: Uint8Array): void {
+  if (key.length <= KV_KEY_BYTES_MAX) return;
+  throw new KvError('kv-limit', `scan bound "${what}" of ${key.length} bytes: a key has at most ${KV_KEY_BYTES_MAX} bytes; shorten it`);
+}
+
+function checkValue(what: string, value: Uint8Array): void {
+  if (value.length <= KV_VALUE_BYTES_MAX) return;
+  throw new KvError('kv-limit', `${what} of ${value.length} bytes: a value has at most ${KV_VALUE_BYTES_MAX} bytes; split it over several keys`);
+}
+
+function checkRoom(target: Uint8Array, offset: number, length: number): void {
+  if (Number.isInteger(offset) && offset >= 0 && offset + length <= target.length) return;
+  throw new KvError('kv-buffer-too-small', `the operation takes ${length} bytes at offset ${offset}, the buffer has ${target.length}; give it a larger one`);
+}
+
+function malformed(name: KvOperationName, problem: string): KvError {
+  return new KvError('kv-result-malformed', `not a result of ${name}: ${problem}; check that the cluster runs the kv machine of this version`);
+}

@@ -1,0 +1,211 @@
+/**
+ * The state of the key-value machine: a map from key bytes to value bytes with an order, within `maxKeys` and `maxBytes`.
+ *
+ * Whether a write fits is decided by the contents alone (number of keys; bytes of keys and values plus a fixed charge an
+ * entry), never by how memory happens to be laid out, so all replicas decide alike. Three parts do the work: records
+ * (kv-heap), the hash table that finds them (kv-table) and their order (kv-order).
+ */
+import { KvError, SnapshotError } from './machine-error.js';
+import { RecordHeap } from './kv-heap.js';
+import { KV_ENTRY_OVERHEAD_BYTES, KV_KEY_BYTES_MAX, KV_KEY_BYTES_MIN, KV_VALUE_BYTES_MAX } from './kv-layout.js';
+import { OrderIndex, type OrderCursor } from './kv-order.js';
+import { KeyTable } from './kv-table.js';
+import { compareBytes, readI32, readU16, writeI32, writeU16 } from './bytes.js';
+
+/** All replicas of a cluster must have the same `maxKeys` and `maxBytes`: they decide which writes are answered `full`. */
+export interface KvOptions {
+  /** Default 1,048,576. */
+  maxKeys?: number;
+  /** Keys and values plus 32 bytes an entry; default 256 MiB. Memory used is up to about twice this. */
+  maxBytes?: number;
+  /** Sizes the tables ahead, which avoids the pauses of growing them. Local: results do not depend on it. Default 1,024. */
+  expectedKeys?: number;
+}
+
+const MAX_KEYS_DEFAULT = 1 << 20;
+const MAX_KEYS_LIMIT = 1 << 27;
+const MAX_BYTES_DEFAULT = 256 * 1024 * 1024;
+const MAX_BYTES_LIMIT = 1 << 30;
+const EXPECTED_KEYS_DEFAULT = 1024;
+
+// snapshot := magic u32, count u32, count × ( key u16, value u16, key, value ), keys ascending
+const SNAPSHOT_MAGIC = 0x4b565331; // "KVS1"
+const SNAPSHOT_HEADER_BYTES = 8;
+const SNAPSHOT_ENTRY_BYTES = 4;
+
+export class KvStore {
+  readonly maxKeys: number;
+  readonly maxBytes: number;
+  readonly #expectedKeys: number;
+  #heap!: RecordHeap;
+  #table!: KeyTable;
+  #order!: OrderIndex;
+  #contentBytes = 0;
+
+  /** Throws `KvError` (`kv-option`) for an unknown option or a value out of range. */
+  constructor(options: KvOptions = {}) {
+    const known = ['maxKeys', 'maxBytes', 'expectedKeys'];
+    for (const name of Object.keys(options)) {
+      if (!known.includes(name)) throw new KvError('kv-option', `unknown option "${name}"; the options are ${known.join(', ')}`);
+    }
+    this.maxKeys = option('maxKeys', options.maxKeys, MAX_KEYS_DEFAULT, MAX_KEYS_LIMIT);
+    this.maxBytes = option('maxBytes', options.maxBytes, MAX_BYTES_DEFAULT, MAX_BYTES_LIMIT);
+    const expectedKeys = option('expectedKeys', options.expectedKeys, Math.min(EXPECTED_KEYS_DEFAULT, this.maxKeys), MAX_KEYS_LIMIT);
+    this.#expectedKeys = Math.min(expectedKeys, this.maxKeys);
+    this.#clear(this.#expectedKeys);
+  }
+
+  get keyCount(): number {
+    return this.#table.count;
+  }
+
+  /** What counts towards `maxBytes`. */
+  get contentBytes(): number {
+    return this.#contentBytes;
+  }
+
+  /** Memory held for records, garbage and reserve included. */
+  get heldBytes(): number {
+    return this.#heap.heldBytes;
+  }
+
+  /** Keys and values by entry id. Read-only for callers; ids hold until the next write. */
+  get records(): Pick<RecordHeap, 'keyLength' | 'valueLength' | 'copyKey' | 'copyValue' | 'compareKey' | 'valueEquals' | 'valueBytes' | 'valueOffset'> {
+    return this.#heap;
+  }
+
+  /** The entry id of a key, or -1. */
+  find(key: Uint8Array, offset: number, length: number): number {
+    return this.#table.find(key, offset, length);
+  }
+
+  /**
+   * Writes the value of a key; `id` is what `find` just said of it. False when the store has no room; nothing is changed then.
+   */
+  put(
+    id: number, key: Uint8Array, keyOffset: number, keyLength: number,
+    value: Uint8Array, valueOffset: number, valueLength: number,
+  ): boolean {
+    if (id >= 0) {
+      const growth = valueLength - this.#heap.valueLength(id);
+      // A store restored at its limits may always shrink.
+      if (growth > 0 && this.#contentBytes + growth > this.maxBytes) return false;
+      this.#heap.setValue(id, value, valueOffset, valueLength);
+      this.#contentBytes += growth;
+      return true;
+    }
+    const size = KV_ENTRY_OVERHEAD_BYTES + keyLength + valueLength;
+    if (this.#table.count >= this.maxKeys || this.#contentBytes + size > this.maxBytes) return false;
+    const added = this.#heap.add(key, keyOffset, keyLength, value, valueOffset, valueLength);
+    this.#order.insert(added, key, keyOffset, keyLength);
+    this.#table.add(added, key, keyOffset, keyLength);
+    this.#contentBytes += size;
+    return true;
+  }
+
+  /** Removes the entry `id`, whose key is given too. */
+  remove(id: number, key: Uint8Array, offset: number, length: number): void {
+    this.#contentBytes -= KV_ENTRY_OVERHEAD_BYTES + length + this.#heap.valueLength(id);
+    this.#order.remove(key, offset, length);
+    this.#table.remove(key, offset, length);
+    this.#heap.remove(id);
+  }
+
+  /** Sets the cursor to the first key at or above the one given. */
+  seek(key: Uint8Array, offset: number, length: number, cursor: OrderCursor): void {
+    this.#order.seek(key, offset, length, cursor);
+  }
+
+  /** The entry id at the cursor, or -1 at the end; the cursor moves on by one. */
+  next(cursor: OrderCursor): number {
+    const id = this.#order.idAt(cursor);
+    if (id >= 0) this.#order.advance(cursor);
+    return id;
+  }
+
+  /** Depends on the contents only, not on how they came about. */
+  snapshot(): Uint8Array {
+    const count = this.#table.count;
+    const entryBytes = this.#contentBytes - count * KV_ENTRY_OVERHEAD_BYTES + count * SNAPSHOT_ENTRY_BYTES;
+    const bytes = new Uint8Array(SNAPSHOT_HEADER_BYTES + entryBytes);
+    writeI32(bytes, 0, SNAPSHOT_MAGIC);
+    writeI32(bytes, 4, count);
+    let at = SNAPSHOT_HEADER_BYTES;
+    const cursor = { block: 0, position: 0 };
+    for (let id = this.next(cursor); id >= 0; id = this.next(cursor)) {
+      const keyLength = this.#heap.keyLength(id);
+      const valueLength = this.#heap.valueLength(id);
+      writeU16(bytes, at, keyLength);
+      writeU16(bytes, at + 2, valueLength);
+      at += SNAPSHOT_ENTRY_BYTES;
+      this.#heap.copyKey(id, bytes, at);
+      this.#heap.copyValue(id, bytes, at + keyLength);
+      at += keyLength + valueLength;
+    }
+    return bytes;
+  }
+
+  /** Replaces the contents. Throws `SnapshotError`, with the contents unchanged, when the bytes are no snapshot or exceed the limits. */
+  restore(snapshot: Uint8Array): void {
+    const count = this.#validate(snapshot);
+    this.#clear(Math.max(count, this.#expectedKeys));
+    let at = SNAPSHOT_HEADER_BYTES;
+    for (let i = 0; i < count; i++) {
+      const keyLength = readU16(snapshot, at);
+      const valueLength = readU16(snapshot, at + 2);
+      at += SNAPSHOT_ENTRY_BYTES;
+      this.put(-1, snapshot, at, keyLength, snapshot, at + keyLength, valueLength);
+      at += keyLength + valueLength;
+    }
+  }
+
+  #clear(expectedKeys: number): void {
+    this.#heap = new RecordHeap(expectedKeys);
+    this.#table = new KeyTable(this.#heap, expectedKeys);
+    this.#order = new OrderIndex(this.#heap);
+    this.#contentBytes = 0;
+  }
+
+  /** Number of entries of a sound snapshot. */
+  #validate(snapshot: Uint8Array): number {
+    if (snapshot.length < SNAPSHOT_HEADER_BYTES) throw invalid(`${snapshot.length} bytes are less than a header`);
+    if (readI32(snapshot, 0) !== SNAPSHOT_MAGIC) throw invalid('it does not begin with "KVS1"');
+    const count = readI32(snapshot, 4) >>> 0;
+    if (count > this.maxKeys) throw invalid(`${count} keys are more than maxKeys ${this.maxKeys}`);
+    let at = SNAPSHOT_HEADER_BYTES;
+    let contentBytes = 0;
+    let previousAt = 0;
+    let previousLength = 0;
+    for (let i = 0; i < count; i++) {
+      if (at + SNAPSHOT_ENTRY_BYTES > snapshot.length) throw invalid(`it ends in entry ${i} of ${count}`);
+      const keyLength = readU16(snapshot, at);
+      const valueLength = readU16(snapshot, at + 2);
+      at += SNAPSHOT_ENTRY_BYTES;
+      if (keyLength < KV_KEY_BYTES_MIN || keyLength > KV_KEY_BYTES_MAX) throw invalid(`entry ${i} has a key of ${keyLength} bytes`);
+      if (valueLength > KV_VALUE_BYTES_MAX) throw invalid(`entry ${i} has a value of ${valueLength} bytes`);
+      if (at + keyLength + valueLength > snapshot.length) throw invalid(`it ends in entry ${i} of ${count}`);
+      if (i > 0 && compareBytes(snapshot, previousAt, previousLength, snapshot, at, keyLength) >= 0) {
+        throw invalid(`the key of entry ${i} is not above the one before it`);
+      }
+      previousAt = at;
+      previousLength = keyLength;
+      contentBytes += KV_ENTRY_OVERHEAD_BYTES + keyLength + valueLength;
+      at += keyLength + valueLength;
+    }
+    if (at !== snapshot.length) throw invalid(`${snapshot.length - at} bytes follow the last entry`);
+    if (contentBytes > this.maxBytes) throw invalid(`${contentBytes} bytes of contents are more than maxBytes ${this.maxBytes}`);
+    return count;
+  }
+}
+
+function invalid(problem: string): SnapshotError {
+  return new SnapshotError('kv', problem);
+}
+
+function option(name: string, value: number | undefined, byDefault: number, limit: number): number {
+  if (value === undefined) return byDefault;
+  if (!Number.isInteger(value) || value < 1 || value > limit) {
+    throw new KvError('kv-option', `${name} must be an integer from 1 to ${limit}, not ${String(value)}`);
+  }
+  return value;
+}

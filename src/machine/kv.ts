@@ -1,0 +1,247 @@
+/**
+ * A key-value store as a state machine: get, put, delete, compare-and-set, increment, scan.
+ *
+ * Its bytes are drawn in kv-layout.ts; kv-codec.ts writes operations and reads results. Two rules: malformed bytes get
+ * the result `bad-operation` and change nothing; and state and reply depend on nothing but the operations applied, the
+ * limits, and (the reply alone) its capacity. A get, put, compare-and-set or increment of an existing key creates no
+ * object (values of 256 bytes and more: two views for the copy).
+ */
+import { carryOf, copyBytes, readI32, readU16, writeI32, writeU16 } from './bytes.js';
+import {
+  BAD_KEY, BAD_LENGTH, BAD_LIMIT, BAD_OPCODE, BAD_VALUE, BAD_WRITE_IN_QUERY, CAS_FIXED_BYTES, DELETE_FIXED_BYTES,
+  GET_FIXED_BYTES, INCREMENT_FIXED_BYTES, KV_ABSENT_LENGTH, KV_KEY_BYTES_MAX, KV_KEY_BYTES_MIN, KV_NUMBER_BYTES,
+  KV_VALUE_BYTES_MAX, OP_CAS, OP_DELETE, OP_GET, OP_INCREMENT, OP_PUT, OP_SCAN, PUT_FIXED_BYTES, RESULT_STATUS_BYTES,
+  SCAN_ENTRY_FIXED_BYTES, SCAN_FIXED_BYTES, SCAN_RESULT_FIXED_BYTES, STATUS_BAD_OPERATION, STATUS_FULL, STATUS_MISMATCH,
+  STATUS_NOT_A_NUMBER, STATUS_NOT_FOUND, STATUS_OK, STATUS_TOO_LARGE,
+} from './kv-layout.js';
+import { KvStore, type KvOptions } from './kv-store.js';
+import type { ApplyContext, Operation, Reply, StateMachine } from './state-machine.js';
+
+export type { KvOptions } from './kv-store.js';
+
+export class KvMachine implements StateMachine {
+  readonly #store: KvStore;
+  readonly #number = new Uint8Array(KV_NUMBER_BYTES);
+  readonly #cursor = { block: 0, position: 0 };
+
+  /** Throws `KvError` (`kv-option`) for an unknown option or a value out of range. */
+  constructor(options: KvOptions = {}) {
+    this.#store = new KvStore(options);
+  }
+
+  get keyCount(): number {
+    return this.#store.keyCount;
+  }
+
+  /** Bytes of keys and values plus 32 an entry: what `maxBytes` bounds. */
+  get contentBytes(): number {
+    return this.#store.contentBytes;
+  }
+
+  /** Memory held for records, garbage and reserve included. */
+  get heldBytes(): number {
+    return this.#store.heldBytes;
+  }
+
+  apply(operation: Operation, _context: ApplyContext, reply: Reply): void {
+    if (operation.length === 0) return refuse(reply, BAD_LENGTH);
+    switch (operation.bytes[operation.offset]) {
+      case OP_GET: return this.#get(operation, reply);
+      case OP_PUT: return this.#put(operation, reply);
+      case OP_DELETE: return this.#delete(operation, reply);
+      case OP_CAS: return this.#compareAndSet(operation, reply);
+      case OP_INCREMENT: return this.#increment(operation, reply);
+      case OP_SCAN: return this.#scan(operation, reply);
+      default: return refuse(reply, BAD_OPCODE);
+    }
+  }
+
+  /** Serves get and scan; a write is answered `bad-operation`. */
+  query(operation: Operation, _context: ApplyContext, reply: Reply): void {
+    if (operation.length === 0) return refuse(reply, BAD_LENGTH);
+    switch (operation.bytes[operation.offset]) {
+      case OP_GET: return this.#get(operation, reply);
+      case OP_SCAN: return this.#scan(operation, reply);
+      case OP_PUT:
+      case OP_DELETE:
+      case OP_CAS:
+      case OP_INCREMENT: return refuse(reply, BAD_WRITE_IN_QUERY);
+      default: return refuse(reply, BAD_OPCODE);
+    }
+  }
+
+  snapshot(): Uint8Array {
+    return this.#store.snapshot();
+  }
+
+  /** Throws `SnapshotError`, with the state unchanged, when the bytes are no snapshot of this machine or exceed its limits. */
+  restore(snapshot: Uint8Array): void {
+    this.#store.restore(snapshot);
+  }
+
+  #get(operation: Operation, reply: Reply): void {
+    const { bytes, offset, length } = operation;
+    if (length < GET_FIXED_BYTES) return refuse(reply, BAD_LENGTH);
+    const keyLength = readU16(bytes, offset + 1);
+    if (badKey(keyLength)) return refuse(reply, BAD_KEY);
+    if (length !== GET_FIXED_BYTES + keyLength) return refuse(reply, BAD_LENGTH);
+    const id = this.#store.find(bytes, offset + GET_FIXED_BYTES, keyLength);
+    if (id < 0) return answer(reply, STATUS_NOT_FOUND);
+    const records = this.#store.records;
+    const needed = RESULT_STATUS_BYTES + records.valueLength(id);
+    if (needed > reply.capacity) return tooLarge(reply, needed);
+    reply.bytes[reply.offset] = STATUS_OK;
+    records.copyValue(id, reply.bytes, reply.offset + RESULT_STATUS_BYTES);
+    reply.length = needed;
+  }
+
+  #put(operation: Operation, reply: Reply): void {
+    const { bytes, offset, length } = operation;
+    if (length < PUT_FIXED_BYTES) return refuse(reply, BAD_LENGTH);
+    const keyLength = readU16(bytes, offset + 1);
+    const valueLength = readU16(bytes, offset + 3);
+    if (badKey(keyLength)) return refuse(reply, BAD_KEY);
+    if (valueLength > KV_VALUE_BYTES_MAX) return refuse(reply, BAD_VALUE);
+    if (length !== PUT_FIXED_BYTES + keyLength + valueLength) return refuse(reply, BAD_LENGTH);
+    const key = offset + PUT_FIXED_BYTES;
+    const id = this.#store.find(bytes, key, keyLength);
+    const fits = this.#store.put(id, bytes, key, keyLength, bytes, key + keyLength, valueLength);
+    answer(reply, fits ? STATUS_OK : STATUS_FULL);
+  }
+
+  #delete(operation: Operation, reply: Reply): void {
+    const { bytes, offset, length } = operation;
+    if (length < DELETE_FIXED_BYTES) return refuse(reply, BAD_LENGTH);
+    const keyLength = readU16(bytes, offset + 1);
+    if (badKey(keyLength)) return refuse(reply, BAD_KEY);
+    if (length !== DELETE_FIXED_BYTES + keyLength) return refuse(reply, BAD_LENGTH);
+    const key = offset + DELETE_FIXED_BYTES;
+    const id = this.#store.find(bytes, key, keyLength);
+    if (id < 0) return answer(reply, STATUS_NOT_FOUND);
+    this.#store.remove(id, bytes, key, keyLength);
+    answer(reply, STATUS_OK);
+  }
+
+  #compareAndSet(operation: Operation, reply: Reply): void {
+    const { bytes, offset, length } = operation;
+    if (length < CAS_FIXED_BYTES) return refuse(reply, BAD_LENGTH);
+    const keyLength = readU16(bytes, offset + 1);
+    const expectedField = readU16(bytes, offset + 3);
+    const newField = readU16(bytes, offset + 5);
+    const expectedLength = expectedField === KV_ABSENT_LENGTH ? 0 : expectedField;
+    const newLength = newField === KV_ABSENT_LENGTH ? 0 : newField;
+    if (badKey(keyLength)) return refuse(reply, BAD_KEY);
+    if (expectedLength > KV_VALUE_BYTES_MAX || newLength > KV_VALUE_BYTES_MAX) return refuse(reply, BAD_VALUE);
+    if (length !== CAS_FIXED_BYTES + keyLength + expectedLength + newLength) return refuse(reply, BAD_LENGTH);
+    const key = offset + CAS_FIXED_BYTES;
+    const expected = key + keyLength;
+    const id = this.#store.find(bytes, key, keyLength);
+    const matches = expectedField === KV_ABSENT_LENGTH
+      ? id < 0
+      : id >= 0 && this.#store.records.valueEquals(id, bytes, expected, expectedLength);
+    if (!matches) return answer(reply, STATUS_MISMATCH);
+    if (newField === KV_ABSENT_LENGTH) {
+      if (id >= 0) this.#store.remove(id, bytes, key, keyLength);
+      return answer(reply, STATUS_OK);
+    }
+    const fits = this.#store.put(id, bytes, key, keyLength, bytes, expected + expectedLength, newLength);
+    answer(reply, fits ? STATUS_OK : STATUS_FULL);
+  }
+
+  /** An absent key counts as 0; the sum wraps at 64 bits. */
+  #increment(operation: Operation, reply: Reply): void {
+    const { bytes, offset, length } = operation;
+    if (length < INCREMENT_FIXED_BYTES) return refuse(reply, BAD_LENGTH);
+    const keyLength = readU16(bytes, offset + 1);
+    if (badKey(keyLength)) return refuse(reply, BAD_KEY);
+    if (length !== INCREMENT_FIXED_BYTES + keyLength) return refuse(reply, BAD_LENGTH);
+    const key = offset + INCREMENT_FIXED_BYTES;
+    const id = this.#store.find(bytes, key, keyLength);
+    let hi = 0;
+    let lo = 0;
+    if (id >= 0) {
+      const records = this.#store.records;
+      if (records.valueLength(id) !== KV_NUMBER_BYTES) return answer(reply, STATUS_NOT_A_NUMBER);
+      const at = records.valueOffset(id);
+      hi = readI32(records.valueBytes(id), at);
+      lo = readI32(records.valueBytes(id), at + 4);
+    }
+    const deltaLo = readI32(bytes, offset + 7);
+    writeI32(this.#number, 0, (hi + readI32(bytes, offset + 3) + carryOf(lo, deltaLo)) | 0);
+    writeI32(this.#number, 4, (lo + deltaLo) | 0);
+    if (!this.#store.put(id, bytes, key, keyLength, this.#number, 0, KV_NUMBER_BYTES)) return answer(reply, STATUS_FULL);
+    const needed = RESULT_STATUS_BYTES + KV_NUMBER_BYTES;
+    if (needed > reply.capacity) return tooLarge(reply, needed);
+    reply.bytes[reply.offset] = STATUS_OK;
+    copyBytes(this.#number, 0, reply.bytes, reply.offset + RESULT_STATUS_BYTES, KV_NUMBER_BYTES);
+    reply.length = needed;
+  }
+
+  #scan(operation: Operation, reply: Reply): void {
+    const { bytes, offset, length } = operation;
+    if (length < SCAN_FIXED_BYTES) return refuse(reply, BAD_LENGTH);
+    const fromLength = readU16(bytes, offset + 1);
+    const toField = readU16(bytes, offset + 3);
+    const limit = readU16(bytes, offset + 5);
+    const bounded = toField !== KV_ABSENT_LENGTH;
+    const toLength = bounded ? toField : 0;
+    if (fromLength > KV_KEY_BYTES_MAX || toLength > KV_KEY_BYTES_MAX) return refuse(reply, BAD_KEY);
+    if (limit === 0) return refuse(reply, BAD_LIMIT);
+    if (length !== SCAN_FIXED_BYTES + fromLength + toLength) return refuse(reply, BAD_LENGTH);
+    if (reply.capacity < SCAN_RESULT_FIXED_BYTES) return tooLarge(reply, SCAN_RESULT_FIXED_BYTES);
+
+    const from = offset + SCAN_FIXED_BYTES;
+    const records = this.#store.records;
+    const cursor = this.#cursor;
+    this.#store.seek(bytes, from, fromLength, cursor);
+    let at = SCAN_RESULT_FIXED_BYTES;
+    let count = 0;
+    let more = 0;
+    for (let id = this.#store.next(cursor); id >= 0; id = this.#store.next(cursor)) {
+      if (bounded && records.compareKey(id, bytes, from + fromLength, toLength) >= 0) break;
+      const keyLength = records.keyLength(id);
+      const valueLength = records.valueLength(id);
+      const end = at + SCAN_ENTRY_FIXED_BYTES + keyLength + valueLength;
+      if (count === limit || end > reply.capacity) {
+        // An empty page with "more" would have the caller ask for ever.
+        if (count === 0) return tooLarge(reply, end);
+        more = 1;
+        break;
+      }
+      const to = reply.offset + at;
+      writeU16(reply.bytes, to, keyLength);
+      writeU16(reply.bytes, to + 2, valueLength);
+      records.copyKey(id, reply.bytes, to + SCAN_ENTRY_FIXED_BYTES);
+      records.copyValue(id, reply.bytes, to + SCAN_ENTRY_FIXED_BYTES + keyLength);
+      at = end;
+      count++;
+    }
+    reply.bytes[reply.offset] = STATUS_OK;
+    reply.bytes[reply.offset + 1] = more;
+    writeU16(reply.bytes, reply.offset + 2, count);
+    reply.length = at;
+  }
+}
+
+function badKey(length: number): boolean {
+  return length < KV_KEY_BYTES_MIN || length > KV_KEY_BYTES_MAX;
+}
+
+function answer(reply: Reply, status: number): void {
+  reply.length = reply.capacity > 0 ? RESULT_STATUS_BYTES : 0;
+  if (reply.capacity > 0) reply.bytes[reply.offset] = status;
+}
+
+function refuse(reply: Reply, reason: number): void {
+  answer(reply, STATUS_BAD_OPERATION);
+  if (reply.capacity < RESULT_STATUS_BYTES + 1) return;
+  reply.bytes[reply.offset + RESULT_STATUS_BYTES] = reason;
+  reply.length = RESULT_STATUS_BYTES + 1;
+}
+
+function tooLarge(reply: Reply, needed: number): void {
+  answer(reply, STATUS_TOO_LARGE);
+  if (reply.capacity < RESULT_STATUS_BYTES + 4) return;
+  writeI32(reply.bytes, reply.offset + RESULT_STATUS_BYTES, needed);
+  reply.length = RESULT_STATUS_BYTES + 4;
+}
