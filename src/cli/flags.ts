@@ -1,0 +1,183 @@
+/**
+ * One table of flags a command: it gives the parser, the types of the values and the help text, so that they cannot
+ * disagree. Parsing proper is node:util's; this adds kinds with units, bounds and errors that say what to do.
+ */
+import { parseArgs } from 'node:util';
+import { CliError } from './exit.js';
+import { parseCount, parseDuration, parseSize } from './units.js';
+
+interface FlagBase {
+  readonly help: string;
+  /** Placeholder in the help. */
+  readonly value?: string;
+  /** May be given several times; the value is then a list. */
+  readonly many?: boolean;
+}
+export type Flag =
+  | (FlagBase & { readonly kind: 'switch' })
+  | (FlagBase & { readonly kind: 'text'; readonly default?: string })
+  | (FlagBase & { readonly kind: 'choice'; readonly choices: readonly string[]; readonly default?: string })
+  /** `count`: a whole number; `bytes`: a size; `duration`: in ns. */
+  | (FlagBase & { readonly kind: 'count' | 'bytes' | 'duration'; readonly default?: string; readonly min?: number; readonly max?: number });
+
+export type Flags = Readonly<Record<string, Flag>>;
+
+type Scalar<F extends Flag> = F['kind'] extends 'switch' ? boolean : F['kind'] extends 'text' | 'choice' ? string : number;
+type ValueOf<F extends Flag> = F extends { readonly many: true }
+  ? readonly Scalar<F>[]
+  : F extends { readonly default: string } | { readonly kind: 'switch' }
+    ? Scalar<F>
+    : Scalar<F> | undefined;
+export type Values<F extends Flags> = { readonly [K in keyof F]: ValueOf<F[K]> };
+
+/** The flags that every command has. */
+export const COMMON_FLAGS = {
+  json: { kind: 'switch', help: 'print one JSON object instead of text' },
+  quiet: { kind: 'switch', help: 'print results only' },
+  help: { kind: 'switch', help: 'print this help' },
+} as const satisfies Flags;
+
+/** What a command declares of itself; `run` is in the same file. */
+export interface CommandShape<F extends Flags> {
+  /** As typed: `bench latency`. */
+  readonly name: string;
+  readonly summary: string;
+  /** Positional arguments in order; those in brackets are optional. */
+  readonly positionals: readonly string[];
+  readonly flags: F;
+  readonly examples: readonly string[];
+}
+
+export interface Parsed<F extends Flags> {
+  readonly values: Values<F>;
+  readonly positionals: readonly string[];
+}
+
+/** Parses `args` (behind the command's name). Throws CliError with exit code 2 for anything that is not in the table. */
+export function parseFlags<const F extends Flags>(command: CommandShape<F>, args: readonly string[]): Parsed<F> {
+  const options = Object.fromEntries(Object.entries(command.flags).map(([name, flag]) => [name, { type: flag.kind === 'switch' ? ('boolean' as const) : ('string' as const) }]));
+  const { tokens } = parseArgs({ args: [...args], options, strict: false, allowPositionals: true, tokens: true });
+  const given = new Map<string, string[]>();
+  const positionals: string[] = [];
+  for (const token of tokens) {
+    if (token.kind === 'positional') positionals.push(token.value);
+    if (token.kind !== 'option') continue;
+    const flag = Object.hasOwn(command.flags, token.name) ? command.flags[token.name] : undefined;
+    if (flag === undefined) throw unknownFlag(command, token.rawName);
+    if (flag.kind !== 'switch' && token.value === undefined) {
+      throw new CliError('flag-invalid', `--${token.name} needs a value: ${describe(flag)}; see jitpaxos ${command.name} --help`);
+    }
+    if (flag.kind === 'switch' && token.value !== undefined) throw new CliError('flag-invalid', `--${token.name} takes no value, got "${token.value}"; leave out "=${token.value}"`);
+    const earlier = given.get(token.name);
+    if (earlier !== undefined && flag.many !== true && flag.kind !== 'switch') throw new CliError('flag-invalid', `--${token.name} is given twice; give it once`);
+    given.set(token.name, [...(earlier ?? []), token.value ?? '']);
+  }
+  const values: Record<string, unknown> = {};
+  for (const [name, flag] of Object.entries(command.flags)) {
+    const texts = given.get(name);
+    if (flag.kind === 'switch') values[name] = texts !== undefined;
+    else if (flag.many === true) values[name] = (texts ?? []).map((text) => convert(command.name, name, flag, text));
+    else {
+      const text = texts?.[0] ?? flag.default;
+      values[name] = text === undefined ? undefined : convert(command.name, name, flag, text);
+    }
+  }
+  if (values['help'] !== true) checkPositionals(command, positionals);
+  return { values: values as Values<F>, positionals };
+}
+
+/** The text of `--help`. */
+export function helpOf(command: CommandShape<Flags>): string {
+  const rows = Object.entries(command.flags).map(([name, flag]) => {
+    const left = flag.kind === 'switch' ? `--${name}` : `--${name} ${placeholder(flag)}`;
+    const standard = flag.kind !== 'switch' && flag.default !== undefined ? ` (default ${flag.default})` : '';
+    return [left, flag.help + standard] as const;
+  });
+  const width = Math.max(...rows.map(([left]) => left.length));
+  return [
+    `jitpaxos ${[command.name, ...command.positionals].join(' ')} [flags]`,
+    '',
+    command.summary,
+    '',
+    'Flags:',
+    ...rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}`),
+    ...(command.examples.length > 0 ? ['', 'Examples:', ...command.examples.map((example) => `  ${example}`)] : []),
+    '',
+  ].join('\n');
+}
+
+/** The name of `names` nearest to `typed`, when it is near enough to be meant. */
+export function nearest(typed: string, names: readonly string[]): string | undefined {
+  let best: string | undefined;
+  let bestDistance = Math.max(2, Math.floor(typed.length / 3)) + 1;
+  for (const name of names) {
+    const distance = editDistance(typed, name);
+    if (distance < bestDistance) [best, bestDistance] = [name, distance];
+  }
+  return best;
+}
+
+function unknownFlag(command: CommandShape<Flags>, raw: string): CliError {
+  const meant = nearest(raw.replace(/^-+/, ''), Object.keys(command.flags));
+  const hint = meant === undefined ? '' : `did you mean --${meant}? `;
+  return new CliError('unknown-flag', `${raw} is not a flag of "jitpaxos ${command.name}"; ${hint}see jitpaxos ${command.name} --help`);
+}
+
+function checkPositionals(command: CommandShape<Flags>, positionals: readonly string[]): void {
+  const required = command.positionals.filter((name) => !name.startsWith('['));
+  if (positionals.length < required.length) {
+    throw new CliError('argument-invalid', `${required[positionals.length]} is missing; use jitpaxos ${[command.name, ...command.positionals].join(' ')}`);
+  }
+  if (positionals.length > command.positionals.length) {
+    throw new CliError('argument-invalid', `"${positionals[command.positionals.length]}" is one argument too many; use jitpaxos ${[command.name, ...command.positionals].join(' ')}`);
+  }
+}
+
+function convert(command: string, name: string, flag: Exclude<Flag, { kind: 'switch' }>, text: string): string | number {
+  const refuse = (): CliError => new CliError('flag-invalid', `--${name} "${text}" is not ${describe(flag)}; see jitpaxos ${command} --help`);
+  if (flag.kind === 'text') {
+    if (text === '') throw refuse();
+    return text;
+  }
+  if (flag.kind === 'choice') {
+    if (!flag.choices.includes(text)) throw refuse();
+    return text;
+  }
+  const value = flag.kind === 'count' ? parseCount(text) : flag.kind === 'bytes' ? parseSize(text) : parseDuration(text);
+  if (value === undefined || value < (flag.min ?? 0) || value > (flag.max ?? Infinity)) throw refuse();
+  return value;
+}
+
+function describe(flag: Flag): string {
+  switch (flag.kind) {
+    case 'switch':
+      return 'a switch';
+    case 'text':
+      return `a text (${placeholder(flag)})`;
+    case 'choice':
+      return `one of ${flag.choices.join(', ')}`;
+    case 'duration':
+      return 'a duration with a unit, like 5s or 200ms';
+    default: {
+      const what = flag.kind === 'count' ? 'a whole number' : 'a size, like 64 or 64KiB,';
+      if (flag.max !== undefined) return `${what} from ${flag.min ?? 0} to ${flag.max}`;
+      return flag.min === undefined ? what : `${what} of at least ${flag.min}`;
+    }
+  }
+}
+
+function placeholder(flag: Flag): string {
+  if (flag.value !== undefined) return flag.value;
+  if (flag.kind === 'choice') return flag.choices.join('|');
+  return { switch: '', text: 'TEXT', count: 'N', bytes: 'SIZE', duration: 'DURATION' }[flag.kind];
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
+    row = next;
+  }
+  return row[b.length]!;
+}

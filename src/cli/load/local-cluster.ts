@@ -1,0 +1,190 @@
+/**
+ * A cluster of replica processes on loopback, for benches, the demo and tests: the `jitpaxos replica` command forked once
+ * a replica, on free ports, with its files in a temporary directory.
+ *
+ * Whatever happens, nothing outlives it: `close` and the end of this process stop every child by its pid, and a replica
+ * stops by itself when its parent is gone. Every wait has a bound.
+ */
+import { fork, type ChildProcess } from 'node:child_process';
+import { createSocket } from 'node:dgram';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { CliError } from '../exit.js';
+import type { ReplicaAnswer, ReplicaQuestion } from './messages.js';
+
+const MAIN = fileURLToPath(new URL('../main.js', import.meta.url));
+const READY_TIMEOUT_MS = 15_000;
+const ANSWER_TIMEOUT_MS = 5_000;
+const STOP_TIMEOUT_MS = 3_000;
+/** A free port may be taken by another process before the replica binds it; then all are chosen anew. */
+const PORT_ATTEMPTS = 3;
+
+export interface LocalClusterOptions {
+  readonly replicas: number;
+  readonly machine: 'echo' | 'kv';
+  readonly transport: string;
+  readonly durability: string;
+  readonly clock?: string | undefined;
+}
+
+/** One replica's process. */
+export class ReplicaProcess {
+  exited = false;
+  /** Last words on stderr, for errors. */
+  complaint = '';
+  /** Of the `ready` line. */
+  ready: { readonly id: number; readonly view: number; readonly port: number; readonly pid: number } | undefined;
+  private readonly pending = new Map<number, (answer: ReplicaAnswer | undefined) => void>();
+  private lastQuestion = 0;
+
+  constructor(
+    readonly id: number,
+    readonly child: ChildProcess,
+  ) {
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.complaint = (this.complaint + text).slice(-2_000)));
+    child.on('message', (message) => {
+      const answer = message as ReplicaAnswer;
+      this.pending.get(answer.id)?.(answer);
+    });
+    child.on('exit', () => {
+      this.exited = true;
+      for (const settle of this.pending.values()) settle(undefined);
+    });
+    child.on('error', () => (this.exited = true));
+  }
+
+  /** The answer, or undefined when the process is gone or does not answer in time. */
+  ask(ask: ReplicaQuestion['ask']): Promise<ReplicaAnswer | undefined> {
+    if (this.exited || !this.child.connected) return Promise.resolve(undefined);
+    const id = ++this.lastQuestion;
+    return new Promise((resolve) => {
+      const settle = (answer: ReplicaAnswer | undefined): void => {
+        clearTimeout(timer);
+        this.pending.delete(id);
+        resolve(answer);
+      };
+      const timer = setTimeout(() => settle(undefined), ANSWER_TIMEOUT_MS);
+      this.pending.set(id, settle);
+      this.child.send({ ask, id } satisfies ReplicaQuestion, (error) => error && settle(undefined));
+    });
+  }
+
+  kill(signal: NodeJS.Signals): void {
+    if (!this.exited) this.child.kill(signal);
+  }
+
+  /** Resolves when the process has ended; kills it when SIGTERM was not enough. */
+  async stop(): Promise<void> {
+    if (this.exited) return;
+    const ended = new Promise<void>((resolve) => this.child.once('exit', () => resolve()));
+    this.kill('SIGTERM');
+    const timer = setTimeout(() => this.kill('SIGKILL'), STOP_TIMEOUT_MS);
+    await ended;
+    clearTimeout(timer);
+  }
+
+  /** Waits for the `ready` line. Throws CliError `replica-not-ready` with the replica's own words. */
+  waitReady(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      let seen = '';
+      const fail = (why: string): void => {
+        clearTimeout(timer);
+        const said = this.complaint.trim().split('\n').at(-1) ?? '';
+        reject(new CliError('replica-not-ready', `replica ${this.id} ${why}${said === '' ? '' : `: ${said}`}; run it by hand with jitpaxos replica to see more`));
+      };
+      const timer = setTimeout(() => fail(`was not ready within ${READY_TIMEOUT_MS / 1000} s`), READY_TIMEOUT_MS);
+      this.child.once('exit', (code, signal) => fail(`ended with ${signal ?? `exit code ${code}`} before it was ready`));
+      this.child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+        if (this.ready !== undefined) return;
+        seen += text;
+        const line = /^ready (\{.*\})$/m.exec(seen);
+        if (line === null) return;
+        clearTimeout(timer);
+        this.ready = JSON.parse(line[1]!) as NonNullable<typeof this.ready>;
+        resolve();
+      });
+    });
+  }
+}
+
+export class LocalCluster {
+  /** Indexed by replica id. */
+  readonly replicas: ReplicaProcess[] = [];
+  private readonly killAll = (): void => {
+    for (const replica of this.replicas) replica.kill('SIGKILL');
+    rmSync(this.directory, { recursive: true, force: true });
+  };
+
+  private constructor(
+    readonly directory: string,
+    readonly clusterFile: string,
+    private readonly options: LocalClusterOptions,
+  ) {
+    process.once('exit', this.killAll);
+  }
+
+  /** Starts the replicas and waits until all are ready. */
+  static async start(options: LocalClusterOptions): Promise<LocalCluster> {
+    for (let attempt = 1; ; attempt++) {
+      const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-'));
+      const clusterFile = join(directory, 'cluster.json');
+      const ports = await freePorts(options.replicas);
+      writeFileSync(clusterFile, JSON.stringify({ schema: 'jitpaxos.cluster/1', id: randomBytes(8).toString('hex'), replicas: ports.map((port) => `127.0.0.1:${port}`) }, null, 2));
+      const cluster = new LocalCluster(directory, clusterFile, options);
+      try {
+        for (let id = 0; id < options.replicas; id++) cluster.spawn(id);
+        await Promise.all(cluster.replicas.map((replica) => replica.waitReady()));
+        return cluster;
+      } catch (error) {
+        const portTaken = cluster.replicas.some((replica) => replica.complaint.includes('port-in-use'));
+        await cluster.close();
+        if (!portTaken || attempt === PORT_ATTEMPTS) throw error;
+      }
+    }
+  }
+
+  /** Starts replica `id` (again). `waitReady` of what it returns says when it serves. */
+  spawn(id: number): ReplicaProcess {
+    const { machine, transport, durability, clock } = this.options;
+    const args = ['replica', '--cluster', this.clusterFile, '--id', String(id), '--data', join(this.directory, `replica-${id}`)];
+    args.push('--machine', machine, '--transport', transport, '--durability', durability);
+    if (clock !== undefined) args.push('--clock', clock);
+    const child = fork(MAIN, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [] });
+    return (this.replicas[id] = new ReplicaProcess(id, child));
+  }
+
+  ask(question: ReplicaQuestion['ask']): Promise<(ReplicaAnswer | undefined)[]> {
+    return Promise.all(this.replicas.map((replica) => replica.ask(question)));
+  }
+
+  /** The configuration as written, for tests. */
+  config(): { readonly id: string; readonly replicas: readonly string[] } {
+    return JSON.parse(readFileSync(this.clusterFile, 'utf8')) as { id: string; replicas: string[] };
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.replicas.map((replica) => replica.stop()));
+    rmSync(this.directory, { recursive: true, force: true });
+    process.removeListener('exit', this.killAll);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/** UDP ports of 127.0.0.1 that nothing is bound to now; held together, so that they differ. */
+export async function freePorts(count: number): Promise<number[]> {
+  const sockets = await Promise.all(
+    Array.from({ length: count }, () => {
+      const socket = createSocket('udp4');
+      return new Promise<typeof socket>((resolve, reject) => socket.once('error', reject).bind(0, '127.0.0.1', () => resolve(socket)));
+    }),
+  );
+  const ports = sockets.map((socket) => socket.address().port);
+  await Promise.all(sockets.map((socket) => new Promise<void>((resolve) => socket.close(() => resolve()))));
+  return ports;
+}

@@ -1,0 +1,47 @@
+/**
+ * Numbers with units, as people write them: `5s`, `200ms`, `64KiB`. A duration without a unit is refused, because
+ * nobody agrees on what it means; a size without one is bytes.
+ */
+
+const DURATION_NS: Readonly<Record<string, number>> = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9, m: 60e9, h: 3600e9 };
+const SIZE_BYTES: Readonly<Record<string, number>> = { '': 1, B: 1, KB: 1e3, KiB: 1024, MB: 1e6, MiB: 1024 ** 2, GB: 1e9, GiB: 1024 ** 3 };
+
+const NUMBER = String.raw`(\d+(?:\.\d+)?)`;
+
+/** Nanoseconds, or undefined when `text` is not a duration. */
+export function parseDuration(text: string): number | undefined {
+  const match = new RegExp(`^${NUMBER}\\s*(ns|us|µs|ms|s|m|h)$`).exec(text.trim());
+  return match ? Math.round(Number(match[1]) * DURATION_NS[match[2]!]!) : undefined;
+}
+
+/** Bytes, or undefined when `text` is not a size. */
+export function parseSize(text: string): number | undefined {
+  const match = new RegExp(`^${NUMBER}\\s*(B|KB|KiB|MB|MiB|GB|GiB)?$`).exec(text.trim());
+  if (!match) return undefined;
+  const bytes = Number(match[1]) * SIZE_BYTES[match[2] ?? '']!;
+  return Number.isInteger(bytes) ? bytes : undefined;
+}
+
+/** A whole number ≥ 0, `_` and `,` allowed as separators, or undefined. */
+export function parseCount(text: string): number | undefined {
+  const digits = text.trim().replace(/(?<=\d)[_,](?=\d)/g, '');
+  const value = Number(digits);
+  return /^\d+$/.test(digits) && Number.isSafeInteger(value) ? value : undefined;
+}
+
+/** A duration in ns with three significant digits and a fitting unit. */
+export function formatDuration(ns: number): string {
+  if (ns < 1e3) return `${Math.round(ns)} ns`;
+  if (ns < 1e6) return `${significant(ns / 1e3)} µs`;
+  if (ns < 1e9) return `${significant(ns / 1e6)} ms`;
+  return `${significant(ns / 1e9)} s`;
+}
+
+/** A number with thousands separators, for people. */
+export function formatCount(value: number): string {
+  return Math.round(value).toLocaleString('en-US');
+}
+
+function significant(value: number): string {
+  return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
+}

@@ -1,0 +1,96 @@
+import t from 'tap';
+import { Histogram, HISTOGRAM_LIMIT_NS } from '../../src/metrics/histogram.js';
+import { formatHgrm, percentileTicks } from '../../src/metrics/hgrm.js';
+import { HeapMeter } from '../../src/metrics/heap-meter.js';
+import { seededRandom } from '../../src/cli/load/random.js';
+
+t.test('a quantile is above the exact one by less than 1 %, whatever the values', (t) => {
+  const seed = (Date.now() & 0xffffff) + 1;
+  t.comment(`seed ${seed}`);
+  const random = seededRandom(seed);
+  for (const scale of [200, 5_000, 80_000, 2 ** 31, 2 ** 33, 2 ** 41]) {
+    const histogram = new Histogram();
+    const values = Array.from({ length: 2_001 }, () => Math.floor(random() ** 3 * scale));
+    for (const value of values) histogram.record(value);
+    values.sort((a, b) => a - b);
+    for (const fraction of [0, 0.001, 0.25, 0.5, 0.9, 0.99, 0.999, 1]) {
+      const exact = values[Math.max(0, Math.ceil(fraction * values.length - 1e-9) - 1)]!;
+      const got = histogram.quantile(fraction);
+      t.ok(got >= exact && got <= exact * 1.01, `seed ${seed}, scale ${scale}, quantile ${fraction}: ${got} for ${exact}`);
+    }
+    t.equal(histogram.max, values[values.length - 1]);
+    t.equal(histogram.min, values[0]);
+    const mean = values.reduce((a, b) => a + b, 0) / values.length;
+    t.ok(Math.abs(histogram.mean - mean) <= mean * 1e-9);
+  }
+  t.end();
+});
+
+t.test('bucket borders: powers of two and their neighbours keep their order and their precision', (t) => {
+  for (let power = 0; power < 42; power++) {
+    for (const value of [2 ** power - 1, 2 ** power, 2 ** power + 1]) {
+      const histogram = new Histogram();
+      histogram.record(value);
+      histogram.record(2 ** 42);
+      t.ok(histogram.quantile(0.5) >= value && histogram.quantile(0.5) <= value * 1.008, `${value}`);
+    }
+  }
+  t.end();
+});
+
+t.test('values outside the range are counted, not lost', (t) => {
+  const histogram = new Histogram();
+  histogram.record(-5);
+  histogram.record(HISTOGRAM_LIMIT_NS * 4);
+  t.equal(histogram.count, 2);
+  t.equal(histogram.min, 0);
+  t.equal(histogram.max, HISTOGRAM_LIMIT_NS * 4);
+  t.end();
+});
+
+t.test('merged histograms, also through JSON, are the histogram of all values', (t) => {
+  const [a, b, all] = [new Histogram(), new Histogram(), new Histogram()];
+  for (let i = 1; i <= 1000; i++) {
+    (i % 3 === 0 ? a : b).record(i * 997);
+    all.record(i * 997);
+  }
+  const merged = new Histogram();
+  merged.merge(Histogram.fromData(JSON.parse(JSON.stringify(a.toData()))));
+  merged.merge(b);
+  t.same(merged.toData(), all.toData());
+  t.same(merged.summary(), all.summary());
+  merged.merge(new Histogram());
+  t.same(merged.summary(), all.summary(), 'an empty one changes nothing');
+  t.throws(() => Histogram.fromData({ count: 1, sum: 1, min: 1, max: 1, buckets: [1e9, 1] }), RangeError);
+  t.end();
+});
+
+t.test('an empty histogram reports zeros', (t) => {
+  t.same(new Histogram().summary(), { min: 0, p50: 0, p90: 0, p99: 0, p999: 0, max: 0, mean: 0 });
+  t.end();
+});
+
+t.test('the percentile file rises, ends at 100 % and counts all values', (t) => {
+  const histogram = new Histogram();
+  for (let i = 1; i <= 10_000; i++) histogram.record(i * 1000);
+  const rows = formatHgrm(histogram).split('\n').filter((line) => /^\s*\d/.test(line)).map((line) => line.trim().split(/\s+/).map(Number));
+  for (let i = 1; i < rows.length; i++) t.ok(rows[i]![0]! >= rows[i - 1]![0]! && rows[i]![2]! >= rows[i - 1]![2]!);
+  t.same(rows.at(-1), [10_000, 1, 10_000]);
+  t.equal(percentileTicks(1).at(-1), 100);
+  t.ok(formatHgrm(histogram).includes('#[Max     =    10000.000, Total count    =        10000]'));
+  t.end();
+});
+
+t.test('the heap meter sees what is allocated, collections included', (t) => {
+  const meter = new HeapMeter();
+  t.equal(meter.stop(), undefined);
+  meter.start();
+  let keep: number[] = [];
+  for (let i = 0; i < 500_000; i++) keep = [i, i + 1, i + 2, i + 3];
+  const use = meter.stop()!;
+  t.ok(keep.length === 4);
+  t.ok(use.collections > 0, `${use.collections} collections`);
+  const perArray = use.allocatedBytes / 500_000;
+  t.ok(perArray >= 40 && perArray < 200, `${perArray} bytes an array of four`);
+  t.end();
+});
