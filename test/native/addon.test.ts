@@ -1,0 +1,127 @@
+/** Building the addon, finding it, doing without it, and that its hot functions allocate nothing. */
+
+import { spawnSync, type SpawnSyncReturns } from 'node:child_process';
+import { appendFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import t, { type Test } from 'tap';
+import { loadAddon, native } from '../../src/native/addon.js';
+
+const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
+const toolchain = ['c++', 'make', 'python3'].every((command) => spawnSync(command, ['--version']).status === 0);
+
+/** A copy of the package as far as it concerns the addon, with node_modules of the checkout. */
+function copyOfPackage(t: Test): string {
+  const root = mkdtempSync(join(tmpdir(), 'jitpaxos-package-'));
+  t.teardown(() => rmSync(root, { recursive: true }));
+  for (const name of ['package.json', 'binding.gyp', 'native', 'scripts/install.mjs', 'dist/src']) cpSync(join(ROOT, name), join(root, name), { recursive: true });
+  symlinkSync(join(ROOT, 'node_modules'), join(root, 'node_modules'));
+  return root;
+}
+
+function install(root: string, env: NodeJS.ProcessEnv): SpawnSyncReturns<string> {
+  const inherited = { ...process.env };
+  delete inherited['JITPAXOS_REQUIRE_NATIVE'];
+  delete inherited['JITPAXOS_SKIP_NATIVE'];
+  return spawnSync(process.execPath, [join(root, 'scripts', 'install.mjs')], { cwd: tmpdir(), encoding: 'utf8', env: { ...inherited, ...env } });
+}
+
+/** What a program of the package at `root` sees, started somewhere else. */
+function bindingSeenIn(root: string): { available: boolean; reason: string; hash: string; clock: string; tai: string } {
+  const module = (path: string): string => JSON.stringify(pathToFileURL(join(root, 'dist', 'src', path)).href);
+  const program = `
+    import { native } from ${module('native/addon.js')};
+    import { loadHash } from ${module('native/hash64.js')};
+    import { openClock } from ${module('clock/open.js')};
+    const out = Buffer.alloc(8);
+    loadHash().hash64(out, 0, 0, out, 0);
+    let tai;
+    try { tai = openClock('tai').source; } catch (error) { tai = error.code + ': ' + error.message; }
+    console.log(JSON.stringify({ available: native.available, reason: native.reason, hash: out.toString('hex'), clock: openClock('auto').source, tai }));`;
+  const run = spawnSync(process.execPath, ['--input-type=module', '-e', program], { cwd: tmpdir(), encoding: 'utf8' });
+  if (run.status !== 0) throw new Error(run.stderr);
+  return JSON.parse(run.stdout) as ReturnType<typeof bindingSeenIn>;
+}
+
+t.test('this package has its addon where the host can build it', { skip: toolchain ? false : 'no compiler, make or Python 3 here' }, (t) => {
+  t.equal(native.available, true, native.reason || 'loaded');
+  t.end();
+});
+
+t.test('an addon that is not as it should be', (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-addon-'));
+  t.teardown(() => rmSync(directory, { recursive: true }));
+  const refused = (name: string, content: string | null, reason: RegExp): void => {
+    const path = join(directory, name);
+    if (content !== null) writeFileSync(path, content);
+    const binding = loadAddon(path);
+    t.equal(binding.available, false);
+    t.equal(binding.addon, null);
+    t.match(binding.reason, reason);
+  };
+  refused('absent.node', null, /not built .*absent\.node does not exist.*npm run build:native.*apt-get install build-essential python3/);
+  refused('garbage.node', 'not a shared library', /does not load .*npm run build:native/);
+  refused('older.cjs', 'module.exports = { hash64() {} }', /built from an older source \(it lacks systemClocks, clockReadBigInt, clockWriteBE, clockWriteHalves, PhcHandle\)/);
+  t.end();
+});
+
+t.test('npm install without a compiler', (t) => {
+  const root = copyOfPackage(t);
+  const onlyNode = join(root, 'only-node');
+  mkdirSync(onlyNode);
+  symlinkSync(process.execPath, join(onlyNode, 'node'));
+  const bare = { PATH: onlyNode, CXX: '', MAKE: '', PYTHON: '', NODE_GYP_FORCE_PYTHON: '', npm_config_python: '' };
+
+  const run = install(root, bare);
+  t.equal(run.status, 0, 'is no failure');
+  t.match(run.stderr, /was not built: a C\+\+ compiler and make and Python 3 not found/);
+  t.match(run.stderr, /apt-get install build-essential python3/);
+  t.match(run.stderr, /works without it: dgram transport/);
+  t.equal(install(root, { ...bare, JITPAXOS_REQUIRE_NATIVE: '1' }).status, 1, 'unless the addon is required');
+  t.match(install(root, { ...bare, CXX: '/nowhere/g++ -m32', MAKE: process.execPath, PYTHON: process.execPath }).stderr, /not built: a C\+\+ compiler not found/, 'names only what is missing');
+
+  const skipped = install(root, { JITPAXOS_SKIP_NATIVE: '1' });
+  t.equal(skipped.status, 0);
+  t.match(skipped.stderr, /JITPAXOS_SKIP_NATIVE=1 is set/);
+
+  const seen = bindingSeenIn(root);
+  t.equal(seen.available, false);
+  t.match(seen.reason, /is not built/);
+  t.equal(seen.hash, '2d06800538d394c2', 'the hash works');
+  t.equal(seen.clock, 'realtime-js', 'and the clock');
+  t.match(seen.tai, /^clock-addon-missing: .*npm run build:native/, 'and what does not says what to do');
+  t.end();
+});
+
+t.test('npm install with a compiler', { skip: toolchain ? false : 'no compiler, make or Python 3 here' }, (t) => {
+  const root = copyOfPackage(t);
+  const built = install(root, {});
+  t.equal(built.status, 0, built.stderr);
+  t.match(built.stdout, /^jitpaxos: native addon built in [\d.]+ s\n$/, 'one line');
+  t.equal(built.stderr, '');
+  t.match(bindingSeenIn(root), { available: true, reason: '', hash: '2d06800538d394c2', clock: 'realtime', tai: 'tai' });
+
+  appendFileSync(join(root, 'native', 'hash.cc'), '\nint broken = this_is_not_declared;\n');
+  const broken = install(root, {});
+  t.equal(broken.status, 0, 'an error of ours does not break an installation');
+  t.match(broken.stderr, /hash\.cc:\d+:\d+: error: .*this_is_not_declared/, 'but is shown');
+  t.match(broken.stderr, /The whole log is in .*install\.log/);
+  t.ok(existsSync(join(root, 'build', 'install.log')));
+  t.equal(bindingSeenIn(root).available, false);
+  const required = install(root, { JITPAXOS_REQUIRE_NATIVE: '1' });
+  t.equal(required.status, 1);
+  t.match(required.stderr, /this_is_not_declared[^]*JITPAXOS_REQUIRE_NATIVE=1 is set, so this is a failure/);
+  t.end();
+});
+
+t.test('hot functions allocate nothing', { skip: native.available ? false : native.reason }, (t) => {
+  const program = fileURLToPath(new URL('./allocation-program.js', import.meta.url));
+  const run = spawnSync(process.execPath, ['--expose-gc', '--min-semi-space-size=128', '--max-semi-space-size=128', program], { encoding: 'utf8' });
+  t.equal(run.status, 0, run.stderr);
+  const results = JSON.parse(run.stdout) as Record<string, { bytesPerCall: number; nsPerCall: number }>;
+  for (const [name, { bytesPerCall, nsPerCall }] of Object.entries(results)) t.comment(`${name}: ${bytesPerCall.toFixed(2)} bytes, ${nsPerCall.toFixed(0)} ns a call`);
+  for (const name of ['hash64', 'writeBE', 'writeHalves']) t.ok(results[name]!.bytesPerCall < 1, `${name}: ${results[name]!.bytesPerCall} bytes a call`);
+  t.ok(results['clockReadBigInt']!.bytesPerCall > 15, 'and a function that allocates is seen to');
+  t.end();
+});

@@ -1,0 +1,42 @@
+/**
+ * Measures what a call of each hot function leaves on the JavaScript heap, and prints it as JSON; run by addon.test.ts
+ * with a young generation so large that nothing is collected in between. `clockReadBigInt` is the control: it must
+ * show, or the measurement is blind.
+ */
+
+import { native } from '../../src/native/addon.js';
+import { openClock } from '../../src/clock/open.js';
+import { loadHash } from '../../src/native/hash64.js';
+
+const CALLS = 1_000_000;
+const collectGarbage = globalThis.gc!;
+
+const bytes = Buffer.alloc(64, 7);
+const out = new Uint8Array(16);
+const halves = new Int32Array(2);
+const clock = openClock('realtime');
+const hash = loadHash();
+const slowHash = loadHash({ available: false, addon: null, reason: 'measured' });
+const addon = native.addon!;
+
+const kept: unknown[] = [null];
+const functions: Record<string, () => void> = {
+  hash64: () => hash.hash64(bytes, 0, 64, out, 8),
+  writeBE: () => clock.writeBE(out, 3),
+  writeHalves: () => clock.writeHalves(halves, 0),
+  clockReadBigInt: () => void (kept[0] = addon.clockReadBigInt(0)),
+  hash64WithoutAddon: () => slowHash.hash64(bytes, 0, 64, out, 8),
+};
+
+const results: Record<string, { bytesPerCall: number; nsPerCall: number }> = {};
+for (const [name, call] of Object.entries(functions)) {
+  const calls = name === 'hash64WithoutAddon' ? CALLS / 10 : CALLS;
+  for (let i = 0; i < calls / 10; i++) call();
+  collectGarbage();
+  const heap = process.memoryUsage().heapUsed;
+  const start = process.hrtime.bigint();
+  for (let i = 0; i < calls; i++) call();
+  const elapsed = process.hrtime.bigint() - start;
+  results[name] = { bytesPerCall: (process.memoryUsage().heapUsed - heap) / calls, nsPerCall: Number(elapsed) / calls };
+}
+console.log(JSON.stringify(results));
