@@ -1,0 +1,79 @@
+/**
+ * The errors of the library. The rule: `code` names one situation for programs, the message names what is wrong and what
+ * to do for people, `retryable` says whether the same call may succeed later without anybody changing anything.
+ * docs/errors.md lists every code; a test holds the two together.
+ */
+
+/** Who has to act: whoever wrote the call or the configuration, whoever runs the hosts, or we (a bug). */
+export type ErrorCategory = 'caller' | 'environment' | 'invariant';
+
+interface Traits {
+  readonly category: ErrorCategory;
+  readonly retryable: boolean;
+}
+
+/** Every code of JitPaxosError with its traits. */
+export const ERRORS = {
+  /** An option of a call is unknown, of the wrong type or out of range. */
+  'option-invalid': { category: 'caller', retryable: false },
+  /** The cluster file cannot be read. */
+  'cluster-file-unreadable': { category: 'environment', retryable: false },
+  /** The cluster file, or the object in its place, breaks the schema. */
+  'cluster-file-invalid': { category: 'caller', retryable: false },
+  /** A host name of the cluster file does not resolve. */
+  'host-unresolved': { category: 'environment', retryable: true },
+  /** The id given is not that of a replica of the cluster. */
+  'replica-id-out-of-range': { category: 'caller', retryable: false },
+  /** Another socket has the replica's port. */
+  'port-in-use': { category: 'environment', retryable: true },
+  /** The replica's address cannot be bound: not one of this host's, or not permitted. */
+  'address-unavailable': { category: 'environment', retryable: false },
+  /** Another living process uses the data directory. */
+  'data-directory-locked': { category: 'environment', retryable: true },
+  /** The data directory cannot be created, read or written. */
+  'data-directory-unusable': { category: 'environment', retryable: false },
+  /** The data directory belongs to another cluster or another replica. */
+  'data-directory-foreign': { category: 'caller', retryable: false },
+  /** The hard state exists, and none of its copies is intact. */
+  'hard-state-corrupt': { category: 'environment', retryable: false },
+  /** The hard state could not be made durable; the replica stopped. */
+  'storage-failed': { category: 'environment', retryable: false },
+  /** An operation is longer than the cluster accepts. */
+  'operation-too-large': { category: 'caller', retryable: false },
+  /** No session could be registered: too few replicas answer. */
+  'cluster-unavailable': { category: 'environment', retryable: true },
+  /** The operation was sent and no answer is certain: it may have been executed, may still be, or never. */
+  'outcome-unknown': { category: 'environment', retryable: false },
+  /** The operation was decided, and refused: it was not executed and never will be. */
+  'operation-refused': { category: 'environment', retryable: true },
+  /** The cluster evicted the client's session: whether operations in flight were executed is unknown. */
+  'session-lost': { category: 'environment', retryable: false },
+  /** The operation was withdrawn, or its time was up, before anything was sent: it was not executed. */
+  aborted: { category: 'caller', retryable: true },
+  /** All lanes are busy and the queue in front of them is full: not executed. */
+  busy: { category: 'environment', retryable: true },
+  /** The client was closed before the operation was sent. */
+  'client-closed': { category: 'caller', retryable: false },
+  /** An answer is not what the state machine in use would give. */
+  'result-unexpected': { category: 'environment', retryable: false },
+} as const satisfies Record<string, Traits>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+export class JitPaxosError extends Error {
+  override readonly name = 'JitPaxosError';
+  readonly code: ErrorCode;
+  readonly category: ErrorCategory;
+  readonly retryable: boolean;
+
+  /**
+   * @param message what is wrong and, behind a semicolon, what to do
+   * @param cause the error of the system or the reason of an AbortSignal, where there is one
+   */
+  constructor(code: ErrorCode, message: string, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.code = code;
+    this.category = ERRORS[code].category;
+    this.retryable = ERRORS[code].retryable;
+  }
+}

@@ -1,0 +1,146 @@
+/**
+ * The outbox of a core over datagrams: what goes to the same destination within a turn shares one.
+ *
+ * A message is written where it is sent from. Each destination has at most one open datagram; a message that it has no
+ * room for sends it on its way and opens another, so messages to one destination leave in order. A message that is
+ * longer than a datagram should be travels alone, and the kernel fragments it.
+ */
+import type { Outbox } from '../protocol/contract.js';
+import { ENVELOPE_BYTES, MAX_DATAGRAM_BYTES, type Envelope } from '../wire/envelope.js';
+import type { Transport } from './transport.js';
+
+/** Destinations besides the replicas with an open datagram; one more, and all leave. */
+const OPEN_MAX = 64;
+const NOTHING = new Uint8Array(0);
+
+export class DatagramOutbox implements Outbox {
+  bytes: Uint8Array = NOTHING;
+  /** Messages that found no room. */
+  dropped = 0;
+  /** Messages committed. */
+  messages = 0;
+
+  private readonly arrays: Uint8Array[];
+  private readonly lengths: Int32Array;
+  private readonly destinations: Int32Array;
+  private opened = 0;
+  /** Where the open reservation is: a position in the tables above, or `alone`. −1: none. */
+  private reserved = -1;
+  private readonly alone: number;
+  private aloneTo = 0;
+
+  /**
+   * @param datagramBytes a datagram grows up to this, envelope included; at most what the transport lends without fragmenting
+   */
+  constructor(
+    private readonly transport: Transport,
+    private readonly envelope: Envelope,
+    private readonly datagramBytes: number,
+  ) {
+    this.arrays = new Array<Uint8Array>(OPEN_MAX + 1).fill(NOTHING);
+    this.lengths = new Int32Array(OPEN_MAX + 1);
+    this.destinations = new Int32Array(OPEN_MAX + 1).fill(-1);
+    this.alone = OPEN_MAX;
+  }
+
+  reserve(to: number, length: number): number {
+    this.dropReservation();
+    let at = this.find(to);
+    if (ENVELOPE_BYTES + length > this.datagramBytes) return this.reserveAlone(at, to, length);
+    if (at >= 0 && this.lengths[at]! + length > this.datagramBytes) {
+      this.sendOpen(at);
+      at = -1;
+    }
+    if (at < 0) {
+      if (this.opened === OPEN_MAX) this.sendAll();
+      const bytes = this.transport.acquire(this.datagramBytes);
+      if (bytes === undefined) return this.noRoom();
+      at = this.opened++;
+      this.arrays[at] = bytes;
+      this.lengths[at] = ENVELOPE_BYTES;
+      this.destinations[at] = to;
+    }
+    this.reserved = at;
+    this.bytes = this.arrays[at]!;
+    return this.lengths[at]!;
+  }
+
+  commit(length: number): void {
+    const at = this.reserved;
+    if (at < 0) return;
+    this.reserved = -1;
+    this.messages++;
+    if (at === this.alone) {
+      this.seal(this.arrays[at]!, ENVELOPE_BYTES + length, this.aloneTo);
+      this.arrays[at] = NOTHING;
+    } else {
+      this.lengths[at]! += length;
+    }
+  }
+
+  /** Ends a turn: every open datagram leaves. */
+  flush(): void {
+    this.dropReservation();
+    this.sendAll();
+    this.transport.flush();
+  }
+
+  private find(to: number): number {
+    for (let at = this.opened - 1; at >= 0; at--) if (this.destinations[at] === to) return at;
+    return -1;
+  }
+
+  private reserveAlone(open: number, to: number, length: number): number {
+    if (open >= 0) this.sendOpen(open);
+    const bytes = ENVELOPE_BYTES + length <= MAX_DATAGRAM_BYTES ? this.transport.acquire(ENVELOPE_BYTES + length) : undefined;
+    if (bytes === undefined) return this.noRoom();
+    this.arrays[this.alone] = bytes;
+    this.aloneTo = to;
+    this.reserved = this.alone;
+    this.bytes = bytes;
+    return ENVELOPE_BYTES;
+  }
+
+  private noRoom(): number {
+    this.dropped++;
+    return -1;
+  }
+
+  /** A reservation that was never committed: the datagram keeps what it had. */
+  private dropReservation(): void {
+    if (this.reserved === this.alone) {
+      this.transport.release(this.arrays[this.alone]!);
+      this.arrays[this.alone] = NOTHING;
+    }
+    this.reserved = -1;
+  }
+
+  /** Sends one and puts the last in its place. */
+  private sendOpen(at: number): void {
+    const last = --this.opened;
+    const bytes = this.arrays[at]!;
+    const length = this.lengths[at]!;
+    const to = this.destinations[at]!;
+    this.arrays[at] = this.arrays[last]!;
+    this.lengths[at] = this.lengths[last]!;
+    this.destinations[at] = this.destinations[last]!;
+    this.arrays[last] = NOTHING;
+    if (length === ENVELOPE_BYTES) this.transport.release(bytes);
+    else this.seal(bytes, length, to);
+  }
+
+  private sendAll(): void {
+    for (let at = 0; at < this.opened; at++) {
+      const bytes = this.arrays[at]!;
+      this.arrays[at] = NOTHING;
+      if (this.lengths[at] === ENVELOPE_BYTES) this.transport.release(bytes);
+      else this.seal(bytes, this.lengths[at]!, this.destinations[at]!);
+    }
+    this.opened = 0;
+  }
+
+  private seal(bytes: Uint8Array, length: number, to: number): void {
+    this.envelope.seal(bytes, 0, length);
+    this.transport.send(bytes, length, to);
+  }
+}

@@ -1,0 +1,53 @@
+/**
+ * From a received datagram to the messages in it. The rule: whatever the bytes are, nothing throws, nothing is read
+ * beyond their end, and what is refused is counted by its reason.
+ */
+import { CLIENT_SENDER, DROP_REASON_NAMES, ENVELOPE_BYTES, type Envelope } from '../wire/envelope.js';
+import { validate } from '../wire/messages.js';
+import type { Transport } from './transport.js';
+
+/** What a message is for: a core's `receive`, with the time added by whoever drives it. */
+export type MessageHandler = (bytes: Uint8Array, offset: number, length: number, from: number) => void;
+
+const SENDER_REFUSED = DROP_REASON_NAMES.indexOf('sender');
+
+export class DatagramReader {
+  /** Datagrams refused, or cut at the first bad message, by index of DROP_REASON_NAMES. */
+  readonly drops = new Float64Array(DROP_REASON_NAMES.length);
+
+  /**
+   * @param acceptClients false for a client: it hears replicas only
+   * @param handle called for each message that passed `validate`; `from` is a replica's index or the sender's endpoint. What it throws is passed on
+   */
+  constructor(
+    private readonly envelope: Envelope,
+    private readonly transport: Pick<Transport, 'sender'>,
+    private readonly acceptClients: boolean,
+    private readonly handle: MessageHandler,
+  ) {}
+
+  /** Reads one datagram and returns how many messages it held. The rest of a datagram behind a bad message is dropped. */
+  read(bytes: Uint8Array, offset: number, length: number): number {
+    const sender = this.envelope.open(bytes, offset, length);
+    if (sender < 0) return this.drop(-sender, 0);
+    let from = sender; // a replica is whom the envelope names, not an address: hosts have several
+    if (sender === CLIENT_SENDER) {
+      if (!this.acceptClients) return this.drop(SENDER_REFUSED, 0);
+      from = this.transport.sender();
+    }
+    const end = offset + length;
+    let messages = 0;
+    for (let at = offset + ENVELOPE_BYTES; at < end; messages++) {
+      const messageLength = validate(bytes, at, end);
+      if (messageLength < 0) return this.drop(-messageLength, messages);
+      this.handle(bytes, at, messageLength, from);
+      at += messageLength;
+    }
+    return messages;
+  }
+
+  private drop(reason: number, messages: number): number {
+    this.drops[reason]!++;
+    return messages;
+  }
+}

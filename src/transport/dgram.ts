@@ -1,0 +1,242 @@
+/**
+ * The transport that every Node has: UDP by node:dgram, one socket for each address family that the cluster uses.
+ *
+ * What dgram allocates for a datagram is not ours to avoid (a Buffer and an rinfo to receive one, a request and a view to send
+ * one); we add nothing to it. It sends at once, without copying, and when the kernel has no room keeps a reference to
+ * the array until it has: then the array must not be written again before the socket's queue is empty. No name is
+ * looked up: all addresses are numeric.
+ */
+import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
+import { JitPaxosError } from '../errors.js';
+import { ArrayPool } from './array-pool.js';
+import { EndpointTable } from './endpoint-table.js';
+import { TRANSPORT_COUNTER_NAMES, TransportCounter, type Address, type Receiver, type Transport, type TransportOptions } from './transport.js';
+
+/** Arrays at once: as many datagrams may wait for the kernel before more are dropped. */
+const SMALL_ARRAYS = 1024;
+const LARGE_ARRAYS = 64;
+
+/** dgram keeps silent about a send that fails unless it is given a callback, which costs. One in so many gets it, the first included: what fails persistently is noticed. */
+const SENDS_PER_REPORT = 64;
+
+/** How a socket is made. Tests put one in its place whose kernel is always full. */
+export type SocketFactory = (family: 4 | 6, receiveBufferBytes: number, sendBufferBytes: number) => Socket;
+
+export class DgramTransport implements Transport {
+  readonly kind = 'dgram';
+  readonly counters = new Float64Array(TRANSPORT_COUNTER_NAMES.length);
+  port = 0;
+
+  private readonly pool: ArrayPool;
+  private readonly endpoints: EndpointTable;
+  private readonly replicas: readonly Address[];
+  private readonly receiver: Receiver;
+  private socket4: Socket | undefined;
+  private socket6: Socket | undefined;
+  /** Arrays that a socket's queue may still refer to. */
+  private readonly deferred: Uint8Array[] = [];
+  private rinfo: RemoteInfo | undefined;
+  private sendsToReport = 1;
+  private sendFailing = false;
+  private closing: Promise<void> | undefined;
+
+  constructor(
+    private readonly options: TransportOptions,
+    private readonly socketFactory: SocketFactory = createUdpSocket,
+  ) {
+    this.pool = new ArrayPool(options.datagramBytes, SMALL_ARRAYS, LARGE_ARRAYS);
+    this.endpoints = new EndpointTable(options.replicas.length, options.endpoints);
+    this.replicas = options.replicas;
+    this.receiver = options.receive;
+  }
+
+  async open(): Promise<void> {
+    const { listen } = this.options;
+    try {
+      for (const family of [4, 6] as const) {
+        const peers = this.replicas.filter((address) => address.family === family);
+        if (listen?.family === family) await this.bind(family, listen.host, listen.port);
+        else if (peers.length > 0) await this.bind(family, anyAddress(family, peers), 0);
+      }
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+    const listening = listen?.family === 6 ? this.socket6 : listen?.family === 4 ? this.socket4 : (this.socket4 ?? this.socket6);
+    this.port = listening?.address().port ?? 0;
+  }
+
+  acquire(length: number): Uint8Array | undefined {
+    const bytes = this.pool.acquire(length);
+    if (bytes !== undefined) return bytes;
+    if (this.deferred.length > 0) {
+      this.reclaim();
+      const again = this.pool.acquire(length);
+      if (again !== undefined) return again;
+    }
+    this.counters[TransportCounter.send_queue_full]!++;
+    return undefined;
+  }
+
+  release(bytes: Uint8Array): void {
+    this.pool.release(bytes);
+  }
+
+  send(bytes: Uint8Array, length: number, endpoint: number): void {
+    let host: string;
+    let port: number;
+    if (endpoint < this.replicas.length) {
+      const replica = this.replicas[endpoint]!;
+      host = replica.host;
+      port = replica.port;
+    } else {
+      const slot = this.endpoints.slotOf(endpoint);
+      if (slot < 0) {
+        this.counters[TransportCounter.endpoint_unknown]!++;
+        this.pool.release(bytes);
+        return;
+      }
+      host = this.endpoints.hostOf(slot);
+      port = this.endpoints.portOf(slot);
+    }
+    const socket = host.includes(':') ? this.socket6 : this.socket4;
+    if (socket === undefined) {
+      this.counters[TransportCounter.send_errors]!++;
+      this.pool.release(bytes);
+      return;
+    }
+    try {
+      if (--this.sendsToReport === 0) {
+        this.sendsToReport = SENDS_PER_REPORT;
+        socket.send(bytes, 0, length, port, host, this.onSent);
+      } else {
+        socket.send(bytes, 0, length, port, host);
+      }
+    } catch (error) {
+      this.sendFailed(error);
+      this.pool.release(bytes);
+      return;
+    }
+    this.counters[TransportCounter.datagrams_sent]!++;
+    this.counters[TransportCounter.bytes_sent]! += length;
+    if (length > this.options.datagramBytes) this.counters[TransportCounter.datagrams_fragmented]!++;
+    if (socket.getSendQueueCount() === 0) {
+      this.pool.release(bytes);
+    } else {
+      this.counters[TransportCounter.send_deferred]!++;
+      this.deferred.push(bytes);
+    }
+  }
+
+  flush(): void {
+    if (this.deferred.length > 0) this.reclaim();
+  }
+
+  sender(): number {
+    const { rinfo } = this;
+    if (rinfo === undefined) throw new Error('a datagram has a sender while it is being received only');
+    return this.endpointOf(rinfo.address, rinfo.port);
+  }
+
+  endpointOf(host: string, port: number): number {
+    const endpoint = this.endpoints.intern(host, port);
+    this.counters[TransportCounter.endpoints_evicted] = this.endpoints.evicted;
+    return endpoint;
+  }
+
+  close(): Promise<void> {
+    this.closing ??= Promise.all([closeSocket(this.socket4), closeSocket(this.socket6)]).then(() => undefined);
+    this.socket4 = undefined;
+    this.socket6 = undefined;
+    return this.closing;
+  }
+
+  private readonly onMessage = (bytes: Uint8Array, rinfo: RemoteInfo): void => {
+    if (this.closing !== undefined) return;
+    this.counters[TransportCounter.datagrams_received]!++;
+    this.counters[TransportCounter.bytes_received]! += bytes.length;
+    this.rinfo = rinfo;
+    this.receiver(bytes, 0, bytes.length);
+    this.rinfo = undefined;
+  };
+
+  private readonly onSent = (error: Error | null): void => {
+    if (error !== null) this.sendFailed(error);
+    else this.sendFailing = false;
+  };
+
+  private sendFailed(error: unknown): void {
+    this.counters[TransportCounter.send_errors]!++;
+    if (this.sendFailing || this.closing !== undefined) return;
+    this.sendFailing = true;
+    this.options.notice('transport.send-failing', { error: messageOf(error), next: 'check the route to the other hosts and this host’s firewall' });
+  }
+
+  /** All queues empty: nothing refers to the arrays any more. */
+  private reclaim(): void {
+    if ((this.socket4?.getSendQueueCount() ?? 0) !== 0 || (this.socket6?.getSendQueueCount() ?? 0) !== 0) return;
+    for (let bytes = this.deferred.pop(); bytes !== undefined; bytes = this.deferred.pop()) this.pool.release(bytes);
+  }
+
+  private async bind(family: 4 | 6, host: string, port: number): Promise<void> {
+    const socket = this.socketFactory(family, this.options.receiveBufferBytes, this.options.sendBufferBytes);
+    if (family === 6) this.socket6 = socket;
+    else this.socket4 = socket;
+    await new Promise<void>((resolve, reject) => {
+      socket.once('error', (error) => reject(bindError(error, host, port)));
+      socket.bind({ address: host, port, exclusive: true }, resolve);
+    });
+    socket.removeAllListeners('error');
+    socket.on('error', () => this.counters[TransportCounter.receive_errors]!++);
+    socket.on('message', this.onMessage);
+    this.checkBuffer('receive', socket.getRecvBufferSize(), this.options.receiveBufferBytes, 'net.core.rmem_max');
+    this.checkBuffer('send', socket.getSendBufferSize(), this.options.sendBufferBytes, 'net.core.wmem_max');
+  }
+
+  /** Linux doubles what it is asked for, for its own bookkeeping, after cutting it to the sysctl. */
+  private checkBuffer(direction: string, gotBytes: number, askedBytes: number, sysctl: string): void {
+    const usableBytes = process.platform === 'linux' ? gotBytes / 2 : gotBytes;
+    if (usableBytes >= askedBytes) return;
+    this.options.notice('transport.small-buffer', { direction, askedBytes, gotBytes: usableBytes, next: `bursts may be lost; raise it: sysctl -w ${sysctl}=${askedBytes}` });
+  }
+}
+
+function createUdpSocket(family: 4 | 6, receiveBufferBytes: number, sendBufferBytes: number): Socket {
+  return createSocket({
+    type: family === 6 ? 'udp6' : 'udp4',
+    ipv6Only: family === 6,
+    recvBufferSize: receiveBufferBytes,
+    sendBufferSize: sendBufferBytes,
+    lookup: (host, _options, done) => done(null, host, family),
+  });
+}
+
+/** Loopback suffices where all peers are there: a port that the network can't see needs no firewall. */
+function anyAddress(family: 4 | 6, peers: readonly Address[]): string {
+  if (family === 6) return peers.every(({ host }) => host === '::1') ? '::1' : '::';
+  return peers.every(({ host }) => host.startsWith('127.')) ? '127.0.0.1' : '0.0.0.0';
+}
+
+function bindError(error: NodeJS.ErrnoException, host: string, port: number): JitPaxosError {
+  const where = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+  if (error.code === 'EADDRINUSE') {
+    return new JitPaxosError('port-in-use', `another socket listens at UDP ${where}; stop what uses it (\`ss -ulpn 'sport = :${port}'\` shows it), or give the replica another port in the cluster file`, error);
+  }
+  const cure = error.code === 'EACCES' ? 'use a port from 1024 on, or allow this process to bind it' : 'the replica’s address in the cluster file has to be one of this host';
+  return new JitPaxosError('address-unavailable', `UDP ${where} cannot be bound (${messageOf(error)}); ${cure}`, error);
+}
+
+function closeSocket(socket: Socket | undefined): Promise<void> {
+  if (socket === undefined) return Promise.resolve();
+  return new Promise((resolve) => {
+    try {
+      socket.close(() => resolve());
+    } catch {
+      resolve(); // it failed to bind and is closed already
+    }
+  });
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,127 @@
+/**
+ * Numbers for addresses: replicas have their index, other senders get a number when they are first heard.
+ *
+ * The rule: a number stands for one address. The table is bounded, and the address unused for longest makes room for a
+ * new one, which then gets a *new* number: `replicas + slot + capacity · generation`, the generation of a slot rising
+ * with each reuse. So an answer to a number whose address is gone is dropped, not sent to a stranger. Numbers stay in
+ * the int32 range (small integers in V8), so with the full capacity a slot's numbers repeat after 32,767 reuses, that is
+ * after two billion other addresses: whoever still held the first would send one datagram to a client that
+ * ignores it, since it is not of its session.
+ *
+ * A lookup compares the port, by which the slots are chained, then the address; it builds no string.
+ */
+export class EndpointTable {
+  evicted = 0;
+  private readonly hosts: (string | undefined)[];
+  private readonly ports: Uint16Array;
+  private readonly generations: Int32Array;
+  /** First slot of each port, −1: none; then the next with the same port. */
+  private readonly firstOfPort = new Int32Array(65_536).fill(-1);
+  private readonly nextOfPort: Int32Array;
+  /** By last use, most recent first; a ring through slot `capacity`, which is no slot. */
+  private readonly newer: Int32Array;
+  private readonly older: Int32Array;
+  private readonly maxGeneration: number;
+  private used = 0;
+
+  /**
+   * @param replicas numbers below this are not ours to give
+   * @param capacity addresses at once, a power of two up to 65,536
+   */
+  constructor(
+    private readonly replicas: number,
+    private readonly capacity: number,
+  ) {
+    if (!Number.isInteger(capacity) || capacity < 1 || capacity > 65_536 || (capacity & (capacity - 1)) !== 0) {
+      throw new RangeError(`an endpoint table has a power of two of slots up to 65536, not ${capacity}`);
+    }
+    this.hosts = new Array<string | undefined>(capacity).fill(undefined);
+    this.ports = new Uint16Array(capacity);
+    this.generations = new Int32Array(capacity);
+    this.nextOfPort = new Int32Array(capacity);
+    this.newer = new Int32Array(capacity + 1).fill(capacity);
+    this.older = new Int32Array(capacity + 1).fill(capacity);
+    this.maxGeneration = Math.floor((0x7fffffff - replicas - capacity) / capacity);
+  }
+
+  /** Addresses known now. */
+  get size(): number {
+    return this.used;
+  }
+
+  /** The number of an address, a new one when it has none. Marks it as used. */
+  intern(host: string, port: number): number {
+    for (let slot = this.firstOfPort[port]!; slot >= 0; slot = this.nextOfPort[slot]!) {
+      if (this.hosts[slot] === host) {
+        this.touch(slot);
+        return this.numberOf(slot);
+      }
+    }
+    const slot = this.used < this.capacity ? this.used++ : this.evictOldest();
+    this.hosts[slot] = host;
+    this.ports[slot] = port;
+    this.nextOfPort[slot] = this.firstOfPort[port]!;
+    this.firstOfPort[port] = slot;
+    this.linkNewest(slot);
+    return this.numberOf(slot);
+  }
+
+  /** The slot of a number that still stands for an address, or −1. `hostOf` and `portOf` tell which. */
+  slotOf(endpoint: number): number {
+    const serial = endpoint - this.replicas;
+    if (serial < 0) return -1;
+    const slot = serial & (this.capacity - 1);
+    return this.hosts[slot] !== undefined && this.numberOf(slot) === endpoint ? slot : -1;
+  }
+
+  hostOf(slot: number): string {
+    return this.hosts[slot]!;
+  }
+
+  portOf(slot: number): number {
+    return this.ports[slot]!;
+  }
+
+  private numberOf(slot: number): number {
+    return this.replicas + slot + this.capacity * this.generations[slot]!;
+  }
+
+  private touch(slot: number): void {
+    const root = this.capacity;
+    if (this.older[root] === slot) return;
+    this.unlink(slot);
+    this.linkNewest(slot);
+  }
+
+  private unlink(slot: number): void {
+    const newer = this.newer[slot]!;
+    const older = this.older[slot]!;
+    this.older[newer] = older;
+    this.newer[older] = newer;
+  }
+
+  private linkNewest(slot: number): void {
+    const root = this.capacity;
+    const second = this.older[root]!;
+    this.older[root] = slot;
+    this.newer[slot] = root;
+    this.older[slot] = second;
+    this.newer[second] = slot;
+  }
+
+  private evictOldest(): number {
+    const slot = this.newer[this.capacity]!;
+    this.unlink(slot);
+    const port = this.ports[slot]!;
+    let at = this.firstOfPort[port]!;
+    if (at === slot) {
+      this.firstOfPort[port] = this.nextOfPort[slot]!;
+    } else {
+      while (this.nextOfPort[at] !== slot) at = this.nextOfPort[at]!;
+      this.nextOfPort[at] = this.nextOfPort[slot]!;
+    }
+    this.generations[slot] = this.generations[slot]! >= this.maxGeneration ? 0 : this.generations[slot]! + 1;
+    this.evicted++;
+    return slot;
+  }
+}

@@ -1,0 +1,75 @@
+/**
+ * What moves datagrams, and the names it has for where they go.
+ *
+ * An *endpoint* is a number: 0…N−1 are the replicas, larger ones are whoever else sent us something
+ * (endpoint-table.ts). The rule: nothing that a datagram says sizes an allocation, takes an endpoint or makes a
+ * transport throw, before the caller has checked the datagram and asked for its sender.
+ *
+ * Arrays belong to the transport. `acquire` lends one, `send` or `release` gives it back, and a datagram is written where
+ * it is sent from.
+ */
+
+/** Called for each datagram. The bytes are valid, and may be overwritten, during the call only. */
+export type Receiver = (bytes: Uint8Array, offset: number, length: number) => void;
+
+/** Where a socket listens or a replica is found: numeric address, never a name. */
+export interface Address {
+  readonly host: string;
+  readonly port: number;
+  readonly family: 4 | 6;
+}
+
+/** Something that an operator should hear about: an event name and its particulars. */
+export type Notice = (event: string, fields: Readonly<Record<string, unknown>>) => void;
+
+export interface TransportOptions {
+  /** The replicas' addresses, by index: endpoints 0…N−1. */
+  readonly replicas: readonly Address[];
+  /** Where to listen. Undefined, as for clients: at any free port, of each family that the replicas' addresses have. */
+  readonly listen: Address | undefined;
+  readonly receive: Receiver;
+  readonly notice: Notice;
+  /** What a datagram usually has room for, bytes: the size of most arrays that `acquire` lends. */
+  readonly datagramBytes: number;
+  /** Endpoints besides the replicas that are remembered at once, a power of two. */
+  readonly endpoints: number;
+  /** Asked of the kernel for each socket, bytes. */
+  readonly receiveBufferBytes: number;
+  readonly sendBufferBytes: number;
+}
+
+export const DEFAULT_TRANSPORT = {
+  endpoints: 65_536,
+  receiveBufferBytes: 4 << 20,
+  sendBufferBytes: 4 << 20,
+} as const;
+
+export interface Transport {
+  readonly kind: string;
+  /** The port that it listens at: the one asked for, or the one the kernel chose. 0 before `open`. */
+  readonly port: number;
+  /** TRANSPORT_COUNTER_NAMES gives the names. */
+  readonly counters: Float64Array;
+  /** Throws JitPaxosError `port-in-use` or `address-unavailable`. */
+  open(): Promise<void>;
+  /** An array for a datagram of `length` bytes (at most MAX_DATAGRAM_BYTES), or undefined when all are on their way. */
+  acquire(length: number): Uint8Array | undefined;
+  /** Gives an array back unsent. */
+  release(bytes: Uint8Array): void;
+  /** Sends the first `length` bytes and takes the array back. What cannot be sent is dropped and counted. */
+  send(bytes: Uint8Array, length: number, endpoint: number): void;
+  /** Ends a turn: what was sent and not left yet leaves. */
+  flush(): void;
+  /** Endpoint of the sender of the datagram being received; takes a new number for an unknown one. During a Receiver call only. */
+  sender(): number;
+  /** Endpoint of an address. For tools and tests: replies go to `sender()`. */
+  endpointOf(host: string, port: number): number;
+  /** Nothing is received afterwards. Closing again does nothing. */
+  close(): Promise<void>;
+}
+
+export const TRANSPORT_COUNTER_NAMES = ['datagrams_received', 'bytes_received', 'datagrams_sent', 'bytes_sent', 'datagrams_fragmented', 'send_deferred', 'send_queue_full', 'send_errors', 'receive_errors', 'endpoint_unknown', 'endpoints_evicted'] as const;
+
+export type TransportCounterName = (typeof TRANSPORT_COUNTER_NAMES)[number];
+
+export const TransportCounter = Object.freeze(Object.fromEntries(TRANSPORT_COUNTER_NAMES.map((name, index) => [name, index]))) as Readonly<Record<TransportCounterName, number>>;
