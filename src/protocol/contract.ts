@@ -70,7 +70,7 @@ export interface PersistBatch {
   /** The log from `entriesFrom` to `lastIndex` is new; anything stored from there on is replaced. `entriesFrom` is `lastIndex + 1` when nothing but a cut or the hard state changed. */
   readonly entriesFrom: number;
   readonly lastIndex: number;
-  /** Present when the log now starts behind this snapshot. */
+  /** Present when the front of the log was cut: this snapshot and the entries behind its index are all that is needed from now on. */
   readonly snapshot: Snapshot | undefined;
   /** Copies entry `index` in the form of log.ts (`ENTRY_HEADER_BYTES` + operation) and returns its length. */
   readEntry(index: number, target: Uint8Array, offset: number): number;
@@ -89,7 +89,7 @@ export interface Snapshot {
 export interface Recovered {
   /** Undefined on the very first start. */
   readonly hardState: HardState | undefined;
-  /** The log as it was made durable, oldest first, in the form of log.ts, behind `snapshot` when there is one; undefined when it is lost or was never kept. */
+  /** The log as it was made durable, in the form of log.ts, oldest first: the entries from 1 on, or those right behind `snapshot`. Undefined when it is lost or was never kept. */
   readonly log: { readonly snapshot: Snapshot | undefined; readonly entries: Iterable<Uint8Array> } | undefined;
 }
 
@@ -116,6 +116,8 @@ export const Outcome = {
 
 /** A client core's completions. Called synchronously from `receive` and `tick`; may submit on the lane that completed. */
 export interface ClientEvents {
+  /** The registration that `register` started ended: a ReplyStatus; `ok`: requests may be submitted. `sessionTaken`: draw another session id. */
+  registered(status: number): void;
   /**
    * The request of `lane` ended. Result bytes are `core.resultBytes(lane)[0 … core.resultLength(lane))` until the next
    * submit on the lane. `fast`: committed in the first round trip, nothing resent, restamped, or reconciled.

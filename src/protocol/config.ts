@@ -1,0 +1,150 @@
+/**
+ * What a core can be told. Sizes bound every table and arena of it; times are those of the monotonic clock in µs unless
+ * the name says otherwise. All replicas of a cluster must have the same `limits`: they decide what is executed.
+ */
+
+export interface Limits {
+  /** Entries that the log holds at once, a power of two. */
+  readonly logEntries: number;
+  /** Bytes of the log's arena, 32 of them for each entry besides its operation. */
+  readonly logBytes: number;
+  /** Sessions at once; registering one more evicts the one unused for longest. */
+  readonly maxSessions: number;
+  /** Lanes of all sessions together; bounded like the sessions. */
+  readonly maxLanes: number;
+  /** Lanes that one session may ask for. */
+  readonly lanesPerSession: number;
+  /** Longest operation, bytes. */
+  readonly operationBytes: number;
+  /** Longest result, bytes. */
+  readonly resultBytes: number;
+  /** Reconcile requests that wait for a repair. */
+  readonly waiting: number;
+  /** Bytes of log or snapshot in one message of a transfer. */
+  readonly chunkBytes: number;
+  /** Requests held back until their timestamp is due. */
+  readonly held: number;
+}
+
+export const DEFAULT_LIMITS: Limits = {
+  logEntries: 1 << 18,
+  logBytes: 64 << 20,
+  maxSessions: 4096,
+  maxLanes: 1 << 18,
+  lanesPerSession: 4096,
+  operationBytes: 48 * 1024,
+  resultBytes: 48 * 1024,
+  waiting: 4096,
+  chunkBytes: 16 * 1024,
+  held: 1024,
+};
+
+export interface Timings {
+  /** The primary sends a Sync at least this often, … */
+  readonly syncIntervalUs: number;
+  /** … and after so many entries. */
+  readonly syncEntries: number;
+  /** How long a member that is behind waits for the requests themselves before it fetches them. */
+  readonly repairDelayUs: number;
+  /** A fetch that brought nothing is repeated after this. */
+  readonly fetchTimeoutUs: number;
+  /** Silence after which a replica suspects the primary, or the primary a member. */
+  readonly suspectUs: number;
+  /** How long answers to a probe are waited for before a view is chosen from those that came. */
+  readonly probeWindowUs: number;
+  /** A view that has not started after this is given up for a higher one; doubled with every failure, up to … */
+  readonly viewChangeUs: number;
+  /** … this. */
+  readonly viewChangeMaxUs: number;
+  /** A request stamped further ahead of a member's clock than this is rejected, ns. */
+  readonly maxAheadNs: number;
+  /** A request is held back at most so long before its timestamp is due, ns; 0 never holds. */
+  readonly maxHoldNs: number;
+}
+
+export const DEFAULT_TIMINGS: Timings = {
+  syncIntervalUs: 5_000,
+  syncEntries: 64,
+  repairDelayUs: 1_000,
+  fetchTimeoutUs: 10_000,
+  suspectUs: 40_000,
+  probeWindowUs: 4_000,
+  viewChangeUs: 40_000,
+  viewChangeMaxUs: 1_000_000,
+  maxAheadNs: 100_000_000,
+  maxHoldNs: 2_000_000,
+};
+
+export interface ReplicaConfig {
+  /** This replica's index, 0…replicas−1. */
+  readonly id: number;
+  /** N, odd. */
+  readonly replicas: number;
+  /** Seed of the jitter of timeouts: any int32, different on every replica. */
+  readonly seed: number;
+  readonly limits: Limits;
+  readonly timings: Timings;
+}
+
+export interface ClientTimings {
+  /** Shortest time without an answer after which a request is sent again; the observed round trip raises it. */
+  readonly retryUs: number;
+  /** Longest such time. */
+  readonly retryMaxUs: number;
+  /** Nanoseconds added to the clock reading; the lead of an uncontended client is 0. */
+  readonly leadNs: number;
+  /** The lead adapts to what is observed, up to this; 0 keeps it at `leadNs`. */
+  readonly maxLeadNs: number;
+}
+
+export const DEFAULT_CLIENT_TIMINGS: ClientTimings = {
+  retryUs: 4_000,
+  retryMaxUs: 40_000,
+  leadNs: 0,
+  maxLeadNs: 1_000_000,
+};
+
+export interface ClientConfig {
+  /** N of the cluster. */
+  readonly replicas: number;
+  /** Requests that may be open at once. */
+  readonly lanes: number;
+  /** Seed of the jitter of retries: any int32. */
+  readonly seed: number;
+  /** Session id, drawn at random by the host. Not zero. */
+  readonly sessionHi: number;
+  readonly sessionLo: number;
+  /** Tells two clients apart that drew the same session id. Random as well. */
+  readonly nonceHi: number;
+  readonly nonceLo: number;
+  readonly limits: Pick<Limits, 'operationBytes' | 'resultBytes'>;
+  readonly timings: ClientTimings;
+}
+
+const LIMIT_RANGES: Readonly<Record<keyof Limits, readonly [number, number]>> = {
+  logEntries: [16, 1 << 26],
+  logBytes: [1 << 12, 1 << 30],
+  maxSessions: [1, 1 << 20],
+  maxLanes: [1, 1 << 24],
+  lanesPerSession: [1, 0xfffe],
+  operationBytes: [1, 59_000],
+  resultBytes: [1, 59_000],
+  waiting: [1, 1 << 20],
+  chunkBytes: [64, 59_000],
+  held: [0, 1 << 16],
+};
+
+/** Names of the limits, for whoever checks a configuration. */
+export const LIMIT_NAMES = Object.keys(LIMIT_RANGES) as (keyof Limits)[];
+
+/** Throws RangeError that names the first limit that is out of its range, or contradicts another. */
+export function checkLimits(limits: Limits): void {
+  for (const name of LIMIT_NAMES) {
+    const [low, high] = LIMIT_RANGES[name];
+    const value = limits[name];
+    if (!Number.isInteger(value) || value < low || value > high) throw new RangeError(`limit ${name} is an integer from ${low} to ${high}, not ${value}`);
+  }
+  if ((limits.logEntries & (limits.logEntries - 1)) !== 0) throw new RangeError(`limit logEntries is a power of two, not ${limits.logEntries}`);
+  if (limits.lanesPerSession > limits.maxLanes) throw new RangeError(`limit lanesPerSession (${limits.lanesPerSession}) is above maxLanes (${limits.maxLanes})`);
+  if (limits.logBytes < 4 * (limits.operationBytes + 32)) throw new RangeError(`limit logBytes (${limits.logBytes}) must hold at least four of the longest operations (operationBytes ${limits.operationBytes})`);
+}

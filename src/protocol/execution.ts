@@ -1,0 +1,168 @@
+/**
+ * Executes the log: runs the state machine, keeps the session table with it, takes snapshots, takes back what was
+ * executed too early.
+ *
+ * A primary executes what it appends, before it is committed; members and spares what is committed. When entries that
+ * were executed leave the log, which only a view change does, the state goes back to the last snapshot at or below
+ * `committed` and the entries that stand are executed again. A snapshot is *provisional* until its index is committed and
+ * then *stable*; only behind a stable one is the log cut.
+ */
+import type { ApplyContext, Operation, Reply as MachineReply, StateMachine } from '../machine/state-machine.js';
+import { ReplyStatus, RequestFlag } from '../wire/messages.js';
+import { readI32, readU16 } from '../wire/u64.js';
+import type { Limits } from './config.js';
+import type { Snapshot } from './contract.js';
+import { Counter } from './counters.js';
+import type { Log } from './log.js';
+import { invariant } from './invariant.js';
+import { REGISTER_BYTES, REGISTER_LANE, Session, SessionTable } from './sessions.js';
+import { decodeSnapshot, encodeSnapshot, machineBytes, restoreSessions } from './snapshots.js';
+import type { TailIndex } from './tail-index.js';
+
+export class Execution {
+  readonly sessions: SessionTable;
+  /** Index of the last entry that the state reflects. */
+  executed = 0;
+  /** The newest snapshot whose index is committed. */
+  stable: Snapshot;
+  /** A newer one whose index is not committed yet. */
+  provisional: Snapshot | undefined;
+  /** Where the last execution left its result: valid until the next one. */
+  readonly reply: MachineReply;
+  /** ReplyStatus of the last execution. */
+  lastStatus = 0;
+
+  private readonly operation: Operation;
+  private readonly context: ApplyContext = { timestampHi: 0, timestampLo: 0, index: 0 };
+
+  constructor(
+    private readonly log: Log,
+    private readonly tail: TailIndex,
+    private readonly machine: StateMachine,
+    private readonly limits: Limits,
+    private readonly counters: Float64Array,
+  ) {
+    this.sessions = new SessionTable(limits.maxSessions, limits.maxLanes);
+    this.reply = { bytes: new Uint8Array(limits.resultBytes), offset: 0, capacity: limits.resultBytes, length: 0 };
+    this.operation = { bytes: log.bytes, offset: 0, length: 0 };
+    this.stable = encodeSnapshot(log, 0, this.sessions, machine.snapshot());
+  }
+
+  /** Executes up to `index`, oldest first. */
+  executeTo(index: number): void {
+    invariant(index <= this.log.lastIndex, 'only what is in the log is executed');
+    while (this.executed < index) {
+      const next = this.executed + 1;
+      if (this.tail.size > 0) this.tail.executed(next);
+      this.execute(next);
+      this.executed = next;
+    }
+  }
+
+  /** Answers a read against the state as it is; the result is in `reply`. */
+  query(bytes: Uint8Array, offset: number, length: number): void {
+    this.operation.bytes = bytes;
+    this.operation.offset = offset;
+    this.operation.length = length;
+    this.context.timestampHi = 0;
+    this.context.timestampLo = 0;
+    this.context.index = this.executed;
+    this.reply.length = 0;
+    this.machine.query(this.operation, this.context, this.reply);
+    invariant(this.reply.length <= this.reply.capacity, 'a state machine keeps within the reply capacity');
+    this.operation.bytes = this.log.bytes;
+  }
+
+  /** `committed` moved: a provisional snapshot may have become stable. True when it did. */
+  committedTo(committed: number): boolean {
+    if (this.provisional === undefined || this.provisional.index > committed) return false;
+    this.stable = this.provisional;
+    this.provisional = undefined;
+    return true;
+  }
+
+  /** Takes a snapshot of the state as it is, unless there is one of that index already. */
+  takeSnapshot(committed: number): void {
+    if (this.executed === this.stable.index || this.executed === this.provisional?.index) return;
+    this.provisional = encodeSnapshot(this.log, this.executed, this.sessions, this.machine.snapshot());
+    this.counters[Counter.snapshots_taken]!++;
+    this.committedTo(committed);
+  }
+
+  /** The entries behind `index` leave the log. Call after the truncation. */
+  truncated(index: number, committed: number): void {
+    if (this.provisional !== undefined && this.provisional.index > index) this.provisional = undefined;
+    if (this.executed <= index) return;
+    invariant(this.stable.index <= committed, 'a stable snapshot is committed');
+    this.counters[Counter.rollbacks]!++;
+    this.restore(this.stable);
+    this.tail.clear();
+    this.executeTo(Math.min(committed, index));
+    for (let i = this.executed + 1; i <= index; i++) this.tail.add(i);
+  }
+
+  /** Takes over a snapshot from elsewhere. The caller resets the log. Throws InvariantError when the state machine refuses it. */
+  install(snapshot: Snapshot): void {
+    this.provisional = undefined;
+    this.stable = snapshot;
+    this.restore(snapshot);
+    this.tail.clear();
+  }
+
+  private restore(snapshot: Snapshot): void {
+    invariant(decodeSnapshot(snapshot.bytes) !== undefined, 'a snapshot that was checked can be read');
+    this.machine.restore(machineBytes(snapshot));
+    restoreSessions(snapshot, this.sessions);
+    this.executed = snapshot.index;
+  }
+
+  private execute(index: number): void {
+    const { log, reply } = this;
+    this.counters[Counter.executed]!++;
+    reply.length = 0;
+    if ((log.flags(index) & RequestFlag.register) !== 0) {
+      this.lastStatus = this.executeRegister(index);
+      return;
+    }
+    const session = this.sessions.find(log.sessionHi(index), log.sessionLo(index));
+    if (session === undefined) {
+      this.lastStatus = ReplyStatus.sessionUnknown;
+      return;
+    }
+    const lane = log.lane(index);
+    const request = log.request(index);
+    if (lane >= session.lanes) {
+      this.lastStatus = ReplyStatus.badRequest;
+      return;
+    }
+    if (request <= session.request[lane]!) {
+      this.lastStatus = ReplyStatus.superseded;
+      return;
+    }
+    this.operation.offset = log.operationOffset(index);
+    this.operation.length = log.operationLength(index);
+    this.context.timestampHi = log.timestampHi(index);
+    this.context.timestampLo = log.timestampLo(index);
+    this.context.index = index;
+    this.machine.apply(this.operation, this.context, reply);
+    invariant(reply.length <= reply.capacity, 'a state machine keeps within the reply capacity');
+    this.lastStatus = ReplyStatus.ok;
+    session.record(lane, request, index, log.chainHi(index), log.chainLo(index), ReplyStatus.ok, reply.bytes, reply.offset, reply.length);
+  }
+
+  private executeRegister(index: number): number {
+    const { log } = this;
+    const at = log.operationOffset(index);
+    if (log.operationLength(index) !== REGISTER_BYTES || log.lane(index) !== REGISTER_LANE) return ReplyStatus.badRequest;
+    const nonceHi = readI32(log.bytes, at);
+    const nonceLo = readI32(log.bytes, at + 4);
+    const lanes = readU16(log.bytes, at + 8);
+    if (lanes < 1 || lanes > this.limits.lanesPerSession) return ReplyStatus.badRequest;
+    const known = this.sessions.find(log.sessionHi(index), log.sessionLo(index));
+    if (known !== undefined) return known.nonceHi === nonceHi && known.nonceLo === nonceLo ? ReplyStatus.ok : ReplyStatus.sessionTaken;
+    const before = this.sessions.evicted;
+    this.sessions.register(new Session(log.sessionHi(index), log.sessionLo(index), nonceHi, nonceLo, lanes, index, log.chainHi(index), log.chainLo(index)));
+    this.counters[Counter.sessions_evicted]! += this.sessions.evicted - before;
+    return ReplyStatus.ok;
+  }
+}

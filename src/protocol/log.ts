@@ -1,0 +1,257 @@
+/**
+ * The log: an arena.
+ *
+ * Operation bytes lie in one preallocated ring between the snapshot and the head; what is known of each entry besides
+ * lies in parallel typed arrays, slot `index & mask`. Nothing is allocated after construction. Entries are added at the
+ * end (`append`), taken from the end (`truncate`: they were not committed) and from the front (`cut`: a snapshot covers
+ * them).
+ *
+ * chain(i) = XXH3-64(chain(i−1) ‖ timestamp ‖ session ‖ request ‖ lane ‖ flags ‖ 0 ‖ operation), all big-endian. In the
+ * ring each entry lies exactly so, one piece of memory, so that its chain is one call of the hash:
+ *
+ *      0         8           16        24        28     30      31   32
+ *      | chain   | timestamp | session | request | lane | flags | 0  | operation …
+ *      | of i−1  | <------------------- the entry's own header ----> |
+ *
+ * On the wire (Chunk) and on disk an entry is this without the first eight bytes: ENTRY_HEADER_BYTES, then the operation.
+ */
+import { compareU64, readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
+import type { Hasher } from './contract.js';
+import { invariant } from './invariant.js';
+
+/** Bytes of an entry before its operation, on the wire and on disk. */
+export const ENTRY_HEADER_BYTES = 24;
+const RECORD_HEADER_BYTES = 32;
+/** Above this a native copy is worth the view that it allocates. */
+const COPY_LOOP_BYTES = 2048;
+
+/** Copies without allocating a view, unless the range is long. */
+export function copyBytes(source: Uint8Array, sourceOffset: number, target: Uint8Array, targetOffset: number, length: number): void {
+  if (length > COPY_LOOP_BYTES) {
+    target.set(source.subarray(sourceOffset, sourceOffset + length), targetOffset);
+    return;
+  }
+  for (let i = 0; i < length; i++) target[targetOffset + i] = source[sourceOffset + i]!;
+}
+
+export class Log {
+  /** Entries up to here are gone; a snapshot covers them. */
+  baseIndex = 0;
+  /** Index of the last entry; `baseIndex` when there is none. */
+  lastIndex = 0;
+  /** The arena. */
+  readonly bytes: Uint8Array;
+  /** The client's endpoint by which the entry came, or −1: volatile, for answers to requests that a repair brings. */
+  readonly replyTo: Int32Array;
+  /** The entry before it of the same lane that was not executed when it was appended, or 0 (tail-index.ts). */
+  readonly laneBefore: Float64Array;
+
+  private readonly mask: number;
+  /** Virtual offset in the ring of each entry's record; grows for ever, physical offset = start mod capacity. */
+  private readonly start: Float64Array;
+  private readonly operationLengths: Int32Array;
+  private readonly chainHis: Int32Array;
+  private readonly chainLos: Int32Array;
+  private head = 0;
+  private readonly baseChain = new Int32Array(2);
+  private readonly baseKey = new Int32Array(4);
+  private readonly digest = new Uint8Array(8);
+
+  /**
+   * @param capacity entries, a power of two
+   * @param arenaBytes bytes of the ring
+   */
+  constructor(
+    readonly capacity: number,
+    arenaBytes: number,
+    private readonly hasher: Hasher,
+  ) {
+    invariant(capacity > 0 && (capacity & (capacity - 1)) === 0, 'the log holds a power of two of entries');
+    this.bytes = new Uint8Array(arenaBytes);
+    this.mask = capacity - 1;
+    this.replyTo = new Int32Array(capacity);
+    this.laneBefore = new Float64Array(capacity);
+    this.start = new Float64Array(capacity);
+    this.operationLengths = new Int32Array(capacity);
+    this.chainHis = new Int32Array(capacity);
+    this.chainLos = new Int32Array(capacity);
+  }
+
+  has(index: number): boolean {
+    return index > this.baseIndex && index <= this.lastIndex;
+  }
+
+  slot(index: number): number {
+    return index & this.mask;
+  }
+
+  /** chain(index), upper half; `index` from baseIndex to lastIndex. */
+  chainHi(index: number): number {
+    return index === this.baseIndex ? this.baseChain[0]! : this.chainHis[index & this.mask]!;
+  }
+
+  chainLo(index: number): number {
+    return index === this.baseIndex ? this.baseChain[1]! : this.chainLos[index & this.mask]!;
+  }
+
+  /** True when `index` is in the log, or is its base, and its chain is the given one. */
+  matches(index: number, chainHi: number, chainLo: number): boolean {
+    return index >= this.baseIndex && index <= this.lastIndex && this.chainHi(index) === chainHi && this.chainLo(index) === chainLo;
+  }
+
+  timestampHi(index: number): number {
+    return index === this.baseIndex ? this.baseKey[0]! : readI32(this.bytes, this.record(index) + 8);
+  }
+
+  timestampLo(index: number): number {
+    return index === this.baseIndex ? this.baseKey[1]! : readI32(this.bytes, this.record(index) + 12);
+  }
+
+  sessionHi(index: number): number {
+    return index === this.baseIndex ? this.baseKey[2]! : readI32(this.bytes, this.record(index) + 16);
+  }
+
+  sessionLo(index: number): number {
+    return index === this.baseIndex ? this.baseKey[3]! : readI32(this.bytes, this.record(index) + 20);
+  }
+
+  request(index: number): number {
+    return readI32(this.bytes, this.record(index) + 24);
+  }
+
+  lane(index: number): number {
+    return readU16(this.bytes, this.record(index) + 28);
+  }
+
+  flags(index: number): number {
+    return this.bytes[this.record(index) + 30]!;
+  }
+
+  /** Where the operation lies in `bytes`. */
+  operationOffset(index: number): number {
+    return this.record(index) + RECORD_HEADER_BYTES;
+  }
+
+  operationLength(index: number): number {
+    return this.operationLengths[index & this.mask]!;
+  }
+
+  /** Sign of (timestamp, session) − key of the last entry. */
+  compareToLast(timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number): number {
+    const last = this.lastIndex;
+    return compareU64(timestampHi, timestampLo, this.timestampHi(last), this.timestampLo(last)) || compareU64(sessionHi, sessionLo, this.sessionHi(last), this.sessionLo(last));
+  }
+
+  /** Share of the capacity in use, 0…1: the larger of entries and bytes. */
+  fill(): number {
+    const used = this.lastIndex === this.baseIndex ? 0 : this.head - this.start[(this.baseIndex + 1) & this.mask]!;
+    return Math.max((this.lastIndex - this.baseIndex) / this.capacity, used / this.bytes.length);
+  }
+
+  /**
+   * Appends an entry; false, and nothing changed, when the log is full.
+   * The key must be above the last one: the caller has checked (rule S), this asserts.
+   */
+  append(timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number, lane: number, request: number, flags: number, source: Uint8Array, offset: number, length: number): boolean {
+    if (this.lastIndex - this.baseIndex >= this.capacity) return false;
+    const size = this.bytes.length;
+    const need = RECORD_HEADER_BYTES + length;
+    let start = this.head;
+    const physical = start % size;
+    if (physical + need > size) start += size - physical;
+    const tail = this.lastIndex === this.baseIndex ? start : this.start[(this.baseIndex + 1) & this.mask]!;
+    if (start + need - tail > size) return false;
+    invariant(this.compareToLast(timestampHi, timestampLo, sessionHi, sessionLo) > 0, 'the key of an appended entry is above the last key of the log');
+    const last = this.lastIndex;
+    const bytes = this.bytes;
+    const at = start % size;
+    writeI32(bytes, at, this.chainHi(last));
+    writeI32(bytes, at + 4, this.chainLo(last));
+    writeI32(bytes, at + 8, timestampHi);
+    writeI32(bytes, at + 12, timestampLo);
+    writeI32(bytes, at + 16, sessionHi);
+    writeI32(bytes, at + 20, sessionLo);
+    writeI32(bytes, at + 24, request);
+    writeU16(bytes, at + 28, lane);
+    bytes[at + 30] = flags;
+    bytes[at + 31] = 0;
+    copyBytes(source, offset, bytes, at + RECORD_HEADER_BYTES, length);
+    this.hasher.hash64(bytes, at, need, this.digest, 0);
+    const slot = (last + 1) & this.mask;
+    this.start[slot] = start;
+    this.operationLengths[slot] = length;
+    this.chainHis[slot] = readI32(this.digest, 0);
+    this.chainLos[slot] = readI32(this.digest, 4);
+    this.replyTo[slot] = -1;
+    this.laneBefore[slot] = 0;
+    this.head = start + need;
+    this.lastIndex = last + 1;
+    return true;
+  }
+
+  /** Drops every entry behind `index`. */
+  truncate(index: number): void {
+    invariant(index >= this.baseIndex && index <= this.lastIndex, 'a log is truncated at an index that it holds');
+    if (index === this.lastIndex) return;
+    this.head = this.start[(index + 1) & this.mask]!;
+    this.lastIndex = index;
+  }
+
+  /** Forgets every entry up to `index`, which a snapshot covers. */
+  cut(index: number): void {
+    invariant(index >= this.baseIndex && index <= this.lastIndex, 'a log is cut at an index that it holds');
+    if (index === this.baseIndex) return;
+    this.reset(index, this.chainHi(index), this.chainLo(index), this.timestampHi(index), this.timestampLo(index), this.sessionHi(index), this.sessionLo(index), this.lastIndex);
+  }
+
+  /** Starts anew, empty, behind the entry `index` with that chain and key. */
+  install(index: number, chainHi: number, chainLo: number, timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number): void {
+    this.reset(index, chainHi, chainLo, timestampHi, timestampLo, sessionHi, sessionLo, index);
+  }
+
+  /** Writes entry `index` (ENTRY_HEADER_BYTES + operation) and returns its length. */
+  writeEntry(index: number, target: Uint8Array, offset: number): number {
+    const length = ENTRY_HEADER_BYTES + this.operationLength(index);
+    copyBytes(this.bytes, this.record(index) + 8, target, offset, length);
+    return length;
+  }
+
+  /** True when entry `index` equals the `length` bytes of an entry at `source[offset]`. */
+  equalsEntry(index: number, source: Uint8Array, offset: number, length: number): boolean {
+    if (length !== ENTRY_HEADER_BYTES + this.operationLength(index)) return false;
+    const at = this.record(index) + 8;
+    for (let i = 0; i < length; i++) if (this.bytes[at + i] !== source[offset + i]) return false;
+    return true;
+  }
+
+  private record(index: number): number {
+    return this.start[index & this.mask]! % this.bytes.length;
+  }
+
+  private reset(index: number, chainHi: number, chainLo: number, timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number, lastIndex: number): void {
+    this.baseIndex = index;
+    this.lastIndex = lastIndex;
+    this.baseChain[0] = chainHi;
+    this.baseChain[1] = chainLo;
+    this.baseKey[0] = timestampHi;
+    this.baseKey[1] = timestampLo;
+    this.baseKey[2] = sessionHi;
+    this.baseKey[3] = sessionLo;
+  }
+}
+
+/** Appends an entry in its wire form; false when the log is full. */
+export function appendEntry(log: Log, source: Uint8Array, offset: number, length: number): boolean {
+  return log.append(
+    readI32(source, offset),
+    readI32(source, offset + 4),
+    readI32(source, offset + 8),
+    readI32(source, offset + 12),
+    readU16(source, offset + 20),
+    readI32(source, offset + 16),
+    source[offset + 22]!,
+    source,
+    offset + ENTRY_HEADER_BYTES,
+    length - ENTRY_HEADER_BYTES,
+  );
+}

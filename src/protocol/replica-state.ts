@@ -1,0 +1,221 @@
+/**
+ * What a replica is: the state that all of its handlers share, and the few ways in which it may change.
+ *
+ * Durable: view, logView, incarnation (and the log, in modes that keep it). Everything else is volatile. Rules guarded
+ * here: a committed entry is never truncated; durable state that changed marks the turn, so that no message leaves
+ * before it is written (durable-outbox.ts).
+ */
+import type { StateMachine } from '../machine/state-machine.js';
+import { ReplicaStatus } from '../wire/messages.js';
+import type { ReplicaConfig } from './config.js';
+import type { HardState, Hasher, Outbox, PersistBatch, Recovered, ReplicaObserver, Snapshot, Storage } from './contract.js';
+import { COUNTER_NAMES, Counter } from './counters.js';
+import { DurableOutbox } from './durable-outbox.js';
+import { Execution } from './execution.js';
+import { invariant } from './invariant.js';
+import { appendEntry, ENTRY_HEADER_BYTES, Log } from './log.js';
+import { installBase } from './snapshots.js';
+import { TailIndex } from './tail-index.js';
+import { Views } from './views.js';
+
+/** Above this share of the log's capacity a snapshot is taken and the log cut behind it … */
+const SNAPSHOT_FILL = 0.5;
+/** … and above this one no longer for the sake of those who lag: they get the snapshot. */
+const CUT_FILL = 0.75;
+
+export class ReplicaState implements PersistBatch {
+  readonly id: number;
+  readonly n: number;
+  readonly views: Views;
+  readonly log: Log;
+  readonly tail: TailIndex;
+  readonly execution: Execution;
+  readonly out: DurableOutbox;
+  readonly counters = new Float64Array(COUNTER_NAMES.length);
+
+  /** Highest view joined or promised. Durable. */
+  view = 0;
+  /** View whose starting log was installed last. Durable. */
+  logView = 0;
+  /** How often this replica was started. Durable. */
+  incarnation = 0;
+  /** ReplicaStatus. */
+  status: number = ReplicaStatus.normal;
+  /** The log up to here is known to equal the primary's in this view. */
+  synced = 0;
+  /** Entries up to here are committed, as far as this replica knows. */
+  committed = 0;
+  /** Index up to which some other replica that was heard lately has the log; what is behind may still be asked for. */
+  neededFrom = Infinity;
+
+  private dirtyFrom = Infinity;
+  private persistedBase = 0;
+
+  constructor(
+    readonly config: ReplicaConfig,
+    outbox: Outbox,
+    private readonly storage: Storage,
+    machine: StateMachine,
+    hasher: Hasher,
+    readonly observer: ReplicaObserver,
+  ) {
+    this.id = config.id;
+    this.n = config.replicas;
+    this.views = new Views(config.replicas);
+    this.log = new Log(config.limits.logEntries, config.limits.logBytes, hasher);
+    this.tail = new TailIndex(this.log);
+    this.execution = new Execution(this.log, this.tail, machine, config.limits, this.counters);
+    this.out = new DurableOutbox(outbox);
+  }
+
+  get executed(): number {
+    return this.execution.executed;
+  }
+
+  get primary(): number {
+    return this.views.primary(this.view);
+  }
+
+  get isPrimary(): boolean {
+    return this.status === ReplicaStatus.normal && this.view % this.n === this.id;
+  }
+
+  /** A member of the present view's quorum that may acknowledge in it. */
+  get isMember(): boolean {
+    return this.status === ReplicaStatus.normal && this.views.isMember(this.view, this.id);
+  }
+
+  /** Takes up what an earlier life left behind. Incarnation + 1 is durable before anything is sent. */
+  recover(recovered: Recovered): void {
+    const { hardState, log } = recovered;
+    this.incarnation = (hardState?.incarnation ?? 0) + 1;
+    this.markHardState();
+    if (hardState === undefined) return;
+    this.view = hardState.view;
+    if (log === undefined) {
+      this.status = ReplicaStatus.recovering;
+      return;
+    }
+    this.logView = hardState.logView;
+    this.status = this.view === this.logView ? ReplicaStatus.normal : ReplicaStatus.viewChange;
+    if (log.snapshot !== undefined) {
+      this.execution.install(log.snapshot);
+      installBase(log.snapshot, this.log);
+      this.committed = log.snapshot.index;
+      this.persistedBase = log.snapshot.index;
+    }
+    for (const entry of log.entries) {
+      invariant(appendEntry(this.log, entry, 0, entry.length), 'a log that was durable fits the log it came from');
+      this.tail.add(this.log.lastIndex);
+    }
+    this.synced = this.isPrimary ? this.log.lastIndex : this.committed;
+    if (this.isPrimary) this.execution.executeTo(this.log.lastIndex);
+  }
+
+  /** The hard state changed in this turn. */
+  markHardState(): void {
+    this.out.dirty = true;
+  }
+
+  /** An entry was just appended. On a primary it is executed at once by the caller. */
+  appended(): void {
+    const index = this.log.lastIndex;
+    this.counters[Counter.appended]!++;
+    if (!this.isPrimary) this.tail.add(index);
+    this.markLog(index);
+  }
+
+  /** Drops every entry behind `index`; takes back what was executed of them. */
+  truncate(index: number): void {
+    invariant(index >= this.committed, 'a committed entry is never cut from a log');
+    const { log } = this;
+    if (index === log.lastIndex) return;
+    this.counters[Counter.entries_cut]! += log.lastIndex - index;
+    const executed = this.execution.executed;
+    for (let i = log.lastIndex; i > index && i > executed; i--) this.tail.truncated(i, executed);
+    log.truncate(index);
+    this.synced = Math.min(this.synced, index);
+    this.markLog(index + 1);
+    this.execution.truncated(index, this.committed);
+  }
+
+  /** Starts the log anew behind a snapshot of committed state. */
+  installSnapshot(snapshot: Snapshot): void {
+    invariant(snapshot.index >= this.committed, 'a snapshot that is installed is not behind what is committed');
+    this.execution.install(snapshot);
+    installBase(snapshot, this.log);
+    this.committed = snapshot.index;
+    this.synced = snapshot.index;
+    this.counters[Counter.snapshots_installed]!++;
+    this.markLog(snapshot.index + 1);
+  }
+
+  /** Entries up to `index` are committed. Members and spares execute them. */
+  commitTo(index: number): void {
+    if (index <= this.committed) return;
+    invariant(index <= this.log.lastIndex, 'only what is in the log is committed');
+    this.committed = index;
+    if (this.execution.executed < index) this.execution.executeTo(index);
+    this.execution.committedTo(index);
+    this.bound();
+  }
+
+  /** Keeps the log within its capacity: snapshot, and cut behind it. */
+  bound(): void {
+    const fill = this.log.fill();
+    if (fill < SNAPSHOT_FILL) return;
+    // A provisional snapshot is given the time to become stable: a new one every quarter of the capacity at most.
+    const newest = this.execution.provisional?.index ?? this.execution.stable.index;
+    if (this.execution.executed - newest >= this.log.capacity / 8 || (newest === this.log.baseIndex && this.execution.executed > newest)) this.execution.takeSnapshot(this.committed);
+    const index = fill < CUT_FILL ? Math.min(this.execution.stable.index, this.neededFrom) : this.execution.stable.index;
+    if (index <= this.log.baseIndex) return;
+    this.log.cut(Math.min(index, this.log.lastIndex));
+    if (this.storage.keepsLog) this.out.dirty = true;
+  }
+
+  /** Ends a turn: writes what changed in it. */
+  persist(): void {
+    if (!this.out.dirty) return;
+    const token = this.out.nextToken();
+    this.storage.persist(token, this);
+    this.dirtyFrom = Infinity;
+    this.persistedBase = this.log.baseIndex;
+  }
+
+  /** Says to logs, traces and checks what happened. Off the fast path only. */
+  transition(event: string, detail = ''): void {
+    this.observer.transition(event, detail);
+  }
+
+  // PersistBatch
+
+  get hardState(): HardState {
+    return { view: this.view, logView: this.logView, incarnation: this.incarnation };
+  }
+
+  get entriesFrom(): number {
+    return Math.max(Math.min(this.dirtyFrom, this.log.lastIndex + 1), this.log.baseIndex + 1);
+  }
+
+  get lastIndex(): number {
+    return this.log.lastIndex;
+  }
+
+  get snapshot(): Snapshot | undefined {
+    return this.log.baseIndex === this.persistedBase ? undefined : this.execution.stable;
+  }
+
+  readEntry(index: number, target: Uint8Array, offset: number): number {
+    return this.log.writeEntry(index, target, offset);
+  }
+
+  entryBytes(index: number): number {
+    return ENTRY_HEADER_BYTES + this.log.operationLength(index);
+  }
+
+  private markLog(from: number): void {
+    if (!this.storage.keepsLog) return;
+    if (from < this.dirtyFrom) this.dirtyFrom = from;
+    this.out.dirty = true;
+  }
+}

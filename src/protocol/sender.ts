@@ -1,0 +1,240 @@
+/** Writes the messages of a replica into the outbox: one method a message, so that a handler reads as what it says to whom. */
+import * as wire from '../wire/messages.js';
+import { begin, type Message } from '../wire/layout.js';
+import { writeI32, writeIndex, writeU16 } from '../wire/u64.js';
+import { Counter } from './counters.js';
+import { copyBytes } from './log.js';
+import type { ReplicaState } from './replica-state.js';
+
+export class Sender {
+  constructor(private readonly state: ReplicaState) {}
+
+  reply(to: number, sessionHi: number, sessionLo: number, lane: number, request: number, status: number, index: number, chainHi: number, chainLo: number, timestampHi: number, timestampLo: number, slackUs: number, result: Uint8Array, resultOffset: number, resultLength: number): void {
+    const o = this.open(wire.Reply, to, resultLength);
+    if (o < 0) return;
+    const bytes = this.state.out.bytes;
+    const at = wire.Reply.at;
+    writeI32(bytes, o + at.session, sessionHi);
+    writeI32(bytes, o + at.session + 4, sessionLo);
+    writeU16(bytes, o + at.lane, lane);
+    writeI32(bytes, o + at.request, request);
+    bytes[o + at.status] = status;
+    writeIndex(bytes, o + at.index, index);
+    writeI32(bytes, o + at.chain, chainHi);
+    writeI32(bytes, o + at.chain + 4, chainLo);
+    writeI32(bytes, o + at.timestamp, timestampHi);
+    writeI32(bytes, o + at.timestamp + 4, timestampLo);
+    writeI32(bytes, o + at.slack, slackUs);
+    writeU16(bytes, o + at.result, resultLength);
+    copyBytes(result, resultOffset, bytes, o + wire.Reply.size, resultLength);
+    this.state.out.commit(wire.Reply.size + resultLength);
+  }
+
+  /** `lastHi, lastLo`: the timestamp that the client has to exceed, or for `tooFarAhead` the replica's clock. */
+  reject(to: number, sessionHi: number, sessionLo: number, lane: number, request: number, reason: number, timestampHi: number, timestampLo: number, lastHi: number, lastLo: number, slackUs: number): void {
+    const o = this.open(wire.Reject, to, 0);
+    if (o < 0) return;
+    const bytes = this.state.out.bytes;
+    const at = wire.Reject.at;
+    writeI32(bytes, o + at.session, sessionHi);
+    writeI32(bytes, o + at.session + 4, sessionLo);
+    writeU16(bytes, o + at.lane, lane);
+    writeI32(bytes, o + at.request, request);
+    bytes[o + at.reason] = reason;
+    writeI32(bytes, o + at.timestamp, timestampHi);
+    writeI32(bytes, o + at.timestamp + 4, timestampLo);
+    writeI32(bytes, o + at.lastTimestamp, lastHi);
+    writeI32(bytes, o + at.lastTimestamp + 4, lastLo);
+    writeI32(bytes, o + at.slack, slackUs);
+    this.state.out.commit(wire.Reject.size);
+  }
+
+  readReply(to: number, sessionHi: number, sessionLo: number, lane: number, request: number, result: Uint8Array, resultOffset: number, resultLength: number): void {
+    const { log } = this.state;
+    const o = this.open(wire.ReadReply, to, resultLength);
+    if (o < 0) return;
+    const bytes = this.state.out.bytes;
+    const at = wire.ReadReply.at;
+    writeI32(bytes, o + at.session, sessionHi);
+    writeI32(bytes, o + at.session + 4, sessionLo);
+    writeU16(bytes, o + at.lane, lane);
+    writeI32(bytes, o + at.request, request);
+    this.indexAndChain(bytes, o + at.lastIndex, o + at.lastChain, log.lastIndex);
+    writeU16(bytes, o + at.result, resultLength);
+    copyBytes(result, resultOffset, bytes, o + wire.ReadReply.size, resultLength);
+    this.state.out.commit(wire.ReadReply.size + resultLength);
+  }
+
+  sync(to: number): void {
+    const o = this.open(wire.Sync, to, 0);
+    if (o < 0) return;
+    const bytes = this.state.out.bytes;
+    const at = wire.Sync.at;
+    this.indexAndChain(bytes, o + at.lastIndex, o + at.lastChain, this.state.log.lastIndex);
+    this.indexAndChain(bytes, o + at.committedIndex, o + at.committedChain, this.state.committed);
+    this.state.out.commit(wire.Sync.size);
+  }
+
+  syncAck(to: number): void {
+    const o = this.open(wire.SyncAck, to, 0);
+    if (o < 0) return;
+    const bytes = this.state.out.bytes;
+    writeIndex(bytes, o + wire.SyncAck.at.matchedIndex, this.state.synced);
+    writeIndex(bytes, o + wire.SyncAck.at.neededIndex, Math.min(this.state.synced, this.state.committed));
+    this.state.out.commit(wire.SyncAck.size);
+  }
+
+  fetch(to: number, logView: number, baseIndex: number, baseChainHi: number, baseChainLo: number): void {
+    const o = this.open(wire.Fetch, to, 0);
+    if (o < 0) return;
+    const bytes = this.state.out.bytes;
+    const at = wire.Fetch.at;
+    writeI32(bytes, o + at.logView, logView);
+    writeIndex(bytes, o + at.baseIndex, baseIndex);
+    writeI32(bytes, o + at.baseChain, baseChainHi);
+    writeI32(bytes, o + at.baseChain + 4, baseChainLo);
+    this.state.out.commit(wire.Fetch.size);
+  }
+
+  /** Sends the entries behind `base`, at least one where there is one, as many as fit `limits.chunkBytes`, none behind `limit`. Returns the index of the last one sent, or −1 when there was no room. */
+  chunk(to: number, base: number, limit: number): number {
+    const { log, config } = this.state;
+    let length = 0;
+    let last = base;
+    while (last < limit) {
+      const entry = 2 + this.state.entryBytes(last + 1);
+      if (last > base && length + entry > config.limits.chunkBytes) break;
+      length += entry;
+      last++;
+    }
+    const o = this.open(wire.Chunk, to, length);
+    if (o < 0) return -1;
+    const bytes = this.state.out.bytes;
+    const at = wire.Chunk.at;
+    writeI32(bytes, o + at.logView, this.state.logView);
+    this.indexAndChain(bytes, o + at.baseIndex, o + at.baseChain, base);
+    this.indexAndChain(bytes, o + at.lastIndex, o + at.lastChain, limit);
+    writeU16(bytes, o + at.entries, length);
+    let offset = o + wire.Chunk.size;
+    for (let index = base + 1; index <= last; index++) {
+      writeU16(bytes, offset, log.operationLength(index));
+      offset += 2 + log.writeEntry(index, bytes, offset + 2);
+    }
+    this.state.out.commit(wire.Chunk.size + length);
+    return last;
+  }
+
+  viewChange(to: number): void {
+    const o = this.open(wire.ViewChange, to, 0);
+    if (o >= 0) this.state.out.commit(wire.ViewChange.size);
+  }
+
+  /** Names a view that is not (yet) this replica's own. */
+  viewChangeTo(to: number, view: number): void {
+    const o = this.open(wire.ViewChange, to, 0);
+    if (o < 0) return;
+    writeI32(this.state.out.bytes, o + wire.ViewChange.at.view, view);
+    this.state.out.commit(wire.ViewChange.size);
+  }
+
+  vote(to: number): void {
+    const { state } = this;
+    const { log } = state;
+    const o = this.open(wire.Vote, to, 0);
+    if (o < 0) return;
+    const bytes = state.out.bytes;
+    const at = wire.Vote.at;
+    writeI32(bytes, o + at.logView, state.logView);
+    this.indexAndChain(bytes, o + at.lastIndex, o + at.lastChain, log.lastIndex);
+    this.indexAndChain(bytes, o + at.committedIndex, o + at.committedChain, state.committed);
+    state.out.commit(wire.Vote.size);
+  }
+
+  probe(to: number, nonce: number): void {
+    const o = this.open(wire.Probe, to, 0);
+    if (o < 0) return;
+    writeI32(this.state.out.bytes, o + wire.Probe.at.nonce, nonce);
+    this.state.out.commit(wire.Probe.size);
+  }
+
+  probeReply(to: number, nonce: number, heardPrimary: boolean): void {
+    const { state } = this;
+    const o = this.open(wire.ProbeReply, to, 0);
+    if (o < 0) return;
+    const bytes = state.out.bytes;
+    const at = wire.ProbeReply.at;
+    writeI32(bytes, o + at.nonce, nonce);
+    writeI32(bytes, o + at.logView, state.logView);
+    bytes[o + at.status] = state.status;
+    bytes[o + at.heardPrimary] = heardPrimary ? 1 : 0;
+    writeI32(bytes, o + at.incarnation, state.incarnation);
+    writeIndex(bytes, o + at.lastIndex, state.log.lastIndex);
+    writeIndex(bytes, o + at.committedIndex, state.committed);
+    state.out.commit(wire.ProbeReply.size);
+  }
+
+  snapshotOffer(to: number, digestHi: number, digestLo: number): void {
+    const { state } = this;
+    const snapshot = state.execution.stable;
+    const o = this.open(wire.SnapshotOffer, to, 0);
+    if (o < 0) return;
+    const bytes = state.out.bytes;
+    const at = wire.SnapshotOffer.at;
+    writeI32(bytes, o + at.logView, state.logView);
+    writeIndex(bytes, o + at.index, snapshot.index);
+    writeI32(bytes, o + at.chain, snapshot.chainHi);
+    writeI32(bytes, o + at.chain + 4, snapshot.chainLo);
+    writeI32(bytes, o + at.length, snapshot.bytes.length);
+    writeI32(bytes, o + at.digest, digestHi);
+    writeI32(bytes, o + at.digest + 4, digestLo);
+    state.out.commit(wire.SnapshotOffer.size);
+  }
+
+  snapshotFetch(to: number, index: number, chainHi: number, chainLo: number, offset: number): void {
+    const o = this.open(wire.SnapshotFetch, to, 0);
+    if (o < 0) return;
+    const bytes = this.state.out.bytes;
+    const at = wire.SnapshotFetch.at;
+    writeIndex(bytes, o + at.index, index);
+    writeI32(bytes, o + at.chain, chainHi);
+    writeI32(bytes, o + at.chain + 4, chainLo);
+    writeI32(bytes, o + at.offset, offset);
+    this.state.out.commit(wire.SnapshotFetch.size);
+  }
+
+  snapshotChunk(to: number, offset: number, length: number): void {
+    const snapshot = this.state.execution.stable;
+    const o = this.open(wire.SnapshotChunk, to, length);
+    if (o < 0) return;
+    const bytes = this.state.out.bytes;
+    const at = wire.SnapshotChunk.at;
+    writeIndex(bytes, o + at.index, snapshot.index);
+    writeI32(bytes, o + at.chain, snapshot.chainHi);
+    writeI32(bytes, o + at.chain + 4, snapshot.chainLo);
+    writeI32(bytes, o + at.offset, offset);
+    writeU16(bytes, o + at.data, length);
+    copyBytes(snapshot.bytes, offset, bytes, o + wire.SnapshotChunk.size, length);
+    this.state.out.commit(wire.SnapshotChunk.size + length);
+  }
+
+  /** Reserves room, writes the constant part and the present view; −1 when there is no room. */
+  private open(message: Message, to: number, extra: number): number {
+    const { out } = this.state;
+    const o = out.reserve(to, message.size + extra);
+    if (o < 0) {
+      this.state.counters[Counter.outbox_full]!++;
+      return -1;
+    }
+    begin(message, out.bytes, o);
+    // `view` is the first field of every message: array header, type, marker.
+    writeI32(out.bytes, o + 3, this.state.view);
+    return o;
+  }
+
+  private indexAndChain(bytes: Uint8Array, indexAt: number, chainAt: number, index: number): void {
+    const { log } = this.state;
+    writeIndex(bytes, indexAt, index);
+    writeI32(bytes, chainAt, log.chainHi(index));
+    writeI32(bytes, chainAt + 4, log.chainLo(index));
+  }
+}

@@ -1,0 +1,248 @@
+/**
+ * The session table: part of the replicated state, changed only by executing entries in log order. It guards *at most
+ * once*: an operation is executed when its request number is above the last one executed of its lane, and the result of
+ * that last one is kept to answer retries, across view changes and snapshots.
+ *
+ * Bounded by sessions and by lanes of all sessions; registering evicts the session that was used longest ago, by log
+ * index, which every replica decides alike. A request of an evicted session is refused, never executed again.
+ *
+ * Looking up allocates nothing (open addressing over typed arrays); registering a session does.
+ */
+import { compareU64, readI32, readIndex, readU16, writeI32, writeIndex, writeU16 } from '../wire/u64.js';
+import { copyBytes } from './log.js';
+import { invariant } from './invariant.js';
+
+/** The lane number of a Register entry, above those that requests may use. */
+export const REGISTER_LANE = 0xffff;
+/** A Register operation: nonce (8 bytes), lanes (u16). */
+export const REGISTER_BYTES = 10;
+
+const EMPTY = new Uint8Array(0);
+
+/** The last executed request of each lane of one session. */
+export class Session {
+  /** Request number last executed; 0: none yet. */
+  readonly request: Int32Array;
+  /** Log index and chain of that request's entry. */
+  readonly index: Float64Array;
+  readonly chainHi: Int32Array;
+  readonly chainLo: Int32Array;
+  readonly status: Uint8Array;
+  readonly resultLength: Int32Array;
+  readonly result: Uint8Array[];
+  /** Index of the entry that used the session last. */
+  lastUsed: number;
+  /** Where the client was last heard from, or −1. Volatile, not part of the replicated state. */
+  replyTo = -1;
+
+  constructor(
+    readonly hi: number,
+    readonly lo: number,
+    readonly nonceHi: number,
+    readonly nonceLo: number,
+    readonly lanes: number,
+    readonly registerIndex: number,
+    readonly registerChainHi: number,
+    readonly registerChainLo: number,
+  ) {
+    this.request = new Int32Array(lanes);
+    this.index = new Float64Array(lanes);
+    this.chainHi = new Int32Array(lanes);
+    this.chainLo = new Int32Array(lanes);
+    this.status = new Uint8Array(lanes);
+    this.resultLength = new Int32Array(lanes);
+    this.result = new Array<Uint8Array>(lanes).fill(EMPTY);
+    this.lastUsed = registerIndex;
+  }
+
+  /** Remembers the executed request of a lane with its result, copied. */
+  record(lane: number, request: number, index: number, chainHi: number, chainLo: number, status: number, bytes: Uint8Array, offset: number, length: number): void {
+    this.request[lane] = request;
+    this.index[lane] = index;
+    this.chainHi[lane] = chainHi;
+    this.chainLo[lane] = chainLo;
+    this.status[lane] = status;
+    this.resultLength[lane] = length;
+    let result = this.result[lane]!;
+    if (result.length < length) this.result[lane] = result = new Uint8Array(roundUp(length));
+    copyBytes(bytes, offset, result, 0, length);
+    this.lastUsed = index;
+  }
+}
+
+export class SessionTable {
+  private slots: (Session | undefined)[];
+  private mask: number;
+  private count = 0;
+  private laneCount = 0;
+  /** Sessions evicted since construction, for the counters. */
+  evicted = 0;
+
+  constructor(
+    private readonly maxSessions: number,
+    private readonly maxLanes: number,
+  ) {
+    let capacity = 16;
+    while (capacity < maxSessions * 2 && capacity < 1024) capacity *= 2;
+    this.slots = new Array<Session | undefined>(capacity).fill(undefined);
+    this.mask = capacity - 1;
+  }
+
+  get size(): number {
+    return this.count;
+  }
+
+  find(hi: number, lo: number): Session | undefined {
+    for (let slot = hash(hi, lo) & this.mask; ; slot = (slot + 1) & this.mask) {
+      const session = this.slots[slot];
+      if (session === undefined || (session.hi === hi && session.lo === lo)) return session;
+    }
+  }
+
+  /** Adds a session that is not there, evicting the least recently used ones where the bounds ask for it. */
+  register(session: Session): void {
+    invariant(this.find(session.hi, session.lo) === undefined, 'a session is registered once');
+    invariant(session.lanes <= this.maxLanes, 'a session has no more lanes than the table');
+    while (this.count >= this.maxSessions || this.laneCount + session.lanes > this.maxLanes) this.evictOldest();
+    this.insert(session);
+  }
+
+  clear(): void {
+    this.slots.fill(undefined);
+    this.count = 0;
+    this.laneCount = 0;
+  }
+
+  /** Every session, by id: an order that does not depend on the table's history. */
+  sorted(): Session[] {
+    const all: Session[] = [];
+    for (const session of this.slots) if (session) all.push(session);
+    return all.sort((a, b) => compareU64(a.hi, a.lo, b.hi, b.lo));
+  }
+
+  /** Bytes that `write` takes. */
+  encodedLength(): number {
+    let length = 4;
+    for (const session of this.slots) {
+      if (!session) continue;
+      length += 8 + 8 + 2 + 8 + 8 + 8;
+      for (let lane = 0; lane < session.lanes; lane++) length += 4 + (session.request[lane] === 0 ? 0 : 8 + 8 + 1 + 2 + session.resultLength[lane]!);
+    }
+    return length;
+  }
+
+  /** Writes the whole table; the same table always gives the same bytes. Returns the offset behind them. */
+  write(target: Uint8Array, offset: number): number {
+    const sessions = this.sorted();
+    let at = offset;
+    writeI32(target, at, sessions.length);
+    at += 4;
+    for (const session of sessions) {
+      writeI32(target, at, session.hi);
+      writeI32(target, at + 4, session.lo);
+      writeI32(target, at + 8, session.nonceHi);
+      writeI32(target, at + 12, session.nonceLo);
+      writeU16(target, at + 16, session.lanes);
+      writeIndex(target, at + 18, session.registerIndex);
+      writeI32(target, at + 26, session.registerChainHi);
+      writeI32(target, at + 30, session.registerChainLo);
+      writeIndex(target, at + 34, session.lastUsed);
+      at += 42;
+      for (let lane = 0; lane < session.lanes; lane++) {
+        writeI32(target, at, session.request[lane]!);
+        at += 4;
+        if (session.request[lane] === 0) continue;
+        writeIndex(target, at, session.index[lane]!);
+        writeI32(target, at + 8, session.chainHi[lane]!);
+        writeI32(target, at + 12, session.chainLo[lane]!);
+        target[at + 16] = session.status[lane]!;
+        writeU16(target, at + 17, session.resultLength[lane]!);
+        at += 19;
+        copyBytes(session.result[lane]!, 0, target, at, session.resultLength[lane]!);
+        at += session.resultLength[lane]!;
+      }
+    }
+    return at;
+  }
+
+  /** Replaces the table by what `write` wrote. The bytes come from a snapshot whose digest was checked. */
+  read(source: Uint8Array, offset: number): void {
+    const heard = new Map<string, number>();
+    for (const session of this.slots) if (session) heard.set(`${session.hi},${session.lo}`, session.replyTo);
+    this.clear();
+    let at = offset;
+    const count = readI32(source, at);
+    at += 4;
+    for (let i = 0; i < count; i++) {
+      const session = new Session(
+        readI32(source, at),
+        readI32(source, at + 4),
+        readI32(source, at + 8),
+        readI32(source, at + 12),
+        readU16(source, at + 16),
+        readIndex(source, at + 18),
+        readI32(source, at + 26),
+        readI32(source, at + 30),
+      );
+      session.lastUsed = readIndex(source, at + 34);
+      session.replyTo = heard.get(`${session.hi},${session.lo}`) ?? -1;
+      at += 42;
+      for (let lane = 0; lane < session.lanes; lane++) {
+        const request = readI32(source, at);
+        at += 4;
+        if (request === 0) continue;
+        const lastUsed = session.lastUsed;
+        const length = readU16(source, at + 17);
+        session.record(lane, request, readIndex(source, at), readI32(source, at + 8), readI32(source, at + 12), source[at + 16]!, source, at + 19, length);
+        session.lastUsed = lastUsed;
+        at += 19 + length;
+      }
+      this.insert(session);
+    }
+  }
+
+  private insert(session: Session): void {
+    if ((this.count + 1) * 2 > this.slots.length) this.rehash(this.slots.length * 2);
+    let slot = hash(session.hi, session.lo) & this.mask;
+    while (this.slots[slot] !== undefined) slot = (slot + 1) & this.mask;
+    this.slots[slot] = session;
+    this.count++;
+    this.laneCount += session.lanes;
+  }
+
+  private evictOldest(): void {
+    let oldest: Session | undefined;
+    for (const session of this.slots) {
+      if (session && (oldest === undefined || session.lastUsed < oldest.lastUsed)) oldest = session;
+    }
+    invariant(oldest !== undefined, 'a full session table has a session to evict');
+    const kept = this.slots.filter((session) => session !== undefined && session !== oldest) as Session[];
+    this.clear();
+    for (const session of kept) this.insert(session);
+    this.evicted++;
+  }
+
+  private rehash(capacity: number): void {
+    const all = this.slots;
+    this.slots = new Array<Session | undefined>(capacity).fill(undefined);
+    this.mask = capacity - 1;
+    for (const session of all) {
+      if (!session) continue;
+      let slot = hash(session.hi, session.lo) & this.mask;
+      while (this.slots[slot] !== undefined) slot = (slot + 1) & this.mask;
+      this.slots[slot] = session;
+    }
+  }
+}
+
+/** Spreads a session id, which is random when honest clients drew it. */
+function hash(hi: number, lo: number): number {
+  const h = Math.imul(hi ^ Math.imul(lo, 0x9e3779b1), 0x85ebca6b);
+  return h ^ (h >>> 15);
+}
+
+function roundUp(length: number): number {
+  let size = 16;
+  while (size < length) size *= 2;
+  return size;
+}

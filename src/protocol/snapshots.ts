@@ -1,0 +1,55 @@
+/**
+ * A snapshot's bytes: everything that the entries up to its index came to. All big-endian.
+ *
+ *     version u32 | index u64 | chain u64 | key of that entry: timestamp u64, session u64 | sessions' length u32 | sessions | machine state
+ */
+import { readI32, readIndex, writeI32, writeIndex } from '../wire/u64.js';
+import type { Snapshot } from './contract.js';
+import type { Log } from './log.js';
+import type { SessionTable } from './sessions.js';
+import { invariant } from './invariant.js';
+
+const VERSION = 1;
+const HEADER_BYTES = 40;
+
+export function encodeSnapshot(log: Log, index: number, sessions: SessionTable, machine: Uint8Array): Snapshot {
+  const sessionBytes = sessions.encodedLength();
+  const bytes = new Uint8Array(HEADER_BYTES + sessionBytes + machine.length);
+  writeI32(bytes, 0, VERSION);
+  writeIndex(bytes, 4, index);
+  writeI32(bytes, 12, log.chainHi(index));
+  writeI32(bytes, 16, log.chainLo(index));
+  writeI32(bytes, 20, log.timestampHi(index));
+  writeI32(bytes, 24, log.timestampLo(index));
+  writeI32(bytes, 28, log.sessionHi(index));
+  writeI32(bytes, 32, log.sessionLo(index));
+  writeI32(bytes, 36, sessionBytes);
+  const end = sessions.write(bytes, HEADER_BYTES);
+  invariant(end === HEADER_BYTES + sessionBytes, 'the session table is as long as it said');
+  bytes.set(machine, end);
+  return { index, chainHi: log.chainHi(index), chainLo: log.chainLo(index), bytes };
+}
+
+/** Reads the header. Undefined when the bytes are no snapshot of this version. */
+export function decodeSnapshot(bytes: Uint8Array): Snapshot | undefined {
+  if (bytes.length < HEADER_BYTES || readI32(bytes, 0) !== VERSION) return undefined;
+  const index = readIndex(bytes, 4);
+  const sessionBytes = readI32(bytes, 36);
+  if (!(index >= 0) || sessionBytes < 0 || HEADER_BYTES + sessionBytes > bytes.length) return undefined;
+  return { index, chainHi: readI32(bytes, 12), chainLo: readI32(bytes, 16), bytes };
+}
+
+/** The state machine's part. */
+export function machineBytes(snapshot: Snapshot): Uint8Array {
+  return snapshot.bytes.subarray(HEADER_BYTES + readI32(snapshot.bytes, 36));
+}
+
+export function restoreSessions(snapshot: Snapshot, sessions: SessionTable): void {
+  sessions.read(snapshot.bytes, HEADER_BYTES);
+}
+
+/** Starts the log anew behind the snapshot. */
+export function installBase(snapshot: Snapshot, log: Log): void {
+  const { bytes } = snapshot;
+  log.install(snapshot.index, snapshot.chainHi, snapshot.chainLo, readI32(bytes, 20), readI32(bytes, 24), readI32(bytes, 28), readI32(bytes, 32));
+}
