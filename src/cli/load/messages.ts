@@ -22,7 +22,7 @@ export interface ReplicaAnswer {
   readonly heap: HeapUse | null;
 }
 
-/** Shares of the operations, adding up to 1; names of OPERATIONS in workload.ts. */
+/** Shares of the operations, adding up to 1; names of OPERATION_NAMES in operations.ts. */
 export type Mix = Readonly<Record<string, number>>;
 
 export interface Workload {
@@ -38,6 +38,8 @@ export interface Workload {
   /** Number of different keys that this worker uses. */
   readonly keys: number;
   readonly keyPrefix: string;
+  /** Each lane writes keys of its own only: what the store must hold at the end is then certain. Otherwise lanes share them. */
+  readonly ownKeys: boolean;
   readonly seed: number;
   /** Milliseconds that an operation may take. */
   readonly timeoutMs: number;
@@ -71,6 +73,10 @@ export interface ClientCounts {
 }
 
 export interface WorkerResult {
+  /** Operations before the measured ones. */
+  readonly warmup: number;
+  /** The transport that the client chose. */
+  readonly transport: string;
   readonly histogram: HistogramData;
   readonly counts: ClientCounts;
   /** Monotonic clock of the host (shared by its processes) at the first submit and the last completion, ns. */

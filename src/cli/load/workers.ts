@@ -7,6 +7,7 @@ import { fork, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { CliError } from '../exit.js';
 import { Histogram } from '../../metrics/histogram.js';
+import { addCounts, NO_COUNTS } from './counts.js';
 import type { ClientCounts, FromWorker, ToWorker, WorkerResult, Workload } from './messages.js';
 
 const WORKER = fileURLToPath(new URL('./worker.js', import.meta.url));
@@ -30,21 +31,9 @@ export interface LoadResult {
   readonly counts: ClientCounts;
   /** From the first submit of any worker to the last completion of any. */
   readonly seconds: number;
+  /** Operations that were run before, all workers together. */
+  readonly warmup: number;
   readonly workers: readonly WorkerResult[];
-}
-
-export const NO_COUNTS: ClientCounts = { committed: 0, fast: 0, rejected: 0, reconciled: 0, retransmitted: 0, failed: 0, viewChanges: 0 };
-
-export function addCounts(a: ClientCounts, b: ClientCounts): ClientCounts {
-  return {
-    committed: a.committed + b.committed,
-    fast: a.fast + b.fast,
-    rejected: a.rejected + b.rejected,
-    reconciled: a.reconciled + b.reconciled,
-    retransmitted: a.retransmitted + b.retransmitted,
-    failed: a.failed + b.failed,
-    viewChanges: Math.max(a.viewChanges, b.viewChanges),
-  };
 }
 
 export class Workers {
@@ -84,7 +73,8 @@ export class Workers {
     }
     const started = Math.min(...workers.map((worker) => worker.startedNs));
     const ended = Math.max(...workers.map((worker) => worker.endedNs));
-    return { histogram, counts, seconds: (ended - started) / 1e9, workers };
+    const warmup = workers.reduce((sum, worker) => sum + worker.warmup, 0);
+    return { histogram, counts, seconds: (ended - started) / 1e9, warmup, workers };
   }
 
   /** Asks workers without a number of operations to finish what is open; `run` then resolves. Whoever does not within 30 s is killed, which fails the run. */

@@ -1,0 +1,185 @@
+/**
+ * `jitpaxos bench latency`: a closed loop. C client processes keep L operations open each, N in all, and every latency
+ * goes into a histogram. The first operations warm the compiler and are not measured.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { loadClusterConfig } from '../cluster-config.js';
+import { formatHgrm } from '../metrics/hgrm.js';
+import { Views } from '../protocol/views.js';
+import { defineCommand } from './command.js';
+import { CliError, Exit } from './exit.js';
+import { mergeHistories } from './load/history-writer.js';
+import { LocalCluster } from './load/local-cluster.js';
+import type { Mix, ReplicaAnswer, Workload } from './load/messages.js';
+import { OPERATION_NAMES, VALUE_TAG_BYTES } from './load/operations.js';
+import { hostInfo, parseAssertion, parseMix, tableOf, type BenchReport } from './load/report.js';
+import { Workers, type LoadResult } from './load/workers.js';
+import { version } from './version.js';
+
+/** A tenth of the operations, so that small runs stay small, but not more than the compiler needs. */
+const WARMUP_SHARE = 0.1;
+const WARMUP_MAX = 20_000;
+
+interface Plan {
+  readonly clients: number;
+  readonly lanes: number;
+  readonly operations: number;
+  readonly warmup: number;
+  readonly size: number;
+  readonly machine: 'echo' | 'kv';
+  readonly mix: Mix;
+  readonly keys: number;
+  readonly seed: number;
+  readonly timeoutMs: number;
+  readonly transport: 'auto' | 'dgram';
+  readonly clusterFile: string;
+  readonly history: string | undefined;
+}
+
+export const benchLatency = defineCommand(
+  {
+    name: 'bench latency',
+    summary: 'Measures latency with a closed loop: C client processes, L operations open in each, N in all.',
+    positionals: [],
+    flags: {
+      local: { kind: 'count', value: 'N', min: 1, max: 13, help: 'start so many replicas on loopback for the measurement (default 3)' },
+      cluster: { kind: 'text', value: 'FILE', help: 'measure this running cluster instead' },
+      clients: { kind: 'count', default: '1', min: 1, max: 256, help: 'client processes' },
+      lanes: { kind: 'count', default: '1', min: 1, max: 4096, help: 'operations open at a time in each client' },
+      ops: { kind: 'count', default: '50000', min: 1, max: 1e9, help: 'operations to measure, all clients together' },
+      warmup: { kind: 'count', max: 1e9, help: `operations before these, not measured (default a tenth of --ops, at most ${WARMUP_MAX})` },
+      size: { kind: 'bytes', default: '64', max: 48 * 1024, help: 'bytes of an operation (echo) or value (kv)' },
+      transport: { kind: 'choice', choices: ['auto', 'dgram'], default: 'auto', help: 'how datagrams are sent' },
+      machine: { kind: 'choice', choices: ['echo', 'kv'], default: 'echo', help: 'the state machine; a running cluster must have the same' },
+      mix: { kind: 'text', value: 'read=50,write=50', default: 'write=100', help: 'shares of the operations: read, write, and cas (kv only)' },
+      keys: { kind: 'count', default: '1000', min: 1, max: 1e6, help: 'different keys (kv)' },
+      seed: { kind: 'count', default: '1', max: 2 ** 31 - 1, help: 'seed of the choice of operations and keys' },
+      timeout: { kind: 'duration', default: '5s', min: 1e6, help: 'how long an operation may take' },
+      history: { kind: 'text', value: 'FILE', help: 'write every operation for a checker (kv)' },
+      hgrm: { kind: 'text', value: 'FILE', help: 'write the percentiles in the format of HdrHistogram' },
+      assert: { kind: 'text', value: 'EXPR', many: true, help: "exit with 4 unless it holds, like 'p99<150us' or 'fastPathRatio>0.99'; may be repeated" },
+    },
+    examples: ['jitpaxos bench latency --local 3 --clients 1 --ops 50000 --size 64 --json', "jitpaxos bench latency --clients 2 --lanes 32 --machine kv --mix read=50,write=50 --assert 'p99<5ms'"],
+  },
+  async ({ values }, output) => {
+    if (values.local !== undefined && values.cluster !== undefined) throw new CliError('flag-invalid', '--local and --cluster exclude each other; give one');
+    if (values.local !== undefined && values.local % 2 === 0) throw new CliError('flag-invalid', `--local ${values.local} is even; a cluster has an odd number of replicas`);
+    if (values.history !== undefined && (values.machine !== 'kv' || values.size < VALUE_TAG_BYTES)) {
+      throw new CliError('flag-invalid', `--history needs --machine kv and a --size of at least ${VALUE_TAG_BYTES}, so that values differ; add them`);
+    }
+    const machine = values.machine === 'kv' ? 'kv' : 'echo';
+    const transport = values.transport === 'dgram' ? 'dgram' : 'auto';
+    const mix = parseMix(values.mix, OPERATION_NAMES[machine]);
+    const assertions = values.assert.map(parseAssertion);
+    const { clients, lanes, size, keys, seed, ops: operations } = values;
+    const warmup = values.warmup ?? Math.min(WARMUP_MAX, Math.ceil(operations * WARMUP_SHARE));
+    const plan = { clients, lanes, operations, warmup, size, machine, mix, keys, seed, transport, timeoutMs: values.timeout / 1e6, history: values.history } as const;
+
+    let report: BenchReport;
+    let load: LoadResult;
+    if (values.cluster === undefined) {
+      await using cluster = await LocalCluster.start({ replicas: values.local ?? 3, machine, transport, durability: 'memory' });
+      [report, load] = await measure({ ...plan, clusterFile: cluster.clusterFile }, cluster);
+    } else {
+      [report, load] = await measure({ ...plan, clusterFile: values.cluster }, undefined);
+    }
+    if (values.hgrm !== undefined) writeFileSync(values.hgrm, formatHgrm(load.histogram));
+    output.line(output.json ? JSON.stringify(report) : tableOf(report));
+    const broken = assertions.map((assertion) => ({ text: assertion.text, ...assertion.evaluate(report) })).filter(({ holds }) => !holds);
+    if (broken.length > 0) {
+      throw new CliError('assertion-failed', `${broken.map(({ text, found }) => `${text} does not hold (found ${found ?? 'nothing'}${/^(p\d|min|max|mean)/.test(text) ? ' ns' : ''})`).join(', ')}; see the report`);
+    }
+    return Exit.done;
+  },
+);
+
+async function measure(plan: Plan, local: LocalCluster | undefined): Promise<[BenchReport, LoadResult]> {
+  const { clients, lanes } = plan;
+  const parts = plan.history === undefined ? undefined : mkdtempSync(join(tmpdir(), 'jitpaxos-history-'));
+  const part = (index: number): string => join(parts!, `${index}.jsonl`);
+  const workers = await Workers.start({
+    count: clients,
+    cluster: plan.clusterFile,
+    transport: plan.transport,
+    workload: (index) => workloadOf(plan, index),
+    ...(parts === undefined ? {} : { history: part }),
+  });
+  try {
+    const before = await local?.ask('meter-start');
+    const load = await workers.run();
+    const after = await local?.ask('meter-stop');
+    if (parts !== undefined) mergeHistories(Array.from({ length: clients }, (_, index) => part(index)), plan.history!);
+    const replicas = local?.replicas.length ?? loadClusterConfig(plan.clusterFile).replicas.length;
+    const operations = load.histogram.count;
+    const [first] = load.workers;
+    const report: BenchReport = {
+      schema: 'jitpaxos.bench/1',
+      command: 'latency',
+      replicas,
+      transport: first!.transport,
+      idle: 'block',
+      machine: plan.machine,
+      durability: local === undefined ? null : 'memory',
+      authenticated: false,
+      clients,
+      lanes,
+      opBytes: plan.size,
+      mix: plan.mix,
+      seconds: load.seconds,
+      operations,
+      warmupOperations: load.warmup,
+      opsPerSecond: round(operations / load.seconds, 1),
+      offeredPerSecond: null,
+      latencyNs: load.histogram.summary(),
+      fastPathRatio: load.counts.committed === 0 ? null : round(load.counts.fast / load.counts.committed, 6),
+      rejected: load.counts.rejected,
+      reconciled: load.counts.reconciled,
+      retransmitted: load.counts.retransmitted,
+      failed: load.counts.failed,
+      viewChanges: load.counts.viewChanges,
+      cpuSeconds: {
+        client: round(load.workers.reduce((sum, worker) => sum + worker.cpuSeconds, 0), 3),
+        replicas: before === undefined || after === undefined ? null : after.map((answer, id) => (answer === undefined || before[id] === undefined ? null : round(answer.cpuSeconds - before[id].cpuSeconds, 3))),
+      },
+      allocatedBytesPerOp: allocated(load, after, operations),
+      clock: first!.clock,
+      baselines: [],
+      ratios: {},
+      host: hostInfo(),
+      version: version(),
+    };
+    return [report, load];
+  } finally {
+    workers.close();
+    if (parts !== undefined) rmSync(parts, { recursive: true, force: true });
+  }
+}
+
+function workloadOf(plan: Plan, index: number): Workload {
+  const share = (total: number): number => Math.floor(total / plan.clients) + (index < total % plan.clients ? 1 : 0);
+  const { machine, lanes, size, mix, keys, timeoutMs } = plan;
+  return { machine, lanes, size, mix, keys, timeoutMs, keyPrefix: 'key-', ownKeys: false, seed: plan.seed * 1000 + index, warmup: share(plan.warmup), operations: share(plan.operations) };
+}
+
+/** Of the primary and the other members of the view that all replicas are in at the end; null when views changed meanwhile. */
+function allocated(load: LoadResult, answers: readonly (ReplicaAnswer | undefined)[] | undefined, operations: number): BenchReport['allocatedBytesPerOp'] {
+  const perOp = (bytes: number | undefined): number | null => (bytes === undefined || operations === 0 ? null : round(bytes / operations, 1));
+  const client = load.workers.every((worker) => worker.heap !== null) ? perOp(load.workers.reduce((sum, worker) => sum + worker.heap!.allocatedBytes, 0)) : null;
+  const heaps = answers?.map((answer) => answer?.heap?.allocatedBytes);
+  const view = answers?.[0]?.status['view'];
+  if (heaps === undefined || typeof view !== 'number' || load.counts.viewChanges > 0) return { client, primary: null, member: null };
+  const views = new Views(heaps.length);
+  const members = views.members(view).filter((id) => id !== views.primary(view)).map((id) => heaps[id]);
+  const known = members.filter((bytes) => bytes !== undefined);
+  return {
+    client,
+    primary: perOp(heaps[views.primary(view)]),
+    member: known.length === 0 ? null : perOp(known.reduce((sum, bytes) => sum + bytes, 0) / known.length),
+  };
+}
+
+function round(value: number, digits: number): number {
+  return Number(value.toFixed(digits));
+}

@@ -1,0 +1,45 @@
+/** What a subcommand is, and what it may print to. */
+import { COMMON_FLAGS, type CommandShape, type Flags, type Parsed } from './flags.js';
+
+export interface Output {
+  /** Results: stdout. */
+  line(text: string): void;
+  /** Progress and remarks for people: stderr, silent with --quiet. */
+  note(text: string): void;
+  readonly json: boolean;
+  readonly quiet: boolean;
+  /** Stdout is a terminal that people look at. */
+  readonly terminal: boolean;
+  /** The terminal shows colours: it is one, and NO_COLOR is not set. */
+  readonly colours: boolean;
+}
+
+export interface Command {
+  readonly shape: CommandShape<Flags>;
+  /** Runs with what is behind the command's name and returns the exit code. Throws what exit.ts turns into a line. */
+  run(parsed: Parsed<Flags>, output: Output): Promise<number>;
+}
+
+/** Declares a command: adds the common flags and keeps the types of the table for `run`. */
+export function defineCommand<const F extends Flags>(
+  shape: Omit<CommandShape<F>, 'flags'> & { readonly flags: F },
+  run: (parsed: Parsed<F & typeof COMMON_FLAGS>, output: Output) => Promise<number>,
+): Command {
+  return {
+    shape: { ...shape, flags: { ...shape.flags, ...COMMON_FLAGS } },
+    run: run as Command['run'],
+  };
+}
+
+export function outputFor(values: { readonly json?: unknown; readonly quiet?: unknown }, env: NodeJS.ProcessEnv = process.env): Output {
+  const terminal = process.stdout.isTTY === true && env['TERM'] !== 'dumb';
+  const quiet = values.quiet === true;
+  return {
+    line: (text) => void process.stdout.write(`${text}\n`),
+    note: (text) => void (quiet || process.stderr.write(`${text}\n`)),
+    json: values.json === true,
+    quiet,
+    terminal,
+    colours: terminal && (env['NO_COLOR'] ?? '') === '',
+  };
+}

@@ -1,0 +1,175 @@
+/**
+ * `jitpaxos kv get|put|cas|del|incr|scan`: the key-value store from the shell. A value goes to stdout and nothing else
+ * does. A key that is not there, or a compare-and-set that found something else, is exit code 1.
+ */
+import { Client } from '../client/client.js';
+import { KvClient } from '../client/kv-client.js';
+import { defineCommand, type Command, type Output } from './command.js';
+import { CliError, Exit } from './exit.js';
+import type { Flags } from './flags.js';
+
+const CONNECTION_FLAGS = {
+  cluster: { kind: 'text', value: 'FILE', default: 'cluster.json', help: 'the cluster file' },
+  timeout: { kind: 'duration', default: '5s', min: 1e6, help: 'how long to wait' },
+  transport: { kind: 'choice', choices: ['auto', 'dgram'], default: 'auto', help: 'how datagrams are sent' },
+} as const satisfies Flags;
+
+/** How a compare-and-set says that the key is to be absent. */
+const ABSENT_WORD = '--absent';
+
+interface Connection {
+  readonly cluster: string;
+  readonly timeout: number;
+  readonly transport: string;
+}
+
+async function withStore<T>(connection: Connection, use: (kv: KvClient) => Promise<T>): Promise<T> {
+  const client = await Client.connect({
+    cluster: connection.cluster,
+    lanes: 1,
+    timeout: connection.timeout / 1e6,
+    transport: connection.transport === 'dgram' ? 'dgram' : 'auto',
+  });
+  try {
+    return await use(new KvClient(client));
+  } finally {
+    await client.close();
+  }
+}
+
+export const get: Command = defineCommand(
+  {
+    name: 'kv get',
+    summary: 'Prints the value of a key. Exit code 1 when there is none.',
+    positionals: ['KEY'],
+    flags: CONNECTION_FLAGS,
+    examples: ['jitpaxos kv get greeting'],
+  },
+  async ({ values, positionals: [key] }, output) => {
+    const value = await withStore(values, (kv) => kv.get(key!));
+    if (output.json) printJson(output, 'get', key!, { found: value !== undefined, ...(value === undefined ? { value: null } : valueFields(value)) });
+    else if (value !== undefined) printBytes(value);
+    if (value === undefined) throw notFound(key!);
+    return Exit.done;
+  },
+);
+
+export const put: Command = defineCommand(
+  {
+    name: 'kv put',
+    summary: 'Sets a key to a value.',
+    positionals: ['KEY', 'VALUE'],
+    flags: CONNECTION_FLAGS,
+    examples: ['jitpaxos kv put greeting hello'],
+  },
+  async ({ values, positionals: [key, value] }, output) => {
+    await withStore(values, (kv) => kv.put(key!, value!));
+    if (output.json) printJson(output, 'put', key!, { ok: true });
+    return Exit.done;
+  },
+);
+
+export const cas: Command = defineCommand(
+  {
+    name: 'kv cas',
+    summary: 'Sets a key to NEW if its value is EXPECTED, or, with --absent, to the only VALUE given if there is no such key. Exit code 1 when it found something else.',
+    positionals: ['KEY', 'EXPECTED', '[NEW]'],
+    flags: { ...CONNECTION_FLAGS, absent: { kind: 'switch', help: 'the key must not exist: use kv cas KEY NEW --absent' } },
+    examples: ['jitpaxos kv cas greeting hello goodbye', 'jitpaxos kv cas lock me --absent'],
+  },
+  async ({ values, positionals: [key, first, second] }, output) => {
+    if (values.absent === (second !== undefined)) {
+      throw new CliError('argument-invalid', `${values.absent ? `${ABSENT_WORD} takes no EXPECTED` : 'NEW is missing'}; use kv cas KEY EXPECTED NEW, or kv cas KEY NEW --absent`);
+    }
+    const swapped = await withStore(values, (kv) => kv.compareAndSet(key!, values.absent ? null : first!, values.absent ? first! : second!));
+    if (output.json) printJson(output, 'cas', key!, { swapped });
+    if (!swapped) throw new CliError('cas-mismatch', `"${key}" does not have the expected value; nothing was changed: read it and decide again`);
+    return Exit.done;
+  },
+);
+
+export const del: Command = defineCommand(
+  {
+    name: 'kv del',
+    summary: 'Removes a key. Exit code 1 when there was none.',
+    positionals: ['KEY'],
+    flags: CONNECTION_FLAGS,
+    examples: ['jitpaxos kv del greeting'],
+  },
+  async ({ values, positionals: [key] }, output) => {
+    const deleted = await withStore(values, (kv) => kv.delete(key!));
+    if (output.json) printJson(output, 'del', key!, { deleted });
+    if (!deleted) throw notFound(key!);
+    return Exit.done;
+  },
+);
+
+export const incr: Command = defineCommand(
+  {
+    name: 'kv incr',
+    summary: 'Adds to the 64-bit number in a key (0 when there is none) and prints the sum.',
+    positionals: ['KEY', '[DELTA]'],
+    flags: CONNECTION_FLAGS,
+    examples: ['jitpaxos kv incr visits', 'jitpaxos kv incr stock -- -5'],
+  },
+  async ({ values, positionals: [key, delta = '1'] }, output) => {
+    if (!/^-?\d+$/.test(delta)) throw new CliError('argument-invalid', `DELTA "${delta}" is not a whole number; use kv incr KEY [DELTA], and -- before a negative one`);
+    const value = await withStore(values, (kv) => kv.increment(key!, BigInt(delta)));
+    if (output.json) printJson(output, 'incr', key!, { value: String(value) });
+    else output.line(String(value));
+    return Exit.done;
+  },
+);
+
+export const scan: Command = defineCommand(
+  {
+    name: 'kv scan',
+    summary: 'Lists keys and values from FROM (inclusive) to TO (exclusive) in order of bytes, one a line, key and value separated by a tab.',
+    positionals: ['[FROM]', '[TO]'],
+    flags: { ...CONNECTION_FLAGS, limit: { kind: 'count', default: '100', min: 1, max: 1_000_000, help: 'at most so many' } },
+    examples: ['jitpaxos kv scan user/ user0 --limit 20'],
+  },
+  async ({ values, positionals: [from = '', to = ''] }, output) => {
+    const { entries, more } = await withStore(values, (kv) => kv.scan({ from, to, limit: values.limit }));
+    if (output.json) {
+      const shown = entries.map(({ key, value }) => ({ key: textOf(key) ?? { base64: base64(key) }, ...valueFields(value) }));
+      output.line(JSON.stringify({ schema: 'jitpaxos.kv/1', command: 'scan', from, to, entries: shown, more }));
+      return Exit.done;
+    }
+    for (const { key, value } of entries) output.line(`${textOf(key) ?? base64(key)}\t${textOf(value) ?? base64(value)}`);
+    if (more) output.note('there are more; raise --limit, or go on from the last key');
+    return Exit.done;
+  },
+);
+
+function notFound(key: string): CliError {
+  return new CliError('key-not-found', `there is no key "${key}"; jitpaxos kv scan lists what there is`);
+}
+
+function printJson(output: Output, command: string, key: string, fields: Record<string, unknown>): void {
+  output.line(JSON.stringify({ schema: 'jitpaxos.kv/1', command, key, ...fields }));
+}
+
+/** The bytes as they are; behind them a line end for people. */
+function printBytes(value: Uint8Array): void {
+  process.stdout.write(value);
+  process.stdout.write('\n');
+}
+
+/** JSON has no bytes: text as it is, anything else in base64 under another name. */
+function valueFields(value: Uint8Array): Record<string, string> {
+  const text = textOf(value);
+  return text === undefined ? { valueBase64: base64(value) } : { value: text };
+}
+
+function textOf(bytes: Uint8Array): string | undefined {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    return undefined;
+  }
+}
+
+function base64(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('base64');
+}

@@ -1,0 +1,132 @@
+/** What a bench reports: the JSON object of the schema `jitpaxos.bench/1`, its table for people, and assertions on it. */
+import { cpus, release } from 'node:os';
+import type { LatencySummary } from '../../metrics/histogram.js';
+import { CliError } from '../exit.js';
+import { formatCount, formatDuration } from '../units.js';
+import type { Mix } from './messages.js';
+
+/** Every field is measured or configured; what could not be measured is null. */
+export interface BenchReport {
+  readonly schema: 'jitpaxos.bench/1';
+  readonly command: 'latency';
+  readonly replicas: number;
+  readonly transport: string;
+  readonly idle: string | null;
+  readonly machine: string;
+  /** Null when a running cluster was measured: the client does not know. */
+  readonly durability: string | null;
+  readonly authenticated: boolean;
+  readonly clients: number;
+  /** Operations open at a time in each client. */
+  readonly lanes: number;
+  readonly opBytes: number;
+  readonly mix: Mix;
+  readonly seconds: number;
+  readonly operations: number;
+  /** Operations before these, not measured. */
+  readonly warmupOperations: number;
+  readonly opsPerSecond: number;
+  readonly offeredPerSecond: null;
+  readonly latencyNs: LatencySummary;
+  readonly fastPathRatio: number | null;
+  readonly rejected: number;
+  readonly reconciled: number;
+  readonly retransmitted: number;
+  readonly failed: number;
+  readonly viewChanges: number;
+  readonly cpuSeconds: { readonly client: number; readonly replicas: readonly (number | null)[] | null };
+  /** JavaScript heap only (metrics/heap-meter.ts), the transport's share included. */
+  readonly allocatedBytesPerOp: { readonly client: number | null; readonly primary: number | null; readonly member: number | null };
+  readonly clock: { readonly source: string | null; readonly errorNs: number | null };
+  readonly baselines: readonly { readonly name: string; readonly latencyNs: LatencySummary; readonly opsPerSecond: number }[];
+  readonly ratios: Readonly<Record<string, number>>;
+  readonly host: { readonly cpu: string; readonly cores: number; readonly kernel: string; readonly node: string };
+  readonly version: string;
+}
+
+export function hostInfo(): BenchReport['host'] {
+  const all = cpus();
+  return { cpu: all[0]?.model.trim() ?? 'unknown', cores: all.length, kernel: release(), node: process.version };
+}
+
+/** `read=50,write=50` → shares that add up to 1. Throws CliError for a name that is not in `allowed`. */
+export function parseMix(text: string, allowed: readonly string[]): Mix {
+  const weights: Record<string, number> = {};
+  for (const part of text.split(',')) {
+    const match = /^\s*([a-z]+)\s*=\s*(\d+(?:\.\d+)?)\s*$/.exec(part);
+    if (match === null || !allowed.includes(match[1]!) || weights[match[1]!] !== undefined) {
+      throw new CliError('flag-invalid', `--mix "${text}" is not a list like read=50,write=50; this machine has ${allowed.join(', ')}, each once`);
+    }
+    weights[match[1]!] = Number(match[2]);
+  }
+  const sum = Object.values(weights).reduce((a, b) => a + b, 0);
+  if (sum <= 0) throw new CliError('flag-invalid', `--mix "${text}" adds up to 0; give at least one operation a weight`);
+  return Object.fromEntries(Object.entries(weights).filter(([, weight]) => weight > 0).map(([name, weight]) => [name, weight / sum]));
+}
+
+export interface Assertion {
+  readonly text: string;
+  /** The value found, in the unit of the report. */
+  evaluate(report: BenchReport): { readonly holds: boolean; readonly found: number | null };
+}
+
+const LATENCIES = ['min', 'p50', 'p90', 'p99', 'p999', 'max', 'mean'] as const;
+const NUMBERS = ['opsPerSecond', 'operations', 'seconds', 'fastPathRatio', 'rejected', 'reconciled', 'retransmitted', 'failed', 'viewChanges'] as const;
+const UNIT_NS: Readonly<Record<string, number>> = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9 };
+
+/** `p99<150us`, `fastPathRatio>0.99`: a field of the report, a comparison, a number; latencies need a unit. Throws CliError. */
+export function parseAssertion(text: string): Assertion {
+  const match = /^\s*(\w+)\s*(<=|>=|<|>|=)\s*(\d+(?:\.\d+)?)\s*(ns|us|µs|ms|s)?\s*$/.exec(text);
+  const name = match?.[1] ?? '';
+  const latency = (LATENCIES as readonly string[]).includes(name);
+  if (match === null || (latency ? match[4] === undefined : match[4] !== undefined || !(NUMBERS as readonly string[]).includes(name))) {
+    throw new CliError('flag-invalid', `--assert "${text}" is not a comparison like p99<150us or fastPathRatio>0.99; fields: ${LATENCIES.join(', ')} (with ns, us, ms or s), ${NUMBERS.join(', ')}`);
+  }
+  const bound = Number(match[3]) * (latency ? UNIT_NS[match[4]!]! : 1);
+  return {
+    text,
+    evaluate: (report) => {
+      const found = latency ? report.latencyNs[name as (typeof LATENCIES)[number]] : report[name as (typeof NUMBERS)[number]];
+      return { found, holds: found !== null && compare(found, match[2]!, bound) };
+    },
+  };
+}
+
+function compare(a: number, operator: string, b: number): boolean {
+  switch (operator) {
+    case '<':
+      return a < b;
+    case '<=':
+      return a <= b;
+    case '>':
+      return a > b;
+    case '>=':
+      return a >= b;
+    default:
+      return a === b;
+  }
+}
+
+/** The report as a table for people. */
+export function tableOf(report: BenchReport): string {
+  const { latencyNs: latency, host } = report;
+  const mix = Object.entries(report.mix).map(([name, share]) => `${name} ${Math.round(share * 100)} %`);
+  const rows: [string, string][] = [
+    ['cluster', `${report.replicas} replicas, ${report.transport}, ${report.durability ?? 'durability unknown'}`],
+    ['load', `${report.clients} client${report.clients === 1 ? '' : 's'} × ${report.lanes} open, ${report.machine}, ${report.opBytes} bytes, ${mix.join(', ')}`],
+    ['operations', `${formatCount(report.operations)} in ${report.seconds.toFixed(2)} s, after ${formatCount(report.warmupOperations)} to warm up`],
+    ['throughput', `${formatCount(report.opsPerSecond)} operations/s`],
+    ['latency', `p50 ${formatDuration(latency.p50)}   p90 ${formatDuration(latency.p90)}   p99 ${formatDuration(latency.p99)}   p99.9 ${formatDuration(latency.p999)}   max ${formatDuration(latency.max)}`],
+    ['one round trip', report.fastPathRatio === null ? 'nothing committed' : `${(report.fastPathRatio * 100).toFixed(2)} % of commits`],
+    ['otherwise', `${formatCount(report.rejected)} rejects, ${formatCount(report.reconciled)} reconciled, ${formatCount(report.retransmitted)} resent, ${formatCount(report.failed)} failed, ${report.viewChanges} view changes`],
+    ['processor', `clients ${report.cpuSeconds.client.toFixed(2)} s${report.cpuSeconds.replicas === null ? '' : `, replicas ${report.cpuSeconds.replicas.map((seconds) => seconds?.toFixed(2) ?? '?').join(', ')} s`}`],
+    ['heap', `${perOp(report.allocatedBytesPerOp.client)} client, ${perOp(report.allocatedBytesPerOp.primary)} primary, ${perOp(report.allocatedBytesPerOp.member)} member: bytes an operation, the transport's included`],
+    ['host', `${host.cores} × ${host.cpu}, Linux ${host.kernel}, Node ${host.node}`],
+  ];
+  const width = Math.max(...rows.map(([name]) => name.length));
+  return rows.map(([name, value]) => `${name.padEnd(width)}  ${value}`).join('\n');
+}
+
+function perOp(bytes: number | null): string {
+  return bytes === null ? 'unknown' : formatCount(bytes);
+}

@@ -1,0 +1,181 @@
+/**
+ * A client process of a bench: connects, runs a warm-up, reports `ready`, waits for `go`, runs the measured operations
+ * in a closed loop on its lanes, reports what it measured. Started by workers.ts; speaks load/messages.ts.
+ *
+ * An operation's latency is from the call of the library to its result, as an application sees it. Operations that fail
+ * are counted and are not in the histogram.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { Client } from '../../client/client.js';
+import { HeapMeter } from '../../metrics/heap-meter.js';
+import { Histogram } from '../../metrics/histogram.js';
+import { HistoryWriter } from './history-writer.js';
+import { NO_COUNTS } from './counts.js';
+import type { ClientCounts, FromWorker, ToWorker, WorkerResult } from './messages.js';
+import { operationsFor, type Operations } from './operations.js';
+
+const NS_PER_MS = 1e6;
+const MICROSECONDS = 1e6;
+/** Where operations fail at once, a closed loop must not become a busy one. */
+const PAUSE_AFTER_FAILURE_MS = 2;
+
+type Setup = Extract<ToWorker, { type: 'setup' }>;
+
+class Worker {
+  private readonly total = new Histogram();
+  private readonly interval = new Histogram();
+  private readonly errors: Record<string, number> = {};
+  private stopping = false;
+  private remaining = 0;
+  private failed = 0;
+
+  constructor(
+    private readonly setup: Setup,
+    private readonly client: Client,
+    private readonly operations: Operations,
+    private readonly history: HistoryWriter | undefined,
+  ) {}
+
+  async warmUp(): Promise<void> {
+    await this.loop(this.setup.workload.warmup);
+    this.total.reset();
+    this.interval.reset();
+    this.failed = 0;
+    for (const code of Object.keys(this.errors)) delete this.errors[code];
+  }
+
+  stop(): void {
+    this.stopping = true;
+  }
+
+  async measure(): Promise<WorkerResult> {
+    const meter = new HeapMeter();
+    const before = this.counts();
+    const cpu = process.cpuUsage();
+    const reports = this.setup.progressMs > 0 ? this.reportEvery(this.setup.progressMs) : undefined;
+    meter.start();
+    const startedNs = monotonicNs();
+    await this.loop(this.setup.workload.operations ?? Infinity);
+    const endedNs = monotonicNs();
+    const heap = meter.stop() ?? null;
+    clearInterval(reports);
+    const used = process.cpuUsage(cpu);
+    const stats = this.client.stats();
+    return {
+      warmup: this.setup.workload.warmup,
+      transport: stats.transport,
+      histogram: this.total.toData(),
+      counts: difference(this.counts(), before),
+      startedNs,
+      endedNs,
+      cpuSeconds: (used.user + used.system) / MICROSECONDS,
+      heap,
+      errors: this.errors,
+      expected: this.operations.expected(),
+      clock: { source: stats.clock, errorNs: null },
+    };
+  }
+
+  /** Runs `count` operations, `lanes` at a time. */
+  private async loop(count: number): Promise<void> {
+    this.remaining = count;
+    await Promise.all(Array.from({ length: this.setup.workload.lanes }, (_, lane) => this.runLane(lane)));
+  }
+
+  private async runLane(lane: number): Promise<void> {
+    const { operations, history, total, interval } = this;
+    while (this.remaining > 0 && !this.stopping) {
+      this.remaining -= 1;
+      operations.prepare(lane);
+      history?.invoke(lane, operations.describe(lane), monotonicNs());
+      const started = performance.now();
+      try {
+        await operations.run(lane);
+        const latencyNs = (performance.now() - started) * NS_PER_MS;
+        total.record(latencyNs);
+        interval.record(latencyNs);
+        history?.ok(lane, operations.outcome(lane), monotonicNs());
+      } catch (error) {
+        const code = (error as { code?: string }).code ?? 'unknown-error';
+        if (code === 'unknown-error') throw error;
+        const certain = code !== 'outcome-unknown' && code !== 'session-lost';
+        this.failed += 1;
+        this.errors[code] = (this.errors[code] ?? 0) + 1;
+        operations.failed(lane, certain);
+        history?.failed(lane, certain, monotonicNs());
+        await delay(PAUSE_AFTER_FAILURE_MS);
+      }
+    }
+  }
+
+  private counts(): ClientCounts {
+    const { counters } = this.client.stats();
+    return {
+      committed: counters.committed + counters.reads,
+      fast: counters.committed_fast + counters.reads_fast,
+      rejected: Object.entries(counters).reduce((sum, [name, value]) => (name.startsWith('rejected_') ? sum + value : sum), 0),
+      reconciled: counters.reconciled,
+      retransmitted: counters.retransmitted,
+      viewChanges: counters.view_changes,
+      failed: this.failed,
+    };
+  }
+
+  private reportEvery(ms: number): NodeJS.Timeout {
+    let last = this.counts();
+    return setInterval(() => {
+      const now = this.counts();
+      tell({ type: 'progress', histogram: this.interval.toData(), counts: difference(now, last) });
+      this.interval.reset();
+      last = now;
+    }, ms);
+  }
+}
+
+/** CLOCK_MONOTONIC, which all processes of a host share. */
+function monotonicNs(): number {
+  return Number(process.hrtime.bigint());
+}
+
+function difference(now: ClientCounts, before: ClientCounts): ClientCounts {
+  const result: Record<string, number> = {};
+  for (const name of Object.keys(NO_COUNTS) as (keyof ClientCounts)[]) result[name] = now[name] - before[name];
+  return result as unknown as ClientCounts;
+}
+
+function tell(message: FromWorker): void {
+  process.send?.(message);
+}
+
+async function connect(setup: Setup): Promise<{ worker: Worker; client: Client; history: HistoryWriter | undefined }> {
+  const { workload, cluster, transport } = setup;
+  const client = await Client.connect({ cluster, transport, lanes: workload.lanes, timeout: workload.timeoutMs });
+  const history = setup.history === undefined ? undefined : new HistoryWriter(setup.history, setup.worker, workload.lanes);
+  return { worker: new Worker(setup, client, operationsFor(client, setup.worker, workload), history), client, history };
+}
+
+let connected: ReturnType<typeof connect> | undefined;
+
+async function serve(message: ToWorker): Promise<void> {
+  if (message.type === 'setup') {
+    connected = connect(message);
+    await (await connected).worker.warmUp();
+    tell({ type: 'ready' });
+  } else if (connected !== undefined) {
+    const { worker, client, history } = await connected;
+    if (message.type === 'stop') return worker.stop();
+    const result = await worker.measure();
+    history?.close();
+    await client.close();
+    process.send?.({ type: 'done', result } satisfies FromWorker, () => process.disconnect());
+  }
+}
+
+process.on('message', (message) => {
+  serve(message as ToWorker).catch((error: unknown) => {
+    const { code, message: text } = error as { code?: string; message?: string };
+    process.send?.({ type: 'failed', code: code ?? 'worker-failed', message: text ?? String(error) } satisfies FromWorker, () => process.exit(1));
+  });
+});
+process.once('disconnect', () => process.exit());
+

@@ -1,0 +1,79 @@
+#!/usr/bin/env node
+/**
+ * The `jitpaxos` command: finds the subcommand, parses its flags, runs it, and turns whatever goes wrong into one line
+ * on stderr and an exit code. A subcommand's file is loaded only when it is asked for.
+ */
+import { outputFor, type Command } from './command.js';
+import { CliError, Exit, exitCodeOf, lineOf } from './exit.js';
+import { helpOf, nearest, parseFlags } from './flags.js';
+import { version } from './version.js';
+
+/** Name → what it does, and where it is. */
+const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => Promise<Command>]>> = {
+  init: ['write a cluster file', async () => (await import('./init.js')).init],
+  replica: ['run one replica', async () => (await import('./replica.js')).replica],
+  'kv get': ['read a key', async () => (await import('./kv.js')).get],
+  'kv put': ['set a key', async () => (await import('./kv.js')).put],
+  'kv cas': ['set a key if it has a certain value', async () => (await import('./kv.js')).cas],
+  'kv del': ['remove a key', async () => (await import('./kv.js')).del],
+  'kv incr': ['add to the number in a key', async () => (await import('./kv.js')).incr],
+  'kv scan': ['list a range of keys', async () => (await import('./kv.js')).scan],
+  'bench latency': ['measure latency with a closed loop', async () => (await import('./bench-latency.js')).benchLatency],
+  demo: ['three replicas on this machine, a workload, a failure, a report', async () => (await import('./demo.js')).demo],
+};
+
+async function main(args: readonly string[]): Promise<number> {
+  if (args[0] === '--version') {
+    process.stdout.write(`${version()}\n`);
+    return Exit.done;
+  }
+  if (args[0] === '--help' || args[0] === 'help' || args.length === 0) {
+    process.stdout.write(overview(''));
+    return args.length === 0 ? Exit.usage : Exit.done;
+  }
+  const group = Object.keys(COMMANDS).filter((name) => name.startsWith(`${args[0]} `));
+  if (group.length > 0 && (args.length === 1 || args[1] === '--help')) {
+    process.stdout.write(overview(`${args[0]} `));
+    return args.length === 1 ? Exit.usage : Exit.done;
+  }
+  const words = group.length > 0 ? 2 : 1;
+  const name = args.slice(0, words).join(' ');
+  if (!Object.hasOwn(COMMANDS, name)) {
+    const meant = nearest(name, Object.keys(COMMANDS));
+    throw new CliError('unknown-command', `"${name}" is not a command; ${meant === undefined ? '' : `did you mean "${meant}"? `}see jitpaxos --help`);
+  }
+  const command = await COMMANDS[name]![1]();
+  const parsed = parseFlags(command.shape, args.slice(words));
+  if (parsed.values['help'] === true) {
+    process.stdout.write(helpOf(command.shape));
+    return Exit.done;
+  }
+  return command.run(parsed, outputFor(parsed.values));
+}
+
+function overview(prefix: string): string {
+  const rows = Object.entries(COMMANDS).filter(([name]) => name.startsWith(prefix));
+  const width = Math.max(...rows.map(([name]) => name.length));
+  return [
+    `jitpaxos ${prefix}COMMAND [flags]`,
+    '',
+    'Commands:',
+    ...rows.map(([name, [summary]]) => `  ${name.padEnd(width)}  ${summary}`),
+    '',
+    'Every command has --help. Exit codes: 0 done, 1 failed, 2 usage, 3 cluster unavailable, 4 an --assert did not hold.',
+    '',
+  ].join('\n');
+}
+
+/** A reader that has gone (`jitpaxos … | head`) is no error of ours: end quietly. */
+process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? Exit.done : Exit.failed));
+
+main(process.argv.slice(2)).then(
+  (code) => {
+    process.exitCode = code;
+  },
+  (error: unknown) => {
+    process.stderr.write(`${lineOf(error)}\n`);
+    process.exitCode = exitCodeOf(error);
+  },
+);

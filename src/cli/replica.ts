@@ -1,0 +1,72 @@
+/**
+ * `jitpaxos replica`: runs one replica until SIGTERM or SIGINT, or until it stops by itself (exit code 1).
+ *
+ * Forked with an IPC channel, as benches and tests do it, it answers questions about itself (load/messages.ts) and stops
+ * when the parent is gone, so that no replica is left behind.
+ */
+import { dirname, join, resolve } from 'node:path';
+import { EchoMachine } from '../machine/echo.js';
+import { KvMachine } from '../machine/kv.js';
+import { HeapMeter } from '../metrics/heap-meter.js';
+import { Replica } from '../server/replica.js';
+import { defineCommand } from './command.js';
+import { Exit } from './exit.js';
+import type { ReplicaAnswer, ReplicaQuestion } from './load/messages.js';
+
+const MICROSECONDS = 1e6;
+
+export const replica = defineCommand(
+  {
+    name: 'replica',
+    summary: 'Runs one replica of a cluster. Prints one line when it serves: ready {"id":…,"view":…,"port":…,"pid":…}',
+    positionals: [],
+    flags: {
+      cluster: { kind: 'text', value: 'FILE', default: 'cluster.json', help: 'the cluster file' },
+      id: { kind: 'count', help: 'which replica of the file this is, from 0' },
+      data: { kind: 'text', value: 'DIR', help: 'where it keeps its files (default .jitpaxos/replica-N beside the cluster file)' },
+      durability: { kind: 'choice', choices: ['memory'], default: 'memory', help: 'what survives a crash: memory keeps the view, not the log' },
+      transport: { kind: 'choice', choices: ['auto', 'dgram'], default: 'auto', help: 'how datagrams are sent' },
+      clock: { kind: 'text', value: 'CLOCK', default: 'auto', help: 'auto, realtime, tai or phc:/dev/ptp0' },
+      machine: { kind: 'choice', choices: ['kv', 'echo'], default: 'kv', help: 'the state machine' },
+    },
+    examples: ['jitpaxos replica --cluster cluster.json --id 0'],
+  },
+  async ({ values }, output) => {
+    const id = values.id ?? NaN;
+    const running = await Replica.start({
+      cluster: values.cluster,
+      id,
+      machine: values.machine === 'kv' ? new KvMachine() : new EchoMachine(),
+      data: values.data ?? join(dirname(resolve(values.cluster)), '.jitpaxos', `replica-${id}`),
+      durability: 'memory',
+      transport: values.transport === 'dgram' ? 'dgram' : 'auto',
+      clock: values.clock,
+    });
+    const stop = (): void => void running.close().catch(() => {}); // `closed` tells
+    process.once('SIGTERM', stop);
+    process.once('SIGINT', stop);
+    if (process.send !== undefined) answerParent(running, stop);
+    const { view, port } = running.status();
+    output.line(`ready ${JSON.stringify({ id, view, port, pid: process.pid })}`);
+    await running.closed;
+    if (process.connected) process.disconnect();
+    return Exit.done;
+  },
+);
+
+function answerParent(running: Replica, stop: () => void): void {
+  const meter = new HeapMeter();
+  process.on('message', (message) => {
+    const { ask, id } = message as ReplicaQuestion;
+    if (ask === 'meter-start') meter.start();
+    const cpu = process.cpuUsage();
+    const answer: ReplicaAnswer = {
+      id,
+      status: { ...running.status() },
+      cpuSeconds: (cpu.user + cpu.system) / MICROSECONDS,
+      heap: ask === 'meter-stop' ? (meter.stop() ?? null) : null,
+    };
+    process.send?.(answer);
+  });
+  process.once('disconnect', stop);
+}
