@@ -54,6 +54,12 @@ export const ERRORS = {
   busy: { category: 'environment', retryable: true },
   /** The client was closed before the operation was sent. */
   'client-closed': { category: 'caller', retryable: false },
+  /** The key-value store has reached its limits; nothing was changed. */
+  'kv-store-full': { category: 'environment', retryable: true },
+  /** Increment of a value that is no number; nothing was changed. */
+  'kv-not-a-number': { category: 'caller', retryable: false },
+  /** A result is longer than the cluster's `resultBytes`. */
+  'kv-result-too-large': { category: 'caller', retryable: false },
   /** An answer is not what the state machine in use would give. */
   'result-unexpected': { category: 'environment', retryable: false },
 } as const satisfies Record<string, Traits>;

@@ -1,0 +1,307 @@
+/**
+ * A client core with its sockets, timer and clock: lanes to submit on, completions by callback, nothing of ours
+ * allocated for an operation. Client puts promises on it; benches use it as it is.
+ *
+ * The rule: every submit is completed exactly once, unless the host is closed first. A session that the cluster evicted
+ * ends all lanes with Outcome.sessionLost, and the host registers another.
+ */
+import type { Clock } from '../clock/clock.js';
+import { openClock } from '../clock/open.js';
+import { JitPaxosError } from '../errors.js';
+import { loadHash } from '../native/hash64.js';
+import { ClientCore } from '../protocol/client-core.js';
+import { DEFAULT_CLIENT_TIMINGS, type ClientTimings } from '../protocol/config.js';
+import { Outcome, type ClientEvents, type Instant } from '../protocol/contract.js';
+import { CLIENT_COUNTER_NAMES, ClientCounter } from '../protocol/counters.js';
+import { loadCluster, resolveAddresses, type Cluster, type ClusterConfig } from '../server/cluster-config.js';
+import { stderrLogger, type Logger } from '../server/logger.js';
+import { checkInteger, checkKeys, show } from '../server/options.js';
+import { TurnLoop, type TransportKind } from '../server/turn-loop.js';
+import { CLIENT_SENDER } from '../wire/envelope.js';
+import { toHex } from '../wire/u64.js';
+
+export interface ClientHostOptions {
+  /** Path of the cluster file, or its content. */
+  readonly cluster: string | ClusterConfig;
+  /** Operations that may be open at once. Default 64; at most the cluster's `lanesPerSession`. */
+  readonly lanes?: number;
+  /** How long to wait for the session, ms. Default 5,000. */
+  readonly connectTimeout?: number;
+  /** Gives up connecting. */
+  readonly signal?: AbortSignal;
+  readonly transport?: TransportKind;
+  /** Bytes that messages to one replica share at most. Default 1,432. */
+  readonly datagramBytes?: number;
+  /** See openClock. Default `auto`. */
+  readonly clock?: string;
+  /** Added to timestamps, ns; the client raises it by itself under contention. Default 0. */
+  readonly leadNs?: number;
+  /** What differs from DEFAULT_CLIENT_TIMINGS; `leadNs` above goes before the one in here. */
+  readonly timings?: Partial<ClientTimings>;
+  /** Default: warnings and errors to stderr. */
+  readonly logger?: Logger;
+}
+
+export const CLIENT_HOST_OPTION_NAMES: readonly (keyof ClientHostOptions)[] = ['cluster', 'lanes', 'connectTimeout', 'signal', 'transport', 'datagramBytes', 'clock', 'leadNs', 'timings', 'logger'];
+
+export const DEFAULT_LANES = 64;
+const DEFAULT_CONNECT_TIMEOUT_MS = 5_000;
+
+/** What the host tells whoever uses it. */
+export interface ClientHostEvents extends ClientEvents {
+  /** A session was registered: lanes may be used (again). */
+  ready(): void;
+  /** The core broke an invariant; the host is closed, open lanes are not completed. */
+  failed(error: unknown): void;
+}
+
+export class ClientHost {
+  /** Counters of sessions that are over, to be added to those of the present one. */
+  private readonly pastCounters = new Float64Array(CLIENT_COUNTER_NAMES.length);
+  private readonly session = new Int32Array(4);
+  private core: ClientCore;
+  private sessionEnded = false;
+  private announced = false;
+  private isClosed = false;
+
+  private constructor(
+    readonly cluster: Cluster,
+    readonly lanes: number,
+    private readonly loop: TurnLoop,
+    private readonly clock: Clock,
+    private readonly timings: ClientTimings,
+    private readonly logger: Logger,
+    private readonly events: ClientHostEvents,
+  ) {
+    this.core = this.newCore();
+  }
+
+  /**
+   * Registers a session with the cluster.
+   *
+   * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `host-unresolved`,
+   * `address-unavailable`, `cluster-unavailable` (nobody, or too few, answered in time) or `aborted`; and ClockError.
+   */
+  static async connect(options: ClientHostOptions, events: ClientHostEvents): Promise<ClientHost> {
+    checkKeys('option-invalid', 'Client.connect', options, CLIENT_HOST_OPTION_NAMES);
+    const cluster = loadCluster(options.cluster);
+    const lanes = checkInteger('option-invalid', 'Client.connect: lanes', options.lanes ?? DEFAULT_LANES, 1, cluster.limits.lanesPerSession);
+    const timeoutMs = checkInteger('option-invalid', 'Client.connect: connectTimeout', options.connectTimeout ?? DEFAULT_CONNECT_TIMEOUT_MS, 1, 0x7fffffff);
+    const timings = mergeTimings(options);
+    const logger = options.logger ?? stderrLogger;
+    throwIfAborted(options.signal);
+    const addresses = await resolveAddresses(cluster);
+    const clock = openClock(options.clock ?? 'auto');
+    let host: ClientHost | undefined;
+    let loop: TurnLoop | undefined;
+    try {
+      loop = new TurnLoop({
+        cluster,
+        addresses,
+        sender: CLIENT_SENDER,
+        transport: options.transport,
+        datagramBytes: options.datagramBytes,
+        clock,
+        hash: loadHash(),
+        notice: (event, fields) => logger.warn(event, fields),
+        failed: (error) => host?.fail(error),
+      });
+      await loop.open();
+      host = new ClientHost(cluster, lanes, loop, clock, timings, logger, events);
+      await host.firstSession(timeoutMs, options.signal);
+      return host;
+    } catch (error) {
+      await loop?.close();
+      clock.close();
+      throw error;
+    }
+  }
+
+  /** False while a session is being registered: nothing may be submitted then. */
+  get ready(): boolean {
+    return this.core.registered && !this.sessionEnded && !this.isClosed;
+  }
+
+  get view(): number {
+    return this.core.view;
+  }
+
+  /** The present session's id, sixteen hexadecimal digits. */
+  get sessionId(): string {
+    return toHex(this.session[0]!, this.session[1]!);
+  }
+
+  /** Monotonic µs, the clock of deadlines. */
+  nowUs(): number {
+    return performance.now() * 1000;
+  }
+
+  isIdle(lane: number): boolean {
+    return this.core.isIdle(lane);
+  }
+
+  /**
+   * Sends an operation on an idle lane; the bytes are copied. `ready` must be true and the operation within the
+   * cluster's `operationBytes`. `deadlineUs`: monotonic, Infinity for none.
+   */
+  submit(lane: number, bytes: Uint8Array, offset: number, length: number, deadlineUs: number): void {
+    this.core.submit(lane, bytes, offset, length, deadlineUs, this.loop.enter());
+  }
+
+  /** As `submit`, for a query of the state machine: read from the members without a log entry where that is possible. */
+  read(lane: number, bytes: Uint8Array, offset: number, length: number, deadlineUs: number): void {
+    this.core.read(lane, bytes, offset, length, deadlineUs, this.loop.enter());
+  }
+
+  /** Ends the open operation of a lane with Outcome.unknown. */
+  cancel(lane: number): void {
+    this.core.cancel(lane, this.loop.enter());
+  }
+
+  /** Where the result of the lane's last operation lies, until the next submit on it: `[0 … resultLength(lane))`. */
+  resultBytes(lane: number): Uint8Array {
+    return this.core.resultBytes(lane);
+  }
+
+  resultLength(lane: number): number {
+    return this.core.resultLength(lane);
+  }
+
+  /** CLIENT_COUNTER_NAMES, since `connect`. Allocates. */
+  counters(): Float64Array {
+    return this.pastCounters.map((past, index) => past + this.core.counters[index]!);
+  }
+
+  get transport(): TurnLoop['transport'] {
+    return this.loop.transport;
+  }
+
+  /** Datagrams dropped, by index of DROP_REASON_NAMES. */
+  get drops(): Float64Array {
+    return this.loop.reader.drops;
+  }
+
+  /** Open lanes are not completed. */
+  async close(): Promise<void> {
+    this.isClosed = true;
+    await this.loop.close();
+    this.clock.close();
+  }
+
+  /** A core for a new session; its id and nonce are random, so that no other client has them. */
+  private newCore(): ClientCore {
+    const { session, cluster } = this;
+    crypto.getRandomValues(session);
+    session[1]! |= 1; // never zero
+    const completions: ClientEvents = { completed: (lane, outcome, status, fast) => this.onCompleted(lane, outcome, status, fast) };
+    return new ClientCore(
+      {
+        replicas: cluster.replicas.length,
+        lanes: this.lanes,
+        seed: session[0]! ^ session[2]!,
+        sessionHi: session[0]!,
+        sessionLo: session[1]!,
+        nonceHi: session[2]!,
+        nonceLo: session[3]!,
+        limits: cluster.limits,
+        timings: this.timings,
+      },
+      this.loop.outbox,
+      completions,
+    );
+  }
+
+  private async firstSession(timeoutMs: number, signal: AbortSignal | undefined): Promise<void> {
+    const { loop } = this;
+    let onAbort: (() => void) | undefined;
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      await new Promise<void>((resolve, reject) => {
+        timer = setTimeout(() => reject(this.unavailable(timeoutMs)), timeoutMs);
+        onAbort = () => reject(aborted(signal!));
+        signal?.addEventListener('abort', onAbort, { once: true });
+        this.onReady = resolve;
+        this.onFailed = reject;
+        loop.start({
+          receive: (bytes, offset, length, from, now) => this.core.receive(bytes, offset, length, from, now),
+          tick: (now) => this.core.tick(now),
+          endTurn: (now) => this.endTurn(now),
+          wakeAtUs: () => this.core.wakeAtUs,
+        });
+        this.core.register(loop.enter());
+      });
+    } finally {
+      clearTimeout(timer);
+      if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort);
+    }
+    this.onReady = () => this.events.ready();
+    this.onFailed = (error) => this.events.failed(error);
+    throwIfAborted(signal);
+  }
+
+  private onReady: () => void = () => undefined;
+  private onFailed: (error: unknown) => void = () => undefined;
+
+  private onCompleted(lane: number, outcome: number, status: number, fast: boolean): void {
+    if (outcome === Outcome.sessionLost) this.sessionEnded = true;
+    this.events.completed(lane, outcome, status, fast);
+  }
+
+  private endTurn(now: Instant): void {
+    if (this.sessionEnded) this.replaceSession(now);
+    if (!this.announced && this.core.registered) {
+      this.announced = true;
+      this.onReady();
+    }
+  }
+
+  /** Not from within a completion: the old core is still at work then. */
+  private replaceSession(now: Instant): void {
+    const old = this.core;
+    this.logger.warn('client.session-lost', { session: this.sessionId, next: 'a new session is being registered; raise the limit maxSessions if this happens often' });
+    for (let lane = 0; lane < this.lanes; lane++) {
+      if (!old.isIdle(lane)) {
+        this.pastCounters[ClientCounter.session_lost]!++;
+        this.events.completed(lane, Outcome.sessionLost, 0, false);
+      }
+    }
+    for (let i = 0; i < this.pastCounters.length; i++) this.pastCounters[i]! += old.counters[i]!;
+    this.core = this.newCore();
+    this.sessionEnded = false;
+    this.announced = false;
+    this.core.register(now);
+  }
+
+  private fail(error: unknown): void {
+    this.isClosed = true;
+    this.logger.error('client.failed', { error: error instanceof Error ? error.message : String(error), stack: error instanceof Error ? error.stack : undefined });
+    this.onFailed(error);
+  }
+
+  private unavailable(timeoutMs: number): JitPaxosError {
+    const { replicas } = this.cluster;
+    const heard = this.loop.transport.counters[0] === 0 ? 'none of them answered' : 'too few of them answered';
+    return new JitPaxosError(
+      'cluster-unavailable',
+      `no session within ${timeoutMs} ms from ${replicas.map(({ host, port }) => `${host}:${port}`).join(', ')}: ${heard}; check that a majority of ${(replicas.length + 1) / 2} replicas runs with this cluster file and can be reached by UDP, then connect again`,
+    );
+  }
+}
+
+function mergeTimings(options: ClientHostOptions): ClientTimings {
+  const overrides = options.timings ?? {};
+  checkKeys('option-invalid', 'Client.connect: timings', overrides, Object.keys(DEFAULT_CLIENT_TIMINGS));
+  const merged = { ...DEFAULT_CLIENT_TIMINGS, ...overrides, ...(options.leadNs === undefined ? {} : { leadNs: options.leadNs }) };
+  for (const [name, value] of Object.entries(merged)) {
+    if (typeof value !== 'number' || !Number.isFinite(value) || value < 0) throw new JitPaxosError('option-invalid', `Client.connect: ${name} is ${show(value)}; it has to be a number from 0 on`);
+  }
+  return merged;
+}
+
+export function aborted(signal: AbortSignal): JitPaxosError {
+  return new JitPaxosError('aborted', 'the AbortSignal was aborted before anything was sent; nothing was executed', signal.reason);
+}
+
+function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) throw aborted(signal);
+}

@@ -1,0 +1,58 @@
+/** What a client did since it connected, for people and benches. */
+import { CLIENT_COUNTER_NAMES, ClientCounter } from '../protocol/counters.js';
+import { dropsReport, named } from '../server/status.js';
+import { TRANSPORT_COUNTER_NAMES } from '../transport/transport.js';
+import type { ClientHost } from './client-host.js';
+
+export interface ClientStats {
+  readonly view: number;
+  /** Sixteen hexadecimal digits. */
+  readonly session: string;
+  readonly lanes: number;
+  readonly openOperations: number;
+  readonly waitingOperations: number;
+  readonly commits: number;
+  /** Committed in one round trip. */
+  readonly fastCommits: number;
+  readonly reads: number;
+  /** Answered in one round trip, without a log entry. */
+  readonly fastReads: number;
+  /** Rejects received, by reason; most of them are overcome without the caller noticing. */
+  readonly rejected: Readonly<Record<string, number>>;
+  readonly reconciled: number;
+  readonly retransmitted: number;
+  readonly viewChanges: number;
+  /** All of CLIENT_COUNTER_NAMES. */
+  readonly counters: Readonly<Record<string, number>>;
+  /** Datagrams dropped, by reason. */
+  readonly drops: Readonly<Record<string, number>>;
+  readonly transport: { readonly kind: string; readonly counters: Readonly<Record<string, number>> };
+}
+
+const REJECTED = 'rejected_';
+
+export function clientStats(host: ClientHost, openOperations: number, waitingOperations: number): ClientStats {
+  const counters = host.counters();
+  const rejected: Record<string, number> = {};
+  CLIENT_COUNTER_NAMES.forEach((name, index) => {
+    if (name.startsWith(REJECTED)) rejected[name.slice(REJECTED.length).replaceAll('_', '-')] = counters[index]!;
+  });
+  return {
+    view: host.view,
+    session: host.sessionId,
+    lanes: host.lanes,
+    openOperations,
+    waitingOperations,
+    commits: counters[ClientCounter.committed]!,
+    fastCommits: counters[ClientCounter.committed_fast]!,
+    reads: counters[ClientCounter.reads]!,
+    fastReads: counters[ClientCounter.reads_fast]!,
+    rejected,
+    reconciled: counters[ClientCounter.reconciled]!,
+    retransmitted: counters[ClientCounter.retransmitted]!,
+    viewChanges: counters[ClientCounter.view_changes]!,
+    counters: named(CLIENT_COUNTER_NAMES, counters),
+    drops: dropsReport(host.drops),
+    transport: { kind: host.transport.kind, counters: named(TRANSPORT_COUNTER_NAMES, host.transport.counters) },
+  };
+}

@@ -1,0 +1,277 @@
+/**
+ * The client that applications use: promises over lanes.
+ *
+ * As many operations are open as there are lanes; more wait in a bounded queue, in order. The rule: an operation that
+ * is rejected with `aborted`, `busy` or `client-closed` was never sent; `operation-refused` was decided and not executed;
+ * `outcome-unknown` and `session-lost` may have been executed, once.
+ */
+import { JitPaxosError } from '../errors.js';
+import { Outcome } from '../protocol/contract.js';
+import { ReplyStatus } from '../wire/messages.js';
+import { checkInteger, checkKeys, show } from '../server/options.js';
+import { aborted, CLIENT_HOST_OPTION_NAMES, ClientHost, type ClientHostOptions } from './client-host.js';
+import { clientStats, type ClientStats } from './client-stats.js';
+
+export interface ClientOptions extends ClientHostOptions {
+  /** Default time for one operation, ms; Infinity: wait for ever. Default 5,000. */
+  readonly timeout?: number;
+  /** Operations that may wait for a lane. Default 10,000. */
+  readonly queue?: number;
+}
+
+export interface CallOptions {
+  /** Ends the wait. Before the operation was sent it is withdrawn. */
+  readonly signal?: AbortSignal;
+  /** ms, in place of the client's. */
+  readonly timeout?: number;
+}
+
+const DEFAULT_TIMEOUT_MS = 5_000;
+const DEFAULT_QUEUE = 10_000;
+const TIMEOUT_MAX_MS = 0x7fffffff;
+
+interface Call {
+  readonly isQuery: boolean;
+  readonly timeoutMs: number;
+  readonly deadlineUs: number;
+  readonly signal: AbortSignal | undefined;
+  readonly resolve: (result: Uint8Array) => void;
+  readonly reject: (error: unknown) => void;
+  /** The operation, while it waits for a lane. */
+  bytes: Uint8Array | undefined;
+  /** −1 while it waits. */
+  lane: number;
+  onAbort: (() => void) | undefined;
+}
+
+export class Client {
+  /** By lane. */
+  private readonly open: (Call | undefined)[];
+  private readonly idleLanes: number[];
+  /** In order of arrival. */
+  private readonly waiting = new Set<Call>();
+  private waitingTimer: NodeJS.Timeout | undefined;
+  private waitingTimerUs = Infinity;
+  private isClosed = false;
+  private failure: unknown;
+  private host!: ClientHost;
+
+  private constructor(
+    lanes: number,
+    private readonly timeoutMs: number,
+    private readonly queueMax: number,
+  ) {
+    this.open = new Array<Call | undefined>(lanes).fill(undefined);
+    this.idleLanes = Array.from({ length: lanes }, (_, i) => lanes - 1 - i);
+  }
+
+  /**
+   * Connects to the cluster and registers a session.
+   *
+   * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `host-unresolved`,
+   * `address-unavailable`, `cluster-unavailable` or `aborted`; and ClockError.
+   */
+  static async connect(options: ClientOptions): Promise<Client> {
+    checkKeys('option-invalid', 'Client.connect', options, [...CLIENT_HOST_OPTION_NAMES, 'timeout', 'queue']);
+    const { timeout, queue, ...hostOptions } = options;
+    const timeoutMs = checkTimeout('Client.connect', timeout ?? DEFAULT_TIMEOUT_MS);
+    const queueMax = checkInteger('option-invalid', 'Client.connect: queue', queue ?? DEFAULT_QUEUE, 0, 0x7fffffff);
+    let client: Client | undefined;
+    const host = await ClientHost.connect(hostOptions, {
+      completed: (lane, outcome, status) => client?.onCompleted(lane, outcome, status),
+      ready: () => client?.startWaiting(),
+      failed: (error) => client?.fail(error),
+    });
+    client = new Client(host.lanes, timeoutMs, queueMax);
+    client.host = host;
+    return client;
+  }
+
+  /**
+   * Has the cluster execute an operation, at most once, and resolves to the state machine's result. The operation is
+   * copied before this returns.
+   *
+   * Rejects with JitPaxosError `option-invalid`, `operation-too-large`, `busy`, `aborted`, `client-closed`: not executed;
+   * `operation-refused`: not executed; `outcome-unknown`, `session-lost`: unknown.
+   */
+  execute(operation: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
+    return this.call(operation, false, options);
+  }
+
+  /** Answers a read of the state machine's `query`, linearizable; without a log entry where all members agree. Rejects as `execute`. */
+  query(operation: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
+    return this.call(operation, true, options);
+  }
+
+  stats(): ClientStats {
+    return clientStats(this.host, this.open.length - this.idleLanes.length, this.waiting.size);
+  }
+
+  /** Operations that were sent reject with `outcome-unknown`, those that wait with `client-closed`. Closing again does nothing. */
+  async close(): Promise<void> {
+    if (!this.isClosed) {
+      this.isClosed = true;
+      this.endAll('the client was closed');
+    }
+    await this.host.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  private call(operation: Uint8Array, isQuery: boolean, options: CallOptions | undefined): Promise<Uint8Array> {
+    return new Promise((resolve, reject) => {
+      this.checkCall(operation, options);
+      const signal = options?.signal;
+      const timeoutMs = options?.timeout === undefined ? this.timeoutMs : checkTimeout(isQuery ? 'query' : 'execute', options.timeout);
+      const deadlineUs = this.host.nowUs() + timeoutMs * 1000;
+      const call: Call = { isQuery, timeoutMs, deadlineUs, signal, resolve, reject, bytes: undefined, lane: -1, onAbort: undefined };
+      if (this.host.ready && this.idleLanes.length > 0 && this.waiting.size === 0) this.send(call, operation);
+      else this.wait(call, operation);
+      if (signal !== undefined) {
+        call.onAbort = () => this.abort(call);
+        signal.addEventListener('abort', call.onAbort, { once: true });
+      }
+    });
+  }
+
+  private checkCall(operation: Uint8Array, options: CallOptions | undefined): void {
+    if (this.failure !== undefined) throw this.failure;
+    if (this.isClosed) throw closedError();
+    if (!(operation instanceof Uint8Array)) throw new JitPaxosError('option-invalid', `the operation is ${show(operation)}; it has to be a Uint8Array`);
+    if (options !== undefined) checkKeys('option-invalid', 'options of the call', options, ['signal', 'timeout']);
+    const limit = this.host.cluster.limits.operationBytes;
+    if (operation.length > limit) {
+      throw new JitPaxosError('operation-too-large', `the operation has ${operation.length} bytes, this cluster accepts ${limit}; split it, or raise the limit operationBytes in the cluster file of all replicas and clients`);
+    }
+    if (options?.signal?.aborted === true) throw aborted(options.signal);
+  }
+
+  private send(call: Call, operation: Uint8Array): void {
+    const lane = this.idleLanes.pop()!;
+    call.lane = lane;
+    call.bytes = undefined;
+    this.open[lane] = call;
+    if (call.isQuery) this.host.read(lane, operation, 0, operation.length, call.deadlineUs);
+    else this.host.submit(lane, operation, 0, operation.length, call.deadlineUs);
+  }
+
+  private wait(call: Call, operation: Uint8Array): void {
+    if (this.waiting.size >= this.queueMax) {
+      throw new JitPaxosError('busy', `all ${this.open.length} lanes are in use and ${this.waiting.size} operations wait; send less at once, connect with more lanes, or use several clients`);
+    }
+    call.bytes = new Uint8Array(operation); // not slice: that of a Buffer shares memory
+    this.waiting.add(call);
+    this.armWaitingTimer(call.deadlineUs);
+  }
+
+  private startWaiting(): void {
+    if (this.waiting.size === 0) return;
+    for (const call of this.waiting) {
+      if (!this.host.ready || this.idleLanes.length === 0) return;
+      this.waiting.delete(call);
+      this.send(call, call.bytes!);
+    }
+  }
+
+  private onCompleted(lane: number, outcome: number, status: number): void {
+    const call = this.open[lane]!;
+    this.open[lane] = undefined;
+    this.idleLanes.push(lane);
+    this.detach(call);
+    if (outcome === Outcome.committed && status === ReplyStatus.ok) {
+      const length = this.host.resultLength(lane);
+      const result = new Uint8Array(length);
+      const bytes = this.host.resultBytes(lane);
+      for (let i = 0; i < length; i++) result[i] = bytes[i]!;
+      call.resolve(result);
+    } else {
+      call.reject(this.outcomeError(call, outcome, status));
+    }
+    this.startWaiting();
+  }
+
+  private outcomeError(call: Call, outcome: number, status: number): JitPaxosError {
+    if (outcome === Outcome.sessionLost) {
+      return new JitPaxosError('session-lost', `the cluster evicted this client's session, so whether the operation was executed is unknown; read the state before you send it again. A new session is registered by itself`);
+    }
+    if (outcome === Outcome.unknown) return this.unknownError(call);
+    const why = status === ReplyStatus.sessionUnknown ? 'its session was evicted before' : status === ReplyStatus.superseded ? 'a later one of its lane came before it' : `status ${status}`;
+    return new JitPaxosError('operation-refused', `the operation was decided but not executed: ${why}; send it again`);
+  }
+
+  private unknownError(call: Call): JitPaxosError {
+    if (call.signal?.aborted === true) {
+      return new JitPaxosError('outcome-unknown', 'the AbortSignal was aborted after the operation was sent: it may be executed, once, or not at all; read the state before you send it again', call.signal.reason);
+    }
+    return new JitPaxosError('outcome-unknown', `no certain answer within ${call.timeoutMs} ms: the operation may be executed, once, or not at all; read the state before you send it again, and see \`jitpaxos status\``);
+  }
+
+  private abort(call: Call): void {
+    if (call.lane >= 0) {
+      this.host.cancel(call.lane);
+      return;
+    }
+    this.waiting.delete(call);
+    call.reject(aborted(call.signal!));
+  }
+
+  private detach(call: Call): void {
+    if (call.onAbort !== undefined) call.signal!.removeEventListener('abort', call.onAbort);
+  }
+
+  /** One timer for all that wait: set to the first deadline among them. */
+  private armWaitingTimer(deadlineUs: number): void {
+    if (deadlineUs >= this.waitingTimerUs) return;
+    clearTimeout(this.waitingTimer);
+    this.waitingTimerUs = deadlineUs;
+    this.waitingTimer = setTimeout(() => this.expireWaiting(), Math.max(1, Math.ceil((deadlineUs - this.host.nowUs()) / 1000)));
+  }
+
+  private expireWaiting(): void {
+    const nowUs = this.host.nowUs();
+    this.waitingTimerUs = Infinity;
+    let nextUs = Infinity;
+    for (const call of this.waiting) {
+      if (call.deadlineUs > nowUs) {
+        nextUs = Math.min(nextUs, call.deadlineUs);
+        continue;
+      }
+      this.waiting.delete(call);
+      this.detach(call);
+      call.reject(new JitPaxosError('aborted', `the operation waited ${call.timeoutMs} ms for a lane and was not sent; send less at once, or connect with more lanes`));
+    }
+    if (nextUs < Infinity) this.armWaitingTimer(nextUs);
+  }
+
+  private fail(error: unknown): void {
+    this.failure = error;
+    this.endAll('the client stopped on an internal error', error);
+    void this.host.close();
+  }
+
+  private endAll(why: string, cause?: unknown): void {
+    clearTimeout(this.waitingTimer);
+    for (const call of this.open) {
+      if (call === undefined) continue;
+      this.detach(call);
+      call.reject(new JitPaxosError('outcome-unknown', `${why} after the operation was sent: it may be executed, once, or not at all; read the state before you send it again`, cause));
+    }
+    this.open.fill(undefined);
+    for (const call of this.waiting) {
+      this.detach(call);
+      call.reject(closedError(cause));
+    }
+    this.waiting.clear();
+  }
+}
+
+function closedError(cause?: unknown): JitPaxosError {
+  return new JitPaxosError('client-closed', 'the client is closed and the operation was not sent; connect a new client', cause);
+}
+
+function checkTimeout(where: string, value: unknown): number {
+  if (value === Infinity || (typeof value === 'number' && value > 0 && value <= TIMEOUT_MAX_MS)) return value;
+  throw new JitPaxosError('option-invalid', `${where}: timeout is ${show(value)}; it has to be a number of milliseconds above 0 and up to ${TIMEOUT_MAX_MS}, or Infinity`);
+}

@@ -1,0 +1,99 @@
+/**
+ * The key-value store (src/machine/kv.ts) as methods. Keys and values are bytes, or strings, which are taken as UTF-8.
+ *
+ * What the store answers for good (absent, differs) is a return value; what it can't do is an error.
+ */
+import { JitPaxosError } from '../errors.js';
+import {
+  decodeResult, encodeCas, encodeDelete, encodeGet, encodeIncrement, encodePut, encodeScan, KV_OPERATION_BYTES_MAX, KV_SCAN_LIMIT_MAX,
+  type KvEntry, type KvOperationName, type KvResults,
+} from '../machine/kv-codec.js';
+import type { CallOptions, Client } from './client.js';
+
+export type Bytes = Uint8Array | string;
+
+export interface ScanOptions extends CallOptions {
+  /** First key, included. Default: the first there is. */
+  readonly from?: Bytes;
+  /** Last key, not included. Default: no end. */
+  readonly to?: Bytes;
+  /** At most so many entries. Default 100. */
+  readonly limit?: number;
+}
+
+/** `more`: keys of the range are left; go on from the last key followed by a zero byte. */
+export interface ScanResult {
+  readonly entries: readonly KvEntry[];
+  readonly more: boolean;
+}
+
+const DEFAULT_SCAN_LIMIT = Math.min(100, KV_SCAN_LIMIT_MAX);
+
+/** All methods reject as Client.execute does, with KvError `kv-limit` for keys and values out of bounds, and with the codes named. */
+export class KvClient {
+  private readonly encoder = new TextEncoder();
+  /** Operations are encoded here: the client copies them before it returns. */
+  private readonly scratch = new Uint8Array(KV_OPERATION_BYTES_MAX);
+
+  constructor(private readonly client: Pick<Client, 'execute' | 'query'>) {}
+
+  /** The value, or undefined when the key is absent. Linearizable. */
+  async get(key: Bytes, options?: CallOptions): Promise<Uint8Array | undefined> {
+    const length = encodeGet(this.scratch, 0, this.toBytes(key));
+    const result = this.decode('get', await this.client.query(this.scratch.subarray(0, length), options));
+    return result.status === 'ok' ? result.value : undefined;
+  }
+
+  /** Also rejects with `kv-store-full`. */
+  async put(key: Bytes, value: Bytes, options?: CallOptions): Promise<void> {
+    const length = encodePut(this.scratch, 0, this.toBytes(key), this.toBytes(value));
+    this.decode('put', await this.client.execute(this.scratch.subarray(0, length), options));
+  }
+
+  /** False when the key was absent. */
+  async delete(key: Bytes, options?: CallOptions): Promise<boolean> {
+    const length = encodeDelete(this.scratch, 0, this.toBytes(key));
+    return this.decode('delete', await this.client.execute(this.scratch.subarray(0, length), options)).status === 'ok';
+  }
+
+  /** Puts `value` (null: deletes the key) if the present value is `expected` (null: if the key is absent); false when it is not. Also rejects with `kv-store-full`. */
+  async compareAndSet(key: Bytes, expected: Bytes | null, value: Bytes | null, options?: CallOptions): Promise<boolean> {
+    const length = encodeCas(this.scratch, 0, this.toBytes(key), expected === null ? null : this.toBytes(expected), value === null ? null : this.toBytes(value));
+    return this.decode('cas', await this.client.execute(this.scratch.subarray(0, length), options)).status === 'ok';
+  }
+
+  /** Adds to the signed 64-bit number under the key (absent: 0) and resolves to the sum. Also rejects with `kv-not-a-number` and `kv-store-full`. */
+  async increment(key: Bytes, delta: number | bigint = 1, options?: CallOptions): Promise<bigint> {
+    const length = encodeIncrement(this.scratch, 0, this.toBytes(key), delta);
+    const result = this.decode('increment', await this.client.execute(this.scratch.subarray(0, length), options));
+    if (result.status === 'ok') return result.value;
+    throw new JitPaxosError('kv-not-a-number', 'the value under the key is no 64-bit number; increment works on keys that are absent or were made by increment');
+  }
+
+  /** Entries in key order. Linearizable. Also rejects with `kv-result-too-large`. */
+  async scan(options: ScanOptions = {}): Promise<ScanResult> {
+    const { from, to, limit, ...call } = options;
+    const length = encodeScan(this.scratch, 0, this.toBytes(from ?? ''), to === undefined ? null : this.toBytes(to), limit ?? DEFAULT_SCAN_LIMIT);
+    const { entries, more } = this.decode('scan', await this.client.query(this.scratch.subarray(0, length), call));
+    return { entries, more };
+  }
+
+  private toBytes(value: Bytes): Uint8Array {
+    return typeof value === 'string' ? this.encoder.encode(value) : value;
+  }
+
+  /** The result, when it is an answer; the store's refusals are thrown. */
+  private decode<Name extends KvOperationName>(name: Name, bytes: Uint8Array): Exclude<KvResults[Name], { status: 'bad-operation' | 'too-large' | 'full' }> {
+    const result = decodeResult(name, bytes, 0, bytes.length);
+    switch (result.status) {
+      case 'full':
+        throw new JitPaxosError('kv-store-full', 'the store has reached its limits of keys or bytes; delete something, or start the cluster with larger ones');
+      case 'too-large':
+        throw new JitPaxosError('kv-result-too-large', `the result does not fit the cluster's limit resultBytes${result.neededBytes === null ? '' : ` (${result.neededBytes} bytes are needed)`}; scan fewer entries at once, or raise the limit`);
+      case 'bad-operation':
+        throw new JitPaxosError('result-unexpected', `the store does not understand the operation ${name} (${result.reason ?? 'no reason given'}); run the same version of jitpaxos on replicas and clients`);
+      default:
+        return result as Exclude<KvResults[Name], { status: 'bad-operation' | 'too-large' | 'full' }>;
+    }
+  }
+}

@@ -1,0 +1,22 @@
+/** The library: what `import … from 'jitpaxos'` gives. Everything else is internal and may change. */
+export { Client, type CallOptions, type ClientOptions } from './client/client.js';
+export { ClientHost, type ClientHostEvents, type ClientHostOptions } from './client/client-host.js';
+export type { ClientStats } from './client/client-stats.js';
+export { KvClient, type Bytes, type ScanOptions, type ScanResult } from './client/kv-client.js';
+export { openClock } from './clock/open.js';
+export type { Clock, ClockEpoch } from './clock/clock.js';
+export { ClockError, type ClockErrorCode } from './clock/errors.js';
+export { ERRORS, JitPaxosError, type ErrorCategory, type ErrorCode } from './errors.js';
+export { CounterMachine } from './machine/counter.js';
+export { EchoMachine } from './machine/echo.js';
+export { KvMachine, type KvOptions } from './machine/kv.js';
+export type { KvEntry } from './machine/kv-codec.js';
+export { KvError, SnapshotError, type KvErrorCode } from './machine/machine-error.js';
+export type { ApplyContext, Operation, Reply, StateMachine } from './machine/state-machine.js';
+export { DEFAULT_CLIENT_TIMINGS, DEFAULT_LIMITS, DEFAULT_TIMINGS, type ClientTimings, type Limits, type Timings } from './protocol/config.js';
+export { Outcome } from './protocol/contract.js';
+export { InvariantError } from './protocol/invariant.js';
+export { CLUSTER_SCHEMA, type ClusterConfig } from './server/cluster-config.js';
+export { silentLogger, stderrLogger, type Logger } from './server/logger.js';
+export { Replica, type ReplicaOptions } from './server/replica.js';
+export type { ReplicaStatusReport } from './server/status.js';

@@ -1,0 +1,47 @@
+/** Options are checked one by one: the one that is wrong is named, with what was expected and what was perhaps meant. */
+import { JitPaxosError, type ErrorCode } from '../errors.js';
+
+/** Throws JitPaxosError `code` for the first key of `value` that is not in `known`. `where` begins the message: "Replica.start". */
+export function checkKeys(code: ErrorCode, where: string, value: object, known: readonly string[]): void {
+  for (const key of Object.keys(value)) {
+    if (known.includes(key)) continue;
+    const meant = nearest(key, known);
+    throw new JitPaxosError(code, `${where}: "${key}" is not known here; ${meant === undefined ? `use one of ${known.join(', ')}` : `did you mean "${meant}"?`}`);
+  }
+}
+
+/** An integer in a range, or JitPaxosError `code`. */
+export function checkInteger(code: ErrorCode, where: string, value: unknown, low: number, high: number): number {
+  if (typeof value === 'number' && Number.isInteger(value) && value >= low && value <= high) return value;
+  throw new JitPaxosError(code, `${where} is ${show(value)}; it has to be an integer from ${low} to ${high}`);
+}
+
+/** Whatever was given, short and on one line, for messages. */
+export function show(value: unknown): string {
+  if (typeof value === 'bigint') return `${value}n`;
+  if (typeof value === 'function') return 'a function';
+  const text = typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value));
+  return text.length > 80 ? `${text.slice(0, 79)}…` : text;
+}
+
+/** The known word that differs by the fewest edits, when these are few for its length. */
+export function nearest(word: string, known: readonly string[]): string | undefined {
+  let best: string | undefined;
+  let bestDistance = Infinity;
+  for (const candidate of known) {
+    const distance = editDistance(word.toLowerCase().slice(0, 64), candidate.toLowerCase());
+    if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
+  }
+  return bestDistance <= Math.max(1, Math.floor(word.length / 3)) ? best : undefined;
+}
+
+/** Levenshtein. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) next.push(Math.min(next[j - 1]! + 1, row[j]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
+    row = next;
+  }
+  return row[b.length]!;
+}

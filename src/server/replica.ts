@@ -1,0 +1,231 @@
+/**
+ * A replica in this process: opens what a replica core needs, drives it, and stops it when it must be stopped.
+ *
+ * The rule: nothing is sent before the data directory is locked and the hard state is known, and nothing after the core
+ * or its storage threw. A stopped replica is one failure, which the cluster survives; a wrong one is not.
+ */
+import { randomInt } from 'node:crypto';
+import type { Clock } from '../clock/clock.js';
+import { openClock } from '../clock/open.js';
+import { JitPaxosError } from '../errors.js';
+import type { StateMachine } from '../machine/state-machine.js';
+import { loadHash, type Hash64 } from '../native/hash64.js';
+import { DEFAULT_TIMINGS, type Limits, type Timings } from '../protocol/config.js';
+import { ReplicaCore } from '../protocol/replica-core.js';
+import { DirectoryLock } from '../storage/directory-lock.js';
+import { HardStateFile } from '../storage/hard-state.js';
+import { MemoryStorage, VolatileHardState } from '../storage/memory-storage.js';
+import type { Address } from '../transport/transport.js';
+import { loadCluster, mergeLimits, resolveAddresses, type Cluster, type ClusterConfig } from './cluster-config.js';
+import { stderrLogger, type Logger } from './logger.js';
+import { checkKeys, show } from './options.js';
+import { coreCounters, loopReport, protocolReport, type ReplicaStatusReport } from './status.js';
+import { TurnLoop, type TransportKind } from './turn-loop.js';
+
+export interface ReplicaOptions {
+  /** Path of the cluster file, or its content. */
+  readonly cluster: string | ClusterConfig;
+  /** Index of this replica in the cluster file's `replicas`. */
+  readonly id: number;
+  /** What the cluster replicates: the same machine with the same options on every replica, in its initial state. */
+  readonly machine: StateMachine;
+  /**
+   * Data directory, created when missing; one for each replica. Without it the replica's promises are forgotten with
+   * the process: it must then never be started again in the same cluster while that is in use. For tests and benches.
+   */
+  readonly data?: string;
+  /** `memory`: the log is kept by being on several hosts; a replica that returns fetches it. */
+  readonly durability?: 'memory';
+  readonly transport?: TransportKind;
+  /** Bytes that messages to one destination share at most; raise it for loopback and jumbo frames. Default 1,432. */
+  readonly datagramBytes?: number;
+  /** See openClock. Default `auto`. */
+  readonly clock?: string;
+  /** Default: warnings and errors to stderr. */
+  readonly logger?: Logger;
+  /** What differs from the cluster file's limits. All replicas alike. */
+  readonly limits?: Partial<Limits>;
+  /** What differs from DEFAULT_TIMINGS. */
+  readonly timings?: Partial<Timings>;
+}
+
+const OPTION_NAMES: readonly (keyof ReplicaOptions)[] = ['cluster', 'id', 'machine', 'data', 'durability', 'transport', 'datagramBytes', 'clock', 'logger', 'limits', 'timings'];
+
+export class Replica {
+  /** Resolves when the replica was closed; rejects with the error that stopped it: InvariantError, or `storage-failed`. */
+  readonly closed: Promise<void>;
+
+  private readonly startedAtMs = performance.now();
+  private running = true;
+  private closing: Promise<void> | undefined;
+  private failure: unknown;
+  private resolveClosed!: () => void;
+  private rejectClosed!: (error: unknown) => void;
+
+  private constructor(
+    readonly id: number,
+    private readonly cluster: Cluster,
+    private readonly address: Address,
+    private readonly core: ReplicaCore,
+    private readonly loop: TurnLoop,
+    private readonly clock: Clock,
+    private readonly storage: MemoryStorage,
+    private readonly lock: DirectoryLock | undefined,
+    private readonly logger: Logger,
+  ) {
+    this.closed = new Promise((resolve, reject) => {
+      this.resolveClosed = resolve;
+      this.rejectClosed = reject;
+    });
+    this.closed.catch(() => undefined); // whoever does not look has the log's word for it
+  }
+
+  /**
+   * Starts a replica; resolves when it takes part.
+   *
+   * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `host-unresolved`,
+   * `replica-id-out-of-range`, `port-in-use`, `address-unavailable`, `data-directory-locked`, `data-directory-unusable`,
+   * `data-directory-foreign`, `hard-state-corrupt`, `storage-failed`; and ClockError.
+   */
+  static async start(options: ReplicaOptions): Promise<Replica> {
+    checkOptions(options);
+    const cluster = loadCluster(options.cluster);
+    const { id } = options;
+    const replicas = cluster.replicas.length;
+    if (!Number.isInteger(id) || id < 0 || id >= replicas) {
+      throw new JitPaxosError('replica-id-out-of-range', `replica id is ${show(id)}; the cluster has replicas 0 to ${replicas - 1}, in the order of "replicas" in the cluster file`);
+    }
+    const limits = mergeLimits('option-invalid', 'Replica.start: limits', cluster.limits, options.limits);
+    const timings = mergeTimings(options.timings);
+    const logger = options.logger ?? stderrLogger;
+    const addresses = await resolveAddresses(cluster);
+    const hash = loadHash();
+    const opened: (() => void | Promise<void>)[] = [];
+    try {
+      const clock = openClock(options.clock ?? 'auto');
+      opened.push(() => clock.close());
+      const { storage, lock } = openStorage(options.data, cluster, id, hash, logger);
+      opened.push(() => lock?.release(), () => storage.close());
+      let replica: Replica | undefined;
+      const loop = new TurnLoop({
+        cluster,
+        addresses,
+        sender: id,
+        transport: options.transport,
+        datagramBytes: options.datagramBytes,
+        clock,
+        hash,
+        notice: (event, fields) => logger.warn(event, { replica: id, ...fields }),
+        failed: (error) => replica?.fail(error),
+      });
+      opened.push(() => loop.close());
+      await loop.open();
+      const observer = { transition: (event: string, detail: string) => logger.info(event, { replica: id, detail }) };
+      const core = new ReplicaCore({ id, replicas, seed: randomInt(-0x80000000, 0x7fffffff), limits, timings }, loop.outbox, storage, options.machine, hash, observer);
+      storage.persisted = (token) => core.persisted(token);
+      replica = new Replica(id, cluster, addresses[id]!, core, loop, clock, storage, lock, logger);
+      replica.run();
+      if (replica.failure !== undefined) throw replica.failure;
+      return replica;
+    } catch (error) {
+      for (const close of opened.reverse()) await close();
+      throw error;
+    }
+  }
+
+  /** The replica now. Allocates: for people and tools. */
+  status(): ReplicaStatusReport {
+    const { user, system } = process.cpuUsage();
+    return {
+      schema: 'jitpaxos.status/1',
+      id: this.id,
+      cluster: this.cluster.id,
+      pid: process.pid,
+      address: this.address.host,
+      port: this.address.port,
+      ...protocolReport(this.core.state, this.cluster.replicas.length, this.running),
+      durability: 'memory',
+      clock: { source: this.clock.source, epoch: this.clock.epoch },
+      counters: coreCounters(this.core.counters),
+      ...loopReport(this.loop),
+      cpuSeconds: { user: user / 1e6, system: system / 1e6 },
+      uptimeSeconds: (performance.now() - this.startedAtMs) / 1000,
+    };
+  }
+
+  /** Stops taking part; the others go on while they are a majority. Closing again waits for the first. */
+  close(): Promise<void> {
+    this.closing ??= this.releaseAll().then(() => {
+      if (this.failure === undefined) this.resolveClosed();
+      else this.rejectClosed(this.failure);
+    });
+    return this.closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  private run(): void {
+    const { core, loop } = this;
+    loop.start({
+      receive: (bytes, offset, length, from, now) => core.receive(bytes, offset, length, from, now),
+      tick: (now) => core.tick(now),
+      endTurn: (now) => core.flush(now),
+      wakeAtUs: () => core.wakeAtUs,
+    });
+    core.start(this.storage.recovered(), loop.enter());
+    loop.endTurn();
+  }
+
+  private fail(error: unknown): void {
+    this.failure = error;
+    const message = error instanceof Error ? error.message : String(error);
+    this.logger.error('replica.failed', { replica: this.id, error: message, stack: error instanceof Error ? error.stack : undefined, state: this.status() });
+    void this.close();
+  }
+
+  private async releaseAll(): Promise<void> {
+    this.running = false;
+    await this.loop.close();
+    this.storage.close();
+    this.lock?.release();
+    this.clock.close();
+  }
+}
+
+function checkOptions(options: ReplicaOptions): void {
+  checkKeys('option-invalid', 'Replica.start', options, OPTION_NAMES);
+  const { machine, durability, data } = options as { machine: unknown; durability: unknown; data: unknown };
+  for (const method of ['apply', 'query', 'snapshot', 'restore'] as const) {
+    if (typeof (machine as StateMachine | undefined)?.[method] !== 'function') {
+      throw new JitPaxosError('option-invalid', `Replica.start: machine has no method "${method}"; it has to be a StateMachine, such as new KvMachine()`);
+    }
+  }
+  if (durability !== undefined && durability !== 'memory') throw new JitPaxosError('option-invalid', `Replica.start: durability is ${show(durability)}; "memory" is the only one in this version`);
+  if (data !== undefined && (typeof data !== 'string' || data === '')) throw new JitPaxosError('option-invalid', `Replica.start: data is ${show(data)}; it has to be the path of a directory`);
+}
+
+function mergeTimings(overrides: Partial<Timings> | undefined): Timings {
+  if (overrides === undefined) return DEFAULT_TIMINGS;
+  checkKeys('option-invalid', 'Replica.start: timings', overrides, Object.keys(DEFAULT_TIMINGS));
+  for (const [name, value] of Object.entries(overrides)) {
+    if (typeof value !== 'number' || !Number.isFinite(value) || value < 0) throw new JitPaxosError('option-invalid', `Replica.start: timings.${name} is ${show(value)}; it has to be a number from 0 on`);
+  }
+  return { ...DEFAULT_TIMINGS, ...overrides };
+}
+
+function openStorage(data: string | undefined, cluster: Cluster, id: number, hash: Hash64, logger: Logger): { storage: MemoryStorage; lock: DirectoryLock | undefined } {
+  if (data === undefined) {
+    logger.info('replica.volatile', { replica: id, next: 'without a data directory this replica must not be started again while its cluster is in use' });
+    return { storage: new MemoryStorage(new VolatileHardState()), lock: undefined };
+  }
+  const lock = DirectoryLock.acquire(data);
+  try {
+    const file = HardStateFile.open(data, { clusterHi: cluster.idHi, clusterLo: cluster.idLo, replica: id }, hash);
+    return { storage: new MemoryStorage(file), lock };
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}

@@ -1,0 +1,98 @@
+/** What a replica says about itself to people and tools. A snapshot: nothing in it changes later. */
+import type { Log } from '../protocol/log.js';
+import { COUNTER_NAMES } from '../protocol/counters.js';
+import { Views } from '../protocol/views.js';
+import { TRANSPORT_COUNTER_NAMES } from '../transport/transport.js';
+import { DROP_REASON_NAMES } from '../wire/envelope.js';
+import { REPLICA_STATUS_NAMES } from '../wire/messages.js';
+import { toHex } from '../wire/u64.js';
+import type { TurnLoop } from './turn-loop.js';
+
+export interface ReplicaStatusReport {
+  readonly schema: 'jitpaxos.status/1';
+  readonly id: number;
+  readonly cluster: string;
+  readonly pid: number;
+  readonly address: string;
+  readonly port: number;
+  /** normal, view-change, recovering; or stopped. */
+  readonly status: string;
+  readonly view: number;
+  readonly logView: number;
+  readonly primary: number;
+  readonly members: readonly number[];
+  readonly incarnation: number;
+  /** Entries up to here are covered by a snapshot. */
+  readonly baseIndex: number;
+  readonly lastIndex: number;
+  /** The checksum of the whole log up to `lastIndex`, sixteen hexadecimal digits. */
+  readonly lastChain: string;
+  readonly syncedIndex: number;
+  readonly committedIndex: number;
+  readonly executedIndex: number;
+  readonly durability: 'memory';
+  readonly transport: { readonly kind: string; readonly counters: Readonly<Record<string, number>> };
+  readonly clock: { readonly source: string; readonly epoch: string };
+  readonly counters: Readonly<Record<string, number>>;
+  /** Datagrams dropped, by reason. */
+  readonly drops: Readonly<Record<string, number>>;
+  /** Messages that found no room in the outbox. */
+  readonly outboxDropped: number;
+  /** Of the whole process. */
+  readonly cpuSeconds: { readonly user: number; readonly system: number };
+  readonly eventLoop: { readonly stalls: number; readonly stallMaxUs: number };
+  readonly uptimeSeconds: number;
+}
+
+/** The part of a core's state that a report needs. */
+export interface ReportedState {
+  readonly view: number;
+  readonly logView: number;
+  readonly status: number;
+  readonly incarnation: number;
+  readonly log: Pick<Log, 'baseIndex' | 'lastIndex' | 'chainHi' | 'chainLo'>;
+  readonly synced: number;
+  readonly committed: number;
+  readonly executed: number;
+}
+
+export function protocolReport(state: ReportedState, replicas: number, running: boolean) {
+  const { log } = state;
+  const views = new Views(replicas);
+  return {
+    status: running ? (REPLICA_STATUS_NAMES[state.status] ?? `status-${state.status}`) : 'stopped',
+    view: state.view,
+    logView: state.logView,
+    primary: views.primary(state.view),
+    members: views.members(state.view),
+    incarnation: state.incarnation,
+    baseIndex: log.baseIndex,
+    lastIndex: log.lastIndex,
+    lastChain: toHex(log.chainHi(log.lastIndex), log.chainLo(log.lastIndex)),
+    syncedIndex: state.synced,
+    committedIndex: state.committed,
+    executedIndex: state.executed,
+  };
+}
+
+export function loopReport(loop: TurnLoop) {
+  return {
+    transport: { kind: loop.transport.kind, counters: named(TRANSPORT_COUNTER_NAMES, loop.transport.counters) },
+    drops: dropsReport(loop.reader.drops),
+    outboxDropped: loop.outbox.dropped,
+    eventLoop: { stalls: loop.timer.stalls, stallMaxUs: Math.round(loop.timer.stallMaxUs) },
+  };
+}
+
+export function coreCounters(counters: Float64Array): Record<string, number> {
+  return named(COUNTER_NAMES, counters);
+}
+
+/** Reasons by name; index 0 of DROP_REASON_NAMES is none. */
+export function dropsReport(drops: Float64Array): Record<string, number> {
+  return named(DROP_REASON_NAMES.slice(1), drops.subarray(1));
+}
+
+export function named(names: readonly string[], values: Float64Array): Record<string, number> {
+  return Object.fromEntries(names.map((name, index) => [name, values[index]!]));
+}

@@ -1,0 +1,171 @@
+/**
+ * Drives a core: datagrams, timer and time in, datagrams out. Replica and client hosts are built on it.
+ *
+ * A turn is what one pass of the event loop brings: every datagram that was waiting, every call of the application,
+ * a timer. It ends in the loop's check phase, when what was said to each destination leaves together. The rule: a core
+ * that threw is never called again.
+ */
+import type { Clock } from '../clock/clock.js';
+import { JitPaxosError } from '../errors.js';
+import type { Hash64 } from '../native/hash64.js';
+import type { Instant } from '../protocol/contract.js';
+import { DatagramOutbox } from '../transport/datagram-outbox.js';
+import { DatagramReader } from '../transport/datagram-reader.js';
+import { DgramTransport } from '../transport/dgram.js';
+import { DEFAULT_TRANSPORT, type Address, type Notice, type Transport } from '../transport/transport.js';
+import { CLIENT_SENDER, DEFAULT_DATAGRAM_BYTES, Envelope, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
+import type { Cluster } from './cluster-config.js';
+import { Now } from './now.js';
+import { checkInteger, show } from './options.js';
+import { WakeTimer } from './wake-timer.js';
+
+/** What a turn loop needs of a core, or of the host around it. */
+export interface Driven {
+  receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant): void;
+  tick(now: Instant): void;
+  /** Last call of a turn; what it writes to the outbox still leaves in it. */
+  endTurn(now: Instant): void;
+  /** Monotonic µs; Infinity when nothing is due. */
+  wakeAtUs(): number;
+}
+
+/** `auto`: the fastest that this host has. */
+export type TransportKind = 'auto' | 'dgram';
+
+export interface TurnLoopOptions {
+  readonly cluster: Cluster;
+  readonly addresses: readonly Address[];
+  /** A replica's index, or CLIENT_SENDER. */
+  readonly sender: number;
+  readonly transport: TransportKind | undefined;
+  /** Bytes that a datagram may grow to when messages share it. Default DEFAULT_DATAGRAM_BYTES. */
+  readonly datagramBytes: number | undefined;
+  readonly clock: Clock;
+  readonly hash: Hash64;
+  readonly notice: Notice;
+  /** The core or the transport threw; the loop has stopped. */
+  readonly failed: (error: unknown) => void;
+}
+
+/** Below this not even every message without its bytes fits a datagram. */
+const DATAGRAM_BYTES_MIN = 256;
+/** A client answers replicas only, and these have endpoints of their own. */
+const CLIENT_ENDPOINTS = 1;
+
+export class TurnLoop {
+  readonly transport: Transport;
+  readonly outbox: DatagramOutbox;
+  readonly reader: DatagramReader;
+  readonly timer = new WakeTimer(() => this.onWake());
+
+  private readonly now: Now;
+  private readonly failed: (error: unknown) => void;
+  private driven: Driven | undefined;
+  private turnOpen = false;
+  private stopped = false;
+
+  /** Throws JitPaxosError `option-invalid`. */
+  constructor(options: TurnLoopOptions) {
+    const { cluster, addresses, sender } = options;
+    const replicas = addresses.length;
+    const isClient = sender === CLIENT_SENDER;
+    const datagramBytes = checkInteger('option-invalid', 'datagramBytes', options.datagramBytes ?? DEFAULT_DATAGRAM_BYTES, DATAGRAM_BYTES_MIN, MAX_DATAGRAM_BYTES);
+    this.transport = createTransport(options.transport ?? 'auto', {
+      ...DEFAULT_TRANSPORT,
+      endpoints: isClient ? CLIENT_ENDPOINTS : DEFAULT_TRANSPORT.endpoints,
+      replicas: addresses,
+      listen: isClient ? undefined : addresses[sender],
+      receive: (bytes, offset, length) => this.onDatagram(bytes, offset, length),
+      notice: options.notice,
+      datagramBytes,
+    });
+    const envelope = new Envelope(options.hash, cluster.idHi, cluster.idLo, sender, replicas);
+    this.outbox = new DatagramOutbox(this.transport, envelope, datagramBytes);
+    this.now = new Now(options.clock);
+    this.failed = options.failed;
+    const { instant } = this.now;
+    this.reader = new DatagramReader(envelope, this.transport, !isClient, (bytes, offset, length, from) => this.driven!.receive(bytes, offset, length, from, instant));
+  }
+
+  /** Binds the sockets. Datagrams are ignored until `start`. Throws as Transport.open. */
+  open(): Promise<void> {
+    return this.transport.open();
+  }
+
+  /** From now on `driven` is called. */
+  start(driven: Driven): void {
+    this.driven = driven;
+  }
+
+  /** The present moment, for a call of the application; opens a turn. The same object each time. */
+  enter(): Instant {
+    const instant = this.now.read();
+    this.openTurn();
+    return instant;
+  }
+
+  /** Ends the turn that is open, now. For hosts that must say something before they close. */
+  endTurn(): void {
+    this.turnOpen = false;
+    if (this.stopped || this.driven === undefined) return;
+    try {
+      const { driven } = this;
+      const instant = this.now.read();
+      driven.endTurn(instant);
+      this.outbox.flush();
+      this.timer.arm(driven.wakeAtUs(), instant.monotonicUs);
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** Nothing is called afterwards. */
+  async close(): Promise<void> {
+    this.stopped = true;
+    this.timer.stop();
+    await this.transport.close();
+  }
+
+  private onDatagram(bytes: Uint8Array, offset: number, length: number): void {
+    if (this.stopped || this.driven === undefined) return;
+    try {
+      this.now.read();
+      if (this.reader.read(bytes, offset, length) > 0) this.openTurn();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  private onWake(): void {
+    if (this.stopped || this.driven === undefined) return;
+    try {
+      const instant = this.now.read();
+      if (this.driven.wakeAtUs() <= instant.monotonicUs) this.driven.tick(instant);
+    } catch (error) {
+      this.fail(error);
+      return;
+    }
+    this.endTurn();
+  }
+
+  private openTurn(): void {
+    if (this.turnOpen) return;
+    this.turnOpen = true;
+    setImmediate(this.onCheckPhase);
+  }
+
+  private readonly onCheckPhase = (): void => {
+    if (this.turnOpen) this.endTurn();
+  };
+
+  private fail(error: unknown): void {
+    this.stopped = true;
+    this.timer.stop();
+    this.failed(error);
+  }
+}
+
+function createTransport(kind: TransportKind, options: ConstructorParameters<typeof DgramTransport>[0]): Transport {
+  if (kind === 'auto' || kind === 'dgram') return new DgramTransport(options);
+  throw new JitPaxosError('option-invalid', `transport is ${show(kind)}; it has to be "auto" or "dgram"`);
+}
