@@ -134,6 +134,12 @@ const LIMIT_RANGES: Readonly<Record<keyof Limits, readonly [number, number]>> = 
   held: [0, 1 << 16],
 };
 
+/** Throws RangeError when a client cannot have so many lanes. */
+export function checkLanes(lanes: number): void {
+  const [low, high] = LIMIT_RANGES.lanesPerSession;
+  if (!Number.isInteger(lanes) || lanes < low || lanes > high) throw new RangeError(`a client has from ${low} to ${high} lanes, not ${lanes}`);
+}
+
 /** Names of the limits, for whoever checks a configuration. */
 export const LIMIT_NAMES = Object.keys(LIMIT_RANGES) as (keyof Limits)[];
 

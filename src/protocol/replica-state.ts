@@ -168,9 +168,13 @@ export class ReplicaState implements PersistBatch {
     const newest = this.execution.provisional?.index ?? this.execution.stable.index;
     if (this.execution.executed - newest >= this.log.capacity / 8 || (newest === this.log.baseIndex && this.execution.executed > newest)) this.execution.takeSnapshot(this.committed);
     const index = fill < CUT_FILL ? Math.min(this.execution.stable.index, this.neededFrom) : this.execution.stable.index;
-    if (index <= this.log.baseIndex) return;
-    this.log.cut(Math.min(index, this.log.lastIndex));
-    if (this.storage.keepsLog) this.out.dirty = true;
+    this.cut(index);
+  }
+
+  /** The log is full in mid-transfer: cuts all that a snapshot of now can cover. */
+  makeRoom(): void {
+    this.execution.takeSnapshot(this.committed);
+    this.cut(this.execution.stable.index);
   }
 
   /** Ends a turn: writes what changed in it. */
@@ -211,6 +215,12 @@ export class ReplicaState implements PersistBatch {
 
   entryBytes(index: number): number {
     return ENTRY_HEADER_BYTES + this.log.operationLength(index);
+  }
+
+  private cut(index: number): void {
+    if (index <= this.log.baseIndex) return;
+    this.log.cut(index);
+    if (this.storage.keepsLog) this.out.dirty = true;
   }
 
   private markLog(from: number): void {

@@ -84,11 +84,13 @@ export class Sender {
     this.state.out.commit(wire.SyncAck.size);
   }
 
-  fetch(to: number, logView: number, baseIndex: number, baseChainHi: number, baseChainLo: number): void {
+  /** `view`: the view that `to` is in. */
+  fetch(to: number, view: number, logView: number, baseIndex: number, baseChainHi: number, baseChainLo: number): void {
     const o = this.open(wire.Fetch, to, 0);
     if (o < 0) return;
     const bytes = this.state.out.bytes;
     const at = wire.Fetch.at;
+    writeI32(bytes, o + at.view, view);
     writeI32(bytes, o + at.logView, logView);
     writeIndex(bytes, o + at.baseIndex, baseIndex);
     writeI32(bytes, o + at.baseChain, baseChainHi);
@@ -124,13 +126,8 @@ export class Sender {
     return last;
   }
 
-  viewChange(to: number): void {
-    const o = this.open(wire.ViewChange, to, 0);
-    if (o >= 0) this.state.out.commit(wire.ViewChange.size);
-  }
-
-  /** Names a view that is not (yet) this replica's own. */
-  viewChangeTo(to: number, view: number): void {
+  /** Names the view to be promised, which need not be this replica's own. */
+  viewChange(to: number, view: number): void {
     const o = this.open(wire.ViewChange, to, 0);
     if (o < 0) return;
     writeI32(this.state.out.bytes, o + wire.ViewChange.at.view, view);
@@ -190,11 +187,13 @@ export class Sender {
     state.out.commit(wire.SnapshotOffer.size);
   }
 
-  snapshotFetch(to: number, index: number, chainHi: number, chainLo: number, offset: number): void {
+  /** `view`: the view that `to` is in. */
+  snapshotFetch(to: number, view: number, index: number, chainHi: number, chainLo: number, offset: number): void {
     const o = this.open(wire.SnapshotFetch, to, 0);
     if (o < 0) return;
     const bytes = this.state.out.bytes;
     const at = wire.SnapshotFetch.at;
+    writeI32(bytes, o + at.view, view);
     writeIndex(bytes, o + at.index, index);
     writeI32(bytes, o + at.chain, chainHi);
     writeI32(bytes, o + at.chain + 4, chainLo);

@@ -1,0 +1,78 @@
+/**
+ * What the members answered to each open request of a client: the primary's (index, chain), and of every other member the
+ * last few. A set, not the last word: a member may acknowledge under one chain, be repaired, and an answer of before may
+ * arrive after; any one that equals the primary's counts. The set is bounded; what it forgets is asked for again.
+ */
+
+/** Answers kept of each member. */
+const KEPT = 4;
+
+export class Acknowledgements {
+  private readonly primaryIndexes: Float64Array;
+  /** Chain of the primary's, two halves a slot. */
+  private readonly primaryChains: Int32Array;
+  private readonly counts: Int32Array;
+  private readonly indexes: Float64Array;
+  private readonly chains: Int32Array;
+
+  constructor(
+    slots: number,
+    private readonly replicas: number,
+  ) {
+    this.primaryIndexes = new Float64Array(slots);
+    this.primaryChains = new Int32Array(slots * 2);
+    this.counts = new Int32Array(slots * replicas);
+    this.indexes = new Float64Array(slots * replicas * KEPT);
+    this.chains = new Int32Array(slots * replicas * KEPT * 2);
+  }
+
+  clear(slot: number): void {
+    this.primaryIndexes[slot] = -1;
+    for (let r = 0; r < this.replicas; r++) this.counts[slot * this.replicas + r] = 0;
+  }
+
+  hasPrimary(slot: number): boolean {
+    return this.primaryIndexes[slot]! >= 0;
+  }
+
+  setPrimary(slot: number, index: number, chainHi: number, chainLo: number): void {
+    this.primaryIndexes[slot] = index;
+    this.primaryChains[2 * slot] = chainHi;
+    this.primaryChains[2 * slot + 1] = chainLo;
+  }
+
+  primaryIndex(slot: number): number {
+    return this.primaryIndexes[slot]!;
+  }
+
+  primaryChainHi(slot: number): number {
+    return this.primaryChains[2 * slot]!;
+  }
+
+  primaryChainLo(slot: number): number {
+    return this.primaryChains[2 * slot + 1]!;
+  }
+
+  add(slot: number, replica: number, index: number, chainHi: number, chainLo: number): void {
+    const of = slot * this.replicas + replica;
+    const at = of * KEPT + (this.counts[of]!++ % KEPT);
+    this.indexes[at] = index;
+    this.chains[2 * at] = chainHi;
+    this.chains[2 * at + 1] = chainLo;
+  }
+
+  /** An answer of this member equals the primary's. */
+  agrees(slot: number, replica: number): boolean {
+    const of = slot * this.replicas + replica;
+    const count = Math.min(this.counts[of]!, KEPT);
+    for (let at = of * KEPT; at < of * KEPT + count; at++) {
+      if (this.indexes[at] === this.primaryIndexes[slot] && this.chains[2 * at] === this.primaryChains[2 * slot] && this.chains[2 * at + 1] === this.primaryChains[2 * slot + 1]) return true;
+    }
+    return false;
+  }
+
+  /** This member answered, but nothing that equals the primary's. Ask after `agrees`. */
+  differs(slot: number, replica: number): boolean {
+    return this.counts[slot * this.replicas + replica]! > 0;
+  }
+}

@@ -1,0 +1,608 @@
+/**
+ * A client: stamps requests, sends them to every member of the view's quorum, and says committed when the commit rule holds.
+ *
+ * Commit rule (S): every member of the view's quorum, its primary included, has answered ok, in the same view, with the
+ * primary's index and the primary's chain; the result is the primary's. Acknowledgements are a set per member and view:
+ * a newer one that differs does not erase an older one (acknowledgements.ts). A reject ends nothing: the request keeps its
+ * number, and is stamped anew or sent again until it commits or its caller gives it up, which leaves the outcome unknown.
+ *
+ * A lane has one request open. All state lies in typed arrays, a slot a lane: `submit`, `receive` and `tick` allocate nothing.
+ */
+import { begin } from '../wire/layout.js';
+import * as wire from '../wire/messages.js';
+import { RejectReason, ReplicaStatus, ReplyStatus, RequestFlag, typeOf } from '../wire/messages.js';
+import { addHi, addLo, compareU64, differenceU64, readI32, readIndex, readU16, writeI32, writeIndex, writeU16 } from '../wire/u64.js';
+import { Acknowledgements } from './acknowledgements.js';
+import { checkLanes, type ClientConfig } from './config.js';
+import { Outcome, type ClientEvents, type Instant, type Outbox } from './contract.js';
+import { CLIENT_COUNTER_NAMES, ClientCounter } from './counters.js';
+import { invariant } from './invariant.js';
+import { LeadControl } from './lead.js';
+import { copyBytes } from './log.js';
+import { Jitter } from './random.js';
+import { REGISTER_BYTES, REGISTER_LANE } from './sessions.js';
+import { Views } from './views.js';
+
+const State = { idle: 0, write: 1, read: 2 } as const;
+
+/** Attempts without an answer after which all replicas are asked for their view, and after which a view change is asked for. */
+const PROBE_AFTER = 1;
+const PLEA_AFTER = 2;
+
+export class ClientCore {
+  /** The view that requests are sent in. */
+  view = 0;
+  /** The session is registered: requests may be submitted. */
+  registered = false;
+  /** The cluster no longer knows the session: every request ends with `sessionLost`. */
+  sessionLost = false;
+  readonly counters = new Float64Array(CLIENT_COUNTER_NAMES.length);
+  readonly lead: LeadControl;
+
+  private readonly n: number;
+  private readonly views: Views;
+  private readonly jitter: Jitter;
+  private readonly acks: Acknowledgements;
+  /** Lanes of the caller, and one more for the registration. */
+  private readonly lanes: number;
+  private readonly state: Uint8Array;
+  private readonly request: Int32Array;
+  private readonly timestampHi: Int32Array;
+  private readonly timestampLo: Int32Array;
+  private readonly attempts: Int32Array;
+  /** 1 as long as nothing was resent, restamped, rejected or reconciled. */
+  private readonly fast: Uint8Array;
+  /** Members that rejected the request, or whose acknowledgement differs and that were asked to reconcile. */
+  private readonly rejectedMask: Int32Array;
+  private readonly askedMask: Int32Array;
+  private readonly sentUs: Float64Array;
+  private readonly dueUs: Float64Array;
+  private readonly deadlineUs: Float64Array;
+  private readonly operation: Uint8Array[];
+  private readonly operationLength: Int32Array;
+  private readonly result: Uint8Array[];
+  private readonly resultLengths: Int32Array;
+  private readonly resultStatus: Uint8Array;
+  /** Last timestamp given, and what the cluster's clocks say our clock is ahead (0 as long as nobody minds). */
+  private lastHi = 0;
+  private lastLo = 0;
+  private aheadNs = 0;
+  /** Smoothed round trip of fast commits, µs. */
+  private roundTripUs = 0.5;
+  private earliestUs = Infinity;
+  private lastProbeUs = -Infinity;
+  private open = 0;
+
+  /** Throws RangeError when the configuration is out of its ranges. */
+  constructor(
+    private readonly config: ClientConfig,
+    private readonly outbox: Outbox,
+    private readonly events: ClientEvents,
+  ) {
+    checkLanes(config.lanes);
+    this.n = config.replicas;
+    this.views = new Views(config.replicas);
+    this.jitter = new Jitter(config.seed);
+    this.lanes = config.lanes;
+    const slots = config.lanes + 1;
+    this.acks = new Acknowledgements(slots, config.replicas);
+    this.lead = new LeadControl(config.timings.leadNs, config.timings.maxLeadNs, config.replicas);
+    this.state = new Uint8Array(slots);
+    this.request = new Int32Array(slots);
+    this.timestampHi = new Int32Array(slots);
+    this.timestampLo = new Int32Array(slots);
+    this.attempts = new Int32Array(slots);
+    this.fast = new Uint8Array(slots);
+    this.rejectedMask = new Int32Array(slots);
+    this.askedMask = new Int32Array(slots);
+    this.sentUs = new Float64Array(slots);
+    this.dueUs = new Float64Array(slots).fill(Infinity);
+    this.deadlineUs = new Float64Array(slots).fill(Infinity);
+    this.operation = Array.from({ length: slots }, () => new Uint8Array(128));
+    this.operationLength = new Int32Array(slots);
+    this.result = Array.from({ length: slots }, () => new Uint8Array(128));
+    this.resultLengths = new Int32Array(slots);
+    this.resultStatus = new Uint8Array(slots);
+  }
+
+  /** Starts to register the session; `events.registered` says how it ended. */
+  register(now: Instant): void {
+    const slot = this.lanes;
+    invariant(this.state[slot] === State.idle && !this.registered, 'a session is registered once');
+    const operation = this.operation[slot]!;
+    writeI32(operation, 0, this.config.nonceHi);
+    writeI32(operation, 4, this.config.nonceLo);
+    writeU16(operation, 8, this.lanes);
+    this.operationLength[slot] = REGISTER_BYTES;
+    this.begin(slot, State.write, Infinity, now);
+  }
+
+  isIdle(lane: number): boolean {
+    return this.state[lane] === State.idle;
+  }
+
+  /** Lanes with a request open. */
+  get openLanes(): number {
+    return this.open;
+  }
+
+  /**
+   * Submits an operation on an idle lane. The bytes are copied.
+   * @param deadlineUs monotonic µs at which it ends with `unknown`; Infinity: never
+   */
+  submit(lane: number, bytes: Uint8Array, offset: number, length: number, deadlineUs: number, now: Instant): void {
+    this.accept(lane, bytes, offset, length);
+    this.counters[ClientCounter.submitted]!++;
+    this.begin(lane, State.write, deadlineUs, now);
+  }
+
+  /** A quorum read: one round trip and no entry in the log; where members' logs differ it is submitted as an operation instead. */
+  read(lane: number, bytes: Uint8Array, offset: number, length: number, deadlineUs: number, now: Instant): void {
+    this.accept(lane, bytes, offset, length);
+    this.counters[ClientCounter.reads]!++;
+    this.begin(lane, State.read, deadlineUs, now);
+  }
+
+  /** Ends the wait for a lane's request: its outcome is unknown. Does nothing on an idle lane. */
+  cancel(lane: number): void {
+    if (this.state[lane] !== State.idle) this.complete(lane, Outcome.unknown, 0);
+  }
+
+  /** The result's bytes, from 0 to `resultLength`; valid until the next submit on the lane. */
+  resultBytes(lane: number): Uint8Array {
+    return this.result[lane]!;
+  }
+
+  resultLength(lane: number): number {
+    return this.resultLengths[lane]!;
+  }
+
+  /** Monotonic µs at which `tick` should be called next. */
+  get wakeAtUs(): number {
+    return this.earliestUs;
+  }
+
+  /** Takes one message that has passed `validate`, from the replica that the envelope names. */
+  receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant): void {
+    if (from >= this.n || length === 0) return;
+    switch (typeOf(bytes, offset)) {
+      case wire.Reply.type:
+        this.onReply(bytes, offset, from, now);
+        return;
+      case wire.Reject.type:
+        this.onReject(bytes, offset, from, now);
+        return;
+      case wire.ReadReply.type:
+        this.onReadReply(bytes, offset, from, now);
+        return;
+      case wire.ProbeReply.type: {
+        const at = wire.ProbeReply.at;
+        if (bytes[offset + at.status] === ReplicaStatus.normal) this.learnView(readI32(bytes, offset + at.view), now);
+        return;
+      }
+      default:
+    }
+  }
+
+  tick(now: Instant): void {
+    if (now.monotonicUs < this.earliestUs) return;
+    this.earliestUs = Infinity;
+    this.lead.tick(now.monotonicUs);
+    for (let slot = 0; slot <= this.lanes; slot++) {
+      if (this.state[slot] === State.idle) continue;
+      if (this.deadlineUs[slot]! <= now.monotonicUs) {
+        this.complete(slot, Outcome.unknown, 0);
+        continue;
+      }
+      if (this.dueUs[slot]! <= now.monotonicUs) this.again(slot, now);
+      this.wakeFor(slot);
+    }
+  }
+
+  private accept(lane: number, bytes: Uint8Array, offset: number, length: number): void {
+    invariant(lane >= 0 && lane < this.lanes && this.state[lane] === State.idle, 'a request is submitted on an idle lane');
+    invariant(length <= this.config.limits.operationBytes, 'an operation keeps within the limit');
+    if (this.operation[lane]!.length < length) this.operation[lane] = new Uint8Array(length * 2);
+    copyBytes(bytes, offset, this.operation[lane]!, 0, length);
+    this.operationLength[lane] = length;
+  }
+
+  private begin(slot: number, state: number, deadlineUs: number, now: Instant): void {
+    this.state[slot] = state;
+    this.open++;
+    this.request[slot]!++;
+    this.attempts[slot] = 0;
+    this.fast[slot] = 1;
+    this.deadlineUs[slot] = deadlineUs;
+    this.sentUs[slot] = now.monotonicUs;
+    this.forget(slot);
+    if (this.sessionLost) {
+      // Ends at the next tick, not here: a completion may submit again.
+      this.deadlineUs[slot] = now.monotonicUs;
+      this.dueUs[slot] = Infinity;
+      this.wakeFor(slot);
+      return;
+    }
+    if (state === State.write) this.stamp(slot, now);
+    this.send(slot, now);
+  }
+
+  /** Nothing of an earlier view or request counts. */
+  private forget(slot: number): void {
+    this.acks.clear(slot);
+    this.rejectedMask[slot] = 0;
+    this.askedMask[slot] = 0;
+  }
+
+  /** A timestamp above the last one given: clock + lead, corrected where the cluster said that the clock runs ahead. */
+  private stamp(slot: number, now: Instant): void {
+    const { leadNs } = this.lead;
+    let hi = addHi(now.wallHi, now.wallLo, leadNs);
+    let lo = addLo(now.wallLo, leadNs);
+    if (this.aheadNs > 0 && differenceU64(hi, lo, 0, 0) > this.aheadNs) {
+      const borrow = (lo >>> 0) < this.aheadNs % 4294967296 ? 1 : 0;
+      hi = (hi - Math.floor(this.aheadNs / 4294967296) - borrow) | 0;
+      lo = (lo - (this.aheadNs % 4294967296)) | 0;
+    }
+    if (compareU64(hi, lo, this.lastHi, this.lastLo) <= 0) {
+      hi = addHi(this.lastHi, this.lastLo, 1);
+      lo = addLo(this.lastLo, 1);
+    }
+    this.lastHi = hi;
+    this.lastLo = lo;
+    this.timestampHi[slot] = hi;
+    this.timestampLo[slot] = lo;
+  }
+
+  /** Sends the request to every member of the view. */
+  private send(slot: number, now: Instant): void {
+    const mask = this.views.memberMask(this.view);
+    // The primary last: its reply carries the result, and the others' are on their way by then.
+    const primary = this.views.primary(this.view);
+    for (let r = 0; r < this.n; r++) if (r !== primary && ((mask >>> r) & 1) === 1) this.sendTo(slot, r);
+    this.sendTo(slot, primary);
+    this.scheduleRetry(slot, now);
+  }
+
+  private sendTo(slot: number, replica: number): void {
+    const length = this.operationLength[slot]!;
+    const message = this.state[slot] === State.read ? wire.Read : wire.Request;
+    const o = this.outbox.reserve(replica, message.size + length);
+    if (o < 0) return;
+    const { bytes } = this.outbox;
+    begin(message, bytes, o);
+    const at = message.at;
+    writeI32(bytes, o + at.view, this.view);
+    writeI32(bytes, o + at.session, this.config.sessionHi);
+    writeI32(bytes, o + at.session + 4, this.config.sessionLo);
+    writeU16(bytes, o + at.lane, this.wireLane(slot));
+    writeI32(bytes, o + at.request, this.request[slot]!);
+    if (message === wire.Request) {
+      bytes[o + wire.Request.at.flags] = slot === this.lanes ? RequestFlag.register : 0;
+      writeI32(bytes, o + wire.Request.at.timestamp, this.timestampHi[slot]!);
+      writeI32(bytes, o + wire.Request.at.timestamp + 4, this.timestampLo[slot]!);
+    }
+    writeU16(bytes, o + at.operation, length);
+    copyBytes(this.operation[slot]!, 0, bytes, o + message.size, length);
+    this.outbox.commit(message.size + length);
+  }
+
+  private sendReconcile(slot: number, replica: number): void {
+    const { acks } = this;
+    const o = this.outbox.reserve(replica, wire.Reconcile.size);
+    if (o < 0) return;
+    const { bytes } = this.outbox;
+    const at = wire.Reconcile.at;
+    begin(wire.Reconcile, bytes, o);
+    writeI32(bytes, o + at.view, this.view);
+    writeI32(bytes, o + at.session, this.config.sessionHi);
+    writeI32(bytes, o + at.session + 4, this.config.sessionLo);
+    writeU16(bytes, o + at.lane, this.wireLane(slot));
+    writeI32(bytes, o + at.request, this.request[slot]!);
+    writeIndex(bytes, o + at.index, acks.primaryIndex(slot));
+    writeI32(bytes, o + at.chain, acks.primaryChainHi(slot));
+    writeI32(bytes, o + at.chain + 4, acks.primaryChainLo(slot));
+    this.outbox.commit(wire.Reconcile.size);
+    this.counters[ClientCounter.reconciled]!++;
+    this.fast[slot] = 0;
+  }
+
+  private wireLane(slot: number): number {
+    return slot === this.lanes ? REGISTER_LANE : slot;
+  }
+
+  /** The slot that a message of our session speaks of, when its request is the open one and in this state; else −1. */
+  private slotOf(bytes: Uint8Array, sessionAt: number, laneAt: number, requestAt: number): number {
+    if (readI32(bytes, sessionAt) !== this.config.sessionHi || readI32(bytes, sessionAt + 4) !== this.config.sessionLo) return -1;
+    const lane = readU16(bytes, laneAt);
+    const slot = lane === REGISTER_LANE ? this.lanes : lane < this.lanes ? lane : -1;
+    if (slot < 0 || this.state[slot] === State.idle || readI32(bytes, requestAt) !== this.request[slot]) return -1;
+    return slot;
+  }
+
+  private onReply(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+    const at = wire.Reply.at;
+    const slot = this.slotOf(bytes, o + at.session, o + at.lane, o + at.request);
+    const view = readI32(bytes, o + at.view);
+    if (slot < 0 || this.state[slot] !== State.write || view < this.view) return;
+    if (view > this.view) this.learnView(view, now);
+    if (!this.views.isMember(view, from)) return;
+    const index = readIndex(bytes, o + at.index);
+    const chainHi = readI32(bytes, o + at.chain);
+    const chainLo = readI32(bytes, o + at.chain + 4);
+    this.lead.heard(from, readI32(bytes, o + at.slack));
+    if (from === this.views.primary(view)) {
+      if (!this.acks.hasPrimary(slot)) {
+        const length = readU16(bytes, o + at.result);
+        if (this.result[slot]!.length < length) this.result[slot] = new Uint8Array(length * 2);
+        copyBytes(bytes, o + wire.Reply.size, this.result[slot]!, 0, length);
+        this.resultLengths[slot] = length;
+        this.resultStatus[slot] = bytes[o + at.status]!;
+        this.acks.setPrimary(slot, index, chainHi, chainLo);
+      }
+    } else {
+      this.acks.add(slot, from, index, chainHi, chainLo);
+    }
+    this.settle(slot, now);
+  }
+
+  /** Commits the request of a slot when the rule holds; asks members that differ to reconcile. */
+  private settle(slot: number, now: Instant): void {
+    if (!this.acks.hasPrimary(slot)) return;
+    const mask = this.views.memberMask(this.view);
+    const primary = this.views.primary(this.view);
+    let missing = 0;
+    for (let r = 0; r < this.n; r++) {
+      if (r === primary || ((mask >>> r) & 1) === 0 || this.acks.agrees(slot, r)) continue;
+      missing |= 1 << r;
+    }
+    if (missing === 0) {
+      this.commit(slot, now);
+      return;
+    }
+    for (let r = 0; r < this.n; r++) {
+      const bit = 1 << r;
+      if ((missing & bit) === 0 || (this.askedMask[slot]! & bit) !== 0) continue;
+      if ((this.rejectedMask[slot]! & bit) === 0 && !this.acks.differs(slot, r)) continue;
+      this.askedMask[slot]! |= bit;
+      this.lead.missed();
+      this.sendReconcile(slot, r);
+    }
+  }
+
+  private commit(slot: number, now: Instant): void {
+    const status = this.resultStatus[slot]!;
+    if (this.fast[slot] === 1) {
+      const us = now.monotonicUs - this.sentUs[slot]!;
+      this.roundTripUs = this.roundTripUs < 1 ? us : this.roundTripUs + (us - this.roundTripUs) / 16;
+      this.lead.committedFast();
+    }
+    if (slot === this.lanes) {
+      this.finish(slot);
+      this.registered = status === ReplyStatus.ok;
+      this.events.registered(status);
+      return;
+    }
+    if (status === ReplyStatus.ok) {
+      this.counters[ClientCounter.committed]!++;
+      if (this.fast[slot] === 1) this.counters[ClientCounter.committed_fast]!++;
+      this.complete(slot, Outcome.committed, status);
+    } else if (status === ReplyStatus.sessionUnknown) {
+      this.loseSession(now);
+    } else {
+      this.complete(slot, Outcome.refused, status);
+    }
+  }
+
+  private onReject(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+    const at = wire.Reject.at;
+    const slot = this.slotOf(bytes, o + at.session, o + at.lane, o + at.request);
+    if (slot < 0) return;
+    const reason = bytes[o + at.reason]!;
+    const view = readI32(bytes, o + at.view);
+    if (reason === RejectReason.wrongView) {
+      this.counters[ClientCounter.rejected_wrong_view]!++;
+      this.learnView(view, now);
+      return;
+    }
+    if (this.state[slot] !== State.write || view !== this.view) return;
+    const primary = this.views.primary(view);
+    const timestampHi = readI32(bytes, o + at.timestamp);
+    const timestampLo = readI32(bytes, o + at.timestamp + 4);
+    // Only what is said of the present timestamp; an older one was given up already.
+    if (timestampHi !== this.timestampHi[slot] || timestampLo !== this.timestampLo[slot]) return;
+    this.fast[slot] = 0;
+    const lastHi = readI32(bytes, o + at.lastTimestamp);
+    const lastLo = readI32(bytes, o + at.lastTimestamp + 4);
+    switch (reason) {
+      case RejectReason.late:
+        this.counters[ClientCounter.rejected_late]!++;
+        this.lead.heard(from, readI32(bytes, o + at.slack));
+        this.lead.missed();
+        if (from !== primary) {
+          this.rejectedMask[slot]! |= 1 << from;
+          this.settle(slot, now);
+          return;
+        }
+        if (this.acks.hasPrimary(slot)) return;
+        this.correctBehind(readI32(bytes, o + at.slack));
+        if (compareU64(lastHi, lastLo, this.lastHi, this.lastLo) > 0) {
+          this.lastHi = lastHi;
+          this.lastLo = lastLo;
+        }
+        this.restamp(slot, now);
+        return;
+      case RejectReason.tooFarAhead: {
+        this.counters[ClientCounter.rejected_too_far_ahead]!++;
+        if (this.acks.hasPrimary(slot)) return;
+        // The cluster's time counts: what the replica's clock says replaces ours from here on.
+        this.aheadNs = Math.max(0, this.aheadNs + differenceU64(timestampHi, timestampLo, lastHi, lastLo));
+        this.lastHi = lastHi;
+        this.lastLo = lastLo;
+        this.restamp(slot, now);
+        return;
+      }
+      case RejectReason.sessionUnknown:
+        this.counters[ClientCounter.rejected_session_unknown]!++;
+        if (from === primary) this.loseSession(now);
+        else this.rejectedMask[slot]! |= 1 << from;
+        return;
+      case RejectReason.badRequest:
+        this.counters[ClientCounter.rejected_bad_request]!++;
+        if (from === primary) this.complete(slot, Outcome.refused, ReplyStatus.badRequest);
+        return;
+      case RejectReason.busy:
+        this.counters[ClientCounter.rejected_busy]!++;
+        return;
+      default:
+        this.counters[ClientCounter.rejected_not_in_quorum]!++;
+    }
+  }
+
+  /** Our clock no longer runs ahead, or less: what was taken off the readings is given back. */
+  private correctBehind(slackUs: number): void {
+    if (this.aheadNs > 0 && slackUs > 1000) this.aheadNs = Math.max(0, this.aheadNs - slackUs * 1000);
+  }
+
+  private restamp(slot: number, now: Instant): void {
+    this.counters[ClientCounter.restamped]!++;
+    this.stamp(slot, now);
+    this.rejectedMask[slot] = 0;
+    this.askedMask[slot] = 0;
+    this.send(slot, now);
+  }
+
+  private onReadReply(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+    const at = wire.ReadReply.at;
+    const slot = this.slotOf(bytes, o + at.session, o + at.lane, o + at.request);
+    const view = readI32(bytes, o + at.view);
+    if (slot < 0 || this.state[slot] !== State.read || view !== this.view || !this.views.isMember(view, from)) return;
+    const index = readIndex(bytes, o + at.lastIndex);
+    const chainHi = readI32(bytes, o + at.lastChain);
+    const chainLo = readI32(bytes, o + at.lastChain + 4);
+    const primary = this.views.primary(view);
+    if (from === primary) {
+      const length = readU16(bytes, o + at.result);
+      if (this.result[slot]!.length < length) this.result[slot] = new Uint8Array(length * 2);
+      copyBytes(bytes, o + wire.ReadReply.size, this.result[slot]!, 0, length);
+      this.resultLengths[slot] = length;
+      this.acks.setPrimary(slot, index, chainHi, chainLo);
+    } else {
+      this.acks.add(slot, from, index, chainHi, chainLo);
+    }
+    if (!this.acks.hasPrimary(slot)) return;
+    const mask = this.views.memberMask(view);
+    let agree = true;
+    for (let r = 0; r < this.n; r++) {
+      if (r === primary || ((mask >>> r) & 1) === 0 || this.acks.agrees(slot, r)) continue;
+      if (!this.acks.differs(slot, r)) return;
+      agree = false;
+    }
+    if (agree) {
+      this.counters[ClientCounter.reads_fast]!++;
+      this.complete(slot, Outcome.committed, ReplyStatus.ok);
+    } else {
+      this.readThroughLog(slot, now);
+    }
+  }
+
+  /** Logs differ, or someone is silent: the read becomes an operation, under a new number. */
+  private readThroughLog(slot: number, now: Instant): void {
+    this.state[slot] = State.write;
+    this.request[slot]!++;
+    this.fast[slot] = 0;
+    this.forget(slot);
+    this.stamp(slot, now);
+    this.send(slot, now);
+  }
+
+  /** A higher view runs, or is about to: everything open is sent again in it. */
+  private learnView(view: number, now: Instant): void {
+    if (view <= this.view) return;
+    this.view = view;
+    this.counters[ClientCounter.view_changes]!++;
+    for (let slot = 0; slot <= this.lanes; slot++) {
+      if (this.state[slot] === State.idle || this.sessionLost) continue;
+      this.forget(slot);
+      this.fast[slot] = 0;
+      this.attempts[slot] = 0;
+      this.send(slot, now);
+    }
+  }
+
+  /** No answer, or not enough of them, in time. */
+  private again(slot: number, now: Instant): void {
+    this.attempts[slot]!++;
+    this.fast[slot] = 0;
+    this.counters[ClientCounter.retransmitted]!++;
+    if (this.attempts[slot]! > PROBE_AFTER && now.monotonicUs - this.lastProbeUs >= this.config.timings.retryUs) this.askForView(this.attempts[slot]! > PLEA_AFTER, now);
+    if (this.state[slot] === State.read) {
+      this.readThroughLog(slot, now);
+      return;
+    }
+    this.askedMask[slot] = 0;
+    this.send(slot, now);
+    this.settle(slot, now);
+  }
+
+  private askForView(plead: boolean, now: Instant): void {
+    this.lastProbeUs = now.monotonicUs;
+    for (let r = 0; r < this.n; r++) {
+      const message = wire.Probe;
+      const o = this.outbox.reserve(r, message.size);
+      if (o < 0) continue;
+      begin(message, this.outbox.bytes, o);
+      writeI32(this.outbox.bytes, o + message.at.view, this.view);
+      this.outbox.commit(message.size);
+      this.counters[ClientCounter.probes]!++;
+      if (!plead) continue;
+      const p = this.outbox.reserve(r, wire.Plea.size);
+      if (p < 0) continue;
+      begin(wire.Plea, this.outbox.bytes, p);
+      writeI32(this.outbox.bytes, p + wire.Plea.at.view, this.view);
+      this.outbox.commit(wire.Plea.size);
+      this.counters[ClientCounter.pleas]!++;
+    }
+  }
+
+  private scheduleRetry(slot: number, now: Instant): void {
+    const { retryUs, retryMaxUs } = this.config.timings;
+    const base = Math.min(retryMaxUs, Math.max(retryUs, 4 * this.roundTripUs) * (1 << Math.min(this.attempts[slot]!, 10)));
+    this.dueUs[slot] = now.monotonicUs + base * (1 + 0.25 * this.jitter.next());
+    this.wakeFor(slot);
+  }
+
+  private wakeFor(slot: number): void {
+    const at = Math.min(this.dueUs[slot]!, this.deadlineUs[slot]!);
+    if (at < this.earliestUs) this.earliestUs = at;
+  }
+
+  private loseSession(now: Instant): void {
+    if (this.sessionLost) return;
+    this.sessionLost = true;
+    this.counters[ClientCounter.session_lost]!++;
+    for (let slot = 0; slot <= this.lanes; slot++) {
+      if (this.state[slot] === State.idle) continue;
+      this.dueUs[slot] = Infinity;
+      this.deadlineUs[slot] = now.monotonicUs;
+      this.wakeFor(slot);
+    }
+  }
+
+  private complete(slot: number, outcome: number, status: number): void {
+    const fast = this.fast[slot] === 1;
+    const ending = outcome === Outcome.unknown && this.sessionLost ? Outcome.sessionLost : outcome;
+    if (ending === Outcome.unknown) this.counters[ClientCounter.unknown]!++;
+    if (ending === Outcome.refused) this.counters[ClientCounter.refused]!++;
+    this.finish(slot);
+    if (slot === this.lanes) this.events.registered(status === ReplyStatus.ok ? ReplyStatus.sessionUnknown : status);
+    else this.events.completed(slot, ending, status, fast);
+  }
+
+  private finish(slot: number): void {
+    this.state[slot] = State.idle;
+    this.open--;
+    this.dueUs[slot] = Infinity;
+    this.deadlineUs[slot] = Infinity;
+  }
+}

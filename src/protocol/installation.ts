@@ -1,0 +1,287 @@
+/**
+ * Installs the starting log of a view, whole or not at all.
+ *
+ * A replica that joins a view adopts a log that another replica holds: the primary the one of the vote it chose, all
+ * others the primary's. Until it has all of it, its own log stays as it is, because its vote still stands for that one
+ * if the view comes to nothing. So what is fetched is staged apart, a snapshot first when the entries needed are no
+ * longer kept, and takes effect in one step, when the last chain is the one that was asked for.
+ */
+import { Chunk, ReplicaStatus, SnapshotChunk, SnapshotFetch, SnapshotOffer } from '../wire/messages.js';
+import { readI32, readIndex, readU16, writeI32 } from '../wire/u64.js';
+import type { Hasher, Instant, Snapshot } from './contract.js';
+import { Counter } from './counters.js';
+import { invariant } from './invariant.js';
+import { appendEntry, ENTRY_HEADER_BYTES } from './log.js';
+import type { ReplicaState } from './replica-state.js';
+import type { Sender } from './sender.js';
+import { decodeSnapshot } from './snapshots.js';
+
+/** Largest snapshot that is transferred. */
+const MAX_SNAPSHOT_BYTES = 0x7fffffff;
+
+/** The log to install. */
+export interface Target {
+  /** View that is being joined; the source is in it too. */
+  readonly view: number;
+  /** logView of the source's log. */
+  readonly logView: number;
+  readonly source: number;
+  readonly lastIndex: number;
+  readonly chainHi: number;
+  readonly chainLo: number;
+  /** Entries of the target up to here are known to be committed. */
+  readonly committed: number;
+}
+
+interface StagedSnapshot {
+  readonly index: number;
+  readonly chainHi: number;
+  readonly chainLo: number;
+  readonly digestHi: number;
+  readonly digestLo: number;
+  readonly bytes: Uint8Array;
+  received: number;
+}
+
+export class Installation {
+  target: Target | undefined;
+  /** Monotonic µs at which something last arrived; for whoever may give the source up. */
+  progressUs = 0;
+
+  /** Where the staged part begins and ends. */
+  private baseIndex = 0;
+  private endIndex = 0;
+  private endChainHi = 0;
+  private endChainLo = 0;
+  private entries: Uint8Array[] = [];
+  private stagedBytes = 0;
+  private arriving: StagedSnapshot | undefined;
+  private snapshot: Snapshot | undefined;
+  private askedUs = 0;
+  /** Digest of the snapshot offered last: hashing a large one takes milliseconds. */
+  private offered: Snapshot | undefined;
+  private readonly offeredDigest = new Uint8Array(8);
+  private readonly digest = new Uint8Array(8);
+
+  /** @param installed called when the target's log is in place */
+  constructor(
+    private readonly state: ReplicaState,
+    private readonly sender: Sender,
+    private readonly hasher: Hasher,
+    private readonly installed: (target: Target, now: Instant) => void,
+  ) {}
+
+  get wakeAtUs(): number {
+    return this.target === undefined ? Infinity : this.askedUs + this.state.config.timings.fetchTimeoutUs;
+  }
+
+  /** Begins; may be done at once when nothing has to be fetched. */
+  start(target: Target, now: Instant): void {
+    const { state } = this;
+    this.abandon();
+    this.target = target;
+    this.progressUs = now.monotonicUs;
+    state.transition('install', `log of view ${target.logView} up to ${target.lastIndex} from replica ${target.source}`);
+    if (state.log.matches(target.lastIndex, target.chainHi, target.chainLo)) {
+      this.restage(target.lastIndex, target.chainHi, target.chainLo);
+      this.complete(now);
+      return;
+    }
+    // Everything committed is in every log that may be chosen, and in this one.
+    const base = Math.max(state.committed, state.log.baseIndex);
+    this.restage(base, state.log.chainHi(base), state.log.chainLo(base));
+    this.ask(now);
+  }
+
+  /** Drops what was staged. */
+  abandon(): void {
+    this.target = undefined;
+    this.entries = [];
+    this.stagedBytes = 0;
+    this.arriving = undefined;
+    this.snapshot = undefined;
+  }
+
+  tick(now: Instant): void {
+    if (this.target !== undefined && now.monotonicUs - this.askedUs >= this.state.config.timings.fetchTimeoutUs) this.ask(now);
+  }
+
+  /** True when the chunk was for this. */
+  onChunk(bytes: Uint8Array, o: number, from: number, now: Instant): boolean {
+    const { target, state } = this;
+    const at = Chunk.at;
+    if (target === undefined || from !== target.source || readI32(bytes, o + at.view) !== target.view || readI32(bytes, o + at.logView) !== target.logView) return false;
+    if (this.arriving !== undefined || readIndex(bytes, o + at.baseIndex) !== this.endIndex) return true;
+    if (readI32(bytes, o + at.baseChain) !== this.endChainHi || readI32(bytes, o + at.baseChain + 4) !== this.endChainLo) return true;
+    let offset = o + Chunk.size;
+    const end = offset + readU16(bytes, o + at.entries);
+    const before = this.endIndex;
+    while (offset + 2 <= end && this.endIndex < target.lastIndex) {
+      const length = ENTRY_HEADER_BYTES + readU16(bytes, offset);
+      offset += 2;
+      if (offset + length > end) break;
+      this.stage(bytes, offset, length);
+      offset += length;
+    }
+    if (this.stagedBytes > state.config.limits.logBytes || this.entries.length > state.config.limits.logEntries) {
+      state.transition('install-failed', 'the log to install does not fit this replica: limits differ between replicas');
+      this.abandon();
+      return true;
+    }
+    if (this.endIndex === before) return true;
+    this.progressUs = now.monotonicUs;
+    if (this.endIndex < target.lastIndex) {
+      this.ask(now);
+    } else if (this.endChainHi === target.chainHi && this.endChainLo === target.chainLo) {
+      this.complete(now);
+    } else {
+      state.transition('install-failed', `chain of ${target.lastIndex} is not the one asked for`);
+      this.abandon();
+    }
+    return true;
+  }
+
+  /** The source no longer has the entries: its snapshot comes first. */
+  onSnapshotOffer(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+    const at = SnapshotOffer.at;
+    if (this.target === undefined) this.startInView(bytes, o, from, now);
+    const { target } = this;
+    if (target === undefined || from !== target.source || readI32(bytes, o + at.view) !== target.view || readI32(bytes, o + at.logView) !== target.logView) return;
+    const index = readIndex(bytes, o + at.index);
+    const length = readI32(bytes, o + at.length);
+    const chainHi = readI32(bytes, o + at.chain);
+    const chainLo = readI32(bytes, o + at.chain + 4);
+    // A snapshot behind the target would be one of a log that went on: the next Sync names a new target.
+    if (index <= this.endIndex || index > target.lastIndex || length < 0 || length > MAX_SNAPSHOT_BYTES) return;
+    if (this.arriving !== undefined && this.arriving.index === index && this.arriving.chainHi === chainHi && this.arriving.chainLo === chainLo && this.arriving.bytes.length === length) return;
+    this.arriving = { index, chainHi, chainLo, digestHi: readI32(bytes, o + at.digest), digestLo: readI32(bytes, o + at.digest + 4), bytes: new Uint8Array(length), received: 0 };
+    this.progressUs = now.monotonicUs;
+    this.ask(now);
+  }
+
+  /** In the view it is in, a replica takes a snapshot when it lags so far that the entries it needs are cut everywhere. */
+  private startInView(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+    const { state } = this;
+    const at = SnapshotOffer.at;
+    const index = readIndex(bytes, o + at.index);
+    if (state.status !== ReplicaStatus.normal || state.isPrimary || readI32(bytes, o + at.view) !== state.view || index <= state.log.lastIndex) return;
+    this.start({ view: state.view, logView: state.view, source: from, lastIndex: index, chainHi: readI32(bytes, o + at.chain), chainLo: readI32(bytes, o + at.chain + 4), committed: index }, now);
+  }
+
+  onSnapshotChunk(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+    const { target, arriving, state } = this;
+    const at = SnapshotChunk.at;
+    if (target === undefined || arriving === undefined || from !== target.source) return;
+    if (readIndex(bytes, o + at.index) !== arriving.index || readI32(bytes, o + at.chain) !== arriving.chainHi || readI32(bytes, o + at.chain + 4) !== arriving.chainLo) return;
+    const length = readU16(bytes, o + at.data);
+    if (readI32(bytes, o + at.offset) !== arriving.received || arriving.received + length > arriving.bytes.length || length === 0) return;
+    arriving.bytes.set(bytes.subarray(o + SnapshotChunk.size, o + SnapshotChunk.size + length), arriving.received);
+    arriving.received += length;
+    this.progressUs = now.monotonicUs;
+    if (arriving.received < arriving.bytes.length) {
+      this.ask(now);
+      return;
+    }
+    this.arriving = undefined;
+    this.hasher.hash64(arriving.bytes, 0, arriving.bytes.length, this.digest, 0);
+    const snapshot = readI32(this.digest, 0) === arriving.digestHi && readI32(this.digest, 4) === arriving.digestLo ? decodeSnapshot(arriving.bytes) : undefined;
+    if (snapshot === undefined || snapshot.index !== arriving.index || snapshot.chainHi !== arriving.chainHi || snapshot.chainLo !== arriving.chainLo) {
+      state.transition('snapshot-refused', `snapshot of ${arriving.index} from replica ${from} is damaged`);
+      this.ask(now);
+      return;
+    }
+    this.snapshot = snapshot;
+    this.restage(snapshot.index, snapshot.chainHi, snapshot.chainLo);
+    if (snapshot.index === target.lastIndex) this.complete(now);
+    else this.ask(now);
+  }
+
+  /** Offers the stable snapshot to one who asks for entries that are cut. */
+  readonly offerSnapshot = (to: number): void => {
+    const { stable } = this.state.execution;
+    if (this.offered !== stable) {
+      this.hasher.hash64(stable.bytes, 0, stable.bytes.length, this.offeredDigest, 0);
+      this.offered = stable;
+    }
+    this.sender.snapshotOffer(to, readI32(this.offeredDigest, 0), readI32(this.offeredDigest, 4));
+  };
+
+  onSnapshotFetch(bytes: Uint8Array, o: number, from: number): void {
+    const { state } = this;
+    const at = SnapshotFetch.at;
+    const { stable } = state.execution;
+    if (readI32(bytes, o + at.view) !== state.view) return;
+    const offset = readI32(bytes, o + at.offset);
+    // A newer snapshot took its place: offer that one, the other side starts over.
+    if (readIndex(bytes, o + at.index) !== stable.index || readI32(bytes, o + at.chain) !== stable.chainHi || readI32(bytes, o + at.chain + 4) !== stable.chainLo) {
+      this.offerSnapshot(from);
+      return;
+    }
+    if (offset < 0 || offset >= stable.bytes.length) return;
+    this.sender.snapshotChunk(from, offset, Math.min(state.config.limits.chunkBytes, stable.bytes.length - offset));
+  }
+
+  private ask(now: Instant): void {
+    const target = this.target!;
+    this.askedUs = now.monotonicUs;
+    if (this.arriving !== undefined) this.sender.snapshotFetch(target.source, target.view, this.arriving.index, this.arriving.chainHi, this.arriving.chainLo, this.arriving.received);
+    else this.sender.fetch(target.source, target.view, target.logView, this.endIndex, this.endChainHi, this.endChainLo);
+  }
+
+  private restage(index: number, chainHi: number, chainLo: number): void {
+    this.entries = [];
+    this.stagedBytes = 0;
+    this.baseIndex = index;
+    this.endIndex = index;
+    this.endChainHi = chainHi;
+    this.endChainLo = chainLo;
+  }
+
+  /** Keeps an entry and extends the chain over it. */
+  private stage(bytes: Uint8Array, offset: number, length: number): void {
+    const record = new Uint8Array(8 + length);
+    writeI32(record, 0, this.endChainHi);
+    writeI32(record, 4, this.endChainLo);
+    record.set(bytes.subarray(offset, offset + length), 8);
+    this.hasher.hash64(record, 0, record.length, this.digest, 0);
+    this.endChainHi = readI32(this.digest, 0);
+    this.endChainLo = readI32(this.digest, 4);
+    this.entries.push(record.subarray(8));
+    this.stagedBytes += record.length + 24;
+    this.endIndex++;
+  }
+
+  /** Puts the staged log in place of the own one. */
+  private complete(now: Instant): void {
+    const { state } = this;
+    const { log } = state;
+    const target = this.target!;
+    const { snapshot, entries } = this;
+    if (state.status === ReplicaStatus.normal && target.lastIndex <= log.lastIndex) {
+      // Meanwhile the entries came by themselves.
+      this.abandon();
+      return;
+    }
+    if (snapshot !== undefined) state.installSnapshot(snapshot);
+    let index = this.baseIndex;
+    for (const entry of entries) {
+      if (log.has(index + 1) && log.equalsEntry(index + 1, entry, 0, entry.length)) {
+        index++;
+        continue;
+      }
+      state.truncate(index);
+      if (!appendEntry(log, entry, 0, entry.length)) {
+        state.commitTo(Math.min(target.committed, index));
+        state.makeRoom();
+        invariant(appendEntry(log, entry, 0, entry.length), 'a staged log fits the log that it is installed in');
+      }
+      state.appended();
+      state.counters[Counter.entries_fetched]!++;
+      index++;
+    }
+    state.truncate(target.lastIndex);
+    invariant(log.matches(target.lastIndex, target.chainHi, target.chainLo), 'the installed log ends with the chain that was asked for');
+    this.abandon();
+    this.installed(target, now);
+  }
+}

@@ -1,0 +1,165 @@
+/**
+ * A replica: takes one message, tick or completion at a time and hands it to the role that handles it.
+ *
+ * Read replica-state.ts for what a replica is, requests.ts for normal operation, synchronization.ts for what keeps the
+ * logs of a view equal, view-changes.ts and installation.ts for what carries the log into the next. The contract with
+ * the host is contract.ts. A broken invariant throws InvariantError out of any method here.
+ */
+import type { StateMachine } from '../machine/state-machine.js';
+import * as wire from '../wire/messages.js';
+import { ReplicaStatus, typeOf } from '../wire/messages.js';
+import { checkLimits, type ReplicaConfig } from './config.js';
+import type { Hasher, Instant, Outbox, Recovered, ReplicaObserver, Storage } from './contract.js';
+import { Counter } from './counters.js';
+import { HoldBack } from './hold-back.js';
+import { ReplicaState } from './replica-state.js';
+import { Requests } from './requests.js';
+import { Sender } from './sender.js';
+import { Synchronization } from './synchronization.js';
+import { ViewChanges } from './view-changes.js';
+
+export class ReplicaCore {
+  /** For reading only, by hosts, tools and checks. */
+  readonly state: ReplicaState;
+  private readonly requests: Requests;
+  private readonly synchronization: Synchronization;
+  private readonly viewChanges: ViewChanges;
+  private readonly holdBack: HoldBack;
+  private lastTickUs = -1;
+
+  /** Throws RangeError when the configuration is out of its ranges. */
+  constructor(config: ReplicaConfig, outbox: Outbox, storage: Storage, machine: StateMachine, hasher: Hasher, observer: ReplicaObserver) {
+    checkLimits(config.limits);
+    if (!Number.isInteger(config.id) || config.id < 0 || config.id >= config.replicas) throw new RangeError(`replica id ${config.id} is not one of 0…${config.replicas - 1}`);
+    this.state = new ReplicaState(config, outbox, storage, machine, hasher, observer);
+    const sender = new Sender(this.state);
+    this.holdBack = new HoldBack(config.limits.held);
+    this.synchronization = new Synchronization(this.state, sender);
+    this.viewChanges = new ViewChanges(this.state, sender, this.synchronization, hasher, () => this.viewEnded());
+    this.requests = new Requests(this.state, sender, this.synchronization, this.viewChanges, this.holdBack);
+  }
+
+  /** Counters by index of COUNTER_NAMES. */
+  get counters(): Float64Array {
+    return this.state.counters;
+  }
+
+  /** Begins a life. Call once, before anything else. */
+  start(recovered: Recovered, now: Instant): void {
+    this.state.recover(recovered);
+    this.lastTickUs = now.monotonicUs;
+    this.viewChanges.start(now);
+    this.state.transition('start', `incarnation ${this.state.incarnation}`);
+    this.flush(now);
+  }
+
+  /** Monotonic µs at which `tick` should be called next. */
+  get wakeAtUs(): number {
+    return Math.min(this.viewChanges.wakeAtUs, this.synchronization.wakeAtUs, this.holdBack.dueUs);
+  }
+
+  /**
+   * Takes one message that has passed `validate`.
+   * @param from replica index, or an endpoint ≥ N when the envelope says that a client sent it
+   */
+  receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant): void {
+    if (this.holdBack.dueUs <= now.monotonicUs) this.releaseHeld(now);
+    const { state } = this;
+    switch (typeOf(bytes, offset)) {
+      case wire.Request.type:
+        this.requests.onRequest(bytes, offset, from, now, false);
+        return;
+      case wire.Read.type:
+        this.requests.onRead(bytes, offset, from, now);
+        return;
+      case wire.Reconcile.type:
+        this.requests.onReconcile(bytes, offset, from, now);
+        return;
+      case wire.Probe.type:
+        this.viewChanges.onProbe(bytes, offset, from, now);
+        return;
+      case wire.Plea.type:
+        this.viewChanges.onPlea(bytes, offset, now);
+        return;
+      default:
+        // The rest is between replicas.
+        if (from < state.n && from !== state.id && length > 0) this.receiveFromReplica(bytes, offset, from, now);
+        else state.counters[Counter.ignored]!++;
+    }
+  }
+
+  /** Time passed. */
+  tick(now: Instant): void {
+    // A host that was stalled has heard nobody in that time, and must not hold it against them.
+    const gap = now.monotonicUs - this.lastTickUs;
+    this.lastTickUs = now.monotonicUs;
+    if (gap > this.state.config.timings.suspectUs / 4) {
+      this.synchronization.forgive(gap);
+      this.viewChanges.forgive(gap);
+    }
+    if (this.holdBack.dueUs <= now.monotonicUs) this.releaseHeld(now);
+    this.synchronization.tick(now);
+    this.viewChanges.tick(now);
+  }
+
+  /** Ends a turn: writes what became durable state in it. */
+  flush(now: Instant): void {
+    this.synchronization.flush(now);
+    this.state.bound();
+    this.state.persist();
+  }
+
+  /** The storage made everything up to `token` durable. */
+  persisted(token: number): void {
+    this.state.out.persisted(token);
+  }
+
+  private receiveFromReplica(bytes: Uint8Array, offset: number, from: number, now: Instant): void {
+    switch (typeOf(bytes, offset)) {
+      case wire.Sync.type:
+        if (!this.viewChanges.onSync(bytes, offset, from, now)) this.synchronization.onSync(bytes, offset, from, now);
+        return;
+      case wire.SyncAck.type:
+        this.synchronization.onSyncAck(bytes, offset, from, now);
+        return;
+      case wire.Fetch.type:
+        this.synchronization.onFetch(bytes, offset, from, this.viewChanges.installation.offerSnapshot);
+        return;
+      case wire.Chunk.type:
+        if (!this.viewChanges.installation.onChunk(bytes, offset, from, now)) this.synchronization.onChunk(bytes, offset, now);
+        return;
+      case wire.ViewChange.type:
+        this.viewChanges.onViewChange(bytes, offset, from, now);
+        return;
+      case wire.Vote.type:
+        this.viewChanges.onVote(bytes, offset, from, now);
+        return;
+      case wire.ProbeReply.type:
+        this.viewChanges.onProbeReply(bytes, offset, from, now);
+        return;
+      case wire.SnapshotOffer.type:
+        this.viewChanges.installation.onSnapshotOffer(bytes, offset, from, now);
+        return;
+      case wire.SnapshotFetch.type:
+        this.viewChanges.installation.onSnapshotFetch(bytes, offset, from);
+        return;
+      case wire.SnapshotChunk.type:
+        this.viewChanges.installation.onSnapshotChunk(bytes, offset, from, now);
+        return;
+      default:
+        this.state.counters[Counter.ignored]!++;
+    }
+  }
+
+  private releaseHeld(now: Instant): void {
+    for (let slot = this.holdBack.take(now.monotonicUs); slot >= 0; slot = this.holdBack.take(now.monotonicUs)) {
+      this.requests.onRequest(this.holdBack.bytes, this.holdBack.offsetOf(slot), this.holdBack.fromOf(slot), now, true);
+    }
+  }
+
+  private viewEnded(): void {
+    if (this.state.status === ReplicaStatus.normal) return;
+    this.holdBack.clear();
+    this.synchronization.viewEnded();
+  }
+}

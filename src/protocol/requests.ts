@@ -1,0 +1,255 @@
+/**
+ * Normal operation: what a replica does with a client's Request, Read and Reconcile.
+ *
+ * Rule S guarded here: a request is appended only by a member of the view it names, in status normal, and only when its
+ * key is above the last key of the log. What the lane's log already holds is answered, never appended again.
+ */
+import { Read, Reconcile, RejectReason, ReplicaStatus, ReplyStatus, Request, RequestFlag } from '../wire/messages.js';
+import { compareU64, differenceU64, readI32, readIndex, readU16 } from '../wire/u64.js';
+import type { Instant } from './contract.js';
+import { Counter } from './counters.js';
+import type { HoldBack } from './hold-back.js';
+import type { ReplicaState } from './replica-state.js';
+import type { Sender } from './sender.js';
+import { REGISTER_BYTES, REGISTER_LANE, type Session } from './sessions.js';
+import type { Synchronization } from './synchronization.js';
+import type { ViewChanges } from './view-changes.js';
+
+const NOTHING = new Uint8Array(0);
+const INT32_MAX = 0x7fffffff;
+
+const REASON_COUNTERS: readonly number[] = [
+  0,
+  Counter.rejected_late,
+  Counter.rejected_too_far_ahead,
+  Counter.rejected_wrong_view,
+  Counter.rejected_busy,
+  Counter.rejected_not_in_quorum,
+  Counter.rejected_session_unknown,
+  Counter.rejected_bad_request,
+];
+
+export class Requests {
+  constructor(
+    private readonly state: ReplicaState,
+    private readonly sender: Sender,
+    private readonly synchronization: Synchronization,
+    private readonly viewChanges: ViewChanges,
+    private readonly holdBack: HoldBack,
+  ) {}
+
+  /** `released`: it was held back until its timestamp was due, and is not held again, whatever the clock says now. */
+  onRequest(bytes: Uint8Array, o: number, from: number, now: Instant, released: boolean): void {
+    const { state } = this;
+    const at = Request.at;
+    state.counters[Counter.requests]!++;
+    const view = readI32(bytes, o + at.view);
+    if (view !== state.view || !state.isMember) {
+      this.notMine(bytes, o, view, from, now);
+      return;
+    }
+    const sessionHi = readI32(bytes, o + at.session);
+    const sessionLo = readI32(bytes, o + at.session + 4);
+    const lane = readU16(bytes, o + at.lane);
+    const request = readI32(bytes, o + at.request);
+    const register = (bytes[o + at.flags]! & RequestFlag.register) !== 0;
+    const length = readU16(bytes, o + at.operation);
+    if (request <= 0 || (sessionHi | sessionLo) === 0 || length > state.config.limits.operationBytes || register !== (lane === REGISTER_LANE) || (register && length !== REGISTER_BYTES)) {
+      this.reject(bytes, o, from, RejectReason.badRequest, now);
+      return;
+    }
+    const session = state.execution.sessions.find(sessionHi, sessionLo);
+    if (session !== undefined) session.replyTo = from;
+    if (this.answerKnown(bytes, o, session, sessionHi, sessionLo, lane, request, register, from, now)) return;
+    if (!register) {
+      if (session === undefined) {
+        if (state.tail.find(sessionHi, sessionLo, REGISTER_LANE) === 0) {
+          this.reject(bytes, o, from, RejectReason.sessionUnknown, now);
+          return;
+        }
+      } else if (lane >= session.lanes) {
+        this.reject(bytes, o, from, RejectReason.badRequest, now);
+        return;
+      }
+    }
+    const timestampHi = readI32(bytes, o + at.timestamp);
+    const timestampLo = readI32(bytes, o + at.timestamp + 4);
+    const ahead = differenceU64(timestampHi, timestampLo, now.wallHi, now.wallLo);
+    if (ahead > 0 && !released) {
+      if (ahead > state.config.timings.maxAheadNs) {
+        this.reject(bytes, o, from, RejectReason.tooFarAhead, now);
+        return;
+      }
+      if (ahead <= state.config.timings.maxHoldNs && this.holdBack.hold(bytes, o, Request.size + length, from, timestampHi, timestampLo, now.monotonicUs + ahead / 1000)) {
+        state.counters[Counter.held]!++;
+        return;
+      }
+    }
+    this.append(bytes, o, timestampHi, timestampLo, sessionHi, sessionLo, lane, request, length, from, now);
+  }
+
+  /** Quorum read: where the log ends, and at the primary the answer. */
+  onRead(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+    const { state } = this;
+    const at = Read.at;
+    state.counters[Counter.reads]!++;
+    const view = readI32(bytes, o + at.view);
+    const sessionHi = readI32(bytes, o + at.session);
+    const sessionLo = readI32(bytes, o + at.session + 4);
+    const lane = readU16(bytes, o + at.lane);
+    const request = readI32(bytes, o + at.request);
+    if (view !== state.view || !state.isMember) {
+      if (view < state.view) this.sender.reject(from, sessionHi, sessionLo, lane, request, RejectReason.wrongView, 0, 0, 0, 0, 0);
+      else if (view > state.view) this.viewChanges.askAbout(view, now);
+      return;
+    }
+    if (!state.isPrimary) {
+      this.sender.readReply(from, sessionHi, sessionLo, lane, request, NOTHING, 0, 0);
+      return;
+    }
+    const { execution } = state;
+    execution.query(bytes, o + Read.size, readU16(bytes, o + at.operation));
+    this.sender.readReply(from, sessionHi, sessionLo, lane, request, execution.reply.bytes, execution.reply.offset, execution.reply.length);
+  }
+
+  /** A client says that the primary has its request at `index` under `chain`. */
+  onReconcile(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+    const { state } = this;
+    const at = Reconcile.at;
+    if (readI32(bytes, o + at.view) !== state.view || !state.isMember || state.isPrimary) return;
+    state.counters[Counter.reconciles]!++;
+    const sessionHi = readI32(bytes, o + at.session);
+    const sessionLo = readI32(bytes, o + at.session + 4);
+    const lane = readU16(bytes, o + at.lane);
+    const request = readI32(bytes, o + at.request);
+    const index = readIndex(bytes, o + at.index);
+    const chainHi = readI32(bytes, o + at.chain);
+    const chainLo = readI32(bytes, o + at.chain + 4);
+    const session = state.execution.sessions.find(sessionHi, sessionLo);
+    if (session !== undefined) session.replyTo = from;
+    if (this.acknowledgeAt(from, sessionHi, sessionLo, lane, request, index, chainHi, chainLo)) return;
+    if (index > state.log.baseIndex) this.synchronization.waitFor(index, chainHi, chainLo, sessionHi, sessionLo, lane, request, from, now);
+  }
+
+  /** Acknowledges the request of entry `index` when it stands there under that chain. */
+  acknowledgeAt(to: number, sessionHi: number, sessionLo: number, lane: number, request: number, index: number, chainHi: number, chainLo: number): boolean {
+    const { log, execution } = this.state;
+    if (log.has(index)) {
+      if (!log.matches(index, chainHi, chainLo) || log.request(index) !== request || log.lane(index) !== lane || log.sessionHi(index) !== sessionHi || log.sessionLo(index) !== sessionLo) return false;
+      this.sender.reply(to, sessionHi, sessionLo, lane, request, ReplyStatus.ok, index, chainHi, chainLo, log.timestampHi(index), log.timestampLo(index), 0, NOTHING, 0, 0);
+      return true;
+    }
+    const session = execution.sessions.find(sessionHi, sessionLo);
+    if (index > log.baseIndex || session === undefined || lane >= session.lanes || session.request[lane] !== request || session.index[lane] !== index) return false;
+    if (session.chainHi[lane] !== chainHi || session.chainLo[lane] !== chainLo) return false;
+    this.sender.reply(to, sessionHi, sessionLo, lane, request, ReplyStatus.ok, index, chainHi, chainLo, 0, 0, 0, NOTHING, 0, 0);
+    return true;
+  }
+
+  /** Appends what is known to be new, in its place, and due; rejects it when it is late or the log is full. */
+  private append(bytes: Uint8Array, o: number, timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number, lane: number, request: number, length: number, from: number, now: Instant): void {
+    const { state } = this;
+    const { log, execution } = state;
+    if (log.compareToLast(timestampHi, timestampLo, sessionHi, sessionLo) <= 0) {
+      this.reject(bytes, o, from, RejectReason.late, now);
+      return;
+    }
+    if (!log.append(timestampHi, timestampLo, sessionHi, sessionLo, lane, request, bytes[o + Request.at.flags]!, bytes, o + Request.size, length)) {
+      this.reject(bytes, o, from, RejectReason.busy, now);
+      return;
+    }
+    const index = log.lastIndex;
+    state.appended();
+    log.replyTo[log.slot(index)] = from;
+    const slack = slackUs(now, timestampHi, timestampLo);
+    if (!state.isPrimary) {
+      this.sender.reply(from, sessionHi, sessionLo, lane, request, ReplyStatus.ok, index, log.chainHi(index), log.chainLo(index), timestampHi, timestampLo, slack, NOTHING, 0, 0);
+      return;
+    }
+    execution.executeTo(index);
+    const { reply } = execution;
+    this.sender.reply(from, sessionHi, sessionLo, lane, request, execution.lastStatus, index, log.chainHi(index), log.chainLo(index), timestampHi, timestampLo, slack, reply.bytes, reply.offset, reply.length);
+  }
+
+  /** Answers a request that the lane's log already holds, or a later one of the lane. */
+  private answerKnown(bytes: Uint8Array, o: number, session: Session | undefined, sessionHi: number, sessionLo: number, lane: number, request: number, register: boolean, from: number, now: Instant): boolean {
+    const { state } = this;
+    const { log } = state;
+    const timestampHi = readI32(bytes, o + Request.at.timestamp);
+    const timestampLo = readI32(bytes, o + Request.at.timestamp + 4);
+    const slack = slackUs(now, timestampHi, timestampLo);
+    const newest = state.tail.find(sessionHi, sessionLo, lane);
+    if (newest !== 0) {
+      if (request > log.request(newest)) return false;
+      state.counters[Counter.duplicates]!++;
+      if (request < log.request(newest)) return true;
+      this.sender.reply(from, sessionHi, sessionLo, lane, request, ReplyStatus.ok, newest, log.chainHi(newest), log.chainLo(newest), log.timestampHi(newest), log.timestampLo(newest), slack, NOTHING, 0, 0);
+      // The client moved on to another timestamp, so the primary may hold the request under that one.
+      if (compareU64(timestampHi, timestampLo, log.timestampHi(newest), log.timestampLo(newest)) !== 0) this.synchronization.repair(now);
+      return true;
+    }
+    if (session === undefined) return false;
+    if (register) {
+      state.counters[Counter.duplicates]!++;
+      this.answerRegistered(bytes, o, session, from, slack);
+      return true;
+    }
+    if (lane >= session.lanes || request > session.request[lane]!) return false;
+    state.counters[Counter.duplicates]!++;
+    if (request < session.request[lane]!) return true;
+    const result = state.isPrimary ? session.result[lane]! : NOTHING;
+    this.sender.reply(from, sessionHi, sessionLo, lane, request, session.status[lane]!, session.index[lane]!, session.chainHi[lane]!, session.chainLo[lane]!, timestampHi, timestampLo, slack, result, 0, state.isPrimary ? session.resultLength[lane]! : 0);
+    return true;
+  }
+
+  private answerRegistered(bytes: Uint8Array, o: number, session: Session, from: number, slack: number): void {
+    const at = Request.at;
+    const operation = o + Request.size;
+    const mine = readU16(bytes, o + at.operation) === REGISTER_BYTES && readI32(bytes, operation) === session.nonceHi && readI32(bytes, operation + 4) === session.nonceLo;
+    const status = mine ? ReplyStatus.ok : ReplyStatus.sessionTaken;
+    this.sender.reply(from, session.hi, session.lo, REGISTER_LANE, readI32(bytes, o + at.request), status, session.registerIndex, session.registerChainHi, session.registerChainLo, readI32(bytes, o + at.timestamp), readI32(bytes, o + at.timestamp + 4), slack, NOTHING, 0, 0);
+  }
+
+  private notMine(bytes: Uint8Array, o: number, view: number, from: number, now: Instant): void {
+    const { state } = this;
+    if (view > state.view) {
+      this.viewChanges.askAbout(view, now);
+      state.counters[Counter.ignored]!++;
+    } else if (view < state.view) {
+      this.reject(bytes, o, from, RejectReason.wrongView, now);
+    } else if (state.status === ReplicaStatus.normal) {
+      this.reject(bytes, o, from, RejectReason.notInQuorum, now);
+    } else {
+      state.counters[Counter.ignored]!++;
+    }
+  }
+
+  private reject(bytes: Uint8Array, o: number, from: number, reason: number, now: Instant): void {
+    const { state } = this;
+    const { log } = state;
+    const at = Request.at;
+    state.counters[REASON_COUNTERS[reason]!]!++;
+    const timestampHi = readI32(bytes, o + at.timestamp);
+    const timestampLo = readI32(bytes, o + at.timestamp + 4);
+    const clock = reason === RejectReason.tooFarAhead;
+    this.sender.reject(
+      from,
+      readI32(bytes, o + at.session),
+      readI32(bytes, o + at.session + 4),
+      readU16(bytes, o + at.lane),
+      readI32(bytes, o + at.request),
+      reason,
+      timestampHi,
+      timestampLo,
+      clock ? now.wallHi : log.timestampHi(log.lastIndex),
+      clock ? now.wallLo : log.timestampLo(log.lastIndex),
+      slackUs(now, timestampHi, timestampLo),
+    );
+  }
+}
+
+/** Arrival clock − timestamp in µs, saturated to an int32. */
+function slackUs(now: Instant, timestampHi: number, timestampLo: number): number {
+  const us = Math.trunc(differenceU64(now.wallHi, now.wallLo, timestampHi, timestampLo) / 1000);
+  return us > INT32_MAX ? INT32_MAX : us < -INT32_MAX ? -INT32_MAX : us;
+}

@@ -1,0 +1,467 @@
+/**
+ * View changes: who suspects whom, promises, votes, the choice of the log, one start a view, and the return of a replica
+ * that lost its log.
+ *
+ * Rules S guarded here:
+ * - *Promise*: from the moment that a replica's durable view is v it acknowledges in no older one, ever.
+ * - *Choice*: the primary of v starts from the votes of f+1 replicas: of those with the highest logView, the vote of that
+ *   view's primary, else of a member of its quorum, else (no member can then have acknowledged in it) any.
+ * - *One start*: it fixes the log once; later votes change nothing.
+ * - *R1*: a replica that lost its log casts no vote and acknowledges nothing in a view at or below its durable one as a
+ *   member; it joins a later view, or its durable one as a spare, by installing the log of that view's primary.
+ *
+ * Everything else is liveness: before it asks for a view, a replica probes who is alive, chooses the smallest view above
+ * all it heard of whose quorum is, keeps the primary if that is, and backs off when views come to nothing.
+ */
+import { Plea, Probe, ProbeReply, ReplicaStatus, Sync, ViewChange, Vote } from '../wire/messages.js';
+import { readI32, readIndex } from '../wire/u64.js';
+import type { Hasher, Instant } from './contract.js';
+import { Counter } from './counters.js';
+import { Installation, type Target } from './installation.js';
+import { invariant } from './invariant.js';
+import { Jitter } from './random.js';
+import type { ReplicaState } from './replica-state.js';
+import type { Sender } from './sender.js';
+import type { Synchronization } from './synchronization.js';
+import { MAX_VIEW } from './views.js';
+
+interface Ballot {
+  readonly from: number;
+  readonly logView: number;
+  readonly lastIndex: number;
+  readonly chainHi: number;
+  readonly chainLo: number;
+  readonly committed: number;
+  readonly committedChainHi: number;
+  readonly committedChainLo: number;
+}
+
+/** What another replica said of itself in answer to the running probe. */
+interface Answer {
+  readonly view: number;
+  readonly status: number;
+  readonly heardPrimary: boolean;
+}
+
+/** Probe rounds in which a member believes the others that its primary is alive before it asks for a view all the same. */
+const PATIENCE = 2;
+
+export class ViewChanges {
+  readonly installation: Installation;
+
+  private readonly jitter: Jitter;
+  /** Votes for the present view, at its primary. */
+  private votes = new Map<number, Ballot>();
+  /** The vote whose log is being fetched, and those that failed to deliver theirs. */
+  private chosen: Ballot | undefined;
+  private failed = new Set<number>();
+  /** Monotonic µs at which the present view was promised. */
+  private promisedUs = 0;
+  private repeatUs = 0;
+  /** Views that came to nothing in a row. */
+  private attempts = 0;
+  private patienceUs = 0;
+
+  private probeNonce = 0;
+  private probing = false;
+  private probeSentUs = -Infinity;
+  private probeRounds = 0;
+  private answers = new Map<number, Answer>();
+  private askedUs = -Infinity;
+  private suspicion = 0;
+  private stopped = false;
+
+  constructor(
+    private readonly state: ReplicaState,
+    private readonly sender: Sender,
+    private readonly synchronization: Synchronization,
+    hasher: Hasher,
+    /** Called when the replica leaves normal operation of a view. */
+    private readonly viewEnded: () => void,
+  ) {
+    this.jitter = new Jitter(state.config.seed);
+    this.installation = new Installation(state, sender, hasher, (target, now) => this.installed(target, now));
+  }
+
+  /** After recovery: nothing is known of the others yet. */
+  start(now: Instant): void {
+    const { state } = this;
+    this.draw();
+    this.promisedUs = now.monotonicUs;
+    if (state.status === ReplicaStatus.normal) this.synchronization.viewStarted(now);
+  }
+
+  get wakeAtUs(): number {
+    const { state } = this;
+    if (this.probing) return this.probeSentUs + state.config.timings.probeWindowUs;
+    const rest = Math.min(this.installation.wakeAtUs, state.status === ReplicaStatus.viewChange ? this.repeatUs : Infinity);
+    return Math.min(rest, this.suspectAtUs());
+  }
+
+  tick(now: Instant): void {
+    const { state } = this;
+    this.installation.tick(now);
+    if (this.probing && now.monotonicUs - this.probeSentUs >= state.config.timings.probeWindowUs) this.decide(now);
+    if (state.status === ReplicaStatus.viewChange && now.monotonicUs >= this.repeatUs) this.repeat(now);
+    if (!this.probing && now.monotonicUs >= this.suspectAtUs()) this.suspect(now);
+    this.giveUpSource(now);
+  }
+
+  forgive(gapUs: number): void {
+    this.promisedUs += gapUs;
+    this.installation.progressUs += gapUs;
+    if (this.probing) this.probeSentUs += gapUs;
+  }
+
+  /** True while nothing says that the primary, or at the primary a member, is gone. */
+  heardPrimary(now: Instant): boolean {
+    return this.state.status === ReplicaStatus.normal && now.monotonicUs < this.silentFromUs() + this.state.config.timings.suspectUs;
+  }
+
+  /** A client or replica speaks of a view above ours: ask that view's primary, do not believe. */
+  askAbout(view: number, now: Instant): void {
+    const { state } = this;
+    if (now.monotonicUs - this.askedUs < state.config.timings.syncIntervalUs) return;
+    this.askedUs = now.monotonicUs;
+    const primary = state.views.primary(view);
+    if (primary !== state.id) this.sender.probe(primary, 0);
+  }
+
+  onProbe(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+    const { state } = this;
+    this.sender.probeReply(from, readI32(bytes, o + Probe.at.nonce), this.heardPrimary(now));
+    // Whoever asks from an older view is told of this one by its primary's Sync.
+    if (from < state.n && state.isPrimary && readI32(bytes, o + Probe.at.view) < state.view) this.sender.sync(from);
+  }
+
+  onProbeReply(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+    if (!this.probing || readI32(bytes, o + ProbeReply.at.nonce) !== this.probeNonce) return;
+    const at = ProbeReply.at;
+    this.answers.set(from, { view: readI32(bytes, o + at.view), status: bytes[o + at.status]!, heardPrimary: bytes[o + at.heardPrimary] === 1 });
+    if (this.answers.size === this.state.n - 1) this.decide(now);
+  }
+
+  /** A client says that nothing commits: look at once, instead of when the timeout has passed. */
+  onPlea(bytes: Uint8Array, o: number, now: Instant): void {
+    const { state } = this;
+    if (readI32(bytes, o + Plea.at.view) !== state.view || this.probing || state.status !== ReplicaStatus.normal) return;
+    if (now.monotonicUs - this.silentFromUs() < 3 * state.config.timings.syncIntervalUs || now.monotonicUs - this.probeSentUs < state.config.timings.suspectUs) return;
+    this.suspect(now);
+  }
+
+  onViewChange(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+    const { state } = this;
+    const view = readI32(bytes, o + ViewChange.at.view);
+    if (view > state.view) this.promise(view, `asked by replica ${from}`, now);
+    else if (view < state.view && state.isPrimary) this.sender.sync(from);
+    else if (view === state.view && state.status === ReplicaStatus.viewChange) this.vote();
+  }
+
+  onVote(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+    const { state } = this;
+    const at = Vote.at;
+    const view = readI32(bytes, o + at.view);
+    if (view < 0 || state.views.primary(view) !== state.id) return;
+    if (view > state.view) this.promise(view, `vote of replica ${from}`, now);
+    if (view !== state.view) return;
+    if (state.isPrimary) this.sender.sync(from);
+    if (state.status !== ReplicaStatus.viewChange || this.votes.has(from)) return;
+    const lastIndex = readIndex(bytes, o + at.lastIndex);
+    const committed = readIndex(bytes, o + at.committedIndex);
+    const logView = readI32(bytes, o + at.logView);
+    if (logView >= view || committed > lastIndex) return;
+    this.votes.set(from, {
+      from,
+      logView,
+      lastIndex,
+      chainHi: readI32(bytes, o + at.lastChain),
+      chainLo: readI32(bytes, o + at.lastChain + 4),
+      committed,
+      committedChainHi: readI32(bytes, o + at.committedChain),
+      committedChainLo: readI32(bytes, o + at.committedChain + 4),
+    });
+    this.choose(now);
+  }
+
+  /** A Sync of a view that this replica has not started: adopt it. True when there is nothing else to do with it. */
+  onSync(bytes: Uint8Array, o: number, from: number, now: Instant): boolean {
+    const { state } = this;
+    const at = Sync.at;
+    const view = readI32(bytes, o + at.view);
+    if (view < 0 || view < state.view || state.views.primary(view) !== from || from === state.id) return true;
+    if (view === state.view && state.status === ReplicaStatus.normal) return false;
+    if (state.status === ReplicaStatus.recovering) {
+      // Rule R1: in its durable view it may have acknowledged what it no longer has.
+      if (view === state.view && state.views.isMember(view, state.id)) return true;
+    } else if (view > state.view) {
+      this.promise(view, `view ${view} runs`, now);
+    }
+    const { target } = this.installation;
+    if (target !== undefined && target.view >= view) return true;
+    const lastIndex = readIndex(bytes, o + at.lastIndex);
+    const committed = readIndex(bytes, o + at.committedIndex);
+    if (committed > lastIndex) return true;
+    this.installation.start({ view, logView: view, source: from, lastIndex, chainHi: readI32(bytes, o + at.lastChain), chainLo: readI32(bytes, o + at.lastChain + 4), committed }, now);
+    return true;
+  }
+
+  /** The promise. Durable before the vote leaves (durable-outbox.ts). */
+  private promise(view: number, why: string, now: Instant): void {
+    const { state } = this;
+    if (state.status === ReplicaStatus.recovering || view > MAX_VIEW) return;
+    invariant(view > state.view, 'a promise is for a higher view');
+    if (state.status === ReplicaStatus.viewChange) this.attempts++;
+    state.view = view;
+    state.status = ReplicaStatus.viewChange;
+    state.markHardState();
+    state.counters[Counter.view_changes_started]!++;
+    this.votes.clear();
+    this.chosen = undefined;
+    this.failed.clear();
+    this.installation.abandon();
+    this.probing = false;
+    this.suspicion = 0;
+    this.promisedUs = now.monotonicUs;
+    this.repeatUs = now.monotonicUs + state.config.timings.syncIntervalUs;
+    this.draw();
+    this.viewEnded();
+    state.transition('promise', why);
+    this.vote();
+    if (state.primary === state.id) this.choose(now);
+  }
+
+  private vote(): void {
+    const { state } = this;
+    const { log } = state;
+    if (state.primary !== state.id) {
+      this.sender.vote(state.primary);
+      return;
+    }
+    const last = log.lastIndex;
+    const { committed } = state;
+    this.votes.set(state.id, { from: state.id, logView: state.logView, lastIndex: last, chainHi: log.chainHi(last), chainLo: log.chainLo(last), committed, committedChainHi: log.chainHi(committed), committedChainLo: log.chainLo(committed) });
+  }
+
+  /** The primary of the promised view chooses the starting log, once it has f+1 votes. */
+  private choose(now: Instant): void {
+    const { state } = this;
+    if (state.status !== ReplicaStatus.viewChange || this.chosen !== undefined || this.votes.size < state.views.f + 1) return;
+    let highest = 0;
+    let committed = 0;
+    for (const vote of this.votes.values()) {
+      highest = Math.max(highest, vote.logView);
+      committed = Math.max(committed, vote.committed);
+    }
+    const top = [...this.votes.values()].filter((vote) => vote.logView === highest);
+    const primaries = top.filter((vote) => vote.from === state.views.primary(highest));
+    const members = top.filter((vote) => state.views.isMember(highest, vote.from));
+    const qualified = primaries.length > 0 ? primaries : members.length > 0 ? members : top;
+    // All qualify alike; the own log spares the fetch, and one that delivered nothing is asked again last.
+    const candidates = qualified.filter((vote) => !this.failed.has(vote.from));
+    const pool = candidates.length > 0 ? candidates : qualified;
+    const vote = pool.find((v) => v.from === state.id) ?? pool[0]!;
+    invariant(vote.lastIndex >= committed, 'the log that starts a view holds every committed entry');
+    this.chosen = vote;
+    this.installation.start({ view: state.view, logView: vote.logView, source: vote.from, lastIndex: vote.lastIndex, chainHi: vote.chainHi, chainLo: vote.chainLo, committed }, now);
+  }
+
+  /** The log of `target` is in place. */
+  private installed(target: Target, now: Instant): void {
+    const { state } = this;
+    const { log } = state;
+    const primary = state.views.primary(target.view) === state.id;
+    if (state.status === ReplicaStatus.normal) {
+      // A spare that lagged too far took a snapshot of the view it is in; the next Sync shows what follows.
+      this.sender.syncAck(state.primary);
+      return;
+    }
+    invariant(target.view >= state.view, 'a view that is installed is not below the promised one');
+    if (primary) {
+      for (const vote of this.votes.values()) {
+        invariant(vote.committed <= log.lastIndex && (vote.committed < log.baseIndex || log.matches(vote.committed, vote.committedChainHi, vote.committedChainLo)), 'the log that starts a view holds every committed entry');
+      }
+    }
+    state.view = target.view;
+    state.logView = target.view;
+    state.status = ReplicaStatus.normal;
+    state.synced = log.lastIndex;
+    state.markHardState();
+    state.counters[Counter.views_installed]!++;
+    this.attempts = 0;
+    this.suspicion = 0;
+    this.stopped = false;
+    this.probing = false;
+    this.votes.clear();
+    this.chosen = undefined;
+    this.draw();
+    this.synchronization.viewStarted(now);
+    state.commitTo(Math.max(state.committed, target.committed));
+    if (primary) {
+      state.execution.executeTo(log.lastIndex);
+      state.transition('start-view', `log up to ${log.lastIndex}`);
+      this.synchronization.sync(now);
+    } else {
+      state.transition('join-view', `log up to ${log.lastIndex}`);
+      this.sender.syncAck(state.primary);
+    }
+  }
+
+  /** Says the promise again, as long as the view has not started. */
+  private repeat(now: Instant): void {
+    const { state } = this;
+    this.repeatUs = now.monotonicUs + state.config.timings.syncIntervalUs * Math.min(8, 1 + this.attempts);
+    for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.viewChange(r, state.view);
+    this.vote();
+    this.choose(now);
+  }
+
+  /** The source of an installation brings nothing: another vote that qualifies, or whoever speaks next. */
+  private giveUpSource(now: Instant): void {
+    const { installation } = this;
+    if (installation.target === undefined || now.monotonicUs - installation.progressUs < 4 * this.state.config.timings.fetchTimeoutUs) return;
+    this.state.transition('install-failed', `replica ${installation.target.source} brings nothing`);
+    this.failed.add(installation.target.source);
+    installation.abandon();
+    this.chosen = undefined;
+    this.choose(now);
+  }
+
+  /** Since when nothing was heard of the one whose silence matters: the primary; at the primary the most silent member. */
+  private silentFromUs(): number {
+    const { state } = this;
+    if (!state.isPrimary) return this.synchronization.primaryHeardUs;
+    let silent = Infinity;
+    for (let r = 0; r < state.n; r++) {
+      if (r !== state.id && state.views.isMember(state.view, r) && this.synchronization.ackedUs[r]! < silent) silent = this.synchronization.ackedUs[r]!;
+    }
+    return silent;
+  }
+
+  private suspectAtUs(): number {
+    const { state } = this;
+    const { timings } = state.config;
+    // A round without a decision is repeated, more slowly each time.
+    const rest = this.probeSentUs + timings.syncIntervalUs * Math.min(16, 1 << Math.min(this.probeRounds, 4));
+    if (state.status === ReplicaStatus.recovering) return rest;
+    const since = state.status === ReplicaStatus.normal ? this.silentFromUs() : Math.max(this.promisedUs, this.installation.target === undefined ? 0 : this.installation.progressUs);
+    return Math.max(since + this.patienceUs, rest);
+  }
+
+  /** How long silence is borne now: drawn anew for each view, so that replicas do not ask for views at the same moment. */
+  private draw(): void {
+    const { timings } = this.state.config;
+    const base = this.state.status === ReplicaStatus.viewChange ? Math.min(timings.viewChangeUs * 2 ** Math.min(this.attempts, 10), timings.viewChangeMaxUs) : timings.suspectUs;
+    this.patienceUs = base * (1 + 0.5 * this.jitter.next());
+    this.probeRounds = 0;
+  }
+
+  /** Something is wrong: ask all replicas how they are. */
+  private suspect(now: Instant): void {
+    const { state } = this;
+    this.probeSentUs = now.monotonicUs;
+    if (state.n === 1) {
+      if (state.status === ReplicaStatus.recovering) this.reportStopped(1);
+      return;
+    }
+    state.counters[Counter.suspicions]!++;
+    this.probing = true;
+    this.probeNonce = (this.probeNonce + 1) & 0x7fffffff || 1;
+    this.probeRounds++;
+    this.answers.clear();
+    for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.probe(r, this.probeNonce);
+  }
+
+  /** The answers are in, or time is up. */
+  private decide(now: Instant): void {
+    const { state } = this;
+    this.probing = false;
+    const mine = state.status;
+    let alive = 1 << state.id;
+    let withLog = mine === ReplicaStatus.recovering ? 0 : 1 << state.id;
+    let above = state.view;
+    let heard = false;
+    let lost = mine === ReplicaStatus.recovering ? 1 : 0;
+    for (const [r, answer] of this.answers) {
+      alive |= 1 << r;
+      if (answer.status === ReplicaStatus.recovering) lost++;
+      else withLog |= 1 << r;
+      if (answer.view === state.view && answer.heardPrimary && r !== state.primary) heard = true;
+      if (answer.view > above) {
+        above = answer.view;
+        // Its primary's Sync, or the promise that it asks for, brings us there.
+        if (mine !== ReplicaStatus.recovering && answer.status === ReplicaStatus.viewChange) {
+          this.promise(answer.view, `replica ${r} promised it`, now);
+          return;
+        }
+        if (answer.status === ReplicaStatus.normal) this.askAbout(answer.view, now);
+      }
+    }
+    if (lost > state.views.f) this.reportStopped(lost);
+    const answerOfPrimary = this.answers.get(state.primary);
+    if (mine === ReplicaStatus.normal && !state.isPrimary && answerOfPrimary !== undefined && answerOfPrimary.view === state.view && answerOfPrimary.status === ReplicaStatus.normal) {
+      // It lives, and its Sync was lost or is on its way.
+      this.synchronization.primaryHeardUs = now.monotonicUs;
+      this.suspicion = 0;
+      return;
+    }
+    if (mine === ReplicaStatus.normal && !state.isPrimary && heard && (++this.suspicion <= PATIENCE || !state.isMember)) return;
+    if (state.isPrimary && this.membersAnswered(now)) return;
+    // A recovering member needs a view above its durable one; a recovering spare only needs to hear of the one that runs.
+    if (mine === ReplicaStatus.recovering && (above > state.view || !state.views.isMember(state.view, state.id))) {
+      this.announceRecovery();
+      if (this.someoneNormal() || above > state.view) return;
+    }
+    if (count(withLog) < state.views.f + 1) return;
+    const keep = state.primary;
+    const keepAlive = ((withLog >>> keep) & 1) === 1 && (mine !== ReplicaStatus.viewChange || keep === state.id || this.attempts === 0);
+    let view = keepAlive ? state.views.next(above, alive, keep, 0) : -1;
+    if (view < 0) view = state.views.next(above, alive, -1, withLog);
+    if (view < 0) return;
+    state.transition('ask-view', `view ${view}; alive ${maskToString(alive, state.n)}`);
+    for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.viewChange(r, view);
+    if (mine !== ReplicaStatus.recovering) this.promise(view, 'own suspicion', now);
+  }
+
+  /** At the primary: the members that were silent did answer; they are alive, if slow. */
+  private membersAnswered(now: Instant): boolean {
+    const { state } = this;
+    for (let r = 0; r < state.n; r++) {
+      if (r === state.id || !state.views.isMember(state.view, r)) continue;
+      const answer = this.answers.get(r);
+      if (now.monotonicUs - this.synchronization.ackedUs[r]! < state.config.timings.suspectUs) continue;
+      if (answer === undefined || answer.view !== state.view || answer.status !== ReplicaStatus.normal) return false;
+    }
+    for (const r of this.answers.keys()) this.synchronization.ackedUs[r] = now.monotonicUs;
+    return true;
+  }
+
+  /** The primary of the highest view heard of answers a probe from an older view with its Sync; ask it as one. */
+  private announceRecovery(): void {
+    const { state } = this;
+    let view = state.view;
+    for (const answer of this.answers.values()) if (answer.status === ReplicaStatus.normal) view = Math.max(view, answer.view);
+    const primary = state.views.primary(view);
+    if (primary !== state.id) this.sender.probe(primary, 0);
+  }
+
+  private someoneNormal(): boolean {
+    for (const answer of this.answers.values()) if (answer.status === ReplicaStatus.normal && answer.view >= this.state.view) return true;
+    return false;
+  }
+
+  private reportStopped(lost: number): void {
+    if (this.stopped) return;
+    this.stopped = true;
+    this.state.transition('majority-lost', `${lost} of ${this.state.n} replicas lost their logs at once, more than the ${this.state.views.f} that this cluster survives: it stays stopped; see docs/operations.md`);
+  }
+}
+
+function count(mask: number): number {
+  let n = 0;
+  for (let m = mask; m !== 0; m &= m - 1) n++;
+  return n;
+}
+
+function maskToString(mask: number, n: number): string {
+  return Array.from({ length: n }, (_, r) => ((mask >>> r) & 1 ? String(r) : '-')).join('');
+}
