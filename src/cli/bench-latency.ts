@@ -5,9 +5,9 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { loadClusterConfig } from '../cluster-config.js';
 import { formatHgrm } from '../metrics/hgrm.js';
 import { Views } from '../protocol/views.js';
+import { loadCluster } from '../server/cluster-config.js';
 import { defineCommand } from './command.js';
 import { CliError, Exit } from './exit.js';
 import { mergeHistories } from './load/history-writer.js';
@@ -111,7 +111,7 @@ async function measure(plan: Plan, local: LocalCluster | undefined): Promise<[Be
     const load = await workers.run();
     const after = await local?.ask('meter-stop');
     if (parts !== undefined) mergeHistories(Array.from({ length: clients }, (_, index) => part(index)), plan.history!);
-    const replicas = local?.replicas.length ?? loadClusterConfig(plan.clusterFile).replicas.length;
+    const replicas = local?.replicas.length ?? loadCluster(plan.clusterFile).replicas.length;
     const operations = load.histogram.count;
     const [first] = load.workers;
     const report: BenchReport = {

@@ -3,6 +3,7 @@
  * disagree. Parsing proper is node:util's; this adds kinds with units, bounds and errors that say what to do.
  */
 import { parseArgs } from 'node:util';
+import { nearest } from '../server/options.js';
 import { CliError } from './exit.js';
 import { parseCount, parseDuration, parseSize } from './units.js';
 
@@ -106,17 +107,6 @@ export function helpOf(command: CommandShape<Flags>): string {
   ].join('\n');
 }
 
-/** The name of `names` nearest to `typed`, when it is near enough to be meant. */
-export function nearest(typed: string, names: readonly string[]): string | undefined {
-  let best: string | undefined;
-  let bestDistance = Math.max(2, Math.floor(typed.length / 3)) + 1;
-  for (const name of names) {
-    const distance = editDistance(typed, name);
-    if (distance < bestDistance) [best, bestDistance] = [name, distance];
-  }
-  return best;
-}
-
 function unknownFlag(command: CommandShape<Flags>, raw: string): CliError {
   const meant = nearest(raw.replace(/^-+/, ''), Object.keys(command.flags));
   const hint = meant === undefined ? '' : `did you mean --${meant}? `;
@@ -170,14 +160,4 @@ function placeholder(flag: Flag): string {
   if (flag.value !== undefined) return flag.value;
   if (flag.kind === 'choice') return flag.choices.join('|');
   return { switch: '', text: 'TEXT', count: 'N', bytes: 'SIZE', duration: 'DURATION' }[flag.kind];
-}
-
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
-    row = next;
-  }
-  return row[b.length]!;
 }

@@ -1,9 +1,9 @@
 /** `jitpaxos init`: writes a cluster file. Never over an existing one: its id is what keeps clusters apart. */
 import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
+import { CLUSTER_SCHEMA, loadCluster, type ClusterConfig } from '../server/cluster-config.js';
 import { defineCommand } from './command.js';
 import { CliError, Exit } from './exit.js';
-import { parseClusterConfig } from '../cluster-config.js';
 
 export const init = defineCommand(
   {
@@ -18,12 +18,12 @@ export const init = defineCommand(
   },
   async ({ values }, output) => {
     if (values.replicas === undefined) throw new CliError('flag-invalid', '--replicas is missing; give the addresses, like --replicas 127.0.0.1:7400,127.0.0.1:7401,127.0.0.1:7402');
-    const config = {
-      schema: 'jitpaxos.cluster/1',
+    const config: ClusterConfig = {
+      schema: CLUSTER_SCHEMA,
       id: randomBytes(8).toString('hex'),
       replicas: values.replicas.split(',').map((address) => address.trim()),
     };
-    parseClusterConfig(config);
+    loadCluster(config);
     try {
       writeFileSync(values.out, `${JSON.stringify(config, null, 2)}\n`, { flag: 'wx' });
     } catch (error) {

@@ -3,9 +3,10 @@
  * The `jitpaxos` command: finds the subcommand, parses its flags, runs it, and turns whatever goes wrong into one line
  * on stderr and an exit code. A subcommand's file is loaded only when it is asked for.
  */
+import { nearest } from '../server/options.js';
 import { outputFor, type Command } from './command.js';
 import { CliError, Exit, exitCodeOf, lineOf } from './exit.js';
-import { helpOf, nearest, parseFlags } from './flags.js';
+import { helpOf, parseFlags } from './flags.js';
 import { version } from './version.js';
 
 /** Name → what it does, and where it is. */

@@ -12,6 +12,7 @@ import { randomBytes } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { CLUSTER_SCHEMA } from '../../server/cluster-config.js';
 import { CliError } from '../exit.js';
 import type { ReplicaAnswer, ReplicaQuestion } from './messages.js';
 
@@ -132,7 +133,7 @@ export class LocalCluster {
       const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-'));
       const clusterFile = join(directory, 'cluster.json');
       const ports = await freePorts(options.replicas);
-      writeFileSync(clusterFile, JSON.stringify({ schema: 'jitpaxos.cluster/1', id: randomBytes(8).toString('hex'), replicas: ports.map((port) => `127.0.0.1:${port}`) }, null, 2));
+      writeFileSync(clusterFile, JSON.stringify({ schema: CLUSTER_SCHEMA, id: randomBytes(8).toString('hex'), replicas: ports.map((port) => `127.0.0.1:${port}`) }, null, 2));
       const cluster = new LocalCluster(directory, clusterFile, options);
       try {
         for (let id = 0; id < options.replicas; id++) cluster.spawn(id);

@@ -52,13 +52,16 @@ class Worker {
     const meter = new HeapMeter();
     const before = this.counts();
     const cpu = process.cpuUsage();
-    const reports = this.setup.progressMs > 0 ? this.reportEvery(this.setup.progressMs) : undefined;
+    const { progressMs } = this.setup;
+    const report = this.reporter();
+    const reports = progressMs > 0 ? setInterval(report, progressMs) : undefined;
     meter.start();
     const startedNs = monotonicNs();
     await this.loop(this.setup.workload.operations ?? Infinity);
     const endedNs = monotonicNs();
     const heap = meter.stop() ?? null;
     clearInterval(reports);
+    if (progressMs > 0) report();
     const used = process.cpuUsage(cpu);
     const stats = this.client.stats();
     return {
@@ -121,14 +124,15 @@ class Worker {
     };
   }
 
-  private reportEvery(ms: number): NodeJS.Timeout {
+  /** A function that reports what happened since its last call. */
+  private reporter(): () => void {
     let last = this.counts();
-    return setInterval(() => {
+    return () => {
       const now = this.counts();
       tell({ type: 'progress', histogram: this.interval.toData(), counts: difference(now, last) });
       this.interval.reset();
       last = now;
-    }, ms);
+    };
   }
 }
 

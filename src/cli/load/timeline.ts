@@ -1,0 +1,57 @@
+/** What a run looked like over time: the progress reports of all clients, put into intervals of equal length. */
+import { Histogram } from '../../metrics/histogram.js';
+import { addCounts, NO_COUNTS } from './counts.js';
+import type { ClientCounts } from './messages.js';
+
+export interface Interval {
+  readonly startSeconds: number;
+  readonly operationsPerSecond: number;
+  /** ns; 0 when nothing completed. */
+  readonly p50: number;
+  readonly p99: number;
+  /** Null when nothing committed. */
+  readonly fastPathRatio: number | null;
+}
+
+export class Timeline {
+  private readonly slots: { histogram: Histogram; counts: ClientCounts }[] = [];
+  private readonly whole = new Histogram();
+  private totals = NO_COUNTS;
+
+  constructor(readonly intervalMs: number) {}
+
+  /** @param atMs when the report came, since the start; its operations ended in the interval before */
+  add(atMs: number, histogram: Histogram, counts: ClientCounts): void {
+    const index = Math.max(0, Math.round(atMs / this.intervalMs) - 1);
+    while (this.slots.length <= index) this.slots.push({ histogram: new Histogram(), counts: NO_COUNTS });
+    const slot = this.slots[index]!;
+    slot.histogram.merge(histogram);
+    slot.counts = addCounts(slot.counts, counts);
+    this.whole.merge(histogram);
+    this.totals = addCounts(this.totals, counts);
+  }
+
+  /** Of everything so far. */
+  get total(): { readonly histogram: Histogram; readonly counts: ClientCounts } {
+    return { histogram: this.whole, counts: this.totals };
+  }
+
+  intervals(): Interval[] {
+    return this.slots.map(({ histogram, counts }, index) => ({
+      startSeconds: (index * this.intervalMs) / 1000,
+      operationsPerSecond: (histogram.count * 1000) / this.intervalMs,
+      p50: histogram.quantile(0.5),
+      p99: histogram.quantile(0.99),
+      fastPathRatio: counts.committed === 0 ? null : counts.fast / counts.committed,
+    }));
+  }
+
+  /** Latencies of the operations that ended from `fromMs` to `toMs`. */
+  between(fromMs: number, toMs: number): Histogram {
+    const histogram = new Histogram();
+    this.slots.forEach((slot, index) => {
+      if (index * this.intervalMs >= fromMs && (index + 1) * this.intervalMs <= toMs) histogram.merge(slot.histogram);
+    });
+    return histogram;
+  }
+}

@@ -1,0 +1,162 @@
+// The rules of the source tree: layers, purity of the core, sizes, error codes and their documentation.
+import t from 'tap';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const SRC = join(ROOT, 'src');
+const LINES_MAX = 700;
+
+/** Folder (or file directly in src/) → what it may import besides itself. `type:` allows a type-only import. */
+const LAYERS: Readonly<Record<string, readonly string[]>> = {
+  wire: [],
+  native: [],
+  machine: [],
+  metrics: [],
+  'errors.ts': [],
+  protocol: ['wire', 'type:machine'],
+  transport: ['native', 'wire', 'errors.ts', 'type:protocol'],
+  storage: ['native', 'wire', 'errors.ts', 'type:protocol'],
+  clock: ['native', 'wire', 'errors.ts'],
+  server: ['protocol', 'wire', 'transport', 'storage', 'clock', 'metrics', 'machine', 'native', 'errors.ts'],
+  client: ['protocol', 'wire', 'transport', 'storage', 'clock', 'metrics', 'machine', 'native', 'errors.ts', 'server'],
+  sim: ['protocol', 'wire', 'machine', 'native'],
+  'index.ts': ['client', 'server', 'protocol', 'wire', 'transport', 'storage', 'clock', 'metrics', 'machine', 'native', 'errors.ts', 'sim'],
+  cli: ['client', 'server', 'sim', 'protocol', 'wire', 'transport', 'storage', 'clock', 'metrics', 'machine', 'native', 'errors.ts', 'index.ts'],
+};
+
+/** The protocol core may name none of these: time, chance and I/O come in as arguments. */
+const IMPURE = /\b(Date|Math\s*\.\s*random|process|setTimeout|setInterval|setImmediate|queueMicrotask|performance|Promise|async|await|Buffer|globalThis|require)\b/;
+
+interface Import {
+  readonly specifier: string;
+  readonly typeOnly: boolean;
+}
+
+interface SourceFile {
+  readonly path: string;
+  readonly text: string;
+  /** Without comments. */
+  readonly code: string;
+  readonly imports: readonly Import[];
+}
+
+function sourcesBelow(folder: string): SourceFile[] {
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && entry.name.endsWith('.ts'))
+    .map((entry) => read(join(entry.parentPath ?? entry.path, entry.name)));
+}
+
+function read(path: string): SourceFile {
+  const text = readFileSync(path, 'utf8');
+  return { path, text, code: withoutComments(text), imports: importsOf(withoutComments(text)) };
+}
+
+/** Good enough for our own style: strings keep their content, comments go. */
+function withoutComments(text: string): string {
+  return text.replace(/('(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"|`(?:\\.|[^`\\])*`)|\/\*[\s\S]*?\*\/|\/\/[^\n]*/g, (_, literal: string | undefined) => literal ?? '');
+}
+
+function withoutStrings(code: string): string {
+  return code.replace(/'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"/g, "''");
+}
+
+function importsOf(code: string): Import[] {
+  const found: Import[] = [];
+  for (const match of code.matchAll(/^\s*(?:import|export)\s+(type\s+)?(?:[^'";]*?\sfrom\s+)?'([^']+)'/gm)) found.push({ specifier: match[2]!, typeOnly: match[1] !== undefined });
+  for (const match of code.matchAll(/\bimport\(\s*'([^']+)'\s*\)/g)) found.push({ specifier: match[1]!, typeOnly: false });
+  return found;
+}
+
+/** The layer of a file below src/: its folder, or its name. */
+function layerOf(path: string): string {
+  return relative(SRC, path).split(/[\\/]/)[0]!;
+}
+
+/** What is wrong with the file's imports, as sentences. */
+function upwardImports(file: SourceFile): string[] {
+  const own = layerOf(file.path);
+  const allowed = LAYERS[own];
+  if (allowed === undefined) return [`${relative(ROOT, file.path)}: the layer "${own}" is not in this test's table; add it where it belongs`];
+  const wrong: string[] = [];
+  for (const { specifier, typeOnly } of file.imports) {
+    if (!specifier.startsWith('.')) continue;
+    const target = layerOf(resolve(dirname(file.path), specifier.replace(/\.js$/, '.ts')));
+    const fine = target === own || allowed.includes(target) || (typeOnly && allowed.includes(`type:${target}`));
+    if (!fine) wrong.push(`${relative(ROOT, file.path)} imports ${specifier}: ${own} may not import ${target}`);
+  }
+  return wrong;
+}
+
+function impurities(file: SourceFile): string[] {
+  const wrong = file.imports.filter(({ specifier }) => !specifier.startsWith('.')).map(({ specifier }) => `${relative(ROOT, file.path)} imports ${specifier}: the core imports nothing of Node or of packages`);
+  withoutStrings(file.code).split('\n').forEach((line, index) => {
+    const match = IMPURE.exec(line);
+    if (match !== null) wrong.push(`${relative(ROOT, file.path)}:~${index + 1} mentions ${match[0]}: it has to come in as an argument`);
+  });
+  return wrong;
+}
+
+const sources = sourcesBelow(SRC);
+
+t.test('imports only point down', (t) => {
+  t.ok(sources.length > 10, `${sources.length} source files were read`);
+  t.same(sources.flatMap(upwardImports), []);
+  t.end();
+});
+
+t.test('the protocol core imports no I/O and names no clock, chance or timer', (t) => {
+  const core = sources.filter((file) => layerOf(file.path) === 'protocol' || layerOf(file.path) === 'wire');
+  t.ok(core.length > 5, `${core.length} files of the core were read`);
+  t.same(core.flatMap(impurities), []);
+  t.end();
+});
+
+t.test('the checks above see what they are for', (t) => {
+  const made = (path: string, text: string): SourceFile => ({ path: join(SRC, path), text, code: withoutComments(text), imports: importsOf(withoutComments(text)) });
+  t.equal(upwardImports(made('protocol/a.ts', "import { x } from '../server/replica.js';")).length, 1);
+  t.equal(upwardImports(made('protocol/a.ts', "import { x } from '../machine/kv.js';")).length, 1, 'a value of the machines');
+  t.equal(upwardImports(made('protocol/a.ts', "import type { x } from '../machine/state-machine.js';\nimport { y } from '../wire/u64.js';")).length, 0);
+  t.equal(upwardImports(made('wire/a.ts', "export * from '../protocol/views.js';")).length, 1, 'a re-export');
+  t.equal(upwardImports(made('wire/a.ts', "const x = await import('../protocol/views.js');")).length, 1, 'a dynamic import');
+  t.equal(upwardImports(made('wire/a.ts', "import {\n  a,\n  b,\n} from '../protocol/views.js';")).length, 1, 'an import over several lines');
+  t.equal(upwardImports(made('elsewhere/a.ts', '')).length, 1, 'a layer without a place');
+  t.equal(impurities(made('protocol/a.ts', "import { readFileSync } from 'node:fs';")).length, 1);
+  for (const line of ['Date.now()', 'Math.random()', 'process.exit(1)', 'setTimeout(f, 1)', 'performance.now()', 'new Promise(f)', 'async () => 1']) {
+    t.equal(impurities(made('protocol/a.ts', `const x = ${line};`)).length, 1, line);
+  }
+  t.equal(impurities(made('protocol/a.ts', "// Date\n/* Promise */ const process_ = 'process';")).length, 0, 'comments, strings and longer names are free');
+  t.end();
+});
+
+t.test('no source file is too long, and none is left unfinished', (t) => {
+  const all = [...sources, ...sourcesBelow(join(ROOT, 'test')), ...sourcesBelow(join(ROOT, 'bench'))];
+  t.same(all.filter((file) => file.text.split('\n').length > LINES_MAX).map((file) => relative(ROOT, file.path)), [], `files of more than ${LINES_MAX} lines: split them by subject`);
+  t.same(all.filter((file) => /\b(TO[D]O|FIX[M]E|XX[X])\b/.test(file.text)).map((file) => relative(ROOT, file.path)), [], 'files that say that something is left to do');
+  t.end();
+});
+
+t.test('every error code is documented, and nothing else is', async (t) => {
+  const docs = join(ROOT, 'docs', 'errors.md');
+  t.ok(existsSync(docs), 'docs/errors.md exists');
+  if (!existsSync(docs)) return;
+  const documented = new Set([...readFileSync(docs, 'utf8').matchAll(/^\| `([a-z][a-z-]*)` \|/gm)].map((match) => match[1]!));
+  const codes = await errorCodes();
+  t.ok(codes.size > 20, `${codes.size} codes were found`);
+  t.same([...codes].filter((code) => !documented.has(code)), [], 'codes without a row `| `code` |` in docs/errors.md');
+  t.same([...documented].filter((code) => !codes.has(code)), [], 'rows of docs/errors.md for codes that do not exist');
+});
+
+/** The tables of codes, and what single classes and Object.assign say. */
+async function errorCodes(): Promise<Set<string>> {
+  const { ERRORS } = await import('../src/errors.js');
+  const { CLOCK_ERRORS } = await import('../src/clock/errors.js');
+  const { CLI_ERROR_CODES } = await import('../src/cli/exit.js');
+  const codes = new Set([...Object.keys(ERRORS), ...Object.keys(CLOCK_ERRORS), ...Object.keys(CLI_ERROR_CODES)]);
+  for (const file of sources) {
+    for (const match of file.code.matchAll(/\b(?:readonly code = |code: )'([a-z][a-z-]*)'/g)) codes.add(match[1]!);
+    for (const match of file.code.matchAll(/export type \w+Code = ((?:\s*\|?\s*'[a-z-]+')+)/g)) for (const code of match[1]!.matchAll(/'([a-z-]+)'/g)) codes.add(code[1]!);
+  }
+  return codes;
+}
