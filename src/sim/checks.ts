@@ -1,0 +1,358 @@
+/**
+ * The invariants of the model (JITPaxos.tla), checked on the states and messages of a running simulation.
+ *
+ * The checker is an omniscient observer. It sees every message that a replica lets out and, after each call, every
+ * replica's state. From the messages it computes what is *chosen*, as the model does: a prefix of what the primary of a
+ * view has said of its log, vouched for by every other member in that view. Everything is incremental: the cost of an
+ * event is that of what it changed.
+ */
+import { Chunk, Reply, ReplicaStatus, REPLICA_STATUS_NAMES, Sync, SyncAck, typeOf } from '../wire/messages.js';
+import { readI32, readIndex, toHex } from '../wire/u64.js';
+import { Views } from '../protocol/views.js';
+import { ChainTree, ROOT } from './chain-tree.js';
+import type { LogView, ReplicaStateView } from './cores.js';
+import type { MachineProbe } from './machine-probe.js';
+import { Violation } from './violation.js';
+
+/** What is known of one view. */
+interface ViewRecord {
+  readonly view: number;
+  readonly primary: number;
+  readonly memberMask: number;
+  /** Node at each index of what the primary has said of its log; `length` −1 before it said anything. */
+  readonly path: number[];
+  length: number;
+  /** Up to which index each member vouches for the primary's log. */
+  readonly vouched: number[];
+  /** Acknowledged prefixes that go beyond what the primary has said so far. */
+  pending: { replica: number; node: number }[];
+  /** Length of the chosen prefix. */
+  chosen: number;
+}
+
+/** What is known of one replica's log. */
+interface Mirror {
+  readonly path: number[];
+  last: number;
+  /** Executed entries up to here agree with the others'. */
+  verified: number;
+  executed: number;
+  restores: number;
+}
+
+interface Statement {
+  readonly kind: 'reply' | 'primary' | 'sync-ack';
+  readonly replica: number;
+  readonly view: number;
+  readonly index: number;
+  readonly chainHi: number;
+  readonly chainLo: number;
+}
+
+const EXECUTED_NOTHING = 0x1_0000_0000;
+
+export class Checks {
+  readonly tree = new ChainTree();
+  /** Node at each index of the chosen log. */
+  readonly chosen: number[] = [ROOT];
+  private readonly views: Views;
+  private readonly records = new Map<number, ViewRecord>();
+  /** Records in ascending order of views. */
+  private readonly ordered: ViewRecord[] = [];
+  private readonly mirrors: Mirror[];
+  private readonly states: (ReplicaStateView | undefined)[];
+  private readonly chosenRequests: (number | undefined)[] = [];
+  private readonly digests: (number | undefined)[] = [];
+  private statements: Statement[] = [];
+
+  constructor(readonly replicas: number) {
+    this.views = new Views(replicas);
+    this.mirrors = Array.from({ length: replicas }, () => ({ path: [ROOT], last: 0, verified: 0, executed: 0, restores: 0 }));
+    this.states = new Array<ReplicaStateView | undefined>(replicas).fill(undefined);
+  }
+
+  get chosenLength(): number {
+    return this.chosen.length - 1;
+  }
+
+  get viewsStarted(): number {
+    return this.ordered.filter((record) => record.length >= 0).length;
+  }
+
+  /** A process of this replica begins; `state` is read after each of its calls. */
+  started(replica: number, state: ReplicaStateView): void {
+    this.states[replica] = state;
+    this.mirrors[replica] = { path: [ROOT], last: 0, verified: 0, executed: 0, restores: 0 };
+  }
+
+  /** Its process is gone; its log counts for nothing until it is started again. */
+  stopped(replica: number): void {
+    this.states[replica] = undefined;
+  }
+
+  /** A replica lets a message out. Judged in `after`, when its log is known. */
+  sent(replica: number, bytes: Uint8Array, offset: number): void {
+    switch (typeOf(bytes, offset)) {
+      case Reply.type:
+        this.state(replica, 'reply', bytes, offset, Reply.at.view, Reply.at.index, Reply.at.chain);
+        break;
+      case Sync.type:
+        this.state(replica, 'primary', bytes, offset, Sync.at.view, Sync.at.lastIndex, Sync.at.lastChain);
+        break;
+      case SyncAck.type:
+        this.state(replica, 'sync-ack', bytes, offset, SyncAck.at.view, SyncAck.at.matchedIndex, -1);
+        break;
+      case Chunk.type: {
+        // The primary's answer to a repair discloses its log as a Sync does; that of a voter, of an older view, does not.
+        const view = readI32(bytes, offset + Chunk.at.view);
+        if (readI32(bytes, offset + Chunk.at.logView) === view && this.views.primary(view) === replica) {
+          this.state(replica, 'primary', bytes, offset, Chunk.at.view, Chunk.at.lastIndex, Chunk.at.lastChain);
+        }
+        break;
+      }
+    }
+  }
+
+  /** Call after each call of a core: takes up what changed and checks it. */
+  after(replica: number, probe: MachineProbe): void {
+    const state = this.states[replica];
+    if (state === undefined) return;
+    const mirror = this.mirrors[replica]!;
+    this.follow(replica, mirror, state.log);
+    if (this.statements.length > 0) {
+      const statements = this.statements;
+      this.statements = [];
+      for (const statement of statements) this.judge(statement);
+    }
+    this.checkStable(replica);
+    this.checkCommitted(replica, mirror, state);
+    this.checkExecuted(replica, mirror, state, probe);
+  }
+
+  /** A client was told that this request is committed. */
+  clientCommitted(sessionHi: number, sessionLo: number, lane: number, request: number): void {
+    const id = this.tree.requestOf(sessionHi, sessionLo, lane, request);
+    if (this.chosenRequests[id] === undefined) throw new Violation('client-result', `request ${this.tree.requestName(id)} was reported as committed and is not in the chosen log of ${this.chosenLength} entries`);
+  }
+
+  /** One line on a replica, for reports. */
+  describe(replica: number): string {
+    const state = this.states[replica];
+    if (state === undefined) return `replica ${replica}: down`;
+    const { log } = state;
+    const role = state.status === ReplicaStatus.normal ? (this.views.primary(state.view) === replica ? 'primary' : this.views.isMember(state.view, replica) ? 'member' : 'spare') : '-';
+    return `replica ${replica}: ${REPLICA_STATUS_NAMES[state.status]} ${role} view ${state.view} logView ${state.logView} log ${log.baseIndex}…${log.lastIndex} chain ${toHex(log.chainHi(log.lastIndex), log.chainLo(log.lastIndex))} committed ${state.committed} executed ${state.executed}`;
+  }
+
+  private state(replica: number, kind: Statement['kind'], bytes: Uint8Array, offset: number, atView: number, atIndex: number, atChain: number): void {
+    this.statements.push({
+      kind: kind === 'reply' && this.views.primary(readI32(bytes, offset + atView)) === replica ? 'primary' : kind,
+      replica,
+      view: readI32(bytes, offset + atView),
+      index: readIndex(bytes, offset + atIndex),
+      chainHi: atChain < 0 ? 0 : readI32(bytes, offset + atChain),
+      chainLo: atChain < 0 ? 0 : readI32(bytes, offset + atChain + 4),
+    });
+  }
+
+  /** Makes the mirror equal to the log. */
+  private follow(replica: number, mirror: Mirror, log: LogView): void {
+    const { tree } = this;
+    const { path } = mirror;
+    const { lastIndex, baseIndex } = log;
+    let common = Math.min(mirror.last, lastIndex);
+    while (common >= baseIndex && !this.isNode(path[common]!, log, common)) common--;
+    if (common < baseIndex) {
+      let node = tree.find(log.chainHi(baseIndex), log.chainLo(baseIndex));
+      if (node < 0 || tree.indexes[node] !== baseIndex) throw new Violation('acknowledgement-truthful', `replica ${replica} starts its log behind entry ${baseIndex} with a chain that no log ever had there`);
+      for (let index = baseIndex; index >= 0 && path[index] !== node; index--) {
+        path[index] = node;
+        node = tree.parents[node]!;
+      }
+      common = baseIndex;
+    }
+    for (let index = common + 1; index <= lastIndex; index++) {
+      const node = tree.extend(path[index - 1]!, log, index);
+      path[index] = node;
+      this.checkOnce(replica, path, index, node);
+    }
+    if (mirror.verified > common && common < mirror.last) mirror.verified = common;
+    mirror.last = lastIndex;
+  }
+
+  private isNode(node: number, log: LogView, index: number): boolean {
+    return this.tree.chainHis[node] === log.chainHi(index) && this.tree.chainLos[node] === log.chainLo(index);
+  }
+
+  private checkOnce(replica: number, path: readonly number[], index: number, node: number): void {
+    const { tree } = this;
+    const request = tree.requests[node]!;
+    const carriers = tree.carriersOf(request);
+    if (carriers.length === 1) return;
+    for (const carrier of carriers) {
+      const at = tree.indexes[carrier]!;
+      if (at < index && path[at] === carrier) throw new Violation('at-most-once', `the log of replica ${replica} holds request ${tree.requestName(request)} at ${at} and at ${index}`);
+    }
+  }
+
+  private judge(statement: Statement): void {
+    const { kind, replica, view, index } = statement;
+    const record = this.record(view);
+    if (kind === 'sync-ack') {
+      this.judgeSyncAck(record, replica, index);
+      return;
+    }
+    const node = this.tree.find(statement.chainHi, statement.chainLo);
+    if (node < 0 || this.tree.indexes[node] !== index) {
+      throw new Violation('acknowledgement-truthful', `replica ${replica} says in view ${view} that entry ${index} has chain ${toHex(statement.chainHi, statement.chainLo)}, which no log ever had there`);
+    }
+    if (kind === 'primary') {
+      if (record.primary !== replica) throw new Violation('one-start', `replica ${replica} speaks as the primary of view ${view}, which is replica ${record.primary}`);
+      this.primarySays(record, node);
+    } else {
+      this.vouch(record, replica, node);
+    }
+    this.choose(record);
+  }
+
+  private judgeSyncAck(record: ViewRecord, replica: number, index: number): void {
+    const state = this.states[replica]!;
+    const mirror = this.mirrors[replica]!;
+    if (index > Math.max(record.length, 0)) throw new Violation('acknowledgement-truthful', `replica ${replica} matches view ${record.view} up to ${index}, beyond what its primary has said (${record.length})`);
+    if (state.view === record.view && state.status === ReplicaStatus.normal && (index > mirror.last || mirror.path[index] !== record.path[index])) {
+      throw new Violation('acknowledgement-truthful', `replica ${replica} matches view ${record.view} up to ${index}, where its log has ${this.tree.describe(mirror.path[index] ?? -1)} and the primary's ${this.tree.describe(record.path[index]!)}`);
+    }
+    if (record.vouched[replica]! < index) record.vouched[replica] = index;
+    this.choose(record);
+  }
+
+  private primarySays(record: ViewRecord, node: number): void {
+    const { tree } = this;
+    const { path } = record;
+    const index = tree.indexes[node]!;
+    const first = record.length < 0;
+    if (index <= record.length) {
+      if (path[index] !== node) throw new Violation('one-start', `the primary of view ${record.view}, replica ${record.primary}, said ${tree.describe(path[index]!)} and now ${tree.describe(node)}`);
+      return;
+    }
+    let at = index;
+    let walk = node;
+    for (; at > Math.max(record.length, 0); at--) {
+      path[at] = walk;
+      walk = tree.parents[walk]!;
+    }
+    if (path[at] !== walk) throw new Violation('one-start', `the primary of view ${record.view}, replica ${record.primary}, said ${tree.describe(path[at]!)} and now ${tree.describe(node)}, which does not follow from it`);
+    record.length = index;
+    if (first) {
+      for (const lower of this.ordered) {
+        if (lower.view >= record.view) break;
+        this.checkContains(record, lower);
+      }
+    }
+    if (record.pending.length > 0) {
+      const pending = record.pending;
+      record.pending = [];
+      for (const { replica, node: acknowledged } of pending) this.vouch(record, replica, acknowledged);
+    }
+  }
+
+  /** A member acknowledges the prefix that ends in `node`: it vouches for what that has in common with the primary's. */
+  private vouch(record: ViewRecord, replica: number, node: number): void {
+    const { tree } = this;
+    const { path } = record;
+    if (tree.indexes[node]! > record.length) record.pending.push({ replica, node });
+    let walk = node;
+    let index = tree.indexes[walk]!;
+    while (index > record.vouched[replica]! && (index > record.length || path[index] !== walk)) {
+      walk = tree.parents[walk]!;
+      index--;
+    }
+    if (index > record.vouched[replica]!) record.vouched[replica] = index;
+  }
+
+  private choose(record: ViewRecord): void {
+    let length = record.length;
+    for (let r = 0; r < this.replicas; r++) {
+      if (r !== record.primary && ((record.memberMask >>> r) & 1) === 1) length = Math.min(length, record.vouched[r]!);
+    }
+    if (length <= record.chosen) return;
+    const { chosen, tree } = this;
+    const known = Math.min(length, this.chosenLength);
+    if (chosen[known] !== record.path[known]) {
+      throw new Violation('chosen-agree', `view ${record.view} commits ${tree.describe(record.path[known]!)}, another view committed ${tree.describe(chosen[known]!)}`);
+    }
+    for (let index = known + 1; index <= length; index++) {
+      const node = record.path[index]!;
+      chosen.push(node);
+      this.chosenRequests[tree.requests[node]!] = index;
+    }
+    record.chosen = length;
+    for (let i = this.ordered.length - 1; i >= 0 && this.ordered[i]!.view > record.view; i--) {
+      if (this.ordered[i]!.length >= 0) this.checkContains(this.ordered[i]!, record);
+    }
+    for (let r = 0; r < this.replicas; r++) this.checkStable(r);
+  }
+
+  /** What view `lower` chose is in the log of `record`, a later one. */
+  private checkContains(record: ViewRecord, lower: ViewRecord): void {
+    if (lower.chosen > record.length || record.path[lower.chosen] !== this.chosen[lower.chosen]) {
+      throw new Violation('never-lost', `view ${lower.view} committed ${this.tree.describe(this.chosen[lower.chosen]!)}; the primary of view ${record.view}, replica ${record.primary}, has ${this.tree.describe(record.path[Math.min(lower.chosen, record.length)]!)}`);
+    }
+  }
+
+  private checkStable(replica: number): void {
+    const state = this.states[replica];
+    if (state === undefined || state.status !== ReplicaStatus.normal) return;
+    const mirror = this.mirrors[replica]!;
+    for (let i = this.ordered.length - 1; i >= 0; i--) {
+      const record = this.ordered[i]!;
+      if (record.view > state.view || record.chosen === 0) continue;
+      if (record.view === state.view && !this.views.isMember(record.view, replica)) continue;
+      if (record.chosen > mirror.last || mirror.path[record.chosen] !== this.chosen[record.chosen]) {
+        throw new Violation('chosen-stable', `view ${record.view} committed ${this.tree.describe(this.chosen[record.chosen]!)}; replica ${replica}, in view ${state.view}, has ${this.tree.describe(mirror.path[Math.min(record.chosen, mirror.last)]!)}`);
+      }
+    }
+  }
+
+  private checkCommitted(replica: number, mirror: Mirror, state: ReplicaStateView): void {
+    const { committed } = state;
+    if (committed > this.chosenLength || committed > mirror.last || mirror.path[committed] !== this.chosen[committed]) {
+      throw new Violation('committed-truthful', `replica ${replica} takes ${committed} entries for committed, the last ${this.tree.describe(mirror.path[committed] ?? -1)}; chosen are ${this.chosenLength}, there ${this.tree.describe(this.chosen[committed] ?? -1)}`);
+    }
+  }
+
+  private checkExecuted(replica: number, mirror: Mirror, state: ReplicaStateView, probe: MachineProbe): void {
+    const { executed } = state;
+    if (executed > mirror.last) throw new Violation('executed-agree', `replica ${replica} has executed ${executed} entries of a log of ${mirror.last}`);
+    if (probe.restores !== mirror.restores) {
+      mirror.restores = probe.restores;
+      mirror.verified = 0;
+    } else {
+      for (let index = mirror.executed + 1; index <= executed; index++) probe.digests[index] ??= EXECUTED_NOTHING;
+    }
+    mirror.executed = executed;
+    const end = Math.min(executed, this.chosenLength);
+    while (mirror.verified < end) {
+      const index = mirror.verified + 1;
+      if (mirror.path[index] !== this.chosen[index]) break;
+      const digest = probe.digests[index];
+      if (digest !== undefined) {
+        const canonical = (this.digests[index] ??= digest);
+        if (canonical !== digest) throw new Violation('executed-agree', `replica ${replica} executed entry ${index} (${this.tree.requestName(this.tree.requests[this.chosen[index]!]!)}) with another result than another replica did`);
+      }
+      mirror.verified = index;
+    }
+  }
+
+  private record(view: number): ViewRecord {
+    let record = this.records.get(view);
+    if (record === undefined) {
+      record = { view, primary: this.views.primary(view), memberMask: this.views.memberMask(view), path: [ROOT], length: -1, vouched: new Array<number>(this.replicas).fill(0), pending: [], chosen: 0 };
+      this.records.set(view, record);
+      let at = this.ordered.length;
+      while (at > 0 && this.ordered[at - 1]!.view > view) at--;
+      this.ordered.splice(at, 0, record);
+    }
+    return record;
+  }
+}

@@ -1,0 +1,339 @@
+/**
+ * A simulated client process: drives a client core with several lanes, each of which runs one operation after another,
+ * gives some of them up, and writes down what it saw.
+ */
+import type { ClientConfig } from '../protocol/config.js';
+import { Instant, Outcome, type ClientEvents } from '../protocol/contract.js';
+import { InvariantError } from '../protocol/invariant.js';
+import { CLIENT_SENDER, ENVELOPE_BYTES, type Envelope } from '../wire/envelope.js';
+import { ReplyStatus, Request, typeOf, validate } from '../wire/messages.js';
+import { readI32, readU16 } from '../wire/u64.js';
+import type { SimulatedClock } from './clock.js';
+import type { CreateClient, SimulatedClientCore } from './cores.js';
+import type { EventHandler, EventQueue } from './event-queue.js';
+import type { WorkloadPlan } from './faults.js';
+import type { HistoryEvent } from './history.js';
+import type { Datagram, Network } from './network.js';
+import { SimulatedOutbox } from './outbox.js';
+import type { Random } from './random.js';
+import { Violation } from './violation.js';
+import { Workload, type WorkItem } from './workload.js';
+
+const TIMER = 0;
+const LANE = 1;
+const RESUME = 2;
+const IMPATIENCE = 3;
+
+/** What a client host tells the simulation. */
+export interface ClientHostEvents {
+  record(event: HistoryEvent): void;
+  /** A number for one more logical client. */
+  newProcess(): number;
+  /** The core said that this request is committed. */
+  committed(sessionHi: number, sessionLo: number, lane: number, request: number): void;
+  sent(endpoint: number, to: number, bytes: Uint8Array, offset: number, length: number): void;
+  received(endpoint: number, from: number, bytes: Uint8Array, offset: number, length: number): void;
+}
+
+export interface ClientSurroundings {
+  readonly queue: EventQueue;
+  readonly network: Network;
+  readonly random: Random;
+  readonly clock: SimulatedClock;
+  readonly envelope: Envelope;
+  readonly createClient: CreateClient;
+  readonly events: ClientHostEvents;
+  readonly plan: WorkloadPlan;
+  /** Strength of the fault `give-up`, 0…1. */
+  readonly giveUp: number;
+}
+
+export interface ClientCounts {
+  committed: number;
+  fast: number;
+  unknown: number;
+  refused: number;
+  sessions: number;
+  /** Committed operations that began after the faults had ended. */
+  fresh: number;
+}
+
+interface Lane {
+  process: number;
+  item: WorkItem | undefined;
+  invokedUs: number;
+  /** Counts the lane's operations. */
+  operation: number;
+  /** Number of the last request that was sent for this lane. */
+  request: number;
+}
+
+interface HostEvent {
+  readonly generation: number;
+  readonly lane: number;
+  readonly operation: number;
+}
+
+type Configure = (sessionHi: number, sessionLo: number, nonceHi: number, nonceLo: number, seed: number) => ClientConfig;
+
+export class ClientHost implements EventHandler {
+  readonly counts: ClientCounts = { committed: 0, fast: 0, unknown: 0, refused: 0, sessions: 0, fresh: 0 };
+  readonly outbox: SimulatedOutbox;
+  private core: SimulatedClientCore | undefined;
+  private readonly workload: Workload;
+  private readonly lanes: Lane[];
+  private readonly now = new Instant();
+  private sessionHi = 0;
+  private sessionLo = 0;
+  private lanesStarted = false;
+  private generation = 0;
+  private timerAtUs = Infinity;
+  private pausedUntilUs = 0;
+  private inbox: Datagram[] = [];
+  private stopping = false;
+  private healedAtUs = Infinity;
+  private sessionLost = false;
+
+  constructor(
+    readonly endpoint: number,
+    private readonly configure: Configure,
+    private readonly around: ClientSurroundings,
+  ) {
+    this.outbox = new SimulatedOutbox(endpoint, around.envelope, around.network, (to, bytes, offset, length) => this.sent(to, bytes, offset, length));
+    this.workload = new Workload(around.random.fork('workload'), around.plan, `c${endpoint}`);
+    this.lanes = Array.from({ length: around.plan.lanes }, () => ({ process: around.events.newProcess(), item: undefined, invokedUs: 0, operation: 0, request: 0 }));
+  }
+
+  /** True when no operation is open. */
+  get isIdle(): boolean {
+    return this.lanes.every((lane) => lane.item === undefined);
+  }
+
+  /** One line, for reports. */
+  describe(): string {
+    const open = this.lanes.map((lane, i) => (lane.item === undefined ? '' : `${i}: ${lane.item.f} ${lane.item.quorumRead ? '(quorum) ' : ''}since ${lane.invokedUs}`)).filter((text) => text !== '');
+    return `client ${this.endpoint}: ${this.core?.registered === true ? 'registered' : 'not registered'}, ${this.counts.committed} committed, ${this.counts.fresh} of them fresh; open: ${open.length === 0 ? 'none' : open.join(', ')}`;
+  }
+
+  /** Begins with a new session; whatever was open ends with an unknown outcome. */
+  start(): void {
+    const { random, queue, clock } = this.around;
+    for (const lane of this.lanes) this.abandon(lane);
+    this.generation++;
+    this.counts.sessions++;
+    this.lanesStarted = false;
+    this.sessionLost = false;
+    this.timerAtUs = Infinity;
+    this.sessionHi = random.next() | 1;
+    this.sessionLo = random.next();
+    for (const lane of this.lanes) lane.request = 0;
+    const generation = this.generation;
+    const clientEvents: ClientEvents = {
+      registered: (status) => {
+        // Refused (another client drew the same id, or the cluster's limits are too small): try another.
+        if (generation === this.generation && status !== ReplyStatus.ok) this.sessionLost = true;
+      },
+      completed: (lane, outcome, _status, fast) => {
+        if (generation === this.generation) this.completed(lane, outcome, fast);
+      },
+    };
+    this.core = this.around.createClient(this.configure(this.sessionHi, this.sessionLo, random.next(), random.next(), random.next()), this.outbox, clientEvents);
+    clock.read(queue.nowUs, this.now);
+    this.call((core) => core.register(this.now));
+  }
+
+  arrive(datagram: Datagram): void {
+    if (this.around.queue.nowUs < this.pausedUntilUs) {
+      if (this.inbox.length < 64) this.inbox.push(datagram);
+      else this.around.network.release(datagram);
+      return;
+    }
+    this.receive(datagram);
+  }
+
+  pause(forUs: number): void {
+    const until = this.around.queue.nowUs + forUs;
+    if (until <= this.pausedUntilUs) return;
+    this.pausedUntilUs = until;
+    this.around.queue.schedule(until, this, RESUME, undefined);
+  }
+
+  /** The faults are over. */
+  heal(): void {
+    this.healedAtUs = this.around.queue.nowUs;
+    this.pausedUntilUs = 0;
+    this.outbox.isFull = undefined;
+    this.resume();
+  }
+
+  /** Starts no further operation. */
+  finish(): void {
+    this.stopping = true;
+  }
+
+  handle(kind: number, payload: unknown): void {
+    if (kind === RESUME) {
+      this.resume();
+      return;
+    }
+    const { generation, lane, operation } = payload as HostEvent;
+    if (generation !== this.generation) return;
+    if (kind === TIMER) {
+      if (this.around.queue.nowUs >= this.timerAtUs) this.timerAtUs = Infinity;
+      if (this.around.queue.nowUs < this.pausedUntilUs) return;
+      this.around.clock.read(this.around.queue.nowUs, this.now);
+      this.call((core) => {
+        if (this.now.monotonicUs >= core.wakeAtUs) core.tick(this.now);
+      });
+    } else if (kind === LANE) {
+      this.begin(lane);
+    } else if (kind === IMPATIENCE && this.lanes[lane]!.operation === operation && this.lanes[lane]!.item !== undefined) {
+      this.around.clock.read(this.around.queue.nowUs, this.now);
+      this.call((core) => core.cancel(lane, this.now));
+    }
+  }
+
+  private resume(): void {
+    const { queue, clock } = this.around;
+    if (queue.nowUs < this.pausedUntilUs || this.core === undefined) return;
+    const inbox = this.inbox;
+    this.inbox = [];
+    for (const datagram of inbox) this.receive(datagram);
+    clock.read(queue.nowUs, this.now);
+    this.call((core) => core.tick(this.now));
+  }
+
+  private receive(datagram: Datagram): void {
+    const { envelope, network, events, queue, clock } = this.around;
+    const { bytes, length } = datagram;
+    const sender = envelope.open(bytes, 0, length);
+    if (sender >= 0 && sender !== CLIENT_SENDER && this.core !== undefined) {
+      clock.read(queue.nowUs, this.now);
+      this.call((core) => {
+        for (let offset = ENVELOPE_BYTES; offset < length; ) {
+          const size = validate(bytes, offset, length);
+          if (size < 0) break;
+          events.received(this.endpoint, sender, bytes, offset, size);
+          core.receive(bytes, offset, size, sender, this.now);
+          offset += size;
+        }
+      });
+    }
+    network.release(datagram);
+  }
+
+  /** Calls the core, then sends what it wrote and sets its timer. */
+  private call(use: (core: SimulatedClientCore) => void): void {
+    const core = this.core!;
+    try {
+      use(core);
+    } catch (error) {
+      if (error instanceof Violation) throw error;
+      const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      throw new Violation(error instanceof InvariantError ? 'core-invariant' : 'core-exception', `client ${this.endpoint}: ${text}`, { cause: error });
+    }
+    this.outbox.flush();
+    if (this.sessionLost) {
+      this.start();
+      return;
+    }
+    if (core.registered && !this.lanesStarted) {
+      this.lanesStarted = true;
+      for (let lane = 0; lane < this.lanes.length; lane++) this.think(lane);
+    }
+    const { queue, clock } = this.around;
+    const atUs = Math.max(clock.trueUs(core.wakeAtUs), queue.nowUs + 1);
+    if (atUs >= this.timerAtUs) return;
+    this.timerAtUs = atUs;
+    queue.schedule(atUs, this, TIMER, this.event(0));
+  }
+
+  private think(lane: number): void {
+    const { queue, random, plan } = this.around;
+    queue.schedule(queue.nowUs + random.exponential(plan.thinkUs), this, LANE, this.event(lane));
+  }
+
+  private begin(index: number): void {
+    const { queue, clock, events, random, giveUp } = this.around;
+    if (this.stopping) return;
+    if (queue.nowUs < this.pausedUntilUs) {
+      queue.schedule(this.pausedUntilUs, this, LANE, this.event(index));
+      return;
+    }
+    const lane = this.lanes[index]!;
+    if (lane.item !== undefined) return;
+    const item = this.workload.next();
+    lane.item = item;
+    lane.operation++;
+    lane.invokedUs = queue.nowUs;
+    events.record({ process: lane.process, type: 'invoke', f: item.f, key: item.key, value: item.value, time: queue.nowUs * 1000 });
+    const impatient = queue.nowUs < this.healedAtUs && random.chance(0.3 * giveUp);
+    const patienceUs = random.logNormal(5000, 1.5);
+    clock.read(queue.nowUs, this.now);
+    const byDeadline = random.chance(0.5);
+    const deadlineUs = impatient && byDeadline ? this.now.monotonicUs + patienceUs : Infinity;
+    this.call((core) => {
+      if (item.quorumRead) core.read(index, this.workload.bytes, 0, item.length, deadlineUs, this.now);
+      else core.submit(index, this.workload.bytes, 0, item.length, deadlineUs, this.now);
+    });
+    if (impatient && !byDeadline) queue.schedule(queue.nowUs + patienceUs, this, IMPATIENCE, this.event(index));
+  }
+
+  private event(lane: number): HostEvent {
+    return { generation: this.generation, lane, operation: this.lanes[lane]!.operation };
+  }
+
+  private completed(index: number, outcome: number, fast: boolean): void {
+    const lane = this.lanes[index]!;
+    const { item } = lane;
+    if (item === undefined) throw new Violation('client-result', `client ${this.endpoint} completed lane ${index}, which had nothing open`);
+    const { events, queue } = this.around;
+    const time = queue.nowUs * 1000;
+    switch (outcome) {
+      case Outcome.committed: {
+        const core = this.core!;
+        const seen = this.workload.outcome(item, core.resultBytes(index), core.resultLength(index));
+        // A quorum read leaves no request in the log, unless it fell back to it.
+        if (!item.quorumRead) events.committed(this.sessionHi, this.sessionLo, index, lane.request);
+        lane.item = undefined;
+        events.record({ process: lane.process, f: item.f, key: item.key, ...seen, time });
+        this.counts.committed++;
+        if (fast) this.counts.fast++;
+        if (lane.invokedUs >= this.healedAtUs) this.counts.fresh++;
+        break;
+      }
+      case Outcome.refused:
+        lane.item = undefined;
+        this.counts.refused++;
+        events.record({ process: lane.process, type: 'fail', f: item.f, key: item.key, value: item.value, time });
+        break;
+      case Outcome.sessionLost:
+        this.abandon(lane);
+        // The core is in the middle of a call: it is replaced when that ends.
+        this.sessionLost = true;
+        return;
+      default:
+        this.abandon(lane);
+    }
+    this.think(index);
+  }
+
+  /** Ends what a lane has open without knowing how. */
+  private abandon(lane: Lane): void {
+    const { item } = lane;
+    if (item === undefined) return;
+    const { events, queue } = this.around;
+    this.counts.unknown++;
+    events.record({ process: lane.process, type: 'info', f: item.f, key: item.key, value: item.value, time: queue.nowUs * 1000 });
+    lane.process = events.newProcess();
+    lane.item = undefined;
+  }
+
+  private sent(to: number, bytes: Uint8Array, offset: number, length: number): void {
+    if (typeOf(bytes, offset) === Request.type) {
+      const lane = this.lanes[readU16(bytes, offset + Request.at.lane)];
+      if (lane !== undefined) lane.request = readI32(bytes, offset + Request.at.request) >>> 0;
+    }
+    this.around.events.sent(this.endpoint, to, bytes, offset, length);
+  }
+}

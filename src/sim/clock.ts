@@ -1,0 +1,76 @@
+/**
+ * The two clocks of a simulated host. The monotonic one may drift but never jumps or stops: that is what the protocol
+ * may rely on. The wall clock may be off, drift, jump either way and stand still: answers must not depend on it.
+ */
+import type { Instant } from '../protocol/contract.js';
+import { addHi, addLo } from '../wire/u64.js';
+
+/** Wall time when a simulation starts, ns: some day in 2026. Halves as in wire/u64.ts. */
+const EPOCH_HI = 0x18a9_5c00;
+const EPOCH_LO = 0;
+
+/** Added to every wall reading, so that no sum of offsets becomes negative: 10,000 s in ns. */
+const HEADROOM_NS = 1e13;
+
+export class SimulatedClock {
+  private offsetNs = 0;
+  private driftPpm = 0;
+  private frozenAtNs = -1;
+  private readonly monotonicStartUs: number;
+  private readonly monotonicRate: number;
+
+  /**
+   * @param monotonicStartUs reading of the monotonic clock at virtual time 0
+   * @param monotonicPpm by how much it runs too fast
+   */
+  constructor(monotonicStartUs: number, monotonicPpm: number) {
+    this.monotonicStartUs = monotonicStartUs;
+    this.monotonicRate = 1 + monotonicPpm / 1e6;
+  }
+
+  /** Difference from true time and its growth, from now on; ends a freeze. */
+  set(offsetNs: number, driftPpm: number): void {
+    this.offsetNs = offsetNs;
+    this.driftPpm = driftPpm;
+    this.frozenAtNs = -1;
+  }
+
+  step(byNs: number): void {
+    this.offsetNs += byNs;
+    if (this.frozenAtNs >= 0) this.frozenAtNs += byNs;
+  }
+
+  /** The wall clock stands still until `thaw`. */
+  freeze(trueUs: number): void {
+    this.frozenAtNs = this.wallNs(trueUs);
+  }
+
+  thaw(): void {
+    this.frozenAtNs = -1;
+  }
+
+  read(trueUs: number, instant: Instant): void {
+    const ns = this.wallNs(trueUs);
+    instant.wallHi = addHi(EPOCH_HI, EPOCH_LO, ns);
+    instant.wallLo = addLo(EPOCH_LO, ns);
+    instant.monotonicUs = this.monotonicUs(trueUs);
+  }
+
+  monotonicUs(trueUs: number): number {
+    return this.monotonicStartUs + trueUs * this.monotonicRate;
+  }
+
+  /** The earliest virtual time at which the monotonic clock shows `monotonicUs`. */
+  trueUs(monotonicUs: number): number {
+    if (monotonicUs === Infinity) return Infinity;
+    let trueUs = Math.ceil((monotonicUs - this.monotonicStartUs) / this.monotonicRate);
+    while (this.monotonicUs(trueUs) < monotonicUs) trueUs++;
+    return trueUs;
+  }
+
+  /** Ns since EPOCH less HEADROOM_NS. */
+  private wallNs(trueUs: number): number {
+    if (this.frozenAtNs >= 0) return this.frozenAtNs;
+    return Math.max(0, Math.round(HEADROOM_NS + trueUs * 1000 + this.offsetNs + (trueUs * this.driftPpm) / 1000));
+  }
+}

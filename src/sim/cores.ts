@@ -1,0 +1,65 @@
+/**
+ * What the simulator needs of the cores, and how it gets them. A test that wants to know whether a rule is watched hands
+ * in factories that return cores with that rule broken; nothing in the shipped code can be switched off.
+ */
+import { ClientCore } from '../protocol/client-core.js';
+import type { ClientConfig, ReplicaConfig } from '../protocol/config.js';
+import type { ClientEvents, Hasher, Instant, Outbox, Recovered, ReplicaObserver, Storage } from '../protocol/contract.js';
+import { ReplicaCore } from '../protocol/replica-core.js';
+import type { StateMachine } from '../machine/state-machine.js';
+
+/** The log as the checks read it. */
+export interface LogView {
+  readonly baseIndex: number;
+  readonly lastIndex: number;
+  chainHi(index: number): number;
+  chainLo(index: number): number;
+  timestampHi(index: number): number;
+  timestampLo(index: number): number;
+  sessionHi(index: number): number;
+  sessionLo(index: number): number;
+  lane(index: number): number;
+  request(index: number): number;
+}
+
+export interface ReplicaStateView {
+  readonly view: number;
+  readonly logView: number;
+  readonly status: number;
+  readonly incarnation: number;
+  readonly log: LogView;
+  readonly committed: number;
+  readonly executed: number;
+}
+
+export interface SimulatedReplicaCore {
+  start(recovered: Recovered, now: Instant): void;
+  receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant): void;
+  tick(now: Instant): void;
+  flush(now: Instant): void;
+  persisted(token: number): void;
+  readonly wakeAtUs: number;
+  readonly counters: Float64Array;
+  readonly state: ReplicaStateView;
+}
+
+export interface SimulatedClientCore {
+  register(now: Instant): void;
+  readonly registered: boolean;
+  submit(lane: number, bytes: Uint8Array, offset: number, length: number, deadlineUs: number, now: Instant): void;
+  read(lane: number, bytes: Uint8Array, offset: number, length: number, deadlineUs: number, now: Instant): void;
+  cancel(lane: number, now: Instant): void;
+  receive(bytes: Uint8Array, offset: number, length: number, fromReplica: number, now: Instant): void;
+  tick(now: Instant): void;
+  readonly wakeAtUs: number;
+  isIdle(lane: number): boolean;
+  resultBytes(lane: number): Uint8Array;
+  resultLength(lane: number): number;
+  readonly counters: Float64Array;
+}
+
+export type CreateReplica = (config: ReplicaConfig, outbox: Outbox, storage: Storage, machine: StateMachine, hasher: Hasher, observer: ReplicaObserver) => SimulatedReplicaCore;
+export type CreateClient = (config: ClientConfig, outbox: Outbox, events: ClientEvents) => SimulatedClientCore;
+
+export const createShippedReplica: CreateReplica = (config, outbox, storage, machine, hasher, observer) => new ReplicaCore(config, outbox, storage, machine, hasher, observer);
+export const createShippedClient: CreateClient = (config, outbox, events) => new ClientCore(config, outbox, events);

@@ -1,0 +1,236 @@
+/**
+ * The simulated disk of one replica, and the machine around it that may lose power.
+ *
+ * Hard state lies in two slots, written one after the other, each with a checksum: a crash at any byte leaves at least
+ * one whole, and one slot may rot while the process runs. A batch is atomic together with its log entries. What was not
+ * yet acknowledged at a crash is lost from some batch on; of the batch that was being written, either everything counts
+ * or nothing, whatever bytes of it had reached the slots.
+ */
+import { ENTRY_HEADER_BYTES } from '../protocol/log.js';
+import type { Hasher, HardState, PersistBatch, Recovered, Snapshot, Storage } from '../protocol/contract.js';
+import { readI32, writeI32 } from '../wire/u64.js';
+import type { EventHandler, EventQueue } from './event-queue.js';
+import type { Random } from './random.js';
+import { Violation } from './violation.js';
+
+/** view, logView, incarnation, sequence, then the checksum of these. */
+const SLOT_BYTES = 24;
+const CHECKED_BYTES = 16;
+
+export interface DiskConditions {
+  /** False in mode `memory`: hard state only. */
+  readonly keepsLog: boolean;
+  /** Mean time of a write, µs; 0: done at once, within the call. */
+  readonly latencyUs: number;
+  /** Probability that a write takes a hundred times as long. */
+  readonly hiccup: number;
+}
+
+interface PendingBatch {
+  readonly token: number;
+  readonly generation: number;
+  readonly hardState: HardState;
+  readonly entriesFrom: number;
+  readonly entries: readonly Uint8Array[];
+  readonly snapshot: Snapshot | undefined;
+}
+
+/** How a replica went down, as far as its disk is concerned. */
+export type LogFate = 'kept' | 'lost';
+
+export class SimulatedDisk implements Storage, EventHandler {
+  /** Called when a batch is durable; set by the host of the process that runs now. */
+  onPersisted: (token: number) => void = () => {};
+  /** Batches torn, slots rotten: for reports. */
+  readonly counts = { batches: 0, torn: 0, unsynced: 0, rotten: 0 };
+  private readonly slots = [new Uint8Array(SLOT_BYTES), new Uint8Array(SLOT_BYTES)] as const;
+  private sequence = 0;
+  private log = new Map<number, Uint8Array>();
+  private logFirst = 1;
+  private logLast = 0;
+  private snapshot: Snapshot | undefined;
+  private pending: PendingBatch[] = [];
+  private generation = 0;
+  private busyUntilUs = 0;
+  private persisting = false;
+  private logLost = false;
+
+  constructor(
+    private readonly queue: EventQueue,
+    private readonly random: Random,
+    private readonly hasher: Hasher,
+    private conditions: DiskConditions,
+    private readonly name: string,
+  ) {}
+
+  get keepsLog(): boolean {
+    return this.conditions.keepsLog;
+  }
+
+  setConditions(conditions: DiskConditions): void {
+    this.conditions = conditions;
+  }
+
+  persist(token: number, batch: PersistBatch): void {
+    const entries: Uint8Array[] = [];
+    if (this.keepsLog) {
+      for (let index = batch.entriesFrom; index <= batch.lastIndex; index++) {
+        const entry = new Uint8Array(batch.entryBytes(index));
+        const length = batch.readEntry(index, entry, 0);
+        if (length !== entry.length || length < ENTRY_HEADER_BYTES) throw new Violation('core-exception', `${this.name}: entry ${index} of a batch was announced with ${entry.length} bytes and has ${length}`);
+        entries.push(entry);
+      }
+    }
+    const { view, logView, incarnation } = batch.hardState;
+    const copy: PendingBatch = {
+      token,
+      generation: this.generation,
+      hardState: { view, logView, incarnation },
+      entriesFrom: batch.entriesFrom,
+      entries,
+      snapshot: this.keepsLog && batch.snapshot !== undefined ? { ...batch.snapshot, bytes: batch.snapshot.bytes.slice() } : undefined,
+    };
+    this.counts.batches++;
+    if (this.conditions.latencyUs === 0 && this.pending.length === 0) {
+      this.apply(copy);
+      this.persisting = true;
+      this.onPersisted(token);
+      this.persisting = false;
+      return;
+    }
+    this.pending.push(copy);
+    let latencyUs = this.random.exponential(Math.max(1, this.conditions.latencyUs));
+    if (this.random.chance(this.conditions.hiccup)) latencyUs *= 100;
+    this.busyUntilUs = Math.max(this.busyUntilUs, this.queue.nowUs) + latencyUs;
+    this.queue.schedule(this.busyUntilUs, this, 0, copy);
+  }
+
+  /** True while `persist` itself reports completion: the host's turn still runs and will send what comes of it. */
+  get withinPersist(): boolean {
+    return this.persisting;
+  }
+
+  handle(_kind: number, payload: unknown): void {
+    const batch = payload as PendingBatch;
+    if (batch.generation !== this.generation) return;
+    if (this.pending.shift() !== batch) throw new Error('simulated disk: batches complete in order');
+    this.apply(batch);
+    this.onPersisted(batch.token);
+  }
+
+  /** The process stops. Batches under way are lost but for a first part of them. */
+  crash(fate: LogFate): void {
+    const survivors = this.random.below(this.pending.length + 1);
+    for (let i = 0; i < survivors; i++) this.apply(this.pending[i]!);
+    this.counts.unsynced += this.pending.length - survivors;
+    const torn = this.pending[survivors];
+    if (torn !== undefined && this.random.chance(0.5)) this.tear(torn);
+    this.pending = [];
+    this.generation++;
+    this.busyUntilUs = 0;
+    if (fate === 'lost') {
+      this.log.clear();
+      this.logFirst = 1;
+      this.logLast = 0;
+      this.snapshot = undefined;
+      this.logLost = true;
+    }
+  }
+
+  /** Damages one of the two slots, as ageing media do; nothing when they do not agree (that would be two faults at once). */
+  rot(): void {
+    const [a, b] = this.slots;
+    if (this.sequence === 0 || sequenceOf(a) !== sequenceOf(b)) return;
+    if (decodeSlot(a, this.hasher) === undefined || decodeSlot(b, this.hasher) === undefined) return;
+    this.counts.rotten++;
+    this.slots[this.random.below(2)]![this.random.below(SLOT_BYTES)]! ^= 1 << this.random.below(8);
+  }
+
+  /** What a process finds that starts now. */
+  recover(): Recovered {
+    const found = this.slots.map((slot) => decodeSlot(slot, this.hasher)).filter((slot) => slot !== undefined);
+    found.sort((a, b) => b.sequence - a.sequence);
+    const newest = found[0];
+    if (newest === undefined && this.sequence > 0) throw new Violation('promise-kept', `${this.name}: both slots of the hard state are unreadable after ${this.sequence} writes`);
+    const hardState = newest?.hardState;
+    const hasLog = this.keepsLog && !this.logLost && hardState !== undefined;
+    this.logLost = false;
+    if (newest !== undefined) this.writeSlots(newest.hardState, newest.sequence);
+    if (!hasLog) return { hardState, log: undefined };
+    const entries: Uint8Array[] = [];
+    for (let index = this.logFirst; index <= this.logLast; index++) entries.push(this.log.get(index)!.slice());
+    return { hardState, log: { snapshot: this.snapshot, entries } };
+  }
+
+  private apply(batch: PendingBatch): void {
+    const before = decodeSlot(this.slots[0], this.hasher) ?? decodeSlot(this.slots[1], this.hasher);
+    const { view, logView, incarnation } = batch.hardState;
+    if (before !== undefined) {
+      const old = before.hardState;
+      if (view < old.view || logView < old.logView || incarnation < old.incarnation || logView > view) {
+        throw new Violation('promise-kept', `${this.name}: hard state (view ${old.view}, logView ${old.logView}, incarnation ${old.incarnation}) was overwritten by (${view}, ${logView}, ${incarnation})`);
+      }
+    }
+    this.writeSlots(batch.hardState, ++this.sequence);
+    this.applyLog(batch);
+  }
+
+  private applyLog(batch: PendingBatch): void {
+    if (!this.keepsLog) return;
+    const { snapshot, entriesFrom, entries } = batch;
+    if (snapshot !== undefined) {
+      for (let index = this.logFirst; index <= snapshot.index; index++) this.log.delete(index);
+      this.snapshot = snapshot;
+      this.logFirst = snapshot.index + 1;
+      if (this.logLast < snapshot.index) this.logLast = snapshot.index;
+    }
+    if (entriesFrom > this.logLast + 1) {
+      throw new Violation('core-exception', `${this.name}: a batch begins at entry ${entriesFrom}, the stored log holds ${this.logFirst}…${this.logLast}`);
+    }
+    for (let index = entriesFrom; index <= this.logLast; index++) this.log.delete(index);
+    // Entries that came and were covered by the snapshot within one turn need not be kept.
+    for (let i = 0; i < entries.length; i++) if (entriesFrom + i >= this.logFirst) this.log.set(entriesFrom + i, entries[i]!);
+    this.logLast = Math.max(entriesFrom + entries.length, this.logFirst) - 1;
+  }
+
+  private writeSlots(hardState: HardState, sequence: number): void {
+    for (const slot of this.slots) encodeSlot(slot, hardState, sequence, this.hasher);
+  }
+
+  /** The crash came while the slots were being written: some first bytes of the new one are there. */
+  private tear(batch: PendingBatch): void {
+    // With the other slot rotten this would be two faults at once, which two slots do not survive.
+    if (this.sequence > 0 && decodeSlot(this.slots[1], this.hasher) === undefined) return;
+    this.counts.torn++;
+    const whole = new Uint8Array(SLOT_BYTES);
+    encodeSlot(whole, batch.hardState, this.sequence + 1, this.hasher);
+    const [first] = this.slots;
+    const written = this.random.below(SLOT_BYTES + 1);
+    for (let i = 0; i < written; i++) first[i] = whole[i]!;
+    // A first slot that is whole counts, and its batch with it.
+    if (decodeSlot(first, this.hasher)?.sequence !== this.sequence + 1) return;
+    this.sequence++;
+    this.applyLog(batch);
+  }
+}
+
+function encodeSlot(slot: Uint8Array, hardState: HardState, sequence: number, hasher: Hasher): void {
+  writeI32(slot, 0, hardState.view);
+  writeI32(slot, 4, hardState.logView);
+  writeI32(slot, 8, hardState.incarnation);
+  writeI32(slot, 12, sequence);
+  hasher.hash64(slot, 0, CHECKED_BYTES, slot, CHECKED_BYTES);
+}
+
+const digest = new Uint8Array(8);
+
+function decodeSlot(slot: Uint8Array, hasher: Hasher): { hardState: HardState; sequence: number } | undefined {
+  if (sequenceOf(slot) === 0) return undefined;
+  hasher.hash64(slot, 0, CHECKED_BYTES, digest, 0);
+  for (let i = 0; i < digest.length; i++) if (digest[i] !== slot[CHECKED_BYTES + i]) return undefined;
+  return { hardState: { view: readI32(slot, 0), logView: readI32(slot, 4), incarnation: readI32(slot, 8) }, sequence: sequenceOf(slot) };
+}
+
+function sequenceOf(slot: Uint8Array): number {
+  return readI32(slot, 12);
+}

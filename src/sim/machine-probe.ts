@@ -1,0 +1,45 @@
+/**
+ * Stands between a replica and its state machine and notes what was executed where: a digest of operation, timestamp and
+ * result for each index, so that the checks can compare replicas that hold the same log.
+ */
+import { hashBytes } from '../machine/bytes.js';
+import type { ApplyContext, Operation, Reply, StateMachine } from '../machine/state-machine.js';
+import { Violation } from './violation.js';
+
+export class MachineProbe implements StateMachine {
+  /** Digest of what was executed at each index; undefined where nothing was, or where a snapshot came from elsewhere. */
+  readonly digests: (number | undefined)[] = [];
+  /** How often the state was replaced. */
+  restores = 0;
+  private lastIndex = 0;
+
+  constructor(
+    private readonly inner: StateMachine,
+    private readonly name: string,
+  ) {}
+
+  apply(operation: Operation, context: ApplyContext, reply: Reply): void {
+    const { index } = context;
+    if (index <= this.lastIndex) throw new Violation('executed-once', `${this.name} executes entry ${index} after entry ${this.lastIndex}`);
+    this.lastIndex = index;
+    let digest = hashBytes(operation.bytes, operation.offset, operation.length, context.timestampLo ^ Math.imul(context.timestampHi, 31));
+    this.inner.apply(operation, context, reply);
+    digest ^= hashBytes(reply.bytes, reply.offset, reply.length, 0x5bd1e995);
+    this.digests[index] = digest;
+  }
+
+  query(operation: Operation, context: ApplyContext, reply: Reply): void {
+    this.inner.query(operation, context, reply);
+  }
+
+  snapshot(): Uint8Array {
+    return this.inner.snapshot();
+  }
+
+  restore(snapshot: Uint8Array): void {
+    this.inner.restore(snapshot);
+    this.restores++;
+    this.digests.length = 0;
+    this.lastIndex = 0;
+  }
+}

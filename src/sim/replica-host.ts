@@ -1,0 +1,309 @@
+/**
+ * A simulated replica process and the machine it runs on: hands datagrams, timers and completions of the disk to a core
+ * in turns, as the real host does, and can be made to crash at any point of a turn, stand still, or be slow.
+ */
+import type { ReplicaConfig } from '../protocol/config.js';
+import { Instant, type Hasher } from '../protocol/contract.js';
+import { InvariantError } from '../protocol/invariant.js';
+import { CLIENT_SENDER, ENVELOPE_BYTES, type Envelope } from '../wire/envelope.js';
+import { nameOf, typeOf, validate } from '../wire/messages.js';
+import type { StateMachine } from '../machine/state-machine.js';
+import type { SimulatedClock } from './clock.js';
+import type { CreateReplica, SimulatedReplicaCore } from './cores.js';
+import type { LogFate, SimulatedDisk } from './disk.js';
+import type { EventHandler, EventQueue } from './event-queue.js';
+import { MachineProbe } from './machine-probe.js';
+import type { Datagram, Network } from './network.js';
+import { SimulatedOutbox } from './outbox.js';
+import type { Random } from './random.js';
+import { Violation } from './violation.js';
+
+/** Datagrams that wait for a turn: what a socket's buffer holds. */
+const INBOX_MAX = 512;
+/** Datagrams handled in one turn. */
+const TURN_MAX = 32;
+
+const TURN = 0;
+const TIMER = 1;
+const RESTART = 2;
+const RESUME = 3;
+
+/** Where in a turn a crash strikes. */
+const CRASH_POINTS = ['between turns', 'before flush', 'before sending', 'while sending'] as const;
+type CrashPoint = (typeof CRASH_POINTS)[number];
+
+/** What a replica host tells the simulation. */
+export interface ReplicaEvents {
+  /** A core was called: its state may have changed. `event` is what it was called with. */
+  called(replica: number, event: string): void;
+  started(replica: number, logLost: boolean): void;
+  crashed(replica: number, fate: LogFate): void;
+  /** A message leaves. */
+  sent(replica: number, to: number, bytes: Uint8Array, offset: number, length: number): void;
+  /** A message arrives at the core. */
+  received(replica: number, from: number, bytes: Uint8Array, offset: number, length: number): void;
+  transition(replica: number, event: string, detail: string): void;
+}
+
+export interface ReplicaSurroundings {
+  readonly queue: EventQueue;
+  readonly network: Network;
+  readonly random: Random;
+  readonly clock: SimulatedClock;
+  readonly disk: SimulatedDisk;
+  readonly envelope: Envelope;
+  readonly hasher: Hasher;
+  readonly createReplica: CreateReplica;
+  readonly createMachine: () => StateMachine;
+  readonly events: ReplicaEvents;
+  readonly messageCostUs: number;
+}
+
+export class ReplicaHost implements EventHandler {
+  core: SimulatedReplicaCore | undefined;
+  probe!: MachineProbe;
+  readonly outbox: SimulatedOutbox;
+  /** Its log is gone and it has not got one again. */
+  logLost = false;
+  /** How many times as long as usual everything takes. */
+  slowness = 1;
+  /** Datagrams that the envelope or `validate` refused. */
+  refused = 0;
+  messages = 0;
+  private readonly now = new Instant();
+  private inbox: Datagram[] = [];
+  private tokens: number[] = [];
+  private generation = 0;
+  private turnScheduled = false;
+  private timerAtUs = Infinity;
+  private busyUntilUs = 0;
+  private pausedUntilUs = 0;
+  private crashing: { fate: LogFate; point: CrashPoint; downUs: number } | undefined;
+
+  constructor(
+    readonly id: number,
+    private readonly config: ReplicaConfig,
+    private readonly around: ReplicaSurroundings,
+  ) {
+    this.outbox = new SimulatedOutbox(id, around.envelope, around.network, (to, bytes, offset, length) => around.events.sent(id, to, bytes, offset, length));
+    around.disk.onPersisted = (token) => this.persisted(token);
+  }
+
+  get isUp(): boolean {
+    return this.core !== undefined;
+  }
+
+  /** Starts the process with what the disk holds. */
+  start(): void {
+    const { around } = this;
+    const recovered = around.disk.recover();
+    const lost = recovered.hardState !== undefined && recovered.log === undefined;
+    this.logLost = lost;
+    this.probe = new MachineProbe(around.createMachine(), `replica ${this.id}`);
+    around.clock.read(around.queue.nowUs, this.now);
+    const observer = { transition: (event: string, detail: string): void => around.events.transition(this.id, event, detail) };
+    this.guard(() => {
+      this.core = around.createReplica(this.config, this.outbox, around.disk, this.probe, around.hasher, observer);
+      this.core.start(recovered, this.now);
+    });
+    around.events.started(this.id, lost);
+    this.called('start');
+    this.guard(() => this.core!.flush(this.now));
+    this.called('flush');
+    this.outbox.flush();
+    this.setTimer();
+  }
+
+  arrive(datagram: Datagram): void {
+    if (this.core === undefined || this.inbox.length >= INBOX_MAX) {
+      this.around.network.release(datagram);
+      return;
+    }
+    this.inbox.push(datagram);
+    this.scheduleTurn();
+  }
+
+  /** The process stops at its next turn, or now, at a point drawn at random, and is started again after `downUs`. */
+  crash(fate: LogFate, downUs: number): void {
+    if (this.core === undefined || this.crashing !== undefined) return;
+    const point = this.around.random.pick(CRASH_POINTS);
+    this.crashing = { fate, point, downUs };
+    if (fate === 'lost') this.logLost = true;
+    if (point === 'between turns') this.stop();
+  }
+
+  pause(forUs: number): void {
+    if (this.core === undefined) return;
+    const until = this.around.queue.nowUs + forUs;
+    if (until <= this.pausedUntilUs) return;
+    this.pausedUntilUs = until;
+    this.around.queue.schedule(until, this, RESUME, undefined);
+  }
+
+  /** The faults are over: up, awake, as fast as ever. */
+  heal(): void {
+    this.slowness = 1;
+    this.crashing = undefined;
+    this.pausedUntilUs = 0;
+    this.outbox.isFull = undefined;
+    if (this.core === undefined) {
+      this.generation++;
+      this.start();
+    } else {
+      this.busyUntilUs = this.around.queue.nowUs;
+      // A turn that was put off to the end of a pause comes now.
+      this.turnScheduled = false;
+      this.scheduleTurn();
+    }
+  }
+
+  handle(kind: number, payload: unknown): void {
+    switch (kind) {
+      case TURN:
+        if (payload === this.generation) this.turn();
+        return;
+      case TIMER:
+        if (payload !== this.generation) return;
+        if (this.around.queue.nowUs >= this.timerAtUs) this.timerAtUs = Infinity;
+        this.scheduleTurn();
+        return;
+      case RESTART:
+        if (payload === this.generation && this.core === undefined) this.start();
+        return;
+      case RESUME:
+        if (this.core !== undefined) this.scheduleTurn();
+        return;
+    }
+  }
+
+  private persisted(token: number): void {
+    if (this.around.disk.withinPersist) {
+      this.core!.persisted(token);
+      return;
+    }
+    this.tokens.push(token);
+    this.scheduleTurn();
+  }
+
+  private scheduleTurn(): void {
+    if (this.turnScheduled) return;
+    this.turnScheduled = true;
+    const { queue } = this.around;
+    queue.schedule(Math.max(queue.nowUs, this.busyUntilUs, this.pausedUntilUs), this, TURN, this.generation);
+  }
+
+  private turn(): void {
+    this.turnScheduled = false;
+    const { queue, clock } = this.around;
+    if (queue.nowUs < this.pausedUntilUs) {
+      this.scheduleTurn();
+      return;
+    }
+    const core = this.core!;
+    clock.read(queue.nowUs, this.now);
+    for (const token of this.tokens) {
+      this.guard(() => core.persisted(token));
+      this.called('persisted');
+    }
+    this.tokens.length = 0;
+    const before = this.messages;
+    const count = Math.min(this.inbox.length, TURN_MAX);
+    for (let i = 0; i < count; i++) this.receive(core, this.inbox[i]!);
+    this.inbox.splice(0, count);
+    if (this.now.monotonicUs >= core.wakeAtUs) {
+      this.guard(() => core.tick(this.now));
+      this.called('tick');
+    }
+    if (this.crashing?.point === 'before flush') {
+      this.stop();
+      return;
+    }
+    this.guard(() => core.flush(this.now));
+    this.called('flush');
+    if (this.crashing !== undefined) {
+      this.outbox.flush(this.crashing.point === 'while sending' ? this.around.random.below(4) : 0);
+      this.stop();
+      return;
+    }
+    this.outbox.flush();
+    this.busyUntilUs = queue.nowUs + (1 + this.messages - before) * this.around.messageCostUs * this.slowness;
+    if (this.inbox.length > 0 || this.tokens.length > 0) this.scheduleTurn();
+    this.setTimer();
+  }
+
+  private receive(core: SimulatedReplicaCore, datagram: Datagram): void {
+    const { envelope, events, network } = this.around;
+    const { bytes, length } = datagram;
+    const sender = envelope.open(bytes, 0, length);
+    if (sender < 0) {
+      this.refused++;
+      network.release(datagram);
+      return;
+    }
+    const from = sender === CLIENT_SENDER ? datagram.from : sender;
+    for (let offset = ENVELOPE_BYTES; offset < length; ) {
+      const size = validate(bytes, offset, length);
+      if (size < 0) {
+        this.refused++;
+        break;
+      }
+      this.messages++;
+      events.received(this.id, from, bytes, offset, size);
+      try {
+        core.receive(bytes, offset, size, from, this.now);
+      } catch (error) {
+        this.fail(error);
+      }
+      this.called(nameOf(typeOf(bytes, offset)));
+      offset += size;
+    }
+    network.release(datagram);
+  }
+
+  private setTimer(): void {
+    const { queue, clock } = this.around;
+    const at = clock.trueUs(this.core!.wakeAtUs);
+    if (at === Infinity) return;
+    const dueUs = Math.max(at, queue.nowUs + 1);
+    if (dueUs >= this.timerAtUs) return;
+    this.timerAtUs = dueUs;
+    queue.schedule(dueUs, this, TIMER, this.generation);
+  }
+
+  private stop(): void {
+    const { fate, downUs } = this.crashing!;
+    const { around } = this;
+    this.crashing = undefined;
+    this.core = undefined;
+    this.generation++;
+    this.turnScheduled = false;
+    this.timerAtUs = Infinity;
+    this.pausedUntilUs = 0;
+    this.tokens.length = 0;
+    for (const datagram of this.inbox) around.network.release(datagram);
+    this.inbox.length = 0;
+    this.outbox.flush(0);
+    around.disk.crash(fate);
+    around.events.crashed(this.id, fate);
+    around.queue.schedule(around.queue.nowUs + downUs, this, RESTART, this.generation);
+  }
+
+  private called(event: string): void {
+    this.around.events.called(this.id, event);
+  }
+
+  private guard(call: () => void): void {
+    try {
+      call();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  private fail(error: unknown): never {
+    if (error instanceof Violation) throw error;
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    if (error instanceof InvariantError) throw new Violation('core-invariant', `replica ${this.id}: ${error.message}`, { cause: error });
+    throw new Violation('core-exception', `replica ${this.id}: ${text}`, { cause: error });
+  }
+}

@@ -1,0 +1,468 @@
+/**
+ * One run: a cluster, its clients and its network made from a seed; a safety phase with faults; then the faults end, and
+ * a liveness phase in which everything must work again within a stated time.
+ *
+ * Nothing here or below reads a clock, draws from another source of chance than the seed, or waits: the same options give
+ * the same run, message for message, which `digest` witnesses.
+ */
+import { KvMachine } from '../machine/kv.js';
+import { DEFAULT_CLIENT_TIMINGS, DEFAULT_TIMINGS, type ClientConfig, type ReplicaConfig } from '../protocol/config.js';
+import { COUNTER_NAMES, Counter, type CounterName } from '../protocol/counters.js';
+import { CLIENT_SENDER, Envelope } from '../wire/envelope.js';
+import { ReplicaStatus } from '../wire/messages.js';
+import { readI32 } from '../wire/u64.js';
+import type { StateMachine } from '../machine/state-machine.js';
+import { Checks } from './checks.js';
+import { ClientHost, type ClientHostEvents } from './client-host.js';
+import { SimulatedClock } from './clock.js';
+import { createShippedClient, createShippedReplica, type CreateClient, type CreateReplica } from './cores.js';
+import { SimulatedDisk, type LogFate } from './disk.js';
+import { EventQueue } from './event-queue.js';
+import { describePlan, drawPlan, FAULT_NAMES, FaultDriver, type FaultName, type FaultTargets, type Plan } from './faults.js';
+import { SimulationHasher } from './hash.js';
+import type { HistoryEvent } from './history.js';
+import { checkHistory, explain } from './linearizability.js';
+import { Network, type Datagram } from './network.js';
+import { Random } from './random.js';
+import { ReplicaHost, type ReplicaEvents } from './replica-host.js';
+import type { TraceRing, TransitionLog } from './trace.js';
+import { Violation, type InvariantName } from './violation.js';
+
+/** Length of the safety phase unless said otherwise, ticks (µs of virtual time). */
+export const DEFAULT_TICKS = 500_000;
+/** The liveness phase must reach its goals within this, ticks. */
+export const LIVENESS_TICKS = 10_000_000;
+/** Operations that each client must commit in the liveness phase. */
+export const FRESH_OPERATIONS = 3;
+
+const CLUSTER_HI = 0x51313131;
+const CLUSTER_LO = 0x7a7a7a7a;
+/** Offset of the first bytes of the checksum in a sealed datagram (wire/envelope.ts): they stand for its contents. */
+const AT_CHECKSUM = 25;
+/** The liveness phase looks at its goals this often, ticks. */
+const GOAL_CHECK_TICKS = 2000;
+
+export interface SimulationOptions {
+  /** A safe integer from 0 on. */
+  readonly seed: number;
+  /** N, odd. */
+  readonly replicas: number;
+  readonly ticks?: number;
+  /** Which faults may happen; default all. */
+  readonly faults?: ReadonlySet<FaultName>;
+  readonly createReplica?: CreateReplica;
+  readonly createClient?: CreateClient;
+  readonly createMachine?: () => StateMachine;
+  readonly trace?: TraceRing;
+  readonly transitions?: TransitionLog;
+}
+
+export interface SimulationTotals {
+  /** Messages that reached a replica's core. */
+  messages: number;
+  datagrams: number;
+  corrupted: number;
+  commits: number;
+  fastCommits: number;
+  unknown: number;
+  /** Views that were started. */
+  views: number;
+  crashes: number;
+  logsLost: number;
+  repairs: number;
+  rollbacks: number;
+  snapshotsInstalled: number;
+  /** Length of the chosen log. */
+  chosen: number;
+}
+
+export interface SimulationFailure {
+  readonly invariant: InvariantName;
+  readonly detail: string;
+  /** Virtual time, µs. */
+  readonly tick: number;
+  /** State of every replica and client when it was noticed. */
+  readonly cluster: readonly string[];
+  readonly stack: string;
+}
+
+export interface SimulationResult {
+  readonly seed: number;
+  readonly replicas: number;
+  readonly ticks: number;
+  readonly plan: string;
+  readonly failure: SimulationFailure | undefined;
+  readonly totals: SimulationTotals;
+  /** Of every datagram delivered, with its time and ends: equal runs have equal digests. */
+  readonly digest: string;
+  /** Ticks that the liveness phase took; 0 when it was not reached. */
+  readonly recoveryTicks: number;
+  readonly history: readonly HistoryEvent[];
+}
+
+/** Runs one seed to its end. Never throws for what the cores do: that is a failure in the result. */
+export function simulate(options: SimulationOptions): SimulationResult {
+  return new Simulation(options).run();
+}
+
+class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets {
+  readonly replicas: number;
+  readonly endpoints: number;
+  private readonly seed: number;
+  private readonly ticks: number;
+  private readonly random: Random;
+  private readonly queue = new EventQueue();
+  private readonly plan: Plan;
+  private readonly network: Network;
+  private readonly driver: FaultDriver;
+  private readonly checks: Checks;
+  private readonly hosts: ReplicaHost[] = [];
+  private readonly disks: SimulatedDisk[] = [];
+  private readonly clients: ClientHost[] = [];
+  private readonly clocks: SimulatedClock[] = [];
+  private readonly history: HistoryEvent[] = [];
+  private readonly trace: TraceRing | undefined;
+  private readonly transitions: TransitionLog | undefined;
+  private readonly statuses: number[];
+  private readonly counters = new Float64Array(COUNTER_NAMES.length);
+  private readonly countersSeen: Float64Array[];
+  private processes = 0;
+  private digestHi = 0x243f6a88;
+  private digestLo = 0x13198a2e;
+  private crashes = 0;
+  private logsLost = 0;
+
+  constructor(options: SimulationOptions) {
+    const { seed, replicas } = options;
+    this.seed = seed;
+    this.replicas = replicas;
+    this.ticks = options.ticks ?? DEFAULT_TICKS;
+    this.trace = options.trace;
+    this.transitions = options.transitions;
+    this.random = new Random(seed);
+    this.plan = drawPlan(this.random.fork('plan'), options.faults ?? new Set(FAULT_NAMES));
+    this.endpoints = replicas + this.plan.workload.clients;
+    this.checks = new Checks(replicas);
+    this.statuses = new Array<number>(replicas).fill(-1);
+    this.countersSeen = Array.from({ length: replicas }, () => new Float64Array(COUNTER_NAMES.length));
+    this.network = new Network(this.queue, this.random.fork('network'), this.endpoints, this.plan.network, (datagram) => this.deliver(datagram));
+    this.driver = new FaultDriver(this.queue, this.random.fork('faults'), this.plan, this);
+    const hasher = new SimulationHasher();
+    const setup = this.random.fork('setup');
+    for (let endpoint = 0; endpoint < this.endpoints; endpoint++) {
+      const clock = new SimulatedClock(setup.between(0, 1e9), (setup.unit() - 0.5) * 100);
+      clock.set((setup.unit() - 0.5) * 2 * this.plan.clockSpreadNs, 0);
+      this.clocks.push(clock);
+      const envelope = new Envelope(hasher, CLUSTER_HI, CLUSTER_LO, endpoint < replicas ? endpoint : CLIENT_SENDER, replicas);
+      if (endpoint < replicas) this.addReplica(endpoint, options, setup, envelope, hasher, clock);
+      else this.addClient(endpoint, options, setup, envelope, clock);
+    }
+    const full = this.plan.faults.get('full-outbox');
+    if (full !== undefined) {
+      const chance = setup.fork('outbox');
+      for (const host of [...this.hosts, ...this.clients]) host.outbox.isFull = () => chance.chance(0.02 * full);
+    }
+  }
+
+  run(): SimulationResult {
+    let failure: SimulationFailure | undefined;
+    let recoveryTicks = 0;
+    try {
+      for (const host of this.hosts) host.start();
+      for (const client of this.clients) client.start();
+      this.driver.start();
+      while (this.queue.step(this.ticks));
+      this.heal();
+      this.awaitGoals();
+      recoveryTicks = this.queue.nowUs - this.ticks;
+      this.compareMachines();
+      this.judgeHistory();
+    } catch (error) {
+      const violation = error instanceof Violation ? error : new Violation('core-exception', error instanceof Error ? (error.stack ?? error.message) : String(error), { cause: error });
+      const cause = violation.cause instanceof Error ? violation.cause : violation;
+      failure = {
+        invariant: violation.invariant,
+        detail: violation.detail,
+        tick: this.queue.nowUs,
+        cluster: [...this.hosts.map((host) => this.checks.describe(host.id)), ...this.clients.map((client) => client.describe())],
+        stack: cause.stack ?? '',
+      };
+    }
+    return {
+      seed: this.seed,
+      replicas: this.replicas,
+      ticks: this.ticks,
+      plan: describePlan(this.plan),
+      failure,
+      totals: this.totals(),
+      digest: (this.digestHi >>> 0).toString(16).padStart(8, '0') + (this.digestLo >>> 0).toString(16).padStart(8, '0'),
+      recoveryTicks,
+      history: this.history,
+    };
+  }
+
+  // ReplicaEvents
+
+  called(replica: number, event: string): void {
+    const host = this.hosts[replica]!;
+    this.checks.after(replica, host.probe);
+    const { state } = host.core!;
+    this.transitions?.state(this.queue.nowUs, replica, event, state);
+    if (state.status === this.statuses[replica]) return;
+    this.statuses[replica] = state.status;
+    if (state.status === ReplicaStatus.normal) host.logLost = false;
+    if (state.status === ReplicaStatus.viewChange) this.driver.viewChangeSeen(replica);
+  }
+
+  started(replica: number, logLost: boolean): void {
+    this.checks.started(replica, this.hosts[replica]!.core!.state);
+    this.statuses[replica] = -1;
+    this.countersSeen[replica]!.fill(0);
+    this.trace?.note(this.queue.nowUs, replica, logLost ? 'starts without its log' : 'starts');
+    this.driver.restarted(replica);
+  }
+
+  crashed(replica: number, fate: LogFate): void {
+    this.crashes++;
+    if (fate === 'lost') this.logsLost++;
+    this.checks.stopped(replica);
+    this.trace?.note(this.queue.nowUs, replica, `crashes, its log is ${fate}`);
+    this.transitions?.down(this.queue.nowUs, replica, 'crash');
+  }
+
+  sent(endpoint: number, to: number, bytes: Uint8Array, offset: number, length: number): void {
+    if (endpoint < this.replicas) this.checks.sent(endpoint, bytes, offset);
+    this.trace?.message(this.queue.nowUs, '->', endpoint, to, bytes, offset, length);
+  }
+
+  received(endpoint: number, from: number, bytes: Uint8Array, offset: number, length: number): void {
+    this.trace?.message(this.queue.nowUs, '=>', from, endpoint, bytes, offset, length);
+  }
+
+  transition(replica: number, event: string, detail: string): void {
+    this.trace?.note(this.queue.nowUs, replica, `${event} ${detail}`);
+  }
+
+  // ClientHostEvents
+
+  record(event: HistoryEvent): void {
+    this.history.push(event);
+  }
+
+  newProcess(): number {
+    return this.processes++;
+  }
+
+  committed(sessionHi: number, sessionLo: number, lane: number, request: number): void {
+    this.checks.clientCommitted(sessionHi, sessionLo, lane, request);
+  }
+
+  // FaultTargets
+
+  isUp(replica: number): boolean {
+    return this.hosts[replica]!.isUp;
+  }
+
+  crash(replica: number, hostCrash: boolean, downUs: number): void {
+    const host = this.hosts[replica]!;
+    if (!host.isUp) return;
+    const fate: LogFate = this.plan.durability === 'memory' || (this.plan.durability === 'os' && hostCrash) ? 'lost' : 'kept';
+    if (fate === 'lost') {
+      const without = this.hosts.filter((other) => other.logLost && other !== host).length + 1;
+      if (without > (this.replicas - 1) / 2) return;
+    }
+    this.rememberCounters(replica);
+    host.crash(fate, downUs);
+  }
+
+  pause(endpoint: number, forUs: number): void {
+    this.trace?.note(this.queue.nowUs, endpoint, `stands still for ${Math.round(forUs)}`);
+    if (endpoint < this.replicas) this.hosts[endpoint]!.pause(forUs);
+    else this.clients[endpoint - this.replicas]!.pause(forUs);
+  }
+
+  setSlowness(replica: number, factor: number): void {
+    this.hosts[replica]!.slowness = factor;
+  }
+
+  setBlocked(from: number, to: number, blocked: boolean): void {
+    this.network.setBlocked(from, to, blocked);
+  }
+
+  setLinkFactor(from: number, to: number, factor: number): void {
+    this.network.setLinkFactor(from, to, factor);
+  }
+
+  setClock(endpoint: number, offsetNs: number, driftPpm: number): void {
+    this.trace?.note(this.queue.nowUs, endpoint, `clock off by ${Math.round(offsetNs)} ns, drifts by ${driftPpm.toFixed(1)} ppm`);
+    this.clocks[endpoint]!.set(offsetNs, driftPpm);
+  }
+
+  stepClock(endpoint: number, byNs: number): void {
+    this.trace?.note(this.queue.nowUs, endpoint, `clock jumps by ${Math.round(byNs)} ns`);
+    this.clocks[endpoint]!.step(byNs);
+  }
+
+  freezeClock(endpoint: number): void {
+    this.trace?.note(this.queue.nowUs, endpoint, 'clock stands still');
+    this.clocks[endpoint]!.freeze(this.queue.nowUs);
+  }
+
+  thawClock(endpoint: number): void {
+    this.clocks[endpoint]!.thaw();
+  }
+
+  rot(replica: number): void {
+    this.disks[replica]!.rot();
+  }
+
+  restartClient(endpoint: number): void {
+    this.trace?.note(this.queue.nowUs, endpoint, 'comes back with a new session');
+    this.clients[endpoint - this.replicas]!.start();
+  }
+
+  note(text: string): void {
+    this.trace?.note(this.queue.nowUs, -1, text);
+  }
+
+  private addReplica(id: number, options: SimulationOptions, setup: Random, envelope: Envelope, hasher: SimulationHasher, clock: SimulatedClock): void {
+    const { plan, queue, network } = this;
+    const disk = new SimulatedDisk(queue, setup.fork('disk'), hasher, plan.disk, `replica ${id}`);
+    const config: ReplicaConfig = { id, replicas: this.replicas, seed: setup.next(), limits: plan.limits, timings: DEFAULT_TIMINGS };
+    this.disks.push(disk);
+    this.hosts.push(
+      new ReplicaHost(id, config, {
+        queue,
+        network,
+        random: setup.fork('replica'),
+        clock,
+        disk,
+        envelope,
+        hasher,
+        createReplica: options.createReplica ?? createShippedReplica,
+        createMachine: options.createMachine ?? (() => new KvMachine({ maxKeys: 64, maxBytes: 1 << 16, expectedKeys: 8 })),
+        events: this,
+        messageCostUs: plan.messageCostUs,
+      }),
+    );
+  }
+
+  private addClient(endpoint: number, options: SimulationOptions, setup: Random, envelope: Envelope, clock: SimulatedClock): void {
+    const { plan, queue, network, replicas } = this;
+    const { operationBytes, resultBytes } = plan.limits;
+    const configure = (sessionHi: number, sessionLo: number, nonceHi: number, nonceLo: number, seed: number): ClientConfig => ({
+      replicas,
+      lanes: plan.workload.lanes,
+      seed,
+      sessionHi,
+      sessionLo,
+      nonceHi,
+      nonceLo,
+      limits: { operationBytes, resultBytes },
+      timings: DEFAULT_CLIENT_TIMINGS,
+    });
+    this.clients.push(
+      new ClientHost(endpoint, configure, {
+        queue,
+        network,
+        random: setup.fork('client'),
+        clock,
+        envelope,
+        createClient: options.createClient ?? createShippedClient,
+        events: this,
+        plan: plan.workload,
+        giveUp: plan.faults.get('give-up') ?? 0,
+      }),
+    );
+  }
+
+  private deliver(datagram: Datagram): void {
+    const { from, to, bytes } = datagram;
+    this.digestHi = Math.imul(this.digestHi ^ this.queue.nowUs, 0x01000193) ^ (from << 8) ^ to;
+    this.digestLo = (Math.imul(this.digestLo, 31) + readI32(bytes, AT_CHECKSUM) + this.digestHi) | 0;
+    if (to < this.replicas) this.hosts[to]!.arrive(datagram);
+    else this.clients[to - this.replicas]!.arrive(datagram);
+  }
+
+  /** All faults end: links whole, clocks right, everybody up. */
+  private heal(): void {
+    this.note('all faults end');
+    this.driver.stop();
+    this.network.heal();
+    this.network.setConditions({ ...this.plan.network, delay: 'log-normal', spread: 0.3, loss: 0, duplicate: 0, corrupt: 0, reorder: 0 });
+    for (const disk of this.disks) disk.setConditions({ ...this.plan.disk, hiccup: 0 });
+    for (const clock of this.clocks) clock.set(0, 0);
+    for (const host of this.hosts) host.heal();
+    for (const client of this.clients) client.heal();
+  }
+
+  /** Runs until every client has committed fresh operations, then until all is quiet and every replica has caught up. */
+  private awaitGoals(): void {
+    const deadline = this.ticks + LIVENESS_TICKS;
+    this.runUntil(deadline, 'a client commits nothing fresh', () => this.clients.every((client) => client.counts.fresh >= FRESH_OPERATIONS));
+    for (const client of this.clients) client.finish();
+    this.runUntil(deadline, 'an operation does not end', () => this.clients.every((client) => client.isIdle));
+    this.runUntil(deadline, 'a replica does not catch up', () => {
+      const length = this.checks.chosenLength;
+      return this.hosts.every(({ core }) => {
+        const { status, log, committed, executed } = core!.state;
+        return status === ReplicaStatus.normal && committed === length && executed === length && log.lastIndex === length;
+      });
+    });
+  }
+
+  private runUntil(deadline: number, complaint: string, reached: () => boolean): void {
+    while (!reached()) {
+      const until = this.queue.nowUs + GOAL_CHECK_TICKS;
+      if (until > deadline) throw new Violation('stuck', `${complaint}, ${LIVENESS_TICKS / 1e6} s after the faults have ended`);
+      while (this.queue.step(until));
+    }
+  }
+
+  private compareMachines(): void {
+    const [first, ...others] = this.hosts;
+    const expected = first!.probe.snapshot();
+    for (const other of others) {
+      const actual = other.probe.snapshot();
+      if (actual.length !== expected.length || actual.some((byte, i) => byte !== expected[i])) {
+        throw new Violation('snapshots-equal', `replicas ${first!.id} and ${other.id} executed the same ${this.checks.chosenLength} entries and hold different states`);
+      }
+    }
+  }
+
+  private judgeHistory(): void {
+    const verdict = checkHistory(this.history);
+    if (verdict.outcome !== 'linearizable') throw new Violation('linearizable', explain(verdict));
+  }
+
+  /** A process is about to go: what it counted is kept. */
+  private rememberCounters(replica: number): void {
+    const { counters } = this.hosts[replica]!.core!;
+    const seen = this.countersSeen[replica]!;
+    for (let i = 0; i < counters.length; i++) {
+      this.counters[i]! += counters[i]! - seen[i]!;
+      seen[i] = counters[i]!;
+    }
+  }
+
+  private totals(): SimulationTotals {
+    for (const host of this.hosts) if (host.core !== undefined) this.rememberCounters(host.id);
+    const counter = (name: CounterName): number => this.counters[Counter[name]]!;
+    const sum = (of: (client: ClientHost) => number): number => this.clients.reduce((total, client) => total + of(client), 0);
+    return {
+      messages: this.hosts.reduce((total, host) => total + host.messages, 0),
+      datagrams: this.network.counts.delivered,
+      corrupted: this.network.counts.corrupted,
+      commits: sum((client) => client.counts.committed),
+      fastCommits: sum((client) => client.counts.fast),
+      unknown: sum((client) => client.counts.unknown),
+      views: this.checks.viewsStarted,
+      crashes: this.crashes,
+      logsLost: this.logsLost,
+      repairs: counter('repairs'),
+      rollbacks: counter('rollbacks'),
+      snapshotsInstalled: counter('snapshots_installed'),
+      chosen: this.checks.chosenLength,
+    };
+  }
+}

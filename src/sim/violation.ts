@@ -1,0 +1,36 @@
+/** What a simulation stops for: a broken rule, and what was seen. */
+
+/** Every rule that is watched, by name, with what it says. The table of docs/simulation.md. */
+export const INVARIANTS = {
+  'chosen-agree': 'committed prefixes of all views form one chain',
+  'chosen-stable': 'a committed prefix is in the log of every normal member of its view and of every replica in a later view',
+  'never-lost': 'the log of a later view contains every committed prefix',
+  'committed-truthful': 'what a replica takes for committed is committed',
+  'acknowledgement-truthful': 'what a replica acknowledges is, or was, in its log, and a SyncAck names a prefix of the primary\'s',
+  'one-start': 'what the primary of a view says of its log only ever grows within the view',
+  'executed-agree': 'replicas execute the same operations with the same results at the same indexes',
+  'executed-once': 'a machine sees every index once, in order',
+  'at-most-once': 'no log holds a request twice',
+  'key-order': 'every log is in key order',
+  'hash-collision': 'one chain value stands for one log',
+  'client-result': 'what a client was told is committed is in the committed chain',
+  'promise-kept': 'durable view, logView and incarnation never go back',
+  'linearizable': 'the history that clients saw is linearizable',
+  'snapshots-equal': 'machines that executed the same prefix have the same state',
+  'core-invariant': 'the core found one of its own invariants broken',
+  'core-exception': 'a core never throws anything but InvariantError',
+  'stuck': 'after the faults have ended, every client commits fresh operations and every replica catches up in time',
+} as const;
+
+export type InvariantName = keyof typeof INVARIANTS;
+
+export class Violation extends Error {
+  constructor(
+    readonly invariant: InvariantName,
+    readonly detail: string,
+    options?: ErrorOptions,
+  ) {
+    super(`${invariant}: ${detail}`, options);
+    this.name = 'Violation';
+  }
+}
