@@ -144,7 +144,7 @@ async function measure(plan: Plan, local: LocalCluster | undefined): Promise<[Be
         replicas: before === undefined || after === undefined ? null : after.map((answer, id) => (answer === undefined || before[id] === undefined ? null : round(answer.cpuSeconds - before[id].cpuSeconds, 3))),
       },
       allocatedBytesPerOp: allocated(load, after, operations),
-      clock: first!.clock,
+      clock: { source: clockSource(after), errorNs: null },
       baselines: [],
       ratios: {},
       host: hostInfo(),
@@ -178,6 +178,12 @@ function allocated(load: LoadResult, answers: readonly (ReplicaAnswer | undefine
     primary: perOp(heaps[views.primary(view)]),
     member: known.length === 0 ? null : perOp(known.reduce((sum, bytes) => sum + bytes, 0) / known.length),
   };
+}
+
+/** As the replicas say; null for a running cluster, which is not asked. */
+function clockSource(answers: readonly (ReplicaAnswer | undefined)[] | undefined): string | null {
+  const clock = answers?.find((answer) => answer !== undefined)?.status['clock'] as { source?: string } | undefined;
+  return clock?.source ?? null;
 }
 
 function round(value: number, digits: number): number {

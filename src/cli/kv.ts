@@ -4,6 +4,7 @@
  */
 import { Client } from '../client/client.js';
 import { KvClient } from '../client/kv-client.js';
+import { KV_SCAN_LIMIT_MAX } from '../machine/kv-codec.js';
 import { defineCommand, type Command, type Output } from './command.js';
 import { CliError, Exit } from './exit.js';
 import type { Flags } from './flags.js';
@@ -126,11 +127,11 @@ export const scan: Command = defineCommand(
     name: 'kv scan',
     summary: 'Lists keys and values from FROM (inclusive) to TO (exclusive) in order of bytes, one a line, key and value separated by a tab.',
     positionals: ['[FROM]', '[TO]'],
-    flags: { ...CONNECTION_FLAGS, limit: { kind: 'count', default: '100', min: 1, max: 1_000_000, help: 'at most so many' } },
+    flags: { ...CONNECTION_FLAGS, limit: { kind: 'count', default: '100', min: 1, max: KV_SCAN_LIMIT_MAX, help: 'at most so many' } },
     examples: ['jitpaxos kv scan user/ user0 --limit 20'],
   },
   async ({ values, positionals: [from = '', to = ''] }, output) => {
-    const { entries, more } = await withStore(values, (kv) => kv.scan({ from, to, limit: values.limit }));
+    const { entries, more } = await withStore(values, (kv) => kv.scan({ from, ...(to === '' ? {} : { to }), limit: values.limit }));
     if (output.json) {
       const shown = entries.map(({ key, value }) => ({ key: textOf(key) ?? { base64: base64(key) }, ...valueFields(value) }));
       output.line(JSON.stringify({ schema: 'jitpaxos.kv/1', command: 'scan', from, to, entries: shown, more }));

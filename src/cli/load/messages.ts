@@ -51,7 +51,7 @@ export type ToWorker =
       readonly type: 'setup';
       readonly worker: number;
       readonly cluster: string;
-      readonly transport: 'auto' | 'dgram' | 'native';
+      readonly transport: 'auto' | 'dgram';
       readonly workload: Workload;
       /** Where to write the history; undefined: no history. */
       readonly history: string | undefined;
@@ -88,7 +88,6 @@ export interface WorkerResult {
   readonly errors: Readonly<Record<string, number>>;
   /** What the store must hold: the last acknowledged value of each key of this worker, kv only; keys whose last write ended unknown are left out. */
   readonly expected: Readonly<Record<string, string>>;
-  readonly clock: { readonly source: string | null; readonly errorNs: number | null };
 }
 
 /** Worker → parent. */

@@ -66,7 +66,7 @@ class Worker {
     const stats = this.client.stats();
     return {
       warmup: this.setup.workload.warmup,
-      transport: stats.transport,
+      transport: stats.transport.kind,
       histogram: this.total.toData(),
       counts: difference(this.counts(), before),
       startedNs,
@@ -75,7 +75,6 @@ class Worker {
       heap,
       errors: this.errors,
       expected: this.operations.expected(),
-      clock: { source: stats.clock, errorNs: null },
     };
   }
 
@@ -112,14 +111,14 @@ class Worker {
   }
 
   private counts(): ClientCounts {
-    const { counters } = this.client.stats();
+    const stats = this.client.stats();
     return {
-      committed: counters.committed + counters.reads,
-      fast: counters.committed_fast + counters.reads_fast,
-      rejected: Object.entries(counters).reduce((sum, [name, value]) => (name.startsWith('rejected_') ? sum + value : sum), 0),
-      reconciled: counters.reconciled,
-      retransmitted: counters.retransmitted,
-      viewChanges: counters.view_changes,
+      committed: stats.commits + stats.reads,
+      fast: stats.fastCommits + stats.fastReads,
+      rejected: Object.values(stats.rejected).reduce((sum, count) => sum + count, 0),
+      reconciled: stats.reconciled,
+      retransmitted: stats.retransmitted,
+      viewChanges: stats.viewChanges,
       failed: this.failed,
     };
   }

@@ -17,7 +17,7 @@ const STOP_TIMEOUT_MS = 30_000;
 export interface WorkersOptions {
   readonly count: number;
   readonly cluster: string;
-  readonly transport: 'auto' | 'dgram' | 'native';
+  readonly transport: 'auto' | 'dgram';
   /** For worker number `index`. */
   readonly workload: (index: number) => Workload;
   readonly history?: (index: number) => string;
