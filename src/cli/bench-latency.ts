@@ -2,6 +2,7 @@
  * `jitpaxos bench latency`: a closed loop. C client processes keep L operations open each, N in all, and every latency
  * goes into a histogram. The first operations warm the compiler and are not measured.
  */
+import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -36,6 +37,7 @@ interface Plan {
   readonly transport: 'auto' | 'dgram';
   readonly clusterFile: string;
   readonly history: string | undefined;
+  readonly keyPrefix: string;
 }
 
 export const benchLatency = defineCommand(
@@ -75,7 +77,7 @@ export const benchLatency = defineCommand(
     const assertions = values.assert.map(parseAssertion);
     const { clients, lanes, size, keys, seed, ops: operations } = values;
     const warmup = values.warmup ?? Math.min(WARMUP_MAX, Math.ceil(operations * WARMUP_SHARE));
-    const plan = { clients, lanes, operations, warmup, size, machine, mix, keys, seed, transport, timeoutMs: values.timeout / 1e6, history: values.history } as const;
+    const plan = { clients, lanes, operations, warmup, size, machine, mix, keys, seed, transport, timeoutMs: values.timeout / 1e6, history: values.history, keyPrefix: values.history === undefined ? 'key-' : `h${randomBytes(4).toString('hex')}-` } as const; // a history starts with absent keys
 
     let report: BenchReport;
     let load: LoadResult;
@@ -160,7 +162,7 @@ async function measure(plan: Plan, local: LocalCluster | undefined): Promise<[Be
 function workloadOf(plan: Plan, index: number): Workload {
   const share = (total: number): number => Math.floor(total / plan.clients) + (index < total % plan.clients ? 1 : 0);
   const { machine, lanes, size, mix, keys, timeoutMs } = plan;
-  return { machine, lanes, size, mix, keys, timeoutMs, keyPrefix: 'key-', ownKeys: false, seed: plan.seed * 1000 + index, warmup: share(plan.warmup), operations: share(plan.operations) };
+  return { machine, lanes, size, mix, keys, timeoutMs, keyPrefix: plan.keyPrefix, ownKeys: false, seed: plan.seed * 1000 + index, warmup: share(plan.warmup), operations: share(plan.operations) };
 }
 
 /** Of the primary and the other members of the view that all replicas are in at the end; null when views changed meanwhile. */

@@ -26,7 +26,7 @@ export function defineCommand<const F extends Flags>(
   run: (parsed: Parsed<F & typeof COMMON_FLAGS>, output: Output) => Promise<number>,
 ): Command {
   return {
-    shape: { ...shape, flags: { ...shape.flags, ...COMMON_FLAGS } },
+    shape: { ...shape, name: `jitpaxos ${shape.name}`, flags: { ...shape.flags, ...COMMON_FLAGS } },
     run: run as Command['run'],
   };
 }

@@ -40,7 +40,7 @@ export const COMMON_FLAGS = {
 
 /** What a command declares of itself; `run` is in the same file. */
 export interface CommandShape<F extends Flags> {
-  /** As typed: `bench latency`. */
+  /** As typed: `jitpaxos bench latency`. */
   readonly name: string;
   readonly summary: string;
   /** Positional arguments in order; those in brackets are optional. */
@@ -66,7 +66,7 @@ export function parseFlags<const F extends Flags>(command: CommandShape<F>, args
     const flag = Object.hasOwn(command.flags, token.name) ? command.flags[token.name] : undefined;
     if (flag === undefined) throw unknownFlag(command, token.rawName);
     if (flag.kind !== 'switch' && token.value === undefined) {
-      throw new CliError('flag-invalid', `--${token.name} needs a value: ${describe(flag)}; see jitpaxos ${command.name} --help`);
+      throw new CliError('flag-invalid', `--${token.name} needs a value: ${describe(flag)}; see ${command.name} --help`);
     }
     if (flag.kind === 'switch' && token.value !== undefined) throw new CliError('flag-invalid', `--${token.name} takes no value, got "${token.value}"; leave out "=${token.value}"`);
     const earlier = given.get(token.name);
@@ -96,7 +96,7 @@ export function helpOf(command: CommandShape<Flags>): string {
   });
   const width = Math.max(...rows.map(([left]) => left.length));
   return [
-    `jitpaxos ${[command.name, ...command.positionals].join(' ')} [flags]`,
+    `${[command.name, ...command.positionals].join(' ')} [flags]`,
     '',
     command.summary,
     '',
@@ -110,21 +110,21 @@ export function helpOf(command: CommandShape<Flags>): string {
 function unknownFlag(command: CommandShape<Flags>, raw: string): CliError {
   const meant = nearest(raw.replace(/^-+/, ''), Object.keys(command.flags));
   const hint = meant === undefined ? '' : `did you mean --${meant}? `;
-  return new CliError('unknown-flag', `${raw} is not a flag of "jitpaxos ${command.name}"; ${hint}see jitpaxos ${command.name} --help`);
+  return new CliError('unknown-flag', `${raw} is not a flag of "${command.name}"; ${hint}see ${command.name} --help`);
 }
 
 function checkPositionals(command: CommandShape<Flags>, positionals: readonly string[]): void {
   const required = command.positionals.filter((name) => !name.startsWith('['));
   if (positionals.length < required.length) {
-    throw new CliError('argument-invalid', `${required[positionals.length]} is missing; use jitpaxos ${[command.name, ...command.positionals].join(' ')}`);
+    throw new CliError('argument-invalid', `${required[positionals.length]} is missing; use ${[command.name, ...command.positionals].join(' ')}`);
   }
   if (positionals.length > command.positionals.length) {
-    throw new CliError('argument-invalid', `"${positionals[command.positionals.length]}" is one argument too many; use jitpaxos ${[command.name, ...command.positionals].join(' ')}`);
+    throw new CliError('argument-invalid', `"${positionals[command.positionals.length]}" is one argument too many; use ${[command.name, ...command.positionals].join(' ')}`);
   }
 }
 
 function convert(command: string, name: string, flag: Exclude<Flag, { kind: 'switch' }>, text: string): string | number {
-  const refuse = (): CliError => new CliError('flag-invalid', `--${name} "${text}" is not ${describe(flag)}; see jitpaxos ${command} --help`);
+  const refuse = (): CliError => new CliError('flag-invalid', `--${name} "${text}" is not ${describe(flag)}; see ${command} --help`);
   if (flag.kind === 'text') {
     if (text === '') throw refuse();
     return text;

@@ -1,18 +1,17 @@
 /**
- * Records the operations of one client process, one JSON object a line, as docs call the history file:
- * `{"process","type":"invoke|ok|fail|info","f":"read|write|cas","key","value","time"}`.
+ * Records the operations of one client process in the format of sim/history.ts, so that the checker can judge them.
  *
  * A *process* is one logical client with one operation open at a time: here a lane. After an operation whose outcome is
  * unknown (`info`) its number is not used again, because that operation may still take effect at any later time.
  */
 import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
+import { formatHistoryEvent, type HistoryEvent, type HistoryEventType } from '../../sim/history.js';
 
-/** What an operation asks for, or gave. */
-export interface HistoryEntry {
-  readonly f: 'read' | 'write' | 'cas';
-  readonly key: string;
-  readonly value: unknown;
-}
+/** What an operation asks for. */
+export type HistoryEntry = Pick<HistoryEvent, 'f' | 'key' | 'value'>;
+
+/** What it gave: the value read, or whether a compare-and-set was one. Nothing for a write. */
+export type HistoryOutcome = Partial<Pick<HistoryEvent, 'value' | 'result'>>;
 
 const PROCESSES_PER_WORKER = 1_000_000;
 const LINES_A_WRITE = 4096;
@@ -39,8 +38,7 @@ export class HistoryWriter {
     this.write(lane, 'invoke', entry, timeNs);
   }
 
-  /** `outcome`: the value read, or for a cas `{ result }`; undefined for a write. */
-  ok(lane: number, outcome: { readonly value?: unknown; readonly result?: boolean }, timeNs: number): void {
+  ok(lane: number, outcome: HistoryOutcome, timeNs: number): void {
     this.write(lane, 'ok', { ...this.open[lane]!, ...outcome }, timeNs);
   }
 
@@ -53,8 +51,8 @@ export class HistoryWriter {
     this.flush();
   }
 
-  private write(lane: number, type: string, entry: HistoryEntry, time: number): void {
-    this.lines.push(JSON.stringify({ process: this.processes[lane], type, ...entry, time }));
+  private write(lane: number, type: HistoryEventType, entry: HistoryEntry & HistoryOutcome, time: number): void {
+    this.lines.push(formatHistoryEvent({ process: this.processes[lane]!, type, ...entry, time }));
     if (this.lines.length >= LINES_A_WRITE) this.flush();
   }
 

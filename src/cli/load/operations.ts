@@ -7,7 +7,7 @@
  */
 import type { Client } from '../../client/client.js';
 import { KvClient } from '../../client/kv-client.js';
-import type { HistoryEntry } from './history-writer.js';
+import type { HistoryEntry, HistoryOutcome } from './history-writer.js';
 import type { Mix, Workload } from './messages.js';
 import { seededRandom } from './random.js';
 
@@ -24,7 +24,7 @@ export interface Operations {
   /** The prepared operation, for a history. */
   describe(lane: number): HistoryEntry;
   /** What the operation that ran well gave, for a history. */
-  outcome(lane: number): { readonly value?: unknown; readonly result?: boolean };
+  outcome(lane: number): HistoryOutcome;
   /** The operation failed; `certain`: it had no effect. */
   failed(lane: number, certain: boolean): void;
   /** Key → value that the store must hold, for the keys where that is certain. */
@@ -182,7 +182,7 @@ class KvOperations implements Operations {
     return { f, key: this.names[key]!, value: f === 'read' ? null : f === 'write' ? text(value) : [compare && text(compare), text(value)] };
   }
 
-  outcome(lane: number): { value?: unknown; result?: boolean } {
+  outcome(lane: number): HistoryOutcome {
     const { f, readValue, swapped } = this.chosen[lane]!;
     if (f === 'read') return { value: readValue && text(readValue) };
     return f === 'cas' ? { result: swapped } : {};

@@ -1,0 +1,85 @@
+/**
+ * Ours beside the bare dgram program of the same shape (dgram-echo.ts): one client, one operation open, the echo machine,
+ * three replicas of which two form the quorum. The two take turns, several rounds in one invocation, because the host's
+ * speed drifts by more than what is compared; medians of the rounds are reported, and their ratio.
+ *
+ *   npm run bench:first-light -- [--rounds 5] [--ops 20000] [--size 64] [--json]
+ */
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { hostInfo, type BenchReport } from '../src/cli/load/report.js';
+import { formatDuration } from '../src/cli/units.js';
+import { Histogram } from '../src/metrics/histogram.js';
+import { measureDgramEcho } from './dgram-echo.js';
+import { median, program } from './program.js';
+
+const MAIN = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
+const GOAL_RATIO = 1.6;
+const ROUND_TIMEOUT_MS = 120_000;
+
+interface Round {
+  readonly oursP50: number;
+  readonly oursP99: number;
+  readonly bareP50: number;
+  readonly bareP99: number;
+  readonly fastPathRatio: number | null;
+}
+
+await program(
+  {
+    name: 'npm run bench:first-light --',
+    summary: 'Latency of one client of ours beside a bare dgram program of the same shape, in turns.',
+    positionals: [],
+    flags: {
+      rounds: { kind: 'count', default: '5', min: 1, max: 1000, help: 'rounds of one run of each' },
+      ops: { kind: 'count', default: '20000', min: 1, max: 1e8, help: 'operations a run' },
+      warmup: { kind: 'count', default: '10000', max: 1e8, help: 'operations before these, not measured' },
+      size: { kind: 'bytes', default: '64', max: 48 * 1024, help: 'bytes of an operation' },
+    },
+    examples: ['npm run bench:first-light -- --rounds 5 --json'],
+  },
+  async ({ rounds, ops, warmup, size }, output) => {
+    const measured: Round[] = [];
+    for (let round = 0; round < rounds; round++) {
+      // Whoever goes first changes with every round.
+      const bareFirst = round % 2 === 0;
+      const early = bareFirst ? await bare(size, ops, warmup) : undefined;
+      const ours = await runOurs(size, ops, warmup);
+      const echo = early ?? (await bare(size, ops, warmup));
+      measured.push({ oursP50: ours.latencyNs.p50, oursP99: ours.latencyNs.p99, bareP50: echo.p50, bareP99: echo.p99, fastPathRatio: ours.fastPathRatio });
+      output.note(`round ${round + 1} of ${rounds}: ours p50 ${formatDuration(ours.latencyNs.p50)}, bare ${formatDuration(echo.p50)}, ratio ${(ours.latencyNs.p50 / echo.p50).toFixed(2)}`);
+    }
+    const of = (name: 'oursP50' | 'oursP99' | 'bareP50' | 'bareP99'): number => median(measured.map((round) => round[name]));
+    const ratio = median(measured.map(({ oursP50, bareP50 }) => oursP50 / bareP50));
+    const result = {
+      schema: 'jitpaxos.first-light/1',
+      rounds: measured,
+      operations: ops,
+      warmupOperations: warmup,
+      opBytes: size,
+      medianNs: { ours: { p50: of('oursP50'), p99: of('oursP99') }, bare: { p50: of('bareP50'), p99: of('bareP99') } },
+      ratioP50: Number(ratio.toFixed(3)),
+      goalRatioP50: GOAL_RATIO,
+      host: hostInfo(),
+    };
+    if (output.json) output.line(JSON.stringify(result));
+    else {
+      output.line(`ours        p50 ${formatDuration(of('oursP50'))}   p99 ${formatDuration(of('oursP99'))}`);
+      output.line(`bare dgram  p50 ${formatDuration(of('bareP50'))}   p99 ${formatDuration(of('bareP99'))}`);
+      output.line(`ratio       ${ratio.toFixed(2)} (median of ${rounds} rounds of ${ops} operations; goal: at most ${GOAL_RATIO})`);
+    }
+  },
+);
+
+async function bare(size: number, operations: number, warmup: number): Promise<{ p50: number; p99: number }> {
+  const { histogram } = await measureDgramEcho(size, operations, warmup);
+  return Histogram.fromData(histogram).summary();
+}
+
+/** The very command that people run. */
+async function runOurs(size: number, operations: number, warmup: number): Promise<BenchReport> {
+  const args = ['bench', 'latency', '--local', '3', '--clients', '1', '--lanes', '1', '--transport', 'dgram', '--json'];
+  const { stdout } = await promisify(execFile)(process.execPath, [MAIN, ...args, '--ops', String(operations), '--warmup', String(warmup), '--size', String(size)], { timeout: ROUND_TIMEOUT_MS });
+  return JSON.parse(stdout) as BenchReport;
+}
