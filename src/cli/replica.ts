@@ -10,7 +10,7 @@ import { KvMachine } from '../machine/kv.js';
 import { HeapMeter } from '../metrics/heap-meter.js';
 import { Replica } from '../server/replica.js';
 import { defineCommand } from './command.js';
-import { Exit } from './exit.js';
+import { CliError, Exit } from './exit.js';
 import type { ReplicaAnswer, ReplicaQuestion } from './load/messages.js';
 
 const MICROSECONDS = 1e6;
@@ -32,7 +32,8 @@ export const replica = defineCommand(
     examples: ['jitpaxos replica --cluster cluster.json --id 0'],
   },
   async ({ values }, output) => {
-    const id = values.id ?? NaN;
+    const { id } = values;
+    if (id === undefined) throw new CliError('flag-invalid', '--id is missing; give the index of this replica in the cluster file, from 0');
     const running = await Replica.start({
       cluster: values.cluster,
       id,

@@ -1,0 +1,26 @@
+/** For tests with real processes: runs the command as people do, and always with a bound. */
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+export const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+
+export interface Ended {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs a script with this Node and waits for its end; killed, and rejected, after `timeoutMs`. */
+export function runNode(args: readonly string[], options: { readonly timeoutMs?: number; readonly cwd?: string; readonly env?: NodeJS.ProcessEnv } = {}): Promise<Ended> {
+  return new Promise((resolve, reject) => {
+    execFile(process.execPath, [...args], { timeout: options.timeoutMs ?? 60_000, killSignal: 'SIGKILL', cwd: options.cwd, env: { ...process.env, ...options.env }, maxBuffer: 64 << 20 }, (error, stdout, stderr) => {
+      if (error !== null && typeof error.code !== 'number') reject(new Error(`node ${args.join(' ')} did not end by itself: ${error.message}\n${stderr}`));
+      else resolve({ code: typeof error?.code === 'number' ? error.code : 0, stdout, stderr });
+    });
+  });
+}
+
+/** `jitpaxos …` */
+export function jitpaxos(args: readonly string[], options?: Parameters<typeof runNode>[1]): Promise<Ended> {
+  return runNode([MAIN, ...args], options);
+}
