@@ -9,7 +9,7 @@ export interface DemoState {
   readonly clients: number;
   readonly lanes: number;
   readonly durationMs: number;
-  readonly replicas: { readonly id: number; readonly pid: number; readonly role: string; killedAtMs: number | undefined }[];
+  readonly replicas: { readonly id: number; readonly pid: number; role: string; killedAtMs: number | undefined }[];
   elapsedMs: number;
   readonly timeline: Timeline;
 }

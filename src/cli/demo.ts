@@ -116,10 +116,12 @@ async function runWorkload(cluster: LocalCluster, state: DemoState, kill: KillTa
     let failure: unknown;
     finished.catch((error: unknown) => (failure = error));
     let killed: Ran['killed'] = null;
+    await learnRoles(cluster, state);
     const enough = (): boolean => (elapsed() >= state.durationMs && state.timeline.total.histogram.count >= MIN_OPERATIONS) || elapsed() >= WORKLOAD_LIMIT_MS;
     while (!enough() && failure === undefined) {
       await delay(REFRESH_MS);
       state.elapsedMs = elapsed();
+      await learnRoles(cluster, state);
       if (killed === null && kill !== 'none' && elapsed() >= state.durationMs / 2) {
         killed = { replica: await killOne(cluster, kill), role: kill, atMs: elapsed() };
         state.replicas[killed.replica]!.killedAtMs = killed.atMs;
@@ -137,13 +139,22 @@ async function runWorkload(cluster: LocalCluster, state: DemoState, kill: KillTa
 
 /** SIGKILL, as `kill -9` would: the replica has no chance to say good-bye. Returns its id. */
 async function killOne(cluster: LocalCluster, target: KillTarget): Promise<number> {
+  const view = await latestView(cluster);
   const views = new Views(REPLICAS);
-  const answers = await cluster.ask('stats');
-  const view = Math.max(...answers.map((answer) => Number(answer?.status['view'] ?? 0)));
-  const members = views.members(view);
-  const victim = target === 'spare' ? [0, 1, 2].find((id) => !members.includes(id))! : members.find((id) => id !== views.primary(view))!;
+  const victim = cluster.replicas.findIndex(({ id }) => (target === 'spare' ? !views.isMember(view, id) : views.isMember(view, id) && id !== views.primary(view)));
   cluster.replicas[victim]!.kill('SIGKILL');
   return victim;
+}
+
+async function latestView(cluster: LocalCluster): Promise<number> {
+  const answers = await cluster.ask('stats');
+  return Math.max(0, ...answers.map((answer) => Number(answer?.status['view'] ?? 0)));
+}
+
+/** A dead replica keeps the role that it died in. */
+async function learnRoles(cluster: LocalCluster, state: DemoState): Promise<void> {
+  const view = await latestView(cluster);
+  for (const replica of state.replicas) if (replica.killedAtMs === undefined) replica.role = roleOf(replica.id, view);
 }
 
 function roleOf(id: number, view: number): string {

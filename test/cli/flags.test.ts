@@ -40,7 +40,7 @@ t.test('values come with their types, units and defaults', (t) => {
 
 t.test('whatever is not in the table is refused with what to do, and exit code 2', (t) => {
   const cases: [string[], string, RegExp][] = [
-    [['x', '--clent', '3'], 'unknown-flag', /--clent is not a flag of "jitpaxos thing"; did you mean --clients\? see jitpaxos thing --help/],
+    [['x', '--client', '3'], 'unknown-flag', /--client is not a flag of "jitpaxos thing"; did you mean --clients\? see jitpaxos thing --help/],
     [['x', '--zzzzzzzz'], 'unknown-flag', /is not a flag of "jitpaxos thing"; see/],
     [['x', '--toString'], 'unknown-flag', /--toString/],
     [['x', '-c'], 'unknown-flag', /-c is not/],
