@@ -37,7 +37,7 @@ export function demoReportHtml(result: DemoResult, histogram: Histogram, interva
   const details: [string, string][] = [
     ['Cluster', `${result.replicas} replica processes on loopback, log in memory`],
     ['Load', `closed loop: ${result.clients} client processes with ${result.lanes} operations open each, half reads and half writes of 64 bytes`],
-    ['Failure', killed === null ? 'none' : `replica ${killed.replica} (${killed.role === 'spare' ? 'the spare, outside the quorum' : 'a member of the quorum'}) killed with SIGKILL at ${killed.atSeconds.toFixed(1)} s; ${formatCount(killed.committedAfter)} commits after it, the slowest in ${formatDuration(killed.longestAfterNs)}`],
+    ['Failure', killed === null ? 'none' : `replica ${killed.replica} (${killed.role === 'spare' ? 'the spare, outside the quorum' : 'a member of the quorum'}) killed with SIGKILL at ${killed.atSeconds.toFixed(1)} s; ${formatCount(killed.committedAfter)} commits after it, the slowest in ${formatDuration(killed.slowestAfterNs)}`],
     ['Off the fast path', `${formatCount(result.rejected)} rejects, ${formatCount(result.reconciled)} reconciled, ${formatCount(result.retransmitted)} resent, ${formatCount(result.viewChanges)} view changes, ${formatCount(result.failed)} failed`],
     ['Latency', `p50 ${formatDuration(latency.p50)}, p90 ${formatDuration(latency.p90)}, p99 ${formatDuration(latency.p99)}, p99.9 ${formatDuration(latency.p999)}, max ${formatDuration(latency.max)}, mean ${formatDuration(latency.mean)}`],
     ['Host', `${host.cores} × ${host.cpu}, Linux ${host.kernel}, Node ${host.node}`],

@@ -49,7 +49,7 @@ export interface DemoResult {
   readonly retransmitted: number;
   readonly failed: number;
   readonly viewChanges: number;
-  readonly killed: { readonly replica: number; readonly role: KillTarget; readonly atSeconds: number; readonly longestAfterNs: number; readonly committedAfter: number } | null;
+  readonly killed: { readonly replica: number; readonly role: KillTarget; readonly atSeconds: number; readonly slowestAfterNs: number; readonly committedAfter: number } | null;
   readonly readBack: { readonly keys: number; readonly wrong: number };
   readonly report: string | null;
   readonly host: ReturnType<typeof hostInfo>;
@@ -203,7 +203,7 @@ async function readEverythingBack(cluster: LocalCluster, load: LoadResult, trans
 
 function summarize(state: DemoState, { load, killed }: Ran, readBack: DemoResult['readBack'], report: string): DemoResult {
   const { histogram, counts, seconds } = load;
-  const after = killed === null ? undefined : state.timeline.between(killed.atMs, Infinity);
+  const after = killed === null ? undefined : state.timeline.after(killed.atMs);
   return {
     schema: 'jitpaxos.demo/1',
     replicas: REPLICAS,
@@ -219,7 +219,7 @@ function summarize(state: DemoState, { load, killed }: Ran, readBack: DemoResult
     retransmitted: counts.retransmitted,
     failed: counts.failed,
     viewChanges: counts.viewChanges,
-    killed: killed === null ? null : { replica: killed.replica, role: killed.role, atSeconds: killed.atMs / 1000, longestAfterNs: after!.max, committedAfter: after!.count },
+    killed: killed === null ? null : { replica: killed.replica, role: killed.role, atSeconds: killed.atMs / 1000, slowestAfterNs: after!.slowestNs, committedAfter: after!.operations },
     readBack,
     report,
     host: hostInfo(),
@@ -237,7 +237,7 @@ function summaryText(result: DemoResult): string {
   ];
   if (killed !== null) {
     const role = killed.role === 'spare' ? 'the spare, outside the quorum' : 'a member of the quorum';
-    lines.push(`failure         replica ${killed.replica} (${role}) killed at ${killed.atSeconds.toFixed(1)} s; ${formatCount(killed.committedAfter)} commits after it, the slowest in ${formatDuration(killed.longestAfterNs)}`);
+    lines.push(`failure         replica ${killed.replica} (${role}) killed at ${killed.atSeconds.toFixed(1)} s; ${formatCount(killed.committedAfter)} commits after it, the slowest in ${formatDuration(killed.slowestAfterNs)}`);
   }
   lines.push(`read back       ${formatCount(readBack.keys - readBack.wrong)} of ${formatCount(readBack.keys)} keys hold what was last written to them`);
   if (result.report !== null) lines.push(`report          ${result.report}`);

@@ -46,12 +46,14 @@ export class Timeline {
     }));
   }
 
-  /** Latencies of the operations that ended from `fromMs` to `toMs`. */
-  between(fromMs: number, toMs: number): Histogram {
-    const histogram = new Histogram();
-    this.slots.forEach((slot, index) => {
-      if (index * this.intervalMs >= fromMs && (index + 1) * this.intervalMs <= toMs) histogram.merge(slot.histogram);
+  /** Of the operations that ended after `ms`: how many, in whole intervals, and the slowest, also in the interval that `ms` lies in. */
+  after(ms: number): { readonly operations: number; readonly slowestNs: number } {
+    let operations = 0;
+    let slowestNs = 0;
+    this.slots.forEach(({ histogram }, index) => {
+      if ((index + 1) * this.intervalMs > ms) slowestNs = Math.max(slowestNs, histogram.max);
+      if (index * this.intervalMs >= ms) operations += histogram.count;
     });
-    return histogram;
+    return { operations, slowestNs };
   }
 }
