@@ -34,7 +34,9 @@ if (files.length === 0) {
 }
 
 const flags = ['--test', '--test-reporter=spec', `--test-concurrency=${CONCURRENCY}`, `--test-timeout=${FILE_LIMIT_MS}`];
-const runner = spawn(process.execPath, [...flags, ...files], { cwd: ROOT, stdio: ['ignore', 'inherit', 'inherit'] });
+// tap has a limit of its own, 30 s a file unless told otherwise; one limit is enough.
+const env = { ...process.env, TAP_TIMEOUT: String(FILE_LIMIT_MS / 1000) };
+const runner = spawn(process.execPath, [...flags, ...files], { cwd: ROOT, env, stdio: ['ignore', 'inherit', 'inherit'] });
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => runner.kill(signal));
 runner.on('exit', (code) => process.exit(code ?? 1));
 
