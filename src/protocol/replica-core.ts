@@ -25,7 +25,7 @@ export class ReplicaCore {
   private readonly synchronization: Synchronization;
   private readonly viewChanges: ViewChanges;
   private readonly holdBack: HoldBack;
-  private lastTickUs = -1;
+  private lastTurnUs = 0.5;
 
   /** Throws RangeError when the configuration is out of its ranges. */
   constructor(config: ReplicaConfig, outbox: Outbox, storage: Storage, machine: StateMachine, hasher: Hasher, observer: ReplicaObserver) {
@@ -47,7 +47,7 @@ export class ReplicaCore {
   /** Begins a life. Call once, before anything else. */
   start(recovered: Recovered, now: Instant): void {
     this.state.recover(recovered);
-    this.lastTickUs = now.monotonicUs;
+    this.lastTurnUs = now.monotonicUs;
     this.viewChanges.start(now);
     this.state.transition('start', `incarnation ${this.state.incarnation}`);
     this.flush(now);
@@ -63,6 +63,7 @@ export class ReplicaCore {
    * @param from replica index, or an endpoint ≥ N when the envelope says that a client sent it
    */
   receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant): void {
+    this.enter(now);
     if (this.holdBack.dueUs <= now.monotonicUs) this.releaseHeld(now);
     const { state } = this;
     switch (typeOf(bytes, offset)) {
@@ -90,13 +91,7 @@ export class ReplicaCore {
 
   /** Time passed. */
   tick(now: Instant): void {
-    // A host that was stalled has heard nobody in that time, and must not hold it against them.
-    const gap = now.monotonicUs - this.lastTickUs;
-    this.lastTickUs = now.monotonicUs;
-    if (gap > this.state.config.timings.suspectUs / 4) {
-      this.synchronization.forgive(gap);
-      this.viewChanges.forgive(gap);
-    }
+    this.enter(now);
     if (this.holdBack.dueUs <= now.monotonicUs) this.releaseHeld(now);
     this.synchronization.tick(now);
     this.viewChanges.tick(now);
@@ -149,6 +144,15 @@ export class ReplicaCore {
       default:
         this.state.counters[Counter.ignored]!++;
     }
+  }
+
+  /** A host that was stalled has heard nobody in that time, and must not hold it against them. */
+  private enter(now: Instant): void {
+    const gap = now.monotonicUs - this.lastTurnUs;
+    this.lastTurnUs = now.monotonicUs;
+    if (gap <= this.state.config.timings.suspectUs / 4) return;
+    this.synchronization.forgive(gap);
+    this.viewChanges.forgive(gap);
   }
 
   private releaseHeld(now: Instant): void {
