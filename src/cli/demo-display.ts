@@ -47,7 +47,7 @@ export class Display {
   }
 
   private redraw(state: DemoState): void {
-    const columns = process.stdout.columns ?? 80;
+    const columns = process.stdout.columns || 80; // a pseudo-terminal may say 0
     const lines = this.frame(state);
     const up = this.drawnLines > 0 ? `\x1b[${this.drawnLines}A` : '';
     process.stdout.write(up + lines.map((line) => `${CLEAR_LINE}${this.cut(line, columns)}\n`).join(''));
