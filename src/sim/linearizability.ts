@@ -5,7 +5,7 @@
  *
  * For one key the search is that of Wing & Gong (1993) with Lowe's memory of configurations (2017): it builds the order
  * operation by operation. Next may come any operation invoked before every remaining one had completed. A configuration
- * is what has been ordered and the value that results; one that failed is not tried again. Four facts keep it small:
+ * is what has been ordered and the value that results; one that failed is not tried again. Five facts keep it small:
  *
  * - An operation that fits and changes nothing (a read of the present value, a refused cas) is ordered at once: nothing
  *   later can be lost by that, so there is nothing to try instead.
@@ -13,6 +13,7 @@
  *   all open together, so there are never more of them than clients, however long the history.
  * - An operation of unknown outcome may come at any time after its invocation, or never. It is used only if something
  *   sees its effect before a plain write hides it; otherwise the order without it is as good.
+ * - Values that nothing in the history asks for are all the same value.
  * - A configuration that has used more of the unknown ones than an equal one tried before can do nothing that one could not.
  *
  * Where unknown outcomes abound, refuting takes every choice of them, which is exponential. So a relaxed search goes first,
@@ -23,7 +24,7 @@
 import { collectOperations, type HistoryEvent, type HistoryOperation, type HistoryValue } from './history.js';
 
 export interface CheckOptions {
-  /** Configurations examined for one key before giving up; default 500,000 (about a second, 100 MB). */
+  /** Configurations examined for one key before giving up; default 2,000,000 (some ten seconds, half a gigabyte). */
   maxStates?: number;
   /** What keys held before the first event; absent if not named. */
   initial?: ReadonlyMap<string, HistoryValue>;
@@ -52,7 +53,7 @@ export interface Violation {
   window: HistoryOperation[];
 }
 
-const MAX_STATES_DEFAULT = 500_000;
+const MAX_STATES_DEFAULT = 2_000_000;
 /** What a refuted history is worth to find a prefix for the explanation. */
 const PREFIX_STATES_MAX = 20_000;
 
@@ -84,7 +85,9 @@ export function checkHistory(events: Iterable<HistoryEvent>, options: CheckOptio
 }
 
 function checkKey(key: string, operations: HistoryOperation[], initial: HistoryValue, maxStates: number): Verdict {
-  if (operations.some((operation) => operation.outcome === 'info')) {
+  const unknown = operations.filter((operation) => operation.outcome === 'info');
+  // An increment taken again and again has no end.
+  if (unknown.length > 0 && unknown.every((operation) => operation.f !== 'increment')) {
     const relaxed = new KeySearch(key, operations, initial, maxStates, true).run();
     if (relaxed.outcome === 'violation') {
       const search = new KeySearch(key, operations, initial, Math.min(maxStates, PREFIX_STATES_MAX), false);
@@ -128,16 +131,20 @@ interface Frame {
   used: number;
 }
 
+const NOTHING_USED: Uint32Array[] = [];
 const ABSENT = 0;
+/** Stands for every value that no operation of the key asks for: they cannot be told apart. */
+const UNSEEN = 1;
 const ANY = -1;
 const NONE = -2;
 
 class KeySearch {
   readonly #key: string;
   readonly #maxStates: number;
-  readonly #reuse: boolean;
   readonly #operations: HistoryOperation[];
-  readonly #values: HistoryValue[] = [null];
+  /** What is read or expected by any operation; `null` where increments may make any number of it. */
+  readonly #observed: Set<HistoryValue> | null;
+  readonly #values: HistoryValue[] = [null, ''];
   readonly #valueIds = new Map<HistoryValue, number>([[null, ABSENT]]);
   /** Completed, in the order of invocation. */
   readonly #required: Step[] = [];
@@ -146,25 +153,27 @@ class KeySearch {
   /** The values that some optional one would act on. */
   readonly #wantedByOptional = new Set<number>();
   readonly #initial: number;
+  readonly #initialValue: HistoryValue;
   /** The required ones not ordered yet: a doubly linked list by invocation, with its end at `required.length`. */
   readonly #next: Int32Array;
   readonly #previous: Int32Array;
   /** One bit an optional operation: used on the present way. */
   readonly #used: Uint32Array;
+  readonly #tracksUsed: boolean;
   /** By what is ordered and the value: the sets of optional operations used there. */
   readonly #seen = new Map<string, Uint32Array[]>();
   #states = 0;
   #bestCompleted = -1;
   #bestFrontier = -1;
   #bestPath: Path | null = null;
-  #bestValue = ABSENT;
 
   /** @param reuse relaxed: unknown operations may take effect more than once */
   constructor(key: string, operations: HistoryOperation[], initial: HistoryValue, maxStates: number, reuse: boolean) {
-    this.#reuse = reuse;
     this.#key = key;
+    this.#initialValue = initial;
     this.#operations = operations;
     this.#maxStates = maxStates;
+    this.#observed = observedIn(operations);
     this.#initial = this.#idOf(initial);
     const optional: Step[] = [];
     for (const operation of operations) {
@@ -177,6 +186,7 @@ class KeySearch {
     this.#next = Int32Array.from({ length: end + 1 }, (_, i) => (i === end ? 0 : i + 1));
     this.#previous = Int32Array.from({ length: end + 1 }, (_, i) => (i === 0 ? end : i - 1));
     this.#used = new Uint32Array(Math.ceil(this.#optional.length / 32));
+    this.#tracksUsed = !reuse && this.#optional.length > 0;
   }
 
   run(): Verdict {
@@ -208,7 +218,7 @@ class KeySearch {
     const required = this.#required;
     const end = required.length;
     const frame: Frame = { value, high, path, choices: [], tried: 0, unlinked: [], used };
-    if (used >= 0 && !this.#reuse) this.#used[used >>> 5] |= 1 << (used & 31);
+    if (used >= 0 && this.#tracksUsed) this.#used[used >>> 5] |= 1 << (used & 31);
     if (choice >= 0) this.#unlink(choice, frame);
 
     // Everything met on this walk was invoked before the first remaining completion, so it may come next.
@@ -237,7 +247,6 @@ class KeySearch {
       this.#bestCompleted = firstCompleted;
       this.#bestFrontier = frontier;
       this.#bestPath = frame.path;
-      this.#bestValue = value;
     }
 
     const unseen = used >= 0 && frame.unlinked.length === absorbedFrom;
@@ -274,7 +283,7 @@ class KeySearch {
       this.#next[this.#previous[index]] = index;
       this.#previous[this.#next[index]] = index;
     }
-    if (frame.used >= 0 && !this.#reuse) this.#used[frame.used >>> 5] &= ~(1 << (frame.used & 31));
+    if (frame.used >= 0 && this.#tracksUsed) this.#used[frame.used >>> 5] &= ~(1 << (frame.used & 31));
   }
 
   #unlink(index: number, frame: Frame): void {
@@ -294,9 +303,10 @@ class KeySearch {
     for (let i = this.#next[this.#required.length]; i < frame.high; i = this.#next[i]) name += `,${i}`;
     const sets = this.#seen.get(name);
     if (sets === undefined) {
-      this.#seen.set(name, [this.#used.slice()]);
+      this.#seen.set(name, this.#tracksUsed ? [this.#used.slice()] : NOTHING_USED);
       return false;
     }
+    if (!this.#tracksUsed) return true;
     // Long lists cost time like configurations do, so they count towards the bound like them.
     this.#states += sets.length >>> 5;
     for (const set of sets) if (isSubset(set, this.#used)) return true;
@@ -345,7 +355,7 @@ class KeySearch {
     const newest = new Map<string, number>();
     for (const step of optional) {
       if (step.operation.f === 'write' && !anythingSees && !seen.has(step.first)) continue;
-      const alike = `${step.operation.f} ${JSON.stringify(step.operation.value)}`;
+      const alike = `${step.operation.f} ${step.first} ${step.second} ${step.operation.f === 'increment' ? String(step.operation.value) : ''}`;
       step.twin = newest.get(alike) ?? -1;
       newest.set(alike, this.#optional.length);
       this.#optional.push(step);
@@ -354,6 +364,7 @@ class KeySearch {
   }
 
   #idOf(value: HistoryValue): number {
+    if (this.#observed !== null && !this.#observed.has(value)) return UNSEEN;
     const known = this.#valueIds.get(value);
     if (known !== undefined) return known;
     this.#valueIds.set(value, this.#values.length);
@@ -364,11 +375,12 @@ class KeySearch {
   violation(known?: HistoryOperation): Violation {
     const prefix: HistoryOperation[] = [];
     for (let path = this.#bestPath; path !== null; path = path.before) prefix.push(path.step.operation);
+    prefix.reverse();
     const frontier = this.#required[this.#bestFrontier].operation;
     const blocked = known ?? frontier;
     return {
       outcome: 'violation', key: this.#key, operations: this.#required.length, states: this.#states, blocked,
-      prefix: prefix.reverse(), prefixComplete: blocked === frontier, value: this.#values[this.#bestValue],
+      prefix, prefixComplete: blocked === frontier, value: valueAfter(prefix, this.#initialValue),
       window: this.#operations.filter((other) => other.invoked <= blocked.completed && other.completed >= blocked.invoked),
     };
   }
@@ -383,6 +395,28 @@ function wantedBy(step: Step): number {
   if (f === 'write') return NONE;
   if (f === 'increment' || (f === 'cas' && outcome === 'ok' && result === false)) return ANY;
   return step.first;
+}
+
+function observedIn(operations: HistoryOperation[]): Set<HistoryValue> | null {
+  // null: absent has a number of its own.
+  const observed = new Set<HistoryValue>([null]);
+  for (const { f, value } of operations) {
+    if (f === 'increment') return null;
+    if (f === 'read') observed.add(value as HistoryValue);
+    if (f === 'cas') observed.add((value as [HistoryValue, HistoryValue])[0]);
+  }
+  return observed;
+}
+
+/** What an order of operations that all fit leaves behind. */
+function valueAfter(order: HistoryOperation[], initial: HistoryValue): HistoryValue {
+  let current = initial;
+  for (const { f, outcome, value, result } of order) {
+    if (f === 'write') current = value as HistoryValue;
+    else if (f === 'increment') current = ((current as number | null) ?? 0) + (value as number);
+    else if (f === 'cas' && !(outcome === 'ok' && result === false)) current = (value as [HistoryValue, HistoryValue])[1];
+  }
+  return current;
 }
 
 function isSubset(set: Uint32Array, of: Uint32Array): boolean {
