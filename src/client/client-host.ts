@@ -12,12 +12,13 @@ import { loadHash } from '../native/hash64.js';
 import { ClientCore } from '../protocol/client-core.js';
 import { DEFAULT_CLIENT_TIMINGS, type ClientTimings } from '../protocol/config.js';
 import { Outcome, type ClientEvents, type Instant } from '../protocol/contract.js';
-import { CLIENT_COUNTER_NAMES, ClientCounter } from '../protocol/counters.js';
+import { CLIENT_COUNTER_NAMES } from '../protocol/counters.js';
 import { loadCluster, resolveAddresses, type Cluster, type ClusterConfig } from '../server/cluster-config.js';
 import { stderrLogger, type Logger } from '../server/logger.js';
 import { checkInteger, checkKeys, show } from '../server/options.js';
 import { TurnLoop, type TransportKind } from '../server/turn-loop.js';
 import { CLIENT_SENDER } from '../wire/envelope.js';
+import { ReplyStatus } from '../wire/messages.js';
 import { toHex } from '../wire/u64.js';
 
 export interface ClientHostOptions {
@@ -48,10 +49,10 @@ export const DEFAULT_LANES = 64;
 const DEFAULT_CONNECT_TIMEOUT_MS = 5_000;
 
 /** What the host tells whoever uses it. */
-export interface ClientHostEvents extends ClientEvents {
+export interface ClientHostEvents extends Pick<ClientEvents, 'completed'> {
   /** A session was registered: lanes may be used (again). */
   ready(): void;
-  /** The core broke an invariant; the host is closed, open lanes are not completed. */
+  /** The core broke an invariant, or the cluster refuses to give another session; the host is closed, open lanes are not completed. */
   failed(error: unknown): void;
 }
 
@@ -60,8 +61,12 @@ export class ClientHost {
   private readonly pastCounters = new Float64Array(CLIENT_COUNTER_NAMES.length);
   private readonly session = new Int32Array(4);
   private core: ClientCore;
+  /** Lanes may be used. */
+  private sessionOpen = false;
+  /** The session is to be replaced at the end of the turn: not from within a call of the core that has it. */
   private sessionEnded = false;
-  private announced = false;
+  /** The end of the turn is to tell that the session is open. */
+  private readyPending = false;
   private isClosed = false;
 
   private constructor(
@@ -119,7 +124,7 @@ export class ClientHost {
 
   /** False while a session is being registered: nothing may be submitted then. */
   get ready(): boolean {
-    return this.core.registered && !this.sessionEnded && !this.isClosed;
+    return this.sessionOpen && !this.isClosed;
   }
 
   get view(): number {
@@ -155,7 +160,8 @@ export class ClientHost {
 
   /** Ends the open operation of a lane with Outcome.unknown. */
   cancel(lane: number): void {
-    this.core.cancel(lane, this.loop.enter());
+    this.loop.enter();
+    this.core.cancel(lane);
   }
 
   /** Where the result of the lane's last operation lies, until the next submit on it: `[0 … resultLength(lane))`. */
@@ -193,7 +199,10 @@ export class ClientHost {
     const { session, cluster } = this;
     crypto.getRandomValues(session);
     session[1]! |= 1; // never zero
-    const completions: ClientEvents = { completed: (lane, outcome, status, fast) => this.onCompleted(lane, outcome, status, fast) };
+    const events: ClientEvents = {
+      registered: (status) => this.onRegistered(status),
+      completed: (lane, outcome, status, fast) => this.onCompleted(lane, outcome, status, fast),
+    };
     return new ClientCore(
       {
         replicas: cluster.replicas.length,
@@ -207,7 +216,7 @@ export class ClientHost {
         timings: this.timings,
       },
       this.loop.outbox,
-      completions,
+      events,
     );
   }
 
@@ -227,6 +236,7 @@ export class ClientHost {
           tick: (now) => this.core.tick(now),
           endTurn: (now) => this.endTurn(now),
           wakeAtUs: () => this.core.wakeAtUs,
+          longestQuietUs: Infinity,
         });
         this.core.register(loop.enter());
       });
@@ -242,33 +252,41 @@ export class ClientHost {
   private onReady: () => void = () => undefined;
   private onFailed: (error: unknown) => void = () => undefined;
 
+  private onRegistered(status: number): void {
+    if (status === ReplyStatus.ok) {
+      this.sessionOpen = true;
+      this.readyPending = true;
+    } else if (status === ReplyStatus.badRequest) {
+      throw new JitPaxosError('option-invalid', `the cluster refuses a session of ${this.lanes} lanes; connect with fewer, and see that the limits of the replicas are those of this client's cluster file`);
+    } else {
+      this.sessionEnded = true; // the id is another client's: draw again
+    }
+  }
+
   private onCompleted(lane: number, outcome: number, status: number, fast: boolean): void {
-    if (outcome === Outcome.sessionLost) this.sessionEnded = true;
+    if (outcome === Outcome.sessionLost) {
+      this.sessionOpen = false;
+      this.sessionEnded = true;
+    }
     this.events.completed(lane, outcome, status, fast);
   }
 
   private endTurn(now: Instant): void {
     if (this.sessionEnded) this.replaceSession(now);
-    if (!this.announced && this.core.registered) {
-      this.announced = true;
-      this.onReady();
-    }
+    if (!this.readyPending) return;
+    this.readyPending = false;
+    this.onReady();
   }
 
-  /** Not from within a completion: the old core is still at work then. */
   private replaceSession(now: Instant): void {
     const old = this.core;
     this.logger.warn('client.session-lost', { session: this.sessionId, next: 'a new session is being registered; raise the limit maxSessions if this happens often' });
     for (let lane = 0; lane < this.lanes; lane++) {
-      if (!old.isIdle(lane)) {
-        this.pastCounters[ClientCounter.session_lost]!++;
-        this.events.completed(lane, Outcome.sessionLost, 0, false);
-      }
+      if (!old.isIdle(lane)) this.events.completed(lane, Outcome.sessionLost, 0, false);
     }
     for (let i = 0; i < this.pastCounters.length; i++) this.pastCounters[i]! += old.counters[i]!;
     this.core = this.newCore();
     this.sessionEnded = false;
-    this.announced = false;
     this.core.register(now);
   }
 

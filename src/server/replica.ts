@@ -51,6 +51,9 @@ export interface ReplicaOptions {
 
 const OPTION_NAMES: readonly (keyof ReplicaOptions)[] = ['cluster', 'id', 'machine', 'data', 'durability', 'transport', 'datagramBytes', 'clock', 'logger', 'limits', 'timings'];
 
+/** A core takes a longer time without a tick for a stall of its host, and suspects nobody then. */
+const TICK_INTERVAL_US = 5_000;
+
 export class Replica {
   /** Resolves when the replica was closed; rejects with the error that stopped it: InvariantError, or `storage-failed`. */
   readonly closed: Promise<void>;
@@ -173,6 +176,7 @@ export class Replica {
       tick: (now) => core.tick(now),
       endTurn: (now) => core.flush(now),
       wakeAtUs: () => core.wakeAtUs,
+      longestQuietUs: TICK_INTERVAL_US,
     });
     core.start(this.storage.recovered(), loop.enter());
     loop.endTurn();

@@ -27,6 +27,8 @@ export interface Driven {
   endTurn(now: Instant): void;
   /** Monotonic µs; Infinity when nothing is due. */
   wakeAtUs(): number;
+  /** `tick` is called after so long at the latest, µs; Infinity for a core that does not care. */
+  readonly longestQuietUs: number;
 }
 
 /** `auto`: the fastest that this host has. */
@@ -113,7 +115,7 @@ export class TurnLoop {
       const instant = this.now.read();
       driven.endTurn(instant);
       this.outbox.flush();
-      this.timer.arm(driven.wakeAtUs(), instant.monotonicUs);
+      this.timer.arm(Math.min(driven.wakeAtUs(), instant.monotonicUs + driven.longestQuietUs), instant.monotonicUs);
     } catch (error) {
       this.fail(error);
     }
@@ -139,8 +141,7 @@ export class TurnLoop {
   private onWake(): void {
     if (this.stopped || this.driven === undefined) return;
     try {
-      const instant = this.now.read();
-      if (this.driven.wakeAtUs() <= instant.monotonicUs) this.driven.tick(instant);
+      this.driven.tick(this.now.read());
     } catch (error) {
       this.fail(error);
       return;

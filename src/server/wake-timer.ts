@@ -2,7 +2,7 @@
  * Wakes a host when its core wants it.
  *
  * A core's wake-up time moves with nearly every operation, mostly to later, and arming a Node timer costs more than
- * handling a request. So a timer that fires too early is left alone: it finds nothing due and is armed again. Node's timers
+ * handling a request. So a timer that fires too early is left alone: the host finds nothing due and arms it again. Node's timers
  * count whole milliseconds; the last few hundred microseconds before a wake-up (a request held back until its time) pass
  * in turns of the event loop instead, which still serves packets as they come.
  */
@@ -22,7 +22,7 @@ export class WakeTimer {
   private timeout: NodeJS.Timeout | undefined;
   private immediate: NodeJS.Immediate | undefined;
 
-  /** @param wake does what is due and, since that may be nothing yet, arms the timer again */
+  /** @param wake does what is due, which may be nothing yet, and arms the timer again */
   constructor(private readonly wake: () => void) {}
 
   /** Sees to it that `wake` is called at `wakeAtUs` or before. Times are those of `performance.now()`, in µs. */
