@@ -3,9 +3,9 @@
  *
  * Each reading allocates BigInts (some 200 bytes) and takes several times as long as the addon's. `monotonic-js` has the
  * precision of process.hrtime. `realtime-js` joins two sources: Date.now() knows the time but only in whole milliseconds,
- * process.hrtime has nanoseconds but no date. It waits for a millisecond to begin, takes that moment as its anchor and
- * counts on from there: within some 10 µs of the system clock (1 ms where the process was never left running long enough to
- * see one begin). When the two sources come to disagree by more than 1 ms, because somebody set the clock, it
+ * process.hrtime has nanoseconds but no date. It looks at both until a millisecond begins, takes that moment as its anchor
+ * and counts on from there: within 5 µs of the system clock, or half a millisecond where the process was hardly running
+ * for 20 ms. When the two sources come to disagree by more than 1 ms, because somebody set the clock, it
  * anchors anew. Less than that it cannot tell from the width of a millisecond: after a small step, or slow drift, it is
  * off by 2 ms at most.
  */
@@ -19,11 +19,11 @@ const NS_PER_MS = 1_000_000n;
 /** How far the anchored reading may be from Date.now() before it is anchored anew. */
 const DIVERGENCE_NS_MAX = NS_PER_MS;
 
-/** Looking for the beginning of a millisecond blocks the process, so it ends after this time, found or not. */
-const ANCHOR_SEARCH_NS_MAX = 3n * NS_PER_MS;
+/** Anchoring blocks the process, so it ends after this time with what it has by then. Long enough to outlast a time slice or two that another process took. */
+const ANCHOR_SEARCH_NS_MAX = 20n * NS_PER_MS;
 
-/** Two looks at the clock that are further apart than this did not see the millisecond begin: the process was not running. */
-const ANCHOR_GAP_NS_MAX = 10_000n;
+/** An anchor known to this width is good enough: two looks at the clocks take 1 µs. */
+const ANCHOR_WIDTH_NS = 5_000n;
 
 /** Where the readings come from; another one in tests. */
 export interface TimeSources {
@@ -83,7 +83,7 @@ export class JavaScriptMonotonicClock extends JavaScriptClock {
   }
 }
 
-/** UTC. Opening it blocks for up to 3 ms, and so does the first reading after the system clock was set. */
+/** UTC. Opening it blocks for 1 ms at most (20 ms on an overloaded host), and so does the first reading after the system clock was set. */
 export class JavaScriptRealtimeClock extends JavaScriptClock {
   readonly source = 'realtime-js';
   readonly epoch = 'utc';
@@ -112,20 +112,31 @@ export class JavaScriptRealtimeClock extends JavaScriptClock {
     return after + this.#offsetNs;
   }
 
+  /**
+   * Each look says: realtime was in [date, date + 1 ms) at some moment between `before` and `after`. That bounds the offset
+   * from both sides; over many looks the bounds close in on it, at the latest where a millisecond begins.
+   */
   #anchor(): bigint {
     const { dateMs, monotonicNs } = this.#sources;
     const start = monotonicNs();
-    let seenMs = dateMs();
-    let seenNs = start;
+    let before = start;
+    let low: bigint | undefined;
+    let high = 0n;
     for (;;) {
-      const ms = dateMs();
-      const ns = monotonicNs();
-      const began = ms !== seenMs && ns - seenNs <= ANCHOR_GAP_NS_MAX;
-      if (began) return BigInt(ms) * NS_PER_MS - ns;
-      // The middle of the millisecond: wrong by half of one at most.
-      if (ns - start > ANCHOR_SEARCH_NS_MAX) return BigInt(ms) * NS_PER_MS + NS_PER_MS / 2n - ns;
-      seenMs = ms;
-      seenNs = ns;
+      const dateNs = BigInt(dateMs()) * NS_PER_MS;
+      const after = monotonicNs();
+      const lowest = dateNs - after;
+      const highest = dateNs + NS_PER_MS - before;
+      if (low === undefined || lowest > high || highest < low) {
+        // The first look, or one that contradicts those in front of it: the clock was set just now.
+        low = lowest;
+        high = highest;
+      } else {
+        if (lowest > low) low = lowest;
+        if (highest < high) high = highest;
+      }
+      if (high - low <= ANCHOR_WIDTH_NS || after - start > ANCHOR_SEARCH_NS_MAX) return (low + high) / 2n;
+      before = after;
     }
   }
 }

@@ -154,6 +154,18 @@ t.test('the realtime stand-in follows the system clock', (t) => {
   t.ok(off() <= 2n * NS_PER_MS, 'a step below a millisecond is not noticed, and bounded');
   t.equal(looks, 1);
 
+  let untilSuspended = 50;
+  const suspended = new JavaScriptRealtimeClock({
+    ...sources,
+    dateMs: () => {
+      untilSuspended -= 1;
+      if (untilSuspended === 0) trueNs += 4_700_000n;
+      return sources.dateMs();
+    },
+  });
+  const error = suspended.nowBigInt() - (trueNs + stepNs);
+  t.ok(-precise <= error && error <= precise, `a process suspended while it anchors is precise all the same: ${error} ns off`);
+
   const frozen = new JavaScriptRealtimeClock({ ...sources, dateMs: () => Number(trueNs / 1_000_000_000n) * 1_000 });
   t.type(frozen.nowBigInt(), 'bigint', 'a Date that does not move does not hang it');
 
