@@ -146,15 +146,19 @@ export class ClientHost {
   }
 
   /**
-   * Sends an operation on an idle lane; the bytes are copied. `ready` must be true and the operation within the
-   * cluster's `operationBytes`. `deadlineUs`: monotonic, Infinity for none.
+   * Sends an operation on an idle lane; the bytes are copied. The operation must be within the cluster's
+   * `operationBytes`. `deadlineUs`: monotonic, Infinity for none.
+   *
+   * Throws JitPaxosError `busy` while there is no session (`ready` is false), InvariantError when the lane is not idle.
    */
   submit(lane: number, bytes: Uint8Array, offset: number, length: number, deadlineUs: number): void {
+    this.checkReady();
     this.core.submit(lane, bytes, offset, length, deadlineUs, this.loop.enter());
   }
 
   /** As `submit`, for a query of the state machine: read from the members without a log entry where that is possible. */
   read(lane: number, bytes: Uint8Array, offset: number, length: number, deadlineUs: number): void {
+    this.checkReady();
     this.core.read(lane, bytes, offset, length, deadlineUs, this.loop.enter());
   }
 
@@ -194,8 +198,13 @@ export class ClientHost {
     this.clock.close();
   }
 
+  /** A request taken now would belong to the session that is over, and never be completed. */
+  private checkReady(): void {
+    if (!this.ready) throw new JitPaxosError('busy', this.isClosed ? 'the client is closed; connect a new one' : 'a session is being registered; wait for the event `ready`, then submit');
+  }
+
   /** A core for a new session; its id and nonce are random, so that no other client has them. */
-  private newCore(): ClientCore {
+  private newCore(earlier?: ClientCore): ClientCore {
     const { session, cluster } = this;
     crypto.getRandomValues(session);
     session[1]! |= 1; // never zero
@@ -214,6 +223,7 @@ export class ClientHost {
         nonceLo: session[3]!,
         limits: cluster.limits,
         timings: this.timings,
+        ...earlier?.succession(),
       },
       this.loop.outbox,
       events,
@@ -285,7 +295,7 @@ export class ClientHost {
       if (!old.isIdle(lane)) this.events.completed(lane, Outcome.sessionLost, 0, false);
     }
     for (let i = 0; i < this.pastCounters.length; i++) this.pastCounters[i]! += old.counters[i]!;
-    this.core = this.newCore();
+    this.core = this.newCore(old);
     this.sessionEnded = false;
     this.core.register(now);
   }

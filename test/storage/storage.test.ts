@@ -1,0 +1,257 @@
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { loadHash } from '../../src/native/hash64.js';
+import type { HardState, PersistBatch } from '../../src/protocol/contract.js';
+import { DirectoryLock } from '../../src/storage/directory-lock.js';
+import { HARD_STATE_FILE, HardStateFile, SLOT_BYTES, type Owner } from '../../src/storage/hard-state.js';
+import { MemoryStorage, VolatileHardState } from '../../src/storage/memory-storage.js';
+
+const hash = loadHash();
+const OWNER: Owner = { clusterHi: 0x12345678, clusterLo: -5, replica: 2 };
+const OLD: HardState = { view: 7, logView: 5, incarnation: 3 };
+const NEW: HardState = { view: 1_000_000, logView: 999_999, incarnation: 4 };
+const RECORD_BYTES = 64;
+
+function directory(t: Test): string {
+  const path = mkdtempSync(join(tmpdir(), 'jitpaxos-storage-'));
+  t.teardown(() => rmSync(path, { recursive: true, force: true }));
+  return path;
+}
+
+/** Content of the hard state file after `states` were written one after the other. */
+function imageAfter(t: Test, states: readonly HardState[]): Buffer {
+  const path = directory(t);
+  const file = HardStateFile.open(path, OWNER, hash);
+  for (const state of states) file.write(state);
+  file.close();
+  return readFileSync(join(path, HARD_STATE_FILE));
+}
+
+/** What a replica finds that starts on this content. */
+function recover(path: string, image: Uint8Array, owner = OWNER): HardState | undefined {
+  writeFileSync(join(path, HARD_STATE_FILE), image);
+  const file = HardStateFile.open(path, owner, hash);
+  try {
+    return file.state;
+  } finally {
+    file.close();
+  }
+}
+
+t.test('hard state', async (t) => {
+  await t.test('nothing on the first start; then what was written last', async (t) => {
+    const path = directory(t);
+    const first = HardStateFile.open(path, OWNER, hash);
+    t.equal(first.state, undefined);
+    t.same(readdirSync(path), [], 'opening creates nothing');
+    first.write(OLD);
+    t.same(first.state, OLD);
+    first.write(NEW);
+    first.close();
+    first.close();
+    const second = HardStateFile.open(path, OWNER, hash);
+    t.same(second.state, NEW);
+    second.write(OLD);
+    second.close();
+    t.same(HardStateFile.open(path, OWNER, hash).state, OLD, 'newer is what was written later, not what is larger');
+    t.same(readdirSync(path), [HARD_STATE_FILE]);
+  });
+
+  await t.test('a crash at any byte of a write leaves the old state or the new one', async (t) => {
+    const before = imageAfter(t, [OLD]);
+    const after = imageAfter(t, [OLD, NEW]);
+    const path = directory(t);
+    // The write goes slot by slot: at each moment a prefix of the changed bytes is on disk.
+    const changed: number[] = [];
+    for (const slot of [0, SLOT_BYTES]) for (let i = 0; i < RECORD_BYTES; i++) changed.push(slot + i);
+    const image = Buffer.from(before);
+    const found: string[] = [];
+    for (let written = 0; written <= changed.length; written++) {
+      if (written > 0) image[changed[written - 1]!] = after[changed[written - 1]!]!;
+      const state = recover(path, image);
+      const name = JSON.stringify(state) === JSON.stringify(NEW) ? 'new' : JSON.stringify(state) === JSON.stringify(OLD) ? 'old' : JSON.stringify(state);
+      if (found.at(-1) !== name) found.push(name);
+    }
+    t.same(found, ['old', 'new'], 'old up to some byte, new from there on');
+    t.same(image, after);
+  });
+
+  await t.test('a slot torn in any place, with anything in the rest', async (t) => {
+    const after = imageAfter(t, [OLD, NEW]);
+    const path = directory(t);
+    for (let torn = 0; torn < RECORD_BYTES; torn++) {
+      for (const slot of [0, SLOT_BYTES]) {
+        const image = Buffer.from(after);
+        image.fill(0xa5, slot + torn, slot + RECORD_BYTES);
+        if (JSON.stringify(recover(path, image)) !== JSON.stringify(NEW)) t.fail(`slot at ${slot} torn at byte ${torn}`);
+      }
+    }
+  });
+
+  await t.test('every flipped bit of a slot is noticed', async (t) => {
+    const image = imageAfter(t, [NEW]);
+    const path = directory(t);
+    const lone = Buffer.from(image);
+    lone.fill(0, SLOT_BYTES); // the second slot is gone, so the first has to answer alone
+    t.same(recover(path, lone), NEW);
+    for (let bit = 0; bit < RECORD_BYTES * 8; bit++) {
+      const flipped = Buffer.from(lone);
+      flipped[bit >> 3]! ^= 1 << (bit & 7);
+      try {
+        recover(path, flipped);
+        t.fail(`bit ${bit} was not noticed`);
+      } catch (error) {
+        if ((error as { code?: string }).code !== 'hard-state-corrupt') t.fail(`bit ${bit}: ${String(error)}`);
+      }
+    }
+  });
+
+  await t.test('no whole copy: refused, never a fresh start', async (t) => {
+    const path = directory(t);
+    const image = imageAfter(t, [NEW]);
+    for (const [what, bytes] of [
+      ['empty', Buffer.alloc(0)],
+      ['zeros', Buffer.alloc(image.length)],
+      ['cut in the first record', image.subarray(0, 40)],
+      ['both damaged', Buffer.from(image).fill(1, 10, 20).fill(1, SLOT_BYTES + 10, SLOT_BYTES + 20)],
+    ] as const) {
+      t.throws(() => recover(path, bytes), { code: 'hard-state-corrupt', category: 'environment', message: /do not delete/ }, what);
+      t.ok(existsSync(join(path, HARD_STATE_FILE)), 'the file is left as it was');
+    }
+    t.same(recover(path, image.subarray(0, RECORD_BYTES)), NEW, 'cut behind the first record: that one counts');
+  });
+
+  await t.test('of another replica, of another cluster, of another format', async (t) => {
+    const path = directory(t);
+    const image = imageAfter(t, [NEW]);
+    t.throws(() => recover(path, image, { ...OWNER, replica: 1 }), { code: 'data-directory-foreign', message: /replica 2 .* not to replica 1/ });
+    t.throws(() => recover(path, image, { ...OWNER, clusterLo: 1 }), { code: 'data-directory-foreign' });
+    const newer = Buffer.from(image);
+    for (const slot of [0, SLOT_BYTES]) {
+      newer[slot + 7] = 2;
+      hash.hash64(newer, slot, RECORD_BYTES - 8, newer, slot + RECORD_BYTES - 8);
+    }
+    t.throws(() => recover(path, newer), { code: 'data-directory-unusable', message: /format 2/ });
+  });
+
+  await t.test('a failing disk is said so', async (t) => {
+    const path = directory(t);
+    const file = HardStateFile.open(path, OWNER, hash);
+    rmSync(path, { recursive: true });
+    t.throws(() => file.write(OLD), { code: 'storage-failed', category: 'environment' });
+    t.equal(file.state, undefined, 'what failed does not count');
+  });
+
+  await t.test('a half-made first file is not taken for a state', async (t) => {
+    const path = directory(t);
+    writeFileSync(join(path, `${HARD_STATE_FILE}.new`), 'half');
+    const file = HardStateFile.open(path, OWNER, hash);
+    t.equal(file.state, undefined);
+    file.write(OLD);
+    file.close();
+    t.same(HardStateFile.open(path, OWNER, hash).state, OLD);
+  });
+});
+
+t.test('memory storage', async (t) => {
+  const batch = (hardState: HardState): PersistBatch => ({ hardState, entriesFrom: 1, lastIndex: 0, snapshot: undefined, readEntry: () => 0, entryBytes: () => 0 });
+
+  await t.test('reports a batch once it is durable; the log counts as lost', async (t) => {
+    const path = directory(t);
+    const storage = new MemoryStorage(HardStateFile.open(path, OWNER, hash));
+    t.same(storage.recovered(), { hardState: undefined, log: undefined });
+    t.equal(storage.keepsLog, false);
+    const tokens: [number, HardState | undefined][] = [];
+    storage.persisted = (token) => {
+      const onDisk = HardStateFile.open(path, OWNER, hash);
+      tokens.push([token, onDisk.state]);
+      onDisk.close();
+    };
+    storage.persist(1, batch(OLD));
+    storage.persist(2, batch(NEW));
+    t.same(tokens, [[1, OLD], [2, NEW]]);
+    storage.close();
+    t.same(new MemoryStorage(HardStateFile.open(path, OWNER, hash)).recovered(), { hardState: NEW, log: undefined });
+  });
+
+  await t.test('without a directory', async (t) => {
+    const storage = new MemoryStorage(new VolatileHardState());
+    storage.persist(1, batch(OLD));
+    t.same(storage.recovered().hardState, OLD);
+    storage.close();
+  });
+});
+
+t.test('lock of a data directory', async (t) => {
+  await t.test('one holder at a time; creates the directory', async (t) => {
+    const path = join(directory(t), 'deep', 'data');
+    const lock = DirectoryLock.acquire(path);
+    t.throws(() => DirectoryLock.acquire(path), { code: 'data-directory-locked', retryable: true, message: new RegExp(`pid ${process.pid}`) });
+    lock.release();
+    lock.release();
+    DirectoryLock.acquire(path).release();
+    t.same(readdirSync(path), [], 'nothing is left behind');
+  });
+
+  await t.test('held by another process, which is named; taken over when that was killed', async (t) => {
+    const path = directory(t);
+    const module = new URL('../../src/storage/directory-lock.js', import.meta.url).href;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', `const { DirectoryLock } = await import(${JSON.stringify(module)}); DirectoryLock.acquire(${JSON.stringify(path)}); console.log('locked'); setInterval(() => {}, 1000);`], { stdio: ['ignore', 'pipe', 'inherit'] });
+    await new Promise((resolve) => child.stdout.once('data', resolve));
+    t.throws(() => DirectoryLock.acquire(path), { code: 'data-directory-locked', message: new RegExp(`process ${child.pid}\\b`) });
+    child.kill('SIGKILL');
+    await new Promise((resolve) => child.once('exit', resolve));
+    t.ok(existsSync(join(path, 'lock')), 'the killed process left its lock');
+    DirectoryLock.acquire(path).release();
+  });
+
+  await t.test('a pid that is in use again is not the holder', async (t) => {
+    const path = directory(t);
+    DirectoryLock.acquire(path);
+    const holder = JSON.parse(readFileSync(join(path, 'lock'), 'utf8')) as { pid: number; started: string; boot: string };
+    t.equal(holder.pid, process.pid);
+    for (const other of [{ ...holder, started: String(Number(holder.started) - 1) }, { ...holder, boot: 'another boot' }]) {
+      writeFileSync(join(path, 'lock'), JSON.stringify(other));
+      DirectoryLock.acquire(path).release();
+    }
+  });
+
+  await t.test('a torn lock is that of a host that lost power', async (t) => {
+    const path = directory(t);
+    for (const content of ['', '{"pid":', 'null', '[]', '{"pid":"1"}']) {
+      writeFileSync(join(path, 'lock'), content);
+      DirectoryLock.acquire(path).release();
+    }
+  });
+
+  await t.test('a takeover that is under way is waited for', async (t) => {
+    const path = directory(t);
+    writeFileSync(join(path, 'lock'), '');
+    writeFileSync(join(path, 'lock.takeover'), '{}');
+    t.throws(() => DirectoryLock.acquire(path), { code: 'data-directory-locked', message: /lock\.takeover/ });
+  });
+
+  await t.test('many processes at a stale lock: one gets it', async (t) => {
+    const path = directory(t);
+    writeFileSync(join(path, 'lock'), JSON.stringify({ pid: 1, started: '0', boot: 'before' }));
+    const module = new URL('../../src/storage/directory-lock.js', import.meta.url).href;
+    const program = `const { DirectoryLock } = await import(${JSON.stringify(module)}); process.stdin.once('data', () => { try { DirectoryLock.acquire(${JSON.stringify(path)}); console.log('mine'); } catch (error) { console.log(error.code); } process.stdin.once('data', () => process.exit()); }); console.log('ready');`;
+    const children = Array.from({ length: 6 }, () => spawn(process.execPath, ['--input-type=module', '-e', program], { stdio: ['pipe', 'pipe', 'inherit'] }));
+    const line = (child: (typeof children)[number]): Promise<string> => new Promise((resolve) => child.stdout.once('data', (data: Buffer) => resolve(data.toString().trim())));
+    await Promise.all(children.map(line));
+    const answers = Promise.all(children.map(line));
+    for (const child of children) child.stdin.write('go\n');
+    t.same((await answers).sort(), ['data-directory-locked', 'data-directory-locked', 'data-directory-locked', 'data-directory-locked', 'data-directory-locked', 'mine']);
+    for (const child of children) child.stdin.write('end\n');
+    await Promise.all(children.map((child) => new Promise((resolve) => child.once('exit', resolve))));
+  });
+
+  await t.test('a path that is no directory', async (t) => {
+    const path = join(directory(t), 'file');
+    writeFileSync(path, '');
+    t.throws(() => DirectoryLock.acquire(path), { code: 'data-directory-unusable' });
+  });
+});
