@@ -84,6 +84,9 @@ export class ClientCore {
     this.views = new Views(config.replicas);
     this.jitter = new Jitter(config.seed);
     this.lanes = config.lanes;
+    this.lastHi = config.afterHi ?? 0;
+    this.lastLo = config.afterLo ?? 0;
+    this.aheadNs = config.aheadNs ?? 0;
     const slots = config.lanes + 1;
     this.acks = new Acknowledgements(slots, config.replicas);
     this.lead = new LeadControl(config.timings.leadNs, config.timings.maxLeadNs, config.replicas);
@@ -114,11 +117,20 @@ export class ClientCore {
     writeI32(operation, 4, this.config.nonceLo);
     writeU16(operation, 8, this.lanes);
     this.operationLength[slot] = REGISTER_BYTES;
+    // The first timestamp is part of the operation, and the same in every attempt (sessions.ts).
+    this.stamp(slot, now);
+    writeI32(operation, 10, this.lastHi);
+    writeI32(operation, 14, this.lastLo);
     this.begin(slot, State.write, Infinity, now);
   }
 
   isIdle(lane: number): boolean {
     return this.state[lane] === State.idle;
+  }
+
+  /** What the core of the client's next session starts from: spread it into its configuration. */
+  succession(): Pick<ClientConfig, 'afterHi' | 'afterLo' | 'aheadNs'> {
+    return { afterHi: this.lastHi, afterLo: this.lastLo, aheadNs: this.aheadNs };
   }
 
   /** Lanes with a request open. */
@@ -439,7 +451,9 @@ export class ClientCore {
         this.aheadNs = Math.max(0, this.aheadNs + differenceU64(timestampHi, timestampLo, lastHi, lastLo));
         this.lastHi = lastHi;
         this.lastLo = lastLo;
-        this.restamp(slot, now);
+        // A Register may not go back in time (sessions.ts): the next session starts with what was learnt.
+        if (slot === this.lanes) this.complete(slot, Outcome.refused, ReplyStatus.sessionTaken);
+        else this.restamp(slot, now);
         return;
       }
       case RejectReason.sessionUnknown:

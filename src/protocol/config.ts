@@ -117,6 +117,11 @@ export interface ClientConfig {
   /** Tells two clients apart that drew the same session id. Random as well. */
   readonly nonceHi: number;
   readonly nonceLo: number;
+  /** Timestamps begin above this, ns: the last one of the client's earlier session, if it had one. */
+  readonly afterHi?: number;
+  readonly afterLo?: number;
+  /** What its clock was found to be ahead of the cluster's, ns. */
+  readonly aheadNs?: number;
   readonly limits: Pick<Limits, 'operationBytes' | 'resultBytes'>;
   readonly timings: ClientTimings;
 }

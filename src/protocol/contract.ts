@@ -48,7 +48,7 @@ export interface Hasher {
 export interface HardState {
   /** Highest view joined or promised. */
   readonly view: number;
-  /** View whose starting log was installed last. */
+  /** View whose starting log was installed last; −1 as long as the log is lost (rule R1). */
   readonly logView: number;
   /** How often this replica was started. */
   readonly incarnation: number;

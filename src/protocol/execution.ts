@@ -9,7 +9,7 @@
  */
 import type { ApplyContext, Operation, Reply as MachineReply, StateMachine } from '../machine/state-machine.js';
 import { ReplyStatus, RequestFlag } from '../wire/messages.js';
-import { readI32, readU16 } from '../wire/u64.js';
+import { compareU64, readI32, readU16 } from '../wire/u64.js';
 import type { Limits } from './config.js';
 import type { Snapshot } from './contract.js';
 import { Counter } from './counters.js';
@@ -160,8 +160,13 @@ export class Execution {
     if (lanes < 1 || lanes > this.limits.lanesPerSession) return ReplyStatus.badRequest;
     const known = this.sessions.find(log.sessionHi(index), log.sessionLo(index));
     if (known !== undefined) return known.nonceHi === nonceHi && known.nonceLo === nonceLo ? ReplyStatus.ok : ReplyStatus.sessionTaken;
+    const bornHi = readI32(log.bytes, at + 10);
+    const bornLo = readI32(log.bytes, at + 14);
+    // Not later than its entry, so that a client cannot push the horizon ahead of time.
+    if (compareU64(bornHi, bornLo, log.timestampHi(index), log.timestampLo(index)) > 0) return ReplyStatus.badRequest;
+    if (this.sessions.mayBeEvicted(bornHi, bornLo)) return ReplyStatus.sessionTaken;
     const before = this.sessions.evicted;
-    this.sessions.register(new Session(log.sessionHi(index), log.sessionLo(index), nonceHi, nonceLo, lanes, index, log.chainHi(index), log.chainLo(index)));
+    this.sessions.register(new Session(log.sessionHi(index), log.sessionLo(index), nonceHi, nonceLo, lanes, bornHi, bornLo, index, log.chainHi(index), log.chainLo(index)));
     this.counters[Counter.sessions_evicted]! += this.sessions.evicted - before;
     return ReplyStatus.ok;
   }

@@ -18,6 +18,9 @@ import { installBase } from './snapshots.js';
 import { TailIndex } from './tail-index.js';
 import { Views } from './views.js';
 
+/** `logView` of a replica that lost its log and has not installed another. Durable, like any other. */
+export const NO_LOG = -1;
+
 /** Above this share of the log's capacity a snapshot is taken and the log cut behind it … */
 const SNAPSHOT_FILL = 0.5;
 /** … and above this one no longer for the sake of those who lag: they get the snapshot. */
@@ -92,7 +95,9 @@ export class ReplicaState implements PersistBatch {
     this.markHardState();
     if (hardState === undefined) return;
     this.view = hardState.view;
-    if (log === undefined) {
+    // A log that was lost stays lost until another is installed, however often the replica starts in between.
+    if (log === undefined || hardState.logView === NO_LOG) {
+      this.logView = NO_LOG;
       this.status = ReplicaStatus.recovering;
       return;
     }

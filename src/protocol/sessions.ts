@@ -4,7 +4,9 @@
  * that last one is kept to answer retries, across view changes and snapshots.
  *
  * Bounded by sessions and by lanes of all sessions; registering evicts the session that was used longest ago, by log
- * index, which every replica decides alike. A request of an evicted session is refused, never executed again.
+ * index, which every replica decides alike. A request of an evicted session is refused, never executed again; and lest a
+ * delayed copy of its Register bring the session back, with no memory of what it executed, a Register is refused when it
+ * was first stamped (`born`) no later than that of any session evicted before.
  *
  * Looking up allocates nothing (open addressing over typed arrays); registering a session does.
  */
@@ -14,8 +16,8 @@ import { invariant } from './invariant.js';
 
 /** The lane number of a Register entry, above those that requests may use. */
 export const REGISTER_LANE = 0xffff;
-/** A Register operation: nonce (8 bytes), lanes (u16). */
-export const REGISTER_BYTES = 10;
+/** A Register operation: nonce (8 bytes), lanes (u16), timestamp of its first attempt (u64, ns). */
+export const REGISTER_BYTES = 18;
 
 const EMPTY = new Uint8Array(0);
 
@@ -41,6 +43,8 @@ export class Session {
     readonly nonceHi: number,
     readonly nonceLo: number,
     readonly lanes: number,
+    readonly bornHi: number,
+    readonly bornLo: number,
     readonly registerIndex: number,
     readonly registerChainHi: number,
     readonly registerChainLo: number,
@@ -75,6 +79,9 @@ export class SessionTable {
   private mask: number;
   private count = 0;
   private laneCount = 0;
+  /** The latest `born` of all sessions ever evicted. */
+  private horizonHi = 0;
+  private horizonLo = 0;
   /** Sessions evicted since construction, for the counters. */
   evicted = 0;
 
@@ -107,7 +114,12 @@ export class SessionTable {
     this.insert(session);
   }
 
-  clear(): void {
+  /** True when a session first registered at that time may have been here before and been evicted. */
+  mayBeEvicted(bornHi: number, bornLo: number): boolean {
+    return compareU64(bornHi, bornLo, this.horizonHi, this.horizonLo) <= 0;
+  }
+
+  private clear(): void {
     this.slots.fill(undefined);
     this.count = 0;
     this.laneCount = 0;
@@ -122,10 +134,10 @@ export class SessionTable {
 
   /** Bytes that `write` takes. */
   encodedLength(): number {
-    let length = 4;
+    let length = 12;
     for (const session of this.slots) {
       if (!session) continue;
-      length += 8 + 8 + 2 + 8 + 8 + 8;
+      length += 8 + 8 + 2 + 8 + 8 + 8 + 8;
       for (let lane = 0; lane < session.lanes; lane++) length += 4 + (session.request[lane] === 0 ? 0 : 8 + 8 + 1 + 2 + session.resultLength[lane]!);
     }
     return length;
@@ -136,7 +148,9 @@ export class SessionTable {
     const sessions = this.sorted();
     let at = offset;
     writeI32(target, at, sessions.length);
-    at += 4;
+    writeI32(target, at + 4, this.horizonHi);
+    writeI32(target, at + 8, this.horizonLo);
+    at += 12;
     for (const session of sessions) {
       writeI32(target, at, session.hi);
       writeI32(target, at + 4, session.lo);
@@ -147,7 +161,9 @@ export class SessionTable {
       writeI32(target, at + 26, session.registerChainHi);
       writeI32(target, at + 30, session.registerChainLo);
       writeIndex(target, at + 34, session.lastUsed);
-      at += 42;
+      writeI32(target, at + 42, session.bornHi);
+      writeI32(target, at + 46, session.bornLo);
+      at += 50;
       for (let lane = 0; lane < session.lanes; lane++) {
         writeI32(target, at, session.request[lane]!);
         at += 4;
@@ -172,7 +188,9 @@ export class SessionTable {
     this.clear();
     let at = offset;
     const count = readI32(source, at);
-    at += 4;
+    this.horizonHi = readI32(source, at + 4);
+    this.horizonLo = readI32(source, at + 8);
+    at += 12;
     for (let i = 0; i < count; i++) {
       const session = new Session(
         readI32(source, at),
@@ -180,13 +198,15 @@ export class SessionTable {
         readI32(source, at + 8),
         readI32(source, at + 12),
         readU16(source, at + 16),
+        readI32(source, at + 42),
+        readI32(source, at + 46),
         readIndex(source, at + 18),
         readI32(source, at + 26),
         readI32(source, at + 30),
       );
       session.lastUsed = readIndex(source, at + 34);
       session.replyTo = heard.get(`${session.hi},${session.lo}`) ?? -1;
-      at += 42;
+      at += 50;
       for (let lane = 0; lane < session.lanes; lane++) {
         const request = readI32(source, at);
         at += 4;
@@ -216,6 +236,10 @@ export class SessionTable {
       if (session && (oldest === undefined || session.lastUsed < oldest.lastUsed)) oldest = session;
     }
     invariant(oldest !== undefined, 'a full session table has a session to evict');
+    if (!this.mayBeEvicted(oldest.bornHi, oldest.bornLo)) {
+      this.horizonHi = oldest.bornHi;
+      this.horizonLo = oldest.bornLo;
+    }
     const kept = this.slots.filter((session) => session !== undefined && session !== oldest) as Session[];
     this.clear();
     for (const session of kept) this.insert(session);

@@ -12,6 +12,7 @@ import { Views } from '../protocol/views.js';
 import { ChainTree, ROOT } from './chain-tree.js';
 import type { LogView, ReplicaStateView } from './cores.js';
 import type { MachineProbe } from './machine-probe.js';
+import { REGISTER_LANE } from '../protocol/sessions.js';
 import { Violation } from './violation.js';
 
 /** What is known of one view. */
@@ -25,7 +26,7 @@ interface ViewRecord {
   /** Up to which index each member vouches for the primary's log. */
   readonly vouched: number[];
   /** Acknowledged prefixes that go beyond what the primary has said so far. */
-  pending: { replica: number; node: number }[];
+  pending: Acknowledgement[];
   /** Length of the chosen prefix. */
   chosen: number;
 }
@@ -38,6 +39,13 @@ interface Mirror {
   verified: number;
   executed: number;
   restores: number;
+}
+
+interface Acknowledgement {
+  readonly replica: number;
+  readonly index: number;
+  readonly chainHi: number;
+  readonly chainLo: number;
 }
 
 interface Statement {
@@ -145,6 +153,12 @@ export class Checks {
   }
 
   private state(replica: number, kind: Statement['kind'], bytes: Uint8Array, offset: number, atView: number, atIndex: number, atChain: number): void {
+    if (atChain >= 0 && this.tree.find(readI32(bytes, offset + atChain), readI32(bytes, offset + atChain + 4)) < 0) {
+      // Said of a log that may look otherwise when the call ends: an entry held back is appended, acknowledged and, by the
+      // very message that woke it, cut again. So the log is read now.
+      const state = this.states[replica];
+      if (state !== undefined) this.follow(replica, this.mirrors[replica]!, state.log);
+    }
     this.statements.push({
       kind: kind === 'reply' && this.views.primary(readI32(bytes, offset + atView)) === replica ? 'primary' : kind,
       replica,
@@ -187,6 +201,8 @@ export class Checks {
   private checkOnce(replica: number, path: readonly number[], index: number, node: number): void {
     const { tree } = this;
     const request = tree.requests[node]!;
+    // A Register may stand twice when its session was evicted in between: executing the second is what must refuse it.
+    if (tree.requestName(request).endsWith(`/${REGISTER_LANE}/1`)) return;
     const carriers = tree.carriersOf(request);
     if (carriers.length === 1) return;
     for (const carrier of carriers) {
@@ -202,16 +218,17 @@ export class Checks {
       this.judgeSyncAck(record, replica, index);
       return;
     }
+    if (kind === 'reply') {
+      this.acknowledged(record, statement);
+      this.choose(record);
+      return;
+    }
     const node = this.tree.find(statement.chainHi, statement.chainLo);
     if (node < 0 || this.tree.indexes[node] !== index) {
       throw new Violation('acknowledgement-truthful', `replica ${replica} says in view ${view} that entry ${index} has chain ${toHex(statement.chainHi, statement.chainLo)}, which no log ever had there`);
     }
-    if (kind === 'primary') {
-      if (record.primary !== replica) throw new Violation('one-start', `replica ${replica} speaks as the primary of view ${view}, which is replica ${record.primary}`);
-      this.primarySays(record, node);
-    } else {
-      this.vouch(record, replica, node);
-    }
+    if (record.primary !== replica) throw new Violation('one-start', `replica ${replica} speaks as the primary of view ${view}, which is replica ${record.primary}`);
+    this.primarySays(record, node);
     this.choose(record);
   }
 
@@ -252,15 +269,26 @@ export class Checks {
     if (record.pending.length > 0) {
       const pending = record.pending;
       record.pending = [];
-      for (const { replica, node: acknowledged } of pending) this.vouch(record, replica, acknowledged);
+      for (const acknowledgement of pending) this.acknowledged(record, acknowledgement);
     }
   }
 
-  /** A member acknowledges the prefix that ends in `node`: it vouches for what that has in common with the primary's. */
+  /**
+   * A member acknowledges a prefix: it vouches for what that has in common with the primary's. A chain that no log is
+   * known to have had (it was cut before its message left the disk's queue) vouches for nothing until the primary says it.
+   */
+  private acknowledged(record: ViewRecord, acknowledgement: Acknowledgement): void {
+    const { replica, index, chainHi, chainLo } = acknowledgement;
+    if (index > record.length) record.pending.push(acknowledgement);
+    const node = this.tree.find(chainHi, chainLo);
+    if (node < 0) return;
+    if (this.tree.indexes[node] !== index) throw new Violation('acknowledgement-truthful', `replica ${replica} acknowledges ${index} with the chain of ${this.tree.describe(node)}`);
+    this.vouch(record, replica, node);
+  }
+
   private vouch(record: ViewRecord, replica: number, node: number): void {
     const { tree } = this;
     const { path } = record;
-    if (tree.indexes[node]! > record.length) record.pending.push({ replica, node });
     let walk = node;
     let index = tree.indexes[walk]!;
     while (index > record.vouched[replica]! && (index > record.length || path[index] !== walk)) {

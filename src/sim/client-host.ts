@@ -137,7 +137,8 @@ export class ClientHost implements EventHandler {
         if (generation === this.generation) this.completed(lane, outcome, fast);
       },
     };
-    this.core = this.around.createClient(this.configure(this.sessionHi, this.sessionLo, random.next(), random.next(), random.next()), this.outbox, clientEvents);
+    const config = this.configure(this.sessionHi, this.sessionLo, random.next(), random.next(), random.next());
+    this.core = this.around.createClient({ ...config, ...this.core?.succession() }, this.outbox, clientEvents);
     clock.read(queue.nowUs, this.now);
     this.call((core) => core.register(this.now));
   }

@@ -56,6 +56,7 @@ export interface SimulatedClientCore {
   resultBytes(lane: number): Uint8Array;
   resultLength(lane: number): number;
   readonly counters: Float64Array;
+  succession(): Pick<ClientConfig, 'afterHi' | 'afterLo' | 'aheadNs'>;
 }
 
 export type CreateReplica = (config: ReplicaConfig, outbox: Outbox, storage: Storage, machine: StateMachine, hasher: Hasher, observer: ReplicaObserver) => SimulatedReplicaCore;

@@ -167,7 +167,9 @@ export class SimulatedDisk implements Storage, EventHandler {
     const { view, logView, incarnation } = batch.hardState;
     if (before !== undefined) {
       const old = before.hardState;
-      if (view < old.view || logView < old.logView || incarnation < old.incarnation || logView > view) {
+      // A process that starts without the log has installed none, so its logView begins again; the promise stands.
+      const fellBack = logView < old.logView && incarnation === old.incarnation;
+      if (view < old.view || fellBack || incarnation < old.incarnation || logView > view) {
         throw new Violation('promise-kept', `${this.name}: hard state (view ${old.view}, logView ${old.logView}, incarnation ${old.incarnation}) was overwritten by (${view}, ${logView}, ${incarnation})`);
       }
     }

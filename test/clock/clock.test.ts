@@ -159,7 +159,7 @@ t.test('the realtime stand-in follows the system clock', (t) => {
     ...sources,
     dateMs: () => {
       untilSuspended -= 1;
-      if (untilSuspended === 0) trueNs += 4_700_000n;
+      if (untilSuspended === 0) trueNs += 5_300_000n;
       return sources.dateMs();
     },
   });
