@@ -189,12 +189,17 @@ export class Replica {
     void this.close();
   }
 
+  /** All of it, whatever fails: a port or a lock that stayed taken would outlive the replica. */
   private async releaseAll(): Promise<void> {
     this.running = false;
-    await this.loop.close();
-    this.storage.close();
-    this.lock?.release();
-    this.clock.close();
+    const steps = [() => this.loop.close(), () => this.storage.close(), () => this.lock?.release(), () => this.clock.close()];
+    for (const step of steps) {
+      try {
+        await step();
+      } catch (error) {
+        this.logger.warn('replica.close-failed', { replica: this.id, error: error instanceof Error ? error.message : String(error) });
+      }
+    }
   }
 }
 
