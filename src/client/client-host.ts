@@ -78,7 +78,7 @@ export class ClientHost {
     private readonly logger: Logger,
     private readonly events: ClientHostEvents,
   ) {
-    this.core = this.newCore();
+    this.core = this.newCore(undefined);
   }
 
   /**
