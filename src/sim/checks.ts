@@ -8,11 +8,11 @@
  */
 import { Chunk, Reply, ReplicaStatus, REPLICA_STATUS_NAMES, Sync, SyncAck, typeOf } from '../wire/messages.js';
 import { readI32, readIndex, toHex } from '../wire/u64.js';
+import { REGISTER_LANE } from '../protocol/sessions.js';
 import { Views } from '../protocol/views.js';
 import { ChainTree, ROOT } from './chain-tree.js';
 import type { LogView, ReplicaStateView } from './cores.js';
 import type { MachineProbe } from './machine-probe.js';
-import { REGISTER_LANE } from '../protocol/sessions.js';
 import { Violation } from './violation.js';
 
 /** What is known of one view. */
@@ -188,7 +188,7 @@ export class Checks {
     for (let index = common + 1; index <= lastIndex; index++) {
       const node = tree.extend(path[index - 1]!, log, index);
       path[index] = node;
-      this.checkOnce(replica, path, index, node);
+      this.checkOnce(replica, path, index, node, log.lane(index));
     }
     if (mirror.verified > common && common < mirror.last) mirror.verified = common;
     mirror.last = lastIndex;
@@ -198,11 +198,11 @@ export class Checks {
     return this.tree.chainHis[node] === log.chainHi(index) && this.tree.chainLos[node] === log.chainLo(index);
   }
 
-  private checkOnce(replica: number, path: readonly number[], index: number, node: number): void {
+  private checkOnce(replica: number, path: readonly number[], index: number, node: number, lane: number): void {
     const { tree } = this;
+    // A Register may stand twice when its session was evicted in between; executing the second is what must refuse it.
+    if (lane === REGISTER_LANE) return;
     const request = tree.requests[node]!;
-    // A Register may stand twice when its session was evicted in between: executing the second is what must refuse it.
-    if (tree.requestName(request).endsWith(`/${REGISTER_LANE}/1`)) return;
     const carriers = tree.carriersOf(request);
     if (carriers.length === 1) return;
     for (const carrier of carriers) {
