@@ -93,7 +93,7 @@ export interface ClientTimings {
   readonly retryMaxUs: number;
   /** Nanoseconds added to the clock reading; the lead of an uncontended client is 0. */
   readonly leadNs: number;
-  /** The lead adapts to what is observed, up to this; 0 keeps it at `leadNs`. */
+  /** The lead adapts to what is observed, up to this; 0, the default, keeps it at `leadNs`: a host that wakes by millisecond timers pays more for holding back than it saves (docs/decisions/). */
   readonly maxLeadNs: number;
 }
 
@@ -101,7 +101,7 @@ export const DEFAULT_CLIENT_TIMINGS: ClientTimings = {
   retryUs: 4_000,
   retryMaxUs: 40_000,
   leadNs: 0,
-  maxLeadNs: 1_000_000,
+  maxLeadNs: 0,
 };
 
 export interface ClientConfig {

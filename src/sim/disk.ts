@@ -54,6 +54,7 @@ export class SimulatedDisk implements Storage, EventHandler {
   private busyUntilUs = 0;
   private persisting = false;
   private logLost = false;
+  private installedView = 0;
 
   constructor(
     private readonly queue: EventQueue,
@@ -65,6 +66,11 @@ export class SimulatedDisk implements Storage, EventHandler {
 
   get keepsLog(): boolean {
     return this.conditions.keepsLog;
+  }
+
+  /** True when a restart that keeps the disk finds that a log was installed. */
+  get hasInstalledLog(): boolean {
+    return !this.logLost && this.installedView >= 0;
   }
 
   setConditions(conditions: DiskConditions): void {
@@ -154,7 +160,6 @@ export class SimulatedDisk implements Storage, EventHandler {
     if (newest === undefined && this.sequence > 0) throw new Violation('promise-kept', `${this.name}: both slots of the hard state are unreadable after ${this.sequence} writes`);
     const hardState = newest?.hardState;
     const hasLog = this.keepsLog && !this.logLost && hardState !== undefined;
-    this.logLost = false;
     if (newest !== undefined) this.writeSlots(newest.hardState, newest.sequence);
     if (!hasLog) return { hardState, log: undefined };
     const entries: Uint8Array[] = [];
@@ -163,6 +168,9 @@ export class SimulatedDisk implements Storage, EventHandler {
   }
 
   private apply(batch: PendingBatch): void {
+    // The boot that the log belongs to is written with the hard state: until then the loss is noticed again.
+    this.logLost = false;
+    this.installedView = batch.hardState.logView;
     const before = decodeSlot(this.slots[0], this.hasher) ?? decodeSlot(this.slots[1], this.hasher);
     const { view, logView, incarnation } = batch.hardState;
     if (before !== undefined) {

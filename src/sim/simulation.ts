@@ -208,9 +208,10 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets {
     this.checks.after(replica, host.probe);
     const { state } = host.core!;
     this.transitions?.state(this.queue.nowUs, replica, event, state);
+    // An installation that is not durable yet is still undone by a crash, so the log counts as lost until then.
+    if (host.logLost && state.status === ReplicaStatus.normal && host.hasInstalledLog) host.logLost = false;
     if (state.status === this.statuses[replica]) return;
     this.statuses[replica] = state.status;
-    if (state.status === ReplicaStatus.normal) host.logLost = false;
     if (state.status === ReplicaStatus.viewChange) this.driver.viewChangeSeen(replica);
   }
 

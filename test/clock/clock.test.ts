@@ -154,12 +154,14 @@ t.test('the realtime stand-in follows the system clock', (t) => {
   t.ok(off() <= 2n * NS_PER_MS, 'a step below a millisecond is not noticed, and bounded');
   t.equal(looks, 1);
 
+  // In the middle of a millisecond, and for whole ones: neither side of the gap tells where one begins.
+  trueNs += NS_PER_MS - ((trueNs + stepNs) % NS_PER_MS) + NS_PER_MS / 2n;
   let untilSuspended = 50;
   const suspended = new JavaScriptRealtimeClock({
     ...sources,
     dateMs: () => {
       untilSuspended -= 1;
-      if (untilSuspended === 0) trueNs += 5_300_000n;
+      if (untilSuspended === 0) trueNs += 5n * NS_PER_MS;
       return sources.dateMs();
     },
   });
