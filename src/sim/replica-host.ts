@@ -102,7 +102,7 @@ export class ReplicaHost implements EventHandler {
   start(): void {
     const { around } = this;
     const recovered = around.disk.recover();
-    const lost = recovered.hardState !== undefined && recovered.log === undefined;
+    const lost = recovered.hardState !== undefined && (recovered.log === undefined || recovered.hardState.logView < 0);
     this.logLost = lost;
     this.probe = new MachineProbe(around.createMachine(), `replica ${this.id}`);
     around.clock.read(around.queue.nowUs, this.now);
@@ -117,6 +117,11 @@ export class ReplicaHost implements EventHandler {
     this.called('flush');
     this.outbox.flush();
     this.setTimer();
+  }
+
+  /** It has a log again, unless it is about to lose it. */
+  logRegained(): void {
+    if (this.crashing?.fate !== 'lost') this.logLost = false;
   }
 
   arrive(datagram: Datagram): void {

@@ -209,7 +209,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets {
     const { state } = host.core!;
     this.transitions?.state(this.queue.nowUs, replica, event, state);
     // An installation that is not durable yet is still undone by a crash, so the log counts as lost until then.
-    if (host.logLost && state.status === ReplicaStatus.normal && host.hasInstalledLog) host.logLost = false;
+    if (host.logLost && state.status === ReplicaStatus.normal && host.hasInstalledLog) host.logRegained();
     if (state.status === this.statuses[replica]) return;
     this.statuses[replica] = state.status;
     if (state.status === ReplicaStatus.viewChange) this.driver.viewChangeSeen(replica);
@@ -269,6 +269,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets {
     if (!host.isUp) return;
     const fate: LogFate = this.plan.durability === 'memory' || (this.plan.durability === 'os' && hostCrash) ? 'lost' : 'kept';
     if (fate === 'lost') {
+      // A host counts from the moment that its crash is decided on until it is normal again.
       const without = this.hosts.filter((other) => other.logLost && other !== host).length + 1;
       if (without > (this.replicas - 1) / 2) return;
     }
