@@ -1,0 +1,136 @@
+/**
+ * Writes docs/wire.md from the table that the code itself uses (dist/src/wire/), so that the page cannot say anything else.
+ *
+ *   node scripts/wire-docs.mjs            writes docs/wire.md
+ *   node scripts/wire-docs.mjs --check    writes nothing; exit code 1 when docs/wire.md is not what it would write
+ *
+ * Offsets, markers, codes and names come from the built modules; what a message is for, from the comment above its table in
+ * src/wire/messages.ts. Build first: npm run build. Exit code 2: unknown argument.
+ */
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const PAGE = join(ROOT, 'docs', 'wire.md');
+const MESSAGES_SOURCE = join(ROOT, 'src', 'wire', 'messages.ts');
+const BUILT = new URL('../dist/src/wire/', import.meta.url);
+
+const ENVELOPE_FIELDS = ['magic ("JIT") and version', 'cluster id', 'sender: replica index, or 65535 for a client', 'key id', 'mac'];
+/** msgpack marker → [name, bytes of the value]; only what an envelope may hold. */
+const SCALARS = new Map([
+  [0xcc, ['u8', 1]],
+  [0xcd, ['u16', 2]],
+  [0xce, ['u32', 4]],
+  [0xcf, ['u64', 8]],
+]);
+const ARRAY_MARKER = 0x90;
+const BIN8_MARKER = 0xc4;
+
+const args = process.argv.slice(2);
+const unknown = args.find((arg) => arg !== '--check');
+if (unknown !== undefined) end(2, `flag-invalid: ${unknown} is not known here; use --check, or nothing`);
+if (!existsSync(new URL('messages.js', BUILT))) end(1, 'not-built: dist/src/wire/ is not there; run `npm run build` first');
+
+const messages = await import(new URL('messages.js', BUILT));
+const layout = await import(new URL('layout.js', BUILT));
+const envelope = await import(new URL('envelope.js', BUILT));
+
+const page = render();
+if (!args.includes('--check')) {
+  writeFileSync(PAGE, page);
+  console.log(`wrote docs/wire.md: ${messages.ALL_MESSAGES.length} messages`);
+} else if (!existsSync(PAGE) || readFileSync(PAGE, 'utf8') !== page) {
+  end(1, 'docs-stale: docs/wire.md is not what the tables in src/wire/ say; run `npm run build && node scripts/wire-docs.mjs` and commit the result');
+}
+
+function render() {
+  const comments = messageComments();
+  return [
+    '# The wire',
+    '',
+    '<!-- Written by scripts/wire-docs.mjs from src/wire/. Do not edit: change the tables and run the script. -->',
+    '',
+    `Version ${envelope.WIRE_VERSION}. A datagram is an envelope and one or more messages behind it; every part is a plain msgpack value, so any msgpack decoder reads a`,
+    'datagram as a sequence of arrays. Each field has a fixed width and therefore a constant offset; only the last one of a message may be bytes of variable',
+    'length. Numbers are big-endian. Offsets below count from the start of the envelope or the message.',
+    '',
+    `Messages to one destination share a datagram up to ${count(envelope.DEFAULT_DATAGRAM_BYTES)} bytes (configurable). A longer message travels alone, up to ${count(envelope.MAX_DATAGRAM_BYTES)} bytes with its envelope.`,
+    '',
+    '## Envelope',
+    '',
+    fenced(drawEnvelope()),
+    '',
+    'The mac covers the whole datagram, itself counted as zeros. Under key id 0 it is an XXH3-64 checksum followed by eight zero bytes: it detects damage, not',
+    'forgery. No other key id is accepted in this version.',
+    '',
+    'A datagram that is refused is dropped and counted by reason, never answered. Reasons: ' + list(envelope.DROP_REASON_NAMES.slice(1)) + '.',
+    '',
+    '## Messages',
+    '',
+    ...messages.ALL_MESSAGES.flatMap((message) => section(message, comments.get(message.name))),
+    '## Codes',
+    '',
+    ...codes('Request.flags', messages.RequestFlag),
+    ...codes('Reply.status', messages.ReplyStatus),
+    ...codes('Reject.reason', messages.RejectReason, messages.REJECT_REASON_NAMES),
+    ...codes('ProbeReply.status', messages.ReplicaStatus, messages.REPLICA_STATUS_NAMES),
+  ].join('\n');
+}
+
+function section(message, comment) {
+  return [`### ${message.name}`, '', ...(comment === undefined ? [] : [comment, '']), fenced(layout.draw(message)), ''];
+}
+
+/** Message name → the comment above its table. */
+function messageComments() {
+  const source = readFileSync(MESSAGES_SOURCE, 'utf8');
+  const comments = new Map();
+  for (const match of source.matchAll(/\/\*\*((?:(?!\*\/)[\s\S])*)\*\/\nexport const (\w+) = defineMessage\(/g)) {
+    comments.set(match[2], match[1].replace(/\s*\n\s*\*\s?/g, ' ').trim());
+  }
+  return comments;
+}
+
+/** Seals an envelope and walks over what was written: the drawing is of the bytes, not of a second table. */
+function drawEnvelope() {
+  const bytes = new Uint8Array(envelope.ENVELOPE_BYTES);
+  new envelope.Envelope({ hash64: () => undefined }, 0, 0, 0, 1).seal(bytes, 0, bytes.length);
+  const rows = [`envelope (${bytes.length} bytes)`, 'offset  marker  width  field', row(0, bytes[0], '', `array of ${bytes[0] - ARRAY_MARKER}`)];
+  let at = 1;
+  for (const field of ENVELOPE_FIELDS) {
+    const marker = bytes[at];
+    const [kind, width, header] = marker === BIN8_MARKER ? ['bin8', bytes[at + 1], 2] : [...(SCALARS.get(marker) ?? []), 1];
+    if (width === undefined) throw new Error(`the envelope has the marker ${marker} at ${at}, which this script does not know: extend SCALARS`);
+    rows.push(row(at + header, marker, width, `${field} ${kind}`));
+    at += header + width;
+  }
+  if (at !== bytes.length) throw new Error(`ENVELOPE_FIELDS ends at byte ${at} of an envelope of ${bytes.length}: correct the list`);
+  return rows.join('\n');
+}
+
+function row(offset, marker, width, text) {
+  return `${String(offset).padStart(6)}  0x${marker.toString(16).padStart(2, '0')}    ${String(width).padStart(5)}  ${text}`;
+}
+
+function codes(title, table, names) {
+  const rows = Object.entries(table).map(([key, code]) => `| ${code} | ${names === undefined ? key : names[code]} |`);
+  return [`### ${title}`, '', '| code | meaning |', '| --- | --- |', ...rows, ''];
+}
+
+function fenced(text) {
+  return '```\n' + text + '\n```';
+}
+
+function list(names) {
+  return names.map((name) => `\`${name}\``).join(', ');
+}
+
+function count(number) {
+  return number.toLocaleString('en-US');
+}
+
+function end(exitCode, line) {
+  console.error(line);
+  process.exit(exitCode);
+}
