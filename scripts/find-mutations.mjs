@@ -1,0 +1,36 @@
+/**
+ * Looks, for each mutation of test/sim/mutations.ts, for the first run of the simulator that notices it.
+ *
+ *   node scripts/find-mutations.mjs [--runs 400] [--faults a,b,…] [name…]      after `npm run build`
+ *
+ * Runs are numbered: run k has seed ⌊k/2⌋+1, and N = 3 when k is even, 5 when it is odd. A violation of liveness does not
+ * count, nor does an exception that is none of the core's invariants: the mutation itself may be at fault. Prints a line
+ * a mutation, in the form in which mutations.test.ts keeps it.
+ */
+import { parseArgs } from 'node:util';
+import { simulate } from '../dist/src/sim/simulation.js';
+import { MUTATIONS, mutated, runOf, TICKS } from '../dist/test/sim/mutations.js';
+
+const { values, positionals } = parseArgs({ options: { runs: { type: 'string', default: '400' }, faults: { type: 'string' } }, allowPositionals: true });
+const faults = values.faults === undefined ? {} : { faults: new Set(values.faults.split(',')) };
+const wanted = positionals.length === 0 ? MUTATIONS : MUTATIONS.filter((mutation) => positionals.includes(mutation.name));
+const unknown = positionals.filter((name) => !MUTATIONS.some((mutation) => mutation.name === name));
+if (unknown.length > 0) {
+  console.error(`no such mutation: ${unknown.join(', ')}; there are: ${MUTATIONS.map((mutation) => mutation.name).join(', ')}`);
+  process.exit(2);
+}
+
+for (const mutation of wanted) {
+  const began = performance.now();
+  const others = new Map();
+  let line = '';
+  for (let run = 0; run < Number(values.runs) && line === ''; run++) {
+    const { failure } = simulate({ ...runOf(run), ticks: TICKS, ...faults, ...mutated(mutation) });
+    if (failure === undefined) continue;
+    if (failure.invariant === 'stuck' || failure.invariant === 'core-exception') others.set(failure.invariant, failure.detail);
+    else line = `'${mutation.name}': { run: ${run}, invariant: '${failure.invariant}' }, // ${failure.detail.slice(0, 160)}`;
+  }
+  const seconds = ((performance.now() - began) / 1000).toFixed(1);
+  console.log(line === '' ? `'${mutation.name}': not caught in ${values.runs} runs (${seconds} s)` : `${line} (${seconds} s)`);
+  for (const [invariant, detail] of others) console.log(`  not counted: ${invariant}: ${detail.slice(0, 300)}`);
+}

@@ -1,0 +1,467 @@
+/**
+ * Ways to break the rules of the protocol, one a mutation: what a simulator that is worth its time must notice.
+ *
+ * Each takes a core as it was made and replaces methods of that one instance, so nothing in the shipped code can be
+ * switched off. Private members are reached by their names in brackets, which keeps their types: renaming one breaks the
+ * compilation of this file, not silently the mutation. docs/mutations.md says what caught each of them.
+ */
+import { ClientCore } from '../../src/protocol/client-core.js';
+import type { HardState } from '../../src/protocol/contract.js';
+import { ReplicaCore } from '../../src/protocol/replica-core.js';
+import { NO_LOG } from '../../src/protocol/replica-state.js';
+import { createShippedClient, createShippedReplica, type CreateClient, type CreateReplica } from '../../src/sim/cores.js';
+import { ReplicaStatus, Request, RequestFlag, ReplyStatus, Vote } from '../../src/wire/messages.js';
+import { compareU64, readI32, readIndex, readU16 } from '../../src/wire/u64.js';
+
+export interface Mutation {
+  readonly name: string;
+  /** What the mutated core does, in a few words. */
+  readonly breaks: string;
+  readonly replica?: (core: ReplicaCore) => void;
+  readonly client?: (core: ClientCore) => void;
+}
+
+/** Factories for `simulate` and for the explorer. */
+export function mutated(mutation: Mutation): { createReplica: CreateReplica; createClient: CreateClient } {
+  return {
+    createReplica: (...made) => {
+      const core = createShippedReplica(...made);
+      if (!(core instanceof ReplicaCore)) throw new TypeError('a mutation is made for the core that ships');
+      mutation.replica?.(core);
+      return core;
+    },
+    createClient: (...made) => {
+      const core = createShippedClient(...made);
+      if (!(core instanceof ClientCore)) throw new TypeError('a mutation is made for the core that ships');
+      mutation.client?.(core);
+      return core;
+    },
+  };
+}
+
+/** Length of the safety phase of the runs in which mutations are looked for, ticks. */
+export const TICKS = 300_000;
+
+/** Runs are numbered from 0: every seed from 1 on with three replicas, then with five. */
+export function runOf(run: number): { readonly seed: number; readonly replicas: number } {
+  return { seed: Math.floor(run / 2) + 1, replicas: run % 2 === 0 ? 3 : 5 };
+}
+
+export const MUTATIONS: readonly Mutation[] = [
+  // The commit rule, at the client.
+  { name: 'commit-with-f-acks', breaks: 'a client commits with the answers of f members, the primary included', client: commitWithFAcks },
+  { name: 'index-without-chain', breaks: 'a client compares the indexes of acknowledgements, not the chains', client: compareIndexes },
+  { name: 'acks-of-two-views', breaks: 'acknowledgements of an older view count in a newer one', client: keepAcksAcrossViews },
+  { name: 'read-from-one-member', breaks: 'a quorum read believes the primary alone', client: readFromPrimary },
+  { name: 'retry-under-new-number', breaks: 'a request that is sent again gets a new number', client: retryUnderNewNumber },
+
+  // Appending and acknowledging.
+  { name: 'equal-timestamps', breaks: 'an entry may carry the timestamp of the one before it, whatever the sessions', replica: acceptEqualTimestamps },
+  { name: 'equal-timestamp-is-duplicate', breaks: 'a request with the timestamp of the last entry is acknowledged as that entry (as published)', replica: equalTimestampIsDuplicate },
+  { name: 'older-key', breaks: 'a request whose key is below the last one is appended', replica: acceptOlderKey },
+  { name: 'no-at-most-once', breaks: 'neither admission nor execution looks whether the request was there before', replica: noAtMostOnce },
+  { name: 'admission-forgets-executed', breaks: 'admission looks at the log that was not executed yet, not at the session table', replica: admissionForgetsExecuted },
+  { name: 'evicted-session-returns', breaks: 'a Register brings an evicted session back, with no memory of its requests', replica: readmitEvicted },
+  { name: 'reconcile-without-comparing', breaks: 'a member says ok to a Reconcile when it has the request at that index, under any chain', replica: reconcileWithoutComparing },
+
+  // Repair and synchronization.
+  { name: 'replace-log-on-repair', breaks: 'a repair leaves nothing behind its end, though it matched', replica: replaceLogOnRepair },
+  { name: 'splice-unfiltered-tail', breaks: 'a repair is put in front of the old tail as it was (as published)', replica: spliceUnfilteredTail },
+  { name: 'keep-requests-twice', breaks: 'the kept tail is filtered by key, not by request', replica: keepRequestsTwice },
+  { name: 'sync-index-without-chain', breaks: 'a member takes a Sync to match when its log is as long', replica: syncIndexWithoutChain },
+  { name: 'synced-beyond-segment', breaks: 'after a repair all of the log counts as the primary\'s (as published)', replica: syncedBeyondSegment },
+  { name: 'commit-without-members', breaks: 'the primary takes for committed what one member less has', replica: commitWithoutMembers },
+  { name: 'uncommitted-snapshot', breaks: 'a snapshot counts as stable before its index is committed', replica: uncommittedSnapshot },
+
+  // View changes.
+  { name: 'acknowledge-after-promise', breaks: 'a replica that promised a view goes on acknowledging in the old one', replica: acknowledgeAfterPromise },
+  { name: 'two-starts', breaks: 'a late vote makes the primary start its view again from another log (as published)', replica: twoStarts },
+  { name: 'start-with-f-votes', breaks: 'a view starts from the votes of f replicas', replica: startWithFVotes },
+  { name: 'choose-spare', breaks: 'of the votes with the highest logView, a spare\'s is chosen', replica: chooseSpare },
+  { name: 'choose-by-length', breaks: 'the longest log is chosen, whatever its logView', replica: chooseByLength },
+  { name: 'choose-own', breaks: 'the new primary keeps its own log, whatever the votes say', replica: chooseOwn },
+  { name: 'install-in-pieces', breaks: 'a replica gives up its own log before it has the whole of the new one', replica: installInPieces },
+  { name: 'skip-rollback', breaks: 'what was executed of entries that leave the log stays executed', replica: skipRollback },
+
+  // Crash and return.
+  { name: 'forget-durable-view', breaks: 'a replica returns in the view whose log it has, without its promise', replica: forgetDurableView },
+  { name: 'speak-before-durable', breaks: 'messages leave before what they say is durable', replica: speakBeforeDurable },
+  { name: 'vote-with-lost-log', breaks: 'a replica that lost its log votes, with an empty one', replica: voteWithLostLog },
+  { name: 'forget-lost-log', breaks: 'that the log is lost is not durable: a second start takes the empty log for whole', replica: forgetLostLog },
+  { name: 'acknowledge-with-lost-log', breaks: 'a member that lost its log joins its durable view again', replica: acknowledgeWithLostLog },
+];
+
+function commitWithFAcks(core: ClientCore): void {
+  const acks = core['acks'];
+  const settle = core['settle'];
+  core['settle'] = (slot, now) => {
+    if (acks.hasPrimary(slot)) {
+      const views = core['views'];
+      const primary = views.primary(core.view);
+      const agreeing = views.members(core.view).filter((r) => r !== primary && acks.agrees(slot, r)).length;
+      if (agreeing >= views.f - 1) {
+        core['commit'](slot, now);
+        return;
+      }
+    }
+    settle.call(core, slot, now);
+  };
+}
+
+function compareIndexes(core: ClientCore): void {
+  const acks = core['acks'];
+  acks.agrees = (slot, replica) => {
+    const of = slot * acks['replicas'] + replica;
+    const count = Math.min(acks['counts'][of]!, 4);
+    for (let at = of * 4; at < of * 4 + count; at++) if (acks['indexes'][at] === acks.primaryIndex(slot)) return true;
+    return false;
+  };
+}
+
+function keepAcksAcrossViews(core: ClientCore): void {
+  const learnView = core['learnView'];
+  core['learnView'] = (view, now) => {
+    const forget = core['forget'];
+    core['forget'] = () => {};
+    learnView.call(core, view, now);
+    core['forget'] = forget;
+  };
+}
+
+function readFromPrimary(core: ClientCore): void {
+  const onReadReply = core['onReadReply'];
+  const acks = core['acks'];
+  core['onReadReply'] = (bytes, o, from, now) => {
+    const { agrees } = acks;
+    acks.agrees = () => true;
+    onReadReply.call(core, bytes, o, from, now);
+    acks.agrees = agrees;
+  };
+}
+
+function retryUnderNewNumber(core: ClientCore): void {
+  const again = core['again'];
+  core['again'] = (slot, now) => {
+    // Not the registration, whose number is no part of what the session table knows.
+    if (slot < core['lanes'] && core['state'][slot] === 1) {
+      core['request'][slot]!++;
+      core['forget'](slot);
+      core['stamp'](slot, now);
+    }
+    again.call(core, slot, now);
+  };
+}
+
+function acceptEqualTimestamps(core: ReplicaCore): void {
+  const { log } = core.state;
+  log.compareToLast = (timestampHi, timestampLo) => (compareU64(timestampHi, timestampLo, log.timestampHi(log.lastIndex), log.timestampLo(log.lastIndex)) < 0 ? -1 : 1);
+}
+
+function equalTimestampIsDuplicate(core: ReplicaCore): void {
+  const requests = core['requests'];
+  const append = requests['append'];
+  const { log, execution } = core.state;
+  requests['append'] = (bytes, o, timestampHi, timestampLo, sessionHi, sessionLo, lane, request, length, from, now) => {
+    const last = log.lastIndex;
+    if (last > log.baseIndex && compareU64(timestampHi, timestampLo, log.timestampHi(last), log.timestampLo(last)) === 0) {
+      requests['sender'].reply(from, sessionHi, sessionLo, lane, request, ReplyStatus.ok, last, log.chainHi(last), log.chainLo(last), timestampHi, timestampLo, 0, execution.reply.bytes, 0, core.state.isPrimary ? execution.reply.length : 0);
+      return;
+    }
+    append.call(requests, bytes, o, timestampHi, timestampLo, sessionHi, sessionLo, lane, request, length, from, now);
+  };
+}
+
+function acceptOlderKey(core: ReplicaCore): void {
+  core.state.log.compareToLast = () => 1;
+}
+
+function noAtMostOnce(core: ReplicaCore): void {
+  core['requests']['answerKnown'] = () => false;
+  const { execution } = core.state;
+  const execute = execution['execute'];
+  execution['execute'] = (index) => {
+    const { log } = core.state;
+    const session = execution.sessions.find(log.sessionHi(index), log.sessionLo(index));
+    if (session !== undefined && (log.flags(index) & RequestFlag.register) === 0 && log.lane(index) < session.lanes) session.request[log.lane(index)] = 0;
+    execute.call(execution, index);
+  };
+}
+
+function admissionForgetsExecuted(core: ReplicaCore): void {
+  const requests = core['requests'];
+  const answerKnown = requests['answerKnown'];
+  requests['answerKnown'] = (bytes, o, session, ...rest) => answerKnown.call(requests, bytes, o, rest[4] ? session : undefined, ...rest);
+}
+
+function readmitEvicted(core: ReplicaCore): void {
+  core.state.execution.sessions.mayBeEvicted = () => false;
+}
+
+function reconcileWithoutComparing(core: ReplicaCore): void {
+  const requests = core['requests'];
+  const acknowledgeAt = requests.acknowledgeAt;
+  const { log } = core.state;
+  requests.acknowledgeAt = (...asked) => {
+    const { matches } = log;
+    log.matches = () => true;
+    const found = acknowledgeAt.apply(requests, asked);
+    log.matches = matches;
+    return found;
+  };
+}
+
+function replaceLogOnRepair(core: ReplicaCore): void {
+  const synchronization = core['synchronization'];
+  const apply = synchronization['apply'];
+  synchronization['apply'] = (bytes, o, base) => {
+    const end = apply.call(synchronization, bytes, o, base);
+    if (end >= core.state.committed) core.state.truncate(end);
+    return end;
+  };
+}
+
+function spliceUnfilteredTail(core: ReplicaCore): void {
+  const synchronization = core['synchronization'];
+  const { log } = core.state;
+  synchronization['putBack'] = (kept) => {
+    const { compareToLast } = log;
+    log.compareToLast = () => 1;
+    for (const { entry } of kept) {
+      if (!log.append(readI32(entry, 0), readI32(entry, 4), readI32(entry, 8), readI32(entry, 12), readU16(entry, 20), readI32(entry, 16), entry[22]!, entry, 24, entry.length - 24)) break;
+      core.state.appended();
+    }
+    log.compareToLast = compareToLast;
+  };
+}
+
+function keepRequestsTwice(core: ReplicaCore): void {
+  const synchronization = core['synchronization'];
+  const { log } = core.state;
+  synchronization['putBack'] = (kept) => {
+    for (const { entry } of kept) {
+      if (log.compareToLast(readI32(entry, 0), readI32(entry, 4), readI32(entry, 8), readI32(entry, 12)) <= 0) continue;
+      if (!log.append(readI32(entry, 0), readI32(entry, 4), readI32(entry, 8), readI32(entry, 12), readU16(entry, 20), readI32(entry, 16), entry[22]!, entry, 24, entry.length - 24)) break;
+      core.state.appended();
+    }
+  };
+}
+
+function syncIndexWithoutChain(core: ReplicaCore): void {
+  const synchronization = core['synchronization'];
+  const onSync = synchronization.onSync;
+  const { log } = core.state;
+  synchronization.onSync = (bytes, o, from, now) => {
+    const { matches } = log;
+    log.matches = (index) => index >= log.baseIndex && index <= log.lastIndex;
+    onSync.call(synchronization, bytes, o, from, now);
+    log.matches = matches;
+  };
+}
+
+function syncedBeyondSegment(core: ReplicaCore): void {
+  const synchronization = core['synchronization'];
+  const apply = synchronization['apply'];
+  synchronization['apply'] = (bytes, o, base) => {
+    apply.call(synchronization, bytes, o, base);
+    return core.state.log.lastIndex;
+  };
+}
+
+function commitWithoutMembers(core: ReplicaCore): void {
+  const { state } = core;
+  const synchronization = core['synchronization'];
+  const advanceCommit = synchronization['advanceCommit'];
+  synchronization['advanceCommit'] = () => {
+    advanceCommit.call(synchronization);
+    const matched = state.views.members(state.view).filter((r) => r !== state.id).map((r) => synchronization['matched'][r]!);
+    matched.sort((a, b) => a - b);
+    state.commitTo(Math.min(state.log.lastIndex, matched[1] ?? state.log.lastIndex));
+  };
+}
+
+function uncommittedSnapshot(core: ReplicaCore): void {
+  const { execution } = core.state;
+  const takeSnapshot = execution.takeSnapshot;
+  execution.takeSnapshot = () => takeSnapshot.call(execution, Infinity);
+}
+
+function acknowledgeAfterPromise(core: ReplicaCore): void {
+  const { state } = core;
+  const requests = core['requests'];
+  const onRequest = requests.onRequest;
+  requests.onRequest = (bytes, o, from, now, released) => {
+    const { view } = state;
+    const old = state.logView;
+    if (state.status !== ReplicaStatus.viewChange || readI32(bytes, o + Request.at.view) !== old || !state.views.isMember(old, state.id)) {
+      onRequest.call(requests, bytes, o, from, now, released);
+      return;
+    }
+    state.view = old;
+    state.status = ReplicaStatus.normal;
+    onRequest.call(requests, bytes, o, from, now, released);
+    state.view = view;
+    state.status = ReplicaStatus.viewChange;
+  };
+}
+
+type Ballot = NonNullable<ReplicaCore['viewChanges']['chosen']>;
+
+/** Replaces the choice of the log. Nothing else of the view change is touched; what votes say of commits is left out, so that no invariant of the core notices first. */
+function chooseBy(core: ReplicaCore, needed: (f: number) => number, pick: (votes: Ballot[]) => Ballot): void {
+  const { state } = core;
+  const viewChanges = core['viewChanges'];
+  viewChanges['choose'] = (now) => {
+    if (state.status !== ReplicaStatus.viewChange || viewChanges['chosen'] !== undefined || viewChanges['votes'].size < needed(state.views.f)) return;
+    const votes = [...viewChanges['votes'].values()];
+    if (votes.length === 0) return;
+    const alive = votes.filter((vote) => !viewChanges['failed'].has(vote.from));
+    const vote = pick(alive.length > 0 ? alive : votes);
+    if (vote.lastIndex < state.committed) return;
+    viewChanges['chosen'] = vote;
+    for (const [from, other] of viewChanges['votes']) viewChanges['votes'].set(from, { ...other, committed: 0, committedChainHi: 0, committedChainLo: 0 });
+    viewChanges.installation.start({ view: state.view, logView: vote.logView, source: vote.from, lastIndex: vote.lastIndex, chainHi: vote.chainHi, chainLo: vote.chainLo, committed: vote.committed }, now);
+  };
+}
+
+function highest(votes: Ballot[]): Ballot[] {
+  const logView = Math.max(...votes.map((vote) => vote.logView));
+  return votes.filter((vote) => vote.logView === logView);
+}
+
+function startWithFVotes(core: ReplicaCore): void {
+  const { views, id } = core.state;
+  chooseBy(core, (f) => f, (votes) => {
+    const top = highest(votes);
+    const members = top.filter((vote) => views.isMember(vote.logView, vote.from));
+    const qualified = members.length > 0 ? members : top;
+    return qualified.find((vote) => vote.from === views.primary(vote.logView)) ?? qualified.find((vote) => vote.from === id) ?? qualified[0]!;
+  });
+}
+
+function chooseSpare(core: ReplicaCore): void {
+  const { views } = core.state;
+  chooseBy(core, (f) => f + 1, (votes) => {
+    const top = highest(votes);
+    return top.find((vote) => !views.isMember(vote.logView, vote.from)) ?? top[0]!;
+  });
+}
+
+function chooseByLength(core: ReplicaCore): void {
+  chooseBy(core, (f) => f + 1, (votes) => votes.reduce((best, vote) => (vote.lastIndex > best.lastIndex ? vote : best)));
+}
+
+function chooseOwn(core: ReplicaCore): void {
+  chooseBy(core, (f) => f + 1, (votes) => votes.find((vote) => vote.from === core.state.id) ?? votes[0]!);
+}
+
+function twoStarts(core: ReplicaCore): void {
+  const { state } = core;
+  const viewChanges = core['viewChanges'];
+  const onVote = viewChanges.onVote;
+  const restarted = new Set<string>();
+  /** The logView of the log that the present view was started from. */
+  let startedFrom = -1;
+  const start = viewChanges.installation.start;
+  viewChanges.installation.start = (target, now) => {
+    if (state.views.primary(target.view) === state.id) startedFrom = target.logView;
+    start.call(viewChanges.installation, target, now);
+  };
+  viewChanges.onVote = (bytes, o, from, now) => {
+    const at = Vote.at;
+    const view = readI32(bytes, o + at.view);
+    const logView = readI32(bytes, o + at.logView);
+    const lastIndex = readIndex(bytes, o + at.lastIndex);
+    const late = view === state.view && state.isPrimary && logView === startedFrom && lastIndex >= state.committed;
+    // Its log qualified as much as the one that was chosen.
+    if (!late || !state.views.isMember(logView, from) || restarted.has(`${view},${from}`)) {
+      onVote.call(viewChanges, bytes, o, from, now);
+      return;
+    }
+    restarted.add(`${view},${from}`);
+    state.status = ReplicaStatus.viewChange;
+    viewChanges.installation.start({ view, logView, source: from, lastIndex, chainHi: readI32(bytes, o + at.lastChain), chainLo: readI32(bytes, o + at.lastChain + 4), committed: state.committed }, now);
+  };
+}
+
+function installInPieces(core: ReplicaCore): void {
+  const { state } = core;
+  const { installation } = core['viewChanges'];
+  const start = installation.start;
+  installation.start = (target, now) => {
+    const whole = state.log.matches(target.lastIndex, target.chainHi, target.chainLo);
+    if (!whole && state.status === ReplicaStatus.viewChange) state.truncate(state.committed);
+    start.call(installation, target, now);
+  };
+}
+
+function skipRollback(core: ReplicaCore): void {
+  const { execution } = core.state;
+  execution.truncated = (index) => {
+    if (execution.provisional !== undefined && execution.provisional.index > index) execution.provisional = undefined;
+    execution.executed = Math.min(execution.executed, index);
+  };
+}
+
+function forgetDurableView(core: ReplicaCore): void {
+  const { state } = core;
+  const recover = state.recover;
+  state.recover = (recovered) => {
+    const { hardState } = recovered;
+    recover.call(state, hardState === undefined || hardState.logView === NO_LOG ? recovered : { ...recovered, hardState: { ...hardState, view: hardState.logView } });
+  };
+}
+
+function speakBeforeDurable(core: ReplicaCore): void {
+  const { out } = core.state;
+  const inner = out['inner'];
+  out.reserve = (to, length) => inner.reserve(to, length);
+  out.commit = (length) => inner.commit(length);
+}
+
+/** Runs `then` after recovery with the logView that the disk held. */
+function afterRecovery(core: ReplicaCore, then: (logView: number) => void): void {
+  const { state } = core;
+  const recover = state.recover;
+  state.recover = (recovered) => {
+    recover.call(state, recovered);
+    then(recovered.hardState?.logView ?? 0);
+  };
+}
+
+function voteWithLostLog(core: ReplicaCore): void {
+  const { state } = core;
+  const viewChanges = core['viewChanges'];
+  const promise = viewChanges['promise'];
+  let logView = 0;
+  afterRecovery(core, (found) => (logView = Math.max(found, 0)));
+  viewChanges['promise'] = (view, why, now) => {
+    if (state.status === ReplicaStatus.recovering) {
+      state.status = ReplicaStatus.viewChange;
+      state.logView = logView;
+    }
+    promise.call(viewChanges, view, why, now);
+  };
+}
+
+function forgetLostLog(core: ReplicaCore): void {
+  const { state } = core;
+  let logView = 0;
+  afterRecovery(core, (found) => (logView = Math.max(found, 0)));
+  Object.defineProperty(state, 'hardState', {
+    get: (): HardState => ({ view: state.view, logView: state.logView === NO_LOG ? logView : state.logView, incarnation: state.incarnation }),
+  });
+}
+
+function acknowledgeWithLostLog(core: ReplicaCore): void {
+  const { state } = core;
+  const viewChanges = core['viewChanges'];
+  const onSync = viewChanges.onSync;
+  const { views } = state;
+  viewChanges.onSync = (bytes, o, from, now) => {
+    if (state.status !== ReplicaStatus.recovering) return onSync.call(viewChanges, bytes, o, from, now);
+    views.isMember = () => false;
+    const done = onSync.call(viewChanges, bytes, o, from, now);
+    Reflect.deleteProperty(views, 'isMember');
+    return done;
+  };
+}
