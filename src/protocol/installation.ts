@@ -164,8 +164,12 @@ export class Installation {
     const { state } = this;
     const at = SnapshotOffer.at;
     const index = readIndex(bytes, o + at.index);
-    if (state.status !== ReplicaStatus.normal || state.isPrimary || readI32(bytes, o + at.view) !== state.view || index <= state.log.lastIndex) return;
-    this.start({ view: state.view, logView: state.view, source: from, lastIndex: index, chainHi: readI32(bytes, o + at.chain), chainLo: readI32(bytes, o + at.chain + 4), committed: index }, now);
+    if (state.status !== ReplicaStatus.normal || state.isPrimary || readI32(bytes, o + at.view) !== state.view || index <= state.synced) return;
+    const chainHi = readI32(bytes, o + at.chain);
+    const chainLo = readI32(bytes, o + at.chain + 4);
+    // What a snapshot covers is committed, so a log that agrees with it there is the primary's up to there.
+    if (state.log.matches(index, chainHi, chainLo)) state.synced = index;
+    else this.start({ view: state.view, logView: state.view, source: from, lastIndex: index, chainHi, chainLo, committed: index }, now);
   }
 
   onSnapshotChunk(bytes: Uint8Array, o: number, from: number, now: Instant): void {
@@ -257,8 +261,9 @@ export class Installation {
     const { log } = state;
     const target = this.target!;
     const { snapshot, entries } = this;
-    if (state.status === ReplicaStatus.normal && target.lastIndex <= log.lastIndex) {
+    if (state.status === ReplicaStatus.normal && (target.lastIndex <= state.synced || log.matches(target.lastIndex, target.chainHi, target.chainLo))) {
       // Meanwhile the entries came by themselves.
+      state.synced = Math.max(state.synced, target.lastIndex);
       this.abandon();
       return;
     }
