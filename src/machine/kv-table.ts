@@ -6,6 +6,9 @@
  * The table is at most half full, and a removal shifts the entries behind it back, so there are no tombstones and probe
  * runs stay short whatever the mix of inserts and deletes. Growing doubles the array in one go, which is a pause (about
  * 10 ns an entry): `expectedEntries` avoids it.
+ *
+ * A Map with latin1 string keys, the obvious alternative, was slower at 100,000 keys (1.7 against 2.1 million gets and puts
+ * a second) and left 32 bytes of garbage an operation; this leaves none (bench/kv.ts measures both).
  */
 import { hashBytes } from './bytes.js';
 import type { RecordHeap } from './kv-heap.js';

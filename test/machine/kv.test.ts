@@ -28,25 +28,30 @@ function randomFrom(seed: number): (n: number) => number {
   };
 }
 
+const GUARD = 0xee;
+const target = new Uint8Array(KV_OPERATION_BYTES_MAX + 20).fill(GUARD);
+const replyBytes = new Uint8Array(REPLY_CAPACITY + 8);
+
 /** The bytes that an encoder writes, from an offset other than 0 and without a neighbour touched. */
 function encoded(encode: (target: Uint8Array, offset: number) => number): Uint8Array {
-  const target = new Uint8Array(KV_OPERATION_BYTES_MAX + 20).fill(0xee);
   const length = encode(target, 7);
-  if (target[6] !== 0xee || target[7 + length] !== 0xee) throw new Error('the encoder wrote outside of its bytes');
-  return target.slice(7, 7 + length);
+  if (target[6] !== GUARD || target[7 + length] !== GUARD) throw new Error('the encoder wrote outside of its bytes');
+  const bytes = target.slice(7, 7 + length);
+  target.fill(GUARD, 7, 7 + length);
+  return bytes;
 }
 
-/** The reply's bytes; fails when the machine writes outside of the reply. */
+/** The reply's bytes; fails when the machine writes right before or behind the reply. */
 function run(machine: KvMachine, operation: Uint8Array, capacity = REPLY_CAPACITY, method: 'apply' | 'query' = 'apply'): Uint8Array {
   const padded = new Uint8Array(operation.length + 8).fill(0xdd);
   padded.set(operation, 3);
-  const reply = { bytes: new Uint8Array(capacity + 8).fill(0xee), offset: 5, capacity, length: -1 };
+  const end = 5 + capacity;
+  replyBytes.fill(GUARD, 0, 5).fill(GUARD, end, end + 3);
+  const reply = { bytes: replyBytes, offset: 5, capacity, length: -1 };
   machine[method]({ bytes: padded, offset: 3, length: operation.length }, CONTEXT, reply);
   if (reply.length < 0 || reply.length > capacity) throw new Error(`reply length ${reply.length} at capacity ${capacity}`);
-  for (const outside of [reply.bytes.subarray(0, 5), reply.bytes.subarray(5 + capacity)]) {
-    if (outside.some((byte) => byte !== 0xee)) throw new Error('the machine wrote outside of the reply');
-  }
-  return reply.bytes.slice(5, 5 + reply.length);
+  if (replyBytes[4] !== GUARD || replyBytes.subarray(end, end + 3).some((byte) => byte !== GUARD)) throw new Error('the machine wrote outside of the reply');
+  return replyBytes.slice(5, 5 + reply.length);
 }
 
 class Store {

@@ -219,11 +219,11 @@ t.test('accepts what is linearizable by construction, and rejects it with one re
 
 t.test('long histories are judged, those with a late stale read too', (t) => {
   const random = randomFrom(SEED + 2);
-  for (const infoPercent of [0, 1]) {
-    const { events } = randomHistory(random, { processes: 8, operations: 30_000, values: 1_000_000, infoPercent });
+  for (const [operations, infoPercent] of [[30_000, 0], [10_000, 1]]) {
+    const { events } = randomHistory(random, { processes: 8, operations, values: 1_000_000, infoPercent });
     const start = performance.now();
     const verdict = checkHistory(events);
-    t.comment(`30,000 operations on a key, ${infoPercent} % unknown: ${(performance.now() - start).toFixed(0)} ms, ${verdict.outcome}`);
+    t.comment(`${operations} operations on a key, ${infoPercent} % unknown: ${(performance.now() - start).toFixed(0)} ms, ${verdict.outcome}`);
     t.equal(verdict.outcome, 'linearizable', `SEED=${SEED}: ${explain(verdict)}`);
     const end = events[events.length - 1].time;
     const firstWrite = events.find((event) => event.type === 'ok' && event.f === 'write') as HistoryEvent;
