@@ -65,7 +65,7 @@ export const demo = defineCommand(
       duration: { kind: 'duration', default: '12s', min: 1e9, max: WORKLOAD_LIMIT_MS * 1e6, help: `how long the workload runs; longer when it takes that for ${formatCount(MIN_OPERATIONS)} operations` },
       clients: { kind: 'count', default: '2', min: 1, max: 16, help: 'client processes' },
       lanes: { kind: 'count', default: '4', min: 1, max: 256, help: 'operations open at a time in each client' },
-      kill: { kind: 'choice', choices: ['member', 'spare', 'none'], default: 'spare', help: 'which replica is killed half-way: one of the quorum, the spare, or none' },
+      kill: { kind: 'choice', choices: ['member', 'spare', 'none'], default: 'member', help: 'which replica is killed half-way: one of the quorum, the spare, or none' },
       transport: { kind: 'choice', choices: ['auto', 'dgram'], default: 'auto', help: 'how datagrams are sent' },
       report: { kind: 'text', value: 'FILE', default: 'jitpaxos-report.html', help: 'where to write the report' },
     },

@@ -581,7 +581,9 @@ export class ClientCore {
 
   private scheduleRetry(slot: number, now: Instant): void {
     const { retryUs, retryMaxUs } = this.config.timings;
-    const base = Math.min(retryMaxUs, Math.max(retryUs, 4 * this.roundTripUs) * (1 << Math.min(this.attempts[slot]!, 10)));
+    // A busy cluster's round trips may exceed the longest wait: then they set it, or retries would only add to the load.
+    const usualUs = 4 * this.roundTripUs;
+    const base = Math.min(Math.max(retryMaxUs, usualUs), Math.max(retryUs, usualUs) * (1 << Math.min(this.attempts[slot]!, 10)));
     this.dueUs[slot] = now.monotonicUs + base * (1 + 0.25 * this.jitter.next());
     this.wakeFor(slot);
   }

@@ -99,7 +99,7 @@ export interface ClientTimings {
 
 export const DEFAULT_CLIENT_TIMINGS: ClientTimings = {
   retryUs: 4_000,
-  retryMaxUs: 40_000,
+  retryMaxUs: 16_000,
   leadNs: 0,
   maxLeadNs: 0,
 };

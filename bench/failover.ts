@@ -1,0 +1,199 @@
+/**
+ * Kills replicas of a cluster of real processes under load, brings them back, and says how long nothing committed.
+ *
+ *   npm run bench:failover                                      the primary, 50 times
+ *   npm run bench:failover -- --replicas 5 --victims subsets    every pair of replicas at once; at 7 every three
+ *
+ * The load is a closed loop of reads, writes and compare-and-sets on a few keys; all that its clients saw is a history,
+ * which must be linearizable in the end: an acknowledged write that was lost would show in it. Every kill is SIGKILL, and
+ * in durability `memory` loses the log. The interval without commits is the longest between two commits from just before
+ * the kill to the time when the victims are back.
+ */
+import { KvClient } from '../src/client/kv-client.js';
+import { Client } from '../src/client/client.js';
+import { LocalCluster } from '../src/cli/load/local-cluster.js';
+import { seededRandom } from '../src/cli/load/random.js';
+import { hostInfo } from '../src/cli/load/report.js';
+import { formatDuration } from '../src/cli/units.js';
+import { CliError } from '../src/cli/exit.js';
+import { silentLogger } from '../src/server/logger.js';
+import type { ReplicaStatusReport } from '../src/server/status.js';
+import type { HistoryEvent, HistoryValue } from '../src/sim/history.js';
+import { checkHistory, explain } from '../src/sim/linearizability.js';
+import { median, program } from './program.js';
+
+const KEYS = 64;
+/** Between two operations of a process, ms: the load is to be steady, not to starve what it measures. */
+const THINK_MS = 1;
+const RECOVERY_LIMIT_MS = 20_000;
+const OPERATION_TIMEOUT_MS = 5_000;
+
+/** Closed-loop clients on one connection, and what they saw. */
+class Load {
+  readonly events: HistoryEvent[] = [];
+  readonly commitsMs: number[] = [];
+  unknown = 0;
+  private running = true;
+  private nextProcess = 0;
+  private nextValue = 0;
+  private readonly done: Promise<void>[] = [];
+
+  constructor(
+    private readonly kv: KvClient,
+    private readonly random: () => number,
+  ) {}
+
+  start(processes: number): void {
+    for (let i = 0; i < processes; i++) this.done.push(this.process());
+  }
+
+  async stop(): Promise<void> {
+    this.running = false;
+    await Promise.all(this.done);
+  }
+
+  /** The longest time between two commits from `fromMs` to `toMs`, on the clock of `performance.now`. */
+  longestPauseMs(fromMs: number, toMs: number): number {
+    let before = fromMs;
+    let longest = 0;
+    for (let i = this.commitsMs.findIndex((at) => at >= fromMs); i >= 0 && i < this.commitsMs.length && before < toMs; i++) {
+      longest = Math.max(longest, this.commitsMs[i]! - before);
+      before = this.commitsMs[i]!;
+    }
+    return Math.max(longest, before < toMs ? toMs - before : 0);
+  }
+
+  private async process(): Promise<void> {
+    let id = this.nextProcess++;
+    while (this.running) {
+      const key = `k${Math.floor(this.random() * KEYS)}`;
+      const draw = this.random();
+      const value = `v${this.nextValue++}`;
+      const base = draw < 0.5 ? ({ f: 'read', value: null } as const) : draw < 0.9 ? ({ f: 'write', value } as const) : ({ f: 'cas', value: [null, value] as [HistoryValue, HistoryValue] } as const);
+      this.push({ process: id, type: 'invoke', key, ...base });
+      try {
+        if (base.f === 'read') {
+          const found = await this.kv.get(key, { timeout: OPERATION_TIMEOUT_MS });
+          this.push({ process: id, type: 'ok', f: 'read', key, value: found === undefined ? null : Buffer.from(found).toString() });
+        } else if (base.f === 'write') {
+          await this.kv.put(key, value, { timeout: OPERATION_TIMEOUT_MS });
+          this.push({ process: id, type: 'ok', key, ...base });
+        } else {
+          const result = await this.kv.compareAndSet(key, null, value, { timeout: OPERATION_TIMEOUT_MS });
+          this.push({ process: id, type: 'ok', key, ...base, result });
+        }
+        this.commitsMs.push(performance.now());
+      } catch {
+        // Whatever the error, it may have taken effect; the process is not heard of again.
+        this.push({ process: id, type: 'info', key, ...base });
+        this.unknown++;
+        id = this.nextProcess++;
+      }
+      await sleep(THINK_MS);
+    }
+  }
+
+  private push(event: Omit<HistoryEvent, 'time'>): void {
+    this.events.push({ ...event, time: Math.round(performance.now() * 1e6) });
+  }
+}
+
+await program(
+  {
+    name: 'npm run bench:failover --',
+    summary: 'Kills replicas under load, brings them back, and measures how long nothing commits.',
+    positionals: [],
+    flags: {
+      replicas: { kind: 'count', default: '3', min: 3, max: 13, help: 'replicas, an odd number' },
+      kills: { kind: 'count', default: '50', min: 1, max: 10_000, help: 'kills, with --victims primary' },
+      victims: { kind: 'choice', choices: ['primary', 'subsets'], default: 'primary', help: 'the primary each time, or every set of f replicas at once' },
+      processes: { kind: 'count', default: '4', min: 1, max: 64, help: 'operations open at a time' },
+      seed: { kind: 'count', default: '1', max: 0x7fffffff, help: 'seed of the choice of operations and keys' },
+    },
+    examples: ['npm run bench:failover', 'npm run bench:failover -- --replicas 5 --victims subsets --json'],
+  },
+  async ({ replicas, kills, victims, processes, seed }, output) => {
+    if (replicas % 2 === 0) throw new CliError('flag-invalid', `--replicas is an odd number, not ${replicas}`);
+    await using cluster = await LocalCluster.start({ replicas, machine: 'kv', transport: 'auto', durability: 'memory' });
+    await using client = await Client.connect({ cluster: cluster.clusterFile, lanes: processes, logger: silentLogger });
+    const load = new Load(new KvClient(client), seededRandom(seed));
+    load.start(processes);
+    await allNormal(cluster);
+    const plan = victims === 'subsets' ? subsets(replicas, (replicas - 1) / 2) : Array.from({ length: kills }, () => undefined);
+    const pausesMs: number[] = [];
+    for (const [round, chosen] of plan.entries()) {
+      await sleep(150);
+      const dead = chosen ?? [(await allNormal(cluster))[0]!.primary];
+      const killedMs = performance.now();
+      for (const id of dead) cluster.replicas[id]!.kill('SIGKILL');
+      await firstCommitAfter(load, killedMs + 250);
+      for (const id of dead) await cluster.spawn(id).waitReady();
+      await allNormal(cluster);
+      const pauseMs = load.longestPauseMs(killedMs - 5, performance.now());
+      pausesMs.push(pauseMs);
+      output.note(`${round + 1} of ${plan.length}: killed ${dead.join(', ')}, nothing committed for ${pauseMs.toFixed(1)} ms`);
+    }
+    await load.stop();
+    const verdict = checkHistory(load.events);
+    const views = (await allNormal(cluster))[0]!.view;
+    const worstMs = Math.max(...pausesMs);
+    const result = {
+      schema: 'jitpaxos.failover/1',
+      replicas,
+      victims,
+      seed,
+      kills: pausesMs.length,
+      operations: load.commitsMs.length,
+      unknown: load.unknown,
+      view: views,
+      pauseMs: { median: median(pausesMs), worst: worstMs, all: pausesMs.map((ms) => Math.round(ms * 10) / 10) },
+      history: verdict.outcome,
+      host: hostInfo(),
+    };
+    output.line(
+      output.json
+        ? JSON.stringify(result)
+        : [
+        `kills       ${result.kills} of ${victims === 'primary' ? 'the primary' : `${(replicas - 1) / 2} replicas at once`}, ${replicas} replicas, view ${views} in the end`,
+        `operations  ${result.operations} committed, ${result.unknown} with unknown outcome`,
+        `no commits  median ${formatDuration(result.pauseMs.median * 1e6)}, worst ${formatDuration(worstMs * 1e6)}`,
+        `history     ${verdict.outcome}`,
+      ].join('\n'),
+    );
+    if (verdict.outcome !== 'linearizable') throw new CliError('read-back-differs', `the history is not linearizable (--seed ${seed}): ${explain(verdict)}`);
+  },
+);
+
+/** Status of every replica, once all are in normal operation of one view and hold all that is committed. */
+async function allNormal(cluster: LocalCluster): Promise<ReplicaStatusReport[]> {
+  const deadline = performance.now() + RECOVERY_LIMIT_MS;
+  for (;;) {
+    const answers = await cluster.ask('stats');
+    const reports = answers.map((answer) => answer?.status as ReplicaStatusReport | undefined);
+    const known = reports.filter((report) => report !== undefined);
+    const settled = known.length === cluster.replicas.length && known.every((report) => report.status === 'normal' && report.view === known[0]!.view && report.committedIndex > 0);
+    if (settled) return known;
+    if (performance.now() > deadline) throw new CliError('replica-not-ready', `the replicas did not all return within ${RECOVERY_LIMIT_MS / 1000} s: ${reports.map((report, id) => `${id} ${report === undefined ? 'silent' : `${report.status} view ${report.view}`}`).join(', ')}`);
+    await sleep(10);
+  }
+}
+
+async function firstCommitAfter(load: Load, afterMs: number): Promise<void> {
+  const deadline = performance.now() + RECOVERY_LIMIT_MS;
+  while ((load.commitsMs.at(-1) ?? 0) < afterMs) {
+    if (performance.now() > deadline) throw new CliError('replica-not-ready', `nothing committed within ${RECOVERY_LIMIT_MS / 1000} s of a kill`);
+    await sleep(5);
+  }
+}
+
+/** Every set of `size` of the numbers below `n`. */
+function subsets(n: number, size: number, from = 0): number[][] {
+  if (size === 0) return [[]];
+  const all: number[][] = [];
+  for (let first = from; first <= n - size; first++) for (const rest of subsets(n, size - 1, first + 1)) all.push([first, ...rest]);
+  return all;
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
