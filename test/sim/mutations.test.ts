@@ -1,0 +1,91 @@
+/**
+ * The simulator notices every rule that is broken here, and passes the same run when it is not.
+ *
+ * A run is kept for each mutation, found by scripts/find-mutations.mjs. When the cores change, a run may lose what made
+ * it special: then the next ones are tried, up to a bound. MUTATION_RUNS=n raises it.
+ */
+import t from 'tap';
+import { FAULT_NAMES, type FaultName } from '../../src/sim/faults.js';
+import { simulate, type SimulationFailure } from '../../src/sim/simulation.js';
+import { MUTATIONS, mutated, runOf, TICKS, type Mutation } from './mutations.js';
+
+interface Known {
+  /** Number of the run (`runOf`). */
+  readonly run: number;
+  /** Faults that it has; all when left out. */
+  readonly faults?: readonly FaultName[];
+}
+
+const CHANGES: readonly FaultName[] = ['crash', 'view-change-crash', 'crash-loop', 'partition', 'pause', 'slow', 'slow-link', 'loss', 'reorder'];
+const LOSSES: readonly FaultName[] = ['crash', 'view-change-crash', 'crash-loop', 'partition', 'pause', 'loss'];
+
+const KNOWN: Readonly<Record<string, Known>> = {
+  'commit-with-f-acks': { run: 0 },
+  'index-without-chain': { run: 0 },
+  'acks-of-two-views': { run: 99, faults: CHANGES },
+  'retry-under-new-number': { run: 0 },
+  'equal-timestamps': { run: 0 },
+  'equal-timestamp-is-duplicate': { run: 6 },
+  'older-key': { run: 0 },
+  'no-at-most-once': { run: 0 },
+  'admission-forgets-executed': { run: 0 },
+  'reconcile-without-comparing': { run: 0 },
+  'replace-log-on-repair': { run: 0 },
+  'splice-unfiltered-tail': { run: 0 },
+  'keep-requests-twice': { run: 169, faults: ['clock', 'reorder'] },
+  'sync-index-without-chain': { run: 0 },
+  'synced-beyond-segment': { run: 0 },
+  'forget-lost-log': { run: 0, faults: LOSSES },
+  'vote-with-lost-log': { run: 61, faults: LOSSES },
+  'choose-by-length': { run: 117, faults: ['partition', 'crash', 'pause', 'loss'] },
+  'commit-without-members': { run: 0 },
+  'uncommitted-snapshot': { run: 18 },
+  'acknowledge-after-promise': { run: 17, faults: CHANGES },
+  'two-starts': { run: 1 },
+  'start-with-f-votes': { run: 0, faults: CHANGES },
+  'choose-spare': { run: 1 },
+  'choose-own': { run: 27 },
+  'skip-rollback': { run: 0 },
+  'forget-durable-view': { run: 3 },
+  'speak-before-durable': { run: 4 },
+};
+
+// One file with many runs: what bounds it is the number of runs.
+t.setTimeout(300_000);
+
+/** Runs tried behind the kept one. */
+const FURTHER_RUNS = Number(process.env['MUTATION_RUNS'] ?? 40);
+/** The cores' own answer to a mutation may be to stand still, or the mutation's to be wrong itself: neither counts. */
+const NOT_COUNTED = new Set(['stuck', 'core-exception']);
+
+function run(number: number, known: Known, mutation: Mutation | undefined): SimulationFailure | undefined {
+  return simulate({ ...runOf(number), ticks: TICKS, faults: new Set(known.faults ?? FAULT_NAMES), ...(mutation === undefined ? {} : mutated(mutation)) }).failure;
+}
+
+t.test('every mutation has a run that notices it, or docs/mutations.md says why not', (t) => {
+  const names = MUTATIONS.map(({ name }) => name);
+  t.equal(new Set(names).size, names.length, 'names are distinct');
+  t.ok(Object.keys(KNOWN).length >= 16);
+  t.same(Object.keys(KNOWN).filter((name) => !names.includes(name)), [], 'no run is kept for a mutation that is gone');
+  t.end();
+});
+
+for (const mutation of MUTATIONS) {
+  const known = KNOWN[mutation.name];
+  if (known === undefined) continue;
+  t.test(`${mutation.name}: ${mutation.breaks}`, (t) => {
+    for (let number = known.run; number <= known.run + FURTHER_RUNS; number++) {
+      const failure = run(number, known, mutation);
+      if (failure === undefined || NOT_COUNTED.has(failure.invariant)) continue;
+      const { seed, replicas } = runOf(number);
+      t.pass(`seed ${seed}, N = ${replicas}: ${failure.invariant}: ${failure.detail}`);
+      if (number !== known.run) t.comment(`run ${known.run} no longer notices it, run ${number} does`);
+      const unbroken = run(number, known, undefined);
+      t.equal(unbroken, undefined, `the same run of the cores that ship passes: ${unbroken?.invariant} ${unbroken?.detail}`);
+      t.end();
+      return;
+    }
+    t.fail(`not noticed in runs ${known.run}…${known.run + FURTHER_RUNS}; node scripts/find-mutations.mjs ${mutation.name} looks for one that does`);
+    t.end();
+  });
+}
