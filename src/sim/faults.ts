@@ -106,7 +106,8 @@ export function drawPlan(random: Random, allowed: ReadonlySet<FaultName>): Plan 
     workload: {
       clients,
       lanes,
-      keys: random.between(1, 4),
+      // Few, so that they are hot, but not so few that the checker drowns in what is open on one of them.
+      keys: Math.max(random.between(1, 4), Math.ceil((clients * lanes) / 8)),
       thinkUs: (clients * lanes * 1e6) / operationsPerSecond,
       reads: random.pick([0.1, 0.3, 0.6]),
       cas: random.pick([0, 0.1, 0.3]),

@@ -65,11 +65,6 @@ export class ReplicaHost implements EventHandler {
   readonly outbox: SimulatedOutbox;
   /** Its log is gone and it has not got one again. */
   logLost = false;
-
-  /** True when a restart that keeps the disk would find that a log was installed. */
-  get hasInstalledLog(): boolean {
-    return this.around.disk.hasInstalledLog;
-  }
   /** How many times as long as usual everything takes. */
   slowness = 1;
   /** Datagrams that the envelope or `validate` refused. */
@@ -96,6 +91,11 @@ export class ReplicaHost implements EventHandler {
 
   get isUp(): boolean {
     return this.core !== undefined;
+  }
+
+  /** True when a restart that keeps the disk would find that a log was installed. */
+  get hasInstalledLog(): boolean {
+    return this.around.disk.hasInstalledLog;
   }
 
   /** Starts the process with what the disk holds. */

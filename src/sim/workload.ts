@@ -20,11 +20,18 @@ export interface WorkItem {
   readonly length: number;
 }
 
+/**
+ * Operations of a client after which the keys get new names. Every operation with an unknown outcome stays possible on its
+ * key for ever, and deciding a history takes time exponential in those.
+ */
+const OPERATIONS_PER_NAME = 25;
+
 export class Workload {
   /** Where `next` leaves the operation's bytes. */
   readonly bytes = new Uint8Array(256);
   private readonly lastSeen = new Map<string, HistoryValue>();
   private written = 0;
+  private drawn = 0;
 
   /** @param name makes this client's values different from all others' */
   constructor(
@@ -35,12 +42,13 @@ export class Workload {
 
   next(): WorkItem {
     const { plan, random, bytes } = this;
+    const generation = Math.floor(this.drawn++ / OPERATIONS_PER_NAME);
     if (random.chance(plan.increments)) {
-      const key = 'counter';
+      const key = `counter.${generation}`;
       const value = random.between(1, 3);
       return { f: 'increment', key, value, quorumRead: false, length: encodeIncrement(bytes, 0, encoder.encode(key), value) };
     }
-    const key = `key${random.below(plan.keys)}`;
+    const key = `key${random.below(plan.keys)}.${generation}`;
     const keyBytes = encoder.encode(key);
     const draw = random.unit();
     if (draw < plan.reads) {
