@@ -1,0 +1,119 @@
+/**
+ * What a campaign of many runs came to: totals, failures with the command that replays each, and the same as JSON
+ * (schema `jitpaxos.sim/1`).
+ */
+import { DEFAULT_TICKS, type SimulationResult, type SimulationTotals } from './simulation.js';
+import { INVARIANTS } from './violation.js';
+
+/** What the runs of a campaign have in common. `faults` as given on the command line. */
+export interface CampaignOptions {
+  readonly ticks: number;
+  readonly faults: string;
+}
+
+export interface FailureReport {
+  readonly seed: number;
+  readonly replicas: number;
+  readonly tick: number;
+  readonly invariant: string;
+  readonly detail: string;
+  readonly replay: string;
+}
+
+export interface CampaignReport {
+  readonly runs: number;
+  readonly failures: readonly FailureReport[];
+  /** Runs whose history the linearizability checker did not decide within its bound. */
+  readonly undecided: readonly { readonly seed: number; readonly replicas: number }[];
+  readonly totals: SimulationTotals;
+  /** The longest liveness phase, ticks. */
+  readonly recoveryTicksMax: number;
+}
+
+const NO_TOTALS: SimulationTotals = {
+  messages: 0, datagrams: 0, corrupted: 0, commits: 0, fastCommits: 0, unknown: 0, views: 0, crashes: 0, logsLost: 0, repairs: 0, rollbacks: 0, snapshotsInstalled: 0, chosen: 0,
+};
+
+/** The command that runs exactly this again. */
+export function replayCommand(seed: number, replicas: number, { ticks, faults }: CampaignOptions): string {
+  return ['jitpaxos sim', `--seed ${seed}`, `--replicas ${replicas}`, ...(ticks === DEFAULT_TICKS ? [] : [`--ticks ${ticks}`]), ...(faults === 'all' ? [] : [`--faults ${faults}`]), '--trace'].join(' ');
+}
+
+export class Campaign {
+  private runs = 0;
+  private readonly failures: FailureReport[] = [];
+  private readonly undecided: { seed: number; replicas: number }[] = [];
+  private totals: SimulationTotals = { ...NO_TOTALS };
+  private recoveryTicksMax = 0;
+
+  constructor(private readonly options: CampaignOptions) {}
+
+  /** Takes a result up; its failure, when it has one. */
+  add(result: SimulationResult): FailureReport | undefined {
+    const { seed, replicas, failure } = result;
+    this.merge({ runs: 1, failures: [], undecided: result.undecided === undefined ? [] : [{ seed, replicas }], totals: result.totals, recoveryTicksMax: result.recoveryTicks });
+    if (failure === undefined) return undefined;
+    const { tick, invariant, detail } = failure;
+    const report = { seed, replicas, tick, invariant, detail, replay: replayCommand(seed, replicas, this.options) };
+    this.failures.push(report);
+    return report;
+  }
+
+  /** Takes up the report of another part of the same campaign. */
+  merge(part: CampaignReport): void {
+    this.runs += part.runs;
+    this.failures.push(...part.failures);
+    this.undecided.push(...part.undecided);
+    for (const name of Object.keys(NO_TOTALS) as (keyof SimulationTotals)[]) this.totals[name] += part.totals[name];
+    this.recoveryTicksMax = Math.max(this.recoveryTicksMax, part.recoveryTicksMax);
+  }
+
+  report(): CampaignReport {
+    const { runs, failures, undecided, totals, recoveryTicksMax } = this;
+    return { runs, failures: [...failures], undecided: [...undecided], totals: { ...totals }, recoveryTicksMax };
+  }
+}
+
+/** A failure in one line. */
+export function failureLine({ seed, replicas, tick, invariant, detail, replay }: FailureReport): string {
+  const first = detail.split('\n', 1)[0]!;
+  return `FAILED seed ${seed} replicas ${replicas} tick ${tick} ${invariant}: ${first}; replay: ${replay}`;
+}
+
+/** A failure in full: the rule, what was seen, the plan, the state of everything. */
+export function failureText(result: SimulationResult, options: CampaignOptions): string {
+  const { failure } = result;
+  if (failure === undefined) return '';
+  return [
+    `seed ${result.seed}, ${result.replicas} replicas, tick ${failure.tick}: ${failure.invariant} is broken (${INVARIANTS[failure.invariant]})`,
+    failure.detail,
+    `plan: ${result.plan}`,
+    ...failure.cluster,
+    failure.stack,
+    `replay: ${replayCommand(result.seed, result.replicas, options)}`,
+  ].join('\n');
+}
+
+/** Totals in a few aligned lines. `seconds` of wall time. */
+export function summaryLines({ runs, failures, undecided, totals, recoveryTicksMax }: CampaignReport, seconds: number): string[] {
+  const share = totals.commits === 0 ? 0 : (100 * totals.fastCommits) / totals.commits;
+  return [
+    `runs      ${count(runs)}, failed ${count(failures.length)}${undecided.length === 0 ? '' : `, history undecided ${count(undecided.length)} (${undecided.map(({ seed, replicas }) => `${seed}/${replicas}`).slice(0, 10).join(', ')})`}`,
+    `commits   ${count(totals.commits)}, ${share.toFixed(1)} % in one round trip; outcome unknown to the client ${count(totals.unknown)}; log entries chosen ${count(totals.chosen)}`,
+    `views     ${count(totals.views)} started, rollbacks ${count(totals.rollbacks)}`,
+    `crashes   ${count(totals.crashes)}, ${count(totals.logsLost)} with the log lost; snapshots installed ${count(totals.snapshotsInstalled)}`,
+    `repairs   ${count(totals.repairs)}`,
+    `messages  ${count(totals.messages)} at replicas in ${seconds.toFixed(1)} s: ${count(Math.round(totals.messages / Math.max(seconds, 0.001)))}/s; datagrams ${count(totals.datagrams)}, damaged ${count(totals.corrupted)}`,
+    `recovery  longest liveness phase ${(recoveryTicksMax / 1000).toFixed(0)} ms of virtual time`,
+  ];
+}
+
+/** The report as one JSON object. */
+export function summaryJson(report: CampaignReport, options: CampaignOptions & { readonly seeds: readonly [number, number]; readonly replicas: readonly number[] }, seconds: number): string {
+  const { seeds, replicas, ticks, faults } = options;
+  return JSON.stringify({ schema: 'jitpaxos.sim/1', command: 'sim', seeds, replicas, ticks, faults, ...report, seconds, messagesPerSecond: Math.round(report.totals.messages / Math.max(seconds, 0.001)) });
+}
+
+function count(value: number): string {
+  return String(value).replace(/\B(?=(\d{3})+$)/g, ',');
+}
