@@ -452,7 +452,7 @@ export class ViewChanges {
   private reportStopped(lost: number): void {
     if (this.stopped) return;
     this.stopped = true;
-    this.state.transition('majority-lost', `${lost} of ${this.state.n} replicas lost their logs at once, more than the ${this.state.views.f} that this cluster survives: it stays stopped; see docs/operations.md`);
+    this.state.transition('majority-lost', `${lost} of ${this.state.n} replicas lost their logs at once, more than the ${this.state.views.f} that this cluster survives: it stays stopped unless one of them returns with its log; see docs/operations.md`);
   }
 }
 
