@@ -123,7 +123,12 @@ export class Replica {
       });
       opened.push(() => loop.close());
       await loop.open();
-      const observer = { transition: (event: string, detail: string) => logger.info(event, { replica: id, detail }) };
+      const observer = {
+        transition: (event: string, detail: string) => {
+          if (event === 'majority-lost') logger.warn(event, { replica: id, detail });
+          else logger.info(event, { replica: id, detail });
+        },
+      };
       const core = new ReplicaCore({ id, replicas, seed: randomInt(-0x80000000, 0x7fffffff), limits, timings }, loop.outbox, storage, options.machine, hash, observer);
       storage.persisted = (token) => core.persisted(token);
       replica = new Replica(id, cluster, addresses[id]!, core, loop, clock, storage, lock, logger);
@@ -184,9 +189,12 @@ export class Replica {
 
   private fail(error: unknown): void {
     this.failure = error;
-    const message = error instanceof Error ? error.message : String(error);
-    this.logger.error('replica.failed', { replica: this.id, error: message, stack: error instanceof Error ? error.stack : undefined, state: this.status() });
-    void this.close();
+    const described = error instanceof Error ? { error: error.message, stack: error.stack } : { error: String(error) };
+    try {
+      this.logger.error('replica.failed', { replica: this.id, ...described, state: this.status() });
+    } finally {
+      void this.close(); // also when the state is too broken to be described
+    }
   }
 
   /** All of it, whatever fails: a port or a lock that stayed taken would outlive the replica. */

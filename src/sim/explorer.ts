@@ -37,8 +37,8 @@ export interface Configuration {
   readonly duplicates?: number;
   /** Timeouts that may fire in one path, of these endpoints (replicas, then clients). */
   readonly timeouts?: { readonly budget: number; readonly endpoints: readonly number[] };
-  /** Views that all replicas may be asked to promise, each once, in this order, at any moment. */
-  readonly views?: readonly number[];
+  /** Views that these replicas may be asked to promise, each once, in this order, at any moment. */
+  readonly views?: readonly { readonly view: number; readonly replicas: readonly number[] }[];
   /** Crashes, each followed by a start without the log. */
   readonly crashes?: { readonly budget: number; readonly replicas: readonly number[] };
 }
@@ -86,7 +86,7 @@ interface Message {
 type Choice =
   | { readonly kind: 'deliver' | 'lose' | 'repeat'; readonly message: number }
   | { readonly kind: 'timeout' | 'crash'; readonly endpoint: number }
-  | { readonly kind: 'promise'; readonly view: number };
+  | { readonly kind: 'promise'; readonly view: number; readonly replicas: readonly number[] };
 
 /** One reached state: how it was reached, and how many choices it offers. */
 interface Node {
@@ -261,8 +261,8 @@ class World {
       for (const endpoint of configuration.timeouts!.endpoints) if (this.core(endpoint).wakeAtUs !== Infinity) choices.push({ kind: 'timeout', endpoint });
     }
     if (this.crashes > 0) for (const endpoint of configuration.crashes!.replicas) choices.push({ kind: 'crash', endpoint });
-    const view = configuration.views?.[this.promised];
-    if (view !== undefined) choices.push({ kind: 'promise', view });
+    const asked = configuration.views?.[this.promised];
+    if (asked !== undefined) choices.push({ kind: 'promise', ...asked });
     return choices;
   }
 
@@ -293,7 +293,7 @@ class World {
         break;
       case 'promise':
         this.promised++;
-        this.askForView(choice.view);
+        this.askForView(choice.view, choice.replicas);
     }
     // A client that is done ignores what still arrives.
     this.inFlight = this.inFlight.filter(({ to }) => to < this.configuration.replicas || !this.isDone(to - this.configuration.replicas));
@@ -308,7 +308,7 @@ class World {
       case 'crash':
         return `crash    ${this.name(choice.endpoint)} loses its log and starts`;
       case 'promise':
-        return `promise  all are asked for view ${choice.view}`;
+        return `promise  view ${choice.view} is asked of ${choice.replicas.map((replica) => this.name(replica)).join(', ')}`;
       default: {
         const { from, to, bytes } = this.inFlight[choice.message]!;
         return `${choice.kind.padEnd(8)} ${this.name(from)} => ${this.name(to)}  ${formatMessage(bytes)}`;
@@ -424,13 +424,12 @@ class World {
     this.checks.after(endpoint, this.probes[endpoint]!);
   }
 
-  private askForView(view: number): void {
-    const { replicas } = this.configuration;
-    for (let to = 0; to < replicas; to++) {
+  private askForView(view: number, replicas: readonly number[]): void {
+    for (const to of replicas) {
       const bytes = new Uint8Array(ViewChange.size);
       begin(ViewChange, bytes, 0);
       writeI32(bytes, ViewChange.at.view, view);
-      const from = (to + 1) % replicas;
+      const from = (to + 1) % this.configuration.replicas;
       this.inFlight.push({ from, to, bytes, key: `${from},${to},${String.fromCharCode(...bytes)}` });
     }
   }

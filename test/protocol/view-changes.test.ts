@@ -123,6 +123,26 @@ t.test('choice of the log: the highest logView wins over a longer log of an olde
   t.end();
 });
 
+t.test('choice of the log: the highest logView wins, even a spare\'s over a member\'s that did not start that view', (t) => {
+  const { c, alice } = scene();
+  // 'b' may be committed in view 0. View 1 (1, 2) starts from the votes of 0 and 1; its member 2 never hears of it.
+  c.give(alice, Request, alice.request(30, 2, 'b'), 0, 1);
+  c.lose();
+  c.isolate(2);
+  c.replica(1).receive(ViewChange, { view: 1 }, 0);
+  c.replica(0).receive(ViewChange, { view: 1 }, 1);
+  c.settle();
+  t.equal(c.replica(0).state.logView, 1);
+  // Then 1 is gone, and 0 leads view 3 with the vote of 2.
+  c.isolate(1);
+  c.replica(0).receive(ViewChange, { view: 3 }, 2);
+  c.replica(2).receive(ViewChange, { view: 3 }, 0);
+  c.settle();
+  t.strictSame([0, 2].map((id) => c.replica(id).operations), [['R', 'a', 'b'], ['R', 'a', 'b']]);
+  t.strictSame([0, 2].map((id) => c.replica(id).state.logView), [3, 3]);
+  t.end();
+});
+
 t.test('it fetches what it lacks, checking that the last chain is the one in the vote', (t) => {
   const { c } = scene();
   const primary = c.replica(2);
