@@ -111,6 +111,20 @@ t.test('commit rule: in the same view', (t) => {
   t.end();
 });
 
+t.test('commit rule: an answer of a newer view teaches that view, and does not complete the set of an older one', (t) => {
+  const lone = new Lone();
+  lone.client.submit('a');
+  lone.client.sent();
+  lone.reply(0, 2, 77, { result: bytes('old') });
+  // View 6 has the primary and the member of view 0 again.
+  t.strictSame(summary(lone.reply(1, 2, 77, { view: 6 })), [[1, 'Request'], [0, 'Request']], 'sent again in it');
+  t.equal(lone.client.core.view, 6);
+  t.strictSame(lone.outcomes, []);
+  lone.reply(0, 2, 77, { view: 6, result: bytes('new') });
+  t.match(lone.client.completions, [{ outcome: Outcome.committed, fast: false, result: 'new' }]);
+  t.end();
+});
+
 t.test('answers to another request, lane or session do not count', (t) => {
   const lone = new Lone();
   lone.client.submit('a');
