@@ -125,6 +125,18 @@ t.test('commit rule: an answer of a newer view teaches that view, and does not c
   t.end();
 });
 
+t.test('commit rule: a late answer of an older view does not complete the set of a newer one', (t) => {
+  const lone = new Lone();
+  lone.client.submit('a');
+  lone.client.receive(ProbeReply, { view: 6, status: ReplicaStatus.normal }, 0);
+  lone.reply(0, 2, 77, { view: 6 });
+  lone.reply(1, 2, 77, { view: 0 });
+  t.strictSame(lone.outcomes, []);
+  lone.reply(1, 2, 77, { view: 6 });
+  t.strictSame(lone.outcomes, [Outcome.committed]);
+  t.end();
+});
+
 t.test('answers to another request, lane or session do not count', (t) => {
   const lone = new Lone();
   lone.client.submit('a');
