@@ -4,12 +4,12 @@
  */
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { FAULT_NAMES, type FaultName } from '../sim/faults.js';
-import { DEFAULT_TICKS, simulate, type SimulationResult, type SimulationTotals } from '../sim/simulation.js';
+import { Campaign, failureLine, failureText, progressLine, summaryJson, summaryLines } from '../sim/report.js';
+import { DEFAULT_TICKS, simulate } from '../sim/simulation.js';
 import { TraceRing, TransitionLog } from '../sim/trace.js';
 import { nearest } from '../server/options.js';
-import { defineCommand, type Output } from './command.js';
+import { defineCommand } from './command.js';
 import { CliError, Exit } from './exit.js';
-import { formatCount } from './units.js';
 
 /** Lines of the trace that are printed before a failure. */
 const TRACE_LINES = 120;
@@ -37,11 +37,10 @@ export const sim = defineCommand(
     const single = first === last && sizes.length === 1;
     if (values['trace-file'] !== undefined && !single) throw new CliError('flag-invalid', '--trace-file takes a single run; give one seed and one number of replicas');
 
-    const totals: Record<string, number> = {};
-    const failures: { seed: number; replicas: number; tick: number; invariant: string; detail: string; replay: string }[] = [];
+    const options = { ticks: values.ticks, faults: values.faults };
+    const campaign = new Campaign(options);
     const startedMs = performance.now();
     let shownMs = startedMs;
-    let runs = 0;
     const all = (last - first + 1) * sizes.length;
     for (let seed = first; seed <= last; seed++) {
       for (const replicas of sizes) {
@@ -50,51 +49,28 @@ export const sim = defineCommand(
         const transitions = file === undefined ? undefined : new TransitionLog(replicas, (line) => writeSync(file, `${line}\n`));
         const result = simulate({ seed, replicas, ticks: values.ticks, faults, ...(trace && { trace }), ...(transitions && { transitions }) });
         if (file !== undefined) closeSync(file);
-        runs++;
-        for (const [name, value] of Object.entries(result.totals)) totals[name] = (totals[name] ?? 0) + value;
-        if (single && !output.json) output.note(`seed ${seed}, ${replicas} replicas: ${result.plan}`);
-        if (result.failure !== undefined) {
-          const { tick, invariant, detail } = result.failure;
-          const replay = `jitpaxos sim --seed ${seed} --replicas ${replicas}${values.ticks === DEFAULT_TICKS ? '' : ` --ticks ${values.ticks}`}${values.faults === 'all' ? '' : ` --faults ${values.faults}`} --trace`;
-          failures.push({ seed, replicas, tick, invariant, detail, replay });
-          report(result, replay, trace, output);
+        const failure = campaign.add(result);
+        if (single && !output.json) output.note(`seed ${seed}, ${replicas} replicas: ${result.plan}; digest ${result.digest}`);
+        if (failure !== undefined && !output.json) {
+          output.line(failureLine(failure));
+          if (trace !== undefined) output.line([...trace.lines().slice(-TRACE_LINES), failureText(result, options)].join('\n'));
         } else if (single && trace !== undefined) {
           output.note(trace.lines().slice(-TRACE_LINES).join('\n'));
         }
         const nowMs = performance.now();
         if (nowMs - shownMs >= PROGRESS_MS) {
           shownMs = nowMs;
-          output.note(`${runs} of ${all} runs, ${failures.length} failed, ${formatCount(totals['commits'] ?? 0)} commits, ${formatCount(Math.round((totals['messages'] ?? 0) / ((nowMs - startedMs) / 1000)))} messages/s`);
+          output.note(progressLine(campaign.report(), all, (nowMs - startedMs) / 1000));
         }
       }
     }
     const seconds = (performance.now() - startedMs) / 1000;
-    summarize(first, last, sizes, runs, failures, totals, seconds, output);
-    return failures.length === 0 ? Exit.done : Exit.failed;
+    const report = campaign.report();
+    if (output.json) output.line(summaryJson(report, { ...options, seeds: [first, last], replicas: sizes }, seconds));
+    else for (const line of summaryLines(report, seconds)) output.line(line);
+    return report.failures.length === 0 ? Exit.done : Exit.failed;
   },
 );
-
-function summarize(first: number, last: number, sizes: readonly number[], runs: number, failures: readonly object[], totals: Readonly<Record<string, number>>, seconds: number, output: Output): void {
-  if (output.json) {
-    output.line(JSON.stringify({ schema: 'jitpaxos.sim/1', seeds: [first, last], replicas: sizes, runs, failed: failures.length, failures, totals, seconds: Number(seconds.toFixed(1)) }));
-    return;
-  }
-  const of = (name: keyof SimulationTotals): string => formatCount(totals[name] ?? 0);
-  output.line(`runs        ${formatCount(runs)}: seeds ${first}..${last} at ${sizes.join(', ')} replicas; ${failures.length} failed`);
-  output.line(`clients     ${of('commits')} commits (${of('fastCommits')} in one round trip), ${of('unknown')} with unknown outcome`);
-  output.line(`replicas    ${of('views')} views started, ${of('crashes')} crashes (${of('logsLost')} lost the log), ${of('repairs')} repairs, ${of('rollbacks')} rollbacks, ${of('snapshotsInstalled')} snapshots installed`);
-  output.line(`messages    ${of('messages')} in ${seconds.toFixed(1)} s: ${formatCount(Math.round((totals['messages'] ?? 0) / seconds))} a second; ${of('corrupted')} datagrams corrupted`);
-}
-
-function report(result: SimulationResult, replay: string, trace: TraceRing | undefined, output: Output): void {
-  const { invariant, detail, tick, cluster } = result.failure!;
-  if (output.json) return;
-  output.line(`FAILED seed ${result.seed}, ${result.replicas} replicas, tick ${tick}: ${invariant}: ${detail}; replay: ${replay}`);
-  if (trace === undefined) return;
-  output.line(result.plan);
-  output.line(trace.lines().slice(-TRACE_LINES).join('\n'));
-  output.line(cluster.join('\n'));
-}
 
 function seedRange(text: string): [number, number] {
   const match = /^(\d{1,15})(?:\.\.(\d{1,15}))?$/.exec(text);

@@ -94,6 +94,11 @@ export function failureText(result: SimulationResult, options: CampaignOptions):
   ].join('\n');
 }
 
+/** How far a campaign of `all` runs has come. */
+export function progressLine({ runs, failures, totals }: CampaignReport, all: number, seconds: number): string {
+  return `${count(runs)} of ${count(all)} runs, ${failures.length} failed, ${count(totals.commits)} commits, ${count(Math.round(totals.messages / Math.max(seconds, 0.001)))} messages/s`;
+}
+
 /** Totals in a few aligned lines. `seconds` of wall time. */
 export function summaryLines({ runs, failures, undecided, totals, recoveryTicksMax }: CampaignReport, seconds: number): string[] {
   const share = totals.commits === 0 ? 0 : (100 * totals.fastCommits) / totals.commits;
@@ -111,7 +116,7 @@ export function summaryLines({ runs, failures, undecided, totals, recoveryTicksM
 /** The report as one JSON object. */
 export function summaryJson(report: CampaignReport, options: CampaignOptions & { readonly seeds: readonly [number, number]; readonly replicas: readonly number[] }, seconds: number): string {
   const { seeds, replicas, ticks, faults } = options;
-  return JSON.stringify({ schema: 'jitpaxos.sim/1', command: 'sim', seeds, replicas, ticks, faults, ...report, seconds, messagesPerSecond: Math.round(report.totals.messages / Math.max(seconds, 0.001)) });
+  return JSON.stringify({ schema: 'jitpaxos.sim/1', command: 'sim', seeds, replicas, ticks, faults, failed: report.failures.length, ...report, seconds, messagesPerSecond: Math.round(report.totals.messages / Math.max(seconds, 0.001)) });
 }
 
 function count(value: number): string {
