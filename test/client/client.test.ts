@@ -1,4 +1,5 @@
 import { createSocket } from 'node:dgram';
+import { getEventListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { ClientHost } from '../../src/client/client-host.js';
@@ -148,6 +149,9 @@ t.test('what a call can end with', async (t) => {
     await client.execute(operation, { signal: late.signal });
     late.abort();
     t.same(await client.execute(operation), operation, 'an abort afterwards does nothing');
+    const lasting = new AbortController();
+    for (let i = 0; i < 3; i++) await client.execute(operation, { signal: lasting.signal });
+    t.same(getEventListeners(lasting.signal, 'abort'), [], 'a signal that lives long collects no listeners');
   });
 
   await t.test('time is up: sent, and not sent', async (t) => {
@@ -200,6 +204,16 @@ t.test('connecting', async (t) => {
     ] as const) {
       await t.rejects(connect(cluster, options as unknown as ClientOptions), { code: 'option-invalid', message });
     }
+  });
+
+  await t.test('with a clock that runs far ahead of the cluster', async (t) => {
+    const cluster = await clusterConfig(3);
+    const replicas = await startReplicas(cluster, () => new EchoMachine());
+    const client = await connect(cluster, { leadNs: 2e9 });
+    t.same(await client.execute(new Uint8Array([1, 2])), new Uint8Array([1, 2]));
+    t.ok(client.stats().rejected['too-far-ahead']! > 0);
+    await client.close();
+    await Promise.all(replicas.map((replica) => replica.close()));
   });
 
   await t.test('over IPv6, and to a cluster of both families', async (t) => {

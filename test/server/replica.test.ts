@@ -209,6 +209,10 @@ t.test('a data directory', async (t) => {
   const three = await clusterConfig(3);
   await t.rejects(Replica.start({ ...options, cluster: three, id: 1 }), { code: 'data-directory-foreign' });
   await (await Replica.start({ ...options, machine: new KvMachine() })).close(); // what failed holds no lock and no port
+  const other = await Replica.start({ cluster, id: 0, machine: new KvMachine(), logger: silentLogger });
+  await t.rejects(Replica.start({ ...options, machine: new KvMachine() }), { code: 'port-in-use' });
+  await other.close();
+  await (await Replica.start({ ...options, machine: new KvMachine() })).close(); // nor when it failed after the lock
 });
 
 t.test('a replica that breaks is stopped, and says why', async (t) => {

@@ -91,6 +91,17 @@ t.test('hard state', async (t) => {
     }
   });
 
+  await t.test('of two whole slots the newer counts, whichever it is', async (t) => {
+    const before = imageAfter(t, [OLD]);
+    const after = imageAfter(t, [OLD, NEW]);
+    const path = directory(t);
+    for (const newer of [0, SLOT_BYTES]) {
+      const image = Buffer.from(before);
+      after.copy(image, newer, newer, newer + RECORD_BYTES);
+      t.same(recover(path, image), NEW);
+    }
+  });
+
   await t.test('every flipped bit of a slot is noticed', async (t) => {
     const image = imageAfter(t, [NEW]);
     const path = directory(t);
