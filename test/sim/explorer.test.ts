@@ -1,0 +1,82 @@
+/**
+ * The schedule explorer: tiny configurations that it walks to their end, larger ones to a bound, and broken rules that it
+ * notices. The numbers of states are those of docs/explorer.md; they change when a core holds more or sends more, and are
+ * written down here so that such a change is seen.
+ */
+import t from 'tap';
+import { explore, type Configuration } from '../../src/sim/explorer.js';
+import { MUTATIONS, mutated, type Mutation } from './mutations.js';
+
+t.setTimeout(300_000);
+
+const CLIENT = 3;
+
+const COMPLETE: readonly Configuration[] = [
+  { name: 'one client, one request', replicas: 3, clients: 1, requests: 1 },
+  { name: 'one client, one request, a loss, a Sync', replicas: 3, clients: 1, requests: 1, losses: 1, timeouts: { budget: 1, endpoints: [0] } },
+  { name: 'one client, one request, a loss, a retry', replicas: 3, clients: 1, requests: 1, losses: 1, timeouts: { budget: 1, endpoints: [CLIENT] } },
+  { name: 'one client, one request, a duplicate, a retry', replicas: 3, clients: 1, requests: 1, duplicates: 1, timeouts: { budget: 1, endpoints: [CLIENT] } },
+  { name: 'one client, two requests, a loss, a retry', replicas: 3, clients: 1, requests: 2, losses: 1, timeouts: { budget: 1, endpoints: [CLIENT] } },
+  { name: 'one client, one request, a member loses its log', replicas: 3, clients: 1, requests: 1, crashes: { budget: 1, replicas: [1] } },
+];
+
+const TWO_CLIENTS: Configuration = { name: 'two clients, one request each', replicas: 3, clients: 2, requests: 1 };
+const VIEW_CHANGE: Configuration = { name: 'one client, one request, view 1 is promised', replicas: 3, clients: 1, requests: 1, views: [{ view: 1, replicas: [1, 2] }] };
+
+for (const configuration of COMPLETE) {
+  t.test(`complete: ${configuration.name}`, (t) => {
+    const result = explore(configuration);
+    t.equal(result.violation, undefined);
+    t.ok(result.complete, `${result.states} states, ${result.transitions} transitions, depth ${result.depth}`);
+    t.ok(result.committedEnds > 0, `${result.committedEnds} of ${result.ends} ends have everything committed`);
+    t.comment(`${result.states} states, ${result.transitions} transitions, depth ${result.depth}, ${result.ends} ends, ${result.committedEnds} of them with everything committed`);
+    t.end();
+  });
+}
+
+t.test('without loss, every order ends with the request committed', (t) => {
+  const result = explore(COMPLETE[0]!);
+  t.equal(result.ends, 1);
+  t.equal(result.committedEnds, 1);
+  t.end();
+});
+
+for (const configuration of [TWO_CLIENTS, VIEW_CHANGE]) {
+  t.test(`to a bound: ${configuration.name}`, (t) => {
+    const result = explore(configuration, { statesMax: 1500 });
+    t.equal(result.violation, undefined);
+    t.equal(result.states, 1500, `depth ${result.depth}`);
+    t.notOk(result.complete, 'a walk that was given up does not say that it is complete');
+    t.end();
+  });
+}
+
+t.test('the bound on depth is kept, and said', (t) => {
+  const result = explore(COMPLETE[0]!, { depthMax: 2 });
+  t.equal(result.depth, 2);
+  t.notOk(result.complete);
+  t.end();
+});
+
+t.test('two walks are the same', (t) => {
+  t.same(explore(COMPLETE[2]!), explore(COMPLETE[2]!));
+  t.end();
+});
+
+t.test('broken rules are noticed, by a path that can be read', (t) => {
+  for (const name of ['commit-with-f-acks', 'no-at-most-once']) {
+    const { violation } = explore(TWO_CLIENTS, { statesMax: 1500, ...mutated(mutationNamed(name)) });
+    if (violation === undefined) {
+      t.fail(`${name} is not noticed`);
+      continue;
+    }
+    t.comment(`${name}: ${violation.invariant}: ${violation.detail}`);
+    for (const line of violation.path) t.comment(`  ${line}`);
+    t.match(violation.path.at(-1), /^deliver +\w+ => \w+ /);
+  }
+  t.end();
+});
+
+function mutationNamed(name: string): Mutation {
+  return MUTATIONS.find((mutation) => mutation.name === name)!;
+}
