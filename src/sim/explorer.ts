@@ -29,7 +29,7 @@ export interface Configuration {
   readonly replicas: number;
   /** Each has a session when the walk begins, and one lane. */
   readonly clients: number;
-  /** Increments that each client asks for, one after the other. */
+  /** Increments that each client asks for, one after the other; 0: none, the clients' registrations are all there is. */
   readonly requests: number;
   /** Messages that may be lost in one path. */
   readonly losses?: number;
@@ -238,7 +238,7 @@ class World {
       this.settle();
     }
     this.exploring = true;
-    for (let index = 0; index < clients; index++) this.submit(index);
+    if (configuration.requests > 0) for (let index = 0; index < clients; index++) this.submit(index);
   }
 
   /** Every request of every client was committed. */
