@@ -23,6 +23,7 @@ const KNOWN: Readonly<Record<string, Known>> = {
   'commit-with-f-acks': { run: 0 },
   'index-without-chain': { run: 0 },
   'acks-of-two-views': { run: 13, faults: CHANGES },
+  'read-from-one-member': { run: 117, faults: ['partition', 'pause'] },
   'retry-under-new-number': { run: 0 },
   'equal-timestamps': { run: 0 },
   'equal-timestamp-is-duplicate': { run: 16 },
