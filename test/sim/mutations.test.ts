@@ -54,6 +54,9 @@ const KNOWN: Readonly<Record<string, Known>> = {
 // One file with many runs: what bounds it is the number of runs.
 t.setTimeout(300_000);
 
+/** No run is known that notices these: docs/mutations.md says what it would need. */
+const NOT_NOTICED = ['evicted-session-returns', 'install-in-pieces', 'acknowledge-with-lost-log'];
+
 /** Runs tried behind the kept one. */
 const FURTHER_RUNS = Number(process.env['MUTATION_RUNS'] ?? 40);
 /** The cores' own answer to a mutation may be to stand still, or the mutation's to be wrong itself: neither counts. */
@@ -63,11 +66,10 @@ function run(number: number, known: Known, mutation: Mutation | undefined): Simu
   return simulate({ ...runOf(number), ticks: TICKS, faults: new Set(known.faults ?? FAULT_NAMES), ...(mutation === undefined ? {} : mutated(mutation)) }).failure;
 }
 
-t.test('every mutation has a run that notices it, or docs/mutations.md says why not', (t) => {
+t.test('every mutation has a run that notices it, or is listed as not noticed', (t) => {
   const names = MUTATIONS.map(({ name }) => name);
   t.equal(new Set(names).size, names.length, 'names are distinct');
-  t.ok(Object.keys(KNOWN).length >= 16);
-  t.same(Object.keys(KNOWN).filter((name) => !names.includes(name)), [], 'no run is kept for a mutation that is gone');
+  t.same([...Object.keys(KNOWN), ...NOT_NOTICED].sort(), [...names].sort());
   t.end();
 });
 
