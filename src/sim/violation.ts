@@ -6,7 +6,7 @@ export const INVARIANTS = {
   'chosen-stable': 'a committed prefix is in the log of every normal member of its view and of every replica in a later view',
   'never-lost': 'the log of a later view contains every committed prefix',
   'committed-truthful': 'what a replica takes for committed is committed',
-  'acknowledgement-truthful': 'what a replica acknowledges is, or was, in its log, and a SyncAck names a prefix of the primary\'s',
+  'acknowledgement-truthful': 'what a replica says of a log is true of one that exists',
   'one-start': 'what the primary of a view says of its log only ever grows within the view',
   'executed-agree': 'replicas execute the same operations with the same results at the same indexes',
   'executed-once': 'a machine sees every index once, in order',
