@@ -413,9 +413,10 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets {
     this.runUntil(deadline, 'an operation does not end', () => this.clients.every((client) => client.isIdle));
     this.runUntil(deadline, 'a replica does not catch up', () => {
       const length = this.checks.chosenLength;
+      // A log may end in an entry that its client gave up before the primary took it: it goes with the next that differs.
       return this.hosts.every(({ core }) => {
-        const { status, log, committed, executed } = core!.state;
-        return status === ReplicaStatus.normal && committed === length && executed === length && log.lastIndex === length;
+        const { status, committed, executed } = core!.state;
+        return status === ReplicaStatus.normal && committed === length && executed === length;
       });
     });
   }
