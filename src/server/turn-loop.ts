@@ -1,9 +1,9 @@
 /**
  * Drives a core: datagrams, timer and time in, datagrams out. Replica and client hosts are built on it.
  *
- * A turn is what one pass of the event loop brings: every datagram that was waiting, every call of the application,
- * a timer. It ends in the loop's check phase, when what was said to each destination leaves together. The rule: a core
- * that threw is never called again.
+ * A turn is a datagram that came alone, or what one pass of the event loop brings: every datagram that was waiting, every
+ * call of the application, a timer. Such a turn ends in the loop's check phase, when what was said to each destination
+ * leaves together. The rule: a core that threw is never called again.
  */
 import type { Clock } from '../clock/clock.js';
 import { JitPaxosError } from '../errors.js';
@@ -54,6 +54,13 @@ const DATAGRAM_BYTES_MIN = 256;
 /** A client answers replicas only, and these have endpoints of their own. */
 const CLIENT_ENDPOINTS = 1;
 
+/**
+ * A datagram that comes alone ends its turn at once: going through the check phase costs its answer some microseconds.
+ * When more than so many come within so long, the turn stays open until all are handled, and answers share datagrams.
+ */
+const BURST_DATAGRAMS = 2;
+const BURST_US = 20;
+
 export class TurnLoop {
   readonly transport: Transport;
   readonly outbox: DatagramOutbox;
@@ -64,6 +71,11 @@ export class TurnLoop {
   private readonly failed: (error: unknown) => void;
   private driven: Driven | undefined;
   private turnOpen = false;
+  /** A datagram is being handled. */
+  private handling = false;
+  /** When the present burst of datagrams began, and how many of them ended their own turn. */
+  private burstUs = -1.5;
+  private burst = 0;
   private stopped = false;
 
   /** Throws JitPaxosError `option-invalid`. */
@@ -107,12 +119,12 @@ export class TurnLoop {
   }
 
   /** Ends the turn that is open, now. For hosts that must say something before they close. */
-  endTurn(): void {
+  endTurn(at?: Instant): void {
     this.turnOpen = false;
     if (this.stopped || this.driven === undefined) return;
     try {
       const { driven } = this;
-      const instant = this.now.read();
+      const instant = at ?? this.now.read();
       driven.endTurn(instant);
       this.outbox.flush();
       this.timer.arm(Math.min(driven.wakeAtUs(), instant.monotonicUs + driven.longestQuietUs), instant.monotonicUs);
@@ -131,8 +143,17 @@ export class TurnLoop {
   private onDatagram(bytes: Uint8Array, offset: number, length: number): void {
     if (this.stopped || this.driven === undefined) return;
     try {
-      this.now.read();
-      if (this.reader.read(bytes, offset, length) > 0) this.openTurn();
+      const instant = this.now.read();
+      this.handling = true;
+      const messages = this.reader.read(bytes, offset, length);
+      this.handling = false;
+      if (messages === 0 || this.turnOpen) return;
+      if (instant.monotonicUs - this.burstUs > BURST_US) {
+        this.burstUs = instant.monotonicUs;
+        this.burst = 0;
+      }
+      if (++this.burst > BURST_DATAGRAMS) this.openTurn();
+      else this.endTurn(instant);
     } catch (error) {
       this.fail(error);
     }
@@ -149,8 +170,10 @@ export class TurnLoop {
     this.endTurn();
   }
 
+  /** The turn goes on until the loop has handed over everything that has arrived: its answers share datagrams. */
   private openTurn(): void {
-    if (this.turnOpen) return;
+    // What handling a datagram brings belongs to its turn.
+    if (this.turnOpen || this.handling) return;
     this.turnOpen = true;
     setImmediate(this.onCheckPhase);
   }
