@@ -101,6 +101,17 @@ export class Execution {
     for (let i = this.executed + 1; i <= index; i++) this.tail.add(i);
   }
 
+  /** Takes back what was executed beyond `committed`, all of it still in the log. */
+  rewind(committed: number): void {
+    if (this.executed <= committed) return;
+    this.counters[Counter.rollbacks]!++;
+    this.provisional = undefined;
+    this.restore(this.stable);
+    this.tail.clear();
+    this.executeTo(committed);
+    for (let i = committed + 1; i <= this.log.lastIndex; i++) this.tail.add(i);
+  }
+
   /** Takes over a snapshot from elsewhere. The caller resets the log. Throws InvariantError when the state machine refuses it. */
   install(snapshot: Snapshot): void {
     this.provisional = undefined;

@@ -176,8 +176,9 @@ export class ReplicaState implements PersistBatch {
     this.cut(index);
   }
 
-  /** The log is full in mid-transfer: cuts all that a snapshot of now can cover. */
+  /** The log is full in mid-transfer: cuts all that is committed, behind a snapshot of just that. Never at a primary. */
   makeRoom(): void {
+    this.execution.rewind(this.committed);
     this.execution.takeSnapshot(this.committed);
     this.cut(this.execution.stable.index);
   }
