@@ -436,7 +436,11 @@ export class ClientCore {
           this.settle(slot, now);
           return;
         }
-        if (this.acks.hasPrimary(slot)) return;
+        if (this.acks.hasPrimary(slot)) {
+          // The primary had the registration and no longer knows it: the session was evicted before all members had answered.
+          if (slot === this.lanes) this.complete(slot, Outcome.refused, ReplyStatus.sessionTaken);
+          return;
+        }
         this.correctBehind(readI32(bytes, o + at.slack));
         if (compareU64(lastHi, lastLo, this.lastHi, this.lastLo) > 0) {
           this.lastHi = lastHi;
