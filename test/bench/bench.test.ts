@@ -65,7 +65,7 @@ t.test('the demo runs, reads everything back and leaves a report that needs noth
   t.equal(code, 0, stderr);
   const result = JSON.parse(stdout) as Record<string, never>;
   t.ok(result['operations'] >= 10_000, `${String(result['operations'])} operations`);
-  t.match(result, { schema: 'jitpaxos.demo/1', replicas: 3, failed: 0, killed: { role: 'spare' }, readBack: { wrong: 0 } });
+  t.match(result, { schema: 'jitpaxos.demo/1', replicas: 3, failed: 0, killed: { role: 'member' }, readBack: { wrong: 0 } });
   t.ok((result['readBack'] as { keys: number }).keys > 500);
   t.ok((result['killed'] as { committedAfter: number }).committedAfter > 0, 'commits went on');
   const html = readFileSync(file, 'utf8');
