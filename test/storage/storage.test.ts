@@ -82,13 +82,15 @@ t.test('hard state', async (t) => {
   await t.test('a slot torn in any place, with anything in the rest', async (t) => {
     const after = imageAfter(t, [OLD, NEW]);
     const path = directory(t);
+    const wrong: string[] = [];
     for (let torn = 0; torn < RECORD_BYTES; torn++) {
       for (const slot of [0, SLOT_BYTES]) {
         const image = Buffer.from(after);
         image.fill(0xa5, slot + torn, slot + RECORD_BYTES);
-        if (JSON.stringify(recover(path, image)) !== JSON.stringify(NEW)) t.fail(`slot at ${slot} torn at byte ${torn}`);
+        if (JSON.stringify(recover(path, image)) !== JSON.stringify(NEW)) wrong.push(`slot at ${slot} torn at byte ${torn}`);
       }
     }
+    t.same(wrong, []);
   });
 
   await t.test('of two whole slots the newer counts, whichever it is', async (t) => {
@@ -234,7 +236,7 @@ t.test('lock of a data directory', async (t) => {
     const path = directory(t);
     for (const content of ['', '{"pid":', 'null', '[]', '{"pid":"1"}']) {
       writeFileSync(join(path, 'lock'), content);
-      DirectoryLock.acquire(path).release();
+      t.doesNotThrow(() => DirectoryLock.acquire(path).release(), content);
     }
   });
 
