@@ -93,7 +93,7 @@ export interface ClientTimings {
   readonly retryMaxUs: number;
   /** Nanoseconds added to the clock reading; the lead of an uncontended client is 0. */
   readonly leadNs: number;
-  /** The lead adapts to what is observed, up to this; 0, the default, keeps it at `leadNs`: a host that wakes by millisecond timers pays more for holding back than it saves (docs/decisions/). */
+  /** The lead adapts to what is observed, up to this; 0, the default, keeps it at `leadNs`: a host that wakes by millisecond timers pays more for holding back than it saves (docs/decisions/lead.md). */
   readonly maxLeadNs: number;
 }
 
