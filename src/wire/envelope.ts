@@ -3,8 +3,8 @@
  * bytes, all fixed widths, so that the first message starts at a constant offset.
  *
  * The mac field guards the whole datagram, itself counted as zeros. Under key id 0 (a cluster without keys) it holds an
- * XXH3-64 checksum and eight zero bytes: UDP's own 16 bits are too few to stake a log on. Keys are not implemented yet;
- * a datagram with any other key id is dropped.
+ * XXH3-64 checksum and eight zero bytes: UDP's own 16 bits are too few to stake a log on. There is no
+ * authentication in wire version 1: a datagram with any other key id is dropped and counted.
  */
 import { readI32, readU16, writeI32, writeU16 } from './u64.js';
 
