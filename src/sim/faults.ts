@@ -5,7 +5,7 @@
  * The one rule: never more than f replicas without their log at a time (rule R1 of the protocol says that the cluster
  * then stops for good). Pauses, partitions and crashes that keep the log know no bound here.
  */
-import type { Limits } from '../protocol/config.js';
+import type { ClientTimings, Limits } from '../protocol/config.js';
 import type { DiskConditions } from './disk.js';
 import type { EventHandler, EventQueue } from './event-queue.js';
 import { DELAY_MODELS, type NetworkConditions } from './network.js';
@@ -67,7 +67,12 @@ export interface Plan {
   readonly faults: ReadonlyMap<FaultName, number>;
   /** Mean time between two faults that are events, µs. */
   readonly faultIntervalUs: number;
+  /** Of each client, in the order of endpoints. */
+  readonly leads: readonly LeadPlan[];
 }
+
+/** How far ahead of its clock a client stamps its requests: from `leadNs` on, up to `maxLeadNs` when it adapts. */
+export type LeadPlan = Pick<ClientTimings, 'leadNs' | 'maxLeadNs'>;
 
 const ORDINARY_LIMITS: Limits = { logEntries: 4096, logBytes: 1 << 20, maxSessions: 64, maxLanes: 1024, lanesPerSession: 64, operationBytes: 512, resultBytes: 512, waiting: 64, chunkBytes: 1024, held: 64 };
 
@@ -120,7 +125,18 @@ export function drawPlan(random: Random, allowed: ReadonlySet<FaultName>): Plan 
     clockSpreadNs: random.pick([0, 1000, 100_000]),
     faults,
     faultIntervalUs: random.pick([15_000, 40_000, 100_000]),
+    leads: drawLeads(random, clients),
   };
+}
+
+/** Half of the runs have no lead at all, as clients have unless told otherwise. In the others most clients do, and some never go without. */
+function drawLeads(random: Random, clients: number): LeadPlan[] {
+  const used = random.chance(0.5);
+  return Array.from({ length: clients }, () => {
+    const maxLeadNs = Math.round(50_000 * Math.pow(40, random.unit()));
+    const leadNs = random.chance(0.3) ? random.below(maxLeadNs) : 0;
+    return used && random.chance(0.8) ? { leadNs, maxLeadNs } : { leadNs: 0, maxLeadNs: 0 };
+  });
 }
 
 function drawLimits(random: Random, small: boolean, clients: number, lanes: number): Limits {
@@ -145,8 +161,12 @@ export function describePlan(plan: Plan): string {
   const faults = [...plan.faults].map(([name, strength]) => `${name} ${strength.toFixed(2)}`).join(', ');
   return (
     `${plan.durability}, disk ${disk.latencyUs} µs, ${workload.clients} clients × ${workload.lanes} lanes on ${workload.keys} keys, ${Math.round((workload.clients * workload.lanes * 1e6) / workload.thinkUs)} operations/s, ` +
-    `delay ${network.delay} ${network.delayUs} µs, a fault every ${plan.faultIntervalUs / 1000} ms; faults: ${faults === '' ? 'none' : faults}`
+    `delay ${network.delay} ${network.delayUs} µs, lead ${describeLeads(plan.leads)}, a fault every ${plan.faultIntervalUs / 1000} ms; faults: ${faults === '' ? 'none' : faults}`
   );
+}
+
+function describeLeads(leads: readonly LeadPlan[]): string {
+  return leads.every(({ maxLeadNs }) => maxLeadNs === 0) ? '0' : `${leads.map(({ leadNs, maxLeadNs }) => `${Math.round(leadNs / 1000)}–${Math.round(maxLeadNs / 1000)}`).join(' ')} µs`;
 }
 
 /** What the driver can do to a cluster. Endpoints are replicas 0…N−1, then clients. */

@@ -73,6 +73,8 @@ export interface SimulationTotals {
   crashes: number;
   logsLost: number;
   repairs: number;
+  /** Requests held back until their timestamp was due. */
+  held: number;
   rollbacks: number;
   snapshotsInstalled: number;
   /** Length of the chosen log. */
@@ -368,7 +370,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets {
       nonceHi,
       nonceLo,
       limits: { operationBytes, resultBytes },
-      timings: DEFAULT_CLIENT_TIMINGS,
+      timings: { ...DEFAULT_CLIENT_TIMINGS, ...plan.leads[endpoint - replicas] },
     });
     this.clients.push(
       new ClientHost(endpoint, configure, {
@@ -472,6 +474,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets {
       crashes: this.crashes,
       logsLost: this.logsLost,
       repairs: counter('repairs'),
+      held: counter('held'),
       rollbacks: counter('rollbacks'),
       snapshotsInstalled: counter('snapshots_installed'),
       chosen: this.checks.chosenLength,

@@ -59,7 +59,7 @@ t.test(`${SEEDS} seeds for each of 3, 5 and 7 replicas pass with all faults`, (t
   }
   const { totals, runs } = campaign.report();
   t.equal(runs, 3 * SEEDS);
-  t.ok(totals.crashes > 0 && totals.logsLost > 0 && totals.views > runs && totals.repairs > 0 && totals.corrupted > 0, 'faults did happen');
+  t.ok(totals.crashes > 0 && totals.logsLost > 0 && totals.views > runs && totals.repairs > 0 && totals.held > 0 && totals.corrupted > 0, 'faults did happen');
   t.end();
 });
 

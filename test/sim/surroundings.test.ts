@@ -325,6 +325,18 @@ t.test('disk: hard state that goes back, or a gap in the log, is a violation', (
   t.end();
 });
 
+t.test('plans: about half of the runs have clients with a lead, each within its bounds', (t) => {
+  let used = 0;
+  for (let seed = SEED; seed < SEED + 200; seed++) {
+    const { leads, workload } = drawPlan(new Random(seed), new Set(FAULT_NAMES));
+    t.equal(leads.length, workload.clients);
+    if (leads.some(({ maxLeadNs }) => maxLeadNs > 0)) used++;
+    for (const { leadNs, maxLeadNs } of leads) if (maxLeadNs === 0 ? leadNs !== 0 : leadNs >= maxLeadNs || maxLeadNs < 50_000 || maxLeadNs > 2_000_000) t.fail(`lead ${leadNs} up to ${maxLeadNs} in seed ${seed}`);
+  }
+  t.ok(used > 60 && used < 140, `${used} of 200`);
+  t.end();
+});
+
 t.test('plans: leaving a fault out leaves everything else as it was', (t) => {
   const all = new Set(FAULT_NAMES);
   for (let seed = SEED; seed < SEED + 50; seed++) {
