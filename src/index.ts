@@ -3,6 +3,7 @@ export { Client, type CallOptions, type ClientOptions } from './client/client.js
 export { ClientHost, type ClientHostEvents, type ClientHostOptions } from './client/client-host.js';
 export type { ClientStats } from './client/client-stats.js';
 export { KvClient, type Bytes, type ScanOptions, type ScanResult } from './client/kv-client.js';
+export { StatusClient, type StatusAnswer, type StatusClientOptions } from './client/status-client.js';
 export { openClock } from './clock/open.js';
 export type { Clock, ClockEpoch } from './clock/clock.js';
 export { ClockError, type ClockErrorCode } from './clock/errors.js';

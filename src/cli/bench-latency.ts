@@ -17,7 +17,7 @@ import type { Mix, ReplicaAnswer, Workload } from './load/messages.js';
 import { OPERATION_NAMES, VALUE_TAG_BYTES } from './load/operations.js';
 import { hostInfo, parseAssertion, parseMix, tableOf, type BenchReport } from './load/report.js';
 import { Workers, type LoadResult } from './load/workers.js';
-import { version } from './version.js';
+import { version } from '../server/version.js';
 
 /** A tenth of the operations, so that small runs stay small, but not more than the compiler needs. */
 const WARMUP_SHARE = 0.1;

@@ -1,6 +1,7 @@
 /** What the demo shows while it runs: a few lines redrawn in place on a terminal, a line every two seconds elsewhere. */
 import type { Output } from './command.js';
 import type { Timeline } from './load/timeline.js';
+import { Colour, cut, paint, sparkline } from './terminal.js';
 import { formatCount, formatDuration } from './units.js';
 
 export type KillTarget = 'member' | 'spare' | 'none';
@@ -15,7 +16,6 @@ export interface DemoState {
 }
 
 const LINE_EVERY_MS = 2_000;
-const SPARKS = '▁▂▃▄▅▆▇█';
 const SPARK_WIDTH = 60;
 const BAR_WIDTH = 40;
 const CLEAR_LINE = '\x1b[2K';
@@ -50,7 +50,7 @@ export class Display {
     const columns = process.stdout.columns || 80; // a pseudo-terminal may say 0
     const lines = this.frame(state);
     const up = this.drawnLines > 0 ? `\x1b[${this.drawnLines}A` : '';
-    process.stdout.write(up + lines.map((line) => `${CLEAR_LINE}${this.cut(line, columns)}\n`).join(''));
+    process.stdout.write(up + lines.map((line) => `${CLEAR_LINE}${cut(line, columns - 1)}\n`).join(''));
     this.drawnLines = lines.length;
   }
 
@@ -62,35 +62,20 @@ export class Display {
     const done = Math.min(1, state.elapsedMs / state.durationMs);
     const filled = Math.round(done * BAR_WIDTH);
     return [
-      `${this.paint('1', 'JITPaxos')}  ${state.replicas.length} replicas on loopback, ${state.clients} clients × ${state.lanes} operations open, half reads, half writes`,
+      `${this.paint(Colour.bold, 'JITPaxos')}  ${state.replicas.length} replicas on loopback, ${state.clients} clients × ${state.lanes} operations open, half reads, half writes`,
       '',
       ...state.replicas.map(({ id, pid, role, killedAtMs }) =>
-        killedAtMs === undefined ? `  ${this.paint('32', '●')} replica ${id}  ${role.padEnd(8)} pid ${pid}` : `  ${this.paint('31', '✗')} replica ${id}  ${role.padEnd(8)} killed at ${(killedAtMs / 1000).toFixed(1)} s`,
+        killedAtMs === undefined ? `  ${this.paint(Colour.green, '●')} replica ${id}  ${role.padEnd(8)} pid ${pid}` : `  ${this.paint(Colour.red, '✗')} replica ${id}  ${role.padEnd(8)} killed at ${(killedAtMs / 1000).toFixed(1)} s`,
       ),
       '',
-      `  ${this.paint('36', spark(intervals.map(({ operationsPerSecond }) => operationsPerSecond)))}  ${formatCount(now)} operations/s`,
+      `  ${this.paint(Colour.cyan, sparkline(intervals.map(({ operationsPerSecond }) => operationsPerSecond), SPARK_WIDTH))}  ${formatCount(now)} operations/s`,
       `  committed ${formatCount(counts.committed)}   p50 ${formatDuration(histogram.quantile(0.5))}   p99 ${formatDuration(histogram.quantile(0.99))}   one round trip ${ratio(counts.fast, counts.committed)}`,
-      `  ${'━'.repeat(filled)}${this.paint('2', '─'.repeat(BAR_WIDTH - filled))}  ${(state.elapsedMs / 1000).toFixed(1)} of ${(state.durationMs / 1000).toFixed(0)} s`,
+      `  ${'━'.repeat(filled)}${this.paint(Colour.dim, '─'.repeat(BAR_WIDTH - filled))}  ${(state.elapsedMs / 1000).toFixed(1)} of ${(state.durationMs / 1000).toFixed(0)} s`,
     ];
   }
 
-  /** Cuts a line to the terminal's width; a wrapped one would spoil the redrawing. Escapes take no room. */
-  private cut(line: string, columns: number): string {
-    let width = 0;
-    let cut = '';
-    for (const part of line.split(/(\x1b\[[0-9;]*m)/)) {
-      if (part.startsWith('\x1b')) cut += part;
-      else {
-        const room = Math.max(0, columns - 1 - width);
-        cut += [...part].slice(0, room).join('');
-        width += [...part].length;
-      }
-    }
-    return cut;
-  }
-
-  private paint(code: string, text: string): string {
-    return this.output.colours ? `\x1b[${code}m${text}\x1b[0m` : text;
+  private paint(colour: Colour, text: string): string {
+    return paint(this.output.colours, colour, text);
   }
 }
 
@@ -102,16 +87,4 @@ function plainLine(state: DemoState): string {
 
 function ratio(part: number, whole: number): string {
   return whole === 0 ? '–' : `${((part / whole) * 100).toFixed(1)} %`;
-}
-
-/** The last values as block characters, several intervals a character when there are many. */
-function spark(values: readonly number[]): string {
-  const each = Math.max(1, Math.ceil(values.length / SPARK_WIDTH));
-  const means: number[] = [];
-  for (let i = 0; i < values.length; i += each) {
-    const group = values.slice(i, i + each);
-    means.push(group.reduce((a, b) => a + b, 0) / group.length);
-  }
-  const top = Math.max(...means, 1);
-  return means.map((value) => SPARKS[Math.min(SPARKS.length - 1, Math.floor((value / top) * SPARKS.length))]).join('');
 }

@@ -20,7 +20,7 @@ import { hostInfo } from './load/report.js';
 import { Timeline } from './load/timeline.js';
 import { Workers, type LoadResult } from './load/workers.js';
 import { formatCount, formatDuration } from './units.js';
-import { version } from './version.js';
+import { version } from '../server/version.js';
 
 const REPLICAS = 3;
 const MIN_OPERATIONS = 10_000;

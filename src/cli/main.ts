@@ -7,7 +7,7 @@ import { nearest } from '../server/options.js';
 import { outputFor, type Command } from './command.js';
 import { CliError, Exit, exitCodeOf, lineOf } from './exit.js';
 import { helpOf, parseFlags } from './flags.js';
-import { version } from './version.js';
+import { version } from '../server/version.js';
 
 /** Name → what it does, and where it is. */
 const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => Promise<Command>]>> = {
@@ -19,6 +19,7 @@ const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => P
   'kv del': ['remove a key', async () => (await import('./kv.js')).del],
   'kv incr': ['add to the number in a key', async () => (await import('./kv.js')).incr],
   'kv scan': ['list a range of keys', async () => (await import('./kv.js')).scan],
+  status: ['show the cluster now', async () => (await import('./status.js')).status],
   'bench latency': ['measure latency with a closed loop', async () => (await import('./bench-latency.js')).benchLatency],
   sim: ['run the protocol in a simulator that tries to break it', async () => (await import('./sim.js')).sim],
   demo: ['three replicas on this machine, a workload, a failure, a report', async () => (await import('./demo.js')).demo],

@@ -16,11 +16,14 @@ import { DirectoryLock } from '../storage/directory-lock.js';
 import { HardStateFile } from '../storage/hard-state.js';
 import { MemoryStorage, VolatileHardState } from '../storage/memory-storage.js';
 import type { Address } from '../transport/transport.js';
+import { Status, typeOf } from '../wire/messages.js';
 import { loadCluster, mergeLimits, resolveAddresses, type Cluster, type ClusterConfig } from './cluster-config.js';
 import { stderrLogger, type Logger } from './logger.js';
 import { checkKeys, show } from './options.js';
-import { coreCounters, loopReport, protocolReport, type ReplicaStatusReport } from './status.js';
+import { StatusService } from './status-service.js';
+import { coreCounters, loopReport, protocolReport, STATUS_SCHEMA, type ReplicaStatusReport } from './status.js';
 import { TurnLoop, type TransportKind } from './turn-loop.js';
+import { version } from './version.js';
 
 export interface ReplicaOptions {
   /** Path of the cluster file, or its content. */
@@ -59,6 +62,7 @@ export class Replica {
   readonly closed: Promise<void>;
 
   private readonly startedAtMs = performance.now();
+  private readonly statusService: StatusService;
   private running = true;
   private closing: Promise<void> | undefined;
   private failure: unknown;
@@ -76,6 +80,7 @@ export class Replica {
     private readonly lock: DirectoryLock | undefined,
     private readonly logger: Logger,
   ) {
+    this.statusService = new StatusService(() => this.status(), loop.outbox);
     this.closed = new Promise((resolve, reject) => {
       this.resolveClosed = resolve;
       this.rejectClosed = reject;
@@ -145,9 +150,10 @@ export class Replica {
   status(): ReplicaStatusReport {
     const { user, system } = process.cpuUsage();
     return {
-      schema: 'jitpaxos.status/1',
+      schema: STATUS_SCHEMA,
       id: this.id,
       cluster: this.cluster.id,
+      version: version(),
       pid: process.pid,
       address: this.address.host,
       port: this.address.port,
@@ -156,6 +162,7 @@ export class Replica {
       clock: { source: this.clock.source, epoch: this.clock.epoch },
       counters: coreCounters(this.core.counters),
       ...loopReport(this.loop),
+      statusRequests: { answered: this.statusService.answered, refused: this.statusService.refused },
       cpuSeconds: { user: user / 1e6, system: system / 1e6 },
       uptimeSeconds: (performance.now() - this.startedAtMs) / 1000,
     };
@@ -175,9 +182,12 @@ export class Replica {
   }
 
   private run(): void {
-    const { core, loop } = this;
+    const { core, loop, statusService } = this;
     loop.start({
-      receive: (bytes, offset, length, from, now) => core.receive(bytes, offset, length, from, now),
+      receive: (bytes, offset, length, from, now) => {
+        if (typeOf(bytes, offset) === Status.type) statusService.onStatus(bytes, offset, from, now);
+        else core.receive(bytes, offset, length, from, now);
+      },
       tick: (now) => core.tick(now),
       endTurn: (now) => core.flush(now),
       wakeAtUs: () => core.wakeAtUs,

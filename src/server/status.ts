@@ -8,10 +8,14 @@ import { REPLICA_STATUS_NAMES } from '../wire/messages.js';
 import { toHex } from '../wire/u64.js';
 import type { TurnLoop } from './turn-loop.js';
 
+export const STATUS_SCHEMA = 'jitpaxos.status/1';
+
 export interface ReplicaStatusReport {
-  readonly schema: 'jitpaxos.status/1';
+  readonly schema: typeof STATUS_SCHEMA;
   readonly id: number;
   readonly cluster: string;
+  /** Of the package. */
+  readonly version: string;
   readonly pid: number;
   readonly address: string;
   readonly port: number;
@@ -38,6 +42,8 @@ export interface ReplicaStatusReport {
   readonly drops: Readonly<Record<string, number>>;
   /** Messages that found no room in the outbox. */
   readonly outboxDropped: number;
+  /** Questions for this report over the network: answered, and refused because too many came. */
+  readonly statusRequests: { readonly answered: number; readonly refused: number };
   /** Of the whole process. */
   readonly cpuSeconds: { readonly user: number; readonly system: number };
   readonly eventLoop: { readonly stalls: number; readonly stallMaxUs: number };

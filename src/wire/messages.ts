@@ -167,6 +167,22 @@ export const SnapshotChunk = defineMessage('SnapshotChunk', 25, {
   data: 'bin16',
 });
 
+/** Tool → replica: tell about yourself. `padding` says by its length how long the answer's `report` may be, so that a forged sender gains nothing: no answer is longer than what asked for it. `reserved` (zero) makes the two equally long. */
+export const Status = defineMessage('Status', 32, {
+  view: 'u32',
+  nonce: 'u64',
+  reserved: 'u32',
+  padding: 'bin16',
+});
+
+/** Answer to Status, by the replica's host: a msgpack map (server/status-codec.ts) of `length` bytes, or nothing when the padding was shorter than that. */
+export const StatusReply = defineMessage('StatusReply', 33, {
+  view: 'u32',
+  nonce: 'u64',
+  length: 'u32',
+  report: 'bin16',
+});
+
 export const ALL_MESSAGES: readonly Message[] = [
   Request,
   Reply,
@@ -186,6 +202,8 @@ export const ALL_MESSAGES: readonly Message[] = [
   SnapshotOffer,
   SnapshotFetch,
   SnapshotChunk,
+  Status,
+  StatusReply,
 ];
 
 export const RequestFlag = {

@@ -1,0 +1,124 @@
+/**
+ * What the answers of single replicas say about the cluster: for `jitpaxos status` and `top`. Rates are differences between two
+ * answers of the same process; after a restart there are none until it has answered twice.
+ */
+import type { StatusAnswer } from '../../client/status-client.js';
+import type { ReplicaStatusReport } from '../../server/status.js';
+
+export interface ReplicaSummary {
+  readonly id: number;
+  readonly address: string;
+  /** primary, member, spare; none of a replica without a report. */
+  readonly role: 'primary' | 'member' | 'spare' | undefined;
+  readonly report: ReplicaStatusReport | undefined;
+  readonly roundTripUs: number | undefined;
+  /** Entries of the primary's log that this replica does not know to share. */
+  readonly lag: number | undefined;
+  readonly rates: Rates | undefined;
+}
+
+/** Per second, between two answers. */
+export interface Rates {
+  readonly seconds: number;
+  readonly commits: number;
+  readonly requests: number;
+  readonly rejected: Readonly<Record<string, number>>;
+  readonly reconciles: number;
+  readonly datagramsIn: number;
+  readonly datagramsOut: number;
+  /** Processor time a second of time. */
+  readonly cpu: number;
+}
+
+export interface ClusterSummary {
+  readonly cluster: string;
+  /** Operations commit: every member of the newest view's quorum answered, is normal, and is in that view. */
+  readonly available: boolean;
+  /** Highest view that a replica which answered is in. */
+  readonly view: number | undefined;
+  readonly primary: number | undefined;
+  readonly members: readonly number[];
+  readonly answered: number;
+  readonly commitsPerSecond: number | undefined;
+  readonly rejectedPerSecond: Readonly<Record<string, number>>;
+  readonly replicas: readonly ReplicaSummary[];
+  /** What an operator should look at, one sentence each. */
+  readonly remarks: readonly string[];
+}
+
+const REJECTED = 'rejected_';
+/** A spare may be this far behind without a remark: it fetches what is committed every few milliseconds. */
+const LAG_REMARK = 10_000;
+
+export function summarize(cluster: string, answers: readonly StatusAnswer[], previous?: readonly StatusAnswer[]): ClusterSummary {
+  const reports = answers.flatMap(({ report }) => (report === undefined ? [] : [report]));
+  const newest = reports.reduce<ReplicaStatusReport | undefined>((best, report) => (best === undefined || report.view > best.view ? report : best), undefined);
+  const view = newest?.view;
+  const primary = newest?.primary;
+  const members = newest?.members ?? [];
+  const primaryReport = primary === undefined ? undefined : answers[primary]?.report;
+  const replicas = answers.map((answer): ReplicaSummary => {
+    const { id, address, report, roundTripUs } = answer;
+    const inView = report !== undefined && primaryReport !== undefined && report.view === primaryReport.view;
+    return {
+      id,
+      address,
+      role: report === undefined ? undefined : report.primary === id ? 'primary' : report.members.includes(id) ? 'member' : 'spare',
+      report,
+      roundTripUs,
+      lag: inView ? Math.max(0, primaryReport.lastIndex - (id === primary ? report.lastIndex : report.syncedIndex)) : undefined,
+      rates: ratesBetween(previous?.[id]?.report, report),
+    };
+  });
+  const rejectedPerSecond: Record<string, number> = {};
+  for (const { rates } of replicas) for (const [reason, rate] of Object.entries(rates?.rejected ?? {})) rejectedPerSecond[reason] = (rejectedPerSecond[reason] ?? 0) + rate;
+  return {
+    cluster,
+    available: members.length > 0 && members.every((id) => answers[id]?.report?.view === view && answers[id]?.report?.status === 'normal'),
+    view,
+    primary,
+    members,
+    answered: reports.length,
+    commitsPerSecond: primary === undefined ? undefined : replicas[primary]?.rates?.commits,
+    rejectedPerSecond,
+    replicas,
+    remarks: remarksOn(replicas, view),
+  };
+}
+
+function ratesBetween(before: ReplicaStatusReport | undefined, now: ReplicaStatusReport | undefined): Rates | undefined {
+  if (before === undefined || now === undefined || before.pid !== now.pid || before.incarnation !== now.incarnation) return undefined;
+  const seconds = now.uptimeSeconds - before.uptimeSeconds;
+  if (!(seconds > 0)) return undefined;
+  const rate = (name: string, of: (report: ReplicaStatusReport) => Readonly<Record<string, number>> = (report) => report.counters): number => Math.max(0, (of(now)[name] ?? 0) - (of(before)[name] ?? 0)) / seconds;
+  const transport = (report: ReplicaStatusReport): Readonly<Record<string, number>> => report.transport.counters;
+  const rejected: Record<string, number> = {};
+  for (const name of Object.keys(now.counters)) if (name.startsWith(REJECTED)) rejected[name.slice(REJECTED.length).replaceAll('_', '-')] = rate(name);
+  const cpu = (report: ReplicaStatusReport): number => report.cpuSeconds.user + report.cpuSeconds.system;
+  return {
+    seconds,
+    commits: Math.max(0, now.committedIndex - before.committedIndex) / seconds,
+    requests: rate('requests'),
+    rejected,
+    reconciles: rate('reconciles'),
+    datagramsIn: rate('datagrams_received', transport),
+    datagramsOut: rate('datagrams_sent', transport),
+    cpu: (cpu(now) - cpu(before)) / seconds,
+  };
+}
+
+function remarksOn(replicas: readonly ReplicaSummary[], view: number | undefined): string[] {
+  const remarks: string[] = [];
+  for (const { id, address, report, lag } of replicas) {
+    if (report === undefined) {
+      remarks.push(`replica ${id} (${address}) does not answer: see whether it runs, and whether UDP reaches it`);
+      continue;
+    }
+    if (report.status === 'recovering') remarks.push(`replica ${id} has no log yet and fetches one; restart no other meanwhile`);
+    if (report.view !== view) remarks.push(`replica ${id} is in view ${report.view}, the newest is ${view}: a view change is going on, or it is cut off`);
+    if (lag !== undefined && lag > LAG_REMARK) remarks.push(`replica ${id} is ${lag} entries behind the primary`);
+  }
+  const versions = new Set(replicas.flatMap(({ report }) => (report === undefined ? [] : [report.version])));
+  if (versions.size > 1) remarks.push(`the replicas run different versions: ${[...versions].join(', ')}`);
+  return remarks;
+}

@@ -1,0 +1,72 @@
+/** A cluster's summary as lines, the same for `status` and `top`. */
+import { Colour, paint, table } from '../terminal.js';
+import { formatCount, formatDuration } from '../units.js';
+import type { ClusterSummary, ReplicaSummary } from './summary.js';
+
+const HEADER = ['replica', 'address', 'role', 'status', 'view', 'last', 'committed', 'lag', 'commits/s', 'cpu', 'clock', 'answers in', 'up'];
+/** Columns of numbers. */
+const RIGHT = new Set([4, 5, 6, 7, 8, 9, 11, 12]);
+const NONE = '–';
+
+/** Headline, one row a replica, rejects, remarks. */
+export function summaryLines(summary: ClusterSummary, colours: boolean): string[] {
+  const tone = (colour: Colour, text: string): string => paint(colours, colour, text);
+  const rows = summary.replicas.map((replica) => rowOf(replica, tone));
+  const rejected = Object.entries(summary.rejectedPerSecond).filter(([, rate]) => rate > 0);
+  return [
+    headline(summary, tone),
+    '',
+    ...table([HEADER.map((title) => tone(Colour.dim, title)), ...rows], RIGHT),
+    ...(rejected.length === 0 ? [] : ['', `rejected a second: ${rejected.map(([reason, rate]) => `${reason} ${formatRate(rate)}`).join(', ')}`]),
+    ...(summary.remarks.length === 0 ? [] : ['', ...summary.remarks.map((remark) => `${tone(Colour.yellow, '!')} ${remark}`)]),
+  ];
+}
+
+type Tone = (colour: Colour, text: string) => string;
+
+function headline(summary: ClusterSummary, tone: Tone): string {
+  const { cluster, view, primary, members, answered, replicas, available, commitsPerSecond } = summary;
+  const parts = [`cluster ${cluster}`];
+  if (view !== undefined) parts.push(`view ${view}`, `primary ${primary}`, `quorum ${members.join(',')}`);
+  parts.push(available ? tone(Colour.green, 'available') : tone(Colour.red, 'not available'), `${answered} of ${replicas.length} replicas answer`);
+  if (commitsPerSecond !== undefined) parts.push(`${formatRate(commitsPerSecond)} commits/s`);
+  return parts.join('   ');
+}
+
+function rowOf(replica: ReplicaSummary, tone: Tone): string[] {
+  const { id, address, role, report, lag, rates, roundTripUs } = replica;
+  if (report === undefined) return [tone(Colour.red, `✗ ${id}`), address, tone(Colour.red, 'no answer'), ...new Array<string>(HEADER.length - 3).fill(NONE)];
+  const normal = report.status === 'normal';
+  return [
+    `${tone(normal ? Colour.green : Colour.yellow, '●')} ${id}`,
+    address,
+    role === 'primary' ? tone(Colour.bold, role) : (role ?? NONE),
+    normal ? report.status : tone(Colour.yellow, report.status),
+    formatCount(report.view),
+    formatCount(report.lastIndex),
+    formatCount(report.committedIndex),
+    lag === undefined ? NONE : formatCount(lag),
+    rates === undefined ? NONE : formatRate(rates.commits),
+    rates === undefined ? NONE : `${Math.round(rates.cpu * 100)} %`,
+    clockOf(report.clock),
+    roundTripUs === undefined ? NONE : formatDuration(roundTripUs * 1e3),
+    formatUptime(report.uptimeSeconds),
+  ];
+}
+
+function clockOf(clock: { readonly source: string; readonly errorBoundNs?: unknown }): string {
+  const { source, errorBoundNs } = clock;
+  return typeof errorBoundNs === 'number' ? `${source} ±${formatDuration(errorBoundNs)}` : source;
+}
+
+/** Below ten a second with one decimal. */
+function formatRate(rate: number): string {
+  return rate > 0 && rate < 10 ? rate.toFixed(1) : formatCount(rate);
+}
+
+function formatUptime(seconds: number): string {
+  if (seconds < 60) return `${Math.floor(seconds)}s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)}m${String(Math.floor(seconds % 60)).padStart(2, '0')}s`;
+  if (seconds < 86_400) return `${Math.floor(seconds / 3600)}h${String(Math.floor((seconds / 60) % 60)).padStart(2, '0')}m`;
+  return `${Math.floor(seconds / 86_400)}d${String(Math.floor((seconds / 3600) % 24)).padStart(2, '0')}h`;
+}

@@ -1,0 +1,39 @@
+/** `jitpaxos status`: asks every replica about itself, twice, so that there are rates, and prints what they say together. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { StatusClient } from '../client/status-client.js';
+import { summarize } from './cluster/summary.js';
+import { summaryLines } from './cluster/table.js';
+import { defineCommand } from './command.js';
+import { Exit } from './exit.js';
+
+export const status = defineCommand(
+  {
+    name: 'status',
+    summary: 'Shows the cluster now: view, primary, quorum, logs and how far behind each replica is. Exit code 3 when the quorum cannot commit.',
+    positionals: [],
+    flags: {
+      cluster: { kind: 'text', value: 'FILE', default: 'cluster.json', help: 'the cluster file' },
+      timeout: { kind: 'duration', default: '1s', min: 1e6, max: 3600e9, help: 'how long to wait for a replica that does not answer' },
+      interval: { kind: 'duration', default: '250ms', max: 3600e9, help: 'time between the two questions that rates are taken from; 0s asks once and shows none' },
+    },
+    examples: ['jitpaxos status', 'jitpaxos status --json | jq .available'],
+  },
+  async ({ values }, output) => {
+    const timeoutMs = Math.ceil(values.timeout / 1e6);
+    const client = await StatusClient.open({ cluster: values.cluster });
+    try {
+      const before = await client.ask(timeoutMs);
+      let answers = before;
+      if (values.interval > 0) {
+        await sleep(values.interval / 1e6);
+        answers = await client.ask(timeoutMs);
+      }
+      const summary = summarize(client.cluster.id, answers, answers === before ? undefined : before);
+      if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.cluster-status/1', ...summary }));
+      else for (const line of summaryLines(summary, output.colours)) output.line(line);
+      return summary.available ? Exit.done : Exit.unavailable;
+    } finally {
+      await client.close();
+    }
+  },
+);

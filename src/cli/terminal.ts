@@ -1,0 +1,60 @@
+/** Lines for a terminal: colours that can be left out, a width that holds, tables, sparklines. */
+
+const SPARKS = '▁▂▃▄▅▆▇█';
+
+export const Colour = { bold: '1', dim: '2', red: '31', green: '32', yellow: '33', cyan: '36' } as const;
+
+export type Colour = (typeof Colour)[keyof typeof Colour];
+
+/** `text` in a colour, or as it is. */
+export function paint(colours: boolean, colour: Colour, text: string): string {
+  return colours ? `\x1b[${colour}m${text}\x1b[0m` : text;
+}
+
+/** Cuts a line to `columns`; a wrapped one would spoil redrawing. Escapes take no room, and are kept, so that no colour leaks. */
+export function cut(line: string, columns: number): string {
+  let width = 0;
+  let result = '';
+  for (const part of line.split(/(\x1b\[[0-9;]*m)/)) {
+    if (part.startsWith('\x1b')) result += part;
+    else {
+      const room = Math.max(0, columns - width);
+      const characters = [...part];
+      result += characters.slice(0, room).join('');
+      width += characters.length;
+    }
+  }
+  return result;
+}
+
+/** Width of a text on the terminal: one column a character, escapes none. */
+export function widthOf(text: string): number {
+  return [...text.replace(/\x1b\[[0-9;]*m/g, '')].length;
+}
+
+/** Rows as aligned columns, two spaces between them. `right`: columns that hold numbers. */
+export function table(rows: readonly (readonly string[])[], right: ReadonlySet<number> = new Set()): string[] {
+  const widths: number[] = [];
+  for (const row of rows) row.forEach((cell, column) => (widths[column] = Math.max(widths[column] ?? 0, widthOf(cell))));
+  return rows.map((row) =>
+    row
+      .map((cell, column) => {
+        const fill = ' '.repeat(widths[column]! - widthOf(cell));
+        return right.has(column) ? fill + cell : cell + fill;
+      })
+      .join('  ')
+      .trimEnd(),
+  );
+}
+
+/** The values as block characters, the mean of several a character when there are more than `width`. */
+export function sparkline(values: readonly number[], width: number): string {
+  const each = Math.max(1, Math.ceil(values.length / width));
+  const means: number[] = [];
+  for (let i = 0; i < values.length; i += each) {
+    const group = values.slice(i, i + each);
+    means.push(group.reduce((a, b) => a + b, 0) / group.length);
+  }
+  const top = Math.max(...means, 1);
+  return means.map((value) => SPARKS[Math.min(SPARKS.length - 1, Math.floor((value / top) * SPARKS.length))]).join('');
+}

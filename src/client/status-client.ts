@@ -1,0 +1,212 @@
+/**
+ * Asks replicas about themselves: what `jitpaxos status` and `top` are made of. Takes no session and changes nothing; a
+ * replica that cannot commit anything still answers.
+ */
+import type { Clock } from '../clock/clock.js';
+import { openClock } from '../clock/open.js';
+import { JitPaxosError } from '../errors.js';
+import { loadHash } from '../native/hash64.js';
+import type { Instant } from '../protocol/contract.js';
+import { loadCluster, resolveAddresses, type Cluster, type ClusterConfig } from '../server/cluster-config.js';
+import { silentLogger, type Logger } from '../server/logger.js';
+import { checkInteger, checkKeys } from '../server/options.js';
+import { decodeReport } from '../server/status-codec.js';
+import type { ReplicaStatusReport } from '../server/status.js';
+import { TurnLoop, type TransportKind } from '../server/turn-loop.js';
+import { CLIENT_SENDER, DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES } from '../wire/envelope.js';
+import { begin } from '../wire/layout.js';
+import { Status, StatusReply, typeOf } from '../wire/messages.js';
+import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
+
+export interface StatusClientOptions {
+  /** Path of the cluster file, or its content. */
+  readonly cluster: string | ClusterConfig;
+  readonly transport?: TransportKind;
+  /** Default: silent. */
+  readonly logger?: Logger;
+}
+
+const OPTION_NAMES: readonly (keyof StatusClientOptions)[] = ['cluster', 'transport', 'logger'];
+
+/** What one replica of the cluster file answered, or did not. */
+export interface StatusAnswer {
+  readonly id: number;
+  /** `host:port` as in the cluster file, IPv6 in brackets. */
+  readonly address: string;
+  /** Undefined: no answer in time. */
+  readonly report: ReplicaStatusReport | undefined;
+  /** From the question that was answered to its answer, µs. */
+  readonly roundTripUs: number | undefined;
+}
+
+const DEFAULT_TIMEOUT_MS = 1_000;
+const TIMEOUT_MS_MAX = 3_600_000;
+/** A question is repeated after so long without an answer, … */
+const REPEAT_US = 100_000;
+/** … to a replica that is gone ever more rarely, up to this. */
+const REPEAT_US_MAX = 1_000_000;
+/** The longest report that is asked for; a longer one is none of ours. */
+const REPORT_BYTES_MAX = 32_768;
+const FIRST_PADDING = DEFAULT_DATAGRAM_BYTES - ENVELOPE_BYTES - Status.size;
+
+interface Query {
+  readonly answers: StatusAnswer[];
+  readonly askedAtUs: Float64Array;
+  missing: number;
+  repeatUs: number;
+  nextUs: number;
+  readonly end: () => void;
+}
+
+export class StatusClient {
+  private query: Query | undefined;
+  /** Bytes of room for the report in the next question to each replica. */
+  private readonly padding: Int32Array;
+  private readonly nonce = new Int32Array(2);
+  private failure: unknown;
+  private isClosed = false;
+
+  private constructor(
+    /** The cluster file, checked. */
+    readonly cluster: Cluster,
+    private readonly loop: TurnLoop,
+    private readonly clock: Clock,
+  ) {
+    this.padding = new Int32Array(cluster.replicas.length).fill(FIRST_PADDING);
+    loop.start({
+      receive: (bytes, offset, _length, from, now) => this.receive(bytes, offset, from, now),
+      tick: (now) => this.repeat(now),
+      endTurn: () => undefined,
+      wakeAtUs: () => this.query?.nextUs ?? Infinity,
+      longestQuietUs: Infinity,
+    });
+  }
+
+  /**
+   * Opens sockets; asks nobody yet.
+   *
+   * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `host-unresolved`,
+   * `address-unavailable`.
+   */
+  static async open(options: StatusClientOptions): Promise<StatusClient> {
+    checkKeys('option-invalid', 'StatusClient.open', options, OPTION_NAMES);
+    const cluster = loadCluster(options.cluster);
+    const addresses = await resolveAddresses(cluster);
+    const logger = options.logger ?? silentLogger;
+    const clock = openClock('monotonic');
+    let client: StatusClient | undefined;
+    let loop: TurnLoop | undefined;
+    try {
+      loop = new TurnLoop({
+        cluster,
+        addresses,
+        sender: CLIENT_SENDER,
+        transport: options.transport,
+        datagramBytes: undefined,
+        clock,
+        hash: loadHash(),
+        notice: (event, fields) => logger.warn(event, fields),
+        failed: (error) => client?.fail(error),
+      });
+      await loop.open();
+      client = new StatusClient(cluster, loop, clock);
+      return client;
+    } catch (error) {
+      await loop?.close();
+      clock.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Asks every replica, and resolves with an answer for each, by replica index, as soon as all have answered or the
+   * time is up. A replica that did not answer has no report; that is no error.
+   *
+   * @param timeoutMs default 1,000
+   * Throws JitPaxosError `option-invalid`, `client-closed`, and `busy` while another query is open.
+   */
+  async ask(timeoutMs: number = DEFAULT_TIMEOUT_MS): Promise<readonly StatusAnswer[]> {
+    checkInteger('option-invalid', 'StatusClient.ask: timeoutMs', timeoutMs, 1, TIMEOUT_MS_MAX);
+    if (this.isClosed) throw this.failure ?? new JitPaxosError('client-closed', 'the status client is closed; open another');
+    if (this.query !== undefined) throw new JitPaxosError('busy', 'a query is open; wait for its answers');
+    const { replicas } = this.cluster;
+    const answers = replicas.map(({ host, port }, id): StatusAnswer => ({ id, address: host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`, report: undefined, roundTripUs: undefined }));
+    crypto.getRandomValues(this.nonce);
+    const now = this.loop.enter();
+    let timer: NodeJS.Timeout | undefined;
+    await new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, timeoutMs);
+      this.query = { answers, askedAtUs: new Float64Array(replicas.length), missing: replicas.length, repeatUs: REPEAT_US, nextUs: now.monotonicUs + REPEAT_US, end: resolve };
+      this.askMissing(this.query, now);
+    });
+    clearTimeout(timer);
+    this.query = undefined;
+    if (this.failure !== undefined) throw this.failure;
+    return answers;
+  }
+
+  /** Ends an open query with the answers that came. */
+  async close(): Promise<void> {
+    this.isClosed = true;
+    this.query?.end();
+    await this.loop.close();
+    this.clock.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  private askMissing(query: Query, now: Instant): void {
+    for (const { id, report } of query.answers) if (report === undefined) this.send(query, id, now);
+  }
+
+  private send(query: Query, id: number, now: Instant): void {
+    const { outbox } = this.loop;
+    const padding = this.padding[id]!;
+    const o = outbox.reserve(id, Status.size + padding);
+    if (o < 0) return; // repeated later
+    const { bytes } = outbox;
+    begin(Status, bytes, o);
+    writeI32(bytes, o + Status.at.nonce, this.nonce[0]!);
+    writeI32(bytes, o + Status.at.nonce + 4, this.nonce[1]!);
+    writeU16(bytes, o + Status.at.padding, padding);
+    bytes.fill(0, o + Status.size, o + Status.size + padding);
+    outbox.commit(Status.size + padding);
+    query.askedAtUs[id] = now.monotonicUs;
+  }
+
+  private repeat(now: Instant): void {
+    const { query } = this;
+    if (query === undefined || query.nextUs > now.monotonicUs) return;
+    query.repeatUs = Math.min(REPEAT_US_MAX, 2 * query.repeatUs);
+    query.nextUs = now.monotonicUs + query.repeatUs;
+    this.askMissing(query, now);
+  }
+
+  private receive(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+    const { query, nonce } = this;
+    if (query === undefined || typeOf(bytes, o) !== StatusReply.type || from >= query.answers.length || query.answers[from]!.report !== undefined) return;
+    if (readI32(bytes, o + StatusReply.at.nonce) !== nonce[0] || readI32(bytes, o + StatusReply.at.nonce + 4) !== nonce[1]) return;
+    const wanted = readI32(bytes, o + StatusReply.at.length) >>> 0;
+    const length = readU16(bytes, o + StatusReply.at.report);
+    if (length === 0) {
+      // It needs more room than was given. Some to spare: its counters grow.
+      const padding = wanted + (wanted >> 2);
+      if (padding <= this.padding[from]! || padding > REPORT_BYTES_MAX) return;
+      this.padding[from] = padding;
+      this.send(query, from, now);
+      return;
+    }
+    const report = decodeReport(bytes.slice(o + StatusReply.size, o + StatusReply.size + length));
+    if (report === undefined || report.id !== from) return;
+    query.answers[from] = { ...query.answers[from]!, report, roundTripUs: now.monotonicUs - query.askedAtUs[from]! };
+    if (--query.missing === 0) query.end();
+  }
+
+  private fail(error: unknown): void {
+    this.failure = error;
+    this.isClosed = true;
+    this.query?.end();
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * A status report as bytes: a msgpack map, so that a newer replica's report can be read by an older tool and the other way
+ * round. Counters that are zero are left out; whoever reads puts them back.
+ *
+ * The rule: what comes from the network is checked before anything uses it. A report that is cut, of another shape, or
+ * holds text that would disturb a terminal is no report.
+ */
+import { Packr, Unpackr } from 'msgpackr';
+import { COUNTER_NAMES } from '../protocol/counters.js';
+import { TRANSPORT_COUNTER_NAMES } from '../transport/transport.js';
+import { DROP_REASON_NAMES } from '../wire/envelope.js';
+import { STATUS_SCHEMA, type ReplicaStatusReport } from './status.js';
+
+/** A report nests this deep at most; what nests deeper is not one. */
+const DEPTH_MAX = 6;
+/** Control characters, which a terminal would obey. */
+const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/;
+
+/** What every version reports, and of which type. Further keys are passed on as they are. */
+const REQUIRED = {
+  schema: 'string',
+  id: 'number',
+  cluster: 'string',
+  version: 'string',
+  pid: 'number',
+  address: 'string',
+  port: 'number',
+  status: 'string',
+  view: 'number',
+  logView: 'number',
+  primary: 'number',
+  members: 'array',
+  incarnation: 'number',
+  baseIndex: 'number',
+  lastIndex: 'number',
+  lastChain: 'string',
+  syncedIndex: 'number',
+  committedIndex: 'number',
+  executedIndex: 'number',
+  durability: 'string',
+  transport: 'object',
+  clock: 'object',
+  counters: 'object',
+  drops: 'object',
+  outboxDropped: 'number',
+  cpuSeconds: 'object',
+  eventLoop: 'object',
+  uptimeSeconds: 'number',
+} as const;
+
+const packr = new Packr({ useRecords: false });
+const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsType: 'number' });
+
+export function encodeReport(report: ReplicaStatusReport): Uint8Array {
+  return packr.pack({
+    ...report,
+    counters: withoutZeros(report.counters),
+    drops: withoutZeros(report.drops),
+    transport: { ...report.transport, counters: withoutZeros(report.transport.counters) },
+  });
+}
+
+/** The report, or undefined when the bytes are none. Never throws. */
+export function decodeReport(bytes: Uint8Array): ReplicaStatusReport | undefined {
+  let value: unknown;
+  try {
+    value = unpackr.unpack(bytes);
+  } catch {
+    return undefined;
+  }
+  if (!isMap(value) || !isPlain(value, 0)) return undefined;
+  for (const [key, type] of Object.entries(REQUIRED)) {
+    const field = value[key];
+    const fits = type === 'array' ? Array.isArray(field) && field.every((item) => typeof item === 'number') : type === 'object' ? isMap(field) : typeof field === type;
+    if (!fits) return undefined;
+  }
+  if (value['schema'] !== STATUS_SCHEMA) return undefined;
+  const report = value as unknown as ReplicaStatusReport;
+  if (!isMap(report.transport.counters) || !isMap(report.cpuSeconds) || typeof report.clock.source !== 'string' || typeof report.transport.kind !== 'string') return undefined;
+  if (![report.counters, report.drops, report.transport.counters, report.cpuSeconds, report.eventLoop].every((map) => Object.values(map).every((item) => typeof item === 'number'))) return undefined;
+  return {
+    ...report,
+    counters: withZeros(COUNTER_NAMES, report.counters),
+    drops: withZeros(DROP_REASON_NAMES.slice(1), report.drops),
+    transport: { ...report.transport, counters: withZeros(TRANSPORT_COUNTER_NAMES, report.transport.counters) },
+  };
+}
+
+function withoutZeros(counters: Readonly<Record<string, number>>): Record<string, number> {
+  return Object.fromEntries(Object.entries(counters).filter(([, count]) => count !== 0));
+}
+
+function withZeros(names: readonly string[], counters: Readonly<Record<string, number>>): Record<string, number> {
+  return { ...Object.fromEntries(names.map((name) => [name, 0])), ...counters };
+}
+
+function isMap(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && !ArrayBuffer.isView(value);
+}
+
+/** Numbers, flags, harmless text, and lists and maps of them. */
+function isPlain(value: unknown, depth: number): boolean {
+  if (value === null || typeof value === 'boolean' || typeof value === 'number') return true;
+  if (typeof value === 'string') return !CONTROL.test(value);
+  if (depth >= DEPTH_MAX) return false;
+  if (Array.isArray(value)) return value.every((item) => isPlain(item, depth + 1));
+  return isMap(value) && Object.getPrototypeOf(value) === Object.prototype && Object.entries(value).every(([key, item]) => !CONTROL.test(key) && isPlain(item, depth + 1));
+}

@@ -1,0 +1,256 @@
+// What a replica says about itself over the network: the report as bytes, the bounds of answering, and the tools that ask.
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { pack } from 'msgpackr';
+import { summarize } from '../../src/cli/cluster/summary.js';
+import { Client } from '../../src/client/client.js';
+import { KvClient } from '../../src/client/kv-client.js';
+import { StatusClient, type StatusAnswer } from '../../src/client/status-client.js';
+import { KvMachine } from '../../src/machine/kv.js';
+import { loadHash } from '../../src/native/hash64.js';
+import { Instant } from '../../src/protocol/contract.js';
+import { loadCluster, type ClusterConfig } from '../../src/server/cluster-config.js';
+import type { Replica } from '../../src/server/replica.js';
+import { decodeReport, encodeReport } from '../../src/server/status-codec.js';
+import { StatusService } from '../../src/server/status-service.js';
+import type { ReplicaStatusReport } from '../../src/server/status.js';
+import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
+import { begin } from '../../src/wire/layout.js';
+import { Status, StatusReply, validate } from '../../src/wire/messages.js';
+import { readI32, readU16, writeI32, writeU16 } from '../../src/wire/u64.js';
+import { jitpaxos } from '../cluster/processes.js';
+import { clusterConfig, startReplicas } from './fixtures.js';
+
+const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+t.comment(`SEED=${SEED} replays the random contents`);
+let state = SEED | 0;
+function below(n: number): number {
+  state = (Math.imul(state, 1103515245) + 12345) | 0;
+  return ((state >>> 8) % n + n) % n;
+}
+
+async function running(t: Test, count: number): Promise<{ cluster: ClusterConfig; replicas: Replica[] }> {
+  const cluster = await clusterConfig(count);
+  const replicas = await startReplicas(cluster, () => new KvMachine());
+  t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
+  return { cluster, replicas };
+}
+
+/** A Status message with so much padding. */
+function question(padding: number): Uint8Array {
+  const bytes = new Uint8Array(Status.size + padding);
+  begin(Status, bytes, 0);
+  writeI32(bytes, Status.at.nonce, 7);
+  writeI32(bytes, Status.at.nonce + 4, 8);
+  writeU16(bytes, Status.at.padding, padding);
+  return bytes;
+}
+
+/** An outbox that keeps what was committed. */
+function collector(): { bytes: Uint8Array; sent: Uint8Array[]; full: boolean; reserve(to: number, length: number): number; commit(length: number): void } {
+  return {
+    bytes: new Uint8Array(60_000),
+    sent: [],
+    full: false,
+    reserve(): number {
+      return this.full ? -1 : 0;
+    },
+    commit(length: number): void {
+      this.sent.push(this.bytes.slice(0, length));
+    },
+  };
+}
+
+function at(us: number): Instant {
+  return Object.assign(new Instant(), { monotonicUs: us });
+}
+
+t.test('a report', async (t) => {
+  const { replicas } = await running(t, 1);
+  const report = replicas[0]!.status();
+
+  await t.test('survives being written and read, counters of zero included', (t) => {
+    t.strictSame(decodeReport(encodeReport(report)), JSON.parse(JSON.stringify(report)));
+    t.end();
+  });
+
+  await t.test('fits one datagram', (t) => {
+    const busy = { ...report, counters: Object.fromEntries(Object.keys(report.counters).map((name) => [name, 2 ** 40])) };
+    t.ok(encodeReport(busy).length <= DEFAULT_DATAGRAM_BYTES - ENVELOPE_BYTES - Status.size, `${encodeReport(busy).length} bytes with every counter of the core in use`);
+    t.end();
+  });
+
+  await t.test('that is damaged, cut, foreign or disturbs a terminal is none', (t) => {
+    const good = encodeReport(report);
+    t.equal(decodeReport(new Uint8Array(0)), undefined);
+    for (let length = 0; length < good.length; length++) t.equal(decodeReport(good.slice(0, length)), undefined, `cut to ${length}`);
+    for (let i = 0; i < 2_000; i++) {
+      const damaged = good.slice();
+      for (let k = 0; k <= below(4); k++) damaged[below(damaged.length)] = below(256);
+      const decoded = decodeReport(damaged);
+      if (decoded !== undefined && (typeof decoded.view !== 'number' || typeof decoded.clock.source !== 'string')) t.fail(`SEED=${SEED}: took a report without a view or clock`);
+    }
+    const wrong: [string, unknown][] = [
+      ['another schema', { ...report, schema: 'jitpaxos.status/9' }],
+      ['no counters', { ...report, counters: 3 }],
+      ['a counter that is text', { ...report, counters: { requests: 'many' } }],
+      ['an escape sequence', { ...report, address: '\x1b[2J' }],
+      ['one deep inside', { ...report, clock: { source: 'realtime', epoch: '\u202e' } }],
+      ['members that are no numbers', { ...report, members: ['0'] }],
+      ['a list', [report]],
+      ['nothing', null],
+    ];
+    for (const [what, value] of wrong) t.equal(decodeReport(pack(value)), undefined, what);
+    t.ok(decodeReport(pack({ ...report, later: { added: 1 } })), 'a key of a later version is no reason to refuse');
+    t.end();
+  });
+});
+
+t.test('answering', async (t) => {
+  const { replicas } = await running(t, 1);
+  const report = replicas[0]!.status();
+
+  await t.test('never sends more than was asked with', (t) => {
+    const outbox = collector();
+    const service = new StatusService(() => report, outbox);
+    const full = encodeReport(report).length;
+    for (const padding of [0, 1, 100, full - 1, full, full + 1, 1_367, 30_000]) {
+      outbox.sent.length = 0;
+      const asked = question(padding);
+      service.onStatus(asked, 0, 5, at(1e9 * (padding + 1)));
+      const [answer] = outbox.sent;
+      t.ok(answer!.length <= asked.length, `${answer!.length} bytes for ${asked.length}`);
+      t.equal(validate(answer!, 0, answer!.length), answer!.length);
+      t.equal(readI32(answer!, StatusReply.at.length), full, 'it says how long the report is');
+      t.equal(readU16(answer!, StatusReply.at.report), padding >= full ? full : 0);
+      t.same([readI32(answer!, StatusReply.at.nonce), readI32(answer!, StatusReply.at.nonce + 4)], [7, 8]);
+    }
+    t.end();
+  });
+
+  await t.test('costs one report for all who ask within some milliseconds, and has a rate', (t) => {
+    let built = 0;
+    const outbox = collector();
+    const service = new StatusService(() => (built++, report), outbox);
+    const asked = question(2_000);
+    for (let i = 0; i < 10_000; i++) service.onStatus(asked, 0, 5, at(1e6 + i)); // within 10 ms
+    t.equal(built, 1);
+    t.ok(service.answered >= 50 && service.answered <= 53, `${service.answered} of 10,000 were answered`);
+    t.equal(service.answered + service.refused, 10_000);
+    t.equal(outbox.sent.length, service.answered);
+    service.onStatus(asked, 0, 5, at(2e6));
+    t.equal(built, 2, 'a second later the report is a new one');
+    outbox.full = true;
+    const refused = service.refused;
+    service.onStatus(asked, 0, 5, at(3e6));
+    t.equal(service.refused, refused + 1, 'no room in the outbox is counted');
+    t.end();
+  });
+});
+
+t.test('StatusClient', async (t) => {
+  const { cluster, replicas } = await running(t, 3);
+  const client = await Client.connect({ cluster });
+  await new KvClient(client).put('a', 'b');
+  await client.close();
+  const status = await StatusClient.open({ cluster });
+  t.teardown(() => status.close());
+
+  const answers = await status.ask(5_000);
+  t.same(answers.map(({ id, address }) => `${id} ${address}`), cluster.replicas.map((address, id) => `${id} ${address}`));
+  t.ok(answers.every(({ report, roundTripUs }) => report !== undefined && roundTripUs! > 0));
+  t.equal(answers[0]!.report!.committedIndex, replicas[0]!.status().committedIndex);
+  t.ok(answers[0]!.report!.committedIndex >= 2, 'the registration and the put');
+  t.ok(answers[0]!.report!.statusRequests.answered >= 0);
+  t.equal(answers[0]!.report!.transport.counters['endpoints_evicted'], 0, 'a counter that was left out is zero');
+
+  await replicas[2]!.close();
+  const less = await status.ask(300);
+  t.same(less.map(({ report }) => report !== undefined), [true, true, false], 'one that is gone has no report');
+
+  const open = status.ask(200);
+  await t.rejects(status.ask(200), { code: 'busy' });
+  await open;
+  await t.rejects(status.ask(0), { code: 'option-invalid' });
+  await status.close();
+  await t.rejects(status.ask(), { code: 'client-closed' });
+  await t.rejects(StatusClient.open({ cluster, retries: 3 } as never), { code: 'option-invalid' });
+});
+
+t.test('StatusClient believes no answer that is not to its question', async (t) => {
+  const cluster = await clusterConfig(1);
+  const [host, port] = cluster.replicas[0]!.split(':');
+  const { idHi, idLo } = loadCluster(cluster);
+  const seal = new Envelope(loadHash(), idHi, idLo, 0, 1);
+  const { replicas } = await running(t, 1);
+  const report = encodeReport({ ...replicas[0]!.status(), id: 0 });
+  const liar = createSocket('udp4');
+  t.teardown(() => liar.close());
+  let asked = 0;
+  liar.on('message', (bytes, { port: to, address }) => {
+    asked++;
+    const answer = new Uint8Array(ENVELOPE_BYTES + StatusReply.size + report.length);
+    begin(StatusReply, answer, ENVELOPE_BYTES);
+    // The right nonce comes with bytes that are no report; the right report with another nonce.
+    const honest = asked % 2 === 1;
+    const o = ENVELOPE_BYTES;
+    answer.set(bytes.subarray(o + Status.at.nonce, o + Status.at.nonce + 8), o + StatusReply.at.nonce);
+    if (!honest) answer[o + StatusReply.at.nonce]! ^= 1;
+    writeI32(answer, o + StatusReply.at.length, report.length);
+    writeU16(answer, o + StatusReply.at.report, report.length);
+    if (!honest) answer.set(report, o + StatusReply.size);
+    seal.seal(answer, 0, answer.length);
+    liar.send(answer, to, address);
+  });
+  liar.bind(Number(port), host);
+  await once(liar, 'listening');
+  const status = await StatusClient.open({ cluster });
+  t.teardown(() => status.close());
+  const answers = await status.ask(500);
+  t.ok(asked >= 2, 'it asked again');
+  t.equal(answers[0]!.report, undefined);
+});
+
+t.test('what the answers say together', async (t) => {
+  const { replicas } = await running(t, 1);
+  const base = replicas[0]!.status();
+  const make = (id: number, fields: Partial<ReplicaStatusReport> = {}): StatusAnswer => ({ id, address: `h:${id}`, roundTripUs: 100, report: { ...base, id, pid: 100 + id, view: 4, primary: 1, members: [1, 2], lastIndex: 100, syncedIndex: 100, committedIndex: 100, uptimeSeconds: 10, ...fields } });
+  const gone = (id: number): StatusAnswer => ({ id, address: `h:${id}`, roundTripUs: undefined, report: undefined });
+
+  const good = summarize('c', [make(0, { syncedIndex: 90 }), make(1), make(2)]);
+  t.match(good, { available: true, view: 4, primary: 1, members: [1, 2], answered: 3, remarks: [] });
+  t.same(good.replicas.map(({ role, lag }) => [role, lag]), [['spare', 10], ['primary', 0], ['member', 0]]);
+
+  t.equal(summarize('c', [gone(0), make(1), make(2)]).available, true, 'a spare is not needed to commit');
+  t.equal(summarize('c', [make(0), make(1), gone(2)]).available, false, 'a member is');
+  t.equal(summarize('c', [make(0), make(1, { status: 'view-change' }), make(2)]).available, false);
+  t.equal(summarize('c', [make(0), make(1, { view: 3 }), make(2)]).available, false, 'all in one view');
+  t.match(summarize('c', [gone(0), gone(1), gone(2)]), { available: false, view: undefined, answered: 0 });
+  t.match(summarize('c', [make(0, { status: 'recovering', view: 2 }), make(1), make(2, { version: '9.0.0' })]).remarks.join('\n'), /no log yet[^]*is in view 2[^]*different versions/);
+
+  const later = (id: number): StatusAnswer => make(id, { uptimeSeconds: 12, committedIndex: 300, counters: { ...base.counters, rejected_late: base.counters['rejected_late']! + 10 } });
+  const moving = summarize('c', [0, 1, 2].map(later), [make(0), make(1), make(2)]);
+  t.equal(moving.commitsPerSecond, 100);
+  t.equal(moving.rejectedPerSecond['late'], 15, 'ten in two seconds, of three replicas');
+  t.equal(summarize('c', [later(0), later(1), later(2)], [make(0), make(1, { incarnation: 99 }), make(2)]).commitsPerSecond, undefined, 'no rates across a restart');
+});
+
+t.test('jitpaxos status', async (t) => {
+  const { cluster, replicas } = await running(t, 3);
+  const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-status-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  writeFileSync(join(directory, 'cluster.json'), JSON.stringify(cluster));
+  const text = await jitpaxos(['status', '--interval', '50ms'], { cwd: directory });
+  t.equal(text.code, 0, text.stderr);
+  t.match(text.stdout, /available {3}3 of 3 replicas answer[^]*primary[^]*member[^]*spare/);
+  t.notMatch(text.stdout, /\x1b/, 'no escapes where nobody looks');
+  await replicas[0]!.close();
+  await replicas[1]!.close();
+  const json = await jitpaxos(['status', '--json', '--timeout', '300ms', '--interval', '0s'], { cwd: directory });
+  t.equal(json.code, 3);
+  t.match(JSON.parse(json.stdout), { schema: 'jitpaxos.cluster-status/1', available: false, answered: 1 });
+});
