@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { pack } from 'msgpackr';
 import { summarize } from '../../src/cli/cluster/summary.js';
@@ -157,15 +158,15 @@ t.test('StatusClient', async (t) => {
   const client = await Client.connect({ cluster });
   await new KvClient(client).put('a', 'b');
   await client.close();
+  // The client knows of the commit before the primary does, which hears of it with the next SyncAck.
+  for (let i = 0; i < 500 && replicas[0]!.status().committedIndex < 2; i++) await sleep(10);
   const status = await StatusClient.open({ cluster });
   t.teardown(() => status.close());
 
   const answers = await status.ask(5_000);
   t.same(answers.map(({ id, address }) => `${id} ${address}`), cluster.replicas.map((address, id) => `${id} ${address}`));
   t.ok(answers.every(({ report, roundTripUs }) => report !== undefined && roundTripUs! > 0));
-  t.equal(answers[0]!.report!.committedIndex, replicas[0]!.status().committedIndex);
-  t.ok(answers[0]!.report!.committedIndex >= 2, 'the registration and the put');
-  t.ok(answers[0]!.report!.statusRequests.answered >= 0);
+  t.equal(answers[0]!.report!.committedIndex, 2, 'the registration and the put');
   t.equal(answers[0]!.report!.transport.counters['endpoints_evicted'], 0, 'a counter that was left out is zero');
 
   await replicas[2]!.close();
