@@ -1,7 +1,22 @@
-/** Sums of what the clients of a bench counted. */
+/** What the clients of a bench counted: taken from a client, sums, differences. */
+import type { ClientStats } from '../../client/client-stats.js';
 import type { ClientCounts } from './messages.js';
 
 export const NO_COUNTS: ClientCounts = { committed: 0, fast: 0, rejected: 0, reconciled: 0, retransmitted: 0, failed: 0, viewChanges: 0 };
+
+/** @param failed operations that ended without a result, which the bench counts itself */
+export function countsOf(stats: ClientStats, failed: number): ClientCounts {
+  return {
+    // A read that goes through the log after all is a commit, and not a fast read: each operation counts once.
+    committed: stats.commits + stats.fastReads,
+    fast: stats.fastCommits + stats.fastReads,
+    rejected: Object.values(stats.rejected).reduce((sum, count) => sum + count, 0),
+    reconciled: stats.reconciled,
+    retransmitted: stats.retransmitted,
+    viewChanges: stats.viewChanges,
+    failed,
+  };
+}
 
 /** View changes are the same ones seen by several clients: their largest number, not their sum. */
 export function addCounts(a: ClientCounts, b: ClientCounts): ClientCounts {
@@ -14,4 +29,11 @@ export function addCounts(a: ClientCounts, b: ClientCounts): ClientCounts {
     failed: a.failed + b.failed,
     viewChanges: Math.max(a.viewChanges, b.viewChanges),
   };
+}
+
+/** What was counted from `before` to `now`. */
+export function differenceOf(now: ClientCounts, before: ClientCounts): ClientCounts {
+  const result: Record<string, number> = {};
+  for (const name of Object.keys(NO_COUNTS) as (keyof ClientCounts)[]) result[name] = now[name] - before[name];
+  return result as unknown as ClientCounts;
 }

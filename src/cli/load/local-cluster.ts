@@ -153,7 +153,8 @@ export class LocalCluster {
     const args = ['replica', '--cluster', this.clusterFile, '--id', String(id), '--data', join(this.directory, `replica-${id}`)];
     args.push('--machine', machine, '--transport', transport, '--durability', durability);
     if (clock !== undefined) args.push('--clock', clock);
-    const child = fork(MAIN, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [] });
+    // Detached: Ctrl-C on the terminal is for this process, which stops the replicas when it is done with them.
+    const child = fork(MAIN, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [], detached: true });
     return (this.replicas[id] = new ReplicaProcess(id, child));
   }
 

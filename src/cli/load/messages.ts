@@ -4,6 +4,7 @@
  */
 import type { HistogramData } from '../../metrics/histogram.js';
 import type { HeapUse } from '../../metrics/heap-meter.js';
+import type { KeyDistribution } from './keys.js';
 
 /** Parent → replica. `meter-start` begins a new measurement of heap use; `meter-stop` ends it. */
 export interface ReplicaQuestion {
@@ -34,10 +35,14 @@ export interface Workload {
   readonly operations: number | undefined;
   /** Bytes of an echoed operation, of a value. */
   readonly size: number;
+  /** Sizes are drawn from `size` to here, all alike; undefined: all are `size`. */
+  readonly sizeMax?: number;
   readonly mix: Mix;
   /** Number of different keys that this worker uses. */
   readonly keys: number;
   readonly keyPrefix: string;
+  /** How often each key is chosen. Default uniform. */
+  readonly distribution?: KeyDistribution;
   /** Each lane writes keys of its own only: what the store must hold at the end is then certain. Otherwise lanes share them. */
   readonly ownKeys: boolean;
   readonly seed: number;
@@ -90,10 +95,8 @@ export interface WorkerResult {
   readonly expected: Readonly<Record<string, string>>;
 }
 
-/** Worker → parent. */
+/** Worker → parent, besides what every client process says (client-processes.ts). */
 export type FromWorker =
-  | { readonly type: 'ready' }
   /** What happened since the last report. */
   | { readonly type: 'progress'; readonly histogram: HistogramData; readonly counts: ClientCounts }
-  | { readonly type: 'done'; readonly result: WorkerResult }
-  | { readonly type: 'failed'; readonly code: string; readonly message: string };
+  | { readonly type: 'done'; readonly result: WorkerResult };

@@ -2,12 +2,14 @@
  * The operations of a workload: what each lane does next, and what is known about the result. Chosen by a seeded
  * generator, so that a workload can be repeated.
  *
- * A lane prepares an operation (not measured), then runs it (measured). Values carry the worker, the lane and a number,
- * so that every write of a run is different and a checker can tell which one a read saw.
+ * A lane prepares an operation (not measured), sends its bytes, and gives the result to `finish`. How it is sent, in a
+ * closed loop or an open one, is the worker's business. Values carry the worker, the lane and a number, so that every
+ * write of a run is different and a checker can tell which one a read saw.
  */
-import type { Client } from '../../client/client.js';
-import { KvClient } from '../../client/kv-client.js';
+import { JitPaxosError } from '../../errors.js';
+import { decodeResult, encodeCas, encodeGet, encodePut } from '../../machine/kv-codec.js';
 import type { HistoryEntry, HistoryOutcome } from './history-writer.js';
+import { keyChooser } from './keys.js';
 import type { Mix, Workload } from './messages.js';
 import { seededRandom } from './random.js';
 
@@ -20,7 +22,12 @@ export const VALUE_TAG_BYTES = 16;
 export interface Operations {
   /** Chooses the lane's next operation. */
   prepare(lane: number): void;
-  run(lane: number): Promise<unknown>;
+  /** The prepared operation as the cluster takes it, until the next `prepare` of the lane. */
+  bytes(lane: number): Uint8Array;
+  /** The prepared operation is a query. */
+  isRead(lane: number): boolean;
+  /** Takes the result. Throws JitPaxosError `kv-store-full`, or KvError when it is no result of this operation. */
+  finish(lane: number, bytes: Uint8Array, length: number): void;
   /** The prepared operation, for a history. */
   describe(lane: number): HistoryEntry;
   /** What the operation that ran well gave, for a history. */
@@ -31,8 +38,8 @@ export interface Operations {
   expected(): Readonly<Record<string, string>>;
 }
 
-export function operationsFor(client: Client, worker: number, workload: Workload): Operations {
-  return workload.machine === 'echo' ? new EchoOperations(client, worker, workload) : new KvOperations(client, worker, workload);
+export function operationsFor(worker: number, workload: Workload): Operations {
+  return workload.machine === 'echo' ? new EchoOperations(worker, workload) : new KvOperations(worker, workload);
 }
 
 /** Chooses names with the probabilities of a mix. */
@@ -60,19 +67,22 @@ class Values {
   constructor(
     private readonly worker: number,
     lanes: number,
-    size: number,
+    private readonly size: number,
+    private readonly sizeMax: number,
+    private readonly random: () => number,
   ) {
-    this.buffers = Array.from({ length: lanes }, () => new Uint8Array(size).fill(0x2e));
+    this.buffers = Array.from({ length: lanes }, () => new Uint8Array(sizeMax).fill(0x2e));
     this.numbers = new Uint32Array(lanes);
   }
 
   next(lane: number): Uint8Array {
+    const { size, sizeMax } = this;
     const buffer = this.buffers[lane]!;
     this.numbers[lane]! += 1;
     writeHex(buffer, 0, 3, this.worker);
     writeHex(buffer, 3, 5, lane);
     writeHex(buffer, 8, 8, this.numbers[lane]!);
-    return buffer;
+    return sizeMax === size ? buffer : buffer.subarray(0, size + Math.floor(this.random() * (sizeMax - size + 1)));
   }
 }
 
@@ -82,14 +92,10 @@ class EchoOperations implements Operations {
   private readonly values: Values;
   private readonly chosen: { read: boolean; bytes: Uint8Array }[];
 
-  constructor(
-    private readonly client: Client,
-    worker: number,
-    { lanes, size, mix, seed }: Workload,
-  ) {
+  constructor(worker: number, { lanes, size, sizeMax, mix, seed }: Workload) {
     this.random = seededRandom(seed);
     this.chooser = new Chooser(mix);
-    this.values = new Values(worker, lanes, size);
+    this.values = new Values(worker, lanes, size, sizeMax ?? size, this.random);
     this.chosen = Array.from({ length: lanes }, (_, lane) => ({ read: false, bytes: this.values.next(lane) }));
   }
 
@@ -99,10 +105,15 @@ class EchoOperations implements Operations {
     chosen.bytes = this.values.next(lane);
   }
 
-  run(lane: number): Promise<unknown> {
-    const { read, bytes } = this.chosen[lane]!;
-    return read ? this.client.query(bytes) : this.client.execute(bytes);
+  bytes(lane: number): Uint8Array {
+    return this.chosen[lane]!.bytes;
   }
+
+  isRead(lane: number): boolean {
+    return this.chosen[lane]!.read;
+  }
+
+  finish(): void {}
 
   describe(lane: number): HistoryEntry {
     return { f: this.chosen[lane]!.read ? 'read' : 'write', key: '', value: text(this.chosen[lane]!.bytes) };
@@ -126,15 +137,23 @@ interface Chosen {
   compare: Uint8Array | null;
   readValue: Uint8Array | null;
   swapped: boolean;
+  bytes: Uint8Array;
 }
 
+const NOTHING = new Uint8Array(0);
+/** Opcode and lengths around the key and the values of the longest operation, generously. */
+const FRAME_BYTES = 16;
+const RESULT_NAMES = { read: 'get', write: 'put', cas: 'cas' } as const;
+
 class KvOperations implements Operations {
-  private readonly kv: KvClient;
   private readonly random: () => number;
   private readonly chooser: Chooser;
+  private readonly chooseKey: (random: number) => number;
   private readonly values: Values;
   private readonly chosen: Chosen[];
+  private readonly buffers: Uint8Array[];
   private readonly names: readonly string[];
+  private readonly keyBytes: readonly Uint8Array[];
   /** What this worker last knew of each key: the start of a compare-and-set. */
   private readonly known: (Uint8Array | null)[];
   /** Only with keys that no other lane writes. */
@@ -143,38 +162,55 @@ class KvOperations implements Operations {
   private readonly uncertain = new Set<string>();
 
   constructor(
-    client: Client,
     worker: number,
     private readonly workload: Workload,
   ) {
     const { lanes, size, mix, seed, keys, keyPrefix } = workload;
-    this.kv = new KvClient(client);
+    const sizeMax = workload.sizeMax ?? size;
+    const encoder = new TextEncoder();
     this.random = seededRandom(seed);
     this.chooser = new Chooser(mix);
-    this.values = new Values(worker, lanes, size);
+    this.chooseKey = keyChooser(workload.distribution ?? 'uniform', keys);
+    this.values = new Values(worker, lanes, size, sizeMax, this.random);
     this.names = Array.from({ length: keys }, (_, key) => `${keyPrefix}${key}`);
+    this.keyBytes = this.names.map((name) => encoder.encode(name));
     this.known = new Array<Uint8Array | null>(keys).fill(null);
-    this.chosen = Array.from({ length: lanes }, () => ({ f: 'read', key: 0, value: new Uint8Array(0), compare: null, readValue: null, swapped: false }));
+    const operationBytes = FRAME_BYTES + this.keyBytes.at(-1)!.length + sizeMax * (mix['cas'] === undefined ? 1 : 2);
+    this.buffers = Array.from({ length: lanes }, () => new Uint8Array(operationBytes));
+    this.chosen = Array.from({ length: lanes }, () => ({ f: 'read', key: 0, value: NOTHING, compare: null, readValue: null, swapped: false, bytes: NOTHING }));
   }
 
   prepare(lane: number): void {
     const chosen = this.chosen[lane]!;
     const { keys, lanes, ownKeys } = this.workload;
     chosen.f = this.chooser.pick(this.random()) as Chosen['f'];
-    chosen.key = Math.floor(this.random() * keys);
+    chosen.key = this.chooseKey(this.random());
     if (ownKeys) chosen.key = lane + lanes * Math.floor(chosen.key / lanes);
     if (chosen.key >= keys) chosen.key = lane;
     if (chosen.f !== 'read') chosen.value = this.values.next(lane);
     if (chosen.f === 'cas') chosen.compare = this.known[chosen.key]!;
+    const buffer = this.buffers[lane]!;
+    chosen.bytes = buffer.subarray(0, this.encode(chosen, buffer));
   }
 
-  async run(lane: number): Promise<void> {
+  bytes(lane: number): Uint8Array {
+    return this.chosen[lane]!.bytes;
+  }
+
+  isRead(lane: number): boolean {
+    return this.chosen[lane]!.f === 'read';
+  }
+
+  finish(lane: number, bytes: Uint8Array, length: number): void {
     const chosen = this.chosen[lane]!;
-    const name = this.names[chosen.key]!;
-    if (chosen.f === 'read') chosen.readValue = (await this.kv.get(name)) ?? null;
-    else if (chosen.f === 'write') await this.kv.put(name, chosen.value);
-    else chosen.swapped = await this.kv.compareAndSet(name, chosen.compare, chosen.value);
-    this.learn(chosen, name);
+    const result = decodeResult(RESULT_NAMES[chosen.f], bytes, 0, length);
+    if (result.status === 'full') throw new JitPaxosError('kv-store-full', 'the store has reached its limits of keys or bytes; measure with fewer --keys or a smaller --size');
+    if (result.status === 'bad-operation' || result.status === 'too-large') {
+      throw new JitPaxosError('result-unexpected', `the store answers ${result.status} to ${chosen.f}; run the same version of jitpaxos on replicas and clients`);
+    }
+    if (chosen.f === 'read') chosen.readValue = 'value' in result ? (result.value as Uint8Array) : null;
+    else chosen.swapped = result.status === 'ok';
+    this.learn(chosen, this.names[chosen.key]!);
   }
 
   describe(lane: number): HistoryEntry {
@@ -197,6 +233,12 @@ class KvOperations implements Operations {
 
   expected(): Record<string, string> {
     return Object.fromEntries(this.mustHold);
+  }
+
+  private encode({ f, key, value, compare }: Chosen, buffer: Uint8Array): number {
+    const name = this.keyBytes[key]!;
+    if (f === 'read') return encodeGet(buffer, 0, name);
+    return f === 'write' ? encodePut(buffer, 0, name, value) : encodeCas(buffer, 0, name, compare, value);
   }
 
   private learn(chosen: Chosen, name: string): void {

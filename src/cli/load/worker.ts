@@ -10,7 +10,8 @@ import { Client } from '../../client/client.js';
 import { HeapMeter } from '../../metrics/heap-meter.js';
 import { Histogram } from '../../metrics/histogram.js';
 import { HistoryWriter } from './history-writer.js';
-import { NO_COUNTS } from './counts.js';
+import type { FromClientProcess } from './client-processes.js';
+import { countsOf, differenceOf } from './counts.js';
 import type { ClientCounts, FromWorker, ToWorker, WorkerResult } from './messages.js';
 import { operationsFor, type Operations } from './operations.js';
 
@@ -68,7 +69,7 @@ class Worker {
       warmup: this.setup.workload.warmup,
       transport: stats.transport.kind,
       histogram: this.total.toData(),
-      counts: difference(this.counts(), before),
+      counts: differenceOf(this.counts(), before),
       startedNs,
       endedNs,
       cpuSeconds: (used.user + used.system) / MICROSECONDS,
@@ -85,14 +86,16 @@ class Worker {
   }
 
   private async runLane(lane: number): Promise<void> {
-    const { operations, history, total, interval } = this;
+    const { client, operations, history, total, interval } = this;
     while (this.remaining > 0 && !this.stopping) {
       this.remaining -= 1;
       operations.prepare(lane);
       history?.invoke(lane, operations.describe(lane), monotonicNs());
       const started = performance.now();
       try {
-        await operations.run(lane);
+        const bytes = operations.bytes(lane);
+        const result = await (operations.isRead(lane) ? client.query(bytes) : client.execute(bytes));
+        operations.finish(lane, result, result.length);
         const latencyNs = (performance.now() - started) * NS_PER_MS;
         total.record(latencyNs);
         interval.record(latencyNs);
@@ -111,17 +114,7 @@ class Worker {
   }
 
   private counts(): ClientCounts {
-    const stats = this.client.stats();
-    return {
-      // A read that goes through the log after all is a commit, and not a fast read: each operation counts once.
-      committed: stats.commits + stats.fastReads,
-      fast: stats.fastCommits + stats.fastReads,
-      rejected: Object.values(stats.rejected).reduce((sum, count) => sum + count, 0),
-      reconciled: stats.reconciled,
-      retransmitted: stats.retransmitted,
-      viewChanges: stats.viewChanges,
-      failed: this.failed,
-    };
+    return countsOf(this.client.stats(), this.failed);
   }
 
   /** A function that reports what happened since its last call. */
@@ -129,7 +122,7 @@ class Worker {
     let last = this.counts();
     return () => {
       const now = this.counts();
-      tell({ type: 'progress', histogram: this.interval.toData(), counts: difference(now, last) });
+      tell({ type: 'progress', histogram: this.interval.toData(), counts: differenceOf(now, last) });
       this.interval.reset();
       last = now;
     };
@@ -141,13 +134,7 @@ function monotonicNs(): number {
   return Number(process.hrtime.bigint());
 }
 
-function difference(now: ClientCounts, before: ClientCounts): ClientCounts {
-  const result: Record<string, number> = {};
-  for (const name of Object.keys(NO_COUNTS) as (keyof ClientCounts)[]) result[name] = now[name] - before[name];
-  return result as unknown as ClientCounts;
-}
-
-function tell(message: FromWorker): void {
+function tell(message: FromWorker | FromClientProcess): void {
   process.send?.(message);
 }
 
@@ -155,7 +142,7 @@ async function connect(setup: Setup): Promise<{ worker: Worker; client: Client; 
   const { workload, cluster, transport } = setup;
   const client = await Client.connect({ cluster, transport, lanes: workload.lanes, timeout: workload.timeoutMs });
   const history = setup.history === undefined ? undefined : new HistoryWriter(setup.history, setup.worker, workload.lanes);
-  return { worker: new Worker(setup, client, operationsFor(client, setup.worker, workload), history), client, history };
+  return { worker: new Worker(setup, client, operationsFor(setup.worker, workload), history), client, history };
 }
 
 let connected: ReturnType<typeof connect> | undefined;
@@ -178,7 +165,7 @@ async function serve(message: ToWorker): Promise<void> {
 process.on('message', (message) => {
   serve(message as ToWorker).catch((error: unknown) => {
     const { code, message: text } = error as { code?: string; message?: string };
-    process.send?.({ type: 'failed', code: code ?? 'worker-failed', message: text ?? String(error) } satisfies FromWorker, () => process.exit(1));
+    process.send?.({ type: 'failed', code: code ?? 'worker-failed', message: text ?? String(error) } satisfies FromClientProcess, () => process.exit(1));
   });
 });
 process.once('disconnect', () => process.exit());

@@ -1,0 +1,162 @@
+/**
+ * The open loop itself, without time, sockets or processes: the caller says what time it is, and this says what is to be
+ * sent, and records how long it took.
+ *
+ * The rule that keeps it honest: an arrival's latency begins when it was *intended* to be sent, whether or not the client
+ * was on time or a lane was free, and every arrival of the measured window ends up in the histogram. Those that failed
+ * count with the time until they did, those that were not sent before the end with the time they had waited: less than
+ * the truth, never left out. So a stalled server shows in the percentiles as it would to users who arrive independently
+ * (what leaving them out hides is known as coordinated omission).
+ */
+import { Histogram } from '../../metrics/histogram.js';
+import type { Arrivals } from './arrivals.js';
+
+/** Times are ns since the start of the step. */
+export interface Window {
+  /** Arrivals before this are sent and not recorded. */
+  readonly measureFromNs: number;
+  /** Arrivals from here on are not sent. */
+  readonly endNs: number;
+}
+
+/** Sends the operation of a free lane. */
+export type Send = (lane: number) => void;
+
+/** Sends in one turn at most: what comes back has to be handled in between. */
+const SENDS_A_TURN = 64;
+
+// Positions in `counts`.
+const OFFERED = 0;
+const SENT = 1;
+const SUCCEEDED = 2;
+const FAILED = 3;
+const UNSENT = 4;
+const QUEUED = 5;
+const COMPLETED_IN_WINDOW = 6;
+
+export interface OpenLoopCounts {
+  /** Arrivals of the window; the sum of `succeeded`, `failed` and `unsent` once all is over. */
+  readonly offered: number;
+  readonly sent: number;
+  readonly succeeded: number;
+  readonly failed: number;
+  /** The end came before there was a lane for them. */
+  readonly unsent: number;
+  /** Sent later than the client could have, because every lane was in use. */
+  readonly queued: number;
+  /** Operations that succeeded within the window, whenever they were sent: divided by its length, the throughput. */
+  readonly completedInWindow: number;
+}
+
+export class OpenLoop {
+  /** From the intended time. */
+  readonly latency = new Histogram();
+  /** From the moment of sending, of those that succeeded. */
+  readonly service = new Histogram();
+  /** From the intended time to the moment when the client noticed it: the client's own fault. Without those that found every lane in use. */
+  readonly pacing = new Histogram();
+  /** As `latency`, of those that ended since whoever reads it last reset it. */
+  readonly interval = new Histogram();
+
+  private readonly intended: Float64Array;
+  private readonly sent: Float64Array;
+  private readonly idle: Int32Array;
+  private idleCount: number;
+  private readonly numbers = new Float64Array(7);
+  /** Until when arrivals were looked at. */
+  private lookedAtNs = -0.5;
+  /** The last look ended because no lane was free: what came due since then is not the client's fault. */
+  private blocked = false;
+
+  constructor(
+    readonly lanes: number,
+    private readonly send: Send,
+    private readonly arrivals: Pick<Arrivals, 'nextNs' | 'advance'>,
+    private window: Window,
+  ) {
+    this.intended = new Float64Array(lanes);
+    this.sent = new Float64Array(lanes);
+    this.idle = Int32Array.from({ length: lanes }, (_, lane) => lanes - 1 - lane);
+    this.idleCount = lanes;
+  }
+
+  get counts(): OpenLoopCounts {
+    const { numbers } = this;
+    return { offered: numbers[OFFERED]!, sent: numbers[SENT]!, succeeded: numbers[SUCCEEDED]!, failed: numbers[FAILED]!, unsent: numbers[UNSENT]!, queued: numbers[QUEUED]!, completedInWindow: numbers[COMPLETED_IN_WINDOW]! };
+  }
+
+  get openLanes(): number {
+    return this.lanes - this.idleCount;
+  }
+
+  /** An arrival is due and no lane was free for it: to be pumped again after the next completion. */
+  get isBlocked(): boolean {
+    return this.blocked;
+  }
+
+  /** Sends what is due. Returns when to call again: a time that may have passed already, or Infinity when the next completion or nothing at all brings more to do. */
+  pump(nowNs: number): number {
+    const { arrivals, window, numbers } = this;
+    if (this.blocked) this.lookedAtNs = nowNs;
+    this.blocked = false;
+    let budget = SENDS_A_TURN;
+    while (arrivals.nextNs <= nowNs && arrivals.nextNs < window.endNs) {
+      if (this.idleCount === 0) {
+        this.blocked = true;
+        return Infinity;
+      }
+      if (budget-- === 0) return arrivals.nextNs; // the rest has not been looked at: what it waits is the client's fault
+      const intended = arrivals.nextNs;
+      arrivals.advance();
+      const lane = this.idle[--this.idleCount]!;
+      this.intended[lane] = intended;
+      this.sent[lane] = nowNs;
+      if (intended >= window.measureFromNs) {
+        numbers[OFFERED]! += 1;
+        numbers[SENT]! += 1;
+        if (intended > this.lookedAtNs) this.pacing.record(nowNs - intended);
+        else numbers[QUEUED]! += 1;
+      }
+      this.send(lane);
+    }
+    this.lookedAtNs = nowNs;
+    return arrivals.nextNs < window.endNs ? arrivals.nextNs : Infinity;
+  }
+
+  completed(lane: number, succeeded: boolean, nowNs: number): void {
+    const { window, numbers } = this;
+    const intended = this.intended[lane]!;
+    this.idle[this.idleCount++] = lane;
+    if (succeeded && nowNs >= window.measureFromNs && nowNs < window.endNs) numbers[COMPLETED_IN_WINDOW]! += 1;
+    if (intended < window.measureFromNs) return;
+    numbers[succeeded ? SUCCEEDED : FAILED]! += 1;
+    this.latency.record(nowNs - intended);
+    this.interval.record(nowNs - intended);
+    if (succeeded) this.service.record(nowNs - this.sent[lane]!);
+  }
+
+  /** Ends the window early. What is open may still complete. */
+  cutShort(nowNs: number): void {
+    this.window = { measureFromNs: Math.min(this.window.measureFromNs, nowNs), endNs: Math.min(this.window.endNs, nowNs) };
+  }
+
+  /** Once nothing is open and the end has passed: accounts for the arrivals that were never sent. */
+  finish(): void {
+    const { arrivals, window, numbers } = this;
+    for (; arrivals.nextNs < window.endNs; arrivals.advance()) {
+      if (arrivals.nextNs < window.measureFromNs) continue;
+      numbers[OFFERED]! += 1;
+      numbers[UNSENT]! += 1;
+      this.latency.record(window.endNs - arrivals.nextNs);
+    }
+  }
+
+  /** When the window ends, as it is now. */
+  get endNs(): number {
+    return this.window.endNs;
+  }
+
+  get measuredSeconds(): number {
+    return (this.window.endNs - this.window.measureFromNs) / 1e9;
+  }
+}
