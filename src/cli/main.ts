@@ -20,6 +20,7 @@ const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => P
   'kv incr': ['add to the number in a key', async () => (await import('./kv.js')).incr],
   'kv scan': ['list a range of keys', async () => (await import('./kv.js')).scan],
   status: ['show the cluster now', async () => (await import('./status.js')).status],
+  doctor: ['check this host and the cluster as seen from it', async () => (await import('./doctor.js')).doctor],
   'bench latency': ['measure latency with a closed loop', async () => (await import('./bench-latency.js')).benchLatency],
   sim: ['run the protocol in a simulator that tries to break it', async () => (await import('./sim.js')).sim],
   demo: ['three replicas on this machine, a workload, a failure, a report', async () => (await import('./demo.js')).demo],

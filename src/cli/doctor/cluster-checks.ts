@@ -1,0 +1,110 @@
+/** Checks of a cluster as seen from this host, and of a replica's data directory. */
+import { closeSync, fsyncSync, mkdtempSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
+import { networkInterfaces } from 'node:os';
+import { join } from 'node:path';
+import { StatusClient } from '../../client/status-client.js';
+import { loadCluster, resolveAddresses, type Cluster } from '../../server/cluster-config.js';
+import { formatDuration } from '../units.js';
+import { summarize } from '../cluster/summary.js';
+import { fail, ok, warn, type Finding } from './finding.js';
+
+/** Linux, statfs(2): file systems that are gone after a restart. */
+const VOLATILE_FILE_SYSTEMS = new Map([
+  [0x01021994, 'tmpfs'],
+  [0x858458f6, 'ramfs'],
+]);
+const FREE_BYTES_MIN = 64 << 20;
+const SYNCS = 15;
+/** A view change waits for this; twice per replica and change. */
+const SYNC_NS_GOOD = 10e6;
+
+/** The file itself. What is wrong with it is one finding. */
+export function readCluster(file: string): { readonly cluster: Cluster | undefined; readonly finding: Finding } {
+  try {
+    const cluster = loadCluster(file);
+    return { cluster, finding: ok('cluster file', `${file}: cluster ${cluster.id}, ${cluster.replicas.length} replicas`) };
+  } catch (error) {
+    const [found, advice] = splitMessage(error);
+    return { cluster: undefined, finding: fail('cluster file', found, advice) };
+  }
+}
+
+/** Numeric addresses of the replicas, and which of them are this host's. */
+export async function checkAddresses(cluster: Cluster): Promise<{ readonly addresses: string[]; readonly finding: Finding }> {
+  try {
+    const addresses = (await resolveAddresses(cluster)).map(({ host }) => host);
+    const own = new Set(Object.values(networkInterfaces()).flatMap((entries) => (entries ?? []).map(({ address }) => address)));
+    const here = addresses.flatMap((address, id) => (own.has(address) ? [id] : []));
+    return { addresses, finding: ok('addresses', here.length === 0 ? 'none of the replicas is this host: a client' : `this host has replica ${here.join(', ')}`) };
+  } catch (error) {
+    const [found, advice] = splitMessage(error);
+    return { addresses: [], finding: fail('addresses', found, advice) };
+  }
+}
+
+/** Asks all replicas. */
+export async function checkReplicas(file: string, timeoutMs: number): Promise<Finding[]> {
+  const client = await StatusClient.open({ cluster: file });
+  try {
+    await client.ask(timeoutMs); // the first answers pay for code that was never run
+    const answers = await client.ask(timeoutMs);
+    const summary = summarize(client.cluster.id, answers);
+    const findings: Finding[] = answers.map(({ id, address, report, roundTripUs }) =>
+      report === undefined
+        ? warn(`replica ${id}`, `${address} does not answer`, 'start it; else see whether UDP passes between the hosts, and whether both have the same cluster file')
+        : ok(`replica ${id}`, `${address} answers in ${formatDuration(roundTripUs! * 1e3)}, version ${report.version}, ${report.status}`),
+    );
+    if (summary.available) findings.push(ok('quorum', `view ${summary.view}, replicas ${summary.members.join(', ')}`));
+    else if (summary.answered === 0) findings.push(warn('quorum', 'no replica answers', 'start the replicas'));
+    else findings.push(fail('quorum', `the quorum of view ${summary.view} does not commit: ${summary.remarks.join('; ')}`, `see that a majority of ${(answers.length + 1) / 2} replicas runs; then jitpaxos status`));
+    return findings;
+  } finally {
+    await client.close();
+  }
+}
+
+/** Where the replica would keep its promises: writes, and measures how long the disk takes to be sure. */
+export function checkDataDirectory(directory: string): Finding[] {
+  const check = 'data directory';
+  let scratch: string | undefined;
+  try {
+    scratch = mkdtempSync(join(directory, '.doctor-'));
+    const { type, bavail, bsize } = statfsSync(scratch);
+    const volatile = VOLATILE_FILE_SYSTEMS.get(type);
+    const free = bavail * bsize;
+    const syncNs = measureSync(join(scratch, 'file'));
+    return [
+      volatile === undefined ? ok(check, directory) : fail(check, `${directory} is a ${volatile}: a replica's promises vanish with the host's restart`, 'use a disk; a replica that forgets its promises can break the agreement'),
+      free < FREE_BYTES_MIN ? fail('disk space', `${free >> 20} MiB free`, 'free some: a replica whose promises cannot be written stops') : ok('disk space', `${Math.round(free / 1024 ** 2)} MiB free`),
+      syncNs > SYNC_NS_GOOD ? warn('disk sync', `${formatDuration(syncNs)}, median of ${SYNCS}`, 'every view change waits for it: use a disk with a write cache that survives power loss') : ok('disk sync', `${formatDuration(syncNs)}, median of ${SYNCS}`),
+    ];
+  } catch (error) {
+    return [fail(check, `${directory}: ${error instanceof Error ? error.message : String(error)}`, 'create it, owned by the user that runs the replica')];
+  } finally {
+    if (scratch !== undefined) rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+function measureSync(file: string): number {
+  const block = Buffer.alloc(4096, 1);
+  const descriptor = openSync(file, 'w');
+  try {
+    const times: number[] = [];
+    for (let i = 0; i < SYNCS; i++) {
+      const start = performance.now();
+      writeSync(descriptor, block, 0, block.length, 0);
+      fsyncSync(descriptor);
+      times.push(performance.now() - start);
+    }
+    return times.sort((a, b) => a - b)[SYNCS >> 1]! * 1e6;
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** Our errors say what is wrong and, behind the last semicolon, what to do. */
+function splitMessage(error: unknown): [found: string, advice: string] {
+  const message = error instanceof Error ? error.message : String(error);
+  const at = message.lastIndexOf('; ');
+  return at < 0 ? [message, 'see docs/errors.md'] : [message.slice(0, at), message.slice(at + 2)];
+}

@@ -1,0 +1,18 @@
+/** What a check found. */
+
+export type Level = 'ok' | 'warn' | 'fail' | 'skip';
+
+export interface Finding {
+  /** A few words that name the check; one check may find several things. */
+  readonly check: string;
+  /** `warn`: it works, slower or less safely than it could. `fail`: a replica or client will not work. `skip`: not to be found out here. */
+  readonly level: Level;
+  readonly found: string;
+  /** What to do; warnings and failures have it. */
+  readonly advice?: string;
+}
+
+export const ok = (check: string, found: string): Finding => ({ check, level: 'ok', found });
+export const warn = (check: string, found: string, advice: string): Finding => ({ check, level: 'warn', found, advice });
+export const fail = (check: string, found: string, advice: string): Finding => ({ check, level: 'fail', found, advice });
+export const skip = (check: string, found: string): Finding => ({ check, level: 'skip', found });

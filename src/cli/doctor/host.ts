@@ -1,0 +1,42 @@
+/** Where the checks look: files below a root, so that a test can be a host of its own. What is not there reads as undefined. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+export class Host {
+  /** @param root `/`, or a folder that stands for it */
+  constructor(readonly root: string) {}
+
+  /** A file's text without the white space around it. */
+  read(path: string): string | undefined {
+    try {
+      return readFileSync(join(this.root, path), 'utf8').trim();
+    } catch {
+      return undefined;
+    }
+  }
+
+  readNumber(path: string): number | undefined {
+    const text = this.read(path);
+    const value = Number(text);
+    return text === undefined || text === '' || !Number.isFinite(value) ? undefined : value;
+  }
+
+  /** Names in a folder, sorted, numbers by their value. */
+  list(path: string): string[] {
+    try {
+      return readdirSync(join(this.root, path)).sort((a, b) => a.localeCompare(b, 'en', { numeric: true }));
+    } catch {
+      return [];
+    }
+  }
+
+  /** Names of the processes that run. */
+  processes(): Set<string> {
+    const names = new Set<string>();
+    for (const pid of this.list('proc')) {
+      const name = /^\d+$/.test(pid) ? this.read(`proc/${pid}/comm`) : undefined;
+      if (name !== undefined) names.add(name);
+    }
+    return names;
+  }
+}
