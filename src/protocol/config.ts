@@ -6,7 +6,7 @@
 export interface Limits {
   /** Entries that the log holds at once, a power of two. */
   readonly logEntries: number;
-  /** Bytes of the log's arena, 32 of them for each entry besides its operation. */
+  /** Bytes of the log's entries, 32 of them for each besides its operation. The arena is longer by one entry of the longest. */
   readonly logBytes: number;
   /** Sessions at once; registering one more evicts the one unused for longest. */
   readonly maxSessions: number;

@@ -159,6 +159,7 @@ export class Execution {
     invariant(reply.length <= reply.capacity, 'a state machine keeps within the reply capacity');
     this.lastStatus = ReplyStatus.ok;
     session.record(lane, request, index, log.chainHi(index), log.chainLo(index), ReplyStatus.ok, reply.bytes, reply.offset, reply.length);
+    this.sessions.used(session, index);
   }
 
   private executeRegister(index: number): number {

@@ -151,8 +151,13 @@ export class Installation {
     const length = readI32(bytes, o + at.length);
     const chainHi = readI32(bytes, o + at.chain);
     const chainLo = readI32(bytes, o + at.chain + 4);
-    // A snapshot behind the target would be one of a log that went on: the next Sync names a new target.
-    if (index <= this.endIndex || index > target.lastIndex || length < 0 || length > MAX_SNAPSHOT_BYTES) return;
+    if (index <= this.endIndex || length < 0 || length > MAX_SNAPSHOT_BYTES) return;
+    if (index > target.lastIndex) {
+      // A log that a vote stands for is frozen. One of the view itself went on, and was cut beyond what was asked for:
+      // what the snapshot covers is committed in that view, so it is as good a log to join with, and the only one left.
+      if (target.logView !== target.view) return;
+      this.target = { ...target, lastIndex: index, chainHi, chainLo, committed: index };
+    }
     if (this.arriving !== undefined && this.arriving.index === index && this.arriving.chainHi === chainHi && this.arriving.chainLo === chainLo && this.arriving.bytes.length === length) return;
     this.arriving = { index, chainHi, chainLo, digestHi: readI32(bytes, o + at.digest), digestLo: readI32(bytes, o + at.digest + 4), bytes: new Uint8Array(length), received: 0 };
     this.progressUs = now.monotonicUs;
@@ -251,7 +256,7 @@ export class Installation {
     this.endChainHi = readI32(this.digest, 0);
     this.endChainLo = readI32(this.digest, 4);
     this.entries.push(record.subarray(8));
-    this.stagedBytes += record.length + 24;
+    this.stagedBytes += record.length;
     this.endIndex++;
   }
 

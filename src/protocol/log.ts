@@ -14,6 +14,12 @@
  *      | of i−1  | <------------------- the entry's own header ----> |
  *
  * On the wire (Chunk) and on disk an entry is this without the first eight bytes: ENTRY_HEADER_BYTES, then the operation.
+ *
+ * A record never wraps: where it would, the rest of the ring is left empty and it starts at offset 0. How much is left
+ * depends on where in the ring the log began, which differs between replicas; what a log holds must not, or the log of one
+ * would not fit another. So room is counted in records, `limit` bytes of them, and the ring has R = limit + M bytes, M
+ * being the longest record. Then what is within `limit` fits the ring: each gap is shorter than M; between two gaps lie
+ * more than R − M = limit bytes of records, so the records that stand span one gap at most, and limit + M − 1 < R bytes.
  */
 import { compareU64, readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
 import type { Hasher } from './contract.js';
@@ -53,21 +59,26 @@ export class Log {
   private readonly chainHis: Int32Array;
   private readonly chainLos: Int32Array;
   private head = 0;
+  /** Sum of the records of all entries. */
+  private recordBytes = 0;
   private readonly baseChain = new Int32Array(2);
   private readonly baseKey = new Int32Array(4);
   private readonly digest = new Uint8Array(8);
 
   /**
    * @param capacity entries, a power of two
-   * @param arenaBytes bytes of the ring
+   * @param limit bytes of records
+   * @param operationBytes longest operation; its entry must be within `limit`
    */
   constructor(
     readonly capacity: number,
-    arenaBytes: number,
+    private readonly limit: number,
+    private readonly operationBytes: number,
     private readonly hasher: Hasher,
   ) {
     invariant(capacity > 0 && (capacity & (capacity - 1)) === 0, 'the log holds a power of two of entries');
-    this.bytes = new Uint8Array(arenaBytes);
+    invariant(RECORD_HEADER_BYTES + operationBytes <= limit, 'the log has room for the longest entry');
+    this.bytes = new Uint8Array(limit + RECORD_HEADER_BYTES + operationBytes);
     this.mask = capacity - 1;
     this.replyTo = new Int32Array(capacity);
     this.laneBefore = new Float64Array(capacity);
@@ -144,23 +155,23 @@ export class Log {
 
   /** Share of the capacity in use, 0…1: the larger of entries and bytes. */
   fill(): number {
-    const used = this.lastIndex === this.baseIndex ? 0 : this.head - this.start[(this.baseIndex + 1) & this.mask]!;
-    return Math.max((this.lastIndex - this.baseIndex) / this.capacity, used / this.bytes.length);
+    return Math.max((this.lastIndex - this.baseIndex) / this.capacity, this.recordBytes / this.limit);
   }
 
   /**
-   * Appends an entry; false, and nothing changed, when the log is full.
+   * Appends an entry; false, and nothing changed, when the log is full, or the operation longer than any may be.
    * The key must be above the last one: the caller has checked (rule S), this asserts.
    */
   append(timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number, lane: number, request: number, flags: number, source: Uint8Array, offset: number, length: number): boolean {
     if (this.lastIndex - this.baseIndex >= this.capacity) return false;
-    const size = this.bytes.length;
     const need = RECORD_HEADER_BYTES + length;
+    if (length > this.operationBytes || this.recordBytes + need > this.limit) return false;
+    const size = this.bytes.length;
     let start = this.head;
     const physical = start % size;
     if (physical + need > size) start += size - physical;
     const tail = this.lastIndex === this.baseIndex ? start : this.start[(this.baseIndex + 1) & this.mask]!;
-    if (start + need - tail > size) return false;
+    invariant(start + need - tail <= size, 'records within the limit fit the ring');
     invariant(this.compareToLast(timestampHi, timestampLo, sessionHi, sessionLo) > 0, 'the key of an appended entry is above the last key of the log');
     const last = this.lastIndex;
     const bytes = this.bytes;
@@ -185,6 +196,7 @@ export class Log {
     this.replyTo[slot] = -1;
     this.laneBefore[slot] = 0;
     this.head = start + need;
+    this.recordBytes += need;
     this.lastIndex = last + 1;
     return true;
   }
@@ -193,6 +205,7 @@ export class Log {
   truncate(index: number): void {
     invariant(index >= this.baseIndex && index <= this.lastIndex, 'a log is truncated at an index that it holds');
     if (index === this.lastIndex) return;
+    this.recordBytes -= this.bytesOf(index, this.lastIndex);
     this.head = this.start[(index + 1) & this.mask]!;
     this.lastIndex = index;
   }
@@ -201,11 +214,13 @@ export class Log {
   cut(index: number): void {
     invariant(index >= this.baseIndex && index <= this.lastIndex, 'a log is cut at an index that it holds');
     if (index === this.baseIndex) return;
+    this.recordBytes -= this.bytesOf(this.baseIndex, index);
     this.reset(index, this.chainHi(index), this.chainLo(index), this.timestampHi(index), this.timestampLo(index), this.sessionHi(index), this.sessionLo(index), this.lastIndex);
   }
 
   /** Starts anew, empty, behind the entry `index` with that chain and key. */
   install(index: number, chainHi: number, chainLo: number, timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number): void {
+    this.recordBytes = 0;
     this.reset(index, chainHi, chainLo, timestampHi, timestampLo, sessionHi, sessionLo, index);
   }
 
@@ -222,6 +237,13 @@ export class Log {
     const at = this.record(index) + 8;
     for (let i = 0; i < length; i++) if (this.bytes[at + i] !== source[offset + i]) return false;
     return true;
+  }
+
+  /** Bytes of the records behind `after` up to `last`. */
+  private bytesOf(after: number, last: number): number {
+    let sum = 0;
+    for (let index = after + 1; index <= last; index++) sum += RECORD_HEADER_BYTES + this.operationLengths[index & this.mask]!;
+    return sum;
   }
 
   private record(index: number): number {

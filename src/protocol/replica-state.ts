@@ -14,6 +14,7 @@ import { DurableOutbox } from './durable-outbox.js';
 import { Execution } from './execution.js';
 import { invariant } from './invariant.js';
 import { appendEntry, ENTRY_HEADER_BYTES, Log } from './log.js';
+import { REGISTER_BYTES } from './sessions.js';
 import { installBase } from './snapshots.js';
 import { TailIndex } from './tail-index.js';
 import { Views } from './views.js';
@@ -65,7 +66,7 @@ export class ReplicaState implements PersistBatch {
     this.id = config.id;
     this.n = config.replicas;
     this.views = new Views(config.replicas);
-    this.log = new Log(config.limits.logEntries, config.limits.logBytes, hasher);
+    this.log = new Log(config.limits.logEntries, config.limits.logBytes, Math.max(config.limits.operationBytes, REGISTER_BYTES), hasher);
     this.tail = new TailIndex(this.log);
     this.execution = new Execution(this.log, this.tail, machine, config.limits, this.counters);
     this.out = new DurableOutbox(outbox);

@@ -8,7 +8,8 @@
  * delayed copy of its Register bring the session back, with no memory of what it executed, a Register is refused when it
  * was first stamped (`born`) no later than that of any session evicted before.
  *
- * Looking up allocates nothing (open addressing over typed arrays); registering a session does.
+ * Looking up allocates nothing (open addressing, removal by backward shift); registering a session does. The sessions are
+ * linked in the order of their last use, so that finding the one to evict takes no search.
  */
 import { compareU64, readI32, readIndex, readU16, writeI32, writeIndex, writeU16 } from '../wire/u64.js';
 import { copyBytes } from './log.js';
@@ -32,8 +33,11 @@ export class Session {
   readonly status: Uint8Array;
   readonly resultLength: Int32Array;
   readonly result: Uint8Array[];
-  /** Index of the entry that used the session last. */
+  /** Index of the entry that used the session last; `SessionTable.used` sets it. */
   lastUsed: number;
+  /** Neighbours in the order of last use. */
+  older: Session | undefined;
+  newer: Session | undefined;
   /** Where the client was last heard from, or −1. Volatile, not part of the replicated state. */
   replyTo = -1;
 
@@ -70,7 +74,6 @@ export class Session {
     let result = this.result[lane]!;
     if (result.length < length) this.result[lane] = result = new Uint8Array(roundUp(length));
     copyBytes(bytes, offset, result, 0, length);
-    this.lastUsed = index;
   }
 }
 
@@ -79,6 +82,8 @@ export class SessionTable {
   private mask: number;
   private count = 0;
   private laneCount = 0;
+  private oldest: Session | undefined;
+  private newest: Session | undefined;
   /** The latest `born` of all sessions ever evicted. */
   private horizonHi = 0;
   private horizonLo = 0;
@@ -114,6 +119,14 @@ export class SessionTable {
     this.insert(session);
   }
 
+  /** The entry `index`, the last executed, used the session. */
+  used(session: Session, index: number): void {
+    session.lastUsed = index;
+    if (session === this.newest) return;
+    this.unlink(session);
+    this.link(session);
+  }
+
   /** True when a session first registered at that time may have been here before and been evicted. */
   mayBeEvicted(bornHi: number, bornLo: number): boolean {
     return compareU64(bornHi, bornLo, this.horizonHi, this.horizonLo) <= 0;
@@ -123,6 +136,8 @@ export class SessionTable {
     this.slots.fill(undefined);
     this.count = 0;
     this.laneCount = 0;
+    this.oldest = undefined;
+    this.newest = undefined;
   }
 
   /** Every session, by id: an order that does not depend on the table's history. */
@@ -191,6 +206,7 @@ export class SessionTable {
     this.horizonHi = readI32(source, at + 4);
     this.horizonLo = readI32(source, at + 8);
     at += 12;
+    const sessions: Session[] = [];
     for (let i = 0; i < count; i++) {
       const session = new Session(
         readI32(source, at),
@@ -211,14 +227,14 @@ export class SessionTable {
         const request = readI32(source, at);
         at += 4;
         if (request === 0) continue;
-        const lastUsed = session.lastUsed;
         const length = readU16(source, at + 17);
         session.record(lane, request, readIndex(source, at), readI32(source, at + 8), readI32(source, at + 12), source[at + 16]!, source, at + 19, length);
-        session.lastUsed = lastUsed;
         at += 19 + length;
       }
-      this.insert(session);
+      sessions.push(session);
     }
+    sessions.sort((a, b) => a.lastUsed - b.lastUsed);
+    for (const session of sessions) this.insert(session);
   }
 
   private insert(session: Session): void {
@@ -228,22 +244,54 @@ export class SessionTable {
     this.slots[slot] = session;
     this.count++;
     this.laneCount += session.lanes;
+    this.link(session);
+  }
+
+  /** Puts a session in its place in the order of last use: the end, since the log only grows. */
+  private link(session: Session): void {
+    invariant(this.newest === undefined || this.newest.lastUsed < session.lastUsed, 'sessions are used in log order');
+    session.older = this.newest;
+    session.newer = undefined;
+    if (this.newest === undefined) this.oldest = session;
+    else this.newest.newer = session;
+    this.newest = session;
+  }
+
+  private unlink(session: Session): void {
+    const { older, newer } = session;
+    if (older === undefined) this.oldest = newer;
+    else older.newer = newer;
+    if (newer === undefined) this.newest = older;
+    else newer.older = older;
   }
 
   private evictOldest(): void {
-    let oldest: Session | undefined;
-    for (const session of this.slots) {
-      if (session && (oldest === undefined || session.lastUsed < oldest.lastUsed)) oldest = session;
-    }
+    const { oldest } = this;
     invariant(oldest !== undefined, 'a full session table has a session to evict');
     if (!this.mayBeEvicted(oldest.bornHi, oldest.bornLo)) {
       this.horizonHi = oldest.bornHi;
       this.horizonLo = oldest.bornLo;
     }
-    const kept = this.slots.filter((session) => session !== undefined && session !== oldest) as Session[];
-    this.clear();
-    for (const session of kept) this.insert(session);
+    this.unlink(oldest);
+    this.remove(oldest);
+    this.count--;
+    this.laneCount -= oldest.lanes;
     this.evicted++;
+  }
+
+  private remove(session: Session): void {
+    const { slots, mask } = this;
+    let hole = hash(session.hi, session.lo) & mask;
+    while (slots[hole] !== session) hole = (hole + 1) & mask;
+    for (let next = (hole + 1) & mask; slots[next] !== undefined; next = (next + 1) & mask) {
+      const home = hash(slots[next]!.hi, slots[next]!.lo) & mask;
+      // One may move into the hole when its home is not between the hole and where it stands.
+      if (((next - home) & mask) >= ((next - hole) & mask)) {
+        slots[hole] = slots[next];
+        hole = next;
+      }
+    }
+    slots[hole] = undefined;
   }
 
   private rehash(capacity: number): void {

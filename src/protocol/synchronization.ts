@@ -51,6 +51,8 @@ export class Synchronization {
   /** The primary's log goes up to here, and this one does not, since `behindUs`. */
   private behindIndex = 0;
   private behindUs = Infinity;
+  /** What the primary says is committed; the own log may not go so far yet. */
+  private heardCommitted = 0;
   private waiting: Waiting[] = [];
 
   constructor(
@@ -70,6 +72,7 @@ export class Synchronization {
     this.needed.fill(this.state.committed);
     this.lastSyncUs = -Infinity;
     this.lastSyncIndex = 0;
+    this.heardCommitted = 0;
     this.viewEnded();
   }
 
@@ -156,7 +159,8 @@ export class Synchronization {
     if (committed > lastIndex) return;
     if (log.matches(lastIndex, readI32(bytes, o + at.lastChain), readI32(bytes, o + at.lastChain + 4))) this.syncedTo(lastIndex);
     else if (log.matches(committed, readI32(bytes, o + at.committedChain), readI32(bytes, o + at.committedChain + 4))) this.syncedTo(committed);
-    state.commitTo(Math.min(committed, state.synced));
+    if (committed > this.heardCommitted) this.heardCommitted = committed;
+    state.commitTo(Math.min(this.heardCommitted, state.synced));
 
     if (!state.isMember) {
       if (committed > state.synced && !this.fetching) this.pull(now);
@@ -216,6 +220,8 @@ export class Synchronization {
     if (!log.matches(base, readI32(bytes, o + at.baseChain), readI32(bytes, o + at.baseChain + 4))) return;
     const end = this.apply(bytes, o, base);
     this.syncedTo(end);
+    // A spare executes what it fetched at once: its turn to be the primary may come before the next Sync.
+    state.commitTo(Math.min(this.heardCommitted, state.synced));
     const lastIndex = readIndex(bytes, o + at.lastIndex);
     this.answerWaiting(lastIndex);
     if (this.fetching && base === this.fetchBase) {

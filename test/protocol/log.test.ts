@@ -45,7 +45,7 @@ const chain = (log: Log, index: number): bigint => toBigInt(log.chainHi(index), 
 const operation = (log: Log, index: number): string => Buffer.from(log.bytes.subarray(log.operationOffset(index), log.operationOffset(index) + log.operationLength(index))).toString();
 
 t.test('chain(i) = XXH3-64(chain(i−1) ‖ key ‖ request ‖ lane ‖ flags ‖ operation)', (t) => {
-  const log = new Log(16, 4096, hasher);
+  const log = new Log(16, 4096, 120, hasher);
   const entries = [entry(5, 'one'), entry(6, '', { lane: 0xffff, flags: 1 }), entry(2 ** 40, 'three', { session: 0xfedcba9876543210n, request: 0x7fffffff })];
   let expected = 0n;
   t.equal(chain(log, 0), 0n);
@@ -82,7 +82,7 @@ t.test('every field of an entry is in its chain, and every entry before it', (t)
     [{ ...base[0]!, operation: text('A') }, base[1]!],
   ];
   for (const entries of variants) {
-    const log = new Log(16, 4096, hasher);
+    const log = new Log(16, 4096, 120, hasher);
     for (const e of entries) append(log, e);
     chains.add(chain(log, 2));
   }
@@ -91,7 +91,7 @@ t.test('every field of an entry is in its chain, and every entry before it', (t)
 });
 
 t.test('log order is key order: (timestamp, session), so two clients never tie', (t) => {
-  const log = new Log(16, 4096, hasher);
+  const log = new Log(16, 4096, 120, hasher);
   append(log, entry(100, 'x', { session: 0x8000000000000001n }));
   const compare = (timestamp: bigint, session: bigint): number => Math.sign(log.compareToLast(...halves(timestamp), ...halves(session)));
   t.equal(compare(100n, 0x8000000000000001n), 0);
@@ -106,7 +106,7 @@ t.test('log order is key order: (timestamp, session), so two clients never tie',
 });
 
 t.test('a full log refuses, and nothing changed', (t) => {
-  const byEntries = new Log(4, 4096, hasher);
+  const byEntries = new Log(4, 4096, 120, hasher);
   for (let i = 1; i <= 4; i++) t.ok(append(byEntries, entry(i, 'x')));
   const last = chain(byEntries, 4);
   t.notOk(append(byEntries, entry(5, 'x')));
@@ -116,7 +116,7 @@ t.test('a full log refuses, and nothing changed', (t) => {
   byEntries.cut(1);
   t.ok(append(byEntries, entry(5, 'x')), 'there is room again behind the cut');
 
-  const byBytes = new Log(64, 320, hasher);
+  const byBytes = new Log(64, 320, 120, hasher);
   let count = 0;
   while (append(byBytes, entry(count + 1, '12345678'))) count++;
   t.equal(count, 8, '40 bytes each');
@@ -128,9 +128,50 @@ t.test('a full log refuses, and nothing changed', (t) => {
   t.end();
 });
 
+t.test('what one log holds any other holds, wherever in its ring it begins', (t) => {
+  let state = SEED | 0;
+  const random = (below: number): number => {
+    state = (Math.imul(state, 1664525) + 1013904223) | 0;
+    return Math.floor(((state >>> 0) / 4294967296) * below);
+  };
+  const bytes = new Uint8Array(200);
+  let clock = 0;
+  let exact = 0;
+  const log = new Log(64, 608, 120, hasher);
+  for (let round = 0; round < 2000; round++) {
+    // Entries near the longest, so that gaps are large; what is left is filled to the last byte now and then.
+    for (;;) {
+      const e = entry(++clock, 'o'.repeat(random(4) === 0 ? random(121) : 120 - random(8)));
+      if (append(log, e)) continue;
+      let records = 0;
+      for (let i = log.baseIndex + 1; i <= log.lastIndex; i++) records += 32 + log.operationLength(i);
+      if (records + 32 + e.operation.length <= 608) t.fail(`refused with ${records} bytes of 608, SEED=${SEED}`);
+      if (log.fill() !== records / 608) t.fail(`fill ${log.fill()} with ${records} bytes, SEED=${SEED}`);
+      const left = 608 - records - 32;
+      if (left >= 0 && left <= 120 && append(log, entry(++clock, 'x'.repeat(left)))) exact++;
+      break;
+    }
+    const other = new Log(64, 608, 120, hasher);
+    for (let i = random(12); i > 0; i--) {
+      if (!append(other, entry(clock - 20 + other.lastIndex, 'y'.repeat(random(121))))) other.cut(other.lastIndex);
+    }
+    const base = log.baseIndex;
+    other.install(base, log.chainHi(base), log.chainLo(base), log.timestampHi(base), log.timestampLo(base), log.sessionHi(base), log.sessionLo(base));
+    for (let i = base + 1; i <= log.lastIndex; i++) if (!appendEntry(other, bytes, 0, log.writeEntry(i, bytes, 0))) t.fail(`entry ${i} does not fit the other log, SEED=${SEED}`);
+    if (chain(other, other.lastIndex) !== chain(log, log.lastIndex)) t.fail(`another chain, SEED=${SEED}`);
+    const middle = base + random(log.lastIndex - base + 1);
+    if (random(2) === 0) log.truncate(Math.max(middle, base));
+    log.cut(base + random(log.lastIndex - base + 1));
+  }
+  t.ok(exact > 100, `${exact} times full to the last byte`);
+  t.notOk(append(new Log(64, 608, 120, hasher), entry(1, 'z'.repeat(121))), 'an operation longer than any may be is refused');
+  t.throws(() => new Log(64, 100, 120, hasher), { code: 'invariant-broken' });
+  t.end();
+});
+
 t.test('an entry on the wire is its record without the chain, and makes the same chain elsewhere', (t) => {
-  const log = new Log(16, 4096, hasher);
-  const other = new Log(16, 4096, hasher);
+  const log = new Log(16, 4096, 120, hasher);
+  const other = new Log(16, 4096, 120, hasher);
   for (let i = 1; i <= 5; i++) append(log, entry(i, `operation ${i}`, { lane: i, flags: i & 1 }));
   const bytes = new Uint8Array(200);
   for (let i = 1; i <= 5; i++) {
@@ -150,7 +191,7 @@ t.test('an entry on the wire is its record without the chain, and makes the same
 });
 
 t.test('truncate, cut and install leave the chain of what stands', (t) => {
-  const log = new Log(16, 4096, hasher);
+  const log = new Log(16, 4096, 120, hasher);
   for (let i = 1; i <= 8; i++) append(log, entry(i, `${i}`));
   const six = chain(log, 6);
   const four = chain(log, 4);
@@ -184,7 +225,7 @@ t.test('a random walk of appends, truncations and cuts agrees with a plain array
     state = (Math.imul(state, 1664525) + 1013904223) | 0;
     return (state >>> 0) / 4294967296;
   };
-  const log = new Log(32, 2048, hasher);
+  const log = new Log(32, 2048, 120, hasher);
   const model: { e: Entry; chain: bigint }[] = [];
   let base = 0;
   let clock = 0;

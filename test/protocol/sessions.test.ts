@@ -23,11 +23,12 @@ t.test('the table is bounded, and evicts the session that was used longest ago',
   const table = new SessionTable(3, 100);
   const a = session(1, 1);
   for (const s of [a, session(2, 2), session(3, 3)]) table.register(s);
-  a.record(0, 1, 4, 0, 0, 0, new Uint8Array(0), 0, 0);
+  table.used(a, 4);
   table.register(session(4, 5));
   t.strictSame(ids(table), [1, 3, 4]);
   t.equal(table.evicted, 1);
   t.equal(table.find(0, 2), undefined);
+  t.throws(() => table.used(table.find(0, 3)!, 4), { code: 'invariant-broken' }, 'uses come in log order');
   t.end();
 });
 
@@ -62,14 +63,16 @@ t.test('what was evicted was born no later than the horizon, also after a snapsh
 });
 
 t.test('the same table always gives the same bytes, and they give the table back', (t) => {
-  const order = [5, 1, 9, 3];
-  const build = (list: number[]): SessionTable => {
-    const table = new SessionTable(64, 1000);
-    for (const id of list) {
+  /** `before`: sessions that were there and were evicted, so that the four that stay lie elsewhere in the table. */
+  const build = (before: number): SessionTable => {
+    const table = new SessionTable(4, 1000);
+    for (let i = 1; i <= before; i++) table.register(session(1000 + i, i - 1000, 1, 0));
+    for (const id of [1, 3, 5, 9]) {
       const s = session(id, id, 3, id * 10);
       s.record(2, 7, 100 + id, id, -id, ReplyStatus.ok, Uint8Array.from([id, 2, 3]), 1, 2);
       table.register(s);
     }
+    for (const id of [9, 3]) table.used(table.find(0, id)!, 109 - id);
     return table;
   };
   const write = (table: SessionTable): Uint8Array => {
@@ -77,8 +80,8 @@ t.test('the same table always gives the same bytes, and they give the table back
     t.equal(table.write(bytes, 3), bytes.length, 'as long as it said');
     return bytes;
   };
-  const bytes = write(build(order));
-  t.strictSame(write(build([...order].reverse())), bytes);
+  const bytes = write(build(0));
+  for (const before of [4, 50, 51, 97]) t.strictSame(write(build(before)), bytes);
   const read = new SessionTable(64, 1000);
   read.register(session(77, 1));
   read.find(0, 77)!.replyTo = 5;
@@ -87,7 +90,13 @@ t.test('the same table always gives the same bytes, and they give the table back
   t.strictSame(write(read), bytes);
   const nine = read.find(0, 9)!;
   t.strictSame([nine.request[2], nine.index[2], nine.chainHi[2], nine.chainLo[2], nine.resultLength[2], ...nine.result[2]!.subarray(0, 2)], [7, 109, 9, -9, 2, 2, 3]);
-  t.strictSame([nine.request[0], nine.lastUsed, nine.registerIndex, nine.bornLo], [0, 109, 9, 90]);
+  t.strictSame([nine.request[0], nine.lastUsed, nine.registerIndex, nine.bornLo], [0, 100, 9, 90]);
+  for (let i = 0; i < 61; i++) read.register(session(200 + i, 200 + i));
+  t.strictSame([1, 3, 5, 9].map((id) => read.find(0, id) !== undefined), [false, true, true, true], 'in the order of last use: 1, 5, 9, 3');
+  read.register(session(300, 300));
+  t.equal(read.find(0, 5), undefined);
+  read.register(session(301, 301));
+  t.strictSame([read.find(0, 9) === undefined, read.find(0, 3) === undefined], [true, false]);
   t.end();
 });
 
@@ -96,7 +105,9 @@ t.test('random registrations agree with a plain list', (t) => {
   let model: Session[] = [];
   for (let step = 1; step < 2000; step++) {
     if (random() < 0.5 && model.length > 0) {
-      model[below(model.length)]!.record(0, step, step, 0, 0, 0, new Uint8Array(0), 0, 0);
+      const used = model[below(model.length)]!;
+      table.used(used, step);
+      if (used.lastUsed !== step) t.fail('the use is remembered');
       continue;
     }
     const added = new Session(below(4), step, 0, 0, 1 + below(8), 0, step, step, 0, 0);
@@ -113,7 +124,7 @@ t.test('random registrations agree with a plain list', (t) => {
 });
 
 t.test('the tail index knows the newest unexecuted entry of each lane, also after truncation', (t) => {
-  const log = new Log(64, 1 << 14, hasher);
+  const log = new Log(64, 1 << 14, 120, hasher);
   const tail = new TailIndex(log);
   let executed = 0;
   let timestamp = 0;

@@ -231,6 +231,22 @@ t.test('spares fetch committed entries, from a member that is not the primary, a
   t.end();
 });
 
+t.test('a spare executes what it fetched at once, not at the next Sync; and no more than is committed', (t) => {
+  const { c, alice } = scene();
+  c.loses = ({ from, to, message }) => from === 0 && to === 2 && message.type === Sync.type;
+  for (let i = 1; i <= 3; i++) c.give(alice, Request, alice.request(100 + i, i, `${i}`), 0, 1);
+  c.run(20_000);
+  t.strictSame(journal(c, 2), [], 'it does not know what is committed');
+  c.lose();
+  const primary = c.replica(0);
+  const [fetch] = c.replica(2).receive(Sync, { view: 0, lastIndex: 5n, lastChain: primary.chain(5), committedIndex: 4n, committedChain: primary.chain(4) }, 0).filter(({ message }) => message.type === Fetch.type);
+  c.arrive(fetch!);
+  c.settle();
+  t.equal(c.replica(2).last, 5, 'the member knew of one more that is committed');
+  t.strictSame(journal(c, 2), ['1', '2'], 'what the primary said, and nobody else');
+  t.end();
+});
+
 t.test('when that member does not answer, a spare asks the primary', (t) => {
   const { c, alice } = scene();
   c.give(alice, Request, alice.request(100, 1, 'a'), 0, 1);

@@ -411,6 +411,50 @@ t.test('snapshot installation: who needs entries that are cut takes the snapshot
   t.end();
 });
 
+t.test('a view that went on while a replica joins it: a snapshot beyond what it asked for is as good', (t) => {
+  const { c, alice } = scene({ limits: { logEntries: 16 } });
+  const commit = (i: number, view: number): void => {
+    c.give(alice, Request, alice.request(30 + i, i, `${i}`, { view }), 0, 1);
+    c.run(6000);
+  };
+  c.isolate(2);
+  for (let i = 2; i <= 8; i++) commit(i, 0);
+  for (const id of [0, 1]) c.replica(id).receive(ViewChange, { view: 4 }, 1 - id);
+  c.settle();
+  t.strictSame([c.replica(1).state.isPrimary, c.replica(1).last], [true, 9]);
+  const joining = c.replica(2);
+  const asked = joining.receive(Sync, { view: 4, lastIndex: 9n, lastChain: c.replica(1).chain(9), committedIndex: 9n, committedChain: c.replica(1).chain(9) }, 1);
+  const fetch = asked.find(({ message }) => message.type === Fetch.type)!;
+  t.match(fetch.values, { view: 4, logView: 4, baseIndex: 2n });
+  joining.up = false; // Its host stands still while the others go on.
+  for (let i = 9; i <= 30; i++) commit(i, 4);
+  t.ok(c.replica(1).state.log.baseIndex > 9, 'what it asked for is cut');
+  joining.up = true;
+  c.heal();
+  c.lose();
+  c.arrive(fetch);
+  c.settle();
+  t.equal(joining.state.status, ReplicaStatus.normal, 'without a timeout');
+  t.equal(joining.state.logView, 4);
+  t.equal(joining.last, c.replica(1).state.execution.stable.index);
+  t.equal(joining.state.committed, joining.last);
+  t.strictSame({ ...joining.disk.hardState }, { view: 4, logView: 4, incarnation: 1 });
+  c.run(20_000);
+  t.strictSame(journal(c, 2), journal(c, 1));
+  t.end();
+});
+
+t.test('a snapshot beyond a log that is frozen by a vote is not taken', (t) => {
+  const { c } = scene();
+  const primary = c.replica(2);
+  primary.receive(ViewChange, { view: 5 }, 1);
+  const asked = primary.receive(Vote, { ...voteOf(c, 1, 5), lastIndex: 5n, lastChain: 77n }, 1);
+  t.ok(asked.some(({ message }) => message.type === Fetch.type));
+  t.strictSame(primary.receive(SnapshotOffer, { view: 5, logView: 0, index: 6n, chain: 1n, length: 100 }, 1), []);
+  t.match(primary.answer(SnapshotOffer, { view: 5, logView: 0, index: 5n, chain: 77n, length: 100 }, 1).message, { name: 'SnapshotFetch' }, 'one up to its end is');
+  t.end();
+});
+
 t.test('a damaged snapshot is refused and asked for again', (t) => {
   const { c, alice } = scene({ limits: { logEntries: 16 } });
   for (let i = 2; i <= 40; i++) {
