@@ -116,14 +116,16 @@ export class Installation {
     let offset = o + Chunk.size;
     const end = offset + readU16(bytes, o + at.entries);
     const before = this.endIndex;
+    let longest = 0;
     while (offset + 2 <= end && this.endIndex < target.lastIndex) {
       const length = ENTRY_HEADER_BYTES + readU16(bytes, offset);
       offset += 2;
       if (offset + length > end) break;
       this.stage(bytes, offset, length);
+      longest = Math.max(longest, length - ENTRY_HEADER_BYTES);
       offset += length;
     }
-    if (this.stagedBytes > state.config.limits.logBytes || this.entries.length > state.config.limits.logEntries) {
+    if (longest > state.log.operationBytes || this.stagedBytes > state.config.limits.logBytes || this.entries.length > state.config.limits.logEntries) {
       state.transition('install-failed', 'the log to install does not fit this replica: limits differ between replicas');
       this.abandon();
       return true;
@@ -281,6 +283,7 @@ export class Installation {
       }
       state.truncate(index);
       if (!appendEntry(log, entry, 0, entry.length)) {
+        // What is committed goes behind a snapshot. The rest stands in the source's log, whose base is committed too, so it fits.
         state.commitTo(Math.min(target.committed, index));
         state.makeRoom();
         invariant(appendEntry(log, entry, 0, entry.length), 'a staged log fits the log that it is installed in');

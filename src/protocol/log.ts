@@ -73,7 +73,7 @@ export class Log {
   constructor(
     readonly capacity: number,
     private readonly limit: number,
-    private readonly operationBytes: number,
+    readonly operationBytes: number,
     private readonly hasher: Hasher,
   ) {
     invariant(capacity > 0 && (capacity & (capacity - 1)) === 0, 'the log holds a power of two of entries');

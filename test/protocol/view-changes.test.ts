@@ -160,6 +160,20 @@ t.test('it fetches what it lacks, checking that the last chain is the one in the
   t.end();
 });
 
+t.test('a log that this replica could not hold is not installed: limits differ', (t) => {
+  const { c } = scene({ limits: { operationBytes: 100 } });
+  const primary = c.replica(2);
+  primary.receive(ViewChange, { view: 5 }, 1);
+  primary.receive(Vote, { ...voteOf(c, 1, 5), lastIndex: 4n, lastChain: 77n }, 1);
+  const entry = Buffer.alloc(2 + 24 + 101);
+  entry.writeUInt16BE(101, 0);
+  entry.writeBigUInt64BE(900n, 2);
+  primary.receive(Chunk, { view: 5, logView: 0, baseIndex: 2n, baseChain: primary.chain(2), lastIndex: 4n, lastChain: 77n, entries: new Uint8Array(entry) }, 1);
+  t.ok(primary.transitions.some((line) => line.startsWith('install-failed') && line.includes('limits differ')));
+  t.equal(primary.last, 2);
+  t.end();
+});
+
 t.test('if that replica is lost meanwhile, another vote that qualifies', (t) => {
   const c = new Cluster(5);
   const alice = c.hand();
