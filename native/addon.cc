@@ -7,6 +7,7 @@ namespace {
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   jitpaxos::RegisterClock(env, exports);
   jitpaxos::RegisterHash(env, exports);
+  jitpaxos::RegisterUdp(env, exports);
   return exports;
 }
 

@@ -30,6 +30,8 @@ export const ERRORS = {
   'address-unavailable': { category: 'environment', retryable: false },
   /** Another living process uses the data directory. */
   'data-directory-locked': { category: 'environment', retryable: true },
+  /** The native transport was asked for, and the addon isn't there. */
+  'native-transport-missing': { category: 'environment', retryable: false },
   /** The data directory cannot be created, read or written. */
   'data-directory-unusable': { category: 'environment', retryable: false },
   /** The data directory belongs to another cluster or another replica. */

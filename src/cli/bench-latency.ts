@@ -17,13 +17,14 @@ import type { Mix, ReplicaAnswer, Workload } from './load/messages.js';
 import { OPERATION_NAMES, VALUE_TAG_BYTES } from './load/operations.js';
 import { hostInfo, parseAssertion, parseMix, tableOf, type BenchReport } from './load/report.js';
 import { Workers, type LoadResult } from './load/workers.js';
+import { TRANSPORT_FLAGS, transportChoice, type TransportChoice } from './transport-flags.js';
 import { version } from '../server/version.js';
 
 /** A tenth of the operations, so that small runs stay small, but not more than the compiler needs. */
 const WARMUP_SHARE = 0.1;
 const WARMUP_MAX = 20_000;
 
-interface Plan {
+interface Plan extends TransportChoice {
   readonly clients: number;
   readonly lanes: number;
   readonly operations: number;
@@ -34,7 +35,6 @@ interface Plan {
   readonly keys: number;
   readonly seed: number;
   readonly timeoutMs: number;
-  readonly transport: 'auto' | 'dgram';
   readonly clusterFile: string;
   readonly history: string | undefined;
   readonly keyPrefix: string;
@@ -53,7 +53,7 @@ export const benchLatency = defineCommand(
       ops: { kind: 'count', default: '50000', min: 1, max: 1e9, help: 'operations to measure, all clients together' },
       warmup: { kind: 'count', max: 1e9, help: `operations before these, not measured (default a tenth of --ops, at most ${WARMUP_MAX})` },
       size: { kind: 'bytes', default: '64', max: 48 * 1024, help: 'bytes of an operation (echo) or value (kv)' },
-      transport: { kind: 'choice', choices: ['auto', 'dgram'], default: 'auto', help: 'how datagrams are sent' },
+      ...TRANSPORT_FLAGS,
       machine: { kind: 'choice', choices: ['echo', 'kv'], default: 'echo', help: 'the state machine; a running cluster must have the same' },
       mix: { kind: 'text', value: 'read=50,write=50', default: 'write=100', help: 'shares of the operations: read, write, and cas (kv only)' },
       keys: { kind: 'count', default: '1000', min: 1, max: 1e6, help: 'different keys (kv)' },
@@ -72,17 +72,17 @@ export const benchLatency = defineCommand(
       throw new CliError('flag-invalid', `--history needs --machine kv and a --size of at least ${VALUE_TAG_BYTES}, so that values differ; add them`);
     }
     const machine = values.machine === 'kv' ? 'kv' : 'echo';
-    const transport = values.transport === 'dgram' ? 'dgram' : 'auto';
+    const choice = transportChoice(values);
     const mix = parseMix(values.mix, OPERATION_NAMES[machine]);
     const assertions = values.assert.map(parseAssertion);
     const { clients, lanes, size, keys, seed, ops: operations } = values;
     const warmup = values.warmup ?? Math.min(WARMUP_MAX, Math.ceil(operations * WARMUP_SHARE));
-    const plan = { clients, lanes, operations, warmup, size, machine, mix, keys, seed, transport, timeoutMs: values.timeout / 1e6, history: values.history, keyPrefix: values.history === undefined ? 'key-' : `h${randomBytes(4).toString('hex')}-` } as const; // a history starts with absent keys
+    const plan = { clients, lanes, operations, warmup, size, machine, mix, keys, seed, ...choice, timeoutMs: values.timeout / 1e6, history: values.history, keyPrefix: values.history === undefined ? 'key-' : `h${randomBytes(4).toString('hex')}-` } as const; // a history starts with absent keys
 
     let report: BenchReport;
     let load: LoadResult;
     if (values.cluster === undefined) {
-      await using cluster = await LocalCluster.start({ replicas: values.local ?? 3, machine, transport, durability: 'memory' });
+      await using cluster = await LocalCluster.start({ replicas: values.local ?? 3, machine, ...choice, durability: 'memory' });
       [report, load] = await measure({ ...plan, clusterFile: cluster.clusterFile }, cluster);
     } else {
       [report, load] = await measure({ ...plan, clusterFile: values.cluster }, undefined);
@@ -105,6 +105,7 @@ async function measure(plan: Plan, local: LocalCluster | undefined): Promise<[Be
     count: clients,
     cluster: plan.clusterFile,
     transport: plan.transport,
+    idle: plan.idle,
     workload: (index) => workloadOf(plan, index),
     ...(parts === undefined ? {} : { history: part }),
   });
@@ -121,7 +122,7 @@ async function measure(plan: Plan, local: LocalCluster | undefined): Promise<[Be
       command: 'latency',
       replicas,
       transport: first!.transport,
-      idle: 'block',
+      idle: first!.idle,
       machine: plan.machine,
       durability: local === undefined ? null : 'memory',
       authenticated: false,

@@ -19,6 +19,7 @@ import type { Workload } from './load/messages.js';
 import { hostInfo } from './load/report.js';
 import { Timeline } from './load/timeline.js';
 import { Workers, type LoadResult } from './load/workers.js';
+import { TRANSPORT_FLAGS, transportChoice, type TransportChoice } from './transport-flags.js';
 import { formatCount, formatDuration } from './units.js';
 import { version } from '../server/version.js';
 
@@ -66,7 +67,7 @@ export const demo = defineCommand(
       clients: { kind: 'count', default: '2', min: 1, max: 16, help: 'client processes' },
       lanes: { kind: 'count', default: '4', min: 1, max: 256, help: 'operations open at a time in each client' },
       kill: { kind: 'choice', choices: ['member', 'spare', 'none'], default: 'member', help: 'which replica is killed half-way: one of the quorum, the spare, or none' },
-      transport: { kind: 'choice', choices: ['auto', 'dgram'], default: 'auto', help: 'how datagrams are sent' },
+      ...TRANSPORT_FLAGS,
       report: { kind: 'text', value: 'FILE', default: 'jitpaxos-report.html', help: 'where to write the report' },
     },
     examples: ['npm start', 'jitpaxos demo --duration 5s --clients 4'],
@@ -76,14 +77,14 @@ export const demo = defineCommand(
     const interrupted = (): never => process.exit(Exit.failed);
     process.once('SIGINT', interrupted);
     process.once('SIGTERM', interrupted);
-    const transport = values.transport === 'dgram' ? 'dgram' : 'auto';
+    const choice = transportChoice(values);
     const durationMs = values.duration / 1e6;
     const { clients, lanes } = values;
     output.note(`starting ${REPLICAS} replicas and ${clients} client${clients === 1 ? '' : 's'} …`);
-    await using cluster = await LocalCluster.start({ replicas: REPLICAS, machine: 'kv', transport, durability: 'memory' });
+    await using cluster = await LocalCluster.start({ replicas: REPLICAS, machine: 'kv', ...choice, durability: 'memory' });
     const state: DemoState = { clients, lanes, durationMs, replicas: cluster.replicas.map(({ id, ready }) => ({ id, pid: ready!.pid, role: roleOf(id, ready!.view), killedAtMs: undefined })), elapsedMs: 0, timeline: new Timeline(INTERVAL_MS) };
-    const ran = await runWorkload(cluster, state, values.kill as KillTarget, transport, output);
-    const readBack = await readEverythingBack(cluster, ran.load, transport);
+    const ran = await runWorkload(cluster, state, values.kill as KillTarget, choice, output);
+    const readBack = await readEverythingBack(cluster, ran.load, choice);
     const result = summarize(state, ran, readBack, resolve(values.report));
     writeFileSync(values.report, demoReportHtml(result, ran.load.histogram, state.timeline.intervals()));
     output.line(output.json ? JSON.stringify(result) : summaryText(result));
@@ -98,12 +99,12 @@ interface Ran {
   readonly killed: { readonly replica: number; readonly role: KillTarget; readonly atMs: number } | null;
 }
 
-async function runWorkload(cluster: LocalCluster, state: DemoState, kill: KillTarget, transport: 'auto' | 'dgram', output: Output): Promise<Ran> {
+async function runWorkload(cluster: LocalCluster, state: DemoState, kill: KillTarget, choice: TransportChoice, output: Output): Promise<Ran> {
   let startedMs = NaN;
   const workers = await Workers.start({
     count: state.clients,
     cluster: cluster.clusterFile,
-    transport,
+    ...choice,
     workload: (index) => workloadOf(index, state.lanes),
     progressMs: INTERVAL_MS,
     onProgress: (_, histogram, counts) => state.timeline.add(performance.now() - startedMs, histogram, counts),
@@ -180,9 +181,9 @@ function workloadOf(index: number, lanes: number): Workload {
 }
 
 /** A new client, which knows nothing of the run, reads every key that the clients wrote. */
-async function readEverythingBack(cluster: LocalCluster, load: LoadResult, transport: 'auto' | 'dgram'): Promise<DemoResult['readBack']> {
+async function readEverythingBack(cluster: LocalCluster, load: LoadResult, choice: TransportChoice): Promise<DemoResult['readBack']> {
   const entries = load.workers.flatMap((worker) => Object.entries(worker.expected));
-  const client = await Client.connect({ cluster: cluster.clusterFile, lanes: READ_BACK_LANES, timeout: OPERATION_TIMEOUT_MS, transport });
+  const client = await Client.connect({ cluster: cluster.clusterFile, lanes: READ_BACK_LANES, timeout: OPERATION_TIMEOUT_MS, ...choice });
   try {
     const kv = new KvClient(client);
     let wrong = 0;

@@ -8,11 +8,12 @@ import { KV_SCAN_LIMIT_MAX } from '../machine/kv-codec.js';
 import { defineCommand, type Command, type Output } from './command.js';
 import { CliError, Exit } from './exit.js';
 import type { Flags } from './flags.js';
+import { TRANSPORT_FLAGS, transportChoice } from './transport-flags.js';
 
 const CONNECTION_FLAGS = {
   cluster: { kind: 'text', value: 'FILE', default: 'cluster.json', help: 'the cluster file' },
   timeout: { kind: 'duration', default: '5s', min: 1e6, help: 'how long to wait' },
-  transport: { kind: 'choice', choices: ['auto', 'dgram'], default: 'auto', help: 'how datagrams are sent' },
+  ...TRANSPORT_FLAGS,
 } as const satisfies Flags;
 
 /** How a compare-and-set says that the key is to be absent. */
@@ -22,6 +23,7 @@ interface Connection {
   readonly cluster: string;
   readonly timeout: number;
   readonly transport: string;
+  readonly idle: string | undefined;
 }
 
 async function withStore<T>(connection: Connection, use: (kv: KvClient) => Promise<T>): Promise<T> {
@@ -29,7 +31,7 @@ async function withStore<T>(connection: Connection, use: (kv: KvClient) => Promi
     cluster: connection.cluster,
     lanes: 1,
     timeout: connection.timeout / 1e6,
-    transport: connection.transport === 'dgram' ? 'dgram' : 'auto',
+    ...transportChoice(connection),
   });
   try {
     return await use(new KvClient(client));

@@ -12,20 +12,21 @@ import { Replica } from '../server/replica.js';
 import { defineCommand } from './command.js';
 import { CliError, Exit } from './exit.js';
 import type { ReplicaAnswer, ReplicaQuestion } from './load/messages.js';
+import { TRANSPORT_FLAGS, transportChoice } from './transport-flags.js';
 
 const MICROSECONDS = 1e6;
 
 export const replica = defineCommand(
   {
     name: 'replica',
-    summary: 'Runs one replica of a cluster. Prints one line when it serves: ready {"id":…,"view":…,"port":…,"pid":…}',
+    summary: 'Runs one replica of a cluster. Prints one line when it serves: ready {"id":…,"view":…,"port":…,"pid":…,"transport":…,"idle":…}',
     positionals: [],
     flags: {
       cluster: { kind: 'text', value: 'FILE', default: 'cluster.json', help: 'the cluster file' },
       id: { kind: 'count', help: 'which replica of the file this is, from 0' },
       data: { kind: 'text', value: 'DIR', help: 'where it keeps its files (default .jitpaxos/replica-N beside the cluster file)' },
       durability: { kind: 'choice', choices: ['memory'], default: 'memory', help: 'what survives a crash: memory keeps the view, not the log' },
-      transport: { kind: 'choice', choices: ['auto', 'dgram'], default: 'auto', help: 'how datagrams are sent' },
+      ...TRANSPORT_FLAGS,
       clock: { kind: 'text', value: 'CLOCK', default: 'auto', help: 'auto, realtime, tai or phc:/dev/ptp0' },
       machine: { kind: 'choice', choices: ['kv', 'echo'], default: 'kv', help: 'the state machine' },
     },
@@ -40,15 +41,15 @@ export const replica = defineCommand(
       machine: values.machine === 'kv' ? new KvMachine() : new EchoMachine(),
       data: values.data ?? join(dirname(resolve(values.cluster)), '.jitpaxos', `replica-${id}`),
       durability: 'memory',
-      transport: values.transport === 'dgram' ? 'dgram' : 'auto',
+      ...transportChoice(values),
       clock: values.clock,
     });
     const stop = (): void => void running.close().catch(() => {}); // `closed` tells
     process.once('SIGTERM', stop);
     process.once('SIGINT', stop);
     if (process.send !== undefined) answerParent(running, stop);
-    const { view, port } = running.status();
-    output.line(`ready ${JSON.stringify({ id, view, port, pid: process.pid })}`);
+    const { view, port, transport } = running.status();
+    output.line(`ready ${JSON.stringify({ id, view, port, pid: process.pid, transport: transport.kind, idle: transport.idle })}`);
     await running.closed;
     if (process.connected) process.disconnect();
     return Exit.done;

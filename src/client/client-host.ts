@@ -16,7 +16,9 @@ import { CLIENT_COUNTER_NAMES } from '../protocol/counters.js';
 import { loadCluster, resolveAddresses, type Cluster, type ClusterConfig } from '../server/cluster-config.js';
 import { stderrLogger, type Logger } from '../server/logger.js';
 import { checkInteger, checkKeys, show } from '../server/options.js';
-import { TurnLoop, type TransportKind } from '../server/turn-loop.js';
+import type { TransportKind } from '../server/transport-choice.js';
+import { TurnLoop } from '../server/turn-loop.js';
+import type { IdleStrategy } from '../transport/transport.js';
 import { CLIENT_SENDER } from '../wire/envelope.js';
 import { ReplyStatus } from '../wire/messages.js';
 import { toHex } from '../wire/u64.js';
@@ -30,7 +32,10 @@ export interface ClientHostOptions {
   readonly connectTimeout?: number;
   /** Gives up connecting. */
   readonly signal?: AbortSignal;
+  /** Default `auto`: native where the addon is, otherwise dgram. */
   readonly transport?: TransportKind;
+  /** How the native transport waits. Default `adaptive`. */
+  readonly idle?: IdleStrategy | undefined;
   /** Bytes that messages to one replica share at most. Default 1,432. */
   readonly datagramBytes?: number;
   /** See openClock. Default `auto`. */
@@ -43,7 +48,7 @@ export interface ClientHostOptions {
   readonly logger?: Logger;
 }
 
-export const CLIENT_HOST_OPTION_NAMES: readonly (keyof ClientHostOptions)[] = ['cluster', 'lanes', 'connectTimeout', 'signal', 'transport', 'datagramBytes', 'clock', 'leadNs', 'timings', 'logger'];
+export const CLIENT_HOST_OPTION_NAMES: readonly (keyof ClientHostOptions)[] = ['cluster', 'lanes', 'connectTimeout', 'signal', 'transport', 'idle', 'datagramBytes', 'clock', 'leadNs', 'timings', 'logger'];
 
 export const DEFAULT_LANES = 64;
 const DEFAULT_CONNECT_TIMEOUT_MS = 5_000;
@@ -105,6 +110,7 @@ export class ClientHost {
         addresses,
         sender: CLIENT_SENDER,
         transport: options.transport,
+        idle: options.idle,
         datagramBytes: options.datagramBytes,
         clock,
         hash: loadHash(),

@@ -26,7 +26,7 @@ export interface ClientStats {
   readonly counters: Readonly<Record<string, number>>;
   /** Datagrams dropped, by reason. */
   readonly drops: Readonly<Record<string, number>>;
-  readonly transport: { readonly kind: string; readonly counters: Readonly<Record<string, number>> };
+  readonly transport: { readonly kind: string; readonly idle: string; readonly counters: Readonly<Record<string, number>> };
 }
 
 const REJECTED = 'rejected_';
@@ -53,6 +53,6 @@ export function clientStats(host: ClientHost, openOperations: number, waitingOpe
     viewChanges: counters[ClientCounter.view_changes]!,
     counters: named(CLIENT_COUNTER_NAMES, counters),
     drops: dropsReport(host.drops),
-    transport: { kind: host.transport.kind, counters: named(TRANSPORT_COUNTER_NAMES, host.transport.counters) },
+    transport: { kind: host.transport.kind, idle: host.transport.idle, counters: named(TRANSPORT_COUNTER_NAMES, host.transport.counters) },
   };
 }

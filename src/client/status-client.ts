@@ -12,7 +12,8 @@ import { silentLogger, type Logger } from '../server/logger.js';
 import { checkInteger, checkKeys } from '../server/options.js';
 import { decodeReport } from '../server/status-codec.js';
 import type { ReplicaStatusReport } from '../server/status.js';
-import { TurnLoop, type TransportKind } from '../server/turn-loop.js';
+import type { TransportKind } from '../server/transport-choice.js';
+import { TurnLoop } from '../server/turn-loop.js';
 import { CLIENT_SENDER, DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES } from '../wire/envelope.js';
 import { begin } from '../wire/layout.js';
 import { Status, StatusReply, typeOf } from '../wire/messages.js';
@@ -102,6 +103,7 @@ export class StatusClient {
         addresses,
         sender: CLIENT_SENDER,
         transport: options.transport,
+        idle: 'block',
         datagramBytes: undefined,
         clock,
         hash: loadHash(),

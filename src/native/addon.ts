@@ -10,6 +10,7 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
+import type { UdpPort, UdpPortOptions } from './udp-port.js';
 
 /**
  * What `native/` exports, function by function. Hot functions allocate nothing on the JavaScript heap and check every
@@ -29,6 +30,8 @@ export interface NativeAddon {
   clockWriteHalves(id: number, out: Int32Array, index: number): void;
   /** Opens a PTP hardware clock. Throws an Error with `errno` (negative) and `syscall`, or with code `clock-limit` (60 a thread). */
   readonly PhcHandle: new (path: string) => PhcHandle;
+  /** The sockets of one transport. */
+  readonly UdpPort: new (options: UdpPortOptions) => UdpPort;
 }
 
 /** An open PTP hardware clock; the descriptor is closed by `close` or when the handle is collected. */
@@ -52,6 +55,7 @@ const EXPORTS: Readonly<Record<keyof NativeAddon, 'function' | 'object'>> = {
   clockWriteBE: 'function',
   clockWriteHalves: 'function',
   PhcHandle: 'function',
+  UdpPort: 'function',
 };
 
 const REBUILD = 'build it with `npm run build:native` in a checkout, `npm rebuild jitpaxos --foreground-scripts` where jitpaxos is a dependency';

@@ -15,14 +15,15 @@ import { ReplicaCore } from '../protocol/replica-core.js';
 import { DirectoryLock } from '../storage/directory-lock.js';
 import { HardStateFile } from '../storage/hard-state.js';
 import { MemoryStorage, VolatileHardState } from '../storage/memory-storage.js';
-import type { Address } from '../transport/transport.js';
+import type { Address, IdleStrategy } from '../transport/transport.js';
 import { Status, typeOf } from '../wire/messages.js';
 import { loadCluster, mergeLimits, resolveAddresses, type Cluster, type ClusterConfig } from './cluster-config.js';
 import { stderrLogger, type Logger } from './logger.js';
 import { checkKeys, show } from './options.js';
 import { StatusService } from './status-service.js';
 import { coreCounters, loopReport, protocolReport, STATUS_SCHEMA, type ReplicaStatusReport } from './status.js';
-import { TurnLoop, type TransportKind } from './turn-loop.js';
+import type { TransportKind } from './transport-choice.js';
+import { TurnLoop } from './turn-loop.js';
 import { version } from './version.js';
 
 export interface ReplicaOptions {
@@ -39,7 +40,10 @@ export interface ReplicaOptions {
   readonly data?: string;
   /** `memory`: the log is kept by being on several hosts; a replica that returns fetches it. */
   readonly durability?: 'memory';
+  /** Default `auto`: native where the addon is, otherwise dgram. */
   readonly transport?: TransportKind;
+  /** How the native transport waits. Default `adaptive`. */
+  readonly idle?: IdleStrategy | undefined;
   /** Bytes that messages to one destination share at most; raise it for loopback and jumbo frames. Default 1,432. */
   readonly datagramBytes?: number;
   /** See openClock. Default `auto`. */
@@ -52,7 +56,7 @@ export interface ReplicaOptions {
   readonly timings?: Partial<Timings>;
 }
 
-const OPTION_NAMES: readonly (keyof ReplicaOptions)[] = ['cluster', 'id', 'machine', 'data', 'durability', 'transport', 'datagramBytes', 'clock', 'logger', 'limits', 'timings'];
+const OPTION_NAMES: readonly (keyof ReplicaOptions)[] = ['cluster', 'id', 'machine', 'data', 'durability', 'transport', 'idle', 'datagramBytes', 'clock', 'logger', 'limits', 'timings'];
 
 /** A core takes a longer time without a tick for a stall of its host, and suspects nobody then. */
 const TICK_INTERVAL_US = 5_000;
@@ -120,6 +124,7 @@ export class Replica {
         addresses,
         sender: id,
         transport: options.transport,
+        idle: options.idle,
         datagramBytes: options.datagramBytes,
         clock,
         hash,

@@ -35,7 +35,7 @@ export interface ReplicaStatusReport {
   readonly committedIndex: number;
   readonly executedIndex: number;
   readonly durability: 'memory';
-  readonly transport: { readonly kind: string; readonly counters: Readonly<Record<string, number>> };
+  readonly transport: { readonly kind: string; readonly idle: string; readonly counters: Readonly<Record<string, number>> };
   readonly clock: { readonly source: string; readonly epoch: string };
   readonly counters: Readonly<Record<string, number>>;
   /** Datagrams dropped, by reason. */
@@ -83,7 +83,7 @@ export function protocolReport(state: ReportedState, replicas: number, running: 
 
 export function loopReport(loop: TurnLoop) {
   return {
-    transport: { kind: loop.transport.kind, counters: named(TRANSPORT_COUNTER_NAMES, loop.transport.counters) },
+    transport: { kind: loop.transport.kind, idle: loop.transport.idle, counters: named(TRANSPORT_COUNTER_NAMES, loop.transport.counters) },
     drops: dropsReport(loop.reader.drops),
     outboxDropped: loop.outbox.dropped,
     eventLoop: { stalls: loop.timer.stalls, stallMaxUs: Math.round(loop.timer.stallMaxUs) },

@@ -1,22 +1,24 @@
 /**
  * Drives a core: datagrams, timer and time in, datagrams out. Replica and client hosts are built on it.
  *
- * A turn is a datagram that came alone, or what one pass of the event loop brings: every datagram that was waiting, every
- * call of the application, a timer. Such a turn ends in the loop's check phase, when what was said to each destination
- * leaves together. The rule: a core that threw is never called again.
+ * A turn is what comes together, and what was said in it to each destination leaves together. A transport that takes many
+ * datagrams at once says where a turn ends: behind a batch, and once more behind what the application did about it. Of
+ * one that hands them over one by one, a turn is a datagram that came alone, or what one pass of the event loop brings. What the
+ * application does by itself, and a timer, end their turn in the loop's check phase.
+ *
+ * The rule: a core that threw is never called again.
  */
 import type { Clock } from '../clock/clock.js';
-import { JitPaxosError } from '../errors.js';
 import type { Hash64 } from '../native/hash64.js';
 import type { Instant } from '../protocol/contract.js';
 import { DatagramOutbox } from '../transport/datagram-outbox.js';
 import { DatagramReader } from '../transport/datagram-reader.js';
-import { DgramTransport } from '../transport/dgram.js';
-import { DEFAULT_TRANSPORT, type Address, type Notice, type Transport } from '../transport/transport.js';
+import { DEFAULT_TRANSPORT, type Address, type IdleStrategy, type Notice, type Transport } from '../transport/transport.js';
 import { CLIENT_SENDER, DEFAULT_DATAGRAM_BYTES, Envelope, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
 import type { Cluster } from './cluster-config.js';
 import { Now } from './now.js';
-import { checkInteger, show } from './options.js';
+import { checkInteger } from './options.js';
+import { createTransport, type TransportKind } from './transport-choice.js';
 import { WakeTimer } from './wake-timer.js';
 
 /** What a turn loop needs of a core, or of the host around it. */
@@ -31,15 +33,14 @@ export interface Driven {
   readonly longestQuietUs: number;
 }
 
-/** `auto`: the fastest that this host has. */
-export type TransportKind = 'auto' | 'dgram';
-
 export interface TurnLoopOptions {
   readonly cluster: Cluster;
   readonly addresses: readonly Address[];
   /** A replica's index, or CLIENT_SENDER. */
   readonly sender: number;
   readonly transport: TransportKind | undefined;
+  /** Default `adaptive`, where the transport has a choice. */
+  readonly idle: IdleStrategy | undefined;
   /** Bytes that a datagram may grow to when messages share it. Default DEFAULT_DATAGRAM_BYTES. */
   readonly datagramBytes: number | undefined;
   readonly clock: Clock;
@@ -84,12 +85,13 @@ export class TurnLoop {
     const replicas = addresses.length;
     const isClient = sender === CLIENT_SENDER;
     const datagramBytes = checkInteger('option-invalid', 'datagramBytes', options.datagramBytes ?? DEFAULT_DATAGRAM_BYTES, DATAGRAM_BYTES_MIN, MAX_DATAGRAM_BYTES);
-    this.transport = createTransport(options.transport ?? 'auto', {
+    this.transport = createTransport(options.transport, options.idle, {
       ...DEFAULT_TRANSPORT,
       endpoints: isClient ? CLIENT_ENDPOINTS : DEFAULT_TRANSPORT.endpoints,
       replicas: addresses,
       listen: isClient ? undefined : addresses[sender],
       receive: (bytes, offset, length) => this.onDatagram(bytes, offset, length),
+      batchEnd: () => this.onBatchEnd(),
       notice: options.notice,
       datagramBytes,
     });
@@ -148,6 +150,10 @@ export class TurnLoop {
       const messages = this.reader.read(bytes, offset, length);
       this.handling = false;
       if (messages === 0 || this.turnOpen) return;
+      if (this.transport.batches) {
+        this.turnOpen = true; // the end of the batch ends it
+        return;
+      }
       if (instant.monotonicUs - this.burstUs > BURST_US) {
         this.burstUs = instant.monotonicUs;
         this.burst = 0;
@@ -157,6 +163,10 @@ export class TurnLoop {
     } catch (error) {
       this.fail(error);
     }
+  }
+
+  private onBatchEnd(): void {
+    if (this.turnOpen) this.endTurn();
   }
 
   private onWake(): void {
@@ -175,7 +185,7 @@ export class TurnLoop {
     // What handling a datagram brings belongs to its turn.
     if (this.turnOpen || this.handling) return;
     this.turnOpen = true;
-    setImmediate(this.onCheckPhase);
+    if (!this.transport.endBatchSoon()) setImmediate(this.onCheckPhase);
   }
 
   private readonly onCheckPhase = (): void => {
@@ -187,9 +197,4 @@ export class TurnLoop {
     this.timer.stop();
     this.failed(error);
   }
-}
-
-function createTransport(kind: TransportKind, options: ConstructorParameters<typeof DgramTransport>[0]): Transport {
-  if (kind === 'auto' || kind === 'dgram') return new DgramTransport(options);
-  throw new JitPaxosError('option-invalid', `transport is ${show(kind)}; it has to be "auto" or "dgram"`);
 }

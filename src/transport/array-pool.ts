@@ -14,11 +14,13 @@ export class ArrayPool {
    * @param smallBytes length of most arrays
    * @param smallMax arrays of that length at once
    * @param largeMax arrays of MAX_DATAGRAM_BYTES at once
+   * @param make a new array of a length; called at most smallMax and largeMax times
    */
   constructor(
     private readonly smallBytes: number,
     private readonly smallMax: number,
     private readonly largeMax: number,
+    private readonly make: (length: number) => Uint8Array = (length) => new Uint8Array(length),
   ) {}
 
   /** Arrays lent now. */
@@ -31,11 +33,11 @@ export class ArrayPool {
     if (length <= this.smallBytes) {
       if (this.smallOut >= this.smallMax) return undefined;
       this.smallOut++;
-      return this.small.pop() ?? new Uint8Array(this.smallBytes);
+      return this.small.pop() ?? this.make(this.smallBytes);
     }
     if (length > MAX_DATAGRAM_BYTES || this.largeOut >= this.largeMax) return undefined;
     this.largeOut++;
-    return this.large.pop() ?? new Uint8Array(MAX_DATAGRAM_BYTES);
+    return this.large.pop() ?? this.make(MAX_DATAGRAM_BYTES);
   }
 
   release(bytes: Uint8Array): void {

@@ -7,8 +7,8 @@
  * looked up: all addresses are numeric.
  */
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
-import { JitPaxosError } from '../errors.js';
 import { ArrayPool } from './array-pool.js';
+import { bindError, bindingsOf, checkBuffer, messageOf, noticeSendFailing } from './binding.js';
 import { EndpointTable } from './endpoint-table.js';
 import { TRANSPORT_COUNTER_NAMES, TransportCounter, type Address, type Receiver, type Transport, type TransportOptions } from './transport.js';
 
@@ -24,6 +24,8 @@ export type SocketFactory = (family: 4 | 6, receiveBufferBytes: number, sendBuff
 
 export class DgramTransport implements Transport {
   readonly kind = 'dgram';
+  readonly idle = 'block';
+  readonly batches = false;
   readonly counters = new Float64Array(TRANSPORT_COUNTER_NAMES.length);
   port = 0;
 
@@ -53,11 +55,7 @@ export class DgramTransport implements Transport {
   async open(): Promise<void> {
     const { listen } = this.options;
     try {
-      for (const family of [4, 6] as const) {
-        const peers = this.replicas.filter((address) => address.family === family);
-        if (listen?.family === family) await this.bind(family, listen.host, listen.port);
-        else if (peers.length > 0) await this.bind(family, anyAddress(family, peers), 0);
-      }
+      for (const { family, host, port } of bindingsOf(listen, this.replicas)) await this.bind(family, host, port);
     } catch (error) {
       await this.close();
       throw error;
@@ -144,6 +142,10 @@ export class DgramTransport implements Transport {
     return endpoint;
   }
 
+  endBatchSoon(): boolean {
+    return false;
+  }
+
   close(): Promise<void> {
     this.closing ??= Promise.all([closeSocket(this.socket4), closeSocket(this.socket6)]).then(() => undefined);
     this.socket4 = undefined;
@@ -169,7 +171,7 @@ export class DgramTransport implements Transport {
     this.counters[TransportCounter.send_errors]!++;
     if (this.sendFailing || this.closing !== undefined) return;
     this.sendFailing = true;
-    this.options.notice('transport.send-failing', { error: messageOf(error), next: 'check the route to the other hosts and this host’s firewall' });
+    noticeSendFailing(this.options.notice, messageOf(error));
   }
 
   /** All queues empty: nothing refers to the arrays any more. */
@@ -189,15 +191,9 @@ export class DgramTransport implements Transport {
     socket.removeAllListeners('error');
     socket.on('error', () => this.counters[TransportCounter.receive_errors]!++);
     socket.on('message', this.onMessage);
-    this.checkBuffer('receive', socket.getRecvBufferSize(), this.options.receiveBufferBytes, 'net.core.rmem_max');
-    this.checkBuffer('send', socket.getSendBufferSize(), this.options.sendBufferBytes, 'net.core.wmem_max');
-  }
-
-  /** Linux doubles what it is asked for, for its own bookkeeping, after cutting it to the sysctl. */
-  private checkBuffer(direction: string, gotBytes: number, askedBytes: number, sysctl: string): void {
-    const usableBytes = process.platform === 'linux' ? gotBytes / 2 : gotBytes;
-    if (usableBytes >= askedBytes) return;
-    this.options.notice('transport.small-buffer', { direction, askedBytes, gotBytes: usableBytes, next: `bursts may be lost; raise it: sysctl -w ${sysctl}=${askedBytes}` });
+    const { notice, receiveBufferBytes, sendBufferBytes } = this.options;
+    checkBuffer(notice, 'receive', socket.getRecvBufferSize(), receiveBufferBytes);
+    checkBuffer(notice, 'send', socket.getSendBufferSize(), sendBufferBytes);
   }
 }
 
@@ -211,21 +207,6 @@ function createUdpSocket(family: 4 | 6, receiveBufferBytes: number, sendBufferBy
   });
 }
 
-/** Loopback suffices where all peers are there: a port that the network can't see needs no firewall. */
-function anyAddress(family: 4 | 6, peers: readonly Address[]): string {
-  if (family === 6) return peers.every(({ host }) => host === '::1') ? '::1' : '::';
-  return peers.every(({ host }) => host.startsWith('127.')) ? '127.0.0.1' : '0.0.0.0';
-}
-
-function bindError(error: NodeJS.ErrnoException, host: string, port: number): JitPaxosError {
-  const where = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
-  if (error.code === 'EADDRINUSE') {
-    return new JitPaxosError('port-in-use', `another socket listens at UDP ${where}; stop what uses it (\`ss -ulpn 'sport = :${port}'\` shows it), or give the replica another port in the cluster file`, error);
-  }
-  const cure = error.code === 'EACCES' ? 'use a port from 1024 on, or allow this process to bind it' : 'the replica’s address in the cluster file has to be one of this host';
-  return new JitPaxosError('address-unavailable', `UDP ${where} cannot be bound (${messageOf(error)}); ${cure}`, error);
-}
-
 function closeSocket(socket: Socket | undefined): Promise<void> {
   if (socket === undefined) return Promise.resolve();
   return new Promise((resolve) => {
@@ -235,8 +216,4 @@ function closeSocket(socket: Socket | undefined): Promise<void> {
       resolve(); // it failed to bind and is closed already
     }
   });
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

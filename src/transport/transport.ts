@@ -22,12 +22,24 @@ export interface Address {
 /** Something that an operator should hear about: an event name and its particulars. */
 export type Notice = (event: string, fields: Readonly<Record<string, unknown>>) => void;
 
+/**
+ * How a transport waits for datagrams. `block`: it sleeps. `adaptive`: after a flush it polls for some 50 µs before it
+ * sleeps, and gives that up where it does not pay. `busy`: it polls always, and wants a processor of its own.
+ */
+export type IdleStrategy = (typeof IDLE_STRATEGIES)[number];
+
+export const IDLE_STRATEGIES = ['block', 'adaptive', 'busy'] as const;
+
 export interface TransportOptions {
   /** The replicas' addresses, by index: endpoints 0…N−1. */
   readonly replicas: readonly Address[];
   /** Where to listen. Undefined, as for clients: at any free port, of each family that the replicas' addresses have. */
   readonly listen: Address | undefined;
   readonly receive: Receiver;
+  /** Called by transports with `batches`: after the last datagram of a batch, and when `endBatchSoon` was granted. */
+  readonly batchEnd: () => void;
+  /** For transports that have a choice. */
+  readonly idle: IdleStrategy;
   readonly notice: Notice;
   /** What a datagram usually has room for, bytes: the size of most arrays that `acquire` lends. */
   readonly datagramBytes: number;
@@ -39,6 +51,7 @@ export interface TransportOptions {
 }
 
 export const DEFAULT_TRANSPORT = {
+  idle: 'adaptive',
   endpoints: 65_536,
   receiveBufferBytes: 4 << 20,
   sendBufferBytes: 4 << 20,
@@ -46,6 +59,10 @@ export const DEFAULT_TRANSPORT = {
 
 export interface Transport {
   readonly kind: string;
+  /** What it does, which may be less than it was asked for. */
+  readonly idle: IdleStrategy;
+  /** Hands over what arrived together as a batch, with `batchEnd` behind it; otherwise `batchEnd` is never called. */
+  readonly batches: boolean;
   /** The port that it listens at: the one asked for, or the one the kernel chose. 0 before `open`. */
   readonly port: number;
   /** TRANSPORT_COUNTER_NAMES gives the names. */
@@ -64,6 +81,8 @@ export interface Transport {
   sender(): number;
   /** Endpoint of an address. For tools and tests: replies go to `sender()`. */
   endpointOf(host: string, port: number): number;
+  /** While a batch is handed over, or promises run that it settled: true, and `batchEnd` is called behind them. Otherwise false, and nothing is done. */
+  endBatchSoon(): boolean;
   /** Nothing is received afterwards. Closing again does nothing. */
   close(): Promise<void>;
 }

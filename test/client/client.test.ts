@@ -9,6 +9,7 @@ import { JitPaxosError } from '../../src/errors.js';
 import { CounterMachine } from '../../src/machine/counter.js';
 import { EchoMachine } from '../../src/machine/echo.js';
 import { KvMachine } from '../../src/machine/kv.js';
+import { native } from '../../src/native/addon.js';
 import { Outcome } from '../../src/protocol/contract.js';
 import type { ClusterConfig } from '../../src/server/cluster-config.js';
 import { silentLogger, type Logger } from '../../src/server/logger.js';
@@ -66,7 +67,7 @@ t.test('three replicas and a key-value store', async (t) => {
     const after = client.stats();
     t.equal(after.commits - before.commits, 200);
     t.ok(after.fastCommits - before.fastCommits > 100, `${after.fastCommits - before.fastCommits} of 200 were fast`);
-    t.match(after, { lanes: 4, openOperations: 0, waitingOperations: 0, session: /^[0-9a-f]{16}$/, transport: { kind: 'dgram' } });
+    t.match(after, { lanes: 4, openOperations: 0, waitingOperations: 0, session: /^[0-9a-f]{16}$/, transport: { kind: native.available ? 'native' : 'dgram' } });
     t.ok('late' in after.rejected && 'not-in-quorum' in after.rejected);
   });
 

@@ -124,7 +124,7 @@ t.test('a replica prints one ready line, keeps its files beside the cluster file
     const cluster = await LocalCluster.start({ ...OPTIONS, replicas: 1 });
     t.teardown(() => cluster.close());
     const { child, ready } = cluster.replicas[0]!;
-    t.same(Object.keys(ready!), ['id', 'view', 'port', 'pid']);
+    t.same(Object.keys(ready!), ['id', 'view', 'port', 'pid', 'transport', 'idle']);
     t.equal(ready!.pid, child.pid);
     t.equal(`127.0.0.1:${ready!.port}`, cluster.config().replicas[0]);
     const ended = new Promise<unknown[]>((resolve) => child.once('exit', (...args) => resolve(args)));

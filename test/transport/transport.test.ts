@@ -21,7 +21,7 @@ const CLUSTER_HI = 0x01234567;
 const CLUSTER_LO = 0x76543210;
 
 function options(overrides: Partial<TransportOptions> = {}): TransportOptions {
-  return { ...DEFAULT_TRANSPORT, endpoints: 64, replicas: [], listen: undefined, receive: () => undefined, notice: () => undefined, datagramBytes: DEFAULT_DATAGRAM_BYTES, ...overrides };
+  return { ...DEFAULT_TRANSPORT, endpoints: 64, replicas: [], listen: undefined, receive: () => undefined, batchEnd: () => undefined, notice: () => undefined, datagramBytes: DEFAULT_DATAGRAM_BYTES, ...overrides };
 }
 
 async function freeAddress(family: 4 | 6): Promise<Address> {
@@ -44,6 +44,8 @@ async function until(condition: () => boolean, what: string): Promise<void> {
 /** Records what is sent; arrays come from a pool, as in a real one. */
 class FakeTransport implements Transport {
   readonly kind = 'fake';
+  readonly idle = 'block';
+  readonly batches = false;
   readonly port = 0;
   readonly counters = new Float64Array(TRANSPORT_COUNTER_NAMES.length);
   readonly sent: { to: number; bytes: Uint8Array }[] = [];
@@ -71,6 +73,9 @@ class FakeTransport implements Transport {
   }
   endpointOf() {
     return 77;
+  }
+  endBatchSoon() {
+    return false;
   }
 }
 

@@ -27,6 +27,7 @@ export interface LocalClusterOptions {
   readonly replicas: number;
   readonly machine: 'echo' | 'kv';
   readonly transport: string;
+  readonly idle?: string | undefined;
   readonly durability: string;
   readonly clock?: string | undefined;
 }
@@ -149,9 +150,10 @@ export class LocalCluster {
 
   /** Starts replica `id` (again). `waitReady` of what it returns says when it serves. */
   spawn(id: number): ReplicaProcess {
-    const { machine, transport, durability, clock } = this.options;
+    const { machine, transport, idle, durability, clock } = this.options;
     const args = ['replica', '--cluster', this.clusterFile, '--id', String(id), '--data', join(this.directory, `replica-${id}`)];
     args.push('--machine', machine, '--transport', transport, '--durability', durability);
+    if (idle !== undefined) args.push('--idle', idle);
     if (clock !== undefined) args.push('--clock', clock);
     // Detached: Ctrl-C on the terminal is for this process, which stops the replicas when it is done with them.
     const child = fork(MAIN, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [], detached: true });

@@ -4,6 +4,7 @@
  */
 import type { HistogramData } from '../../metrics/histogram.js';
 import type { HeapUse } from '../../metrics/heap-meter.js';
+import type { TransportChoice } from '../transport-flags.js';
 import type { KeyDistribution } from './keys.js';
 
 /** Parent → replica. `meter-start` begins a new measurement of heap use; `meter-stop` ends it. */
@@ -52,17 +53,16 @@ export interface Workload {
 
 /** Parent → worker: first `setup`, and after its `ready` a `go`. `stop` ends a workload without a number of operations. */
 export type ToWorker =
-  | {
+  | (TransportChoice & {
       readonly type: 'setup';
       readonly worker: number;
       readonly cluster: string;
-      readonly transport: 'auto' | 'dgram';
       readonly workload: Workload;
       /** Where to write the history; undefined: no history. */
       readonly history: string | undefined;
       /** Milliseconds between progress reports; 0: none. */
       readonly progressMs: number;
-    }
+    })
   | { readonly type: 'go' }
   | { readonly type: 'stop' };
 
@@ -82,6 +82,7 @@ export interface WorkerResult {
   readonly warmup: number;
   /** The transport that the client chose. */
   readonly transport: string;
+  readonly idle: string;
   readonly histogram: HistogramData;
   readonly counts: ClientCounts;
   /** Monotonic clock of the host (shared by its processes) at the first submit and the last completion, ns. */

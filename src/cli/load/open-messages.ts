@@ -5,6 +5,7 @@ import type { ArrivalKind } from './arrivals.js';
 import type { ClientCounts, Workload } from './messages.js';
 import type { OpenLoopCounts } from './open-loop.js';
 import type { PacingKind } from './pacer.js';
+import type { TransportChoice } from '../transport-flags.js';
 
 export interface Step {
   readonly kind: ArrivalKind;
@@ -21,17 +22,16 @@ export interface Step {
 
 /** Parent → client process. `step` may come again when the last one is done; `stop` cuts the present one short; `end` ends the process. */
 export type ToOpenWorker =
-  | {
+  | (TransportChoice & {
       readonly type: 'setup';
       readonly worker: number;
       readonly workers: number;
       readonly cluster: string;
-      readonly transport: 'auto' | 'dgram';
       readonly workload: Omit<Workload, 'warmup' | 'operations'>;
       readonly pacing: PacingKind;
       /** Where to write the history; undefined: no history. */
       readonly history: string | undefined;
-    }
+    })
   | { readonly type: 'step'; readonly step: Step }
   | { readonly type: 'stop' }
   | { readonly type: 'end' };

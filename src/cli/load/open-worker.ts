@@ -48,10 +48,10 @@ class Worker {
   }
 
   static async connect(setup: Setup): Promise<Worker> {
-    const { cluster, transport, workload } = setup;
+    const { cluster, transport, idle, workload } = setup;
     const worker = new Worker(setup);
     worker.host = await ClientHost.connect(
-      { cluster, transport, lanes: workload.lanes },
+      { cluster, transport, idle, lanes: workload.lanes },
       {
         completed: (lane, outcome, status) => worker.onCompleted(lane, outcome, status),
         ready: () => worker.turn(),

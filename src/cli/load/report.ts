@@ -112,7 +112,7 @@ export function tableOf(report: BenchReport): string {
   const { latencyNs: latency, host } = report;
   const mix = Object.entries(report.mix).map(([name, share]) => `${name} ${Math.round(share * 100)} %`);
   const rows: [string, string][] = [
-    ['cluster', `${report.replicas} replicas, ${report.transport}, ${report.durability ?? 'durability unknown'}`],
+    ['cluster', `${report.replicas} replicas, ${report.transport}${report.idle === null ? '' : ` (${report.idle})`}, ${report.durability ?? 'durability unknown'}`],
     ['load', `${report.clients} client${report.clients === 1 ? '' : 's'} × ${report.lanes} open, ${report.machine}, ${report.opBytes} bytes, ${mix.join(', ')}`],
     ['operations', `${formatCount(report.operations)} in ${report.seconds.toFixed(2)} s, after ${formatCount(report.warmupOperations)} to warm up`],
     ['throughput', `${formatCount(report.opsPerSecond)} operations/s`],

@@ -68,6 +68,7 @@ class Worker {
     return {
       warmup: this.setup.workload.warmup,
       transport: stats.transport.kind,
+      idle: stats.transport.idle,
       histogram: this.total.toData(),
       counts: differenceOf(this.counts(), before),
       startedNs,
@@ -139,8 +140,8 @@ function tell(message: FromWorker | FromClientProcess): void {
 }
 
 async function connect(setup: Setup): Promise<{ worker: Worker; client: Client; history: HistoryWriter | undefined }> {
-  const { workload, cluster, transport } = setup;
-  const client = await Client.connect({ cluster, transport, lanes: workload.lanes, timeout: workload.timeoutMs });
+  const { workload, cluster, transport, idle } = setup;
+  const client = await Client.connect({ cluster, transport, idle, lanes: workload.lanes, timeout: workload.timeoutMs });
   const history = setup.history === undefined ? undefined : new HistoryWriter(setup.history, setup.worker, workload.lanes);
   return { worker: new Worker(setup, client, operationsFor(setup.worker, workload), history), client, history };
 }

@@ -3,16 +3,16 @@
  * merges what they measured.
  */
 import { Histogram } from '../../metrics/histogram.js';
+import type { TransportChoice } from '../transport-flags.js';
 import { ClientProcesses, deferred, type Deferred } from './client-processes.js';
 import { addCounts, NO_COUNTS } from './counts.js';
 import type { ClientCounts, FromWorker, ToWorker, WorkerResult, Workload } from './messages.js';
 
 const STOP_TIMEOUT_MS = 30_000;
 
-export interface WorkersOptions {
+export interface WorkersOptions extends TransportChoice {
   readonly count: number;
   readonly cluster: string;
-  readonly transport: 'auto' | 'dgram';
   /** For worker number `index`. */
   readonly workload: (index: number) => Workload;
   readonly history?: (index: number) => string;
@@ -35,12 +35,12 @@ export class Workers {
   private readonly processes: ClientProcesses<ToWorker, FromWorker>;
   private readonly results: readonly Deferred<WorkerResult>[];
 
-  private constructor({ count, cluster, transport, workload, history, progressMs, onProgress }: WorkersOptions) {
+  private constructor({ count, cluster, transport, idle, workload, history, progressMs, onProgress }: WorkersOptions) {
     this.results = Array.from({ length: count }, () => deferred<WorkerResult>());
     this.processes = new ClientProcesses({
       count,
       script: './worker.js',
-      setup: (worker) => ({ type: 'setup', worker, cluster, transport, workload: workload(worker), history: history?.(worker), progressMs: progressMs ?? 0 }),
+      setup: (worker) => ({ type: 'setup', worker, cluster, transport, idle, workload: workload(worker), history: history?.(worker), progressMs: progressMs ?? 0 }),
       onMessage: (index, message) => {
         if (message.type === 'progress') onProgress?.(index, Histogram.fromData(message.histogram), message.counts);
         else this.results[index]!.resolve(message.result);

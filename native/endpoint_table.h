@@ -1,0 +1,144 @@
+// Numbers for addresses: replicas have their index, other senders get a number when they are first interned.
+//
+// The same rule and the same numbers as src/transport/endpoint-table.ts, which says why: `replicas + slot + capacity *
+// generation`, the slot unused for longest makes room, and its next address gets a new number. The hash is seeded, so that
+// nobody outside can choose addresses that collide.
+#pragma once
+
+#include <sys/random.h>
+
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "socket_address.h"
+
+namespace jitpaxos {
+
+class EndpointTable {
+ public:
+  static constexpr int32_t kUnknown = -1;
+
+  // `capacity` is a power of two.
+  EndpointTable(std::vector<SocketAddress> replicas, int32_t capacity)
+      : replicas_(std::move(replicas)),
+        capacity_(capacity),
+        max_generation_((std::numeric_limits<int32_t>::max() - static_cast<int32_t>(replicas_.size()) - capacity) / capacity),
+        first_(2 * static_cast<size_t>(capacity), kNone),
+        entries_(static_cast<size_t>(capacity) + 1) {
+    entries_[Root()].newer = entries_[Root()].older = Root();
+    if (getrandom(&seed_, sizeof seed_, GRND_NONBLOCK) != sizeof seed_) seed_ = reinterpret_cast<uintptr_t>(this);
+  }
+
+  // The number of a known sender, which is marked as used; kUnknown when it has none.
+  int32_t Find(const SocketAddress& address) {
+    const int32_t slot = FindSlot(address, Bucket(address));
+    if (slot == kNone) return kUnknown;
+    Touch(slot);
+    return NumberOf(slot);
+  }
+
+  // As Find, but gives a number to an address that has none.
+  int32_t Intern(const SocketAddress& address) {
+    const uint32_t bucket = Bucket(address);
+    int32_t slot = FindSlot(address, bucket);
+    if (slot != kNone) {
+      Touch(slot);
+      return NumberOf(slot);
+    }
+    slot = used_ < capacity_ ? used_++ : EvictOldest();
+    Entry& entry = entries_[slot];
+    entry.address = address;
+    entry.bucket = bucket;
+    entry.next = first_[bucket];
+    first_[bucket] = slot;
+    LinkNewest(slot);
+    return NumberOf(slot);
+  }
+
+  // Null when the number stands for no address (any more).
+  const SocketAddress* AddressOf(int32_t endpoint) const {
+    if (endpoint < 0) return nullptr;
+    const int32_t replicas = static_cast<int32_t>(replicas_.size());
+    if (endpoint < replicas) return &replicas_[endpoint];
+    const int32_t slot = (endpoint - replicas) & (capacity_ - 1);
+    return slot < used_ && NumberOf(slot) == endpoint ? &entries_[slot].address : nullptr;
+  }
+
+  uint64_t evicted() const { return evicted_; }
+
+ private:
+  static constexpr int32_t kNone = -1;
+
+  struct Entry {
+    SocketAddress address;
+    uint32_t bucket = 0;
+    int32_t next = kNone;
+    int32_t generation = 0;
+    // By last use; a ring through the entry behind the last, which is no slot.
+    int32_t newer = 0;
+    int32_t older = 0;
+  };
+
+  int32_t Root() const { return capacity_; }
+
+  uint32_t Bucket(const SocketAddress& address) const {
+    return static_cast<uint32_t>(XXH3_64bits_withSeed(&address.v6, sizeof address.v6, seed_)) & (2 * static_cast<uint32_t>(capacity_) - 1);
+  }
+
+  int32_t FindSlot(const SocketAddress& address, uint32_t bucket) const {
+    int32_t slot = first_[bucket];
+    while (slot != kNone && !(entries_[slot].address == address)) slot = entries_[slot].next;
+    return slot;
+  }
+
+  int32_t NumberOf(int32_t slot) const {
+    return static_cast<int32_t>(replicas_.size()) + slot + capacity_ * entries_[slot].generation;
+  }
+
+  void Touch(int32_t slot) {
+    if (entries_[Root()].older == slot) return;
+    Unlink(slot);
+    LinkNewest(slot);
+  }
+
+  void Unlink(int32_t slot) {
+    const Entry& entry = entries_[slot];
+    entries_[entry.newer].older = entry.older;
+    entries_[entry.older].newer = entry.newer;
+  }
+
+  void LinkNewest(int32_t slot) {
+    const int32_t second = entries_[Root()].older;
+    entries_[Root()].older = slot;
+    entries_[slot].newer = Root();
+    entries_[slot].older = second;
+    entries_[second].newer = slot;
+  }
+
+  int32_t EvictOldest() {
+    const int32_t slot = entries_[Root()].newer;
+    Unlink(slot);
+    Entry& entry = entries_[slot];
+    int32_t* link = &first_[entry.bucket];
+    while (*link != slot) link = &entries_[*link].next;
+    *link = entry.next;
+    entry.generation = entry.generation >= max_generation_ ? 0 : entry.generation + 1;
+    evicted_++;
+    return slot;
+  }
+
+  const std::vector<SocketAddress> replicas_;
+  const int32_t capacity_;
+  const int32_t max_generation_;
+  std::vector<int32_t> first_;
+  std::vector<Entry> entries_;
+  int32_t used_ = 0;
+  uint64_t evicted_ = 0;
+  uint64_t seed_ = 0;
+};
+
+}  // namespace jitpaxos

@@ -1,0 +1,37 @@
+// Memory that the addon and JavaScript both see, as a typed array over it.
+//
+// The rule: it lives as long as either of them holds it. JavaScript may drop, transfer or detach its array whenever it likes; the
+// addon's pointer stays good, because the array's finalizer gives up one share and not the memory.
+#pragma once
+
+#include <napi.h>
+
+#include <cstdlib>
+#include <memory>
+
+namespace jitpaxos {
+
+template <typename T>
+class SharedArray {
+ public:
+  // Zeroed. Pages that are never touched cost address space only.
+  explicit SharedArray(size_t length) : length_(length), data_(static_cast<T*>(std::calloc(length, sizeof(T))), std::free) {}
+
+  T* data() const { return data_.get(); }
+  size_t length() const { return length_; }
+  bool valid() const { return data_ != nullptr; }
+  T& operator[](size_t index) const { return data_.get()[index]; }
+
+  Napi::TypedArrayOf<T> Expose(Napi::Env env) const {
+    auto* share = new std::shared_ptr<T>(data_);
+    auto release = [](Napi::Env, void*, std::shared_ptr<T>* held) { delete held; };
+    Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(env, data_.get(), length_ * sizeof(T), release, share);
+    return Napi::TypedArrayOf<T>::New(env, length_, buffer, 0);
+  }
+
+ private:
+  size_t length_;
+  std::shared_ptr<T> data_;
+};
+
+}  // namespace jitpaxos

@@ -1,0 +1,679 @@
+// Batched UDP on Node's event loop: the sockets of one transport (src/transport/native-udp.ts, which says what each part
+// means to JavaScript).
+//
+// What arrives goes into one slab, by recvmmsg, and becomes known to JavaScript by one call a batch. What is sent lies in
+// another slab and leaves by sendmmsg, one call a turn. Both slabs, and the lists of what is in them, are arrays that JavaScript has from
+// the beginning, so neither direction allocates.
+//
+// Who waits: uv_poll wakes the loop when it sleeps. Before it sleeps, in the loop's prepare phase, the idle strategy may
+// poll the sockets for some microseconds, since waking a sleeping process costs more than most requests. Polling ends as soon as
+// the loop has anything else to do.
+//
+// The rule: a callback into JavaScript may do anything, closing included, so whoever calls one looks at `closed_` before
+// going on; and the memory of the handles lives until libuv has given back the last of them.
+
+#include <napi.h>
+#include <sched.h>
+#include <time.h>
+#include <uv.h>
+
+#include <array>
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "arguments.h"
+#include "capabilities.h"
+#include "endpoint_table.h"
+#include "shared_array.h"
+#include "spin_policy.h"
+#include "udp_channel.h"
+
+namespace jitpaxos {
+
+namespace {
+
+// What JavaScript reads of a received datagram, and writes of one to be sent: three int32 each.
+constexpr size_t kEntryFields = 3;  // offset, length, endpoint
+constexpr size_t kSendFields = 3;   // offset, length, endpoint
+
+// The `state` array.
+enum State : size_t { kDispatching, kTurnWanted, kReceived, kHandled, kSendErrno, kStateFields };
+
+// Batches before the event loop gets a turn, so that timers and other sockets are served under any load.
+constexpr int kBatchesPerPass = 16;
+// Turns that an application may ask for while one batch is handled.
+constexpr int kTurnsPerBatch = 8;
+// How long `busy` polls between two passes of the event loop.
+constexpr uint64_t kBusyPassNs = 20'000;
+
+uint64_t MonotonicNs() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(now.tv_nsec);
+}
+
+// Where each counter is in the array that JavaScript keeps; it gives the names, so the order is its own.
+struct Counters {
+  double* at = nullptr;
+  size_t datagrams_received, bytes_received, datagrams_sent, bytes_sent, datagrams_fragmented, send_errors, receive_errors,
+      endpoint_unknown, endpoints_evicted;
+
+  void Add(size_t counter, double amount) { at[counter] += amount; }
+};
+
+class UdpPort;
+
+// A channel and what the event loop has of it.
+struct Socket {
+  UdpPort* port = nullptr;
+  UdpChannel channel;
+  uv_poll_t poll;
+  bool wants_writable = false;
+};
+
+struct PortOptions {
+  std::vector<SocketAddress> replicas;
+  int32_t endpoints = 0;
+  size_t transmit_bytes = 0;
+  size_t sends = 0;
+  size_t datagram_bytes = 0;
+  Idle idle = Idle::kBlock;
+  uint64_t spin_ns = 0;
+};
+
+// The part that outlives its JavaScript object until libuv is done with it.
+class UdpPort {
+ public:
+  UdpPort(Napi::Env env, PortOptions options, size_t counters)
+      : env_(env),
+        options_(std::move(options)),
+        table_(options_.replicas, options_.endpoints),
+        received(kReceiveSlots * kSlotBytes),
+        entries(kReceiveSlots * kEntryFields),
+        transmit(options_.transmit_bytes),
+        sends(options_.sends * kSendFields),
+        state(kStateFields),
+        counter_values(counters) {}
+
+  Napi::Env env_;
+  const PortOptions options_;
+  EndpointTable table_;
+
+  const SharedArray<uint8_t> received;
+  const SharedArray<int32_t> entries;
+  const SharedArray<uint8_t> transmit;
+  const SharedArray<int32_t> sends;
+  const SharedArray<int32_t> state;
+  const SharedArray<double> counter_values;
+  Counters counters;
+
+  bool valid() const { return received.valid() && entries.valid() && transmit.valid() && sends.valid() && state.valid() && counter_values.valid(); }
+
+  // --- Life ---------------------------------------------------------------------------------------------------------
+
+  // Returns 0 or errno; the port that was bound in `*port`.
+  int Bind(const SocketAddress& local, int receive_buffer_bytes, int send_buffer_bytes, const char** failed, uint16_t* port) {
+    Socket& socket = SocketFor(local.family());
+    const int error = socket.channel.Open(local, receive_buffer_bytes, send_buffer_bytes, failed);
+    if (error != 0) return error;
+    *port = socket.channel.LocalAddress().port();
+    *failed = "uv_poll_init";
+    const int status = uv_poll_init(Loop(), &socket.poll, socket.channel.fd());
+    if (status != 0) {
+      socket.channel.Close();
+      return -status;
+    }
+    socket.port = this;
+    socket.poll.data = &socket;
+    handles_++;
+    Listen(socket);
+    return 0;
+  }
+
+  // Called once, before the first Bind.
+  void Start(Napi::Object owner, Napi::Function on_batch, Napi::Function on_turn, Napi::Function on_writable) {
+    owner_ = Napi::Persistent(owner);
+    on_batch_ = Napi::Persistent(on_batch);
+    on_turn_ = Napi::Persistent(on_turn);
+    on_writable_ = Napi::Persistent(on_writable);
+    napi_value name;
+    napi_create_string_utf8(env_, "jitpaxos.udp", NAPI_AUTO_LENGTH, &name);
+    napi_async_init(env_, nullptr, name, &async_context_);
+    uv_prepare_init(Loop(), &prepare_);
+    uv_idle_init(Loop(), &idle_);
+    prepare_.data = idle_.data = this;
+    handles_ += 2;
+    if (options_.idle != Idle::kBlock) uv_prepare_start(&prepare_, [](uv_prepare_t* handle) { static_cast<UdpPort*>(handle->data)->OnPrepare(); });
+    uv_unref(reinterpret_cast<uv_handle_t*>(&prepare_));
+    uv_unref(reinterpret_cast<uv_handle_t*>(&idle_));
+    napi_add_async_cleanup_hook(env_, [](napi_async_cleanup_hook_handle, void* port) { static_cast<UdpPort*>(port)->Close(); }, this, &cleanup_);
+    if (options_.idle == Idle::kBusy) KeepAwake(true);
+    started_ = true;
+  }
+
+  bool started() const { return started_; }
+  bool closed() const { return closed_; }
+
+  // The descriptors are closed when this returns; the handles' memory is freed in a later pass of the loop.
+  void Close() {
+    if (closed_) return;
+    closed_ = true;
+    if (!started_) return;
+    for (Socket& socket : sockets_) {
+      if (!socket.channel.open()) continue;
+      uv_poll_stop(&socket.poll);
+      socket.channel.Close();
+      CloseHandle(&socket.poll);
+    }
+    CloseHandle(&prepare_);
+    CloseHandle(&idle_);
+  }
+
+  // The JavaScript object is gone.
+  void Disown() {
+    disowned_ = true;
+    Close();
+    if (handles_ == 0) delete this;
+  }
+
+  int BufferBytes(int family, int option) { return SocketFor(family).channel.BufferBytes(option); }
+
+  // --- Sending ------------------------------------------------------------------------------------------------------
+
+  // Sends the first `count` of `sends`. Returns how many are done with, sent or lost; the rest waits for the kernel.
+  size_t Flush(size_t count) {
+    last_flush_ns_ = options_.idle == Idle::kAdaptive ? MonotonicNs() : 0;
+    size_t at = 0;
+    while (at < count) {
+      Socket* socket = nullptr;
+      const int gathered = Gather(at, count, &socket);
+      if (gathered == 0) return count;  // nothing left that can be sent
+      const size_t first = gathered_from_[0];
+      const int sent = SendGathered(*socket, gathered);
+      if (sent < 0) return first;
+      at = gathered_from_[sent - 1] + 1;
+    }
+    return count;
+  }
+
+  int32_t Intern(size_t entry) {
+    const int32_t number = table_.Intern(sources_[entry]);
+    NoteEvictions();
+    return number;
+  }
+
+  int32_t Intern(const SocketAddress& address) {
+    const int32_t number = table_.Intern(address);
+    NoteEvictions();
+    return number;
+  }
+
+ private:
+  uv_loop_t* Loop() {
+    uv_loop_t* loop = nullptr;
+    napi_get_uv_event_loop(env_, &loop);
+    return loop;
+  }
+
+  Socket& SocketFor(int family) { return sockets_[family == AF_INET6 ? 1 : 0]; }
+
+  void NoteEvictions() { counters.at[counters.endpoints_evicted] = static_cast<double>(table_.evicted()); }
+
+  template <typename Handle>
+  void CloseHandle(Handle* handle) {
+    uv_close(reinterpret_cast<uv_handle_t*>(handle), [](uv_handle_t* closed) {
+      if (closed->type == UV_POLL) static_cast<Socket*>(closed->data)->port->OnHandleClosed();
+      else static_cast<UdpPort*>(closed->data)->OnHandleClosed();
+    });
+  }
+
+  void OnHandleClosed() {
+    if (--handles_ > 0) return;
+    Napi::HandleScope scope(env_);
+    napi_async_destroy(env_, async_context_);
+    on_batch_.Reset();
+    on_turn_.Reset();
+    on_writable_.Reset();
+    owner_.Reset();  // from now on the owner may be collected
+    napi_remove_async_cleanup_hook(cleanup_);
+    if (disowned_) delete this;
+  }
+
+  // --- Receiving ----------------------------------------------------------------------------------------------------
+
+  void Listen(Socket& socket) {
+    const int events = UV_READABLE | (socket.wants_writable ? UV_WRITABLE : 0);
+    uv_poll_start(&socket.poll, events, [](uv_poll_t* handle, int status, int events) {
+      auto* ready = static_cast<Socket*>(handle->data);
+      ready->port->OnReady(*ready, status, events);
+    });
+  }
+
+  void OnReady(Socket& socket, int status, int events) {
+    if (status < 0) {
+      // libuv stops a handle whose descriptor is in an error; for UDP that is what an ICMP message left behind.
+      socket.channel.TakeError();
+      counters.Add(counters.receive_errors, 1);
+      Listen(socket);
+    }
+    if ((events & UV_WRITABLE) != 0) {
+      socket.wants_writable = false;
+      Listen(socket);
+      Call(on_writable_);
+      if (closed_) return;
+    }
+    for (int batch = 0; batch < kBatchesPerPass; batch++) {
+      const int received = Receive(socket);
+      if (received == 0) return;
+      Dispatch(received);
+      // One that came alone was all there was; behind several more have come meanwhile.
+      if (closed_ || received == 1) return;
+    }
+  }
+
+  void OnPrepare() {
+    if (options_.idle == Idle::kBusy) KeepAwake(false);  // or it would hide what else there is to do
+    else if (awake_) KeepAwake(false);
+    const bool may_sleep = Spin();
+    if (closed_) return;
+    if (options_.idle == Idle::kBusy || !may_sleep) KeepAwake(true);
+  }
+
+  // Polls until nothing came for as long as the strategy says. False: come back without sleeping.
+  bool Spin() {
+    uint64_t now = MonotonicNs();
+    const uint64_t entered = now;
+    const bool busy = options_.idle == Idle::kBusy;
+    if (!busy && (now - last_flush_ns_ >= options_.spin_ns || uv_backend_timeout(Loop()) == 0 || !policy_.Allows())) return true;
+    for (int batches = 0; batches < kBatchesPerPass;) {
+      if (uv_backend_timeout(Loop()) == 0) return true;  // something else is due
+      int received = 0;
+      for (Socket& socket : sockets_) {
+        if (!socket.channel.open()) continue;
+        const int some = Receive(socket);
+        if (some == 0) continue;
+        received += some;
+        Dispatch(some);
+        if (closed_) return true;
+      }
+      if (received > 0) {
+        batches++;
+        policy_.Paid();
+        continue;
+      }
+      if (state[kTurnWanted] != 0) {
+        RunTurns();
+        if (closed_) return true;
+      }
+      const uint64_t before = MonotonicNs();
+      if (busy ? before - entered >= kBusyPassNs : before - last_flush_ns_ >= options_.spin_ns) {
+        if (!busy) policy_.Wasted();
+        return true;
+      }
+      sched_yield();
+    }
+    return false;
+  }
+
+  void KeepAwake(bool awake) {
+    awake_ = awake;
+    if (awake) uv_idle_start(&idle_, [](uv_idle_t*) {});
+    else uv_idle_stop(&idle_);
+  }
+
+  // Takes what waits in one socket. Returns the number of entries.
+  int Receive(Socket& socket) {
+    const int received = socket.channel.Receive(this->received.data());
+    if (received < 0) {
+      counters.Add(counters.receive_errors, 1);
+      return 0;
+    }
+    double bytes = 0;
+    for (int i = 0; i < received; i++) {
+      const size_t length = socket.channel.LengthOf(i);
+      entries[i * kEntryFields] = static_cast<int32_t>(i * kSlotBytes);
+      entries[i * kEntryFields + 1] = static_cast<int32_t>(length);
+      entries[i * kEntryFields + 2] = table_.Find(socket.channel.SourceOf(i));
+      bytes += static_cast<double>(length);
+    }
+    sources_ = &socket.channel.SourceOf(0);
+    counters.Add(counters.datagrams_received, received);
+    counters.Add(counters.bytes_received, bytes);
+    return received;
+  }
+
+  void Dispatch(int count) {
+    state[kReceived] = count;
+    state[kHandled] = 0;
+    // JavaScript counts what it has begun to handle. A receiver that throws costs its own datagram; the rest follows.
+    for (int32_t handled = -1; !closed_ && handled < state[kHandled] && state[kHandled] < count;) {
+      handled = state[kHandled];
+      Call(on_batch_);
+    }
+    RunTurns();
+  }
+
+  // What the application did in callbacks and promises that the batch settled leaves at once.
+  void RunTurns() {
+    for (int turn = 0; turn < kTurnsPerBatch && !closed_ && state[kTurnWanted] != 0; turn++) {
+      state[kTurnWanted] = 0;
+      Call(on_turn_);
+    }
+  }
+
+  // Runs promises and process.nextTick before it returns. What the callback throws becomes an uncaught exception.
+  void Call(const Napi::FunctionReference& callback) {
+    napi_handle_scope scope;
+    if (napi_open_handle_scope(env_, &scope) != napi_ok) return;
+    state[kDispatching] = 1;
+    napi_value owner = owner_.Value();
+    if (napi_make_callback(env_, async_context_, owner, callback.Value(), 0, nullptr, nullptr) != napi_ok) {
+      bool pending = false;
+      napi_value error;
+      if (napi_is_exception_pending(env_, &pending) == napi_ok && pending && napi_get_and_clear_last_exception(env_, &error) == napi_ok) {
+        napi_fatal_exception(env_, error);
+      }
+    }
+    state[kDispatching] = 0;
+    napi_close_handle_scope(env_, scope);
+  }
+
+  // --- Sending ------------------------------------------------------------------------------------------------------
+
+  // Makes headers of the entries from `at` on that go through one socket, at most kSendBatch, and says which they are in
+  // gathered_from_. Entries that no socket can send are lost here.
+  int Gather(size_t at, size_t count, Socket** through) {
+    int gathered = 0;
+    for (; at < count && gathered < kSendBatch; at++) {
+      const int32_t* send = &sends[at * kSendFields];
+      const size_t offset = static_cast<size_t>(send[0]);
+      const size_t length = static_cast<size_t>(send[1]);
+      const SocketAddress* to = table_.AddressOf(send[2]);
+      Socket* socket = to == nullptr ? nullptr : &SocketFor(to->family());
+      const bool possible = socket != nullptr && socket->channel.open() && Fits(transmit.length(), offset, length);
+      // Nothing is skipped behind the first: what is gathered again after a part of it left must not be counted twice.
+      if (gathered > 0 && (!possible || socket != *through)) break;
+      if (!possible) {
+        counters.Add(to == nullptr ? counters.endpoint_unknown : counters.send_errors, 1);
+        continue;
+      }
+      *through = socket;
+      send_iovecs_[gathered] = {transmit.data() + offset, length};
+      mmsghdr& header = send_headers_[gathered];
+      header = {};
+      header.msg_hdr.msg_name = const_cast<SocketAddress*>(to);
+      header.msg_hdr.msg_namelen = to->length();
+      header.msg_hdr.msg_iov = &send_iovecs_[gathered];
+      header.msg_hdr.msg_iovlen = 1;
+      gathered_from_[gathered++] = at;
+    }
+    return gathered;
+  }
+
+  // Returns how many of the gathered are done with, or -1 when the kernel has no room for the first.
+  int SendGathered(Socket& socket, int gathered) {
+    int sent = socket.channel.Send(send_headers_.data(), gathered);
+    // An error that an earlier datagram left at the socket is told once, and this one was not sent.
+    if (sent == -ECONNREFUSED || sent == -EHOSTUNREACH) sent = socket.channel.Send(send_headers_.data(), gathered);
+    if (sent == -EAGAIN || sent == -EWOULDBLOCK) {
+      if (!socket.wants_writable) {
+        socket.wants_writable = true;
+        Listen(socket);
+      }
+      return -1;
+    }
+    if (sent < 0) {
+      // Lost as on the network. ENOBUFS too: a queue behind the socket is full while the socket itself is writable, so
+      // waiting would be polling.
+      counters.Add(counters.send_errors, 1);
+      state[kSendErrno] = -sent;
+      return 1;
+    }
+    state[kSendErrno] = 0;
+    for (int i = 0; i < sent; i++) {
+      const size_t length = send_iovecs_[i].iov_len;
+      counters.Add(counters.bytes_sent, static_cast<double>(length));
+      if (length > options_.datagram_bytes) counters.Add(counters.datagrams_fragmented, 1);
+    }
+    counters.Add(counters.datagrams_sent, sent);
+    return sent;
+  }
+
+  std::array<Socket, 2> sockets_;  // IPv4, IPv6
+  const SocketAddress* sources_ = nullptr;
+  std::array<mmsghdr, kSendBatch> send_headers_;
+  std::array<iovec, kSendBatch> send_iovecs_;
+  std::array<size_t, kSendBatch> gathered_from_;
+
+  SpinPolicy policy_;
+  uint64_t last_flush_ns_ = 0;
+
+  uv_prepare_t prepare_;
+  uv_idle_t idle_;
+  int handles_ = 0;
+  bool awake_ = false;
+  bool started_ = false;
+  bool closed_ = false;
+  bool disowned_ = false;
+
+  Napi::ObjectReference owner_;
+  Napi::FunctionReference on_batch_;
+  Napi::FunctionReference on_turn_;
+  Napi::FunctionReference on_writable_;
+  napi_async_context async_context_ = nullptr;
+  napi_async_cleanup_hook_handle cleanup_ = nullptr;
+};
+
+// new UdpPort(options): see NativeUdpPort in src/native/udp-port.ts.
+class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
+ public:
+  static Napi::Function Define(Napi::Env env) {
+    return DefineClass(env, "UdpPort",
+                       {
+                           InstanceMethod<&UdpPortObject::Bind>("bind"),
+                           InstanceMethod<&UdpPortObject::BufferBytes>("bufferBytes"),
+                           InstanceMethod<&UdpPortObject::EndpointOf>("endpointOf"),
+                           InstanceMethod<&UdpPortObject::Close>("close"),
+                           Hot("flush", Flush),
+                           Hot("intern", Intern),
+                       });
+  }
+
+  explicit UdpPortObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<UdpPortObject>(info) {
+    Napi::Env env = info.Env();
+    if (info.Length() < 1 || !info[0].IsObject()) {
+      ThrowInvalidArgument(env, "UdpPort: options must be an object");
+      return;
+    }
+    Napi::Object given = info[0].As<Napi::Object>();
+    PortOptions options;
+    if (!ReadOptions(given, &options)) {
+      ThrowInvalidArgument(env, "UdpPort: an option is missing or of the wrong type");
+      return;
+    }
+    std::vector<std::string> names = Strings(given.Get("counters"));
+    port_ = new UdpPort(env, std::move(options), names.size());
+    if (!port_->valid()) {
+      ThrowInvalidArgument(env, "UdpPort: there is not enough memory for the slabs");
+      return;
+    }
+    if (!MapCounters(names, &port_->counters)) {
+      ThrowInvalidArgument(env, "UdpPort: a counter is missing");
+      return;
+    }
+    port_->counters.at = port_->counter_values.data();
+    Napi::Object self = info.This().As<Napi::Object>();
+    self.Set("received", port_->received.Expose(env));
+    self.Set("entries", port_->entries.Expose(env));
+    self.Set("transmit", port_->transmit.Expose(env));
+    self.Set("sends", port_->sends.Expose(env));
+    self.Set("state", port_->state.Expose(env));
+    self.Set("counters", port_->counter_values.Expose(env));
+    on_batch_ = Napi::Persistent(given.Get("onBatch").As<Napi::Function>());
+    on_turn_ = Napi::Persistent(given.Get("onTurn").As<Napi::Function>());
+    on_writable_ = Napi::Persistent(given.Get("onWritable").As<Napi::Function>());
+  }
+
+  ~UdpPortObject() override {
+    if (port_ != nullptr) port_->Disown();
+  }
+
+ private:
+  using Method = napi_value (*)(napi_env, napi_callback_info);
+
+  // A method without node-addon-api's wrapping. V8 checks that it is called on a UdpPort.
+  static Napi::ClassPropertyDescriptor<UdpPortObject> Hot(const char* name, Method method) {
+    napi_property_descriptor descriptor = {};
+    descriptor.utf8name = name;
+    descriptor.method = method;
+    return descriptor;
+  }
+
+  static UdpPort* Arguments(napi_env env, napi_callback_info info, napi_value* argument) {
+    size_t count = 1;
+    napi_value self;
+    void* object = nullptr;
+    napi_get_cb_info(env, info, &count, argument, &self, nullptr);
+    napi_unwrap(env, self, &object);
+    return object == nullptr ? nullptr : static_cast<UdpPortObject*>(object)->port_;
+  }
+
+  // flush(count)
+  static napi_value Flush(napi_env env, napi_callback_info info) {
+    napi_value argument, result;
+    size_t count;
+    UdpPort* port = Arguments(env, info, &argument);
+    if (port == nullptr || !ReadIndex(env, argument, &count) || count > port->options_.sends) {
+      ThrowOutOfBounds(env, "UdpPort: count must be a whole number from 0 on and within `sends`");
+      return nullptr;
+    }
+    napi_create_uint32(env, static_cast<uint32_t>(port->closed() ? count : port->Flush(count)), &result);
+    return result;
+  }
+
+  // intern(entry)
+  static napi_value Intern(napi_env env, napi_callback_info info) {
+    napi_value argument, result;
+    size_t entry;
+    UdpPort* port = Arguments(env, info, &argument);
+    if (port == nullptr || !ReadIndex(env, argument, &entry) || entry >= static_cast<size_t>(port->state[kReceived])) {
+      ThrowOutOfBounds(env, "UdpPort: entry must be one of the batch");
+      return nullptr;
+    }
+    napi_create_int32(env, port->Intern(entry), &result);
+    return result;
+  }
+
+  // bind(host, port, receiveBufferBytes, sendBufferBytes): the port that was bound
+  Napi::Value Bind(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    SocketAddress local;
+    if (!ReadAddress(info, &local) || port_->closed()) {
+      ThrowInvalidArgument(env, "UdpPort: bind takes a numeric host and a port, before close");
+      return env.Undefined();
+    }
+    if (!port_->started()) port_->Start(info.This().As<Napi::Object>(), on_batch_.Value(), on_turn_.Value(), on_writable_.Value());
+    const char* failed = "";
+    uint16_t bound = 0;
+    const int error = port_->Bind(local, info[2].ToNumber().Int32Value(), info[3].ToNumber().Int32Value(), &failed, &bound);
+    if (error == 0) return Napi::Number::New(env, bound);
+    Napi::Error thrown = Napi::Error::New(env, std::string(failed) + ": " + std::strerror(error));
+    thrown.Value().Set("errno", Napi::Number::New(env, -error));
+    thrown.Value().Set("syscall", Napi::String::New(env, failed));
+    thrown.ThrowAsJavaScriptException();
+    return env.Undefined();
+  }
+
+  // bufferBytes(family, direction)
+  Napi::Value BufferBytes(const Napi::CallbackInfo& info) {
+    const int family = info[0].ToNumber().Int32Value() == 6 ? AF_INET6 : AF_INET;
+    const int option = info[1].ToString().Utf8Value() == "send" ? SO_SNDBUF : SO_RCVBUF;
+    return Napi::Number::New(info.Env(), port_->BufferBytes(family, option));
+  }
+
+  // endpointOf(host, port)
+  Napi::Value EndpointOf(const Napi::CallbackInfo& info) {
+    SocketAddress address;
+    if (!ReadAddress(info, &address)) {
+      ThrowInvalidArgument(info.Env(), "UdpPort: endpointOf takes a numeric host and a port");
+      return info.Env().Undefined();
+    }
+    return Napi::Number::New(info.Env(), port_->Intern(address));
+  }
+
+  void Close(const Napi::CallbackInfo&) { port_->Close(); }
+
+  static bool ReadAddress(const Napi::CallbackInfo& info, SocketAddress* address) {
+    return info.Length() >= 2 && info[0].IsString() && info[1].IsNumber() &&
+           address->Parse(info[0].As<Napi::String>(), static_cast<uint16_t>(info[1].As<Napi::Number>().Uint32Value()));
+  }
+
+  static std::vector<std::string> Strings(Napi::Value value) {
+    std::vector<std::string> strings;
+    if (!value.IsArray()) return strings;
+    Napi::Array array = value.As<Napi::Array>();
+    for (uint32_t i = 0; i < array.Length(); i++) strings.push_back(array.Get(i).ToString());
+    return strings;
+  }
+
+  static bool ReadOptions(Napi::Object given, PortOptions* options) {
+    std::vector<std::string> hosts = Strings(given.Get("hosts"));
+    Napi::Value ports = given.Get("ports");
+    if (!ports.IsArray() || ports.As<Napi::Array>().Length() != hosts.size()) return false;
+    for (uint32_t i = 0; i < hosts.size(); i++) {
+      SocketAddress address;
+      const uint32_t port = ports.As<Napi::Array>().Get(i).ToNumber().Uint32Value();
+      if (!address.Parse(hosts[i], static_cast<uint16_t>(port))) return false;
+      options->replicas.push_back(address);
+    }
+    auto number = [&given](const char* name) { return given.Get(name).IsNumber() ? given.Get(name).As<Napi::Number>().Int64Value() : -1; };
+    const int64_t endpoints = number("endpoints"), transmit = number("transmitBytes"), sends = number("sends");
+    const int64_t datagram = number("datagramBytes"), idle = number("idle"), spin_ns = number("spinNs");
+    if (endpoints < 1 || endpoints > 65536 || (endpoints & (endpoints - 1)) != 0) return false;
+    if (transmit < 1 || transmit > INT32_MAX || sends < 1 || sends > 65536 || datagram < 1 || idle < 0 || idle > 2 || spin_ns < 0) return false;
+    for (const char* callback : {"onBatch", "onTurn", "onWritable"}) {
+      if (!given.Get(callback).IsFunction()) return false;
+    }
+    options->endpoints = static_cast<int32_t>(endpoints);
+    options->transmit_bytes = static_cast<size_t>(transmit);
+    options->sends = static_cast<size_t>(sends);
+    options->datagram_bytes = static_cast<size_t>(datagram);
+    options->idle = static_cast<Idle>(idle);
+    options->spin_ns = static_cast<uint64_t>(spin_ns);
+    return true;
+  }
+
+  static bool MapCounters(const std::vector<std::string>& names, Counters* counters) {
+    bool complete = true;
+    auto find = [&](const char* name) {
+      for (size_t i = 0; i < names.size(); i++) {
+        if (names[i] == name) return i;
+      }
+      complete = false;
+      return size_t{0};
+    };
+    counters->datagrams_received = find("datagrams_received");
+    counters->bytes_received = find("bytes_received");
+    counters->datagrams_sent = find("datagrams_sent");
+    counters->bytes_sent = find("bytes_sent");
+    counters->datagrams_fragmented = find("datagrams_fragmented");
+    counters->send_errors = find("send_errors");
+    counters->receive_errors = find("receive_errors");
+    counters->endpoint_unknown = find("endpoint_unknown");
+    counters->endpoints_evicted = find("endpoints_evicted");
+    return complete;
+  }
+
+  UdpPort* port_ = nullptr;
+  Napi::FunctionReference on_batch_;
+  Napi::FunctionReference on_turn_;
+  Napi::FunctionReference on_writable_;
+};
+
+}  // namespace
+
+void RegisterUdp(Napi::Env env, Napi::Object exports) { exports.Set("UdpPort", UdpPortObject::Define(env)); }
+
+}  // namespace jitpaxos

@@ -1,0 +1,129 @@
+// One non-blocking UDP socket: many datagrams a system call, nothing allocated. Knows nothing of Node.
+//
+// Source: recvmmsg(2), sendmmsg(2), udp(7).
+#pragma once
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdint>
+
+#include "socket_address.h"
+
+namespace jitpaxos {
+
+// Datagrams taken at once. What is not taken waits in the socket's buffer.
+constexpr int kReceiveSlots = 32;
+// Room for the longest datagram there is (65,527 bytes, IPv6). Not a power of two: slots that begin a multiple of 4 KiB apart
+// would share the same few lines of the processor's cache.
+constexpr size_t kSlotBytes = 65536 + 1536;
+// Datagrams handed to the kernel at once.
+constexpr int kSendBatch = 64;
+
+class UdpChannel {
+ public:
+  UdpChannel() = default;
+  UdpChannel(const UdpChannel&) = delete;
+  UdpChannel& operator=(const UdpChannel&) = delete;
+  ~UdpChannel() { Close(); }
+
+  int fd() const { return fd_; }
+  bool open() const { return fd_ >= 0; }
+
+  // Binds to `local`. Returns 0, or errno of the call that `*failed` names; nothing stays open then.
+  int Open(const SocketAddress& local, int receive_buffer_bytes, int send_buffer_bytes, const char** failed) {
+    fd_ = socket(local.family(), SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    *failed = "socket";
+    if (fd_ < 0) return errno;
+    const int on = 1;
+    *failed = "setsockopt";
+    if (local.family() == AF_INET6 && setsockopt(fd_, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) != 0) return CloseWithErrno();
+    // The kernel cuts these to its limits and says nothing; BufferBytes tells what came of them.
+    setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer_bytes, sizeof receive_buffer_bytes);
+    setsockopt(fd_, SOL_SOCKET, SO_SNDBUF, &send_buffer_bytes, sizeof send_buffer_bytes);
+    *failed = "bind";
+    if (bind(fd_, &local.any, local.length()) != 0) return CloseWithErrno();
+    return 0;
+  }
+
+  void Close() {
+    if (fd_ >= 0) close(fd_);
+    fd_ = -1;
+  }
+
+  SocketAddress LocalAddress() const {
+    SocketAddress address;
+    socklen_t length = sizeof address;
+    getsockname(fd_, &address.any, &length);
+    return address;
+  }
+
+  // `option` is SO_RCVBUF or SO_SNDBUF.
+  int BufferBytes(int option) const {
+    int bytes = 0;
+    socklen_t length = sizeof bytes;
+    getsockopt(fd_, SOL_SOCKET, option, &bytes, &length);
+    return bytes;
+  }
+
+  // Takes and clears the error that the kernel keeps for the socket, as an ICMP message leaves it.
+  int TakeError() const {
+    int error = 0;
+    socklen_t length = sizeof error;
+    return getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &length) == 0 ? error : errno;
+  }
+
+  // Fills slots of `slab` from the first on. Returns how many datagrams came, or -errno; 0 when none is waiting.
+  int Receive(uint8_t* slab) {
+    for (int i = 0; i < kReceiveSlots; i++) {
+      iovecs_[i] = {slab + i * kSlotBytes, kSlotBytes};
+      headers_[i] = {};
+      headers_[i].msg_hdr.msg_name = &sources_[i];
+      headers_[i].msg_hdr.msg_namelen = sizeof sources_[i];
+      headers_[i].msg_hdr.msg_iov = &iovecs_[i];
+      headers_[i].msg_hdr.msg_iovlen = 1;
+    }
+    int received;
+    do {
+      received = recvmmsg(fd_, headers_.data(), kReceiveSlots, MSG_DONTWAIT, nullptr);
+    } while (received < 0 && errno == EINTR);
+    if (received < 0) return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+    for (int i = 0; i < received; i++) sources_[i].Normalize();
+    return received;
+  }
+
+  // Of the last Receive.
+  size_t LengthOf(int slot) const { return headers_[slot].msg_len; }
+  const SocketAddress& SourceOf(int slot) const { return sources_[slot]; }
+
+  // Returns how many of them left, at least one, or -errno of the first.
+  int Send(mmsghdr* messages, int count) const {
+    for (;;) {
+      int sent = 1;
+      if (count > 1) {
+        sent = sendmmsg(fd_, messages, static_cast<unsigned>(count), MSG_DONTWAIT);
+      } else if (sendmsg(fd_, &messages->msg_hdr, MSG_DONTWAIT) < 0) {
+        sent = -1;
+      }
+      if (sent > 0) return sent;
+      if (errno != EINTR) return -errno;
+    }
+  }
+
+ private:
+  int CloseWithErrno() {
+    const int error = errno;
+    Close();
+    return error;
+  }
+
+  int fd_ = -1;
+  std::array<mmsghdr, kReceiveSlots> headers_ = {};
+  std::array<iovec, kReceiveSlots> iovecs_ = {};
+  std::array<SocketAddress, kReceiveSlots> sources_;
+};
+
+}  // namespace jitpaxos

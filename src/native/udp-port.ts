@@ -1,0 +1,76 @@
+/**
+ * What JavaScript sees of native/udp.cc: the sockets of one transport, the arrays that it shares with them, and the
+ * numbers by which both sides name the fields in these arrays.
+ */
+
+/** How a port waits for datagrams: the addon's numbers. */
+export const NATIVE_IDLE = Object.freeze({ block: 0, adaptive: 1, busy: 2 });
+
+/** Int32 fields of an entry of `entries` (received) and of `sends` (to be sent). */
+export const UdpEntry = Object.freeze({
+  /** Where the datagram begins in `received` or `transmit`. */
+  offset: 0,
+  length: 1,
+  /** Of a received one: the sender's number, −1 when it has none yet (`intern` gives one). */
+  endpoint: 2,
+  fields: 3,
+});
+
+/** Fields of `state`. */
+export const UdpState = Object.freeze({
+  /** 1 while a callback runs, the promises included that it settles. */
+  dispatching: 0,
+  /** Set by JavaScript while `dispatching`: call `onTurn` before anything else. */
+  turnWanted: 1,
+  /** Entries of the present batch. */
+  received: 2,
+  /** Entries that `onBatch` has begun to handle. Written by JavaScript; when a receiver throws, `onBatch` is called again for the rest. */
+  handled: 3,
+  /** errno of the last datagram, 0 when it left. */
+  sendErrno: 4,
+});
+
+export interface UdpPortOptions {
+  /** The replicas' numeric hosts and their ports, by index. */
+  readonly hosts: readonly string[];
+  readonly ports: readonly number[];
+  /** Addresses besides the replicas that have a number, a power of two up to 65,536. */
+  readonly endpoints: number;
+  readonly transmitBytes: number;
+  /** Entries of `sends`. */
+  readonly sends: number;
+  /** Longer datagrams count as fragmented. */
+  readonly datagramBytes: number;
+  /** Of NATIVE_IDLE. */
+  readonly idle: number;
+  /** How long `adaptive` polls after a flush. */
+  readonly spinNs: number;
+  /** Names of `counters`; the addon finds those that it counts. */
+  readonly counters: readonly string[];
+  /** `state[received]` datagrams are described in `entries`. */
+  readonly onBatch: () => void;
+  readonly onTurn: () => void;
+  /** The kernel has room again after a `flush` that was not done. */
+  readonly onWritable: () => void;
+}
+
+/** Throws TypeError `invalid-argument` for options that are none. */
+export interface UdpPort {
+  readonly received: Uint8Array;
+  readonly entries: Int32Array;
+  readonly transmit: Uint8Array;
+  readonly sends: Int32Array;
+  readonly state: Int32Array;
+  readonly counters: Float64Array;
+  /** Opens a socket for the family of `host`; returns its port. Throws an Error with `errno` (negative) and `syscall`. */
+  bind(host: string, port: number, receiveBufferBytes: number, sendBufferBytes: number): number;
+  /** What the kernel granted, as it counts: twice what it was asked for. */
+  bufferBytes(family: 4 | 6, direction: 'receive' | 'send'): number;
+  /** Sends the first `count` entries of `sends`. Returns how many are done with, sent or lost; the rest waits for room. */
+  flush(count: number): number;
+  /** Number of the sender of an entry of the present batch. */
+  intern(entry: number): number;
+  endpointOf(host: string, port: number): number;
+  /** The descriptors are closed when it returns, and no callback is called afterwards. Again: nothing. */
+  close(): void;
+}

@@ -1,0 +1,47 @@
+/** What all transports do alike when they bind their sockets: where, and what they say when it goes wrong. */
+import { JitPaxosError } from '../errors.js';
+import type { Address, Notice } from './transport.js';
+
+/** Loopback suffices where all peers are there: a port that the network can't see needs no firewall. */
+export function anyAddress(family: 4 | 6, peers: readonly Address[]): string {
+  if (family === 6) return peers.every(({ host }) => host === '::1') ? '::1' : '::';
+  return peers.every(({ host }) => host.startsWith('127.')) ? '127.0.0.1' : '0.0.0.0';
+}
+
+/** The sockets that a transport needs: of the family it listens at, and of each family that its peers have. */
+export function bindingsOf(listen: Address | undefined, replicas: readonly Address[]): Address[] {
+  const bindings: Address[] = [];
+  for (const family of [4, 6] as const) {
+    const peers = replicas.filter((address) => address.family === family);
+    if (listen?.family === family) bindings.push(listen);
+    else if (peers.length > 0) bindings.push({ host: anyAddress(family, peers), port: 0, family });
+  }
+  return bindings;
+}
+
+/** JitPaxosError `port-in-use` or `address-unavailable`. */
+export function bindError(error: NodeJS.ErrnoException, host: string, port: number): JitPaxosError {
+  const where = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+  if (error.code === 'EADDRINUSE') {
+    return new JitPaxosError('port-in-use', `another socket listens at UDP ${where}; stop what uses it (\`ss -ulpn 'sport = :${port}'\` shows it), or give the replica another port in the cluster file`, error);
+  }
+  const cure = error.code === 'EACCES' ? 'use a port from 1024 on, or allow this process to bind it' : 'the replica’s address in the cluster file has to be one of this host';
+  return new JitPaxosError('address-unavailable', `UDP ${where} cannot be bound (${messageOf(error)}); ${cure}`, error);
+}
+
+/** Linux doubles what it is asked for, for its own bookkeeping, after cutting it to the sysctl. */
+export function checkBuffer(notice: Notice, direction: 'receive' | 'send', gotBytes: number, askedBytes: number): void {
+  const usableBytes = process.platform === 'linux' ? gotBytes / 2 : gotBytes;
+  if (usableBytes >= askedBytes) return;
+  const sysctl = direction === 'receive' ? 'net.core.rmem_max' : 'net.core.wmem_max';
+  notice('transport.small-buffer', { direction, askedBytes, gotBytes: usableBytes, next: `bursts may be lost; raise it: sysctl -w ${sysctl}=${askedBytes}` });
+}
+
+/** Tells once that sends fail, and again only after one succeeded. */
+export function noticeSendFailing(notice: Notice, error: string): void {
+  notice('transport.send-failing', { error, next: 'check the route to the other hosts and this host’s firewall' });
+}
+
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

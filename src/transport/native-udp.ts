@@ -1,0 +1,200 @@
+/**
+ * The transport of the addon (native/udp.cc): many datagrams a system call, one call into JavaScript a batch, one out of
+ * it a turn, and nothing allocated for any of them.
+ *
+ * Received datagrams lie in one array that is overwritten by the next batch; arrays to send are views, made once, of
+ * another. `send` writes down what to send, `flush` sends it. What the kernel has no room for waits in order, and
+ * its arrays stay lent until it has; their number bounds what waits.
+ */
+import { getSystemErrorName } from 'node:util';
+import type { NativeAddon } from '../native/addon.js';
+import { NATIVE_IDLE, UdpEntry, UdpState, type UdpPort } from '../native/udp-port.js';
+import { MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
+import { ArrayPool } from './array-pool.js';
+import { bindError, bindingsOf, checkBuffer, noticeSendFailing } from './binding.js';
+import { TRANSPORT_COUNTER_NAMES, TransportCounter, type IdleStrategy, type Receiver, type Transport, type TransportOptions } from './transport.js';
+
+/** Arrays at once: as many datagrams may wait for the kernel before more are dropped. Fewer of long ones, so that they keep within this many bytes. */
+const SMALL_ARRAYS_MAX = 1024;
+const SMALL_ARRAYS_MIN = 128;
+const SMALL_BYTES_MAX = 8 << 20;
+const LARGE_ARRAYS = 64;
+
+/** Waking a process takes about as long; polling any longer would cost more than it saves. */
+const SPIN_NS = 50_000;
+
+export class NativeUdpTransport implements Transport {
+  readonly kind = 'native';
+  readonly batches = true;
+  readonly counters: Float64Array;
+  readonly idle: IdleStrategy;
+  port = 0;
+
+  private readonly udp: UdpPort;
+  private readonly pool: ArrayPool;
+  private readonly receiver: Receiver;
+  private readonly batchEnd: () => void;
+  private readonly received: Uint8Array;
+  private readonly entries: Int32Array;
+  private readonly state: Int32Array;
+  private readonly sends: Int32Array;
+  /** What `sends` describes, in order; undefined from `waiting` on. */
+  private readonly arrays: (Uint8Array | undefined)[];
+  private waiting = 0;
+  /** Of `waiting`, those that the kernel once refused. */
+  private deferred = 0;
+  /** Bytes of the transmit slab that have been made into arrays. */
+  private carved = 0;
+  private sendFailing = false;
+  private isClosed = false;
+
+  constructor(
+    addon: NativeAddon,
+    private readonly options: TransportOptions,
+  ) {
+    const { datagramBytes, replicas } = options;
+    const smallArrays = Math.max(SMALL_ARRAYS_MIN, Math.min(SMALL_ARRAYS_MAX, Math.floor(SMALL_BYTES_MAX / datagramBytes)));
+    const sends = smallArrays + LARGE_ARRAYS;
+    this.idle = options.idle;
+    this.udp = new addon.UdpPort({
+      hosts: replicas.map(({ host }) => host),
+      ports: replicas.map(({ port }) => port),
+      endpoints: options.endpoints,
+      transmitBytes: smallArrays * datagramBytes + LARGE_ARRAYS * MAX_DATAGRAM_BYTES,
+      sends,
+      datagramBytes,
+      idle: NATIVE_IDLE[options.idle],
+      spinNs: SPIN_NS,
+      counters: TRANSPORT_COUNTER_NAMES,
+      onBatch: () => this.onBatch(),
+      onTurn: () => this.batchEnd(),
+      onWritable: () => this.flush(),
+    });
+    const { received, entries, state, counters, transmit } = this.udp;
+    this.received = received;
+    this.entries = entries;
+    this.state = state;
+    this.sends = this.udp.sends;
+    this.counters = counters;
+    this.arrays = new Array<Uint8Array | undefined>(sends).fill(undefined);
+    this.pool = new ArrayPool(datagramBytes, smallArrays, LARGE_ARRAYS, (length) => transmit.subarray(this.carved, (this.carved += length)));
+    this.receiver = options.receive;
+    this.batchEnd = options.batchEnd;
+  }
+
+  async open(): Promise<void> {
+    const { listen, replicas, notice, receiveBufferBytes, sendBufferBytes } = this.options;
+    for (const { host, port, family } of bindingsOf(listen, replicas)) {
+      let bound: number;
+      try {
+        bound = this.udp.bind(host, port, receiveBufferBytes, sendBufferBytes);
+      } catch (error) {
+        await this.close();
+        throw bindError(withCode(error as NodeJS.ErrnoException), host, port);
+      }
+      checkBuffer(notice, 'receive', this.udp.bufferBytes(family, 'receive'), receiveBufferBytes);
+      checkBuffer(notice, 'send', this.udp.bufferBytes(family, 'send'), sendBufferBytes);
+      if (this.port === 0 || family === listen?.family) this.port = bound;
+    }
+  }
+
+  acquire(length: number): Uint8Array | undefined {
+    let bytes = this.pool.acquire(length);
+    if (bytes === undefined && this.waiting > 0) {
+      this.flush(); // a long turn: what it has said so far may leave
+      bytes = this.pool.acquire(length);
+    }
+    if (bytes === undefined) this.counters[TransportCounter.send_queue_full]!++;
+    return bytes;
+  }
+
+  release(bytes: Uint8Array): void {
+    this.pool.release(bytes);
+  }
+
+  send(bytes: Uint8Array, length: number, endpoint: number): void {
+    if (this.isClosed) {
+      this.counters[TransportCounter.send_errors]!++;
+      this.pool.release(bytes);
+      return;
+    }
+    const at = this.waiting++;
+    const field = at * UdpEntry.fields;
+    this.arrays[at] = bytes;
+    this.sends[field + UdpEntry.offset] = bytes.byteOffset;
+    this.sends[field + UdpEntry.length] = length;
+    this.sends[field + UdpEntry.endpoint] = endpoint;
+  }
+
+  flush(): void {
+    const { waiting, arrays } = this;
+    if (waiting === 0) return;
+    const done = this.udp.flush(waiting);
+    for (let at = 0; at < done; at++) {
+      this.pool.release(arrays[at]!);
+      arrays[at] = undefined;
+    }
+    this.waiting = waiting - done;
+    if (this.waiting > 0 || this.deferred > 0) this.keepDeferred(done);
+    const errno = this.state[UdpState.sendErrno]!;
+    if (errno !== 0 || this.sendFailing) this.noteErrno(errno);
+  }
+
+  sender(): number {
+    const entry = this.state[UdpState.handled]! - 1;
+    if (this.state[UdpState.dispatching] === 0 || entry < 0) throw new Error('a datagram has a sender while it is being received only');
+    const known = this.entries[entry * UdpEntry.fields + UdpEntry.endpoint]!;
+    return known >= 0 ? known : this.udp.intern(entry);
+  }
+
+  endpointOf(host: string, port: number): number {
+    return this.udp.endpointOf(host, port);
+  }
+
+  endBatchSoon(): boolean {
+    if (this.state[UdpState.dispatching] === 0) return false;
+    this.state[UdpState.turnWanted] = 1;
+    return true;
+  }
+
+  async close(): Promise<void> {
+    if (this.isClosed) return;
+    this.flush();
+    this.isClosed = true;
+    this.udp.close();
+    for (let at = 0; at < this.waiting; at++) this.pool.release(this.arrays[at]!);
+    this.waiting = 0;
+  }
+
+  private onBatch(): void {
+    const { received, entries, state, receiver } = this;
+    const count = state[UdpState.received]!;
+    while (state[UdpState.handled]! < count && !this.isClosed) {
+      const field = state[UdpState.handled]!++ * UdpEntry.fields;
+      receiver(received, entries[field + UdpEntry.offset]!, entries[field + UdpEntry.length]!);
+    }
+    if (!this.isClosed) this.batchEnd();
+  }
+
+  /** Moves what the kernel refused to the front of the lists. */
+  private keepDeferred(done: number): void {
+    const { arrays, waiting } = this;
+    this.sends.copyWithin(0, done * UdpEntry.fields, (done + waiting) * UdpEntry.fields);
+    arrays.copyWithin(0, done, done + waiting);
+    if (done > 0) arrays.fill(undefined, waiting, done + waiting);
+    const before = Math.max(0, this.deferred - done);
+    this.counters[TransportCounter.send_deferred]! += waiting - before;
+    this.deferred = waiting;
+  }
+
+  private noteErrno(errno: number): void {
+    const failing = errno !== 0;
+    if (failing && !this.sendFailing) noticeSendFailing(this.options.notice, `send ${getSystemErrorName(-errno)}`);
+    this.sendFailing = failing;
+  }
+}
+
+function withCode(error: NodeJS.ErrnoException): NodeJS.ErrnoException {
+  if (typeof error.errno === 'number') error.code = getSystemErrorName(error.errno);
+  return error;
+}
