@@ -18,6 +18,7 @@
         "native/clock.cc",
         "native/hash.cc",
         "native/udp.cc",
+        "native/hmac.cc",
       ],
       "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED"],
       # -isystem: what others wrote may warn, what we wrote may not.

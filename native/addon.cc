@@ -8,6 +8,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   jitpaxos::RegisterClock(env, exports);
   jitpaxos::RegisterHash(env, exports);
   jitpaxos::RegisterUdp(env, exports);
+  jitpaxos::RegisterHmac(env, exports);
   return exports;
 }
 

@@ -9,5 +9,6 @@ namespace jitpaxos {
 void RegisterClock(Napi::Env env, Napi::Object exports);
 void RegisterHash(Napi::Env env, Napi::Object exports);
 void RegisterUdp(Napi::Env env, Napi::Object exports);
+void RegisterHmac(Napi::Env env, Napi::Object exports);
 
 }  // namespace jitpaxos

@@ -20,6 +20,12 @@ import type { UdpPort, UdpPortOptions } from './udp-port.js';
 export interface NativeAddon {
   /** See Hash64. */
   hash64(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
+  /** Expands a key of 32 bytes: a slot for `hmac128`. Throws an Error with code `hmac-limit` (4,096 a thread) or `hmac-unavailable`. */
+  hmacOpen(key: Uint8Array): number;
+  /** Forgets a key. */
+  hmacClose(slot: number): void;
+  /** See Mac. */
+  hmac128(slot: number, bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
   /** Clock ids that are always open, by name. */
   readonly systemClocks: Readonly<Record<'realtime' | 'tai' | 'monotonic' | 'monotonic-raw', number>>;
   /** Nanoseconds. Allocates the BigInt. This and the next two throw an Error with code `clock-closed`, or with `errno` when the device is gone. */
@@ -50,6 +56,9 @@ export type NativeBinding =
 // makes a forgotten entry a compile error.
 const EXPORTS: Readonly<Record<keyof NativeAddon, 'function' | 'object'>> = {
   hash64: 'function',
+  hmacOpen: 'function',
+  hmacClose: 'function',
+  hmac128: 'function',
   systemClocks: 'object',
   clockReadBigInt: 'function',
   clockWriteBE: 'function',
