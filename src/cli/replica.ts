@@ -8,6 +8,7 @@ import { dirname, join, resolve } from 'node:path';
 import { EchoMachine } from '../machine/echo.js';
 import { KvMachine } from '../machine/kv.js';
 import { HeapMeter } from '../metrics/heap-meter.js';
+import { MetricsServer } from '../server/metrics-server.js';
 import { Replica } from '../server/replica.js';
 import { defineCommand } from './command.js';
 import { CliError, Exit } from './exit.js';
@@ -28,6 +29,7 @@ export const replica = defineCommand(
       durability: { kind: 'choice', choices: ['memory'], default: 'memory', help: 'what survives a crash: memory keeps the view, not the log' },
       ...TRANSPORT_FLAGS,
       clock: { kind: 'text', value: 'CLOCK', default: 'auto', help: 'auto, realtime, tai or phc:/dev/ptp0' },
+      metrics: { kind: 'text', value: '[HOST:]PORT', help: 'serve /metrics, /healthz and /readyz there over HTTP; a port alone is opened on 127.0.0.1 only (default: not at all)' },
       machine: { kind: 'choice', choices: ['kv', 'echo'], default: 'kv', help: 'the state machine' },
     },
     examples: ['jitpaxos replica --cluster cluster.json --id 0'],
@@ -48,13 +50,24 @@ export const replica = defineCommand(
     process.once('SIGTERM', stop);
     process.once('SIGINT', stop);
     if (process.send !== undefined) answerParent(running, stop);
+    const metrics = values.metrics === undefined ? undefined : await serveMetrics(values.metrics, running);
     const { view, port, transport } = running.status();
-    output.line(`ready ${JSON.stringify({ id, view, port, pid: process.pid, transport: transport.kind, idle: transport.idle })}`);
-    await running.closed;
+    output.line(`ready ${JSON.stringify({ id, view, port, pid: process.pid, transport: transport.kind, idle: transport.idle, ...(metrics === undefined ? {} : { metrics: `${metrics.url}/metrics` }) })}`);
+    await running.closed.finally(() => metrics?.close());
     if (process.connected) process.disconnect();
     return Exit.done;
   },
 );
+
+/** A replica that cannot be watched as its operator asked does not start. */
+async function serveMetrics(listen: string, running: Replica): Promise<MetricsServer> {
+  try {
+    return await MetricsServer.start(listen, running);
+  } catch (error) {
+    await running.close();
+    throw error;
+  }
+}
 
 function answerParent(running: Replica, stop: () => void): void {
   const meter = new HeapMeter();

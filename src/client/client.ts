@@ -6,10 +6,13 @@
  * `outcome-unknown` and `session-lost` may have been executed, once.
  */
 import { JitPaxosError } from '../errors.js';
+import type { Family } from '../metrics/exposition.js';
+import { BucketCounts } from '../protocol/bucket-counts.js';
 import { Outcome } from '../protocol/contract.js';
 import { ReplyStatus } from '../wire/messages.js';
 import { checkInteger, checkKeys, show } from '../server/options.js';
 import { aborted, CLIENT_HOST_OPTION_NAMES, ClientHost, type ClientHostOptions } from './client-host.js';
+import { clientMetrics, DURATION_BOUNDS_US } from './client-metrics.js';
 import { clientStats, type ClientStats } from './client-stats.js';
 
 export interface ClientOptions extends ClientHostOptions {
@@ -33,6 +36,7 @@ const TIMEOUT_MAX_MS = 0x7fffffff;
 interface Call {
   readonly isQuery: boolean;
   readonly timeoutMs: number;
+  readonly calledAtUs: number;
   readonly deadlineUs: number;
   readonly signal: AbortSignal | undefined;
   readonly resolve: (result: Uint8Array) => void;
@@ -50,6 +54,8 @@ export class Client {
   private readonly idleLanes: number[];
   /** In order of arrival. */
   private readonly waiting = new Set<Call>();
+  /** From the call to its commit, µs, waiting for a lane included. */
+  private readonly durationsUs = { execute: new BucketCounts(DURATION_BOUNDS_US), query: new BucketCounts(DURATION_BOUNDS_US) };
   private waitingTimer: NodeJS.Timeout | undefined;
   private waitingTimerUs = Infinity;
   private isClosed = false;
@@ -107,6 +113,11 @@ export class Client {
     return clientStats(this.host, this.open.length - this.idleLanes.length, this.waiting.size);
   }
 
+  /** The client now as metrics: what replicas cannot know, how long operations took and how many commits took one round trip. Allocates. */
+  metrics(): Family[] {
+    return clientMetrics(this.stats(), this.durationsUs.execute.snapshot(), this.durationsUs.query.snapshot());
+  }
+
   /** Operations that were sent reject with `outcome-unknown`, those that wait with `client-closed`. Closing again does nothing. */
   async close(): Promise<void> {
     if (!this.isClosed) {
@@ -125,8 +136,9 @@ export class Client {
       this.checkCall(operation, options);
       const signal = options?.signal;
       const timeoutMs = options?.timeout === undefined ? this.timeoutMs : checkTimeout(isQuery ? 'query' : 'execute', options.timeout);
-      const deadlineUs = this.host.nowUs() + timeoutMs * 1000;
-      const call: Call = { isQuery, timeoutMs, deadlineUs, signal, resolve, reject, bytes: undefined, lane: -1, onAbort: undefined };
+      const calledAtUs = this.host.nowUs();
+      const deadlineUs = calledAtUs + timeoutMs * 1000;
+      const call: Call = { isQuery, timeoutMs, calledAtUs, deadlineUs, signal, resolve, reject, bytes: undefined, lane: -1, onAbort: undefined };
       if (this.host.ready && this.idleLanes.length > 0 && this.waiting.size === 0) this.send(call, operation);
       else this.wait(call, operation);
       if (signal !== undefined) {
@@ -181,6 +193,7 @@ export class Client {
     this.idleLanes.push(lane);
     this.detach(call);
     if (outcome === Outcome.committed && status === ReplyStatus.ok) {
+      (call.isQuery ? this.durationsUs.query : this.durationsUs.execute).record(this.host.nowUs() - call.calledAtUs);
       const length = this.host.resultLength(lane);
       const result = new Uint8Array(length);
       const bytes = this.host.resultBytes(lane);

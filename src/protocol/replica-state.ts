@@ -7,6 +7,7 @@
  */
 import type { StateMachine } from '../machine/state-machine.js';
 import { ReplicaStatus } from '../wire/messages.js';
+import { BucketCounts } from './bucket-counts.js';
 import type { ReplicaConfig } from './config.js';
 import type { HardState, Hasher, Outbox, PersistBatch, Recovered, ReplicaObserver, Snapshot, Storage } from './contract.js';
 import { COUNTER_NAMES, Counter } from './counters.js';
@@ -27,6 +28,9 @@ const SNAPSHOT_FILL = 0.5;
 /** … and above this one no longer for the sake of those who lag: they get the snapshot. */
 const CUT_FILL = 0.75;
 
+/** From a client's clock that is ahead (negative) to one that is behind, or a slow network. */
+const SLACK_BOUNDS_US = [-10_000, -1_000, -300, -100, -30, 0, 10, 20, 30, 50, 75, 100, 200, 300, 1_000, 3_000, 10_000, 100_000];
+
 export class ReplicaState implements PersistBatch {
   readonly id: number;
   readonly n: number;
@@ -36,6 +40,8 @@ export class ReplicaState implements PersistBatch {
   readonly execution: Execution;
   readonly out: DurableOutbox;
   readonly counters = new Float64Array(COUNTER_NAMES.length);
+  /** Arrival clock − timestamp of requests that were appended, late or too far ahead, µs. */
+  readonly arrivalSlackUs = new BucketCounts(SLACK_BOUNDS_US);
 
   /** Highest view joined or promised. Durable. */
   view = 0;

@@ -162,6 +162,7 @@ export class Requests {
     state.appended();
     log.replyTo[log.slot(index)] = from;
     const slack = slackUs(now, timestampHi, timestampLo);
+    state.arrivalSlackUs.record(slack);
     if (!state.isPrimary) {
       this.sender.reply(from, sessionHi, sessionLo, lane, request, ReplyStatus.ok, index, log.chainHi(index), log.chainLo(index), timestampHi, timestampLo, slack, NOTHING, 0, 0);
       return;
@@ -232,6 +233,8 @@ export class Requests {
     const timestampHi = readI32(bytes, o + at.timestamp);
     const timestampLo = readI32(bytes, o + at.timestamp + 4);
     const clock = reason === RejectReason.tooFarAhead;
+    const slack = slackUs(now, timestampHi, timestampLo);
+    if (clock || reason === RejectReason.late) state.arrivalSlackUs.record(slack);
     this.sender.reject(
       from,
       readI32(bytes, o + at.session),
@@ -243,7 +246,7 @@ export class Requests {
       timestampLo,
       clock ? now.wallHi : log.timestampHi(log.lastIndex),
       clock ? now.wallLo : log.timestampLo(log.lastIndex),
-      slackUs(now, timestampHi, timestampLo),
+      slack,
     );
   }
 }

@@ -9,6 +9,7 @@ import type { Clock } from '../clock/clock.js';
 import { openClock } from '../clock/open.js';
 import { JitPaxosError } from '../errors.js';
 import type { StateMachine } from '../machine/state-machine.js';
+import type { Family } from '../metrics/exposition.js';
 import { loadHash, type Hash64 } from '../native/hash64.js';
 import { DEFAULT_TIMINGS, type Limits, type Timings } from '../protocol/config.js';
 import { ReplicaCore } from '../protocol/replica-core.js';
@@ -20,6 +21,7 @@ import { Status, typeOf } from '../wire/messages.js';
 import { loadCluster, mergeLimits, resolveAddresses, type Cluster, type ClusterConfig } from './cluster-config.js';
 import { stderrLogger, type Logger } from './logger.js';
 import { checkKeys, show } from './options.js';
+import { replicaMetrics } from './replica-metrics.js';
 import { StatusService } from './status-service.js';
 import { coreCounters, loopReport, protocolReport, STATUS_SCHEMA, type ReplicaStatusReport } from './status.js';
 import type { TransportKind } from './transport-choice.js';
@@ -171,6 +173,23 @@ export class Replica {
       cpuSeconds: { user: user / 1e6, system: system / 1e6 },
       uptimeSeconds: (performance.now() - this.startedAtMs) / 1000,
     };
+  }
+
+  /** The replica now as metrics, for an exporter. Allocates. */
+  metrics(): Family[] {
+    return replicaMetrics({ report: this.status(), arrivalSlackUs: this.core.state.arrivalSlackUs.snapshot(), residentBytes: process.memoryUsage.rss() });
+  }
+
+  /** Undefined, or why it has stopped. */
+  unhealthy(): string | undefined {
+    if (this.running) return undefined;
+    return this.failure === undefined ? 'the replica was closed' : `the replica stopped: ${this.failure instanceof Error ? this.failure.message : String(this.failure)}`;
+  }
+
+  /** Undefined, or why it does not serve: a rolling restart waits for this before it goes on to the next. */
+  unready(): string | undefined {
+    const { status } = protocolReport(this.core.state, this.cluster.replicas.length, this.running);
+    return status === 'normal' ? undefined : `status is ${status}`;
   }
 
   /** Stops taking part; the others go on while they are a majority. Closing again waits for the first. */

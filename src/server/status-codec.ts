@@ -77,6 +77,7 @@ export function decodeReport(bytes: Uint8Array): ReplicaStatusReport | undefined
   if (value['schema'] !== STATUS_SCHEMA) return undefined;
   const report = value as unknown as ReplicaStatusReport;
   if (!isMap(report.transport.counters) || !isMap(report.cpuSeconds) || typeof report.clock.source !== 'string' || typeof report.transport.kind !== 'string') return undefined;
+  if (![report.clock.errorBoundNs, report.clock.offsetNs].every((value) => value === undefined || typeof value === 'number')) return undefined;
   if (![report.counters, report.drops, report.transport.counters, report.cpuSeconds, report.eventLoop].every((map) => Object.values(map).every((item) => typeof item === 'number'))) return undefined;
   return {
     ...report,

@@ -36,7 +36,8 @@ export interface ReplicaStatusReport {
   readonly executedIndex: number;
   readonly durability: 'memory';
   readonly transport: { readonly kind: string; readonly idle: string; readonly counters: Readonly<Record<string, number>> };
-  readonly clock: { readonly source: string; readonly epoch: string };
+  /** `errorBoundNs`: what it may be wrong by at most; `offsetNs`: of the system clock from it, as last measured. Absent when its source does not tell. */
+  readonly clock: { readonly source: string; readonly epoch: string; readonly errorBoundNs?: number; readonly offsetNs?: number };
   readonly counters: Readonly<Record<string, number>>;
   /** Datagrams dropped, by reason. */
   readonly drops: Readonly<Record<string, number>>;

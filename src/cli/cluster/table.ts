@@ -1,4 +1,5 @@
 /** A cluster's summary as lines, the same for `status` and `top`. */
+import type { ReplicaStatusReport } from '../../server/status.js';
 import { Colour, paint, table } from '../terminal.js';
 import { formatCount, formatDuration } from '../units.js';
 import type { ClusterSummary, ReplicaSummary } from './summary.js';
@@ -54,8 +55,7 @@ function rowOf(replica: ReplicaSummary, tone: Tone): string[] {
   ];
 }
 
-function clockOf(clock: { readonly source: string; readonly errorBoundNs?: unknown }): string {
-  const { source, errorBoundNs } = clock;
+function clockOf({ source, errorBoundNs }: ReplicaStatusReport['clock']): string {
   return typeof errorBoundNs === 'number' ? `${source} ±${formatDuration(errorBoundNs)}` : source;
 }
 

@@ -1,0 +1,42 @@
+/** docs/metrics.md: every metric with its kind, labels and help, from a replica and a client that run in this process. */
+import { Client, KvMachine, Replica, silentLogger } from '../../dist/src/index.js';
+import { freePorts } from '../../dist/src/cli/load/local-cluster.js';
+
+export async function metricsPage() {
+  const [port] = await freePorts(1);
+  const cluster = { schema: 'jitpaxos.cluster/1', id: '00c0ffee12345678', replicas: [`127.0.0.1:${port}`] };
+  const replica = await Replica.start({ cluster, id: 0, machine: new KvMachine(), logger: silentLogger });
+  const client = await Client.connect({ cluster, logger: silentLogger });
+  try {
+    return [
+      '# Metrics',
+      '',
+      '<!-- Written by scripts/reference-docs.mjs. Do not edit: change the tables in src/ and run `npm run docs:reference`. -->',
+      '',
+      'Base units throughout: seconds, bytes. Counters end in `_total` and begin at zero with each start. [operations.md](operations.md) says how they are served and what to alert on.',
+      '',
+      '## Replica',
+      '',
+      ...table(replica.metrics()),
+      '',
+      '## Client',
+      '',
+      ...table(client.metrics()),
+      '',
+    ].join('\n');
+  } finally {
+    await client.close();
+    await replica.close();
+  }
+}
+
+function table(families) {
+  return ['| name | kind | labels | what it is |', '| --- | --- | --- | --- |', ...families.map(({ name, kind, help, samples }) => `| \`${name}\` | ${kind} | ${labels(samples)} | ${help} |`)];
+}
+
+/** Label names, with their values where these are the same everywhere: not so the events of a transport. */
+function labels(samples) {
+  const values = new Map();
+  for (const sample of samples) for (const [key, value] of Object.entries(sample.labels ?? {})) values.set(key, [...(values.get(key) ?? []), value]);
+  return [...values].map(([key, each]) => (samples.length === 1 || key === 'event' ? `\`${key}\`` : `\`${key}\`: ${each.join(', ')}`)).join('; ');
+}

@@ -1,0 +1,104 @@
+/** A replica as metrics: its status report in Prometheus' terms. docs/metrics.md is written from what this gives. */
+import { byLabel, counter, gauge, type Family, type HistogramSample, type Sample } from '../metrics/exposition.js';
+import type { BucketSnapshot } from '../protocol/bucket-counts.js';
+import { COUNTER_NAMES, type CounterName } from '../protocol/counters.js';
+import { REPLICA_STATUS_NAMES } from '../wire/messages.js';
+import type { ReplicaStatusReport } from './status.js';
+
+/** Of every metric of ours. */
+export const METRIC_PREFIX = 'jitpaxos_';
+
+const MICROSECONDS = 1e6;
+const NANOSECONDS = 1e9;
+const REJECTED = 'rejected_';
+
+/** Core counters with a metric of their own, and its help. All others are values of `jitpaxos_core_events_total`. */
+const NAMED_COUNTERS: Partial<Record<CounterName, readonly [name: string, help: string]>> = {
+  requests: ['requests_total', 'Requests of clients received, repeats included'],
+  reads: ['reads_total', 'Quorum reads received'],
+  duplicates: ['requests_duplicate_total', 'Requests that were known already and answered again'],
+  held: ['requests_held_total', 'Requests held back until their timestamp was due'],
+  appended: ['entries_appended_total', 'Entries appended to the log, whoever brought them'],
+  executed: ['entries_executed_total', 'Operations executed, those that were rolled back included'],
+  entries_fetched: ['entries_fetched_total', 'Entries that came from another replica, not from a client'],
+  entries_cut: ['entries_cut_total', 'Entries cut from the log because the primary has others there'],
+  repairs: ['chain_mismatches_total', 'Times this member found, or was told, that its log differs from the primary\'s and fetched that'],
+  reconciles: ['reconciles_total', 'Requests of clients to bring an entry in line with the primary'],
+  view_changes_started: ['view_changes_started_total', 'View changes asked for by this replica'],
+  views_installed: ['views_installed_total', 'Views this replica took part in'],
+  suspicions: ['suspicions_total', 'Times this replica suspected another of having failed'],
+  snapshots_taken: ['snapshots_taken_total', 'Snapshots taken of the state machine'],
+  snapshots_installed: ['snapshots_installed_total', 'Snapshots installed from another replica'],
+  sessions_evicted: ['sessions_evicted_total', 'Client sessions evicted to make room for others'],
+};
+
+export interface MetricsSource {
+  readonly report: ReplicaStatusReport;
+  readonly arrivalSlackUs: BucketSnapshot;
+  /** Resident memory of the process. */
+  readonly residentBytes: number;
+}
+
+export function replicaMetrics({ report, arrivalSlackUs, residentBytes }: MetricsSource): Family[] {
+  const { counters, clock, eventLoop, cpuSeconds, transport, status } = report;
+  const name = (rest: string): string => METRIC_PREFIX + rest;
+  const count = (rest: string, help: string, value: number | readonly Sample[]): Family => counter(name(rest), help, value);
+  const level = (rest: string, help: string, value: number | readonly Sample[]): Family => gauge(name(rest), help, value);
+  return [
+    level('build_info', 'Always 1; the labels say what runs', [{ labels: { version: report.version, node: process.versions.node, transport: transport.kind, durability: report.durability, clock: clock.source }, value: 1 }]),
+    level('up_seconds', 'Time since the replica was started', report.uptimeSeconds),
+    level('view', 'View that this replica is in', report.view),
+    level('is_primary', 'Whether this replica takes itself for the primary of a running view: 1 or 0', status === 'normal' && report.primary === report.id ? 1 : 0),
+    level('is_member', 'Whether this replica is in the quorum of its running view, the primary included: 1 or 0', status === 'normal' && report.members.includes(report.id) ? 1 : 0),
+    level('status', 'Status of the replica: 1 for the one that it has, 0 for the others', byLabel('status', Object.fromEntries([...REPLICA_STATUS_NAMES, 'stopped'].map((each) => [each, each === status ? 1 : 0])))),
+    level('incarnation', 'How often this replica was started', report.incarnation),
+    level('log_base_index', 'Last index that only a snapshot covers', report.baseIndex),
+    level('log_last_index', 'Last index of the log', report.lastIndex),
+    level('log_synced_index', 'Last index known to be the same at the primary', report.syncedIndex),
+    level('log_committed_index', 'Last index known to be committed', report.committedIndex),
+    level('log_executed_index', 'Last index executed', report.executedIndex),
+    count('requests_rejected_total', 'Requests not appended, by reason', byLabel('reason', rejectedByReason(counters))),
+    ...COUNTER_NAMES.flatMap((key) => {
+      const named = NAMED_COUNTERS[key];
+      return named === undefined ? [] : [count(named[0], named[1], counters[key] ?? 0)];
+    }),
+    count('core_events_total', 'Rarer events of the protocol core, by name', byLabel('event', Object.fromEntries(Object.entries(counters).filter(([key]) => !(key in NAMED_COUNTERS) && !key.startsWith(REJECTED))))),
+    { name: name('arrival_slack_seconds'), kind: 'histogram', help: 'Clock on arrival minus timestamp, of requests; negative: the client\'s clock is ahead', samples: [inSeconds(arrivalSlackUs)] },
+    ...clockMetrics(clock),
+    ...transportMetrics(transport.counters),
+    count('datagrams_dropped_total', 'Datagrams refused, by reason', byLabel('reason', report.drops)),
+    count('messages_unsent_total', 'Messages that found no room on the way out', report.outboxDropped),
+    level('loop_stall_seconds', 'Longest time that something held up the event loop, since the start', eventLoop.stallMaxUs / MICROSECONDS),
+    count('loop_stalls_total', 'Times that something held up the event loop for more than 10 ms', eventLoop.stalls),
+    count('cpu_seconds_total', 'Processor time of the process, by mode', byLabel('mode', { ...cpuSeconds })),
+    level('resident_memory_bytes', 'Memory of the process', residentBytes),
+    count('status_requests_total', 'Questions for the status over the network, by what became of them', byLabel('outcome', { ...report.statusRequests })),
+  ];
+}
+
+function rejectedByReason(counters: Readonly<Record<string, number>>): Record<string, number> {
+  return Object.fromEntries(Object.entries(counters).flatMap(([key, value]) => (key.startsWith(REJECTED) ? [[key.slice(REJECTED.length).replaceAll('_', '-'), value]] : [])));
+}
+
+/** A clock that knows its quality says so; others give no such sample, which is not the same as 0. */
+function clockMetrics(clock: ReplicaStatusReport['clock']): Family[] {
+  const sample = (value: number | undefined): Sample[] => (value !== undefined && Number.isFinite(value) ? [{ value: value / NANOSECONDS }] : []);
+  return [
+    gauge(`${METRIC_PREFIX}clock_error_bound_seconds`, 'What the clock may be wrong by at most, as far as its source knows; absent when it knows nothing', sample(clock.errorBoundNs)),
+    gauge(`${METRIC_PREFIX}clock_offset_seconds`, 'Offset of the system clock from the clock in use, as last measured; absent when there is none', sample(clock.offsetNs)),
+  ];
+}
+
+function transportMetrics(counters: Readonly<Record<string, number>>): Family[] {
+  const directions = (unit: string): Sample[] => byLabel('direction', { received: counters[`${unit}_received`] ?? 0, sent: counters[`${unit}_sent`] ?? 0 });
+  const rest = Object.fromEntries(Object.entries(counters).filter(([key]) => !/^(datagrams|bytes)_(received|sent)$/.test(key)));
+  return [
+    counter(`${METRIC_PREFIX}datagrams_total`, 'Datagrams, by direction', directions('datagrams')),
+    counter(`${METRIC_PREFIX}datagram_bytes_total`, 'Bytes of datagrams without IP and UDP headers, by direction', directions('bytes')),
+    counter(`${METRIC_PREFIX}transport_events_total`, 'What else the transport counts, by name', byLabel('event', rest)),
+  ];
+}
+
+function inSeconds({ bounds, counts, sum }: BucketSnapshot): HistogramSample {
+  return { bounds: bounds.map((bound) => bound / MICROSECONDS), counts, sum: sum / MICROSECONDS };
+}
