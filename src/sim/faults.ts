@@ -29,6 +29,7 @@ export const FAULTS = {
   'give-up': 'clients set short deadlines, cancel, and come back with a new session',
   'small-limits': 'logs, tables and queues are tiny',
   'full-outbox': 'now and then there is no room for a message to leave',
+  'ambush': 'scripts hold messages of one kind back, wait for the worst moment, and strike',
 } as const;
 
 export type FaultName = keyof typeof FAULTS;
@@ -80,18 +81,19 @@ const ORDINARY_LIMITS: Limits = { logEntries: 4096, logBytes: 1 << 20, maxSessio
 export function drawPlan(random: Random, allowed: ReadonlySet<FaultName>): Plan {
   const faults = new Map<FaultName, number>();
   const share = random.pick([0.2, 0.5, 0.8]);
-  for (const name of FAULT_NAMES) {
+  const draw = (name: FaultName): void => {
     // Drawn for every fault, so that leaving one out of the list leaves the others as they were.
     const strength = random.unit();
     const active = random.chance(share);
     if (allowed.has(name) && active) faults.set(name, strength);
-  }
+  };
+  for (const name of FAULT_NAMES) if (name !== 'ambush') draw(name);
   const strengthOf = (name: FaultName): number => faults.get(name) ?? 0;
   const durability = random.pick(DURABILITIES);
   const clients = random.between(2, 6);
   const lanes = random.between(1, 6);
   const operationsPerSecond = random.pick([300, 1000, 2000, 4000]);
-  return {
+  const plan: Plan = {
     durability,
     network: {
       delay: random.pick(DELAY_MODELS),
@@ -127,6 +129,9 @@ export function drawPlan(random: Random, allowed: ReadonlySet<FaultName>): Plan 
     faultIntervalUs: random.pick([15_000, 40_000, 100_000]),
     leads: drawLeads(random, clients),
   };
+  // Last, because it came last: drawn among the others it would have changed what every seed means.
+  draw('ambush');
+  return plan;
 }
 
 /** Half of the runs have no lead at all, as clients have unless told otherwise. In the others most clients do, and some never go without. */

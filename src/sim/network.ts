@@ -5,6 +5,8 @@
  * Endpoints are numbered like destinations of an Outbox: replicas 0…N−1, then clients. Damage is real: bytes of the
  * datagram are changed, and it is for the envelope of the receiver to notice.
  */
+import { ENVELOPE_BYTES } from '../wire/envelope.js';
+import { typeOf, validate } from '../wire/messages.js';
 import type { EventHandler, EventQueue } from './event-queue.js';
 import type { Random } from './random.js';
 
@@ -34,8 +36,18 @@ export interface Datagram {
   to: number;
 }
 
+/** A directed link that is closed to datagrams with a message of some types. */
+export interface Hold {
+  readonly from: number;
+  readonly to: number;
+  readonly types: ReadonlySet<number>;
+  /** What was kept, oldest first; undefined: it is lost. */
+  readonly kept: Uint8Array[] | undefined;
+}
+
 export interface NetworkCounts {
   sent: number;
+  held: number;
   delivered: number;
   lost: number;
   blocked: number;
@@ -45,14 +57,17 @@ export interface NetworkCounts {
 
 /** Longest one-way delay, µs: what takes longer than this is as good as lost. */
 const DELAY_MAX_US = 200_000;
+/** Datagrams that a hold keeps; further ones are lost. */
+const HELD_MAX = 256;
 /** Buffers of this many bytes are reused; longer datagrams get one of their own. */
 const POOLED_BYTES = 2048;
 
 export class Network implements EventHandler {
-  readonly counts: NetworkCounts = { sent: 0, delivered: 0, lost: 0, blocked: 0, duplicated: 0, corrupted: 0 };
+  readonly counts: NetworkCounts = { sent: 0, held: 0, delivered: 0, lost: 0, blocked: 0, duplicated: 0, corrupted: 0 };
   private readonly blocked: Uint8Array;
   private readonly linkFactor: Float64Array;
   private readonly pool: Datagram[] = [];
+  private readonly holds = new Set<Hold>();
 
   /** @param deliver gets each datagram that arrives; must call `release` when it has done with it */
   constructor(
@@ -80,8 +95,26 @@ export class Network implements EventHandler {
     this.linkFactor[from * this.endpoints + to] = factor;
   }
 
-  /** Ends every partition and every link's slowness. */
+  /** Closes a link to datagrams with a message of one of these types; they are kept for later, up to HELD_MAX, or lost. */
+  hold(from: number, to: number, types: ReadonlySet<number>, keep: boolean): Hold {
+    const hold: Hold = { from, to, types, kept: keep ? [] : undefined };
+    this.holds.add(hold);
+    return hold;
+  }
+
+  /** Lets the oldest `count` datagrams that were kept go their way. */
+  deliverHeld(hold: Hold, count: number): void {
+    for (const bytes of hold.kept?.splice(0, count) ?? []) this.transmit(hold.from, hold.to, bytes, bytes.length);
+  }
+
+  /** Opens the link again; what was kept goes its way. */
+  letGo(hold: Hold): void {
+    if (this.holds.delete(hold)) this.deliverHeld(hold, Infinity);
+  }
+
+  /** Ends every partition, every link's slowness and every hold; what was held is lost. */
   heal(): void {
+    this.holds.clear();
     this.blocked.fill(0);
     this.linkFactor.fill(1);
   }
@@ -92,6 +125,10 @@ export class Network implements EventHandler {
     counts.sent++;
     if (this.blocked[from * this.endpoints + to] === 1) {
       counts.blocked++;
+      return;
+    }
+    if (this.holds.size > 0 && this.isHeld(from, to, bytes, length)) {
+      counts.held++;
       return;
     }
     if (conditions.loss > 0 && random.chance(conditions.loss)) {
@@ -114,6 +151,23 @@ export class Network implements EventHandler {
   release(datagram: Datagram): void {
     datagram.bytes.fill(0xa5, 0, datagram.length);
     if (datagram.bytes.length === POOLED_BYTES) this.pool.push(datagram);
+  }
+
+  /** True when a hold takes the datagram. */
+  private isHeld(from: number, to: number, bytes: Uint8Array, length: number): boolean {
+    for (const hold of this.holds) {
+      if (hold.from !== from || hold.to !== to) continue;
+      for (let offset = ENVELOPE_BYTES; offset < length; ) {
+        const size = validate(bytes, offset, length);
+        if (size < 0) break;
+        if (hold.types.has(typeOf(bytes, offset))) {
+          if (hold.kept !== undefined && hold.kept.length < HELD_MAX) hold.kept.push(bytes.slice(0, length));
+          return true;
+        }
+        offset += size;
+      }
+    }
+    return false;
   }
 
   private transmit(from: number, to: number, bytes: Uint8Array, length: number): void {

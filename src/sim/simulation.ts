@@ -7,11 +7,13 @@
  */
 import { KvMachine } from '../machine/kv.js';
 import { DEFAULT_CLIENT_TIMINGS, DEFAULT_TIMINGS, type ClientConfig, type ReplicaConfig } from '../protocol/config.js';
+import { Views } from '../protocol/views.js';
 import { COUNTER_NAMES, Counter, type CounterName } from '../protocol/counters.js';
 import { CLIENT_SENDER, Envelope } from '../wire/envelope.js';
-import { ReplicaStatus } from '../wire/messages.js';
+import { ReplicaStatus, typeOf } from '../wire/messages.js';
 import { readI32 } from '../wire/u64.js';
 import type { StateMachine } from '../machine/state-machine.js';
+import { AmbushDriver, type AmbushTargets } from './ambush.js';
 import { Checks } from './checks.js';
 import { ClientHost, type ClientHostEvents } from './client-host.js';
 import { SimulatedClock } from './clock.js';
@@ -22,7 +24,7 @@ import { describePlan, drawPlan, FAULT_NAMES, FaultDriver, type FaultName, type 
 import { SimulationHasher } from './hash.js';
 import type { HistoryEvent } from './history.js';
 import { checkHistory, explain } from './linearizability.js';
-import { Network, type Datagram } from './network.js';
+import { Network, type Datagram, type Hold } from './network.js';
 import { Random } from './random.js';
 import { ReplicaHost, type ReplicaEvents } from './replica-host.js';
 import type { TraceRing, TransitionLog } from './trace.js';
@@ -112,7 +114,7 @@ export function simulate(options: SimulationOptions): SimulationResult {
   return new Simulation(options).run();
 }
 
-class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets {
+class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, AmbushTargets {
   readonly replicas: number;
   readonly endpoints: number;
   private readonly seed: number;
@@ -121,7 +123,9 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets {
   private readonly queue = new EventQueue();
   private readonly plan: Plan;
   private readonly network: Network;
+  private readonly views: Views;
   private readonly driver: FaultDriver;
+  private readonly ambush: AmbushDriver | undefined;
   private readonly checks: Checks;
   private readonly hosts: ReplicaHost[] = [];
   private readonly disks: SimulatedDisk[] = [];
@@ -150,6 +154,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets {
     this.plan = drawPlan(this.random.fork('plan'), options.faults ?? new Set(FAULT_NAMES));
     this.endpoints = replicas + this.plan.workload.clients;
     this.checks = new Checks(replicas);
+    this.views = new Views(replicas);
     this.statuses = new Array<number>(replicas).fill(-1);
     this.countersSeen = Array.from({ length: replicas }, () => new Float64Array(COUNTER_NAMES.length));
     this.network = new Network(this.queue, this.random.fork('network'), this.endpoints, this.plan.network, (datagram) => this.deliver(datagram));
@@ -169,6 +174,8 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets {
       const chance = setup.fork('outbox');
       for (const host of [...this.hosts, ...this.clients]) host.outbox.isFull = () => chance.chance(0.02 * full);
     }
+    const ambush = this.plan.faults.get('ambush');
+    if (ambush !== undefined) this.ambush = new AmbushDriver(this.queue, this.random.fork('ambush'), this.plan, ambush, this);
   }
 
   run(): SimulationResult {
@@ -179,6 +186,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets {
       for (const host of this.hosts) host.start();
       for (const client of this.clients) client.start();
       this.driver.start();
+      this.ambush?.start();
       while (this.queue.step(this.ticks));
       this.heal();
       this.awaitGoals();
@@ -243,14 +251,17 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets {
   sent(endpoint: number, to: number, bytes: Uint8Array, offset: number, length: number): void {
     if (endpoint < this.replicas) this.checks.sent(endpoint, bytes, offset);
     this.trace?.message(this.queue.nowUs, '->', endpoint, to, bytes, offset, length);
+    this.ambush?.see(endpoint, 'sent', typeOf(bytes, offset), to, '');
   }
 
   received(endpoint: number, from: number, bytes: Uint8Array, offset: number, length: number): void {
     this.trace?.message(this.queue.nowUs, '=>', from, endpoint, bytes, offset, length);
+    this.ambush?.see(endpoint, 'received', typeOf(bytes, offset), from, '');
   }
 
   transition(replica: number, event: string, detail: string): void {
     this.trace?.note(this.queue.nowUs, replica, `${event} ${detail}`);
+    this.ambush?.see(replica, 'transition', -1, -1, event);
   }
 
   // ClientHostEvents
@@ -332,6 +343,31 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets {
     this.clients[endpoint - this.replicas]!.start();
   }
 
+  // AmbushTargets
+
+  quorum(): readonly number[] | undefined {
+    let found: number[] | undefined;
+    let highest = -1;
+    for (const { id, core } of this.hosts) {
+      if (core === undefined || core.state.status !== ReplicaStatus.normal || core.state.view <= highest || this.views.primary(core.state.view) !== id) continue;
+      highest = core.state.view;
+      found = [id, ...this.views.members(highest).filter((member) => member !== id)];
+    }
+    return found;
+  }
+
+  hold(from: number, to: number, types: ReadonlySet<number>, keep: boolean): Hold {
+    return this.network.hold(from, to, types, keep);
+  }
+
+  deliverHeld(hold: Hold, count: number): void {
+    this.network.deliverHeld(hold, count);
+  }
+
+  letGo(hold: Hold): void {
+    this.network.letGo(hold);
+  }
+
   note(text: string): void {
     this.trace?.note(this.queue.nowUs, -1, text);
   }
@@ -399,6 +435,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets {
   private heal(): void {
     this.note('all faults end');
     this.driver.stop();
+    this.ambush?.stop();
     this.network.heal();
     this.network.setConditions({ ...this.plan.network, delay: 'log-normal', spread: 0.3, loss: 0, duplicate: 0, corrupt: 0, reorder: 0 });
     for (const disk of this.disks) disk.setConditions({ ...this.plan.disk, hiccup: 0 });

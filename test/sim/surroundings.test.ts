@@ -10,8 +10,8 @@ import { DELAY_MODELS, Network, type Datagram, type NetworkConditions } from '..
 import { SimulatedOutbox } from '../../src/sim/outbox.js';
 import { Random } from '../../src/sim/random.js';
 import { CLIENT_SENDER, DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
-import { begin } from '../../src/wire/layout.js';
-import { Chunk, ViewChange, validate } from '../../src/wire/messages.js';
+import { begin, type Message } from '../../src/wire/layout.js';
+import { Chunk, Probe, Sync, SyncAck, ViewChange, validate } from '../../src/wire/messages.js';
 import { differenceU64, writeI32, writeU16 } from '../../src/wire/u64.js';
 
 const SEED = Number(process.env['SEED'] ?? 20261123);
@@ -131,6 +131,51 @@ t.test('network: everything arrives once, unchanged, when nothing is wrong; buff
   t.equal(kept[1]!.length, 5000);
   network.release(kept[0]!);
   t.same(new Set(kept[0]!.bytes.subarray(0, 300)), new Set([0xa5]));
+  t.end();
+});
+
+t.test('network: a hold takes the datagrams of one link with a message of its types, keeps or loses them, and lets them go in their order', (t) => {
+  const made = lab({});
+  const { network, arrived } = made;
+  const datagram = (number: number, ...messages: Message<any>[]): Uint8Array => {
+    const bytes = new Uint8Array(ENVELOPE_BYTES + messages.reduce((sum, { size }) => sum + size, 0));
+    bytes[0] = number;
+    let at = ENVELOPE_BYTES;
+    for (const message of messages) {
+      bytes.set(message.template, at);
+      at += message.size;
+    }
+    return bytes;
+  };
+  const send = (from: number, to: number, bytes: Uint8Array): void => network.send(from, to, bytes, bytes.length);
+  const numbers = (): number[] => {
+    run(made);
+    return arrived.splice(0).map(({ bytes }) => bytes[0]!);
+  };
+  const kept = network.hold(0, 1, new Set([Sync.type]), true);
+  const lost = network.hold(1, 0, new Set([SyncAck.type, Probe.type]), false);
+  for (let i = 1; i <= 3; i++) send(0, 1, datagram(i, Probe, Sync));
+  send(0, 1, datagram(4, Probe));
+  send(0, 2, datagram(5, Sync));
+  send(1, 0, datagram(6, SyncAck));
+  send(1, 0, datagram(7, Sync));
+  t.same(numbers(), [4, 5, 7]);
+  t.equal(network.counts.held, 4);
+  network.deliverHeld(kept, 1);
+  t.same(numbers(), [1]);
+  send(0, 1, datagram(8, Sync));
+  network.letGo(kept);
+  t.same(numbers(), [2, 3, 8]);
+  send(0, 1, datagram(9, Sync));
+  network.letGo(kept);
+  network.letGo(lost);
+  t.same(numbers(), [9], 'what was lost is lost');
+  const forgotten = network.hold(0, 1, new Set([Sync.type]), true);
+  send(0, 1, datagram(10, Sync));
+  network.heal();
+  network.letGo(forgotten);
+  send(0, 1, datagram(11, Sync));
+  t.same(numbers(), [11]);
   t.end();
 });
 

@@ -1,0 +1,239 @@
+/**
+ * Ambushes: faults that wait for the worst moment, instead of striking at random ones.
+ *
+ * An ambush is a script. It holds messages of one kind on one link back, waits for a message or a transition of a
+ * replica, and then takes somebody down or lets go of what it held. What it waits for and how long it takes is drawn
+ * from the seed, so a run with ambushes is replayed like any other. Each script is written after a rule of the protocol
+ * that random faults hardly ever put to the test (docs/mutations.md); the last two try whatever comes.
+ */
+import { Chunk, Fetch, Reconcile, Reply, Request, SnapshotChunk, Sync, SyncAck, ViewChange, Vote } from '../wire/messages.js';
+import type { EventHandler, EventQueue } from './event-queue.js';
+import type { Plan } from './faults.js';
+import type { Hold } from './network.js';
+import type { Random } from './random.js';
+
+/** Something that a script may wait for. */
+export interface Seen {
+  readonly endpoint: number;
+  /** `sent` and `received`: a message of that `type`. `transition`: a replica's, with its `event`. */
+  readonly kind: 'sent' | 'received' | 'transition';
+  readonly type: number;
+  /** The other end of a message; −1 for a transition. */
+  readonly peer: number;
+  readonly event: string;
+}
+
+/** What a script can do to a cluster. Endpoints are replicas 0…N−1, then clients. */
+export interface AmbushTargets {
+  readonly replicas: number;
+  readonly endpoints: number;
+  /** The quorum of the highest view that runs, its primary first; undefined when none does. */
+  quorum(): readonly number[] | undefined;
+  /** Takes a replica down for `downUs`, unless one log lost more would be too many. */
+  crash(replica: number, host: boolean, downUs: number): void;
+  setBlocked(from: number, to: number, blocked: boolean): void;
+  /** From now on datagrams from `from` to `to` with a message of one of the types do not arrive: kept, or lost. */
+  hold(from: number, to: number, types: ReadonlySet<number>, keep: boolean): Hold;
+  /** Delivers the first `count` datagrams that were kept. */
+  deliverHeld(hold: Hold, count: number): void;
+  /** Ends a hold; what is left in it is delivered. */
+  letGo(hold: Hold): void;
+  note(text: string): void;
+}
+
+/** A pause of a script: until something is seen that `until` accepts, for `forUs` at most. */
+interface Pause {
+  readonly forUs: number;
+  readonly until?: (seen: Seen) => boolean;
+}
+
+/** Yields pauses; is resumed with what ended each, or undefined when its time was up. */
+type Script = Generator<Pause, void, Seen | undefined>;
+
+const TRANSFERS = new Set([Chunk.type, SnapshotChunk.type]);
+const REQUESTS = new Set([Request.type, Reconcile.type]);
+/** Kinds that the undirected scripts hold, or wait for. */
+const KINDS = [Request, Reply, Sync, SyncAck, Reconcile, Fetch, Chunk, ViewChange, Vote] as const;
+const TRANSITIONS = ['promise', 'ask-view', 'install', 'start-view', 'join-view'] as const;
+
+const RESUME = 0;
+const NEXT = 1;
+
+export class AmbushDriver implements EventHandler {
+  private readonly scripts: readonly (() => Script)[] = [() => this.lostStart(), () => this.forgottenAcknowledgement(), () => this.heldMessages(), () => this.crashAtMessage()];
+  private script: Script | undefined;
+  private pause: Pause | undefined;
+  /** Counts pauses, so that the timeout of one that has ended is recognized. */
+  private pauses = 0;
+  private holds: Hold[] = [];
+  private cut: (readonly [number, number])[] = [];
+  private stopped = false;
+
+  /** @param strength 0…1: the stronger, the shorter the time between two ambushes */
+  constructor(
+    private readonly queue: EventQueue,
+    private readonly random: Random,
+    private readonly plan: Plan,
+    private readonly strength: number,
+    private readonly targets: AmbushTargets,
+  ) {}
+
+  start(): void {
+    this.next();
+  }
+
+  stop(): void {
+    this.stopped = true;
+  }
+
+  /** A message left or arrived, or a replica changed. The script goes on when the turn has ended. */
+  see(endpoint: number, kind: Seen['kind'], type: number, peer: number, event: string): void {
+    if (this.stopped || this.pause?.until === undefined) return;
+    const seen = { endpoint, kind, type, peer, event };
+    if (!this.pause.until(seen)) return;
+    this.pause = undefined;
+    this.pauses++;
+    this.queue.schedule(this.queue.nowUs, this, RESUME, { pause: this.pauses, seen });
+  }
+
+  handle(kind: number, payload: unknown): void {
+    if (this.stopped) return;
+    if (kind === NEXT) {
+      const script = this.random.pick(this.scripts);
+      this.script = script();
+      this.resume(undefined);
+      return;
+    }
+    const { pause, seen } = payload as { readonly pause: number; readonly seen: Seen | undefined };
+    if (pause === this.pauses) this.resume(seen);
+  }
+
+  private next(): void {
+    const meanUs = this.plan.faultIntervalUs * (2 - this.strength);
+    this.queue.schedule(this.queue.nowUs + this.random.exponential(meanUs), this, NEXT, undefined);
+  }
+
+  private resume(seen: Seen | undefined): void {
+    const step = this.script!.next(seen);
+    if (step.done === true) {
+      for (const hold of this.holds) this.targets.letGo(hold);
+      this.holds = [];
+      this.mend();
+      this.next();
+      return;
+    }
+    this.pause = step.value;
+    this.pauses++;
+    this.queue.schedule(this.queue.nowUs + step.value.forUs, this, RESUME, { pause: this.pauses, seen: undefined });
+  }
+
+  /**
+   * A primary is lost just after it has started its view, while others fetch its log: they have heard of it, and have
+   * their own logs for the next view, or nothing.
+   */
+  private *lostStart(): Script {
+    const { random, targets } = this;
+    const old = targets.quorum()?.[0];
+    if (old === undefined) return;
+    targets.note(`ambush: replica ${old} is cut off from the other replicas, the next primary is lost as it starts`);
+    // Its clients still reach it: what it commits with them it does not learn to be committed.
+    this.isolate(old, targets.replicas);
+    const started = yield { forUs: 200_000, until: (seen) => seen.event === 'start-view' && seen.endpoint !== old };
+    if (started === undefined) return;
+    const primary = started.endpoint;
+    this.mend();
+    for (let to = 0; to < targets.replicas; to++) {
+      if (to === primary) continue;
+      this.hold(primary, to, TRANSFERS, false);
+      // Some never hear of the view.
+      if (to !== old && random.chance(0.7)) this.hold(primary, to, new Set([Sync.type]), false);
+    }
+    yield { forUs: random.between(500, 15_000) };
+    if (random.chance(0.5)) targets.crash(primary, random.chance(0.5), random.between(50_000, 150_000));
+    else this.isolate(primary, targets.endpoints);
+    yield { forUs: random.between(60_000, 150_000) };
+  }
+
+  /**
+   * A member acknowledges what the primary has not got yet, and loses its log; then the primary takes it, answers, and is
+   * lost.
+   */
+  private *forgottenAcknowledgement(): Script {
+    const { random, targets } = this;
+    const quorum = targets.quorum();
+    if (quorum === undefined) return;
+    const [primary, ...members] = quorum as [number, ...number[]];
+    const member = random.pick(members);
+    targets.note(`ambush: requests to replica ${primary} are held until replica ${member} has acknowledged and crashed`);
+    const late: Hold[] = [];
+    for (let client = targets.replicas; client < targets.endpoints; client++) late.push(this.hold(client, primary, REQUESTS, true));
+    // What is under way to the primary still arrives.
+    yield { forUs: random.exponential(1000) };
+    const acknowledged = yield { forUs: 20_000, until: (seen) => seen.kind === 'sent' && seen.type === Reply.type && seen.endpoint === member };
+    if (acknowledged === undefined) return;
+    for (let client = targets.replicas; client < targets.endpoints; client++) this.hold(client, member, REQUESTS, false);
+    targets.crash(member, true, random.exponential(500));
+    yield { forUs: 20_000, until: (seen) => seen.event === 'join-view' && seen.endpoint === member };
+    this.hold(primary, member, new Set([Sync.type]), false);
+    for (const hold of late) if (hold.from === acknowledged.peer) targets.deliverHeld(hold, random.between(1, 3));
+    if ((yield { forUs: 10_000, until: (seen) => seen.kind === 'sent' && seen.type === Reply.type && seen.endpoint === primary }) === undefined) return;
+    yield { forUs: random.exponential(300) };
+    if (random.chance(0.5)) targets.crash(primary, true, random.between(50_000, 150_000));
+    else this.isolate(primary, targets.endpoints);
+    yield { forUs: random.between(60_000, 150_000) };
+  }
+
+  /** One kind of message does not get through, on one link, from one endpoint or to one. */
+  private *heldMessages(): Script {
+    const { random, targets } = this;
+    const kind = random.pick(KINDS);
+    const keep = random.chance(0.6);
+    const replica = random.below(targets.replicas);
+    const scope = random.below(3);
+    targets.note(`ambush: ${kind.name} ${['to', 'from', 'on one link from'][scope]} replica ${replica} is ${keep ? 'held' : 'lost'}`);
+    const others = Array.from({ length: targets.endpoints }, (_, endpoint) => endpoint).filter((endpoint) => endpoint !== replica);
+    const types = new Set([kind.type]);
+    if (scope === 2) this.hold(replica, random.pick(others), types, keep);
+    else for (const other of others) this.hold(scope === 0 ? other : replica, scope === 0 ? replica : other, types, keep);
+    yield { forUs: random.logNormal(20_000, 1) };
+  }
+
+  /** A replica crashes at the k-th message of a kind that it sends or receives, or at its next transition of a kind. */
+  private *crashAtMessage(): Script {
+    const { random, targets } = this;
+    const kind = random.pick(KINDS);
+    const event = random.chance(0.4) ? random.pick(TRANSITIONS) : '';
+    const direction = random.chance(0.5) ? 'sent' : 'received';
+    const any = random.chance(0.3);
+    let victim = random.below(targets.replicas);
+    for (let count = event === '' ? random.between(1, 10) : 1; count > 0; count--) {
+      const seen = yield {
+        forUs: 100_000,
+        until: ({ endpoint, kind: happened, type, event: transition }) => (any ? endpoint < targets.replicas : endpoint === victim) && (event === '' ? happened === direction && type === kind.type : transition === event),
+      };
+      if (seen === undefined) return;
+      if (any) victim = seen.endpoint;
+    }
+    targets.note(`ambush: replica ${victim} crashes at ${event === '' ? `a ${kind.name} ${direction}` : event}`);
+    targets.crash(victim, random.chance(0.5), random.logNormal(10_000, 1.2));
+  }
+
+  private hold(from: number, to: number, types: ReadonlySet<number>, keep: boolean): Hold {
+    const hold = this.targets.hold(from, to, types, keep);
+    this.holds.push(hold);
+    return hold;
+  }
+
+  /** Cuts the links between an endpoint and the others below `below`, both ways. */
+  private isolate(alone: number, below: number): void {
+    for (let other = 0; other < below; other++) {
+      if (other !== alone) this.cut.push([alone, other], [other, alone]);
+    }
+    for (const [from, to] of this.cut) this.targets.setBlocked(from, to, true);
+  }
+
+  private mend(): void {
+    for (const [from, to] of this.cut) this.targets.setBlocked(from, to, false);
+    this.cut = [];
+  }
+}
