@@ -21,7 +21,8 @@ import { DEFAULT_CLIENT_TIMINGS, DEFAULT_LIMITS, DEFAULT_TIMINGS } from '../src/
 import { Instant, Outcome, type Outbox, type PersistBatch, type Storage } from '../src/protocol/contract.js';
 import { ReplicaCore } from '../src/protocol/replica-core.js';
 import { ReplyStatus, validate } from '../src/wire/messages.js';
-import { median, program } from './program.js';
+import { median } from '../src/cli/compare/rounds.js';
+import { program } from './program.js';
 
 const REPLICAS = 3;
 const CLIENT = REPLICAS;

@@ -20,7 +20,8 @@ import { silentLogger } from '../src/server/logger.js';
 import type { ReplicaStatusReport } from '../src/server/status.js';
 import type { HistoryEvent, HistoryValue } from '../src/sim/history.js';
 import { checkHistory, explain } from '../src/sim/linearizability.js';
-import { median, program } from './program.js';
+import { median } from '../src/cli/compare/rounds.js';
+import { program } from './program.js';
 
 const KEYS = 64;
 /** Between two operations of a process, ms: the load is to be steady, not to starve what it measures. */

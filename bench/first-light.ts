@@ -1,5 +1,5 @@
 /**
- * Ours beside the bare dgram program of the same shape (dgram-echo.ts): one client, one operation open, the echo machine,
+ * Ours beside the bare dgram program of the same shape (src/cli/compare/dgram-echo-program.ts): one client, one operation open, the echo machine,
  * three replicas of which two form the quorum. The two take turns, several rounds in one invocation, because the host's
  * speed drifts by more than what is compared; medians of the rounds are reported, and their ratio.
  *
@@ -10,13 +10,15 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { hostInfo, type BenchReport } from '../src/cli/load/report.js';
 import { formatDuration } from '../src/cli/units.js';
-import { Histogram } from '../src/metrics/histogram.js';
-import { measureDgramEcho } from './dgram-echo.js';
-import { median, program } from './program.js';
+import type { LatencySummary } from '../src/metrics/histogram.js';
+import { DgramEcho } from '../src/cli/compare/dgram-echo.js';
+import { median } from '../src/cli/compare/rounds.js';
+import { program } from './program.js';
 
 const MAIN = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
 const GOAL_RATIO = 1.6;
 const ROUND_TIMEOUT_MS = 120_000;
+const BARE_WARMUP_MS = 500;
 
 interface Round {
   readonly oursP50: number;
@@ -35,18 +37,19 @@ await program(
       rounds: { kind: 'count', default: '5', min: 1, max: 1000, help: 'rounds of one run of each' },
       ops: { kind: 'count', default: '20000', min: 1, max: 1e8, help: 'operations a run' },
       warmup: { kind: 'count', default: '10000', max: 1e8, help: 'operations before these, not measured' },
+      seconds: { kind: 'duration', default: '1s', min: 1e7, help: 'how long the bare program runs, after half a second to warm up' },
       size: { kind: 'bytes', default: '64', max: 48 * 1024, help: 'bytes of an operation' },
     },
     examples: ['npm run bench:first-light -- --rounds 5 --json'],
   },
-  async ({ rounds, ops, warmup, size }, output) => {
+  async ({ rounds, ops, warmup, size, seconds }, output) => {
     const measured: Round[] = [];
     for (let round = 0; round < rounds; round++) {
       // Whoever goes first changes with every round.
       const bareFirst = round % 2 === 0;
-      const early = bareFirst ? await bare(size, ops, warmup) : undefined;
+      const early = bareFirst ? await bare(size, seconds / 1e6) : undefined;
       const ours = await runOurs(size, ops, warmup);
-      const echo = early ?? (await bare(size, ops, warmup));
+      const echo = early ?? (await bare(size, seconds / 1e6));
       measured.push({ oursP50: ours.latencyNs.p50, oursP99: ours.latencyNs.p99, bareP50: echo.p50, bareP99: echo.p99, fastPathRatio: ours.fastPathRatio });
       output.note(`round ${round + 1} of ${rounds}: ours p50 ${formatDuration(ours.latencyNs.p50)}, bare ${formatDuration(echo.p50)}, ratio ${(ours.latencyNs.p50 / echo.p50).toFixed(2)}`);
     }
@@ -72,9 +75,9 @@ await program(
   },
 );
 
-async function bare(size: number, operations: number, warmup: number): Promise<{ p50: number; p99: number }> {
-  const { histogram } = await measureDgramEcho(size, operations, warmup);
-  return Histogram.fromData(histogram).summary();
+async function bare(size: number, ms: number): Promise<LatencySummary> {
+  const { histogram } = await new DgramEcho().run({ replicas: 3, clients: 1, open: 1, bytes: size, operation: 'write', machine: 'echo' }, { warmupMs: BARE_WARMUP_MS, ms });
+  return histogram.summary();
 }
 
 /** The very command that people run. */

@@ -15,10 +15,3 @@ export async function program<const F extends Flags>(shape: CommandShape<F>, run
     process.exitCode = exitCodeOf(error);
   }
 }
-
-/** The middle value; of an even number, the mean of the two in the middle. */
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
-}

@@ -26,6 +26,7 @@ export const CLI_ERROR_CODES = {
   'cas-mismatch': Exit.failed,
   'replica-not-ready': Exit.failed,
   'worker-failed': Exit.failed,
+  'compiler-missing': Exit.failed,
   'read-back-differs': Exit.failed,
   'assertion-failed': Exit.assertion,
 } as const;

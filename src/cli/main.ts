@@ -22,6 +22,7 @@ const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => P
   status: ['show the cluster now', async () => (await import('./status.js')).status],
   doctor: ['check this host and the cluster as seen from it', async () => (await import('./doctor.js')).doctor],
   'bench latency': ['measure latency with a closed loop', async () => (await import('./bench-latency.js')).benchLatency],
+  'bench compare': ['measure a cluster beside baselines of the same shape', async () => (await import('./bench-compare.js')).benchCompare],
   sim: ['run the protocol in a simulator that tries to break it', async () => (await import('./sim.js')).sim],
   demo: ['three replicas on this machine, a workload, a failure, a report', async () => (await import('./demo.js')).demo],
 };

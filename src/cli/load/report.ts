@@ -8,7 +8,7 @@ import type { Mix } from './messages.js';
 /** Every field is measured or configured; what could not be measured is null. */
 export interface BenchReport {
   readonly schema: 'jitpaxos.bench/1';
-  readonly command: 'latency';
+  readonly command: 'latency' | 'compare';
   readonly replicas: number;
   readonly transport: string;
   readonly idle: string | null;
@@ -23,8 +23,8 @@ export interface BenchReport {
   readonly mix: Mix;
   readonly seconds: number;
   readonly operations: number;
-  /** Operations before these, not measured. */
-  readonly warmupOperations: number;
+  /** Operations before these, not measured; null where the warm-up was a time. */
+  readonly warmupOperations: number | null;
   readonly opsPerSecond: number;
   readonly offeredPerSecond: null;
   readonly latencyNs: LatencySummary;
@@ -38,7 +38,11 @@ export interface BenchReport {
   /** JavaScript heap only (metrics/heap-meter.ts), the transport's share included. */
   readonly allocatedBytesPerOp: { readonly client: number | null; readonly primary: number | null; readonly member: number | null };
   readonly clock: { readonly source: string | null; readonly errorNs: number | null };
-  readonly baselines: readonly { readonly name: string; readonly latencyNs: LatencySummary; readonly opsPerSecond: number }[];
+  /** `compare` only: operations to a replica that shared a datagram, on average. */
+  readonly operationsPerDatagram?: number;
+  /** `compare` only: replicas that poll without sleeping share a process where the host has fewer cores. */
+  readonly processes?: { readonly clients: number; readonly servers: number };
+  readonly baselines: readonly { readonly name: string; readonly latencyNs: LatencySummary; readonly opsPerSecond: number; readonly processes?: { readonly clients: number; readonly servers: number } }[];
   readonly ratios: Readonly<Record<string, number>>;
   readonly host: { readonly cpu: string; readonly cores: number; readonly kernel: string; readonly node: string };
   readonly version: string;
@@ -114,7 +118,7 @@ export function tableOf(report: BenchReport): string {
   const rows: [string, string][] = [
     ['cluster', `${report.replicas} replicas, ${report.transport}${report.idle === null ? '' : ` (${report.idle})`}, ${report.durability ?? 'durability unknown'}`],
     ['load', `${report.clients} client${report.clients === 1 ? '' : 's'} × ${report.lanes} open, ${report.machine}, ${report.opBytes} bytes, ${mix.join(', ')}`],
-    ['operations', `${formatCount(report.operations)} in ${report.seconds.toFixed(2)} s, after ${formatCount(report.warmupOperations)} to warm up`],
+    ['operations', `${formatCount(report.operations)} in ${report.seconds.toFixed(2)} s, after ${formatCount(report.warmupOperations ?? 0)} to warm up`],
     ['throughput', `${formatCount(report.opsPerSecond)} operations/s`],
     ['latency', `p50 ${formatDuration(latency.p50)}   p90 ${formatDuration(latency.p90)}   p99 ${formatDuration(latency.p99)}   p99.9 ${formatDuration(latency.p999)}   max ${formatDuration(latency.max)}`],
     ['one round trip', report.fastPathRatio === null ? 'nothing committed' : `${(report.fastPathRatio * 100).toFixed(2)} % of commits`],

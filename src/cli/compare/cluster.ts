@@ -1,0 +1,63 @@
+/** Ours: a cluster of replica processes on loopback, and clients of the slot interface. */
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { CLUSTER_SCHEMA } from '../../server/cluster-config.js';
+import { freePorts, LocalCluster } from '../load/local-cluster.js';
+import { sharesProcess } from './c-echo.js';
+import { measureClients, type Contestant, type Measured, type Timing } from './contestant.js';
+import { Children, LineChild } from './line-child.js';
+import { quorumOf, type Point } from './shape.js';
+import type { SharedReplicasSetup } from './shared-replicas.js';
+import type { SlotClientSetup } from './slot-client.js';
+import type { TransportChoice } from '../transport-flags.js';
+
+export class OurCluster implements Contestant {
+  private runs = 0;
+
+  /** @param replicas in place of the point's: 1 is a server without replication, of the same wire, log and machine */
+  constructor(
+    readonly name: string,
+    private readonly wiring: TransportChoice,
+    private readonly replicas?: number,
+  ) {}
+
+  async run(asked: Point, timing: Timing): Promise<Measured> {
+    const point = { ...asked, replicas: this.replicas ?? asked.replicas };
+    const { machine, replicas } = point;
+    await using children = new Children();
+    if (sharesProcess(this.wiring.idle === 'busy', point)) {
+      const { directory, clusterFile } = await writeCluster(replicas);
+      try {
+        const ids = Array.from({ length: replicas }, (_, id) => id);
+        const server = children.add(LineChild.startModule('./shared-replicas.js', { ...this.wiring, cluster: clusterFile, ids, machine } satisfies SharedReplicasSetup, 'the replicas'));
+        await server.ready();
+        return await this.measure(clusterFile, point, timing, children, [server.pid]);
+      } finally {
+        rmSync(directory, { recursive: true, force: true });
+      }
+    }
+    await using cluster = await LocalCluster.start({ replicas, machine, ...this.wiring, durability: 'memory' });
+    const pids = cluster.replicas.map(({ child }) => child.pid);
+    return await this.measure(cluster.clusterFile, point, timing, children, pids);
+  }
+
+  private measure(cluster: string, { clients, machine, operation, open, bytes, replicas }: Point, timing: Timing, children: Children, serverPids: readonly (number | undefined)[]): Promise<Measured> {
+    const run = this.runs++;
+    const all = Array.from({ length: clients }, (_, index) => {
+      const setup: SlotClientSetup = { ...this.wiring, cluster, machine, operation, open, bytes, seed: run * 1000 + index, ...timing };
+      return children.add(LineChild.startModule('./slot-client.js', setup, `client ${index}`));
+    });
+    return measureClients(all, serverPids, quorumOf(replicas), timing);
+  }
+}
+
+/** A cluster file for replicas on free ports of loopback. */
+async function writeCluster(replicas: number): Promise<{ directory: string; clusterFile: string }> {
+  const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-'));
+  const clusterFile = join(directory, 'cluster.json');
+  const ports = await freePorts(replicas);
+  writeFileSync(clusterFile, JSON.stringify({ schema: CLUSTER_SCHEMA, id: randomBytes(8).toString('hex'), replicas: ports.map((port) => `127.0.0.1:${port}`) }));
+  return { directory, clusterFile };
+}

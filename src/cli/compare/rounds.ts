@@ -1,0 +1,45 @@
+/** Runs contestants in turns, because a host's speed drifts by more than what is compared, and takes medians. */
+import type { LatencySummary } from '../../metrics/histogram.js';
+import type { Contestant, Measured, Timing } from './contestant.js';
+import type { Point } from './shape.js';
+
+/** In every round each contestant once; who begins changes from round to round. The results by name, then by round. */
+export async function runRounds(contestants: readonly Contestant[], point: Point, timing: Timing, rounds: number, progress: (round: number, name: string, measured: Measured) => void): Promise<ReadonlyMap<string, readonly Measured[]>> {
+  const measured = new Map<string, Measured[]>(contestants.map(({ name }) => [name, []]));
+  for (let round = 0; round < rounds; round++) {
+    for (let turn = 0; turn < contestants.length; turn++) {
+      const contestant = contestants[(round + turn) % contestants.length]!;
+      const result = await contestant.run(point, timing);
+      measured.get(contestant.name)!.push(result);
+      progress(round, contestant.name, result);
+    }
+  }
+  return measured;
+}
+
+/** Medians over the rounds. Percentiles are those of each run, not of all runs together. */
+export interface Medians {
+  readonly latencyNs: LatencySummary;
+  readonly opsPerSecond: number;
+}
+
+export function mediansOf(runs: readonly Measured[]): Medians {
+  const summaries = runs.map(({ histogram }) => histogram.summary());
+  const names = Object.keys(summaries[0]!) as (keyof LatencySummary)[];
+  return {
+    latencyNs: Object.fromEntries(names.map((name) => [name, median(summaries.map((summary) => summary[name]))])) as unknown as LatencySummary,
+    opsPerSecond: median(runs.map(({ opsPerSecond }) => opsPerSecond)),
+  };
+}
+
+/** The median over the rounds of ours ÷ theirs, both of the same round. */
+export function ratioOf(ours: readonly Measured[], theirs: readonly Measured[], value: (measured: Measured) => number): number {
+  return median(ours.map((run, round) => value(run) / value(theirs[round]!)));
+}
+
+/** The middle value; of an even number, the mean of the two in the middle. */
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
