@@ -29,6 +29,16 @@ export function parseCount(text: string): number | undefined {
   return /^\d+$/.test(digits) && Number.isSafeInteger(value) ? value : undefined;
 }
 
+const RATE_FACTORS: Readonly<Record<string, number>> = { '': 1, k: 1e3, M: 1e6 };
+
+/** Operations a second, like `500`, `10k` or `1.5M`; undefined when `text` is no such rate, or 0. */
+export function parseRate(text: string): number | undefined {
+  const match = new RegExp(`^${NUMBER}\\s*(k|M)?$`).exec(text.trim());
+  if (!match) return undefined;
+  const rate = Number(match[1]) * RATE_FACTORS[match[2] ?? '']!;
+  return rate > 0 ? rate : undefined;
+}
+
 /** A duration in ns with three significant digits and a fitting unit. */
 export function formatDuration(ns: number): string {
   if (ns < 1e3) return `${Math.round(ns)} ns`;

@@ -11,6 +11,8 @@ export interface Interval {
   readonly p99: number;
   /** Null when nothing committed. */
   readonly fastPathRatio: number | null;
+  readonly rejected: number;
+  readonly viewChanges: number;
 }
 
 export class Timeline {
@@ -43,6 +45,8 @@ export class Timeline {
       p50: histogram.quantile(0.5),
       p99: histogram.quantile(0.99),
       fastPathRatio: counts.committed === 0 ? null : counts.fast / counts.committed,
+      rejected: counts.rejected,
+      viewChanges: counts.viewChanges,
     }));
   }
 
