@@ -15,7 +15,7 @@ import { mergeHistories } from './load/history-writer.js';
 import { LocalCluster } from './load/local-cluster.js';
 import type { Mix, ReplicaAnswer, Workload } from './load/messages.js';
 import { OPERATION_NAMES, VALUE_TAG_BYTES } from './load/operations.js';
-import { hostInfo, parseAssertion, parseMix, tableOf, type BenchReport } from './load/report.js';
+import { checkAssertions, hostInfo, parseAssertion, parseMix, tableOf, type BenchReport } from './load/report.js';
 import { Workers, type LoadResult } from './load/workers.js';
 import { TRANSPORT_FLAGS, transportChoice, type TransportChoice } from './transport-flags.js';
 import { version } from '../server/version.js';
@@ -89,10 +89,7 @@ export const benchLatency = defineCommand(
     }
     if (values.hgrm !== undefined) writeFileSync(values.hgrm, formatHgrm(load.histogram));
     output.line(output.json ? JSON.stringify(report) : tableOf(report));
-    const broken = assertions.map((assertion) => ({ text: assertion.text, ...assertion.evaluate(report) })).filter(({ holds }) => !holds);
-    if (broken.length > 0) {
-      throw new CliError('assertion-failed', `${broken.map(({ text, found }) => `${text} does not hold (found ${found ?? 'nothing'}${/^(p\d|min|max|mean)/.test(text) ? ' ns' : ''})`).join(', ')}; see the report`);
-    }
+    checkAssertions(assertions, report);
     return Exit.done;
   },
 );

@@ -1,7 +1,8 @@
 /** What the demo shows while it runs: a few lines redrawn in place on a terminal, a line every two seconds elsewhere. */
 import type { Output } from './command.js';
 import type { Timeline } from './load/timeline.js';
-import { Colour, cut, paint, sparkline } from './terminal.js';
+import { LiveFrame } from './live-frame.js';
+import { Colour, paint, sparkline } from './terminal.js';
 import { formatCount, formatDuration } from './units.js';
 
 export type KillTarget = 'member' | 'spare' | 'none';
@@ -18,19 +19,18 @@ export interface DemoState {
 const LINE_EVERY_MS = 2_000;
 const SPARK_WIDTH = 60;
 const BAR_WIDTH = 40;
-const CLEAR_LINE = '\x1b[2K';
 
 export class Display {
-  private drawnLines = 0;
+  private readonly frame: LiveFrame;
   private lastLineMs = 0;
 
   constructor(private readonly output: Output) {
-    if (this.live) process.stdout.write('\x1b[?25l');
+    this.frame = new LiveFrame(output);
   }
 
   update(state: DemoState): void {
     if (this.output.quiet || this.output.json) return;
-    if (this.live) this.redraw(state);
+    if (this.frame.live) this.frame.draw(this.lines(state));
     else if (state.elapsedMs - this.lastLineMs >= LINE_EVERY_MS) {
       this.lastLineMs = state.elapsedMs;
       this.output.note(plainLine(state));
@@ -39,22 +39,10 @@ export class Display {
 
   /** Leaves the last drawing on the screen and gives the cursor back. */
   end(): void {
-    if (this.live) process.stdout.write('\x1b[?25h\n');
+    this.frame.end();
   }
 
-  private get live(): boolean {
-    return this.output.terminal && !this.output.quiet && !this.output.json;
-  }
-
-  private redraw(state: DemoState): void {
-    const columns = process.stdout.columns || 80; // a pseudo-terminal may say 0
-    const lines = this.frame(state);
-    const up = this.drawnLines > 0 ? `\x1b[${this.drawnLines}A` : '';
-    process.stdout.write(up + lines.map((line) => `${CLEAR_LINE}${cut(line, columns - 1)}\n`).join(''));
-    this.drawnLines = lines.length;
-  }
-
-  private frame(state: DemoState): string[] {
+  private lines(state: DemoState): string[] {
     const { histogram, counts } = state.timeline.total;
     const intervals = state.timeline.intervals();
     const recent = intervals.slice(-10);

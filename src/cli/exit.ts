@@ -28,6 +28,8 @@ export const CLI_ERROR_CODES = {
   'worker-failed': Exit.failed,
   'compiler-missing': Exit.failed,
   'read-back-differs': Exit.failed,
+  'output-unwritable': Exit.failed,
+  interrupted: Exit.failed,
   'assertion-failed': Exit.assertion,
 } as const;
 

@@ -23,6 +23,7 @@ const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => P
   doctor: ['check this host and the cluster as seen from it', async () => (await import('./doctor.js')).doctor],
   'bench latency': ['measure latency with a closed loop', async () => (await import('./bench-latency.js')).benchLatency],
   'bench compare': ['measure a cluster beside baselines of the same shape', async () => (await import('./bench-compare.js')).benchCompare],
+  'bench load': ['measure with an open loop at a chosen rate; find the knee', async () => (await import('./bench-load.js')).benchLoad],
   sim: ['run the protocol in a simulator that tries to break it', async () => (await import('./sim.js')).sim],
   demo: ['three replicas on this machine, a workload, a failure, a report', async () => (await import('./demo.js')).demo],
 };

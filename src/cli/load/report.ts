@@ -1,14 +1,16 @@
 /** What a bench reports: the JSON object of the schema `jitpaxos.bench/1`, its table for people, and assertions on it. */
 import { cpus, release } from 'node:os';
-import type { LatencySummary } from '../../metrics/histogram.js';
+import type { HistogramData, LatencySummary } from '../../metrics/histogram.js';
 import { CliError } from '../exit.js';
 import { formatCount, formatDuration } from '../units.js';
+import type { LoadSection } from './load-section.js';
 import type { Mix } from './messages.js';
+import type { Interval } from './timeline.js';
 
 /** Every field is measured or configured; what could not be measured is null. */
 export interface BenchReport {
   readonly schema: 'jitpaxos.bench/1';
-  readonly command: 'latency' | 'compare';
+  readonly command: 'latency' | 'load' | 'compare';
   readonly replicas: number;
   readonly transport: string;
   readonly idle: string | null;
@@ -26,7 +28,8 @@ export interface BenchReport {
   /** Operations before these, not measured; null where the warm-up was a time. */
   readonly warmupOperations: number | null;
   readonly opsPerSecond: number;
-  readonly offeredPerSecond: null;
+  /** Of an open loop; of a ramp: the step that the figures are of. */
+  readonly offeredPerSecond: number | null;
   readonly latencyNs: LatencySummary;
   readonly fastPathRatio: number | null;
   readonly rejected: number;
@@ -46,6 +49,25 @@ export interface BenchReport {
   readonly ratios: Readonly<Record<string, number>>;
   readonly host: { readonly cpu: string; readonly cores: number; readonly kernel: string; readonly node: string };
   readonly version: string;
+  /** As typed. */
+  readonly commandLine?: string;
+  /** What `latencyNs` was taken from, for whoever draws or compares. */
+  readonly histogram?: HistogramData;
+  /** The whole run in intervals of equal length. */
+  readonly timeline?: readonly TimelineInterval[];
+  /** Only of `bench load`. */
+  readonly load?: LoadSection;
+}
+
+export interface TimelineInterval extends Interval {
+  readonly seconds: number;
+  /** Null in a closed loop. */
+  readonly offeredPerSecond: number | null;
+}
+
+/** The command as typed, quoted where a shell needs it. */
+export function commandLine(args: readonly string[] = process.argv.slice(2)): string {
+  return ['jitpaxos', ...args.map((arg) => (/^[\w@%+=:,./-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`))].join(' ');
 }
 
 export function hostInfo(): BenchReport['host'] {
@@ -96,6 +118,13 @@ export function parseAssertion(text: string): Assertion {
   };
 }
 
+/** Throws CliError `assertion-failed` that names every assertion that does not hold, and what was found. */
+export function checkAssertions(assertions: readonly Assertion[], report: BenchReport): void {
+  const broken = assertions.map((assertion) => ({ text: assertion.text, ...assertion.evaluate(report) })).filter(({ holds }) => !holds);
+  if (broken.length === 0) return;
+  throw new CliError('assertion-failed', `${broken.map(({ text, found }) => `${text} does not hold (found ${found ?? 'nothing'}${/^(p\d|min|max|mean)/.test(text) ? ' ns' : ''})`).join(', ')}; see the report`);
+}
+
 function compare(a: number, operator: string, b: number): boolean {
   switch (operator) {
     case '<':
@@ -118,8 +147,8 @@ export function tableOf(report: BenchReport): string {
   const rows: [string, string][] = [
     ['cluster', `${report.replicas} replicas, ${report.transport}${report.idle === null ? '' : ` (${report.idle})`}, ${report.durability ?? 'durability unknown'}`],
     ['load', `${report.clients} client${report.clients === 1 ? '' : 's'} × ${report.lanes} open, ${report.machine}, ${report.opBytes} bytes, ${mix.join(', ')}`],
-    ['operations', `${formatCount(report.operations)} in ${report.seconds.toFixed(2)} s, after ${formatCount(report.warmupOperations ?? 0)} to warm up`],
-    ['throughput', `${formatCount(report.opsPerSecond)} operations/s`],
+    ['operations', `${formatCount(report.operations)} in ${report.seconds.toFixed(2)} s${report.warmupOperations === null ? '' : `, after ${formatCount(report.warmupOperations)} to warm up`}`],
+    ['throughput', `${formatCount(report.opsPerSecond)} operations/s${report.offeredPerSecond === null ? '' : ` of ${formatCount(report.offeredPerSecond)} offered`}`],
     ['latency', `p50 ${formatDuration(latency.p50)}   p90 ${formatDuration(latency.p90)}   p99 ${formatDuration(latency.p99)}   p99.9 ${formatDuration(latency.p999)}   max ${formatDuration(latency.max)}`],
     ['one round trip', report.fastPathRatio === null ? 'nothing committed' : `${(report.fastPathRatio * 100).toFixed(2)} % of commits`],
     ['otherwise', `${formatCount(report.rejected)} rejects, ${formatCount(report.reconciled)} reconciled, ${formatCount(report.retransmitted)} resent, ${formatCount(report.failed)} failed, ${report.viewChanges} view changes`],

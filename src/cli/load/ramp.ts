@@ -1,0 +1,128 @@
+/**
+ * Runs the steps of a load one after the other, reads the meters around each, and stops early where there is nothing more
+ * to learn: two steps in a row fell short, or somebody pressed Ctrl-C.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { ArrivalKind } from './arrivals.js';
+import { isOver, type StepFacts } from './knee.js';
+import { OpenLoad, type StepMeasurement } from './open-load.js';
+import { Timeline } from './timeline.js';
+import type { Usage, UsageMeter } from './usage.js';
+
+export interface RampPlan {
+  readonly rates: readonly number[];
+  readonly kind: ArrivalKind;
+  readonly seed: number;
+  readonly warmupNs: number;
+  readonly durationNs: number;
+  readonly intervalMs: number;
+  readonly hostCores: number;
+}
+
+export interface RampStep {
+  readonly ratePerSecond: number;
+  readonly measurement: StepMeasurement;
+  readonly usage: Usage;
+  readonly facts: StepFacts;
+  readonly timeline: Timeline;
+  /** When its measured window began, since the beginning of the ramp. */
+  readonly startSeconds: number;
+}
+
+/** The step that runs now, for a display. */
+export interface RunningRampStep {
+  readonly index: number;
+  readonly ratePerSecond: number;
+  readonly timeline: Timeline;
+  readonly startedAtMs: number;
+}
+
+const NS_PER_MS = 1e6;
+/** Interval lengths that people read easily; the first that makes at most so many intervals. */
+const INTERVALS_MS = [100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000];
+const INTERVALS_MAX = 150;
+
+export function intervalFor(durationNs: number): number {
+  return INTERVALS_MS.find((ms) => durationNs / NS_PER_MS / ms <= INTERVALS_MAX) ?? INTERVALS_MS.at(-1)!;
+}
+
+/** Rates from `from` to `to` inclusive, each the same factor above the one before: a knee may be anywhere. */
+export function ratesBetween(from: number, to: number, steps: number): number[] {
+  if (steps === 1) return [to];
+  return Array.from({ length: steps }, (_, index) => Math.round(from * (to / from) ** (index / (steps - 1))));
+}
+
+export class Ramp {
+  readonly steps: RampStep[] = [];
+  running: RunningRampStep | undefined;
+  interrupted = false;
+
+  constructor(
+    private readonly load: OpenLoad,
+    private readonly meter: UsageMeter,
+    readonly plan: RampPlan,
+  ) {}
+
+  /** Throws what the client processes fail with; the steps before are kept. */
+  async run(onStep: (step: RampStep) => void): Promise<void> {
+    const began = performance.now();
+    for (const [index, ratePerSecond] of this.plan.rates.entries()) {
+      const step = await this.runStep(index, ratePerSecond, began);
+      this.steps.push(step);
+      onStep(step);
+      if (this.interrupted || isOver(this.steps.map(({ facts }) => facts))) return;
+    }
+  }
+
+  /** Ends the present step now; its measurement so far counts. */
+  interrupt(): void {
+    this.interrupted = true;
+    this.load.stop();
+  }
+
+  private async runStep(index: number, ratePerSecond: number, began: number): Promise<RampStep> {
+    const { kind, seed, warmupNs, durationNs, intervalMs, hostCores } = this.plan;
+    const { meter } = this;
+    const timeline = new Timeline(intervalMs);
+    const startedAtMs = performance.now();
+    this.running = { index, ratePerSecond, timeline, startedAtMs };
+    const measured = this.load.step({
+      kind,
+      ratePerSecond,
+      seed: seed + index,
+      warmupNs,
+      durationNs,
+      intervalMs,
+      // What ends behind the window is in the step's histogram; on the time line it would look like throughput.
+      onProgress: (interval, histogram, counts) => interval * intervalMs * NS_PER_MS < durationNs && timeline.add((interval + 1) * intervalMs, histogram, counts),
+    });
+    const over = measured.then(() => undefined, () => undefined);
+    const at = (ns: number): Promise<void> => Promise.race([delay(ns / NS_PER_MS, undefined, { ref: false }), over]);
+    const metered = at(warmupNs).then(() => meter.start()).then(() => at(durationNs)).then(() => meter.stop());
+    const [measurement] = await Promise.all([measured, metered]);
+    const usage = meter.usage();
+    const startSeconds = (startedAtMs - began) / 1000 + warmupNs / 1e9;
+    return { ratePerSecond, measurement, usage, facts: factsOf(ratePerSecond, measurement, usage, hostCores), timeline, startSeconds };
+  }
+}
+
+function factsOf(offeredPerSecond: number, measurement: StepMeasurement, usage: Usage, hostTotal: number): StepFacts {
+  const { counts, client, seconds } = measurement;
+  const share = (cpuSeconds: number): number => (seconds === 0 ? 0 : cpuSeconds / seconds);
+  return {
+    offeredPerSecond,
+    offered: counts.offered,
+    completedInWindow: counts.completedInWindow,
+    failed: counts.failed,
+    unsent: counts.unsent,
+    queued: counts.queued,
+    committed: client.committed,
+    retransmitted: client.retransmitted,
+    viewChanges: client.viewChanges,
+    rejectedByReason: measurement.rejectedByReason,
+    latencyNs: measurement.latency.summary(),
+    schedulingDelayNs: { p99: measurement.pacing.quantile(0.99) },
+    cores: { clients: measurement.clientCpuSeconds.map(share), replicas: usage.replicaCores, host: usage.hostCores, hostTotal },
+    replicaDrops: usage.replicaDrops,
+  };
+}

@@ -1,0 +1,2 @@
+import type { BenchReport } from '../load/report.js';
+export function benchReportHtml(reports: readonly BenchReport[]): string { return JSON.stringify(reports); }
