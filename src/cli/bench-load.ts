@@ -26,7 +26,7 @@ import { intervalFor, Ramp, ratesBetween, type RampPlan } from './load/ramp.js';
 import { checkAssertions, commandLine, parseAssertion, parseMix, type BenchReport } from './load/report.js';
 import { UsageMeter } from './load/usage.js';
 import { checkWritable, writeOutput, writingOutput } from './output-file.js';
-import { benchReportHtml } from './report/bench-page.js';
+import { benchPage } from './report/bench-page.js';
 import { formatCount, parseRate, parseSize } from './units.js';
 
 const DEFAULT_WARMUP_NS = 1e9;
@@ -127,13 +127,14 @@ export const benchLoad = defineCommand(
         durationNs: values.duration,
         intervalMs: intervalFor(values.duration),
         hostCores: cpus().length,
+        replicasHere: values.cluster === undefined,
       },
     };
     const { report, failure } = await measureOn(local ?? 3, values.cluster, setup, output);
     // The result first: a file that can't be written must not take it along.
     output.line(output.json ? JSON.stringify(report) : loadText(report));
     writeOutput('hgrm', values.hgrm, () => formatHgrm(Histogram.fromData(report.histogram!)));
-    writeOutput('report', values.report, () => benchReportHtml([report]));
+    writeOutput('report', values.report, () => benchPage(report));
     if (output.json) for (const [name, text] of verdictRows(report)) output.note(`${name}${name === '' ? '' : ': '}${text}`);
     if (failure !== undefined) throw failure;
     checkAssertions(assertions, report);

@@ -13,7 +13,7 @@ import { Views } from '../protocol/views.js';
 import { defineCommand, type Output } from './command.js';
 import { Display, type DemoState, type KillTarget } from './demo-display.js';
 import { CliError, Exit } from './exit.js';
-import { demoReportHtml } from './demo-report.js';
+import { demoPage } from './report/demo-page.js';
 import { LocalCluster } from './load/local-cluster.js';
 import type { Workload } from './load/messages.js';
 import { hostInfo } from './load/report.js';
@@ -86,7 +86,7 @@ export const demo = defineCommand(
     const ran = await runWorkload(cluster, state, values.kill as KillTarget, choice, output);
     const readBack = await readEverythingBack(cluster, ran.load, choice);
     const result = summarize(state, ran, readBack, resolve(values.report));
-    writeFileSync(values.report, demoReportHtml(result, ran.load.histogram, state.timeline.intervals()));
+    writeFileSync(values.report, demoPage(result, ran.load.histogram, state.timeline.intervals(), INTERVAL_MS));
     output.line(output.json ? JSON.stringify(result) : summaryText(result));
     if (readBack.wrong > 0) throw new CliError('read-back-differs', `${readBack.wrong} of ${readBack.keys} keys do not hold what was last written to them; this is a bug: please report it with the report file`);
     if (result.operations < MIN_OPERATIONS) throw new CliError('worker-failed', `only ${formatCount(result.operations)} operations were committed in ${result.seconds.toFixed(0)} s; look at the load of this machine`);

@@ -22,7 +22,7 @@ export interface StepFacts {
   readonly latencyNs: LatencySummary;
   readonly schedulingDelayNs: { readonly p99: number };
   /** Cores that each kept busy; null: not known. */
-  readonly cores: { readonly clients: readonly number[]; readonly replicas: readonly (number | null)[]; readonly host: number | null; readonly hostTotal: number };
+  readonly cores: { readonly clients: readonly number[]; readonly replicas: readonly (number | null)[]; readonly host: number | null; readonly hostTotal: number; /** The replicas ran on this host. */ readonly replicasHere: boolean };
   /** Messages and datagrams that found no room in a replica; null: not known. */
   readonly replicaDrops: number | null;
 }
@@ -109,7 +109,7 @@ export function limitOf(step: StepFacts): Limit {
   if (client !== undefined && client.value >= CORE_FULL && step.schedulingDelayNs.p99 >= LATE_NS) {
     found.push(['client-cpu', `client process ${client.index} used ${percent(client.value)} of a core and sent late (scheduling delay p99 ${formatDuration(step.schedulingDelayNs.p99)}): more --clients`]);
   }
-  if (cores.host !== null && cores.host >= HOST_FULL * cores.hostTotal) found.push(['host-cpu', `this host's ${cores.hostTotal} cores were ${percent(cores.host / cores.hostTotal)} busy`]);
+  if (cores.host !== null && cores.host >= HOST_FULL * cores.hostTotal) found.push(['host-cpu', `this host's ${cores.hostTotal} cores were ${percent(cores.host / cores.hostTotal)} busy, ${ourShare(step)}`]);
   if (step.viewChanges > 0) found.push(['view-changes', `the view changed ${step.viewChanges === 1 ? 'once' : `${step.viewChanges} times`}`]);
   if (per(step.retransmitted) > RETRANSMITTED_SHARE || (step.replicaDrops ?? 0) > 0) {
     found.push(['datagram-loss', `${formatCount(step.retransmitted)} requests were sent again${step.replicaDrops === null ? '' : `, ${formatCount(step.replicaDrops)} messages found no room in a replica`}`]);
@@ -119,6 +119,13 @@ export function limitOf(step: StepFacts): Limit {
   if (step.queued > QUEUED_SHARE * step.offered) found.push(['lanes', `${percent(step.queued / step.offered)} of the operations had to wait because every lane was open: more --lanes, if nothing else is at its limit`]);
   if (found.length === 0) found.push(['unknown', 'nothing that was measured was at its limit']);
   return { resource: found[0]![0], evidence: found.map(([, text]) => text) };
+}
+
+/** A host may be full of other people's work. */
+function ourShare({ cores }: StepFacts): string {
+  const sum = (values: readonly (number | null)[]): number => values.reduce<number>((total, value) => total + (value ?? 0), 0);
+  const used = sum(cores.clients) + (cores.replicasHere ? sum(cores.replicas) : 0);
+  return `${used.toFixed(1)} of them with this measurement`;
 }
 
 function reasons(counts: Readonly<Record<string, number>>): string {

@@ -57,6 +57,7 @@ export function loadReport(setting: LoadSetting, plan: RampPlan, steps: readonly
       warmupSeconds: plan.warmupNs / 1e9,
       steps: loadSteps,
       reported,
+      serviceHistogram: measurement.service.toData(),
       knee: isRamp && knee.index >= 0 ? { offeredPerSecond: figures.offeredPerSecond, opsPerSecond: figures.opsPerSecond } : null,
       limit: knee.endedAt < 0 ? null : limitOf(steps[knee.endedAt]!.facts),
       partial: partial ?? null,
@@ -94,7 +95,6 @@ function stepOf({ measurement, facts }: RampStep, shortfall: string | undefined)
       hostTotal: facts.cores.hostTotal,
     },
     shortfall: shortfall ?? null,
-    histogram: measurement.latency.toData(),
   };
 }
 

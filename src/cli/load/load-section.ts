@@ -37,7 +37,6 @@ export interface LoadStep {
   readonly cores: { readonly clients: readonly number[]; readonly replicas: readonly (number | null)[]; readonly host: number; readonly hostTotal: number };
   /** Null: the rate was sustained; else why not. */
   readonly shortfall: string | null;
-  readonly histogram: HistogramData;
 }
 
 export interface LoadSection {
@@ -53,6 +52,8 @@ export interface LoadSection {
   readonly steps: readonly LoadStep[];
   /** Which of `steps` the report's own figures are of: the only one, or the knee, or the first when none was sustained. */
   readonly reported: number;
+  /** Of that step, from the moment of sending. */
+  readonly serviceHistogram: HistogramData;
   /** The highest rate that was sustained; null when there was none, or a single rate was asked for. */
   readonly knee: { readonly offeredPerSecond: number; readonly opsPerSecond: number } | null;
   /** What ended it; null when every rate was sustained. */

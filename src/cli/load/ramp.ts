@@ -17,6 +17,8 @@ export interface RampPlan {
   readonly durationNs: number;
   readonly intervalMs: number;
   readonly hostCores: number;
+  /** The replicas run on this host. */
+  readonly replicasHere: boolean;
 }
 
 export interface RampStep {
@@ -81,7 +83,7 @@ export class Ramp {
   }
 
   private async runStep(index: number, ratePerSecond: number, began: number): Promise<RampStep> {
-    const { kind, seed, warmupNs, durationNs, intervalMs, hostCores } = this.plan;
+    const { kind, seed, warmupNs, durationNs, intervalMs, hostCores, replicasHere } = this.plan;
     const { meter } = this;
     const timeline = new Timeline(intervalMs);
     const startedAtMs = performance.now();
@@ -102,11 +104,11 @@ export class Ramp {
     const [measurement] = await Promise.all([measured, metered]);
     const usage = meter.usage();
     const startSeconds = (startedAtMs - began) / 1000 + warmupNs / 1e9;
-    return { ratePerSecond, measurement, usage, facts: factsOf(ratePerSecond, measurement, usage, hostCores), timeline, startSeconds };
+    return { ratePerSecond, measurement, usage, facts: factsOf(ratePerSecond, measurement, usage, { hostTotal: hostCores, replicasHere }), timeline, startSeconds };
   }
 }
 
-function factsOf(offeredPerSecond: number, measurement: StepMeasurement, usage: Usage, hostTotal: number): StepFacts {
+function factsOf(offeredPerSecond: number, measurement: StepMeasurement, usage: Usage, host: { readonly hostTotal: number; readonly replicasHere: boolean }): StepFacts {
   const { counts, client, seconds } = measurement;
   const share = (cpuSeconds: number): number => (seconds === 0 ? 0 : cpuSeconds / seconds);
   return {
@@ -122,7 +124,7 @@ function factsOf(offeredPerSecond: number, measurement: StepMeasurement, usage: 
     rejectedByReason: measurement.rejectedByReason,
     latencyNs: measurement.latency.summary(),
     schedulingDelayNs: { p99: measurement.pacing.quantile(0.99) },
-    cores: { clients: measurement.clientCpuSeconds.map(share), replicas: usage.replicaCores, host: usage.hostCores, hostTotal },
+    cores: { clients: measurement.clientCpuSeconds.map(share), replicas: usage.replicaCores, host: usage.hostCores, ...host },
     replicaDrops: usage.replicaDrops,
   };
 }
