@@ -27,6 +27,7 @@ import { checkAssertions, commandLine, parseAssertion, parseMix, type BenchRepor
 import { UsageMeter } from './load/usage.js';
 import { checkWritable, writeOutput, writingOutput } from './output-file.js';
 import { benchPage } from './report/bench-page.js';
+import { TRANSPORT_FLAGS, transportChoice, type TransportChoice } from './transport-flags.js';
 import { formatCount, parseRate, parseSize } from './units.js';
 
 const DEFAULT_WARMUP_NS = 1e9;
@@ -38,7 +39,7 @@ const SIZE_MAX = 48 * 1024;
 /** The end of the history is written when the clients end. */
 const KEY_PREFIX_BYTES = 4;
 
-interface Setup {
+interface Setup extends TransportChoice {
   readonly clients: number;
   readonly lanes: number;
   readonly machine: 'echo' | 'kv';
@@ -49,7 +50,6 @@ interface Setup {
   readonly distribution: KeyDistribution;
   readonly keyPrefix: string;
   readonly timeoutMs: number;
-  readonly transport: 'auto' | 'dgram';
   readonly pacing: PacingKind;
   readonly history: string | undefined;
   readonly ramp: RampPlan;
@@ -70,7 +70,7 @@ export const benchLoad = defineCommand(
       lanes: { kind: 'count', default: '512', min: 1, max: 4096, help: 'operations that each client may have open; what arrives beyond waits, and its latency counts on' },
       local: { kind: 'count', value: 'N', min: 1, max: 13, help: 'start so many replicas on loopback for the measurement (default 3)' },
       cluster: { kind: 'text', value: 'FILE', help: 'measure this running cluster instead' },
-      transport: { kind: 'choice', choices: ['auto', 'dgram'], default: 'auto', help: 'how datagrams are sent' },
+      ...TRANSPORT_FLAGS,
       pacing: { kind: 'choice', choices: ['spin', 'sleep'], default: 'spin', help: 'how a client waits for the next arrival: spin is precise and keeps a core busy, sleep is up to 2 ms late' },
       machine: { kind: 'choice', choices: ['echo', 'kv'], default: 'kv', help: 'the state machine; a running cluster must have the same' },
       mix: { kind: 'text', value: 'read=90,write=10', default: 'read=50,write=50', help: 'shares of the operations: read, write, and cas (kv only)' },
@@ -116,7 +116,7 @@ export const benchLoad = defineCommand(
       distribution: values.distribution as KeyDistribution,
       keyPrefix: history === undefined ? 'key-' : `h${randomBytes(KEY_PREFIX_BYTES).toString('hex')}-`, // a history starts with absent keys
       timeoutMs: values.timeout / 1e6,
-      transport: values.transport === 'dgram' ? 'dgram' : 'auto',
+      ...transportChoice(values),
       pacing: values.pacing as PacingKind,
       history,
       ramp: {
@@ -154,7 +154,7 @@ async function measureOn(replicas: number, clusterFile: string | undefined, setu
     if (setup.lanes > lanesPerSession) throw new CliError('flag-invalid', `--lanes ${setup.lanes} is above the limit lanesPerSession of ${clusterFile}, ${lanesPerSession}; use fewer lanes and more --clients`);
     return measure(clusterFile, `${clusterFile}`, setup, output);
   }
-  await using cluster = await LocalCluster.start({ replicas, machine: setup.machine, transport: setup.transport, durability: 'memory' });
+  await using cluster = await LocalCluster.start({ replicas, machine: setup.machine, transport: setup.transport, idle: setup.idle, durability: 'memory' });
   return await measure(cluster.clusterFile, `${replicas} replica${replicas === 1 ? '' : 's'} on loopback`, setup, output);
 }
 
@@ -166,14 +166,13 @@ async function measure(clusterFile: string, where: string, setup: Setup, output:
   let load: OpenLoad | undefined;
   try {
     const { replicas, durability, clockSource } = await meter.facts();
-    load = await OpenLoad.start({ clients, cluster: clusterFile, transport: setup.transport, pacing: setup.pacing, workload: (index) => workloadOf(setup, index), history: parts === undefined ? undefined : part });
+    load = await OpenLoad.start({ clients, cluster: clusterFile, transport: setup.transport, idle: setup.idle, pacing: setup.pacing, workload: (index) => workloadOf(setup, index), history: parts === undefined ? undefined : part });
     const ramp = new Ramp(load, meter, plan);
     const failure = await runShown(ramp, `${where}, ${clients} client${clients === 1 ? '' : 's'}, ${plan.kind} arrivals, seed ${plan.seed}`, output);
     const historyError = await endHistory(load, parts === undefined ? undefined : Array.from({ length: clients }, (_, index) => part(index)), setup, ramp);
     if (ramp.steps.length === 0) throw failure ?? new CliError('interrupted', 'before anything was measured; run again');
     const setting: LoadSetting = {
       replicas,
-      idle: null,
       machine: setup.machine,
       durability,
       authenticated: false,

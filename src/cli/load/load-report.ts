@@ -7,7 +7,7 @@ import { table } from '../terminal.js';
 import { formatCount, formatDuration } from '../units.js';
 
 /** What of a report is known before anything was measured. */
-export type LoadSetting = Pick<BenchReport, 'replicas' | 'idle' | 'machine' | 'durability' | 'authenticated' | 'clients' | 'lanes' | 'opBytes' | 'mix' | 'clock' | 'version' | 'commandLine'> &
+export type LoadSetting = Pick<BenchReport, 'replicas' | 'machine' | 'durability' | 'authenticated' | 'clients' | 'lanes' | 'opBytes' | 'mix' | 'clock' | 'version' | 'commandLine'> &
   Pick<LoadSection, 'pacing' | 'keys' | 'distribution' | 'opBytesMax'>;
 
 /** A clause for `partial`; undefined for a run that was complete. */
@@ -27,6 +27,7 @@ export function loadReport(setting: LoadSetting, plan: RampPlan, steps: readonly
     schema: 'jitpaxos.bench/1',
     command: 'load',
     transport: measurement.transport,
+    idle: measurement.idle,
     ...common,
     seconds: measurement.seconds,
     operations: figures.operations,

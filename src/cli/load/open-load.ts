@@ -10,15 +10,15 @@ import type { ClientCounts, Workload } from './messages.js';
 import type { OpenLoopCounts } from './open-loop.js';
 import type { FromOpenWorker, StepPart, ToOpenWorker } from './open-messages.js';
 import type { PacingKind } from './pacer.js';
+import type { TransportChoice } from '../transport-flags.js';
 
 /** Until all processes have been told: their arrivals begin at the same moment. */
 const HEAD_START_NS = 30e6;
 const END_TIMEOUT_MS = 10_000;
 
-export interface OpenLoadOptions {
+export interface OpenLoadOptions extends TransportChoice {
   readonly clients: number;
   readonly cluster: string;
-  readonly transport: 'auto' | 'dgram';
   readonly pacing: PacingKind;
   readonly workload: (index: number) => Omit<Workload, 'warmup' | 'operations'>;
   readonly history: ((index: number) => string) | undefined;
@@ -49,6 +49,7 @@ export interface StepMeasurement {
   readonly clientCpuSeconds: readonly number[];
   readonly clientAllocatedBytes: number | null;
   readonly transport: string;
+  readonly idle: string;
   readonly historyError: string | null;
 }
 
@@ -60,12 +61,12 @@ export class OpenLoad {
   private onProgress: StepOptions['onProgress'] = () => undefined;
 
   private constructor(private readonly options: OpenLoadOptions) {
-    const { clients, cluster, transport, pacing, workload, history } = options;
+    const { clients, cluster, transport, idle, pacing, workload, history } = options;
     this.ended = Array.from({ length: clients }, () => deferred<void>());
     this.processes = new ClientProcesses({
       count: clients,
       script: './open-worker.js',
-      setup: (worker) => ({ type: 'setup', worker, workers: clients, cluster, transport, workload: workload(worker), pacing, history: history?.(worker) }),
+      setup: (worker) => ({ type: 'setup', worker, workers: clients, cluster, transport, idle, workload: workload(worker), pacing, history: history?.(worker) }),
       onMessage: (index, message) => this.onMessage(index, message),
       onFailure: (index, error) => this.onFailure(index, error),
     });
@@ -143,6 +144,7 @@ export function merge(parts: readonly StepPart[]): StepMeasurement {
     clientCpuSeconds: parts.map(({ cpuSeconds }) => cpuSeconds),
     clientAllocatedBytes: parts.every(({ heap }) => heap !== null) ? parts.reduce((sum, { heap }) => sum + heap!.allocatedBytes, 0) : null,
     transport: parts[0]!.transport,
+    idle: parts[0]!.idle,
     historyError: parts.find(({ historyError }) => historyError !== null)?.historyError ?? null,
   };
 }

@@ -39,6 +39,7 @@ export type ToOpenWorker =
 /** What one client process measured in one step. */
 export interface StepPart {
   readonly transport: string;
+  readonly idle: string;
   readonly counts: OpenLoopCounts;
   readonly client: ClientCounts;
   /** Rejects by reason. */

@@ -136,7 +136,7 @@ class Worker {
     this.running = undefined;
     this.pacer.stop();
     running.loop.finish();
-    tell({ type: 'step-done', part: { ...running.result(), transport: this.host.transport.kind, errors: this.errors, historyError: this.historyError } });
+    tell({ type: 'step-done', part: { ...running.result(), transport: this.host.transport.kind, idle: this.host.transport.idle, errors: this.errors, historyError: this.historyError } });
   }
 
   /** A history that cannot be written any more (a full disk) ends the history, not the measurement. */
@@ -199,7 +199,7 @@ class RunningStep {
     }
   }
 
-  result(): Omit<StepPart, 'transport' | 'errors' | 'historyError'> {
+  result(): Omit<StepPart, 'transport' | 'idle' | 'errors' | 'historyError'> {
     const { loop } = this;
     const now = this.rejected();
     return {
