@@ -4,11 +4,13 @@
  *   node scripts/reference-docs.mjs            writes the pages below
  *   node scripts/reference-docs.mjs --check    writes nothing; exit code 1 when a page is not what it would write
  *
- * docs/metrics.md: from the metrics of a replica and a client. Build first: npm run build. Exit code 2: unknown argument.
+ * docs/configuration.md: from the flags of `jitpaxos replica`. docs/metrics.md: from the metrics of a replica and a client.
+ * Build first: npm run build. Exit code 2: unknown argument.
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { join } from 'node:path';
+import { configurationPage } from './reference/configuration.mjs';
 import { metricsPage } from './reference/metrics.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -18,7 +20,10 @@ const unknown = args.find((arg) => arg !== '--check');
 if (unknown !== undefined) end(2, `flag-invalid: ${unknown} is not known here; use --check, or nothing`);
 if (!existsSync(join(ROOT, 'dist', 'src', 'index.js'))) end(1, 'not-built: dist/src/ is not there; run `npm run build` first');
 
-const pages = [['docs/metrics.md', await metricsPage()]];
+const pages = [
+  ['docs/configuration.md', configurationPage()],
+  ['docs/metrics.md', await metricsPage()],
+];
 const stale = [];
 for (const [name, text] of pages) {
   const path = join(ROOT, name);

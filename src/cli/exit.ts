@@ -22,6 +22,8 @@ export const CLI_ERROR_CODES = {
   'flag-invalid': Exit.usage,
   'argument-invalid': Exit.usage,
   'file-exists': Exit.usage,
+  'config-file-unreadable': Exit.failed,
+  'config-invalid': Exit.usage,
   'key-not-found': Exit.failed,
   'cas-mismatch': Exit.failed,
   'replica-not-ready': Exit.failed,

@@ -13,6 +13,8 @@ interface FlagBase {
   readonly value?: string;
   /** May be given several times; the value is then a list. */
   readonly many?: boolean;
+  /** May come from the environment and a configuration file as well (settings.ts). */
+  readonly setting?: true;
 }
 export type Flag =
   | (FlagBase & { readonly kind: 'switch' })
@@ -52,10 +54,28 @@ export interface CommandShape<F extends Flags> {
 export interface Parsed<F extends Flags> {
   readonly values: Values<F>;
   readonly positionals: readonly string[];
+  /** Where the value of each flag comes from; none for a flag that has no value. */
+  readonly origins: Readonly<Record<string, Origin>>;
 }
 
-/** Parses `args` (behind the command's name). Throws CliError with exit code 2 for anything that is not in the table. */
-export function parseFlags<const F extends Flags>(command: CommandShape<F>, args: readonly string[]): Parsed<F> {
+/** One value as it was written, and where. */
+export interface Origin {
+  readonly from: 'flag' | 'environment' | 'file' | 'default';
+  /** `--id`, `JITPAXOS_ID`, `FILE: "id"`. */
+  readonly label: string;
+  readonly text: string;
+}
+
+/** Values that were given elsewhere than on the command line. */
+export interface Settings {
+  lookup(name: string): Origin | undefined;
+}
+
+/**
+ * Parses `args` (behind the command's name). Throws CliError with exit code 2 for anything that is not in the table.
+ * @param settings opens the other sources of values; is given what --config says
+ */
+export function parseFlags<const F extends Flags>(command: CommandShape<F>, args: readonly string[], settings?: (file: string | undefined) => Settings): Parsed<F> {
   const options = Object.fromEntries(Object.entries(command.flags).map(([name, flag]) => [name, { type: flag.kind === 'switch' ? ('boolean' as const) : ('string' as const) }]));
   const { tokens } = parseArgs({ args: [...args], options, strict: false, allowPositionals: true, tokens: true });
   const given = new Map<string, string[]>();
@@ -73,18 +93,21 @@ export function parseFlags<const F extends Flags>(command: CommandShape<F>, args
     if (earlier !== undefined && flag.many !== true && flag.kind !== 'switch') throw new CliError('flag-invalid', `--${token.name} is given twice; give it once`);
     given.set(token.name, [...(earlier ?? []), token.value ?? '']);
   }
+  const elsewhere = given.has('help') ? undefined : settings?.(given.get('config')?.at(-1));
   const values: Record<string, unknown> = {};
+  const origins: Record<string, Origin> = {};
   for (const [name, flag] of Object.entries(command.flags)) {
     const texts = given.get(name);
-    if (flag.kind === 'switch') values[name] = texts !== undefined;
-    else if (flag.many === true) values[name] = (texts ?? []).map((text) => convert(command.name, name, flag, text));
-    else {
-      const text = texts?.[0] ?? flag.default;
-      values[name] = text === undefined ? undefined : convert(command.name, name, flag, text);
+    if (flag.many === true) {
+      values[name] = (texts ?? []).map((text) => convert(command.name, `--${name}`, flag, text));
+      continue;
     }
+    const origin = texts !== undefined ? { from: 'flag' as const, label: `--${name}`, text: flag.kind === 'switch' ? 'true' : texts[0]! } : ((flag.setting === true ? elsewhere?.lookup(name) : undefined) ?? standardOf(name, flag));
+    values[name] = origin === undefined ? (flag.kind === 'switch' ? false : undefined) : convert(command.name, origin.label, flag, origin.text);
+    if (origin !== undefined) origins[name] = origin;
   }
   if (values['help'] !== true) checkPositionals(command, positionals);
-  return { values: values as Values<F>, positionals };
+  return { values: values as Values<F>, positionals, origins };
 }
 
 /** The text of `--help`. */
@@ -123,8 +146,16 @@ function checkPositionals(command: CommandShape<Flags>, positionals: readonly st
   }
 }
 
-function convert(command: string, name: string, flag: Exclude<Flag, { kind: 'switch' }>, text: string): string | number {
-  const refuse = (): CliError => new CliError('flag-invalid', `--${name} "${text}" is not ${describe(flag)}; see ${command} --help`);
+function standardOf(name: string, flag: Flag): Origin | undefined {
+  return flag.kind === 'switch' || flag.default === undefined ? undefined : { from: 'default', label: `--${name}`, text: flag.default };
+}
+
+function convert(command: string, label: string, flag: Flag, text: string): string | number | boolean {
+  const refuse = (): CliError => new CliError('flag-invalid', `${label} "${text}" is not ${describe(flag)}; see ${command} --help`);
+  if (flag.kind === 'switch') {
+    if (text !== 'true' && text !== 'false') throw refuse();
+    return text === 'true';
+  }
   if (flag.kind === 'text') {
     if (text === '') throw refuse();
     return text;
@@ -141,7 +172,7 @@ function convert(command: string, name: string, flag: Exclude<Flag, { kind: 'swi
 function describe(flag: Flag): string {
   switch (flag.kind) {
     case 'switch':
-      return 'a switch';
+      return 'true or false';
     case 'text':
       return `a text (${placeholder(flag)})`;
     case 'choice':

@@ -8,10 +8,11 @@ import { KV_SCAN_LIMIT_MAX } from '../machine/kv-codec.js';
 import { defineCommand, type Command, type Output } from './command.js';
 import { CliError, Exit } from './exit.js';
 import type { Flags } from './flags.js';
+import { CLUSTER_FLAG } from './settings.js';
 import { TRANSPORT_FLAGS, transportChoice } from './transport-flags.js';
 
 const CONNECTION_FLAGS = {
-  cluster: { kind: 'text', value: 'FILE', default: 'cluster.json', help: 'the cluster file' },
+  cluster: CLUSTER_FLAG,
   timeout: { kind: 'duration', default: '5s', min: 1e6, help: 'how long to wait' },
   ...TRANSPORT_FLAGS,
 } as const satisfies Flags;

@@ -7,6 +7,7 @@ import { nearest } from '../server/options.js';
 import { outputFor, type Command } from './command.js';
 import { CliError, Exit, exitCodeOf, lineOf } from './exit.js';
 import { helpOf, parseFlags } from './flags.js';
+import { openSettings } from './settings.js';
 import { version } from '../server/version.js';
 
 /** Name → what it does, and where it is. */
@@ -19,6 +20,7 @@ const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => P
   'kv del': ['remove a key', async () => (await import('./kv.js')).del],
   'kv incr': ['add to the number in a key', async () => (await import('./kv.js')).incr],
   'kv scan': ['list a range of keys', async () => (await import('./kv.js')).scan],
+  'config explain': ['show the configuration of a replica, and where each value comes from', async () => (await import('./config.js')).explain],
   status: ['show the cluster now', async () => (await import('./status.js')).status],
   doctor: ['check this host and the cluster as seen from it', async () => (await import('./doctor.js')).doctor],
   'bench latency': ['measure latency with a closed loop', async () => (await import('./bench-latency.js')).benchLatency],
@@ -49,7 +51,7 @@ async function main(args: readonly string[]): Promise<number> {
     throw new CliError('unknown-command', `"${name}" is not a command; ${meant === undefined ? '' : `did you mean "${meant}"? `}see jitpaxos --help`);
   }
   const command = await COMMANDS[name]![1]();
-  const parsed = parseFlags(command.shape, args.slice(words));
+  const parsed = parseFlags(command.shape, args.slice(words), (file) => openSettings(command.shape, file, process.env));
   if (parsed.values['help'] === true) {
     process.stdout.write(helpOf(command.shape));
     return Exit.done;

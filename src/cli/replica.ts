@@ -8,11 +8,14 @@ import { dirname, join, resolve } from 'node:path';
 import { EchoMachine } from '../machine/echo.js';
 import { KvMachine } from '../machine/kv.js';
 import { HeapMeter } from '../metrics/heap-meter.js';
+import { DEFAULT_TIMINGS, type Timings } from '../protocol/config.js';
 import { MetricsServer } from '../server/metrics-server.js';
 import { Replica } from '../server/replica.js';
+import { DEFAULT_DATAGRAM_BYTES } from '../wire/envelope.js';
 import { defineCommand } from './command.js';
 import { CliError, Exit } from './exit.js';
 import type { ReplicaAnswer, ReplicaQuestion } from './load/messages.js';
+import { asSettings, CLUSTER_FLAG, CONFIG_FLAG } from './settings.js';
 import { TRANSPORT_FLAGS, transportChoice } from './transport-flags.js';
 
 const MICROSECONDS = 1e6;
@@ -22,8 +25,9 @@ export const replica = defineCommand(
     name: 'replica',
     summary: 'Runs one replica of a cluster. Prints one line when it serves: ready {"id":…,"view":…,"port":…,"pid":…,"transport":…,"idle":…}',
     positionals: [],
-    flags: {
-      cluster: { kind: 'text', value: 'FILE', default: 'cluster.json', help: 'the cluster file' },
+    flags: asSettings({
+      config: CONFIG_FLAG,
+      cluster: CLUSTER_FLAG,
       id: { kind: 'count', help: 'which replica of the file this is, from 0' },
       data: { kind: 'text', value: 'DIR', help: 'where it keeps its files (default .jitpaxos/replica-N beside the cluster file)' },
       durability: { kind: 'choice', choices: ['memory'], default: 'memory', help: 'what survives a crash: memory keeps the view, not the log' },
@@ -31,8 +35,13 @@ export const replica = defineCommand(
       clock: { kind: 'text', value: 'CLOCK', default: 'auto', help: 'auto, realtime, tai or phc:/dev/ptp0' },
       metrics: { kind: 'text', value: '[HOST:]PORT', help: 'serve /metrics, /healthz and /readyz there over HTTP; a port alone is opened on 127.0.0.1 only (default: not at all)' },
       machine: { kind: 'choice', choices: ['kv', 'echo'], default: 'kv', help: 'the state machine' },
-    },
-    examples: ['jitpaxos replica --cluster cluster.json --id 0'],
+      'datagram-bytes': { kind: 'bytes', min: 256, max: 60_000, help: `what messages to one destination share at most: the MTU less 48, more on loopback (default ${DEFAULT_DATAGRAM_BYTES})` },
+      'sync-interval': { kind: 'duration', min: 1e3, max: 60e9, help: `the primary is heard from at least this often (default ${DEFAULT_TIMINGS.syncIntervalUs / 1e3}ms)` },
+      'suspect-after': { kind: 'duration', min: 1e6, max: 3600e9, help: `silence after which another replica is suspected; several times --sync-interval (default ${DEFAULT_TIMINGS.suspectUs / 1e3}ms)` },
+      'max-ahead': { kind: 'duration', max: 3600e9, help: `a request stamped further ahead of this clock is rejected (default ${DEFAULT_TIMINGS.maxAheadNs / 1e6}ms)` },
+      'max-hold': { kind: 'duration', max: 60e9, help: `a request is held back until its timestamp is due, so long at most; 0s: never (default ${DEFAULT_TIMINGS.maxHoldNs / 1e6}ms)` },
+    }),
+    examples: ['jitpaxos replica --cluster cluster.json --id 0', 'JITPAXOS_ID=0 jitpaxos replica --config replica.json', 'jitpaxos config explain --config replica.json'],
   },
   async ({ values }, output) => {
     const { id } = values;
@@ -45,6 +54,8 @@ export const replica = defineCommand(
       durability: 'memory',
       ...transportChoice(values),
       clock: values.clock,
+      ...(values['datagram-bytes'] === undefined ? {} : { datagramBytes: values['datagram-bytes'] }),
+      timings: timingsOf(values),
     });
     const stop = (): void => void running.close().catch(() => {}); // `closed` tells
     process.once('SIGTERM', stop);
@@ -58,6 +69,22 @@ export const replica = defineCommand(
     return Exit.done;
   },
 );
+
+/** What was given; all else is as DEFAULT_TIMINGS has it. */
+function timingsOf(values: { readonly 'sync-interval': number | undefined; readonly 'suspect-after': number | undefined; readonly 'max-ahead': number | undefined; readonly 'max-hold': number | undefined }): Partial<Timings> {
+  const syncNs = values['sync-interval'];
+  const suspectNs = values['suspect-after'];
+  const suspectUs = suspectNs === undefined ? DEFAULT_TIMINGS.suspectUs : suspectNs / 1e3;
+  if ((syncNs ?? DEFAULT_TIMINGS.syncIntervalUs * 1e3) * 2 > suspectUs * 1e3) {
+    throw new CliError('flag-invalid', `--suspect-after is less than twice --sync-interval: a healthy primary would be suspected; raise the one or lower the other`);
+  }
+  return {
+    ...(syncNs === undefined ? {} : { syncIntervalUs: syncNs / 1e3 }),
+    suspectUs,
+    ...(values['max-ahead'] === undefined ? {} : { maxAheadNs: values['max-ahead'] }),
+    ...(values['max-hold'] === undefined ? {} : { maxHoldNs: values['max-hold'] }),
+  };
+}
 
 /** A replica that cannot be watched as its operator asked does not start. */
 async function serveMetrics(listen: string, running: Replica): Promise<MetricsServer> {

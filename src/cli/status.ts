@@ -5,6 +5,7 @@ import { summarize } from './cluster/summary.js';
 import { summaryLines } from './cluster/table.js';
 import { defineCommand } from './command.js';
 import { Exit } from './exit.js';
+import { CLUSTER_FLAG } from './settings.js';
 
 export const status = defineCommand(
   {
@@ -12,7 +13,7 @@ export const status = defineCommand(
     summary: 'Shows the cluster now: view, primary, quorum, logs and how far behind each replica is. Exit code 3 when the quorum cannot commit.',
     positionals: [],
     flags: {
-      cluster: { kind: 'text', value: 'FILE', default: 'cluster.json', help: 'the cluster file' },
+      cluster: CLUSTER_FLAG,
       timeout: { kind: 'duration', default: '1s', min: 1e6, max: 3600e9, help: 'how long to wait for a replica that does not answer' },
       interval: { kind: 'duration', default: '250ms', max: 3600e9, help: 'time between the two questions that rates are taken from; 0s asks once and shows none' },
     },

@@ -14,6 +14,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { CLUSTER_SCHEMA } from '../../server/cluster-config.js';
 import { CliError } from '../exit.js';
+import { withoutSettings } from '../settings.js';
 import type { ReplicaAnswer, ReplicaQuestion } from './messages.js';
 
 const MAIN = fileURLToPath(new URL('../main.js', import.meta.url));
@@ -156,7 +157,7 @@ export class LocalCluster {
     if (idle !== undefined) args.push('--idle', idle);
     if (clock !== undefined) args.push('--clock', clock);
     // Detached: Ctrl-C on the terminal is for this process, which stops the replicas when it is done with them.
-    const child = fork(MAIN, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [], detached: true });
+    const child = fork(MAIN, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [], detached: true, env: withoutSettings(process.env) });
     return (this.replicas[id] = new ReplicaProcess(id, child));
   }
 
