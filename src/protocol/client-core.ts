@@ -25,9 +25,18 @@ import { Views } from './views.js';
 
 const State = { idle: 0, write: 1, read: 2 } as const;
 
+/**
+ * What a request has needed so far: one round trip; one and a half, when a member differed and the primary's order, pushed to
+ * it, set that right without the client doing anything; more, once anything was sent again, stamped anew or reconciled.
+ */
+const Pace = { more: 0, one: 1, oneAndAHalf: 2 } as const;
+
 /** Attempts without an answer after which all replicas are asked for their view, and after which a view change is asked for. */
 const PROBE_AFTER = 1;
 const PLEA_AFTER = 2;
+
+/** Shortest wait for a pushed order before a member that differs is asked to reconcile, µs. */
+const ORDER_PATIENCE_US = 500;
 
 export class ClientCore {
   /** The view that requests are sent in. */
@@ -50,8 +59,12 @@ export class ClientCore {
   private readonly timestampHi: Int32Array;
   private readonly timestampLo: Int32Array;
   private readonly attempts: Int32Array;
-  /** 1 as long as nothing was resent, restamped, rejected or reconciled. */
-  private readonly fast: Uint8Array;
+  /** Pace. */
+  private readonly pace: Uint8Array;
+  /** The primary's reply says that it pushes its order to members that differ: they are asked to reconcile only at … */
+  private readonly ordering: Uint8Array;
+  /** … monotonic µs; Infinity: no member differs. */
+  private readonly reconcileUs: Float64Array;
   /** Members that rejected the request, or whose acknowledgement differs and that were asked to reconcile. */
   private readonly rejectedMask: Int32Array;
   private readonly askedMask: Int32Array;
@@ -95,7 +108,9 @@ export class ClientCore {
     this.timestampHi = new Int32Array(slots);
     this.timestampLo = new Int32Array(slots);
     this.attempts = new Int32Array(slots);
-    this.fast = new Uint8Array(slots);
+    this.pace = new Uint8Array(slots);
+    this.ordering = new Uint8Array(slots);
+    this.reconcileUs = new Float64Array(slots).fill(Infinity);
     this.rejectedMask = new Int32Array(slots);
     this.askedMask = new Int32Array(slots);
     this.sentUs = new Float64Array(slots);
@@ -207,6 +222,11 @@ export class ClientCore {
         continue;
       }
       if (this.dueUs[slot]! <= now.monotonicUs) this.again(slot, now);
+      if (this.reconcileUs[slot]! <= now.monotonicUs) {
+        this.ordering[slot] = 0;
+        this.reconcileUs[slot] = Infinity;
+        this.settle(slot, now);
+      }
       this.wakeFor(slot);
     }
   }
@@ -224,7 +244,7 @@ export class ClientCore {
     this.open++;
     this.request[slot]!++;
     this.attempts[slot] = 0;
-    this.fast[slot] = 1;
+    this.pace[slot] = Pace.one;
     this.deadlineUs[slot] = deadlineUs;
     this.sentUs[slot] = now.monotonicUs;
     this.forget(slot);
@@ -244,6 +264,8 @@ export class ClientCore {
     this.acks.clear(slot);
     this.rejectedMask[slot] = 0;
     this.askedMask[slot] = 0;
+    this.ordering[slot] = 0;
+    this.reconcileUs[slot] = Infinity;
   }
 
   /** A timestamp above the last one given: clock + lead, corrected where the cluster said that the clock runs ahead. */
@@ -316,7 +338,7 @@ export class ClientCore {
     writeI32(bytes, o + at.chain + 4, acks.primaryChainLo(slot));
     this.outbox.commit(wire.Reconcile.size);
     this.counters[ClientCounter.reconciled]!++;
-    this.fast[slot] = 0;
+    this.pace[slot] = Pace.more;
   }
 
   private wireLane(slot: number): number {
@@ -351,11 +373,28 @@ export class ClientCore {
         this.resultLengths[slot] = length;
         this.resultStatus[slot] = bytes[o + at.status]!;
         this.acks.setPrimary(slot, index, chainHi, chainLo);
+        this.ordering[slot] = bytes[o + at.ordered]!;
+        this.learnTimestamp(slot, readI32(bytes, o + at.timestamp), readI32(bytes, o + at.timestamp + 4));
       }
     } else {
       this.acks.add(slot, from, index, chainHi, chainLo);
+      if (bytes[o + at.ordered] === 1) this.differed(slot);
     }
     this.settle(slot, now);
+  }
+
+  /** The primary gave the request a key of its own: our next one is to be above that. */
+  private learnTimestamp(slot: number, hi: number, lo: number): void {
+    if (compareU64(hi, lo, this.timestampHi[slot]!, this.timestampLo[slot]!) <= 0 || compareU64(hi, lo, this.lastHi, this.lastLo) <= 0) return;
+    this.lastHi = hi;
+    this.lastLo = lo;
+  }
+
+  /** A member did not have the request where the primary has it, or not at once. */
+  private differed(slot: number): void {
+    if (this.pace[slot] !== Pace.one) return;
+    this.pace[slot] = Pace.oneAndAHalf;
+    this.lead.missed();
   }
 
   /** Commits the request of a slot when the rule holds; asks members that differ to reconcile. */
@@ -376,15 +415,26 @@ export class ClientCore {
       const bit = 1 << r;
       if ((missing & bit) === 0 || (this.askedMask[slot]! & bit) !== 0) continue;
       if ((this.rejectedMask[slot]! & bit) === 0 && !this.acks.differs(slot, r)) continue;
+      this.differed(slot);
+      if (this.ordering[slot] === 1) {
+        this.awaitOrder(slot, now);
+        continue;
+      }
       this.askedMask[slot]! |= bit;
-      this.lead.missed();
       this.sendReconcile(slot, r);
     }
   }
 
+  /** The primary's order is on its way to the member, which is asked only when that has had a round trip's time. */
+  private awaitOrder(slot: number, now: Instant): void {
+    if (this.reconcileUs[slot] !== Infinity) return;
+    this.reconcileUs[slot] = now.monotonicUs + Math.max(this.roundTripUs, ORDER_PATIENCE_US);
+    this.wakeFor(slot);
+  }
+
   private commit(slot: number, now: Instant): void {
     const status = this.resultStatus[slot]!;
-    if (this.fast[slot] === 1) {
+    if (this.pace[slot] === Pace.one) {
       const us = now.monotonicUs - this.sentUs[slot]!;
       this.roundTripUs = this.roundTripUs < 1 ? us : this.roundTripUs + (us - this.roundTripUs) / 16;
       this.lead.committedFast();
@@ -397,7 +447,8 @@ export class ClientCore {
     }
     if (status === ReplyStatus.ok) {
       this.counters[ClientCounter.committed]!++;
-      if (this.fast[slot] === 1) this.counters[ClientCounter.committed_fast]!++;
+      if (this.pace[slot] === Pace.one) this.counters[ClientCounter.committed_fast]!++;
+      else if (this.pace[slot] === Pace.oneAndAHalf) this.counters[ClientCounter.committed_ordered]!++;
       this.complete(slot, Outcome.committed, status);
     } else if (status === ReplyStatus.sessionUnknown) {
       this.loseSession(now);
@@ -423,15 +474,15 @@ export class ClientCore {
     const timestampLo = readI32(bytes, o + at.timestamp + 4);
     // Only what is said of the present timestamp; an older one was given up already.
     if (timestampHi !== this.timestampHi[slot] || timestampLo !== this.timestampLo[slot]) return;
-    this.fast[slot] = 0;
+    if (reason !== RejectReason.late || from === primary) this.pace[slot] = Pace.more;
     const lastHi = readI32(bytes, o + at.lastTimestamp);
     const lastLo = readI32(bytes, o + at.lastTimestamp + 4);
     switch (reason) {
       case RejectReason.late:
         this.counters[ClientCounter.rejected_late]!++;
         this.lead.heard(from, readI32(bytes, o + at.slack));
-        this.lead.missed();
         if (from !== primary) {
+          this.differed(slot);
           this.rejectedMask[slot]! |= 1 << from;
           this.settle(slot, now);
           return;
@@ -441,6 +492,7 @@ export class ClientCore {
           if (slot === this.lanes) this.complete(slot, Outcome.refused, ReplyStatus.sessionTaken);
           return;
         }
+        this.lead.missed();
         this.correctBehind(readI32(bytes, o + at.slack));
         if (compareU64(lastHi, lastLo, this.lastHi, this.lastLo) > 0) {
           this.lastHi = lastHi;
@@ -528,7 +580,7 @@ export class ClientCore {
   private readThroughLog(slot: number, now: Instant): void {
     this.state[slot] = State.write;
     this.request[slot]!++;
-    this.fast[slot] = 0;
+    this.pace[slot] = Pace.more;
     this.forget(slot);
     this.stamp(slot, now);
     this.send(slot, now);
@@ -542,7 +594,7 @@ export class ClientCore {
     for (let slot = 0; slot <= this.lanes; slot++) {
       if (this.state[slot] === State.idle || this.sessionLost) continue;
       this.forget(slot);
-      this.fast[slot] = 0;
+      this.pace[slot] = Pace.more;
       this.attempts[slot] = 0;
       this.send(slot, now);
     }
@@ -551,7 +603,7 @@ export class ClientCore {
   /** No answer, or not enough of them, in time. */
   private again(slot: number, now: Instant): void {
     this.attempts[slot]!++;
-    this.fast[slot] = 0;
+    this.pace[slot] = Pace.more;
     this.counters[ClientCounter.retransmitted]!++;
     if (this.attempts[slot]! > PROBE_AFTER && now.monotonicUs - this.lastProbeUs >= this.config.timings.retryUs) this.askForView(this.attempts[slot]! > PLEA_AFTER, now);
     if (this.state[slot] === State.read) {
@@ -559,6 +611,7 @@ export class ClientCore {
       return;
     }
     this.askedMask[slot] = 0;
+    this.ordering[slot] = 0;
     this.send(slot, now);
     this.settle(slot, now);
   }
@@ -593,7 +646,7 @@ export class ClientCore {
   }
 
   private wakeFor(slot: number): void {
-    const at = Math.min(this.dueUs[slot]!, this.deadlineUs[slot]!);
+    const at = Math.min(this.dueUs[slot]!, this.deadlineUs[slot]!, this.reconcileUs[slot]!);
     if (at < this.earliestUs) this.earliestUs = at;
   }
 
@@ -610,7 +663,7 @@ export class ClientCore {
   }
 
   private complete(slot: number, outcome: number, status: number): void {
-    const fast = this.fast[slot] === 1;
+    const fast = this.pace[slot] === Pace.one;
     const ending = outcome === Outcome.unknown && this.sessionLost ? Outcome.sessionLost : outcome;
     if (ending === Outcome.unknown) this.counters[ClientCounter.unknown]!++;
     if (ending === Outcome.refused) this.counters[ClientCounter.refused]!++;
@@ -623,6 +676,7 @@ export class ClientCore {
     this.state[slot] = State.idle;
     this.open--;
     this.dueUs[slot] = Infinity;
+    this.reconcileUs[slot] = Infinity;
     this.deadlineUs[slot] = Infinity;
   }
 }

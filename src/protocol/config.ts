@@ -24,6 +24,9 @@ export interface Limits {
   readonly chunkBytes: number;
   /** Requests held back until their timestamp is due. */
   readonly held: number;
+  /** Requests seen but not in the log that are kept for the primary's order, a power of two, and bytes of their operations. */
+  readonly cachedRequests: number;
+  readonly cachedBytes: number;
 }
 
 export const DEFAULT_LIMITS: Limits = {
@@ -37,6 +40,8 @@ export const DEFAULT_LIMITS: Limits = {
   waiting: 4096,
   chunkBytes: 16 * 1024,
   held: 1024,
+  cachedRequests: 4096,
+  cachedBytes: 4 << 20,
 };
 
 export interface Timings {
@@ -60,6 +65,10 @@ export interface Timings {
   readonly maxAheadNs: number;
   /** A request is held back at most so long before its timestamp is due, ns; 0 never holds. */
   readonly maxHoldNs: number;
+  /** The primary pushes its order to members until nothing has differed for so long; 0 never pushes. */
+  readonly orderHoldUs: number;
+  /** A member that rejects a request as late asks for a repair by itself, at most this often; 0 waits until a client or a Sync says so. */
+  readonly lateRepairUs: number;
 }
 
 export const DEFAULT_TIMINGS: Timings = {
@@ -73,7 +82,17 @@ export const DEFAULT_TIMINGS: Timings = {
   viewChangeMaxUs: 1_000_000,
   maxAheadNs: 100_000_000,
   maxHoldNs: 2_000_000,
+  orderHoldUs: 50_000,
+  lateRepairUs: 200,
 };
+
+/**
+ * What a primary does with a request whose key is not above the last one of its log: `reject` it, and the client stamps it
+ * anew (as published), or `restamp` it: append it with the smallest key that is above, and say so in the Reply.
+ */
+export type LateRule = 'reject' | 'restamp';
+export const LATE_RULES: readonly LateRule[] = ['reject', 'restamp'];
+export const DEFAULT_LATE: LateRule = 'restamp';
 
 export interface ReplicaConfig {
   /** This replica's index, 0…replicas−1. */
@@ -82,6 +101,8 @@ export interface ReplicaConfig {
   readonly replicas: number;
   /** Seed of the jitter of timeouts: any int32, different on every replica. */
   readonly seed: number;
+  /** Default DEFAULT_LATE. */
+  readonly late?: LateRule;
   readonly limits: Limits;
   readonly timings: Timings;
 }
@@ -137,6 +158,8 @@ const LIMIT_RANGES: Readonly<Record<keyof Limits, readonly [number, number]>> = 
   waiting: [1, 1 << 20],
   chunkBytes: [64, 59_000],
   held: [0, 1 << 16],
+  cachedRequests: [1, 1 << 20],
+  cachedBytes: [1, 1 << 30],
 };
 
 /** Throws RangeError when a client cannot have so many lanes. */
@@ -155,7 +178,9 @@ export function checkLimits(limits: Limits): void {
     const value = limits[name];
     if (!Number.isInteger(value) || value < low || value > high) throw new RangeError(`limit ${name} is an integer from ${low} to ${high}, not ${value}`);
   }
-  if ((limits.logEntries & (limits.logEntries - 1)) !== 0) throw new RangeError(`limit logEntries is a power of two, not ${limits.logEntries}`);
+  for (const name of ['logEntries', 'cachedRequests'] as const) {
+    if ((limits[name] & (limits[name] - 1)) !== 0) throw new RangeError(`limit ${name} is a power of two, not ${limits[name]}`);
+  }
   if (limits.lanesPerSession > limits.maxLanes) throw new RangeError(`limit lanesPerSession (${limits.lanesPerSession}) is above maxLanes (${limits.maxLanes})`);
   if (limits.logBytes < 4 * (limits.operationBytes + 32)) throw new RangeError(`limit logBytes (${limits.logBytes}) must hold at least four of the longest operations (operationBytes ${limits.operationBytes})`);
 }

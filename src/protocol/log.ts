@@ -27,6 +27,8 @@ import { invariant } from './invariant.js';
 
 /** Bytes of an entry before its operation, on the wire and on disk. */
 export const ENTRY_HEADER_BYTES = 24;
+/** An entry in an Order: its header as above, and its chain. */
+export const ORDER_RECORD_BYTES = ENTRY_HEADER_BYTES + 8;
 const RECORD_HEADER_BYTES = 32;
 /** Above this a native copy is worth the view that it allocates. */
 const COPY_LOOP_BYTES = 2048;
@@ -229,6 +231,11 @@ export class Log {
     const length = ENTRY_HEADER_BYTES + this.operationLength(index);
     copyBytes(this.bytes, this.record(index) + 8, target, offset, length);
     return length;
+  }
+
+  /** Writes the header of entry `index`, ENTRY_HEADER_BYTES. */
+  writeHeader(index: number, target: Uint8Array, offset: number): void {
+    copyBytes(this.bytes, this.record(index) + 8, target, offset, ENTRY_HEADER_BYTES);
   }
 
   /** True when entry `index` equals the `length` bytes of an entry at `source[offset]`. */

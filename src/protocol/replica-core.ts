@@ -12,6 +12,8 @@ import { checkLimits, type ReplicaConfig } from './config.js';
 import type { Hasher, Instant, Outbox, Recovered, ReplicaObserver, Storage } from './contract.js';
 import { Counter } from './counters.js';
 import { HoldBack } from './hold-back.js';
+import { OrderPush } from './order-push.js';
+import { Repair } from './repair.js';
 import { ReplicaState } from './replica-state.js';
 import { Requests } from './requests.js';
 import { Sender } from './sender.js';
@@ -22,6 +24,7 @@ export class ReplicaCore {
   /** For reading only, by hosts, tools and checks. */
   readonly state: ReplicaState;
   private readonly requests: Requests;
+  private readonly repair: Repair;
   private readonly synchronization: Synchronization;
   private readonly viewChanges: ViewChanges;
   private readonly holdBack: HoldBack;
@@ -34,9 +37,10 @@ export class ReplicaCore {
     this.state = new ReplicaState(config, outbox, storage, machine, hasher, observer);
     const sender = new Sender(this.state);
     this.holdBack = new HoldBack(config.limits.held);
-    this.synchronization = new Synchronization(this.state, sender);
+    this.repair = new Repair(this.state, sender);
+    this.synchronization = new Synchronization(this.state, sender, this.repair, new OrderPush(this.state, sender));
     this.viewChanges = new ViewChanges(this.state, sender, this.synchronization, hasher, () => this.viewEnded());
-    this.requests = new Requests(this.state, sender, this.synchronization, this.viewChanges, this.holdBack);
+    this.requests = new Requests(this.state, sender, this.synchronization, this.repair, this.viewChanges, this.holdBack);
   }
 
   /** Counters by index of COUNTER_NAMES. */
@@ -117,8 +121,11 @@ export class ReplicaCore {
       case wire.SyncAck.type:
         this.synchronization.onSyncAck(bytes, offset, from, now);
         return;
+      case wire.Order.type:
+        this.synchronization.onOrder(bytes, offset, from, now);
+        return;
       case wire.Fetch.type:
-        this.synchronization.onFetch(bytes, offset, from, this.viewChanges.installation.offerSnapshot);
+        this.synchronization.onFetch(bytes, offset, from, now, this.viewChanges.installation.offerSnapshot);
         return;
       case wire.Chunk.type:
         if (!this.viewChanges.installation.onChunk(bytes, offset, from, now)) this.synchronization.onChunk(bytes, offset, now);

@@ -58,6 +58,13 @@ export class ReplicaState implements PersistBatch {
   /** Index up to which some other replica that was heard lately has the log; what is behind may still be asked for. */
   neededFrom = Infinity;
 
+  /** At a primary: it pushes its order to members (order-push.ts). */
+  pushing = false;
+  /** At a member: its log differed from the primary's, or may have, since it last said so. */
+  differed = false;
+  /** Sequence of the newest Sync heard in this view. */
+  syncHeard = 0;
+
   private dirtyFrom = Infinity;
   private persistedBase = 0;
 

@@ -5,10 +5,12 @@
  * key is above the last key of the log. What the lane's log already holds is answered, never appended again.
  */
 import { Read, Reconcile, RejectReason, ReplicaStatus, ReplyStatus, Request, RequestFlag } from '../wire/messages.js';
-import { compareU64, differenceU64, readI32, readIndex, readU16 } from '../wire/u64.js';
+import { addHi, addLo, compareU64, differenceU64, readI32, readIndex, readU16 } from '../wire/u64.js';
+import { DEFAULT_LATE } from './config.js';
 import type { Instant } from './contract.js';
 import { Counter } from './counters.js';
 import type { HoldBack } from './hold-back.js';
+import type { Repair } from './repair.js';
 import type { ReplicaState } from './replica-state.js';
 import type { Sender } from './sender.js';
 import { REGISTER_BYTES, REGISTER_LANE, type Session } from './sessions.js';
@@ -30,13 +32,18 @@ const REASON_COUNTERS: readonly number[] = [
 ];
 
 export class Requests {
+  private readonly restamps: boolean;
+
   constructor(
     private readonly state: ReplicaState,
     private readonly sender: Sender,
     private readonly synchronization: Synchronization,
+    private readonly repair: Repair,
     private readonly viewChanges: ViewChanges,
     private readonly holdBack: HoldBack,
-  ) {}
+  ) {
+    this.restamps = (state.config.late ?? DEFAULT_LATE) === 'restamp';
+  }
 
   /** `released`: it was held back until its timestamp was due, and is not held again, whatever the clock says now. */
   onRequest(bytes: Uint8Array, o: number, from: number, now: Instant, released: boolean): void {
@@ -136,7 +143,7 @@ export class Requests {
     const { log, execution } = this.state;
     if (log.has(index)) {
       if (!log.matches(index, chainHi, chainLo) || log.request(index) !== request || log.lane(index) !== lane || log.sessionHi(index) !== sessionHi || log.sessionLo(index) !== sessionLo) return false;
-      this.sender.reply(to, sessionHi, sessionLo, lane, request, ReplyStatus.ok, index, chainHi, chainLo, log.timestampHi(index), log.timestampLo(index), 0, NOTHING, 0, 0);
+      this.sender.acknowledge(to, index, 0, 1);
       return true;
     }
     const session = execution.sessions.find(sessionHi, sessionLo);
@@ -150,8 +157,13 @@ export class Requests {
   private append(bytes: Uint8Array, o: number, timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number, lane: number, request: number, length: number, from: number, now: Instant): void {
     const { state } = this;
     const { log, execution } = state;
+    if (this.repair.waits) {
+      this.repair.hold(timestampHi, timestampLo, sessionHi, sessionLo, lane, request, bytes[o + Request.at.flags]!, bytes, o + Request.size, length, from, this.synchronization.follows(now));
+      this.synchronization.held(now);
+      return;
+    }
     if (log.compareToLast(timestampHi, timestampLo, sessionHi, sessionLo) <= 0) {
-      this.reject(bytes, o, from, RejectReason.late, now);
+      this.late(bytes, o, timestampHi, timestampLo, sessionHi, sessionLo, lane, request, length, from, now);
       return;
     }
     if (!log.append(timestampHi, timestampLo, sessionHi, sessionLo, lane, request, bytes[o + Request.at.flags]!, bytes, o + Request.size, length)) {
@@ -161,15 +173,52 @@ export class Requests {
     const index = log.lastIndex;
     state.appended();
     log.replyTo[log.slot(index)] = from;
-    const slack = slackUs(now, timestampHi, timestampLo);
+    // Of the request as it came, whatever key it has now.
+    const slack = slackUs(now, readI32(bytes, o + Request.at.timestamp), readI32(bytes, o + Request.at.timestamp + 4));
     state.arrivalSlackUs.record(slack);
     if (!state.isPrimary) {
-      this.sender.reply(from, sessionHi, sessionLo, lane, request, ReplyStatus.ok, index, log.chainHi(index), log.chainLo(index), timestampHi, timestampLo, slack, NOTHING, 0, 0);
+      this.sender.acknowledge(from, index, slack, 0);
       return;
     }
     execution.executeTo(index);
     const { reply } = execution;
     this.sender.reply(from, sessionHi, sessionLo, lane, request, execution.lastStatus, index, log.chainHi(index), log.chainLo(index), timestampHi, timestampLo, slack, reply.bytes, reply.offset, reply.length);
+  }
+
+  /** The key of a new request is not above the last one of the log. */
+  private late(bytes: Uint8Array, o: number, timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number, lane: number, request: number, length: number, from: number, now: Instant): void {
+    const { state, synchronization } = this;
+    if (state.isPrimary) {
+      synchronization.differs(now);
+      if (!this.restamp(bytes, o, sessionHi, sessionLo, lane, request, length, from, now)) this.reject(bytes, o, from, RejectReason.late, now);
+      return;
+    }
+    // The primary may have taken it: then it comes back in its order, or by a repair.
+    this.repair.remember(timestampHi, timestampLo, sessionHi, sessionLo, lane, request, bytes[o + Request.at.flags]!, bytes, o + Request.size, length, from);
+    if (!synchronization.follows(now)) this.reject(bytes, o, from, RejectReason.late, now);
+    synchronization.late(now);
+  }
+
+  /**
+   * Primary, `late: restamp`: appends a late request with the smallest key above the last one; false when it does not. Not a
+   * Register: the lateness of a delayed copy is what keeps it out once its session was evicted (sessions.ts).
+   */
+  private restamp(bytes: Uint8Array, o: number, sessionHi: number, sessionLo: number, lane: number, request: number, length: number, from: number, now: Instant): boolean {
+    const { state } = this;
+    const { log } = state;
+    if (!this.restamps || lane === REGISTER_LANE) return false;
+    const last = log.lastIndex;
+    let hi = log.timestampHi(last);
+    let lo = log.timestampLo(last);
+    if (compareU64(sessionHi, sessionLo, log.sessionHi(last), log.sessionLo(last)) <= 0) {
+      hi = addHi(hi, lo, 1);
+      lo = addLo(lo, 1);
+    }
+    // The end of time: the sum began anew.
+    if (log.compareToLast(hi, lo, sessionHi, sessionLo) <= 0) return false;
+    state.counters[Counter.restamped]!++;
+    this.append(bytes, o, hi, lo, sessionHi, sessionLo, lane, request, length, from, now);
+    return true;
   }
 
   /** Answers a request that the lane's log already holds, or a later one of the lane. */
@@ -184,9 +233,9 @@ export class Requests {
       if (request > log.request(newest)) return false;
       state.counters[Counter.duplicates]!++;
       if (request < log.request(newest)) return true;
-      this.sender.reply(from, sessionHi, sessionLo, lane, request, ReplyStatus.ok, newest, log.chainHi(newest), log.chainLo(newest), log.timestampHi(newest), log.timestampLo(newest), slack, NOTHING, 0, 0);
+      this.sender.acknowledge(from, newest, slack, 0);
       // The client moved on to another timestamp, so the primary may hold the request under that one.
-      if (compareU64(timestampHi, timestampLo, log.timestampHi(newest), log.timestampLo(newest)) !== 0) this.synchronization.repair(now);
+      if (newest > state.synced && compareU64(timestampHi, timestampLo, log.timestampHi(newest), log.timestampLo(newest)) !== 0) this.synchronization.repair(now);
       return true;
     }
     if (session === undefined) return false;

@@ -3,13 +3,25 @@ import * as wire from '../wire/messages.js';
 import { begin, type Message } from '../wire/layout.js';
 import { writeI32, writeIndex, writeU16 } from '../wire/u64.js';
 import { Counter } from './counters.js';
-import { copyBytes } from './log.js';
+import { copyBytes, ENTRY_HEADER_BYTES, ORDER_RECORD_BYTES } from './log.js';
 import type { ReplicaState } from './replica-state.js';
+
+const NOTHING = new Uint8Array(0);
 
 export class Sender {
   constructor(private readonly state: ReplicaState) {}
 
+  /** Tells a client that its request stands in the log as entry `index`. `ordered`: see Reply. */
+  acknowledge(to: number, index: number, slackUs: number, ordered: number): void {
+    const { log } = this.state;
+    this.writeReply(to, log.sessionHi(index), log.sessionLo(index), log.lane(index), log.request(index), wire.ReplyStatus.ok, index, log.chainHi(index), log.chainLo(index), log.timestampHi(index), log.timestampLo(index), slackUs, ordered, NOTHING, 0, 0);
+  }
+
   reply(to: number, sessionHi: number, sessionLo: number, lane: number, request: number, status: number, index: number, chainHi: number, chainLo: number, timestampHi: number, timestampLo: number, slackUs: number, result: Uint8Array, resultOffset: number, resultLength: number): void {
+    this.writeReply(to, sessionHi, sessionLo, lane, request, status, index, chainHi, chainLo, timestampHi, timestampLo, slackUs, this.state.pushing ? 1 : 0, result, resultOffset, resultLength);
+  }
+
+  private writeReply(to: number, sessionHi: number, sessionLo: number, lane: number, request: number, status: number, index: number, chainHi: number, chainLo: number, timestampHi: number, timestampLo: number, slackUs: number, ordered: number, result: Uint8Array, resultOffset: number, resultLength: number): void {
     const o = this.open(wire.Reply, to, resultLength);
     if (o < 0) return;
     const bytes = this.state.out.bytes;
@@ -25,6 +37,7 @@ export class Sender {
     writeI32(bytes, o + at.timestamp, timestampHi);
     writeI32(bytes, o + at.timestamp + 4, timestampLo);
     writeI32(bytes, o + at.slack, slackUs);
+    bytes[o + at.ordered] = ordered;
     writeU16(bytes, o + at.result, resultLength);
     copyBytes(result, resultOffset, bytes, o + wire.Reply.size, resultLength);
     this.state.out.commit(wire.Reply.size + resultLength);
@@ -65,11 +78,13 @@ export class Sender {
     this.state.out.commit(wire.ReadReply.size + resultLength);
   }
 
-  sync(to: number): void {
+  /** @param sequence 0 when the answer is not to be timed */
+  sync(to: number, sequence: number): void {
     const o = this.open(wire.Sync, to, 0);
     if (o < 0) return;
     const bytes = this.state.out.bytes;
     const at = wire.Sync.at;
+    writeI32(bytes, o + at.sequence, sequence);
     this.indexAndChain(bytes, o + at.lastIndex, o + at.lastChain, this.state.log.lastIndex);
     this.indexAndChain(bytes, o + at.committedIndex, o + at.committedChain, this.state.committed);
     this.state.out.commit(wire.Sync.size);
@@ -79,9 +94,32 @@ export class Sender {
     const o = this.open(wire.SyncAck, to, 0);
     if (o < 0) return;
     const bytes = this.state.out.bytes;
+    writeI32(bytes, o + wire.SyncAck.at.sequence, this.state.syncHeard);
+    bytes[o + wire.SyncAck.at.differed] = this.state.differed ? 1 : 0;
+    this.state.differed = false;
     writeIndex(bytes, o + wire.SyncAck.at.matchedIndex, this.state.synced);
     writeIndex(bytes, o + wire.SyncAck.at.neededIndex, Math.min(this.state.synced, this.state.committed));
     this.state.out.commit(wire.SyncAck.size);
+  }
+
+  /** The order of the entries behind `base` up to `last`. */
+  order(to: number, base: number, last: number): void {
+    const { log } = this.state;
+    const length = (last - base) * ORDER_RECORD_BYTES;
+    const o = this.open(wire.Order, to, length);
+    if (o < 0) return;
+    const { bytes } = this.state.out;
+    const at = wire.Order.at;
+    this.indexAndChain(bytes, o + at.baseIndex, o + at.baseChain, base);
+    writeU16(bytes, o + at.orders, length);
+    let offset = o + wire.Order.size;
+    for (let index = base + 1; index <= last; index++) {
+      log.writeHeader(index, bytes, offset);
+      writeI32(bytes, offset + ENTRY_HEADER_BYTES, log.chainHi(index));
+      writeI32(bytes, offset + ENTRY_HEADER_BYTES + 4, log.chainLo(index));
+      offset += ORDER_RECORD_BYTES;
+    }
+    this.state.out.commit(wire.Order.size + length);
   }
 
   /** `view`: the view that `to` is in. */

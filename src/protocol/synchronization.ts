@@ -1,24 +1,19 @@
 /**
- * Keeps the logs of one view equal: the primary's Sync, the commit index, repair of members that differ, spares that
- * learn, and the entries that all of them fetch.
+ * Keeps the logs of one view equal: the primary's Sync, the commit index, when a member that differs asks for a repair and
+ * of what kind, spares that learn, and the entries that all of them fetch. The repair rule itself is repair.ts.
  *
- * Repair rule (S): given a segment of the primary's log of this view, a log that agrees with it is not changed;
- * otherwise it is cut at the *first* entry that differs and the rest of the segment appended. A log is never shortened
- * where its compared part matches: what lies behind may be committed. Own entries behind the repaired part are kept
- * behind it when their key is larger and their request is not in it (TailRule "keep" of the model); an acknowledgement
- * sent from here on covers the log as it is then.
- *
- * There is no blocking status: a lost answer leaves a timer, nothing else.
+ * A member that differs says so, and the primary pushes its order (order-push.ts). Where that is switched off, or did not
+ * settle things within `repairDelayUs`, it fetches the entries. There is no blocking status: a lost answer leaves a timer,
+ * nothing else.
  */
-import { Chunk, Fetch, ReplicaStatus, ReplyStatus, Sync, SyncAck } from '../wire/messages.js';
-import { readI32, readIndex, readU16 } from '../wire/u64.js';
+import { Chunk, Fetch, Order, ReplicaStatus, Sync, SyncAck } from '../wire/messages.js';
+import { readI32, readIndex } from '../wire/u64.js';
 import type { Instant } from './contract.js';
 import { Counter } from './counters.js';
-import { appendEntry, ENTRY_HEADER_BYTES } from './log.js';
+import type { OrderPush } from './order-push.js';
+import type { Repair } from './repair.js';
 import type { ReplicaState } from './replica-state.js';
 import type { Sender } from './sender.js';
-
-const NOTHING = new Uint8Array(0);
 
 /** A client's Reconcile that waits for a repair. */
 interface Waiting {
@@ -54,10 +49,19 @@ export class Synchronization {
   /** What the primary says is committed; the own log may not go so far yet. */
   private heardCommitted = 0;
   private waiting: Waiting[] = [];
+  /** This member's log differs, or may, and nothing settled it, since then. */
+  private doubtUs = Infinity;
+  /** When it last said so, when it last fetched for a late request by itself, and when an Order last came. */
+  private reportedUs = -Infinity;
+  private lateUs = -Infinity;
+  private orderHeardUs = -Infinity;
+  private sequence = 0;
 
   constructor(
     private readonly state: ReplicaState,
     private readonly sender: Sender,
+    private readonly repairs: Repair,
+    private readonly orderPush: OrderPush,
   ) {
     this.ackedUs = new Float64Array(state.n);
     this.matched = new Float64Array(state.n);
@@ -83,6 +87,13 @@ export class Synchronization {
     this.behindUs = Infinity;
     this.behindIndex = 0;
     this.waiting = [];
+    this.doubtUs = Infinity;
+    this.orderHeardUs = -Infinity;
+    this.sequence = 0;
+    this.state.syncHeard = 0;
+    this.state.differed = false;
+    this.repairs.reset();
+    this.orderPush.reset();
   }
 
   /** The host was stalled for `gapUs`: silence in that time says nothing about others. */
@@ -99,6 +110,7 @@ export class Synchronization {
     let at = Infinity;
     if (this.fetching) at = this.fetchSentUs + timings.fetchTimeoutUs;
     if (this.behindUs !== Infinity) at = Math.min(at, this.behindUs + timings.repairDelayUs);
+    if (this.doubtUs !== Infinity) at = Math.min(at, this.doubtUs + timings.repairDelayUs);
     return at;
   }
 
@@ -119,11 +131,16 @@ export class Synchronization {
       this.behindUs = Infinity;
       if (state.log.lastIndex < this.behindIndex || state.synced < Math.min(state.log.lastIndex, this.behindIndex)) this.pull(now);
     }
+    if (now.monotonicUs - this.doubtUs >= timings.repairDelayUs) {
+      this.doubtUs = Infinity;
+      if (state.isMember) this.pull(now);
+    }
   }
 
-  /** End of a turn at the primary: a Sync after every so many entries. */
+  /** End of a turn at the primary: its order, when members differ; a Sync after every so many entries. */
   flush(now: Instant): void {
     const { state } = this;
+    if (state.pushing) this.orderPush.flush(now);
     if (state.isPrimary && state.log.lastIndex - this.lastSyncIndex >= state.config.timings.syncEntries) this.sync(now);
   }
 
@@ -133,7 +150,8 @@ export class Synchronization {
     this.lastSyncUs = now.monotonicUs;
     this.lastSyncIndex = state.log.lastIndex;
     state.counters[Counter.syncs]!++;
-    for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.sync(r);
+    this.sequence = (this.sequence + 1) & 0x7fffffff || 1;
+    for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.sync(r, this.sequence);
     this.advanceCommit();
   }
 
@@ -146,6 +164,20 @@ export class Synchronization {
     this.needed[from] = readIndex(bytes, o + SyncAck.at.neededIndex);
     if (matched > this.matched[from]!) this.matched[from] = matched;
     this.advanceCommit();
+    if (bytes[o + SyncAck.at.differed] === 1 && state.views.isMember(state.view, from)) this.differs(now);
+  }
+
+  /** Primary: a member differs, or a late request says that it may. */
+  differs(now: Instant): void {
+    const { state } = this;
+    let agreed = state.log.lastIndex;
+    for (let r = 0; r < state.n; r++) if (r !== state.id && state.views.isMember(state.view, r)) agreed = Math.min(agreed, this.matched[r]!);
+    this.orderPush.needed(agreed, now);
+  }
+
+  /** The primary pushes its order, as far as this member knows: it will say by itself what differs. */
+  follows(now: Instant): boolean {
+    return now.monotonicUs - this.orderHeardUs < this.state.config.timings.orderHoldUs / 2;
   }
 
   /** A Sync of the present view, in status normal. */
@@ -154,11 +186,13 @@ export class Synchronization {
     const { log } = state;
     const at = Sync.at;
     this.primaryHeardUs = now.monotonicUs;
+    const sequence = readI32(bytes, o + at.sequence);
+    if (sequence > state.syncHeard) state.syncHeard = sequence;
     const lastIndex = readIndex(bytes, o + at.lastIndex);
     const committed = readIndex(bytes, o + at.committedIndex);
     if (committed > lastIndex) return;
-    if (log.matches(lastIndex, readI32(bytes, o + at.lastChain), readI32(bytes, o + at.lastChain + 4))) this.syncedTo(lastIndex);
-    else if (log.matches(committed, readI32(bytes, o + at.committedChain), readI32(bytes, o + at.committedChain + 4))) this.syncedTo(committed);
+    if (log.matches(lastIndex, readI32(bytes, o + at.lastChain), readI32(bytes, o + at.lastChain + 4))) this.repairs.confirm(lastIndex);
+    else if (log.matches(committed, readI32(bytes, o + at.committedChain), readI32(bytes, o + at.committedChain + 4))) this.repairs.confirm(committed);
     if (committed > this.heardCommitted) this.heardCommitted = committed;
     state.commitTo(Math.min(this.heardCommitted, state.synced));
 
@@ -170,17 +204,77 @@ export class Synchronization {
       else if (this.behindUs === Infinity) this.behindUs = now.monotonicUs;
       if (lastIndex > this.behindIndex) this.behindIndex = lastIndex;
     } else if (lastIndex > state.synced) {
-      this.repair(now);
+      this.doubt(now);
     }
     this.sender.syncAck(from);
   }
 
+  /** The primary's order of what it appended. */
+  onOrder(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+    const { state, repairs } = this;
+    if (readI32(bytes, o + Order.at.view) !== state.view || from !== state.primary || !state.isMember || state.isPrimary) return;
+    this.primaryHeardUs = now.monotonicUs;
+    this.orderHeardUs = now.monotonicUs;
+    const follows = repairs.take(bytes, o, true);
+    state.commitTo(Math.min(this.heardCommitted, state.synced));
+    this.answerWaiting(Infinity);
+    if (!follows || repairs.broken) {
+      this.pull(now);
+    } else if (!repairs.waits) {
+      this.doubtUs = Infinity;
+    } else if (this.doubtUs === Infinity) {
+      this.doubtUs = now.monotonicUs;
+    }
+    repairs.broken = false;
+    if (state.differed) this.report(now);
+  }
+
+  /** A request came that the primary's order may wait for. */
+  held(now: Instant): void {
+    if (!this.repairs.broken) return;
+    this.repairs.broken = false;
+    this.pull(now);
+  }
+
+  /** A client sent a request that has no place in the log any more: the primary may have it. */
+  late(now: Instant): void {
+    const { timings } = this.state.config;
+    if (timings.orderHoldUs > 0) {
+      this.repair(now);
+    } else if (timings.lateRepairUs > 0 && now.monotonicUs - this.lateUs >= timings.lateRepairUs) {
+      this.lateUs = now.monotonicUs;
+      this.repair(now);
+    }
+  }
+
   /** This member's log differs, or is said to differ, from the primary's. */
   repair(now: Instant): void {
-    if (this.state.isMember && !this.state.isPrimary && !this.fetching) {
-      this.state.counters[Counter.repairs]!++;
+    if (!this.state.isMember || this.state.isPrimary) return;
+    this.doubt(now);
+    if (this.state.differed) this.report(now);
+  }
+
+  private doubt(now: Instant): void {
+    const { state } = this;
+    if (state.config.timings.orderHoldUs > 0) {
+      state.differed = true;
+      if (this.doubtUs === Infinity) {
+        this.doubtUs = now.monotonicUs;
+        state.counters[Counter.repairs]!++;
+      }
+    } else if (!this.fetching) {
+      state.counters[Counter.repairs]!++;
       this.pull(now);
     }
+  }
+
+  /** Tells the primary that this member differs: now and then while it pushes its order anyway, so that it goes on. */
+  private report(now: Instant): void {
+    const { timings } = this.state.config;
+    const pauseUs = this.follows(now) ? timings.orderHoldUs / 4 : timings.lateRepairUs;
+    if (now.monotonicUs - this.reportedUs < pauseUs) return;
+    this.reportedUs = now.monotonicUs;
+    this.sender.syncAck(this.state.primary);
   }
 
   /** A client waits for entry `index` to be here as it is at the primary. */
@@ -191,7 +285,7 @@ export class Synchronization {
   }
 
   /** Another replica asks for entries: of the log as it is, or frozen by a promise. */
-  onFetch(bytes: Uint8Array, o: number, from: number, offerSnapshot: (to: number) => void): void {
+  onFetch(bytes: Uint8Array, o: number, from: number, now: Instant, offerSnapshot: (to: number) => void): void {
     const { state } = this;
     const { log } = state;
     const at = Fetch.at;
@@ -207,6 +301,7 @@ export class Synchronization {
     if (base > limit || !log.matches(base, readI32(bytes, o + at.baseChain), readI32(bytes, o + at.baseChain + 4))) return;
     state.counters[Counter.fetches_answered]!++;
     this.sender.chunk(from, base, limit);
+    if (state.isPrimary && state.views.isMember(state.view, from)) this.orderPush.needed(limit, now);
   }
 
   /** Entries of the primary's log of this view (from it, or committed ones from a member). */
@@ -218,18 +313,19 @@ export class Synchronization {
     if (readI32(bytes, o + at.view) !== state.view || readI32(bytes, o + at.logView) !== state.logView) return;
     const base = readIndex(bytes, o + at.baseIndex);
     if (!log.matches(base, readI32(bytes, o + at.baseChain), readI32(bytes, o + at.baseChain + 4))) return;
-    const end = this.apply(bytes, o, base);
-    this.syncedTo(end);
+    const end = this.repairs.apply(bytes, o, base, this.follows(now));
     // A spare executes what it fetched at once: its turn to be the primary may come before the next Sync.
     state.commitTo(Math.min(this.heardCommitted, state.synced));
     const lastIndex = readIndex(bytes, o + at.lastIndex);
     this.answerWaiting(lastIndex);
+    if (!this.repairs.waits && state.synced >= lastIndex) this.doubtUs = Infinity;
     if (this.fetching && base === this.fetchBase) {
       this.fetching = false;
       this.fetchFailures = 0;
       // Without progress (a full log) the next Sync tries again, not this answer.
       if (end > base && state.synced < lastIndex) this.pull(now);
     }
+    this.held(now);
     this.sender.syncAck(state.primary);
   }
 
@@ -244,10 +340,6 @@ export class Synchronization {
     }
     state.neededFrom = needed;
     state.commitTo(committed);
-  }
-
-  private syncedTo(index: number): void {
-    if (index > this.state.synced) this.state.synced = index;
   }
 
   /** Asks for what follows `synced`: a member the primary; a spare a member that is not the primary, as long as that answers. */
@@ -266,88 +358,6 @@ export class Synchronization {
     this.sender.fetch(source, state.view, state.logView, base, state.log.chainHi(base), state.log.chainLo(base));
   }
 
-  /** The repair rule. Returns the index up to which the log equals the segment; short of its end when an entry is malformed or does not fit. */
-  private apply(bytes: Uint8Array, o: number, base: number): number {
-    const { state } = this;
-    const { log } = state;
-    let offset = o + Chunk.size;
-    const end = offset + readU16(bytes, o + Chunk.at.entries);
-    let index = base;
-    let kept: KeptEntry[] | undefined;
-    let firstNew = Infinity;
-    while (offset < end) {
-      const length = offset + 2 <= end ? ENTRY_HEADER_BYTES + readU16(bytes, offset) : Infinity;
-      if (offset + 2 + length > end) break;
-      offset += 2;
-      if (!log.has(index + 1) || !log.equalsEntry(index + 1, bytes, offset, length)) {
-        if (log.lastIndex > index) {
-          kept = this.keep(index + 1);
-          state.truncate(index);
-        }
-        if (!appendEntry(log, bytes, offset, length)) {
-          state.makeRoom();
-          if (!appendEntry(log, bytes, offset, length)) break;
-        }
-        state.appended();
-        state.counters[Counter.entries_fetched]!++;
-        if (firstNew === Infinity) firstNew = log.lastIndex;
-      }
-      index++;
-      offset += length;
-    }
-    if (kept !== undefined) this.putBack(kept);
-    if (state.isMember && firstNew !== Infinity) this.acknowledgeFrom(firstNew);
-    return index;
-  }
-
-  /** Copies the entries from `from` on, which are about to be cut. */
-  private keep(from: number): KeptEntry[] {
-    const { state } = this;
-    const kept: KeptEntry[] = [];
-    for (let index = from; index <= state.log.lastIndex; index++) {
-      const entry = new Uint8Array(state.entryBytes(index));
-      state.log.writeEntry(index, entry, 0);
-      kept.push({ entry, replyTo: state.log.replyTo[state.log.slot(index)]! });
-    }
-    return kept;
-  }
-
-  /** Appends kept entries whose key is above the last one and whose request is not in the log. */
-  private putBack(kept: KeptEntry[]): void {
-    const { state } = this;
-    const { log } = state;
-    for (const { entry, replyTo } of kept) {
-      const timestampHi = readI32(entry, 0);
-      const timestampLo = readI32(entry, 4);
-      const sessionHi = readI32(entry, 8);
-      const sessionLo = readI32(entry, 12);
-      const request = readI32(entry, 16);
-      const lane = readU16(entry, 20);
-      if (log.compareToLast(timestampHi, timestampLo, sessionHi, sessionLo) <= 0) continue;
-      const newest = state.tail.find(sessionHi, sessionLo, lane);
-      if (newest !== 0 && log.request(newest) >= request) continue;
-      const session = state.execution.sessions.find(sessionHi, sessionLo);
-      if (session !== undefined && (lane >= session.lanes || session.request[lane]! >= request)) continue;
-      if (!appendEntry(log, entry, 0, entry.length)) return;
-      state.appended();
-      log.replyTo[log.slot(log.lastIndex)] = replyTo;
-      state.counters[Counter.entries_kept]!++;
-    }
-  }
-
-  /** Tells the clients of entries that a repair brought or moved where they stand now, so that they need not ask. */
-  private acknowledgeFrom(first: number): void {
-    const { log, execution } = this.state;
-    for (let index = first; index <= log.lastIndex; index++) {
-      const sessionHi = log.sessionHi(index);
-      const sessionLo = log.sessionLo(index);
-      let to = log.replyTo[log.slot(index)]!;
-      if (to < 0) to = execution.sessions.find(sessionHi, sessionLo)?.replyTo ?? -1;
-      if (to < 0) continue;
-      this.sender.reply(to, sessionHi, sessionLo, log.lane(index), log.request(index), ReplyStatus.ok, index, log.chainHi(index), log.chainLo(index), log.timestampHi(index), log.timestampLo(index), 0, NOTHING, 0, 0);
-    }
-  }
-
   /** `primaryLast`: where the primary's log ends; a wait for more than that was for nothing. */
   private answerWaiting(primaryLast: number): void {
     if (this.waiting.length === 0) return;
@@ -356,16 +366,11 @@ export class Synchronization {
     const open: Waiting[] = [];
     for (const w of this.waiting) {
       if (log.has(w.index) && log.matches(w.index, w.chainHi, w.chainLo)) {
-        this.sender.reply(w.from, w.sessionHi, w.sessionLo, w.lane, w.request, ReplyStatus.ok, w.index, w.chainHi, w.chainLo, log.timestampHi(w.index), log.timestampLo(w.index), 0, NOTHING, 0, 0);
+        this.sender.acknowledge(w.from, w.index, 0, 1);
       } else if (w.index > state.synced && w.index <= primaryLast) {
         open.push(w);
       }
     }
     this.waiting = open;
   }
-}
-
-interface KeptEntry {
-  readonly entry: Uint8Array;
-  readonly replyTo: number;
 }

@@ -131,7 +131,7 @@ export class ViewChanges {
     const { state } = this;
     this.sender.probeReply(from, readI32(bytes, o + Probe.at.nonce), this.heardPrimary(now));
     // Whoever asks from an older view is told of this one by its primary's Sync.
-    if (from < state.n && state.isPrimary && readI32(bytes, o + Probe.at.view) < state.view) this.sender.sync(from);
+    if (from < state.n && state.isPrimary && readI32(bytes, o + Probe.at.view) < state.view) this.sender.sync(from, 0);
   }
 
   onProbeReply(bytes: Uint8Array, o: number, from: number, now: Instant): void {
@@ -153,7 +153,7 @@ export class ViewChanges {
     const { state } = this;
     const view = readI32(bytes, o + ViewChange.at.view);
     if (view > state.view) this.promise(view, `asked by replica ${from}`, now);
-    else if (view < state.view && state.isPrimary) this.sender.sync(from);
+    else if (view < state.view && state.isPrimary) this.sender.sync(from, 0);
     else if (view === state.view && state.status === ReplicaStatus.viewChange) this.vote();
   }
 
@@ -164,7 +164,7 @@ export class ViewChanges {
     if (view < 0 || state.views.primary(view) !== state.id) return;
     if (view > state.view) this.promise(view, `vote of replica ${from}`, now);
     if (view !== state.view) return;
-    if (state.isPrimary) this.sender.sync(from);
+    if (state.isPrimary) this.sender.sync(from, 0);
     if (state.status !== ReplicaStatus.viewChange || this.votes.has(from)) return;
     const lastIndex = readIndex(bytes, o + at.lastIndex);
     const committed = readIndex(bytes, o + at.committedIndex);

@@ -6,8 +6,9 @@
  * view has said of its log, vouched for by every other member in that view. Everything is incremental: the cost of an
  * event is that of what it changed.
  */
-import { Chunk, Reply, ReplicaStatus, REPLICA_STATUS_NAMES, Sync, SyncAck, typeOf } from '../wire/messages.js';
-import { readI32, readIndex, toHex } from '../wire/u64.js';
+import { Chunk, Order, Reply, ReplicaStatus, REPLICA_STATUS_NAMES, Sync, SyncAck, typeOf } from '../wire/messages.js';
+import { readI32, readIndex, readU16, toHex } from '../wire/u64.js';
+import { ORDER_RECORD_BYTES } from '../protocol/log.js';
 import { REGISTER_LANE } from '../protocol/sessions.js';
 import { Views } from '../protocol/views.js';
 import { ChainTree, ROOT } from './chain-tree.js';
@@ -110,6 +111,13 @@ export class Checks {
       case SyncAck.type:
         this.state(replica, 'sync-ack', bytes, offset, SyncAck.at.view, SyncAck.at.matchedIndex, -1);
         break;
+      case Order.type: {
+        // The chains that an Order names are the primary's log, the last of them all of it.
+        const length = readU16(bytes, offset + Order.at.orders);
+        const last = offset + Order.size + length - 8;
+        this.state(replica, 'primary', bytes, offset, Order.at.view, Order.at.baseIndex, last - offset, length / ORDER_RECORD_BYTES);
+        break;
+      }
       case Chunk.type: {
         // The primary's answer to a repair discloses its log as a Sync does; that of a voter, of an older view, does not.
         const view = readI32(bytes, offset + Chunk.at.view);
@@ -152,7 +160,7 @@ export class Checks {
     return `replica ${replica}: ${REPLICA_STATUS_NAMES[state.status]} ${role} view ${state.view} logView ${state.logView} log ${log.baseIndex}…${log.lastIndex} chain ${toHex(log.chainHi(log.lastIndex), log.chainLo(log.lastIndex))} committed ${state.committed} executed ${state.executed}`;
   }
 
-  private state(replica: number, kind: Statement['kind'], bytes: Uint8Array, offset: number, atView: number, atIndex: number, atChain: number): void {
+  private state(replica: number, kind: Statement['kind'], bytes: Uint8Array, offset: number, atView: number, atIndex: number, atChain: number, behind = 0): void {
     if (atChain >= 0 && this.tree.find(readI32(bytes, offset + atChain), readI32(bytes, offset + atChain + 4)) < 0) {
       // Said of a log that may look otherwise when the call ends: an entry held back is appended, acknowledged and, by the
       // very message that woke it, cut again. So the log is read now.
@@ -163,7 +171,7 @@ export class Checks {
       kind: kind === 'reply' && this.views.primary(readI32(bytes, offset + atView)) === replica ? 'primary' : kind,
       replica,
       view: readI32(bytes, offset + atView),
-      index: readIndex(bytes, offset + atIndex),
+      index: readIndex(bytes, offset + atIndex) + behind,
       chainHi: atChain < 0 ? 0 : readI32(bytes, offset + atChain),
       chainLo: atChain < 0 ? 0 : readI32(bytes, offset + atChain + 4),
     });

@@ -8,7 +8,7 @@
  * where a timeout is chosen, which moves the clock of that one host to its next deadline.
  */
 import { CounterMachine } from '../machine/counter.js';
-import { DEFAULT_CLIENT_TIMINGS, DEFAULT_TIMINGS, type Limits } from '../protocol/config.js';
+import { DEFAULT_CLIENT_TIMINGS, DEFAULT_TIMINGS, type Limits, type Timings } from '../protocol/config.js';
 import { Instant, Outcome, type HardState, type Outbox, type Storage } from '../protocol/contract.js';
 import { InvariantError } from '../protocol/invariant.js';
 import { begin } from '../wire/layout.js';
@@ -68,11 +68,13 @@ export interface Exploration {
   readonly violation: { readonly invariant: string; readonly detail: string; readonly path: readonly string[] } | undefined;
 }
 
-const LIMITS: Limits = { logEntries: 16, logBytes: 4096, maxSessions: 8, maxLanes: 8, lanesPerSession: 1, operationBytes: 64, resultBytes: 64, waiting: 4, chunkBytes: 512, held: 0 };
+const LIMITS: Limits = { logEntries: 16, logBytes: 4096, maxSessions: 8, maxLanes: 8, lanesPerSession: 1, operationBytes: 64, resultBytes: 64, waiting: 4, chunkBytes: 512, held: 0, cachedRequests: 16, cachedBytes: 1024 };
 /** An increment by one, and the length of its result (machine/counter.ts). */
 const INCREMENT = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 1);
 /** A host that is not called for longer than a quarter of `suspectUs` counts as stalled; a chosen timeout is no stall. */
 const STEP_US = DEFAULT_TIMINGS.suspectUs / 8;
+/** As the walked configurations were counted (docs/explorer.md): members that differ fetch, and nothing is pushed. */
+const TIMINGS: Timings = { ...DEFAULT_TIMINGS, orderHoldUs: 0, lateRepairUs: 0 };
 const WALL_NS = 1_000_000;
 
 interface Message {
@@ -355,7 +357,7 @@ class World {
     };
     const probe = new MachineProbe(new CounterMachine(), `replica ${id}`);
     this.probes[id] = probe;
-    const config = { id, replicas: configuration.replicas, seed: id, limits: LIMITS, timings: DEFAULT_TIMINGS };
+    const config = { id, replicas: configuration.replicas, seed: id, late: 'reject' as const, limits: LIMITS, timings: TIMINGS };
     const core = (this.options.createReplica ?? createShippedReplica)(config, this.outbox(id), storage, probe, this.hasher, { transition: () => {} });
     this.replicas[id] = core;
     checks.started(id, core.state);

@@ -5,7 +5,7 @@
  * The one rule: never more than f replicas without their log at a time (rule R1 of the protocol says that the cluster
  * then stops for good). Pauses, partitions and crashes that keep the log know no bound here.
  */
-import type { ClientTimings, Limits } from '../protocol/config.js';
+import { LATE_RULES, type ClientTimings, type LateRule, type Limits, type Timings } from '../protocol/config.js';
 import type { DiskConditions } from './disk.js';
 import type { EventHandler, EventQueue } from './event-queue.js';
 import { DELAY_MODELS, type NetworkConditions } from './network.js';
@@ -70,12 +70,14 @@ export interface Plan {
   readonly faultIntervalUs: number;
   /** Of each client, in the order of endpoints. */
   readonly leads: readonly LeadPlan[];
+  /** What replicas do when members differ. */
+  readonly contention: Pick<Timings, 'orderHoldUs' | 'lateRepairUs'> & { readonly late: LateRule };
 }
 
 /** How far ahead of its clock a client stamps its requests: from `leadNs` on, up to `maxLeadNs` when it adapts. */
 export type LeadPlan = Pick<ClientTimings, 'leadNs' | 'maxLeadNs'>;
 
-const ORDINARY_LIMITS: Limits = { logEntries: 4096, logBytes: 1 << 20, maxSessions: 64, maxLanes: 1024, lanesPerSession: 64, operationBytes: 512, resultBytes: 512, waiting: 64, chunkBytes: 1024, held: 64 };
+const ORDINARY_LIMITS: Limits = { logEntries: 4096, logBytes: 1 << 20, maxSessions: 64, maxLanes: 1024, lanesPerSession: 64, operationBytes: 512, resultBytes: 512, waiting: 64, chunkBytes: 1024, held: 64, cachedRequests: 64, cachedBytes: 1 << 14 };
 
 /** Draws everything about a run that does not happen at a moment of it. */
 export function drawPlan(random: Random, allowed: ReadonlySet<FaultName>): Plan {
@@ -128,6 +130,11 @@ export function drawPlan(random: Random, allowed: ReadonlySet<FaultName>): Plan 
     faults,
     faultIntervalUs: random.pick([15_000, 40_000, 100_000]),
     leads: drawLeads(random, clients),
+    contention: {
+      orderHoldUs: random.pick([0, 2000, 50_000]),
+      lateRepairUs: random.pick([0, 200]),
+      late: random.pick(LATE_RULES),
+    },
   };
   // Last, because it came last: drawn among the others it would have changed what every seed means.
   draw('ambush');
@@ -156,6 +163,8 @@ function drawLimits(random: Random, small: boolean, clients: number, lanes: numb
     waiting: random.pick([1, 4]),
     chunkBytes: random.pick([160, 400]),
     held: random.pick([0, 1, 4]),
+    cachedRequests: 4,
+    cachedBytes: 256,
   };
   return small ? drawn : ORDINARY_LIMITS;
 }
@@ -166,7 +175,7 @@ export function describePlan(plan: Plan): string {
   const faults = [...plan.faults].map(([name, strength]) => `${name} ${strength.toFixed(2)}`).join(', ');
   return (
     `${plan.durability}, disk ${disk.latencyUs} µs, ${workload.clients} clients × ${workload.lanes} lanes on ${workload.keys} keys, ${Math.round((workload.clients * workload.lanes * 1e6) / workload.thinkUs)} operations/s, ` +
-    `delay ${network.delay} ${network.delayUs} µs, lead ${describeLeads(plan.leads)}, a fault every ${plan.faultIntervalUs / 1000} ms; faults: ${faults === '' ? 'none' : faults}`
+    `delay ${network.delay} ${network.delayUs} µs, lead ${describeLeads(plan.leads)}, order ${plan.contention.orderHoldUs === 0 ? 'not pushed' : `held ${plan.contention.orderHoldUs} µs`}, late ${plan.contention.late}, a fault every ${plan.faultIntervalUs / 1000} ms; faults: ${faults === '' ? 'none' : faults}`
   );
 }
 

@@ -375,7 +375,8 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
   private addReplica(id: number, options: SimulationOptions, setup: Random, envelope: Envelope, hasher: SimulationHasher, clock: SimulatedClock): void {
     const { plan, queue, network } = this;
     const disk = new SimulatedDisk(queue, setup.fork('disk'), hasher, plan.disk, `replica ${id}`);
-    const config: ReplicaConfig = { id, replicas: this.replicas, seed: setup.next(), limits: plan.limits, timings: DEFAULT_TIMINGS };
+    const { late, ...timings } = plan.contention;
+    const config: ReplicaConfig = { id, replicas: this.replicas, seed: setup.next(), late, limits: plan.limits, timings: { ...DEFAULT_TIMINGS, ...timings } };
     this.disks.push(disk);
     this.hosts.push(
       new ReplicaHost(id, config, {

@@ -4,7 +4,7 @@
  *
  * The mac field guards the whole datagram, itself counted as zeros. Under key id 0 (a cluster without keys) it holds an
  * XXH3-64 checksum and eight zero bytes: UDP's own 16 bits are too few to stake a log on. There is no
- * authentication in wire version 1: a datagram with any other key id is dropped and counted.
+ * authentication in wire version 2: a datagram with any other key id is dropped and counted.
  */
 import { readI32, readU16, writeI32, writeU16 } from './u64.js';
 
@@ -14,7 +14,7 @@ export interface Hash64 {
 }
 
 /** 'J' 'I' 'T' and the version of the wire. */
-export const WIRE_VERSION = 1;
+export const WIRE_VERSION = 2;
 const MAGIC_VERSION = (0x4a << 24) | (0x49 << 16) | (0x54 << 8) | WIRE_VERSION;
 
 export const ENVELOPE_BYTES = 41;

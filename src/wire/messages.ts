@@ -19,7 +19,10 @@ export const Request = defineMessage('Request', 1, {
   operation: 'bin16',
 });
 
-/** Member → client: the request stands in my log at `index` under `chain`. Only the primary's carries a result. `slack`: arrival clock − timestamp in µs, saturated. */
+/**
+ * Member → client: the request stands in my log at `index` under `chain`, with `timestamp` as its key. Only the primary's carries a result. `slack`: arrival clock − timestamp in µs, saturated.
+ * `ordered`: at the primary 1 when it pushes its order to members at present; at a member 1 when the request stands there by a repair, not as it arrived.
+ */
 export const Reply = defineMessage('Reply', 2, {
   view: 'u32',
   session: 'u64',
@@ -30,6 +33,7 @@ export const Reply = defineMessage('Reply', 2, {
   chain: 'u64',
   timestamp: 'u64',
   slack: 'i32',
+  ordered: 'u8',
   result: 'bin16',
 });
 
@@ -65,18 +69,24 @@ export const ReadReply = defineMessage('ReadReply', 5, {
   result: 'bin16',
 });
 
-/** Primary → all: heartbeat, where its log ends, what is committed. The first of a view starts it (StartView). */
+/** Primary → all: heartbeat, where its log ends, what is committed. The first of a view starts it (StartView). `sequence` counts the Syncs of the view; 0: no answer to it is timed. */
 export const Sync = defineMessage('Sync', 6, {
   view: 'u32',
+  sequence: 'u32',
   lastIndex: 'u64',
   lastChain: 'u64',
   committedIndex: 'u64',
   committedChain: 'u64',
 });
 
-/** Replica → primary: my log equals yours up to `matchedIndex`; everything after `neededIndex` I may still ask for. */
+/**
+ * Replica → primary: my log equals yours up to `matchedIndex`; everything after `neededIndex` I may still ask for. `sequence`: of the newest Sync heard.
+ * `differed`: 1 when the log of this member differed, or may have, since its last one: the primary pushes its order then.
+ */
 export const SyncAck = defineMessage('SyncAck', 7, {
   view: 'u32',
+  sequence: 'u32',
+  differed: 'u8',
   matchedIndex: 'u64',
   neededIndex: 'u64',
 });
@@ -89,6 +99,17 @@ export const Reconcile = defineMessage('Reconcile', 8, {
   request: 'u32',
   index: 'u64',
   chain: 'u64',
+});
+
+/**
+ * Primary → member, once a turn while members differ: the order of what it appended behind `baseIndex`, without the operations. `orders`: for each entry its
+ * header as in the log (timestamp u64, session u64, request u32, lane u16, flags u8, 0) and its chain u64, 32 bytes.
+ */
+export const Order = defineMessage('Order', 9, {
+  view: 'u32',
+  baseIndex: 'u64',
+  baseChain: 'u64',
+  orders: 'bin16',
 });
 
 /** Replica → replica: send the entries after `baseIndex` of the log you installed in `logView`. */
@@ -192,6 +213,7 @@ export const ALL_MESSAGES: readonly Message[] = [
   Sync,
   SyncAck,
   Reconcile,
+  Order,
   Fetch,
   Chunk,
   ViewChange,

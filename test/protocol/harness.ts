@@ -10,7 +10,7 @@ import { CounterMachine } from '../../src/machine/counter.js';
 import type { StateMachine } from '../../src/machine/state-machine.js';
 import { loadHash } from '../../src/native/hash64.js';
 import { ClientCore } from '../../src/protocol/client-core.js';
-import { DEFAULT_CLIENT_TIMINGS, DEFAULT_LIMITS, DEFAULT_TIMINGS, type ClientConfig, type ClientTimings, type Limits, type Timings } from '../../src/protocol/config.js';
+import { DEFAULT_CLIENT_TIMINGS, DEFAULT_LIMITS, DEFAULT_TIMINGS, type ClientConfig, type ClientTimings, type LateRule, type Limits, type Timings } from '../../src/protocol/config.js';
 import { Instant, type HardState, type Outbox, type PersistBatch, type Recovered, type Snapshot, type Storage } from '../../src/protocol/contract.js';
 import { Counter, type CounterName } from '../../src/protocol/counters.js';
 import { ReplicaCore } from '../../src/protocol/replica-core.js';
@@ -168,6 +168,7 @@ export class TestReplica {
     readonly disk: Disk,
     private readonly limits: Limits,
     private readonly timings: Timings,
+    private readonly late: LateRule,
     private readonly createMachine: () => StateMachine,
   ) {}
 
@@ -178,7 +179,7 @@ export class TestReplica {
   start(logLost = false): void {
     const outbox = new HandOutbox((to, bytes) => this.cluster.post(this.id, to, bytes));
     this.machine = this.createMachine();
-    this.core = new ReplicaCore({ id: this.id, replicas: this.cluster.n, seed: this.id + 1, limits: this.limits, timings: this.timings }, outbox, this.disk, this.machine, hasher, {
+    this.core = new ReplicaCore({ id: this.id, replicas: this.cluster.n, seed: this.id + 1, late: this.late, limits: this.limits, timings: this.timings }, outbox, this.disk, this.machine, hasher, {
       transition: (event, detail) => this.transitions.push(`${event}: ${detail}`),
     });
     this.disk.persisted = (token) => this.core.persisted(token);
@@ -315,7 +316,9 @@ export class TestClient {
 
 export interface ClusterOptions {
   readonly limits?: Partial<Limits>;
+  /** The published rules unless a test says otherwise: members that differ fetch, nothing is pushed, what is late is rejected. */
   readonly timings?: Partial<Timings>;
+  readonly late?: LateRule;
   readonly keepsLog?: boolean;
   readonly machine?: () => StateMachine;
   /** False: no replica is started; for tests of clients alone. */
@@ -323,7 +326,7 @@ export interface ClusterOptions {
 }
 
 /** Small tables, so that a test constructs in microseconds. */
-export const TEST_LIMITS: Limits = { ...DEFAULT_LIMITS, logEntries: 1024, logBytes: 1 << 18, maxSessions: 64, maxLanes: 1024, lanesPerSession: 64, operationBytes: 2048, resultBytes: 2048, waiting: 64, chunkBytes: 4096, held: 64 };
+export const TEST_LIMITS: Limits = { ...DEFAULT_LIMITS, logEntries: 1024, logBytes: 1 << 18, maxSessions: 64, maxLanes: 1024, lanesPerSession: 64, operationBytes: 2048, resultBytes: 2048, waiting: 64, chunkBytes: 4096, held: 64, cachedRequests: 64, cachedBytes: 1 << 14 };
 
 /** Records what it applied, as text: `query` and every `apply` answer with the whole history. */
 export class JournalMachine implements StateMachine {
@@ -371,8 +374,8 @@ export class Cluster {
     this.now.monotonicUs = 1000.5;
     if (options.replicas === false) return;
     const limits = { ...TEST_LIMITS, ...options.limits };
-    const timings = { ...DEFAULT_TIMINGS, ...options.timings };
-    for (let id = 0; id < n; id++) this.replicas.push(new TestReplica(this, id, new Disk(options.keepsLog ?? false), limits, timings, options.machine ?? (() => new JournalMachine())));
+    const timings = { ...DEFAULT_TIMINGS, orderHoldUs: 0, lateRepairUs: 0, ...options.timings };
+    for (let id = 0; id < n; id++) this.replicas.push(new TestReplica(this, id, new Disk(options.keepsLog ?? false), limits, timings, options.late ?? 'reject', options.machine ?? (() => new JournalMachine())));
     for (const replica of this.replicas) replica.start();
   }
 

@@ -8,10 +8,11 @@
 import { ClientCore } from '../../src/protocol/client-core.js';
 import type { HardState } from '../../src/protocol/contract.js';
 import { ReplicaCore } from '../../src/protocol/replica-core.js';
+import { REGISTER_LANE } from '../../src/protocol/sessions.js';
 import { NO_LOG } from '../../src/protocol/replica-state.js';
 import { createShippedClient, createShippedReplica, type CreateClient, type CreateReplica } from '../../src/sim/cores.js';
-import { ReplicaStatus, Request, RequestFlag, ReplyStatus, Vote } from '../../src/wire/messages.js';
-import { compareU64, readI32, readIndex, readU16 } from '../../src/wire/u64.js';
+import { Order, ReplicaStatus, Request, RequestFlag, ReplyStatus, Vote } from '../../src/wire/messages.js';
+import { compareU64, readI32, readIndex, readU16, writeI32 } from '../../src/wire/u64.js';
 
 export interface Mutation {
   readonly name: string;
@@ -72,6 +73,13 @@ export const MUTATIONS: readonly Mutation[] = [
   { name: 'synced-beyond-segment', breaks: 'after a repair all of the log counts as the primary\'s (as published)', replica: syncedBeyondSegment },
   { name: 'commit-without-members', breaks: 'the primary takes for committed what one member less has', replica: commitWithoutMembers },
   { name: 'uncommitted-snapshot', breaks: 'a snapshot counts as stable before its index is committed', replica: uncommittedSnapshot },
+
+  // The primary's order.
+  { name: 'order-without-chain', breaks: 'an Order is applied and confirmed without comparing chains', replica: orderWithoutChain },
+  { name: 'order-of-another-view', breaks: 'an Order of an older view counts in this one', replica: orderOfAnotherView },
+  { name: 'answer-before-verified', breaks: 'a member answers the clients that an Order names before it has the entries', replica: answerBeforeVerified },
+  { name: 'cache-returns-another-request', breaks: 'the cache knows requests by session alone, and the chain of what it gives is not compared', replica: cacheReturnsAnother },
+  { name: 'restamp-with-equal-key', breaks: 'the primary restamps a late request with the timestamp of the last entry', replica: restampWithEqualKey },
 
   // View changes.
   { name: 'acknowledge-after-promise', breaks: 'a replica that promised a view goes on acknowledging in the old one', replica: acknowledgeAfterPromise },
@@ -201,49 +209,53 @@ function reconcileWithoutComparing(core: ReplicaCore): void {
   const requests = core['requests'];
   const acknowledgeAt = requests.acknowledgeAt;
   const { log } = core.state;
-  requests.acknowledgeAt = (...asked) => {
-    const { matches } = log;
-    log.matches = () => true;
-    const found = acknowledgeAt.apply(requests, asked);
-    log.matches = matches;
-    return found;
+  requests.acknowledgeAt = (to, sessionHi, sessionLo, lane, request, index, chainHi, chainLo) => {
+    const same = log.has(index) && log.request(index) === request && log.lane(index) === lane && log.sessionHi(index) === sessionHi && log.sessionLo(index) === sessionLo;
+    if (!same) return acknowledgeAt.call(requests, to, sessionHi, sessionLo, lane, request, index, chainHi, chainLo);
+    requests['sender'].reply(to, sessionHi, sessionLo, lane, request, ReplyStatus.ok, index, chainHi, chainLo, 0, 0, 0, log.bytes, 0, 0);
+    return true;
   };
 }
 
 function replaceLogOnRepair(core: ReplicaCore): void {
-  const synchronization = core['synchronization'];
-  const apply = synchronization['apply'];
-  synchronization['apply'] = (bytes, o, base) => {
-    const end = apply.call(synchronization, bytes, o, base);
+  const repair = core['repair'];
+  const apply = repair.apply;
+  repair.apply = (bytes, o, base, quiet) => {
+    const end = apply.call(repair, bytes, o, base, quiet);
     if (end >= core.state.committed) core.state.truncate(end);
     return end;
   };
 }
 
-function spliceUnfilteredTail(core: ReplicaCore): void {
-  const synchronization = core['synchronization'];
+/** Puts back every kept request that `mayGoBack` lets through. */
+function putBackWhere(core: ReplicaCore, mayGoBack: (slot: number) => boolean): void {
+  const repair = core['repair'];
   const { log } = core.state;
-  synchronization['putBack'] = (kept) => {
+  const putBack = repair['putBack'];
+  repair['putBack'] = (quiet) => {
     const { compareToLast } = log;
-    log.compareToLast = () => 1;
-    for (const { entry } of kept) {
-      if (!log.append(readI32(entry, 0), readI32(entry, 4), readI32(entry, 8), readI32(entry, 12), readU16(entry, 20), readI32(entry, 16), entry[22]!, entry, 24, entry.length - 24)) break;
-      core.state.appended();
-    }
+    const own = repair['mayGoBack'];
+    // The log's own assertion is left out, so that what is put back is noticed by the checks.
+    repair['mayGoBack'] = (slot) => {
+      const may = mayGoBack(slot);
+      if (may) log.compareToLast = () => 1;
+      return may;
+    };
+    putBack.call(repair, quiet);
     log.compareToLast = compareToLast;
+    repair['mayGoBack'] = own;
   };
 }
 
+function spliceUnfilteredTail(core: ReplicaCore): void {
+  putBackWhere(core, () => true);
+}
+
 function keepRequestsTwice(core: ReplicaCore): void {
-  const synchronization = core['synchronization'];
   const { log } = core.state;
-  synchronization['putBack'] = (kept) => {
-    for (const { entry } of kept) {
-      if (log.compareToLast(readI32(entry, 0), readI32(entry, 4), readI32(entry, 8), readI32(entry, 12)) <= 0) continue;
-      if (!log.append(readI32(entry, 0), readI32(entry, 4), readI32(entry, 8), readI32(entry, 12), readU16(entry, 20), readI32(entry, 16), entry[22]!, entry, 24, entry.length - 24)) break;
-      core.state.appended();
-    }
-  };
+  const { cache } = core['repair'];
+  const compareToLast = log.compareToLast;
+  putBackWhere(core, (slot) => compareToLast.call(log, cache.timestampHi[slot]!, cache.timestampLo[slot]!, cache.sessionHi[slot]!, cache.sessionLo[slot]!) > 0);
 }
 
 function syncIndexWithoutChain(core: ReplicaCore): void {
@@ -259,10 +271,12 @@ function syncIndexWithoutChain(core: ReplicaCore): void {
 }
 
 function syncedBeyondSegment(core: ReplicaCore): void {
-  const synchronization = core['synchronization'];
-  const apply = synchronization['apply'];
-  synchronization['apply'] = (bytes, o, base) => {
-    apply.call(synchronization, bytes, o, base);
+  const repair = core['repair'];
+  const confirm = repair.confirm;
+  const apply = repair.apply;
+  repair.apply = (bytes, o, base, quiet) => {
+    apply.call(repair, bytes, o, base, quiet);
+    confirm.call(repair, core.state.log.lastIndex);
     return core.state.log.lastIndex;
   };
 }
@@ -301,6 +315,82 @@ function acknowledgeAfterPromise(core: ReplicaCore): void {
     onRequest.call(requests, bytes, o, from, now, released);
     state.view = view;
     state.status = ReplicaStatus.viewChange;
+  };
+}
+
+function orderWithoutChain(core: ReplicaCore): void {
+  const repair = core['repair'];
+  const { log } = core.state;
+  const take = repair.take;
+  repair.take = (bytes, o, quiet) => {
+    const { matches } = log;
+    log.matches = (index) => index >= log.baseIndex && index <= log.lastIndex;
+    const done = take.call(repair, bytes, o, quiet);
+    log.matches = matches;
+    return done;
+  };
+}
+
+function orderOfAnotherView(core: ReplicaCore): void {
+  const synchronization = core['synchronization'];
+  const onOrder = synchronization.onOrder;
+  const { state } = core;
+  synchronization.onOrder = (bytes, o, from, now) => {
+    if (readI32(bytes, o + Order.at.view) > state.view) return;
+    writeI32(bytes, o + Order.at.view, state.view);
+    onOrder.call(synchronization, bytes, o, from === state.id ? from : state.primary, now);
+  };
+}
+
+function answerBeforeVerified(core: ReplicaCore): void {
+  const repair = core['repair'];
+  const { cache } = repair;
+  const orders = repair['orders'];
+  const sender = repair['sender'];
+  const settle = repair['settle'];
+  repair['settle'] = (quiet) => {
+    for (let index = repair['orderBase'] + 1; index <= repair['orderEnd']; index++) {
+      const at = repair['recordAt'](index);
+      const [sessionHi, sessionLo, request, lane] = [readI32(orders, at + 8), readI32(orders, at + 12), readI32(orders, at + 16), readU16(orders, at + 20)];
+      const slot = cache.find(sessionHi, sessionLo, lane, request);
+      const to = slot >= 0 ? cache.replyTo[slot]! : (core.state.execution.sessions.find(sessionHi, sessionLo)?.replyTo ?? -1);
+      if (to >= 0) sender.reply(to, sessionHi, sessionLo, lane, request, ReplyStatus.ok, index, readI32(orders, at + 24), readI32(orders, at + 28), readI32(orders, at), readI32(orders, at + 4), 0, orders, 0, 0);
+    }
+    settle.call(repair, quiet);
+  };
+}
+
+function cacheReturnsAnother(core: ReplicaCore): void {
+  const repair = core['repair'];
+  const { cache } = repair;
+  const find = cache.find;
+  const place = repair['place'];
+  repair['place'] = (index) => {
+    cache.find = (sessionHi, sessionLo) => {
+      for (let number = cache.end - 1; number >= cache.from(0); number--) {
+        const slot = cache.slotOf(number);
+        if (slot >= 0 && cache.sessionHi[slot] === sessionHi && cache.sessionLo[slot] === sessionLo) return slot;
+      }
+      return -1;
+    };
+    repair['stands'] = () => true;
+    const placed = place.call(repair, index);
+    cache.find = find;
+    Reflect.deleteProperty(repair, 'stands');
+    return placed;
+  };
+}
+
+function restampWithEqualKey(core: ReplicaCore): void {
+  const requests = core['requests'];
+  const { log } = core.state;
+  requests['restamp'] = (bytes, o, sessionHi, sessionLo, lane, request, length, from, now) => {
+    if (!requests['restamps'] || lane === REGISTER_LANE) return false;
+    const { compareToLast } = log;
+    log.compareToLast = () => 1;
+    requests['append'](bytes, o, log.timestampHi(log.lastIndex), log.timestampLo(log.lastIndex), sessionHi, sessionLo, lane, request, length, from, now);
+    log.compareToLast = compareToLast;
+    return true;
   };
 }
 

@@ -1,0 +1,403 @@
+/**
+ * Contention in virtual time: the cores that ship, several clients in an open loop, a network of log-normal delays and hosts
+ * that take a fixed time for a message. Nothing here depends on the host that it runs on: a seed gives the same table
+ * everywhere. Four settings: the protocol as published, with the clients' adaptive lead, with order push and restamping,
+ * with all.
+ *
+ * A host takes the messages that wait as one turn, `--cost` for each, and what it writes leaves at the end of the turn, one
+ * datagram a destination. Clients take no time: they are many hosts in reality. Latency counts from the arrival of an
+ * operation, whether or not a lane was free.
+ *
+ *   npm run bench:contention-sim -- [--clients 8] [--rates 1000,10000,…] [--ms 200] [--json]
+ */
+import { EventQueue, type EventHandler } from '../src/sim/event-queue.js';
+import { Random } from '../src/sim/random.js';
+import { EchoMachine } from '../src/machine/echo.js';
+import { Histogram } from '../src/metrics/histogram.js';
+import { loadHash } from '../src/native/hash64.js';
+import { ClientCore } from '../src/protocol/client-core.js';
+import { DEFAULT_CLIENT_TIMINGS, DEFAULT_LIMITS, DEFAULT_TIMINGS, type LateRule, type Timings } from '../src/protocol/config.js';
+import { Instant, Outcome, type Outbox, type PersistBatch, type Storage } from '../src/protocol/contract.js';
+import { ClientCounter, Counter } from '../src/protocol/counters.js';
+import { ReplicaCore } from '../src/protocol/replica-core.js';
+import { ReplyStatus, validate } from '../src/wire/messages.js';
+import { CliError } from '../src/cli/exit.js';
+import { program } from './program.js';
+
+const LANES = 256;
+const OPERATION_BYTES = 64;
+/** Operations that wait for a lane at a client; beyond, they are dropped and counted. */
+const BACKLOG_MAX = 1 << 14;
+const NS = 1000;
+
+export interface Setting {
+  readonly name: string;
+  readonly late: LateRule;
+  readonly timings: Partial<Timings>;
+  readonly maxLeadNs: number;
+}
+
+const PUBLISHED = { orderHoldUs: 0, lateRepairUs: 0 };
+export const SETTINGS: readonly Setting[] = [
+  { name: 'published', late: 'reject', timings: PUBLISHED, maxLeadNs: 0 },
+  { name: 'lead', late: 'reject', timings: PUBLISHED, maxLeadNs: 1_000_000 },
+  { name: 'push', late: 'reject', timings: {}, maxLeadNs: 0 },
+  { name: 'push+restamp', late: 'restamp', timings: {}, maxLeadNs: 0 },
+  { name: 'all', late: 'restamp', timings: {}, maxLeadNs: 1_000_000 },
+];
+
+interface Conditions {
+  readonly replicas: number;
+  readonly clients: number;
+  /** Operations a second of all clients together. */
+  readonly rate: number;
+  /** 0: all clients alike; s: client k has a share in proportion to 1 / (k + 1)^s. */
+  readonly skew: number;
+  readonly delayNs: number;
+  readonly sigma: number;
+  readonly costNs: number;
+  readonly ms: number;
+  readonly seed: number;
+}
+
+export interface Row {
+  readonly setting: string;
+  readonly clients: number;
+  readonly rate: number;
+  readonly committedShare: number;
+  readonly throughput: number;
+  readonly oneRoundTrip: number;
+  readonly moreThanOneAndAHalf: number;
+  readonly rejects: number;
+  readonly reconciles: number;
+  readonly retransmissions: number;
+  readonly p50Us: number;
+  readonly p99Us: number;
+  readonly leadUs: number;
+}
+
+/** What the hosts of a run share. */
+class World {
+  readonly queue = new EventQueue();
+  readonly hosts: Host[] = [];
+  readonly random: Random;
+
+  constructor(readonly conditions: Conditions) {
+    this.random = new Random(conditions.seed);
+  }
+
+  /** Sends what was written for one destination, as one datagram. */
+  post(from: number, to: number, messages: Uint8Array[]): void {
+    const { delayNs, sigma } = this.conditions;
+    this.queue.schedule(this.queue.nowUs + this.random.logNormal(delayNs, sigma), this.hosts[to]!, ARRIVAL, { from, messages });
+  }
+}
+
+const ARRIVAL = 0;
+const TURN_END = 1;
+const TIMER = 2;
+const OPERATION = 3;
+
+interface Parcel {
+  readonly from: number;
+  readonly messages: Uint8Array[];
+}
+
+class Post implements Outbox {
+  bytes = new Uint8Array(60_000);
+  private to = 0;
+  private waiting = new Map<number, Uint8Array[]>();
+
+  constructor(
+    private readonly world: World,
+    private readonly from: number,
+  ) {}
+
+  reserve(to: number): number {
+    this.to = to;
+    return 0;
+  }
+
+  commit(length: number): void {
+    const message = this.bytes.slice(0, length);
+    const messages = this.waiting.get(this.to);
+    if (messages === undefined) this.waiting.set(this.to, [message]);
+    else messages.push(message);
+  }
+
+  leave(): void {
+    if (this.waiting.size === 0) return;
+    for (const [to, messages] of this.waiting) this.world.post(this.from, to, messages);
+    this.waiting.clear();
+  }
+}
+
+interface Core {
+  receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant): void;
+  tick(now: Instant): void;
+  readonly wakeAtUs: number;
+}
+
+/** A process: one turn after another. */
+abstract class Host implements EventHandler {
+  protected readonly now = new Instant();
+  protected readonly post: Post;
+  private inbox: Parcel[] = [];
+  private busy = false;
+  private timerNs = Infinity;
+  protected abstract readonly core: Core;
+
+  constructor(
+    protected readonly world: World,
+    readonly id: number,
+    private readonly costNs: number,
+  ) {
+    this.post = new Post(world, id);
+  }
+
+  handle(kind: number, payload: unknown): void {
+    switch (kind) {
+      case ARRIVAL:
+        this.inbox.push(payload as Parcel);
+        break;
+      case TURN_END:
+        this.busy = false;
+        this.post.leave();
+        break;
+      case TIMER:
+        if (this.world.queue.nowUs >= this.timerNs) this.timerNs = Infinity;
+        break;
+      default:
+        this.read();
+        this.operation();
+        this.post.leave();
+    }
+    if (!this.busy) this.turn();
+  }
+
+  protected operation(): void {}
+  protected flush(): void {}
+
+  protected read(): void {
+    const ns = this.world.queue.nowUs;
+    this.now.monotonicUs = ns / NS + 1000.5;
+    const wall = 1.7e18 + ns;
+    // Exact: the sum of halves, not of doubles of that size.
+    const low = (1.7e18 % 2 ** 32) + ns;
+    this.now.wallHi = (Math.floor(1.7e18 / 2 ** 32) + Math.floor(low / 2 ** 32)) | 0;
+    this.now.wallLo = low % 2 ** 32 | 0;
+    if (!(wall > 0)) throw new CliError('worker-failed', 'virtual time ran out; run fewer milliseconds');
+  }
+
+  private turn(): void {
+    this.read();
+    const { core, now } = this;
+    let count = 0;
+    const parcels = this.inbox;
+    if (parcels.length > 0) {
+      this.inbox = [];
+      for (const { from, messages } of parcels) {
+        for (const message of messages) {
+          if (validate(message, 0, message.length) !== message.length) throw new CliError('worker-failed', 'a core wrote a message that is not one; run npm test');
+          core.receive(message, 0, message.length, from, now);
+          count++;
+        }
+      }
+    }
+    if (core.wakeAtUs <= now.monotonicUs) core.tick(now);
+    this.flush();
+    if (this.costNs > 0 && count > 0) {
+      this.busy = true;
+      this.world.queue.schedule(this.world.queue.nowUs + count * this.costNs, this, TURN_END, undefined);
+    } else {
+      this.post.leave();
+    }
+    const wake = core.wakeAtUs;
+    if (wake === Infinity) return;
+    const due = Math.max(this.world.queue.nowUs + 1, Math.ceil((wake - 1000.5) * NS) + 1);
+    if (due >= this.timerNs) return;
+    this.timerNs = due;
+    this.world.queue.schedule(due, this, TIMER, undefined);
+  }
+}
+
+class ReplicaProcess extends Host {
+  readonly core: ReplicaCore;
+
+  constructor(world: World, id: number, setting: Setting) {
+    super(world, id, world.conditions.costNs);
+    const storage: Storage = { keepsLog: false, persist: (token: number, _batch: PersistBatch) => this.core.persisted(token) };
+    const limits = { ...DEFAULT_LIMITS, logEntries: 1 << 16, logBytes: 16 << 20 };
+    this.core = new ReplicaCore({ id, replicas: world.conditions.replicas, seed: id + 1, late: setting.late, limits, timings: { ...DEFAULT_TIMINGS, ...setting.timings } }, this.post, storage, new EchoMachine(), loadHash(), { transition: () => {} });
+    this.read();
+    this.core.start({ hardState: undefined, log: undefined }, this.now);
+  }
+
+  protected override flush(): void {
+    this.core.flush(this.now);
+  }
+}
+
+class ClientProcess extends Host {
+  readonly core: ClientCore;
+  registered = false;
+  readonly arrivedNs = new Float64Array(LANES);
+  readonly free = Array.from({ length: LANES }, (_, lane) => LANES - 1 - lane);
+  private readonly backlog: number[] = [];
+  private readonly bytes = new Uint8Array(OPERATION_BYTES).fill(0x2e);
+
+  constructor(
+    world: World,
+    id: number,
+    setting: Setting,
+    private readonly rate: number,
+    private readonly measured: Measured,
+  ) {
+    super(world, id, 0);
+    const events = {
+      registered: (status: number): void => void (this.registered = status === ReplyStatus.ok),
+      completed: (lane: number, outcome: number): void => this.completed(lane, outcome),
+    };
+    this.core = new ClientCore({ replicas: world.conditions.replicas, lanes: LANES, seed: id, sessionHi: id, sessionLo: id + 7, nonceHi: 1, nonceLo: id, limits: DEFAULT_LIMITS, timings: { ...DEFAULT_CLIENT_TIMINGS, maxLeadNs: setting.maxLeadNs } }, this.post, events);
+  }
+
+  register(): void {
+    this.read();
+    this.core.register(this.now);
+    this.post.leave();
+  }
+
+  begin(): void {
+    this.next();
+  }
+
+  protected override operation(): void {
+    this.next();
+    const { measured, world } = this;
+    const arrived = world.queue.nowUs;
+    if (arrived >= measured.fromNs && arrived < measured.toNs) measured.offered++;
+    if (this.free.length > 0) this.submit(arrived);
+    else if (this.backlog.length < BACKLOG_MAX) this.backlog.push(arrived);
+  }
+
+  private next(): void {
+    const { queue, random } = this.world;
+    const at = queue.nowUs - (Math.log(1 - random.unit()) * 1e9) / this.rate;
+    if (at < this.measured.toNs) queue.schedule(at, this, OPERATION, undefined);
+  }
+
+  private submit(arrived: number): void {
+    const lane = this.free.pop()!;
+    this.arrivedNs[lane] = arrived;
+    this.core.submit(lane, this.bytes, 0, OPERATION_BYTES, Infinity, this.now);
+  }
+
+  private completed(lane: number, outcome: number): void {
+    const { measured } = this;
+    const { nowUs } = this.world.queue;
+    const arrived = this.arrivedNs[lane]!;
+    this.free.push(lane);
+    if (outcome !== Outcome.committed) throw new CliError('worker-failed', `an operation ended with outcome ${outcome} in a network that loses nothing; run npm test`);
+    if (nowUs >= measured.fromNs && nowUs < measured.toNs) measured.throughput++;
+    if (arrived >= measured.fromNs && arrived < measured.toNs) {
+      measured.committed++;
+      measured.latency.record(nowUs - arrived);
+    }
+    const waiting = this.backlog.shift();
+    if (waiting !== undefined) this.submit(waiting);
+  }
+}
+
+interface Measured {
+  readonly fromNs: number;
+  readonly toNs: number;
+  readonly latency: Histogram;
+  offered: number;
+  committed: number;
+  throughput: number;
+}
+
+/** Share of the run that warms up, and time after its end in which what is open may still finish. */
+const WARM_UP = 0.3;
+const DRAIN_NS = 20e6;
+
+export function run(setting: Setting, conditions: Conditions): Row {
+  const world = new World(conditions);
+  const settledNs = 20e6;
+  const measured: Measured = { fromNs: settledNs + conditions.ms * 1e6 * WARM_UP, toNs: settledNs + conditions.ms * 1e6, latency: new Histogram(), offered: 0, committed: 0, throughput: 0 };
+  for (let id = 0; id < conditions.replicas; id++) world.hosts.push(new ReplicaProcess(world, id, setting));
+  const shares = Array.from({ length: conditions.clients }, (_, k) => 1 / Math.pow(k + 1, conditions.skew));
+  const whole = shares.reduce((a, b) => a + b, 0);
+  const clients = shares.map((share, k) => new ClientProcess(world, conditions.replicas + k, setting, (conditions.rate * share) / whole, measured));
+  world.hosts.push(...clients);
+  for (const host of world.hosts) host.handle(TIMER, undefined);
+  for (const client of clients) client.register();
+  while (world.queue.step(settledNs));
+  if (clients.some((client) => !client.registered)) throw new CliError('worker-failed', 'a client core could not register its session; run npm test');
+  for (const client of clients) client.begin();
+  while (world.queue.step(measured.fromNs));
+  const before = clients.map((client) => client.core.counters.slice());
+  const view = (world.hosts[0] as ReplicaProcess).core.state.view;
+  while (world.queue.step(measured.toNs));
+  const grown = (name: keyof typeof ClientCounter): number => clients.reduce((sum, client, k) => sum + client.core.counters[ClientCounter[name]]! - before[k]![ClientCounter[name]]!, 0);
+  const committed = grown('committed');
+  const row = {
+    setting: setting.name,
+    clients: conditions.clients,
+    rate: conditions.rate,
+    throughput: Math.round((measured.throughput * 1e9) / (measured.toNs - measured.fromNs)),
+    oneRoundTrip: grown('committed_fast') / committed,
+    moreThanOneAndAHalf: (committed - grown('committed_fast') - grown('committed_ordered')) / committed,
+    rejects: grown('rejected_late') / committed,
+    reconciles: grown('reconciled') / committed,
+    retransmissions: grown('retransmitted') / committed,
+    leadUs: clients.reduce((sum, client) => sum + client.core.lead.leadNs, 0) / clients.length / 1000,
+  };
+  if (process.env['DEBUG_CONTENTION'] !== undefined) {
+    for (const host of world.hosts.slice(0, 2) as ReplicaProcess[]) process.stderr.write(`${host.id} view ${view}: ${Object.entries(Counter).map(([name, i]) => `${name} ${host.core.counters[i]}`).filter((s) => !s.endsWith(' 0')).join(', ')}\n`);
+  }
+  while (world.queue.step(measured.toNs + DRAIN_NS));
+  const { p50, p99 } = measured.latency.summary();
+  return { ...row, committedShare: measured.committed / measured.offered, p50Us: p50 / 1000, p99Us: p99 / 1000 };
+}
+
+await program(
+  {
+    name: 'npm run bench:contention-sim --',
+    summary: 'Contention of several clients in virtual time, for the published protocol and its remedies.',
+    positionals: [],
+    flags: {
+      clients: { kind: 'text', value: 'K,…', default: '8', help: 'numbers of clients' },
+      rates: { kind: 'text', value: 'R,…', default: '1000,10000,50000,100000,200000', help: 'operations a second of all clients together' },
+      settings: { kind: 'text', value: 'NAME,…', default: 'published,lead,push,push+restamp,all', help: 'settings to run' },
+      replicas: { kind: 'count', default: '3', min: 3, max: 13, help: 'replicas, an odd number' },
+      ms: { kind: 'count', default: '200', min: 10, max: 100_000, help: 'milliseconds of virtual time a run, the first 30 % warm up' },
+      delay: { kind: 'count', default: '20', min: 1, max: 100_000, help: 'median one-way delay, µs' },
+      sigma: { kind: 'text', value: 'S', default: '0.4', help: 'of the log-normal delay; 0.4: the 99th percentile is 2.5 medians' },
+      cost: { kind: 'count', default: '1000', max: 1e6, help: 'time of a replica for a message, ns' },
+      skew: { kind: 'text', value: 'S', default: '0', help: 'client k has a share of the load in proportion to 1 / (k + 1)^S' },
+      seed: { kind: 'count', default: '7', max: 2 ** 31, help: 'of delays and arrivals' },
+    },
+    examples: ['npm run bench:contention-sim -- --clients 2,8 --rates 10000,100000 --json'],
+  },
+  async (values, output) => {
+    const rows: Row[] = [];
+    const settings = values.settings.split(',').map((name) => {
+      const setting = SETTINGS.find((one) => one.name === name);
+      if (setting === undefined) throw new CliError('flag-invalid', `--settings: "${name}" is none; they are ${SETTINGS.map((one) => one.name).join(', ')}`);
+      return setting;
+    });
+    if (!output.json) output.line('clients     rate  setting        done%   1-RTT%  >1.5RTT%  reject%  reconc%  resent%   ops/s     p50µs    p99µs  lead');
+    for (const clients of values.clients.split(',').map(Number)) {
+      for (const rate of values.rates.split(',').map(Number)) {
+        for (const setting of settings) {
+          const row = run(setting, { replicas: values.replicas, clients, rate, skew: Number(values.skew), delayNs: values.delay * NS, sigma: Number(values.sigma), costNs: values.cost, ms: values.ms, seed: values.seed });
+          rows.push(row);
+          const share = (x: number, digits: number): string => (100 * x).toFixed(digits);
+          if (!output.json) output.line(`${String(clients).padStart(7)} ${String(rate).padStart(8)}  ${setting.name.padEnd(13)} ${share(row.committedShare, 1).padStart(6)} ${share(row.oneRoundTrip, 2).padStart(8)} ${share(row.moreThanOneAndAHalf, 3).padStart(9)} ${share(row.rejects, 1).padStart(8)} ${share(row.reconciles, 1).padStart(8)} ${share(row.retransmissions, 1).padStart(8)} ${String(row.throughput).padStart(7)} ${row.p50Us.toFixed(1).padStart(9)} ${row.p99Us.toFixed(1).padStart(8)} ${row.leadUs.toFixed(0).padStart(5)}`);
+        }
+      }
+    }
+    if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.contention-sim/1', replicas: values.replicas, delayUs: values.delay, sigma: Number(values.sigma), costNs: values.cost, skew: Number(values.skew), seed: values.seed, ms: values.ms, rows }));
+  },
+);
