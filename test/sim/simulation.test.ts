@@ -14,6 +14,9 @@ import { TraceRing, TransitionLog } from '../../src/sim/trace.js';
 import { INVARIANTS } from '../../src/sim/violation.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import type { ApplyContext, Operation, Reply } from '../../src/machine/state-machine.js';
+import { begin } from '../../src/wire/layout.js';
+import { Sync, SyncAck, typeOf } from '../../src/wire/messages.js';
+import { writeIndex } from '../../src/wire/u64.js';
 
 const SEEDS = Number(process.env['SIM_SEEDS'] ?? 8);
 const OPTIONS = { ticks: DEFAULT_TICKS, faults: 'all' };
@@ -108,11 +111,12 @@ t.test('a core that drops every twentieth message it was to send is not at fault
         const receive = core.receive.bind(core);
         core.receive = (bytes, offset, length, from, now) => {
           // Sends a Sync of its own back as an acknowledgement of an index that it made up.
-          if (id === 1 && bytes[offset + 1] === 6) {
-            const at = outbox.reserve(0, 23);
+          if (id === 1 && typeOf(bytes, offset) === Sync.type) {
+            const at = outbox.reserve(0, SyncAck.size);
             if (at >= 0) {
-              outbox.bytes.set([0x94, 7, 0xce, 0, 0, 0, 0, 0xcf, 0, 0, 0, 0, 0, 0, 1, 0, 0xcf, 0, 0, 0, 0, 0, 0], at);
-              outbox.commit(23);
+              begin(SyncAck, outbox.bytes, at);
+              writeIndex(outbox.bytes, at + SyncAck.at.matchedIndex, 256);
+              outbox.commit(SyncAck.size);
             }
           }
           receive(bytes, offset, length, from, now);
