@@ -69,6 +69,8 @@ export interface Timings {
   readonly orderHoldUs: number;
   /** A member that rejects a request as late asks for a repair by itself, at most this often; 0 waits until a client or a Sync says so. */
   readonly lateRepairUs: number;
+  /** A member much slower than a spare leaves the quorum when it was so for this long without a break; 0 never changes the view for that. */
+  readonly slowAfterUs: number;
 }
 
 export const DEFAULT_TIMINGS: Timings = {
@@ -84,6 +86,7 @@ export const DEFAULT_TIMINGS: Timings = {
   maxHoldNs: 2_000_000,
   orderHoldUs: 50_000,
   lateRepairUs: 200,
+  slowAfterUs: 400_000,
 };
 
 /**

@@ -104,6 +104,7 @@ export class ReplicaCore {
   /** Ends a turn: writes what became durable state in it. */
   flush(now: Instant): void {
     this.synchronization.flush(now);
+    this.viewChanges.replaceSlow(now);
     this.state.bound();
     this.state.persist();
   }

@@ -10,6 +10,7 @@ import { Chunk, Fetch, Order, ReplicaStatus, Sync, SyncAck } from '../wire/messa
 import { readI32, readIndex } from '../wire/u64.js';
 import type { Instant } from './contract.js';
 import { Counter } from './counters.js';
+import { MemberLag } from './member-lag.js';
 import type { OrderPush } from './order-push.js';
 import type { Repair } from './repair.js';
 import type { ReplicaState } from './replica-state.js';
@@ -32,8 +33,10 @@ export class Synchronization {
   primaryHeardUs = 0;
   /** At the primary: when each replica last answered a Sync of this view. */
   readonly ackedUs: Float64Array;
+  /** At the primary: index up to which the log of each replica equals its own, as far as it knows, and how long they take to answer. */
+  readonly matched: Float64Array;
+  readonly lag: MemberLag;
 
-  private readonly matched: Float64Array;
   private readonly needed: Float64Array;
   private lastSyncUs = -Infinity;
   private lastSyncIndex = 0;
@@ -65,6 +68,7 @@ export class Synchronization {
   ) {
     this.ackedUs = new Float64Array(state.n);
     this.matched = new Float64Array(state.n);
+    this.lag = new MemberLag(state);
     this.needed = new Float64Array(state.n);
   }
 
@@ -90,6 +94,7 @@ export class Synchronization {
     this.doubtUs = Infinity;
     this.orderHeardUs = -Infinity;
     this.sequence = 0;
+    this.lag.reset();
     this.state.syncHeard = 0;
     this.state.differed = false;
     this.repairs.reset();
@@ -100,6 +105,7 @@ export class Synchronization {
   forgive(gapUs: number): void {
     this.primaryHeardUs += gapUs;
     for (let r = 0; r < this.ackedUs.length; r++) this.ackedUs[r]! += gapUs;
+    this.lag.forgive(gapUs);
   }
 
   /** Monotonic µs of the next thing to do by time. */
@@ -151,6 +157,7 @@ export class Synchronization {
     this.lastSyncIndex = state.log.lastIndex;
     state.counters[Counter.syncs]!++;
     this.sequence = (this.sequence + 1) & 0x7fffffff || 1;
+    this.lag.sent(this.sequence, now);
     for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.sync(r, this.sequence);
     this.advanceCommit();
   }
@@ -161,6 +168,7 @@ export class Synchronization {
     const matched = readIndex(bytes, o + SyncAck.at.matchedIndex);
     if (matched > state.log.lastIndex) return;
     this.ackedUs[from] = now.monotonicUs;
+    this.lag.heard(from, readI32(bytes, o + SyncAck.at.sequence), now);
     this.needed[from] = readIndex(bytes, o + SyncAck.at.neededIndex);
     if (matched > this.matched[from]!) this.matched[from] = matched;
     this.advanceCommit();

@@ -107,6 +107,19 @@ export class ViewChanges {
     this.giveUpSource(now);
   }
 
+  /** Primary, end of a turn: a view without a member that holds all others up, when a spare keeps up better. */
+  replaceSlow(now: Instant): void {
+    const { state, synchronization } = this;
+    if (!state.isPrimary) return;
+    const mask = synchronization.lag.withoutSlow(synchronization.matched, now);
+    if (mask === 0) return;
+    const view = state.views.next(state.view, mask, state.id, 0);
+    if (view < 0) return;
+    synchronization.lag.changed(now);
+    this.askFor(view, `slow members; as fast as the best spare ${maskToString(mask, state.n)}`);
+    this.promise(view, 'a slow member', now);
+  }
+
   forgive(gapUs: number): void {
     this.promisedUs += gapUs;
     this.installation.progressUs += gapUs;
@@ -417,9 +430,14 @@ export class ViewChanges {
     let view = keepAlive ? state.views.next(above, alive, keep, 0) : -1;
     if (view < 0) view = state.views.next(above, alive, -1, withLog);
     if (view < 0) return;
-    state.transition('ask-view', `view ${view}; alive ${maskToString(alive, state.n)}`);
-    for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.viewChange(r, view);
+    this.askFor(view, `alive ${maskToString(alive, state.n)}`);
     if (mine !== ReplicaStatus.recovering) this.promise(view, 'own suspicion', now);
+  }
+
+  private askFor(view: number, why: string): void {
+    const { state } = this;
+    state.transition('ask-view', `view ${view}; ${why}`);
+    for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.viewChange(r, view);
   }
 
   /** At the primary: the members that were silent did answer; they are alive, if slow. */

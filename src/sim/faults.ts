@@ -71,7 +71,7 @@ export interface Plan {
   /** Of each client, in the order of endpoints. */
   readonly leads: readonly LeadPlan[];
   /** What replicas do when members differ. */
-  readonly contention: Pick<Timings, 'orderHoldUs' | 'lateRepairUs'> & { readonly late: LateRule };
+  readonly contention: Pick<Timings, 'orderHoldUs' | 'lateRepairUs' | 'slowAfterUs'> & { readonly late: LateRule };
 }
 
 /** How far ahead of its clock a client stamps its requests: from `leadNs` on, up to `maxLeadNs` when it adapts. */
@@ -134,6 +134,7 @@ export function drawPlan(random: Random, allowed: ReadonlySet<FaultName>): Plan 
       orderHoldUs: random.pick([0, 2000, 50_000]),
       lateRepairUs: random.pick([0, 200]),
       late: random.pick(LATE_RULES),
+      slowAfterUs: random.pick([0, 20_000, 100_000]),
     },
   };
   // Last, because it came last: drawn among the others it would have changed what every seed means.

@@ -374,7 +374,7 @@ export class Cluster {
     this.now.monotonicUs = 1000.5;
     if (options.replicas === false) return;
     const limits = { ...TEST_LIMITS, ...options.limits };
-    const timings = { ...DEFAULT_TIMINGS, orderHoldUs: 0, lateRepairUs: 0, ...options.timings };
+    const timings = { ...DEFAULT_TIMINGS, orderHoldUs: 0, lateRepairUs: 0, slowAfterUs: 0, ...options.timings };
     for (let id = 0; id < n; id++) this.replicas.push(new TestReplica(this, id, new Disk(options.keepsLog ?? false), limits, timings, options.late ?? 'reject', options.machine ?? (() => new JournalMachine())));
     for (const replica of this.replicas) replica.start();
   }
