@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { HeapUse } from '../../metrics/heap-meter.js';
 import { CLUSTER_SCHEMA } from '../../server/cluster-config.js';
 import { freePorts, LocalCluster } from '../load/local-cluster.js';
 import { sharesProcess } from './c-echo.js';
@@ -12,6 +13,16 @@ import { quorumOf, type Point } from './shape.js';
 import type { SharedReplicasSetup } from './shared-replicas.js';
 import type { SlotClientSetup } from './slot-client.js';
 import type { TransportChoice } from '../transport-flags.js';
+
+export interface Metered {
+  readonly measured: Measured;
+  readonly client: HeapUse | null;
+  /** By replica id. */
+  readonly replicas: readonly (HeapUse | null)[];
+  readonly view: number;
+  /** Bytes that each replica allocates a second with nothing to do. */
+  readonly idle: readonly number[];
+}
 
 export class OurCluster implements Contestant {
   private runs = 0;
@@ -43,13 +54,30 @@ export class OurCluster implements Contestant {
     return await this.measure(cluster.clusterFile, point, timing, children, pids);
   }
 
-  private measure(cluster: string, { clients, machine, operation, open, bytes, replicas }: Point, timing: Timing, children: Children, serverPids: readonly (number | undefined)[]): Promise<Measured> {
+  /**
+   * One run of a process a replica, in which the heap use of all is metered: over so many operations (or until the time is
+   * over), and before that, as bytes a second, over some time with nothing to do.
+   */
+  async runMetered(point: Point, timing: Timing, operations: number, idleMs: number): Promise<Metered> {
+    await using children = new Children();
+    await using cluster = await LocalCluster.start({ replicas: point.replicas, machine: point.machine, ...this.wiring, durability: 'memory' });
+    const pids = cluster.replicas.map(({ child }) => child.pid);
+    await cluster.ask('meter-start');
+    await new Promise((resolve) => setTimeout(resolve, idleMs));
+    const idle = (await cluster.ask('meter-stop')).map((answer) => ((answer?.heap?.allocatedBytes ?? 0) * 1000) / idleMs);
+    const warm = (): Promise<unknown> => cluster.ask('meter-start');
+    const measured = await this.measure(cluster.clusterFile, point, timing, children, pids, operations, warm);
+    const answers = await cluster.ask('meter-stop');
+    return { measured, client: measured.heap ?? null, replicas: answers.map((answer) => answer?.heap ?? null), view: Number(answers[0]?.status['view'] ?? 0), idle };
+  }
+
+  private measure(cluster: string, { clients, machine, operation, open, bytes, replicas }: Point, timing: Timing, children: Children, serverPids: readonly (number | undefined)[], operations?: number, warm?: () => Promise<unknown>): Promise<Measured> {
     const run = this.runs++;
     const all = Array.from({ length: clients }, (_, index) => {
-      const setup: SlotClientSetup = { ...this.wiring, cluster, machine, operation, open, bytes, seed: run * 1000 + index, ...timing };
+      const setup: SlotClientSetup = { ...this.wiring, cluster, machine, operation, open, bytes, seed: run * 1000 + index, ...timing, ...(operations === undefined ? {} : { operations }) };
       return children.add(LineChild.startModule('./slot-client.js', setup, `client ${index}`));
     });
-    return measureClients(all, serverPids, quorumOf(replicas), timing);
+    return measureClients(all, serverPids, quorumOf(replicas), timing, warm);
   }
 }
 

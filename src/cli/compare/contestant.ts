@@ -51,9 +51,10 @@ interface ClientResult {
   readonly datagrams?: number;
 }
 
-/** Waits until all clients are warm, starts them together, merges what they measured. */
-export async function measureClients(clients: readonly LineChild[], serverPids: readonly (number | undefined)[], members: number, timing: Timing): Promise<Measured> {
+/** Waits until all clients are warm, starts them together, merges what they measured. `warm` is called in between. */
+export async function measureClients(clients: readonly LineChild[], serverPids: readonly (number | undefined)[], members: number, timing: Timing, warm?: () => Promise<unknown>): Promise<Measured> {
   await Promise.all(clients.map((client) => client.ready()));
+  await warm?.();
   const pids = clients.map(({ pid }) => pid);
   const serversBefore = serverPids.map(cpuSeconds);
   const clientsBefore = pids.map(cpuSeconds);

@@ -71,6 +71,8 @@ export interface ClientCounts {
   readonly committed: number;
   readonly fast: number;
   readonly rejected: number;
+  /** Stamped anew after a reject. */
+  readonly restamped: number;
   readonly reconciled: number;
   readonly retransmitted: number;
   readonly failed: number;

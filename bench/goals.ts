@@ -1,0 +1,59 @@
+/**
+ * Measures every goal of the project's performance by one command and says which hold.
+ *
+ *   npm run bench:goals -- [--json] [--rows native-512,kv] [--rounds 5]
+ *
+ * Ratios are medians over rounds in which ours and the baseline take turns. Rates and times without a baseline say as much
+ * about the host: the goals are those for two cores and loopback. With the defaults it takes some five minutes.
+ */
+import { EchoProgram } from '../src/cli/compare/c-echo.js';
+import { CliError } from '../src/cli/exit.js';
+import { hostInfo } from '../src/cli/load/report.js';
+import { version } from '../src/server/version.js';
+import { allocationRow } from './goals/allocation-row.js';
+import { latencyRows, throughputRows } from './goals/baseline-rows.js';
+import { halfPeakRows, oneRoundTripRow, slowMemberRows } from './goals/load-rows.js';
+import type { RowResult } from './goals/row.js';
+import { program } from './program.js';
+
+await program(
+  {
+    name: 'npm run bench:goals --',
+    summary: 'Measures every goal of the performance and says which hold.',
+    positionals: [],
+    flags: {
+      rows: { kind: 'text', value: 'NAME,…', help: 'only these rows (and those that are measured with them)' },
+      rounds: { kind: 'count', default: '5', min: 1, max: 1000, help: 'rounds of one run of each' },
+      seconds: { kind: 'duration', default: '700ms', min: 1e7, help: 'how long a run is measured' },
+      warmup: { kind: 'duration', default: '800ms', help: 'how long it runs before' },
+      operations: { kind: 'count', default: '10000000', min: 1000, max: 1e10, help: 'operations of the row `allocation`, which ends after two minutes in any case' },
+      strict: { kind: 'switch', help: 'exit with 4 when a goal is missed' },
+    },
+    examples: ['npm run bench:goals', 'npm run bench:goals -- --rows one-dgram --rounds 11 --json'],
+  },
+  async ({ rows: wanted, rounds, seconds, warmup, operations, strict }, output) => {
+    using echo = await EchoProgram.build();
+    const groups = [...latencyRows(echo), throughputRows(echo), allocationRow, oneRoundTripRow, halfPeakRows, slowMemberRows];
+    const names = groups.flatMap((group) => group.names);
+    const chosen = wanted?.split(',') ?? names;
+    const unknown = chosen.find((name) => !names.includes(name));
+    if (unknown !== undefined) throw new CliError('flag-invalid', `--rows: "${unknown}" is no row; there are ${names.join(', ')}`);
+    const startedMs = performance.now();
+    const rows: RowResult[] = [];
+    for (const group of groups) {
+      if (!group.names.some((name) => chosen.includes(name))) continue;
+      rows.push(...(await group.measure({ rounds, timing: { warmupMs: warmup / 1e6, ms: seconds / 1e6 }, operations, progress: (text) => output.note(text) })));
+    }
+    const result = { schema: 'jitpaxos.goals/1', rows, missed: rows.filter(({ holds }) => !holds).map(({ name }) => name), rounds, seconds: (performance.now() - startedMs) / 1000, host: hostInfo(), version: version() };
+    output.line(output.json ? JSON.stringify(result) : tableOf(rows, result.seconds));
+    if (strict && result.missed.length > 0) throw new CliError('assertion-failed', `missed: ${result.missed.join(', ')}; see the table`);
+  },
+);
+
+function tableOf(rows: readonly RowResult[], seconds: number): string {
+  const { cpu, cores, kernel, node } = hostInfo();
+  const lines = ['| | goal | measured | |', '| --- | --- | --- | --- |', ...rows.map(({ what, goal, measured, holds }) => `| ${what} | ${goal} | ${measured} | ${holds ? 'holds' : 'missed'} |`), ''];
+  for (const { name, note } of rows) if (note !== undefined) lines.push(`${name}: ${note}`);
+  lines.push(`${rows.filter(({ holds }) => holds).length} of ${rows.length} hold; ${seconds.toFixed(0)} s on ${cores} × ${cpu}, Linux ${kernel}, Node ${node}`);
+  return lines.join('\n');
+}
