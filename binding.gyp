@@ -19,6 +19,10 @@
         "native/hash.cc",
         "native/udp.cc",
         "native/hmac.cc",
+        "native/kernel_clock.cc",
+        "native/phc.cc",
+        "native/system_errors.cc",
+        "native/unix_datagram.cc",
       ],
       "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED"],
       # -isystem: what others wrote may warn, what we wrote may not.

@@ -9,6 +9,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   jitpaxos::RegisterHash(env, exports);
   jitpaxos::RegisterUdp(env, exports);
   jitpaxos::RegisterHmac(env, exports);
+  jitpaxos::RegisterKernelClock(env, exports);
+  jitpaxos::RegisterUnixDatagram(env, exports);
   return exports;
 }
 

@@ -14,13 +14,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <cstring>
+#include <iterator>
 #include <memory>
 #include <string>
 
 #include "arguments.h"
 #include "capabilities.h"
 #include "clock_table.h"
+#include "phc.h"
+#include "system_errors.h"
 
 namespace jitpaxos {
 
@@ -28,22 +30,6 @@ namespace {
 
 constexpr size_t kReadingBytes = 8;
 constexpr size_t kReadingHalves = 2;
-
-constexpr clockid_t DynamicClock(int fd) { return static_cast<clockid_t>((~static_cast<unsigned>(fd) << 3) | 3u); }
-
-// A failed system call. Node's own convention, a negative errno, so that util.getSystemErrorName names it.
-void ThrowErrno(Napi::Env env, int error_number, const char* syscall) {
-  Napi::Error error = Napi::Error::New(env, std::string(syscall) + ": " + std::strerror(error_number));
-  error.Value().Set("errno", Napi::Number::New(env, -error_number));
-  error.Value().Set("syscall", Napi::String::New(env, syscall));
-  error.ThrowAsJavaScriptException();
-}
-
-void ThrowCode(Napi::Env env, const char* code, const char* message) {
-  Napi::Error error = Napi::Error::New(env, message);
-  error.Value().Set("code", Napi::String::New(env, code));
-  error.ThrowAsJavaScriptException();
-}
 
 // --- Reading: hot -----------------------------------------------------------------------------------------------------
 
@@ -53,17 +39,18 @@ bool ReadClock(napi_env env, const ClockTable& table, napi_value id_value, uint6
     ThrowInvalidArgument(env, "clock: the first argument must be a clock id, an integer");
     return false;
   }
-  const clockid_t* clock = table.Find(id);
-  if (clock == nullptr) {
+  const ClockTable::Entry* entry = table.Find(id);
+  if (entry == nullptr) {
     ThrowCode(env, "clock-closed", "clock: this id is closed or was never open");
     return false;
   }
   timespec reading;
-  if (clock_gettime(*clock, &reading) != 0) {
+  if (clock_gettime(entry->clock, &reading) != 0) {
     ThrowErrno(env, errno, "clock_gettime");
     return false;
   }
-  *ns = static_cast<uint64_t>(reading.tv_sec) * 1000000000u + static_cast<uint64_t>(reading.tv_nsec);
+  *ns = static_cast<uint64_t>(Nanoseconds(reading));
+  if (entry->discipline != nullptr) *ns = static_cast<uint64_t>(entry->discipline->Read(static_cast<int64_t>(*ns)));
   return true;
 }
 
@@ -133,7 +120,9 @@ class PhcHandle : public Napi::ObjectWrap<PhcHandle> {
  public:
   static Napi::Function Define(Napi::Env env, std::shared_ptr<ClockTable>* table) {
     return DefineClass(env, "PhcHandle",
-                       {InstanceAccessor<&PhcHandle::GetId>("id"), InstanceMethod<&PhcHandle::CloseFromJs>("close")}, table);
+                       {InstanceAccessor<&PhcHandle::GetId>("id"), InstanceMethod<&PhcHandle::CapabilitiesFromJs>("capabilities"),
+                        InstanceMethod<&PhcHandle::SampleFromJs>("sample"), InstanceMethod<&PhcHandle::CloseFromJs>("close")},
+                       table);
   }
 
   explicit PhcHandle(const Napi::CallbackInfo& info)
@@ -150,6 +139,8 @@ class PhcHandle : public Napi::ObjectWrap<PhcHandle> {
  private:
   Napi::Value GetId(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), id_); }
   void CloseFromJs(const Napi::CallbackInfo&) { Close(); }
+  Napi::Value CapabilitiesFromJs(const Napi::CallbackInfo& info) { return PhcCapabilities(info.Env(), fd_); }
+  Napi::Value SampleFromJs(const Napi::CallbackInfo& info) { return PhcSampleFromJs(info, fd_); }
 
   void Open(Napi::Env env, const std::string& path) {
     // O_NONBLOCK: a FIFO under this name must not hang the process. It means nothing to a clock.
@@ -182,6 +173,49 @@ class PhcHandle : public Napi::ObjectWrap<PhcHandle> {
   int32_t id_ = -1;
 };
 
+// new DisciplinedClock(): an id for the functions above whose readings follow `set`. Reading before the first `set` gives 0.
+// Throws with `code` "clock-limit" when the table is full.
+class DisciplinedClock : public Napi::ObjectWrap<DisciplinedClock> {
+ public:
+  static Napi::Function Define(Napi::Env env, std::shared_ptr<ClockTable>* table) {
+    return DefineClass(env, "DisciplinedClock",
+                       {InstanceAccessor<&DisciplinedClock::GetId>("id"), InstanceMethod<&DisciplinedClock::Set>("set"),
+                        InstanceMethod<&DisciplinedClock::CloseFromJs>("close")},
+                       table);
+  }
+
+  explicit DisciplinedClock(const Napi::CallbackInfo& info)
+      : Napi::ObjectWrap<DisciplinedClock>(info), table_(*static_cast<std::shared_ptr<ClockTable>*>(info.Data())) {
+    id_ = table_->Add(CLOCK_MONOTONIC_RAW, &discipline_);
+    if (id_ == ClockTable::kFull) ThrowCode(info.Env(), "clock-limit", "DisciplinedClock: too many clocks are open in this thread");
+  }
+
+  ~DisciplinedClock() override { Close(); }
+
+ private:
+  Napi::Value GetId(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), id_); }
+  void CloseFromJs(const Napi::CallbackInfo&) { Close(); }
+
+  // set(segments): BigInt64Array [raw, out, rate] of the segment that holds now, and of the one that follows it.
+  void Set(const Napi::CallbackInfo& info) {
+    int64_t values[2 * Discipline::kSegmentFields];
+    if (!ReadBigInt64s(info.Env(), info[0], std::size(values), values)) {
+      return ThrowInvalidArgument(info.Env(), "DisciplinedClock: segments must be a BigInt64Array of 6 elements");
+    }
+    discipline_.Set(values);
+  }
+
+  void Close() {
+    if (id_ < 0) return;
+    table_->Remove(id_);
+    id_ = -1;
+  }
+
+  std::shared_ptr<ClockTable> table_;
+  Discipline discipline_;
+  int32_t id_ = -1;
+};
+
 void SetFunction(Napi::Object exports, const char* name, napi_callback callback, ClockTable* table) {
   napi_value function;
   if (napi_create_function(exports.Env(), name, NAPI_AUTO_LENGTH, callback, table, &function) != napi_ok) return;
@@ -206,6 +240,7 @@ void RegisterClock(Napi::Env env, Napi::Object exports) {
   SetFunction(exports, "clockWriteBE", WriteBE, table->get());
   SetFunction(exports, "clockWriteHalves", WriteHalves, table->get());
   exports.Set("PhcHandle", PhcHandle::Define(env, table));
+  exports.Set("DisciplinedClock", DisciplinedClock::Define(env, table));
 }
 
 }  // namespace jitpaxos

@@ -10,6 +10,8 @@
 #include <array>
 #include <cstdint>
 
+#include "discipline.h"
+
 namespace jitpaxos {
 
 class ClockTable {
@@ -19,12 +21,14 @@ class ClockTable {
   static constexpr int32_t kFull = -1;
 
   // Returns the id, from 0 on, or kFull.
-  int32_t Add(clockid_t clock) {
+  // With a discipline, which must outlive the entry, readings are its output for the readings of `clock`.
+  int32_t Add(clockid_t clock, Discipline* discipline = nullptr) {
     for (uint32_t slot = 0; slot < kSlots; slot++) {
       Entry& entry = entries_[slot];
       if (entry.open) continue;
       entry.open = true;
       entry.clock = clock;
+      entry.discipline = discipline;
       return Id(slot);
     }
     return kFull;
@@ -37,22 +41,23 @@ class ClockTable {
     entry.generation = (entry.generation + 1) & kGenerationMask;
   }
 
+  struct Entry {
+    bool open = false;
+    clockid_t clock = 0;
+    uint32_t generation = 0;
+    Discipline* discipline = nullptr;
+  };
+
   // Null when the id was never given out or is closed. Valid until the next Remove.
-  const clockid_t* Find(int32_t id) const {
+  const Entry* Find(int32_t id) const {
     if (id < 0) return nullptr;
     const Entry& entry = entries_[Slot(id)];
-    return entry.open && Id(Slot(id)) == id ? &entry.clock : nullptr;
+    return entry.open && Id(Slot(id)) == id ? &entry : nullptr;
   }
 
  private:
   // An id stays below 2^30: a small integer in every V8, never boxed.
   static constexpr uint32_t kGenerationMask = (1u << (30 - kSlotBits)) - 1;
-
-  struct Entry {
-    bool open = false;
-    clockid_t clock = 0;
-    uint32_t generation = 0;
-  };
 
   static uint32_t Slot(int32_t id) { return static_cast<uint32_t>(id) & (kSlots - 1); }
   int32_t Id(uint32_t slot) const { return static_cast<int32_t>(entries_[slot].generation << kSlotBits | slot); }

@@ -38,12 +38,72 @@ export interface NativeAddon {
   readonly PhcHandle: new (path: string) => PhcHandle;
   /** The sockets of one transport. */
   readonly UdpPort: new (options: UdpPortOptions) => UdpPort;
+  /** A clock made of CLOCK_MONOTONIC_RAW (native/discipline.h). Throws an Error with code `clock-limit`. */
+  readonly DisciplinedClock: new () => DisciplinedHandle;
+  /** adjtimex(2), changing nothing. Throws an Error with `errno`. */
+  kernelClock(): KernelClockRecord;
+  /** A Unix datagram socket, bound to the path `local` and connected to `remote`. Throws an Error with `errno` and `syscall`. */
+  readonly UnixDatagram: new (local: string, remote: string) => UnixDatagramHandle;
 }
 
 /** An open PTP hardware clock; the descriptor is closed by `close` or when the handle is collected. */
 export interface PhcHandle {
   /** For the clock functions; −1 once closed. */
   readonly id: number;
+  /** PTP_CLOCK_GETCAPS. Throws an Error with `errno`. */
+  capabilities(): PhcCapabilities;
+  /**
+   * Reads device and host at once by `method` (1 PRECISE, 2 EXTENDED, 3 OFFSET, 4 clock_gettime), `count` (1…25) times,
+   * and keeps the narrowest: out[0] CLOCK_MONOTONIC_RAW ns, out[1] device ns, out[2] width of the bracket in ns.
+   * False when it has to be taken again; throws an Error with `errno` when the device does not answer this way.
+   */
+  sample(method: number, count: number, out: BigInt64Array): boolean;
+  close(): void;
+}
+
+/** What a PTP clock says that it can do; source: struct ptp_clock_caps in linux/ptp_clock.h. */
+export interface PhcCapabilities {
+  readonly maxAdjustmentPpb: number;
+  readonly alarms: number;
+  readonly externalTimestamps: number;
+  readonly periodicOutputs: number;
+  readonly pins: number;
+  readonly pps: boolean;
+  /** The device can latch its own time and the host's at once. */
+  readonly crossTimestamping: boolean;
+}
+
+/** A clock whose readings are those of the lines that were set, and never go back. */
+export interface DisciplinedHandle {
+  /** For the clock functions; −1 once closed. */
+  readonly id: number;
+  /** Two segments [raw ns, reading ns, rate in 2^-40]; the second holds from its own `raw` on. Copied. */
+  set(segments: BigInt64Array): void;
+  close(): void;
+}
+
+/** Fields of struct timex that matter here, in the kernel's units; see adjtimex(2). */
+export interface KernelClockRecord {
+  /** What the call returned: TIME_OK 0 … TIME_ERROR 5. */
+  readonly state: number;
+  /** STA_* bits. */
+  readonly status: number;
+  /** µs, or ns with STA_NANO. */
+  readonly offset: number;
+  /** ppm in 2^-16. */
+  readonly frequency: number;
+  readonly maxErrorUs: number;
+  readonly estimatedErrorUs: number;
+  /** TAI − UTC, s; 0 when nobody told the kernel. */
+  readonly taiOffsetS: number;
+}
+
+export interface UnixDatagramHandle {
+  /** Throws an Error with `errno`. */
+  send(bytes: Uint8Array): void;
+  /** The length of the datagram that was waiting, written to `bytes` and cut to its length; −1 when there was none. Throws an Error with `errno`. */
+  receive(bytes: Uint8Array): number;
+  /** Also removes the local path. */
   close(): void;
 }
 
@@ -65,6 +125,9 @@ const EXPORTS: Readonly<Record<keyof NativeAddon, 'function' | 'object'>> = {
   clockWriteHalves: 'function',
   PhcHandle: 'function',
   UdpPort: 'function',
+  DisciplinedClock: 'function',
+  kernelClock: 'function',
+  UnixDatagram: 'function',
 };
 
 const REBUILD = 'build it with `npm run build:native` in a checkout, `npm rebuild jitpaxos --foreground-scripts` where jitpaxos is a dependency';
