@@ -27,6 +27,8 @@ export const CLOCK_ERRORS = {
   'clock-limit': { category: 'environment', retryable: true },
   /** An open clock stopped answering: the device is gone or its driver failed. */
   'clock-lost': { category: 'environment', retryable: false },
+  /** The device tells the time, but not that of any epoch: nobody has set it. */
+  'clock-not-set': { category: 'environment', retryable: true },
   /** Opening failed for another reason, which the message gives. */
   'clock-unavailable': { category: 'environment', retryable: true },
 } as const satisfies Record<string, Traits>;

@@ -22,12 +22,13 @@ const EPOCHS: Readonly<Record<SystemClockName, ClockEpoch>> = {
 const CLOSED = -1;
 
 /** What the addon puts on an error of a system call. */
-interface SystemCallError extends Error {
+export interface SystemCallError extends Error {
   readonly errno?: number;
   readonly code?: string;
 }
 
-function errnoName(error: SystemCallError): string {
+/** `ENODEV`; empty when no system call failed. */
+export function errnoName(error: SystemCallError): string {
   return error.errno === undefined ? '' : getSystemErrorName(error.errno);
 }
 
@@ -35,11 +36,11 @@ class NativeClock implements Clock {
   readonly source: string;
   readonly epoch: ClockEpoch;
   readonly #addon: NativeAddon;
-  readonly #handle: PhcHandle | null;
+  readonly #handle: { close(): void } | null;
   #id: number;
 
   /** `handle` is kept so that the descriptor lives as long as this clock, and no longer. */
-  constructor(addon: NativeAddon, source: string, epoch: ClockEpoch, id: number, handle: PhcHandle | null) {
+  constructor(addon: NativeAddon, source: string, epoch: ClockEpoch, id: number, handle: { close(): void } | null) {
     this.#addon = addon;
     this.source = source;
     this.epoch = epoch;
@@ -93,6 +94,11 @@ export function openSystemClock(addon: NativeAddon, name: SystemClockName): Cloc
   return new NativeClock(addon, name, EPOCHS[name], addon.systemClocks[name], null);
 }
 
+/** The clock of the addon behind `id`, which `handle` keeps open. */
+export function nativeClock(addon: NativeAddon, source: string, epoch: ClockEpoch, id: number, handle: { close(): void }): Clock {
+  return new NativeClock(addon, source, epoch, id, handle);
+}
+
 /** The PTP hardware clock behind `path`, opened read-only. Throws ClockError. */
 export function openPhc(addon: NativeAddon, path: string): Clock {
   let handle: PhcHandle;
@@ -104,7 +110,8 @@ export function openPhc(addon: NativeAddon, path: string): Clock {
   return new NativeClock(addon, `phc:${path}`, 'tai', handle.id, handle);
 }
 
-function explainOpen(path: string, error: SystemCallError): ClockError {
+/** ClockError for what the addon threw when a device was opened. */
+export function explainOpen(path: string, error: SystemCallError): ClockError {
   if (error.code === 'clock-limit') {
     return new ClockError('clock-limit', `${path} cannot be opened: this thread already has as many hardware clocks open as it may; close one`, error);
   }

@@ -4,6 +4,7 @@ import { native, type NativeBinding } from '../native/addon.js';
 import type { Clock } from './clock.js';
 import { ClockError } from './errors.js';
 import { JavaScriptMonotonicClock, JavaScriptRealtimeClock } from './javascript-clock.js';
+import { DisciplinedClock } from './disciplined-clock.js';
 import { openPhc, openSystemClock } from './native-clock.js';
 import { parseClockSpec } from './spec.js';
 
@@ -12,26 +13,33 @@ import { parseClockSpec } from './spec.js';
  *
  * | spec | reads | epoch |
  * | --- | --- | --- |
- * | `auto` | `realtime`, for now: it is to become the best synchronized clock of the host | utc |
+ * | `auto` | `realtime` here, where nobody may be asked; replicas and clients choose the best that somebody keeps (choose.ts) | utc |
  * | `realtime` | CLOCK_REALTIME: the system clock, which NTP, chrony or phc2sys disciplines | utc |
  * | `tai` | CLOCK_TAI: the same without leap seconds. Its offset has to be given to the kernel by the time daemon (phc2sys, chrony with `leapsectz`); as long as nobody did, the offset is 0 and it **reads the same as UTC**. All members and clients of a cluster must agree on that. | tai |
  * | `monotonic` | CLOCK_MONOTONIC: time since boot, rate disciplined. For tests within one host | boot |
  * | `monotonic-raw` | CLOCK_MONOTONIC_RAW: the same undisciplined. For measuring other clocks | boot |
+ * | `disciplined:/dev/ptpN` | CLOCK_MONOTONIC_RAW, steered to the hardware clock of a network card: as good, at the cost of a vDSO reading (disciplined-clock.ts) | utc |
  * | `phc:/dev/ptpN` | the hardware clock of a network card, by a system call (0.3–1 µs and more: the card is asked). ptp4l keeps it in TAI by default; `epoch` says `tai` on that convention, nothing in the device tells | tai |
  *
  * Without the addon `realtime` (and `auto`) and `monotonic` are read through JavaScript: see javascript-clock.ts for what that costs
  * in precision. The others then throw.
  *
  * Throws ClockError `clock-spec-invalid`, `clock-addon-missing`, and for a device `clock-not-found`, `clock-permission`,
- * `clock-not-a-clock`, `clock-limit`, `clock-unavailable`. At most 60 hardware clocks can be open in a thread.
+ * `clock-not-a-clock`, `clock-not-set`, `clock-lost`, `clock-limit`, `clock-unavailable`; `clock-spec-invalid` also for `phc`
+ * without a path, which chooseClock opens. At most 60 hardware clocks can be open in a thread.
  * `binding` is for tests.
  */
 export function openClock(spec: string, binding: NativeBinding = native): Clock {
   const parsed = parseClockSpec(spec);
-  if (binding.available) return parsed.kind === 'phc' ? openPhc(binding.addon, parsed.path) : openSystemClock(binding.addon, parsed.name);
-  if (parsed.kind === 'system') {
-    if (parsed.name === 'realtime') return new JavaScriptRealtimeClock();
-    if (parsed.name === 'monotonic') return new JavaScriptMonotonicClock();
+  const name = parsed.kind === 'auto' ? 'realtime' : parsed.kind === 'system' ? parsed.name : undefined;
+  if (parsed.kind === 'disciplined' && parsed.path === undefined) throw new ClockError('clock-spec-invalid', 'phc has to be chosen among the devices of the host, which takes time: open it with chooseClock, or name the device, disciplined:/dev/ptp0');
+  if (binding.available) {
+    if (name !== undefined) return openSystemClock(binding.addon, name);
+    if (parsed.kind === 'phc') return openPhc(binding.addon, parsed.path);
+    if (parsed.kind === 'disciplined') return DisciplinedClock.open(binding.addon, parsed.path!);
+  } else {
+    if (name === 'realtime') return new JavaScriptRealtimeClock();
+    if (name === 'monotonic') return new JavaScriptMonotonicClock();
   }
   throw new ClockError('clock-addon-missing', `clock ${spec} needs the native addon, and ${binding.reason}; or use realtime`);
 }

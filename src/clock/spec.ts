@@ -6,12 +6,20 @@ import { ClockError } from './errors.js';
 export type SystemClockName = 'realtime' | 'tai' | 'monotonic' | 'monotonic-raw';
 
 /** A clock specification, taken apart. */
-export type ClockSpec = { readonly kind: 'system'; readonly name: SystemClockName } | { readonly kind: 'phc'; readonly path: string };
+export type ClockSpec =
+  /** The best of the host. */
+  | { readonly kind: 'auto' }
+  | { readonly kind: 'system'; readonly name: SystemClockName }
+  /** A PTP hardware clock, asked for each reading. */
+  | { readonly kind: 'phc'; readonly path: string }
+  /** A PTP hardware clock, sampled and extrapolated; without a path the best of the host. */
+  | { readonly kind: 'disciplined'; readonly path: string | undefined };
 
 /** For messages and usage texts. */
-export const CLOCK_SPEC_FORMS = 'auto, realtime, tai, monotonic, monotonic-raw, phc:/dev/ptp0';
+export const CLOCK_SPEC_FORMS = 'auto, realtime, tai, monotonic, monotonic-raw, phc, disciplined:/dev/ptp0, phc:/dev/ptp0';
 
-const PHC_PREFIX = 'phc:';
+/** Kinds of specification that name a device. */
+const PREFIXES = { 'phc:': 'phc', 'disciplined:': 'disciplined' } as const;
 
 /** Linux, PATH_MAX, with its terminating zero. */
 const PATH_BYTES_MAX = 4096;
@@ -25,7 +33,9 @@ function invalid(spec: unknown, what: string): ClockError {
 export function parseClockSpec(spec: string): ClockSpec {
   switch (spec) {
     case 'auto':
-      return { kind: 'system', name: 'realtime' };
+      return { kind: 'auto' };
+    case 'phc':
+      return { kind: 'disciplined', path: undefined };
     case 'realtime':
     case 'tai':
     case 'monotonic':
@@ -33,10 +43,13 @@ export function parseClockSpec(spec: string): ClockSpec {
       return { kind: 'system', name: spec };
   }
   if (typeof spec !== 'string') throw invalid(spec, 'a name is needed');
-  if (!spec.startsWith(PHC_PREFIX)) throw invalid(spec, 'no clock has this name');
-  const path = spec.slice(PHC_PREFIX.length);
-  if (!path.startsWith('/')) throw invalid(spec, 'phc: must be followed by the absolute path of a device');
-  if (path.includes('\0')) throw invalid(spec, 'the path contains a zero byte');
-  if (Buffer.byteLength(path) >= PATH_BYTES_MAX) throw invalid(spec, `the path is longer than ${PATH_BYTES_MAX - 1} bytes`);
-  return { kind: 'phc', path };
+  for (const [prefix, kind] of Object.entries(PREFIXES)) {
+    if (!spec.startsWith(prefix)) continue;
+    const path = spec.slice(prefix.length);
+    if (!path.startsWith('/')) throw invalid(spec, `${prefix} must be followed by the absolute path of a device`);
+    if (path.includes('\0')) throw invalid(spec, 'the path contains a zero byte');
+    if (Buffer.byteLength(path) >= PATH_BYTES_MAX) throw invalid(spec, `the path is longer than ${PATH_BYTES_MAX - 1} bytes`);
+    return { kind, path };
+  }
+  throw invalid(spec, 'no clock has this name');
 }

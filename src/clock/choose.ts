@@ -1,0 +1,92 @@
+/**
+ * `auto`: the best clock of the host that somebody keeps, and why.
+ *
+ * A PTP hardware clock is taken only when there is evidence that somebody sets it: ptp4l follows a master on its port, the
+ * driver states a bound, or a hypervisor keeps it. A card's clock that nobody keeps is set when the driver loads and
+ * drifts from there; it would look like the best clock of all.
+ */
+import { native, type NativeBinding } from '../native/addon.js';
+import type { Clock } from './clock.js';
+import { isVirtual, listDevices, type ClockDevice } from './devices.js';
+import { DisciplinedClock, type DisciplinedOptions } from './disciplined-clock.js';
+import { ClockError } from './errors.js';
+import { openClock } from './open.js';
+import { readEna } from './quality/ena.js';
+import { readPtp4l, type Ptp4lReport } from './quality/ptp4l.js';
+import { parseClockSpec } from './spec.js';
+
+export interface Candidate {
+  /** As `--clock` takes it. */
+  readonly spec: string;
+  readonly usable: boolean;
+  /** Why it is better than those behind it, or why it is none. */
+  readonly why: string;
+}
+
+export interface Surroundings {
+  readonly binding?: NativeBinding;
+  readonly root?: string;
+  readonly ptp4lSockets?: readonly string[];
+}
+
+/** All candidates of this host, best first; the last one is the system clock. Does not open anything. */
+export async function candidates(surroundings: Surroundings = {}): Promise<Candidate[]> {
+  const { binding = native, root = '/' } = surroundings;
+  const system = { spec: 'realtime', usable: true, why: 'the system clock, always there' };
+  const devices = listDevices(root);
+  if (devices.length === 0) return [system];
+  if (!binding.available) return [...devices.map(({ path }) => ({ spec: `disciplined:${path}`, usable: false, why: binding.reason })), system];
+  const answer = await readPtp4l(binding, surroundings.ptp4lSockets);
+  const judged = devices.map((device) => judge(device, answer.report, root));
+  return [...judged.filter(({ usable }) => usable), ...judged.filter(({ usable }) => !usable), system];
+}
+
+function judge(device: ClockDevice, ptp4l: Ptp4lReport | undefined, root: string): Candidate {
+  const spec = `disciplined:${device.path}`;
+  if (ptp4l?.interface !== undefined && device.interfaces.includes(ptp4l.interface)) {
+    if (ptp4l.portState === 'slave') return { spec, usable: true, why: `ptp4l on ${ptp4l.interface} follows ${ptp4l.grandmaster}` };
+    return { spec, usable: false, why: `ptp4l on ${ptp4l.interface} follows nobody: its port is ${ptp4l.portState}` };
+  }
+  const ena = readEna(device.name, `${root}/sys`);
+  if (ena.available && ena.statement.status === 'synchronized') return { spec, usable: true, why: `its driver states a bound: ${ena.statement.found}` };
+  if (isVirtual(device)) return { spec, usable: true, why: `${device.clockName} is kept by the hypervisor` };
+  return { spec, usable: false, why: 'nobody is known to keep it: no ptp4l follows a master on its port, and its driver states no bound; name it with --clock if somebody does' };
+}
+
+export interface Chosen {
+  readonly clock: Clock;
+  readonly why: string;
+}
+
+/**
+ * Opens what a specification names, `auto` and `phc` included.
+ *
+ * Throws ClockError as openClock; `clock-not-found` for `phc` on a host without a usable device.
+ */
+export async function chooseClock(spec: string, options: DisciplinedOptions, surroundings: Surroundings = {}): Promise<Chosen> {
+  const { binding = native } = surroundings;
+  const parsed = parseClockSpec(spec);
+  if (parsed.kind === 'disciplined' && parsed.path !== undefined) return { clock: openDisciplined(binding, parsed.path, options), why: 'as asked' };
+  if (parsed.kind !== 'auto' && parsed.kind !== 'disciplined') return { clock: openClock(spec, binding), why: 'as asked' };
+  const passedOver: string[] = [];
+  for (const candidate of await candidates(surroundings)) {
+    if (candidate.spec === 'realtime') {
+      if (parsed.kind === 'auto') return { clock: openClock('realtime', binding), why: passedOver.length === 0 ? 'there is no PTP hardware clock' : passedOver.join('; ') };
+      continue;
+    }
+    const path = candidate.spec.slice('disciplined:'.length);
+    try {
+      // Who asks for `phc` takes any device that works; `auto` only one that somebody keeps.
+      if (candidate.usable || parsed.kind === 'disciplined') return { clock: openDisciplined(binding, path, options), why: candidate.why };
+      passedOver.push(`${path}: ${candidate.why}`);
+    } catch (error) {
+      passedOver.push((error as Error).message);
+    }
+  }
+  throw new ClockError('clock-not-found', `phc: this host has no PTP hardware clock that can be used${passedOver.length === 0 ? '' : ` (${passedOver.join('; ')})`}; \`jitpaxos clock list\` shows what there is; use realtime`);
+}
+
+export function openDisciplined(binding: NativeBinding, path: string, options: DisciplinedOptions): DisciplinedClock {
+  if (!binding.available) throw new ClockError('clock-addon-missing', `clock disciplined:${path} needs the native addon, and ${binding.reason}; or use realtime`);
+  return DisciplinedClock.open(binding.addon, path, options);
+}

@@ -1,0 +1,221 @@
+/**
+ * A PTP hardware clock at the cost of a vDSO reading: sampled ten times a second, extrapolated in between from
+ * CLOCK_MONOTONIC_RAW by the addon (native/discipline.h).
+ *
+ * Readings are UTC whatever the device counts in, so that hosts with and without such a clock can share a cluster, and
+ * falling back to the system clock is no leap. The offset of a device in TAI is fixed when it is opened: across a leap
+ * second the readings go on evenly.
+ *
+ * The rule: reading never throws before close(), and never goes back. When the device is gone, the line goes on towards the
+ * system clock from the next sample, and says so; the device is looked for again meanwhile.
+ */
+import type { DisciplinedHandle, NativeAddon } from '../native/addon.js';
+import type { Clock } from './clock.js';
+import { Discipline } from './discipline.js';
+import { epochOf, type DeviceEpoch } from './epoch.js';
+import { ClockError } from './errors.js';
+import { nativeClock } from './native-clock.js';
+import { offsetFrom, PhcFilter } from './phc-filter.js';
+import type { ClockStatus } from './quality/statement.js';
+import { PhcSampler, RealtimeSampler, type Sampler } from './sampler.js';
+
+/** Between samples; while the filter has few of them, a tenth of it. */
+export const SAMPLE_INTERVAL_MS = 100;
+const FAST_SAMPLES = 16;
+/** A line that was not confirmed for so many intervals is a guess. */
+const STALE_INTERVALS = 10;
+/** A device that was lost is looked for again so often. */
+const REOPEN_MS = 1_000;
+
+export interface DisciplinedOptions {
+  readonly intervalMs?: number;
+  /** After every sample, and when there was none. */
+  readonly sampled?: () => void;
+}
+
+/** All numbers are ns, ppb or counts. */
+export interface DisciplinedReport {
+  readonly source: string;
+  readonly method: string;
+  readonly deviceEpoch: 'utc' | 'tai';
+  readonly status: ClockStatus;
+  /** Largest difference between what is shown and the device (not true time: what the device is off by is another matter); null when the device is lost. */
+  readonly errorNs: number | null;
+  /** What is shown minus the device, as far as the samples tell. */
+  readonly offsetNs: number;
+  /** The device's rate against CLOCK_MONOTONIC_RAW. */
+  readonly frequencyPpb: number;
+  readonly sigmaNs: number;
+  readonly bracketNs: number;
+  readonly ageNs: number;
+  readonly samples: number;
+  readonly steps: number;
+  readonly outliers: number;
+  readonly fallbacks: number;
+}
+
+export class DisciplinedClock implements Clock {
+  readonly source: string;
+  readonly epoch = 'utc';
+  private readonly filter = new PhcFilter();
+  private readonly discipline = new Discipline();
+  private readonly reading: Clock;
+  private readonly handle: DisciplinedHandle;
+  private timer: NodeJS.Timeout | undefined;
+  private closed = false;
+  /** The device is gone and the system clock is followed instead. */
+  private lost = false;
+  private fallbacks = 0;
+  private taken = 0;
+  private bracketNs = 0;
+  private nextOpenMs = 0;
+
+  private constructor(
+    private readonly addon: NativeAddon,
+    readonly path: string,
+    private sampler: Sampler,
+    private deviceEpoch: DeviceEpoch,
+    private readonly options: DisciplinedOptions,
+  ) {
+    this.source = `disciplined:${path}`;
+    this.handle = new addon.DisciplinedClock();
+    this.reading = nativeClock(addon, this.source, this.epoch, this.handle.id, this.handle);
+  }
+
+  /** Throws ClockError as openClock does for a device; and `clock-not-set`, `clock-lost`. */
+  static open(addon: NativeAddon, path: string, options: DisciplinedOptions = {}): DisciplinedClock {
+    const sampler = PhcSampler.open(addon, path);
+    try {
+      const clock = new DisciplinedClock(addon, path, sampler, findEpoch(addon, sampler), options);
+      for (let i = 0; i < 3; i++) clock.takeSample();
+      if (clock.filter.line === undefined) throw new ClockError('clock-unavailable', `${path} gave no undisturbed sample: somebody is setting the system clock all the time; see which daemons do (two of them?)`);
+      clock.arm();
+      return clock;
+    } catch (error) {
+      sampler.close();
+      throw error;
+    }
+  }
+
+  nowBigInt(): bigint {
+    return this.reading.nowBigInt();
+  }
+
+  writeBE(bytes: Uint8Array, offset: number): void {
+    this.reading.writeBE(bytes, offset);
+  }
+
+  writeHalves(out: Int32Array, index: number): void {
+    this.reading.writeHalves(out, index);
+  }
+
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    clearTimeout(this.timer);
+    this.reading.close();
+    this.sampler.close();
+  }
+
+  report(): DisciplinedReport {
+    const { filter, discipline } = this;
+    const line = filter.line!;
+    const raw = this.addon.clockReadBigInt(this.addon.systemClocks['monotonic-raw']);
+    const ageNs = Number(raw - line.rawAt);
+    const shown = discipline.read(raw) - this.deviceEpoch.toUtcNs;
+    const offsetNs = -offsetFrom(line, { raw, device: shown, bracketNs: 0 });
+    const stale = ageNs > STALE_INTERVALS * this.intervalMs * 1e6;
+    const doubtful = filter.doubtNs > 0 || discipline.giveBack(raw);
+    return {
+      source: this.sampler.source,
+      method: this.sampler.method,
+      deviceEpoch: this.deviceEpoch.epoch,
+      status: this.lost ? 'lost' : doubtful ? 'stepped' : stale ? 'free-running' : 'synchronized',
+      errorNs: this.lost ? null : Math.ceil(line.boundNs(ageNs) + filter.doubtNs + Math.abs(offsetNs)),
+      offsetNs: -offsetNs,
+      frequencyPpb: Math.round(line.rate * 1e9),
+      sigmaNs: Math.round(line.sigmaNs),
+      bracketNs: this.bracketNs,
+      ageNs,
+      samples: this.taken,
+      steps: filter.steps,
+      outliers: filter.outliers,
+      fallbacks: this.fallbacks,
+    };
+  }
+
+  private get intervalMs(): number {
+    return this.options.intervalMs ?? SAMPLE_INTERVAL_MS;
+  }
+
+  private arm(): void {
+    this.timer = setTimeout(() => this.onTimer(), this.taken < FAST_SAMPLES ? this.intervalMs / 10 : this.intervalMs);
+    this.timer.unref();
+  }
+
+  private onTimer(): void {
+    if (this.closed) return;
+    if (this.lost) this.reopen();
+    try {
+      this.takeSample();
+    } catch {
+      this.fallBack();
+    }
+    this.options.sampled?.();
+    if (!this.closed) this.arm();
+  }
+
+  private takeSample(): void {
+    const sample = this.sampler.sample();
+    if (sample === undefined) return;
+    this.taken++;
+    this.bracketNs = sample.bracketNs;
+    if (this.filter.add(sample) === 'suspect') return;
+    this.discipline.follow(this.filter.line!, this.deviceEpoch.toUtcNs, sample.raw, this.intervalMs * 1e6);
+    this.handle.set(this.discipline.segments);
+  }
+
+  /** From now on the system clock, until the device is back. The line's rate is what a new one begins with. */
+  private fallBack(): void {
+    this.lost = true;
+    this.fallbacks++;
+    this.nextOpenMs = performance.now() + REOPEN_MS;
+    this.use(new RealtimeSampler(this.addon), { epoch: 'utc', toUtcNs: 0n });
+    this.takeSample();
+  }
+
+  private reopen(): void {
+    if (performance.now() < this.nextOpenMs) return;
+    this.nextOpenMs = performance.now() + REOPEN_MS;
+    let sampler: PhcSampler | undefined;
+    try {
+      sampler = PhcSampler.open(this.addon, this.path);
+      const epoch = findEpoch(this.addon, sampler);
+      this.lost = false;
+      this.use(sampler, epoch);
+    } catch {
+      sampler?.close(); // not back yet, or not set yet
+    }
+  }
+
+  private use(sampler: Sampler, epoch: DeviceEpoch): void {
+    this.sampler.close();
+    this.sampler = sampler;
+    this.deviceEpoch = epoch;
+    this.filter.restart();
+    this.taken = 0;
+  }
+}
+
+function findEpoch(addon: NativeAddon, sampler: PhcSampler): DeviceEpoch {
+  const device = sampler.sample();
+  const realtime = new RealtimeSampler(addon).sample();
+  if (device === undefined) throw new ClockError('clock-unavailable', `${sampler.path} gave no undisturbed sample; try again`);
+  const aheadNs = device.device - device.raw - (realtime.device - realtime.raw);
+  const epoch = epochOf(aheadNs);
+  if (epoch !== undefined) return epoch;
+  throw new ClockError(
+    'clock-not-set',
+    `${sampler.path} is ${(Number(aheadNs) / 1e9).toFixed(3)} s from the system clock, which is neither UTC nor TAI: nobody has set it, or the system clock is wrong; run ptp4l, or set it once with phc_ctl`,
+  );
+}

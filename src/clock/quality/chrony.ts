@@ -1,0 +1,88 @@
+/**
+ * chronyd's tracking report: how far CLOCK_REALTIME is from what its sources say, and how far these may be off. Asked over
+ * its command port on loopback, which answers everybody (candm.h of chrony: protocol version 6, REQ_TRACKING 33,
+ * RPY_TRACKING 5; a request is padded to the length of its reply).
+ *
+ * The bound is NTP's root distance, as chrony's own documentation gives it: |correction| + dispersion + delay / 2.
+ */
+import { createSocket } from 'node:dgram';
+import { randomInt } from 'node:crypto';
+import { plausibleError, reasonOf, stated, unavailable, type Stated } from './statement.js';
+
+export const CHRONY_PORT = 323;
+
+const PROTOCOL = 6;
+const REQUEST = 1;
+const REPLY = 2;
+const TRACKING = 33;
+const TRACKING_REPLY = 5;
+const HEADER_BYTES = 28;
+/** Reference id, address, stratum, leap, time, nine floats; and the end mark, which some versions leave out. */
+const TRACKING_BYTES = 72;
+const REPLY_BYTES = HEADER_BYTES + TRACKING_BYTES + 4;
+const LEAP_UNSYNCHRONIZED = 3;
+/** 127.127.1.1: chronyd takes its own clock for the truth (`local`). */
+const LOCAL_REFERENCE = 0x7f7f0101;
+const TIMEOUT_MS = 200;
+
+export async function readChrony(port: number = CHRONY_PORT, timeoutMs: number = TIMEOUT_MS): Promise<Stated> {
+  const sequence = randomInt(0x100000000);
+  try {
+    const reply = await ask(port, trackingRequest(sequence), timeoutMs, (bytes) => bytes.length >= HEADER_BYTES && bytes.readUInt32BE(16) === sequence);
+    return reply === undefined ? unavailable('chrony', `no answer on port ${port} within ${timeoutMs} ms`) : interpretTracking(reply, sequence);
+  } catch (error) {
+    return unavailable('chrony', `port ${port}: ${reasonOf(error)}`);
+  }
+}
+
+export function trackingRequest(sequence: number): Buffer {
+  const request = Buffer.alloc(REPLY_BYTES);
+  request[0] = PROTOCOL;
+  request[1] = REQUEST;
+  request.writeUInt16BE(TRACKING, 4);
+  request.writeUInt32BE(sequence, 8);
+  return request;
+}
+
+export function interpretTracking(reply: Buffer, sequence: number): Stated {
+  if (reply.length < HEADER_BYTES || reply[0] !== PROTOCOL || reply[1] !== REPLY) return unavailable('chrony', `the answer is none of protocol ${PROTOCOL}`);
+  if (reply.readUInt16BE(4) !== TRACKING || reply.readUInt32BE(16) !== sequence) return unavailable('chrony', 'the answer is to another question');
+  if (reply.readUInt16BE(8) !== 0) return unavailable('chrony', `chronyd refuses: status ${reply.readUInt16BE(8)}`);
+  if (reply.readUInt16BE(6) !== TRACKING_REPLY || reply.length < HEADER_BYTES + TRACKING_BYTES) return unavailable('chrony', 'the answer is no tracking report');
+  const at = HEADER_BYTES;
+  const referenceId = reply.readUInt32BE(at);
+  const stratum = reply.readUInt16BE(at + 24);
+  const leap = reply.readUInt16BE(at + 26);
+  const float = (index: number): number => chronyFloat(reply.readInt32BE(at + 40 + 4 * index));
+  const correctionS = float(0);
+  const [rootDelayS, rootDispersionS] = [float(6), float(7)];
+  const synchronized = leap !== LEAP_UNSYNCHRONIZED && referenceId !== 0 && referenceId !== LOCAL_REFERENCE;
+  return stated({
+    source: 'chrony',
+    about: 'realtime',
+    status: synchronized ? 'synchronized' : 'free-running',
+    errorNs: synchronized ? plausibleError((Math.abs(correctionS) + rootDispersionS + rootDelayS / 2) * 1e9) : null,
+    found: synchronized ? `stratum ${stratum}` : referenceId === LOCAL_REFERENCE ? 'takes its own clock for the truth' : 'has chosen no source',
+    detail: { referenceId: referenceId.toString(16).padStart(8, '0'), stratum, leap, correctionNs: Math.round(correctionS * 1e9), frequencyPpb: Math.round(float(3) * 1e3), rootDelayNs: Math.round(rootDelayS * 1e9), rootDispersionNs: Math.round(rootDispersionS * 1e9) },
+  });
+}
+
+/** chrony's own: a signed 7-bit exponent over a signed 25-bit coefficient. */
+export function chronyFloat(bits: number): number {
+  const exponent = (bits >> 25) - 25;
+  const coefficient = (bits << 7) >> 7;
+  return coefficient * 2 ** exponent;
+}
+
+/** The first answer that fits, or undefined. The socket is connected: others are not heard, and a closed port is an error. */
+function ask(port: number, request: Buffer, timeoutMs: number, fits: (bytes: Buffer) => boolean): Promise<Buffer | undefined> {
+  const socket = createSocket('udp4').unref();
+  return new Promise<Buffer | undefined>((resolve, reject) => {
+    const timer = setTimeout(() => resolve(undefined), timeoutMs);
+    timer.unref();
+    socket.once('error', reject);
+    socket.on('message', (bytes) => fits(bytes) && resolve(bytes));
+    socket.connect(port, '127.0.0.1', () => socket.send(request));
+    socket.once('close', () => clearTimeout(timer));
+  }).finally(() => socket.close());
+}
