@@ -3,7 +3,7 @@
  * goes into a histogram. The first operations warm the compiler and are not measured.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { formatHgrm } from '../metrics/hgrm.js';
@@ -15,14 +15,19 @@ import { mergeHistories } from './load/history-writer.js';
 import { LocalCluster } from './load/local-cluster.js';
 import type { Mix, ReplicaAnswer, Workload } from './load/messages.js';
 import { OPERATION_NAMES, VALUE_TAG_BYTES } from './load/operations.js';
-import { checkAssertions, hostInfo, parseAssertion, parseMix, tableOf, type BenchReport } from './load/report.js';
+import { checkAssertions, commandLine, hostInfo, parseAssertion, parseMix, tableOf, type BenchReport } from './load/report.js';
+import { Timeline } from './load/timeline.js';
 import { Workers, type LoadResult } from './load/workers.js';
+import { checkWritable, writeOutput } from './output-file.js';
+import { benchPage } from './report/bench-page.js';
 import { TRANSPORT_FLAGS, transportChoice, type TransportChoice } from './transport-flags.js';
 import { version } from '../server/version.js';
 
 /** A tenth of the operations, so that small runs stay small, but not more than the compiler needs. */
 const WARMUP_SHARE = 0.1;
 const WARMUP_MAX = 20_000;
+/** Of the time line of a report. */
+const INTERVAL_MS = 100;
 
 interface Plan extends TransportChoice {
   readonly clients: number;
@@ -38,6 +43,8 @@ interface Plan extends TransportChoice {
   readonly clusterFile: string;
   readonly history: string | undefined;
   readonly keyPrefix: string;
+  /** Keep a time line: the clients then report while they measure. */
+  readonly timeline: boolean;
 }
 
 export const benchLatency = defineCommand(
@@ -61,6 +68,7 @@ export const benchLatency = defineCommand(
       timeout: { kind: 'duration', default: '5s', min: 1e6, help: 'how long an operation may take' },
       history: { kind: 'text', value: 'FILE', help: 'write every operation for a checker (kv)' },
       hgrm: { kind: 'text', value: 'FILE', help: 'write the percentiles in the format of HdrHistogram' },
+      report: { kind: 'text', value: 'FILE', help: 'write the report as one HTML file' },
       assert: { kind: 'text', value: 'EXPR', many: true, help: "exit with 4 unless it holds, like 'p99<150us' or 'fastPathRatio>0.99'; may be repeated" },
     },
     examples: ['jitpaxos bench latency --local 3 --clients 1 --ops 50000 --size 64 --json', "jitpaxos bench latency --clients 2 --lanes 32 --machine kv --mix read=50,write=50 --assert 'p99<5ms'"],
@@ -77,7 +85,8 @@ export const benchLatency = defineCommand(
     const assertions = values.assert.map(parseAssertion);
     const { clients, lanes, size, keys, seed, ops: operations } = values;
     const warmup = values.warmup ?? Math.min(WARMUP_MAX, Math.ceil(operations * WARMUP_SHARE));
-    const plan = { clients, lanes, operations, warmup, size, machine, mix, keys, seed, ...choice, timeoutMs: values.timeout / 1e6, history: values.history, keyPrefix: values.history === undefined ? 'key-' : `h${randomBytes(4).toString('hex')}-` } as const; // a history starts with absent keys
+    for (const flag of ['report', 'hgrm', 'history'] as const) checkWritable(flag, values[flag]);
+    const plan = { clients, lanes, operations, warmup, size, machine, mix, keys, seed, ...choice, timeoutMs: values.timeout / 1e6, history: values.history, timeline: values.report !== undefined, keyPrefix: values.history === undefined ? 'key-' : `h${randomBytes(4).toString('hex')}-` } as const; // a history starts with absent keys
 
     let report: BenchReport;
     let load: LoadResult;
@@ -87,8 +96,10 @@ export const benchLatency = defineCommand(
     } else {
       [report, load] = await measure({ ...plan, clusterFile: values.cluster }, undefined);
     }
-    if (values.hgrm !== undefined) writeFileSync(values.hgrm, formatHgrm(load.histogram));
+    // The result first: a file that can't be written must not take it along.
     output.line(output.json ? JSON.stringify(report) : tableOf(report));
+    writeOutput('hgrm', values.hgrm, () => formatHgrm(load.histogram));
+    writeOutput('report', values.report, () => benchPage(report));
     checkAssertions(assertions, report);
     return Exit.done;
   },
@@ -98,6 +109,8 @@ async function measure(plan: Plan, local: LocalCluster | undefined): Promise<[Be
   const { clients, lanes } = plan;
   const parts = plan.history === undefined ? undefined : mkdtempSync(join(tmpdir(), 'jitpaxos-history-'));
   const part = (index: number): string => join(parts!, `${index}.jsonl`);
+  const timeline = plan.timeline ? new Timeline(INTERVAL_MS) : undefined;
+  let startedMs = NaN;
   const workers = await Workers.start({
     count: clients,
     cluster: plan.clusterFile,
@@ -105,9 +118,11 @@ async function measure(plan: Plan, local: LocalCluster | undefined): Promise<[Be
     idle: plan.idle,
     workload: (index) => workloadOf(plan, index),
     ...(parts === undefined ? {} : { history: part }),
+    ...(timeline === undefined ? {} : { progressMs: INTERVAL_MS, onProgress: (_, histogram, counts) => timeline.add(performance.now() - startedMs, histogram, counts) }),
   });
   try {
     const before = await local?.ask('meter-start');
+    startedMs = performance.now();
     const load = await workers.run();
     const after = await local?.ask('meter-stop');
     if (parts !== undefined) mergeHistories(Array.from({ length: clients }, (_, index) => part(index)), plan.history!);
@@ -149,6 +164,9 @@ async function measure(plan: Plan, local: LocalCluster | undefined): Promise<[Be
       ratios: {},
       host: hostInfo(),
       version: version(),
+      commandLine: commandLine(),
+      histogram: load.histogram.toData(),
+      ...(timeline === undefined ? {} : { timeline: timeline.intervals().map((interval) => ({ ...interval, seconds: INTERVAL_MS / 1000, offeredPerSecond: null })) }),
     };
     return [report, load];
   } finally {

@@ -26,6 +26,7 @@ const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => P
   'bench latency': ['measure latency with a closed loop', async () => (await import('./bench-latency.js')).benchLatency],
   'bench compare': ['measure a cluster beside baselines of the same shape', async () => (await import('./bench-compare.js')).benchCompare],
   'bench load': ['measure with an open loop at a chosen rate; find the knee', async () => (await import('./bench-load.js')).benchLoad],
+  'bench report': ['show one result of a bench, or compare several', async () => (await import('./bench-report.js')).benchReport],
   sim: ['run the protocol in a simulator that tries to break it', async () => (await import('./sim.js')).sim],
   demo: ['three replicas on this machine, a workload, a failure, a report', async () => (await import('./demo.js')).demo],
 };

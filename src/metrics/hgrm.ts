@@ -1,8 +1,9 @@
 /**
  * The percentile file that HdrHistogram's tools and plotters read: a line for each percentile on a scale that gets finer
- * towards 100 %, values in microseconds. Format: HdrHistogram's `outputPercentileDistribution`.
+ * towards 100 %, values in microseconds. Format, to the column: HdrHistogram's `outputPercentileDistribution` with 5 ticks a
+ * half distance and a scaling ratio of 1000.
  */
-import type { Histogram } from './histogram.js';
+import { HISTOGRAM_SHAPE, type Histogram } from './histogram.js';
 
 const TICKS_PER_HALF_DISTANCE = 5;
 const NS_PER_US = 1000;
@@ -22,7 +23,7 @@ export function percentileTicks(count: number): number[] {
 }
 
 export function formatHgrm(histogram: Histogram): string {
-  const lines = [`${'Value'.padStart(12)} ${'Percentile'.padStart(14)} ${'TotalCount'.padStart(10)} ${'1/(1-Percentile)'.padStart(14)}`, ''];
+  const lines = ['       Value     Percentile TotalCount 1/(1-Percentile)', ''];
   for (const percentile of percentileTicks(histogram.count)) {
     const value = histogram.quantile(percentile / 100);
     let covered = 0;
@@ -34,11 +35,15 @@ export function formatHgrm(histogram: Histogram): string {
   }
   lines.push(
     `#[Mean    = ${us(histogram.mean)}, StdDeviation   = ${us(histogram.standardDeviation)}]`,
-    `#[Max     = ${us(histogram.max)}, Total count    = ${String(histogram.count).padStart(12)}]`,
-    '#[Values in microseconds]',
+    `#[Max     = ${us(histogram.max)}, Total count    = ${whole(histogram.count)}]`,
+    `#[Buckets = ${whole(HISTOGRAM_SHAPE.buckets)}, SubBuckets     = ${whole(HISTOGRAM_SHAPE.subBuckets)}]`,
     '',
   );
   return lines.join('\n');
+}
+
+function whole(value: number): string {
+  return String(value).padStart(12);
 }
 
 function us(valueNs: number): string {

@@ -12,6 +12,9 @@ const SUB = 1 << SUB_BITS;
 const SHIFTS = 35;
 const BUCKETS = (SHIFTS + 2) * SUB;
 
+/** In HdrHistogram's terms: the first of its buckets is linear, each further one covers twice as much with half as many new sub-buckets. */
+export const HISTOGRAM_SHAPE = { buckets: SHIFTS + 1, subBuckets: 2 * SUB } as const;
+
 /** Values at or above this (73 minutes) are counted in the last bucket; `max` stays exact. */
 export const HISTOGRAM_LIMIT_NS = 2 ** (SHIFTS + SUB_BITS + 1);
 
