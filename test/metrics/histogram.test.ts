@@ -81,6 +81,27 @@ t.test('the percentile file rises, ends at 100 % and counts all values', (t) => 
   t.end();
 });
 
+t.test('the percentile file has the columns of HdrHistogram, character by character', (t) => {
+  const histogram = new Histogram();
+  for (const us of [100, 150, 200, 250]) histogram.record(us * 1000);
+  const lines = formatHgrm(histogram).split('\n');
+  t.equal(lines[0], '       Value     Percentile TotalCount 1/(1-Percentile)');
+  t.equal(lines[1], '');
+  const last = lines.findIndex((line) => line.startsWith('#')) - 1;
+  for (const line of lines.slice(2, last)) t.match(line, /^[ \d]{8}\.\d{3} 0\.\d{12} [ \d]{10} [ \d]{11}\.\d{2}$/);
+  t.equal(lines[2], '     100.351 0.000000000000          1           1.00');
+  t.equal(lines[last], '     250.000 1.000000000000          4');
+  t.match(lines[last + 1], /^#\[Mean    = [ \d]{8}\.\d{3}, StdDeviation   = [ \d]{8}\.\d{3}\]$/);
+  t.equal(lines[last + 2], '#[Max     =      250.000, Total count    =            4]');
+  t.equal(lines[last + 3], '#[Buckets =           36, SubBuckets     =          256]');
+  t.same(lines.slice(last + 4), ['']);
+  // What HdrHistogram's plotter takes: lines of four fields that do not begin with #, the first the latency, the last the x axis.
+  const plotted = lines.filter((line) => !line.startsWith('#')).map((line) => line.trim().split(/ +/)).filter((fields) => fields.length === 4).map((fields) => [Number(fields[3]), Number(fields[0])]).filter(([x, y]) => !Number.isNaN(x) && !Number.isNaN(y));
+  t.equal(plotted.length, last - 2);
+  t.ok(plotted.every(([x], index) => index === 0 || x! > plotted[index - 1]![0]!));
+  t.end();
+});
+
 t.test('the heap meter sees what is allocated, collections included', (t) => {
   const meter = new HeapMeter();
   t.equal(meter.stop(), undefined);

@@ -101,6 +101,8 @@ export class OpenLoop {
     this.blocked = false;
     let budget = SENDS_A_TURN;
     while (arrivals.nextNs <= nowNs && arrivals.nextNs < window.endNs) {
+      // Behind the end only what the client itself is late with still leaves: a backlog would go on for as long as it is.
+      if (nowNs >= window.endNs && arrivals.nextNs <= this.lookedAtNs) return Infinity;
       if (this.idleCount === 0) {
         this.blocked = true;
         return Infinity;

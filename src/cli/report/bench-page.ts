@@ -139,7 +139,7 @@ export function particularsOf(report: BenchReport): [string, string][] {
   const rows: [string, string][] = [
     ['Cluster', `${report.replicas} replicas, ${report.transport} transport, durability ${report.durability ?? 'unknown'}, clock ${report.clock.source ?? 'unknown'}`],
     ['Operations', `${report.machine}, ${mix}, ${size} bytes${load?.keys == null ? '' : `, ${formatCount(load.keys)} keys, ${load.distribution}`}`],
-    ['Clients', `${report.clients} process${report.clients === 1 ? '' : 'es'}, ${report.lanes} lanes each`],
+    ['Clients', `${report.clients} process${report.clients === 1 ? '' : 'es'}, ${report.lanes} lane${report.lanes === 1 ? '' : 's'} each`],
     ['Latency', `min ${formatDuration(latency.min)}, p50 ${formatDuration(latency.p50)}, p90 ${formatDuration(latency.p90)}, p99 ${formatDuration(latency.p99)}, p99.9 ${formatDuration(latency.p999)}, max ${formatDuration(latency.max)}, mean ${formatDuration(latency.mean)}`],
   ];
   if (load !== undefined && step !== undefined) {

@@ -1,0 +1,158 @@
+// bench load and bench report as people run them, tiny. What was measured is not judged, with one exception: stalls that
+// are known to be there have to show.
+import t from 'tap';
+import { fork, spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync, existsSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { freePorts } from '../../src/cli/load/local-cluster.js';
+import type { BenchReport } from '../../src/cli/load/report.js';
+import { parseHistory } from '../../src/sim/history.js';
+import { checkHistory } from '../../src/sim/linearizability.js';
+import { jitpaxos, MAIN } from '../cluster/processes.js';
+
+const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-load-test-'));
+t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+const file = (name: string): string => join(directory, name);
+
+/** Nothing is fetched, nothing runs, and elements are closed in order. */
+function checkPage(t: Pick<typeof import('tap').default, 'match' | 'notMatch' | 'same' | 'equal'>, html: string): void {
+  t.match(html, /^<!doctype html>/);
+  t.notMatch(html, /<script|<link|<img|<iframe|@import|url\(|https?:/i, 'nothing is fetched or run');
+  t.notMatch(html, /NaN|undefined|Infinity|\[object/, 'no figure is missing');
+  const open: string[] = [];
+  const wrong: string[] = [];
+  for (const [, slash, name, rest] of html.matchAll(/<(\/?)([a-z][a-z0-9]*)((?:[^>"]|"[^"]*")*)>/g)) {
+    if (slash === '/') {
+      if (open.pop() !== name) wrong.push(`</${name}>`);
+    } else if (!rest!.endsWith('/') && !['meta', 'br'].includes(name!)) open.push(name!);
+  }
+  t.same(wrong, [], 'elements are closed in order');
+  t.same(open, [], 'and all of them');
+}
+
+t.test('one rate: the object, the percentile file, the page, the history', async (t) => {
+  const args = ['--rate', '800', '--duration', '1200ms', '--warmup', '300ms', '--clients', '2', '--lanes', '16', '--mix', 'read=45,write=45,cas=10', '--keys', '5', '--distribution', 'zipfian', '--size', '16..48', '--seed', '11'];
+  const { code, stdout, stderr } = await jitpaxos(['bench', 'load', ...args, '--json', '--report', file('one.html'), '--hgrm', file('one.hgrm'), '--history', file('h.jsonl'), '--assert', 'failed=0']);
+  t.equal(code, 0, stderr);
+  const report = JSON.parse(stdout) as BenchReport;
+  t.match(report, { schema: 'jitpaxos.bench/1', command: 'load', replicas: 3, clients: 2, lanes: 16, opBytes: 16, offeredPerSecond: 800, failed: 0, durability: 'memory', load: { seed: 11, arrivals: 'poisson', opBytesMax: 48, keys: 5, distribution: 'zipfian', knee: null, partial: null, reported: 0 } });
+  const [step] = report.load!.steps;
+  t.equal(report.load!.steps.length, 1);
+  const arrived = Math.round(step!.arrivedPerSecond * step!.seconds);
+  t.ok(Math.abs(arrived - 960) < 160, `${arrived} arrivals, 960 expected`);
+  t.equal(report.histogram!.count, arrived, 'every arrival is in the histogram');
+  t.equal(report.operations + step!.unsent, arrived);
+  t.ok(report.latencyNs.p50 > 10_000 && step!.serviceLatencyNs.p50 <= report.latencyNs.p50 * 1.01);
+  t.equal(step!.cores.replicas.length, 3);
+  t.ok(step!.cores.replicas.every((cores) => cores !== null && cores > 0));
+  t.ok(report.timeline!.length > 0 && report.timeline!.length <= 12);
+  checkPage(t, readFileSync(file('one.html'), 'utf8'));
+  t.match(readFileSync(file('one.hgrm'), 'utf8'), new RegExp(`Total count    = ${String(arrived).padStart(12)}\\]`));
+  const events = parseHistory(readFileSync(file('h.jsonl'), 'utf8'));
+  t.ok(events.length >= 2 * report.operations);
+  t.equal(checkHistory(events).outcome, 'linearizable');
+  const times = events.map(({ time }) => time);
+  t.ok(times.every((time, index) => index === 0 || time >= times[index - 1]!), 'in order of time');
+});
+
+t.test('a ramp, and results side by side', async (t) => {
+  const run = async (name: string, ...args: string[]): Promise<BenchReport> => {
+    const { code, stdout, stderr } = await jitpaxos(['bench', 'load', '--local', '1', '--duration', '400ms', '--warmup', '100ms', '--machine', 'echo', '--mix', 'write=1', '--json', ...args]);
+    t.equal(code, 0, stderr);
+    writeFileSync(file(`${name}.json`), stdout);
+    return JSON.parse(stdout) as BenchReport;
+  };
+  const ramp = await run('ramp', '--rate', '200..800', '--steps', '3', '--arrivals', 'even', '--pacing', 'sleep', '--report', file('ramp.html'));
+  const { steps } = ramp.load!;
+  t.same(steps.map(({ offeredPerSecond }) => offeredPerSecond), [200, 400, 800].slice(0, steps.length));
+  t.ok(steps.length >= 2, 'it ends early only after two steps');
+  t.match(ramp.load, { pacing: 'sleep', arrivals: 'even' });
+  t.equal(Math.round(steps[0]!.arrivedPerSecond), 200, 'even arrivals are exactly as many');
+  checkPage(t, readFileSync(file('ramp.html'), 'utf8'));
+  await run('single', '--rate', '300');
+  const compared = await jitpaxos(['bench', 'report', file('ramp.json'), file('single.json'), '--report', file('compared.html')]);
+  t.equal(compared.code, 0, compared.stderr);
+  t.match(compared.stdout, /ramp +single +×\np50 /);
+  checkPage(t, readFileSync(file('compared.html'), 'utf8'));
+  const again = await jitpaxos(['bench', 'report', file('ramp.json'), '--report', file('again.html')]);
+  t.equal(again.code, 0, again.stderr);
+  t.match(again.stdout, /offered\/s/);
+  t.equal(readFileSync(file('again.html'), 'utf8'), readFileSync(file('ramp.html'), 'utf8'), 'the page can be made from the object');
+});
+
+t.test('known truth: a server that stalls 100 ms every second', async (t) => {
+  const [port] = await freePorts(1);
+  const cluster = file('stalling.json');
+  writeFileSync(cluster, JSON.stringify({ schema: 'jitpaxos.cluster/1', id: '00000000000057a1', replicas: [`127.0.0.1:${port}`] }));
+  const server = fork(fileURLToPath(new URL('./stalling-replica.js', import.meta.url)), [cluster, file('stalling-data')], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+  t.teardown(() => server.kill('SIGKILL'));
+  await new Promise((resolve, reject) => server.once('message', resolve).once('exit', reject));
+  const { code, stdout, stderr } = await jitpaxos(['bench', 'load', '--cluster', cluster, '--rate', '500', '--arrivals', 'even', '--duration', '4s', '--warmup', '200ms', '--machine', 'echo', '--mix', 'write=1', '--lanes', '8', '--json']);
+  t.equal(code, 0, stderr);
+  const report = JSON.parse(stdout) as BenchReport;
+  const quantiles = ['p50', 'p90', 'p99', 'max'].map((name) => `${name} ${(report.latencyNs[name as 'p50'] / 1e6).toFixed(1)} ms`).join(', ');
+  t.comment(`${quantiles}; predicted 95 %: 50 ms, p99: 90 ms, max: 100 ms`);
+  // A tenth of the arrivals find a stall and wait from 100 ms down to 0. A busy host can add to that, and take nothing away.
+  t.ok(report.latencyNs.p99 >= 75e6, `p99 shows the stalls: ${quantiles}`);
+  t.ok(report.latencyNs.max >= 90e6, 'and so does the slowest');
+  const waited = report.histogram!.buckets.length;
+  t.ok(waited > 20, 'latencies of all lengths up to it');
+  t.ok(report.load!.steps[0]!.queued > 50, 'with 8 lanes most of them waited outside, where a closed loop would not have counted them');
+});
+
+t.test('Ctrl-C in mid-run keeps what was measured, and says so', async (t) => {
+  const child = spawn(process.execPath, [MAIN, 'bench', 'load', '--local', '1', '--rate', '300', '--duration', '60s', '--warmup', '100ms', '--json', '--report', file('partial.html')], { stdio: ['ignore', 'pipe', 'pipe'] });
+  t.teardown(() => child.kill('SIGKILL'));
+  let stdout = '';
+  let stderr = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text;
+    if (text.includes('load:')) setTimeout(() => child.kill('SIGINT'), 1_500);
+  });
+  const code = await new Promise((resolve) => child.once('close', resolve));
+  t.equal(code, 1, stderr);
+  t.match(stderr, /^interrupted: interrupted after [\d.]+ of 60 s; /m);
+  const report = JSON.parse(stdout) as BenchReport;
+  t.ok(report.operations > 0 && report.seconds < 30);
+  t.match(report.load!.partial, /^interrupted after/);
+  checkPage(t, readFileSync(file('partial.html'), 'utf8'));
+});
+
+t.test('what cannot be done is refused before anything starts, and said afterwards when it shows only then', async (t) => {
+  const refused = async (args: readonly string[], says: RegExp): Promise<void> => {
+    const { code, stderr, stdout } = await jitpaxos(['bench', ...args]);
+    t.equal(code, 2, args.join(' '));
+    t.match(stderr, says);
+    t.match(stderr, /^[a-z-]+: [^\n]*; [^\n]*\n$/, 'one line: what is wrong, what to do');
+    t.equal(stdout, '');
+  };
+  writeFileSync(file('other.json'), '{"schema":"else"}');
+  writeFileSync(file('damaged.json'), '{"schema":"jitpaxos.bench/1","latencyNs":{"p50":"x"}}');
+  await refused(['load'], /--rate is missing/);
+  for (const rate of ['0', 'x', '10k..', '1k..2k..3k', '-5', '1e9']) await refused(['load', `--rate=${rate}`], /--rate/);
+  await refused(['load', '--rate', '2k..1k'], /does not rise/);
+  await refused(['load', '--rate', '1k', '--steps', '4'], /--steps 4 needs a range/);
+  await refused(['load', '--rate', '0.5', '--clients', '200'], /use fewer clients/);
+  await refused(['load', '--rate', '1k', '--size', '64..16'], /--size "64..16"/);
+  await refused(['load', '--rate', '1k', '--local', '2'], /even/);
+  await refused(['load', '--rate', '1k', '--history', 'h', '--machine', 'echo', '--mix', 'write=1'], /--history needs/);
+  await refused(['load', '--rate', '1k', '--mix', 'scan=1'], /--mix/);
+  await refused(['load', '--rate', '1k', '--assert', 'p98<1ms'], /--assert/);
+  await refused(['load', '--rate', '1k', '--report', join(directory, 'no', 'such', 'place.html')], /there is no directory/);
+  await refused(['load', '--rate', '1k', '--hgrm', directory], /it is a directory/);
+  await refused(['load', '--rat', '1k'], /did you mean --rate\?/);
+  await refused(['report', file('absent.json')], /cannot be read \(ENOENT\)/);
+  await refused(['report', file('other.json')], /its schema is "else"/);
+  await refused(['report', file('damaged.json')], /damaged/);
+  const broken = await jitpaxos(['bench', 'load', '--local', '1', '--rate', '100', '--duration', '200ms', '--assert', 'p50<1ns']);
+  t.equal(broken.code, 4, broken.stderr);
+  t.match(broken.stderr, /assertion-failed: p50<1ns does not hold/);
+  if (!existsSync('/dev/full')) return t.comment('skipped: a full disk, there is no /dev/full');
+  const full = await jitpaxos(['bench', 'load', '--local', '1', '--rate', '100', '--duration', '200ms', '--report', '/dev/full']);
+  t.equal(full.code, 1);
+  t.match(full.stderr, /output-unwritable: --report \/dev\/full could not be written \(ENOSPC\)/);
+  t.match(full.stdout, /throughput/, 'the result is printed all the same');
+});
