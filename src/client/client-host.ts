@@ -5,14 +5,14 @@
  * The rule: every submit is completed exactly once, unless the host is closed first. A session that the cluster evicted
  * ends all lanes with Outcome.sessionLost, and the host registers another.
  */
-import type { Clock } from '../clock/clock.js';
-import { openClock } from '../clock/open.js';
+import { HostClock, type ClockQuality, type HostClockReport } from '../clock/host-clock.js';
 import { JitPaxosError } from '../errors.js';
 import { loadHash } from '../native/hash64.js';
 import { ClientCore } from '../protocol/client-core.js';
 import { DEFAULT_CLIENT_TIMINGS, type ClientTimings } from '../protocol/config.js';
 import { Outcome, type ClientEvents, type Instant } from '../protocol/contract.js';
 import { CLIENT_COUNTER_NAMES } from '../protocol/counters.js';
+import { ClockTrust } from './clock-trust.js';
 import { loadCluster, resolveAddresses, type Cluster, type ClusterConfig } from '../server/cluster-config.js';
 import { stderrLogger, type Logger } from '../server/logger.js';
 import { checkInteger, checkKeys, show } from '../server/options.js';
@@ -52,6 +52,7 @@ export const CLIENT_HOST_OPTION_NAMES: readonly (keyof ClientHostOptions)[] = ['
 
 export const DEFAULT_LANES = 64;
 const DEFAULT_CONNECT_TIMEOUT_MS = 5_000;
+const TRUST_INTERVAL_MS = 250;
 
 /** What the host tells whoever uses it. */
 export interface ClientHostEvents extends Pick<ClientEvents, 'completed'> {
@@ -61,11 +62,24 @@ export interface ClientHostEvents extends Pick<ClientEvents, 'completed'> {
   failed(error: unknown): void;
 }
 
+/** Of the client's clock; offsets are replica minus client, and known to the uncertainty; null: not heard of lately. */
+export interface ClientClockReport extends HostClockReport {
+  /** A majority of the replicas' clocks contradict this one now; and how often that began. */
+  readonly contradicted: boolean;
+  readonly contradictions: number;
+  /** What is added to readings at present. */
+  readonly correctionNs: number;
+  readonly replicas: readonly { readonly offsetNs: number | null; readonly uncertaintyNs: number | null }[];
+}
+
 export class ClientHost {
   /** Counters of sessions that are over, to be added to those of the present one. */
   private readonly pastCounters = new Float64Array(CLIENT_COUNTER_NAMES.length);
   private readonly session = new Int32Array(4);
   private core: ClientCore;
+  private readonly trust = new ClockTrust();
+  private readonly trustTimer: NodeJS.Timeout;
+  private contradictions = 0;
   /** Lanes may be used. */
   private sessionOpen = false;
   /** The session is to be replaced at the end of the turn: not from within a call of the core that has it. */
@@ -78,12 +92,14 @@ export class ClientHost {
     readonly cluster: Cluster,
     readonly lanes: number,
     private readonly loop: TurnLoop,
-    private readonly clock: Clock,
+    private readonly clock: HostClock,
     private readonly timings: ClientTimings,
     private readonly logger: Logger,
     private readonly events: ClientHostEvents,
   ) {
     this.core = this.newCore(undefined);
+    this.trustTimer = setInterval(() => this.judgeClock(), TRUST_INTERVAL_MS);
+    this.trustTimer.unref();
   }
 
   /**
@@ -101,8 +117,8 @@ export class ClientHost {
     const logger = options.logger ?? stderrLogger;
     throwIfAborted(options.signal);
     const addresses = await resolveAddresses(cluster);
-    const clock = openClock(options.clock ?? 'auto');
     let host: ClientHost | undefined;
+    const clock = await HostClock.open(options.clock ?? 'auto', { changed: (now, before) => host?.clockChanged(now, before) });
     let loop: TurnLoop | undefined;
     try {
       loop = new TurnLoop({
@@ -122,6 +138,7 @@ export class ClientHost {
       await host.firstSession(timeoutMs, options.signal);
       return host;
     } catch (error) {
+      clearInterval(host?.trustTimer);
       await loop?.close();
       clock.close();
       throw error;
@@ -192,6 +209,21 @@ export class ClientHost {
     return this.loop.transport;
   }
 
+  /** This client's clock, and what it and the replicas say of it. Allocates. */
+  clockReport(): ClientClockReport {
+    const { offsets } = this.core;
+    return {
+      ...this.clock.report(),
+      contradicted: this.trust.contradicted,
+      contradictions: this.contradictions,
+      correctionNs: this.trust.correctionNs,
+      replicas: this.cluster.replicas.map((_, replica) => {
+        const offsetUs = offsets.offsetUs(replica);
+        return Number.isNaN(offsetUs) ? { offsetNs: null, uncertaintyNs: null } : { offsetNs: Math.round(offsetUs * 1e3), uncertaintyNs: Math.round(offsets.roundTripUs(replica) * 500) };
+      }),
+    };
+  }
+
   /** Datagrams dropped, by index of DROP_REASON_NAMES. */
   get drops(): Float64Array {
     return this.loop.reader.drops;
@@ -200,6 +232,7 @@ export class ClientHost {
   /** Open lanes are not completed. */
   async close(): Promise<void> {
     this.isClosed = true;
+    clearInterval(this.trustTimer);
     await this.loop.close();
     this.clock.close();
   }
@@ -234,6 +267,27 @@ export class ClientHost {
       this.loop.outbox,
       events,
     );
+  }
+
+  /** Said once for each change; counted in the clock's report. */
+  private clockChanged(now: ClockQuality, before: ClockQuality): void {
+    const fields = { clock: this.clock.source, from: before.status, to: now.status, errorNs: now.errorNs, found: now.found };
+    if (now.healthy) this.logger.info('client.clock', fields);
+    else this.logger.warn('client.clock', { ...fields, next: 'requests are stamped by what the replicas say of this clock; jitpaxos clock list and jitpaxos doctor say more' });
+    this.judgeClock();
+  }
+
+  private judgeClock(): void {
+    const { trust, core } = this;
+    const before = trust.contradicted;
+    const majority = core.offsets.majority(this.nowUs());
+    trust.judge(this.clock.quality, majority);
+    core.correctClock(trust.correctionNs);
+    if (trust.contradicted === before) return;
+    if (trust.contradicted) {
+      this.contradictions++;
+      this.logger.warn('client.clock', { clock: this.clock.source, offsetNs: Math.round(majority![0] * 1e3), found: "a majority of the replicas' clocks differ from this one by more than its error", next: 'requests are stamped by theirs; compare the clocks of the hosts (jitpaxos clock read)' });
+    } else this.logger.info('client.clock', { clock: this.clock.source, found: "the replicas' clocks agree with this one again" });
   }
 
   private async firstSession(timeoutMs: number, signal: AbortSignal | undefined): Promise<void> {
@@ -302,6 +356,7 @@ export class ClientHost {
     }
     for (let i = 0; i < this.pastCounters.length; i++) this.pastCounters[i]! += old.counters[i]!;
     this.core = this.newCore(old);
+    this.core.correctClock(this.trust.correctionNs);
     this.sessionEnded = false;
     this.core.register(now);
   }

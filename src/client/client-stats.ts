@@ -2,7 +2,7 @@
 import { CLIENT_COUNTER_NAMES, ClientCounter } from '../protocol/counters.js';
 import { dropsReport, named } from '../server/status.js';
 import { TRANSPORT_COUNTER_NAMES } from '../transport/transport.js';
-import type { ClientHost } from './client-host.js';
+import type { ClientClockReport, ClientHost } from './client-host.js';
 
 export interface ClientStats {
   readonly view: number;
@@ -24,6 +24,7 @@ export interface ClientStats {
   readonly viewChanges: number;
   /** All of CLIENT_COUNTER_NAMES. */
   readonly counters: Readonly<Record<string, number>>;
+  readonly clock: ClientClockReport;
   /** Datagrams dropped, by reason. */
   readonly drops: Readonly<Record<string, number>>;
   readonly transport: { readonly kind: string; readonly idle: string; readonly counters: Readonly<Record<string, number>> };
@@ -52,6 +53,7 @@ export function clientStats(host: ClientHost, openOperations: number, waitingOpe
     retransmitted: counters[ClientCounter.retransmitted]!,
     viewChanges: counters[ClientCounter.view_changes]!,
     counters: named(CLIENT_COUNTER_NAMES, counters),
+    clock: host.clockReport(),
     drops: dropsReport(host.drops),
     transport: { kind: host.transport.kind, idle: host.transport.idle, counters: named(TRANSPORT_COUNTER_NAMES, host.transport.counters) },
   };

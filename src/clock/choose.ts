@@ -8,7 +8,7 @@
 import { native, type NativeBinding } from '../native/addon.js';
 import type { Clock } from './clock.js';
 import { isVirtual, listDevices, type ClockDevice } from './devices.js';
-import { DisciplinedClock, type DisciplinedOptions } from './disciplined-clock.js';
+import type { DisciplinedOptions } from './disciplined-clock.js';
 import { ClockError } from './errors.js';
 import { openClock } from './open.js';
 import { readEna } from './quality/ena.js';
@@ -66,7 +66,7 @@ export interface Chosen {
 export async function chooseClock(spec: string, options: DisciplinedOptions, surroundings: Surroundings = {}): Promise<Chosen> {
   const { binding = native } = surroundings;
   const parsed = parseClockSpec(spec);
-  if (parsed.kind === 'disciplined' && parsed.path !== undefined) return { clock: openDisciplined(binding, parsed.path, options), why: 'as asked' };
+  if (parsed.kind === 'disciplined' && parsed.path !== undefined) return { clock: openClock(spec, binding, options), why: 'as asked' };
   if (parsed.kind !== 'auto' && parsed.kind !== 'disciplined') return { clock: openClock(spec, binding), why: 'as asked' };
   const passedOver: string[] = [];
   for (const candidate of await candidates(surroundings)) {
@@ -77,16 +77,11 @@ export async function chooseClock(spec: string, options: DisciplinedOptions, sur
     const path = candidate.spec.slice('disciplined:'.length);
     try {
       // Who asks for `phc` takes any device that works; `auto` only one that somebody keeps.
-      if (candidate.usable || parsed.kind === 'disciplined') return { clock: openDisciplined(binding, path, options), why: candidate.why };
+      if (candidate.usable || parsed.kind === 'disciplined') return { clock: openClock(candidate.spec, binding, options), why: candidate.why };
       passedOver.push(`${path}: ${candidate.why}`);
     } catch (error) {
       passedOver.push((error as Error).message);
     }
   }
   throw new ClockError('clock-not-found', `phc: this host has no PTP hardware clock that can be used${passedOver.length === 0 ? '' : ` (${passedOver.join('; ')})`}; \`jitpaxos clock list\` shows what there is; use realtime`);
-}
-
-export function openDisciplined(binding: NativeBinding, path: string, options: DisciplinedOptions): DisciplinedClock {
-  if (!binding.available) throw new ClockError('clock-addon-missing', `clock disciplined:${path} needs the native addon, and ${binding.reason}; or use realtime`);
-  return DisciplinedClock.open(binding.addon, path, options);
 }

@@ -14,7 +14,7 @@ import type { Clock } from './clock.js';
 import { Discipline } from './discipline.js';
 import { epochOf, type DeviceEpoch } from './epoch.js';
 import { ClockError } from './errors.js';
-import { nativeClock } from './native-clock.js';
+import { explainOpen, nativeClock, type SystemCallError } from './native-clock.js';
 import { offsetFrom, PhcFilter } from './phc-filter.js';
 import type { ClockStatus } from './quality/statement.js';
 import { PhcSampler, RealtimeSampler, type Sampler } from './sampler.js';
@@ -93,7 +93,7 @@ export class DisciplinedClock implements Clock {
       return clock;
     } catch (error) {
       sampler.close();
-      throw error;
+      throw error instanceof ClockError ? error : explainOpen(path, error as SystemCallError);
     }
   }
 
@@ -123,7 +123,7 @@ export class DisciplinedClock implements Clock {
     const raw = this.addon.clockReadBigInt(this.addon.systemClocks['monotonic-raw']);
     const ageNs = Number(raw - line.rawAt);
     const shown = discipline.read(raw) - this.deviceEpoch.toUtcNs;
-    const offsetNs = -offsetFrom(line, { raw, device: shown, bracketNs: 0 });
+    const offsetNs = offsetFrom(line, { raw, device: shown, bracketNs: 0 });
     const stale = ageNs > STALE_INTERVALS * this.intervalMs * 1e6;
     const doubtful = filter.doubtNs > 0 || discipline.giveBack(raw);
     return {
@@ -132,7 +132,7 @@ export class DisciplinedClock implements Clock {
       deviceEpoch: this.deviceEpoch.epoch,
       status: this.lost ? 'lost' : doubtful ? 'stepped' : stale ? 'free-running' : 'synchronized',
       errorNs: this.lost ? null : Math.ceil(line.boundNs(ageNs) + filter.doubtNs + Math.abs(offsetNs)),
-      offsetNs: -offsetNs,
+      offsetNs,
       frequencyPpb: Math.round(line.rate * 1e9),
       sigmaNs: Math.round(line.sigmaNs),
       bracketNs: this.bracketNs,

@@ -137,7 +137,7 @@ export function explainOpen(path: string, error: SystemCallError): ClockError {
       );
     case 'EINVAL':
     case 'ENOTTY':
-    case 'EOPNOTSUPP':
+    case 'ENOTSUP': // libuv's name for EOPNOTSUPP
     case 'EISDIR':
       return new ClockError('clock-not-a-clock', `${path} is not a clock (${reason}): a PTP hardware clock is a character device such as /dev/ptp0; \`ls /dev/ptp*\` lists them`, error);
     case 'EMFILE':

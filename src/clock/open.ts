@@ -4,7 +4,7 @@ import { native, type NativeBinding } from '../native/addon.js';
 import type { Clock } from './clock.js';
 import { ClockError } from './errors.js';
 import { JavaScriptMonotonicClock, JavaScriptRealtimeClock } from './javascript-clock.js';
-import { DisciplinedClock } from './disciplined-clock.js';
+import { DisciplinedClock, type DisciplinedOptions } from './disciplined-clock.js';
 import { openPhc, openSystemClock } from './native-clock.js';
 import { parseClockSpec } from './spec.js';
 
@@ -27,16 +27,16 @@ import { parseClockSpec } from './spec.js';
  * Throws ClockError `clock-spec-invalid`, `clock-addon-missing`, and for a device `clock-not-found`, `clock-permission`,
  * `clock-not-a-clock`, `clock-not-set`, `clock-lost`, `clock-limit`, `clock-unavailable`; `clock-spec-invalid` also for `phc`
  * without a path, which chooseClock opens. At most 60 hardware clocks can be open in a thread.
- * `binding` is for tests.
+ * `binding` is for tests; `options` for a disciplined clock.
  */
-export function openClock(spec: string, binding: NativeBinding = native): Clock {
+export function openClock(spec: string, binding: NativeBinding = native, options: DisciplinedOptions = {}): Clock {
   const parsed = parseClockSpec(spec);
   const name = parsed.kind === 'auto' ? 'realtime' : parsed.kind === 'system' ? parsed.name : undefined;
   if (parsed.kind === 'disciplined' && parsed.path === undefined) throw new ClockError('clock-spec-invalid', 'phc has to be chosen among the devices of the host, which takes time: open it with chooseClock, or name the device, disciplined:/dev/ptp0');
   if (binding.available) {
     if (name !== undefined) return openSystemClock(binding.addon, name);
     if (parsed.kind === 'phc') return openPhc(binding.addon, parsed.path);
-    if (parsed.kind === 'disciplined') return DisciplinedClock.open(binding.addon, parsed.path!);
+    if (parsed.kind === 'disciplined') return DisciplinedClock.open(binding.addon, parsed.path!, options);
   } else {
     if (name === 'realtime') return new JavaScriptRealtimeClock();
     if (name === 'monotonic') return new JavaScriptMonotonicClock();

@@ -27,6 +27,8 @@ const GATE_NS_MIN = 2_000;
 const GATE_SIGMAS = 10;
 /** Noise is never taken for smaller than this. */
 const SIGMA_NS_MIN = 2;
+/** Nor for smaller than this when there are too few samples to see it. */
+const SIGMA_NS_FEW = 200;
 /** Samples in a row that must agree with each other, against the line, to prove a step: fewer when it is a large one. */
 const STEP_SAMPLES_LARGE = 2;
 const STEP_SAMPLES = 3;
@@ -183,7 +185,7 @@ export class PhcFilter {
     let sigma = 0;
     for (let i = 0; i < REWEIGHTINGS; i++) {
       const residuals = ys.map((y, k) => y - offset - rate * xs[k]!);
-      sigma = Math.max(SIGMA_NS_MIN, MAD_TO_SIGMA * median(residuals.map(Math.abs)), count < RATE_SAMPLES ? halfBracket / 2 : 0);
+      sigma = Math.max(SIGMA_NS_MIN, MAD_TO_SIGMA * median(residuals.map(Math.abs)), count < RATE_SAMPLES ? Math.max(SIGMA_NS_FEW, halfBracket / 2) : 0);
       weights = base.map((weight, k) => weight * biweight(residuals[k]! / (TUKEY * sigma)));
       const solved = leastSquares(xs, ys, weights);
       if (solved === undefined) break;
@@ -197,7 +199,8 @@ export class PhcFilter {
     // Too few for a rate: the one before goes on unless they contradict it.
     const ownRateSigma = count < 2 ? RATE_SIGMA_UNKNOWN : (sigma + halfBracket) / Math.sqrt(weight * spreadX);
     const prior = this.priorRate ?? 0;
-    if (this.priorRate === undefined ? count >= 3 : Math.abs(rate - prior) > 4 * ownRateSigma) return { ...own, rate, offset, rateSigma: ownRateSigma };
+    const determined = this.priorRate === undefined ? ownRateSigma < RATE_SIGMA_UNKNOWN : Math.abs(rate - prior) > 4 * ownRateSigma;
+    if (determined) return { ...own, rate, offset, rateSigma: ownRateSigma };
     const level = weightedMean(ys.map((y, k) => y - prior * xs[k]!), weights);
     return { ...own, rate: prior, offset: level, rateSigma: this.priorRate === undefined ? RATE_SIGMA_UNKNOWN : Math.min(RATE_SIGMA_UNKNOWN, ownRateSigma) };
   }

@@ -18,7 +18,8 @@ export type SampleMethod = keyof typeof SAMPLE_METHODS;
 const READINGS = 5;
 /** A sample that was disturbed is taken again so often. */
 const ATTEMPTS = 3;
-const LACKING = new Set(['EOPNOTSUPP', 'ENOTTY', 'EINVAL', 'ENOSYS']);
+/** libuv calls EOPNOTSUPP by its other name. */
+const LACKING = new Set(['ENOTSUP', 'ENOTTY', 'EINVAL', 'ENOSYS']);
 
 export interface Sampler {
   /** `phc:/dev/ptp0` or `realtime`. */

@@ -17,6 +17,7 @@ import { checkLanes, type ClientConfig } from './config.js';
 import { Outcome, type ClientEvents, type Instant, type Outbox } from './contract.js';
 import { CLIENT_COUNTER_NAMES, ClientCounter } from './counters.js';
 import { invariant } from './invariant.js';
+import { ClockOffsets } from './clock-offsets.js';
 import { LeadControl } from './lead.js';
 import { copyBytes } from './log.js';
 import { Jitter } from './random.js';
@@ -47,6 +48,8 @@ export class ClientCore {
   sessionLost = false;
   readonly counters = new Float64Array(CLIENT_COUNTER_NAMES.length);
   readonly lead: LeadControl;
+  /** Each replica's clock against ours. */
+  readonly offsets: ClockOffsets;
 
   private readonly n: number;
   private readonly views: Views;
@@ -80,6 +83,11 @@ export class ClientCore {
   private lastHi = 0;
   private lastLo = 0;
   private aheadNs = 0;
+  /** Added to readings: see `correctClock`. */
+  private correctionNs = 0.5;
+  /** When the present timestamp was made, monotonic µs, and how far above the clock's reading it is, ns. */
+  private readonly stampedUs: Float64Array;
+  private readonly stampAheadNs: Float64Array;
   /** Smoothed round trip of fast commits, µs. */
   private roundTripUs = 0.5;
   private earliestUs = Infinity;
@@ -103,6 +111,10 @@ export class ClientCore {
     const slots = config.lanes + 1;
     this.acks = new Acknowledgements(slots, config.replicas);
     this.lead = new LeadControl(config.timings.leadNs, config.timings.maxLeadNs, config.replicas);
+    this.offsets = new ClockOffsets(config.replicas);
+    this.correctionNs = 0;
+    this.stampedUs = new Float64Array(slots);
+    this.stampAheadNs = new Float64Array(slots);
     this.state = new Uint8Array(slots);
     this.request = new Int32Array(slots);
     this.timestampHi = new Int32Array(slots);
@@ -146,6 +158,14 @@ export class ClientCore {
   /** What the core of the client's next session starts from: spread it into its configuration. */
   succession(): Pick<ClientConfig, 'afterHi' | 'afterLo' | 'aheadNs'> {
     return { afterHi: this.lastHi, afterLo: this.lastLo, aheadNs: this.aheadNs };
+  }
+
+  /**
+   * Stamps as if the clock showed `ns` more: what the replicas' clocks say of one that its host does not trust. 0 takes the
+   * clock as it is. Speed only, like every timestamp.
+   */
+  correctClock(ns: number): void {
+    this.correctionNs = Math.round(ns);
   }
 
   /** Lanes with a request open. */
@@ -270,13 +290,17 @@ export class ClientCore {
 
   /** A timestamp above the last one given: clock + lead, corrected where the cluster said that the clock runs ahead. */
   private stamp(slot: number, now: Instant): void {
-    const { leadNs } = this.lead;
-    let hi = addHi(now.wallHi, now.wallLo, leadNs);
-    let lo = addLo(now.wallLo, leadNs);
-    if (this.aheadNs > 0 && differenceU64(hi, lo, 0, 0) > this.aheadNs) {
-      const borrow = (lo >>> 0) < this.aheadNs % 4294967296 ? 1 : 0;
-      hi = (hi - Math.floor(this.aheadNs / 4294967296) - borrow) | 0;
-      lo = (lo - (this.aheadNs % 4294967296)) | 0;
+    // A correction from the replicas' clocks says more than that they once took ours to be ahead.
+    const shiftNs = this.lead.leadNs + (this.correctionNs === 0 ? -this.aheadNs : this.correctionNs);
+    let hi = now.wallHi;
+    let lo = now.wallLo;
+    if (shiftNs >= 0) {
+      hi = addHi(now.wallHi, now.wallLo, shiftNs);
+      lo = addLo(now.wallLo, shiftNs);
+    } else if (differenceU64(hi, lo, 0, 0) > -shiftNs) {
+      const borrow = (lo >>> 0) < -shiftNs % 4294967296 ? 1 : 0;
+      hi = (hi - Math.floor(-shiftNs / 4294967296) - borrow) | 0;
+      lo = (lo - (-shiftNs % 4294967296)) | 0;
     }
     if (compareU64(hi, lo, this.lastHi, this.lastLo) <= 0) {
       hi = addHi(this.lastHi, this.lastLo, 1);
@@ -286,6 +310,16 @@ export class ClientCore {
     this.lastLo = lo;
     this.timestampHi[slot] = hi;
     this.timestampLo[slot] = lo;
+    this.stampedUs[slot] = now.monotonicUs;
+    this.stampAheadNs[slot] = differenceU64(hi, lo, now.wallHi, now.wallLo);
+  }
+
+  /** A reply or reject to the present timestamp of `slot`: what it says of the replica's clock and the way there. */
+  private heardSlack(from: number, slot: number, slackUs: number, now: Instant): void {
+    this.lead.heard(from, slackUs);
+    // Sent twice, nobody knows which one the slack is of.
+    if (this.attempts[slot] !== 0) return;
+    this.offsets.heard(from, slackUs + this.stampAheadNs[slot]! / 1000, now.monotonicUs - this.stampedUs[slot]!, now.monotonicUs);
   }
 
   /** Sends the request to every member of the view. */
@@ -364,7 +398,8 @@ export class ClientCore {
     const index = readIndex(bytes, o + at.index);
     const chainHi = readI32(bytes, o + at.chain);
     const chainLo = readI32(bytes, o + at.chain + 4);
-    this.lead.heard(from, readI32(bytes, o + at.slack));
+    if (readI32(bytes, o + at.timestamp + 4) === this.timestampLo[slot]) this.heardSlack(from, slot, readI32(bytes, o + at.slack), now);
+    else this.lead.heard(from, readI32(bytes, o + at.slack));
     if (from === this.views.primary(view)) {
       if (!this.acks.hasPrimary(slot)) {
         const length = readU16(bytes, o + at.result);
@@ -480,7 +515,7 @@ export class ClientCore {
     switch (reason) {
       case RejectReason.late:
         this.counters[ClientCounter.rejected_late]!++;
-        this.lead.heard(from, readI32(bytes, o + at.slack));
+        this.heardSlack(from, slot, readI32(bytes, o + at.slack), now);
         if (from !== primary) {
           this.differed(slot);
           this.rejectedMask[slot]! |= 1 << from;

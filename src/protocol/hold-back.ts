@@ -14,6 +14,8 @@ const SLOT_BYTES = 512;
 export class HoldBack {
   /** Monotonic µs at which the first one is due, Infinity when none is held. */
   dueUs = Infinity;
+  /** False: nothing more is held, because the clock that would say for how long is not trusted. */
+  enabled = true;
   readonly bytes: Uint8Array;
   private readonly heap: Int32Array;
   private readonly free: Int32Array;
@@ -37,9 +39,9 @@ export class HoldBack {
     return this.count;
   }
 
-  /** Takes a message in; false when there is no room for it. */
+  /** Takes a message in; false when there is no room for it, or nothing is to be held. */
   hold(source: Uint8Array, offset: number, length: number, from: number, timestampHi: number, timestampLo: number, dueUs: number): boolean {
-    if (this.count === this.capacity || length > SLOT_BYTES) return false;
+    if (!this.enabled || this.count === this.capacity || length > SLOT_BYTES) return false;
     const slot = this.free[this.count]!;
     copyBytes(source, offset, this.bytes, slot * SLOT_BYTES, length);
     this.lengths[slot] = length;

@@ -57,6 +57,11 @@ export class ReplicaCore {
     this.flush(now);
   }
 
+  /** Whether this host's clock is good enough to hold requests back by it. Speed only. */
+  trustClock(trusted: boolean): void {
+    this.holdBack.enabled = trusted;
+  }
+
   /** Monotonic µs at which `tick` should be called next. */
   get wakeAtUs(): number {
     return Math.min(this.viewChanges.wakeAtUs, this.synchronization.wakeAtUs, this.holdBack.dueUs);

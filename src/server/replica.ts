@@ -5,8 +5,7 @@
  * or its storage threw. A stopped replica is one failure, which the cluster survives; a wrong one is not.
  */
 import { randomInt } from 'node:crypto';
-import type { Clock } from '../clock/clock.js';
-import { openClock } from '../clock/open.js';
+import { HostClock, type ClockQuality } from '../clock/host-clock.js';
 import { JitPaxosError } from '../errors.js';
 import type { StateMachine } from '../machine/state-machine.js';
 import type { Family } from '../metrics/exposition.js';
@@ -81,7 +80,7 @@ export class Replica {
     private readonly address: Address,
     private readonly core: ReplicaCore,
     private readonly loop: TurnLoop,
-    private readonly clock: Clock,
+    private readonly clock: HostClock,
     private readonly storage: MemoryStorage,
     private readonly lock: DirectoryLock | undefined,
     private readonly logger: Logger,
@@ -116,11 +115,11 @@ export class Replica {
     const hash = loadHash();
     const opened: (() => void | Promise<void>)[] = [];
     try {
-      const clock = openClock(options.clock ?? 'auto');
+      let replica: Replica | undefined;
+      const clock = await HostClock.open(options.clock ?? 'auto', { changed: (now, before) => replica?.clockChanged(now, before) });
       opened.push(() => clock.close());
       const { storage, lock } = openStorage(options.data, cluster, id, hash, logger);
       opened.push(() => lock?.release(), () => storage.close());
-      let replica: Replica | undefined;
       const loop = new TurnLoop({
         cluster,
         addresses,
@@ -166,7 +165,7 @@ export class Replica {
       port: this.address.port,
       ...protocolReport(this.core.state, this.cluster.replicas.length, this.running),
       durability: 'memory',
-      clock: { source: this.clock.source, epoch: this.clock.epoch },
+      clock: this.clock.report(),
       counters: coreCounters(this.core.counters),
       ...loopReport(this.loop),
       statusRequests: { answered: this.statusService.answered, refused: this.statusService.refused },
@@ -217,8 +216,17 @@ export class Replica {
       wakeAtUs: () => core.wakeAtUs,
       longestQuietUs: TICK_INTERVAL_US,
     });
+    core.trustClock(this.clock.quality.healthy);
     core.start(this.storage.recovered(), loop.enter());
     loop.endTurn();
+  }
+
+  /** Said once for each change; counted in the clock's report. */
+  private clockChanged(now: ClockQuality, before: ClockQuality): void {
+    this.core.trustClock(now.healthy);
+    const fields = { replica: this.id, clock: this.clock.source, from: before.status, to: now.status, errorNs: now.errorNs, found: now.found };
+    if (now.healthy) this.logger.info('replica.clock', fields);
+    else this.logger.warn('replica.clock', { ...fields, next: 'commits go on, perhaps more slowly; jitpaxos clock list and jitpaxos doctor say more' });
   }
 
   private fail(error: unknown): void {

@@ -1,4 +1,5 @@
 /** What a replica says about itself to people and tools. A snapshot: nothing in it changes later. */
+import type { HostClockReport } from '../clock/host-clock.js';
 import type { Log } from '../protocol/log.js';
 import { COUNTER_NAMES } from '../protocol/counters.js';
 import { Views } from '../protocol/views.js';
@@ -38,6 +39,7 @@ export interface ReplicaStatusReport {
   readonly transport: { readonly kind: string; readonly idle: string; readonly counters: Readonly<Record<string, number>> };
   /** `errorBoundNs`: what it may be wrong by at most; `offsetNs`: of the system clock from it, as last measured. Absent when its source does not tell. */
   readonly clock: { readonly source: string; readonly epoch: string; readonly errorBoundNs?: number; readonly offsetNs?: number };
+  readonly clock: HostClockReport;
   readonly counters: Readonly<Record<string, number>>;
   /** Datagrams dropped, by reason. */
   readonly drops: Readonly<Record<string, number>>;

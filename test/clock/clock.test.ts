@@ -179,11 +179,11 @@ t.test('the realtime stand-in follows the system clock', (t) => {
 });
 
 t.test('specifications that are none', (t) => {
-  const wrong = ['', 'Realtime', ' realtime', 'utc', 'phc', 'phc:', 'phc:ptp0', 'phc:./ptp0', 'phc:/dev/ptp0\0/etc', `phc:/${'x'.repeat(5_000)}`, 'constructor', '__proto__'];
+  const wrong = ['', 'Realtime', ' realtime', 'utc', 'phc:', 'disciplined', 'disciplined:', 'disciplined:ptp0', 'phc:ptp0', 'phc:./ptp0', 'phc:/dev/ptp0\0/etc', `phc:/${'x'.repeat(5_000)}`, 'constructor', '__proto__'];
   for (const spec of wrong) {
     const error = refusal(() => openClock(spec));
     t.equal(error.code, 'clock-spec-invalid', JSON.stringify(spec.slice(0, 20)));
-    t.match(error.message, /use one of auto, realtime, tai, monotonic, monotonic-raw, phc:\/dev\/ptp0$/);
+    t.match(error.message, /use one of auto, realtime, tai, monotonic, monotonic-raw, phc, disciplined:\/dev\/ptp0, phc:\/dev\/ptp0$/);
     t.ok(error.message.length < 300, 'however long the input');
   }
   for (const value of [undefined, null, 7, {}]) t.equal(refusal(() => openClock(value as unknown as string)).code, 'clock-spec-invalid');

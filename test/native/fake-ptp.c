@@ -2,18 +2,43 @@
  * Stands in for PTP hardware clocks, for hosts without any: preloaded (LD_PRELOAD), it answers open() for a few names under
  * /dev/ptp-test and clock_gettime() for the dynamic clock ids of the descriptors it gave out. Everything else goes to the
  * C library. What a descriptor answers is forgotten when it is closed, so a stale clock id fails as it does on Linux.
+ *
+ * /dev/ptp-model is a clock whose behaviour a test chooses, and changes while it runs: `struct model` in the file that
+ * FAKE_PTP_MODEL names (all zeros when it is not set). It answers the ioctls of linux/ptp_clock.h with noise, and
+ * clock_gettime() with the truth, which is what the error of a disciplined clock is measured against.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/ptp_clock.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <time.h>
 
 enum { FDS = 4096, TAI_MINUS_UTC_S = 37, READINGS_BEFORE_LOSS = 2 };
-enum behaviour { NOT_OURS, TAI, FIXED, LOST };
+enum behaviour { NOT_OURS, TAI, FIXED, LOST, MODEL };
+
+/* All int64, native byte order: test/clock/model.ts writes it. */
+struct model {
+  int64_t offset_ns;      /* ahead of UTC as of the first use */
+  int64_t drift_ppb;      /* against CLOCK_MONOTONIC_RAW, from `drift_from_raw_ns` on */
+  int64_t drift_from_raw_ns;
+  int64_t noise_ns;       /* readings by ioctl are off by up to so much either way */
+  int64_t bracket_ns;     /* time that a reading takes beyond what it takes anyway */
+  int64_t gone;           /* ENODEV to everything */
+  int64_t lacks;          /* bits: 1 PRECISE, 2 EXTENDED, 4 OFFSET answer EOPNOTSUPP */
+};
+
+static const struct model nothing;
+static const volatile struct model *model = &nothing;
+static int64_t realtime_minus_raw;
+static _Atomic uint32_t noise_state = 12345;
 
 static _Atomic int behaviour_of[FDS];
 static _Atomic int readings_of[FDS];
@@ -23,10 +48,128 @@ static const struct { const char *path; enum behaviour behaviour; int open_errno
     {"/dev/ptp-test1", TAI, 0},
     {"/dev/ptp-test-fixed", FIXED, 0},
     {"/dev/ptp-test-lost", LOST, 0},
+    {"/dev/ptp-model", MODEL, 0},
     {"/dev/ptp-test-denied", NOT_OURS, EACCES},
     {"/dev/ptp-test-busy", NOT_OURS, EBUSY},
     {"/dev/ptp-test-no-files-left", NOT_OURS, EMFILE},
 };
+
+static int real_gettime(clockid_t clock, struct timespec *reading) {
+  static int (*_Atomic real)(clockid_t, struct timespec *);
+  if (real == NULL) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+  return real(clock, reading);
+}
+
+static int64_t read_ns(clockid_t clock) {
+  struct timespec reading;
+  real_gettime(clock, &reading);
+  return (int64_t)reading.tv_sec * 1000000000 + reading.tv_nsec;
+}
+
+/* The device belongs to the host, so all processes with the same model see the same clock: the base is of the kernel. */
+static void load_model(void) {
+  static _Atomic int loaded;
+  if (atomic_exchange(&loaded, 1)) return;
+  realtime_minus_raw = read_ns(CLOCK_REALTIME) - read_ns(CLOCK_MONOTONIC_RAW);
+  const char *path = getenv("FAKE_PTP_MODEL");
+  if (path == NULL) return;
+  int (*real_open)(const char *, int, ...) = (int (*)(const char *, int, ...))dlsym(RTLD_NEXT, "open");
+  int fd = real_open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) abort();
+  void *mapped = mmap(NULL, sizeof *model, PROT_READ, MAP_SHARED, fd, 0);
+  if (mapped == MAP_FAILED) abort();
+  model = mapped;
+}
+
+static int64_t device_at(int64_t raw) {
+  int64_t drifted = (int64_t)((__int128)(raw - model->drift_from_raw_ns) * model->drift_ppb / 1000000000);
+  return raw + realtime_minus_raw + model->offset_ns + drifted;
+}
+
+static int64_t noise(void) {
+  if (model->noise_ns == 0) return 0;
+  noise_state = noise_state * 1664525u + 1013904223u;
+  return (int64_t)(noise_state >> 8) % (2 * model->noise_ns + 1) - model->noise_ns;
+}
+
+static struct ptp_clock_time ptp_time(int64_t ns) {
+  struct ptp_clock_time time = {.sec = ns / 1000000000, .nsec = (uint32_t)(ns % 1000000000)};
+  return time;
+}
+
+/* The device at the present moment, half a bracket of time before and after. */
+static struct ptp_clock_time read_device(void) {
+  int64_t until = read_ns(CLOCK_MONOTONIC_RAW) + model->bracket_ns / 2;
+  int64_t raw;
+  do raw = read_ns(CLOCK_MONOTONIC_RAW);
+  while (raw < until);
+  int64_t ns = device_at(raw);
+  until = raw + model->bracket_ns / 2;
+  while (read_ns(CLOCK_MONOTONIC_RAW) < until) continue;
+  return ptp_time(ns + noise());
+}
+
+static int model_ioctl(unsigned long request, void *argument) {
+  static const struct { unsigned long request; int64_t bit; } ioctls[] = {{PTP_SYS_OFFSET_PRECISE, 1}, {PTP_SYS_OFFSET_EXTENDED, 2}, {PTP_SYS_OFFSET, 4}};
+  if (model->gone) {
+    errno = ENODEV;
+    return -1;
+  }
+  for (size_t i = 0; i < sizeof ioctls / sizeof *ioctls; i++) {
+    if (ioctls[i].request == request && (model->lacks & ioctls[i].bit)) {
+      errno = EOPNOTSUPP;
+      return -1;
+    }
+  }
+  switch (request) {
+    case PTP_CLOCK_GETCAPS: {
+      struct ptp_clock_caps *caps = argument;
+      memset(caps, 0, sizeof *caps);
+      caps->max_adj = 62499999;
+      caps->cross_timestamping = !(model->lacks & 1);
+      return 0;
+    }
+    case PTP_SYS_OFFSET_PRECISE: {
+      struct ptp_sys_offset_precise *precise = argument;
+      int64_t raw = read_ns(CLOCK_MONOTONIC_RAW);
+      precise->sys_monoraw = ptp_time(raw);
+      precise->device = ptp_time(device_at(raw) + noise());
+      precise->sys_realtime = ptp_time(raw + realtime_minus_raw);
+      return 0;
+    }
+    case PTP_SYS_OFFSET_EXTENDED: {
+      struct ptp_sys_offset_extended *extended = argument;
+      for (unsigned i = 0; i < extended->n_samples; i++) {
+        extended->ts[i][0] = ptp_time(read_ns(CLOCK_REALTIME));
+        extended->ts[i][1] = read_device();
+        extended->ts[i][2] = ptp_time(read_ns(CLOCK_REALTIME));
+      }
+      return 0;
+    }
+    case PTP_SYS_OFFSET: {
+      struct ptp_sys_offset *offset = argument;
+      offset->ts[0] = ptp_time(read_ns(CLOCK_REALTIME));
+      for (unsigned i = 0; i < offset->n_samples; i++) {
+        offset->ts[2 * i + 1] = read_device();
+        offset->ts[2 * i + 2] = ptp_time(read_ns(CLOCK_REALTIME));
+      }
+      return 0;
+    }
+    default:
+      errno = ENOTTY;
+      return -1;
+  }
+}
+
+int ioctl(int fd, unsigned long request, ...) {
+  va_list rest;
+  va_start(rest, request);
+  void *argument = va_arg(rest, void *);
+  va_end(rest);
+  if (fd >= 0 && fd < FDS && behaviour_of[fd] == MODEL) return model_ioctl(request, argument);
+  int (*real_ioctl)(int, unsigned long, ...) = (int (*)(int, unsigned long, ...))dlsym(RTLD_NEXT, "ioctl");
+  return real_ioctl(fd, request, argument);
+}
 
 static int open_as(const char *symbol, const char *path, int flags, mode_t mode) {
   int (*real_open)(const char *, int, ...) = (int (*)(const char *, int, ...))dlsym(RTLD_NEXT, symbol);
@@ -35,6 +178,13 @@ static int open_as(const char *symbol, const char *path, int flags, mode_t mode)
     if (devices[i].open_errno != 0) {
       errno = devices[i].open_errno;
       return -1;
+    }
+    if (devices[i].behaviour == MODEL) {
+      load_model();
+      if (model->gone) {
+        errno = ENODEV;
+        return -1;
+      }
     }
     int fd = real_open("/dev/null", flags, mode);
     if (fd >= FDS) {
@@ -73,8 +223,6 @@ int close(int fd) {
 }
 
 int clock_gettime(clockid_t clock, struct timespec *reading) {
-  static int (*_Atomic real_gettime)(clockid_t, struct timespec *);
-  if (real_gettime == NULL) real_gettime = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
   /* CLOCKID_TO_FD of tools/testing/selftests/ptp/testptp.c. */
   int fd = clock < 0 && (clock & 7) == 3 ? (int)~(clock >> 3) : -1;
   switch (fd >= 0 && fd < FDS ? behaviour_of[fd] : NOT_OURS) {
@@ -88,6 +236,16 @@ int clock_gettime(clockid_t clock, struct timespec *reading) {
       if (real_gettime(CLOCK_REALTIME, reading) != 0) return -1;
       reading->tv_sec += TAI_MINUS_UTC_S;
       return 0;
+    case MODEL: {
+      if (model->gone) {
+        errno = ENODEV;
+        return -1;
+      }
+      int64_t ns = device_at(read_ns(CLOCK_MONOTONIC_RAW));
+      reading->tv_sec = ns / 1000000000;
+      reading->tv_nsec = ns % 1000000000;
+      return 0;
+    }
     case FIXED: /* 0xfedcba9876543210 ns */
       reading->tv_sec = 18364758544;
       reading->tv_nsec = 493064720;

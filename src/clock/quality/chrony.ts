@@ -76,10 +76,9 @@ export function chronyFloat(bits: number): number {
 
 /** The first answer that fits, or undefined. The socket is connected: others are not heard, and a closed port is an error. */
 function ask(port: number, request: Buffer, timeoutMs: number, fits: (bytes: Buffer) => boolean): Promise<Buffer | undefined> {
-  const socket = createSocket('udp4').unref();
+  const socket = createSocket('udp4');
   return new Promise<Buffer | undefined>((resolve, reject) => {
     const timer = setTimeout(() => resolve(undefined), timeoutMs);
-    timer.unref();
     socket.once('error', reject);
     socket.on('message', (bytes) => fits(bytes) && resolve(bytes));
     socket.connect(port, '127.0.0.1', () => socket.send(request));

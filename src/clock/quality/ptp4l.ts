@@ -172,7 +172,7 @@ async function exchange(socket: UnixDatagramHandle, id: number, sizeMin: number,
       continue;
     }
     if (answers.length > 0) return answers;
-    await delay(POLL_MS, undefined, { ref: false });
+    await delay(POLL_MS);
   }
   return answers;
 }

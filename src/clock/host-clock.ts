@@ -1,0 +1,250 @@
+/**
+ * The clock of a replica or client: reads what was chosen, watches how good it is, and goes on without it.
+ *
+ * The rule: a clock decides speed, never an answer, so nothing that happens to it may stop a host. A device that is gone is
+ * replaced by the system clock; a clock that is not to be trusted says so once, and the host does without it where it can.
+ */
+import { native, type NativeBinding } from '../native/addon.js';
+import { chooseClock } from './choose.js';
+import type { Clock, ClockEpoch } from './clock.js';
+import { listDevices, type ClockDevice } from './devices.js';
+import { DisciplinedClock } from './disciplined-clock.js';
+import { epochOf } from './epoch.js';
+import { ClockError } from './errors.js';
+import { openClock } from './open.js';
+import { readChrony } from './quality/chrony.js';
+import { readClockBound } from './quality/clockbound.js';
+import { readEna } from './quality/ena.js';
+import { readKernel } from './quality/kernel.js';
+import { readPtp4l } from './quality/ptp4l.js';
+import type { ClockStatus, Stated, Statement } from './quality/statement.js';
+
+/** A bound above this is too wide: requests of different clients would be in the wrong order all the time. */
+const ERROR_LIMIT_NS = 1_000_000;
+/** The statements of others are read so often. */
+const ASSESS_MS = 2_000;
+
+export interface ClockQuality {
+  readonly status: ClockStatus;
+  /** Largest error against true time, ns; null: unknown. */
+  readonly errorNs: number | null;
+  /** Nothing speaks against stamping by it. */
+  readonly healthy: boolean;
+  /** In a few words, for people. */
+  readonly found: string;
+}
+
+export interface TimeInterval {
+  /** ns since the clock's epoch; null when the error is unknown. True time is between the two. */
+  readonly earliest: bigint | null;
+  readonly latest: bigint | null;
+  readonly status: ClockStatus;
+}
+
+export interface HostClockOptions {
+  /** Status or health changed; called once a change. */
+  readonly changed?: (now: ClockQuality, before: ClockQuality) => void;
+  readonly errorLimitNs?: number;
+  readonly binding?: NativeBinding;
+}
+
+/** What a host reports of its clock, in a few bytes. */
+export interface HostClockReport {
+  readonly source: string;
+  readonly epoch: ClockEpoch;
+  readonly status: ClockStatus;
+  readonly healthy: boolean;
+  readonly errorNs: number | null;
+  /** Changes of status or health, steps of the device, and times that the device was lost, since the start. */
+  readonly changes: number;
+  readonly steps: number;
+  readonly fallbacks: number;
+}
+
+export class HostClock implements Clock {
+  quality: ClockQuality = { status: 'unknown', errorNs: null, healthy: true, found: 'not looked at yet' };
+  private changes = 0;
+  private fallbacks = 0;
+  private timer: NodeJS.Timeout | undefined;
+  private statements: readonly Stated[] = [];
+  /** The hardware clock that is read, `unlisted` when sysfs does not know it; undefined for the system clock. */
+  private readonly device: ClockDevice | 'unlisted' | undefined;
+  /** A direct clock that was replaced: what the system clock lacks to its epoch. */
+  private shiftNs = 0n;
+  private replaced = false;
+  private closed = false;
+  /** The first judgement is no change. */
+  private opened = false;
+
+  private constructor(
+    private clock: Clock,
+    /** Why this clock was chosen. */
+    readonly why: string,
+    private readonly options: HostClockOptions,
+  ) {
+    const path = /^(?:phc|disciplined):(.*)$/.exec(clock.source)?.[1];
+    this.device = path === undefined ? undefined : (listDevices().find((device) => device.path === path) ?? 'unlisted');
+    if (clock.source.startsWith('phc:')) this.shiftNs = shiftOf(clock, options.binding);
+  }
+
+  /** Throws ClockError as chooseClock. */
+  static async open(spec: string, options: HostClockOptions = {}): Promise<HostClock> {
+    let host: HostClock | undefined;
+    const { clock, why } = await chooseClock(spec, { sampled: () => host?.judge() }, options);
+    host = new HostClock(clock, why, options);
+    try {
+      await host.assess();
+      host.opened = true;
+    } catch (error) {
+      host.close();
+      throw error;
+    }
+    return host;
+  }
+
+  get source(): string {
+    return this.replaced ? `${this.clock.source} in place of a lost device` : this.clock.source;
+  }
+
+  get epoch(): ClockEpoch {
+    return this.clock.epoch;
+  }
+
+  nowBigInt(): bigint {
+    try {
+      return this.clock.nowBigInt() + (this.replaced ? this.shiftNs : 0n);
+    } catch (error) {
+      this.replace(error);
+      return this.nowBigInt();
+    }
+  }
+
+  writeBE(bytes: Uint8Array, offset: number): void {
+    if (this.replaced) return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).setBigUint64(offset, this.nowBigInt());
+    try {
+      this.clock.writeBE(bytes, offset);
+    } catch (error) {
+      this.replace(error);
+      this.writeBE(bytes, offset);
+    }
+  }
+
+  writeHalves(out: Int32Array, index: number): void {
+    if (this.replaced) {
+      const now = this.nowBigInt();
+      out[index] = Number(BigInt.asIntN(32, now >> 32n));
+      out[index + 1] = Number(BigInt.asIntN(32, now));
+      return;
+    }
+    try {
+      this.clock.writeHalves(out, index);
+    } catch (error) {
+      this.replace(error);
+      this.writeHalves(out, index);
+    }
+  }
+
+  /** The interval that true time is in, as far as anybody vouches for it. */
+  now(): TimeInterval {
+    const reading = this.nowBigInt();
+    this.judge();
+    const { status, errorNs } = this.quality;
+    if (errorNs === null) return { earliest: null, latest: null, status };
+    const error = BigInt(Math.ceil(errorNs));
+    return { earliest: reading - error, latest: reading + error, status };
+  }
+
+  report(): HostClockReport {
+    const { status, healthy, errorNs } = this.quality;
+    const disciplined = this.clock instanceof DisciplinedClock ? this.clock.report() : undefined;
+    return { source: this.source, epoch: this.epoch, status, healthy, errorNs, changes: this.changes, steps: disciplined?.steps ?? 0, fallbacks: this.fallbacks + (disciplined?.fallbacks ?? 0) };
+  }
+
+  close(): void {
+    this.closed = true;
+    clearTimeout(this.timer);
+    this.clock.close();
+  }
+
+  /** Asks everybody who may know, judges, and arms the next time. */
+  private async assess(): Promise<void> {
+    const { binding = native } = this.options;
+    if (this.device === undefined) this.statements = await systemStatements(binding);
+    else if (this.device !== 'unlisted') this.statements = await deviceStatements(binding, this.device);
+    if (this.closed) return;
+    this.judge();
+    this.timer = setTimeout(() => void this.assess(), ASSESS_MS);
+    this.timer.unref();
+  }
+
+  /** Cheap: called after every sample of a disciplined clock as well. */
+  private judge(): void {
+    const quality = this.replaced
+      ? { status: 'lost' as const, errorNs: null, found: 'the device stopped answering; the system clock is used' }
+      : this.clock instanceof DisciplinedClock
+        ? judgeDisciplined(this.clock, this.statements)
+        : judgeStatements(this.clock.epoch, this.statements);
+    const limit = this.options.errorLimitNs ?? ERROR_LIMIT_NS;
+    const healthy = (quality.status === 'synchronized' || quality.status === 'unknown') && (quality.errorNs === null || quality.errorNs <= limit);
+    const before = this.quality;
+    this.quality = { ...quality, healthy };
+    if (!this.opened || (before.status === quality.status && before.healthy === healthy)) return;
+    this.changes++;
+    this.options.changed?.(this.quality, before);
+  }
+
+  /** Only the loss of a device is answered by another clock; everything else is the caller's mistake, or closed. */
+  private replace(error: unknown): void {
+    if (this.replaced || !(error instanceof ClockError) || error.code !== 'clock-lost') throw error;
+    this.clock.close();
+    this.clock = openClock('realtime', this.options.binding);
+    this.replaced = true;
+    this.fallbacks++;
+    this.judge();
+  }
+}
+
+/** Of CLOCK_REALTIME. */
+export async function systemStatements(binding: NativeBinding): Promise<readonly Stated[]> {
+  const monotonic = process.hrtime.bigint(); // CLOCK_MONOTONIC
+  return [readClockBound(monotonic), await readChrony(), readKernel(binding)];
+}
+
+/** Of a PTP hardware clock. */
+export async function deviceStatements(binding: NativeBinding, device: ClockDevice): Promise<readonly Stated[]> {
+  const ptp4l = await readPtp4l(binding);
+  const ours = ptp4l.available && (ptp4l.report?.interface === undefined || device.interfaces.includes(ptp4l.report.interface));
+  return ours ? [readEna(device.name), ptp4l] : [readEna(device.name)];
+}
+
+/** The first source that says something decides: they are in the order of how much they know. */
+function judgeStatements(epoch: ClockEpoch, statements: readonly Stated[]): Omit<ClockQuality, 'healthy'> {
+  if (epoch === 'boot') return { status: 'unknown', errorNs: null, found: 'not meant to show the time of day' };
+  const known = firstKnown(statements);
+  return known === undefined ? { status: 'unknown', errorNs: null, found: 'nobody says how good it is' } : { status: known.status, errorNs: known.errorNs, found: `${known.source}: ${known.found}` };
+}
+
+/** The clock's distance from its device, and the device's from true time. */
+function judgeDisciplined(clock: DisciplinedClock, statements: readonly Stated[]): Omit<ClockQuality, 'healthy'> {
+  const { status, errorNs, source, method } = clock.report();
+  if (status !== 'synchronized') return { status, errorNs: null, found: status === 'lost' ? `the device stopped answering; ${source} is followed` : `the device is ${status === 'stepped' ? 'being set' : 'not answering'}` };
+  const known = firstKnown(statements);
+  const within = `within ${errorNs} ns of ${source} (${method})`;
+  if (known === undefined) return { status: 'synchronized', errorNs: null, found: `${within}; nobody says how good that is` };
+  return { status: known.status, errorNs: known.errorNs === null ? null : known.errorNs + errorNs!, found: `${within}; ${known.source}: ${known.found}` };
+}
+
+function firstKnown(statements: readonly Stated[]): Statement | undefined {
+  for (const stated of statements) if (stated.available && stated.statement.status !== 'unknown') return stated.statement;
+  return undefined;
+}
+
+/** What has to be added to CLOCK_REALTIME to stand in for a device that is read directly. */
+function shiftOf(clock: Clock, binding: NativeBinding | undefined): bigint {
+  const realtime = openClock('realtime', binding);
+  try {
+    return -(epochOf(clock.nowBigInt() - realtime.nowBigInt())?.toUtcNs ?? 0n);
+  } finally {
+    realtime.close();
+  }
+}

@@ -1,0 +1,70 @@
+/**
+ * What replies tell a client of its clock, for free: how far each replica's clock is ahead of its own. Speed only.
+ *
+ * A reply carries its slack, the replica's clock at arrival minus the timestamp. The way there took some part of the round
+ * trip, so the offset is known to half of it; of many replies that with the shortest round trip says most (NTP's clock
+ * filter, RFC 5905, 10). Two windows of a second are kept, so that an estimate is never older than two.
+ */
+
+const WINDOW_US = 1_000_000;
+
+export class ClockOffsets {
+  /** Two windows, each with the best sample of each replica: offset and round trip in µs. Infinity: none. */
+  private readonly offsets: [Float64Array, Float64Array];
+  private readonly roundTrips: [Float64Array, Float64Array];
+  private windowEndUs = 0.5;
+  private present = 0;
+
+  constructor(private readonly replicas: number) {
+    const table = (): [Float64Array, Float64Array] => [new Float64Array(replicas).fill(Infinity), new Float64Array(replicas).fill(Infinity)];
+    this.offsets = table();
+    this.roundTrips = table();
+  }
+
+  /** `offsetUs`: slack plus what the timestamp was ahead of our clock's reading. It still contains the way there. */
+  heard(replica: number, offsetUs: number, roundTripUs: number, nowUs: number): void {
+    if (nowUs >= this.windowEndUs) this.turn(nowUs);
+    const roundTrips = this.roundTrips[this.present]!;
+    if (!(roundTripUs >= 0 && roundTripUs < roundTrips[replica]!)) return;
+    roundTrips[replica] = roundTripUs;
+    this.offsets[this.present]![replica] = offsetUs - roundTripUs / 2;
+  }
+
+  /** Replica's clock minus ours, µs; NaN when nothing was heard of it lately. */
+  offsetUs(replica: number): number {
+    const window = this.bestWindow(replica);
+    return this.roundTrips[window]![replica]! === Infinity ? NaN : this.offsets[window]![replica]!;
+  }
+
+  /** Round trip of the sample behind `offsetUs`: the offset is known to half of it. */
+  roundTripUs(replica: number): number {
+    return this.roundTrips[this.bestWindow(replica)]![replica]!;
+  }
+
+  /**
+   * What a majority of the replicas agree on, as far as they can be told apart: [offset, uncertainty] in µs; undefined
+   * when there is no such majority. Allocates: for hosts, now and then.
+   */
+  majority(nowUs: number): readonly [offsetUs: number, uncertaintyUs: number] | undefined {
+    if (nowUs >= this.windowEndUs) this.turn(nowUs);
+    const known = Array.from({ length: this.replicas }, (_, r) => r).filter((r) => !Number.isNaN(this.offsetUs(r)));
+    for (const candidate of known.sort((a, b) => this.roundTripUs(a) - this.roundTripUs(b))) {
+      const offset = this.offsetUs(candidate);
+      const agreeing = known.filter((r) => Math.abs(this.offsetUs(r) - offset) <= (this.roundTripUs(r) + this.roundTripUs(candidate)) / 2);
+      if (agreeing.length > this.replicas / 2) return [offset, this.roundTripUs(candidate) / 2];
+    }
+    return undefined;
+  }
+
+  private bestWindow(replica: number): number {
+    return this.roundTrips[0]![replica]! <= this.roundTrips[1]![replica]! ? 0 : 1;
+  }
+
+  private turn(nowUs: number): void {
+    // After a pause both windows are old.
+    if (nowUs >= this.windowEndUs + WINDOW_US) this.roundTrips[this.present]!.fill(Infinity);
+    this.present = 1 - this.present;
+    this.roundTrips[this.present]!.fill(Infinity);
+    this.windowEndUs = nowUs + WINDOW_US;
+  }
+}

@@ -1,0 +1,181 @@
+/**
+ * Disciplined clocks against the stand-in's model clock, whose clock_gettime is the truth; run by disciplined.test.ts.
+ * Every wait ends when what it waits for is there, and fails after a time that no loaded machine takes.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import { candidates, chooseClock } from '../../src/clock/choose.js';
+import type { Clock } from '../../src/clock/clock.js';
+import { DisciplinedClock } from '../../src/clock/disciplined-clock.js';
+import { HostClock } from '../../src/clock/host-clock.js';
+import { openClock } from '../../src/clock/open.js';
+import { PhcSampler } from '../../src/clock/sampler.js';
+import { native } from '../../src/native/addon.js';
+import { Lacks, Model } from './model.js';
+
+const DEVICE = '/dev/ptp-model';
+const TAI_NS = 37_000_000_000n;
+const INTERVAL_MS = 20;
+const WAIT_MS = 20_000;
+/** A process may be suspended between two readings; the narrowest of so many brackets counts. */
+const BRACKETS = 200;
+
+const addon = native.addon!;
+const model = new Model(process.env['FAKE_PTP_MODEL']!);
+const raw = (): bigint => addon.clockReadBigInt(addon.systemClocks['monotonic-raw']);
+
+/** `clock` minus the device (plus `shift`), ns, to within half of `width`. */
+function errorOf(clock: Clock, shiftNs = 0n): { error: number; width: number } {
+  const truth = openClock(`phc:${DEVICE}`);
+  let best = { error: 0, width: Infinity };
+  for (let i = 0; i < BRACKETS; i++) {
+    const before = truth.nowBigInt() + shiftNs;
+    const shown = clock.nowBigInt();
+    const after = truth.nowBigInt() + shiftNs;
+    const width = Number(after - before);
+    if (width < best.width) best = { error: Number(shown - before) - width / 2, width };
+  }
+  truth.close();
+  return best;
+}
+
+async function until(t: Test, what: string, holds: () => boolean): Promise<void> {
+  const deadline = performance.now() + WAIT_MS;
+  while (!holds() && performance.now() < deadline) await delay(5);
+  t.ok(holds(), what);
+}
+
+function open(): DisciplinedClock {
+  return DisciplinedClock.open(addon, DEVICE, { intervalMs: INTERVAL_MS });
+}
+
+t.test('every way of sampling is found, and gives the clock within its own bound', async (t) => {
+  model.set({ noiseNs: 100n, bracketNs: 600n, driftPpb: 50_000n, driftFromRawNs: raw(), offsetNs: 0n });
+  const lacks = [0n, Lacks.precise, Lacks.precise | Lacks.extended, Lacks.precise | Lacks.extended | Lacks.offset];
+  for (const [index, method] of ['precise', 'extended', 'offset', 'gettime'].entries()) {
+    model.set({ lacks: lacks[index]! });
+    const clock = open();
+    t.equal(clock.report().method, method);
+    await until(t, `${method}: 40 samples`, () => clock.report().samples >= 40);
+    const { error, width } = errorOf(clock);
+    const { errorNs, frequencyPpb, status } = clock.report();
+    t.ok(Math.abs(error) <= errorNs! + width / 2, `${method}: ${error} ns off, bound ${errorNs} ns, compared to within ${width / 2} ns`);
+    t.ok(errorNs! < 20_000, `${method}: a bound of use, ${errorNs} ns`);
+    t.ok(Math.abs(frequencyPpb - 50_000) < 5_000, `${method}: 50 ppm are seen as ${frequencyPpb} ppb`);
+    t.equal(status, 'synchronized');
+    clock.close();
+  }
+  model.set({ lacks: 0n });
+});
+
+t.test('a device in TAI is read as UTC', (t) => {
+  model.set({ offsetNs: TAI_NS, driftPpb: 0n });
+  const clock = open();
+  t.equal(clock.epoch, 'utc');
+  t.equal(clock.report().deviceEpoch, 'tai');
+  const { error, width } = errorOf(clock, -TAI_NS);
+  t.ok(Math.abs(error) <= clock.report().errorNs! + width / 2, `${error} ns off`);
+  clock.close();
+  t.throws(() => clock.nowBigInt(), { code: 'clock-closed' });
+  model.set({ offsetNs: 100_000_000_000n });
+  t.throws(() => open(), { code: 'clock-not-set', message: /100\.000 s from the system clock/ });
+  model.set({ offsetNs: 0n });
+  t.end();
+});
+
+t.test('what the addon shows is what the discipline says', async (t) => {
+  model.set({ driftPpb: -30_000n, driftFromRawNs: raw() });
+  const clock = open();
+  await until(t, '20 samples', () => clock.report().samples >= 20);
+  const { discipline } = clock as unknown as { discipline: { read(raw: bigint): bigint } };
+  let outside = 0;
+  for (let i = 0; i < 1_000; i++) {
+    const before = discipline.read(raw());
+    const shown = clock.nowBigInt();
+    const after = discipline.read(raw());
+    if (shown < before || shown > after) outside++;
+  }
+  t.equal(outside, 0, 'a thousand readings, each between two of the discipline');
+  clock.close();
+});
+
+t.test('a step of the device: seen, counted, followed, and no reading goes back', async (t) => {
+  for (const stepNs of [1_000_000n, -1_000_000n]) {
+    model.set({ offsetNs: 0n, driftPpb: 0n, noiseNs: 100n });
+    const host = await HostClock.open(`disciplined:${DEVICE}`);
+    const { clock } = host as unknown as { clock: DisciplinedClock };
+    await until(t, '30 samples', () => clock.report().samples >= 30);
+    let last = host.nowBigInt();
+    let backwards = 0;
+    const watch = setInterval(() => {
+      const now = host.nowBigInt();
+      if (now < last) backwards++;
+      last = now;
+    }, 1);
+    const changes = host.report().changes;
+    const samples = clock.report().samples;
+    model.set({ offsetNs: stepNs });
+    await until(t, 'the status says so', () => !host.quality.healthy || host.report().steps > 0);
+    t.ok(clock.report().samples - samples <= 2, 'within two samples');
+    await until(t, 'the step is counted', () => host.report().steps === 1);
+    await until(t, 'and the clock is where the device is', () => host.quality.healthy && Math.abs(clock.report().offsetNs) < 2_000);
+    clearInterval(watch);
+    t.equal(backwards, 0, 'no reading below one handed out before');
+    t.ok(host.report().changes >= changes + 2, 'the changes of status are counted');
+    host.close();
+  }
+});
+
+t.test('a device that is unplugged, and comes back', async (t) => {
+  model.set({ offsetNs: 0n, driftPpb: 0n });
+  const heard: string[] = [];
+  const host = await HostClock.open(`disciplined:${DEVICE}`, { changed: (now) => heard.push(now.status) });
+  const { clock } = host as unknown as { clock: DisciplinedClock };
+  await until(t, '30 samples', () => clock.report().samples >= 30);
+  model.set({ gone: 1n });
+  await until(t, 'noticed', () => host.quality.status === 'lost');
+  t.match(host.report(), { healthy: false, errorNs: null, fallbacks: 1 });
+  t.match(host.quality.found, /realtime is followed/);
+  const before = host.nowBigInt();
+  const realtime = openClock('realtime').nowBigInt();
+  t.ok(Number(before - realtime) < 1e6 && Number(realtime - before) < 1e9, 'the system clock is followed');
+  await delay(300);
+  t.ok(host.nowBigInt() > before, 'time goes on');
+  t.same(heard, ['lost'], 'said once');
+  model.set({ gone: 0n });
+  await until(t, 'the device is found again', () => host.quality.status === 'synchronized');
+  t.same(host.now().status, 'synchronized');
+  t.equal(host.report().fallbacks, 1);
+  host.close();
+});
+
+t.test('a device read directly that is unplugged', async (t) => {
+  model.set({ offsetNs: TAI_NS });
+  const host = await HostClock.open(`phc:${DEVICE}`);
+  const before = host.nowBigInt();
+  model.set({ gone: 1n });
+  const halves = new Int32Array(2);
+  host.writeHalves(halves, 0);
+  const bytes = new Uint8Array(8);
+  host.writeBE(bytes, 0);
+  const after = new DataView(bytes.buffer).getBigUint64(0);
+  t.ok(after > before && after - before < 10_000_000_000n, 'the system clock takes over, in the epoch of the device');
+  t.match(host.report(), { status: 'lost', healthy: false, fallbacks: 1, source: /in place of a lost device/ });
+  host.close();
+  t.throws(() => host.nowBigInt(), { code: 'clock-closed' });
+  model.set({ gone: 0n, offsetNs: 0n });
+});
+
+t.test('what a device can do; and auto leaves one alone that nobody keeps', async (t) => {
+  const sampler = PhcSampler.open(addon, DEVICE);
+  t.match(sampler.capabilities(), { maxAdjustmentPpb: 62_499_999, crossTimestamping: true, pps: false });
+  sampler.close();
+  model.set({ gone: 1n });
+  t.throws(() => PhcSampler.open(addon, DEVICE), { code: 'clock-not-found' });
+  model.set({ gone: 0n });
+  const found = await candidates();
+  t.equal(found.at(-1)!.spec, 'realtime');
+  const { clock, why } = await chooseClock('auto', {});
+  t.type(why, 'string');
+  clock.close();
+});
