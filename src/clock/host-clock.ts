@@ -54,7 +54,10 @@ export interface HostClockReport {
   readonly epoch: ClockEpoch;
   readonly status: ClockStatus;
   readonly healthy: boolean;
-  readonly errorNs: number | null;
+  /** What it may be wrong by at most; absent when nobody tells. */
+  readonly errorBoundNs?: number;
+  /** Of the system clock from this one; absent when this is the system clock. */
+  readonly offsetNs?: number;
   /** Changes of status or health, steps of the device, and times that the device was lost, since the start. */
   readonly changes: number;
   readonly steps: number;
@@ -69,6 +72,7 @@ export class HostClock implements Clock {
   private statements: readonly Stated[] = [];
   /** The hardware clock that is read, `unlisted` when sysfs does not know it; undefined for the system clock. */
   private readonly device: ClockDevice | 'unlisted' | undefined;
+  private readonly system: Clock;
   /** A direct clock that was replaced: what the system clock lacks to its epoch. */
   private shiftNs = 0n;
   private replaced = false;
@@ -82,9 +86,10 @@ export class HostClock implements Clock {
     readonly why: string,
     private readonly options: HostClockOptions,
   ) {
+    this.system = openClock('realtime', options.binding);
     const path = /^(?:phc|disciplined):(.*)$/.exec(clock.source)?.[1];
     this.device = path === undefined ? undefined : (listDevices().find((device) => device.path === path) ?? 'unlisted');
-    if (clock.source.startsWith('phc:')) this.shiftNs = shiftOf(clock, options.binding);
+    if (clock.source.startsWith('phc:')) this.shiftNs = -(epochOf(clock.nowBigInt() - this.system.nowBigInt())?.toUtcNs ?? 0n);
   }
 
   /** Throws ClockError as chooseClock. */
@@ -156,12 +161,22 @@ export class HostClock implements Clock {
 
   report(): HostClockReport {
     const { status, healthy, errorNs } = this.quality;
+    const bound = errorNs === null ? {} : { errorBoundNs: Math.ceil(errorNs) };
     const disciplined = this.clock instanceof DisciplinedClock ? this.clock.report() : undefined;
-    return { source: this.source, epoch: this.epoch, status, healthy, errorNs, changes: this.changes, steps: disciplined?.steps ?? 0, fallbacks: this.fallbacks + (disciplined?.fallbacks ?? 0) };
+    return { source: this.source, epoch: this.epoch, status, healthy, ...bound, ...this.systemOffset(), changes: this.changes, steps: disciplined?.steps ?? 0, fallbacks: this.fallbacks + (disciplined?.fallbacks ?? 0) };
+  }
+
+  /** Of CLOCK_REALTIME from a clock of hardware that counts UTC as well. */
+  private systemOffset(): { offsetNs?: number } {
+    if (!(this.clock instanceof DisciplinedClock)) return {};
+    const before = this.clock.nowBigInt();
+    const system = this.system.nowBigInt();
+    return { offsetNs: Number(system - before - (this.clock.nowBigInt() - before) / 2n) };
   }
 
   close(): void {
     this.closed = true;
+    this.system.close();
     clearTimeout(this.timer);
     this.clock.close();
   }
@@ -237,14 +252,4 @@ function judgeDisciplined(clock: DisciplinedClock, statements: readonly Stated[]
 function firstKnown(statements: readonly Stated[]): Statement | undefined {
   for (const stated of statements) if (stated.available && stated.statement.status !== 'unknown') return stated.statement;
   return undefined;
-}
-
-/** What has to be added to CLOCK_REALTIME to stand in for a device that is read directly. */
-function shiftOf(clock: Clock, binding: NativeBinding | undefined): bigint {
-  const realtime = openClock('realtime', binding);
-  try {
-    return -(epochOf(clock.nowBigInt() - realtime.nowBigInt())?.toUtcNs ?? 0n);
-  } finally {
-    realtime.close();
-  }
 }

@@ -37,9 +37,8 @@ export interface ReplicaStatusReport {
   readonly executedIndex: number;
   readonly durability: 'memory';
   readonly transport: { readonly kind: string; readonly idle: string; readonly counters: Readonly<Record<string, number>> };
-  /** `errorBoundNs`: what it may be wrong by at most; `offsetNs`: of the system clock from it, as last measured. Absent when its source does not tell. */
-  readonly clock: { readonly source: string; readonly epoch: string; readonly errorBoundNs?: number; readonly offsetNs?: number };
-  readonly clock: HostClockReport;
+  /** A replica of an earlier version says less. */
+  readonly clock: Pick<HostClockReport, 'source' | 'epoch'> & Partial<HostClockReport>;
   readonly counters: Readonly<Record<string, number>>;
   /** Datagrams dropped, by reason. */
   readonly drops: Readonly<Record<string, number>>;

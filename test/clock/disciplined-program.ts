@@ -134,7 +134,7 @@ t.test('a device that is unplugged, and comes back', async (t) => {
   await until(t, '30 samples', () => clock.report().samples >= 30);
   model.set({ gone: 1n });
   await until(t, 'noticed', () => host.quality.status === 'lost');
-  t.match(host.report(), { healthy: false, errorNs: null, fallbacks: 1 });
+  t.match(host.report(), { healthy: false, fallbacks: 1 });
   t.match(host.quality.found, /realtime is followed/);
   const before = host.nowBigInt();
   const realtime = openClock('realtime').nowBigInt();
