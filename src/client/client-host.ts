@@ -211,7 +211,7 @@ export class ClientHost {
 
   /** This client's clock, and what it and the replicas say of it. Allocates. */
   clockReport(): ClientClockReport {
-    const { offsets } = this.core;
+    const { offsets } = this.core.clock;
     return {
       ...this.clock.report(),
       contradicted: this.trust.contradicted,
@@ -280,7 +280,7 @@ export class ClientHost {
   private judgeClock(): void {
     const { trust, core } = this;
     const before = trust.contradicted;
-    const majority = core.offsets.majority(this.nowUs());
+    const majority = core.clock.offsets.majority(this.nowUs());
     trust.judge(this.clock.quality, majority);
     core.correctClock(trust.correctionNs);
     if (trust.contradicted === before) return;

@@ -17,7 +17,7 @@ import { checkLanes, type ClientConfig } from './config.js';
 import { Outcome, type ClientEvents, type Instant, type Outbox } from './contract.js';
 import { CLIENT_COUNTER_NAMES, ClientCounter } from './counters.js';
 import { invariant } from './invariant.js';
-import { ClockOffsets } from './clock-offsets.js';
+import { ClientClock } from './client-clock.js';
 import { LeadControl } from './lead.js';
 import { copyBytes } from './log.js';
 import { Jitter } from './random.js';
@@ -48,8 +48,7 @@ export class ClientCore {
   sessionLost = false;
   readonly counters = new Float64Array(CLIENT_COUNTER_NAMES.length);
   readonly lead: LeadControl;
-  /** Each replica's clock against ours. */
-  readonly offsets: ClockOffsets;
+  readonly clock: ClientClock;
 
   private readonly n: number;
   private readonly views: Views;
@@ -79,15 +78,9 @@ export class ClientCore {
   private readonly result: Uint8Array[];
   private readonly resultLengths: Int32Array;
   private readonly resultStatus: Uint8Array;
-  /** Last timestamp given, and what the cluster's clocks say our clock is ahead (0 as long as nobody minds). */
+  /** Last timestamp given. */
   private lastHi = 0;
   private lastLo = 0;
-  private aheadNs = 0;
-  /** Added to readings: see `correctClock`. */
-  private correctionNs = 0.5;
-  /** When the present timestamp was made, monotonic µs, and how far above the clock's reading it is, ns. */
-  private readonly stampedUs: Float64Array;
-  private readonly stampAheadNs: Float64Array;
   /** Smoothed round trip of fast commits, µs. */
   private roundTripUs = 0.5;
   private earliestUs = Infinity;
@@ -107,14 +100,10 @@ export class ClientCore {
     this.lanes = config.lanes;
     this.lastHi = config.afterHi ?? 0;
     this.lastLo = config.afterLo ?? 0;
-    this.aheadNs = config.aheadNs ?? 0;
     const slots = config.lanes + 1;
     this.acks = new Acknowledgements(slots, config.replicas);
     this.lead = new LeadControl(config.timings.leadNs, config.timings.maxLeadNs, config.replicas);
-    this.offsets = new ClockOffsets(config.replicas);
-    this.correctionNs = 0;
-    this.stampedUs = new Float64Array(slots);
-    this.stampAheadNs = new Float64Array(slots);
+    this.clock = new ClientClock(slots, config.replicas, config.aheadNs ?? 0);
     this.state = new Uint8Array(slots);
     this.request = new Int32Array(slots);
     this.timestampHi = new Int32Array(slots);
@@ -157,7 +146,7 @@ export class ClientCore {
 
   /** What the core of the client's next session starts from: spread it into its configuration. */
   succession(): Pick<ClientConfig, 'afterHi' | 'afterLo' | 'aheadNs'> {
-    return { afterHi: this.lastHi, afterLo: this.lastLo, aheadNs: this.aheadNs };
+    return { afterHi: this.lastHi, afterLo: this.lastLo, aheadNs: this.clock.aheadNs };
   }
 
   /**
@@ -165,7 +154,7 @@ export class ClientCore {
    * clock as it is. Speed only, like every timestamp.
    */
   correctClock(ns: number): void {
-    this.correctionNs = Math.round(ns);
+    this.clock.correctionNs = Math.round(ns);
   }
 
   /** Lanes with a request open. */
@@ -290,18 +279,8 @@ export class ClientCore {
 
   /** A timestamp above the last one given: clock + lead, corrected where the cluster said that the clock runs ahead. */
   private stamp(slot: number, now: Instant): void {
-    // A correction from the replicas' clocks says more than that they once took ours to be ahead.
-    const shiftNs = this.lead.leadNs + (this.correctionNs === 0 ? -this.aheadNs : this.correctionNs);
-    let hi = now.wallHi;
-    let lo = now.wallLo;
-    if (shiftNs >= 0) {
-      hi = addHi(now.wallHi, now.wallLo, shiftNs);
-      lo = addLo(now.wallLo, shiftNs);
-    } else if (differenceU64(hi, lo, 0, 0) > -shiftNs) {
-      const borrow = (lo >>> 0) < -shiftNs % 4294967296 ? 1 : 0;
-      hi = (hi - Math.floor(-shiftNs / 4294967296) - borrow) | 0;
-      lo = (lo - (-shiftNs % 4294967296)) | 0;
-    }
+    this.clock.read(now, this.lead.leadNs);
+    let { hi, lo } = this.clock;
     if (compareU64(hi, lo, this.lastHi, this.lastLo) <= 0) {
       hi = addHi(this.lastHi, this.lastLo, 1);
       lo = addLo(this.lastLo, 1);
@@ -310,16 +289,14 @@ export class ClientCore {
     this.lastLo = lo;
     this.timestampHi[slot] = hi;
     this.timestampLo[slot] = lo;
-    this.stampedUs[slot] = now.monotonicUs;
-    this.stampAheadNs[slot] = differenceU64(hi, lo, now.wallHi, now.wallLo);
+    this.clock.stamped(slot, hi, lo, now);
   }
 
   /** A reply or reject to the present timestamp of `slot`: what it says of the replica's clock and the way there. */
   private heardSlack(from: number, slot: number, slackUs: number, now: Instant): void {
     this.lead.heard(from, slackUs);
     // Sent twice, nobody knows which one the slack is of.
-    if (this.attempts[slot] !== 0) return;
-    this.offsets.heard(from, slackUs + this.stampAheadNs[slot]! / 1000, now.monotonicUs - this.stampedUs[slot]!, now.monotonicUs);
+    if (this.attempts[slot] === 0) this.clock.heard(from, slot, slackUs, now);
   }
 
   /** Sends the request to every member of the view. */
@@ -528,7 +505,7 @@ export class ClientCore {
           return;
         }
         this.lead.missed();
-        this.correctBehind(readI32(bytes, o + at.slack));
+        this.clock.correctBehind(readI32(bytes, o + at.slack));
         if (compareU64(lastHi, lastLo, this.lastHi, this.lastLo) > 0) {
           this.lastHi = lastHi;
           this.lastLo = lastLo;
@@ -539,7 +516,7 @@ export class ClientCore {
         this.counters[ClientCounter.rejected_too_far_ahead]!++;
         if (this.acks.hasPrimary(slot)) return;
         // The cluster's time counts: what the replica's clock says replaces ours from here on.
-        this.aheadNs = Math.max(0, this.aheadNs + differenceU64(timestampHi, timestampLo, lastHi, lastLo));
+        this.clock.refusedAhead(differenceU64(timestampHi, timestampLo, lastHi, lastLo));
         this.lastHi = lastHi;
         this.lastLo = lastLo;
         // A Register may not go back in time (sessions.ts): the next session starts with what was learnt.
@@ -562,11 +539,6 @@ export class ClientCore {
       default:
         this.counters[ClientCounter.rejected_not_in_quorum]!++;
     }
-  }
-
-  /** Our clock no longer runs ahead, or less: what was taken off the readings is given back. */
-  private correctBehind(slackUs: number): void {
-    if (this.aheadNs > 0 && slackUs > 1000) this.aheadNs = Math.max(0, this.aheadNs - slackUs * 1000);
   }
 
   private restamp(slot: number, now: Instant): void {
