@@ -5,8 +5,8 @@
 #pragma once
 
 #include <napi.h>
+#include <sys/mman.h>
 
-#include <cstdlib>
 #include <memory>
 
 namespace jitpaxos {
@@ -14,8 +14,13 @@ namespace jitpaxos {
 template <typename T>
 class SharedArray {
  public:
-  // Zeroed. Pages that are never touched cost address space only.
-  explicit SharedArray(size_t length) : length_(length), data_(static_cast<T*>(std::calloc(length, sizeof(T))), std::free) {}
+  // Zeroed. Pages that are never touched cost address space only; those that were go back to the kernel at the end, which
+  // malloc does not promise for blocks of this size.
+  explicit SharedArray(size_t length) : length_(length) {
+    const size_t bytes = length * sizeof(T);
+    void* mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped != MAP_FAILED) data_ = std::shared_ptr<T>(static_cast<T*>(mapped), [bytes](T* data) { munmap(data, bytes); });
+  }
 
   T* data() const { return data_.get(); }
   size_t length() const { return length_; }

@@ -132,7 +132,7 @@ class UdpPort {
     return 0;
   }
 
-  // Called once, before the first Bind.
+  // Called once, before the first Bind. From here to the last handle's end `owner` and the callbacks are kept alive.
   void Start(Napi::Object owner, Napi::Function on_batch, Napi::Function on_turn, Napi::Function on_writable) {
     owner_ = Napi::Persistent(owner);
     on_batch_ = Napi::Persistent(on_batch);
@@ -347,8 +347,9 @@ class UdpPort {
   void Dispatch(int count) {
     state[kReceived] = count;
     state[kHandled] = 0;
-    // JavaScript counts what it has begun to handle. A receiver that throws costs its own datagram; the rest follows.
-    for (int32_t handled = -1; !closed_ && handled < state[kHandled] && state[kHandled] < count;) {
+    // JavaScript counts what it has begun to handle, the end of the batch included. A receiver that throws costs its own
+    // datagram; the rest follows.
+    for (int32_t handled = -1; !closed_ && handled < state[kHandled] && state[kHandled] <= count;) {
       handled = state[kHandled];
       Call(on_batch_);
     }
@@ -472,6 +473,7 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
   static Napi::Function Define(Napi::Env env) {
     return DefineClass(env, "UdpPort",
                        {
+                           InstanceMethod<&UdpPortObject::Start>("start"),
                            InstanceMethod<&UdpPortObject::Bind>("bind"),
                            InstanceMethod<&UdpPortObject::BufferBytes>("bufferBytes"),
                            InstanceMethod<&UdpPortObject::EndpointOf>("endpointOf"),
@@ -511,9 +513,6 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
     self.Set("sends", port_->sends.Expose(env));
     self.Set("state", port_->state.Expose(env));
     self.Set("counters", port_->counter_values.Expose(env));
-    on_batch_ = Napi::Persistent(given.Get("onBatch").As<Napi::Function>());
-    on_turn_ = Napi::Persistent(given.Get("onTurn").As<Napi::Function>());
-    on_writable_ = Napi::Persistent(given.Get("onWritable").As<Napi::Function>());
   }
 
   ~UdpPortObject() override {
@@ -566,15 +565,24 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
     return result;
   }
 
+  // start(onBatch, onTurn, onWritable). Not options of the constructor: held from there, they would keep a port that is never
+  // started, and with it themselves, for ever.
+  void Start(const Napi::CallbackInfo& info) {
+    if (info.Length() < 3 || !info[0].IsFunction() || !info[1].IsFunction() || !info[2].IsFunction() || port_->started() || port_->closed()) {
+      ThrowInvalidArgument(info.Env(), "UdpPort: start takes three functions, once");
+      return;
+    }
+    port_->Start(info.This().As<Napi::Object>(), info[0].As<Napi::Function>(), info[1].As<Napi::Function>(), info[2].As<Napi::Function>());
+  }
+
   // bind(host, port, receiveBufferBytes, sendBufferBytes): the port that was bound
   Napi::Value Bind(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
     SocketAddress local;
-    if (!ReadAddress(info, &local) || port_->closed()) {
-      ThrowInvalidArgument(env, "UdpPort: bind takes a numeric host and a port, before close");
+    if (!ReadAddress(info, &local) || !port_->started() || port_->closed()) {
+      ThrowInvalidArgument(env, "UdpPort: bind takes a numeric host and a port, after start and before close");
       return env.Undefined();
     }
-    if (!port_->started()) port_->Start(info.This().As<Napi::Object>(), on_batch_.Value(), on_turn_.Value(), on_writable_.Value());
     const char* failed = "";
     uint16_t bound = 0;
     const int error = port_->Bind(local, info[2].ToNumber().Int32Value(), info[3].ToNumber().Int32Value(), &failed, &bound);
@@ -633,9 +641,6 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
     const int64_t datagram = number("datagramBytes"), idle = number("idle"), spin_ns = number("spinNs");
     if (endpoints < 1 || endpoints > 65536 || (endpoints & (endpoints - 1)) != 0) return false;
     if (transmit < 1 || transmit > INT32_MAX || sends < 1 || sends > 65536 || datagram < 1 || idle < 0 || idle > 2 || spin_ns < 0) return false;
-    for (const char* callback : {"onBatch", "onTurn", "onWritable"}) {
-      if (!given.Get(callback).IsFunction()) return false;
-    }
     options->endpoints = static_cast<int32_t>(endpoints);
     options->transmit_bytes = static_cast<size_t>(transmit);
     options->sends = static_cast<size_t>(sends);
@@ -667,9 +672,6 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
   }
 
   UdpPort* port_ = nullptr;
-  Napi::FunctionReference on_batch_;
-  Napi::FunctionReference on_turn_;
-  Napi::FunctionReference on_writable_;
 };
 
 }  // namespace

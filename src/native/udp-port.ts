@@ -24,7 +24,7 @@ export const UdpState = Object.freeze({
   turnWanted: 1,
   /** Entries of the present batch. */
   received: 2,
-  /** Entries that `onBatch` has begun to handle. Written by JavaScript; when a receiver throws, `onBatch` is called again for the rest. */
+  /** Entries that `onBatch` has begun to handle, and one more for the end of the batch. Written by JavaScript; when a receiver throws, `onBatch` is called again for the rest. */
   handled: 3,
   /** errno of the last datagram, 0 when it left. */
   sendErrno: 4,
@@ -47,11 +47,6 @@ export interface UdpPortOptions {
   readonly spinNs: number;
   /** Names of `counters`; the addon finds those that it counts. */
   readonly counters: readonly string[];
-  /** `state[received]` datagrams are described in `entries`. */
-  readonly onBatch: () => void;
-  readonly onTurn: () => void;
-  /** The kernel has room again after a `flush` that was not done. */
-  readonly onWritable: () => void;
 }
 
 /** Throws TypeError `invalid-argument` for options that are none. */
@@ -62,6 +57,11 @@ export interface UdpPort {
   readonly sends: Int32Array;
   readonly state: Int32Array;
   readonly counters: Float64Array;
+  /**
+   * To be called once, before `bind`. `onBatch`: `state[received]` datagrams are described in `entries`. `onTurn`: as
+   * `state[turnWanted]` asked. `onWritable`: the kernel has room again after a `flush` that was not done.
+   */
+  start(onBatch: () => void, onTurn: () => void, onWritable: () => void): void;
   /** Opens a socket for the family of `host`; returns its port. Throws an Error with `errno` (negative) and `syscall`. */
   bind(host: string, port: number, receiveBufferBytes: number, sendBufferBytes: number): number;
   /** What the kernel granted, as it counts: twice what it was asked for. */

@@ -66,9 +66,6 @@ export class NativeUdpTransport implements Transport {
       idle: NATIVE_IDLE[options.idle],
       spinNs: SPIN_NS,
       counters: TRANSPORT_COUNTER_NAMES,
-      onBatch: () => this.onBatch(),
-      onTurn: () => this.batchEnd(),
-      onWritable: () => this.flush(),
     });
     const { received, entries, state, counters, transmit } = this.udp;
     this.received = received;
@@ -84,6 +81,11 @@ export class NativeUdpTransport implements Transport {
 
   async open(): Promise<void> {
     const { listen, replicas, notice, receiveBufferBytes, sendBufferBytes } = this.options;
+    this.udp.start(
+      () => this.onBatch(),
+      () => this.batchEnd(),
+      () => this.flush(),
+    );
     for (const { host, port, family } of bindingsOf(listen, replicas)) {
       let bound: number;
       try {
@@ -142,7 +144,7 @@ export class NativeUdpTransport implements Transport {
 
   sender(): number {
     const entry = this.state[UdpState.handled]! - 1;
-    if (this.state[UdpState.dispatching] === 0 || entry < 0) throw new Error('a datagram has a sender while it is being received only');
+    if (this.state[UdpState.dispatching] === 0 || entry < 0 || entry >= this.state[UdpState.received]!) throw new Error('a datagram has a sender while it is being received only');
     const known = this.entries[entry * UdpEntry.fields + UdpEntry.endpoint]!;
     return known >= 0 ? known : this.udp.intern(entry);
   }
@@ -173,6 +175,7 @@ export class NativeUdpTransport implements Transport {
       const field = state[UdpState.handled]!++ * UdpEntry.fields;
       receiver(received, entries[field + UdpEntry.offset]!, entries[field + UdpEntry.length]!);
     }
+    state[UdpState.handled]!++;
     if (!this.isClosed) this.batchEnd();
   }
 

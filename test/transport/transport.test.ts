@@ -10,36 +10,16 @@ import { DatagramOutbox } from '../../src/transport/datagram-outbox.js';
 import { DatagramReader } from '../../src/transport/datagram-reader.js';
 import { DgramTransport } from '../../src/transport/dgram.js';
 import { EndpointTable } from '../../src/transport/endpoint-table.js';
-import { DEFAULT_TRANSPORT, TransportCounter, TRANSPORT_COUNTER_NAMES, type Address, type Transport, type TransportOptions } from '../../src/transport/transport.js';
+import { TransportCounter, TRANSPORT_COUNTER_NAMES, type Transport } from '../../src/transport/transport.js';
 import { CLIENT_SENDER, DEFAULT_DATAGRAM_BYTES, DROP_REASON_NAMES, ENVELOPE_BYTES, Envelope, MAX_DATAGRAM_BYTES } from '../../src/wire/envelope.js';
 import { begin } from '../../src/wire/layout.js';
 import { Plea, Probe, Request } from '../../src/wire/messages.js';
 import { readI32, writeI32, writeU16 } from '../../src/wire/u64.js';
+import { options } from './fixtures.js';
 
 const hash = loadHash();
 const CLUSTER_HI = 0x01234567;
 const CLUSTER_LO = 0x76543210;
-
-function options(overrides: Partial<TransportOptions> = {}): TransportOptions {
-  return { ...DEFAULT_TRANSPORT, endpoints: 64, replicas: [], listen: undefined, receive: () => undefined, batchEnd: () => undefined, notice: () => undefined, datagramBytes: DEFAULT_DATAGRAM_BYTES, ...overrides };
-}
-
-async function freeAddress(family: 4 | 6): Promise<Address> {
-  const host = family === 6 ? '::1' : '127.0.0.1';
-  const socket = createSocket(family === 6 ? 'udp6' : 'udp4');
-  await new Promise<void>((resolve) => socket.bind(0, host, resolve));
-  const { port } = socket.address();
-  await new Promise<void>((resolve) => socket.close(() => resolve()));
-  return { host, port, family };
-}
-
-async function until(condition: () => boolean, what: string): Promise<void> {
-  for (let i = 0; i < 2000; i++) {
-    if (condition()) return;
-    await sleep(2);
-  }
-  throw new Error(`timed out waiting until ${what}`);
-}
 
 /** Records what is sent; arrays come from a pool, as in a real one. */
 class FakeTransport implements Transport {
@@ -97,115 +77,7 @@ function plea(view: number): Uint8Array {
   return bytes;
 }
 
-t.test('two transports exchange datagrams', async (t) => {
-  for (const family of [4, 6] as const) {
-    await t.test(`over IPv${family}`, async (t) => {
-      const address = await freeAddress(family);
-      const heard: string[] = [];
-      const server: DgramTransport = new DgramTransport(
-        options({
-          replicas: [address],
-          listen: address,
-          receive: (bytes, offset, length) => {
-            heard.push(Buffer.from(bytes.subarray(offset, offset + length)).toString());
-            const endpoint = server.sender();
-            t.ok(endpoint >= 1, 'a stranger gets a number above the replicas');
-            t.equal(server.sender(), endpoint, 'and keeps it');
-            const answer = server.acquire(4)!;
-            answer.set(Buffer.from('pong'));
-            server.send(answer, 4, endpoint);
-            server.flush();
-          },
-        }),
-      );
-      await server.open();
-      t.equal(server.port, address.port);
-      const answers: string[] = [];
-      const client = new DgramTransport(options({ replicas: [address], receive: (bytes, offset, length) => answers.push(Buffer.from(bytes.subarray(offset, offset + length)).toString()) }));
-      await client.open();
-      t.ok(client.port > 0);
-      const bytes = client.acquire(4)!;
-      bytes.set(Buffer.from('ping'));
-      client.send(bytes, 4, 0);
-      await until(() => answers.length === 1, 'the answer came');
-      t.same(heard, ['ping']);
-      t.same(answers, ['pong']);
-      t.equal(client.counters[TransportCounter.datagrams_sent], 1);
-      t.equal(client.counters[TransportCounter.datagrams_received], 1);
-      t.equal(client.counters[TransportCounter.bytes_received], 4);
-      await Promise.all([client.close(), client.close(), server.close()]);
-    });
-  }
-
-  await t.test('between families: a replica on IPv4 reaches one on IPv6', async (t) => {
-    const replicas = [await freeAddress(4), await freeAddress(6)];
-    const heard: number[] = [];
-    const both = replicas.map((listen, index) => new DgramTransport(options({ replicas, listen, receive: () => heard.push(index) })));
-    for (const transport of both) await transport.open();
-    both[0]!.send(both[0]!.acquire(1)!, 1, 1);
-    both[1]!.send(both[1]!.acquire(1)!, 1, 0);
-    await until(() => heard.length === 2, 'both heard the other');
-    t.same(heard.sort(), [0, 1]);
-    await Promise.all(both.map((transport) => transport.close()));
-  });
-
-  await t.test('the longest datagram arrives whole, and is counted as fragmented', async (t) => {
-    const address = await freeAddress(4);
-    let received = 0;
-    const server = new DgramTransport(options({ replicas: [address], listen: address, receive: (_bytes, _offset, length) => (received = length) }));
-    await server.open();
-    const client = new DgramTransport(options({ replicas: [address] }));
-    await client.open();
-    client.send(client.acquire(MAX_DATAGRAM_BYTES)!, MAX_DATAGRAM_BYTES, 0);
-    await until(() => received > 0, 'it arrived');
-    t.equal(received, MAX_DATAGRAM_BYTES);
-    t.equal(client.counters[TransportCounter.datagrams_fragmented], 1);
-    t.equal(client.acquire(MAX_DATAGRAM_BYTES + 1), undefined, 'there is no array for a longer one');
-    await Promise.all([client.close(), server.close()]);
-  });
-});
-
-t.test('what goes wrong in a transport', async (t) => {
-  await t.test('a port that is taken is named, and the sockets are closed again', async (t) => {
-    const address = await freeAddress(4);
-    const first = new DgramTransport(options({ replicas: [address], listen: address }));
-    await first.open();
-    const second = new DgramTransport(options({ replicas: [address], listen: address }));
-    await t.rejects(second.open(), { code: 'port-in-use', retryable: true, message: new RegExp(`127\\.0\\.0\\.1:${address.port}`) });
-    await first.close();
-    const third = new DgramTransport(options({ replicas: [address], listen: address }));
-    await third.open();
-    await third.close();
-  });
-
-  await t.test('an address of another host', async (t) => {
-    const listen: Address = { host: '192.0.2.1', port: 7400, family: 4 };
-    await t.rejects(new DgramTransport(options({ replicas: [listen], listen })).open(), { code: 'address-unavailable', category: 'environment' });
-  });
-
-  await t.test('an unknown endpoint, and a closed transport, lose the datagram and nothing else', async (t) => {
-    const address = await freeAddress(4);
-    const transport = new DgramTransport(options({ replicas: [address] }));
-    await transport.open();
-    transport.send(transport.acquire(10)!, 10, 12_345);
-    t.equal(transport.counters[TransportCounter.endpoint_unknown], 1);
-    t.throws(() => transport.sender(), 'outside of a receive there is no sender');
-    await transport.close();
-    transport.send(transport.acquire(10)!, 10, 0);
-    t.equal(transport.counters[TransportCounter.send_errors], 1);
-  });
-
-  await t.test('a buffer that the kernel cut is reported with the sysctl to raise', async (t) => {
-    const notices: [string, Record<string, unknown>][] = [];
-    const address = await freeAddress(4);
-    const transport = new DgramTransport(options({ replicas: [address], receiveBufferBytes: 1 << 30, sendBufferBytes: 1 << 30, notice: (event, fields) => notices.push([event, { ...fields }]) }));
-    await transport.open();
-    t.same(notices.map(([event]) => event), ['transport.small-buffer', 'transport.small-buffer']);
-    t.match(notices[0]![1], { direction: 'receive', askedBytes: 1 << 30, next: /net\.core\.rmem_max/ });
-    t.match(notices[1]![1], { direction: 'send', next: /net\.core\.wmem_max/ });
-    await transport.close();
-  });
-
+t.test('what goes wrong below dgram', async (t) => {
   await t.test('sends that fail are noticed by those that carry a callback', async (t) => {
     const notices: string[] = [];
     const transport = new DgramTransport(options({ replicas: [{ host: '127.0.0.1', port: 9, family: 4 }], notice: (event) => notices.push(event) }), () => failingSocket(true));
@@ -241,26 +113,6 @@ t.test('what goes wrong in a transport', async (t) => {
     fake.queued = 0;
     t.ok(seen.has(transport.acquire(100)!), 'with the queue empty they come back');
     await transport.close();
-  });
-
-  await t.test('a burst larger than any buffer: all is either sent or counted, nothing throws', async (t) => {
-    const address = await freeAddress(4);
-    const server = new DgramTransport(options({ replicas: [address], listen: address, receiveBufferBytes: 4096 }));
-    await server.open();
-    const client = new DgramTransport(options({ replicas: [address], sendBufferBytes: 4096 }));
-    await client.open();
-    let refused = 0;
-    for (let i = 0; i < 20_000; i++) {
-      const bytes = client.acquire(1400);
-      if (bytes === undefined) refused++;
-      else client.send(bytes, 1400, 0);
-    }
-    client.flush();
-    const { counters } = client;
-    t.equal(counters[TransportCounter.datagrams_sent]! + refused, 20_000);
-    t.equal(counters[TransportCounter.send_queue_full], refused);
-    await until(() => server.counters[TransportCounter.datagrams_received]! > 0, 'some arrived');
-    await Promise.all([client.close(), server.close()]);
   });
 });
 

@@ -1,0 +1,187 @@
+// The native transport alone: batches, turns, its table of endpoints, what the kernel refuses, and what it leaves behind.
+import { execFileSync, spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import t from 'tap';
+import { EndpointTable } from '../../src/transport/endpoint-table.js';
+import { TransportCounter } from '../../src/transport/transport.js';
+import { freeAddress, nativeTransport, until, withoutNative } from './fixtures.js';
+
+const program = (name: string): string => fileURLToPath(new URL(`./${name}.js`, import.meta.url));
+
+/** A network namespace of one's own: as root, or where the kernel lets anybody have one. */
+const NAMESPACE = [['-n'], ['-rn']].find((flags) => spawnSync('unshare', [...flags, 'sh', '-c', 'ip link set lo up && tc qdisc add dev lo root tbf rate 1mbit burst 2000 limit 1mb']).status === 0);
+const withoutNamespace = withoutNative || (NAMESPACE === undefined ? 'this user may not make a network namespace, or ip and tc (iproute2) are not here' : false);
+
+t.test('batches and turns', { skip: withoutNative }, async (t) => {
+  const address = await freeAddress(4);
+  const order: string[] = [];
+  const server = nativeTransport({
+    replicas: [address],
+    listen: address,
+    idle: 'block',
+    receive: (bytes, offset) => {
+      order.push(String(bytes[offset]));
+      t.ok(server.endBatchSoon(), 'within a batch the end can be had soon');
+      void Promise.resolve().then(() => {
+        order.push('promise');
+        t.ok(server.endBatchSoon(), 'and within what it settled');
+      });
+    },
+    batchEnd: () => order.push('end'),
+  });
+  await server.open();
+  const client = nativeTransport({ replicas: [address] });
+  await client.open();
+  for (let i = 0; i < 3; i++) {
+    const array = client.acquire(1)!;
+    array[0] = i;
+    client.send(array, 1, 0);
+  }
+  t.notOk(server.endBatchSoon(), 'outside of a batch it cannot');
+  client.flush();
+  await until(() => order.length >= 8, 'all were heard');
+  t.same(order, ['0', '1', '2', 'end', 'promise', 'promise', 'promise', 'end'], 'the batch ends once, and once more behind the promises');
+
+  order.length = 0;
+  for (let i = 0; i < 100; i++) client.send(client.acquire(1)!, 1, 0);
+  client.flush();
+  await until(() => order.filter((what) => what === 'promise').length === 100, 'all were heard');
+  t.ok(order.filter((what) => what === 'end').length <= 2 * Math.ceil(100 / 32), 'a batch has as many as the slab holds');
+  await Promise.all([client.close(), server.close()]);
+});
+
+t.test('endpoints are numbered as by the table of the dgram transport', { skip: withoutNative }, async (t) => {
+  const seed = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+  t.comment(`SEED=${seed}`);
+  let x = seed | 1;
+  const random = (n: number): number => {
+    x = Math.imul(x ^ (x >>> 15), 0x2c1b3c6d);
+    x = (x + 0x6d2b79f5) | 0;
+    return (x >>> 0) % n;
+  };
+  const replicas = [await freeAddress(4), await freeAddress(6), await freeAddress(4)];
+  const transport = nativeTransport({ replicas, endpoints: 16 });
+  const model = new EndpointTable(replicas.length, 16);
+  for (let i = 0; i < 20_000; i++) {
+    const host = random(3) === 0 ? `fd00::${random(8) + 1}` : `10.0.0.${random(8)}`;
+    const port = 7000 + random(4);
+    const number = transport.endpointOf(host, port);
+    const expected = model.intern(host, port);
+    if (number !== expected) t.fail(`${host} ${port} at step ${i}: ${number} instead of ${expected}`);
+  }
+  t.equal(transport.counters[TransportCounter.endpoints_evicted], model.evicted);
+  t.ok(model.evicted > 1000, 'addresses were evicted');
+  t.throws(() => transport.endpointOf('no-number', 1), { code: 'invalid-argument' });
+
+  await transport.open();
+  const stale = transport.endpointOf('10.1.0.1', 9);
+  for (let port = 1; port <= 16; port++) transport.endpointOf('10.2.0.1', port);
+  for (const endpoint of [stale, -1, 2 ** 31 - 1, 500]) transport.send(transport.acquire(1)!, 1, endpoint);
+  transport.flush();
+  t.equal(transport.counters[TransportCounter.endpoint_unknown], 4, 'a number whose address is gone leads nowhere');
+  await transport.close();
+});
+
+t.test('the port refuses what is no argument', { skip: withoutNative }, async (t) => {
+  const { native } = await import('../../src/native/addon.js');
+  const { UdpPort } = native.addon!;
+  const none = (): void => undefined;
+  const good = { hosts: ['127.0.0.1'], ports: [9], endpoints: 4, transmitBytes: 100, sends: 4, datagramBytes: 100, idle: 0, spinNs: 0, counters: ['datagrams_received', 'bytes_received', 'datagrams_sent', 'bytes_sent', 'datagrams_fragmented', 'send_errors', 'receive_errors', 'endpoint_unknown', 'endpoints_evicted'] };
+  for (const bad of [{ hosts: ['localhost'] }, { ports: [] }, { endpoints: 3 }, { endpoints: 131_072 }, { transmitBytes: 0 }, { sends: 1e9 }, { idle: 3 }, { spinNs: -1 }, { counters: ['bytes_sent'] }]) {
+    t.throws(() => new UdpPort({ ...good, ...bad } as never), { code: 'invalid-argument' }, JSON.stringify(bad));
+  }
+  t.throws(() => new UdpPort(undefined as never), { code: 'invalid-argument' });
+  const port = new UdpPort(good);
+  for (const count of [-1, 5, 0.5, NaN, '1']) t.throws(() => port.flush(count as number), { code: 'out-of-bounds' }, `flush(${count})`);
+  t.throws(() => port.intern(0), { code: 'out-of-bounds' }, 'outside of a batch nobody has an entry');
+  t.throws(() => port.flush.call({} as never, 0), TypeError, 'on something else');
+  t.throws(() => port.bind('127.0.0.1', 0, 4096, 4096), { code: 'invalid-argument' }, 'before start');
+  t.throws(() => port.start(none, none, undefined as never), { code: 'invalid-argument' });
+  port.start(none, none, none);
+  t.throws(() => port.start(none, none, none), { code: 'invalid-argument' }, 'twice');
+  t.throws(() => port.bind('localhost', 0, 1, 1), { code: 'invalid-argument' });
+  port.bind('127.0.0.1', 0, 4096, 4096);
+  port.sends.set([90, 11, 0, -1, 5, 0, 0, -1, 0, 2 ** 31 - 1, 1, 0]);
+  t.equal(port.flush(4), 4);
+  t.equal(port.counters[5], 4, 'ranges outside of the slab are not sent');
+  port.close();
+  port.close();
+  t.throws(() => port.bind('127.0.0.1', 0, 1, 1), { code: 'invalid-argument' }, 'after close');
+  t.equal(port.flush(1), 1, 'a closed port is done with everything');
+});
+
+t.test('in a network of its own', { skip: withoutNamespace }, async (t) => {
+  const inside = (script: string): unknown => {
+    const run = spawnSync('unshare', [...NAMESPACE!, process.execPath, program('network-program'), script], { encoding: 'utf8', timeout: 60_000 });
+    if (run.status !== 0) throw new Error(run.stderr);
+    return JSON.parse(run.stdout);
+  };
+  await t.test('a kernel without room: datagrams wait in order, their number is bounded, and all leave in the end', (t) => {
+    const { sent, refused, deferred, heard, inOrder, stuck } = inside('full') as Record<string, number>;
+    t.ok(deferred! > 0, `${deferred} waited`);
+    t.ok(refused! > 0, `${refused} were refused`);
+    t.equal(stuck, 0);
+    t.equal(heard, sent);
+    t.ok(inOrder);
+    t.end();
+  });
+  await t.test('an interface that goes down: said once, counted each time, and mended with it', (t) => {
+    const { down, up, heard, notices } = inside('down') as { down: number; up: number; heard: number; notices: string[] };
+    t.equal(down, 10, 'errors while it is down');
+    t.equal(up, 10, 'and no more when it is up');
+    t.equal(heard, 2, 'what goes another way arrives all the time');
+    t.match(notices, [/^send (ENETUNREACH|ENETDOWN|EINVAL)/]);
+    t.equal(notices.length, 1);
+    t.end();
+  });
+});
+
+t.test('nothing is left behind', { skip: withoutNative }, async (t) => {
+  await t.test('by thousands of transports opened and closed', (t) => {
+    const result = JSON.parse(execFileSync(process.execPath, ['--expose-gc', program('cycles-program')], { encoding: 'utf8', timeout: 120_000 })) as { cycles: number; heard: number; descriptors: number; residentMiB: number; perCycleBytes: number };
+    t.comment(JSON.stringify(result));
+    t.equal(result.heard, result.cycles, 'each one worked');
+    t.equal(result.descriptors, 0, 'descriptors more than before');
+    t.ok(result.perCycleBytes < 4096, `${result.perCycleBytes} bytes a cycle`);
+    t.end();
+  });
+
+  await t.test('by a thread that ends with open transports, in whatever way', async (t) => {
+    for (const how of ['terminate', 'exit', 'close', 'throw', 'return'] as const) {
+      for (let round = 0; round < 3; round++) {
+        const worker = new Worker(program('thread-program'), { workerData: how, stderr: true });
+        const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
+        worker.on('error', () => undefined);
+        const port = await new Promise<number>((resolve) => worker.once('message', resolve));
+        if (how === 'terminate') await worker.terminate();
+        else worker.postMessage('go');
+        await ended;
+        const again = { host: '127.0.0.1', port, family: 4 } as const;
+        const next = nativeTransport({ replicas: [again], listen: again });
+        await next.open();
+        await next.close();
+      }
+      t.pass(`${how}: its port is free again`);
+    }
+  });
+
+  await t.test('by a process that ends with open transports', (t) => {
+    for (const how of ['exit', 'throw'] as const) {
+      const run = spawnSync(process.execPath, [program('thread-program'), how], { encoding: 'utf8', timeout: 30_000 });
+      t.equal(run.signal, null, run.stderr);
+      t.equal(run.status, how === 'exit' ? 0 : 1);
+    }
+    t.end();
+  });
+});
+
+t.test('a datagram allocates nothing on its way out and in', { skip: withoutNative }, (t) => {
+  const output = execFileSync(process.execPath, ['--expose-gc', '--max-semi-space-size=128', '--min-semi-space-size=128', program('native-allocation-program')], { encoding: 'utf8', timeout: 120_000 });
+  const { echo, control } = JSON.parse(output) as Record<'echo' | 'control', { bytesPerDatagram: number; datagrams: number }>;
+  t.comment(`${echo!.bytesPerDatagram.toFixed(3)} bytes a datagram`);
+  t.ok(echo!.datagrams >= 200_000);
+  t.ok(echo!.bytesPerDatagram < 1, `${echo!.bytesPerDatagram} bytes a datagram`);
+  t.ok(control!.bytesPerDatagram > 40, 'the measurement sees an allocation');
+  t.end();
+});
