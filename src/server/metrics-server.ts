@@ -42,7 +42,7 @@ export class MetricsServer {
    */
   static async start(listen: string, monitored: Monitored): Promise<MetricsServer> {
     const { host, port } = parseListen(listen);
-    const server = createServer({ requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS, keepAliveTimeout: REQUEST_MS, maxHeaderSize: HEADER_BYTES, connectionsCheckingInterval: REQUEST_MS });
+    const server = createServer({ requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS, maxHeaderSize: HEADER_BYTES, connectionsCheckingInterval: REQUEST_MS });
     server.maxConnections = CONNECTIONS_MAX;
     const started = new MetricsServer(server, monitored);
     await new Promise<void>((resolve, reject) => {
@@ -95,7 +95,8 @@ function sendHealth(response: ServerResponse, problem: string | undefined): void
 }
 
 function send(response: ServerResponse, status: number, text: string, headers: Readonly<Record<string, string>> = {}): void {
-  response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8', 'content-length': Buffer.byteLength(text), ...headers });
+  // One request a connection: idle ones would take the places of those who come.
+  response.writeHead(status, { connection: 'close', 'content-type': 'text/plain; charset=utf-8', 'content-length': Buffer.byteLength(text), ...headers });
   response.end(response.req.method === 'HEAD' ? undefined : text);
 }
 
