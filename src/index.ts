@@ -19,7 +19,7 @@ export { expose, EXPOSITION_CONTENT_TYPE, type Family } from './metrics/expositi
 export { Outcome } from './protocol/contract.js';
 export { InvariantError } from './protocol/invariant.js';
 export { CLUSTER_SCHEMA, type ClusterConfig } from './server/cluster-config.js';
-export { silentLogger, stderrLogger, type Logger } from './server/logger.js';
+export { lineLogger, silentLogger, stderrLogger, type LineLoggerOptions, type Logger, type LogLevel } from './server/logger.js';
 export { MetricsServer, type Monitored } from './server/metrics-server.js';
 export { Replica, type ReplicaOptions } from './server/replica.js';
 export type { ReplicaStatusReport } from './server/status.js';

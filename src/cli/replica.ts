@@ -9,6 +9,7 @@ import { EchoMachine } from '../machine/echo.js';
 import { KvMachine } from '../machine/kv.js';
 import { HeapMeter } from '../metrics/heap-meter.js';
 import { DEFAULT_TIMINGS, type Timings } from '../protocol/config.js';
+import { LOG_LEVELS, lineLogger, writeToStderr, type LogFormat, type LogLevel } from '../server/logger.js';
 import { MetricsServer } from '../server/metrics-server.js';
 import { Replica } from '../server/replica.js';
 import { DEFAULT_DATAGRAM_BYTES } from '../wire/envelope.js';
@@ -35,6 +36,8 @@ export const replica = defineCommand(
       clock: { kind: 'text', value: 'CLOCK', default: 'auto', help: 'auto, realtime, tai or phc:/dev/ptp0' },
       metrics: { kind: 'text', value: '[HOST:]PORT', help: 'serve /metrics, /healthz and /readyz there over HTTP; a port alone is opened on 127.0.0.1 only (default: not at all)' },
       machine: { kind: 'choice', choices: ['kv', 'echo'], default: 'kv', help: 'the state machine' },
+      'log-level': { kind: 'choice', choices: LOG_LEVELS, default: 'info', help: 'what is logged to stderr: info has starts, stops and every transition' },
+      'log-format': { kind: 'choice', choices: ['auto', 'json', 'text'], default: 'auto', help: 'auto: text on a terminal, JSON elsewhere' },
       'datagram-bytes': { kind: 'bytes', min: 256, max: 60_000, help: `what messages to one destination share at most: the MTU less 48, more on loopback (default ${DEFAULT_DATAGRAM_BYTES})` },
       'sync-interval': { kind: 'duration', min: 1e3, max: 60e9, help: `the primary is heard from at least this often (default ${DEFAULT_TIMINGS.syncIntervalUs / 1e3}ms)` },
       'suspect-after': { kind: 'duration', min: 1e6, max: 3600e9, help: `silence after which another replica is suspected; several times --sync-interval (default ${DEFAULT_TIMINGS.suspectUs / 1e3}ms)` },
@@ -56,6 +59,7 @@ export const replica = defineCommand(
       clock: values.clock,
       ...(values['datagram-bytes'] === undefined ? {} : { datagramBytes: values['datagram-bytes'] }),
       timings: timingsOf(values),
+      logger: lineLogger({ level: values['log-level'] as LogLevel, format: logFormat(values['log-format']), write: writeToStderr }),
     });
     const stop = (): void => void running.close().catch(() => {}); // `closed` tells
     process.once('SIGTERM', stop);
@@ -69,6 +73,10 @@ export const replica = defineCommand(
     return Exit.done;
   },
 );
+
+function logFormat(given: string): LogFormat {
+  return given === 'json' || (given === 'auto' && !process.stderr.isTTY) ? 'json' : 'text';
+}
 
 /** What was given; all else is as DEFAULT_TIMINGS has it. */
 function timingsOf(values: { readonly 'sync-interval': number | undefined; readonly 'suspect-after': number | undefined; readonly 'max-ahead': number | undefined; readonly 'max-hold': number | undefined }): Partial<Timings> {

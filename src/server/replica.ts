@@ -16,7 +16,7 @@ import { DirectoryLock } from '../storage/directory-lock.js';
 import { HardStateFile } from '../storage/hard-state.js';
 import { MemoryStorage, VolatileHardState } from '../storage/memory-storage.js';
 import type { Address, IdleStrategy } from '../transport/transport.js';
-import { Status, typeOf } from '../wire/messages.js';
+import { REPLICA_STATUS_NAMES, Status, typeOf } from '../wire/messages.js';
 import { loadCluster, mergeLimits, resolveAddresses, type Cluster, type ClusterConfig } from './cluster-config.js';
 import { stderrLogger, type Logger } from './logger.js';
 import { checkKeys, show } from './options.js';
@@ -136,8 +136,9 @@ export class Replica {
       await loop.open();
       const observer = {
         transition: (event: string, detail: string) => {
-          if (event === 'majority-lost') logger.warn(event, { replica: id, detail });
-          else logger.info(event, { replica: id, detail });
+          const fields = { replica: id, ...transitionState(replica?.core), detail };
+          if (event === 'majority-lost') logger.warn(`replica.${event}`, fields);
+          else logger.info(`replica.${event}`, fields);
         },
       };
       const core = new ReplicaCore({ id, replicas, seed: randomInt(-0x80000000, 0x7fffffff), limits, timings }, loop.outbox, storage, options.machine, hash, observer);
@@ -145,6 +146,7 @@ export class Replica {
       replica = new Replica(id, cluster, addresses[id]!, core, loop, clock, storage, lock, logger);
       replica.run();
       if (replica.failure !== undefined) throw replica.failure;
+      logger.info('replica.serving', { replica: id, cluster: cluster.id, version: version(), address: addresses[id]!.host, port: addresses[id]!.port, transport: loop.transport.kind, clock: clock.source });
       return replica;
     } catch (error) {
       for (const close of opened.reverse()) await close();
@@ -241,6 +243,7 @@ export class Replica {
 
   /** All of it, whatever fails: a port or a lock that stayed taken would outlive the replica. */
   private async releaseAll(): Promise<void> {
+    if (this.running) this.logger.info('replica.closing', { replica: this.id, ...transitionState(this.core) });
     this.running = false;
     const steps = [() => this.loop.close(), () => this.storage.close(), () => this.lock?.release(), () => this.clock.close()];
     for (const step of steps) {
@@ -251,6 +254,11 @@ export class Replica {
       }
     }
   }
+}
+
+/** What a transition is about; before the core has started there is nothing to tell. */
+function transitionState(core: ReplicaCore | undefined): { readonly view?: number; readonly status?: string } {
+  return core === undefined ? {} : { view: core.state.view, status: REPLICA_STATUS_NAMES[core.state.status] ?? '' };
 }
 
 function checkOptions(options: ReplicaOptions): void {

@@ -130,7 +130,9 @@ t.test('a replica prints one ready line, keeps its files beside the cluster file
     const ended = new Promise<unknown[]>((resolve) => child.once('exit', (...args) => resolve(args)));
     child.kill(signal);
     t.same(await ended, [0, null], signal);
-    t.equal(cluster.replicas[0]!.complaint, '');
+    const logged = cluster.replicas[0]!.complaint.trim().split('\n').map((line) => (JSON.parse(line) as { level: string; event: string }));
+    t.ok(logged.every(({ level }) => level === 'info'), 'nothing to complain about');
+    t.same(logged.map(({ event }) => event).filter((event) => /serving|closing/.test(event)), ['replica.serving', 'replica.closing']);
   }
 });
 

@@ -148,7 +148,7 @@ t.test('a cluster of one', async (t) => {
   const logger: Logger = { ...silentLogger, info: (event) => events.push(event) };
   const replica = await Replica.start({ cluster, id: 0, machine: new KvMachine(), logger });
   t.ok(events.includes('replica.volatile'), 'that it keeps nothing on disk is said');
-  t.ok(events.includes('start'), 'transitions of the core are logged');
+  t.ok(events.includes('replica.start'), 'transitions of the core are logged');
   const client = await Client.connect({ cluster, lanes: 2, logger: silentLogger });
   const kv = new KvClient(client);
   await kv.put('a', '1');
