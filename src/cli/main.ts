@@ -23,6 +23,7 @@ const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => P
   'config explain': ['show the configuration of a replica, and where each value comes from', async () => (await import('./config.js')).explain],
   status: ['show the cluster now', async () => (await import('./status.js')).status],
   doctor: ['check this host and the cluster as seen from it', async () => (await import('./doctor.js')).doctor],
+  top: ['show the cluster live', async () => (await import('./top.js')).top],
   'bench latency': ['measure latency with a closed loop', async () => (await import('./bench-latency.js')).benchLatency],
   'bench compare': ['measure a cluster beside baselines of the same shape', async () => (await import('./bench-compare.js')).benchCompare],
   'bench load': ['measure with an open loop at a chosen rate; find the knee', async () => (await import('./bench-load.js')).benchLoad],
