@@ -87,6 +87,7 @@ class MemoryOutbox implements Outbox {
 /** Durable at once, as in mode `memory` without a data directory. */
 class NoStorage implements Storage {
   readonly keepsLog = false;
+  readonly stalled = false;
   core: ReplicaCore | undefined;
 
   persist(token: number, _batch: PersistBatch): void {

@@ -226,7 +226,7 @@ class ReplicaProcess extends Host {
 
   constructor(world: World, id: number, setting: Setting) {
     super(world, id, world.conditions.costNs);
-    const storage: Storage = { keepsLog: false, persist: (token: number, _batch: PersistBatch) => this.core.persisted(token) };
+    const storage: Storage = { keepsLog: false, stalled: false, persist: (token: number, _batch: PersistBatch) => this.core.persisted(token) };
     const limits = { ...DEFAULT_LIMITS, logEntries: 1 << 16, logBytes: 16 << 20 };
     this.core = new ReplicaCore({ id, replicas: world.conditions.replicas, seed: id + 1, late: setting.late, limits, timings: { ...DEFAULT_TIMINGS, ...setting.timings } }, this.post, storage, new EchoMachine(), loadHash(), { transition: () => {} });
     this.read();

@@ -17,7 +17,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   'errors.ts': [],
   protocol: ['wire', 'type:machine'],
   transport: ['native', 'wire', 'errors.ts', 'type:protocol'],
-  storage: ['native', 'wire', 'errors.ts', 'type:protocol'],
+  storage: ['native', 'wire', 'errors.ts', 'protocol'],
   clock: ['native', 'wire', 'errors.ts'],
   server: ['protocol', 'wire', 'transport', 'storage', 'clock', 'metrics', 'machine', 'native', 'errors.ts'],
   client: ['protocol', 'wire', 'transport', 'storage', 'clock', 'metrics', 'machine', 'native', 'errors.ts', 'server'],

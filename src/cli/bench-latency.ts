@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { formatHgrm } from '../metrics/hgrm.js';
 import { Views } from '../protocol/views.js';
 import { loadCluster } from '../server/cluster-config.js';
+import { DURABILITIES } from '../server/storage.js';
 import { defineCommand } from './command.js';
 import { CliError, Exit } from './exit.js';
 import { mergeHistories } from './load/history-writer.js';
@@ -61,6 +62,7 @@ export const benchLatency = defineCommand(
       warmup: { kind: 'count', max: 1e9, help: `operations before these, not measured (default a tenth of --ops, at most ${WARMUP_MAX})` },
       size: { kind: 'bytes', default: '64', max: 48 * 1024, help: 'bytes of an operation (echo) or value (kv)' },
       ...TRANSPORT_FLAGS,
+      durability: { kind: 'choice', choices: DURABILITIES, default: 'memory', help: 'of the replicas that --local starts: what is on disk when an operation is acknowledged' },
       machine: { kind: 'choice', choices: ['echo', 'kv'], default: 'echo', help: 'the state machine; a running cluster must have the same' },
       mix: { kind: 'text', value: 'read=50,write=50', default: 'write=100', help: 'shares of the operations: read, write, and cas (kv only)' },
       keys: { kind: 'count', default: '1000', min: 1, max: 1e6, help: 'different keys (kv)' },
@@ -91,7 +93,7 @@ export const benchLatency = defineCommand(
     let report: BenchReport;
     let load: LoadResult;
     if (values.cluster === undefined) {
-      await using cluster = await LocalCluster.start({ replicas: values.local ?? 3, machine, ...choice, durability: 'memory' });
+      await using cluster = await LocalCluster.start({ replicas: values.local ?? 3, machine, ...choice, durability: values.durability });
       [report, load] = await measure({ ...plan, clusterFile: cluster.clusterFile }, cluster);
     } else {
       [report, load] = await measure({ ...plan, clusterFile: values.cluster }, undefined);
@@ -136,7 +138,7 @@ async function measure(plan: Plan, local: LocalCluster | undefined): Promise<[Be
       transport: first!.transport,
       idle: first!.idle,
       machine: plan.machine,
-      durability: local === undefined ? null : 'memory',
+      durability: local === undefined ? null : local.options.durability,
       authenticated: false,
       clients,
       lanes,

@@ -12,6 +12,7 @@ import { DEFAULT_TIMINGS, type Timings } from '../protocol/config.js';
 import { LOG_LEVELS, lineLogger, writeToStderr, type LogFormat, type LogLevel } from '../server/logger.js';
 import { MetricsServer } from '../server/metrics-server.js';
 import { Replica } from '../server/replica.js';
+import { DURABILITIES, type Durability } from '../server/storage.js';
 import { DEFAULT_DATAGRAM_BYTES } from '../wire/envelope.js';
 import { defineCommand } from './command.js';
 import { CliError, Exit } from './exit.js';
@@ -31,7 +32,7 @@ export const replica = defineCommand(
       cluster: CLUSTER_FLAG,
       id: { kind: 'count', help: 'which replica of the file this is, from 0' },
       data: { kind: 'text', value: 'DIR', help: 'where it keeps its files (default .jitpaxos/replica-N beside the cluster file)' },
-      durability: { kind: 'choice', choices: ['memory'], default: 'memory', help: 'what survives a crash: memory keeps the view, not the log' },
+      durability: { kind: 'choice', choices: DURABILITIES, default: 'memory', help: 'what is on disk when an operation is acknowledged: memory, nothing of it; os, written; fsync, synced' },
       ...TRANSPORT_FLAGS,
       clock: { kind: 'text', value: 'CLOCK', default: 'auto', help: 'auto, realtime, tai or phc:/dev/ptp0' },
       metrics: { kind: 'text', value: '[HOST:]PORT', help: 'serve /metrics, /healthz and /readyz there over HTTP; a port alone is opened on 127.0.0.1 only (default: not at all)' },
@@ -54,7 +55,7 @@ export const replica = defineCommand(
       id,
       machine: values.machine === 'kv' ? new KvMachine() : new EchoMachine(),
       data: values.data ?? join(dirname(resolve(values.cluster)), '.jitpaxos', `replica-${id}`),
-      durability: 'memory',
+      durability: values.durability as Durability,
       ...transportChoice(values),
       clock: values.clock,
       ...(values['datagram-bytes'] === undefined ? {} : { datagramBytes: values['datagram-bytes'] }),

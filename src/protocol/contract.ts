@@ -61,15 +61,19 @@ export interface HardState {
 export interface Storage {
   /** True when the log itself is kept (modes `os` and `fsync`); then `batch.entriesFrom…lastIndex` are to be stored. */
   readonly keepsLog: boolean;
+  /** Nothing becomes durable for so long that the others should do without this replica: it no longer says that it is alive. */
+  readonly stalled: boolean;
   persist(token: number, batch: PersistBatch): void;
 }
 
-/** One atomic write. Valid during the call of `persist` only: copy what is needed later. */
+/** One atomic write. Valid during the call of `persist` only: copy what is needed later, but for the snapshot and the hard state, which never change. */
 export interface PersistBatch {
   readonly hardState: HardState;
   /** The log from `entriesFrom` to `lastIndex` is new; anything stored from there on is replaced. `entriesFrom` is `lastIndex + 1` when nothing but a cut or the hard state changed. */
   readonly entriesFrom: number;
   readonly lastIndex: number;
+  /** Entries up to here are known to be committed. */
+  readonly committed: number;
   /** Present when the front of the log was cut: this snapshot and the entries behind its index are all that is needed from now on. */
   readonly snapshot: Snapshot | undefined;
   /** Copies entry `index` in the form of log.ts (`ENTRY_HEADER_BYTES` + operation) and returns its length. */
@@ -90,7 +94,7 @@ export interface Recovered {
   /** Undefined on the very first start. */
   readonly hardState: HardState | undefined;
   /** The log as it was made durable, in the form of log.ts, oldest first: the entries from 1 on, or those right behind `snapshot`. Undefined when it is lost or was never kept. */
-  readonly log: { readonly snapshot: Snapshot | undefined; readonly entries: Iterable<Uint8Array> } | undefined;
+  readonly log: { readonly snapshot: Snapshot | undefined; readonly entries: Iterable<Uint8Array>; /** Up to here they were known to be committed. */ readonly committed?: number } | undefined;
 }
 
 /**

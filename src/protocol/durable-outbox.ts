@@ -4,6 +4,9 @@
  * As long as nothing waits to be persisted, messages go straight into the host's outbox. From the moment that a turn
  * changes durable state, messages are kept here, and leave when the storage reports that turn's token. Keeping them all,
  * not only the acknowledgements, is simpler to trust and costs nothing in mode `memory`, where only view changes write.
+ *
+ * But for one kind: a sign of life says nothing about the log, so entries that are still being written need not hold it
+ * up (`reserveAhead`), or every slow write would make the others suspect this replica.
  */
 import type { Outbox } from './contract.js';
 
@@ -19,7 +22,11 @@ interface Kept {
 export class DurableOutbox implements Outbox {
   /** The present turn changed durable state that has no token yet. */
   dirty = false;
+  /** … and the hard state is part of it. */
+  promised = false;
   private lastToken = 0;
+  /** Of the last write that changed the hard state. */
+  private promiseToken = 0;
   private durableToken = 0;
   private kept: Kept[] = [];
   private scratch = new Uint8Array(0);
@@ -35,6 +42,13 @@ export class DurableOutbox implements Outbox {
   /** True when everything said so far has left. */
   get idle(): boolean {
     return !this.dirty && this.durableToken === this.lastToken;
+  }
+
+  /** As `reserve`, for what depends on the hard state alone: overtakes messages that wait for the log. */
+  reserveAhead(to: number, length: number): number {
+    if (this.promised || this.promiseToken > this.durableToken) return this.reserve(to, length);
+    this.keeping = false;
+    return this.inner.reserve(to, length);
   }
 
   reserve(to: number, length: number): number {
@@ -57,7 +71,10 @@ export class DurableOutbox implements Outbox {
   /** The token of the write that ends this turn. */
   nextToken(): number {
     this.dirty = false;
-    return ++this.lastToken;
+    this.lastToken++;
+    if (this.promised) this.promiseToken = this.lastToken;
+    this.promised = false;
+    return this.lastToken;
   }
 
   /** Everything up to `token` is durable: what waited for it leaves. */

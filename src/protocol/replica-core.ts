@@ -119,6 +119,11 @@ export class ReplicaCore {
     this.state.out.persisted(token);
   }
 
+  /** The storage lost what it had, as after an error of the disk: has it persist everything when the turn ends. */
+  rewriteLog(): void {
+    this.state.rewriteLog();
+  }
+
   private receiveFromReplica(bytes: Uint8Array, offset: number, from: number, now: Instant): void {
     switch (typeOf(bytes, offset)) {
       case wire.Sync.type:

@@ -127,13 +127,21 @@ export class ReplicaState implements PersistBatch {
       invariant(appendEntry(this.log, entry, 0, entry.length), 'a log that was durable fits the log it came from');
       this.tail.add(this.log.lastIndex);
     }
+    this.commitTo(Math.min(log.committed ?? 0, this.log.lastIndex));
     this.synced = this.isPrimary ? this.log.lastIndex : this.committed;
+    this.rewriteLog();
     if (this.isPrimary) this.execution.executeTo(this.log.lastIndex);
+  }
+
+  /** It may say that it is alive, whatever is still being written: a replica whose disk hangs or fails does better to be replaced. */
+  get isLively(): boolean {
+    return !this.storage.stalled;
   }
 
   /** The hard state changed in this turn. */
   markHardState(): void {
     this.out.dirty = true;
+    this.out.promised = true;
   }
 
   /** An entry was just appended. On a primary it is executed at once by the caller. */
@@ -197,6 +205,13 @@ export class ReplicaState implements PersistBatch {
     this.cut(this.execution.stable.index);
   }
 
+  /** What the storage has counts no longer: the next batch has the whole log. */
+  rewriteLog(): void {
+    if (!this.storage.keepsLog) return;
+    this.markLog(this.log.baseIndex + 1);
+    this.persistedBase = -1;
+  }
+
   /** Ends a turn: writes what changed in it. */
   persist(): void {
     if (!this.out.dirty) return;
@@ -226,7 +241,7 @@ export class ReplicaState implements PersistBatch {
   }
 
   get snapshot(): Snapshot | undefined {
-    return this.log.baseIndex === this.persistedBase ? undefined : this.execution.stable;
+    return this.log.baseIndex === this.persistedBase || this.execution.stable.index === 0 ? undefined : this.execution.stable;
   }
 
   readEntry(index: number, target: Uint8Array, offset: number): number {

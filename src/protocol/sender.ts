@@ -186,7 +186,7 @@ export class Sender {
   }
 
   probe(to: number, nonce: number): void {
-    const o = this.open(wire.Probe, to, 0);
+    const o = this.open(wire.Probe, to, 0, this.state.isLively);
     if (o < 0) return;
     writeI32(this.state.out.bytes, o + wire.Probe.at.nonce, nonce);
     this.state.out.commit(wire.Probe.size);
@@ -194,7 +194,7 @@ export class Sender {
 
   probeReply(to: number, nonce: number, heardPrimary: boolean): void {
     const { state } = this;
-    const o = this.open(wire.ProbeReply, to, 0);
+    const o = this.open(wire.ProbeReply, to, 0, state.isLively);
     if (o < 0) return;
     const bytes = state.out.bytes;
     const at = wire.ProbeReply.at;
@@ -254,10 +254,10 @@ export class Sender {
     this.state.out.commit(wire.SnapshotChunk.size + length);
   }
 
-  /** Reserves room, writes the constant part and the present view; −1 when there is no room. */
-  private open(message: Message, to: number, extra: number): number {
+  /** Reserves room, writes the constant part and the present view; −1 when there is no room. `ahead`: a sign of life, which need not wait for the log. */
+  private open(message: Message, to: number, extra: number, ahead = false): number {
     const { out } = this.state;
-    const o = out.reserve(to, message.size + extra);
+    const o = ahead ? out.reserveAhead(to, message.size + extra) : out.reserve(to, message.size + extra);
     if (o < 0) {
       this.state.counters[Counter.outbox_full]!++;
       return -1;

@@ -9,18 +9,19 @@ import { HostClock, type ClockQuality } from '../clock/host-clock.js';
 import { JitPaxosError } from '../errors.js';
 import type { StateMachine } from '../machine/state-machine.js';
 import type { Family } from '../metrics/exposition.js';
-import { loadHash, type Hash64 } from '../native/hash64.js';
+import { loadHash } from '../native/hash64.js';
 import { DEFAULT_TIMINGS, type Limits, type Timings } from '../protocol/config.js';
 import { ReplicaCore } from '../protocol/replica-core.js';
-import { DirectoryLock } from '../storage/directory-lock.js';
-import { HardStateFile } from '../storage/hard-state.js';
-import { MemoryStorage, VolatileHardState } from '../storage/memory-storage.js';
+import type { DirectoryLock } from '../storage/directory-lock.js';
+import { DurableStorage } from '../storage/durable-storage.js';
+import type { MemoryStorage } from '../storage/memory-storage.js';
 import type { Address, IdleStrategy } from '../transport/transport.js';
 import { REPLICA_STATUS_NAMES, Status, typeOf } from '../wire/messages.js';
 import { loadCluster, mergeLimits, resolveAddresses, type Cluster, type ClusterConfig } from './cluster-config.js';
 import { stderrLogger, type Logger } from './logger.js';
 import { checkKeys, show } from './options.js';
 import { replicaMetrics } from './replica-metrics.js';
+import { checkDurability, openStorage, type Durability } from './storage.js';
 import { StatusService } from './status-service.js';
 import { coreCounters, loopReport, protocolReport, STATUS_SCHEMA, type ReplicaStatusReport } from './status.js';
 import type { TransportKind } from './transport-choice.js';
@@ -39,8 +40,12 @@ export interface ReplicaOptions {
    * the process: it must then never be started again in the same cluster while that is in use. For tests and benches.
    */
   readonly data?: string;
-  /** `memory`: the log is kept by being on several hosts; a replica that returns fetches it. */
-  readonly durability?: 'memory';
+  /**
+   * What is on disk when an operation is acknowledged. `memory` (default): the promises; the log is kept by being on
+   * several hosts, and a replica that returns fetches it. `os`: the log is written; it survives the process. `fsync`: the
+   * log is synced; it survives the host. The last two need `data`. See docs/durability.md.
+   */
+  readonly durability?: Durability;
   /** Default `auto`: native where the addon is, otherwise dgram. */
   readonly transport?: TransportKind;
   /** How the native transport waits. Default `adaptive`. */
@@ -81,7 +86,8 @@ export class Replica {
     private readonly core: ReplicaCore,
     private readonly loop: TurnLoop,
     private readonly clock: HostClock,
-    private readonly storage: MemoryStorage,
+    private readonly durability: Durability,
+    private readonly storage: MemoryStorage | DurableStorage,
     private readonly lock: DirectoryLock | undefined,
     private readonly logger: Logger,
   ) {
@@ -118,7 +124,8 @@ export class Replica {
       let replica: Replica | undefined;
       const clock = await HostClock.open(options.clock ?? 'auto', { changed: (now, before) => replica?.clockChanged(now, before) });
       opened.push(() => clock.close());
-      const { storage, lock } = openStorage(options.data, cluster, id, hash, logger);
+      const durability = options.durability ?? 'memory';
+      const { storage, lock } = await openStorage(options.data, durability, cluster, id, hash, logger);
       opened.push(() => lock?.release(), () => storage.close());
       const loop = new TurnLoop({
         cluster,
@@ -142,8 +149,7 @@ export class Replica {
         },
       };
       const core = new ReplicaCore({ id, replicas, seed: randomInt(-0x80000000, 0x7fffffff), limits, timings }, loop.outbox, storage, options.machine, hash, observer);
-      storage.persisted = (token) => core.persisted(token);
-      replica = new Replica(id, cluster, addresses[id]!, core, loop, clock, storage, lock, logger);
+      replica = new Replica(id, cluster, addresses[id]!, core, loop, clock, durability, storage, lock, logger);
       replica.run();
       if (replica.failure !== undefined) throw replica.failure;
       logger.info('replica.serving', { replica: id, cluster: cluster.id, version: version(), address: addresses[id]!.host, port: addresses[id]!.port, transport: loop.transport.kind, clock: clock.source });
@@ -166,7 +172,8 @@ export class Replica {
       address: this.address.host,
       port: this.address.port,
       ...protocolReport(this.core.state, this.cluster.replicas.length, this.running),
-      durability: 'memory',
+      durability: this.durability,
+      storage: this.storage instanceof DurableStorage ? this.storage.status() : null,
       clock: this.clock.report(),
       counters: coreCounters(this.core.counters),
       ...loopReport(this.loop),
@@ -208,6 +215,7 @@ export class Replica {
 
   private run(): void {
     const { core, loop, statusService } = this;
+    this.listenToStorage();
     loop.start({
       receive: (bytes, offset, length, from, now) => {
         if (typeOf(bytes, offset) === Status.type) statusService.onStatus(bytes, offset, from, now);
@@ -229,6 +237,21 @@ export class Replica {
     const fields = { replica: this.id, clock: this.clock.source, from: before.status, to: now.status, errorNs: now.errorNs, found: now.found };
     if (now.healthy) this.logger.info('replica.clock', fields);
     else this.logger.warn('replica.clock', { ...fields, next: 'commits go on, perhaps more slowly; jitpaxos clock list and jitpaxos doctor say more' });
+  }
+
+  private listenToStorage(): void {
+    const { storage, core, loop, logger, id } = this;
+    if (!(storage instanceof DurableStorage)) {
+      storage.persisted = (token) => core.persisted(token);
+      return;
+    }
+    storage.events = {
+      persisted: (token) => loop.turn(() => core.persisted(token)),
+      rewrite: () => loop.turn(() => core.rewriteLog()),
+      failed: (error) => logger.error('storage.failed', { replica: id, error: error.message, next: 'this replica acknowledges nothing until its disk can be written again; see to space, permissions and errors' }),
+      healed: () => logger.warn('storage.healed', { replica: id, next: 'nothing: the log was written anew' }),
+      broken: (error) => this.fail(error),
+    };
   }
 
   private fail(error: unknown): void {
@@ -269,7 +292,7 @@ function checkOptions(options: ReplicaOptions): void {
       throw new JitPaxosError('option-invalid', `Replica.start: machine has no method "${method}"; it has to be a StateMachine, such as new KvMachine()`);
     }
   }
-  if (durability !== undefined && durability !== 'memory') throw new JitPaxosError('option-invalid', `Replica.start: durability is ${show(durability)}; "memory" is the only one in this version`);
+  checkDurability(durability, data);
   if (data !== undefined && (typeof data !== 'string' || data === '')) throw new JitPaxosError('option-invalid', `Replica.start: data is ${show(data)}; it has to be the path of a directory`);
 }
 
@@ -280,19 +303,4 @@ function mergeTimings(overrides: Partial<Timings> | undefined): Timings {
     if (typeof value !== 'number' || !Number.isFinite(value) || value < 0) throw new JitPaxosError('option-invalid', `Replica.start: timings.${name} is ${show(value)}; it has to be a number from 0 on`);
   }
   return { ...DEFAULT_TIMINGS, ...overrides };
-}
-
-function openStorage(data: string | undefined, cluster: Cluster, id: number, hash: Hash64, logger: Logger): { storage: MemoryStorage; lock: DirectoryLock | undefined } {
-  if (data === undefined) {
-    logger.info('replica.volatile', { replica: id, next: 'without a data directory this replica must not be started again while its cluster is in use' });
-    return { storage: new MemoryStorage(new VolatileHardState()), lock: undefined };
-  }
-  const lock = DirectoryLock.acquire(data);
-  try {
-    const file = HardStateFile.open(data, { clusterHi: cluster.idHi, clusterLo: cluster.idLo, replica: id }, hash);
-    return { storage: new MemoryStorage(file), lock };
-  } catch (error) {
-    lock.release();
-    throw error;
-  }
 }

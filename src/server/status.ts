@@ -7,6 +7,8 @@ import { TRANSPORT_COUNTER_NAMES } from '../transport/transport.js';
 import { DROP_REASON_NAMES } from '../wire/envelope.js';
 import { REPLICA_STATUS_NAMES } from '../wire/messages.js';
 import { toHex } from '../wire/u64.js';
+import type { DurableStorageStatus } from '../storage/durable-storage.js';
+import type { Durability } from './storage.js';
 import type { TurnLoop } from './turn-loop.js';
 
 export const STATUS_SCHEMA = 'jitpaxos.status/1';
@@ -35,7 +37,9 @@ export interface ReplicaStatusReport {
   readonly syncedIndex: number;
   readonly committedIndex: number;
   readonly executedIndex: number;
-  readonly durability: 'memory';
+  readonly durability: Durability;
+  /** Of the log on disk; null in durability `memory`. */
+  readonly storage: DurableStorageStatus | null;
   readonly transport: { readonly kind: string; readonly idle: string; readonly counters: Readonly<Record<string, number>> };
   /** A replica of an earlier version says less. */
   readonly clock: Pick<HostClockReport, 'source' | 'epoch'> & Partial<HostClockReport>;

@@ -120,6 +120,18 @@ export class TurnLoop {
     return instant;
   }
 
+  /** A turn for something that came from elsewhere than the network: `body` calls the core, and the turn ends with it. */
+  turn(body: (now: Instant) => void): void {
+    if (this.stopped || this.driven === undefined) return;
+    try {
+      const instant = this.now.read();
+      body(instant);
+      this.endTurn(instant);
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
   /** Ends the turn that is open, now. For hosts that must say something before they close. */
   endTurn(at?: Instant): void {
     this.turnOpen = false;

@@ -39,6 +39,7 @@ interface PendingBatch {
 export type LogFate = 'kept' | 'lost';
 
 export class SimulatedDisk implements Storage, EventHandler {
+  readonly stalled = false;
   /** Called when a batch is durable; set by the host of the process that runs now. */
   onPersisted: (token: number) => void = () => {};
   /** Batches torn, slots rotten: for reports. */

@@ -350,6 +350,7 @@ class World {
     const { configuration, disks, checks, clocks } = this;
     const storage: Storage = {
       keepsLog: false,
+      stalled: false,
       persist: (token, batch) => {
         disks[id] = { ...batch.hardState };
         this.replicas[id]!.persisted(token);

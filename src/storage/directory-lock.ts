@@ -110,7 +110,8 @@ function startedAt(pid: number): string | undefined {
   }
 }
 
-function bootId(): string {
+/** Of the running kernel, a UUID; '' where there is no /proc. */
+export function bootId(): string {
   try {
     return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
   } catch {

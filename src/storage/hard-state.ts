@@ -21,10 +21,11 @@ import { readI32, readIndex, toHex, writeI32, writeIndex } from '../wire/u64.js'
 
 export const HARD_STATE_FILE = 'hard-state';
 export const SLOT_BYTES = 4096;
-const SLOTS = 2;
+export const HARD_STATE_SLOTS = 2;
 const MAGIC = 0x4a504853;
 const VERSION = 1;
-const RECORD_BYTES = 64;
+export const HARD_STATE_RECORD_BYTES = 64;
+const HARD_STATE_BYTES = SLOT_BYTES * (HARD_STATE_SLOTS - 1) + HARD_STATE_RECORD_BYTES;
 const AT_VERSION = 4;
 const AT_SEQUENCE = 8;
 const AT_CLUSTER = 16;
@@ -42,7 +43,7 @@ export interface Owner {
 }
 
 export class HardStateFile {
-  private readonly record = new Uint8Array(RECORD_BYTES);
+  private readonly record = new Uint8Array(HARD_STATE_RECORD_BYTES);
   private sequence = 0;
   /** The state on disk, undefined when there has never been one. */
   private stored: HardState | undefined;
@@ -83,9 +84,9 @@ export class HardStateFile {
   /** Returns when the state is durable. Throws JitPaxosError `storage-failed`; the file must not be used afterwards. */
   write(state: HardState): void {
     try {
-      this.encode(state);
+      encodeHardState(this.record, state, ++this.sequence, this.owner, this.hash);
       if (this.fd === undefined) this.create();
-      else for (let slot = 0; slot < SLOTS; slot++) this.writeSlot(this.fd, slot);
+      else for (let slot = 0; slot < HARD_STATE_SLOTS; slot++) this.writeSlot(this.fd, slot);
     } catch (error) {
       throw new JitPaxosError('storage-failed', `${this.path} cannot be written (${messageOf(error)}); see to the disk, then start the replica again`, error);
     }
@@ -97,82 +98,88 @@ export class HardStateFile {
     this.fd = undefined;
   }
 
-  private encode(state: HardState): void {
-    const { record, owner } = this;
-    record.fill(0);
-    writeI32(record, 0, MAGIC);
-    writeI32(record, AT_VERSION, VERSION);
-    writeIndex(record, AT_SEQUENCE, ++this.sequence);
-    writeI32(record, AT_CLUSTER, owner.clusterHi);
-    writeI32(record, AT_CLUSTER + 4, owner.clusterLo);
-    writeI32(record, AT_REPLICA, owner.replica);
-    writeI32(record, AT_VIEW, state.view);
-    writeI32(record, AT_LOG_VIEW, state.logView);
-    writeI32(record, AT_INCARNATION, state.incarnation);
-    this.hash.hash64(record, 0, AT_CHECKSUM, record, AT_CHECKSUM);
-  }
-
   private create(): void {
     const temporary = `${this.path}.new`;
     const fd = openSync(temporary, 'w+', 0o600);
     this.fd = fd;
-    for (let slot = 0; slot < SLOTS; slot++) this.writeSlot(fd, slot);
+    for (let slot = 0; slot < HARD_STATE_SLOTS; slot++) this.writeSlot(fd, slot);
     renameSync(temporary, this.path);
     syncDirectory(this.directory);
   }
 
   private writeSlot(fd: number, slot: number): void {
     let written = 0;
-    while (written < RECORD_BYTES) written += writeSync(fd, this.record, written, RECORD_BYTES - written, slot * SLOT_BYTES + written);
+    while (written < HARD_STATE_RECORD_BYTES) written += writeSync(fd, this.record, written, HARD_STATE_RECORD_BYTES - written, slot * SLOT_BYTES + written);
     fdatasyncSync(fd);
   }
 
   private load(fd: number): void {
-    const bytes = new Uint8Array(RECORD_BYTES);
-    let newest = -1;
-    for (let slot = 0; slot < SLOTS; slot++) {
-      const length = readSync(fd, bytes, 0, RECORD_BYTES, slot * SLOT_BYTES);
-      if (!this.isWhole(bytes, length)) continue;
-      const sequence = readIndex(bytes, AT_SEQUENCE);
-      if (sequence <= newest) continue;
-      newest = sequence;
-      this.record.set(bytes);
-    }
-    if (newest < 0) {
-      throw new JitPaxosError(
-        'hard-state-corrupt',
-        `${this.path} has no intact copy of the replica's promises, so it must not take part under its old identity; check the disk and restore the file if you can. ` +
-          'If it is lost, do not delete it to start afresh while the cluster is in use: stop, with all clients, and set up the cluster anew from the data of the others',
-      );
-    }
-    const { record } = this;
-    this.checkOwner(record);
-    this.sequence = newest;
-    this.stored = { view: readI32(record, AT_VIEW), logView: readI32(record, AT_LOG_VIEW), incarnation: readI32(record, AT_INCARNATION) };
+    const bytes = new Uint8Array(HARD_STATE_BYTES);
+    const newest = decodeHardState(bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, 0)), this.owner, this.hash, this.path);
+    this.sequence = newest.sequence;
+    this.stored = newest.state;
   }
+}
 
-  private isWhole(bytes: Uint8Array, length: number): boolean {
-    if (length !== RECORD_BYTES || readI32(bytes, 0) !== MAGIC) return false;
-    const digest = new Uint8Array(8);
-    this.hash.hash64(bytes, 0, AT_CHECKSUM, digest, 0);
-    if (readI32(digest, 0) !== readI32(bytes, AT_CHECKSUM) || readI32(digest, 4) !== readI32(bytes, AT_CHECKSUM + 4)) return false;
-    if (readI32(bytes, AT_VERSION) !== VERSION) {
-      throw new JitPaxosError('data-directory-unusable', `${this.path} was written in format ${readI32(bytes, AT_VERSION)}, this program knows format ${VERSION}; run the version of jitpaxos that wrote it, or a newer one`);
-    }
-    return true;
+/** Writes the record of a slot into `record`, HARD_STATE_RECORD_BYTES long. */
+export function encodeHardState(record: Uint8Array, state: HardState, sequence: number, owner: Owner, hash: Hash64): void {
+  record.fill(0);
+  writeI32(record, 0, MAGIC);
+  writeI32(record, AT_VERSION, VERSION);
+  writeIndex(record, AT_SEQUENCE, sequence);
+  writeI32(record, AT_CLUSTER, owner.clusterHi);
+  writeI32(record, AT_CLUSTER + 4, owner.clusterLo);
+  writeI32(record, AT_REPLICA, owner.replica);
+  writeI32(record, AT_VIEW, state.view);
+  writeI32(record, AT_LOG_VIEW, state.logView);
+  writeI32(record, AT_INCARNATION, state.incarnation);
+  hash.hash64(record, 0, AT_CHECKSUM, record, AT_CHECKSUM);
+}
+
+/**
+ * The newest whole slot of the file's content. Throws JitPaxosError `hard-state-corrupt`, `data-directory-foreign` or
+ * `data-directory-unusable`; `path` is for the message.
+ */
+export function decodeHardState(bytes: Uint8Array, owner: Owner, hash: Hash64, path: string): { readonly sequence: number; readonly state: HardState } {
+  let newest = -1;
+  let record = bytes;
+  for (let slot = 0; slot < HARD_STATE_SLOTS; slot++) {
+    const candidate = bytes.subarray(slot * SLOT_BYTES, slot * SLOT_BYTES + HARD_STATE_RECORD_BYTES);
+    if (!isWhole(candidate, hash, path)) continue;
+    const sequence = readIndex(candidate, AT_SEQUENCE);
+    if (sequence <= newest) continue;
+    newest = sequence;
+    record = candidate;
   }
-
-  private checkOwner(record: Uint8Array): void {
-    const { owner } = this;
-    const clusterHi = readI32(record, AT_CLUSTER);
-    const clusterLo = readI32(record, AT_CLUSTER + 4);
-    const replica = readI32(record, AT_REPLICA);
-    if (clusterHi === owner.clusterHi && clusterLo === owner.clusterLo && replica === owner.replica) return;
+  if (newest < 0) {
     throw new JitPaxosError(
-      'data-directory-foreign',
-      `${this.directory} belongs to replica ${replica} of cluster ${toHex(clusterHi, clusterLo)}, not to replica ${owner.replica} of cluster ${toHex(owner.clusterHi, owner.clusterLo)}; give each replica a data directory of its own`,
+      'hard-state-corrupt',
+      `${path} has no intact copy of the replica's promises, so it must not take part under its old identity; check the disk and restore the file if you can. ` +
+        'If it is lost, do not delete it to start afresh while the cluster is in use: stop, with all clients, and set up the cluster anew from the data of the others',
     );
   }
+  checkOwner(path, owner, { clusterHi: readI32(record, AT_CLUSTER), clusterLo: readI32(record, AT_CLUSTER + 4), replica: readI32(record, AT_REPLICA) });
+  return { sequence: newest, state: { view: readI32(record, AT_VIEW), logView: readI32(record, AT_LOG_VIEW), incarnation: readI32(record, AT_INCARNATION) } };
+}
+
+function isWhole(bytes: Uint8Array, hash: Hash64, path: string): boolean {
+  if (bytes.length !== HARD_STATE_RECORD_BYTES || readI32(bytes, 0) !== MAGIC) return false;
+  const digest = new Uint8Array(8);
+  hash.hash64(bytes, 0, AT_CHECKSUM, digest, 0);
+  if (readI32(digest, 0) !== readI32(bytes, AT_CHECKSUM) || readI32(digest, 4) !== readI32(bytes, AT_CHECKSUM + 4)) return false;
+  if (readI32(bytes, AT_VERSION) !== VERSION) {
+    throw new JitPaxosError('data-directory-unusable', `${path} was written in format ${readI32(bytes, AT_VERSION)}, this program knows format ${VERSION}; run the version of jitpaxos that wrote it, or a newer one`);
+  }
+  return true;
+}
+
+/** Throws JitPaxosError `data-directory-foreign` when the file at `path` says that it is another's. */
+export function checkOwner(path: string, owner: Owner, found: Owner): void {
+  if (found.clusterHi === owner.clusterHi && found.clusterLo === owner.clusterLo && found.replica === owner.replica) return;
+  throw new JitPaxosError(
+    'data-directory-foreign',
+    `${path} belongs to replica ${found.replica} of cluster ${toHex(found.clusterHi, found.clusterLo)}, not to replica ${owner.replica} of cluster ${toHex(owner.clusterHi, owner.clusterLo)}; give each replica a data directory of its own`,
+  );
 }
 
 /** Makes creations and renames in a directory durable. */
@@ -189,6 +196,6 @@ export function unusable(path: string, error: unknown): JitPaxosError {
   return new JitPaxosError('data-directory-unusable', `${path} cannot be used (${messageOf(error)}); the data directory has to be a directory that this user may read and write`, error);
 }
 
-function messageOf(error: unknown): string {
+export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

@@ -15,6 +15,7 @@ export interface HardStateStore {
 
 export class MemoryStorage implements Storage {
   readonly keepsLog = false;
+  readonly stalled = false;
   /** Told the token of each batch as soon as it is durable, during `persist`. */
   persisted: (token: number) => void = () => undefined;
 

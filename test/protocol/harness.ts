@@ -101,6 +101,7 @@ export class Disk implements Storage {
   entries = new Map<number, Uint8Array>();
   lastIndex = 0;
   held = false;
+  stalled = false;
   writes = 0;
   private waiting: { token: number; apply: () => void }[] = [];
   persisted: (token: number) => void = () => undefined;

@@ -280,6 +280,7 @@ t.test('outbox: a process that dies while it sends loses the rest; a full one re
 function batch(view: number, entriesFrom: number, lastIndex: number, mark: number, snapshotIndex = 0): PersistBatch {
   return {
     hardState: { view, logView: view, incarnation: 1 },
+    committed: 0,
     entriesFrom,
     lastIndex,
     snapshot: snapshotIndex === 0 ? undefined : { index: snapshotIndex, chainHi: 0, chainLo: 0, bytes: Uint8Array.of(snapshotIndex) },

@@ -170,7 +170,7 @@ t.test('hard state', async (t) => {
 });
 
 t.test('memory storage', async (t) => {
-  const batch = (hardState: HardState): PersistBatch => ({ hardState, entriesFrom: 1, lastIndex: 0, snapshot: undefined, readEntry: () => 0, entryBytes: () => 0 });
+  const batch = (hardState: HardState): PersistBatch => ({ hardState, entriesFrom: 1, lastIndex: 0, committed: 0, snapshot: undefined, readEntry: () => 0, entryBytes: () => 0 });
 
   await t.test('reports a batch once it is durable; the log counts as lost', async (t) => {
     const path = directory(t);

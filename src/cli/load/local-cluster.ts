@@ -124,7 +124,7 @@ export class LocalCluster {
   private constructor(
     readonly directory: string,
     readonly clusterFile: string,
-    private readonly options: LocalClusterOptions,
+    readonly options: LocalClusterOptions,
   ) {
     process.once('exit', this.killAll);
   }

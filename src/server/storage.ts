@@ -1,0 +1,67 @@
+/** What a replica stores, and where: chooses by durability, locks the directory, reads what is there. */
+import { randomInt } from 'node:crypto';
+import { JitPaxosError } from '../errors.js';
+import type { Hash64 } from '../native/hash64.js';
+import { bootId, DirectoryLock } from '../storage/directory-lock.js';
+import { DurableStorage } from '../storage/durable-storage.js';
+import { DirectoryFiles } from '../storage/files.js';
+import { HardStateFile, unusable, type Owner } from '../storage/hard-state.js';
+import { MemoryStorage, VolatileHardState } from '../storage/memory-storage.js';
+import type { Cluster } from './cluster-config.js';
+import type { Logger } from './logger.js';
+import { show } from './options.js';
+
+/** What survives what: `memory`, the log survives while f + 1 processes live; `os`, their ends; `fsync`, those of their hosts. */
+export type Durability = 'memory' | 'os' | 'fsync';
+export const DURABILITIES: readonly Durability[] = ['memory', 'os', 'fsync'];
+
+export interface OpenedStorage {
+  readonly storage: MemoryStorage | DurableStorage;
+  readonly lock: DirectoryLock | undefined;
+}
+
+/** Throws JitPaxosError `option-invalid`. */
+export function checkDurability(durability: unknown, data: unknown): void {
+  if (durability !== undefined && !DURABILITIES.includes(durability as Durability)) {
+    throw new JitPaxosError('option-invalid', `Replica.start: durability is ${show(durability)}; it has to be one of "${DURABILITIES.join('", "')}"`);
+  }
+  if (durability !== undefined && durability !== 'memory' && data === undefined) {
+    throw new JitPaxosError('option-invalid', `Replica.start: durability "${String(durability)}" keeps the log on disk, so the option data is needed: the path of a directory of this replica alone`);
+  }
+}
+
+/** Throws JitPaxosError `data-directory-locked`, `data-directory-unusable`, `data-directory-foreign` or `hard-state-corrupt`. */
+export async function openStorage(data: string | undefined, durability: Durability, cluster: Cluster, id: number, hash: Hash64, logger: Logger): Promise<OpenedStorage> {
+  if (data === undefined) {
+    logger.info('replica.volatile', { replica: id, next: 'without a data directory this replica must not be started again while its cluster is in use' });
+    return { storage: new MemoryStorage(new VolatileHardState()), lock: undefined };
+  }
+  const owner: Owner = { clusterHi: cluster.idHi, clusterLo: cluster.idLo, replica: id };
+  const lock = DirectoryLock.acquire(data);
+  try {
+    if (durability === 'memory') return { storage: new MemoryStorage(HardStateFile.open(data, owner, hash)), lock };
+    const storage = await DurableStorage.open({
+      files: new DirectoryFiles(data),
+      directory: data,
+      owner,
+      hash,
+      mode: durability,
+      bootId: bootDigits(),
+      nowMs: () => performance.now(),
+      random: () => randomInt(-0x80000000, 0x7fffffff),
+      later: (delayMs, callback) => void setTimeout(callback, delayMs).unref(),
+    });
+    const { lost, torn } = storage.stored;
+    if (lost !== undefined) logger.warn('log.lost', { replica: id, why: lost, next: 'nothing to do as long as a majority has its log: the others refill it' });
+    else if (torn !== undefined) logger.info('log.torn', { replica: id, ...torn, next: 'nothing: a crash cut off a write that was not acknowledged' });
+    return { storage, lock };
+  } catch (error) {
+    lock.release();
+    throw error instanceof JitPaxosError ? error : unusable(data, error);
+  }
+}
+
+/** The boot id as 32 hex digits; zeros where the system has none, so that mode `os` then trusts a log across boots no less than it can tell. */
+export function bootDigits(): string {
+  return bootId().replaceAll('-', '').padEnd(32, '0');
+}

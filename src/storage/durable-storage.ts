@@ -1,0 +1,409 @@
+/**
+ * Storage for durability `os` and `fsync`: hard state, log and snapshots on disk.
+ *
+ * The rules:
+ * - A batch is acknowledged (`persisted`) when all of it is on disk: its frame written, in mode `fsync` synced, and then
+ *   the promises of the hard state file if they changed. Frame before promises: whatever is on disk, the log is never
+ *   behind a promise that was relied on, so one that is was not kept up, and counts as lost.
+ * - One write at a time. Batches that come meanwhile are merged and go with the next one.
+ * - After an error of the disk nothing is tried again as if nothing had happened: nothing more is acknowledged, the files
+ *   in use are given up, and after a while the whole log, which the core has in memory, is written anew, as a new
+ *   generation in new files. When that is on disk, all that waited is acknowledged. So a full disk heals by itself.
+ * - A start does the same: it writes what it read as a new generation before anything of it is relied upon.
+ */
+import type { Hash64 } from '../native/hash64.js';
+import type { HardState, PersistBatch, Recovered, Snapshot, Storage } from '../protocol/contract.js';
+import { invariant } from '../protocol/invariant.js';
+import type { Files, OpenFile } from './files.js';
+import { encodeHardState, HARD_STATE_FILE, HARD_STATE_RECORD_BYTES, HARD_STATE_SLOTS, SLOT_BYTES, type Owner } from './hard-state.js';
+import {
+  DAMAGED,
+  encodeFrameHeader,
+  encodeSnapshotHeader,
+  FRAME_CLEAN,
+  FRAME_HEADER_BYTES,
+  FRAME_RESET,
+  isSnapshotName,
+  parseSegmentName,
+  snapshotName,
+  SNAPSHOT_HEADER_BYTES,
+  toSector,
+  UNFINISHED,
+  type LogMode,
+} from './log-format.js';
+import { readStored, type Stored } from './log-reader.js';
+import { PendingChange } from './pending-change.js';
+import { Segments } from './segments.js';
+
+export const DEFAULT_SEGMENT_BYTES = 16 << 20;
+
+/** A write that takes longer than this is as bad for the cluster as a disk that fails. */
+const STALL_MS = 500;
+/** After an error the log is written anew after this long, … */
+const RETRY_MS = 100;
+/** … doubled each time, up to this. */
+const RETRY_MAX_MS = 5_000;
+
+export interface DurableStorageOptions {
+  readonly files: Files;
+  /** Where the files are, for messages. */
+  readonly directory: string;
+  readonly owner: Owner;
+  readonly hash: Hash64;
+  readonly mode: LogMode;
+  /** Of this boot of the host, 32 hex digits. */
+  readonly bootId: string;
+  /** Default DEFAULT_SEGMENT_BYTES. */
+  readonly segmentBytes?: number;
+  /** Monotonic milliseconds. */
+  readonly nowMs: () => number;
+  /** A random int32. */
+  readonly random: () => number;
+  /** Calls back after so long; must not keep the process alive. */
+  readonly later: (delayMs: number, callback: () => void) => void;
+}
+
+/** What durable storage asks of the host of the core. All are called from outside of `persist`. */
+export interface DurableStorageEvents {
+  /** Everything up to this token is durable. */
+  persisted(token: number): void;
+  /** Have the core persist its whole log (ReplicaCore.rewriteLog). */
+  rewrite(): void;
+  /** The disk refuses; nothing is acknowledged from here on … */
+  failed(error: Error): void;
+  /** … until here. */
+  healed(): void;
+  /** A bug. The replica has to stop. */
+  broken(error: unknown): void;
+}
+
+export interface DurableStorageStatus {
+  /** The error of the disk that keeps it from acknowledging, or null. */
+  readonly failing: string | null;
+  readonly generation: number;
+  readonly segments: number;
+  /** Index of the snapshot that the log on disk stands on. */
+  readonly baseIndex: number;
+  readonly frames: number;
+  /** Batches that went with these frames. */
+  readonly batches: number;
+  readonly writtenBytes: number;
+  readonly failures: number;
+}
+
+interface Base {
+  readonly index: number;
+  readonly chainHi: number;
+  readonly chainLo: number;
+}
+
+/** The last frame that is on disk. */
+interface LastFrame {
+  /** Of its segment. */
+  readonly ordinal: number;
+  readonly lastIndex: number;
+  readonly baseIndex: number;
+  readonly committed: number;
+  readonly hardState: HardState;
+}
+
+export class DurableStorage implements Storage {
+  readonly keepsLog = true;
+  /** Set by the host before the core starts. */
+  events: DurableStorageEvents | undefined;
+
+  private pending = new PendingChange();
+  private writing = new PendingChange();
+  private segments: Segments | undefined;
+  private lastGeneration: number;
+  private sequence = 0;
+  private last: LastFrame | undefined;
+  /** The newest snapshot that is on disk. */
+  private base: Base;
+  /** A snapshot to be written while the log goes on. */
+  private cut: Snapshot | undefined;
+  private background: Promise<void> = Promise.resolve();
+  private cleanedBase = 0;
+  /** A damaged log is there, to be set aside. */
+  private setAside: boolean;
+  private hardStateFile: OpenFile | undefined;
+  private hardStateSequence: number;
+  private storedHardState: HardState | undefined;
+  /** The next frame begins a generation. */
+  private wantsAll = true;
+  private running = false;
+  private idle: Promise<void> = Promise.resolve();
+  private busySinceMs = Infinity;
+  private failure: Error | undefined;
+  private reported = false;
+  private retryMs = RETRY_MS;
+  private closing = false;
+  private readonly record = new Uint8Array(HARD_STATE_RECORD_BYTES);
+  private readonly counts = { frames: 0, batches: 0, writtenBytes: 0, failures: 0 };
+
+  private constructor(
+    private readonly options: DurableStorageOptions,
+    /** What was found at the start. */
+    readonly stored: Stored,
+  ) {
+    const { log } = stored;
+    this.base = log?.snapshot ?? { index: 0, chainHi: 0, chainLo: 0 };
+    this.lastGeneration = stored.lastGeneration;
+    this.setAside = stored.damage !== undefined;
+    this.hardStateSequence = stored.hardStateSequence;
+  }
+
+  /** Reads what is there; changes nothing before the first `persist`. Throws as `readStored`. */
+  static async open(options: DurableStorageOptions): Promise<DurableStorage> {
+    return new DurableStorage(options, await readStored(options.files, options));
+  }
+
+  recovered(): Recovered {
+    return { hardState: this.stored.hardState, log: this.stored.log };
+  }
+
+  /** Nothing becomes durable for long: the others should do without this replica. */
+  get stalled(): boolean {
+    return this.failure !== undefined || this.options.nowMs() - this.busySinceMs > STALL_MS;
+  }
+
+  status(): DurableStorageStatus {
+    return { failing: this.failure?.message ?? null, generation: this.lastGeneration, segments: this.segments?.kept.length ?? 0, baseIndex: this.base.index, ...this.counts };
+  }
+
+  persist(token: number, batch: PersistBatch): void {
+    // While the disk fails nothing is kept of what comes: all of it will be written anew.
+    if (this.closing || this.failure !== undefined) return;
+    const { pending } = this;
+    const base = pending.snapshot?.index ?? Math.max(this.base.index, this.writing.snapshot?.index ?? 0);
+    const snapshot = batch.snapshot !== undefined && batch.snapshot.index > base ? batch.snapshot : undefined;
+    const onSnapshot = snapshot !== undefined && batch.entriesFrom <= snapshot.index + 1;
+    if (snapshot !== undefined && !onSnapshot) this.cut = snapshot;
+    pending.add(token, batch, onSnapshot ? snapshot.index : base, onSnapshot);
+    if (this.wantsAll) {
+      invariant(onSnapshot || batch.entriesFrom <= base + 1, 'the first batch of a generation has the whole log');
+      pending.reset = true;
+      this.wantsAll = false;
+    }
+    this.counts.batches++;
+    if (!this.running) this.idle = this.run();
+  }
+
+  /** Waits for what is being written, marks the end of the log, and closes the files. */
+  async close(): Promise<void> {
+    this.closing = true;
+    await this.idle;
+    await this.background;
+    if (this.failure === undefined && this.segments !== undefined) {
+      try {
+        await this.writeEnd(this.segments);
+      } catch {
+        // Then the log ends as after a crash, which a start is made for.
+      }
+    }
+    await this.releaseFiles();
+  }
+
+  private async run(): Promise<void> {
+    this.running = true;
+    try {
+      while (this.pending.token !== 0) {
+        const change = this.pending;
+        this.pending = this.writing;
+        this.pending.clear();
+        this.writing = change;
+        this.busySinceMs = this.options.nowMs();
+        await this.write(change);
+        this.busySinceMs = Infinity;
+        const { token } = change;
+        change.clear();
+        this.events!.persisted(token);
+        this.tidy();
+      }
+    } catch (error) {
+      await this.fail(error);
+    }
+    this.busySinceMs = Infinity;
+    this.running = false;
+    if (this.failure === undefined || this.closing) return;
+    this.options.later(this.retryMs, () => this.retry());
+    this.retryMs = Math.min(2 * this.retryMs, RETRY_MAX_MS);
+  }
+
+  /** All of it is on disk when this resolves. */
+  private async write(change: PendingChange): Promise<void> {
+    const { options } = this;
+    const begins = this.segments === undefined;
+    if (begins) {
+      await this.background;
+      this.segments = new Segments(options.files, { ...options, segmentBytes: options.segmentBytes ?? DEFAULT_SEGMENT_BYTES }, ++this.lastGeneration, options.random(), options.random());
+      this.sequence = 0;
+    }
+    if (change.snapshot !== undefined) await this.writeSnapshot(change.snapshot);
+    const { segments } = this;
+    await this.writeFrame(segments!, change, change.reset ? FRAME_RESET : 0, begins || options.mode === 'fsync');
+    if (begins) {
+      await this.removeOthers(segments!.generation);
+      this.wasDurable();
+    }
+    await this.writeHardState(change.hardState);
+    segments!.prepare();
+  }
+
+  private async writeFrame(segments: Segments, change: PendingChange, flags: number, synced: boolean): Promise<void> {
+    const { base } = this;
+    const frameBytes = FRAME_HEADER_BYTES + change.bodyBytes;
+    const segment = await segments.withRoom(frameBytes);
+    const header = {
+      generation: segments.generation,
+      sequence: ++this.sequence,
+      bodyBytes: change.bodyBytes,
+      flags,
+      hardState: change.hardState,
+      count: change.count,
+      entriesFrom: change.entriesFrom,
+      baseIndex: base.index,
+      baseChainHi: base.chainHi,
+      baseChainLo: base.chainLo,
+      committed: change.committed,
+      saltHi: segments.saltHi,
+      saltLo: segments.saltLo,
+    };
+    encodeFrameHeader(header, change.bytes, this.options.hash);
+    await segment.file.write(change.bytes, frameBytes, segment.end);
+    if (synced) await segment.file.sync();
+    segment.end = toSector(segment.end + frameBytes);
+    segment.lastIndex = Math.max(segment.lastIndex, change.lastIndex);
+    this.last = { ordinal: segment.ordinal, lastIndex: change.lastIndex, baseIndex: base.index, committed: change.committed, hardState: change.hardState };
+    this.counts.frames++;
+    this.counts.writtenBytes += frameBytes;
+  }
+
+  private async writeEnd(segments: Segments): Promise<void> {
+    const end = this.pending;
+    end.clear();
+    const last = this.last!;
+    end.entriesFrom = last.lastIndex + 1;
+    end.hardState = last.hardState;
+    end.committed = last.committed;
+    await this.writeFrame(segments, end, FRAME_CLEAN, true);
+  }
+
+  /** A snapshot counts when it has its name; then it is the base of the frames to come. */
+  private async writeSnapshot(snapshot: Snapshot): Promise<void> {
+    const { files, owner, hash } = this.options;
+    const name = snapshotName(snapshot.index, snapshot.chainHi, snapshot.chainLo);
+    const file = await files.create(name + UNFINISHED);
+    try {
+      await file.write(encodeSnapshotHeader(snapshot, owner, hash), SNAPSHOT_HEADER_BYTES, 0);
+      await file.write(snapshot.bytes, snapshot.bytes.length, SNAPSHOT_HEADER_BYTES);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await files.rename(name + UNFINISHED, name);
+    await files.sync();
+    if (snapshot.index > this.base.index) this.base = { index: snapshot.index, chainHi: snapshot.chainHi, chainLo: snapshot.chainLo };
+  }
+
+  /** Slot by slot, so that one is whole at any moment; after a start or an error in a new file. */
+  private async writeHardState(state: HardState): Promise<void> {
+    const { storedHardState: stored, record, options } = this;
+    if (this.hardStateFile !== undefined && stored !== undefined && stored.view === state.view && stored.logView === state.logView && stored.incarnation === state.incarnation) return;
+    encodeHardState(record, state, ++this.hardStateSequence, options.owner, options.hash);
+    const file = this.hardStateFile ?? (await options.files.create(HARD_STATE_FILE + UNFINISHED));
+    const isNew = this.hardStateFile === undefined;
+    this.hardStateFile = file;
+    for (let slot = 0; slot < HARD_STATE_SLOTS; slot++) {
+      await file.write(record, record.length, slot * SLOT_BYTES);
+      await file.sync();
+    }
+    if (isNew) {
+      await options.files.rename(HARD_STATE_FILE + UNFINISHED, HARD_STATE_FILE);
+      await options.files.sync();
+    }
+    this.storedHardState = state;
+  }
+
+  /** What only an older generation needed goes; a damaged log is set aside for whoever looks into it. */
+  private async removeOthers(generation: number): Promise<void> {
+    const { files } = this.options;
+    const { setAside } = this;
+    const names = await files.list();
+    const base = snapshotName(this.base.index, this.base.chainHi, this.base.chainLo);
+    for (const name of names) {
+      const old = parseSegmentName(name);
+      if (old !== undefined && old.generation !== generation) await (setAside ? files.rename(name, DAMAGED + name) : files.remove(name));
+      else if (name.endsWith(UNFINISHED) || (isSnapshotName(name) && name !== base) || (setAside && name.startsWith(DAMAGED))) await files.remove(name);
+    }
+    await files.sync();
+    this.setAside = false;
+    this.cleanedBase = this.base.index;
+  }
+
+  /** In the background: a snapshot behind which the log was cut, and then what it makes superfluous. */
+  private tidy(): void {
+    const { cut, segments } = this;
+    const last = this.last!;
+    if (cut === undefined && last.baseIndex <= this.cleanedBase) return;
+    this.cut = undefined;
+    this.background = this.background
+      .then(async () => {
+        if (segments === undefined || segments !== this.segments || this.failure !== undefined) return;
+        if (cut !== undefined && cut.index > this.base.index) await this.writeSnapshot(cut);
+        if (last.baseIndex > this.cleanedBase) await this.removeCovered(segments, last);
+      })
+      // The log stands as it was; the next cut tries again.
+      .catch((error: unknown) => (isOfTheSystem(error) ? undefined : this.events!.broken(error)));
+  }
+
+  private async removeCovered(segments: Segments, last: LastFrame): Promise<void> {
+    const { files } = this.options;
+    const index = last.baseIndex;
+    await segments.removeUpTo(index, last.ordinal);
+    for (const name of await files.list()) {
+      if (isSnapshotName(name) && parseInt(name.slice('snapshot-'.length), 16) < index) await files.remove(name);
+    }
+    await files.sync();
+    this.cleanedBase = Math.max(this.cleanedBase, index);
+  }
+
+  private wasDurable(): void {
+    this.retryMs = RETRY_MS;
+    if (this.reported) this.events!.healed();
+    this.reported = false;
+  }
+
+  private async fail(error: unknown): Promise<void> {
+    if (!isOfTheSystem(error)) {
+      this.events!.broken(error);
+      return;
+    }
+    this.failure = error;
+    this.counts.failures++;
+    if (!this.reported) this.events!.failed(error);
+    this.reported = true;
+    this.pending.clear();
+    this.writing.clear();
+    await this.releaseFiles();
+  }
+
+  private retry(): void {
+    if (this.closing) return;
+    this.failure = undefined;
+    this.wantsAll = true;
+    this.cut = undefined;
+    this.events!.rewrite();
+  }
+
+  private async releaseFiles(): Promise<void> {
+    await this.segments?.close();
+    this.segments = undefined;
+    await this.hardStateFile?.close().catch(() => undefined);
+    this.hardStateFile = undefined;
+  }
+}
+
+function isOfTheSystem(error: unknown): error is Error {
+  return error instanceof Error && 'syscall' in error;
+}

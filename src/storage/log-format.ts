@@ -1,0 +1,246 @@
+/**
+ * What the files of the durable log look like. All big-endian; every checksum is XXH3-64.
+ *
+ * The log is a sequence of *frames*, each the net change of one write: entries from some index on, in place of whatever
+ * was stored from there on, and the whole hard state, so that a log is never on disk without the view it belongs to. A
+ * frame counts as a whole or not at all. Frames lie in *segments*, files of a fixed size that were filled with zeros
+ * before use (a sync then writes data and no metadata), each frame from a sector boundary on, so that no acknowledged
+ * sector is ever written again.
+ *
+ * Segments belong to a *generation*: every start, and every recovery from an error of the disk, begins a new one with a
+ * frame that has the whole log (flag `reset`), and when that is durable removes the older ones. So no life of a replica
+ * relies on what an earlier one left in caches or behind a torn tail.
+ *
+ *   segment  log-GGGGGGGG-OOOOOOOO    (generation, ordinal in it; hex)
+ *     0      4         8            16        20           24        28     32        48     56                 64  512
+ *     | JPWL  | version | cluster id | replica | generation | ordinal | mode | boot id | salt | checksum of 0…55 | 0 | frames
+ *
+ *   frame
+ *     0      4            8          16            20      24     28        32            36      40
+ *     | JPFR | generation | sequence | body length | flags | view | logView | incarnation | count | …
+ *     40     48           56           64          72     80                     88                 96
+ *     | from | base index | base chain | committed | salt | checksum of the body | checksum of 0…87 | body …
+ *
+ *   body: `count` entries from index `from` on, each: length u32, entry as in protocol/log.ts
+ *
+ *   snapshot  snapshot-IIIIIIIIIIIIIIII-CCCCCCCCCCCCCCCC    (index, chain; hex)
+ *     0      4         8            16        20      28      36       44                      52  56                 64
+ *     | JPSN | version | cluster id | replica | index | chain | length | checksum of the bytes | 0 | checksum of 0…55 | bytes …
+ */
+import type { Hash64 } from '../native/hash64.js';
+import type { HardState, Snapshot } from '../protocol/contract.js';
+import { readI32, readIndex, toHex, writeI32, writeIndex } from '../wire/u64.js';
+import { checkOwner, type Owner } from './hard-state.js';
+import { JitPaxosError } from '../errors.js';
+
+/** What a disk writes whole or not at all. */
+export const SECTOR_BYTES = 512;
+export const SEGMENT_HEADER_BYTES = SECTOR_BYTES;
+export const FRAME_HEADER_BYTES = 96;
+export const SNAPSHOT_HEADER_BYTES = 64;
+/** The length of an entry in a frame's body. */
+export const ENTRY_LENGTH_BYTES = 4;
+/** Names of files in the making end so; a start removes them. */
+export const UNFINISHED = '.new';
+/** Names of segments of a log that was found damaged begin so. */
+export const DAMAGED = 'damaged-';
+
+/** The state of before does not count: the log begins behind `baseIndex`. */
+export const FRAME_RESET = 1;
+/** Written last, at a clean stop: everything before it was synced, in every mode. */
+export const FRAME_CLEAN = 2;
+
+const VERSION = 1;
+const SEGMENT_MAGIC = 0x4a50574c;
+const FRAME_MAGIC = 0x4a504652;
+const SNAPSHOT_MAGIC = 0x4a50534e;
+const BOOT_BYTES = 16;
+const AT_SEGMENT_CHECKSUM = 56;
+const AT_BODY_CHECKSUM = 80;
+const AT_FRAME_CHECKSUM = 88;
+const AT_SNAPSHOT_CHECKSUM = 56;
+
+/** Whether a write is synced before it counts. */
+export type LogMode = 'os' | 'fsync';
+const MODES: readonly (LogMode | undefined)[] = [undefined, 'os', 'fsync'];
+
+export interface SegmentHeader {
+  readonly generation: number;
+  readonly ordinal: number;
+  readonly mode: LogMode;
+  /** 32 hex digits, of the boot in which it was written. */
+  readonly bootId: string;
+  /** Random, the same in every frame: so that no client can make up bytes that pass for a frame. */
+  readonly saltHi: number;
+  readonly saltLo: number;
+}
+
+export interface FrameHeader {
+  readonly generation: number;
+  readonly sequence: number;
+  readonly bodyBytes: number;
+  readonly flags: number;
+  readonly hardState: HardState;
+  readonly count: number;
+  readonly entriesFrom: number;
+  readonly baseIndex: number;
+  readonly baseChainHi: number;
+  readonly baseChainLo: number;
+  readonly committed: number;
+  readonly saltHi: number;
+  readonly saltLo: number;
+}
+
+const SEGMENT_NAME = /^log-([0-9a-f]{8})-([0-9a-f]{8})$/;
+const SNAPSHOT_NAME = /^snapshot-([0-9a-f]{16})-([0-9a-f]{16})$/;
+
+export function segmentName(generation: number, ordinal: number): string {
+  return `log-${hex(generation, 8)}-${hex(ordinal, 8)}`;
+}
+
+/** Undefined when it is not the name of a segment. */
+export function parseSegmentName(name: string): { readonly generation: number; readonly ordinal: number } | undefined {
+  const match = SEGMENT_NAME.exec(name);
+  return match === null ? undefined : { generation: parseInt(match[1]!, 16), ordinal: parseInt(match[2]!, 16) };
+}
+
+export function snapshotName(index: number, chainHi: number, chainLo: number): string {
+  return `snapshot-${hex(index, 16)}-${toHex(chainHi, chainLo)}`;
+}
+
+export function isSnapshotName(name: string): boolean {
+  return SNAPSHOT_NAME.test(name);
+}
+
+/** The offset of the first sector that begins at `bytes` or behind. */
+export function toSector(bytes: number): number {
+  return Math.ceil(bytes / SECTOR_BYTES) * SECTOR_BYTES;
+}
+
+export function encodeSegmentHeader(header: SegmentHeader, owner: Owner, hash: Hash64): Uint8Array {
+  const bytes = new Uint8Array(SEGMENT_HEADER_BYTES);
+  begin(bytes, SEGMENT_MAGIC, owner);
+  writeI32(bytes, 20, header.generation);
+  writeI32(bytes, 24, header.ordinal);
+  writeI32(bytes, 28, MODES.indexOf(header.mode));
+  bytes.set(Buffer.from(header.bootId, 'hex').subarray(0, BOOT_BYTES), 32);
+  writeI32(bytes, 48, header.saltHi);
+  writeI32(bytes, 52, header.saltLo);
+  hash.hash64(bytes, 0, AT_SEGMENT_CHECKSUM, bytes, AT_SEGMENT_CHECKSUM);
+  return bytes;
+}
+
+/**
+ * Undefined when the bytes are no header. Throws JitPaxosError `data-directory-foreign` or, for another format,
+ * `data-directory-unusable`. `path` is for the message.
+ */
+export function decodeSegmentHeader(bytes: Uint8Array, owner: Owner, hash: Hash64, path: string): SegmentHeader | undefined {
+  if (!isWhole(bytes, SEGMENT_MAGIC, AT_SEGMENT_CHECKSUM, owner, hash, path)) return undefined;
+  const mode = MODES[readI32(bytes, 28)];
+  if (mode === undefined) return undefined;
+  return {
+    generation: readI32(bytes, 20),
+    ordinal: readI32(bytes, 24),
+    mode,
+    bootId: Buffer.from(bytes.subarray(32, 32 + BOOT_BYTES)).toString('hex'),
+    saltHi: readI32(bytes, 48),
+    saltLo: readI32(bytes, 52),
+  };
+}
+
+/** Writes the header of a frame whose body is in place behind it, the checksums included. */
+export function encodeFrameHeader(frame: FrameHeader, bytes: Uint8Array, hash: Hash64): void {
+  writeI32(bytes, 0, FRAME_MAGIC);
+  writeI32(bytes, 4, frame.generation);
+  writeIndex(bytes, 8, frame.sequence);
+  writeI32(bytes, 16, frame.bodyBytes);
+  writeI32(bytes, 20, frame.flags);
+  writeI32(bytes, 24, frame.hardState.view);
+  writeI32(bytes, 28, frame.hardState.logView);
+  writeI32(bytes, 32, frame.hardState.incarnation);
+  writeI32(bytes, 36, frame.count);
+  writeIndex(bytes, 40, frame.entriesFrom);
+  writeIndex(bytes, 48, frame.baseIndex);
+  writeI32(bytes, 56, frame.baseChainHi);
+  writeI32(bytes, 60, frame.baseChainLo);
+  writeIndex(bytes, 64, frame.committed);
+  writeI32(bytes, 72, frame.saltHi);
+  writeI32(bytes, 76, frame.saltLo);
+  hash.hash64(bytes, FRAME_HEADER_BYTES, frame.bodyBytes, bytes, AT_BODY_CHECKSUM);
+  hash.hash64(bytes, 0, AT_FRAME_CHECKSUM, bytes, AT_FRAME_CHECKSUM);
+}
+
+/** The header at `offset`, when one of this segment's generation and salt is there and intact. Says nothing about the body. */
+export function decodeFrameHeader(bytes: Uint8Array, offset: number, segment: SegmentHeader, hash: Hash64): FrameHeader | undefined {
+  if (offset + FRAME_HEADER_BYTES > bytes.length || readI32(bytes, offset) !== FRAME_MAGIC || readI32(bytes, offset + 4) !== segment.generation) return undefined;
+  if (!checksumHolds(bytes, offset, AT_FRAME_CHECKSUM, offset + AT_FRAME_CHECKSUM, hash)) return undefined;
+  const header: FrameHeader = {
+    generation: segment.generation,
+    sequence: readIndex(bytes, offset + 8),
+    bodyBytes: readI32(bytes, offset + 16),
+    flags: readI32(bytes, offset + 20),
+    hardState: { view: readI32(bytes, offset + 24), logView: readI32(bytes, offset + 28), incarnation: readI32(bytes, offset + 32) },
+    count: readI32(bytes, offset + 36),
+    entriesFrom: readIndex(bytes, offset + 40),
+    baseIndex: readIndex(bytes, offset + 48),
+    baseChainHi: readI32(bytes, offset + 56),
+    baseChainLo: readI32(bytes, offset + 60),
+    committed: readIndex(bytes, offset + 64),
+    saltHi: readI32(bytes, offset + 72),
+    saltLo: readI32(bytes, offset + 76),
+  };
+  return header.saltHi === segment.saltHi && header.saltLo === segment.saltLo ? header : undefined;
+}
+
+export function bodyIsWhole(bytes: Uint8Array, offset: number, frame: FrameHeader, hash: Hash64): boolean {
+  const body = offset + FRAME_HEADER_BYTES;
+  return frame.bodyBytes >= 0 && body + frame.bodyBytes <= bytes.length && checksumHolds(bytes, body, frame.bodyBytes, offset + AT_BODY_CHECKSUM, hash);
+}
+
+export function encodeSnapshotHeader(snapshot: Snapshot, owner: Owner, hash: Hash64): Uint8Array {
+  const bytes = new Uint8Array(SNAPSHOT_HEADER_BYTES);
+  begin(bytes, SNAPSHOT_MAGIC, owner);
+  writeIndex(bytes, 20, snapshot.index);
+  writeI32(bytes, 28, snapshot.chainHi);
+  writeI32(bytes, 32, snapshot.chainLo);
+  writeIndex(bytes, 36, snapshot.bytes.length);
+  hash.hash64(snapshot.bytes, 0, snapshot.bytes.length, bytes, 44);
+  hash.hash64(bytes, 0, AT_SNAPSHOT_CHECKSUM, bytes, AT_SNAPSHOT_CHECKSUM);
+  return bytes;
+}
+
+/** Undefined when any byte of the file is not as it was written. Throws as `decodeSegmentHeader`. */
+export function decodeSnapshotFile(bytes: Uint8Array, owner: Owner, hash: Hash64, path: string): Snapshot | undefined {
+  if (bytes.length < SNAPSHOT_HEADER_BYTES || !isWhole(bytes, SNAPSHOT_MAGIC, AT_SNAPSHOT_CHECKSUM, owner, hash, path)) return undefined;
+  const length = readIndex(bytes, 36);
+  if (length !== bytes.length - SNAPSHOT_HEADER_BYTES || !checksumHolds(bytes, SNAPSHOT_HEADER_BYTES, length, 44, hash)) return undefined;
+  return { index: readIndex(bytes, 20), chainHi: readI32(bytes, 28), chainLo: readI32(bytes, 32), bytes: bytes.subarray(SNAPSHOT_HEADER_BYTES) };
+}
+
+function begin(bytes: Uint8Array, magic: number, owner: Owner): void {
+  writeI32(bytes, 0, magic);
+  writeI32(bytes, 4, VERSION);
+  writeI32(bytes, 8, owner.clusterHi);
+  writeI32(bytes, 12, owner.clusterLo);
+  writeI32(bytes, 16, owner.replica);
+}
+
+/** Magic, checksum; then, of an intact one, version and owner. */
+function isWhole(bytes: Uint8Array, magic: number, checkedBytes: number, owner: Owner, hash: Hash64, path: string): boolean {
+  if (bytes.length < checkedBytes + 8 || readI32(bytes, 0) !== magic || !checksumHolds(bytes, 0, checkedBytes, checkedBytes, hash)) return false;
+  if (readI32(bytes, 4) !== VERSION) {
+    throw new JitPaxosError('data-directory-unusable', `${path} was written in format ${readI32(bytes, 4)}, this program knows format ${VERSION}; run the version of jitpaxos that wrote it, or a newer one`);
+  }
+  checkOwner(path, owner, { clusterHi: readI32(bytes, 8), clusterLo: readI32(bytes, 12), replica: readI32(bytes, 16) });
+  return true;
+}
+
+function checksumHolds(bytes: Uint8Array, offset: number, length: number, checksumOffset: number, hash: Hash64): boolean {
+  const digest = new Uint8Array(8);
+  hash.hash64(bytes, offset, length, digest, 0);
+  return readI32(digest, 0) === readI32(bytes, checksumOffset) && readI32(digest, 4) === readI32(bytes, checksumOffset + 4);
+}
+
+function hex(value: number, digits: number): string {
+  return value.toString(16).padStart(digits, '0');
+}

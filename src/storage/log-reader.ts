@@ -1,0 +1,258 @@
+/**
+ * Reads a durable log: what a replica finds that starts, and what `jitpaxos inspect` shows.
+ *
+ * The rule: a log is taken whole or counts as lost. Only the last frame of a log may be torn, because a frame is written
+ * when the one before it was synced; then the log ends before it. Anything else that is not as it was written, with
+ * a later frame behind it, is a hole or rot in what was acknowledged, and is named with file and offset. Rot in the very last
+ * frame can't be told from a torn write; a clean stop closes that gap with one frame more.
+ */
+import { JitPaxosError } from '../errors.js';
+import type { Hash64 } from '../native/hash64.js';
+import type { HardState, Snapshot } from '../protocol/contract.js';
+import type { Files } from './files.js';
+import { decodeHardState, HARD_STATE_FILE, type Owner } from './hard-state.js';
+import { readI32 } from '../wire/u64.js';
+import {
+  bodyIsWhole,
+  decodeFrameHeader,
+  decodeSegmentHeader,
+  decodeSnapshotFile,
+  ENTRY_LENGTH_BYTES,
+  FRAME_CLEAN,
+  FRAME_HEADER_BYTES,
+  FRAME_RESET,
+  parseSegmentName,
+  SECTOR_BYTES,
+  SEGMENT_HEADER_BYTES,
+  snapshotName,
+  toSector,
+  type FrameHeader,
+  type SegmentHeader,
+} from './log-format.js';
+
+/** Where something is not as it was written. */
+export interface Damage {
+  readonly file: string;
+  readonly offset: number;
+  readonly what: string;
+}
+
+export interface StoredLog {
+  /** As of its last frame. */
+  readonly hardState: HardState;
+  readonly snapshot: Snapshot | undefined;
+  /** Behind the snapshot, oldest first. */
+  readonly entries: readonly Uint8Array[];
+  /** Entries up to here were known to be committed when the last frame was written. */
+  readonly committed: number;
+}
+
+export interface SegmentReport {
+  readonly name: string;
+  readonly bytes: number;
+  readonly frames: number;
+  /** Where the last whole frame ends. */
+  readonly usedBytes: number;
+  readonly header: SegmentHeader | undefined;
+}
+
+export interface Stored {
+  /** The newest promises on disk, of file and log together; undefined in a new directory. */
+  readonly hardState: HardState | undefined;
+  /** Sequence number of the hard state file's newest slot; 0 when there is no such file. */
+  readonly hardStateSequence: number;
+  /** Undefined when there never was one, or it is lost. */
+  readonly log: StoredLog | undefined;
+  /** Why the log is lost; undefined when it is not, or there never was one. */
+  readonly lost: string | undefined;
+  /** Where the log was damaged, when that is why. */
+  readonly damage: Damage | undefined;
+  /** Where a write was cut off by a crash: normal after one. */
+  readonly torn: { readonly file: string; readonly offset: number } | undefined;
+  /** Every segment found, oldest first. */
+  readonly segments: readonly SegmentReport[];
+  /** No file is of a higher generation. */
+  readonly lastGeneration: number;
+}
+
+export interface StoredOwner {
+  readonly owner: Owner;
+  readonly hash: Hash64;
+  /** Of this boot of the host, 32 hex digits. */
+  readonly bootId: string;
+  /** Where the files are, for messages. */
+  readonly directory: string;
+}
+
+interface Segment {
+  readonly name: string;
+  readonly generation: number;
+  readonly ordinal: number;
+  readonly bytes: Uint8Array;
+  readonly header: SegmentHeader | undefined;
+}
+
+/** What the frames of one generation come to. */
+type Replayed = { readonly kind: 'whole'; readonly log: Replay } | { readonly kind: 'unfinished' } | { readonly kind: 'damaged'; readonly damage: Damage };
+
+/**
+ * Reads all that the directory holds; changes nothing.
+ *
+ * Throws JitPaxosError `hard-state-corrupt`, `data-directory-foreign`, `data-directory-unusable`. A damaged log is no
+ * error: it is lost, and the others have it.
+ */
+export async function readStored(files: Files, of: StoredOwner): Promise<Stored> {
+  const { owner, hash, directory } = of;
+  const bytes = await files.read(HARD_STATE_FILE);
+  const promised = bytes === undefined ? undefined : decodeHardState(bytes, owner, hash, `${directory}/${HARD_STATE_FILE}`);
+  const segments = await readSegments(files, of);
+  const reports = new Map<string, { frames: number; usedBytes: number }>();
+  const generations = [...new Set(segments.map((segment) => segment.generation))].sort((a, b) => b - a);
+  const common = {
+    hardStateSequence: promised?.sequence ?? 0,
+    lastGeneration: generations[0] ?? 0,
+    torn: undefined,
+    damage: undefined,
+  };
+  const result = (rest: Pick<Stored, 'hardState' | 'log' | 'lost'> & Partial<Stored>): Stored => ({ ...common, segments: segments.map((s) => ({ name: s.name, bytes: s.bytes.length, header: s.header, ...(reports.get(s.name) ?? { frames: 0, usedBytes: 0 }) })), ...rest });
+  const lost = (why: string, damage?: Damage): Stored => result({ hardState: promised?.state, log: undefined, lost: why, damage });
+
+  for (const generation of generations) {
+    const replayed = replay(segments.filter((segment) => segment.generation === generation), hash, reports);
+    if (replayed.kind === 'damaged') return lost(`${directory}/${replayed.damage.file} is damaged at byte ${replayed.damage.offset}: ${replayed.damage.what}`, replayed.damage);
+    // A generation whose first frame is not there has never counted: the one before it has not been removed.
+    if (replayed.kind === 'unfinished') continue;
+    const { log } = replayed;
+    const { last } = log;
+    const { hardState } = last;
+    if (promised !== undefined && (hardState.incarnation < promised.state.incarnation || hardState.view < promised.state.view || hardState.logView < promised.state.logView)) {
+      return lost(`the log ends with view ${hardState.view}, incarnation ${hardState.incarnation}, and the replica's promises are at view ${promised.state.view}, incarnation ${promised.state.incarnation}: it was not kept up, or its end is missing`);
+    }
+    if (log.unsynced && (last.flags & FRAME_CLEAN) === 0 && log.bootId !== of.bootId) return lost('the host was started anew since, and in mode os the log survives the process, not the host');
+    let snapshot: Snapshot | undefined;
+    if (last.baseIndex > 0) {
+      const name = snapshotName(last.baseIndex, last.baseChainHi, last.baseChainLo);
+      const file = await files.read(name);
+      snapshot = file === undefined ? undefined : decodeSnapshotFile(file, owner, hash, `${directory}/${name}`);
+      if (snapshot === undefined) return lost(`the snapshot that the log stands on, ${directory}/${name}, is ${file === undefined ? 'missing' : 'damaged'}`, { file: name, offset: 0, what: file === undefined ? 'missing' : 'damaged' });
+    }
+    return result({ hardState, log: { hardState, snapshot, entries: log.entriesBehind(last.baseIndex), committed: last.committed }, lost: undefined, torn: log.torn });
+  }
+  if (promised === undefined) return result({ hardState: undefined, log: undefined, lost: undefined });
+  return lost(segments.length === 0 ? 'there is none in the directory' : `no segment in ${directory} begins with a whole frame`, undefined);
+}
+
+async function readSegments(files: Files, { owner, hash, directory }: StoredOwner): Promise<Segment[]> {
+  const segments: Segment[] = [];
+  for (const name of await files.list()) {
+    const place = parseSegmentName(name);
+    if (place === undefined) continue;
+    const bytes = await files.read(name);
+    if (bytes === undefined) throw new JitPaxosError('data-directory-unusable', `${directory}/${name} vanished while it was read; only the replica may change its data directory`);
+    const header = decodeSegmentHeader(bytes, owner, hash, `${directory}/${name}`);
+    segments.push({ name, bytes, ...place, header });
+  }
+  return segments.sort((a, b) => a.generation - b.generation || a.ordinal - b.ordinal);
+}
+
+/** Where frames go, one after the other. */
+class Replay {
+  last!: FrameHeader;
+  /** Some of it was written in mode `os` … */
+  unsynced = false;
+  /** … in this boot. */
+  bootId = '';
+  torn: { file: string; offset: number } | undefined;
+  private first = 1;
+  private entries: Uint8Array[] = [];
+  frames = 0;
+
+  /** False: the frame does not follow what is there. */
+  apply(frame: FrameHeader, bytes: Uint8Array, offset: number): boolean {
+    this.frames++;
+    // It may replace more than is left, when older segments were removed; whether the rest reaches the base is asked at the end.
+    if (this.frames === 1 || (frame.flags & FRAME_RESET) !== 0 || frame.entriesFrom < this.first) {
+      this.entries = [];
+      this.first = frame.entriesFrom;
+    }
+    const keep = frame.entriesFrom - this.first;
+    if (!(keep <= this.entries.length)) return false;
+    this.entries.length = keep;
+    const end = offset + FRAME_HEADER_BYTES + frame.bodyBytes;
+    let at = offset + FRAME_HEADER_BYTES;
+    for (let i = 0; i < frame.count; i++) {
+      if (at + ENTRY_LENGTH_BYTES > end) return false;
+      const length = readI32(bytes, at);
+      at += ENTRY_LENGTH_BYTES;
+      if (length < 0 || at + length > end) return false;
+      this.entries.push(bytes.subarray(at, at + length));
+      at += length;
+    }
+    this.last = frame;
+    return at === end;
+  }
+
+  /** The entries reach down to the base. */
+  get reachesBase(): boolean {
+    return this.first <= this.last.baseIndex + 1 && this.last.baseIndex < this.first + this.entries.length;
+  }
+
+  entriesBehind(index: number): readonly Uint8Array[] {
+    return this.entries.slice(index + 1 - this.first);
+  }
+}
+
+function replay(segments: readonly Segment[], hash: Hash64, reports: Map<string, { frames: number; usedBytes: number }>): Replayed {
+  const log = new Replay();
+  /** Where reading stopped in the segment before: all right if what follows goes on from there. */
+  let stopped: Damage | undefined;
+  for (const [i, segment] of segments.entries()) {
+    const { header, bytes, name } = segment;
+    const damaged = (offset: number, what: string): Replayed => ({ kind: 'damaged', damage: { file: name, offset, what } });
+    if (i > 0 && segment.ordinal !== segments[i - 1]!.ordinal + 1) return damaged(0, `segment ${segments[i - 1]!.ordinal + 1} of its generation is missing`);
+    if (header === undefined || header.generation !== segment.generation || header.ordinal !== segment.ordinal) return damaged(0, 'no intact header');
+    if (header.mode === 'os') log.unsynced = true;
+    log.bootId = header.bootId;
+    const report = { frames: 0, usedBytes: SEGMENT_HEADER_BYTES };
+    reports.set(name, report);
+    let at = SEGMENT_HEADER_BYTES;
+    for (;;) {
+      const frame = decodeFrameHeader(bytes, at, header, hash);
+      if (frame === undefined || !bodyIsWhole(bytes, at, frame, hash)) break;
+      if (log.frames > 0 && frame.sequence !== log.last.sequence + 1) {
+        if (stopped !== undefined) return { kind: 'damaged', damage: stopped };
+        return damaged(at, `frame ${frame.sequence} follows frame ${log.last.sequence}`);
+      }
+      if (!log.apply(frame, bytes, at)) return damaged(at, `frame ${frame.sequence} begins at entry ${frame.entriesFrom}, which does not follow what is before it`);
+      at = toSector(at + FRAME_HEADER_BYTES + frame.bodyBytes);
+      report.frames++;
+      report.usedBytes = at;
+      stopped = undefined;
+    }
+    const later = laterFrame(bytes, at, header, log, hash);
+    if (later !== undefined) return damaged(at, `no whole frame, although frame ${later} follows behind it`);
+    if (report.frames > 0 || stopped === undefined) stopped = { file: name, offset: at, what: 'no whole frame, although another segment goes on behind it' };
+    if (report.frames > 0 || i === 0) log.torn = isWritten(bytes, at) ? { file: name, offset: at } : undefined;
+  }
+  if (log.frames === 0) return segments[0]?.ordinal === 0 ? { kind: 'unfinished' } : { kind: 'damaged', damage: stopped ?? { file: segments[0]!.name, offset: SEGMENT_HEADER_BYTES, what: 'no whole frame, and the segments before it are gone' } };
+  if (!log.reachesBase) return { kind: 'damaged', damage: { file: segments[0]!.name, offset: SEGMENT_HEADER_BYTES, what: `the entries behind snapshot ${log.last.baseIndex} do not begin here, nor in another segment` } };
+  return { kind: 'whole', log };
+}
+
+/** The sequence number of a frame behind `from` that can't be there if the log ended at `from`. Of the frame at `from` itself a part may be there: it is the torn one. */
+function laterFrame(bytes: Uint8Array, from: number, header: SegmentHeader, log: Replay, hash: Hash64): number | undefined {
+  const expected = log.frames === 0 ? -Infinity : log.last.sequence + 1;
+  const torn = decodeFrameHeader(bytes, from, header, hash);
+  for (let at = from + SECTOR_BYTES; at < bytes.length; at += SECTOR_BYTES) {
+    const frame = decodeFrameHeader(bytes, at, header, hash);
+    if (frame === undefined || frame.sequence < expected) continue;
+    if (torn !== undefined && at < from + FRAME_HEADER_BYTES + torn.bodyBytes) continue;
+    return frame.sequence;
+  }
+  return undefined;
+}
+
+function isWritten(bytes: Uint8Array, from: number): boolean {
+  for (let i = from; i < bytes.length; i++) if (bytes[i] !== 0) return true;
+  return false;
+}

@@ -1,0 +1,120 @@
+/**
+ * The segment that is written now, and the one after it, which is made ready while there is time.
+ *
+ * A segment gets its name when it is there as a whole: filled with zeros, headed, synced. So an intact file under the
+ * name of a segment is one, and a full disk is noticed here rather than in the middle of a frame.
+ */
+import type { Hash64 } from '../native/hash64.js';
+import type { Files, OpenFile } from './files.js';
+import type { Owner } from './hard-state.js';
+import { encodeSegmentHeader, SEGMENT_HEADER_BYTES, segmentName, toSector, UNFINISHED, type LogMode } from './log-format.js';
+
+const FILL_BYTES = 1 << 20;
+
+export interface SegmentOptions {
+  readonly mode: LogMode;
+  /** Size of a segment; a frame that needs more gets a larger one. */
+  readonly segmentBytes: number;
+  readonly bootId: string;
+  readonly owner: Owner;
+  readonly hash: Hash64;
+}
+
+export interface Segment {
+  readonly name: string;
+  readonly ordinal: number;
+  readonly file: OpenFile;
+  readonly bytes: number;
+  /** Where the next frame begins. */
+  end: number;
+  /** Highest index of any entry in it. */
+  lastIndex: number;
+}
+
+/** The segments of one generation, for writing. */
+export class Segments {
+  /** All that are kept, oldest first; the last one is written to. */
+  readonly kept: Segment[] = [];
+  private next: Promise<Segment> | undefined;
+  private readonly zeros = new Uint8Array(FILL_BYTES);
+
+  constructor(
+    private readonly files: Files,
+    private readonly options: SegmentOptions,
+    readonly generation: number,
+    readonly saltHi: number,
+    readonly saltLo: number,
+  ) {}
+
+  get current(): Segment | undefined {
+    return this.kept.at(-1);
+  }
+
+  /** A segment with room for a frame of `frameBytes`: the present one, or the next. */
+  async withRoom(frameBytes: number): Promise<Segment> {
+    const { current } = this;
+    if (current !== undefined && current.end + frameBytes <= current.bytes) return current;
+    if (current !== undefined) {
+      // In mode os this is where earlier frames become durable, so that a clean stop has one file to sync.
+      if (this.options.mode === 'os') await current.file.sync();
+      await current.file.close();
+    }
+    const prepared = this.next === undefined ? undefined : await this.next;
+    this.next = undefined;
+    let segment = prepared;
+    if (prepared !== undefined && prepared.end + frameBytes > prepared.bytes) {
+      await prepared.file.close();
+      await this.files.remove(prepared.name);
+      segment = undefined;
+    }
+    segment ??= await this.create((current?.ordinal ?? -1) + 1, frameBytes);
+    this.kept.push(segment);
+    return segment;
+  }
+
+  /** Makes the next segment ready, if it is not. */
+  prepare(): void {
+    if (this.next !== undefined) return;
+    this.next = this.create(this.current!.ordinal + 1, 0);
+    this.next.catch(() => undefined); // whoever needs the segment hears of it
+  }
+
+  /** Removes the oldest segments, as long as they hold no entry behind `index` and are older than segment `before`, which has the frame that says so. */
+  async removeUpTo(index: number, before: number): Promise<void> {
+    while (this.kept[0]!.ordinal < before && this.kept[0]!.lastIndex <= index) {
+      await this.files.remove(this.kept[0]!.name);
+      this.kept.shift();
+    }
+  }
+
+  /** Closes the files. Never throws: after an error of the disk there is nothing more to learn from them. */
+  async close(): Promise<void> {
+    const open = [this.current, this.next === undefined ? undefined : await this.next.catch(() => undefined)];
+    this.next = undefined;
+    for (const segment of open) await segment?.file.close().catch(() => undefined);
+  }
+
+  /** `frameBytes`: of the frame that will be written first, which need not be filled with zeros before. */
+  private async create(ordinal: number, frameBytes: number): Promise<Segment> {
+    const { options, files, generation, saltHi, saltLo } = this;
+    const name = segmentName(generation, ordinal);
+    const bytes = Math.max(options.segmentBytes, SEGMENT_HEADER_BYTES + toSector(frameBytes));
+    const file = await files.create(name + UNFINISHED);
+    try {
+      const header = encodeSegmentHeader({ generation, ordinal, mode: options.mode, bootId: options.bootId, saltHi, saltLo }, options.owner, options.hash);
+      await file.write(header, header.length, 0);
+      for (let at = SEGMENT_HEADER_BYTES + frameBytes; at < bytes; ) {
+        const length = Math.min(FILL_BYTES, bytes - at);
+        await file.write(this.zeros, length, at);
+        at += length;
+      }
+      await file.sync();
+      await files.rename(name + UNFINISHED, name);
+      await files.sync();
+    } catch (error) {
+      await file.close().catch(() => undefined);
+      throw error;
+    }
+    return { name, ordinal, file, bytes, end: SEGMENT_HEADER_BYTES, lastIndex: 0 };
+  }
+}
