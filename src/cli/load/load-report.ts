@@ -121,7 +121,7 @@ export function loadText(report: BenchReport): string {
     ['scheduling', `client late by p50 ${formatDuration(step.schedulingDelayNs.p50)}   p99 ${formatDuration(step.schedulingDelayNs.p99)}   max ${formatDuration(step.schedulingDelayNs.max)}; ${formatCount(step.queued)} waited for a lane, ${formatCount(step.unsent)} were never sent`],
     ['arrivals', `${load.arrivals}, seed ${load.seed}`],
   ];
-  if (load.knee !== null) rows.push(['knee', `${formatCount(load.knee.offeredPerSecond)} operations/s offered, ${formatCount(load.knee.opsPerSecond)} completed`]);
+  if (load.knee !== null && load.limit !== null) rows.push(['knee', `${formatCount(load.knee.offeredPerSecond)} operations/s offered, ${formatCount(load.knee.opsPerSecond)} completed`]);
   rows.push(...verdictRows(report));
   const width = 'one round trip'.length;
   lines.push(...rows.map(([name, value]) => `${name.padEnd(width)}  ${value}`));
@@ -135,7 +135,7 @@ export function verdictRows(report: BenchReport): [string, string][] {
   const rows: [string, string][] = [];
   if (step.shortfall !== null) rows.push(['not sustained', `the ${formatCount(step.offeredPerSecond)}/s that were asked for: ${step.shortfall}`]);
   if (load.limit !== null) load.limit.evidence.forEach((evidence, index) => rows.push([index === 0 ? 'ended by' : '', `${index === 0 ? `${load.limit!.resource}: ` : ''}${evidence}`]));
-  else if (load.steps.length > 1) rows.push(['ended by', 'nothing: every rate was sustained, so the knee lies higher']);
+  else if (load.steps.length > 1) rows.push(['knee', 'not reached: every rate was sustained']);
   if (load.partial !== null) rows.push(['partial', load.partial]);
   return rows;
 }

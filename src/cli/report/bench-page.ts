@@ -59,7 +59,7 @@ function verdict(report: BenchReport): string {
 function figuresOf(report: BenchReport): { name: string; value: string; remark: string }[] {
   const { latencyNs: latency, offeredPerSecond } = report;
   return [
-    { name: 'p50', value: formatDuration(latency.p50), remark: report.load !== undefined && report.load.steps.length > 1 ? 'at the knee' : 'half took less' },
+    { name: 'p50', value: formatDuration(latency.p50), remark: report.load !== undefined && report.load.steps.length > 1 ? (report.load.limit === null ? 'at the highest rate' : 'at the knee') : 'half took less' },
     { name: 'p99', value: formatDuration(latency.p99), remark: `p90 ${formatDuration(latency.p90)}` },
     { name: 'p99.9', value: formatDuration(latency.p999), remark: `max ${formatDuration(latency.max)}` },
     { name: 'completed', value: rateText(report.opsPerSecond), remark: offeredPerSecond === null ? `${formatCount(report.operations)} operations` : `of ${rateText(offeredPerSecond)} offered` },
@@ -90,7 +90,7 @@ function rampSection(load: LoadSection): string {
   });
   const series = [line('p50', 'a', ({ latencyNs }) => latencyNs.p50), line('p99', 'b', ({ latencyNs }) => latencyNs.p99), line('p99.9', 'c', ({ latencyNs }) => latencyNs.p999)];
   const rates = shown.map(({ opsPerSecond }) => opsPerSecond);
-  const marks: Mark[] = load.knee === null ? [] : [{ x: load.knee.opsPerSecond, label: `knee ${rateText(load.knee.offeredPerSecond)}`, tone: 'guide' }];
+  const marks: Mark[] = load.knee === null ? [] : [{ x: load.knee.opsPerSecond, label: `${load.limit === null ? 'highest' : 'knee'} ${rateText(load.knee.offeredPerSecond)}`, tone: 'guide' }];
   const chart = chartSvg({
     label: 'Latency against completed operations a second',
     x: logScale(Math.min(...rates), Math.max(...rates), tickCount),
