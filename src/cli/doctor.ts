@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { DEFAULT_LIMITS, type Limits } from '../protocol/config.js';
 import { defineCommand, type Output } from './command.js';
 import { checkAddresses, checkDataDirectory, checkReplicas, readCluster } from './doctor/cluster-checks.js';
+import { checkClocks } from './doctor/clock-checks.js';
 import type { Finding, Level } from './doctor/finding.js';
 import * as checks from './doctor/host-checks.js';
 import { Host } from './doctor/host.js';
@@ -43,6 +44,8 @@ export const doctor = defineCommand(
     const known = file === undefined ? undefined : readCluster(file);
     const located = known?.cluster === undefined ? undefined : await checkAddresses(known.cluster);
     findings.push(...(await hostFindings(new Host(values.root), located?.addresses ?? [], known?.cluster?.limits ?? DEFAULT_LIMITS)));
+    // A host that is mounted elsewhere has clocks that nobody here can read.
+    if (values.root === '/') findings.push(...(await checkClocks()));
     if (known !== undefined) findings.push(known.finding);
     if (located !== undefined) findings.push(located.finding);
     if (located?.finding.level === 'ok') findings.push(...(await checkReplicas(file!, Math.ceil(values.timeout / 1e6))));

@@ -1,0 +1,50 @@
+/** `jitpaxos clock compare A B`: offset and rate of two clocks over a while. */
+import { defineCommand } from './command.js';
+import { measurements, ratePpb, type Difference } from './clock-difference.js';
+import { signed } from './clock-values.js';
+import { Exit } from './exit.js';
+import { sparkline } from './terminal.js';
+import { formatDuration } from './units.js';
+
+const PLOT_COLUMNS = 60;
+
+export const clockCompare = defineCommand(
+  {
+    name: 'clock compare',
+    summary: 'Compares two clocks of this host: offset (A minus B) and rate over time, least, median and most, with a small plot.',
+    positionals: ['A', 'B'],
+    flags: {
+      duration: { kind: 'duration', default: '5s', min: 1e6, max: 86_400e9, help: 'how long' },
+      interval: { kind: 'duration', default: '100ms', min: 1e6, max: 60e9, help: 'between two measurements' },
+    },
+    examples: ['jitpaxos clock compare realtime monotonic-raw', 'jitpaxos clock compare disciplined:/dev/ptp0 realtime --duration 1m'],
+  },
+  async ({ values, positionals }, output) => {
+    const [a, b] = positionals as [string, string];
+    const count = Math.max(2, Math.floor(values.duration / values.interval) + 1);
+    const measured: Difference[] = [];
+    for await (const one of measurements(a, b, values.interval, count)) measured.push(one);
+    const offsets = measured.map(({ offsetNs }) => offsetNs).sort((x, y) => x - y);
+    const result = {
+      schema: 'jitpaxos.clock-compare/1',
+      a,
+      b,
+      baseNs: String(measured[0]!.baseNs),
+      measurements: measured.length,
+      offsetNs: { min: offsets[0]!, median: offsets[offsets.length >> 1]!, max: offsets.at(-1)! },
+      ratePpb: Number(ratePpb(measured).toFixed(1)),
+      delayNs: { min: Math.min(...measured.map(({ delayNs }) => delayNs)) },
+    };
+    if (output.json) {
+      output.line(JSON.stringify({ ...result, series: measured.map(({ elapsedNs, offsetNs, delayNs }) => ({ elapsedNs, offsetNs, delayNs })) }));
+      return Exit.done;
+    }
+    output.line(`${a} − ${b}, ${measured.length} measurements over ${formatDuration(measured.at(-1)!.elapsedNs)}, each to within ${formatDuration(result.delayNs.min / 2)} at best`);
+    if (measured[0]!.baseNs !== 0n) output.line(`epochs  differ: offsets are from ${measured[0]!.baseNs} ns on`);
+    output.line(`offset  min ${signed(offsets[0]!)}   median ${signed(result.offsetNs.median)}   max ${signed(offsets.at(-1)!)}`);
+    output.line(`rate    ${result.ratePpb >= 0 ? '+' : '−'}${Math.abs(result.ratePpb).toFixed(1)} ppb`);
+    const least = offsets[0]!;
+    output.line(`        ${sparkline(measured.map(({ offsetNs }) => offsetNs - least), PLOT_COLUMNS)}  ${formatDuration(offsets.at(-1)! - least)} from bottom to top`);
+    return Exit.done;
+  },
+);
