@@ -1,0 +1,44 @@
+// The examples of the documentation, run against replicas on loopback.
+import t, { type Test } from 'tap';
+import { main as counter } from '../examples/counter.js';
+import { main as deadlines, putWithin } from '../examples/deadlines.js';
+import { main as fencingLock } from '../examples/fencing-lock.js';
+import { main as ownStateMachine, Maximum } from '../examples/own-state-machine.js';
+import { Client } from '../src/client/client.js';
+import { KvClient } from '../src/client/kv-client.js';
+import { KvMachine } from '../src/machine/kv.js';
+import type { ClusterConfig } from '../src/server/cluster-config.js';
+import type { Replica } from '../src/server/replica.js';
+import { clusterConfig, startReplicas } from './server/fixtures.js';
+
+async function store(t: Test): Promise<{ cluster: ClusterConfig; replicas: Replica[] }> {
+  const cluster = await clusterConfig(3);
+  const replicas = await startReplicas(cluster, () => new KvMachine());
+  t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
+  return { cluster, replicas };
+}
+
+t.test('own-state-machine', async (t) => {
+  t.same(await ownStateMachine(await clusterConfig(3)), [3, 9, 9, 9]);
+  t.throws(() => new Maximum().restore(new Uint8Array(3)), /4 bytes, not 3/);
+});
+
+t.test('deadlines', async (t) => {
+  const { cluster, replicas } = await store(t);
+  t.same(await deadlines(cluster), { inTime: 'done', aborted: 'not executed', value: '42' });
+  const client = await Client.connect({ cluster });
+  t.teardown(() => client.close());
+  await Promise.all(replicas.map((replica) => replica.close()));
+  t.equal(await putWithin(new KvClient(client), 'answer', '44', 100), 'unknown', 'nobody answers');
+});
+
+t.test('counter', async (t) => {
+  const { cluster } = await store(t);
+  const sums = await counter(cluster);
+  t.same(sums.map(Number).sort((a, b) => a - b), Array.from({ length: 20 }, (_, i) => i + 1));
+});
+
+t.test('fencing-lock', async (t) => {
+  const { cluster } = await store(t);
+  t.same(await fencingLock(cluster), { tokens: [1, 2, 3], written: ['first', 'second'], refused: 'token 1 is over, 2 was here' });
+});
