@@ -11,177 +11,21 @@
  *   npm run bench:allocation -- [--ops 1000000] [--json]
  */
 import v8 from 'node:v8';
+import { median } from '../src/cli/compare/rounds.js';
 import { CliError } from '../src/cli/exit.js';
 import { hostInfo } from '../src/cli/load/report.js';
 import { formatCount } from '../src/cli/units.js';
 import { EchoMachine } from '../src/machine/echo.js';
-import { loadHash } from '../src/native/hash64.js';
-import { ClientCore } from '../src/protocol/client-core.js';
-import { DEFAULT_CLIENT_TIMINGS, DEFAULT_LIMITS, DEFAULT_TIMINGS } from '../src/protocol/config.js';
-import { Instant, Outcome, type Outbox, type PersistBatch, type Storage } from '../src/protocol/contract.js';
-import { ReplicaCore } from '../src/protocol/replica-core.js';
-import { ReplyStatus, validate } from '../src/wire/messages.js';
-import { median } from '../src/cli/compare/rounds.js';
+import { CoreRig } from './core-rig.js';
 import { program } from './program.js';
 
 const REPLICAS = 3;
-const CLIENT = REPLICAS;
 const GOAL_BYTES = 16;
 const LANES = 1024;
 const OPERATION_BYTES = 64;
-/** Messages that a host hands over in one turn. */
-const MESSAGES_A_TURN = 16;
-const US_BETWEEN_OPERATIONS = 1;
-const QUEUE_MESSAGES = 1 << 14;
-const QUEUE_BYTES = 1 << 22;
 const BATCHES_BETWEEN_COLLECTIONS = 16;
 const CALIBRATION_STEPS = 200;
 const CALIBRATION_ROUNDS = 41;
-const REGISTRATION_TURNS_MAX = 10_000;
-
-/** Messages to one destination, in memory that is made once. */
-class Queue {
-  readonly bytes = new Uint8Array(QUEUE_BYTES);
-  readonly offsets = new Int32Array(QUEUE_MESSAGES);
-  readonly lengths = new Int32Array(QUEUE_MESSAGES);
-  readonly senders = new Int32Array(QUEUE_MESSAGES);
-  count = 0;
-  end = 0;
-
-  clear(): void {
-    this.count = 0;
-    this.end = 0;
-  }
-}
-
-/** Puts messages into the queues of their destinations. */
-class MemoryOutbox implements Outbox {
-  bytes: Uint8Array;
-  private to = 0;
-
-  constructor(
-    private readonly queues: readonly Queue[],
-    private readonly from: number,
-  ) {
-    this.bytes = queues[0]!.bytes;
-  }
-
-  reserve(to: number, length: number): number {
-    const queue = this.queues[to]!;
-    if (queue.count === QUEUE_MESSAGES || queue.end + length > QUEUE_BYTES) return -1;
-    this.to = to;
-    this.bytes = queue.bytes;
-    return queue.end;
-  }
-
-  commit(length: number): void {
-    const queue = this.queues[this.to]!;
-    queue.offsets[queue.count] = queue.end;
-    queue.lengths[queue.count] = length;
-    queue.senders[queue.count] = this.from;
-    queue.count += 1;
-    queue.end += length;
-  }
-}
-
-/** Durable at once, as in mode `memory` without a data directory. */
-class NoStorage implements Storage {
-  readonly keepsLog = false;
-  readonly stalled = false;
-  core: ReplicaCore | undefined;
-
-  persist(token: number, _batch: PersistBatch): void {
-    this.core!.persisted(token);
-  }
-}
-
-/** Three replicas and a client in one process, with a clock of their own. */
-class Rig {
-  readonly queues = Array.from({ length: REPLICAS + 1 }, () => new Queue());
-  readonly now = new Instant();
-  readonly replicas: ReplicaCore[];
-  readonly client: ClientCore;
-  /** committed, fast: written on every completion, hence in a typed array. */
-  readonly counts = new Float64Array(2);
-  /** Status of the registration; −1 until it ended. */
-  registration = -1;
-  private readonly operation = new Uint8Array(OPERATION_BYTES).fill(0x2e);
-
-  constructor() {
-    const hash = loadHash();
-    this.replicas = Array.from({ length: REPLICAS }, (_, id) => {
-      const storage = new NoStorage();
-      const core = new ReplicaCore({ id, replicas: REPLICAS, seed: id + 1, limits: DEFAULT_LIMITS, timings: DEFAULT_TIMINGS }, new MemoryOutbox(this.queues, id), storage, new EchoMachine(), hash, { transition: () => {} });
-      storage.core = core;
-      return core;
-    });
-    const { counts } = this;
-    const events = {
-      registered: (status: number): void => void (this.registration = status),
-      completed: (_lane: number, outcome: number, _status: number, fast: boolean): void => {
-        if (outcome === Outcome.committed) counts[0]! += 1;
-        if (fast) counts[1]! += 1;
-      },
-    };
-    this.client = new ClientCore({ replicas: REPLICAS, lanes: LANES, seed: 7, sessionHi: 1, sessionLo: 2, nonceHi: 3, nonceLo: 4, limits: DEFAULT_LIMITS, timings: DEFAULT_CLIENT_TIMINGS }, new MemoryOutbox(this.queues, CLIENT), events);
-    this.setTime(1_000_000);
-    for (const replica of this.replicas) replica.start({ hardState: undefined, log: undefined }, this.now);
-  }
-
-  /** Ready for operations. */
-  register(): void {
-    this.client.register(this.now);
-    for (let turn = 0; this.registration < 0; turn++) {
-      if (turn === REGISTRATION_TURNS_MAX) throw new CliError('worker-failed', 'the client core could not register its session; run npm test');
-      this.setTime(this.now.monotonicUs + 100);
-      for (let id = 0; id < REPLICAS; id++) this.runReplica(id);
-      this.runClient();
-    }
-    if (this.registration !== ReplyStatus.ok) throw new CliError('worker-failed', `registration ended with status ${this.registration}; run npm test`);
-  }
-
-  /** Submits on every lane. */
-  submitAll(): void {
-    for (let lane = 0; lane < LANES; lane++) {
-      this.setTime(this.now.monotonicUs + US_BETWEEN_OPERATIONS);
-      this.client.submit(lane, this.operation, 0, OPERATION_BYTES, Infinity, this.now);
-    }
-  }
-
-  runReplica(id: number): void {
-    const core = this.replicas[id]!;
-    const queue = this.queues[id]!;
-    for (let i = 0; i < queue.count; i++) {
-      const offset = queue.offsets[i]!;
-      const length = queue.lengths[i]!;
-      if (validate(queue.bytes, offset, offset + length) !== length) throw new CliError('worker-failed', 'a core wrote a message that is not one; run npm test');
-      core.receive(queue.bytes, offset, length, queue.senders[i]!, this.now);
-      if (i % MESSAGES_A_TURN === MESSAGES_A_TURN - 1) core.flush(this.now);
-    }
-    queue.clear();
-    if (core.wakeAtUs <= this.now.monotonicUs) core.tick(this.now);
-    core.flush(this.now);
-  }
-
-  runClient(): void {
-    const queue = this.queues[CLIENT]!;
-    for (let i = 0; i < queue.count; i++) {
-      const offset = queue.offsets[i]!;
-      const length = queue.lengths[i]!;
-      if (validate(queue.bytes, offset, offset + length) !== length) throw new CliError('worker-failed', 'a core wrote a message that is not one; run npm test');
-      this.client.receive(queue.bytes, offset, length, queue.senders[i]!, this.now);
-    }
-    queue.clear();
-    if (this.client.wakeAtUs <= this.now.monotonicUs) this.client.tick(this.now);
-  }
-
-  private setTime(monotonicUs: number): void {
-    this.now.monotonicUs = monotonicUs;
-    const wallNs = 1.7e18 + monotonicUs * 1000;
-    this.now.wallHi = Math.floor(wallNs / 2 ** 32) | 0;
-    this.now.wallLo = wallNs % 2 ** 32 | 0;
-  }
-}
 
 /** Sums of heap growth of one kind of step. */
 class Meter {
@@ -251,9 +95,10 @@ await program(
     const collect = (globalThis as { gc?: () => void }).gc;
     if (collect === undefined) throw new CliError('argument-invalid', 'this bench forces collections; start it with npm run bench:allocation, or with node --expose-gc');
     const cost = calibrate(collect);
-    const rig = new Rig();
+    const bytes = new Uint8Array(OPERATION_BYTES).fill(0x2e);
+    const rig = new CoreRig({ replicas: REPLICAS, machine: () => new EchoMachine(), lanes: LANES, clients: 1, sessions: 1, operation: () => bytes });
     rig.register();
-    const steps = [() => rig.submitAll(), () => rig.runReplica(0), () => rig.runReplica(1), () => rig.runReplica(2), () => rig.runClient()];
+    const { steps } = rig;
     for (let done = 0; done < warmup; done += LANES) for (const step of steps) step();
     const meters = steps.map(() => new Meter());
     const [committedBefore, fastBefore] = rig.counts as unknown as [number, number];

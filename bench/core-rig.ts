@@ -1,0 +1,218 @@
+/**
+ * Replica cores and client cores in one process, driven through in-memory outboxes with a clock of their own: what our
+ * code costs by itself, without sockets, timers and processes. For bench:allocation and bench:growth.
+ *
+ * Operations go in batches, a step a role: the clients submit on all lanes, each replica takes the whole batch, the
+ * clients take the answers. `steps` are these, in order.
+ */
+import { CliError } from '../src/cli/exit.js';
+import { loadHash } from '../src/native/hash64.js';
+import { ClientCore } from '../src/protocol/client-core.js';
+import { DEFAULT_CLIENT_TIMINGS, DEFAULT_LIMITS, DEFAULT_TIMINGS, type Limits } from '../src/protocol/config.js';
+import { Instant, Outcome, type Outbox, type PersistBatch, type Storage } from '../src/protocol/contract.js';
+import { ReplicaCore } from '../src/protocol/replica-core.js';
+import type { StateMachine } from '../src/machine/state-machine.js';
+import { ReplyStatus, validate } from '../src/wire/messages.js';
+
+/** Messages that a host hands over in one turn. */
+const MESSAGES_A_TURN = 16;
+const US_BETWEEN_OPERATIONS = 1;
+const REGISTRATION_TURNS_MAX = 10_000;
+/** Sessions that register at the same time. */
+const REGISTRATIONS = 256;
+/** Of what is not an operation's, in a queue. */
+const SPARE_MESSAGES = 4096;
+
+export interface CoreRigOptions {
+  readonly replicas: number;
+  /** A machine for each replica, all in the same state. */
+  readonly machine: () => StateMachine;
+  /** Operations open at once, over all clients that submit. */
+  readonly lanes: number;
+  /** Clients that submit; `lanes` is a multiple. */
+  readonly clients: number;
+  /** Sessions in the table, those of the clients included. */
+  readonly sessions: number;
+  readonly limits?: Partial<Limits>;
+  /** The next operation, valid until the next call. */
+  readonly operation: () => Uint8Array;
+}
+
+/** Messages to one destination, in memory that is made once. */
+class Queue {
+  readonly bytes: Uint8Array;
+  readonly offsets: Int32Array;
+  readonly lengths: Int32Array;
+  readonly senders: Int32Array;
+  count = 0;
+  end = 0;
+
+  constructor(messages: number) {
+    this.bytes = new Uint8Array(messages * 256);
+    this.offsets = new Int32Array(messages);
+    this.lengths = new Int32Array(messages);
+    this.senders = new Int32Array(messages);
+  }
+
+  clear(): void {
+    this.count = 0;
+    this.end = 0;
+  }
+}
+
+/** Puts messages into the queues of their destinations. */
+class MemoryOutbox implements Outbox {
+  bytes: Uint8Array;
+  private to = 0;
+
+  constructor(
+    private readonly queues: readonly Queue[],
+    private readonly from: number,
+  ) {
+    this.bytes = queues[0]!.bytes;
+  }
+
+  reserve(to: number, length: number): number {
+    const queue = this.queues[to]!;
+    if (queue.count === queue.offsets.length || queue.end + length > queue.bytes.length) return -1;
+    this.to = to;
+    this.bytes = queue.bytes;
+    return queue.end;
+  }
+
+  commit(length: number): void {
+    const queue = this.queues[this.to]!;
+    queue.offsets[queue.count] = queue.end;
+    queue.lengths[queue.count] = length;
+    queue.senders[queue.count] = this.from;
+    queue.count += 1;
+    queue.end += length;
+  }
+}
+
+/** Durable at once, as in mode `memory` without a data directory. */
+class NoStorage implements Storage {
+  readonly keepsLog = false;
+  readonly stalled = false;
+  core: ReplicaCore | undefined;
+
+  persist(token: number, _batch: PersistBatch): void {
+    this.core!.persisted(token);
+  }
+}
+
+export class CoreRig {
+  readonly replicas: ReplicaCore[];
+  /** committed, fast: written on every completion, hence in a typed array. */
+  readonly counts = new Float64Array(2);
+  /** Submit, replica 0, replica 1, …, take the answers. */
+  readonly steps: readonly (() => void)[];
+  private readonly queues: Queue[];
+  private readonly now = new Instant();
+  private clients: ClientCore[] = [];
+  private nextSession = 1;
+
+  constructor(private readonly options: CoreRigOptions) {
+    const { replicas, lanes, clients, machine } = options;
+    const hash = loadHash();
+    const toReplica = lanes * 4 + SPARE_MESSAGES;
+    const toClient = (lanes / clients) * (replicas + 1) + 64;
+    const endpoints = Math.max(clients, REGISTRATIONS);
+    this.queues = Array.from({ length: replicas + endpoints }, (_, to) => new Queue(to < replicas ? toReplica : toClient));
+    const limits = { ...DEFAULT_LIMITS, ...options.limits };
+    this.replicas = Array.from({ length: replicas }, (_, id) => {
+      const storage = new NoStorage();
+      const core = new ReplicaCore({ id, replicas, seed: id + 1, limits, timings: DEFAULT_TIMINGS }, new MemoryOutbox(this.queues, id), storage, machine(), hash, { transition: () => {} });
+      storage.core = core;
+      return core;
+    });
+    this.steps = [() => this.submitAll(), ...this.replicas.map((_, id) => () => this.runReplica(id)), () => this.runClients()];
+    this.setTime(1_000_000);
+    for (const replica of this.replicas) replica.start({ hardState: undefined, log: undefined }, this.now);
+  }
+
+  /** Ready for operations. Throws CliError `worker-failed`. */
+  register(): void {
+    const { sessions, clients, lanes } = this.options;
+    for (let left = sessions - clients; left > 0; left -= REGISTRATIONS) this.registerClients(Math.min(left, REGISTRATIONS), 1);
+    this.registerClients(clients, lanes / clients);
+  }
+
+  private registerClients(count: number, lanes: number): void {
+    const { replicas, limits } = this.options;
+    const states = new Int32Array(count).fill(-1);
+    const { counts } = this;
+    this.clients = Array.from({ length: count }, (_, index) => {
+      const events = {
+        registered: (status: number): void => void (states[index] = status),
+        completed: (_lane: number, outcome: number, _status: number, fast: boolean): void => {
+          if (outcome === Outcome.committed) counts[0]! += 1;
+          if (fast) counts[1]! += 1;
+        },
+      };
+      const sessionLo = this.nextSession++;
+      // Operations and results here are short; what a client sets aside for long ones would only fill the memory.
+      const clientLimits = { ...DEFAULT_LIMITS, ...limits };
+      return new ClientCore({ replicas, lanes, seed: sessionLo, sessionHi: 1, sessionLo, nonceHi: 3, nonceLo: sessionLo, limits: clientLimits, timings: DEFAULT_CLIENT_TIMINGS }, new MemoryOutbox(this.queues, replicas + index), events);
+    });
+    for (const client of this.clients) client.register(this.now);
+    for (let turn = 0; states.includes(-1); turn++) {
+      if (turn === REGISTRATION_TURNS_MAX) throw new CliError('worker-failed', 'the client cores could not register their sessions; run npm test');
+      this.setTime(this.now.monotonicUs + 100);
+      for (let id = 0; id < replicas; id++) this.runReplica(id);
+      this.runClients();
+    }
+    const refused = states.find((status) => status !== ReplyStatus.ok);
+    if (refused !== undefined) throw new CliError('worker-failed', `registration ended with status ${refused}; run npm test`);
+  }
+
+  /** Submits on every lane. */
+  private submitAll(): void {
+    const { clients } = this;
+    const lanes = this.options.lanes / clients.length;
+    for (let lane = 0; lane < lanes; lane++) {
+      for (let i = 0; i < clients.length; i++) {
+        this.setTime(this.now.monotonicUs + US_BETWEEN_OPERATIONS);
+        const bytes = this.options.operation();
+        clients[i]!.submit(lane, bytes, 0, bytes.length, Infinity, this.now);
+      }
+    }
+  }
+
+  private runReplica(id: number): void {
+    const core = this.replicas[id]!;
+    const queue = this.queues[id]!;
+    for (let i = 0; i < queue.count; i++) {
+      const offset = queue.offsets[i]!;
+      const length = queue.lengths[i]!;
+      if (validate(queue.bytes, offset, offset + length) !== length) throw new CliError('worker-failed', 'a core wrote a message that is not one; run npm test');
+      core.receive(queue.bytes, offset, length, queue.senders[i]!, this.now);
+      if (i % MESSAGES_A_TURN === MESSAGES_A_TURN - 1) core.flush(this.now);
+    }
+    queue.clear();
+    if (core.wakeAtUs <= this.now.monotonicUs) core.tick(this.now);
+    core.flush(this.now);
+  }
+
+  private runClients(): void {
+    for (let index = 0; index < this.clients.length; index++) this.runClient(this.clients[index]!, this.queues[this.options.replicas + index]!);
+  }
+
+  private runClient(client: ClientCore, queue: Queue): void {
+    for (let i = 0; i < queue.count; i++) {
+      const offset = queue.offsets[i]!;
+      const length = queue.lengths[i]!;
+      if (validate(queue.bytes, offset, offset + length) !== length) throw new CliError('worker-failed', 'a core wrote a message that is not one; run npm test');
+      client.receive(queue.bytes, offset, length, queue.senders[i]!, this.now);
+    }
+    queue.clear();
+    if (client.wakeAtUs <= this.now.monotonicUs) client.tick(this.now);
+  }
+
+  private setTime(monotonicUs: number): void {
+    this.now.monotonicUs = monotonicUs;
+    const wallNs = 1.7e18 + monotonicUs * 1000;
+    this.now.wallHi = Math.floor(wallNs / 2 ** 32) | 0;
+    this.now.wallLo = wallNs % 2 ** 32 | 0;
+  }
+}
