@@ -16,35 +16,23 @@ import { EchoMachine } from '../src/machine/echo.js';
 import { Histogram } from '../src/metrics/histogram.js';
 import { loadHash } from '../src/native/hash64.js';
 import { ClientCore } from '../src/protocol/client-core.js';
-import { DEFAULT_CLIENT_TIMINGS, DEFAULT_LIMITS, DEFAULT_TIMINGS, type LateRule, type Timings } from '../src/protocol/config.js';
+import { DEFAULT_CLIENT_TIMINGS, DEFAULT_LIMITS, DEFAULT_TIMINGS } from '../src/protocol/config.js';
 import { Instant, Outcome, type Outbox, type PersistBatch, type Storage } from '../src/protocol/contract.js';
-import { ClientCounter, Counter } from '../src/protocol/counters.js';
+import { ClientCounter } from '../src/protocol/counters.js';
 import { ReplicaCore } from '../src/protocol/replica-core.js';
 import { ReplyStatus, validate } from '../src/wire/messages.js';
+import { addHi, addLo } from '../src/wire/u64.js';
 import { CliError } from '../src/cli/exit.js';
-import { program } from './program.js';
+import { CONTENTION_NAMES, CONTENTION_SETTINGS, shares, type ContentionSetting } from './contention-settings.js';
+import { namesOf, numbersOf, program } from './program.js';
 
 const LANES = 256;
 const OPERATION_BYTES = 64;
 /** Operations that wait for a lane at a client; beyond, they are dropped and counted. */
 const BACKLOG_MAX = 1 << 14;
 const NS = 1000;
-
-export interface Setting {
-  readonly name: string;
-  readonly late: LateRule;
-  readonly timings: Partial<Timings>;
-  readonly maxLeadNs: number;
-}
-
-const PUBLISHED = { orderHoldUs: 0, lateRepairUs: 0 };
-export const SETTINGS: readonly Setting[] = [
-  { name: 'published', late: 'reject', timings: PUBLISHED, maxLeadNs: 0 },
-  { name: 'lead', late: 'reject', timings: PUBLISHED, maxLeadNs: 1_000_000 },
-  { name: 'push', late: 'reject', timings: {}, maxLeadNs: 0 },
-  { name: 'push+restamp', late: 'restamp', timings: {}, maxLeadNs: 0 },
-  { name: 'all', late: 'restamp', timings: {}, maxLeadNs: 1_000_000 },
-];
+/** Wall time at the start, ns: upper half. */
+const EPOCH_HI = 0x18a9_5c00;
 
 interface Conditions {
   readonly replicas: number;
@@ -58,9 +46,15 @@ interface Conditions {
   readonly costNs: number;
   readonly ms: number;
   readonly seed: number;
+  /** In mid-run a member takes so many times as long for a message; 1: none does. */
+  readonly slow: number;
 }
 
-export interface Row {
+interface Row {
+  /** With `slow`: time from the slowing down of a member to a view without it, ms; null: there was none. And p50 before, and after that. */
+  readonly withoutSlowMs?: number | null;
+  readonly p50BeforeUs?: number;
+  readonly p50AfterUs?: number;
   readonly setting: string;
   readonly clients: number;
   readonly rate: number;
@@ -150,7 +144,7 @@ abstract class Host implements EventHandler {
   constructor(
     protected readonly world: World,
     readonly id: number,
-    private readonly costNs: number,
+    protected costNs: number,
   ) {
     this.post = new Post(world, id);
   }
@@ -181,12 +175,8 @@ abstract class Host implements EventHandler {
   protected read(): void {
     const ns = this.world.queue.nowUs;
     this.now.monotonicUs = ns / NS + 1000.5;
-    const wall = 1.7e18 + ns;
-    // Exact: the sum of halves, not of doubles of that size.
-    const low = (1.7e18 % 2 ** 32) + ns;
-    this.now.wallHi = (Math.floor(1.7e18 / 2 ** 32) + Math.floor(low / 2 ** 32)) | 0;
-    this.now.wallLo = low % 2 ** 32 | 0;
-    if (!(wall > 0)) throw new CliError('worker-failed', 'virtual time ran out; run fewer milliseconds');
+    this.now.wallHi = addHi(EPOCH_HI, 0, ns);
+    this.now.wallLo = addLo(0, ns);
   }
 
   private turn(): void {
@@ -224,13 +214,17 @@ abstract class Host implements EventHandler {
 class ReplicaProcess extends Host {
   readonly core: ReplicaCore;
 
-  constructor(world: World, id: number, setting: Setting) {
+  constructor(world: World, id: number, setting: ContentionSetting) {
     super(world, id, world.conditions.costNs);
     const storage: Storage = { keepsLog: false, stalled: false, persist: (token: number, _batch: PersistBatch) => this.core.persisted(token) };
     const limits = { ...DEFAULT_LIMITS, logEntries: 1 << 16, logBytes: 16 << 20 };
     this.core = new ReplicaCore({ id, replicas: world.conditions.replicas, seed: id + 1, late: setting.late, limits, timings: { ...DEFAULT_TIMINGS, ...setting.timings } }, this.post, storage, new EchoMachine(), loadHash(), { transition: () => {} });
     this.read();
     this.core.start({ hardState: undefined, log: undefined }, this.now);
+  }
+
+  slowDown(factor: number): void {
+    this.costNs *= factor;
   }
 
   protected override flush(): void {
@@ -249,7 +243,7 @@ class ClientProcess extends Host {
   constructor(
     world: World,
     id: number,
-    setting: Setting,
+    setting: ContentionSetting,
     private readonly rate: number,
     private readonly measured: Measured,
   ) {
@@ -311,7 +305,7 @@ class ClientProcess extends Host {
 interface Measured {
   readonly fromNs: number;
   readonly toNs: number;
-  readonly latency: Histogram;
+  latency: Histogram;
   offered: number;
   committed: number;
   throughput: number;
@@ -321,14 +315,12 @@ interface Measured {
 const WARM_UP = 0.3;
 const DRAIN_NS = 20e6;
 
-export function run(setting: Setting, conditions: Conditions): Row {
+function run(setting: ContentionSetting, conditions: Conditions): Row {
   const world = new World(conditions);
   const settledNs = 20e6;
   const measured: Measured = { fromNs: settledNs + conditions.ms * 1e6 * WARM_UP, toNs: settledNs + conditions.ms * 1e6, latency: new Histogram(), offered: 0, committed: 0, throughput: 0 };
   for (let id = 0; id < conditions.replicas; id++) world.hosts.push(new ReplicaProcess(world, id, setting));
-  const shares = Array.from({ length: conditions.clients }, (_, k) => 1 / Math.pow(k + 1, conditions.skew));
-  const whole = shares.reduce((a, b) => a + b, 0);
-  const clients = shares.map((share, k) => new ClientProcess(world, conditions.replicas + k, setting, (conditions.rate * share) / whole, measured));
+  const clients = shares(conditions.clients, conditions.skew).map((share, k) => new ClientProcess(world, conditions.replicas + k, setting, conditions.rate * share, measured));
   world.hosts.push(...clients);
   for (const host of world.hosts) host.handle(TIMER, undefined);
   for (const client of clients) client.register();
@@ -337,7 +329,7 @@ export function run(setting: Setting, conditions: Conditions): Row {
   for (const client of clients) client.begin();
   while (world.queue.step(measured.fromNs));
   const before = clients.map((client) => client.core.counters.slice());
-  const view = (world.hosts[0] as ReplicaProcess).core.state.view;
+  const slowed = conditions.slow > 1 ? slowDown(world, measured) : {};
   while (world.queue.step(measured.toNs));
   const grown = (name: keyof typeof ClientCounter): number => clients.reduce((sum, client, k) => sum + client.core.counters[ClientCounter[name]]! - before[k]![ClientCounter[name]]!, 0);
   const committed = grown('committed');
@@ -353,12 +345,31 @@ export function run(setting: Setting, conditions: Conditions): Row {
     retransmissions: grown('retransmitted') / committed,
     leadUs: clients.reduce((sum, client) => sum + client.core.lead.leadNs, 0) / clients.length / 1000,
   };
-  if (process.env['DEBUG_CONTENTION'] !== undefined) {
-    for (const host of world.hosts.slice(0, 2) as ReplicaProcess[]) process.stderr.write(`${host.id} view ${view}: ${Object.entries(Counter).map(([name, i]) => `${name} ${host.core.counters[i]}`).filter((s) => !s.endsWith(' 0')).join(', ')}\n`);
-  }
   while (world.queue.step(measured.toNs + DRAIN_NS));
   const { p50, p99 } = measured.latency.summary();
-  return { ...row, committedShare: measured.committed / measured.offered, p50Us: p50 / 1000, p99Us: p99 / 1000 };
+  return { ...row, ...slowed, committedShare: measured.committed / measured.offered, p50Us: p50 / 1000, p99Us: p99 / 1000 };
+}
+
+/** Slows the first member down and lets half of the time that is left pass; then a new measurement begins. */
+function slowDown(world: World, measured: Measured): Pick<Row, 'withoutSlowMs' | 'p50BeforeUs' | 'p50AfterUs'> {
+  const { slow } = world.conditions;
+  const primary = world.hosts[0] as ReplicaProcess;
+  const third = (measured.toNs - measured.fromNs) / 3;
+  while (world.queue.step(measured.fromNs + third));
+  const p50BeforeUs = measured.latency.summary().p50 / 1000;
+  const { view, views } = primary.core.state;
+  const member = views.members(view).find((r) => r !== primary.id)!;
+  (world.hosts[member] as ReplicaProcess).slowDown(slow);
+  const began = world.queue.nowUs;
+  let without = Infinity;
+  while (world.queue.nowUs < measured.fromNs + 2 * third && without === Infinity) {
+    world.queue.step(world.queue.nowUs + 1e6);
+    if (!views.isMember(primary.core.state.view, member) && primary.core.state.isPrimary) without = world.queue.nowUs;
+  }
+  while (world.queue.step(measured.fromNs + 2 * third));
+  measured.latency = new Histogram();
+  while (world.queue.step(measured.toNs));
+  return { withoutSlowMs: without === Infinity ? null : (without - began) / 1e6, p50BeforeUs, p50AfterUs: measured.latency.summary().p50 / 1000 };
 }
 
 await program(
@@ -369,32 +380,29 @@ await program(
     flags: {
       clients: { kind: 'text', value: 'K,…', default: '8', help: 'numbers of clients' },
       rates: { kind: 'text', value: 'R,…', default: '1000,10000,50000,100000,200000', help: 'operations a second of all clients together' },
-      settings: { kind: 'text', value: 'NAME,…', default: 'published,lead,push,push+restamp,all', help: 'settings to run' },
+      settings: { kind: 'text', value: 'NAME,…', default: CONTENTION_NAMES.join(','), help: 'settings to run' },
       replicas: { kind: 'count', default: '3', min: 3, max: 13, help: 'replicas, an odd number' },
       ms: { kind: 'count', default: '200', min: 10, max: 100_000, help: 'milliseconds of virtual time a run, the first 30 % warm up' },
       delay: { kind: 'count', default: '20', min: 1, max: 100_000, help: 'median one-way delay, µs' },
       sigma: { kind: 'text', value: 'S', default: '0.4', help: 'of the log-normal delay; 0.4: the 99th percentile is 2.5 medians' },
       cost: { kind: 'count', default: '1000', max: 1e6, help: 'time of a replica for a message, ns' },
       skew: { kind: 'text', value: 'S', default: '0', help: 'client k has a share of the load in proportion to 1 / (k + 1)^S' },
+      slow: { kind: 'count', default: '1', min: 1, max: 1000, help: 'a third into the measurement a member takes so many times as long for a message: time until a view without it, p50 before and after' },
       seed: { kind: 'count', default: '7', max: 2 ** 31, help: 'of delays and arrivals' },
     },
     examples: ['npm run bench:contention-sim -- --clients 2,8 --rates 10000,100000 --json'],
   },
   async (values, output) => {
     const rows: Row[] = [];
-    const settings = values.settings.split(',').map((name) => {
-      const setting = SETTINGS.find((one) => one.name === name);
-      if (setting === undefined) throw new CliError('flag-invalid', `--settings: "${name}" is none; they are ${SETTINGS.map((one) => one.name).join(', ')}`);
-      return setting;
-    });
+    const settings = namesOf('--settings', values.settings, CONTENTION_SETTINGS);
     if (!output.json) output.line('clients     rate  setting        done%   1-RTT%  >1.5RTT%  reject%  reconc%  resent%   ops/s     p50µs    p99µs  lead');
-    for (const clients of values.clients.split(',').map(Number)) {
-      for (const rate of values.rates.split(',').map(Number)) {
+    for (const clients of numbersOf('--clients', values.clients)) {
+      for (const rate of numbersOf('--rates', values.rates)) {
         for (const setting of settings) {
-          const row = run(setting, { replicas: values.replicas, clients, rate, skew: Number(values.skew), delayNs: values.delay * NS, sigma: Number(values.sigma), costNs: values.cost, ms: values.ms, seed: values.seed });
+          const row = run(setting, { replicas: values.replicas, clients, rate, skew: Number(values.skew), delayNs: values.delay * NS, sigma: Number(values.sigma), costNs: values.cost, ms: values.ms, seed: values.seed, slow: values.slow });
           rows.push(row);
           const share = (x: number, digits: number): string => (100 * x).toFixed(digits);
-          if (!output.json) output.line(`${String(clients).padStart(7)} ${String(rate).padStart(8)}  ${setting.name.padEnd(13)} ${share(row.committedShare, 1).padStart(6)} ${share(row.oneRoundTrip, 2).padStart(8)} ${share(row.moreThanOneAndAHalf, 3).padStart(9)} ${share(row.rejects, 1).padStart(8)} ${share(row.reconciles, 1).padStart(8)} ${share(row.retransmissions, 1).padStart(8)} ${String(row.throughput).padStart(7)} ${row.p50Us.toFixed(1).padStart(9)} ${row.p99Us.toFixed(1).padStart(8)} ${row.leadUs.toFixed(0).padStart(5)}`);
+          if (!output.json) output.line(`${String(clients).padStart(7)} ${String(rate).padStart(8)}  ${setting.name.padEnd(13)} ${share(row.committedShare, 1).padStart(6)} ${share(row.oneRoundTrip, 2).padStart(8)} ${share(row.moreThanOneAndAHalf, 3).padStart(9)} ${share(row.rejects, 1).padStart(8)} ${share(row.reconciles, 1).padStart(8)} ${share(row.retransmissions, 1).padStart(8)} ${String(row.throughput).padStart(7)} ${row.p50Us.toFixed(1).padStart(9)} ${row.p99Us.toFixed(1).padStart(8)} ${row.leadUs.toFixed(0).padStart(5)}${row.withoutSlowMs === undefined ? '' : `  without the slow member after ${row.withoutSlowMs?.toFixed(0) ?? '–'} ms; p50 ${row.p50BeforeUs!.toFixed(1)} before, ${row.p50AfterUs!.toFixed(1)} after`}`);
         }
       }
     }

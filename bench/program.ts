@@ -1,6 +1,6 @@
 /** The frame of every bench: one table of flags, one line for an error, `--json` for programs. */
 import { outputFor, type Output } from '../src/cli/command.js';
-import { exitCodeOf, lineOf } from '../src/cli/exit.js';
+import { CliError, exitCodeOf, lineOf } from '../src/cli/exit.js';
 import { COMMON_FLAGS, helpOf, parseFlags, type CommandShape, type Flags, type Values } from '../src/cli/flags.js';
 
 /** Parses the command line, runs `run`, sets the exit code. */
@@ -14,4 +14,20 @@ export async function program<const F extends Flags>(shape: CommandShape<F>, run
     process.stderr.write(`${lineOf(error)}\n`);
     process.exitCode = exitCodeOf(error);
   }
+}
+
+/** A flag's list of numbers. Throws CliError `flag-invalid`. */
+export function numbersOf(flag: string, text: string): number[] {
+  const numbers = text.split(',').map(Number);
+  if (text === '' || numbers.some((number) => !Number.isFinite(number) || number < 0)) throw new CliError('flag-invalid', `${flag} is a list of numbers with commas between them, not "${text}"`);
+  return numbers;
+}
+
+/** What a flag's list of names names. Throws CliError `flag-invalid`. */
+export function namesOf<T extends { readonly name: string }>(flag: string, text: string, known: readonly T[]): T[] {
+  return text.split(',').map((name) => {
+    const found = known.find((one) => one.name === name);
+    if (found === undefined) throw new CliError('flag-invalid', `${flag}: "${name}" is none of ${known.map((one) => one.name).join(', ')}; use some of these, with commas between them`);
+    return found;
+  });
 }

@@ -8,7 +8,7 @@ import { dirname, join, resolve } from 'node:path';
 import { EchoMachine } from '../machine/echo.js';
 import { KvMachine } from '../machine/kv.js';
 import { HeapMeter } from '../metrics/heap-meter.js';
-import { DEFAULT_TIMINGS, type Timings } from '../protocol/config.js';
+import { DEFAULT_LATE, DEFAULT_TIMINGS, LATE_RULES, type LateRule, type Timings } from '../protocol/config.js';
 import { LOG_LEVELS, lineLogger, writeToStderr, type LogFormat, type LogLevel } from '../server/logger.js';
 import { MetricsServer } from '../server/metrics-server.js';
 import { Replica } from '../server/replica.js';
@@ -44,6 +44,9 @@ export const replica = defineCommand(
       'suspect-after': { kind: 'duration', min: 1e6, max: 3600e9, help: `silence after which another replica is suspected; several times --sync-interval (default ${DEFAULT_TIMINGS.suspectUs / 1e3}ms)` },
       'max-ahead': { kind: 'duration', max: 3600e9, help: `a request stamped further ahead of this clock is rejected (default ${DEFAULT_TIMINGS.maxAheadNs / 1e6}ms)` },
       'max-hold': { kind: 'duration', max: 60e9, help: `a request is held back until its timestamp is due, so long at most; 0s: never (default ${DEFAULT_TIMINGS.maxHoldNs / 1e6}ms)` },
+      late: { kind: 'choice', choices: LATE_RULES, default: DEFAULT_LATE, help: 'what a primary does with a request that is late: restamp gives it the next key, reject leaves that to the client' },
+      'order-hold': { kind: 'duration', max: 60e9, help: `the primary pushes its order to members until none has differed for so long; 0s: never (default ${DEFAULT_TIMINGS.orderHoldUs / 1e3}ms)` },
+      'slow-after': { kind: 'duration', max: 3600e9, help: `a member much slower than a spare leaves the quorum after this; 0s: never (default ${DEFAULT_TIMINGS.slowAfterUs / 1e3}ms)` },
     }),
     examples: ['jitpaxos replica --cluster cluster.json --id 0', 'JITPAXOS_ID=0 jitpaxos replica --config replica.json', 'jitpaxos config explain --config replica.json'],
   },
@@ -59,6 +62,7 @@ export const replica = defineCommand(
       ...transportChoice(values),
       clock: values.clock,
       ...(values['datagram-bytes'] === undefined ? {} : { datagramBytes: values['datagram-bytes'] }),
+      late: values.late as LateRule,
       timings: timingsOf(values),
       logger: lineLogger({ level: values['log-level'] as LogLevel, format: logFormat(values['log-format']), write: writeToStderr }),
     });
@@ -79,8 +83,10 @@ function logFormat(given: string): LogFormat {
   return given === 'json' || (given === 'auto' && !process.stderr.isTTY) ? 'json' : 'text';
 }
 
+type TimingFlag = 'sync-interval' | 'suspect-after' | 'max-ahead' | 'max-hold' | 'order-hold' | 'slow-after';
+
 /** What was given; all else is as DEFAULT_TIMINGS has it. */
-function timingsOf(values: { readonly 'sync-interval': number | undefined; readonly 'suspect-after': number | undefined; readonly 'max-ahead': number | undefined; readonly 'max-hold': number | undefined }): Partial<Timings> {
+function timingsOf(values: Readonly<Record<TimingFlag, number | undefined>>): Partial<Timings> {
   const syncNs = values['sync-interval'];
   const suspectNs = values['suspect-after'];
   const suspectUs = suspectNs === undefined ? DEFAULT_TIMINGS.suspectUs : suspectNs / 1e3;
@@ -92,6 +98,8 @@ function timingsOf(values: { readonly 'sync-interval': number | undefined; reado
     suspectUs,
     ...(values['max-ahead'] === undefined ? {} : { maxAheadNs: values['max-ahead'] }),
     ...(values['max-hold'] === undefined ? {} : { maxHoldNs: values['max-hold'] }),
+    ...(values['order-hold'] === undefined ? {} : { orderHoldUs: values['order-hold'] / 1e3 }),
+    ...(values['slow-after'] === undefined ? {} : { slowAfterUs: values['slow-after'] / 1e3 }),
   };
 }
 

@@ -14,6 +14,8 @@ export interface ClientStats {
   readonly commits: number;
   /** Committed in one round trip. */
   readonly fastCommits: number;
+  /** Committed in one and a half: a member differed, and the primary's order set that right. */
+  readonly orderedCommits: number;
   readonly reads: number;
   /** Answered in one round trip, without a log entry. */
   readonly fastReads: number;
@@ -46,6 +48,7 @@ export function clientStats(host: ClientHost, openOperations: number, waitingOpe
     waitingOperations,
     commits: counters[ClientCounter.committed]!,
     fastCommits: counters[ClientCounter.committed_fast]!,
+    orderedCommits: counters[ClientCounter.committed_ordered]!,
     reads: counters[ClientCounter.reads]!,
     fastReads: counters[ClientCounter.reads_fast]!,
     rejected,

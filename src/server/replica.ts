@@ -10,7 +10,7 @@ import { JitPaxosError } from '../errors.js';
 import type { StateMachine } from '../machine/state-machine.js';
 import type { Family } from '../metrics/exposition.js';
 import { loadHash } from '../native/hash64.js';
-import { DEFAULT_TIMINGS, type Limits, type Timings } from '../protocol/config.js';
+import { DEFAULT_LATE, DEFAULT_TIMINGS, LATE_RULES, type LateRule, type Limits, type Timings } from '../protocol/config.js';
 import { ReplicaCore } from '../protocol/replica-core.js';
 import type { DirectoryLock } from '../storage/directory-lock.js';
 import { DurableStorage } from '../storage/durable-storage.js';
@@ -60,9 +60,11 @@ export interface ReplicaOptions {
   readonly limits?: Partial<Limits>;
   /** What differs from DEFAULT_TIMINGS. */
   readonly timings?: Partial<Timings>;
+  /** What a primary does with a late request. All replicas alike. Default `restamp`. */
+  readonly late?: LateRule;
 }
 
-const OPTION_NAMES: readonly (keyof ReplicaOptions)[] = ['cluster', 'id', 'machine', 'data', 'durability', 'transport', 'idle', 'datagramBytes', 'clock', 'logger', 'limits', 'timings'];
+const OPTION_NAMES: readonly (keyof ReplicaOptions)[] = ['cluster', 'id', 'machine', 'data', 'durability', 'transport', 'idle', 'datagramBytes', 'clock', 'logger', 'limits', 'timings', 'late'];
 
 /** A core takes a longer time without a tick for a stall of its host, and suspects nobody then. */
 const TICK_INTERVAL_US = 5_000;
@@ -148,7 +150,7 @@ export class Replica {
           else logger.info(`replica.${event}`, fields);
         },
       };
-      const core = new ReplicaCore({ id, replicas, seed: randomInt(-0x80000000, 0x7fffffff), limits, timings }, loop.outbox, storage, options.machine, hash, observer);
+      const core = new ReplicaCore({ id, replicas, seed: randomInt(-0x80000000, 0x7fffffff), late: options.late ?? DEFAULT_LATE, limits, timings }, loop.outbox, storage, options.machine, hash, observer);
       replica = new Replica(id, cluster, addresses[id]!, core, loop, clock, durability, storage, lock, logger);
       replica.run();
       if (replica.failure !== undefined) throw replica.failure;
@@ -286,13 +288,14 @@ function transitionState(core: ReplicaCore | undefined): { readonly view?: numbe
 
 function checkOptions(options: ReplicaOptions): void {
   checkKeys('option-invalid', 'Replica.start', options, OPTION_NAMES);
-  const { machine, durability, data } = options as { machine: unknown; durability: unknown; data: unknown };
+  const { machine, durability, data, late } = options as { machine: unknown; durability: unknown; data: unknown; late: unknown };
   for (const method of ['apply', 'query', 'snapshot', 'restore'] as const) {
     if (typeof (machine as StateMachine | undefined)?.[method] !== 'function') {
       throw new JitPaxosError('option-invalid', `Replica.start: machine has no method "${method}"; it has to be a StateMachine, such as new KvMachine()`);
     }
   }
   checkDurability(durability, data);
+  if (late !== undefined && !LATE_RULES.includes(late as LateRule)) throw new JitPaxosError('option-invalid', `Replica.start: late is ${show(late)}; it has to be one of ${LATE_RULES.join(', ')}`);
   if (data !== undefined && (typeof data !== 'string' || data === '')) throw new JitPaxosError('option-invalid', `Replica.start: data is ${show(data)}; it has to be the path of a directory`);
 }
 

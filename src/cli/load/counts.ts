@@ -2,7 +2,7 @@
 import type { ClientStats } from '../../client/client-stats.js';
 import type { ClientCounts } from './messages.js';
 
-export const NO_COUNTS: ClientCounts = { committed: 0, fast: 0, rejected: 0, restamped: 0, reconciled: 0, retransmitted: 0, failed: 0, viewChanges: 0 };
+export const NO_COUNTS: ClientCounts = { committed: 0, fast: 0, ordered: 0, rejected: 0, restamped: 0, reconciled: 0, retransmitted: 0, failed: 0, viewChanges: 0 };
 
 /** @param failed operations that ended without a result, which the bench counts itself */
 export function countsOf(stats: ClientStats, failed: number): ClientCounts {
@@ -10,6 +10,7 @@ export function countsOf(stats: ClientStats, failed: number): ClientCounts {
     // A read that goes through the log after all is a commit, and not a fast read: each operation counts once.
     committed: stats.commits + stats.fastReads,
     fast: stats.fastCommits + stats.fastReads,
+    ordered: stats.orderedCommits,
     rejected: Object.values(stats.rejected).reduce((sum, count) => sum + count, 0),
     restamped: stats.counters['restamped']!,
     reconciled: stats.reconciled,
@@ -24,6 +25,7 @@ export function addCounts(a: ClientCounts, b: ClientCounts): ClientCounts {
   return {
     committed: a.committed + b.committed,
     fast: a.fast + b.fast,
+    ordered: a.ordered + b.ordered,
     rejected: a.rejected + b.rejected,
     restamped: a.restamped + b.restamped,
     reconciled: a.reconciled + b.reconciled,

@@ -31,6 +31,8 @@ export interface LocalClusterOptions {
   readonly idle?: string | undefined;
   readonly durability: string;
   readonly clock?: string | undefined;
+  /** Further flags of `jitpaxos replica`. */
+  readonly replicaFlags?: readonly string[];
 }
 
 /** One replica's process. */
@@ -156,6 +158,7 @@ export class LocalCluster {
     args.push('--machine', machine, '--transport', transport, '--durability', durability);
     if (idle !== undefined) args.push('--idle', idle);
     if (clock !== undefined) args.push('--clock', clock);
+    args.push(...(this.options.replicaFlags ?? []));
     // Detached: Ctrl-C on the terminal is for this process, which stops the replicas when it is done with them.
     const child = fork(MAIN, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [], detached: true, env: withoutSettings(process.env) });
     return (this.replicas[id] = new ReplicaProcess(id, child));

@@ -70,6 +70,8 @@ export type ToWorker =
 export interface ClientCounts {
   readonly committed: number;
   readonly fast: number;
+  /** Committed in one and a half round trips, by the primary's order. */
+  readonly ordered: number;
   readonly rejected: number;
   /** Stamped anew after a reject. */
   readonly restamped: number;

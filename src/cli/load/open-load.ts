@@ -22,6 +22,10 @@ export interface OpenLoadOptions extends TransportChoice {
   readonly pacing: PacingKind;
   readonly workload: (index: number) => Omit<Workload, 'warmup' | 'operations'>;
   readonly history: ((index: number) => string) | undefined;
+  /** Share of the arrivals of each client; default all alike. */
+  readonly shares?: readonly number[];
+  /** See ClientTimings. */
+  readonly maxLeadNs?: number;
 }
 
 export interface StepOptions {
@@ -61,12 +65,12 @@ export class OpenLoad {
   private onProgress: StepOptions['onProgress'] = () => undefined;
 
   private constructor(private readonly options: OpenLoadOptions) {
-    const { clients, cluster, transport, idle, pacing, workload, history } = options;
+    const { clients, cluster, transport, idle, pacing, workload, history, shares, maxLeadNs } = options;
     this.ended = Array.from({ length: clients }, () => deferred<void>());
     this.processes = new ClientProcesses({
       count: clients,
       script: './open-worker.js',
-      setup: (worker) => ({ type: 'setup', worker, workers: clients, cluster, transport, idle, workload: workload(worker), pacing, history: history?.(worker) }),
+      setup: (worker) => ({ type: 'setup', worker, workers: clients, cluster, transport, idle, workload: workload(worker), pacing, share: shares?.[worker], maxLeadNs, history: history?.(worker) }),
       onMessage: (index, message) => this.onMessage(index, message),
       onFailure: (index, error) => this.onFailure(index, error),
     });

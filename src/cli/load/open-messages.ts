@@ -29,6 +29,10 @@ export type ToOpenWorker =
       readonly cluster: string;
       readonly workload: Omit<Workload, 'warmup' | 'operations'>;
       readonly pacing: PacingKind;
+      /** Of the arrivals, this process's share; undefined: all alike. */
+      readonly share: number | undefined;
+      /** What its client may stamp ahead, ns; undefined: the client's default. */
+      readonly maxLeadNs: number | undefined;
       /** Where to write the history; undefined: no history. */
       readonly history: string | undefined;
     })

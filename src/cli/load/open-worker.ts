@@ -48,10 +48,10 @@ class Worker {
   }
 
   static async connect(setup: Setup): Promise<Worker> {
-    const { cluster, transport, idle, workload } = setup;
+    const { cluster, transport, idle, workload, maxLeadNs } = setup;
     const worker = new Worker(setup);
     worker.host = await ClientHost.connect(
-      { cluster, transport, idle, lanes: workload.lanes },
+      { cluster, transport, idle, lanes: workload.lanes, ...(maxLeadNs === undefined ? {} : { timings: { maxLeadNs } }) },
       {
         completed: (lane, outcome, status) => worker.onCompleted(lane, outcome, status),
         ready: () => worker.turn(),
@@ -62,9 +62,9 @@ class Worker {
   }
 
   start(step: Step): void {
-    const { worker, workers, workload } = this.setup;
+    const { worker, workers, workload, share } = this.setup;
     const { kind, ratePerSecond, seed, warmupNs, durationNs } = step;
-    const arrivals = new Arrivals({ kind, ratePerSecond, seed, client: worker, clients: workers });
+    const arrivals = new Arrivals({ kind, ratePerSecond: share === undefined ? ratePerSecond : ratePerSecond * share * workers, seed, client: worker, clients: workers });
     const loop = new OpenLoop(workload.lanes, (lane) => this.send(lane), arrivals, { measureFromNs: warmupNs, endNs: warmupNs + durationNs });
     this.errors = {};
     this.running = new RunningStep(step, loop, () => this.counts(), () => this.rejectedByReason());
