@@ -23,6 +23,8 @@ export class HoldBack {
   private readonly from: Int32Array;
   private readonly timestamps: Int32Array;
   private readonly due: Float64Array;
+  /** When each arrived, monotonic µs. */
+  private readonly arrived: Float64Array;
   private count = 0;
 
   constructor(private readonly capacity: number) {
@@ -33,6 +35,7 @@ export class HoldBack {
     this.from = new Int32Array(capacity);
     this.timestamps = new Int32Array(capacity * 2);
     this.due = new Float64Array(capacity);
+    this.arrived = new Float64Array(capacity);
   }
 
   get size(): number {
@@ -40,7 +43,7 @@ export class HoldBack {
   }
 
   /** Takes a message in; false when there is no room for it, or nothing is to be held. */
-  hold(source: Uint8Array, offset: number, length: number, from: number, timestampHi: number, timestampLo: number, dueUs: number): boolean {
+  hold(source: Uint8Array, offset: number, length: number, from: number, timestampHi: number, timestampLo: number, nowUs: number, dueUs: number): boolean {
     if (!this.enabled || this.count === this.capacity || length > SLOT_BYTES) return false;
     const slot = this.free[this.count]!;
     copyBytes(source, offset, this.bytes, slot * SLOT_BYTES, length);
@@ -49,6 +52,7 @@ export class HoldBack {
     this.timestamps[2 * slot] = timestampHi;
     this.timestamps[2 * slot + 1] = timestampLo;
     this.due[slot] = dueUs;
+    this.arrived[slot] = nowUs;
     let hole = this.count++;
     while (hole > 0) {
       const parent = (hole - 1) >> 1;
@@ -83,6 +87,11 @@ export class HoldBack {
 
   offsetOf(slot: number): number {
     return slot * SLOT_BYTES;
+  }
+
+  /** How long a request has been held, µs. */
+  heldUs(slot: number, nowUs: number): number {
+    return nowUs - this.arrived[slot]!;
   }
 
   fromOf(slot: number): number {

@@ -9,7 +9,7 @@
 /** Requests after which the share of misses is looked at. */
 const WINDOW = 64;
 /** Share of misses in a window above which the lead rises, and below which it may fall. */
-const RISE = 0.05;
+const RISE = 0.02;
 const FALL = 0.005;
 /** Windows in a row that were quiet before the lead falls. */
 const QUIET_WINDOWS = 8;
@@ -19,7 +19,7 @@ const WINDOW_US = 100_000;
 export class LeadControl {
   /** Nanoseconds to add to the clock reading. */
   leadNs: number;
-  /** Estimate of each replica's p95 of (arrival clock − our clock), µs. */
+  /** Estimate of each replica's p99 of (arrival clock − our clock), µs. */
   private readonly delayUs: Float64Array;
   private seen = 0;
   private misses = 0;
@@ -39,9 +39,9 @@ export class LeadControl {
   heard(replica: number, slackUs: number): void {
     const sample = slackUs + this.leadNs / 1000;
     const estimate = this.delayUs[replica]!;
-    // Steps up 19 times as far as down: settles where one sample of twenty is above.
-    const step = Math.max(0.5, Math.abs(estimate) / 32);
-    this.delayUs[replica] = sample > estimate ? Math.min(sample, estimate + 19 * step) : Math.max(sample, estimate - step);
+    // Steps up 99 times as far as down: settles where one sample of a hundred is above.
+    const step = Math.max(0.1, Math.abs(estimate) / 128);
+    this.delayUs[replica] = sample > estimate ? Math.min(sample, estimate + 99 * step) : Math.max(sample, estimate - step);
   }
 
   committedFast(): void {

@@ -32,6 +32,8 @@ const REASON_COUNTERS: readonly number[] = [
 ];
 
 export class Requests {
+  /** How long the request that is handled now was held back, µs: its slack is that of its arrival. */
+  heldUs = 0;
   private readonly restamps: boolean;
 
   constructor(
@@ -87,7 +89,7 @@ export class Requests {
         this.reject(bytes, o, from, RejectReason.tooFarAhead, now);
         return;
       }
-      if (ahead <= state.config.timings.maxHoldNs && this.holdBack.hold(bytes, o, Request.size + length, from, timestampHi, timestampLo, now.monotonicUs + ahead / 1000)) {
+      if (ahead <= state.config.timings.maxHoldNs && this.holdBack.hold(bytes, o, Request.size + length, from, timestampHi, timestampLo, now.monotonicUs, now.monotonicUs + ahead / 1000)) {
         state.counters[Counter.held]!++;
         return;
       }
@@ -174,7 +176,7 @@ export class Requests {
     state.appended();
     log.replyTo[log.slot(index)] = from;
     // Of the request as it came, whatever key it has now.
-    const slack = slackUs(now, readI32(bytes, o + Request.at.timestamp), readI32(bytes, o + Request.at.timestamp + 4));
+    const slack = slackUs(now, readI32(bytes, o + Request.at.timestamp), readI32(bytes, o + Request.at.timestamp + 4)) - Math.round(this.heldUs);
     state.arrivalSlackUs.record(slack);
     if (!state.isPrimary) {
       this.sender.acknowledge(from, index, slack, 0);

@@ -168,7 +168,7 @@ t.test('held requests come out in the order of their timestamps when due, and no
     if (random() < 0.5) {
       const timestamp = now + 1 + below(50);
       const bytes = Uint8Array.from([0, ++mark & 255, 9]);
-      const taken = holdBack.hold(bytes, 1, 1, mark, 0, timestamp, timestamp);
+      const taken = holdBack.hold(bytes, 1, 1, mark, 0, timestamp, 0, timestamp);
       if (taken !== model.length < 16) throw new Error(`SEED=${SEED}`);
       if (taken) model.push({ timestamp, mark });
     } else {
@@ -185,8 +185,8 @@ t.test('held requests come out in the order of their timestamps when due, and no
   }
   holdBack.clear();
   t.equal(holdBack.take(Infinity), -1);
-  t.notOk(holdBack.hold(new Uint8Array(600), 0, 513, 1, 0, 1, 1), 'a message that is too long is not held');
-  t.ok(holdBack.hold(new Uint8Array(600), 0, 512, 1, 0, 1, 1));
+  t.notOk(holdBack.hold(new Uint8Array(600), 0, 513, 1, 0, 1, 0, 1), 'a message that is too long is not held');
+  t.ok(holdBack.hold(new Uint8Array(600), 0, 512, 1, 0, 1, 0, 1));
   t.end();
 });
 
