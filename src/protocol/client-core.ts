@@ -375,8 +375,11 @@ export class ClientCore {
     const index = readIndex(bytes, o + at.index);
     const chainHi = readI32(bytes, o + at.chain);
     const chainLo = readI32(bytes, o + at.chain + 4);
-    if (readI32(bytes, o + at.timestamp + 4) === this.timestampLo[slot]) this.heardSlack(from, slot, readI32(bytes, o + at.slack), now);
-    else this.lead.heard(from, readI32(bytes, o + at.slack));
+    // What a member acknowledges by the primary's order says nothing of the way from here to it.
+    if (from === this.views.primary(view) || bytes[o + at.ordered] === 0) {
+      if (readI32(bytes, o + at.timestamp + 4) === this.timestampLo[slot]) this.heardSlack(from, slot, readI32(bytes, o + at.slack), now);
+      else this.lead.heard(from, readI32(bytes, o + at.slack));
+    }
     if (from === this.views.primary(view)) {
       if (!this.acks.hasPrimary(slot)) {
         const length = readU16(bytes, o + at.result);
@@ -597,6 +600,7 @@ export class ClientCore {
   private learnView(view: number, now: Instant): void {
     if (view <= this.view) return;
     this.view = view;
+    this.lead.forget();
     this.counters[ClientCounter.view_changes]!++;
     for (let slot = 0; slot <= this.lanes; slot++) {
       if (this.state[slot] === State.idle || this.sessionLost) continue;

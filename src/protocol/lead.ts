@@ -44,6 +44,11 @@ export class LeadControl {
     this.delayUs[replica] = sample > estimate ? Math.min(sample, estimate + 99 * step) : Math.max(sample, estimate - step);
   }
 
+  /** Another view: others are members, and who is not says nothing any more. */
+  forget(): void {
+    this.delayUs.fill(0);
+  }
+
   committedFast(): void {
     if (++this.seen >= WINDOW) this.endWindow();
   }
@@ -66,10 +71,12 @@ export class LeadControl {
     this.seen = 0;
     this.misses = 0;
     if (this.maxNs === 0 || !enough) return;
+    let slowest = 0;
+    for (let r = 0; r < this.delayUs.length; r++) slowest = Math.max(slowest, this.delayUs[r]!);
+    // Beyond what the slowest member takes a lead only costs.
+    if (this.leadNs > 1250 * slowest) this.leadNs = Math.max(this.minNs, Math.round(slowest * 1000));
     if (share > RISE) {
       this.quiet = 0;
-      let slowest = 0;
-      for (let r = 0; r < this.delayUs.length; r++) slowest = Math.max(slowest, this.delayUs[r]!);
       this.leadNs = Math.max(this.minNs, Math.min(this.maxNs, Math.round(slowest * 1000)));
     } else if (share < FALL && ++this.quiet >= QUIET_WINDOWS) {
       this.quiet = 0;

@@ -187,7 +187,7 @@ t.test('the parts of several client processes are one result', (t) => {
     const histogram = new Histogram();
     for (const value of values) histogram.record(value);
     const counts = { offered: values.length, sent: values.length, succeeded: values.length, failed: 0, unsent: 0, queued: 1, completedInWindow: values.length };
-    const client = { committed: 5, fast: 4, rejected: 2, reconciled: 0, retransmitted: 1, restamped: 0, failed: 0, viewChanges: 1 };
+    const client = { committed: 5, fast: 4, ordered: 0, rejected: 2, restamped: 0, reconciled: 0, retransmitted: 1, failed: 0, viewChanges: 1 };
     return { transport: 'dgram', idle: 'block', counts, client, rejectedByReason: { late: 2 }, errors: {}, latency: histogram.toData(), service: histogram.toData(), pacing: new Histogram().toData(), seconds, cpuSeconds: seconds / 2, heap: { allocatedBytes: 10, collections: 1 }, historyError: null };
   };
   const merged = merge([part([1_000, 2_000], 2), part([3_000, 900_000], 2)]);
