@@ -48,7 +48,7 @@ const KNOWN: Readonly<Record<string, Known>> = {
   'install-in-pieces': { run: 49 },
   'commit-without-members': { run: 0 },
   'uncommitted-snapshot': { run: 18 },
-  'acknowledge-after-promise': { run: 46, faults: CHANGES },
+  'acknowledge-after-promise': { run: 119, faults: CHANGES },
   'two-starts': { run: 99, faults: CHANGES },
   'start-with-f-votes': { run: 0, faults: CHANGES },
   'choose-spare': { run: 0, faults: CHANGES },
