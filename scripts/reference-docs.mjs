@@ -4,12 +4,13 @@
  *   node scripts/reference-docs.mjs            writes the pages below
  *   node scripts/reference-docs.mjs --check    writes nothing; exit code 1 when a page is not what it would write
  *
- * docs/configuration.md: from the flags of `jitpaxos replica`. docs/metrics.md: from the metrics of a replica and a client.
+ * docs/api.md: from the docstrings of what src/index.ts exports. docs/configuration.md: from the flags of `jitpaxos replica`. docs/metrics.md: from the metrics of a replica and a client.
  * Build first: npm run build. Exit code 2: unknown argument.
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { join } from 'node:path';
+import { apiPage } from './reference/api.mjs';
 import { configurationPage } from './reference/configuration.mjs';
 import { metricsPage } from './reference/metrics.mjs';
 
@@ -21,6 +22,7 @@ if (unknown !== undefined) end(2, `flag-invalid: ${unknown} is not known here; u
 if (!existsSync(join(ROOT, 'dist', 'src', 'index.js'))) end(1, 'not-built: dist/src/ is not there; run `npm run build` first');
 
 const pages = [
+  ['docs/api.md', apiPage()],
   ['docs/configuration.md', configurationPage()],
   ['docs/metrics.md', await metricsPage()],
 ];

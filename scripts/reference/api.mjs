@@ -1,0 +1,69 @@
+/** docs/api.md: what `import … from 'jitpaxos'` gives, with the docstrings of the source. Public members only. */
+import { fileURLToPath } from 'node:url';
+import ts from 'typescript';
+
+const INDEX = fileURLToPath(new URL('../../src/index.ts', import.meta.url));
+const LINE_MAX = 240;
+
+export function apiPage() {
+  const program = ts.createProgram([INDEX], { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.NodeNext, moduleResolution: ts.ModuleResolutionKind.NodeNext, lib: ['lib.es2022.d.ts', 'lib.esnext.disposable.d.ts'], types: ['node'], strict: true, exactOptionalPropertyTypes: true, skipLibCheck: true });
+  const checker = program.getTypeChecker();
+  const symbols = checker.getExportsOfModule(checker.getSymbolAtLocation(program.getSourceFile(INDEX)));
+  const entries = symbols.map((symbol) => ({ name: symbol.name, target: symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol })).sort((a, b) => a.name.localeCompare(b.name, 'en'));
+  return [
+    '# API',
+    '',
+    '<!-- Written by scripts/reference-docs.mjs. Do not edit: change the docstrings in src/ and run `npm run docs:reference`. -->',
+    '',
+    'What `import … from \'jitpaxos\'` gives. Everything else is internal and may change. Programs that use it are in [examples/](../examples/), its errors in [errors.md](errors.md).',
+    '',
+    ...entries.flatMap(({ name, target }) => section(name, target, checker)),
+  ].join('\n');
+}
+
+function section(name, symbol, checker) {
+  const declaration = symbol.declarations?.[0];
+  if (declaration === undefined) return [];
+  const members = membersOf(declaration);
+  return [`## ${name}`, '', ...prose(symbol, checker), ...(members === undefined ? ['```ts', headOf(name, declaration, symbol, checker), '```', ''] : ['```ts', `${headOf(name, declaration, symbol, checker)} {`, ...members.flatMap((member) => memberLines(member, checker)), '}', '```', ''])];
+}
+
+/** Of classes and interfaces: what is public, in the order of the source. */
+function membersOf(declaration) {
+  if (!ts.isClassDeclaration(declaration) && !ts.isInterfaceDeclaration(declaration)) return undefined;
+  return declaration.members.filter((member) => !(ts.getCombinedModifierFlags(member) & (ts.ModifierFlags.Private | ts.ModifierFlags.Protected)) && !(member.name !== undefined && ts.isPrivateIdentifier(member.name)));
+}
+
+function memberLines(member, checker) {
+  const symbol = member.name === undefined ? undefined : checker.getSymbolAtLocation(member.name);
+  const text = symbol === undefined ? '' : ts.displayPartsToString(symbol.getDocumentationComment(checker)).trim();
+  const signature = squeeze(withoutBody(member)).replace(/\basync /, '');
+  return [...(text === '' ? [] : text.split('\n').map((line) => `  // ${line.trim()}`.trimEnd())), `  ${signature}`];
+}
+
+/** The declaration as written, up to its body or value. */
+function withoutBody(node) {
+  const source = node.getSourceFile().text;
+  const end = node.body?.getStart() ?? (node.initializer !== undefined ? node.initializer.getFullStart() - 1 : node.getEnd());
+  return `${source.slice(node.getStart(), end).trim().replace(/[;=]$/, '').trim()};`;
+}
+
+function headOf(name, declaration, symbol, checker) {
+  if (ts.isClassDeclaration(declaration) || ts.isInterfaceDeclaration(declaration)) {
+    const heritage = (declaration.heritageClauses ?? []).map((clause) => ` ${clause.getText()}`).join('');
+    return `${ts.isClassDeclaration(declaration) ? 'class' : 'interface'} ${name}${squeeze(heritage) === '' ? '' : ` ${squeeze(heritage)}`}`;
+  }
+  if (ts.isTypeAliasDeclaration(declaration)) return squeeze(declaration.getText().replace(/^export\s+/, ''));
+  if (ts.isFunctionDeclaration(declaration)) return squeeze(withoutBody(declaration).replace(/^export\s+/, ''));
+  const type = checker.typeToString(checker.getTypeOfSymbolAtLocation(symbol, declaration), declaration, ts.TypeFormatFlags.NoTruncation);
+  return `const ${name}: ${type.length > LINE_MAX ? `${type.slice(0, LINE_MAX)}…` : type}`;
+}
+
+function prose(symbol, checker) {
+  const text = ts.displayPartsToString(symbol.getDocumentationComment(checker)).trim();
+  return text === '' ? [] : [text, ''];
+}
+
+function squeeze(text) {
+  return text.replace(/\/\*\*[\s\S]*?\*\//g, '').replace(/\s+/g, ' ').trim();
+}
