@@ -1,0 +1,125 @@
+// A log on disk with a write that was cut off, or with rot, at every byte.
+import t from 'tap';
+import { loadHash } from '../../src/native/hash64.js';
+import type { PersistBatch } from '../../src/protocol/contract.js';
+import { Random } from '../../src/sim/random.js';
+import { DurableStorage } from '../../src/storage/durable-storage.js';
+import { FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, segmentName } from '../../src/storage/log-format.js';
+import { readStored, type Stored } from '../../src/storage/log-reader.js';
+import { MemoryDisk, MemoryFiles } from './memory-files.js';
+
+const hash = loadHash();
+const owner = { clusterHi: 1, clusterLo: 2, replica: 0 };
+const bootId = '0'.repeat(32);
+const BATCHES = 4;
+const SEGMENT = segmentName(1, 0);
+const SECTOR = 512;
+const random = new Random(1);
+
+/** A disk with a log of that many batches, one entry each; a crash, not a clean stop, ends it. */
+async function written(): Promise<{ disk: MemoryDisk; segment: Uint8Array }> {
+  const disk = new MemoryDisk(random);
+  const storage = await DurableStorage.open({ files: new MemoryFiles(disk, random), directory: 'disk', owner, hash, mode: 'fsync', bootId, segmentBytes: 8192, nowMs: () => 0, random: () => random.next() | 0, later: () => undefined });
+  const unexpected = (error?: unknown): void => void t.fail(String(error));
+  let report: (token: number) => void = () => undefined;
+  storage.events = { persisted: (token) => report(token), rewrite: unexpected, failed: unexpected, healed: unexpected, broken: unexpected };
+  for (let token = 1; token <= BATCHES; token++) {
+    const durable = new Promise<number>((resolve) => (report = resolve));
+    const batch: PersistBatch = {
+      hardState: { view: 0, logView: 0, incarnation: 1 },
+      committed: token - 1,
+      entriesFrom: token,
+      lastIndex: token,
+      snapshot: undefined,
+      entryBytes: () => 40,
+      readEntry: (index, target, offset) => {
+        target.fill(index, offset, offset + 40);
+        return 40;
+      },
+    };
+    storage.persist(token, batch);
+    t.equal(await durable, token);
+  }
+  disk.cutPower();
+  return { disk, segment: disk.bytes(SEGMENT).slice() };
+}
+
+async function readWith(disk: MemoryDisk, segment: Uint8Array): Promise<Stored> {
+  disk.place(SEGMENT, segment);
+  return readStored(new MemoryFiles(disk, random), { owner, hash, bootId, directory: 'disk' });
+}
+
+const frameAt = (number: number): number => SEGMENT_HEADER_BYTES + (number - 1) * SECTOR;
+const FRAME_BYTES = FRAME_HEADER_BYTES + 4 + 40;
+
+t.test('every entry is found, as it was written', async (t) => {
+  const { disk, segment } = await written();
+  const found = await readWith(disk, segment);
+  t.equal(found.lost, undefined);
+  t.same(found.log!.entries.map((entry) => [...new Set(entry)]), [[1], [2], [3], [4]]);
+  t.equal(found.torn, undefined);
+  t.same(found.hardState, { view: 0, logView: 0, incarnation: 1 });
+});
+
+t.test('the last write cut off at every byte: the log ends before it, or with it', async (t) => {
+  const { disk, segment } = await written();
+  const last = frameAt(BATCHES);
+  const wrong: string[] = [];
+  for (let kept = 0; kept <= FRAME_BYTES; kept++) {
+    const torn = segment.slice();
+    torn.fill(0, last + kept, last + FRAME_BYTES);
+    const found = await readWith(disk, torn);
+    const expected = kept === FRAME_BYTES ? BATCHES : BATCHES - 1;
+    if (found.log?.entries.length !== expected) wrong.push(`${kept} bytes: ${found.log?.entries.length} entries, ${found.lost}`);
+    else if (kept > 0 && kept < FRAME_BYTES && found.torn?.offset !== last) wrong.push(`${kept} bytes: torn at ${found.torn?.offset}`);
+  }
+  t.same(wrong, []);
+});
+
+t.test('rot at every byte: named with file and offset, and the log counts as lost', async (t) => {
+  const { disk, segment } = await written();
+  const wrong: string[] = [];
+  let noticed = 0;
+  for (let at = 0; at < frameAt(BATCHES); at++) {
+    const rotten = segment.slice();
+    rotten[at]! ^= 1 << at % 8;
+    const found = await readWith(disk, rotten);
+    const frame = SEGMENT_HEADER_BYTES + Math.floor((at - SEGMENT_HEADER_BYTES) / SECTOR) * SECTOR;
+    const inHeader = at < 64;
+    const inFrame = at >= SEGMENT_HEADER_BYTES && at - frame < FRAME_BYTES;
+    if (!inHeader && !inFrame) {
+      if (found.log?.entries.length !== BATCHES) wrong.push(`byte ${at}, which means nothing: ${found.lost}`);
+      continue;
+    }
+    noticed++;
+    const offset = inHeader ? 0 : frame;
+    if (found.log !== undefined || found.damage?.file !== SEGMENT || found.damage.offset !== offset) wrong.push(`byte ${at}: ${found.lost ?? 'not noticed'}`);
+    if (found.hardState === undefined) wrong.push(`byte ${at}: the promises are gone`);
+  }
+  t.same(wrong, []);
+  t.equal(noticed, 64 + (BATCHES - 1) * FRAME_BYTES);
+});
+
+t.test('a hole in the middle, and a segment that is missing', async (t) => {
+  const { disk, segment } = await written();
+  const hole = segment.slice();
+  hole.fill(0, frameAt(2), frameAt(3));
+  t.match((await readWith(disk, hole)).damage, { file: SEGMENT, offset: frameAt(2) });
+  const files = new MemoryFiles(disk, random);
+  await files.remove(SEGMENT);
+  const found = await readStored(files, { owner, hash, bootId, directory: 'disk' });
+  t.equal(found.log, undefined);
+  t.match(found.lost, /./);
+  t.same(found.hardState, { view: 0, logView: 0, incarnation: 1 });
+});
+
+t.test('a log of another replica is refused; one that was not kept up counts as lost', async (t) => {
+  const { disk, segment } = await written();
+  disk.place(SEGMENT, segment);
+  await t.rejects(readStored(new MemoryFiles(disk, random), { owner: { ...owner, replica: 1 }, hash, bootId, directory: 'disk' }), { code: 'data-directory-foreign' });
+  const shorter = segment.slice();
+  shorter.fill(0, frameAt(1), frameAt(1) + FRAME_BYTES);
+  shorter.fill(0, frameAt(2));
+  const found = await readWith(disk, shorter);
+  t.equal(found.log, undefined);
+});
