@@ -20,6 +20,14 @@ export const ERRORS = {
   'cluster-file-unreadable': { category: 'environment', retryable: false },
   /** The cluster file, or the object in its place, breaks the schema. */
   'cluster-file-invalid': { category: 'caller', retryable: false },
+  /** The key file cannot be read, or the cluster has keys and this process was given none. */
+  'key-file-unreadable': { category: 'environment', retryable: false },
+  /** The key file breaks the schema, or is not for this cluster or this kind of process. */
+  'key-file-invalid': { category: 'caller', retryable: false },
+  /** A write by a client whose key is read-only: nothing was sent. */
+  'read-only': { category: 'caller', retryable: false },
+  /** Others than its owner may read or write the key file. */
+  'key-file-exposed': { category: 'environment', retryable: false },
   /** A host name of the cluster file does not resolve. */
   'host-unresolved': { category: 'environment', retryable: true },
   /** The id given is not that of a replica of the cluster. */

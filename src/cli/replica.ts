@@ -30,6 +30,7 @@ export const replica = defineCommand(
     flags: asSettings({
       config: CONFIG_FLAG,
       cluster: CLUSTER_FLAG,
+      keys: { kind: 'text', value: 'FILE', help: 'the key file, in a cluster with keys (default replica.keys beside the cluster file); SIGHUP reads it again' },
       id: { kind: 'count', help: 'which replica of the file this is, from 0' },
       data: { kind: 'text', value: 'DIR', help: 'where it keeps its files (default .jitpaxos/replica-N beside the cluster file)' },
       durability: { kind: 'choice', choices: DURABILITIES, default: 'memory', help: 'what is on disk when an operation is acknowledged: memory, nothing of it; os, written; fsync, synced' },
@@ -53,8 +54,10 @@ export const replica = defineCommand(
   async ({ values }, output) => {
     const { id } = values;
     if (id === undefined) throw new CliError('flag-invalid', '--id is missing; give the index of this replica in the cluster file, from 0');
+    const logger = lineLogger({ level: values['log-level'] as LogLevel, format: logFormat(values['log-format']), write: writeToStderr });
     const running = await Replica.start({
       cluster: values.cluster,
+      ...(values.keys === undefined ? {} : { keys: values.keys }),
       id,
       machine: values.machine === 'kv' ? new KvMachine() : new EchoMachine(),
       data: values.data ?? join(dirname(resolve(values.cluster)), '.jitpaxos', `replica-${id}`),
@@ -64,11 +67,18 @@ export const replica = defineCommand(
       ...(values['datagram-bytes'] === undefined ? {} : { datagramBytes: values['datagram-bytes'] }),
       late: values.late as LateRule,
       timings: timingsOf(values),
-      logger: lineLogger({ level: values['log-level'] as LogLevel, format: logFormat(values['log-format']), write: writeToStderr }),
+      logger,
     });
     const stop = (): void => void running.close().catch(() => {}); // `closed` tells
     process.once('SIGTERM', stop);
     process.once('SIGINT', stop);
+    process.on('SIGHUP', () => {
+      try {
+        running.reloadKeys();
+      } catch (error) {
+        logger.error('keys.not-reloaded', { replica: id, error: (error as Error).message, next: 'the present keys stay in use' });
+      }
+    });
     if (process.send !== undefined) answerParent(running, stop);
     const metrics = values.metrics === undefined ? undefined : await serveMetrics(values.metrics, running);
     const { view, port, transport } = running.status();

@@ -14,6 +14,8 @@ import { Outcome, type ClientEvents, type Instant } from '../protocol/contract.j
 import { CLIENT_COUNTER_NAMES } from '../protocol/counters.js';
 import { ClockTrust } from './clock-trust.js';
 import { loadCluster, resolveAddresses, type Cluster, type ClusterConfig } from '../server/cluster-config.js';
+import type { KeyFile } from '../server/key-file.js';
+import { openKeys, type ProcessKeys } from '../server/keyring.js';
 import { stderrLogger, type Logger } from '../server/logger.js';
 import { checkInteger, checkKeys, show } from '../server/options.js';
 import type { TransportKind } from '../server/transport-choice.js';
@@ -26,6 +28,8 @@ import { toHex } from '../wire/u64.js';
 export interface ClientHostOptions {
   /** Path of the cluster file, or its content. */
   readonly cluster: string | ClusterConfig;
+  /** The key file's path, or its content, in a cluster with keys. Default: `client.keys` beside the cluster file. */
+  readonly keys?: string | KeyFile;
   /** Operations that may be open at once. Default 64; at most the cluster's `lanesPerSession`. */
   readonly lanes?: number;
   /** How long to wait for the session, ms. Default 5,000. */
@@ -48,7 +52,7 @@ export interface ClientHostOptions {
   readonly logger?: Logger;
 }
 
-export const CLIENT_HOST_OPTION_NAMES: readonly (keyof ClientHostOptions)[] = ['cluster', 'lanes', 'connectTimeout', 'signal', 'transport', 'idle', 'datagramBytes', 'clock', 'leadNs', 'timings', 'logger'];
+export const CLIENT_HOST_OPTION_NAMES: readonly (keyof ClientHostOptions)[] = ['cluster', 'keys', 'lanes', 'connectTimeout', 'signal', 'transport', 'idle', 'datagramBytes', 'clock', 'leadNs', 'timings', 'logger'];
 
 export const DEFAULT_LANES = 64;
 const DEFAULT_CONNECT_TIMEOUT_MS = 5_000;
@@ -91,6 +95,7 @@ export class ClientHost {
   private constructor(
     readonly cluster: Cluster,
     readonly lanes: number,
+    private readonly keys: ProcessKeys | undefined,
     private readonly loop: TurnLoop,
     private readonly clock: HostClock,
     private readonly timings: ClientTimings,
@@ -105,7 +110,7 @@ export class ClientHost {
   /**
    * Registers a session with the cluster.
    *
-   * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `host-unresolved`,
+   * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`, `host-unresolved`,
    * `address-unavailable`, `cluster-unavailable` (nobody, or too few, answered in time) or `aborted`; and ClockError.
    */
   static async connect(options: ClientHostOptions, events: ClientHostEvents): Promise<ClientHost> {
@@ -116,6 +121,7 @@ export class ClientHost {
     const timings = mergeTimings(options);
     const logger = options.logger ?? stderrLogger;
     throwIfAborted(options.signal);
+    const keys = openKeys(cluster, options.cluster, options.keys, 'client');
     const addresses = await resolveAddresses(cluster);
     let host: ClientHost | undefined;
     const clock = await HostClock.open(options.clock ?? 'auto', { changed: (now, before) => host?.clockChanged(now, before) });
@@ -128,13 +134,14 @@ export class ClientHost {
         transport: options.transport,
         idle: options.idle,
         datagramBytes: options.datagramBytes,
+        keys: keys?.ring,
         clock,
         hash: loadHash(),
         notice: (event, fields) => logger.warn(event, fields),
         failed: (error) => host?.fail(error),
       });
       await loop.open();
-      host = new ClientHost(cluster, lanes, loop, clock, timings, logger, events);
+      host = new ClientHost(cluster, lanes, keys, loop, clock, timings, logger, events);
       await host.firstSession(timeoutMs, options.signal);
       return host;
     } catch (error) {
@@ -152,6 +159,12 @@ export class ClientHost {
 
   get view(): number {
     return this.core.view;
+  }
+
+  /** Throws JitPaxosError `read-only` when the client's key only reads: the replicas would not hear a write. */
+  checkMayWrite(): void {
+    if (this.keys === undefined || this.keys.ring.mayWrite(this.keys.ring.own)) return;
+    throw new JitPaxosError('read-only', "this client's key may read only, and nothing was sent; use `read`, or a key with the role \"client\" (`jitpaxos keys add`)");
   }
 
   /** The present session's id, sixteen hexadecimal digits. */
@@ -172,10 +185,11 @@ export class ClientHost {
    * Sends an operation on an idle lane; the bytes are copied. The operation must be within the cluster's
    * `operationBytes`. `deadlineUs`: monotonic, Infinity for none.
    *
-   * Throws JitPaxosError `busy` while there is no session (`ready` is false), InvariantError when the lane is not idle.
+   * Throws JitPaxosError `busy` while there is no session (`ready` is false), `read-only` when the client's key only reads, InvariantError when the lane is not idle.
    */
   submit(lane: number, bytes: Uint8Array, offset: number, length: number, deadlineUs: number): void {
     this.checkReady();
+    this.checkMayWrite();
     this.core.submit(lane, bytes, offset, length, deadlineUs, this.loop.enter());
   }
 
@@ -227,6 +241,14 @@ export class ClientHost {
   /** Datagrams dropped, by index of DROP_REASON_NAMES. */
   get drops(): Float64Array {
     return this.loop.reader.drops;
+  }
+
+  /**
+   * Reads the key file again and takes its keys in place of the present ones, which stay when it throws: JitPaxosError
+   * `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`. Does nothing in a cluster without keys.
+   */
+  reloadKeys(): void {
+    if (!this.isClosed) this.keys?.reload();
   }
 
   /** Open lanes are not completed. */

@@ -133,7 +133,7 @@ export class Client {
 
   private call(operation: Uint8Array, isQuery: boolean, options: CallOptions | undefined): Promise<Uint8Array> {
     return new Promise((resolve, reject) => {
-      this.checkCall(operation, options);
+      this.checkCall(operation, isQuery, options);
       const signal = options?.signal;
       const timeoutMs = options?.timeout === undefined ? this.timeoutMs : checkTimeout(isQuery ? 'query' : 'execute', options.timeout);
       const calledAtUs = this.host.nowUs();
@@ -148,11 +148,12 @@ export class Client {
     });
   }
 
-  private checkCall(operation: Uint8Array, options: CallOptions | undefined): void {
+  private checkCall(operation: Uint8Array, isQuery: boolean, options: CallOptions | undefined): void {
     if (this.failure !== undefined) throw this.failure;
     if (this.isClosed) throw closedError();
     if (!(operation instanceof Uint8Array)) throw new JitPaxosError('option-invalid', `the operation is ${show(operation)}; it has to be a Uint8Array`);
     if (options !== undefined) checkKeys('option-invalid', 'options of the call', options, ['signal', 'timeout']);
+    if (!isQuery) this.host.checkMayWrite();
     const limit = this.host.cluster.limits.operationBytes;
     if (operation.length > limit) {
       throw new JitPaxosError('operation-too-large', `the operation has ${operation.length} bytes, this cluster accepts ${limit}; split it, or raise the limit operationBytes in the cluster file of all replicas and clients`);

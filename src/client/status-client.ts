@@ -8,6 +8,8 @@ import { JitPaxosError } from '../errors.js';
 import { loadHash } from '../native/hash64.js';
 import type { Instant } from '../protocol/contract.js';
 import { loadCluster, resolveAddresses, type Cluster, type ClusterConfig } from '../server/cluster-config.js';
+import type { KeyFile } from '../server/key-file.js';
+import { openKeys } from '../server/keyring.js';
 import { silentLogger, type Logger } from '../server/logger.js';
 import { checkInteger, checkKeys } from '../server/options.js';
 import { decodeReport } from '../server/status-codec.js';
@@ -22,12 +24,14 @@ import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
 export interface StatusClientOptions {
   /** Path of the cluster file, or its content. */
   readonly cluster: string | ClusterConfig;
+  /** The key file's path, or its content, in a cluster with keys. Default: `client.keys` beside the cluster file. */
+  readonly keys?: string | KeyFile;
   readonly transport?: TransportKind;
   /** Default: silent. */
   readonly logger?: Logger;
 }
 
-const OPTION_NAMES: readonly (keyof StatusClientOptions)[] = ['cluster', 'transport', 'logger'];
+const OPTION_NAMES: readonly (keyof StatusClientOptions)[] = ['cluster', 'keys', 'transport', 'logger'];
 
 /** What one replica of the cluster file answered, or did not. */
 export interface StatusAnswer {
@@ -86,12 +90,13 @@ export class StatusClient {
   /**
    * Opens sockets; asks nobody yet.
    *
-   * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `host-unresolved`,
+   * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`, `host-unresolved`,
    * `address-unavailable`.
    */
   static async open(options: StatusClientOptions): Promise<StatusClient> {
     checkKeys('option-invalid', 'StatusClient.open', options, OPTION_NAMES);
     const cluster = loadCluster(options.cluster);
+    const keys = openKeys(cluster, options.cluster, options.keys, 'client');
     const addresses = await resolveAddresses(cluster);
     const logger = options.logger ?? silentLogger;
     const clock = openClock('monotonic');
@@ -105,6 +110,7 @@ export class StatusClient {
         transport: options.transport,
         idle: 'block',
         datagramBytes: undefined,
+        keys: keys?.ring,
         clock,
         hash: loadHash(),
         notice: (event, fields) => logger.warn(event, fields),

@@ -67,6 +67,8 @@ export class ClientCore {
   private readonly ordering: Uint8Array;
   /** … monotonic µs; Infinity: no member differs. */
   private readonly reconcileUs: Float64Array;
+  /** RequestFlag of the slot's request. */
+  private readonly flags: Uint8Array;
   /** Members that rejected the request, or whose acknowledgement differs and that were asked to reconcile. */
   private readonly rejectedMask: Int32Array;
   private readonly askedMask: Int32Array;
@@ -112,6 +114,7 @@ export class ClientCore {
     this.pace = new Uint8Array(slots);
     this.ordering = new Uint8Array(slots);
     this.reconcileUs = new Float64Array(slots).fill(Infinity);
+    this.flags = new Uint8Array(slots);
     this.rejectedMask = new Int32Array(slots);
     this.askedMask = new Int32Array(slots);
     this.sentUs = new Float64Array(slots);
@@ -254,6 +257,7 @@ export class ClientCore {
     this.request[slot]!++;
     this.attempts[slot] = 0;
     this.pace[slot] = Pace.one;
+    this.flags[slot] = slot === this.lanes ? RequestFlag.register : state === State.read ? RequestFlag.query : 0;
     this.deadlineUs[slot] = deadlineUs;
     this.sentUs[slot] = now.monotonicUs;
     this.forget(slot);
@@ -323,7 +327,7 @@ export class ClientCore {
     writeU16(bytes, o + at.lane, this.wireLane(slot));
     writeI32(bytes, o + at.request, this.request[slot]!);
     if (message === wire.Request) {
-      bytes[o + wire.Request.at.flags] = slot === this.lanes ? RequestFlag.register : 0;
+      bytes[o + wire.Request.at.flags] = this.flags[slot]!;
       writeI32(bytes, o + wire.Request.at.timestamp, this.timestampHi[slot]!);
       writeI32(bytes, o + wire.Request.at.timestamp + 4, this.timestampLo[slot]!);
     }

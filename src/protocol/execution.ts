@@ -155,7 +155,14 @@ export class Execution {
     this.context.timestampHi = log.timestampHi(index);
     this.context.timestampLo = log.timestampLo(index);
     this.context.index = index;
-    this.machine.apply(this.operation, this.context, reply);
+    if ((log.flags(index) & RequestFlag.query) !== 0) {
+      this.context.timestampHi = 0;
+      this.context.timestampLo = 0;
+      this.context.index = this.executed;
+      this.machine.query(this.operation, this.context, reply);
+    } else {
+      this.machine.apply(this.operation, this.context, reply);
+    }
     invariant(reply.length <= reply.capacity, 'a state machine keeps within the reply capacity');
     this.lastStatus = ReplyStatus.ok;
     session.record(lane, request, index, log.chainHi(index), log.chainLo(index), ReplyStatus.ok, reply.bytes, reply.offset, reply.length);

@@ -2,7 +2,7 @@
  * The cluster file: who the replicas are and what they agreed on. Every process of a cluster, clients included, reads
  * the same one.
  *
- *     { "schema": "jitpaxos.cluster/1", "id": "<16 hex digits>", "replicas": ["10.0.0.1:7400", "[::1]:7401", "c.example:7400"], "limits": { … } }
+ *     { "schema": "jitpaxos.cluster/1", "id": "<16 hex digits>", "replicas": ["10.0.0.1:7400", "[::1]:7401", "c.example:7400"], "authentication": "keys", "limits": { … } }
  */
 import { lookup } from 'node:dns/promises';
 import { readFileSync } from 'node:fs';
@@ -22,9 +22,14 @@ export interface ClusterConfig {
   readonly id: string;
   /** `host:port` by replica index; IPv6 addresses in brackets. An odd number of them. */
   readonly replicas: readonly string[];
+  /** `keys`: every datagram is authenticated, and every process needs a key file (key-file.ts). Default `none`: for development, on a network that nobody else is on. */
+  readonly authentication?: Authentication;
   /** What differs from DEFAULT_LIMITS. */
   readonly limits?: Partial<Limits>;
 }
+
+export const AUTHENTICATIONS = ['none', 'keys'] as const;
+export type Authentication = (typeof AUTHENTICATIONS)[number];
 
 /** The same, checked. */
 export interface Cluster {
@@ -32,6 +37,7 @@ export interface Cluster {
   readonly idHi: number;
   readonly idLo: number;
   readonly replicas: readonly HostAndPort[];
+  readonly authentication: Authentication;
   readonly limits: Limits;
 }
 
@@ -63,14 +69,15 @@ export function loadCluster(source: string | ClusterConfig): Cluster {
 
 function checkCluster(where: string, value: unknown): Cluster {
   if (!isObject(value)) throw invalid(`${where}: ${show(value)} is no JSON object; write a cluster file with \`jitpaxos init\``);
-  checkKeys('cluster-file-invalid', where, value, ['schema', 'id', 'replicas', 'limits']);
-  const { schema, id, replicas, limits } = value;
+  checkKeys('cluster-file-invalid', where, value, ['schema', 'id', 'replicas', 'authentication', 'limits']);
+  const { schema, id, replicas, authentication = 'none', limits } = value;
   if (schema !== CLUSTER_SCHEMA) throw invalid(`${where}: "schema" is ${show(schema)}; this program reads "${CLUSTER_SCHEMA}"`);
   if (typeof id !== 'string' || !/^[0-9a-f]{16}$/i.test(id)) throw invalid(`${where}: "id" is ${show(id)}; it has to be a string of 16 hexadecimal digits`);
   if (!Array.isArray(replicas)) throw invalid(`${where}: "replicas" is ${show(replicas)}; it has to be an array of "host:port"`);
   if (replicas.length % 2 === 0 || replicas.length > MAX_REPLICAS) {
     throw invalid(`${where}: "replicas" has ${replicas.length} members; a cluster has an odd number of replicas from 1 to ${MAX_REPLICAS}: 3 survive one failure, 5 two`);
   }
+  if (!AUTHENTICATIONS.includes(authentication as Authentication)) throw invalid(`${where}: "authentication" is ${show(authentication)}; it has to be one of ${AUTHENTICATIONS.join(', ')}`);
   const checked = replicas.map((text, index) => parseHostAndPort(`${where}: "replicas"[${index}]`, text));
   const first = new Map<string, number>();
   checked.forEach(({ host, port }, index) => {
@@ -83,6 +90,7 @@ function checkCluster(where: string, value: unknown): Cluster {
     idHi: parseInt(id.slice(0, 8), 16) | 0,
     idLo: parseInt(id.slice(8), 16) | 0,
     replicas: checked,
+    authentication: authentication as Authentication,
     limits: mergeLimits('cluster-file-invalid', `${where}: "limits"`, DEFAULT_LIMITS, limits),
   };
 }

@@ -25,12 +25,16 @@ import { checkDurability, openStorage, type Durability } from './storage.js';
 import { StatusService } from './status-service.js';
 import { coreCounters, loopReport, protocolReport, STATUS_SCHEMA, type ReplicaStatusReport } from './status.js';
 import type { TransportKind } from './transport-choice.js';
+import type { KeyFile } from './key-file.js';
+import { openKeys, type ProcessKeys } from './keyring.js';
 import { TurnLoop } from './turn-loop.js';
 import { version } from './version.js';
 
 export interface ReplicaOptions {
   /** Path of the cluster file, or its content. */
   readonly cluster: string | ClusterConfig;
+  /** The key file's path, or its content, in a cluster with keys. Default: `replica.keys` beside the cluster file. */
+  readonly keys?: string | KeyFile;
   /** Index of this replica in the cluster file's `replicas`. */
   readonly id: number;
   /** What the cluster replicates: the same machine with the same options on every replica, in its initial state. */
@@ -64,7 +68,7 @@ export interface ReplicaOptions {
   readonly late?: LateRule;
 }
 
-const OPTION_NAMES: readonly (keyof ReplicaOptions)[] = ['cluster', 'id', 'machine', 'data', 'durability', 'transport', 'idle', 'datagramBytes', 'clock', 'logger', 'limits', 'timings', 'late'];
+const OPTION_NAMES: readonly (keyof ReplicaOptions)[] = ['cluster', 'keys', 'id', 'machine', 'data', 'durability', 'transport', 'idle', 'datagramBytes', 'clock', 'logger', 'limits', 'timings', 'late'];
 
 /** A core takes a longer time without a tick for a stall of its host, and suspects nobody then. */
 const TICK_INTERVAL_US = 5_000;
@@ -86,6 +90,7 @@ export class Replica {
     private readonly cluster: Cluster,
     private readonly address: Address,
     private readonly core: ReplicaCore,
+    private readonly keys: ProcessKeys | undefined,
     private readonly loop: TurnLoop,
     private readonly clock: HostClock,
     private readonly durability: Durability,
@@ -104,7 +109,7 @@ export class Replica {
   /**
    * Starts a replica; resolves when it takes part.
    *
-   * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `host-unresolved`,
+   * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`, `host-unresolved`,
    * `replica-id-out-of-range`, `port-in-use`, `address-unavailable`, `data-directory-locked`, `data-directory-unusable`,
    * `data-directory-foreign`, `hard-state-corrupt`, `storage-failed`; and ClockError.
    */
@@ -119,6 +124,7 @@ export class Replica {
     const limits = mergeLimits('option-invalid', 'Replica.start: limits', cluster.limits, options.limits);
     const timings = mergeTimings(options.timings);
     const logger = options.logger ?? stderrLogger;
+    const keys = openKeys(cluster, options.cluster, options.keys, 'replica');
     const addresses = await resolveAddresses(cluster);
     const hash = loadHash();
     const opened: (() => void | Promise<void>)[] = [];
@@ -136,6 +142,7 @@ export class Replica {
         transport: options.transport,
         idle: options.idle,
         datagramBytes: options.datagramBytes,
+        keys: keys?.ring,
         clock,
         hash,
         notice: (event, fields) => logger.warn(event, { replica: id, ...fields }),
@@ -151,7 +158,7 @@ export class Replica {
         },
       };
       const core = new ReplicaCore({ id, replicas, seed: randomInt(-0x80000000, 0x7fffffff), late: options.late ?? DEFAULT_LATE, limits, timings }, loop.outbox, storage, options.machine, hash, observer);
-      replica = new Replica(id, cluster, addresses[id]!, core, loop, clock, durability, storage, lock, logger);
+      replica = new Replica(id, cluster, addresses[id]!, core, keys, loop, clock, durability, storage, lock, logger);
       replica.run();
       if (replica.failure !== undefined) throw replica.failure;
       logger.info('replica.serving', { replica: id, cluster: cluster.id, version: version(), address: addresses[id]!.host, port: addresses[id]!.port, transport: loop.transport.kind, clock: clock.source });
@@ -160,6 +167,15 @@ export class Replica {
       for (const close of opened.reverse()) await close();
       throw error;
     }
+  }
+
+  /**
+   * Reads the key file again and takes its keys in place of the present ones, which stay when it throws: JitPaxosError
+   * `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`. Does nothing in a cluster without keys.
+   */
+  reloadKeys(): void {
+    if (this.keys === undefined || !this.running) return;
+    this.logger.info('keys.reloaded', { replica: this.id, ...this.keys.reload() });
   }
 
   /** The replica now. Allocates: for people and tools. */

@@ -12,10 +12,12 @@ import type { Clock } from '../clock/clock.js';
 import type { Hash64 } from '../native/hash64.js';
 import type { Instant } from '../protocol/contract.js';
 import { DatagramOutbox } from '../transport/datagram-outbox.js';
+import { PeerKeys } from '../transport/peer-keys.js';
 import { DatagramReader } from '../transport/datagram-reader.js';
 import { DEFAULT_TRANSPORT, type Address, type IdleStrategy, type Notice, type Transport } from '../transport/transport.js';
 import { CLIENT_SENDER, DEFAULT_DATAGRAM_BYTES, Envelope, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
 import type { Cluster } from './cluster-config.js';
+import type { Keyring } from './keyring.js';
 import { Now } from './now.js';
 import { checkInteger } from './options.js';
 import { createTransport, type TransportKind } from './transport-choice.js';
@@ -43,6 +45,8 @@ export interface TurnLoopOptions {
   readonly idle: IdleStrategy | undefined;
   /** Bytes that a datagram may grow to when messages share it. Default DEFAULT_DATAGRAM_BYTES. */
   readonly datagramBytes: number | undefined;
+  /** Undefined in a cluster without authentication. */
+  readonly keys: Keyring | undefined;
   readonly clock: Clock;
   readonly hash: Hash64;
   readonly notice: Notice;
@@ -78,6 +82,7 @@ export class TurnLoop {
   private burstUs = -1.5;
   private burst = 0;
   private stopped = false;
+  private readonly keys: Keyring | undefined;
 
   /** Throws JitPaxosError `option-invalid`. */
   constructor(options: TurnLoopOptions) {
@@ -95,12 +100,15 @@ export class TurnLoop {
       notice: options.notice,
       datagramBytes,
     });
-    const envelope = new Envelope(options.hash, cluster.idHi, cluster.idLo, sender, replicas);
-    this.outbox = new DatagramOutbox(this.transport, envelope, datagramBytes);
+    const { keys } = options;
+    this.keys = keys;
+    const envelope = new Envelope(options.hash, cluster.idHi, cluster.idLo, sender, replicas, keys);
+    const peers = keys === undefined ? undefined : new PeerKeys(keys, replicas, isClient ? CLIENT_ENDPOINTS : DEFAULT_TRANSPORT.endpoints);
+    this.outbox = new DatagramOutbox(this.transport, envelope, datagramBytes, peers);
     this.now = new Now(options.clock);
     this.failed = options.failed;
     const { instant } = this.now;
-    this.reader = new DatagramReader(envelope, this.transport, !isClient, (bytes, offset, length, from) => this.driven!.receive(bytes, offset, length, from, instant));
+    this.reader = new DatagramReader(envelope, this.transport, !isClient, (bytes, offset, length, from) => this.driven!.receive(bytes, offset, length, from, instant), peers && { ring: keys!, peers });
   }
 
   /** Binds the sockets. Datagrams are ignored until `start`. Throws as Transport.open. */
@@ -152,6 +160,7 @@ export class TurnLoop {
     this.stopped = true;
     this.timer.stop();
     await this.transport.close();
+    this.keys?.close();
   }
 
   private onDatagram(bytes: Uint8Array, offset: number, length: number): void {

@@ -7,6 +7,7 @@
  */
 import type { Outbox } from '../protocol/contract.js';
 import { ENVELOPE_BYTES, MAX_DATAGRAM_BYTES, type Envelope } from '../wire/envelope.js';
+import { NO_KEYS, type SealKeys } from './peer-keys.js';
 import type { Transport } from './transport.js';
 
 /** Destinations besides the replicas with an open datagram; one more, and all leave. */
@@ -17,6 +18,8 @@ export class DatagramOutbox implements Outbox {
   bytes: Uint8Array = NOTHING;
   /** Messages that found no room. */
   dropped = 0;
+  /** Datagrams to a client whose key was taken away: not sent. */
+  unsealed = 0;
   /** Messages committed. */
   messages = 0;
 
@@ -36,6 +39,7 @@ export class DatagramOutbox implements Outbox {
     private readonly transport: Transport,
     private readonly envelope: Envelope,
     private readonly datagramBytes: number,
+    private readonly keys: SealKeys = NO_KEYS,
   ) {
     this.arrays = new Array<Uint8Array>(OPEN_MAX + 1).fill(NOTHING);
     this.lengths = new Int32Array(OPEN_MAX + 1);
@@ -140,7 +144,11 @@ export class DatagramOutbox implements Outbox {
   }
 
   private seal(bytes: Uint8Array, length: number, to: number): void {
-    this.envelope.seal(bytes, 0, length);
-    this.transport.send(bytes, length, to);
+    if (this.envelope.seal(bytes, 0, length, this.keys.keyFor(to))) {
+      this.transport.send(bytes, length, to);
+    } else {
+      this.transport.release(bytes);
+      this.unsealed++;
+    }
   }
 }

@@ -2,14 +2,16 @@
  * From a received datagram to the messages in it. The rule: whatever the bytes are, nothing throws, nothing is read
  * beyond their end, and what is refused is counted by its reason.
  */
-import { CLIENT_SENDER, DROP_REASON_NAMES, ENVELOPE_BYTES, type Envelope } from '../wire/envelope.js';
-import { validate } from '../wire/messages.js';
+import { CLIENT_SENDER, DROP_REASON_NAMES, ENVELOPE_BYTES, type Envelope, type Keyring } from '../wire/envelope.js';
+import { isReadOnly, validate } from '../wire/messages.js';
+import type { PeerKeys } from './peer-keys.js';
 import type { Transport } from './transport.js';
 
 /** What a message is for: a core's `receive`, with the time added by whoever drives it. */
 export type MessageHandler = (bytes: Uint8Array, offset: number, length: number, from: number) => void;
 
 const SENDER_REFUSED = DROP_REASON_NAMES.indexOf('sender');
+const ROLE_REFUSED = DROP_REASON_NAMES.indexOf('role');
 
 export class DatagramReader {
   /** Datagrams refused, or cut at the first bad message, by index of DROP_REASON_NAMES. */
@@ -18,12 +20,14 @@ export class DatagramReader {
   /**
    * @param acceptClients false for a client: it hears replicas only
    * @param handle called for each message that passed `validate`; `from` is a replica's index or the sender's endpoint. What it throws is passed on
+   * @param keys undefined in a cluster without keys
    */
   constructor(
     private readonly envelope: Envelope,
     private readonly transport: Pick<Transport, 'sender'>,
     private readonly acceptClients: boolean,
     private readonly handle: MessageHandler,
+    private readonly keys?: { readonly ring: Pick<Keyring, 'mayWrite'>; readonly peers: PeerKeys },
   ) {}
 
   /** Reads one datagram and returns how many messages it held. The rest of a datagram behind a bad message is dropped. */
@@ -35,11 +39,16 @@ export class DatagramReader {
       if (!this.acceptClients) return this.drop(SENDER_REFUSED, 0);
       from = this.transport.sender();
     }
+    const { keys } = this;
+    const key = this.envelope.openedKey;
+    if (keys !== undefined && sender === CLIENT_SENDER) keys.peers.heard(from, key);
+    const mayWrite = keys === undefined || keys.ring.mayWrite(key);
     const end = offset + length;
     let messages = 0;
     for (let at = offset + ENVELOPE_BYTES; at < end; messages++) {
       const messageLength = validate(bytes, at, end);
       if (messageLength < 0) return this.drop(-messageLength, messages);
+      if (!mayWrite && !isReadOnly(bytes, at)) return this.drop(ROLE_REFUSED, messages);
       this.handle(bytes, at, messageLength, from);
       at += messageLength;
     }

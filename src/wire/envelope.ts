@@ -2,9 +2,9 @@
  * The envelope: what stands before the messages of a datagram, `[magic+version, clusterId, sender, keyId, mac]`, 41
  * bytes, all fixed widths, so that the first message starts at a constant offset.
  *
- * The mac field guards the whole datagram, itself counted as zeros. Under key id 0 (a cluster without keys) it holds an
- * XXH3-64 checksum and eight zero bytes: UDP's own 16 bits are too few to stake a log on. There is no
- * authentication in wire version 2: a datagram with any other key id is dropped and counted.
+ * The mac field guards the whole datagram, itself counted as zeros. Under a key it holds HMAC-SHA-256 cut to 128 bits. Under
+ * key id 0 (a cluster without keys) it holds an XXH3-64 checksum and eight zero bytes: UDP's own 16 bits are too
+ * few to stake a log on. The rule: a process that has keys accepts nothing under id 0, one that has none nothing else.
  */
 import { readI32, readU16, writeI32, writeU16 } from './u64.js';
 
@@ -12,6 +12,26 @@ import { readI32, readU16, writeI32, writeU16 } from './u64.js';
 export interface Hash64 {
   hash64(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
 }
+
+/**
+ * The keys of one process. A *slot* is a small number for a key it has now; a key that was taken away loses its slot for
+ * good.
+ */
+export interface Keyring {
+  /** The slot of a key id from the wire, or −1. */
+  find(keyId: number): number;
+  /** Whether datagrams of this sender (replica index or CLIENT_SENDER) may be under the key: a client's key does not speak for a replica. */
+  permits(slot: number, sender: number): boolean;
+  /** False for a key that only reads: see isReadOnly in messages.ts. */
+  mayWrite(slot: number): boolean;
+  /** The id of the key in a slot, or 0 when it was taken away. */
+  idOf(slot: number): number;
+  /** Writes the 16-byte MAC of a range into `out`, under the key of a slot that `find` gave or whose `idOf` is not 0. */
+  mac128(slot: number, bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
+}
+
+/** The slot of what has no key: a checksum guards it. */
+export const NO_KEY = -1;
 
 /** 'J' 'I' 'T' and the version of the wire. */
 export const WIRE_VERSION = 2;
@@ -35,9 +55,9 @@ export const DEFAULT_DATAGRAM_BYTES = 1432;
 export const MAX_DATAGRAM_BYTES = 60_000;
 
 /** Names of what `open` and `validate` refuse, as in metrics. Index = −code. */
-export const DROP_REASON_NAMES: readonly string[] = ['', 'truncated', 'unknown-type', 'marker', 'number', 'magic', 'version', 'cluster', 'sender', 'key', 'checksum', 'oversized', 'empty'];
+export const DROP_REASON_NAMES: readonly string[] = ['', 'truncated', 'unknown-type', 'marker', 'number', 'magic', 'version', 'cluster', 'sender', 'key', 'checksum', 'oversized', 'empty', 'role'];
 
-const Refused = { truncated: -1, marker: -3, magic: -5, version: -6, cluster: -7, sender: -8, key: -9, checksum: -10, oversized: -11, empty: -12 } as const;
+const Refused = { truncated: -1, marker: -3, magic: -5, version: -6, cluster: -7, sender: -8, key: -9, checksum: -10, oversized: -11, empty: -12, role: -13 } as const;
 
 /** Markers of the envelope's five values, by offset. */
 const FIXED: readonly (readonly [number, number])[] = [
@@ -54,12 +74,16 @@ const FIXED: readonly (readonly [number, number])[] = [
  * Seals and opens the datagrams of one cluster for one sender. Holds scratch space, so one instance serves one thread.
  */
 export class Envelope {
-  private readonly digest = new Uint8Array(8);
+  /** The slot of the key under which the last datagram that `open` accepted was, or NO_KEY. */
+  openedKey = NO_KEY;
+
+  private readonly digest = new Uint8Array(MAC_BYTES);
 
   /**
    * @param clusterHi,clusterLo the 64-bit cluster id; datagrams of another cluster are refused
    * @param sender replica index, or CLIENT_SENDER
    * @param replicas number of replicas; a sender at or above it is a client or refused
+   * @param keys undefined in a cluster without keys
    */
   constructor(
     private readonly hash: Hash64,
@@ -67,19 +91,26 @@ export class Envelope {
     private readonly clusterLo: number,
     private readonly sender: number,
     private readonly replicas: number,
+    private readonly keys?: Keyring,
   ) {}
 
-  /** Writes the envelope into the first ENVELOPE_BYTES of a datagram whose messages already stand behind it. */
-  seal(bytes: Uint8Array, offset: number, length: number): void {
+  /**
+   * Writes the envelope into the first ENVELOPE_BYTES of a datagram whose messages already stand behind it. False, and the
+   * datagram must not be sent, when this process has keys and none in `slot`: it was taken away, or never there.
+   */
+  seal(bytes: Uint8Array, offset: number, length: number, slot: number = NO_KEY): boolean {
+    const { keys } = this;
+    const keyId = keys === undefined || slot === NO_KEY ? 0 : keys.idOf(slot);
+    if (keys !== undefined && keyId === 0) return false;
     for (let i = 0; i < FIXED.length; i++) bytes[offset + FIXED[i]![0]] = FIXED[i]![1];
     writeI32(bytes, offset + AT_MAGIC, MAGIC_VERSION);
     writeI32(bytes, offset + AT_CLUSTER, this.clusterHi);
     writeI32(bytes, offset + AT_CLUSTER + 4, this.clusterLo);
     writeU16(bytes, offset + AT_SENDER, this.sender);
-    writeI32(bytes, offset + AT_KEY, 0);
-    for (let i = 0; i < MAC_BYTES; i++) bytes[offset + AT_MAC + i] = 0;
-    this.hash.hash64(bytes, offset, length, this.digest, 0);
-    for (let i = 0; i < 8; i++) bytes[offset + AT_MAC + i] = this.digest[i]!;
+    writeI32(bytes, offset + AT_KEY, keyId);
+    this.guard(bytes, offset, length, keyId === 0 ? NO_KEY : slot);
+    for (let i = 0; i < MAC_BYTES; i++) bytes[offset + AT_MAC + i] = this.digest[i]!;
+    return true;
   }
 
   /**
@@ -97,14 +128,33 @@ export class Envelope {
     if (readI32(bytes, offset + AT_CLUSTER) !== this.clusterHi || readI32(bytes, offset + AT_CLUSTER + 4) !== this.clusterLo) return Refused.cluster;
     const sender = readU16(bytes, offset + AT_SENDER);
     if (sender >= this.replicas && sender !== CLIENT_SENDER) return Refused.sender;
-    if (readI32(bytes, offset + AT_KEY) !== 0) return Refused.key;
-    const macHi = readI32(bytes, offset + AT_MAC);
-    const macLo = readI32(bytes, offset + AT_MAC + 4);
-    for (let i = 8; i < MAC_BYTES; i++) if (bytes[offset + AT_MAC + i] !== 0) return Refused.checksum;
-    for (let i = 0; i < 8; i++) bytes[offset + AT_MAC + i] = 0;
-    this.hash.hash64(bytes, offset, length, this.digest, 0);
-    if (readI32(this.digest, 0) !== macHi || readI32(this.digest, 4) !== macLo) return Refused.checksum;
+    const keyId = readI32(bytes, offset + AT_KEY);
+    const slot = this.keys === undefined || keyId === 0 ? NO_KEY : this.keys.find(keyId);
+    if ((this.keys === undefined) !== (keyId === 0) || (keyId !== 0 && slot < 0)) return Refused.key;
+    const at = offset + AT_MAC;
+    const a = readI32(bytes, at);
+    const b = readI32(bytes, at + 4);
+    const c = readI32(bytes, at + 8);
+    const d = readI32(bytes, at + 12);
+    this.guard(bytes, offset, length, slot);
+    const { digest } = this;
+    // All four words are compared, whichever differs: the time taken tells nothing of how much of a guess was right.
+    const difference = (readI32(digest, 0) ^ a) | (readI32(digest, 4) ^ b) | (readI32(digest, 8) ^ c) | (readI32(digest, 12) ^ d);
+    if (difference !== 0) return Refused.checksum;
+    if (slot >= 0 && !this.keys!.permits(slot, sender)) return Refused.role;
     if (length === ENVELOPE_BYTES) return Refused.empty;
+    this.openedKey = slot;
     return sender;
+  }
+
+  /** Leaves in `digest` what the mac field has to hold, and zeros in the field. */
+  private guard(bytes: Uint8Array, offset: number, length: number, slot: number): void {
+    for (let i = 0; i < MAC_BYTES; i++) bytes[offset + AT_MAC + i] = 0;
+    if (slot >= 0) {
+      this.keys!.mac128(slot, bytes, offset, length, this.digest, 0);
+      return;
+    }
+    this.hash.hash64(bytes, offset, length, this.digest, 0);
+    for (let i = 8; i < MAC_BYTES; i++) this.digest[i] = 0;
   }
 }

@@ -231,7 +231,14 @@ export const ALL_MESSAGES: readonly Message[] = [
 export const RequestFlag = {
   /** The operation registers the session (protocol/sessions.ts), it is not one of the state machine's. */
   register: 1,
+  /** The operation is a query that came into the log because its quorum read did not succeed: it changes nothing. */
+  query: 2,
 } as const;
+
+/** Whether a client whose key is read-only may send this (validated) message. Whatever is not a Request appends nothing. */
+export function isReadOnly(bytes: Uint8Array, offset: number): boolean {
+  return typeOf(bytes, offset) !== Request.type || (bytes[offset + Request.at.flags]! & (RequestFlag.register | RequestFlag.query)) !== 0;
+}
 
 export const ReplyStatus = {
   ok: 0,

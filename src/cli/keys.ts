@@ -1,0 +1,155 @@
+/**
+ * `jitpaxos keys new|add|use|remove`: writes the key files of a cluster and rotates their keys. Files are written aside with
+ * mode 0600, synced and renamed: a crash leaves the old or the new. What is printed never holds a secret.
+ */
+import { randomBytes, randomInt } from 'node:crypto';
+import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { loadCluster } from '../server/cluster-config.js';
+import { loadKeys, KEYS_SCHEMA, MAX_KEYS, type KeyEntry, type KeyFile, type KeyRole } from '../server/key-file.js';
+import { KEY_FILE_NAMES } from '../server/keyring.js';
+import { MAC_KEY_BYTES } from '../native/mac.js';
+import { defineCommand, type Output } from './command.js';
+import { CliError, Exit } from './exit.js';
+import type { Flags } from './flags.js';
+
+const FILES = {
+  cluster: { kind: 'text', value: 'FILE', default: 'cluster.json', help: 'the cluster file' },
+  keys: { kind: 'text', value: 'FILE', help: `the replicas' key file (default ${KEY_FILE_NAMES.replica} beside the cluster file)` },
+} as const satisfies Flags;
+
+const NEXT = 'copy the file to every replica, then send each SIGHUP';
+
+export const add = defineCommand(
+  {
+    name: 'keys add',
+    summary: "Adds a key to the replicas' key file; for a client also writes the file that the client needs.",
+    positionals: [],
+    flags: {
+      ...FILES,
+      role: { kind: 'choice', choices: ['client', 'read-only', 'replica'], default: 'client', help: 'whose key: a client that may write, one that only reads, or the replicas (the first step of a rotation)' },
+      out: { kind: 'text', value: 'FILE', help: "the client's key file (default client-ID.keys beside the cluster file)" },
+    },
+    examples: ['jitpaxos keys add --role read-only --out reader.keys', 'jitpaxos keys add --role replica'],
+  },
+  async ({ values }, output) => {
+    const { path, file } = open(values);
+    const role = values.role as KeyRole;
+    if (file.keys.length === MAX_KEYS) throw new CliError('key-file-full', `${path} holds ${MAX_KEYS} keys, and no more fit; remove some with jitpaxos keys remove`);
+    const key = newKey(role, file.keys);
+    const out = role === 'replica' ? undefined : (values.out ?? join(dirname(values.cluster), `client-${key.id}.keys`));
+    if (out !== undefined) writeKeyFile(out, clientFile(file.cluster, key), false);
+    writeKeyFile(path, { ...file, keys: [...file.keys, key] }, true);
+    report(output, { added: key.id, role, file: path, ...(out === undefined ? {} : { clientFile: out }) }, [
+      `key ${key.id} (${role}) is in ${path}${out === undefined ? '' : `; the client's file is ${out}`}`,
+      role === 'replica' ? `${NEXT}; then jitpaxos keys use ${key.id}` : NEXT,
+    ]);
+    return Exit.done;
+  },
+);
+
+export const use = defineCommand(
+  {
+    name: 'keys use',
+    summary: 'Makes the replicas speak under another of their keys: the second step of a rotation, when every replica has it.',
+    positionals: ['ID'],
+    flags: FILES,
+    examples: ['jitpaxos keys use 2000000001'],
+  },
+  async ({ values, positionals }, output) => {
+    const { path, file } = open(values);
+    const key = find(path, file, positionals[0]!);
+    if (key.role !== 'replica') throw new CliError('key-role', `key ${key.id} has the role "${key.role}"; replicas speak under one with the role "replica"`);
+    writeKeyFile(path, { ...file, use: key.id }, true);
+    report(output, { use: key.id, file: path }, [`replicas with ${path} speak under key ${key.id}`, `${NEXT}; when all did, jitpaxos keys remove ${file.use}`]);
+    return Exit.done;
+  },
+);
+
+export const remove = defineCommand(
+  {
+    name: 'keys remove',
+    summary: 'Takes a key away: whoever uses it is not heard any more.',
+    positionals: ['ID'],
+    flags: FILES,
+    examples: ['jitpaxos keys remove 123456789'],
+  },
+  async ({ values, positionals }, output) => {
+    const { path, file } = open(values);
+    const key = find(path, file, positionals[0]!);
+    if (key.id === file.use) throw new CliError('key-in-use', `key ${key.id} is the one that replicas speak under; make them use another first, with jitpaxos keys use`);
+    writeKeyFile(path, { ...file, keys: file.keys.filter(({ id }) => id !== key.id) }, true);
+    report(output, { removed: key.id, file: path }, [`key ${key.id} is no longer in ${path}`, NEXT]);
+    return Exit.done;
+  },
+);
+
+/** The first key files of a cluster, beside its cluster file: one key for the replicas, one for clients. Throws CliError `file-exists`. */
+export function writeFirstKeys(clusterFile: string, clusterId: string): { readonly replica: string; readonly client: string } {
+  const paths = { replica: join(dirname(clusterFile), KEY_FILE_NAMES.replica), client: join(dirname(clusterFile), KEY_FILE_NAMES.client) };
+  for (const path of Object.values(paths)) if (existsSync(path)) throw exists(path);
+  const replicas = newKey('replica', []);
+  const client = newKey('client', [replicas]);
+  writeKeyFile(paths.replica, { schema: KEYS_SCHEMA, cluster: clusterId, use: replicas.id, keys: [replicas, client] }, false);
+  writeKeyFile(paths.client, clientFile(clusterId, client), false);
+  return paths;
+}
+
+function open(values: { readonly cluster: string; readonly keys: string | undefined }): { readonly path: string; readonly file: KeyFile } {
+  const path = values.keys ?? join(dirname(values.cluster), KEY_FILE_NAMES.replica);
+  return { path, file: loadKeys(path, loadCluster(values.cluster).id, 'replica') };
+}
+
+function find(path: string, file: KeyFile, id: string): KeyEntry {
+  const key = file.keys.find((entry) => String(entry.id) === id);
+  if (key === undefined) throw new CliError('key-unknown', `${path} has no key ${id}; it has ${file.keys.map((entry) => `${entry.id} (${entry.role})`).join(', ')}`);
+  return key;
+}
+
+/** Ids are drawn, so that two operators who add a key at once do not give two keys one id. */
+function newKey(role: KeyRole, present: readonly KeyEntry[]): KeyEntry {
+  for (;;) {
+    const id = randomInt(1, 0x80000000);
+    if (present.every((entry) => entry.id !== id)) return { id, role, secret: randomBytes(MAC_KEY_BYTES).toString('hex') };
+  }
+}
+
+function clientFile(cluster: string, key: KeyEntry): KeyFile {
+  return { schema: KEYS_SCHEMA, cluster, use: key.id, keys: [key] };
+}
+
+function writeKeyFile(path: string, file: KeyFile, replace: boolean): void {
+  if (!replace && existsSync(path)) throw exists(path);
+  const aside = `${path}.${process.pid}.new`;
+  try {
+    const fd = openSync(aside, 'wx', 0o600);
+    try {
+      writeSync(fd, `${JSON.stringify(file, null, 2)}\n`);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(aside, path);
+  } catch (error) {
+    rmSync(aside, { force: true });
+    throw error;
+  }
+  const directory = openSync(dirname(path), 'r');
+  try {
+    fsyncSync(directory);
+  } finally {
+    closeSync(directory);
+  }
+}
+
+function exists(path: string): CliError {
+  return new CliError('file-exists', `${path} exists already; move it away, or write elsewhere with --out`);
+}
+
+function report(output: Output, fields: Readonly<Record<string, unknown>>, lines: readonly [string, string]): void {
+  if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.keys-change/1', ...fields }));
+  else {
+    output.line(lines[0]);
+    output.note(lines[1]);
+  }
+}
