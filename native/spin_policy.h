@@ -1,4 +1,7 @@
 // Whether polling a socket for a while, instead of sleeping, pays.
+//
+// Each spin that a datagram ended earns a credit, each that ran out costs one. Without credit nothing spins for a number
+// of occasions, twice as many each time; then a few spins try again. One that pays brings the pause back to its shortest.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +12,7 @@ enum class Idle : int32_t { kBlock = 0, kAdaptive = 1, kBusy = 2 };
 
 class SpinPolicy {
  public:
-  // Called before each spin. False: sleep.
+  // Called on each occasion to spin. False: sleep.
   bool Allows() {
     if (skip_ == 0) return true;
     skip_--;
@@ -22,7 +25,7 @@ class SpinPolicy {
     if (credit_ < kCreditMax) credit_++;
   }
 
-  // None came, or another process had to wait for the processor that we span on.
+  // None came in time.
   void Wasted() {
     if (--credit_ > 0) return;
     skip_ = pause_;

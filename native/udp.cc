@@ -58,7 +58,7 @@ uint64_t MonotonicNs() {
 struct Counters {
   double* at = nullptr;
   size_t datagrams_received, bytes_received, datagrams_sent, bytes_sent, datagrams_fragmented, send_errors, receive_errors,
-      endpoint_unknown, endpoints_evicted;
+      endpoint_unknown, endpoints_evicted, spins_paid, spins_wasted;
 
   void Add(size_t counter, double amount) { at[counter] += amount; }
 };
@@ -300,6 +300,7 @@ class UdpPort {
       }
       if (received > 0) {
         batches++;
+        counters.Add(counters.spins_paid, 1);
         policy_.Paid();
         continue;
       }
@@ -309,9 +310,12 @@ class UdpPort {
       }
       const uint64_t before = MonotonicNs();
       if (busy ? before - entered >= kBusyPassNs : before - last_flush_ns_ >= options_.spin_ns) {
+        counters.Add(counters.spins_wasted, 1);
         if (!busy) policy_.Wasted();
         return true;
       }
+      // Whoever else wants this processor gets it now, perhaps the very process that is to answer. Where many do, the yield
+      // outlasts the spin, which is then wasted, and the policy sleeps from then on.
       sched_yield();
     }
     return false;
@@ -668,6 +672,8 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
     counters->receive_errors = find("receive_errors");
     counters->endpoint_unknown = find("endpoint_unknown");
     counters->endpoints_evicted = find("endpoints_evicted");
+    counters->spins_paid = find("spins_paid");
+    counters->spins_wasted = find("spins_wasted");
     return complete;
   }
 

@@ -1,10 +1,11 @@
 // The native transport alone: batches, turns, its table of endpoints, what the kernel refuses, and what it leaves behind.
 import { execFileSync, spawnSync } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import t from 'tap';
 import { EndpointTable } from '../../src/transport/endpoint-table.js';
-import { TransportCounter } from '../../src/transport/transport.js';
+import { TRANSPORT_COUNTER_NAMES, TransportCounter } from '../../src/transport/transport.js';
 import { freeAddress, nativeTransport, until, withoutNative } from './fixtures.js';
 
 const program = (name: string): string => fileURLToPath(new URL(`./${name}.js`, import.meta.url));
@@ -83,11 +84,29 @@ t.test('endpoints are numbered as by the table of the dgram transport', { skip: 
   await transport.close();
 });
 
+t.test('polling that does not pay is given up', { skip: withoutNative }, async (t) => {
+  for (const idle of ['adaptive', 'block'] as const) {
+    const address = await freeAddress(4);
+    const transport = nativeTransport({ replicas: [address], idle });
+    await transport.open();
+    for (let i = 0; i < 400; i++) {
+      transport.send(transport.acquire(1)!, 1, 0);
+      transport.flush();
+      await sleep(1); // nobody answers
+    }
+    const wasted = transport.counters[TransportCounter.spins_wasted]!;
+    t.equal(transport.counters[TransportCounter.spins_paid], 0);
+    if (idle === 'block') t.equal(wasted, 0);
+    else t.ok(wasted > 20 && wasted < 100, `${wasted} of 400`);
+    await transport.close();
+  }
+});
+
 t.test('the port refuses what is no argument', { skip: withoutNative }, async (t) => {
   const { native } = await import('../../src/native/addon.js');
   const { UdpPort } = native.addon!;
   const none = (): void => undefined;
-  const good = { hosts: ['127.0.0.1'], ports: [9], endpoints: 4, transmitBytes: 100, sends: 4, datagramBytes: 100, idle: 0, spinNs: 0, counters: ['datagrams_received', 'bytes_received', 'datagrams_sent', 'bytes_sent', 'datagrams_fragmented', 'send_errors', 'receive_errors', 'endpoint_unknown', 'endpoints_evicted'] };
+  const good = { hosts: ['127.0.0.1'], ports: [9], endpoints: 4, transmitBytes: 100, sends: 4, datagramBytes: 100, idle: 0, spinNs: 0, counters: TRANSPORT_COUNTER_NAMES };
   for (const bad of [{ hosts: ['localhost'] }, { ports: [] }, { endpoints: 3 }, { endpoints: 131_072 }, { transmitBytes: 0 }, { sends: 1e9 }, { idle: 3 }, { spinNs: -1 }, { counters: ['bytes_sent'] }]) {
     t.throws(() => new UdpPort({ ...good, ...bad } as never), { code: 'invalid-argument' }, JSON.stringify(bad));
   }
@@ -104,7 +123,7 @@ t.test('the port refuses what is no argument', { skip: withoutNative }, async (t
   port.bind('127.0.0.1', 0, 4096, 4096);
   port.sends.set([90, 11, 0, -1, 5, 0, 0, -1, 0, 2 ** 31 - 1, 1, 0]);
   t.equal(port.flush(4), 4);
-  t.equal(port.counters[5], 4, 'ranges outside of the slab are not sent');
+  t.equal(port.counters[TransportCounter.send_errors], 4, 'ranges outside of the slab are not sent');
   port.close();
   port.close();
   t.throws(() => port.bind('127.0.0.1', 0, 1, 1), { code: 'invalid-argument' }, 'after close');
