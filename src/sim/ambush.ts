@@ -6,10 +6,10 @@
  * from the seed, so a run with ambushes is replayed like any other. Each script is written after a rule of the protocol
  * that random faults hardly ever put to the test (docs/mutations.md); the last two try whatever comes.
  */
-import { Chunk, Fetch, Reconcile, Reply, Request, SnapshotChunk, Sync, SyncAck, ViewChange, Vote } from '../wire/messages.js';
+import { Chunk, Fetch, ProbeReply, Reconcile, Reject, Reply, Request, SnapshotChunk, Sync, SyncAck, ViewChange, Vote } from '../wire/messages.js';
 import type { EventHandler, EventQueue } from './event-queue.js';
 import type { Plan } from './faults.js';
-import type { Hold } from './network.js';
+import type { Hold, HoldMode } from './network.js';
 import type { Random } from './random.js';
 
 /** Something that a script may wait for. */
@@ -32,10 +32,15 @@ export interface AmbushTargets {
   /** Takes a replica down for `downUs`, unless one log lost more would be too many. */
   crash(replica: number, host: boolean, downUs: number): void;
   setBlocked(from: number, to: number, blocked: boolean): void;
-  /** From now on datagrams from `from` to `to` with a message of one of the types do not arrive: kept, or lost. */
-  hold(from: number, to: number, types: ReadonlySet<number>, keep: boolean): Hold;
+  stepClock(endpoint: number, byNs: number): void;
+  /** The client forgets everything and comes back with a new session. */
+  restartClient(endpoint: number): void;
+  /** Catches datagrams from `from` to `to` with a message of one of the types, from now on. */
+  hold(from: number, to: number, types: ReadonlySet<number>, mode: HoldMode): Hold;
   /** Delivers the first `count` datagrams that were kept. */
   deliverHeld(hold: Hold, count: number): void;
+  /** Forgets the datagrams that were kept. */
+  discardHeld(hold: Hold): void;
   /** Ends a hold; what is left in it is delivered. */
   letGo(hold: Hold): void;
   note(text: string): void;
@@ -54,13 +59,14 @@ const TRANSFERS = new Set([Chunk.type, SnapshotChunk.type]);
 const REQUESTS = new Set([Request.type, Reconcile.type]);
 /** Kinds that the undirected scripts hold, or wait for. */
 const KINDS = [Request, Reply, Sync, SyncAck, Reconcile, Fetch, Chunk, ViewChange, Vote] as const;
+const ANSWERS = new Set([Reply.type, Reject.type, ProbeReply.type]);
 const TRANSITIONS = ['promise', 'ask-view', 'install', 'start-view', 'join-view'] as const;
 
 const RESUME = 0;
 const NEXT = 1;
 
 export class AmbushDriver implements EventHandler {
-  private readonly scripts: readonly (() => Script)[] = [() => this.lostStart(), () => this.forgottenAcknowledgement(), () => this.heldMessages(), () => this.crashAtMessage()];
+  private readonly scripts: readonly (() => Script)[] = [() => this.lostStart(), () => this.forgottenAcknowledgement(), () => this.returningSession(), () => this.heldMessages(), () => this.crashAtMessage()];
   private script: Script | undefined;
   private pause: Pause | undefined;
   /** Counts pauses, so that the timeout of one that has ended is recognized. */
@@ -144,9 +150,9 @@ export class AmbushDriver implements EventHandler {
     this.mend();
     for (let to = 0; to < targets.replicas; to++) {
       if (to === primary) continue;
-      this.hold(primary, to, TRANSFERS, false);
+      this.hold(primary, to, TRANSFERS, 'lose');
       // Some never hear of the view.
-      if (to !== old && random.chance(0.7)) this.hold(primary, to, new Set([Sync.type]), false);
+      if (to !== old && random.chance(0.7)) this.hold(primary, to, new Set([Sync.type]), 'lose');
     }
     yield { forUs: random.between(500, 15_000) };
     if (random.chance(0.5)) targets.crash(primary, random.chance(0.5), random.between(50_000, 150_000));
@@ -166,16 +172,24 @@ export class AmbushDriver implements EventHandler {
     const member = random.pick(members);
     targets.note(`ambush: requests to replica ${primary} are held until replica ${member} has acknowledged and crashed`);
     const late: Hold[] = [];
-    for (let client = targets.replicas; client < targets.endpoints; client++) late.push(this.hold(client, primary, REQUESTS, true));
-    // What is under way to the primary still arrives.
-    yield { forUs: random.exponential(1000) };
+    const settling: Hold[] = [];
+    for (let client = targets.replicas; client < targets.endpoints; client++) {
+      late.push(this.hold(client, primary, REQUESTS, 'keep'));
+      for (const other of members) settling.push(this.hold(client, other, REQUESTS, 'lose'));
+    }
+    // What is under way still arrives, so that all have the same log; then only the members get more.
+    yield { forUs: random.between(500, 3000) };
+    for (const hold of late) targets.discardHeld(hold);
+    for (const hold of settling) targets.letGo(hold);
     const acknowledged = yield { forUs: 20_000, until: (seen) => seen.kind === 'sent' && seen.type === Reply.type && seen.endpoint === member };
     if (acknowledged === undefined) return;
-    for (let client = targets.replicas; client < targets.endpoints; client++) this.hold(client, member, REQUESTS, false);
+    for (let client = targets.replicas; client < targets.endpoints; client++) this.hold(client, member, REQUESTS, 'lose');
+    // It hears of the view that runs before it hears from enough others to ask for another.
+    for (let from = 0; from < targets.replicas; from++) if (from !== member) this.hold(from, member, new Set([ProbeReply.type]), 'lose');
     targets.crash(member, true, random.exponential(500));
     yield { forUs: 20_000, until: (seen) => seen.event === 'join-view' && seen.endpoint === member };
-    this.hold(primary, member, new Set([Sync.type]), false);
-    for (const hold of late) if (hold.from === acknowledged.peer) targets.deliverHeld(hold, random.between(1, 3));
+    this.hold(primary, member, new Set([Sync.type]), 'lose');
+    for (const hold of late) if (hold.from === acknowledged.peer) targets.deliverHeld(hold, random.between(1, 2));
     if ((yield { forUs: 10_000, until: (seen) => seen.kind === 'sent' && seen.type === Reply.type && seen.endpoint === primary }) === undefined) return;
     yield { forUs: random.exponential(300) };
     if (random.chance(0.5)) targets.crash(primary, true, random.between(50_000, 150_000));
@@ -183,18 +197,65 @@ export class AmbushDriver implements EventHandler {
     yield { forUs: random.between(60_000, 150_000) };
   }
 
+  /**
+   * A Register is stamped twice, the second time 95 ms ahead of everybody's clock; the session is registered under the
+   * first stamp, used with stamps below the second, and evicted. Then a copy with the second stamp arrives, and after it
+   * the client's retries.
+   */
+  private *returningSession(): Script {
+    const { random, targets } = this;
+    const { replicas, endpoints } = targets;
+    const old = targets.quorum()?.[0];
+    if (old === undefined || endpoints - replicas < 2) return;
+    const client = random.between(replicas, endpoints - 1);
+    targets.note(`ambush: client ${client} registers while replica ${old} is replaced, its clock jumps, its session is evicted, and a copy of its Register arrives`);
+    // The members take the first stamp up; the old primary will have gone beyond it.
+    this.isolate(old, replicas);
+    const late = this.hold(client, old, REQUESTS, 'keep');
+    const deaf: Hold[] = [];
+    for (let from = 0; from < replicas; from++) if (from !== old) deaf.push(this.hold(from, client, ANSWERS, 'lose'));
+    targets.restartClient(client);
+    const started = yield { forUs: 150_000, until: (seen) => seen.event === 'start-view' && seen.endpoint !== old };
+    if (started === undefined) return;
+    targets.stepClock(client, 95e6);
+    targets.deliverHeld(late, 1);
+    if ((yield { forUs: 5000, until: (seen) => seen.endpoint === client && seen.kind === 'received' && seen.type === Reject.type && seen.peer === old }) === undefined) return;
+    const copies: Hold[] = [];
+    for (let to = 0; to < replicas; to++) if (to !== old) copies.push(this.hold(client, to, REQUESTS, 'copy'));
+    for (const hold of deaf) targets.letGo(hold);
+    if ((yield { forUs: 30_000, until: (seen) => seen.endpoint === client && seen.kind === 'received' && seen.type === Reply.type && seen.peer === started.endpoint }) === undefined) return;
+    const registers = copies.map(({ kept }) => kept.length);
+    yield { forUs: random.between(200, 2000) };
+    // Its requests are executed and it does not hear of it.
+    this.hold(started.endpoint, client, new Set([Reply.type]), 'lose');
+    targets.stepClock(client, 20e6);
+    yield { forUs: random.between(3000, 12_000) };
+    const mute: Hold[] = [];
+    for (let to = 0; to < replicas; to++) mute.push(this.hold(client, to, REQUESTS, 'lose'));
+    for (let rounds = random.between(2, 6); rounds > 0; rounds--) {
+      for (let other = replicas; other < endpoints; other++) if (other !== client) targets.restartClient(other);
+      yield { forUs: random.between(1000, 4000) };
+    }
+    copies.forEach((hold, i) => targets.deliverHeld(hold, registers[i]!));
+    for (const hold of copies) targets.discardHeld(hold);
+    yield { forUs: random.between(500, 3000) };
+    for (const hold of mute) targets.letGo(hold);
+    yield { forUs: random.between(10_000, 40_000) };
+    targets.stepClock(client, -115e6);
+  }
+
   /** One kind of message does not get through, on one link, from one endpoint or to one. */
   private *heldMessages(): Script {
     const { random, targets } = this;
     const kind = random.pick(KINDS);
-    const keep = random.chance(0.6);
+    const mode = random.pick(['keep', 'lose', 'copy'] as const);
     const replica = random.below(targets.replicas);
     const scope = random.below(3);
-    targets.note(`ambush: ${kind.name} ${['to', 'from', 'on one link from'][scope]} replica ${replica} is ${keep ? 'held' : 'lost'}`);
+    targets.note(`ambush: ${kind.name} ${['to', 'from', 'on one link from'][scope]} replica ${replica} is ${{ keep: 'held', lose: 'lost', copy: 'delivered again later' }[mode]}`);
     const others = Array.from({ length: targets.endpoints }, (_, endpoint) => endpoint).filter((endpoint) => endpoint !== replica);
     const types = new Set([kind.type]);
-    if (scope === 2) this.hold(replica, random.pick(others), types, keep);
-    else for (const other of others) this.hold(scope === 0 ? other : replica, scope === 0 ? replica : other, types, keep);
+    if (scope === 2) this.hold(replica, random.pick(others), types, mode);
+    else for (const other of others) this.hold(scope === 0 ? other : replica, scope === 0 ? replica : other, types, mode);
     yield { forUs: random.logNormal(20_000, 1) };
   }
 
@@ -218,8 +279,8 @@ export class AmbushDriver implements EventHandler {
     targets.crash(victim, random.chance(0.5), random.logNormal(10_000, 1.2));
   }
 
-  private hold(from: number, to: number, types: ReadonlySet<number>, keep: boolean): Hold {
-    const hold = this.targets.hold(from, to, types, keep);
+  private hold(from: number, to: number, types: ReadonlySet<number>, mode: HoldMode): Hold {
+    const hold = this.targets.hold(from, to, types, mode);
     this.holds.push(hold);
     return hold;
   }

@@ -36,13 +36,17 @@ export interface Datagram {
   to: number;
 }
 
-/** A directed link that is closed to datagrams with a message of some types. */
+/** What a hold does with a datagram: keeps it for later, loses it, or lets it through and keeps a copy. */
+export type HoldMode = 'keep' | 'lose' | 'copy';
+
+/** A directed link on which datagrams with a message of some types are caught. */
 export interface Hold {
   readonly from: number;
   readonly to: number;
   readonly types: ReadonlySet<number>;
-  /** What was kept, oldest first; undefined: it is lost. */
-  readonly kept: Uint8Array[] | undefined;
+  readonly mode: HoldMode;
+  /** What was kept, oldest first. */
+  readonly kept: Uint8Array[];
 }
 
 export interface NetworkCounts {
@@ -95,16 +99,21 @@ export class Network implements EventHandler {
     this.linkFactor[from * this.endpoints + to] = factor;
   }
 
-  /** Closes a link to datagrams with a message of one of these types; they are kept for later, up to HELD_MAX, or lost. */
-  hold(from: number, to: number, types: ReadonlySet<number>, keep: boolean): Hold {
-    const hold: Hold = { from, to, types, kept: keep ? [] : undefined };
+  /** Catches datagrams with a message of one of these types on a link. At most HELD_MAX are kept. */
+  hold(from: number, to: number, types: ReadonlySet<number>, mode: HoldMode): Hold {
+    const hold: Hold = { from, to, types, mode, kept: [] };
     this.holds.add(hold);
     return hold;
   }
 
   /** Lets the oldest `count` datagrams that were kept go their way. */
   deliverHeld(hold: Hold, count: number): void {
-    for (const bytes of hold.kept?.splice(0, count) ?? []) this.transmit(hold.from, hold.to, bytes, bytes.length);
+    for (const bytes of hold.kept.splice(0, count)) this.transmit(hold.from, hold.to, bytes, bytes.length);
+  }
+
+  /** Forgets what was kept. */
+  discardHeld(hold: Hold): void {
+    hold.kept.length = 0;
   }
 
   /** Opens the link again; what was kept goes its way. */
@@ -153,7 +162,7 @@ export class Network implements EventHandler {
     if (datagram.bytes.length === POOLED_BYTES) this.pool.push(datagram);
   }
 
-  /** True when a hold takes the datagram. */
+  /** Shows the datagram to the holds of its link; true when one takes it. */
   private isHeld(from: number, to: number, bytes: Uint8Array, length: number): boolean {
     for (const hold of this.holds) {
       if (hold.from !== from || hold.to !== to) continue;
@@ -161,8 +170,9 @@ export class Network implements EventHandler {
         const size = validate(bytes, offset, length);
         if (size < 0) break;
         if (hold.types.has(typeOf(bytes, offset))) {
-          if (hold.kept !== undefined && hold.kept.length < HELD_MAX) hold.kept.push(bytes.slice(0, length));
-          return true;
+          if (hold.mode !== 'lose' && hold.kept.length < HELD_MAX) hold.kept.push(bytes.slice(0, length));
+          if (hold.mode !== 'copy') return true;
+          break;
         }
         offset += size;
       }

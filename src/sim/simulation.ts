@@ -24,7 +24,7 @@ import { describePlan, drawPlan, FAULT_NAMES, FaultDriver, type FaultName, type 
 import { SimulationHasher } from './hash.js';
 import type { HistoryEvent } from './history.js';
 import { checkHistory, explain } from './linearizability.js';
-import { Network, type Datagram, type Hold } from './network.js';
+import { Network, type Datagram, type Hold, type HoldMode } from './network.js';
 import { Random } from './random.js';
 import { ReplicaHost, type ReplicaEvents } from './replica-host.js';
 import type { TraceRing, TransitionLog } from './trace.js';
@@ -356,12 +356,16 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     return found;
   }
 
-  hold(from: number, to: number, types: ReadonlySet<number>, keep: boolean): Hold {
-    return this.network.hold(from, to, types, keep);
+  hold(from: number, to: number, types: ReadonlySet<number>, mode: HoldMode): Hold {
+    return this.network.hold(from, to, types, mode);
   }
 
   deliverHeld(hold: Hold, count: number): void {
     this.network.deliverHeld(hold, count);
+  }
+
+  discardHeld(hold: Hold): void {
+    this.network.discardHeld(hold);
   }
 
   letGo(hold: Hold): void {

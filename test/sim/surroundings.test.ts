@@ -152,8 +152,8 @@ t.test('network: a hold takes the datagrams of one link with a message of its ty
     run(made);
     return arrived.splice(0).map(({ bytes }) => bytes[0]!);
   };
-  const kept = network.hold(0, 1, new Set([Sync.type]), true);
-  const lost = network.hold(1, 0, new Set([SyncAck.type, Probe.type]), false);
+  const kept = network.hold(0, 1, new Set([Sync.type]), 'keep');
+  const lost = network.hold(1, 0, new Set([SyncAck.type, Probe.type]), 'lose');
   for (let i = 1; i <= 3; i++) send(0, 1, datagram(i, Probe, Sync));
   send(0, 1, datagram(4, Probe));
   send(0, 2, datagram(5, Sync));
@@ -170,7 +170,15 @@ t.test('network: a hold takes the datagrams of one link with a message of its ty
   network.letGo(kept);
   network.letGo(lost);
   t.same(numbers(), [9], 'what was lost is lost');
-  const forgotten = network.hold(0, 1, new Set([Sync.type]), true);
+  const copied = network.hold(0, 1, new Set([Sync.type]), 'copy');
+  for (let i = 20; i <= 22; i++) send(0, 1, datagram(i, Sync));
+  t.same(numbers(), [20, 21, 22]);
+  network.deliverHeld(copied, 2);
+  t.same(numbers(), [20, 21], 'copies come when they are let go');
+  network.discardHeld(copied);
+  network.letGo(copied);
+  t.same(numbers(), []);
+  const forgotten = network.hold(0, 1, new Set([Sync.type]), 'keep');
   send(0, 1, datagram(10, Sync));
   network.heal();
   network.letGo(forgotten);
