@@ -162,7 +162,7 @@ t.test('nothing is left behind', { skip: withoutNative }, async (t) => {
     t.comment(JSON.stringify(result));
     t.equal(result.heard, result.cycles, 'each one worked');
     t.equal(result.descriptors, 0, 'descriptors more than before');
-    t.ok(result.perCycleBytes < 4096, `${result.perCycleBytes} bytes a cycle`);
+    t.ok(result.perCycleBytes < 10_000, `${result.perCycleBytes} bytes a cycle; a transport that stays takes ten times as much`);
     t.end();
   });
 
