@@ -46,6 +46,8 @@ export const ERRORS = {
   'data-directory-foreign': { category: 'caller', retryable: false },
   /** The hard state exists, and none of its copies is intact. */
   'hard-state-corrupt': { category: 'environment', retryable: false },
+  /** What is stored does not fit the limits of the cluster file. */
+  'limits-too-small': { category: 'caller', retryable: false },
   /** The hard state could not be made durable; the replica stopped. */
   'storage-failed': { category: 'environment', retryable: false },
   /** An operation is longer than the cluster accepts. */

@@ -22,6 +22,7 @@
  * more than R − M = limit bytes of records, so the records that stand span one gap at most, and limit + M − 1 < R bytes.
  */
 import { compareU64, readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
+import type { Limits } from './config.js';
 import type { Hasher } from './contract.js';
 import { invariant } from './invariant.js';
 
@@ -283,4 +284,26 @@ export function appendEntry(log: Log, source: Uint8Array, offset: number, length
     offset + ENTRY_HEADER_BYTES,
     length - ENTRY_HEADER_BYTES,
   );
+}
+
+/**
+ * Why a stored log can't be taken up within `limits`, for people; undefined when it can. What is committed may go behind a
+ * snapshot meanwhile; what is not has to fit at once.
+ * @param entries those from `firstIndex` on
+ */
+export function misfitOf(entries: Iterable<Uint8Array>, firstIndex: number, committed: number, limits: Pick<Limits, 'logEntries' | 'logBytes' | 'operationBytes'>): string | undefined {
+  let index = firstIndex - 1;
+  let count = 0;
+  let bytes = 0;
+  for (const entry of entries) {
+    index++;
+    const operationBytes = entry.length - ENTRY_HEADER_BYTES;
+    if (operationBytes > limits.operationBytes) return `entry ${index} has an operation of ${operationBytes} bytes, and operationBytes is ${limits.operationBytes}`;
+    if (index <= committed) continue;
+    count++;
+    bytes += RECORD_HEADER_BYTES + operationBytes;
+  }
+  if (count > limits.logEntries) return `${count} entries are not known to be committed, and logEntries is ${limits.logEntries}`;
+  if (bytes > limits.logBytes) return `the entries not known to be committed take ${bytes} bytes, and logBytes is ${limits.logBytes}`;
+  return undefined;
 }

@@ -123,11 +123,17 @@ export class ReplicaState implements PersistBatch {
       this.committed = log.snapshot.index;
       this.persistedBase = log.snapshot.index;
     }
+    const committed = log.committed ?? 0;
     for (const entry of log.entries) {
-      invariant(appendEntry(this.log, entry, 0, entry.length), 'a log that was durable fits the log it came from');
+      if (!appendEntry(this.log, entry, 0, entry.length)) {
+        // Behind a snapshot that was still being written memory had cut entries that the disk still has; or the limits were lowered.
+        this.commitTo(Math.min(committed, this.log.lastIndex));
+        this.makeRoom();
+        invariant(appendEntry(this.log, entry, 0, entry.length), 'a log that was durable fits: its host has asked misfitOf');
+      }
       this.tail.add(this.log.lastIndex);
     }
-    this.commitTo(Math.min(log.committed ?? 0, this.log.lastIndex));
+    this.commitTo(Math.min(committed, this.log.lastIndex));
     this.synced = this.isPrimary ? this.log.lastIndex : this.committed;
     this.rewriteLog();
     if (this.isPrimary) this.execution.executeTo(this.log.lastIndex);
@@ -198,7 +204,7 @@ export class ReplicaState implements PersistBatch {
     this.cut(index);
   }
 
-  /** The log is full in mid-transfer: cuts all that is committed, behind a snapshot of just that. Never at a primary. */
+  /** The log is full in mid-transfer or recovery: cuts all that is committed, behind a snapshot of just that. Never at a primary. */
   makeRoom(): void {
     this.execution.rewind(this.committed);
     this.execution.takeSnapshot(this.committed);

@@ -111,7 +111,7 @@ export class Replica {
    *
    * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`, `host-unresolved`,
    * `replica-id-out-of-range`, `port-in-use`, `address-unavailable`, `data-directory-locked`, `data-directory-unusable`,
-   * `data-directory-foreign`, `hard-state-corrupt`, `storage-failed`; and ClockError.
+   * `data-directory-foreign`, `hard-state-corrupt`, `limits-too-small`, `storage-failed`; and ClockError.
    */
   static async start(options: ReplicaOptions): Promise<Replica> {
     checkOptions(options);
@@ -133,7 +133,7 @@ export class Replica {
       const clock = await HostClock.open(options.clock ?? 'auto', { changed: (now, before) => replica?.clockChanged(now, before) });
       opened.push(() => clock.close());
       const durability = options.durability ?? 'memory';
-      const { storage, lock } = await openStorage(options.data, durability, cluster, id, hash, logger);
+      const { storage, lock } = await openStorage(options.data, durability, cluster, limits, id, hash, logger);
       opened.push(() => lock?.release(), () => storage.close());
       const loop = new TurnLoop({
         cluster,

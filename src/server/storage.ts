@@ -2,10 +2,13 @@
 import { randomInt } from 'node:crypto';
 import { JitPaxosError } from '../errors.js';
 import type { Hash64 } from '../native/hash64.js';
+import type { Limits } from '../protocol/config.js';
+import { misfitOf } from '../protocol/log.js';
 import { bootId, DirectoryLock } from '../storage/directory-lock.js';
 import { DurableStorage } from '../storage/durable-storage.js';
 import { DirectoryFiles } from '../storage/files.js';
 import { HardStateFile, unusable, type Owner } from '../storage/hard-state.js';
+import type { StoredLog } from '../storage/log-reader.js';
 import { MemoryStorage, VolatileHardState } from '../storage/memory-storage.js';
 import type { Cluster } from './cluster-config.js';
 import type { Logger } from './logger.js';
@@ -30,8 +33,8 @@ export function checkDurability(durability: unknown, data: unknown): void {
   }
 }
 
-/** Throws JitPaxosError `data-directory-locked`, `data-directory-unusable`, `data-directory-foreign` or `hard-state-corrupt`. */
-export async function openStorage(data: string | undefined, durability: Durability, cluster: Cluster, id: number, hash: Hash64, logger: Logger): Promise<OpenedStorage> {
+/** Throws JitPaxosError `data-directory-locked`, `data-directory-unusable`, `data-directory-foreign`, `hard-state-corrupt` or `limits-too-small`. */
+export async function openStorage(data: string | undefined, durability: Durability, cluster: Cluster, limits: Limits, id: number, hash: Hash64, logger: Logger): Promise<OpenedStorage> {
   if (data === undefined) {
     logger.info('replica.volatile', { replica: id, next: 'without a data directory this replica must not be started again while its cluster is in use' });
     return { storage: new MemoryStorage(new VolatileHardState()), lock: undefined };
@@ -51,7 +54,8 @@ export async function openStorage(data: string | undefined, durability: Durabili
       random: () => randomInt(-0x80000000, 0x7fffffff),
       later: (delayMs, callback) => void setTimeout(callback, delayMs).unref(),
     });
-    const { lost, torn } = storage.stored;
+    const { lost, torn, log } = storage.stored;
+    if (log !== undefined) checkFits(log, limits, data);
     if (lost !== undefined) logger.warn('log.lost', { replica: id, why: lost, next: 'nothing to do as long as a majority has its log: the others refill it' });
     else if (torn !== undefined) logger.info('log.torn', { replica: id, ...torn, next: 'nothing: a crash cut off a write that was not acknowledged' });
     return { storage, lock };
@@ -59,6 +63,12 @@ export async function openStorage(data: string | undefined, durability: Durabili
     lock.release();
     throw error instanceof JitPaxosError ? error : unusable(data, error);
   }
+}
+
+/** Throws JitPaxosError `limits-too-small`. `where` is for the message. */
+export function checkFits(log: StoredLog, limits: Limits, where: string): void {
+  const misfit = misfitOf(log.entries, (log.snapshot?.index ?? 0) + 1, log.committed, limits);
+  if (misfit !== undefined) throw new JitPaxosError('limits-too-small', `the log in ${where} does not fit the cluster's limits: ${misfit}; raise that limit again, on all replicas alike`);
 }
 
 /** The boot id as 32 hex digits; zeros where the system has none, so that mode `os` then trusts a log across boots no less than it can tell. */

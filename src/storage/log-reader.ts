@@ -45,6 +45,8 @@ export interface StoredLog {
   readonly entries: readonly Uint8Array[];
   /** Entries up to here were known to be committed when the last frame was written. */
   readonly committed: number;
+  /** It ends with a clean stop. */
+  readonly clean: boolean;
 }
 
 export interface SegmentReport {
@@ -75,6 +77,9 @@ export interface Stored {
   readonly lastGeneration: number;
 }
 
+/** The promises as the hard state file has them. */
+export type Promised = ReturnType<typeof decodeHardState> | undefined;
+
 export interface StoredOwner {
   readonly owner: Owner;
   readonly hash: Hash64;
@@ -82,6 +87,8 @@ export interface StoredOwner {
   readonly bootId: string;
   /** Where the files are, for messages. */
   readonly directory: string;
+  /** Called for each whole frame that is read, for tools. */
+  readonly frame?: (segment: string, offset: number, frame: FrameHeader) => void;
 }
 
 interface Segment {
@@ -102,9 +109,18 @@ type Replayed = { readonly kind: 'whole'; readonly log: Replay } | { readonly ki
  * error: it is lost, and the others have it.
  */
 export async function readStored(files: Files, of: StoredOwner): Promise<Stored> {
-  const { owner, hash, directory } = of;
+  return readLog(files, of, await readPromised(files, of));
+}
+
+/** Throws as `readStored`. */
+export async function readPromised(files: Files, { owner, hash, directory }: StoredOwner): Promise<Promised> {
   const bytes = await files.read(HARD_STATE_FILE);
-  const promised = bytes === undefined ? undefined : decodeHardState(bytes, owner, hash, `${directory}/${HARD_STATE_FILE}`);
+  return bytes === undefined ? undefined : decodeHardState(bytes, owner, hash, `${directory}/${HARD_STATE_FILE}`);
+}
+
+/** The log, by the side of these promises. Throws as `readStored`, but for `hard-state-corrupt`. */
+export async function readLog(files: Files, of: StoredOwner, promised: Promised): Promise<Stored> {
+  const { owner, hash, directory } = of;
   const segments = await readSegments(files, of);
   const reports = new Map<string, { frames: number; usedBytes: number }>();
   const generations = [...new Set(segments.map((segment) => segment.generation))].sort((a, b) => b - a);
@@ -118,7 +134,7 @@ export async function readStored(files: Files, of: StoredOwner): Promise<Stored>
   const lost = (why: string, damage?: Damage): Stored => result({ hardState: promised?.state, log: undefined, lost: why, damage });
 
   for (const generation of generations) {
-    const replayed = replay(segments.filter((segment) => segment.generation === generation), hash, reports);
+    const replayed = replay(segments.filter((segment) => segment.generation === generation), of, reports);
     if (replayed.kind === 'damaged') return lost(`${directory}/${replayed.damage.file} is damaged at byte ${replayed.damage.offset}: ${replayed.damage.what}`, replayed.damage);
     // A generation whose first frame is not there has never counted: the one before it has not been removed.
     if (replayed.kind === 'unfinished') continue;
@@ -136,7 +152,7 @@ export async function readStored(files: Files, of: StoredOwner): Promise<Stored>
       snapshot = file === undefined ? undefined : decodeSnapshotFile(file, owner, hash, `${directory}/${name}`);
       if (snapshot === undefined) return lost(`the snapshot that the log stands on, ${directory}/${name}, is ${file === undefined ? 'missing' : 'damaged'}`, { file: name, offset: 0, what: file === undefined ? 'missing' : 'damaged' });
     }
-    return result({ hardState, log: { hardState, snapshot, entries: log.entriesBehind(last.baseIndex), committed: last.committed }, lost: undefined, torn: log.torn });
+    return result({ hardState, log: { hardState, snapshot, entries: log.entriesBehind(last.baseIndex), committed: last.committed, clean: (last.flags & FRAME_CLEAN) !== 0 }, lost: undefined, torn: log.torn });
   }
   if (promised === undefined) return result({ hardState: undefined, log: undefined, lost: undefined });
   return lost(segments.length === 0 ? 'there is none in the directory' : `no segment in ${directory} begins with a whole frame`, undefined);
@@ -202,7 +218,7 @@ class Replay {
   }
 }
 
-function replay(segments: readonly Segment[], hash: Hash64, reports: Map<string, { frames: number; usedBytes: number }>): Replayed {
+function replay(segments: readonly Segment[], { hash, frame: report }: StoredOwner, reports: Map<string, { frames: number; usedBytes: number }>): Replayed {
   const log = new Replay();
   /** Where reading stopped in the segment before: all right if what follows goes on from there. */
   let stopped: Damage | undefined;
@@ -213,8 +229,8 @@ function replay(segments: readonly Segment[], hash: Hash64, reports: Map<string,
     if (header === undefined || header.generation !== segment.generation || header.ordinal !== segment.ordinal) return damaged(0, 'no intact header');
     if (header.mode === 'os') log.unsynced = true;
     log.bootId = header.bootId;
-    const report = { frames: 0, usedBytes: SEGMENT_HEADER_BYTES };
-    reports.set(name, report);
+    const used = { frames: 0, usedBytes: SEGMENT_HEADER_BYTES };
+    reports.set(name, used);
     let at = SEGMENT_HEADER_BYTES;
     for (;;) {
       const frame = decodeFrameHeader(bytes, at, header, hash);
@@ -224,15 +240,16 @@ function replay(segments: readonly Segment[], hash: Hash64, reports: Map<string,
         return damaged(at, `frame ${frame.sequence} follows frame ${log.last.sequence}`);
       }
       if (!log.apply(frame, bytes, at)) return damaged(at, `frame ${frame.sequence} begins at entry ${frame.entriesFrom}, which does not follow what is before it`);
+      report?.(name, at, frame);
       at = toSector(at + FRAME_HEADER_BYTES + frame.bodyBytes);
-      report.frames++;
-      report.usedBytes = at;
+      used.frames++;
+      used.usedBytes = at;
       stopped = undefined;
     }
     const later = laterFrame(bytes, at, header, log, hash);
     if (later !== undefined) return damaged(at, `no whole frame, although frame ${later} follows behind it`);
-    if (report.frames > 0 || stopped === undefined) stopped = { file: name, offset: at, what: 'no whole frame, although another segment goes on behind it' };
-    if (report.frames > 0 || i === 0) log.torn = isWritten(bytes, at) ? { file: name, offset: at } : undefined;
+    if (used.frames > 0 || stopped === undefined) stopped = { file: name, offset: at, what: 'no whole frame, although another segment goes on behind it' };
+    if (used.frames > 0 || i === 0) log.torn = isWritten(bytes, at) ? { file: name, offset: at } : undefined;
   }
   if (log.frames === 0) return segments[0]?.ordinal === 0 ? { kind: 'unfinished' } : { kind: 'damaged', damage: stopped ?? { file: segments[0]!.name, offset: SEGMENT_HEADER_BYTES, what: 'no whole frame, and the segments before it are gone' } };
   if (!log.reachesBase) return { kind: 'damaged', damage: { file: segments[0]!.name, offset: SEGMENT_HEADER_BYTES, what: `the entries behind snapshot ${log.last.baseIndex} do not begin here, nor in another segment` } };
