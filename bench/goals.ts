@@ -13,7 +13,7 @@ import { version } from '../src/server/version.js';
 import { allocationRow } from './goals/allocation-row.js';
 import { latencyRows, throughputRows } from './goals/baseline-rows.js';
 import { halfPeakRows, oneRoundTripRow, slowMemberRows } from './goals/load-rows.js';
-import type { RowResult } from './goals/row.js';
+import { goalsTable, type RowResult } from './goals/row.js';
 import { program } from './program.js';
 
 await program(
@@ -45,15 +45,7 @@ await program(
       rows.push(...(await group.measure({ rounds, timing: { warmupMs: warmup / 1e6, ms: seconds / 1e6 }, operations, progress: (text) => output.note(text) })));
     }
     const result = { schema: 'jitpaxos.goals/1', rows, missed: rows.filter(({ holds }) => !holds).map(({ name }) => name), rounds, seconds: (performance.now() - startedMs) / 1000, host: hostInfo(), version: version() };
-    output.line(output.json ? JSON.stringify(result) : tableOf(rows, result.seconds));
+    output.line(output.json ? JSON.stringify(result) : goalsTable(rows, result.seconds));
     if (strict && result.missed.length > 0) throw new CliError('assertion-failed', `missed: ${result.missed.join(', ')}; see the table`);
   },
 );
-
-function tableOf(rows: readonly RowResult[], seconds: number): string {
-  const { cpu, cores, kernel, node } = hostInfo();
-  const lines = ['| | goal | measured | |', '| --- | --- | --- | --- |', ...rows.map(({ what, goal, measured, holds }) => `| ${what} | ${goal} | ${measured} | ${holds ? 'holds' : 'missed'} |`), ''];
-  for (const { name, note } of rows) if (note !== undefined) lines.push(`${name}: ${note}`);
-  lines.push(`${rows.filter(({ holds }) => holds).length} of ${rows.length} hold; ${seconds.toFixed(0)} s on ${cores} × ${cpu}, Linux ${kernel}, Node ${node}`);
-  return lines.join('\n');
-}

@@ -1,5 +1,6 @@
 /** A row of the table of goals: what it asks for, what was measured, whether it holds. */
 import type { Timing } from '../../src/cli/compare/contestant.js';
+import { hostInfo } from '../../src/cli/load/report.js';
 
 export interface RowResult {
   /** For `--rows` and programs. */
@@ -26,4 +27,13 @@ export interface Effort {
 export interface RowGroup {
   readonly names: readonly string[];
   measure(effort: Effort): Promise<RowResult[]>;
+}
+
+/** The rows for people, as Markdown. */
+export function goalsTable(rows: readonly RowResult[], seconds: number): string {
+  const { cpu, cores, kernel, node } = hostInfo();
+  const lines = ['| | goal | measured | |', '| --- | --- | --- | --- |', ...rows.map(({ what, goal, measured, holds }) => `| ${what} | ${goal} | ${measured} | ${holds ? 'holds' : 'missed'} |`), ''];
+  for (const { name, note } of rows) if (note !== undefined) lines.push(`${name}: ${note}`);
+  lines.push(`${rows.filter(({ holds }) => holds).length} of ${rows.length} hold; ${seconds.toFixed(0)} s on ${cores} × ${cpu}, Linux ${kernel}, Node ${node}`);
+  return lines.join('\n');
 }

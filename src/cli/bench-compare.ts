@@ -5,9 +5,11 @@
 import { KV_VALUE_BYTES_MAX } from '../machine/kv-codec.js';
 import { MAX_REPLICAS } from '../protocol/views.js';
 import { IDLE_STRATEGIES } from '../transport/transport.js';
+import type { Durability } from '../server/storage.js';
 import { TRANSPORT_KINDS } from '../server/transport-choice.js';
 import { version } from '../server/version.js';
 import { defineCommand } from './command.js';
+import { DURABILITY_FLAG } from './durability-flag.js';
 import { CliError, Exit } from './exit.js';
 import { CEcho, EchoProgram } from './compare/c-echo.js';
 import { OurCluster } from './compare/cluster.js';
@@ -36,6 +38,7 @@ export const benchCompare = defineCommand(
       machine: { kind: 'choice', choices: ['echo', 'kv'], default: 'echo', help: 'the state machine' },
       transport: { kind: 'text', value: 'LIST', default: 'auto', help: `of ${TRANSPORT_KINDS.join(', ')}` },
       idle: { kind: 'text', value: 'LIST', help: `of ${IDLE_STRATEGIES.join(', ')}; dgram always blocks (default: what the transport does by itself)` },
+      durability: DURABILITY_FLAG,
       baselines: { kind: 'text', value: 'LIST', default: BASELINES.join(','), help: 'what to measure beside it, or none; c-echo is compiled when it is asked for' },
       rounds: { kind: 'count', default: '3', min: 1, max: 1000, help: 'rounds of one run of each' },
       seconds: { kind: 'duration', default: '1s', min: 1e7, max: 3.6e12, help: 'how long a run is measured' },
@@ -47,6 +50,7 @@ export const benchCompare = defineCommand(
     const points = pointsOf(values);
     const wirings = wiringsOf(values.transport, values.idle);
     const baselines = values.baselines === 'none' ? [] : wordsOf('baselines', values.baselines, BASELINES);
+    const durability = values.durability as Durability;
     const timing = { warmupMs: values.warmup / 1e6, ms: values.seconds / 1e6 };
     using program = baselines.some((name) => name.startsWith('c-echo')) ? await EchoProgram.build() : undefined;
     const shared: Contestant[] = baselines.filter((name) => name !== 'unreplicated').map((name) => (name === 'dgram-echo' ? new DgramEcho() : new CEcho(program!, name === 'c-echo-spin' ? 'spin' : 'block')));
@@ -55,15 +59,15 @@ export const benchCompare = defineCommand(
     let done = 0;
     for (const point of points) {
       const ours = wirings.map((wiring) => ({
-        cluster: new OurCluster(nameOf('cluster', wiring), wiring),
-        unreplicated: baselines.includes('unreplicated') ? new OurCluster(nameOf('unreplicated', wiring), wiring, 1) : undefined,
+        cluster: new OurCluster(nameOf('cluster', wiring), wiring, { durability }),
+        unreplicated: baselines.includes('unreplicated') ? new OurCluster(nameOf('unreplicated', wiring), wiring, { durability, replicas: 1 }) : undefined,
       }));
       const contestants = [...shared, ...ours.flatMap(({ cluster, unreplicated }) => (unreplicated === undefined ? [cluster] : [cluster, unreplicated]))];
       const measured = await runRounds(contestants, point, timing, values.rounds, (_, name, run) => output.note(progressOf(++done, runs, point, name, run)));
       for (const { cluster, unreplicated } of ours) {
         const theirs = new Map<string, readonly Measured[]>(shared.map(({ name }) => [name, measured.get(name)!]));
         if (unreplicated !== undefined) theirs.set('unreplicated', measured.get(unreplicated.name)!);
-        reports.push(compareReport(point, measured.get(cluster.name)!, theirs));
+        reports.push(compareReport(point, durability, measured.get(cluster.name)!, theirs));
       }
     }
     const result = { schema: 'jitpaxos.bench/1', command: 'compare', rounds: values.rounds, secondsPerRun: timing.ms / 1000, warmupSeconds: timing.warmupMs / 1000, points: reports, host: hostInfo(), version: version() };

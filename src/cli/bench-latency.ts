@@ -9,8 +9,8 @@ import { join } from 'node:path';
 import { formatHgrm } from '../metrics/hgrm.js';
 import { Views } from '../protocol/views.js';
 import { loadCluster } from '../server/cluster-config.js';
-import { DURABILITIES } from '../server/storage.js';
 import { defineCommand } from './command.js';
+import { DURABILITY_FLAG } from './durability-flag.js';
 import { CliError, Exit } from './exit.js';
 import { mergeHistories } from './load/history-writer.js';
 import { LocalCluster } from './load/local-cluster.js';
@@ -62,7 +62,7 @@ export const benchLatency = defineCommand(
       warmup: { kind: 'count', max: 1e9, help: `operations before these, not measured (default a tenth of --ops, at most ${WARMUP_MAX})` },
       size: { kind: 'bytes', default: '64', max: 48 * 1024, help: 'bytes of an operation (echo) or value (kv)' },
       ...TRANSPORT_FLAGS,
-      durability: { kind: 'choice', choices: DURABILITIES, default: 'memory', help: 'of the replicas that --local starts: what is on disk when an operation is acknowledged' },
+      durability: DURABILITY_FLAG,
       machine: { kind: 'choice', choices: ['echo', 'kv'], default: 'echo', help: 'the state machine; a running cluster must have the same' },
       mix: { kind: 'text', value: 'read=50,write=50', default: 'write=100', help: 'shares of the operations: read, write, and cas (kv only)' },
       keys: { kind: 'count', default: '1000', min: 1, max: 1e6, help: 'different keys (kv)' },

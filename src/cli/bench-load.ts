@@ -11,6 +11,7 @@ import { Histogram } from '../metrics/histogram.js';
 import { loadCluster } from '../server/cluster-config.js';
 import { version } from '../server/version.js';
 import { defineCommand, type Output } from './command.js';
+import { DURABILITY_FLAG } from './durability-flag.js';
 import { CliError, Exit } from './exit.js';
 import { LoadDisplay } from './load-display.js';
 import type { ArrivalKind } from './load/arrivals.js';
@@ -40,6 +41,8 @@ const SIZE_MAX = 48 * 1024;
 const KEY_PREFIX_BYTES = 4;
 
 interface Setup extends TransportChoice {
+  /** Of the replicas started here. */
+  readonly durability: string;
   readonly clients: number;
   readonly lanes: number;
   readonly machine: 'echo' | 'kv';
@@ -71,6 +74,7 @@ export const benchLoad = defineCommand(
       local: { kind: 'count', value: 'N', min: 1, max: 13, help: 'start so many replicas on loopback for the measurement (default 3)' },
       cluster: { kind: 'text', value: 'FILE', help: 'measure this running cluster instead' },
       ...TRANSPORT_FLAGS,
+      durability: DURABILITY_FLAG,
       pacing: { kind: 'choice', choices: ['spin', 'sleep'], default: 'spin', help: 'how a client waits for the next arrival: spin is precise and keeps a core busy, sleep is up to 2 ms late' },
       machine: { kind: 'choice', choices: ['echo', 'kv'], default: 'kv', help: 'the state machine; a running cluster must have the same' },
       mix: { kind: 'text', value: 'read=90,write=10', default: 'read=50,write=50', help: 'shares of the operations: read, write, and cas (kv only)' },
@@ -117,6 +121,7 @@ export const benchLoad = defineCommand(
       keyPrefix: history === undefined ? 'key-' : `h${randomBytes(KEY_PREFIX_BYTES).toString('hex')}-`, // a history starts with absent keys
       timeoutMs: values.timeout / 1e6,
       ...transportChoice(values),
+      durability: values.durability,
       pacing: values.pacing as PacingKind,
       history,
       ramp: {
@@ -154,7 +159,7 @@ async function measureOn(replicas: number, clusterFile: string | undefined, setu
     if (setup.lanes > lanesPerSession) throw new CliError('flag-invalid', `--lanes ${setup.lanes} is above the limit lanesPerSession of ${clusterFile}, ${lanesPerSession}; use fewer lanes and more --clients`);
     return measure(clusterFile, `${clusterFile}`, setup, output);
   }
-  await using cluster = await LocalCluster.start({ replicas, machine: setup.machine, transport: setup.transport, idle: setup.idle, durability: 'memory' });
+  await using cluster = await LocalCluster.start({ replicas, machine: setup.machine, transport: setup.transport, idle: setup.idle, durability: setup.durability });
   return await measure(cluster.clusterFile, `${replicas} replica${replicas === 1 ? '' : 's'} on loopback`, setup, output);
 }
 

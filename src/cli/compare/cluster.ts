@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { HeapUse } from '../../metrics/heap-meter.js';
 import { CLUSTER_SCHEMA } from '../../server/cluster-config.js';
+import type { Durability } from '../../server/storage.js';
 import { freePorts, LocalCluster } from '../load/local-cluster.js';
 import { sharesProcess } from './c-echo.js';
 import { measureClients, type Contestant, type Measured, type Timing } from './contestant.js';
@@ -25,14 +26,22 @@ export interface Metered {
 }
 
 export class OurCluster implements Contestant {
+  private readonly replicas: number | undefined;
+  private readonly durability: Durability;
   private runs = 0;
 
-  /** @param replicas in place of the point's: 1 is a server without replication, of the same wire, log and machine */
+  /**
+   * @param replicas in place of the point's: 1 is a server without replication, of the same wire, log and machine
+   * @param durability default `memory`
+   */
   constructor(
     readonly name: string,
     private readonly wiring: TransportChoice,
-    private readonly replicas?: number,
-  ) {}
+    { replicas, durability = 'memory' }: { readonly replicas?: number; readonly durability?: Durability } = {},
+  ) {
+    this.replicas = replicas;
+    this.durability = durability;
+  }
 
   async run(asked: Point, timing: Timing): Promise<Measured> {
     const point = { ...asked, replicas: this.replicas ?? asked.replicas };
@@ -42,14 +51,14 @@ export class OurCluster implements Contestant {
       const { directory, clusterFile } = await writeCluster(replicas);
       try {
         const ids = Array.from({ length: replicas }, (_, id) => id);
-        const server = children.add(LineChild.startModule('./shared-replicas.js', { ...this.wiring, cluster: clusterFile, ids, machine } satisfies SharedReplicasSetup, 'the replicas'));
+        const server = children.add(LineChild.startModule('./shared-replicas.js', { ...this.wiring, cluster: clusterFile, ids, machine, durability: this.durability, data: directory } satisfies SharedReplicasSetup, 'the replicas'));
         await server.ready();
         return await this.measure(clusterFile, point, timing, children, [server.pid]);
       } finally {
         rmSync(directory, { recursive: true, force: true });
       }
     }
-    await using cluster = await LocalCluster.start({ replicas, machine, ...this.wiring, durability: 'memory' });
+    await using cluster = await LocalCluster.start({ replicas, machine, ...this.wiring, durability: this.durability });
     const pids = cluster.replicas.map(({ child }) => child.pid);
     return await this.measure(cluster.clusterFile, point, timing, children, pids);
   }
@@ -60,7 +69,7 @@ export class OurCluster implements Contestant {
    */
   async runMetered(point: Point, timing: Timing, operations: number, idleMs: number): Promise<Metered> {
     await using children = new Children();
-    await using cluster = await LocalCluster.start({ replicas: point.replicas, machine: point.machine, ...this.wiring, durability: 'memory' });
+    await using cluster = await LocalCluster.start({ replicas: point.replicas, machine: point.machine, ...this.wiring, durability: this.durability });
     const pids = cluster.replicas.map(({ child }) => child.pid);
     await cluster.ask('meter-start');
     await new Promise((resolve) => setTimeout(resolve, idleMs));

@@ -1,6 +1,7 @@
 /** What a comparison says: an object of the schema jitpaxos.bench/1 for each point, and the table for people. */
 import { version } from '../../server/version.js';
 import type { LatencySummary } from '../../metrics/histogram.js';
+import type { Durability } from '../../server/storage.js';
 import { addCounts, NO_COUNTS } from '../load/counts.js';
 import { hostInfo, type BenchReport } from '../load/report.js';
 import { formatCount, formatDuration } from '../units.js';
@@ -9,7 +10,7 @@ import { mediansOf, median, ratioOf } from './rounds.js';
 import type { Point } from './shape.js';
 
 /** Latencies and throughput are medians of the rounds; counts and processor time are sums over them. */
-export function compareReport(point: Point, ours: readonly Measured[], baselines: ReadonlyMap<string, readonly Measured[]>): BenchReport {
+export function compareReport(point: Point, durability: Durability, ours: readonly Measured[], baselines: ReadonlyMap<string, readonly Measured[]>): BenchReport {
   const counts = ours.reduce((sum, { counts: some }) => addCounts(sum, some ?? NO_COUNTS), NO_COUNTS);
   const operations = ours.reduce((sum, run) => sum + run.operations, 0);
   const [first] = ours;
@@ -26,7 +27,7 @@ export function compareReport(point: Point, ours: readonly Measured[], baselines
     transport: first!.transport ?? 'unknown',
     idle: first!.idle ?? null,
     machine: point.machine,
-    durability: 'memory',
+    durability,
     authenticated: false,
     clients: point.clients,
     lanes: point.open,

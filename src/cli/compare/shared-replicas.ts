@@ -1,21 +1,26 @@
 /**
  * Several replicas in one process, for measurements only: replicas that poll without sleeping need a core each, and where
  * the host has fewer, sharing one is the only way to measure what they do with it. A process of its own, started with its
- * setup as JSON; speaks as line-child.ts says. Without data directories: nothing is ever restarted.
+ * setup as JSON; speaks as line-child.ts says.
  */
+import { join } from 'node:path';
 import { EchoMachine } from '../../machine/echo.js';
 import { KvMachine } from '../../machine/kv.js';
 import { Replica } from '../../server/replica.js';
+import type { Durability } from '../../server/storage.js';
 import type { TransportChoice } from '../transport-flags.js';
 
 export interface SharedReplicasSetup extends TransportChoice {
   readonly cluster: string;
   readonly ids: readonly number[];
   readonly machine: 'echo' | 'kv';
+  readonly durability: Durability;
+  /** Where each gets a data directory. */
+  readonly data: string;
 }
 
-async function main({ cluster, ids, machine, transport, idle }: SharedReplicasSetup): Promise<void> {
-  const replicas = await Promise.all(ids.map((id) => Replica.start({ cluster, id, machine: machine === 'kv' ? new KvMachine() : new EchoMachine(), transport, idle })));
+async function main({ cluster, ids, machine, transport, idle, durability, data }: SharedReplicasSetup): Promise<void> {
+  const replicas = await Promise.all(ids.map((id) => Replica.start({ cluster, id, machine: machine === 'kv' ? new KvMachine() : new EchoMachine(), transport, idle, durability, data: join(data, `replica-${id}`) })));
   for (const replica of replicas) replica.closed.catch(fail);
   process.stdin.once('end', () => void Promise.all(replicas.map((replica) => replica.close())).then(() => process.exit()));
   process.stdin.resume();
