@@ -40,7 +40,22 @@ export function copyBytes(source: Uint8Array, sourceOffset: number, target: Uint
     target.set(source.subarray(sourceOffset, sourceOffset + length), targetOffset);
     return;
   }
-  for (let i = 0; i < length; i++) target[targetOffset + i] = source[sourceOffset + i]!;
+  // Eight at a time: half of a plain loop's time goes into the loop.
+  const whole = length & ~7;
+  let i = 0;
+  for (; i < whole; i += 8) {
+    const from = sourceOffset + i;
+    const to = targetOffset + i;
+    target[to] = source[from]!;
+    target[to + 1] = source[from + 1]!;
+    target[to + 2] = source[from + 2]!;
+    target[to + 3] = source[from + 3]!;
+    target[to + 4] = source[from + 4]!;
+    target[to + 5] = source[from + 5]!;
+    target[to + 6] = source[from + 6]!;
+    target[to + 7] = source[from + 7]!;
+  }
+  for (; i < length; i++) target[targetOffset + i] = source[sourceOffset + i]!;
 }
 
 export class Log {
@@ -58,10 +73,14 @@ export class Log {
   private readonly mask: number;
   /** Virtual offset in the ring of each entry's record; grows for ever, physical offset = start mod capacity. */
   private readonly start: Float64Array;
+  /** The same as a physical offset: a remainder of doubles takes longer than all else that reading a field does. */
+  private readonly place: Int32Array;
   private readonly operationLengths: Int32Array;
   private readonly chainHis: Int32Array;
   private readonly chainLos: Int32Array;
   private head = 0;
+  /** The same as a physical offset; up to the ring's size, where the next record begins anew. */
+  private headPlace = 0;
   /** Sum of the records of all entries. */
   private recordBytes = 0;
   private readonly baseChain = new Int32Array(2);
@@ -86,6 +105,7 @@ export class Log {
     this.replyTo = new Int32Array(capacity);
     this.laneBefore = new Float64Array(capacity);
     this.start = new Float64Array(capacity);
+    this.place = new Int32Array(capacity);
     this.operationLengths = new Int32Array(capacity);
     this.chainHis = new Int32Array(capacity);
     this.chainLos = new Int32Array(capacity);
@@ -171,14 +191,16 @@ export class Log {
     if (length > this.operationBytes || this.recordBytes + need > this.limit) return false;
     const size = this.bytes.length;
     let start = this.head;
-    const physical = start % size;
-    if (physical + need > size) start += size - physical;
+    let at = this.headPlace;
+    if (at + need > size) {
+      start += size - at;
+      at = 0;
+    }
     const tail = this.lastIndex === this.baseIndex ? start : this.start[(this.baseIndex + 1) & this.mask]!;
     invariant(start + need - tail <= size, 'records within the limit fit the ring');
     invariant(this.compareToLast(timestampHi, timestampLo, sessionHi, sessionLo) > 0, 'the key of an appended entry is above the last key of the log');
     const last = this.lastIndex;
     const bytes = this.bytes;
-    const at = start % size;
     writeI32(bytes, at, this.chainHi(last));
     writeI32(bytes, at + 4, this.chainLo(last));
     writeI32(bytes, at + 8, timestampHi);
@@ -193,12 +215,14 @@ export class Log {
     this.hasher.hash64(bytes, at, need, this.digest, 0);
     const slot = (last + 1) & this.mask;
     this.start[slot] = start;
+    this.place[slot] = at;
     this.operationLengths[slot] = length;
     this.chainHis[slot] = readI32(this.digest, 0);
     this.chainLos[slot] = readI32(this.digest, 4);
     this.replyTo[slot] = -1;
     this.laneBefore[slot] = 0;
     this.head = start + need;
+    this.headPlace = at + need;
     this.recordBytes += need;
     this.lastIndex = last + 1;
     return true;
@@ -210,6 +234,7 @@ export class Log {
     if (index === this.lastIndex) return;
     this.recordBytes -= this.bytesOf(index, this.lastIndex);
     this.head = this.start[(index + 1) & this.mask]!;
+    this.headPlace = this.place[(index + 1) & this.mask]!;
     this.lastIndex = index;
   }
 
@@ -255,7 +280,7 @@ export class Log {
   }
 
   private record(index: number): number {
-    return this.start[index & this.mask]! % this.bytes.length;
+    return this.place[index & this.mask]!;
   }
 
   private reset(index: number, chainHi: number, chainLo: number, timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number, lastIndex: number): void {
