@@ -51,7 +51,7 @@ class JavaScriptMac implements Mac {
 
   constructor(key: Uint8Array) {
     if (!(key instanceof Uint8Array) || key.length !== MAC_KEY_BYTES) throw invalidArgument(`mac: a key has ${MAC_KEY_BYTES} bytes`);
-    this.#key = key.slice();
+    this.#key = new Uint8Array(key); // not slice: that of a Buffer shares its memory, which the caller wipes
   }
 
   mac128(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void {

@@ -36,6 +36,12 @@ function behaves(t: Test, binding: NativeBinding): void {
   macs[0]!.mac128(bytes, 8, 48, bytes, 20);
   t.equal(bytes.toString('hex', 20, 36), expected, 'into the bytes themselves');
 
+  const wiped = Buffer.from(keys[0]!);
+  const copied = open(wiped);
+  wiped.fill(0);
+  t.equal(hex(copied, bytes, 8, 48), hex(macs[0]!, bytes, 8, 48), 'the key is copied: who gave it may wipe it');
+  copied.close();
+
   const out = new Uint8Array(MAC_BYTES);
   const refuses = (code: string, call: () => void): void => void t.throws(call, { code, category: 'caller', retryable: false });
   refuses('out-of-bounds', () => macs[0]!.mac128(bytes, 60, 5, out, 0));

@@ -12,8 +12,9 @@ import { randomBytes } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { CLUSTER_SCHEMA } from '../../server/cluster-config.js';
+import { CLUSTER_SCHEMA, type ClusterConfig } from '../../server/cluster-config.js';
 import { CliError } from '../exit.js';
+import { writeFirstKeys } from '../keys.js';
 import { withoutSettings } from '../settings.js';
 import type { ReplicaAnswer, ReplicaQuestion } from './messages.js';
 
@@ -33,6 +34,13 @@ export interface LocalClusterOptions {
   readonly clock?: string | undefined;
   /** Further flags of `jitpaxos replica`. */
   readonly replicaFlags?: readonly string[];
+  /** The cluster has keys, as `jitpaxos init` writes them: replica.keys and client.keys beside the cluster file. Default false. */
+  readonly authenticated?: boolean;
+  /**
+   * For something that stands between the processes: given where the replicas listen, says for each replica by which addresses
+   * it is to know them, its own being the true one. Called again when ports have to be chosen anew.
+   */
+  readonly detour?: (addresses: readonly string[]) => Promise<(replica: number) => readonly string[]>;
 }
 
 /** One replica's process. */
@@ -126,6 +134,8 @@ export class LocalCluster {
   private constructor(
     readonly directory: string,
     readonly clusterFile: string,
+    /** By replica: the cluster file that it reads. */
+    private readonly files: readonly string[],
     readonly options: LocalClusterOptions,
   ) {
     process.once('exit', this.killAll);
@@ -137,8 +147,17 @@ export class LocalCluster {
       const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-'));
       const clusterFile = join(directory, 'cluster.json');
       const ports = await freePorts(options.replicas);
-      writeFileSync(clusterFile, JSON.stringify({ schema: CLUSTER_SCHEMA, id: randomBytes(8).toString('hex'), replicas: ports.map((port) => `127.0.0.1:${port}`) }, null, 2));
-      const cluster = new LocalCluster(directory, clusterFile, options);
+      const config: ClusterConfig = { schema: CLUSTER_SCHEMA, id: randomBytes(8).toString('hex'), replicas: ports.map((port) => `127.0.0.1:${port}`), authentication: options.authenticated === true ? 'keys' : 'none' };
+      writeFileSync(clusterFile, JSON.stringify(config, null, 2));
+      if (options.authenticated === true) writeFirstKeys(clusterFile, config.id);
+      const knownAs = await options.detour?.(config.replicas);
+      const files = ports.map((_, id) => {
+        if (knownAs === undefined) return clusterFile;
+        const file = join(directory, `cluster-${id}.json`);
+        writeFileSync(file, JSON.stringify({ ...config, replicas: knownAs(id) }, null, 2));
+        return file;
+      });
+      const cluster = new LocalCluster(directory, clusterFile, files, options);
       try {
         for (let id = 0; id < options.replicas; id++) cluster.spawn(id);
         await Promise.all(cluster.replicas.map((replica) => replica.waitReady()));
@@ -154,7 +173,7 @@ export class LocalCluster {
   /** Starts replica `id` (again). `waitReady` of what it returns says when it serves. */
   spawn(id: number): ReplicaProcess {
     const { machine, transport, idle, durability, clock } = this.options;
-    const args = ['replica', '--cluster', this.clusterFile, '--id', String(id), '--data', join(this.directory, `replica-${id}`)];
+    const args = ['replica', '--cluster', this.files[id]!, '--id', String(id), '--data', join(this.directory, `replica-${id}`)];
     args.push('--machine', machine, '--transport', transport, '--durability', durability);
     if (idle !== undefined) args.push('--idle', idle);
     if (clock !== undefined) args.push('--clock', clock);
@@ -169,8 +188,8 @@ export class LocalCluster {
   }
 
   /** The configuration as written, for tests. */
-  config(): { readonly id: string; readonly replicas: readonly string[] } {
-    return JSON.parse(readFileSync(this.clusterFile, 'utf8')) as { id: string; replicas: string[] };
+  config(): ClusterConfig {
+    return JSON.parse(readFileSync(this.clusterFile, 'utf8')) as ClusterConfig;
   }
 
   async close(): Promise<void> {

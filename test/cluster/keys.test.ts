@@ -1,0 +1,202 @@
+// Keys with real processes: who is heard, who is not, and that rotating them disturbs nobody.
+import t from 'tap';
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Client } from '../../src/client/client.js';
+import { KvClient } from '../../src/client/kv-client.js';
+import { LocalCluster } from '../../src/cli/load/local-cluster.js';
+import { loadHash } from '../../src/native/hash64.js';
+import type { KeyFile } from '../../src/server/key-file.js';
+import { Keyring } from '../../src/server/keyring.js';
+import { silentLogger } from '../../src/server/logger.js';
+import type { ReplicaStatusReport } from '../../src/server/status.js';
+import { CLIENT_SENDER, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
+import { begin, type Message } from '../../src/wire/layout.js';
+import { Probe, Request, Status, ViewChange } from '../../src/wire/messages.js';
+import { writeI32 } from '../../src/wire/u64.js';
+import { jitpaxos, type Ended } from './processes.js';
+
+const OPTIONS = { replicas: 3, machine: 'kv', transport: 'auto', durability: 'memory', authenticated: true } as const;
+const hash = loadHash();
+
+t.setTimeout(120_000);
+
+async function reports(cluster: LocalCluster): Promise<ReplicaStatusReport[]> {
+  return (await cluster.ask('stats')).map((answer) => answer!.status as unknown as ReplicaStatusReport);
+}
+
+/** Runs `jitpaxos keys …` and returns what it reports. */
+async function keys(cluster: LocalCluster, ...args: string[]): Promise<Record<string, string | number>> {
+  const { code, stdout, stderr } = await jitpaxos(['keys', ...args, '--cluster', cluster.clusterFile, '--json']);
+  if (code !== 0) throw new Error(stderr);
+  return JSON.parse(stdout) as Record<string, string | number>;
+}
+
+/** SIGHUP to all, and waits until each has said that it read its keys. */
+async function reload(cluster: LocalCluster): Promise<void> {
+  const count = (id: number): number => cluster.replicas[id]!.complaint.split('"keys.reloaded"').length;
+  const before = cluster.replicas.map((_, id) => count(id));
+  for (const replica of cluster.replicas) replica.kill('SIGHUP');
+  for (let waited = 0; waited < 500 && before.some((seen, id) => count(id) === seen); waited++) await sleep(10);
+  if (before.some((seen, id) => count(id) === seen)) throw new Error('a replica did not read its keys again');
+}
+
+t.test("the replicas' key is rotated under load: no operation fails, and the old key is not heard any more", async (t) => {
+  await using cluster = await LocalCluster.start(OPTIONS);
+  await using client = await Client.connect({ cluster: cluster.clusterFile, lanes: 4, timeout: 10_000 });
+  const kv = new KvClient(client);
+  const old = JSON.parse(readFileSync(join(cluster.directory, 'replica.keys'), 'utf8')) as KeyFile;
+  let running = true;
+  let done = 0;
+  const failed: unknown[] = [];
+  const load = Array.from({ length: 4 }, async (_, writer) => {
+    for (let i = 0; running; i++) {
+      try {
+        await kv.put(`${writer}-${i}`, `${i}`);
+        done++;
+      } catch (error) {
+        failed.push(error);
+      }
+    }
+  });
+  const progress = async (): Promise<void> => {
+    const before = done;
+    for (let waited = 0; waited < 500 && done < before + 50; waited++) await sleep(10);
+    t.ok(done >= before + 50, 'operations go on');
+  };
+  await progress();
+  const { added } = await keys(cluster, 'add', '--role', 'replica');
+  await reload(cluster);
+  await progress();
+  await keys(cluster, 'use', String(added));
+  await reload(cluster);
+  await progress();
+  await keys(cluster, 'remove', String(old.use));
+  await reload(cluster);
+  await progress();
+  running = false;
+  await Promise.all(load);
+  t.same(failed, [], 'no operation failed');
+  // The old key: a ViewChange under it, which a replica under a good key would obey.
+  const [before] = await reports(cluster);
+  const forged = datagram(cluster, ViewChange, 1, new Keyring(old, true));
+  writeI32(forged.bytes, ENVELOPE_BYTES + ViewChange.at.view, before!.view + 3);
+  await throwAt(cluster, 0, [forged.seal()]);
+  const [after] = await reports(cluster);
+  t.equal(after!.view, before!.view, 'the removed key moves nobody');
+  t.ok(after!.drops['key']! > before!.drops['key']!, 'it is counted');
+});
+
+t.test("a client's key that was removed is not heard, another's is; a key that only reads does not write", async (t) => {
+  await using cluster = await LocalCluster.start(OPTIONS);
+  const { added: reader, clientFile: readerFile } = await keys(cluster, 'add', '--role', 'read-only');
+  const { added: other, clientFile: otherFile } = await keys(cluster, 'add', '--role', 'client');
+  await reload(cluster);
+  const connect = (file: string | number): Promise<Client> => Client.connect({ cluster: cluster.clusterFile, keys: String(file), lanes: 1, timeout: 10_000, logger: silentLogger });
+  await using first = await Client.connect({ cluster: cluster.clusterFile, lanes: 1, timeout: 10_000 });
+  await using second = await connect(otherFile!);
+  await using third = await connect(readerFile!);
+  await new KvClient(second).put('k', 'v');
+  t.equal(Buffer.from((await new KvClient(first).get('k'))!).toString(), 'v');
+  t.equal(Buffer.from((await new KvClient(third).get('k'))!).toString(), 'v');
+  await t.rejects(new KvClient(third).put('k', 'w'), { code: 'read-only' });
+
+  // The library refuses by itself; a client that does not is not heard by the replicas.
+  const before = await reports(cluster);
+  const write = datagram(cluster, Request, CLIENT_SENDER, new Keyring(JSON.parse(readFileSync(String(readerFile), 'utf8')) as KeyFile, false));
+  t.equal(await throwAt(cluster, 0, [write.seal()]), 0, 'no answer to a write under a key that only reads');
+  const after = await reports(cluster);
+  t.equal(after[0]!.drops['role']!, before[0]!.drops['role']! + 1);
+
+  await keys(cluster, 'remove', String(other));
+  await reload(cluster);
+  await t.rejects(new KvClient(second).get('k', { timeout: 500 }), { code: 'outcome-unknown' }, 'a removed key is not heard');
+  await t.rejects(Client.connect({ cluster: cluster.clusterFile, keys: String(otherFile), connectTimeout: 500, logger: silentLogger }), { code: 'cluster-unavailable' });
+  await new KvClient(first).put('k', 'x');
+  t.equal(Buffer.from((await new KvClient(third).get('k'))!).toString(), 'x', 'the others are');
+  t.not(reader, other);
+});
+
+t.test('datagrams of strangers get no answer and change nothing; they are counted', async (t) => {
+  await using cluster = await LocalCluster.start(OPTIONS);
+  await using client = await Client.connect({ cluster: cluster.clusterFile, lanes: 1, timeout: 10_000 });
+  await new KvClient(client).put('k', 'v');
+  await sleep(100); // the commit reaches all
+  const before = (await reports(cluster))[0]!;
+  const file = JSON.parse(readFileSync(join(cluster.directory, 'replica.keys'), 'utf8')) as KeyFile;
+  const strangers = file.keys.map((key) => ({ ...key, secret: '5a'.repeat(32) }));
+  const datagrams: Uint8Array[] = [];
+  for (const message of [Request, Probe, Status, ViewChange]) {
+    datagrams.push(datagram(cluster, message, CLIENT_SENDER, undefined).seal()); // a checksum, no key
+    datagrams.push(datagram(cluster, message, 1, undefined).seal());
+    for (const use of file.keys) datagrams.push(datagram(cluster, message, use.role === 'replica' ? 1 : CLIENT_SENDER, new Keyring({ ...file, use: use.id, keys: strangers }, use.role === 'replica')).seal()); // the right id, the wrong secret
+  }
+  t.equal(await throwAt(cluster, 0, datagrams), 0, 'no answer');
+  const after = (await reports(cluster))[0]!;
+  const count = (drops: Readonly<Record<string, number>>): number => Object.values(drops).reduce((a, b) => a + b, 0);
+  t.equal(count(after.drops) - count(before.drops), datagrams.length, 'each is counted');
+  const quiet = ({ view, logView, status, lastIndex, lastChain, committedIndex }: ReplicaStatusReport): unknown => ({ view, logView, status, lastIndex, lastChain, committedIndex });
+  t.same(quiet(after), quiet(before), 'nothing changed');
+  const handled = ['requests', 'reads', 'reconciles', 'appended', 'duplicates', 'ignored'] as const;
+  for (const name of handled) t.equal((after.counters as Record<string, number>)[name], (before.counters as Record<string, number>)[name], `${name}: the core heard nothing`);
+});
+
+t.test('a key file that others may read, or of another cluster, is refused with exit code and reason', async (t) => {
+  await using cluster = await LocalCluster.start(OPTIONS);
+  const file = join(cluster.directory, 'client.keys');
+  const get = (): Promise<Ended> => jitpaxos(['kv', 'put', 'k', 'v', '--cluster', cluster.clusterFile]);
+  t.equal((await get()).code, 0);
+  chmodSync(file, 0o644);
+  const exposed = await get();
+  t.equal(exposed.code, 1);
+  t.match(exposed.stderr, /^key-file-exposed: .*chmod 600/m);
+  chmodSync(file, 0o600);
+  writeFileSync(file, readFileSync(file, 'utf8').replace(cluster.config().id, '0'.repeat(16)));
+  const foreign = await get();
+  t.equal(foreign.code, 2);
+  t.match(foreign.stderr, /^key-file-invalid: /m);
+  const replicaFile = join(cluster.directory, 'replica.keys');
+  chmodSync(replicaFile, 0o640);
+  const replica = await jitpaxos(['replica', '--cluster', cluster.clusterFile, '--id', '0', '--data', join(cluster.directory, 'other')]);
+  t.equal(replica.code, 1);
+  t.match(replica.stderr, /key-file-exposed: /);
+  // A running replica keeps the keys that it has.
+  cluster.replicas[0]!.kill('SIGHUP');
+  for (let waited = 0; waited < 500 && !cluster.replicas[0]!.complaint.includes('keys.not-reloaded'); waited++) await sleep(10);
+  t.match(cluster.replicas[0]!.complaint, /keys\.not-reloaded/);
+  t.equal(cluster.replicas[0]!.exited, false);
+});
+
+/** A datagram with one message of zeros, to be filled in and sealed. `ring` undefined: a checksum in place of a MAC. */
+function datagram(cluster: LocalCluster, message: Message, sender: number, ring: Keyring | undefined): { readonly bytes: Uint8Array; seal(): Uint8Array } {
+  const bytes = new Uint8Array(ENVELOPE_BYTES + message.size);
+  begin(message, bytes, ENVELOPE_BYTES);
+  const { id } = cluster.config();
+  const envelope = new Envelope(hash, parseInt(id.slice(0, 8), 16) | 0, parseInt(id.slice(8), 16) | 0, sender, OPTIONS.replicas, ring);
+  return {
+    bytes,
+    seal: () => {
+      if (!envelope.seal(bytes, 0, bytes.length, ring?.own ?? -1)) throw new Error('not sealed');
+      return bytes;
+    },
+  };
+}
+
+/** Sends datagrams to a replica from a socket of our own; how many came back within a while. */
+async function throwAt(cluster: LocalCluster, replica: number, datagrams: readonly Uint8Array[]): Promise<number> {
+  const socket = createSocket('udp4');
+  let answers = 0;
+  socket.on('message', () => answers++);
+  socket.bind(0, '127.0.0.1');
+  await once(socket, 'listening');
+  for (const bytes of datagrams) await new Promise((resolve) => socket.send(bytes, cluster.replicas[replica]!.ready!.port, '127.0.0.1', resolve));
+  await sleep(200);
+  socket.close();
+  return answers;
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
