@@ -13,12 +13,12 @@ import { KvClient } from '../src/client/kv-client.js';
 import { Client } from '../src/client/client.js';
 import { LocalCluster } from '../src/cli/load/local-cluster.js';
 import { seededRandom } from '../src/cli/load/random.js';
+import { RecordedKv, type KvOperation } from '../src/cli/load/recorded-kv.js';
 import { hostInfo } from '../src/cli/load/report.js';
 import { formatDuration } from '../src/cli/units.js';
 import { CliError } from '../src/cli/exit.js';
 import { silentLogger } from '../src/server/logger.js';
 import type { ReplicaStatusReport } from '../src/server/status.js';
-import type { HistoryEvent, HistoryValue } from '../src/sim/history.js';
 import { checkHistory, explain } from '../src/sim/linearizability.js';
 import { median } from '../src/cli/compare/rounds.js';
 import { program } from './program.js';
@@ -31,11 +31,10 @@ const OPERATION_TIMEOUT_MS = 5_000;
 
 /** Closed-loop clients on one connection, and what they saw. */
 class Load {
-  readonly events: HistoryEvent[] = [];
+  readonly recorded = new RecordedKv();
   readonly commitsMs: number[] = [];
   unknown = 0;
   private running = true;
-  private nextProcess = 0;
   private nextValue = 0;
   private readonly done: Promise<void>[] = [];
 
@@ -65,37 +64,20 @@ class Load {
   }
 
   private async process(): Promise<void> {
-    let id = this.nextProcess++;
+    let id = this.recorded.newProcess();
     while (this.running) {
       const key = `k${Math.floor(this.random() * KEYS)}`;
       const draw = this.random();
       const value = `v${this.nextValue++}`;
-      const base = draw < 0.5 ? ({ f: 'read', value: null } as const) : draw < 0.9 ? ({ f: 'write', value } as const) : ({ f: 'cas', value: [null, value] as [HistoryValue, HistoryValue] } as const);
-      this.push({ process: id, type: 'invoke', key, ...base });
-      try {
-        if (base.f === 'read') {
-          const found = await this.kv.get(key, { timeout: OPERATION_TIMEOUT_MS });
-          this.push({ process: id, type: 'ok', f: 'read', key, value: found === undefined ? null : Buffer.from(found).toString() });
-        } else if (base.f === 'write') {
-          await this.kv.put(key, value, { timeout: OPERATION_TIMEOUT_MS });
-          this.push({ process: id, type: 'ok', key, ...base });
-        } else {
-          const result = await this.kv.compareAndSet(key, null, value, { timeout: OPERATION_TIMEOUT_MS });
-          this.push({ process: id, type: 'ok', key, ...base, result });
-        }
+      const operation: KvOperation = draw < 0.5 ? { f: 'read', key } : draw < 0.9 ? { f: 'write', key, value } : { f: 'cas', key, compare: null, value };
+      if ((await this.recorded.run(this.kv, id, operation, OPERATION_TIMEOUT_MS)) !== undefined) {
         this.commitsMs.push(performance.now());
-      } catch {
-        // Whatever the error, it may have taken effect; the process is not heard of again.
-        this.push({ process: id, type: 'info', key, ...base });
+      } else {
         this.unknown++;
-        id = this.nextProcess++;
+        id = this.recorded.newProcess();
       }
       await sleep(THINK_MS);
     }
-  }
-
-  private push(event: Omit<HistoryEvent, 'time'>): void {
-    this.events.push({ ...event, time: Math.round(performance.now() * 1e6) });
   }
 }
 
@@ -135,7 +117,7 @@ await program(
       output.note(`${round + 1} of ${plan.length}: killed ${dead.join(', ')}, nothing committed for ${pauseMs.toFixed(1)} ms`);
     }
     await load.stop();
-    const verdict = checkHistory(load.events);
+    const verdict = checkHistory(load.recorded.events);
     const views = (await allNormal(cluster))[0]!.view;
     const worstMs = Math.max(...pausesMs);
     const result = {

@@ -72,7 +72,7 @@ export const sim = defineCommand(
   },
 );
 
-function seedRange(text: string): [number, number] {
+export function seedRange(text: string): [number, number] {
   const match = /^(\d{1,15})(?:\.\.(\d{1,15}))?$/.exec(text);
   const first = Number(match?.[1]);
   const last = Number(match?.[2] ?? match?.[1]);
@@ -80,7 +80,7 @@ function seedRange(text: string): [number, number] {
   return [first, last];
 }
 
-function clusterSize(text: string): number {
+export function clusterSize(text: string): number {
   const n = Number(text);
   if (![1, 3, 5, 7, 9, 11, 13].includes(n)) throw new CliError('flag-invalid', `--replicas is an odd number from 1 to 13, or several with commas between them, not "${text}"`);
   return n;

@@ -1,0 +1,22 @@
+// Short chaos runs (test/cluster/chaos/): the long ones are `npm run chaos`, and what they came to is in docs/reliability.md.
+import t from 'tap';
+import { randomInt } from 'node:crypto';
+import { chaos } from './chaos/run.js';
+
+const SECONDS = 4;
+
+t.setTimeout(180_000);
+
+for (const durability of ['fsync', 'memory'] as const) {
+  t.test(`durability ${durability}: killed, stopped, cut off and stormed upon, nothing is lost and the history is linearizable`, async (t) => {
+    const seed = randomInt(1, 1_000_000);
+    const said: string[] = [];
+    const result = await chaos({ seed, replicas: 3, durability, seconds: SECONDS, say: (line) => said.push(line) });
+    t.comment(`again: npm run chaos -- --seed ${seed} --seconds ${SECONDS} --replicas 3 --durability ${durability} --verbose`);
+    t.comment(`${result.committed} committed, ${result.unknown} unknown, ${JSON.stringify(result.done)}`);
+    t.same(result.failures, [], said.join('; '));
+    t.equal(result.history, 'linearizable');
+    t.ok(result.acknowledgedOnce > 0 && result.lost.length === 0);
+    t.ok(said.length > 0 && result.relay.passed > 0, 'there was trouble, and datagrams passed the relay');
+  });
+}

@@ -1,0 +1,96 @@
+/**
+ * What clients do during a chaos run, written down. Two kinds of keys: shared ones, on which all clients race (new ones every
+ * few seconds, so that no key's history grows without bound), and keys that are written once, by one client: those of them that
+ * were acknowledged must be there in the end, every one.
+ */
+import { KvClient } from '../../../src/client/kv-client.js';
+import type { Client } from '../../../src/client/client.js';
+import { RecordedKv, type KvOperation } from '../../../src/cli/load/recorded-kv.js';
+import type { Random } from '../../../src/sim/random.js';
+
+const SHARED_KEYS = 4;
+const PERIOD_MS = 2_000;
+const OPERATION_TIMEOUT_MS = 600;
+/** Between two operations of a process, ms at most: the relay and the replicas share two cores with us in the worst case. */
+const THINK_MS_MAX = 4;
+
+export class Load {
+  readonly recorded = new RecordedKv();
+  /** Keys written once, and acknowledged: key → value. */
+  readonly acknowledged = new Map<string, string>();
+  readonly shared = new Set<string>();
+  committed = 0;
+  unknown = 0;
+  /** Longest time in which nothing committed, ms. */
+  longestPauseMs = 0;
+  private lastCommitMs = performance.now();
+  private readonly startedMs = performance.now();
+  private running = true;
+  private values = 0;
+  private readonly done: Promise<void>[] = [];
+
+  /** Starts `processes` logical clients on a connection. */
+  start(client: Client, processes: number, random: Random): void {
+    const kv = new KvClient(client);
+    for (let i = 0; i < processes; i++) this.done.push(this.process(kv, random.fork(`process ${i}`)));
+  }
+
+  async stop(): Promise<void> {
+    this.running = false;
+    await Promise.all(this.done);
+  }
+
+  /** Reads everything back, in the same history. The keys whose acknowledged value is not there, or that could not be read. */
+  async readBack(client: Client, lanes: number): Promise<string[]> {
+    const kv = new KvClient(client);
+    const keys = [...this.acknowledged.keys(), ...this.shared];
+    const wrong: string[] = [];
+    const reader = async (first: number): Promise<void> => {
+      const process = this.recorded.newProcess();
+      for (let i = first; i < keys.length; i += lanes) {
+        const key = keys[i]!;
+        const seen = await this.recorded.run(kv, process, { f: 'read', key }, 30_000);
+        const expected = this.acknowledged.get(key);
+        if (seen === undefined) {
+          wrong.push(`${key}: not readable`);
+          return;
+        }
+        if (expected !== undefined && seen.value !== expected) wrong.push(`${key}: ${String(seen.value)} instead of ${expected}`);
+      }
+    };
+    await Promise.all(Array.from({ length: lanes }, (_, first) => reader(first)));
+    return wrong;
+  }
+
+  private async process(kv: KvClient, random: Random): Promise<void> {
+    let id = this.recorded.newProcess();
+    const seen = new Map<string, string | null>();
+    while (this.running) {
+      const operation = this.choose(random, seen);
+      const result = await this.recorded.run(kv, id, operation, OPERATION_TIMEOUT_MS);
+      const nowMs = performance.now();
+      if (result === undefined) {
+        this.unknown++;
+        id = this.recorded.newProcess();
+      } else {
+        this.committed++;
+        this.longestPauseMs = Math.max(this.longestPauseMs, nowMs - this.lastCommitMs);
+        this.lastCommitMs = nowMs;
+        if (operation.f === 'read') seen.set(operation.key, result.value as string | null);
+        else if (operation.key.startsWith('own-')) this.acknowledged.set(operation.key, operation.value);
+      }
+      await new Promise((resolve) => setTimeout(resolve, random.below(THINK_MS_MAX + 1)));
+    }
+  }
+
+  private choose(random: Random, seen: ReadonlyMap<string, string | null>): KvOperation {
+    const value = `v${++this.values}`;
+    const draw = random.unit();
+    if (draw < 0.2) return { f: 'write', key: `own-${value}`, value };
+    const key = `k${Math.floor((performance.now() - this.startedMs) / PERIOD_MS)}-${random.below(SHARED_KEYS)}`;
+    this.shared.add(key);
+    if (draw < 0.6) return { f: 'read', key };
+    if (draw < 0.85) return { f: 'write', key, value };
+    return { f: 'cas', key, compare: seen.get(key) ?? null, value };
+  }
+}

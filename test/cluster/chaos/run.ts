@@ -1,0 +1,112 @@
+/** One chaos run: real replica processes, clients, a relay between them, trouble for a while, then the judgement. */
+import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { Client } from '../../../src/client/client.js';
+import { LocalCluster } from '../../../src/cli/load/local-cluster.js';
+import { silentLogger } from '../../../src/server/logger.js';
+import type { KeyFile } from '../../../src/server/key-file.js';
+import { KEY_FILE_NAMES } from '../../../src/server/keyring.js';
+import type { Durability } from '../../../src/server/storage.js';
+import type { HistoryEvent } from '../../../src/sim/history.js';
+import { checkHistory, explain } from '../../../src/sim/linearizability.js';
+import { Random } from '../../../src/sim/random.js';
+import { Load } from './load.js';
+import { Relay, type RelayCounts } from './relay.js';
+import { Tormentor } from './tormentor.js';
+
+const CLIENTS = 3;
+const PROCESSES_A_CLIENT = 2;
+const READ_BACK_LANES = 16;
+
+export interface ChaosOptions {
+  readonly seed: number;
+  readonly replicas: number;
+  readonly durability: Durability;
+  readonly seconds: number;
+  /** Hears what is done, as it is done. */
+  readonly say: (line: string) => void;
+}
+
+export interface ChaosResult {
+  readonly seed: number;
+  readonly replicas: number;
+  readonly durability: Durability;
+  readonly authenticated: boolean;
+  readonly committed: number;
+  readonly unknown: number;
+  readonly acknowledgedOnce: number;
+  readonly longestPauseMs: number;
+  /** From the end of the trouble to normal operation of all replicas. */
+  readonly recoveryMs: number;
+  readonly views: number;
+  readonly done: Readonly<Record<string, number>>;
+  readonly relay: RelayCounts;
+  readonly history: 'linearizable' | 'violation' | 'unknown' | 'not judged';
+  /** Acknowledged writes that were not there in the end. */
+  readonly lost: readonly string[];
+  /** What went wrong; empty: nothing. */
+  readonly failures: readonly string[];
+  readonly events: readonly HistoryEvent[];
+}
+
+/** Odd seeds authenticate every datagram, so that both kinds of cluster are tried. */
+function isAuthenticated(seed: number): boolean {
+  return seed % 2 === 1;
+}
+
+export async function chaos({ seed, replicas, durability, seconds, say }: ChaosOptions): Promise<ChaosResult> {
+  const random = new Random(seed);
+  const authenticated = isAuthenticated(seed);
+  let relay = new Relay(random.fork('relay'));
+  let addresses: readonly string[] = [];
+  const detour = async (listening: readonly string[]): Promise<(id: number) => readonly string[]> => {
+    await relay.close();
+    relay = new Relay(random.fork('relay'));
+    addresses = listening;
+    const known = await Promise.all(listening.map((_, id) => relay.connect(String(id), listening)));
+    return (id) => known[id]!;
+  };
+  const failures: string[] = [];
+  const load = new Load();
+  const clients: Client[] = [];
+  try {
+    await using cluster = await LocalCluster.start({ replicas, machine: 'kv', transport: 'auto', idle: 'block', durability, authenticated, detour });
+    const keys = authenticated ? { keys: JSON.parse(readFileSync(join(cluster.directory, KEY_FILE_NAMES.client), 'utf8')) as KeyFile } : {};
+    const names = Array.from({ length: CLIENTS }, (_, i) => `c${i}`);
+    for (const name of names) {
+      const config = { ...cluster.config(), replicas: await relay.connect(name, addresses) };
+      const client = await Client.connect({ cluster: config, ...keys, lanes: PROCESSES_A_CLIENT, connectTimeout: 20_000, idle: 'block', logger: silentLogger });
+      clients.push(client);
+      load.start(client, PROCESSES_A_CLIENT, random.fork(name));
+    }
+    const tormentor = new Tormentor(cluster, relay, names, random.fork('tormentor'), say);
+    let recoveryMs = NaN;
+    let lost: string[] = [];
+    let views = 0;
+    try {
+      await tormentor.run(seconds * 1000);
+      await load.stop();
+      recoveryMs = await tormentor.recovery();
+      views = Math.max(...(await cluster.ask('stats')).map((answer) => Number(answer?.status['view'] ?? 0)));
+      await using reader = await Client.connect({ cluster: cluster.config(), ...keys, lanes: READ_BACK_LANES, connectTimeout: 20_000, logger: silentLogger });
+      lost = await load.readBack(reader, READ_BACK_LANES);
+    } catch (error) {
+      failures.push(error instanceof Error ? error.message : String(error));
+    }
+    await load.stop();
+    tormentor.over = true;
+    failures.push(...tormentor.fallen);
+    if (lost.length > 0) failures.push(`${lost.length} acknowledged writes are not there: ${lost.slice(0, 5).join('; ')}`);
+    const verdict = checkHistory(load.recorded.events);
+    if (verdict.outcome !== 'linearizable') failures.push(explain(verdict));
+    if (load.committed === 0) failures.push('nothing was committed at all');
+    return {
+      seed, replicas, durability, authenticated, committed: load.committed, unknown: load.unknown, acknowledgedOnce: load.acknowledged.size,
+      longestPauseMs: load.longestPauseMs, recoveryMs, views, done: tormentor.done, relay: relay.counts, history: verdict.outcome, lost, failures, events: load.recorded.events,
+    };
+  } finally {
+    await load.stop();
+    for (const client of clients) await client.close();
+    await relay.close();
+  }
+}

@@ -1,0 +1,210 @@
+/**
+ * What is done to the cluster: one stream of trouble for the processes (SIGKILL, SIGSTOP, restarts) and one for the network,
+ * at the same time, both drawn from the seed. What is drawn and in which order is the seed's; when a step ends is the
+ * machine's, so a seed brings the same trouble again, not the same run.
+ *
+ * The rule: nothing is done that the cluster does not promise to survive. In durability `memory` at most f replicas are
+ * without their log at a time, so the next one is killed when all have one again; in `os` and `fsync` all may be killed at once.
+ */
+import type { LocalCluster } from '../../../src/cli/load/local-cluster.js';
+import type { ReplicaStatusReport } from '../../../src/server/status.js';
+import type { Random } from '../../../src/sim/random.js';
+import { FAIR, type Relay, type Weather } from './relay.js';
+
+const CUT: Weather = { ...FAIR, cut: true };
+/** How long all replicas may take to be in normal operation again once nothing more is done to them. */
+const RECOVERY_LIMIT_MS = 30_000;
+
+export class Tormentor {
+  /** What was done, by name. */
+  readonly done: Record<string, number> = {};
+  /** Replicas that ended though nobody killed them, with their last words. */
+  readonly fallen: string[] = [];
+  private readonly killed = new Set<number>();
+  private readonly n: number;
+  private readonly f: number;
+  private endMs = 0;
+
+  constructor(
+    private readonly cluster: LocalCluster,
+    private readonly relay: Relay,
+    private readonly clients: readonly string[],
+    private readonly random: Random,
+    private readonly say: (line: string) => void,
+  ) {
+    this.n = cluster.options.replicas;
+    this.f = (this.n - 1) / 2;
+    for (let id = 0; id < this.n; id++) this.watch(id);
+  }
+
+  /** Torments for so long. Whatever was begun is ended: all replicas run, the network is fair. */
+  async run(ms: number): Promise<void> {
+    this.endMs = performance.now() + ms;
+    await Promise.all([this.processes(this.random.fork('processes')), this.network(this.random.fork('network'))]);
+    this.relay.heal();
+  }
+
+  /** Waits until every replica is in normal operation and holds what is committed; ms that it took. Throws when it takes too long. */
+  async recovery(): Promise<number> {
+    const startedMs = performance.now();
+    for (;;) {
+      const reports = (await this.cluster.ask('stats')).map((answer) => answer?.status as ReplicaStatusReport | undefined);
+      const committed = Math.max(...reports.map((report) => report?.committedIndex ?? 0));
+      if (reports.every((report) => report?.status === 'normal' && report.view === reports[0]!.view && report.committedIndex === committed)) return performance.now() - startedMs;
+      if (performance.now() - startedMs > RECOVERY_LIMIT_MS) {
+        throw new Error(`the replicas did not recover within ${RECOVERY_LIMIT_MS / 1000} s: ${reports.map((report, id) => `${id} ${report === undefined ? 'silent' : `${report.status}, view ${report.view}, committed ${report.committedIndex}`}`).join('; ')}`);
+      }
+      await sleep(20);
+    }
+  }
+
+  private get left(): number {
+    return this.endMs - performance.now();
+  }
+
+  private async processes(random: Random): Promise<void> {
+    const keepsLog = this.cluster.options.durability !== 'memory';
+    while (this.left > 0 && this.fallen.length === 0) {
+      await sleep(random.between(20, 400));
+      const draw = random.unit();
+      if (draw < 0.3) await this.kill(this.some(random, random.between(1, this.f)), random);
+      else if (draw < 0.5) await this.kill(this.some(random, keepsLog ? random.between(this.f + 1, this.n) : this.f), random);
+      else if (draw < 0.75) await this.ambush(random);
+      else await this.pause(this.some(random, random.between(1, this.f)), random.between(20, 1_000));
+      if (!keepsLog) await this.haveLogs();
+    }
+  }
+
+  /** @param dead called when the victims are gone, before they come back */
+  private async kill(victims: readonly number[], random: Random, dead = (): void => undefined): Promise<void> {
+    this.note(victims.length > this.f ? 'kills of a majority at once' : 'kills', `kill ${victims.join(',')}`);
+    this.done['replicas killed'] = (this.done['replicas killed'] ?? 0) + victims.length;
+    const ended = victims.map((id) => {
+      const { child, exited } = this.cluster.replicas[id]!;
+      return exited ? undefined : new Promise<void>((resolve) => child.once('exit', () => resolve()));
+    });
+    for (const id of victims) {
+      this.killed.add(id);
+      this.cluster.replicas[id]!.kill('SIGKILL');
+    }
+    await Promise.all(ended);
+    dead();
+    await sleep(random.between(0, 600));
+    await Promise.all(
+      victims.map(async (id) => {
+        this.killed.delete(id);
+        const replica = this.cluster.spawn(id);
+        this.watch(id);
+        await replica.waitReady();
+      }),
+    );
+    this.say(`${victims.join(',')} back`);
+  }
+
+  /** For a moment the primary alone hears clients, and is heard by nobody else; then it is killed. What only it had must not have been acknowledged. */
+  private async ambush(random: Random): Promise<void> {
+    const answers = await this.cluster.ask('stats');
+    const reports = answers.map((answer) => answer?.status as ReplicaStatusReport | undefined).filter((report) => report?.status === 'normal');
+    if (reports.length === 0) return;
+    const { primary } = reports.reduce((a, b) => (b!.view > a!.view ? b : a))!;
+    const ms = random.between(5, 60);
+    this.note('ambushes', `ambush ${primary} for ${ms} ms`);
+    for (let id = 0; id < this.n; id++) {
+      if (id === primary) continue;
+      for (const client of this.clients) this.relay.set(client, String(id), CUT);
+      this.relay.set(String(primary), String(id), CUT);
+    }
+    await sleep(ms);
+    await this.kill([primary], random, () => this.relay.heal());
+  }
+
+  private async pause(victims: readonly number[], ms: number): Promise<void> {
+    this.note('pauses', `stop ${victims.join(',')} for ${ms} ms`);
+    for (const id of victims) this.cluster.replicas[id]!.kill('SIGSTOP');
+    await sleep(ms);
+    for (const id of victims) this.cluster.replicas[id]!.kill('SIGCONT');
+  }
+
+  /** Memory only: until no replica is without a log, or time is up for it by far, which is then for `recovery` to say. */
+  private async haveLogs(): Promise<void> {
+    for (const limit = performance.now() + RECOVERY_LIMIT_MS; performance.now() < limit; await sleep(20)) {
+      const answers = await this.cluster.ask('stats');
+      if (answers.every((answer) => answer !== undefined && (answer.status as unknown as ReplicaStatusReport).logView >= 0)) return;
+      // What cuts a replica off may last until the end; a kill may not come before the log does.
+      if (this.left <= 0) return;
+    }
+  }
+
+  private async network(random: Random): Promise<void> {
+    const { relay } = this;
+    while (this.left > 0 && this.fallen.length === 0) {
+      await sleep(random.between(50, 800));
+      const ms = random.between(50, 1_500);
+      switch (random.below(5)) {
+        case 0:
+          this.note('isolations', `isolate ${this.cutOff(this.some(random, random.between(1, this.f)))} for ${ms} ms`);
+          break;
+        case 1: {
+          const [a, b] = this.some(random, 2) as [number, number];
+          this.note('one-way cuts', `cut ${a}>${b} for ${ms} ms`);
+          relay.set(String(a), String(b), CUT);
+          break;
+        }
+        case 2: {
+          const client = random.pick(this.clients);
+          const replica = random.below(this.n);
+          this.note('client cuts', `cut ${client} and ${replica} for ${ms} ms`);
+          relay.set(client, String(replica), CUT);
+          relay.set(String(replica), client, CUT);
+          break;
+        }
+        default: {
+          const weather: Weather = { cut: false, loss: random.unit() * 0.3, duplication: random.unit() * 0.3, delayed: random.unit() * 0.5, delayMsMax: random.between(1, random.chance(0.2) ? 200 : 20) };
+          this.note('storms', `loss ${percent(weather.loss)}, repeated ${percent(weather.duplication)}, delayed ${percent(weather.delayed)} by up to ${weather.delayMsMax} ms, for ${ms} ms`);
+          relay.setGeneral(weather);
+        }
+      }
+      await sleep(Math.min(ms, Math.max(0, this.left)));
+      relay.heal();
+    }
+  }
+
+  /** Nothing passes between these replicas and all else, each other included. */
+  private cutOff(replicas: readonly number[]): string {
+    const all = [...Array.from({ length: this.n }, (_, id) => String(id)), ...this.clients];
+    for (const id of replicas) {
+      for (const other of all) {
+        this.relay.set(String(id), other, CUT);
+        this.relay.set(other, String(id), CUT);
+      }
+    }
+    return replicas.join(',');
+  }
+
+  private some(random: Random, count: number): number[] {
+    return random.shuffle(Array.from({ length: this.n }, (_, id) => id)).slice(0, count);
+  }
+
+  private watch(id: number): void {
+    const replica = this.cluster.replicas[id]!;
+    replica.child.once('exit', (code, signal) => {
+      if (!this.killed.has(id) && this.cluster.replicas[id] === replica && !this.over) this.fallen.push(`replica ${id} ended with ${signal ?? `exit code ${code}`}: ${replica.complaint.trim().split('\n').at(-1) ?? ''}`);
+    });
+  }
+
+  /** The replicas are about to be stopped: from now on none falls. */
+  over = false;
+
+  private note(what: string, line: string): void {
+    this.done[what] = (this.done[what] ?? 0) + 1;
+    this.say(line);
+  }
+}
+
+function percent(share: number): string {
+  return `${Math.round(share * 100)} %`;
+}
+
+export function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
