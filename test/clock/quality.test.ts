@@ -153,7 +153,7 @@ t.test('chrony', async (t) => {
   t.teardown(() => server.close());
   server.on('message', (request, { port }) => {
     const sequence = request.readUInt32BE(8);
-    for (const bytes of [Buffer.from('x'), tracking(sequence ^ 1, { floats }), tracking(sequence, { floats })]) server.send(bytes, port, '127.0.0.1');
+    for (const bytes of [Buffer.from('x'), tracking((sequence ^ 1) >>> 0, { floats }), tracking(sequence, { floats })]) server.send(bytes, port, '127.0.0.1');
   });
   t.match(await readChrony(server.address().port, 5_000), { available: true, statement: { status: 'synchronized' } }, 'what is no answer to this question is passed over');
   const silent = createSocket('udp4');
