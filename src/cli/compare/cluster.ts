@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { HeapUse } from '../../metrics/heap-meter.js';
 import { CLUSTER_SCHEMA } from '../../server/cluster-config.js';
 import type { Durability } from '../../server/storage.js';
+import { writeFirstKeys } from '../keys.js';
 import { freePorts, LocalCluster } from '../load/local-cluster.js';
 import { sharesProcess } from './c-echo.js';
 import { measureClients, type Contestant, type Measured, type Timing } from './contestant.js';
@@ -28,19 +29,22 @@ export interface Metered {
 export class OurCluster implements Contestant {
   private readonly replicas: number | undefined;
   private readonly durability: Durability;
+  private readonly authenticated: boolean;
   private runs = 0;
 
   /**
    * @param replicas in place of the point's: 1 is a server without replication, of the same wire, log and machine
    * @param durability default `memory`
+   * @param authenticated default false
    */
   constructor(
     readonly name: string,
     private readonly wiring: TransportChoice,
-    { replicas, durability = 'memory' }: { readonly replicas?: number; readonly durability?: Durability } = {},
+    { replicas, durability = 'memory', authenticated = false }: { readonly replicas?: number; readonly durability?: Durability; readonly authenticated?: boolean } = {},
   ) {
     this.replicas = replicas;
     this.durability = durability;
+    this.authenticated = authenticated;
   }
 
   async run(asked: Point, timing: Timing): Promise<Measured> {
@@ -48,7 +52,7 @@ export class OurCluster implements Contestant {
     const { machine, replicas } = point;
     await using children = new Children();
     if (sharesProcess(this.wiring.idle === 'busy', point)) {
-      const { directory, clusterFile } = await writeCluster(replicas);
+      const { directory, clusterFile } = await writeCluster(replicas, this.authenticated);
       try {
         const ids = Array.from({ length: replicas }, (_, id) => id);
         const server = children.add(LineChild.startModule('./shared-replicas.js', { ...this.wiring, cluster: clusterFile, ids, machine, durability: this.durability, data: directory } satisfies SharedReplicasSetup, 'the replicas'));
@@ -58,7 +62,7 @@ export class OurCluster implements Contestant {
         rmSync(directory, { recursive: true, force: true });
       }
     }
-    await using cluster = await LocalCluster.start({ replicas, machine, ...this.wiring, durability: this.durability });
+    await using cluster = await LocalCluster.start({ replicas, machine, ...this.wiring, durability: this.durability, authenticated: this.authenticated });
     const pids = cluster.replicas.map(({ child }) => child.pid);
     return await this.measure(cluster.clusterFile, point, timing, children, pids);
   }
@@ -69,7 +73,7 @@ export class OurCluster implements Contestant {
    */
   async runMetered(point: Point, timing: Timing, operations: number, idleMs: number): Promise<Metered> {
     await using children = new Children();
-    await using cluster = await LocalCluster.start({ replicas: point.replicas, machine: point.machine, ...this.wiring, durability: this.durability });
+    await using cluster = await LocalCluster.start({ replicas: point.replicas, machine: point.machine, ...this.wiring, durability: this.durability, authenticated: this.authenticated });
     const pids = cluster.replicas.map(({ child }) => child.pid);
     await cluster.ask('meter-start');
     await new Promise((resolve) => setTimeout(resolve, idleMs));
@@ -91,10 +95,12 @@ export class OurCluster implements Contestant {
 }
 
 /** A cluster file for replicas on free ports of loopback. */
-async function writeCluster(replicas: number): Promise<{ directory: string; clusterFile: string }> {
+async function writeCluster(replicas: number, authenticated: boolean): Promise<{ directory: string; clusterFile: string }> {
   const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-'));
   const clusterFile = join(directory, 'cluster.json');
   const ports = await freePorts(replicas);
-  writeFileSync(clusterFile, JSON.stringify({ schema: CLUSTER_SCHEMA, id: randomBytes(8).toString('hex'), replicas: ports.map((port) => `127.0.0.1:${port}`) }));
+  const id = randomBytes(8).toString('hex');
+  writeFileSync(clusterFile, JSON.stringify({ schema: CLUSTER_SCHEMA, id, authentication: authenticated ? 'keys' : 'none', replicas: ports.map((port) => `127.0.0.1:${port}`) }));
+  if (authenticated) writeFirstKeys(clusterFile, id);
   return { directory, clusterFile };
 }

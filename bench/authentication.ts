@@ -1,0 +1,66 @@
+/**
+ * What authentication costs: a cluster with keys beside one without, in turns.
+ *
+ *   npm run bench:authentication -- [--rounds 7] [--seconds 2s] [--json]
+ */
+import { OurCluster } from '../src/cli/compare/cluster.js';
+import type { Contestant, Measured } from '../src/cli/compare/contestant.js';
+import { median, mediansOf, ratioOf, runRounds } from '../src/cli/compare/rounds.js';
+import type { Point } from '../src/cli/compare/shape.js';
+import { CliError } from '../src/cli/exit.js';
+import { hostInfo } from '../src/cli/load/report.js';
+import { formatCount, formatDuration } from '../src/cli/units.js';
+import { version } from '../src/server/version.js';
+import { goalsTable, type RowResult } from './goals/row.js';
+import { program } from './program.js';
+
+const OPEN = 512;
+const LATENCY_GOAL = 1.05;
+const RATE_GOAL = 0.85;
+
+const pointOf = (open: number): Point => ({ replicas: 3, clients: 1, open, bytes: 64, operation: 'write', machine: 'echo' });
+const p50 = ({ histogram }: Measured): number => histogram.quantile(0.5);
+
+function contestant(name: string, open: number, authenticated: boolean): Contestant {
+  const ours = new OurCluster(name, { transport: 'auto' }, { authenticated });
+  return { name, run: (_, timing) => ours.run(pointOf(open), timing) };
+}
+
+await program(
+  {
+    name: 'npm run bench:authentication --',
+    summary: 'Measures what authentication costs, and says which goals hold.',
+    positionals: [],
+    flags: {
+      rounds: { kind: 'count', default: '7', min: 1, max: 1000, help: 'rounds of one run of each' },
+      seconds: { kind: 'duration', default: '2s', min: 1e7, max: 3.6e12, help: 'how long a run is measured' },
+      warmup: { kind: 'duration', default: '1s', max: 3.6e12, help: 'how long it runs before' },
+      strict: { kind: 'switch', help: 'exit with 4 when a goal is missed' },
+    },
+    examples: ['npm run bench:authentication', 'npm run bench:authentication -- --rounds 15 --json'],
+  },
+  async ({ rounds, seconds, warmup, strict }, output) => {
+    const contestants = [contestant('1 open', 1, false), contestant('1 open, keys', 1, true), contestant(`${OPEN} open`, OPEN, false), contestant(`${OPEN} open, keys`, OPEN, true)];
+    const startedMs = performance.now();
+    const measured = await runRounds(contestants, pointOf(1), { warmupMs: warmup / 1e6, ms: seconds / 1e6 }, rounds, (round, name, run) =>
+      output.note(`round ${round + 1} of ${rounds}: ${name}: p50 ${formatDuration(p50(run))}, ${formatCount(run.opsPerSecond)}/s`),
+    );
+    const [one, oneKeys, many, manyKeys] = contestants.map(({ name }) => measured.get(name)!) as [readonly Measured[], readonly Measured[], readonly Measured[], readonly Measured[]];
+    const rows = [latencyRow(oneKeys, one), rateRow(manyKeys, many)];
+    const result = { schema: 'jitpaxos.authentication/1', rows, missed: rows.filter(({ holds }) => !holds).map(({ name }) => name), rounds, seconds: (performance.now() - startedMs) / 1000, host: hostInfo(), version: version() };
+    output.line(output.json ? JSON.stringify(result) : goalsTable(rows, result.seconds));
+    if (strict && result.missed.length > 0) throw new CliError('assertion-failed', `missed: ${result.missed.join(', ')}; see the table`);
+  },
+);
+
+function latencyRow(keys: readonly Measured[], none: readonly Measured[]): RowResult {
+  const ratio = ratioOf(keys, none, p50);
+  const [ours, without] = [median(keys.map(p50)), median(none.map(p50))];
+  return { name: 'authentication-1', what: '1 open: p50 with keys ÷ without', goal: `≤ ${LATENCY_GOAL}`, measured: `${ratio.toFixed(2)} (${formatDuration(ours)} / ${formatDuration(without)})`, holds: ratio <= LATENCY_GOAL, values: { ratio, p50Ns: { keys: ours, none: without } } };
+}
+
+function rateRow(keys: readonly Measured[], none: readonly Measured[]): RowResult {
+  const ratio = ratioOf(keys, none, ({ opsPerSecond }) => opsPerSecond);
+  const [ours, without] = [mediansOf(keys).opsPerSecond, mediansOf(none).opsPerSecond];
+  return { name: `authentication-${OPEN}`, what: `${OPEN} open: operations/s with keys ÷ without`, goal: `≥ ${RATE_GOAL}`, measured: `${ratio.toFixed(2)} (${formatCount(ours)}/s / ${formatCount(without)}/s)`, holds: ratio >= RATE_GOAL, values: { ratio, opsPerSecond: { keys: ours, none: without } } };
+}

@@ -1,0 +1,24 @@
+// `npm run bench:authentication`, tiny, so that it cannot rot. What was measured is not judged.
+import t from 'tap';
+import { fileURLToPath } from 'node:url';
+import { runNode } from '../cluster/processes.js';
+
+const authentication = fileURLToPath(new URL('../../bench/authentication.js', import.meta.url));
+
+t.test('both rows are measured, with clusters that commit', async (t) => {
+  const { code, stdout, stderr } = await runNode([authentication, '--rounds', '1', '--seconds', '100ms', '--warmup', '20ms', '--json', '--quiet'], { timeoutMs: 120_000 });
+  t.equal(code, 0, stderr);
+  interface Row {
+    readonly name: string;
+    readonly holds: boolean;
+    readonly values: { readonly ratio: number; readonly p50Ns: Record<string, number>; readonly opsPerSecond: Record<string, number> };
+  }
+  const { schema, rows, missed } = JSON.parse(stdout) as { schema: string; rows: [Row, Row]; missed: string[] };
+  t.equal(schema, 'jitpaxos.authentication/1');
+  t.same(missed, rows.filter(({ holds }) => !holds).map(({ name }) => name));
+  const [one, many] = rows;
+  t.equal(one.values.ratio, one.values.p50Ns['keys']! / one.values.p50Ns['none']!, 'one round: the ratio is that of its figures');
+  t.equal(one.holds, one.values.ratio <= 1.05);
+  t.equal(many.values.ratio, many.values.opsPerSecond['keys']! / many.values.opsPerSecond['none']!);
+  t.equal(many.holds, many.values.ratio >= 0.85);
+});
