@@ -18,6 +18,8 @@ import { decodeSnapshot } from './snapshots.js';
 
 /** Largest snapshot that is transferred. */
 const MAX_SNAPSHOT_BYTES = 0x7fffffff;
+/** Room for a snapshot that begins to arrive; it doubles as bytes come, because what an offer says is no reason to allocate gigabytes. */
+const FIRST_SNAPSHOT_BYTES = 1 << 16;
 
 /** The log to install. */
 export interface Target {
@@ -39,7 +41,9 @@ interface StagedSnapshot {
   readonly chainLo: number;
   readonly digestHi: number;
   readonly digestLo: number;
-  readonly bytes: Uint8Array;
+  readonly length: number;
+  /** Grows up to `length`. */
+  bytes: Uint8Array;
   received: number;
 }
 
@@ -160,8 +164,8 @@ export class Installation {
       if (target.logView !== target.view) return;
       this.target = { ...target, lastIndex: index, chainHi, chainLo, committed: index };
     }
-    if (this.arriving !== undefined && this.arriving.index === index && this.arriving.chainHi === chainHi && this.arriving.chainLo === chainLo && this.arriving.bytes.length === length) return;
-    this.arriving = { index, chainHi, chainLo, digestHi: readI32(bytes, o + at.digest), digestLo: readI32(bytes, o + at.digest + 4), bytes: new Uint8Array(length), received: 0 };
+    if (this.arriving !== undefined && this.arriving.index === index && this.arriving.chainHi === chainHi && this.arriving.chainLo === chainLo && this.arriving.length === length) return;
+    this.arriving = { index, chainHi, chainLo, digestHi: readI32(bytes, o + at.digest), digestLo: readI32(bytes, o + at.digest + 4), length, bytes: new Uint8Array(Math.min(length, FIRST_SNAPSHOT_BYTES)), received: 0 };
     this.progressUs = now.monotonicUs;
     this.ask(now);
   }
@@ -185,11 +189,16 @@ export class Installation {
     if (target === undefined || arriving === undefined || from !== target.source) return;
     if (readIndex(bytes, o + at.index) !== arriving.index || readI32(bytes, o + at.chain) !== arriving.chainHi || readI32(bytes, o + at.chain + 4) !== arriving.chainLo) return;
     const length = readU16(bytes, o + at.data);
-    if (readI32(bytes, o + at.offset) !== arriving.received || arriving.received + length > arriving.bytes.length || length === 0) return;
+    if (readI32(bytes, o + at.offset) !== arriving.received || arriving.received + length > arriving.length || length === 0) return;
+    if (arriving.received + length > arriving.bytes.length) {
+      const larger = new Uint8Array(Math.min(arriving.length, Math.max(2 * arriving.bytes.length, arriving.received + length)));
+      larger.set(arriving.bytes);
+      arriving.bytes = larger;
+    }
     arriving.bytes.set(bytes.subarray(o + SnapshotChunk.size, o + SnapshotChunk.size + length), arriving.received);
     arriving.received += length;
     this.progressUs = now.monotonicUs;
-    if (arriving.received < arriving.bytes.length) {
+    if (arriving.received < arriving.length) {
       this.ask(now);
       return;
     }

@@ -180,6 +180,11 @@ export class Repair {
     this.confirm(index);
     this.orderBase = index;
     if (index === this.orderEnd) return;
+    if (index < this.state.synced) {
+      // What follows here is known to be the primary's: the order is not.
+      this.contradicted();
+      return;
+    }
     this.cutBehind(index);
     while (index < this.orderEnd && this.place(index + 1)) this.orderBase = ++index;
   }
