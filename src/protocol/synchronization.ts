@@ -38,6 +38,8 @@ export class Synchronization {
   readonly lag: MemberLag;
 
   private readonly needed: Float64Array;
+  /** Sequence of the newest Sync that each replica said it heard: an older one is no sign of life (isNewer). */
+  private readonly ackedSequence: Int32Array;
   private lastSyncUs = -Infinity;
   private lastSyncIndex = 0;
 
@@ -70,6 +72,7 @@ export class Synchronization {
     this.matched = new Float64Array(state.n);
     this.lag = new MemberLag(state);
     this.needed = new Float64Array(state.n);
+    this.ackedSequence = new Int32Array(state.n);
   }
 
   /** A view was joined (status normal): nothing heard in an earlier one counts. */
@@ -94,6 +97,7 @@ export class Synchronization {
     this.doubtUs = Infinity;
     this.orderHeardUs = -Infinity;
     this.sequence = 0;
+    this.ackedSequence.fill(0);
     this.lag.reset();
     this.state.syncHeard = 0;
     this.state.differed = false;
@@ -167,8 +171,12 @@ export class Synchronization {
     if (readI32(bytes, o + SyncAck.at.view) !== state.view || !state.isPrimary) return;
     const matched = readIndex(bytes, o + SyncAck.at.matchedIndex);
     if (matched > state.log.lastIndex) return;
-    this.ackedUs[from] = now.monotonicUs;
-    this.lag.heard(from, readI32(bytes, o + SyncAck.at.sequence), now);
+    const sequence = readI32(bytes, o + SyncAck.at.sequence);
+    if (isNewer(sequence, this.ackedSequence[from]!) && !isNewer(sequence, this.sequence)) {
+      this.ackedSequence[from] = sequence;
+      this.ackedUs[from] = now.monotonicUs;
+    }
+    this.lag.heard(from, sequence, now);
     this.needed[from] = readIndex(bytes, o + SyncAck.at.neededIndex);
     if (matched > this.matched[from]!) this.matched[from] = matched;
     this.advanceCommit();
@@ -193,9 +201,11 @@ export class Synchronization {
     const { state } = this;
     const { log } = state;
     const at = Sync.at;
-    this.primaryHeardUs = now.monotonicUs;
     const sequence = readI32(bytes, o + at.sequence);
-    if (sequence > state.syncHeard) state.syncHeard = sequence;
+    if (isNewer(sequence, state.syncHeard)) {
+      state.syncHeard = sequence;
+      this.primaryHeardUs = now.monotonicUs;
+    }
     const lastIndex = readIndex(bytes, o + at.lastIndex);
     const committed = readIndex(bytes, o + at.committedIndex);
     if (committed > lastIndex) return;
@@ -221,7 +231,6 @@ export class Synchronization {
   onOrder(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const { state, repairs } = this;
     if (readI32(bytes, o + Order.at.view) !== state.view || from !== state.primary || !state.isMember || state.isPrimary) return;
-    this.primaryHeardUs = now.monotonicUs;
     this.orderHeardUs = now.monotonicUs;
     const follows = repairs.take(bytes, o, true);
     state.commitTo(Math.min(this.heardCommitted, state.synced));
@@ -337,6 +346,12 @@ export class Synchronization {
     this.sender.syncAck(state.primary);
   }
 
+  /** The primary answered a probe: it lives, whatever became of its Syncs. One that was started again counts them anew. */
+  primaryAnswered(now: Instant): void {
+    this.primaryHeardUs = now.monotonicUs;
+    this.state.syncHeard = 0;
+  }
+
   private advanceCommit(): void {
     const { state } = this;
     let committed = state.log.lastIndex;
@@ -381,4 +396,13 @@ export class Synchronization {
     }
     this.waiting = open;
   }
+}
+
+/**
+ * Whether Sync `sequence` was sent after Sync `other`; 0: none. Only then is it, or the answer to it, a sign of life: otherwise
+ * whoever recorded one datagram could make a dead replica look alive by sending it again, and no view would ever replace it.
+ * Sequences go round: what was sent more than 2³⁰ Syncs ago looks new.
+ */
+function isNewer(sequence: number, other: number): boolean {
+  return sequence > 0 && (other === 0 || (sequence !== other && ((sequence - other) & 0x7fffffff) < 0x40000000));
 }

@@ -80,6 +80,8 @@ export class ViewChanges {
     private readonly viewEnded: () => void,
   ) {
     this.jitter = new Jitter(state.config.seed);
+    // Another one in each life, so that answers to the probes of an earlier one are none to this one's.
+    this.probeNonce = state.config.seed & 0x3fffffff;
     this.installation = new Installation(state, sender, hasher, (target, now) => this.installed(target, now));
   }
 
@@ -413,7 +415,7 @@ export class ViewChanges {
     const answerOfPrimary = this.answers.get(state.primary);
     if (mine === ReplicaStatus.normal && !state.isPrimary && answerOfPrimary !== undefined && answerOfPrimary.view === state.view && answerOfPrimary.status === ReplicaStatus.normal) {
       // It lives, and its Sync was lost or is on its way.
-      this.synchronization.primaryHeardUs = now.monotonicUs;
+      this.synchronization.primaryAnswered(now);
       this.suspicion = 0;
       return;
     }
