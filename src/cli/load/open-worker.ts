@@ -20,6 +20,8 @@ import { Pacer } from './pacer.js';
 
 const NS_PER_MS = 1e6;
 const MICROSECONDS = 1e6;
+/** Readings of the two clocks, of which the closest pair says how far they are apart. */
+const ORIGIN_SAMPLES = 32;
 /** Timers of a process that has nothing to send still have to see that a step is over. */
 const LONGEST_SLEEP_NS = 50 * NS_PER_MS;
 
@@ -37,7 +39,7 @@ class Worker {
   private failed = 0;
   private errors: Record<string, number> = {};
   /** CLOCK_MONOTONIC, ns, when performance.now() was 0. */
-  private readonly originNs = Number(process.hrtime.bigint()) - performance.now() * NS_PER_MS;
+  private readonly originNs = originOfPerformance();
 
   private constructor(private readonly setup: Setup) {
     const { workload, worker, pacing } = setup;
@@ -98,7 +100,7 @@ class Worker {
   private send(lane: number): void {
     const { operations, host } = this;
     operations.prepare(lane);
-    if (this.history !== undefined) this.record(() => this.history!.invoke(lane, operations.describe(lane), this.monotonicNs()));
+    if (this.history !== undefined) this.record(() => this.history!.invoke(lane, operations.describe(lane), hostMonotonicNs()));
     const bytes = operations.bytes(lane);
     const deadlineUs = host.nowUs() + this.timeoutUs;
     if (operations.isRead(lane)) host.read(lane, bytes, 0, bytes.length, deadlineUs);
@@ -117,8 +119,8 @@ class Worker {
       return giveUp(error);
     }
     if (this.history !== undefined) {
-      if (succeeded) this.record(() => this.history!.ok(lane, operations.outcome(lane), this.monotonicNs()));
-      else this.record(() => this.history!.failed(lane, outcome === Outcome.refused, this.monotonicNs()));
+      if (succeeded) this.record(() => this.history!.ok(lane, operations.outcome(lane), hostMonotonicNs()));
+      else this.record(() => this.history!.failed(lane, outcome === Outcome.refused, hostMonotonicNs()));
     }
     running.loop.completed(lane, succeeded, nowNs);
     if (host.ready && running.loop.isBlocked) running.loop.pump(nowNs);
@@ -164,6 +166,26 @@ class Worker {
   private stepNs(): number {
     return this.monotonicNs() - this.running!.step.startNs;
   }
+}
+
+/** CLOCK_MONOTONIC itself, which all processes of a host share. For histories: an origin that is off would put operations of two processes in a wrong order. */
+function hostMonotonicNs(): number {
+  return Number(process.hrtime.bigint());
+}
+
+/** The narrowest of several brackets: a process that is preempted between two readings would be off by as long as that took. */
+function originOfPerformance(): number {
+  let narrowest = Infinity;
+  let origin = 0;
+  for (let i = 0; i < ORIGIN_SAMPLES; i++) {
+    const before = hostMonotonicNs();
+    const between = performance.now() * NS_PER_MS;
+    const after = hostMonotonicNs();
+    if (after - before >= narrowest) continue;
+    narrowest = after - before;
+    origin = before + narrowest / 2 - between;
+  }
+  return origin;
 }
 
 /** A step and the instruments that are read while it runs. */
