@@ -20,12 +20,15 @@ t.test('a cluster of one replica, started anew with lower limits', async (t) => 
   const cluster = await clusterConfig(1);
   const start = (limits: Partial<Limits>): Promise<Replica> => Replica.start({ cluster, id: 0, machine: new KvMachine(), data, durability: 'fsync', limits, logger: silentLogger });
   const withStore = async (use: (kv: KvClient) => Promise<void>): Promise<void> => {
-    await using client = await Client.connect({ cluster, lanes: 16 });
+    await using client = await Client.connect({ cluster, lanes: 16, timeout: 120_000, connectTimeout: 60_000 }); // a busy disk is no failure
     await use(new KvClient(client));
   };
   const first = await start({ logEntries: 1024, operationBytes: 4096, logBytes: 1 << 20 });
-  await withStore((kv) => Promise.all(Array.from({ length: ENTRIES }, (_, i) => kv.put(`k${i}`, 'x'.repeat(1 + (i % 500))))).then(() => undefined));
-  await first.close();
+  try {
+    await withStore((kv) => Promise.all(Array.from({ length: ENTRIES }, (_, i) => kv.put(`k${i}`, 'x'.repeat(1 + (i % 500))))).then(() => undefined));
+  } finally {
+    await first.close();
+  }
 
   await t.test('a shorter log: what is committed goes behind a snapshot', async (t) => {
     const replica = await start({ logEntries: 64, operationBytes: 4096, logBytes: 1 << 20 });
