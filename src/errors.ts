@@ -48,6 +48,10 @@ export const ERRORS = {
   'hard-state-corrupt': { category: 'environment', retryable: false },
   /** What is stored does not fit the limits of the cluster file. */
   'limits-too-small': { category: 'caller', retryable: false },
+  /** A file is no backup, or not as it was written. */
+  'backup-unusable': { category: 'environment', retryable: false },
+  /** The cluster began with a backup, and this replica has not been given it. */
+  'restore-missing': { category: 'caller', retryable: false },
   /** The hard state could not be made durable; the replica stopped. */
   'storage-failed': { category: 'environment', retryable: false },
   /** An operation is longer than the cluster accepts. */

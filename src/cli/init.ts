@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { CLUSTER_SCHEMA, loadCluster, type ClusterConfig } from '../server/cluster-config.js';
+import { readBackup } from './backup.js';
 import { defineCommand } from './command.js';
 import { CliError, Exit } from './exit.js';
 import { writeFirstKeys } from './keys.js';
@@ -14,6 +15,7 @@ export const init = defineCommand(
     flags: {
       replicas: { kind: 'text', value: 'HOST:PORT,…', help: 'addresses, an odd number of them; [::1]:7400 for IPv6' },
       out: { kind: 'text', value: 'FILE', default: 'cluster.json', help: 'the cluster file to write; the key files are written beside it' },
+      restore: { kind: 'text', value: 'FILE', help: 'the cluster begins with this backup: give it to every replica with jitpaxos restore' },
       insecure: { kind: 'switch', help: 'no keys: whoever can send a datagram to a replica can do everything. For development' },
     },
     examples: ['jitpaxos init --replicas 127.0.0.1:7400,127.0.0.1:7401,127.0.0.1:7402'],
@@ -24,6 +26,7 @@ export const init = defineCommand(
       schema: CLUSTER_SCHEMA,
       id: randomBytes(8).toString('hex'),
       ...(values.insecure ? {} : { authentication: 'keys' as const }),
+      ...(values.restore === undefined ? {} : { restored: readBackup(values.restore).id }),
       replicas: values.replicas.split(',').map((address) => address.trim()),
     };
     loadCluster(config);

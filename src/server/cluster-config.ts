@@ -24,6 +24,8 @@ export interface ClusterConfig {
   readonly replicas: readonly string[];
   /** `keys`: every datagram is authenticated, and every process needs a key file (key-file.ts). Default `none`: for development, on a network that nobody else is on. */
   readonly authentication?: Authentication;
+  /** Id of the backup that the cluster began with (storage/backup.ts): every replica is given it before its first start. */
+  readonly restored?: string;
   /** What differs from DEFAULT_LIMITS. */
   readonly limits?: Partial<Limits>;
 }
@@ -38,6 +40,8 @@ export interface Cluster {
   readonly idLo: number;
   readonly replicas: readonly HostAndPort[];
   readonly authentication: Authentication;
+  /** Undefined: it began empty. */
+  readonly restored: string | undefined;
   readonly limits: Limits;
 }
 
@@ -69,10 +73,11 @@ export function loadCluster(source: string | ClusterConfig): Cluster {
 
 function checkCluster(where: string, value: unknown): Cluster {
   if (!isObject(value)) throw invalid(`${where}: ${show(value)} is no JSON object; write a cluster file with \`jitpaxos init\``);
-  checkKeys('cluster-file-invalid', where, value, ['schema', 'id', 'replicas', 'authentication', 'limits']);
-  const { schema, id, replicas, authentication = 'none', limits } = value;
+  checkKeys('cluster-file-invalid', where, value, ['schema', 'id', 'replicas', 'authentication', 'restored', 'limits']);
+  const { schema, id, replicas, authentication = 'none', restored, limits } = value;
   if (schema !== CLUSTER_SCHEMA) throw invalid(`${where}: "schema" is ${show(schema)}; this program reads "${CLUSTER_SCHEMA}"`);
   if (typeof id !== 'string' || !/^[0-9a-f]{16}$/i.test(id)) throw invalid(`${where}: "id" is ${show(id)}; it has to be a string of 16 hexadecimal digits`);
+  if (restored !== undefined && (typeof restored !== 'string' || !/^[0-9a-f]{16}$/.test(restored))) throw invalid(`${where}: "restored" is ${show(restored)}; it has to be the id of a backup, 16 hexadecimal digits`);
   if (!Array.isArray(replicas)) throw invalid(`${where}: "replicas" is ${show(replicas)}; it has to be an array of "host:port"`);
   if (replicas.length % 2 === 0 || replicas.length > MAX_REPLICAS) {
     throw invalid(`${where}: "replicas" has ${replicas.length} members; a cluster has an odd number of replicas from 1 to ${MAX_REPLICAS}: 3 survive one failure, 5 two`);
@@ -91,6 +96,7 @@ function checkCluster(where: string, value: unknown): Cluster {
     idLo: parseInt(id.slice(8), 16) | 0,
     replicas: checked,
     authentication: authentication as Authentication,
+    restored,
     limits: mergeLimits('cluster-file-invalid', `${where}: "limits"`, DEFAULT_LIMITS, limits),
   };
 }

@@ -111,7 +111,7 @@ export class Replica {
    *
    * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`, `host-unresolved`,
    * `replica-id-out-of-range`, `port-in-use`, `address-unavailable`, `data-directory-locked`, `data-directory-unusable`,
-   * `data-directory-foreign`, `hard-state-corrupt`, `limits-too-small`, `storage-failed`; and ClockError.
+   * `data-directory-foreign`, `hard-state-corrupt`, `limits-too-small`, `restore-missing`, `storage-failed`; and ClockError.
    */
   static async start(options: ReplicaOptions): Promise<Replica> {
     checkOptions(options);
@@ -286,7 +286,9 @@ export class Replica {
   private async releaseAll(): Promise<void> {
     if (this.running) this.logger.info('replica.closing', { replica: this.id, ...transitionState(this.core) });
     this.running = false;
-    const steps = [() => this.loop.close(), () => this.storage.close(), () => this.lock?.release(), () => this.clock.close()];
+    // What is committed is what the log on disk has only as long as nothing broke.
+    const committed = this.failure === undefined ? this.core.state.committed : 0;
+    const steps = [() => this.loop.close(), () => this.storage.close(committed), () => this.lock?.release(), () => this.clock.close()];
     for (const step of steps) {
       try {
         await step();

@@ -33,8 +33,11 @@ export function checkDurability(durability: unknown, data: unknown): void {
   }
 }
 
-/** Throws JitPaxosError `data-directory-locked`, `data-directory-unusable`, `data-directory-foreign`, `hard-state-corrupt` or `limits-too-small`. */
+/** Throws JitPaxosError `data-directory-locked`, `data-directory-unusable`, `data-directory-foreign`, `hard-state-corrupt`, `limits-too-small`, `restore-missing` or `option-invalid`. */
 export async function openStorage(data: string | undefined, durability: Durability, cluster: Cluster, limits: Limits, id: number, hash: Hash64, logger: Logger): Promise<OpenedStorage> {
+  if (cluster.restored !== undefined && durability === 'memory') {
+    throw new JitPaxosError('option-invalid', 'Replica.start: the cluster began with a backup, which is a log on disk, and durability "memory" counts that as lost; use "os" or "fsync"');
+  }
   if (data === undefined) {
     logger.info('replica.volatile', { replica: id, next: 'without a data directory this replica must not be started again while its cluster is in use' });
     return { storage: new MemoryStorage(new VolatileHardState()), lock: undefined };
@@ -54,7 +57,10 @@ export async function openStorage(data: string | undefined, durability: Durabili
       random: () => randomInt(-0x80000000, 0x7fffffff),
       later: (delayMs, callback) => void setTimeout(callback, delayMs).unref(),
     });
-    const { lost, torn, log } = storage.stored;
+    const { lost, torn, log, hardState } = storage.stored;
+    if (cluster.restored !== undefined && hardState === undefined) {
+      throw new JitPaxosError('restore-missing', `the cluster began with backup ${cluster.restored}, and ${data} is empty; before a first start give it the backup with jitpaxos restore. If this replica has been in use and its directory was lost, do not: set up a new cluster`);
+    }
     if (log !== undefined) checkFits(log, limits, data);
     if (lost !== undefined) logger.warn('log.lost', { replica: id, why: lost, next: 'nothing to do as long as a majority has its log: the others refill it' });
     else if (torn !== undefined) logger.info('log.torn', { replica: id, ...torn, next: 'nothing: a crash cut off a write that was not acknowledged' });

@@ -59,6 +59,12 @@ export class DirectoryLock {
   }
 }
 
+/** Pid of the living process that holds the lock of `directory`; undefined when none does. Takes and changes nothing. */
+export function lockHolder(directory: string): number | undefined {
+  const holder = readHolder(join(directory, 'lock'));
+  return holder !== undefined && isAlive(holder) ? holder.pid : undefined;
+}
+
 let serial = 0;
 
 /** Creates the file with its content at once, unless it exists: false. */

@@ -189,14 +189,17 @@ export class DurableStorage implements Storage {
     if (!this.running) this.idle = this.run();
   }
 
-  /** Waits for what is being written, marks the end of the log, and closes the files. */
-  async close(): Promise<void> {
+  /**
+   * Waits for what is being written, marks the end of the log, and closes the files.
+   * @param committed what is known to be committed by now: more than the last write knew
+   */
+  async close(committed = 0): Promise<void> {
     this.closing = true;
     await this.idle;
     await this.background;
     if (this.failure === undefined && this.segments !== undefined) {
       try {
-        await this.writeEnd(this.segments);
+        await this.writeEnd(this.segments, committed);
       } catch {
         // Then the log ends as after a crash, which a start is made for.
       }
@@ -279,13 +282,13 @@ export class DurableStorage implements Storage {
     this.counts.writtenBytes += frameBytes;
   }
 
-  private async writeEnd(segments: Segments): Promise<void> {
+  private async writeEnd(segments: Segments, committed: number): Promise<void> {
     const end = this.pending;
     end.clear();
     const last = this.last!;
     end.entriesFrom = last.lastIndex + 1;
     end.hardState = last.hardState;
-    end.committed = last.committed;
+    end.committed = Math.max(last.committed, Math.min(committed, last.lastIndex));
     await this.writeFrame(segments, end, FRAME_CLEAN, true);
   }
 

@@ -141,25 +141,35 @@ export function encodeHardState(record: Uint8Array, state: HardState, sequence: 
  * `data-directory-unusable`; `path` is for the message.
  */
 export function decodeHardState(bytes: Uint8Array, owner: Owner, hash: Hash64, path: string): { readonly sequence: number; readonly state: HardState } {
-  let newest = -1;
-  let record = bytes;
-  for (let slot = 0; slot < HARD_STATE_SLOTS; slot++) {
-    const candidate = bytes.subarray(slot * SLOT_BYTES, slot * SLOT_BYTES + HARD_STATE_RECORD_BYTES);
-    if (!isWhole(candidate, hash, path)) continue;
-    const sequence = readIndex(candidate, AT_SEQUENCE);
-    if (sequence <= newest) continue;
-    newest = sequence;
-    record = candidate;
-  }
-  if (newest < 0) {
+  const record = newestSlot(bytes, hash, path);
+  if (record === undefined) {
     throw new JitPaxosError(
       'hard-state-corrupt',
       `${path} has no intact copy of the replica's promises, so it must not take part under its old identity; check the disk and restore the file if you can. ` +
         'If it is lost, do not delete it to start afresh while the cluster is in use: stop, with all clients, and set up the cluster anew from the data of the others',
     );
   }
-  checkOwner(path, owner, { clusterHi: readI32(record, AT_CLUSTER), clusterLo: readI32(record, AT_CLUSTER + 4), replica: readI32(record, AT_REPLICA) });
-  return { sequence: newest, state: { view: readI32(record, AT_VIEW), logView: readI32(record, AT_LOG_VIEW), incarnation: readI32(record, AT_INCARNATION) } };
+  checkOwner(path, owner, ownerIn(record));
+  return { sequence: readIndex(record, AT_SEQUENCE), state: { view: readI32(record, AT_VIEW), logView: readI32(record, AT_LOG_VIEW), incarnation: readI32(record, AT_INCARNATION) } };
+}
+
+/** Whose hard state the file's content is; undefined when no slot is whole. Throws JitPaxosError `data-directory-unusable`. */
+export function ownerOfHardState(bytes: Uint8Array, hash: Hash64): Owner | undefined {
+  const record = newestSlot(bytes, hash, HARD_STATE_FILE);
+  return record === undefined ? undefined : ownerIn(record);
+}
+
+function ownerIn(record: Uint8Array): Owner {
+  return { clusterHi: readI32(record, AT_CLUSTER), clusterLo: readI32(record, AT_CLUSTER + 4), replica: readI32(record, AT_REPLICA) };
+}
+
+function newestSlot(bytes: Uint8Array, hash: Hash64, path: string): Uint8Array | undefined {
+  let newest: Uint8Array | undefined;
+  for (let slot = 0; slot < HARD_STATE_SLOTS; slot++) {
+    const candidate = bytes.subarray(slot * SLOT_BYTES, slot * SLOT_BYTES + HARD_STATE_RECORD_BYTES);
+    if (isWhole(candidate, hash, path) && (newest === undefined || readIndex(candidate, AT_SEQUENCE) > readIndex(newest, AT_SEQUENCE))) newest = candidate;
+  }
+  return newest;
 }
 
 function isWhole(bytes: Uint8Array, hash: Hash64, path: string): boolean {

@@ -217,6 +217,17 @@ export function decodeSnapshotFile(bytes: Uint8Array, owner: Owner, hash: Hash64
   return { index: readIndex(bytes, 20), chainHi: readI32(bytes, 28), chainLo: readI32(bytes, 32), bytes: bytes.subarray(SNAPSHOT_HEADER_BYTES) };
 }
 
+/** Whose the file of a segment or snapshot is; undefined when its header is not intact. */
+export function ownerOf(bytes: Uint8Array, hash: Hash64): Owner | undefined {
+  if (bytes.length < AT_SEGMENT_CHECKSUM + 8) return undefined;
+  const checkedBytes = readI32(bytes, 0) === SEGMENT_MAGIC ? AT_SEGMENT_CHECKSUM : AT_SNAPSHOT_CHECKSUM;
+  return checksumHolds(bytes, 0, checkedBytes, checkedBytes, hash) ? ownerIn(bytes) : undefined;
+}
+
+function ownerIn(header: Uint8Array): Owner {
+  return { clusterHi: readI32(header, 8), clusterLo: readI32(header, 12), replica: readI32(header, 16) };
+}
+
 function begin(bytes: Uint8Array, magic: number, owner: Owner): void {
   writeI32(bytes, 0, magic);
   writeI32(bytes, 4, VERSION);
@@ -231,7 +242,7 @@ function isWhole(bytes: Uint8Array, magic: number, checkedBytes: number, owner: 
   if (readI32(bytes, 4) !== VERSION) {
     throw new JitPaxosError('data-directory-unusable', `${path} was written in format ${readI32(bytes, 4)}, this program knows format ${VERSION}; run the version of jitpaxos that wrote it, or a newer one`);
   }
-  checkOwner(path, owner, { clusterHi: readI32(bytes, 8), clusterLo: readI32(bytes, 12), replica: readI32(bytes, 16) });
+  checkOwner(path, owner, ownerIn(bytes));
   return true;
 }
 

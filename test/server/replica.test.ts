@@ -39,7 +39,7 @@ t.test('cluster file', async (t) => {
     const wrong: [string, unknown, RegExp][] = [
       ['no object', [GOOD], /is no JSON object/],
       ['a misspelt key', { ...GOOD, replica: [] }, /"replica" .* did you mean "replicas"\?/],
-      ['an unknown key', { ...GOOD, zzzzzzzz: 1 }, /"zzzzzzzz" .* use one of schema, id, replicas, authentication, limits/],
+      ['an unknown key', { ...GOOD, zzzzzzzz: 1 }, /"zzzzzzzz" .* use one of schema, id, replicas, authentication, restored, limits/],
       ['schema', { ...GOOD, schema: 'jitpaxos.cluster/2' }, /"schema" is "jitpaxos\.cluster\/2"; this program reads "jitpaxos\.cluster\/1"/],
       ['id', { ...GOOD, id: 'abc' }, /"id" is "abc"; .* 16 hexadecimal digits/],
       ['id', { ...GOOD, id: 12 }, /"id" is 12/],

@@ -1,0 +1,150 @@
+/**
+ * A backup: the committed state of one replica as one file, to begin another cluster with.
+ *
+ * The rules: it holds what the disk knows to be committed and nothing else, so it is a state that the cluster was in. It
+ * is written aside, synced and renamed: under its name it is whole. And it is never a replica's own log again: a replica
+ * that came back with an older log than it acknowledged could vote with it. So a backup is restored to a *new* cluster,
+ * whose file names the backup, and to all of its replicas.
+ *
+ *     0      4         8            16        20             28    36                44                52
+ *     | JPBK | version | cluster id | replica | base index | chain | snapshot length | entries' length | …
+ *     52           60                     68
+ *     | last index | checksum of the body | checksum of 0…67 | body: snapshot, then the entries behind it, each: length u32, entry
+ *
+ * All big-endian; checksums are XXH3-64. The last one is the backup's id.
+ */
+import { JitPaxosError } from '../errors.js';
+import type { Hash64 } from '../native/hash64.js';
+import type { PersistBatch } from '../protocol/contract.js';
+import { readI32, readIndex, toHex, writeI32, writeIndex } from '../wire/u64.js';
+import { DurableStorage, type DurableStorageOptions } from './durable-storage.js';
+import type { Files } from './files.js';
+import type { Owner } from './hard-state.js';
+import { ENTRY_LENGTH_BYTES } from './log-format.js';
+import type { StoredLog } from './log-reader.js';
+
+const MAGIC = 0x4a50424b;
+const VERSION = 1;
+const AT_BODY_CHECKSUM = 60;
+const AT_CHECKSUM = 68;
+const HEADER_BYTES = 76;
+const UNFINISHED = '.new';
+
+export interface Backup {
+  /** 16 hex digits, of its content: what a cluster file names. */
+  readonly id: string;
+  /** Whose directory it was taken from. */
+  readonly owner: Owner;
+  /** Snapshot and entries; all of them committed. */
+  readonly log: StoredLog;
+  readonly lastIndex: number;
+}
+
+/** @param log as it was found on disk; what is not known to be committed is left out */
+export function encodeBackup(log: StoredLog, owner: Owner, hash: Hash64): Uint8Array {
+  const base = log.snapshot?.index ?? 0;
+  const entries = log.entries.slice(0, Math.max(0, log.committed - base));
+  const snapshotBytes = log.snapshot?.bytes.length ?? 0;
+  const entriesBytes = entries.reduce((sum, entry) => sum + ENTRY_LENGTH_BYTES + entry.length, 0);
+  const bytes = new Uint8Array(HEADER_BYTES + snapshotBytes + entriesBytes);
+  writeI32(bytes, 0, MAGIC);
+  writeI32(bytes, 4, VERSION);
+  writeI32(bytes, 8, owner.clusterHi);
+  writeI32(bytes, 12, owner.clusterLo);
+  writeI32(bytes, 16, owner.replica);
+  writeIndex(bytes, 20, base);
+  writeI32(bytes, 28, log.snapshot?.chainHi ?? 0);
+  writeI32(bytes, 32, log.snapshot?.chainLo ?? 0);
+  writeIndex(bytes, 36, snapshotBytes);
+  writeIndex(bytes, 44, entriesBytes);
+  writeIndex(bytes, 52, base + entries.length);
+  if (log.snapshot !== undefined) bytes.set(log.snapshot.bytes, HEADER_BYTES);
+  let at = HEADER_BYTES + snapshotBytes;
+  for (const entry of entries) {
+    writeI32(bytes, at, entry.length);
+    bytes.set(entry, at + ENTRY_LENGTH_BYTES);
+    at += ENTRY_LENGTH_BYTES + entry.length;
+  }
+  hash.hash64(bytes, HEADER_BYTES, bytes.length - HEADER_BYTES, bytes, AT_BODY_CHECKSUM);
+  hash.hash64(bytes, 0, AT_CHECKSUM, bytes, AT_CHECKSUM);
+  return bytes;
+}
+
+/** Throws JitPaxosError `backup-unusable`, which names `path`, unless every byte is as it was written. */
+export function decodeBackup(bytes: Uint8Array, hash: Hash64, path: string): Backup {
+  const refuse = (what: string, next: string): JitPaxosError => new JitPaxosError('backup-unusable', `${path} ${what}; ${next}`);
+  if (bytes.length < HEADER_BYTES || readI32(bytes, 0) !== MAGIC) throw refuse('is no backup of jitpaxos', 'give a file that jitpaxos backup wrote');
+  const damaged = (where: string): JitPaxosError => refuse(`is damaged: its ${where} not as it was written`, 'use another copy of it, or another backup');
+  if (!holds(bytes, 0, AT_CHECKSUM, AT_CHECKSUM, hash)) throw damaged('first 76 bytes are');
+  if (readI32(bytes, 4) !== VERSION) throw refuse(`was written in format ${readI32(bytes, 4)}, and this program knows format ${VERSION}`, 'use the version of jitpaxos that wrote it, or a newer one');
+  const base = readIndex(bytes, 20);
+  const snapshotBytes = readIndex(bytes, 36);
+  const end = HEADER_BYTES + snapshotBytes + readIndex(bytes, 44);
+  if (bytes.length !== end) throw refuse(`has ${bytes.length} bytes in place of ${end}`, 'copy it again, as a whole');
+  if (!holds(bytes, HEADER_BYTES, end - HEADER_BYTES, AT_BODY_CHECKSUM, hash)) throw damaged('content is');
+  const entries: Uint8Array[] = [];
+  for (let at = HEADER_BYTES + snapshotBytes; at < end; ) {
+    const length = readI32(bytes, at);
+    entries.push(bytes.subarray(at + ENTRY_LENGTH_BYTES, at + ENTRY_LENGTH_BYTES + length));
+    at += ENTRY_LENGTH_BYTES + length;
+  }
+  const lastIndex = readIndex(bytes, 52);
+  const snapshot = base === 0 ? undefined : { index: base, chainHi: readI32(bytes, 28), chainLo: readI32(bytes, 32), bytes: bytes.slice(HEADER_BYTES, HEADER_BYTES + snapshotBytes) };
+  return {
+    id: toHex(readI32(bytes, AT_CHECKSUM), readI32(bytes, AT_CHECKSUM + 4)),
+    owner: { clusterHi: readI32(bytes, 8), clusterLo: readI32(bytes, 12), replica: readI32(bytes, 16) },
+    log: { hardState: { view: 0, logView: 0, incarnation: 0 }, snapshot, entries, committed: lastIndex, clean: true },
+    lastIndex,
+  };
+}
+
+/** Writes the file `name`, which appears whole and durable or not at all. Rejects with the system's errors. */
+export async function writeWhole(files: Files, name: string, bytes: Uint8Array): Promise<void> {
+  try {
+    const file = await files.create(name + UNFINISHED);
+    try {
+      await file.write(bytes, bytes.length, 0);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await files.rename(name + UNFINISHED, name);
+  } catch (error) {
+    await files.remove(name + UNFINISHED).catch(() => undefined);
+    throw error;
+  }
+  await files.sync();
+}
+
+/** Makes a new data directory of a backup, in which a replica starts in view 0 with the backup's log. Rejects with the system's errors, and the directory is then of no use. */
+export async function restoreBackup(backup: Backup, options: DurableStorageOptions): Promise<void> {
+  const { snapshot, entries, hardState } = backup.log;
+  const storage = await DurableStorage.open(options);
+  const first = (snapshot?.index ?? 0) + 1;
+  const batch: PersistBatch = {
+    hardState,
+    entriesFrom: first,
+    lastIndex: backup.lastIndex,
+    committed: backup.lastIndex,
+    snapshot,
+    entryBytes: (index) => entries[index - first]!.length,
+    readEntry: (index, target, offset) => {
+      target.set(entries[index - first]!, offset);
+      return entries[index - first]!.length;
+    },
+  };
+  try {
+    await new Promise<void>((resolve, reject) => {
+      storage.events = { persisted: () => resolve(), failed: reject, broken: reject, rewrite: () => undefined, healed: () => undefined };
+      storage.persist(1, batch);
+    });
+  } finally {
+    await storage.close();
+  }
+}
+
+function holds(bytes: Uint8Array, offset: number, length: number, checksumOffset: number, hash: Hash64): boolean {
+  const digest = new Uint8Array(8);
+  hash.hash64(bytes, offset, length, digest, 0);
+  return readI32(digest, 0) === readI32(bytes, checksumOffset) && readI32(digest, 4) === readI32(bytes, checksumOffset + 4);
+}

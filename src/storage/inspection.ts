@@ -1,0 +1,182 @@
+/**
+ * What is in a data directory, for people and tools: everything that a start would find, and where it would find damage.
+ *
+ * The rule: nothing is changed, and no lock is taken, so that the directory of a running replica can be looked at. What
+ * such a replica removes or writes meanwhile may look like damage; then it is read again.
+ */
+import { JitPaxosError } from '../errors.js';
+import type { Hash64 } from '../native/hash64.js';
+import type { HardState } from '../protocol/contract.js';
+import { toHex } from '../wire/u64.js';
+import { lockHolder } from './directory-lock.js';
+import type { Files } from './files.js';
+import { HARD_STATE_FILE, ownerOfHardState, type Owner } from './hard-state.js';
+import { DAMAGED, decodeSnapshotFile, FRAME_CLEAN, FRAME_RESET, isSnapshotName, ownerOf, parseSegmentName, UNFINISHED, type FrameHeader } from './log-format.js';
+import { readLog, readPromised, type Damage, type Promised, type SegmentReport, type Stored } from './log-reader.js';
+
+/** A replica that writes while it is read seldom does so in the same place again. */
+const ATTEMPTS = 4;
+
+export interface Inspection {
+  readonly cluster: string;
+  readonly replica: number;
+  /** Pid of the living process that has the directory. */
+  readonly lockedBy: number | null;
+  /** The newest promises on disk; null when the file of them is damaged and no log says either. */
+  readonly hardState: HardState | null;
+  readonly log: LogInspection;
+  readonly segments: readonly SegmentInspection[];
+  readonly snapshots: readonly SnapshotInspection[];
+  /** Whatever is not as it was written. A write that was cut off is none. */
+  readonly damage: readonly Damage[];
+  /** Where a write was cut off, or is under way. */
+  readonly torn: { readonly file: string; readonly offset: number } | null;
+  /** Files in the making, set aside, or not ours. */
+  readonly others: readonly { readonly name: string; readonly what: 'unfinished' | 'set aside' | 'not of a replica' }[];
+}
+
+export interface LogInspection {
+  /** `lost`: the others would refill it; `none`: durability memory, or never started. */
+  readonly found: 'whole' | 'lost' | 'none';
+  /** Of a lost one. */
+  readonly why: string | null;
+  readonly baseIndex: number | null;
+  readonly lastIndex: number | null;
+  readonly committed: number | null;
+  readonly entryBytes: number | null;
+  /** It ends with a clean stop. */
+  readonly clean: boolean | null;
+}
+
+export interface SegmentInspection {
+  readonly name: string;
+  readonly bytes: number;
+  readonly usedBytes: number;
+  readonly mode: string | null;
+  readonly frames: readonly FrameInspection[];
+}
+
+export interface FrameInspection {
+  readonly offset: number;
+  readonly sequence: number;
+  readonly bytes: number;
+  /** Entries `from` to `to` in place of whatever was stored from `from` on; `to` is `from − 1` when there are none. */
+  readonly from: number;
+  readonly to: number;
+  readonly baseIndex: number;
+  readonly committed: number;
+  readonly view: number;
+  readonly logView: number;
+  readonly incarnation: number;
+  /** The log begins with it. */
+  readonly reset: boolean;
+  /** It is a clean stop. */
+  readonly clean: boolean;
+}
+
+export interface SnapshotInspection {
+  readonly name: string;
+  readonly bytes: number;
+  /** Null when it is damaged. */
+  readonly index: number | null;
+}
+
+export interface InspectionOptions {
+  readonly hash: Hash64;
+  /** Of this boot of the host, 32 hex digits. */
+  readonly bootId: string;
+  /** Where the files are, for messages. */
+  readonly directory: string;
+}
+
+/** Undefined when the directory holds nothing of a replica. Throws JitPaxosError `data-directory-unusable`. */
+export async function inspect(files: Files, options: InspectionOptions): Promise<Inspection | undefined> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      const inspection = await inspectOnce(files, options);
+      if (inspection === undefined || inspection.damage.length === 0 || inspection.lockedBy === null || attempt === ATTEMPTS) return inspection;
+    } catch (error) {
+      // A segment that vanished: the replica has just removed it.
+      if (!(error instanceof JitPaxosError) || lockHolder(options.directory) === undefined || attempt === ATTEMPTS) throw error;
+    }
+  }
+}
+
+/** Whose the directory is, by any of its files that is intact; undefined when none is. */
+export async function findOwner(files: Files, hash: Hash64): Promise<Owner | undefined> {
+  for (const name of await files.list()) {
+    if (name !== HARD_STATE_FILE && parseSegmentName(name) === undefined && !isSnapshotName(name)) continue;
+    const bytes = await files.read(name);
+    const owner = bytes === undefined ? undefined : name === HARD_STATE_FILE ? ownerOfHardState(bytes, hash) : ownerOf(bytes, hash);
+    if (owner !== undefined) return owner;
+  }
+  return undefined;
+}
+
+async function inspectOnce(files: Files, options: InspectionOptions): Promise<Inspection | undefined> {
+  const { hash, directory } = options;
+  const names = [...(await files.list())].sort();
+  if (!names.some((name) => name === HARD_STATE_FILE || parseSegmentName(name.replace(DAMAGED, '')) !== undefined || isSnapshotName(name))) return undefined;
+  const owner = await findOwner(files, hash);
+  if (owner === undefined) throw new JitPaxosError('data-directory-unusable', `${directory} holds files of a replica, and none with an intact header; check the disk`);
+  const frames = new Map<string, FrameInspection[]>();
+  const of = { ...options, owner, frame: (segment: string, offset: number, frame: FrameHeader) => void (frames.get(segment) ?? frames.set(segment, []).get(segment)!).push(inspectFrame(offset, frame)) };
+  const damage: Damage[] = [];
+  let promised: Promised;
+  try {
+    promised = await readPromised(files, of);
+  } catch (error) {
+    damage.push({ file: HARD_STATE_FILE, offset: 0, what: messageOf(error) });
+  }
+  const stored = await readLog(files, of, promised);
+  if (stored.damage !== undefined) damage.push(stored.damage);
+  const snapshots: SnapshotInspection[] = [];
+  for (const name of names.filter(isSnapshotName)) {
+    const bytes = await files.read(name);
+    if (bytes === undefined) continue; // a newer one has just taken its place
+    const snapshot = decodeSnapshotFile(bytes, owner, hash, `${directory}/${name}`);
+    snapshots.push({ name, bytes: bytes.length, index: snapshot?.index ?? null });
+    if (snapshot === undefined && stored.damage?.file !== name) damage.push({ file: name, offset: 0, what: 'damaged' });
+  }
+  return {
+    cluster: toHex(owner.clusterHi, owner.clusterLo),
+    replica: owner.replica,
+    lockedBy: lockHolder(directory) ?? null,
+    hardState: stored.hardState ?? null,
+    log: inspectLog(stored),
+    segments: stored.segments.map((segment) => inspectSegment(segment, frames.get(segment.name) ?? [])),
+    snapshots,
+    damage,
+    torn: stored.torn ?? null,
+    others: names.flatMap((name) => {
+      const what = whatElse(name);
+      return what === undefined ? [] : [{ name, what }];
+    }),
+  };
+}
+
+function inspectLog({ log, lost }: Stored): LogInspection {
+  if (log === undefined) return { found: lost === undefined ? 'none' : 'lost', why: lost ?? null, baseIndex: null, lastIndex: null, committed: null, entryBytes: null, clean: null };
+  const baseIndex = log.snapshot?.index ?? 0;
+  return { found: 'whole', why: null, baseIndex, lastIndex: baseIndex + log.entries.length, committed: log.committed, entryBytes: log.entries.reduce((sum, entry) => sum + entry.length, 0), clean: log.clean };
+}
+
+function inspectSegment({ name, bytes, usedBytes, header }: SegmentReport, frames: readonly FrameInspection[]): SegmentInspection {
+  return { name, bytes, usedBytes, mode: header?.mode ?? null, frames };
+}
+
+function inspectFrame(offset: number, frame: FrameHeader): FrameInspection {
+  const { sequence, bodyBytes, entriesFrom, count, baseIndex, committed, hardState, flags } = frame;
+  return { offset, sequence, bytes: bodyBytes, from: entriesFrom, to: entriesFrom + count - 1, baseIndex, committed, ...hardState, reset: (flags & FRAME_RESET) !== 0, clean: (flags & FRAME_CLEAN) !== 0 };
+}
+
+function whatElse(name: string): Inspection['others'][number]['what'] | undefined {
+  if (name.endsWith(UNFINISHED)) return 'unfinished';
+  if (name.startsWith(DAMAGED)) return 'set aside';
+  if (name === HARD_STATE_FILE || name === 'lock' || name.startsWith('lock.') || isSnapshotName(name) || parseSegmentName(name) !== undefined) return undefined;
+  return 'not of a replica';
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
