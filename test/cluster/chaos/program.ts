@@ -11,6 +11,9 @@ import { DURABILITIES, type Durability } from '../../../src/server/storage.js';
 import { formatHistory } from '../../../src/sim/history.js';
 import { chaos, type ChaosResult } from './run.js';
 
+// Ended from outside, a replica that is stopped just then would stay for ever: the cluster kills its processes when this one exits.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
+
 await program(
   {
     name: 'npm run chaos --',
