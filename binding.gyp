@@ -22,6 +22,7 @@
         "native/kernel_clock.cc",
         "native/phc.cc",
         "native/system_errors.cc",
+        "native/timer.cc",
         "native/unix_datagram.cc",
       ],
       "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED"],

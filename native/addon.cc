@@ -11,6 +11,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   jitpaxos::RegisterHmac(env, exports);
   jitpaxos::RegisterKernelClock(env, exports);
   jitpaxos::RegisterUnixDatagram(env, exports);
+  jitpaxos::RegisterTimer(env, exports);
   return exports;
 }
 

@@ -12,5 +12,6 @@ void RegisterUdp(Napi::Env env, Napi::Object exports);
 void RegisterHmac(Napi::Env env, Napi::Object exports);
 void RegisterKernelClock(Napi::Env env, Napi::Object exports);
 void RegisterUnixDatagram(Napi::Env env, Napi::Object exports);
+void RegisterTimer(Napi::Env env, Napi::Object exports);
 
 }  // namespace jitpaxos

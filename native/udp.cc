@@ -7,14 +7,13 @@
 //
 // Who waits: uv_poll wakes the loop when it sleeps. Before it sleeps, in the loop's prepare phase, the idle strategy may
 // poll the sockets for some microseconds, since waking a sleeping process costs more than most requests. Polling ends as soon as
-// the loop has anything else to do.
+// the loop has anything else to do; deadlines of this thread's timers (timer.cc) are met meanwhile.
 //
 // The rule: a callback into JavaScript may do anything, closing included, so whoever calls one looks at `closed_` before
 // going on; and the memory of the handles lives until libuv has given back the last of them.
 
 #include <napi.h>
 #include <sched.h>
-#include <time.h>
 #include <uv.h>
 
 #include <array>
@@ -24,8 +23,11 @@
 #include <vector>
 
 #include "arguments.h"
+#include "callback.h"
 #include "capabilities.h"
+#include "deadlines.h"
 #include "endpoint_table.h"
+#include "monotonic.h"
 #include "shared_array.h"
 #include "spin_policy.h"
 #include "udp_channel.h"
@@ -47,12 +49,6 @@ constexpr int kBatchesPerPass = 16;
 constexpr int kTurnsPerBatch = 8;
 // How long `busy` polls between two passes of the event loop.
 constexpr uint64_t kBusyPassNs = 20'000;
-
-uint64_t MonotonicNs() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(now.tv_nsec);
-}
 
 // Where each counter is in the array that JavaScript keeps; it gives the names, so the order is its own.
 struct Counters {
@@ -309,6 +305,10 @@ class UdpPort {
         if (closed_) return true;
       }
       const uint64_t before = MonotonicNs();
+      if (Deadlines& deadlines = Deadlines::OfThread(); deadlines.earliest_ns() <= before) {
+        deadlines.FireDue(before);
+        if (closed_) return true;
+      }
       if (busy ? before - entered >= kBusyPassNs : before - last_flush_ns_ >= options_.spin_ns) {
         counters.Add(counters.spins_wasted, 1);
         if (!busy) policy_.Wasted();
@@ -368,19 +368,11 @@ class UdpPort {
     }
   }
 
-  // Runs promises and process.nextTick before it returns. What the callback throws becomes an uncaught exception.
   void Call(const Napi::FunctionReference& callback) {
     napi_handle_scope scope;
     if (napi_open_handle_scope(env_, &scope) != napi_ok) return;
     state[kDispatching] = 1;
-    napi_value owner = owner_.Value();
-    if (napi_make_callback(env_, async_context_, owner, callback.Value(), 0, nullptr, nullptr) != napi_ok) {
-      bool pending = false;
-      napi_value error;
-      if (napi_is_exception_pending(env_, &pending) == napi_ok && pending && napi_get_and_clear_last_exception(env_, &error) == napi_ok) {
-        napi_fatal_exception(env_, error);
-      }
-    }
+    CallBack(env_, async_context_, owner_.Value(), callback.Value());
     state[kDispatching] = 0;
     napi_close_handle_scope(env_, scope);
   }

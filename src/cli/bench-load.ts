@@ -75,7 +75,7 @@ export const benchLoad = defineCommand(
       cluster: { kind: 'text', value: 'FILE', help: 'measure this running cluster instead' },
       ...TRANSPORT_FLAGS,
       durability: DURABILITY_FLAG,
-      pacing: { kind: 'choice', choices: ['spin', 'sleep'], default: 'spin', help: 'how a client waits for the next arrival: spin is precise and keeps a core busy, sleep is up to 2 ms late' },
+      pacing: { kind: 'choice', choices: ['spin', 'sleep'], default: 'sleep', help: 'how a client waits for the next arrival: sleep by a timer of the kernel, some 50 µs late; spin keeps a core busy and is on time' },
       machine: { kind: 'choice', choices: ['echo', 'kv'], default: 'kv', help: 'the state machine; a running cluster must have the same' },
       mix: { kind: 'text', value: 'read=90,write=10', default: 'read=50,write=50', help: 'shares of the operations: read, write, and cas (kv only)' },
       size: { kind: 'text', value: 'SIZE|MIN..MAX', default: '64', help: 'bytes of an operation (echo) or value (kv); a range: all sizes in it alike' },

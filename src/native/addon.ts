@@ -44,6 +44,8 @@ export interface NativeAddon {
   kernelClock(): KernelClockRecord;
   /** A Unix datagram socket, bound to the path `local` and connected to `remote`. Throws an Error with `errno` and `syscall`. */
   readonly UnixDatagram: new (local: string, remote: string) => UnixDatagramHandle;
+  /** A timer that calls `fired` once each time that it was armed. Throws an Error with `errno` and `syscall`. */
+  readonly Timer: new (fired: () => void) => TimerHandle;
 }
 
 /** An open PTP hardware clock; the descriptor is closed by `close` or when the handle is collected. */
@@ -107,6 +109,16 @@ export interface UnixDatagramHandle {
   close(): void;
 }
 
+/** A timerfd on the event loop. It holds a descriptor until `close`; an armed one keeps the process alive. */
+export interface TimerHandle {
+  /** When to fire, ns of CLOCK_MONOTONIC; a time that has passed is due at once. Read by `arm`. */
+  readonly at: Float64Array;
+  /** In place of what was armed before. */
+  arm(): void;
+  disarm(): void;
+  close(): void;
+}
+
 /** The addon, or why there is none. */
 export type NativeBinding =
   | { readonly available: true; readonly addon: NativeAddon; readonly reason: '' }
@@ -128,6 +140,7 @@ const EXPORTS: Readonly<Record<keyof NativeAddon, 'function' | 'object'>> = {
   DisciplinedClock: 'function',
   kernelClock: 'function',
   UnixDatagram: 'function',
+  Timer: 'function',
 };
 
 const REBUILD = 'build it with `npm run build:native` in a checkout, `npm rebuild jitpaxos --foreground-scripts` where jitpaxos is a dependency';

@@ -95,3 +95,11 @@ t.test('allocation', async (t) => {
   t.equal(without.code, 2);
   t.match(without.stderr, /^argument-invalid: .*--expose-gc/);
 });
+
+t.test('timers', async (t) => {
+  const { code, stdout, stderr } = await runNode([bench('timer'), '--fires', '100', '--json']);
+  t.equal(code, 0, stderr);
+  const { kinds } = JSON.parse(stdout) as { kinds: { name: string; lateNs: { p50: number } }[] };
+  t.same(kinds.map(({ name }) => name), native.available ? ['setTimeout', 'kernel', 'kernel, transport polls'] : ['setTimeout']);
+  t.ok(kinds.every(({ lateNs }) => lateNs.p50 >= 0 && lateNs.p50 < 60e9));
+});

@@ -5,6 +5,7 @@
  */
 
 import { native } from '../../src/native/addon.js';
+import { openDeadlineTimer } from '../../src/clock/deadline-timer.js';
 import { openClock } from '../../src/clock/open.js';
 import { loadHash } from '../../src/native/hash64.js';
 
@@ -19,12 +20,16 @@ const hash = loadHash();
 const slowHash = loadHash({ available: false, addon: null, reason: 'measured' });
 const addon = native.addon!;
 
+const timer = openDeadlineTimer(() => undefined);
+const farUs = Float64Array.of(1e15); // a number elsewhere would itself be an object
+
 const kept: unknown[] = [null];
 const functions: Record<string, () => void> = {
   hash64: () => hash.hash64(bytes, 0, 64, out, 8),
   writeBE: () => clock.writeBE(out, 3),
   writeHalves: () => clock.writeHalves(halves, 0),
   clockReadBigInt: () => void (kept[0] = addon.clockReadBigInt(0)),
+  timerArm: () => timer.arm((farUs[0]! += 1.5), 0),
   hash64WithoutAddon: () => slowHash.hash64(bytes, 0, 64, out, 8),
 };
 
@@ -39,4 +44,5 @@ for (const [name, call] of Object.entries(functions)) {
   const elapsed = process.hrtime.bigint() - start;
   results[name] = { bytesPerCall: (process.memoryUsage().heapUsed - heap) / calls, nsPerCall: Number(elapsed) / calls };
 }
+timer.close();
 console.log(JSON.stringify(results));

@@ -12,6 +12,7 @@ import { loadCluster, resolveAddresses, type ClusterConfig } from '../../src/ser
 import { silentLogger, type Logger } from '../../src/server/logger.js';
 import { nearest, show } from '../../src/server/options.js';
 import { Replica, type ReplicaOptions } from '../../src/server/replica.js';
+import { native, type NativeBinding } from '../../src/native/addon.js';
 import { WakeTimer } from '../../src/server/wake-timer.js';
 import { clusterConfig, startReplicas } from './fixtures.js';
 
@@ -101,47 +102,54 @@ t.test('options', async (t) => {
   for (const [change, code, message] of wrong) await t.rejects(Replica.start({ ...options, ...change } as ReplicaOptions), { code, message });
 });
 
-t.test('wake timer', async (t) => {
-  const nowUs = (): number => performance.now() * 1000;
+for (const [name, binding] of Object.entries({ 'with the addon': native, 'without': { available: false, addon: null, reason: 'left out' } satisfies NativeBinding })) {
+  t.test(`wake timer, ${name}`, async (t) => {
+    const nowUs = (): number => performance.now() * 1000;
 
-  await t.test('wakes in time, or a little later, also below the resolution of Node’s timers', async (t) => {
-    for (const delayUs of [0, 150, 3_000]) {
+    await t.test('wakes in time, or a little later, also below the resolution of Node’s timers', async (t) => {
+      for (const delayUs of [0, 150, 3_000]) {
+        const start = nowUs();
+        let wokenUs = 0;
+        const timer = new WakeTimer(() => (wokenUs = nowUs()), binding);
+        timer.arm(start + delayUs, start);
+        while (wokenUs === 0) await sleep(1);
+        t.ok(wokenUs >= start + Math.min(delayUs, 2_000), `${delayUs} µs: not before its time, but for the rounding of Node's timers`);
+        timer.stop();
+      }
+    });
+
+    await t.test('an earlier time replaces a later one; a later one waits for its turn', async (t) => {
+      let woken = 0;
+      const timer = new WakeTimer(() => woken++, binding);
       const start = nowUs();
-      let wokenUs = 0;
-      const timer = new WakeTimer(() => (wokenUs = nowUs()));
-      timer.arm(start + delayUs, start);
-      while (wokenUs === 0) await sleep(1);
-      t.ok(wokenUs >= start + Math.min(delayUs, 2_000), `${delayUs} µs: not before its time, but for the rounding of Node's timers`);
+      timer.arm(start + 1e9, start);
+      timer.arm(start + 2_000, start);
+      timer.arm(start + 5e9, start);
+      await sleep(30);
+      t.equal(woken, 1);
+      timer.arm(nowUs() + 1_000, nowUs());
+      timer.arm(nowUs() + 200, nowUs());
       timer.stop();
-    }
-  });
+      await sleep(20);
+      t.equal(woken, 1, 'stopped is stopped');
+      timer.arm(nowUs(), nowUs());
+      timer.arm(Infinity, nowUs());
+      await sleep(20);
+      t.equal(woken, 1, 'and stays so');
+    });
 
-  await t.test('an earlier time replaces a later one; a later one waits for its turn', async (t) => {
-    let woken = 0;
-    const timer = new WakeTimer(() => woken++);
-    const start = nowUs();
-    timer.arm(start + 1e9, start);
-    timer.arm(start + 2_000, start);
-    timer.arm(start + 5e9, start);
-    await sleep(30);
-    t.equal(woken, 1);
-    timer.arm(nowUs() + 1_000, nowUs());
-    timer.stop();
-    await sleep(20);
-    t.equal(woken, 1, 'stopped is stopped');
-    timer.arm(Infinity, nowUs());
+    await t.test('notices that the loop was held up', async (t) => {
+      const timer = new WakeTimer(() => undefined, binding);
+      t.teardown(() => timer.stop());
+      timer.arm(nowUs() + 1_000, nowUs());
+      const until = performance.now() + 40;
+      while (performance.now() < until);
+      await sleep(5);
+      t.equal(timer.stalls, 1);
+      t.ok(timer.stallMaxUs > 10_000);
+    });
   });
-
-  await t.test('notices that the loop was held up', async (t) => {
-    const timer = new WakeTimer(() => undefined);
-    timer.arm(nowUs() + 1_000, nowUs());
-    const until = performance.now() + 40;
-    while (performance.now() < until);
-    await sleep(5);
-    t.equal(timer.stalls, 1);
-    t.ok(timer.stallMaxUs > 10_000);
-  });
-});
+}
 
 t.test('a cluster of one', async (t) => {
   const cluster = await clusterConfig(1);

@@ -5,6 +5,7 @@
  */
 import { ClientHost } from '../../client/client-host.js';
 import { clientStats } from '../../client/client-stats.js';
+import { hostMonotonicNs, monotonicOriginNs } from '../../clock/monotonic.js';
 import { HeapMeter } from '../../metrics/heap-meter.js';
 import { Outcome } from '../../protocol/contract.js';
 import { ReplyStatus } from '../../wire/messages.js';
@@ -19,9 +20,8 @@ import { operationsFor, type Operations } from './operations.js';
 import { Pacer } from './pacer.js';
 
 const NS_PER_MS = 1e6;
+const NS_PER_US = 1e3;
 const MICROSECONDS = 1e6;
-/** Readings of the two clocks, of which the closest pair says how far they are apart. */
-const ORIGIN_SAMPLES = 32;
 /** Timers of a process that has nothing to send still have to see that a step is over. */
 const LONGEST_SLEEP_NS = 50 * NS_PER_MS;
 
@@ -38,8 +38,7 @@ class Worker {
   /** Operations that failed since the process started. */
   private failed = 0;
   private errors: Record<string, number> = {};
-  /** CLOCK_MONOTONIC, ns, when performance.now() was 0. */
-  private readonly originNs = originOfPerformance();
+  private readonly originNs = monotonicOriginNs();
 
   private constructor(private readonly setup: Setup) {
     const { workload, worker, pacing } = setup;
@@ -79,7 +78,7 @@ class Worker {
   }
 
   async end(): Promise<void> {
-    this.pacer.stop();
+    this.pacer.close();
     this.record(() => this.history?.close());
     await this.host.close();
   }
@@ -94,7 +93,7 @@ class Worker {
     const nextNs = loop.pump(nowNs);
     if (nowNs >= loop.endNs && loop.openLanes === 0) return this.finish(running);
     const wantedNs = Math.min(nextNs, running.nextObservationNs, nowNs + LONGEST_SLEEP_NS);
-    this.pacer.arm(Math.max(0, wantedNs - nowNs));
+    this.arm(wantedNs, nowNs);
   }
 
   private send(lane: number): void {
@@ -124,7 +123,7 @@ class Worker {
     }
     running.loop.completed(lane, succeeded, nowNs);
     if (host.ready && running.loop.isBlocked) running.loop.pump(nowNs);
-    if (nowNs >= running.loop.endNs && running.loop.openLanes === 0) this.pacer.arm(0);
+    if (nowNs >= running.loop.endNs && running.loop.openLanes === 0) this.arm(nowNs, nowNs);
   }
 
   private fail(lane: number, outcome: number): void {
@@ -136,7 +135,7 @@ class Worker {
 
   private finish(running: RunningStep): void {
     this.running = undefined;
-    this.pacer.stop();
+    this.pacer.disarm();
     running.loop.finish();
     tell({ type: 'step-done', part: { ...running.result(), transport: this.host.transport.kind, idle: this.host.transport.idle, errors: this.errors, historyError: this.historyError } });
   }
@@ -159,33 +158,20 @@ class Worker {
     return clientStats(this.host, 0, 0).rejected;
   }
 
-  private monotonicNs(): number {
-    return performance.now() * NS_PER_MS + this.originNs;
+  /** What performance.now() was when the step began, ns. */
+  private startNs(): number {
+    return this.running!.step.startNs - this.originNs;
   }
 
   private stepNs(): number {
-    return this.monotonicNs() - this.running!.step.startNs;
+    return performance.now() * NS_PER_MS - this.startNs();
   }
-}
 
-/** CLOCK_MONOTONIC itself, which all processes of a host share. For histories: an origin that is off would put operations of two processes in a wrong order. */
-function hostMonotonicNs(): number {
-  return Number(process.hrtime.bigint());
-}
-
-/** The narrowest of several brackets: a process that is preempted between two readings would be off by as long as that took. */
-function originOfPerformance(): number {
-  let narrowest = Infinity;
-  let origin = 0;
-  for (let i = 0; i < ORIGIN_SAMPLES; i++) {
-    const before = hostMonotonicNs();
-    const between = performance.now() * NS_PER_MS;
-    const after = hostMonotonicNs();
-    if (after - before >= narrowest) continue;
-    narrowest = after - before;
-    origin = before + narrowest / 2 - between;
+  /** Times are ns of the step. */
+  private arm(atNs: number, nowNs: number): void {
+    const startNs = this.startNs();
+    this.pacer.arm((startNs + atNs) / NS_PER_US, (startNs + nowNs) / NS_PER_US);
   }
-  return origin;
 }
 
 /** A step and the instruments that are read while it runs. */

@@ -1,52 +1,60 @@
 /**
  * Wakes an open loop when the next arrival is due, with the precision that the host has.
  *
- * Node's timers count whole milliseconds and come late by up to one more; arrivals come every few microseconds. `spin`:
- * a timer for all but the last two milliseconds, then turns of the event loop, which serve packets as they come; a
- * client that sends more than some 500 operations a second so keeps a core busy. `sleep`: timers only; arrivals then go out
- * in bursts, up to two milliseconds late, and the reported scheduling delay says so.
+ * `sleep`: by a timer (clock/deadline-timer.ts), a wake-up's length late; without the addon arrivals go out in bursts, up
+ * to two milliseconds late, and the reported scheduling delay says so. `spin`: a timer for all but the last bit, then turns of the event
+ * loop, which serve packets as they come; a client so keeps a core busy, unless it sends rarely.
  */
+import { openDeadlineTimer, type DeadlineTimer } from '../../clock/deadline-timer.js';
+import type { NativeBinding } from '../../native/addon.js';
+
 export type PacingKind = 'spin' | 'sleep';
 
-const NS_PER_MS = 1e6;
-const SPIN_NS = 2 * NS_PER_MS;
-/** Node's timers are int32 milliseconds. */
-const LONGEST_MS = 0x3fffffff;
+/** At least as long as timers come late. */
+const SPIN_US = 200;
+const SPIN_IMPRECISE_US = 2_000;
 
 export class Pacer {
-  private timeout: NodeJS.Timeout | undefined;
+  private readonly timer: DeadlineTimer;
+  private readonly turnsUs: number;
   private immediate: NodeJS.Immediate | undefined;
 
   /** @param wake finds out what is due, which may be nothing yet, and arms again */
   constructor(
-    private readonly kind: PacingKind,
+    kind: PacingKind,
     private readonly wake: () => void,
-  ) {}
-
-  /** Calls `wake` once, as near to so many ns from now as may be; Infinity: not at all. Replaces what was armed. */
-  arm(delayNs: number): void {
-    if (this.immediate !== undefined && delayNs <= SPIN_NS) return; // comes with the next turn anyway
-    this.stop();
-    if (delayNs === Infinity) return;
-    const spins = this.kind === 'spin' ? delayNs <= SPIN_NS : delayNs <= 0;
-    if (spins) this.immediate = setImmediate(this.onImmediate);
-    else this.timeout = setTimeout(this.onTimeout, Math.min(LONGEST_MS, this.kind === 'spin' ? Math.floor((delayNs - SPIN_NS) / NS_PER_MS) + 1 : Math.ceil(delayNs / NS_PER_MS)));
+    binding?: NativeBinding,
+  ) {
+    this.timer = openDeadlineTimer(wake, binding);
+    this.turnsUs = kind === 'sleep' ? 0 : this.timer.isPrecise ? SPIN_US : SPIN_IMPRECISE_US;
   }
 
-  stop(): void {
-    if (this.timeout !== undefined) clearTimeout(this.timeout);
-    if (this.immediate !== undefined) clearImmediate(this.immediate);
-    this.timeout = undefined;
+  /** Calls `wake` once, as near to `atUs` as may be; Infinity: not at all. Replaces what was armed. Times are those of `performance.now()`, in µs. */
+  arm(atUs: number, nowUs: number): void {
+    if (atUs - nowUs > this.turnsUs) {
+      clearImmediate(this.immediate);
+      this.immediate = undefined;
+      this.timer.arm(atUs - this.turnsUs, nowUs);
+    } else if (this.immediate === undefined) {
+      this.timer.disarm();
+      this.immediate = setImmediate(this.onImmediate);
+    } // else it comes with the next turn anyway
+  }
+
+  disarm(): void {
+    this.timer.disarm();
+    clearImmediate(this.immediate);
     this.immediate = undefined;
+  }
+
+  /** `wake` is not called afterwards. */
+  close(): void {
+    this.disarm();
+    this.timer.close();
   }
 
   private readonly onImmediate = (): void => {
     this.immediate = undefined;
-    this.wake();
-  };
-
-  private readonly onTimeout = (): void => {
-    this.timeout = undefined;
     this.wake();
   };
 }
