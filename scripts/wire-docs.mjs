@@ -16,7 +16,7 @@ const PAGE = join(ROOT, 'docs', 'wire.md');
 const MESSAGES_SOURCE = join(ROOT, 'src', 'wire', 'messages.ts');
 const BUILT = new URL('../dist/src/wire/', import.meta.url);
 
-const ENVELOPE_FIELDS = ['magic ("JIT") and version', 'cluster id', 'sender: replica index, or 65535 for a client', 'key id', 'mac'];
+const ENVELOPE_FIELDS = ['magic ("JIT") and version byte', 'cluster id', 'sender: replica index, or 65535 for a client', 'key id', 'mac'];
 /** msgpack marker → [name, bytes of the value]; only what an envelope may hold. */
 const SCALARS = new Map([
   [0xcc, ['u8', 1]],
@@ -35,6 +35,7 @@ if (!existsSync(new URL('messages.js', BUILT))) end(1, 'not-built: dist/src/wire
 const messages = await import(new URL('messages.js', BUILT));
 const layout = await import(new URL('layout.js', BUILT));
 const envelope = await import(new URL('envelope.js', BUILT));
+const { WIRE_VERSION, PREVIOUS_WIRE_VERSION } = await import(new URL('versions.js', BUILT));
 
 const page = render();
 if (!args.includes('--check')) {
@@ -51,7 +52,7 @@ function render() {
     '',
     '<!-- Written by scripts/wire-docs.mjs from src/wire/. Do not edit: change the tables and run the script. -->',
     '',
-    `Version ${envelope.WIRE_VERSION}. A datagram is an envelope and one or more messages behind it; every part is a plain msgpack value, so any msgpack decoder reads a`,
+    `Versions ${WIRE_VERSION} and ${PREVIOUS_WIRE_VERSION}. A datagram is an envelope and one or more messages behind it; every part is a plain msgpack value, so any msgpack decoder reads a`,
     'datagram as a sequence of arrays. Each field has a fixed width and therefore a constant offset; only the last one of a message may be bytes of variable',
     'length. Numbers are big-endian. Offsets below count from the start of the envelope or the message.',
     '',
@@ -65,7 +66,23 @@ function render() {
     'checksum followed by eight zero bytes, which detects damage, not forgery. A process with keys accepts nothing under id 0, one without nothing else. See',
     '[security.md](security.md).',
     '',
+    'The version byte holds two versions: in its low half the one that the datagram is written in, in its high half the newest one that its sender speaks. Version 2,',
+    `which came before that, has 0 in the high half. So ${[[WIRE_VERSION, WIRE_VERSION], [PREVIOUS_WIRE_VERSION, WIRE_VERSION]].map(([written, newest]) => `\`${versionByte(written, newest)}\` is version ${written} from one that speaks ${newest}`).join(', ')}. An empty datagram, an envelope alone, is a *hello*, from version 3 on.`,
+    '',
     'A datagram that is refused is dropped and counted by reason, never answered. Reasons: ' + list(envelope.DROP_REASON_NAMES.slice(1)) + '.',
+    '',
+    '## Versions',
+    '',
+    `A process reads versions ${WIRE_VERSION} and ${PREVIOUS_WIRE_VERSION}, and writes to each other one in the newest that both speak; how it learns which that is, and what may not differ between versions: [decisions/versions.md](decisions/versions.md).`,
+    'The layouts below are those of version ' + WIRE_VERSION + (differing().length === 0 ? `; version ${PREVIOUS_WIRE_VERSION} has the same.` : `; where version ${PREVIOUS_WIRE_VERSION} differs, its layout stands beside: ${list(differing().map(({ name }) => name))}.`),
+    '',
+    'To change a message, in `src/wire/messages.ts`:',
+    '',
+    `- a field more: \`{ kind: 'u8', since: ${WIRE_VERSION} }\`; one less: \`{ kind: 'u8', until: ${PREVIOUS_WIRE_VERSION} }\`. Whoever lacks it reads, and is taken to have written, zero (no bytes): zero has to mean what was done without the field.`,
+    `- a message more: \`defineMessage(name, type, fields, ${WIRE_VERSION})\`. To a peer of version ${PREVIOUS_WIRE_VERSION} it is not sent, as if lost: the protocol has to do without an answer.`,
+    '- a field that has to carry more than zero to an older peer is no longer the same message: it needs a type of its own.',
+    '',
+    'Cores, tests and the simulator see the present layout only; what an older peer says or hears is translated at the edge (`src/wire/translation.ts`).',
     '',
     '## Messages',
     '',
@@ -80,7 +97,21 @@ function render() {
 }
 
 function section(message, comment) {
-  return [`### ${message.name}`, '', ...(comment === undefined ? [] : [comment, '']), fenced(layout.draw(message)), ''];
+  const { previous } = message;
+  const before = previous === message ? [] : [previous === undefined ? `Version ${PREVIOUS_WIRE_VERSION} does not have it.` : `In version ${PREVIOUS_WIRE_VERSION}:\n\n${fenced(layout.draw(previous))}`, ''];
+  return [`### ${message.name}`, '', ...(comment === undefined ? [] : [comment, '']), fenced(layout.draw(message)), '', ...before];
+}
+
+/** Messages that are not the same in both versions. */
+function differing() {
+  return messages.ALL_MESSAGES.filter((message) => message.previous !== message);
+}
+
+/** As an envelope has it, in hexadecimal. */
+function versionByte(written, newest) {
+  const bytes = new Uint8Array(envelope.ENVELOPE_BYTES);
+  new envelope.Envelope({ hash64: () => undefined }, 0, 0, 0, 1, undefined, newest).seal(bytes, 0, bytes.length, undefined, written);
+  return `0x${bytes[5].toString(16).padStart(2, '0')}`;
 }
 
 /** Message name → the comment above its table. */

@@ -42,6 +42,8 @@ export interface ClientHostOptions {
   readonly idle?: IdleStrategy | undefined;
   /** Bytes that messages to one replica share at most. Default 1,432. */
   readonly datagramBytes?: number;
+  /** The newest version of the wire that this client speaks: by default the newest that it knows. */
+  readonly wireVersion?: number | undefined;
   /** See openClock. Default `auto`. */
   readonly clock?: string;
   /** Added to timestamps, ns; the client raises it by itself under contention. Default 0. */
@@ -52,7 +54,7 @@ export interface ClientHostOptions {
   readonly logger?: Logger;
 }
 
-export const CLIENT_HOST_OPTION_NAMES: readonly (keyof ClientHostOptions)[] = ['cluster', 'keys', 'lanes', 'connectTimeout', 'signal', 'transport', 'idle', 'datagramBytes', 'clock', 'leadNs', 'timings', 'logger'];
+export const CLIENT_HOST_OPTION_NAMES: readonly (keyof ClientHostOptions)[] = ['cluster', 'keys', 'lanes', 'connectTimeout', 'signal', 'transport', 'idle', 'datagramBytes', 'wireVersion', 'clock', 'leadNs', 'timings', 'logger'];
 
 export const DEFAULT_LANES = 64;
 const DEFAULT_CONNECT_TIMEOUT_MS = 5_000;
@@ -135,6 +137,7 @@ export class ClientHost {
         idle: options.idle,
         datagramBytes: options.datagramBytes,
         keys: keys?.ring,
+        wireVersion: options.wireVersion,
         clock,
         hash: loadHash(),
         notice: (event, fields) => logger.warn(event, fields),

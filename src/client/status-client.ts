@@ -111,6 +111,7 @@ export class StatusClient {
         idle: 'block',
         datagramBytes: undefined,
         keys: keys?.ring,
+        wireVersion: undefined,
         clock,
         hash: loadHash(),
         notice: (event, fields) => logger.warn(event, fields),

@@ -56,6 +56,11 @@ export interface ReplicaOptions {
   readonly idle?: IdleStrategy | undefined;
   /** Bytes that messages to one destination share at most; raise it for loopback and jumbo frames. Default 1,432. */
   readonly datagramBytes?: number;
+  /**
+   * The newest version of the wire that this replica speaks: by default the newest that it knows. The previous one holds it
+   * back while a cluster is being upgraded. See docs/operations.md.
+   */
+  readonly wireVersion?: number | undefined;
   /** See openClock. Default `auto`. */
   readonly clock?: string;
   /** Default: warnings and errors to stderr. */
@@ -68,7 +73,7 @@ export interface ReplicaOptions {
   readonly late?: LateRule;
 }
 
-const OPTION_NAMES: readonly (keyof ReplicaOptions)[] = ['cluster', 'keys', 'id', 'machine', 'data', 'durability', 'transport', 'idle', 'datagramBytes', 'clock', 'logger', 'limits', 'timings', 'late'];
+const OPTION_NAMES: readonly (keyof ReplicaOptions)[] = ['cluster', 'keys', 'id', 'machine', 'data', 'durability', 'transport', 'idle', 'datagramBytes', 'wireVersion', 'clock', 'logger', 'limits', 'timings', 'late'];
 
 /** A core takes a longer time without a tick for a stall of its host, and suspects nobody then. */
 const TICK_INTERVAL_US = 5_000;
@@ -143,6 +148,7 @@ export class Replica {
         idle: options.idle,
         datagramBytes: options.datagramBytes,
         keys: keys?.ring,
+        wireVersion: options.wireVersion,
         clock,
         hash,
         notice: (event, fields) => logger.warn(event, { replica: id, ...fields }),

@@ -16,6 +16,8 @@ import { PeerKeys } from '../transport/peer-keys.js';
 import { DatagramReader } from '../transport/datagram-reader.js';
 import { DEFAULT_TRANSPORT, type Address, type IdleStrategy, type Notice, type Transport } from '../transport/transport.js';
 import { CLIENT_SENDER, DEFAULT_DATAGRAM_BYTES, Envelope, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
+import { PeerVersions } from '../wire/peer-versions.js';
+import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
 import type { Cluster } from './cluster-config.js';
 import type { Keyring } from './keyring.js';
 import { Now } from './now.js';
@@ -47,6 +49,8 @@ export interface TurnLoopOptions {
   readonly datagramBytes: number | undefined;
   /** Undefined in a cluster without authentication. */
   readonly keys: Keyring | undefined;
+  /** The newest version of the wire that is spoken. Default WIRE_VERSION. */
+  readonly wireVersion: number | undefined;
   readonly clock: Clock;
   readonly hash: Hash64;
   readonly notice: Notice;
@@ -70,6 +74,7 @@ export class TurnLoop {
   readonly transport: Transport;
   readonly outbox: DatagramOutbox;
   readonly reader: DatagramReader;
+  readonly versions: PeerVersions;
   readonly timer = new WakeTimer(() => this.onWake());
 
   private readonly now: Now;
@@ -102,13 +107,19 @@ export class TurnLoop {
     });
     const { keys } = options;
     this.keys = keys;
-    const envelope = new Envelope(options.hash, cluster.idHi, cluster.idLo, sender, replicas, keys);
-    const peers = keys === undefined ? undefined : new PeerKeys(keys, replicas, isClient ? CLIENT_ENDPOINTS : DEFAULT_TRANSPORT.endpoints);
-    this.outbox = new DatagramOutbox(this.transport, envelope, datagramBytes, peers);
+    const endpoints = isClient ? CLIENT_ENDPOINTS : DEFAULT_TRANSPORT.endpoints;
+    const wireVersion = checkInteger('option-invalid', 'wireVersion', options.wireVersion ?? WIRE_VERSION, PREVIOUS_WIRE_VERSION, WIRE_VERSION);
     this.now = new Now(options.clock);
-    this.failed = options.failed;
     const { instant } = this.now;
-    this.reader = new DatagramReader(envelope, this.transport, !isClient, (bytes, offset, length, from) => this.driven!.receive(bytes, offset, length, from, instant), peers && { ring: keys!, peers });
+    this.versions = new PeerVersions(wireVersion, sender, replicas, endpoints, instant);
+    const envelope = new Envelope(options.hash, cluster.idHi, cluster.idLo, sender, replicas, keys, wireVersion);
+    const peers = keys === undefined ? undefined : new PeerKeys(keys, replicas, endpoints);
+    this.outbox = new DatagramOutbox(this.transport, envelope, datagramBytes, peers, this.versions);
+    this.failed = options.failed;
+    this.reader = new DatagramReader(envelope, this.transport, !isClient, (bytes, offset, length, from) => this.driven!.receive(bytes, offset, length, from, instant), peers && { ring: keys!, peers }, {
+      peers: this.versions,
+      hello: (endpoint) => this.outbox.hello(endpoint),
+    });
   }
 
   /** Binds the sockets. Datagrams are ignored until `start`. Throws as Transport.open. */

@@ -4,9 +4,14 @@
  * A message is written where it is sent from. Each destination has at most one open datagram; a message that it has no
  * room for sends it on its way and opens another, so messages to one destination leave in order. A message that is
  * longer than a datagram should be travels alone, and the kernel fragments it.
+ *
+ * A datagram is of one version, chosen when it is opened; in the previous one its messages are translated as they come.
  */
 import type { Outbox } from '../protocol/contract.js';
 import { ENVELOPE_BYTES, MAX_DATAGRAM_BYTES, type Envelope } from '../wire/envelope.js';
+import { PRESENT_VERSION, type WriteVersions } from '../wire/peer-versions.js';
+import { Translator } from '../wire/translation.js';
+import { WIRE_VERSION } from '../wire/versions.js';
 import { NO_KEYS, type SealKeys } from './peer-keys.js';
 import type { Transport } from './transport.js';
 
@@ -22,15 +27,19 @@ export class DatagramOutbox implements Outbox {
   unsealed = 0;
   /** Messages committed. */
   messages = 0;
+  /** Of these, not sent because the peer's version of the wire does not have them. */
+  unknownToPeer = 0;
 
   private readonly arrays: Uint8Array[];
   private readonly lengths: Int32Array;
   private readonly destinations: Int32Array;
+  private readonly written: Uint8Array;
   private opened = 0;
   /** Where the open reservation is: a position in the tables above, or `alone`. −1: none. */
   private reserved = -1;
   private readonly alone: number;
   private aloneTo = 0;
+  private readonly translator: Translator;
 
   /**
    * @param datagramBytes a datagram grows up to this, envelope included; at most what the transport lends without fragmenting
@@ -40,42 +49,59 @@ export class DatagramOutbox implements Outbox {
     private readonly envelope: Envelope,
     private readonly datagramBytes: number,
     private readonly keys: SealKeys = NO_KEYS,
+    private readonly versions: WriteVersions = PRESENT_VERSION,
+    translator?: Translator,
   ) {
+    this.translator = translator ?? new Translator();
     this.arrays = new Array<Uint8Array>(OPEN_MAX + 1).fill(NOTHING);
     this.lengths = new Int32Array(OPEN_MAX + 1);
     this.destinations = new Int32Array(OPEN_MAX + 1).fill(-1);
+    this.written = new Uint8Array(OPEN_MAX + 1);
     this.alone = OPEN_MAX;
   }
 
-  reserve(to: number, length: number): number {
+  reserve(to: number, messageLength: number): number {
     this.dropReservation();
     let at = this.find(to);
-    if (ENVELOPE_BYTES + length > this.datagramBytes) return this.reserveAlone(at, to, length);
+    const version = at >= 0 ? this.written[at]! : this.versions.versionFor(to);
+    const length = version === WIRE_VERSION ? messageLength : messageLength + this.translator.growth;
+    if (ENVELOPE_BYTES + length > this.datagramBytes) return this.reserveAlone(at, to, length, version);
     if (at >= 0 && this.lengths[at]! + length > this.datagramBytes) {
       this.sendOpen(at);
       at = -1;
     }
     if (at < 0) {
       if (this.opened === OPEN_MAX) this.sendAll();
+      if (version !== WIRE_VERSION && this.versions.helloDue(to)) this.hello(to);
       const bytes = this.transport.acquire(this.datagramBytes);
       if (bytes === undefined) return this.noRoom();
       at = this.opened++;
       this.arrays[at] = bytes;
       this.lengths[at] = ENVELOPE_BYTES;
       this.destinations[at] = to;
+      this.written[at] = version;
     }
     this.reserved = at;
     this.bytes = this.arrays[at]!;
     return this.lengths[at]!;
   }
 
-  commit(length: number): void {
+  commit(messageLength: number): void {
     const at = this.reserved;
     if (at < 0) return;
+    let length = messageLength;
+    if (this.written[at] !== WIRE_VERSION) {
+      length = this.translator.rewrite(this.arrays[at]!, at === this.alone ? ENVELOPE_BYTES : this.lengths[at]!, messageLength);
+      if (length === 0) {
+        this.unknownToPeer++;
+        this.dropReservation();
+        return;
+      }
+    }
     this.reserved = -1;
     this.messages++;
     if (at === this.alone) {
-      this.seal(this.arrays[at]!, ENVELOPE_BYTES + length, this.aloneTo);
+      this.seal(this.arrays[at]!, ENVELOPE_BYTES + length, this.aloneTo, this.written[at]!);
       this.arrays[at] = NOTHING;
     } else {
       this.lengths[at]! += length;
@@ -89,16 +115,25 @@ export class DatagramOutbox implements Outbox {
     this.transport.flush();
   }
 
+  /** Sends an empty datagram of this process's newest version at once: see peer-versions.ts. */
+  hello(to: number): void {
+    const bytes = this.transport.acquire(this.datagramBytes);
+    if (bytes === undefined) return;
+    this.seal(bytes, ENVELOPE_BYTES, to, this.envelope.newest);
+    this.transport.flush();
+  }
+
   private find(to: number): number {
     for (let at = this.opened - 1; at >= 0; at--) if (this.destinations[at] === to) return at;
     return -1;
   }
 
-  private reserveAlone(open: number, to: number, length: number): number {
+  private reserveAlone(open: number, to: number, length: number, version: number): number {
     if (open >= 0) this.sendOpen(open);
     const bytes = ENVELOPE_BYTES + length <= MAX_DATAGRAM_BYTES ? this.transport.acquire(ENVELOPE_BYTES + length) : undefined;
     if (bytes === undefined) return this.noRoom();
     this.arrays[this.alone] = bytes;
+    this.written[this.alone] = version;
     this.aloneTo = to;
     this.reserved = this.alone;
     this.bytes = bytes;
@@ -125,12 +160,14 @@ export class DatagramOutbox implements Outbox {
     const bytes = this.arrays[at]!;
     const length = this.lengths[at]!;
     const to = this.destinations[at]!;
+    const version = this.written[at]!;
     this.arrays[at] = this.arrays[last]!;
     this.lengths[at] = this.lengths[last]!;
     this.destinations[at] = this.destinations[last]!;
+    this.written[at] = this.written[last]!;
     this.arrays[last] = NOTHING;
     if (length === ENVELOPE_BYTES) this.transport.release(bytes);
-    else this.seal(bytes, length, to);
+    else this.seal(bytes, length, to, version);
   }
 
   private sendAll(): void {
@@ -138,13 +175,13 @@ export class DatagramOutbox implements Outbox {
       const bytes = this.arrays[at]!;
       this.arrays[at] = NOTHING;
       if (this.lengths[at] === ENVELOPE_BYTES) this.transport.release(bytes);
-      else this.seal(bytes, this.lengths[at]!, this.destinations[at]!);
+      else this.seal(bytes, this.lengths[at]!, this.destinations[at]!, this.written[at]!);
     }
     this.opened = 0;
   }
 
-  private seal(bytes: Uint8Array, length: number, to: number): void {
-    if (this.envelope.seal(bytes, 0, length, this.keys.keyFor(to))) {
+  private seal(bytes: Uint8Array, length: number, to: number, version: number): void {
+    if (this.envelope.seal(bytes, 0, length, this.keys.keyFor(to), version)) {
       this.transport.send(bytes, length, to);
     } else {
       this.transport.release(bytes);

@@ -4,6 +4,9 @@
  */
 import { CLIENT_SENDER, DROP_REASON_NAMES, ENVELOPE_BYTES, type Envelope, type Keyring } from '../wire/envelope.js';
 import { isReadOnly, validate } from '../wire/messages.js';
+import type { PeerVersions } from '../wire/peer-versions.js';
+import { Translator } from '../wire/translation.js';
+import { WIRE_VERSION } from '../wire/versions.js';
 import type { PeerKeys } from './peer-keys.js';
 import type { Transport } from './transport.js';
 
@@ -11,11 +14,19 @@ import type { Transport } from './transport.js';
 export type MessageHandler = (bytes: Uint8Array, offset: number, length: number, from: number) => void;
 
 const SENDER_REFUSED = DROP_REASON_NAMES.indexOf('sender');
+/** What a reader does about versions: learns whom to write to in which, and answers the hello of a client. */
+export interface HeardVersions {
+  readonly peers: Pick<PeerVersions, 'heard'>;
+  hello(endpoint: number): void;
+}
+
 const ROLE_REFUSED = DROP_REASON_NAMES.indexOf('role');
 
 export class DatagramReader {
   /** Datagrams refused, or cut at the first bad message, by index of DROP_REASON_NAMES. */
   readonly drops = new Float64Array(DROP_REASON_NAMES.length);
+
+  private readonly translator = new Translator();
 
   /**
    * @param acceptClients false for a client: it hears replicas only
@@ -28,6 +39,7 @@ export class DatagramReader {
     private readonly acceptClients: boolean,
     private readonly handle: MessageHandler,
     private readonly keys?: { readonly ring: Pick<Keyring, 'mayWrite'>; readonly peers: PeerKeys },
+    private readonly versions?: HeardVersions,
   ) {}
 
   /** Reads one datagram and returns how many messages it held. The rest of a datagram behind a bad message is dropped. */
@@ -43,13 +55,33 @@ export class DatagramReader {
     const key = this.envelope.openedKey;
     if (keys !== undefined && sender === CLIENT_SENDER) keys.peers.heard(from, key);
     const mayWrite = keys === undefined || keys.ring.mayWrite(key);
+    const { openedVersion } = this.envelope;
+    if (this.versions !== undefined) {
+      this.versions.peers.heard(from, openedVersion, this.envelope.openedNewest);
+      if (length === ENVELOPE_BYTES && sender === CLIENT_SENDER) this.versions.hello(from);
+    }
     const end = offset + length;
+    if (openedVersion !== WIRE_VERSION) return this.readPrevious(bytes, offset + ENVELOPE_BYTES, end, from, mayWrite);
     let messages = 0;
     for (let at = offset + ENVELOPE_BYTES; at < end; messages++) {
       const messageLength = validate(bytes, at, end);
       if (messageLength < 0) return this.drop(-messageLength, messages);
       if (!mayWrite && !isReadOnly(bytes, at)) return this.drop(ROLE_REFUSED, messages);
       this.handle(bytes, at, messageLength, from);
+      at += messageLength;
+    }
+    return messages;
+  }
+
+  /** The messages of a datagram of the previous version, in their present form. */
+  private readPrevious(bytes: Uint8Array, offset: number, end: number, from: number, mayWrite: boolean): number {
+    const { translator } = this;
+    let messages = 0;
+    for (let at = offset; at < end; messages++) {
+      const messageLength = translator.read(bytes, at, end);
+      if (messageLength < 0) return this.drop(-messageLength, messages);
+      if (!mayWrite && !isReadOnly(translator.bytes, translator.offset)) return this.drop(ROLE_REFUSED, messages);
+      this.handle(translator.bytes, translator.offset, translator.length, from);
       at += messageLength;
     }
     return messages;

@@ -7,6 +7,7 @@
  * few to stake a log on. The rule: a process that has keys accepts nothing under id 0, one that has none nothing else.
  */
 import { readI32, readU16, writeI32, writeU16 } from './u64.js';
+import { FIRST_TELLING_VERSION, PREVIOUS_WIRE_VERSION, WIRE_VERSION } from './versions.js';
 
 /** Writes the 8-byte big-endian XXH3-64 of a range into `out`. The addon and its JavaScript stand-in both do. */
 export interface Hash64 {
@@ -33,9 +34,8 @@ export interface Keyring {
 /** The slot of what has no key: a checksum guards it. */
 export const NO_KEY = -1;
 
-/** 'J' 'I' 'T' and the version of the wire. */
-export const WIRE_VERSION = 2;
-const MAGIC_VERSION = (0x4a << 24) | (0x49 << 16) | (0x54 << 8) | WIRE_VERSION;
+/** 'J' 'I' 'T', and room for the version byte. */
+const MAGIC = (0x4a << 24) | (0x49 << 16) | (0x54 << 8);
 
 export const ENVELOPE_BYTES = 41;
 const AT_MAGIC = 2;
@@ -76,7 +76,13 @@ const FIXED: readonly (readonly [number, number])[] = [
 export class Envelope {
   /** The slot of the key under which the last datagram that `open` accepted was, or NO_KEY. */
   openedKey = NO_KEY;
+  /** The version in which that datagram was written, … */
+  openedVersion = WIRE_VERSION;
+  /** … and the newest one that its sender speaks; 0 when that version does not say. */
+  openedNewest = 0;
 
+  /** What stands at AT_MAGIC in a datagram of this process's newest version, from one of the same. */
+  private readonly ownMagic: number;
   private readonly digest = new Uint8Array(MAC_BYTES);
 
   /**
@@ -84,6 +90,7 @@ export class Envelope {
    * @param sender replica index, or CLIENT_SENDER
    * @param replicas number of replicas; a sender at or above it is a client or refused
    * @param keys undefined in a cluster without keys
+   * @param newest the newest version that this process speaks
    */
   constructor(
     private readonly hash: Hash64,
@@ -92,18 +99,21 @@ export class Envelope {
     private readonly sender: number,
     private readonly replicas: number,
     private readonly keys?: Keyring,
-  ) {}
+    readonly newest: number = WIRE_VERSION,
+  ) {
+    this.ownMagic = magicOf(newest, newest);
+  }
 
   /**
    * Writes the envelope into the first ENVELOPE_BYTES of a datagram whose messages already stand behind it. False, and the
    * datagram must not be sent, when this process has keys and none in `slot`: it was taken away, or never there.
    */
-  seal(bytes: Uint8Array, offset: number, length: number, slot: number = NO_KEY): boolean {
+  seal(bytes: Uint8Array, offset: number, length: number, slot: number = NO_KEY, version: number = this.newest): boolean {
     const { keys } = this;
     const keyId = keys === undefined || slot === NO_KEY ? 0 : keys.idOf(slot);
     if (keys !== undefined && keyId === 0) return false;
     for (let i = 0; i < FIXED.length; i++) bytes[offset + FIXED[i]![0]] = FIXED[i]![1];
-    writeI32(bytes, offset + AT_MAGIC, MAGIC_VERSION);
+    writeI32(bytes, offset + AT_MAGIC, version === this.newest ? this.ownMagic : magicOf(version, this.newest));
     writeI32(bytes, offset + AT_CLUSTER, this.clusterHi);
     writeI32(bytes, offset + AT_CLUSTER + 4, this.clusterLo);
     writeU16(bytes, offset + AT_SENDER, this.sender);
@@ -124,7 +134,14 @@ export class Envelope {
       if (bytes[offset + FIXED[i]![0]] !== FIXED[i]![1]) return Refused.marker;
     }
     const magic = readI32(bytes, offset + AT_MAGIC);
-    if (magic !== MAGIC_VERSION) return magic >>> 8 === MAGIC_VERSION >>> 8 ? Refused.version : Refused.magic;
+    let version = this.newest;
+    let newest = this.newest;
+    if (magic !== this.ownMagic) {
+      if (magic >>> 8 !== MAGIC >>> 8) return Refused.magic;
+      version = magic & 0x0f;
+      newest = (magic >>> 4) & 0x0f;
+      if (version < PREVIOUS_WIRE_VERSION || version > this.newest || (version < FIRST_TELLING_VERSION ? newest !== 0 : newest < version)) return Refused.version;
+    } else if (version < FIRST_TELLING_VERSION) newest = 0;
     if (readI32(bytes, offset + AT_CLUSTER) !== this.clusterHi || readI32(bytes, offset + AT_CLUSTER + 4) !== this.clusterLo) return Refused.cluster;
     const sender = readU16(bytes, offset + AT_SENDER);
     if (sender >= this.replicas && sender !== CLIENT_SENDER) return Refused.sender;
@@ -142,8 +159,10 @@ export class Envelope {
     const difference = (readI32(digest, 0) ^ a) | (readI32(digest, 4) ^ b) | (readI32(digest, 8) ^ c) | (readI32(digest, 12) ^ d);
     if (difference !== 0) return Refused.checksum;
     if (slot >= 0 && !this.keys!.permits(slot, sender)) return Refused.role;
-    if (length === ENVELOPE_BYTES) return Refused.empty;
+    if (length === ENVELOPE_BYTES && version < FIRST_TELLING_VERSION) return Refused.empty;
     this.openedKey = slot;
+    this.openedVersion = version;
+    this.openedNewest = newest;
     return sender;
   }
 
@@ -157,4 +176,8 @@ export class Envelope {
     this.hash.hash64(bytes, offset, length, this.digest, 0);
     for (let i = 8; i < MAC_BYTES; i++) this.digest[i] = 0;
   }
+}
+
+function magicOf(version: number, newest: number): number {
+  return MAGIC | (version < FIRST_TELLING_VERSION ? version : (newest << 4) | version);
 }

@@ -1,11 +1,13 @@
 /**
- * One table a message: the source of its offsets, its validation and its drawing in the docs, so that they cannot
- * disagree.
+ * One table a message: the source of its offsets, its validation and its drawing in the docs, in both versions of the
+ * wire that are spoken, so that they cannot disagree.
  *
  * A message is a msgpack array `[type, field…]` in which every field has a fixed width and therefore a constant offset;
  * only the last may be bytes of variable length. Any msgpack decoder reads it; ours reads a field by looking at
  * `bytes[offset + Message.at.field]`, after `validate` has seen that the markers stand where the table says.
  */
+
+import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from './versions.js';
 
 /** msgpack marker and width in bytes of the value behind it. */
 const KINDS = {
@@ -19,15 +21,23 @@ const KINDS = {
 } as const;
 
 export type FieldKind = keyof typeof KINDS;
-export type Fields = Readonly<Record<string, FieldKind>>;
+/**
+ * A field of every version, of those from `since` on, or of those up to `until`. Where a version lacks the field it reads
+ * as zero, or as no bytes: so that has to mean what the other version did without it.
+ */
+export type Field = FieldKind | { readonly kind: FieldKind; readonly since: number } | { readonly kind: FieldKind; readonly until: number };
+export type Fields = Readonly<Record<string, Field>>;
+/** Names of the fields of the present version. */
+type Present<F extends Fields> = keyof { readonly [K in keyof F as F[K] extends { readonly until: number } ? never : K]: 0 };
 
-export interface Message<F extends Fields = Fields> {
+/** A message as one version of the wire has it. */
+export interface Layout<Name extends PropertyKey = string> {
   readonly name: string;
   /** First element of the array, a positive fixint (below 128). */
   readonly type: number;
-  readonly fields: F;
+  readonly fields: Readonly<Record<Name, FieldKind>>;
   /** Offset of each field's value from the start of the message; for bytes, of their u16 length. */
-  readonly at: Readonly<Record<keyof F, number>>;
+  readonly at: Readonly<Record<Name, number>>;
   /** Length of the message without its trailing bytes: where those begin. */
   readonly size: number;
   /** True when the message ends in bytes. */
@@ -39,11 +49,41 @@ export interface Message<F extends Fields = Fields> {
   readonly fixedValues: Uint8Array;
 }
 
-/** Builds the layout of a message from its fields, in order. Throws when the table itself is wrong. */
-export function defineMessage<const F extends Fields>(name: string, type: number, fields: F): Message<F> {
+/** A message of the present version, in which the cores read and write it, with its form in the previous one. */
+export interface Message<F extends Fields = Fields> extends Layout<Present<F>> {
+  /** The same object when both versions have the same layout; undefined when the previous one has no such message. */
+  readonly previous: Layout | undefined;
+  /** First version that has the message. */
+  readonly since: number;
+}
+
+/** Builds the layouts of a message from its fields, in order. Throws when the table itself is wrong. */
+export function defineMessage<const F extends Fields>(name: string, type: number, fields: F, since = PREVIOUS_WIRE_VERSION): Message<F> {
+  if (!Number.isInteger(type) || type < 1 || type > 127) throw new Error(`message ${name}: type ${type} is no positive fixint`);
+  checkVersion(name, since);
+  for (const field of Object.values(fields)) {
+    if (typeof field === 'object') checkVersion(name, 'since' in field ? field.since : field.until + 1);
+  }
+  const present = fieldsIn(fields, WIRE_VERSION);
+  const before = since > PREVIOUS_WIRE_VERSION ? undefined : fieldsIn(fields, PREVIOUS_WIRE_VERSION);
+  const message: Layout & { previous: Layout | undefined; since: number } = { ...layOut(name, type, present), previous: undefined, since };
+  if (before !== undefined) message.previous = JSON.stringify(before) === JSON.stringify(present) ? message : Object.freeze(layOut(name, type, before));
+  return Object.freeze(message) as unknown as Message<F>;
+}
+
+/** What begins, or ended, before the versions that are spoken has no business in the tables. */
+function checkVersion(name: string, begins: number): void {
+  if (begins !== PREVIOUS_WIRE_VERSION && begins !== WIRE_VERSION) throw new Error(`message ${name}: version ${begins} is neither ${PREVIOUS_WIRE_VERSION} nor ${WIRE_VERSION}, the versions that are spoken`);
+}
+
+function fieldsIn(fields: Fields, version: number): Record<string, FieldKind> {
+  const chosen = Object.entries(fields).filter(([, field]) => typeof field === 'string' || ('since' in field ? field.since <= version : field.until >= version));
+  return Object.fromEntries(chosen.map(([field, spec]) => [field, typeof spec === 'string' ? spec : spec.kind]));
+}
+
+function layOut(name: string, type: number, fields: Readonly<Record<string, FieldKind>>): Layout {
   const names = Object.keys(fields);
   if (names.length > 14) throw new Error(`message ${name}: ${names.length} fields do not fit a fixarray with the type`);
-  if (!Number.isInteger(type) || type < 1 || type > 127) throw new Error(`message ${name}: type ${type} is no positive fixint`);
   const fixed: [number, number][] = [
     [0, 0x90 | (names.length + 1)],
     [1, type],
@@ -61,27 +101,32 @@ export function defineMessage<const F extends Fields>(name: string, type: number
   }
   const template = new Uint8Array(offset);
   for (const [position, value] of fixed) template[position] = value;
-  return Object.freeze({
+  return {
     name,
     type,
-    fields,
-    at: Object.freeze(at) as Readonly<Record<keyof F, number>>,
+    fields: Object.freeze(fields),
+    at: Object.freeze(at),
     size: offset,
     hasBytes,
     template,
     fixedOffsets: Uint8Array.from(fixed, ([position]) => position),
     fixedValues: Uint8Array.from(fixed, ([, value]) => value),
-  });
+  };
+}
+
+/** Bytes of a field's value; for bytes, of their length. */
+export function widthOf(kind: FieldKind): number {
+  return KINDS[kind].width;
 }
 
 /** Writes the constant part of a message at `bytes[offset]`; the caller fills in the values. */
-export function begin(message: Message, bytes: Uint8Array, offset: number): void {
+export function begin(message: Layout, bytes: Uint8Array, offset: number): void {
   const template = message.template;
   for (let i = 0; i < template.length; i++) bytes[offset + i] = template[i]!;
 }
 
 /** A drawing of the message, one row a field, for the docs. */
-export function draw(message: Message): string {
+export function draw(message: Layout): string {
   const rows = [`${message.name} (type ${message.type}, ${message.size} bytes${message.hasBytes ? ' + bytes' : ''})`, 'offset  marker  width  field'];
   rows.push(`${'0'.padStart(6)}  ${hex(message.template[0]!)}            array of ${Object.keys(message.fields).length + 1}`);
   rows.push(`${'1'.padStart(6)}  ${hex(message.type)}            type`);

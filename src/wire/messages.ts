@@ -1,11 +1,11 @@
 /**
- * Every message of the protocol. Adding a field here changes offsets, validation and docs at once; it also changes the
- * wire, so it takes a new version in envelope.ts.
+ * Every message of the protocol. Adding a field here changes offsets, validation, translation and docs at once; it also
+ * changes the wire, so it is marked with the version that it comes with (versions.ts).
  *
  * `view` comes first everywhere. u64 fields that are indexes are read with `readIndex`; timestamps (ns), sessions and
  * chains as halves.
  */
-import { defineMessage, type Message } from './layout.js';
+import { defineMessage, type Layout, type Message } from './layout.js';
 import { readIndex, readU16 } from './u64.js';
 
 /** Client → member: append this operation. `flags`: see RequestFlag. */
@@ -277,9 +277,22 @@ const BY_TYPE: (Message | undefined)[] = new Array<Message | undefined>(128).fil
 for (const message of ALL_MESSAGES) BY_TYPE[message.type] = message;
 
 const U64_INDEX_FIELDS = new Set(['index', 'lastIndex', 'committedIndex', 'baseIndex', 'matchedIndex', 'neededIndex']);
-const INDEX_OFFSETS: (Uint8Array | undefined)[] = BY_TYPE.map((message) =>
-  message && Uint8Array.from(Object.keys(message.fields).filter((field) => U64_INDEX_FIELDS.has(field)), (field) => message.at[field]!),
-);
+
+/** What `validate` needs of the messages of one version, by type. */
+interface Table {
+  readonly layouts: readonly (Layout | undefined)[];
+  readonly indexOffsets: readonly (Uint8Array | undefined)[];
+}
+
+function tableOf(layouts: readonly (Layout | undefined)[]): Table {
+  return {
+    layouts,
+    indexOffsets: layouts.map((layout) => layout && Uint8Array.from(Object.keys(layout.fields).filter((field) => U64_INDEX_FIELDS.has(field)), (field) => layout.at[field]!)),
+  };
+}
+
+const PRESENT = tableOf(BY_TYPE);
+const PREVIOUS = tableOf(BY_TYPE.map((message) => message?.previous));
 
 /** Why a message was refused; negative so that it cannot be taken for a length. Same order as DROP_REASON_NAMES. */
 export const Malformed = { truncated: -1, unknownType: -2, marker: -3, number: -4 } as const;
@@ -289,9 +302,18 @@ export const Malformed = { truncated: -1, unknownType: -2, marker: -3, number: -
  * After this every field may be read without further checks.
  */
 export function validate(bytes: Uint8Array, offset: number, end: number): number {
+  return validateAs(PRESENT, bytes, offset, end);
+}
+
+/** As `validate`, of a message in the layout of the previous version. */
+export function validatePrevious(bytes: Uint8Array, offset: number, end: number): number {
+  return validateAs(PREVIOUS, bytes, offset, end);
+}
+
+function validateAs(table: Table, bytes: Uint8Array, offset: number, end: number): number {
   if (offset + 2 > end) return Malformed.truncated;
   const type = bytes[offset + 1]!;
-  const message = type < 128 ? BY_TYPE[type] : undefined;
+  const message = type < 128 ? table.layouts[type] : undefined;
   if (message === undefined) return Malformed.unknownType;
   let length = message.size;
   if (offset + length > end) return Malformed.truncated;
@@ -299,7 +321,7 @@ export function validate(bytes: Uint8Array, offset: number, end: number): number
   for (let i = 0; i < fixedOffsets.length; i++) {
     if (bytes[offset + fixedOffsets[i]!] !== fixedValues[i]) return Malformed.marker;
   }
-  const indexes = INDEX_OFFSETS[type]!;
+  const indexes = table.indexOffsets[type]!;
   for (let i = 0; i < indexes.length; i++) {
     if (!(readIndex(bytes, offset + indexes[i]!) >= 0)) return Malformed.number;
   }

@@ -324,13 +324,17 @@ t.test('reader', async (t) => {
       ['marker', changed((bytes) => (bytes[0] = 0x93))],
       ['marker', datagram(envelopeOf(2), hugeIndex)],
       ['magic', changed((bytes) => (bytes[2] = 0))],
-      ['version', changed((bytes) => (bytes[5] = 99))],
+      ['version', changed((bytes) => (bytes[5] = 0x44))],
       ['cluster', datagram(envelopeOf(2, 42), plea(5))],
       ['sender', datagram(envelopeOf(3), plea(5))],
       ['key', changed((bytes) => (bytes[22] = 1))],
       ['checksum', changed((bytes) => (bytes[bytes.length - 1]! ^= 1))],
       ['oversized', new Uint8Array(MAX_DATAGRAM_BYTES + 1)],
-      ['empty', datagram(envelopeOf(2))],
+      ['empty', (() => {
+        const bytes = new Uint8Array(ENVELOPE_BYTES);
+        envelopeOf(2).seal(bytes, 0, bytes.length, undefined, 2);
+        return bytes;
+      })()],
     ];
     for (const [reason, bytes] of cases) {
       const { it, seen, drops } = reader();

@@ -1,0 +1,125 @@
+/**
+ * In which version this process writes to whom. It reads both, so the choice is never about being understood by it; the
+ * rule is that a peer that knows only the previous version is written to in that one.
+ *
+ * - A datagram of version 3 or later says in which version it is written and which one its sender speaks at most.
+ *   From then on the sender is written to in the newest that both speak.
+ * - A datagram of version 2 says nothing of what else its sender speaks. So whoever begins (a client; a replica to
+ *   another) writes version 2 to a peer that it has not heard of, and adds a *hello*, an empty datagram of its own newest
+ *   version: one that speaks it answers in it, an older one drops it. It is repeated after 1 s, 2 s, … 32 s.
+ * - A peer that begins, seen from a replica: a client. It is answered in the version that it wrote in last, and a hello of
+ *   its by another.
+ * - A replica that was written to and has said nothing in the newer version for 200 ms may have been replaced by an older one:
+ *   back to the previous version, and hello.
+ *
+ * Nothing here depends on an answer, waits, or allocates, and every mistake it can make is one of speed: both
+ * versions say the same.
+ */
+import { FIRST_TELLING_VERSION, PREVIOUS_WIRE_VERSION, WIRE_VERSION } from './versions.js';
+
+/** What an outbox asks when it opens a datagram. */
+export interface WriteVersions {
+  /** Version of the next datagram to an endpoint. */
+  versionFor(endpoint: number): number;
+  /** True when a hello is to go with it; the next one is due later then. */
+  helloDue(endpoint: number): boolean;
+}
+
+/** For whoever speaks to its own kind only. */
+export const PRESENT_VERSION: WriteVersions = { versionFor: () => WIRE_VERSION, helloDue: () => false };
+
+/** Silence after which a replica is written to in the previous version again, ms. */
+const DOUBT_MS = 200;
+const HELLO_MS = 1_000;
+const HELLO_MAX_MS = 32_000;
+
+export class PeerVersions implements WriteVersions {
+  /** Of the replicas, what is written to them. */
+  private readonly written: Uint8Array;
+  /** Of the replicas, the newest they said they speak; 0: none of those that say so. */
+  private readonly said: Uint8Array;
+  /** Since when a replica owes us a datagram of the newer version; counts where `owes` is 1. Monotonic ms as int32, may wrap. */
+  private readonly owesSinceMs: Int32Array;
+  private readonly owes: Uint8Array;
+  private readonly helloAtMs: Int32Array;
+  private readonly helloWaitMs: Int32Array;
+  /** By a client's place in the endpoint table; a place that another endpoint took over has that one's by then. */
+  private readonly clients: Uint8Array;
+
+  /**
+   * @param newest the newest version that this process speaks
+   * @param self replica index, or CLIENT_SENDER
+   * @param endpoints places of the endpoint table, a power of two
+   * @param now the present moment, kept by the host
+   */
+  constructor(
+    readonly newest: number,
+    private readonly self: number,
+    private readonly replicas: number,
+    private readonly endpoints: number,
+    private readonly now: { readonly monotonicUs: number },
+  ) {
+    this.written = new Uint8Array(replicas).fill(PREVIOUS_WIRE_VERSION);
+    this.said = new Uint8Array(replicas);
+    this.owesSinceMs = new Int32Array(replicas);
+    this.owes = new Uint8Array(replicas);
+    this.helloAtMs = new Int32Array(replicas);
+    this.helloWaitMs = new Int32Array(replicas);
+    this.clients = new Uint8Array(endpoints).fill(PREVIOUS_WIRE_VERSION);
+  }
+
+  versionFor(endpoint: number): number {
+    if (endpoint >= this.replicas) return this.clients[(endpoint - this.replicas) & (this.endpoints - 1)]!;
+    const version = this.written[endpoint]!;
+    if (version === PREVIOUS_WIRE_VERSION) return version;
+    if (this.owes[endpoint] === 0) {
+      this.owes[endpoint] = 1;
+      this.owesSinceMs[endpoint] = this.nowMs();
+    } else if (((this.nowMs() - this.owesSinceMs[endpoint]!) | 0) > DOUBT_MS) {
+      this.written[endpoint] = PREVIOUS_WIRE_VERSION;
+      this.said[endpoint] = 0;
+      return PREVIOUS_WIRE_VERSION;
+    }
+    return version;
+  }
+
+  helloDue(endpoint: number): boolean {
+    if (endpoint >= this.replicas || this.newest === PREVIOUS_WIRE_VERSION || this.written[endpoint] !== PREVIOUS_WIRE_VERSION) return false;
+    const waitMs = this.helloWaitMs[endpoint]!;
+    if (waitMs > 0 && ((this.nowMs() - this.helloAtMs[endpoint]!) | 0) < 0) return false;
+    this.helloWaitMs[endpoint] = Math.min(HELLO_MAX_MS, waitMs === 0 ? HELLO_MS : 2 * waitMs);
+    this.helloAtMs[endpoint] = (this.nowMs() + this.helloWaitMs[endpoint]!) | 0;
+    return true;
+  }
+
+  /**
+   * An intact datagram came.
+   * @param version in which it is written
+   * @param newest what its sender speaks at most; 0 in a version that does not say
+   */
+  heard(endpoint: number, version: number, newest: number): void {
+    const speaks = Math.min(this.newest, Math.max(version, newest));
+    if (endpoint >= this.replicas) {
+      this.clients[(endpoint - this.replicas) & (this.endpoints - 1)] = speaks;
+    } else if (version >= FIRST_TELLING_VERSION) {
+      this.written[endpoint] = speaks;
+      this.said[endpoint] = newest;
+      this.owes[endpoint] = 0;
+      this.helloWaitMs[endpoint] = 0;
+    }
+  }
+
+  private nowMs(): number {
+    return (this.now.monotonicUs / 1000) | 0;
+  }
+
+  /** The version in which a replica is written to. */
+  writtenTo(replica: number): number {
+    return replica === this.self ? this.newest : this.written[replica]!;
+  }
+
+  /** The newest version that a replica speaks, as far as it is known: the previous one until it says more. */
+  spokenBy(replica: number): number {
+    return replica === this.self ? this.newest : Math.max(PREVIOUS_WIRE_VERSION, this.said[replica]!);
+  }
+}

@@ -1,0 +1,109 @@
+/**
+ * Messages from one version's layout into the other's. The cores know the present layouts only; what a peer of the previous
+ * version says or hears is translated at the edge, and costs nobody else anything.
+ *
+ * A field that both versions have keeps its value, one that only the target has becomes zero (layout.ts says why that is
+ * enough). A message that the previous version does not have cannot be said to it: whoever sends one asks first.
+ */
+import { MAX_DATAGRAM_BYTES } from './envelope.js';
+import { begin, widthOf, type Layout, type Message } from './layout.js';
+import { ALL_MESSAGES, typeOf, validatePrevious } from './messages.js';
+import { readU16, writeU16 } from './u64.js';
+
+/** How one message is moved between two layouts that differ. */
+export interface Move {
+  readonly from: Layout;
+  readonly to: Layout;
+  /** Of each field that both have, the bytes at the end excepted: where it was, where it goes, how wide it is. */
+  readonly copies: Uint8Array;
+  readonly keepsBytes: boolean;
+}
+
+export function moveBetween(from: Layout, to: Layout): Move {
+  const shared = Object.keys(to.fields).filter((field) => from.fields[field] === to.fields[field]);
+  const copies = shared.filter((field) => to.fields[field] !== 'bin16').flatMap((field) => [from.at[field]!, to.at[field]!, widthOf(to.fields[field]!)]);
+  return { from, to, copies: Uint8Array.from(copies), keepsBytes: shared.some((field) => to.fields[field] === 'bin16') };
+}
+
+/** Writes the message at `bytes[offset]` in its other layout at `out[outOffset]` and returns its length there. The two may not overlap. */
+export function move({ from, to, copies, keepsBytes }: Move, bytes: Uint8Array, offset: number, out: Uint8Array, outOffset: number): number {
+  begin(to, out, outOffset);
+  for (let i = 0; i < copies.length; i += 3) {
+    const source = offset + copies[i]!;
+    const target = outOffset + copies[i + 1]!;
+    for (let k = copies[i + 2]! - 1; k >= 0; k--) out[target + k] = bytes[source + k]!;
+  }
+  if (!keepsBytes) return to.size;
+  const length = readU16(bytes, offset + from.size - 2);
+  writeU16(out, outOffset + to.size - 2, length);
+  for (let k = 0; k < length; k++) out[outOffset + to.size + k] = bytes[offset + from.size + k]!;
+  return to.size + length;
+}
+
+/** Of each type; undefined: both versions have the same layout. */
+type Moves = readonly (Move | undefined)[];
+
+function movesOf(messages: readonly Message[], make: (message: Message, previous: Layout) => Move): Moves {
+  const moves = new Array<Move | undefined>(128).fill(undefined);
+  for (const message of messages) if (message.previous !== undefined && message.previous !== message) moves[message.type] = make(message, message.previous);
+  return moves;
+}
+
+/** Translates what one process reads and writes. Has scratch space for a datagram: one for each. */
+export class Translator {
+  /** A message may be this much longer in the previous version than in the present one, bytes. */
+  readonly growth: number;
+  /** Where the message is that `read` took. */
+  bytes: Uint8Array;
+  offset = 0;
+  length = 0;
+  private readonly scratch: Uint8Array;
+  private readonly toPrevious: Moves;
+  private readonly toPresent: Moves;
+  private readonly unknown = new Uint8Array(128);
+
+  /** @param messages the table; tests have others */
+  constructor(
+    messages: readonly Message[] = ALL_MESSAGES,
+    private readonly validate: typeof validatePrevious = validatePrevious,
+  ) {
+    this.toPrevious = movesOf(messages, moveBetween);
+    this.toPresent = movesOf(messages, (message, previous) => moveBetween(previous, message));
+    for (const message of messages) if (message.previous === undefined) this.unknown[message.type] = 1;
+    const sizes = (moves: Moves): number[] => moves.flatMap((each) => (each === undefined ? [] : [each.to.size - each.from.size]));
+    this.growth = Math.max(0, ...sizes(this.toPrevious));
+    this.scratch = new Uint8Array(MAX_DATAGRAM_BYTES + Math.max(this.growth, 0, ...sizes(this.toPresent)));
+    this.bytes = this.scratch;
+  }
+
+  /**
+   * Takes the message of the previous version at `bytes[offset]`: its length there, or a negative code of Malformed, after
+   * which `bytes`, `offset` and `length` of this object say where it is in its present form until the next call.
+   */
+  read(bytes: Uint8Array, offset: number, end: number): number {
+    const length = this.validate(bytes, offset, end);
+    if (length < 0) return length;
+    const wanted = this.toPresent[typeOf(bytes, offset)];
+    if (wanted === undefined) {
+      this.bytes = bytes;
+      this.offset = offset;
+      this.length = length;
+    } else {
+      this.bytes = this.scratch;
+      this.offset = 0;
+      this.length = move(wanted, bytes, offset, this.scratch, 0);
+    }
+    return length;
+  }
+
+  /** Brings the message at `bytes[offset]`, behind which `growth` bytes are free, into the previous version's form. Its length then, or 0: there is none. */
+  rewrite(bytes: Uint8Array, offset: number, length: number): number {
+    const type = typeOf(bytes, offset);
+    if (this.unknown[type] === 1) return 0;
+    const wanted = this.toPrevious[type];
+    if (wanted === undefined) return length;
+    const { scratch } = this;
+    for (let i = 0; i < length; i++) scratch[i] = bytes[offset + i]!;
+    return move(wanted, scratch, 0, bytes, offset);
+  }
+}

@@ -1,0 +1,313 @@
+// Two versions of the wire: one table lays both out, messages move between them, and who is written to in which.
+import t from 'tap';
+import { readFileSync } from 'node:fs';
+import { Unpackr } from 'msgpackr';
+import { loadHash } from '../../src/native/hash64.js';
+import { DatagramOutbox } from '../../src/transport/datagram-outbox.js';
+import { DatagramReader } from '../../src/transport/datagram-reader.js';
+import type { Transport } from '../../src/transport/transport.js';
+import { CLIENT_SENDER, DROP_REASON_NAMES, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
+import { begin, defineMessage, type Layout } from '../../src/wire/layout.js';
+import { ALL_MESSAGES, Malformed, nameOf, Plea, typeOf, validatePrevious } from '../../src/wire/messages.js';
+import { PeerVersions } from '../../src/wire/peer-versions.js';
+import { Translator } from '../../src/wire/translation.js';
+import { readI32, readU16, writeI32, writeU16 } from '../../src/wire/u64.js';
+import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../../src/wire/versions.js';
+
+const hash = loadHash();
+const unpackr = new Unpackr({ int64AsType: 'bigint', useRecords: false });
+const REPLICAS = 3;
+
+/** One of each kind of difference. */
+const Longer = defineMessage('Longer', 50, { view: 'u32', added: { kind: 'u64', since: 3 }, count: 'u16', also: { kind: 'u8', since: 3 }, data: 'bin16' });
+const Shorter = defineMessage('Shorter', 51, { view: 'u32', gone: { kind: 'u64', until: 2 }, count: 'u16', data: 'bin16' });
+const Wider = defineMessage('Wider', 52, { view: 'u32', count: 'u32', data: { kind: 'bin16', since: 3 } });
+const Alike = defineMessage('Alike', 53, { view: 'u32' });
+const New = defineMessage('New', 54, { view: 'u32' }, 3);
+const MESSAGES = [Longer, Shorter, Wider, Alike, New];
+
+/** As `validate` of the previous version, for the messages above: they are well formed here. */
+function lengthOf(bytes: Uint8Array, offset: number, end: number): number {
+  const layout = MESSAGES.find(({ type }) => type === bytes[offset + 1])?.previous;
+  if (layout === undefined) return Malformed.unknownType;
+  const length = layout.size + (layout.hasBytes ? readU16(bytes, offset + layout.size - 2) : 0);
+  return offset + length > end ? Malformed.truncated : length;
+}
+
+function written(layout: Layout, view: number, count: number, data: string): Uint8Array {
+  const tail = Buffer.from(data);
+  const bytes = new Uint8Array(layout.size + (layout.hasBytes ? tail.length : 0));
+  begin(layout, bytes, 0);
+  writeI32(bytes, layout.at['view']!, view);
+  if ('count' in layout.at) (layout.fields['count'] === 'u32' ? writeI32 : writeU16)(bytes, layout.at['count']!, count);
+  if (layout.hasBytes) {
+    writeU16(bytes, layout.size - 2, tail.length);
+    bytes.set(tail, layout.size);
+  }
+  return bytes;
+}
+
+const plain = (bytes: Uint8Array): unknown[] => (unpackr.unpack(bytes) as unknown[]).map((value) => (value instanceof Uint8Array ? Buffer.from(value).toString() : value));
+
+t.test('one table, two layouts: any msgpack decoder reads both', (t) => {
+  t.same(plain(written(Longer, 7, 8, 'abc')), [50, 7, 0n, 8, 0, 'abc']);
+  t.same(plain(written(Longer.previous!, 7, 8, 'abc')), [50, 7, 8, 'abc']);
+  t.same(plain(written(Shorter, 7, 8, 'abc')), [51, 7, 8, 'abc']);
+  t.same(plain(written(Shorter.previous!, 7, 8, 'abc')), [51, 7, 0n, 8, 'abc']);
+  t.equal(Alike.previous, Alike, 'nothing differs');
+  t.equal(New.previous, undefined);
+  // @ts-expect-error a field that is gone has no offset in the present layout
+  t.equal(Shorter.at.gone, undefined);
+  t.throws(() => defineMessage('M', 1, { view: 'u32', late: { kind: 'u8', since: 4 } }), /version 4 is neither 2 nor 3/);
+  t.throws(() => defineMessage('M', 1, { view: 'u32', early: { kind: 'u8', until: 0 } }), /version 1 is neither/);
+  t.throws(() => defineMessage('M', 1, { view: 'u32' }, 5), /version 5 is neither/);
+  t.end();
+});
+
+t.test('messages move between the layouts and keep what both have', (t) => {
+  const translator = new Translator(MESSAGES, lengthOf);
+  t.equal(translator.growth, Shorter.previous!.size - Shorter.size, 'the message that is longest in comparison');
+  for (const message of [Longer, Shorter, Wider, Alike]) {
+    const bytes = new Uint8Array(200).fill(0xee);
+    const present = written(message, 0x01020304, 9, 'some bytes');
+    bytes.set(present, 30);
+    const length = translator.rewrite(bytes, 30, present.length);
+    t.same(bytes.slice(30, 30 + length), written(message.previous!, 0x01020304, 9, 'some bytes'), `${message.name} as the previous version has it`);
+    t.ok(bytes.subarray(0, 30).every((byte) => byte === 0xee) && bytes.subarray(30 + Math.max(length, present.length)).every((byte) => byte === 0xee), 'nothing else was written');
+    t.equal(translator.read(bytes, 30, 30 + length), length);
+    const expected = message === Wider ? written(Wider, 0x01020304, 9, '') : present;
+    t.same(translator.bytes.slice(translator.offset, translator.offset + translator.length), expected, 'and back');
+    t.equal(translator.read(bytes, 30, 29 + length), Malformed.truncated);
+  }
+  t.equal(translator.rewrite(written(New, 1, 0, ''), 0, New.size), 0, 'a message that the previous version does not have');
+  t.equal(translator.read(written(New, 1, 0, ''), 0, New.size), Malformed.unknownType);
+  t.end();
+});
+
+t.test('the longest message that the previous version allows is translated', (t) => {
+  const translator = new Translator(MESSAGES, lengthOf);
+  const bytes = written(Longer.previous!, 1, 2, 'x'.repeat(59_900));
+  t.equal(translator.read(bytes, 0, bytes.length), bytes.length);
+  t.equal(translator.length, bytes.length + Longer.size - Longer.previous!.size);
+  t.end();
+});
+
+t.test('golden: what version 2 wrote is read, and version 2 is still written as it was', (t) => {
+  const golden = JSON.parse(readFileSync(new URL('../../../test/golden/wire-2.json', import.meta.url), 'utf8')) as Record<string, string>;
+  const inPrevious = ALL_MESSAGES.filter(({ previous }) => previous !== undefined);
+  t.same(Object.keys(golden), inPrevious.map(({ name }) => name));
+  const seen: string[] = [];
+  const reader = new DatagramReader(new Envelope(hash, 0x01234567, 0x09abcdef, 0, REPLICAS), { sender: () => REPLICAS }, true, (bytes, offset, length) => {
+    seen.push(nameOf(typeOf(bytes, offset)));
+    t.equal((unpackr.unpack(bytes.slice(offset, offset + length)) as unknown[])[0], typeOf(bytes, offset));
+  });
+  for (const [name, hex] of Object.entries(golden)) {
+    const bytes = new Uint8Array(Buffer.from(hex, 'hex'));
+    const messageLength = validatePrevious(bytes, ENVELOPE_BYTES, bytes.length);
+    t.equal(messageLength, bytes.length - ENVELOPE_BYTES, name);
+    t.equal(reader.read(bytes.slice(), 0, bytes.length), 1, name);
+    // The same content, sealed anew for version 2: byte for byte.
+    const again = bytes.slice().fill(0, 0, ENVELOPE_BYTES);
+    new Envelope(hash, 0x01234567, 0x09abcdef, 1, REPLICAS).seal(again, 0, again.length, undefined, 2);
+    t.same(Buffer.from(again).toString('hex'), hex, name);
+  }
+  t.same(seen, Object.keys(golden));
+  t.end();
+});
+
+t.test('the version byte says in which version a datagram is written and which one its sender speaks', (t) => {
+  const bytes = new Uint8Array(ENVELOPE_BYTES + Plea.size);
+  begin(Plea, bytes, ENVELOPE_BYTES);
+  const present = new Envelope(hash, 1, 2, 0, REPLICAS);
+  const held = new Envelope(hash, 1, 2, 0, REPLICAS, undefined, 2);
+  const opened = (by: Envelope): unknown[] => [by.open(bytes.slice(), 0, bytes.length), by.openedVersion, by.openedNewest];
+  present.seal(bytes, 0, bytes.length);
+  t.equal(bytes[5], 0x33);
+  t.same(opened(present), [0, 3, 3]);
+  t.equal(DROP_REASON_NAMES[-held.open(bytes.slice(), 0, bytes.length)], 'version', 'who speaks only version 2 refuses it, as that version did');
+  present.seal(bytes, 0, bytes.length, undefined, 2);
+  t.equal(bytes[5], 2);
+  t.same(opened(present), [0, 2, 0]);
+  t.same(opened(held), [0, 2, 0]);
+  held.seal(bytes, 0, bytes.length);
+  t.equal(bytes[5], 2);
+  t.same(opened(present), [0, 2, 0]);
+  // A later one that writes for us.
+  new Envelope(hash, 1, 2, 0, REPLICAS, undefined, 4).seal(bytes, 0, bytes.length, undefined, 3);
+  t.equal(bytes[5], 0x43);
+  t.same(opened(present), [0, 3, 4]);
+  t.end();
+});
+
+t.test('in which version to write to whom', (t) => {
+  const now = { monotonicUs: 5e6 };
+  const after = (ms: number): void => void (now.monotonicUs += ms * 1000);
+
+  t.test('a replica that was not heard of gets the previous version, and hellos that become rarer', (t) => {
+    const versions = new PeerVersions(3, 0, REPLICAS, 4, now);
+    t.equal(versions.versionFor(1), 2);
+    t.ok(versions.helloDue(1), 'at once');
+    t.notOk(versions.helloDue(1));
+    t.ok(versions.helloDue(2), 'to each');
+    const due: number[] = [];
+    for (let ms = 0; ms < 200_000; ms += 500) {
+      after(500);
+      if (versions.helloDue(1)) due.push((ms + 500) / 1000);
+    }
+    t.same(due, [1, 3, 7, 15, 31, 63, 95, 127, 159, 191]);
+    t.equal(versions.spokenBy(1), 2);
+    t.end();
+  });
+
+  t.test('what it says raises it; silence, not the previous version, lowers it', (t) => {
+    const versions = new PeerVersions(3, 0, REPLICAS, 4, now);
+    versions.heard(1, 3, 4);
+    t.equal(versions.versionFor(1), 3, 'the newest that both speak');
+    t.equal(versions.spokenBy(1), 4);
+    t.notOk(versions.helloDue(1));
+    versions.heard(1, 2, 0);
+    t.equal(versions.versionFor(1), 3, 'what it wrote before it had heard of us does not count');
+    after(150);
+    t.equal(versions.versionFor(1), 3);
+    versions.heard(1, 3, 3);
+    after(10_000);
+    t.equal(versions.versionFor(1), 3, 'nothing was said to it meanwhile, so it owes nothing');
+    after(201);
+    t.equal(versions.versionFor(1), 2, 'an answer is missing: it may be an older one by now');
+    t.ok(versions.helloDue(1));
+    t.equal(versions.spokenBy(1), 2);
+    versions.heard(1, 3, 3);
+    t.equal(versions.versionFor(1), 3);
+    t.end();
+  });
+
+  t.test('a client is answered as it wrote last', (t) => {
+    const versions = new PeerVersions(3, 0, REPLICAS, 4, now);
+    t.equal(versions.versionFor(REPLICAS + 1), 2);
+    t.notOk(versions.helloDue(REPLICAS + 1), 'it begins');
+    versions.heard(REPLICAS + 1, 3, 3);
+    t.equal(versions.versionFor(REPLICAS + 1), 3);
+    t.equal(versions.versionFor(REPLICAS + 2), 2);
+    versions.heard(REPLICAS + 1, 2, 0);
+    t.equal(versions.versionFor(REPLICAS + 1), 2);
+    t.end();
+  });
+
+  t.test('held back, a process speaks the previous version only', (t) => {
+    const versions = new PeerVersions(2, 0, REPLICAS, 4, now);
+    t.notOk(versions.helloDue(1));
+    versions.heard(REPLICAS, 2, 0);
+    versions.heard(1, 2, 0);
+    t.same([versions.versionFor(1), versions.versionFor(REPLICAS)], [2, 2]);
+    t.end();
+  });
+
+  t.test('milliseconds that wrap', (t) => {
+    const late = { monotonicUs: (2 ** 31 - 50) * 1000 };
+    const versions = new PeerVersions(3, 0, REPLICAS, 4, late);
+    t.ok(versions.helloDue(1));
+    versions.heard(2, 3, 3);
+    t.equal(versions.versionFor(2), 3);
+    late.monotonicUs += 100 * 1000;
+    t.equal(versions.versionFor(2), 3, '100 ms');
+    late.monotonicUs += 101 * 1000;
+    t.equal(versions.versionFor(2), 2, '201 ms');
+    t.notOk(versions.helloDue(1));
+    late.monotonicUs += 1000 * 1000;
+    t.ok(versions.helloDue(1));
+    t.end();
+  });
+  t.end();
+});
+
+/** Keeps what is sent. */
+function transportOf(sent: { to: number; bytes: Uint8Array }[]): Transport {
+  const transport: Partial<Transport> = {
+    acquire: (length) => new Uint8Array(length),
+    release: () => undefined,
+    send: (bytes, length, to) => void sent.push({ to, bytes: bytes.slice(0, length) }),
+    flush: () => undefined,
+    sender: () => REPLICAS,
+  };
+  return transport as Transport;
+}
+
+t.test('a client and a replica, of either version, find the newest one that both speak', (t) => {
+  for (const [clientSpeaks, replicaSpeaks] of [[3, 3], [3, 2], [2, 3], [2, 2]] as const) {
+    const now = { monotonicUs: 0.5 };
+    const wire: { to: number; bytes: Uint8Array }[] = [];
+    const heard = { client: 0, replica: 0 };
+    const process = (sender: number, newest: number, endpoints: number, received: () => void) => {
+      const envelope = new Envelope(hash, 1, 2, sender, REPLICAS, undefined, newest);
+      const versions = new PeerVersions(newest, sender, REPLICAS, endpoints, now);
+      const transport = transportOf(wire);
+      const outbox = new DatagramOutbox(transport, envelope, 400, undefined, versions);
+      const reader = new DatagramReader(envelope, transport, sender !== CLIENT_SENDER, received, undefined, { peers: versions, hello: (to) => outbox.hello(to) });
+      const say = (to: number): void => {
+        const o = outbox.reserve(to, Plea.size);
+        begin(Plea, outbox.bytes, o);
+        outbox.commit(Plea.size);
+        outbox.flush();
+      };
+      return { reader, say };
+    };
+    const client = process(CLIENT_SENDER, clientSpeaks, 1, () => heard.client++);
+    const replica = process(0, replicaSpeaks, 4, () => heard.replica++);
+    const bytes: number[] = [];
+    const deliver = (): void => {
+      for (const { to, bytes: datagram } of wire.splice(0)) {
+        bytes.push(datagram[5]!);
+        (to === 0 ? replica : client).reader.read(datagram, 0, datagram.length);
+      }
+    };
+    const label = `client speaks ${clientSpeaks}, replica ${replicaSpeaks}`;
+    for (let round = 0; round < 4; round++) {
+      client.say(0);
+      deliver();
+      replica.say(REPLICAS);
+      deliver();
+    }
+    t.same(heard, { client: 4, replica: 4 }, `${label}: everything is understood from the first on`);
+    const shared = Math.min(clientSpeaks, replicaSpeaks);
+    t.same(bytes.slice(-4), new Array<number>(4).fill(shared === 3 ? 0x33 : 2), `${label}: version ${shared} in the end`);
+    t.equal(replica.reader.drops[DROP_REASON_NAMES.indexOf('version')], clientSpeaks === 3 && replicaSpeaks === 2 ? 1 : 0, `${label}: the hello is dropped by who does not know it, and counted`);
+  }
+  t.end();
+});
+
+t.test('an outbox says nothing that the peer does not know, and leaves room for what is longer there', (t) => {
+  const sent: { to: number; bytes: Uint8Array }[] = [];
+  const envelope = new Envelope(hash, 1, 2, 0, REPLICAS);
+  const outbox = new DatagramOutbox(transportOf(sent), envelope, 200, undefined, { versionFor: (to) => (to === 1 ? PREVIOUS_WIRE_VERSION : WIRE_VERSION), helloDue: () => false }, new Translator(MESSAGES, lengthOf));
+  const say = (to: number, message: Layout, data: string): void => {
+    const bytes = written(message, 5, 6, data);
+    const o = outbox.reserve(to, bytes.length);
+    outbox.bytes.set(bytes, o);
+    outbox.commit(bytes.length);
+  };
+  for (const to of [1, 2]) {
+    say(to, Shorter, 'one');
+    say(to, New, '');
+    say(to, Longer, 'two');
+  }
+  outbox.flush();
+  const contents = sent.map(({ bytes }) => (unpackr.unpackMultiple(bytes.slice(ENVELOPE_BYTES)) as unknown[][]).map((values) => values.map((value) => (value instanceof Uint8Array ? Buffer.from(value).toString() : value))));
+  t.same(contents, [
+    [[51, 5, 0n, 6, 'one'], [50, 5, 6, 'two']],
+    [[51, 5, 6, 'one'], [54, 5], [50, 5, 0n, 6, 0, 'two']],
+  ]);
+  t.same([outbox.unknownToPeer, outbox.messages], [1, 5]);
+  sent.length = 0;
+  // Fills a datagram to the last byte in the longer form, then one more.
+  const fits = 200 - ENVELOPE_BYTES - Shorter.previous!.size;
+  say(1, Shorter, 'x'.repeat(fits));
+  outbox.flush();
+  say(1, Shorter, 'x'.repeat(fits + 1));
+  outbox.flush();
+  t.same(sent.map(({ bytes }) => bytes.length), [200, 201], 'the second travels alone');
+  say(1, New, '');
+  outbox.flush();
+  t.equal(sent.length, 2, 'a datagram without a message does not leave');
+  t.equal(readI32(sent[0]!.bytes, ENVELOPE_BYTES + 3), 5);
+  t.end();
+});
