@@ -12,6 +12,7 @@ import { DEFAULT_CLIENT_TIMINGS, DEFAULT_LIMITS, DEFAULT_TIMINGS, type Limits } 
 import { Instant, Outcome, type Outbox, type PersistBatch, type Storage } from '../src/protocol/contract.js';
 import { ReplicaCore } from '../src/protocol/replica-core.js';
 import type { StateMachine } from '../src/machine/state-machine.js';
+import { viewOf } from '../src/wire/copy.js';
 import { ReplyStatus, validate } from '../src/wire/messages.js';
 
 /** Messages that a host hands over in one turn. */
@@ -41,6 +42,7 @@ export interface CoreRigOptions {
 /** Messages to one destination, in memory that is made once. */
 class Queue {
   readonly bytes: Uint8Array;
+  readonly view: DataView;
   readonly offsets: Int32Array;
   readonly lengths: Int32Array;
   readonly senders: Int32Array;
@@ -49,6 +51,7 @@ class Queue {
 
   constructor(messages: number) {
     this.bytes = new Uint8Array(messages * 256);
+    this.view = viewOf(this.bytes);
     this.offsets = new Int32Array(messages);
     this.lengths = new Int32Array(messages);
     this.senders = new Int32Array(messages);
@@ -63,6 +66,7 @@ class Queue {
 /** Puts messages into the queues of their destinations. */
 class MemoryOutbox implements Outbox {
   bytes: Uint8Array;
+  view: DataView;
   private to = 0;
 
   constructor(
@@ -70,6 +74,7 @@ class MemoryOutbox implements Outbox {
     private readonly from: number,
   ) {
     this.bytes = queues[0]!.bytes;
+    this.view = queues[0]!.view;
   }
 
   reserve(to: number, length: number): number {
@@ -77,6 +82,7 @@ class MemoryOutbox implements Outbox {
     if (queue.count === queue.offsets.length || queue.end + length > queue.bytes.length) return -1;
     this.to = to;
     this.bytes = queue.bytes;
+    this.view = queue.view;
     return queue.end;
   }
 

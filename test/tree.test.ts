@@ -12,7 +12,7 @@ const LINES_MAX = 700;
 const LAYERS: Readonly<Record<string, readonly string[]>> = {
   wire: [],
   native: [],
-  machine: [],
+  machine: ['wire'],
   metrics: [],
   'errors.ts': [],
   protocol: ['wire', 'type:machine'],

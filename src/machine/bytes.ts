@@ -1,21 +1,9 @@
 /**
- * Byte ranges inside larger buffers: copy, compare, hash, big-endian integers.
+ * Byte ranges inside larger buffers: compare and hash. Copies and integers are those of the wire.
  *
  * Everything here works on (array, offset, length) and creates no view, because a `subarray` costs some hundred bytes of
  * garbage and these calls are on the path of every operation. Bounds are the caller's duty.
  */
-
-/** From this many bytes on, the native copy wins against a loop by more than the two views cost. */
-const NATIVE_COPY_BYTES_MIN = 256;
-
-/** Copies `length` bytes between two arrays that do not overlap. Allocates two short-lived views for 256 bytes and more. */
-export function copyBytes(source: Uint8Array, sourceOffset: number, target: Uint8Array, targetOffset: number, length: number): void {
-  if (length >= NATIVE_COPY_BYTES_MIN) {
-    target.set(source.subarray(sourceOffset, sourceOffset + length), targetOffset);
-    return;
-  }
-  for (let i = 0; i < length; i++) target[targetOffset + i] = source[sourceOffset + i];
-}
 
 export function equalBytes(a: Uint8Array, aOffset: number, b: Uint8Array, bOffset: number, length: number): boolean {
   for (let i = 0; i < length; i++) if (a[aOffset + i] !== b[bOffset + i]) return false;
@@ -59,28 +47,6 @@ export function hashBytes(bytes: Uint8Array, offset: number, length: number, see
 function scramble(word: number): number {
   const product = Math.imul(word, 0xcc9e2d51);
   return Math.imul((product << 15) | (product >>> 17), 0x1b873593);
-}
-
-export function readU16(bytes: Uint8Array, offset: number): number {
-  return (bytes[offset] << 8) | bytes[offset + 1];
-}
-
-export function writeU16(bytes: Uint8Array, offset: number, value: number): void {
-  bytes[offset] = value >>> 8;
-  bytes[offset + 1] = value;
-}
-
-/** Big-endian 32 bits as a signed int32. */
-export function readI32(bytes: Uint8Array, offset: number): number {
-  return (bytes[offset] << 24) | (bytes[offset + 1] << 16) | (bytes[offset + 2] << 8) | bytes[offset + 3];
-}
-
-/** Big-endian; takes signed and unsigned values alike. */
-export function writeI32(bytes: Uint8Array, offset: number, value: number): void {
-  bytes[offset] = value >>> 24;
-  bytes[offset + 1] = value >>> 16;
-  bytes[offset + 2] = value >>> 8;
-  bytes[offset + 3] = value;
 }
 
 /** 1 when adding the two unsigned lower halves overflows 32 bits. */

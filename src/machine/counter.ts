@@ -6,7 +6,8 @@
  * Anything else, and a reply capacity below 8, → one byte, `COUNTER_BAD_OPERATION` (no bytes if capacity is 0). The amount
  * is added whatever the reply's capacity.
  */
-import { carryOf, readI32, writeI32 } from './bytes.js';
+import { readI32, writeI32 } from '../wire/u64.js';
+import { carryOf } from './bytes.js';
 import { SnapshotError } from './machine-error.js';
 import type { ApplyContext, Operation, Reply, StateMachine } from './state-machine.js';
 

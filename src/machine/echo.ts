@@ -4,7 +4,9 @@
  *
  * An operation longer than the reply's capacity is answered by its first `capacity` bytes.
  */
-import { carryOf, copyBytes, hashBytes, readI32, writeI32 } from './bytes.js';
+import { copyWords, LastView } from '../wire/copy.js';
+import { readI32, writeI32 } from '../wire/u64.js';
+import { carryOf, hashBytes } from './bytes.js';
 import { SnapshotError } from './machine-error.js';
 import type { ApplyContext, Operation, Reply, StateMachine } from './state-machine.js';
 
@@ -18,6 +20,8 @@ const DIGEST_B = 3;
 export class EchoMachine implements StateMachine {
   /** In a typed array because a field that outgrows 31 bits would allocate on every write. */
   readonly #state = new Int32Array(SNAPSHOT_BYTES / 4);
+  readonly #operations = new LastView();
+  readonly #replies = new LastView();
 
   /** Operations applied so far; exact up to 2^53. */
   get count(): number {
@@ -32,11 +36,11 @@ export class EchoMachine implements StateMachine {
     const digest = hashBytes(operation.bytes, operation.offset, operation.length, state[DIGEST_A]);
     state[DIGEST_A] = digest;
     state[DIGEST_B] = (Math.imul(state[DIGEST_B], 0x01000193) + digest) | 0;
-    echo(operation, reply);
+    this.#echo(operation, reply);
   }
 
   query(operation: Operation, _context: ApplyContext, reply: Reply): void {
-    echo(operation, reply);
+    this.#echo(operation, reply);
   }
 
   snapshot(): Uint8Array {
@@ -51,10 +55,10 @@ export class EchoMachine implements StateMachine {
     }
     for (let i = 0; i < this.#state.length; i++) this.#state[i] = readI32(snapshot, i * 4);
   }
-}
 
-function echo(operation: Operation, reply: Reply): void {
-  const length = operation.length < reply.capacity ? operation.length : reply.capacity;
-  copyBytes(operation.bytes, operation.offset, reply.bytes, reply.offset, length);
-  reply.length = length;
+  #echo(operation: Operation, reply: Reply): void {
+    const length = operation.length < reply.capacity ? operation.length : reply.capacity;
+    copyWords(this.#operations.of(operation.bytes), operation.offset, this.#replies.of(reply.bytes), reply.offset, length);
+    reply.length = length;
+  }
 }

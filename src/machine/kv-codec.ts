@@ -4,7 +4,8 @@
  * The layout is drawn in kv-layout.ts. Encoders return the number of bytes written, allocate nothing, and throw `KvError`
  * (`kv-limit` for a key, value, range or delta outside its limits, `kv-buffer-too-small`) before they write anything.
  */
-import { copyBytes, readI32, readU16, writeI32, writeU16 } from './bytes.js';
+import { copyBytes } from '../wire/copy.js';
+import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
 import {
   CAS_FIXED_BYTES, DELETE_FIXED_BYTES, GET_FIXED_BYTES, INCREMENT_FIXED_BYTES, KV_ABSENT_LENGTH, KV_BAD_REASON_NAMES,
   KV_KEY_BYTES_MAX, KV_KEY_BYTES_MIN, KV_NUMBER_BYTES, KV_SCAN_LIMIT_MAX, KV_STATUS_NAMES, KV_VALUE_BYTES_MAX, OP_CAS,

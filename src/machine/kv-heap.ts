@@ -11,7 +11,8 @@
  *
  * The rule it guards: `place[id]` names the one live record of `id`; any other record that carries this id is garbage.
  */
-import { compareBytes, copyBytes, equalBytes } from './bytes.js';
+import { copyBytes } from '../wire/copy.js';
+import { compareBytes, equalBytes } from './bytes.js';
 
 const SEGMENT_BYTES = 256 * 1024;
 const RECORD_HEADER_BYTES = 8;

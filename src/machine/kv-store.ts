@@ -10,7 +10,8 @@ import { RecordHeap } from './kv-heap.js';
 import { KV_ENTRY_OVERHEAD_BYTES, KV_KEY_BYTES_MAX, KV_KEY_BYTES_MIN, KV_VALUE_BYTES_MAX } from './kv-layout.js';
 import { OrderIndex, type OrderCursor } from './kv-order.js';
 import { KeyTable } from './kv-table.js';
-import { compareBytes, readI32, readU16, writeI32, writeU16 } from './bytes.js';
+import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
+import { compareBytes } from './bytes.js';
 
 /** All replicas of a cluster must have the same `maxKeys` and `maxBytes`: they decide which writes are answered `full`. */
 export interface KvOptions {

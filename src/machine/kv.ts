@@ -6,7 +6,9 @@
  * limits, and (the reply alone) its capacity. A get, put, compare-and-set or increment of an existing key creates no
  * object (values of 256 bytes and more: two views for the copy).
  */
-import { carryOf, copyBytes, readI32, readU16, writeI32, writeU16 } from './bytes.js';
+import { copyBytes } from '../wire/copy.js';
+import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
+import { carryOf } from './bytes.js';
 import {
   BAD_KEY, BAD_LENGTH, BAD_LIMIT, BAD_OPCODE, BAD_VALUE, BAD_WRITE_IN_QUERY, CAS_FIXED_BYTES, DELETE_FIXED_BYTES,
   GET_FIXED_BYTES, INCREMENT_FIXED_BYTES, KV_ABSENT_LENGTH, KV_KEY_BYTES_MAX, KV_KEY_BYTES_MIN, KV_NUMBER_BYTES,

@@ -8,7 +8,8 @@
  *
  * A lane has one request open. All state lies in typed arrays, a slot a lane: `submit`, `receive` and `tick` allocate nothing.
  */
-import { begin } from '../wire/layout.js';
+import { copyWords, LastView, viewOf } from '../wire/copy.js';
+import { begin, mark } from '../wire/layout.js';
 import * as wire from '../wire/messages.js';
 import { RejectReason, ReplicaStatus, ReplyStatus, RequestFlag, typeOf } from '../wire/messages.js';
 import { addHi, addLo, compareU64, differenceU64, readI32, readIndex, readU16, writeI32, writeIndex, writeU16 } from '../wire/u64.js';
@@ -19,7 +20,6 @@ import { CLIENT_COUNTER_NAMES, ClientCounter } from './counters.js';
 import { invariant } from './invariant.js';
 import { ClientClock } from './client-clock.js';
 import { LeadControl } from './lead.js';
-import { copyBytes } from './log.js';
 import { Jitter } from './random.js';
 import { REGISTER_BYTES, REGISTER_LANE } from './sessions.js';
 import { Views } from './views.js';
@@ -76,10 +76,15 @@ export class ClientCore {
   private readonly dueUs: Float64Array;
   private readonly deadlineUs: Float64Array;
   private readonly operation: Uint8Array[];
+  private readonly operationViews: DataView[];
   private readonly operationLength: Int32Array;
   private readonly result: Uint8Array[];
+  private readonly resultViews: DataView[];
   private readonly resultLengths: Int32Array;
   private readonly resultStatus: Uint8Array;
+  private readonly submitted = new LastView();
+  private readonly received = new LastView();
+  private readonly targets = new LastView();
   /** Last timestamp given. */
   private lastHi = 0;
   private lastLo = 0;
@@ -121,8 +126,10 @@ export class ClientCore {
     this.dueUs = new Float64Array(slots).fill(Infinity);
     this.deadlineUs = new Float64Array(slots).fill(Infinity);
     this.operation = Array.from({ length: slots }, () => new Uint8Array(128));
+    this.operationViews = this.operation.map(viewOf);
     this.operationLength = new Int32Array(slots);
     this.result = Array.from({ length: slots }, () => new Uint8Array(128));
+    this.resultViews = this.result.map(viewOf);
     this.resultLengths = new Int32Array(slots);
     this.resultStatus = new Uint8Array(slots);
   }
@@ -246,8 +253,11 @@ export class ClientCore {
   private accept(lane: number, bytes: Uint8Array, offset: number, length: number): void {
     invariant(lane >= 0 && lane < this.lanes && this.state[lane] === State.idle, 'a request is submitted on an idle lane');
     invariant(length <= this.config.limits.operationBytes, 'an operation keeps within the limit');
-    if (this.operation[lane]!.length < length) this.operation[lane] = new Uint8Array(length * 2);
-    copyBytes(bytes, offset, this.operation[lane]!, 0, length);
+    if (this.operation[lane]!.length < length) {
+      this.operation[lane] = new Uint8Array(length * 2);
+      this.operationViews[lane] = viewOf(this.operation[lane]!);
+    }
+    copyWords(this.submitted.of(bytes), offset, this.operationViews[lane]!, 0, length);
     this.operationLength[lane] = length;
   }
 
@@ -319,7 +329,7 @@ export class ClientCore {
     const o = this.outbox.reserve(replica, message.size + length);
     if (o < 0) return;
     const { bytes } = this.outbox;
-    begin(message, bytes, o);
+    mark(message, bytes, o);
     const at = message.at;
     writeI32(bytes, o + at.view, this.view);
     writeI32(bytes, o + at.session, this.config.sessionHi);
@@ -332,7 +342,7 @@ export class ClientCore {
       writeI32(bytes, o + wire.Request.at.timestamp + 4, this.timestampLo[slot]!);
     }
     writeU16(bytes, o + at.operation, length);
-    copyBytes(this.operation[slot]!, 0, bytes, o + message.size, length);
+    copyWords(this.operationViews[slot]!, 0, this.outbox.view ?? this.targets.of(bytes), o + message.size, length);
     this.outbox.commit(message.size + length);
   }
 
@@ -386,10 +396,7 @@ export class ClientCore {
     }
     if (from === this.views.primary(view)) {
       if (!this.acks.hasPrimary(slot)) {
-        const length = readU16(bytes, o + at.result);
-        if (this.result[slot]!.length < length) this.result[slot] = new Uint8Array(length * 2);
-        copyBytes(bytes, o + wire.Reply.size, this.result[slot]!, 0, length);
-        this.resultLengths[slot] = length;
+        this.takeResult(slot, bytes, o + wire.Reply.size, readU16(bytes, o + at.result));
         this.resultStatus[slot] = bytes[o + at.status]!;
         this.acks.setPrimary(slot, index, chainHi, chainLo);
         this.ordering[slot] = bytes[o + at.ordered]!;
@@ -400,6 +407,15 @@ export class ClientCore {
       if (bytes[o + at.ordered] === 1) this.differed(slot);
     }
     this.settle(slot, now);
+  }
+
+  private takeResult(slot: number, bytes: Uint8Array, offset: number, length: number): void {
+    if (this.result[slot]!.length < length) {
+      this.result[slot] = new Uint8Array(length * 2);
+      this.resultViews[slot] = viewOf(this.result[slot]!);
+    }
+    copyWords(this.received.of(bytes), offset, this.resultViews[slot]!, 0, length);
+    this.resultLengths[slot] = length;
   }
 
   /** The primary gave the request a key of its own: our next one is to be above that. */
@@ -566,10 +582,7 @@ export class ClientCore {
     const chainLo = readI32(bytes, o + at.lastChain + 4);
     const primary = this.views.primary(view);
     if (from === primary) {
-      const length = readU16(bytes, o + at.result);
-      if (this.result[slot]!.length < length) this.result[slot] = new Uint8Array(length * 2);
-      copyBytes(bytes, o + wire.ReadReply.size, this.result[slot]!, 0, length);
-      this.resultLengths[slot] = length;
+      this.takeResult(slot, bytes, o + wire.ReadReply.size, readU16(bytes, o + at.result));
       this.acks.setPrimary(slot, index, chainHi, chainLo);
     } else {
       this.acks.add(slot, from, index, chainHi, chainLo);

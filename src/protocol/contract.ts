@@ -30,6 +30,8 @@ export class Instant {
 export interface Outbox {
   /** The array to write into after a successful `reserve`; it may be another one after each. */
   readonly bytes: Uint8Array;
+  /** A view of `bytes`, where the host keeps one: without it the core makes one for each array that it is given. */
+  readonly view?: DataView | undefined;
   /**
    * Makes room for one message of at most `length` bytes to `to` and returns its offset in `bytes`; −1 when there is no
    * room, and the message is lost as if on the network. At most one reservation is open at a time.

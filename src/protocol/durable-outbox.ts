@@ -39,6 +39,10 @@ export class DurableOutbox implements Outbox {
     return this.keeping ? this.scratch : this.inner.bytes;
   }
 
+  get view(): DataView | undefined {
+    return this.keeping ? undefined : this.inner.view;
+  }
+
   /** True when everything said so far has left. */
   get idle(): boolean {
     return !this.dirty && this.durableToken === this.lastToken;

@@ -9,6 +9,7 @@
  */
 import type { ApplyContext, Operation, Reply as MachineReply, StateMachine } from '../machine/state-machine.js';
 import { ReplyStatus, RequestFlag } from '../wire/messages.js';
+import { LastView } from '../wire/copy.js';
 import { compareU64, readI32, readU16 } from '../wire/u64.js';
 import type { Limits } from './config.js';
 import type { Snapshot } from './contract.js';
@@ -33,6 +34,7 @@ export class Execution {
   lastStatus = 0;
 
   private readonly operation: Operation;
+  private readonly replies = new LastView();
   private readonly context: ApplyContext = { timestampHi: 0, timestampLo: 0, index: 0 };
 
   constructor(
@@ -165,7 +167,7 @@ export class Execution {
     }
     invariant(reply.length <= reply.capacity, 'a state machine keeps within the reply capacity');
     this.lastStatus = ReplyStatus.ok;
-    session.record(lane, request, index, log.chainHi(index), log.chainLo(index), ReplyStatus.ok, reply.bytes, reply.offset, reply.length);
+    session.record(lane, request, index, log.chainHi(index), log.chainLo(index), ReplyStatus.ok, this.replies.of(reply.bytes), reply.offset, reply.length);
     this.sessions.used(session, index);
   }
 

@@ -5,8 +5,8 @@
  * A binary heap of slots, ordered by timestamp and then by slot, over one preallocated slab; bounded in requests and in
  * the length of each.
  */
+import { copyBytes } from '../wire/copy.js';
 import { compareU64 } from '../wire/u64.js';
-import { copyBytes } from './log.js';
 
 /** Longest message that is held; longer ones are handled at once. */
 const SLOT_BYTES = 512;

@@ -21,6 +21,7 @@
  * being the longest record. Then what is within `limit` fits the ring: each gap is shorter than M; between two gaps lie
  * more than R − M = limit bytes of records, so the records that stand span one gap at most, and limit + M − 1 < R bytes.
  */
+import { copyBytes, copyWords, LastView, viewOf } from '../wire/copy.js';
 import { compareU64, readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
 import type { Limits } from './config.js';
 import type { Hasher } from './contract.js';
@@ -31,33 +32,6 @@ export const ENTRY_HEADER_BYTES = 24;
 /** An entry in an Order: its header as above, and its chain. */
 export const ORDER_RECORD_BYTES = ENTRY_HEADER_BYTES + 8;
 const RECORD_HEADER_BYTES = 32;
-/** Above this a native copy is worth the view that it allocates. */
-const COPY_LOOP_BYTES = 2048;
-
-/** Copies without allocating a view, unless the range is long. */
-export function copyBytes(source: Uint8Array, sourceOffset: number, target: Uint8Array, targetOffset: number, length: number): void {
-  if (length > COPY_LOOP_BYTES) {
-    target.set(source.subarray(sourceOffset, sourceOffset + length), targetOffset);
-    return;
-  }
-  // Eight at a time: half of a plain loop's time goes into the loop.
-  const whole = length & ~7;
-  let i = 0;
-  for (; i < whole; i += 8) {
-    const from = sourceOffset + i;
-    const to = targetOffset + i;
-    target[to] = source[from]!;
-    target[to + 1] = source[from + 1]!;
-    target[to + 2] = source[from + 2]!;
-    target[to + 3] = source[from + 3]!;
-    target[to + 4] = source[from + 4]!;
-    target[to + 5] = source[from + 5]!;
-    target[to + 6] = source[from + 6]!;
-    target[to + 7] = source[from + 7]!;
-  }
-  for (; i < length; i++) target[targetOffset + i] = source[sourceOffset + i]!;
-}
-
 export class Log {
   /** Entries up to here are gone; a snapshot covers them. */
   baseIndex = 0;
@@ -65,6 +39,7 @@ export class Log {
   lastIndex = 0;
   /** The arena. */
   readonly bytes: Uint8Array;
+  readonly view: DataView;
   /** The client's endpoint by which the entry came, or −1: volatile, for answers to requests that a repair brings. */
   readonly replyTo: Int32Array;
   /** The entry before it of the same lane that was not executed when it was appended, or 0 (tail-index.ts). */
@@ -86,6 +61,9 @@ export class Log {
   private readonly baseChain = new Int32Array(2);
   private readonly baseKey = new Int32Array(4);
   private readonly digest = new Uint8Array(8);
+  private readonly sources = new LastView();
+  /** Key of entry `lastIndex`: timestamp and session, two halves each. */
+  private readonly lastKey = new Int32Array(4);
 
   /**
    * @param capacity entries, a power of two
@@ -101,6 +79,7 @@ export class Log {
     invariant(capacity > 0 && (capacity & (capacity - 1)) === 0, 'the log holds a power of two of entries');
     invariant(RECORD_HEADER_BYTES + operationBytes <= limit, 'the log has room for the longest entry');
     this.bytes = new Uint8Array(limit + RECORD_HEADER_BYTES + operationBytes);
+    this.view = viewOf(this.bytes);
     this.mask = capacity - 1;
     this.replyTo = new Int32Array(capacity);
     this.laneBefore = new Float64Array(capacity);
@@ -172,8 +151,8 @@ export class Log {
 
   /** Sign of (timestamp, session) − key of the last entry. */
   compareToLast(timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number): number {
-    const last = this.lastIndex;
-    return compareU64(timestampHi, timestampLo, this.timestampHi(last), this.timestampLo(last)) || compareU64(sessionHi, sessionLo, this.sessionHi(last), this.sessionLo(last));
+    const { lastKey } = this;
+    return compareU64(timestampHi, timestampLo, lastKey[0]!, lastKey[1]!) || compareU64(sessionHi, sessionLo, lastKey[2]!, lastKey[3]!);
   }
 
   /** Share of the capacity in use, 0…1: the larger of entries and bytes. */
@@ -211,7 +190,7 @@ export class Log {
     writeU16(bytes, at + 28, lane);
     bytes[at + 30] = flags;
     bytes[at + 31] = 0;
-    copyBytes(source, offset, bytes, at + RECORD_HEADER_BYTES, length);
+    copyWords(this.sources.of(source), offset, this.view, at + RECORD_HEADER_BYTES, length);
     this.hasher.hash64(bytes, at, need, this.digest, 0);
     const slot = (last + 1) & this.mask;
     this.start[slot] = start;
@@ -225,6 +204,11 @@ export class Log {
     this.headPlace = at + need;
     this.recordBytes += need;
     this.lastIndex = last + 1;
+    const { lastKey } = this;
+    lastKey[0] = timestampHi;
+    lastKey[1] = timestampLo;
+    lastKey[2] = sessionHi;
+    lastKey[3] = sessionLo;
     return true;
   }
 
@@ -236,6 +220,7 @@ export class Log {
     this.head = this.start[(index + 1) & this.mask]!;
     this.headPlace = this.place[(index + 1) & this.mask]!;
     this.lastIndex = index;
+    this.takeLastKey();
   }
 
   /** Forgets every entry up to `index`, which a snapshot covers. */
@@ -253,9 +238,9 @@ export class Log {
   }
 
   /** Writes entry `index` (ENTRY_HEADER_BYTES + operation) and returns its length. */
-  writeEntry(index: number, target: Uint8Array, offset: number): number {
+  writeEntry(index: number, target: DataView, offset: number): number {
     const length = ENTRY_HEADER_BYTES + this.operationLength(index);
-    copyBytes(this.bytes, this.record(index) + 8, target, offset, length);
+    copyWords(this.view, this.record(index) + 8, target, offset, length);
     return length;
   }
 
@@ -292,6 +277,15 @@ export class Log {
     this.baseKey[1] = timestampLo;
     this.baseKey[2] = sessionHi;
     this.baseKey[3] = sessionLo;
+    this.takeLastKey();
+  }
+
+  private takeLastKey(): void {
+    const { lastKey, lastIndex } = this;
+    lastKey[0] = this.timestampHi(lastIndex);
+    lastKey[1] = this.timestampLo(lastIndex);
+    lastKey[2] = this.sessionHi(lastIndex);
+    lastKey[3] = this.sessionLo(lastIndex);
   }
 }
 

@@ -15,10 +15,11 @@
  * When an Order names a request that this member has not seen, the order *waits*: the request is probably on its way, and
  * what arrives meanwhile goes to the cache, because the log's next entries are known to be others.
  */
+import { copyBytes } from '../wire/copy.js';
 import { Chunk, Order } from '../wire/messages.js';
 import { readI32, readIndex, readU16 } from '../wire/u64.js';
 import { Counter } from './counters.js';
-import { appendEntry, copyBytes, ENTRY_HEADER_BYTES, ORDER_RECORD_BYTES } from './log.js';
+import { appendEntry, ENTRY_HEADER_BYTES, ORDER_RECORD_BYTES } from './log.js';
 import type { ReplicaState } from './replica-state.js';
 import { RequestCache } from './request-cache.js';
 import type { Sender } from './sender.js';

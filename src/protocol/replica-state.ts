@@ -6,6 +6,7 @@
  * before it is written (durable-outbox.ts).
  */
 import type { StateMachine } from '../machine/state-machine.js';
+import { LastView } from '../wire/copy.js';
 import { ReplicaStatus } from '../wire/messages.js';
 import { BucketCounts } from './bucket-counts.js';
 import type { ReplicaConfig } from './config.js';
@@ -65,6 +66,7 @@ export class ReplicaState implements PersistBatch {
   /** Sequence of the newest Sync heard in this view. */
   syncHeard = 0;
 
+  private readonly entryTargets = new LastView();
   private dirtyFrom = Infinity;
   private persistedBase = 0;
 
@@ -251,7 +253,7 @@ export class ReplicaState implements PersistBatch {
   }
 
   readEntry(index: number, target: Uint8Array, offset: number): number {
-    return this.log.writeEntry(index, target, offset);
+    return this.log.writeEntry(index, this.entryTargets.of(target), offset);
   }
 
   entryBytes(index: number): number {

@@ -6,7 +6,7 @@
  * through open addressing with backward shift. A hint only: what is taken from here is believed when the chain of the
  * entry that it makes is the primary's (repair.ts).
  */
-import { copyBytes } from './log.js';
+import { copyBytes } from '../wire/copy.js';
 import { invariant } from './invariant.js';
 
 const DEAD = -1;

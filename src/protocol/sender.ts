@@ -1,14 +1,18 @@
 /** Writes the messages of a replica into the outbox: one method a message, so that a handler reads as what it says to whom. */
 import * as wire from '../wire/messages.js';
-import { begin, type Message } from '../wire/layout.js';
+import { copyBytes, copyWords, LastView } from '../wire/copy.js';
+import { begin, mark, type Message } from '../wire/layout.js';
 import { writeI32, writeIndex, writeU16 } from '../wire/u64.js';
 import { Counter } from './counters.js';
-import { copyBytes, ENTRY_HEADER_BYTES, ORDER_RECORD_BYTES } from './log.js';
+import { ENTRY_HEADER_BYTES, ORDER_RECORD_BYTES } from './log.js';
 import type { ReplicaState } from './replica-state.js';
 
 const NOTHING = new Uint8Array(0);
 
 export class Sender {
+  private readonly sources = new LastView();
+  private readonly targets = new LastView();
+
   constructor(private readonly state: ReplicaState) {}
 
   /** Tells a client that its request stands in the log as entry `index`. `ordered`: see Reply. */
@@ -22,10 +26,13 @@ export class Sender {
   }
 
   private writeReply(to: number, sessionHi: number, sessionLo: number, lane: number, request: number, status: number, index: number, chainHi: number, chainLo: number, timestampHi: number, timestampLo: number, slackUs: number, ordered: number, result: Uint8Array, resultOffset: number, resultLength: number): void {
-    const o = this.open(wire.Reply, to, resultLength);
-    if (o < 0) return;
-    const bytes = this.state.out.bytes;
+    const { out } = this.state;
+    const o = out.reserve(to, wire.Reply.size + resultLength);
+    if (o < 0) return this.noRoom();
+    const { bytes } = out;
     const at = wire.Reply.at;
+    mark(wire.Reply, bytes, o);
+    writeI32(bytes, o + at.view, this.state.view);
     writeI32(bytes, o + at.session, sessionHi);
     writeI32(bytes, o + at.session + 4, sessionLo);
     writeU16(bytes, o + at.lane, lane);
@@ -39,8 +46,8 @@ export class Sender {
     writeI32(bytes, o + at.slack, slackUs);
     bytes[o + at.ordered] = ordered;
     writeU16(bytes, o + at.result, resultLength);
-    copyBytes(result, resultOffset, bytes, o + wire.Reply.size, resultLength);
-    this.state.out.commit(wire.Reply.size + resultLength);
+    if (resultLength > 0) copyWords(this.sources.of(result), resultOffset, this.outView(), o + wire.Reply.size, resultLength);
+    out.commit(wire.Reply.size + resultLength);
   }
 
   /** `lastHi, lastLo`: the timestamp that the client has to exceed, or for `tooFarAhead` the replica's clock. */
@@ -74,7 +81,7 @@ export class Sender {
     writeI32(bytes, o + at.request, request);
     this.indexAndChain(bytes, o + at.lastIndex, o + at.lastChain, log.lastIndex);
     writeU16(bytes, o + at.result, resultLength);
-    copyBytes(result, resultOffset, bytes, o + wire.ReadReply.size, resultLength);
+    if (resultLength > 0) copyWords(this.sources.of(result), resultOffset, this.outView(), o + wire.ReadReply.size, resultLength);
     this.state.out.commit(wire.ReadReply.size + resultLength);
   }
 
@@ -156,9 +163,10 @@ export class Sender {
     this.indexAndChain(bytes, o + at.lastIndex, o + at.lastChain, limit);
     writeU16(bytes, o + at.entries, length);
     let offset = o + wire.Chunk.size;
+    const view = this.outView();
     for (let index = base + 1; index <= last; index++) {
       writeU16(bytes, offset, log.operationLength(index));
-      offset += 2 + log.writeEntry(index, bytes, offset + 2);
+      offset += 2 + log.writeEntry(index, view, offset + 2);
     }
     this.state.out.commit(wire.Chunk.size + length);
     return last;
@@ -259,13 +267,23 @@ export class Sender {
     const { out } = this.state;
     const o = ahead ? out.reserveAhead(to, message.size + extra) : out.reserve(to, message.size + extra);
     if (o < 0) {
-      this.state.counters[Counter.outbox_full]!++;
+      this.noRoom();
       return -1;
     }
     begin(message, out.bytes, o);
     // `view` is the first field of every message: array header, type, marker.
     writeI32(out.bytes, o + 3, this.state.view);
     return o;
+  }
+
+  private noRoom(): void {
+    this.state.counters[Counter.outbox_full]!++;
+  }
+
+  /** Of what was reserved last. */
+  private outView(): DataView {
+    const { out } = this.state;
+    return out.view ?? this.targets.of(out.bytes);
   }
 
   private indexAndChain(bytes: Uint8Array, indexAt: number, chainAt: number, index: number): void {

@@ -11,8 +11,8 @@
  * Looking up allocates nothing (open addressing, removal by backward shift); registering a session does. The sessions are
  * linked in the order of their last use, so that finding the one to evict takes no search.
  */
+import { copyBytes, copyWords, viewOf } from '../wire/copy.js';
 import { compareU64, readI32, readIndex, readU16, writeI32, writeIndex, writeU16 } from '../wire/u64.js';
-import { copyBytes } from './log.js';
 import { invariant } from './invariant.js';
 
 /** The lane number of a Register entry, above those that requests may use. */
@@ -21,6 +21,7 @@ export const REGISTER_LANE = 0xffff;
 export const REGISTER_BYTES = 18;
 
 const EMPTY = new Uint8Array(0);
+const EMPTY_VIEW = viewOf(EMPTY);
 
 /** The last executed request of each lane of one session. */
 export class Session {
@@ -33,6 +34,7 @@ export class Session {
   readonly status: Uint8Array;
   readonly resultLength: Int32Array;
   readonly result: Uint8Array[];
+  private readonly resultViews: DataView[];
   /** Index of the entry that used the session last; `SessionTable.used` sets it. */
   lastUsed: number;
   /** Neighbours in the order of last use. */
@@ -60,20 +62,24 @@ export class Session {
     this.status = new Uint8Array(lanes);
     this.resultLength = new Int32Array(lanes);
     this.result = new Array<Uint8Array>(lanes).fill(EMPTY);
+    this.resultViews = new Array<DataView>(lanes).fill(EMPTY_VIEW);
     this.lastUsed = registerIndex;
   }
 
   /** Remembers the executed request of a lane with its result, copied. */
-  record(lane: number, request: number, index: number, chainHi: number, chainLo: number, status: number, bytes: Uint8Array, offset: number, length: number): void {
+  record(lane: number, request: number, index: number, chainHi: number, chainLo: number, status: number, source: DataView, offset: number, length: number): void {
     this.request[lane] = request;
     this.index[lane] = index;
     this.chainHi[lane] = chainHi;
     this.chainLo[lane] = chainLo;
     this.status[lane] = status;
     this.resultLength[lane] = length;
-    let result = this.result[lane]!;
-    if (result.length < length) this.result[lane] = result = new Uint8Array(roundUp(length));
-    copyBytes(bytes, offset, result, 0, length);
+    if (length > this.result[lane]!.length) {
+      const result = new Uint8Array(roundUp(length));
+      this.result[lane] = result;
+      this.resultViews[lane] = viewOf(result);
+    }
+    copyWords(source, offset, this.resultViews[lane]!, 0, length);
   }
 }
 
@@ -207,6 +213,7 @@ export class SessionTable {
     this.horizonLo = readI32(source, at + 8);
     at += 12;
     const sessions: Session[] = [];
+    const view = viewOf(source);
     for (let i = 0; i < count; i++) {
       const session = new Session(
         readI32(source, at),
@@ -228,7 +235,7 @@ export class SessionTable {
         at += 4;
         if (request === 0) continue;
         const length = readU16(source, at + 17);
-        session.record(lane, request, readIndex(source, at), readI32(source, at + 8), readI32(source, at + 12), source[at + 16]!, source, at + 19, length);
+        session.record(lane, request, readIndex(source, at), readI32(source, at + 8), readI32(source, at + 12), source[at + 16]!, view, at + 19, length);
         at += 19 + length;
       }
       sessions.push(session);

@@ -9,6 +9,7 @@
  */
 import type { Outbox } from '../protocol/contract.js';
 import { ENVELOPE_BYTES, MAX_DATAGRAM_BYTES, type Envelope } from '../wire/envelope.js';
+import { viewOf } from '../wire/copy.js';
 import { PRESENT_VERSION, type WriteVersions } from '../wire/peer-versions.js';
 import { Translator } from '../wire/translation.js';
 import { WIRE_VERSION } from '../wire/versions.js';
@@ -21,6 +22,7 @@ const NOTHING = new Uint8Array(0);
 
 export class DatagramOutbox implements Outbox {
   bytes: Uint8Array = NOTHING;
+  view: DataView = viewOf(NOTHING);
   /** Messages that found no room. */
   dropped = 0;
   /** Datagrams to a client whose key was taken away: not sent. */
@@ -31,6 +33,9 @@ export class DatagramOutbox implements Outbox {
   unknownToPeer = 0;
 
   private readonly arrays: Uint8Array[];
+  /** Of the arrays that the transport lends, each made once. */
+  private readonly viewsOf = new Map<Uint8Array, DataView>();
+  private readonly views: DataView[];
   private readonly lengths: Int32Array;
   private readonly destinations: Int32Array;
   private readonly written: Uint8Array;
@@ -54,6 +59,7 @@ export class DatagramOutbox implements Outbox {
   ) {
     this.translator = translator ?? new Translator();
     this.arrays = new Array<Uint8Array>(OPEN_MAX + 1).fill(NOTHING);
+    this.views = new Array<DataView>(OPEN_MAX + 1).fill(this.view);
     this.lengths = new Int32Array(OPEN_MAX + 1);
     this.destinations = new Int32Array(OPEN_MAX + 1).fill(-1);
     this.written = new Uint8Array(OPEN_MAX + 1);
@@ -77,12 +83,14 @@ export class DatagramOutbox implements Outbox {
       if (bytes === undefined) return this.noRoom();
       at = this.opened++;
       this.arrays[at] = bytes;
+      this.views[at] = this.viewFor(bytes);
       this.lengths[at] = ENVELOPE_BYTES;
       this.destinations[at] = to;
       this.written[at] = version;
     }
     this.reserved = at;
     this.bytes = this.arrays[at]!;
+    this.view = this.views[at]!;
     return this.lengths[at]!;
   }
 
@@ -137,7 +145,14 @@ export class DatagramOutbox implements Outbox {
     this.aloneTo = to;
     this.reserved = this.alone;
     this.bytes = bytes;
+    this.view = this.viewFor(bytes);
     return ENVELOPE_BYTES;
+  }
+
+  private viewFor(bytes: Uint8Array): DataView {
+    let view = this.viewsOf.get(bytes);
+    if (view === undefined) this.viewsOf.set(bytes, (view = viewOf(bytes)));
+    return view;
   }
 
   private noRoom(): number {
@@ -162,6 +177,7 @@ export class DatagramOutbox implements Outbox {
     const to = this.destinations[at]!;
     const version = this.written[at]!;
     this.arrays[at] = this.arrays[last]!;
+    this.views[at] = this.views[last]!;
     this.lengths[at] = this.lengths[last]!;
     this.destinations[at] = this.destinations[last]!;
     this.written[at] = this.written[last]!;

@@ -16,6 +16,9 @@ import { TRANSPORT_COUNTER_NAMES, TransportCounter, type Address, type Receiver,
 const SMALL_ARRAYS = 1024;
 const LARGE_ARRAYS = 64;
 
+/** What an IP packet of 65,535 bytes leaves. */
+const UDP_PAYLOAD_MAX = 65_507;
+
 /** dgram keeps silent about a send that fails unless it is given a callback, which costs. One in so many gets it, the first included: what fails persistently is noticed. */
 const SENDS_PER_REPORT = 64;
 
@@ -37,6 +40,7 @@ export class DgramTransport implements Transport {
   private socket6: Socket | undefined;
   /** Arrays that a socket's queue may still refer to. */
   private readonly deferred: Uint8Array[] = [];
+  private readonly received = new Uint8Array(UDP_PAYLOAD_MAX);
   private rinfo: RemoteInfo | undefined;
   private sendsToReport = 1;
   private sendFailing = false;
@@ -158,7 +162,9 @@ export class DgramTransport implements Transport {
     this.counters[TransportCounter.datagrams_received]!++;
     this.counters[TransportCounter.bytes_received]! += bytes.length;
     this.rinfo = rinfo;
-    this.receiver(bytes, 0, bytes.length);
+    // Into the same array each time: a handler may keep a view of that.
+    this.received.set(bytes);
+    this.receiver(this.received, 0, bytes.length);
     this.rinfo = undefined;
   };
 

@@ -44,9 +44,8 @@ export interface Layout<Name extends PropertyKey = string> {
   readonly hasBytes: boolean;
   /** The message with all values zero, to be copied and filled in. */
   readonly template: Uint8Array;
-  /** Offsets and values of the bytes that never change: array header, type and markers. */
-  readonly fixedOffsets: Uint8Array;
-  readonly fixedValues: Uint8Array;
+  /** The bytes that never change, array header, type and markers: offset << 8 | value. */
+  readonly marks: Uint16Array;
 }
 
 /** A message of the present version, in which the cores read and write it, with its form in the previous one. */
@@ -109,8 +108,7 @@ function layOut(name: string, type: number, fields: Readonly<Record<string, Fiel
     size: offset,
     hasBytes,
     template,
-    fixedOffsets: Uint8Array.from(fixed, ([position]) => position),
-    fixedValues: Uint8Array.from(fixed, ([, value]) => value),
+    marks: Uint16Array.from(fixed, ([position, value]) => (position << 8) | value),
   };
 }
 
@@ -123,6 +121,12 @@ export function widthOf(kind: FieldKind): number {
 export function begin(message: Layout, bytes: Uint8Array, offset: number): void {
   const template = message.template;
   for (let i = 0; i < template.length; i++) bytes[offset + i] = template[i]!;
+}
+
+/** As `begin`, where the caller writes every value: what stood there before is not cleared. */
+export function mark(message: Layout, bytes: Uint8Array, offset: number): void {
+  const { marks } = message;
+  for (let i = 0; i < marks.length; i++) bytes[offset + (marks[i]! >>> 8)] = marks[i]!;
 }
 
 /** A drawing of the message, one row a field, for the docs. */

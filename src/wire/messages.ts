@@ -317,9 +317,9 @@ function validateAs(table: Table, bytes: Uint8Array, offset: number, end: number
   if (message === undefined) return Malformed.unknownType;
   let length = message.size;
   if (offset + length > end) return Malformed.truncated;
-  const { fixedOffsets, fixedValues } = message;
-  for (let i = 0; i < fixedOffsets.length; i++) {
-    if (bytes[offset + fixedOffsets[i]!] !== fixedValues[i]) return Malformed.marker;
+  const { marks } = message;
+  for (let i = 0; i < marks.length; i++) {
+    if (bytes[offset + (marks[i]! >>> 8)] !== (marks[i]! & 0xff)) return Malformed.marker;
   }
   const indexes = table.indexOffsets[type]!;
   for (let i = 0; i < indexes.length; i++) {

@@ -1,7 +1,8 @@
 // The log: an arena with a chain. "chain(i) is the checksum of the whole log up to i."
 import t from 'tap';
 import { loadHash } from '../../src/native/hash64.js';
-import { appendEntry, copyBytes, ENTRY_HEADER_BYTES, Log } from '../../src/protocol/log.js';
+import { appendEntry, ENTRY_HEADER_BYTES, Log } from '../../src/protocol/log.js';
+import { copyBytes, copyWords, viewOf } from '../../src/wire/copy.js';
 import { toBigInt } from '../../src/wire/u64.js';
 
 const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
@@ -157,7 +158,7 @@ t.test('what one log holds any other holds, wherever in its ring it begins', (t)
     }
     const base = log.baseIndex;
     other.install(base, log.chainHi(base), log.chainLo(base), log.timestampHi(base), log.timestampLo(base), log.sessionHi(base), log.sessionLo(base));
-    for (let i = base + 1; i <= log.lastIndex; i++) if (!appendEntry(other, bytes, 0, log.writeEntry(i, bytes, 0))) t.fail(`entry ${i} does not fit the other log, SEED=${SEED}`);
+    for (let i = base + 1; i <= log.lastIndex; i++) if (!appendEntry(other, bytes, 0, log.writeEntry(i, viewOf(bytes), 0))) t.fail(`entry ${i} does not fit the other log, SEED=${SEED}`);
     if (chain(other, other.lastIndex) !== chain(log, log.lastIndex)) t.fail(`another chain, SEED=${SEED}`);
     const middle = base + random(log.lastIndex - base + 1);
     if (random(2) === 0) log.truncate(Math.max(middle, base));
@@ -175,7 +176,7 @@ t.test('an entry on the wire is its record without the chain, and makes the same
   for (let i = 1; i <= 5; i++) append(log, entry(i, `operation ${i}`, { lane: i, flags: i & 1 }));
   const bytes = new Uint8Array(200);
   for (let i = 1; i <= 5; i++) {
-    const length = log.writeEntry(i, bytes, 7);
+    const length = log.writeEntry(i, viewOf(bytes), 7);
     t.equal(length, ENTRY_HEADER_BYTES + log.operationLength(i));
     t.ok(log.equalsEntry(i, bytes, 7, length));
     t.notOk(log.equalsEntry(i, bytes, 7, length - 1));
@@ -260,12 +261,15 @@ t.test('a random walk of appends, truncations and cuts agrees with a plain array
 });
 
 t.test('copies of every length are whole', (t) => {
-  for (const length of [0, 1, 31, 2047, 2048, 2049, 5000]) {
+  for (const length of [0, 1, 3, 4, 15, 16, 31, 2047, 2048, 2049, 5000]) {
     const source = Uint8Array.from({ length: length + 3 }, (_, i) => i * 31);
     const target = new Uint8Array(length + 5).fill(0xee);
     copyBytes(source, 3, target, 2, length);
     t.strictSame(target.slice(2, 2 + length), source.slice(3));
     t.ok(target[1] === 0xee && target[2 + length] === 0xee);
+    const words = new Uint8Array(length + 5).fill(0xee);
+    copyWords(viewOf(source), 3, viewOf(words), 2, length);
+    t.strictSame(words, target);
   }
   t.end();
 });
