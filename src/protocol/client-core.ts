@@ -20,6 +20,7 @@ import { CLIENT_COUNTER_NAMES, ClientCounter } from './counters.js';
 import { invariant } from './invariant.js';
 import { ClientClock } from './client-clock.js';
 import { LeadControl } from './lead.js';
+import { Payloads } from './payloads.js';
 import { Jitter } from './random.js';
 import { REGISTER_BYTES, REGISTER_LANE } from './sessions.js';
 import { Views } from './views.js';
@@ -75,12 +76,8 @@ export class ClientCore {
   private readonly sentUs: Float64Array;
   private readonly dueUs: Float64Array;
   private readonly deadlineUs: Float64Array;
-  private readonly operation: Uint8Array[];
-  private readonly operationViews: DataView[];
-  private readonly operationLength: Int32Array;
-  private readonly result: Uint8Array[];
-  private readonly resultViews: DataView[];
-  private readonly resultLengths: Int32Array;
+  private readonly operations: Payloads;
+  private readonly results: Payloads;
   private readonly resultStatus: Uint8Array;
   private readonly submitted = new LastView();
   private readonly received = new LastView();
@@ -125,12 +122,8 @@ export class ClientCore {
     this.sentUs = new Float64Array(slots);
     this.dueUs = new Float64Array(slots).fill(Infinity);
     this.deadlineUs = new Float64Array(slots).fill(Infinity);
-    this.operation = Array.from({ length: slots }, () => new Uint8Array(128));
-    this.operationViews = this.operation.map(viewOf);
-    this.operationLength = new Int32Array(slots);
-    this.result = Array.from({ length: slots }, () => new Uint8Array(128));
-    this.resultViews = this.result.map(viewOf);
-    this.resultLengths = new Int32Array(slots);
+    this.operations = new Payloads(slots);
+    this.results = new Payloads(slots);
     this.resultStatus = new Uint8Array(slots);
   }
 
@@ -138,15 +131,15 @@ export class ClientCore {
   register(now: Instant): void {
     const slot = this.lanes;
     invariant(this.state[slot] === State.idle && !this.registered, 'a session is registered once');
-    const operation = this.operation[slot]!;
+    const operation = new Uint8Array(REGISTER_BYTES);
     writeI32(operation, 0, this.config.nonceHi);
     writeI32(operation, 4, this.config.nonceLo);
     writeU16(operation, 8, this.lanes);
-    this.operationLength[slot] = REGISTER_BYTES;
     // The first timestamp is part of the operation, and the same in every attempt (sessions.ts).
     this.stamp(slot, now);
     writeI32(operation, 10, this.lastHi);
     writeI32(operation, 14, this.lastLo);
+    this.operations.put(slot, viewOf(operation), 0, REGISTER_BYTES);
     this.begin(slot, State.write, Infinity, now);
   }
 
@@ -196,11 +189,11 @@ export class ClientCore {
 
   /** The result's bytes, from 0 to `resultLength`; valid until the next submit on the lane. */
   resultBytes(lane: number): Uint8Array {
-    return this.result[lane]!;
+    return this.results.bytes(lane);
   }
 
   resultLength(lane: number): number {
-    return this.resultLengths[lane]!;
+    return this.results.length(lane);
   }
 
   /** Monotonic µs at which `tick` should be called next. */
@@ -253,12 +246,7 @@ export class ClientCore {
   private accept(lane: number, bytes: Uint8Array, offset: number, length: number): void {
     invariant(lane >= 0 && lane < this.lanes && this.state[lane] === State.idle, 'a request is submitted on an idle lane');
     invariant(length <= this.config.limits.operationBytes, 'an operation keeps within the limit');
-    if (this.operation[lane]!.length < length) {
-      this.operation[lane] = new Uint8Array(length * 2);
-      this.operationViews[lane] = viewOf(this.operation[lane]!);
-    }
-    copyWords(this.submitted.of(bytes), offset, this.operationViews[lane]!, 0, length);
-    this.operationLength[lane] = length;
+    this.operations.put(lane, this.submitted.of(bytes), offset, length);
   }
 
   private begin(slot: number, state: number, deadlineUs: number, now: Instant): void {
@@ -324,7 +312,7 @@ export class ClientCore {
   }
 
   private sendTo(slot: number, replica: number): void {
-    const length = this.operationLength[slot]!;
+    const length = this.operations.length(slot);
     const message = this.state[slot] === State.read ? wire.Read : wire.Request;
     const o = this.outbox.reserve(replica, message.size + length);
     if (o < 0) return;
@@ -342,7 +330,7 @@ export class ClientCore {
       writeI32(bytes, o + wire.Request.at.timestamp + 4, this.timestampLo[slot]!);
     }
     writeU16(bytes, o + at.operation, length);
-    copyWords(this.operationViews[slot]!, 0, this.outbox.view ?? this.targets.of(bytes), o + message.size, length);
+    copyWords(this.operations.view(slot), 0, this.outbox.view ?? this.targets.of(bytes), o + message.size, length);
     this.outbox.commit(message.size + length);
   }
 
@@ -396,7 +384,7 @@ export class ClientCore {
     }
     if (from === this.views.primary(view)) {
       if (!this.acks.hasPrimary(slot)) {
-        this.takeResult(slot, bytes, o + wire.Reply.size, readU16(bytes, o + at.result));
+        this.results.put(slot, this.received.of(bytes), o + wire.Reply.size, readU16(bytes, o + at.result));
         this.resultStatus[slot] = bytes[o + at.status]!;
         this.acks.setPrimary(slot, index, chainHi, chainLo);
         this.ordering[slot] = bytes[o + at.ordered]!;
@@ -407,15 +395,6 @@ export class ClientCore {
       if (bytes[o + at.ordered] === 1) this.differed(slot);
     }
     this.settle(slot, now);
-  }
-
-  private takeResult(slot: number, bytes: Uint8Array, offset: number, length: number): void {
-    if (this.result[slot]!.length < length) {
-      this.result[slot] = new Uint8Array(length * 2);
-      this.resultViews[slot] = viewOf(this.result[slot]!);
-    }
-    copyWords(this.received.of(bytes), offset, this.resultViews[slot]!, 0, length);
-    this.resultLengths[slot] = length;
   }
 
   /** The primary gave the request a key of its own: our next one is to be above that. */
@@ -582,7 +561,7 @@ export class ClientCore {
     const chainLo = readI32(bytes, o + at.lastChain + 4);
     const primary = this.views.primary(view);
     if (from === primary) {
-      this.takeResult(slot, bytes, o + wire.ReadReply.size, readU16(bytes, o + at.result));
+      this.results.put(slot, this.received.of(bytes), o + wire.ReadReply.size, readU16(bytes, o + at.result));
       this.acks.setPrimary(slot, index, chainHi, chainLo);
     } else {
       this.acks.add(slot, from, index, chainHi, chainLo);

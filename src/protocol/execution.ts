@@ -14,7 +14,7 @@ import { compareU64, readI32, readU16 } from '../wire/u64.js';
 import type { Limits } from './config.js';
 import type { Snapshot } from './contract.js';
 import { Counter } from './counters.js';
-import type { Log } from './log.js';
+import { RecordAt, type Log } from './log.js';
 import { invariant } from './invariant.js';
 import { REGISTER_BYTES, REGISTER_LANE, Session, SessionTable } from './sessions.js';
 import { decodeSnapshot, encodeSnapshot, machineBytes, restoreSessions } from './snapshots.js';
@@ -133,17 +133,20 @@ export class Execution {
     const { log, reply } = this;
     this.counters[Counter.executed]!++;
     reply.length = 0;
-    if ((log.flags(index) & RequestFlag.register) !== 0) {
+    const { bytes } = log;
+    const record = log.record(index);
+    const flags = bytes[record + RecordAt.flags]!;
+    if ((flags & RequestFlag.register) !== 0) {
       this.lastStatus = this.executeRegister(index);
       return;
     }
-    const session = this.sessions.find(log.sessionHi(index), log.sessionLo(index));
+    const session = this.sessions.find(readI32(bytes, record + RecordAt.session), readI32(bytes, record + RecordAt.session + 4));
     if (session === undefined) {
       this.lastStatus = ReplyStatus.sessionUnknown;
       return;
     }
-    const lane = log.lane(index);
-    const request = log.request(index);
+    const lane = readU16(bytes, record + RecordAt.lane);
+    const request = readI32(bytes, record + RecordAt.request);
     if (lane >= session.lanes) {
       this.lastStatus = ReplyStatus.badRequest;
       return;
@@ -152,12 +155,12 @@ export class Execution {
       this.lastStatus = ReplyStatus.superseded;
       return;
     }
-    this.operation.offset = log.operationOffset(index);
+    this.operation.offset = record + RecordAt.operation;
     this.operation.length = log.operationLength(index);
-    this.context.timestampHi = log.timestampHi(index);
-    this.context.timestampLo = log.timestampLo(index);
+    this.context.timestampHi = readI32(bytes, record + RecordAt.timestamp);
+    this.context.timestampLo = readI32(bytes, record + RecordAt.timestamp + 4);
     this.context.index = index;
-    if ((log.flags(index) & RequestFlag.query) !== 0) {
+    if ((flags & RequestFlag.query) !== 0) {
       this.context.timestampHi = 0;
       this.context.timestampLo = 0;
       this.context.index = this.executed;

@@ -31,7 +31,9 @@ import { invariant } from './invariant.js';
 export const ENTRY_HEADER_BYTES = 24;
 /** An entry in an Order: its header as above, and its chain. */
 export const ORDER_RECORD_BYTES = ENTRY_HEADER_BYTES + 8;
-const RECORD_HEADER_BYTES = 32;
+/** Of an entry in the arena: offsets from where its record lies. */
+export const RecordAt = { timestamp: 8, session: 16, request: 24, lane: 28, flags: 30, operation: 32 } as const;
+const RECORD_HEADER_BYTES = RecordAt.operation;
 export class Log {
   /** Entries up to here are gone; a snapshot covers them. */
   baseIndex = 0;
@@ -113,36 +115,41 @@ export class Log {
   }
 
   timestampHi(index: number): number {
-    return index === this.baseIndex ? this.baseKey[0]! : readI32(this.bytes, this.record(index) + 8);
+    return index === this.baseIndex ? this.baseKey[0]! : readI32(this.bytes, this.record(index) + RecordAt.timestamp);
   }
 
   timestampLo(index: number): number {
-    return index === this.baseIndex ? this.baseKey[1]! : readI32(this.bytes, this.record(index) + 12);
+    return index === this.baseIndex ? this.baseKey[1]! : readI32(this.bytes, this.record(index) + RecordAt.timestamp + 4);
   }
 
   sessionHi(index: number): number {
-    return index === this.baseIndex ? this.baseKey[2]! : readI32(this.bytes, this.record(index) + 16);
+    return index === this.baseIndex ? this.baseKey[2]! : readI32(this.bytes, this.record(index) + RecordAt.session);
   }
 
   sessionLo(index: number): number {
-    return index === this.baseIndex ? this.baseKey[3]! : readI32(this.bytes, this.record(index) + 20);
+    return index === this.baseIndex ? this.baseKey[3]! : readI32(this.bytes, this.record(index) + RecordAt.session + 4);
   }
 
   request(index: number): number {
-    return readI32(this.bytes, this.record(index) + 24);
+    return readI32(this.bytes, this.record(index) + RecordAt.request);
   }
 
   lane(index: number): number {
-    return readU16(this.bytes, this.record(index) + 28);
+    return readU16(this.bytes, this.record(index) + RecordAt.lane);
   }
 
   flags(index: number): number {
-    return this.bytes[this.record(index) + 30]!;
+    return this.bytes[this.record(index) + RecordAt.flags]!;
+  }
+
+  /** Where the record of an entry of the log lies in `bytes`: whoever needs several fields asks once. */
+  record(index: number): number {
+    return this.place[index & this.mask]!;
   }
 
   /** Where the operation lies in `bytes`. */
   operationOffset(index: number): number {
-    return this.record(index) + RECORD_HEADER_BYTES;
+    return this.record(index) + RecordAt.operation;
   }
 
   operationLength(index: number): number {
@@ -182,14 +189,14 @@ export class Log {
     const bytes = this.bytes;
     writeI32(bytes, at, this.chainHi(last));
     writeI32(bytes, at + 4, this.chainLo(last));
-    writeI32(bytes, at + 8, timestampHi);
-    writeI32(bytes, at + 12, timestampLo);
-    writeI32(bytes, at + 16, sessionHi);
-    writeI32(bytes, at + 20, sessionLo);
-    writeI32(bytes, at + 24, request);
-    writeU16(bytes, at + 28, lane);
-    bytes[at + 30] = flags;
-    bytes[at + 31] = 0;
+    writeI32(bytes, at + RecordAt.timestamp, timestampHi);
+    writeI32(bytes, at + RecordAt.timestamp + 4, timestampLo);
+    writeI32(bytes, at + RecordAt.session, sessionHi);
+    writeI32(bytes, at + RecordAt.session + 4, sessionLo);
+    writeI32(bytes, at + RecordAt.request, request);
+    writeU16(bytes, at + RecordAt.lane, lane);
+    bytes[at + RecordAt.flags] = flags;
+    bytes[at + RecordAt.flags + 1] = 0;
     copyWords(this.sources.of(source), offset, this.view, at + RECORD_HEADER_BYTES, length);
     this.hasher.hash64(bytes, at, need, this.digest, 0);
     const slot = (last + 1) & this.mask;
@@ -240,19 +247,19 @@ export class Log {
   /** Writes entry `index` (ENTRY_HEADER_BYTES + operation) and returns its length. */
   writeEntry(index: number, target: DataView, offset: number): number {
     const length = ENTRY_HEADER_BYTES + this.operationLength(index);
-    copyWords(this.view, this.record(index) + 8, target, offset, length);
+    copyWords(this.view, this.record(index) + RecordAt.timestamp, target, offset, length);
     return length;
   }
 
   /** Writes the header of entry `index`, ENTRY_HEADER_BYTES. */
   writeHeader(index: number, target: Uint8Array, offset: number): void {
-    copyBytes(this.bytes, this.record(index) + 8, target, offset, ENTRY_HEADER_BYTES);
+    copyBytes(this.bytes, this.record(index) + RecordAt.timestamp, target, offset, ENTRY_HEADER_BYTES);
   }
 
   /** True when entry `index` equals the `length` bytes of an entry at `source[offset]`. */
   equalsEntry(index: number, source: Uint8Array, offset: number, length: number): boolean {
     if (length !== ENTRY_HEADER_BYTES + this.operationLength(index)) return false;
-    const at = this.record(index) + 8;
+    const at = this.record(index) + RecordAt.timestamp;
     for (let i = 0; i < length; i++) if (this.bytes[at + i] !== source[offset + i]) return false;
     return true;
   }
@@ -262,10 +269,6 @@ export class Log {
     let sum = 0;
     for (let index = after + 1; index <= last; index++) sum += RECORD_HEADER_BYTES + this.operationLengths[index & this.mask]!;
     return sum;
-  }
-
-  private record(index: number): number {
-    return this.place[index & this.mask]!;
   }
 
   private reset(index: number, chainHi: number, chainLo: number, timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number, lastIndex: number): void {

@@ -175,7 +175,7 @@ export class ReplicaCore {
 
   private releaseHeld(now: Instant): void {
     for (let slot = this.holdBack.take(now.monotonicUs); slot >= 0; slot = this.holdBack.take(now.monotonicUs)) {
-      this.requests.heldUs = this.holdBack.heldUs(slot, now.monotonicUs);
+      this.requests.heldUs = Math.round(this.holdBack.heldUs(slot, now.monotonicUs));
       this.requests.onRequest(this.holdBack.bytes, this.holdBack.offsetOf(slot), this.holdBack.fromOf(slot), now, true);
       this.requests.heldUs = 0;
     }

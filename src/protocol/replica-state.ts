@@ -44,14 +44,14 @@ export class ReplicaState implements PersistBatch {
   /** Arrival clock − timestamp of requests that were appended, late or too far ahead, µs. */
   readonly arrivalSlackUs = new BucketCounts(SLACK_BOUNDS_US);
 
-  /** Highest view joined or promised. Durable. */
-  view = 0;
+  /** At a primary: status is normal and the view is its own. Follows from view and status, as `isMember` does. */
+  isPrimary = false;
+  /** A member of the present view's quorum that may acknowledge in it. */
+  isMember = false;
   /** View whose starting log was installed last. Durable. */
   logView = 0;
   /** How often this replica was started. Durable. */
   incarnation = 0;
-  /** ReplicaStatus. */
-  status: number = ReplicaStatus.normal;
   /** The log up to here is known to equal the primary's in this view. */
   synced = 0;
   /** Entries up to here are committed, as far as this replica knows. */
@@ -66,6 +66,8 @@ export class ReplicaState implements PersistBatch {
   /** Sequence of the newest Sync heard in this view. */
   syncHeard = 0;
 
+  private presentView = 0;
+  private presentStatus: number = ReplicaStatus.normal;
   private readonly entryTargets = new LastView();
   private dirtyFrom = Infinity;
   private persistedBase = 0;
@@ -85,6 +87,27 @@ export class ReplicaState implements PersistBatch {
     this.tail = new TailIndex(this.log);
     this.execution = new Execution(this.log, this.tail, machine, config.limits, this.counters);
     this.out = new DurableOutbox(outbox);
+    this.takeRole();
+  }
+
+  /** Highest view joined or promised. Durable. */
+  get view(): number {
+    return this.presentView;
+  }
+
+  set view(view: number) {
+    this.presentView = view;
+    this.takeRole();
+  }
+
+  /** ReplicaStatus. */
+  get status(): number {
+    return this.presentStatus;
+  }
+
+  set status(status: number) {
+    this.presentStatus = status;
+    this.takeRole();
   }
 
   get executed(): number {
@@ -93,15 +116,6 @@ export class ReplicaState implements PersistBatch {
 
   get primary(): number {
     return this.views.primary(this.view);
-  }
-
-  get isPrimary(): boolean {
-    return this.status === ReplicaStatus.normal && this.view % this.n === this.id;
-  }
-
-  /** A member of the present view's quorum that may acknowledge in it. */
-  get isMember(): boolean {
-    return this.status === ReplicaStatus.normal && this.views.isMember(this.view, this.id);
   }
 
   /** Takes up what an earlier life left behind. Incarnation + 1 is durable before anything is sent. */
@@ -258,6 +272,12 @@ export class ReplicaState implements PersistBatch {
 
   entryBytes(index: number): number {
     return ENTRY_HEADER_BYTES + this.log.operationLength(index);
+  }
+
+  private takeRole(): void {
+    const isNormal = this.presentStatus === ReplicaStatus.normal;
+    this.isPrimary = isNormal && this.views.primary(this.presentView) === this.id;
+    this.isMember = isNormal && this.views.isMember(this.presentView, this.id);
   }
 
   private cut(index: number): void {

@@ -32,8 +32,10 @@ const REASON_COUNTERS: readonly number[] = [
 ];
 
 export class Requests {
-  /** How long the request that is handled now was held back, µs: its slack is that of its arrival. */
+  /** How long the request that is handled now was held back, whole µs: its slack is that of its arrival. */
   heldUs = 0;
+  /** Arrival clock − timestamp of the request that is handled now, as it came, whatever key it gets. */
+  private slackUs = 0;
   private readonly restamps: boolean;
 
   constructor(
@@ -69,7 +71,15 @@ export class Requests {
     }
     const session = state.execution.sessions.find(sessionHi, sessionLo);
     if (session !== undefined) session.replyTo = from;
-    if (this.answerKnown(bytes, o, session, sessionHi, sessionLo, lane, request, register, from, now)) return;
+    const timestampHi = readI32(bytes, o + at.timestamp);
+    const timestampLo = readI32(bytes, o + at.timestamp + 4);
+    this.slackUs = slackUs(now, timestampHi, timestampLo);
+    const newest = state.tail.find(sessionHi, sessionLo, lane);
+    if (this.isKnown(session, newest, lane, request, register)) {
+      if (newest !== 0) this.answerAppended(newest, request, timestampHi, timestampLo, from, now);
+      else this.answerExecuted(bytes, o, session!, lane, request, register, from);
+      return;
+    }
     if (!register) {
       if (session === undefined) {
         if (state.tail.find(sessionHi, sessionLo, REGISTER_LANE) === 0) {
@@ -81,10 +91,8 @@ export class Requests {
         return;
       }
     }
-    const timestampHi = readI32(bytes, o + at.timestamp);
-    const timestampLo = readI32(bytes, o + at.timestamp + 4);
-    const ahead = differenceU64(timestampHi, timestampLo, now.wallHi, now.wallLo);
-    if (ahead > 0 && !released) {
+    if (!released && compareU64(timestampHi, timestampLo, now.wallHi, now.wallLo) > 0) {
+      const ahead = differenceU64(timestampHi, timestampLo, now.wallHi, now.wallLo);
       if (ahead > state.config.timings.maxAheadNs) {
         this.reject(bytes, o, from, RejectReason.tooFarAhead, now);
         return;
@@ -175,8 +183,7 @@ export class Requests {
     const index = log.lastIndex;
     state.appended();
     log.replyTo[log.slot(index)] = from;
-    // Of the request as it came, whatever key it has now.
-    const slack = slackUs(now, readI32(bytes, o + Request.at.timestamp), readI32(bytes, o + Request.at.timestamp + 4)) - Math.round(this.heldUs);
+    const slack = this.slackUs - this.heldUs;
     state.arrivalSlackUs.record(slack);
     if (!state.isPrimary) {
       this.sender.acknowledge(from, index, slack, 0);
@@ -184,7 +191,7 @@ export class Requests {
     }
     execution.executeTo(index);
     const { reply } = execution;
-    this.sender.reply(from, sessionHi, sessionLo, lane, request, execution.lastStatus, index, log.chainHi(index), log.chainLo(index), timestampHi, timestampLo, slack, reply.bytes, reply.offset, reply.length);
+    this.sender.answer(from, index, execution.lastStatus, slack, state.pushing ? 1 : 0, reply.bytes, reply.offset, reply.length);
   }
 
   /** The key of a new request is not above the last one of the log. */
@@ -223,35 +230,36 @@ export class Requests {
     return true;
   }
 
-  /** Answers a request that the lane's log already holds, or a later one of the lane. */
-  private answerKnown(bytes: Uint8Array, o: number, session: Session | undefined, sessionHi: number, sessionLo: number, lane: number, request: number, register: boolean, from: number, now: Instant): boolean {
+  /** The lane had this request, or a later one: of what is in the log its newest is `newest`, 0 when all of it was executed. */
+  private isKnown(session: Session | undefined, newest: number, lane: number, request: number, register: boolean): boolean {
+    if (newest !== 0) return request <= this.state.log.request(newest);
+    return session !== undefined && (register || (lane < session.lanes && request <= session.request[lane]!));
+  }
+
+  /** The lane's newest request in the log, `newest`, is this one or a later one. */
+  private answerAppended(newest: number, request: number, timestampHi: number, timestampLo: number, from: number, now: Instant): void {
     const { state } = this;
     const { log } = state;
+    state.counters[Counter.duplicates]!++;
+    if (request < log.request(newest)) return;
+    this.sender.acknowledge(from, newest, this.slackUs, 0);
+    // The client moved on to another timestamp, so the primary may hold the request under that one.
+    if (newest > state.synced && compareU64(timestampHi, timestampLo, log.timestampHi(newest), log.timestampLo(newest)) !== 0) this.synchronization.repair(now);
+  }
+
+  /** The lane's last executed request is this one or a later one. */
+  private answerExecuted(bytes: Uint8Array, o: number, session: Session, lane: number, request: number, register: boolean, from: number): void {
+    const { state } = this;
+    state.counters[Counter.duplicates]!++;
+    if (register) {
+      this.answerRegistered(bytes, o, session, from, this.slackUs);
+      return;
+    }
+    if (request < session.request[lane]!) return;
     const timestampHi = readI32(bytes, o + Request.at.timestamp);
     const timestampLo = readI32(bytes, o + Request.at.timestamp + 4);
-    const slack = slackUs(now, timestampHi, timestampLo);
-    const newest = state.tail.find(sessionHi, sessionLo, lane);
-    if (newest !== 0) {
-      if (request > log.request(newest)) return false;
-      state.counters[Counter.duplicates]!++;
-      if (request < log.request(newest)) return true;
-      this.sender.acknowledge(from, newest, slack, 0);
-      // The client moved on to another timestamp, so the primary may hold the request under that one.
-      if (newest > state.synced && compareU64(timestampHi, timestampLo, log.timestampHi(newest), log.timestampLo(newest)) !== 0) this.synchronization.repair(now);
-      return true;
-    }
-    if (session === undefined) return false;
-    if (register) {
-      state.counters[Counter.duplicates]!++;
-      this.answerRegistered(bytes, o, session, from, slack);
-      return true;
-    }
-    if (lane >= session.lanes || request > session.request[lane]!) return false;
-    state.counters[Counter.duplicates]!++;
-    if (request < session.request[lane]!) return true;
-    const result = state.isPrimary ? session.result[lane]! : NOTHING;
-    this.sender.reply(from, sessionHi, sessionLo, lane, request, session.status[lane]!, session.index[lane]!, session.chainHi[lane]!, session.chainLo[lane]!, timestampHi, timestampLo, slack, result, 0, state.isPrimary ? session.resultLength[lane]! : 0);
-    return true;
+    const length = state.isPrimary ? session.results.length(lane) : 0;
+    this.sender.reply(from, session.hi, session.lo, lane, request, session.status[lane]!, session.index[lane]!, session.chainHi[lane]!, session.chainLo[lane]!, timestampHi, timestampLo, this.slackUs, session.results.bytes(lane), 0, length);
   }
 
   private answerRegistered(bytes: Uint8Array, o: number, session: Session, from: number, slack: number): void {

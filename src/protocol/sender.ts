@@ -4,10 +4,11 @@ import { copyBytes, copyWords, LastView } from '../wire/copy.js';
 import { begin, mark, type Message } from '../wire/layout.js';
 import { writeI32, writeIndex, writeU16 } from '../wire/u64.js';
 import { Counter } from './counters.js';
-import { ENTRY_HEADER_BYTES, ORDER_RECORD_BYTES } from './log.js';
+import { ENTRY_HEADER_BYTES, ORDER_RECORD_BYTES, RecordAt } from './log.js';
 import type { ReplicaState } from './replica-state.js';
 
 const NOTHING = new Uint8Array(0);
+const TWO_32 = 4294967296;
 
 export class Sender {
   private readonly sources = new LastView();
@@ -17,15 +18,40 @@ export class Sender {
 
   /** Tells a client that its request stands in the log as entry `index`. `ordered`: see Reply. */
   acknowledge(to: number, index: number, slackUs: number, ordered: number): void {
-    const { log } = this.state;
-    this.writeReply(to, log.sessionHi(index), log.sessionLo(index), log.lane(index), log.request(index), wire.ReplyStatus.ok, index, log.chainHi(index), log.chainLo(index), log.timestampHi(index), log.timestampLo(index), slackUs, ordered, NOTHING, 0, 0);
+    this.answer(to, index, wire.ReplyStatus.ok, slackUs, ordered, NOTHING, 0, 0);
   }
 
+  /** The same with what became of it at the primary. Of what the log says of the entry, bytes go from there to here. */
+  answer(to: number, index: number, status: number, slackUs: number, ordered: number, result: Uint8Array, resultOffset: number, resultLength: number): void {
+    const { out, log, view } = this.state;
+    const o = out.reserve(to, wire.Reply.size + resultLength);
+    if (o < 0) return this.noRoom();
+    const target = this.outView();
+    const entry = log.view;
+    const record = log.record(index);
+    const at = wire.Reply.at;
+    mark(wire.Reply, out.bytes, o);
+    target.setInt32(o + at.view, view);
+    target.setInt32(o + at.session, entry.getInt32(record + RecordAt.session));
+    target.setInt32(o + at.session + 4, entry.getInt32(record + RecordAt.session + 4));
+    target.setInt16(o + at.lane, entry.getInt16(record + RecordAt.lane));
+    target.setInt32(o + at.request, entry.getInt32(record + RecordAt.request));
+    target.setInt8(o + at.status, status);
+    target.setInt32(o + at.index, (index / TWO_32) | 0);
+    target.setInt32(o + at.index + 4, index | 0);
+    target.setInt32(o + at.chain, log.chainHi(index));
+    target.setInt32(o + at.chain + 4, log.chainLo(index));
+    target.setInt32(o + at.timestamp, entry.getInt32(record + RecordAt.timestamp));
+    target.setInt32(o + at.timestamp + 4, entry.getInt32(record + RecordAt.timestamp + 4));
+    target.setInt32(o + at.slack, slackUs);
+    target.setInt8(o + at.ordered, ordered);
+    target.setInt16(o + at.result, resultLength);
+    if (resultLength > 0) copyWords(this.sources.of(result), resultOffset, target, o + wire.Reply.size, resultLength);
+    out.commit(wire.Reply.size + resultLength);
+  }
+
+  /** An answer about an entry that the log need not hold any more. */
   reply(to: number, sessionHi: number, sessionLo: number, lane: number, request: number, status: number, index: number, chainHi: number, chainLo: number, timestampHi: number, timestampLo: number, slackUs: number, result: Uint8Array, resultOffset: number, resultLength: number): void {
-    this.writeReply(to, sessionHi, sessionLo, lane, request, status, index, chainHi, chainLo, timestampHi, timestampLo, slackUs, this.state.pushing ? 1 : 0, result, resultOffset, resultLength);
-  }
-
-  private writeReply(to: number, sessionHi: number, sessionLo: number, lane: number, request: number, status: number, index: number, chainHi: number, chainLo: number, timestampHi: number, timestampLo: number, slackUs: number, ordered: number, result: Uint8Array, resultOffset: number, resultLength: number): void {
     const { out } = this.state;
     const o = out.reserve(to, wire.Reply.size + resultLength);
     if (o < 0) return this.noRoom();
@@ -44,7 +70,7 @@ export class Sender {
     writeI32(bytes, o + at.timestamp, timestampHi);
     writeI32(bytes, o + at.timestamp + 4, timestampLo);
     writeI32(bytes, o + at.slack, slackUs);
-    bytes[o + at.ordered] = ordered;
+    bytes[o + at.ordered] = this.state.pushing ? 1 : 0;
     writeU16(bytes, o + at.result, resultLength);
     if (resultLength > 0) copyWords(this.sources.of(result), resultOffset, this.outView(), o + wire.Reply.size, resultLength);
     out.commit(wire.Reply.size + resultLength);

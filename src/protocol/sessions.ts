@@ -11,17 +11,15 @@
  * Looking up allocates nothing (open addressing, removal by backward shift); registering a session does. The sessions are
  * linked in the order of their last use, so that finding the one to evict takes no search.
  */
-import { copyBytes, copyWords, viewOf } from '../wire/copy.js';
+import { copyBytes, viewOf } from '../wire/copy.js';
 import { compareU64, readI32, readIndex, readU16, writeI32, writeIndex, writeU16 } from '../wire/u64.js';
 import { invariant } from './invariant.js';
+import { Payloads } from './payloads.js';
 
 /** The lane number of a Register entry, above those that requests may use. */
 export const REGISTER_LANE = 0xffff;
 /** A Register operation: nonce (8 bytes), lanes (u16), timestamp of its first attempt (u64, ns). */
 export const REGISTER_BYTES = 18;
-
-const EMPTY = new Uint8Array(0);
-const EMPTY_VIEW = viewOf(EMPTY);
 
 /** The last executed request of each lane of one session. */
 export class Session {
@@ -32,9 +30,7 @@ export class Session {
   readonly chainHi: Int32Array;
   readonly chainLo: Int32Array;
   readonly status: Uint8Array;
-  readonly resultLength: Int32Array;
-  readonly result: Uint8Array[];
-  private readonly resultViews: DataView[];
+  readonly results: Payloads;
   /** Index of the entry that used the session last; `SessionTable.used` sets it. */
   lastUsed: number;
   /** Neighbours in the order of last use. */
@@ -60,9 +56,7 @@ export class Session {
     this.chainHi = new Int32Array(lanes);
     this.chainLo = new Int32Array(lanes);
     this.status = new Uint8Array(lanes);
-    this.resultLength = new Int32Array(lanes);
-    this.result = new Array<Uint8Array>(lanes).fill(EMPTY);
-    this.resultViews = new Array<DataView>(lanes).fill(EMPTY_VIEW);
+    this.results = new Payloads(lanes);
     this.lastUsed = registerIndex;
   }
 
@@ -73,13 +67,7 @@ export class Session {
     this.chainHi[lane] = chainHi;
     this.chainLo[lane] = chainLo;
     this.status[lane] = status;
-    this.resultLength[lane] = length;
-    if (length > this.result[lane]!.length) {
-      const result = new Uint8Array(roundUp(length));
-      this.result[lane] = result;
-      this.resultViews[lane] = viewOf(result);
-    }
-    copyWords(source, offset, this.resultViews[lane]!, 0, length);
+    this.results.put(lane, source, offset, length);
   }
 }
 
@@ -159,7 +147,7 @@ export class SessionTable {
     for (const session of this.slots) {
       if (!session) continue;
       length += 8 + 8 + 2 + 8 + 8 + 8 + 8;
-      for (let lane = 0; lane < session.lanes; lane++) length += 4 + (session.request[lane] === 0 ? 0 : 8 + 8 + 1 + 2 + session.resultLength[lane]!);
+      for (let lane = 0; lane < session.lanes; lane++) length += 4 + (session.request[lane] === 0 ? 0 : 8 + 8 + 1 + 2 + session.results.length(lane));
     }
     return length;
   }
@@ -193,10 +181,10 @@ export class SessionTable {
         writeI32(target, at + 8, session.chainHi[lane]!);
         writeI32(target, at + 12, session.chainLo[lane]!);
         target[at + 16] = session.status[lane]!;
-        writeU16(target, at + 17, session.resultLength[lane]!);
+        writeU16(target, at + 17, session.results.length(lane));
         at += 19;
-        copyBytes(session.result[lane]!, 0, target, at, session.resultLength[lane]!);
-        at += session.resultLength[lane]!;
+        copyBytes(session.results.bytes(lane), 0, target, at, session.results.length(lane));
+        at += session.results.length(lane);
       }
     }
     return at;
@@ -318,10 +306,4 @@ export class SessionTable {
 function hash(hi: number, lo: number): number {
   const h = Math.imul(hi ^ Math.imul(lo, 0x9e3779b1), 0x85ebca6b);
   return h ^ (h >>> 15);
-}
-
-function roundUp(length: number): number {
-  let size = 16;
-  while (size < length) size *= 2;
-  return size;
 }

@@ -6,17 +6,21 @@
  * (executed, last]; older ones of the same lane are linked by `log.laneBefore`, so that truncating the log brings them back.
  * On a primary, which executes as it appends, it is empty. Open addressing with backward shift: no tombstones, no allocation.
  */
-import type { Log } from './log.js';
+import { readI32, readU16 } from '../wire/u64.js';
+import { RecordAt, type Log } from './log.js';
 
 export class TailIndex {
   /** Log index, 0 = empty. Twice the capacity of the log, so that it is never more than half full. */
   private readonly table: Float64Array;
   private readonly mask: number;
+  /** By the log's slot: the hash of an entry's key, so that nothing that moves in the table is hashed again. */
+  private readonly hashes: Int32Array;
   private used = 0;
 
   constructor(private readonly log: Log) {
     this.table = new Float64Array(log.capacity * 2);
     this.mask = this.table.length - 1;
+    this.hashes = new Int32Array(log.capacity);
   }
 
   get size(): number {
@@ -26,32 +30,38 @@ export class TailIndex {
   /** Index of the lane's newest entry that was not executed, or 0. */
   find(sessionHi: number, sessionLo: number, lane: number): number {
     if (this.used === 0) return 0;
-    return this.table[this.locate(sessionHi, sessionLo, lane)]!;
+    return this.table[this.locate(sessionHi, sessionLo, lane, hash(sessionHi, sessionLo, lane))]!;
   }
 
   /** The entry `index`, just appended, is its lane's newest. */
   add(index: number): void {
-    const log = this.log;
-    const slot = this.locate(log.sessionHi(index), log.sessionLo(index), log.lane(index));
-    log.laneBefore[log.slot(index)] = this.table[slot]!;
-    if (this.table[slot] === 0) this.used++;
-    this.table[slot] = index;
+    const { log, table } = this;
+    const at = log.record(index);
+    const sessionHi = readI32(log.bytes, at + RecordAt.session);
+    const sessionLo = readI32(log.bytes, at + RecordAt.session + 4);
+    const lane = readU16(log.bytes, at + RecordAt.lane);
+    const hashed = hash(sessionHi, sessionLo, lane);
+    const slot = this.locate(sessionHi, sessionLo, lane, hashed);
+    const before = table[slot]!;
+    this.hashes[log.slot(index)] = hashed;
+    log.laneBefore[log.slot(index)] = before;
+    if (before === 0) this.used++;
+    table[slot] = index;
   }
 
   /** The entry `index` is executed: entries leave in log order. */
   executed(index: number): void {
-    const log = this.log;
-    const slot = this.locate(log.sessionHi(index), log.sessionLo(index), log.lane(index));
-    if (this.table[slot] === index) this.remove(slot);
+    const slot = this.slotOf(index);
+    if (slot >= 0) this.remove(slot);
   }
 
   /** The entry `index` is about to be truncated; called from the last entry downwards. `executed`: entries up to there are not in the index. */
   truncated(index: number, executed: number): void {
-    const log = this.log;
-    const slot = this.locate(log.sessionHi(index), log.sessionLo(index), log.lane(index));
-    const before = log.laneBefore[log.slot(index)]!;
+    const slot = this.slotOf(index);
+    if (slot < 0) return;
+    const before = this.log.laneBefore[this.log.slot(index)]!;
     if (before > executed) this.table[slot] = before;
-    else if (this.table[slot] !== 0) this.remove(slot);
+    else this.remove(slot);
   }
 
   clear(): void {
@@ -59,33 +69,45 @@ export class TailIndex {
     this.used = 0;
   }
 
-  private locate(sessionHi: number, sessionLo: number, lane: number): number {
-    const log = this.log;
-    for (let slot = this.home(sessionHi, sessionLo, lane); ; slot = (slot + 1) & this.mask) {
-      const index = this.table[slot]!;
+  /** Where the lane's entry is, or would be put. */
+  private locate(sessionHi: number, sessionLo: number, lane: number, hashed: number): number {
+    const { log, table, mask } = this;
+    const { bytes } = log;
+    for (let slot = hashed & mask; ; slot = (slot + 1) & mask) {
+      const index = table[slot]!;
       if (index === 0) return slot;
-      if (log.lane(index) === lane && log.sessionLo(index) === sessionLo && log.sessionHi(index) === sessionHi) return slot;
+      const at = log.record(index);
+      if (readU16(bytes, at + RecordAt.lane) === lane && readI32(bytes, at + RecordAt.session + 4) === sessionLo && readI32(bytes, at + RecordAt.session) === sessionHi) return slot;
     }
   }
 
-  private home(sessionHi: number, sessionLo: number, lane: number): number {
-    const h = Math.imul(sessionHi ^ Math.imul(sessionLo, 0x9e3779b1) ^ Math.imul(lane + 1, 0xc2b2ae35), 0x85ebca6b);
-    return (h ^ (h >>> 15)) & this.mask;
+  /** Where `index` itself is, as long as it is its lane's newest; else −1. */
+  private slotOf(index: number): number {
+    const { table, mask } = this;
+    for (let slot = this.hashes[this.log.slot(index)]! & mask; ; slot = (slot + 1) & mask) {
+      const other = table[slot]!;
+      if (other === index) return slot;
+      if (other === 0) return -1;
+    }
   }
 
   private remove(slot: number): void {
-    const log = this.log;
+    const { log, table, mask, hashes } = this;
     let hole = slot;
-    for (let next = (hole + 1) & this.mask; this.table[next] !== 0; next = (next + 1) & this.mask) {
-      const index = this.table[next]!;
-      const home = this.home(log.sessionHi(index), log.sessionLo(index), log.lane(index));
+    for (let next = (hole + 1) & mask; table[next] !== 0; next = (next + 1) & mask) {
+      const index = table[next]!;
       // An entry may move into the hole when its home is not between the hole and where it stands.
-      if (((next - home) & this.mask) >= ((next - hole) & this.mask)) {
-        this.table[hole] = index;
+      if (((next - hashes[log.slot(index)]!) & mask) >= ((next - hole) & mask)) {
+        table[hole] = index;
         hole = next;
       }
     }
-    this.table[hole] = 0;
+    table[hole] = 0;
     this.used--;
   }
+}
+
+function hash(sessionHi: number, sessionLo: number, lane: number): number {
+  const h = Math.imul(sessionHi ^ Math.imul(sessionLo, 0x9e3779b1) ^ Math.imul(lane + 1, 0xc2b2ae35), 0x85ebca6b);
+  return h ^ (h >>> 15);
 }

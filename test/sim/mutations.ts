@@ -184,7 +184,7 @@ function acceptOlderKey(core: ReplicaCore): void {
 }
 
 function noAtMostOnce(core: ReplicaCore): void {
-  core['requests']['answerKnown'] = () => false;
+  core['requests']['isKnown'] = () => false;
   const { execution } = core.state;
   const execute = execution['execute'];
   execution['execute'] = (index) => {
@@ -197,8 +197,8 @@ function noAtMostOnce(core: ReplicaCore): void {
 
 function admissionForgetsExecuted(core: ReplicaCore): void {
   const requests = core['requests'];
-  const answerKnown = requests['answerKnown'];
-  requests['answerKnown'] = (bytes, o, session, ...rest) => answerKnown.call(requests, bytes, o, rest[4] ? session : undefined, ...rest);
+  const isKnown = requests['isKnown'];
+  requests['isKnown'] = (session, newest, lane, request, register) => isKnown.call(requests, register ? session : undefined, newest, lane, request, register);
 }
 
 function readmitEvicted(core: ReplicaCore): void {
@@ -552,6 +552,7 @@ function acknowledgeWithLostLog(core: ReplicaCore): void {
     views.isMember = () => false;
     const done = onSync.call(viewChanges, bytes, o, from, now);
     Reflect.deleteProperty(views, 'isMember');
+    state.view = state.view; // which settles its role anew
     return done;
   };
 }
