@@ -22,6 +22,7 @@ import { ClientClock } from './client-clock.js';
 import { LeadControl } from './lead.js';
 import { Payloads } from './payloads.js';
 import { Jitter } from './random.js';
+import { Retries } from './retries.js';
 import { REGISTER_BYTES, REGISTER_LANE } from './sessions.js';
 import { Views } from './views.js';
 
@@ -37,7 +38,7 @@ const Pace = { more: 0, one: 1, oneAndAHalf: 2 } as const;
 const PROBE_AFTER = 1;
 const PLEA_AFTER = 2;
 
-/** Shortest wait for a pushed order before a member that differs is asked to reconcile, µs. */
+/** Shortest wait for a pushed order before a member that differs is asked to reconcile, µs; else it is that of the longest round trip lately. */
 const ORDER_PATIENCE_US = 500;
 
 export class ClientCore {
@@ -54,6 +55,7 @@ export class ClientCore {
   private readonly n: number;
   private readonly views: Views;
   private readonly jitter: Jitter;
+  private readonly retries: Retries;
   private readonly acks: Acknowledgements;
   /** Lanes of the caller, and one more for the registration. */
   private readonly lanes: number;
@@ -61,7 +63,10 @@ export class ClientCore {
   private readonly request: Int32Array;
   private readonly timestampHi: Int32Array;
   private readonly timestampLo: Int32Array;
+  /** Waits for an answer that were in vain. */
   private readonly attempts: Int32Array;
+  /** The request was sent more than once in its view, under the same timestamp. */
+  private readonly repeated: Uint8Array;
   /** Pace. */
   private readonly pace: Uint8Array;
   /** The primary's reply says that it pushes its order to members that differ: they are asked to reconcile only at … */
@@ -85,8 +90,8 @@ export class ClientCore {
   /** Last timestamp given. */
   private lastHi = 0;
   private lastLo = 0;
-  /** Smoothed round trip of fast commits, µs. */
-  private roundTripUs = 0.5;
+  /** When a request was last committed, monotonic µs. */
+  private committedUs = -Infinity;
   private earliestUs = Infinity;
   private lastProbeUs = -Infinity;
   private open = 0;
@@ -101,6 +106,7 @@ export class ClientCore {
     this.n = config.replicas;
     this.views = new Views(config.replicas);
     this.jitter = new Jitter(config.seed);
+    this.retries = new Retries(config.timings.retryUs, config.timings.retryMaxUs);
     this.lanes = config.lanes;
     this.lastHi = config.afterHi ?? 0;
     this.lastLo = config.afterLo ?? 0;
@@ -113,6 +119,7 @@ export class ClientCore {
     this.timestampHi = new Int32Array(slots);
     this.timestampLo = new Int32Array(slots);
     this.attempts = new Int32Array(slots);
+    this.repeated = new Uint8Array(slots);
     this.pace = new Uint8Array(slots);
     this.ordering = new Uint8Array(slots);
     this.reconcileUs = new Float64Array(slots).fill(Infinity);
@@ -254,6 +261,7 @@ export class ClientCore {
     this.open++;
     this.request[slot]!++;
     this.attempts[slot] = 0;
+    this.repeated[slot] = 0;
     this.pace[slot] = Pace.one;
     this.flags[slot] = slot === this.lanes ? RequestFlag.register : state === State.read ? RequestFlag.query : 0;
     this.deadlineUs[slot] = deadlineUs;
@@ -298,7 +306,7 @@ export class ClientCore {
   private heardSlack(from: number, slot: number, slackUs: number, now: Instant): void {
     this.lead.heard(from, slackUs);
     // Sent twice, nobody knows which one the slack is of.
-    if (this.attempts[slot] === 0) this.clock.heard(from, slot, slackUs, now);
+    if (this.repeated[slot] === 0) this.clock.heard(from, slot, slackUs, now);
   }
 
   /** Sends the request to every member of the view. */
@@ -439,20 +447,18 @@ export class ClientCore {
     }
   }
 
-  /** The primary's order is on its way to the member, which is asked only when that has had a round trip's time. */
+  /** The primary's order is on its way to the member, which is asked only when that has had time. */
   private awaitOrder(slot: number, now: Instant): void {
     if (this.reconcileUs[slot] !== Infinity) return;
-    this.reconcileUs[slot] = now.monotonicUs + Math.max(this.roundTripUs, ORDER_PATIENCE_US);
+    this.reconcileUs[slot] = now.monotonicUs + Math.max(this.retries.longestUs, ORDER_PATIENCE_US);
     this.wakeFor(slot);
   }
 
   private commit(slot: number, now: Instant): void {
     const status = this.resultStatus[slot]!;
-    if (this.pace[slot] === Pace.one) {
-      const us = now.monotonicUs - this.sentUs[slot]!;
-      this.roundTripUs = this.roundTripUs < 1 ? us : this.roundTripUs + (us - this.roundTripUs) / 16;
-      this.lead.committedFast();
-    }
+    this.committedUs = now.monotonicUs;
+    if (this.repeated[slot] === 0) this.retries.committed(now.monotonicUs - this.sentUs[slot]!, now.monotonicUs);
+    if (this.pace[slot] === Pace.one) this.lead.committedFast();
     if (slot === this.lanes) {
       this.finish(slot);
       this.registered = status === ReplyStatus.ok;
@@ -603,16 +609,26 @@ export class ClientCore {
       this.forget(slot);
       this.pace[slot] = Pace.more;
       this.attempts[slot] = 0;
+      this.repeated[slot] = 0;
+      this.sentUs[slot] = now.monotonicUs;
       this.send(slot, now);
     }
   }
 
   /** No answer, or not enough of them, in time. */
   private again(slot: number, now: Instant): void {
+    const { retries } = this;
     this.attempts[slot]!++;
+    // As long as others commit, the view is not what is wrong.
+    const silent = now.monotonicUs - this.committedUs >= retries.waitUs(0);
+    if (silent && this.attempts[slot]! > PROBE_AFTER && now.monotonicUs - this.lastProbeUs >= this.config.timings.retryUs) this.askForView(this.attempts[slot]! > PLEA_AFTER, now);
+    if (!retries.spend(now.monotonicUs)) {
+      this.scheduleRetry(slot, now);
+      return;
+    }
     this.pace[slot] = Pace.more;
+    this.repeated[slot] = 1;
     this.counters[ClientCounter.retransmitted]!++;
-    if (this.attempts[slot]! > PROBE_AFTER && now.monotonicUs - this.lastProbeUs >= this.config.timings.retryUs) this.askForView(this.attempts[slot]! > PLEA_AFTER, now);
     if (this.state[slot] === State.read) {
       this.readThroughLog(slot, now);
       return;
@@ -644,11 +660,7 @@ export class ClientCore {
   }
 
   private scheduleRetry(slot: number, now: Instant): void {
-    const { retryUs, retryMaxUs } = this.config.timings;
-    // A busy cluster's round trips may exceed the longest wait: then they set it, or retries would only add to the load.
-    const usualUs = 4 * this.roundTripUs;
-    const base = Math.min(Math.max(retryMaxUs, usualUs), Math.max(retryUs, usualUs) * (1 << Math.min(this.attempts[slot]!, 10)));
-    this.dueUs[slot] = now.monotonicUs + base * (1 + 0.25 * this.jitter.next());
+    this.dueUs[slot] = now.monotonicUs + this.retries.waitUs(this.attempts[slot]!) * (1 + 0.25 * this.jitter.next());
     this.wakeFor(slot);
   }
 

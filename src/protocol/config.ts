@@ -84,7 +84,7 @@ export const DEFAULT_TIMINGS: Timings = {
   viewChangeMaxUs: 1_000_000,
   maxAheadNs: 100_000_000,
   maxHoldNs: 2_000_000,
-  orderHoldUs: 50_000,
+  orderHoldUs: 1_000_000,
   lateRepairUs: 200,
   slowAfterUs: 400_000,
 };

@@ -197,9 +197,10 @@ export class Requests {
   /** The key of a new request is not above the last one of the log. */
   private late(bytes: Uint8Array, o: number, timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number, lane: number, request: number, length: number, from: number, now: Instant): void {
     const { state, synchronization } = this;
+    if (this.restamp(bytes, o, sessionHi, sessionLo, lane, request, length, from, now)) return;
     if (state.isPrimary) {
       synchronization.differs(now);
-      if (!this.restamp(bytes, o, sessionHi, sessionLo, lane, request, length, from, now)) this.reject(bytes, o, from, RejectReason.late, now);
+      this.reject(bytes, o, from, RejectReason.late, now);
       return;
     }
     // The primary may have taken it: then it comes back in its order, or by a repair.
@@ -209,8 +210,9 @@ export class Requests {
   }
 
   /**
-   * Primary, `late: restamp`: appends a late request with the smallest key above the last one; false when it does not. Not a
-   * Register: the lateness of a delayed copy is what keeps it out once its session was evicted (sessions.ts).
+   * `late: restamp`: appends a late request with the smallest key above the last one; false when it does not. Members do as
+   * the primary does: where requests reach both in one order, clocks or not, their logs stay equal. Not a Register: the
+   * lateness of a delayed copy is what keeps it out once its session was evicted (sessions.ts).
    */
   private restamp(bytes: Uint8Array, o: number, sessionHi: number, sessionLo: number, lane: number, request: number, length: number, from: number, now: Instant): boolean {
     const { state } = this;
@@ -243,8 +245,8 @@ export class Requests {
     state.counters[Counter.duplicates]!++;
     if (request < log.request(newest)) return;
     this.sender.acknowledge(from, newest, this.slackUs, 0);
-    // The client moved on to another timestamp, so the primary may hold the request under that one.
-    if (newest > state.synced && compareU64(timestampHi, timestampLo, log.timestampHi(newest), log.timestampLo(newest)) !== 0) this.synchronization.repair(now);
+    // The client moved on to a later timestamp, so the primary may hold the request under that one.
+    if (newest > state.synced && compareU64(timestampHi, timestampLo, log.timestampHi(newest), log.timestampLo(newest)) > 0) this.synchronization.repair(now);
   }
 
   /** The lane's last executed request is this one or a later one. */

@@ -79,7 +79,7 @@ export const MUTATIONS: readonly Mutation[] = [
   { name: 'order-of-another-view', breaks: 'an Order of an older view counts in this one', replica: orderOfAnotherView },
   { name: 'answer-before-verified', breaks: 'a member answers the clients that an Order names before it has the entries', replica: answerBeforeVerified },
   { name: 'cache-returns-another-request', breaks: 'the cache knows requests by session alone, and the chain of what it gives is not compared', replica: cacheReturnsAnother },
-  { name: 'restamp-with-equal-key', breaks: 'the primary restamps a late request with the timestamp of the last entry', replica: restampWithEqualKey },
+  { name: 'restamp-with-equal-key', breaks: 'primary and members restamp a late request with the timestamp of the last entry', replica: restampWithEqualKey },
 
   // View changes.
   { name: 'acknowledge-after-promise', breaks: 'a replica that promised a view goes on acknowledging in the old one', replica: acknowledgeAfterPromise },
