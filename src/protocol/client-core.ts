@@ -14,6 +14,7 @@ import * as wire from '../wire/messages.js';
 import { RejectReason, ReplicaStatus, ReplyStatus, RequestFlag, typeOf } from '../wire/messages.js';
 import { addHi, addLo, compareU64, differenceU64, readI32, readIndex, readU16, writeI32, writeIndex, writeU16 } from '../wire/u64.js';
 import { Acknowledgements } from './acknowledgements.js';
+import { askReplicas } from './ask-replicas.js';
 import { checkLanes, type ClientConfig } from './config.js';
 import { Outcome, type ClientEvents, type Instant, type Outbox } from './contract.js';
 import { CLIENT_COUNTER_NAMES, ClientCounter } from './counters.js';
@@ -641,22 +642,7 @@ export class ClientCore {
 
   private askForView(plead: boolean, now: Instant): void {
     this.lastProbeUs = now.monotonicUs;
-    for (let r = 0; r < this.n; r++) {
-      const message = wire.Probe;
-      const o = this.outbox.reserve(r, message.size);
-      if (o < 0) continue;
-      begin(message, this.outbox.bytes, o);
-      writeI32(this.outbox.bytes, o + message.at.view, this.view);
-      this.outbox.commit(message.size);
-      this.counters[ClientCounter.probes]!++;
-      if (!plead) continue;
-      const p = this.outbox.reserve(r, wire.Plea.size);
-      if (p < 0) continue;
-      begin(wire.Plea, this.outbox.bytes, p);
-      writeI32(this.outbox.bytes, p + wire.Plea.at.view, this.view);
-      this.outbox.commit(wire.Plea.size);
-      this.counters[ClientCounter.pleas]!++;
-    }
+    askReplicas(this.outbox, this.n, this.view, plead, this.counters);
   }
 
   private scheduleRetry(slot: number, now: Instant): void {
