@@ -49,7 +49,9 @@ interface Run {
   readonly noisePerSecond: number;
   readonly viewChanges: number;
   readonly retransmitted: number;
-  readonly sheds: number;
+  /** Datagrams at the primary. */
+  readonly queued: number;
+  readonly refused: number;
 }
 
 class Bench {
@@ -106,7 +108,8 @@ class Bench {
       noisePerSecond: made.reduce((sum, { sent, seconds }) => sum + sent / seconds, 0),
       viewChanges: ended!.view - before!.view,
       retransmitted: measured.client.retransmitted,
-      sheds: 0,
+      queued: queuedOf(ended!) - queuedOf(before!),
+      refused: (ended!.drops['crowded'] ?? 0) - (before!.drops['crowded'] ?? 0),
     };
   }
 
@@ -156,7 +159,7 @@ await program(
           for (const kind of ['none', ...kinds.map(({ name }) => name)]) {
             const run = await bench.run(kind, noises);
             runs.push(run);
-            output.note(`${transport}, round ${round + 1} of ${rounds}: ${kind}: p50 ${formatDuration(run.p50Ns)}, p99 ${formatDuration(run.p99Ns)}, ${formatCount(run.opsPerSecond)}/s; resent ${run.retransmitted}, failed ${run.failed}, views ${run.viewChanges}; noise ${formatCount(run.noisePerSecond)}/s; then p99 ${formatDuration(run.afterP99Ns)}, ${formatCount(run.afterPerSecond)}/s`);
+            output.note(`${transport}, round ${round + 1} of ${rounds}: ${kind}: p50 ${formatDuration(run.p50Ns)}, p99 ${formatDuration(run.p99Ns)}, ${formatCount(run.opsPerSecond)}/s; resent ${run.retransmitted}, failed ${run.failed}, views ${run.viewChanges}; queued ${run.queued}, refused ${run.refused}; noise ${formatCount(run.noisePerSecond)}/s; then p99 ${formatDuration(run.afterP99Ns)}, ${formatCount(run.afterPerSecond)}/s`);
           }
         }
       } finally {
@@ -171,7 +174,11 @@ await program(
   },
 );
 
-type Row = Omit<Run, 'noise' | 'sheds'> & { readonly transport: string; readonly noise: string };
+type Row = Omit<Run, 'noise'> & { readonly transport: string; readonly noise: string };
+
+function queuedOf(report: ReplicaStatusReport): number {
+  return report.transport.counters['datagrams_queued'] ?? 0;
+}
 
 /** Medians over the rounds; what went wrong is summed up. */
 function rowOf(transport: string, noise: string, all: readonly Run[]): Row {
@@ -190,6 +197,8 @@ function rowOf(transport: string, noise: string, all: readonly Run[]): Row {
     noisePerSecond: middle(({ noisePerSecond }) => noisePerSecond),
     viewChanges: sum(({ viewChanges }) => viewChanges),
     retransmitted: sum(({ retransmitted }) => retransmitted),
+    queued: sum(({ queued }) => queued),
+    refused: sum(({ refused }) => refused),
   };
 }
 

@@ -98,6 +98,12 @@ export class ReplicaCore {
     }
   }
 
+  /** As `receive`, of a client that has sent more than its share: a Request is rejected as `busy`, the rest ignored. */
+  refuse(bytes: Uint8Array, offset: number, from: number, now: Instant): void {
+    if (typeOf(bytes, offset) === wire.Request.type) this.requests.refuse(bytes, offset, from, now);
+    else this.state.counters[Counter.ignored]!++;
+  }
+
   /** Time passed. */
   tick(now: Instant): void {
     this.enter(now);

@@ -105,6 +105,12 @@ export class Requests {
     this.append(bytes, o, timestampHi, timestampLo, sessionHi, sessionLo, lane, request, length, from, now);
   }
 
+  /** Its host has no time for it. */
+  refuse(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+    this.state.counters[Counter.requests]!++;
+    this.reject(bytes, o, from, RejectReason.busy, now);
+  }
+
   /** Quorum read: where the log ends, and at the primary the answer. */
   onRead(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const { state } = this;

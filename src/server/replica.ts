@@ -245,6 +245,7 @@ export class Replica {
         if (typeOf(bytes, offset) === Status.type) statusService.onStatus(bytes, offset, from, now);
         else core.receive(bytes, offset, length, from, now);
       },
+      refuse: (bytes, offset, from, now) => core.refuse(bytes, offset, from, now),
       tick: (now) => core.tick(now),
       endTurn: (now) => core.flush(now),
       wakeAtUs: () => core.wakeAtUs,

@@ -12,10 +12,11 @@ import type { Clock } from '../clock/clock.js';
 import type { Hash64 } from '../native/hash64.js';
 import type { Instant } from '../protocol/contract.js';
 import { DatagramOutbox } from '../transport/datagram-outbox.js';
+import { FairQueue } from '../transport/fair-queue.js';
 import { PeerKeys } from '../transport/peer-keys.js';
 import { DatagramReader } from '../transport/datagram-reader.js';
-import { DEFAULT_TRANSPORT, type Address, type IdleStrategy, type Notice, type Transport } from '../transport/transport.js';
-import { CLIENT_SENDER, DEFAULT_DATAGRAM_BYTES, Envelope, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
+import { DEFAULT_TRANSPORT, TransportCounter, type Address, type IdleStrategy, type Notice, type Transport } from '../transport/transport.js';
+import { CLIENT_SENDER, CROWDED, DEFAULT_DATAGRAM_BYTES, Envelope, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
 import { PeerVersions } from '../wire/peer-versions.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
 import type { Cluster } from './cluster-config.js';
@@ -28,6 +29,8 @@ import { WakeTimer } from './wake-timer.js';
 /** What a turn loop needs of a core, or of the host around it. */
 export interface Driven {
   receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant): void;
+  /** In place of `receive`, for a message of a client that has sent more than its share: answers that it came too often. */
+  refuse?(bytes: Uint8Array, offset: number, from: number, now: Instant): void;
   tick(now: Instant): void;
   /** Last call of a turn; what it writes to the outbox still leaves in it. */
   endTurn(now: Instant): void;
@@ -70,6 +73,17 @@ const CLIENT_ENDPOINTS = 1;
 const BURST_DATAGRAMS = 2;
 const BURST_US = 20;
 
+/**
+ * When so many datagrams come in one batch, or in one pass of the event loop, there are more behind them: clients' datagrams wait in a
+ * FairQueue then, until it is empty again. Both the native transport and libuv take 32 at once.
+ */
+const CROWD_DATAGRAMS = 32;
+/** Of a transport without batches: so many in one pass are worth finding out where it ends. */
+const PASS_DATAGRAMS = 8;
+/** Datagrams of the queue that are handled before the socket is looked at again. What dgram takes from it is less, one by one. */
+const QUEUE_TURN = { batches: 64, single: 24 } as const;
+const QUEUE_BYTES = 4 << 20;
+
 export class TurnLoop {
   readonly transport: Transport;
   readonly outbox: DatagramOutbox;
@@ -87,6 +101,16 @@ export class TurnLoop {
   private burstUs = -1.5;
   private burst = 0;
   private stopped = false;
+  /** Datagrams of clients that wait for their turn; undefined at a client. */
+  private readonly queue: FairQueue | undefined;
+  /** Datagrams in the present batch or pass. */
+  private crowd = 0;
+  /** The queue is in use: from a full batch or pass on, until there was none while it was empty. */
+  private crowded = false;
+  private wasFull = false;
+  /** Whoever is refused now hears of it; once for each look at the queue, since answers cost as much as requests. */
+  private mayRefuse = false;
+  private refusing = false;
   private readonly keys: Keyring | undefined;
 
   /** Throws JitPaxosError `option-invalid`. */
@@ -116,10 +140,15 @@ export class TurnLoop {
     const peers = keys === undefined ? undefined : new PeerKeys(keys, replicas, endpoints);
     this.outbox = new DatagramOutbox(this.transport, envelope, datagramBytes, peers, this.versions);
     this.failed = options.failed;
-    this.reader = new DatagramReader(envelope, this.transport, !isClient, (bytes, offset, length, from) => this.driven!.receive(bytes, offset, length, from, instant), peers && { ring: keys!, peers }, {
+    const handle = (bytes: Uint8Array, offset: number, length: number, from: number): void => {
+      if (this.refusing) this.driven!.refuse?.(bytes, offset, from, instant);
+      else this.driven!.receive(bytes, offset, length, from, instant);
+    };
+    this.reader = new DatagramReader(envelope, this.transport, !isClient, handle, peers && { ring: keys!, peers }, {
       peers: this.versions,
       hello: (endpoint) => this.outbox.hello(endpoint),
     });
+    this.queue = isClient ? undefined : new FairQueue(replicas, endpoints, datagramBytes, QUEUE_BYTES);
   }
 
   /** Binds the sockets. Datagrams are ignored until `start`. Throws as Transport.open. */
@@ -181,6 +210,7 @@ export class TurnLoop {
   private onDatagram(bytes: Uint8Array, offset: number, length: number): void {
     if (this.stopped || this.driven === undefined) return;
     try {
+      if (this.queue !== undefined && this.isCrowd() && this.enqueue(bytes, offset, length)) return;
       const instant = this.now.read();
       this.handling = true;
       const messages = this.reader.read(bytes, offset, length);
@@ -203,7 +233,63 @@ export class TurnLoop {
 
   private onBatchEnd(): void {
     if (this.turnOpen) this.endTurn();
+    this.crowd = 0;
   }
+
+  private isCrowd(): boolean {
+    if (++this.crowd === PASS_DATAGRAMS && !this.transport.batches) setImmediate(this.onPassEnd);
+    if (this.crowd >= CROWD_DATAGRAMS) this.wasFull = true;
+    return this.wasFull || this.crowded;
+  }
+
+  private readonly onPassEnd = (): void => {
+    this.crowd = 0;
+  };
+
+  /** True when the datagram, of a client that was heard before, waits in the queue, or was refused. */
+  private enqueue(bytes: Uint8Array, offset: number, length: number): boolean {
+    const endpoint = this.transport.knownSender();
+    if (endpoint < 0) return false;
+    if (this.queue!.put(endpoint, bytes, offset, length)) this.transport.counters[TransportCounter.datagrams_queued]!++;
+    else {
+      this.reader.drops[CROWDED]!++;
+      if (this.mayRefuse) {
+        this.mayRefuse = false;
+        this.now.read();
+        this.refusing = true;
+        this.reader.read(bytes, offset, length, endpoint);
+        this.refusing = false;
+      }
+    }
+    if (!this.crowded) {
+      this.crowded = true;
+      setImmediate(this.onQueue);
+    }
+    return true;
+  }
+
+  /** Handles some of what waits; the rest when the loop has looked at its sockets again. */
+  private readonly onQueue = (): void => {
+    if (this.stopped) return;
+    const queue = this.queue!;
+    try {
+      this.mayRefuse = true;
+      for (let left = this.transport.batches ? QUEUE_TURN.batches : QUEUE_TURN.single; left > 0 && queue.take(); left--) {
+        this.now.read();
+        this.handling = true;
+        this.reader.read(queue.bytes, 0, queue.length, queue.endpoint);
+        this.handling = false;
+        queue.release();
+      }
+    } catch (error) {
+      this.fail(error);
+      return;
+    }
+    this.endTurn();
+    this.crowded = queue.size > 0 || this.wasFull;
+    this.wasFull = false;
+    if (this.crowded) setImmediate(this.onQueue);
+  };
 
   private onWake(): void {
     if (this.stopped || this.driven === undefined) return;

@@ -42,14 +42,17 @@ export class DatagramReader {
     private readonly versions?: HeardVersions,
   ) {}
 
-  /** Reads one datagram and returns how many messages it held. The rest of a datagram behind a bad message is dropped. */
-  read(bytes: Uint8Array, offset: number, length: number): number {
+  /**
+   * Reads one datagram and returns how many messages it held. The rest of a datagram behind a bad message is dropped.
+   * @param client endpoint that it came from, when it is not the one that the transport is handing over; a replica's datagram is refused then
+   */
+  read(bytes: Uint8Array, offset: number, length: number, client = -1): number {
     const sender = this.envelope.open(bytes, offset, length);
     if (sender < 0) return this.drop(-sender, 0);
     let from = sender; // a replica is whom the envelope names, not an address: hosts have several
     if (sender === CLIENT_SENDER) {
       if (!this.acceptClients) return this.drop(SENDER_REFUSED, 0);
-      from = this.transport.sender();
+      from = client < 0 ? this.transport.sender() : client;
     }
     const { keys } = this;
     const key = this.envelope.openedKey;

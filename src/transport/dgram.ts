@@ -140,6 +140,10 @@ export class DgramTransport implements Transport {
     return this.endpointOf(rinfo.address, rinfo.port);
   }
 
+  knownSender(): number {
+    return this.endpoints.find(this.rinfo!.address, this.rinfo!.port);
+  }
+
   endpointOf(host: string, port: number): number {
     const endpoint = this.endpoints.intern(host, port);
     this.counters[TransportCounter.endpoints_evicted] = this.endpoints.evicted;

@@ -51,12 +51,8 @@ export class EndpointTable {
 
   /** The number of an address, a new one when it has none. Marks it as used. */
   intern(host: string, port: number): number {
-    for (let slot = this.firstOfPort[port]!; slot >= 0; slot = this.nextOfPort[slot]!) {
-      if (this.hosts[slot] === host) {
-        this.touch(slot);
-        return this.numberOf(slot);
-      }
-    }
+    const known = this.find(host, port);
+    if (known >= 0) return known;
     const slot = this.used < this.capacity ? this.used++ : this.evictOldest();
     this.hosts[slot] = host;
     this.ports[slot] = port;
@@ -64,6 +60,17 @@ export class EndpointTable {
     this.firstOfPort[port] = slot;
     this.linkNewest(slot);
     return this.numberOf(slot);
+  }
+
+  /** The number of an address, −1 when it has none. Marks it as used. */
+  find(host: string, port: number): number {
+    for (let slot = this.firstOfPort[port]!; slot >= 0; slot = this.nextOfPort[slot]!) {
+      if (this.hosts[slot] === host) {
+        this.touch(slot);
+        return this.numberOf(slot);
+      }
+    }
+    return -1;
   }
 
   /** The slot of a number that still stands for an address, or −1. `hostOf` and `portOf` tell which. */

@@ -149,6 +149,10 @@ export class NativeUdpTransport implements Transport {
     return known >= 0 ? known : this.udp.intern(entry);
   }
 
+  knownSender(): number {
+    return this.entries[(this.state[UdpState.handled]! - 1) * UdpEntry.fields + UdpEntry.endpoint]!;
+  }
+
   endpointOf(host: string, port: number): number {
     return this.udp.endpointOf(host, port);
   }

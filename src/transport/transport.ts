@@ -79,6 +79,8 @@ export interface Transport {
   flush(): void;
   /** Endpoint of the sender of the datagram being received; takes a new number for an unknown one. During a Receiver call only. */
   sender(): number;
+  /** As `sender`, but takes no number: −1 for an unknown one. */
+  knownSender(): number;
   /** Endpoint of an address. For tools and tests: replies go to `sender()`. */
   endpointOf(host: string, port: number): number;
   /** While a batch is handed over, or promises run that it settled: true, and `batchEnd` is called behind them. Otherwise false, and nothing is done. */
@@ -87,7 +89,7 @@ export interface Transport {
   close(): Promise<void>;
 }
 
-export const TRANSPORT_COUNTER_NAMES = ['datagrams_received', 'bytes_received', 'datagrams_sent', 'bytes_sent', 'datagrams_fragmented', 'send_deferred', 'send_queue_full', 'send_errors', 'receive_errors', 'endpoint_unknown', 'endpoints_evicted', 'spins_paid', 'spins_wasted'] as const;
+export const TRANSPORT_COUNTER_NAMES = ['datagrams_received', 'bytes_received', 'datagrams_sent', 'bytes_sent', 'datagrams_fragmented', 'send_deferred', 'send_queue_full', 'send_errors', 'receive_errors', 'endpoint_unknown', 'endpoints_evicted', 'spins_paid', 'spins_wasted', 'datagrams_queued'] as const;
 
 export type TransportCounterName = (typeof TRANSPORT_COUNTER_NAMES)[number];
 

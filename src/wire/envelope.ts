@@ -55,7 +55,10 @@ export const DEFAULT_DATAGRAM_BYTES = 1432;
 export const MAX_DATAGRAM_BYTES = 60_000;
 
 /** Names of what `open` and `validate` refuse, as in metrics. Index = −code. */
-export const DROP_REASON_NAMES: readonly string[] = ['', 'truncated', 'unknown-type', 'marker', 'number', 'magic', 'version', 'cluster', 'sender', 'key', 'checksum', 'oversized', 'empty', 'role'];
+export const DROP_REASON_NAMES: readonly string[] = ['', 'truncated', 'unknown-type', 'marker', 'number', 'magic', 'version', 'cluster', 'sender', 'key', 'checksum', 'oversized', 'empty', 'role', 'crowded'];
+
+/** Counted by hosts: too many datagrams of one client waited to be handled. */
+export const CROWDED = DROP_REASON_NAMES.indexOf('crowded');
 
 const Refused = { truncated: -1, marker: -3, magic: -5, version: -6, cluster: -7, sender: -8, key: -9, checksum: -10, oversized: -11, empty: -12, role: -13 } as const;
 

@@ -51,6 +51,9 @@ class FakeTransport implements Transport {
   sender() {
     return 77;
   }
+  knownSender() {
+    return 77;
+  }
   endpointOf() {
     return 77;
   }

@@ -1,0 +1,165 @@
+/**
+ * Where datagrams of clients wait when more come than can be handled at once, and leave in turns: deficit round robin over
+ * endpoints, by bytes (Shreedhar and Varghese, 1995). A client that floods then waits behind itself.
+ *
+ * The rule: bounded in bytes, and nobody can fill it. An endpoint may hold as many bytes as are free at that moment (dynamic
+ * thresholds, Choudhury and Hahne, 1998): alone it gets half of the queue, and whoever comes next always finds room. Allocates arrays
+ * when they are first needed, and keeps them.
+ */
+import { MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
+import { ArrayPool } from './array-pool.js';
+
+/** What an endpoint may have handled before it is the next one's turn, bytes. */
+const QUANTUM_BYTES = 1500;
+/** The least that a datagram counts for in a turn: handling a short one costs more than its bytes. */
+const LEAST_BYTES = 256;
+/** Up to here a loop copies faster than a view is made. */
+const SHORT_BYTES = 256;
+
+export class FairQueue {
+  /** What `take` took, valid until `release`. */
+  bytes: Uint8Array = new Uint8Array(0);
+  length = 0;
+  endpoint = 0;
+
+  private readonly pool: ArrayPool;
+  private readonly datagrams: (Uint8Array | undefined)[];
+  private readonly lengths: Int32Array;
+  /** Next datagram of the same flow, or next free place; −1: none. */
+  private readonly next: Int32Array;
+  private free = 0;
+  private freeBytes: number;
+  private count = 0;
+
+  // By flow, which is an endpoint's place in the endpoint table.
+  private readonly first: Int32Array;
+  private readonly last: Int32Array;
+  private readonly flowEndpoint: Int32Array;
+  private readonly flowBytes: Int32Array;
+  private readonly deficit: Int32Array;
+  /** Flows that wait are a ring. */
+  private readonly nextFlow: Int32Array;
+  /** Before the one whose turn it is, −1: none waits. */
+  private previous = -1;
+  private turnBegun = false;
+
+  /**
+   * @param replicas endpoints below it are replicas, which never wait here
+   * @param endpoints places of the endpoint table, a power of two
+   * @param datagramBytes length of most datagrams; a shorter one takes as much room
+   * @param capacityBytes of all that waits
+   */
+  constructor(
+    private readonly replicas: number,
+    private readonly endpoints: number,
+    private readonly datagramBytes: number,
+    capacityBytes: number,
+  ) {
+    const places = Math.floor(capacityBytes / datagramBytes);
+    this.pool = new ArrayPool(datagramBytes, places, Math.floor(capacityBytes / MAX_DATAGRAM_BYTES));
+    this.datagrams = new Array<Uint8Array | undefined>(places).fill(undefined);
+    this.lengths = new Int32Array(places);
+    this.next = Int32Array.from({ length: places }, (_, place) => (place === places - 1 ? -1 : place + 1));
+    this.freeBytes = capacityBytes;
+    this.first = new Int32Array(endpoints);
+    this.last = new Int32Array(endpoints);
+    this.flowEndpoint = new Int32Array(endpoints);
+    this.flowBytes = new Int32Array(endpoints);
+    this.deficit = new Int32Array(endpoints);
+    this.nextFlow = new Int32Array(endpoints);
+  }
+
+  /** Datagrams that wait. */
+  get size(): number {
+    return this.count;
+  }
+
+  /** Copies a datagram of a client's endpoint in; false when the endpoint holds its share already. */
+  put(endpoint: number, source: Uint8Array, offset: number, length: number): boolean {
+    const flow = (endpoint - this.replicas) & (this.endpoints - 1);
+    const room = this.roomOf(length);
+    const held = this.flowBytes[flow]!;
+    // A place that another endpoint took over: what the former one sent is handled as the former one's.
+    if (held > 0 && this.flowEndpoint[flow] !== endpoint) return false;
+    if (this.free < 0 || held + room > this.freeBytes) return false;
+    const array = this.pool.acquire(length);
+    if (array === undefined) return false;
+    if (length > SHORT_BYTES) array.set(source.subarray(offset, offset + length));
+    else for (let i = 0; i < length; i++) array[i] = source[offset + i]!;
+    const place = this.free;
+    this.free = this.next[place]!;
+    this.datagrams[place] = array;
+    this.lengths[place] = length;
+    this.next[place] = -1;
+    if (held === 0) this.join(flow, endpoint, place);
+    else this.next[this.last[flow]!] = place;
+    this.last[flow] = place;
+    this.flowBytes[flow] = held + room;
+    this.freeBytes -= room;
+    this.count++;
+    return true;
+  }
+
+  /** Takes out the datagram whose turn it is; false when none waits. */
+  take(): boolean {
+    if (this.count === 0) return false;
+    for (;;) {
+      const flow = this.nextFlow[this.previous]!;
+      if (!this.turnBegun) {
+        this.turnBegun = true;
+        this.deficit[flow]! += QUANTUM_BYTES;
+      }
+      const place = this.first[flow]!;
+      const length = this.lengths[place]!;
+      const cost = Math.max(length, LEAST_BYTES);
+      if (cost > this.deficit[flow]!) {
+        this.previous = flow;
+        this.turnBegun = false;
+        continue;
+      }
+      this.deficit[flow]! -= cost;
+      this.endpoint = this.flowEndpoint[flow]!;
+      this.bytes = this.datagrams[place]!;
+      this.length = length;
+      this.datagrams[place] = undefined;
+      this.first[flow] = this.next[place]!;
+      this.next[place] = this.free;
+      this.free = place;
+      const room = this.roomOf(length);
+      this.freeBytes += room;
+      this.flowBytes[flow]! -= room;
+      this.count--;
+      if (this.flowBytes[flow] === 0) this.leave(flow);
+      return true;
+    }
+  }
+
+  /** Gives back what `take` took. */
+  release(): void {
+    this.pool.release(this.bytes);
+  }
+
+  private roomOf(length: number): number {
+    return length <= this.datagramBytes ? this.datagramBytes : MAX_DATAGRAM_BYTES;
+  }
+
+  /** A flow that begins to wait comes last in the round. */
+  private join(flow: number, endpoint: number, place: number): void {
+    this.first[flow] = place;
+    this.flowEndpoint[flow] = endpoint;
+    this.deficit[flow] = 0;
+    if (this.previous < 0) {
+      this.nextFlow[flow] = flow;
+    } else {
+      this.nextFlow[flow] = this.nextFlow[this.previous]!;
+      this.nextFlow[this.previous] = flow;
+    }
+    this.previous = flow; // the one whose turn it is keeps it
+  }
+
+  private leave(flow: number): void {
+    this.turnBegun = false;
+    if (this.nextFlow[flow] === flow) this.previous = -1;
+    else this.nextFlow[this.previous] = this.nextFlow[flow]!;
+  }
+}

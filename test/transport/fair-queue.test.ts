@@ -1,0 +1,116 @@
+// The queue in which datagrams of clients wait: turns, bounds, and a model.
+import t from 'tap';
+import { Random } from '../../src/sim/random.js';
+import { FairQueue } from '../../src/transport/fair-queue.js';
+import { MAX_DATAGRAM_BYTES } from '../../src/wire/envelope.js';
+
+const REPLICAS = 3;
+const ENDPOINTS = 16;
+const DATAGRAM = 1432;
+
+const datagram = (length: number, first = 0): Uint8Array => {
+  const bytes = new Uint8Array(length);
+  bytes[0] = first;
+  return bytes;
+};
+
+/** Endpoints in the order in which they are taken. */
+function drain(queue: FairQueue, max = Infinity): number[] {
+  const order: number[] = [];
+  while (order.length < max && queue.take()) {
+    order.push(queue.endpoint);
+    queue.release();
+  }
+  return order;
+}
+
+t.test('one who has little to say waits behind a few datagrams of one who floods, not behind all', (t) => {
+  const queue = new FairQueue(REPLICAS, ENDPOINTS, DATAGRAM, 1 << 20);
+  for (let i = 0; i < 300; i++) queue.put(5, datagram(100), 0, 100);
+  queue.put(6, datagram(100), 0, 100);
+  queue.put(7, datagram(100), 0, 100);
+  const order = drain(queue);
+  t.equal(order.length, 302);
+  t.ok(order.indexOf(6) <= 6, `taken as number ${order.indexOf(6)}`);
+  t.ok(order.indexOf(7) <= 7);
+  t.end();
+});
+
+t.test('turns are counted in bytes: long datagrams get no more than short ones', (t) => {
+  const queue = new FairQueue(REPLICAS, ENDPOINTS, DATAGRAM, 8 << 20);
+  for (let i = 0; i < 20; i++) queue.put(5, datagram(40_000), 0, 40_000);
+  for (let i = 0; i < 1_000; i++) queue.put(6, datagram(1_000), 0, 1_000);
+  const order = drain(queue, 410);
+  const long = order.filter((endpoint) => endpoint === 5).length * 40_000;
+  const short = order.filter((endpoint) => endpoint === 6).length * 1_000;
+  t.ok(Math.abs(long - short) <= 80_000, `${long} and ${short} bytes`);
+  t.end();
+});
+
+t.test('one alone gets half of the room, and whoever comes next always finds some', (t) => {
+  const capacity = 100 * DATAGRAM;
+  const queue = new FairQueue(REPLICAS, ENDPOINTS, DATAGRAM, capacity);
+  const fill = (endpoint: number): number => {
+    let taken = 0;
+    while (queue.put(endpoint, datagram(64), 0, 64)) taken++;
+    return taken;
+  };
+  t.equal(fill(3), 50);
+  t.equal(fill(4), 25);
+  for (let endpoint = 5; endpoint < 9; endpoint++) t.ok(fill(endpoint) >= 1, `endpoint ${endpoint} finds room`);
+  t.ok(queue.size <= 100);
+  const held = queue.size;
+  t.equal(drain(queue).length, held);
+  t.equal(fill(10), 50, 'at once when the load is gone');
+  t.end();
+});
+
+t.test('long datagrams count as what they take', (t) => {
+  const queue = new FairQueue(REPLICAS, ENDPOINTS, DATAGRAM, 4 * MAX_DATAGRAM_BYTES);
+  t.ok(queue.put(3, datagram(2_000), 0, 2_000));
+  t.ok(queue.put(3, datagram(60_000), 0, 60_000));
+  t.notOk(queue.put(3, datagram(2_000), 0, 2_000), 'half of the room');
+  t.ok(queue.put(4, datagram(1_432), 0, 1_432));
+  t.end();
+});
+
+t.test('a place of the endpoint table that changed hands: nothing is handled as the next one’s', (t) => {
+  const queue = new FairQueue(REPLICAS, ENDPOINTS, DATAGRAM, 1 << 20);
+  t.ok(queue.put(5, datagram(64), 0, 64));
+  t.notOk(queue.put(5 + ENDPOINTS, datagram(64), 0, 64));
+  t.same(drain(queue), [5]);
+  t.ok(queue.put(5 + ENDPOINTS, datagram(64), 0, 64));
+  t.same(drain(queue), [5 + ENDPOINTS]);
+  t.end();
+});
+
+t.test('at random, beside a model: each endpoint’s datagrams in order, all of them, whole', (t) => {
+  const seed = Number(process.env['SEED'] ?? 1);
+  const random = new Random(seed);
+  const queue = new FairQueue(REPLICAS, ENDPOINTS, DATAGRAM, 40 * DATAGRAM + 3 * MAX_DATAGRAM_BYTES);
+  const waiting = new Map<number, Uint8Array[]>();
+  let size = 0;
+  for (let step = 0; step < 50_000; step++) {
+    if (random.below(100) < (Math.floor(step / 500) % 2 === 0 ? 65 : 35)) {
+      const endpoint = REPLICAS + random.below(ENDPOINTS);
+      const length = random.below(20) === 0 ? 1_433 + random.below(50_000) : 1 + random.below(1_432);
+      const offset = random.below(5);
+      const bytes = Uint8Array.from({ length: offset + length + 3 }, () => 0);
+      for (let i = 0; i < 8 && i < length; i++) bytes[offset + i] = random.below(256);
+      if (!queue.put(endpoint, bytes, offset, length)) continue;
+      size++;
+      waiting.set(endpoint, [...(waiting.get(endpoint) ?? []), bytes.slice(offset, offset + length)]);
+    } else if (queue.take()) {
+      size--;
+      const expected = waiting.get(queue.endpoint)!.shift();
+      if (expected === undefined || Buffer.compare(expected, queue.bytes.subarray(0, queue.length)) !== 0) throw new Error(`step ${step}: another datagram than the oldest of endpoint ${queue.endpoint}; SEED=${seed} replays it`);
+      queue.release();
+    } else if (size !== 0) {
+      throw new Error(`step ${step}: ${size} wait and none is taken; SEED=${seed} replays it`);
+    }
+    if (queue.size !== size) throw new Error(`step ${step}: size ${queue.size}, and ${size} wait; SEED=${seed} replays it`);
+  }
+  drain(queue);
+  t.equal(queue.size, 0);
+  t.end();
+});
