@@ -92,8 +92,7 @@ class Worker {
     running.observe(nowNs);
     const nextNs = loop.pump(nowNs);
     if (nowNs >= loop.endNs && loop.openLanes === 0) return this.finish(running);
-    const wantedNs = Math.min(nextNs, running.nextObservationNs, nowNs + LONGEST_SLEEP_NS);
-    this.arm(wantedNs, nowNs);
+    this.arm(nextNs, nowNs);
   }
 
   private send(lane: number): void {
@@ -122,7 +121,8 @@ class Worker {
       else this.record(() => this.history!.failed(lane, outcome === Outcome.refused, hostMonotonicNs()));
     }
     running.loop.completed(lane, succeeded, nowNs);
-    if (host.ready && running.loop.isBlocked) running.loop.pump(nowNs);
+    // The arrivals behind the one that waited for this lane have their times too.
+    if (host.ready && running.loop.isBlocked) this.arm(running.loop.pump(nowNs), nowNs);
     if (nowNs >= running.loop.endNs && running.loop.openLanes === 0) this.arm(nowNs, nowNs);
   }
 
@@ -167,10 +167,11 @@ class Worker {
     return performance.now() * NS_PER_MS - this.startNs();
   }
 
-  /** Times are ns of the step. */
+  /** The next turn is at `atNs`, or before. Times are ns of the step. */
   private arm(atNs: number, nowNs: number): void {
     const startNs = this.startNs();
-    this.pacer.arm((startNs + atNs) / NS_PER_US, (startNs + nowNs) / NS_PER_US);
+    const wantedNs = Math.min(atNs, this.running!.nextObservationNs, nowNs + LONGEST_SLEEP_NS);
+    this.pacer.arm((startNs + wantedNs) / NS_PER_US, (startNs + nowNs) / NS_PER_US);
   }
 }
 
