@@ -5,8 +5,7 @@
 import type { ClientConfig } from '../protocol/config.js';
 import { Instant, Outcome, type ClientEvents } from '../protocol/contract.js';
 import { InvariantError } from '../protocol/invariant.js';
-import { CLIENT_SENDER, ENVELOPE_BYTES, type Envelope } from '../wire/envelope.js';
-import { ReplyStatus, Request, typeOf, validate } from '../wire/messages.js';
+import { ReplyStatus, Request, typeOf } from '../wire/messages.js';
 import { readI32, readU16 } from '../wire/u64.js';
 import type { SimulatedClock } from './clock.js';
 import type { CreateClient, SimulatedClientCore } from './cores.js';
@@ -17,6 +16,7 @@ import type { Datagram, Network } from './network.js';
 import { SimulatedOutbox } from './outbox.js';
 import type { Random } from './random.js';
 import { Violation } from './violation.js';
+import type { WireEnd } from './wire-end.js';
 import { Workload, type WorkItem } from './workload.js';
 
 const TIMER = 0;
@@ -40,7 +40,8 @@ export interface ClientSurroundings {
   readonly network: Network;
   readonly random: Random;
   readonly clock: SimulatedClock;
-  readonly envelope: Envelope;
+  readonly wire: WireEnd;
+  readonly replicas: number;
   readonly createClient: CreateClient;
   readonly events: ClientHostEvents;
   readonly plan: WorkloadPlan;
@@ -99,7 +100,7 @@ export class ClientHost implements EventHandler {
     private readonly configure: Configure,
     private readonly around: ClientSurroundings,
   ) {
-    this.outbox = new SimulatedOutbox(endpoint, around.envelope, around.network, (to, bytes, offset, length) => this.sent(to, bytes, offset, length));
+    this.outbox = new SimulatedOutbox(endpoint, around.wire, around.network, (to, bytes, offset, length) => this.sent(to, bytes, offset, length));
     this.workload = new Workload(around.random.fork('workload'), around.plan, `c${endpoint}`);
     this.lanes = Array.from({ length: around.plan.lanes }, () => ({ process: around.events.newProcess(), item: undefined, invokedUs: 0, operation: 0, request: 0 }));
   }
@@ -140,6 +141,7 @@ export class ClientHost implements EventHandler {
     const config = this.configure(this.sessionHi, this.sessionLo, random.next(), random.next(), random.next());
     this.core = this.around.createClient({ ...config, ...this.core?.succession() }, this.outbox, clientEvents);
     clock.read(queue.nowUs, this.now);
+    this.around.wire.start(this.now);
     this.call((core) => core.register(this.now));
   }
 
@@ -205,19 +207,16 @@ export class ClientHost implements EventHandler {
   }
 
   private receive(datagram: Datagram): void {
-    const { envelope, network, events, queue, clock } = this.around;
-    const { bytes, length } = datagram;
-    const sender = envelope.open(bytes, 0, length);
-    if (sender >= 0 && sender !== CLIENT_SENDER && this.core !== undefined) {
+    const { wire, network, events, queue, clock, replicas } = this.around;
+    if (this.core !== undefined) {
       clock.read(queue.nowUs, this.now);
       this.call((core) => {
-        for (let offset = ENVELOPE_BYTES; offset < length; ) {
-          const size = validate(bytes, offset, length);
-          if (size < 0) break;
-          events.received(this.endpoint, sender, bytes, offset, size);
-          core.receive(bytes, offset, size, sender, this.now);
-          offset += size;
-        }
+        const handle = (bytes: Uint8Array, offset: number, length: number, from: number): void => {
+          if (from >= replicas) return;
+          events.received(this.endpoint, from, bytes, offset, length);
+          core.receive(bytes, offset, length, from, this.now);
+        };
+        wire.read(datagram.bytes, datagram.length, datagram.from, handle, () => undefined);
       });
     }
     network.release(datagram);

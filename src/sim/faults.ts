@@ -30,6 +30,7 @@ export const FAULTS = {
   'small-limits': 'logs, tables and queues are tiny',
   'full-outbox': 'now and then there is no room for a message to leave',
   'ambush': 'scripts hold messages of one kind back, wait for the worst moment, and strike',
+  'versions': 'processes speak the previous version of the wire only, or the present one too, drawn anew at each start',
 } as const;
 
 export type FaultName = keyof typeof FAULTS;
@@ -79,6 +80,9 @@ export type LeadPlan = Pick<ClientTimings, 'leadNs' | 'maxLeadNs'>;
 
 const ORDINARY_LIMITS: Limits = { logEntries: 4096, logBytes: 1 << 20, maxSessions: 64, maxLanes: 1024, lanesPerSession: 64, operationBytes: 512, resultBytes: 512, waiting: 64, chunkBytes: 1024, held: 64, cachedRequests: 64, cachedBytes: 1 << 14 };
 
+/** They came last: drawn among the others they would have changed what every seed means. */
+const DRAWN_LAST: readonly FaultName[] = ['ambush', 'versions'];
+
 /** Draws everything about a run that does not happen at a moment of it. */
 export function drawPlan(random: Random, allowed: ReadonlySet<FaultName>): Plan {
   const faults = new Map<FaultName, number>();
@@ -89,7 +93,7 @@ export function drawPlan(random: Random, allowed: ReadonlySet<FaultName>): Plan 
     const active = random.chance(share);
     if (allowed.has(name) && active) faults.set(name, strength);
   };
-  for (const name of FAULT_NAMES) if (name !== 'ambush') draw(name);
+  for (const name of FAULT_NAMES) if (!DRAWN_LAST.includes(name)) draw(name);
   const strengthOf = (name: FaultName): number => faults.get(name) ?? 0;
   const durability = random.pick(DURABILITIES);
   const clients = random.between(2, 6);
@@ -137,8 +141,7 @@ export function drawPlan(random: Random, allowed: ReadonlySet<FaultName>): Plan 
       slowAfterUs: random.pick([0, 20_000, 100_000]),
     },
   };
-  // Last, because it came last: drawn among the others it would have changed what every seed means.
-  draw('ambush');
+  for (const name of DRAWN_LAST) draw(name);
   return plan;
 }
 

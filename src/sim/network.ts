@@ -5,8 +5,9 @@
  * Endpoints are numbered like destinations of an Outbox: replicas 0…N−1, then clients. Damage is real: bytes of the
  * datagram are changed, and it is for the envelope of the receiver to notice.
  */
-import { ENVELOPE_BYTES } from '../wire/envelope.js';
-import { typeOf, validate } from '../wire/messages.js';
+import { ENVELOPE_BYTES, writtenVersion } from '../wire/envelope.js';
+import { typeOf, validate, validatePrevious } from '../wire/messages.js';
+import { WIRE_VERSION } from '../wire/versions.js';
 import type { EventHandler, EventQueue } from './event-queue.js';
 import type { Random } from './random.js';
 
@@ -164,10 +165,11 @@ export class Network implements EventHandler {
 
   /** Shows the datagram to the holds of its link; true when one takes it. */
   private isHeld(from: number, to: number, bytes: Uint8Array, length: number): boolean {
+    const lengthOf = writtenVersion(bytes, 0) === WIRE_VERSION ? validate : validatePrevious;
     for (const hold of this.holds) {
       if (hold.from !== from || hold.to !== to) continue;
       for (let offset = ENVELOPE_BYTES; offset < length; ) {
-        const size = validate(bytes, offset, length);
+        const size = lengthOf(bytes, offset, length);
         if (size < 0) break;
         if (hold.types.has(typeOf(bytes, offset))) {
           if (hold.mode !== 'lose' && hold.kept.length < HELD_MAX) hold.kept.push(bytes.slice(0, length));

@@ -1,15 +1,18 @@
 /**
  * The Outbox of a simulated host: puts the messages of a turn into datagrams, as many in each as fit, the way the real
- * transport does, and seals them with the real envelope.
+ * transport does, and seals them with the real envelope in the version that the destination is written to in.
  */
 import type { Outbox } from '../protocol/contract.js';
-import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES, MAX_DATAGRAM_BYTES, type Envelope } from '../wire/envelope.js';
+import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
+import { WIRE_VERSION } from '../wire/versions.js';
 import type { Network } from './network.js';
+import type { WireEnd } from './wire-end.js';
 
 /** One datagram in the making; `length` 0 when there is none. */
 interface Staging {
   bytes: Uint8Array;
   length: number;
+  version: number;
 }
 
 /** Sees each message as it is committed: `bytes[offset … offset + length]`. */
@@ -19,6 +22,8 @@ export class SimulatedOutbox implements Outbox {
   bytes: Uint8Array = new Uint8Array(0);
   /** Set by a fault: decides for each reservation whether there is no room. */
   isFull: (() => boolean) | undefined;
+  /** Datagrams sent in the previous version. */
+  previousVersion = 0;
   private readonly stagings: Staging[] = [];
   private readonly waiting: number[] = [];
   private to = -1;
@@ -26,18 +31,20 @@ export class SimulatedOutbox implements Outbox {
 
   constructor(
     private readonly from: number,
-    private readonly envelope: Envelope,
+    private readonly wire: WireEnd,
     private readonly network: Network,
     private readonly observe: MessageObserver,
   ) {}
 
-  reserve(to: number, length: number): number {
-    if (length + ENVELOPE_BYTES > MAX_DATAGRAM_BYTES || this.isFull?.() === true) return -1;
-    const staging = (this.stagings[to] ??= { bytes: new Uint8Array(DEFAULT_DATAGRAM_BYTES), length: 0 });
+  reserve(to: number, messageLength: number): number {
+    if (messageLength + ENVELOPE_BYTES > MAX_DATAGRAM_BYTES || this.isFull?.() === true) return -1;
+    const staging = (this.stagings[to] ??= { bytes: new Uint8Array(DEFAULT_DATAGRAM_BYTES), length: 0, version: 0 });
     if (staging.length === 0) {
       staging.length = ENVELOPE_BYTES;
+      staging.version = this.wire.versionFor(to);
       this.waiting.push(to);
     }
+    const length = messageLength + this.wire.growth(staging.version);
     if (staging.length + length > staging.bytes.length) {
       const larger = new Uint8Array(2 * (staging.length + length));
       larger.set(staging.bytes.subarray(0, staging.length));
@@ -49,13 +56,14 @@ export class SimulatedOutbox implements Outbox {
     return this.at;
   }
 
-  commit(length: number): void {
+  commit(messageLength: number): void {
     const { to, at } = this;
     const staging = this.stagings[to]!;
-    this.observe(to, staging.bytes, at, length);
+    this.observe(to, staging.bytes, at, messageLength);
+    const length = this.wire.rewrite(staging.version, staging.bytes, at, messageLength);
     if (at > ENVELOPE_BYTES && at + length > DEFAULT_DATAGRAM_BYTES) {
       // What was there before leaves; the new message begins the next datagram.
-      this.emit(to, staging.bytes, at);
+      this.emit(to, staging.bytes, at, staging.version);
       staging.bytes.copyWithin(ENVELOPE_BYTES, at, at + length);
       staging.length = ENVELOPE_BYTES + length;
     } else {
@@ -68,14 +76,25 @@ export class SimulatedOutbox implements Outbox {
     let left = limit;
     for (const to of this.waiting) {
       const staging = this.stagings[to]!;
-      if (staging.length > ENVELOPE_BYTES && left-- > 0) this.emit(to, staging.bytes, staging.length);
+      if (staging.length > ENVELOPE_BYTES && left > 0) {
+        left--;
+        if (this.wire.helloDue(to)) this.hello(to);
+        this.emit(to, staging.bytes, staging.length, staging.version);
+      }
       staging.length = 0;
     }
     this.waiting.length = 0;
   }
 
-  private emit(to: number, bytes: Uint8Array, length: number): void {
-    this.envelope.seal(bytes, 0, length);
+  hello(to: number): void {
+    const bytes = new Uint8Array(ENVELOPE_BYTES);
+    this.wire.sealHello(bytes);
+    this.network.send(this.from, to, bytes, bytes.length);
+  }
+
+  private emit(to: number, bytes: Uint8Array, length: number, version: number): void {
+    if (version !== WIRE_VERSION) this.previousVersion++;
+    this.wire.seal(bytes, length, version);
     this.network.send(this.from, to, bytes, length);
   }
 }

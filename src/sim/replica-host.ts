@@ -5,8 +5,7 @@
 import type { ReplicaConfig } from '../protocol/config.js';
 import { Instant, type Hasher } from '../protocol/contract.js';
 import { InvariantError } from '../protocol/invariant.js';
-import { CLIENT_SENDER, ENVELOPE_BYTES, type Envelope } from '../wire/envelope.js';
-import { nameOf, typeOf, validate } from '../wire/messages.js';
+import { nameOf, typeOf } from '../wire/messages.js';
 import type { StateMachine } from '../machine/state-machine.js';
 import type { SimulatedClock } from './clock.js';
 import type { CreateReplica, SimulatedReplicaCore } from './cores.js';
@@ -17,6 +16,7 @@ import type { Datagram, Network } from './network.js';
 import { SimulatedOutbox } from './outbox.js';
 import type { Random } from './random.js';
 import { Violation } from './violation.js';
+import type { WireEnd } from './wire-end.js';
 
 /** Datagrams that wait for a turn: what a socket's buffer holds. */
 const INBOX_MAX = 512;
@@ -36,7 +36,7 @@ type CrashPoint = (typeof CRASH_POINTS)[number];
 export interface ReplicaEvents {
   /** A core was called: its state may have changed. `event` is what it was called with. */
   called(replica: number, event: string): void;
-  started(replica: number, logLost: boolean): void;
+  started(replica: number, logLost: boolean, wireVersion: number): void;
   crashed(replica: number, fate: LogFate): void;
   /** A message leaves. */
   sent(replica: number, to: number, bytes: Uint8Array, offset: number, length: number): void;
@@ -51,7 +51,7 @@ export interface ReplicaSurroundings {
   readonly random: Random;
   readonly clock: SimulatedClock;
   readonly disk: SimulatedDisk;
-  readonly envelope: Envelope;
+  readonly wire: WireEnd;
   readonly hasher: Hasher;
   readonly createReplica: CreateReplica;
   readonly createMachine: () => StateMachine;
@@ -85,7 +85,7 @@ export class ReplicaHost implements EventHandler {
     private readonly config: ReplicaConfig,
     private readonly around: ReplicaSurroundings,
   ) {
-    this.outbox = new SimulatedOutbox(id, around.envelope, around.network, (to, bytes, offset, length) => around.events.sent(id, to, bytes, offset, length));
+    this.outbox = new SimulatedOutbox(id, around.wire, around.network, (to, bytes, offset, length) => around.events.sent(id, to, bytes, offset, length));
     around.disk.onPersisted = (token) => this.persisted(token);
   }
 
@@ -106,12 +106,13 @@ export class ReplicaHost implements EventHandler {
     this.logLost = lost;
     this.probe = new MachineProbe(around.createMachine(), `replica ${this.id}`);
     around.clock.read(around.queue.nowUs, this.now);
+    const wireVersion = around.wire.start(this.now);
     const observer = { transition: (event: string, detail: string): void => around.events.transition(this.id, event, detail) };
     this.guard(() => {
       this.core = around.createReplica(this.config, this.outbox, around.disk, this.probe, around.hasher, observer);
       this.core.start(recovered, this.now);
     });
-    around.events.started(this.id, lost);
+    around.events.started(this.id, lost, wireVersion);
     this.called('start');
     this.guard(() => this.core!.flush(this.now));
     this.called('flush');
@@ -242,31 +243,18 @@ export class ReplicaHost implements EventHandler {
   }
 
   private receive(core: SimulatedReplicaCore, datagram: Datagram): void {
-    const { envelope, events, network } = this.around;
-    const { bytes, length } = datagram;
-    const sender = envelope.open(bytes, 0, length);
-    if (sender < 0) {
-      this.refused++;
-      network.release(datagram);
-      return;
-    }
-    const from = sender === CLIENT_SENDER ? datagram.from : sender;
-    for (let offset = ENVELOPE_BYTES; offset < length; ) {
-      const size = validate(bytes, offset, length);
-      if (size < 0) {
-        this.refused++;
-        break;
-      }
+    const { wire, events, network } = this.around;
+    const handle = (bytes: Uint8Array, offset: number, length: number, from: number): void => {
       this.messages++;
-      events.received(this.id, from, bytes, offset, size);
+      events.received(this.id, from, bytes, offset, length);
       try {
-        core.receive(bytes, offset, size, from, this.now);
+        core.receive(bytes, offset, length, from, this.now);
       } catch (error) {
         this.fail(error);
       }
       this.called(nameOf(typeOf(bytes, offset)));
-      offset += size;
-    }
+    };
+    if (!wire.read(datagram.bytes, datagram.length, datagram.from, handle, (to) => this.outbox.hello(to))) this.refused++;
     network.release(datagram);
   }
 

@@ -9,7 +9,6 @@ import { KvMachine } from '../machine/kv.js';
 import { DEFAULT_CLIENT_TIMINGS, DEFAULT_TIMINGS, type ClientConfig, type ReplicaConfig } from '../protocol/config.js';
 import { Views } from '../protocol/views.js';
 import { COUNTER_NAMES, Counter, type CounterName } from '../protocol/counters.js';
-import { CLIENT_SENDER, Envelope } from '../wire/envelope.js';
 import { ReplicaStatus, typeOf } from '../wire/messages.js';
 import { readI32 } from '../wire/u64.js';
 import type { StateMachine } from '../machine/state-machine.js';
@@ -29,6 +28,7 @@ import { Random } from './random.js';
 import { ReplicaHost, type ReplicaEvents } from './replica-host.js';
 import type { TraceRing, TransitionLog } from './trace.js';
 import { Violation, type InvariantName } from './violation.js';
+import { WireEnd } from './wire-end.js';
 
 /** Length of the safety phase unless said otherwise, ticks (µs of virtual time). */
 export const DEFAULT_TICKS = 500_000;
@@ -66,6 +66,8 @@ export interface SimulationTotals {
   /** Messages that reached a replica's core. */
   messages: number;
   datagrams: number;
+  /** Sent in the previous version of the wire. */
+  previousVersion: number;
   corrupted: number;
   commits: number;
   fastCommits: number;
@@ -161,13 +163,17 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     this.driver = new FaultDriver(this.queue, this.random.fork('faults'), this.plan, this);
     const hasher = new SimulationHasher();
     const setup = this.random.fork('setup');
+    const cluster = { idHi: CLUSTER_HI, idLo: CLUSTER_LO, replicas, endpoints: this.endpoints };
+    const versions = this.plan.faults.get('versions');
+    // A fork of the seed, not of what all others are forks of, so that they draw as without it.
+    const draw = versions === undefined ? undefined : { random: new Random(seed).fork('versions'), previous: 0.2 + 0.6 * versions };
     for (let endpoint = 0; endpoint < this.endpoints; endpoint++) {
       const clock = new SimulatedClock(setup.between(0, 1e9), (setup.unit() - 0.5) * 100);
       clock.set((setup.unit() - 0.5) * 2 * this.plan.clockSpreadNs, 0);
       this.clocks.push(clock);
-      const envelope = new Envelope(hasher, CLUSTER_HI, CLUSTER_LO, endpoint < replicas ? endpoint : CLIENT_SENDER, replicas);
-      if (endpoint < replicas) this.addReplica(endpoint, options, setup, envelope, hasher, clock);
-      else this.addClient(endpoint, options, setup, envelope, clock);
+      const wire = new WireEnd(endpoint, hasher, cluster, draw);
+      if (endpoint < replicas) this.addReplica(endpoint, options, setup, wire, hasher, clock);
+      else this.addClient(endpoint, options, setup, wire, clock);
     }
     const full = this.plan.faults.get('full-outbox');
     if (full !== undefined) {
@@ -232,11 +238,11 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     if (state.status === ReplicaStatus.viewChange) this.driver.viewChangeSeen(replica);
   }
 
-  started(replica: number, logLost: boolean): void {
+  started(replica: number, logLost: boolean, wireVersion: number): void {
     this.checks.started(replica, this.hosts[replica]!.core!.state);
     this.statuses[replica] = -1;
     this.countersSeen[replica]!.fill(0);
-    this.trace?.note(this.queue.nowUs, replica, logLost ? 'starts without its log' : 'starts');
+    this.trace?.note(this.queue.nowUs, replica, `${logLost ? 'starts without its log' : 'starts'}, speaks version ${wireVersion}`);
     this.driver.restarted(replica);
   }
 
@@ -376,7 +382,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     this.trace?.note(this.queue.nowUs, -1, text);
   }
 
-  private addReplica(id: number, options: SimulationOptions, setup: Random, envelope: Envelope, hasher: SimulationHasher, clock: SimulatedClock): void {
+  private addReplica(id: number, options: SimulationOptions, setup: Random, wire: WireEnd, hasher: SimulationHasher, clock: SimulatedClock): void {
     const { plan, queue, network } = this;
     const disk = new SimulatedDisk(queue, setup.fork('disk'), hasher, plan.disk, `replica ${id}`);
     const { late, ...timings } = plan.contention;
@@ -389,7 +395,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
         random: setup.fork('replica'),
         clock,
         disk,
-        envelope,
+        wire,
         hasher,
         createReplica: options.createReplica ?? createShippedReplica,
         createMachine: options.createMachine ?? (() => new KvMachine({ maxKeys: 4096, maxBytes: 1 << 20, expectedKeys: 8 })),
@@ -399,7 +405,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     );
   }
 
-  private addClient(endpoint: number, options: SimulationOptions, setup: Random, envelope: Envelope, clock: SimulatedClock): void {
+  private addClient(endpoint: number, options: SimulationOptions, setup: Random, wire: WireEnd, clock: SimulatedClock): void {
     const { plan, queue, network, replicas } = this;
     const { operationBytes, resultBytes } = plan.limits;
     const configure = (sessionHi: number, sessionLo: number, nonceHi: number, nonceLo: number, seed: number): ClientConfig => ({
@@ -419,7 +425,8 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
         network,
         random: setup.fork('client'),
         clock,
-        envelope,
+        wire,
+        replicas,
         createClient: options.createClient ?? createShippedClient,
         events: this,
         plan: plan.workload,
@@ -508,6 +515,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     return {
       messages: this.hosts.reduce((total, host) => total + host.messages, 0),
       datagrams: this.network.counts.delivered,
+      previousVersion: [...this.hosts, ...this.clients].reduce((total, { outbox }) => total + outbox.previousVersion, 0),
       corrupted: this.network.counts.corrupted,
       commits: sum((client) => client.counts.committed),
       fastCommits: sum((client) => client.counts.fast),

@@ -181,6 +181,11 @@ export class Envelope {
   }
 }
 
+/** The version that an intact datagram is written in. */
+export function writtenVersion(bytes: Uint8Array, offset: number): number {
+  return bytes[offset + AT_MAGIC + 3]! & 0x0f;
+}
+
 function magicOf(version: number, newest: number): number {
   return MAGIC | (version < FIRST_TELLING_VERSION ? version : (newest << 4) | version);
 }

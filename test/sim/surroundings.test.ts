@@ -9,7 +9,8 @@ import { SimulationHasher } from '../../src/sim/hash.js';
 import { DELAY_MODELS, Network, type Datagram, type NetworkConditions } from '../../src/sim/network.js';
 import { SimulatedOutbox } from '../../src/sim/outbox.js';
 import { Random } from '../../src/sim/random.js';
-import { CLIENT_SENDER, DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
+import { WireEnd } from '../../src/sim/wire-end.js';
+import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
 import { begin, type Message } from '../../src/wire/layout.js';
 import { Chunk, Probe, Sync, SyncAck, ViewChange, validate } from '../../src/wire/messages.js';
 import { differenceU64, writeI32, writeU16 } from '../../src/wire/u64.js';
@@ -19,6 +20,7 @@ t.comment(`seed ${SEED}; SEED=n runs another`);
 
 const CALM: NetworkConditions = { delay: 'constant', delayUs: 100, spread: 0, loss: 0, duplicate: 0, corrupt: 0, reorder: 0, reorderUs: 0 };
 const hasher = new SimulationHasher();
+const CLUSTER = { idHi: 1, idLo: 2, replicas: 3, endpoints: 5 };
 
 t.test('chance: the same seed, the same draws; forks are independent of each other and of their labels', (t) => {
   const draws = (random: Random): number[] => Array.from({ length: 20 }, () => random.next());
@@ -228,7 +230,7 @@ t.test('outbox and envelope: messages share datagrams that fit, and not one dama
   for (const corrupt of [0, 1]) {
     const made = lab({ corrupt });
     const envelope = new Envelope(hasher, 1, 2, 0, 3);
-    const outbox = new SimulatedOutbox(0, envelope, made.network, () => {});
+    const outbox = new SimulatedOutbox(0, new WireEnd(0, hasher, CLUSTER, undefined), made.network, () => {});
     for (let round = 0; round < 300; round++) {
       for (let i = 0; i < 120; i++) {
         const at = outbox.reserve(1, ViewChange.size);
@@ -265,7 +267,7 @@ t.test('outbox and envelope: messages share datagrams that fit, and not one dama
 
 t.test('outbox: a process that dies while it sends loses the rest; a full one refuses', (t) => {
   const made = lab({});
-  const outbox = new SimulatedOutbox(0, new Envelope(hasher, 1, 2, CLIENT_SENDER, 3), made.network, () => {});
+  const outbox = new SimulatedOutbox(0, new WireEnd(3, hasher, CLUSTER, undefined), made.network, () => {});
   const say = (): void => {
     for (const to of [1, 2, 3]) {
       outbox.reserve(to, 10);

@@ -1,0 +1,124 @@
+/**
+ * Where a simulated process meets the wire: the real envelope and the real translation, and with the fault `versions` the
+ * real negotiation too, between processes of which some speak the previous version only.
+ */
+import { CLIENT_SENDER, ENVELOPE_BYTES, Envelope } from '../wire/envelope.js';
+import type { Hasher } from '../protocol/contract.js';
+import { validate } from '../wire/messages.js';
+import { PeerVersions } from '../wire/peer-versions.js';
+import { Translator } from '../wire/translation.js';
+import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
+import type { Random } from './random.js';
+
+export interface Cluster {
+  readonly idHi: number;
+  readonly idLo: number;
+  readonly replicas: number;
+  /** Replicas and clients. */
+  readonly endpoints: number;
+}
+
+/** How a process comes by its version at each start. */
+export interface VersionDraw {
+  readonly random: Random;
+  /** Probability of the previous one. */
+  readonly previous: number;
+}
+
+export type MessageHandler = (bytes: Uint8Array, offset: number, length: number, from: number) => void;
+
+/** All of them translate one after the other: one has the scratch space. */
+const translator = new Translator();
+
+export class WireEnd {
+  private envelope: Envelope;
+  private versions: PeerVersions | undefined;
+  private readonly sender: number;
+
+  /** @param draw undefined: everybody speaks the present version and knows it of the others */
+  constructor(
+    endpoint: number,
+    private readonly hasher: Hasher,
+    private readonly cluster: Cluster,
+    private readonly draw: VersionDraw | undefined,
+  ) {
+    this.sender = endpoint < cluster.replicas ? endpoint : CLIENT_SENDER;
+    this.envelope = this.envelopeOf(WIRE_VERSION);
+  }
+
+  /** The process begins, perhaps as another version than it ended. The newest version that it speaks. */
+  start(now: { readonly monotonicUs: number }): number {
+    if (this.draw === undefined) return WIRE_VERSION;
+    const { replicas, endpoints } = this.cluster;
+    const newest = this.draw.random.chance(this.draw.previous) ? PREVIOUS_WIRE_VERSION : WIRE_VERSION;
+    this.envelope = this.envelopeOf(newest);
+    this.versions = new PeerVersions(newest, this.sender, replicas, powerOfTwo(endpoints), now);
+    return newest;
+  }
+
+  /** Version of the next datagram to an endpoint. */
+  versionFor(to: number): number {
+    return this.versions === undefined ? WIRE_VERSION : this.versions.versionFor(to);
+  }
+
+  helloDue(to: number): boolean {
+    return this.versions?.helloDue(to) === true;
+  }
+
+  /** Bytes of room that a message needs beyond its own length. */
+  growth(version: number): number {
+    return version === WIRE_VERSION ? 0 : translator.growth;
+  }
+
+  /** Brings a message into the form of a version. Its length then, or 0: that version does not have it. */
+  rewrite(version: number, bytes: Uint8Array, offset: number, length: number): number {
+    return version === WIRE_VERSION ? length : translator.rewrite(bytes, offset, length);
+  }
+
+  seal(bytes: Uint8Array, length: number, version: number): void {
+    this.envelope.seal(bytes, 0, length, undefined, version);
+  }
+
+  /** In the newest version that this process speaks. */
+  sealHello(bytes: Uint8Array): void {
+    this.envelope.seal(bytes, 0, ENVELOPE_BYTES);
+  }
+
+  /**
+   * Hands over the messages of a datagram in their present form. False when it, or its rest, is refused.
+   * @param origin endpoint that it came from
+   * @param hello called when it asks for one
+   */
+  read(bytes: Uint8Array, length: number, origin: number, handle: MessageHandler, hello: (to: number) => void): boolean {
+    const sender = this.envelope.open(bytes, 0, length);
+    if (sender < 0) return false;
+    const from = sender === CLIENT_SENDER ? origin : sender;
+    const { openedVersion, openedNewest } = this.envelope;
+    this.versions?.heard(from, openedVersion, openedNewest);
+    if (length === ENVELOPE_BYTES && sender === CLIENT_SENDER) hello(from);
+    for (let offset = ENVELOPE_BYTES; offset < length; ) {
+      const present = openedVersion === WIRE_VERSION;
+      const size = present ? validate(bytes, offset, length) : translator.read(bytes, offset, length);
+      if (size < 0) return false;
+      if (present) {
+        handle(bytes, offset, size, from);
+      } else {
+        // What the handler says may be translated in the same scratch space.
+        const message = translator.bytes === bytes ? bytes : translator.bytes.slice(0, translator.length);
+        handle(message, translator.offset, translator.length, from);
+      }
+      offset += size;
+    }
+    return true;
+  }
+
+  private envelopeOf(newest: number): Envelope {
+    return new Envelope(this.hasher, this.cluster.idHi, this.cluster.idLo, this.sender, this.cluster.replicas, undefined, newest);
+  }
+}
+
+function powerOfTwo(atLeast: number): number {
+  let size = 1;
+  while (size < atLeast) size *= 2;
+  return size;
+}
