@@ -14,6 +14,7 @@ import { MetricsServer } from '../server/metrics-server.js';
 import { Replica } from '../server/replica.js';
 import { DURABILITIES, type Durability } from '../server/storage.js';
 import { DEFAULT_DATAGRAM_BYTES } from '../wire/envelope.js';
+import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
 import { defineCommand } from './command.js';
 import { CliError, Exit } from './exit.js';
 import type { ReplicaAnswer, ReplicaQuestion } from './load/messages.js';
@@ -41,6 +42,7 @@ export const replica = defineCommand(
       'log-level': { kind: 'choice', choices: LOG_LEVELS, default: 'info', help: 'what is logged to stderr: info has starts, stops and every transition' },
       'log-format': { kind: 'choice', choices: ['auto', 'json', 'text'], default: 'auto', help: 'auto: text on a terminal, JSON elsewhere' },
       'datagram-bytes': { kind: 'bytes', min: 256, max: 60_000, help: `what messages to one destination share at most: the MTU less 48, more on loopback (default ${DEFAULT_DATAGRAM_BYTES})` },
+      'wire-version': { kind: 'count', min: PREVIOUS_WIRE_VERSION, max: WIRE_VERSION, help: `the newest version of the wire that is spoken; ${PREVIOUS_WIRE_VERSION} holds this replica back while others are upgraded (default ${WIRE_VERSION})` },
       'sync-interval': { kind: 'duration', min: 1e3, max: 60e9, help: `the primary is heard from at least this often (default ${DEFAULT_TIMINGS.syncIntervalUs / 1e3}ms)` },
       'suspect-after': { kind: 'duration', min: 1e6, max: 3600e9, help: `silence after which another replica is suspected; several times --sync-interval (default ${DEFAULT_TIMINGS.suspectUs / 1e3}ms)` },
       'max-ahead': { kind: 'duration', max: 3600e9, help: `a request stamped further ahead of this clock is rejected (default ${DEFAULT_TIMINGS.maxAheadNs / 1e6}ms)` },
@@ -65,6 +67,7 @@ export const replica = defineCommand(
       ...transportChoice(values),
       clock: values.clock,
       ...(values['datagram-bytes'] === undefined ? {} : { datagramBytes: values['datagram-bytes'] }),
+      wireVersion: values['wire-version'],
       late: values.late as LateRule,
       timings: timingsOf(values),
       logger,

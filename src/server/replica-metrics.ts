@@ -3,7 +3,7 @@ import { byLabel, counter, gauge, type Family, type HistogramSample, type Sample
 import type { BucketSnapshot } from '../protocol/bucket-counts.js';
 import { COUNTER_NAMES, type CounterName } from '../protocol/counters.js';
 import { REPLICA_STATUS_NAMES } from '../wire/messages.js';
-import type { ReplicaStatusReport } from './status.js';
+import { spokenIn, type ReplicaStatusReport } from './status.js';
 
 /** Of every metric of ours. */
 export const METRIC_PREFIX = 'jitpaxos_';
@@ -66,6 +66,8 @@ export function replicaMetrics({ report, arrivalSlackUs, residentBytes }: Metric
     { name: name('arrival_slack_seconds'), kind: 'histogram', help: 'Clock on arrival minus timestamp, of requests; negative: the client\'s clock is ahead', samples: [inSeconds(arrivalSlackUs)] },
     ...clockMetrics(clock),
     ...transportMetrics(transport.counters),
+    level('wire_version', 'Newest version of the wire that this replica speaks', spokenIn(report)),
+    level('wire_version_written', 'Version of the wire in which this replica writes to another, by replica', byLabel('replica', Object.fromEntries((report.wire ?? []).map((version, replica) => [String(replica), version])))),
     count('datagrams_dropped_total', 'Datagrams refused, by reason', byLabel('reason', report.drops)),
     count('messages_unsent_total', 'Messages that found no room on the way out', report.outboxDropped),
     level('loop_stall_seconds', 'Longest time that something held up the event loop, since the start', eventLoop.stallMaxUs / MICROSECONDS),

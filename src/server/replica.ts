@@ -200,7 +200,7 @@ export class Replica {
       storage: this.storage instanceof DurableStorage ? this.storage.status() : null,
       clock: this.clock.report(),
       counters: coreCounters(this.core.counters),
-      ...loopReport(this.loop),
+      ...loopReport(this.loop, this.cluster.replicas.length),
       statusRequests: { answered: this.statusService.answered, refused: this.statusService.refused },
       cpuSeconds: { user: user / 1e6, system: system / 1e6 },
       uptimeSeconds: (performance.now() - this.startedAtMs) / 1000,

@@ -79,6 +79,7 @@ export function decodeReport(bytes: Uint8Array): ReplicaStatusReport | undefined
   if (!isMap(report.transport.counters) || !isMap(report.cpuSeconds) || typeof report.clock.source !== 'string' || typeof report.transport.kind !== 'string') return undefined;
   if (![report.clock.errorBoundNs, report.clock.offsetNs].every((value) => value === undefined || typeof value === 'number')) return undefined;
   if (![report.counters, report.drops, report.transport.counters, report.cpuSeconds, report.eventLoop].every((map) => Object.values(map).every((item) => typeof item === 'number'))) return undefined;
+  if (report.wire !== undefined && !(Array.isArray(report.wire) && report.wire.every((version) => typeof version === 'number'))) return undefined;
   return {
     ...report,
     counters: withZeros(COUNTER_NAMES, report.counters),

@@ -7,6 +7,7 @@ import { TRANSPORT_COUNTER_NAMES } from '../transport/transport.js';
 import { DROP_REASON_NAMES } from '../wire/envelope.js';
 import { REPLICA_STATUS_NAMES } from '../wire/messages.js';
 import { toHex } from '../wire/u64.js';
+import { PREVIOUS_WIRE_VERSION } from '../wire/versions.js';
 import type { DurableStorageStatus } from '../storage/durable-storage.js';
 import type { Durability } from './storage.js';
 import type { TurnLoop } from './turn-loop.js';
@@ -44,6 +45,11 @@ export interface ReplicaStatusReport {
   /** A replica of an earlier version says less. */
   readonly clock: Pick<HostClockReport, 'source' | 'epoch'> & Partial<HostClockReport>;
   readonly counters: Readonly<Record<string, number>>;
+  /**
+   * Versions of the wire, by replica: the one in which this replica writes to it; of itself the newest that it speaks. A replica
+   * from before version 3 does not say.
+   */
+  readonly wire?: readonly number[];
   /** Datagrams dropped, by reason. */
   readonly drops: Readonly<Record<string, number>>;
   /** Messages that found no room in the outbox. */
@@ -54,6 +60,11 @@ export interface ReplicaStatusReport {
   readonly cpuSeconds: { readonly user: number; readonly system: number };
   readonly eventLoop: { readonly stalls: number; readonly stallMaxUs: number };
   readonly uptimeSeconds: number;
+}
+
+/** The newest version of the wire that the reporting replica speaks. */
+export function spokenIn({ id, wire }: Pick<ReplicaStatusReport, 'id' | 'wire'>): number {
+  return wire?.[id] ?? PREVIOUS_WIRE_VERSION;
 }
 
 /** The part of a core's state that a report needs. */
@@ -87,8 +98,9 @@ export function protocolReport(state: ReportedState, replicas: number, running: 
   };
 }
 
-export function loopReport(loop: TurnLoop) {
+export function loopReport(loop: TurnLoop, replicas: number) {
   return {
+    wire: Array.from({ length: replicas }, (_, replica) => loop.versions.writtenTo(replica)),
     transport: { kind: loop.transport.kind, idle: loop.transport.idle, counters: named(TRANSPORT_COUNTER_NAMES, loop.transport.counters) },
     drops: dropsReport(loop.reader.drops),
     outboxDropped: loop.outbox.dropped,

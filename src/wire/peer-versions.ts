@@ -36,8 +36,6 @@ const HELLO_MAX_MS = 32_000;
 export class PeerVersions implements WriteVersions {
   /** Of the replicas, what is written to them. */
   private readonly written: Uint8Array;
-  /** Of the replicas, the newest they said they speak; 0: none of those that say so. */
-  private readonly said: Uint8Array;
   /** Since when a replica owes us a datagram of the newer version; counts where `owes` is 1. Monotonic ms as int32, may wrap. */
   private readonly owesSinceMs: Int32Array;
   private readonly owes: Uint8Array;
@@ -60,7 +58,6 @@ export class PeerVersions implements WriteVersions {
     private readonly now: { readonly monotonicUs: number },
   ) {
     this.written = new Uint8Array(replicas).fill(PREVIOUS_WIRE_VERSION);
-    this.said = new Uint8Array(replicas);
     this.owesSinceMs = new Int32Array(replicas);
     this.owes = new Uint8Array(replicas);
     this.helloAtMs = new Int32Array(replicas);
@@ -77,7 +74,6 @@ export class PeerVersions implements WriteVersions {
       this.owesSinceMs[endpoint] = this.nowMs();
     } else if (((this.nowMs() - this.owesSinceMs[endpoint]!) | 0) > DOUBT_MS) {
       this.written[endpoint] = PREVIOUS_WIRE_VERSION;
-      this.said[endpoint] = 0;
       return PREVIOUS_WIRE_VERSION;
     }
     return version;
@@ -103,7 +99,6 @@ export class PeerVersions implements WriteVersions {
       this.clients[(endpoint - this.replicas) & (this.endpoints - 1)] = speaks;
     } else if (version >= FIRST_TELLING_VERSION) {
       this.written[endpoint] = speaks;
-      this.said[endpoint] = newest;
       this.owes[endpoint] = 0;
       this.helloWaitMs[endpoint] = 0;
     }
@@ -113,13 +108,8 @@ export class PeerVersions implements WriteVersions {
     return (this.now.monotonicUs / 1000) | 0;
   }
 
-  /** The version in which a replica is written to. */
+  /** The version in which a replica is written to; of this process, if it is one, the newest that it speaks. */
   writtenTo(replica: number): number {
     return replica === this.self ? this.newest : this.written[replica]!;
-  }
-
-  /** The newest version that a replica speaks, as far as it is known: the previous one until it says more. */
-  spokenBy(replica: number): number {
-    return replica === this.self ? this.newest : Math.max(PREVIOUS_WIRE_VERSION, this.said[replica]!);
   }
 }

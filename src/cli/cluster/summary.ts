@@ -3,7 +3,7 @@
  * answers of the same process; after a restart there are none until it has answered twice.
  */
 import type { StatusAnswer } from '../../client/status-client.js';
-import type { ReplicaStatusReport } from '../../server/status.js';
+import { spokenIn, type ReplicaStatusReport } from '../../server/status.js';
 
 export interface ReplicaSummary {
   readonly id: number;
@@ -39,6 +39,8 @@ export interface ClusterSummary {
   readonly primary: number | undefined;
   readonly members: readonly number[];
   readonly answered: number;
+  /** The newest version of the wire that all replicas which answered speak. */
+  readonly wireVersion: number | undefined;
   readonly commitsPerSecond: number | undefined;
   readonly rejectedPerSecond: Readonly<Record<string, number>>;
   readonly replicas: readonly ReplicaSummary[];
@@ -79,6 +81,7 @@ export function summarize(cluster: string, answers: readonly StatusAnswer[], pre
     primary,
     members,
     answered: reports.length,
+    wireVersion: reports.length === 0 ? undefined : Math.min(...reports.map(spokenIn)),
     commitsPerSecond: primary === undefined ? undefined : replicas[primary]?.rates?.commits,
     rejectedPerSecond,
     replicas,
@@ -120,5 +123,15 @@ function remarksOn(replicas: readonly ReplicaSummary[], view: number | undefined
   }
   const versions = new Set(replicas.flatMap(({ report }) => (report === undefined ? [] : [report.version])));
   if (versions.size > 1) remarks.push(`the replicas run different versions: ${[...versions].join(', ')}`);
+  remarks.push(...wireRemarks(replicas));
   return remarks;
+}
+
+/** Empty when all that answered speak the same. */
+export function wireRemarks(replicas: readonly Pick<ReplicaSummary, 'id' | 'report'>[]): string[] {
+  const speakers = new Map<number, number[]>();
+  for (const { id, report } of replicas) if (report !== undefined) speakers.set(spokenIn(report), [...(speakers.get(spokenIn(report)) ?? []), id]);
+  if (speakers.size < 2) return [];
+  const spoken = [...speakers].sort(([a], [b]) => a - b).map(([version, ids]) => `version ${version}: replica ${ids.join(', ')}`);
+  return [`the newest wire versions spoken differ (${spoken.join('; ')}): normal in the middle of an upgrade, otherwise upgrade the others or see why they are held back`];
 }

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { StatusClient } from '../../client/status-client.js';
 import { loadCluster, resolveAddresses, type Cluster } from '../../server/cluster-config.js';
 import { formatDuration } from '../units.js';
-import { summarize } from '../cluster/summary.js';
+import { spokenIn } from '../../server/status.js';
+import { summarize, wireRemarks } from '../cluster/summary.js';
 import { fail, ok, warn, type Finding } from './finding.js';
 
 /** Linux, statfs(2): file systems that are gone after a restart. */
@@ -52,8 +53,11 @@ export async function checkReplicas(file: string, timeoutMs: number): Promise<Fi
     const findings: Finding[] = answers.map(({ id, address, report, roundTripUs }) =>
       report === undefined
         ? warn(`replica ${id}`, `${address} does not answer`, 'start it; else see whether UDP passes between the hosts, and whether both have the same cluster file')
-        : ok(`replica ${id}`, `${address} answers in ${formatDuration(roundTripUs! * 1e3)}, version ${report.version}, ${report.status}`),
+        : ok(`replica ${id}`, `${address} answers in ${formatDuration(roundTripUs! * 1e3)}, version ${report.version}, wire ${spokenIn(report)}, ${report.status}`),
     );
+    const [mixed] = wireRemarks(summary.replicas);
+    if (mixed !== undefined) findings.push(warn('wire versions', mixed, 'docs/operations.md, "Upgrading one replica at a time"'));
+    else if (summary.wireVersion !== undefined) findings.push(ok('wire versions', `all that answer speak version ${summary.wireVersion}`));
     if (summary.available) findings.push(ok('quorum', `view ${summary.view}, replicas ${summary.members.join(', ')}`));
     else if (summary.answered === 0) findings.push(warn('quorum', 'no replica answers', 'start the replicas'));
     else findings.push(fail('quorum', `the quorum of view ${summary.view} does not commit: ${summary.remarks.join('; ')}`, `see that a majority of ${(answers.length + 1) / 2} replicas runs; then jitpaxos status`));
