@@ -12,7 +12,7 @@ import { DEFAULT_LATE, DEFAULT_TIMINGS, LATE_RULES, type LateRule, type Timings 
 import { LOG_LEVELS, lineLogger, writeToStderr, type LogFormat, type LogLevel } from '../server/logger.js';
 import { MetricsServer } from '../server/metrics-server.js';
 import { Replica } from '../server/replica.js';
-import { DURABILITIES, type Durability } from '../server/storage.js';
+import { DURABILITIES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, type Durability } from '../server/storage.js';
 import { DEFAULT_DATAGRAM_BYTES } from '../wire/envelope.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
 import { defineCommand } from './command.js';
@@ -35,6 +35,7 @@ export const replica = defineCommand(
       id: { kind: 'count', help: 'which replica of the file this is, from 0' },
       data: { kind: 'text', value: 'DIR', help: 'where it keeps its files (default .jitpaxos/replica-N beside the cluster file)' },
       durability: { kind: 'choice', choices: DURABILITIES, default: 'memory', help: 'what is on disk when an operation is acknowledged: memory, nothing of it; os, written; fsync, synced' },
+      'segment-bytes': { kind: 'bytes', min: SEGMENT_BYTES_MIN, max: SEGMENT_BYTES_MAX, help: 'size of a segment of the log on disk; two of them are allocated from the start on (default 16MiB)' },
       ...TRANSPORT_FLAGS,
       clock: { kind: 'text', value: 'CLOCK', default: 'auto', help: 'auto, realtime, tai or phc:/dev/ptp0' },
       metrics: { kind: 'text', value: '[HOST:]PORT', help: 'serve /metrics, /healthz and /readyz there over HTTP; a port alone is opened on 127.0.0.1 only (default: not at all)' },
@@ -64,6 +65,7 @@ export const replica = defineCommand(
       machine: values.machine === 'kv' ? new KvMachine() : new EchoMachine(),
       data: values.data ?? join(dirname(resolve(values.cluster)), '.jitpaxos', `replica-${id}`),
       durability: values.durability as Durability,
+      ...(values['segment-bytes'] === undefined ? {} : { segmentBytes: values['segment-bytes'] }),
       ...transportChoice(values),
       clock: values.clock,
       ...(values['datagram-bytes'] === undefined ? {} : { datagramBytes: values['datagram-bytes'] }),

@@ -19,9 +19,9 @@ import type { Address, IdleStrategy } from '../transport/transport.js';
 import { REPLICA_STATUS_NAMES, Status, typeOf } from '../wire/messages.js';
 import { loadCluster, mergeLimits, resolveAddresses, type Cluster, type ClusterConfig } from './cluster-config.js';
 import { stderrLogger, type Logger } from './logger.js';
-import { checkKeys, show } from './options.js';
+import { checkInteger, checkKeys, show } from './options.js';
 import { replicaMetrics } from './replica-metrics.js';
-import { checkDurability, openStorage, type Durability } from './storage.js';
+import { checkDurability, openStorage, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, type Durability } from './storage.js';
 import { StatusService } from './status-service.js';
 import { coreCounters, loopReport, protocolReport, STATUS_SCHEMA, type ReplicaStatusReport } from './status.js';
 import type { TransportKind } from './transport-choice.js';
@@ -50,6 +50,8 @@ export interface ReplicaOptions {
    * log is synced; it survives the host. The last two need `data`. See docs/durability.md.
    */
   readonly durability?: Durability;
+  /** Size of a segment of the log on disk, bytes, 64 KiB to 1 GiB; two of them are allocated from the start on. Default 16 MiB. */
+  readonly segmentBytes?: number;
   /** Default `auto`: native where the addon is, otherwise dgram. */
   readonly transport?: TransportKind;
   /** How the native transport waits. Default `adaptive`. */
@@ -73,7 +75,7 @@ export interface ReplicaOptions {
   readonly late?: LateRule;
 }
 
-const OPTION_NAMES: readonly (keyof ReplicaOptions)[] = ['cluster', 'keys', 'id', 'machine', 'data', 'durability', 'transport', 'idle', 'datagramBytes', 'wireVersion', 'clock', 'logger', 'limits', 'timings', 'late'];
+const OPTION_NAMES: readonly (keyof ReplicaOptions)[] = ['cluster', 'keys', 'id', 'machine', 'data', 'durability', 'segmentBytes', 'transport', 'idle', 'datagramBytes', 'wireVersion', 'clock', 'logger', 'limits', 'timings', 'late'];
 
 /** A core takes a longer time without a tick for a stall of its host, and suspects nobody then. */
 const TICK_INTERVAL_US = 5_000;
@@ -138,7 +140,7 @@ export class Replica {
       const clock = await HostClock.open(options.clock ?? 'auto', { changed: (now, before) => replica?.clockChanged(now, before) });
       opened.push(() => clock.close());
       const durability = options.durability ?? 'memory';
-      const { storage, lock } = await openStorage(options.data, durability, cluster, limits, id, hash, logger);
+      const { storage, lock } = await openStorage(options.data, durability, cluster, limits, id, hash, logger, options.segmentBytes);
       opened.push(() => lock?.release(), () => storage.close());
       const loop = new TurnLoop({
         cluster,
@@ -320,6 +322,7 @@ function checkOptions(options: ReplicaOptions): void {
     }
   }
   checkDurability(durability, data);
+  if (options.segmentBytes !== undefined) checkInteger('option-invalid', 'Replica.start: segmentBytes', options.segmentBytes, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
   if (late !== undefined && !LATE_RULES.includes(late as LateRule)) throw new JitPaxosError('option-invalid', `Replica.start: late is ${show(late)}; it has to be one of ${LATE_RULES.join(', ')}`);
   if (data !== undefined && (typeof data !== 'string' || data === '')) throw new JitPaxosError('option-invalid', `Replica.start: data is ${show(data)}; it has to be the path of a directory`);
 }

@@ -18,6 +18,10 @@ import { show } from './options.js';
 export type Durability = 'memory' | 'os' | 'fsync';
 export const DURABILITIES: readonly Durability[] = ['memory', 'os', 'fsync'];
 
+/** What a segment of the log may measure. */
+export const SEGMENT_BYTES_MIN = 1 << 16;
+export const SEGMENT_BYTES_MAX = 1 << 30;
+
 export interface OpenedStorage {
   readonly storage: MemoryStorage | DurableStorage;
   readonly lock: DirectoryLock | undefined;
@@ -34,7 +38,7 @@ export function checkDurability(durability: unknown, data: unknown): void {
 }
 
 /** Throws JitPaxosError `data-directory-locked`, `data-directory-unusable`, `data-directory-foreign`, `hard-state-corrupt`, `limits-too-small`, `restore-missing` or `option-invalid`. */
-export async function openStorage(data: string | undefined, durability: Durability, cluster: Cluster, limits: Limits, id: number, hash: Hash64, logger: Logger): Promise<OpenedStorage> {
+export async function openStorage(data: string | undefined, durability: Durability, cluster: Cluster, limits: Limits, id: number, hash: Hash64, logger: Logger, segmentBytes?: number): Promise<OpenedStorage> {
   if (cluster.restored !== undefined && durability === 'memory') {
     throw new JitPaxosError('option-invalid', 'Replica.start: the cluster began with a backup, which is a log on disk, and durability "memory" counts that as lost; use "os" or "fsync"');
   }
@@ -53,6 +57,7 @@ export async function openStorage(data: string | undefined, durability: Durabili
       hash,
       mode: durability,
       bootId: bootDigits(),
+      ...(segmentBytes === undefined ? {} : { segmentBytes }),
       nowMs: () => performance.now(),
       random: () => randomInt(-0x80000000, 0x7fffffff),
       later: (delayMs, callback) => void setTimeout(callback, delayMs).unref(),

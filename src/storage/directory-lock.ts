@@ -71,15 +71,15 @@ let serial = 0;
 function place(directory: string, path: string): boolean {
   const temporary = join(directory, `lock.${process.pid}.${serial++}`);
   const self: Holder = { pid: process.pid, started: startedAt(process.pid) ?? '', boot: bootId() };
-  writeFileSync(temporary, JSON.stringify(self), { mode: 0o600 });
   try {
+    writeFileSync(temporary, JSON.stringify(self), { mode: 0o600 });
     linkSync(temporary, path);
     return true;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
     throw error;
   } finally {
-    unlinkSync(temporary);
+    unlinkIfThere(temporary); // a full disk leaves it empty
   }
 }
 

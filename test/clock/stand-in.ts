@@ -22,10 +22,15 @@ export function whyNoStandIn(): string | false {
 export function buildStandIn(t: Test): { readonly library: string; readonly directory: string } {
   const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-fake-ptp-'));
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  return { library: compileStandIn(directory), directory };
+}
+
+/** Builds the library in `directory`; its path. Throws with the compiler's words. */
+export function compileStandIn(directory: string): string {
   const library = join(directory, 'fake-ptp.so');
   const compiled = spawnSync(compiler!, ['-shared', '-fPIC', '-O1', '-Wall', '-Wextra', '-Werror', '-o', library, SOURCE, '-ldl'], { encoding: 'utf8' });
-  t.equal(compiled.status, 0, compiled.stderr);
-  return { library, directory };
+  if (compiled.status !== 0) throw new Error(`${compiler} refuses test/native/fake-ptp.c: ${compiled.stderr}`);
+  return library;
 }
 
 /** An environment in which programs see the stand-in. */

@@ -13,6 +13,7 @@ for (const durability of ['fsync', 'memory'] as const) {
     const said: string[] = [];
     const result = await chaos({ seed, replicas: 3, durability, seconds: SECONDS, say: (line) => said.push(line) });
     t.comment(`again: npm run chaos -- --seed ${seed} --seconds ${SECONDS} --replicas 3 --durability ${durability} --verbose`);
+    for (const what of result.notTried) t.comment(`not tried here: ${what}`);
     t.comment(`${result.committed} committed, ${result.unknown} unknown, ${JSON.stringify(result.done)}`);
     t.same(result.failures, [], said.join('; '));
     t.equal(result.history, 'linearizable');

@@ -41,6 +41,10 @@ export interface LocalClusterOptions {
    * it is to know them, its own being the true one. Called again when ports have to be chosen anew.
    */
   readonly detour?: (addresses: readonly string[]) => Promise<(replica: number) => readonly string[]>;
+  /** Where a replica keeps its files. Default: in the cluster's temporary directory. */
+  readonly dataDirectory?: (replica: number) => string;
+  /** What a replica's environment has besides that of this process. */
+  readonly environment?: (replica: number) => NodeJS.ProcessEnv;
 }
 
 /** One replica's process. */
@@ -173,13 +177,13 @@ export class LocalCluster {
   /** Starts replica `id` (again). `waitReady` of what it returns says when it serves. */
   spawn(id: number): ReplicaProcess {
     const { machine, transport, idle, durability, clock } = this.options;
-    const args = ['replica', '--cluster', this.files[id]!, '--id', String(id), '--data', join(this.directory, `replica-${id}`)];
+    const args = ['replica', '--cluster', this.files[id]!, '--id', String(id), '--data', this.options.dataDirectory?.(id) ?? join(this.directory, `replica-${id}`)];
     args.push('--machine', machine, '--transport', transport, '--durability', durability);
     if (idle !== undefined) args.push('--idle', idle);
     if (clock !== undefined) args.push('--clock', clock);
     args.push(...(this.options.replicaFlags ?? []));
     // Detached: Ctrl-C on the terminal is for this process, which stops the replicas when it is done with them.
-    const child = fork(MAIN, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [], detached: true, env: withoutSettings(process.env) });
+    const child = fork(MAIN, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [], detached: true, env: { ...withoutSettings(process.env), ...this.options.environment?.(id) } });
     return (this.replicas[id] = new ReplicaProcess(id, child));
   }
 

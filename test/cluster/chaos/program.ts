@@ -41,6 +41,7 @@ await program(
           const result = await chaos({ seed: one, replicas: size, durability: mode, seconds, say: (line) => verbose && output.note(`${((performance.now() - startedMs) / 1000).toFixed(3).padStart(8)} ${line}`) });
           results.push(result);
           if (!output.json) output.line(lineOf(result));
+          if (results.length === 1) for (const what of result.notTried) output.note(`not tried here: ${what}`);
           if (result.failures.length === 0) continue;
           const file = `chaos-${one}-${size}-${mode}.history`;
           writeFileSync(file, formatHistory(result.events));

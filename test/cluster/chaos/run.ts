@@ -10,6 +10,8 @@ import type { Durability } from '../../../src/server/storage.js';
 import type { HistoryEvent } from '../../../src/sim/history.js';
 import { checkHistory, explain } from '../../../src/sim/linearizability.js';
 import { Random } from '../../../src/sim/random.js';
+import { Clocks } from './clocks.js';
+import { Disks } from './disks.js';
 import { Load } from './load.js';
 import { Relay, type RelayCounts } from './relay.js';
 import { Tormentor } from './tormentor.js';
@@ -17,6 +19,14 @@ import { Tormentor } from './tormentor.js';
 const CLIENTS = 3;
 const PROCESSES_A_CLIENT = 2;
 const READ_BACK_LANES = 16;
+/** Small, so that a run fills several. */
+const SEGMENT_BYTES = 256 << 10;
+/** Of a disk, bytes: the log of a run twice, as during a start, and what fills it. */
+const DISK_BYTES_MIN = 16 << 20;
+const DISK_BYTES_A_SECOND = 512 << 10;
+/** Share of the clients that stamp ahead of their clock, and by how much at most, ns: as if it were fast. */
+const FAST_CLIENTS = 0.3;
+const LEAD_NS_MAX = 20e6;
 
 export interface ChaosOptions {
   readonly seed: number;
@@ -44,6 +54,8 @@ export interface ChaosResult {
   readonly history: 'linearizable' | 'violation' | 'unknown' | 'not judged';
   /** Acknowledged writes that were not there in the end. */
   readonly lost: readonly string[];
+  /** Trouble that this host has no means for. */
+  readonly notTried: readonly string[];
   /** What went wrong; empty: nothing. */
   readonly failures: readonly string[];
   readonly events: readonly HistoryEvent[];
@@ -69,17 +81,35 @@ export async function chaos({ seed, replicas, durability, seconds, say }: ChaosO
   const failures: string[] = [];
   const load = new Load();
   const clients: Client[] = [];
+  const disks = Disks.mount(replicas, DISK_BYTES_MIN + seconds * DISK_BYTES_A_SECOND);
+  const clocks = Clocks.make(replicas, random.fork('clock'));
+  const notTried: string[] = [];
+  if (typeof disks === 'string') notTried.push(`full disks (${disks})`);
+  if (typeof clocks === 'string') notTried.push(`wrong clocks (${clocks})`);
   try {
-    await using cluster = await LocalCluster.start({ replicas, machine: 'kv', transport: 'auto', idle: 'block', durability, authenticated, detour });
+    await using cluster = await LocalCluster.start({
+      replicas,
+      machine: 'kv',
+      transport: 'auto',
+      idle: 'block',
+      durability,
+      authenticated,
+      detour,
+      replicaFlags: ['--segment-bytes', String(SEGMENT_BYTES)],
+      ...(typeof disks === 'string' ? {} : { dataDirectory: (id: number) => disks.path(id) }),
+      ...(typeof clocks === 'string' ? {} : { clock: clocks.spec, environment: (id: number) => clocks.environment(id) }),
+    });
     const keys = authenticated ? { keys: JSON.parse(readFileSync(join(cluster.directory, KEY_FILE_NAMES.client), 'utf8')) as KeyFile } : {};
     const names = Array.from({ length: CLIENTS }, (_, i) => `c${i}`);
+    const leads = random.fork('leads');
     for (const name of names) {
+      const leadNs = leads.chance(FAST_CLIENTS) ? leads.below(LEAD_NS_MAX) : 0;
       const config = { ...cluster.config(), replicas: await relay.connect(name, addresses) };
-      const client = await Client.connect({ cluster: config, ...keys, lanes: PROCESSES_A_CLIENT, connectTimeout: 20_000, idle: 'block', logger: silentLogger });
+      const client = await Client.connect({ cluster: config, ...keys, lanes: PROCESSES_A_CLIENT, connectTimeout: 20_000, idle: 'block', leadNs, logger: silentLogger });
       clients.push(client);
       load.start(client, PROCESSES_A_CLIENT, random.fork(name));
     }
-    const tormentor = new Tormentor(cluster, relay, names, random.fork('tormentor'), say);
+    const tormentor = new Tormentor(cluster, relay, names, typeof disks === 'string' ? undefined : disks, typeof clocks === 'string' ? undefined : clocks, random.fork('tormentor'), say);
     let recoveryMs = NaN;
     let lost: string[] = [];
     let views = 0;
@@ -102,11 +132,13 @@ export async function chaos({ seed, replicas, durability, seconds, say }: ChaosO
     if (load.committed === 0) failures.push('nothing was committed at all');
     return {
       seed, replicas, durability, authenticated, committed: load.committed, unknown: load.unknown, acknowledgedOnce: load.acknowledged.size,
-      longestPauseMs: load.longestPauseMs, recoveryMs, views, done: tormentor.done, relay: relay.counts, history: verdict.outcome, lost, failures, events: load.recorded.events,
+      longestPauseMs: load.longestPauseMs, recoveryMs, views, done: tormentor.done, relay: relay.counts, history: verdict.outcome, lost, notTried, failures, events: load.recorded.events,
     };
   } finally {
     await load.stop();
     for (const client of clients) await client.close();
     await relay.close();
+    if (typeof disks !== 'string') disks.close();
+    if (typeof clocks !== 'string') clocks.close();
   }
 }

@@ -1,19 +1,25 @@
 /**
- * What is done to the cluster: one stream of trouble for the processes (SIGKILL, SIGSTOP, restarts) and one for the network,
- * at the same time, both drawn from the seed. What is drawn and in which order is the seed's; when a step ends is the
+ * What is done to the cluster: streams of trouble for the processes (SIGKILL, SIGSTOP, restarts), the network, the disks and
+ * the clocks, at the same time, all drawn from the seed. What is drawn and in which order is the seed's; when a step ends is the
  * machine's, so a seed brings the same trouble again, not the same run.
  *
  * The rule: nothing is done that the cluster does not promise to survive. In durability `memory` at most f replicas are
  * without their log at a time, so the next one is killed when all have one again; in `os` and `fsync` all may be killed at once.
  */
-import type { LocalCluster } from '../../../src/cli/load/local-cluster.js';
+import type { LocalCluster, ReplicaProcess } from '../../../src/cli/load/local-cluster.js';
 import type { ReplicaStatusReport } from '../../../src/server/status.js';
 import type { Random } from '../../../src/sim/random.js';
+import type { Clocks } from './clocks.js';
+import type { Disks } from './disks.js';
 import { FAIR, type Relay, type Weather } from './relay.js';
 
 const CUT: Weather = { ...FAIR, cut: true };
 /** How long all replicas may take to be in normal operation again once nothing more is done to them. */
 const RECOVERY_LIMIT_MS = 30_000;
+/** A replica that refused to start on a full disk or by a clock that nobody has set is started again after this, as a supervisor does. */
+const RESTART_MS = 50;
+/** What a filled disk may have left, bytes: nothing; the lock, but no segment of the log; one segment, but not the next. */
+const LEFT_OVER = [0, 64 << 10, 400 << 10] as const;
 
 export class Tormentor {
   /** What was done, by name. */
@@ -29,6 +35,9 @@ export class Tormentor {
     private readonly cluster: LocalCluster,
     private readonly relay: Relay,
     private readonly clients: readonly string[],
+    /** Undefined: as they are. */
+    private readonly disks: Disks | undefined,
+    private readonly clocks: Clocks | undefined,
     private readonly random: Random,
     private readonly say: (line: string) => void,
   ) {
@@ -40,7 +49,8 @@ export class Tormentor {
   /** Torments for so long. Whatever was begun is ended: all replicas run, the network is fair. */
   async run(ms: number): Promise<void> {
     this.endMs = performance.now() + ms;
-    await Promise.all([this.processes(this.random.fork('processes')), this.network(this.random.fork('network'))]);
+    const { random } = this;
+    await Promise.all([this.processes(random.fork('processes')), this.network(random.fork('network')), this.fullDisks(random.fork('disks')), this.wrongClocks(random.fork('clocks'))]);
     this.relay.heal();
   }
 
@@ -78,7 +88,7 @@ export class Tormentor {
   /** @param dead called when the victims are gone, before they come back */
   private async kill(victims: readonly number[], random: Random, dead = (): void => undefined): Promise<void> {
     this.note(victims.length > this.f ? 'kills of a majority at once' : 'kills', `kill ${victims.join(',')}`);
-    this.done['replicas killed'] = (this.done['replicas killed'] ?? 0) + victims.length;
+    this.count('replicas killed', victims.length);
     const ended = victims.map((id) => {
       const { child, exited } = this.cluster.replicas[id]!;
       return exited ? undefined : new Promise<void>((resolve) => child.once('exit', () => resolve()));
@@ -93,12 +103,27 @@ export class Tormentor {
     await Promise.all(
       victims.map(async (id) => {
         this.killed.delete(id);
-        const replica = this.cluster.spawn(id);
-        this.watch(id);
-        await replica.waitReady();
+        await this.start(id);
       }),
     );
     this.say(`${victims.join(',')} back`);
+  }
+
+  /** Starts a replica that is dead, as often as it takes while its disk is full or its clock impossible. */
+  private async start(id: number): Promise<void> {
+    for (;;) {
+      const replica = this.cluster.spawn(id);
+      this.watch(id);
+      try {
+        await replica.waitReady();
+        return;
+      } catch (error) {
+        const why = refusal(replica);
+        if (why === undefined) throw error;
+        this.note(`starts refused for ${why}`, `${id} does not start for ${why}`);
+      }
+      await sleep(RESTART_MS);
+    }
   }
 
   /** For a moment the primary alone hears clients, and is heard by nobody else; then it is killed. What only it had must not have been acknowledged. */
@@ -169,6 +194,36 @@ export class Tormentor {
     }
   }
 
+  /** Of any replicas, all at once included: a full disk costs acknowledgements, nothing that was acknowledged. */
+  private async fullDisks(random: Random): Promise<void> {
+    const { disks } = this;
+    if (disks === undefined) return;
+    while (this.left > 0 && this.fallen.length === 0) {
+      await sleep(random.between(100, 2_000));
+      const ms = random.between(100, 2_000);
+      const ids = this.some(random, random.between(1, this.n));
+      const leave = random.pick(LEFT_OVER);
+      this.note('full disks', `fill the disks of ${ids.join(',')} but for ${leave >> 10} KiB, for ${ms} ms`);
+      await Promise.all(ids.map((id) => disks.fill(id, leave)));
+      await sleep(Math.min(ms, Math.max(0, this.left)));
+      await Promise.all(ids.map((id) => disks.empty(id)));
+    }
+  }
+
+  /** Of any replicas: a clock decides how fast an answer comes, never which one. */
+  private async wrongClocks(random: Random): Promise<void> {
+    const { clocks } = this;
+    if (clocks === undefined) return;
+    while (this.left > 0 && this.fallen.length === 0) {
+      await sleep(random.between(100, 1_500));
+      const ms = random.between(50, 1_500);
+      const ids = this.some(random, random.between(1, this.n));
+      for (const id of ids) this.note('wrong clocks', `clock of ${id}: ${clocks.disturb(id, random)}, for ${ms} ms`);
+      await sleep(Math.min(ms, Math.max(0, this.left)));
+      for (const id of ids) clocks.mend(id);
+    }
+  }
+
   /** Nothing passes between these replicas and all else, each other included. */
   private cutOff(replicas: readonly number[]): string {
     const all = [...Array.from({ length: this.n }, (_, id) => String(id)), ...this.clients];
@@ -187,8 +242,12 @@ export class Tormentor {
 
   private watch(id: number): void {
     const replica = this.cluster.replicas[id]!;
+    // Counted, so that a run says whether a replica that served met its full disk.
+    replica.child.stderr?.on('data', (text: string) => {
+      if (text.includes('storage.failed')) this.count('times that storage failed');
+    });
     replica.child.once('exit', (code, signal) => {
-      if (!this.killed.has(id) && this.cluster.replicas[id] === replica && !this.over) this.fallen.push(`replica ${id} ended with ${signal ?? `exit code ${code}`}: ${replica.complaint.trim().split('\n').at(-1) ?? ''}`);
+      if (!this.killed.has(id) && this.cluster.replicas[id] === replica && !this.over && refusal(replica) === undefined) this.fallen.push(`replica ${id} ended with ${signal ?? `exit code ${code}`}: ${replica.complaint.trim().split('\n').at(-1) ?? ''}`);
     });
   }
 
@@ -196,9 +255,20 @@ export class Tormentor {
   over = false;
 
   private note(what: string, line: string): void {
-    this.done[what] = (this.done[what] ?? 0) + 1;
+    this.count(what);
     this.say(line);
   }
+
+  private count(what: string, by = 1): void {
+    this.done[what] = (this.done[what] ?? 0) + by;
+  }
+}
+
+/** Why it did not get as far as to serve, where that is what it should do; undefined otherwise. One that serves goes on, whatever becomes of disk and clock. */
+function refusal(replica: ReplicaProcess): string | undefined {
+  if (replica.ready !== undefined) return undefined;
+  if (replica.complaint.includes('ENOSPC')) return 'a full disk';
+  return /clock-(not-set|not-found|lost|unavailable)/.exec(replica.complaint)?.[0];
 }
 
 function percent(share: number): string {
