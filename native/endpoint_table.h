@@ -68,6 +68,14 @@ class EndpointTable {
     return slot < used_ && NumberOf(slot) == endpoint ? &entries_[slot].address : nullptr;
   }
 
+  // Index of the replica at this address; kUnknown when there is none.
+  int32_t ReplicaOf(const SocketAddress& address) const {
+    for (size_t replica = 0; replica < replicas_.size(); replica++) {
+      if (replicas_[replica] == address) return static_cast<int32_t>(replica);
+    }
+    return kUnknown;
+  }
+
   uint64_t evicted() const { return evicted_; }
 
  private:

@@ -41,12 +41,16 @@ constexpr size_t kEntryFields = 3;  // offset, length, endpoint
 constexpr size_t kSendFields = 3;   // offset, length, endpoint
 
 // The `state` array.
-enum State : size_t { kDispatching, kTurnWanted, kReceived, kHandled, kSendErrno, kStateFields };
+enum State : size_t { kDispatching, kTurnWanted, kReceived, kHandled, kSendErrno, kUnreachable, kStateFields };
 
 // Batches before the event loop gets a turn, so that timers and other sockets are served under any load.
 constexpr int kBatchesPerPass = 16;
 // Turns that an application may ask for while one batch is handled.
 constexpr int kTurnsPerBatch = 8;
+// Of the error queue, messages taken at once.
+constexpr int kUnreachablePerPass = 64;
+// Tries of a send that fails by what earlier datagrams left at the socket.
+constexpr int kSendTries = 4;
 // How long `busy` polls between two passes of the event loop.
 constexpr uint64_t kBusyPassNs = 20'000;
 
@@ -129,11 +133,12 @@ class UdpPort {
   }
 
   // Called once, before the first Bind. From here to the last handle's end `owner` and the callbacks are kept alive.
-  void Start(Napi::Object owner, Napi::Function on_batch, Napi::Function on_turn, Napi::Function on_writable) {
+  void Start(Napi::Object owner, Napi::Function on_batch, Napi::Function on_turn, Napi::Function on_writable, Napi::Function on_unreachable) {
     owner_ = Napi::Persistent(owner);
     on_batch_ = Napi::Persistent(on_batch);
     on_turn_ = Napi::Persistent(on_turn);
     on_writable_ = Napi::Persistent(on_writable);
+    on_unreachable_ = Napi::Persistent(on_unreachable);
     napi_value name;
     napi_create_string_utf8(env_, "jitpaxos.udp", NAPI_AUTO_LENGTH, &name);
     napi_async_init(env_, nullptr, name, &async_context_);
@@ -232,6 +237,7 @@ class UdpPort {
     on_batch_.Reset();
     on_turn_.Reset();
     on_writable_.Reset();
+    on_unreachable_.Reset();
     owner_.Reset();  // from now on the owner may be collected
     napi_remove_async_cleanup_hook(cleanup_);
     if (disowned_) delete this;
@@ -250,9 +256,10 @@ class UdpPort {
   void OnReady(Socket& socket, int status, int events) {
     if (status < 0) {
       // libuv stops a handle whose descriptor is in an error; for UDP that is what an ICMP message left behind.
-      socket.channel.TakeError();
       counters.Add(counters.receive_errors, 1);
       Listen(socket);
+      TakeUnreachable(socket);
+      if (closed_) return;
     }
     if ((events & UV_WRITABLE) != 0) {
       socket.wants_writable = false;
@@ -267,6 +274,22 @@ class UdpPort {
       // One that came alone was all there was; behind several more have come meanwhile.
       if (closed_ || received == 1) return;
     }
+  }
+
+  // Takes what ICMP messages left behind, and tells which replicas are not there.
+  void TakeUnreachable(Socket& socket) {
+    socket.channel.TakeError();
+    uint32_t unreachable = 0;
+    SocketAddress to;
+    for (int taken = 0; taken < kUnreachablePerPass; taken++) {
+      const int error = socket.channel.TakeUnreachable(&to);
+      if (error == 0) break;
+      const int32_t replica = error == ECONNREFUSED ? table_.ReplicaOf(to) : EndpointTable::kUnknown;
+      if (replica >= 0 && replica < 32) unreachable |= uint32_t{1} << replica;
+    }
+    if (unreachable == 0) return;
+    state[kUnreachable] = static_cast<int32_t>(unreachable);
+    Call(on_unreachable_);
   }
 
   void OnPrepare() {
@@ -331,6 +354,7 @@ class UdpPort {
   int Receive(Socket& socket) {
     const int received = socket.channel.Receive(this->received.data());
     if (received < 0) {
+      // The error is told once; what it was about stays in the error queue, which wakes the loop (OnReady).
       counters.Add(counters.receive_errors, 1);
       return 0;
     }
@@ -413,7 +437,9 @@ class UdpPort {
   int SendGathered(Socket& socket, int gathered) {
     int sent = socket.channel.Send(send_headers_.data(), gathered);
     // An error that an earlier datagram left at the socket is told once, and this one was not sent.
-    if (sent == -ECONNREFUSED || sent == -EHOSTUNREACH) sent = socket.channel.Send(send_headers_.data(), gathered);
+    for (int tries = 1; tries < kSendTries && sent < 0 && sent != -EAGAIN && sent != -EWOULDBLOCK && sent != -ENOBUFS; tries++) {
+      sent = socket.channel.Send(send_headers_.data(), gathered);
+    }
     if (sent == -EAGAIN || sent == -EWOULDBLOCK) {
       if (!socket.wants_writable) {
         socket.wants_writable = true;
@@ -459,6 +485,7 @@ class UdpPort {
   Napi::FunctionReference on_batch_;
   Napi::FunctionReference on_turn_;
   Napi::FunctionReference on_writable_;
+  Napi::FunctionReference on_unreachable_;
   napi_async_context async_context_ = nullptr;
   napi_async_cleanup_hook_handle cleanup_ = nullptr;
 };
@@ -561,14 +588,14 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
     return result;
   }
 
-  // start(onBatch, onTurn, onWritable). Not options of the constructor: held from there, they would keep a port that is never
+  // start(onBatch, onTurn, onWritable, onUnreachable). Not options of the constructor: held from there, they would keep a port that is never
   // started, and with it themselves, for ever.
   void Start(const Napi::CallbackInfo& info) {
-    if (info.Length() < 3 || !info[0].IsFunction() || !info[1].IsFunction() || !info[2].IsFunction() || port_->started() || port_->closed()) {
-      ThrowInvalidArgument(info.Env(), "UdpPort: start takes three functions, once");
+    if (info.Length() < 4 || !info[0].IsFunction() || !info[1].IsFunction() || !info[2].IsFunction() || !info[3].IsFunction() || port_->started() || port_->closed()) {
+      ThrowInvalidArgument(info.Env(), "UdpPort: start takes four functions, once");
       return;
     }
-    port_->Start(info.This().As<Napi::Object>(), info[0].As<Napi::Function>(), info[1].As<Napi::Function>(), info[2].As<Napi::Function>());
+    port_->Start(info.This().As<Napi::Object>(), info[0].As<Napi::Function>(), info[1].As<Napi::Function>(), info[2].As<Napi::Function>(), info[3].As<Napi::Function>());
   }
 
   // bind(host, port, receiveBufferBytes, sendBufferBytes): the port that was bound

@@ -4,12 +4,15 @@
 #pragma once
 
 #include <errno.h>
+#include <linux/errqueue.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include <array>
 #include <cstdint>
+#include <cstring>
 
 #include "socket_address.h"
 
@@ -41,6 +44,9 @@ class UdpChannel {
     const int on = 1;
     *failed = "setsockopt";
     if (local.family() == AF_INET6 && setsockopt(fd_, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) != 0) return CloseWithErrno();
+    // ICMP messages are kept for TakeUnreachable, with the address that they speak of. Without it a socket that is not connected
+    // hears nothing of them.
+    setsockopt(fd_, local.family() == AF_INET6 ? IPPROTO_IPV6 : IPPROTO_IP, local.family() == AF_INET6 ? IPV6_RECVERR : IP_RECVERR, &on, sizeof on);
     // The kernel cuts these to its limits and says nothing; BufferBytes tells what came of them.
     setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer_bytes, sizeof receive_buffer_bytes);
     setsockopt(fd_, SOL_SOCKET, SO_SNDBUF, &send_buffer_bytes, sizeof send_buffer_bytes);
@@ -74,6 +80,30 @@ class UdpChannel {
     int error = 0;
     socklen_t length = sizeof error;
     return getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &length) == 0 ? error : errno;
+  }
+
+  // Takes one message off the error queue (ip(7), IP_RECVERR). Returns 0 when there is none, or its errno: ECONNREFUSED when
+  // the host of `*to` says that nobody listens there.
+  int TakeUnreachable(SocketAddress* to) const {
+    alignas(cmsghdr) uint8_t control[512];
+    msghdr message = {};
+    message.msg_name = &to->v6;
+    message.msg_namelen = sizeof to->v6;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    to->v6 = {};
+    if (recvmsg(fd_, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) return 0;
+    to->Normalize();
+    int error = EPROTO;
+    for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
+      const bool is4 = header->cmsg_level == IPPROTO_IP && header->cmsg_type == IP_RECVERR;
+      const bool is6 = header->cmsg_level == IPPROTO_IPV6 && header->cmsg_type == IPV6_RECVERR;
+      if ((!is4 && !is6) || header->cmsg_len < CMSG_LEN(sizeof(sock_extended_err))) continue;
+      sock_extended_err extended;
+      std::memcpy(&extended, CMSG_DATA(header), sizeof extended);
+      if (extended.ee_origin == SO_EE_ORIGIN_ICMP || extended.ee_origin == SO_EE_ORIGIN_ICMP6) error = static_cast<int>(extended.ee_errno);
+    }
+    return error;
   }
 
   // Fills slots of `slab` from the first on. Returns how many datagrams came, or -errno; 0 when none is waiting.

@@ -329,6 +329,7 @@ export class ClientHost {
         loop.start({
           receive: (bytes, offset, length, from, now) => this.core.receive(bytes, offset, length, from, now),
           tick: (now) => this.core.tick(now),
+          unreachable: (replica, now) => this.core.unreachable(replica, now),
           endTurn: (now) => this.endTurn(now),
           wakeAtUs: () => this.core.wakeAtUs,
           longestQuietUs: Infinity,

@@ -81,6 +81,7 @@ export class StatusClient {
     loop.start({
       receive: (bytes, offset, _length, from, now) => this.receive(bytes, offset, from, now),
       tick: (now) => this.repeat(now),
+      unreachable: () => undefined,
       endTurn: () => undefined,
       wakeAtUs: () => this.query?.nextUs ?? Infinity,
       longestQuietUs: Infinity,

@@ -28,6 +28,8 @@ export const UdpState = Object.freeze({
   handled: 3,
   /** errno of the last datagram, 0 when it left. */
   sendErrno: 4,
+  /** Replicas whose host said that nobody listens there, a bit each. Valid during `onUnreachable`. */
+  unreachable: 5,
 });
 
 export interface UdpPortOptions {
@@ -60,8 +62,9 @@ export interface UdpPort {
   /**
    * To be called once, before `bind`. `onBatch`: `state[received]` datagrams are described in `entries`. `onTurn`: as
    * `state[turnWanted]` asked. `onWritable`: the kernel has room again after a `flush` that was not done.
+   * `onUnreachable`: ICMP messages said that nobody listens at the addresses of `state[unreachable]`.
    */
-  start(onBatch: () => void, onTurn: () => void, onWritable: () => void): void;
+  start(onBatch: () => void, onTurn: () => void, onWritable: () => void, onUnreachable: () => void): void;
   /** Opens a socket for the family of `host`; returns its port. Throws an Error with `errno` (negative) and `syscall`. */
   bind(host: string, port: number, receiveBufferBytes: number, sendBufferBytes: number): number;
   /** What the kernel granted, as it counts: twice what it was asked for. */

@@ -231,6 +231,13 @@ export class ClientCore {
     }
   }
 
+  /** The operating system at a replica says that nobody listens there. Where requests need it, the others are asked at once what to do without it. */
+  unreachable(replica: number, now: Instant): void {
+    this.counters[ClientCounter.unreachable]!++;
+    if (this.open === 0 || !this.views.isMember(this.view, replica) || now.monotonicUs - this.lastProbeUs < this.config.timings.retryUs) return;
+    this.askForView(true, now);
+  }
+
   tick(now: Instant): void {
     if (now.monotonicUs < this.earliestUs) return;
     this.earliestUs = Infinity;

@@ -37,6 +37,7 @@ export const COUNTER_NAMES = [
   'snapshots_installed',
   'sessions_evicted',
   'suspicions',
+  'unreachable',
   'outbox_full',
 ] as const;
 
@@ -65,6 +66,7 @@ export const CLIENT_COUNTER_NAMES = [
   'retransmitted',
   'probes',
   'pleas',
+  'unreachable',
   'unknown',
   'refused',
   'session_lost',

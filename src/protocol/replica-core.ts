@@ -89,7 +89,7 @@ export class ReplicaCore {
         this.viewChanges.onProbe(bytes, offset, from, now);
         return;
       case wire.Plea.type:
-        this.viewChanges.onPlea(bytes, offset, now);
+        this.viewChanges.onPlea(bytes, offset, from, now);
         return;
       default:
         // The rest is between replicas.
@@ -102,6 +102,15 @@ export class ReplicaCore {
   refuse(bytes: Uint8Array, offset: number, from: number, now: Instant): void {
     if (typeOf(bytes, offset) === wire.Request.type) this.requests.refuse(bytes, offset, from, now);
     else this.state.counters[Counter.ignored]!++;
+  }
+
+  /**
+   * The operating system at replica `replica` says that nobody listens at its address. Speed only: hosts that never learn of
+   * it find out by silence.
+   */
+  unreachable(replica: number, now: Instant): void {
+    this.enter(now);
+    this.viewChanges.unreachable(replica, now);
   }
 
   /** Time passed. */

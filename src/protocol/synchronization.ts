@@ -112,6 +112,11 @@ export class Synchronization {
     this.lag.forgive(gapUs);
   }
 
+  /** At the primary: replica `replica` has answered a Sync of this view. */
+  wasHeard(replica: number): boolean {
+    return this.ackedSequence[replica]! > 0;
+  }
+
   /** Monotonic µs of the next thing to do by time. */
   get wakeAtUs(): number {
     const { state } = this;

@@ -43,6 +43,11 @@ interface Answer {
   readonly heardPrimary: boolean;
 }
 
+/** Clients that are told when a view starts here; those beyond have to ask again. */
+const CURIOUS_MAX = 64;
+/** Silence of the primary, in Sync intervals, after which a member sends it a probe, so that its host may say that nobody listens. */
+const LOOK_AFTER = 1.5;
+
 /** Probe rounds in which a member believes the others that its primary is alive before it asks for a view all the same. */
 const PATIENCE = 2;
 
@@ -68,6 +73,12 @@ export class ViewChanges {
   private probeRounds = 0;
   private answers = new Map<number, Answer>();
   private askedUs = -Infinity;
+  /** When the host of each replica last said that nobody listens there (`unreachable`). */
+  private readonly unreachableUs: Float64Array;
+  private lookedUs = -Infinity;
+  /** Endpoints of clients that asked in a view that does not serve them. */
+  private readonly curious: Int32Array = new Int32Array(CURIOUS_MAX);
+  private curiousCount = 0;
   private suspicion = 0;
   private stopped = false;
 
@@ -80,6 +91,7 @@ export class ViewChanges {
     private readonly viewEnded: () => void,
   ) {
     this.jitter = new Jitter(state.config.seed);
+    this.unreachableUs = new Float64Array(state.n).fill(-Infinity);
     // Another one in each life, so that answers to the probes of an earlier one are none to this one's.
     this.probeNonce = state.config.seed & 0x3fffffff;
     this.installation = new Installation(state, sender, hasher, (target, now) => this.installed(target, now));
@@ -97,7 +109,7 @@ export class ViewChanges {
     const { state } = this;
     if (this.probing) return this.probeSentUs + state.config.timings.probeWindowUs;
     const rest = Math.min(this.installation.wakeAtUs, state.status === ReplicaStatus.viewChange ? this.repeatUs : Infinity);
-    return Math.min(rest, this.suspectAtUs());
+    return Math.min(rest, this.suspectAtUs(), this.lookAtUs());
   }
 
   tick(now: Instant): void {
@@ -106,6 +118,7 @@ export class ViewChanges {
     if (this.probing && now.monotonicUs - this.probeSentUs >= state.config.timings.probeWindowUs) this.decide(now);
     if (state.status === ReplicaStatus.viewChange && now.monotonicUs >= this.repeatUs) this.repeat(now);
     if (!this.probing && now.monotonicUs >= this.suspectAtUs()) this.suspect(now);
+    else if (now.monotonicUs >= this.lookAtUs()) this.look(now);
     this.giveUpSource(now);
   }
 
@@ -145,6 +158,7 @@ export class ViewChanges {
   onProbe(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const { state } = this;
     this.sender.probeReply(from, readI32(bytes, o + Probe.at.nonce), this.heardPrimary(now));
+    if (state.status !== ReplicaStatus.normal) this.remember(from);
     // Whoever asks from an older view is told of this one by its primary's Sync.
     if (from < state.n && state.isPrimary && readI32(bytes, o + Probe.at.view) < state.view) this.sender.sync(from, 0);
   }
@@ -153,15 +167,36 @@ export class ViewChanges {
     if (!this.probing || readI32(bytes, o + ProbeReply.at.nonce) !== this.probeNonce) return;
     const at = ProbeReply.at;
     this.answers.set(from, { view: readI32(bytes, o + at.view), status: bytes[o + at.status]!, heardPrimary: bytes[o + at.heardPrimary] === 1 });
-    if (this.answers.size === this.state.n - 1) this.decide(now);
+    if (this.allAnswered()) this.decide(now);
   }
 
   /** A client says that nothing commits: look at once, instead of when the timeout has passed. */
-  onPlea(bytes: Uint8Array, o: number, now: Instant): void {
+  onPlea(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const { state } = this;
-    if (readI32(bytes, o + Plea.at.view) !== state.view || this.probing || state.status !== ReplicaStatus.normal) return;
-    if (now.monotonicUs - this.silentFromUs() < 3 * state.config.timings.syncIntervalUs || now.monotonicUs - this.probeSentUs < state.config.timings.suspectUs) return;
-    this.suspect(now);
+    if (readI32(bytes, o + Plea.at.view) !== state.view) return;
+    this.remember(from);
+    if (this.probing || state.status !== ReplicaStatus.normal) return;
+    if (now.monotonicUs - this.silentFromUs() < 3 * state.config.timings.syncIntervalUs || now.monotonicUs - this.probeSentUs < state.config.timings.suspectUs) this.look(now);
+    else this.suspect(now);
+  }
+
+  /**
+   * The host of replica `replica` says that nobody listens at its address: its process is gone. A hint, and forgeable: it
+   * brings a probe forward, and stands for an answer only when it came since that was sent. One that was not heard in this
+   * view is not gone, it has not come yet.
+   */
+  unreachable(replica: number, now: Instant): void {
+    const { state, synchronization } = this;
+    if (replica < 0 || replica >= state.n || replica === state.id) return;
+    state.counters[Counter.unreachable]!++;
+    this.unreachableUs[replica] = now.monotonicUs;
+    if (this.probing) {
+      if (this.allAnswered()) this.decide(now);
+      return;
+    }
+    if (state.status !== ReplicaStatus.normal || now.monotonicUs - this.probeSentUs < state.config.timings.syncIntervalUs) return;
+    const matters = state.isPrimary ? state.views.isMember(state.view, replica) && synchronization.wasHeard(replica) : replica === state.primary && state.syncHeard > 0;
+    if (matters) this.suspect(now);
   }
 
   onViewChange(bytes: Uint8Array, o: number, from: number, now: Instant): void {
@@ -318,7 +353,10 @@ export class ViewChanges {
     } else {
       state.transition('join-view', `log up to ${log.lastIndex}`);
       this.sender.syncAck(state.primary);
+      // Not by the primary, which is first: requests would come to members that are not there yet.
+      for (let i = 0; i < this.curiousCount; i++) this.sender.probeReply(this.curious[i]!, 0, true);
     }
+    this.curiousCount = 0;
   }
 
   /** Says the promise again, as long as the view has not started. */
@@ -360,6 +398,40 @@ export class ViewChanges {
     if (state.status === ReplicaStatus.recovering) return rest;
     const since = state.status === ReplicaStatus.normal ? this.silentFromUs() : Math.max(this.promisedUs, this.installation.target === undefined ? 0 : this.installation.progressUs);
     return Math.max(since + this.patienceUs, rest);
+  }
+
+  /** When the primary has been silent for long enough to look whether its process is gone. Costs a message each way where it is not. */
+  private lookAtUs(): number {
+    const { state } = this;
+    if (this.probing || state.status !== ReplicaStatus.normal || state.isPrimary || state.syncHeard === 0) return Infinity;
+    const { syncIntervalUs } = state.config.timings;
+    return Math.max(this.synchronization.primaryHeardUs + LOOK_AFTER * syncIntervalUs, this.lookedUs + syncIntervalUs);
+  }
+
+  /** Sends a probe to those whose end would matter. Not for the answer: where nobody listens, its host says so. */
+  private look(now: Instant): void {
+    const { state } = this;
+    if (now.monotonicUs - this.lookedUs < state.config.timings.syncIntervalUs / 4) return;
+    this.lookedUs = now.monotonicUs;
+    if (!state.isPrimary) this.sender.probe(state.primary, 0);
+    else for (let r = 0; r < state.n; r++) if (r !== state.id && state.views.isMember(state.view, r)) this.sender.probe(r, 0);
+  }
+
+  /** Its host said that nobody listens there since the last round of probes was sent, and it did not answer that. */
+  private isGone(replica: number): boolean {
+    return this.unreachableUs[replica]! > this.probeSentUs && !this.answers.has(replica);
+  }
+
+  private allAnswered(): boolean {
+    const { state } = this;
+    for (let r = 0; r < state.n; r++) if (r !== state.id && !this.answers.has(r) && !this.isGone(r)) return false;
+    return true;
+  }
+
+  /** A client that waits for a view is told when it starts here. */
+  private remember(endpoint: number): void {
+    if (endpoint < this.state.n || this.curiousCount === CURIOUS_MAX || this.curious.subarray(0, this.curiousCount).includes(endpoint)) return;
+    this.curious[this.curiousCount++] = endpoint;
   }
 
   /** How long silence is borne now: drawn anew for each view, so that replicas do not ask for views at the same moment. */
@@ -419,7 +491,7 @@ export class ViewChanges {
       this.suspicion = 0;
       return;
     }
-    if (mine === ReplicaStatus.normal && !state.isPrimary && heard && (++this.suspicion <= PATIENCE || !state.isMember)) return;
+    if (mine === ReplicaStatus.normal && !state.isPrimary && heard && !this.isGone(state.primary) && (++this.suspicion <= PATIENCE || !state.isMember)) return;
     if (state.isPrimary && this.membersAnswered(now)) return;
     // A recovering member needs a view above its durable one; a recovering spare only needs to hear of the one that runs.
     if (mine === ReplicaStatus.recovering && (above > state.view || !state.views.isMember(state.view, state.id))) {
@@ -448,6 +520,7 @@ export class ViewChanges {
     for (let r = 0; r < state.n; r++) {
       if (r === state.id || !state.views.isMember(state.view, r)) continue;
       const answer = this.answers.get(r);
+      if (this.isGone(r)) return false;
       if (now.monotonicUs - this.synchronization.ackedUs[r]! < state.config.timings.suspectUs) continue;
       if (answer === undefined || answer.view !== state.view || answer.status !== ReplicaStatus.normal) return false;
     }

@@ -249,6 +249,7 @@ export class Replica {
       },
       refuse: (bytes, offset, from, now) => core.refuse(bytes, offset, from, now),
       tick: (now) => core.tick(now),
+      unreachable: (replica, now) => core.unreachable(replica, now),
       endTurn: (now) => core.flush(now),
       wakeAtUs: () => core.wakeAtUs,
       longestQuietUs: TICK_INTERVAL_US,

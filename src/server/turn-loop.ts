@@ -32,6 +32,8 @@ export interface Driven {
   /** In place of `receive`, for a message of a client that has sent more than its share: answers that it came too often. */
   refuse?(bytes: Uint8Array, offset: number, from: number, now: Instant): void;
   tick(now: Instant): void;
+  /** The operating system at a replica says that nobody listens there. */
+  unreachable(replica: number, now: Instant): void;
   /** Last call of a turn; what it writes to the outbox still leaves in it. */
   endTurn(now: Instant): void;
   /** Monotonic µs; Infinity when nothing is due. */
@@ -126,6 +128,7 @@ export class TurnLoop {
       listen: isClient ? undefined : addresses[sender],
       receive: (bytes, offset, length) => this.onDatagram(bytes, offset, length),
       batchEnd: () => this.onBatchEnd(),
+      unreachable: (replicas) => this.onUnreachable(replicas),
       notice: options.notice,
       datagramBytes,
     });
@@ -290,6 +293,13 @@ export class TurnLoop {
     this.wasFull = false;
     if (this.crowded) setImmediate(this.onQueue);
   };
+
+  /** `replicas`: a bit each. */
+  private onUnreachable(replicas: number): void {
+    this.turn((now) => {
+      for (let replica = 0; replicas >>> replica !== 0; replica++) if (((replicas >>> replica) & 1) === 1) this.driven!.unreachable(replica, now);
+    });
+  }
 
   private onWake(): void {
     if (this.stopped || this.driven === undefined) return;

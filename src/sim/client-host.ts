@@ -154,6 +154,14 @@ export class ClientHost implements EventHandler {
     this.receive(datagram);
   }
 
+  /** The host of a replica says that nobody listens there. */
+  unreachable(replica: number): void {
+    const { queue, clock } = this.around;
+    if (queue.nowUs < this.pausedUntilUs || this.core === undefined) return;
+    clock.read(queue.nowUs, this.now);
+    this.call((core) => core.unreachable(replica, this.now));
+  }
+
   pause(forUs: number): void {
     const until = this.around.queue.nowUs + forUs;
     if (until <= this.pausedUntilUs) return;

@@ -35,6 +35,7 @@ export interface ReplicaStateView {
 export interface SimulatedReplicaCore {
   start(recovered: Recovered, now: Instant): void;
   receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant): void;
+  unreachable(replica: number, now: Instant): void;
   tick(now: Instant): void;
   flush(now: Instant): void;
   persisted(token: number): void;
@@ -50,6 +51,7 @@ export interface SimulatedClientCore {
   read(lane: number, bytes: Uint8Array, offset: number, length: number, deadlineUs: number, now: Instant): void;
   cancel(lane: number, now: Instant): void;
   receive(bytes: Uint8Array, offset: number, length: number, fromReplica: number, now: Instant): void;
+  unreachable(replica: number, now: Instant): void;
   tick(now: Instant): void;
   readonly wakeAtUs: number;
   isIdle(lane: number): boolean;

@@ -71,6 +71,9 @@ export interface Plan {
   readonly faultIntervalUs: number;
   /** Of each client, in the order of endpoints. */
   readonly leads: readonly LeadPlan[];
+  /** Probability that a datagram to a replica whose process is gone makes its host say so to the sender; and that one to a replica that is there does. */
+  readonly unreachable: number;
+  readonly falselyUnreachable: number;
   /** What replicas do when members differ. */
   readonly contention: Pick<Timings, 'orderHoldUs' | 'lateRepairUs' | 'slowAfterUs'> & { readonly late: LateRule };
 }
@@ -99,7 +102,7 @@ export function drawPlan(random: Random, allowed: ReadonlySet<FaultName>): Plan 
   const clients = random.between(2, 6);
   const lanes = random.between(1, 6);
   const operationsPerSecond = random.pick([300, 1000, 2000, 4000]);
-  const plan: Plan = {
+  const plan: Omit<Plan, 'unreachable' | 'falselyUnreachable'> = {
     durability,
     network: {
       delay: random.pick(DELAY_MODELS),
@@ -142,7 +145,7 @@ export function drawPlan(random: Random, allowed: ReadonlySet<FaultName>): Plan 
     },
   };
   for (const name of DRAWN_LAST) draw(name);
-  return plan;
+  return { ...plan, unreachable: random.pick([0, 0.5, 1]), falselyUnreachable: random.pick([0, 0, 0.001, 0.1]) };
 }
 
 /** Half of the runs have no lead at all, as clients have unless told otherwise. In the others most clients do, and some never go without. */
@@ -179,7 +182,7 @@ export function describePlan(plan: Plan): string {
   const faults = [...plan.faults].map(([name, strength]) => `${name} ${strength.toFixed(2)}`).join(', ');
   return (
     `${plan.durability}, disk ${disk.latencyUs} µs, ${workload.clients} clients × ${workload.lanes} lanes on ${workload.keys} keys, ${Math.round((workload.clients * workload.lanes * 1e6) / workload.thinkUs)} operations/s, ` +
-    `delay ${network.delay} ${network.delayUs} µs, lead ${describeLeads(plan.leads)}, order ${plan.contention.orderHoldUs === 0 ? 'not pushed' : `held ${plan.contention.orderHoldUs} µs`}, late ${plan.contention.late}, a fault every ${plan.faultIntervalUs / 1000} ms; faults: ${faults === '' ? 'none' : faults}`
+    `delay ${network.delay} ${network.delayUs} µs, lead ${describeLeads(plan.leads)}, order ${plan.contention.orderHoldUs === 0 ? 'not pushed' : `held ${plan.contention.orderHoldUs} µs`}, late ${plan.contention.late}, unreachable said ${plan.unreachable}, falsely ${plan.falselyUnreachable}, a fault every ${plan.faultIntervalUs / 1000} ms; faults: ${faults === '' ? 'none' : faults}`
   );
 }
 

@@ -73,6 +73,8 @@ export class ReplicaHost implements EventHandler {
   private readonly now = new Instant();
   private inbox: Datagram[] = [];
   private tokens: number[] = [];
+  /** Replicas whose hosts said that nobody listens there. */
+  private unreachables: number[] = [];
   private generation = 0;
   private turnScheduled = false;
   private timerAtUs = Infinity;
@@ -131,6 +133,13 @@ export class ReplicaHost implements EventHandler {
       return;
     }
     this.inbox.push(datagram);
+    this.scheduleTurn();
+  }
+
+  /** The host of a replica says that nobody listens there. */
+  unreachable(replica: number): void {
+    if (this.core === undefined || this.unreachables.length >= INBOX_MAX) return;
+    this.unreachables.push(replica);
     this.scheduleTurn();
   }
 
@@ -217,6 +226,11 @@ export class ReplicaHost implements EventHandler {
       this.called('persisted');
     }
     this.tokens.length = 0;
+    for (const replica of this.unreachables) {
+      this.guard(() => core.unreachable(replica, this.now));
+      this.called('unreachable');
+    }
+    this.unreachables.length = 0;
     const before = this.messages;
     const count = Math.min(this.inbox.length, TURN_MAX);
     for (let i = 0; i < count; i++) this.receive(core, this.inbox[i]!);
@@ -278,6 +292,7 @@ export class ReplicaHost implements EventHandler {
     this.timerAtUs = Infinity;
     this.pausedUntilUs = 0;
     this.tokens.length = 0;
+    this.unreachables.length = 0;
     for (const datagram of this.inbox) around.network.release(datagram);
     this.inbox.length = 0;
     this.outbox.flush(0);

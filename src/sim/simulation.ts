@@ -18,7 +18,7 @@ import { ClientHost, type ClientHostEvents } from './client-host.js';
 import { SimulatedClock } from './clock.js';
 import { createShippedClient, createShippedReplica, type CreateClient, type CreateReplica } from './cores.js';
 import { SimulatedDisk, type LogFate } from './disk.js';
-import { EventQueue } from './event-queue.js';
+import { EventQueue, type EventHandler } from './event-queue.js';
 import { describePlan, drawPlan, FAULT_NAMES, FaultDriver, type FaultName, type FaultTargets, type Plan } from './faults.js';
 import { SimulationHasher } from './hash.js';
 import type { HistoryEvent } from './history.js';
@@ -139,6 +139,8 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
   private readonly statuses: number[];
   private readonly counters = new Float64Array(COUNTER_NAMES.length);
   private readonly countersSeen: Float64Array[];
+  private readonly saying: Random;
+  private healed = false;
   private processes = 0;
   private digestHi = 0x243f6a88;
   private digestLo = 0x13198a2e;
@@ -182,6 +184,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     }
     const ambush = this.plan.faults.get('ambush');
     if (ambush !== undefined) this.ambush = new AmbushDriver(this.queue, this.random.fork('ambush'), this.plan, ambush, this);
+    this.saying = this.random.fork('unreachable');
   }
 
   run(): SimulationResult {
@@ -439,13 +442,29 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     const { from, to, bytes } = datagram;
     this.digestHi = Math.imul(this.digestHi ^ this.queue.nowUs, 0x01000193) ^ (from << 8) ^ to;
     this.digestLo = (Math.imul(this.digestLo, 31) + readI32(bytes, AT_CHECKSUM) + this.digestHi) | 0;
-    if (to < this.replicas) this.hosts[to]!.arrive(datagram);
+    if (to < this.replicas) {
+      const host = this.hosts[to]!;
+      const chance = !host.isUp ? this.plan.unreachable : this.healed ? 0 : this.plan.falselyUnreachable;
+      if (chance > 0 && this.saying.chance(chance)) this.queue.schedule(this.queue.nowUs + this.plan.network.delayUs, this.said, to, from);
+      host.arrive(datagram);
+    }
     else this.clients[to - this.replicas]!.arrive(datagram);
   }
+
+  /** Word that nobody listens reaches the endpoint whose datagram it is about. */
+  private readonly said: EventHandler = {
+    handle: (by, to) => {
+      const endpoint = to as number;
+      this.trace?.note(this.queue.nowUs, endpoint, `is told that nobody listens at ${by}`);
+      if (endpoint < this.replicas) this.hosts[endpoint]!.unreachable(by);
+      else this.clients[endpoint - this.replicas]!.unreachable(by);
+    },
+  };
 
   /** All faults end: links whole, clocks right, everybody up. */
   private heal(): void {
     this.note('all faults end');
+    this.healed = true;
     this.driver.stop();
     this.ambush?.stop();
     this.network.heal();

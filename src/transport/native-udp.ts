@@ -85,6 +85,7 @@ export class NativeUdpTransport implements Transport {
       () => this.onBatch(),
       () => this.batchEnd(),
       () => this.flush(),
+      () => this.options.unreachable?.(this.state[UdpState.unreachable]!),
     );
     for (const { host, port, family } of bindingsOf(listen, replicas)) {
       let bound: number;

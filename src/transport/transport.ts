@@ -38,6 +38,8 @@ export interface TransportOptions {
   readonly receive: Receiver;
   /** Called by transports with `batches`: after the last datagram of a batch, and when `endBatchSoon` was granted. */
   readonly batchEnd: () => void;
+  /** Called by transports that are told: the operating system of these replicas, a bit each, said that nobody listens at their address. */
+  readonly unreachable?: (replicas: number) => void;
   /** For transports that have a choice. */
   readonly idle: IdleStrategy;
   readonly notice: Notice;

@@ -241,6 +241,24 @@ t.test('nothing heard: resend the same datagram with backoff, then ask for the v
   t.end();
 });
 
+t.test('a member whose host says that nobody listens: all are asked at once, once a retry\'s time, and only for what is open', (t) => {
+  const lone = new Lone();
+  lone.client.submit('a');
+  lone.client.sent();
+  lone.client.core.unreachable(2, lone.c.now);
+  t.strictSame(lone.client.sent(), [], 'a spare is not needed');
+  lone.client.core.unreachable(0, lone.c.now);
+  t.strictSame(summary(lone.client.sent()), [0, 1, 2].flatMap((r) => [[r, 'Probe'], [r, 'Plea']]));
+  lone.client.core.unreachable(0, lone.c.now);
+  t.strictSame(lone.client.sent(), [], 'not for every datagram');
+  lone.client.core.cancel(0);
+  lone.c.pass(10_000);
+  lone.client.core.unreachable(0, lone.c.now);
+  t.strictSame(lone.client.sent(), []);
+  t.equal(lone.count('unreachable'), 4);
+  t.end();
+});
+
 t.test('a probe\'s answer counts when that view runs', (t) => {
   const lone = new Lone();
   lone.client.submit('a');

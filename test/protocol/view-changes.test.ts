@@ -1,6 +1,6 @@
 // View changes and the return of a replica. Of three: view 0 = primary 0, member 1; 1 = 1, 2; 2 = 2, 0; 3 = 0, 2; 4 = 1, 0; 5 = 2, 1.
 import t from 'tap';
-import { Chunk, Fetch, Probe, ReplicaStatus, ReplyStatus, Request, SnapshotOffer, Sync, SyncAck, ViewChange, Vote } from '../../src/wire/messages.js';
+import { Chunk, Fetch, Plea, Probe, ProbeReply, ReplicaStatus, ReplyStatus, Request, SnapshotOffer, Sync, SyncAck, ViewChange, Vote } from '../../src/wire/messages.js';
 import { Cluster, type ClusterOptions, type HandClient, type JournalMachine, type Values } from './harness.js';
 
 const journal = (c: Cluster, id: number): string[] => (c.replica(id).machine as JournalMachine).journal;
@@ -516,5 +516,101 @@ t.test('a probe is answered with view, status and whether the primary was heard'
   t.match(ask(), { heardPrimary: 1 });
   c.pass(12_000);
   t.match(ask(), { heardPrimary: 0 });
+  t.end();
+});
+
+/** The host of `by` tells replica `id` that nobody listens there. */
+function unreachable(c: Cluster, id: number, by: number): void {
+  c.pass(1); // later than what it is about
+  c.replica(id).core.unreachable(by, c.now);
+  c.replica(id).core.flush(c.now);
+}
+
+/** What replica `id` would answer to the last probe of replica `to`. */
+function replyOf(c: Cluster, id: number, to: number): Values {
+  const { state, last } = c.replica(id);
+  const probe = c.history.filter(({ from, to: at, message }) => from === to && at === id && message === Probe).at(-1);
+  return { view: state.view, nonce: probe!.values['nonce']!, logView: state.logView, status: state.status, heardPrimary: 0, incarnation: state.incarnation, lastIndex: BigInt(last), committedIndex: BigInt(state.committed) };
+}
+
+t.test('unreachable: a member whose primary\'s host says so probes at once, and asks for a view when it says so of the probe too, whatever a spare still believes', (t) => {
+  const { c } = scene();
+  c.replica(0).crash();
+  unreachable(c, 1, 0);
+  t.strictSame(c.take({ from: 1, message: Probe }).map(({ to }) => to), [0, 2], 'asks all');
+  t.equal(c.replica(1).state.view, 0, 'hearing it once moves nobody');
+  c.replica(1).receive(ProbeReply, { ...replyOf(c, 2, 1), heardPrimary: 1 }, 2);
+  t.equal(c.replica(1).state.view, 0, 'nor does it while the probe may yet be answered');
+  unreachable(c, 1, 0);
+  t.equal(c.replica(1).state.status, ReplicaStatus.viewChange, 'without any further silence');
+  t.strictSame(c.take({ from: 1, message: ViewChange }).map(({ to, values }) => [to, values['view']]), [[0, 1], [2, 1]]);
+  t.equal(c.replica(1).counter('unreachable'), 2);
+  t.end();
+});
+
+t.test('unreachable: a primary that answers the probe stays, however often it is said to be gone', (t) => {
+  const { c } = scene();
+  for (let i = 0; i < 20; i++) {
+    unreachable(c, 1, 0);
+    unreachable(c, 2, 0);
+    unreachable(c, 0, 1);
+    c.settle();
+    c.run(1_000);
+  }
+  for (const { state } of c.replicas) t.strictSame([state.view, state.status], [0, ReplicaStatus.normal]);
+  t.ok(c.history.filter(({ from, message }) => from === 1 && message === Probe).length < 20, 'and probes have a bound');
+  t.end();
+});
+
+t.test('unreachable: a primary does without a member that is gone, and a replica that was not heard yet is awaited as before', (t) => {
+  const { c } = scene();
+  c.replica(1).crash();
+  unreachable(c, 0, 1);
+  c.lose();
+  c.replica(0).receive(ProbeReply, replyOf(c, 2, 0), 2);
+  unreachable(c, 0, 1);
+  t.equal(c.replica(0).state.view, 3, 'primary 0, member 2');
+
+  const young = new Cluster(3);
+  for (const id of [1, 2]) young.replica(id).crash();
+  for (let i = 0; i < 3; i++) unreachable(young, 0, 1);
+  t.strictSame([young.replica(0).state.view, young.take({ from: 0, message: Probe }).length], [0, 0]);
+  t.end();
+});
+
+t.test('unreachable: a silent primary is sent a probe after one and a half Sync intervals, and by a plea at once', (t) => {
+  const { c, alice } = scene();
+  c.isolate(0);
+  c.pass(7_000);
+  t.strictSame(c.take({ from: 1, message: Probe }), []);
+  c.loses = () => false;
+  c.replica(1).receive(Plea, { view: 0 }, alice.endpoint);
+  t.strictSame(c.take({ from: 1, message: Probe }).map(({ to }) => to), [0]);
+  c.replica(1).receive(Plea, { view: 0 }, alice.endpoint);
+  t.strictSame(c.take({ from: 1, message: Probe }), [], 'many pleas are one');
+  c.lose();
+  c.pass(6_000);
+  t.strictSame(c.take({ from: 1, message: Probe }).map(({ to }) => to), [0]);
+  t.equal(c.replica(1).state.status, ReplicaStatus.normal);
+  t.end();
+});
+
+t.test('a client that asked in vain is told when a view starts, once, and of the clients that ask a bounded number', (t) => {
+  const { c, alice } = scene();
+  c.replica(0).crash();
+  for (let i = 0; i < 100; i++) c.replica(2).receive(Plea, { view: 0 }, alice.endpoint + i);
+  c.replica(2).receive(Plea, { view: 0 }, alice.endpoint);
+  c.lose();
+  c.replica(1).receive(ViewChange, { view: 1 }, 2);
+  c.replica(2).receive(ViewChange, { view: 1 }, 1);
+  c.settle({ to: 1 });
+  const told = (): number[] => c.take({ from: 2, message: ProbeReply }).map(({ to, values }) => (values['status'] === ReplicaStatus.normal && values['view'] === 1 ? to : -1));
+  t.strictSame(told(), [], 'not before it starts');
+  c.settle({ to: 2 });
+  t.strictSame(told(), Array.from({ length: 64 }, (_, i) => alice.endpoint + i));
+  c.replica(2).receive(ViewChange, { view: 7 }, 1);
+  c.replica(1).receive(ViewChange, { view: 7 }, 2);
+  c.settle();
+  t.strictSame(c.history.filter(({ from, to, message, values }) => from === 2 && to === alice.endpoint && message === ProbeReply && values['view'] === 7), []);
   t.end();
 });

@@ -52,6 +52,36 @@ t.test('batches and turns', { skip: withoutNative }, async (t) => {
   await Promise.all([client.close(), server.close()]);
 });
 
+for (const family of [4, 6] as const) {
+  for (const idle of ['block', 'adaptive', 'busy'] as const) {
+    t.test(`IPv${family}, ${idle}: replicas that are not there are told of, and cost those that are there no datagram`, { skip: withoutNative }, async (t) => {
+      const [here, gone, alsoGone] = [await freeAddress(family), await freeAddress(family), await freeAddress(family)];
+      let heard = 0;
+      const server = nativeTransport({ replicas: [here], listen: here, receive: () => heard++ });
+      await server.open();
+      let told = 0;
+      const client = nativeTransport({ replicas: [gone, here, alsoGone], idle, unreachable: (replicas) => (told |= replicas) });
+      await client.open();
+      for (let round = 0; round < 20; round++) {
+        for (let replica = 0; replica < 3; replica++) client.send(client.acquire(1)!, 1, replica);
+        client.flush();
+        if (round % 4 === 0) await sleep(1);
+      }
+      await until(() => heard === 20 && told !== 0, 'all were heard');
+      await until(() => told === 0b101, 'both were told of');
+      t.equal(client.counters[TransportCounter.send_errors], 0);
+      // The error queue is empty again: what comes later is told of later, and the loop sleeps meanwhile.
+      told = 0;
+      await sleep(20);
+      t.equal(told, 0);
+      client.send(client.acquire(1)!, 1, 2);
+      client.flush();
+      await until(() => told === 0b100, 'the later one was told of');
+      await Promise.all([client.close(), server.close()]);
+    });
+  }
+}
+
 t.test('endpoints are numbered as by the table of the dgram transport', { skip: withoutNative }, async (t) => {
   const seed = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
   t.comment(`SEED=${seed}`);
@@ -116,9 +146,9 @@ t.test('the port refuses what is no argument', { skip: withoutNative }, async (t
   t.throws(() => port.intern(0), { code: 'out-of-bounds' }, 'outside of a batch nobody has an entry');
   t.throws(() => port.flush.call({} as never, 0), TypeError, 'on something else');
   t.throws(() => port.bind('127.0.0.1', 0, 4096, 4096), { code: 'invalid-argument' }, 'before start');
-  t.throws(() => port.start(none, none, undefined as never), { code: 'invalid-argument' });
-  port.start(none, none, none);
-  t.throws(() => port.start(none, none, none), { code: 'invalid-argument' }, 'twice');
+  t.throws(() => port.start(none, none, none, undefined as never), { code: 'invalid-argument' });
+  port.start(none, none, none, none);
+  t.throws(() => port.start(none, none, none, none), { code: 'invalid-argument' }, 'twice');
   t.throws(() => port.bind('localhost', 0, 1, 1), { code: 'invalid-argument' });
   port.bind('127.0.0.1', 0, 4096, 4096);
   port.sends.set([90, 11, 0, -1, 5, 0, 0, -1, 0, 2 ** 31 - 1, 1, 0]);

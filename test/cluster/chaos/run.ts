@@ -20,7 +20,7 @@ const CLIENTS = 3;
 const PROCESSES_A_CLIENT = 2;
 const READ_BACK_LANES = 16;
 /** Small, so that a run fills several. */
-const SEGMENT_BYTES = 256 << 10;
+const SEGMENT_BYTES = 64 << 10;
 /** Of a disk, bytes: the log of a run twice, as during a start, and what fills it. */
 const DISK_BYTES_MIN = 16 << 20;
 const DISK_BYTES_A_SECOND = 512 << 10;
@@ -84,6 +84,7 @@ export async function chaos({ seed, replicas, durability, seconds, say }: ChaosO
   const disks = Disks.mount(replicas, DISK_BYTES_MIN + seconds * DISK_BYTES_A_SECOND);
   const clocks = Clocks.make(replicas, random.fork('clock'));
   const notTried: string[] = [];
+  if (typeof clocks !== 'string') say(`clocks are ${clocks.spec}`);
   if (typeof disks === 'string') notTried.push(`full disks (${disks})`);
   if (typeof clocks === 'string') notTried.push(`wrong clocks (${clocks})`);
   try {

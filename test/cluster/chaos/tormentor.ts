@@ -19,7 +19,9 @@ const RECOVERY_LIMIT_MS = 30_000;
 /** A replica that refused to start on a full disk or by a clock that nobody has set is started again after this, as a supervisor does. */
 const RESTART_MS = 50;
 /** What a filled disk may have left, bytes: nothing; the lock, but no segment of the log; one segment, but not the next. */
-const LEFT_OVER = [0, 64 << 10, 400 << 10] as const;
+const LEFT_OVER = [0, 16 << 10, 100 << 10] as const;
+/** How long replicas are given to run into their full disks before they are killed. */
+const DROWNING_MS_MAX = 4_000;
 
 export class Tormentor {
   /** What was done, by name. */
@@ -30,6 +32,7 @@ export class Tormentor {
   private readonly n: number;
   private readonly f: number;
   private endMs = 0;
+  private storageFailures = 0;
 
   constructor(
     private readonly cluster: LocalCluster,
@@ -77,7 +80,8 @@ export class Tormentor {
     while (this.left > 0 && this.fallen.length === 0) {
       await sleep(random.between(20, 400));
       const draw = random.unit();
-      if (draw < 0.3) await this.kill(this.some(random, random.between(1, this.f)), random);
+      if (draw < 0.1 && keepsLog && this.disks !== undefined) await this.drown(this.disks, this.some(random, random.between(this.f + 1, this.n)), random);
+      else if (draw < 0.3) await this.kill(this.some(random, random.between(1, this.f)), random);
       else if (draw < 0.5) await this.kill(this.some(random, keepsLog ? random.between(this.f + 1, this.n) : this.f), random);
       else if (draw < 0.75) await this.ambush(random);
       else await this.pause(this.some(random, random.between(1, this.f)), random.between(20, 1_000));
@@ -141,6 +145,16 @@ export class Tormentor {
     }
     await sleep(ms);
     await this.kill([primary], random, () => this.relay.heal());
+  }
+
+  /** Fills the disks of a majority, waits until a log needs room, and kills all of them while it is not there: what was acknowledged meanwhile must not have been lost. */
+  private async drown(disks: Disks, victims: readonly number[], random: Random): Promise<void> {
+    this.note('killed with full disks', `fill the disks of ${victims.join(',')}, and kill them`);
+    await Promise.all(victims.map((id) => disks.fill(id, 0)));
+    const before = this.storageFailures;
+    for (const until = performance.now() + DROWNING_MS_MAX; performance.now() < until && this.storageFailures - before < victims.length; await sleep(20));
+    await sleep(random.between(0, 300));
+    await this.kill(victims, random, () => void Promise.all(victims.map((id) => disks.empty(id))));
   }
 
   private async pause(victims: readonly number[], ms: number): Promise<void> {
@@ -244,7 +258,9 @@ export class Tormentor {
     const replica = this.cluster.replicas[id]!;
     // Counted, so that a run says whether a replica that served met its full disk.
     replica.child.stderr?.on('data', (text: string) => {
-      if (text.includes('storage.failed')) this.count('times that storage failed');
+      if (!text.includes('storage.failed')) return;
+      this.storageFailures++;
+      this.count('times that storage failed');
     });
     replica.child.once('exit', (code, signal) => {
       if (!this.killed.has(id) && this.cluster.replicas[id] === replica && !this.over && refusal(replica) === undefined) this.fallen.push(`replica ${id} ended with ${signal ?? `exit code ${code}`}: ${replica.complaint.trim().split('\n').at(-1) ?? ''}`);
