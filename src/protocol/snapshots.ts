@@ -9,13 +9,14 @@ import type { Log } from './log.js';
 import type { SessionTable } from './sessions.js';
 import { invariant } from './invariant.js';
 
-const VERSION = 1;
+/** All replicas of a cluster have to write the same one: see docs/decisions/versions.md before raising it. */
+export const SNAPSHOT_FORMAT = { oldest: 1, newest: 1, written: 1 } as const;
 const HEADER_BYTES = 40;
 
 export function encodeSnapshot(log: Log, index: number, sessions: SessionTable, machine: Uint8Array): Snapshot {
   const sessionBytes = sessions.encodedLength();
   const bytes = new Uint8Array(HEADER_BYTES + sessionBytes + machine.length);
-  writeI32(bytes, 0, VERSION);
+  writeI32(bytes, 0, SNAPSHOT_FORMAT.written);
   writeIndex(bytes, 4, index);
   writeI32(bytes, 12, log.chainHi(index));
   writeI32(bytes, 16, log.chainLo(index));
@@ -32,7 +33,7 @@ export function encodeSnapshot(log: Log, index: number, sessions: SessionTable, 
 
 /** Reads the header. Undefined when the bytes are no snapshot of this version. */
 export function decodeSnapshot(bytes: Uint8Array): Snapshot | undefined {
-  if (bytes.length < HEADER_BYTES || readI32(bytes, 0) !== VERSION) return undefined;
+  if (bytes.length < HEADER_BYTES || readI32(bytes, 0) !== SNAPSHOT_FORMAT.written) return undefined;
   const index = readIndex(bytes, 4);
   const sessionBytes = readI32(bytes, 36);
   if (!(index >= 0) || sessionBytes < 0 || HEADER_BYTES + sessionBytes > bytes.length) return undefined;

@@ -4,12 +4,16 @@ import { JitPaxosError } from '../errors.js';
 import type { Hash64 } from '../native/hash64.js';
 import type { Limits } from '../protocol/config.js';
 import { misfitOf } from '../protocol/log.js';
+import { SNAPSHOT_FORMAT } from '../protocol/snapshots.js';
 import { bootId, DirectoryLock } from '../storage/directory-lock.js';
 import { DurableStorage } from '../storage/durable-storage.js';
 import { DirectoryFiles } from '../storage/files.js';
+import { checkFormat } from '../storage/formats.js';
 import { HardStateFile, unusable, type Owner } from '../storage/hard-state.js';
+import { snapshotName } from '../storage/log-format.js';
 import type { StoredLog } from '../storage/log-reader.js';
 import { MemoryStorage, VolatileHardState } from '../storage/memory-storage.js';
+import { readI32 } from '../wire/u64.js';
 import type { Cluster } from './cluster-config.js';
 import type { Logger } from './logger.js';
 import { show } from './options.js';
@@ -66,7 +70,11 @@ export async function openStorage(data: string | undefined, durability: Durabili
     if (cluster.restored !== undefined && hardState === undefined) {
       throw new JitPaxosError('restore-missing', `the cluster began with backup ${cluster.restored}, and ${data} is empty; before a first start give it the backup with jitpaxos restore. If this replica has been in use and its directory was lost, do not: set up a new cluster`);
     }
-    if (log !== undefined) checkFits(log, limits, data);
+    if (log !== undefined) {
+      const { snapshot } = log;
+      if (snapshot !== undefined) checkFormat(SNAPSHOT_FORMAT, readI32(snapshot.bytes, 0), `the content of ${data}/${snapshotName(snapshot.index, snapshot.chainHi, snapshot.chainLo)}`);
+      checkFits(log, limits, data);
+    }
     if (lost !== undefined) logger.warn('log.lost', { replica: id, why: lost, next: 'nothing to do as long as a majority has its log: the others refill it' });
     else if (torn !== undefined) logger.info('log.torn', { replica: id, ...torn, next: 'nothing: a crash cut off a write that was not acknowledged' });
     return { storage, lock };

@@ -19,12 +19,12 @@ import type { PersistBatch } from '../protocol/contract.js';
 import { readI32, readIndex, toHex, writeI32, writeIndex } from '../wire/u64.js';
 import { DurableStorage, type DurableStorageOptions } from './durable-storage.js';
 import type { Files } from './files.js';
+import { formatRefusal, FORMATS, isRead } from './formats.js';
 import type { Owner } from './hard-state.js';
 import { ENTRY_LENGTH_BYTES } from './log-format.js';
 import type { StoredLog } from './log-reader.js';
 
 const MAGIC = 0x4a50424b;
-const VERSION = 1;
 const AT_BODY_CHECKSUM = 60;
 const AT_CHECKSUM = 68;
 const HEADER_BYTES = 76;
@@ -48,7 +48,7 @@ export function encodeBackup(log: StoredLog, owner: Owner, hash: Hash64): Uint8A
   const entriesBytes = entries.reduce((sum, entry) => sum + ENTRY_LENGTH_BYTES + entry.length, 0);
   const bytes = new Uint8Array(HEADER_BYTES + snapshotBytes + entriesBytes);
   writeI32(bytes, 0, MAGIC);
-  writeI32(bytes, 4, VERSION);
+  writeI32(bytes, 4, FORMATS.backup.written);
   writeI32(bytes, 8, owner.clusterHi);
   writeI32(bytes, 12, owner.clusterLo);
   writeI32(bytes, 16, owner.replica);
@@ -76,7 +76,8 @@ export function decodeBackup(bytes: Uint8Array, hash: Hash64, path: string): Bac
   if (bytes.length < HEADER_BYTES || readI32(bytes, 0) !== MAGIC) throw refuse('is no backup of jitpaxos', 'give a file that jitpaxos backup wrote');
   const damaged = (where: string): JitPaxosError => refuse(`is damaged: its ${where} not as it was written`, 'use another copy of it, or another backup');
   if (!holds(bytes, 0, AT_CHECKSUM, AT_CHECKSUM, hash)) throw damaged('first 76 bytes are');
-  if (readI32(bytes, 4) !== VERSION) throw refuse(`was written in format ${readI32(bytes, 4)}, and this program knows format ${VERSION}`, 'use the version of jitpaxos that wrote it, or a newer one');
+  const format = readI32(bytes, 4);
+  if (!isRead(FORMATS.backup, format)) throw new JitPaxosError('backup-unusable', `${path} ${formatRefusal(FORMATS.backup, format)}`);
   const base = readIndex(bytes, 20);
   const snapshotBytes = readIndex(bytes, 36);
   const end = HEADER_BYTES + snapshotBytes + readIndex(bytes, 44);

@@ -18,12 +18,12 @@ import { JitPaxosError } from '../errors.js';
 import type { HardState } from '../protocol/contract.js';
 import type { Hash64 } from '../wire/envelope.js';
 import { readI32, readIndex, toHex, writeI32, writeIndex } from '../wire/u64.js';
+import { checkFormat, FORMATS } from './formats.js';
 
 export const HARD_STATE_FILE = 'hard-state';
 export const SLOT_BYTES = 4096;
 export const HARD_STATE_SLOTS = 2;
 const MAGIC = 0x4a504853;
-const VERSION = 1;
 export const HARD_STATE_RECORD_BYTES = 64;
 const HARD_STATE_BYTES = SLOT_BYTES * (HARD_STATE_SLOTS - 1) + HARD_STATE_RECORD_BYTES;
 const AT_VERSION = 4;
@@ -125,7 +125,7 @@ export class HardStateFile {
 export function encodeHardState(record: Uint8Array, state: HardState, sequence: number, owner: Owner, hash: Hash64): void {
   record.fill(0);
   writeI32(record, 0, MAGIC);
-  writeI32(record, AT_VERSION, VERSION);
+  writeI32(record, AT_VERSION, FORMATS.hardState.written);
   writeIndex(record, AT_SEQUENCE, sequence);
   writeI32(record, AT_CLUSTER, owner.clusterHi);
   writeI32(record, AT_CLUSTER + 4, owner.clusterLo);
@@ -177,9 +177,7 @@ function isWhole(bytes: Uint8Array, hash: Hash64, path: string): boolean {
   const digest = new Uint8Array(8);
   hash.hash64(bytes, 0, AT_CHECKSUM, digest, 0);
   if (readI32(digest, 0) !== readI32(bytes, AT_CHECKSUM) || readI32(digest, 4) !== readI32(bytes, AT_CHECKSUM + 4)) return false;
-  if (readI32(bytes, AT_VERSION) !== VERSION) {
-    throw new JitPaxosError('data-directory-unusable', `${path} was written in format ${readI32(bytes, AT_VERSION)}, this program knows format ${VERSION}; run the version of jitpaxos that wrote it, or a newer one`);
-  }
+  checkFormat(FORMATS.hardState, readI32(bytes, AT_VERSION), path);
   return true;
 }
 

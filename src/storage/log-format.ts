@@ -31,7 +31,7 @@ import type { Hash64 } from '../native/hash64.js';
 import type { HardState, Snapshot } from '../protocol/contract.js';
 import { readI32, readIndex, toHex, writeI32, writeIndex } from '../wire/u64.js';
 import { checkOwner, type Owner } from './hard-state.js';
-import { JitPaxosError } from '../errors.js';
+import { checkFormat, FORMATS } from './formats.js';
 
 /** What a disk writes whole or not at all. */
 export const SECTOR_BYTES = 512;
@@ -50,7 +50,6 @@ export const FRAME_RESET = 1;
 /** Written last, at a clean stop: everything before it was synced, in every mode. */
 export const FRAME_CLEAN = 2;
 
-const VERSION = 1;
 const SEGMENT_MAGIC = 0x4a50574c;
 const FRAME_MAGIC = 0x4a504652;
 const SNAPSHOT_MAGIC = 0x4a50534e;
@@ -230,7 +229,7 @@ function ownerIn(header: Uint8Array): Owner {
 
 function begin(bytes: Uint8Array, magic: number, owner: Owner): void {
   writeI32(bytes, 0, magic);
-  writeI32(bytes, 4, VERSION);
+  writeI32(bytes, 4, FORMATS.log.written);
   writeI32(bytes, 8, owner.clusterHi);
   writeI32(bytes, 12, owner.clusterLo);
   writeI32(bytes, 16, owner.replica);
@@ -239,9 +238,7 @@ function begin(bytes: Uint8Array, magic: number, owner: Owner): void {
 /** Magic, checksum; then, of an intact one, version and owner. */
 function isWhole(bytes: Uint8Array, magic: number, checkedBytes: number, owner: Owner, hash: Hash64, path: string): boolean {
   if (bytes.length < checkedBytes + 8 || readI32(bytes, 0) !== magic || !checksumHolds(bytes, 0, checkedBytes, checkedBytes, hash)) return false;
-  if (readI32(bytes, 4) !== VERSION) {
-    throw new JitPaxosError('data-directory-unusable', `${path} was written in format ${readI32(bytes, 4)}, this program knows format ${VERSION}; run the version of jitpaxos that wrote it, or a newer one`);
-  }
+  checkFormat(FORMATS.log, readI32(bytes, 4), path);
   checkOwner(path, owner, ownerIn(bytes));
   return true;
 }

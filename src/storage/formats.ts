@@ -1,0 +1,37 @@
+/**
+ * The formats of what is on disk. The rule: a release reads a format one release before it writes it, so that what it writes
+ * can be read by the release before it, and going back one release always works (docs/decisions/versions.md). So `newest` is
+ * raised first, and `written` a release later, when `oldest` follows to what the release before wrote.
+ */
+import { JitPaxosError } from '../errors.js';
+
+export interface Format {
+  /** Formats from `oldest` to `newest` are read. */
+  readonly oldest: number;
+  readonly newest: number;
+  readonly written: number;
+}
+
+export const FORMATS = {
+  /** hard-state.ts */
+  hardState: { oldest: 1, newest: 1, written: 1 },
+  /** Segments with their frames, and the headers of snapshot files: log-format.ts. */
+  log: { oldest: 1, newest: 1, written: 1 },
+  /** backup.ts */
+  backup: { oldest: 1, newest: 1, written: 1 },
+} as const satisfies Readonly<Record<string, Format>>;
+
+export function isRead({ oldest, newest }: Format, found: number): boolean {
+  return found >= oldest && found <= newest;
+}
+
+/** What is wrong with a format, and what to do: for messages that begin with the file's path. */
+export function formatRefusal({ oldest, newest }: Format, found: number): string {
+  const known = oldest === newest ? `format ${oldest}` : `formats ${oldest} to ${newest}`;
+  return `was written in format ${found}, and this version of jitpaxos reads ${known}; use the version that wrote it, ${found > newest ? 'or a newer one; going back is supported by one release only' : 'or one release after another from that on'}`;
+}
+
+/** Throws JitPaxosError `data-directory-unusable`, naming the file, the format and what to do. */
+export function checkFormat(format: Format, found: number, path: string): void {
+  if (!isRead(format, found)) throw new JitPaxosError('data-directory-unusable', `${path} ${formatRefusal(format, found)}`);
+}

@@ -1,0 +1,98 @@
+// Formats on disk: what the version before wrote is read, what is newer is refused by name.
+import t, { type Test } from 'tap';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Client, JitPaxosError, KvClient, KvMachine, Replica, silentLogger } from '../../src/index.js';
+import { loadHash } from '../../src/native/hash64.js';
+import { SNAPSHOT_FORMAT } from '../../src/protocol/snapshots.js';
+import { decodeBackup } from '../../src/storage/backup.js';
+import { FORMATS } from '../../src/storage/formats.js';
+import { HARD_STATE_RECORD_BYTES, SLOT_BYTES } from '../../src/storage/hard-state.js';
+import { SNAPSHOT_HEADER_BYTES } from '../../src/storage/log-format.js';
+import { writeI32 } from '../../src/wire/u64.js';
+
+const GOLDEN = fileURLToPath(new URL('../../../test/golden/', import.meta.url));
+const hash = loadHash();
+
+/** The cluster of the golden directory, on a port of its own. */
+const clusterAt = (port: number) => ({ schema: 'jitpaxos.cluster/1', id: '0123456709abcdef', replicas: [`127.0.0.1:${port}`], authentication: 'none', limits: { logEntries: 16 } }) as const;
+
+function goldenDirectory(t: Test): string {
+  const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-formats-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  cpSync(join(GOLDEN, 'disk-1'), directory, { recursive: true });
+  return directory;
+}
+
+
+
+t.test('a replica goes on with the log that the previous version left, and that with what this one leaves', async (t) => {
+  const data = goldenDirectory(t);
+  const cluster = clusterAt(24_781);
+  for (const round of [1, 2]) {
+    const replica = await Replica.start({ cluster, id: 0, machine: new KvMachine(), data, durability: 'fsync', logger: silentLogger });
+    t.equal(replica.status().incarnation, 1 + round);
+    const client = await Client.connect({ cluster, lanes: 1, logger: silentLogger });
+    const kv = new KvClient(client);
+    for (let i = 30; i < 40; i++) {
+      const found = await kv.get(`key-${i % 10}`);
+      t.equal(found === undefined ? undefined : Buffer.from(found).toString(), `value-${i}`);
+    }
+    await client.close();
+    await replica.close();
+  }
+});
+
+t.test('a backup of the previous version is read', (t) => {
+  const backup = decodeBackup(new Uint8Array(readFileSync(join(GOLDEN, 'backup-1'))), hash, 'backup-1');
+  t.match(backup, { id: 'b7405f683550862c', lastIndex: 41, log: { snapshot: { index: 36 } } });
+  t.equal(backup.log.entries.length, 5);
+  t.end();
+});
+
+/** Gives the record at `bytes[offset]` another format number, and the checksum that belongs to it. */
+function renumber(bytes: Uint8Array, offset: number, at: number, format: number, checked: number): void {
+  writeI32(bytes, offset + at, format);
+  hash.hash64(bytes, offset, checked, bytes, offset + checked);
+}
+
+t.test('a format that is not known is refused with the name of the file and what to do', async (t) => {
+  const files = readdirSync(join(GOLDEN, 'disk-1'));
+  const segment = files.find((name) => name.startsWith('log-'))!;
+  const snapshot = files.find((name) => name.startsWith('snapshot-'))!;
+  const newer = FORMATS.log.newest + 1;
+  const cases: readonly (readonly [file: string, change: (bytes: Uint8Array) => void])[] = [
+    ['hard-state', (bytes) => [0, SLOT_BYTES].forEach((slot) => renumber(bytes, slot, 4, newer, HARD_STATE_RECORD_BYTES - 8))],
+    [segment, (bytes) => renumber(bytes, 0, 4, newer, 56)],
+    [snapshot, (bytes) => renumber(bytes, 0, 4, newer, 56)],
+    [
+      snapshot,
+      (bytes) => {
+        writeI32(bytes, SNAPSHOT_HEADER_BYTES, SNAPSHOT_FORMAT.newest + 1);
+        hash.hash64(bytes, SNAPSHOT_HEADER_BYTES, bytes.length - SNAPSHOT_HEADER_BYTES, bytes, 44);
+        hash.hash64(bytes, 0, 56, bytes, 56);
+      },
+    ],
+  ];
+  for (const [file, change] of cases) {
+    const data = goldenDirectory(t);
+    const bytes = new Uint8Array(readFileSync(join(data, file)));
+    change(bytes);
+    writeFileSync(join(data, file), bytes);
+    const error: unknown = await Replica.start({ cluster: clusterAt(24_782), id: 0, machine: new KvMachine(), data, durability: 'fsync', logger: silentLogger }).then((replica) => replica.close(), (error: unknown) => error);
+    t.ok(error instanceof JitPaxosError, `${file}: ${String(error)}`);
+    t.match(error, { code: 'data-directory-unusable' });
+    t.match((error as Error).message, new RegExp(`${data}/${file}.* format 2, and this version of jitpaxos reads format 1; use the version that wrote it, or a newer one`));
+    t.same(new Uint8Array(readFileSync(join(data, file))), bytes, 'it is left as it was, for who can read it');
+  }
+  const backup = new Uint8Array(readFileSync(join(GOLDEN, 'backup-1')));
+  renumber(backup, 0, 4, FORMATS.backup.newest + 1, 68);
+  t.throws(() => decodeBackup(backup, hash, 'old/backup-1'), { code: 'backup-unusable', message: /^old\/backup-1 was written in format 2.*use the version that wrote it, or a newer one/ });
+});
+
+t.test('a format is read one release before it is written', (t) => {
+  for (const [name, { oldest, newest, written }] of Object.entries({ ...FORMATS, snapshot: SNAPSHOT_FORMAT })) t.ok(oldest <= written && written <= newest && newest - oldest <= 1, name);
+  t.end();
+});
