@@ -252,7 +252,7 @@ class ClientProcess extends Host {
       registered: (status: number): void => void (this.registered = status === ReplyStatus.ok),
       completed: (lane: number, outcome: number): void => this.completed(lane, outcome),
     };
-    this.core = new ClientCore({ replicas: world.conditions.replicas, lanes: LANES, seed: id, sessionHi: id, sessionLo: id + 7, nonceHi: 1, nonceLo: id, limits: DEFAULT_LIMITS, timings: { ...DEFAULT_CLIENT_TIMINGS, maxLeadNs: setting.maxLeadNs } }, this.post, events);
+    this.core = new ClientCore({ replicas: world.conditions.replicas, lanes: LANES, seed: id, sessionHi: id, sessionLo: id + 7, nonceHi: 0, nonceLo: id, limits: DEFAULT_LIMITS, timings: { ...DEFAULT_CLIENT_TIMINGS, maxLeadNs: setting.maxLeadNs } }, this.post, events);
   }
 
   register(): void {

@@ -159,7 +159,7 @@ export class CoreRig {
       const sessionLo = this.nextSession++;
       // Operations and results here are short; what a client sets aside for long ones would only fill the memory.
       const clientLimits = { ...DEFAULT_LIMITS, ...limits };
-      return new ClientCore({ replicas, lanes, seed: sessionLo, sessionHi: 1, sessionLo, nonceHi: 3, nonceLo: sessionLo, limits: clientLimits, timings: DEFAULT_CLIENT_TIMINGS }, new MemoryOutbox(this.queues, replicas + index), events);
+      return new ClientCore({ replicas, lanes, seed: sessionLo, sessionHi: 1, sessionLo, nonceHi: 0, nonceLo: sessionLo, limits: clientLimits, timings: DEFAULT_CLIENT_TIMINGS }, new MemoryOutbox(this.queues, replicas + index), events);
     });
     for (const client of this.clients) client.register(this.now);
     for (let turn = 0; states.includes(-1); turn++) {

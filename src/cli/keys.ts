@@ -28,15 +28,18 @@ export const add = defineCommand(
     flags: {
       ...FILES,
       role: { kind: 'choice', choices: ['client', 'read-only', 'replica'], default: 'client', help: 'whose key: a client that may write, one that only reads, or the replicas (the first step of a rotation)' },
+      for: { kind: 'text', value: 'ID', help: "a key that the client has already: its sessions go on under the new one" },
       out: { kind: 'text', value: 'FILE', help: "the client's key file (default client-ID.keys beside the cluster file)" },
     },
-    examples: ['jitpaxos keys add --role read-only --out reader.keys', 'jitpaxos keys add --role replica'],
+    examples: ['jitpaxos keys add --role read-only --out reader.keys', 'jitpaxos keys add --for 123456789', 'jitpaxos keys add --role replica'],
   },
   async ({ values }, output) => {
     const { path, file } = open(values);
     const role = values.role as KeyRole;
     if (file.keys.length === MAX_KEYS) throw new CliError('key-file-full', `${path} holds ${MAX_KEYS} keys, and no more fit; remove some with jitpaxos keys remove`);
-    const key = newKey(role, file.keys);
+    const predecessor = values.for === undefined ? undefined : find(path, file, values.for);
+    if (predecessor !== undefined && (predecessor.role === 'replica') !== (role === 'replica')) throw new CliError('key-role', `key ${predecessor.id} has the role "${predecessor.role}" and the new one "${role}"; --for names a key of the same client`);
+    const key = { ...newKey(role, file.keys), ...(predecessor === undefined || role === 'replica' ? {} : { owner: predecessor.owner ?? predecessor.id }) };
     const out = role === 'replica' ? undefined : (values.out ?? join(dirname(values.cluster), `client-${key.id}.keys`));
     if (out !== undefined) writeKeyFile(out, clientFile(file.cluster, key), false);
     writeKeyFile(path, { ...file, keys: [...file.keys, key] }, true);
@@ -110,7 +113,7 @@ function find(path: string, file: KeyFile, id: string): KeyEntry {
 function newKey(role: KeyRole, present: readonly KeyEntry[]): KeyEntry {
   for (;;) {
     const id = randomInt(1, 0x80000000);
-    if (present.every((entry) => entry.id !== id)) return { id, role, secret: randomBytes(MAC_KEY_BYTES).toString('hex') };
+    if (present.every((entry) => entry.id !== id && entry.owner !== id)) return { id, role, secret: randomBytes(MAC_KEY_BYTES).toString('hex') };
   }
 }
 

@@ -12,6 +12,7 @@ import { ClientCore } from '../protocol/client-core.js';
 import { DEFAULT_CLIENT_TIMINGS, type ClientTimings } from '../protocol/config.js';
 import { Outcome, type ClientEvents, type Instant } from '../protocol/contract.js';
 import { CLIENT_COUNTER_NAMES } from '../protocol/counters.js';
+import { NO_OWNER, ownedSessionLo } from '../protocol/session-owner.js';
 import { ClockTrust } from './clock-trust.js';
 import { loadCluster, resolveAddresses, type Cluster, type ClusterConfig } from '../server/cluster-config.js';
 import type { KeyFile } from '../server/key-file.js';
@@ -271,7 +272,8 @@ export class ClientHost {
   private newCore(earlier?: ClientCore): ClientCore {
     const { session, cluster } = this;
     crypto.getRandomValues(session);
-    session[1]! |= 1; // never zero
+    const owner = this.keys?.ring.ownerOf(this.keys.ring.own) ?? NO_OWNER;
+    session[1] = ownedSessionLo(session[1]!, owner);
     const events: ClientEvents = {
       registered: (status) => this.onRegistered(status),
       completed: (lane, outcome, status, fast) => this.onCompleted(lane, outcome, status, fast),
@@ -280,10 +282,10 @@ export class ClientHost {
       {
         replicas: cluster.replicas.length,
         lanes: this.lanes,
-        seed: session[0]! ^ session[2]!,
+        seed: session[0]! ^ session[3]!,
         sessionHi: session[0]!,
         sessionLo: session[1]!,
-        nonceHi: session[2]!,
+        nonceHi: owner === NO_OWNER ? session[2]! : owner,
         nonceLo: session[3]!,
         limits: cluster.limits,
         timings: this.timings,

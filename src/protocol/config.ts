@@ -138,7 +138,7 @@ export interface ClientConfig {
   /** Session id, drawn at random by the host. Not zero. */
   readonly sessionHi: number;
   readonly sessionLo: number;
-  /** Tells two clients apart that drew the same session id. Random as well. */
+  /** Tells two clients apart that drew the same session id. Random as well, but for the upper half of a session that has an owner (session-owner.ts). */
   readonly nonceHi: number;
   readonly nonceLo: number;
   /** Timestamps begin above this, ns: the last one of the client's earlier session, if it had one. */

@@ -17,6 +17,7 @@ import { Repair } from './repair.js';
 import { ReplicaState } from './replica-state.js';
 import { Requests } from './requests.js';
 import { Sender } from './sender.js';
+import { NO_OWNER } from './session-owner.js';
 import { Synchronization } from './synchronization.js';
 import { ViewChanges } from './view-changes.js';
 
@@ -70,20 +71,21 @@ export class ReplicaCore {
   /**
    * Takes one message that has passed `validate`.
    * @param from replica index, or an endpoint ≥ N when the envelope says that a client sent it
+   * @param owner whose key it came under (session-owner.ts)
    */
-  receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant): void {
+  receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant, owner: number = NO_OWNER): void {
     this.enter(now);
     if (this.holdBack.dueUs <= now.monotonicUs) this.releaseHeld(now);
     const { state } = this;
     switch (typeOf(bytes, offset)) {
       case wire.Request.type:
-        this.requests.onRequest(bytes, offset, from, now, false);
+        this.requests.onRequest(bytes, offset, from, owner, now, false);
         return;
       case wire.Read.type:
         this.requests.onRead(bytes, offset, from, now);
         return;
       case wire.Reconcile.type:
-        this.requests.onReconcile(bytes, offset, from, now);
+        this.requests.onReconcile(bytes, offset, from, owner, now);
         return;
       case wire.Probe.type:
         this.viewChanges.onProbe(bytes, offset, from, now);
@@ -191,7 +193,7 @@ export class ReplicaCore {
   private releaseHeld(now: Instant): void {
     for (let slot = this.holdBack.take(now.monotonicUs); slot >= 0; slot = this.holdBack.take(now.monotonicUs)) {
       this.requests.heldUs = Math.round(this.holdBack.heldUs(slot, now.monotonicUs));
-      this.requests.onRequest(this.holdBack.bytes, this.holdBack.offsetOf(slot), this.holdBack.fromOf(slot), now, true);
+      this.requests.onRequest(this.holdBack.bytes, this.holdBack.offsetOf(slot), this.holdBack.fromOf(slot), NO_OWNER, now, true);
       this.requests.heldUs = 0;
     }
   }

@@ -13,6 +13,7 @@ import type { HoldBack } from './hold-back.js';
 import type { Repair } from './repair.js';
 import type { ReplicaState } from './replica-state.js';
 import type { Sender } from './sender.js';
+import { isForeign } from './session-owner.js';
 import { REGISTER_BYTES, REGISTER_LANE, type Session } from './sessions.js';
 import type { Synchronization } from './synchronization.js';
 import type { ViewChanges } from './view-changes.js';
@@ -50,7 +51,7 @@ export class Requests {
   }
 
   /** `released`: it was held back until its timestamp was due, and is not held again, whatever the clock says now. */
-  onRequest(bytes: Uint8Array, o: number, from: number, now: Instant, released: boolean): void {
+  onRequest(bytes: Uint8Array, o: number, from: number, owner: number, now: Instant, released: boolean): void {
     const { state } = this;
     const at = Request.at;
     state.counters[Counter.requests]!++;
@@ -70,6 +71,11 @@ export class Requests {
       return;
     }
     const session = state.execution.sessions.find(sessionHi, sessionLo);
+    // What was held back was its owner's when it came.
+    if (!released && isForeign(state, session, sessionHi, sessionLo, register ? readI32(bytes, o + Request.size) : undefined, owner)) {
+      this.reject(bytes, o, from, RejectReason.sessionUnknown, now);
+      return;
+    }
     if (session !== undefined) session.replyTo = from;
     const timestampHi = readI32(bytes, o + at.timestamp);
     const timestampLo = readI32(bytes, o + at.timestamp + 4);
@@ -136,7 +142,7 @@ export class Requests {
   }
 
   /** A client says that the primary has its request at `index` under `chain`. */
-  onReconcile(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+  onReconcile(bytes: Uint8Array, o: number, from: number, owner: number, now: Instant): void {
     const { state } = this;
     const at = Reconcile.at;
     if (readI32(bytes, o + at.view) !== state.view || !state.isMember || state.isPrimary) return;
@@ -149,6 +155,7 @@ export class Requests {
     const chainHi = readI32(bytes, o + at.chain);
     const chainLo = readI32(bytes, o + at.chain + 4);
     const session = state.execution.sessions.find(sessionHi, sessionLo);
+    if (isForeign(state, session, sessionHi, sessionLo, undefined, owner)) return;
     if (session !== undefined) session.replyTo = from;
     if (this.acknowledgeAt(from, sessionHi, sessionLo, lane, request, index, chainHi, chainLo)) return;
     if (index > state.log.baseIndex) this.synchronization.waitFor(index, chainHi, chainLo, sessionHi, sessionLo, lane, request, from, now);

@@ -5,6 +5,8 @@
  *     { "schema": "jitpaxos.keys/1", "cluster": "<16 hex digits>", "use": 1,
  *       "keys": [{ "id": 1, "role": "replica", "secret": "<64 hex digits>" }, { "id": 2, "role": "client", "secret": "…" }] }
  *
+ * A further key of the same client has the first one's id as its "owner": sessions belong to clients, not to keys.
+ *
  * The rule: a file that others may read holds no secrets, and is refused.
  */
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
@@ -27,6 +29,8 @@ export interface KeyEntry {
   readonly role: KeyRole;
   /** 64 hexadecimal digits. */
   readonly secret: string;
+  /** Of a client's key: the id of the first key that the client had, whose sessions this one goes on with. Default: its own id. */
+  readonly owner?: number;
 }
 
 /** The file's content, or the object given in its place. */
@@ -90,12 +94,13 @@ function checkKeyFile(where: string, value: unknown): KeyFile {
   keys.forEach((key: unknown, index) => {
     const at = `${where}: "keys"[${index}]`;
     if (!isObject(key)) throw invalid(`${at} is no object; it has to be { "id", "role", "secret" }`);
-    checkKeys('key-file-invalid', at, key, ['id', 'role', 'secret']);
-    const { id, role, secret } = key;
+    checkKeys('key-file-invalid', at, key, ['id', 'role', 'secret', 'owner']);
+    const { id, role, secret, owner } = key;
     if (!isKeyId(id)) throw invalid(`${at}: "id" is ${show(id)}; it has to be a whole number from 1 to 2147483647`);
     if (ids.has(id)) throw invalid(`${at}: "id" ${id} is there already; each key needs one of its own`);
     ids.add(id);
     if (!KEY_ROLES.includes(role as KeyRole)) throw invalid(`${at}: "role" is ${show(role)}; it has to be one of ${KEY_ROLES.join(', ')}`);
+    if (owner !== undefined && (!isKeyId(owner) || role === 'replica')) throw invalid(`${at}: "owner" is ${show(owner)}; it has to be the id of the first key of the client that the key is for, and a replica's key has none`);
     if (typeof secret !== 'string' || secret.length !== MAC_KEY_BYTES * 2 || !/^[0-9a-f]+$/i.test(secret)) throw invalid(`${at}: "secret" has to be a string of ${MAC_KEY_BYTES * 2} hexadecimal digits`);
   });
   if (!isKeyId(use) || !ids.has(use)) throw invalid(`${where}: "use" is ${show(use)}; it has to be the id of one of "keys"`);

@@ -5,6 +5,7 @@
 import { dirname, join } from 'node:path';
 import { JitPaxosError } from '../errors.js';
 import { openMac, type Mac } from '../native/mac.js';
+import { NO_OWNER } from '../protocol/session-owner.js';
 import { CLIENT_SENDER, type Keyring as WireKeyring } from '../wire/envelope.js';
 import type { Cluster, ClusterConfig } from './cluster-config.js';
 import { loadKeys, type KeyEntry, type KeyFile, type KeyRole } from './key-file.js';
@@ -37,7 +38,10 @@ export class Keyring implements WireKeyring {
     for (const [id, slot] of this.slots) {
       const entry = wanted.get(id);
       const present = this.open[slot]!;
-      if (entry !== undefined && entry.role === present.entry.role && entry.secret.toLowerCase() === present.entry.secret.toLowerCase()) continue;
+      if (entry !== undefined && entry.role === present.entry.role && entry.secret.toLowerCase() === present.entry.secret.toLowerCase()) {
+        this.open[slot] = { entry, mac: present.mac };
+        continue;
+      }
       present.mac.close();
       this.open[slot] = undefined;
       this.slots.delete(id);
@@ -65,6 +69,11 @@ export class Keyring implements WireKeyring {
 
   mayWrite(slot: number): boolean {
     return this.roleOf(slot) !== 'read-only';
+  }
+
+  ownerOf(slot: number): number {
+    const entry = this.open[slot]?.entry;
+    return entry?.owner ?? entry?.id ?? NO_OWNER;
   }
 
   idOf(slot: number): number {

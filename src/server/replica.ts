@@ -243,9 +243,9 @@ export class Replica {
     const { core, loop, statusService } = this;
     this.listenToStorage();
     loop.start({
-      receive: (bytes, offset, length, from, now) => {
+      receive: (bytes, offset, length, from, now, owner) => {
         if (typeOf(bytes, offset) === Status.type) statusService.onStatus(bytes, offset, from, now);
-        else core.receive(bytes, offset, length, from, now);
+        else core.receive(bytes, offset, length, from, now, owner);
       },
       refuse: (bytes, offset, from, now) => core.refuse(bytes, offset, from, now),
       tick: (now) => core.tick(now),

@@ -28,7 +28,8 @@ import { WakeTimer } from './wake-timer.js';
 
 /** What a turn loop needs of a core, or of the host around it. */
 export interface Driven {
-  receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant): void;
+  /** `owner`: whose key it came under, 0 without keys. */
+  receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant, owner: number): void;
   /** In place of `receive`, for a message of a client that has sent more than its share: answers that it came too often. */
   refuse?(bytes: Uint8Array, offset: number, from: number, now: Instant): void;
   tick(now: Instant): void;
@@ -143,9 +144,9 @@ export class TurnLoop {
     const peers = keys === undefined ? undefined : new PeerKeys(keys, replicas, endpoints);
     this.outbox = new DatagramOutbox(this.transport, envelope, datagramBytes, peers, this.versions);
     this.failed = options.failed;
-    const handle = (bytes: Uint8Array, offset: number, length: number, from: number): void => {
+    const handle = (bytes: Uint8Array, offset: number, length: number, from: number, owner: number): void => {
       if (this.refusing) this.driven!.refuse?.(bytes, offset, from, instant);
-      else this.driven!.receive(bytes, offset, length, from, instant);
+      else this.driven!.receive(bytes, offset, length, from, instant, owner);
     };
     this.reader = new DatagramReader(envelope, this.transport, !isClient, handle, peers && { ring: keys!, peers }, {
       peers: this.versions,

@@ -138,7 +138,9 @@ export class ClientHost implements EventHandler {
         if (generation === this.generation) this.completed(lane, outcome, fast);
       },
     };
-    const config = this.configure(this.sessionHi, this.sessionLo, random.next(), random.next(), random.next());
+    const nonceHi = random.next();
+    const isOwned = (this.sessionLo & 1) === 0; // both kinds occur: see protocol/session-owner.ts
+    const config = this.configure(this.sessionHi, this.sessionLo, isOwned ? this.endpoint : nonceHi, random.next(), random.next());
     this.core = this.around.createClient({ ...config, ...this.core?.succession() }, this.outbox, clientEvents);
     clock.read(queue.nowUs, this.now);
     this.around.wire.start(this.now);

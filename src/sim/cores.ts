@@ -34,7 +34,7 @@ export interface ReplicaStateView {
 
 export interface SimulatedReplicaCore {
   start(recovered: Recovered, now: Instant): void;
-  receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant): void;
+  receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant, owner?: number): void;
   unreachable(replica: number, now: Instant): void;
   tick(now: Instant): void;
   flush(now: Instant): void;

@@ -262,7 +262,7 @@ export class ReplicaHost implements EventHandler {
       this.messages++;
       events.received(this.id, from, bytes, offset, length);
       try {
-        core.receive(bytes, offset, length, from, this.now);
+        core.receive(bytes, offset, length, from, this.now, datagram.from); // a key for each endpoint
       } catch (error) {
         this.fail(error);
       }

@@ -11,7 +11,7 @@ import type { PeerKeys } from './peer-keys.js';
 import type { Transport } from './transport.js';
 
 /** What a message is for: a core's `receive`, with the time added by whoever drives it. */
-export type MessageHandler = (bytes: Uint8Array, offset: number, length: number, from: number) => void;
+export type MessageHandler = (bytes: Uint8Array, offset: number, length: number, from: number, owner: number) => void;
 
 const SENDER_REFUSED = DROP_REASON_NAMES.indexOf('sender');
 /** What a reader does about versions: learns whom to write to in which, and answers the hello of a client. */
@@ -30,7 +30,7 @@ export class DatagramReader {
 
   /**
    * @param acceptClients false for a client: it hears replicas only
-   * @param handle called for each message that passed `validate`; `from` is a replica's index or the sender's endpoint. What it throws is passed on
+   * @param handle called for each message that passed `validate`; `from` is a replica's index or the sender's endpoint, `owner` whose key it came under, 0 without keys. What it throws is passed on
    * @param keys undefined in a cluster without keys
    */
   constructor(
@@ -38,7 +38,7 @@ export class DatagramReader {
     private readonly transport: Pick<Transport, 'sender'>,
     private readonly acceptClients: boolean,
     private readonly handle: MessageHandler,
-    private readonly keys?: { readonly ring: Pick<Keyring, 'mayWrite'>; readonly peers: PeerKeys },
+    private readonly keys?: { readonly ring: Pick<Keyring, 'mayWrite' | 'ownerOf'>; readonly peers: PeerKeys },
     private readonly versions?: HeardVersions,
   ) {}
 
@@ -58,33 +58,34 @@ export class DatagramReader {
     const key = this.envelope.openedKey;
     if (keys !== undefined && sender === CLIENT_SENDER) keys.peers.heard(from, key);
     const mayWrite = keys === undefined || keys.ring.mayWrite(key);
+    const owner = keys === undefined ? 0 : keys.ring.ownerOf(key);
     const { openedVersion } = this.envelope;
     if (this.versions !== undefined) {
       this.versions.peers.heard(from, openedVersion, this.envelope.openedNewest);
       if (length === ENVELOPE_BYTES && sender === CLIENT_SENDER) this.versions.hello(from);
     }
     const end = offset + length;
-    if (openedVersion !== WIRE_VERSION) return this.readPrevious(bytes, offset + ENVELOPE_BYTES, end, from, mayWrite);
+    if (openedVersion !== WIRE_VERSION) return this.readPrevious(bytes, offset + ENVELOPE_BYTES, end, from, owner, mayWrite);
     let messages = 0;
     for (let at = offset + ENVELOPE_BYTES; at < end; messages++) {
       const messageLength = validate(bytes, at, end);
       if (messageLength < 0) return this.drop(-messageLength, messages);
       if (!mayWrite && !isReadOnly(bytes, at)) return this.drop(ROLE_REFUSED, messages);
-      this.handle(bytes, at, messageLength, from);
+      this.handle(bytes, at, messageLength, from, owner);
       at += messageLength;
     }
     return messages;
   }
 
   /** The messages of a datagram of the previous version, in their present form. */
-  private readPrevious(bytes: Uint8Array, offset: number, end: number, from: number, mayWrite: boolean): number {
+  private readPrevious(bytes: Uint8Array, offset: number, end: number, from: number, owner: number, mayWrite: boolean): number {
     const { translator } = this;
     let messages = 0;
     for (let at = offset; at < end; messages++) {
       const messageLength = translator.read(bytes, at, end);
       if (messageLength < 0) return this.drop(-messageLength, messages);
       if (!mayWrite && !isReadOnly(translator.bytes, translator.offset)) return this.drop(ROLE_REFUSED, messages);
-      this.handle(translator.bytes, translator.offset, translator.length, from);
+      this.handle(translator.bytes, translator.offset, translator.length, from, owner);
       at += messageLength;
     }
     return messages;

@@ -10,6 +10,7 @@ import { ClientCore } from '../../src/protocol/client-core.js';
 import { DEFAULT_CLIENT_TIMINGS, DEFAULT_LIMITS, DEFAULT_TIMINGS, type Limits } from '../../src/protocol/config.js';
 import { Instant, type Outbox, type PersistBatch, type Storage } from '../../src/protocol/contract.js';
 import { ReplicaCore } from '../../src/protocol/replica-core.js';
+import { ownedSessionLo } from '../../src/protocol/session-owner.js';
 import { Keyring } from '../../src/server/keyring.js';
 import type { KeyFile } from '../../src/server/key-file.js';
 import type { Random } from '../../src/sim/random.js';
@@ -192,10 +193,10 @@ export class FuzzCluster {
       replica.asked++;
       return this.endpoint;
     };
-    const handle = (bytes: Uint8Array, offset: number, length: number, from: number): void => {
+    const handle = (bytes: Uint8Array, offset: number, length: number, from: number, owner: number): void => {
       replica.heard++;
       if (offset + length > this.end) throw new Error('a message reaches beyond its datagram');
-      core.receive(bytes, offset, length, from, this.now);
+      core.receive(bytes, offset, length, from, this.now, owner);
     };
     const replica: Replica = { core, peers, heard: 0, asked: 0, reader: new DatagramReader(envelope, { sender }, true, handle, { ring: this.ring, peers }) };
     return replica;
@@ -207,7 +208,7 @@ export class FuzzCluster {
       if (envelope.seal(bytes, 0, length, this.clientRing.own)) this.post(bytes, length, to, true);
     });
     this.client = new ClientCore(
-      { replicas: REPLICAS, lanes: LANES, seed: 9, sessionHi: this.random.next(), sessionLo: this.random.next() | 1, nonceHi: 3, nonceLo: 4, limits: LIMITS, timings: DEFAULT_CLIENT_TIMINGS },
+      { replicas: REPLICAS, lanes: LANES, seed: 9, sessionHi: this.random.next(), sessionLo: ownedSessionLo(this.random.next(), KEYS[1].id), nonceHi: KEYS[1].id, nonceLo: 4, limits: LIMITS, timings: DEFAULT_CLIENT_TIMINGS },
       outbox,
       {
         registered: (status) => void (this.registered = status === ReplyStatus.ok),

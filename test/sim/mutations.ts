@@ -303,16 +303,16 @@ function acknowledgeAfterPromise(core: ReplicaCore): void {
   const { state } = core;
   const requests = core['requests'];
   const onRequest = requests.onRequest;
-  requests.onRequest = (bytes, o, from, now, released) => {
+  requests.onRequest = (bytes, o, from, owner, now, released) => {
     const { view } = state;
     const old = state.logView;
     if (state.status !== ReplicaStatus.viewChange || readI32(bytes, o + Request.at.view) !== old || !state.views.isMember(old, state.id)) {
-      onRequest.call(requests, bytes, o, from, now, released);
+      onRequest.call(requests, bytes, o, from, owner, now, released);
       return;
     }
     state.view = old;
     state.status = ReplicaStatus.normal;
-    onRequest.call(requests, bytes, o, from, now, released);
+    onRequest.call(requests, bytes, o, from, owner, now, released);
     state.view = view;
     state.status = ReplicaStatus.viewChange;
   };
