@@ -11,6 +11,7 @@
 import type { Clock } from '../clock/clock.js';
 import type { Hash64 } from '../native/hash64.js';
 import type { Instant } from '../protocol/contract.js';
+import { AddressProofs, writeProof } from '../transport/address-proofs.js';
 import { DatagramOutbox } from '../transport/datagram-outbox.js';
 import { FairQueue } from '../transport/fair-queue.js';
 import { PeerKeys } from '../transport/peer-keys.js';
@@ -18,6 +19,7 @@ import { DatagramReader } from '../transport/datagram-reader.js';
 import { DEFAULT_TRANSPORT, TransportCounter, type Address, type IdleStrategy, type Notice, type Transport } from '../transport/transport.js';
 import { CLIENT_SENDER, CROWDED, DEFAULT_DATAGRAM_BYTES, Envelope, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
 import { PeerVersions } from '../wire/peer-versions.js';
+import { Challenge, Proof, typeOf } from '../wire/messages.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
 import type { Cluster } from './cluster-config.js';
 import type { Keyring } from './keyring.js';
@@ -92,6 +94,8 @@ export class TurnLoop {
   readonly outbox: DatagramOutbox;
   readonly reader: DatagramReader;
   readonly versions: PeerVersions;
+  /** Undefined at a client. */
+  readonly addresses: AddressProofs | undefined;
   readonly timer = new WakeTimer(() => this.onWake());
 
   private readonly now: Now;
@@ -142,16 +146,17 @@ export class TurnLoop {
     this.versions = new PeerVersions(wireVersion, sender, replicas, endpoints, instant);
     const envelope = new Envelope(options.hash, cluster.idHi, cluster.idLo, sender, replicas, keys, wireVersion);
     const peers = keys === undefined ? undefined : new PeerKeys(keys, replicas, endpoints);
-    this.outbox = new DatagramOutbox(this.transport, envelope, datagramBytes, peers, this.versions);
+    this.addresses = isClient ? undefined : new AddressProofs(replicas, endpoints, Challenge.since);
+    this.outbox = new DatagramOutbox(this.transport, envelope, datagramBytes, peers, this.versions, undefined, this.addresses);
     this.failed = options.failed;
     const handle = (bytes: Uint8Array, offset: number, length: number, from: number, owner: number): void => {
-      if (this.refusing) this.driven!.refuse?.(bytes, offset, from, instant);
+      const type = typeOf(bytes, offset);
+      if (type === Proof.type || type === Challenge.type) this.onAddress(type, bytes, offset, from);
+      else if (this.refusing) this.driven!.refuse?.(bytes, offset, from, instant);
       else this.driven!.receive(bytes, offset, length, from, instant, owner);
     };
-    this.reader = new DatagramReader(envelope, this.transport, !isClient, handle, peers && { ring: keys!, peers }, {
-      peers: this.versions,
-      hello: (endpoint) => this.outbox.hello(endpoint),
-    });
+    const heard = { peers: this.versions, hello: (endpoint: number) => this.outbox.hello(endpoint) };
+    this.reader = new DatagramReader(envelope, this.transport, !isClient, handle, peers && { ring: keys!, peers }, heard, this.addresses);
     this.queue = isClient ? undefined : new FairQueue(replicas, endpoints, datagramBytes, QUEUE_BYTES);
   }
 
@@ -233,6 +238,16 @@ export class TurnLoop {
     } catch (error) {
       this.fail(error);
     }
+  }
+
+  /** A client is asked to prove, and proves, that it receives where it sends from. */
+  private onAddress(type: number, bytes: Uint8Array, offset: number, from: number): void {
+    if (this.addresses !== undefined) {
+      if (type === Proof.type) this.addresses.prove(from, bytes, offset);
+      return;
+    }
+    const o = type === Challenge.type ? this.outbox.reserve(from, Proof.size) : -1;
+    if (o >= 0) this.outbox.commit(writeProof(bytes, offset, this.outbox.bytes, o));
   }
 
   private onBatchEnd(): void {

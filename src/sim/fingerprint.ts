@@ -33,7 +33,8 @@ export class Fingerprint {
       return;
     }
     this.visited.set(value, this.visited.size);
-    if (ArrayBuffer.isView(value)) this.parts.push((value as Uint8Array).join(), ';');
+    if (value instanceof DataView) this.parts.push(new Uint8Array(value.buffer, value.byteOffset, value.byteLength).join(), ';');
+    else if (ArrayBuffer.isView(value)) this.parts.push((value as Uint8Array).join(), ';');
     else if (Array.isArray(value)) this.list(value);
     else if (value instanceof Map || value instanceof Set) this.list([...value]);
     else if (value instanceof Log) this.log(value);

@@ -13,8 +13,9 @@ import { viewOf } from '../wire/copy.js';
 import { PRESENT_VERSION, type WriteVersions } from '../wire/peer-versions.js';
 import { Translator } from '../wire/translation.js';
 import { WIRE_VERSION } from '../wire/versions.js';
+import { NO_PROOFS, type Addresses } from './address-proofs.js';
 import { NO_KEYS, type SealKeys } from './peer-keys.js';
-import type { Transport } from './transport.js';
+import { TransportCounter, type Transport } from './transport.js';
 
 /** Destinations besides the replicas with an open datagram; one more, and all leave. */
 const OPEN_MAX = 64;
@@ -56,6 +57,7 @@ export class DatagramOutbox implements Outbox {
     private readonly keys: SealKeys = NO_KEYS,
     private readonly versions: WriteVersions = PRESENT_VERSION,
     translator?: Translator,
+    private readonly addresses: Addresses = NO_PROOFS,
   ) {
     this.translator = translator ?? new Translator();
     this.arrays = new Array<Uint8Array>(OPEN_MAX + 1).fill(NOTHING);
@@ -127,7 +129,7 @@ export class DatagramOutbox implements Outbox {
   hello(to: number): void {
     const bytes = this.transport.acquire(this.datagramBytes);
     if (bytes === undefined) return;
-    this.seal(bytes, ENVELOPE_BYTES, to, this.envelope.newest);
+    this.seal(bytes, ENVELOPE_BYTES + this.addresses.writeChallenge(to, bytes, ENVELOPE_BYTES), to, this.envelope.newest);
     this.transport.flush();
   }
 
@@ -197,11 +199,27 @@ export class DatagramOutbox implements Outbox {
   }
 
   private seal(bytes: Uint8Array, length: number, to: number, version: number): void {
+    if (!this.addresses.mayCarry(to, length)) {
+      this.challenge(bytes, to);
+      return;
+    }
+    this.leave(bytes, length, to, version);
+  }
+
+  private leave(bytes: Uint8Array, length: number, to: number, version: number): void {
     if (this.envelope.seal(bytes, 0, length, this.keys.keyFor(to), version)) {
       this.transport.send(bytes, length, to);
     } else {
       this.transport.release(bytes);
       this.unsealed++;
     }
+  }
+
+  /** In place of a datagram that is too long for an endpoint without a proof. */
+  private challenge(bytes: Uint8Array, to: number): void {
+    this.transport.counters[TransportCounter.datagrams_withheld]!++;
+    const length = ENVELOPE_BYTES + this.addresses.writeChallenge(to, bytes, ENVELOPE_BYTES);
+    if (length > ENVELOPE_BYTES && this.addresses.mayCarry(to, length)) this.leave(bytes, length, to, WIRE_VERSION);
+    else this.transport.release(bytes);
   }
 }

@@ -7,6 +7,7 @@ import { isReadOnly, validate } from '../wire/messages.js';
 import type { PeerVersions } from '../wire/peer-versions.js';
 import { Translator } from '../wire/translation.js';
 import { WIRE_VERSION } from '../wire/versions.js';
+import type { AddressProofs } from './address-proofs.js';
 import type { PeerKeys } from './peer-keys.js';
 import type { Transport } from './transport.js';
 
@@ -40,6 +41,7 @@ export class DatagramReader {
     private readonly handle: MessageHandler,
     private readonly keys?: { readonly ring: Pick<Keyring, 'mayWrite' | 'ownerOf'>; readonly peers: PeerKeys },
     private readonly versions?: HeardVersions,
+    private readonly addresses?: Pick<AddressProofs, 'heard'>,
   ) {}
 
   /**
@@ -60,6 +62,7 @@ export class DatagramReader {
     const mayWrite = keys === undefined || keys.ring.mayWrite(key);
     const owner = keys === undefined ? 0 : keys.ring.ownerOf(key);
     const { openedVersion } = this.envelope;
+    if (this.addresses !== undefined && sender === CLIENT_SENDER) this.addresses.heard(from, key, openedVersion, length);
     if (this.versions !== undefined) {
       this.versions.peers.heard(from, openedVersion, this.envelope.openedNewest);
       if (length === ENVELOPE_BYTES && sender === CLIENT_SENDER) this.versions.hello(from);

@@ -204,6 +204,12 @@ export const StatusReply = defineMessage('StatusReply', 33, {
   report: 'bin16',
 });
 
+/** Replica's host → client's: prove that you receive where you send from (transport/address-proofs.ts). `view`: zero, as in its answer. */
+export const Challenge = defineMessage('Challenge', 34, { view: 'u32', nonce: 'u64' }, 3);
+
+/** Answer to Challenge: its number. */
+export const Proof = defineMessage('Proof', 35, { view: 'u32', nonce: 'u64' }, 3);
+
 export const ALL_MESSAGES: readonly Message[] = [
   Request,
   Reply,
@@ -226,6 +232,8 @@ export const ALL_MESSAGES: readonly Message[] = [
   SnapshotChunk,
   Status,
   StatusReply,
+  Challenge,
+  Proof,
 ];
 
 export const RequestFlag = {

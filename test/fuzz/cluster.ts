@@ -14,14 +14,17 @@ import { ownedSessionLo } from '../../src/protocol/session-owner.js';
 import { Keyring } from '../../src/server/keyring.js';
 import type { KeyFile } from '../../src/server/key-file.js';
 import type { Random } from '../../src/sim/random.js';
+import { AddressProofs, AMPLIFICATION, writeProof } from '../../src/transport/address-proofs.js';
 import { DatagramReader } from '../../src/transport/datagram-reader.js';
 import { PeerKeys } from '../../src/transport/peer-keys.js';
 import { CLIENT_SENDER, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
-import { ReplyStatus } from '../../src/wire/messages.js';
+import { Challenge, Proof, ReplyStatus, typeOf } from '../../src/wire/messages.js';
 
 export const REPLICAS = 3;
 export const LANES = 4;
 const ENDPOINTS = 16;
+/** The endpoint of whoever throws. */
+const FUZZER = REPLICAS + 1;
 export const CLUSTER_HI = 0x0badcafe;
 export const CLUSTER_LO = 0x600df00d;
 const CORPUS = 1_024;
@@ -74,6 +77,7 @@ export interface Replica {
   readonly core: ReplicaCore;
   readonly reader: DatagramReader;
   readonly peers: PeerKeys;
+  readonly proofs: AddressProofs;
   /** Messages that passed the receive path; calls that asked for the sender's endpoint. */
   heard: number;
   asked: number;
@@ -88,6 +92,9 @@ export class FuzzCluster {
   readonly corpus: { readonly bytes: Uint8Array; readonly to: number }[] = [];
   readonly now = new Instant();
   committed = 0;
+  /** From and to the fuzzer's endpoint, which proves nothing. */
+  thrownBytes = 0;
+  answeredBytes = 0;
   private registered = false;
   readonly ring: Keyring;
   readonly clientRing: Keyring;
@@ -125,7 +132,8 @@ export class FuzzCluster {
   }
 
   /** Gives one replica a datagram as its transport would, and ends the turn. Throws what the core throws. */
-  receive(replica: number, bytes: Uint8Array, length: number, endpoint = REPLICAS + 1): number {
+  receive(replica: number, bytes: Uint8Array, length: number, endpoint = FUZZER): number {
+    if (endpoint === FUZZER) this.thrownBytes += length;
     this.endpoint = endpoint;
     this.end = length;
     const messages = this.replicas[replica]!.reader.read(bytes, 0, length);
@@ -159,8 +167,9 @@ export class FuzzCluster {
     }
   }
 
-  /** Throws when two replicas hold different things at an index that both take for committed. */
+  /** Throws when two replicas hold different things at an index that both take for committed, or more was answered to a stranger than may be. */
   checkAgreement(): void {
+    if (this.answeredBytes > AMPLIFICATION * this.thrownBytes) throw new Error(`${this.answeredBytes} bytes were answered to ${this.thrownBytes}, and nothing was proven`);
     for (const { core: a } of this.replicas) {
       for (const { core: b } of this.replicas) {
         const index = Math.min(a.state.committed, b.state.committed);
@@ -185,8 +194,15 @@ export class FuzzCluster {
     const peers = new PeerKeys(this.ring, REPLICAS, ENDPOINTS);
     const disk = new NoDisk();
     const outbox = new FuzzOutbox((bytes, length, to) => {
-      if (envelope.seal(bytes, 0, length, peers.keyFor(to))) this.post(bytes, length, Math.min(to, REPLICAS), to === REPLICAS || to < REPLICAS);
+      let size = length;
+      if (!proofs.mayCarry(to, length)) {
+        size = ENVELOPE_BYTES + proofs.writeChallenge(to, bytes, ENVELOPE_BYTES);
+        if (!proofs.mayCarry(to, size)) return;
+      }
+      if (to === FUZZER) this.answeredBytes += size;
+      if (envelope.seal(bytes, 0, size, peers.keyFor(to))) this.post(bytes, size, Math.min(to, REPLICAS), to === REPLICAS || to < REPLICAS);
     });
+    const proofs = new AddressProofs(REPLICAS, ENDPOINTS, Challenge.since, (target) => void target.forEach((_, i) => (target[i] = this.random.next())));
     const core = new ReplicaCore({ id, replicas: REPLICAS, seed: id + 1, limits: LIMITS, timings: DEFAULT_TIMINGS }, outbox, disk, new KvMachine({ maxKeys: 256, maxBytes: 65_536, expectedKeys: 256 }), hash, { transition: () => undefined });
     disk.core = core;
     const sender = (): number => {
@@ -196,9 +212,10 @@ export class FuzzCluster {
     const handle = (bytes: Uint8Array, offset: number, length: number, from: number, owner: number): void => {
       replica.heard++;
       if (offset + length > this.end) throw new Error('a message reaches beyond its datagram');
-      core.receive(bytes, offset, length, from, this.now, owner);
+      if (typeOf(bytes, offset) === Proof.type) proofs.prove(from, bytes, offset);
+      else core.receive(bytes, offset, length, from, this.now, owner);
     };
-    const replica: Replica = { core, peers, heard: 0, asked: 0, reader: new DatagramReader(envelope, { sender }, true, handle, { ring: this.ring, peers }) };
+    const replica: Replica = { core, peers, proofs, heard: 0, asked: 0, reader: new DatagramReader(envelope, { sender }, true, handle, { ring: this.ring, peers }, undefined, proofs) };
     return replica;
   }
 
@@ -218,6 +235,11 @@ export class FuzzCluster {
     const peers = new PeerKeys(this.clientRing, REPLICAS, 1);
     const handle = (bytes: Uint8Array, offset: number, length: number, from: number): void => {
       this.clientHeard++;
+      if (typeOf(bytes, offset) === Challenge.type) {
+        const o = outbox.reserve(from, Proof.size);
+        outbox.commit(writeProof(bytes, offset, outbox.bytes, o));
+        return;
+      }
       this.client.receive(bytes, offset, length, from, this.now);
     };
     this.clientReader = new DatagramReader(envelope, { sender: () => REPLICAS }, false, handle, { ring: this.clientRing, peers });

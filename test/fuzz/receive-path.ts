@@ -30,7 +30,7 @@ const ROUND = 1_000;
 const FORGED_ROUND = 8_000;
 /** … and rounds before it is replaced: what hostile messages lead to is not to be seen only once. */
 const ROUNDS = 20;
-const FROM_CLIENTS: readonly Message[] = [wire.Request, wire.Request, wire.Request, wire.Read, wire.Reconcile, wire.Probe, wire.Plea];
+const FROM_CLIENTS: readonly Message[] = [wire.Request, wire.Request, wire.Request, wire.Read, wire.Reconcile, wire.Probe, wire.Plea, wire.Proof];
 const NUMBERS = [0, 1, 2, 3, 0x7f, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff];
 const CAPACITY = 61_000;
 
@@ -113,7 +113,7 @@ export class ReceivePathFuzzer {
 
   private stateOf(): string {
     const fingerprint = new Fingerprint();
-    for (const { core, peers, heard, asked } of this.cluster.replicas) for (const part of [core, peers, heard, asked]) fingerprint.add(part);
+    for (const { core, peers, proofs, heard, asked } of this.cluster.replicas) for (const part of [core, peers, proofs, heard, asked]) fingerprint.add(part);
     fingerprint.add(this.cluster.client);
     fingerprint.add(this.cluster.clientHeard);
     return fingerprint.digest();
