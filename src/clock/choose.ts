@@ -2,16 +2,18 @@
  * `auto`: the best clock of the host that somebody keeps, and why.
  *
  * A PTP hardware clock is taken only when there is evidence that somebody sets it: ptp4l follows a master on its port, the
- * driver states a bound, or a hypervisor keeps it. A card's clock that nobody keeps is set when the driver loads and
+ * driver states a bound, or the platform keeps it. A card's clock that nobody keeps is set when the driver loads and
  * drifts from there; it would look like the best clock of all.
  */
 import { native, type NativeBinding } from '../native/addon.js';
 import type { Clock } from './clock.js';
-import { isVirtual, listDevices, type ClockDevice } from './devices.js';
+import { listDevices, type ClockDevice } from './devices.js';
 import type { DisciplinedOptions } from './disciplined-clock.js';
 import { ClockError } from './errors.js';
 import { openClock } from './open.js';
+import { probeDevice, type Probed } from './probe.js';
 import { readEna } from './quality/ena.js';
+import { readPlatform } from './quality/platform.js';
 import { readPtp4l, type Ptp4lReport } from './quality/ptp4l.js';
 import { parseClockSpec } from './spec.js';
 
@@ -21,36 +23,48 @@ export interface Candidate {
   readonly usable: boolean;
   /** Why it is better than those behind it, or why it is none. */
   readonly why: string;
+  /** The hardware clock behind it, and what came of opening it; undefined for the system clock. */
+  readonly device?: ClockDevice;
+  readonly probed?: Probed;
 }
 
+/** For tests: what is asked in place of this host. */
 export interface Surroundings {
   readonly binding?: NativeBinding;
   readonly root?: string;
   readonly ptp4lSockets?: readonly string[];
+  readonly probe?: (path: string) => Probed;
 }
 
-/** All candidates of this host, best first; the last one is the system clock. Does not open anything. */
+/** All candidates of this host, best first; the last one is the system clock. Opens every device for a moment. */
 export async function candidates(surroundings: Surroundings = {}): Promise<Candidate[]> {
-  const { binding = native, root = '/' } = surroundings;
+  const { binding = native, root = '/', probe = (path: string) => probeDevice(binding, path) } = surroundings;
   const system = { spec: 'realtime', usable: true, why: 'the system clock, always there' };
   const devices = listDevices(root);
   if (devices.length === 0) return [system];
-  if (!binding.available) return [...devices.map(({ path }) => ({ spec: `disciplined:${path}`, usable: false, why: binding.reason })), system];
   const answer = await readPtp4l(binding, surroundings.ptp4lSockets);
-  const judged = devices.map((device) => judge(device, answer.report, root));
+  const judged = devices.map((device) => {
+    // Before anything is asked of its driver: ENA states the bound of the last reading, and none before the first.
+    const probed = probe(device.path);
+    const keeper = judge(device, answer.report, root);
+    return { spec: `disciplined:${device.path}`, ...(probed.problem === undefined ? keeper : { usable: false, why: probed.problem }), device, probed };
+  });
   return [...judged.filter(({ usable }) => usable), ...judged.filter(({ usable }) => !usable), system];
 }
 
-function judge(device: ClockDevice, ptp4l: Ptp4lReport | undefined, root: string): Candidate {
-  const spec = `disciplined:${device.path}`;
+/** Whether somebody keeps the device. */
+function judge(device: ClockDevice, ptp4l: Ptp4lReport | undefined, root: string): Pick<Candidate, 'usable' | 'why'> {
   if (ptp4l?.interface !== undefined && device.interfaces.includes(ptp4l.interface)) {
-    if (ptp4l.portState === 'slave') return { spec, usable: true, why: `ptp4l on ${ptp4l.interface} follows ${ptp4l.grandmaster}` };
-    return { spec, usable: false, why: `ptp4l on ${ptp4l.interface} follows nobody: its port is ${ptp4l.portState}` };
+    const { portState, timestamping, grandmaster } = ptp4l;
+    if (timestamping === 'software') return { usable: false, why: `ptp4l on ${ptp4l.interface} stamps in software: it keeps the system clock, and this one runs free` };
+    if (portState === 'slave') return { usable: true, why: `ptp4l on ${ptp4l.interface} follows ${grandmaster}` };
+    return { usable: false, why: `ptp4l on ${ptp4l.interface} follows nobody: its port is ${portState}` };
   }
   const ena = readEna(device.name, `${root}/sys`);
-  if (ena.available && ena.statement.status === 'synchronized') return { spec, usable: true, why: `its driver states a bound: ${ena.statement.found}` };
-  if (isVirtual(device)) return { spec, usable: true, why: `${device.clockName} is kept by the hypervisor` };
-  return { spec, usable: false, why: 'nobody is known to keep it: no ptp4l follows a master on its port, and its driver states no bound; name it with --clock if somebody does' };
+  if (ena.available && ena.statement.status === 'synchronized') return { usable: true, why: `its driver states a bound: ${ena.statement.found}` };
+  const platform = readPlatform(device);
+  if (platform.available) return { usable: true, why: platform.statement.found };
+  return { usable: false, why: 'nobody is known to keep it: no ptp4l follows a master on its port, and its driver states no bound; name it with --clock if somebody does' };
 }
 
 export interface Chosen {
@@ -74,11 +88,10 @@ export async function chooseClock(spec: string, options: DisciplinedOptions, sur
       if (parsed.kind === 'auto') return { clock: openClock('realtime', binding), why: passedOver.length === 0 ? 'there is no PTP hardware clock' : passedOver.join('; ') };
       continue;
     }
-    const path = candidate.spec.slice('disciplined:'.length);
     try {
       // Who asks for `phc` takes any device that works; `auto` only one that somebody keeps.
-      if (candidate.usable || parsed.kind === 'disciplined') return { clock: openClock(candidate.spec, binding, options), why: candidate.why };
-      passedOver.push(`${path}: ${candidate.why}`);
+      if (candidate.usable || (parsed.kind === 'disciplined' && candidate.probed?.problem === undefined)) return { clock: openClock(candidate.spec, binding, options), why: candidate.why };
+      passedOver.push(candidate.why.startsWith('/') ? candidate.why : `${candidate.device!.path}: ${candidate.why}`);
     } catch (error) {
       passedOver.push((error as Error).message);
     }

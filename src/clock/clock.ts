@@ -18,7 +18,7 @@ export interface Clock {
    * addon is missing and JavaScript stands in.
    */
   readonly source: string;
-  /** For a hardware clock this is the convention, not a measurement: see openClock. */
+  /** Of a hardware clock: what it was found to count in when it was opened. */
   readonly epoch: ClockEpoch;
   /** For people and cold paths: allocates. Throws as writeBE. */
   nowBigInt(): bigint;

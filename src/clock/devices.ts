@@ -30,11 +30,6 @@ export function listDevices(root: string = '/'): ClockDevice[] {
     }));
 }
 
-/** Clocks that a hypervisor keeps in step with its own. Their names are given by drivers/ptp of Linux. */
-export function isVirtual(device: ClockDevice): boolean {
-  return /^(KVM virtual PTP|hyperv|vmclock|ptp_vmw)/i.test(device.clockName);
-}
-
 function names(folder: string): string[] {
   try {
     return readdirSync(folder);

@@ -12,10 +12,11 @@
 import type { DisciplinedHandle, NativeAddon } from '../native/addon.js';
 import type { Clock } from './clock.js';
 import { Discipline } from './discipline.js';
-import { epochOf, type DeviceEpoch } from './epoch.js';
+import type { DeviceEpoch } from './epoch.js';
 import { ClockError } from './errors.js';
 import { explainOpen, nativeClock, type SystemCallError } from './native-clock.js';
 import { offsetFrom, PhcFilter } from './phc-filter.js';
+import { findEpoch } from './probe.js';
 import type { ClockStatus } from './quality/statement.js';
 import { PhcSampler, RealtimeSampler, type Sampler } from './sampler.js';
 
@@ -29,6 +30,8 @@ const REOPEN_MS = 1_000;
 
 export interface DisciplinedOptions {
   readonly intervalMs?: number;
+  /** It takes over from the system clock: begins with its reading, and goes to the device from there without going back. Default false. */
+  readonly fromSystem?: boolean;
   /** After every sample, and when there was none. */
   readonly sampled?: () => void;
 }
@@ -87,6 +90,7 @@ export class DisciplinedClock implements Clock {
     const sampler = PhcSampler.open(addon, path);
     try {
       const clock = new DisciplinedClock(addon, path, sampler, findEpoch(addon, sampler), options);
+      if (options.fromSystem === true) clock.beginAtSystem();
       for (let i = 0; i < 3; i++) clock.takeSample();
       if (clock.filter.line === undefined) throw new ClockError('clock-unavailable', `${path} gave no undisturbed sample: somebody is setting the system clock all the time; see which daemons do (two of them?)`);
       clock.arm();
@@ -175,6 +179,19 @@ export class DisciplinedClock implements Clock {
     this.handle.set(this.discipline.segments);
   }
 
+  /** The first line is the system clock's; what follows is slewed, or given back, from there. */
+  private beginAtSystem(): void {
+    const { filter, discipline, handle, addon } = this;
+    const sample = new RealtimeSampler(addon).sample();
+    filter.add(sample);
+    discipline.follow(filter.line!, 0n, sample.raw, 0);
+    handle.set(discipline.segments);
+    filter.restart();
+    // The sample is known to half its bracket: whoever read the system clock just now may have seen a little more.
+    const seen = addon.clockReadBigInt(addon.systemClocks.realtime);
+    while (this.nowBigInt() < seen) continue;
+  }
+
   /** From now on the system clock, until the device is back. The line's rate is what a new one begins with. */
   private fallBack(): void {
     this.lost = true;
@@ -205,17 +222,4 @@ export class DisciplinedClock implements Clock {
     this.filter.restart();
     this.taken = 0;
   }
-}
-
-function findEpoch(addon: NativeAddon, sampler: PhcSampler): DeviceEpoch {
-  const device = sampler.sample();
-  const realtime = new RealtimeSampler(addon).sample();
-  if (device === undefined) throw new ClockError('clock-unavailable', `${sampler.path} gave no undisturbed sample; try again`);
-  const aheadNs = device.device - device.raw - (realtime.device - realtime.raw);
-  const epoch = epochOf(aheadNs);
-  if (epoch !== undefined) return epoch;
-  throw new ClockError(
-    'clock-not-set',
-    `${sampler.path} is ${(Number(aheadNs) / 1e9).toFixed(3)} s from the system clock, which is neither UTC nor TAI: nobody has set it, or the system clock is wrong; run ptp4l, or set it once with phc_ctl`,
-  );
 }

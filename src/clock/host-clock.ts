@@ -5,7 +5,7 @@
  * replaced by the system clock; a clock that is not to be trusted says so once, and the host does without it where it can.
  */
 import { native, type NativeBinding } from '../native/addon.js';
-import { chooseClock } from './choose.js';
+import { candidates, chooseClock } from './choose.js';
 import type { Clock, ClockEpoch } from './clock.js';
 import { listDevices, type ClockDevice } from './devices.js';
 import { DisciplinedClock } from './disciplined-clock.js';
@@ -16,11 +16,18 @@ import { readChrony } from './quality/chrony.js';
 import { readClockBound } from './quality/clockbound.js';
 import { readEna } from './quality/ena.js';
 import { readKernel } from './quality/kernel.js';
+import { readPlatform } from './quality/platform.js';
 import { readPtp4l } from './quality/ptp4l.js';
 import type { ClockStatus, Stated, Statement } from './quality/statement.js';
 
 /** A bound above this is too wide: requests of different clients would be in the wrong order all the time. */
 const ERROR_LIMIT_NS = 1_000_000;
+/** Once it was too wide it has to be below this share of the limit: a bound about the limit is not to be said again and again. */
+const HYSTERESIS = 0.5;
+/** Assessments without any answer until what was said before no longer holds: daemons are busy at times. */
+const UNHEARD_MAX = 2;
+/** Whether a better clock has appeared is looked at every so many assessments. */
+const LOOK_AGAIN = 5;
 /** The statements of others are read so often. */
 const ASSESS_MS = 2_000;
 
@@ -46,6 +53,8 @@ export interface HostClockOptions {
   readonly changed?: (now: ClockQuality, before: ClockQuality) => void;
   readonly errorLimitNs?: number;
   readonly binding?: NativeBinding;
+  /** Between two assessments; for tests. */
+  readonly assessMs?: number;
 }
 
 /** What a host reports of its clock, in a few bytes. */
@@ -70,8 +79,12 @@ export class HostClock implements Clock {
   private fallbacks = 0;
   private timer: NodeJS.Timeout | undefined;
   private statements: readonly Stated[] = [];
+  private unheard = 0;
+  private assessments = 0;
+  /** Who vouched for the clock last. */
+  private voucher: string | undefined;
   /** The hardware clock that is read, `unlisted` when sysfs does not know it; undefined for the system clock. */
-  private readonly device: ClockDevice | 'unlisted' | undefined;
+  private device: ClockDevice | 'unlisted' | undefined;
   private readonly system: Clock;
   /** A direct clock that was replaced: what the system clock lacks to its epoch. */
   private shiftNs = 0n;
@@ -81,9 +94,10 @@ export class HostClock implements Clock {
   private opened = false;
 
   private constructor(
+    private readonly spec: string,
     private clock: Clock,
     /** Why this clock was chosen. */
-    readonly why: string,
+    public why: string,
     private readonly options: HostClockOptions,
   ) {
     this.system = openClock('realtime', options.binding);
@@ -96,7 +110,7 @@ export class HostClock implements Clock {
   static async open(spec: string, options: HostClockOptions = {}): Promise<HostClock> {
     let host: HostClock | undefined;
     const { clock, why } = await chooseClock(spec, { sampled: () => host?.judge() }, options);
-    host = new HostClock(clock, why, options);
+    host = new HostClock(spec, clock, why, options);
     try {
       await host.assess();
       host.opened = true;
@@ -184,26 +198,66 @@ export class HostClock implements Clock {
   /** Asks everybody who may know, judges, and arms the next time. */
   private async assess(): Promise<void> {
     const { binding = native } = this.options;
-    if (this.device === undefined) this.statements = await systemStatements(binding);
-    else if (this.device !== 'unlisted') this.statements = await deviceStatements(binding, this.device);
+    if (this.replaced) this.takeBack();
+    else if (this.opened && this.spec === 'auto' && this.device === undefined && ++this.assessments % LOOK_AGAIN === 0) await this.lookAgain();
+    const heard = this.device === undefined ? await systemStatements(binding) : this.device === 'unlisted' ? [] : await deviceStatements(binding, this.device);
     if (this.closed) return;
+    const known = firstKnown(heard);
+    this.unheard = known === undefined ? this.unheard + 1 : 0;
+    if (known !== undefined) this.voucher = known.source;
+    if (known !== undefined || this.unheard >= UNHEARD_MAX || !this.opened) this.statements = heard;
     this.judge();
-    this.timer = setTimeout(() => void this.assess(), ASSESS_MS);
+    this.timer = setTimeout(() => void this.assess(), this.options.assessMs ?? ASSESS_MS);
     this.timer.unref();
   }
 
-  /** Cheap: called after every sample of a disciplined clock as well. */
-  private judge(): void {
+  /** `auto` found no hardware clock that somebody keeps: there may be one by now. It is slewed to from where the system clock is. */
+  private async lookAgain(): Promise<void> {
+    if (listDevices().length === 0) return;
+    const { binding = native } = this.options;
+    const found = (await candidates(binding === native ? {} : { binding })).find(({ usable }) => usable);
+    if (this.closed || found?.device === undefined) return;
+    try {
+      const clock = openClock(found.spec, binding, { sampled: () => this.judge(), fromSystem: true });
+      this.clock.close();
+      this.clock = clock;
+      this.device = found.device;
+      this.why = found.why;
+      this.voucher = undefined;
+      this.statements = [];
+      this.judge(true);
+    } catch {
+      // gone again
+    }
+  }
+
+  /** A direct clock that was lost may be back. */
+  private takeBack(): void {
+    let clock: Clock | undefined;
+    try {
+      clock = openClock(this.spec, this.options.binding);
+      clock.nowBigInt();
+    } catch {
+      clock?.close();
+      return;
+    }
+    this.clock.close();
+    this.clock = clock;
+    this.replaced = false;
+  }
+
+  /** Cheap: called after every sample of a disciplined clock as well. `another`: a clock that takes the place of another is a change whatever it is worth. */
+  private judge(another = false): void {
     const quality = this.replaced
       ? { status: 'lost' as const, errorNs: null, found: 'the device stopped answering; the system clock is used' }
       : this.clock instanceof DisciplinedClock
-        ? judgeDisciplined(this.clock, this.statements)
-        : judgeStatements(this.clock.epoch, this.statements);
+        ? judgeDisciplined(this.clock, this.statements, this.voucher)
+        : judgeStatements(this.clock.epoch, this.statements, this.voucher);
     const limit = this.options.errorLimitNs ?? ERROR_LIMIT_NS;
-    const healthy = (quality.status === 'synchronized' || quality.status === 'unknown') && (quality.errorNs === null || quality.errorNs <= limit);
+    const healthy = (quality.status === 'synchronized' || quality.status === 'unknown') && (quality.errorNs === null || quality.errorNs <= limit * (this.quality.healthy ? 1 : HYSTERESIS));
     const before = this.quality;
     this.quality = { ...quality, healthy };
-    if (!this.opened || (before.status === quality.status && before.healthy === healthy)) return;
+    if (!this.opened || (!another && before.status === quality.status && before.healthy === healthy)) return;
     this.changes++;
     this.options.changed?.(this.quality, before);
   }
@@ -222,31 +276,43 @@ export class HostClock implements Clock {
 /** Of CLOCK_REALTIME. */
 export async function systemStatements(binding: NativeBinding): Promise<readonly Stated[]> {
   const monotonic = process.hrtime.bigint(); // CLOCK_MONOTONIC
-  return [readClockBound(monotonic), await readChrony(), readKernel(binding)];
+  const [chrony, ptp4l] = await Promise.all([readChrony(), readPtp4l(binding)]);
+  const ours = ptp4l.available && ptp4l.statement.about === 'realtime' ? [ptp4l] : [];
+  return [readClockBound(monotonic), chrony, ...ours, readKernel(binding)];
 }
 
 /** Of a PTP hardware clock. */
 export async function deviceStatements(binding: NativeBinding, device: ClockDevice): Promise<readonly Stated[]> {
   const ptp4l = await readPtp4l(binding);
-  const ours = ptp4l.available && (ptp4l.report?.interface === undefined || device.interfaces.includes(ptp4l.report.interface));
-  return ours ? [readEna(device.name), ptp4l] : [readEna(device.name)];
+  const ours = ptp4l.available && ptp4l.statement.about === 'phc' && (ptp4l.report?.interface === undefined || device.interfaces.includes(ptp4l.report.interface));
+  const platform = readPlatform(device);
+  return [readEna(device.name), ...(ours || !ptp4l.available ? [ptp4l] : []), ...(platform.available ? [platform] : [])];
 }
 
 /** The first source that says something decides: they are in the order of how much they know. */
-function judgeStatements(epoch: ClockEpoch, statements: readonly Stated[]): Omit<ClockQuality, 'healthy'> {
+function judgeStatements(epoch: ClockEpoch, statements: readonly Stated[], voucher: string | undefined): Omit<ClockQuality, 'healthy'> {
   if (epoch === 'boot') return { status: 'unknown', errorNs: null, found: 'not meant to show the time of day' };
   const known = firstKnown(statements);
-  return known === undefined ? { status: 'unknown', errorNs: null, found: 'nobody says how good it is' } : { status: known.status, errorNs: known.errorNs, found: `${known.source}: ${known.found}` };
+  return known === undefined ? unvouched(voucher) : { status: known.status, errorNs: known.errorNs, found: `${known.source}: ${known.found}` };
 }
 
 /** The clock's distance from its device, and the device's from true time. */
-function judgeDisciplined(clock: DisciplinedClock, statements: readonly Stated[]): Omit<ClockQuality, 'healthy'> {
+function judgeDisciplined(clock: DisciplinedClock, statements: readonly Stated[], voucher: string | undefined): Omit<ClockQuality, 'healthy'> {
   const { status, errorNs, source, method } = clock.report();
   if (status !== 'synchronized') return { status, errorNs: null, found: status === 'lost' ? `the device stopped answering; ${source} is followed` : `the device is ${status === 'stepped' ? 'being set' : 'not answering'}` };
   const known = firstKnown(statements);
   const within = `within ${errorNs} ns of ${source} (${method})`;
-  if (known === undefined) return { status: 'synchronized', errorNs: null, found: `${within}; nobody says how good that is` };
+  if (known === undefined) {
+    const { found, ...quality } = unvouched(voucher);
+    return { ...quality, found: `${within}; ${found}` };
+  }
   return { status: known.status, errorNs: known.errorNs === null ? null : known.errorNs + errorNs!, found: `${within}; ${known.source}: ${known.found}` };
+}
+
+/** That nobody ever said anything is not known to be bad; that somebody kept it and is gone is. */
+function unvouched(voucher: string | undefined): Omit<ClockQuality, 'healthy'> {
+  if (voucher === undefined) return { status: 'unknown', errorNs: null, found: 'nobody says how good it is' };
+  return { status: 'free-running', errorNs: null, found: `${voucher} vouched for it and does not answer any more` };
 }
 
 function firstKnown(statements: readonly Stated[]): Statement | undefined {

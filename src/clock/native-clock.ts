@@ -8,6 +8,7 @@
 import { getSystemErrorName } from 'node:util';
 import type { NativeAddon, PhcHandle } from '../native/addon.js';
 import type { Clock, ClockEpoch } from './clock.js';
+import { epochOf } from './epoch.js';
 import { ClockError } from './errors.js';
 import type { SystemClockName } from './spec.js';
 
@@ -99,7 +100,7 @@ export function nativeClock(addon: NativeAddon, source: string, epoch: ClockEpoc
   return new NativeClock(addon, source, epoch, id, handle);
 }
 
-/** The PTP hardware clock behind `path`, opened read-only. Throws ClockError. */
+/** The PTP hardware clock behind `path`, opened read-only; its epoch is found by comparing it with the system clock (epoch.ts), `boot` when it is in none. Throws ClockError. */
 export function openPhc(addon: NativeAddon, path: string): Clock {
   let handle: PhcHandle;
   try {
@@ -107,7 +108,14 @@ export function openPhc(addon: NativeAddon, path: string): Clock {
   } catch (error) {
     throw explainOpen(path, error as SystemCallError);
   }
-  return new NativeClock(addon, `phc:${path}`, 'tai', handle.id, handle);
+  let epoch: ClockEpoch;
+  try {
+    epoch = epochOf(addon.clockReadBigInt(handle.id) - addon.clockReadBigInt(addon.systemClocks.realtime))?.epoch ?? 'boot';
+  } catch (error) {
+    handle.close();
+    throw explainOpen(path, error as SystemCallError);
+  }
+  return new NativeClock(addon, `phc:${path}`, epoch, handle.id, handle);
 }
 
 /** ClockError for what the addon threw when a device was opened. */

@@ -19,7 +19,7 @@ import { parseClockSpec } from './spec.js';
  * | `monotonic` | CLOCK_MONOTONIC: time since boot, rate disciplined. For tests within one host | boot |
  * | `monotonic-raw` | CLOCK_MONOTONIC_RAW: the same undisciplined. For measuring other clocks | boot |
  * | `disciplined:/dev/ptpN` | CLOCK_MONOTONIC_RAW, steered to the hardware clock of a network card: as good, at the cost of a vDSO reading (disciplined-clock.ts) | utc |
- * | `phc:/dev/ptpN` | the hardware clock of a network card, by a system call (0.3–1 µs and more: the card is asked). ptp4l keeps it in TAI by default; `epoch` says `tai` on that convention, nothing in the device tells | tai |
+ * | `phc:/dev/ptpN` | the hardware clock of a network card, by a system call (0.3–1 µs and more: the card is asked). ptp4l keeps it in TAI, clouds and hypervisors in UTC; `epoch` is found by comparing it with the system clock, `boot` when nobody has set it | as found |
  *
  * Without the addon `realtime` (and `auto`) and `monotonic` are read through JavaScript: see javascript-clock.ts for what that costs
  * in precision. The others then throw.

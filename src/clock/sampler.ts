@@ -18,6 +18,8 @@ export type SampleMethod = keyof typeof SAMPLE_METHODS;
 const READINGS = 5;
 /** A sample that was disturbed is taken again so often. */
 const ATTEMPTS = 3;
+/** Not now: the device was asked too often, or took too long (ENA: EBUSY; PCIe cross timestamps: ETIMEDOUT). The next answer may be good. */
+const TRANSIENT = new Set(['EBUSY', 'EAGAIN', 'EINTR', 'ETIMEDOUT']);
 /** libuv calls EOPNOTSUPP by its other name. */
 const LACKING = new Set(['ENOTSUP', 'ENOTTY', 'EINVAL', 'ENOSYS']);
 
@@ -25,7 +27,7 @@ export interface Sampler {
   /** `phc:/dev/ptp0` or `realtime`. */
   readonly source: string;
   readonly method: string;
-  /** Undefined when every attempt was disturbed. Throws ClockError `clock-lost` when the device is gone. */
+  /** Undefined when every attempt was disturbed, or the device had no time. Throws ClockError `clock-lost` when the device is gone. */
   sample(): PhcSample | undefined;
   close(): void;
 }
@@ -56,7 +58,9 @@ export class PhcSampler implements Sampler {
         handle.sample(SAMPLE_METHODS[method], 1, probe);
         return new PhcSampler(path, handle, method);
       } catch (error) {
-        if (LACKING.has(errnoName(error as SystemCallError))) continue;
+        const reason = errnoName(error as SystemCallError);
+        if (LACKING.has(reason)) continue;
+        if (TRANSIENT.has(reason)) return new PhcSampler(path, handle, method);
         handle.close();
         throw lost(path, error);
       }
@@ -72,6 +76,7 @@ export class PhcSampler implements Sampler {
       try {
         taken = this.handle.sample(SAMPLE_METHODS[this.method], READINGS, out);
       } catch (error) {
+        if (TRANSIENT.has(errnoName(error as SystemCallError))) continue;
         throw lost(this.path, error);
       }
       if (taken) return { raw: out[0]!, device: out[1]!, bracketNs: Number(out[2]!) };

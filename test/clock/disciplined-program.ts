@@ -12,6 +12,7 @@ import { openClock } from '../../src/clock/open.js';
 import { PhcSampler } from '../../src/clock/sampler.js';
 import { native } from '../../src/native/addon.js';
 import { Lacks, Model } from './model.js';
+import { Sysfs } from './sysfs.js';
 
 const DEVICE = '/dev/ptp-model';
 const TAI_NS = 37_000_000_000n;
@@ -22,6 +23,7 @@ const BRACKETS = 200;
 
 const addon = native.addon!;
 const model = new Model(process.env['FAKE_PTP_MODEL']!);
+const sysfs = new Sysfs(process.env['FAKE_PTP_ROOT']!);
 const raw = (): bigint => addon.clockReadBigInt(addon.systemClocks['monotonic-raw']);
 
 /** `clock` minus the device (plus `shift`), ns, to within half of `width`. */
@@ -143,15 +145,16 @@ t.test('a device that is unplugged, and comes back', async (t) => {
   t.ok(host.nowBigInt() > before, 'time goes on');
   t.same(heard, ['lost'], 'said once');
   model.set({ gone: 0n });
-  await until(t, 'the device is found again', () => host.quality.status === 'synchronized');
-  t.same(host.now().status, 'synchronized');
+  await until(t, 'the device is found again', () => host.quality.healthy);
+  t.match(host.now(), { status: 'unknown', earliest: null, latest: null }, 'nobody says how good it is: unknown, and no interval');
   t.equal(host.report().fallbacks, 1);
   host.close();
 });
 
 t.test('a device read directly that is unplugged', async (t) => {
   model.set({ offsetNs: TAI_NS });
-  const host = await HostClock.open(`phc:${DEVICE}`);
+  const host = await HostClock.open(`phc:${DEVICE}`, { assessMs: 20 });
+  t.equal(host.epoch, 'tai');
   const before = host.nowBigInt();
   model.set({ gone: 1n });
   const halves = new Int32Array(2);
@@ -161,9 +164,82 @@ t.test('a device read directly that is unplugged', async (t) => {
   const after = new DataView(bytes.buffer).getBigUint64(0);
   t.ok(after > before && after - before < 10_000_000_000n, 'the system clock takes over, in the epoch of the device');
   t.match(host.report(), { status: 'lost', healthy: false, fallbacks: 1, source: /in place of a lost device/ });
+  model.set({ gone: 0n });
+  await until(t, 'the device is read again when it is back', () => host.source === `phc:${DEVICE}`);
+  t.match(host.report(), { epoch: 'tai', healthy: true, fallbacks: 1 });
   host.close();
   t.throws(() => host.nowBigInt(), { code: 'clock-closed' });
-  model.set({ gone: 0n, offsetNs: 0n });
+  model.set({ offsetNs: 0n });
+  const utc = openClock(`phc:${DEVICE}`);
+  t.equal(utc.epoch, 'utc', 'clouds keep theirs in UTC');
+  utc.close();
+  model.set({ offsetNs: -1_000_000_000_000_000_000n });
+  const unset = openClock(`phc:${DEVICE}`);
+  t.equal(unset.epoch, 'boot', 'one that nobody has set counts from nowhere');
+  unset.close();
+  model.set({ offsetNs: 0n });
+});
+
+t.test('a device that has no time is not lost', async (t) => {
+  const clock = open();
+  await until(t, '30 samples', () => clock.report().samples >= 30);
+  model.set({ busy: 1n });
+  await until(t, 'a line that is not confirmed is a guess', () => clock.report().status === 'free-running');
+  t.match(clock.report(), { source: `phc:${DEVICE}`, fallbacks: 0 });
+  const { errorNs } = clock.report();
+  await delay(5 * INTERVAL_MS);
+  t.ok(clock.report().errorNs! > errorNs!, 'its bound grows with age');
+  model.set({ busy: 0n });
+  await until(t, 'and it goes on as if nothing had been', () => clock.report().status === 'synchronized');
+  t.match(clock.report(), { fallbacks: 0, steps: 0 });
+  clock.close();
+});
+
+t.test('a device that this user may not read', async (t) => {
+  model.set({ denied: 1n });
+  sysfs.plug('igb', 1_000);
+  t.throws(() => open(), { code: 'clock-permission', message: /udev rule/ });
+  await t.rejects(HostClock.open('phc'), { code: 'clock-not-found', message: /may not be read by this user/ });
+  const host = await HostClock.open('auto');
+  t.equal(host.source, 'realtime');
+  t.match(host.why, /\/dev\/ptp0 may not be read by this user \(EACCES\)/);
+  host.close();
+  model.set({ denied: 0n });
+  sysfs.unplug();
+});
+
+t.test('auto: a device that appears later is taken, without going back; one whose keeper is gone is not trusted', async (t) => {
+  for (const offsetNs of [-2_000_000n, 2_000_000n]) {
+    model.set({ offsetNs, driftPpb: 0n });
+    const heard: string[] = [];
+    const host = await HostClock.open('auto', { assessMs: 20, changed: (now) => heard.push(`${now.status}: ${now.found}`) });
+    t.equal(host.source, 'realtime');
+    let last = host.nowBigInt();
+    let backwards = 0;
+    const watch = setInterval(() => {
+      for (let i = 0; i < 100; i++) {
+        const now = host.nowBigInt();
+        if (now < last) backwards++;
+        last = now;
+      }
+    }, 1);
+    sysfs.plug('igb', 21_000);
+    await until(t, 'it is taken', () => host.source === 'disciplined:/dev/ptp0');
+    t.match(host.why, /within 21000 ns/);
+    await until(t, 'and vouched for', () => host.quality.status === 'synchronized' && host.quality.errorNs! < 100_000);
+    const { clock } = host as unknown as { clock: DisciplinedClock };
+    await until(t, 'and followed', () => Math.abs(clock.report().offsetNs) < 2_000);
+    clearInterval(watch);
+    t.equal(backwards, 0, `no reading below one handed out before, the device being ${offsetNs} ns from the system clock`);
+    t.equal(host.report().steps, 0, 'the device was not stepped');
+    sysfs.plug('igb');
+    await until(t, 'nobody keeps it any more', () => host.quality.status === 'free-running');
+    t.match(host.quality, { healthy: false, errorNs: null, found: /ena vouched for it and does not answer any more/ });
+    t.equal(heard.filter((line) => line.startsWith('free-running: within')).length, 1, 'said once');
+    host.close();
+    sysfs.unplug();
+  }
+  model.set({ offsetNs: 0n });
 });
 
 t.test('what a device can do; and auto leaves one alone that nobody keeps', async (t) => {
@@ -173,9 +249,15 @@ t.test('what a device can do; and auto leaves one alone that nobody keeps', asyn
   model.set({ gone: 1n });
   t.throws(() => PhcSampler.open(addon, DEVICE), { code: 'clock-not-found' });
   model.set({ gone: 0n });
+  sysfs.plug('igb', undefined, 'eth0');
   const found = await candidates();
-  t.equal(found.at(-1)!.spec, 'realtime');
+  t.match(found, [{ spec: 'disciplined:/dev/ptp0', usable: false, why: /nobody is known to keep it/, probed: { method: 'precise', epoch: 'utc' } }, { spec: 'realtime', usable: true }]);
   const { clock, why } = await chooseClock('auto', {});
-  t.type(why, 'string');
+  t.equal(clock.source, 'realtime');
+  t.match(why, /nobody is known to keep it/);
   clock.close();
+  const any = await chooseClock('phc', {});
+  t.equal(any.clock.source, 'disciplined:/dev/ptp0', 'who asks for phc takes what works');
+  any.clock.close();
+  sysfs.unplug();
 });

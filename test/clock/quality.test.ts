@@ -11,6 +11,7 @@ import { chronyFloat, interpretTracking, readChrony, trackingRequest } from '../
 import { readClockBound } from '../../src/clock/quality/clockbound.js';
 import { readEna } from '../../src/clock/quality/ena.js';
 import { interpretKernel, readKernel } from '../../src/clock/quality/kernel.js';
+import { readPlatform } from '../../src/clock/quality/platform.js';
 import { interpretPtp4l, managementData, managementRequest, readPtp4l, type Ptp4lReport } from '../../src/clock/quality/ptp4l.js';
 import { plausibleError } from '../../src/clock/quality/statement.js';
 import { native } from '../../src/native/addon.js';
@@ -163,12 +164,13 @@ t.test('chrony', async (t) => {
 });
 
 t.test('ptp4l', async (t) => {
-  const report: Ptp4lReport = { portState: 'slave', interface: 'eth0', offsetFromMasterNs: -120, meanPathDelayNs: 800, stepsRemoved: 1, grandmaster: '001122.fffe.334455', grandmasterPresent: true, utcOffsetS: 37, ptpTimescale: true, timeTraceable: true };
+  const report: Ptp4lReport = { domain: 0, timestamping: 'hardware', portState: 'slave', interface: 'eth0', offsetFromMasterNs: -120, meanPathDelayNs: 800, stepsRemoved: 1, grandmaster: '001122.fffe.334455', grandmasterPresent: true, utcOffsetS: 37, ptpTimescale: true, timeTraceable: true };
   t.match(interpretPtp4l(report), { statement: { status: 'synchronized', errorNs: 920, found: 'follows 001122.fffe.334455' } });
   t.match(interpretPtp4l({ ...report, timeTraceable: false }), { statement: { found: /no traceable time/ } });
   for (const [portState, status] of [['listening', 'free-running'], ['faulty', 'free-running'], ['uncalibrated', 'stepped'], ['master', 'unknown']] as const) {
     t.match(interpretPtp4l({ ...report, portState }), { statement: { status, errorNs: null } }, portState);
   }
+  t.match(interpretPtp4l({ ...report, timestamping: 'software' }), { statement: { about: 'realtime', detail: { timestamping: 'software' } } }, 'in software it keeps the system clock');
   t.match(interpretPtp4l({ ...report, offsetFromMasterNs: 0, meanPathDelayNs: 0 }), { statement: { errorNs: null } }, 'nothing measured yet');
 
   const answer = Buffer.concat([managementRequest(0x2001, 9, 1), Buffer.alloc(18, 1)]);
@@ -206,11 +208,22 @@ t.test('devices, and which of them auto takes', async (t) => {
   file('sys/class/net/eth0/device/ptp/ptp2/dev', '');
   t.match(listDevices(root), [{ name: 'ptp2', path: '/dev/ptp2', clockName: 'igb', interfaces: ['eth0'] }, { name: 'ptp3' }, { name: 'ptp10', interfaces: [] }]);
   if (!native.available) return;
-  const found = await candidates({ root, ptp4lSockets: [join(root, 'none')] });
+  const found = await candidates({ root, ptp4lSockets: [join(root, 'none')], probe: () => ({ method: 'precise' }) });
   t.match(found, [
     { spec: 'disciplined:/dev/ptp3', usable: true, why: /within 21000 ns/ },
-    { spec: 'disciplined:/dev/ptp10', usable: true, why: /hypervisor/ },
+    { spec: 'disciplined:/dev/ptp10', usable: true, why: /kept by the platform/ },
     { spec: 'disciplined:/dev/ptp2', usable: false, why: /nobody is known to keep it/ },
     { spec: 'realtime', usable: true },
   ]);
+  const refused = await candidates({ root, ptp4lSockets: [join(root, 'none')], probe: (path) => ({ problem: `${path} may not be read` }) });
+  t.same(refused.filter(({ usable }) => usable).map(({ spec }) => spec), ['realtime'], 'what cannot be opened is not taken, whoever keeps it');
+});
+
+t.test('what the platform keeps', (t) => {
+  const device = (clockName: string): Parameters<typeof readPlatform>[0] => ({ name: 'ptp0', path: '/dev/ptp0', clockName, driver: undefined, interfaces: [] });
+  for (const name of ['KVM virtual PTP', 'hyperv', 'vmclock', 'ptp_vmw', 'ena-ptp-05']) {
+    t.match(readPlatform(device(name)), { available: true, statement: { status: 'synchronized', errorNs: null } }, `${name}: kept, and how well is unknown`);
+  }
+  for (const name of ['igb', 'mlx5_ptp', 'ice-0000:01:00.0-clk']) t.match(readPlatform(device(name)), { available: false }, name);
+  t.end();
 });

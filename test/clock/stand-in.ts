@@ -34,8 +34,8 @@ export function compileStandIn(directory: string): string {
 }
 
 /** An environment in which programs see the stand-in. */
-export function standInEnvironment(library: string, model?: string): NodeJS.ProcessEnv {
-  const env: NodeJS.ProcessEnv = { ...process.env, LD_PRELOAD: library, ...(model === undefined ? {} : { FAKE_PTP_MODEL: model }) };
+export function standInEnvironment(library: string, model?: string, root?: string): NodeJS.ProcessEnv {
+  const env: NodeJS.ProcessEnv = { ...process.env, LD_PRELOAD: library, ...(model === undefined ? {} : { FAKE_PTP_MODEL: model }), ...(root === undefined ? {} : { FAKE_PTP_ROOT: root }) };
   delete env['NODE_TEST_CONTEXT'];
   return env;
 }

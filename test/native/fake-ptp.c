@@ -6,22 +6,29 @@
  * /dev/ptp-model is a clock whose behaviour a test chooses, and changes while it runs: `struct model` in the file that
  * FAKE_PTP_MODEL names (all zeros when it is not set). It answers the ioctls of linux/ptp_clock.h with noise, and
  * clock_gettime() with the truth, which is what the error of a disciplined clock is measured against.
+ *
+ * With FAKE_PTP_ROOT, a folder, the host also looks as if it had the devices: what is below /sys/class/ptp, /sys/class/net
+ * and (listed, not opened) /dev is taken from there, and /dev/ptp0 is the model clock.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/ptp_clock.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
-enum { FDS = 4096, TAI_MINUS_UTC_S = 37, READINGS_BEFORE_LOSS = 2 };
+enum { FDS = 4096, TAI_MINUS_UTC_S = 37, READINGS_BEFORE_LOSS = 3 };
 enum behaviour { NOT_OURS, TAI, FIXED, LOST, MODEL };
 
 /* All int64, native byte order: test/clock/model.ts writes it. */
@@ -33,6 +40,8 @@ struct model {
   int64_t bracket_ns;     /* time that a reading takes beyond what it takes anyway */
   int64_t gone;           /* ENODEV to everything */
   int64_t lacks;          /* bits: 1 PRECISE, 2 EXTENDED, 4 OFFSET answer EOPNOTSUPP */
+  int64_t busy;           /* EBUSY to every reading by ioctl */
+  int64_t denied;         /* EACCES to open() */
 };
 
 static const struct model nothing;
@@ -49,6 +58,7 @@ static const struct { const char *path; enum behaviour behaviour; int open_errno
     {"/dev/ptp-test-fixed", FIXED, 0},
     {"/dev/ptp-test-lost", LOST, 0},
     {"/dev/ptp-model", MODEL, 0},
+    {"/dev/ptp0", MODEL, 0},
     {"/dev/ptp-test-denied", NOT_OURS, EACCES},
     {"/dev/ptp-test-busy", NOT_OURS, EBUSY},
     {"/dev/ptp-test-no-files-left", NOT_OURS, EMFILE},
@@ -121,6 +131,10 @@ static int model_ioctl(unsigned long request, void *argument) {
       return -1;
     }
   }
+  if (model->busy && request != PTP_CLOCK_GETCAPS) {
+    errno = EBUSY;
+    return -1;
+  }
   switch (request) {
     case PTP_CLOCK_GETCAPS: {
       struct ptp_clock_caps *caps = argument;
@@ -171,10 +185,25 @@ int ioctl(int fd, unsigned long request, ...) {
   return real_ioctl(fd, request, argument);
 }
 
+/* Where `path` is to be looked for: below FAKE_PTP_ROOT, or where it says. `room` takes PATH_MAX. */
+static const char *moved(const char *path, char *room, int listing) {
+  static const char *const moving[] = {"/sys/class/ptp", "/sys/class/net"};
+  const char *root = getenv("FAKE_PTP_ROOT");
+  if (root == NULL) return path;
+  int moves = listing && strcmp(path, "/dev") == 0;
+  for (size_t i = 0; i < sizeof moving / sizeof *moving; i++) moves = moves || strncmp(path, moving[i], strlen(moving[i])) == 0;
+  if (!moves) return path;
+  snprintf(room, PATH_MAX, "%s%s", root, path);
+  return room;
+}
+
 static int open_as(const char *symbol, const char *path, int flags, mode_t mode) {
   int (*real_open)(const char *, int, ...) = (int (*)(const char *, int, ...))dlsym(RTLD_NEXT, symbol);
+  char room[PATH_MAX];
+  path = moved(path, room, 0);
   for (size_t i = 0; i < sizeof devices / sizeof *devices; i++) {
     if (strcmp(path, devices[i].path) != 0) continue;
+    if (strcmp(path, "/dev/ptp0") == 0 && getenv("FAKE_PTP_ROOT") == NULL) break;
     if (devices[i].open_errno != 0) {
       errno = devices[i].open_errno;
       return -1;
@@ -183,6 +212,10 @@ static int open_as(const char *symbol, const char *path, int flags, mode_t mode)
       load_model();
       if (model->gone) {
         errno = ENODEV;
+        return -1;
+      }
+      if (model->denied) {
+        errno = EACCES;
         return -1;
       }
     }
@@ -214,6 +247,24 @@ int open64(const char *path, int flags, ...) {
   mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, mode_t) : 0;
   va_end(rest);
   return open_as("open64", path, flags, mode);
+}
+
+typedef int (*scanner)(const char *, struct dirent ***, int (*)(const struct dirent *), int (*)(const struct dirent **, const struct dirent **));
+
+int scandir(const char *path, struct dirent ***names, int (*filter)(const struct dirent *), int (*order)(const struct dirent **, const struct dirent **)) {
+  char room[PATH_MAX];
+  return ((scanner)dlsym(RTLD_NEXT, "scandir"))(moved(path, room, 1), names, filter, order);
+}
+
+int scandir64(const char *path, struct dirent64 ***names, int (*filter)(const struct dirent64 *), int (*order)(const struct dirent64 **, const struct dirent64 **)) {
+  char room[PATH_MAX];
+  return ((scanner)dlsym(RTLD_NEXT, "scandir64"))(moved(path, room, 1), (struct dirent ***)names, (int (*)(const struct dirent *))filter, (int (*)(const struct dirent **, const struct dirent **))order);
+}
+
+ssize_t readlink(const char *path, char *target, size_t size) {
+  char room[PATH_MAX];
+  ssize_t (*real_readlink)(const char *, char *, size_t) = (ssize_t (*)(const char *, char *, size_t))dlsym(RTLD_NEXT, "readlink");
+  return real_readlink(moved(path, room, 0), target, size);
 }
 
 int close(int fd) {

@@ -65,7 +65,7 @@ const ADVICE: Readonly<Record<QualitySourceName, string>> = {
   clockbound: 'see the logs of clockbound and chronyd',
   ptp4l: 'pmc -u -b 0 "GET PORT_DATA_SET" shows the port: is there a master in this domain, and does the switch pass PTP?',
   ena: 'ethtool -i INTERFACE: the ENA driver has to be 2.10 or later, loaded with phc_enable=1',
-  hypervisor: 'see the logs of the hypervisor',
+  platform: 'see what the hypervisor or cloud says of its clock',
 };
 
 /** The kernel's TAI offset: 0 until somebody sets it, and then CLOCK_TAI is no TAI. */

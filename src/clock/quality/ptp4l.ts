@@ -20,6 +20,7 @@ export const PTP4L_SOCKETS = ['/var/run/ptp4lro', '/var/run/ptp4l'] as const;
 const HEADER_BYTES = 34;
 /** Header, target port identity, hops, action, and one TLV with an identifier. */
 const REQUEST_BYTES = 54;
+const DOMAIN_AT = 4;
 const TLV_AT = 48;
 const DATA_AT = 54;
 const MANAGEMENT = 0x0d;
@@ -28,6 +29,12 @@ const RESPONSE = 2;
 const TLV_MANAGEMENT = 0x0001;
 const Id = { currentDataSet: 0x2001, parentDataSet: 0x2002, timeProperties: 0x2003, portDataSet: 0x2004, timeStatus: 0xc000, portProperties: 0xc004 } as const;
 const PORT_STATES = ['', 'initializing', 'faulty', 'disabled', 'listening', 'pre-master', 'master', 'passive', 'uncalibrated', 'slave'] as const;
+/** Domain numbers that ptp4l takes. Most networks use 0; telecom profiles 24 and 44, video 127. ptp4l answers only to its own. */
+const DOMAINS = 128;
+/** Requests at a time while the domain is looked for: a socket takes no more than ten that were not read. */
+const DOMAINS_AT_ONCE = 8;
+/** So long for an answer in the domain that answered last. */
+const DOMAIN_MS = 100;
 const TIMEOUT_MS = 300;
 const POLL_MS = 2;
 const DATAGRAM_BYTES = 1500;
@@ -39,10 +46,13 @@ const FLAG_PTP_TIMESCALE = 0x08;
 const FLAG_TIME_TRACEABLE = 0x10;
 
 export interface Ptp4lReport {
+  readonly domain: number;
   /** Of the port that follows a master, or of the first one. */
   readonly portState: string;
   /** Of that port, where ptp4l tells. */
   readonly interface: string | undefined;
+  /** In software it is the system clock that this ptp4l keeps, whatever clock the card has; undefined: not told. */
+  readonly timestamping: 'software' | 'hardware' | undefined;
   readonly offsetFromMasterNs: number;
   readonly meanPathDelayNs: number;
   readonly stepsRemoved: number;
@@ -64,8 +74,7 @@ export async function readPtp4l(binding: NativeBinding, sockets: readonly string
       if (report !== undefined) return { ...interpretPtp4l(report), report };
       reasons.push(`${socket}: no answer within ${timeoutMs} ms`);
     } catch (error) {
-      const { errno } = error as { errno?: number };
-      reasons.push(`${socket}: ${errno === undefined ? reasonOf(error) : getSystemErrorName(errno)}`);
+      reasons.push(`${socket}: ${nameOf(error)}`);
     }
   }
   return unavailable('ptp4l', reasons.join('; '));
@@ -77,13 +86,15 @@ export function interpretPtp4l(report: Ptp4lReport): Stated {
   const status: ClockStatus = following ? 'synchronized' : portState === 'uncalibrated' ? 'stepped' : portState === 'master' || portState === 'grand-master' ? 'unknown' : 'free-running';
   return stated({
     source: 'ptp4l',
-    about: 'phc',
+    about: report.timestamping === 'software' ? 'realtime' : 'phc',
     status,
     errorNs: following ? plausibleError(Math.abs(offsetFromMasterNs) + Math.max(0, meanPathDelayNs)) : null,
     found: following ? `follows ${grandmaster}${report.timeTraceable ? '' : ', which claims no traceable time'}` : `port is ${portState}${portState === 'master' ? ': others follow this clock' : ''}`,
     detail: {
+      domain: report.domain,
       portState,
       interface: report.interface ?? null,
+      timestamping: report.timestamping ?? null,
       offsetFromMasterNs,
       meanPathDelayNs,
       stepsRemoved: report.stepsRemoved,
@@ -97,11 +108,12 @@ export function interpretPtp4l(report: Ptp4lReport): Stated {
 }
 
 /** A GET of one data set, to all ports. */
-export function managementRequest(id: number, sequence: number, sender: number): Buffer {
+export function managementRequest(id: number, sequence: number, sender: number, domain: number = 0): Buffer {
   const request = Buffer.alloc(REQUEST_BYTES);
   request[0] = MANAGEMENT;
   request[1] = 2; // PTP version
   request.writeUInt16BE(REQUEST_BYTES, 2);
+  request[DOMAIN_AT] = domain;
   request.writeUInt16BE(sender & 0xffff, 28);
   request.writeUInt16BE(sequence, 30);
   request[32] = 4; // controlField: management
@@ -129,7 +141,9 @@ async function query(UnixDatagram: new (local: string, remote: string) => UnixDa
   const socket = new UnixDatagram(join(tmpdir(), `jitpaxos-ptp-${process.pid}-${randomInt(2 ** 47).toString(36)}`), remote);
   try {
     const deadline = performance.now() + timeoutMs;
-    const ask = (id: number, sizeMin: number): Promise<Buffer[]> => exchange(socket, id, sizeMin, deadline);
+    const domain = await findDomain(socket, remote, deadline);
+    if (domain === undefined) return undefined;
+    const ask = (id: number, sizeMin: number): Promise<Buffer[]> => exchange(socket, domain, id, sizeMin, deadline);
     const [current] = await ask(Id.currentDataSet, 18);
     const [parent] = await ask(Id.parentDataSet, 32);
     const [properties] = await ask(Id.timeProperties, 4);
@@ -140,8 +154,9 @@ async function query(UnixDatagram: new (local: string, remote: string) => UnixDa
     const at = Math.max(0, states.findIndex((state) => state === 'slave' || state === 'uncalibrated'));
     const flags = properties[2]!;
     return {
+      domain,
       portState: states[at]!,
-      interface: interfaceOf(await ask(Id.portProperties, 13), ports[at]!),
+      ...propertiesOf(await ask(Id.portProperties, 13), ports[at]!),
       // timeInterval: ns in 2^-16.
       offsetFromMasterNs: Number(current.readBigInt64BE(2)) / 65536,
       meanPathDelayNs: Number(current.readBigInt64BE(10)) / 65536,
@@ -157,10 +172,55 @@ async function query(UnixDatagram: new (local: string, remote: string) => UnixDa
   }
 }
 
+/** The domain that answered last, by socket. */
+const domains = new Map<string, number>();
+
+/** Asks the domain that answered last, and then all; undefined when none answers in time. */
+async function findDomain(socket: UnixDatagramHandle, remote: string, deadline: number): Promise<number | undefined> {
+  const sequence = nextSequence();
+  const bytes = Buffer.alloc(DATAGRAM_BYTES);
+  const send = (domain: number): void => {
+    try {
+      socket.send(managementRequest(Id.currentDataSet, sequence, process.pid, domain));
+    } catch (error) {
+      // Its queue is full: it is busy, and this domain goes without a question.
+      if (nameOf(error) !== 'EAGAIN') throw error;
+    }
+  };
+  const answer = async (untilMs: number): Promise<number | undefined> => {
+    for (;;) {
+      const length = socket.receive(bytes);
+      if (length >= 0 && managementData(bytes.subarray(0, length), Id.currentDataSet, sequence) !== undefined) {
+        domains.set(remote, bytes[DOMAIN_AT]!);
+        return bytes[DOMAIN_AT]!;
+      }
+      if (length >= 0) continue;
+      if (performance.now() >= Math.min(untilMs, deadline)) return undefined;
+      await delay(POLL_MS);
+    }
+  };
+  send(domains.get(remote) ?? 0);
+  let found = await answer(performance.now() + DOMAIN_MS);
+  for (let first = 0; found === undefined && first < DOMAINS && performance.now() < deadline; first += DOMAINS_AT_ONCE) {
+    for (let domain = first; domain < first + DOMAINS_AT_ONCE; domain++) send(domain);
+    found = await answer(performance.now() + POLL_MS);
+  }
+  return found ?? answer(deadline);
+}
+
+function nameOf(error: unknown): string {
+  const { errno } = error as { errno?: number };
+  return errno === undefined ? reasonOf(error) : getSystemErrorName(errno);
+}
+
+function nextSequence(): number {
+  return (sequences = (sequences + 1) & 0xffff);
+}
+
 /** One question. Port data sets come as one answer a port, all within a moment of each other. */
-async function exchange(socket: UnixDatagramHandle, id: number, sizeMin: number, deadline: number): Promise<Buffer[]> {
-  const sequence = (sequences = (sequences + 1) & 0xffff);
-  socket.send(managementRequest(id, sequence, process.pid));
+async function exchange(socket: UnixDatagramHandle, domain: number, id: number, sizeMin: number, deadline: number): Promise<Buffer[]> {
+  const sequence = nextSequence();
+  socket.send(managementRequest(id, sequence, process.pid, domain));
   const answers: Buffer[] = [];
   const bytes = Buffer.alloc(DATAGRAM_BYTES);
   while (performance.now() < deadline) {
@@ -182,15 +242,16 @@ function refused(bytes: Buffer, sequence: number): boolean {
   return bytes.length >= DATA_AT && bytes.readUInt16BE(30) === sequence && bytes.readUInt16BE(TLV_AT) === 0x0002;
 }
 
-/** PORT_PROPERTIES_NP: port identity 10, state u8, timestamping u8, then the interface as length and text. */
-function interfaceOf(answers: readonly Buffer[], port: Buffer): string | undefined {
+/** PORT_PROPERTIES_NP: port identity 10, state u8, timestamping u8 (0: software), then the interface as length and text. */
+export function propertiesOf(answers: readonly Buffer[], port: Buffer): Pick<Ptp4lReport, 'interface' | 'timestamping'> {
   for (const answer of answers) {
+    if (!answer.subarray(0, 10).equals(port.subarray(0, 10))) continue;
+    const timestamping = answer[11] === 0 ? 'software' : 'hardware';
     const length = answer[12]!;
-    if (!answer.subarray(0, 10).equals(port.subarray(0, 10)) || length === 0 || length >= INTERFACE_BYTES_MAX || 13 + length > answer.length) continue;
-    const name = answer.toString('latin1', 13, 13 + length);
-    if (/^[\w.:@-]+$/.test(name)) return name;
+    const name = length < INTERFACE_BYTES_MAX && 13 + length <= answer.length ? answer.toString('latin1', 13, 13 + length) : '';
+    return { timestamping, interface: /^[\w.:@-]+$/.test(name) ? name : undefined };
   }
-  return undefined;
+  return { timestamping: undefined, interface: undefined };
 }
 
 /** As pmc prints it: 001122.fffe.334455. */

@@ -11,7 +11,7 @@
  */
 export type ClockStatus = 'synchronized' | 'stepped' | 'free-running' | 'lost' | 'unknown';
 
-export type QualitySourceName = 'kernel' | 'chrony' | 'clockbound' | 'ptp4l' | 'ena' | 'hypervisor';
+export type QualitySourceName = 'kernel' | 'chrony' | 'clockbound' | 'ptp4l' | 'ena' | 'platform';
 
 export interface Statement {
   readonly source: QualitySourceName;

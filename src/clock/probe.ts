@@ -1,0 +1,44 @@
+/** Whether a PTP hardware clock can be used by this process: opened, sampled, and set to some epoch. */
+import type { NativeAddon, NativeBinding, PhcCapabilities } from '../native/addon.js';
+import { epochOf, type DeviceEpoch } from './epoch.js';
+import { ClockError } from './errors.js';
+import { PhcSampler, RealtimeSampler, type SampleMethod } from './sampler.js';
+
+export interface Probed {
+  readonly method?: SampleMethod;
+  /** Undefined when the driver does not tell. */
+  readonly capabilities?: PhcCapabilities | undefined;
+  readonly epoch?: DeviceEpoch['epoch'];
+  /** Why it cannot be used, and what to do; undefined when it can. */
+  readonly problem?: string;
+}
+
+/** Opens the device, samples it once, and closes it. */
+export function probeDevice(binding: NativeBinding, path: string): Probed {
+  if (!binding.available) return { problem: binding.reason };
+  let sampler: PhcSampler | undefined;
+  let found: Probed = {};
+  try {
+    sampler = PhcSampler.open(binding.addon, path);
+    found = { method: sampler.method, capabilities: sampler.capabilities() };
+    return { ...found, epoch: findEpoch(binding.addon, sampler).epoch };
+  } catch (error) {
+    return { ...found, problem: (error as Error).message };
+  } finally {
+    sampler?.close();
+  }
+}
+
+/** Throws ClockError `clock-not-set`, `clock-lost`, `clock-unavailable`. */
+export function findEpoch(addon: NativeAddon, sampler: PhcSampler): DeviceEpoch {
+  const device = sampler.sample();
+  const realtime = new RealtimeSampler(addon).sample();
+  if (device === undefined) throw new ClockError('clock-unavailable', `${sampler.path} gave no undisturbed sample; try again`);
+  const aheadNs = device.device - device.raw - (realtime.device - realtime.raw);
+  const epoch = epochOf(aheadNs);
+  if (epoch !== undefined) return epoch;
+  throw new ClockError(
+    'clock-not-set',
+    `${sampler.path} is ${(Number(aheadNs) / 1e9).toFixed(3)} s from the system clock, which is neither UTC nor TAI: nobody has set it, or the system clock is wrong; run ptp4l, or set it once with phc_ctl`,
+  );
+}
