@@ -1,8 +1,9 @@
 /**
  * The goals of the clocks by one command: the disciplined clock's error and bound over simulated hours, what happens at a
- * step, and the cost of a reading beside a bare one of CLOCK_REALTIME through the same addon, in turns.
+ * step, the cost of a reading beside a bare one of CLOCK_REALTIME through the same addon, in turns; and what a cluster does
+ * whose hosts have wrong clocks or lose them.
  *
- *   npm run bench:clock -- [--hours 1] [--rounds 9] [--svg FILE] [--json]
+ *   npm run bench:clock -- [--hours 1] [--rounds 9] [--cluster 3s] [--svg FILE] [--json]
  *
  * The cost needs a disciplined clock, but no hardware: the line is set once, and only the reading is measured.
  */
@@ -10,14 +11,18 @@ import { writeFileSync } from 'node:fs';
 import { median } from '../src/cli/compare/rounds.js';
 import { hostInfo } from '../src/cli/load/report.js';
 import { table } from '../src/cli/terminal.js';
-import { formatDuration } from '../src/cli/units.js';
+import { signed } from '../src/cli/clock-values.js';
+import { formatCount, formatDuration } from '../src/cli/units.js';
+import { SAMPLE_INTERVAL_MS } from '../src/clock/disciplined-clock.js';
 import { native } from '../src/native/addon.js';
+import { measureClusters, type ClusterMeasurement } from './clock-cluster.js';
 import { simulateClock, type SimulatedDevice, type SimulatedResult } from './clock-simulation.js';
 import { program } from './program.js';
 
 const READINGS = 200_000;
 const GOAL_P99_NS = 100;
 const GOAL_COST_RATIO = 1.5;
+const GOAL_NOTICED_MS = SAMPLE_INTERVAL_MS;
 
 const DEVICES: readonly SimulatedDevice[] = [
   { name: '+50 ppm', driftPpm: 50, noiseNs: 100, bracketNs: 500 },
@@ -36,16 +41,18 @@ await program(
       hours: { kind: 'count', default: '1', min: 1, max: 100, help: 'simulated hours for each device' },
       rounds: { kind: 'count', default: '9', min: 1, max: 1000, help: 'rounds of the cost' },
       seed: { kind: 'count', default: '1', max: 2 ** 31 - 1, help: 'seed of the noise' },
+      cluster: { kind: 'duration', default: '3s', min: 1e8, max: 3600e9, help: 'how long each cluster is measured' },
       svg: { kind: 'text', value: 'FILE', help: 'write a plot of error and bound' },
     },
     examples: ['npm run bench:clock', 'npm run bench:clock -- --svg docs/clock-error.svg'],
   },
-  async ({ hours, rounds, seed, svg }, output) => {
+  async ({ hours, rounds, seed, cluster, svg }, output) => {
     const results = DEVICES.map((device) => simulateClock(device, { seconds: hours * 3600, intervalNs: 100e6, seed, warmupS: 10 }));
     const cost = measureCost(rounds);
+    const clusters = await measureClusters(cluster / 1e6, seed);
     if (svg !== undefined) writeFileSync(svg, plot(results[0]!));
     if (output.json) {
-      output.line(JSON.stringify({ schema: 'jitpaxos.clock-bench/1', seed, hours, devices: results.map(({ trace: _, ...result }) => result), cost, goals: { errorP99Ns: GOAL_P99_NS, outsideBound: 0, costRatio: GOAL_COST_RATIO }, host: hostInfo() }));
+      output.line(JSON.stringify({ schema: 'jitpaxos.clock-bench/1', seed, hours, devices: results.map(({ trace: _, ...result }) => result), cost, clusters, goals: { errorP99Ns: GOAL_P99_NS, outsideBound: 0, costRatio: GOAL_COST_RATIO, noticedMs: GOAL_NOTICED_MS }, host: hostInfo() }));
       return;
     }
     const rows = results.map(({ device, errorNs, boundNs, outsideBound, backwards, stepNoticed }) => [device, `${errorNs.p50} ns`, `${errorNs.p99} ns`, `${boundNs.p50} ns`, String(outsideBound), String(backwards), stepNoticed.map(({ suspectAfter, stepAfter }) => `${suspectAfter}/${stepAfter}`).join(', ')]);
@@ -53,8 +60,33 @@ await program(
     output.line(`goal: p99 at most ${GOAL_P99_NS} ns at ±50 ppm, never outside its bound, never backwards`);
     if (cost === null) output.line(`a reading: not measured, ${native.reason}`);
     else output.line(`a reading into a packet: ${formatDuration(cost.disciplinedNs)}, CLOCK_REALTIME ${formatDuration(cost.bareNs)}, ratio ${cost.ratio.toFixed(2)} (median of ${rounds} rounds; goal: at most ${GOAL_COST_RATIO})`);
+    for (const line of clusterLines(clusters)) output.line(line);
   },
 );
+
+function clusterLines(clusters: ClusterMeasurement): string[] {
+  if ('why' in clusters) return [`clusters with wrong clocks: not measured, ${clusters.why}`];
+  const { unplugged } = clusters;
+  const rows = [...clusters.measured, unplugged].flatMap(({ clocks, clients, history, operations }) =>
+    clients.map(({ p50Ns, p99Ns, longestPauseNs, fastPathRatio, opsPerSecond, correctionNs, offsetsNs }, id) => [
+      id === 0 ? clocks : '',
+      String(id),
+      formatDuration(p50Ns),
+      formatDuration(p99Ns),
+      formatDuration(longestPauseNs),
+      `${(fastPathRatio * 100).toFixed(0)} %`,
+      formatCount(opsPerSecond),
+      offsetsNs.map((ns) => (ns === null ? '–' : signed(ns))).join(', '),
+      correctionNs === 0 ? '–' : signed(correctionNs),
+      id === 0 ? `${history}, ${formatCount(operations)} operations` : '',
+    ]),
+  );
+  return [
+    '',
+    ...table([['clocks', 'client', 'p50', 'p99', 'longest', 'one round trip', 'appends/s', 'replicas’ clocks from its own', 'corrected by', 'history'], ...rows], new Set([1, 2, 3, 4, 5, 6, 8])),
+    `unplugged: noticed by the replica after ${unplugged.noticedMs[0]} ms, by the client after ${unplugged.noticedMs[1]} ms (goal: one sampling interval, ${GOAL_NOTICED_MS} ms); counted ${unplugged.fallbacks.join(' and ')} time`,
+  ];
+}
 
 function measureCost(rounds: number): { bareNs: number; disciplinedNs: number; ratio: number } | null {
   if (!native.available) return null;

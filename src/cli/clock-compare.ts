@@ -3,10 +3,11 @@ import { defineCommand } from './command.js';
 import { measurements, ratePpb, type Difference } from './clock-difference.js';
 import { signed } from './clock-values.js';
 import { Exit } from './exit.js';
-import { sparkline } from './terminal.js';
+import { Colour, paint, plotLines } from './terminal.js';
 import { formatDuration } from './units.js';
 
-const PLOT_COLUMNS = 60;
+const PLOT_COLUMNS = 64;
+const PLOT_ROWS = 7;
 
 export const clockCompare = defineCommand(
   {
@@ -24,6 +25,7 @@ export const clockCompare = defineCommand(
     const count = Math.max(2, Math.floor(values.duration / values.interval) + 1);
     const measured: Difference[] = [];
     for await (const one of measurements(a, b, values.interval, count)) measured.push(one);
+    const lost = measured.find((one) => one.lost !== undefined)?.lost;
     const offsets = measured.map(({ offsetNs }) => offsetNs).sort((x, y) => x - y);
     const result = {
       schema: 'jitpaxos.clock-compare/1',
@@ -33,6 +35,7 @@ export const clockCompare = defineCommand(
       measurements: measured.length,
       offsetNs: { min: offsets[0]!, median: offsets[offsets.length >> 1]!, max: offsets.at(-1)! },
       ratePpb: Number(ratePpb(measured).toFixed(1)),
+      ...(lost === undefined ? {} : { lost }),
       delayNs: { min: Math.min(...measured.map(({ delayNs }) => delayNs)) },
     };
     if (output.json) {
@@ -41,10 +44,10 @@ export const clockCompare = defineCommand(
     }
     output.line(`${a} − ${b}, ${measured.length} measurements over ${formatDuration(measured.at(-1)!.elapsedNs)}, each to within ${formatDuration(result.delayNs.min / 2)} at best`);
     if (measured[0]!.baseNs !== 0n) output.line(`epochs  differ: offsets are from ${measured[0]!.baseNs} ns on`);
+    if (lost !== undefined) output.line(paint(output.colours, Colour.red, `lost    the device of ${lost} stopped answering meanwhile, and the system clock was read in its place`));
     output.line(`offset  min ${signed(offsets[0]!)}   median ${signed(result.offsetNs.median)}   max ${signed(offsets.at(-1)!)}`);
     output.line(`rate    ${result.ratePpb >= 0 ? '+' : '−'}${Math.abs(result.ratePpb).toFixed(1)} ppb`);
-    const least = offsets[0]!;
-    output.line(`        ${sparkline(measured.map(({ offsetNs }) => offsetNs - least), PLOT_COLUMNS)}  ${formatDuration(offsets.at(-1)! - least)} from bottom to top`);
+    for (const line of plotLines(measured.map(({ offsetNs }) => offsetNs), PLOT_COLUMNS, PLOT_ROWS, signed)) output.line(line);
     return Exit.done;
   },
 );

@@ -1,8 +1,9 @@
 /** How two clocks differ, over time: what `clock compare` and `clock watch` measure. */
 import { setTimeout as delay } from 'node:timers/promises';
+import { chooseClock } from '../clock/choose.js';
 import { listDevices } from '../clock/devices.js';
 import type { Clock } from '../clock/clock.js';
-import { openClock } from '../clock/open.js';
+import { DisciplinedClock } from '../clock/disciplined-clock.js';
 
 /** Pairs of readings a measurement; the one with the shortest round trip counts. */
 const PAIRS = 9;
@@ -18,6 +19,8 @@ export interface Difference {
   readonly baseNs: bigint;
   /** Time that the pair of readings of B around that of A took: the offset is known to half of it. */
   readonly delayNs: number;
+  /** A clock of the two whose device is lost: it follows the system clock meanwhile, and the difference says nothing. */
+  readonly lost?: string;
 }
 
 /** A minus B at this moment. */
@@ -47,28 +50,34 @@ export function ratePpb(differences: readonly Difference[]): number {
   return xx > 0 ? (xy / xx) * 1e9 : 0;
 }
 
-/** Measures every `everyNs`, `count` times; both clocks are closed in the end. */
-export async function* measurements(aSpec: string, bSpec: string, everyNs: number, count: number): AsyncGenerator<Difference> {
-  const a = openClock(aSpec);
+/**
+ * Measures every `everyNs`, `count` times, or until `signal`; both clocks are closed in the end. Takes what `--clock` takes.
+ * Throws ClockError as chooseClock and as a reading.
+ */
+export async function* measurements(aSpec: string, bSpec: string, everyNs: number, count: number, signal?: AbortSignal): AsyncGenerator<Difference> {
+  const { clock: a } = await chooseClock(aSpec, {});
   let b: Clock | undefined;
   try {
-    b = openClock(bSpec);
+    ({ clock: b } = await chooseClock(bSpec, {}));
     const start = process.hrtime.bigint();
     const first = a.nowBigInt() - b.nowBigInt();
     const base = first > OFFSET_NS_MAX || first < -OFFSET_NS_MAX ? first : 0n;
     for (let i = 0; i < count; i++) {
-      yield difference(a, b, base, start);
+      const lost = [a, b].find((clock) => clock instanceof DisciplinedClock && clock.report().status === 'lost');
+      yield { ...difference(a, b, base, start), ...(lost === undefined ? {} : { lost: lost.source }) };
       const due = Number(start + BigInt(Math.round((i + 1) * everyNs)) - process.hrtime.bigint()) / 1e6;
-      if (i + 1 < count && due > 0) await delay(due);
+      if (i + 1 < count && due > 0) await delay(due, undefined, signal === undefined ? {} : { signal });
     }
+  } catch (error) {
+    if (signal?.aborted !== true) throw error;
   } finally {
     a.close();
     b?.close();
   }
 }
 
-/** What is compared when nobody says: the host's first hardware clock and the system clock, or the system clock and the raw one. */
+/** What is compared when nobody says: the system clock and the host's first hardware clock, or the raw one. */
 export function defaultPair(): readonly [string, string] {
   const device = listDevices()[0];
-  return device === undefined ? ['realtime', 'monotonic-raw'] : [`disciplined:${device.path}`, 'realtime'];
+  return ['realtime', device === undefined ? 'monotonic-raw' : `disciplined:${device.path}`];
 }

@@ -1,52 +1,56 @@
 /** `jitpaxos clock list`: the clocks of this host, who says how good they are, and which one `auto` takes. */
-import { candidates } from '../clock/choose.js';
-import { listDevices } from '../clock/devices.js';
+import { candidates, type Candidate } from '../clock/choose.js';
 import { deviceStatements, systemStatements } from '../clock/host-clock.js';
 import type { Stated } from '../clock/quality/statement.js';
-import { PhcSampler } from '../clock/sampler.js';
 import { native } from '../native/addon.js';
-import { bound } from './clock-values.js';
-import { defineCommand } from './command.js';
+import { bound, STATUS_COLOURS } from './clock-values.js';
+import { defineCommand, type Output } from './command.js';
 import { Exit } from './exit.js';
-import { table } from './terminal.js';
+import { Colour, paint, table } from './terminal.js';
 
 export const clockList = defineCommand(
   { name: 'clock list', summary: 'Lists the clocks of this host, what is known of them, and which one auto takes, and why.', positionals: [], flags: {}, examples: ['jitpaxos clock list', 'jitpaxos clock list --json | jq .chosen'] },
   async (_, output) => {
     const considered = await candidates();
     const chosen = considered.find(({ usable }) => usable)!;
-    const devices = await Promise.all(listDevices().map(async (device) => ({ ...device, ...probe(device.path), statements: await deviceStatements(native, device) })));
+    const devices = await Promise.all(considered.flatMap(({ device, probed }) => (device === undefined ? [] : [deviceStatements(native, device).then((statements) => ({ ...device, ...probed, statements }))])));
     const system = await systemStatements(native);
     if (output.json) {
-      output.line(JSON.stringify({ schema: 'jitpaxos.clock-list/1', chosen: chosen.spec, candidates: considered, devices, system }));
+      const plain = considered.map(({ spec, usable, why }) => ({ spec, usable, why }));
+      output.line(JSON.stringify({ schema: 'jitpaxos.clock-list/1', chosen: chosen.spec, candidates: plain, devices, system }));
       return Exit.done;
     }
-    output.line(devices.length === 0 ? 'no PTP hardware clocks (/sys/class/ptp)' : 'PTP hardware clocks');
-    for (const { path, clockName, driver, interfaces, method, capabilities, problem, statements } of devices) {
+    const bold = (text: string): string => paint(output.colours, Colour.bold, text);
+    output.line(bold(devices.length === 0 ? 'no PTP hardware clocks (/sys/class/ptp)' : 'PTP hardware clocks'));
+    for (const { path, clockName, driver, interfaces, method, epoch, capabilities, problem, statements } of devices) {
       output.line(`  ${path}  ${clockName}${driver === undefined ? '' : `, driver ${driver}`}${interfaces.length === 0 ? '' : `, of ${interfaces.join(', ')}`}`);
-      output.line(`    ${problem ?? `sampled by ${method}${capabilities === undefined ? '' : `, adjustable by ${capabilities.maxAdjustmentPpb} ppb${capabilities.crossTimestamping ? ', latches both clocks at once' : ''}`}`}`);
-      for (const line of statementLines(statements)) output.line(`    ${line}`);
+      const facts = [epoch && `counts ${epoch.toUpperCase()}`, method && `sampled by ${method}`, capabilities && `adjustable by ${(capabilities.maxAdjustmentPpb / 1e3).toFixed(0)} ppm`, capabilities?.crossTimestamping === true && 'latches both clocks at once', capabilities?.pps === true && 'has PPS'].filter(Boolean);
+      if (facts.length > 0) output.line(`    ${facts.join(', ')}`);
+      if (problem !== undefined) output.line(`    ${paint(output.colours, Colour.yellow, problem)}`);
+      for (const line of statementLines(statements, output)) output.line(`    ${line}`);
     }
-    output.line('system clock (CLOCK_REALTIME)');
-    for (const line of statementLines(system)) output.line(`    ${line}`);
-    output.line('auto');
-    for (const candidate of considered) output.line(`  ${candidate === chosen ? '→' : candidate.usable ? ' ' : '✗'} ${candidate.spec}: ${candidate.why}`);
+    output.line('');
+    output.line(bold('system clock (CLOCK_REALTIME)'));
+    for (const line of statementLines(system, output)) output.line(`    ${line}`);
+    output.line('');
+    output.line(bold('auto takes the first that can be used and that somebody keeps'));
+    for (const candidate of considered) output.line(candidateLine(candidate, candidate === chosen, output));
     return Exit.done;
   },
 );
 
-function probe(path: string): { method?: string; capabilities?: ReturnType<PhcSampler['capabilities']>; problem?: string } {
-  if (!native.available) return { problem: native.reason };
-  try {
-    const sampler = PhcSampler.open(native.addon, path);
-    const found = { method: sampler.method, capabilities: sampler.capabilities() };
-    sampler.close();
-    return found;
-  } catch (error) {
-    return { problem: (error as Error).message };
-  }
+function candidateLine({ spec, usable, why, probed }: Candidate, chosen: boolean, { colours }: Output): string {
+  const mark = chosen ? paint(colours, Colour.green, '→') : usable ? ' ' : paint(colours, Colour.red, '✗');
+  return `  ${mark} ${chosen ? paint(colours, Colour.bold, spec) : spec}: ${probed?.problem === undefined ? why : 'cannot be used, see above'}`;
 }
 
-function statementLines(statements: readonly Stated[]): string[] {
-  return table(statements.map((stated) => (stated.available ? [stated.statement.source, stated.statement.status, bound(stated.statement.errorNs), stated.statement.found] : [stated.source, 'not there', '', stated.reason])));
+function statementLines(statements: readonly Stated[], { colours }: Output): string[] {
+  const dim = (text: string): string => paint(colours, Colour.dim, text);
+  return table(
+    statements.map((stated) => {
+      if (!stated.available) return [dim(stated.source), dim('not there'), '', dim(stated.reason)];
+      const { source, status, errorNs, found } = stated.statement;
+      return [source, paint(colours, STATUS_COLOURS[status], status), bound(errorNs), found];
+    }),
+  );
 }

@@ -1,6 +1,7 @@
 /**
  * `jitpaxos clock watch`: one line a second, in the words and the order of linuxptp's phc2sys, so that what reads its log
- * reads this one: offset, state, freq, delay.
+ * reads this one: the clock, what it is held against, offset of the one from the other, state, freq, delay; the time in
+ * brackets is CLOCK_MONOTONIC, as in its lines. Freq is measured here, not set.
  */
 import { defineCommand } from './command.js';
 import { defaultPair, measurements, ratePpb, type Difference } from './clock-difference.js';
@@ -8,30 +9,34 @@ import { Exit } from './exit.js';
 
 /** Measurements that the frequency is taken from. */
 const RATE_WINDOW = 16;
-/** States of a linuxptp servo: s0 has no frequency yet, s1 was just set, s2 follows. */
+/** A jump beyond this is state s1, just set; s0 has no frequency yet, or no device any more; s2 follows. */
 const STEP_NS = 100_000;
 const FOREVER = Number.MAX_SAFE_INTEGER;
 
 export const clockWatch = defineCommand(
   {
     name: 'clock watch',
-    summary: 'Watches one clock against another (by default the first hardware clock against the system clock), a line a second like phc2sys: offset, state, freq, delay.',
+    summary: 'Watches one clock against another (by default the system clock against the first hardware clock), a line a second like phc2sys: offset (A minus B), state, freq (how much faster A runs, ppb), delay.',
     positionals: ['[A]', '[B]'],
     flags: {
       interval: { kind: 'duration', default: '1s', min: 1e6, max: 3600e9, help: 'between two lines' },
       count: { kind: 'count', min: 1, help: 'lines to print (default: until interrupted)' },
     },
-    examples: ['jitpaxos clock watch', 'jitpaxos clock watch phc:/dev/ptp0 realtime --count 10 --json'],
+    examples: ['jitpaxos clock watch', 'jitpaxos clock watch realtime phc:/dev/ptp0 --count 10 --json'],
   },
   async ({ values, positionals }, output) => {
     const [defaultA, defaultB] = defaultPair();
     const [a = defaultA, b = defaultB] = positionals;
     const window: Difference[] = [];
-    const started = process.uptime();
-    let stopped = false;
-    process.once('SIGINT', () => (stopped = true));
-    for await (const one of measurements(a, b, values.interval, values.count ?? FOREVER)) {
-      if (stopped) break;
+    let lost = false;
+    const stop = new AbortController();
+    process.once('SIGINT', () => stop.abort());
+    for await (const one of measurements(a, b, values.interval, values.count ?? FOREVER, stop.signal)) {
+      if ((one.lost !== undefined) !== lost) {
+        lost = !lost;
+        window.length = 0;
+        output.note(lost ? `the device of ${one.lost} stopped answering: the system clock is read in its place` : 'the device is back');
+      }
       if (window.length === 0 && one.baseNs !== 0n) output.note(`${a} and ${b} count from different epochs: offsets are from ${one.baseNs} ns on`);
       const last = window.at(-1);
       const predicted = last === undefined ? one.offsetNs : last.offsetNs + (ratePpb(window) * (one.elapsedNs - last.elapsedNs)) / 1e9;
@@ -39,10 +44,10 @@ export const clockWatch = defineCommand(
       if (stepped) window.length = 0;
       window.push(one);
       if (window.length > RATE_WINDOW) window.shift();
-      const state = stepped ? 1 : window.length < 2 ? 0 : 2;
+      const state = stepped ? 1 : lost || window.length < 2 ? 0 : 2;
       const frequencyPpb = ratePpb(window);
-      if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.clock-watch/1', a, b, baseNs: String(one.baseNs), offsetNs: one.offsetNs, state: `s${state}`, frequencyPpb, delayNs: one.delayNs }));
-      else output.line(`jitpaxos[${(started + one.elapsedNs / 1e9).toFixed(3)}]: ${b} ${a} offset ${Math.round(one.offsetNs).toString().padStart(9)} s${state} freq ${frequencyText(frequencyPpb)} delay ${String(one.delayNs).padStart(6)}`);
+      if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.clock-watch/1', a, b, baseNs: String(one.baseNs), offsetNs: one.offsetNs, state: `s${state}`, frequencyPpb, delayNs: one.delayNs, lost }));
+      else output.line(`jitpaxos[${(Number(process.hrtime.bigint() / 1_000_000n) / 1e3).toFixed(3)}]: ${a} ${b} offset ${Math.round(one.offsetNs).toString().padStart(9)} s${state} freq ${frequencyText(frequencyPpb)} delay ${String(one.delayNs).padStart(6)}`);
     }
     return Exit.done;
   },

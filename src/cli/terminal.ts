@@ -58,3 +58,24 @@ export function sparkline(values: readonly number[], width: number): string {
   const top = Math.max(...means, 1);
   return means.map((value) => SPARKS[Math.min(SPARKS.length - 1, Math.floor((value / top) * SPARKS.length))]).join('');
 }
+
+/**
+ * The values as points over time, `rows` high: a column stands for several values when there are more than `columns`, with
+ * a line from the least to the most of them. The scale stands left of it, as `label` writes it.
+ */
+export function plotLines(values: readonly number[], columns: number, rows: number, label: (value: number) => string): string[] {
+  if (values.length === 0) return [];
+  const least = Math.min(...values);
+  const range = Math.max(...values) - least;
+  const rowOf = (value: number): number => (range === 0 ? rows >> 1 : Math.round(((value - least) / range) * (rows - 1)));
+  const width = Math.min(columns, values.length);
+  const cells = Array.from({ length: rows }, () => new Array<string>(width).fill(' '));
+  for (let column = 0; column < width; column++) {
+    const group = values.slice(Math.floor((column * values.length) / width), Math.floor(((column + 1) * values.length) / width));
+    for (let row = rowOf(Math.min(...group)); row <= rowOf(Math.max(...group)); row++) cells[row]![column] = '│';
+    cells[rowOf(group.reduce((a, b) => a + b, 0) / group.length)]![column] = '•';
+  }
+  const labels = cells.map((_, row) => (range === 0 ? (row === rows >> 1 ? label(least) : '') : row === 0 || row === rows - 1 || row === rows >> 1 ? label(least + (range * row) / (rows - 1)) : ''));
+  const labelWidth = Math.max(...labels.map(widthOf));
+  return cells.map((cell, row) => `${labels[row]!.padStart(labelWidth)} ┤${cell.join('').trimEnd()}`).reverse();
+}

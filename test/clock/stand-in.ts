@@ -18,19 +18,19 @@ export function whyNoStandIn(): string | false {
   return compiler === undefined ? 'no C compiler (cc, gcc, clang) to build test/native/fake-ptp.c with' : false;
 }
 
+/** Builds the library in `directory` and returns its path. Throws with what the compiler says. */
+export function compileStandIn(directory: string): string {
+  const library = join(directory, 'fake-ptp.so');
+  const compiled = spawnSync(compiler!, ['-shared', '-fPIC', '-O1', '-Wall', '-Wextra', '-Werror', '-o', library, SOURCE, '-ldl'], { encoding: 'utf8' });
+  if (compiled.status !== 0) throw new Error(`test/native/fake-ptp.c does not compile: ${compiled.stderr}`);
+  return library;
+}
+
 /** Builds the library in a folder of its own, which is removed with the test; the folder is free for other files. */
 export function buildStandIn(t: Test): { readonly library: string; readonly directory: string } {
   const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-fake-ptp-'));
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
   return { library: compileStandIn(directory), directory };
-}
-
-/** Builds the library in `directory`; its path. Throws with the compiler's words. */
-export function compileStandIn(directory: string): string {
-  const library = join(directory, 'fake-ptp.so');
-  const compiled = spawnSync(compiler!, ['-shared', '-fPIC', '-O1', '-Wall', '-Wextra', '-Werror', '-o', library, SOURCE, '-ldl'], { encoding: 'utf8' });
-  if (compiled.status !== 0) throw new Error(`${compiler} refuses test/native/fake-ptp.c: ${compiled.stderr}`);
-  return library;
 }
 
 /** An environment in which programs see the stand-in. */

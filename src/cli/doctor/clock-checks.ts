@@ -4,7 +4,7 @@ import { listDevices, type ClockDevice } from '../../clock/devices.js';
 import { HostClock } from '../../clock/host-clock.js';
 import type { QualitySourceName, Stated } from '../../clock/quality/statement.js';
 import { deviceStatements, systemStatements } from '../../clock/host-clock.js';
-import { PhcSampler } from '../../clock/sampler.js';
+import { probeDevice } from '../../clock/probe.js';
 import { native } from '../../native/addon.js';
 import { formatDuration } from '../units.js';
 import { ok, skip, warn, type Finding } from './finding.js';
@@ -28,19 +28,14 @@ export async function checkClocks(): Promise<Finding[]> {
   return findings;
 }
 
-/** Whether this user may read the device. */
+/** Whether this user can read the device, and whether anybody has set it. */
 export function checkDevice(device: ClockDevice): Finding {
   const check = `clock ${device.name}`;
   if (!native.available) return skip(check, 'the native addon is not loaded');
-  try {
-    const sampler = PhcSampler.open(native.addon, device.path);
-    const { method } = sampler;
-    sampler.close();
-    return ok(check, `${device.path} (${device.clockName}) is sampled by ${method}`);
-  } catch (error) {
-    const [found, ...advice] = (error as Error).message.split(': ');
-    return warn(check, found!, advice.length > 0 ? advice.join(': ') : 'see docs/clocks.md, permissions');
-  }
+  const { method, epoch, problem } = probeDevice(native, device.path);
+  if (problem === undefined) return ok(check, `${device.path} (${device.clockName}) counts ${epoch!.toUpperCase()} and is sampled by ${method}`);
+  const [found, ...advice] = problem.split(': ');
+  return warn(check, found!, advice.length > 0 ? advice.join(': ') : 'see docs/clocks.md, permissions');
 }
 
 export function judge(clock: Pick<HostClock, 'source' | 'quality'>): Finding {
@@ -60,7 +55,7 @@ export function fromStatement(stated: Stated): Finding {
 }
 
 const ADVICE: Readonly<Record<QualitySourceName, string>> = {
-  kernel: 'a daemon that keeps the clock tells the kernel so: start chrony, or phc2sys beside ptp4l (which tells nothing; then this may be left)',
+  kernel: 'a daemon that keeps the system clock tells the kernel so: start chrony, or phc2sys beside ptp4l; where replicas and clients stamp by a hardware clock this may be left',
   chrony: 'chronyc sources -v says why no source is chosen: reachability, or the firewall on UDP 123',
   clockbound: 'see the logs of clockbound and chronyd',
   ptp4l: 'pmc -u -b 0 "GET PORT_DATA_SET" shows the port: is there a master in this domain, and does the switch pass PTP?',

@@ -46,7 +46,7 @@ export function checkTimeDaemon(host: Host): Finding {
   const running = host.processes();
   const precise = ['ptp4l', 'phc2sys', 'timemaster', 'sfptpd'].filter((name) => running.has(name));
   if (precise.includes('ptp4l') && !precise.includes('phc2sys') && !precise.includes('timemaster')) {
-    return warn('time daemon', `${precise.join(', ')} without phc2sys: the card keeps time, the system clock does not follow it`, 'start phc2sys (linuxptp), or give replicas and clients the card itself: --clock phc:/dev/ptp0');
+    return warn('time daemon', `${precise.join(', ')} without phc2sys: the card keeps time, the system clock does not follow it`, 'start phc2sys (linuxptp); replicas and clients with --clock auto stamp by the card itself');
   }
   if (precise.length > 0) return ok('time daemon', precise.join(', '));
   const ntp = ['chronyd', 'ntpd'].find((name) => running.has(name));

@@ -1,6 +1,6 @@
 /**
  * Operations on the key-value store, each written down as it begins and as it ends, for the linearizability checker. All of a
- * history is recorded in one process, so that its order is the real-time order.
+ * history is recorded in one process, or by a clock that the processes share, so that its order is the real-time order.
  */
 import type { KvClient } from '../../client/kv-client.js';
 import type { HistoryEvent, HistoryValue } from '../../sim/history.js';
@@ -14,6 +14,9 @@ export type KvOperation =
 export class RecordedKv {
   readonly events: HistoryEvent[] = [];
   private processes = 0;
+
+  /** `nowNs`: monotonic ns, the same in every process that adds to the history. */
+  constructor(private readonly nowNs: () => number = () => Math.round(performance.now() * 1e6)) {}
 
   /** The number of a new logical client. One whose operation ended unknown is not used again. */
   newProcess(): number {
@@ -48,6 +51,6 @@ export class RecordedKv {
   }
 
   private push(event: Omit<HistoryEvent, 'time'>): void {
-    this.events.push({ ...event, time: Math.round(performance.now() * 1e6) });
+    this.events.push({ ...event, time: this.nowNs() });
   }
 }

@@ -1,0 +1,96 @@
+/**
+ * What wrong clocks cost a cluster: three replicas and two clients, each process with a stand-in for a hardware clock, that
+ * of one replica, of one client, of both 2 ms ahead; and with the devices of both unplugged in the middle. One operation
+ * open in each client. Every history is checked.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { compileStandIn, whyNoStandIn } from '../test/clock/stand-in.js';
+import { ClockedCluster, quantile, type ClientPhase } from '../test/cluster/clocks/run.js';
+
+const OFF_NS = 2_000_000;
+const WARMUP_MS = 1_500;
+
+const SETTINGS = [
+  { name: 'all right', replicasNs: [0, 0, 0], clientsNs: [0, 0] },
+  { name: 'replica 1 at +2 ms', replicasNs: [0, OFF_NS, 0], clientsNs: [0, 0] },
+  { name: 'client 1 at +2 ms', replicasNs: [0, 0, 0], clientsNs: [0, OFF_NS] },
+  { name: 'replica 1 and client 1 at +2 ms', replicasNs: [0, OFF_NS, 0], clientsNs: [0, OFF_NS] },
+] as const;
+
+export interface ClientFigures {
+  readonly p50Ns: number;
+  readonly p99Ns: number;
+  readonly longestPauseNs: number;
+  readonly fastPathRatio: number;
+  readonly opsPerSecond: number;
+  /** What is added to its clock's readings because the replicas contradict it. */
+  readonly correctionNs: number;
+  /** Of each replica's clock from its own, as the replies tell. */
+  readonly offsetsNs: readonly (number | null)[];
+}
+
+export interface ClusterFigures {
+  readonly clocks: string;
+  readonly clients: readonly ClientFigures[];
+  readonly operations: number;
+  readonly history: string;
+}
+
+export interface UnplugFigures extends ClusterFigures {
+  /** From the moment that the devices are gone to the line in the log: replica 0, client 1. */
+  readonly noticedMs: readonly number[];
+  readonly fallbacks: readonly number[];
+}
+
+export type ClusterMeasurement = { readonly measured: readonly ClusterFigures[]; readonly unplugged: UnplugFigures } | { readonly why: string };
+
+export async function measureClusters(ms: number, seed: number): Promise<ClusterMeasurement> {
+  const why = whyNoStandIn();
+  if (why !== false) return { why };
+  const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-clock-bench-'));
+  try {
+    const library = compileStandIn(directory);
+    const measured: ClusterFigures[] = [];
+    for (const { name, replicasNs, clientsNs } of SETTINGS) {
+      await using cluster = await ClockedCluster.start({ library, directory, replicasNs, clientsNs, seed });
+      await cluster.run(WARMUP_MS);
+      const phases = await cluster.run(ms);
+      const { events, verdict } = await cluster.end();
+      measured.push({ clocks: name, clients: phases.map((phase) => figures(phase, ms)), operations: events.length / 2, history: verdict });
+    }
+    return { measured, unplugged: await unplug(library, directory, ms, seed) };
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+async function unplug(library: string, directory: string, ms: number, seed: number): Promise<UnplugFigures> {
+  await using cluster = await ClockedCluster.start({ library, directory, replicasNs: [0, 0, 0], clientsNs: [0, 0], seed });
+  await cluster.run(WARMUP_MS);
+  const running = cluster.run(ms);
+  await delay(ms / 2);
+  const goneMs = Date.now();
+  for (const model of [cluster.replicaModels[0]!, cluster.clientModels[1]!]) model.set({ gone: 1n });
+  const phases = await running;
+  const { events, verdict, replicas, clients, clockLogs } = await cluster.end();
+  const noticedMs = [clockLogs[0]!, clockLogs[4]!].map((lines) => {
+    const line = lines.find(({ to }) => to === 'lost');
+    return line === undefined ? NaN : Date.parse(String(line['time'])) - goneMs;
+  });
+  return { clocks: 'devices of replica 0 and client 1 unplugged', clients: phases.map((phase) => figures(phase, ms)), operations: events.length / 2, history: verdict, noticedMs, fallbacks: [replicas[0]!.clock.fallbacks ?? 0, clients[1]!.fallbacks] };
+}
+
+function figures({ latenciesNs, longestPauseNs, commits, fast, clock }: ClientPhase, ms: number): ClientFigures {
+  return {
+    p50Ns: quantile(latenciesNs, 0.5),
+    p99Ns: quantile(latenciesNs, 0.99),
+    longestPauseNs,
+    fastPathRatio: fast / commits,
+    opsPerSecond: (latenciesNs.length / ms) * 1e3,
+    correctionNs: clock.correctionNs,
+    offsetsNs: clock.replicas.map(({ offsetNs }) => offsetNs),
+  };
+}
