@@ -4,7 +4,7 @@ import { measurements, ratePpb, type Difference } from './clock-difference.js';
 import { signed } from './clock-values.js';
 import { Exit } from './exit.js';
 import { Colour, paint, plotLines } from './terminal.js';
-import { formatDuration } from './units.js';
+import { formatCount, formatDuration } from './units.js';
 
 const PLOT_COLUMNS = 64;
 const PLOT_ROWS = 7;
@@ -45,9 +45,15 @@ export const clockCompare = defineCommand(
     output.line(`${a} − ${b}, ${measured.length} measurements over ${formatDuration(measured.at(-1)!.elapsedNs)}, each to within ${formatDuration(result.delayNs.min / 2)} at best`);
     if (measured[0]!.baseNs !== 0n) output.line(`epochs  differ: offsets are from ${measured[0]!.baseNs} ns on`);
     if (lost !== undefined) output.line(paint(output.colours, Colour.red, `lost    the device of ${lost} stopped answering meanwhile, and the system clock was read in its place`));
-    output.line(`offset  min ${signed(offsets[0]!)}   median ${signed(result.offsetNs.median)}   max ${signed(offsets.at(-1)!)}`);
+    output.line(`offset  min ${exact(offsets[0]!)}   median ${exact(result.offsetNs.median)}   max ${exact(offsets.at(-1)!)}`);
     output.line(`rate    ${result.ratePpb >= 0 ? '+' : '−'}${Math.abs(result.ratePpb).toFixed(1)} ppb`);
-    for (const line of plotLines(measured.map(({ offsetNs }) => offsetNs), PLOT_COLUMNS, PLOT_ROWS, signed)) output.line(line);
+    output.line(`around the median, ${formatDuration(measured.at(-1)!.elapsedNs)} from left to right`);
+    for (const line of plotLines(measured.map(({ offsetNs }) => offsetNs - result.offsetNs.median), PLOT_COLUMNS, PLOT_ROWS, signed)) output.line(line);
     return Exit.done;
   },
 );
+
+/** To the nanosecond, however large. */
+function exact(ns: number): string {
+  return `${ns < 0 ? '−' : '+'}${formatCount(Math.abs(ns))} ns`;
+}

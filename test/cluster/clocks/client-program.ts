@@ -16,7 +16,8 @@ const TIMEOUT_MS = 10_000;
 
 const [cluster, clock, name, seed] = process.argv.slice(2) as [string, string, string, string];
 const log: string[] = [];
-const say = (message: FromClient): void => void process.send!(message);
+/** A large message is on its way for a while: what comes after it waits for `sent`. */
+const say = (message: FromClient, sent?: () => void): void => void process.send!(message, undefined, {}, sent);
 
 const client = await Client.connect({ cluster, clock, lanes: 1, connectTimeout: 20_000, idle: 'block', logger: lineLogger({ level: 'info', format: 'json', write: (line) => log.push(line) }) });
 const kv = new KvClient(client);
@@ -64,8 +65,7 @@ process.on('message', (message) => {
   const { type, ms } = message as ToClient;
   if (type === 'run') void run(ms).then((phase) => say({ type: 'phase', phase }));
   else {
-    say({ type: 'end', events: recorded.events, unknown, log, clock: client.stats().clock });
-    void client.close().then(() => process.disconnect());
+    say({ type: 'end', events: recorded.events, unknown, log, clock: client.stats().clock }, () => void client.close().then(() => process.disconnect()));
   }
 });
 process.once('disconnect', () => process.exit());
