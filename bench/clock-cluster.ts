@@ -12,6 +12,7 @@ import { ClockedCluster, quantile, type ClientPhase } from '../test/cluster/cloc
 
 const OFF_NS = 2_000_000;
 const WARMUP_MS = 1_500;
+const ATTEMPTS = 4;
 
 const SETTINGS = [
   { name: 'all right', replicasNs: [0, 0, 0], clientsNs: [0, 0] },
@@ -55,11 +56,16 @@ export async function measureClusters(ms: number, seed: number): Promise<Cluster
     const library = compileStandIn(directory);
     const measured: ClusterFigures[] = [];
     for (const { name, replicasNs, clientsNs } of SETTINGS) {
-      await using cluster = await ClockedCluster.start({ library, directory, replicasNs, clientsNs, seed });
-      await cluster.run(WARMUP_MS);
-      const phases = await cluster.run(ms);
-      const { events, verdict } = await cluster.end();
-      measured.push({ clocks: name, clients: phases.map((phase) => figures(phase, ms)), operations: events.length / 2, history: verdict });
+      for (let attempt = 1; ; attempt++) {
+        await using cluster = await ClockedCluster.start({ library, directory, replicasNs, clientsNs, seed });
+        await cluster.run(WARMUP_MS);
+        const phases = await cluster.run(ms);
+        const { events, verdict } = await cluster.end();
+        // A stall of the host may have moved the quorum away from replica 1: then its clock cost nothing.
+        if (phases[0]!.clock.replicas[1]!.offsetNs === null && attempt < ATTEMPTS) continue;
+        measured.push({ clocks: name, clients: phases.map((phase) => figures(phase, ms)), operations: events.length / 2, history: verdict });
+        break;
+      }
     }
     return { measured, unplugged: await unplug(library, directory, ms, seed) };
   } finally {

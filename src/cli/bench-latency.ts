@@ -16,7 +16,7 @@ import { mergeHistories } from './load/history-writer.js';
 import { LocalCluster } from './load/local-cluster.js';
 import type { Mix, ReplicaAnswer, Workload } from './load/messages.js';
 import { OPERATION_NAMES, VALUE_TAG_BYTES } from './load/operations.js';
-import { checkAssertions, commandLine, hostInfo, parseAssertion, parseMix, tableOf, type BenchReport } from './load/report.js';
+import { largestError, checkAssertions, commandLine, hostInfo, parseAssertion, parseMix, tableOf, type BenchReport } from './load/report.js';
 import { Timeline } from './load/timeline.js';
 import { Workers, type LoadResult } from './load/workers.js';
 import { checkWritable, writeOutput } from './output-file.js';
@@ -161,7 +161,7 @@ async function measure(plan: Plan, local: LocalCluster | undefined): Promise<[Be
         replicas: before === undefined || after === undefined ? null : after.map((answer, id) => (answer === undefined || before[id] === undefined ? null : round(answer.cpuSeconds - before[id].cpuSeconds, 3))),
       },
       allocatedBytesPerOp: allocated(load, after, operations),
-      clock: { source: clockSource(after), errorNs: null },
+      clock: { ...replicaClocks(after), offsets: first!.clockOffsets },
       baselines: [],
       ratios: {},
       host: hostInfo(),
@@ -201,9 +201,9 @@ function allocated(load: LoadResult, answers: readonly (ReplicaAnswer | undefine
 }
 
 /** As the replicas say; null for a running cluster, which is not asked. */
-function clockSource(answers: readonly (ReplicaAnswer | undefined)[] | undefined): string | null {
-  const clock = answers?.find((answer) => answer !== undefined)?.status['clock'] as { source?: string } | undefined;
-  return clock?.source ?? null;
+function replicaClocks(answers: readonly (ReplicaAnswer | undefined)[] | undefined): Pick<BenchReport['clock'], 'source' | 'errorNs'> {
+  const clocks = (answers ?? []).map((answer) => answer?.status['clock'] as { source?: string; errorBoundNs?: number } | undefined);
+  return { source: clocks.find((clock) => clock !== undefined)?.source ?? null, errorNs: largestError(clocks) };
 }
 
 function round(value: number, digits: number): number {

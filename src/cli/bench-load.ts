@@ -170,7 +170,7 @@ async function measure(clusterFile: string, where: string, setup: Setup, output:
   const meter = await UsageMeter.open(clusterFile);
   let load: OpenLoad | undefined;
   try {
-    const { replicas, durability, clockSource } = await meter.facts();
+    const { replicas, durability, clockSource, clockErrorNs } = await meter.facts();
     load = await OpenLoad.start({ clients, cluster: clusterFile, transport: setup.transport, idle: setup.idle, pacing: setup.pacing, workload: (index) => workloadOf(setup, index), history: parts === undefined ? undefined : part });
     const ramp = new Ramp(load, meter, plan);
     const failure = await runShown(ramp, `${where}, ${clients} client${clients === 1 ? '' : 's'}, ${plan.kind} arrivals, seed ${plan.seed}`, output);
@@ -186,7 +186,7 @@ async function measure(clusterFile: string, where: string, setup: Setup, output:
       opBytes: setup.size,
       opBytesMax: setup.sizeMax,
       mix: setup.mix,
-      clock: { source: clockSource, errorNs: null },
+      clock: { source: clockSource, errorNs: clockErrorNs },
       version: version(),
       commandLine: commandLine(),
       pacing: setup.pacing,

@@ -1,5 +1,5 @@
 /** A client as metrics. Commits are counted here: only the client knows when an operation was committed, and how. */
-import { byLabel, counter, gauge, type Family, type HistogramSample } from '../metrics/exposition.js';
+import { byLabel, counter, gauge, type Family, type HistogramSample, type Labels, type Sample } from '../metrics/exposition.js';
 import type { BucketSnapshot } from '../protocol/bucket-counts.js';
 import { METRIC_PREFIX } from '../server/replica-metrics.js';
 import type { ClientStats } from './client-stats.js';
@@ -20,8 +20,18 @@ export function clientMetrics(stats: ClientStats, executeUs: BucketSnapshot, que
     gauge(name('client_view'), 'View that the client sends to', stats.view),
     gauge(name('client_operations_open'), 'Operations sent and not answered yet', stats.openOperations),
     gauge(name('client_operations_waiting'), 'Operations that wait for a lane', stats.waitingOperations),
+    gauge(name('client_clock_offset_seconds'), "A replica's clock minus the client's, as its replies tell; absent when it was not heard of lately", stats.clock.replicas.flatMap(({ offsetNs }, replica) => seconds(offsetNs, { replica: String(replica) }))),
+    gauge(name('client_clock_offset_uncertainty_seconds'), 'What that offset is known to', stats.clock.replicas.flatMap(({ uncertaintyNs }, replica) => seconds(uncertaintyNs, { replica: String(replica) }))),
+    gauge(name('client_clock_error_bound_seconds'), "What the client's clock may be wrong by at most, as far as its source knows; absent when it knows nothing", seconds(stats.clock.errorBoundNs ?? null, {})),
+    gauge(name('client_clock_correction_seconds'), "What is added to the client's clock because the replicas contradict it, or it is unhealthy", stats.clock.correctionNs / 1e9),
+    gauge(name('client_clock_healthy'), "Whether nothing speaks against the client's clock (1 or 0)", stats.clock.healthy ? 1 : 0),
+    counter(name('client_clock_contradictions_total'), "Times that a majority of the replicas' clocks began to contradict the client's", stats.clock.contradictions),
     counter(name('client_datagrams_dropped_total'), 'Datagrams refused, by reason', byLabel('reason', stats.drops)),
   ];
+}
+
+function seconds(ns: number | null, labels: Labels): Sample[] {
+  return ns === null ? [] : [{ labels, value: ns / 1e9 }];
 }
 
 function inSeconds(call: string, { bounds, counts, sum }: BucketSnapshot): HistogramSample {

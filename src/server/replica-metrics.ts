@@ -85,7 +85,12 @@ function rejectedByReason(counters: Readonly<Record<string, number>>): Record<st
 /** A clock that knows its quality says so; others give no such sample, which is not the same as 0. */
 function clockMetrics(clock: ReplicaStatusReport['clock']): Family[] {
   const sample = (value: number | undefined): Sample[] => (value !== undefined && Number.isFinite(value) ? [{ value: value / NANOSECONDS }] : []);
+  const count = (value: number | undefined): Sample[] => (value === undefined ? [] : [{ value }]);
   return [
+    gauge(`${METRIC_PREFIX}clock_healthy`, 'Whether nothing speaks against the clock (1 or 0): then requests that are early are held back by it', clock.healthy === undefined ? [] : [{ value: clock.healthy ? 1 : 0 }]),
+    counter(`${METRIC_PREFIX}clock_changes_total`, 'Changes of the status or health of the clock', count(clock.changes)),
+    counter(`${METRIC_PREFIX}clock_steps_total`, 'Times that the hardware clock was set while it was followed', count(clock.steps)),
+    counter(`${METRIC_PREFIX}clock_fallbacks_total`, 'Times that the hardware clock was lost and the system clock taken in its place', count(clock.fallbacks)),
     gauge(`${METRIC_PREFIX}clock_error_bound_seconds`, 'What the clock may be wrong by at most, as far as its source knows; absent when it knows nothing', sample(clock.errorBoundNs)),
     gauge(`${METRIC_PREFIX}clock_offset_seconds`, 'Offset of the system clock from the clock in use, as last measured; absent when there is none', sample(clock.offsetNs)),
   ];

@@ -41,7 +41,7 @@ t.test('names and help texts', async (t) => {
   const marked = (names: readonly string[], base: number): Record<string, number> => Object.fromEntries(names.map((name, i) => [name, base + i]));
   const text = expose(
     replicaMetrics({
-      report: { ...report, counters: marked(COUNTER_NAMES, 51_000), transport: { kind: 'dgram', idle: 'poll', counters: marked(TRANSPORT_COUNTER_NAMES, 52_000) }, drops: marked(DROP_REASON_NAMES.slice(1), 53_000), clock: { source: 'tai', epoch: 'tai', errorBoundNs: 1_500, offsetNs: -250 } },
+      report: { ...report, counters: marked(COUNTER_NAMES, 51_000), transport: { kind: 'dgram', idle: 'poll', counters: marked(TRANSPORT_COUNTER_NAMES, 52_000) }, drops: marked(DROP_REASON_NAMES.slice(1), 53_000), clock: { source: 'tai', epoch: 'tai', errorBoundNs: 1_500, offsetNs: -250, healthy: false, changes: 61, steps: 62, fallbacks: 63 } },
       arrivalSlackUs: { bounds: [], counts: [0], sum: 0 },
       residentBytes: 1,
     }),
@@ -50,6 +50,7 @@ t.test('names and help texts', async (t) => {
   for (const [names, base] of [[COUNTER_NAMES, 51_000], [TRANSPORT_COUNTER_NAMES, 52_000], [DROP_REASON_NAMES.slice(1), 53_000]] as const) names.forEach((name, i) => t.ok(values.has(base + i), name));
   t.equal(valueOf(text, 'jitpaxos_clock_error_bound_seconds'), 1.5e-6);
   t.equal(valueOf(text, 'jitpaxos_clock_offset_seconds'), -2.5e-7);
+  for (const [name, value] of [['healthy', 0], ['changes_total', 61], ['steps_total', 62], ['fallbacks_total', 63]] as const) t.equal(valueOf(text, `jitpaxos_clock_${name}`), value, name);
   for (const reason of REJECT_REASON_NAMES.slice(1)) t.ok(valueOf(text, `jitpaxos_requests_rejected_total{reason="${reason}"}`)! > 51_000, reason);
 });
 
@@ -106,6 +107,10 @@ t.test('what is counted is what happened', async (t) => {
   const mine = expose(client.metrics());
   t.equal(valueOf(mine, 'jitpaxos_commits_total{path="fast"}')! + valueOf(mine, 'jitpaxos_commits_total{path="reconciled"}')!, client.stats().commits);
   t.ok(client.stats().commits >= 20);
+  const offset = valueOf(mine, 'jitpaxos_client_clock_offset_seconds{replica="0"}')!;
+  const open = valueOf(mine, 'jitpaxos_client_clock_offset_uncertainty_seconds{replica="0"}')!;
+  t.ok(open > 0 && Math.abs(offset) <= open + 1e-4, `one clock is ${offset} s from itself, known to ${open} s`);
+  t.equal(valueOf(mine, 'jitpaxos_client_clock_correction_seconds'), 0);
   t.equal(valueOf(mine, 'jitpaxos_commit_duration_seconds_count{call="execute"}'), 20);
   t.equal(valueOf(mine, 'jitpaxos_commit_duration_seconds_count{call="query"}'), 1);
   const sum = valueOf(mine, 'jitpaxos_commit_duration_seconds_sum{call="execute"}')!;

@@ -29,6 +29,7 @@ export function loadReport(setting: LoadSetting, plan: RampPlan, steps: readonly
     transport: measurement.transport,
     idle: measurement.idle,
     ...common,
+    clock: { ...common.clock, ...(measurement.clockOffsets === undefined ? {} : { offsets: measurement.clockOffsets }) },
     seconds: measurement.seconds,
     operations: figures.operations,
     warmupOperations: null,

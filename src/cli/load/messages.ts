@@ -2,6 +2,7 @@
  * What a bench and the processes that it forked say to each other over Node's IPC channel (JSON). A replica answers
  * questions and otherwise knows nothing of benches; a worker is told a workload and reports what it measured.
  */
+import type { ClockOffset } from './report.js';
 import type { HistogramData } from '../../metrics/histogram.js';
 import type { HeapUse } from '../../metrics/heap-meter.js';
 import type { TransportChoice } from '../transport-flags.js';
@@ -94,6 +95,8 @@ export interface WorkerResult {
   readonly endedNs: number;
   readonly cpuSeconds: number;
   readonly heap: HeapUse | null;
+  /** Each replica's clock minus this client's, as the replies told. */
+  readonly clockOffsets: readonly ClockOffset[];
   /** Errors of failed operations by code. */
   readonly errors: Readonly<Record<string, number>>;
   /** What the store must hold: the last acknowledged value of each key of this worker, kv only; keys whose last write ended unknown are left out. */

@@ -2,6 +2,7 @@
  * The parent's side of an open loop: several client processes that run one step at a time together, their parts merged
  * into one result.
  */
+import type { ClockOffset } from './report.js';
 import { Histogram } from '../../metrics/histogram.js';
 import type { ArrivalKind } from './arrivals.js';
 import { ClientProcesses, deferred, type Deferred } from './client-processes.js';
@@ -52,6 +53,8 @@ export interface StepMeasurement {
   /** Processor time of each client process. */
   readonly clientCpuSeconds: readonly number[];
   readonly clientAllocatedBytes: number | null;
+  /** Of the first client; undefined: it did not tell. */
+  readonly clockOffsets?: readonly ClockOffset[] | undefined;
   readonly transport: string;
   readonly idle: string;
   readonly historyError: string | null;
@@ -147,6 +150,7 @@ export function merge(parts: readonly StepPart[]): StepMeasurement {
     seconds: Math.max(...parts.map(({ seconds }) => seconds)),
     clientCpuSeconds: parts.map(({ cpuSeconds }) => cpuSeconds),
     clientAllocatedBytes: parts.every(({ heap }) => heap !== null) ? parts.reduce((sum, { heap }) => sum + heap!.allocatedBytes, 0) : null,
+    clockOffsets: parts[0]!.clockOffsets,
     transport: parts[0]!.transport,
     idle: parts[0]!.idle,
     historyError: parts.find(({ historyError }) => historyError !== null)?.historyError ?? null,

@@ -1,4 +1,5 @@
 /** What `bench load` and its client processes say to each other over Node's IPC channel (JSON). */
+import type { ClockOffset } from './report.js';
 import type { HeapUse } from '../../metrics/heap-meter.js';
 import type { HistogramData } from '../../metrics/histogram.js';
 import type { ArrivalKind } from './arrivals.js';
@@ -57,6 +58,8 @@ export interface StepPart {
   readonly seconds: number;
   readonly cpuSeconds: number;
   readonly heap: HeapUse | null;
+  /** Each replica's clock minus this client's, as the replies told. */
+  readonly clockOffsets?: readonly ClockOffset[];
   /** The history could not be written any more: what went wrong. */
   readonly historyError: string | null;
 }

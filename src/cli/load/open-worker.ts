@@ -137,7 +137,7 @@ class Worker {
     this.running = undefined;
     this.pacer.disarm();
     running.loop.finish();
-    tell({ type: 'step-done', part: { ...running.result(), transport: this.host.transport.kind, idle: this.host.transport.idle, errors: this.errors, historyError: this.historyError } });
+    tell({ type: 'step-done', part: { ...running.result(), transport: this.host.transport.kind, idle: this.host.transport.idle, clockOffsets: this.host.clockReport().replicas, errors: this.errors, historyError: this.historyError } });
   }
 
   /** A history that cannot be written any more (a full disk) ends the history, not the measurement. */

@@ -1,6 +1,7 @@
 /** What a bench reports: the JSON object of the schema `jitpaxos.bench/1`, its table for people, and assertions on it. */
 import { cpus, release } from 'node:os';
 import type { HistogramData, LatencySummary } from '../../metrics/histogram.js';
+import { signed } from '../clock-values.js';
 import { CliError } from '../exit.js';
 import { formatCount, formatDuration } from '../units.js';
 import type { LoadSection } from './load-section.js';
@@ -40,7 +41,13 @@ export interface BenchReport {
   readonly cpuSeconds: { readonly client: number; readonly replicas: readonly (number | null)[] | null };
   /** JavaScript heap only (metrics/heap-meter.ts), the transport's share included. */
   readonly allocatedBytesPerOp: { readonly client: number | null; readonly primary: number | null; readonly member: number | null };
-  readonly clock: { readonly source: string | null; readonly errorNs: number | null };
+  /** Of the replicas: the source of one of them, the largest error that any states (null: one does not know). */
+  readonly clock: {
+    readonly source: string | null;
+    readonly errorNs: number | null;
+    /** Each replica's clock minus that of the first client, as its replies told at the end, and what that is known to; null: not heard of lately. */
+    readonly offsets?: readonly ClockOffset[];
+  };
   /** `compare` only: operations to a replica that shared a datagram, on average. */
   readonly operationsPerDatagram?: number;
   /** `compare` only: replicas that poll without sleeping share a process where the host has fewer cores. */
@@ -57,6 +64,11 @@ export interface BenchReport {
   readonly timeline?: readonly TimelineInterval[];
   /** Only of `bench load`. */
   readonly load?: LoadSection;
+}
+
+export interface ClockOffset {
+  readonly offsetNs: number | null;
+  readonly uncertaintyNs: number | null;
 }
 
 export interface TimelineInterval extends Interval {
@@ -152,12 +164,25 @@ export function tableOf(report: BenchReport): string {
     ['latency', `p50 ${formatDuration(latency.p50)}   p90 ${formatDuration(latency.p90)}   p99 ${formatDuration(latency.p99)}   p99.9 ${formatDuration(latency.p999)}   max ${formatDuration(latency.max)}`],
     ['one round trip', report.fastPathRatio === null ? 'nothing committed' : `${(report.fastPathRatio * 100).toFixed(2)} % of commits`],
     ['otherwise', `${formatCount(report.rejected)} rejects, ${formatCount(report.reconciled)} reconciled, ${formatCount(report.retransmitted)} resent, ${formatCount(report.failed)} failed, ${report.viewChanges} view changes`],
+    ['clocks', clocksText(report.clock)],
     ['processor', `clients ${report.cpuSeconds.client.toFixed(2)} s${report.cpuSeconds.replicas === null ? '' : `, replicas ${report.cpuSeconds.replicas.map((seconds) => seconds?.toFixed(2) ?? '?').join(', ')} s`}`],
     ['heap', `${perOp(report.allocatedBytesPerOp.client)} client, ${perOp(report.allocatedBytesPerOp.primary)} primary, ${perOp(report.allocatedBytesPerOp.member)} member: bytes an operation, the transport's included`],
     ['host', `${host.cores} × ${host.cpu}, Linux ${host.kernel}, Node ${host.node}`],
   ];
   const width = Math.max(...rows.map(([name]) => name.length));
   return rows.map(([name, value]) => `${name.padEnd(width)}  ${value}`).join('\n');
+}
+
+function clocksText({ source, errorNs, offsets }: BenchReport['clock']): string {
+  const own = `${source ?? 'unknown'}, ${errorNs === null ? 'error unknown' : `within ${formatDuration(errorNs)}`}`;
+  const heard = (offsets ?? []).flatMap(({ offsetNs, uncertaintyNs }, replica) => (offsetNs === null ? [] : [`replica ${replica} ${signed(offsetNs)} ±${formatDuration(uncertaintyNs!)}`]));
+  return heard.length === 0 ? own : `${own}; from the first client's: ${heard.join(', ')}`;
+}
+
+/** The largest error that any of the replicas' clocks states; null when one does not know. */
+export function largestError(clocks: readonly ({ readonly errorBoundNs?: number } | undefined)[]): number | null {
+  const errors = clocks.map((clock) => clock?.errorBoundNs);
+  return errors.length > 0 && errors.every((error) => error !== undefined) ? Math.max(...(errors as number[])) : null;
 }
 
 function perOp(bytes: number | null): string {

@@ -1,6 +1,7 @@
 /** What a cluster and this host used up between two moments, as far as they tell. */
 import { cpus } from 'node:os';
 import { StatusClient, type StatusAnswer } from '../../client/status-client.js';
+import { largestError } from './report.js';
 
 const ANSWER_TIMEOUT_MS = 2_000;
 
@@ -26,6 +27,8 @@ export interface ClusterFacts {
   readonly replicas: number;
   readonly durability: string | null;
   readonly clockSource: string | null;
+  /** The largest error that a replica's clock states; null: one does not know. */
+  readonly clockErrorNs: number | null;
 }
 
 export class UsageMeter {
@@ -68,7 +71,7 @@ export class UsageMeter {
   async facts(): Promise<ClusterFacts> {
     const { answers } = await this.samples;
     const report = answers.find((answer) => answer.report !== undefined)?.report;
-    return { replicas: answers.length, durability: report?.durability ?? null, clockSource: report?.clock.source ?? null };
+    return { replicas: answers.length, durability: report?.durability ?? null, clockSource: report?.clock.source ?? null, clockErrorNs: largestError(answers.map((answer) => answer.report?.clock)) };
   }
 
   close(): Promise<void> {

@@ -75,6 +75,7 @@ class Worker {
       endedNs,
       cpuSeconds: (used.user + used.system) / MICROSECONDS,
       heap,
+      clockOffsets: stats.clock.replicas,
       errors: this.errors,
       expected: this.operations.expected(),
     };
