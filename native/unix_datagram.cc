@@ -29,7 +29,8 @@ bool SetPath(sockaddr_un* address, const std::string& path) {
   return true;
 }
 
-// new UnixDatagram(local, remote): binds `local`, which must not exist, and connects to `remote`. Throws with `errno`.
+// new UnixDatagram(local, remote): binds `local`, which must not exist, or with an empty `local` a name that the kernel picks and
+// that is in no file system (unix(7), autobind); connects to `remote`. Throws with `errno`.
 class UnixDatagram : public Napi::ObjectWrap<UnixDatagram> {
  public:
   static Napi::Function Define(Napi::Env env) {
@@ -51,13 +52,15 @@ class UnixDatagram : public Napi::ObjectWrap<UnixDatagram> {
  private:
   void Open(Napi::Env env, const std::string& local, const std::string& remote) {
     sockaddr_un local_address, remote_address;
-    if (!SetPath(&local_address, local) || !SetPath(&remote_address, remote)) return ThrowErrno(env, ENAMETOOLONG, "bind");
+    if ((!local.empty() && !SetPath(&local_address, local)) || !SetPath(&remote_address, remote)) return ThrowErrno(env, ENAMETOOLONG, "bind");
     fd_ = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd_ < 0) return ThrowErrno(env, errno, "socket");
-    if (bind(fd_, reinterpret_cast<sockaddr*>(&local_address), sizeof local_address) != 0) return Fail(env, "bind");
+    local_address.sun_family = AF_UNIX;
+    const socklen_t local_length = local.empty() ? sizeof(sa_family_t) : sizeof local_address;
+    if (bind(fd_, reinterpret_cast<sockaddr*>(&local_address), local_length) != 0) return Fail(env, "bind");
     local_ = local;
     // The daemon answers by name, perhaps as another user.
-    if (chmod(local.c_str(), 0666) != 0) return Fail(env, "chmod");
+    if (!local.empty() && chmod(local.c_str(), 0666) != 0) return Fail(env, "chmod");
     if (connect(fd_, reinterpret_cast<sockaddr*>(&remote_address), sizeof remote_address) != 0) return Fail(env, "connect");
   }
 

@@ -5,6 +5,7 @@
  * when the parent is gone, so that no replica is left behind.
  */
 import { dirname, join, resolve } from 'node:path';
+import { CLOCK_SPEC_FORMS } from '../clock/spec.js';
 import { EchoMachine } from '../machine/echo.js';
 import { KvMachine } from '../machine/kv.js';
 import { HeapMeter } from '../metrics/heap-meter.js';
@@ -37,7 +38,7 @@ export const replica = defineCommand(
       durability: { kind: 'choice', choices: DURABILITIES, default: 'memory', help: 'what is on disk when an operation is acknowledged: memory, nothing of it; os, written; fsync, synced' },
       'segment-bytes': { kind: 'bytes', min: SEGMENT_BYTES_MIN, max: SEGMENT_BYTES_MAX, help: 'size of a segment of the log on disk; two of them are allocated from the start on (default 16MiB)' },
       ...TRANSPORT_FLAGS,
-      clock: { kind: 'text', value: 'CLOCK', default: 'auto', help: 'auto, realtime, tai or phc:/dev/ptp0' },
+      clock: { kind: 'text', value: 'CLOCK', default: 'auto', help: `one of ${CLOCK_SPEC_FORMS}` },
       metrics: { kind: 'text', value: '[HOST:]PORT', help: 'serve /metrics, /healthz and /readyz there over HTTP; a port alone is opened on 127.0.0.1 only (default: not at all)' },
       machine: { kind: 'choice', choices: ['kv', 'echo'], default: 'kv', help: 'the state machine' },
       'log-level': { kind: 'choice', choices: LOG_LEVELS, default: 'info', help: 'what is logged to stderr: info has starts, stops and every transition' },

@@ -43,6 +43,7 @@ export interface NativeAddon {
   /** adjtimex(2), changing nothing. Throws an Error with `errno`. */
   kernelClock(): KernelClockRecord;
   /** A Unix datagram socket, bound to the path `local` and connected to `remote`. Throws an Error with `errno` and `syscall`. */
+  /** `local` empty: a name that the kernel picks. */
   readonly UnixDatagram: new (local: string, remote: string) => UnixDatagramHandle;
   /** A timer that calls `fired` once each time that it was armed. Throws an Error with `errno` and `syscall`. */
   readonly Timer: new (fired: () => void) => TimerHandle;

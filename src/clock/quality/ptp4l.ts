@@ -7,8 +7,7 @@
  * own business: `found` names it, and whether it claims to be traceable.
  */
 import { randomInt } from 'node:crypto';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { getSystemErrorName } from 'node:util';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { NativeBinding, UnixDatagramHandle } from '../../native/addon.js';
@@ -138,7 +137,7 @@ export function managementData(bytes: Buffer, id: number, sequence: number): Buf
 let sequences = 0;
 
 async function query(UnixDatagram: new (local: string, remote: string) => UnixDatagramHandle, remote: string, timeoutMs: number): Promise<Ptp4lReport | undefined> {
-  const socket = new UnixDatagram(join(tmpdir(), `jitpaxos-ptp-${process.pid}-${randomInt(2 ** 47).toString(36)}`), remote);
+  const socket = connectTo(UnixDatagram, remote);
   try {
     const deadline = performance.now() + timeoutMs;
     const domain = await findDomain(socket, remote, deadline);
@@ -169,6 +168,19 @@ async function query(UnixDatagram: new (local: string, remote: string) => UnixDa
     };
   } finally {
     socket.close();
+  }
+}
+
+/**
+ * ptp4l answers by name, which it has to see. A file beside its own socket is seen by it whatever /tmp is in either process
+ * (systemd's PrivateTmp); who may not write there gets a name of the network namespace, which is that of the host then.
+ */
+function connectTo(UnixDatagram: new (local: string, remote: string) => UnixDatagramHandle, remote: string): UnixDatagramHandle {
+  try {
+    return new UnixDatagram(join(dirname(remote), `jitpaxos-${process.pid}-${randomInt(2 ** 47).toString(36)}`), remote);
+  } catch (error) {
+    if (!['EACCES', 'EPERM', 'EROFS'].includes(nameOf(error))) throw error;
+    return new UnixDatagram('', remote);
   }
 }
 
