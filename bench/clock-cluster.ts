@@ -1,12 +1,13 @@
 /**
  * What wrong clocks cost a cluster: three replicas and two clients, each process with a stand-in for a hardware clock, that
- * of one replica, of one client, of both 2 ms ahead; and with the devices of both unplugged in the middle. One operation
+ * of one replica, of one client, of both 2 ms ahead, in turns; and with the devices of both unplugged in the middle. One operation
  * open in each client. Every history is checked.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { median } from '../src/cli/compare/rounds.js';
 import { compileStandIn, whyNoStandIn } from '../test/clock/stand-in.js';
 import { ClockedCluster, quantile, type ClientPhase } from '../test/cluster/clocks/run.js';
 
@@ -24,6 +25,8 @@ const SETTINGS = [
 export interface ClientFigures {
   readonly p50Ns: number;
   readonly p99Ns: number;
+  /** To that of the same client with all clocks right, in the same round; absent where there is none. */
+  readonly p50Ratio?: number;
   readonly longestPauseNs: number;
   readonly fastPathRatio: number;
   readonly opsPerSecond: number;
@@ -48,29 +51,52 @@ export interface UnplugFigures extends ClusterFigures {
 
 export type ClusterMeasurement = { readonly measured: readonly ClusterFigures[]; readonly unplugged: UnplugFigures } | { readonly why: string };
 
-export async function measureClusters(ms: number, seed: number): Promise<ClusterMeasurement> {
+/** `rounds` runs of each setting, in turns. */
+export async function measureClusters(ms: number, rounds: number, seed: number): Promise<ClusterMeasurement> {
   const why = whyNoStandIn();
   if (why !== false) return { why };
   const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-clock-bench-'));
   try {
     const library = compileStandIn(directory);
-    const measured: ClusterFigures[] = [];
-    for (const { name, replicasNs, clientsNs } of SETTINGS) {
-      for (let attempt = 1; ; attempt++) {
-        await using cluster = await ClockedCluster.start({ library, directory, replicasNs, clientsNs, seed });
-        await cluster.run(WARMUP_MS);
-        const phases = await cluster.run(ms);
-        const { events, verdict } = await cluster.end();
-        // A stall of the host may have moved the quorum away from replica 1: then its clock cost nothing.
-        if (phases[0]!.clock.replicas[1]!.offsetNs === null && attempt < ATTEMPTS) continue;
-        measured.push({ clocks: name, clients: phases.map((phase) => figures(phase, ms)), operations: events.length / 2, history: verdict });
-        break;
-      }
+    const measured: ClusterFigures[][] = SETTINGS.map(() => []);
+    for (let round = 0; round < rounds; round++) {
+      for (const [index, setting] of SETTINGS.entries()) measured[index]!.push(await measure(setting, library, directory, ms, seed + round));
     }
-    return { measured, unplugged: await unplug(library, directory, ms, seed) };
+    return { measured: measured.map((runs) => together(runs, measured[0]!)), unplugged: await unplug(library, directory, ms, seed) };
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
+}
+
+async function measure({ name, replicasNs, clientsNs }: (typeof SETTINGS)[number], library: string, directory: string, ms: number, seed: number): Promise<ClusterFigures> {
+  for (let attempt = 1; ; attempt++) {
+    await using cluster = await ClockedCluster.start({ library, directory, replicasNs, clientsNs, seed });
+    await cluster.run(WARMUP_MS);
+    const phases = await cluster.run(ms);
+    const { events, verdict } = await cluster.end();
+    // A stall of the host may have moved the quorum away from replica 1: then its clock cost nothing.
+    if (phases[0]!.clock.replicas[1]!.offsetNs === null && attempt < ATTEMPTS) continue;
+    return { clocks: name, clients: phases.map((phase) => figures(phase, ms)), operations: events.length / 2, history: verdict };
+  }
+}
+
+/** Medians over the rounds; a history that is not linearizable is kept. */
+function together(runs: readonly ClusterFigures[], allRight: readonly ClusterFigures[]): ClusterFigures {
+  const clients = runs[0]!.clients.map((_, id) => {
+    const middle = (of: (figures: ClientFigures, round: number) => number): number => median(runs.map((run, round) => of(run.clients[id]!, round)));
+    return {
+      p50Ns: middle(({ p50Ns }) => p50Ns),
+      p99Ns: middle(({ p99Ns }) => p99Ns),
+      p50Ratio: middle(({ p50Ns }, round) => p50Ns / allRight[round]!.clients[id]!.p50Ns),
+      longestPauseNs: Math.max(...runs.map((run) => run.clients[id]!.longestPauseNs)),
+      fastPathRatio: middle(({ fastPathRatio }) => fastPathRatio),
+      opsPerSecond: middle(({ opsPerSecond }) => opsPerSecond),
+      correctionNs: middle(({ correctionNs }) => correctionNs),
+      offsetsNs: runs.at(-1)!.clients[id]!.offsetsNs,
+    };
+  });
+  const wrong = runs.find(({ history }) => history !== 'linearizable');
+  return { clocks: runs[0]!.clocks, clients, operations: runs.reduce((sum, { operations }) => sum + operations, 0), history: wrong?.history ?? 'linearizable' };
 }
 
 async function unplug(library: string, directory: string, ms: number, seed: number): Promise<UnplugFigures> {

@@ -1,4 +1,5 @@
 /** Checks of the clocks: which one a replica or client would stamp by here, who keeps it, and how far it can be trusted. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { candidates } from '../../clock/choose.js';
 import { listDevices, type ClockDevice } from '../../clock/devices.js';
 import { HostClock } from '../../clock/host-clock.js';
@@ -9,6 +10,9 @@ import { native } from '../../native/addon.js';
 import { formatDuration } from '../units.js';
 import { ok, skip, warn, type Finding } from './finding.js';
 
+/** A disciplined clock knows its device to within microseconds at first, and far better after some samples. */
+const SETTLE_MS = 500;
+
 /** Of this host itself: not of one that is mounted elsewhere. */
 export async function checkClocks(): Promise<Finding[]> {
   const devices = listDevices();
@@ -18,6 +22,7 @@ export async function checkClocks(): Promise<Finding[]> {
   findings.push(ok('clock', `auto takes ${chosen.spec}: ${chosen.why}`));
   try {
     const clock = await HostClock.open('auto');
+    if (clock.source.startsWith('disciplined:')) await delay(SETTLE_MS);
     findings.push(judge(clock));
     clock.close();
   } catch (error) {
