@@ -60,11 +60,12 @@ t.test('every way of sampling is found, and gives the clock within its own bound
     t.equal(clock.report().method, method);
     await until(t, `${method}: 40 samples`, () => clock.report().samples >= 40);
     const { error, width } = errorOf(clock);
-    const { errorNs, frequencyPpb, status } = clock.report();
+    const { errorNs, frequencyPpb } = clock.report();
     t.ok(Math.abs(error) <= errorNs! + width / 2, `${method}: ${error} ns off, bound ${errorNs} ns, compared to within ${width / 2} ns`);
     t.ok(errorNs! < 20_000, `${method}: a bound of use, ${errorNs} ns`);
     t.ok(Math.abs(frequencyPpb - 50_000) < 5_000, `${method}: 50 ppm are seen as ${frequencyPpb} ppb`);
-    t.equal(status, 'synchronized');
+    // A busy machine may leave it without samples for a while.
+    await until(t, `${method}: synchronized`, () => clock.report().status === 'synchronized');
     clock.close();
   }
   model.set({ lacks: 0n });
