@@ -18,12 +18,20 @@ import { writeFirstKeys } from '../keys.js';
 import { withoutSettings } from '../settings.js';
 import type { ReplicaAnswer, ReplicaQuestion } from './messages.js';
 
-const MAIN = fileURLToPath(new URL('../main.js', import.meta.url));
+/** Of this build. */
+export const MAIN = fileURLToPath(new URL('../main.js', import.meta.url));
 const READY_TIMEOUT_MS = 15_000;
 const ANSWER_TIMEOUT_MS = 5_000;
 const STOP_TIMEOUT_MS = 3_000;
 /** A free port may be taken by another process before the replica binds it; then all are chosen anew. */
 const PORT_ATTEMPTS = 3;
+
+/** What a replica runs, when that is not this build as it is: for clusters of two versions. */
+export interface ReplicaProgram {
+  /** Path of a build's main.js. */
+  readonly main: string;
+  readonly flags: readonly string[];
+}
 
 export interface LocalClusterOptions {
   readonly replicas: number;
@@ -34,6 +42,8 @@ export interface LocalClusterOptions {
   readonly clock?: string | undefined;
   /** Further flags of `jitpaxos replica`. */
   readonly replicaFlags?: readonly string[];
+  /** What each replica runs to begin with. Default: this build. */
+  readonly program?: ReplicaProgram;
   /** The cluster has keys, as `jitpaxos init` writes them: replica.keys and client.keys beside the cluster file. Default false. */
   readonly authenticated?: boolean;
   /**
@@ -175,15 +185,15 @@ export class LocalCluster {
   }
 
   /** Starts replica `id` (again). `waitReady` of what it returns says when it serves. */
-  spawn(id: number): ReplicaProcess {
+  spawn(id: number, program: ReplicaProgram | undefined = this.options.program): ReplicaProcess {
     const { machine, transport, idle, durability, clock } = this.options;
     const args = ['replica', '--cluster', this.files[id]!, '--id', String(id), '--data', this.options.dataDirectory?.(id) ?? join(this.directory, `replica-${id}`)];
     args.push('--machine', machine, '--transport', transport, '--durability', durability);
     if (idle !== undefined) args.push('--idle', idle);
     if (clock !== undefined) args.push('--clock', clock);
-    args.push(...(this.options.replicaFlags ?? []));
+    args.push(...(this.options.replicaFlags ?? []), ...(program?.flags ?? []));
     // Detached: Ctrl-C on the terminal is for this process, which stops the replicas when it is done with them.
-    const child = fork(MAIN, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [], detached: true, env: { ...withoutSettings(process.env), ...this.options.environment?.(id) } });
+    const child = fork(program?.main ?? MAIN, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [], detached: true, env: { ...withoutSettings(process.env), ...this.options.environment?.(id) } });
     return (this.replicas[id] = new ReplicaProcess(id, child));
   }
 

@@ -29,6 +29,9 @@ export class Load {
   private values = 0;
   private readonly done: Promise<void>[] = [];
 
+  /** @param timeoutMs an operation that takes longer counts as unknown */
+  constructor(private readonly timeoutMs = OPERATION_TIMEOUT_MS) {}
+
   /** Starts `processes` logical clients on a connection. */
   start(client: Client, processes: number, random: Random): void {
     const kv = new KvClient(client);
@@ -67,7 +70,7 @@ export class Load {
     const seen = new Map<string, string | null>();
     while (this.running) {
       const operation = this.choose(random, seen);
-      const result = await this.recorded.run(kv, id, operation, OPERATION_TIMEOUT_MS);
+      const result = await this.recorded.run(kv, id, operation, this.timeoutMs);
       const nowMs = performance.now();
       if (result === undefined) {
         this.unknown++;
