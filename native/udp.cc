@@ -51,16 +51,37 @@ constexpr int kTurnsPerBatch = 8;
 constexpr int kUnreachablePerPass = 64;
 // Tries of a send that fails by what earlier datagrams left at the socket.
 constexpr int kSendTries = 4;
+// Datagrams gathered at once.
+constexpr size_t kSendPieces = 512;
 // How long `busy` polls between two passes of the event loop.
 constexpr uint64_t kBusyPassNs = 20'000;
 
 // Where each counter is in the array that JavaScript keeps; it gives the names, so the order is its own.
 struct Counters {
   double* at = nullptr;
-  size_t datagrams_received, bytes_received, datagrams_sent, bytes_sent, datagrams_fragmented, send_errors, receive_errors,
+  size_t datagrams_received, bytes_received, datagrams_sent, bytes_sent, datagrams_fragmented, datagrams_segmented, send_errors, receive_errors,
       endpoint_unknown, endpoints_evicted, spins_paid, spins_wasted;
 
   void Add(size_t counter, double amount) { at[counter] += amount; }
+};
+
+// Entries of `sends` that leave as one message: `count` from `first` on, `bytes` in all.
+struct Run {
+  size_t first = 0;
+  int32_t endpoint = 0;
+  size_t segment_bytes = 0;
+  size_t bytes = segment_bytes;
+  size_t count = 1;
+
+  bool Takes(int32_t to, size_t length) const {
+    // A shorter datagram ends a run: what would follow is cut at the wrong place.
+    return to == endpoint && length > 0 && length <= segment_bytes && bytes == count * segment_bytes && count < kRunMax && bytes + length <= kRunBytesMax;
+  }
+
+  void Add(size_t length) {
+    bytes += length;
+    count++;
+  }
 };
 
 class UdpPort;
@@ -91,7 +112,7 @@ class UdpPort {
         options_(std::move(options)),
         table_(options_.replicas, options_.endpoints),
         received(kReceiveSlots * kSlotBytes),
-        entries(kReceiveSlots * kEntryFields),
+        entries(kReceivedMax * kEntryFields),
         transmit(options_.transmit_bytes),
         sends(options_.sends * kSendFields),
         state(kStateFields),
@@ -191,16 +212,16 @@ class UdpPort {
       Socket* socket = nullptr;
       const int gathered = Gather(at, count, &socket);
       if (gathered == 0) return count;  // nothing left that can be sent
-      const size_t first = gathered_from_[0];
+      const size_t first = gathered_[0].first;
       const int sent = SendGathered(*socket, gathered);
       if (sent < 0) return first;
-      at = gathered_from_[sent - 1] + 1;
+      at = sent == 0 ? first : gathered_[sent - 1].first + gathered_[sent - 1].count;
     }
     return count;
   }
 
   int32_t Intern(size_t entry) {
-    const int32_t number = table_.Intern(sources_[entry]);
+    const int32_t number = table_.Intern(sources_[slots_[entry]]);
     NoteEvictions();
     return number;
   }
@@ -350,7 +371,7 @@ class UdpPort {
     else uv_idle_stop(&idle_);
   }
 
-  // Takes what waits in one socket. Returns the number of entries.
+  // Takes what waits in one socket. Returns the number of entries, which are datagrams.
   int Receive(Socket& socket) {
     const int received = socket.channel.Receive(this->received.data());
     if (received < 0) {
@@ -359,17 +380,31 @@ class UdpPort {
       return 0;
     }
     double bytes = 0;
-    for (int i = 0; i < received; i++) {
-      const size_t length = socket.channel.LengthOf(i);
-      entries[i * kEntryFields] = static_cast<int32_t>(i * kSlotBytes);
-      entries[i * kEntryFields + 1] = static_cast<int32_t>(length);
-      entries[i * kEntryFields + 2] = table_.Find(socket.channel.SourceOf(i));
-      bytes += static_cast<double>(length);
+    size_t datagrams = 0;
+    for (int slot = 0; slot < received; slot++) {
+      const size_t end = slot * kSlotBytes + socket.channel.LengthOf(slot);
+      const size_t segment = socket.channel.SegmentBytesOf(slot);
+      const int32_t endpoint = table_.Find(socket.channel.SourceOf(slot));
+      size_t at = slot * kSlotBytes;
+      do {  // once at least: a datagram may be empty
+        const size_t length = segment < end - at ? segment : end - at;
+        if (datagrams == kReceivedMax) {
+          counters.Add(counters.receive_errors, 1);  // the rest of a run is lost, as on the network
+          break;
+        }
+        int32_t* entry = &entries[datagrams * kEntryFields];
+        entry[0] = static_cast<int32_t>(at);
+        entry[1] = static_cast<int32_t>(length);
+        entry[2] = endpoint;
+        slots_[datagrams++] = slot;
+        at += length;
+      } while (at < end);
+      bytes += static_cast<double>(socket.channel.LengthOf(slot));
     }
     sources_ = &socket.channel.SourceOf(0);
-    counters.Add(counters.datagrams_received, received);
+    counters.Add(counters.datagrams_received, static_cast<double>(datagrams));
     counters.Add(counters.bytes_received, bytes);
-    return received;
+    return static_cast<int>(datagrams);
   }
 
   void Dispatch(int count) {
@@ -403,11 +438,13 @@ class UdpPort {
 
   // --- Sending ------------------------------------------------------------------------------------------------------
 
-  // Makes headers of the entries from `at` on that go through one socket, at most kSendBatch, and says which they are in
-  // gathered_from_. Entries that no socket can send are lost here.
+  // Makes messages of the entries from `at` on that go through one socket, at most kSendBatch, and says which they are in
+  // gathered_. Entries that follow each other to one address in one length, but for a shorter last, are one message. Entries
+  // that no socket can send are lost here.
   int Gather(size_t at, size_t count, Socket** through) {
     int gathered = 0;
-    for (; at < count && gathered < kSendBatch; at++) {
+    size_t iovecs = 0;
+    for (; at < count && iovecs < send_iovecs_.size(); at++) {
       const int32_t* send = &sends[at * kSendFields];
       const size_t offset = static_cast<size_t>(send[0]);
       const size_t length = static_cast<size_t>(send[1]);
@@ -421,19 +458,32 @@ class UdpPort {
         continue;
       }
       *through = socket;
-      send_iovecs_[gathered] = {transmit.data() + offset, length};
+      iovec* const piece = &send_iovecs_[iovecs];
+      *piece = {transmit.data() + offset, length};
+      if (gathered > 0 && segments_ && length <= options_.datagram_bytes && gathered_[gathered - 1].Takes(send[2], length)) {
+        Run& run = gathered_[gathered - 1];
+        run.Add(length);
+        msghdr& header = send_headers_[gathered - 1].msg_hdr;
+        header.msg_iovlen++;
+        if (run.count == 2) send_controls_[gathered - 1].Attach(&header, static_cast<uint16_t>(run.segment_bytes));
+        iovecs++;
+        continue;
+      }
+      if (gathered == kSendBatch) break;
       mmsghdr& header = send_headers_[gathered];
       header = {};
       header.msg_hdr.msg_name = const_cast<SocketAddress*>(to);
       header.msg_hdr.msg_namelen = to->length();
-      header.msg_hdr.msg_iov = &send_iovecs_[gathered];
+      header.msg_hdr.msg_iov = piece;
       header.msg_hdr.msg_iovlen = 1;
-      gathered_from_[gathered++] = at;
+      gathered_[gathered++] = Run{at, send[2], length};
+      iovecs++;
     }
     return gathered;
   }
 
-  // Returns how many of the gathered are done with, or -1 when the kernel has no room for the first.
+  // Returns how many of the gathered are done with, -1 when the kernel has no room for the first, 0 when they are to be
+  // gathered anew.
   int SendGathered(Socket& socket, int gathered) {
     int sent = socket.channel.Send(send_headers_.data(), gathered);
     // An error that an earlier datagram left at the socket is told once, and this one was not sent.
@@ -447,28 +497,38 @@ class UdpPort {
       }
       return -1;
     }
+    if (gathered_[0].count > 1 && (sent == -EINVAL || sent == -EIO || sent == -EOPNOTSUPP || sent == -EMSGSIZE)) {
+      // This kernel, this device or this path does not cut: one that takes shorter datagrams only, for example.
+      segments_ = false;
+      return 0;
+    }
     if (sent < 0) {
       // Lost as on the network. ENOBUFS too: a queue behind the socket is full while the socket itself is writable, so
       // waiting would be polling.
-      counters.Add(counters.send_errors, 1);
+      counters.Add(counters.send_errors, static_cast<double>(gathered_[0].count));
       state[kSendErrno] = -sent;
       return 1;
     }
     state[kSendErrno] = 0;
     for (int i = 0; i < sent; i++) {
-      const size_t length = send_iovecs_[i].iov_len;
-      counters.Add(counters.bytes_sent, static_cast<double>(length));
-      if (length > options_.datagram_bytes) counters.Add(counters.datagrams_fragmented, 1);
+      const Run& run = gathered_[i];
+      counters.Add(counters.bytes_sent, static_cast<double>(run.bytes));
+      counters.Add(counters.datagrams_sent, static_cast<double>(run.count));
+      if (run.count > 1) counters.Add(counters.datagrams_segmented, static_cast<double>(run.count));
+      else if (run.bytes > options_.datagram_bytes) counters.Add(counters.datagrams_fragmented, 1);
     }
-    counters.Add(counters.datagrams_sent, sent);
     return sent;
   }
 
   std::array<Socket, 2> sockets_;  // IPv4, IPv6
   const SocketAddress* sources_ = nullptr;
+  std::array<int, kReceivedMax> slots_;  // of each entry
   std::array<mmsghdr, kSendBatch> send_headers_;
-  std::array<iovec, kSendBatch> send_iovecs_;
-  std::array<size_t, kSendBatch> gathered_from_;
+  std::array<SegmentControl, kSendBatch> send_controls_;
+  std::array<iovec, kSendPieces> send_iovecs_;
+  std::array<Run, kSendBatch> gathered_;
+  // False once the kernel refused to cut a message into datagrams.
+  bool segments_ = true;
 
   SpinPolicy policy_;
   uint64_t last_flush_ns_ = 0;
@@ -687,6 +747,7 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
     counters->datagrams_sent = find("datagrams_sent");
     counters->bytes_sent = find("bytes_sent");
     counters->datagrams_fragmented = find("datagrams_fragmented");
+    counters->datagrams_segmented = find("datagrams_segmented");
     counters->send_errors = find("send_errors");
     counters->receive_errors = find("receive_errors");
     counters->endpoint_unknown = find("endpoint_unknown");

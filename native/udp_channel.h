@@ -1,11 +1,15 @@
 // One non-blocking UDP socket: many datagrams a system call, nothing allocated. Knows nothing of Node.
 //
-// Source: recvmmsg(2), sendmmsg(2), udp(7).
+// A run of datagrams of one length to one address crosses the kernel as one large one (segmentation offload), in both
+// directions, and is cut or put together at the edge: a packet costs the kernel several times what its bytes do.
+//
+// Source: recvmmsg(2), sendmmsg(2), udp(7) for UDP_SEGMENT and UDP_GRO.
 #pragma once
 
 #include <errno.h>
 #include <linux/errqueue.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -23,8 +27,30 @@ constexpr int kReceiveSlots = 32;
 // Room for the longest datagram there is (65,527 bytes, IPv6). Not a power of two: slots that begin a multiple of 4 KiB apart
 // would share the same few lines of the processor's cache.
 constexpr size_t kSlotBytes = 65536 + 1536;
-// Datagrams handed to the kernel at once.
+// Messages handed to the kernel at once, each a datagram or a run of them.
 constexpr int kSendBatch = 64;
+// Datagrams in a run: the kernel's UDP_MAX_SEGMENTS, before it was raised; and bytes, less than a UDP length can say.
+constexpr int kRunMax = 64;
+constexpr size_t kRunBytesMax = 65000;
+// Datagrams in all slots; of runs that are longer still, as a later kernel may make them, the rest is lost.
+constexpr size_t kReceivedMax = kReceiveSlots * kRunMax;
+
+// Says in a message's control data how its bytes are to be cut.
+class SegmentControl {
+ public:
+  void Attach(msghdr* header, uint16_t segment_bytes) {
+    header->msg_control = data_;
+    header->msg_controllen = sizeof data_;
+    cmsghdr* control = CMSG_FIRSTHDR(header);
+    control->cmsg_level = SOL_UDP;
+    control->cmsg_type = UDP_SEGMENT;
+    control->cmsg_len = CMSG_LEN(sizeof segment_bytes);
+    std::memcpy(CMSG_DATA(control), &segment_bytes, sizeof segment_bytes);
+  }
+
+ private:
+  alignas(cmsghdr) char data_[CMSG_SPACE(sizeof(uint16_t))];
+};
 
 class UdpChannel {
  public:
@@ -50,6 +76,8 @@ class UdpChannel {
     // The kernel cuts these to its limits and says nothing; BufferBytes tells what came of them.
     setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer_bytes, sizeof receive_buffer_bytes);
     setsockopt(fd_, SOL_SOCKET, SO_SNDBUF, &send_buffer_bytes, sizeof send_buffer_bytes);
+    // Where the kernel does not know it, datagrams come one by one.
+    setsockopt(fd_, SOL_UDP, UDP_GRO, &on, sizeof on);
     *failed = "bind";
     if (bind(fd_, &local.any, local.length()) != 0) return CloseWithErrno();
     return 0;
@@ -115,6 +143,8 @@ class UdpChannel {
       headers_[i].msg_hdr.msg_namelen = sizeof sources_[i];
       headers_[i].msg_hdr.msg_iov = &iovecs_[i];
       headers_[i].msg_hdr.msg_iovlen = 1;
+      headers_[i].msg_hdr.msg_control = controls_[i].data;
+      headers_[i].msg_hdr.msg_controllen = sizeof controls_[i].data;
     }
     int received;
     do {
@@ -127,6 +157,19 @@ class UdpChannel {
 
   // Of the last Receive.
   size_t LengthOf(int slot) const { return headers_[slot].msg_len; }
+
+  // Length of each datagram in the slot but the last, which may be shorter; that of the slot when it holds one.
+  size_t SegmentBytesOf(int slot) {
+    msghdr* header = &headers_[slot].msg_hdr;
+    for (cmsghdr* control = CMSG_FIRSTHDR(header); control != nullptr; control = CMSG_NXTHDR(header, control)) {
+      if (control->cmsg_level != SOL_UDP || control->cmsg_type != UDP_GRO || control->cmsg_len < CMSG_LEN(sizeof(int))) continue;
+      int bytes;
+      std::memcpy(&bytes, CMSG_DATA(control), sizeof bytes);
+      if (bytes > 0) return static_cast<size_t>(bytes);
+    }
+    return LengthOf(slot);
+  }
+
   const SocketAddress& SourceOf(int slot) const { return sources_[slot]; }
 
   // Returns how many of them left, at least one, or -errno of the first.
@@ -153,6 +196,10 @@ class UdpChannel {
   int fd_ = -1;
   std::array<mmsghdr, kReceiveSlots> headers_ = {};
   std::array<iovec, kReceiveSlots> iovecs_ = {};
+  struct Control {
+    alignas(cmsghdr) char data[CMSG_SPACE(sizeof(int))];
+  };
+  std::array<Control, kReceiveSlots> controls_ = {};
   std::array<SocketAddress, kReceiveSlots> sources_;
 };
 

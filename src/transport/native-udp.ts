@@ -20,6 +20,9 @@ const SMALL_ARRAYS_MIN = 128;
 const SMALL_BYTES_MAX = 8 << 20;
 const LARGE_ARRAYS = 64;
 
+/** Received at once, so many end a turn. */
+const TURN_DATAGRAMS = 16;
+
 /** Waking a process takes about as long; polling any longer would cost more than it saves. */
 const SPIN_NS = 50_000;
 
@@ -41,6 +44,9 @@ export class NativeUdpTransport implements Transport {
   /** What `sends` describes, in order; undefined from `waiting` on. */
   private readonly arrays: (Uint8Array | undefined)[];
   private waiting = 0;
+  /** For `group`. */
+  private readonly grouped: Int32Array;
+  private readonly groupedArrays: (Uint8Array | undefined)[];
   /** Of `waiting`, those that the kernel once refused. */
   private deferred = 0;
   /** Bytes of the transmit slab that have been made into arrays. */
@@ -74,6 +80,8 @@ export class NativeUdpTransport implements Transport {
     this.sends = this.udp.sends;
     this.counters = counters;
     this.arrays = new Array<Uint8Array | undefined>(sends).fill(undefined);
+    this.grouped = new Int32Array(this.sends.length);
+    this.groupedArrays = new Array<Uint8Array | undefined>(sends).fill(undefined);
     this.pool = new ArrayPool(datagramBytes, smallArrays, LARGE_ARRAYS, (length) => transmit.subarray(this.carved, (this.carved += length)));
     this.receiver = options.receive;
     this.batchEnd = options.batchEnd;
@@ -132,6 +140,7 @@ export class NativeUdpTransport implements Transport {
   flush(): void {
     const { waiting, arrays } = this;
     if (waiting === 0) return;
+    if (waiting > 2 && this.deferred === 0) this.group();
     const done = this.udp.flush(waiting);
     for (let at = 0; at < done; at++) {
       this.pool.release(arrays[at]!);
@@ -177,11 +186,40 @@ export class NativeUdpTransport implements Transport {
     const { received, entries, state, receiver } = this;
     const count = state[UdpState.received]!;
     while (state[UdpState.handled]! < count && !this.isClosed) {
-      const field = state[UdpState.handled]!++ * UdpEntry.fields;
+      const handled = state[UdpState.handled]!++;
+      const field = handled * UdpEntry.fields;
+      // Answers to the first need not wait for the last.
+      if (handled > 0 && handled % TURN_DATAGRAMS === 0) this.batchEnd();
+      if (this.isClosed) return;
       receiver(received, entries[field + UdpEntry.offset]!, entries[field + UdpEntry.length]!);
     }
     state[UdpState.handled]!++;
     if (!this.isClosed) this.batchEnd();
+  }
+
+  /**
+   * Puts what goes to one endpoint side by side, in its own order: the addon sends neighbours as one. What was written in turns to
+   * several never stands so.
+   */
+  private group(): void {
+    const { waiting, sends, arrays, grouped, groupedArrays } = this;
+    const { fields, endpoint } = UdpEntry;
+    let placed = 0;
+    for (let first = 0; placed < waiting; first++) {
+      if (arrays[first] === undefined) continue;
+      const to = sends[first * fields + endpoint]!;
+      for (let at = first; at < waiting; at++) {
+        if (arrays[at] === undefined || sends[at * fields + endpoint] !== to) continue;
+        for (let field = 0; field < fields; field++) grouped[placed * fields + field] = sends[at * fields + field]!;
+        groupedArrays[placed++] = arrays[at];
+        arrays[at] = undefined;
+      }
+    }
+    for (let at = 0; at < waiting; at++) {
+      for (let field = 0; field < fields; field++) sends[at * fields + field] = grouped[at * fields + field]!;
+      arrays[at] = groupedArrays[at];
+      groupedArrays[at] = undefined;
+    }
   }
 
   /** Moves what the kernel refused to the front of the lists. */
