@@ -79,15 +79,20 @@ const BURST_DATAGRAMS = 2;
 const BURST_US = 20;
 
 /**
- * When so many datagrams come in one batch, or in one pass of the event loop, there are more behind them: clients' datagrams wait in a
- * FairQueue then, until it is empty again. Both the native transport and libuv take 32 at once.
+ * Both the native transport and libuv take 32 datagrams at once, or more of those that came as one. A batch or pass of so many is full:
+ * there may be more behind it. When so many have come in full ones, more than a client with a few hundred operations open sends at a
+ * time, clients' datagrams wait in a FairQueue, until it is empty again.
  */
-const CROWD_DATAGRAMS = 32;
+const FULL_DATAGRAMS = 32;
+const CROWD_DATAGRAMS = 128;
 /** Of a transport without batches: so many in one pass are worth finding out where it ends. */
 const PASS_DATAGRAMS = 8;
 /** Datagrams of the queue that are handled before the socket is looked at again. What dgram takes from it is less, one by one. */
 const QUEUE_TURN = { batches: 64, single: 24 } as const;
 const QUEUE_BYTES = 4 << 20;
+
+/** Datagrams of one batch that share a turn: answers to the first need not wait for the last. */
+const TURN_DATAGRAMS = 16;
 
 export class TurnLoop {
   readonly transport: Transport;
@@ -110,11 +115,14 @@ export class TurnLoop {
   private stopped = false;
   /** Datagrams of clients that wait for their turn; undefined at a client. */
   private readonly queue: FairQueue | undefined;
-  /** Datagrams in the present batch or pass. */
+  /** Datagrams in the present batch or pass, and in it and the full ones right before. */
+  private passDatagrams = 0;
   private crowd = 0;
-  /** The queue is in use: from a full batch or pass on, until there was none while it was empty. */
+  /** The queue is in use: from a crowd on, until there was none while it was empty. */
   private crowded = false;
-  private wasFull = false;
+  private wasCrowd = false;
+  /** Datagrams handled in the open turn of a batch. */
+  private turnDatagrams = 0;
   /** Whoever is refused now hears of it; once for each look at the queue, since answers cost as much as requests. */
   private mayRefuse = false;
   private refusing = false;
@@ -196,6 +204,7 @@ export class TurnLoop {
   /** Ends the turn that is open, now. For hosts that must say something before they close. */
   endTurn(at?: Instant): void {
     this.turnOpen = false;
+    this.turnDatagrams = 0;
     if (this.stopped || this.driven === undefined) return;
     try {
       const { driven } = this;
@@ -224,11 +233,13 @@ export class TurnLoop {
       this.handling = true;
       const messages = this.reader.read(bytes, offset, length);
       this.handling = false;
-      if (messages === 0 || this.turnOpen) return;
+      if (messages === 0) return;
       if (this.transport.batches) {
         this.turnOpen = true; // the end of the batch ends it
+        if (++this.turnDatagrams >= TURN_DATAGRAMS) this.endTurn(instant);
         return;
       }
+      if (this.turnOpen) return;
       if (instant.monotonicUs - this.burstUs > BURST_US) {
         this.burstUs = instant.monotonicUs;
         this.burst = 0;
@@ -252,18 +263,21 @@ export class TurnLoop {
 
   private onBatchEnd(): void {
     if (this.turnOpen) this.endTurn();
-    this.crowd = 0;
+    this.passEnded();
   }
 
   private isCrowd(): boolean {
-    if (++this.crowd === PASS_DATAGRAMS && !this.transport.batches) setImmediate(this.onPassEnd);
-    if (this.crowd >= CROWD_DATAGRAMS) this.wasFull = true;
-    return this.wasFull || this.crowded;
+    if (++this.passDatagrams === PASS_DATAGRAMS && !this.transport.batches) setImmediate(this.onPassEnd);
+    if (++this.crowd >= CROWD_DATAGRAMS) this.wasCrowd = true;
+    return this.wasCrowd || this.crowded;
   }
 
-  private readonly onPassEnd = (): void => {
-    this.crowd = 0;
-  };
+  private readonly onPassEnd = (): void => this.passEnded();
+
+  private passEnded(): void {
+    if (this.passDatagrams < FULL_DATAGRAMS) this.crowd = 0;
+    this.passDatagrams = 0;
+  }
 
   /** True when the datagram, of a client that was heard before, waits in the queue, or was refused. */
   private enqueue(bytes: Uint8Array, offset: number, length: number): boolean {
@@ -305,8 +319,8 @@ export class TurnLoop {
       return;
     }
     this.endTurn();
-    this.crowded = queue.size > 0 || this.wasFull;
-    this.wasFull = false;
+    this.crowded = queue.size > 0 || this.wasCrowd;
+    this.wasCrowd = false;
     if (this.crowded) setImmediate(this.onQueue);
   };
 

@@ -20,9 +20,6 @@ const SMALL_ARRAYS_MIN = 128;
 const SMALL_BYTES_MAX = 8 << 20;
 const LARGE_ARRAYS = 64;
 
-/** Received at once, so many end a turn. */
-const TURN_DATAGRAMS = 16;
-
 /** Waking a process takes about as long; polling any longer would cost more than it saves. */
 const SPIN_NS = 50_000;
 
@@ -186,11 +183,7 @@ export class NativeUdpTransport implements Transport {
     const { received, entries, state, receiver } = this;
     const count = state[UdpState.received]!;
     while (state[UdpState.handled]! < count && !this.isClosed) {
-      const handled = state[UdpState.handled]!++;
-      const field = handled * UdpEntry.fields;
-      // Answers to the first need not wait for the last.
-      if (handled > 0 && handled % TURN_DATAGRAMS === 0) this.batchEnd();
-      if (this.isClosed) return;
+      const field = state[UdpState.handled]!++ * UdpEntry.fields;
       receiver(received, entries[field + UdpEntry.offset]!, entries[field + UdpEntry.length]!);
     }
     state[UdpState.handled]!++;

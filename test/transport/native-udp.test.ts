@@ -82,6 +82,36 @@ for (const family of [4, 6] as const) {
   }
 }
 
+t.test('a run of datagrams leaves as one and comes as many', { skip: withoutNative }, async (t) => {
+  const addresses = [await freeAddress(4), await freeAddress(4)];
+  const heard: number[][][] = [[], []];
+  const servers = addresses.map((listen, server) => nativeTransport({ replicas: addresses, listen, receive: (bytes, offset, length) => void heard[server]!.push([length, ...bytes.subarray(offset, offset + Math.min(length, 1))]) }));
+  for (const server of servers) await server.open();
+  const client = nativeTransport({ replicas: addresses });
+  await client.open();
+  // A shorter one ends a run, so does a longer one; an empty one is one too; and what goes to two is written in turns.
+  const lengths = [100, 100, 100, 60, 100, 100, 1000, 1000, 0, 7, 7];
+  lengths.forEach((length, number) => {
+    for (const to of [0, 1]) {
+      const array = client.acquire(length)!;
+      array[0] = 10 * to + number;
+      client.send(array, length, to);
+    }
+  });
+  client.flush();
+  await until(() => heard.every((of) => of.length === lengths.length), 'all were heard');
+  for (const to of [0, 1]) t.same(heard[to], lengths.map((length, number) => (length === 0 ? [0] : [length, 10 * to + number])), 'whole, and in their order');
+  t.equal(client.counters[TransportCounter.datagrams_sent], 2 * lengths.length);
+  t.equal(client.counters[TransportCounter.bytes_sent], 2 * lengths.reduce((sum, length) => sum + length));
+  t.equal(client.counters[TransportCounter.datagrams_segmented], 2 * (lengths.length - 1), 'all but the empty ones in runs');
+
+  // More than one message takes, and than the kernel takes at once.
+  for (let i = 0; i < 700; i++) client.send(client.acquire(90)!, 90, 0);
+  client.flush();
+  await until(() => heard[0]!.length === lengths.length + 700, 'all were heard');
+  await Promise.all([client.close(), ...servers.map((server) => server.close())]);
+});
+
 t.test('endpoints are numbered as by the table of the dgram transport', { skip: withoutNative }, async (t) => {
   const seed = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
   t.comment(`SEED=${seed}`);
