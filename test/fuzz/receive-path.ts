@@ -17,6 +17,7 @@ import { Keyring } from '../../src/server/keyring.js';
 import { Fingerprint } from '../../src/sim/fingerprint.js';
 import { Random } from '../../src/sim/random.js';
 import { CLIENT_SENDER, ENVELOPE_BYTES } from '../../src/wire/envelope.js';
+import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../../src/wire/versions.js';
 import { begin, type Message } from '../../src/wire/layout.js';
 import * as wire from '../../src/wire/messages.js';
 import { writeI32, writeU16 } from '../../src/wire/u64.js';
@@ -176,7 +177,7 @@ export class ReceivePathFuzzer {
     const target = from < REPLICAS ? (from + 1 + random.below(REPLICAS - 1)) % REPLICAS : random.below(REPLICAS);
     const length = this.compose(target, from < REPLICAS ? wire.ALL_MESSAGES : FROM_CLIENTS);
     const who = from === REPLICAS && random.chance(0.2) ? cluster.reader : cluster.speakers[from]!;
-    who.envelope.seal(this.bytes, 0, length, who.ring.own);
+    who.envelope.seal(this.bytes, 0, length, who.ring.own, this.version());
     cluster.now.monotonicUs += 1;
     cluster.receive(target, this.bytes, length, REPLICAS + 1 + random.below(8));
     if (random.chance(0.1)) cluster.settle();
@@ -187,10 +188,15 @@ export class ReceivePathFuzzer {
     const { random, cluster } = this;
     this.counts.tried.answers++;
     const length = this.compose(random.below(REPLICAS), wire.ALL_MESSAGES);
-    random.pick(cluster.liars).seal(this.bytes, 0, length, cluster.clientRing.own);
+    random.pick(cluster.liars).seal(this.bytes, 0, length, cluster.clientRing.own, this.version());
     cluster.now.monotonicUs += 1;
     cluster.clientReader.read(this.bytes, 0, length);
     if (random.chance(0.02)) cluster.work(1);
+  }
+
+  /** Of the wire, to write a datagram in: now and then the previous one, with the present layouts, which it may not have. */
+  private version(): number {
+    return this.random.chance(0.1) ? PREVIOUS_WIRE_VERSION : WIRE_VERSION;
   }
 
   /** One to three messages behind the room for the envelope: real ones with some fields replaced, or made up. Returns the datagram's length. */
