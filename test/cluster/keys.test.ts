@@ -4,10 +4,13 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { ClientHost } from '../../src/client/client-host.js';
 import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import { LocalCluster } from '../../src/cli/load/local-cluster.js';
+import { encodePut } from '../../src/machine/kv-codec.js';
 import { loadHash } from '../../src/native/hash64.js';
+import { Outcome } from '../../src/protocol/contract.js';
 import type { KeyFile } from '../../src/server/key-file.js';
 import { Keyring } from '../../src/server/keyring.js';
 import { silentLogger } from '../../src/server/logger.js';
@@ -117,6 +120,50 @@ t.test("a client's key that was removed is not heard, another's is; a key that o
   await new KvClient(first).put('k', 'x');
   t.equal(Buffer.from((await new KvClient(third).get('k'))!).toString(), 'x', 'the others are');
   t.not(reader, other);
+});
+
+t.test("a session is its client's: another key uses up none of its numbers, a further key of the same client goes on with it", async (t) => {
+  await using cluster = await LocalCluster.start(OPTIONS);
+  const { clientFile: otherFile } = await keys(cluster, 'add', '--role', 'client');
+  await reload(cluster);
+  const file = join(cluster.directory, 'mine.keys');
+  writeFileSync(file, readFileSync(join(cluster.directory, 'client.keys')), { mode: 0o600 });
+  const old = (JSON.parse(readFileSync(file, 'utf8')) as KeyFile).use;
+  let completed: ((outcome: number) => void) | undefined;
+  const host = await ClientHost.connect({ cluster: cluster.clusterFile, keys: file, lanes: 1, logger: silentLogger }, { completed: (_lane, outcome) => completed!(outcome), ready: () => undefined, failed: (error) => t.fail(String(error)) });
+  t.teardown(() => host.close());
+  const operation = new Uint8Array(64);
+  const put = (value: string): Promise<number> =>
+    new Promise((resolve) => {
+      completed = resolve;
+      host.submit(0, operation, 0, encodePut(operation, 0, Buffer.from('k'), Buffer.from(value)), Infinity);
+    });
+  t.equal(await put('first'), Outcome.committed);
+
+  const session = BigInt(`0x${host.sessionId}`);
+  const forged = datagram(cluster, Request, CLIENT_SENDER, new Keyring(JSON.parse(readFileSync(String(otherFile), 'utf8')) as KeyFile, false));
+  const view = new DataView(forged.bytes.buffer);
+  view.setBigUint64(ENVELOPE_BYTES + Request.at.session, session);
+  view.setUint32(ENVELOPE_BYTES + Request.at.request, 2); // the number that comes next
+  view.setBigUint64(ENVELOPE_BYTES + Request.at.timestamp, BigInt(Date.now()) * 1_000_000n);
+  const before = (await reports(cluster))[0]!;
+  t.equal(await throwAt(cluster, 0, [forged.seal()]), 1, 'it is told so');
+  const after = (await reports(cluster))[0]!;
+  t.equal(after.counters['rejected_session_unknown'], before.counters['rejected_session_unknown']! + 1);
+  t.equal(after.lastIndex, before.lastIndex, 'nothing was appended');
+  t.equal(await put('second'), Outcome.committed);
+  await using reader = await Client.connect({ cluster: cluster.clusterFile, keys: String(otherFile), lanes: 1, timeout: 10_000 });
+  t.equal(Buffer.from((await new KvClient(reader).get('k'))!).toString(), 'second', 'the number was its own to use');
+
+  const { clientFile: next } = await keys(cluster, 'add', '--for', String(old));
+  await reload(cluster);
+  writeFileSync(file, readFileSync(String(next)), { mode: 0o600 });
+  host.reloadKeys();
+  t.equal(await put('third'), Outcome.committed);
+  await keys(cluster, 'remove', String(old));
+  await reload(cluster);
+  t.equal(await put('fourth'), Outcome.committed);
+  t.equal(BigInt(`0x${host.sessionId}`), session, 'in the same session all the time');
 });
 
 t.test('datagrams of strangers get no answer and change nothing; they are counted', async (t) => {
