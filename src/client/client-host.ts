@@ -187,20 +187,20 @@ export class ClientHost {
 
   /**
    * Sends an operation on an idle lane; the bytes are copied. The operation must be within the cluster's
-   * `operationBytes`. `deadlineUs`: monotonic, Infinity for none.
+   * `operationBytes`. `timeoutUs`: whole µs after which it ends with Outcome.unknown, Infinity for never.
    *
    * Throws JitPaxosError `busy` while there is no session (`ready` is false), `read-only` when the client's key only reads, InvariantError when the lane is not idle.
    */
-  submit(lane: number, bytes: Uint8Array, offset: number, length: number, deadlineUs: number): void {
+  submit(lane: number, bytes: Uint8Array, offset: number, length: number, timeoutUs: number): void {
     this.checkReady();
     this.checkMayWrite();
-    this.core.submit(lane, bytes, offset, length, deadlineUs, this.loop.enter());
+    this.core.submit(lane, bytes, offset, length, timeoutUs, this.loop.enter());
   }
 
   /** As `submit`, for a query of the state machine: read from the members without a log entry where that is possible. */
-  read(lane: number, bytes: Uint8Array, offset: number, length: number, deadlineUs: number): void {
+  read(lane: number, bytes: Uint8Array, offset: number, length: number, timeoutUs: number): void {
     this.checkReady();
-    this.core.read(lane, bytes, offset, length, deadlineUs, this.loop.enter());
+    this.core.read(lane, bytes, offset, length, timeoutUs, this.loop.enter());
   }
 
   /** Ends the open operation of a lane with Outcome.unknown. */

@@ -166,8 +166,9 @@ export class Client {
     call.lane = lane;
     call.bytes = undefined;
     this.open[lane] = call;
-    if (call.isQuery) this.host.read(lane, operation, 0, operation.length, call.deadlineUs);
-    else this.host.submit(lane, operation, 0, operation.length, call.deadlineUs);
+    const timeoutUs = Math.max(0, Math.ceil(call.deadlineUs - this.host.nowUs()));
+    if (call.isQuery) this.host.read(lane, operation, 0, operation.length, timeoutUs);
+    else this.host.submit(lane, operation, 0, operation.length, timeoutUs);
   }
 
   private wait(call: Call, operation: Uint8Array): void {

@@ -42,6 +42,9 @@ const PLEA_AFTER = 2;
 /** Shortest wait for a pushed order before a member that differs is asked to reconcile, µs; else it is that of the longest round trip lately. */
 const ORDER_PATIENCE_US = 500;
 
+/** Operations and results up to here need no array of their own. */
+const SHORT_BYTES = 128;
+
 export class ClientCore {
   /** The view that requests are sent in. */
   view = 0;
@@ -130,8 +133,8 @@ export class ClientCore {
     this.sentUs = new Float64Array(slots);
     this.dueUs = new Float64Array(slots).fill(Infinity);
     this.deadlineUs = new Float64Array(slots).fill(Infinity);
-    this.operations = new Payloads(slots);
-    this.results = new Payloads(slots);
+    this.operations = new Payloads(slots, SHORT_BYTES);
+    this.results = new Payloads(slots, SHORT_BYTES);
     this.resultStatus = new Uint8Array(slots);
   }
 
@@ -175,19 +178,19 @@ export class ClientCore {
 
   /**
    * Submits an operation on an idle lane. The bytes are copied.
-   * @param deadlineUs monotonic µs at which it ends with `unknown`; Infinity: never
+   * @param timeoutUs after which it ends with `unknown`, whole µs, which as an argument cost no allocation; Infinity: never
    */
-  submit(lane: number, bytes: Uint8Array, offset: number, length: number, deadlineUs: number, now: Instant): void {
+  submit(lane: number, bytes: Uint8Array, offset: number, length: number, timeoutUs: number, now: Instant): void {
     this.accept(lane, bytes, offset, length);
     this.counters[ClientCounter.submitted]!++;
-    this.begin(lane, State.write, deadlineUs, now);
+    this.begin(lane, State.write, timeoutUs, now);
   }
 
   /** A quorum read: one round trip and no entry in the log; where members' logs differ it is submitted as an operation instead. */
-  read(lane: number, bytes: Uint8Array, offset: number, length: number, deadlineUs: number, now: Instant): void {
+  read(lane: number, bytes: Uint8Array, offset: number, length: number, timeoutUs: number, now: Instant): void {
     this.accept(lane, bytes, offset, length);
     this.counters[ClientCounter.reads]!++;
-    this.begin(lane, State.read, deadlineUs, now);
+    this.begin(lane, State.read, timeoutUs, now);
   }
 
   /** Ends the wait for a lane's request: its outcome is unknown. Does nothing on an idle lane. */
@@ -264,7 +267,7 @@ export class ClientCore {
     this.operations.put(lane, this.submitted.of(bytes), offset, length);
   }
 
-  private begin(slot: number, state: number, deadlineUs: number, now: Instant): void {
+  private begin(slot: number, state: number, timeoutUs: number, now: Instant): void {
     this.state[slot] = state;
     this.open++;
     this.request[slot]!++;
@@ -272,7 +275,7 @@ export class ClientCore {
     this.repeated[slot] = 0;
     this.pace[slot] = Pace.one;
     this.flags[slot] = slot === this.lanes ? RequestFlag.register : state === State.read ? RequestFlag.query : 0;
-    this.deadlineUs[slot] = deadlineUs;
+    this.deadlineUs[slot] = now.monotonicUs + timeoutUs;
     this.sentUs[slot] = now.monotonicUs;
     this.forget(slot);
     if (this.sessionLost) {
@@ -346,7 +349,7 @@ export class ClientCore {
       writeI32(bytes, o + wire.Request.at.timestamp + 4, this.timestampLo[slot]!);
     }
     writeU16(bytes, o + at.operation, length);
-    copyWords(this.operations.view(slot), 0, this.outbox.view ?? this.targets.of(bytes), o + message.size, length);
+    copyWords(this.operations.view(slot), this.operations.offset(slot), this.outbox.view ?? this.targets.of(bytes), o + message.size, length);
     this.outbox.commit(message.size + length);
   }
 

@@ -21,6 +21,9 @@ export const REGISTER_LANE = 0xffff;
 /** A Register operation: nonce (8 bytes), lanes (u16), timestamp of its first attempt (u64, ns). */
 export const REGISTER_BYTES = 18;
 
+/** Room for a result that every lane has, whatever it is used for. */
+const SHORT_RESULT_BYTES = 64;
+
 /** The last executed request of each lane of one session. */
 export class Session {
   /** Request number last executed; 0: none yet. */
@@ -56,7 +59,7 @@ export class Session {
     this.chainHi = new Int32Array(lanes);
     this.chainLo = new Int32Array(lanes);
     this.status = new Uint8Array(lanes);
-    this.results = new Payloads(lanes);
+    this.results = new Payloads(lanes, SHORT_RESULT_BYTES);
     this.lastUsed = registerIndex;
   }
 

@@ -281,10 +281,10 @@ export class ClientHost implements EventHandler {
     const patienceUs = random.logNormal(5000, 1.5);
     clock.read(queue.nowUs, this.now);
     const byDeadline = random.chance(0.5);
-    const deadlineUs = impatient && byDeadline ? this.now.monotonicUs + patienceUs : Infinity;
+    const timeoutUs = impatient && byDeadline ? patienceUs : Infinity;
     this.call((core) => {
-      if (item.quorumRead) core.read(index, this.workload.bytes, 0, item.length, deadlineUs, this.now);
-      else core.submit(index, this.workload.bytes, 0, item.length, deadlineUs, this.now);
+      if (item.quorumRead) core.read(index, this.workload.bytes, 0, item.length, timeoutUs, this.now);
+      else core.submit(index, this.workload.bytes, 0, item.length, timeoutUs, this.now);
     });
     if (impatient && !byDeadline) queue.schedule(queue.nowUs + patienceUs, this, IMPATIENCE, this.event(index));
   }

@@ -47,8 +47,8 @@ export interface SimulatedReplicaCore {
 export interface SimulatedClientCore {
   register(now: Instant): void;
   readonly registered: boolean;
-  submit(lane: number, bytes: Uint8Array, offset: number, length: number, deadlineUs: number, now: Instant): void;
-  read(lane: number, bytes: Uint8Array, offset: number, length: number, deadlineUs: number, now: Instant): void;
+  submit(lane: number, bytes: Uint8Array, offset: number, length: number, timeoutUs: number, now: Instant): void;
+  read(lane: number, bytes: Uint8Array, offset: number, length: number, timeoutUs: number, now: Instant): void;
   cancel(lane: number, now: Instant): void;
   receive(bytes: Uint8Array, offset: number, length: number, fromReplica: number, now: Instant): void;
   unreachable(replica: number, now: Instant): void;

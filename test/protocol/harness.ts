@@ -290,14 +290,14 @@ export class TestClient {
     this.core.register(this.cluster.now);
   }
 
-  submit(operation: string, lane = 0, deadlineUs = Infinity): void {
+  submit(operation: string, lane = 0, timeoutUs = Infinity): void {
     const bytes = new Uint8Array(Buffer.from(operation));
-    this.core.submit(lane, bytes, 0, bytes.length, deadlineUs, this.cluster.now);
+    this.core.submit(lane, bytes, 0, bytes.length, timeoutUs, this.cluster.now);
   }
 
-  read(operation: string, lane = 0, deadlineUs = Infinity): void {
+  read(operation: string, lane = 0, timeoutUs = Infinity): void {
     const bytes = new Uint8Array(Buffer.from(operation));
-    this.core.read(lane, bytes, 0, bytes.length, deadlineUs, this.cluster.now);
+    this.core.read(lane, bytes, 0, bytes.length, timeoutUs, this.cluster.now);
   }
 
   receive(message: Message<any>, values: Values, from: number): Packet[] {

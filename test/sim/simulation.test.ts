@@ -189,8 +189,8 @@ t.test('a client that believes the first answer is noticed', (t) => {
       const core = createShippedClient(config, outbox, events);
       const submit = core.submit.bind(core);
       let told = false;
-      core.submit = (lane, bytes, offset, length, deadlineUs, now) => {
-        submit(lane, bytes, offset, length, deadlineUs, now);
+      core.submit = (lane, bytes, offset, length, timeoutUs, now) => {
+        submit(lane, bytes, offset, length, timeoutUs, now);
         if (!told) {
           told = true;
           core.resultBytes(lane)[0] = 0;

@@ -44,8 +44,6 @@ export interface SlotClientResult {
 }
 
 const TIMEOUT_US = 10e6;
-/** The deadline is set anew so often, not for every operation: a clock reading costs a good part of what a submit does. */
-const DEADLINE_RENEWAL_NS = 1e9;
 const NS_PER_MS = 1e6;
 /** Where operations fail at once, a closed loop must not become a busy one. */
 const PAUSE_AFTER_FAILURE_MS = 2;
@@ -55,12 +53,10 @@ const REMAINING = 0;
 const UNTIL_NS = 1;
 const OPEN = 2;
 const FAILED = 3;
-const DEADLINE_US = 4;
-const DEADLINE_RENEWED_NS = 5;
 
 class ClosedLoop {
   private readonly histogram = new Histogram();
-  private readonly numbers = new Float64Array(6);
+  private readonly numbers = new Float64Array(4);
   private readonly sentNs: Float64Array;
   private readonly clock = openClock('monotonic');
   private readonly halves = new Int32Array(2);
@@ -125,13 +121,8 @@ class ClosedLoop {
     numbers[OPEN]! += 1;
     this.sentNs[lane] = nowNs;
     const bytes = this.operations.next();
-    if (nowNs - numbers[DEADLINE_RENEWED_NS]! > DEADLINE_RENEWAL_NS) {
-      numbers[DEADLINE_RENEWED_NS] = nowNs;
-      numbers[DEADLINE_US] = host.nowUs() + TIMEOUT_US;
-    }
-    const deadlineUs = numbers[DEADLINE_US]!;
-    if (this.setup.operation === 'read') host.read(lane, bytes, 0, bytes.length, deadlineUs);
-    else host.submit(lane, bytes, 0, bytes.length, deadlineUs);
+    if (this.setup.operation === 'read') host.read(lane, bytes, 0, bytes.length, TIMEOUT_US);
+    else host.submit(lane, bytes, 0, bytes.length, TIMEOUT_US);
   }
 
   private onCompleted(lane: number, outcome: number, status: number): void {

@@ -100,9 +100,8 @@ class Worker {
     operations.prepare(lane);
     if (this.history !== undefined) this.record(() => this.history!.invoke(lane, operations.describe(lane), hostMonotonicNs()));
     const bytes = operations.bytes(lane);
-    const deadlineUs = host.nowUs() + this.timeoutUs;
-    if (operations.isRead(lane)) host.read(lane, bytes, 0, bytes.length, deadlineUs);
-    else host.submit(lane, bytes, 0, bytes.length, deadlineUs);
+    if (operations.isRead(lane)) host.read(lane, bytes, 0, bytes.length, this.timeoutUs);
+    else host.submit(lane, bytes, 0, bytes.length, this.timeoutUs);
   }
 
   private onCompleted(lane: number, outcome: number, status: number): void {
