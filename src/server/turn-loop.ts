@@ -11,7 +11,7 @@
 import type { Clock } from '../clock/clock.js';
 import type { Hash64 } from '../native/hash64.js';
 import type { Instant } from '../protocol/contract.js';
-import { AddressProofs, writeProof } from '../transport/address-proofs.js';
+import { AddressProofs, writeProof } from '../wire/address-proofs.js';
 import { DatagramOutbox } from '../transport/datagram-outbox.js';
 import { FairQueue } from '../transport/fair-queue.js';
 import { PeerKeys } from '../transport/peer-keys.js';
@@ -154,7 +154,7 @@ export class TurnLoop {
     this.versions = new PeerVersions(wireVersion, sender, replicas, endpoints, instant);
     const envelope = new Envelope(options.hash, cluster.idHi, cluster.idLo, sender, replicas, keys, wireVersion);
     const peers = keys === undefined ? undefined : new PeerKeys(keys, replicas, endpoints);
-    this.addresses = isClient ? undefined : new AddressProofs(replicas, endpoints, Challenge.since);
+    this.addresses = isClient ? undefined : new AddressProofs(replicas, endpoints, Challenge.since, (target) => void crypto.getRandomValues(target));
     this.outbox = new DatagramOutbox(this.transport, envelope, datagramBytes, peers, this.versions, undefined, this.addresses);
     this.failed = options.failed;
     const handle = (bytes: Uint8Array, offset: number, length: number, from: number, owner: number): void => {

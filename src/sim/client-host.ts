@@ -226,7 +226,7 @@ export class ClientHost implements EventHandler {
           events.received(this.endpoint, from, bytes, offset, length);
           core.receive(bytes, offset, length, from, this.now);
         };
-        wire.read(datagram.bytes, datagram.length, datagram.from, handle, () => undefined);
+        wire.read(datagram.bytes, datagram.length, datagram.from, handle, () => undefined, (to, message, offset) => this.outbox.prove(to, message, offset));
       });
     }
     network.release(datagram);

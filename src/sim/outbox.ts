@@ -4,6 +4,8 @@
  */
 import type { Outbox } from '../protocol/contract.js';
 import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
+import { writeProof } from '../wire/address-proofs.js';
+import { Challenge, Proof } from '../wire/messages.js';
 import { WIRE_VERSION } from '../wire/versions.js';
 import type { Network } from './network.js';
 import type { WireEnd } from './wire-end.js';
@@ -24,6 +26,8 @@ export class SimulatedOutbox implements Outbox {
   isFull: (() => boolean) | undefined;
   /** Datagrams sent in the previous version. */
   previousVersion = 0;
+  /** Datagrams that were too long for a client that had proven nothing. */
+  withheld = 0;
   private readonly stagings: Staging[] = [];
   private readonly waiting: number[] = [];
   private to = -1;
@@ -87,12 +91,27 @@ export class SimulatedOutbox implements Outbox {
   }
 
   hello(to: number): void {
-    const bytes = new Uint8Array(ENVELOPE_BYTES);
-    this.wire.sealHello(bytes);
-    this.network.send(this.from, to, bytes, bytes.length);
+    const bytes = new Uint8Array(ENVELOPE_BYTES + Challenge.size);
+    const length = this.wire.writeChallenge(to, bytes);
+    if (!this.wire.mayCarryHello(to, length)) return;
+    this.wire.sealHello(bytes, length);
+    this.network.send(this.from, to, bytes, length);
+  }
+
+  /** At a client: answers the Challenge at `bytes[offset]`. */
+  prove(to: number, bytes: Uint8Array, offset: number): void {
+    const proof = new Uint8Array(ENVELOPE_BYTES + Proof.size);
+    writeProof(bytes, offset, proof, ENVELOPE_BYTES);
+    this.wire.sealHello(proof, proof.length);
+    this.network.send(this.from, to, proof, proof.length);
   }
 
   private emit(to: number, bytes: Uint8Array, length: number, version: number): void {
+    if (!this.wire.mayCarry(to, length)) {
+      this.withheld++;
+      this.hello(to);
+      return;
+    }
     if (version !== WIRE_VERSION) this.previousVersion++;
     this.wire.seal(bytes, length, version);
     this.network.send(this.from, to, bytes, length);

@@ -268,7 +268,7 @@ export class ReplicaHost implements EventHandler {
       }
       this.called(nameOf(typeOf(bytes, offset)));
     };
-    if (!wire.read(datagram.bytes, datagram.length, datagram.from, handle, (to) => this.outbox.hello(to))) this.refused++;
+    if (!wire.read(datagram.bytes, datagram.length, datagram.from, handle, (to) => this.outbox.hello(to), () => undefined)) this.refused++;
     network.release(datagram);
   }
 

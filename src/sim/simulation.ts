@@ -68,6 +68,8 @@ export interface SimulationTotals {
   datagrams: number;
   /** Sent in the previous version of the wire. */
   previousVersion: number;
+  /** Withheld from clients that had proven nothing. */
+  withheld: number;
   corrupted: number;
   commits: number;
   fastCommits: number;
@@ -535,6 +537,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
       messages: this.hosts.reduce((total, host) => total + host.messages, 0),
       datagrams: this.network.counts.delivered,
       previousVersion: [...this.hosts, ...this.clients].reduce((total, { outbox }) => total + outbox.previousVersion, 0),
+      withheld: this.hosts.reduce((total, { outbox }) => total + outbox.withheld, 0),
       corrupted: this.network.counts.corrupted,
       commits: sum((client) => client.counts.committed),
       fastCommits: sum((client) => client.counts.fast),

@@ -1,10 +1,11 @@
 /**
  * Where a simulated process meets the wire: the real envelope and the real translation, and with the fault `versions` the
- * real negotiation too, between processes of which some speak the previous version only.
+ * real negotiation too, between processes of which some speak the previous version only, and the real address proofs.
  */
 import { CLIENT_SENDER, ENVELOPE_BYTES, Envelope } from '../wire/envelope.js';
 import type { Hasher } from '../protocol/contract.js';
-import { validate } from '../wire/messages.js';
+import { AddressProofs, AMPLIFICATION } from '../wire/address-proofs.js';
+import { Challenge, Proof, typeOf, validate } from '../wire/messages.js';
 import { PeerVersions } from '../wire/peer-versions.js';
 import { Translator } from '../wire/translation.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
@@ -27,12 +28,18 @@ export interface VersionDraw {
 
 export type MessageHandler = (bytes: Uint8Array, offset: number, length: number, from: number) => void;
 
+/** What is sent counts so many times: ordinary answers are longer than their requests, so much is withheld and has to come by a retry. */
+const DEARNESS = AMPLIFICATION;
+
 /** All of them translate one after the other: one has the scratch space. */
 const translator = new Translator();
 
 export class WireEnd {
   private envelope: Envelope;
   private versions: PeerVersions | undefined;
+  /** Of a replica. */
+  private addresses: AddressProofs | undefined;
+  private challenges = 0;
   private readonly sender: number;
 
   /** @param draw undefined: everybody speaks the present version and knows it of the others */
@@ -53,6 +60,7 @@ export class WireEnd {
     const newest = this.draw.random.chance(this.draw.previous) ? PREVIOUS_WIRE_VERSION : WIRE_VERSION;
     this.envelope = this.envelopeOf(newest);
     this.versions = new PeerVersions(newest, this.sender, replicas, powerOfTwo(endpoints), now);
+    if (this.sender !== CLIENT_SENDER) this.addresses = new AddressProofs(replicas, powerOfTwo(endpoints), Challenge.since, (target) => target.set([++this.challenges, this.sender]));
     return newest;
   }
 
@@ -63,6 +71,21 @@ export class WireEnd {
 
   helloDue(to: number): boolean {
     return this.versions?.helloDue(to) === true;
+  }
+
+  /** Whether a datagram so long may leave; if not, `writeChallenge` says what does in its place. */
+  mayCarry(to: number, length: number): boolean {
+    return this.addresses === undefined || this.addresses.mayCarry(to, DEARNESS * length);
+  }
+
+  /** The same of an answer to a hello, and of a challenge. */
+  mayCarryHello(to: number, length: number): boolean {
+    return this.addresses === undefined || this.addresses.mayCarry(to, length);
+  }
+
+  /** Writes into the datagram at `bytes` what asks `to` for a proof. Length of the datagram then. */
+  writeChallenge(to: number, bytes: Uint8Array): number {
+    return ENVELOPE_BYTES + (this.addresses?.writeChallenge(to, bytes, ENVELOPE_BYTES) ?? 0);
   }
 
   /** Bytes of room that a message needs beyond its own length. */
@@ -80,27 +103,33 @@ export class WireEnd {
   }
 
   /** In the newest version that this process speaks. */
-  sealHello(bytes: Uint8Array): void {
-    this.envelope.seal(bytes, 0, ENVELOPE_BYTES);
+  sealHello(bytes: Uint8Array, length: number): void {
+    this.envelope.seal(bytes, 0, length);
   }
 
   /**
    * Hands over the messages of a datagram in their present form. False when it, or its rest, is refused.
    * @param origin endpoint that it came from
    * @param hello called when it asks for one
+   * @param prove called when it asks for a proof, with the Challenge
    */
-  read(bytes: Uint8Array, length: number, origin: number, handle: MessageHandler, hello: (to: number) => void): boolean {
+  read(bytes: Uint8Array, length: number, origin: number, handle: MessageHandler, hello: (to: number) => void, prove: (to: number, bytes: Uint8Array, offset: number) => void): boolean {
     const sender = this.envelope.open(bytes, 0, length);
     if (sender < 0) return false;
     const from = sender === CLIENT_SENDER ? origin : sender;
     const { openedVersion, openedNewest } = this.envelope;
     this.versions?.heard(from, openedVersion, openedNewest);
+    if (sender === CLIENT_SENDER) this.addresses?.heard(from, 0, openedVersion, length);
     if (length === ENVELOPE_BYTES && sender === CLIENT_SENDER) hello(from);
     for (let offset = ENVELOPE_BYTES; offset < length; ) {
       const present = openedVersion === WIRE_VERSION;
       const size = present ? validate(bytes, offset, length) : translator.read(bytes, offset, length);
       if (size < 0) return false;
-      if (present) {
+      if (typeOf(bytes, offset) === Proof.type) {
+        this.addresses?.prove(from, bytes, offset);
+      } else if (typeOf(bytes, offset) === Challenge.type) {
+        if (this.sender === CLIENT_SENDER) prove(from, bytes, offset);
+      } else if (present) {
         handle(bytes, offset, size, from);
       } else {
         // What the handler says may be translated in the same scratch space.

@@ -13,7 +13,7 @@ import { viewOf } from '../wire/copy.js';
 import { PRESENT_VERSION, type WriteVersions } from '../wire/peer-versions.js';
 import { Translator } from '../wire/translation.js';
 import { WIRE_VERSION } from '../wire/versions.js';
-import { NO_PROOFS, type Addresses } from './address-proofs.js';
+import { NO_PROOFS, type Addresses } from '../wire/address-proofs.js';
 import { NO_KEYS, type SealKeys } from './peer-keys.js';
 import { TransportCounter, type Transport } from './transport.js';
 

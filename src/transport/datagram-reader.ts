@@ -7,7 +7,7 @@ import { isReadOnly, validate } from '../wire/messages.js';
 import type { PeerVersions } from '../wire/peer-versions.js';
 import { Translator } from '../wire/translation.js';
 import { WIRE_VERSION } from '../wire/versions.js';
-import type { AddressProofs } from './address-proofs.js';
+import type { AddressProofs } from '../wire/address-proofs.js';
 import type { PeerKeys } from './peer-keys.js';
 import type { Transport } from './transport.js';
 

@@ -204,7 +204,7 @@ export const StatusReply = defineMessage('StatusReply', 33, {
   report: 'bin16',
 });
 
-/** Replica's host → client's: prove that you receive where you send from (transport/address-proofs.ts). `view`: zero, as in its answer. */
+/** Replica's host → client's: prove that you receive where you send from (address-proofs.ts). `view`: zero, as in its answer. */
 export const Challenge = defineMessage('Challenge', 34, { view: 'u32', nonce: 'u64' }, 3);
 
 /** Answer to Challenge: its number. */

@@ -14,7 +14,7 @@ import { ownedSessionLo } from '../../src/protocol/session-owner.js';
 import { Keyring } from '../../src/server/keyring.js';
 import type { KeyFile } from '../../src/server/key-file.js';
 import type { Random } from '../../src/sim/random.js';
-import { AddressProofs, writeProof } from '../../src/transport/address-proofs.js';
+import { AddressProofs, writeProof } from '../../src/wire/address-proofs.js';
 import { DatagramReader } from '../../src/transport/datagram-reader.js';
 import { PeerKeys } from '../../src/transport/peer-keys.js';
 import { CLIENT_SENDER, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';

@@ -9,7 +9,7 @@ import { KvMachine } from '../../src/machine/kv.js';
 import { loadHash } from '../../src/native/hash64.js';
 import { silentLogger } from '../../src/server/logger.js';
 import { Replica } from '../../src/server/replica.js';
-import { AMPLIFICATION, writeProof } from '../../src/transport/address-proofs.js';
+import { AMPLIFICATION, writeProof } from '../../src/wire/address-proofs.js';
 import { CLIENT_SENDER, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
 import { begin } from '../../src/wire/layout.js';
 import { Challenge, Proof, Read, ReadReply, typeOf } from '../../src/wire/messages.js';

@@ -9,9 +9,9 @@
  *
  * Those who were heard in no version that has the messages are answered as that version did.
  */
-import { begin } from '../wire/layout.js';
-import { Challenge, Proof } from '../wire/messages.js';
-import { readI32, writeI32 } from '../wire/u64.js';
+import { begin } from './layout.js';
+import { Challenge, Proof } from './messages.js';
+import { readI32, writeI32 } from './u64.js';
 
 export const AMPLIFICATION = 3;
 /** Credit does not grow beyond this, bytes. */
@@ -42,7 +42,7 @@ export class AddressProofs implements Addresses {
   private readonly credit: Int32Array;
   /** Zero until the first challenge. */
   private readonly nonces: Int32Array;
-  private readonly drawn = new Int32Array(2);
+  private readonly drawn: Int32Array<ArrayBuffer> = new Int32Array(2);
 
   /**
    * @param replicas endpoints below it are replicas, which prove nothing
@@ -54,7 +54,7 @@ export class AddressProofs implements Addresses {
     private readonly replicas: number,
     private readonly endpoints: number,
     private readonly firstVersion: number,
-    private readonly draw: (target: Int32Array<ArrayBuffer>) => void = (target) => void crypto.getRandomValues(target),
+    private readonly draw: (target: Int32Array<ArrayBuffer>) => void,
   ) {
     this.known = new Int32Array(endpoints);
     this.keys = new Int32Array(endpoints);
@@ -103,7 +103,7 @@ export class AddressProofs implements Addresses {
     const place = this.placeOf(endpoint);
     if (place < 0 || this.state[place] !== State.unproven) return 0;
     while ((this.nonces[2 * place]! | this.nonces[2 * place + 1]!) === 0) {
-      this.draw(this.drawn as Int32Array<ArrayBuffer>);
+      this.draw(this.drawn);
       this.nonces[2 * place] = this.drawn[0]!;
       this.nonces[2 * place + 1] = this.drawn[1]!;
     }

@@ -1,6 +1,6 @@
 // Endpoints that have not proven that they receive where they send from get little.
 import t from 'tap';
-import { AddressProofs, AMPLIFICATION, writeProof } from '../../src/transport/address-proofs.js';
+import { AddressProofs, AMPLIFICATION, writeProof } from '../../src/wire/address-proofs.js';
 import { Challenge, Proof, validate } from '../../src/wire/messages.js';
 
 const REPLICAS = 3;
