@@ -656,7 +656,8 @@ export class ClientCore {
   }
 
   private scheduleRetry(slot: number, now: Instant): void {
-    this.dueUs[slot] = now.monotonicUs + this.retries.waitUs(this.attempts[slot]!) * (1 + 0.25 * this.jitter.next());
+    this.jitter.step();
+    this.dueUs[slot] = now.monotonicUs + this.retries.waitUs(this.attempts[slot]!) * (1 + 0.25 * this.jitter.value[0]!);
     this.wakeFor(slot);
   }
 
