@@ -62,15 +62,29 @@ t.test('variables are settings', (t) => {
 t.test('the Kubernetes objects', (t) => {
   const documents = parseAllDocuments(read('deploy/kubernetes.yaml'));
   t.same(documents.flatMap(({ errors }) => errors.map(String)), []);
-  const objects = documents.map((document) => document.toJS() as { kind: string; data: Record<string, string>; spec: { replicas: number; selector: { matchLabels: object }; template: { metadata: { labels: object }; spec: { hostNetwork: boolean; containers: { volumeMounts: { name: string }[] }[]; volumes: { name: string }[] } }; volumeClaimTemplates: { metadata: { name: string } }[] } });
-  t.same(objects.map(({ kind }) => kind), ['ConfigMap', 'Service', 'PodDisruptionBudget', 'StatefulSet']);
-  const [map, , , set] = objects;
+  interface Container { command: string[]; image: string; volumeMounts: { name: string; mountPath: string }[]; ports?: { name: string }[]; livenessProbe?: Probe; readinessProbe?: Probe; env?: { name: string }[] }
+  interface Probe { httpGet: { path: string; port: string } }
+  const objects = documents.map((document) => document.toJS() as { apiVersion: string; kind: string; metadata: { name: string }; data: Record<string, string>; spec: { serviceName: string; replicas: number; selector: { matchLabels: object }; template: { metadata: { labels: object }; spec: { hostNetwork: boolean; containers: Container[]; initContainers: Container[]; volumes: { name: string }[] } }; volumeClaimTemplates: { metadata: { name: string } }[] } });
+  t.same(objects.map(({ apiVersion, kind }) => `${apiVersion} ${kind}`), ['v1 ConfigMap', 'v1 Service', 'policy/v1 PodDisruptionBudget', 'apps/v1 StatefulSet']);
+  const [map, service, , set] = objects;
   const cluster = loadCluster(JSON.parse(map!.data['cluster.json']!) as ClusterConfig);
   t.equal(set!.spec.replicas, cluster.replicas.length);
+  t.ok(cluster.authentication, 'with keys, as `init` makes it');
+  t.equal(set!.spec.serviceName, service!.metadata.name);
   t.same(set!.spec.selector.matchLabels, set!.spec.template.metadata.labels);
-  t.equal(set!.spec.template.spec.hostNetwork, true);
-  const volumes = [...set!.spec.template.spec.volumes.map(({ name }) => name), ...set!.spec.volumeClaimTemplates.map(({ metadata }) => metadata.name)];
-  t.same(set!.spec.template.spec.containers[0]!.volumeMounts.map(({ name }) => name).sort(), volumes.sort());
+  const pod = set!.spec.template.spec;
+  t.equal(pod.hostNetwork, true);
+  const containers = [...pod.initContainers, ...pod.containers];
+  const volumes = [...pod.volumes.map(({ name }) => name), ...set!.spec.volumeClaimTemplates.map(({ metadata }) => metadata.name)];
+  t.same([...new Set(containers.flatMap(({ volumeMounts }) => volumeMounts.map(({ name }) => name)))].sort(), volumes.sort(), 'every volume is mounted, and every mount has its volume');
+  t.equal(new Set(containers.map(({ image }) => image)).size, 1, 'one image');
+  const [replica] = pod.containers;
+  t.same([replica!.livenessProbe, replica!.readinessProbe].map((probe) => probe!.httpGet), [{ path: '/healthz', port: 'metrics' }, { path: '/readyz', port: 'metrics' }]);
+  t.ok(replica!.ports!.some(({ name }) => name === 'metrics') && replica!.env!.some(({ name }) => name === 'JITPAXOS_METRICS'), 'which are served');
+  // What the image expects, and where the init container puts it.
+  const expected = /JITPAXOS_CLUSTER=(\S+)\/cluster\.json/.exec(read('deploy/Containerfile'))![1];
+  t.ok(replica!.volumeMounts.some(({ name, mountPath }) => name === 'settings' && mountPath === expected));
+  t.same(pod.initContainers[0]!.command, ['install', '-m', '0600', '/from/cluster/cluster.json', '/from/keys/replica.keys', `${expected}/`]);
   t.end();
 });
 

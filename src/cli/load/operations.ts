@@ -26,7 +26,7 @@ export interface Operations {
   bytes(lane: number): Uint8Array;
   /** The prepared operation is a query. */
   isRead(lane: number): boolean;
-  /** Takes the result. Throws JitPaxosError `kv-store-full`, or KvError when it is no result of this operation. */
+  /** Takes the result. Throws JitPaxosError `kv-store-full`, `result-unexpected` or KvError when it is no result of this operation. */
   finish(lane: number, bytes: Uint8Array, length: number): void;
   /** The prepared operation, for a history. */
   describe(lane: number): HistoryEntry;
@@ -113,7 +113,14 @@ class EchoOperations implements Operations {
     return this.chosen[lane]!.read;
   }
 
-  finish(): void {}
+  finish(lane: number, bytes: Uint8Array, length: number): void {
+    const { bytes: sent, read } = this.chosen[lane]!;
+    // A part: a reply has less room than an operation.
+    const isEcho = length === 0 ? sent.length === 0 : length <= sent.length && sent[0] === bytes[0] && sent[length - 1] === bytes[length - 1];
+    if (!isEcho) {
+      throw new JitPaxosError('result-unexpected', `the answer to an echo ${read ? 'query' : 'operation'} of ${sent.length} bytes is another one, of ${length}; measure a cluster that runs the key-value store, as replicas do by default, with --machine kv`);
+    }
+  }
 
   describe(lane: number): HistoryEntry {
     return { f: this.chosen[lane]!.read ? 'read' : 'write', key: '', value: text(this.chosen[lane]!.bytes) };

@@ -104,7 +104,7 @@ class Worker {
         history?.ok(lane, operations.outcome(lane), monotonicNs());
       } catch (error) {
         const code = (error as { code?: string }).code ?? 'unknown-error';
-        if (code === 'unknown-error') throw error;
+        if (code === 'unknown-error' || code === 'result-unexpected') throw error;
         const certain = code !== 'outcome-unknown' && code !== 'session-lost';
         this.failed += 1;
         this.errors[code] = (this.errors[code] ?? 0) + 1;

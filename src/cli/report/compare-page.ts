@@ -64,6 +64,8 @@ export function differences(runs: readonly NamedReport[]): string[] {
     ['transport', ({ transport, idle }) => `${transport}${idle === null ? '' : ` (${idle})`}`],
     ['replicas', ({ replicas }) => String(replicas)],
     ['operations', ({ machine, mix, opBytes }) => `${machine}, ${Object.entries(mix).map(([name, share]) => `${name} ${Math.round(100 * share)} %`).join(' ')}, ${opBytes} bytes`],
+    ['durability', ({ durability }) => durability ?? 'unknown'],
+    ['offered', ({ offeredPerSecond, load }) => (offeredPerSecond === null ? 'as fast as answers come' : `${rateText(offeredPerSecond)}${load === undefined || load.steps.length === 1 ? '' : ', the knee of a ramp'}`)],
     ['clients', ({ clients, lanes }) => `${clients} × ${lanes}`],
   ];
   return facts.flatMap(([name, of]) => {
