@@ -6,6 +6,8 @@ import { buildStandIn, whyNoStandIn } from '../clock/stand-in.js';
 import { ClockedCluster, quantile, type ClientPhase } from './clocks/run.js';
 
 const OFF_NS = 2_000_000;
+/** More than the round trips of a busy host leave open, and less than a replica refuses as too far ahead. */
+const FAR_OFF_NS = 80_000_000;
 const PHASE_MS = 1_500;
 const PHASES_MAX = 10;
 const skip = whyNoStandIn();
@@ -24,33 +26,38 @@ t.test('one of three replicas and one of two clients are 2 ms ahead', { skip }, 
   t.comment(`seed ${seed}`);
   const { library, directory } = buildStandIn(t);
   await using cluster = await ClockedCluster.start({ library, directory, replicasNs: [0, OFF_NS, 0], clientsNs: [0, OFF_NS], seed });
-  report(t, await cluster.run(PHASE_MS));
-  const { verdict, events, unknown, clients, replicas } = await cluster.end();
+  // Members of the quorum are heard of, and only what came within two seconds counts: on a busy host it takes a few phases.
+  let phases = await cluster.run(PHASE_MS);
+  const shown = ({ clock }: ClientPhase): number => clock.replicas.filter(({ offsetNs }) => offsetNs !== null).length;
+  for (let i = 1; i < PHASES_MAX && phases.some((phase) => shown(phase) === 0); i++) phases = await cluster.run(PHASE_MS);
+  report(t, phases);
+  const { verdict, events, unknown, replicas } = await cluster.end();
   t.equal(verdict, 'linearizable', `seed ${seed}, ${events.length / 2} operations`);
   t.equal(unknown, 0, 'no operation without an answer');
   t.ok(replicas.every(({ status }) => status === 'normal'));
-  const near = (ns: number | null, uncertaintyNs: number | null, expectedNs: number): boolean => ns !== null && Math.abs(ns - expectedNs) <= uncertaintyNs! + 200_000;
-  for (const [id, expected] of [[0, [0, OFF_NS]], [1, [-OFF_NS, 0]]] as const) {
+  const near = (ns: number, uncertaintyNs: number | null, expectedNs: number): boolean => Math.abs(ns - expectedNs) <= uncertaintyNs! + 200_000;
+  for (const [id, expected] of [[0, [0, OFF_NS, 0]], [1, [-OFF_NS, 0, -OFF_NS]]] as const) {
+    t.ok(shown(phases[id]!) > 0, `client ${id} shows offsets`);
     expected.forEach((expectedNs, replica) => {
-      const { offsetNs, uncertaintyNs } = clients[id]!.replicas[replica]!;
-      t.ok(near(offsetNs, uncertaintyNs, expectedNs), `client ${id} shows replica ${replica} ${offsetNs} ns off, known to ${uncertaintyNs} ns; it is ${expectedNs}`);
+      const { offsetNs, uncertaintyNs } = phases[id]!.clock.replicas[replica]!;
+      if (offsetNs !== null) t.ok(near(offsetNs, uncertaintyNs, expectedNs), `client ${id} shows replica ${replica} ${offsetNs} ns off, known to ${uncertaintyNs} ns; it is ${expectedNs}`);
     });
   }
 });
 
-t.test('one of two clients is 2 ms ahead: a majority of the replicas contradicts it, and it stamps by theirs', { skip }, async (t) => {
+t.test('one of two clients is 80 ms ahead: a majority of the replicas contradicts it, and it stamps by theirs', { skip }, async (t) => {
   const seed = randomInt(1, 1_000_000);
   t.comment(`seed ${seed}`);
   const { library, directory } = buildStandIn(t);
-  await using cluster = await ClockedCluster.start({ library, directory, replicasNs: [0, 0, 0], clientsNs: [0, OFF_NS], seed });
-  // Round trips of a busy host leave so much open that nothing is contradicted: then it takes a few phases.
+  await using cluster = await ClockedCluster.start({ library, directory, replicasNs: [0, 0, 0], clientsNs: [0, FAR_OFF_NS], seed });
+  // The replicas are compared every quarter of a second, and only what was heard of lately counts.
   let phases: ClientPhase[] = [];
   for (let i = 0; i < PHASES_MAX && phases[1]?.clock.contradicted !== true; i++) phases = await cluster.run(PHASE_MS);
   report(t, phases);
   const wrong = phases[1]!.clock;
   t.equal(wrong.contradicted, true);
   const open = Math.max(...wrong.replicas.map(({ uncertaintyNs }) => uncertaintyNs ?? 0));
-  t.ok(Math.abs(wrong.correctionNs + OFF_NS) <= open + 200_000, `${wrong.correctionNs} ns are added to its readings, known to ${open} ns`);
+  t.ok(Math.abs(wrong.correctionNs + FAR_OFF_NS) <= open + 200_000, `${wrong.correctionNs} ns are added to its readings, known to ${open} ns`);
   t.match(phases[0]!.clock, { contradicted: false, correctionNs: 0 });
   const { verdict, clients, clockLogs } = await cluster.end();
   t.equal(verdict, 'linearizable', `seed ${seed}`);

@@ -53,11 +53,16 @@ class ClientProcess {
   async answer<T extends FromClient['type']>(type: T, question?: ToClient): Promise<Extract<FromClient, { type: T }>> {
     if (question !== undefined) this.child.send(question);
     let timer: NodeJS.Timeout | undefined;
+    let onExit: ((code: number | null) => void) | undefined;
     const message = await new Promise<FromClient>((resolve, reject) => {
       this.waiting.push(resolve);
       timer = setTimeout(() => reject(new Error(`a client process did not say "${type}" within ${ANSWER_MS / 1000} s`)), ANSWER_MS);
-      this.child.once('exit', (code) => reject(new Error(`a client process ended with ${code} before it said "${type}"`)));
-    }).finally(() => clearTimeout(timer));
+      onExit = (code) => reject(new Error(`a client process ended with ${code} before it said "${type}"`));
+      this.child.once('exit', onExit);
+    }).finally(() => {
+      clearTimeout(timer);
+      this.child.off('exit', onExit!);
+    });
     if (message.type !== type) throw new Error(`a client process said "${message.type}" in place of "${type}"`);
     return message as Extract<FromClient, { type: T }>;
   }
