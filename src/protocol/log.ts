@@ -34,6 +34,14 @@ export const ORDER_RECORD_BYTES = ENTRY_HEADER_BYTES + 8;
 /** Of an entry in the arena: offsets from where its record lies. */
 export const RecordAt = { timestamp: 8, session: 16, request: 24, lane: 28, flags: 30, operation: 32 } as const;
 const RECORD_HEADER_BYTES = RecordAt.operation;
+
+/**
+ * What is known of an entry besides its record: a row of int32 each, side by side, so that all of it comes with one look at
+ * memory. `laneBefore` is a distance, 0: none. `hash` and `laneBefore` are tail-index.ts's.
+ */
+const Row = { place: 0, operationLength: 1, chainHi: 2, chainLo: 3, replyTo: 4, laneBefore: 5, hash: 6 } as const;
+const ROW_SHIFT = 3;
+
 export class Log {
   /** Entries up to here are gone; a snapshot covers them. */
   baseIndex = 0;
@@ -42,22 +50,13 @@ export class Log {
   /** The arena. */
   readonly bytes: Uint8Array;
   readonly view: DataView;
-  /** The client's endpoint by which the entry came, or −1: volatile, for answers to requests that a repair brings. */
-  readonly replyTo: Int32Array;
-  /** The entry before it of the same lane that was not executed when it was appended, or 0 (tail-index.ts). */
-  readonly laneBefore: Float64Array;
 
   private readonly mask: number;
-  /** Virtual offset in the ring of each entry's record; grows for ever, physical offset = start mod capacity. */
-  private readonly start: Float64Array;
-  /** The same as a physical offset: a remainder of doubles takes longer than all else that reading a field does. */
-  private readonly place: Int32Array;
-  private readonly operationLengths: Int32Array;
-  private readonly chainHis: Int32Array;
-  private readonly chainLos: Int32Array;
+  private readonly rows: Int32Array;
+  /** Where the last record ends; up to the ring's size, where the next one begins anew. */
   private head = 0;
-  /** The same as a physical offset; up to the ring's size, where the next record begins anew. */
-  private headPlace = 0;
+  /** Bytes of the ring from the first record to there, what was left empty included. */
+  private span = 0;
   /** Sum of the records of all entries. */
   private recordBytes = 0;
   private readonly baseChain = new Int32Array(2);
@@ -83,30 +82,20 @@ export class Log {
     this.bytes = new Uint8Array(limit + RECORD_HEADER_BYTES + operationBytes);
     this.view = viewOf(this.bytes);
     this.mask = capacity - 1;
-    this.replyTo = new Int32Array(capacity);
-    this.laneBefore = new Float64Array(capacity);
-    this.start = new Float64Array(capacity);
-    this.place = new Int32Array(capacity);
-    this.operationLengths = new Int32Array(capacity);
-    this.chainHis = new Int32Array(capacity);
-    this.chainLos = new Int32Array(capacity);
+    this.rows = new Int32Array(capacity << ROW_SHIFT);
   }
 
   has(index: number): boolean {
     return index > this.baseIndex && index <= this.lastIndex;
   }
 
-  slot(index: number): number {
-    return index & this.mask;
-  }
-
   /** chain(index), upper half; `index` from baseIndex to lastIndex. */
   chainHi(index: number): number {
-    return index === this.baseIndex ? this.baseChain[0]! : this.chainHis[index & this.mask]!;
+    return index === this.baseIndex ? this.baseChain[0]! : this.rows[this.row(index) + Row.chainHi]!;
   }
 
   chainLo(index: number): number {
-    return index === this.baseIndex ? this.baseChain[1]! : this.chainLos[index & this.mask]!;
+    return index === this.baseIndex ? this.baseChain[1]! : this.rows[this.row(index) + Row.chainLo]!;
   }
 
   /** True when `index` is in the log, or is its base, and its chain is the given one. */
@@ -144,7 +133,7 @@ export class Log {
 
   /** Where the record of an entry of the log lies in `bytes`: whoever needs several fields asks once. */
   record(index: number): number {
-    return this.place[index & this.mask]!;
+    return this.rows[this.row(index) + Row.place]!;
   }
 
   /** Where the operation lies in `bytes`. */
@@ -153,7 +142,34 @@ export class Log {
   }
 
   operationLength(index: number): number {
-    return this.operationLengths[index & this.mask]!;
+    return this.rows[this.row(index) + Row.operationLength]!;
+  }
+
+  /** The client's endpoint by which the entry came, or −1: volatile, for answers to requests that a repair brings. */
+  replyTo(index: number): number {
+    return this.rows[this.row(index) + Row.replyTo]!;
+  }
+
+  setReplyTo(index: number, endpoint: number): void {
+    this.rows[this.row(index) + Row.replyTo] = endpoint;
+  }
+
+  /** The entry before it of the same lane that was not executed when it was appended, or 0. */
+  laneBefore(index: number): number {
+    const distance = this.rows[this.row(index) + Row.laneBefore]!;
+    return distance === 0 ? 0 : index - distance;
+  }
+
+  /** What `setLane` was given. */
+  laneHash(index: number): number {
+    return this.rows[this.row(index) + Row.hash]!;
+  }
+
+  /** @param before an entry of the log, or 0 */
+  setLane(index: number, before: number, hash: number): void {
+    const row = this.row(index);
+    this.rows[row + Row.laneBefore] = before === 0 ? 0 : index - before;
+    this.rows[row + Row.hash] = hash;
   }
 
   /** Sign of (timestamp, session) − key of the last entry. */
@@ -176,14 +192,13 @@ export class Log {
     const need = RECORD_HEADER_BYTES + length;
     if (length > this.operationBytes || this.recordBytes + need > this.limit) return false;
     const size = this.bytes.length;
-    let start = this.head;
-    let at = this.headPlace;
+    let at = this.head;
+    let span = this.span + need;
     if (at + need > size) {
-      start += size - at;
+      if (this.span > 0) span += size - at;
       at = 0;
     }
-    const tail = this.lastIndex === this.baseIndex ? start : this.start[(this.baseIndex + 1) & this.mask]!;
-    invariant(start + need - tail <= size, 'records within the limit fit the ring');
+    invariant(span <= size, 'records within the limit fit the ring');
     invariant(this.compareToLast(timestampHi, timestampLo, sessionHi, sessionLo) > 0, 'the key of an appended entry is above the last key of the log');
     const last = this.lastIndex;
     const bytes = this.bytes;
@@ -199,16 +214,16 @@ export class Log {
     bytes[at + RecordAt.flags + 1] = 0;
     copyWords(this.sources.of(source), offset, this.view, at + RECORD_HEADER_BYTES, length);
     this.hasher.hash64(bytes, at, need, this.digest, 0);
-    const slot = (last + 1) & this.mask;
-    this.start[slot] = start;
-    this.place[slot] = at;
-    this.operationLengths[slot] = length;
-    this.chainHis[slot] = readI32(this.digest, 0);
-    this.chainLos[slot] = readI32(this.digest, 4);
-    this.replyTo[slot] = -1;
-    this.laneBefore[slot] = 0;
-    this.head = start + need;
-    this.headPlace = at + need;
+    const { rows } = this;
+    const row = this.row(last + 1);
+    rows[row + Row.place] = at;
+    rows[row + Row.operationLength] = length;
+    rows[row + Row.chainHi] = readI32(this.digest, 0);
+    rows[row + Row.chainLo] = readI32(this.digest, 4);
+    rows[row + Row.replyTo] = -1;
+    rows[row + Row.laneBefore] = 0;
+    this.head = at + need;
+    this.span = span;
     this.recordBytes += need;
     this.lastIndex = last + 1;
     const { lastKey } = this;
@@ -224,8 +239,9 @@ export class Log {
     invariant(index >= this.baseIndex && index <= this.lastIndex, 'a log is truncated at an index that it holds');
     if (index === this.lastIndex) return;
     this.recordBytes -= this.bytesOf(index, this.lastIndex);
-    this.head = this.start[(index + 1) & this.mask]!;
-    this.headPlace = this.place[(index + 1) & this.mask]!;
+    const end = this.record(index + 1);
+    this.span = index === this.baseIndex ? 0 : this.span - this.distance(end, this.head);
+    this.head = end;
     this.lastIndex = index;
     this.takeLastKey();
   }
@@ -235,12 +251,14 @@ export class Log {
     invariant(index >= this.baseIndex && index <= this.lastIndex, 'a log is cut at an index that it holds');
     if (index === this.baseIndex) return;
     this.recordBytes -= this.bytesOf(this.baseIndex, index);
+    this.span = index === this.lastIndex ? 0 : this.span - this.distance(this.record(this.baseIndex + 1), this.record(index + 1));
     this.reset(index, this.chainHi(index), this.chainLo(index), this.timestampHi(index), this.timestampLo(index), this.sessionHi(index), this.sessionLo(index), this.lastIndex);
   }
 
   /** Starts anew, empty, behind the entry `index` with that chain and key. */
   install(index: number, chainHi: number, chainLo: number, timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number): void {
     this.recordBytes = 0;
+    this.span = 0;
     this.reset(index, chainHi, chainLo, timestampHi, timestampLo, sessionHi, sessionLo, index);
   }
 
@@ -264,10 +282,19 @@ export class Log {
     return true;
   }
 
+  private row(index: number): number {
+    return (index & this.mask) << ROW_SHIFT;
+  }
+
+  /** Bytes of the ring from one place to a later one. */
+  private distance(from: number, to: number): number {
+    return to > from ? to - from : to - from + this.bytes.length;
+  }
+
   /** Bytes of the records behind `after` up to `last`. */
   private bytesOf(after: number, last: number): number {
     let sum = 0;
-    for (let index = after + 1; index <= last; index++) sum += RECORD_HEADER_BYTES + this.operationLengths[index & this.mask]!;
+    for (let index = after + 1; index <= last; index++) sum += RECORD_HEADER_BYTES + this.operationLength(index);
     return sum;
   }
 

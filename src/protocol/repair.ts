@@ -224,7 +224,7 @@ export class Repair {
       return this.contradicted();
     }
     state.appended();
-    log.replyTo[log.slot(index)] = cache.replyTo[slot]!;
+    log.setReplyTo(index, cache.replyTo[slot]!);
     state.counters[Counter.entries_ordered]!++;
     this.confirm(index);
     this.acknowledge(index);
@@ -250,7 +250,7 @@ export class Repair {
     if (log.lastIndex === index) return;
     if (this.keptFrom < 0) this.keptFrom = cache.end;
     for (let i = index + 1; i <= log.lastIndex; i++) {
-      cache.put(log.timestampHi(i), log.timestampLo(i), log.sessionHi(i), log.sessionLo(i), log.lane(i), log.request(i), log.flags(i), log.bytes, log.operationOffset(i), log.operationLength(i), log.replyTo[log.slot(i)]!);
+      cache.put(log.timestampHi(i), log.timestampLo(i), log.sessionHi(i), log.sessionLo(i), log.lane(i), log.request(i), log.flags(i), log.bytes, log.operationOffset(i), log.operationLength(i), log.replyTo(i));
     }
     if (this.quietTo > index) this.quietTo = index;
     state.differed = true;
@@ -268,7 +268,7 @@ export class Repair {
       if (slot < 0 || !this.mayGoBack(slot)) continue;
       if (!log.append(cache.timestampHi[slot]!, cache.timestampLo[slot]!, cache.sessionHi[slot]!, cache.sessionLo[slot]!, cache.lane[slot]!, cache.request[slot]!, cache.flags[slot]!, cache.bytes, cache.operationOffset(slot), cache.operationLength(slot))) break;
       state.appended();
-      log.replyTo[log.slot(log.lastIndex)] = cache.replyTo[slot]!;
+      log.setReplyTo(log.lastIndex, cache.replyTo[slot]!);
       state.counters[Counter.entries_kept]!++;
     }
     this.keptFrom = -1;
@@ -297,7 +297,7 @@ export class Repair {
   private acknowledge(index: number): void {
     const { log, execution } = this.state;
     if (!log.has(index)) return;
-    let to = log.replyTo[log.slot(index)]!;
+    let to = log.replyTo(index);
     if (to < 0) to = execution.sessions.find(log.sessionHi(index), log.sessionLo(index))?.replyTo ?? -1;
     if (to >= 0) this.sender.acknowledge(to, index, 0, 1);
   }

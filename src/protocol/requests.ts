@@ -195,7 +195,7 @@ export class Requests {
     }
     const index = log.lastIndex;
     state.appended();
-    log.replyTo[log.slot(index)] = from;
+    log.setReplyTo(index, from);
     const slack = this.slackUs - this.heldUs;
     state.arrivalSlackUs.record(slack);
     if (!state.isPrimary) {

@@ -3,7 +3,7 @@
  *
  * The session table knows what was executed; a member that appends ahead of execution must also recognise what it
  * appended since, or a retry would enter its log twice. Keys are (session, lane), the value is the lane's newest entry in
- * (executed, last]; older ones of the same lane are linked by `log.laneBefore`, so that truncating the log brings them back.
+ * (executed, last]; older ones of the same lane are linked by `log.laneBefore`, so that truncating the log brings them back; the log also keeps the hash of each entry's key, so that nothing that moves in the table is hashed again.
  * On a primary, which executes as it appends, it is empty. Open addressing with backward shift: no tombstones, no allocation.
  */
 import { readI32, readU16 } from '../wire/u64.js';
@@ -13,14 +13,11 @@ export class TailIndex {
   /** Log index, 0 = empty. Twice the capacity of the log, so that it is never more than half full. */
   private readonly table: Float64Array;
   private readonly mask: number;
-  /** By the log's slot: the hash of an entry's key, so that nothing that moves in the table is hashed again. */
-  private readonly hashes: Int32Array;
   private used = 0;
 
   constructor(private readonly log: Log) {
     this.table = new Float64Array(log.capacity * 2);
     this.mask = this.table.length - 1;
-    this.hashes = new Int32Array(log.capacity);
   }
 
   get size(): number {
@@ -43,8 +40,7 @@ export class TailIndex {
     const hashed = hash(sessionHi, sessionLo, lane);
     const slot = this.locate(sessionHi, sessionLo, lane, hashed);
     const before = table[slot]!;
-    this.hashes[log.slot(index)] = hashed;
-    log.laneBefore[log.slot(index)] = before;
+    log.setLane(index, before, hashed);
     if (before === 0) this.used++;
     table[slot] = index;
   }
@@ -59,7 +55,7 @@ export class TailIndex {
   truncated(index: number, executed: number): void {
     const slot = this.slotOf(index);
     if (slot < 0) return;
-    const before = this.log.laneBefore[this.log.slot(index)]!;
+    const before = this.log.laneBefore(index);
     if (before > executed) this.table[slot] = before;
     else this.remove(slot);
   }
@@ -84,7 +80,7 @@ export class TailIndex {
   /** Where `index` itself is, as long as it is its lane's newest; else −1. */
   private slotOf(index: number): number {
     const { table, mask } = this;
-    for (let slot = this.hashes[this.log.slot(index)]! & mask; ; slot = (slot + 1) & mask) {
+    for (let slot = this.log.laneHash(index) & mask; ; slot = (slot + 1) & mask) {
       const other = table[slot]!;
       if (other === index) return slot;
       if (other === 0) return -1;
@@ -92,12 +88,12 @@ export class TailIndex {
   }
 
   private remove(slot: number): void {
-    const { log, table, mask, hashes } = this;
+    const { log, table, mask } = this;
     let hole = slot;
     for (let next = (hole + 1) & mask; table[next] !== 0; next = (next + 1) & mask) {
       const index = table[next]!;
       // An entry may move into the hole when its home is not between the hole and where it stands.
-      if (((next - hashes[log.slot(index)]!) & mask) >= ((next - hole) & mask)) {
+      if (((next - log.laneHash(index)) & mask) >= ((next - hole) & mask)) {
         table[hole] = index;
         hole = next;
       }

@@ -70,7 +70,7 @@ export class Fingerprint {
     this.parts.push('L', String(log.baseIndex), ',');
     for (let index = log.baseIndex; index <= log.lastIndex; index++) {
       this.parts.push(String(log.chainHi(index)), '/', String(log.chainLo(index)), ',');
-      if (index > log.baseIndex) this.parts.push(String(log.replyTo[log.slot(index)]), '/', String(log.laneBefore[log.slot(index)]), ',');
+      if (index > log.baseIndex) this.parts.push(String(log.replyTo(index)), '/', String(log.laneBefore(index)), ',');
     }
   }
 }
