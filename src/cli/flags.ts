@@ -151,7 +151,10 @@ function standardOf(name: string, flag: Flag): Origin | undefined {
 }
 
 function convert(command: string, label: string, flag: Flag, text: string): string | number | boolean {
-  const refuse = (): CliError => new CliError('flag-invalid', `${label} "${text}" is not ${describe(flag)}; see ${command} --help`);
+  const refuse = (): CliError => {
+    const meant = flag.kind === 'choice' ? nearest(text, flag.choices) : undefined;
+    return new CliError('flag-invalid', `${label} "${text}" is not ${describe(flag)}; ${meant === undefined ? '' : `did you mean ${meant}? `}see ${command} --help`);
+  };
   if (flag.kind === 'switch') {
     if (text !== 'true' && text !== 'false') throw refuse();
     return text === 'true';

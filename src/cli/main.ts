@@ -59,7 +59,8 @@ async function main(args: readonly string[]): Promise<number> {
   const words = group.length > 0 ? 2 : 1;
   const name = args.slice(0, words).join(' ');
   if (!Object.hasOwn(COMMANDS, name)) {
-    const meant = nearest(name, Object.keys(COMMANDS));
+    const known = Object.keys(COMMANDS);
+    const meant = nearest(name, known) ?? nearest(args.slice(0, 2).join(' '), known);
     throw new CliError('unknown-command', `"${name}" is not a command; ${meant === undefined ? '' : `did you mean "${meant}"? `}see jitpaxos --help`);
   }
   const command = await COMMANDS[name]![1]();

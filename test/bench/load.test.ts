@@ -147,6 +147,8 @@ t.test('what cannot be done is refused before anything starts, and said afterwar
   await refused(['load', '--rate', '1k', '--assert', 'p98<1ms'], /--assert/);
   await refused(['load', '--rate', '1k', '--report', join(directory, 'no', 'such', 'place.html')], /there is no directory/);
   await refused(['load', '--rate', '1k', '--hgrm', directory], /it is a directory/);
+  if (existsSync('/proc/self')) await refused(['latency', '--report', '/proc/no-such-report.html'], /can't be written: E/);
+  await refused(['load', '--rate', '1k', '--pacing', 'slep'], /did you mean sleep\?/);
   await refused(['load', '--rat', '1k'], /did you mean --rate\?/);
   await refused(['report', file('absent.json')], /cannot be read \(ENOENT\)/);
   await refused(['report', file('other.json')], /its schema is "else"/);

@@ -9,6 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from '../../client/client.js';
 import { HeapMeter } from '../../metrics/heap-meter.js';
 import { Histogram } from '../../metrics/histogram.js';
+import { CliError } from '../exit.js';
 import { HistoryWriter } from './history-writer.js';
 import type { FromClientProcess } from './client-processes.js';
 import { countsOf, differenceOf } from './counts.js';
@@ -21,6 +22,9 @@ const MICROSECONDS = 1e6;
 const PAUSE_AFTER_FAILURE_MS = 2;
 
 type Setup = Extract<ToWorker, { type: 'setup' }>;
+
+/** Errors that say something of the whole run and not of one operation. */
+const ENDING: ReadonlySet<string> = new Set(['unknown-error', 'result-unexpected', 'output-unwritable']);
 
 class Worker {
   private readonly total = new Histogram();
@@ -92,7 +96,7 @@ class Worker {
     while (this.remaining > 0 && !this.stopping) {
       this.remaining -= 1;
       operations.prepare(lane);
-      history?.invoke(lane, operations.describe(lane), monotonicNs());
+      this.record(() => history?.invoke(lane, operations.describe(lane), monotonicNs()));
       const started = performance.now();
       try {
         const bytes = operations.bytes(lane);
@@ -101,17 +105,26 @@ class Worker {
         const latencyNs = (performance.now() - started) * NS_PER_MS;
         total.record(latencyNs);
         interval.record(latencyNs);
-        history?.ok(lane, operations.outcome(lane), monotonicNs());
+        this.record(() => history?.ok(lane, operations.outcome(lane), monotonicNs()));
       } catch (error) {
         const code = (error as { code?: string }).code ?? 'unknown-error';
-        if (code === 'unknown-error' || code === 'result-unexpected') throw error;
+        if (ENDING.has(code)) throw error;
         const certain = code !== 'outcome-unknown' && code !== 'session-lost';
         this.failed += 1;
         this.errors[code] = (this.errors[code] ?? 0) + 1;
         operations.failed(lane, certain);
-        history?.failed(lane, certain, monotonicNs());
+        this.record(() => history?.failed(lane, certain, monotonicNs()));
         await delay(PAUSE_AFTER_FAILURE_MS);
       }
+    }
+  }
+
+  /** Without all of it a history is worth nothing, and a closed loop has nothing else to go on for. */
+  private record(write: () => void): void {
+    try {
+      write();
+    } catch (error) {
+      throw new CliError('output-unwritable', `the history could not be written in mid-run (${(error as Error).message}), and nothing was kept; make room in the directory for temporary files and run again`);
     }
   }
 
