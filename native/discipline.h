@@ -9,6 +9,8 @@
 
 #include <cstdint>
 
+#include "wrapping.h"
+
 namespace jitpaxos {
 
 class Discipline {
@@ -25,8 +27,8 @@ class Discipline {
 
   int64_t Read(int64_t raw) {
     const Segment& segment = raw < next_.raw ? now_ : next_;
-    const int64_t elapsed = raw - segment.raw;
-    const int64_t out = segment.out + elapsed + static_cast<int64_t>((static_cast<__int128>(elapsed) * segment.rate) >> kRateShift);
+    const int64_t elapsed = WrappingSubtract(raw, segment.raw);
+    const int64_t out = WrappingAdd(WrappingAdd(segment.out, elapsed), static_cast<int64_t>((static_cast<__int128>(elapsed) * segment.rate) >> kRateShift));
     if (out > last_) last_ = out;
     return last_;
   }

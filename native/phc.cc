@@ -22,6 +22,7 @@
 
 #include "arguments.h"
 #include "system_errors.h"
+#include "wrapping.h"
 
 namespace jitpaxos {
 
@@ -47,7 +48,7 @@ struct Pair {
   int64_t width;
 };
 
-int64_t Ns(const ptp_clock_time& time) { return static_cast<int64_t>(time.sec) * kNsPerS + static_cast<int64_t>(time.nsec); }
+int64_t Ns(const ptp_clock_time& time) { return WrappingAdd(WrappingMultiply(time.sec, kNsPerS), static_cast<int64_t>(time.nsec)); }
 
 int64_t Read(clockid_t clock) {
   timespec reading;
@@ -68,8 +69,9 @@ Pair ReadPair() {
 }
 
 void KeepNarrowest(int64_t before, int64_t device, int64_t after, Sample* best) {
-  if (after < before || after - before >= best->bracket) return;
-  *best = {before + (after - before) / 2, device, after - before};
+  const int64_t bracket = WrappingSubtract(after, before);
+  if (bracket < 0 || bracket >= best->bracket) return;
+  *best = {WrappingAdd(before, bracket / 2), device, bracket};
 }
 
 // The following three fill `best`, with `raw` in CLOCK_REALTIME for the ioctls that know nothing else. 0 or an errno.
@@ -120,8 +122,8 @@ int Take(int fd, int method, unsigned count, Sample* sample) {
   const int64_t moved = std::llabs(after.offset - before.offset);
   if (moved > kRealtimeMovedNs + before.width + after.width) return EAGAIN;
   const Pair& pair = before.width <= after.width ? before : after;
-  sample->raw -= pair.offset;
-  sample->bracket += pair.width + moved;
+  sample->raw = WrappingSubtract(sample->raw, pair.offset);
+  sample->bracket = WrappingAdd(sample->bracket, pair.width + moved);
   return 0;
 }
 

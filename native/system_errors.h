@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "wrapping.h"
+
 namespace jitpaxos {
 
 // A failed system call. Node's own convention, a negative errno, so that util.getSystemErrorName names it.
@@ -21,6 +23,6 @@ bool ReadBigInt64s(Napi::Env env, Napi::Value value, size_t count, int64_t* out)
 // Writes `count` elements to the start of a BigInt64Array of at least so many. False for anything else.
 bool WriteBigInt64s(Napi::Env env, Napi::Value value, size_t count, const int64_t* from);
 
-inline int64_t Nanoseconds(const timespec& reading) { return static_cast<int64_t>(reading.tv_sec) * 1000000000 + reading.tv_nsec; }
+inline int64_t Nanoseconds(const timespec& reading) { return WrappingAdd(WrappingMultiply(reading.tv_sec, 1000000000), reading.tv_nsec); }
 
 }  // namespace jitpaxos

@@ -662,13 +662,13 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
   Napi::Value Bind(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
     SocketAddress local;
-    if (!ReadAddress(info, &local) || !port_->started() || port_->closed()) {
-      ThrowInvalidArgument(env, "UdpPort: bind takes a numeric host and a port, after start and before close");
+    if (!ReadAddress(info, &local) || info.Length() < 4 || !info[2].IsNumber() || !info[3].IsNumber() || !port_->started() || port_->closed()) {
+      ThrowInvalidArgument(env, "UdpPort: bind takes a numeric host, a port and two sizes of buffers, after start and before close");
       return env.Undefined();
     }
     const char* failed = "";
     uint16_t bound = 0;
-    const int error = port_->Bind(local, info[2].ToNumber().Int32Value(), info[3].ToNumber().Int32Value(), &failed, &bound);
+    const int error = port_->Bind(local, info[2].As<Napi::Number>().Int32Value(), info[3].As<Napi::Number>().Int32Value(), &failed, &bound);
     if (error == 0) return Napi::Number::New(env, bound);
     Napi::Error thrown = Napi::Error::New(env, std::string(failed) + ": " + std::strerror(error));
     thrown.Value().Set("errno", Napi::Number::New(env, -error));
@@ -679,8 +679,12 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
 
   // bufferBytes(family, direction)
   Napi::Value BufferBytes(const Napi::CallbackInfo& info) {
-    const int family = info[0].ToNumber().Int32Value() == 6 ? AF_INET6 : AF_INET;
-    const int option = info[1].ToString().Utf8Value() == "send" ? SO_SNDBUF : SO_RCVBUF;
+    if (info.Length() < 2 || !info[0].IsNumber() || !info[1].IsString()) {
+      ThrowInvalidArgument(info.Env(), "UdpPort: bufferBytes takes 4 or 6, and \"send\" or \"receive\"");
+      return info.Env().Undefined();
+    }
+    const int family = info[0].As<Napi::Number>().Int32Value() == 6 ? AF_INET6 : AF_INET;
+    const int option = info[1].As<Napi::String>().Utf8Value() == "send" ? SO_SNDBUF : SO_RCVBUF;
     return Napi::Number::New(info.Env(), port_->BufferBytes(family, option));
   }
 
@@ -705,7 +709,8 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
     std::vector<std::string> strings;
     if (!value.IsArray()) return strings;
     Napi::Array array = value.As<Napi::Array>();
-    for (uint32_t i = 0; i < array.Length(); i++) strings.push_back(array.Get(i).ToString());
+    // What is no string would run code of the caller's, which may throw: it counts as empty, which names nothing.
+    for (uint32_t i = 0; i < array.Length(); i++) strings.push_back(array.Get(i).IsString() ? array.Get(i).As<Napi::String>().Utf8Value() : std::string());
     return strings;
   }
 
@@ -715,8 +720,8 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
     if (!ports.IsArray() || ports.As<Napi::Array>().Length() != hosts.size()) return false;
     for (uint32_t i = 0; i < hosts.size(); i++) {
       SocketAddress address;
-      const uint32_t port = ports.As<Napi::Array>().Get(i).ToNumber().Uint32Value();
-      if (!address.Parse(hosts[i], static_cast<uint16_t>(port))) return false;
+      Napi::Value port = ports.As<Napi::Array>().Get(i);
+      if (!port.IsNumber() || !address.Parse(hosts[i], static_cast<uint16_t>(port.As<Napi::Number>().Uint32Value()))) return false;
       options->replicas.push_back(address);
     }
     auto number = [&given](const char* name) { return given.Get(name).IsNumber() ? given.Get(name).As<Napi::Number>().Int64Value() : -1; };

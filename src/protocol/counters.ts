@@ -37,6 +37,7 @@ export const COUNTER_NAMES = [
   'snapshots_installed',
   'sessions_evicted',
   'suspicions',
+  'false_suspicions',
   'unreachable',
   'outbox_full',
 ] as const;

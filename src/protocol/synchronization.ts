@@ -15,6 +15,7 @@ import type { OrderPush } from './order-push.js';
 import type { Repair } from './repair.js';
 import type { ReplicaState } from './replica-state.js';
 import type { Sender } from './sender.js';
+import { Silence } from './silence.js';
 
 /** A client's Reconcile that waits for a repair. */
 interface Waiting {
@@ -36,6 +37,8 @@ export class Synchronization {
   /** At the primary: index up to which the log of each replica equals its own, as far as it knows, and how long they take to answer. */
   readonly matched: Float64Array;
   readonly lag: MemberLag;
+  /** Of the primary, and at the primary of its members. */
+  readonly silence = new Silence();
 
   private readonly needed: Float64Array;
   /** Sequence of the newest Sync that each replica said it heard: an older one is no sign of life (isNewer). */
@@ -179,6 +182,7 @@ export class Synchronization {
     const sequence = readI32(bytes, o + SyncAck.at.sequence);
     if (isNewer(sequence, this.ackedSequence[from]!) && !isNewer(sequence, this.sequence)) {
       this.ackedSequence[from] = sequence;
+      if (state.views.isMember(state.view, from)) this.silence.note(now.monotonicUs - this.ackedUs[from]!);
       this.ackedUs[from] = now.monotonicUs;
     }
     this.lag.heard(from, sequence, now);
@@ -209,6 +213,7 @@ export class Synchronization {
     const sequence = readI32(bytes, o + at.sequence);
     if (isNewer(sequence, state.syncHeard)) {
       state.syncHeard = sequence;
+      this.silence.note(now.monotonicUs - this.primaryHeardUs);
       this.primaryHeardUs = now.monotonicUs;
     }
     const lastIndex = readIndex(bytes, o + at.lastIndex);
@@ -353,6 +358,7 @@ export class Synchronization {
 
   /** The primary answered a probe: it lives, whatever became of its Syncs. One that was started again counts them anew. */
   primaryAnswered(now: Instant): void {
+    this.silence.note(now.monotonicUs - this.primaryHeardUs);
     this.primaryHeardUs = now.monotonicUs;
     this.state.syncHeard = 0;
   }

@@ -48,6 +48,13 @@ const CURIOUS_MAX = 64;
 /** Silence of the primary, in Sync intervals, after which a member sends it a probe, so that its host may say that nobody listens. */
 const LOOK_AFTER = 1.5;
 
+/** Silence that is borne, in multiples of the longest that turned out to be harmless of late (silence.ts), … */
+const SILENCE_BORNE = 3;
+/** … up to so many times `suspectUs`. */
+const SUSPECT_MAX = 8;
+/** An answer to a probe is waited for as long as half of that silence, up to so many times `probeWindowUs`. */
+const WINDOW_MAX = 8;
+
 /** Probe rounds in which a member believes the others that its primary is alive before it asks for a view all the same. */
 const PATIENCE = 2;
 
@@ -79,6 +86,9 @@ export class ViewChanges {
   /** Endpoints of clients that asked in a view that does not serve them. */
   private readonly curious: Int32Array = new Int32Array(CURIOUS_MAX);
   private curiousCount = 0;
+  /** Whose silence the last view was asked for because of, −1: nobody's; and since when it had lasted. */
+  private accused = -1;
+  private accusedSinceUs = 0.5;
   private suspicion = 0;
   private stopped = false;
 
@@ -107,7 +117,7 @@ export class ViewChanges {
 
   get wakeAtUs(): number {
     const { state } = this;
-    if (this.probing) return this.probeSentUs + state.config.timings.probeWindowUs;
+    if (this.probing) return this.probeSentUs + this.windowUs();
     const rest = Math.min(this.installation.wakeAtUs, state.status === ReplicaStatus.viewChange ? this.repeatUs : Infinity);
     return Math.min(rest, this.suspectAtUs(), this.lookAtUs());
   }
@@ -115,7 +125,7 @@ export class ViewChanges {
   tick(now: Instant): void {
     const { state } = this;
     this.installation.tick(now);
-    if (this.probing && now.monotonicUs - this.probeSentUs >= state.config.timings.probeWindowUs) this.decide(now);
+    if (this.probing && now.monotonicUs - this.probeSentUs >= this.windowUs()) this.decide(now);
     if (state.status === ReplicaStatus.viewChange && now.monotonicUs >= this.repeatUs) this.repeat(now);
     if (!this.probing && now.monotonicUs >= this.suspectAtUs()) this.suspect(now);
     else if (now.monotonicUs >= this.lookAtUs()) this.look(now);
@@ -164,7 +174,11 @@ export class ViewChanges {
   }
 
   onProbeReply(bytes: Uint8Array, o: number, from: number, now: Instant): void {
-    if (!this.probing || readI32(bytes, o + ProbeReply.at.nonce) !== this.probeNonce) return;
+    if (readI32(bytes, o + ProbeReply.at.nonce) !== this.probeNonce) return;
+    if (!this.probing) {
+      this.answeredLate(from, now);
+      return;
+    }
     const at = ProbeReply.at;
     this.answers.set(from, { view: readI32(bytes, o + at.view), status: bytes[o + at.status]!, heardPrimary: bytes[o + at.heardPrimary] === 1 });
     if (this.allAnswered()) this.decide(now);
@@ -176,7 +190,7 @@ export class ViewChanges {
     if (readI32(bytes, o + Plea.at.view) !== state.view) return;
     this.remember(from);
     if (this.probing || state.status !== ReplicaStatus.normal) return;
-    if (now.monotonicUs - this.silentFromUs() < 3 * state.config.timings.syncIntervalUs || now.monotonicUs - this.probeSentUs < state.config.timings.suspectUs) this.look(now);
+    if (now.monotonicUs - this.silentFromUs() < Math.max(3 * state.config.timings.syncIntervalUs, 2 * this.synchronization.silence.worstUs) || now.monotonicUs - this.probeSentUs < state.config.timings.suspectUs) this.look(now);
     else this.suspect(now);
   }
 
@@ -397,7 +411,21 @@ export class ViewChanges {
     const rest = this.probeSentUs + timings.syncIntervalUs * Math.min(16, 1 << Math.min(this.probeRounds, 4));
     if (state.status === ReplicaStatus.recovering) return rest;
     const since = state.status === ReplicaStatus.normal ? this.silentFromUs() : Math.max(this.promisedUs, this.installation.target === undefined ? 0 : this.installation.progressUs);
-    return Math.max(since + this.patienceUs, rest);
+    const borneUs = state.status === ReplicaStatus.normal ? Math.min(SILENCE_BORNE * this.synchronization.silence.worstUs, SUSPECT_MAX * timings.suspectUs) : 0;
+    return Math.max(since + Math.max(this.patienceUs, borneUs), rest);
+  }
+
+  private windowUs(): number {
+    const { probeWindowUs } = this.state.config.timings;
+    return Math.max(probeWindowUs, Math.min(this.synchronization.silence.worstUs / 2, WINDOW_MAX * probeWindowUs));
+  }
+
+  /** A replica answers a probe of a round that is over: it was alive all the time. One that a view was asked for without was accused wrongly. */
+  private answeredLate(from: number, now: Instant): void {
+    if (from !== this.accused) return;
+    this.accused = -1;
+    this.synchronization.silence.note(now.monotonicUs - this.accusedSinceUs);
+    this.state.counters[Counter.false_suspicions]!++;
   }
 
   /** When the primary has been silent for long enough to look whether its process is gone. Costs a message each way where it is not. */
@@ -505,7 +533,18 @@ export class ViewChanges {
     if (view < 0) view = state.views.next(above, alive, -1, withLog);
     if (view < 0) return;
     this.askFor(view, `alive ${maskToString(alive, state.n)}`);
+    this.accuse();
     if (mine !== ReplicaStatus.recovering) this.promise(view, 'own suspicion', now);
+  }
+
+  /** Remembers whose silence a view is asked for. */
+  private accuse(): void {
+    const { state, synchronization } = this;
+    this.accused = -1;
+    if (state.status !== ReplicaStatus.normal) return;
+    this.accusedSinceUs = this.silentFromUs();
+    if (!state.isPrimary) this.accused = state.primary;
+    else for (let r = 0; r < state.n; r++) if (r !== state.id && state.views.isMember(state.view, r) && synchronization.ackedUs[r] === this.accusedSinceUs) this.accused = r;
   }
 
   private askFor(view: number, why: string): void {
@@ -524,7 +563,10 @@ export class ViewChanges {
       if (now.monotonicUs - this.synchronization.ackedUs[r]! < state.config.timings.suspectUs) continue;
       if (answer === undefined || answer.view !== state.view || answer.status !== ReplicaStatus.normal) return false;
     }
-    for (const r of this.answers.keys()) this.synchronization.ackedUs[r] = now.monotonicUs;
+    for (const r of this.answers.keys()) {
+      if (state.views.isMember(state.view, r)) this.synchronization.silence.note(now.monotonicUs - this.synchronization.ackedUs[r]!);
+      this.synchronization.ackedUs[r] = now.monotonicUs;
+    }
     return true;
   }
 

@@ -176,10 +176,14 @@ t.test('the port refuses what is no argument', { skip: withoutNative }, async (t
   t.throws(() => port.intern(0), { code: 'out-of-bounds' }, 'outside of a batch nobody has an entry');
   t.throws(() => port.flush.call({} as never, 0), TypeError, 'on something else');
   t.throws(() => port.bind('127.0.0.1', 0, 4096, 4096), { code: 'invalid-argument' }, 'before start');
+  // Found by fuzz:native: what cannot become a number ended the process.
+  for (const [family, direction] of [[1n, 'send'], [Symbol(), 'send'], [4, Symbol()]]) t.throws(() => port.bufferBytes(family as never, direction as never), { code: 'invalid-argument' });
+  for (const bad of [{ hosts: [Symbol()] }, { ports: [1n] }, { counters: [Symbol()] }]) t.throws(() => new UdpPort({ ...good, ...bad } as never), { code: 'invalid-argument' });
   t.throws(() => port.start(none, none, none, undefined as never), { code: 'invalid-argument' });
   port.start(none, none, none, none);
   t.throws(() => port.start(none, none, none, none), { code: 'invalid-argument' }, 'twice');
   t.throws(() => port.bind('localhost', 0, 1, 1), { code: 'invalid-argument' });
+  t.throws(() => port.bind('127.0.0.1', 0, 1n as never, 1), { code: 'invalid-argument' });
   port.bind('127.0.0.1', 0, 4096, 4096);
   port.sends.set([90, 11, 0, -1, 5, 0, 0, -1, 0, 2 ** 31 - 1, 1, 0]);
   t.equal(port.flush(4), 4);

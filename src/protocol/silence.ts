@@ -1,0 +1,18 @@
+/**
+ * How long others were silent and yet alive, of late: what a host stalls, a collector stops and a network delays. Whoever has
+ * been silent for not much longer than that is not suspected, so that a loaded host costs patience, not views. A process that is
+ * gone is found by what its host says of it (ViewChanges.unreachable), however patient this makes.
+ */
+const FORGOTTEN_AFTER_US = 30_000_000;
+
+export class Silence {
+  /** Longest lately, µs; what is older counts for less and less. */
+  worstUs = 0.5; // a fraction from the start on, so that V8 keeps the field as a double
+
+  /** Somebody was silent for `gapUs`, and lives. */
+  note(gapUs: number): void {
+    if (gapUs <= 0) return;
+    const rest = this.worstUs * (1 - Math.min(1, gapUs / FORGOTTEN_AFTER_US));
+    this.worstUs = gapUs > rest ? gapUs : rest;
+  }
+}
