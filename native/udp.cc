@@ -177,6 +177,7 @@ class UdpPort {
 
   bool started() const { return started_; }
   bool closed() const { return closed_; }
+  bool bound(int family) const { return sockets_[family == AF_INET6 ? 1 : 0].channel.open(); }
 
   // The descriptors are closed when this returns; the handles' memory is freed in a later pass of the loop.
   void Close() {
@@ -664,6 +665,10 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
     SocketAddress local;
     if (!ReadAddress(info, &local) || info.Length() < 4 || !info[2].IsNumber() || !info[3].IsNumber() || !port_->started() || port_->closed()) {
       ThrowInvalidArgument(env, "UdpPort: bind takes a numeric host, a port and two sizes of buffers, after start and before close");
+      return env.Undefined();
+    }
+    if (port_->bound(local.family())) {
+      ThrowInvalidArgument(env, "UdpPort: a socket of this family is bound already; make another port for a second one");
       return env.Undefined();
     }
     const char* failed = "";

@@ -53,7 +53,7 @@ try {
   if (compiled.status !== 0) end(1, 'build-failed: clang refuses the addon, see above');
   const corpus = values.corpus === undefined ? join(directory, 'corpus') : resolve(values.corpus);
   mkdirSync(corpus, { recursive: true });
-  const arguments_ = values.replay === undefined ? [corpus, `-max_total_time=${values.seconds}`, `-seed=${values.seed}`, '-max_len=4096', '-print_final_stats=1', '-timeout=60', '-rss_limit_mb=4096'] : [resolve(values.replay)];
+  const arguments_ = values.replay === undefined ? [corpus, `-max_total_time=${values.seconds}`, `-seed=${values.seed}`, '-max_len=4096', '-print_final_stats=1', '-timeout=30', '-rss_limit_mb=4096'] : [resolve(values.replay)];
   console.log(`seed ${values.seed}, ${values.seconds} s`);
   const run = spawnSync(process.execPath, ['--expose-gc', '--no-warnings', join(ROOT, 'native/fuzz/program.mjs'), addon, directory, ...arguments_, `-artifact_prefix=${process.cwd()}/`], {
     encoding: 'utf8',
