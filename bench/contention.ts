@@ -1,7 +1,9 @@
 /**
  * Contention on real sockets: 2, 4, 8, 16 client processes in an open loop against a cluster on loopback, at rising rates,
  * with all clients alike and with a skewed load, for each setting of contention-settings.ts. After the last rate each
- * setting gets the first one again: how much of the peak is left past the knee, and whether it recovers when the load drops.
+ * setting gets the first one again: how much of the peak is left past the knee, and how soon it is as fast as it was when
+ * the load drops: from the end of the highest rate to the first tenth of a second with its throughput and a median of at
+ * most twice what it was.
  *
  * Where cores are fewer than processes, what is measured is mostly the host's scheduler; the ratios between settings in one
  * invocation are worth more than the numbers. bench:contention-sim has the same without a host.
@@ -12,6 +14,7 @@ import { availableParallelism } from 'node:os';
 import { LocalCluster } from '../src/cli/load/local-cluster.js';
 import { OpenLoad } from '../src/cli/load/open-load.js';
 import { hostInfo } from '../src/cli/load/report.js';
+import { Histogram } from '../src/metrics/histogram.js';
 import { CONTENTION_NAMES, CONTENTION_SETTINGS, shares, type ContentionSetting } from './contention-settings.js';
 import { namesOf, numbersOf, program } from './program.js';
 
@@ -19,6 +22,14 @@ const OPERATION_BYTES = 64;
 const LANES = 256;
 const TIMEOUT_MS = 5_000;
 const WARM_UP_SHARE = 0.25;
+/** Compilers and lead settle before the first step, at its rate. */
+const SETTLE_MS = 2000;
+/** Intervals in which recovery is looked for, and what counts as recovered: share of the rate, and medians of before. */
+const INTERVAL_MS = 100;
+const RECOVERED_SHARE = 0.8;
+const RECOVERED_MEDIANS = 2;
+/** Between two steps: the head start that all processes get. */
+const HEAD_START_MS = 30;
 /** What is left of the peak past the knee: the goal. */
 const PAST_KNEE = 0.8;
 
@@ -39,6 +50,8 @@ interface Row {
   readonly viewChanges: number;
   readonly p50Us: number;
   readonly p99Us: number;
+  /** After the peak: from the end of the highest rate until all was as before; null: not within the step. */
+  readonly recoveredMs: number | null;
 }
 
 interface Options {
@@ -85,8 +98,8 @@ await program(
       output.line(JSON.stringify({ schema: 'jitpaxos.contention/1', replicas: options.replicas, opBytes: OPERATION_BYTES, lanes: LANES, seconds: options.seconds, cores: availableParallelism(), rows, verdicts, host: hostInfo() }));
       return;
     }
-    for (const { setting, clients, skew, peak, last, recovered } of verdicts) {
-      output.line(`${setting.padEnd(14)} ${clients} clients, skew ${skew}: ${(100 * last).toFixed(0)} % of the peak (${peak} operations/s) at the highest rate${last < PAST_KNEE ? ', less than the 80 % of the goal' : ''}; back at the first rate: ${(100 * recovered).toFixed(0)} % of the throughput that it had there`);
+    for (const { setting, clients, skew, peak, last, recoveredMs } of verdicts) {
+      output.line(`${setting.padEnd(14)} ${clients} clients, skew ${skew}: ${(100 * last).toFixed(0)} % of the peak (${peak} operations/s) at the highest rate${last < PAST_KNEE ? ', less than the 80 % of the goal' : ''}; as before ${recoveredMs === null ? 'not within the step' : `${recoveredMs} ms`} after the load dropped`);
     }
     output.line(`${availableParallelism()} cores for ${options.replicas} replicas and the clients: beyond one process a core, compare settings, not hosts`);
   },
@@ -109,17 +122,38 @@ async function measure(setting: ContentionSetting, clients: number, skew: number
     workload: (index) => ({ machine: 'echo', lanes: LANES, size: OPERATION_BYTES, mix: { write: 1 }, keys: 1, keyPrefix: `c${index}.`, ownKeys: true, seed: index + 1, timeoutMs: TIMEOUT_MS }),
   });
   try {
-    for (const [step, offered] of [...rates, rates[0]!].entries()) {
-      const durationNs = seconds * 1e9;
-      const { client, counts, latency, seconds: measured } = await load.step({ kind: 'poisson', ratePerSecond: offered, seed: step + 1, warmupNs: durationNs * WARM_UP_SHARE, durationNs: durationNs * (1 - WARM_UP_SHARE), intervalMs: 1000, onProgress: () => undefined });
+    const [first] = rates;
+    await load.step({ kind: 'poisson', ratePerSecond: first!, seed: 99, warmupNs: 0, durationNs: SETTLE_MS * 1e6, intervalMs: SETTLE_MS, onProgress: () => undefined });
+    let drainedMs = 0;
+    let medianBefore = Infinity;
+    for (const [step, offered] of [...rates, first!].entries()) {
+      const afterPeak = step === rates.length;
+      const warmupNs = afterPeak ? 0 : seconds * 1e9 * WARM_UP_SHARE;
+      const intervals: Histogram[] = [];
+      const startedMs = performance.now();
+      const { client, counts, latency, seconds: measured } = await load.step({
+        kind: 'poisson',
+        ratePerSecond: offered,
+        seed: step + 1,
+        warmupNs,
+        durationNs: seconds * 1e9 - warmupNs,
+        intervalMs: INTERVAL_MS,
+        onProgress: (index, histogram) => void (intervals[index] ??= new Histogram()).merge(histogram),
+      });
       const { p50, p99 } = latency.summary();
+      if (step === 0) medianBefore = p50;
+      const wanted = offered * (INTERVAL_MS / 1000) * RECOVERED_SHARE;
+      const recovered = intervals.findIndex((interval) => interval !== undefined && interval.count >= wanted && interval.quantile(0.5) <= RECOVERED_MEDIANS * medianBefore);
+      const recoveredMs = !afterPeak || recovered < 0 ? null : Math.round(drainedMs + HEAD_START_MS + (recovered + 1) * INTERVAL_MS);
+      // What was still open when the window ended was answered by now.
+      drainedMs = Math.max(0, performance.now() - startedMs - HEAD_START_MS - seconds * 1000);
       const each = (count: number): number => count / Math.max(1, client.committed);
       done({
         setting: setting.name,
         clients,
         skew,
         offered,
-        afterPeak: step === rates.length,
+        afterPeak,
         throughput: Math.round(counts.completedInWindow / measured),
         oneRoundTrip: each(client.fast),
         moreThanOneAndAHalf: each(client.committed - client.fast - client.ordered),
@@ -130,6 +164,7 @@ async function measure(setting: ContentionSetting, clients: number, skew: number
         viewChanges: client.viewChanges,
         p50Us: p50 / 1000,
         p99Us: p99 / 1000,
+        recoveredMs,
       });
     }
     await load.end();
@@ -145,8 +180,8 @@ interface Verdict {
   readonly peak: number;
   /** Throughput at the highest rate, in peaks. */
   readonly last: number;
-  /** Throughput at the first rate after the highest, in what it was before. */
-  readonly recovered: number;
+  /** See Row. */
+  readonly recoveredMs: number | null;
 }
 
 function verdictsOf(rows: readonly Row[]): Verdict[] {
@@ -155,7 +190,7 @@ function verdictsOf(rows: readonly Row[]): Verdict[] {
     .map((after) => {
       const rising = rows.filter((row) => row.setting === after.setting && row.clients === after.clients && row.skew === after.skew && !row.afterPeak);
       const peak = Math.max(...rising.map((row) => row.throughput));
-      return { setting: after.setting, clients: after.clients, skew: after.skew, peak, last: rising.at(-1)!.throughput / peak, recovered: after.throughput / rising[0]!.throughput };
+      return { setting: after.setting, clients: after.clients, skew: after.skew, peak, last: rising.at(-1)!.throughput / peak, recoveredMs: after.recoveredMs };
     });
 }
 

@@ -469,7 +469,7 @@ export class ClientCore {
     const status = this.resultStatus[slot]!;
     this.committedUs = now.monotonicUs;
     if (this.repeated[slot] === 0) this.retries.committed(now.monotonicUs - this.sentUs[slot]!, now.monotonicUs);
-    if (this.pace[slot] === Pace.one) this.lead.committedFast();
+    if (this.pace[slot] === Pace.one) this.lead.committedFast(now.monotonicUs - this.sentUs[slot]!);
     if (slot === this.lanes) {
       this.finish(slot);
       this.registered = status === ReplyStatus.ok;

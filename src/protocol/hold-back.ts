@@ -2,6 +2,10 @@
  * Holds requests back until their timestamp is due, so that requests of several clients that are stamped with a lead
  * reach the logs of all members in the same order. Speed only: a request that cannot be held is handled at once.
  *
+ * A process that was not running when requests were due finds several of them waiting, in the order in which they came. As
+ * long as clients stamp ahead, what is due already is held for the rest of the turn, so that such requests, too, enter
+ * the log in the order of their timestamps; without a lead the order in which they came is the better one (requests.ts).
+ *
  * A binary heap of slots, ordered by timestamp and then by slot, over one preallocated slab; bounded in requests and in
  * the length of each.
  */
@@ -10,12 +14,16 @@ import { compareU64 } from '../wire/u64.js';
 
 /** Longest message that is held; longer ones are handled at once. */
 const SLOT_BYTES = 512;
+/** Clients stamp ahead, as far as is known, for so long after a request that was. */
+const SORT_US = 100_000;
+/** Longest hold by a clock that is not trusted, ns: what a client whose clock disagrees with it loses at most. */
+const UNTRUSTED_HOLD_NS = 250_000;
 
 export class HoldBack {
   /** Monotonic µs at which the first one is due, Infinity when none is held. */
   dueUs = Infinity;
-  /** False: nothing more is held, because the clock that would say for how long is not trusted. */
-  enabled = true;
+  /** Requests that are ahead by more are not held, ns. */
+  limitNs: number;
   readonly bytes: Uint8Array;
   private readonly heap: Int32Array;
   private readonly free: Int32Array;
@@ -26,8 +34,14 @@ export class HoldBack {
   /** When each arrived, monotonic µs. */
   private readonly arrived: Float64Array;
   private count = 0;
+  private sortsUntilUs = 0.5;
 
-  constructor(private readonly capacity: number) {
+  /** @param maxHoldNs longest hold by a clock that is trusted, ns */
+  constructor(
+    private readonly capacity: number,
+    private readonly maxHoldNs: number,
+  ) {
+    this.limitNs = maxHoldNs;
     this.bytes = new Uint8Array(capacity * SLOT_BYTES);
     this.heap = new Int32Array(capacity);
     this.free = Int32Array.from({ length: capacity }, (_, i) => i);
@@ -42,9 +56,20 @@ export class HoldBack {
     return this.count;
   }
 
-  /** Takes a message in; false when there is no room for it, or nothing is to be held. */
+  /** Whether the clock that says for how long is trusted. */
+  trustClock(trusted: boolean): void {
+    this.limitNs = trusted ? this.maxHoldNs : Math.min(this.maxHoldNs, UNTRUSTED_HOLD_NS);
+  }
+
+  /** Clients stamp ahead: what is due already is held for the rest of the turn. */
+  sorts(nowUs: number): boolean {
+    return nowUs < this.sortsUntilUs;
+  }
+
+  /** Takes a message in; false when there is no room for it. */
   hold(source: Uint8Array, offset: number, length: number, from: number, timestampHi: number, timestampLo: number, nowUs: number, dueUs: number): boolean {
-    if (!this.enabled || this.count === this.capacity || length > SLOT_BYTES) return false;
+    if (this.count === this.capacity || length > SLOT_BYTES) return false;
+    if (dueUs > nowUs) this.sortsUntilUs = nowUs + SORT_US;
     const slot = this.free[this.count]!;
     copyBytes(source, offset, this.bytes, slot * SLOT_BYTES, length);
     this.lengths[slot] = length;
@@ -67,7 +92,17 @@ export class HoldBack {
 
   /** Slot of the first request when it is due at `nowUs`, else −1. It stays valid until the next `hold`. */
   take(nowUs: number): number {
-    if (this.count === 0 || this.due[this.heap[0]!]! > nowUs) return -1;
+    return this.count === 0 || this.due[this.heap[0]!]! > nowUs ? -1 : this.takeFirst();
+  }
+
+  /** Slot of the first request when its timestamp is at most this one, else −1. It stays valid until the next `hold`. */
+  takeUpTo(timestampHi: number, timestampLo: number): number {
+    if (this.count === 0) return -1;
+    const first = this.heap[0]!;
+    return compareU64(this.timestamps[2 * first]!, this.timestamps[2 * first + 1]!, timestampHi, timestampLo) > 0 ? -1 : this.takeFirst();
+  }
+
+  private takeFirst(): number {
     const slot = this.heap[0]!;
     const last = this.heap[--this.count]!;
     this.free[this.count] = slot;

@@ -8,10 +8,12 @@
 import type { StateMachine } from '../machine/state-machine.js';
 import * as wire from '../wire/messages.js';
 import { ReplicaStatus, typeOf } from '../wire/messages.js';
+import { readI32, readU16 } from '../wire/u64.js';
 import { checkLimits, type ReplicaConfig } from './config.js';
 import type { Hasher, Instant, Outbox, Recovered, ReplicaObserver, Storage } from './contract.js';
 import { Counter } from './counters.js';
 import { HoldBack } from './hold-back.js';
+import { ORDER_RECORD_BYTES } from './log.js';
 import { OrderPush } from './order-push.js';
 import { Repair } from './repair.js';
 import { ReplicaState } from './replica-state.js';
@@ -30,6 +32,8 @@ export class ReplicaCore {
   private readonly viewChanges: ViewChanges;
   private readonly holdBack: HoldBack;
   private lastTurnUs = 0.5;
+  /** When the present turn began; −Infinity between turns. */
+  private turnUs = -Infinity;
 
   /** Throws RangeError when the configuration is out of its ranges. */
   constructor(config: ReplicaConfig, outbox: Outbox, storage: Storage, machine: StateMachine, hasher: Hasher, observer: ReplicaObserver) {
@@ -37,7 +41,7 @@ export class ReplicaCore {
     if (!Number.isInteger(config.id) || config.id < 0 || config.id >= config.replicas) throw new RangeError(`replica id ${config.id} is not one of 0…${config.replicas - 1}`);
     this.state = new ReplicaState(config, outbox, storage, machine, hasher, observer);
     const sender = new Sender(this.state);
-    this.holdBack = new HoldBack(config.limits.held);
+    this.holdBack = new HoldBack(config.limits.held, config.timings.maxHoldNs);
     this.repair = new Repair(this.state, sender);
     this.synchronization = new Synchronization(this.state, sender, this.repair, new OrderPush(this.state, sender));
     this.viewChanges = new ViewChanges(this.state, sender, this.synchronization, hasher, () => this.viewEnded());
@@ -60,7 +64,7 @@ export class ReplicaCore {
 
   /** Whether this host's clock is good enough to hold requests back by it. Speed only. */
   trustClock(trusted: boolean): void {
-    this.holdBack.enabled = trusted;
+    this.holdBack.trustClock(trusted);
   }
 
   /** Monotonic µs at which `tick` should be called next. */
@@ -75,7 +79,6 @@ export class ReplicaCore {
    */
   receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant, owner: number = NO_OWNER): void {
     this.enter(now);
-    if (this.holdBack.dueUs <= now.monotonicUs) this.releaseHeld(now);
     const { state } = this;
     switch (typeOf(bytes, offset)) {
       case wire.Request.type:
@@ -118,13 +121,14 @@ export class ReplicaCore {
   /** Time passed. */
   tick(now: Instant): void {
     this.enter(now);
-    if (this.holdBack.dueUs <= now.monotonicUs) this.releaseHeld(now);
     this.synchronization.tick(now);
     this.viewChanges.tick(now);
   }
 
   /** Ends a turn: writes what became durable state in it. */
   flush(now: Instant): void {
+    if (this.holdBack.dueUs <= this.turnUs) this.releaseHeld(now);
+    this.turnUs = -Infinity;
     this.synchronization.flush(now);
     this.viewChanges.replaceSlow(now);
     this.state.bound();
@@ -150,6 +154,7 @@ export class ReplicaCore {
         this.synchronization.onSyncAck(bytes, offset, from, now);
         return;
       case wire.Order.type:
+        this.releaseOrdered(bytes, offset, now);
         this.synchronization.onOrder(bytes, offset, from, now);
         return;
       case wire.Fetch.type:
@@ -183,6 +188,7 @@ export class ReplicaCore {
 
   /** A host that was stalled has heard nobody in that time, and must not hold it against them. */
   private enter(now: Instant): void {
+    if (this.turnUs === -Infinity) this.turnUs = now.monotonicUs;
     const gap = now.monotonicUs - this.lastTurnUs;
     this.lastTurnUs = now.monotonicUs;
     if (gap <= this.state.config.timings.suspectUs / 4) return;
@@ -190,12 +196,31 @@ export class ReplicaCore {
     this.viewChanges.forgive(gap);
   }
 
+  /**
+   * Hands on what was due when the turn began: by its end everything that had arrived by then was looked at, and is in its
+   * place. What became due since then may have to wait for something that arrived meanwhile.
+   */
   private releaseHeld(now: Instant): void {
-    for (let slot = this.holdBack.take(now.monotonicUs); slot >= 0; slot = this.holdBack.take(now.monotonicUs)) {
-      this.requests.heldUs = Math.round(this.holdBack.heldUs(slot, now.monotonicUs));
-      this.requests.onRequest(this.holdBack.bytes, this.holdBack.offsetOf(slot), this.holdBack.fromOf(slot), NO_OWNER, now, true);
-      this.requests.heldUs = 0;
-    }
+    const { turnUs, holdBack } = this;
+    for (let slot = holdBack.take(turnUs); slot >= 0; slot = holdBack.take(turnUs)) this.release(slot, now);
+  }
+
+  /** The primary has placed what it names, and what comes before that: it is due, whatever the clock here says. */
+  private releaseOrdered(bytes: Uint8Array, o: number, now: Instant): void {
+    const { holdBack } = this;
+    const length = readU16(bytes, o + wire.Order.at.orders);
+    if (holdBack.size === 0 || length < ORDER_RECORD_BYTES) return;
+    const last = o + wire.Order.size + length - ORDER_RECORD_BYTES;
+    const hi = readI32(bytes, last);
+    const lo = readI32(bytes, last + 4);
+    for (let slot = holdBack.takeUpTo(hi, lo); slot >= 0; slot = holdBack.takeUpTo(hi, lo)) this.release(slot, now);
+  }
+
+  private release(slot: number, now: Instant): void {
+    const { holdBack, requests } = this;
+    requests.heldUs = Math.round(holdBack.heldUs(slot, now.monotonicUs));
+    requests.onRequest(holdBack.bytes, holdBack.offsetOf(slot), holdBack.fromOf(slot), NO_OWNER, now, true);
+    requests.heldUs = 0;
   }
 
   private viewEnded(): void {

@@ -54,7 +54,7 @@ export class Requests {
   onRequest(bytes: Uint8Array, o: number, from: number, owner: number, now: Instant, released: boolean): void {
     const { state } = this;
     const at = Request.at;
-    state.counters[Counter.requests]!++;
+    if (!released) state.counters[Counter.requests]!++;
     const view = readI32(bytes, o + at.view);
     if (view !== state.view || !state.isMember) {
       this.notMine(bytes, o, view, from, now);
@@ -97,15 +97,18 @@ export class Requests {
         return;
       }
     }
-    if (!released && compareU64(timestampHi, timestampLo, now.wallHi, now.wallLo) > 0) {
-      const ahead = differenceU64(timestampHi, timestampLo, now.wallHi, now.wallLo);
-      if (ahead > state.config.timings.maxAheadNs) {
-        this.reject(bytes, o, from, RejectReason.tooFarAhead, now);
-        return;
-      }
-      if (ahead <= state.config.timings.maxHoldNs && this.holdBack.hold(bytes, o, Request.size + length, from, timestampHi, timestampLo, now.monotonicUs, now.monotonicUs + ahead / 1000)) {
-        state.counters[Counter.held]!++;
-        return;
+    if (!released) {
+      const isAhead = compareU64(timestampHi, timestampLo, now.wallHi, now.wallLo) > 0;
+      if (isAhead || this.holdBack.sorts(now.monotonicUs)) {
+        const aheadNs = differenceU64(timestampHi, timestampLo, now.wallHi, now.wallLo);
+        if (aheadNs > state.config.timings.maxAheadNs) {
+          this.reject(bytes, o, from, RejectReason.tooFarAhead, now);
+          return;
+        }
+        if (aheadNs <= this.holdBack.limitNs && this.holdBack.hold(bytes, o, Request.size + length, from, timestampHi, timestampLo, now.monotonicUs, now.monotonicUs + aheadNs / 1000)) {
+          if (isAhead) state.counters[Counter.held]!++;
+          return;
+        }
       }
     }
     this.append(bytes, o, timestampHi, timestampLo, sessionHi, sessionLo, lane, request, length, from, now);

@@ -295,6 +295,20 @@ t.test('client: a restamped request commits by index and chain, and its next tim
   t.end();
 });
 
+t.test('the order of a request that a member still holds back makes it due there: it is appended, and confirmed', (t) => {
+  const { c, alice, bob } = scene();
+  c.replica(0).core['holdBack'].limitNs = 0;
+  c.give(alice, Request, alice.request(1_010_500_000, 1, 'a'), 0, 1);
+  c.give(bob, Request, bob.request(1_010_600_000, 1, 'b'), 1);
+  t.strictSame([c.replica(0).last, c.replica(1).last, c.replica(1).counter('held')], [3, 2, 2], 'the primary has it, the member waits');
+  const sent = c.replica(1).receive(Order, orderOf(c, 2, 3), 0);
+  t.strictSame(c.replica(1).operations, ['R', 'R', 'a'], 'and no more than what was ordered');
+  t.equal(c.replica(1).state.synced, 3);
+  t.match(sent.filter(({ to }) => to === alice.endpoint).map(({ values }) => [values['index'], values['chain'], values['ordered']]), [[3n, c.replica(0).chain(3), 0]]);
+  t.equal(c.replica(1).counter('entries_ordered'), 0);
+  t.end();
+});
+
 t.test('a Sync shows that a member differs: it says so in its answer', (t) => {
   const { c } = contended();
   c.lose();

@@ -1,7 +1,7 @@
 // Normal operation: "Replica, on Request of its view, status normal, member of the quorum". View 0 of three: primary 0, member 1, spare 2.
 import t from 'tap';
 import { Probe, Read, ReadReply, Reconcile, Reject, RejectReason, Reply, Request, ViewChange } from '../../src/wire/messages.js';
-import { Cluster, type HandClient, type Packet } from './harness.js';
+import { Cluster, encode, type HandClient, type Packet, type Values } from './harness.js';
 
 const reasonOf = (packet: Packet): unknown => {
   if (packet.message.type !== Reject.type) throw new Error(`a ${packet.message.name}, not a Reject`);
@@ -75,6 +75,49 @@ t.test('members may hold a request whose timestamp is still ahead of their clock
   t.equal(c.replica(0).chain(4), c.replica(1).chain(4), 'in the same order everywhere');
   t.equal(c.take({ message: Reply }).length, 4);
   t.equal(c.replica(0).counter('held'), 2);
+  t.end();
+});
+
+/** A turn of replica 0 with several requests. */
+function turn(c: Cluster, requests: readonly (readonly [Values, number])[]): void {
+  for (const [values, from] of requests) {
+    const bytes = encode(Request, values);
+    c.replica(0).core.receive(bytes, 0, bytes.length, from, c.now);
+  }
+  c.replica(0).core.flush(c.now);
+}
+
+t.test('what one turn finds due enters in the order in which it came, or of its timestamps as long as clients stamp ahead', (t) => {
+  for (const ahead of [false, true]) {
+    const { c, alice } = registered({ late: 'restamp' });
+    const bob = c.hand();
+    c.give(bob, Request, bob.registration(20), 0);
+    if (ahead) c.replica(0).receive(Request, alice.request(1_000_500_000, 1, 'first'), alice.endpoint);
+    c.pass(1000);
+    turn(c, [
+      [bob.request(1_000_900_000, 1, 'b'), bob.endpoint],
+      [alice.request(1_000_800_000, ahead ? 2 : 1, 'a'), alice.endpoint],
+    ]);
+    t.strictSame(c.replica(0).operations, ahead ? ['R', 'R', 'first', 'a', 'b'] : ['R', 'R', 'b', 'a'], ahead ? 'stamped ahead' : 'not');
+    if (ahead) {
+      c.pass(200_000);
+      turn(c, [
+        [bob.request(1_000_950_000, 2, 'd'), bob.endpoint],
+        [alice.request(1_000_940_000, 3, 'c'), alice.endpoint],
+      ]);
+      t.strictSame(c.replica(0).operations.slice(-2), ['d', 'c'], 'nobody did for a while');
+    }
+  }
+  t.end();
+});
+
+t.test('by a clock that is not trusted a request is held for a quarter of a millisecond at most', (t) => {
+  const { c, alice } = registered();
+  c.replica(0).core.trustClock(false);
+  t.strictSame(c.replica(0).receive(Request, alice.request(1_000_250_000, 1, 'a'), alice.endpoint), [], 'held');
+  t.equal(c.replica(0).answer(Request, alice.request(1_000_250_001, 1, 'b', { lane: 1 }), alice.endpoint).message, Reply);
+  c.replica(0).core.trustClock(true);
+  t.strictSame(c.replica(0).receive(Request, alice.request(1_001_900_000, 1, 'c', { lane: 2 }), alice.endpoint), []);
   t.end();
 });
 

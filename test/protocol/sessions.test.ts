@@ -161,7 +161,7 @@ t.test('the tail index knows the newest unexecuted entry of each lane, also afte
 });
 
 t.test('held requests come out in the order of their timestamps when due, and no sooner', (t) => {
-  const holdBack = new HoldBack(16);
+  const holdBack = new HoldBack(16, 2_000_000);
   const model: { timestamp: number; mark: number }[] = [];
   let now = 0;
   let mark = 0;
