@@ -103,13 +103,3 @@ t.test('timers', async (t) => {
   t.same(kinds.map(({ name }) => name), native.available ? ['setTimeout', 'kernel', 'kernel, transport polls'] : ['setTimeout']);
   t.ok(kinds.every(({ lateNs }) => lateNs.p50 >= 0 && lateNs.p50 < 60e9));
 });
-
-t.test('contention', async (t) => {
-  const { code, stdout, stderr } = await runNode([bench('contention'), '--clients', '2', '--skews', '0', '--rates', '200,400', '--seconds', '1', '--settings', 'published,all', '--json']);
-  t.equal(code, 0, stderr);
-  const { rows, verdicts } = JSON.parse(stdout) as { rows: { setting: string; offered: number; afterPeak: boolean; oneRoundTrip: number; throughput: number }[]; verdicts: { setting: string; peak: number; recoveredMs: number | null }[] };
-  t.same(rows.map(({ setting, offered, afterPeak }) => [setting, offered, afterPeak]), ['published', 'all'].flatMap((setting) => [[setting, 200, false], [setting, 400, false], [setting, 200, true]]));
-  t.ok(rows.every(({ oneRoundTrip, throughput }) => oneRoundTrip > 0 && oneRoundTrip <= 1 && throughput > 0));
-  t.same(verdicts.map(({ setting }) => setting), ['published', 'all']);
-  t.ok(verdicts.every(({ peak, recoveredMs }) => peak > 0 && (recoveredMs === null || recoveredMs > 0)));
-});
