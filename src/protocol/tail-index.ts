@@ -103,7 +103,8 @@ export class TailIndex {
   }
 }
 
+/** Neighbouring lanes, which are mostly used one after another, are neighbours: eight share a line of the processor's cache. */
 function hash(sessionHi: number, sessionLo: number, lane: number): number {
-  const h = Math.imul(sessionHi ^ Math.imul(sessionLo, 0x9e3779b1) ^ Math.imul(lane + 1, 0xc2b2ae35), 0x85ebca6b);
-  return h ^ (h >>> 15);
+  const h = Math.imul(sessionHi ^ Math.imul(sessionLo, 0x9e3779b1) ^ Math.imul((lane >>> 3) + 1, 0xc2b2ae35), 0x85ebca6b);
+  return ((h ^ (h >>> 15)) << 3) | (lane & 7);
 }
