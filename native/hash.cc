@@ -4,6 +4,9 @@
 
 #include "arguments.h"
 #include "capabilities.h"
+#include "shared_array.h"
+
+#include <memory>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -13,6 +16,7 @@ namespace jitpaxos {
 namespace {
 
 constexpr size_t kDigestBytes = 8;
+constexpr size_t kArenaBytesMax = size_t{1} << 33;
 
 // hash64(bytes, offset, length, out, outOffset)
 napi_value Hash64(napi_env env, napi_callback_info info) {
@@ -39,12 +43,66 @@ napi_value Hash64(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// Memory that is hashed often: what a call would ask JavaScript about its arrays is known once and for all.
+struct HashArena {
+  explicit HashArena(size_t length) : bytes(length), digest(2) {}
+  bool valid() const { return bytes.valid() && digest.valid(); }
+
+  const SharedArray<uint8_t> bytes;
+  const SharedArray<int32_t> digest;  // upper and lower half of the last hash
+};
+
+// hash(offset, length), of one arena
+napi_value HashOfArena(napi_env env, napi_callback_info info) {
+  napi_value args[2];
+  size_t count = 2;
+  void* data;
+  napi_get_cb_info(env, info, &count, args, nullptr, &data);
+  const auto* arena = static_cast<const HashArena*>(data);
+  size_t offset, length;
+  if (!ReadIndex(env, args[0], &offset) || !ReadIndex(env, args[1], &length) || !Fits(arena->bytes.length(), offset, length)) {
+    ThrowOutOfBounds(env, "hash: offset and length must be whole numbers from 0 on and stay inside the arena");
+    return nullptr;
+  }
+  const uint64_t hash = XXH3_64bits(arena->bytes.data() + offset, length);
+  arena->digest[0] = static_cast<int32_t>(hash >> 32);
+  arena->digest[1] = static_cast<int32_t>(hash);
+  return nullptr;
+}
+
+// hashArena(length)
+Napi::Value MakeHashArena(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  size_t length;
+  if (!ReadIndex(env, info[0], &length) || length == 0 || length > kArenaBytesMax) {
+    ThrowOutOfBounds(env, "hashArena: length must be a whole number from 1 to 2^33");
+    return env.Undefined();
+  }
+  auto arena = std::make_unique<HashArena>(length);
+  if (!arena->valid()) {
+    Napi::Error::New(env, "hashArena: the system has no memory for it; ask for less").ThrowAsJavaScriptException();
+    return env.Undefined();
+  }
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("bytes", arena->bytes.Expose(env));
+  result.Set("digest", arena->digest.Expose(env));
+  napi_value function;
+  // Raw, as all that is called for an operation. The function owns the arena; the arrays have shares of its memory.
+  if (napi_create_function(env, "hash", NAPI_AUTO_LENGTH, HashOfArena, arena.get(), &function) != napi_ok) return env.Undefined();
+  auto release = [](napi_env, void* data, void*) { delete static_cast<HashArena*>(data); };
+  if (napi_add_finalizer(env, function, arena.get(), release, nullptr, nullptr) != napi_ok) return env.Undefined();
+  arena.release();
+  result.Set("hash", Napi::Function(env, function));
+  return result;
+}
+
 }  // namespace
 
 void RegisterHash(Napi::Env env, Napi::Object exports) {
   napi_value function;
   if (napi_create_function(env, "hash64", NAPI_AUTO_LENGTH, Hash64, nullptr, &function) != napi_ok) return;
   exports.Set("hash64", Napi::Function(env, function));
+  exports.Set("hashArena", Napi::Function::New(env, MakeHashArena, "hashArena"));
 }
 
 }  // namespace jitpaxos

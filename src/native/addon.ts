@@ -10,6 +10,7 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
+import type { HashArena } from './hash64.js';
 import type { UdpPort, UdpPortOptions } from './udp-port.js';
 
 /**
@@ -20,6 +21,8 @@ import type { UdpPort, UdpPortOptions } from './udp-port.js';
 export interface NativeAddon {
   /** See Hash64. */
   hash64(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
+  /** See Hash64. */
+  hashArena(length: number): HashArena;
   /** Expands a key of 32 bytes: a slot for `hmac128`. Throws an Error with code `hmac-limit` (4,096 a thread) or `hmac-unavailable`. */
   hmacOpen(key: Uint8Array): number;
   /** Forgets a key. */
@@ -129,6 +132,7 @@ export type NativeBinding =
 // makes a forgotten entry a compile error.
 const EXPORTS: Readonly<Record<keyof NativeAddon, 'function' | 'object'>> = {
   hash64: 'function',
+  hashArena: 'function',
   hmacOpen: 'function',
   hmacClose: 'function',
   hmac128: 'function',

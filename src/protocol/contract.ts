@@ -44,6 +44,15 @@ export interface Outbox {
 /** XXH3-64, canonical (big-endian) digest into `out`. */
 export interface Hasher {
   hash64(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
+  /** Memory of its own, zeroed, of which it hashes ranges faster, where it has such. */
+  hashArena?(length: number): HashArena;
+}
+
+export interface HashArena {
+  readonly bytes: Uint8Array;
+  /** Where `hash` leaves the digest: upper and lower half, as in wire/u64.ts. */
+  readonly digest: Int32Array;
+  readonly hash: (offset: number, length: number) => void;
 }
 
 /** What survives a crash in every mode. Written together, atomically. */

@@ -24,7 +24,7 @@
 import { copyBytes, copyWords, LastView, viewOf } from '../wire/copy.js';
 import { compareU64, readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
 import type { Limits } from './config.js';
-import type { Hasher } from './contract.js';
+import type { HashArena, Hasher } from './contract.js';
 import { invariant } from './invariant.js';
 
 /** Bytes of an entry before its operation, on the wire and on disk. */
@@ -61,7 +61,7 @@ export class Log {
   private recordBytes = 0;
   private readonly baseChain = new Int32Array(2);
   private readonly baseKey = new Int32Array(4);
-  private readonly digest = new Uint8Array(8);
+  private readonly arena: HashArena;
   private readonly sources = new LastView();
   /** Key of entry `lastIndex`: timestamp and session, two halves each. */
   private readonly lastKey = new Int32Array(4);
@@ -75,11 +75,13 @@ export class Log {
     readonly capacity: number,
     private readonly limit: number,
     readonly operationBytes: number,
-    private readonly hasher: Hasher,
+    hasher: Hasher,
   ) {
     invariant(capacity > 0 && (capacity & (capacity - 1)) === 0, 'the log holds a power of two of entries');
     invariant(RECORD_HEADER_BYTES + operationBytes <= limit, 'the log has room for the longest entry');
-    this.bytes = new Uint8Array(limit + RECORD_HEADER_BYTES + operationBytes);
+    const size = limit + RECORD_HEADER_BYTES + operationBytes;
+    this.arena = hasher.hashArena?.(size) ?? plainArena(size, hasher);
+    this.bytes = this.arena.bytes;
     this.view = viewOf(this.bytes);
     this.mask = capacity - 1;
     this.rows = new Int32Array(capacity << ROW_SHIFT);
@@ -213,13 +215,13 @@ export class Log {
     bytes[at + RecordAt.flags] = flags;
     bytes[at + RecordAt.flags + 1] = 0;
     copyWords(this.sources.of(source), offset, this.view, at + RECORD_HEADER_BYTES, length);
-    this.hasher.hash64(bytes, at, need, this.digest, 0);
+    this.arena.hash(at, need);
     const { rows } = this;
     const row = this.row(last + 1);
     rows[row + Row.place] = at;
     rows[row + Row.operationLength] = length;
-    rows[row + Row.chainHi] = readI32(this.digest, 0);
-    rows[row + Row.chainLo] = readI32(this.digest, 4);
+    rows[row + Row.chainHi] = this.arena.digest[0]!;
+    rows[row + Row.chainLo] = this.arena.digest[1]!;
     rows[row + Row.replyTo] = -1;
     rows[row + Row.laneBefore] = 0;
     this.head = at + need;
@@ -317,6 +319,18 @@ export class Log {
     lastKey[2] = this.sessionHi(lastIndex);
     lastKey[3] = this.sessionLo(lastIndex);
   }
+}
+
+function plainArena(length: number, hasher: Hasher): HashArena {
+  const bytes = new Uint8Array(length);
+  const digest = new Int32Array(2);
+  const written = new Uint8Array(8);
+  const hash = (offset: number, count: number): void => {
+    hasher.hash64(bytes, offset, count, written, 0);
+    digest[0] = readI32(written, 0);
+    digest[1] = readI32(written, 4);
+  };
+  return { bytes, digest, hash };
 }
 
 /** Appends an entry in its wire form; false when the log is full. */
