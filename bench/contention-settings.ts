@@ -1,5 +1,5 @@
 /** What the contention benches compare: the protocol as published, and its remedies one by one and together. */
-import { DEFAULT_CLIENT_TIMINGS, type LateRule, type Timings } from '../src/protocol/config.js';
+import type { LateRule, Timings } from '../src/protocol/config.js';
 
 export interface ContentionSetting {
   readonly name: string;
@@ -9,7 +9,7 @@ export interface ContentionSetting {
 }
 
 const PUBLISHED = { orderHoldUs: 0, lateRepairUs: 0 };
-const LEAD_NS = DEFAULT_CLIENT_TIMINGS.maxLeadNs;
+const LEAD_NS = 250_000;
 
 export const CONTENTION_SETTINGS: readonly ContentionSetting[] = [
   { name: 'published', late: 'reject', timings: PUBLISHED, maxLeadNs: 0 },

@@ -117,7 +117,7 @@ export interface ClientTimings {
   readonly retryMaxUs: number;
   /** Nanoseconds added to the clock reading; the lead of an uncontended client is 0. */
   readonly leadNs: number;
-  /** The lead adapts to what is observed, up to this; 0 keeps it at `leadNs`. Members hold requests no longer than this by a clock that is not trusted (docs/decisions/lead.md). */
+  /** The lead adapts to what is observed, up to this; 0, the default, keeps it at `leadNs`. Members hold requests no longer than this by a clock that is not trusted (docs/decisions/lead.md). */
   readonly maxLeadNs: number;
 }
 
@@ -125,7 +125,7 @@ export const DEFAULT_CLIENT_TIMINGS: ClientTimings = {
   retryUs: 4_000,
   retryMaxUs: 16_000,
   leadNs: 0,
-  maxLeadNs: 250_000,
+  maxLeadNs: 0,
 };
 
 export interface ClientConfig {
