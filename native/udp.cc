@@ -16,6 +16,7 @@
 #include <sched.h>
 #include <uv.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <string>
@@ -172,6 +173,7 @@ class UdpPort {
     uv_unref(reinterpret_cast<uv_handle_t*>(&idle_));
     napi_add_async_cleanup_hook(env_, [](napi_async_cleanup_hook_handle, void* port) { static_cast<UdpPort*>(port)->Close(); }, this, &cleanup_);
     if (options_.idle == Idle::kBusy) KeepAwake(true);
+    PortsOfThread().push_back(this);
     started_ = true;
   }
 
@@ -184,6 +186,8 @@ class UdpPort {
     if (closed_) return;
     closed_ = true;
     if (!started_) return;
+    std::vector<UdpPort*>& ports = PortsOfThread();
+    ports.erase(std::remove(ports.begin(), ports.end(), this), ports.end());
     for (Socket& socket : sockets_) {
       if (!socket.channel.open()) continue;
       uv_poll_stop(&socket.poll);
@@ -315,8 +319,10 @@ class UdpPort {
   }
 
   void OnPrepare() {
-    if (options_.idle == Idle::kBusy) KeepAwake(false);  // or it would hide what else there is to do
-    else if (awake_) KeepAwake(false);
+    // Or they would hide what else there is to do.
+    for (UdpPort* port : PortsOfThread()) {
+      if (port->awake_) port->KeepAwake(false);
+    }
     const bool may_sleep = Spin();
     if (closed_) return;
     if (options_.idle == Idle::kBusy || !may_sleep) KeepAwake(true);
@@ -330,13 +336,10 @@ class UdpPort {
     if (!busy && (now - last_flush_ns_ >= options_.spin_ns || uv_backend_timeout(Loop()) == 0 || !policy_.Allows())) return true;
     for (int batches = 0; batches < kBatchesPerPass;) {
       if (uv_backend_timeout(Loop()) == 0) return true;  // something else is due
+      // Those of all ports, or the others of this thread would wait until this one has had enough. One that closes leaves the list.
       int received = 0;
-      for (Socket& socket : sockets_) {
-        if (!socket.channel.open()) continue;
-        const int some = Receive(socket);
-        if (some == 0) continue;
-        received += some;
-        Dispatch(some);
+      for (size_t i = 0; i < PortsOfThread().size(); i++) {
+        received += PortsOfThread()[i]->Poll();
         if (closed_) return true;
       }
       if (received > 0) {
@@ -364,6 +367,26 @@ class UdpPort {
       sched_yield();
     }
     return false;
+  }
+
+  // Takes and hands over what waits in the port's sockets now. Returns how many datagrams.
+  int Poll() {
+    int received = 0;
+    for (Socket& socket : sockets_) {
+      if (!socket.channel.open()) continue;
+      const int some = Receive(socket);
+      if (some == 0) continue;
+      received += some;
+      Dispatch(some);
+      if (closed_) break;
+    }
+    return received;
+  }
+
+  // Those that were started and not closed.
+  static std::vector<UdpPort*>& PortsOfThread() {
+    thread_local std::vector<UdpPort*> ports;
+    return ports;
   }
 
   void KeepAwake(bool awake) {
