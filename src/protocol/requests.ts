@@ -227,13 +227,14 @@ export class Requests {
 
   /**
    * `late: restamp`: appends a late request with the smallest key above the last one; false when it does not. Members do as
-   * the primary does: where requests reach both in one order, clocks or not, their logs stay equal. Not a Register: the
-   * lateness of a delayed copy is what keeps it out once its session was evicted (sessions.ts).
+   * the primary does: where requests reach both in one order, clocks or not, their logs stay equal. Not a Register, and nothing of
+   * a session whose Register was not executed here: the lateness of delayed copies is what keeps both out once the session was
+   * evicted (sessions.ts).
    */
   private restamp(bytes: Uint8Array, o: number, sessionHi: number, sessionLo: number, lane: number, request: number, length: number, from: number, now: Instant): boolean {
     const { state } = this;
     const { log } = state;
-    if (!this.restamps || lane === REGISTER_LANE) return false;
+    if (!this.restamps || lane === REGISTER_LANE || state.execution.sessions.find(sessionHi, sessionLo) === undefined) return false;
     const last = log.lastIndex;
     let hi = log.timestampHi(last);
     let lo = log.timestampLo(last);

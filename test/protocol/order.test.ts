@@ -277,13 +277,29 @@ t.test('restamp: a late Register is rejected all the same, and so is what would 
   t.end();
 });
 
+t.test('restamp: not what is of a session whose Register a member has not executed: it may stand there for the second time, and be refused', (t) => {
+  const { c, alice } = scene({ late: 'restamp' });
+  const carol = c.hand();
+  c.give(carol, Request, carol.registration(1_000), 0, 1);
+  c.give(alice, Request, alice.request(2_000, 1, 'a'), 0, 1);
+  c.lose();
+  t.ok(c.replica(1).state.executed < c.replica(1).last, 'the member has the Register in its log only');
+  const before = c.replica(1).last;
+  c.replica(1).receive(Request, carol.request(1_500, 1, 'c'), carol.endpoint);
+  t.equal(c.replica(1).last, before, 'and does not append what is late');
+  t.match(c.replica(0).answer(Request, carol.request(1_500, 1, 'c'), carol.endpoint).values, { status: 0 }, 'the primary knows the session');
+  c.run(10_000);
+  t.equal(c.replica(1).chain(before + 1), c.replica(0).chain(before + 1), 'and by its order the member has the request too');
+  t.end();
+});
+
 t.test('client: a restamped request commits by index and chain, and its next timestamp is above the one it was given', (t) => {
   const c = new Cluster(3, { late: 'restamp', timings: { orderHoldUs: HOLD_US, lateRepairUs: 200 } });
   const client = c.client();
   client.register();
-  c.run(5000);
+  c.run(20_000); // until the member has executed the Register, too
   const bob = c.hand();
-  c.give(bob, Request, bob.registration(1_050_000_000), 0, 1);
+  c.give(bob, Request, bob.registration(1_070_000_000), 0, 1);
   c.lose();
   client.submit('a');
   c.settle();
@@ -291,7 +307,7 @@ t.test('client: a restamped request commits by index and chain, and its next tim
   t.equal(c.history.filter(({ from, message }) => from === client.endpoint && message.type === Reconcile.type).length, 0, 'it asked nobody to reconcile');
   t.strictSame([client.core.counters[ClientCounter.committed_fast], client.core.counters[ClientCounter.committed_ordered], client.core.counters[ClientCounter.restamped]], [1, 0, 0]);
   client.submit('b');
-  t.match(c.take({ from: client.endpoint, message: Request })[0]!.values, { timestamp: 1_050_000_002n });
+  t.match(c.take({ from: client.endpoint, message: Request })[0]!.values, { timestamp: 1_070_000_002n });
   t.end();
 });
 
