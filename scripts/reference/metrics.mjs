@@ -1,5 +1,5 @@
 /** docs/metrics.md: every metric with its kind, labels and help, from a replica and a client that run in this process. */
-import { Client, KvMachine, Replica, silentLogger } from '../../dist/src/index.js';
+import { Client, KvClient, KvMachine, Replica, silentLogger } from '../../dist/src/index.js';
 import { freePorts } from '../../dist/src/cli/load/local-cluster.js';
 
 export async function metricsPage() {
@@ -8,6 +8,7 @@ export async function metricsPage() {
   const replica = await Replica.start({ cluster, id: 0, machine: new KvMachine(), logger: silentLogger });
   const client = await Client.connect({ cluster, logger: silentLogger });
   try {
+    await heard(client);
     return [
       '# Metrics',
       '',
@@ -28,6 +29,16 @@ export async function metricsPage() {
     await client.close();
     await replica.close();
   }
+}
+
+/** Some metrics have samples only when replies have come that say something: the page has them. */
+async function heard(client) {
+  const store = new KvClient(client);
+  for (let tries = 0; tries < 100; tries++) {
+    if (client.metrics().some(({ name, samples }) => name === 'jitpaxos_client_clock_offset_seconds' && samples.length > 0)) return;
+    await store.put('key', 'value');
+  }
+  throw new Error('jitpaxos_client_clock_offset_seconds has no samples after 100 operations; see src/client/client-metrics.ts');
 }
 
 function table(families) {
