@@ -211,6 +211,12 @@ t.test('in a network of its own', { skip: withoutNamespace }, async (t) => {
     t.ok(inOrder);
     t.end();
   });
+  await t.test('a path that takes shorter datagrams only: runs leave as single datagrams, and nothing is lost', (t) => {
+    const { heard, ...counted } = inside('narrow') as { heard: number[] };
+    t.same(heard, Array.from({ length: 30 }, (_, number) => number));
+    t.same(counted, { sent: 30, segmented: 0, errors: 0, notices: [] });
+    t.end();
+  });
   await t.test('an interface that goes down: said once, counted each time, and mended with it', (t) => {
     const { down, up, heard, notices } = inside('down') as { down: number; up: number; heard: number; notices: string[] };
     t.equal(down, 10, 'errors while it is down');

@@ -1,5 +1,5 @@
 /**
- * Sends over the loopback interface of a network namespace, which it may slow down (`full`) or take down (`down`). Run by
+ * Sends over the loopback interface of a network namespace, which it may slow down (`full`), make narrow (`narrow`) or take down (`down`). Run by
  * native-udp.test.ts under unshare(1); prints what happened as JSON.
  */
 import { execFileSync } from 'node:child_process';
@@ -41,6 +41,15 @@ if (process.argv[2] === 'full') {
   await until(() => counters[TransportCounter.datagrams_sent] === said, 'all left');
   await until(() => numbers.length === said, 'all arrived');
   console.log(JSON.stringify({ sent: said, refused, deferred: counters[TransportCounter.send_deferred], heard: numbers.length, inOrder: numbers.every((number, i) => i === 0 || number > numbers[i - 1]!), stuck: said - counters[TransportCounter.datagrams_sent]! }));
+} else if (process.argv[2] === 'narrow') {
+  // Datagrams that the path does not take whole cannot be cut out of one: they leave one by one, and are fragmented.
+  run('ip link set lo mtu 1280');
+  for (let round = 0; round < 3; round++) {
+    for (let i = 0; i < 10; i++) say(10 * round + i, 1400);
+    client.flush();
+  }
+  await until(() => numbers.length === 30, 'all arrived');
+  console.log(JSON.stringify({ heard: numbers, sent: counters[TransportCounter.datagrams_sent], segmented: counters[TransportCounter.datagrams_segmented], errors: counters[TransportCounter.send_errors], notices }));
 } else {
   // A host behind an interface that can go down; it need not answer.
   run('ip link add v0 type veth peer name v1 && ip addr add 10.9.0.1/24 dev v0 && ip link set v1 up && ip link set v0 up');
