@@ -103,3 +103,11 @@ t.test('timers', async (t) => {
   t.same(kinds.map(({ name }) => name), native.available ? ['setTimeout', 'kernel', 'kernel, transport polls'] : ['setTimeout']);
   t.ok(kinds.every(({ lateNs }) => lateNs.p50 >= 0 && lateNs.p50 < 60e9));
 });
+
+t.test('scraping', async (t) => {
+  const { code, stdout, stderr } = await runNode([bench('scraping'), '--rounds', '1', '--seconds', '300ms', '--rate', '200', '--interval', '50ms', '--json', '--quiet']);
+  t.equal(code, 0, stderr);
+  const { rounds } = JSON.parse(stdout) as { rounds: { scraped: boolean; scrapes: number }[] };
+  t.same(rounds.map(({ scraped }) => scraped), [false, true]);
+  t.ok(rounds[0]!.scrapes === 0 && rounds[1]!.scrapes >= 3, `${rounds[1]!.scrapes} scrapes`);
+});
