@@ -39,7 +39,7 @@ await program(
       rounds: { kind: 'count', default: '7', min: 1, max: 1000, help: 'rounds of one run of each' },
       rate: { kind: 'count', default: '1000', min: 1, max: 1e6, help: 'operations a second' },
       seconds: { kind: 'duration', default: '4s', min: 1e8, max: 3.6e12, help: 'how long a run is measured' },
-      interval: { kind: 'duration', default: '1s', min: 1e6, max: 3.6e12, help: 'between two scrapes of a replica; Prometheus scrapes each 15 s or less often' },
+      interval: { kind: 'duration', default: '1s', min: 1e6, max: 3.6e12, help: 'between two scrapes of a replica; Prometheus has 1 min by default' },
     },
     examples: ['npm run bench:scraping', 'npm run bench:scraping -- --interval 100ms'],
   },
