@@ -67,7 +67,7 @@ class BareSync implements Contestant {
       }
       const seconds = (performance.now() - measuredFromMs) / 1000;
       const operations = histogram.count;
-      return { histogram, operations, seconds, opsPerSecond: operations / seconds, cpuSeconds: { clients: null, servers: [] }, processes: { clients: 1, servers: 0 }, resent: 0, counts: undefined, heap: undefined, transport: undefined, idle: undefined, perDatagram: undefined };
+      return { histogram, operations, seconds, span: undefined, opsPerSecond: operations / seconds, cpuSeconds: { clients: null, servers: [] }, processes: { clients: 1, servers: 0 }, resent: 0, counts: undefined, heap: undefined, transport: undefined, idle: undefined, perDatagram: undefined };
     } finally {
       for (const descriptor of descriptors) closeSync(descriptor);
       rmSync(directory, { recursive: true, force: true });

@@ -9,8 +9,8 @@ import type { Durability } from '../../server/storage.js';
 import { writeFirstKeys } from '../keys.js';
 import { freePorts, LocalCluster } from '../load/local-cluster.js';
 import { sharesProcess } from './c-echo.js';
-import { measureClients, type Contestant, type Measured, type Timing } from './contestant.js';
-import { Children, LineChild } from './line-child.js';
+import { measureClients, type Contestant, type Measured, type Measuring, type Timing } from './contestant.js';
+import { Children, LineChild, mainThreadCpuSeconds } from './line-child.js';
 import { quorumOf, type Point } from './shape.js';
 import type { SharedReplicasSetup } from './shared-replicas.js';
 import type { SlotClientSetup } from './slot-client.js';
@@ -25,6 +25,26 @@ export interface Metered {
   /** Bytes that each replica allocates a second with nothing to do. */
   readonly idle: readonly number[];
 }
+
+/** V8's sampling profiler in every process of a run. */
+export interface Profiling {
+  /** Where each process leaves its profile when it ends. */
+  readonly directory: string;
+  readonly intervalUs: number;
+}
+
+export interface Profiled {
+  /** With the processor time of main threads only: these are what the profiler samples. */
+  readonly measured: Measured;
+  /** At the end of the run. */
+  readonly view: number;
+  readonly clientFile: string;
+  /** By replica id. */
+  readonly replicaFiles: readonly string[];
+}
+
+/** A process writes its profile when it is told to end. */
+const PROFILE_TIMEOUT_MS = 30_000;
 
 export class OurCluster implements Contestant {
   private readonly replicas: number | undefined;
@@ -79,18 +99,31 @@ export class OurCluster implements Contestant {
     await new Promise((resolve) => setTimeout(resolve, idleMs));
     const idle = (await cluster.ask('meter-stop')).map((answer) => ((answer?.heap?.allocatedBytes ?? 0) * 1000) / idleMs);
     const warm = (): Promise<unknown> => cluster.ask('meter-start');
-    const measured = await this.measure(cluster.clusterFile, point, timing, children, pids, operations, warm);
+    const measured = await this.measure(cluster.clusterFile, point, timing, children, pids, { ...(operations === undefined ? {} : { operations }), ...(warm === undefined ? {} : { warm }) });
     const answers = await cluster.ask('meter-stop');
     return { measured, client: measured.heap ?? null, replicas: answers.map((answer) => answer?.heap ?? null), view: Number(answers[0]?.status['view'] ?? 0), idle };
   }
 
-  private measure(cluster: string, { clients, machine, operation, open, bytes, replicas }: Point, timing: Timing, children: Children, serverPids: readonly (number | undefined)[], operations?: number, warm?: () => Promise<unknown>): Promise<Measured> {
+  /** One run of one client and a process a replica with the profiler on. The files are there when it resolves, unless a process had to be killed. */
+  async runProfiled(point: Point, timing: Timing, { directory, intervalUs }: Profiling): Promise<Profiled> {
+    const fileOf = (name: string): string => `${name}.cpuprofile`;
+    const flagsFor = (name: string): string[] => ['--cpu-prof', `--cpu-prof-dir=${directory}`, `--cpu-prof-name=${fileOf(name)}`, `--cpu-prof-interval=${intervalUs}`];
+    const names = Array.from({ length: point.replicas }, (_, id) => `replica-${id}`);
+    await using children = new Children(PROFILE_TIMEOUT_MS);
+    await using cluster = await LocalCluster.start({ replicas: point.replicas, machine: point.machine, ...this.wiring, durability: this.durability, authenticated: this.authenticated, nodeFlags: (id) => flagsFor(names[id]!), stopTimeoutMs: PROFILE_TIMEOUT_MS });
+    const pids = cluster.replicas.map(({ child }) => child.pid);
+    const measured = await this.measure(cluster.clusterFile, { ...point, clients: 1 }, timing, children, pids, { cpu: mainThreadCpuSeconds, nodeFlags: flagsFor('client') });
+    const [answer] = await cluster.ask('stats');
+    return { measured, view: Number(answer?.status['view'] ?? 0), clientFile: join(directory, fileOf('client')), replicaFiles: names.map((name) => join(directory, fileOf(name))) };
+  }
+
+  private measure(cluster: string, { clients, machine, operation, open, bytes, replicas }: Point, timing: Timing, children: Children, serverPids: readonly (number | undefined)[], { operations, nodeFlags, ...measuring }: Measuring & { readonly operations?: number; readonly nodeFlags?: readonly string[] } = {}): Promise<Measured> {
     const run = this.runs++;
     const all = Array.from({ length: clients }, (_, index) => {
       const setup: SlotClientSetup = { ...this.wiring, cluster, machine, operation, open, bytes, seed: run * 1000 + index, ...timing, ...(operations === undefined ? {} : { operations }) };
-      return children.add(LineChild.startModule('./slot-client.js', setup, `client ${index}`));
+      return children.add(LineChild.startModule('./slot-client.js', setup, `client ${index}`, nodeFlags));
     });
-    return measureClients(all, serverPids, quorumOf(replicas), timing, warm);
+    return measureClients(all, serverPids, quorumOf(replicas), timing, measuring);
   }
 }
 

@@ -17,6 +17,8 @@ export interface Measured {
   readonly operations: number;
   /** From the first submit of any client to the last completion of any. */
   readonly seconds: number;
+  /** The same two moments by CLOCK_MONOTONIC. */
+  readonly span: { readonly startedNs: number; readonly endedNs: number } | undefined;
   readonly opsPerSecond: number;
   /** Processor time of the measured part; null where the kernel does not say. */
   readonly cpuSeconds: { readonly clients: number | null; readonly servers: readonly (number | null)[] };
@@ -51,20 +53,28 @@ interface ClientResult {
   readonly datagrams?: number;
 }
 
-/** Waits until all clients are warm, starts them together, merges what they measured. `warm` is called in between. */
-export async function measureClients(clients: readonly LineChild[], serverPids: readonly (number | undefined)[], members: number, timing: Timing, warm?: () => Promise<unknown>): Promise<Measured> {
+/** How a measurement may differ from the usual one. */
+export interface Measuring {
+  /** Called when all clients are warm, before they start. */
+  readonly warm?: () => Promise<unknown>;
+  /** Which processor time is read. Default: that of all threads. */
+  readonly cpu?: (pid: number | undefined) => number | null;
+}
+
+/** Waits until all clients are warm, starts them together, merges what they measured. */
+export async function measureClients(clients: readonly LineChild[], serverPids: readonly (number | undefined)[], members: number, timing: Timing, { warm, cpu = cpuSeconds }: Measuring = {}): Promise<Measured> {
   await Promise.all(clients.map((client) => client.ready()));
   await warm?.();
   const pids = clients.map(({ pid }) => pid);
-  const serversBefore = serverPids.map(cpuSeconds);
-  const clientsBefore = pids.map(cpuSeconds);
+  const serversBefore = serverPids.map(cpu);
+  const clientsBefore = pids.map(cpu);
   let clientsAfter: (number | null)[] = [];
   for (const client of clients) client.go();
   // A client that has ended has no processor time left to read.
-  const reading = setTimeout(() => (clientsAfter = pids.map(cpuSeconds)), timing.ms * CPU_READ_AT);
+  const reading = setTimeout(() => (clientsAfter = pids.map(cpu)), timing.ms * CPU_READ_AT);
   const results = await Promise.all(clients.map((client) => client.result<ClientResult>(timing.ms)));
   clearTimeout(reading);
-  const serversAfter = serverPids.map(cpuSeconds);
+  const serversAfter = serverPids.map(cpu);
   const histogram = new Histogram();
   let counts: ClientCounts | undefined;
   for (const result of results) {
@@ -72,7 +82,9 @@ export async function measureClients(clients: readonly LineChild[], serverPids: 
     if (result.counts !== undefined) counts = addCounts(counts ?? NO_COUNTS, result.counts);
   }
   const operations = histogram.count;
-  const seconds = (Math.max(...results.map(({ endedNs }) => endedNs)) - Math.min(...results.map(({ startedNs }) => startedNs))) / 1e9;
+  const startedNs = Math.min(...results.map((result) => result.startedNs));
+  const endedNs = Math.max(...results.map((result) => result.endedNs));
+  const seconds = (endedNs - startedNs) / 1e9;
   const datagrams = results.reduce((sum, result) => sum + (result.datagrams ?? 0), 0);
   const heaps = results.map(({ heap }) => heap).filter((heap) => heap !== null && heap !== undefined);
   const cpuClients = clientsAfter.reduce<number | null>((sum, after, i) => (sum === null || after === null || clientsBefore[i] === null ? null : sum + (after - clientsBefore[i]!) / CPU_READ_AT), 0);
@@ -80,6 +92,7 @@ export async function measureClients(clients: readonly LineChild[], serverPids: 
     histogram,
     operations,
     seconds,
+    span: { startedNs, endedNs },
     opsPerSecond: operations / seconds,
     cpuSeconds: { clients: clientsAfter.length === 0 ? null : cpuClients, servers: serversAfter.map((after, i) => (after === null || serversBefore[i] === null ? null : after - serversBefore[i]!)) },
     processes: { clients: clients.length, servers: serverPids.length },

@@ -117,7 +117,8 @@ export class Children implements AsyncDisposable {
   private readonly all: LineChild[] = [];
   private readonly killAll = (): void => this.all.forEach((child) => child.kill());
 
-  constructor() {
+  /** @param stopTimeoutMs a child that has not ended so long after its stdin is killed */
+  constructor(private readonly stopTimeoutMs = STOP_TIMEOUT_MS) {
     process.once('exit', this.killAll);
   }
 
@@ -127,7 +128,7 @@ export class Children implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all(this.all.map((child) => child.stop(STOP_TIMEOUT_MS)));
+    await Promise.all(this.all.map((child) => child.stop(this.stopTimeoutMs)));
     process.removeListener('exit', this.killAll);
   }
 }
@@ -137,9 +138,21 @@ const STOP_TIMEOUT_MS = 2_000;
 /** Processor time of all threads of a process so far, in seconds; null where the kernel does not say. Linux, Documentation/scheduler/sched-stats.rst. */
 export function cpuSeconds(pid: number | undefined): number | null {
   try {
-    const threads = readdirSync(`/proc/${pid}/task`);
-    return threads.reduce((sum, thread) => sum + Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0]), 0) / NS_PER_SECOND;
+    return readdirSync(`/proc/${pid}/task`).reduce((sum, thread) => sum + threadNs(pid, thread), 0) / NS_PER_SECOND;
   } catch {
     return null;
   }
+}
+
+/** The same of the thread that runs JavaScript, without the compiler's, the collector's and a profiler's. */
+export function mainThreadCpuSeconds(pid: number | undefined): number | null {
+  try {
+    return threadNs(pid, String(pid)) / NS_PER_SECOND;
+  } catch {
+    return null;
+  }
+}
+
+function threadNs(pid: number | undefined, thread: string): number {
+  return Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0]);
 }

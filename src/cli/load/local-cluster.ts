@@ -55,6 +55,10 @@ export interface LocalClusterOptions {
   readonly dataDirectory?: (replica: number) => string;
   /** What a replica's environment has besides that of this process. */
   readonly environment?: (replica: number) => NodeJS.ProcessEnv;
+  /** Flags of Node itself, before the program. Default: none. */
+  readonly nodeFlags?: (replica: number) => readonly string[];
+  /** A replica that has not ended so long after SIGTERM is killed. Default: 3 s. */
+  readonly stopTimeoutMs?: number;
 }
 
 /** One replica's process. */
@@ -70,6 +74,7 @@ export class ReplicaProcess {
   constructor(
     readonly id: number,
     readonly child: ChildProcess,
+    private readonly stopTimeoutMs = STOP_TIMEOUT_MS,
   ) {
     child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.complaint = (this.complaint + text).slice(-2_000)));
     child.on('message', (message) => {
@@ -108,7 +113,7 @@ export class ReplicaProcess {
     if (this.exited) return;
     const ended = new Promise<void>((resolve) => this.child.once('exit', () => resolve()));
     this.kill('SIGTERM');
-    const timer = setTimeout(() => this.kill('SIGKILL'), STOP_TIMEOUT_MS);
+    const timer = setTimeout(() => this.kill('SIGKILL'), this.stopTimeoutMs);
     await ended;
     clearTimeout(timer);
   }
@@ -193,8 +198,8 @@ export class LocalCluster {
     if (clock !== undefined) args.push('--clock', clock);
     args.push(...(this.options.replicaFlags ?? []), ...(program?.flags ?? []));
     // Detached: Ctrl-C on the terminal is for this process, which stops the replicas when it is done with them.
-    const child = fork(program?.main ?? MAIN, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [], detached: true, env: { ...withoutSettings(process.env), ...this.options.environment?.(id) } });
-    return (this.replicas[id] = new ReplicaProcess(id, child));
+    const child = fork(program?.main ?? MAIN, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [...(this.options.nodeFlags?.(id) ?? [])], detached: true, env: { ...withoutSettings(process.env), ...this.options.environment?.(id) } });
+    return (this.replicas[id] = new ReplicaProcess(id, child, this.options.stopTimeoutMs));
   }
 
   ask(question: ReplicaQuestion['ask']): Promise<(ReplicaAnswer | undefined)[]> {

@@ -20,9 +20,11 @@ export interface Page {
   readonly lead: string;
   /** HTML of the sections, in order. */
   readonly sections: readonly string[];
+  /** CSS that only this page needs. */
+  readonly style?: string;
 }
 
-export function page({ title, heading, lead, sections }: Page): string {
+export function page({ title, heading, lead, sections, style = '' }: Page): string {
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -30,7 +32,7 @@ export function page({ title, heading, lead, sections }: Page): string {
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>${escape(title)}</title>
-<style>${STYLE}</style>
+<style>${STYLE}${style}</style>
 </head>
 <body>
 <main>
