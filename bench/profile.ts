@@ -24,6 +24,7 @@ import { costOf, profilePage, profileText, type ProfileReport } from './profile/
 import { program } from './program.js';
 
 const REPLICAS = 3;
+const ROLES = ['primary', 'member', 'spare'] as const;
 
 await program(
   {
@@ -53,7 +54,7 @@ await program(
       const { measured, view, clientFile, replicaFiles } = await new OurCluster('cluster', transportChoice(values)).runProfiled(point, timing, { directory, intervalUs });
       const names = new FrameNames();
       const { operations, seconds, cpuSeconds } = measured;
-      const roles = [...rolesOf(view).map((role, id) => ({ role, file: replicaFiles[id]!, cpu: cpuSeconds.servers[id] ?? null })), { role: 'client', file: clientFile, cpu: cpuSeconds.clients }];
+      const roles = [...rolesOf(view).map(({ role, id }) => ({ role, file: replicaFiles[id]!, cpu: cpuSeconds.servers[id] ?? null })), { role: 'client', file: clientFile, cpu: cpuSeconds.clients }];
       const profiles = roles.map(({ role, file, cpu }) => readProfile(load(role, file), measured.span!, cpu, names.nameOf));
       const report: ProfileReport = {
         schema: 'jitpaxos.profile/1',
@@ -80,10 +81,11 @@ await program(
   },
 );
 
-/** By replica id. */
-function rolesOf(view: number): string[] {
+/** The replicas, the primary first. */
+function rolesOf(view: number): { readonly role: (typeof ROLES)[number]; readonly id: number }[] {
   const views = new Views(REPLICAS);
-  return Array.from({ length: REPLICAS }, (_, id) => (views.primary(view) === id ? 'primary' : views.isMember(view, id) ? 'member' : 'spare'));
+  const roleOf = (id: number): (typeof ROLES)[number] => (views.primary(view) === id ? 'primary' : views.isMember(view, id) ? 'member' : 'spare');
+  return Array.from({ length: REPLICAS }, (_, id) => ({ role: roleOf(id), id })).sort((a, b) => ROLES.indexOf(a.role) - ROLES.indexOf(b.role));
 }
 
 function load(role: string, file: string): CpuProfile {

@@ -6,7 +6,7 @@ const ROW_PX = 19;
 /** A narrower box would not be seen, and there are thousands of them. */
 const SHARE_MIN = 0.002;
 /** Below this no letter fits. */
-const LABEL_SHARE_MIN = 0.012;
+const LABEL_SHARE_MIN = 0.02;
 
 export const FLAME_STYLE = `
 .flame{position:relative;min-width:620px;margin-top:6px}

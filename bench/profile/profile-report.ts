@@ -90,7 +90,8 @@ export function profilePage(report: ProfileReport, profiles: readonly ProcessPro
 const READING: readonly (readonly [string, string])[] = [
   ['Width', 'A box is as wide as its share of the process’s samples that were not idle; what it calls lies below it. Point at one for its name, share and cost. Boxes of less than 0.2 % are left out.'],
   ['Cost', 'The share times the processor time that the main thread used for an operation. Other threads (compiler, collector, the profiler itself) are not in it.'],
-  ['Event loop', 'Node reports the whole poll phase as idle, though datagrams are received in it. What the kernel counted and no sample shows is this entry; it has no callers and no callees.'],
+  ['Event loop', 'Node reports the whole poll phase as idle, though datagrams are received in it. What the kernel counted and no sample shows is this entry, without callers and callees; as a difference it is rough, more so on a loaded host.'],
+  ['Addon', 'A call of the native addon counts with the function that makes it: flush sends, append computes the checksum, writeHalves reads the clock.'],
   ['Inlined', 'V8 inlines small functions into their callers and mostly tells them apart; at a few samples a line is not exact.'],
 ];
 

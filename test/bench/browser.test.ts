@@ -9,6 +9,8 @@ import { Histogram } from '../../src/metrics/histogram.js';
 import type { BenchReport } from '../../src/cli/load/report.js';
 import { benchPage } from '../../src/cli/report/bench-page.js';
 import { comparePage } from '../../src/cli/report/compare-page.js';
+import { readProfile } from '../../bench/profile/cpu-profile.js';
+import { costOf, profilePage } from '../../bench/profile/profile-report.js';
 
 const BROWSERS = ['chromium', 'chromium-browser', 'google-chrome'];
 const QUIET = ['--headless', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--virtual-time-budget=2000', '--enable-logging=stderr'];
@@ -29,10 +31,23 @@ function report(name: string): BenchReport {
   };
 }
 
+function profiles(): string {
+  const frame = (functionName: string) => ({ functionName, url: '', lineNumber: -1, columnNumber: -1 });
+  const profile = readProfile(
+    { nodes: [{ id: 1, callFrame: frame('(root)'), children: [2] }, { id: 2, callFrame: frame(`"><b>'`) }], startTime: 0, samples: [2, 2], timeDeltas: [1, 1] },
+    { startedNs: 0, endedNs: 1e9 },
+    null,
+    ({ functionName }) => ({ name: functionName, place: '<i>b</i>', kind: 'native' }),
+  );
+  const { host, version } = report('a');
+  const point = { replicas: 3, clients: 1, open: 1, bytes: 64, operation: 'write', machine: 'echo' } as const;
+  return profilePage({ schema: 'jitpaxos.profile/1', point, transport: 'dgram', idle: 'block', intervalUs: 200, warmupSeconds: 1, seconds: 1, operations: 10, opsPerSecond: 10, viewChanges: 0, processes: [costOf('client', profile, 1, 1, 10)], host, version, commandLine: '<script>' }, [profile]);
+}
+
 t.test('pages render, and nothing complains', { skip: browser === undefined ? `no browser: none of ${BROWSERS.join(', ')} is installed` : false }, async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-browser-'));
   t.teardown(() => rmSync(directory, { recursive: true, force: true, maxRetries: 3 }));
-  const pages = { bench: benchPage(report('a')), compare: comparePage([{ name: 'a', report: report('a') }, { name: '<i>b</i>', report: report('b') }]) };
+  const pages = { bench: benchPage(report('a')), compare: comparePage([{ name: 'a', report: report('a') }, { name: '<i>b</i>', report: report('b') }]), profile: profiles() };
   for (const [name, html] of Object.entries(pages)) {
     const file = join(directory, `${name}.html`);
     writeFileSync(file, html);
