@@ -53,10 +53,12 @@ const REMAINING = 0;
 const UNTIL_NS = 1;
 const OPEN = 2;
 const FAILED = 3;
+/** Set by `readNow`: as an argument or a result it would be boxed. */
+const NOW_NS = 4;
 
 class ClosedLoop {
   private readonly histogram = new Histogram();
-  private readonly numbers = new Float64Array(4);
+  private readonly numbers = new Float64Array(5);
   private readonly sentNs: Float64Array;
   private readonly clock = openClock('monotonic');
   private readonly halves = new Int32Array(2);
@@ -90,17 +92,19 @@ class ClosedLoop {
     numbers[FAILED] = 0;
     const countsBefore = this.counts();
     const datagramsBefore = this.datagrams();
-    const startedNs = this.nowNs();
+    this.readNow();
+    const startedNs = numbers[NOW_NS]!;
     numbers[UNTIL_NS] = startedNs + ms * NS_PER_MS;
     numbers[REMAINING] = operations;
     await new Promise<void>((resolve) => {
       this.drained = resolve;
-      for (let lane = 0; lane < host.lanes; lane++) this.submit(lane, startedNs);
+      for (let lane = 0; lane < host.lanes; lane++) this.submit(lane);
     });
+    this.readNow();
     return {
       operations: this.histogram.count,
       startedNs,
-      endedNs: this.nowNs(),
+      endedNs: numbers[NOW_NS]!,
       histogram: this.histogram.toData(),
       counts: differenceOf(this.counts(), countsBefore),
       transport: host.transport.kind,
@@ -114,12 +118,13 @@ class ClosedLoop {
     return this.host.close();
   }
 
-  private submit(lane: number, nowNs: number): void {
+  /** At the time that `readNow` read last. */
+  private submit(lane: number): void {
     const { numbers, host } = this;
     if (numbers[REMAINING]! <= 0) return;
     numbers[REMAINING]! -= 1;
     numbers[OPEN]! += 1;
-    this.sentNs[lane] = nowNs;
+    this.sentNs[lane] = numbers[NOW_NS]!;
     const bytes = this.operations.next();
     if (this.setup.operation === 'read') host.read(lane, bytes, 0, bytes.length, TIMEOUT_US);
     else host.submit(lane, bytes, 0, bytes.length, TIMEOUT_US);
@@ -128,10 +133,10 @@ class ClosedLoop {
   private onCompleted(lane: number, outcome: number, status: number): void {
     const { numbers } = this;
     numbers[OPEN]! -= 1;
-    const nowNs = this.nowNs();
+    this.readNow();
     if (outcome === Outcome.committed && status === ReplyStatus.ok) {
-      this.histogram.record(nowNs - this.sentNs[lane]!);
-      if (nowNs < numbers[UNTIL_NS]!) this.submit(lane, nowNs);
+      this.histogram.record(numbers[NOW_NS]! - this.sentNs[lane]!);
+      if (numbers[NOW_NS]! < numbers[UNTIL_NS]!) this.submit(lane);
     } else {
       numbers[FAILED]! += 1;
       numbers[OPEN]! += 1;
@@ -142,13 +147,14 @@ class ClosedLoop {
 
   private submitAgain(lane: number): void {
     const { numbers, host } = this;
-    const nowNs = this.nowNs();
-    if (nowNs < numbers[UNTIL_NS]! && !host.ready) {
+    this.readNow();
+    const running = numbers[NOW_NS]! < numbers[UNTIL_NS]!;
+    if (running && !host.ready) {
       setTimeout(() => this.submitAgain(lane), PAUSE_AFTER_FAILURE_MS);
       return;
     }
     numbers[OPEN]! -= 1;
-    if (nowNs < numbers[UNTIL_NS]!) this.submit(lane, nowNs);
+    if (running) this.submit(lane);
     if (numbers[OPEN] === 0) this.drained();
   }
 
@@ -161,9 +167,10 @@ class ClosedLoop {
   }
 
   /** CLOCK_MONOTONIC, which all processes of a host share. */
-  private nowNs(): number {
-    this.clock.writeHalves(this.halves, 0);
-    return (this.halves[0]! >>> 0) * 2 ** 32 + (this.halves[1]! >>> 0);
+  private readNow(): void {
+    const { halves } = this;
+    this.clock.writeHalves(halves, 0);
+    this.numbers[NOW_NS] = (halves[0]! >>> 0) * 2 ** 32 + (halves[1]! >>> 0);
   }
 }
 
