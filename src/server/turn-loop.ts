@@ -275,7 +275,10 @@ export class TurnLoop {
   private readonly onPassEnd = (): void => this.passEnded();
 
   private passEnded(): void {
-    if (this.passDatagrams < FULL_DATAGRAMS) this.crowd = 0;
+    if (this.passDatagrams < FULL_DATAGRAMS) {
+      this.crowd = 0;
+      if (!this.crowded) this.wasCrowd = false; // it was of strangers, who do not wait
+    }
     this.passDatagrams = 0;
   }
 
