@@ -98,12 +98,14 @@ for (const [name, binding] of Object.entries(bindings)) {
 }
 
 t.test('performance.now() lies in CLOCK_MONOTONIC where it is said to', (t) => {
+  const outside: string[] = [];
   for (let i = 0; i < 100; i++) {
     const before = hostMonotonicNs();
     const between = performance.now() * 1e6 + monotonicOriginNs();
     const after = hostMonotonicNs();
-    if (between < before - 20_000 || between > after + 20_000) t.fail(`${before} ≤ ${between} ≤ ${after}`);
+    if (between < before - 20_000 || between > after + 20_000) outside.push(`${before} ≤ ${between} ≤ ${after}`);
   }
+  t.same(outside, []);
   t.end();
 });
 
