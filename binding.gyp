@@ -25,7 +25,11 @@
         "native/timer.cc",
         "native/unix_datagram.cc",
       ],
-      "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED"],
+      "defines": [
+        "NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED",
+        # A worker that is being terminated runs no JavaScript any more: what its last call would throw must not end the process.
+        "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS",
+      ],
       # -isystem: what others wrote may warn, what we wrote may not.
       "cflags_cc": [
         "-std=c++17", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra",

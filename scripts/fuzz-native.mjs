@@ -43,7 +43,7 @@ try {
     clang,
     [
       '-std=c++17', '-O1', '-g', '-fPIC', '-shared', '-shared-libasan', '-fno-omit-frame-pointer', '-fsanitize=fuzzer-no-link,address,undefined', '-fno-sanitize-recover=undefined', '-fno-sanitize=vptr,function',
-      '-DNAPI_VERSION=8', '-DNODE_ADDON_API_DISABLE_CPP_EXCEPTIONS', '-DNODE_ADDON_API_DISABLE_DEPRECATED', '-DNODE_GYP_MODULE_NAME=jitpaxos',
+      '-DNAPI_VERSION=8', '-DNODE_ADDON_API_DISABLE_CPP_EXCEPTIONS', '-DNODE_ADDON_API_DISABLE_DEPRECATED', '-DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS', '-DNODE_GYP_MODULE_NAME=jitpaxos',
       '-isystem', headers, '-isystem', dirname(require.resolve('node-addon-api/package.json')), '-isystem', join(dirname(require.resolve('xxhash-addon/package.json')), 'xxHash'),
       '-include', join(ROOT, 'native/fuzz/kernel.h'), ...SOURCES.map((source) => join(ROOT, source)), // The runtime of the sanitizers has coverage functions of its own, which do nothing: those of the fuzzer are to be called.
       libraries[0], '-Wl,-Bsymbolic', '-lstdc++', '-o', addon,

@@ -69,7 +69,13 @@ class JavaScriptMac implements Mac {
   }
 }
 
-/** The fastest MAC that this process can have under `key`, 32 bytes, which is copied. Throws as NativeAddon.hmacOpen. */
+/** The fastest MAC that this process can have under `key`, 32 bytes, which is copied. Throws as NativeAddon.hmacOpen, but for `hmac-unavailable`. */
 export function openMac(key: Uint8Array, binding: NativeBinding = native): Mac {
-  return binding.available ? new NativeMac(binding.addon, key) : new JavaScriptMac(key);
+  if (!binding.available) return new JavaScriptMac(key);
+  try {
+    return new NativeMac(binding.addon, key);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'hmac-unavailable') throw error;
+    return new JavaScriptMac(key);
+  }
 }

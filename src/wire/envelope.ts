@@ -88,6 +88,7 @@ export class Envelope {
 
   /** What stands at AT_MAGIC in a datagram of this process's newest version, from one of the same. */
   private readonly ownMagic: number;
+  /** What the mac field of a received datagram has to hold. A process has keys or none, so a checksum always finds zeros behind it. */
   private readonly digest = new Uint8Array(MAC_BYTES);
 
   /**
@@ -123,8 +124,7 @@ export class Envelope {
     writeI32(bytes, offset + AT_CLUSTER + 4, this.clusterLo);
     writeU16(bytes, offset + AT_SENDER, this.sender);
     writeI32(bytes, offset + AT_KEY, keyId);
-    this.guard(bytes, offset, length, keyId === 0 ? NO_KEY : slot);
-    for (let i = 0; i < MAC_BYTES; i++) bytes[offset + AT_MAC + i] = this.digest[i]!;
+    this.guard(bytes, offset, length, keyId === 0 ? NO_KEY : slot, bytes, offset + AT_MAC);
     return true;
   }
 
@@ -158,8 +158,8 @@ export class Envelope {
     const b = readI32(bytes, at + 4);
     const c = readI32(bytes, at + 8);
     const d = readI32(bytes, at + 12);
-    this.guard(bytes, offset, length, slot);
     const { digest } = this;
+    this.guard(bytes, offset, length, slot, digest, 0);
     // All four words are compared, whichever differs: the time taken tells nothing of how much of a guess was right.
     const difference = (readI32(digest, 0) ^ a) | (readI32(digest, 4) ^ b) | (readI32(digest, 8) ^ c) | (readI32(digest, 12) ^ d);
     if (difference !== 0) return Refused.checksum;
@@ -171,15 +171,12 @@ export class Envelope {
     return sender;
   }
 
-  /** Leaves in `digest` what the mac field has to hold, and zeros in the field. */
-  private guard(bytes: Uint8Array, offset: number, length: number, slot: number): void {
-    for (let i = 0; i < MAC_BYTES; i++) bytes[offset + AT_MAC + i] = 0;
-    if (slot >= 0) {
-      this.keys!.mac128(slot, bytes, offset, length, this.digest, 0);
-      return;
-    }
-    this.hash.hash64(bytes, offset, length, this.digest, 0);
-    for (let i = 8; i < MAC_BYTES; i++) this.digest[i] = 0;
+  /** Writes what the mac field has to hold to `out`, which may be the field, and zeros to the field before. */
+  private guard(bytes: Uint8Array, offset: number, length: number, slot: number, out: Uint8Array, outOffset: number): void {
+    const at = offset + AT_MAC;
+    for (let i = 0; i < MAC_BYTES; i += 4) writeI32(bytes, at + i, 0);
+    if (slot >= 0) this.keys!.mac128(slot, bytes, offset, length, out, outOffset);
+    else this.hash.hash64(bytes, offset, length, out, outOffset); // the other eight bytes of `digest` and of the field are zeros
   }
 }
 

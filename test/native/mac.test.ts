@@ -36,6 +36,22 @@ function behaves(t: Test, binding: NativeBinding): void {
   macs[0]!.mac128(bytes, 8, 48, bytes, 20);
   t.equal(bytes.toString('hex', 20, 36), expected, 'into the bytes themselves');
 
+  // What was authenticated last is remembered: under its key, at its length, byte for byte.
+  const changing = randomBytes(160);
+  for (let at = 0; at < changing.length; at++) {
+    changing[at]! ^= 1;
+    const length = randomInt(at + 1, changing.length + 1);
+    const expected = createHmac('sha256', keys[0]!).update(changing.subarray(0, length)).digest('hex').slice(0, 32);
+    if (hex(macs[0]!, changing, 0, length) !== expected || hex(macs[0]!, changing, 0, length) !== expected) t.fail(`byte ${at} of ${length} was changed`);
+  }
+  const before = open(keys[0]!);
+  t.equal(hex(before, changing), hex(macs[0]!, changing));
+  hex(before, changing);
+  before.close();
+  const after = open(keys[1]!);
+  t.equal(hex(after, changing), hex(macs[1]!, changing), 'another key in the same slot');
+  after.close();
+
   const wiped = Buffer.from(keys[0]!);
   const copied = open(wiped);
   wiped.fill(0);
