@@ -1,0 +1,159 @@
+/**
+ * The client of bench:soak: a closed loop over the slot interface until its stdin ends, which says once an interval what came of
+ * it. Speaks as src/cli/compare/line-child.ts says, with a line of SoakInterval for each interval.
+ */
+import { ClientHost } from '../src/client/client-host.js';
+import { clientStats } from '../src/client/client-stats.js';
+import { countsOf, differenceOf } from '../src/cli/load/counts.js';
+import type { ClientCounts } from '../src/cli/load/messages.js';
+import { SlotOperations } from '../src/cli/compare/slot-operations.js';
+import { openClock } from '../src/clock/open.js';
+import { Histogram, type HistogramData } from '../src/metrics/histogram.js';
+import { Outcome } from '../src/protocol/contract.js';
+import { ReplyStatus } from '../src/wire/messages.js';
+
+export interface SoakClientSetup {
+  readonly cluster: string;
+  readonly transport: string;
+  readonly machine: 'echo' | 'kv';
+  /** Operations open at a time. */
+  readonly open: number;
+  readonly bytes: number;
+  readonly warmupMs: number;
+  readonly intervalMs: number;
+}
+
+export interface SoakInterval {
+  readonly seconds: number;
+  readonly histogram: HistogramData;
+  readonly counts: ClientCounts;
+  /** The longest time between two commits, one that began in an earlier interval and goes on included, ns. */
+  readonly longestPauseNs: number;
+}
+
+const TIMEOUT_US = 10e6;
+/** Where operations fail at once, a closed loop must not become a busy one. */
+const PAUSE_AFTER_FAILURE_MS = 2;
+
+// Positions in `numbers`: a field that holds a double would be boxed on some writes.
+const NOW_NS = 0;
+const LAST_COMMIT_NS = 1;
+const LONGEST_PAUSE_NS = 2;
+const FAILED = 3;
+const BEGAN_NS = 4;
+
+class SoakClient {
+  private readonly histogram = new Histogram();
+  private readonly numbers = new Float64Array(5);
+  private readonly sentNs: Float64Array;
+  private readonly clock = openClock('monotonic');
+  private readonly halves = new Int32Array(2);
+  private readonly operations: SlotOperations;
+  private host!: ClientHost;
+  private counted!: ClientCounts;
+
+  private constructor(setup: SoakClientSetup) {
+    this.sentNs = new Float64Array(setup.open);
+    this.operations = new SlotOperations(setup.machine, 'write', setup.bytes, 1);
+  }
+
+  static async connect(setup: SoakClientSetup): Promise<SoakClient> {
+    const client = new SoakClient(setup);
+    const { cluster, transport, open } = setup;
+    client.host = await ClientHost.connect(
+      { cluster, transport: transport as 'auto', lanes: open },
+      { completed: (lane, outcome, status) => client.onCompleted(lane, outcome, status), ready: () => {}, failed: (error) => fail(error) },
+    );
+    return client;
+  }
+
+  start(): void {
+    this.readNow();
+    this.begin();
+    for (let lane = 0; lane < this.host.lanes; lane++) this.submit(lane);
+  }
+
+  /** Forgets what was measured so far. */
+  begin(): void {
+    const { numbers } = this;
+    this.readNow();
+    this.histogram.reset();
+    numbers[BEGAN_NS] = numbers[NOW_NS]!;
+    numbers[LAST_COMMIT_NS] = numbers[NOW_NS]!;
+    numbers[LONGEST_PAUSE_NS] = 0;
+    this.counted = this.counts();
+  }
+
+  /** What was measured since the last call, or `begin`. */
+  take(): SoakInterval {
+    const { numbers } = this;
+    this.readNow();
+    const counts = this.counts();
+    const pauseNs = numbers[NOW_NS]! - numbers[LAST_COMMIT_NS]!;
+    const interval = { seconds: (numbers[NOW_NS]! - numbers[BEGAN_NS]!) / 1e9, histogram: this.histogram.toData(), counts: differenceOf(counts, this.counted), longestPauseNs: Math.max(numbers[LONGEST_PAUSE_NS]!, pauseNs) };
+    this.histogram.reset();
+    this.counted = counts;
+    numbers[BEGAN_NS] = numbers[NOW_NS]!;
+    numbers[LONGEST_PAUSE_NS] = 0;
+    return interval;
+  }
+
+  private submit(lane: number): void {
+    this.sentNs[lane] = this.numbers[NOW_NS]!;
+    const bytes = this.operations.next();
+    this.host.submit(lane, bytes, 0, bytes.length, TIMEOUT_US);
+  }
+
+  private onCompleted(lane: number, outcome: number, status: number): void {
+    const { numbers } = this;
+    this.readNow();
+    if (outcome !== Outcome.committed || status !== ReplyStatus.ok) {
+      numbers[FAILED]! += 1;
+      setTimeout(() => this.submitAgain(lane), PAUSE_AFTER_FAILURE_MS);
+      return;
+    }
+    const nowNs = numbers[NOW_NS]!;
+    this.histogram.record(nowNs - this.sentNs[lane]!);
+    if (nowNs - numbers[LAST_COMMIT_NS]! > numbers[LONGEST_PAUSE_NS]!) numbers[LONGEST_PAUSE_NS] = nowNs - numbers[LAST_COMMIT_NS]!;
+    numbers[LAST_COMMIT_NS] = nowNs;
+    this.submit(lane);
+  }
+
+  private submitAgain(lane: number): void {
+    if (!this.host.ready) {
+      setTimeout(() => this.submitAgain(lane), PAUSE_AFTER_FAILURE_MS);
+      return;
+    }
+    this.readNow();
+    this.submit(lane);
+  }
+
+  private counts(): ClientCounts {
+    return countsOf(clientStats(this.host, 0, 0), this.numbers[FAILED]!);
+  }
+
+  private readNow(): void {
+    const { halves } = this;
+    this.clock.writeHalves(halves, 0);
+    this.numbers[NOW_NS] = (halves[0]! >>> 0) * 2 ** 32 + (halves[1]! >>> 0);
+  }
+}
+
+function fail(error: unknown): never {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  process.exit(1);
+}
+
+async function main(setup: SoakClientSetup): Promise<void> {
+  const client = await SoakClient.connect(setup);
+  client.start();
+  await new Promise((resolve) => setTimeout(resolve, setup.warmupMs));
+  process.stdin.once('data', () => {
+    client.begin();
+    setInterval(() => process.stdout.write(`${JSON.stringify(client.take())}\n`), setup.intervalMs);
+  });
+  process.stdin.once('end', () => process.exit());
+  process.stdout.write('ready {}\n');
+}
+
+main(JSON.parse(process.argv[2]!) as SoakClientSetup).catch(fail);

@@ -1,0 +1,179 @@
+/**
+ * Full load on a cluster of real processes for as long as you like, in which nothing goes wrong: nobody may be suspected, no view
+ * may change, and memory may not grow. What a failure detector that is quick does to a cluster in good health shows here.
+ *
+ *   npm run bench:soak                          an hour
+ *   npm run bench:soak -- --duration 8h --machine kv --json
+ *
+ * The host should have nothing else to do. A replica that does not run for as long as it takes to suspect it is as good as
+ * gone, and a host that is busy elsewhere does that to it.
+ */
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { Children, LineChild } from '../src/cli/compare/line-child.js';
+import { CliError } from '../src/cli/exit.js';
+import { addCounts, NO_COUNTS } from '../src/cli/load/counts.js';
+import { LocalCluster } from '../src/cli/load/local-cluster.js';
+import { hostInfo } from '../src/cli/load/report.js';
+import { formatCount, formatDuration } from '../src/cli/units.js';
+import { Histogram } from '../src/metrics/histogram.js';
+import type { ReplicaStatusReport } from '../src/server/status.js';
+import { version } from '../src/server/version.js';
+import { goalsTable, type RowResult } from './goals/row.js';
+import { program } from './program.js';
+import type { SoakClientSetup, SoakInterval } from './soak-client.js';
+
+const CLIENT = fileURLToPath(new URL('./soak-client.js', import.meta.url));
+const MIB = 1 << 20;
+/** Counted by the replicas, summed over them, from the end of the warm-up on. */
+const WATCHED = ['false_suspicions', 'suspicions', 'view_changes_started', 'views_installed', 'snapshots_taken', 'rollbacks', 'repairs'] as const;
+
+type Watched = Readonly<Record<(typeof WATCHED)[number], number>>;
+
+interface Sample {
+  readonly views: readonly number[];
+  readonly counted: Watched;
+  /** Of the replicas, by id, and of the client, bytes; null where the kernel does not say. */
+  readonly resident: readonly (number | null)[];
+}
+
+/** Throws CliError `replica-not-ready` when one does not answer: nobody ended it on purpose. */
+async function sample(cluster: LocalCluster, clientPid: number | undefined): Promise<Sample> {
+  const reports = (await cluster.ask('stats')).map((answer, id) => {
+    if (answer === undefined) throw new CliError('replica-not-ready', `replica ${id} ended, or did not answer for 5 s: ${cluster.replicas[id]!.complaint.trim().split('\n').at(-1) ?? ''}`);
+    return answer.status as unknown as ReplicaStatusReport;
+  });
+  const counted = Object.fromEntries(WATCHED.map((name) => [name, reports.reduce((sum, { counters }) => sum + counters[name]!, 0)])) as unknown as Watched;
+  return { views: reports.map(({ view }) => view), counted, resident: [...cluster.replicas.map(({ child }) => child.pid), clientPid].map(residentBytes) };
+}
+
+function residentBytes(pid: number | undefined): number | null {
+  try {
+    const kib = /^VmRSS:\s*(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+    return kib === undefined ? null : Number(kib) * 1024;
+  } catch {
+    return null;
+  }
+}
+
+function since(now: Watched, before: Watched): Watched {
+  return Object.fromEntries(WATCHED.map((name) => [name, now[name] - before[name]])) as unknown as Watched;
+}
+
+/** Mean of the first and of the last quarter of the samples, MiB, and their ratio; null where one was not to be had. */
+function growthOf(samples: readonly (number | null)[]): { readonly firstMiB: number; readonly lastMiB: number; readonly ratio: number } | null {
+  const quarter = Math.max(1, Math.floor(samples.length / 4));
+  const mean = (part: readonly (number | null)[]): number => part.reduce<number>((sum, bytes) => sum + (bytes ?? NaN), 0) / part.length / MIB;
+  const firstMiB = mean(samples.slice(0, quarter));
+  const lastMiB = mean(samples.slice(-quarter));
+  return Number.isFinite(firstMiB + lastMiB) ? { firstMiB, lastMiB, ratio: lastMiB / firstMiB } : null;
+}
+
+await program(
+  {
+    name: 'npm run bench:soak --',
+    summary: 'Runs a healthy cluster at full load for long, and counts false alarms.',
+    positionals: [],
+    flags: {
+      duration: { kind: 'duration', default: '1h', min: 1e7, max: 3.6e15, help: 'how long, rounded up to whole intervals' },
+      every: { kind: 'duration', default: '1m', min: 1e7, max: 3.6e12, help: 'an interval: progress is told, and memory looked at, once in it' },
+      warmup: { kind: 'duration', default: '10s', max: 3.6e12, help: 'how long it runs before' },
+      replicas: { kind: 'count', default: '3', min: 1, max: 13, help: 'replicas, an odd number' },
+      open: { kind: 'count', default: '512', min: 1, max: 4096, help: 'operations open at a time' },
+      size: { kind: 'bytes', default: '64', max: 48 * 1024, help: 'bytes of an operation (echo) or value (kv)' },
+      machine: { kind: 'choice', choices: ['echo', 'kv'], default: 'echo', help: 'the state machine' },
+      durability: { kind: 'choice', choices: ['memory', 'os', 'fsync'], default: 'memory', help: 'what is on disk before an acknowledgement' },
+      transport: { kind: 'choice', choices: ['auto', 'native', 'dgram'], default: 'auto', help: 'auto: native where the addon is' },
+      keys: { kind: 'switch', help: 'the cluster authenticates its datagrams' },
+      strict: { kind: 'switch', help: 'exit with 4 when there was a false alarm' },
+    },
+    examples: ['npm run bench:soak', 'npm run bench:soak -- --duration 90s --every 10s --json'],
+  },
+  async ({ duration, every, warmup, replicas, open, size, machine, durability, transport, keys, strict }, output) => {
+    if (replicas % 2 === 0) throw new CliError('flag-invalid', `--replicas is an odd number, not ${replicas}`);
+    const intervals = Math.ceil(duration / every);
+    await using cluster = await LocalCluster.start({ replicas, machine: machine as 'echo' | 'kv', transport, durability, authenticated: keys });
+    await using children = new Children();
+    const setup: SoakClientSetup = { cluster: cluster.clusterFile, transport, machine: machine as 'echo' | 'kv', open, bytes: size, warmupMs: warmup / 1e6, intervalMs: every / 1e6 };
+    const client = children.add(LineChild.start(process.execPath, [CLIENT, JSON.stringify(setup)], 'the client'));
+    await client.ready();
+    const first = await sample(cluster, client.pid);
+    client.go();
+    const startedMs = performance.now();
+    const total = new Histogram();
+    let counts = NO_COUNTS;
+    let longestPauseNs = 0;
+    let last = first;
+    let moved = 0;
+    const told: object[] = [];
+    const resident: (readonly (number | null)[])[] = [];
+    for (let number = 1; number <= intervals; number++) {
+      const interval = await client.result<SoakInterval>(every / 1e6);
+      const present = await sample(cluster, client.pid);
+      const histogram = Histogram.fromData(interval.histogram);
+      total.merge(histogram);
+      counts = addCounts(counts, interval.counts);
+      longestPauseNs = Math.max(longestPauseNs, interval.longestPauseNs);
+      const counted = since(present.counted, last.counted);
+      // A view counts once, however many replicas went along with it.
+      const views = Math.max(...present.views) - Math.max(...last.views);
+      moved += views;
+      resident.push(present.resident);
+      last = present;
+      const opsPerSecond = histogram.count / interval.seconds;
+      told.push({ second: Math.round((performance.now() - startedMs) / 1000), opsPerSecond: Math.round(opsPerSecond), p50Ns: histogram.quantile(0.5), p99Ns: histogram.quantile(0.99), longestPauseNs: interval.longestPauseNs, failed: interval.counts.failed, views, counted, residentMiB: resident.at(-1)!.map(inMiB) });
+      output.note(
+        `${number} of ${intervals}: ${formatCount(opsPerSecond)}/s, p99 ${formatDuration(histogram.quantile(0.99))}, no commits for ${formatDuration(interval.longestPauseNs)} at most, ${interval.counts.failed} failed; ` +
+          `${views} view changes, ${counted.false_suspicions} false suspicions (${counted.suspicions} looks around), ${counted.snapshots_taken} snapshots; MiB ${resident.at(-1)!.map((bytes) => inMiB(bytes) ?? '?').join(' ')}`,
+      );
+    }
+    const counted = since(last.counted, first.counted);
+    const growth = first.resident.map((_, of) => growthOf(resident.map((each) => each[of]!)));
+    const seconds = (performance.now() - startedMs) / 1000;
+    const rows = [alarmsRow('soak-views', 'view changes, nobody having failed', moved, counted.view_changes_started), alarmsRow('soak-suspicions', 'false suspicions, all replicas together', counted.false_suspicions, 0)];
+    const result = {
+      schema: 'jitpaxos.soak/1',
+      rows,
+      missed: rows.filter(({ holds }) => !holds).map(({ name }) => name),
+      replicas,
+      machine,
+      durability,
+      authenticated: keys,
+      open,
+      size,
+      seconds,
+      operations: total.count,
+      opsPerSecond: total.count / seconds,
+      latencyNs: total.summary(),
+      longestPauseNs,
+      counts,
+      counted,
+      /** By replica, and at the end of the client. */
+      residentMiB: growth,
+      intervals: told,
+      host: hostInfo(),
+      version: version(),
+    };
+    output.line(
+      output.json
+        ? JSON.stringify(result)
+        : [
+            goalsTable(rows, seconds),
+            '',
+            `operations  ${formatCount(total.count)}, ${formatCount(result.opsPerSecond)}/s, ${counts.failed} failed; p50 ${formatDuration(total.quantile(0.5))}, p99 ${formatDuration(total.quantile(0.99))}, max ${formatDuration(total.max)}`,
+            `no commits  for ${formatDuration(longestPauseNs)} at most`,
+            `replicas    looked around ${counted.suspicions} times, took ${counted.snapshots_taken} snapshots, ${counted.repairs} repairs`,
+            ...growth.map((of, id) => `memory      ${id < replicas ? `replica ${id}` : 'client   '}: ${of === null ? 'unknown' : `${of.firstMiB.toFixed(0)} MiB in the first quarter, ${of.lastMiB.toFixed(0)} MiB in the last (${of.ratio.toFixed(2)})`}`),
+          ].join('\n'),
+    );
+    if (strict && result.missed.length > 0) throw new CliError('assertion-failed', `missed: ${result.missed.join(', ')}; see the table`);
+  },
+);
+
+function alarmsRow(name: string, what: string, happened: number, started: number): RowResult {
+  return { name, what, goal: '0', measured: started > happened ? `${happened} (${started} asked for)` : String(happened), holds: happened === 0 && started === 0, values: { happened, started } };
+}
+
+function inMiB(bytes: number | null): number | null {
+  return bytes === null ? null : Math.round(bytes / MIB);
+}
