@@ -8,6 +8,7 @@ import { clientStats } from '../../client/client-stats.js';
 import { hostMonotonicNs, monotonicOriginNs } from '../../clock/monotonic.js';
 import { HeapMeter } from '../../metrics/heap-meter.js';
 import { Outcome } from '../../protocol/contract.js';
+import { copyBytes } from '../../wire/copy.js';
 import { ReplyStatus } from '../../wire/messages.js';
 import { Arrivals } from './arrivals.js';
 import type { FromClientProcess } from './client-processes.js';
@@ -38,6 +39,8 @@ class Worker {
   /** Operations that failed since the process started. */
   private failed = 0;
   private errors: Record<string, number> = {};
+  /** Operations are submitted from one array: the core makes a view of each array that it has not just seen. */
+  private submitted = new Uint8Array(0);
   private readonly originNs = monotonicOriginNs();
 
   private constructor(private readonly setup: Setup) {
@@ -100,8 +103,10 @@ class Worker {
     operations.prepare(lane);
     if (this.history !== undefined) this.record(() => this.history!.invoke(lane, operations.describe(lane), hostMonotonicNs()));
     const bytes = operations.bytes(lane);
-    if (operations.isRead(lane)) host.read(lane, bytes, 0, bytes.length, this.timeoutUs);
-    else host.submit(lane, bytes, 0, bytes.length, this.timeoutUs);
+    if (this.submitted.length < bytes.length) this.submitted = new Uint8Array(bytes.length);
+    copyBytes(bytes, 0, this.submitted, 0, bytes.length);
+    if (operations.isRead(lane)) host.read(lane, this.submitted, 0, bytes.length, this.timeoutUs);
+    else host.submit(lane, this.submitted, 0, bytes.length, this.timeoutUs);
   }
 
   private onCompleted(lane: number, outcome: number, status: number): void {

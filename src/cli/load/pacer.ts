@@ -17,6 +17,8 @@ const SPIN_IMPRECISE_US = 2_000;
 export class Pacer {
   private readonly timer: DeadlineTimer;
   private readonly turnsUs: number;
+  /** When the timer fires. */
+  private timerUs = Infinity;
   private immediate: NodeJS.Immediate | undefined;
 
   /** @param wake finds out what is due, which may be nothing yet, and arms again */
@@ -25,23 +27,30 @@ export class Pacer {
     private readonly wake: () => void,
     binding?: NativeBinding,
   ) {
-    this.timer = openDeadlineTimer(wake, binding);
+    this.timer = openDeadlineTimer(() => this.fired(), binding);
     this.turnsUs = kind === 'sleep' ? 0 : this.timer.isPrecise ? SPIN_US : SPIN_IMPRECISE_US;
   }
 
-  /** Calls `wake` once, as near to `atUs` as may be; Infinity: not at all. Replaces what was armed. Times are those of `performance.now()`, in µs. */
+  /**
+   * Calls `wake` as near to `atUs` as may be, and perhaps before; Infinity: perhaps not at all. Times are those of `performance.now()`, in µs.
+   * A timer that fires too early is left alone: setting one is a system call, and an open loop at its limit asks with every completion.
+   */
   arm(atUs: number, nowUs: number): void {
     if (atUs - nowUs > this.turnsUs) {
       clearImmediate(this.immediate);
       this.immediate = undefined;
-      this.timer.arm(atUs - this.turnsUs, nowUs);
+      if (atUs - this.turnsUs >= this.timerUs) return;
+      this.timerUs = atUs - this.turnsUs;
+      this.timer.arm(this.timerUs, nowUs);
     } else if (this.immediate === undefined) {
+      this.timerUs = Infinity;
       this.timer.disarm();
       this.immediate = setImmediate(this.onImmediate);
     } // else it comes with the next turn anyway
   }
 
   disarm(): void {
+    this.timerUs = Infinity;
     this.timer.disarm();
     clearImmediate(this.immediate);
     this.immediate = undefined;
@@ -51,6 +60,11 @@ export class Pacer {
   close(): void {
     this.disarm();
     this.timer.close();
+  }
+
+  private fired(): void {
+    this.timerUs = Infinity;
+    this.wake();
   }
 
   private readonly onImmediate = (): void => {
