@@ -1,5 +1,6 @@
-// What the timers of one thread wait for. The event loop learns of it by their descriptors, once it sleeps; whoever keeps it
-// from sleeping, as a transport that polls, looks here meanwhile.
+// What the timers of one thread wait for. The event loop learns of it by their descriptors, which are set just before it
+// sleeps: setting one is a system call, and a deadline that comes and goes while a transport polls needs none. Whoever polls
+// in the loop's prepare phase looks here meanwhile, and has the descriptors set when it is done.
 #pragma once
 
 #include <algorithm>
@@ -25,6 +26,9 @@ class Deadline {
   // Its time has come, and it is set to kNever. May set and remove any deadline of the thread.
   virtual void OnDue() = 0;
 
+  // The loop is about to sleep, perhaps: the descriptor is to be readable at `at_ns`, or before.
+  virtual void SetDescriptor() = 0;
+
   uint64_t at_ns_ = kNever;
 };
 
@@ -36,6 +40,14 @@ class Deadlines {
   }
 
   uint64_t earliest_ns() const { return earliest_ns_; }
+
+  // Of those that poll in the prepare phase, and so call SetDescriptors at its end, how many there are.
+  void AddPolling(int count) { polling_ += count; }
+  bool polled() const { return polling_ > 0; }
+
+  void SetDescriptors() {
+    for (Deadline* deadline : all_) deadline->SetDescriptor();
+  }
 
   void Add(Deadline* deadline) { all_.push_back(deadline); }
 
@@ -75,6 +87,7 @@ class Deadlines {
 
   std::vector<Deadline*> all_;  // a handful: one a transport, one a pacer
   uint64_t earliest_ns_ = Deadline::kNever;
+  int polling_ = 0;
 };
 
 }  // namespace jitpaxos

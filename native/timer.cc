@@ -1,7 +1,8 @@
 // One-shot timers on Node's event loop with the precision of the kernel's: libuv counts whole milliseconds.
 //
-// A timerfd that uv_poll watches wakes the loop when it sleeps. A transport that polls instead fires the deadline itself
-// (deadlines.h); the descriptor then becomes readable all the same, and whoever reads it finds nothing due.
+// A timerfd that uv_poll watches wakes the loop when it sleeps, and is set in the prepare phase, before that. A transport that polls
+// instead fires the deadline itself (deadlines.h). A descriptor that is readable too early is left alone: whoever reads it
+// finds nothing due, and it is set again before the next sleep.
 //
 // The rule: the memory of the handle lives until libuv has given it back, and the JavaScript object at least until `close`.
 
@@ -15,6 +16,7 @@
 #include "callback.h"
 #include "capabilities.h"
 #include "deadlines.h"
+#include "monotonic.h"
 #include "shared_array.h"
 #include "system_errors.h"
 
@@ -44,7 +46,8 @@ class Timer final : public Deadline {
       CloseDescriptor();
       return -status;
     }
-    poll_.data = this;
+    uv_prepare_init(loop, &prepare_);
+    poll_.data = prepare_.data = this;
     owner_ = Napi::Persistent(owner);
     fired_ = Napi::Persistent(fired);
     napi_value name;
@@ -53,8 +56,13 @@ class Timer final : public Deadline {
     napi_add_async_cleanup_hook(env_, [](napi_async_cleanup_hook_handle, void* timer) { static_cast<Timer*>(timer)->Close(); }, this, &cleanup_);
     Deadlines::OfThread().Add(this);
     uv_poll_start(&poll_, UV_READABLE, [](uv_poll_t* handle, int, int) { static_cast<Timer*>(handle->data)->OnReadable(); });
+    uv_prepare_start(&prepare_, [](uv_prepare_t* handle) {
+      // One that polls may fire the deadline yet.
+      if (!Deadlines::OfThread().polled()) static_cast<Timer*>(handle->data)->SetDescriptor();
+    });
+    uv_unref(reinterpret_cast<uv_handle_t*>(&prepare_));
     Hold(false);
-    polling_ = true;
+    handles_ = 2;
     return 0;
   }
 
@@ -63,14 +71,12 @@ class Timer final : public Deadline {
     const double wanted = at[0];
     // 0 would disarm; what is no number is due at once.
     const uint64_t at_ns = wanted >= 1 ? (wanted < 9e18 ? static_cast<uint64_t>(wanted) : uint64_t{9'000'000'000'000'000'000u}) : 1;
-    SetDescriptor(at_ns);
     Deadlines::OfThread().Set(this, at_ns);
     Hold(true);
   }
 
   void Disarm() {
     if (fd_ < 0 || at_ns() == kNever) return;
-    SetDescriptor(0);
     Deadlines::OfThread().Set(this, kNever);
     Hold(false);
   }
@@ -80,14 +86,16 @@ class Timer final : public Deadline {
     Deadlines::OfThread().Remove(this);
     uv_poll_stop(&poll_);
     CloseDescriptor();
-    uv_close(reinterpret_cast<uv_handle_t*>(&poll_), [](uv_handle_t* handle) { static_cast<Timer*>(handle->data)->OnHandleClosed(); });
+    for (uv_handle_t* handle : {reinterpret_cast<uv_handle_t*>(&poll_), reinterpret_cast<uv_handle_t*>(&prepare_)}) {
+      uv_close(handle, [](uv_handle_t* closed) { static_cast<Timer*>(closed->data)->OnHandleClosed(); });
+    }
   }
 
   // The JavaScript object is gone.
   void Disown() {
     disowned_ = true;
     Close();
-    if (!polling_) delete this;
+    if (handles_ == 0) delete this;
   }
 
  private:
@@ -99,10 +107,12 @@ class Timer final : public Deadline {
     else uv_unref(reinterpret_cast<uv_handle_t*>(&poll_));
   }
 
-  void SetDescriptor(uint64_t at_ns) {
+  void SetDescriptor() override {
+    if (at_ns() >= descriptor_ns_) return;
+    descriptor_ns_ = at_ns();
     itimerspec when = {};
-    when.it_value.tv_sec = static_cast<time_t>(at_ns / 1'000'000'000u);
-    when.it_value.tv_nsec = static_cast<long>(at_ns % 1'000'000'000u);
+    when.it_value.tv_sec = static_cast<time_t>(descriptor_ns_ / 1'000'000'000u);
+    when.it_value.tv_nsec = static_cast<long>(descriptor_ns_ % 1'000'000'000u);
     timerfd_settime(fd_, TFD_TIMER_ABSTIME, &when, nullptr);
   }
 
@@ -113,10 +123,9 @@ class Timer final : public Deadline {
 
   void OnReadable() {
     uint64_t expirations;
-    // Setting a timer takes back that it has expired, so what can be read is about the present deadline, or about one that
-    // was fired already.
-    if (read(fd_, &expirations, sizeof expirations) != sizeof expirations || at_ns() == kNever) return;
-    Deadlines::OfThread().Fire(this);
+    if (read(fd_, &expirations, sizeof expirations) != sizeof expirations) return;
+    descriptor_ns_ = kNever;
+    if (at_ns() <= MonotonicNs()) Deadlines::OfThread().Fire(this);
   }
 
   void OnDue() override {
@@ -128,7 +137,7 @@ class Timer final : public Deadline {
   }
 
   void OnHandleClosed() {
-    polling_ = false;
+    if (--handles_ > 0) return;
     Napi::HandleScope scope(env_);
     napi_async_destroy(env_, async_context_);
     fired_.Reset();
@@ -138,8 +147,11 @@ class Timer final : public Deadline {
   }
 
   int fd_ = -1;
+  // When the descriptor is readable; kNever: not before it is set.
+  uint64_t descriptor_ns_ = kNever;
   uv_poll_t poll_;
-  bool polling_ = false;  // libuv has the handle
+  uv_prepare_t prepare_;
+  int handles_ = 0;  // that libuv has
   bool disowned_ = false;
 
   Napi::ObjectReference owner_;

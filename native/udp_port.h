@@ -165,6 +165,7 @@ class UdpPort {
     uv_idle_init(Loop(), &idle_);
     prepare_.data = idle_.data = this;
     handles_ += 2;
+    if (options_.idle != Idle::kBlock) Deadlines::OfThread().AddPolling(1);
     if (options_.idle != Idle::kBlock) uv_prepare_start(&prepare_, [](uv_prepare_t* handle) { static_cast<UdpPort*>(handle->data)->OnPrepare(); });
     uv_unref(reinterpret_cast<uv_handle_t*>(&prepare_));
     uv_unref(reinterpret_cast<uv_handle_t*>(&idle_));
@@ -185,6 +186,7 @@ class UdpPort {
     if (!started_) return;
     std::vector<UdpPort*>& ports = PortsOfThread();
     ports.erase(std::remove(ports.begin(), ports.end(), this), ports.end());
+    if (options_.idle != Idle::kBlock) Deadlines::OfThread().AddPolling(-1);
     for (Socket& socket : sockets_) {
       if (!socket.channel.open()) continue;
       uv_poll_stop(&socket.poll);
@@ -321,6 +323,7 @@ class UdpPort {
       if (port->awake_) port->KeepAwake(false);
     }
     const bool may_sleep = Spin();
+    Deadlines::OfThread().SetDescriptors();
     if (closed_) return;
     if (options_.idle == Idle::kBusy || !may_sleep) KeepAwake(true);
   }
