@@ -323,9 +323,11 @@ class UdpPort {
       if (port->awake_) port->KeepAwake(false);
     }
     const bool may_sleep = Spin();
-    Deadlines::OfThread().SetDescriptors();
-    if (closed_) return;
-    if (options_.idle == Idle::kBusy || !may_sleep) KeepAwake(true);
+    if (!closed_ && (options_.idle == Idle::kBusy || !may_sleep)) KeepAwake(true);
+    // A loop that does not sleep comes back here before long.
+    Deadlines& deadlines = Deadlines::OfThread();
+    if (uv_backend_timeout(Loop()) != 0) deadlines.SetDescriptors();
+    else if (const uint64_t now = MonotonicNs(); deadlines.earliest_ns() <= now) deadlines.FireDue(now);
   }
 
   // Polls until nothing came for as long as the strategy says. False: come back without sleeping.
