@@ -3,7 +3,7 @@
 // A run of datagrams of one length to one address crosses the kernel as one large one (segmentation offload), in both
 // directions, and is cut or put together at the edge: a packet costs the kernel several times what its bytes do.
 //
-// Source: recvmmsg(2), sendmmsg(2), udp(7) for UDP_SEGMENT and UDP_GRO.
+// Source: recvmmsg(2), recvmsg(2), sendmmsg(2), udp(7) for UDP_SEGMENT and UDP_GRO.
 #pragma once
 
 #include <errno.h>
@@ -136,16 +136,7 @@ class UdpChannel {
 
   // Fills slots of `slab` from the first on. Returns how many datagrams came, or -errno; 0 when none is waiting.
   int Receive(uint8_t* slab) {
-    for (int i = 0; i < kReceiveSlots; i++) {
-      iovecs_[i] = {slab + i * kSlotBytes, kSlotBytes};
-      headers_[i] = {};
-      headers_[i].msg_hdr.msg_name = &sources_[i];
-      headers_[i].msg_hdr.msg_namelen = sizeof sources_[i];
-      headers_[i].msg_hdr.msg_iov = &iovecs_[i];
-      headers_[i].msg_hdr.msg_iovlen = 1;
-      headers_[i].msg_hdr.msg_control = controls_[i].data;
-      headers_[i].msg_hdr.msg_controllen = sizeof controls_[i].data;
-    }
+    for (int i = 0; i < kReceiveSlots; i++) Prepare(slab, i);
     int received;
     do {
       received = recvmmsg(fd_, headers_.data(), kReceiveSlots, MSG_DONTWAIT, nullptr);
@@ -153,6 +144,19 @@ class UdpChannel {
     if (received < 0) return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
     for (int i = 0; i < received; i++) sources_[i].Normalize();
     return received;
+  }
+
+  // The same for one slot: spares a datagram that comes alone the search for a second one.
+  int ReceiveOne(uint8_t* slab) {
+    Prepare(slab, 0);
+    ssize_t length;
+    do {
+      length = recvmsg(fd_, &headers_[0].msg_hdr, MSG_DONTWAIT);
+    } while (length < 0 && errno == EINTR);
+    if (length < 0) return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+    headers_[0].msg_len = static_cast<unsigned>(length);
+    sources_[0].Normalize();
+    return 1;
   }
 
   // Of the last Receive.
@@ -176,9 +180,12 @@ class UdpChannel {
   int Send(mmsghdr* messages, int count) const {
     for (;;) {
       int sent = 1;
+      const msghdr& first = messages->msg_hdr;
       if (count > 1) {
         sent = sendmmsg(fd_, messages, static_cast<unsigned>(count), MSG_DONTWAIT);
-      } else if (sendmsg(fd_, &messages->msg_hdr, MSG_DONTWAIT) < 0) {
+      } else if (first.msg_iovlen > 1) {
+        if (sendmsg(fd_, &first, MSG_DONTWAIT) < 0) sent = -1;
+      } else if (sendto(fd_, first.msg_iov->iov_base, first.msg_iov->iov_len, MSG_DONTWAIT, static_cast<const sockaddr*>(first.msg_name), first.msg_namelen) < 0) {
         sent = -1;
       }
       if (sent > 0) return sent;
@@ -187,6 +194,18 @@ class UdpChannel {
   }
 
  private:
+  void Prepare(uint8_t* slab, int slot) {
+    iovecs_[slot] = {slab + slot * kSlotBytes, kSlotBytes};
+    headers_[slot] = {};
+    msghdr& header = headers_[slot].msg_hdr;
+    header.msg_name = &sources_[slot];
+    header.msg_namelen = sizeof sources_[slot];
+    header.msg_iov = &iovecs_[slot];
+    header.msg_iovlen = 1;
+    header.msg_control = controls_[slot].data;
+    header.msg_controllen = sizeof controls_[slot].data;
+  }
+
   int CloseWithErrno() {
     const int error = errno;
     Close();

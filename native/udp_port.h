@@ -52,7 +52,10 @@ constexpr int kSendTries = 4;
 // Datagrams gathered at once.
 constexpr size_t kSendPieces = 512;
 // How long `busy` polls between two passes of the event loop.
-constexpr uint64_t kBusyPassNs = 20'000;
+constexpr uint64_t kBusyPassNs = 50'000;
+// A yield of the processor that took less found nobody who wanted it; polls that then go without one.
+constexpr uint64_t kYieldAloneNs = 1'000;
+constexpr int kQuietPolls = 8;
 
 // Where each counter is in the array that JavaScript keeps; it gives the names, so the order is its own.
 struct Counters {
@@ -90,6 +93,9 @@ struct Socket {
   UdpChannel channel;
   uv_poll_t poll;
   bool wants_writable = false;
+  // It was empty when it was last looked at while polling, and before that gave one datagram: the next one probably comes alone, too.
+  bool calm = false;
+  bool gave_one = false;
 };
 
 struct PortOptions {
@@ -139,7 +145,7 @@ class UdpPort {
     if (error != 0) return error;
     *port = socket.channel.LocalAddress().port();
     *failed = "uv_poll_init";
-    const int status = uv_poll_init(Loop(), &socket.poll, socket.channel.fd());
+    const int status = uv_poll_init(loop_, &socket.poll, socket.channel.fd());
     if (status != 0) {
       socket.channel.Close();
       return -status;
@@ -158,11 +164,12 @@ class UdpPort {
     on_turn_ = Napi::Persistent(on_turn);
     on_writable_ = Napi::Persistent(on_writable);
     on_unreachable_ = Napi::Persistent(on_unreachable);
+    napi_get_uv_event_loop(env_, &loop_);
     napi_value name;
     napi_create_string_utf8(env_, "jitpaxos.udp", NAPI_AUTO_LENGTH, &name);
     napi_async_init(env_, nullptr, name, &async_context_);
-    uv_prepare_init(Loop(), &prepare_);
-    uv_idle_init(Loop(), &idle_);
+    uv_prepare_init(loop_, &prepare_);
+    uv_idle_init(loop_, &idle_);
     prepare_.data = idle_.data = this;
     handles_ += 2;
     if (options_.idle != Idle::kBlock) Deadlines::OfThread().AddPolling(1);
@@ -237,12 +244,6 @@ class UdpPort {
   }
 
  private:
-  uv_loop_t* Loop() {
-    uv_loop_t* loop = nullptr;
-    napi_get_uv_event_loop(env_, &loop);
-    return loop;
-  }
-
   Socket& SocketFor(int family) { return sockets_[family == AF_INET6 ? 1 : 0]; }
 
   void NoteEvictions() { counters.at[counters.endpoints_evicted] = static_cast<double>(table_.evicted()); }
@@ -335,9 +336,10 @@ class UdpPort {
     uint64_t now = MonotonicNs();
     const uint64_t entered = now;
     const bool busy = options_.idle == Idle::kBusy;
-    if (!busy && (now - last_flush_ns_ >= options_.spin_ns || uv_backend_timeout(Loop()) == 0 || !policy_.Allows())) return true;
+    if (!busy && (now - last_flush_ns_ >= options_.spin_ns || uv_backend_timeout(loop_) == 0 || !policy_.Allows())) return true;
+    int polls = 0;
     for (int batches = 0; batches < kBatchesPerPass;) {
-      if (uv_backend_timeout(Loop()) == 0) return true;  // something else is due
+      if (uv_backend_timeout(loop_) == 0) return true;  // something else is due
       // Those of all ports, or the others of this thread would wait until this one has had enough. One that closes leaves the list.
       int received = 0;
       for (size_t i = 0; i < PortsOfThread().size(); i++) {
@@ -365,8 +367,11 @@ class UdpPort {
         return true;
       }
       // Whoever else wants this processor gets it now, perhaps the very process that is to answer. Where many do, the yield
-      // outlasts the spin, which is then wasted, and the policy sleeps from then on.
+      // outlasts the spin, which is then wasted, and the policy sleeps from then on. Where nobody did, there is no hurry to ask again.
+      if (++polls < quiet_polls_) continue;
+      polls = 0;
       sched_yield();
+      quiet_polls_ = MonotonicNs() - before < kYieldAloneNs ? kQuietPolls : 1;
     }
     return false;
   }
@@ -376,8 +381,10 @@ class UdpPort {
     int received = 0;
     for (Socket& socket : sockets_) {
       if (!socket.channel.open()) continue;
-      const int some = Receive(socket);
+      const int some = Receive(socket, socket.calm);
+      socket.calm = some == 0 && socket.gave_one;
       if (some == 0) continue;
+      socket.gave_one = some == 1;
       received += some;
       Dispatch(some);
       if (closed_) break;
@@ -397,9 +404,9 @@ class UdpPort {
     else uv_idle_stop(&idle_);
   }
 
-  // Takes what waits in one socket. Returns the number of entries, which are datagrams.
-  int Receive(Socket& socket) {
-    const int received = socket.channel.Receive(this->received.data());
+  // Takes what waits in one socket, or a single message of it. Returns the number of entries, which are datagrams.
+  int Receive(Socket& socket, bool one = false) {
+    const int received = one ? socket.channel.ReceiveOne(this->received.data()) : socket.channel.Receive(this->received.data());
     if (received < 0) {
       // The error is told once; what it was about stays in the error queue, which wakes the loop (OnReady).
       counters.Add(counters.receive_errors, 1);
@@ -557,8 +564,10 @@ class UdpPort {
   bool segments_ = true;
 
   SpinPolicy policy_;
+  int quiet_polls_ = 1;
   uint64_t last_flush_ns_ = 0;
 
+  uv_loop_t* loop_ = nullptr;
   uv_prepare_t prepare_;
   uv_idle_t idle_;
   int handles_ = 0;
