@@ -333,7 +333,7 @@ export class ClientHost {
           tick: (now) => this.core.tick(now),
           unreachable: (replica, now) => this.core.unreachable(replica, now),
           endTurn: (now) => this.endTurn(now),
-          wakeAtUs: () => this.core.wakeAtUs,
+          writeWakeUs: (out) => void (out[0] = this.core.wakeAtUs),
           longestQuietUs: Infinity,
         });
         this.core.register(loop.enter());

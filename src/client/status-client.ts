@@ -83,7 +83,7 @@ export class StatusClient {
       tick: (now) => this.repeat(now),
       unreachable: () => undefined,
       endTurn: () => undefined,
-      wakeAtUs: () => this.query?.nextUs ?? Infinity,
+      writeWakeUs: (out) => void (out[0] = this.query?.nextUs ?? Infinity),
       longestQuietUs: Infinity,
     });
   }

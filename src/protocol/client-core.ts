@@ -468,8 +468,8 @@ export class ClientCore {
   private commit(slot: number, now: Instant): void {
     const status = this.resultStatus[slot]!;
     this.committedUs = now.monotonicUs;
-    if (this.repeated[slot] === 0) this.retries.committed(now.monotonicUs - this.sentUs[slot]!, now.monotonicUs);
-    if (this.pace[slot] === Pace.one) this.lead.committedFast(now.monotonicUs - this.sentUs[slot]!);
+    if (this.repeated[slot] === 0) this.retries.committed(this.sentUs, slot, now);
+    if (this.pace[slot] === Pace.one) this.lead.committedFast(this.sentUs, slot, now);
     if (slot === this.lanes) {
       this.finish(slot);
       this.registered = status === ReplyStatus.ok;

@@ -11,6 +11,7 @@
  *   doubles: where processes wait for a processor, not for the network, no lead that is worth its time covers that.
  * - It decays when things are quiet.
  */
+import type { Instant } from './contract.js';
 
 /** Requests after which the share of misses is looked at. */
 const WINDOW = 64;
@@ -36,7 +37,7 @@ export class LeadControl {
   /** Estimate of each replica's p99 of (arrival clock − our clock), µs. */
   private readonly delayUs: Float64Array;
   /** Smoothed round trip of fast commits without a lead, µs. */
-  private roundTripUs = 0.5;
+  private readonly roundTripUs = Float64Array.of(0.5);
   private seen = 0;
   private misses = 0;
   private quiet = 0;
@@ -71,9 +72,11 @@ export class LeadControl {
     this.delayUs.fill(0);
   }
 
-  /** A request was committed in one round trip, of so many µs. */
-  committedFast(us: number): void {
-    if (this.leadNs === this.minNs) this.roundTripUs = this.roundTripUs < 1 ? us : this.roundTripUs + (us - this.roundTripUs) * SMOOTHING;
+  /** A request that was sent at `sentUs[slot]` was committed in one round trip. Arguments as those of Retries.committed. */
+  committedFast(sentUs: Float64Array, slot: number, now: Instant): void {
+    const { roundTripUs } = this;
+    const us = now.monotonicUs - sentUs[slot]!;
+    if (this.leadNs === this.minNs) roundTripUs[0] = roundTripUs[0]! < 1 ? us : roundTripUs[0]! + (us - roundTripUs[0]!) * SMOOTHING;
     if (++this.seen >= WINDOW) this.endWindow();
   }
 
@@ -140,6 +143,6 @@ export class LeadControl {
   private wantedNs(): number {
     let us = 0;
     for (let r = 0; r < this.delayUs.length; r++) us = Math.max(us, this.delayUs[r]!);
-    return Math.max(this.minNs, Math.min(this.maxNs, Math.round(1000 * Math.min(us, this.roundTripUs))));
+    return Math.max(this.minNs, Math.min(this.maxNs, Math.round(1000 * Math.min(us, this.roundTripUs[0]!))));
   }
 }

@@ -31,6 +31,7 @@ export class ReplicaCore {
   private readonly synchronization: Synchronization;
   private readonly viewChanges: ViewChanges;
   private readonly holdBack: HoldBack;
+  private readonly wake = new Float64Array(1);
   private lastTurnUs = 0.5;
   /** When the present turn began; −Infinity between turns. */
   private turnUs = -Infinity;
@@ -69,7 +70,15 @@ export class ReplicaCore {
 
   /** Monotonic µs at which `tick` should be called next. */
   get wakeAtUs(): number {
-    return Math.min(this.viewChanges.wakeAtUs, this.synchronization.wakeAtUs, this.holdBack.dueUs);
+    this.writeWakeUs(this.wake);
+    return this.wake[0]!;
+  }
+
+  /** The same, to `out[0]`: what a call returns may be a number on the heap. */
+  writeWakeUs(out: Float64Array): void {
+    out[0] = this.holdBack.dueUs;
+    this.synchronization.wakeBefore(out);
+    this.viewChanges.wakeBefore(out);
   }
 
   /**

@@ -10,6 +10,8 @@
  * - What is sent again is paid for with tokens: each commit earns a part of one, and time a few.
  */
 
+import type { Instant } from './contract.js';
+
 /** Longest wait, whatever was seen, µs. */
 const WAIT_MAX_US = 250_000;
 /** The longest round trip is that of the present window and the one before, µs each. */
@@ -32,8 +34,10 @@ export class Retries {
     private readonly retryMaxUs: number,
   ) {}
 
-  /** A request that was sent once was committed after so long. */
-  committed(us: number, nowUs: number): void {
+  /** A request that was sent once, at `sentUs[slot]`, was committed. Not told the time that it took, which would be a number on the heap. */
+  committed(sentUs: Float64Array, slot: number, now: Instant): void {
+    const nowUs = now.monotonicUs;
+    const us = nowUs - sentUs[slot]!;
     this.tokens = Math.min(TOKENS_MAX, this.tokens + TOKENS_A_COMMIT);
     if (nowUs >= this.windowEndUs) this.turn(nowUs);
     if (us > this.present) this.present = us;

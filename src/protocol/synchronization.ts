@@ -120,16 +120,18 @@ export class Synchronization {
     return this.ackedSequence[replica]! > 0;
   }
 
-  /** Monotonic µs of the next thing to do by time. */
-  get wakeAtUs(): number {
+  /** Lowers `out[0]` to the monotonic µs of the next thing to do by time. */
+  wakeBefore(out: Float64Array): void {
     const { state } = this;
     const { timings } = state.config;
-    if (state.isPrimary) return this.lastSyncUs + timings.syncIntervalUs;
-    let at = Infinity;
-    if (this.fetching) at = this.fetchSentUs + timings.fetchTimeoutUs;
-    if (this.behindUs !== Infinity) at = Math.min(at, this.behindUs + timings.repairDelayUs);
-    if (this.doubtUs !== Infinity) at = Math.min(at, this.doubtUs + timings.repairDelayUs);
-    return at;
+    let at = out[0]!;
+    if (state.isPrimary) at = Math.min(at, this.lastSyncUs + timings.syncIntervalUs);
+    else {
+      if (this.fetching) at = Math.min(at, this.fetchSentUs + timings.fetchTimeoutUs);
+      if (this.behindUs !== Infinity) at = Math.min(at, this.behindUs + timings.repairDelayUs);
+      if (this.doubtUs !== Infinity) at = Math.min(at, this.doubtUs + timings.repairDelayUs);
+    }
+    out[0] = at;
   }
 
   tick(now: Instant): void {

@@ -52,6 +52,9 @@ const LOOK_AFTER = 1.5;
 const SILENCE_BORNE = 3;
 /** … up to so many times `suspectUs`. */
 const SUSPECT_MAX = 8;
+/** Fields of `due`. */
+const SUSPECT = 0;
+const LOOK = 1;
 /** An answer to a probe is waited for as long as half of that silence, up to so many times `probeWindowUs`. */
 const WINDOW_MAX = 8;
 
@@ -76,6 +79,8 @@ export class ViewChanges {
 
   private probeNonce = 0;
   private probing = false;
+  /** Monotonic µs, by `findDue`: when the one who is silent is suspected, and when it is looked whether the primary's process is gone. */
+  private readonly due = new Float64Array(2);
   private probeSentUs = -Infinity;
   private probeRounds = 0;
   private answers = new Map<number, Answer>();
@@ -115,11 +120,18 @@ export class ViewChanges {
     if (state.status === ReplicaStatus.normal) this.synchronization.viewStarted(now);
   }
 
-  get wakeAtUs(): number {
+  /** Lowers `out[0]` to the monotonic µs of the next thing to do by time. */
+  wakeBefore(out: Float64Array): void {
     const { state } = this;
-    if (this.probing) return this.probeSentUs + this.windowUs();
-    const rest = Math.min(this.installation.wakeAtUs, state.status === ReplicaStatus.viewChange ? this.repeatUs : Infinity);
-    return Math.min(rest, this.suspectAtUs(), this.lookAtUs());
+    if (this.probing) {
+      out[0] = Math.min(out[0]!, this.probeSentUs + this.windowUs());
+      return;
+    }
+    this.findDue();
+    let at = Math.min(out[0]!, this.due[SUSPECT]!, this.due[LOOK]!);
+    if (state.status === ReplicaStatus.viewChange) at = Math.min(at, this.repeatUs);
+    if (this.installation.target !== undefined) at = Math.min(at, this.installation.wakeAtUs);
+    out[0] = at;
   }
 
   tick(now: Instant): void {
@@ -127,8 +139,9 @@ export class ViewChanges {
     this.installation.tick(now);
     if (this.probing && now.monotonicUs - this.probeSentUs >= this.windowUs()) this.decide(now);
     if (state.status === ReplicaStatus.viewChange && now.monotonicUs >= this.repeatUs) this.repeat(now);
-    if (!this.probing && now.monotonicUs >= this.suspectAtUs()) this.suspect(now);
-    else if (now.monotonicUs >= this.lookAtUs()) this.look(now);
+    this.findDue();
+    if (!this.probing && now.monotonicUs >= this.due[SUSPECT]!) this.suspect(now);
+    else if (now.monotonicUs >= this.due[LOOK]!) this.look(now);
     this.giveUpSource(now);
   }
 
@@ -404,15 +417,22 @@ export class ViewChanges {
     return silent;
   }
 
-  private suspectAtUs(): number {
-    const { state } = this;
-    const { timings } = state.config;
+  /** Finds out when somebody is to be suspected, and looked at. */
+  private findDue(): void {
+    const { state, due, synchronization } = this;
+    const { suspectUs, syncIntervalUs } = state.config.timings;
+    const isNormal = state.status === ReplicaStatus.normal;
     // A round without a decision is repeated, more slowly each time.
-    const rest = this.probeSentUs + timings.syncIntervalUs * Math.min(16, 1 << Math.min(this.probeRounds, 4));
-    if (state.status === ReplicaStatus.recovering) return rest;
-    const since = state.status === ReplicaStatus.normal ? this.silentFromUs() : Math.max(this.promisedUs, this.installation.target === undefined ? 0 : this.installation.progressUs);
-    const borneUs = state.status === ReplicaStatus.normal ? Math.min(SILENCE_BORNE * this.synchronization.silence.worstUs, SUSPECT_MAX * timings.suspectUs) : 0;
-    return Math.max(since + Math.max(this.patienceUs, borneUs), rest);
+    const rest = this.probeSentUs + syncIntervalUs * Math.min(16, 1 << Math.min(this.probeRounds, 4));
+    if (state.status === ReplicaStatus.recovering) due[SUSPECT] = rest;
+    else {
+      const since = isNormal ? this.silentFromUs() : Math.max(this.promisedUs, this.installation.target === undefined ? 0 : this.installation.progressUs);
+      const borneUs = isNormal ? Math.min(SILENCE_BORNE * synchronization.silence.worstUs, SUSPECT_MAX * suspectUs) : 0;
+      due[SUSPECT] = Math.max(since + Math.max(this.patienceUs, borneUs), rest);
+    }
+    // To look costs a message each way where the process is not gone.
+    const looks = isNormal && !this.probing && !state.isPrimary && state.syncHeard !== 0;
+    due[LOOK] = looks ? Math.max(synchronization.primaryHeardUs + LOOK_AFTER * syncIntervalUs, this.lookedUs + syncIntervalUs) : Infinity;
   }
 
   private windowUs(): number {
@@ -426,14 +446,6 @@ export class ViewChanges {
     this.accused = -1;
     this.synchronization.silence.note(now.monotonicUs - this.accusedSinceUs);
     this.state.counters[Counter.false_suspicions]!++;
-  }
-
-  /** When the primary has been silent for long enough to look whether its process is gone. Costs a message each way where it is not. */
-  private lookAtUs(): number {
-    const { state } = this;
-    if (this.probing || state.status !== ReplicaStatus.normal || state.isPrimary || state.syncHeard === 0) return Infinity;
-    const { syncIntervalUs } = state.config.timings;
-    return Math.max(this.synchronization.primaryHeardUs + LOOK_AFTER * syncIntervalUs, this.lookedUs + syncIntervalUs);
   }
 
   /** Sends a probe to those whose end would matter. Not for the answer: where nobody listens, its host says so. */

@@ -251,7 +251,7 @@ export class Replica {
       tick: (now) => core.tick(now),
       unreachable: (replica, now) => core.unreachable(replica, now),
       endTurn: (now) => core.flush(now),
-      wakeAtUs: () => core.wakeAtUs,
+      writeWakeUs: (out) => core.writeWakeUs(out),
       longestQuietUs: TICK_INTERVAL_US,
     });
     core.trustClock(this.clock.quality.healthy);

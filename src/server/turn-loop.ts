@@ -39,8 +39,8 @@ export interface Driven {
   unreachable(replica: number, now: Instant): void;
   /** Last call of a turn; what it writes to the outbox still leaves in it. */
   endTurn(now: Instant): void;
-  /** Monotonic µs; Infinity when nothing is due. */
-  wakeAtUs(): number;
+  /** Writes to `out[0]` when `tick` is to be called: monotonic µs, Infinity when nothing is due. Not a result, which would be a number on the heap. */
+  writeWakeUs(out: Float64Array): void;
   /** `tick` is called after so long at the latest, µs; Infinity for a core that does not care. */
   readonly longestQuietUs: number;
 }
@@ -93,6 +93,8 @@ const QUEUE_BYTES = 4 << 20;
 
 /** Datagrams of one batch that share a turn: answers to the first need not wait for the last. */
 const TURN_DATAGRAMS = 16;
+/** After so many of them the time of the last one is still the time. */
+const FRESH_DATAGRAMS = 4;
 
 export class TurnLoop {
   readonly transport: Transport;
@@ -104,6 +106,7 @@ export class TurnLoop {
   readonly timer = new WakeTimer(() => this.onWake());
 
   private readonly now: Now;
+  private readonly wake = new Float64Array(1);
   private readonly failed: (error: unknown) => void;
   private driven: Driven | undefined;
   private turnOpen = false;
@@ -211,7 +214,9 @@ export class TurnLoop {
       const instant = at ?? this.now.read();
       driven.endTurn(instant);
       this.outbox.flush();
-      this.timer.arm(Math.min(driven.wakeAtUs(), instant.monotonicUs + driven.longestQuietUs), instant.monotonicUs);
+      driven.writeWakeUs(this.wake);
+      const wakeUs = Math.min(this.wake[0]!, instant.monotonicUs + driven.longestQuietUs);
+      if (wakeUs < this.timer.armedForUs) this.timer.arm(wakeUs, instant.monotonicUs);
     } catch (error) {
       this.fail(error);
     }
@@ -262,7 +267,8 @@ export class TurnLoop {
   }
 
   private onBatchEnd(): void {
-    if (this.turnOpen) this.endTurn();
+    // Of a few datagrams the time when the last of them was read is as good as another reading of two clocks.
+    if (this.turnOpen) this.endTurn(this.turnDatagrams > 0 && this.turnDatagrams <= FRESH_DATAGRAMS ? this.now.instant : undefined);
     this.passEnded();
   }
 

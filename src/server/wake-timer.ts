@@ -19,7 +19,8 @@ export class WakeTimer {
   stallMaxUs = 0.5; // a fraction from the start on: V8 then keeps the field as a double
 
   private readonly timer: DeadlineTimer;
-  private armedForUs = Infinity;
+  /** When it wakes at the latest; Infinity: not armed. Arming it for later than that does nothing. */
+  armedForUs = Infinity;
   private immediate: NodeJS.Immediate | undefined;
 
   /** @param wake does what is due, which may be nothing yet, and arms the timer again */

@@ -1,15 +1,18 @@
 // The client's lead: when it rises, how far, and when it is given up.
 import t from 'tap';
+import { Instant } from '../../src/protocol/contract.js';
 import { LeadControl } from '../../src/protocol/lead.js';
 
 const ROUND_TRIP_US = 100;
+const SENT_US = Float64Array.of(0);
+const ANSWERED = Object.assign(new Instant(), { monotonicUs: ROUND_TRIP_US });
 
 /** A window of 64 requests, so many of them missed. */
 function window(lead: LeadControl, misses: number, delayUs = 40): void {
   for (let i = 0; i < 64; i++) {
     lead.heard(1, delayUs - lead.leadNs / 1000);
     if (i < misses) lead.missed();
-    else lead.committedFast(ROUND_TRIP_US);
+    else lead.committedFast(SENT_US, 0, ANSWERED);
   }
 }
 

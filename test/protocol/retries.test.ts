@@ -1,29 +1,37 @@
 // When a client takes a request for lost, and how many it may send again.
 import t from 'tap';
+import { Instant } from '../../src/protocol/contract.js';
 import { Retries } from '../../src/protocol/retries.js';
+
+/** A request that was sent once was committed at `nowUs`, after `us`. */
+function committed(retries: Retries, us: number, nowUs: number): void {
+  const now = new Instant();
+  now.monotonicUs = nowUs;
+  retries.committed(Float64Array.of(nowUs - us), 0, now);
+}
 
 t.test('the wait is twice the longest round trip lately, at least retryUs, doubled with each attempt up to retryMaxUs', (t) => {
   const retries = new Retries(4000, 16_000);
   t.strictSame([0, 1, 2, 3].map((attempts) => retries.waitUs(attempts)), [4000, 8000, 16_000, 16_000]);
-  retries.committed(100, 0);
+  committed(retries, 100, 0);
   t.equal(retries.waitUs(0), 4000);
-  retries.committed(9000, 1000);
-  retries.committed(100, 2000);
+  committed(retries, 9000, 1000);
+  committed(retries, 100, 2000);
   t.strictSame([0, 1].map((attempts) => retries.waitUs(attempts)), [18_000, 18_000], 'a wait above retryMaxUs is not doubled');
-  retries.committed(3e6, 3000);
+  committed(retries, 3e6, 3000);
   t.equal(retries.waitUs(5), 250_000, 'bounded');
   t.end();
 });
 
 t.test('the longest round trip is forgotten after two windows', (t) => {
   const retries = new Retries(4000, 16_000);
-  retries.committed(50_000, 1);
-  retries.committed(100, 2.1e6);
+  committed(retries, 50_000, 1);
+  committed(retries, 100, 2.1e6);
   t.equal(retries.waitUs(0), 100_000, 'the window before counts');
-  retries.committed(100, 4.2e6);
+  committed(retries, 100, 4.2e6);
   t.equal(retries.waitUs(0), 4000);
-  retries.committed(50_000, 4.3e6);
-  retries.committed(100, 60e6);
+  committed(retries, 50_000, 4.3e6);
+  committed(retries, 100, 60e6);
   t.equal(retries.waitUs(0), 4000, 'after a pause the window before is old');
   t.end();
 });
@@ -38,7 +46,7 @@ t.test('a burst may be sent again, then one for every eight commits, and one eve
   t.equal(spend(0), 64);
   t.equal(spend(3000), 0);
   t.equal(spend(8000), 2);
-  for (let i = 0; i < 40; i++) retries.committed(100, 8000);
+  for (let i = 0; i < 40; i++) committed(retries, 100, 8000);
   t.equal(spend(8000), 5);
   t.equal(spend(8e6), 64, 'no more than a burst is kept');
   t.end();
