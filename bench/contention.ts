@@ -8,13 +8,15 @@
  * Where cores are fewer than processes, what is measured is mostly the host's scheduler; the ratios between settings in one
  * invocation are worth more than the numbers. bench:contention-sim has the same without a host.
  *
- *   npm run bench:contention -- [--clients 2,4,8,16] [--rates 2000,10000,40000] [--seconds 2] [--json]
+ *   npm run bench:contention -- [--clients 2,4,8,16] [--rates 2000,10000,40000] [--seconds 2] [--report contention.html] [--json]
  */
 import { availableParallelism } from 'node:os';
 import { LocalCluster } from '../src/cli/load/local-cluster.js';
 import { OpenLoad } from '../src/cli/load/open-load.js';
 import { hostInfo } from '../src/cli/load/report.js';
+import { checkWritable, writeOutput } from '../src/cli/output-file.js';
 import { Histogram } from '../src/metrics/histogram.js';
+import { contentionPage } from './contention-page.js';
 import { CONTENTION_NAMES, CONTENTION_SETTINGS, shares, type ContentionSetting } from './contention-settings.js';
 import { namesOf, numbersOf, program } from './program.js';
 
@@ -33,7 +35,7 @@ const HEAD_START_MS = 30;
 /** What is left of the peak past the knee: the goal. */
 const PAST_KNEE = 0.8;
 
-interface Row {
+export interface Row {
   readonly setting: string;
   readonly clients: number;
   readonly skew: number;
@@ -74,10 +76,12 @@ await program(
       replicas: { kind: 'count', default: '3', min: 3, max: 13, help: 'replicas, an odd number' },
       transport: { kind: 'choice', choices: ['auto', 'native', 'dgram'], default: 'auto', help: 'of replicas and clients' },
       seconds: { kind: 'count', default: '2', min: 1, max: 600, help: 'length of a step, the first quarter warms up' },
+      report: { kind: 'text', value: 'FILE', help: 'write charts and tables as one HTML file' },
     },
     examples: ['npm run bench:contention -- --clients 8 --rates 10000 --json'],
   },
   async (values, output) => {
+    checkWritable('report', values.report);
     const options: Options = { replicas: values.replicas, transport: values.transport, rates: numbersOf('--rates', values.rates), seconds: values.seconds };
     const settings = namesOf('--settings', values.settings, CONTENTION_SETTINGS);
     const rows: Row[] = [];
@@ -94,14 +98,17 @@ await program(
       }
     }
     const verdicts = verdictsOf(rows);
+    const report = (): void => writeOutput('report', values.report, () => contentionPage(rows, verdicts, `npm run bench:contention -- ${process.argv.slice(2).join(' ')}`));
     if (output.json) {
       output.line(JSON.stringify({ schema: 'jitpaxos.contention/1', replicas: options.replicas, opBytes: OPERATION_BYTES, lanes: LANES, seconds: options.seconds, cores: availableParallelism(), rows, verdicts, host: hostInfo() }));
+      report();
       return;
     }
     for (const { setting, clients, skew, peak, last, recoveredMs } of verdicts) {
       output.line(`${setting.padEnd(14)} ${clients} clients, skew ${skew}: ${(100 * last).toFixed(0)} % of the peak (${peak} operations/s) at the highest rate${last < PAST_KNEE ? ', less than the 80 % of the goal' : ''}; as before ${recoveredMs === null ? 'not within the step' : `${recoveredMs} ms`} after the load dropped`);
     }
     output.line(`${availableParallelism()} cores for ${options.replicas} replicas and the clients: beyond one process a core, compare settings, not hosts`);
+    report();
   },
 );
 
@@ -173,7 +180,7 @@ async function measure(setting: ContentionSetting, clients: number, skew: number
   }
 }
 
-interface Verdict {
+export interface Verdict {
   readonly setting: string;
   readonly clients: number;
   readonly skew: number;
