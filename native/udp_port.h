@@ -327,7 +327,7 @@ class UdpPort {
     if (!closed_ && (options_.idle == Idle::kBusy || !may_sleep)) KeepAwake(true);
     // A loop that does not sleep comes back here before long.
     Deadlines& deadlines = Deadlines::OfThread();
-    if (uv_backend_timeout(Loop()) != 0) deadlines.SetDescriptors();
+    if (uv_backend_timeout(loop_) != 0) deadlines.SetDescriptors();
     else if (const uint64_t now = MonotonicNs(); deadlines.earliest_ns() <= now) deadlines.FireDue(now);
   }
 
