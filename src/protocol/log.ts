@@ -15,11 +15,14 @@
  *
  * On the wire (Chunk) and on disk an entry is this without the first eight bytes: ENTRY_HEADER_BYTES, then the operation.
  *
- * A record never wraps: where it would, the rest of the ring is left empty and it starts at offset 0. How much is left
- * depends on where in the ring the log began, which differs between replicas; what a log holds must not, or the log of one
- * would not fit another. So room is counted in records, `limit` bytes of them, and the ring has R = limit + M bytes, M
- * being the longest record. Then what is within `limit` fits the ring: each gap is shorter than M; between two gaps lie
- * more than R − M = limit bytes of records, so the records that stand span one gap at most, and limit + M − 1 < R bytes.
+ * A record never wraps: where it would, the rest is left empty and it starts at offset 0. How much is left differs between
+ * replicas; what a log holds must not, or the log of one would not fit another. So room is counted in records, `limit` bytes
+ * of them, and when what is free lies in pieces that are too short, the records are moved together. The arena is longer than
+ * `limit` by the longest record, so that a full log, of which all is in use, has no need of that: what is left empty is
+ * shorter than a record.
+ *
+ * Of the arena and of the rows only as much is used as was needed of late, twice that when it is not enough: a log that is cut
+ * often stays in the processor's cache, however large it may become. To go round all of the arena costs a third of the throughput.
  */
 import { copyBytes, copyWords, LastView, viewOf } from '../wire/copy.js';
 import { compareU64, readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
@@ -42,6 +45,12 @@ const RECORD_HEADER_BYTES = RecordAt.operation;
 const Row = { place: 0, operationLength: 1, chainHi: 2, chainLo: 3, replyTo: 4, laneBefore: 5, hash: 6 } as const;
 const ROW_SHIFT = 3;
 
+/** What is used of the arena and of the rows at least, where there is as much. */
+const ROOM_MIN = 1 << 18;
+const SLOTS_MIN = 1 << 10;
+/** Below this share of what is used, less is. */
+const SPARSE = 8;
+
 export class Log {
   /** Entries up to here are gone; a snapshot covers them. */
   baseIndex = 0;
@@ -51,12 +60,13 @@ export class Log {
   readonly bytes: Uint8Array;
   readonly view: DataView;
 
-  private readonly mask: number;
   private readonly rows: Int32Array;
-  /** Where the last record ends; up to the ring's size, where the next one begins anew. */
+  /** Rows in use, a power of two, less one. */
+  private mask: number;
+  /** Bytes of the arena in use: a record that would end beyond starts anew at offset 0. */
+  private room: number;
+  /** Where the last record ends. Not behind the first one: the records go round the end of the arena. */
   private head = 0;
-  /** Bytes of the ring from the first record to there, what was left empty included. */
-  private span = 0;
   /** Sum of the records of all entries. */
   private recordBytes = 0;
   private readonly baseChain = new Int32Array(2);
@@ -83,7 +93,8 @@ export class Log {
     this.arena = hasher.hashArena?.(size) ?? plainArena(size, hasher);
     this.bytes = this.arena.bytes;
     this.view = viewOf(this.bytes);
-    this.mask = capacity - 1;
+    this.room = Math.min(size, ROOM_MIN);
+    this.mask = Math.min(capacity, SLOTS_MIN) - 1;
     this.rows = new Int32Array(capacity << ROW_SHIFT);
   }
 
@@ -193,16 +204,10 @@ export class Log {
     if (this.lastIndex - this.baseIndex >= this.capacity) return false;
     const need = RECORD_HEADER_BYTES + length;
     if (length > this.operationBytes || this.recordBytes + need > this.limit) return false;
-    const size = this.bytes.length;
-    let at = this.head;
-    let span = this.span + need;
-    if (at + need > size) {
-      if (this.span > 0) span += size - at;
-      at = 0;
-    }
-    invariant(span <= size, 'records within the limit fit the ring');
     invariant(this.compareToLast(timestampHi, timestampLo, sessionHi, sessionLo) > 0, 'the key of an appended entry is above the last key of the log');
     const last = this.lastIndex;
+    if (last - this.baseIndex > this.mask) this.useRows((this.mask + 1) * 2);
+    const at = this.placeFor(need);
     const bytes = this.bytes;
     writeI32(bytes, at, this.chainHi(last));
     writeI32(bytes, at + 4, this.chainLo(last));
@@ -225,7 +230,6 @@ export class Log {
     rows[row + Row.replyTo] = -1;
     rows[row + Row.laneBefore] = 0;
     this.head = at + need;
-    this.span = span;
     this.recordBytes += need;
     this.lastIndex = last + 1;
     const { lastKey } = this;
@@ -241,9 +245,7 @@ export class Log {
     invariant(index >= this.baseIndex && index <= this.lastIndex, 'a log is truncated at an index that it holds');
     if (index === this.lastIndex) return;
     this.recordBytes -= this.bytesOf(index, this.lastIndex);
-    const end = this.record(index + 1);
-    this.span = index === this.baseIndex ? 0 : this.span - this.distance(end, this.head);
-    this.head = end;
+    this.head = this.record(index + 1);
     this.lastIndex = index;
     this.takeLastKey();
   }
@@ -253,14 +255,14 @@ export class Log {
     invariant(index >= this.baseIndex && index <= this.lastIndex, 'a log is cut at an index that it holds');
     if (index === this.baseIndex) return;
     this.recordBytes -= this.bytesOf(this.baseIndex, index);
-    this.span = index === this.lastIndex ? 0 : this.span - this.distance(this.record(this.baseIndex + 1), this.record(index + 1));
     this.reset(index, this.chainHi(index), this.chainLo(index), this.timestampHi(index), this.timestampLo(index), this.sessionHi(index), this.sessionLo(index), this.lastIndex);
+    const slots = (this.mask + 1) / 2;
+    if (slots >= SLOTS_MIN && (this.lastIndex - index) * SPARSE <= slots) this.useRows(slots);
   }
 
   /** Starts anew, empty, behind the entry `index` with that chain and key. */
   install(index: number, chainHi: number, chainLo: number, timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number): void {
     this.recordBytes = 0;
-    this.span = 0;
     this.reset(index, chainHi, chainLo, timestampHi, timestampLo, sessionHi, sessionLo, index);
   }
 
@@ -288,9 +290,61 @@ export class Log {
     return (index & this.mask) << ROW_SHIFT;
   }
 
-  /** Bytes of the ring from one place to a later one. */
-  private distance(from: number, to: number): number {
-    return to > from ? to - from : to - from + this.bytes.length;
+  /** Where a record of so many bytes goes, which with all others is within the limit. */
+  private placeFor(need: number): number {
+    if (this.recordBytes === 0) return 0;
+    const { bytes } = this;
+    const first = this.record(this.baseIndex + 1);
+    if (this.head <= first) {
+      if (this.head + need <= first) return this.head;
+    } else {
+      if (this.head + need <= this.room) return this.head;
+      if (need <= first) {
+        if (this.recordBytes * SPARSE <= this.room && this.room > ROOM_MIN) this.room = Math.max(ROOM_MIN, this.room >>> 1);
+        return 0;
+      }
+    }
+    this.moveTogether(first, need);
+    this.room = Math.min(bytes.length, Math.max(this.room * 2, this.head + need));
+    invariant(this.head + need <= this.room, 'records within the limit fit the arena');
+    return this.head;
+  }
+
+  /** Leaves no gap between the records, and room for `need` bytes behind the last. */
+  private moveTogether(first: number, need: number): void {
+    const { bytes, rows, head, baseIndex, lastIndex } = this;
+    let start = 0;
+    if (head > first) bytes.copyWithin(0, first, head);
+    else {
+      // What lies from 0 to `head` follows what lies from `first` to `end`.
+      const end = first + this.recordBytes - head;
+      if (end + head + need <= bytes.length) {
+        bytes.copyWithin(end, 0, head);
+        start = first;
+      } else {
+        const behind = bytes.slice(0, head);
+        bytes.copyWithin(0, first, end);
+        bytes.set(behind, end - first);
+      }
+    }
+    let at = start;
+    for (let index = baseIndex + 1; index <= lastIndex; index++) {
+      rows[this.row(index) + Row.place] = at;
+      at += RECORD_HEADER_BYTES + this.operationLength(index);
+    }
+    invariant(at === start + this.recordBytes, 'the records of a log are as long as their sum');
+    this.head = at;
+  }
+
+  /** Goes on with so many rows: those that do not lie where they would now are moved. */
+  private useRows(slots: number): void {
+    const { rows, mask } = this;
+    this.mask = slots - 1;
+    for (let index = this.baseIndex + 1; index <= this.lastIndex; index++) {
+      const from = (index & mask) << ROW_SHIFT;
+      const to = this.row(index);
+      if (from !== to) rows.copyWithin(to, from, from + (1 << ROW_SHIFT));
+    }
   }
 
   /** Bytes of the records behind `after` up to `last`. */

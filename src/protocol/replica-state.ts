@@ -24,8 +24,14 @@ import { Views } from './views.js';
 /** `logView` of a replica that lost its log and has not installed another. Durable, like any other. */
 export const NO_LOG = -1;
 
-/** Above this share of the log's capacity a snapshot is taken and the log cut behind it … */
-const SNAPSHOT_FILL = 0.5;
+/**
+ * Above a share of the log's capacity a snapshot is taken and the log cut behind it: when the log is so many times as long as the last
+ * snapshot (Ongaro, "Consensus: Bridging Theory and Practice", 5.1.3), from a share on that is worth the trouble, to one that has to be
+ * kept free. Where the log is on disk, and so each snapshot as well, the largest share counts.
+ */
+const SNAPSHOT_TIMES = 4;
+const SNAPSHOT_FILL_MIN = 1 / 32;
+const SNAPSHOT_FILL_MAX = 0.5;
 /** … and above this one no longer for the sake of those who lag: they get the snapshot. */
 const CUT_FILL = 0.75;
 
@@ -212,12 +218,20 @@ export class ReplicaState implements PersistBatch {
   /** Keeps the log within its capacity: snapshot, and cut behind it. */
   bound(): void {
     const fill = this.log.fill();
-    if (fill < SNAPSHOT_FILL) return;
-    // A provisional snapshot is given the time to become stable: a new one every quarter of the capacity at most.
+    if (fill < SNAPSHOT_FILL_MIN) return;
+    const due = this.snapshotFill();
+    if (fill < due) return;
+    // A provisional snapshot is given the time to become stable: a new one every quarter of what makes one due at most.
     const newest = this.execution.provisional?.index ?? this.execution.stable.index;
-    if (this.execution.executed - newest >= this.log.capacity / 8 || (newest === this.log.baseIndex && this.execution.executed > newest)) this.execution.takeSnapshot(this.committed);
+    if (this.execution.executed - newest >= (this.log.capacity * due) / 4 || (newest === this.log.baseIndex && this.execution.executed > newest)) this.execution.takeSnapshot(this.committed);
     const index = fill < CUT_FILL ? Math.min(this.execution.stable.index, this.neededFrom) : this.execution.stable.index;
     this.cut(index);
+  }
+
+  private snapshotFill(): number {
+    if (this.storage.keepsLog) return SNAPSHOT_FILL_MAX;
+    const share = (SNAPSHOT_TIMES * this.execution.stable.bytes.length) / this.config.limits.logBytes;
+    return Math.min(SNAPSHOT_FILL_MAX, Math.max(SNAPSHOT_FILL_MIN, share));
   }
 
   /** The log is full in mid-transfer or recovery: cuts all that is committed, behind a snapshot of just that. Never at a primary. */
