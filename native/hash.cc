@@ -16,7 +16,7 @@ namespace jitpaxos {
 namespace {
 
 constexpr size_t kDigestBytes = 8;
-constexpr size_t kArenaBytesMax = size_t{1} << 33;
+constexpr size_t kArenaBytesMax = INT32_MAX;
 
 // hash64(bytes, offset, length, out, outOffset)
 napi_value Hash64(napi_env env, napi_callback_info info) {
@@ -43,30 +43,29 @@ napi_value Hash64(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// Memory that is hashed often: what a call would ask JavaScript about its arrays is known once and for all.
+// Memory that is hashed often: what a call would ask JavaScript about its arrays is known once and for all, and what it would
+// be given lies in memory too.
 struct HashArena {
-  explicit HashArena(size_t length) : bytes(length), digest(2) {}
-  bool valid() const { return bytes.valid() && digest.valid(); }
+  explicit HashArena(size_t length) : bytes(length), fields(4) {}
+  bool valid() const { return bytes.valid() && fields.valid(); }
 
   const SharedArray<uint8_t> bytes;
-  const SharedArray<int32_t> digest;  // upper and lower half of the last hash
+  const SharedArray<int32_t> fields;  // HashField in src/protocol/contract.ts
 };
 
-// hash(offset, length), of one arena
+// hash(), of one arena
 napi_value HashOfArena(napi_env env, napi_callback_info info) {
-  napi_value args[2];
-  size_t count = 2;
   void* data;
-  napi_get_cb_info(env, info, &count, args, nullptr, &data);
+  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
   const auto* arena = static_cast<const HashArena*>(data);
-  size_t offset, length;
-  if (!ReadIndex(env, args[0], &offset) || !ReadIndex(env, args[1], &length) || !Fits(arena->bytes.length(), offset, length)) {
-    ThrowOutOfBounds(env, "hash: offset and length must be whole numbers from 0 on and stay inside the arena");
+  const int32_t offset = arena->fields[0], length = arena->fields[1];
+  if (offset < 0 || length < 0 || !Fits(arena->bytes.length(), static_cast<size_t>(offset), static_cast<size_t>(length))) {
+    ThrowOutOfBounds(env, "hash: offset and length must be from 0 on and stay inside the arena");
     return nullptr;
   }
-  const uint64_t hash = XXH3_64bits(arena->bytes.data() + offset, length);
-  arena->digest[0] = static_cast<int32_t>(hash >> 32);
-  arena->digest[1] = static_cast<int32_t>(hash);
+  const uint64_t hash = XXH3_64bits(arena->bytes.data() + offset, static_cast<size_t>(length));
+  arena->fields[2] = static_cast<int32_t>(hash >> 32);
+  arena->fields[3] = static_cast<int32_t>(hash);
   return nullptr;
 }
 
@@ -75,7 +74,7 @@ Napi::Value MakeHashArena(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   size_t length;
   if (!ReadIndex(env, info[0], &length) || length == 0 || length > kArenaBytesMax) {
-    ThrowOutOfBounds(env, "hashArena: length must be a whole number from 1 to 2^33");
+    ThrowOutOfBounds(env, "hashArena: length must be a whole number from 1 to 2^31 - 1");
     return env.Undefined();
   }
   auto arena = std::make_unique<HashArena>(length);
@@ -85,7 +84,7 @@ Napi::Value MakeHashArena(const Napi::CallbackInfo& info) {
   }
   Napi::Object result = Napi::Object::New(env);
   result.Set("bytes", arena->bytes.Expose(env));
-  result.Set("digest", arena->digest.Expose(env));
+  result.Set("fields", arena->fields.Expose(env));
   napi_value function;
   // Raw, as all that is called for an operation. The function owns the arena; the arrays have shares of its memory.
   if (napi_create_function(env, "hash", NAPI_AUTO_LENGTH, HashOfArena, arena.get(), &function) != napi_ok) return env.Undefined();

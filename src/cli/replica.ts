@@ -14,7 +14,7 @@ import { LOG_LEVELS, lineLogger, writeToStderr, type LogFormat, type LogLevel } 
 import { MetricsServer } from '../server/metrics-server.js';
 import { Replica } from '../server/replica.js';
 import { DURABILITIES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, type Durability } from '../server/storage.js';
-import { DEFAULT_DATAGRAM_BYTES } from '../wire/envelope.js';
+import { DEFAULT_DATAGRAM_BYTES, JUMBO_DATAGRAM_BYTES } from '../wire/envelope.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
 import { defineCommand } from './command.js';
 import { CliError, Exit } from './exit.js';
@@ -43,7 +43,7 @@ export const replica = defineCommand(
       machine: { kind: 'choice', choices: ['kv', 'echo'], default: 'kv', help: 'the state machine' },
       'log-level': { kind: 'choice', choices: LOG_LEVELS, default: 'info', help: 'what is logged to stderr: info has starts, stops and every transition' },
       'log-format': { kind: 'choice', choices: ['auto', 'json', 'text'], default: 'auto', help: 'auto: text on a terminal, JSON elsewhere' },
-      'datagram-bytes': { kind: 'bytes', min: 256, max: 60_000, help: `what messages to one destination share at most: the MTU less 48, more on loopback (default ${DEFAULT_DATAGRAM_BYTES})` },
+      'datagram-bytes': { kind: 'bytes', min: 256, max: 60_000, help: `what messages to one destination share at most: the MTU less 48 (default ${DEFAULT_DATAGRAM_BYTES}; ${JUMBO_DATAGRAM_BYTES} when all replicas are on loopback)` },
       'wire-version': { kind: 'count', min: PREVIOUS_WIRE_VERSION, max: WIRE_VERSION, help: `the newest version of the wire that is spoken; ${PREVIOUS_WIRE_VERSION} holds this replica back while others are upgraded (default ${WIRE_VERSION})` },
       'sync-interval': { kind: 'duration', min: 1e3, max: 60e9, help: `the primary is heard from at least this often (default ${DEFAULT_TIMINGS.syncIntervalUs / 1e3}ms)` },
       'suspect-after': { kind: 'duration', min: 1e6, max: 3600e9, help: `silence after which another replica is suspected; several times --sync-interval (default ${DEFAULT_TIMINGS.suspectUs / 1e3}ms)` },

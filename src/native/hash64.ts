@@ -20,17 +20,17 @@ export interface Hash64 {
    * `invalid-argument` when an array is not a Uint8Array; nothing is written then.
    */
   hash64(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
-  /** Memory of `length` bytes that is hashed often; only the addon's has it. Throws RangeError `out-of-bounds` for a length that is none or above 2^33. */
+  /** Memory of `length` bytes that is hashed often; only the addon's has it. Throws RangeError `out-of-bounds` for a length that is none or above 2^31 − 1. */
   hashArena?(length: number): HashArena;
 }
 
-/** Memory, zeroed, whose ranges are hashed at about half the price of `hash64`: its arrays need not be looked at for each call. */
+/** Memory, zeroed, at most 2^31 − 1 bytes, whose ranges are hashed at a third of the price of `hash64`: a call has no arguments, which each cost as much as the hash. */
 export interface HashArena {
   readonly bytes: Uint8Array;
-  /** Where `hash` leaves the digest: upper and lower half, as in wire/u64.ts. */
-  readonly digest: Int32Array;
-  /** Hashes `length` bytes from `bytes[offset]` on. Throws RangeError `out-of-bounds`. */
-  readonly hash: (offset: number, length: number) => void;
+  /** Offset and length of what to hash, then the digest: upper and lower half, as in wire/u64.ts. */
+  readonly fields: Int32Array;
+  /** Throws RangeError `out-of-bounds`; the digest stays as it was. */
+  readonly hash: () => void;
 }
 
 const DIGEST_BYTES = 8;

@@ -50,10 +50,14 @@ export interface Hasher {
 
 export interface HashArena {
   readonly bytes: Uint8Array;
-  /** Where `hash` leaves the digest: upper and lower half, as in wire/u64.ts. */
-  readonly digest: Int32Array;
-  readonly hash: (offset: number, length: number) => void;
+  /** By HashField. */
+  readonly fields: Int32Array;
+  /** Hashes the range of `bytes` that the fields name, and leaves the digest in the others. */
+  readonly hash: () => void;
 }
+
+/** Argument and result of HashArena.hash; the digest as its upper and lower half (wire/u64.ts). */
+export const HashField = { offset: 0, length: 1, hi: 2, lo: 3 } as const;
 
 /** What survives a crash in every mode. Written together, atomically. */
 export interface HardState {

@@ -27,7 +27,7 @@
 import { copyBytes, copyWords, LastView, viewOf } from '../wire/copy.js';
 import { compareU64, readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
 import type { Limits } from './config.js';
-import type { HashArena, Hasher } from './contract.js';
+import { HashField, type HashArena, type Hasher } from './contract.js';
 import { invariant } from './invariant.js';
 
 /** Bytes of an entry before its operation, on the wire and on disk. */
@@ -220,13 +220,16 @@ export class Log {
     bytes[at + RecordAt.flags] = flags;
     bytes[at + RecordAt.flags + 1] = 0;
     copyWords(this.sources.of(source), offset, this.view, at + RECORD_HEADER_BYTES, length);
-    this.arena.hash(at, need);
     const { rows } = this;
+    const { fields } = this.arena;
+    fields[HashField.offset] = at;
+    fields[HashField.length] = need;
+    this.arena.hash();
     const row = this.row(last + 1);
     rows[row + Row.place] = at;
     rows[row + Row.operationLength] = length;
-    rows[row + Row.chainHi] = this.arena.digest[0]!;
-    rows[row + Row.chainLo] = this.arena.digest[1]!;
+    rows[row + Row.chainHi] = fields[HashField.hi]!;
+    rows[row + Row.chainLo] = fields[HashField.lo]!;
     rows[row + Row.replyTo] = -1;
     rows[row + Row.laneBefore] = 0;
     this.head = at + need;
@@ -377,14 +380,14 @@ export class Log {
 
 function plainArena(length: number, hasher: Hasher): HashArena {
   const bytes = new Uint8Array(length);
-  const digest = new Int32Array(2);
+  const fields = new Int32Array(4);
   const written = new Uint8Array(8);
-  const hash = (offset: number, count: number): void => {
-    hasher.hash64(bytes, offset, count, written, 0);
-    digest[0] = readI32(written, 0);
-    digest[1] = readI32(written, 4);
+  const hash = (): void => {
+    hasher.hash64(bytes, fields[HashField.offset]!, fields[HashField.length]!, written, 0);
+    fields[HashField.hi] = readI32(written, 0);
+    fields[HashField.lo] = readI32(written, 4);
   };
-  return { bytes, digest, hash };
+  return { bytes, fields, hash };
 }
 
 /** Appends an entry in its wire form; false when the log is full. */

@@ -56,7 +56,7 @@ export interface ReplicaOptions {
   readonly transport?: TransportKind;
   /** How the native transport waits. Default `adaptive`. */
   readonly idle?: IdleStrategy | undefined;
-  /** Bytes that messages to one destination share at most; raise it for loopback and jumbo frames. Default 1,432. */
+  /** Bytes that messages to one destination share at most; raise it for jumbo frames. Default 1,432; 8,932 when all replicas are on loopback. */
   readonly datagramBytes?: number;
   /**
    * The newest version of the wire that this replica speaks: by default the newest that it knows. The previous one holds it

@@ -16,8 +16,9 @@ import { DatagramOutbox } from '../transport/datagram-outbox.js';
 import { FairQueue } from '../transport/fair-queue.js';
 import { PeerKeys } from '../transport/peer-keys.js';
 import { DatagramReader } from '../transport/datagram-reader.js';
+import { datagramBytesFor } from '../transport/datagram-bytes.js';
 import { DEFAULT_TRANSPORT, TransportCounter, type Address, type IdleStrategy, type Notice, type Transport } from '../transport/transport.js';
-import { CLIENT_SENDER, CROWDED, DEFAULT_DATAGRAM_BYTES, Envelope, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
+import { CLIENT_SENDER, CROWDED, Envelope, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
 import { PeerVersions } from '../wire/peer-versions.js';
 import { Challenge, Proof, typeOf } from '../wire/messages.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
@@ -53,7 +54,7 @@ export interface TurnLoopOptions {
   readonly transport: TransportKind | undefined;
   /** Default `adaptive`, where the transport has a choice. */
   readonly idle: IdleStrategy | undefined;
-  /** Bytes that a datagram may grow to when messages share it. Default DEFAULT_DATAGRAM_BYTES. */
+  /** Bytes that a datagram may grow to when messages share it. Default: see datagramBytesFor. */
   readonly datagramBytes: number | undefined;
   /** Undefined in a cluster without authentication. */
   readonly keys: Keyring | undefined;
@@ -91,10 +92,10 @@ const PASS_DATAGRAMS = 8;
 const QUEUE_TURN = { batches: 64, single: 24 } as const;
 const QUEUE_BYTES = 4 << 20;
 
-/** Datagrams of one batch that share a turn: answers to the first need not wait for the last. */
-const TURN_DATAGRAMS = 16;
-/** After so many of them the time of the last one is still the time. */
-const FRESH_DATAGRAMS = 4;
+/** Messages of one batch that share a turn, by whole datagrams: answers to the first need not wait for the last. */
+const TURN_MESSAGES = 192;
+/** After so many of them the time of the last datagram is still the time. */
+const FRESH_MESSAGES = 48;
 
 export class TurnLoop {
   readonly transport: Transport;
@@ -124,8 +125,8 @@ export class TurnLoop {
   /** The queue is in use: from a crowd on, until there was none while it was empty. */
   private crowded = false;
   private wasCrowd = false;
-  /** Datagrams handled in the open turn of a batch. */
-  private turnDatagrams = 0;
+  /** Messages handled in the open turn of a batch. */
+  private turnMessages = 0;
   /** Whoever is refused now hears of it; once for each look at the queue, since answers cost as much as requests. */
   private mayRefuse = false;
   private refusing = false;
@@ -136,7 +137,7 @@ export class TurnLoop {
     const { cluster, addresses, sender } = options;
     const replicas = addresses.length;
     const isClient = sender === CLIENT_SENDER;
-    const datagramBytes = checkInteger('option-invalid', 'datagramBytes', options.datagramBytes ?? DEFAULT_DATAGRAM_BYTES, DATAGRAM_BYTES_MIN, MAX_DATAGRAM_BYTES);
+    const datagramBytes = checkInteger('option-invalid', 'datagramBytes', options.datagramBytes ?? datagramBytesFor(addresses), DATAGRAM_BYTES_MIN, MAX_DATAGRAM_BYTES);
     this.transport = createTransport(options.transport, options.idle, {
       ...DEFAULT_TRANSPORT,
       endpoints: isClient ? CLIENT_ENDPOINTS : DEFAULT_TRANSPORT.endpoints,
@@ -207,7 +208,7 @@ export class TurnLoop {
   /** Ends the turn that is open, now. For hosts that must say something before they close. */
   endTurn(at?: Instant): void {
     this.turnOpen = false;
-    this.turnDatagrams = 0;
+    this.turnMessages = 0;
     if (this.stopped || this.driven === undefined) return;
     try {
       const { driven } = this;
@@ -241,7 +242,7 @@ export class TurnLoop {
       if (messages === 0) return;
       if (this.transport.batches) {
         this.turnOpen = true; // the end of the batch ends it
-        if (++this.turnDatagrams >= TURN_DATAGRAMS) this.endTurn(instant);
+        if ((this.turnMessages += messages) >= TURN_MESSAGES) this.endTurn(instant);
         return;
       }
       if (this.turnOpen) return;
@@ -267,8 +268,8 @@ export class TurnLoop {
   }
 
   private onBatchEnd(): void {
-    // Of a few datagrams the time when the last of them was read is as good as another reading of two clocks.
-    if (this.turnOpen) this.endTurn(this.turnDatagrams > 0 && this.turnDatagrams <= FRESH_DATAGRAMS ? this.now.instant : undefined);
+    // Of a few messages the time when the last datagram was read is as good as another reading of two clocks.
+    if (this.turnOpen) this.endTurn(this.turnMessages > 0 && this.turnMessages <= FRESH_MESSAGES ? this.now.instant : undefined);
     this.passEnded();
   }
 

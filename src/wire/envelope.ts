@@ -53,6 +53,9 @@ export const CLIENT_SENDER = 0xffff;
 /** Payload of a datagram that fits an Ethernet frame whole: 1,500 less IPv6 and UDP headers, less a VLAN and tunnel margin. */
 export const DEFAULT_DATAGRAM_BYTES = 1432;
 
+/** The same of a jumbo frame, 9,000. */
+export const JUMBO_DATAGRAM_BYTES = 8932;
+
 /** A single message may be this long with its envelope; it then travels alone and the kernel fragments it. */
 export const MAX_DATAGRAM_BYTES = 60_000;
 

@@ -1,7 +1,7 @@
 /** What is measured at a point, and how large its messages are: the same for ours and for every baseline. */
 import { KV_KEY_BYTES, keyOf } from './slot-operations.js';
 import { encodeGet, encodePut } from '../../machine/kv-codec.js';
-import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES } from '../../wire/envelope.js';
+import { JUMBO_DATAGRAM_BYTES, ENVELOPE_BYTES } from '../../wire/envelope.js';
 import { Read, ReadReply, Reply, Request } from '../../wire/messages.js';
 
 export interface Point {
@@ -32,7 +32,7 @@ export function sizesOf(point: Point): Sizes {
   const [request, answer] = point.operation === 'read' ? [Read, ReadReply] : [Request, Reply];
   const requestBytes = request.size + operationBytes(point);
   const answerBytes = answer.size + resultBytes(point);
-  const datagram = Math.max(DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES + Math.max(requestBytes, answerBytes));
+  const datagram = Math.max(JUMBO_DATAGRAM_BYTES, ENVELOPE_BYTES + Math.max(requestBytes, answerBytes));
   return { datagram, envelope: ENVELOPE_BYTES, request: requestBytes, answer: answerBytes, otherAnswer: answer.size, perDatagram: Math.floor((datagram - ENVELOPE_BYTES) / requestBytes) };
 }
 
