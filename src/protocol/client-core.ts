@@ -322,19 +322,24 @@ export class ClientCore {
 
   /** Sends the request to every member of the view. */
   private send(slot: number, now: Instant): void {
+    const { outbox } = this;
     const mask = this.views.memberMask(this.view);
+    const message = this.state[slot] === State.read ? wire.Read : wire.Request;
+    const length = message.size + this.operations.length(slot);
     // The primary last: its reply carries the result, and the others' are on their way by then.
     const primary = this.views.primary(this.view);
-    for (let r = 0; r < this.n; r++) if (r !== primary && ((mask >>> r) & 1) === 1) this.sendTo(slot, r);
-    this.sendTo(slot, primary);
+    if (outbox.reserveEach === undefined) {
+      for (let r = 0; r < this.n; r++) if (r !== primary && ((mask >>> r) & 1) === 1) this.write(slot, message, outbox.reserve(r, length));
+      this.write(slot, message, outbox.reserve(primary, length));
+    } else {
+      this.write(slot, message, outbox.reserveEach(mask, primary, length));
+    }
     this.scheduleRetry(slot, now);
   }
 
-  private sendTo(slot: number, replica: number): void {
-    const length = this.operations.length(slot);
-    const message = this.state[slot] === State.read ? wire.Read : wire.Request;
-    const o = this.outbox.reserve(replica, message.size + length);
+  private write(slot: number, message: typeof wire.Read | typeof wire.Request, o: number): void {
     if (o < 0) return;
+    const length = this.operations.length(slot);
     const { bytes } = this.outbox;
     mark(message, bytes, o);
     const at = message.at;

@@ -37,6 +37,11 @@ export interface Outbox {
    * room, and the message is lost as if on the network. At most one reservation is open at a time.
    */
   reserve(to: number, length: number): number;
+  /**
+   * As `reserve`, of a message that goes to several replicas, a bit each in `mask`, to `last` behind the others: written once. Where a
+   * host has no use for that, the core writes it for each.
+   */
+  reserveEach?(mask: number, last: number, length: number): number;
   /** Ends the reservation: `length` bytes of it are the message. */
   commit(length: number): void;
 }

@@ -32,6 +32,8 @@ export class SimulatedOutbox implements Outbox {
   private readonly waiting: number[] = [];
   private to = -1;
   private at = 0;
+  /** What is being written for `to` goes to these replicas as well, a bit each. */
+  private others = 0;
 
   constructor(
     private readonly from: number,
@@ -56,11 +58,23 @@ export class SimulatedOutbox implements Outbox {
     }
     this.bytes = staging.bytes;
     this.to = to;
+    this.others = 0;
     this.at = staging.length;
     return this.at;
   }
 
+  /** Written for the last of them; at the commit the others get copies, each in its own version. */
+  reserveEach(mask: number, last: number, messageLength: number): number {
+    const at = this.reserve(last, messageLength);
+    this.others = mask & ~(1 << last);
+    return at;
+  }
+
   commit(messageLength: number): void {
+    if (this.others !== 0) {
+      this.commitEach(messageLength);
+      return;
+    }
     const { to, at } = this;
     const staging = this.stagings[to]!;
     this.observe(to, staging.bytes, at, messageLength);
@@ -73,6 +87,23 @@ export class SimulatedOutbox implements Outbox {
     } else {
       staging.length = at + length;
     }
+  }
+
+  private commitEach(messageLength: number): void {
+    const { to, at, others } = this;
+    const message = this.bytes.slice(at, at + messageLength);
+    for (let replica = 0; others >>> replica !== 0; replica++) {
+      if (((others >>> replica) & 1) === 0) continue;
+      const o = this.reserve(replica, messageLength);
+      if (o < 0) continue;
+      this.bytes.set(message, o);
+      this.commit(messageLength);
+    }
+    // Nothing was committed to the last one meanwhile: its place is as it was reserved.
+    this.to = to;
+    this.at = at;
+    this.others = 0;
+    this.commit(messageLength);
   }
 
   /** Sends what has been committed. `limit`: at most so many datagrams, the rest is lost (the process died between). */

@@ -9,7 +9,7 @@
  */
 import type { Outbox } from '../protocol/contract.js';
 import { ENVELOPE_BYTES, MAX_DATAGRAM_BYTES, type Envelope } from '../wire/envelope.js';
-import { viewOf } from '../wire/copy.js';
+import { copyWords, viewOf } from '../wire/copy.js';
 import { PRESENT_VERSION, type WriteVersions } from '../wire/peer-versions.js';
 import { Translator } from '../wire/translation.js';
 import { WIRE_VERSION } from '../wire/versions.js';
@@ -20,6 +20,13 @@ import { TransportCounter, type Transport } from './transport.js';
 /** Destinations besides the replicas with an open datagram; one more, and all leave. */
 const OPEN_MAX = 64;
 const NOTHING = new Uint8Array(0);
+/** In the table of destinations: each of the replicas whose bits are set below, to the one whose number stands above behind the others. */
+const EACH = 1 << 30;
+const EACH_LAST_SHIFT = 16;
+const EACH_LAST_MASK = 0x3fff;
+const EACH_MASK = 0xffff;
+/** Shorter than this, only what a datagram has is copied, else all of its array: that takes no view. */
+const COPY_ALL_BYTES = 1024;
 
 export class DatagramOutbox implements Outbox {
   bytes: Uint8Array = NOTHING;
@@ -46,6 +53,10 @@ export class DatagramOutbox implements Outbox {
   private readonly alone: number;
   private aloneTo = 0;
   private readonly translator: Translator;
+  /** A message to several that cannot share a datagram of one length and version, and whom it goes to; 0: none. */
+  private apart: Uint8Array = NOTHING;
+  private apartView: DataView = this.view;
+  private apartTo = 0;
 
   /**
    * @param datagramBytes a datagram grows up to this, envelope included; at most what the transport lends without fragmenting
@@ -71,7 +82,7 @@ export class DatagramOutbox implements Outbox {
   reserve(to: number, messageLength: number): number {
     this.dropReservation();
     let at = this.find(to);
-    const version = at >= 0 ? this.written[at]! : this.versions.versionFor(to);
+    const version = at >= 0 ? this.written[at]! : to >= EACH ? WIRE_VERSION : this.versions.versionFor(to);
     const length = version === WIRE_VERSION ? messageLength : messageLength + this.translator.growth;
     if (ENVELOPE_BYTES + length > this.datagramBytes) return this.reserveAlone(at, to, length, version);
     if (at >= 0 && this.lengths[at]! + length > this.datagramBytes) {
@@ -96,7 +107,26 @@ export class DatagramOutbox implements Outbox {
     return this.lengths[at]!;
   }
 
+  /** The datagram is made and sealed once, for the first of them; the others get copies. */
+  reserveEach(mask: number, last: number, messageLength: number): number {
+    const to = EACH | (last << EACH_LAST_SHIFT) | mask;
+    if (ENVELOPE_BYTES + messageLength <= this.datagramBytes && (this.find(to) >= 0 || this.allPresent(mask))) return this.reserve(to, messageLength);
+    this.dropReservation();
+    if (this.apart.length < messageLength) {
+      this.apart = new Uint8Array(MAX_DATAGRAM_BYTES);
+      this.apartView = viewOf(this.apart);
+    }
+    this.apartTo = to;
+    this.bytes = this.apart;
+    this.view = this.apartView;
+    return 0;
+  }
+
   commit(messageLength: number): void {
+    if (this.apartTo !== 0) {
+      this.commitApart(messageLength);
+      return;
+    }
     const at = this.reserved;
     if (at < 0) return;
     let length = messageLength;
@@ -162,8 +192,31 @@ export class DatagramOutbox implements Outbox {
     return -1;
   }
 
+  /** Whether the present version is what each of them is written to in. */
+  private allPresent(mask: number): boolean {
+    let present = true;
+    for (let replica = 0; mask >>> replica !== 0; replica++) if (((mask >>> replica) & 1) === 1 && this.versions.versionFor(replica) !== WIRE_VERSION) present = false;
+    return present;
+  }
+
+  private commitApart(messageLength: number): void {
+    const { apart, apartTo } = this;
+    this.apartTo = 0;
+    const last = (apartTo >>> EACH_LAST_SHIFT) & EACH_LAST_MASK;
+    for (let replica = 0; (apartTo & EACH_MASK) >>> replica !== 0; replica++) if (replica !== last && ((apartTo >>> replica) & 1) === 1) this.commitCopy(replica, apart, messageLength);
+    this.commitCopy(last, apart, messageLength);
+  }
+
+  private commitCopy(to: number, message: Uint8Array, messageLength: number): void {
+    const o = this.reserve(to, messageLength);
+    if (o < 0) return;
+    this.bytes.set(message.subarray(0, messageLength), o);
+    this.commit(messageLength);
+  }
+
   /** A reservation that was never committed: the datagram keeps what it had. */
   private dropReservation(): void {
+    this.apartTo = 0;
     if (this.reserved === this.alone) {
       this.transport.release(this.arrays[this.alone]!);
       this.arrays[this.alone] = NOTHING;
@@ -199,11 +252,37 @@ export class DatagramOutbox implements Outbox {
   }
 
   private seal(bytes: Uint8Array, length: number, to: number, version: number): void {
+    if (to >= EACH) {
+      this.sealEach(bytes, length, to);
+      return;
+    }
     if (!this.addresses.mayCarry(to, length)) {
       this.challenge(bytes, to);
       return;
     }
     this.leave(bytes, length, to, version);
+  }
+
+  /** Replicas are written to under one key, this process's own, and have all proven their addresses. */
+  private sealEach(bytes: Uint8Array, length: number, to: number): void {
+    const last = (to >>> EACH_LAST_SHIFT) & EACH_LAST_MASK;
+    if (!this.envelope.seal(bytes, 0, length, this.keys.keyFor(last), WIRE_VERSION)) {
+      this.transport.release(bytes);
+      this.unsealed++;
+      return;
+    }
+    for (let replica = 0; (to & EACH_MASK) >>> replica !== 0; replica++) {
+      if (replica === last || ((to >>> replica) & 1) === 0) continue;
+      const copy = this.transport.acquire(bytes.length);
+      if (copy === undefined) {
+        this.dropped++;
+        continue;
+      }
+      if (length < COPY_ALL_BYTES) copyWords(this.viewFor(bytes), 0, this.viewFor(copy), 0, length);
+      else copy.set(bytes);
+      this.transport.send(copy, length, replica);
+    }
+    this.transport.send(bytes, length, last);
   }
 
   private leave(bytes: Uint8Array, length: number, to: number, version: number): void {
