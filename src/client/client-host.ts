@@ -176,6 +176,11 @@ export class ClientHost {
     return toHex(this.session[0]!, this.session[1]!);
   }
 
+  /** The moment of what is happening: within `completed` that of the datagram that completed it, behind `submit` its own. Costs no look at a clock. */
+  get instant(): Readonly<Instant> {
+    return this.loop.instant;
+  }
+
   /** Monotonic µs, the clock of deadlines. */
   nowUs(): number {
     return performance.now() * 1000;

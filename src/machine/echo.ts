@@ -6,7 +6,7 @@
  */
 import { copyWords, LastView } from '../wire/copy.js';
 import { readI32, writeI32 } from '../wire/u64.js';
-import { carryOf, hashBytes } from './bytes.js';
+import { carryOf } from './bytes.js';
 import { SnapshotError } from './machine-error.js';
 import type { ApplyContext, Operation, Reply, StateMachine } from './state-machine.js';
 
@@ -32,8 +32,8 @@ export class EchoMachine implements StateMachine {
     const state = this.#state;
     state[COUNT_HI] += carryOf(state[COUNT_LO], 1);
     state[COUNT_LO] += 1;
-    // Seeding each hash with the digest so far makes the digest depend on the order.
-    const digest = hashBytes(operation.bytes, operation.offset, operation.length, state[DIGEST_A]);
+    // Beginning each with the digest so far makes it depend on the order.
+    const digest = digestOf(this.#operations.of(operation.bytes), operation.offset, operation.length, state[DIGEST_A]);
     state[DIGEST_A] = digest;
     state[DIGEST_B] = (Math.imul(state[DIGEST_B], 0x01000193) + digest) | 0;
     this.#echo(operation, reply);
@@ -61,4 +61,25 @@ export class EchoMachine implements StateMachine {
     copyWords(this.#operations.of(operation.bytes), operation.offset, this.#replies.of(reply.bytes), reply.offset, length);
     reply.length = length;
   }
+}
+
+/** Four sums side by side, which do not wait for each other: what a machine for benches does should not be what they measure. */
+function digestOf(view: DataView, offset: number, length: number, seed: number): number {
+  let a = seed;
+  let b = 0x9e3779b1 | 0;
+  let c = 0x85ebca6b | 0;
+  let d = 0xc2b2ae35 | 0;
+  const blocks = offset + (length & ~15);
+  let at = offset;
+  for (; at < blocks; at += 16) {
+    a = Math.imul(a ^ view.getInt32(at, true), 0x01000193);
+    b = Math.imul(b ^ view.getInt32(at + 4, true), 0x01000193);
+    c = Math.imul(c ^ view.getInt32(at + 8, true), 0x01000193);
+    d = Math.imul(d ^ view.getInt32(at + 12, true), 0x01000193);
+  }
+  for (; at < offset + length; at++) a = Math.imul(a ^ view.getUint8(at), 0x01000193);
+  a = Math.imul(a ^ length ^ (b << 7) ^ (b >>> 25), 0x85ebca6b);
+  a = Math.imul(a ^ (c << 13) ^ (c >>> 19), 0xc2b2ae35);
+  a = Math.imul(a ^ (d << 19) ^ (d >>> 13), 0x85ebca6b);
+  return a ^ (a >>> 15);
 }

@@ -12,7 +12,7 @@ import { copyWords, LastView, viewOf } from '../wire/copy.js';
 import { begin, mark } from '../wire/layout.js';
 import * as wire from '../wire/messages.js';
 import { RejectReason, ReplicaStatus, ReplyStatus, RequestFlag, typeOf } from '../wire/messages.js';
-import { addHi, addLo, compareU64, differenceU64, readI32, readIndex, readU16, writeI32, writeIndex, writeU16 } from '../wire/u64.js';
+import { addHi, addLo, compareU64, differenceU64, indexAt, readI32, readIndex, readU16, writeI32, writeIndex, writeU16 } from '../wire/u64.js';
 import { Acknowledgements } from './acknowledgements.js';
 import { askReplicas } from './ask-replicas.js';
 import { checkLanes, type ClientConfig } from './config.js';
@@ -340,21 +340,21 @@ export class ClientCore {
   private write(slot: number, message: typeof wire.Read | typeof wire.Request, o: number): void {
     if (o < 0) return;
     const length = this.operations.length(slot);
-    const { bytes } = this.outbox;
-    mark(message, bytes, o);
-    const at = message.at;
-    writeI32(bytes, o + at.view, this.view);
-    writeI32(bytes, o + at.session, this.config.sessionHi);
-    writeI32(bytes, o + at.session + 4, this.config.sessionLo);
-    writeU16(bytes, o + at.lane, this.wireLane(slot));
-    writeI32(bytes, o + at.request, this.request[slot]!);
+    const view = this.outbox.view ?? this.targets.of(this.outbox.bytes);
+    const { at } = message;
+    mark(message, view, o);
+    view.setInt32(o + at.view, this.view);
+    view.setInt32(o + at.session, this.config.sessionHi);
+    view.setInt32(o + at.session + 4, this.config.sessionLo);
+    view.setInt16(o + at.lane, this.wireLane(slot));
+    view.setInt32(o + at.request, this.request[slot]!);
     if (message === wire.Request) {
-      bytes[o + wire.Request.at.flags] = this.flags[slot]!;
-      writeI32(bytes, o + wire.Request.at.timestamp, this.timestampHi[slot]!);
-      writeI32(bytes, o + wire.Request.at.timestamp + 4, this.timestampLo[slot]!);
+      view.setInt8(o + wire.Request.at.flags, this.flags[slot]!);
+      view.setInt32(o + wire.Request.at.timestamp, this.timestampHi[slot]!);
+      view.setInt32(o + wire.Request.at.timestamp + 4, this.timestampLo[slot]!);
     }
-    writeU16(bytes, o + at.operation, length);
-    copyWords(this.operations.view(slot), this.operations.offset(slot), this.outbox.view ?? this.targets.of(bytes), o + message.size, length);
+    view.setInt16(o + at.operation, length);
+    copyWords(this.operations.view(slot), this.operations.offset(slot), view, o + message.size, length);
     this.outbox.commit(message.size + length);
   }
 
@@ -383,40 +383,44 @@ export class ClientCore {
   }
 
   /** The slot that a message of our session speaks of, when its request is the open one and in this state; else −1. */
-  private slotOf(bytes: Uint8Array, sessionAt: number, laneAt: number, requestAt: number): number {
-    if (readI32(bytes, sessionAt) !== this.config.sessionHi || readI32(bytes, sessionAt + 4) !== this.config.sessionLo) return -1;
-    const lane = readU16(bytes, laneAt);
+  private slotOf(message: DataView, sessionAt: number, laneAt: number, requestAt: number): number {
+    if (message.getInt32(sessionAt) !== this.config.sessionHi || message.getInt32(sessionAt + 4) !== this.config.sessionLo) return -1;
+    const lane = message.getUint16(laneAt);
     const slot = lane === REGISTER_LANE ? this.lanes : lane < this.lanes ? lane : -1;
-    if (slot < 0 || this.state[slot] === State.idle || readI32(bytes, requestAt) !== this.request[slot]) return -1;
+    if (slot < 0 || this.state[slot] === State.idle || message.getInt32(requestAt) !== this.request[slot]) return -1;
     return slot;
   }
 
   private onReply(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const at = wire.Reply.at;
-    const slot = this.slotOf(bytes, o + at.session, o + at.lane, o + at.request);
-    const view = readI32(bytes, o + at.view);
+    const reply = this.received.of(bytes);
+    const slot = this.slotOf(reply, o + at.session, o + at.lane, o + at.request);
+    const view = reply.getInt32(o + at.view);
     if (slot < 0 || this.state[slot] !== State.write || view < this.view) return;
     if (view > this.view) this.learnView(view, now);
     if (!this.views.isMember(view, from)) return;
-    const index = readIndex(bytes, o + at.index);
-    const chainHi = readI32(bytes, o + at.chain);
-    const chainLo = readI32(bytes, o + at.chain + 4);
+    const index = indexAt(reply, o + at.index);
+    const chainHi = reply.getInt32(o + at.chain);
+    const chainLo = reply.getInt32(o + at.chain + 4);
+    const timestampLo = reply.getInt32(o + at.timestamp + 4);
+    const ordered = reply.getUint8(o + at.ordered);
+    const isPrimary = from === this.views.primary(view);
     // What a member acknowledges by the primary's order says nothing of the way from here to it.
-    if (from === this.views.primary(view) || bytes[o + at.ordered] === 0) {
-      if (readI32(bytes, o + at.timestamp + 4) === this.timestampLo[slot]) this.heardSlack(from, slot, readI32(bytes, o + at.slack), now);
-      else this.lead.heard(from, readI32(bytes, o + at.slack));
+    if (isPrimary || ordered === 0) {
+      if (timestampLo === this.timestampLo[slot]) this.heardSlack(from, slot, reply.getInt32(o + at.slack), now);
+      else this.lead.heard(from, reply.getInt32(o + at.slack));
     }
-    if (from === this.views.primary(view)) {
+    if (isPrimary) {
       if (!this.acks.hasPrimary(slot)) {
-        this.results.put(slot, this.received.of(bytes), o + wire.Reply.size, readU16(bytes, o + at.result));
-        this.resultStatus[slot] = bytes[o + at.status]!;
+        this.results.put(slot, reply, o + wire.Reply.size, reply.getUint16(o + at.result));
+        this.resultStatus[slot] = reply.getUint8(o + at.status);
         this.acks.setPrimary(slot, index, chainHi, chainLo);
-        this.ordering[slot] = bytes[o + at.ordered]!;
-        this.learnTimestamp(slot, readI32(bytes, o + at.timestamp), readI32(bytes, o + at.timestamp + 4));
+        this.ordering[slot] = ordered;
+        this.learnTimestamp(slot, reply.getInt32(o + at.timestamp), timestampLo);
       }
     } else {
       this.acks.add(slot, from, index, chainHi, chainLo);
-      if (bytes[o + at.ordered] === 1) this.differed(slot);
+      if (ordered === 1) this.differed(slot);
     }
     this.settle(slot, now);
   }
@@ -495,7 +499,7 @@ export class ClientCore {
 
   private onReject(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const at = wire.Reject.at;
-    const slot = this.slotOf(bytes, o + at.session, o + at.lane, o + at.request);
+    const slot = this.slotOf(this.received.of(bytes), o + at.session, o + at.lane, o + at.request);
     if (slot < 0) return;
     const reason = bytes[o + at.reason]!;
     const view = readI32(bytes, o + at.view);
@@ -575,7 +579,7 @@ export class ClientCore {
 
   private onReadReply(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const at = wire.ReadReply.at;
-    const slot = this.slotOf(bytes, o + at.session, o + at.lane, o + at.request);
+    const slot = this.slotOf(this.received.of(bytes), o + at.session, o + at.lane, o + at.request);
     const view = readI32(bytes, o + at.view);
     if (slot < 0 || this.state[slot] !== State.read || view !== this.view || !this.views.isMember(view, from)) return;
     const index = readIndex(bytes, o + at.lastIndex);

@@ -30,8 +30,10 @@ export const NO_LOG = -1;
  * kept free. Where the log is on disk, and so each snapshot as well, the largest share counts.
  */
 const SNAPSHOT_TIMES = 4;
-const SNAPSHOT_FILL_MIN = 1 / 32;
+const SNAPSHOT_FILL_MIN = 1 / 16;
 const SNAPSHOT_FILL_MAX = 0.5;
+/** Entries that are kept in front of the snapshot, where it came early, for those who are a little behind: this part of what makes one due. */
+const KEPT_PART = 0.5;
 /** … and above this one no longer for the sake of those who lag: they get the snapshot. */
 const CUT_FILL = 0.75;
 
@@ -224,7 +226,8 @@ export class ReplicaState implements PersistBatch {
     // A provisional snapshot is given the time to become stable: a new one every quarter of what makes one due at most.
     const newest = this.execution.provisional?.index ?? this.execution.stable.index;
     if (this.execution.executed - newest >= (this.log.capacity * due) / 4 || (newest === this.log.baseIndex && this.execution.executed > newest)) this.execution.takeSnapshot(this.committed);
-    const index = fill < CUT_FILL ? Math.min(this.execution.stable.index, this.neededFrom) : this.execution.stable.index;
+    const kept = due < SNAPSHOT_FILL_MAX ? Math.floor(this.log.capacity * due * KEPT_PART) : 0;
+    const index = fill < CUT_FILL ? Math.min(this.execution.stable.index - kept, this.neededFrom) : this.execution.stable.index;
     this.cut(index);
   }
 

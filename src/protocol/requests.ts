@@ -4,6 +4,7 @@
  * Rule S guarded here: a request is appended only by a member of the view it names, in status normal, and only when its
  * key is above the last key of the log. What the lane's log already holds is answered, never appended again.
  */
+import { LastView } from '../wire/copy.js';
 import { Read, Reconcile, RejectReason, ReplicaStatus, ReplyStatus, Request, RequestFlag } from '../wire/messages.js';
 import { addHi, addLo, compareU64, differenceU64, readI32, readIndex, readU16 } from '../wire/u64.js';
 import { DEFAULT_LATE } from './config.js';
@@ -38,6 +39,7 @@ export class Requests {
   /** Arrival clock − timestamp of the request that is handled now, as it came, whatever key it gets. */
   private slackUs = 0;
   private readonly restamps: boolean;
+  private readonly received = new LastView();
 
   constructor(
     private readonly state: ReplicaState,
@@ -54,31 +56,32 @@ export class Requests {
   onRequest(bytes: Uint8Array, o: number, from: number, owner: number, now: Instant, released: boolean): void {
     const { state } = this;
     const at = Request.at;
+    const message = this.received.of(bytes);
     if (!released) state.counters[Counter.requests]!++;
-    const view = readI32(bytes, o + at.view);
+    const view = message.getInt32(o + at.view);
     if (view !== state.view || !state.isMember) {
       this.notMine(bytes, o, view, from, now);
       return;
     }
-    const sessionHi = readI32(bytes, o + at.session);
-    const sessionLo = readI32(bytes, o + at.session + 4);
-    const lane = readU16(bytes, o + at.lane);
-    const request = readI32(bytes, o + at.request);
-    const register = (bytes[o + at.flags]! & RequestFlag.register) !== 0;
-    const length = readU16(bytes, o + at.operation);
+    const sessionHi = message.getInt32(o + at.session);
+    const sessionLo = message.getInt32(o + at.session + 4);
+    const lane = message.getUint16(o + at.lane);
+    const request = message.getInt32(o + at.request);
+    const register = (message.getUint8(o + at.flags) & RequestFlag.register) !== 0;
+    const length = message.getUint16(o + at.operation);
     if (request <= 0 || (sessionHi | sessionLo) === 0 || length > state.config.limits.operationBytes || register !== (lane === REGISTER_LANE) || (register && length !== REGISTER_BYTES)) {
       this.reject(bytes, o, from, RejectReason.badRequest, now);
       return;
     }
     const session = state.execution.sessions.find(sessionHi, sessionLo);
     // What was held back was its owner's when it came.
-    if (!released && isForeign(state, session, sessionHi, sessionLo, register ? readI32(bytes, o + Request.size) : undefined, owner)) {
+    if (!released && isForeign(state, session, sessionHi, sessionLo, register ? message.getInt32(o + Request.size) : undefined, owner)) {
       this.reject(bytes, o, from, RejectReason.sessionUnknown, now);
       return;
     }
     if (session !== undefined) session.replyTo = from;
-    const timestampHi = readI32(bytes, o + at.timestamp);
-    const timestampLo = readI32(bytes, o + at.timestamp + 4);
+    const timestampHi = message.getInt32(o + at.timestamp);
+    const timestampLo = message.getInt32(o + at.timestamp + 4);
     this.slackUs = slackUs(now, timestampHi, timestampLo);
     const newest = state.tail.find(sessionHi, sessionLo, lane);
     if (this.isKnown(session, newest, lane, request, register)) {

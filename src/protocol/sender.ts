@@ -30,7 +30,7 @@ export class Sender {
     const entry = log.view;
     const record = log.record(index);
     const at = wire.Reply.at;
-    mark(wire.Reply, out.bytes, o);
+    mark(wire.Reply, target, o);
     target.setInt32(o + at.view, view);
     target.setInt32(o + at.session, entry.getInt32(record + RecordAt.session));
     target.setInt32(o + at.session + 4, entry.getInt32(record + RecordAt.session + 4));
@@ -57,7 +57,7 @@ export class Sender {
     if (o < 0) return this.noRoom();
     const { bytes } = out;
     const at = wire.Reply.at;
-    mark(wire.Reply, bytes, o);
+    mark(wire.Reply, this.outView(), o);
     writeI32(bytes, o + at.view, this.state.view);
     writeI32(bytes, o + at.session, sessionHi);
     writeI32(bytes, o + at.session + 4, sessionLo);

@@ -61,6 +61,7 @@ export class TailIndex {
   }
 
   clear(): void {
+    if (this.used === 0) return;
     this.table.fill(0);
     this.used = 0;
   }

@@ -172,6 +172,11 @@ export class TurnLoop {
     this.queue = isClient ? undefined : new FairQueue(replicas, endpoints, datagramBytes, QUEUE_BYTES);
   }
 
+  /** The present moment as it was read last. */
+  get instant(): Instant {
+    return this.now.instant;
+  }
+
   /** Binds the sockets. Datagrams are ignored until `start`. Throws as Transport.open. */
   open(): Promise<void> {
     return this.transport.open();

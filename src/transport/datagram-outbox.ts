@@ -102,8 +102,11 @@ export class DatagramOutbox implements Outbox {
       this.written[at] = version;
     }
     this.reserved = at;
-    this.bytes = this.arrays[at]!;
-    this.view = this.views[at]!;
+    const bytes = this.arrays[at]!;
+    if (bytes !== this.bytes) {
+      this.bytes = bytes;
+      this.view = this.views[at]!;
+    }
     return this.lengths[at]!;
   }
 

@@ -46,6 +46,8 @@ export interface Layout<Name extends PropertyKey = string> {
   readonly template: Uint8Array;
   /** The bytes that never change, array header, type and markers: offset << 8 | value. */
   readonly marks: Uint16Array;
+  /** The same, up to four at a time: offset, mask and value of little-endian words. Three numbers each. */
+  readonly markWords: Int32Array;
 }
 
 /** A message of the present version, in which the cores read and write it, with its form in the previous one. */
@@ -109,7 +111,22 @@ function layOut(name: string, type: number, fields: Readonly<Record<string, Fiel
     hasBytes,
     template,
     marks: Uint16Array.from(fixed, ([position, value]) => (position << 8) | value),
+    markWords: wordsOf(fixed, offset),
   };
+}
+
+/** @param fixed positions and values, ascending @param size of the message, beyond which no word reaches */
+function wordsOf(fixed: readonly (readonly [number, number])[], size: number): Int32Array {
+  const words: number[] = [];
+  let left = fixed;
+  while (left.length > 0) {
+    const start = Math.min(left[0]![0], size - 4);
+    const within = left.filter(([position]) => position < start + 4);
+    left = left.slice(within.length);
+    const join = (byteOf: (value: number) => number): number => within.reduce((word, [position, value]) => word | (byteOf(value) << (8 * (position - start))), 0);
+    words.push(start, join(() => 0xff), join((value) => value));
+  }
+  return Int32Array.from(words);
 }
 
 /** Bytes of a field's value; for bytes, of their length. */
@@ -123,10 +140,19 @@ export function begin(message: Layout, bytes: Uint8Array, offset: number): void 
   for (let i = 0; i < template.length; i++) bytes[offset + i] = template[i]!;
 }
 
-/** As `begin`, where the caller writes every value: what stood there before is not cleared. */
-export function mark(message: Layout, bytes: Uint8Array, offset: number): void {
-  const { marks } = message;
-  for (let i = 0; i < marks.length; i++) bytes[offset + (marks[i]! >>> 8)] = marks[i]!;
+/** As `begin`, where the caller writes every value afterwards: some of what stood there before is overwritten, some is not. */
+export function mark(message: Layout, view: DataView, offset: number): void {
+  const { markWords } = message;
+  for (let i = 0; i < markWords.length; i += 3) view.setInt32(offset + markWords[i]!, markWords[i + 2]!, true);
+}
+
+/** Whether the constant part stands at `view[offset]`, where there is room for the message. */
+export function isMarked(message: Layout, view: DataView, offset: number): boolean {
+  const { markWords } = message;
+  for (let i = 0; i < markWords.length; i += 3) {
+    if ((view.getInt32(offset + markWords[i]!, true) & markWords[i + 1]!) !== markWords[i + 2]!) return false;
+  }
+  return true;
 }
 
 /** A drawing of the message, one row a field, for the docs. */

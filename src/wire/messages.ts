@@ -5,8 +5,9 @@
  * `view` comes first everywhere. u64 fields that are indexes are read with `readIndex`; timestamps (ns), sessions and
  * chains as halves.
  */
-import { defineMessage, type Layout, type Message } from './layout.js';
-import { readIndex, readU16 } from './u64.js';
+import { LastView } from './copy.js';
+import { defineMessage, isMarked, type Layout, type Message } from './layout.js';
+import { isIndex, readU16 } from './u64.js';
 
 /** Client → member: append this operation. `flags`: see RequestFlag. */
 export const Request = defineMessage('Request', 1, {
@@ -302,6 +303,9 @@ function tableOf(layouts: readonly (Layout | undefined)[]): Table {
 const PRESENT = tableOf(BY_TYPE);
 const PREVIOUS = tableOf(BY_TYPE.map((message) => message?.previous));
 
+/** Of the array that datagrams are received in, which is mostly one and the same. */
+const validated = new LastView();
+
 /** Why a message was refused; negative so that it cannot be taken for a length. Same order as DROP_REASON_NAMES. */
 export const Malformed = { truncated: -1, unknownType: -2, marker: -3, number: -4 } as const;
 
@@ -325,13 +329,10 @@ function validateAs(table: Table, bytes: Uint8Array, offset: number, end: number
   if (message === undefined) return Malformed.unknownType;
   let length = message.size;
   if (offset + length > end) return Malformed.truncated;
-  const { marks } = message;
-  for (let i = 0; i < marks.length; i++) {
-    if (bytes[offset + (marks[i]! >>> 8)] !== (marks[i]! & 0xff)) return Malformed.marker;
-  }
+  if (!isMarked(message, validated.of(bytes), offset)) return Malformed.marker;
   const indexes = table.indexOffsets[type]!;
   for (let i = 0; i < indexes.length; i++) {
-    if (!(readIndex(bytes, offset + indexes[i]!) >= 0)) return Malformed.number;
+    if (!isIndex(bytes, offset + indexes[i]!)) return Malformed.number;
   }
   if (message.hasBytes) {
     length += readU16(bytes, offset + length - 2);

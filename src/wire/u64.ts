@@ -40,6 +40,17 @@ export function readIndex(bytes: Uint8Array, offset: number): number {
   return hi < INDEX_HI_LIMIT ? hi * TWO_32 + lo : NaN;
 }
 
+/** As `readIndex`, of a view. */
+export function indexAt(view: DataView, offset: number): number {
+  const hi = view.getUint32(offset);
+  return hi < INDEX_HI_LIMIT ? hi * TWO_32 + view.getUint32(offset + 4) : NaN;
+}
+
+/** Whether the u64 is one that `readIndex` can read. */
+export function isIndex(bytes: Uint8Array, offset: number): boolean {
+  return readI32(bytes, offset) >>> 0 < INDEX_HI_LIMIT;
+}
+
 /** Writes a safe integer as u64. */
 export function writeIndex(bytes: Uint8Array, offset: number, value: number): void {
   writeI32(bytes, offset, (value / TWO_32) | 0);

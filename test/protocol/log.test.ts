@@ -170,6 +170,72 @@ t.test('what one log holds any other holds, wherever in its ring it begins', (t)
   t.end();
 });
 
+t.test('a log uses as much of its arena as it has needed of late, however it grows and shrinks', (t) => {
+  let state = SEED | 0;
+  const random = (below: number): number => {
+    state = (Math.imul(state, 1664525) + 1013904223) | 0;
+    return Math.floor(((state >>> 0) / 4294967296) * below);
+  };
+  const log = new Log(1 << 14, 4 << 20, 1000, hasher);
+  const expected: string[] = [];
+  let base = 0;
+  const add = (): boolean => {
+    const text = `${expected.length + 1}:`.padEnd(random(1000), 'o');
+    if (!append(log, entry(expected.length + 1, text))) return false;
+    expected.push(text);
+    return true;
+  };
+  let from = 0;
+  let to = 0;
+  const seen = (): void => {
+    for (let i = base + 1; i <= expected.length; i++) {
+      if (operation(log, i) !== expected[i - 1]) t.fail(`entry ${i} of ${base + 1}…${expected.length}, SEED=${SEED}`);
+      from = Math.min(from, log.record(i));
+      to = Math.max(to, log.record(i));
+    }
+  };
+  const cut = (index: number): void => {
+    log.cut(index);
+    base = index;
+  };
+  const gap = new Log(1 << 14, 4 << 20, 1000, hasher);
+  append(gap, entry(1, ''));
+  for (let i = 2; gap.record(gap.lastIndex) < (1 << 18) - 2000; i++) append(gap, entry(i, `${i}`.padEnd(900)));
+  gap.cut(1);
+  for (let i = gap.lastIndex + 1, end = i + 4; i < end; i++) append(gap, entry(i, `${i}`.padEnd(900)));
+  for (let i = 2; i <= gap.lastIndex; i++) if (operation(gap, i) !== `${i}`.padEnd(900)) t.fail(`entry ${i} behind a gap that is too short`);
+
+  for (let step = 0; step < 60_000; step++) {
+    if (!add()) t.fail(`step ${step}, SEED=${SEED}`);
+    if (expected.length - base > 200) cut(expected.length - random(50));
+  }
+  for (let i = base + 1; i <= expected.length; i++) to = Math.max(to, log.record(i));
+  t.ok(to < 1 << 19, `some 100 KB at a time, 30 MB in all, and none of it lay beyond ${to}`);
+
+  while (add());
+  seen();
+  t.ok(log.fill() > 0.99, 'full of bytes or entries');
+  t.ok(to > 3 << 20);
+  for (let round = 0; round < 40; round++) {
+    cut(base + random(expected.length - base));
+    const middle = base + random(expected.length - base + 1);
+    log.truncate(middle);
+    expected.length = middle;
+    for (let more = random(4000); more > 0 && add(); more--);
+    seen();
+  }
+  let last = 0;
+  for (let step = 0; step < 60_000; step++) {
+    add();
+    if (expected.length - base > 200) cut(expected.length - random(50));
+    last = log.record(expected.length);
+    if (step > 50_000) to = step === 50_001 ? last : Math.max(to, last);
+  }
+  seen();
+  t.ok(to < 1 << 19, `it goes back to little: ${to}`);
+  t.end();
+});
+
 t.test('an entry on the wire is its record without the chain, and makes the same chain elsewhere', (t) => {
   const log = new Log(16, 4096, 120, hasher);
   const other = new Log(16, 4096, 120, hasher);

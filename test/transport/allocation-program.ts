@@ -28,13 +28,16 @@ const envelope = new Envelope(hash, 1, 2, CLIENT_SENDER, 3);
 let datagrams = 0;
 let heard = 0;
 
-/** What is sent is read at once, as if it came from one of many clients. */
+const received = new Uint8Array(DEFAULT_DATAGRAM_BYTES);
+
+/** What is sent is read at once, as if it came from one of many clients: from one array, as every transport receives into. */
 const transport: Pick<Transport, 'acquire' | 'release' | 'send' | 'flush' | 'sender'> = {
   acquire: (length) => pool.acquire(length),
   release: (bytes) => pool.release(bytes),
   send: (bytes, length) => {
     datagrams++;
-    reader.read(bytes, 0, length);
+    received.set(bytes);
+    reader.read(received, 0, length);
     pool.release(bytes);
   },
   flush: () => undefined,

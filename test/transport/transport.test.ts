@@ -6,15 +6,17 @@ import t from 'tap';
 import { native } from '../../src/native/addon.js';
 import { loadHash } from '../../src/native/hash64.js';
 import { ArrayPool } from '../../src/transport/array-pool.js';
+import { datagramBytesFor } from '../../src/transport/datagram-bytes.js';
 import { DatagramOutbox } from '../../src/transport/datagram-outbox.js';
 import { DatagramReader } from '../../src/transport/datagram-reader.js';
 import { DgramTransport } from '../../src/transport/dgram.js';
 import { EndpointTable } from '../../src/transport/endpoint-table.js';
 import { TransportCounter, TRANSPORT_COUNTER_NAMES, type Transport } from '../../src/transport/transport.js';
-import { CLIENT_SENDER, DEFAULT_DATAGRAM_BYTES, DROP_REASON_NAMES, ENVELOPE_BYTES, Envelope, MAX_DATAGRAM_BYTES } from '../../src/wire/envelope.js';
+import { CLIENT_SENDER, DEFAULT_DATAGRAM_BYTES, DROP_REASON_NAMES, ENVELOPE_BYTES, Envelope, JUMBO_DATAGRAM_BYTES, MAX_DATAGRAM_BYTES, writtenVersion } from '../../src/wire/envelope.js';
 import { begin } from '../../src/wire/layout.js';
 import { Plea, Probe, Request } from '../../src/wire/messages.js';
 import { readI32, writeI32, writeU16 } from '../../src/wire/u64.js';
+import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../../src/wire/versions.js';
 import { options } from './fixtures.js';
 
 const hash = loadHash();
@@ -192,6 +194,13 @@ t.test('endpoint table', async (t) => {
   });
 });
 
+t.test('a datagram is as long as Ethernet carries, longer where all replicas are on this host', (t) => {
+  const at = (...hosts: string[]) => datagramBytesFor(hosts.map((host) => ({ host, port: 1, family: host.includes(':') ? 6 : 4 })));
+  t.equal(at('127.0.0.1', '127.9.9.9', '::1'), JUMBO_DATAGRAM_BYTES);
+  for (const other of ['10.0.0.1', '128.0.0.1', '::2', 'fe80::1']) t.equal(at('127.0.0.1', other, '::1'), DEFAULT_DATAGRAM_BYTES, other);
+  t.end();
+});
+
 t.test('outbox', async (t) => {
   function write(outbox: DatagramOutbox, to: number, length: number, fill: number): boolean {
     const offset = outbox.reserve(to, length);
@@ -269,6 +278,57 @@ t.test('outbox', async (t) => {
     for (let to = 0; to < 200; to++) t.ok(write(outbox, to, 10, to));
     outbox.flush();
     t.same(transport.sent.map(({ to }) => to), Array.from({ length: 200 }, (_, i) => i));
+  });
+
+  function writeEach(outbox: DatagramOutbox, mask: number, last: number, length: number, fill: number): void {
+    const offset = outbox.reserveEach(mask, last, length);
+    outbox.bytes.fill(fill, offset, offset + length);
+    outbox.commit(length);
+  }
+
+  await t.test('what goes to several is written once, and the last one gets it last', async (t) => {
+    const transport = new FakeTransport();
+    const outbox = new DatagramOutbox(transport, envelopeOf(1), DEFAULT_DATAGRAM_BYTES);
+    for (const fill of [1, 2]) writeEach(outbox, 0b111, 1, 600, fill);
+    write(outbox, 0, 50, 3);
+    writeEach(outbox, 0b111, 1, 600, 4);
+    t.same(transport.sent.map(({ to, bytes }) => [to, bytes.length - ENVELOPE_BYTES]), [[0, 1200], [2, 1200], [1, 1200]], 'full: it leaves, to each');
+    outbox.flush();
+    t.same(transport.sent.slice(3).map(({ to, bytes }) => [to, bytes.length - ENVELOPE_BYTES, bytes[ENVELOPE_BYTES]]).sort(), [[0, 50, 3], [0, 600, 4], [1, 600, 4], [2, 600, 4]]);
+    for (const { bytes } of transport.sent) t.equal(envelopeOf(0).open(bytes, 0, bytes.length), 1);
+    t.equal(transport.pool.lent, 0);
+    outbox.reserveEach(0b11, 0, 40);
+    outbox.flush();
+    t.equal(transport.sent.length, 7, 'a reservation that is not committed leaves no trace');
+    writeEach(outbox, 0b11, 0, 20_000, 5);
+    outbox.flush();
+    t.same(transport.sent.slice(7).map(({ to, bytes }) => [to, bytes.length - ENVELOPE_BYTES, bytes.at(-1)]), [[1, 20_000, 5], [0, 20_000, 5]], 'longer than a datagram: to each by itself');
+    t.equal(transport.pool.lent, 0);
+  });
+
+  await t.test('where one of several is written to in the previous version, each has a datagram of its own', async (t) => {
+    const transport = new FakeTransport();
+    const versions = { versionFor: (to: number) => (to === 0 ? PREVIOUS_WIRE_VERSION : WIRE_VERSION), helloDue: () => false };
+    const outbox = new DatagramOutbox(transport, envelopeOf(CLIENT_SENDER), DEFAULT_DATAGRAM_BYTES, undefined, versions);
+    for (const view of [7, 8]) {
+      const offset = outbox.reserveEach(0b101, 2, Plea.size);
+      begin(Plea, outbox.bytes, offset);
+      writeI32(outbox.bytes, offset + Plea.at.view, view);
+      outbox.commit(Plea.size);
+    }
+    outbox.flush();
+    t.same(transport.sent.map(({ to, bytes }) => [to, writtenVersion(bytes, 0)]), [[0, PREVIOUS_WIRE_VERSION], [2, WIRE_VERSION]]);
+    for (const { bytes } of transport.sent) t.same([readI32(bytes, ENVELOPE_BYTES + Plea.at.view), readI32(bytes, ENVELOPE_BYTES + Plea.size + Plea.at.view)], [7, 8]);
+    t.equal(transport.pool.lent, 0);
+  });
+
+  await t.test('several, and arrays for one only: the others lose it, and it is counted', async (t) => {
+    const transport = new FakeTransport(1);
+    const outbox = new DatagramOutbox(transport, envelopeOf(1), DEFAULT_DATAGRAM_BYTES);
+    writeEach(outbox, 0b111, 1, 10, 1);
+    outbox.flush();
+    t.same(transport.sent.map(({ to }) => to), [1]);
+    t.equal(outbox.dropped, 2);
   });
 
   await t.test('no array: the message is lost and counted', async (t) => {

@@ -2,8 +2,9 @@
  * A client process of a comparison: a closed loop over the slot interface (ClientHost), which allocates nothing for an
  * operation. Started with its setup as JSON; speaks as line-child.ts says.
  *
- * A latency is from the submit to the completion of the slot. Operations that fail are counted, and are not in the
- * histogram.
+ * A latency is from the submit to the completion of the slot, by the time of the datagram that brings either about, as in
+ * the C program: whatever is done about a datagram belongs to the latencies of what it submits. Operations that fail are counted, and
+ * are not in the histogram.
  */
 import { ClientHost } from '../../client/client-host.js';
 import { clientStats } from '../../client/client-stats.js';
@@ -44,22 +45,21 @@ export interface SlotClientResult {
 }
 
 const TIMEOUT_US = 10e6;
-const NS_PER_MS = 1e6;
+const NS_PER_US = 1e3;
+const US_PER_MS = 1e3;
 /** Where operations fail at once, a closed loop must not become a busy one. */
 const PAUSE_AFTER_FAILURE_MS = 2;
 
 // Positions in `numbers`: a field that holds a double would be boxed on some writes.
 const REMAINING = 0;
-const UNTIL_NS = 1;
+const UNTIL_US = 1;
 const OPEN = 2;
 const FAILED = 3;
-/** Set by `readNow`: as an argument or a result it would be boxed. */
-const NOW_NS = 4;
 
 class ClosedLoop {
   private readonly histogram = new Histogram();
-  private readonly numbers = new Float64Array(5);
-  private readonly sentNs: Float64Array;
+  private readonly numbers = new Float64Array(4);
+  private readonly sentUs: Float64Array;
   private readonly clock = openClock('monotonic');
   private readonly halves = new Int32Array(2);
   private readonly operations: SlotOperations;
@@ -67,7 +67,7 @@ class ClosedLoop {
   private drained: () => void = () => {};
 
   private constructor(private readonly setup: SlotClientSetup) {
-    this.sentNs = new Float64Array(setup.open);
+    this.sentUs = new Float64Array(setup.open);
     this.operations = new SlotOperations(setup.machine, setup.operation, setup.bytes, setup.seed);
   }
 
@@ -92,19 +92,18 @@ class ClosedLoop {
     numbers[FAILED] = 0;
     const countsBefore = this.counts();
     const datagramsBefore = this.datagrams();
-    this.readNow();
-    const startedNs = numbers[NOW_NS]!;
-    numbers[UNTIL_NS] = startedNs + ms * NS_PER_MS;
+    const startedNs = this.hostNs();
+    numbers[UNTIL_US] = host.nowUs() + ms * US_PER_MS;
     numbers[REMAINING] = operations;
     await new Promise<void>((resolve) => {
       this.drained = resolve;
       for (let lane = 0; lane < host.lanes; lane++) this.submit(lane);
     });
-    this.readNow();
+    const endedNs = this.hostNs();
     return {
       operations: this.histogram.count,
       startedNs,
-      endedNs: numbers[NOW_NS]!,
+      endedNs,
       histogram: this.histogram.toData(),
       counts: differenceOf(this.counts(), countsBefore),
       transport: host.transport.kind,
@@ -118,25 +117,24 @@ class ClosedLoop {
     return this.host.close();
   }
 
-  /** At the time that `readNow` read last. */
   private submit(lane: number): void {
     const { numbers, host } = this;
     if (numbers[REMAINING]! <= 0) return;
     numbers[REMAINING]! -= 1;
     numbers[OPEN]! += 1;
-    this.sentNs[lane] = numbers[NOW_NS]!;
     const bytes = this.operations.next();
     if (this.setup.operation === 'read') host.read(lane, bytes, 0, bytes.length, TIMEOUT_US);
     else host.submit(lane, bytes, 0, bytes.length, TIMEOUT_US);
+    this.sentUs[lane] = host.instant.monotonicUs;
   }
 
   private onCompleted(lane: number, outcome: number, status: number): void {
     const { numbers } = this;
+    const { monotonicUs } = this.host.instant;
     numbers[OPEN]! -= 1;
-    this.readNow();
     if (outcome === Outcome.committed && status === ReplyStatus.ok) {
-      this.histogram.record(numbers[NOW_NS]! - this.sentNs[lane]!);
-      if (numbers[NOW_NS]! < numbers[UNTIL_NS]!) this.submit(lane);
+      this.histogram.record((monotonicUs - this.sentUs[lane]!) * NS_PER_US);
+      if (monotonicUs < numbers[UNTIL_US]!) this.submit(lane);
     } else {
       numbers[FAILED]! += 1;
       numbers[OPEN]! += 1;
@@ -147,8 +145,7 @@ class ClosedLoop {
 
   private submitAgain(lane: number): void {
     const { numbers, host } = this;
-    this.readNow();
-    const running = numbers[NOW_NS]! < numbers[UNTIL_NS]!;
+    const running = host.nowUs() < numbers[UNTIL_US]!;
     if (running && !host.ready) {
       setTimeout(() => this.submitAgain(lane), PAUSE_AFTER_FAILURE_MS);
       return;
@@ -166,11 +163,11 @@ class ClosedLoop {
     return clientStats(this.host, 0, 0).transport.counters['datagrams_sent']!;
   }
 
-  /** CLOCK_MONOTONIC, which all processes of a host share. */
-  private readNow(): void {
+  /** CLOCK_MONOTONIC, which all processes of a host share, ns. */
+  private hostNs(): number {
     const { halves } = this;
     this.clock.writeHalves(halves, 0);
-    this.numbers[NOW_NS] = (halves[0]! >>> 0) * 2 ** 32 + (halves[1]! >>> 0);
+    return (halves[0]! >>> 0) * 2 ** 32 + (halves[1]! >>> 0);
   }
 }
 
