@@ -146,15 +146,6 @@ export function mark(message: Layout, view: DataView, offset: number): void {
   for (let i = 0; i < markWords.length; i += 3) view.setInt32(offset + markWords[i]!, markWords[i + 2]!, true);
 }
 
-/** Whether the constant part stands at `view[offset]`, where there is room for the message. */
-export function isMarked(message: Layout, view: DataView, offset: number): boolean {
-  const { markWords } = message;
-  for (let i = 0; i < markWords.length; i += 3) {
-    if ((view.getInt32(offset + markWords[i]!, true) & markWords[i + 1]!) !== markWords[i + 2]!) return false;
-  }
-  return true;
-}
-
 /** A drawing of the message, one row a field, for the docs. */
 export function draw(message: Layout): string {
   const rows = [`${message.name} (type ${message.type}, ${message.size} bytes${message.hasBytes ? ' + bytes' : ''})`, 'offset  marker  width  field'];

@@ -6,8 +6,8 @@
  * chains as halves.
  */
 import { LastView } from './copy.js';
-import { defineMessage, isMarked, type Layout, type Message } from './layout.js';
-import { isIndex, readU16 } from './u64.js';
+import { defineMessage, type Layout, type Message } from './layout.js';
+import { isIndex } from './u64.js';
 
 /** Client → member: append this operation. `flags`: see RequestFlag. */
 export const Request = defineMessage('Request', 1, {
@@ -287,21 +287,47 @@ for (const message of ALL_MESSAGES) BY_TYPE[message.type] = message;
 
 const U64_INDEX_FIELDS = new Set(['index', 'lastIndex', 'committedIndex', 'baseIndex', 'matchedIndex', 'neededIndex']);
 
-/** What `validate` needs of the messages of one version, by type. */
-interface Table {
-  readonly layouts: readonly (Layout | undefined)[];
-  readonly indexOffsets: readonly (Uint8Array | undefined)[];
+/**
+ * What `validate` needs of the messages of one version, by type, in a few arrays: objects, one a message, would each have a shape of
+ * their own, and every look at one would be a search.
+ */
+interface Checks {
+  /** 0: no such message. */
+  readonly sizes: Int32Array;
+  readonly hasBytes: Uint8Array;
+  /** Layout.markWords of all, and where those of a type begin. */
+  readonly words: Int32Array;
+  readonly wordsFrom: Int32Array;
+  /** Offsets of indexes, and where those of a type begin. */
+  readonly indexes: Int32Array;
+  readonly indexesFrom: Int32Array;
 }
 
-function tableOf(layouts: readonly (Layout | undefined)[]): Table {
+function checksOf(layouts: readonly (Layout | undefined)[]): Checks {
+  const words: number[] = [];
+  const indexes: number[] = [];
+  const wordsFrom = [0];
+  const indexesFrom = [0];
+  for (const layout of layouts) {
+    if (layout !== undefined) {
+      words.push(...layout.markWords);
+      indexes.push(...Object.keys(layout.fields).filter((field) => U64_INDEX_FIELDS.has(field)).map((field) => layout.at[field]!));
+    }
+    wordsFrom.push(words.length);
+    indexesFrom.push(indexes.length);
+  }
   return {
-    layouts,
-    indexOffsets: layouts.map((layout) => layout && Uint8Array.from(Object.keys(layout.fields).filter((field) => U64_INDEX_FIELDS.has(field)), (field) => layout.at[field]!)),
+    sizes: Int32Array.from(layouts, (layout) => layout?.size ?? 0),
+    hasBytes: Uint8Array.from(layouts, (layout) => Number(layout?.hasBytes ?? false)),
+    words: Int32Array.from(words),
+    wordsFrom: Int32Array.from(wordsFrom),
+    indexes: Int32Array.from(indexes),
+    indexesFrom: Int32Array.from(indexesFrom),
   };
 }
 
-const PRESENT = tableOf(BY_TYPE);
-const PREVIOUS = tableOf(BY_TYPE.map((message) => message?.previous));
+const PRESENT = checksOf(BY_TYPE);
+const PREVIOUS = checksOf(BY_TYPE.map((message) => message?.previous));
 
 /** Of the array that datagrams are received in, which is mostly one and the same. */
 const validated = new LastView();
@@ -322,20 +348,24 @@ export function validatePrevious(bytes: Uint8Array, offset: number, end: number)
   return validateAs(PREVIOUS, bytes, offset, end);
 }
 
-function validateAs(table: Table, bytes: Uint8Array, offset: number, end: number): number {
+function validateAs(checks: Checks, bytes: Uint8Array, offset: number, end: number): number {
   if (offset + 2 > end) return Malformed.truncated;
   const type = bytes[offset + 1]!;
-  const message = type < 128 ? table.layouts[type] : undefined;
-  if (message === undefined) return Malformed.unknownType;
-  let length = message.size;
+  let length = type < 128 ? checks.sizes[type]! : 0;
+  if (length === 0) return Malformed.unknownType;
   if (offset + length > end) return Malformed.truncated;
-  if (!isMarked(message, validated.of(bytes), offset)) return Malformed.marker;
-  const indexes = table.indexOffsets[type]!;
-  for (let i = 0; i < indexes.length; i++) {
-    if (!isIndex(bytes, offset + indexes[i]!)) return Malformed.number;
+  const view = validated.of(bytes);
+  const { words, indexes } = checks;
+  const wordsEnd = checks.wordsFrom[type + 1]!;
+  for (let i = checks.wordsFrom[type]!; i < wordsEnd; i += 3) {
+    if ((view.getInt32(offset + words[i]!, true) & words[i + 1]!) !== words[i + 2]!) return Malformed.marker;
   }
-  if (message.hasBytes) {
-    length += readU16(bytes, offset + length - 2);
+  const indexesEnd = checks.indexesFrom[type + 1]!;
+  for (let i = checks.indexesFrom[type]!; i < indexesEnd; i++) {
+    if (!isIndex(view, offset + indexes[i]!)) return Malformed.number;
+  }
+  if (checks.hasBytes[type] === 1) {
+    length += view.getUint16(offset + length - 2);
     if (offset + length > end) return Malformed.truncated;
   }
   return length;

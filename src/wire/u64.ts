@@ -47,8 +47,8 @@ export function indexAt(view: DataView, offset: number): number {
 }
 
 /** Whether the u64 is one that `readIndex` can read. */
-export function isIndex(bytes: Uint8Array, offset: number): boolean {
-  return readI32(bytes, offset) >>> 0 < INDEX_HI_LIMIT;
+export function isIndex(view: DataView, offset: number): boolean {
+  return view.getUint32(offset) < INDEX_HI_LIMIT;
 }
 
 /** Writes a safe integer as u64. */
