@@ -8,11 +8,10 @@
  *
  * A lane has one request open. All state lies in typed arrays, a slot a lane: `submit`, `receive` and `tick` allocate nothing.
  */
-import { copyWords, LastView, viewOf } from '../wire/copy.js';
-import { begin, mark } from '../wire/layout.js';
+import { LastView, viewOf } from '../wire/copy.js';
 import * as wire from '../wire/messages.js';
 import { RejectReason, ReplicaStatus, ReplyStatus, RequestFlag, typeOf } from '../wire/messages.js';
-import { addHi, addLo, compareU64, differenceU64, indexAt, readI32, readIndex, readU16, writeI32, writeIndex, writeU16 } from '../wire/u64.js';
+import { addHi, addLo, compareU64, differenceU64, indexAt, readI32, readIndex, readU16, writeI32, writeU16 } from '../wire/u64.js';
 import { Acknowledgements } from './acknowledgements.js';
 import { askReplicas } from './ask-replicas.js';
 import { checkLanes, type ClientConfig } from './config.js';
@@ -20,6 +19,7 @@ import { Outcome, type ClientEvents, type Instant, type Outbox } from './contrac
 import { CLIENT_COUNTER_NAMES, ClientCounter } from './counters.js';
 import { invariant } from './invariant.js';
 import { ClientClock } from './client-clock.js';
+import { ClientSender } from './client-sender.js';
 import { LeadControl } from './lead.js';
 import { Payloads } from './payloads.js';
 import { Jitter } from './random.js';
@@ -90,7 +90,7 @@ export class ClientCore {
   private readonly resultStatus: Uint8Array;
   private readonly submitted = new LastView();
   private readonly received = new LastView();
-  private readonly targets = new LastView();
+  private readonly sender: ClientSender;
   /** Last timestamp given. */
   private lastHi = 0;
   private lastLo = 0;
@@ -135,6 +135,7 @@ export class ClientCore {
     this.deadlineUs = new Float64Array(slots).fill(Infinity);
     this.operations = new Payloads(slots, SHORT_BYTES);
     this.results = new Payloads(slots, SHORT_BYTES);
+    this.sender = new ClientSender(outbox, config.replicas, config.sessionHi, config.sessionLo, this.operations);
     this.resultStatus = new Uint8Array(slots);
   }
 
@@ -322,58 +323,16 @@ export class ClientCore {
 
   /** Sends the request to every member of the view. */
   private send(slot: number, now: Instant): void {
-    const { outbox } = this;
-    const mask = this.views.memberMask(this.view);
+    const { view } = this;
     const message = this.state[slot] === State.read ? wire.Read : wire.Request;
-    const length = message.size + this.operations.length(slot);
     // The primary last: its reply carries the result, and the others' are on their way by then.
-    const primary = this.views.primary(this.view);
-    if (outbox.reserveEach === undefined) {
-      for (let r = 0; r < this.n; r++) if (r !== primary && ((mask >>> r) & 1) === 1) this.write(slot, message, outbox.reserve(r, length));
-      this.write(slot, message, outbox.reserve(primary, length));
-    } else {
-      this.write(slot, message, outbox.reserveEach(mask, primary, length));
-    }
+    this.sender.request(message, this.views.memberMask(view), this.views.primary(view), view, slot, this.wireLane(slot), this.request[slot]!, this.flags[slot]!, this.timestampHi[slot]!, this.timestampLo[slot]!);
     this.scheduleRetry(slot, now);
-  }
-
-  private write(slot: number, message: typeof wire.Read | typeof wire.Request, o: number): void {
-    if (o < 0) return;
-    const length = this.operations.length(slot);
-    const view = this.outbox.view ?? this.targets.of(this.outbox.bytes);
-    const { at } = message;
-    mark(message, view, o);
-    view.setInt32(o + at.view, this.view);
-    view.setInt32(o + at.session, this.config.sessionHi);
-    view.setInt32(o + at.session + 4, this.config.sessionLo);
-    view.setInt16(o + at.lane, this.wireLane(slot));
-    view.setInt32(o + at.request, this.request[slot]!);
-    if (message === wire.Request) {
-      view.setInt8(o + wire.Request.at.flags, this.flags[slot]!);
-      view.setInt32(o + wire.Request.at.timestamp, this.timestampHi[slot]!);
-      view.setInt32(o + wire.Request.at.timestamp + 4, this.timestampLo[slot]!);
-    }
-    view.setInt16(o + at.operation, length);
-    copyWords(this.operations.view(slot), this.operations.offset(slot), view, o + message.size, length);
-    this.outbox.commit(message.size + length);
   }
 
   private sendReconcile(slot: number, replica: number): void {
     const { acks } = this;
-    const o = this.outbox.reserve(replica, wire.Reconcile.size);
-    if (o < 0) return;
-    const { bytes } = this.outbox;
-    const at = wire.Reconcile.at;
-    begin(wire.Reconcile, bytes, o);
-    writeI32(bytes, o + at.view, this.view);
-    writeI32(bytes, o + at.session, this.config.sessionHi);
-    writeI32(bytes, o + at.session + 4, this.config.sessionLo);
-    writeU16(bytes, o + at.lane, this.wireLane(slot));
-    writeI32(bytes, o + at.request, this.request[slot]!);
-    writeIndex(bytes, o + at.index, acks.primaryIndex(slot));
-    writeI32(bytes, o + at.chain, acks.primaryChainHi(slot));
-    writeI32(bytes, o + at.chain + 4, acks.primaryChainLo(slot));
-    this.outbox.commit(wire.Reconcile.size);
+    if (!this.sender.reconcile(replica, this.view, this.wireLane(slot), this.request[slot]!, acks.primaryIndex(slot), acks.primaryChainHi(slot), acks.primaryChainLo(slot))) return;
     this.counters[ClientCounter.reconciled]!++;
     this.pace[slot] = Pace.more;
   }

@@ -37,7 +37,7 @@ const KNOWN: Readonly<Record<string, Known>> = {
   'sync-index-without-chain': { run: 0 },
   'synced-beyond-segment': { run: 0 },
   'order-without-chain': { run: 0 },
-  'order-of-another-view': { run: 461, faults: ['ambush', 'reorder', 'duplicate', 'partition'] },
+  'order-of-another-view': { run: 2547, faults: ['ambush', 'reorder', 'duplicate', 'partition'] },
   'answer-before-verified': { run: 0 },
   'cache-returns-another-request': { run: 0 },
   'restamp-with-equal-key': { run: 0 },
