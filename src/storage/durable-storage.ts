@@ -256,7 +256,8 @@ export class DurableStorage implements Storage {
   private async writeFrame(segments: Segments, change: PendingChange, flags: number, synced: boolean): Promise<void> {
     const { base } = this;
     const frameBytes = FRAME_HEADER_BYTES + change.bodyBytes;
-    const segment = await segments.withRoom(frameBytes);
+    // Without a wait where none is needed: the write begins in the turn that asked for it.
+    const segment = segments.present(frameBytes) ?? (await segments.withRoom(frameBytes));
     const header = {
       generation: segments.generation,
       sequence: ++this.sequence,
@@ -274,7 +275,7 @@ export class DurableStorage implements Storage {
     };
     encodeFrameHeader(header, change.bytes, this.options.hash);
     await segment.file.write(change.bytes, frameBytes, segment.end);
-    if (synced) await segment.file.sync();
+    if (synced && this.options.mode !== 'fsync') await segment.file.sync();
     segment.end = toSector(segment.end + frameBytes);
     segment.lastIndex = Math.max(segment.lastIndex, change.lastIndex);
     this.last = { ordinal: segment.ordinal, lastIndex: change.lastIndex, baseIndex: base.index, committed: change.committed, hardState: change.hardState };

@@ -23,6 +23,7 @@ export interface SegmentOptions {
 export interface Segment {
   readonly name: string;
   readonly ordinal: number;
+  /** In mode `fsync` it is written through. */
   readonly file: OpenFile;
   readonly bytes: number;
   /** Where the next frame begins. */
@@ -50,10 +51,16 @@ export class Segments {
     return this.kept.at(-1);
   }
 
+  /** The present segment, when it has room for a frame of `frameBytes`. */
+  present(frameBytes: number): Segment | undefined {
+    const { current } = this;
+    return current !== undefined && current.end + frameBytes <= current.bytes ? current : undefined;
+  }
+
   /** A segment with room for a frame of `frameBytes`: the present one, or the next. */
   async withRoom(frameBytes: number): Promise<Segment> {
     const { current } = this;
-    if (current !== undefined && current.end + frameBytes <= current.bytes) return current;
+    if (this.present(frameBytes) !== undefined) return current!;
     if (current !== undefined) {
       // In mode os this is where earlier frames become durable, so that a clean stop has one file to sync.
       if (this.options.mode === 'os') await current.file.sync();
@@ -99,7 +106,7 @@ export class Segments {
     const { options, files, generation, saltHi, saltLo } = this;
     const name = segmentName(generation, ordinal);
     const bytes = Math.max(options.segmentBytes, SEGMENT_HEADER_BYTES + toSector(frameBytes));
-    const file = await files.create(name + UNFINISHED);
+    let file = await files.create(name + UNFINISHED);
     try {
       const header = encodeSegmentHeader({ generation, ordinal, mode: options.mode, bootId: options.bootId, saltHi, saltLo }, options.owner, options.hash);
       await file.write(header, header.length, 0);
@@ -111,6 +118,11 @@ export class Segments {
       await file.sync();
       await files.rename(name + UNFINISHED, name);
       await files.sync();
+      if (options.mode === 'fsync') {
+        const filled = file;
+        file = await files.openThrough(name);
+        await filled.close();
+      }
     } catch (error) {
       await file.close().catch(() => undefined);
       throw error;

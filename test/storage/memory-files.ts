@@ -114,6 +114,16 @@ export class MemoryFiles implements Files {
     });
   }
 
+  async openThrough(name: string): Promise<OpenFile> {
+    const file = await this.perform(undefined, '', () => {
+      const inode = this.disk.names.get(name);
+      if (inode === undefined) throw failure('ENOENT', 'open', name);
+      return this.fileOf(inode);
+    });
+    // The power may go between the two, and either may fail.
+    return { ...file, write: async (bytes, length, position) => (await file.write(bytes, length, position), file.sync()) };
+  }
+
   rename(from: string, to: string): Promise<void> {
     return this.perform('rename', from, () => {
       const inode = this.disk.names.get(from);
