@@ -5,9 +5,10 @@
  *   npm run bench:durability -- [--rounds 7] [--seconds 2s] [--json]
  *
  * All take turns, because disks drift more than anything. Three replicas on one host share one disk, where the members of
- * the quorum sync at the same time; so it is also measured what two bare `fdatasync` at once take, from Node's pool, as ours.
+ * the quorum sync at the same time; so it is also measured what two bare writes at once take that are synced as ours are, from
+ * Node's pool to files with O_DSYNC.
  */
-import { closeSync, fdatasync, fdatasyncSync, mkdtempSync, openSync, rmSync, write, writeSync } from 'node:fs';
+import { closeSync, constants, fdatasyncSync, mkdtempSync, openSync, rmSync, write, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -36,7 +37,7 @@ const FILE_BYTES = 8 << 20;
 
 const pointOf = (open: number): Point => ({ replicas: 3, clients: 1, open, bytes: OPERATION_BYTES, operation: 'write', machine: 'echo' });
 
-/** Writes and syncs, one after the other, from sector to sector: in the calling thread, or to several files at once from the pool. */
+/** Writes and syncs, one after the other, from sector to sector: in the calling thread, or to several files at once from the pool, written through. */
 class BareSync implements Contestant {
   constructor(
     readonly name: string,
@@ -46,9 +47,8 @@ class BareSync implements Contestant {
 
   async run(_: Point, { warmupMs, ms }: Timing): Promise<Measured> {
     const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-sync-'));
-    const descriptors = Array.from({ length: this.files }, (_, i) => openSync(join(directory, `${i}`), 'w'));
+    const descriptors = Array.from({ length: this.files }, (_, i) => filled(join(directory, `${i}`), this.pooled ? constants.O_DSYNC : 0));
     try {
-      for (const descriptor of descriptors) fill(descriptor);
       const histogram = new Histogram();
       const bytes = new Uint8Array(WRITE_BYTES).fill(1);
       const step = toSector(WRITE_BYTES);
@@ -58,7 +58,7 @@ class BareSync implements Contestant {
         const before = performance.now();
         if (before - startedMs >= warmupMs && measuredFromMs === Infinity) measuredFromMs = before;
         if (before - measuredFromMs >= ms) break;
-        if (this.pooled) await Promise.all(descriptors.map((descriptor) => writeAndSync(descriptor, bytes, at)));
+        if (this.pooled) await Promise.all(descriptors.map((descriptor) => writeLater(descriptor, bytes, 0, bytes.length, at)));
         else {
           writeSync(descriptors[0]!, bytes, 0, bytes.length, at);
           fdatasyncSync(descriptors[0]!);
@@ -76,17 +76,15 @@ class BareSync implements Contestant {
 }
 
 const writeLater = promisify(write);
-const syncLater = promisify(fdatasync);
 
-async function writeAndSync(descriptor: number, bytes: Uint8Array, at: number): Promise<void> {
-  await writeLater(descriptor, bytes, 0, bytes.length, at);
-  await syncLater(descriptor);
-}
-
-function fill(descriptor: number): void {
+/** A file of zeros, open for writing. */
+function filled(path: string, flags: number): number {
+  const descriptor = openSync(path, 'w');
   const zeros = new Uint8Array(1 << 20);
   for (let at = 0; at < FILE_BYTES; at += zeros.length) writeSync(descriptor, zeros, 0, zeros.length, at);
   fdatasyncSync(descriptor);
+  closeSync(descriptor);
+  return openSync(path, constants.O_WRONLY | flags);
 }
 
 /** Runs at a point of its own, whatever the others run at. */
