@@ -6,7 +6,7 @@ import { Worker } from 'node:worker_threads';
 import t from 'tap';
 import { Pacer, type PacingKind } from '../../src/cli/load/pacer.js';
 import { openDeadlineTimer } from '../../src/clock/deadline-timer.js';
-import { hostMonotonicNs, monotonicOriginNs } from '../../src/clock/monotonic.js';
+import { hostMonotonicNs, monotonicOriginNs, openMonotonic } from '../../src/clock/monotonic.js';
 import { native, type NativeBinding } from '../../src/native/addon.js';
 import { freeAddress, nativeTransport, withoutNative } from '../transport/fixtures.js';
 
@@ -106,6 +106,21 @@ t.test('performance.now() lies in CLOCK_MONOTONIC where it is said to', (t) => {
     if (between < before - 20_000 || between > after + 20_000) outside.push(`${before} ≤ ${between} ≤ ${after}`);
   }
   t.same(outside, []);
+  t.end();
+});
+
+t.test('a monotonic reader reads performance.now() in µs, with the addon and without', (t) => {
+  for (const binding of [native, { available: false, addon: null, reason: 'none in this test' } as const]) {
+    const reader = openMonotonic(binding);
+    const outside: string[] = [];
+    for (let i = 0; i < 100; i++) {
+      const before = performance.now() * 1e3;
+      reader.read();
+      const after = performance.now() * 1e3;
+      if (reader.at[0]! < before - 20 || reader.at[0]! > after + 20) outside.push(`${before} ≤ ${reader.at[0]!} ≤ ${after}`);
+    }
+    t.same(outside, [], binding.available ? 'addon' : 'no addon');
+  }
   t.end();
 });
 
