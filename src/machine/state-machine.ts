@@ -33,7 +33,10 @@ export interface ApplyContext {
   index: number;
 }
 
-/** Where the result goes: write at most `capacity` bytes from `bytes[offset]` on, then set `length`. */
+/**
+ * Where the result goes: write at most `capacity` bytes from `bytes[offset]` on, then set `length`. A result that lies somewhere already, in
+ * the operation or in memory of the machine that stays as it is until its next call, need not be copied: set `bytes` and `offset` to it.
+ */
 export interface Reply {
   bytes: Uint8Array;
   offset: number;

@@ -34,6 +34,8 @@ export class Execution {
   lastStatus = 0;
 
   private readonly operation: Operation;
+  /** Where the machine writes a result, if it has none to point at. */
+  private readonly results: Uint8Array;
   private readonly replies = new LastView();
   private readonly context: ApplyContext = { timestampHi: 0, timestampLo: 0, index: 0 };
 
@@ -45,7 +47,8 @@ export class Execution {
     private readonly counters: Float64Array,
   ) {
     this.sessions = new SessionTable(limits.maxSessions, limits.maxLanes);
-    this.reply = { bytes: new Uint8Array(limits.resultBytes), offset: 0, capacity: limits.resultBytes, length: 0 };
+    this.results = new Uint8Array(limits.resultBytes);
+    this.reply = { bytes: this.results, offset: 0, capacity: limits.resultBytes, length: 0 };
     this.operation = { bytes: log.bytes, offset: 0, length: 0 };
     this.stable = encodeSnapshot(log, 0, this.sessions, machine.snapshot());
   }
@@ -69,7 +72,7 @@ export class Execution {
     this.context.timestampHi = 0;
     this.context.timestampLo = 0;
     this.context.index = this.executed;
-    this.reply.length = 0;
+    this.emptyReply();
     this.machine.query(this.operation, this.context, this.reply);
     invariant(this.reply.length <= this.reply.capacity, 'a state machine keeps within the reply capacity');
     this.operation.bytes = this.log.bytes;
@@ -132,7 +135,7 @@ export class Execution {
   private execute(index: number): void {
     const { log, reply } = this;
     this.counters[Counter.executed]!++;
-    reply.length = 0;
+    this.emptyReply();
     const { bytes } = log;
     const record = log.record(index);
     const flags = bytes[record + RecordAt.flags]!;
@@ -172,6 +175,13 @@ export class Execution {
     this.lastStatus = ReplyStatus.ok;
     session.record(lane, request, index, log.chainHi(index), log.chainLo(index), ReplyStatus.ok, this.replies.of(reply.bytes), reply.offset, reply.length);
     this.sessions.used(session, index);
+  }
+
+  private emptyReply(): void {
+    const { reply } = this;
+    if (reply.bytes !== this.results) reply.bytes = this.results;
+    reply.offset = 0;
+    reply.length = 0;
   }
 
   private executeRegister(index: number): number {

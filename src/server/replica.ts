@@ -57,7 +57,7 @@ export interface ReplicaOptions {
   /** How the native transport waits. Default `adaptive`. */
   readonly idle?: IdleStrategy | undefined;
   /** Bytes that messages to one destination share at most; raise it for jumbo frames. Default 1,432; 8,932 when all replicas are on loopback. */
-  readonly datagramBytes?: number;
+  readonly datagramBytes?: number | undefined;
   /**
    * The newest version of the wire that this replica speaks: by default the newest that it knows. The previous one holds it
    * back while a cluster is being upgraded. See docs/operations.md.

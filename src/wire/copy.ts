@@ -57,16 +57,23 @@ export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** The view of the array that it was asked for last: allocates when asked for another one. */
+/** The views of the two arrays that it was asked for last: allocates when asked for a third one. */
 export class LastView {
   private bytes: Uint8Array = new Uint8Array(0);
   private view = viewOf(this.bytes);
+  private otherBytes = this.bytes;
+  private otherView = this.view;
 
   of(bytes: Uint8Array): DataView {
-    if (bytes !== this.bytes) {
-      this.bytes = bytes;
-      this.view = viewOf(bytes);
-    }
+    if (bytes !== this.bytes) this.turnTo(bytes);
     return this.view;
+  }
+
+  private turnTo(bytes: Uint8Array): void {
+    const view = bytes === this.otherBytes ? this.otherView : viewOf(bytes);
+    this.otherBytes = this.bytes;
+    this.otherView = this.view;
+    this.bytes = bytes;
+    this.view = view;
   }
 }

@@ -7,10 +7,11 @@ const CONTEXT = { timestampHi: 0, timestampLo: 0, index: 1 };
 
 function run(machine: StateMachine, operation: Uint8Array, capacity = 1000, method: 'apply' | 'query' = 'apply'): Uint8Array {
   const padded = new Uint8Array([9, 9, ...operation, 9]);
-  const reply = { bytes: new Uint8Array(capacity + 4).fill(0xee), offset: 2, capacity, length: -1 };
+  const own = new Uint8Array(capacity + 4).fill(0xee);
+  const reply = { bytes: own, offset: 2, capacity, length: -1 };
   machine[method]({ bytes: padded, offset: 2, length: operation.length }, CONTEXT, reply);
-  if (reply.bytes.subarray(2 + capacity).some((byte) => byte !== 0xee)) throw new Error('wrote outside of the reply');
-  return reply.bytes.slice(2, 2 + reply.length);
+  if (own.subarray(2 + capacity).some((byte) => byte !== 0xee)) throw new Error('wrote outside of the reply');
+  return reply.bytes.slice(reply.offset, reply.offset + reply.length);
 }
 
 const word = (value: bigint): Uint8Array => {

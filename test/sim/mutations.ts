@@ -172,7 +172,7 @@ function equalTimestampIsDuplicate(core: ReplicaCore): void {
   requests['append'] = (bytes, o, timestampHi, timestampLo, sessionHi, sessionLo, lane, request, length, from, now) => {
     const last = log.lastIndex;
     if (last > log.baseIndex && compareU64(timestampHi, timestampLo, log.timestampHi(last), log.timestampLo(last)) === 0) {
-      requests['sender'].reply(from, sessionHi, sessionLo, lane, request, ReplyStatus.ok, last, log.chainHi(last), log.chainLo(last), timestampHi, timestampLo, 0, execution.reply.bytes, 0, core.state.isPrimary ? execution.reply.length : 0);
+      requests['sender'].reply(from, sessionHi, sessionLo, lane, request, ReplyStatus.ok, last, log.chainHi(last), log.chainLo(last), timestampHi, timestampLo, 0, execution.reply.bytes, execution.reply.offset, core.state.isPrimary ? execution.reply.length : 0);
       return;
     }
     append.call(requests, bytes, o, timestampHi, timestampLo, sessionHi, sessionLo, lane, request, length, from, now);

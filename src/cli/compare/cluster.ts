@@ -69,20 +69,20 @@ export class OurCluster implements Contestant {
 
   async run(asked: Point, timing: Timing): Promise<Measured> {
     const point = { ...asked, replicas: this.replicas ?? asked.replicas };
-    const { machine, replicas } = point;
+    const { machine, replicas, datagramBytes } = point;
     await using children = new Children();
     if (sharesProcess(this.wiring.idle === 'busy', point)) {
       const { directory, clusterFile } = await writeCluster(replicas, this.authenticated);
       try {
         const ids = Array.from({ length: replicas }, (_, id) => id);
-        const server = children.add(LineChild.startModule('./shared-replicas.js', { ...this.wiring, cluster: clusterFile, ids, machine, durability: this.durability, data: directory } satisfies SharedReplicasSetup, 'the replicas'));
+        const server = children.add(LineChild.startModule('./shared-replicas.js', { ...this.wiring, cluster: clusterFile, ids, machine, durability: this.durability, data: directory, datagramBytes } satisfies SharedReplicasSetup, 'the replicas'));
         await server.ready();
         return await this.measure(clusterFile, point, timing, children, [server.pid]);
       } finally {
         rmSync(directory, { recursive: true, force: true });
       }
     }
-    await using cluster = await LocalCluster.start({ replicas, machine, ...this.wiring, durability: this.durability, authenticated: this.authenticated });
+    await using cluster = await LocalCluster.start({ replicas, machine, datagramBytes, ...this.wiring, durability: this.durability, authenticated: this.authenticated });
     const pids = cluster.replicas.map(({ child }) => child.pid);
     return await this.measure(cluster.clusterFile, point, timing, children, pids);
   }
@@ -93,7 +93,7 @@ export class OurCluster implements Contestant {
    */
   async runMetered(point: Point, timing: Timing, operations: number, idleMs: number): Promise<Metered> {
     await using children = new Children();
-    await using cluster = await LocalCluster.start({ replicas: point.replicas, machine: point.machine, ...this.wiring, durability: this.durability, authenticated: this.authenticated });
+    await using cluster = await LocalCluster.start({ replicas: point.replicas, machine: point.machine, datagramBytes: point.datagramBytes, ...this.wiring, durability: this.durability, authenticated: this.authenticated });
     const pids = cluster.replicas.map(({ child }) => child.pid);
     await cluster.ask('meter-start');
     await new Promise((resolve) => setTimeout(resolve, idleMs));
@@ -110,17 +110,17 @@ export class OurCluster implements Contestant {
     const flagsFor = (name: string): string[] => ['--cpu-prof', `--cpu-prof-dir=${directory}`, `--cpu-prof-name=${fileOf(name)}`, `--cpu-prof-interval=${intervalUs}`];
     const names = Array.from({ length: point.replicas }, (_, id) => `replica-${id}`);
     await using children = new Children(PROFILE_TIMEOUT_MS);
-    await using cluster = await LocalCluster.start({ replicas: point.replicas, machine: point.machine, ...this.wiring, durability: this.durability, authenticated: this.authenticated, nodeFlags: (id) => flagsFor(names[id]!), stopTimeoutMs: PROFILE_TIMEOUT_MS });
+    await using cluster = await LocalCluster.start({ replicas: point.replicas, machine: point.machine, datagramBytes: point.datagramBytes, ...this.wiring, durability: this.durability, authenticated: this.authenticated, nodeFlags: (id) => flagsFor(names[id]!), stopTimeoutMs: PROFILE_TIMEOUT_MS });
     const pids = cluster.replicas.map(({ child }) => child.pid);
     const measured = await this.measure(cluster.clusterFile, { ...point, clients: 1 }, timing, children, pids, { cpu: mainThreadCpuSeconds, nodeFlags: flagsFor('client') });
     const [answer] = await cluster.ask('stats');
     return { measured, view: Number(answer?.status['view'] ?? 0), clientFile: join(directory, fileOf('client')), replicaFiles: names.map((name) => join(directory, fileOf(name))) };
   }
 
-  private measure(cluster: string, { clients, machine, operation, open, bytes, replicas }: Point, timing: Timing, children: Children, serverPids: readonly (number | undefined)[], { operations, nodeFlags, ...measuring }: Measuring & { readonly operations?: number; readonly nodeFlags?: readonly string[] } = {}): Promise<Measured> {
+  private measure(cluster: string, { clients, machine, operation, open, bytes, replicas, datagramBytes }: Point, timing: Timing, children: Children, serverPids: readonly (number | undefined)[], { operations, nodeFlags, ...measuring }: Measuring & { readonly operations?: number; readonly nodeFlags?: readonly string[] } = {}): Promise<Measured> {
     const run = this.runs++;
     const all = Array.from({ length: clients }, (_, index) => {
-      const setup: SlotClientSetup = { ...this.wiring, cluster, machine, operation, open, bytes, seed: run * 1000 + index, ...timing, ...(operations === undefined ? {} : { operations }) };
+      const setup: SlotClientSetup = { ...this.wiring, cluster, machine, operation, open, bytes, datagramBytes, seed: run * 1000 + index, ...timing, ...(operations === undefined ? {} : { operations }) };
       return children.add(LineChild.startModule('./slot-client.js', setup, `client ${index}`, nodeFlags));
     });
     return measureClients(all, serverPids, quorumOf(replicas), timing, measuring);

@@ -13,6 +13,8 @@ export interface Point {
   readonly bytes: number;
   readonly operation: 'read' | 'write';
   readonly machine: 'echo' | 'kv';
+  /** What a datagram of several messages grows to, envelope included. Default: what ours takes on loopback. */
+  readonly datagramBytes?: number | undefined;
 }
 
 /** Bytes. */
@@ -32,7 +34,7 @@ export function sizesOf(point: Point): Sizes {
   const [request, answer] = point.operation === 'read' ? [Read, ReadReply] : [Request, Reply];
   const requestBytes = request.size + operationBytes(point);
   const answerBytes = answer.size + resultBytes(point);
-  const datagram = Math.max(JUMBO_DATAGRAM_BYTES, ENVELOPE_BYTES + Math.max(requestBytes, answerBytes));
+  const datagram = Math.max(point.datagramBytes ?? JUMBO_DATAGRAM_BYTES, ENVELOPE_BYTES + Math.max(requestBytes, answerBytes));
   return { datagram, envelope: ENVELOPE_BYTES, request: requestBytes, answer: answerBytes, otherAnswer: answer.size, perDatagram: Math.floor((datagram - ENVELOPE_BYTES) / requestBytes) };
 }
 

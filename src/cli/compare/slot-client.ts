@@ -24,6 +24,7 @@ export interface SlotClientSetup extends TransportChoice {
   readonly operation: 'read' | 'write';
   readonly open: number;
   readonly bytes: number;
+  readonly datagramBytes?: number | undefined;
   readonly seed: number;
   readonly warmupMs: number;
   readonly ms: number;
@@ -73,9 +74,9 @@ class ClosedLoop {
 
   static async connect(setup: SlotClientSetup): Promise<ClosedLoop> {
     const loop = new ClosedLoop(setup);
-    const { cluster, transport, idle, open } = setup;
+    const { cluster, transport, idle, open, datagramBytes } = setup;
     loop.host = await ClientHost.connect(
-      { cluster, transport, idle, lanes: open },
+      { cluster, transport, idle, lanes: open, datagramBytes },
       {
         completed: (lane, outcome, status) => loop.onCompleted(lane, outcome, status),
         ready: () => {},

@@ -57,6 +57,7 @@ export interface LocalClusterOptions {
   readonly environment?: (replica: number) => NodeJS.ProcessEnv;
   /** Flags of Node itself, before the program. Default: none. */
   readonly nodeFlags?: (replica: number) => readonly string[];
+  readonly datagramBytes?: number | undefined;
   /** A replica that has not ended so long after SIGTERM is killed. Default: 3 s. */
   readonly stopTimeoutMs?: number;
 }
@@ -191,11 +192,12 @@ export class LocalCluster {
 
   /** Starts replica `id` (again). `waitReady` of what it returns says when it serves. */
   spawn(id: number, program: ReplicaProgram | undefined = this.options.program): ReplicaProcess {
-    const { machine, transport, idle, durability, clock } = this.options;
+    const { machine, transport, idle, durability, clock, datagramBytes } = this.options;
     const args = ['replica', '--cluster', this.files[id]!, '--id', String(id), '--data', this.options.dataDirectory?.(id) ?? join(this.directory, `replica-${id}`)];
     args.push('--machine', machine, '--transport', transport, '--durability', durability);
     if (idle !== undefined) args.push('--idle', idle);
     if (clock !== undefined) args.push('--clock', clock);
+    if (datagramBytes !== undefined) args.push('--datagram-bytes', String(datagramBytes));
     args.push(...(this.options.replicaFlags ?? []), ...(program?.flags ?? []));
     // Detached: Ctrl-C on the terminal is for this process, which stops the replicas when it is done with them.
     const child = fork(program?.main ?? MAIN, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [...(this.options.nodeFlags?.(id) ?? [])], detached: true, env: { ...withoutSettings(process.env), ...this.options.environment?.(id) } });
