@@ -367,11 +367,12 @@ class UdpPort {
         return true;
       }
       // Whoever else wants this processor gets it now, perhaps the very process that is to answer. Where many do, the yield
-      // outlasts the spin, which is then wasted, and the policy sleeps from then on. Where nobody did, there is no hurry to ask again.
+      // outlasts the spin, which is then wasted, and the policy sleeps from then on. With a core of one's own nobody does, and there is
+      // no hurry to ask again.
       if (++polls < quiet_polls_) continue;
       polls = 0;
       sched_yield();
-      quiet_polls_ = MonotonicNs() - before < kYieldAloneNs ? kQuietPolls : 1;
+      quiet_polls_ = busy && MonotonicNs() - before < kYieldAloneNs ? kQuietPolls : 1;
     }
     return false;
   }
