@@ -223,12 +223,14 @@ export class ReplicaState implements PersistBatch {
     if (fill < SNAPSHOT_FILL_MIN) return;
     const due = this.snapshotFill();
     if (fill < due) return;
-    // A provisional snapshot is given the time to become stable: a new one every quarter of what makes one due at most.
-    const newest = this.execution.provisional?.index ?? this.execution.stable.index;
-    if (this.execution.executed - newest >= (this.log.capacity * due) / 4 || (newest === this.log.baseIndex && this.execution.executed > newest)) this.execution.takeSnapshot(this.committed);
-    const kept = due < SNAPSHOT_FILL_MAX ? Math.floor(this.log.capacity * due * KEPT_PART) : 0;
-    const index = fill < CUT_FILL ? Math.min(this.execution.stable.index - kept, this.neededFrom) : this.execution.stable.index;
-    this.cut(index);
+    const { log, execution } = this;
+    // As many entries as make one due, of the length that they have now.
+    const entries = ((log.lastIndex - log.baseIndex) * due) / fill;
+    // A provisional snapshot is given the time to become stable: a new one after half of that at the soonest.
+    const newest = execution.provisional?.index ?? execution.stable.index;
+    if (execution.executed - newest >= entries / 2 || (newest === log.baseIndex && execution.executed > newest)) execution.takeSnapshot(this.committed);
+    const kept = due < SNAPSHOT_FILL_MAX ? Math.floor(entries * KEPT_PART) : 0;
+    this.cut(fill < CUT_FILL ? Math.min(execution.stable.index - kept, this.neededFrom) : execution.stable.index);
   }
 
   private snapshotFill(): number {

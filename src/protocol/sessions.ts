@@ -76,6 +76,8 @@ export class Session {
 
 export class SessionTable {
   private slots: (Session | undefined)[];
+  /** What was looked for last, as long as it is in the table: requests of one session come in a row. */
+  private found: Session | undefined;
   private mask: number;
   private count = 0;
   private laneCount = 0;
@@ -102,6 +104,12 @@ export class SessionTable {
   }
 
   find(hi: number, lo: number): Session | undefined {
+    const { found } = this;
+    if (found !== undefined && found.lo === lo && found.hi === hi) return found;
+    return (this.found = this.search(hi, lo));
+  }
+
+  private search(hi: number, lo: number): Session | undefined {
     for (let slot = hash(hi, lo) & this.mask; ; slot = (slot + 1) & this.mask) {
       const session = this.slots[slot];
       if (session === undefined || (session.hi === hi && session.lo === lo)) return session;
@@ -130,6 +138,7 @@ export class SessionTable {
   }
 
   private clear(): void {
+    this.found = undefined;
     this.slots.fill(undefined);
     this.count = 0;
     this.laneCount = 0;
@@ -278,6 +287,7 @@ export class SessionTable {
   }
 
   private remove(session: Session): void {
+    this.found = undefined;
     const { slots, mask } = this;
     let hole = hash(session.hi, session.lo) & mask;
     while (slots[hole] !== session) hole = (hole + 1) & mask;

@@ -93,7 +93,7 @@ const QUEUE_TURN = { batches: 64, single: 24 } as const;
 const QUEUE_BYTES = 4 << 20;
 
 /** Messages of one batch that share a turn, by whole datagrams: answers to the first need not wait for the last. */
-const TURN_MESSAGES = 192;
+const TURN_MESSAGES = 256;
 /** After so many of them the time of the last datagram is still the time. */
 const FRESH_MESSAGES = 48;
 

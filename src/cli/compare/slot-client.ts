@@ -134,7 +134,7 @@ class ClosedLoop {
     const { monotonicUs } = this.host.instant;
     numbers[OPEN]! -= 1;
     if (outcome === Outcome.committed && status === ReplyStatus.ok) {
-      this.histogram.record((monotonicUs - this.sentUs[lane]!) * NS_PER_US);
+      this.histogram.record(Math.round((monotonicUs - this.sentUs[lane]!) * NS_PER_US)); // whole: a fraction as an argument would be on the heap
       if (monotonicUs < numbers[UNTIL_US]!) this.submit(lane);
     } else {
       numbers[FAILED]! += 1;
