@@ -25,7 +25,7 @@ await program(
       rows: { kind: 'text', value: 'NAME,…', help: 'only these rows (and those that are measured with them)' },
       rounds: { kind: 'count', default: '5', min: 1, max: 1000, help: 'rounds of one run of each' },
       seconds: { kind: 'duration', default: '1500ms', min: 1e7, help: 'how long a run is measured' },
-      warmup: { kind: 'duration', default: '2s', help: 'how long it runs before: compiling takes a second or two of it' },
+      warmup: { kind: 'duration', default: '4s', help: 'how long it runs before: V8 is not done with compiling for some seconds' },
       operations: { kind: 'count', default: '10000000', min: 1000, max: 1e10, help: 'operations of the row `allocation`, which ends after two minutes in any case' },
       strict: { kind: 'switch', help: 'exit with 4 when a goal is missed' },
     },

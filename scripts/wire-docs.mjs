@@ -56,7 +56,7 @@ function render() {
     'datagram as a sequence of arrays. Each field has a fixed width and therefore a constant offset; only the last one of a message may be bytes of variable',
     'length. Numbers are big-endian. Offsets below count from the start of the envelope or the message.',
     '',
-    `Messages to one destination share a datagram up to ${count(envelope.DEFAULT_DATAGRAM_BYTES)} bytes (configurable). A longer message travels alone, up to ${count(envelope.MAX_DATAGRAM_BYTES)} bytes with its envelope.`,
+    `Messages to one destination share a datagram up to ${count(envelope.DEFAULT_DATAGRAM_BYTES)} bytes, ${count(envelope.JUMBO_DATAGRAM_BYTES)} when all replicas are on loopback (configurable). A longer message travels alone, up to ${count(envelope.MAX_DATAGRAM_BYTES)} bytes with its envelope.`,
     '',
     '## Envelope',
     '',
