@@ -37,7 +37,7 @@ constexpr size_t kDigestBytes = 32;
 constexpr size_t kBlockBytes = 64;
 // A replica holds at most as many keys as a key file may name (src/server/key-file.ts), for each loop of the thread.
 constexpr size_t kMaxKeys = 4096;
-// Longer than a datagram that messages share. What travels alone costs the kernel more than its MAC.
+// Longer than a datagram on Ethernet. What is longer, comparing it and keeping it would cost more than it saves.
 constexpr size_t kRememberedBytes = 2048;
 
 // SHA-256 behind the first block, which is the key's.
