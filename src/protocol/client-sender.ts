@@ -18,8 +18,8 @@ export class ClientSender {
   ) {}
 
   /**
-   * To the replicas in `mask`, a bit each, `last` behind the others.
-   * @param slot whose operation it has @param timestampHi of a Read it is not used, as `flags` is not
+   * To the replicas in `mask`, a bit each, `last` behind the others, with the operation of `slot`. A Read has no flags and no
+   * timestamp: what is given is not looked at.
    */
   request(message: typeof Read | typeof Request, mask: number, last: number, view: number, slot: number, lane: number, request: number, flags: number, timestampHi: number, timestampLo: number): void {
     const { outbox } = this;

@@ -2,7 +2,7 @@
  * The log: an arena.
  *
  * Operation bytes lie in one preallocated ring between the snapshot and the head; what is known of each entry besides
- * lies in parallel typed arrays, slot `index & mask`. Nothing is allocated after construction. Entries are added at the
+ * lies in parallel typed arrays, slot `index & mask`. Nothing is allocated after construction, but for what `moveTogether` sets aside, once in a while. Entries are added at the
  * end (`append`), taken from the end (`truncate`: they were not committed) and from the front (`cut`: a snapshot covers
  * them).
  *

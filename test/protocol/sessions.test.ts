@@ -330,6 +330,24 @@ t.test('a snapshot is provisional until its index is committed; only behind a st
   t.end();
 });
 
+t.test('a log in memory is cut long before it is half full, when it is some times as long as the snapshot, and keeps entries for those a little behind', (t) => {
+  const c = primary({ limits: { logEntries: 1024 } });
+  const alice = c.hand();
+  c.give(alice, Request, alice.registration(10), 0, 1);
+  for (let i = 1; i <= 300; i++) {
+    c.give(alice, Request, alice.request(10 + i, i, `${i}`), 0, 1);
+    if (i % 10 === 0) c.run(6000);
+  }
+  c.run(20_000);
+  for (const id of [0, 1, 2]) {
+    const { log, execution } = c.replica(id).state;
+    t.ok(log.lastIndex - log.baseIndex < 128, `replica ${id} keeps ${log.lastIndex - log.baseIndex} of ${log.lastIndex} entries`);
+    t.ok(execution.stable.index - log.baseIndex >= 16, `${execution.stable.index - log.baseIndex} of them in front of its snapshot`);
+    t.equal(c.replica(id).counter('snapshots_installed'), 0, 'nobody had to live on snapshots');
+  }
+  t.end();
+});
+
 t.test('a log that is full of what is not committed rejects with busy, and takes requests again later', (t) => {
   const c = primary({ limits: { logEntries: 16 } });
   const alice = c.hand();
