@@ -7,7 +7,6 @@ import { TRANSPORT_COUNTER_NAMES } from '../transport/transport.js';
 import { DROP_REASON_NAMES } from '../wire/envelope.js';
 import { REPLICA_STATUS_NAMES } from '../wire/messages.js';
 import { toHex } from '../wire/u64.js';
-import { PREVIOUS_WIRE_VERSION } from '../wire/versions.js';
 import type { DurableStorageStatus } from '../storage/durable-storage.js';
 import type { Durability } from './storage.js';
 import type { TurnLoop } from './turn-loop.js';
@@ -45,11 +44,8 @@ export interface ReplicaStatusReport {
   /** A replica of an earlier version says less. */
   readonly clock: Pick<HostClockReport, 'source' | 'epoch'> & Partial<HostClockReport>;
   readonly counters: Readonly<Record<string, number>>;
-  /**
-   * Versions of the wire, by replica: the one in which this replica writes to it; of itself the newest that it speaks. A replica
-   * from before version 3 does not say.
-   */
-  readonly wire?: readonly number[];
+  /** Versions of the wire, by replica: the one in which this replica writes to it; of itself the newest that it speaks. */
+  readonly wire: readonly number[];
   /** Datagrams dropped, by reason. */
   readonly drops: Readonly<Record<string, number>>;
   /** Messages that found no room in the outbox. */
@@ -64,7 +60,7 @@ export interface ReplicaStatusReport {
 
 /** The newest version of the wire that the reporting replica speaks. */
 export function spokenIn({ id, wire }: Pick<ReplicaStatusReport, 'id' | 'wire'>): number {
-  return wire?.[id] ?? PREVIOUS_WIRE_VERSION;
+  return wire[id]!;
 }
 
 /** The part of a core's state that a report needs. */

@@ -158,7 +158,7 @@ export class TurnLoop {
     this.versions = new PeerVersions(wireVersion, sender, replicas, endpoints, instant);
     const envelope = new Envelope(options.hash, cluster.idHi, cluster.idLo, sender, replicas, keys, wireVersion);
     const peers = keys === undefined ? undefined : new PeerKeys(keys, replicas, endpoints);
-    this.addresses = isClient ? undefined : new AddressProofs(replicas, endpoints, Challenge.since, (target) => void crypto.getRandomValues(target));
+    this.addresses = isClient ? undefined : new AddressProofs(replicas, endpoints, (target) => void crypto.getRandomValues(target));
     this.outbox = new DatagramOutbox(this.transport, envelope, datagramBytes, peers, this.versions, undefined, this.addresses);
     this.failed = options.failed;
     const handle = (bytes: Uint8Array, offset: number, length: number, from: number, owner: number): void => {

@@ -125,7 +125,7 @@ export class SimulatedOutbox implements Outbox {
     const bytes = new Uint8Array(ENVELOPE_BYTES + Challenge.size);
     const length = this.wire.writeChallenge(to, bytes);
     if (!this.wire.mayCarryHello(to, length)) return;
-    this.wire.sealHello(bytes, length);
+    this.wire.seal(bytes, length, this.wire.versionFor(to));
     this.network.send(this.from, to, bytes, length);
   }
 
@@ -133,7 +133,7 @@ export class SimulatedOutbox implements Outbox {
   prove(to: number, bytes: Uint8Array, offset: number): void {
     const proof = new Uint8Array(ENVELOPE_BYTES + Proof.size);
     writeProof(bytes, offset, proof, ENVELOPE_BYTES);
-    this.wire.sealHello(proof, proof.length);
+    this.wire.seal(proof, proof.length, this.wire.versionFor(to));
     this.network.send(this.from, to, proof, proof.length);
   }
 

@@ -60,7 +60,7 @@ export class WireEnd {
     const newest = this.draw.random.chance(this.draw.previous) ? PREVIOUS_WIRE_VERSION : WIRE_VERSION;
     this.envelope = this.envelopeOf(newest);
     this.versions = new PeerVersions(newest, this.sender, replicas, powerOfTwo(endpoints), now);
-    if (this.sender !== CLIENT_SENDER) this.addresses = new AddressProofs(replicas, powerOfTwo(endpoints), Challenge.since, (target) => target.set([++this.challenges, this.sender]));
+    if (this.sender !== CLIENT_SENDER) this.addresses = new AddressProofs(replicas, powerOfTwo(endpoints), (target) => target.set([++this.challenges, this.sender]));
     return newest;
   }
 
@@ -102,11 +102,6 @@ export class WireEnd {
     this.envelope.seal(bytes, 0, length, undefined, version);
   }
 
-  /** In the newest version that this process speaks. */
-  sealHello(bytes: Uint8Array, length: number): void {
-    this.envelope.seal(bytes, 0, length);
-  }
-
   /**
    * Hands over the messages of a datagram in their present form. False when it, or its rest, is refused.
    * @param origin endpoint that it came from
@@ -118,8 +113,8 @@ export class WireEnd {
     if (sender < 0) return false;
     const from = sender === CLIENT_SENDER ? origin : sender;
     const { openedVersion, openedNewest } = this.envelope;
-    this.versions?.heard(from, openedVersion, openedNewest);
-    if (sender === CLIENT_SENDER) this.addresses?.heard(from, 0, openedVersion, length);
+    this.versions?.heard(from, openedNewest);
+    if (sender === CLIENT_SENDER) this.addresses?.heard(from, 0, length);
     if (length === ENVELOPE_BYTES && sender === CLIENT_SENDER) hello(from);
     for (let offset = ENVELOPE_BYTES; offset < length; ) {
       const present = openedVersion === WIRE_VERSION;

@@ -158,11 +158,11 @@ export class DatagramOutbox implements Outbox {
     this.transport.flush();
   }
 
-  /** Sends an empty datagram of this process's newest version at once: see peer-versions.ts. */
+  /** Sends an empty datagram at once, in the version that the peer is written to in: see peer-versions.ts. */
   hello(to: number): void {
     const bytes = this.transport.acquire(this.datagramBytes);
     if (bytes === undefined) return;
-    this.seal(bytes, ENVELOPE_BYTES + this.addresses.writeChallenge(to, bytes, ENVELOPE_BYTES), to, this.envelope.newest);
+    this.seal(bytes, ENVELOPE_BYTES + this.addresses.writeChallenge(to, bytes, ENVELOPE_BYTES), to, this.versions.versionFor(to));
     this.transport.flush();
   }
 
@@ -301,7 +301,7 @@ export class DatagramOutbox implements Outbox {
   private challenge(bytes: Uint8Array, to: number): void {
     this.transport.counters[TransportCounter.datagrams_withheld]!++;
     const length = ENVELOPE_BYTES + this.addresses.writeChallenge(to, bytes, ENVELOPE_BYTES);
-    if (length > ENVELOPE_BYTES && this.addresses.mayCarry(to, length)) this.leave(bytes, length, to, WIRE_VERSION);
+    if (length > ENVELOPE_BYTES && this.addresses.mayCarry(to, length)) this.leave(bytes, length, to, this.versions.versionFor(to));
     else this.transport.release(bytes);
   }
 }

@@ -62,9 +62,9 @@ export class DatagramReader {
     const mayWrite = keys === undefined || keys.ring.mayWrite(key);
     const owner = keys === undefined ? 0 : keys.ring.ownerOf(key);
     const { openedVersion } = this.envelope;
-    if (this.addresses !== undefined && sender === CLIENT_SENDER) this.addresses.heard(from, key, openedVersion, length);
+    if (this.addresses !== undefined && sender === CLIENT_SENDER) this.addresses.heard(from, key, length);
     if (this.versions !== undefined) {
-      this.versions.peers.heard(from, openedVersion, this.envelope.openedNewest);
+      this.versions.peers.heard(from, this.envelope.openedNewest);
       if (length === ENVELOPE_BYTES && sender === CLIENT_SENDER) this.versions.hello(from);
     }
     const end = offset + length;

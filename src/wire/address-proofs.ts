@@ -6,8 +6,6 @@
  * What is longer is replaced by a Challenge, which holds a number drawn for this endpoint. A Proof that brings it back, under the
  * endpoint's key, came from somebody who received it and has the key. The answer to the hello of a new client holds one too
  * (peer-versions.ts), so that nothing of an honest client is ever replaced; where something is, its retry is answered.
- *
- * Those who were heard in no version that has the messages are answered as that version did.
  */
 import { begin } from './layout.js';
 import { Challenge, Proof } from './messages.js';
@@ -17,7 +15,7 @@ export const AMPLIFICATION = 3;
 /** Credit does not grow beyond this, bytes. */
 const CREDIT_MAX = 1 << 30;
 
-const State = { unable: 0, unproven: 1, proven: 2 } as const;
+const State = { unproven: 0, proven: 1 } as const;
 
 /** What an outbox asks before it sends. */
 export interface Addresses {
@@ -47,13 +45,11 @@ export class AddressProofs implements Addresses {
   /**
    * @param replicas endpoints below it are replicas, which prove nothing
    * @param endpoints places of the endpoint table, a power of two
-   * @param firstVersion of the wire that has Challenge and Proof
    * @param draw fills an array at random, unforeseeable for anybody outside
    */
   constructor(
     private readonly replicas: number,
     private readonly endpoints: number,
-    private readonly firstVersion: number,
     private readonly draw: (target: Int32Array<ArrayBuffer>) => void,
   ) {
     this.known = new Int32Array(endpoints);
@@ -64,19 +60,17 @@ export class AddressProofs implements Addresses {
   }
 
   /** An authentic datagram of `length` bytes, under the key of a slot, came from a client. */
-  heard(endpoint: number, key: number, version: number, length: number): void {
+  heard(endpoint: number, key: number, length: number): void {
     const place = (endpoint - this.replicas) & (this.endpoints - 1);
     if (this.known[place] !== endpoint + 1 || this.keys[place] !== key) {
       this.known[place] = endpoint + 1;
       this.keys[place] = key;
-      this.state[place] = State.unable;
+      this.state[place] = State.unproven;
       this.credit[place] = 0;
       this.nonces[2 * place] = 0;
       this.nonces[2 * place + 1] = 0;
     }
     if (this.state[place] === State.proven) return;
-    // Once it can, it has to: or a recorded datagram of an older version would free it.
-    if (version >= this.firstVersion) this.state[place] = State.unproven;
     this.credit[place] = Math.min(CREDIT_MAX, this.credit[place]! + AMPLIFICATION * length);
   }
 

@@ -7,7 +7,7 @@
  * few to stake a log on. The rule: a process that has keys accepts nothing under id 0, one that has none nothing else.
  */
 import { readI32, readU16, writeI32, writeU16 } from './u64.js';
-import { FIRST_TELLING_VERSION, PREVIOUS_WIRE_VERSION, WIRE_VERSION } from './versions.js';
+import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from './versions.js';
 
 /** Writes the 8-byte big-endian XXH3-64 of a range into `out`. The addon and its JavaScript stand-in both do. */
 export interface Hash64 {
@@ -60,12 +60,12 @@ export const JUMBO_DATAGRAM_BYTES = 8932;
 export const MAX_DATAGRAM_BYTES = 60_000;
 
 /** Names of what `open` and `validate` refuse, as in metrics. Index = −code. */
-export const DROP_REASON_NAMES: readonly string[] = ['', 'truncated', 'unknown-type', 'marker', 'number', 'magic', 'version', 'cluster', 'sender', 'key', 'checksum', 'oversized', 'empty', 'role', 'crowded'];
+export const DROP_REASON_NAMES: readonly string[] = ['', 'truncated', 'unknown-type', 'marker', 'number', 'magic', 'version', 'cluster', 'sender', 'key', 'checksum', 'oversized', 'role', 'crowded'];
 
 /** Counted by hosts: too many datagrams of one client waited to be handled. */
 export const CROWDED = DROP_REASON_NAMES.indexOf('crowded');
 
-const Refused = { truncated: -1, marker: -3, magic: -5, version: -6, cluster: -7, sender: -8, key: -9, checksum: -10, oversized: -11, empty: -12, role: -13 } as const;
+const Refused = { truncated: -1, marker: -3, magic: -5, version: -6, cluster: -7, sender: -8, key: -9, checksum: -10, oversized: -11, role: -12 } as const;
 
 /** Markers of the envelope's five values, by offset. */
 const FIXED: readonly (readonly [number, number])[] = [
@@ -86,8 +86,8 @@ export class Envelope {
   openedKey = NO_KEY;
   /** The version in which that datagram was written, … */
   openedVersion = WIRE_VERSION;
-  /** … and the newest one that its sender speaks; 0 when that version does not say. */
-  openedNewest = 0;
+  /** … and the newest one that its sender speaks. */
+  openedNewest = WIRE_VERSION;
 
   /** What stands at AT_MAGIC in a datagram of this process's newest version, from one of the same. */
   private readonly ownMagic: number;
@@ -148,8 +148,8 @@ export class Envelope {
       if (magic >>> 8 !== MAGIC >>> 8) return Refused.magic;
       version = magic & 0x0f;
       newest = (magic >>> 4) & 0x0f;
-      if (version < PREVIOUS_WIRE_VERSION || version > this.newest || (version < FIRST_TELLING_VERSION ? newest !== 0 : newest < version)) return Refused.version;
-    } else if (version < FIRST_TELLING_VERSION) newest = 0;
+      if (version < PREVIOUS_WIRE_VERSION || version > this.newest || newest < version) return Refused.version;
+    }
     if (readI32(bytes, offset + AT_CLUSTER) !== this.clusterHi || readI32(bytes, offset + AT_CLUSTER + 4) !== this.clusterLo) return Refused.cluster;
     const sender = readU16(bytes, offset + AT_SENDER);
     if (sender >= this.replicas && sender !== CLIENT_SENDER) return Refused.sender;
@@ -167,7 +167,6 @@ export class Envelope {
     const difference = (readI32(digest, 0) ^ a) | (readI32(digest, 4) ^ b) | (readI32(digest, 8) ^ c) | (readI32(digest, 12) ^ d);
     if (difference !== 0) return Refused.checksum;
     if (slot >= 0 && !this.keys!.permits(slot, sender)) return Refused.role;
-    if (length === ENVELOPE_BYTES && version < FIRST_TELLING_VERSION) return Refused.empty;
     this.openedKey = slot;
     this.openedVersion = version;
     this.openedNewest = newest;
@@ -189,5 +188,5 @@ export function writtenVersion(bytes: Uint8Array, offset: number): number {
 }
 
 function magicOf(version: number, newest: number): number {
-  return MAGIC | (version < FIRST_TELLING_VERSION ? version : (newest << 4) | version);
+  return MAGIC | (newest << 4) | version;
 }

@@ -83,6 +83,7 @@ export const Sync = defineMessage('Sync', 6, {
 /**
  * Replica → primary: my log equals yours up to `matchedIndex`; everything after `neededIndex` I may still ask for. `sequence`: of the newest Sync heard.
  * `differed`: 1 when the log of this member differed, or may have, since its last one: the primary pushes its order then.
+ * `clock`: the sender's clock as it wrote this, ns; 0 when it does not say.
  */
 export const SyncAck = defineMessage('SyncAck', 7, {
   view: 'u32',
@@ -90,6 +91,7 @@ export const SyncAck = defineMessage('SyncAck', 7, {
   differed: 'u8',
   matchedIndex: 'u64',
   neededIndex: 'u64',
+  clock: { kind: 'u64', since: 4 },
 });
 
 /** Client → member that differs: the primary has this request at `index` under `chain`. */
@@ -148,7 +150,10 @@ export const Vote = defineMessage('Vote', 19, {
 /** Anyone → replica: which view are you in? */
 export const Probe = defineMessage('Probe', 20, { view: 'u32', nonce: 'u32' });
 
-/** Answer to Probe. `status`: see ReplicaStatus. `heardPrimary`: 1 when its primary is alive as far as it knows. */
+/**
+ * Answer to Probe. `status`: see ReplicaStatus. `heardPrimary`: 1 when its primary is alive as far as it knows. `knownIncarnation`: the highest
+ * incarnation of the replica that asks which this one has heard of, 0 for none. `majorityLost`: 1 when this one knows that more than f replicas have lost their log.
+ */
 export const ProbeReply = defineMessage('ProbeReply', 21, {
   view: 'u32',
   nonce: 'u32',
@@ -158,10 +163,12 @@ export const ProbeReply = defineMessage('ProbeReply', 21, {
   incarnation: 'u32',
   lastIndex: 'u64',
   committedIndex: 'u64',
+  knownIncarnation: { kind: 'u32', since: 4 },
+  majorityLost: { kind: 'u8', since: 4 },
 });
 
-/** Client → replica: nothing commits in `view`; look whether it lives. */
-export const Plea = defineMessage('Plea', 22, { view: 'u32' });
+/** Client → replica: nothing commits in `view`; look whether it lives. `unreachable`: the replicas that do not answer this client, bit r for replica r. */
+export const Plea = defineMessage('Plea', 22, { view: 'u32', unreachable: { kind: 'u32', since: 4 } });
 
 /** Answer to Fetch when the asked base is behind the sender's log: take this snapshot first. */
 export const SnapshotOffer = defineMessage('SnapshotOffer', 23, {
@@ -189,6 +196,19 @@ export const SnapshotChunk = defineMessage('SnapshotChunk', 25, {
   data: 'bin16',
 });
 
+/** Replica → replica: the state of my machine and session table at `index`, where a snapshot of mine became stable, has this digest (XXH3-64 of the snapshot). */
+export const StateDigest = defineMessage(
+  'StateDigest',
+  26,
+  {
+    view: 'u32',
+    index: 'u64',
+    chain: 'u64',
+    digest: 'u64',
+  },
+  4,
+);
+
 /** Tool → replica: tell about yourself. `padding` says by its length how long the answer's `report` may be, so that a forged sender gains nothing: no answer is longer than what asked for it. `reserved` (zero) makes the two equally long. */
 export const Status = defineMessage('Status', 32, {
   view: 'u32',
@@ -206,10 +226,10 @@ export const StatusReply = defineMessage('StatusReply', 33, {
 });
 
 /** Replica's host → client's: prove that you receive where you send from (address-proofs.ts). `view`: zero, as in its answer. */
-export const Challenge = defineMessage('Challenge', 34, { view: 'u32', nonce: 'u64' }, 3);
+export const Challenge = defineMessage('Challenge', 34, { view: 'u32', nonce: 'u64' });
 
 /** Answer to Challenge: its number. */
-export const Proof = defineMessage('Proof', 35, { view: 'u32', nonce: 'u64' }, 3);
+export const Proof = defineMessage('Proof', 35, { view: 'u32', nonce: 'u64' });
 
 export const ALL_MESSAGES: readonly Message[] = [
   Request,
@@ -231,6 +251,7 @@ export const ALL_MESSAGES: readonly Message[] = [
   SnapshotOffer,
   SnapshotFetch,
   SnapshotChunk,
+  StateDigest,
   Status,
   StatusReply,
   Challenge,

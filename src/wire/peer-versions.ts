@@ -1,21 +1,21 @@
 /**
- * In which version this process writes to whom. It reads both, so the choice is never about being understood by it; the
- * rule is that a peer that knows only the previous version is written to in that one.
+ * In which version this process writes to each of the others. It reads both, so it understands every answer; the rule is
+ * that a peer that knows only the previous version is written to in that one.
  *
- * - A datagram of version 3 or later says in which version it is written and which one its sender speaks at most.
- *   From then on the sender is written to in the newest that both speak.
- * - A datagram of version 2 says nothing of what else its sender speaks. So whoever begins (a client; a replica to
- *   another) writes version 2 to a peer that it has not heard of, and adds a *hello*, an empty datagram of its own newest
- *   version: one that speaks it answers in it, an older one drops it. It is repeated after 1 s, 2 s, … 32 s.
- * - A peer that begins, seen from a replica: a client. It is answered in the version that it wrote in last, and a hello of
- *   its by another.
- * - A replica that was written to and has said nothing in the newer version for 200 ms may have been replaced by an older one:
- *   back to the previous version, and hello.
+ * - Every datagram says in which version it is written and which is the newest that its sender speaks. From then on the
+ *   sender is written to in the newest that both speak.
+ * - A peer that this process has not heard of is written to in the previous version, which it reads whatever it is.
+ * - A client adds a *hello* to the first datagram for a replica: an empty datagram. The replica answers it with an empty one,
+ *   or with a Challenge (address-proofs.ts), so that the client has proven its address before an answer is long. While the replica
+ *   is written to in the previous version, the hello is repeated after 1 s, 2 s, … 32 s.
+ * - A replica that was written to and has said nothing for 200 ms may have been replaced by an older one: it is written to in
+ *   the previous version again until it says more.
  *
  * Nothing here depends on an answer, waits, or allocates, and every mistake it can make is one of speed: both
  * versions say the same.
  */
-import { FIRST_TELLING_VERSION, PREVIOUS_WIRE_VERSION, WIRE_VERSION } from './versions.js';
+import { CLIENT_SENDER } from './envelope.js';
+import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from './versions.js';
 
 /** What an outbox asks when it opens a datagram. */
 export interface WriteVersions {
@@ -25,7 +25,7 @@ export interface WriteVersions {
   helloDue(endpoint: number): boolean;
 }
 
-/** For whoever speaks to its own kind only. */
+/** For a process whose peers all speak the present version. */
 export const PRESENT_VERSION: WriteVersions = { versionFor: () => WIRE_VERSION, helloDue: () => false };
 
 /** Silence after which a replica is written to in the previous version again, ms. */
@@ -36,7 +36,7 @@ const HELLO_MAX_MS = 32_000;
 export class PeerVersions implements WriteVersions {
   /** Of the replicas, what is written to them. */
   private readonly written: Uint8Array;
-  /** Since when a replica owes us a datagram of the newer version; counts where `owes` is 1. Monotonic ms as int32, may wrap. */
+  /** Since when a replica owes us a datagram; counts where `owes` is 1. Monotonic ms as int32, may wrap. */
   private readonly owesSinceMs: Int32Array;
   private readonly owes: Uint8Array;
   private readonly helloAtMs: Int32Array;
@@ -80,7 +80,7 @@ export class PeerVersions implements WriteVersions {
   }
 
   helloDue(endpoint: number): boolean {
-    if (endpoint >= this.replicas || this.newest === PREVIOUS_WIRE_VERSION || this.written[endpoint] !== PREVIOUS_WIRE_VERSION) return false;
+    if (this.self !== CLIENT_SENDER || this.newest === PREVIOUS_WIRE_VERSION || this.written[endpoint] !== PREVIOUS_WIRE_VERSION) return false;
     const waitMs = this.helloWaitMs[endpoint]!;
     if (waitMs > 0 && ((this.nowMs() - this.helloAtMs[endpoint]!) | 0) < 0) return false;
     this.helloWaitMs[endpoint] = Math.min(HELLO_MAX_MS, waitMs === 0 ? HELLO_MS : 2 * waitMs);
@@ -90,17 +90,16 @@ export class PeerVersions implements WriteVersions {
 
   /**
    * An intact datagram came.
-   * @param version in which it is written
-   * @param newest what its sender speaks at most; 0 in a version that does not say
+   * @param newest the newest that its sender speaks
    */
-  heard(endpoint: number, version: number, newest: number): void {
-    const speaks = Math.min(this.newest, Math.max(version, newest));
+  heard(endpoint: number, newest: number): void {
+    const speaks = Math.min(this.newest, newest);
     if (endpoint >= this.replicas) {
       this.clients[(endpoint - this.replicas) & (this.endpoints - 1)] = speaks;
-    } else if (version >= FIRST_TELLING_VERSION) {
+    } else {
       this.written[endpoint] = speaks;
       this.owes[endpoint] = 0;
-      this.helloWaitMs[endpoint] = 0;
+      if (speaks !== PREVIOUS_WIRE_VERSION) this.helloWaitMs[endpoint] = 0; // else it is due again with every answer
     }
   }
 

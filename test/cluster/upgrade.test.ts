@@ -1,10 +1,10 @@
 /**
  * A cluster is upgraded, and taken back, one replica at a time under load: processes of two versions beside each other.
  *
- * The previous version is this build held back to it (`--wire-version 2`), which writes and refuses byte for byte what that
+ * The previous version is this build held back to it (`--wire-version 3`), which writes and refuses byte for byte what that
  * version did (test/wire/versions.test.ts). PREVIOUS=DIR takes another checkout, built, in its place, for replicas and clients:
  *
- *     git worktree add ../previous 34ca043 && (cd ../previous && npm ci)
+ *     git worktree add ../previous 2aa9dae && (cd ../previous && npm ci)
  *     PREVIOUS=../previous node --test dist/test/cluster/upgrade.test.js
  */
 import t from 'tap';

@@ -196,7 +196,7 @@ export class FuzzCluster {
       }
       if (envelope.seal(bytes, 0, size, peers.keyFor(to))) this.post(bytes, size, Math.min(to, REPLICAS), to === REPLICAS || to < REPLICAS);
     });
-    const proofs = new AddressProofs(REPLICAS, ENDPOINTS, Challenge.since, (target) => void target.forEach((_, i) => (target[i] = this.random.next())));
+    const proofs = new AddressProofs(REPLICAS, ENDPOINTS, (target) => void target.forEach((_, i) => (target[i] = this.random.next())));
     const core = new ReplicaCore({ id, replicas: REPLICAS, seed: id + 1, limits: LIMITS, timings: DEFAULT_TIMINGS }, outbox, disk, new KvMachine({ maxKeys: 256, maxBytes: 65_536, expectedKeys: 256 }), hash, { transition: () => undefined });
     disk.core = core;
     const sender = (): number => {

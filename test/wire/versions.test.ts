@@ -19,11 +19,11 @@ const unpackr = new Unpackr({ int64AsType: 'bigint', useRecords: false });
 const REPLICAS = 3;
 
 /** One of each kind of difference. */
-const Longer = defineMessage('Longer', 50, { view: 'u32', added: { kind: 'u64', since: 3 }, count: 'u16', also: { kind: 'u8', since: 3 }, data: 'bin16' });
-const Shorter = defineMessage('Shorter', 51, { view: 'u32', gone: { kind: 'u64', until: 2 }, count: 'u16', data: 'bin16' });
-const Wider = defineMessage('Wider', 52, { view: 'u32', count: 'u32', data: { kind: 'bin16', since: 3 } });
+const Longer = defineMessage('Longer', 50, { view: 'u32', added: { kind: 'u64', since: 4 }, count: 'u16', also: { kind: 'u8', since: 4 }, data: 'bin16' });
+const Shorter = defineMessage('Shorter', 51, { view: 'u32', gone: { kind: 'u64', until: 3 }, count: 'u16', data: 'bin16' });
+const Wider = defineMessage('Wider', 52, { view: 'u32', count: 'u32', data: { kind: 'bin16', since: 4 } });
 const Alike = defineMessage('Alike', 53, { view: 'u32' });
-const New = defineMessage('New', 54, { view: 'u32' }, 3);
+const New = defineMessage('New', 54, { view: 'u32' }, 4);
 const MESSAGES = [Longer, Shorter, Wider, Alike, New];
 
 /** As `validate` of the previous version, for the messages above: they are well formed here. */
@@ -58,9 +58,9 @@ t.test('one table, two layouts: any msgpack decoder reads both', (t) => {
   t.equal(New.previous, undefined);
   // @ts-expect-error a field that is gone has no offset in the present layout
   t.equal(Shorter.at.gone, undefined);
-  t.throws(() => defineMessage('M', 1, { view: 'u32', late: { kind: 'u8', since: 4 } }), /version 4 is neither 2 nor 3/);
+  t.throws(() => defineMessage('M', 1, { view: 'u32', late: { kind: 'u8', since: 5 } }), /version 5 is neither 3 nor 4/);
   t.throws(() => defineMessage('M', 1, { view: 'u32', early: { kind: 'u8', until: 0 } }), /version 1 is neither/);
-  t.throws(() => defineMessage('M', 1, { view: 'u32' }, 5), /version 5 is neither/);
+  t.throws(() => defineMessage('M', 1, { view: 'u32' }, 6), /version 6 is neither/);
   t.end();
 });
 
@@ -92,8 +92,8 @@ t.test('the longest message that the previous version allows is translated', (t)
   t.end();
 });
 
-t.test('golden: what version 2 wrote is read, and version 2 is still written as it was', (t) => {
-  const golden = JSON.parse(readFileSync(new URL('../../../test/golden/wire-2.json', import.meta.url), 'utf8')) as Record<string, string>;
+t.test('golden: what version 3 wrote is read, and version 3 is still written as it was', (t) => {
+  const golden = JSON.parse(readFileSync(new URL('../../../test/golden/wire-3.json', import.meta.url), 'utf8')) as Record<string, string>;
   const inPrevious = ALL_MESSAGES.filter(({ previous }) => previous !== undefined);
   t.same(Object.keys(golden), inPrevious.map(({ name }) => name));
   const seen: string[] = [];
@@ -106,9 +106,9 @@ t.test('golden: what version 2 wrote is read, and version 2 is still written as 
     const messageLength = validatePrevious(bytes, ENVELOPE_BYTES, bytes.length);
     t.equal(messageLength, bytes.length - ENVELOPE_BYTES, name);
     t.equal(reader.read(bytes.slice(), 0, bytes.length), 1, name);
-    // The same content, sealed anew for version 2: byte for byte.
+    // The same content, sealed anew by a process that is held back to version 3: byte for byte.
     const again = bytes.slice().fill(0, 0, ENVELOPE_BYTES);
-    new Envelope(hash, 0x01234567, 0x09abcdef, 1, REPLICAS).seal(again, 0, again.length, undefined, 2);
+    new Envelope(hash, 0x01234567, 0x09abcdef, 1, REPLICAS, undefined, 3).seal(again, 0, again.length);
     t.same(Buffer.from(again).toString('hex'), hex, name);
   }
   t.same(seen, Object.keys(golden));
@@ -119,23 +119,23 @@ t.test('the version byte says in which version a datagram is written and which o
   const bytes = new Uint8Array(ENVELOPE_BYTES + Plea.size);
   begin(Plea, bytes, ENVELOPE_BYTES);
   const present = new Envelope(hash, 1, 2, 0, REPLICAS);
-  const held = new Envelope(hash, 1, 2, 0, REPLICAS, undefined, 2);
+  const held = new Envelope(hash, 1, 2, 0, REPLICAS, undefined, 3);
   const opened = (by: Envelope): unknown[] => [by.open(bytes.slice(), 0, bytes.length), by.openedVersion, by.openedNewest];
   present.seal(bytes, 0, bytes.length);
-  t.equal(bytes[5], 0x33);
-  t.same(opened(present), [0, 3, 3]);
-  t.equal(DROP_REASON_NAMES[-held.open(bytes.slice(), 0, bytes.length)], 'version', 'who speaks only version 2 refuses it, as that version did');
-  present.seal(bytes, 0, bytes.length, undefined, 2);
-  t.equal(bytes[5], 2);
-  t.same(opened(present), [0, 2, 0]);
-  t.same(opened(held), [0, 2, 0]);
-  held.seal(bytes, 0, bytes.length);
-  t.equal(bytes[5], 2);
-  t.same(opened(present), [0, 2, 0]);
-  // A later one that writes for us.
-  new Envelope(hash, 1, 2, 0, REPLICAS, undefined, 4).seal(bytes, 0, bytes.length, undefined, 3);
+  t.equal(bytes[5], 0x44);
+  t.same(opened(present), [0, 4, 4]);
+  t.equal(DROP_REASON_NAMES[-held.open(bytes.slice(), 0, bytes.length)], 'version', 'a process that speaks only version 3 refuses it, as that version did');
+  present.seal(bytes, 0, bytes.length, undefined, 3);
   t.equal(bytes[5], 0x43);
   t.same(opened(present), [0, 3, 4]);
+  t.same(opened(held), [0, 3, 4]);
+  held.seal(bytes, 0, bytes.length);
+  t.equal(bytes[5], 0x33);
+  t.same(opened(present), [0, 3, 3]);
+  // A later release that writes for this one.
+  new Envelope(hash, 1, 2, 0, REPLICAS, undefined, 5).seal(bytes, 0, bytes.length, undefined, 4);
+  t.equal(bytes[5], 0x54);
+  t.same(opened(present), [0, 4, 5]);
   t.end();
 });
 
@@ -143,9 +143,9 @@ t.test('in which version to write to whom', (t) => {
   const now = { monotonicUs: 5e6 };
   const after = (ms: number): void => void (now.monotonicUs += ms * 1000);
 
-  t.test('a replica that was not heard of gets the previous version, and hellos that become rarer', (t) => {
-    const versions = new PeerVersions(3, 0, REPLICAS, 4, now);
-    t.equal(versions.versionFor(1), 2);
+  t.test('a replica that was not heard of gets the previous version, and from a client hellos that become rarer', (t) => {
+    const versions = new PeerVersions(4, CLIENT_SENDER, REPLICAS, 4, now);
+    t.equal(versions.versionFor(1), 3);
     t.ok(versions.helloDue(1), 'at once');
     t.notOk(versions.helloDue(1));
     t.ok(versions.helloDue(2), 'to each');
@@ -155,61 +155,64 @@ t.test('in which version to write to whom', (t) => {
       if (versions.helloDue(1)) due.push((ms + 500) / 1000);
     }
     t.same(due, [1, 3, 7, 15, 31, 63, 95, 127, 159, 191]);
+    t.notOk(new PeerVersions(4, 0, REPLICAS, 4, now).helloDue(1), 'replicas prove no address to each other');
     t.end();
   });
 
-  t.test('what it says raises it; silence, not the previous version, lowers it', (t) => {
-    const versions = new PeerVersions(3, 0, REPLICAS, 4, now);
-    versions.heard(1, 3, 4);
-    t.equal(versions.versionFor(1), 3, 'the newest that both speak');
+  t.test('what it says decides; silence lowers it', (t) => {
+    const versions = new PeerVersions(4, CLIENT_SENDER, REPLICAS, 4, now);
+    versions.heard(1, 5);
+    t.equal(versions.versionFor(1), 4, 'the newest that both speak');
     t.notOk(versions.helloDue(1));
-    versions.heard(1, 2, 0);
-    t.equal(versions.versionFor(1), 3, 'what it wrote before it had heard of us does not count');
     after(150);
-    t.equal(versions.versionFor(1), 3);
-    versions.heard(1, 3, 3);
+    t.equal(versions.versionFor(1), 4);
+    versions.heard(1, 4);
     after(10_000);
-    t.equal(versions.versionFor(1), 3, 'nothing was said to it meanwhile, so it owes nothing');
+    t.equal(versions.versionFor(1), 4, 'nothing was said to it meanwhile, so it owes nothing');
     after(201);
-    t.equal(versions.versionFor(1), 2, 'an answer is missing: it may be an older one by now');
+    t.equal(versions.versionFor(1), 3, 'an answer is missing: it may be an older one by now');
     t.ok(versions.helloDue(1));
-    t.same([0, 1, 2].map((replica) => versions.writtenTo(replica)), [3, 2, 2]);
-    versions.heard(1, 3, 3);
-    t.equal(versions.versionFor(1), 3);
+    t.same([0, 1, 2].map((replica) => versions.writtenTo(replica)), [3, 3, 3]);
+    versions.heard(1, 4);
+    t.equal(versions.versionFor(1), 4);
+    versions.heard(1, 3);
+    t.equal(versions.versionFor(1), 3, 'an older one took its place, and says so');
     t.end();
   });
 
   t.test('a client is answered as it wrote last', (t) => {
-    const versions = new PeerVersions(3, 0, REPLICAS, 4, now);
-    t.equal(versions.versionFor(REPLICAS + 1), 2);
-    t.notOk(versions.helloDue(REPLICAS + 1), 'it begins');
-    versions.heard(REPLICAS + 1, 3, 3);
+    const versions = new PeerVersions(4, 0, REPLICAS, 4, now);
     t.equal(versions.versionFor(REPLICAS + 1), 3);
-    t.equal(versions.versionFor(REPLICAS + 2), 2);
-    versions.heard(REPLICAS + 1, 2, 0);
-    t.equal(versions.versionFor(REPLICAS + 1), 2);
+    versions.heard(REPLICAS + 1, 4);
+    t.equal(versions.versionFor(REPLICAS + 1), 4);
+    t.equal(versions.versionFor(REPLICAS + 2), 3);
+    versions.heard(REPLICAS + 1, 3);
+    t.equal(versions.versionFor(REPLICAS + 1), 3);
+    t.equal(versions.writtenTo(0), 4, 'itself');
     t.end();
   });
 
   t.test('held back, a process speaks the previous version only', (t) => {
-    const versions = new PeerVersions(2, 0, REPLICAS, 4, now);
-    t.notOk(versions.helloDue(1));
-    versions.heard(REPLICAS, 2, 0);
-    versions.heard(1, 2, 0);
-    t.same([versions.versionFor(1), versions.versionFor(REPLICAS)], [2, 2]);
+    for (const self of [0, CLIENT_SENDER]) {
+      const versions = new PeerVersions(3, self, REPLICAS, 4, now);
+      t.notOk(versions.helloDue(1));
+      versions.heard(REPLICAS, 4);
+      versions.heard(1, 4);
+      t.same([versions.versionFor(1), versions.versionFor(REPLICAS)], [3, 3]);
+    }
     t.end();
   });
 
   t.test('milliseconds that wrap', (t) => {
     const late = { monotonicUs: (2 ** 31 - 50) * 1000 };
-    const versions = new PeerVersions(3, 0, REPLICAS, 4, late);
+    const versions = new PeerVersions(4, CLIENT_SENDER, REPLICAS, 4, late);
     t.ok(versions.helloDue(1));
-    versions.heard(2, 3, 3);
-    t.equal(versions.versionFor(2), 3);
+    versions.heard(2, 4);
+    t.equal(versions.versionFor(2), 4);
     late.monotonicUs += 100 * 1000;
-    t.equal(versions.versionFor(2), 3, '100 ms');
+    t.equal(versions.versionFor(2), 4, '100 ms');
     late.monotonicUs += 101 * 1000;
-    t.equal(versions.versionFor(2), 2, '201 ms');
+    t.equal(versions.versionFor(2), 3, '201 ms');
     t.notOk(versions.helloDue(1));
     late.monotonicUs += 1000 * 1000;
     t.ok(versions.helloDue(1));
@@ -231,7 +234,7 @@ function transportOf(sent: { to: number; bytes: Uint8Array }[]): Transport {
 }
 
 t.test('a client and a replica, of either version, find the newest one that both speak', (t) => {
-  for (const [clientSpeaks, replicaSpeaks] of [[3, 3], [3, 2], [2, 3], [2, 2]] as const) {
+  for (const [clientSpeaks, replicaSpeaks] of [[4, 4], [4, 3], [3, 4], [3, 3]] as const) {
     const now = { monotonicUs: 0.5 };
     const wire: { to: number; bytes: Uint8Array }[] = [];
     const heard = { client: 0, replica: 0 };
@@ -267,8 +270,9 @@ t.test('a client and a replica, of either version, find the newest one that both
     }
     t.same(heard, { client: 4, replica: 4 }, `${label}: everything is understood from the first on`);
     const shared = Math.min(clientSpeaks, replicaSpeaks);
-    t.same(bytes.slice(-4), new Array<number>(4).fill(shared === 3 ? 0x33 : 2), `${label}: version ${shared} in the end`);
-    t.equal(replica.reader.drops[DROP_REASON_NAMES.indexOf('version')], clientSpeaks === 3 && replicaSpeaks === 2 ? 1 : 0, `${label}: the hello is dropped by who does not know it, and counted`);
+    const ends = [clientSpeaks, replicaSpeaks].map((newest) => (newest << 4) | shared);
+    t.same(bytes.slice(-4), [...ends, ...ends], `${label}: version ${shared} in the end`);
+    t.equal(replica.reader.drops[DROP_REASON_NAMES.indexOf('version')], 0, `${label}: nothing is dropped`);
   }
   t.end();
 });

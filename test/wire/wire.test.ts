@@ -278,15 +278,12 @@ t.test('envelope: each refusal has its name', (t) => {
   t.equal(open(new Uint8Array(MAX_DATAGRAM_BYTES + 1)), 'oversized');
   t.equal(open(changed(0, 0x94)), 'marker');
   t.equal(open(changed(2, 0x4b)), 'magic');
-  for (const byte of [0, 1, 4, 0x23, 0x32, 0x44, 0x43 & 0xf0, 0xff]) t.equal(open(changed(5, byte)), 'version', `version byte ${byte}`);
+  for (const byte of [0, 3, 0x02, 0x22, 0x34, 0x45, 0x55, 0x40, 0xff]) t.equal(open(changed(5, byte)), 'version', `version byte ${byte}`);
   t.equal(open(changed(14, 9)), 'cluster');
   t.equal(open(datagram(5)), 'sender', 'a replica beyond the cluster');
   t.equal(open(changed(22, 1)), 'key');
   t.equal(open(changed(25, datagram()[25]! ^ 0xff)), 'checksum');
   t.equal(open(changed(40, 1)), 'checksum', 'the unused half of the mac is zero');
-  const empty = new Uint8Array(ENVELOPE_BYTES);
-  new Envelope(hash, 7, 8, 1, 3).seal(empty, 0, ENVELOPE_BYTES, undefined, 2);
-  t.equal(open(empty), 'empty', 'in version 2; later it is a hello');
   t.end();
 });
 
