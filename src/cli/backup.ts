@@ -47,6 +47,7 @@ export const backup = defineCommand(
     if (log === undefined) throw new CliError('backup-empty', `${directory} holds no log to back up${lost === undefined ? '' : `: ${lost}`}; take it from another replica, of durability os or fsync`);
     const bytes = encodeBackup(log, owner, hash);
     const { id, lastIndex } = decodeBackup(bytes, hash, out);
+    if (lastIndex === 0) throw new CliError('backup-empty', `${directory} knows of no committed entry, so there is nothing to back up; if operations were committed, take it from the primary, or after a clean stop`);
     await writeWhole(new DirectoryFiles(dirname(resolve(out))), basename(out), bytes);
     const cluster = toHex(owner.clusterHi, owner.clusterLo);
     tell(output, { schema: 'jitpaxos.backup/1', file: out, id, cluster, replica: owner.replica, lastIndex, bytes: bytes.length }, `wrote ${out}: backup ${id}, entries 1 to ${lastIndex} of cluster ${cluster}, ${bytes.length} bytes`);
@@ -97,14 +98,18 @@ export const restore = defineCommand(
   },
 );
 
-/** Throws CliError `argument-invalid`, JitPaxosError `backup-unusable`. */
+/** Throws CliError `argument-invalid` or `backup-empty`, JitPaxosError `backup-unusable`. */
 export function readBackup(file: string): Backup {
+  let backup: Backup;
   try {
-    return decodeBackup(readFileSync(file), loadHash(), file);
+    backup = decodeBackup(readFileSync(file), loadHash(), file);
   } catch (error) {
     if (error instanceof JitPaxosError) throw error;
     throw new CliError('argument-invalid', `${file} can't be read (${(error as NodeJS.ErrnoException).code ?? String(error)}); give the file that jitpaxos backup wrote`);
   }
+  // Earlier versions wrote such files of a lost log.
+  if (backup.lastIndex === 0) throw new CliError('backup-empty', `${file} holds no entry: it is a backup of nothing, as of a replica that had lost its log; use another backup`);
+  return backup;
 }
 
 /** A cluster that has begun is ahead of the backup, and a replica that comes back with that could vote with it. */

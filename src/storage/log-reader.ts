@@ -131,7 +131,7 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
     damage: undefined,
   };
   const result = (rest: Pick<Stored, 'hardState' | 'log' | 'lost'> & Partial<Stored>): Stored => ({ ...common, segments: segments.map((s) => ({ name: s.name, bytes: s.bytes.length, header: s.header, ...(reports.get(s.name) ?? { frames: 0, usedBytes: 0 }) })), ...rest });
-  const lost = (why: string, damage?: Damage): Stored => result({ hardState: promised?.state, log: undefined, lost: why, damage });
+  const lost = (why: string, damage?: Damage, hardState = promised?.state): Stored => result({ hardState, log: undefined, lost: why, damage });
 
   for (const generation of generations) {
     const replayed = replay(segments.filter((segment) => segment.generation === generation), of, reports);
@@ -145,6 +145,8 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
       return lost(`the log ends with view ${hardState.view}, incarnation ${hardState.incarnation}, and the replica's promises are at view ${promised.state.view}, incarnation ${promised.state.incarnation}: it was not kept up, or its end is missing`);
     }
     if (log.unsynced && (last.flags & FRAME_CLEAN) === 0 && log.bootId !== of.bootId) return lost('the host was started anew since, and in mode os the log survives the process, not the host');
+    // The empty log of a replica that waits for another one is whole, and no log (rule R1).
+    if (hardState.logView < 0) return lost('it was found lost at an earlier start, and none was installed since', undefined, hardState);
     let snapshot: Snapshot | undefined;
     if (last.baseIndex > 0) {
       const name = snapshotName(last.baseIndex, last.baseChainHi, last.baseChainLo);

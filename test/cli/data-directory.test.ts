@@ -10,7 +10,8 @@ import { KvMachine } from '../../src/machine/kv.js';
 import { loadHash } from '../../src/native/hash64.js';
 import { silentLogger } from '../../src/server/logger.js';
 import { Replica } from '../../src/server/replica.js';
-import { decodeBackup, encodeBackup } from '../../src/storage/backup.js';
+import { decodeBackup, encodeBackup, restoreBackup } from '../../src/storage/backup.js';
+import { DirectoryFiles } from '../../src/storage/files.js';
 import type { Inspection } from '../../src/storage/inspection.js';
 import { jitpaxos } from '../cluster/processes.js';
 
@@ -123,6 +124,30 @@ t.test('inspect, backup, restore', async (t) => {
     }
     t.same(unnoticed, []);
     t.throws(() => decodeBackup(bytes.subarray(0, bytes.length - 1), hash, 'file'), { code: 'backup-unusable', message: /copy it again/ });
+  });
+
+  await t.test('a backup of nothing: neither written nor taken', async (t) => {
+    const { owner, log } = decodeBackup(readFileSync(whole), hash, whole);
+    const nothing = join(home, 'nothing.jpb');
+    const data = join(home, 'lost');
+    const options = { files: new DirectoryFiles(data), directory: data, owner, hash, mode: 'fsync', bootId: '0'.repeat(32), nowMs: () => performance.now(), random: () => 7, later: () => undefined } as const;
+    // A log of before (logView −1: lost since), and one of a cluster that was never written to.
+    for (const [logView, why] of [[-1, /lost at an earlier start/], [0, /no committed entry/]] as const) {
+      rmSync(data, { recursive: true, force: true });
+      mkdirSync(data);
+      await restoreBackup({ id: '', owner, lastIndex: 0, log: { hardState: { view: 3, logView, incarnation: 2 }, snapshot: undefined, entries: [], committed: 0, clean: true } }, options);
+      const ended = await jitpaxos(['backup', data, '--out', nothing]);
+      t.match(ended, { code: 1, stdout: '', stderr: /^backup-empty: / });
+      t.match(ended.stderr, why);
+      t.notOk(existsSync(nothing));
+    }
+    t.equal((await inspected(data)).log.found, 'whole');
+    writeFileSync(nothing, encodeBackup({ ...log, entries: [], snapshot: undefined, committed: 0 }, owner, hash));
+    const clusterFile = join(home, 'of-nothing.json');
+    t.match(await jitpaxos(['init', '--insecure', '--replicas', '127.0.0.1:7400', '--out', clusterFile, '--restore', nothing]), { code: 1, stderr: /^backup-empty: / });
+    t.notOk(existsSync(clusterFile));
+    t.match(await jitpaxos(['restore', nothing, '--cluster', oldFile, '--id', '0', '--data', join(home, 'of-nothing')]), { code: 1, stderr: /^backup-empty: / });
+    t.notOk(existsSync(join(home, 'of-nothing')));
   });
 
   const shorter = join(home, 'shorter.jpb');

@@ -123,3 +123,19 @@ t.test('a log of another replica is refused; one that was not kept up counts as 
   const found = await readWith(disk, shorter);
   t.equal(found.log, undefined);
 });
+
+t.test('the empty log of a replica that had lost its own is no log', async (t) => {
+  const disk = new MemoryDisk(random);
+  const files = new MemoryFiles(disk, random);
+  const storage = await DurableStorage.open({ files, directory: 'disk', owner, hash, mode: 'fsync', bootId, segmentBytes: 8192, nowMs: () => 0, random: () => random.next() | 0, later: () => undefined });
+  const unexpected = (error?: unknown): void => void t.fail(String(error));
+  await new Promise<void>((resolve) => {
+    storage.events = { persisted: () => resolve(), rewrite: unexpected, failed: unexpected, healed: unexpected, broken: unexpected };
+    storage.persist(1, { hardState: { view: 4, logView: -1, incarnation: 6 }, committed: 0, entriesFrom: 1, lastIndex: 0, snapshot: undefined, entryBytes: () => 0, readEntry: () => 0 });
+  });
+  await storage.close();
+  const found = await readStored(files, { owner, hash, bootId, directory: 'disk' });
+  t.equal(found.log, undefined);
+  t.match(found.lost, /lost at an earlier start/);
+  t.same(found.hardState, { view: 4, logView: -1, incarnation: 6 });
+});
