@@ -8,6 +8,8 @@ export const Exit = {
   usage: 2,
   unavailable: 3,
   assertion: 4,
+  /** The reader of stdout has gone (`jitpaxos … | head`): 128 + SIGPIPE, as a shell shows it of other tools. */
+  readerGone: 141,
 } as const;
 
 /** Codes of the library that mean that the cluster could not be reached or did not answer in time. */

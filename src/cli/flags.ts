@@ -49,6 +49,8 @@ export interface CommandShape<F extends Flags> {
   readonly positionals: readonly string[];
   readonly flags: F;
   readonly examples: readonly string[];
+  /** It serves others: that nobody reads what it prints is no reason to end. */
+  readonly service?: true;
 }
 
 export interface Parsed<F extends Flags> {

@@ -64,6 +64,7 @@ async function main(args: readonly string[]): Promise<number> {
     throw new CliError('unknown-command', `"${name}" is not a command; ${meant === undefined ? '' : `did you mean "${meant}"? `}see jitpaxos --help`);
   }
   const command = await COMMANDS[name]![1]();
+  isService = command.shape.service === true;
   const parsed = parseFlags(command.shape, args.slice(words), (file) => openSettings(command.shape, file, process.env));
   if (parsed.values['help'] === true) {
     process.stdout.write(helpOf(command.shape));
@@ -81,13 +82,21 @@ function overview(prefix: string): string {
     'Commands:',
     ...rows.map(([name, [summary]]) => `  ${name.padEnd(width)}  ${summary}`),
     '',
-    'Every command has --help. Exit codes: 0 done, 1 failed, 2 usage, 3 cluster unavailable, 4 an --assert did not hold.',
+    'Every command has --help. Exit codes: 0 done, 1 failed, 2 usage, 3 cluster unavailable, 4 an --assert did not hold, 141 nobody reads stdout.',
     '',
   ].join('\n');
 }
 
-/** A reader that has gone (`jitpaxos … | head`) is no error of ours: end quietly. */
-process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? Exit.done : Exit.failed));
+/** What a service prints only informs; a tool whose result cannot be written has failed, and says so where somebody still listens. */
+let isService = false;
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (isService) return;
+  if (error.code === 'EPIPE') process.exit(Exit.readerGone); // `jitpaxos … | head` has what it wanted: end quietly
+  process.stderr.write(`output-unwritable: stdout cannot be written (${error.code ?? error.message}); see to space and permissions, then run it again\n`);
+  process.exit(Exit.failed);
+});
+// Progress and remarks that nobody can read are no reason to end.
+process.stderr.on('error', () => undefined);
 
 main(process.argv.slice(2)).then(
   (code) => {

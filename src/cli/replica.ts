@@ -10,7 +10,9 @@ import { EchoMachine } from '../machine/echo.js';
 import { KvMachine } from '../machine/kv.js';
 import { HeapMeter } from '../metrics/heap-meter.js';
 import { DEFAULT_LATE, DEFAULT_TIMINGS, LATE_RULES, type LateRule, type Timings } from '../protocol/config.js';
-import { LOG_LEVELS, lineLogger, writeToStderr, type LogFormat, type LogLevel } from '../server/logger.js';
+import { JitPaxosError } from '../errors.js';
+import { LineOutput, neverWait } from '../server/line-output.js';
+import { LOG_LEVELS, streamLogger, type LogFormat, type Logger, type LogLevel } from '../server/logger.js';
 import { MetricsServer } from '../server/metrics-server.js';
 import { Replica } from '../server/replica.js';
 import { DURABILITIES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, type Durability } from '../server/storage.js';
@@ -23,10 +25,15 @@ import { asSettings, CLUSTER_FLAG, CONFIG_FLAG } from './settings.js';
 import { TRANSPORT_FLAGS, transportChoice } from './transport-flags.js';
 
 const MICROSECONDS = 1e6;
+/** A metrics address that is taken is tried again after this. */
+const METRICS_RETRY_MS = 10_000;
+/** How long a replica that is done waits for a reader of its last lines. */
+const LAST_LINES_MS = 2_000;
 
 export const replica = defineCommand(
   {
     name: 'replica',
+    service: true,
     summary: 'Runs one replica of a cluster. Prints one line when it serves: ready {"id":…,"view":…,"port":…,"pid":…,"transport":…,"idle":…}',
     positionals: [],
     flags: asSettings({
@@ -55,10 +62,12 @@ export const replica = defineCommand(
     }),
     examples: ['jitpaxos replica --cluster cluster.json --id 0', 'JITPAXOS_ID=0 jitpaxos replica --config replica.json', 'jitpaxos config explain --config replica.json'],
   },
-  async ({ values }, output) => {
+  async ({ values }) => {
     const { id } = values;
     if (id === undefined) throw new CliError('flag-invalid', '--id is missing; give the index of this replica in the cluster file, from 0');
-    const logger = lineLogger({ level: values['log-level'] as LogLevel, format: logFormat(values['log-format']), write: writeToStderr });
+    if (values.metrics !== undefined) MetricsServer.check(values.metrics);
+    for (const stream of [process.stdout, process.stderr]) neverWait(stream);
+    const logger = streamLogger(process.stderr, values['log-level'] as LogLevel, logFormat(values['log-format']));
     const running = await Replica.start({
       cluster: values.cluster,
       ...(values.keys === undefined ? {} : { keys: values.keys }),
@@ -86,10 +95,14 @@ export const replica = defineCommand(
       }
     });
     if (process.send !== undefined) answerParent(running, stop);
-    const metrics = values.metrics === undefined ? undefined : await serveMetrics(values.metrics, running);
+    const metrics = values.metrics === undefined ? undefined : await serveMetrics(values.metrics, running, logger);
     const { view, port, transport } = running.status();
-    output.line(`ready ${JSON.stringify({ id, view, port, pid: process.pid, transport: transport.kind, idle: transport.idle, ...(metrics === undefined ? {} : { metrics: `${metrics.url}/metrics` }) })}`);
-    await running.closed.finally(() => metrics?.close());
+    const ready = new LineOutput(process.stdout, (lines) => `lost ${JSON.stringify({ lines })}`);
+    ready.write(`ready ${JSON.stringify({ id, view, port, pid: process.pid, transport: transport.kind, idle: transport.idle, ...(metrics?.url === undefined ? {} : { metrics: `${metrics.url}/metrics` }) })}`);
+    await running.closed.finally(() => {
+      setTimeout(() => process.exit(process.exitCode ?? Exit.failed), LAST_LINES_MS).unref(); // what nobody reads would keep the process
+      return metrics?.close();
+    });
     if (process.connected) process.disconnect();
     return Exit.done;
   },
@@ -119,14 +132,41 @@ function timingsOf(values: Readonly<Record<TimingFlag, number | undefined>>): Pa
   };
 }
 
-/** A replica that cannot be watched as its operator asked does not start. */
-async function serveMetrics(listen: string, running: Replica): Promise<MetricsServer> {
-  try {
-    return await MetricsServer.start(listen, running);
-  } catch (error) {
-    await running.close();
-    throw error;
-  }
+interface ServedMetrics {
+  /** Undefined: it could not be opened yet. */
+  readonly url: string | undefined;
+  close(): Promise<void>;
+}
+
+/** A replica whose metrics cannot be served serves its cluster all the same, says so, and tries again. */
+async function serveMetrics(listen: string, running: Replica, logger: Logger): Promise<ServedMetrics> {
+  let server: MetricsServer | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  let closed = false;
+  const open = async (): Promise<void> => {
+    try {
+      const opened = await MetricsServer.start(listen, running);
+      if (closed) await opened.close();
+      else server = opened;
+    } catch (error) {
+      if (!(error instanceof JitPaxosError)) throw error;
+      logger.error('metrics.not-served', { replica: running.id, code: error.code, error: error.message, next: `the replica goes on without, and tries again every ${METRICS_RETRY_MS / 1e3} s` });
+      timer = setTimeout(() => void open().then(told, told), METRICS_RETRY_MS).unref();
+    }
+  };
+  const told = (error: unknown): void => {
+    if (server !== undefined) logger.info('metrics.served', { replica: running.id, metrics: `${server.url}/metrics` });
+    else if (error !== undefined) logger.error('metrics.not-served', { replica: running.id, error: error instanceof Error ? error.message : String(error), next: 'the replica goes on without' });
+  };
+  await open();
+  return {
+    url: server?.url,
+    close: async () => {
+      closed = true;
+      clearTimeout(timer);
+      await server?.close();
+    },
+  };
 }
 
 function answerParent(running: Replica, stop: () => void): void {
@@ -141,7 +181,7 @@ function answerParent(running: Replica, stop: () => void): void {
       cpuSeconds: (cpu.user + cpu.system) / MICROSECONDS,
       heap: ask === 'meter-stop' ? (meter.stop() ?? null) : null,
     };
-    process.send?.(answer);
+    process.send?.(answer, () => undefined); // a parent that has gone is told by `disconnect`
   });
   process.once('disconnect', stop);
 }

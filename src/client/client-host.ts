@@ -17,7 +17,7 @@ import { ClockTrust } from './clock-trust.js';
 import { loadCluster, resolveAddresses, type Cluster, type ClusterConfig } from '../server/cluster-config.js';
 import type { KeyFile } from '../server/key-file.js';
 import { openKeys, type ProcessKeys } from '../server/keyring.js';
-import { stderrLogger, type Logger } from '../server/logger.js';
+import { guardedLogger, stderrLogger, type Logger } from '../server/logger.js';
 import { checkInteger, checkKeys, show } from '../server/options.js';
 import type { TransportKind } from '../server/transport-choice.js';
 import { TurnLoop } from '../server/turn-loop.js';
@@ -122,7 +122,7 @@ export class ClientHost {
     const lanes = checkInteger('option-invalid', 'Client.connect: lanes', options.lanes ?? DEFAULT_LANES, 1, cluster.limits.lanesPerSession);
     const timeoutMs = checkInteger('option-invalid', 'Client.connect: connectTimeout', options.connectTimeout ?? DEFAULT_CONNECT_TIMEOUT_MS, 1, 0x7fffffff);
     const timings = mergeTimings(options);
-    const logger = options.logger ?? stderrLogger;
+    const logger = guardedLogger('Client.connect', options.logger ?? stderrLogger);
     throwIfAborted(options.signal);
     const keys = openKeys(cluster, options.cluster, options.keys, 'client');
     const addresses = await resolveAddresses(cluster);

@@ -10,7 +10,7 @@ import type { Instant } from '../protocol/contract.js';
 import { loadCluster, resolveAddresses, type Cluster, type ClusterConfig } from '../server/cluster-config.js';
 import type { KeyFile } from '../server/key-file.js';
 import { openKeys } from '../server/keyring.js';
-import { silentLogger, type Logger } from '../server/logger.js';
+import { guardedLogger, silentLogger, type Logger } from '../server/logger.js';
 import { checkInteger, checkKeys } from '../server/options.js';
 import { decodeReport } from '../server/status-codec.js';
 import type { ReplicaStatusReport } from '../server/status.js';
@@ -99,7 +99,7 @@ export class StatusClient {
     const cluster = loadCluster(options.cluster);
     const keys = openKeys(cluster, options.cluster, options.keys, 'client');
     const addresses = await resolveAddresses(cluster);
-    const logger = options.logger ?? silentLogger;
+    const logger = guardedLogger('StatusClient.open', options.logger ?? silentLogger);
     const clock = openClock('monotonic');
     let client: StatusClient | undefined;
     let loop: TurnLoop | undefined;

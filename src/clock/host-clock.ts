@@ -207,7 +207,14 @@ export class HostClock implements Clock {
     if (known !== undefined) this.voucher = known.source;
     if (known !== undefined || this.unheard >= UNHEARD_MAX || !this.opened) this.statements = heard;
     this.judge();
-    this.timer = setTimeout(() => void this.assess(), this.options.assessMs ?? ASSESS_MS);
+    this.assessLater();
+  }
+
+  /** An assessment that fails (no descriptors left, a file of /sys that vanished) leaves what was known, and the next one due. */
+  private assessLater(): void {
+    if (this.closed) return;
+    const assess = (): void => void this.assess().catch(() => this.assessLater());
+    this.timer = setTimeout(assess, this.options.assessMs ?? ASSESS_MS);
     this.timer.unref();
   }
 

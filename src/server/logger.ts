@@ -3,7 +3,13 @@
  *
  * The rule: a log never floods. A line that says the same as one shortly before is counted, not written, and the count is
  * written with the next.
+ *
+ * And: a log only informs. Nothing that happens to it, in the code of an application or at the other end of a pipe, may
+ * stop whoever logs.
  */
+import { JitPaxosError } from '../errors.js';
+import { LineOutput, type LineStream } from './line-output.js';
+import { show } from './options.js';
 
 export type LogFields = Readonly<Record<string, unknown>>;
 
@@ -27,8 +33,10 @@ export interface LineLoggerOptions {
   readonly format: LogFormat;
   /** Takes one line without its end. */
   readonly write: (line: string) => void;
-  /** ms since 1970. Default: the system's clock. */
+  /** ms since 1970, for the time that a line shows. Default: the system's clock. */
   readonly now?: () => number;
+  /** ms of a clock that is never set: how long ago a line was written. Default: the process's monotonic clock. */
+  readonly monotonicMs?: () => number;
 }
 
 /** The same line is written once in this time. */
@@ -37,24 +45,24 @@ const REPEAT_MS = 10_000;
 const REMEMBERED_MAX = 256;
 
 /** Writes lines; see the rule above. */
-export function lineLogger({ level, format, write, now = Date.now }: LineLoggerOptions): Logger {
+export function lineLogger({ level, format, write, now = Date.now, monotonicMs = () => performance.now() }: LineLoggerOptions): Logger {
   const lowest = LOG_LEVELS.indexOf(level);
   /** What was written lately: until when it counts, and how often it came again. In the order of writing. */
   const recent = new Map<string, { readonly untilMs: number; repeated: number }>();
   const log = (at: LogLevel, event: string, fields: LogFields): void => {
     if (LOG_LEVELS.indexOf(at) < lowest) return;
     const text = JSON.stringify({ event, ...fields });
-    const timeMs = now();
+    const atMs = monotonicMs();
     const known = recent.get(text);
-    if (known !== undefined && timeMs < known.untilMs) {
+    if (known !== undefined && atMs < known.untilMs) {
       known.repeated++;
       return;
     }
     recent.delete(text);
     if (recent.size >= REMEMBERED_MAX) recent.delete(recent.keys().next().value!);
-    recent.set(text, { untilMs: timeMs + REPEAT_MS, repeated: 0 });
+    recent.set(text, { untilMs: atMs + REPEAT_MS, repeated: 0 });
     const all = known !== undefined && known.repeated > 0 ? { ...fields, repeated: known.repeated } : fields;
-    write(format === 'json' ? JSON.stringify({ time: new Date(timeMs).toISOString(), level: at, event, ...all }) : textLine(timeMs, at, event, all));
+    write(formatLine(format, now(), at, event, all));
   };
   return {
     info: (event, fields) => log('info', event, fields),
@@ -63,14 +71,54 @@ export function lineLogger({ level, format, write, now = Date.now }: LineLoggerO
   };
 }
 
-/** The default: warnings and errors on stderr as JSON; nothing else. */
-export const stderrLogger: Logger = lineLogger({ level: 'warn', format: 'json', write: writeToStderr });
+/** Writes lines to a stream that may be slow, full or gone: see line-output.ts. */
+export function streamLogger(stream: LineStream, level: LogLevel, format: LogFormat): Logger {
+  const lines = new LineOutput(stream, (lost) => formatLine(format, Date.now(), 'warn', 'log.lines-lost', { lines: lost, next: 'whatever reads or stores this log was gone, too slow or full; these lines were not kept' }));
+  return lineLogger({ level, format, write: (line) => lines.write(line) });
+}
+
+let onStderr: Logger | undefined;
+/** Made with the first line: a program that logs nothing keeps its stderr as it was. */
+const toStderr = (): Logger => (onStderr ??= streamLogger(process.stderr, 'warn', 'json'));
+
+/** The default: warnings and errors on stderr as JSON; nothing else. A stderr that fails from then on ends no process. */
+export const stderrLogger: Logger = {
+  info: () => undefined,
+  warn: (event, fields) => toStderr().warn(event, fields),
+  error: (event, fields) => toStderr().error(event, fields),
+};
 
 /** For tools that report in their own words. */
 export const silentLogger: Logger = { info: () => undefined, warn: () => undefined, error: () => undefined };
 
-export function writeToStderr(line: string): void {
-  process.stderr.write(`${line}\n`);
+/**
+ * An application's logger as a host may use it: what it throws, at once or in a promise, stops nothing. The first time is
+ * told as a warning of the process. Throws JitPaxosError `option-invalid` for an object that is no logger.
+ */
+export function guardedLogger(where: string, logger: Logger): Logger {
+  let told = false;
+  const failed = (error: unknown): void => {
+    if (told) return;
+    told = true;
+    process.emitWarning(`${where}: the logger threw, and the line is lost: ${error instanceof Error ? error.message : String(error)}; what it throws from now on is not told`, 'JitPaxosWarning');
+  };
+  for (const level of LOG_LEVELS) {
+    if (typeof (logger as Partial<Logger> | null)?.[level] !== 'function') throw new JitPaxosError('option-invalid', `${where}: logger is ${show(logger)} and has no method "${level}"; it has to have ${LOG_LEVELS.join(', ')}`);
+  }
+  const call = (level: LogLevel, event: string, fields: LogFields): void => {
+    try {
+      const result: unknown = logger[level](event, fields);
+      if (typeof (result as PromiseLike<unknown> | null | undefined)?.then === 'function') void (result as PromiseLike<unknown>).then(undefined, failed);
+    } catch (error) {
+      failed(error);
+    }
+  };
+  return { info: (event, fields) => call('info', event, fields), warn: (event, fields) => call('warn', event, fields), error: (event, fields) => call('error', event, fields) };
+}
+
+/** One line of a log, without its end. */
+export function formatLine(format: LogFormat, timeMs: number, level: LogLevel, event: string, fields: LogFields): string {
+  return format === 'json' ? JSON.stringify({ time: new Date(timeMs).toISOString(), level, event, ...fields }) : textLine(timeMs, level, event, fields);
 }
 
 /** `12:00:00.123 WARN  transport.small-buffer  replica=0 askedBytes=4194304` */

@@ -2,7 +2,8 @@
  * `/metrics`, `/healthz` and `/readyz` over HTTP. Off unless asked for, and on loopback unless another address is named.
  *
  * The rule: whoever asks costs the replica little. A text serves all who ask within a tenth of a second, connections and
- * their time are bounded, and nothing is read from a request but its method and path.
+ * their time are bounded, and nothing is read from a request but its method and path. What cannot be told is answered with
+ * status 500; it stops nothing.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { isIP, type AddressInfo } from 'node:net';
@@ -33,7 +34,16 @@ export class MetricsServer {
     private readonly server: Server,
     private readonly monitored: Monitored,
   ) {
-    server.on('request', (request: IncomingMessage, response: ServerResponse) => this.answer(request, response));
+    server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+      request.on('error', () => undefined);
+      response.on('error', () => undefined);
+      try {
+        this.answer(request, response);
+      } catch (error) {
+        if (response.headersSent) response.destroy();
+        else send(response, 500, `cannot be told: ${error instanceof Error ? error.message : String(error)}\n`);
+      }
+    });
   }
 
   /**
@@ -51,6 +61,11 @@ export class MetricsServer {
     });
     server.removeAllListeners('error').on('error', () => undefined); // of single connections; they end by themselves
     return started;
+  }
+
+  /** Throws JitPaxosError `option-invalid` for what `start` would refuse. */
+  static check(listen: string): void {
+    parseListen(listen);
   }
 
   get port(): number {

@@ -18,7 +18,7 @@ import type { MemoryStorage } from '../storage/memory-storage.js';
 import type { Address, IdleStrategy } from '../transport/transport.js';
 import { REPLICA_STATUS_NAMES, Status, typeOf } from '../wire/messages.js';
 import { loadCluster, mergeLimits, resolveAddresses, type Cluster, type ClusterConfig } from './cluster-config.js';
-import { stderrLogger, type Logger } from './logger.js';
+import { guardedLogger, stderrLogger, type Logger } from './logger.js';
 import { checkInteger, checkKeys, show } from './options.js';
 import { replicaMetrics } from './replica-metrics.js';
 import { checkDurability, openStorage, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, type Durability } from './storage.js';
@@ -105,7 +105,7 @@ export class Replica {
     private readonly lock: DirectoryLock | undefined,
     private readonly logger: Logger,
   ) {
-    this.statusService = new StatusService(() => this.status(), loop.outbox);
+    this.statusService = new StatusService(() => this.status(), loop.outbox, (error) => logger.error('replica.status-failed', { replica: id, error, next: 'the replica goes on; please report this' }));
     this.closed = new Promise((resolve, reject) => {
       this.resolveClosed = resolve;
       this.rejectClosed = reject;
@@ -130,7 +130,7 @@ export class Replica {
     }
     const limits = mergeLimits('option-invalid', 'Replica.start: limits', cluster.limits, options.limits);
     const timings = mergeTimings(options.timings);
-    const logger = options.logger ?? stderrLogger;
+    const logger = guardedLogger('Replica.start', options.logger ?? stderrLogger);
     const keys = openKeys(cluster, options.cluster, options.keys, 'replica');
     const addresses = await resolveAddresses(cluster);
     const hash = loadHash();
@@ -285,11 +285,14 @@ export class Replica {
   private fail(error: unknown): void {
     this.failure = error;
     const described = error instanceof Error ? { error: error.message, stack: error.stack } : { error: String(error) };
+    let state: unknown;
     try {
-      this.logger.error('replica.failed', { replica: this.id, ...described, state: this.status() });
-    } finally {
-      void this.close(); // also when the state is too broken to be described
+      state = this.status();
+    } catch (because) {
+      state = `cannot be described: ${because instanceof Error ? because.message : String(because)}`;
     }
+    this.logger.error('replica.failed', { replica: this.id, ...described, state });
+    void this.close();
   }
 
   /** All of it, whatever fails: a port or a lock that stayed taken would outlive the replica. */

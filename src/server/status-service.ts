@@ -2,7 +2,8 @@
  * Answers Status for a replica, beside its core: the core never sees the message, and a report is built off the fast path.
  *
  * The rule: asking costs a replica little, and gains a stranger nothing. An answer is never longer than its question
- * (wire/messages.ts), a report serves all who ask within some milliseconds, and beyond a rate nobody is answered.
+ * (wire/messages.ts), a report serves all who ask within some milliseconds, and beyond a rate nobody is answered. A
+ * report that cannot be made costs its asker the answer, and the replica nothing.
  */
 import type { Instant, Outbox } from '../protocol/contract.js';
 import { begin } from '../wire/layout.js';
@@ -21,7 +22,7 @@ const NOTHING = new Uint8Array(0);
 
 export class StatusService {
   answered = 0;
-  /** Questions beyond the rate, and answers that found no room. */
+  /** Questions beyond the rate, answers that found no room, and reports that could not be made. */
   refused = 0;
 
   private report: Uint8Array = NOTHING;
@@ -33,6 +34,7 @@ export class StatusService {
   constructor(
     private readonly describe: () => ReplicaStatusReport,
     private readonly outbox: Outbox,
+    private readonly failed: (error: string) => void = () => undefined,
   ) {}
 
   /** Takes one Status message that passed `validate`. */
@@ -42,6 +44,10 @@ export class StatusService {
       return;
     }
     const report = this.fresh(now.monotonicUs);
+    if (report.length === 0) {
+      this.refused++;
+      return;
+    }
     const fits = report.length <= readU16(bytes, o + Status.at.padding);
     const length = fits ? report.length : 0;
     const { outbox } = this;
@@ -64,10 +70,16 @@ export class StatusService {
 
   private fresh(nowUs: number): Uint8Array {
     if (nowUs - this.builtAtUs < FRESH_US) return this.report;
-    const described = this.describe();
-    this.view = described.view;
     this.builtAtUs = nowUs;
-    return (this.report = encodeReport(described));
+    try {
+      const described = this.describe();
+      this.report = encodeReport(described);
+      this.view = described.view;
+    } catch (error) {
+      this.report = NOTHING;
+      this.failed(error instanceof Error ? error.message : String(error));
+    }
+    return this.report;
   }
 
   private takeToken(nowUs: number): boolean {

@@ -4,13 +4,15 @@ import t from 'tap';
 import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import { KvMachine } from '../../src/machine/kv.js';
-import { lineLogger, type LogFields, type Logger } from '../../src/server/logger.js';
+import { LineOutput, neverWait } from '../../src/server/line-output.js';
+import { guardedLogger, lineLogger, streamLogger, type LogFields, type Logger } from '../../src/server/logger.js';
+import { Replica } from '../../src/server/replica.js';
 import { clusterConfig, startReplicas } from './fixtures.js';
 
 function collected(level: 'info' | 'warn' | 'error', format: 'json' | 'text'): { lines: string[]; logger: Logger; at: { ms: number } } {
   const lines: string[] = [];
   const at = { ms: 1_700_000_000_123 };
-  return { lines, at, logger: lineLogger({ level, format, write: (line) => void lines.push(line), now: () => at.ms }) };
+  return { lines, at, logger: lineLogger({ level, format, write: (line) => void lines.push(line), now: () => at.ms, monotonicMs: () => at.ms }) };
 }
 
 t.test('lines', (t) => {
@@ -44,6 +46,142 @@ t.test('what repeats is counted, not written', (t) => {
   for (let i = 0; i < 10_000; i++) logger.info('many', { i });
   for (let i = 0; i < 10_000; i++) logger.info('many', { i });
   t.equal(lines.length, 20_004, 'of many different lines only the last are remembered: memory has a bound');
+  t.end();
+});
+
+t.test('a wall clock that is set does not silence what repeats', (t) => {
+  const lines: string[] = [];
+  let wallMs = 1_700_000_000_000;
+  let monotonicMs = 5_000;
+  const logger = lineLogger({ level: 'info', format: 'json', write: (line) => void lines.push(line), now: () => wallMs, monotonicMs: () => monotonicMs });
+  logger.error('storage.failed', { error: 'EIO' });
+  wallMs -= 3_600_000; // an hour back
+  monotonicMs += 10_001;
+  logger.error('storage.failed', { error: 'EIO' });
+  t.equal(lines.length, 2, 'ten seconds later it is said again, whatever the wall clock says');
+  wallMs += 7_200_000; // and two hours ahead
+  logger.error('storage.failed', { error: 'EIO' });
+  t.equal(lines.length, 2, 'no time has passed: it is not said again');
+  t.end();
+});
+
+/** Takes, holds or refuses what is written, as the test says; calls back later, as streams do. */
+class FakeStream {
+  readonly taken: string[] = [];
+  writableLength = 0;
+  mode: 'takes' | 'holds' | 'fails' | 'throws' = 'takes';
+  listeners = 0;
+  private readonly held: { readonly text: string; readonly done: (error?: Error) => void }[] = [];
+
+  on(_event: 'error', _listener: (error: Error) => void): void {
+    this.listeners++;
+  }
+
+  write(text: string, done: (error?: Error) => void): boolean {
+    if (this.mode === 'throws') throw new Error('ERR_STREAM_DESTROYED');
+    this.writableLength += text.length;
+    if (this.mode === 'holds') this.held.push({ text, done });
+    else this.end(text, done, this.mode === 'fails' ? new Error('ENOSPC') : undefined);
+    return false;
+  }
+
+  /** The reader goes on. */
+  release(): void {
+    this.mode = 'takes';
+    for (const { text, done } of this.held.splice(0)) this.end(text, done, undefined);
+  }
+
+  private end(text: string, done: (error?: Error) => void, error: Error | undefined): void {
+    this.writableLength -= text.length;
+    if (error === undefined) this.taken.push(text);
+    done(error);
+  }
+}
+
+t.test('a reader that stopped costs a bounded backlog, and is told what it missed', (t) => {
+  const stream = new FakeStream();
+  const output = new LineOutput(stream, (lines) => `lost ${lines}`, 1_000);
+  t.equal(stream.listeners, 1, 'an error of the stream has a listener: without one it ends the process');
+  stream.mode = 'holds';
+  for (let i = 0; i < 10_000; i++) output.write(`line ${i} ${'x'.repeat(40)}`);
+  t.ok(stream.writableLength < 1_100, `the backlog has a bound: ${stream.writableLength} bytes`);
+  t.same(stream.taken, []);
+  stream.release();
+  const kept = stream.taken.filter((text) => text.startsWith('line')).length;
+  t.same(stream.taken.filter((text) => text.startsWith('lost')), [`lost ${10_000 - kept}\n`], 'every line was written or counted, and that is said once');
+  output.write('afterwards');
+  t.equal(stream.taken.at(-1), 'afterwards\n');
+  t.end();
+});
+
+t.test('a full disk: lines that fail are counted, and the next begins on a line of its own', (t) => {
+  const stream = new FakeStream();
+  const output = new LineOutput(stream, (lines) => `lost ${lines}`);
+  output.write('before');
+  stream.mode = 'fails';
+  for (let i = 0; i < 3; i++) output.write('while full');
+  stream.mode = 'throws';
+  output.write('destroyed');
+  stream.mode = 'takes';
+  output.write('after');
+  t.same(stream.taken, ['before\n', '\nafter\n', 'lost 4\n']);
+  t.end();
+});
+
+t.test('a terminal that was stopped with Ctrl-S is not waited for', (t) => {
+  const calls: boolean[] = [];
+  const handle = { setBlocking: (blocking: boolean) => void calls.push(blocking) };
+  neverWait({ isTTY: true, _handle: handle });
+  t.same(calls, [false]);
+  neverWait({ _handle: handle });
+  neverWait({ isTTY: true });
+  t.same(calls, [false], 'other streams are left alone');
+  t.end();
+});
+
+t.test('lost lines are told in the format of the log', (t) => {
+  const stream = new FakeStream();
+  const logger = streamLogger(stream, 'info', 'json');
+  stream.mode = 'fails';
+  logger.info('a', {});
+  stream.mode = 'takes';
+  logger.info('b', {});
+  t.match(stream.taken.map((text) => JSON.parse(text) as object), [{ event: 'b' }, { level: 'warn', event: 'log.lines-lost', lines: 1 }]);
+  t.end();
+});
+
+t.test('a logger that throws, or whose promise does, stops no replica and no client', async (t) => {
+  const warnings: string[] = [];
+  const onWarning = (warning: Error): void => void (warning.name === 'JitPaxosWarning' && warnings.push(warning.message));
+  process.on('warning', onWarning);
+  t.teardown(() => process.off('warning', onWarning));
+  let calls = 0;
+  const throwing = (): void => {
+    calls++;
+    throw new Error('the log server is gone');
+  };
+  const rejecting = (() => {
+    calls++;
+    return Promise.reject(new Error('the log server is gone'));
+  }) as unknown as () => void;
+  const cluster = await clusterConfig(3);
+  const replicas = await Promise.all(cluster.replicas.map((_, id) => Replica.start({ cluster, id, machine: new KvMachine(), logger: id === 0 ? { info: throwing, warn: throwing, error: throwing } : { info: rejecting, warn: rejecting, error: rejecting } })));
+  t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
+  const client = await Client.connect({ cluster, timeout: 20_000, logger: { info: throwing, warn: throwing, error: throwing } });
+  t.teardown(() => client.close());
+  const kv = new KvClient(client);
+  await kv.put('a', 'b');
+  await replicas[0]!.close(); // a change of view: everybody logs
+  await kv.put('a', 'c');
+  t.equal(Buffer.from((await kv.get('a'))!).toString(), 'c');
+  t.ok(calls > 3, `${calls} lines were tried`);
+  await sleep(10);
+  t.equal(warnings.filter((warning) => warning.startsWith('Replica.start: ')).length, 3, `said once for each logger: ${warnings.join('; ')}`);
+});
+
+t.test('what is no logger is refused', async (t) => {
+  t.throws(() => guardedLogger('here', { info: () => undefined } as unknown as Logger), { code: 'option-invalid', message: /here: logger .*"warn"/ });
+  await t.rejects(Replica.start({ cluster: await clusterConfig(3), id: 0, machine: new KvMachine(), logger: console.log as unknown as Logger }), { code: 'option-invalid' });
   t.end();
 });
 

@@ -154,6 +154,10 @@ t.test('the server', async (t) => {
   t.same((await get('/'))[0], 404);
   t.same((await get('/metrics', { method: 'POST', body: 'x' }))[0], 405);
 
+  const broken = await MetricsServer.start('0', { metrics: () => { throw new Error('no descriptors left'); }, unhealthy: () => { throw new Error('x'); }, unready: () => undefined });
+  t.teardown(() => broken.close());
+  for (const path of ['/metrics', '/healthz', '/readyz']) t.match([(await fetch(broken.url + path)).status], [500], `${path}: what cannot be told stops nothing`);
+
   await t.rejects(MetricsServer.start(`${server.port}`, monitored), { code: 'port-in-use' });
   await t.rejects(MetricsServer.start('192.0.2.1:0', monitored), { code: 'address-unavailable' });
   for (const listen of ['', 'x', 'localhost:80', ':80', '1.2.3.4', '127.0.0.1:70000', '[127.0.0.1]:80', '-1']) await t.rejects(MetricsServer.start(listen, monitored), { code: 'option-invalid' }, listen);

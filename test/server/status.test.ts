@@ -154,6 +154,22 @@ t.test('answering', async (t) => {
     t.equal(service.refused, refused + 1, 'no room in the outbox is counted');
     t.end();
   });
+
+  await t.test('a report that cannot be made stops nothing', (t) => {
+    const outbox = collector();
+    const told: string[] = [];
+    let works = false;
+    const service = new StatusService(() => {
+      if (!works) throw new Error('EPERM');
+      return report;
+    }, outbox, (error) => void told.push(error));
+    service.onStatus(question(2_000), 0, 5, at(1e6));
+    t.same([outbox.sent.length, service.answered, service.refused, told], [0, 0, 1, ['EPERM']]);
+    works = true;
+    service.onStatus(question(2_000), 0, 5, at(2e6));
+    t.same([outbox.sent.length, service.answered], [1, 1], 'and the next one is');
+    t.end();
+  });
 });
 
 t.test('StatusClient', async (t) => {
