@@ -240,11 +240,43 @@ t.test('lock of a data directory', async (t) => {
     }
   });
 
-  await t.test('a takeover that is under way is waited for', async (t) => {
+  await t.test('what a process left that died during a takeover is in the way of nobody', async (t) => {
     const path = directory(t);
+    for (const dead of ['', '{}', JSON.stringify({ pid: 1, started: '0', boot: 'before' }), JSON.stringify({ pid: process.pid, started: '1', boot: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim() })]) {
+      for (const name of ['lock.takeover', 'lock.takeover.17.abc']) {
+        writeFileSync(join(path, 'lock'), dead);
+        writeFileSync(join(path, name), dead);
+        DirectoryLock.acquire(path).release();
+        t.same(readdirSync(path), [], `${name} with ${dead}`);
+      }
+    }
+  });
+
+  await t.test('a takeover by a living process is waited for, and it is named', async (t) => {
+    const path = directory(t);
+    DirectoryLock.acquire(path);
+    const mine = readFileSync(join(path, 'lock'), 'utf8');
     writeFileSync(join(path, 'lock'), '');
-    writeFileSync(join(path, 'lock.takeover'), '{}');
-    t.throws(() => DirectoryLock.acquire(path), { code: 'data-directory-locked', message: /lock\.takeover/ });
+    writeFileSync(join(path, 'lock.takeover'), mine);
+    t.throws(() => DirectoryLock.acquire(path), { code: 'data-directory-locked', message: new RegExp(`taken over .* by process ${process.pid}`) });
+  });
+
+  await t.test('a zombie holds nothing', async (t) => {
+    const path = directory(t);
+    const module = new URL('../../src/storage/directory-lock.js', import.meta.url).href;
+    // The child is killed, and its parent is stopped before it can ask how it ended.
+    const parent = spawn(process.execPath, ['--input-type=module', '-e', `
+      const { spawn } = await import('node:child_process');
+      const child = spawn(process.execPath, ['--input-type=module', '-e', ${JSON.stringify(`const { DirectoryLock } = await import(${JSON.stringify(module)}); DirectoryLock.acquire(${JSON.stringify(path)}); console.log('locked'); setInterval(() => {}, 1000);`)}], { stdio: ['ignore', 'pipe', 'inherit'] });
+      child.stdout.once('data', () => console.log(child.pid));
+      setInterval(() => {}, 1000);`], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const pid = Number(await new Promise<Buffer>((resolve) => parent.stdout.once('data', resolve)));
+    parent.kill('SIGSTOP');
+    process.kill(pid, 'SIGKILL');
+    const state = (): string => readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]![0]!;
+    while (state() !== 'Z') await new Promise((resolve) => setTimeout(resolve, 5));
+    t.doesNotThrow(() => DirectoryLock.acquire(path).release());
+    parent.kill('SIGKILL');
   });
 
   await t.test('many processes at a stale lock: one gets it', async (t) => {
