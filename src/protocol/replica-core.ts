@@ -144,6 +144,12 @@ export class ReplicaCore {
     this.state.persist();
   }
 
+  /** A clean stop: ends the turn that is open, and hands the storage what is known to be committed. Nothing but `persisted` is called afterwards. */
+  finish(now: Instant): void {
+    this.state.markCommitted();
+    this.flush(now);
+  }
+
   /** The storage made everything up to `token` durable. */
   persisted(token: number): void {
     this.state.out.persisted(token);

@@ -157,7 +157,8 @@ export class ReplicaState implements PersistBatch {
       }
       this.tail.add(this.log.lastIndex);
     }
-    this.commitTo(Math.min(committed, this.log.lastIndex));
+    invariant(committed <= this.log.lastIndex, 'the commit index that is recovered is within the log that is recovered');
+    this.commitTo(committed);
     this.synced = this.isPrimary ? this.log.lastIndex : this.committed;
     this.rewriteLog();
     if (this.isPrimary) this.execution.executeTo(this.log.lastIndex);
@@ -253,9 +254,15 @@ export class ReplicaState implements PersistBatch {
     this.persistedBase = -1;
   }
 
+  /** The last turn of a life: writes how far the log is committed by now, which by itself marks no turn. */
+  markCommitted(): void {
+    if (this.storage.keepsLog) this.out.dirty = true;
+  }
+
   /** Ends a turn: writes what changed in it. */
   persist(): void {
     if (!this.out.dirty) return;
+    invariant(this.execution.stable.index <= this.committed && this.committed <= this.log.lastIndex, 'what is stored of commits is within the log that is stored');
     const token = this.out.nextToken();
     this.storage.persist(token, this);
     this.dirtyFrom = Infinity;

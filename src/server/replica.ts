@@ -297,11 +297,12 @@ export class Replica {
 
   /** All of it, whatever fails: a port or a lock that stayed taken would outlive the replica. */
   private async releaseAll(): Promise<void> {
+    await undefined; // `closing` is set first: what fails from here on finds it
     if (this.running) this.logger.info('replica.closing', { replica: this.id, ...transitionState(this.core) });
     this.running = false;
-    // What is committed is what the log on disk has only as long as nothing broke.
-    const committed = this.failure === undefined ? this.core.state.committed : 0;
-    const steps = [() => this.loop.close(), () => this.storage.close(committed), () => this.lock?.release(), () => this.clock.close()];
+    // A turn that is open changed the log in memory: it ends here, so that what the storage has is one state, not parts of two.
+    if (this.failure === undefined) this.loop.turn((now) => this.core.finish(now));
+    const steps = [() => this.loop.close(), () => this.storage.close(), () => this.lock?.release(), () => this.clock.close()];
     for (const step of steps) {
       try {
         await step();

@@ -190,16 +190,16 @@ export class DurableStorage implements Storage {
   }
 
   /**
-   * Waits for what is being written, marks the end of the log, and closes the files.
-   * @param committed what is known to be committed by now: more than the last write knew
+   * Waits for what is being written, marks the end of the log, and closes the files. What the end says of commits is what the
+   * last batch said: only a batch has a commit index and the log that it speaks of from one state (ReplicaCore.finish).
    */
-  async close(committed = 0): Promise<void> {
+  async close(): Promise<void> {
     this.closing = true;
     await this.idle;
     await this.background;
     if (this.failure === undefined && this.segments !== undefined) {
       try {
-        await this.writeEnd(this.segments, committed);
+        await this.writeEnd(this.segments);
       } catch {
         // Then the log ends as after a crash, which a start is made for.
       }
@@ -255,6 +255,9 @@ export class DurableStorage implements Storage {
 
   private async writeFrame(segments: Segments, change: PendingChange, flags: number, synced: boolean): Promise<void> {
     const { base } = this;
+    const { view, logView } = change.hardState;
+    invariant(base.index <= change.committed && change.committed <= change.lastIndex, 'the commit index on disk is within the log on disk');
+    invariant(logView <= view, 'the log on disk is of no view above the promised one');
     const frameBytes = FRAME_HEADER_BYTES + change.bodyBytes;
     // Without a wait where none is needed: the write begins in the turn that asked for it.
     const segment = segments.present(frameBytes) ?? (await segments.withRoom(frameBytes));
@@ -283,13 +286,13 @@ export class DurableStorage implements Storage {
     this.counts.writtenBytes += frameBytes;
   }
 
-  private async writeEnd(segments: Segments, committed: number): Promise<void> {
+  private async writeEnd(segments: Segments): Promise<void> {
     const end = this.pending;
     end.clear();
     const last = this.last!;
     end.entriesFrom = last.lastIndex + 1;
     end.hardState = last.hardState;
-    end.committed = Math.max(last.committed, Math.min(committed, last.lastIndex));
+    end.committed = last.committed;
     await this.writeFrame(segments, end, FRAME_CLEAN, true);
   }
 

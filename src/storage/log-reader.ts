@@ -43,7 +43,7 @@ export interface StoredLog {
   readonly snapshot: Snapshot | undefined;
   /** Behind the snapshot, oldest first. */
   readonly entries: readonly Uint8Array[];
-  /** Entries up to here were known to be committed when the last frame was written. */
+  /** Entries up to here were known to be committed when the last batch was written. */
   readonly committed: number;
   /** It ends with a clean stop. */
   readonly clean: boolean;
@@ -147,6 +147,10 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
     if (log.unsynced && (last.flags & FRAME_CLEAN) === 0 && log.bootId !== of.bootId) return lost('the host was started anew since, and in mode os the log survives the process, not the host');
     // The empty log of a replica that waits for another one is whole, and no log (rule R1).
     if (hardState.logView < 0) return lost('it was found lost at an earlier start, and none was installed since', undefined, hardState);
+    // Of no use to anybody: what it would execute as committed is not what the cluster committed.
+    if (log.committed < last.baseIndex || log.committed > log.lastIndex) {
+      return lost(`the log's last frame says that ${log.committed} entries are committed, and the log goes from ${last.baseIndex} to ${log.lastIndex}: one of them is wrong`, undefined, hardState);
+    }
     let snapshot: Snapshot | undefined;
     if (last.baseIndex > 0) {
       const name = snapshotName(last.baseIndex, last.baseChainHi, last.baseChainLo);
@@ -154,7 +158,7 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
       snapshot = file === undefined ? undefined : decodeSnapshotFile(file, owner, hash, `${directory}/${name}`);
       if (snapshot === undefined) return lost(`the snapshot that the log stands on, ${directory}/${name}, is ${file === undefined ? 'missing' : 'damaged'}`, { file: name, offset: 0, what: file === undefined ? 'missing' : 'damaged' });
     }
-    return result({ hardState, log: { hardState, snapshot, entries: log.entriesBehind(last.baseIndex), committed: last.committed, clean: (last.flags & FRAME_CLEAN) !== 0 }, lost: undefined, torn: log.torn });
+    return result({ hardState, log: { hardState, snapshot, entries: log.entriesBehind(last.baseIndex), committed: log.committed, clean: (last.flags & FRAME_CLEAN) !== 0 }, lost: undefined, torn: log.torn });
   }
   if (promised === undefined) return result({ hardState: undefined, log: undefined, lost: undefined });
   return lost(segments.length === 0 ? 'there is none in the directory' : `no segment in ${directory} begins with a whole frame`, undefined);
@@ -176,6 +180,11 @@ async function readSegments(files: Files, { owner, hash, directory }: StoredOwne
 /** Where frames go, one after the other. */
 class Replay {
   last!: FrameHeader;
+  /**
+   * As of the last frame that holds a batch. The end that a clean stop writes is not believed: a release before this one took its commit
+   * index from memory, where it may have spoken of entries that a turn had replaced and never wrote.
+   */
+  committed = 0;
   /** Some of it was written in mode `os` … */
   unsynced = false;
   /** … in this boot. */
@@ -207,12 +216,17 @@ class Replay {
       at += length;
     }
     this.last = frame;
+    if ((frame.flags & FRAME_CLEAN) === 0) this.committed = frame.committed;
     return at === end;
   }
 
   /** The entries reach down to the base. */
   get reachesBase(): boolean {
     return this.first <= this.last.baseIndex + 1 && this.last.baseIndex < this.first + this.entries.length;
+  }
+
+  get lastIndex(): number {
+    return this.first + this.entries.length - 1;
   }
 
   entriesBehind(index: number): readonly Uint8Array[] {
