@@ -43,6 +43,7 @@ export default async function* report(events) {
   const all = [];
   const open = new Map();
   const skipped = [];
+  const homeless = [];
   let current;
   let durationMs = 0;
   const fileOf = (path) => {
@@ -60,23 +61,31 @@ export default async function* report(events) {
       if (total !== null) durationMs = Number(total[1]);
       continue;
     }
-    if (data.file === undefined) {
-      // A test that an option skips comes without the name of its file.
-      if (isSkipped(data)) skipped.push(reasonOf(data));
-      else if (type === 'test:fail') take(fileOf('(a file that the runner does not name)'), type, data);
+    const isTestFile = data.file?.endsWith('.test.js') === true;
+    if (type === 'test:stderr' && isTestFile) fileOf(data.file).stderr += data.message;
+    if (type === 'test:diagnostic' && isTestFile) fileOf(data.file).notes.push(data.message);
+    if (type !== 'test:pass' && type !== 'test:fail') continue;
+    if (isSkipped(data)) {
+      skipped.push(reasonOf(data));
       continue;
     }
+    // An assertion that fails in a helper comes under the helper's name: it belongs to the group that ends after it.
+    if (!isTestFile) {
+      homeless.push([type, data]);
+      continue;
+    }
+    // Results come file by file.
     const file = fileOf(data.file);
-    if (type === 'test:diagnostic') file.notes.push(data.message);
-    else if (type === 'test:stderr') file.stderr += data.message;
-    if (type !== 'test:pass' && type !== 'test:fail') continue;
-    // Results come file by file; notes and stderr of a file that runs beside may come between.
     if (file !== current) {
       if (current !== undefined) yield* current.lines();
       current = file;
     }
-    if (isSkipped(data)) skipped.push(`${file.name}: ${reasonOf(data)}`);
-    else take(file, type, data);
+    for (const [kind, result] of homeless.splice(0)) take(file, kind, result);
+    take(file, type, data);
+  }
+  if (homeless.length > 0) {
+    current ??= fileOf('(no file)');
+    for (const [kind, result] of homeless) take(current, kind, result);
   }
   if (current !== undefined) yield* current.lines();
   yield '\n';

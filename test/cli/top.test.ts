@@ -9,6 +9,11 @@ import { KvMachine } from '../../src/machine/kv.js';
 import { jitpaxos, MAIN } from '../cluster/processes.js';
 import { clusterConfig, startReplicas } from '../server/fixtures.js';
 
+const ATTEMPTS = 20;
+const PATIENCE_MS = 120_000;
+
+t.setTimeout(300_000);
+
 t.test('lines for a terminal', (t) => {
   t.equal(cut('\x1b[31mabcdef\x1b[0m', 3), '\x1b[31mabc\x1b[0m', 'colours take no room and end');
   t.equal(widthOf('\x1b[31m●ab\x1b[0m'), 3);
@@ -27,9 +32,13 @@ t.test('jitpaxos top', async (t) => {
   const replicas = await startReplicas(cluster, () => new KvMachine());
   t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
 
-  const plain = await jitpaxos(['top', '--count', '2', '--interval', '100ms'], { env: { JITPAXOS_CLUSTER: file } });
-  t.equal(plain.code, 0, plain.stderr);
-  const lines = plain.stdout.trim().split('\n');
+  // A sample waits no longer than the interval; on a busy host an answer may be missing from one.
+  let lines: string[] = [];
+  for (let attempt = 0; attempt === 0 || (attempt < ATTEMPTS && !lines.every((line) => line.includes('3 of 3 answer'))); attempt++) {
+    const plain = await jitpaxos(['top', '--count', '2', '--interval', '1s'], { env: { JITPAXOS_CLUSTER: file } });
+    t.ok(plain.code === 0 || plain.code === 3, plain.stderr);
+    lines = plain.stdout.trim().split('\n');
+  }
   t.equal(lines.length, 2);
   t.match(lines[0], / available {2}3 of 3 answer {2}view \d+ {2}primary \d+ {2}quorum \d,\d {2}lag 0,0,0$/);
   t.match(lines[1], /0 commits\/s/, 'rates from the second sample on');
@@ -40,11 +49,12 @@ t.test('jitpaxos top', async (t) => {
   let closed: Promise<void> | undefined;
   const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
   await new Promise<void>((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`no sample without replica 2:\n${out}`)), 20_000);
+    const timer = setTimeout(() => reject(new Error(`no sample with all, or none without replica 2:\n${out}`)), PATIENCE_MS);
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       out += text;
-      closed ??= replicas[2]!.close();
-      if (!out.split('\n').slice(0, -1).some((line) => (JSON.parse(line) as { answered: number }).answered === 2)) return;
+      const answered = out.split('\n').slice(0, -1).map((line) => (JSON.parse(line) as { answered: number }).answered);
+      if (answered.includes(3)) closed ??= replicas[2]!.close();
+      if (closed === undefined || !answered.slice(answered.indexOf(3)).includes(2)) return;
       clearTimeout(timer);
       resolve();
     });
@@ -53,7 +63,7 @@ t.test('jitpaxos top', async (t) => {
   child.kill('SIGINT');
   t.ok([0, 3].includes((await ended)!), 'Ctrl-C ends it');
   const samples = out.trim().split('\n').map((line) => JSON.parse(line) as { schema: string; answered: number; remarks: string[] });
-  t.equal(samples[0]!.answered, 3);
-  t.match(samples.find(({ answered }) => answered === 2)!.remarks, [/replica 2 \(.*\) does not answer/]);
+  t.ok(samples.some(({ answered }) => answered === 3));
+  t.ok(samples.some(({ remarks }) => remarks.some((remark) => /replica 2 \(.*\) does not answer/.test(remark))));
   t.match(await jitpaxos(['top', '--interval', '1ms'], { env: { JITPAXOS_CLUSTER: file } }), { code: 2, stderr: /--interval "1ms"/ });
 });

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { ClientHost } from '../../src/client/client-host.js';
 import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
-import { LocalCluster } from '../../src/cli/load/local-cluster.js';
+import { LocalCluster, MAIN } from '../../src/cli/load/local-cluster.js';
 import { encodePut } from '../../src/machine/kv-codec.js';
 import { loadHash } from '../../src/native/hash64.js';
 import { Outcome } from '../../src/protocol/contract.js';
@@ -21,10 +21,15 @@ import { Probe, Request, Status, ViewChange } from '../../src/wire/messages.js';
 import { writeI32 } from '../../src/wire/u64.js';
 import { jitpaxos, type Ended } from './processes.js';
 
-const OPTIONS = { replicas: 3, machine: 'kv', transport: 'auto', durability: 'memory', authenticated: true } as const;
+/** However late this host wakes its processes, nobody is suspected: the view stays 0, and replica 0 its primary. */
+const PATIENT = { main: MAIN, flags: ['--suspect-after', '30s', '--slow-after', '0s'] };
+const OPTIONS = { replicas: 3, machine: 'kv', transport: 'auto', durability: 'memory', authenticated: true, program: PATIENT } as const;
+/** An operation of a client that is heard takes no longer, however busy the host is. */
+const TIMEOUT_MS = 60_000;
+const PATIENCE_MS = 60_000;
 const hash = loadHash();
 
-t.setTimeout(120_000);
+t.setTimeout(600_000);
 
 async function reports(cluster: LocalCluster): Promise<ReplicaStatusReport[]> {
   return (await cluster.ask('stats')).map((answer) => answer!.status as unknown as ReplicaStatusReport);
@@ -42,13 +47,12 @@ async function reload(cluster: LocalCluster): Promise<void> {
   const count = (id: number): number => cluster.replicas[id]!.complaint.split('"keys.reloaded"').length;
   const before = cluster.replicas.map((_, id) => count(id));
   for (const replica of cluster.replicas) replica.kill('SIGHUP');
-  for (let waited = 0; waited < 500 && before.some((seen, id) => count(id) === seen); waited++) await sleep(10);
-  if (before.some((seen, id) => count(id) === seen)) throw new Error('a replica did not read its keys again');
+  if (!(await until(() => before.every((seen, id) => count(id) > seen)))) throw new Error('a replica did not read its keys again');
 }
 
 t.test("the replicas' key is rotated under load: no operation fails, and the old key is not heard any more", async (t) => {
   await using cluster = await LocalCluster.start(OPTIONS);
-  await using client = await Client.connect({ cluster: cluster.clusterFile, lanes: 4, timeout: 10_000 });
+  await using client = await Client.connect({ cluster: cluster.clusterFile, lanes: 4, timeout: TIMEOUT_MS, connectTimeout: TIMEOUT_MS });
   const kv = new KvClient(client);
   const old = JSON.parse(readFileSync(join(cluster.directory, 'replica.keys'), 'utf8')) as KeyFile;
   let running = true;
@@ -66,8 +70,7 @@ t.test("the replicas' key is rotated under load: no operation fails, and the old
   });
   const progress = async (): Promise<void> => {
     const before = done;
-    for (let waited = 0; waited < 500 && done < before + 50; waited++) await sleep(10);
-    t.ok(done >= before + 50, 'operations go on');
+    t.ok(await until(() => done >= before + 50), 'operations go on');
   };
   await progress();
   const { added } = await keys(cluster, 'add', '--role', 'replica');
@@ -89,7 +92,7 @@ t.test("the replicas' key is rotated under load: no operation fails, and the old
   await throwAt(cluster, 0, [forged.seal()]);
   const [after] = await reports(cluster);
   t.equal(after!.view, before!.view, 'the removed key moves nobody');
-  t.ok(after!.drops['key']! > before!.drops['key']!, 'it is counted');
+  t.equal(after!.drops['key'], before!.drops['key']! + 1, 'it is counted');
 });
 
 t.test("a client's key that was removed is not heard, another's is; a key that only reads does not write", async (t) => {
@@ -97,8 +100,8 @@ t.test("a client's key that was removed is not heard, another's is; a key that o
   const { added: reader, clientFile: readerFile } = await keys(cluster, 'add', '--role', 'read-only');
   const { added: other, clientFile: otherFile } = await keys(cluster, 'add', '--role', 'client');
   await reload(cluster);
-  const connect = (file: string | number): Promise<Client> => Client.connect({ cluster: cluster.clusterFile, keys: String(file), lanes: 1, timeout: 10_000, logger: silentLogger });
-  await using first = await Client.connect({ cluster: cluster.clusterFile, lanes: 1, timeout: 10_000 });
+  const connect = (file: string | number): Promise<Client> => Client.connect({ cluster: cluster.clusterFile, keys: String(file), lanes: 1, timeout: TIMEOUT_MS, connectTimeout: TIMEOUT_MS, logger: silentLogger });
+  await using first = await Client.connect({ cluster: cluster.clusterFile, lanes: 1, timeout: TIMEOUT_MS, connectTimeout: TIMEOUT_MS });
   await using second = await connect(otherFile!);
   await using third = await connect(readerFile!);
   await new KvClient(second).put('k', 'v');
@@ -152,7 +155,7 @@ t.test("a session is its client's: another key uses up none of its numbers, a fu
   t.equal(after.counters['rejected_session_unknown'], before.counters['rejected_session_unknown']! + 1);
   t.equal(after.lastIndex, before.lastIndex, 'nothing was appended');
   t.equal(await put('second'), Outcome.committed);
-  await using reader = await Client.connect({ cluster: cluster.clusterFile, keys: String(otherFile), lanes: 1, timeout: 10_000 });
+  await using reader = await Client.connect({ cluster: cluster.clusterFile, keys: String(otherFile), lanes: 1, timeout: TIMEOUT_MS, connectTimeout: TIMEOUT_MS });
   t.equal(Buffer.from((await new KvClient(reader).get('k'))!).toString(), 'second', 'the number was its own to use');
 
   const { clientFile: next } = await keys(cluster, 'add', '--for', String(old));
@@ -168,9 +171,9 @@ t.test("a session is its client's: another key uses up none of its numbers, a fu
 
 t.test('datagrams of strangers get no answer and change nothing; they are counted', async (t) => {
   await using cluster = await LocalCluster.start(OPTIONS);
-  await using client = await Client.connect({ cluster: cluster.clusterFile, lanes: 1, timeout: 10_000 });
+  await using client = await Client.connect({ cluster: cluster.clusterFile, lanes: 1, timeout: TIMEOUT_MS, connectTimeout: TIMEOUT_MS });
   await new KvClient(client).put('k', 'v');
-  await sleep(100); // the commit reaches all
+  t.ok(await until(async () => (await reports(cluster))[0]!.committedIndex === (await reports(cluster))[0]!.lastIndex), 'the commit reached the primary');
   const before = (await reports(cluster))[0]!;
   const file = JSON.parse(readFileSync(join(cluster.directory, 'replica.keys'), 'utf8')) as KeyFile;
   const strangers = file.keys.map((key) => ({ ...key, secret: '5a'.repeat(32) }));
@@ -211,8 +214,7 @@ t.test('a key file that others may read, or of another cluster, is refused with 
   t.match(replica.stderr, /key-file-exposed: /);
   // A running replica keeps the keys that it has.
   cluster.replicas[0]!.kill('SIGHUP');
-  for (let waited = 0; waited < 500 && !cluster.replicas[0]!.complaint.includes('keys.not-reloaded'); waited++) await sleep(10);
-  t.match(cluster.replicas[0]!.complaint, /keys\.not-reloaded/);
+  t.ok(await until(() => cluster.replicas[0]!.complaint.includes('keys.not-reloaded')));
   t.equal(cluster.replicas[0]!.exited, false);
 });
 
@@ -231,17 +233,26 @@ function datagram(cluster: LocalCluster, message: Message, sender: number, ring:
   };
 }
 
-/** Sends datagrams to a replica from a socket of our own; how many came back within a while. */
+/** Sends datagrams to a replica from a socket of our own, and waits until each was answered or dropped. How many were answered. */
 async function throwAt(cluster: LocalCluster, replica: number, datagrams: readonly Uint8Array[]): Promise<number> {
+  const dropped = async (): Promise<number> => Object.values((await reports(cluster))[replica]!.drops).reduce((sum, count) => sum + count, 0);
+  const before = await dropped();
   const socket = createSocket('udp4');
   let answers = 0;
   socket.on('message', () => answers++);
   socket.bind(0, '127.0.0.1');
   await once(socket, 'listening');
   for (const bytes of datagrams) await new Promise((resolve) => socket.send(bytes, cluster.replicas[replica]!.ready!.port, '127.0.0.1', resolve));
-  await sleep(200);
+  if (!(await until(async () => answers + (await dropped()) >= before + datagrams.length))) throw new Error(`of ${datagrams.length} datagrams ${answers} were answered, and not all others were dropped`);
+  await sleep(200); // for an answer that must not come
   socket.close();
   return answers;
+}
+
+/** Whether something became true in time. */
+async function until(condition: () => boolean | Promise<boolean>): Promise<boolean> {
+  for (const deadline = performance.now() + PATIENCE_MS; performance.now() < deadline; await sleep(20)) if (await condition()) return true;
+  return false;
 }
 
 function sleep(ms: number): Promise<void> {
