@@ -46,6 +46,10 @@ export const ERRORS = {
   'data-directory-foreign': { category: 'caller', retryable: false },
   /** The hard state exists, and none of its copies is intact. */
   'hard-state-corrupt': { category: 'environment', retryable: false },
+  /** The data directory was in use, and the file of the replica's promises is gone. */
+  'hard-state-missing': { category: 'environment', retryable: false },
+  /** Durability `os` needs the host's boot id, and there is none to be read. */
+  'boot-id-unknown': { category: 'environment', retryable: false },
   /** What is stored does not fit the limits of the cluster file. */
   'limits-too-small': { category: 'caller', retryable: false },
   /** A file is no backup, or not as it was written. */

@@ -10,8 +10,8 @@ import { DurableStorage } from '../storage/durable-storage.js';
 import { DirectoryFiles } from '../storage/files.js';
 import { checkFormat } from '../storage/formats.js';
 import { HardStateFile, unusable, type Owner } from '../storage/hard-state.js';
-import { snapshotName } from '../storage/log-format.js';
-import type { StoredLog } from '../storage/log-reader.js';
+import { NO_BOOT_ID, snapshotName } from '../storage/log-format.js';
+import { readStored, type StoredLog } from '../storage/log-reader.js';
 import { MemoryStorage, VolatileHardState } from '../storage/memory-storage.js';
 import { readI32 } from '../wire/u64.js';
 import type { Cluster } from './cluster-config.js';
@@ -41,8 +41,8 @@ export function checkDurability(durability: unknown, data: unknown): void {
   }
 }
 
-/** Throws JitPaxosError `data-directory-locked`, `data-directory-unusable`, `data-directory-foreign`, `hard-state-corrupt`, `limits-too-small`, `restore-missing` or `option-invalid`. */
-export async function openStorage(data: string | undefined, durability: Durability, cluster: Cluster, limits: Limits, id: number, hash: Hash64, logger: Logger, segmentBytes?: number): Promise<OpenedStorage> {
+/** Throws JitPaxosError `data-directory-locked`, `data-directory-unusable`, `data-directory-foreign`, `hard-state-corrupt`, `hard-state-missing`, `boot-id-unknown`, `limits-too-small`, `restore-missing` or `option-invalid`. */
+export async function openStorage(data: string | undefined, durability: Durability, cluster: Cluster, limits: Limits, id: number, hash: Hash64, logger: Logger, segmentBytes?: number, boot = bootDigits()): Promise<OpenedStorage> {
   if (cluster.restored !== undefined && durability === 'memory') {
     throw new JitPaxosError('option-invalid', 'Replica.start: the cluster began with a backup, which is a log on disk, and durability "memory" counts that as lost; use "os" or "fsync"');
   }
@@ -50,17 +50,26 @@ export async function openStorage(data: string | undefined, durability: Durabili
     logger.info('replica.volatile', { replica: id, next: 'without a data directory this replica must not be started again while its cluster is in use' });
     return { storage: new MemoryStorage(new VolatileHardState()), lock: undefined };
   }
+  if (durability === 'os' && boot === NO_BOOT_ID) {
+    throw new JitPaxosError('boot-id-unknown', 'durability "os" has to know whether the host was started anew since the log was written, and this system has no boot id (/proc/sys/kernel/random/boot_id cannot be read); use durability "fsync", which needs none, or make that file readable');
+  }
   const owner: Owner = { clusterHi: cluster.idHi, clusterLo: cluster.idLo, replica: id };
   const lock = DirectoryLock.acquire(data);
   try {
-    if (durability === 'memory') return { storage: new MemoryStorage(HardStateFile.open(data, owner, hash)), lock };
+    const files = new DirectoryFiles(data);
+    if (durability === 'memory') {
+      const promises = HardStateFile.open(data, owner, hash);
+      // Another durability may have been in use here before.
+      if (promises.state === undefined) await readStored(files, { owner, hash, bootId: boot, directory: data });
+      return { storage: new MemoryStorage(promises), lock };
+    }
     const storage = await DurableStorage.open({
-      files: new DirectoryFiles(data),
+      files,
       directory: data,
       owner,
       hash,
       mode: durability,
-      bootId: bootDigits(),
+      bootId: boot,
       ...(segmentBytes === undefined ? {} : { segmentBytes }),
       nowMs: () => performance.now(),
       random: () => randomInt(-0x80000000, 0x7fffffff),
@@ -90,7 +99,8 @@ export function checkFits(log: StoredLog, limits: Limits, where: string): void {
   if (misfit !== undefined) throw new JitPaxosError('limits-too-small', `the log in ${where} does not fit the cluster's limits: ${misfit}; raise that limit again, on all replicas alike`);
 }
 
-/** The boot id as 32 hex digits; zeros where the system has none, so that mode `os` then trusts a log across boots no less than it can tell. */
+/** The boot id as 32 hex digits; NO_BOOT_ID where the system has none. */
 export function bootDigits(): string {
-  return bootId().replaceAll('-', '').padEnd(32, '0');
+  const digits = bootId().replaceAll('-', '').toLowerCase();
+  return /^[0-9a-f]{32}$/.test(digits) ? digits : NO_BOOT_ID;
 }

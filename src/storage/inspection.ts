@@ -130,6 +130,7 @@ async function inspectOnce(files: Files, options: InspectionOptions): Promise<In
   }
   const stored = await readLog(files, of, promised);
   if (stored.damage !== undefined) damage.push(stored.damage);
+  if (stored.forgotten !== undefined) damage.push({ file: HARD_STATE_FILE, offset: 0, what: `missing, and the directory was in use: ${stored.forgotten}` });
   const snapshots: SnapshotInspection[] = [];
   for (const name of names.filter(isSnapshotName)) {
     const bytes = await files.read(name);

@@ -90,6 +90,9 @@ export interface FrameHeader {
   readonly saltLo: number;
 }
 
+/** Where the system has no boot id. The rule: it equals no boot, not even itself, because two boots may both have it. */
+export const NO_BOOT_ID = '0'.repeat(2 * BOOT_BYTES);
+
 const SEGMENT_NAME = /^log-([0-9a-f]{8})-([0-9a-f]{8})$/;
 const SNAPSHOT_NAME = /^snapshot-([0-9a-f]{16})-([0-9a-f]{16})$/;
 

@@ -17,10 +17,12 @@ import {
   decodeFrameHeader,
   decodeSegmentHeader,
   decodeSnapshotFile,
+  DAMAGED,
   ENTRY_LENGTH_BYTES,
   FRAME_CLEAN,
   FRAME_HEADER_BYTES,
   FRAME_RESET,
+  NO_BOOT_ID,
   parseSegmentName,
   SECTOR_BYTES,
   SEGMENT_HEADER_BYTES,
@@ -75,6 +77,8 @@ export interface Stored {
   readonly segments: readonly SegmentReport[];
   /** No file is of a higher generation. */
   readonly lastGeneration: number;
+  /** The file of the promises is missing, and this shows that there was one: the replica no longer knows what it promised. */
+  readonly forgotten: string | undefined;
 }
 
 /** The promises as the hard state file has them. */
@@ -105,11 +109,17 @@ type Replayed = { readonly kind: 'whole'; readonly log: Replay } | { readonly ki
 /**
  * Reads all that the directory holds; changes nothing.
  *
- * Throws JitPaxosError `hard-state-corrupt`, `data-directory-foreign`, `data-directory-unusable`. A damaged log is no
- * error: it is lost, and the others have it.
+ * Throws JitPaxosError `hard-state-corrupt`, `hard-state-missing`, `data-directory-foreign`, `data-directory-unusable`. A
+ * damaged log is no error: it is lost, and the others have it.
  */
 export async function readStored(files: Files, of: StoredOwner): Promise<Stored> {
-  return readLog(files, of, await readPromised(files, of));
+  const stored = await readLog(files, of, await readPromised(files, of));
+  if (stored.forgotten === undefined) return stored;
+  throw new JitPaxosError(
+    'hard-state-missing',
+    `${of.directory} was in use (${stored.forgotten}), and its file ${HARD_STATE_FILE}, which has the replica's promises, is missing; put it back if you can. ` +
+      'A replica that forgot its promises must not take part under its old identity: do not delete the rest to start afresh while the cluster is in use',
+  );
 }
 
 /** Throws as `readStored`. */
@@ -118,7 +128,7 @@ export async function readPromised(files: Files, { owner, hash, directory }: Sto
   return bytes === undefined ? undefined : decodeHardState(bytes, owner, hash, `${directory}/${HARD_STATE_FILE}`);
 }
 
-/** The log, by the side of these promises. Throws as `readStored`, but for `hard-state-corrupt`. */
+/** The log, by the side of these promises. Throws as `readStored`, but for `hard-state-corrupt` and `hard-state-missing`. */
 export async function readLog(files: Files, of: StoredOwner, promised: Promised): Promise<Stored> {
   const { owner, hash, directory } = of;
   const segments = await readSegments(files, of);
@@ -129,12 +139,20 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
     lastGeneration: generations[0] ?? 0,
     torn: undefined,
     damage: undefined,
+    forgotten: undefined,
   };
   const result = (rest: Pick<Stored, 'hardState' | 'log' | 'lost'> & Partial<Stored>): Stored => ({ ...common, segments: segments.map((s) => ({ name: s.name, bytes: s.bytes.length, header: s.header, ...(reports.get(s.name) ?? { frames: 0, usedBytes: 0 }) })), ...rest });
   const lost = (why: string, damage?: Damage, hardState = promised?.state): Stored => result({ hardState, log: undefined, lost: why, damage });
 
   for (const generation of generations) {
-    const replayed = replay(segments.filter((segment) => segment.generation === generation), of, reports);
+    const own = segments.filter((segment) => segment.generation === generation);
+    const replayed = replay(own, of, reports);
+    if (promised === undefined) {
+      const evidence = evidenceOfUse(replayed, own);
+      if (evidence !== undefined) return { ...lost('the promises that it belongs to are missing', replayed.kind === 'damaged' ? replayed.damage : undefined), forgotten: evidence };
+      // Nothing was acknowledged: the very first write of the first life, or of each life since, did not get as far.
+      if (replayed.kind === 'whole' && isFromAnotherBoot(replayed.log, of)) continue;
+    }
     if (replayed.kind === 'damaged') return lost(`${directory}/${replayed.damage.file} is damaged at byte ${replayed.damage.offset}: ${replayed.damage.what}`, replayed.damage);
     // A generation whose first frame is not there has never counted: the one before it has not been removed.
     if (replayed.kind === 'unfinished') continue;
@@ -144,7 +162,7 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
     if (promised !== undefined && (hardState.incarnation < promised.state.incarnation || hardState.view < promised.state.view || hardState.logView < promised.state.logView)) {
       return lost(`the log ends with view ${hardState.view}, incarnation ${hardState.incarnation}, and the replica's promises are at view ${promised.state.view}, incarnation ${promised.state.incarnation}: it was not kept up, or its end is missing`);
     }
-    if (log.unsynced && (last.flags & FRAME_CLEAN) === 0 && log.bootId !== of.bootId) return lost('the host was started anew since, and in mode os the log survives the process, not the host');
+    if (isFromAnotherBoot(log, of)) return lost('the host was started anew since, and in mode os the log survives the process, not the host');
     // The empty log of a replica that waits for another one is whole, and no log (rule R1).
     if (hardState.logView < 0) return lost('it was found lost at an earlier start, and none was installed since', undefined, hardState);
     // Of no use to anybody: what it would execute as committed is not what the cluster committed.
@@ -160,8 +178,29 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
     }
     return result({ hardState, log: { hardState, snapshot, entries: log.entriesBehind(last.baseIndex), committed: log.committed, clean: (last.flags & FRAME_CLEAN) !== 0 }, lost: undefined, torn: log.torn });
   }
-  if (promised === undefined) return result({ hardState: undefined, log: undefined, lost: undefined });
+  if (promised === undefined) {
+    // Not a snapshot: the very first write may have got as far as that.
+    const left = (await files.list()).find((name) => name.startsWith(DAMAGED));
+    return result({ hardState: undefined, log: undefined, lost: undefined, forgotten: left === undefined ? undefined : `${left} is there` });
+  }
   return lost(segments.length === 0 ? 'there is none in the directory' : `no segment in ${directory} begins with a whole frame`, undefined);
+}
+
+/**
+ * What shows that a generation was more than begun. The promises are written behind its first frame and before anything
+ * else, so whatever came later came when they were on disk.
+ */
+function evidenceOfUse(replayed: Replayed, segments: readonly Segment[]): string | undefined {
+  if (replayed.kind === 'damaged') return `${replayed.damage.file} is not as it was written: ${replayed.damage.what}`;
+  if (segments.length > 1) return `${segments[1]!.name} was made ready behind ${segments[0]!.name}`;
+  if (replayed.kind === 'unfinished') return undefined;
+  const { sequence, hardState } = replayed.log.last;
+  return sequence > 1 ? `its log has ${sequence} writes, the last in view ${hardState.view}` : undefined;
+}
+
+/** It may lack what only the host's memory had. */
+function isFromAnotherBoot(log: Replay, of: StoredOwner): boolean {
+  return log.unsynced && (log.last.flags & FRAME_CLEAN) === 0 && (log.bootId !== of.bootId || of.bootId === NO_BOOT_ID);
 }
 
 async function readSegments(files: Files, { owner, hash, directory }: StoredOwner): Promise<Segment[]> {

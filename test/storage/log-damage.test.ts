@@ -4,13 +4,14 @@ import { loadHash } from '../../src/native/hash64.js';
 import type { PersistBatch } from '../../src/protocol/contract.js';
 import { Random } from '../../src/sim/random.js';
 import { DurableStorage } from '../../src/storage/durable-storage.js';
+import { HARD_STATE_FILE } from '../../src/storage/hard-state.js';
 import { FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, segmentName } from '../../src/storage/log-format.js';
 import { readStored, type Stored } from '../../src/storage/log-reader.js';
 import { MemoryDisk, MemoryFiles } from './memory-files.js';
 
 const hash = loadHash();
 const owner = { clusterHi: 1, clusterLo: 2, replica: 0 };
-const bootId = '0'.repeat(32);
+const bootId = 'a'.repeat(32);
 const BATCHES = 4;
 const SEGMENT = segmentName(1, 0);
 const SECTOR = 512;
@@ -138,4 +139,88 @@ t.test('the empty log of a replica that had lost its own is no log', async (t) =
   t.equal(found.log, undefined);
   t.match(found.lost, /lost at an earlier start/);
   t.same(found.hardState, { view: 4, logView: -1, incarnation: 6 });
+});
+
+/** A first life of some writes and no clean end, in mode `mode`. */
+async function livedOn(disk: MemoryDisk, mode: 'os' | 'fsync', writes: number, hardState = { view: 0, logView: 0, incarnation: 1 }): Promise<void> {
+  const storage = await DurableStorage.open({ files: new MemoryFiles(disk, random), directory: 'disk', owner, hash, mode, bootId, segmentBytes: 8192, nowMs: () => 0, random: () => random.next() | 0, later: () => undefined });
+  for (let token = 1; token <= writes; token++) {
+    await new Promise<void>((resolve, reject) => {
+      storage.events = { persisted: () => resolve(), rewrite: () => undefined, failed: reject, healed: () => undefined, broken: reject };
+      storage.persist(token, { hardState, committed: 0, entriesFrom: token, lastIndex: token, snapshot: undefined, entryBytes: () => 40, readEntry: () => 40 });
+    });
+  }
+  for (let i = 0; i < 200; i++) await undefined; // the next segment is made ready in the background
+  disk.stop();
+}
+
+t.test('promises that are missing beside a log that was in use are refused, whatever became of the log', async (t) => {
+  const missing = { code: 'hard-state-missing', category: 'environment', message: /disk was in use .*do not delete the rest/ };
+  for (const mode of ['os', 'fsync'] as const) {
+    for (const writes of [1, 2, 5]) {
+      for (const [what, damage] of [
+        ['whole', () => undefined],
+        ['its first frame is rotten', (bytes: Uint8Array) => void (bytes[600]! ^= 1)],
+        ['its header is rotten', (bytes: Uint8Array) => void (bytes[20]! ^= 1)],
+        ['it is empty', (bytes: Uint8Array) => void bytes.fill(0, SEGMENT_HEADER_BYTES)],
+      ] as const) {
+        for (const boot of [bootId, 'b'.repeat(32)]) {
+          const disk = new MemoryDisk(random);
+          await livedOn(disk, mode, writes, { view: 41, logView: 40, incarnation: 9 });
+          disk.names.delete(HARD_STATE_FILE);
+          const bytes = disk.bytes(SEGMENT).slice();
+          damage(bytes);
+          disk.place(SEGMENT, bytes);
+          await t.rejects(readStored(new MemoryFiles(disk, random), { owner, hash, bootId: boot, directory: 'disk' }), missing, `${mode}, ${writes} writes, ${what}, ${boot === bootId ? 'the same boot' : 'another boot'}`);
+        }
+      }
+    }
+  }
+});
+
+t.test('a log that was set aside shows use as well', async (t) => {
+  const disk = new MemoryDisk(random);
+  disk.place(`damaged-${SEGMENT}`, new Uint8Array(8));
+  await t.rejects(readStored(new MemoryFiles(disk, random), { owner, hash, bootId, directory: 'disk' }), { code: 'hard-state-missing', message: new RegExp(SEGMENT) });
+});
+
+t.test('a first start that is cut off at any moment, and again and again, is none of that', async (t) => {
+  let at = 0;
+  for (let ended = false; !ended; at++) {
+    for (const mode of ['os', 'fsync'] as const) {
+      const disk = new MemoryDisk(random);
+      // Four lives whose power goes after that many operations of the disk: before anything was acknowledged.
+      for (let life = 1; life <= 4; life++) {
+        const storage = await DurableStorage.open({ files: new MemoryFiles(disk, random), directory: 'disk', owner, hash, mode, bootId: `${life}`.padStart(32, '0'), segmentBytes: 8192, nowMs: () => 0, random: () => random.next() | 0, later: () => undefined });
+        const from = disk.operations;
+        let acknowledged = false;
+        disk.before = (operations) => {
+          if (operations - from > at && !acknowledged) disk.cutPower();
+        };
+        storage.events = { persisted: () => (acknowledged = true), rewrite: () => undefined, failed: () => undefined, healed: () => undefined, broken: (error) => void t.fail(String(error)) };
+        storage.persist(1, { hardState: { view: 0, logView: 0, incarnation: life }, committed: 0, entriesFrom: 1, lastIndex: 0, snapshot: undefined, entryBytes: () => 0, readEntry: () => 0 });
+        for (let i = 0; i < 400; i++) await undefined;
+        disk.before = () => undefined;
+        if (acknowledged) {
+          ended = true;
+          break;
+        }
+      }
+    }
+    if (at > 100) throw new Error('it never gets through');
+  }
+  t.ok(at > 5, `${at} operations of the disk before the first acknowledgement`);
+  t.end();
+});
+
+t.test('without a boot id a log of mode os is never taken for one of this boot', async (t) => {
+  const disk = new MemoryDisk(random);
+  const none = '0'.repeat(32);
+  const storage = await DurableStorage.open({ files: new MemoryFiles(disk, random), directory: 'disk', owner, hash, mode: 'os', bootId: none, segmentBytes: 8192, nowMs: () => 0, random: () => random.next() | 0, later: () => undefined });
+  await new Promise<void>((resolve, reject) => {
+    storage.events = { persisted: () => resolve(), rewrite: () => undefined, failed: reject, healed: () => undefined, broken: reject };
+    storage.persist(1, { hardState: { view: 0, logView: 0, incarnation: 1 }, committed: 0, entriesFrom: 1, lastIndex: 1, snapshot: undefined, entryBytes: () => 40, readEntry: () => 40 });
+  });
+  disk.stop();
+  t.match((await readStored(new MemoryFiles(disk, random), { owner, hash, bootId: none, directory: 'disk' })).lost, /host was started anew/);
 });
