@@ -39,6 +39,11 @@ export class Synchronization {
   readonly lag: MemberLag;
   /** Of the primary, and at the primary of its members. */
   readonly silence = new Silence();
+  /**
+   * At the primary: too few replicas answer to lead any view. It sends no Sync then, so that replicas that still hear it go on
+   * without it: a primary that hears nobody cannot be told that it should stop.
+   */
+  unheard = false;
 
   private readonly needed: Float64Array;
   /** Sequence of the newest Sync that each replica said it heard: an older one is no sign of life (isNewer). */
@@ -100,6 +105,7 @@ export class Synchronization {
     this.doubtUs = Infinity;
     this.orderHeardUs = -Infinity;
     this.sequence = 0;
+    this.unheard = false;
     this.ackedSequence.fill(0);
     this.lag.reset();
     this.state.syncHeard = 0;
@@ -169,6 +175,7 @@ export class Synchronization {
     const { state } = this;
     this.lastSyncUs = now.monotonicUs;
     this.lastSyncIndex = state.log.lastIndex;
+    if (this.unheard) return;
     state.counters[Counter.syncs]!++;
     this.sequence = (this.sequence + 1) & 0x7fffffff || 1;
     this.lag.sent(this.sequence, now);

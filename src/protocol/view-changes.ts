@@ -180,6 +180,8 @@ export class ViewChanges {
 
   onProbe(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const { state } = this;
+    // A primary that is about to be replaced does not say that all is well.
+    if (from < state.n && this.synchronization.unheard) return;
     this.sender.probeReply(from, readI32(bytes, o + Probe.at.nonce), this.heardPrimary(now));
     if (state.status !== ReplicaStatus.normal) this.remember(from);
     // Whoever asks from an older view is told of this one by its primary's Sync.
@@ -507,6 +509,8 @@ export class ViewChanges {
     let withLog = mine === ReplicaStatus.recovering ? 0 : 1 << state.id;
     let above = state.view;
     let heard = false;
+    // A higher view runs of which this replica hears nothing: its primary's Syncs are lost on the way here.
+    let elsewhere = -1;
     let lost = mine === ReplicaStatus.recovering ? 1 : 0;
     for (const [r, answer] of this.answers) {
       alive |= 1 << r;
@@ -522,6 +526,7 @@ export class ViewChanges {
         }
         if (answer.status === ReplicaStatus.normal) this.askAbout(answer.view, now);
       }
+      if (answer.view > state.view && answer.status === ReplicaStatus.normal && answer.heardPrimary && r !== state.views.primary(answer.view)) elsewhere = Math.max(elsewhere, answer.view);
     }
     if (lost > state.views.f) this.reportStopped(lost);
     const answerOfPrimary = this.answers.get(state.primary);
@@ -532,13 +537,18 @@ export class ViewChanges {
       return;
     }
     if (mine === ReplicaStatus.normal && !state.isPrimary && heard && !this.isGone(state.primary) && (++this.suspicion <= PATIENCE || !state.isMember)) return;
+    // Where it is needed, that view's primary misses it. To take everybody out of a view that serves would only move the hole.
+    if (mine !== ReplicaStatus.recovering && elsewhere === above && elsewhere > state.view && (++this.suspicion <= PATIENCE || !state.views.isMember(elsewhere, state.id))) return;
     if (state.isPrimary && this.membersAnswered(now)) return;
     // A recovering member needs a view above its durable one; a recovering spare only needs to hear of the one that runs.
     if (mine === ReplicaStatus.recovering && (above > state.view || !state.views.isMember(state.view, state.id))) {
       this.announceRecovery();
       if (this.someoneNormal() || above > state.view) return;
     }
-    if (count(withLog) < state.views.f + 1) return;
+    if (count(withLog) < state.views.f + 1) {
+      if (state.isPrimary) this.stopLeading(alive);
+      return;
+    }
     const keep = state.primary;
     const keepAlive = ((withLog >>> keep) & 1) === 1 && (mine !== ReplicaStatus.viewChange || keep === state.id || this.attempts === 0);
     let view = keepAlive ? state.views.next(above, alive, keep, 0) : -1;
@@ -565,6 +575,14 @@ export class ViewChanges {
     for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.viewChange(r, view);
   }
 
+  /** The primary of a running view hears too few replicas for any view: the others have to go on without it, and are let know by silence. */
+  private stopLeading(alive: number): void {
+    const { state, synchronization } = this;
+    if (synchronization.unheard) return;
+    synchronization.unheard = true;
+    state.transition('unheard', `only ${maskToString(alive, state.n)} answer: no Sync until more do`);
+  }
+
   /** At the primary: the members that were silent did answer; they are alive, if slow. */
   private membersAnswered(now: Instant): boolean {
     const { state } = this;
@@ -578,6 +596,11 @@ export class ViewChanges {
     for (const r of this.answers.keys()) {
       if (state.views.isMember(state.view, r)) this.synchronization.silence.note(now.monotonicUs - this.synchronization.ackedUs[r]!);
       this.synchronization.ackedUs[r] = now.monotonicUs;
+    }
+    if (this.synchronization.unheard) {
+      this.synchronization.unheard = false;
+      state.transition('heard-again', 'members answer: Syncs go on');
+      this.synchronization.sync(now);
     }
     return true;
   }
