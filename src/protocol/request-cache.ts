@@ -64,7 +64,7 @@ export class RequestCache {
     return this.next;
   }
 
-  /** The smaller of `number` and what is still kept from there on. */
+  /** The larger of `number` and the oldest that is still kept: where to go on from. */
   from(number: number): number {
     return number < this.first ? this.first : number;
   }
