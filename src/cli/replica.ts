@@ -184,4 +184,5 @@ function answerParent(running: Replica, stop: () => void): void {
     process.send?.(answer, () => undefined); // a parent that has gone is told by `disconnect`
   });
   process.once('disconnect', stop);
+  if (!process.connected) stop(); // it went while the replica started
 }

@@ -1,16 +1,19 @@
 // Three real processes on loopback, used through the command and the library.
 import t from 'tap';
+import { spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync, existsSync, readFileSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import { freePorts, LocalCluster } from '../../src/cli/load/local-cluster.js';
 import { seededRandom } from '../../src/cli/load/random.js';
 import { Views } from '../../src/protocol/views.js';
-import { jitpaxos, type Ended } from './processes.js';
+import { jitpaxos, MAIN, type Ended } from './processes.js';
 
 type Assertions = Pick<typeof import('tap').default, 'equal' | 'match' | 'ok'>;
 
@@ -181,6 +184,19 @@ t.test('init writes a cluster file once, and what it writes is one', async (t) =
   checkRefusal(t, await jitpaxos(['init', '--replicas', '127.0.0.1:7400,127.0.0.1:7401', '--out', bad]), 2, 'cluster-file-invalid', /odd/);
   checkRefusal(t, await jitpaxos(['init', '--out', bad]), 2, 'flag-invalid', /--replicas is missing/);
   t.notOk(existsSync(bad), 'nothing is written that is wrong');
+});
+
+t.test('a process that another one steers ends with it, also when that one goes before it listens', async (t) => {
+  const replica = join(directory, 'orphan.json');
+  writeFileSync(replica, JSON.stringify({ schema: 'jitpaxos.cluster/1', id: randomBytes(8).toString('hex'), replicas: [`127.0.0.1:${(await freePorts(1))[0]}`] }));
+  const worker = (name: string): string[] => [fileURLToPath(new URL(`../../src/cli/load/${name}.js`, import.meta.url))];
+  for (const args of [[MAIN, 'replica', '--cluster', replica, '--id', '0', '--data', join(directory, 'orphan')], worker('worker'), worker('open-worker')]) {
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'ignore', 'ipc'] });
+    t.teardown(() => child.kill('SIGKILL'));
+    const ended = once(child, 'exit');
+    child.disconnect();
+    t.ok(Array.isArray(await ended), args.join(' '));
+  }
 });
 
 t.test('help, version and words that are no command', async (t) => {

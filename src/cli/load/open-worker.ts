@@ -279,3 +279,4 @@ async function serve(message: ToOpenWorker): Promise<void> {
 
 process.on('message', (message) => void serve(message as ToOpenWorker).catch(giveUp));
 process.once('disconnect', () => process.exit());
+if (process.send !== undefined && !process.connected) process.exit(); // the parent went while this was loaded

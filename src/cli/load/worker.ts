@@ -184,4 +184,5 @@ process.on('message', (message) => {
   });
 });
 process.once('disconnect', () => process.exit());
+if (process.send !== undefined && !process.connected) process.exit(); // the parent went while this was loaded
 
