@@ -1,7 +1,6 @@
 /** How two clocks differ, over time: what `clock compare` and `clock watch` measure. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { chooseClock } from '../clock/choose.js';
-import { listDevices } from '../clock/devices.js';
+import { candidates, chooseClock, type Surroundings } from '../clock/choose.js';
 import type { Clock } from '../clock/clock.js';
 import { DisciplinedClock } from '../clock/disciplined-clock.js';
 
@@ -19,7 +18,7 @@ export interface Difference {
   readonly baseNs: bigint;
   /** Time that the pair of readings of B around that of A took: the offset is known to half of it. */
   readonly delayNs: number;
-  /** A clock of the two whose device is lost: it follows the system clock meanwhile, and the difference says nothing. */
+  /** A clock of the two whose device is lost, or set to no time that can be used: it follows the system clock meanwhile, and the difference says nothing. */
   readonly lost?: string;
 }
 
@@ -63,7 +62,7 @@ export async function* measurements(aSpec: string, bSpec: string, everyNs: numbe
     const first = a.nowBigInt() - b.nowBigInt();
     const base = first > OFFSET_NS_MAX || first < -OFFSET_NS_MAX ? first : 0n;
     for (let i = 0; i < count; i++) {
-      const lost = [a, b].find((clock) => clock instanceof DisciplinedClock && clock.report().status === 'lost');
+      const lost = [a, b].find((clock) => clock instanceof DisciplinedClock && clock.report().source === 'realtime');
       yield { ...difference(a, b, base, start), ...(lost === undefined ? {} : { lost: lost.source }) };
       const due = Number(start + BigInt(Math.round((i + 1) * everyNs)) - process.hrtime.bigint()) / 1e6;
       if (i + 1 < count && due > 0) await delay(due, undefined, signal === undefined ? {} : { signal });
@@ -76,8 +75,8 @@ export async function* measurements(aSpec: string, bSpec: string, everyNs: numbe
   }
 }
 
-/** What is compared when nobody says: the system clock and the host's first hardware clock, or the raw one. */
-export function defaultPair(): readonly [string, string] {
-  const device = listDevices()[0];
-  return ['realtime', device === undefined ? 'monotonic-raw' : `disciplined:${device.path}`];
+/** What is compared when nobody says: the system clock and the host's best hardware clock, usable or not, or the raw one. */
+export async function defaultPair(surroundings?: Surroundings): Promise<readonly [string, string]> {
+  const [best] = await candidates(surroundings);
+  return ['realtime', best?.device === undefined ? 'monotonic-raw' : best.spec];
 }

@@ -1,7 +1,7 @@
 /** `jitpaxos clock list`: the clocks of this host, who says how good they are, and which one `auto` takes. */
 import { candidates, type Candidate } from '../clock/choose.js';
 import { deviceStatements, systemStatements } from '../clock/host-clock.js';
-import type { Stated } from '../clock/quality/statement.js';
+import { ERROR_LIMIT_NS, type Stated } from '../clock/quality/statement.js';
 import { native } from '../native/addon.js';
 import { bound, STATUS_COLOURS } from './clock-values.js';
 import { defineCommand, type Output } from './command.js';
@@ -33,7 +33,7 @@ export const clockList = defineCommand(
     output.line(bold('system clock (CLOCK_REALTIME)'));
     for (const line of statementLines(system, output)) output.line(`    ${line}`);
     output.line('');
-    output.line(bold('auto takes the first that can be used and that somebody keeps'));
+    output.line(bold('auto takes the first that can be used and that somebody keeps, the smallest known error first'));
     for (const candidate of considered) output.line(candidateLine(candidate, candidate === chosen, output));
     return Exit.done;
   },
@@ -50,7 +50,8 @@ function statementLines(statements: readonly Stated[], { colours }: Output): str
     statements.map((stated) => {
       if (!stated.available) return [dim(stated.source), dim('not there'), '', dim(stated.reason)];
       const { source, status, errorNs, found } = stated.statement;
-      return [source, paint(colours, STATUS_COLOURS[status], status), bound(errorNs), found];
+      const doubtful = errorNs === null || errorNs > ERROR_LIMIT_NS;
+      return [source, paint(colours, STATUS_COLOURS[status], status), doubtful ? paint(colours, Colour.yellow, bound(errorNs)) : bound(errorNs), found];
     }),
   );
 }

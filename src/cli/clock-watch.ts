@@ -16,7 +16,7 @@ const FOREVER = Number.MAX_SAFE_INTEGER;
 export const clockWatch = defineCommand(
   {
     name: 'clock watch',
-    summary: 'Watches one clock against another (by default the system clock against the first hardware clock), a line a second like phc2sys: offset (A minus B), state, freq (how much faster A runs, ppb), delay.',
+    summary: 'Watches one clock against another (by default the system clock against the best hardware clock), a line a second like phc2sys: offset (A minus B), state, freq (how much faster A runs, ppb), delay.',
     positionals: ['[A]', '[B]'],
     flags: {
       interval: { kind: 'duration', default: '1s', min: 1e6, max: 3600e9, help: 'between two lines' },
@@ -25,7 +25,7 @@ export const clockWatch = defineCommand(
     examples: ['jitpaxos clock watch', 'jitpaxos clock watch realtime phc:/dev/ptp0 --count 10 --json'],
   },
   async ({ values, positionals }, output) => {
-    const [defaultA, defaultB] = defaultPair();
+    const [defaultA, defaultB] = await defaultPair();
     const [a = defaultA, b = defaultB] = positionals;
     const window: Difference[] = [];
     let lost = false;
@@ -35,7 +35,7 @@ export const clockWatch = defineCommand(
       if ((one.lost !== undefined) !== lost) {
         lost = !lost;
         window.length = 0;
-        output.note(lost ? `the device of ${one.lost} stopped answering: the system clock is read in its place` : 'the device is back');
+        output.note(lost ? `the device of ${one.lost} stopped answering, or was set to no time that can be used: the system clock is read in its place` : 'the device is back');
       }
       if (window.length === 0 && one.baseNs !== 0n) output.note(`${a} and ${b} count from different epochs: offsets are from ${one.baseNs} ns on`);
       const last = window.at(-1);

@@ -14,13 +14,16 @@ import { openClock } from './open.js';
 import { probeDevice, type Probed } from './probe.js';
 import { readEna } from './quality/ena.js';
 import { readPlatform } from './quality/platform.js';
-import { readPtp4l, type Ptp4lReport } from './quality/ptp4l.js';
+import { interpretPtp4l, readPtp4l, type Ptp4lReport } from './quality/ptp4l.js';
+import { ERROR_LIMIT_NS } from './quality/statement.js';
 import { parseClockSpec } from './spec.js';
 
 export interface Candidate {
   /** As `--clock` takes it. */
   readonly spec: string;
   readonly usable: boolean;
+  /** What its keeper says that it is off by at most, ns; null: it does not say. Absent where it is not usable, and of the system clock. */
+  readonly errorNs?: number | null;
   /** Why it is better than those behind it, or why it is none. */
   readonly why: string;
   /** The hardware clock behind it, and what came of opening it; undefined for the system clock. */
@@ -36,7 +39,12 @@ export interface Surroundings {
   readonly probe?: (path: string) => Probed;
 }
 
-/** All candidates of this host, best first; the last one is the system clock. Opens every device for a moment. */
+/**
+ * All candidates of this host, best first; the last one is the system clock. Opens every device for a moment.
+ *
+ * A clock whose error is known is better than one of unknown error, and a smaller error is better than a larger one. The
+ * number of a device says nothing: it is the order in which drivers were loaded, and differs from boot to boot.
+ */
 export async function candidates(surroundings: Surroundings = {}): Promise<Candidate[]> {
   const { binding = native, root = '/', probe = (path: string) => probeDevice(binding, path) } = surroundings;
   const system = { spec: 'realtime', usable: true, why: 'the system clock, always there' };
@@ -46,25 +54,39 @@ export async function candidates(surroundings: Surroundings = {}): Promise<Candi
   const judged = devices.map((device) => {
     // Before anything is asked of its driver: ENA states the bound of the last reading, and none before the first.
     const probed = probe(device.path);
-    const keeper = judge(device, answer.report, root);
+    const keeper = judge(device, answer.report, root, answer.available ? undefined : answer.reason);
     return { spec: `disciplined:${device.path}`, ...(probed.problem === undefined ? keeper : { usable: false, why: probed.problem }), device, probed };
   });
-  return [...judged.filter(({ usable }) => usable), ...judged.filter(({ usable }) => !usable), system];
+  const usable = judged.filter((candidate) => candidate.usable).sort((a, b) => compareErrors(a.errorNs, b.errorNs));
+  return [...usable, ...judged.filter(({ usable }) => !usable), system];
 }
 
-/** Whether somebody keeps the device. */
-function judge(device: ClockDevice, ptp4l: Ptp4lReport | undefined, root: string): Pick<Candidate, 'usable' | 'why'> {
+/** Those that are equal stay in the order of their numbers. */
+function compareErrors(a: number | null | undefined, b: number | null | undefined): number {
+  if (typeof a === 'number' && typeof b === 'number') return a - b;
+  return Number(typeof b === 'number') - Number(typeof a === 'number');
+}
+
+/** Whether somebody keeps the device. `unasked`: why ptp4l did not answer. */
+function judge(device: ClockDevice, ptp4l: Ptp4lReport | undefined, root: string, unasked: string | undefined): Pick<Candidate, 'usable' | 'errorNs' | 'why'> {
   if (ptp4l?.interface !== undefined && device.interfaces.includes(ptp4l.interface)) {
     const { portState, timestamping, grandmaster } = ptp4l;
     if (timestamping === 'software') return { usable: false, why: `ptp4l on ${ptp4l.interface} stamps in software: it keeps the system clock, and this one runs free` };
-    if (portState === 'slave') return { usable: true, why: `ptp4l on ${ptp4l.interface} follows ${grandmaster}` };
+    if (portState === 'slave') return within(interpretPtp4l(ptp4l).statement.errorNs, `ptp4l on ${ptp4l.interface} follows ${grandmaster}`);
     return { usable: false, why: `ptp4l on ${ptp4l.interface} follows nobody: its port is ${portState}` };
   }
   const ena = readEna(device.name, `${root}/sys`);
-  if (ena.available && ena.statement.status === 'synchronized') return { usable: true, why: `its driver states a bound: ${ena.statement.found}` };
+  if (ena.available && ena.statement.status === 'synchronized') return within(ena.statement.errorNs, `its driver states a bound: ${ena.statement.found}`);
   const platform = readPlatform(device);
-  if (platform.available) return { usable: true, why: platform.statement.found };
-  return { usable: false, why: 'nobody is known to keep it: no ptp4l follows a master on its port, and its driver states no bound; name it with --clock if somebody does' };
+  if (platform.available) return { usable: true, errorNs: null, why: platform.statement.found };
+  const silent = unasked !== undefined && /EACCES|EPERM|no answer/.test(unasked) ? `a ptp4l runs here and cannot be asked (${unasked})` : 'no ptp4l follows a master on its port';
+  return { usable: false, why: `nobody is known to keep it: ${silent}, and its driver states no bound; name it with --clock if somebody does` };
+}
+
+/** A clock that its own keeper knows to be far off is left alone, until it is not. */
+function within(errorNs: number | null, why: string): Pick<Candidate, 'usable' | 'errorNs' | 'why'> {
+  if (errorNs !== null && errorNs > ERROR_LIMIT_NS) return { usable: false, why: `${why}, and is up to ${(errorNs / 1e9).toPrecision(3)} s off: more than ${ERROR_LIMIT_NS / 1e6} ms` };
+  return { usable: true, errorNs, why };
 }
 
 export interface Chosen {

@@ -3,19 +3,21 @@
  * CLOCK_MONOTONIC_RAW by the addon (native/discipline.h).
  *
  * Readings are UTC whatever the device counts in, so that hosts with and without such a clock can share a cluster, and
- * falling back to the system clock is no leap. The offset of a device in TAI is fixed when it is opened: across a leap
- * second the readings go on evenly.
+ * falling back to the system clock is no leap. What a device counts in is found when it is opened, and again after a step:
+ * ptp4l takes a card from UTC to TAI when it starts, and a card that lost its link may go back. The offset of a device in
+ * TAI stays the same in between: across a leap second the readings go on evenly.
  *
- * The rule: reading never throws before close(), and never goes back. When the device is gone, the line goes on towards the
- * system clock from the next sample, and says so; the device is looked for again meanwhile.
+ * The rule: reading never throws before close(), and never goes back. When the device is gone, or was set to a time that
+ * is neither UTC nor TAI, the line goes on towards the system clock from the next sample, and says so; the device is looked
+ * for again meanwhile.
  */
 import type { DisciplinedHandle, NativeAddon } from '../native/addon.js';
 import type { Clock } from './clock.js';
 import { Discipline } from './discipline.js';
-import type { DeviceEpoch } from './epoch.js';
+import { epochOf, TOLERANCE_NS, type DeviceEpoch } from './epoch.js';
 import { ClockError } from './errors.js';
-import { explainOpen, nativeClock, type SystemCallError } from './native-clock.js';
-import { offsetFrom, PhcFilter } from './phc-filter.js';
+import { explainOpen, nativeClock, patiently, type SystemCallError } from './native-clock.js';
+import { offsetFrom, PhcFilter, type PhcSample } from './phc-filter.js';
 import { findEpoch } from './probe.js';
 import type { ClockStatus } from './quality/statement.js';
 import { PhcSampler, RealtimeSampler, type Sampler } from './sampler.js';
@@ -42,7 +44,9 @@ export interface DisciplinedReport {
   readonly method: string;
   readonly deviceEpoch: 'utc' | 'tai';
   readonly status: ClockStatus;
-  /** Largest difference between what is shown and the device (not true time: what the device is off by is another matter); null when the device is lost. */
+  /** The device was set to a time that is neither UTC nor TAI, and the system clock is followed instead. */
+  readonly unset: boolean;
+  /** Largest difference between what is shown and the device (not true time: what the device is off by is another matter); null when the device is lost or unset. */
   readonly errorNs: number | null;
   /** What is shown minus the device, as far as the samples tell. */
   readonly offsetNs: number;
@@ -66,8 +70,8 @@ export class DisciplinedClock implements Clock {
   private readonly handle: DisciplinedHandle;
   private timer: NodeJS.Timeout | undefined;
   private closed = false;
-  /** The device is gone and the system clock is followed instead. */
-  private lost = false;
+  /** Why the system clock is followed instead of the device; undefined while the device is. */
+  private away: 'lost' | 'unset' | undefined;
   private fallbacks = 0;
   private taken = 0;
   private bracketNs = 0;
@@ -91,7 +95,7 @@ export class DisciplinedClock implements Clock {
     try {
       const clock = new DisciplinedClock(addon, path, sampler, findEpoch(addon, sampler), options);
       if (options.fromSystem === true) clock.beginAtSystem();
-      for (let i = 0; i < 3; i++) clock.takeSample();
+      for (let i = 0; i < 3; i++) patiently(() => clock.takeSample());
       if (clock.filter.line === undefined) throw new ClockError('clock-unavailable', `${path} gave no undisturbed sample: somebody is setting the system clock all the time; see which daemons do (two of them?)`);
       clock.arm();
       return clock;
@@ -134,8 +138,9 @@ export class DisciplinedClock implements Clock {
       source: this.sampler.source,
       method: this.sampler.method,
       deviceEpoch: this.deviceEpoch.epoch,
-      status: this.lost ? 'lost' : doubtful ? 'stepped' : stale ? 'free-running' : 'synchronized',
-      errorNs: this.lost ? null : Math.ceil(line.boundNs(ageNs) + filter.doubtNs + Math.abs(offsetNs)),
+      status: this.away === 'lost' ? 'lost' : this.away === 'unset' ? 'free-running' : doubtful ? 'stepped' : stale ? 'free-running' : 'synchronized',
+      unset: this.away === 'unset',
+      errorNs: this.away !== undefined ? null : Math.ceil(line.boundNs(ageNs) + filter.doubtNs + Math.abs(offsetNs)),
       offsetNs,
       frequencyPpb: Math.round(line.rate * 1e9),
       sigmaNs: Math.round(line.sigmaNs),
@@ -159,24 +164,41 @@ export class DisciplinedClock implements Clock {
 
   private onTimer(): void {
     if (this.closed) return;
-    if (this.lost) this.reopen();
+    if (this.away !== undefined) this.reopen();
     try {
       this.takeSample();
     } catch {
-      this.fallBack();
+      this.fallBack('lost');
     }
     this.options.sampled?.();
     if (!this.closed) this.arm();
   }
 
-  private takeSample(): void {
+  /** Undefined when there was none to be had. */
+  private takeSample(): PhcSample | undefined {
     const sample = this.sampler.sample();
-    if (sample === undefined) return;
+    if (sample === undefined) return undefined;
     this.taken++;
     this.bracketNs = sample.bracketNs;
-    if (this.filter.add(sample) === 'suspect') return;
+    const verdict = this.filter.add(sample);
+    if (verdict === 'suspect') return sample;
+    if (verdict === 'step' && this.away === undefined && !this.findEpochAgain(sample)) {
+      this.fallBack('unset');
+      return sample;
+    }
     this.discipline.follow(this.filter.line!, this.deviceEpoch.toUtcNs, sample.raw, this.intervalMs * 1e6);
     this.handle.set(this.discipline.segments);
+    return sample;
+  }
+
+  /** After a step: false when the device now counts from no epoch. A small step leaves the epoch as it was, wherever the system clock is. */
+  private findEpochAgain(sample: PhcSample): boolean {
+    const steppedNs = sample.device + this.deviceEpoch.toUtcNs - this.discipline.read(sample.raw);
+    if (steppedNs < TOLERANCE_NS && steppedNs > -TOLERANCE_NS) return true;
+    const realtime = new RealtimeSampler(this.addon).sample();
+    const epoch = epochOf(sample.device - sample.raw - (realtime.device - realtime.raw));
+    if (epoch !== undefined) this.deviceEpoch = epoch;
+    return epoch !== undefined;
   }
 
   /** The first line is the system clock's; what follows is slewed, or given back, from there. */
@@ -193,8 +215,8 @@ export class DisciplinedClock implements Clock {
   }
 
   /** From now on the system clock, until the device is back. The line's rate is what a new one begins with. */
-  private fallBack(): void {
-    this.lost = true;
+  private fallBack(away: 'lost' | 'unset'): void {
+    this.away = away;
     this.fallbacks++;
     this.nextOpenMs = performance.now() + REOPEN_MS;
     this.use(new RealtimeSampler(this.addon), { epoch: 'utc', toUtcNs: 0n });
@@ -208,7 +230,7 @@ export class DisciplinedClock implements Clock {
     try {
       sampler = PhcSampler.open(this.addon, this.path);
       const epoch = findEpoch(this.addon, sampler);
-      this.lost = false;
+      this.away = undefined;
       this.use(sampler, epoch);
     } catch {
       sampler?.close(); // not back yet, or not set yet

@@ -8,7 +8,7 @@ import type { ClockEpoch } from './clock.js';
 /** TAI − UTC has been 37 s since 2017; it can only have been smaller before, and a step more will take years. */
 const TAI_OFFSETS_S = [35, 40] as const;
 /** A device this far from a whole offset is not set. */
-const TOLERANCE_NS = 400_000_000n;
+export const TOLERANCE_NS = 400_000_000n;
 
 export type DeviceEpoch = { readonly epoch: Extract<ClockEpoch, 'utc' | 'tai'>; /** To be added to the device for UTC, ns. */ readonly toUtcNs: bigint };
 

@@ -4,6 +4,7 @@
  * The rule: a clock decides speed, never an answer, so nothing that happens to it may stop a host. A device that is gone is
  * replaced by the system clock; a clock that is not to be trusted says so once, and the host does without it where it can.
  */
+import { join } from 'node:path';
 import { native, type NativeBinding } from '../native/addon.js';
 import { candidates, chooseClock } from './choose.js';
 import type { Clock, ClockEpoch } from './clock.js';
@@ -18,10 +19,8 @@ import { readEna } from './quality/ena.js';
 import { readKernel } from './quality/kernel.js';
 import { readPlatform } from './quality/platform.js';
 import { readPtp4l } from './quality/ptp4l.js';
-import type { ClockStatus, Stated, Statement } from './quality/statement.js';
+import { ERROR_LIMIT_NS, type ClockStatus, type Stated, type Statement } from './quality/statement.js';
 
-/** A bound above this is too wide: requests of different clients would be in the wrong order all the time. */
-const ERROR_LIMIT_NS = 1_000_000;
 /** Once it was too wide it has to be below this share of the limit: a bound about the limit is not to be said again and again. */
 const HYSTERESIS = 0.5;
 /** Assessments without any answer until what was said before no longer holds: daemons are busy at times. */
@@ -35,7 +34,7 @@ export interface ClockQuality {
   readonly status: ClockStatus;
   /** Largest error against true time, ns; null: unknown. */
   readonly errorNs: number | null;
-  /** Nothing speaks against stamping by it. */
+  /** Nothing speaks against stamping by it. A clock of unknown error is used, which does not say that it is good: look at `errorNs`. */
   readonly healthy: boolean;
   /** In a few words, for people. */
   readonly found: string;
@@ -55,6 +54,15 @@ export interface HostClockOptions {
   readonly binding?: NativeBinding;
   /** Between two assessments; for tests. */
   readonly assessMs?: number;
+  readonly sources?: Sources;
+}
+
+/** Where others are asked in place of where they are on a host; for tests. */
+export interface Sources {
+  readonly chronyPort?: number;
+  readonly clockBoundPath?: string;
+  readonly ptp4lSockets?: readonly string[];
+  readonly root?: string;
 }
 
 /** What a host reports of its clock, in a few bytes. */
@@ -83,11 +91,16 @@ export class HostClock implements Clock {
   private assessments = 0;
   /** Who vouched for the clock last. */
   private voucher: string | undefined;
+  /** Who said last that the clock's error is too wide; its silence about the error does not take that back. */
+  private tooWideBy: string | undefined;
+  /** What a device that is read directly counts from now, where that is no longer what it counted from when it was opened. */
+  private otherEpoch: ClockEpoch | undefined;
   /** The hardware clock that is read, `unlisted` when sysfs does not know it; undefined for the system clock. */
   private device: ClockDevice | 'unlisted' | undefined;
   private readonly system: Clock;
-  /** A direct clock that was replaced: what the system clock lacks to its epoch. */
+  /** What the system clock lacks to the epoch of a direct clock, and that epoch. */
   private shiftNs = 0n;
+  private readonly directEpoch: ClockEpoch;
   private replaced = false;
   private closed = false;
   /** The first judgement is no change. */
@@ -101,6 +114,7 @@ export class HostClock implements Clock {
     private readonly options: HostClockOptions,
   ) {
     this.system = openClock('realtime', options.binding);
+    this.directEpoch = clock.epoch;
     const path = /^(?:phc|disciplined):(.*)$/.exec(clock.source)?.[1];
     this.device = path === undefined ? undefined : (listDevices().find((device) => device.path === path) ?? 'unlisted');
     if (clock.source.startsWith('phc:')) this.shiftNs = -(epochOf(clock.nowBigInt() - this.system.nowBigInt())?.toUtcNs ?? 0n);
@@ -126,40 +140,34 @@ export class HostClock implements Clock {
   }
 
   get epoch(): ClockEpoch {
-    return this.clock.epoch;
+    return this.replaced ? this.directEpoch : this.clock.epoch;
   }
 
   nowBigInt(): bigint {
     try {
       return this.clock.nowBigInt() + (this.replaced ? this.shiftNs : 0n);
     } catch (error) {
-      this.replace(error);
-      return this.nowBigInt();
+      return this.replace(error) ? this.nowBigInt() : this.systemReading();
     }
   }
 
   writeBE(bytes: Uint8Array, offset: number): void {
-    if (this.replaced) return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).setBigUint64(offset, this.nowBigInt());
+    if (this.replaced) return writeReading(bytes, offset, this.nowBigInt());
     try {
       this.clock.writeBE(bytes, offset);
     } catch (error) {
-      this.replace(error);
-      this.writeBE(bytes, offset);
+      if (this.replace(error)) this.writeBE(bytes, offset);
+      else writeReading(bytes, offset, this.systemReading());
     }
   }
 
   writeHalves(out: Int32Array, index: number): void {
-    if (this.replaced) {
-      const now = this.nowBigInt();
-      out[index] = Number(BigInt.asIntN(32, now >> 32n));
-      out[index + 1] = Number(BigInt.asIntN(32, now));
-      return;
-    }
+    if (this.replaced) return writeReadingHalves(out, index, this.nowBigInt());
     try {
       this.clock.writeHalves(out, index);
     } catch (error) {
-      this.replace(error);
-      this.writeHalves(out, index);
+      if (this.replace(error)) this.writeHalves(out, index);
+      else writeReadingHalves(out, index, this.systemReading());
     }
   }
 
@@ -180,6 +188,11 @@ export class HostClock implements Clock {
     return { source: this.source, epoch: this.epoch, status, healthy, ...bound, ...this.systemOffset(), changes: this.changes, steps: disciplined?.steps ?? 0, fallbacks: this.fallbacks + (disciplined?.fallbacks ?? 0) };
   }
 
+  /** In place of a direct clock. */
+  private systemReading(): bigint {
+    return this.system.nowBigInt() + this.shiftNs;
+  }
+
   /** Of CLOCK_REALTIME from a clock of hardware that counts UTC as well. */
   private systemOffset(): { offsetNs?: number } {
     if (!(this.clock instanceof DisciplinedClock)) return {};
@@ -197,15 +210,16 @@ export class HostClock implements Clock {
 
   /** Asks everybody who may know, judges, and arms the next time. */
   private async assess(): Promise<void> {
-    const { binding = native } = this.options;
+    const { binding = native, sources } = this.options;
     if (this.replaced) this.takeBack();
     else if (this.opened && this.spec === 'auto' && this.device === undefined && ++this.assessments % LOOK_AGAIN === 0) await this.lookAgain();
-    const heard = this.device === undefined ? await systemStatements(binding) : this.device === 'unlisted' ? [] : await deviceStatements(binding, this.device);
+    const heard = this.device === undefined ? await systemStatements(binding, sources) : this.device === 'unlisted' ? [] : await deviceStatements(binding, this.device, sources);
     if (this.closed) return;
     const known = firstKnown(heard);
     this.unheard = known === undefined ? this.unheard + 1 : 0;
     if (known !== undefined) this.voucher = known.source;
     if (known !== undefined || this.unheard >= UNHEARD_MAX || !this.opened) this.statements = heard;
+    if (this.clock.source.startsWith('phc:')) this.compareEpoch();
     this.judge();
     this.assessLater();
   }
@@ -238,12 +252,20 @@ export class HostClock implements Clock {
     }
   }
 
-  /** A direct clock that was lost may be back. */
+  /** A device that is read directly may be set while it is read, from UTC to TAI above all: then it is 37 s from the clocks of others. */
+  private compareEpoch(): void {
+    const aheadNs = this.nowBigInt() - this.system.nowBigInt();
+    const epoch = epochOf(aheadNs)?.epoch ?? 'boot';
+    this.otherEpoch = epoch === this.directEpoch ? undefined : epoch;
+  }
+
+  /** A direct clock that was lost may be back. One that counts from another epoch now is not what it was. */
   private takeBack(): void {
     let clock: Clock | undefined;
     try {
       clock = openClock(this.spec, this.options.binding);
       clock.nowBigInt();
+      if (clock.epoch !== this.directEpoch) throw new ClockError('clock-not-set', `${clock.source} counted ${this.directEpoch} and counts ${clock.epoch} now`);
     } catch {
       clock?.close();
       return;
@@ -259,9 +281,10 @@ export class HostClock implements Clock {
       ? { status: 'lost' as const, errorNs: null, found: 'the device stopped answering; the system clock is used' }
       : this.clock instanceof DisciplinedClock
         ? judgeDisciplined(this.clock, this.statements, this.voucher)
-        : judgeStatements(this.clock.epoch, this.statements, this.voucher);
-    const limit = this.options.errorLimitNs ?? ERROR_LIMIT_NS;
-    const healthy = (quality.status === 'synchronized' || quality.status === 'unknown') && (quality.errorNs === null || quality.errorNs <= limit * (this.quality.healthy ? 1 : HYSTERESIS));
+        : this.otherEpoch !== undefined
+          ? { status: 'free-running' as const, errorNs: null, found: `the device was set: it counted ${this.directEpoch} when it was opened, and counts ${this.otherEpoch} now; restart this process` }
+          : judgeStatements(this.clock.epoch, this.statements, this.voucher);
+    const healthy = (quality.status === 'synchronized' || quality.status === 'unknown') && this.isNarrow(quality.errorNs);
     const before = this.quality;
     this.quality = { ...quality, healthy };
     if (!this.opened || (!another && before.status === quality.status && before.healthy === healthy)) return;
@@ -269,31 +292,65 @@ export class HostClock implements Clock {
     this.options.changed?.(this.quality, before);
   }
 
-  /** Only the loss of a device is answered by another clock; everything else is the caller's mistake, or closed. */
-  private replace(error: unknown): void {
+  /** Too wide is too wide until the same source states less than half of the limit: silence is not a better bound. */
+  private isNarrow(errorNs: number | null): boolean {
+    if (errorNs === null) return this.tooWideBy === undefined || this.tooWideBy !== this.voucher;
+    const limit = this.options.errorLimitNs ?? ERROR_LIMIT_NS;
+    const narrow = errorNs <= limit * (this.quality.healthy ? 1 : HYSTERESIS);
+    this.tooWideBy = narrow ? undefined : this.voucher;
+    return narrow;
+  }
+
+  /**
+   * Only the loss of a device is answered by another clock; everything else is the caller's mistake, or closed. False: the
+   * device is busy, and the system clock gives this one reading.
+   */
+  private replace(error: unknown): boolean {
+    if (!this.replaced && error instanceof ClockError && error.code === 'clock-unavailable') return false;
     if (this.replaced || !(error instanceof ClockError) || error.code !== 'clock-lost') throw error;
     this.clock.close();
     this.clock = openClock('realtime', this.options.binding);
     this.replaced = true;
     this.fallbacks++;
     this.judge();
+    return true;
   }
 }
 
-/** Of CLOCK_REALTIME. */
-export async function systemStatements(binding: NativeBinding): Promise<readonly Stated[]> {
+function writeReading(bytes: Uint8Array, offset: number, reading: bigint): void {
+  new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).setBigUint64(offset, reading);
+}
+
+function writeReadingHalves(out: Int32Array, index: number, reading: bigint): void {
+  out[index] = Number(BigInt.asIntN(32, reading >> 32n));
+  out[index + 1] = Number(BigInt.asIntN(32, reading));
+}
+
+/** Of CLOCK_REALTIME. A ptp4l that does not answer may be the one that keeps it: only one that is known to stamp in hardware is left out. */
+export async function systemStatements(binding: NativeBinding, sources: Sources = {}): Promise<readonly Stated[]> {
   const monotonic = process.hrtime.bigint(); // CLOCK_MONOTONIC
-  const [chrony, ptp4l] = await Promise.all([readChrony(), readPtp4l(binding)]);
-  const ours = ptp4l.available && ptp4l.statement.about === 'realtime' ? [ptp4l] : [];
-  return [readClockBound(monotonic), chrony, ...ours, readKernel(binding)];
+  const [chrony, ptp4l] = await Promise.all([readChrony(sources.chronyPort, undefined, () => phcErrorNs(sources.root)), readPtp4l(binding, sources.ptp4lSockets)]);
+  const ours = !ptp4l.available || ptp4l.statement.about === 'realtime' ? [ptp4l] : [];
+  return [readClockBound(monotonic, sources.clockBoundPath), chrony, ...ours, readKernel(binding)];
+}
+
+/** The largest error that the drivers of this host's hardware clocks state, ns; null when one of them states none, or there is no such clock. */
+function phcErrorNs(root: string = '/'): number | null {
+  let largest: number | null = null;
+  for (const device of listDevices(root)) {
+    const ena = readEna(device.name, join(root, 'sys'));
+    if (!ena.available || ena.statement.errorNs === null) return null;
+    largest = Math.max(largest ?? 0, ena.statement.errorNs);
+  }
+  return largest;
 }
 
 /** Of a PTP hardware clock. */
-export async function deviceStatements(binding: NativeBinding, device: ClockDevice): Promise<readonly Stated[]> {
-  const ptp4l = await readPtp4l(binding);
+export async function deviceStatements(binding: NativeBinding, device: ClockDevice, sources: Sources = {}): Promise<readonly Stated[]> {
+  const ptp4l = await readPtp4l(binding, sources.ptp4lSockets);
   const ours = ptp4l.available && ptp4l.statement.about === 'phc' && (ptp4l.report?.interface === undefined || device.interfaces.includes(ptp4l.report.interface));
   const platform = readPlatform(device);
-  return [readEna(device.name), ...(ours || !ptp4l.available ? [ptp4l] : []), ...(platform.available ? [platform] : [])];
+  return [readEna(device.name, join(sources.root ?? '/', 'sys')), ...(ours || !ptp4l.available ? [ptp4l] : []), ...(platform.available ? [platform] : [])];
 }
 
 /** The first source that says something decides: they are in the order of how much they know. */
@@ -305,7 +362,8 @@ function judgeStatements(epoch: ClockEpoch, statements: readonly Stated[], vouch
 
 /** The clock's distance from its device, and the device's from true time. */
 function judgeDisciplined(clock: DisciplinedClock, statements: readonly Stated[], voucher: string | undefined): Omit<ClockQuality, 'healthy'> {
-  const { status, errorNs, source, method } = clock.report();
+  const { status, errorNs, source, method, unset } = clock.report();
+  if (unset) return { status, errorNs: null, found: `the device was set to a time that is neither UTC nor TAI; ${source} is followed` };
   if (status !== 'synchronized') return { status, errorNs: null, found: status === 'lost' ? `the device stopped answering; ${source} is followed` : `the device is ${status === 'stepped' ? 'being set' : 'not answering'}` };
   const known = firstKnown(statements);
   const within = `within ${errorNs} ns of ${source} (${method})`;

@@ -28,6 +28,34 @@ export interface SystemCallError extends Error {
   readonly code?: string;
 }
 
+/** Not now: the device was asked too often, or took too long (ENA: EBUSY; PCIe cross timestamps: ETIMEDOUT). The next answer may be good. */
+const TRANSIENT = new Set(['EBUSY', 'EAGAIN', 'EINTR', 'ETIMEDOUT']);
+/** ENA answers nobody for a millisecond after a reading that took too long. */
+const PAUSES_MS = [1, 2] as const;
+
+const sleeper = new Int32Array(new SharedArrayBuffer(4));
+
+export function isTransient(error: unknown): boolean {
+  return TRANSIENT.has(errnoName(error as SystemCallError));
+}
+
+/**
+ * Calls `read` again, after a pause, while it gives nothing or throws what may pass. It holds the thread, 3 ms at most: for
+ * the opening of a device, not for readings. What it throws in the end is what the last call threw.
+ */
+export function patiently<T>(read: () => T | undefined): T | undefined {
+  for (const pauseMs of PAUSES_MS) {
+    try {
+      const value = read();
+      if (value !== undefined) return value;
+    } catch (error) {
+      if (!isTransient(error)) throw error;
+    }
+    Atomics.wait(sleeper, 0, 0, pauseMs);
+  }
+  return read();
+}
+
 /** `ENODEV`; empty when no system call failed. */
 export function errnoName(error: SystemCallError): string {
   return error.errno === undefined ? '' : getSystemErrorName(error.errno);
@@ -82,6 +110,7 @@ class NativeClock implements Clock {
     const { code, errno } = error as SystemCallError;
     if (code === 'clock-closed') return new ClockError('clock-closed', `${this.source} was closed: open it again with openClock`);
     if (errno === undefined) return error;
+    if (isTransient(error)) return new ClockError('clock-unavailable', `${this.source} is busy (${errnoName(error as SystemCallError)}); read it again`, error);
     return new ClockError(
       'clock-lost',
       `${this.source} stopped answering (${errnoName(error as SystemCallError)}): the device was removed or its driver failed; check the network card and dmesg, then open the clock again`,
@@ -104,13 +133,13 @@ export function nativeClock(addon: NativeAddon, source: string, epoch: ClockEpoc
 export function openPhc(addon: NativeAddon, path: string): Clock {
   let handle: PhcHandle;
   try {
-    handle = new addon.PhcHandle(path);
+    handle = patiently(() => new addon.PhcHandle(path))!;
   } catch (error) {
     throw explainOpen(path, error as SystemCallError);
   }
   let epoch: ClockEpoch;
   try {
-    epoch = epochOf(addon.clockReadBigInt(handle.id) - addon.clockReadBigInt(addon.systemClocks.realtime))?.epoch ?? 'boot';
+    epoch = patiently(() => epochOf(addon.clockReadBigInt(handle.id) - addon.clockReadBigInt(addon.systemClocks.realtime))?.epoch ?? 'boot')!;
   } catch (error) {
     handle.close();
     throw explainOpen(path, error as SystemCallError);

@@ -6,7 +6,7 @@
  */
 import type { NativeAddon, PhcCapabilities, PhcHandle } from '../native/addon.js';
 import { ClockError } from './errors.js';
-import { errnoName, explainOpen, type SystemCallError } from './native-clock.js';
+import { errnoName, explainOpen, isTransient, patiently, type SystemCallError } from './native-clock.js';
 import type { PhcSample } from './phc-filter.js';
 
 /** Best first; the numbers of native/phc.cc. */
@@ -18,8 +18,6 @@ export type SampleMethod = keyof typeof SAMPLE_METHODS;
 const READINGS = 5;
 /** A sample that was disturbed is taken again so often. */
 const ATTEMPTS = 3;
-/** Not now: the device was asked too often, or took too long (ENA: EBUSY; PCIe cross timestamps: ETIMEDOUT). The next answer may be good. */
-const TRANSIENT = new Set(['EBUSY', 'EAGAIN', 'EINTR', 'ETIMEDOUT']);
 /** libuv calls EOPNOTSUPP by its other name. */
 const LACKING = new Set(['ENOTSUP', 'ENOTTY', 'EINVAL', 'ENOSYS']);
 
@@ -34,6 +32,8 @@ export interface Sampler {
 
 export class PhcSampler implements Sampler {
   readonly source: string;
+  /** Why the last sample gave nothing, in a few words. */
+  hindrance = '';
   private readonly out = new BigInt64Array(3);
 
   private constructor(
@@ -48,7 +48,7 @@ export class PhcSampler implements Sampler {
   static open(addon: NativeAddon, path: string): PhcSampler {
     let handle: PhcHandle;
     try {
-      handle = new addon.PhcHandle(path);
+      handle = patiently(() => new addon.PhcHandle(path))!; // which reads it once
     } catch (error) {
       throw explainOpen(path, error as SystemCallError);
     }
@@ -60,7 +60,7 @@ export class PhcSampler implements Sampler {
       } catch (error) {
         const reason = errnoName(error as SystemCallError);
         if (LACKING.has(reason)) continue;
-        if (TRANSIENT.has(reason)) return new PhcSampler(path, handle, method);
+        if (isTransient(error)) return new PhcSampler(path, handle, method);
         handle.close();
         throw lost(path, error);
       }
@@ -76,9 +76,11 @@ export class PhcSampler implements Sampler {
       try {
         taken = this.handle.sample(SAMPLE_METHODS[this.method], READINGS, out);
       } catch (error) {
-        if (TRANSIENT.has(errnoName(error as SystemCallError))) continue;
-        throw lost(this.path, error);
+        if (!isTransient(error)) throw lost(this.path, error);
+        this.hindrance = `it answers ${errnoName(error as SystemCallError)}`;
+        continue;
       }
+      this.hindrance = 'each was disturbed';
       if (taken) return { raw: out[0]!, device: out[1]!, bracketNs: Number(out[2]!) };
     }
     return undefined;

@@ -87,7 +87,7 @@ function clockMetrics(clock: ReplicaStatusReport['clock']): Family[] {
   const sample = (value: number | undefined): Sample[] => (value !== undefined && Number.isFinite(value) ? [{ value: value / NANOSECONDS }] : []);
   const count = (value: number | undefined): Sample[] => (value === undefined ? [] : [{ value }]);
   return [
-    gauge(`${METRIC_PREFIX}clock_healthy`, 'Whether nothing speaks against the clock (1 or 0): then requests that are early are held back by it', clock.healthy === undefined ? [] : [{ value: clock.healthy ? 1 : 0 }]),
+    gauge(`${METRIC_PREFIX}clock_healthy`, 'Whether nothing speaks against the clock (1 or 0): then requests that are early are held back by it. A clock of unknown error is 1, and its error bound is absent', clock.healthy === undefined ? [] : [{ value: clock.healthy ? 1 : 0 }]),
     counter(`${METRIC_PREFIX}clock_changes_total`, 'Changes of the status or health of the clock', count(clock.changes)),
     counter(`${METRIC_PREFIX}clock_steps_total`, 'Times that the hardware clock was set while it was followed', count(clock.steps)),
     counter(`${METRIC_PREFIX}clock_fallbacks_total`, 'Times that the hardware clock was lost and the system clock taken in its place', count(clock.fallbacks)),

@@ -3,10 +3,12 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir, type NetworkInterfaceInfo } from 'node:os';
 import { dirname, join } from 'node:path';
 import t, { type Test } from 'tap';
+import { fromStatement } from '../../src/cli/doctor/clock-checks.js';
 import { checkDataDirectory, readCluster } from '../../src/cli/doctor/cluster-checks.js';
 import type { Finding, Level } from '../../src/cli/doctor/finding.js';
 import * as checks from '../../src/cli/doctor/host-checks.js';
 import { Host } from '../../src/cli/doctor/host.js';
+import type { ClockStatus, QualitySourceName, Stated } from '../../src/clock/quality/statement.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import { jitpaxos } from '../cluster/processes.js';
 import { clusterConfig, startReplicas } from '../server/fixtures.js';
@@ -83,6 +85,28 @@ t.test('checks of a host', (t) => {
 t.test('the socket of this host is asked, not a file', async (t) => {
   const findings = await checks.checkSocketBuffers();
   t.same(findings.map(({ check }) => check), ['receive buffer', 'send buffer']);
+});
+
+t.test('what others say of a clock: unknown is not good, and too wide is bad', (t) => {
+  const says = (status: ClockStatus, errorNs: number | null, source: QualitySourceName = 'chrony'): Stated => ({ available: true, statement: { source, about: 'realtime', status, errorNs, found: 'as found', detail: {} } });
+  const cases: [what: string, stated: Stated, level: Level, words: RegExp, advice?: RegExp][] = [
+    ['within the limit', says('synchronized', 20_000), 'ok', /^synchronized, within 20\.0 µs/],
+    ['far off', says('synchronized', 10e9), 'warn', /within 10\.0 s/, /second round trip/],
+    ['farther off than NTP counts', says('synchronized', 37e9), 'warn', /within 37\.0 s/, /offset of TAI/],
+    ['unknown', says('synchronized', null, 'kernel'), 'warn', /error unknown/, /timesyncd/],
+    ['kept by the platform', says('synchronized', null, 'platform'), 'warn', /error unknown/, /hypervisor/],
+    ['free', says('free-running', null), 'warn', /free-running/, /chronyc/],
+    ['not there', { available: false, source: 'ptp4l', reason: '/var/run/ptp4l: ENOENT' }, 'skip', /ENOENT/],
+    ['may not be asked', { available: false, source: 'ptp4l', reason: '/var/run/ptp4l: EACCES' }, 'warn', /EACCES/, /chgrp/],
+  ];
+  for (const [what, stated, level, words, advice] of cases) {
+    const finding = fromStatement(stated);
+    t.equal(finding.level, level, what);
+    t.match(finding.found, words, what);
+    if (advice !== undefined) t.match(finding.advice, advice, what);
+  }
+  t.match(fromStatement(says('synchronized', 21_000, 'ena'), '/dev/ptp1').found, /^\/dev\/ptp1: synchronized/, 'the device is named');
+  t.end();
 });
 
 t.test('a data directory', (t) => {

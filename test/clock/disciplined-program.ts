@@ -129,6 +129,103 @@ t.test('a step of the device: seen, counted, followed, and no reading goes back'
   }
 });
 
+t.test('a device that ptp4l steps from UTC to TAI, and back: the readings stay UTC', async (t) => {
+  model.set({ offsetNs: 0n, driftPpb: 0n, noiseNs: 100n });
+  const host = await HostClock.open(`disciplined:${DEVICE}`);
+  const { clock } = host as unknown as { clock: DisciplinedClock };
+  await until(t, '30 samples', () => clock.report().samples >= 30);
+  let last = host.nowBigInt();
+  let largest = 0n;
+  let backwards = 0;
+  const realtime = openClock('realtime');
+  const watch = setInterval(() => {
+    const now = host.nowBigInt();
+    const off = now - realtime.nowBigInt();
+    largest = off > largest ? off : -off > largest ? -off : largest;
+    if (now < last) backwards++;
+    last = now;
+  }, 1);
+  for (const [index, epoch] of (['tai', 'utc', 'tai'] as const).entries()) {
+    model.set({ offsetNs: epoch === 'tai' ? TAI_NS : 0n });
+    await until(t, `the step to ${epoch.toUpperCase()} is counted`, () => host.report().steps === index + 1);
+    t.equal(clock.report().deviceEpoch, epoch, 'and what the device counts from was asked again');
+    await until(t, 'it is followed', () => clock.report().status === 'synchronized' && Math.abs(clock.report().offsetNs) < 2_000);
+    const { error, width } = errorOf(clock, epoch === 'tai' ? -TAI_NS : 0n);
+    t.ok(Math.abs(error) <= clock.report().errorNs! + width / 2, `${error} ns off UTC`);
+  }
+  clearInterval(watch);
+  t.equal(backwards, 0, 'no reading below one handed out before');
+  t.ok(largest < 1_000_000_000n, `no reading was seconds off: ${largest} ns at most`);
+
+  model.set({ offsetNs: 100_000_000_000n });
+  await until(t, 'set to no epoch at all', () => host.quality.status === 'free-running');
+  t.match(host.quality, { healthy: false, errorNs: null, found: /neither UTC nor TAI; realtime is followed/ });
+  t.match(host.report(), { healthy: false, fallbacks: 1 });
+  const off = host.nowBigInt() - realtime.nowBigInt();
+  t.ok(off < 1_000_000_000n && off > -1_000_000_000n, 'the system clock is followed');
+  model.set({ offsetNs: TAI_NS });
+  await until(t, 'set right again', () => clock.report().source === `phc:${DEVICE}` && host.quality.healthy);
+  t.equal(clock.report().deviceEpoch, 'tai');
+  host.close();
+  realtime.close();
+  model.set({ offsetNs: 0n });
+});
+
+t.test('a device that is read directly and is set meanwhile is not vouched for', async (t) => {
+  model.set({ offsetNs: 0n });
+  const host = await HostClock.open(`phc:${DEVICE}`, { assessMs: 20 });
+  t.match(host.report(), { epoch: 'utc', healthy: true });
+  model.set({ offsetNs: TAI_NS });
+  await until(t, 'noticed', () => !host.quality.healthy);
+  t.match(host.quality, { status: 'free-running', errorNs: null, found: /counted utc when it was opened, and counts tai now/ });
+  model.set({ gone: 1n });
+  host.nowBigInt();
+  t.match(host.report(), { status: 'lost', epoch: 'utc' });
+  model.set({ gone: 0n });
+  await delay(200);
+  t.equal(host.report().status, 'lost', 'one that comes back with another epoch is not taken back');
+  model.set({ offsetNs: 0n });
+  await until(t, 'one that is as it was is', () => host.quality.healthy);
+  host.close();
+});
+
+t.test('a device that is busy for a moment when it is opened, or read', async (t) => {
+  const busyForAMoment = (): void => model.set({ busyUntilRawNs: raw() + 1_000_000n });
+  for (let i = 0; i < 10; i++) {
+    busyForAMoment();
+    const clock = open();
+    t.equal(clock.report().status, 'synchronized', 'asked again after a pause');
+    clock.close();
+    busyForAMoment();
+    const direct = openClock(`phc:${DEVICE}`);
+    t.equal(direct.epoch, 'utc');
+    direct.close();
+  }
+  model.set({ busy: 1n });
+  t.throws(() => open(), { code: 'clock-unavailable', message: /it answers EBUSY; try again/ }, 'one that stays busy is named');
+  model.set({ busy: 0n });
+
+  const host = await HostClock.open(`phc:${DEVICE}`, { assessMs: 3_600_000 });
+  model.set({ busyGettime: 1n });
+  const realtime = openClock('realtime');
+  const bytes = new Uint8Array(8);
+  host.writeBE(bytes, 0);
+  const halves = new Int32Array(2);
+  host.writeHalves(halves, 0);
+  for (const reading of [host.nowBigInt(), new DataView(bytes.buffer).getBigUint64(0), (BigInt(halves[0]!) << 32n) | BigInt(halves[1]! >>> 0)]) {
+    const off = Number(reading - realtime.nowBigInt());
+    t.ok(Math.abs(off) < 10e9, `the system clock gives the reading, ${off} ns off`);
+  }
+  t.match(host.report(), { source: `phc:${DEVICE}`, fallbacks: 0, healthy: true }, 'a busy device is not a lost one');
+  model.set({ busyGettime: 0n });
+  host.close();
+  realtime.close();
+
+  model.set({ fixed: 1n, offsetNs: -1_000_000_000_000_000_000n });
+  t.throws(() => open(), { code: 'clock-not-set', message: /its driver lets nobody set it/ }, 'nobody is told to run ptp4l for a clock that cannot be set');
+  model.set({ fixed: 0n, offsetNs: 0n });
+});
+
 t.test('a device that is unplugged, and comes back', async (t) => {
   model.set({ offsetNs: 0n, driftPpb: 0n });
   const heard: string[] = [];

@@ -6,7 +6,7 @@ import { Sysfs } from './sysfs.js';
 import { buildStandIn, runProgram, standInEnvironment, whyNoStandIn } from './stand-in.js';
 
 /** Tests in disciplined-program.ts. */
-const TESTS = 10;
+const TESTS = 13;
 
 t.test('a disciplined clock, with a stand-in for the hardware', { skip: whyNoStandIn() }, async (t) => {
   const { library, directory } = buildStandIn(t);

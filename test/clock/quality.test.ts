@@ -1,7 +1,8 @@
 // What each source of a clock's quality says, and everything that makes it say nothing.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createSocket } from 'node:dgram';
-import { endianness, tmpdir } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
+import { constants, endianness, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { candidates } from '../../src/clock/choose.js';
@@ -13,8 +14,11 @@ import { readEna } from '../../src/clock/quality/ena.js';
 import { interpretKernel, readKernel } from '../../src/clock/quality/kernel.js';
 import { readPlatform } from '../../src/clock/quality/platform.js';
 import { interpretPtp4l, managementData, managementRequest, readPtp4l, type Ptp4lReport } from '../../src/clock/quality/ptp4l.js';
-import { plausibleError } from '../../src/clock/quality/statement.js';
-import { native } from '../../src/native/addon.js';
+import { statedError } from '../../src/clock/quality/statement.js';
+import { HostClock, systemStatements, type Sources } from '../../src/clock/host-clock.js';
+import { defaultPair } from '../../src/cli/clock-difference.js';
+import { native, type KernelClockRecord, type NativeBinding } from '../../src/native/addon.js';
+import { fakeChrony, tracking, trackingFloats } from './fake-chrony.js';
 
 function folder(t: Test): string {
   const path = mkdtempSync(join(tmpdir(), 'jitpaxos-quality-'));
@@ -22,9 +26,9 @@ function folder(t: Test): string {
   return path;
 }
 
-t.test('an error that cannot be one is unknown, never zero', (t) => {
-  for (const ns of [0, -1, NaN, Infinity, 16e9, 1e18]) t.equal(plausibleError(ns), null, String(ns));
-  t.equal(plausibleError(1), 1);
+t.test('an error that cannot be one is unknown, never zero; one that is too large is not unknown', (t) => {
+  for (const ns of [0, -1, NaN, Infinity]) t.equal(statedError(ns), null, String(ns));
+  for (const ns of [1, 16e9, 37e9, 1e18]) t.equal(statedError(ns), ns);
   t.end();
 });
 
@@ -32,11 +36,18 @@ t.test('kernel', (t) => {
   const record = { state: 0, status: 0x2001, offset: -1234, frequency: -655360, maxErrorUs: 250, estimatedErrorUs: 10, taiOffsetS: 37 };
   t.match(interpretKernel(record), { statement: { status: 'synchronized', errorNs: 250_000, detail: { offsetNs: -1234, frequencyPpb: -10_000, taiOffsetS: 37 } } });
   t.match(interpretKernel({ ...record, status: 0x0001 }), { statement: { detail: { offsetNs: -1_234_000 } } }, 'µs without STA_NANO');
-  for (const [what, changed] of [['STA_UNSYNC', { status: 0x40 }], ['STA_CLOCKERR', { status: 0x1000 }], ['TIME_ERROR', { state: 5 }]] as const) {
-    t.match(interpretKernel({ ...record, ...changed }), { statement: { status: 'free-running', errorNs: null } }, what);
-  }
+  t.match(interpretKernel({ ...record, status: 0x1000 }), { statement: { status: 'free-running', errorNs: null } }, 'STA_CLOCKERR');
+  t.match(interpretKernel({ ...record, status: 0x40, state: 5, maxErrorUs: 16_000_000, estimatedErrorUs: 16_000_000 }), { statement: { status: 'free-running', errorNs: null, found: /no daemon/ } }, 'as booted');
+  t.match(interpretKernel({ ...record, maxErrorUs: 16_000_000 }), { statement: { status: 'free-running', errorNs: null } }, 'whatever STA_UNSYNC says');
+  t.match(interpretKernel({ ...record, status: 0x41, state: 5, maxErrorUs: 2_017 }), { statement: { status: 'synchronized', errorNs: 2_017_000 } }, 'chronyd without rtcsync: STA_UNSYNC, TIME_ERROR, and a maxerror that is kept');
   t.match(interpretKernel({ ...record, maxErrorUs: 0 }), { statement: { status: 'synchronized', errorNs: null } }, 'no clock is perfect');
-  t.match(interpretKernel({ ...record, maxErrorUs: 16_000_000 }), { statement: { errorNs: null } });
+  t.match(interpretKernel({ ...record, maxErrorUs: 15_999_999 }), { statement: { status: 'synchronized', errorNs: 15_999_999_000 } });
+  for (const [daemon, estimatedErrorUs] of [['systemd-timesyncd', 0], ['phc2sys', 16_000_000]] as const) {
+    for (const seconds of [0, 1, 2, 30, 2_000]) {
+      t.match(interpretKernel({ ...record, estimatedErrorUs, maxErrorUs: 500 * seconds }), { statement: { status: 'synchronized', errorNs: null, found: /does not say how well/ } }, `${daemon}, ${seconds} s after it wrote 0`);
+    }
+    t.match(interpretKernel({ ...record, estimatedErrorUs, maxErrorUs: 500 * 5_000 }), { statement: { status: 'free-running', errorNs: null, found: /said nothing for 5000 s/ } }, `${daemon} is gone`);
+  }
   t.match(readKernel({ available: false, addon: null, reason: 'left out' }), { available: false, reason: 'left out' });
   if (native.available) t.match(readKernel(native), { available: true, statement: { source: 'kernel', about: 'realtime' } }, "this host's");
   t.end();
@@ -77,6 +88,7 @@ t.test('ClockBound', (t) => {
   t.match(read({ status: 2 }, 1_001), { statement: { status: 'free-running', errorNs: 11_000 } });
   t.match(read({ status: 0 }, 1_001), { statement: { status: 'unknown', errorNs: null } });
   t.match(read({ status: 3 }, 1_001), { statement: { status: 'stepped', errorNs: null } }, 'disrupted');
+  t.match(read({ boundNs: 20e9 }, 1_000), { statement: { status: 'synchronized', errorNs: 20e9 } }, 'too wide is not unknown');
   t.match(read({ boundNs: 0 }, 1_000), { statement: { errorNs: null } });
   t.match(read({ boundNs: -5 }, 1_000), { statement: { errorNs: null } });
   const refused: [string, Parameters<typeof segment>[0], RegExp][] = [
@@ -108,26 +120,11 @@ t.test('ENA', (t) => {
   };
   t.match(read('17000\n'), { statement: { about: 'phc', status: 'synchronized', errorNs: 17_000 } });
   t.match(read('0\n'), { statement: { status: 'unknown', errorNs: null } });
+  t.match(read('20000000000\n'), { statement: { status: 'synchronized', errorNs: 20e9 } }, 'too wide is not unknown');
   for (const text of ['', 'abc', '-3', '1e3', '0x10', '1'.repeat(30)]) t.match(read(text), { available: false, reason: /no number of nanoseconds/ }, JSON.stringify(text));
   t.match(readEna('ptp1', root), { available: false, reason: /ENOENT/ });
   t.end();
 });
-
-/** A tracking report as chronyd sends it. */
-function tracking(sequence: number, fields: { leap?: number; referenceId?: number; status?: number; floats?: readonly number[] } = {}): Buffer {
-  const bytes = Buffer.alloc(104);
-  bytes[0] = 6;
-  bytes[1] = 2;
-  bytes.writeUInt16BE(33, 4);
-  bytes.writeUInt16BE(5, 6);
-  bytes.writeUInt16BE(fields.status ?? 0, 8);
-  bytes.writeUInt32BE(sequence, 16);
-  bytes.writeUInt32BE(fields.referenceId ?? 0x0a000001, 28);
-  bytes.writeUInt16BE(2, 52);
-  bytes.writeUInt16BE(fields.leap ?? 0, 54);
-  (fields.floats ?? []).forEach((bits, index) => bytes.writeInt32BE(bits, 68 + 4 * index));
-  return bytes;
-}
 
 t.test('chrony', async (t) => {
   t.equal(chronyFloat(0), 0);
@@ -141,22 +138,25 @@ t.test('chrony', async (t) => {
   const floats = [correction, 0, 0, 0, 0, 0, delay, dispersion, 0];
   t.match(interpretTracking(tracking(7, { floats }), 7), { statement: { status: 'synchronized', errorNs: (2 ** -12 + 2 ** -12 + 2 ** -12) * 1e9, detail: { stratum: 2, referenceId: '0a000001' } } }, '|correction| + dispersion + delay / 2');
   t.match(interpretTracking(tracking(7), 7), { statement: { status: 'synchronized', errorNs: null } }, 'a bound of zero is no bound');
+  for (const [what, correctionS, dispersionS] of [['a TAI offset left out', 37, 2 ** -20], ['root dispersion of an hour', 0, 4096]] as const) {
+    t.match(interpretTracking(tracking(7, { floats: trackingFloats(correctionS, 0, dispersionS) }), 7), { statement: { status: 'synchronized', errorNs: (correctionS + dispersionS) * 1e9 } }, what);
+  }
+  const refclock = (name: string): Buffer => tracking(7, { floats: trackingFloats(0, 0, 2 ** -18), family: 0, stratum: 1, referenceId: Buffer.from(name).readUInt32BE(0) });
+  const own = 2 ** -18 * 1e9;
+  t.match(interpretTracking(refclock('PHC0'), 7, 500_000), { statement: { status: 'synchronized', errorNs: own + 500_000, found: /PHC0; its driver states 500000 ns/ } }, 'the error of the hardware clock is added');
+  t.match(interpretTracking(refclock('ENA\0'), 7, 500_000), { statement: { errorNs: own + 500_000, found: /clock ENA;/ } }, 'also under the name that the operator gave it');
+  t.match(interpretTracking(refclock('PHC0'), 7, null), { statement: { status: 'synchronized', errorNs: null, found: /PHC0, whose own error chrony does not count/ } });
+  for (const name of ['PPS0', 'SHM1', 'SOC0']) t.match(interpretTracking(refclock(name), 7, 500_000), { statement: { errorNs: null } }, `${name} is no hardware clock of PTP`);
   t.match(interpretTracking(tracking(7, { leap: 3, floats }), 7), { statement: { status: 'free-running', errorNs: null } });
   t.match(interpretTracking(tracking(7, { referenceId: 0, floats }), 7), { statement: { status: 'free-running', found: /no source/ } });
-  t.match(interpretTracking(tracking(7, { referenceId: 0x7f7f0101, floats }), 7), { statement: { status: 'free-running', found: /own clock/ } });
+  t.match(interpretTracking(tracking(7, { referenceId: 0x7f7f0101, family: 0, floats }), 7), { statement: { status: 'free-running', found: /own clock/ } });
   t.match(interpretTracking(tracking(7, { status: 2 }), 7), { available: false, reason: /refuses: status 2/ });
   t.match(interpretTracking(tracking(8), 7), { available: false });
   for (let length = 0; length < 100; length++) t.equal(interpretTracking(tracking(7, { floats }).subarray(0, length), 7).available, false, `${length} bytes`);
   t.equal(trackingRequest(1).length, 104, 'as long as its answer, or chronyd does not answer');
 
-  const server = createSocket('udp4');
-  await new Promise<void>((resolve) => server.bind(0, '127.0.0.1', resolve));
-  t.teardown(() => server.close());
-  server.on('message', (request, { port }) => {
-    const sequence = request.readUInt32BE(8);
-    for (const bytes of [Buffer.from('x'), tracking((sequence ^ 1) >>> 0, { floats }), tracking(sequence, { floats })]) server.send(bytes, port, '127.0.0.1');
-  });
-  t.match(await readChrony(server.address().port, 5_000), { available: true, statement: { status: 'synchronized' } }, 'what is no answer to this question is passed over');
+  const port = await fakeChrony(t, (sequence) => [Buffer.from('x'), tracking((sequence ^ 1) >>> 0, { floats }), tracking(sequence, { floats })]);
+  t.match(await readChrony(port, 5_000), { available: true, statement: { status: 'synchronized' } }, 'what is no answer to this question is passed over');
   const silent = createSocket('udp4');
   await new Promise<void>((resolve) => silent.bind(0, '127.0.0.1', resolve));
   t.teardown(() => silent.close());
@@ -170,6 +170,7 @@ t.test('ptp4l', async (t) => {
   for (const [portState, status] of [['listening', 'free-running'], ['faulty', 'free-running'], ['uncalibrated', 'stepped'], ['master', 'unknown']] as const) {
     t.match(interpretPtp4l({ ...report, portState }), { statement: { status, errorNs: null } }, portState);
   }
+  t.match(interpretPtp4l({ ...report, offsetFromMasterNs: 37_000_000_584 }), { statement: { status: 'synchronized', errorNs: 37_000_001_384 } }, 'a TAI offset left out');
   t.match(interpretPtp4l({ ...report, timestamping: 'software' }), { statement: { about: 'realtime', detail: { timestamping: 'software' } } }, 'in software it keeps the system clock');
   t.match(interpretPtp4l({ ...report, offsetFromMasterNs: 0, meanPathDelayNs: 0 }), { statement: { errorNs: null } }, 'nothing measured yet');
 
@@ -215,8 +216,27 @@ t.test('devices, and which of them auto takes', async (t) => {
     { spec: 'disciplined:/dev/ptp2', usable: false, why: /nobody is known to keep it/ },
     { spec: 'realtime', usable: true },
   ]);
+  t.same(await defaultPair({ root, ptp4lSockets: [join(root, 'none')], probe: () => ({ method: 'precise' }) }), ['realtime', 'disciplined:/dev/ptp3'], 'clock watch takes the best one');
   const refused = await candidates({ root, ptp4lSockets: [join(root, 'none')], probe: (path) => ({ problem: `${path} may not be read` }) });
   t.same(refused.filter(({ usable }) => usable).map(({ spec }) => spec), ['realtime'], 'what cannot be opened is not taken, whoever keeps it');
+});
+
+t.test('of several devices auto takes the one with the smallest known error, whatever their numbers', { skip: native.available ? false : native.reason }, async (t) => {
+  const order = async (boundsNs: readonly (number | undefined)[]): Promise<unknown> => {
+    const root = folder(t);
+    boundsNs.forEach((boundNs, index) => {
+      const device = join(root, `sys/class/ptp/ptp${index}`);
+      mkdirSync(join(device, 'device'), { recursive: true });
+      writeFileSync(join(device, 'clock_name'), boundNs === undefined ? 'KVM virtual PTP\n' : 'ena-ptp-05\n');
+      if (boundNs !== undefined) writeFileSync(join(device, 'device/phc_error_bound'), `${boundNs}\n`);
+    });
+    return (await candidates({ root, ptp4lSockets: [join(root, 'none')], probe: () => ({ method: 'precise' }) })).filter(({ usable }) => usable).map(({ spec }) => spec.replace('disciplined:/dev/', ''));
+  };
+  t.same(await order([undefined, 21_000]), ['ptp1', 'ptp0', 'realtime'], 'a stated bound before the platform, which states none');
+  t.same(await order([21_000, undefined]), ['ptp0', 'ptp1', 'realtime']);
+  t.same(await order([21_000, undefined, 9_000]), ['ptp2', 'ptp0', 'ptp1', 'realtime'], 'then the smaller bound');
+  t.same(await order([undefined, undefined]), ['ptp0', 'ptp1', 'realtime']);
+  t.same(await order([20e9]), ['realtime'], 'one that is known to be 20 s off is left alone');
 });
 
 t.test('what the platform keeps', (t) => {
@@ -226,4 +246,108 @@ t.test('what the platform keeps', (t) => {
   }
   for (const name of ['igb', 'mlx5_ptp', 'ice-0000:01:00.0-clk']) t.match(readPlatform(device(name)), { available: false }, name);
   t.end();
+});
+
+/** This host's addon with another kernel clock. */
+function withKernel(kernelClock: () => KernelClockRecord): NativeBinding {
+  return { available: true, addon: Object.create(native.addon!, { kernelClock: { value: kernelClock } }) as NonNullable<NativeBinding['addon']>, reason: '' };
+}
+
+const KEPT: KernelClockRecord = { state: 0, status: 0x2001, offset: 0, frequency: 0, maxErrorUs: 123, estimatedErrorUs: 1, taiOffsetS: 37 };
+
+/** Nobody but the kernel, and whom the test adds, says anything of this host's clock. */
+function nobodyElse(root: string, more: Sources = {}): Sources {
+  return { root, clockBoundPath: join(root, 'none'), ptp4lSockets: [join(root, 'none')], chronyPort: 1, ...more };
+}
+
+async function eventually(t: Test, what: string, holds: () => boolean): Promise<void> {
+  const deadline = performance.now() + 20_000;
+  while (!holds() && performance.now() < deadline) await delay(5);
+  t.ok(holds(), what);
+}
+
+t.test("a host's clock that is known to be far off is unhealthy, however far; one of unknown error is used", { skip: native.available ? false : native.reason }, async (t) => {
+  let floats = trackingFloats(0, 0, 2 ** -13);
+  let referenceClock = false;
+  const chronyPort = await fakeChrony(t, (sequence) => [tracking(sequence, { floats, ...(referenceClock ? { family: 0, referenceId: 0x50484330 } : {}) })]);
+  const root = folder(t);
+  const device = join(root, 'sys/class/ptp/ptp0/device');
+  mkdirSync(device, { recursive: true });
+  const clock = await HostClock.open('realtime', { binding: withKernel(() => KEPT), assessMs: 10, sources: nobodyElse(root, { chronyPort }) });
+  t.teardown(() => clock.close());
+  t.match(clock.quality, { status: 'synchronized', healthy: true, errorNs: 2 ** -13 * 1e9 });
+  for (const aheadS of [10, 20, 37, 3_849]) {
+    floats = trackingFloats(aheadS, 0, 2 ** -13);
+    await eventually(t, `${aheadS} s ahead is known`, () => clock.quality.errorNs !== null && Math.abs(clock.quality.errorNs / 1e9 - aheadS) < 0.01);
+    t.equal(clock.quality.healthy, false, `${aheadS} s ahead`);
+    t.ok(clock.report().errorBoundNs! > 9.9e9, 'and the bound is reported, so that an alert on it can fire');
+  }
+  floats = trackingFloats(0, 0, 2 ** -13);
+  await eventually(t, 'right again', () => clock.quality.healthy);
+  referenceClock = true;
+  await eventually(t, 'a reference clock that states no error', () => clock.quality.errorNs === null);
+  t.match(clock.quality, { status: 'synchronized', healthy: true }, 'is used, with an unknown error');
+  writeFileSync(join(device, 'phc_error_bound'), '21000\n');
+  await eventually(t, 'its driver states one', () => clock.quality.errorNs === 2 ** -13 * 1e9 + 21_000);
+});
+
+t.test('systemd-timesyncd: one verdict from poll to poll; and silence takes nothing back', { skip: native.available ? false : native.reason }, async (t) => {
+  let record = { ...KEPT, estimatedErrorUs: 0, maxErrorUs: 0 };
+  const changes: string[] = [];
+  let assessed = 0;
+  const binding = withKernel(() => {
+    assessed++;
+    return record;
+  });
+  const assess = async (): Promise<void> => {
+    const before = assessed;
+    await eventually(t, 'assessed', () => assessed > before + 1);
+  };
+  const clock = await HostClock.open('realtime', { binding, assessMs: 5, sources: nobodyElse(folder(t)), changed: ({ status, healthy }) => changes.push(`${status} ${healthy}`) });
+  t.teardown(() => clock.close());
+  for (let poll = 0; poll < 3; poll++) {
+    for (const seconds of [0, 1, 2, 3, 16, 31]) {
+      record = { ...record, maxErrorUs: 500 * seconds };
+      await assess();
+      t.match(clock.quality, { status: 'synchronized', errorNs: null, healthy: true });
+    }
+  }
+  t.same(changes, [], 'nothing to say');
+  record = { ...KEPT, maxErrorUs: 5_001 };
+  await eventually(t, 'too wide', () => !clock.quality.healthy);
+  record = { ...KEPT, maxErrorUs: 0 };
+  await eventually(t, 'the same source says nothing of the error', () => clock.quality.errorNs === null);
+  t.equal(clock.quality.healthy, false, 'which is not a better bound');
+  record = { ...KEPT, maxErrorUs: 400 + 1 };
+  await eventually(t, 'below half of the limit', () => clock.quality.healthy);
+  t.same(changes, ['synchronized false', 'synchronized true']);
+});
+
+t.test('a ptp4l that cannot be asked is named, for the system clock as well', { skip: native.available ? false : native.reason }, async (t) => {
+  const root = folder(t);
+  const socket = join(root, 'ptp4l');
+  const reasonFor = async (binding: NativeBinding): Promise<unknown> => {
+    const [ptp4l] = (await systemStatements(binding, nobodyElse(root, { ptp4lSockets: [socket] }))).filter((stated) => !stated.available && stated.source === 'ptp4l');
+    return ptp4l;
+  };
+  t.match(await reasonFor(native), { reason: /ptp4l: ENOENT/ });
+  const refusing = class {
+    constructor() {
+      throw Object.assign(new Error('connect'), { errno: -constants.errno.EACCES, syscall: 'connect' });
+    }
+  };
+  const denied: NativeBinding = { available: true, addon: Object.create(native.addon!, { UnixDatagram: { value: refusing } }) as NonNullable<NativeBinding['addon']>, reason: '' };
+  t.match(await reasonFor(denied), { reason: /ptp4l: EACCES/ }, 'it may not be asked');
+  const silent = class {
+    send(): void {}
+    receive(): number {
+      return -1;
+    }
+    close(): void {}
+  };
+  const stopped: NativeBinding = { available: true, addon: Object.create(native.addon!, { UnixDatagram: { value: silent } }) as NonNullable<NativeBinding['addon']>, reason: '' };
+  t.match(await reasonFor(stopped), { reason: /ptp4l: no answer/ }, 'it hangs');
+  mkdirSync(join(root, 'sys/class/ptp/ptp0'), { recursive: true });
+  const [device] = await candidates({ binding: denied, root, ptp4lSockets: [socket], probe: () => ({ method: 'precise' }) });
+  t.match(device, { usable: false, why: /a ptp4l runs here and cannot be asked \(.*EACCES/ }, 'and auto says why it leaves the device alone');
 });

@@ -42,6 +42,9 @@ struct model {
   int64_t lacks;          /* bits: 1 PRECISE, 2 EXTENDED, 4 OFFSET answer EOPNOTSUPP */
   int64_t busy;           /* EBUSY to every reading by ioctl */
   int64_t denied;         /* EACCES to open() */
+  int64_t busy_gettime;   /* EBUSY to clock_gettime(), which tests take for the truth otherwise */
+  int64_t fixed;          /* nobody can adjust or set it */
+  int64_t busy_until_raw_ns; /* EBUSY to every reading of any kind until then, by CLOCK_MONOTONIC_RAW */
 };
 
 static const struct model nothing;
@@ -119,6 +122,10 @@ static struct ptp_clock_time read_device(void) {
   return ptp_time(ns + noise());
 }
 
+static int is_busy(int64_t always) {
+  return always || read_ns(CLOCK_MONOTONIC_RAW) < model->busy_until_raw_ns;
+}
+
 static int model_ioctl(unsigned long request, void *argument) {
   static const struct { unsigned long request; int64_t bit; } ioctls[] = {{PTP_SYS_OFFSET_PRECISE, 1}, {PTP_SYS_OFFSET_EXTENDED, 2}, {PTP_SYS_OFFSET, 4}};
   if (model->gone) {
@@ -131,7 +138,7 @@ static int model_ioctl(unsigned long request, void *argument) {
       return -1;
     }
   }
-  if (model->busy && request != PTP_CLOCK_GETCAPS) {
+  if (request != PTP_CLOCK_GETCAPS && is_busy(model->busy)) {
     errno = EBUSY;
     return -1;
   }
@@ -139,7 +146,7 @@ static int model_ioctl(unsigned long request, void *argument) {
     case PTP_CLOCK_GETCAPS: {
       struct ptp_clock_caps *caps = argument;
       memset(caps, 0, sizeof *caps);
-      caps->max_adj = 62499999;
+      caps->max_adj = model->fixed ? 0 : 62499999;
       caps->cross_timestamping = !(model->lacks & 1);
       return 0;
     }
@@ -290,6 +297,10 @@ int clock_gettime(clockid_t clock, struct timespec *reading) {
     case MODEL: {
       if (model->gone) {
         errno = ENODEV;
+        return -1;
+      }
+      if (is_busy(model->busy_gettime)) {
+        errno = EBUSY;
         return -1;
       }
       int64_t ns = device_at(read_ns(CLOCK_MONOTONIC_RAW));

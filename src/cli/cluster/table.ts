@@ -50,14 +50,14 @@ function rowOf(replica: ReplicaSummary, tone: Tone): string[] {
     lag === undefined ? NONE : formatCount(lag),
     rates === undefined ? NONE : formatRate(rates.commits),
     rates === undefined ? NONE : `${Math.round(rates.cpu * 100)} %`,
-    clockOf(report.clock),
+    report.clock.healthy === false ? tone(Colour.yellow, clockOf(report.clock)) : clockOf(report.clock),
     roundTripUs === undefined ? NONE : formatDuration(roundTripUs * 1e3),
     formatUptime(report.uptimeSeconds),
   ];
 }
 
 function clockOf({ source, errorBoundNs }: ReplicaStatusReport['clock']): string {
-  return typeof errorBoundNs === 'number' ? `${source} ±${formatDuration(errorBoundNs)}` : source;
+  return typeof errorBoundNs === 'number' ? `${source} ±${formatDuration(errorBoundNs)}` : `${source} ±?`;
 }
 
 /** Below ten a second with one decimal. */

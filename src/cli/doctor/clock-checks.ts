@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { candidates } from '../../clock/choose.js';
 import { listDevices, type ClockDevice } from '../../clock/devices.js';
 import { HostClock } from '../../clock/host-clock.js';
-import type { QualitySourceName, Stated } from '../../clock/quality/statement.js';
+import { ERROR_LIMIT_NS, type QualitySourceName, type Stated } from '../../clock/quality/statement.js';
 import { deviceStatements, systemStatements } from '../../clock/host-clock.js';
 import { probeDevice } from '../../clock/probe.js';
 import { native } from '../../native/addon.js';
@@ -28,8 +28,9 @@ export async function checkClocks(): Promise<Finding[]> {
   } catch (error) {
     findings.push(warn('clock quality', (error as Error).message, 'name another clock with --clock; jitpaxos clock list shows what there is'));
   }
-  const statements = [...(await systemStatements(native)), ...(await Promise.all(devices.map((device) => deviceStatements(native, device)))).flat()];
-  findings.push(...statements.map(fromStatement), ...checkTai(statements));
+  const system = await systemStatements(native);
+  const ofDevices = await Promise.all(devices.map(async (device) => (await deviceStatements(native, device)).map((stated) => fromStatement(stated, device.path))));
+  findings.push(...system.map((stated) => fromStatement(stated)), ...ofDevices.flat(), ...checkTai(system));
   return findings;
 }
 
@@ -50,14 +51,32 @@ export function judge(clock: Pick<HostClock, 'source' | 'quality'>): Finding {
   return warn('clock quality', stated, 'answers stay right, but the worse the clock the more commits take a second round trip; run linuxptp or chrony on every host (docs/clocks.md)');
 }
 
-/** What each source says of the clock; one that is not there is nothing to act on. */
-export function fromStatement(stated: Stated): Finding {
+/**
+ * What each source says of the clock; one that is not there is nothing to act on, one that may not be asked is. An unknown
+ * error is not a good one, and one that is too wide is a bad one. `device`: whose clock it is; undefined for the system's.
+ */
+export function fromStatement(stated: Stated, device?: string): Finding {
   const check = `clock by ${stated.available ? stated.statement.source : stated.source}`;
-  if (!stated.available) return skip(check, stated.reason);
+  const of = device === undefined ? '' : `${device}: `;
+  if (!stated.available) return /EACCES|EPERM/.test(stated.reason) ? warn(check, `${of}${stated.reason}`, MAY_NOT_ASK[stated.source] ?? 'give this user the right to it') : skip(check, `${of}${stated.reason}`);
   const { source, status, errorNs, found } = stated.statement;
-  const text = `${status}, ${errorNs === null ? 'error unknown' : `within ${formatDuration(errorNs)}`}: ${found}`;
-  return status === 'synchronized' ? ok(check, text) : warn(check, text, ADVICE[source]);
+  const text = `${of}${status}, ${errorNs === null ? 'error unknown' : `within ${formatDuration(errorNs)}`}: ${found}`;
+  if (status !== 'synchronized') return warn(check, text, ADVICE[source]);
+  if (errorNs === null) return warn(check, text, UNKNOWN_ERROR[source] ?? 'ask a source that states an error: chrony with a server, ClockBound, or ptp4l');
+  return errorNs > ERROR_LIMIT_NS ? warn(check, text, TOO_WIDE) : ok(check, text);
 }
+
+const MAY_NOT_ASK: Partial<Readonly<Record<QualitySourceName, string>>> = {
+  ptp4l: "ptp4l's socket is root's before linuxptp 4.0: give the group of the replicas the right to it after ptp4l has started (chgrp, chmod)",
+};
+
+const UNKNOWN_ERROR: Partial<Readonly<Record<QualitySourceName, string>>> = {
+  kernel: 'systemd-timesyncd and phc2sys do not tell how far the clock may be off; chrony does, and ptp4l where it is asked',
+  chrony: 'chrony does not count the error of a reference clock; a PTP clock whose driver states one (AWS), or an NTP server beside it, gives a bound',
+  platform: 'the hypervisor or cloud keeps this clock and does not say how well; the clock is used, and nobody can say how far it may be off',
+};
+
+const TOO_WIDE = `above ${ERROR_LIMIT_NS / 1e6} ms nothing is held back by this clock, and more commits take a second round trip: see which server or master it follows; tens of seconds are an offset of TAI that somebody left out`;
 
 const ADVICE: Readonly<Record<QualitySourceName, string>> = {
   kernel: 'a daemon that keeps the system clock tells the kernel so: start chrony, or phc2sys beside ptp4l; where replicas and clients stamp by a hardware clock this may be left',

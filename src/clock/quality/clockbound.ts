@@ -10,7 +10,7 @@
  */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { endianness } from 'node:os';
-import { plausibleError, reasonOf, stated, unavailable, type ClockStatus, type Stated } from './statement.js';
+import { reasonOf, stated, statedError, unavailable, type ClockStatus, type Stated } from './statement.js';
 
 export const CLOCKBOUND_PATH = '/var/run/clockbound/shm0';
 
@@ -69,7 +69,7 @@ export function interpretClockBound(segment: Buffer, monotonicNs: bigint): State
     source: 'clockbound',
     about: 'realtime',
     status: known,
-    errorNs: known === 'unknown' || known === 'stepped' ? null : plausibleError(grown),
+    errorNs: known === 'unknown' || known === 'stepped' ? null : statedError(grown),
     found: known === status ? status : `${status} ${Math.round(Number(age) / 1e9)} s ago, silent since`,
     detail: { boundNs, maxDriftPpb: driftPpb, ageMs: Math.round(Number(age) / 1e6), status, disruptionSupport: segment[72] === 1 },
   });

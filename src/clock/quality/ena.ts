@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { plausibleError, reasonOf, stated, unavailable, type Stated } from './statement.js';
+import { reasonOf, stated, statedError, unavailable, type Stated } from './statement.js';
 
 /** `device`: as in /dev, `ptp0`. `sysfs` is for tests. */
 export function readEna(device: string, sysfs: string = '/sys'): Stated {
@@ -17,6 +17,6 @@ export function readEna(device: string, sysfs: string = '/sys'): Stated {
   }
   const boundNs = /^\d{1,15}$/.test(text) ? Number(text) : NaN;
   if (Number.isNaN(boundNs)) return unavailable('ena', `${path} holds ${JSON.stringify(text.slice(0, 40))}, which is no number of nanoseconds`);
-  const errorNs = plausibleError(boundNs);
+  const errorNs = statedError(boundNs);
   return stated({ source: 'ena', about: 'phc', status: errorNs === null ? 'unknown' : 'synchronized', errorNs, found: errorNs === null ? `says ${boundNs} ns, which no clock has` : `within ${boundNs} ns`, detail: { boundNs } });
 }

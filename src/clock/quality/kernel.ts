@@ -1,12 +1,16 @@
 /** What the kernel was told of CLOCK_REALTIME by whoever keeps it: ntp_adjtime(3), adjtimex(2). */
 import type { KernelClockRecord, NativeBinding } from '../../native/addon.js';
-import { plausibleError, reasonOf, stated, unavailable, type Stated } from './statement.js';
+import { reasonOf, stated, statedError, unavailable, type Stated } from './statement.js';
 
 /** linux/timex.h. */
-const STA_UNSYNC = 0x0040;
 const STA_CLOCKERR = 0x1000;
 const STA_NANO = 0x2000;
-const TIME_ERROR = 5;
+/** NTP_PHASE_LIMIT: where maxerror stops growing, and what it is while nobody keeps the clock. */
+const PHASE_LIMIT_US = 16_000_000;
+/** By so much maxerror grows each second. */
+const GROWTH_US = 500;
+/** systemd-timesyncd polls every 2,048 s at the longest; twice that long without a word, and it is not there any more. */
+const SILENT_US = 2 * 2_048 * GROWTH_US;
 
 export function readKernel(binding: NativeBinding): Stated {
   if (!binding.available) return unavailable('kernel', binding.reason);
@@ -17,21 +21,29 @@ export function readKernel(binding: NativeBinding): Stated {
   }
 }
 
-/** maxerror is what the daemon said last, and grows by 500 ppm until it says something again; a daemon that says nothing leaves 16 s. */
+/**
+ * maxerror is what the daemon said last, and grows by 500 ppm until it says something again. Without a daemon it is 16 s,
+ * and that alone decides: STA_UNSYNC also stands where chronyd runs without `rtcsync` and keeps maxerror all the same.
+ *
+ * systemd-timesyncd and phc2sys write a maxerror of 0, which nobody measured: what is read is half a millisecond for each
+ * second since then. Such a bound is unknown.
+ */
 export function interpretKernel(record: KernelClockRecord): Stated {
-  const unsynchronized = (record.status & (STA_UNSYNC | STA_CLOCKERR)) !== 0 || record.state === TIME_ERROR;
-  const errorNs = unsynchronized ? null : plausibleError(record.maxErrorUs * 1e3);
+  const { maxErrorUs, estimatedErrorUs } = record;
+  const fromZero = maxErrorUs % GROWTH_US === 0 && (estimatedErrorUs === 0 || estimatedErrorUs >= PHASE_LIMIT_US);
+  const silent = fromZero && maxErrorUs > SILENT_US && maxErrorUs < PHASE_LIMIT_US;
+  const unsynchronized = (record.status & STA_CLOCKERR) !== 0 || maxErrorUs >= PHASE_LIMIT_US || silent;
   return stated({
     source: 'kernel',
     about: 'realtime',
     status: unsynchronized ? 'free-running' : 'synchronized',
-    errorNs,
-    found: unsynchronized ? 'no daemon has told the kernel that its clock is synchronized' : 'told that its clock is synchronized',
+    errorNs: unsynchronized || fromZero ? null : statedError(maxErrorUs * 1e3),
+    found: silent ? `its daemon has said nothing for ${Math.round(maxErrorUs / GROWTH_US)} s` : unsynchronized ? 'no daemon has told the kernel that its clock is synchronized' : fromZero ? 'told that its clock is synchronized, by a daemon that does not say how well' : 'told that its clock is synchronized',
     detail: {
       offsetNs: record.offset * ((record.status & STA_NANO) !== 0 ? 1 : 1e3),
       frequencyPpb: Math.round((record.frequency / 65536) * 1e3),
-      maxErrorUs: record.maxErrorUs,
-      estimatedErrorUs: record.estimatedErrorUs,
+      maxErrorUs,
+      estimatedErrorUs,
       taiOffsetS: record.taiOffsetS,
       status: `0x${record.status.toString(16)}`,
     },

@@ -11,7 +11,7 @@ import { dirname, join } from 'node:path';
 import { getSystemErrorName } from 'node:util';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { NativeBinding, UnixDatagramHandle } from '../../native/addon.js';
-import { plausibleError, reasonOf, stated, unavailable, type ClockStatus, type Stated } from './statement.js';
+import { reasonOf, stated, statedError, unavailable, type ClockStatus, type Stated } from './statement.js';
 
 /** The read-only socket, which everybody may use, is there from linuxptp 4.0 on. */
 export const PTP4L_SOCKETS = ['/var/run/ptp4lro', '/var/run/ptp4l'] as const;
@@ -79,7 +79,7 @@ export async function readPtp4l(binding: NativeBinding, sockets: readonly string
   return unavailable('ptp4l', reasons.join('; '));
 }
 
-export function interpretPtp4l(report: Ptp4lReport): Stated {
+export function interpretPtp4l(report: Ptp4lReport): Extract<Stated, { readonly available: true }> {
   const { portState, offsetFromMasterNs, meanPathDelayNs, grandmaster } = report;
   const following = portState === 'slave';
   const status: ClockStatus = following ? 'synchronized' : portState === 'uncalibrated' ? 'stepped' : portState === 'master' || portState === 'grand-master' ? 'unknown' : 'free-running';
@@ -87,7 +87,7 @@ export function interpretPtp4l(report: Ptp4lReport): Stated {
     source: 'ptp4l',
     about: report.timestamping === 'software' ? 'realtime' : 'phc',
     status,
-    errorNs: following ? plausibleError(Math.abs(offsetFromMasterNs) + Math.max(0, meanPathDelayNs)) : null,
+    errorNs: following ? statedError(Math.abs(offsetFromMasterNs) + Math.max(0, meanPathDelayNs)) : null,
     found: following ? `follows ${grandmaster}${report.timeTraceable ? '' : ', which claims no traceable time'}` : `port is ${portState}${portState === 'master' ? ': others follow this clock' : ''}`,
     detail: {
       domain: report.domain,

@@ -2,7 +2,7 @@
  * What others say of a clock's error: one statement a source, each read by a file of its own in this folder.
  *
  * The rule: nothing is trusted blindly. A source that is not there, or whose answer makes no sense, is `unavailable` with
- * the reason; a bound that is not given is null, which means unknown and never zero.
+ * the reason; a bound that is not given is null, which means unknown and never zero. Unknown is never shown as good.
  */
 
 /**
@@ -28,19 +28,22 @@ export interface Statement {
 
 export type Stated = { readonly available: true; readonly statement: Statement } | { readonly available: false; readonly source: QualitySourceName; readonly reason: string };
 
-/** Above this a bound says nothing: NTP's own limit (RFC 5905, MAXDISP), and where the kernel's counter stops. */
-const ERROR_NS_MAX = 16e9;
+/** A bound above this is too wide to stamp by: requests of different clients would be in the wrong order all the time. */
+export const ERROR_LIMIT_NS = 1_000_000;
 
-/** A bound as given by a source, or null when it cannot be one. A perfect clock does not exist: zero is somebody's default. */
-export function plausibleError(ns: number): number | null {
-  return Number.isFinite(ns) && ns > 0 && ns < ERROR_NS_MAX ? ns : null;
+/**
+ * A bound as a source gives it, or null when it gives none. A perfect clock does not exist: zero is a default that nobody
+ * measured. A bound that is far too large is kept: a clock that is known to be 37 s off is not a clock of unknown error.
+ */
+export function statedError(ns: number): number | null {
+  return Number.isFinite(ns) && ns > 0 ? ns : null;
 }
 
 export function unavailable(source: QualitySourceName, reason: string): Stated {
   return { available: false, source, reason };
 }
 
-export function stated(statement: Statement): Stated {
+export function stated(statement: Statement): Extract<Stated, { readonly available: true }> {
   return { available: true, statement };
 }
 
