@@ -44,6 +44,8 @@ export const ERRORS = {
   'data-directory-unusable': { category: 'environment', retryable: false },
   /** The data directory belongs to another cluster or another replica. */
   'data-directory-foreign': { category: 'caller', retryable: false },
+  /** The cluster file lists another number of replicas than the cluster was set up with, or in another order. */
+  'cluster-file-changed': { category: 'caller', retryable: false },
   /** The hard state exists, and none of its copies is intact. */
   'hard-state-corrupt': { category: 'environment', retryable: false },
   /** The data directory was in use, and the file of the replica's promises is gone. */

@@ -10,7 +10,7 @@ import { JitPaxosError } from '../errors.js';
 import { loadHash } from '../native/hash64.js';
 import { loadCluster } from '../server/cluster-config.js';
 import { KEY_FILE_NAMES } from '../server/keyring.js';
-import { bootDigits, checkFits } from '../server/storage.js';
+import { bootDigits, checkFits, ownerOf } from '../server/storage.js';
 import { type Backup, decodeBackup, encodeBackup, restoreBackup, writeWhole } from '../storage/backup.js';
 import { DirectoryLock } from '../storage/directory-lock.js';
 import { DirectoryFiles } from '../storage/files.js';
@@ -86,7 +86,7 @@ export const restore = defineCommand(
     mkdirSync(data, { recursive: true, mode: 0o700 });
     const lock = DirectoryLock.acquire(data);
     try {
-      const owner = { clusterHi: cluster.idHi, clusterLo: cluster.idLo, replica: id };
+      const owner = ownerOf(cluster, id);
       await restoreBackup(from, { files: new DirectoryFiles(data), directory: data, owner, hash, mode: 'fsync', bootId: bootDigits(), nowMs: () => performance.now(), random: () => randomInt(-0x80000000, 0x7fffffff), later: () => undefined });
     } finally {
       lock.release();

@@ -72,6 +72,8 @@ export interface HardState {
   readonly logView: number;
   /** How often this replica was started. */
   readonly incarnation: number;
+  /** By replica: the highest incarnation of it that this one has heard of; 0: of none. Absent: written by a release that did not keep it. */
+  readonly known?: readonly number[];
 }
 
 /**

@@ -115,14 +115,23 @@ export function mergeLimits(code: 'cluster-file-invalid' | 'option-invalid', whe
   return limits;
 }
 
+/** Of a host in JSON: a name of the DNS has 253 characters at most. Data directories keep the addresses, in a place of fixed size. */
+const MAX_HOST_BYTES = 257;
+
 function parseHostAndPort(where: string, value: unknown): HostAndPort {
   const match = typeof value === 'string' ? /^(?:\[([^\]]+)\]|([^:[\]\s]+)):(\d{1,5})$/.exec(value) : null;
   if (match === null) throw invalid(`${where} is ${show(value)}; it has to be "host:port", an IPv6 address in brackets: "[::1]:7400"`);
   const host = (match[1] ?? match[2])!;
   if (match[1] !== undefined && isIP(host) !== 6) throw invalid(`${where} is ${show(value)}; what stands in brackets has to be an IPv6 address`);
+  if (Buffer.byteLength(JSON.stringify(host)) > MAX_HOST_BYTES) throw invalid(`${where} is ${show(value)}; a host name has at most 253 characters`);
   const port = Number(match[3]);
   if (port < 1 || port > 65_535) throw invalid(`${where} is ${show(value)}; a port is a number from 1 to 65535`);
   return { host, port };
+}
+
+/** The address as it is written in a cluster file, in one spelling. */
+export function addressText({ host, port }: HostAndPort): string {
+  return host.includes(':') ? `[${host.toLowerCase()}]:${port}` : `${host.toLowerCase()}:${port}`;
 }
 
 /** The numeric addresses of the replicas. Names are resolved here, once. Throws JitPaxosError `host-unresolved`. */

@@ -9,12 +9,13 @@ import { bootId, DirectoryLock } from '../storage/directory-lock.js';
 import { DurableStorage } from '../storage/durable-storage.js';
 import { DirectoryFiles } from '../storage/files.js';
 import { checkFormat } from '../storage/formats.js';
+import { movedReplicas } from '../storage/bootstrap-list.js';
 import { HardStateFile, unusable, type Owner } from '../storage/hard-state.js';
 import { NO_BOOT_ID, snapshotName } from '../storage/log-format.js';
 import { readStored, type StoredLog } from '../storage/log-reader.js';
 import { MemoryStorage, VolatileHardState } from '../storage/memory-storage.js';
 import { readI32 } from '../wire/u64.js';
-import type { Cluster } from './cluster-config.js';
+import { addressText, type Cluster } from './cluster-config.js';
 import type { Logger } from './logger.js';
 import { show } from './options.js';
 
@@ -41,7 +42,7 @@ export function checkDurability(durability: unknown, data: unknown): void {
   }
 }
 
-/** Throws JitPaxosError `data-directory-locked`, `data-directory-unusable`, `data-directory-foreign`, `hard-state-corrupt`, `hard-state-missing`, `boot-id-unknown`, `limits-too-small`, `restore-missing` or `option-invalid`. */
+/** Throws JitPaxosError `data-directory-locked`, `data-directory-unusable`, `data-directory-foreign`, `cluster-file-changed`, `hard-state-corrupt`, `hard-state-missing`, `boot-id-unknown`, `limits-too-small`, `restore-missing` or `option-invalid`. */
 export async function openStorage(data: string | undefined, durability: Durability, cluster: Cluster, limits: Limits, id: number, hash: Hash64, logger: Logger, segmentBytes?: number, boot = bootDigits()): Promise<OpenedStorage> {
   if (cluster.restored !== undefined && durability === 'memory') {
     throw new JitPaxosError('option-invalid', 'Replica.start: the cluster began with a backup, which is a log on disk, and durability "memory" counts that as lost; use "os" or "fsync"');
@@ -53,7 +54,7 @@ export async function openStorage(data: string | undefined, durability: Durabili
   if (durability === 'os' && boot === NO_BOOT_ID) {
     throw new JitPaxosError('boot-id-unknown', 'durability "os" has to know whether the host was started anew since the log was written, and this system has no boot id (/proc/sys/kernel/random/boot_id cannot be read); use durability "fsync", which needs none, or make that file readable');
   }
-  const owner: Owner = { clusterHi: cluster.idHi, clusterLo: cluster.idLo, replica: id };
+  const owner = ownerOf(cluster, id);
   const lock = DirectoryLock.acquire(data);
   try {
     const files = new DirectoryFiles(data);
@@ -61,6 +62,7 @@ export async function openStorage(data: string | undefined, durability: Durabili
       const promises = HardStateFile.open(data, owner, hash);
       // Another durability may have been in use here before.
       if (promises.state === undefined) await readStored(files, { owner, hash, bootId: boot, directory: data });
+      sayMoved(promises.addresses, owner, logger);
       return { storage: new MemoryStorage(promises), lock };
     }
     const storage = await DurableStorage.open({
@@ -75,7 +77,7 @@ export async function openStorage(data: string | undefined, durability: Durabili
       random: () => randomInt(-0x80000000, 0x7fffffff),
       later: (delayMs, callback) => void setTimeout(callback, delayMs).unref(),
     });
-    const { lost, torn, log, hardState } = storage.stored;
+    const { lost, torn, log, hardState, addresses } = storage.stored;
     if (cluster.restored !== undefined && hardState === undefined) {
       throw new JitPaxosError('restore-missing', `the cluster began with backup ${cluster.restored}, and ${data} is empty; before a first start give it the backup with jitpaxos restore. If this replica has been in use and its directory was lost, do not: set up a new cluster`);
     }
@@ -84,12 +86,24 @@ export async function openStorage(data: string | undefined, durability: Durabili
       if (snapshot !== undefined) checkFormat(SNAPSHOT_FORMAT, readI32(snapshot.bytes, 0), `the content of ${data}/${snapshotName(snapshot.index, snapshot.chainHi, snapshot.chainLo)}`);
       checkFits(log, limits, data);
     }
+    sayMoved(addresses, owner, logger);
     if (lost !== undefined) logger.warn('log.lost', { replica: id, why: lost, next: 'nothing to do as long as a majority has its log: the others refill it' });
     else if (torn !== undefined) logger.info('log.torn', { replica: id, ...torn, next: 'nothing: a crash cut off a write that was not acknowledged' });
     return { storage, lock };
   } catch (error) {
     lock.release();
     throw error instanceof JitPaxosError ? error : unusable(data, error);
+  }
+}
+
+/** Whose a data directory is. */
+export function ownerOf(cluster: Cluster, replica: number): Owner {
+  return { clusterHi: cluster.idHi, clusterLo: cluster.idLo, replica, addresses: cluster.replicas.map(addressText) };
+}
+
+function sayMoved(before: readonly string[] | undefined, { replica, addresses }: Owner, logger: Logger): void {
+  for (const moved of movedReplicas(before ?? addresses!, addresses!)) {
+    logger.warn('cluster.address-changed', { replica, moved: moved.replica, from: moved.from, to: moved.to, next: 'nothing, if that replica moved there with its data directory; otherwise put the cluster file back, on all hosts' });
   }
 }
 

@@ -15,7 +15,7 @@ import type { Hash64 } from '../native/hash64.js';
 import type { HardState, PersistBatch, Recovered, Snapshot, Storage } from '../protocol/contract.js';
 import { invariant } from '../protocol/invariant.js';
 import type { Files, OpenFile } from './files.js';
-import { encodeHardState, HARD_STATE_FILE, HARD_STATE_RECORD_BYTES, HARD_STATE_SLOTS, SLOT_BYTES, type Owner } from './hard-state.js';
+import { encodeHardState, HARD_STATE_FILE, HARD_STATE_SLOTS, SLOT_BYTES, type Owner } from './hard-state.js';
 import {
   DAMAGED,
   encodeFrameHeader,
@@ -138,7 +138,7 @@ export class DurableStorage implements Storage {
   private reported = false;
   private retryMs = RETRY_MS;
   private closing = false;
-  private readonly record = new Uint8Array(HARD_STATE_RECORD_BYTES);
+  private readonly record = new Uint8Array(SLOT_BYTES);
   private readonly counts = { frames: 0, batches: 0, writtenBytes: 0, failures: 0 };
 
   private constructor(
@@ -316,13 +316,13 @@ export class DurableStorage implements Storage {
   /** Slot by slot, so that one is whole at any moment; after a start or an error in a new file. */
   private async writeHardState(state: HardState): Promise<void> {
     const { storedHardState: stored, record, options } = this;
-    if (this.hardStateFile !== undefined && stored !== undefined && stored.view === state.view && stored.logView === state.logView && stored.incarnation === state.incarnation) return;
-    encodeHardState(record, state, ++this.hardStateSequence, options.owner, options.hash);
+    if (this.hardStateFile !== undefined && stored !== undefined && isSame(stored, state)) return;
+    const bytes = encodeHardState(record, state, ++this.hardStateSequence, options.owner, options.hash);
     const file = this.hardStateFile ?? (await options.files.create(HARD_STATE_FILE + UNFINISHED));
     const isNew = this.hardStateFile === undefined;
     this.hardStateFile = file;
     for (let slot = 0; slot < HARD_STATE_SLOTS; slot++) {
-      await file.write(record, record.length, slot * SLOT_BYTES);
+      await file.write(record, bytes, slot * SLOT_BYTES);
       await file.sync();
     }
     if (isNew) {
@@ -409,6 +409,10 @@ export class DurableStorage implements Storage {
     await this.hardStateFile?.close().catch(() => undefined);
     this.hardStateFile = undefined;
   }
+}
+
+function isSame(a: HardState, b: HardState): boolean {
+  return a.view === b.view && a.logView === b.logView && a.incarnation === b.incarnation && (a.known === b.known || (a.known?.every((incarnation, replica) => incarnation === b.known?.[replica]) ?? false));
 }
 
 function isOfTheSystem(error: unknown): error is Error {

@@ -10,22 +10,36 @@
  *      0      4         8          16           24        28     32        36            40         56
  *      | JPHS | version | sequence | cluster id | replica | view | logView | incarnation | reserved | XXH3-64 of 0…55 |
  *
+ * Behind it in the slot follows what the replica knows of the others. Releases before it neither read nor write that, and drop
+ * it; the next start of this one takes it up anew.
+ *
+ *      64     68        72         80         84                              136               140        4088
+ *      | JPHX | version | sequence | replicas | known incarnations, 13 of u32 | length of list  | list …   | XXH3-64 of 64…4087 |
+ *
+ * `list`: the addresses of all replicas as the cluster file had them, JSON. Their number and order are the identity of the
+ * cluster as much as its id is: quorums follow from them (bootstrap-list.ts).
+ *
  * All big-endian. The file is created under another name and renamed, so that it is never seen half made.
  */
 import { closeSync, existsSync, fdatasyncSync, fsyncSync, openSync, readSync, renameSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { JitPaxosError } from '../errors.js';
 import type { HardState } from '../protocol/contract.js';
+import { invariant } from '../protocol/invariant.js';
 import type { Hash64 } from '../wire/envelope.js';
 import { readI32, readIndex, toHex, writeI32, writeIndex } from '../wire/u64.js';
+import { MAX_REPLICAS } from '../protocol/views.js';
+import { checkAddresses } from './bootstrap-list.js';
 import { checkFormat, FORMATS } from './formats.js';
 
 export const HARD_STATE_FILE = 'hard-state';
 export const SLOT_BYTES = 4096;
 export const HARD_STATE_SLOTS = 2;
 const MAGIC = 0x4a504853;
-export const HARD_STATE_RECORD_BYTES = 64;
-const HARD_STATE_BYTES = SLOT_BYTES * (HARD_STATE_SLOTS - 1) + HARD_STATE_RECORD_BYTES;
+const PEERS_MAGIC = 0x4a504858;
+const PEERS_VERSION = 1;
+/** Of the promises; what is behind them in the slot has a checksum of its own. */
+const RECORD_BYTES = 64;
 const AT_VERSION = 4;
 const AT_SEQUENCE = 8;
 const AT_CLUSTER = 16;
@@ -34,17 +48,37 @@ const AT_VIEW = 28;
 const AT_LOG_VIEW = 32;
 const AT_INCARNATION = 36;
 const AT_CHECKSUM = 56;
+const AT_PEERS = RECORD_BYTES;
+const AT_PEERS_SEQUENCE = 72;
+const AT_REPLICAS = 80;
+const AT_KNOWN = 84;
+const AT_LIST_LENGTH = 136;
+const AT_LIST = 140;
+const AT_PEERS_CHECKSUM = SLOT_BYTES - 8;
 
 /** Whose state it is: a data directory that was mounted in the wrong place must not be used. */
 export interface Owner {
   readonly clusterHi: number;
   readonly clusterLo: number;
   readonly replica: number;
+  /** Addresses of all replicas of the cluster, by id. Undefined: not looked at, as by tools. */
+  readonly addresses?: readonly string[];
+}
+
+/** What the file says. */
+export interface StoredPromises {
+  readonly sequence: number;
+  readonly state: HardState;
+  /** Of all replicas, as the cluster file had them when it was written; undefined when a release wrote it that did not keep them. */
+  readonly addresses: readonly string[] | undefined;
 }
 
 export class HardStateFile {
-  private readonly record = new Uint8Array(HARD_STATE_RECORD_BYTES);
+  private readonly record = new Uint8Array(SLOT_BYTES);
   private sequence = 0;
+  private recordBytes = 0;
+  /** See StoredPromises; undefined also when there has never been a file. */
+  addresses: readonly string[] | undefined;
   /** The state on disk, undefined when there has never been one. */
   private stored: HardState | undefined;
   private fd: number | undefined;
@@ -84,13 +118,13 @@ export class HardStateFile {
   /** Returns when the state is durable. Throws JitPaxosError `storage-failed`; the file must not be used afterwards. */
   write(state: HardState): void {
     try {
-      encodeHardState(this.record, state, ++this.sequence, this.owner, this.hash);
+      this.recordBytes = encodeHardState(this.record, state, ++this.sequence, this.owner, this.hash);
       if (this.fd === undefined) this.create();
       else for (let slot = 0; slot < HARD_STATE_SLOTS; slot++) this.writeSlot(this.fd, slot);
     } catch (error) {
       throw new JitPaxosError('storage-failed', `${this.path} cannot be written (${messageOf(error)}); see to the disk, then start the replica again`, error);
     }
-    this.stored = { view: state.view, logView: state.logView, incarnation: state.incarnation };
+    this.stored = { ...state };
   }
 
   close(): void {
@@ -109,20 +143,21 @@ export class HardStateFile {
 
   private writeSlot(fd: number, slot: number): void {
     let written = 0;
-    while (written < HARD_STATE_RECORD_BYTES) written += writeSync(fd, this.record, written, HARD_STATE_RECORD_BYTES - written, slot * SLOT_BYTES + written);
+    while (written < this.recordBytes) written += writeSync(fd, this.record, written, this.recordBytes - written, slot * SLOT_BYTES + written);
     fdatasyncSync(fd);
   }
 
   private load(fd: number): void {
-    const bytes = new Uint8Array(HARD_STATE_BYTES);
+    const bytes = new Uint8Array(SLOT_BYTES * HARD_STATE_SLOTS);
     const newest = decodeHardState(bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, 0)), this.owner, this.hash, this.path);
     this.sequence = newest.sequence;
     this.stored = newest.state;
+    this.addresses = newest.addresses;
   }
 }
 
-/** Writes the record of a slot into `record`, HARD_STATE_RECORD_BYTES long. */
-export function encodeHardState(record: Uint8Array, state: HardState, sequence: number, owner: Owner, hash: Hash64): void {
+/** Writes the content of a slot into `record`, SLOT_BYTES long, and returns how much of it is to be written. */
+export function encodeHardState(record: Uint8Array, state: HardState, sequence: number, owner: Owner, hash: Hash64): number {
   record.fill(0);
   writeI32(record, 0, MAGIC);
   writeI32(record, AT_VERSION, FORMATS.hardState.written);
@@ -134,13 +169,26 @@ export function encodeHardState(record: Uint8Array, state: HardState, sequence: 
   writeI32(record, AT_LOG_VIEW, state.logView);
   writeI32(record, AT_INCARNATION, state.incarnation);
   hash.hash64(record, 0, AT_CHECKSUM, record, AT_CHECKSUM);
+  const { addresses } = owner;
+  if (addresses === undefined) return RECORD_BYTES;
+  writeI32(record, AT_PEERS, PEERS_MAGIC);
+  writeI32(record, AT_PEERS + 4, PEERS_VERSION);
+  writeIndex(record, AT_PEERS_SEQUENCE, sequence);
+  writeI32(record, AT_REPLICAS, addresses.length);
+  state.known?.forEach((incarnation, replica) => writeI32(record, AT_KNOWN + 4 * replica, incarnation));
+  const list = Buffer.from(JSON.stringify(addresses));
+  invariant(addresses.length <= MAX_REPLICAS && AT_LIST + list.length <= AT_PEERS_CHECKSUM, 'the addresses of a cluster fit a slot of the hard state');
+  writeI32(record, AT_LIST_LENGTH, list.length);
+  record.set(list, AT_LIST);
+  hash.hash64(record, AT_PEERS, AT_PEERS_CHECKSUM - AT_PEERS, record, AT_PEERS_CHECKSUM);
+  return SLOT_BYTES;
 }
 
 /**
- * The newest whole slot of the file's content. Throws JitPaxosError `hard-state-corrupt`, `data-directory-foreign` or
- * `data-directory-unusable`; `path` is for the message.
+ * The newest whole slot of the file's content. Throws JitPaxosError `hard-state-corrupt`, `data-directory-foreign`,
+ * `data-directory-unusable`, or `cluster-file-changed` when the owner's addresses are not those of the same replicas; `path` is for the message.
  */
-export function decodeHardState(bytes: Uint8Array, owner: Owner, hash: Hash64, path: string): { readonly sequence: number; readonly state: HardState } {
+export function decodeHardState(bytes: Uint8Array, owner: Owner, hash: Hash64, path: string): StoredPromises {
   const record = newestSlot(bytes, hash, path);
   if (record === undefined) {
     throw new JitPaxosError(
@@ -150,7 +198,21 @@ export function decodeHardState(bytes: Uint8Array, owner: Owner, hash: Hash64, p
     );
   }
   checkOwner(path, owner, ownerIn(record));
-  return { sequence: readIndex(record, AT_SEQUENCE), state: { view: readI32(record, AT_VIEW), logView: readI32(record, AT_LOG_VIEW), incarnation: readI32(record, AT_INCARNATION) } };
+  const peers = peersIn(record, hash);
+  if (owner.addresses !== undefined && peers !== undefined) checkAddresses(path, peers.addresses, owner.addresses);
+  return {
+    sequence: readIndex(record, AT_SEQUENCE),
+    state: { view: readI32(record, AT_VIEW), logView: readI32(record, AT_LOG_VIEW), incarnation: readI32(record, AT_INCARNATION), ...(peers === undefined ? {} : { known: peers.known }) },
+    addresses: peers?.addresses,
+  };
+}
+
+/** Undefined when there is nothing, or it is damaged: that of the other slot is not looked for, because it may be older than the promises. */
+function peersIn(slot: Uint8Array, hash: Hash64): { readonly known: readonly number[]; readonly addresses: readonly string[] } | undefined {
+  if (slot.length < SLOT_BYTES || readI32(slot, AT_PEERS) !== PEERS_MAGIC || readI32(slot, AT_PEERS + 4) !== PEERS_VERSION) return undefined;
+  if (!holds(slot, AT_PEERS, AT_PEERS_CHECKSUM - AT_PEERS, AT_PEERS_CHECKSUM, hash) || readIndex(slot, AT_PEERS_SEQUENCE) !== readIndex(slot, AT_SEQUENCE)) return undefined;
+  const addresses = JSON.parse(Buffer.from(slot.subarray(AT_LIST, AT_LIST + readI32(slot, AT_LIST_LENGTH))).toString()) as string[];
+  return { known: addresses.map((_, replica) => readI32(slot, AT_KNOWN + 4 * replica)), addresses };
 }
 
 /** Whose hard state the file's content is; undefined when no slot is whole. Throws JitPaxosError `data-directory-unusable`. */
@@ -166,19 +228,22 @@ function ownerIn(record: Uint8Array): Owner {
 function newestSlot(bytes: Uint8Array, hash: Hash64, path: string): Uint8Array | undefined {
   let newest: Uint8Array | undefined;
   for (let slot = 0; slot < HARD_STATE_SLOTS; slot++) {
-    const candidate = bytes.subarray(slot * SLOT_BYTES, slot * SLOT_BYTES + HARD_STATE_RECORD_BYTES);
+    const candidate = bytes.subarray(slot * SLOT_BYTES, (slot + 1) * SLOT_BYTES);
     if (isWhole(candidate, hash, path) && (newest === undefined || readIndex(candidate, AT_SEQUENCE) > readIndex(newest, AT_SEQUENCE))) newest = candidate;
   }
   return newest;
 }
 
 function isWhole(bytes: Uint8Array, hash: Hash64, path: string): boolean {
-  if (bytes.length !== HARD_STATE_RECORD_BYTES || readI32(bytes, 0) !== MAGIC) return false;
-  const digest = new Uint8Array(8);
-  hash.hash64(bytes, 0, AT_CHECKSUM, digest, 0);
-  if (readI32(digest, 0) !== readI32(bytes, AT_CHECKSUM) || readI32(digest, 4) !== readI32(bytes, AT_CHECKSUM + 4)) return false;
+  if (bytes.length < RECORD_BYTES || readI32(bytes, 0) !== MAGIC || !holds(bytes, 0, AT_CHECKSUM, AT_CHECKSUM, hash)) return false;
   checkFormat(FORMATS.hardState, readI32(bytes, AT_VERSION), path);
   return true;
+}
+
+function holds(bytes: Uint8Array, offset: number, length: number, checksumAt: number, hash: Hash64): boolean {
+  const digest = new Uint8Array(8);
+  hash.hash64(bytes, offset, length, digest, 0);
+  return readI32(digest, 0) === readI32(bytes, checksumAt) && readI32(digest, 4) === readI32(bytes, checksumAt + 4);
 }
 
 /** Throws JitPaxosError `data-directory-foreign` when the file at `path` says that it is another's. */

@@ -65,6 +65,8 @@ export interface Stored {
   readonly hardState: HardState | undefined;
   /** Sequence number of the hard state file's newest slot; 0 when there is no such file. */
   readonly hardStateSequence: number;
+  /** See StoredPromises. */
+  readonly addresses: readonly string[] | undefined;
   /** Undefined when there never was one, or it is lost. */
   readonly log: StoredLog | undefined;
   /** Why the log is lost; undefined when it is not, or there never was one. */
@@ -136,6 +138,7 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
   const generations = [...new Set(segments.map((segment) => segment.generation))].sort((a, b) => b - a);
   const common = {
     hardStateSequence: promised?.sequence ?? 0,
+    addresses: promised?.addresses,
     lastGeneration: generations[0] ?? 0,
     torn: undefined,
     damage: undefined,
@@ -176,7 +179,7 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
       snapshot = file === undefined ? undefined : decodeSnapshotFile(file, owner, hash, `${directory}/${name}`);
       if (snapshot === undefined) return lost(`the snapshot that the log stands on, ${directory}/${name}, is ${file === undefined ? 'missing' : 'damaged'}`, { file: name, offset: 0, what: file === undefined ? 'missing' : 'damaged' });
     }
-    return result({ hardState, log: { hardState, snapshot, entries: log.entriesBehind(last.baseIndex), committed: log.committed, clean: (last.flags & FRAME_CLEAN) !== 0 }, lost: undefined, torn: log.torn });
+    return result({ hardState: withKnown(hardState, promised), log: { hardState, snapshot, entries: log.entriesBehind(last.baseIndex), committed: log.committed, clean: (last.flags & FRAME_CLEAN) !== 0 }, lost: undefined, torn: log.torn });
   }
   if (promised === undefined) {
     // Not a snapshot: the very first write may have got as far as that.
@@ -214,6 +217,12 @@ async function readSegments(files: Files, { owner, hash, directory }: StoredOwne
     segments.push({ name, bytes, ...place, header });
   }
   return segments.sort((a, b) => a.generation - b.generation || a.ordinal - b.ordinal);
+}
+
+/** A frame has the promises; what is known of the others is in the file of the promises only. */
+function withKnown(hardState: HardState, promised: Promised): HardState {
+  const known = promised?.state.known;
+  return known === undefined ? hardState : { ...hardState, known };
 }
 
 /** Where frames go, one after the other. */

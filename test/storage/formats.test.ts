@@ -9,7 +9,7 @@ import { loadHash } from '../../src/native/hash64.js';
 import { SNAPSHOT_FORMAT } from '../../src/protocol/snapshots.js';
 import { decodeBackup } from '../../src/storage/backup.js';
 import { FORMATS } from '../../src/storage/formats.js';
-import { HARD_STATE_RECORD_BYTES, SLOT_BYTES } from '../../src/storage/hard-state.js';
+import { SLOT_BYTES } from '../../src/storage/hard-state.js';
 import { SNAPSHOT_HEADER_BYTES } from '../../src/storage/log-format.js';
 import { writeI32 } from '../../src/wire/u64.js';
 
@@ -64,7 +64,7 @@ t.test('a format that is not known is refused with the name of the file and what
   const snapshot = files.find((name) => name.startsWith('snapshot-'))!;
   const newer = FORMATS.log.newest + 1;
   const cases: readonly (readonly [file: string, change: (bytes: Uint8Array) => void])[] = [
-    ['hard-state', (bytes) => [0, SLOT_BYTES].forEach((slot) => renumber(bytes, slot, 4, newer, HARD_STATE_RECORD_BYTES - 8))],
+    ['hard-state', (bytes) => [0, SLOT_BYTES].forEach((slot) => renumber(bytes, slot, 4, newer, 64 - 8))],
     [segment, (bytes) => renumber(bytes, 0, 4, newer, 56)],
     [snapshot, (bytes) => renumber(bytes, 0, 4, newer, 56)],
     [

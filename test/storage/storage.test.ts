@@ -7,6 +7,8 @@ import { loadHash } from '../../src/native/hash64.js';
 import type { HardState, PersistBatch } from '../../src/protocol/contract.js';
 import { DirectoryLock } from '../../src/storage/directory-lock.js';
 import { HARD_STATE_FILE, HardStateFile, SLOT_BYTES, type Owner } from '../../src/storage/hard-state.js';
+import { addressText, loadCluster } from '../../src/server/cluster-config.js';
+import { movedReplicas } from '../../src/storage/bootstrap-list.js';
 import { MemoryStorage, VolatileHardState } from '../../src/storage/memory-storage.js';
 
 const hash = loadHash();
@@ -166,6 +168,91 @@ t.test('hard state', async (t) => {
     file.write(OLD);
     file.close();
     t.same(HardStateFile.open(path, OWNER, hash).state, OLD);
+  });
+});
+
+t.test('the replicas that a cluster was set up with', async (t) => {
+  const three = ['a:1', 'b:1', 'c:1'];
+  const owned = (addresses: readonly string[] | undefined): Owner => (addresses === undefined ? OWNER : { ...OWNER, addresses });
+  const state = { ...OLD, known: [4, 0, 7] };
+
+  /** Written with `before`, opened with `after`. */
+  function reopened(path: string, before: readonly string[] | undefined, after: readonly string[] | undefined): HardStateFile {
+    rmSync(join(path, HARD_STATE_FILE), { force: true });
+    const file = HardStateFile.open(path, owned(before), hash);
+    file.write(state);
+    file.close();
+    return HardStateFile.open(path, owned(after), hash);
+  }
+
+  await t.test('addresses and incarnations come back; a replica may move', async (t) => {
+    const path = directory(t);
+    for (const after of [three, ['a:1', 'moved:9', 'c:1'], ['x:1', 'y:1', 'z:1']]) {
+      const file = reopened(path, three, after);
+      t.same(file.state, { ...OLD, known: [4, 0, 7] });
+      t.same(file.addresses, three);
+      file.write(NEW);
+      t.same(HardStateFile.open(path, owned(after), hash).addresses, after, 'from the next write on the new ones are known');
+      file.close();
+    }
+    t.same(movedReplicas(three, ['a:1', 'moved:9', 'c:1']), [{ replica: 1, from: 'b:1', to: 'moved:9' }]);
+  });
+
+  await t.test('another number, another order: refused, and what differs is named', async (t) => {
+    const path = directory(t);
+    for (const [after, what] of [
+      [['a:1', 'b:1', 'c:1', 'd:1', 'e:1'], /set up with 3 replicas \(a:1, b:1, c:1\).* now lists 5/],
+      [['a:1'], /set up with 3 .* lists 1/],
+      [['b:1', 'a:1', 'c:1'], /replica 0 the address b:1, which is that of replica 1/],
+      [['a:1', 'c:1', 'new:1'], /replica 1 the address c:1, which is that of replica 2/],
+    ] as const) {
+      t.throws(() => reopened(path, three, after), { code: 'cluster-file-changed', category: 'caller', message: what });
+    }
+  });
+
+  await t.test('a directory of the release before takes them up, and that release reads this one', async (t) => {
+    const path = directory(t);
+    const file = reopened(path, undefined, three);
+    t.equal(file.addresses, undefined);
+    t.same(file.state, OLD, 'no incarnations');
+    file.write(state);
+    file.close();
+    const image = readFileSync(join(path, HARD_STATE_FILE));
+    // What it reads: 64 bytes at the beginning of each slot, format 1.
+    for (const slot of [0, SLOT_BYTES]) {
+      const digest = new Uint8Array(8);
+      hash.hash64(image, slot, RECORD_BYTES - 8, digest, 0);
+      t.same(image.subarray(slot + RECORD_BYTES - 8, slot + RECORD_BYTES), digest);
+      t.equal(image.readUInt32BE(slot + 4), 1);
+      t.same([...image.subarray(slot + 40, slot + 56)], new Array(16).fill(0));
+    }
+  });
+
+  await t.test('every flipped bit of them is noticed: the promises count, the rest is taken up anew', async (t) => {
+    const path = directory(t);
+    reopened(path, three, three).close();
+    const image = readFileSync(join(path, HARD_STATE_FILE));
+    image.fill(0, SLOT_BYTES);
+    const wrong: string[] = [];
+    for (let at = RECORD_BYTES; at < 200; at++) {
+      const rotten = Buffer.from(image);
+      rotten[at]! ^= 1 << at % 8;
+      writeFileSync(join(path, HARD_STATE_FILE), rotten);
+      const file = HardStateFile.open(path, owned(three), hash);
+      if (file.addresses !== undefined || JSON.stringify(file.state) !== JSON.stringify(OLD)) wrong.push(`byte ${at}`);
+      file.close();
+    }
+    t.same(wrong, []);
+  });
+
+  await t.test('the longest list fits', async (t) => {
+    const path = directory(t);
+    const longest = Array.from({ length: 13 }, (_, id) => `${String(id).padStart(253, 'h')}:65535`);
+    const cluster = loadCluster({ schema: 'jitpaxos.cluster/1', id: '0'.repeat(16), replicas: longest });
+    const file = reopened(path, cluster.replicas.map(addressText), longest);
+    t.same(file.addresses, longest);
+    file.close();
+    t.throws(() => loadCluster({ schema: 'jitpaxos.cluster/1', id: '0'.repeat(16), replicas: [`${'h'.repeat(260)}:1`] }), { code: 'cluster-file-invalid', message: /253 characters/ });
   });
 });
 
