@@ -50,7 +50,7 @@ export const replica = defineCommand(
       machine: { kind: 'choice', choices: ['kv', 'echo'], default: 'kv', help: 'the state machine' },
       'log-level': { kind: 'choice', choices: LOG_LEVELS, default: 'info', help: 'what is logged to stderr: info has starts, stops and every transition' },
       'log-format': { kind: 'choice', choices: ['auto', 'json', 'text'], default: 'auto', help: 'auto: text on a terminal, JSON elsewhere' },
-      'datagram-bytes': { kind: 'bytes', min: 256, max: 60_000, help: `what messages to one destination share at most: the MTU less 48 (default ${DEFAULT_DATAGRAM_BYTES}; ${JUMBO_DATAGRAM_BYTES} when all replicas are on loopback)` },
+      'datagram-bytes': { kind: 'bytes', min: 256, max: 60_000, help: `no datagram is longer, but for one operation or result that is: the MTU of the path less 48 (default: what the cluster file says, else ${DEFAULT_DATAGRAM_BYTES}; ${JUMBO_DATAGRAM_BYTES} when all replicas are on loopback)` },
       'wire-version': { kind: 'count', min: PREVIOUS_WIRE_VERSION, max: WIRE_VERSION, help: `the newest version of the wire that is spoken; ${PREVIOUS_WIRE_VERSION} holds this replica back while others are upgraded (default ${WIRE_VERSION})` },
       'sync-interval': { kind: 'duration', min: 1e3, max: 60e9, help: `the primary is heard from at least this often (default ${DEFAULT_TIMINGS.syncIntervalUs / 1e3}ms)` },
       'suspect-after': { kind: 'duration', min: 1e6, max: 3600e9, help: `silence after which another replica is suspected; several times --sync-interval (default ${DEFAULT_TIMINGS.suspectUs / 1e3}ms)` },

@@ -41,7 +41,7 @@ export interface ClientHostOptions {
   readonly transport?: TransportKind;
   /** How the native transport waits. Default `adaptive`. */
   readonly idle?: IdleStrategy | undefined;
-  /** Bytes that messages to one replica share at most. Default 1,432; 8,932 when all replicas are on loopback. */
+  /** No datagram is longer than this, but for one with a single operation that is. Default: what the cluster file says, else 1,432; 8,932 when all replicas are on loopback. */
   readonly datagramBytes?: number | undefined;
   /** The newest version of the wire that this client speaks: by default the newest that it knows. */
   readonly wireVersion?: number | undefined;

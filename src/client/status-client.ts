@@ -16,10 +16,11 @@ import { decodeReport } from '../server/status-codec.js';
 import type { ReplicaStatusReport } from '../server/status.js';
 import type { TransportKind } from '../server/transport-choice.js';
 import { TurnLoop } from '../server/turn-loop.js';
-import { CLIENT_SENDER, DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES } from '../wire/envelope.js';
+import { CLIENT_SENDER, ENVELOPE_BYTES } from '../wire/envelope.js';
 import { begin } from '../wire/layout.js';
 import { Status, StatusReply, typeOf } from '../wire/messages.js';
 import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
+import { WIRE_VERSION } from '../wire/versions.js';
 
 export interface StatusClientOptions {
   /** Path of the cluster file, or its content. */
@@ -52,11 +53,29 @@ const REPEAT_US = 100_000;
 const REPEAT_US_MAX = 1_000_000;
 /** The longest report that is asked for; a longer one is none of ours. */
 const REPORT_BYTES_MAX = 32_768;
-const FIRST_PADDING = DEFAULT_DATAGRAM_BYTES - ENVELOPE_BYTES - Status.size;
+/** Questions and the answers to them are no longer than this: every path that carries IPv6 carries 1,280 bytes, headers included. Whoever has trouble asks. */
+const QUESTION_BYTES_MAX = 1_280 - 48;
+/** A first piece that is shorter would take too many others. */
+const PIECE_BYTES_MIN = 128;
+/** Status.serial: a report as a whole, as before version 4 of the wire; the first piece of a new one. */
+const WHOLE = 0;
+const NEWEST = 1;
+
+/** A report of which not all pieces have come. */
+interface Pieces {
+  readonly serial: number;
+  readonly bytes: Uint8Array;
+  /** By offset. */
+  readonly received: Set<number>;
+  missing: number;
+  readonly roundTripUs: number;
+}
 
 interface Query {
   readonly answers: StatusAnswer[];
   readonly askedAtUs: Float64Array;
+  /** By replica. */
+  readonly pieces: (Pieces | undefined)[];
   missing: number;
   repeatUs: number;
   nextUs: number;
@@ -65,7 +84,9 @@ interface Query {
 
 export class StatusClient {
   private query: Query | undefined;
-  /** Bytes of room for the report in the next question to each replica. */
+  /** Bytes of room in a question for a piece of a report. */
+  private readonly room: number;
+  /** Of replicas before version 4 of the wire, which give a report as a whole: the room for it. 0: not asked so. */
   private readonly padding: Int32Array;
   private readonly nonce = new Int32Array(2);
   private failure: unknown;
@@ -77,7 +98,8 @@ export class StatusClient {
     private readonly loop: TurnLoop,
     private readonly clock: Clock,
   ) {
-    this.padding = new Int32Array(cluster.replicas.length).fill(FIRST_PADDING);
+    this.padding = new Int32Array(cluster.replicas.length);
+    this.room = Math.min(loop.datagramBytes, QUESTION_BYTES_MAX) - ENVELOPE_BYTES - Status.size;
     loop.start({
       receive: (bytes, offset, _length, from, now) => this.receive(bytes, offset, from, now),
       tick: (now) => this.repeat(now),
@@ -146,7 +168,7 @@ export class StatusClient {
     let timer: NodeJS.Timeout | undefined;
     await new Promise<void>((resolve) => {
       timer = setTimeout(resolve, timeoutMs);
-      this.query = { answers, askedAtUs: new Float64Array(replicas.length), missing: replicas.length, repeatUs: REPEAT_US, nextUs: now.monotonicUs + REPEAT_US, end: resolve };
+      this.query = { answers, askedAtUs: new Float64Array(replicas.length), pieces: new Array<Pieces | undefined>(replicas.length).fill(undefined), missing: replicas.length, repeatUs: REPEAT_US, nextUs: now.monotonicUs + REPEAT_US, end: resolve };
       this.askMissing(this.query, now);
     });
     clearTimeout(timer);
@@ -168,22 +190,28 @@ export class StatusClient {
   }
 
   private askMissing(query: Query, now: Instant): void {
-    for (const { id, report } of query.answers) if (report === undefined) this.send(query, id, now);
+    for (const { id, report } of query.answers) {
+      if (report !== undefined) continue;
+      query.askedAtUs[id] = now.monotonicUs;
+      const padding = this.padding[id]!;
+      if (padding > 0) this.send(id, WHOLE, 0, padding);
+      else this.send(id, NEWEST, 0, this.room);
+    }
   }
 
-  private send(query: Query, id: number, now: Instant): void {
+  private send(id: number, serial: number, offset: number, padding: number): void {
     const { outbox } = this.loop;
-    const padding = this.padding[id]!;
     const o = outbox.reserve(id, Status.size + padding);
     if (o < 0) return; // repeated later
     const { bytes } = outbox;
     begin(Status, bytes, o);
     writeI32(bytes, o + Status.at.nonce, this.nonce[0]!);
     writeI32(bytes, o + Status.at.nonce + 4, this.nonce[1]!);
+    writeI32(bytes, o + Status.at.serial, serial);
+    writeI32(bytes, o + Status.at.offset, offset);
     writeU16(bytes, o + Status.at.padding, padding);
     bytes.fill(0, o + Status.size, o + Status.size + padding);
     outbox.commit(Status.size + padding);
-    query.askedAtUs[id] = now.monotonicUs;
   }
 
   private repeat(now: Instant): void {
@@ -200,17 +228,50 @@ export class StatusClient {
     if (readI32(bytes, o + StatusReply.at.nonce) !== nonce[0] || readI32(bytes, o + StatusReply.at.nonce + 4) !== nonce[1]) return;
     const wanted = readI32(bytes, o + StatusReply.at.length) >>> 0;
     const length = readU16(bytes, o + StatusReply.at.report);
-    if (length === 0) {
-      // It needs more room than was given. Some to spare: its counters grow.
-      const padding = wanted + (wanted >> 2);
-      if (padding <= this.padding[from]! || padding > REPORT_BYTES_MAX) return;
-      this.padding[from] = padding;
-      this.send(query, from, now);
-      return;
+    const serial = readI32(bytes, o + StatusReply.at.serial) >>> 0;
+    const roundTripUs = now.monotonicUs - query.askedAtUs[from]!;
+    if (serial > NEWEST) {
+      const pieces = this.pieceCame(query, from, bytes, o, serial, wanted, length, roundTripUs);
+      if (pieces !== undefined) this.reportCame(query, from, pieces.bytes, pieces.roundTripUs);
+    } else if (length > 0) {
+      this.reportCame(query, from, bytes.slice(o + StatusReply.size, o + StatusReply.size + length), roundTripUs);
+    } else {
+      this.askWhole(query, from, wanted, now);
     }
-    const report = decodeReport(bytes.slice(o + StatusReply.size, o + StatusReply.size + length));
+  }
+
+  /** A replica that was written to in version 3 has no pieces to give; one that answered in version 4 has. */
+  private askWhole(query: Query, from: number, wanted: number, now: Instant): void {
+    // Some to spare: its counters grow.
+    const padding = wanted + (wanted >> 2);
+    const givesPieces = this.loop.versions.writtenTo(from) === WIRE_VERSION;
+    if (!givesPieces && (padding <= this.padding[from]! || padding > REPORT_BYTES_MAX)) return;
+    this.padding[from] = givesPieces ? 0 : padding;
+    query.askedAtUs[from] = now.monotonicUs;
+    if (givesPieces) this.send(from, NEWEST, 0, this.room);
+    else this.send(from, WHOLE, 0, padding);
+  }
+
+  /** Keeps a piece; the first one has the others asked for. Returns what is complete. */
+  private pieceCame(query: Query, from: number, bytes: Uint8Array, o: number, serial: number, wanted: number, length: number, roundTripUs: number): Pieces | undefined {
+    const offset = readI32(bytes, o + StatusReply.at.offset) >>> 0;
+    if (wanted > REPORT_BYTES_MAX || length === 0 || offset + length > wanted) return undefined;
+    let pieces = query.pieces[from];
+    if (pieces?.serial !== serial || pieces.bytes.length !== wanted) {
+      if (offset !== 0 || (length < PIECE_BYTES_MIN && length < wanted)) return undefined;
+      query.pieces[from] = pieces = { serial, bytes: new Uint8Array(wanted), received: new Set(), missing: wanted, roundTripUs };
+      for (let next = length; next < wanted; next += length) this.send(from, serial, next, Math.min(length, this.room));
+    }
+    if (pieces.received.has(offset)) return undefined;
+    pieces.received.add(offset);
+    pieces.bytes.set(bytes.subarray(o + StatusReply.size, o + StatusReply.size + length), offset);
+    return (pieces.missing -= length) === 0 ? pieces : undefined;
+  }
+
+  private reportCame(query: Query, from: number, bytes: Uint8Array, roundTripUs: number): void {
+    const report = decodeReport(bytes);
     if (report === undefined || report.id !== from) return;
-    query.answers[from] = { ...query.answers[from]!, report, roundTripUs: now.monotonicUs - query.askedAtUs[from]! };
+    query.answers[from] = { ...query.answers[from]!, report, roundTripUs };
     if (--query.missing === 0) query.end();
   }
 

@@ -20,7 +20,7 @@ export interface Limits {
   readonly resultBytes: number;
   /** Reconcile requests that wait for a repair. */
   readonly waiting: number;
-  /** Bytes of log or snapshot in one message of a transfer. */
+  /** Bytes of log or snapshot in one answer of a transfer, which is as many messages as datagrams demand. */
   readonly chunkBytes: number;
   /** Requests held back until their timestamp is due. */
   readonly held: number;
@@ -106,6 +106,8 @@ export interface ReplicaConfig {
   readonly seed: number;
   /** Default DEFAULT_LATE. */
   readonly late?: LateRule;
+  /** No datagram is longer than this, but for one with a single operation or result that is. Default DEFAULT_DATAGRAM_BYTES. */
+  readonly datagramBytes?: number;
   readonly limits: Limits;
   readonly timings: Timings;
 }

@@ -137,7 +137,7 @@ export class Installation {
     if (this.endIndex === before) return true;
     this.progressUs = now.monotonicUs;
     if (this.endIndex < target.lastIndex) {
-      this.ask(now);
+      this.askBehind(bytes[o + at.more] === 1, now);
     } else if (this.endChainHi === target.chainHi && this.endChainLo === target.chainLo) {
       this.complete(now);
     } else {
@@ -199,7 +199,7 @@ export class Installation {
     arriving.received += length;
     this.progressUs = now.monotonicUs;
     if (arriving.received < arriving.length) {
-      this.ask(now);
+      this.askBehind(bytes[o + at.more] === 1, now);
       return;
     }
     this.arriving = undefined;
@@ -238,7 +238,13 @@ export class Installation {
       return;
     }
     if (offset < 0 || offset >= stable.bytes.length) return;
-    this.sender.snapshotChunk(from, offset, Math.min(state.config.limits.chunkBytes, stable.bytes.length - offset));
+    this.sender.snapshotChunks(from, offset, readU16(bytes, o + at.room));
+  }
+
+  /** Something came. @param more what follows it was sent as well: it is asked for only when it does not come */
+  private askBehind(more: boolean, now: Instant): void {
+    if (more) this.askedUs = now.monotonicUs;
+    else this.ask(now);
   }
 
   private ask(now: Instant): void {

@@ -15,17 +15,20 @@ import type { Sender } from './sender.js';
 import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES } from '../wire/envelope.js';
 import { Order } from '../wire/messages.js';
 
-/** Entries in one Order: as many as fit a datagram that is not fragmented. */
-export const ORDER_ENTRIES_MAX = Math.floor((DEFAULT_DATAGRAM_BYTES - ENVELOPE_BYTES - Order.size) / ORDER_RECORD_BYTES);
+/** Entries in one Order: as many as fit a datagram of the usual length. */
+export const ORDER_ENTRIES_MAX = entriesIn(DEFAULT_DATAGRAM_BYTES);
 
 export class OrderPush {
   private untilUs = 0.5;
   private pushed = 0;
+  private readonly entriesMax: number;
 
   constructor(
     private readonly state: ReplicaState,
     private readonly sender: Sender,
-  ) {}
+  ) {
+    this.entriesMax = Math.min(ORDER_ENTRIES_MAX, entriesIn(state.config.datagramBytes ?? DEFAULT_DATAGRAM_BYTES));
+  }
 
   reset(): void {
     this.state.pushing = false;
@@ -48,8 +51,8 @@ export class OrderPush {
     if (!state.pushing) return;
     const { log } = state;
     const first = Math.max(this.pushed, log.baseIndex);
-    for (let base = first; base < log.lastIndex; base += ORDER_ENTRIES_MAX) {
-      const last = Math.min(log.lastIndex, base + ORDER_ENTRIES_MAX);
+    for (let base = first; base < log.lastIndex; base += this.entriesMax) {
+      const last = Math.min(log.lastIndex, base + this.entriesMax);
       for (let r = 0; r < state.n; r++) {
         if (r === state.id || !state.views.isMember(state.view, r)) continue;
         state.counters[Counter.orders_pushed]!++;
@@ -59,4 +62,8 @@ export class OrderPush {
     this.pushed = log.lastIndex;
     if (now.monotonicUs >= this.untilUs) state.pushing = false;
   }
+}
+
+function entriesIn(datagramBytes: number): number {
+  return Math.max(1, Math.floor((datagramBytes - ENVELOPE_BYTES - Order.size) / ORDER_RECORD_BYTES));
 }

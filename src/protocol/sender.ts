@@ -1,6 +1,7 @@
 /** Writes the messages of a replica into the outbox: one method a message, so that a handler reads as what it says to whom. */
 import * as wire from '../wire/messages.js';
 import { copyBytes, copyWords, LastView } from '../wire/copy.js';
+import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES } from '../wire/envelope.js';
 import { begin, mark, type Message } from '../wire/layout.js';
 import { writeI32, writeIndex, writeU16 } from '../wire/u64.js';
 import { Counter } from './counters.js';
@@ -166,27 +167,44 @@ export class Sender {
     writeIndex(bytes, o + at.baseIndex, baseIndex);
     writeI32(bytes, o + at.baseChain, baseChainHi);
     writeI32(bytes, o + at.baseChain + 4, baseChainLo);
+    writeU16(bytes, o + at.room, this.state.config.limits.chunkBytes);
     this.state.out.commit(wire.Fetch.size);
   }
 
-  /** Sends the entries behind `base`, at least one where there is one, as many as fit `limits.chunkBytes`, none behind `limit`. Returns the index of the last one sent, or −1 when there was no room. */
-  chunk(to: number, base: number, limit: number): number {
-    const { log, config } = this.state;
-    let length = 0;
-    let last = base;
-    while (last < limit) {
-      const entry = 2 + this.state.entryBytes(last + 1);
-      if (last > base && length + entry > config.limits.chunkBytes) break;
-      length += entry;
-      last++;
+  /**
+   * Sends the entries behind `base`, none behind `limit`, in Chunks that datagrams carry whole; an entry that is longer than a
+   * datagram travels alone. At least one Chunk, with at least one entry where there is one; further ones while `room` lasts.
+   */
+  chunks(to: number, base: number, limit: number, room: number): void {
+    const longest = this.transferBytes(wire.Chunk.size);
+    let left = Math.min(room, this.state.config.limits.chunkBytes);
+    for (let from = base; ; ) {
+      let length = 0;
+      let last = from;
+      while (last < limit) {
+        const entry = 2 + this.state.entryBytes(last + 1);
+        if (last > from && length + entry > (from === base ? longest : Math.min(longest, left))) break;
+        length += entry;
+        last++;
+      }
+      left -= length;
+      const more = last < limit && left >= 2 + this.state.entryBytes(last + 1);
+      if (!this.chunk(to, from, last, limit, length, more) || !more) return;
+      from = last;
     }
+  }
+
+  /** False when there was no room. */
+  private chunk(to: number, base: number, last: number, limit: number, length: number, more: boolean): boolean {
+    const { log } = this.state;
     const o = this.open(wire.Chunk, to, length);
-    if (o < 0) return -1;
+    if (o < 0) return false;
     const bytes = this.state.out.bytes;
     const at = wire.Chunk.at;
     writeI32(bytes, o + at.logView, this.state.logView);
     this.indexAndChain(bytes, o + at.baseIndex, o + at.baseChain, base);
     this.indexAndChain(bytes, o + at.lastIndex, o + at.lastChain, limit);
+    bytes[o + at.more] = more ? 1 : 0;
     writeU16(bytes, o + at.entries, length);
     let offset = o + wire.Chunk.size;
     const view = this.outView();
@@ -195,7 +213,7 @@ export class Sender {
       offset += 2 + log.writeEntry(index, view, offset + 2);
     }
     this.state.out.commit(wire.Chunk.size + length);
-    return last;
+    return true;
   }
 
   /** Names the view to be promised, which need not be this replica's own. */
@@ -270,22 +288,41 @@ export class Sender {
     writeI32(bytes, o + at.chain, chainHi);
     writeI32(bytes, o + at.chain + 4, chainLo);
     writeI32(bytes, o + at.offset, offset);
+    writeU16(bytes, o + at.room, this.state.config.limits.chunkBytes);
     this.state.out.commit(wire.SnapshotFetch.size);
   }
 
-  snapshotChunk(to: number, offset: number, length: number): void {
+  /** Sends the stable snapshot from `offset` on, in at least one SnapshotChunk; with `room` in as many as hold that many bytes. */
+  snapshotChunks(to: number, offset: number, room: number): void {
+    const { chunkBytes } = this.state.config.limits;
+    const longest = this.transferBytes(wire.SnapshotChunk.size);
+    const end = Math.min(this.state.execution.stable.bytes.length, offset + Math.max(longest, Math.min(room, chunkBytes)));
+    const last = room === 0 ? Math.min(end, offset + longest) : end;
+    for (let at = offset; at < last; at += longest) if (!this.snapshotChunk(to, at, Math.min(longest, last - at), at + longest < last)) return;
+  }
+
+  /** False when there was no room. */
+  private snapshotChunk(to: number, offset: number, length: number, more: boolean): boolean {
     const snapshot = this.state.execution.stable;
     const o = this.open(wire.SnapshotChunk, to, length);
-    if (o < 0) return;
+    if (o < 0) return false;
     const bytes = this.state.out.bytes;
     const at = wire.SnapshotChunk.at;
     writeIndex(bytes, o + at.index, snapshot.index);
     writeI32(bytes, o + at.chain, snapshot.chainHi);
     writeI32(bytes, o + at.chain + 4, snapshot.chainLo);
     writeI32(bytes, o + at.offset, offset);
+    bytes[o + at.more] = more ? 1 : 0;
     writeU16(bytes, o + at.data, length);
     copyBytes(snapshot.bytes, offset, bytes, o + wire.SnapshotChunk.size, length);
     this.state.out.commit(wire.SnapshotChunk.size + length);
+    return true;
+  }
+
+  /** Bytes of log or snapshot that one message of a transfer carries, of which `size` bytes are its own. */
+  private transferBytes(size: number): number {
+    const { datagramBytes = DEFAULT_DATAGRAM_BYTES, limits } = this.state.config;
+    return Math.max(1, Math.min(limits.chunkBytes, datagramBytes - ENVELOPE_BYTES - size));
   }
 
   /** Reserves room, writes the constant part and the present view; −1 when there is no room. `ahead`: a sign of life, which need not wait for the log. */

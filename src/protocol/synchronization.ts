@@ -7,7 +7,7 @@
  * nothing else.
  */
 import { Chunk, Fetch, Order, ReplicaStatus, Sync, SyncAck } from '../wire/messages.js';
-import { readI32, readIndex } from '../wire/u64.js';
+import { readI32, readIndex, readU16 } from '../wire/u64.js';
 import type { Instant } from './contract.js';
 import { Counter } from './counters.js';
 import { MemberLag } from './member-lag.js';
@@ -336,7 +336,7 @@ export class Synchronization {
     }
     if (base > limit || !log.matches(base, readI32(bytes, o + at.baseChain), readI32(bytes, o + at.baseChain + 4))) return;
     state.counters[Counter.fetches_answered]!++;
-    this.sender.chunk(from, base, limit);
+    this.sender.chunks(from, base, limit, readU16(bytes, o + at.room));
     if (state.isPrimary && state.views.isMember(state.view, from)) this.orderPush.needed(limit, now);
   }
 
@@ -355,14 +355,20 @@ export class Synchronization {
     const lastIndex = readIndex(bytes, o + at.lastIndex);
     this.answerWaiting(lastIndex);
     if (!this.repairs.waits && state.synced >= lastIndex) this.doubtUs = Infinity;
+    const more = bytes[o + at.more] === 1;
     if (this.fetching && base === this.fetchBase) {
-      this.fetching = false;
       this.fetchFailures = 0;
-      // Without progress (a full log) the next Sync tries again, not this answer.
-      if (end > base && state.synced < lastIndex) this.pull(now);
+      if (more && end > base) {
+        this.fetchBase = end;
+        this.fetchSentUs = now.monotonicUs;
+      } else {
+        this.fetching = false;
+        // Without progress (a full log) the next Sync tries again, not this answer.
+        if (end > base && state.synced < lastIndex) this.pull(now);
+      }
     }
     this.held(now);
-    this.sender.syncAck(state.primary);
+    if (!more) this.sender.syncAck(state.primary);
   }
 
   /** The primary answered a probe: it lives, whatever became of its Syncs. One that was started again counts them anew. */

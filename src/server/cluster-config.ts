@@ -11,7 +11,8 @@ import { JitPaxosError } from '../errors.js';
 import { checkLimits, DEFAULT_LIMITS, LIMIT_NAMES, type Limits } from '../protocol/config.js';
 import { MAX_REPLICAS } from '../protocol/views.js';
 import type { Address } from '../transport/transport.js';
-import { checkKeys, show } from './options.js';
+import { checkInteger, checkKeys, show } from './options.js';
+import { DATAGRAM_BYTES_MIN, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
 
 export const CLUSTER_SCHEMA = 'jitpaxos.cluster/1';
 
@@ -28,6 +29,8 @@ export interface ClusterConfig {
   readonly restored?: string;
   /** What differs from DEFAULT_LIMITS. */
   readonly limits?: Partial<Limits>;
+  /** Longest datagram that the paths between all hosts of the cluster carry: their MTU less 48, 256 to 60,000. Default: see ReplicaOptions.datagramBytes. */
+  readonly datagramBytes?: number;
 }
 
 export const AUTHENTICATIONS = ['none', 'keys'] as const;
@@ -43,6 +46,7 @@ export interface Cluster {
   /** Undefined: it began empty. */
   readonly restored: string | undefined;
   readonly limits: Limits;
+  readonly datagramBytes: number | undefined;
 }
 
 export interface HostAndPort {
@@ -73,8 +77,8 @@ export function loadCluster(source: string | ClusterConfig): Cluster {
 
 function checkCluster(where: string, value: unknown): Cluster {
   if (!isObject(value)) throw invalid(`${where}: ${show(value)} is no JSON object; write a cluster file with \`jitpaxos init\``);
-  checkKeys('cluster-file-invalid', where, value, ['schema', 'id', 'replicas', 'authentication', 'restored', 'limits']);
-  const { schema, id, replicas, authentication = 'none', restored, limits } = value;
+  checkKeys('cluster-file-invalid', where, value, ['schema', 'id', 'replicas', 'authentication', 'restored', 'limits', 'datagramBytes']);
+  const { schema, id, replicas, authentication = 'none', restored, limits, datagramBytes } = value;
   if (schema !== CLUSTER_SCHEMA) throw invalid(`${where}: "schema" is ${show(schema)}; this program reads "${CLUSTER_SCHEMA}"`);
   if (typeof id !== 'string' || !/^[0-9a-f]{16}$/i.test(id)) throw invalid(`${where}: "id" is ${show(id)}; it has to be a string of 16 hexadecimal digits`);
   if (restored !== undefined && (typeof restored !== 'string' || !/^[0-9a-f]{16}$/.test(restored))) throw invalid(`${where}: "restored" is ${show(restored)}; it has to be the id of a backup, 16 hexadecimal digits`);
@@ -98,6 +102,7 @@ function checkCluster(where: string, value: unknown): Cluster {
     authentication: authentication as Authentication,
     restored,
     limits: mergeLimits('cluster-file-invalid', `${where}: "limits"`, DEFAULT_LIMITS, limits),
+    datagramBytes: datagramBytes === undefined ? undefined : checkInteger('cluster-file-invalid', `${where}: "datagramBytes"`, datagramBytes, DATAGRAM_BYTES_MIN, MAX_DATAGRAM_BYTES),
   };
 }
 

@@ -56,7 +56,7 @@ export interface ReplicaOptions {
   readonly transport?: TransportKind;
   /** How the native transport waits. Default `adaptive`. */
   readonly idle?: IdleStrategy | undefined;
-  /** Bytes that messages to one destination share at most; raise it for jumbo frames. Default 1,432; 8,932 when all replicas are on loopback. */
+  /** No datagram is longer than this, but for one with a single operation or result that is. Default: what the cluster file says, else 1,432; 8,932 when all replicas are on loopback. */
   readonly datagramBytes?: number | undefined;
   /**
    * The newest version of the wire that this replica speaks: by default the newest that it knows. The previous one holds it
@@ -105,7 +105,7 @@ export class Replica {
     private readonly lock: DirectoryLock | undefined,
     private readonly logger: Logger,
   ) {
-    this.statusService = new StatusService(() => this.status(), loop.outbox, (error) => logger.error('replica.status-failed', { replica: id, error, next: 'the replica goes on; please report this' }));
+    this.statusService = new StatusService(() => this.status(), loop.outbox, (error) => logger.error('replica.status-failed', { replica: id, error, next: 'the replica goes on; please report this' }), loop.datagramBytes);
     this.closed = new Promise((resolve, reject) => {
       this.resolveClosed = resolve;
       this.rejectClosed = reject;
@@ -165,7 +165,7 @@ export class Replica {
           else logger.info(`replica.${event}`, fields);
         },
       };
-      const core = new ReplicaCore({ id, replicas, seed: randomInt(-0x80000000, 0x7fffffff), late: options.late ?? DEFAULT_LATE, limits, timings }, loop.outbox, storage, options.machine, hash, observer);
+      const core = new ReplicaCore({ id, replicas, seed: randomInt(-0x80000000, 0x7fffffff), late: options.late ?? DEFAULT_LATE, datagramBytes: loop.datagramBytes, limits, timings }, loop.outbox, storage, options.machine, hash, observer);
       replica = new Replica(id, cluster, addresses[id]!, core, keys, loop, clock, durability, storage, lock, logger);
       replica.run();
       if (replica.failure !== undefined) throw replica.failure;

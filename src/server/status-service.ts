@@ -2,10 +2,11 @@
  * Answers Status for a replica, beside its core: the core never sees the message, and a report is built off the fast path.
  *
  * The rule: asking costs a replica little, and gains a stranger nothing. An answer is never longer than its question
- * (wire/messages.ts), a report serves all who ask within some milliseconds, and beyond a rate nobody is answered. A
+ * (wire/messages.ts), nor than a datagram: a report is given in pieces. A report serves all who ask within some milliseconds, and beyond a rate nobody is answered. A
  * report that cannot be made costs its asker the answer, and the replica nothing.
  */
 import type { Instant, Outbox } from '../protocol/contract.js';
+import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES } from '../wire/envelope.js';
 import { begin } from '../wire/layout.js';
 import { Status, StatusReply } from '../wire/messages.js';
 import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
@@ -14,9 +15,20 @@ import type { ReplicaStatusReport } from './status.js';
 
 /** A report is built anew when the last one is older than this. */
 const FRESH_US = 20_000;
-/** Answers at once, and a second. */
-const BURST = 50;
-const PER_SECOND = 200;
+/** Answers at once, and a second. A report takes three of them or four. */
+const BURST = 100;
+const PER_SECOND = 400;
+/** Reports that are kept, so that whoever has the first piece of one gets the others of the same. */
+const KEPT = 8;
+/** Values of Status.serial that stand for no report. */
+const WHOLE = 0;
+const NEWEST = 1;
+
+interface Kept {
+  readonly serial: number;
+  readonly bytes: Uint8Array;
+  readonly view: number;
+}
 
 const NOTHING = new Uint8Array(0);
 
@@ -25,8 +37,10 @@ export class StatusService {
   /** Questions beyond the rate, answers that found no room, and reports that could not be made. */
   refused = 0;
 
-  private report: Uint8Array = NOTHING;
-  private view = 0;
+  private readonly kept: Kept[] = [];
+  private newest: Kept = { serial: NEWEST, bytes: NOTHING, view: 0 };
+  /** Drawn anew in each life, so that pieces of two lives are not taken for one report. */
+  private serial = crypto.getRandomValues(new Uint32Array(1))[0]!;
   private builtAtUs = -Infinity;
   private tokens = BURST;
   private refilledAtUs = 0.5;
@@ -35,6 +49,8 @@ export class StatusService {
     private readonly describe: () => ReplicaStatusReport,
     private readonly outbox: Outbox,
     private readonly failed: (error: string) => void = () => undefined,
+    /** No answer in pieces makes a longer datagram. */
+    private readonly datagramBytes = DEFAULT_DATAGRAM_BYTES,
   ) {}
 
   /** Takes one Status message that passed `validate`. */
@@ -43,13 +59,17 @@ export class StatusService {
       this.refused++;
       return;
     }
-    const report = this.fresh(now.monotonicUs);
-    if (report.length === 0) {
+    const asked = readI32(bytes, o + Status.at.serial) >>> 0;
+    const known = asked > NEWEST ? this.kept.find(({ serial }) => serial === asked) : undefined;
+    const report = known ?? this.fresh(now.monotonicUs);
+    if (report.bytes.length === 0) {
       this.refused++;
       return;
     }
-    const fits = report.length <= readU16(bytes, o + Status.at.padding);
-    const length = fits ? report.length : 0;
+    const room = readU16(bytes, o + Status.at.padding);
+    const offset = known === undefined ? 0 : Math.min(readI32(bytes, o + Status.at.offset) >>> 0, report.bytes.length);
+    const left = report.bytes.length - offset;
+    const length = asked === WHOLE ? (left <= room ? left : 0) : Math.min(left, room, this.datagramBytes - ENVELOPE_BYTES - StatusReply.size);
     const { outbox } = this;
     const at = outbox.reserve(from, StatusReply.size + length);
     if (at < 0) {
@@ -58,28 +78,32 @@ export class StatusService {
     }
     const target = outbox.bytes;
     begin(StatusReply, target, at);
-    writeI32(target, at + StatusReply.at.view, this.view);
+    writeI32(target, at + StatusReply.at.view, report.view);
     writeI32(target, at + StatusReply.at.nonce, readI32(bytes, o + Status.at.nonce));
     writeI32(target, at + StatusReply.at.nonce + 4, readI32(bytes, o + Status.at.nonce + 4));
-    writeI32(target, at + StatusReply.at.length, report.length);
+    writeI32(target, at + StatusReply.at.length, report.bytes.length);
+    writeI32(target, at + StatusReply.at.serial, report.serial);
+    writeI32(target, at + StatusReply.at.offset, offset);
     writeU16(target, at + StatusReply.at.report, length);
-    if (fits) target.set(report, at + StatusReply.size);
+    target.set(report.bytes.subarray(offset, offset + length), at + StatusReply.size);
     outbox.commit(StatusReply.size + length);
     this.answered++;
   }
 
-  private fresh(nowUs: number): Uint8Array {
-    if (nowUs - this.builtAtUs < FRESH_US) return this.report;
+  private fresh(nowUs: number): Kept {
+    if (nowUs - this.builtAtUs < FRESH_US) return this.newest;
     this.builtAtUs = nowUs;
+    this.serial = this.serial >= 0xffffffff ? NEWEST + 1 : Math.max(NEWEST, this.serial) + 1;
     try {
       const described = this.describe();
-      this.report = encodeReport(described);
-      this.view = described.view;
+      this.newest = { serial: this.serial, bytes: encodeReport(described), view: described.view };
+      this.kept.push(this.newest);
+      if (this.kept.length > KEPT) this.kept.shift();
     } catch (error) {
-      this.report = NOTHING;
+      this.newest = { serial: this.serial, bytes: NOTHING, view: 0 };
       this.failed(error instanceof Error ? error.message : String(error));
     }
-    return this.report;
+    return this.newest;
   }
 
   private takeToken(nowUs: number): boolean {

@@ -18,7 +18,7 @@ import { PeerKeys } from '../transport/peer-keys.js';
 import { DatagramReader } from '../transport/datagram-reader.js';
 import { datagramBytesFor } from '../transport/datagram-bytes.js';
 import { DEFAULT_TRANSPORT, TransportCounter, type Address, type IdleStrategy, type Notice, type Transport } from '../transport/transport.js';
-import { CLIENT_SENDER, CROWDED, Envelope, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
+import { CLIENT_SENDER, CROWDED, DATAGRAM_BYTES_MIN, Envelope, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
 import { PeerVersions } from '../wire/peer-versions.js';
 import { Challenge, Proof, typeOf } from '../wire/messages.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
@@ -54,7 +54,7 @@ export interface TurnLoopOptions {
   readonly transport: TransportKind | undefined;
   /** Default `adaptive`, where the transport has a choice. */
   readonly idle: IdleStrategy | undefined;
-  /** Bytes that a datagram may grow to when messages share it. Default: see datagramBytesFor. */
+  /** Bytes that a datagram may grow to. Default: what the cluster file says, else see datagramBytesFor. */
   readonly datagramBytes: number | undefined;
   /** Undefined in a cluster without authentication. */
   readonly keys: Keyring | undefined;
@@ -67,8 +67,6 @@ export interface TurnLoopOptions {
   readonly failed: (error: unknown) => void;
 }
 
-/** Below this not even every message without its bytes fits a datagram. */
-const DATAGRAM_BYTES_MIN = 256;
 /** A client answers replicas only, and these have endpoints of their own. */
 const CLIENT_ENDPOINTS = 1;
 
@@ -100,6 +98,8 @@ const FRESH_MESSAGES = 48;
 export class TurnLoop {
   readonly transport: Transport;
   readonly outbox: DatagramOutbox;
+  /** What a datagram may grow to. */
+  readonly datagramBytes: number;
   readonly reader: DatagramReader;
   readonly versions: PeerVersions;
   /** Undefined at a client. */
@@ -137,7 +137,8 @@ export class TurnLoop {
     const { cluster, addresses, sender } = options;
     const replicas = addresses.length;
     const isClient = sender === CLIENT_SENDER;
-    const datagramBytes = checkInteger('option-invalid', 'datagramBytes', options.datagramBytes ?? datagramBytesFor(addresses), DATAGRAM_BYTES_MIN, MAX_DATAGRAM_BYTES);
+    const datagramBytes = checkInteger('option-invalid', 'datagramBytes', options.datagramBytes ?? cluster.datagramBytes ?? datagramBytesFor(addresses), DATAGRAM_BYTES_MIN, MAX_DATAGRAM_BYTES);
+    this.datagramBytes = datagramBytes;
     this.transport = createTransport(options.transport, options.idle, {
       ...DEFAULT_TRANSPORT,
       endpoints: isClient ? CLIENT_ENDPOINTS : DEFAULT_TRANSPORT.endpoints,

@@ -56,6 +56,9 @@ export const DEFAULT_DATAGRAM_BYTES = 1432;
 /** The same of a jumbo frame, 9,000. */
 export const JUMBO_DATAGRAM_BYTES = 8932;
 
+/** Below this not even every message without its bytes fits a datagram. */
+export const DATAGRAM_BYTES_MIN = 256;
+
 /** A single message may be this long with its envelope; it then travels alone and the kernel fragments it. */
 export const MAX_DATAGRAM_BYTES = 60_000;
 

@@ -115,15 +115,16 @@ export const Order = defineMessage('Order', 9, {
   orders: 'bin16',
 });
 
-/** Replica → replica: send the entries after `baseIndex` of the log you installed in `logView`. */
+/** Replica → replica: send the entries after `baseIndex` of the log you installed in `logView`, about `room` bytes of them in as many Chunks as that takes; 0: in one Chunk. */
 export const Fetch = defineMessage('Fetch', 16, {
   view: 'u32',
   logView: 'u32',
   baseIndex: 'u64',
   baseChain: 'u64',
+  room: { kind: 'u16', since: 4 },
 });
 
-/** Answer to Fetch: entries (see protocol/log.ts) that follow `baseIndex`, whose chain here is `baseChain`; the sender's log goes on to `lastIndex`. An answer whose base differs from the asked one says that the asked base is not in this log. */
+/** Answer to Fetch: entries (see protocol/log.ts) that follow `baseIndex`, whose chain here is `baseChain`; the sender's log goes on to `lastIndex`. An answer whose base differs from the asked one says that the asked base is not in this log. `more`: 1 when another Chunk of the same answer follows, so that it is not time yet to ask for what comes next. */
 export const Chunk = defineMessage('Chunk', 17, {
   view: 'u32',
   logView: 'u32',
@@ -131,6 +132,7 @@ export const Chunk = defineMessage('Chunk', 17, {
   baseChain: 'u64',
   lastIndex: 'u64',
   lastChain: 'u64',
+  more: { kind: 'u8', since: 4 },
   entries: 'bin16',
 });
 
@@ -180,19 +182,22 @@ export const SnapshotOffer = defineMessage('SnapshotOffer', 23, {
   digest: 'u64',
 });
 
-/** Replica → replica: send the snapshot of `index` from byte `offset` on. */
+/** Replica → replica: send the snapshot of `index` from byte `offset` on, `room` bytes of it in as many SnapshotChunks as that takes; 0: in one. */
 export const SnapshotFetch = defineMessage('SnapshotFetch', 24, {
   view: 'u32',
   index: 'u64',
   chain: 'u64',
   offset: 'u32',
+  room: { kind: 'u16', since: 4 },
 });
 
+/** Answer to SnapshotFetch: bytes of the snapshot from `offset` on. `more`: as in Chunk. */
 export const SnapshotChunk = defineMessage('SnapshotChunk', 25, {
   view: 'u32',
   index: 'u64',
   chain: 'u64',
   offset: 'u32',
+  more: { kind: 'u8', since: 4 },
   data: 'bin16',
 });
 
@@ -209,19 +214,29 @@ export const StateDigest = defineMessage(
   4,
 );
 
-/** Tool → replica: tell about yourself. `padding` says by its length how long the answer's `report` may be, so that a forged sender gains nothing: no answer is longer than what asked for it. `reserved` (zero) makes the two equally long. */
+/**
+ * Tool → replica: tell about yourself. `padding` says by its length how long the answer's `report` may be, so that a forged sender gains nothing: no answer is longer than what asked for it. `reserved` (zero) makes the two equally long.
+ * `serial`: 1 asks for the first piece of a new report, a larger number for the piece from `offset` on of the report that has it; 0 for a report as a whole.
+ */
 export const Status = defineMessage('Status', 32, {
   view: 'u32',
   nonce: 'u64',
   reserved: 'u32',
+  serial: { kind: 'u32', since: 4 },
+  offset: { kind: 'u32', since: 4 },
   padding: 'bin16',
 });
 
-/** Answer to Status, by the replica's host: a msgpack map (server/status-codec.ts) of `length` bytes, or nothing when the padding was shorter than that. */
+/**
+ * Answer to Status, by the replica's host: a msgpack map (server/status-codec.ts) of `length` bytes. To `serial` 0 all of it, or nothing when the padding was shorter than that. Otherwise as much of it from `offset` on as padding and datagram
+ * have room for; `serial` is then that of the report, which need not be the one that was asked for. It is larger than 1.
+ */
 export const StatusReply = defineMessage('StatusReply', 33, {
   view: 'u32',
   nonce: 'u64',
   length: 'u32',
+  serial: { kind: 'u32', since: 4 },
+  offset: { kind: 'u32', since: 4 },
   report: 'bin16',
 });
 

@@ -171,6 +171,7 @@ export class TestReplica {
     private readonly timings: Timings,
     private readonly late: LateRule,
     private readonly createMachine: () => StateMachine,
+    private readonly datagramBytes?: number,
   ) {}
 
   get state(): ReplicaCore['state'] {
@@ -180,7 +181,7 @@ export class TestReplica {
   start(logLost = false): void {
     const outbox = new HandOutbox((to, bytes) => this.cluster.post(this.id, to, bytes));
     this.machine = this.createMachine();
-    this.core = new ReplicaCore({ id: this.id, replicas: this.cluster.n, seed: this.id + 1, late: this.late, limits: this.limits, timings: this.timings }, outbox, this.disk, this.machine, hasher, {
+    this.core = new ReplicaCore({ id: this.id, replicas: this.cluster.n, seed: this.id + 1, late: this.late, ...(this.datagramBytes === undefined ? {} : { datagramBytes: this.datagramBytes }), limits: this.limits, timings: this.timings }, outbox, this.disk, this.machine, hasher, {
       transition: (event, detail) => this.transitions.push(`${event}: ${detail}`),
     });
     this.disk.persisted = (token) => this.core.persisted(token);
@@ -321,6 +322,7 @@ export interface ClusterOptions {
   readonly timings?: Partial<Timings>;
   readonly late?: LateRule;
   readonly keepsLog?: boolean;
+  readonly datagramBytes?: number;
   readonly machine?: () => StateMachine;
   /** False: no replica is started; for tests of clients alone. */
   readonly replicas?: boolean;
@@ -376,7 +378,7 @@ export class Cluster {
     if (options.replicas === false) return;
     const limits = { ...TEST_LIMITS, ...options.limits };
     const timings = { ...DEFAULT_TIMINGS, orderHoldUs: 0, lateRepairUs: 0, slowAfterUs: 0, ...options.timings };
-    for (let id = 0; id < n; id++) this.replicas.push(new TestReplica(this, id, new Disk(options.keepsLog ?? false), limits, timings, options.late ?? 'reject', options.machine ?? (() => new JournalMachine())));
+    for (let id = 0; id < n; id++) this.replicas.push(new TestReplica(this, id, new Disk(options.keepsLog ?? false), limits, timings, options.late ?? 'reject', options.machine ?? (() => new JournalMachine()), options.datagramBytes));
     for (const replica of this.replicas) replica.start();
   }
 

@@ -1,6 +1,7 @@
 // Sync, reconcile and repair. View 0 of three: primary 0, member 1, spare 2.
 import t from 'tap';
-import { Chunk, Fetch, Reconcile, Reply, Request, SnapshotOffer, Sync, SyncAck } from '../../src/wire/messages.js';
+import { Chunk, Fetch, Reconcile, Reply, Request, SnapshotChunk, SnapshotFetch, SnapshotOffer, Sync, SyncAck } from '../../src/wire/messages.js';
+import { ENVELOPE_BYTES } from '../../src/wire/envelope.js';
 import { Cluster, type ClusterOptions, type HandClient, type JournalMachine } from './harness.js';
 
 interface Scene {
@@ -214,6 +215,73 @@ t.test('a transfer comes in chunks', (t) => {
   t.equal(c.replica(1).chain(42), c.replica(0).chain(42));
   t.ok(c.replica(0).counter('fetches_answered') - before >= 8, 'several');
   t.ok(c.history.every((packet) => packet.message.type !== Chunk.type || (packet.values['entries'] as Uint8Array).length <= 200));
+  t.end();
+});
+
+t.test('no message is longer than a datagram, but for one operation that is; and a transfer takes no more questions for it', (t) => {
+  const datagramBytes = 256;
+  const transfer = (longest: number | undefined): { fetches: number; chunks: number; tooLong: number[]; c: Cluster } => {
+    const { c, alice } = scene({ limits: { chunkBytes: 2000 }, ...(longest === undefined ? {} : { datagramBytes: longest }), timings: { orderHoldUs: 1_000_000 } });
+    c.lose();
+    for (let i = 1; i <= 200; i++) c.give(alice, Request, alice.request(100 + i, i, i === 100 ? 'x'.repeat(500) : `operation ${i}`), 0);
+    c.lose();
+    const before = c.history.length;
+    c.run(40_000);
+    t.equal(c.replica(1).chain(202), c.replica(0).chain(202));
+    t.equal(c.replica(2).chain(202), c.replica(0).chain(202), 'the spare as well');
+    const sent = c.history.slice(before);
+    return {
+      c,
+      fetches: sent.filter((packet) => packet.from === 1 && packet.message.type === Fetch.type).length,
+      chunks: sent.filter((packet) => packet.to === 1 && packet.message.type === Chunk.type).length,
+      tooLong: sent.filter(({ bytes }) => ENVELOPE_BYTES + bytes.length > datagramBytes).map(({ bytes }) => bytes.length),
+    };
+  };
+  const short = transfer(datagramBytes);
+  t.ok(short.tooLong.every((length) => length > 500 && length < 700), `only the operation of 500 bytes is longer: ${short.tooLong.join(', ')}`);
+  t.ok(short.tooLong.length > 0 && short.tooLong.length <= 4, 'and travels alone');
+  const long = transfer(60_000);
+  t.ok(short.chunks > 5 * long.chunks, `${short.chunks} chunks in place of ${long.chunks}`);
+  t.ok(short.fetches <= long.fetches + 3, `${short.fetches} questions in place of ${long.fetches}: answers come in as many datagrams as they take`);
+  t.end();
+});
+
+t.test('a lost chunk of an answer costs one question more, not the transfer; a version 3 asker gets one chunk', (t) => {
+  const { c, alice } = scene({ limits: { chunkBytes: 2000 }, datagramBytes: 256 });
+  c.lose();
+  for (let i = 1; i <= 40; i++) c.give(alice, Request, alice.request(100 + i, i, `operation ${i}`), 0);
+  c.lose();
+  let chunks = 0;
+  c.loses = ({ to, message }) => to === 1 && message.type === Chunk.type && ++chunks === 3;
+  c.run(40_000);
+  t.equal(c.replica(1).chain(42), c.replica(0).chain(42));
+  t.equal(c.replica(0).state.view, 0);
+  const one = c.replica(0).receive(Fetch, { view: 0, logView: 0, baseIndex: 2n, baseChain: c.replica(0).chain(2) }, 1).filter(({ message }) => message.type === Chunk.type);
+  t.strictSame(one.map(({ values }) => values['more']), [0], 'room 0 is what version 3 says');
+  const several = c.replica(0).receive(Fetch, { view: 0, logView: 0, baseIndex: 2n, baseChain: c.replica(0).chain(2), room: 60_000 }, 1).filter(({ message }) => message.type === Chunk.type);
+  t.ok(several.length > 5, 'no more than this cluster gives at once');
+  t.ok(several.reduce((sum, { values }) => sum + (values['entries'] as Uint8Array).length, 0) <= 2_000);
+  t.strictSame(several.map(({ values }) => values['more']), [...several.slice(1).map(() => 1), 0]);
+  t.end();
+});
+
+t.test('a snapshot comes in pieces that datagrams carry', (t) => {
+  const datagramBytes = 256;
+  const { c, alice } = scene({ limits: { logEntries: 16, chunkBytes: 1000 }, datagramBytes });
+  c.loses = ({ to, message }) => to === 2 && (message.type === Chunk.type || message.type === SnapshotOffer.type);
+  for (let i = 1; i <= 200; i++) {
+    c.give(alice, Request, alice.request(100 + i, i, `${i}${'y'.repeat(40)}`), 0, 1);
+    c.run(6000);
+  }
+  t.equal(c.replica(2).last, 2);
+  c.heal();
+  const before = c.history.length;
+  c.run(100_000);
+  t.strictSame(journal(c, 2), journal(c, 0));
+  const sent = c.history.slice(before);
+  const pieces = sent.filter(({ message }) => message.type === SnapshotChunk.type);
+  t.ok(pieces.length > 20 && pieces.length >= 4 * sent.filter(({ message }) => message.type === SnapshotFetch.type).length, `${pieces.length} pieces`);
+  t.ok(sent.every(({ bytes }) => ENVELOPE_BYTES + bytes.length <= datagramBytes), 'none is longer than a datagram');
   t.end();
 });
 
