@@ -8,11 +8,12 @@
  * a mutation, in the form in which mutations.test.ts keeps it.
  */
 import { parseArgs } from 'node:util';
+import { KIND_FAULTS } from '../dist/src/sim/faults.js';
 import { simulate } from '../dist/src/sim/simulation.js';
 import { MUTATIONS, mutated, runOf, TICKS } from '../dist/test/sim/mutations.js';
 
 const { values, positionals } = parseArgs({ options: { runs: { type: 'string', default: '400' }, faults: { type: 'string' } }, allowPositionals: true });
-const faults = values.faults === undefined ? {} : { faults: new Set(values.faults.split(',')) };
+const faults = { faults: new Set(values.faults?.split(',') ?? KIND_FAULTS) };
 const wanted = positionals.length === 0 ? MUTATIONS : MUTATIONS.filter((mutation) => positionals.includes(mutation.name));
 const unknown = positionals.filter((name) => !MUTATIONS.some((mutation) => mutation.name === name));
 if (unknown.length > 0) {

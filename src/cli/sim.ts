@@ -3,7 +3,7 @@
  * seed that fails, with the command that replays it; a summary of what all of them went through.
  */
 import { closeSync, openSync, writeSync } from 'node:fs';
-import { FAULT_NAMES, type FaultName } from '../sim/faults.js';
+import { ALL_FAULTS, FAULT_NAMES, type FaultName } from '../sim/faults.js';
 import { Campaign, failureLine, failureText, progressLine, summaryJson, summaryLines } from '../sim/report.js';
 import { DEFAULT_TICKS, simulate } from '../sim/simulation.js';
 import { TraceRing, TransitionLog } from '../sim/trace.js';
@@ -87,7 +87,7 @@ export function clusterSize(text: string): number {
 }
 
 function faultSet(text: string): ReadonlySet<FaultName> {
-  if (text === 'all') return new Set(FAULT_NAMES);
+  if (text === 'all') return new Set(ALL_FAULTS);
   if (text === 'none') return new Set();
   const names = text.split(',');
   for (const name of names) {

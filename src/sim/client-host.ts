@@ -5,6 +5,7 @@
 import type { ClientConfig } from '../protocol/config.js';
 import { Instant, Outcome, type ClientEvents } from '../protocol/contract.js';
 import { InvariantError } from '../protocol/invariant.js';
+import { ownedSessionLo } from '../protocol/session-owner.js';
 import { ReplyStatus, Request, typeOf } from '../wire/messages.js';
 import { readI32, readU16 } from '../wire/u64.js';
 import type { SimulatedClock } from './clock.js';
@@ -23,6 +24,7 @@ const TIMER = 0;
 const LANE = 1;
 const RESUME = 2;
 const IMPATIENCE = 3;
+const PACE = 4;
 
 /** What a client host tells the simulation. */
 export interface ClientHostEvents {
@@ -47,6 +49,10 @@ export interface ClientSurroundings {
   readonly plan: WorkloadPlan;
   /** Strength of the fault `give-up`, 0…1. */
   readonly giveUp: number;
+  /** Every session is this client's own, as with keys; else some are nobody's. */
+  readonly owned: boolean;
+  /** Besides what its lanes do: an operation every so often, from then on, on a lane that is idle. */
+  readonly pace: { readonly everyUs: number; readonly fromUs: number } | undefined;
 }
 
 export interface ClientCounts {
@@ -67,6 +73,8 @@ interface Lane {
   operation: number;
   /** Number of the last request that was sent for this lane. */
   request: number;
+  /** What is open was begun by the pace, and is followed by nothing. */
+  paced: boolean;
 }
 
 interface HostEvent {
@@ -102,7 +110,7 @@ export class ClientHost implements EventHandler {
   ) {
     this.outbox = new SimulatedOutbox(endpoint, around.wire, around.network, (to, bytes, offset, length) => this.sent(to, bytes, offset, length));
     this.workload = new Workload(around.random.fork('workload'), around.plan, `c${endpoint}`);
-    this.lanes = Array.from({ length: around.plan.lanes }, () => ({ process: around.events.newProcess(), item: undefined, invokedUs: 0, operation: 0, request: 0 }));
+    this.lanes = Array.from({ length: around.plan.lanes }, () => ({ process: around.events.newProcess(), item: undefined, invokedUs: 0, operation: 0, request: 0, paced: false }));
   }
 
   /** True when no operation is open. */
@@ -116,9 +124,18 @@ export class ClientHost implements EventHandler {
     return `client ${this.endpoint}: ${this.core?.registered === true ? 'registered' : 'not registered'}, ${this.counts.committed} committed, ${this.counts.fresh} of them fresh; open: ${open.length === 0 ? 'none' : open.join(', ')}`;
   }
 
-  /** Begins with a new session; whatever was open ends with an unknown outcome. */
-  start(): void {
+  /** The session that it has, or tries to register. */
+  get session(): readonly [number, number] {
+    return [this.sessionHi, this.sessionLo];
+  }
+
+  /**
+   * Begins with a new session; whatever was open ends with an unknown outcome.
+   * @param anew as a process that knows nothing of an earlier one
+   */
+  start(anew = false): void {
     const { random, queue, clock } = this.around;
+    if (anew) this.core = undefined;
     for (const lane of this.lanes) this.abandon(lane);
     this.generation++;
     this.counts.sessions++;
@@ -139,6 +156,7 @@ export class ClientHost implements EventHandler {
       },
     };
     const nonceHi = random.next();
+    if (this.around.owned) this.sessionLo = ownedSessionLo(this.sessionLo, this.endpoint);
     const isOwned = (this.sessionLo & 1) === 0; // both kinds occur: see protocol/session-owner.ts
     const config = this.configure(this.sessionHi, this.sessionLo, isOwned ? this.endpoint : nonceHi, random.next(), random.next());
     this.core = this.around.createClient({ ...config, ...this.core?.succession() }, this.outbox, clientEvents);
@@ -171,6 +189,12 @@ export class ClientHost implements EventHandler {
     this.around.queue.schedule(until, this, RESUME, undefined);
   }
 
+  /** Begins to keep the cluster busy, when it is one of those. */
+  setPace(): void {
+    const { pace, queue } = this.around;
+    if (pace !== undefined) queue.schedule(Math.max(queue.nowUs, pace.fromUs), this, PACE, undefined);
+  }
+
   /** The faults are over. */
   heal(): void {
     this.healedAtUs = this.around.queue.nowUs;
@@ -187,6 +211,10 @@ export class ClientHost implements EventHandler {
   handle(kind: number, payload: unknown): void {
     if (kind === RESUME) {
       this.resume();
+      return;
+    }
+    if (kind === PACE) {
+      this.keepPace();
       return;
     }
     const { generation, lane, operation } = payload as HostEvent;
@@ -263,7 +291,15 @@ export class ClientHost implements EventHandler {
     queue.schedule(queue.nowUs + random.exponential(plan.thinkUs), this, LANE, this.event(lane));
   }
 
-  private begin(index: number): void {
+  private keepPace(): void {
+    const { queue, pace } = this.around;
+    if (this.stopping) return;
+    const idle = this.lanesStarted && queue.nowUs >= this.pausedUntilUs ? this.lanes.findIndex((lane) => lane.item === undefined) : -1;
+    if (idle >= 0) this.begin(idle, true);
+    queue.schedule(queue.nowUs + pace!.everyUs, this, PACE, undefined);
+  }
+
+  private begin(index: number, paced = false): void {
     const { queue, clock, events, random, giveUp } = this.around;
     if (this.stopping) return;
     if (queue.nowUs < this.pausedUntilUs) {
@@ -274,6 +310,7 @@ export class ClientHost implements EventHandler {
     if (lane.item !== undefined) return;
     const item = this.workload.next();
     lane.item = item;
+    lane.paced = paced;
     lane.operation++;
     lane.invokedUs = queue.nowUs;
     events.record({ process: lane.process, type: 'invoke', f: item.f, key: item.key, value: item.value, time: queue.nowUs * 1000 });
@@ -325,7 +362,7 @@ export class ClientHost implements EventHandler {
       default:
         this.abandon(lane);
     }
-    this.think(index);
+    if (!lane.paced) this.think(index);
   }
 
   /** Ends what a lane has open without knowing how. */

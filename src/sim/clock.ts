@@ -8,12 +8,18 @@ import { addHi, addLo } from '../wire/u64.js';
 /** Wall time when a simulation starts, ns: some day in 2026. Halves as in wire/u64.ts. */
 const EPOCH_HI = 0x18a9_5c00;
 const EPOCH_LO = 0;
+/** One in the upper half of a timestamp, seconds. */
+const HI_SECONDS = 2 ** 32 / 1e9;
 
 /** Added to every wall reading, so that no sum of offsets becomes negative: 10,000 s in ns. */
 const HEADROOM_NS = 1e13;
 
+/** The date of a clock that was never set: it counts from the beginning of 1970 on. */
+export const NEVER_SET = -Infinity;
+
 export class SimulatedClock {
   private offsetNs = 0;
+  private epochHi = EPOCH_HI;
   private driftPpm = 0;
   private frozenAtNs = -1;
   private readonly monotonicStartUs: number;
@@ -35,6 +41,12 @@ export class SimulatedClock {
     this.frozenAtNs = -1;
   }
 
+  /** A wrong date, apart from all that `set` and `step` do: seconds that the clock is ahead, negative behind, or NEVER_SET. */
+  setDate(aheadS: number): void {
+    // In units of the upper half of a timestamp, 4.3 s: a sum that is exact, whereas a year in nanoseconds is no whole number of a double.
+    this.epochHi = aheadS === NEVER_SET ? 0 : EPOCH_HI + Math.round(aheadS / HI_SECONDS);
+  }
+
   step(byNs: number): void {
     this.offsetNs += byNs;
     if (this.frozenAtNs >= 0) this.frozenAtNs += byNs;
@@ -51,7 +63,7 @@ export class SimulatedClock {
 
   read(trueUs: number, instant: Instant): void {
     const ns = this.wallNs(trueUs);
-    instant.wallHi = addHi(EPOCH_HI, EPOCH_LO, ns);
+    instant.wallHi = addHi(this.epochHi, EPOCH_LO, ns);
     instant.wallLo = addLo(EPOCH_LO, ns);
     instant.monotonicUs = this.monotonicUs(trueUs);
   }

@@ -10,6 +10,7 @@ import type { DiskConditions } from './disk.js';
 import type { EventHandler, EventQueue } from './event-queue.js';
 import { DELAY_MODELS, type NetworkConditions } from './network.js';
 import type { Random } from './random.js';
+import { WORLD_FAULTS } from './world.js';
 
 /** Names for `--faults`, with what they do. The table of docs/simulation.md. */
 export const FAULTS = {
@@ -31,10 +32,19 @@ export const FAULTS = {
   'full-outbox': 'now and then there is no room for a message to leave',
   'ambush': 'scripts hold messages of one kind back, wait for the worst moment, and strike',
   'versions': 'processes speak the previous version of the wire only, or the present one too, drawn anew at each start',
+  ...WORLD_FAULTS,
 } as const;
 
 export type FaultName = keyof typeof FAULTS;
 export const FAULT_NAMES = Object.keys(FAULTS) as FaultName[];
+
+/** Those of a world that is kind otherwise: what was there before world.ts. */
+export const KIND_FAULTS: readonly FaultName[] = FAULT_NAMES.filter((name) => !(name in WORLD_FAULTS));
+
+/** Parts of the world that are known to find what is not mended yet: `all` leaves them out, their names do not. */
+const NOT_IN_ALL: readonly FaultName[] = ['distance', 'busy', 'clock-history', 'one-way', 'move', 'standstill', 'enemy', 'busy-host'];
+/** What `--faults all` means. */
+export const ALL_FAULTS: readonly FaultName[] = FAULT_NAMES.filter((name) => !NOT_IN_ALL.includes(name));
 
 /** memory: the log is never kept; os: lost when the host crashes, kept when the process does; fsync: always kept. */
 export const DURABILITIES = ['memory', 'os', 'fsync'] as const;
@@ -96,7 +106,7 @@ export function drawPlan(random: Random, allowed: ReadonlySet<FaultName>): Plan 
     const active = random.chance(share);
     if (allowed.has(name) && active) faults.set(name, strength);
   };
-  for (const name of FAULT_NAMES) if (!DRAWN_LAST.includes(name)) draw(name);
+  for (const name of KIND_FAULTS) if (!DRAWN_LAST.includes(name)) draw(name);
   const strengthOf = (name: FaultName): number => faults.get(name) ?? 0;
   const durability = random.pick(DURABILITIES);
   const clients = random.between(2, 6);

@@ -1,10 +1,15 @@
 /**
  * Stands between a replica and its state machine and notes what was executed where: a digest of operation, timestamp and
- * result for each index, so that the checks can compare replicas that hold the same log.
+ * result for each index, so that the checks can compare replicas that hold the same log. It also counts the time that the
+ * machine's work would take of its host.
  */
 import { hashBytes } from '../machine/bytes.js';
 import type { ApplyContext, Operation, Reply, StateMachine } from '../machine/state-machine.js';
 import { Violation } from './violation.js';
+import type { Standstill } from './world.js';
+
+/** As many bytes of a snapshot that came from elsewhere count as an entry that is in the state. */
+const SNAPSHOT_ENTRY_BYTES = 8;
 
 export class MachineProbe implements StateMachine {
   /** Digest of what was executed at each index; undefined where nothing was, or where a snapshot came from elsewhere. */
@@ -12,16 +17,26 @@ export class MachineProbe implements StateMachine {
   /** How often the state was replaced. */
   restores = 0;
   private lastIndex = 0;
+  private costUs = 0;
 
   constructor(
     private readonly inner: StateMachine,
     private readonly name: string,
+    private readonly standstill?: Standstill,
   ) {}
+
+  /** Time that the work since the last call takes, µs. */
+  takeCostUs(): number {
+    const { costUs } = this;
+    this.costUs = 0;
+    return costUs;
+  }
 
   apply(operation: Operation, context: ApplyContext, reply: Reply): void {
     const { index } = context;
     if (index <= this.lastIndex) throw new Violation('executed-once', `${this.name} executes entry ${index} after entry ${this.lastIndex}`);
     this.lastIndex = index;
+    if (this.standstill !== undefined) this.costUs += this.standstill.applyUs;
     let digest = hashBytes(operation.bytes, operation.offset, operation.length, context.timestampLo ^ Math.imul(context.timestampHi, 31));
     this.inner.apply(operation, context, reply);
     digest ^= hashBytes(reply.bytes, reply.offset, reply.length, 0x5bd1e995);
@@ -33,10 +48,12 @@ export class MachineProbe implements StateMachine {
   }
 
   snapshot(): Uint8Array {
+    if (this.standstill !== undefined) this.costUs += this.standstill.snapshotEntryUs * this.lastIndex;
     return this.inner.snapshot();
   }
 
   restore(snapshot: Uint8Array): void {
+    if (this.standstill !== undefined) this.costUs += this.standstill.snapshotEntryUs * Math.max(this.lastIndex, snapshot.length / SNAPSHOT_ENTRY_BYTES);
     this.inner.restore(snapshot);
     this.restores++;
     this.digests.length = 0;

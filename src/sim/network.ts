@@ -4,6 +4,9 @@
  *
  * Endpoints are numbered like destinations of an Outbox: replicas 0…N−1, then clients. Damage is real: bytes of the
  * datagram are changed, and it is for the envelope of the receiver to notice.
+ *
+ * An endpoint has an address: its own number, until it moves. What is sent to an address that it has left is lost, and what it
+ * sends comes from the new one, so that to a replica a client that moved is another destination.
  */
 import { ENVELOPE_BYTES, writtenVersion } from '../wire/envelope.js';
 import { typeOf, validate, validatePrevious } from '../wire/messages.js';
@@ -33,9 +36,13 @@ export interface Datagram {
   /** Belongs to the network: valid during the call that delivers it, then reused. */
   bytes: Uint8Array;
   length: number;
+  /** Addresses. */
   from: number;
   to: number;
 }
+
+/** Why a link is cut: each cause is mended by itself. */
+export const Cut = { partition: 1, oneWay: 2, moved: 4 } as const;
 
 /** What a hold does with a datagram: keeps it for later, loses it, or lets it through and keeps a copy. */
 export type HoldMode = 'keep' | 'lose' | 'copy';
@@ -58,19 +65,30 @@ export interface NetworkCounts {
   blocked: number;
   duplicated: number;
   corrupted: number;
+  /** Longer than their path carries. */
+  tooLong: number;
+  /** Sent to an address that nobody has any more. */
+  astray: number;
 }
 
 /** Longest one-way delay, µs: what takes longer than this is as good as lost. */
 const DELAY_MAX_US = 200_000;
+/** A long way varies by up to this share of it. */
+const DISTANCE_SPREAD = 0.02;
 /** Datagrams that a hold keeps; further ones are lost. */
 const HELD_MAX = 256;
 /** Buffers of this many bytes are reused; longer datagrams get one of their own. */
 const POOLED_BYTES = 2048;
 
 export class Network implements EventHandler {
-  readonly counts: NetworkCounts = { sent: 0, held: 0, delivered: 0, lost: 0, blocked: 0, duplicated: 0, corrupted: 0 };
+  readonly counts: NetworkCounts = { sent: 0, held: 0, delivered: 0, lost: 0, blocked: 0, duplicated: 0, corrupted: 0, tooLong: 0, astray: 0 };
   private readonly blocked: Uint8Array;
   private readonly linkFactor: Float64Array;
+  /** Of each directed path beyond the common delay, µs. */
+  private readonly distanceUs: Float64Array;
+  /** Longest datagram that each directed path carries. */
+  private readonly longest: Float64Array;
+  private readonly addresses: number[];
   private readonly pool: Datagram[] = [];
   private readonly holds = new Set<Hold>();
 
@@ -84,15 +102,39 @@ export class Network implements EventHandler {
   ) {
     this.blocked = new Uint8Array(endpoints * endpoints);
     this.linkFactor = new Float64Array(endpoints * endpoints).fill(1);
+    this.distanceUs = new Float64Array(endpoints * endpoints);
+    this.longest = new Float64Array(endpoints * endpoints).fill(Infinity);
+    this.addresses = Array.from({ length: endpoints }, (_, endpoint) => endpoint);
   }
 
   setConditions(conditions: NetworkConditions): void {
     this.conditions = conditions;
   }
 
-  /** Cuts or mends one direction of a link. */
-  setBlocked(from: number, to: number, blocked: boolean): void {
-    this.blocked[from * this.endpoints + to] = blocked ? 1 : 0;
+  /** Cuts or mends one direction of a link, for a cause of `Cut`. */
+  setBlocked(from: number, to: number, blocked: boolean, cause: number = Cut.partition): void {
+    if (blocked) this.blocked[from * this.endpoints + to]! |= cause;
+    else this.blocked[from * this.endpoints + to]! &= ~cause;
+  }
+
+  /** How much farther than the common delay it is from one endpoint to another. */
+  setDistance(from: number, to: number, us: number): void {
+    this.distanceUs[from * this.endpoints + to] = us;
+  }
+
+  /** The longest datagram that a path carries; longer ones are lost, and nobody is told. */
+  setLongest(from: number, to: number, bytes: number): void {
+    this.longest[from * this.endpoints + to] = bytes;
+  }
+
+  /** The endpoint gets another address; what is under way to the old one is lost. */
+  move(endpoint: number): void {
+    this.addresses[endpoint]! += this.endpoints;
+  }
+
+  /** Whose address it is, or was. */
+  endpointOf(address: number): number {
+    return address % this.endpoints;
   }
 
   /** How much longer than others a link takes. */
@@ -109,7 +151,7 @@ export class Network implements EventHandler {
 
   /** Lets the oldest `count` datagrams that were kept go their way. */
   deliverHeld(hold: Hold, count: number): void {
-    for (const bytes of hold.kept.splice(0, count)) this.transmit(hold.from, hold.to, bytes, bytes.length);
+    for (const bytes of hold.kept.splice(0, count)) this.transmit(hold.from, this.addresses[hold.to]!, bytes, bytes.length, 0);
   }
 
   /** Forgets what was kept. */
@@ -129,12 +171,21 @@ export class Network implements EventHandler {
     this.linkFactor.fill(1);
   }
 
-  /** Sends `length` bytes from `bytes[0]` on; they are copied. */
-  send(from: number, to: number, bytes: Uint8Array, length: number): void {
+  /**
+   * Sends `length` bytes from `bytes[0]` on; they are copied.
+   * @param to an address
+   * @param afterUs when the sender comes to it
+   */
+  send(from: number, to: number, bytes: Uint8Array, length: number, afterUs = 0): void {
     const { conditions, random, counts } = this;
+    const path = from * this.endpoints + this.endpointOf(to);
     counts.sent++;
-    if (this.blocked[from * this.endpoints + to] === 1) {
+    if (this.blocked[path] !== 0) {
       counts.blocked++;
+      return;
+    }
+    if (length > this.longest[path]!) {
+      counts.tooLong++;
       return;
     }
     if (this.holds.size > 0 && this.isHeld(from, to, bytes, length)) {
@@ -145,16 +196,22 @@ export class Network implements EventHandler {
       counts.lost++;
       return;
     }
-    this.transmit(from, to, bytes, length);
+    this.transmit(from, to, bytes, length, afterUs);
     if (conditions.duplicate > 0 && random.chance(conditions.duplicate)) {
       counts.duplicated++;
-      this.transmit(from, to, bytes, length);
+      this.transmit(from, to, bytes, length, afterUs);
     }
   }
 
   handle(_kind: number, payload: unknown): void {
+    const datagram = payload as Datagram;
+    if (this.addresses[this.endpointOf(datagram.to)] !== datagram.to) {
+      this.counts.astray++;
+      this.release(datagram);
+      return;
+    }
     this.counts.delivered++;
-    this.deliver(payload as Datagram);
+    this.deliver(datagram);
   }
 
   /** Takes a delivered datagram back; its bytes are spoiled, so that whoever kept a reference notices. */
@@ -167,7 +224,7 @@ export class Network implements EventHandler {
   private isHeld(from: number, to: number, bytes: Uint8Array, length: number): boolean {
     const lengthOf = writtenVersion(bytes, 0) === WIRE_VERSION ? validate : validatePrevious;
     for (const hold of this.holds) {
-      if (hold.from !== from || hold.to !== to) continue;
+      if (hold.from !== from || hold.to !== this.endpointOf(to)) continue;
       for (let offset = ENVELOPE_BYTES; offset < length; ) {
         const size = lengthOf(bytes, offset, length);
         if (size < 0) break;
@@ -182,18 +239,22 @@ export class Network implements EventHandler {
     return false;
   }
 
-  private transmit(from: number, to: number, bytes: Uint8Array, length: number): void {
+  private transmit(from: number, to: number, bytes: Uint8Array, length: number, afterUs: number): void {
     const { conditions, random } = this;
     const datagram = length <= POOLED_BYTES ? (this.pool.pop() ?? { bytes: new Uint8Array(POOLED_BYTES), length, from, to }) : { bytes: new Uint8Array(length), length, from, to };
     const target = datagram.bytes;
     for (let i = 0; i < length; i++) target[i] = bytes[i]!;
     datagram.length = length;
-    datagram.from = from;
+    datagram.from = this.addresses[from]!;
     datagram.to = to;
     if (conditions.corrupt > 0 && random.chance(conditions.corrupt)) this.damage(datagram);
-    let delayUs = this.delayUs() * this.linkFactor[from * this.endpoints + to]!;
+    const path = from * this.endpoints + this.endpointOf(to);
+    const distanceUs = this.distanceUs[path]!;
+    let delayUs = this.delayUs() * this.linkFactor[path]!;
     if (conditions.reorder > 0 && random.chance(conditions.reorder)) delayUs += random.unit() * conditions.reorderUs;
-    this.queue.schedule(this.queue.nowUs + Math.max(1, Math.min(DELAY_MAX_US, delayUs)), this, 0, datagram);
+    delayUs = Math.max(1, Math.min(DELAY_MAX_US, delayUs));
+    if (distanceUs > 0) delayUs += distanceUs * (1 + DISTANCE_SPREAD * random.unit());
+    this.queue.schedule(this.queue.nowUs + afterUs + delayUs, this, 0, datagram);
   }
 
   private delayUs(): number {

@@ -32,6 +32,7 @@ export class SimulatedOutbox implements Outbox {
   private readonly waiting: number[] = [];
   private to = -1;
   private at = 0;
+  private afterUs = 0;
   /** What is being written for `to` goes to these replicas as well, a bit each. */
   private others = 0;
 
@@ -106,9 +107,14 @@ export class SimulatedOutbox implements Outbox {
     this.commit(messageLength);
   }
 
-  /** Sends what has been committed. `limit`: at most so many datagrams, the rest is lost (the process died between). */
-  flush(limit = Infinity): void {
+  /**
+   * Sends what has been committed.
+   * @param limit at most so many datagrams, the rest is lost (the process died between)
+   * @param afterUs when the process comes to it
+   */
+  flush(limit = Infinity, afterUs = 0): void {
     let left = limit;
+    this.afterUs = afterUs;
     for (const to of this.waiting) {
       const staging = this.stagings[to]!;
       if (staging.length > ENVELOPE_BYTES && left > 0) {
@@ -126,7 +132,7 @@ export class SimulatedOutbox implements Outbox {
     const length = this.wire.writeChallenge(to, bytes);
     if (!this.wire.mayCarryHello(to, length)) return;
     this.wire.seal(bytes, length, this.wire.versionFor(to));
-    this.network.send(this.from, to, bytes, length);
+    this.network.send(this.from, to, bytes, length, this.afterUs);
   }
 
   /** At a client: answers the Challenge at `bytes[offset]`. */
@@ -145,6 +151,6 @@ export class SimulatedOutbox implements Outbox {
     }
     if (version !== WIRE_VERSION) this.previousVersion++;
     this.wire.seal(bytes, length, version);
-    this.network.send(this.from, to, bytes, length);
+    this.network.send(this.from, to, bytes, length, this.afterUs);
   }
 }

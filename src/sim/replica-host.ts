@@ -17,6 +17,7 @@ import { SimulatedOutbox } from './outbox.js';
 import type { Random } from './random.js';
 import { Violation } from './violation.js';
 import type { WireEnd } from './wire-end.js';
+import type { Standstill } from './world.js';
 
 /** Datagrams that wait for a turn: what a socket's buffer holds. */
 const INBOX_MAX = 512;
@@ -57,6 +58,8 @@ export interface ReplicaSurroundings {
   readonly createMachine: () => StateMachine;
   readonly events: ReplicaEvents;
   readonly messageCostUs: number;
+  /** Time that the machine's work takes; undefined: none. */
+  readonly standstill: Standstill | undefined;
 }
 
 export class ReplicaHost implements EventHandler {
@@ -106,7 +109,7 @@ export class ReplicaHost implements EventHandler {
     const recovered = around.disk.recover();
     const lost = recovered.hardState !== undefined && (recovered.log === undefined || recovered.hardState.logView < 0);
     this.logLost = lost;
-    this.probe = new MachineProbe(around.createMachine(), `replica ${this.id}`);
+    this.probe = new MachineProbe(around.createMachine(), `replica ${this.id}`, around.standstill);
     around.clock.read(around.queue.nowUs, this.now);
     const wireVersion = around.wire.start(this.now);
     const observer = { transition: (event: string, detail: string): void => around.events.transition(this.id, event, detail) };
@@ -118,7 +121,9 @@ export class ReplicaHost implements EventHandler {
     this.called('start');
     this.guard(() => this.core!.flush(this.now));
     this.called('flush');
-    this.outbox.flush();
+    const costUs = this.probe.takeCostUs();
+    this.outbox.flush(Infinity, costUs);
+    if (costUs > 0) this.busyUntilUs = around.queue.nowUs + costUs;
     this.setTimer();
   }
 
@@ -250,8 +255,10 @@ export class ReplicaHost implements EventHandler {
       this.stop();
       return;
     }
-    this.outbox.flush();
-    this.busyUntilUs = queue.nowUs + (1 + this.messages - before) * this.around.messageCostUs * this.slowness;
+    // What the turn says leaves when its work is done.
+    const costUs = this.probe.takeCostUs();
+    this.outbox.flush(Infinity, costUs);
+    this.busyUntilUs = queue.nowUs + costUs + (1 + this.messages - before) * this.around.messageCostUs * this.slowness;
     if (this.inbox.length > 0 || this.tokens.length > 0) this.scheduleTurn();
     this.setTimer();
   }
@@ -262,7 +269,7 @@ export class ReplicaHost implements EventHandler {
       this.messages++;
       events.received(this.id, from, bytes, offset, length);
       try {
-        core.receive(bytes, offset, length, from, this.now, datagram.from); // a key for each endpoint
+        core.receive(bytes, offset, length, from, this.now, network.endpointOf(datagram.from)); // a key for each endpoint
       } catch (error) {
         this.fail(error);
       }

@@ -19,7 +19,7 @@ import { SimulatedClock } from './clock.js';
 import { createShippedClient, createShippedReplica, type CreateClient, type CreateReplica } from './cores.js';
 import { SimulatedDisk, type LogFate } from './disk.js';
 import { EventQueue, type EventHandler } from './event-queue.js';
-import { describePlan, drawPlan, FAULT_NAMES, FaultDriver, type FaultName, type FaultTargets, type Plan } from './faults.js';
+import { ALL_FAULTS, describePlan, drawPlan, FaultDriver, type FaultName, type FaultTargets, type Plan } from './faults.js';
 import { SimulationHasher } from './hash.js';
 import type { HistoryEvent } from './history.js';
 import { checkHistory, explain } from './linearizability.js';
@@ -29,10 +29,13 @@ import { ReplicaHost, type ReplicaEvents } from './replica-host.js';
 import type { TraceRing, TransitionLog } from './trace.js';
 import { Violation, type InvariantName } from './violation.js';
 import { WireEnd } from './wire-end.js';
+import { describeWorld, distanceUs, drawWorld, type World } from './world.js';
+import { WorldDriver, type WorldTargets } from './world-driver.js';
+import { Enemy } from './enemy.js';
 
 /** Length of the safety phase unless said otherwise, ticks (µs of virtual time). */
 export const DEFAULT_TICKS = 500_000;
-/** The liveness phase must reach its goals within this, ticks. */
+/** The liveness phase must reach its goals within this, ticks, unless said otherwise. */
 export const LIVENESS_TICKS = 10_000_000;
 /** Operations that each client must commit in the liveness phase. */
 export const FRESH_OPERATIONS = 3;
@@ -44,6 +47,10 @@ const CLUSTER_HI = 0x51313131;
 const CLUSTER_LO = 0x7a7a7a7a;
 /** Offset of the first bytes of the checksum in a sealed datagram (wire/envelope.ts): they stand for its contents. */
 const AT_CHECKSUM = 25;
+/** Common delay where endpoints are at different distances, µs. */
+const NEAR_US = 10;
+/** Places of the tables of clients' addresses where those change, or strangers come. */
+const ADDRESSES = 1024;
 /** The liveness phase looks at its goals this often, ticks. */
 const GOAL_CHECK_TICKS = 2000;
 
@@ -53,7 +60,9 @@ export interface SimulationOptions {
   /** N, odd. */
   readonly replicas: number;
   readonly ticks?: number;
-  /** Which faults may happen; default all. */
+  /** The liveness phase must reach its goals within this, ticks; default LIVENESS_TICKS. */
+  readonly livenessTicks?: number;
+  /** Which faults may happen; default ALL_FAULTS. */
   readonly faults?: ReadonlySet<FaultName>;
   readonly createReplica?: CreateReplica;
   readonly createClient?: CreateClient;
@@ -85,6 +94,12 @@ export interface SimulationTotals {
   snapshotsInstalled: number;
   /** Length of the chosen log. */
   chosen: number;
+  /** Messages that an enemy sent. */
+  enemy: number;
+  /** Datagrams to an address that its endpoint had left. */
+  astray: number;
+  /** Datagrams lost because they were longer than their path carries. */
+  tooLong: number;
 }
 
 export interface SimulationFailure {
@@ -118,18 +133,22 @@ export function simulate(options: SimulationOptions): SimulationResult {
   return new Simulation(options).run();
 }
 
-class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, AmbushTargets {
+class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, AmbushTargets, WorldTargets {
   readonly replicas: number;
   readonly endpoints: number;
   private readonly seed: number;
   private readonly ticks: number;
+  private readonly livenessTicks: number;
   private readonly random: Random;
   private readonly queue = new EventQueue();
   private readonly plan: Plan;
+  private readonly world: World;
   private readonly network: Network;
   private readonly views: Views;
   private readonly driver: FaultDriver;
   private readonly ambush: AmbushDriver | undefined;
+  private readonly worldDriver: WorldDriver;
+  private readonly enemy: Enemy | undefined;
   private readonly checks: Checks;
   private readonly hosts: ReplicaHost[] = [];
   private readonly disks: SimulatedDisk[] = [];
@@ -154,20 +173,32 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     this.seed = seed;
     this.replicas = replicas;
     this.ticks = options.ticks ?? DEFAULT_TICKS;
+    this.livenessTicks = options.livenessTicks ?? LIVENESS_TICKS;
     this.trace = options.trace;
     this.transitions = options.transitions;
     this.random = new Random(seed);
-    this.plan = drawPlan(this.random.fork('plan'), options.faults ?? new Set(FAULT_NAMES));
-    this.endpoints = replicas + this.plan.workload.clients;
+    const faults: ReadonlySet<FaultName> = options.faults ?? new Set(ALL_FAULTS);
+    const plan = drawPlan(this.random.fork('plan'), faults);
+    const { clients, lanes } = plan.workload;
+    const { lanesPerSession } = plan.limits;
+    this.endpoints = replicas + clients;
+    this.world = drawWorld(seed, faults, { replicas, clients, lanes, lanesPerSession, ticks: this.ticks });
+    // What is the same for all is short then: the way makes the difference.
+    this.plan = this.world.distance === undefined ? plan : { ...plan, network: { ...plan.network, delayUs: NEAR_US } };
     this.checks = new Checks(replicas);
     this.views = new Views(replicas);
     this.statuses = new Array<number>(replicas).fill(-1);
     this.countersSeen = Array.from({ length: replicas }, () => new Float64Array(COUNTER_NAMES.length));
-    this.network = new Network(this.queue, this.random.fork('network'), this.endpoints, this.plan.network, (datagram) => this.deliver(datagram));
+    const { distance, enemy } = this.world;
+    this.network = new Network(this.queue, this.random.fork('network'), this.endpoints + (enemy === undefined ? 0 : 1), this.plan.network, (datagram) => this.deliver(datagram));
+    if (distance !== undefined) {
+      for (let from = 0; from < this.endpoints; from++) for (let to = 0; to < this.endpoints; to++) if (from !== to) this.network.setDistance(from, to, distanceUs(distance, from, to));
+    }
+    this.worldDriver = new WorldDriver(this.queue, new Random(seed).fork('world'), this.world, this);
     this.driver = new FaultDriver(this.queue, this.random.fork('faults'), this.plan, this);
     const hasher = new SimulationHasher();
     const setup = this.random.fork('setup');
-    const cluster = { idHi: CLUSTER_HI, idLo: CLUSTER_LO, replicas, endpoints: this.endpoints };
+    const cluster = { idHi: CLUSTER_HI, idLo: CLUSTER_LO, replicas, endpoints: this.world.moveEveryUs === undefined && enemy === undefined ? this.endpoints : ADDRESSES };
     const versions = this.plan.faults.get('versions');
     // A fork of the seed, not of what all others are forks of, so that they draw as without it.
     const draw = versions === undefined ? undefined : { random: new Random(seed).fork('versions'), previous: 0.2 + 0.6 * versions };
@@ -178,6 +209,23 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
       const wire = new WireEnd(endpoint, hasher, cluster, draw);
       if (endpoint < replicas) this.addReplica(endpoint, options, setup, wire, hasher, clock);
       else this.addClient(endpoint, options, setup, wire, clock);
+    }
+    if (enemy !== undefined) {
+      const random = new Random(seed).fork('enemy');
+      const wire = new WireEnd(this.endpoints, hasher, cluster, draw === undefined ? undefined : { ...draw, random: random.fork('versions') });
+      this.enemy = new Enemy(this.endpoints, {
+        queue: this.queue,
+        network: this.network,
+        random,
+        clock: new SimulatedClock(0, 0),
+        wire,
+        replicas,
+        plan: enemy,
+        operationBytes: plan.limits.operationBytes,
+        lanesPerSession,
+        sessions: () => this.clients.map((client) => client.session),
+        sent: (...message) => this.sent(...message),
+      });
     }
     const full = this.plan.faults.get('full-outbox');
     if (full !== undefined) {
@@ -194,8 +242,13 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     let recoveryTicks = 0;
     let undecided: string | undefined;
     try {
+      this.worldDriver.start();
       for (const host of this.hosts) host.start();
-      for (const client of this.clients) client.start();
+      for (const client of this.clients) {
+        client.start();
+        client.setPace();
+      }
+      this.enemy?.start();
       this.driver.start();
       this.ambush?.start();
       while (this.queue.step(this.ticks));
@@ -219,7 +272,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
       seed: this.seed,
       replicas: this.replicas,
       ticks: this.ticks,
-      plan: describePlan(this.plan),
+      plan: this.describe(),
       failure,
       undecided,
       totals: this.totals(),
@@ -262,7 +315,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
   sent(endpoint: number, to: number, bytes: Uint8Array, offset: number, length: number): void {
     if (endpoint < this.replicas) this.checks.sent(endpoint, bytes, offset);
     this.trace?.message(this.queue.nowUs, '->', endpoint, to, bytes, offset, length);
-    this.ambush?.see(endpoint, 'sent', typeOf(bytes, offset), to, '');
+    this.ambush?.see(endpoint, 'sent', typeOf(bytes, offset), this.network.endpointOf(to), '');
   }
 
   received(endpoint: number, from: number, bytes: Uint8Array, offset: number, length: number): void {
@@ -318,8 +371,8 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     this.hosts[replica]!.slowness = factor;
   }
 
-  setBlocked(from: number, to: number, blocked: boolean): void {
-    this.network.setBlocked(from, to, blocked);
+  setBlocked(from: number, to: number, blocked: boolean, cause?: number): void {
+    this.network.setBlocked(from, to, blocked, cause);
   }
 
   setLinkFactor(from: number, to: number, factor: number): void {
@@ -334,6 +387,14 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
   stepClock(endpoint: number, byNs: number): void {
     this.trace?.note(this.queue.nowUs, endpoint, `clock jumps by ${Math.round(byNs)} ns`);
     this.clocks[endpoint]!.step(byNs);
+  }
+
+  setDate(endpoint: number, aheadS: number): void {
+    this.clocks[endpoint]!.setDate(aheadS);
+  }
+
+  move(endpoint: number): void {
+    this.network.move(endpoint);
   }
 
   freezeClock(endpoint: number): void {
@@ -387,6 +448,12 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     this.trace?.note(this.queue.nowUs, -1, text);
   }
 
+  /** The plan and the world in one line. */
+  private describe(): string {
+    const world = describeWorld(this.world, this.replicas);
+    return `${describePlan(this.plan)}${world === '' ? '' : `; world: ${world}`}`;
+  }
+
   private addReplica(id: number, options: SimulationOptions, setup: Random, wire: WireEnd, hasher: SimulationHasher, clock: SimulatedClock): void {
     const { plan, queue, network } = this;
     const disk = new SimulatedDisk(queue, setup.fork('disk'), hasher, plan.disk, `replica ${id}`);
@@ -406,16 +473,19 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
         createMachine: options.createMachine ?? (() => new KvMachine({ maxKeys: 4096, maxBytes: 1 << 20, expectedKeys: 8 })),
         events: this,
         messageCostUs: plan.messageCostUs,
+        standstill: this.world.standstill,
       }),
     );
   }
 
   private addClient(endpoint: number, options: SimulationOptions, setup: Random, wire: WireEnd, clock: SimulatedClock): void {
-    const { plan, queue, network, replicas } = this;
+    const { plan, queue, network, replicas, world } = this;
     const { operationBytes, resultBytes } = plan.limits;
+    const busy = world.busy?.endpoint === endpoint ? world.busy : undefined;
+    const lanes = busy?.lanes ?? plan.workload.lanes;
     const configure = (sessionHi: number, sessionLo: number, nonceHi: number, nonceLo: number, seed: number): ClientConfig => ({
       replicas,
-      lanes: plan.workload.lanes,
+      lanes,
       seed,
       sessionHi,
       sessionLo,
@@ -434,8 +504,10 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
         replicas,
         createClient: options.createClient ?? createShippedClient,
         events: this,
-        plan: plan.workload,
+        plan: { ...plan.workload, lanes },
         giveUp: plan.faults.get('give-up') ?? 0,
+        owned: world.enemy !== undefined,
+        pace: busy,
       }),
     );
   }
@@ -444,13 +516,15 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     const { from, to, bytes } = datagram;
     this.digestHi = Math.imul(this.digestHi ^ this.queue.nowUs, 0x01000193) ^ (from << 8) ^ to;
     this.digestLo = (Math.imul(this.digestLo, 31) + readI32(bytes, AT_CHECKSUM) + this.digestHi) | 0;
+    const endpoint = this.network.endpointOf(to);
     if (to < this.replicas) {
       const host = this.hosts[to]!;
       const chance = !host.isUp ? this.plan.unreachable : this.healed ? 0 : this.plan.falselyUnreachable;
-      if (chance > 0 && this.saying.chance(chance)) this.queue.schedule(this.queue.nowUs + this.plan.network.delayUs, this.said, to, from);
+      if (chance > 0 && this.saying.chance(chance)) this.queue.schedule(this.queue.nowUs + this.plan.network.delayUs, this.said, to, this.network.endpointOf(from));
       host.arrive(datagram);
     }
-    else this.clients[to - this.replicas]!.arrive(datagram);
+    else if (endpoint === this.enemy?.endpoint) this.enemy.arrive(datagram);
+    else this.clients[endpoint - this.replicas]!.arrive(datagram);
   }
 
   /** Word that nobody listens reaches the endpoint whose datagram it is about. */
@@ -459,7 +533,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
       const endpoint = to as number;
       this.trace?.note(this.queue.nowUs, endpoint, `is told that nobody listens at ${by}`);
       if (endpoint < this.replicas) this.hosts[endpoint]!.unreachable(by);
-      else this.clients[endpoint - this.replicas]!.unreachable(by);
+      else if (endpoint < this.endpoints) this.clients[endpoint - this.replicas]!.unreachable(by);
     },
   };
 
@@ -475,12 +549,17 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     for (const clock of this.clocks) clock.set(0, 0);
     for (const host of this.hosts) host.heal();
     for (const client of this.clients) client.heal();
+    this.worldDriver.faultsEnd();
+    this.enemy?.faultsEnd();
+    for (const endpoint of this.world.newcomers) this.clients[endpoint - this.replicas]!.start(true);
   }
 
   /** Runs until every client has committed fresh operations, then until all is quiet and every replica has caught up. */
   private awaitGoals(): void {
-    const deadline = this.ticks + LIVENESS_TICKS;
+    const deadline = this.ticks + this.livenessTicks;
     this.runUntil(deadline, 'a client commits nothing fresh', () => this.clients.every((client) => client.counts.fresh >= FRESH_OPERATIONS));
+    this.worldDriver.stop();
+    this.enemy?.stop();
     for (const client of this.clients) client.finish();
     this.runUntil(deadline, 'an operation does not end', () => this.clients.every((client) => client.isIdle));
     this.runUntil(deadline, 'a replica does not catch up', () => {
@@ -496,7 +575,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
   private runUntil(deadline: number, complaint: string, reached: () => boolean): void {
     while (!reached()) {
       const until = this.queue.nowUs + GOAL_CHECK_TICKS;
-      if (until > deadline) throw new Violation('stuck', `${complaint}, ${LIVENESS_TICKS / 1e6} s after the faults have ended`);
+      if (until > deadline) throw new Violation('stuck', `${complaint}, ${this.livenessTicks / 1e6} s after the faults have ended`);
       while (this.queue.step(until));
     }
   }
@@ -550,6 +629,9 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
       rollbacks: counter('rollbacks'),
       snapshotsInstalled: counter('snapshots_installed'),
       chosen: this.checks.chosenLength,
+      enemy: this.enemy?.messages ?? 0,
+      astray: this.network.counts.astray,
+      tooLong: this.network.counts.tooLong,
     };
   }
 }

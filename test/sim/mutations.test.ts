@@ -5,14 +5,14 @@
  * it special: then the next ones are tried, up to a bound. MUTATION_RUNS=n raises it.
  */
 import t from 'tap';
-import { FAULT_NAMES, type FaultName } from '../../src/sim/faults.js';
+import { KIND_FAULTS, type FaultName } from '../../src/sim/faults.js';
 import { simulate, type SimulationFailure } from '../../src/sim/simulation.js';
 import { MUTATIONS, mutated, runOf, TICKS, type Mutation } from './mutations.js';
 
 interface Known {
   /** Number of the run (`runOf`). */
   readonly run: number;
-  /** Faults that it has; all when left out. */
+  /** Faults that it has; all of a kind world when left out. */
   readonly faults?: readonly FaultName[];
 }
 
@@ -68,7 +68,7 @@ const FURTHER_RUNS = Number(process.env['MUTATION_RUNS'] ?? 40);
 const NOT_COUNTED = new Set(['stuck', 'core-exception']);
 
 function run(number: number, known: Known, mutation: Mutation | undefined): SimulationFailure | undefined {
-  return simulate({ ...runOf(number), ticks: TICKS, faults: new Set(known.faults ?? FAULT_NAMES), ...(mutation === undefined ? {} : mutated(mutation)) }).failure;
+  return simulate({ ...runOf(number), ticks: TICKS, faults: new Set(known.faults ?? KIND_FAULTS), ...(mutation === undefined ? {} : mutated(mutation)) }).failure;
 }
 
 t.test('every mutation has a run that notices it', (t) => {

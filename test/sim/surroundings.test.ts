@@ -1,12 +1,12 @@
 /** The simulated surroundings one by one: chance, time, clocks, network, outbox, disk, plan. Each test prints its seed. */
 import t from 'tap';
 import { Instant, type PersistBatch } from '../../src/protocol/contract.js';
-import { SimulatedClock } from '../../src/sim/clock.js';
+import { NEVER_SET, SimulatedClock } from '../../src/sim/clock.js';
 import { SimulatedDisk, type DiskConditions } from '../../src/sim/disk.js';
 import { EventQueue } from '../../src/sim/event-queue.js';
 import { describePlan, drawPlan, FAULT_NAMES } from '../../src/sim/faults.js';
 import { SimulationHasher } from '../../src/sim/hash.js';
-import { DELAY_MODELS, Network, type Datagram, type NetworkConditions } from '../../src/sim/network.js';
+import { Cut, DELAY_MODELS, Network, type Datagram, type NetworkConditions } from '../../src/sim/network.js';
 import { SimulatedOutbox } from '../../src/sim/outbox.js';
 import { Random } from '../../src/sim/random.js';
 import { WireEnd } from '../../src/sim/wire-end.js';
@@ -97,6 +97,27 @@ t.test('clocks: the monotonic one always advances; the wall clock is off, drifts
     t.ok(clock.monotonicUs(trueUs) >= wanted && clock.monotonicUs(trueUs - 1) < wanted, `trueUs(${wanted}) is the earliest`);
   }
   t.equal(clock.trueUs(Infinity), Infinity);
+  t.end();
+});
+
+t.test('clocks: a wrong date is exact, goes beside all else, and is set right', (t) => {
+  const clock = new SimulatedClock(0, 0);
+  const right = new Instant();
+  const wrong = new Instant();
+  clock.set(12_345, 0);
+  clock.read(777, right);
+  const ahead = (seconds: number): number => {
+    clock.setDate(seconds);
+    clock.read(777, wrong);
+    return ((wrong.wallHi - right.wallHi) * 2 ** 32) / 1e9;
+  };
+  for (const seconds of [60, 3600, 365 * 86_400, -3600]) {
+    t.ok(Math.abs(ahead(seconds) - seconds) < 3, `${seconds} s`);
+    t.equal(wrong.wallLo, right.wallLo);
+  }
+  ahead(NEVER_SET);
+  t.ok(wrong.wallHi * (2 ** 32 / 1e9) < 86_400, 'the first day of 1970');
+  t.equal(ahead(0), 0);
   t.end();
 });
 
@@ -223,6 +244,49 @@ t.test('network: links are cut and slowed in one direction', (t) => {
   made.network.send(0, 1, Uint8Array.of(1), 1);
   run(made);
   t.equal(made.arrived.length, 4);
+  t.end();
+});
+
+t.test('network: a long way takes longer, a path carries datagrams up to its length, what is sent to an old address is lost', (t) => {
+  const made = lab({});
+  made.network.setDistance(0, 1, 20_000);
+  made.network.setLongest(2, 3, 100);
+  made.network.send(0, 1, Uint8Array.of(1), 1);
+  made.network.send(1, 0, Uint8Array.of(2), 1, 700);
+  made.network.send(2, 3, new Uint8Array(100).fill(3), 100);
+  made.network.send(2, 3, new Uint8Array(101).fill(4), 101);
+  made.network.send(3, 2, new Uint8Array(101).fill(5), 101);
+  run(made);
+  const far = made.arrived.pop()!;
+  t.ok(far.bytes[0] === 1 && far.atUs >= 20_100 && far.atUs <= 20_500, `the long way took ${far.atUs}`);
+  t.same(made.arrived.splice(0).map(({ bytes, atUs }) => [bytes[0], atUs]), [[3, 100], [5, 100], [2, 800]]);
+  t.equal(made.network.counts.tooLong, 1);
+
+  made.network.send(0, 3, Uint8Array.of(6), 1);
+  made.network.move(3);
+  made.network.send(3, 0, Uint8Array.of(7), 1);
+  run(made);
+  t.equal(made.network.counts.astray, 1, 'what was under way is lost');
+  const [{ from, bytes }] = made.arrived.splice(0) as [Lab['arrived'][0]];
+  t.same([bytes[0], made.network.endpointOf(from)], [7, 3]);
+  t.not(from, 3, 'it comes from another address');
+  made.network.send(0, 3, Uint8Array.of(8), 1);
+  made.network.send(0, from, Uint8Array.of(9), 1);
+  run(made);
+  t.same(made.arrived.map(({ bytes }) => bytes[0]), [9], 'only the new address is anybody\'s');
+  t.end();
+});
+
+t.test('network: each cause of a cut is mended by itself', (t) => {
+  const made = lab({});
+  made.network.setBlocked(0, 1, true, Cut.oneWay);
+  made.network.setBlocked(0, 1, true, Cut.partition);
+  made.network.setBlocked(0, 1, false, Cut.partition);
+  made.network.send(0, 1, Uint8Array.of(1), 1);
+  made.network.setBlocked(0, 1, false, Cut.oneWay);
+  made.network.send(0, 1, Uint8Array.of(2), 1);
+  run(made);
+  t.same(made.arrived.map(({ bytes }) => bytes[0]), [2]);
   t.end();
 });
 

@@ -1,0 +1,209 @@
+/**
+ * The world that a run takes place in, where it is less kind than a rack of equal machines with perfect clocks: what is so
+ * from the beginning, mostly stays when the faults have ended, and has to be lived with.
+ *
+ * Each part draws from a generator of its own, made from the seed: adding one, or leaving one out, changes no other, nor the
+ * plan. What is dear to simulate is drawn in fewer runs.
+ */
+import { NEVER_SET } from './clock.js';
+import { Random } from './random.js';
+
+/** Names for `--faults`, with what they do. Behind the others in the table of docs/simulation.md. */
+export const WORLD_FAULTS = {
+  'distance': 'endpoints are at different distances, 20 µs to 50 ms one way; replicas in one room or two',
+  'busy': 'one client keeps the cluster busy, up to 20,000 operations/s, while others come and go',
+  'clock-history': 'clocks have a wrong date before the first tick, one or all of them: set right later, or never',
+  'one-way': 'a replica, or one path of a client, is deaf or mute for long, also when the other faults have ended',
+  'move': 'endpoints change their address',
+  'standstill': 'replicas stand still while they apply, write and read snapshots, in proportion to the state',
+  'enemy': 'a client that holds a key sends anything well-formed under it, to any replica, at any time',
+  'busy-host': 'all processes wait for the processor for 5 to 200 ms again and again, for good',
+} as const;
+
+export type WorldFaultName = keyof typeof WORLD_FAULTS;
+
+/** Share of the runs that each is drawn in. */
+const SHARES: Readonly<Record<WorldFaultName, number>> = {
+  'distance': 0.2,
+  'busy': 0.04,
+  'clock-history': 0.2,
+  'one-way': 0.2,
+  'move': 0.15,
+  'standstill': 0.15,
+  'enemy': 0.2,
+  'busy-host': 0.08,
+};
+
+/** One way between two endpoints: what each has to its room's switch, and what is between the rooms, µs. */
+export interface Distances {
+  /** By endpoint. */
+  readonly rooms: readonly number[];
+  readonly toSwitchUs: readonly number[];
+  readonly betweenRoomsUs: number;
+}
+
+export interface BusyClient {
+  readonly endpoint: number;
+  readonly everyUs: number;
+  readonly lanes: number;
+  /** From then on, µs; until the others have what they need. */
+  readonly fromUs: number;
+}
+
+export interface ClockHistory {
+  readonly endpoints: readonly number[];
+  /** Seconds, or NEVER_SET. */
+  readonly aheadS: number;
+  /** When it is set right, µs; Infinity: never. All of one time server are at the same moment. */
+  readonly rightAtUs: number;
+}
+
+export const ONE_WAY_KINDS = ['deaf', 'deaf to replicas', 'mute', 'a client does not hear', 'does not hear a client', 'a client cut off from', 'one replica does not hear'] as const;
+export type OneWayKind = (typeof ONE_WAY_KINDS)[number];
+export const ROLES = ['primary', 'member', 'any'] as const;
+
+export interface OneWayCut {
+  readonly kind: OneWayKind;
+  /** Of the replica that it is about, at the moment when it happens. */
+  readonly role: (typeof ROLES)[number];
+  readonly fromUs: number;
+  readonly forUs: number;
+  /** Another one, while the cluster has to work. */
+  readonly stays: boolean;
+}
+
+export interface Standstill {
+  readonly applyUs: number;
+  /** For each entry that is in the state, to write or read a snapshot of it. */
+  readonly snapshotEntryUs: number;
+}
+
+export interface EnemyPlan {
+  /** Messages a second while there are other faults, and afterwards. */
+  readonly rate: number;
+  readonly rateAfter: number;
+}
+
+export interface Scheduling {
+  /** Mean time between two waits, µs. */
+  readonly awakeUs: number;
+  readonly waitMaxUs: number;
+}
+
+export interface World {
+  readonly distance: Distances | undefined;
+  readonly busy: BusyClient | undefined;
+  readonly clocks: ClockHistory | undefined;
+  readonly oneWay: OneWayCut | undefined;
+  /** Mean time between two changes of an address, µs. */
+  readonly moveEveryUs: number | undefined;
+  readonly standstill: Standstill | undefined;
+  readonly enemy: EnemyPlan | undefined;
+  readonly scheduling: Scheduling | undefined;
+  /** Clients that come with a new session when the faults have ended, by endpoint. */
+  readonly newcomers: readonly number[];
+}
+
+/** What a world is drawn for. */
+export interface WorldBounds {
+  readonly replicas: number;
+  readonly clients: number;
+  /** Lanes of a client. */
+  readonly lanes: number;
+  readonly lanesPerSession: number;
+  /** Length of the safety phase, µs. */
+  readonly ticks: number;
+}
+
+export const KIND_WORLD: World = { distance: undefined, busy: undefined, clocks: undefined, oneWay: undefined, moveEveryUs: undefined, standstill: undefined, enemy: undefined, scheduling: undefined, newcomers: [] };
+
+const YEAR_S = 365 * 86_400;
+
+export function drawWorld(seed: number, allowed: ReadonlySet<string>, bounds: WorldBounds): World {
+  const { replicas, clients, ticks } = bounds;
+  const endpoints = replicas + clients;
+  const part = <T>(name: WorldFaultName, draw: (random: Random) => T): T | undefined => {
+    const random = new Random(seed).fork(`world ${name}`);
+    return random.chance(SHARES[name]) && allowed.has(name) ? draw(random) : undefined;
+  };
+  const world = {
+    distance: part('distance', (random) => drawDistances(random, replicas, endpoints)),
+    busy: part('busy', (random): BusyClient => {
+      const everyUs = random.pick([50, 100, 250]);
+      const lanes = Math.max(bounds.lanes, Math.min(bounds.lanesPerSession, Math.ceil(2000 / everyUs)));
+      // A few hundred operations before the faults end: what it does afterwards is what matters, and is dear.
+      return { endpoint: replicas + random.below(clients), everyUs, lanes, fromUs: Math.max(0, ticks - random.between(200, 800) * everyUs) };
+    }),
+    clocks: part('clock-history', (random) => drawClocks(random, replicas, endpoints, ticks)),
+    oneWay: part('one-way', (random): OneWayCut => ({ kind: random.pick(ONE_WAY_KINDS), role: random.pick(ROLES), fromUs: random.below(ticks / 2), forUs: random.logNormal(200_000, 1), stays: random.chance(0.8) })),
+    moveEveryUs: part('move', (random) => random.pick([20_000, 80_000, 300_000])),
+    standstill: part('standstill', (random): Standstill => ({ applyUs: random.pick([0, 5, 50]), snapshotEntryUs: logUniform(random, 1, 200) })),
+    enemy: part('enemy', (random): EnemyPlan => ({ rate: random.pick([50, 300, 2000]), rateAfter: random.pick([0, 10, 50]) })),
+    scheduling: part('busy-host', (random): Scheduling => ({ awakeUs: random.pick([50_000, 200_000, 1_000_000]), waitMaxUs: random.pick([30_000, 80_000, 200_000]) })),
+  };
+  const random = new Random(seed).fork('world newcomers');
+  const come = Array.from({ length: clients }, (_, i) => (random.chance(0.5) ? replicas + i : -1)).filter((endpoint) => endpoint >= 0);
+  // The busy one stays: it is the others that have to get in beside it.
+  const newcomers = Object.values(world).some((drawn) => drawn !== undefined) ? come.filter((endpoint) => endpoint !== world.busy?.endpoint) : [];
+  return { ...world, newcomers };
+}
+
+function drawDistances(random: Random, replicas: number, endpoints: number): Distances {
+  const twoRooms = random.chance(0.5);
+  const clientsFar = random.chance(0.7);
+  const rooms = Array.from({ length: endpoints }, () => (twoRooms && random.chance(0.5) ? 1 : 0));
+  const toSwitchUs = Array.from({ length: endpoints }, (_, endpoint) => (endpoint >= replicas && clientsFar ? logUniform(random, 10, 25_000) : logUniform(random, 10, 40)));
+  return { rooms, toSwitchUs, betweenRoomsUs: logUniform(random, 100, 25_000) };
+}
+
+function drawClocks(random: Random, replicas: number, endpoints: number, ticks: number): ClockHistory {
+  const aheadS = logUniform(random, 60, YEAR_S);
+  const rightAtUs = random.chance(0.5) ? ticks * random.unit() : ticks;
+  const all = Array.from({ length: endpoints }, (_, endpoint) => endpoint);
+  switch (random.below(5)) {
+    case 0:
+    case 1:
+      return { endpoints: all, aheadS, rightAtUs };
+    case 2:
+      return { endpoints: [random.below(endpoints)], aheadS, rightAtUs };
+    case 3:
+      // Replicas have a time server of their own.
+      return { endpoints: all.slice(0, replicas), aheadS, rightAtUs };
+    default:
+      return { endpoints: [random.below(replicas)], aheadS: random.pick([NEVER_SET, -3600, 3600, aheadS]), rightAtUs: Infinity };
+  }
+}
+
+function logUniform(random: Random, low: number, high: number): number {
+  return low * Math.pow(high / low, random.unit());
+}
+
+/** One way from an endpoint to another, µs. */
+export function distanceUs({ rooms, toSwitchUs, betweenRoomsUs }: Distances, from: number, to: number): number {
+  return toSwitchUs[from]! + toSwitchUs[to]! + (rooms[from] === rooms[to] ? 0 : betweenRoomsUs);
+}
+
+/** The world in one line, for people; empty when it is kind. */
+export function describeWorld(world: World, replicas: number): string {
+  const { distance, busy, clocks, oneWay, moveEveryUs, standstill, enemy, scheduling, newcomers } = world;
+  const name = (endpoint: number): string => (endpoint < replicas ? `r${endpoint}` : `c${endpoint - replicas}`);
+  const ms = (us: number): string => `${(us / 1000).toFixed(us < 10_000 ? 2 : 0)} ms`;
+  const parts: string[] = [];
+  if (distance !== undefined) {
+    const { rooms, toSwitchUs, betweenRoomsUs } = distance;
+    parts.push(`distance ${toSwitchUs.map((us, endpoint) => `${name(endpoint)} ${Math.round(us)}${rooms[endpoint] === 1 ? "'" : ''}`).join(' ')} µs${rooms.includes(1) ? `, ${ms(betweenRoomsUs)} to the other room (')` : ''}`);
+  }
+  if (busy !== undefined) parts.push(`busy ${name(busy.endpoint)} ${Math.round(1e6 / busy.everyUs)}/s`);
+  if (clocks !== undefined) {
+    const { endpoints, aheadS, rightAtUs } = clocks;
+    const off = aheadS === NEVER_SET ? 'in 1970' : `${Math.round(Math.abs(aheadS))} s ${aheadS < 0 ? 'behind' : 'ahead'}`;
+    parts.push(`clock-history ${endpoints.map(name).join(' ')} ${off}${rightAtUs === Infinity ? '' : ` until ${ms(rightAtUs)}`}`);
+  }
+  if (oneWay !== undefined) parts.push(`one-way ${oneWay.kind} (${oneWay.role}) at ${ms(oneWay.fromUs)} for ${ms(oneWay.forUs)}${oneWay.stays ? ', and afterwards' : ''}`);
+  if (moveEveryUs !== undefined) parts.push(`move every ${ms(moveEveryUs)}`);
+  if (standstill !== undefined) parts.push(`standstill ${standstill.applyUs} µs an operation, ${standstill.snapshotEntryUs.toFixed(1)} µs an entry of a snapshot`);
+  if (enemy !== undefined) parts.push(`enemy ${enemy.rate}/s, then ${enemy.rateAfter}/s`);
+  if (scheduling !== undefined) parts.push(`busy-host up to ${ms(scheduling.waitMaxUs)} every ${ms(scheduling.awakeUs)}`);
+  if (newcomers.length > 0) parts.push(`come anew ${newcomers.map(name).join(' ')}`);
+  return parts.join('; ');
+}
