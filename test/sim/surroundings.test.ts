@@ -13,6 +13,7 @@ import { WireEnd } from '../../src/sim/wire-end.js';
 import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
 import { begin, type Message } from '../../src/wire/layout.js';
 import { Chunk, Probe, Sync, SyncAck, ViewChange, validate } from '../../src/wire/messages.js';
+import { WIRE_VERSION } from '../../src/wire/versions.js';
 import { differenceU64, writeI32, writeU16 } from '../../src/wire/u64.js';
 
 const SEED = Number(process.env['SEED'] ?? 20261123);
@@ -163,6 +164,7 @@ t.test('network: a hold takes the datagrams of one link with a message of its ty
   const datagram = (number: number, ...messages: Message<any>[]): Uint8Array => {
     const bytes = new Uint8Array(ENVELOPE_BYTES + messages.reduce((sum, { size }) => sum + size, 0));
     bytes[0] = number;
+    bytes[3] = WIRE_VERSION; // what writtenVersion reads
     let at = ENVELOPE_BYTES;
     for (const message of messages) {
       bytes.set(message.template, at);
