@@ -164,7 +164,7 @@ t.test('network: a hold takes the datagrams of one link with a message of its ty
   const datagram = (number: number, ...messages: Message<any>[]): Uint8Array => {
     const bytes = new Uint8Array(ENVELOPE_BYTES + messages.reduce((sum, { size }) => sum + size, 0));
     bytes[0] = number;
-    bytes[3] = WIRE_VERSION; // what writtenVersion reads
+    bytes[5] = WIRE_VERSION; // what writtenVersion reads
     let at = ENVELOPE_BYTES;
     for (const message of messages) {
       bytes.set(message.template, at);
