@@ -64,6 +64,8 @@ export const ERRORS = {
   'operation-too-large': { category: 'caller', retryable: false },
   /** No session could be registered: too few replicas answer. */
   'cluster-unavailable': { category: 'environment', retryable: true },
+  /** No session could be registered: more replicas have lost their logs than the cluster survives. Waiting does not help. */
+  'majority-lost': { category: 'environment', retryable: false },
   /** The operation was sent and no answer is certain: it may have been executed, may still be, or never. */
   'outcome-unknown': { category: 'environment', retryable: false },
   /** The operation was decided, and refused: it was not executed and never will be. */

@@ -13,7 +13,7 @@ export const Exit = {
 } as const;
 
 /** Codes of the library that mean that the cluster could not be reached or did not answer in time. */
-const UNAVAILABLE = new Set(['cluster-unavailable', 'outcome-unknown']);
+const UNAVAILABLE = new Set(['cluster-unavailable', 'majority-lost', 'outcome-unknown']);
 /** Codes of the library for something wrong with what the user gave us. */
 const USAGE_CATEGORY = 'caller';
 

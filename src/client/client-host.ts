@@ -114,7 +114,7 @@ export class ClientHost {
    * Registers a session with the cluster.
    *
    * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`, `host-unresolved`,
-   * `address-unavailable`, `cluster-unavailable` (nobody, or too few, answered in time) or `aborted`; and ClockError.
+   * `address-unavailable`, `cluster-unavailable` (nobody, or too few, answered in time), `majority-lost` or `aborted`; and ClockError.
    */
   static async connect(options: ClientHostOptions, events: ClientHostEvents): Promise<ClientHost> {
     checkKeys('option-invalid', 'Client.connect', options, CLIENT_HOST_OPTION_NAMES);
@@ -400,8 +400,18 @@ export class ClientHost {
     this.onFailed(error);
   }
 
+  /** Undefined, or what replicas say of a cluster that has lost more logs than it survives: a half-sentence. */
+  get majorityLost(): string | undefined {
+    const { majorityLost } = this.core;
+    if (majorityLost === 0) return undefined;
+    const say = this.cluster.replicas.flatMap((_, replica) => (((majorityLost >>> replica) & 1) === 1 ? [replica] : []));
+    return `majority-lost: replica${say.length === 1 ? ' ' : 's '}${say.join(', ')} say${say.length === 1 ? 's' : ''} that more logs are lost than the cluster survives, so nothing commits until an operator acts; \`jitpaxos status\` says which, docs/operations.md what can be done`;
+  }
+
   private unavailable(timeoutMs: number): JitPaxosError {
     const { replicas } = this.cluster;
+    const { majorityLost } = this;
+    if (majorityLost !== undefined) return new JitPaxosError('majority-lost', `no session within ${timeoutMs} ms; ${majorityLost}`);
     const heard = this.loop.transport.counters[0] === 0 ? 'none of them answered' : 'too few of them answered';
     return new JitPaxosError(
       'cluster-unavailable',

@@ -75,7 +75,7 @@ export class Client {
    * Connects to the cluster and registers a session.
    *
    * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `host-unresolved`,
-   * `address-unavailable`, `cluster-unavailable` or `aborted`; and ClockError.
+   * `address-unavailable`, `cluster-unavailable`, `majority-lost` or `aborted`; and ClockError.
    */
   static async connect(options: ClientOptions): Promise<Client> {
     checkKeys('option-invalid', 'Client.connect', options, [...CLIENT_HOST_OPTION_NAMES, 'timeout', 'queue']);
@@ -220,7 +220,8 @@ export class Client {
     if (call.signal?.aborted === true) {
       return new JitPaxosError('outcome-unknown', 'the AbortSignal was aborted after the operation was sent: it may be executed, once, or not at all; read the state before you send it again', call.signal.reason);
     }
-    return new JitPaxosError('outcome-unknown', `no certain answer within ${call.timeoutMs} ms: the operation may be executed, once, or not at all; read the state before you send it again, and see \`jitpaxos status\``);
+    const { majorityLost } = this.host;
+    return new JitPaxosError('outcome-unknown', `no certain answer within ${call.timeoutMs} ms: the operation may be executed, once, or not at all; read the state before you send it again, and see \`jitpaxos status\`${majorityLost === undefined ? '' : `. ${majorityLost}`}`);
   }
 
   private abort(call: Call): void {

@@ -53,6 +53,8 @@ export class ClientCore {
   /** The cluster no longer knows the session: every request ends with `sessionLost`. */
   sessionLost = false;
   readonly counters = new Float64Array(CLIENT_COUNTER_NAMES.length);
+  /** The replicas that last answered a probe with "more logs are lost than the cluster survives", bit r for replica r. */
+  majorityLost = 0;
   readonly lead: LeadControl;
   readonly clock: ClientClock;
 
@@ -228,6 +230,8 @@ export class ClientCore {
         return;
       case wire.ProbeReply.type: {
         const at = wire.ProbeReply.at;
+        const bit = 1 << from;
+        this.majorityLost = bytes[offset + at.majorityLost] === 1 ? this.majorityLost | bit : this.majorityLost & ~bit;
         if (bytes[offset + at.status] === ReplicaStatus.normal) this.learnView(readI32(bytes, offset + at.view), now);
         return;
       }

@@ -71,6 +71,8 @@ export class ReplicaState implements PersistBatch {
   pushing = false;
   /** At a member: its log differed from the primary's, or may have, since it last said so. */
   differed = false;
+  /** The replicas that have lost their logs, bit r for replica r, when those are more than the cluster survives as far as this one has heard; otherwise 0. */
+  lostLogs = 0;
   /** Sequence of the newest Sync heard in this view. */
   syncHeard = 0;
 

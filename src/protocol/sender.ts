@@ -257,6 +257,8 @@ export class Sender {
     writeI32(bytes, o + at.incarnation, state.incarnation);
     writeIndex(bytes, o + at.lastIndex, state.log.lastIndex);
     writeIndex(bytes, o + at.committedIndex, state.committed);
+    writeI32(bytes, o + at.knownIncarnation, 0);
+    bytes[o + at.majorityLost] = state.lostLogs === 0 ? 0 : 1;
     state.out.commit(wire.ProbeReply.size);
   }
 

@@ -95,7 +95,6 @@ export class ViewChanges {
   private accused = -1;
   private accusedSinceUs = 0.5;
   private suspicion = 0;
-  private stopped = false;
 
   constructor(
     private readonly state: ReplicaState,
@@ -368,7 +367,7 @@ export class ViewChanges {
     state.counters[Counter.views_installed]!++;
     this.attempts = 0;
     this.suspicion = 0;
-    this.stopped = false;
+    state.lostLogs = 0;
     this.probing = false;
     this.votes.clear();
     this.chosen = undefined;
@@ -489,7 +488,7 @@ export class ViewChanges {
     const { state } = this;
     this.probeSentUs = now.monotonicUs;
     if (state.n === 1) {
-      if (state.status === ReplicaStatus.recovering) this.reportStopped(1);
+      if (state.status === ReplicaStatus.recovering) this.noteLost(1);
       return;
     }
     state.counters[Counter.suspicions]!++;
@@ -511,10 +510,10 @@ export class ViewChanges {
     let heard = false;
     // A higher view runs of which this replica hears nothing: its primary's Syncs are lost on the way here.
     let elsewhere = -1;
-    let lost = mine === ReplicaStatus.recovering ? 1 : 0;
+    let lost = mine === ReplicaStatus.recovering ? 1 << state.id : 0;
     for (const [r, answer] of this.answers) {
       alive |= 1 << r;
-      if (answer.status === ReplicaStatus.recovering) lost++;
+      if (answer.status === ReplicaStatus.recovering) lost |= 1 << r;
       else withLog |= 1 << r;
       if (answer.view === state.view && answer.heardPrimary && r !== state.primary) heard = true;
       if (answer.view > above) {
@@ -528,7 +527,7 @@ export class ViewChanges {
       }
       if (answer.view > state.view && answer.status === ReplicaStatus.normal && answer.heardPrimary && r !== state.views.primary(answer.view)) elsewhere = Math.max(elsewhere, answer.view);
     }
-    if (lost > state.views.f) this.reportStopped(lost);
+    this.noteLost(lost);
     const answerOfPrimary = this.answers.get(state.primary);
     if (mine === ReplicaStatus.normal && !state.isPrimary && answerOfPrimary !== undefined && answerOfPrimary.view === state.view && answerOfPrimary.status === ReplicaStatus.normal) {
       // It lives, and its Sync was lost or is on its way.
@@ -619,10 +618,13 @@ export class ViewChanges {
     return false;
   }
 
-  private reportStopped(lost: number): void {
-    if (this.stopped) return;
-    this.stopped = true;
-    this.state.transition('majority-lost', `${lost} of ${this.state.n} replicas lost their logs at once, more than the ${this.state.views.f} that this cluster survives: it stays stopped unless one of them returns with its log; see docs/operations.md`);
+  /** `lost`: the replicas that say that their logs are lost. */
+  private noteLost(lost: number): void {
+    const { state } = this;
+    const before = state.lostLogs;
+    state.lostLogs = count(lost) > state.views.f ? lost : 0;
+    if (before !== 0 || state.lostLogs === 0) return;
+    state.transition('majority-lost', `${count(lost)} of ${state.n} replicas lost their logs at once, more than the ${state.views.f} that this cluster survives: it stays stopped unless one of them returns with its log; see docs/operations.md`);
   }
 }
 

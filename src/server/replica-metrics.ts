@@ -2,8 +2,7 @@
 import { byLabel, counter, gauge, type Family, type HistogramSample, type Sample } from '../metrics/exposition.js';
 import type { BucketSnapshot } from '../protocol/bucket-counts.js';
 import { COUNTER_NAMES, type CounterName } from '../protocol/counters.js';
-import { REPLICA_STATUS_NAMES } from '../wire/messages.js';
-import { spokenIn, type ReplicaStatusReport } from './status.js';
+import { REPORTED_STATUS_NAMES, spokenIn, type ReplicaStatusReport } from './status.js';
 
 /** Of every metric of ours. */
 export const METRIC_PREFIX = 'jitpaxos_';
@@ -50,7 +49,7 @@ export function replicaMetrics({ report, arrivalSlackUs, residentBytes }: Metric
     level('view', 'View that this replica is in', report.view),
     level('is_primary', 'Whether this replica takes itself for the primary of a running view: 1 or 0', status === 'normal' && report.primary === report.id ? 1 : 0),
     level('is_member', 'Whether this replica is in the quorum of its running view, the primary included: 1 or 0', status === 'normal' && report.members.includes(report.id) ? 1 : 0),
-    level('status', 'Status of the replica: 1 for the one that it has, 0 for the others', byLabel('status', Object.fromEntries([...REPLICA_STATUS_NAMES, 'stopped'].map((each) => [each, each === status ? 1 : 0])))),
+    level('status', 'Status of the replica: 1 for the one that it has, 0 for the others', byLabel('status', Object.fromEntries(REPORTED_STATUS_NAMES.map((each) => [each, each === status ? 1 : 0])))),
     level('incarnation', 'How often this replica was started', report.incarnation),
     level('log_base_index', 'Last index that only a snapshot covers', report.baseIndex),
     level('log_last_index', 'Last index of the log', report.lastIndex),

@@ -23,7 +23,7 @@ import { checkInteger, checkKeys, show } from './options.js';
 import { replicaMetrics } from './replica-metrics.js';
 import { checkDurability, openStorage, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, type Durability } from './storage.js';
 import { StatusService } from './status-service.js';
-import { coreCounters, loopReport, protocolReport, STATUS_SCHEMA, type ReplicaStatusReport } from './status.js';
+import { coreCounters, loopReport, majorityLostText, protocolReport, STATUS_SCHEMA, type ReplicaStatusReport } from './status.js';
 import type { TransportKind } from './transport-choice.js';
 import type { KeyFile } from './key-file.js';
 import { openKeys, type ProcessKeys } from './keyring.js';
@@ -222,7 +222,9 @@ export class Replica {
 
   /** Undefined, or why it does not serve: a rolling restart waits for this before it goes on to the next. */
   unready(): string | undefined {
-    const { status } = protocolReport(this.core.state, this.cluster.replicas.length, this.running);
+    const { length } = this.cluster.replicas;
+    const { status, majorityLost } = protocolReport(this.core.state, length, this.running);
+    if (majorityLost !== undefined) return majorityLostText(majorityLost, length);
     return status === 'normal' ? undefined : `status is ${status}`;
   }
 

@@ -74,6 +74,8 @@ export function decodeReport(bytes: Uint8Array): ReplicaStatusReport | undefined
     const fits = type === 'array' ? Array.isArray(field) && field.every((item) => typeof item === 'number') : type === 'object' ? isMap(field) : typeof field === type;
     if (!fits) return undefined;
   }
+  const lost = value['majorityLost'];
+  if (lost !== undefined && !(Array.isArray(lost) && lost.every((replica) => typeof replica === 'number'))) return undefined;
   if (value['schema'] !== STATUS_SCHEMA) return undefined;
   const report = value as unknown as ReplicaStatusReport;
   if (!isMap(report.transport.counters) || !isMap(report.cpuSeconds) || typeof report.clock.source !== 'string' || typeof report.transport.kind !== 'string') return undefined;

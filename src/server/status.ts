@@ -22,8 +22,10 @@ export interface ReplicaStatusReport {
   readonly pid: number;
   readonly address: string;
   readonly port: number;
-  /** normal, view-change, recovering; or stopped. */
+  /** normal, view-change, recovering; majority-lost, whatever it was before: nothing commits, and waiting will not change that; or stopped. */
   readonly status: string;
+  /** The replicas that have lost their logs, when those are more than the cluster survives. Absent otherwise. */
+  readonly majorityLost?: readonly number[];
   readonly view: number;
   readonly logView: number;
   readonly primary: number;
@@ -73,13 +75,30 @@ export interface ReportedState {
   readonly synced: number;
   readonly committed: number;
   readonly executed: number;
+  /** See ReplicaState. */
+  readonly lostLogs: number;
+}
+
+/** Of a replica that knows that more logs are lost than the cluster survives: in place of its protocol's status. */
+export const MAJORITY_LOST = 'majority-lost';
+/** What a report's `status` may be. */
+export const REPORTED_STATUS_NAMES: readonly string[] = [...REPLICA_STATUS_NAMES, MAJORITY_LOST, 'stopped'];
+
+/** What happened and what can be done, for people: of the replicas that lost their logs. */
+export function majorityLostText(lost: readonly number[], replicas: number): string {
+  const f = (replicas - 1) / 2;
+  return (
+    `majority-lost: replica${lost.length === 1 ? '' : 's'} ${lost.join(', ')} lost ${lost.length === 1 ? 'its log' : 'their logs'}, ${lost.length} of ${replicas}, and this cluster survives ${f}. Nothing commits, and waiting does not change that: what was committed may be in no log that is left. ` +
+    'If a replica with a log is only out of reach, bring it back without starting it anew. Otherwise begin a new cluster, from a backup if there is one: docs/operations.md, "majority-lost"'
+  );
 }
 
 export function protocolReport(state: ReportedState, replicas: number, running: boolean) {
   const { log } = state;
   const views = new Views(replicas);
   return {
-    status: running ? (REPLICA_STATUS_NAMES[state.status] ?? `status-${state.status}`) : 'stopped',
+    status: !running ? 'stopped' : state.lostLogs !== 0 ? MAJORITY_LOST : (REPLICA_STATUS_NAMES[state.status] ?? `status-${state.status}`),
+    ...(state.lostLogs === 0 ? {} : { majorityLost: Array.from({ length: replicas }, (_, replica) => replica).filter((replica) => ((state.lostLogs >>> replica) & 1) === 1) }),
     view: state.view,
     logView: state.logView,
     primary: views.primary(state.view),

@@ -402,6 +402,9 @@ t.test('more than f logs lost at once: the cluster stops and says so', (t) => {
   t.strictSame([0, 1].map((id) => c.replica(id).state.status), [ReplicaStatus.recovering, ReplicaStatus.recovering]);
   for (const id of [0, 1, 2]) t.not(c.replica(id).state.isPrimary, true);
   t.equal(c.replica(0).transitions.filter((line) => line.startsWith('majority-lost: 2 of 3')).length, 1, 'once');
+  // All three know which, and say so to whoever asks.
+  t.strictSame([0, 1, 2].map((id) => c.replica(id).state.lostLogs), [0b011, 0b011, 0b011]);
+  for (const id of [0, 1, 2]) t.match(c.replica(id).answer(Probe, { view: 0, nonce: 9 }, 7), { message: ProbeReply, values: { nonce: 9, majorityLost: 1 } });
   t.end();
 });
 

@@ -3,7 +3,7 @@
  * answers of the same process; after a restart there are none until it has answered twice.
  */
 import type { StatusAnswer } from '../../client/status-client.js';
-import { spokenIn, type ReplicaStatusReport } from '../../server/status.js';
+import { majorityLostText, spokenIn, type ReplicaStatusReport } from '../../server/status.js';
 
 export interface ReplicaSummary {
   readonly id: number;
@@ -41,6 +41,8 @@ export interface ClusterSummary {
   readonly answered: number;
   /** The newest version of the wire that all replicas which answered speak. */
   readonly wireVersion: number | undefined;
+  /** The replicas that have lost their logs, when a replica says that those are more than the cluster survives: nothing commits, and waiting does not help. Undefined otherwise. */
+  readonly majorityLost: readonly number[] | undefined;
   readonly commitsPerSecond: number | undefined;
   readonly rejectedPerSecond: Readonly<Record<string, number>>;
   readonly replicas: readonly ReplicaSummary[];
@@ -74,6 +76,8 @@ export function summarize(cluster: string, answers: readonly StatusAnswer[], pre
   });
   const rejectedPerSecond: Record<string, number> = {};
   for (const { rates } of replicas) for (const [reason, rate] of Object.entries(rates?.rejected ?? {})) rejectedPerSecond[reason] = (rejectedPerSecond[reason] ?? 0) + rate;
+  const lost = [...new Set(reports.flatMap(({ majorityLost }) => majorityLost ?? []))].sort((a, b) => a - b);
+  const majorityLost = lost.length === 0 ? undefined : lost;
   return {
     cluster,
     available: members.length > 0 && members.every((id) => answers[id]?.report?.view === view && answers[id]?.report?.status === 'normal'),
@@ -82,10 +86,11 @@ export function summarize(cluster: string, answers: readonly StatusAnswer[], pre
     members,
     answered: reports.length,
     wireVersion: reports.length === 0 ? undefined : Math.min(...reports.map(spokenIn)),
+    majorityLost,
     commitsPerSecond: primary === undefined ? undefined : replicas[primary]?.rates?.commits,
     rejectedPerSecond,
     replicas,
-    remarks: remarksOn(replicas, view),
+    remarks: [...(majorityLost === undefined ? [] : [majorityLostText(majorityLost, answers.length)]), ...remarksOn(replicas, view)],
   };
 }
 

@@ -26,10 +26,10 @@ export function summaryLines(summary: ClusterSummary, colours: boolean): string[
 type Tone = (colour: Colour, text: string) => string;
 
 function headline(summary: ClusterSummary, tone: Tone): string {
-  const { cluster, view, primary, members, answered, replicas, available, commitsPerSecond, wireVersion } = summary;
+  const { cluster, view, primary, members, answered, replicas, available, majorityLost, commitsPerSecond, wireVersion } = summary;
   const parts = [`cluster ${cluster}`];
   if (view !== undefined) parts.push(`view ${view}`, `primary ${primary}`, `quorum ${members.join(',')}`);
-  parts.push(available ? tone(Colour.green, 'available') : tone(Colour.red, 'not available'), `${answered} of ${replicas.length} replicas answer`);
+  parts.push(available ? tone(Colour.green, 'available') : tone(Colour.red, majorityLost === undefined ? 'not available' : 'majority-lost: not available'), `${answered} of ${replicas.length} replicas answer`);
   if (wireVersion !== undefined) parts.push(`wire ${wireVersion}`);
   if (commitsPerSecond !== undefined) parts.push(`${formatRate(commitsPerSecond)} commits/s`);
   return parts.join('   ');

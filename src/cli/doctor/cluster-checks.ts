@@ -60,6 +60,7 @@ export async function checkReplicas(file: string, timeoutMs: number): Promise<Fi
     else if (summary.wireVersion !== undefined) findings.push(ok('wire versions', `all that answer speak version ${summary.wireVersion}`));
     if (summary.available) findings.push(ok('quorum', `view ${summary.view}, replicas ${summary.members.join(', ')}`));
     else if (summary.answered === 0) findings.push(warn('quorum', 'no replica answers', 'start the replicas'));
+    else if (summary.majorityLost !== undefined) findings.push(fail('quorum', summary.remarks[0]!, 'docs/operations.md, "majority-lost"'));
     else findings.push(fail('quorum', `the quorum of view ${summary.view} does not commit: ${summary.remarks.join('; ')}`, `see that a majority of ${(answers.length + 1) / 2} replicas runs; then jitpaxos status`));
     return findings;
   } finally {
