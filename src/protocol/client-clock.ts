@@ -34,7 +34,7 @@ export class ClientClock {
 
   /** `now` plus `leadNs`, corrected, into `hi` and `lo`. */
   read(now: Instant, leadNs: number): void {
-    const shiftNs = leadNs + (this.correctionNs === 0 ? -this.aheadNs : this.correctionNs);
+    const shiftNs = this.shiftNs(leadNs);
     this.hi = now.wallHi;
     this.lo = now.wallLo;
     if (shiftNs >= 0) {
@@ -58,9 +58,28 @@ export class ClientClock {
     this.offsets.heard(replica, slackUs + this.stampAheadNs[slot]! / 1000, now.monotonicUs - this.stampedUs[slot]!, now.monotonicUs);
   }
 
-  /** A replica refused a timestamp that is ahead of its clock by so much. */
-  refusedAhead(ns: number): void {
-    this.aheadNs = Math.max(0, this.aheadNs + ns);
+  /**
+   * How late the reading of our clock at the present timestamp of `slot` reached a replica, by that one's clock, ns: the way there and what
+   * our clock is behind, whatever was added to the reading.
+   */
+  lateNs(slot: number, slackUs: number): number {
+    return slackUs * 1000 + this.stampAheadNs[slot]!;
+  }
+
+  /** How long ago the present timestamp of `slot` was made, ns. */
+  ageNs(slot: number, now: Instant): number {
+    return Math.round((now.monotonicUs - this.stampedUs[slot]!) * 1000);
+  }
+
+  /** A replica refused the present timestamp of `slot`, which is ahead of its clock by `ns`. What was not our reading, but put on top of it, is not our clock's fault. */
+  refusedAhead(slot: number, ns: number, leadNs: number): void {
+    const aboveNs = Math.max(0, this.stampAheadNs[slot]! - this.shiftNs(leadNs));
+    this.aheadNs += Math.max(0, ns - aboveNs);
+  }
+
+  /** What is added to readings. */
+  private shiftNs(leadNs: number): number {
+    return leadNs + (this.correctionNs === 0 ? -this.aheadNs : this.correctionNs);
   }
 
   /** Our clock no longer runs ahead, or less: what was taken off the readings is given back. */

@@ -14,17 +14,18 @@ import { RejectReason, ReplicaStatus, ReplyStatus, RequestFlag, typeOf } from '.
 import { addHi, addLo, compareU64, differenceU64, indexAt, readI32, readIndex, readU16, writeI32, writeU16 } from '../wire/u64.js';
 import { Acknowledgements } from './acknowledgements.js';
 import { askReplicas } from './ask-replicas.js';
-import { checkLanes, type ClientConfig } from './config.js';
+import { checkLanes, checkRequestsPerLane, REQUESTS_PER_LANE_MAX, type ClientConfig } from './config.js';
 import { Outcome, type ClientEvents, type Instant, type Outbox } from './contract.js';
 import { CLIENT_COUNTER_NAMES, ClientCounter } from './counters.js';
 import { invariant } from './invariant.js';
 import { ClientClock } from './client-clock.js';
 import { ClientSender } from './client-sender.js';
 import { LeadControl } from './lead.js';
+import { Margins } from './margins.js';
 import { Payloads } from './payloads.js';
 import { Jitter } from './random.js';
 import { Retries } from './retries.js';
-import { REGISTER_BYTES, REGISTER_LANE } from './sessions.js';
+import { REGISTER_BORN, REGISTER_BYTES, REGISTER_LANE } from './sessions.js';
 import { Views } from './views.js';
 
 const State = { idle: 0, write: 1, read: 2 } as const;
@@ -42,6 +43,13 @@ const PLEA_AFTER = 2;
 /** Shortest wait for a pushed order before a member that differs is asked to reconcile, µs; else it is that of the longest round trip lately. */
 const ORDER_PATIENCE_US = 500;
 
+/** A log that ends this far above the born of a late Register is ahead of the clocks, and the session may have to be born later, ns. */
+const LOG_AHEAD_NS = 1_000_000_000;
+/** First pause before the session after one that was refused, and the longest, µs. A session that lived for LIVED_US was not refused. */
+const REFUSED_US = 4_000;
+const REFUSED_MAX_US = 1_000_000;
+const LIVED_US = 1_000_000;
+
 /** Operations and results up to here need no array of their own. */
 const SHORT_BYTES = 128;
 
@@ -52,6 +60,8 @@ export class ClientCore {
   registered = false;
   /** The cluster no longer knows the session: every request ends with `sessionLost`. */
   sessionLost = false;
+  /** A lane has used most of its request numbers: time to go on with another session, while this one still takes requests. */
+  worn = false;
   readonly counters = new Float64Array(CLIENT_COUNTER_NAMES.length);
   /** The replicas that last answered a probe with "more logs are lost than the cluster survives", bit r for replica r. */
   majorityLost = 0;
@@ -62,6 +72,7 @@ export class ClientCore {
   private readonly views: Views;
   private readonly jitter: Jitter;
   private readonly retries: Retries;
+  private readonly margins: Margins;
   private readonly acks: Acknowledgements;
   /** Lanes of the caller, and one more for the registration. */
   private readonly lanes: number;
@@ -101,6 +112,17 @@ export class ClientCore {
   private earliestUs = Infinity;
   private lastProbeUs = -Infinity;
   private open = 0;
+  /** The registration begins then, monotonic µs: Infinity when it began. */
+  private registerAtUs = Infinity;
+  private registeredUs = Infinity;
+  /** What the present Register was born at, and what the next session's is to be born at: 0, its timestamp. */
+  private bornHi = 0;
+  private bornLo = 0;
+  private nextBornHi = 0;
+  private nextBornLo = 0;
+  private refusals: number;
+  private readonly requestsMax: number;
+  private readonly wornAt: number;
 
   /** Throws RangeError when the configuration is out of its ranges. */
   constructor(
@@ -109,6 +131,10 @@ export class ClientCore {
     private readonly events: ClientEvents,
   ) {
     checkLanes(config.lanes);
+    this.requestsMax = config.requestsPerLane ?? REQUESTS_PER_LANE_MAX;
+    checkRequestsPerLane(this.requestsMax);
+    this.wornAt = this.requestsMax - (this.requestsMax >>> 3);
+    this.refusals = config.refusals ?? 0;
     this.n = config.replicas;
     this.views = new Views(config.replicas);
     this.jitter = new Jitter(config.seed);
@@ -120,6 +146,7 @@ export class ClientCore {
     this.acks = new Acknowledgements(slots, config.replicas);
     this.lead = new LeadControl(config.timings.leadNs, config.timings.maxLeadNs, config.replicas);
     this.clock = new ClientClock(slots, config.replicas, config.aheadNs ?? 0);
+    this.margins = new Margins(slots, this.clock);
     this.state = new Uint8Array(slots);
     this.request = new Int32Array(slots);
     this.timestampHi = new Int32Array(slots);
@@ -141,18 +168,36 @@ export class ClientCore {
     this.resultStatus = new Uint8Array(slots);
   }
 
-  /** Starts to register the session; `events.registered` says how it ended. */
+  /**
+   * Starts to register the session; `events.registered` says how it ended. A session that follows refused ones waits before: a cluster that
+   * refuses every session is not to be asked as fast as it can answer.
+   */
   register(now: Instant): void {
+    invariant(this.state[this.lanes] === State.idle && !this.registered && this.registerAtUs === Infinity, 'a session is registered once');
+    if (this.refusals < 2) {
+      this.beginRegistration(now);
+      return;
+    }
+    this.jitter.step();
+    const pauseUs = Math.min(REFUSED_MAX_US, REFUSED_US * 2 ** (this.refusals - 2));
+    this.registerAtUs = now.monotonicUs + pauseUs * (0.5 + 0.5 * this.jitter.value[0]!);
+    this.earliestUs = Math.min(this.earliestUs, this.registerAtUs);
+  }
+
+  private beginRegistration(now: Instant): void {
     const slot = this.lanes;
-    invariant(this.state[slot] === State.idle && !this.registered, 'a session is registered once');
+    this.registerAtUs = Infinity;
     const operation = new Uint8Array(REGISTER_BYTES);
     writeI32(operation, 0, this.config.nonceHi);
     writeI32(operation, 4, this.config.nonceLo);
     writeU16(operation, 8, this.lanes);
-    // The first timestamp is part of the operation, and the same in every attempt (sessions.ts).
     this.stamp(slot, now);
-    writeI32(operation, 10, this.lastHi);
-    writeI32(operation, 14, this.lastLo);
+    // Part of the operation, and the same in every attempt (sessions.ts). Never above the timestamp, which is above the last one known.
+    const { bornHi = this.lastHi, bornLo = this.lastLo } = this.config;
+    this.bornHi = bornHi;
+    this.bornLo = bornLo;
+    writeI32(operation, REGISTER_BORN, bornHi);
+    writeI32(operation, REGISTER_BORN + 4, bornLo);
     this.operations.put(slot, viewOf(operation), 0, REGISTER_BYTES);
     this.begin(slot, State.write, Infinity, now);
   }
@@ -162,8 +207,9 @@ export class ClientCore {
   }
 
   /** What the core of the client's next session starts from: spread it into its configuration. */
-  succession(): Pick<ClientConfig, 'afterHi' | 'afterLo' | 'aheadNs'> {
-    return { afterHi: this.lastHi, afterLo: this.lastLo, aheadNs: this.clock.aheadNs };
+  succession(): Pick<ClientConfig, 'afterHi' | 'afterLo' | 'aheadNs' | 'bornHi' | 'bornLo' | 'refusals'> {
+    const born = (this.nextBornHi | this.nextBornLo) === 0 ? {} : { bornHi: this.nextBornHi, bornLo: this.nextBornLo };
+    return { afterHi: this.lastHi, afterLo: this.lastLo, aheadNs: this.clock.aheadNs, ...born, refusals: this.worn && !this.sessionLost ? 0 : this.refusals + 1 };
   }
 
   /**
@@ -250,6 +296,8 @@ export class ClientCore {
     if (now.monotonicUs < this.earliestUs) return;
     this.earliestUs = Infinity;
     this.lead.tick(now.monotonicUs);
+    if (this.registerAtUs <= now.monotonicUs) this.beginRegistration(now);
+    else this.earliestUs = this.registerAtUs;
     for (let slot = 0; slot <= this.lanes; slot++) {
       if (this.state[slot] === State.idle) continue;
       if (this.deadlineUs[slot]! <= now.monotonicUs) {
@@ -275,9 +323,11 @@ export class ClientCore {
   private begin(slot: number, state: number, timeoutUs: number, now: Instant): void {
     this.state[slot] = state;
     this.open++;
-    this.request[slot]!++;
+    // Lanes that nobody replaces in time: the session is used up, rather than that a number comes twice.
+    if (++this.request[slot]! >= this.wornAt) this.wear(slot, now);
     this.attempts[slot] = 0;
     this.repeated[slot] = 0;
+    this.margins.clear(slot);
     this.pace[slot] = Pace.one;
     this.flags[slot] = slot === this.lanes ? RequestFlag.register : state === State.read ? RequestFlag.query : 0;
     this.deadlineUs[slot] = now.monotonicUs + timeoutUs;
@@ -292,6 +342,14 @@ export class ClientCore {
     }
     if (state === State.write) this.stamp(slot, now);
     this.send(slot, now);
+  }
+
+  /** A lane is near, or at, the end of its numbers. */
+  private wear(slot: number, now: Instant): void {
+    this.worn = true;
+    if (this.request[slot]! <= this.requestsMax) return;
+    this.request[slot] = this.requestsMax;
+    this.loseSession(now);
   }
 
   /** Nothing of an earlier view or request counts. */
@@ -310,6 +368,11 @@ export class ClientCore {
     if (compareU64(hi, lo, this.lastHi, this.lastLo) <= 0) {
       hi = addHi(this.lastHi, this.lastLo, 1);
       lo = addLo(this.lastLo, 1);
+    }
+    const { margins } = this;
+    if (margins.isLate(slot)) {
+      margins.raise(slot, hi, lo, now);
+      ({ hi, lo } = margins);
     }
     this.lastHi = hi;
     this.lastLo = lo;
@@ -445,6 +508,7 @@ export class ClientCore {
     if (slot === this.lanes) {
       this.finish(slot);
       this.registered = status === ReplyStatus.ok;
+      this.registeredUs = now.monotonicUs;
       this.events.registered(status);
       return;
     }
@@ -501,17 +565,33 @@ export class ClientCore {
           this.lastHi = lastHi;
           this.lastLo = lastLo;
         }
+        if (slot === this.lanes) {
+          // A session as old as that may have been evicted already, for all that the log says (sessions.ts).
+          if (differenceU64(lastHi, lastLo, this.bornHi, this.bornLo) > LOG_AHEAD_NS) {
+            this.refuseRegistration(lastHi, lastLo);
+            return;
+          }
+          this.margins.late(slot);
+        }
+        this.margins.rejected(slot, timestampHi, timestampLo, lastHi, lastLo, readI32(bytes, o + at.slack), now);
         this.restamp(slot, now);
         return;
       case RejectReason.tooFarAhead: {
         this.counters[ClientCounter.rejected_too_far_ahead]!++;
+        if (from !== primary) {
+          // One member's clock. Ours is wrong when the primary says so.
+          this.rejectedMask[slot]! |= 1 << from;
+          this.settle(slot, now);
+          return;
+        }
         if (this.acks.hasPrimary(slot)) return;
-        // The cluster's time counts: what the replica's clock says replaces ours from here on.
-        this.clock.refusedAhead(differenceU64(timestampHi, timestampLo, lastHi, lastLo));
+        // The cluster's time counts: what the primary's clock says, or its log where that is ahead, replaces ours from here on.
+        this.clock.refusedAhead(slot, differenceU64(timestampHi, timestampLo, lastHi, lastLo), this.lead.leadNs);
+        this.margins.tooMuch(slot);
         this.lastHi = lastHi;
         this.lastLo = lastLo;
         // A Register may not go back in time (sessions.ts): the next session starts with what was learnt.
-        if (slot === this.lanes) this.complete(slot, Outcome.refused, ReplyStatus.sessionTaken);
+        if (slot === this.lanes) this.refuseRegistration(lastHi, lastLo);
         else this.restamp(slot, now);
         return;
       }
@@ -530,6 +610,13 @@ export class ClientCore {
       default:
         this.counters[ClientCounter.rejected_not_in_quorum]!++;
     }
+  }
+
+  /** Ends the registration; the next session is to be born right above `hi`, `lo`, which the cluster takes for now. */
+  private refuseRegistration(hi: number, lo: number): void {
+    this.nextBornHi = addHi(hi, lo, 1);
+    this.nextBornLo = addLo(lo, 1);
+    this.complete(this.lanes, Outcome.refused, ReplyStatus.sessionTaken);
   }
 
   private restamp(slot: number, now: Instant): void {
@@ -575,6 +662,7 @@ export class ClientCore {
   private readThroughLog(slot: number, now: Instant): void {
     this.state[slot] = State.write;
     this.request[slot]!++;
+    this.margins.clear(slot);
     this.pace[slot] = Pace.more;
     this.forget(slot);
     this.stamp(slot, now);
@@ -641,6 +729,7 @@ export class ClientCore {
   private loseSession(now: Instant): void {
     if (this.sessionLost) return;
     this.sessionLost = true;
+    if (now.monotonicUs - this.registeredUs >= LIVED_US) this.refusals = -1;
     this.counters[ClientCounter.session_lost]!++;
     for (let slot = 0; slot <= this.lanes; slot++) {
       if (this.state[slot] === State.idle) continue;

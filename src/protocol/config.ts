@@ -148,9 +148,22 @@ export interface ClientConfig {
   readonly afterLo?: number;
   /** What its clock was found to be ahead of the cluster's, ns. */
   readonly aheadNs?: number;
+  /** What the Register says it was born at, ns, where the cluster's log is ahead of the clocks; else its timestamp. */
+  readonly bornHi?: number;
+  readonly bornLo?: number;
+  /** Sessions of the client that were refused or lost one soon after the other: the next one waits a little longer each time. */
+  readonly refusals?: number;
+  /**
+   * Requests that a lane may number in one session. From seven eighths of it on the core is `worn` and its host should go on
+   * with another session. Default and most: REQUESTS_PER_LANE_MAX.
+   */
+  readonly requestsPerLane?: number;
   readonly limits: Pick<Limits, 'operationBytes' | 'resultBytes'>;
   readonly timings: ClientTimings;
 }
+
+/** Request numbers are int32; a read that becomes an operation takes a second one. */
+export const REQUESTS_PER_LANE_MAX = 0x7fffffff - 1;
 
 const LIMIT_RANGES: Readonly<Record<keyof Limits, readonly [number, number]>> = {
   logEntries: [16, 1 << 26],
@@ -171,6 +184,11 @@ const LIMIT_RANGES: Readonly<Record<keyof Limits, readonly [number, number]>> = 
 export function checkLanes(lanes: number): void {
   const [low, high] = LIMIT_RANGES.lanesPerSession;
   if (!Number.isInteger(lanes) || lanes < low || lanes > high) throw new RangeError(`a client has from ${low} to ${high} lanes, not ${lanes}`);
+}
+
+/** Throws RangeError when a lane cannot number so many requests. */
+export function checkRequestsPerLane(requests: number): void {
+  if (!Number.isInteger(requests) || requests < 8 || requests > REQUESTS_PER_LANE_MAX) throw new RangeError(`a lane numbers from 8 to ${REQUESTS_PER_LANE_MAX} requests, not ${requests}`);
 }
 
 /** Names of the limits, for whoever checks a configuration. */

@@ -16,7 +16,7 @@ import type { Snapshot } from './contract.js';
 import { Counter } from './counters.js';
 import { RecordAt, type Log } from './log.js';
 import { invariant } from './invariant.js';
-import { REGISTER_BYTES, REGISTER_LANE, Session, SessionTable } from './sessions.js';
+import { REGISTER_BORN, REGISTER_BYTES, REGISTER_LANE, Session, SessionTable } from './sessions.js';
 import { decodeSnapshot, encodeSnapshot, machineBytes, restoreSessions } from './snapshots.js';
 import type { TailIndex } from './tail-index.js';
 
@@ -194,8 +194,8 @@ export class Execution {
     if (lanes < 1 || lanes > this.limits.lanesPerSession) return ReplyStatus.badRequest;
     const known = this.sessions.find(log.sessionHi(index), log.sessionLo(index));
     if (known !== undefined) return known.nonceHi === nonceHi && known.nonceLo === nonceLo ? ReplyStatus.ok : ReplyStatus.sessionTaken;
-    const bornHi = readI32(log.bytes, at + 10);
-    const bornLo = readI32(log.bytes, at + 14);
+    const bornHi = readI32(log.bytes, at + REGISTER_BORN);
+    const bornLo = readI32(log.bytes, at + REGISTER_BORN + 4);
     // Not later than its entry, so that a client cannot push the horizon ahead of time.
     if (compareU64(bornHi, bornLo, log.timestampHi(index), log.timestampLo(index)) > 0) return ReplyStatus.badRequest;
     if (this.sessions.mayBeEvicted(bornHi, bornLo)) return ReplyStatus.sessionTaken;

@@ -23,6 +23,7 @@ import { appendEntry, ENTRY_HEADER_BYTES, ORDER_RECORD_BYTES } from './log.js';
 import type { ReplicaState } from './replica-state.js';
 import { RequestCache } from './request-cache.js';
 import type { Sender } from './sender.js';
+import { REGISTER_BORN, REGISTER_LANE } from './sessions.js';
 
 /** Entries whose order may be known and wait for a request, a power of two; what is ordered beyond is fetched. */
 export const ORDERS_MAX = 1024;
@@ -290,7 +291,11 @@ export class Repair {
     const newest = state.tail.find(sessionHi, sessionLo, lane);
     if (newest !== 0 && state.log.request(newest) >= request) return false;
     const session = state.execution.sessions.find(sessionHi, sessionLo);
-    return session === undefined || (lane < session.lanes && session.request[lane]! < request);
+    if (session !== undefined) return lane < session.lanes && session.request[lane]! < request;
+    // What requests.ts would not append now: it may be of a session that was evicted meanwhile.
+    if (lane !== REGISTER_LANE) return state.tail.find(sessionHi, sessionLo, REGISTER_LANE) !== 0;
+    const born = cache.operationOffset(slot) + REGISTER_BORN;
+    return !state.execution.sessions.mayBeEvicted(readI32(cache.bytes, born), readI32(cache.bytes, born + 4));
   }
 
   /** Tells the client of entry `index`, which a repair brought or moved, where it stands now, so that it need not ask. */

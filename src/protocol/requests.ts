@@ -11,11 +11,12 @@ import { DEFAULT_LATE } from './config.js';
 import type { Instant } from './contract.js';
 import { Counter } from './counters.js';
 import type { HoldBack } from './hold-back.js';
+import { invariant } from './invariant.js';
 import type { Repair } from './repair.js';
 import type { ReplicaState } from './replica-state.js';
 import type { Sender } from './sender.js';
 import { isForeign } from './session-owner.js';
-import { REGISTER_BYTES, REGISTER_LANE, type Session } from './sessions.js';
+import { REGISTER_BORN, REGISTER_BYTES, REGISTER_LANE, type Session } from './sessions.js';
 import type { Synchronization } from './synchronization.js';
 import type { ViewChanges } from './view-changes.js';
 
@@ -104,8 +105,8 @@ export class Requests {
       const isAhead = compareU64(timestampHi, timestampLo, now.wallHi, now.wallLo) > 0;
       if (isAhead || this.holdBack.sorts(now.monotonicUs)) {
         const aheadNs = differenceU64(timestampHi, timestampLo, now.wallHi, now.wallLo);
-        if (aheadNs > state.config.timings.maxAheadNs) {
-          this.reject(bytes, o, from, RejectReason.tooFarAhead, now);
+        if (aheadNs > state.config.timings.maxAheadNs && state.log.compareToLast(timestampHi, timestampLo, sessionHi, sessionLo) > 0 && !this.isWithinOrder(timestampHi, timestampLo)) {
+          this.append(bytes, o, timestampHi, timestampLo, sessionHi, sessionLo, lane, request, length, from, now, RejectReason.tooFarAhead);
           return;
         }
         if (aheadNs <= this.holdBack.limitNs && this.holdBack.hold(bytes, o, Request.size + length, from, timestampHi, timestampLo, now.monotonicUs, now.monotonicUs + aheadNs / 1000)) {
@@ -114,7 +115,17 @@ export class Requests {
         }
       }
     }
-    this.append(bytes, o, timestampHi, timestampLo, sessionHi, sessionLo, lane, request, length, from, now);
+    this.append(bytes, o, timestampHi, timestampLo, sessionHi, sessionLo, lane, request, length, from, now, 0);
+  }
+
+  /**
+   * A member's clock may be behind while the log is not: what the primary took says more of the time than this clock. Only of the
+   * log that is known to be the primary's, so that nobody can push a member's log ahead step by step.
+   */
+  private isWithinOrder(timestampHi: number, timestampLo: number): boolean {
+    const { state } = this;
+    if (state.isPrimary || state.synced < state.log.baseIndex) return false;
+    return differenceU64(timestampHi, timestampLo, state.log.timestampHi(state.synced), state.log.timestampLo(state.synced)) <= state.config.timings.maxAheadNs;
   }
 
   /** Its host has no time for it. */
@@ -182,8 +193,11 @@ export class Requests {
     return true;
   }
 
-  /** Appends what is known to be new, in its place, and due; rejects it when it is late or the log is full. */
-  private append(bytes: Uint8Array, o: number, timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number, lane: number, request: number, length: number, from: number, now: Instant): void {
+  /**
+   * Appends a request that is new, under the key that it came with; gives it another one, or rejects it, when it is late or the log is full.
+   * @param misplaced `tooFarAhead`: its timestamp is not to be taken as it is; else 0
+   */
+  private append(bytes: Uint8Array, o: number, timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number, lane: number, request: number, length: number, from: number, now: Instant, misplaced: number): void {
     const { state } = this;
     const { log, execution } = state;
     if (this.repair.waits) {
@@ -191,8 +205,8 @@ export class Requests {
       this.synchronization.held(now);
       return;
     }
-    if (log.compareToLast(timestampHi, timestampLo, sessionHi, sessionLo) <= 0) {
-      this.late(bytes, o, timestampHi, timestampLo, sessionHi, sessionLo, lane, request, length, from, now);
+    if (misplaced !== 0 || log.compareToLast(timestampHi, timestampLo, sessionHi, sessionLo) <= 0) {
+      this.misplaced(bytes, o, timestampHi, timestampLo, sessionHi, sessionLo, lane, request, length, from, now, misplaced === 0 ? RejectReason.late : misplaced);
       return;
     }
     if (!log.append(timestampHi, timestampLo, sessionHi, sessionLo, lane, request, bytes[o + Request.at.flags]!, bytes, o + Request.size, length)) {
@@ -213,43 +227,64 @@ export class Requests {
     this.sender.answer(from, index, execution.lastStatus, slack, state.pushing ? 1 : 0, reply.bytes, reply.offset, reply.length);
   }
 
-  /** The key of a new request is not above the last one of the log. */
-  private late(bytes: Uint8Array, o: number, timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number, lane: number, request: number, length: number, from: number, now: Instant): void {
+  /** The key of a new request is not above the last one of the log (`late`), or further ahead of the clock than may be (`tooFarAhead`). */
+  private misplaced(bytes: Uint8Array, o: number, timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number, lane: number, request: number, length: number, from: number, now: Instant, reason: number): void {
     const { state, synchronization } = this;
-    if (this.restamp(bytes, o, sessionHi, sessionLo, lane, request, length, from, now)) return;
+    if (this.restamp(bytes, o, sessionHi, sessionLo, lane, request, length, from, now, reason)) return;
     if (state.isPrimary) {
-      synchronization.differs(now);
-      this.reject(bytes, o, from, RejectReason.late, now);
+      if (reason === RejectReason.late) synchronization.differs(now);
+      this.reject(bytes, o, from, reason, now);
       return;
     }
     // The primary may have taken it: then it comes back in its order, or by a repair.
     this.repair.remember(timestampHi, timestampLo, sessionHi, sessionLo, lane, request, bytes[o + Request.at.flags]!, bytes, o + Request.size, length, from);
-    if (!synchronization.follows(now)) this.reject(bytes, o, from, RejectReason.late, now);
-    synchronization.late(now);
+    if (!synchronization.follows(now)) this.reject(bytes, o, from, reason, now);
+    if (reason === RejectReason.late) synchronization.late(now);
   }
 
   /**
-   * `late: restamp`: appends a late request with the smallest key above the last one; false when it does not. Members do as
-   * the primary does: where requests reach both in one order, clocks or not, their logs stay equal. Not a Register, and nothing of
-   * a session whose Register was not executed here: the lateness of delayed copies is what keeps both out once the session was
-   * evicted (sessions.ts).
+   * Appends a misplaced request with the smallest key above the last one; false when it may not have one.
+   *
+   * - `late: restamp` gives one to every late request. Members do as the primary does: where requests reach both in one order,
+   *   clocks or not, their logs stay equal. Not to a request of a session whose Register was not executed here: the lateness of
+   *   a delayed copy is what keeps it out once its session was evicted (sessions.ts).
+   * - A Register gets one from the primary under either rule, or a client that is farther away than the busy ones would be late for
+   *   ever. What keeps a delayed copy of it out is the eviction horizon, which the primary, having executed its whole log, knows
+   *   as execution will (mayRegister). A member, which has not, waits for the primary's order.
+   * - A request ahead of the clock gets one while the log is ahead of the clock: above its last key there is nothing else to stamp. Its own
+   *   timestamp would let a client walk the log's time ahead; by the smallest step the log stands still until the clock has caught up.
    */
-  private restamp(bytes: Uint8Array, o: number, sessionHi: number, sessionLo: number, lane: number, request: number, length: number, from: number, now: Instant): boolean {
+  private restamp(bytes: Uint8Array, o: number, sessionHi: number, sessionLo: number, lane: number, request: number, length: number, from: number, now: Instant, reason: number): boolean {
     const { state } = this;
     const { log } = state;
-    if (!this.restamps || lane === REGISTER_LANE || state.execution.sessions.find(sessionHi, sessionLo) === undefined) return false;
     const last = log.lastIndex;
     let hi = log.timestampHi(last);
     let lo = log.timestampLo(last);
-    if (compareU64(sessionHi, sessionLo, log.sessionHi(last), log.sessionLo(last)) <= 0) {
+    if (reason === RejectReason.tooFarAhead) {
+      if (compareU64(hi, lo, now.wallHi, now.wallLo) <= 0) return false;
+    } else if (!this.restamps && lane !== REGISTER_LANE) return false;
+    // A Register always takes the next timestamp: its client was told the last one, and is born right above it.
+    if (lane === REGISTER_LANE || compareU64(sessionHi, sessionLo, log.sessionHi(last), log.sessionLo(last)) <= 0) {
       hi = addHi(hi, lo, 1);
       lo = addLo(lo, 1);
     }
     // The end of time: the sum began anew.
     if (log.compareToLast(hi, lo, sessionHi, sessionLo) <= 0) return false;
+    if (lane === REGISTER_LANE) {
+      if (!state.isPrimary || !this.mayRegister(bytes, o, hi, lo)) return false;
+    } else if (state.execution.sessions.find(sessionHi, sessionLo) === undefined) return false;
     state.counters[Counter.restamped]!++;
-    this.append(bytes, o, hi, lo, sessionHi, sessionLo, lane, request, length, from, now);
+    this.append(bytes, o, hi, lo, sessionHi, sessionLo, lane, request, length, from, now, 0);
     return true;
+  }
+
+  /** Execution will not refuse this Register, under that timestamp, as born too late or as one that may have been evicted. */
+  private mayRegister(bytes: Uint8Array, o: number, timestampHi: number, timestampLo: number): boolean {
+    const { execution, log } = this.state;
+    invariant(execution.executed === log.lastIndex, 'a primary has executed its whole log');
+    const bornHi = readI32(bytes, o + Request.size + REGISTER_BORN);
+    const bornLo = readI32(bytes, o + Request.size + REGISTER_BORN + 4);
+    return compareU64(bornHi, bornLo, timestampHi, timestampLo) <= 0 && !execution.sessions.mayBeEvicted(bornHi, bornLo);
   }
 
   /** The lane had this request, or a later one: of what is in the log its newest is `newest`, 0 when all of it was executed. */
@@ -313,9 +348,11 @@ export class Requests {
     state.counters[REASON_COUNTERS[reason]!]!++;
     const timestampHi = readI32(bytes, o + at.timestamp);
     const timestampLo = readI32(bytes, o + at.timestamp + 4);
-    const clock = reason === RejectReason.tooFarAhead;
+    // What the cluster takes for now: the clock, or the end of a log that is ahead of it.
+    const last = log.lastIndex;
+    const clock = reason === RejectReason.tooFarAhead && compareU64(now.wallHi, now.wallLo, log.timestampHi(last), log.timestampLo(last)) > 0;
     const slack = slackUs(now, timestampHi, timestampLo);
-    if (clock || reason === RejectReason.late) state.arrivalSlackUs.record(slack);
+    if (reason === RejectReason.tooFarAhead || reason === RejectReason.late) state.arrivalSlackUs.record(slack);
     this.sender.reject(
       from,
       readI32(bytes, o + at.session),
@@ -325,8 +362,8 @@ export class Requests {
       reason,
       timestampHi,
       timestampLo,
-      clock ? now.wallHi : log.timestampHi(log.lastIndex),
-      clock ? now.wallLo : log.timestampLo(log.lastIndex),
+      clock ? now.wallHi : log.timestampHi(last),
+      clock ? now.wallLo : log.timestampLo(last),
       slack,
     );
   }

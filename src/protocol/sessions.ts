@@ -20,6 +20,8 @@ import { Payloads } from './payloads.js';
 export const REGISTER_LANE = 0xffff;
 /** A Register operation: nonce (8 bytes), lanes (u16), timestamp of its first attempt (u64, ns). */
 export const REGISTER_BYTES = 18;
+/** Offset of that timestamp in it. */
+export const REGISTER_BORN = 10;
 
 /** Room for a result that every lane has, whatever it is used for. */
 const SHORT_RESULT_BYTES = 64;

@@ -411,7 +411,7 @@ t.test('too far ahead: a registration may not go back in time; the next session 
   const client = c.client();
   client.register();
   const [first] = client.sent();
-  client.receive(Reject, { session: BigInt(client.endpoint), lane: REGISTER_LANE, request: 1, reason: RejectReason.tooFarAhead, timestamp: first!.values['timestamp']!, lastTimestamp: 400_000_000n }, 1);
+  client.receive(Reject, { session: BigInt(client.endpoint), lane: REGISTER_LANE, request: 1, reason: RejectReason.tooFarAhead, timestamp: first!.values['timestamp']!, lastTimestamp: 400_000_000n }, 0);
   t.strictSame(client.registrations, [ReplyStatus.sessionTaken]);
   const next = c.client(2, {}, client.core.succession());
   next.register();
@@ -424,11 +424,141 @@ t.test('a registration\'s operation is the same in every attempt, whatever its t
   const client = c.client();
   client.register();
   const [first] = client.sent();
-  const [second] = client.receive(Reject, { session: BigInt(client.endpoint), lane: REGISTER_LANE, request: 1, reason: RejectReason.late, timestamp: first!.values['timestamp']!, lastTimestamp: 7_000_000_000n }, 0);
-  t.equal(second!.values['timestamp'], 7_000_000_001n);
+  const [second] = client.receive(Reject, { session: BigInt(client.endpoint), lane: REGISTER_LANE, request: 1, reason: RejectReason.late, timestamp: first!.values['timestamp']!, lastTimestamp: 1_700_000_000n }, 0);
+  t.equal(second!.values['timestamp'], 1_700_001_001n, 'above a log that is ahead of the primary\'s clock by a small step');
   t.strictSame(second!.values['operation'], first!.values['operation']);
   t.match(first!.values, { lane: REGISTER_LANE, flags: 1 });
   t.equal(Buffer.from(first!.values['operation'] as Uint8Array).readBigUInt64BE(10), BigInt(first!.values['timestamp'] as bigint) - 1n, 'born just before it was first stamped');
+  t.end();
+});
+
+t.test('late again: stamped by what the primary\'s clock will show when it arrives, and an extra that doubles; what is late once, right above', (t) => {
+  const lone = new Lone();
+  lone.client.submit('a');
+  let [sent] = lone.client.sent();
+  const first = BigInt(sent!.values['timestamp'] as bigint);
+  t.equal(first, 1_000_000_002n);
+  /** It was `wayNs` on its way, by equal clocks, and the log ends just before. What its next timestamp is ahead of its clock. */
+  const late = (wayNs: bigint): bigint => {
+    const arrived = lone.c.wallNs + wayNs;
+    lone.c.pass(30_000);
+    const timestamp = BigInt(sent!.values['timestamp'] as bigint);
+    [sent] = lone.reject(0, RejectReason.late, sent!, { lastTimestamp: arrived - 1_000n, slack: Number((arrived - timestamp) / 1000n) });
+    return BigInt(sent!.values['timestamp'] as bigint) - lone.c.wallNs;
+  };
+  t.equal(late(300_000n), 0n, 'once: the clock, which is above');
+  t.equal(late(300_000n), 300_000n + 50_000n, 'twice: when it arrives, and 50 µs');
+  t.equal(late(400_000n), 400_000n + 100_000n, 'the way took longer');
+  t.equal(late(800_000n), 800_000n + 400_000n, 'or an eighth of the way');
+  for (let i = 1n; i < 20n; i++) late(i * 1_000_000n);
+  t.equal(late(25_000_000n), 25_000_000n + 20_000_000n, 'to a bound');
+  lone.client.submit('b', 1);
+  t.equal(BigInt(lone.client.sent().at(-1)!.values['timestamp'] as bigint), BigInt(sent!.values['timestamp'] as bigint) + 1n, 'another one has no margin of its own');
+  t.end();
+});
+
+t.test('late, of a log that is ahead of the primary\'s clock: by small steps, which push it no further', (t) => {
+  const lone = new Lone();
+  lone.client.submit('a');
+  let [sent] = lone.client.sent();
+  let last = 5_000_000_000n;
+  for (const step of [1n, 1_001n, 2_001n, 4_001n, 8_001n]) {
+    [sent] = lone.reject(0, RejectReason.late, sent!, { lastTimestamp: last, slack: -4_000_000 });
+    t.equal(BigInt(sent!.values['timestamp'] as bigint) - last, step);
+    last += 1_000_000n;
+  }
+  t.end();
+});
+
+t.test('late, by a clock that is behind further than a slack can say: from the end of the log, and the time that it took', (t) => {
+  const lone = new Lone();
+  lone.client.submit('a');
+  let [sent] = lone.client.sent();
+  for (const expected of [1n, 1_500_000n + 187_501n]) {
+    lone.c.pass(1_500);
+    const last = 9_000_000_000_000n + BigInt(lone.c.now.monotonicUs * 1000);
+    [sent] = lone.reject(0, RejectReason.late, sent!, { lastTimestamp: last, slack: 0x7fffffff });
+    t.equal(BigInt(sent!.values['timestamp'] as bigint) - last, expected);
+  }
+  t.end();
+});
+
+t.test('too far ahead because of the margin: the clock is not blamed, and the next margin is smaller', (t) => {
+  const lone = new Lone();
+  lone.client.submit('a');
+  let [sent] = lone.client.sent();
+  const first = BigInt(sent!.values['timestamp'] as bigint);
+  for (let i = 0; i < 8; i++) {
+    const timestamp = BigInt(sent!.values['timestamp'] as bigint);
+    [sent] = lone.reject(0, RejectReason.late, sent!, { lastTimestamp: timestamp, slack: Math.round(Number(first + 100_000n - timestamp) / 1000) });
+  }
+  const above = BigInt(sent!.values['timestamp'] as bigint) - 1_000_000_000n;
+  t.ok(above > 100_000n, `${above} ns above the clock`);
+  [sent] = lone.reject(0, RejectReason.tooFarAhead, sent!, { lastTimestamp: 1_000_050_000n });
+  t.equal(lone.client.core.succession().aheadNs, 0);
+  t.ok(BigInt(sent!.values['timestamp'] as bigint) - 1_000_000_000n < above);
+  t.end();
+});
+
+t.test('too far ahead by a member\'s clock alone: it is asked to take over the primary\'s order, and our clock stays', (t) => {
+  const lone = new Lone();
+  lone.client.submit('a');
+  const [first] = lone.client.sent();
+  t.strictSame(lone.reject(1, RejectReason.tooFarAhead, first!, { lastTimestamp: 400_000_000n }), []);
+  t.strictSame(summary(lone.reply(0, 2, 7)), [[1, 'Reconcile']]);
+  lone.reply(1, 2, 7);
+  t.strictSame(lone.outcomes, [Outcome.committed]);
+  t.equal(lone.client.core.succession().aheadNs, 0);
+  t.end();
+});
+
+t.test('a late Register far below the end of the log: another session, born right above it', (t) => {
+  const c = new Cluster(3, { replicas: false });
+  const client = c.client();
+  client.register();
+  const [first] = client.sent();
+  client.receive(Reject, { session: BigInt(client.endpoint), lane: REGISTER_LANE, request: 1, reason: RejectReason.late, timestamp: first!.values['timestamp']!, lastTimestamp: 3_600_000_000_000n }, 0);
+  t.strictSame(client.registrations, [ReplyStatus.sessionTaken]);
+  const next = c.client(2, {}, client.core.succession());
+  next.register();
+  const [second] = next.sent();
+  t.equal(Buffer.from(second!.values['operation'] as Uint8Array).readBigUInt64BE(10), 3_600_000_000_001n);
+  t.ok(BigInt(second!.values['timestamp'] as bigint) >= 3_600_000_000_001n);
+  t.end();
+});
+
+t.test('sessions that are refused one after the other are pauses apart, up to a second; one that lived is followed at once', (t) => {
+  const c = new Cluster(3, { replicas: false });
+  let client = c.client();
+  const pauses: number[] = [];
+  for (let i = 0; i < 14; i++) {
+    const from = c.now.monotonicUs;
+    client.register();
+    while (client.sent(Request).length === 0) {
+      t.ok(client.core.wakeAtUs > c.now.monotonicUs, 'it waits, and says until when');
+      c.pass(1000);
+    }
+    pauses.push(c.now.monotonicUs - from);
+    client.receive(Reply, { session: BigInt(client.endpoint), lane: REGISTER_LANE, request: 1, index: 1n, chain: 1n, status: ReplyStatus.sessionTaken }, 0);
+    client.receive(Reply, { session: BigInt(client.endpoint), lane: REGISTER_LANE, request: 1, index: 1n, chain: 1n, status: ReplyStatus.sessionTaken }, 1);
+    t.strictSame(client.registrations, [ReplyStatus.sessionTaken]);
+    client = c.client(2, {}, client.core.succession());
+  }
+  t.strictSame(pauses.slice(0, 2), [0, 0]);
+  pauses.forEach((pause, i) => i >= 2 && t.ok(pause >= 2_000 * 2 ** Math.min(i - 2, 8) - 1000 && pause <= Math.min(1_000_000, 4_000 * 2 ** (i - 2)) + 1000, `pause ${i}: ${pause} µs`));
+  client.register();
+  c.pass(1_001_000);
+  for (const from of [0, 1]) client.receive(Reply, { session: BigInt(client.endpoint), lane: REGISTER_LANE, request: 1, index: 1n, chain: 1n }, from);
+  t.strictSame(client.registrations, [ReplyStatus.ok]);
+  c.pass(1_100_000);
+  client.sent();
+  client.submit('a');
+  client.receive(Reject, { session: BigInt(client.endpoint), lane: 0, request: 1, reason: RejectReason.sessionUnknown, timestamp: client.sent(Request)[0]!.values['timestamp']! }, 0);
+  c.pass(1000);
+  t.match(client.completions, [{ outcome: Outcome.sessionLost }]);
+  client = c.client(2, {}, client.core.succession());
+  client.register();
+  t.equal(client.sent(Request).length, 2, 'at once');
   t.end();
 });
 

@@ -412,6 +412,10 @@ export class Cluster {
     this.now.wallLo = Number(BigInt.asIntN(32, wall));
   }
 
+  get wallNs(): bigint {
+    return this.wall;
+  }
+
   post(from: number, to: number, bytes: Uint8Array): void {
     if (wire.validate(bytes, 0, bytes.length) !== bytes.length) throw new Error(`${from} sent a malformed message`);
     const packet: Packet = { from, to, bytes, ...decode(bytes) };

@@ -267,13 +267,59 @@ t.test('restamp: where requests arrive in another order the logs differ, and the
   t.end();
 });
 
-t.test('restamp: a late Register is rejected all the same, and so is what would come after the end of time', (t) => {
+for (const late of ['restamp', 'reject'] as const) {
+  t.test(`late: ${late}: a late Register gets a key of the primary, and a member takes it by the primary's order`, (t) => {
+    const { c, alice } = scene({ late });
+    const carol = c.hand();
+    c.give(alice, Request, alice.request(900, 1, 'a'), 0, 1);
+    c.lose();
+    t.match(c.replica(1).answer(Request, carol.registration(5), carol.endpoint).values, { reason: RejectReason.late }, 'a member does not know what the primary has executed');
+    t.match(c.replica(0).answer(Request, carol.registration(5), carol.endpoint).values, { status: 0, index: 4n, timestamp: 901n });
+    t.match(c.replica(0).answer(Request, carol.registration(5), carol.endpoint).values, { status: 0, index: 4n }, 'once');
+    c.run(10_000);
+    t.strictSame(c.replica(1).operations, ['R', 'R', 'a', 'R']);
+    t.equal(c.replica(1).chain(4), c.replica(0).chain(4));
+    t.match(c.replica(0).answer(Request, carol.request(1_000, 1, 'c'), carol.endpoint).values, { status: 0, index: 5n });
+    t.end();
+  });
+}
+
+t.test('a late Register that may have been evicted is rejected, and a copy of one that was never gets into the log of the primary again', (t) => {
+  const { c, alice, bob } = scene({ late: 'restamp', limits: { maxSessions: 2 } });
+  const carol = c.hand();
+  t.match(c.replica(0).answer(Request, carol.registration(30), carol.endpoint).values, { status: 0 });
+  t.equal(c.replica(0).state.execution.sessions.find(0, Number(alice.session)), undefined, 'alice, born at 10, was evicted');
+  t.match(c.replica(0).answer(Request, alice.registration(10), alice.endpoint).values, { reason: RejectReason.late });
+  const dave = c.hand();
+  t.match(c.replica(0).answer(Request, dave.registration(9), dave.endpoint).values, { reason: RejectReason.late }, 'for all that the table knows');
+  t.match(c.replica(0).answer(Request, dave.registration(25, { born: 11 }), dave.endpoint).values, { status: 0, timestamp: 31n });
+  t.strictSame(c.replica(0).operations, ['R', 'R', 'R', 'R']);
+  t.equal(c.replica(0).state.execution.sessions.find(0, Number(bob.session)), undefined);
+  t.end();
+});
+
+t.test('a late Register that says it was born after the key that it would get is rejected, and so is what would come after the end of time', (t) => {
   const { c, alice } = scene({ late: 'restamp' });
   const carol = c.hand();
-  t.match(c.replica(0).answer(Request, carol.registration(5), carol.endpoint).values, { reason: RejectReason.late });
-  const { log } = c.replica(0).state;
+  t.match(c.replica(0).answer(Request, carol.registration(5, { born: 22 }), carol.endpoint).values, { reason: RejectReason.late });
+  const { log, execution } = c.replica(0).state;
   t.ok(log.append(-1, -1, -1, -1, REGISTER_LANE, 1, 1, new Uint8Array(0), 0, 0));
+  execution.executeTo(3);
   t.match(c.replica(0).receive(Request, alice.request(100, 1, 'a'), alice.endpoint)[0]!.values, { reason: RejectReason.late });
+  t.match(c.replica(0).receive(Request, carol.registration(100), carol.endpoint)[0]!.values, { reason: RejectReason.late });
+  t.end();
+});
+
+t.test('a request that a repair cut does not go back into the log of a member that does not know its session', (t) => {
+  const { c, alice } = scene();
+  const carol = c.hand();
+  // Only the member has what follows; the primary has another entry in its place.
+  c.give(carol, Request, carol.registration(1_000), 1);
+  c.give(carol, Request, carol.request(2_000, 1, 'c'), 1);
+  t.strictSame(c.replica(1).operations, ['R', 'R', 'R', 'c']);
+  c.give(alice, Request, alice.request(1_500, 1, 'a'), 0);
+  c.run(10_000);
+  t.strictSame(c.replica(1).operations, ['R', 'R', 'a']);
   t.end();
 });
 

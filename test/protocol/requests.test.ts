@@ -59,6 +59,80 @@ t.test('timestamp beyond now + maxAhead: rejected, with the clock of the replica
   t.end();
 });
 
+for (const late of ['restamp', 'reject'] as const) {
+  t.test(`late: ${late}: a log that is ahead of the clock takes requests from right above its end, by the smallest step`, (t) => {
+    const { c, alice } = registered({ late });
+    c.setWall(5_000_000_000n);
+    for (const id of [0, 1]) c.replica(id).receive(Request, alice.request(5_000_000_000, 1, 'a'), alice.endpoint);
+    c.run(10_000);
+    c.lose();
+    c.setWall(1_000_000_000n); // the clocks were ahead, and are set right
+    const step = late === 'restamp' ? 1_000_000_000 : 5_000_000_001; // what clients stamp: by their clocks, or above what they were told
+    const answers = [0, 1].map((id) => c.replica(id).answer(Request, alice.request(step, 2, 'b'), alice.endpoint));
+    t.strictSame(answers.map(({ message, values }) => [message, values['index'], values['timestamp']]), [[Reply, 3n, 5_000_000_001n], [Reply, 3n, 5_000_000_001n]], 'by primary and member alike');
+    t.equal(answers[0]!.values['chain'], answers[1]!.values['chain']);
+    const bob = c.hand();
+    t.match(c.replica(0).answer(Request, bob.registration(1_000_000_000), bob.endpoint).values, { status: 0, timestamp: 5_000_000_002n }, 'a new client stamps by its clock');
+    const carol = c.hand();
+    t.match(c.replica(0).answer(Request, carol.registration(5_000_090_000, { born: 5_000_000_003 }), carol.endpoint).values, { status: 0, timestamp: 5_000_000_003n }, 'or is born above what it was told');
+    const dave = c.hand();
+    const told = c.replica(0).answer(Request, dave.registration(5_000_000_005), dave.endpoint);
+    t.match([reasonOf(told), told.values['lastTimestamp']], [RejectReason.tooFarAhead, 5_000_000_003n], 'but not later, which execution would refuse');
+    t.end();
+  });
+}
+
+t.test('nobody walks the log ahead of the clock: what is stamped beyond maxAhead gets the smallest key, or none', (t) => {
+  const { c, alice } = registered();
+  const ahead = 100_000_000;
+  const { log } = c.replica(0).state;
+  const last = (): bigint => (BigInt(log.timestampHi(log.lastIndex)) << 32n) | BigInt(log.timestampLo(log.lastIndex) >>> 0);
+  t.equal(c.replica(0).answer(Request, alice.request(1_000_000_000 + ahead, 1, 'x'), alice.endpoint).message, Reply);
+  for (let i = 2; i < 50; i++) {
+    const timestamp = Number(last()) + ahead;
+    t.equal(c.replica(0).answer(Request, alice.request(timestamp, i, 'x'), alice.endpoint).message, Reply);
+    const bob = c.hand();
+    c.replica(0).receive(Request, bob.registration(timestamp), bob.endpoint);
+  }
+  t.ok(last() <= BigInt(1_000_000_000 + ahead + 100), `the last key is ${last()}`);
+  const bob = c.hand();
+  const beyond = c.replica(0).answer(Request, bob.registration(Number(last()) + 2), bob.endpoint);
+  t.equal(reasonOf(beyond), RejectReason.tooFarAhead, 'a Register that is born later');
+  t.equal(beyond.values['lastTimestamp'], last(), 'with what the cluster takes for now');
+  t.end();
+});
+
+t.test('nor a member\'s log, which counts from what it knows to be the primary\'s', (t) => {
+  const { c, alice } = registered();
+  c.run(10_000);
+  c.lose();
+  const member = c.replica(1);
+  const ahead = 100_000_000;
+  const end = Number(c.now.wallLo) + ahead;
+  t.equal(member.answer(Request, alice.request(end, 1, 'x'), alice.endpoint).message, Reply);
+  for (let i = 2; i < 50; i++) member.receive(Request, alice.request(Number(member.state.log.timestampLo(member.last)) + ahead, i, 'x'), alice.endpoint);
+  t.ok(member.state.log.timestampLo(member.last) <= end + 50);
+  t.end();
+});
+
+t.test('a member whose clock is far behind takes what the primary takes', (t) => {
+  const { c, alice } = registered();
+  const day = 86_400_000_000_000;
+  const one = (timestamp: number, request: number): Packet[] =>
+    [0, 1].map((id) => {
+      c.setWall(id === 0 ? BigInt(timestamp) : 1_000_000_000n);
+      return c.replica(id).receive(Request, alice.request(timestamp, request, 'x'), alice.endpoint).find(({ to }) => to === alice.endpoint)!;
+    });
+  t.strictSame(one(day, 1).map(({ message }) => message), [Reply, Reject], 'the first one it hears of the time');
+  c.run(10_000);
+  c.lose();
+  const answers = one(day + 50_000_000, 2);
+  t.strictSame(answers.map(({ message }) => message), [Reply, Reply]);
+  t.equal(answers[0]!.values['chain'], answers[1]!.values['chain']);
+  t.strictSame([c.replica(0).operations, c.replica(1).operations], [['R', 'x', 'x'], ['R', 'x', 'x']]);
+  t.end();
+});
+
 t.test('members may hold a request whose timestamp is still ahead of their clock and append it when due', (t) => {
   const { c, alice } = registered();
   const bob = c.hand();

@@ -169,13 +169,13 @@ function equalTimestampIsDuplicate(core: ReplicaCore): void {
   const requests = core['requests'];
   const append = requests['append'];
   const { log, execution } = core.state;
-  requests['append'] = (bytes, o, timestampHi, timestampLo, sessionHi, sessionLo, lane, request, length, from, now) => {
+  requests['append'] = (bytes, o, timestampHi, timestampLo, sessionHi, sessionLo, lane, request, length, from, now, misplaced) => {
     const last = log.lastIndex;
     if (last > log.baseIndex && compareU64(timestampHi, timestampLo, log.timestampHi(last), log.timestampLo(last)) === 0) {
       requests['sender'].reply(from, sessionHi, sessionLo, lane, request, ReplyStatus.ok, last, log.chainHi(last), log.chainLo(last), timestampHi, timestampLo, 0, execution.reply.bytes, execution.reply.offset, core.state.isPrimary ? execution.reply.length : 0);
       return;
     }
-    append.call(requests, bytes, o, timestampHi, timestampLo, sessionHi, sessionLo, lane, request, length, from, now);
+    append.call(requests, bytes, o, timestampHi, timestampLo, sessionHi, sessionLo, lane, request, length, from, now, misplaced);
   };
 }
 
@@ -388,7 +388,7 @@ function restampWithEqualKey(core: ReplicaCore): void {
     if (!requests['restamps'] || lane === REGISTER_LANE) return false;
     const { compareToLast } = log;
     log.compareToLast = () => 1;
-    requests['append'](bytes, o, log.timestampHi(log.lastIndex), log.timestampLo(log.lastIndex), sessionHi, sessionLo, lane, request, length, from, now);
+    requests['append'](bytes, o, log.timestampHi(log.lastIndex), log.timestampLo(log.lastIndex), sessionHi, sessionLo, lane, request, length, from, now, 0);
     log.compareToLast = compareToLast;
     return true;
   };
