@@ -11,21 +11,22 @@
 import { LastView, viewOf } from '../wire/copy.js';
 import * as wire from '../wire/messages.js';
 import { RejectReason, ReplicaStatus, ReplyStatus, RequestFlag, typeOf } from '../wire/messages.js';
-import { addHi, addLo, compareU64, differenceU64, indexAt, readI32, readIndex, readU16, writeI32, writeU16 } from '../wire/u64.js';
+import { indexAt, readI32, readIndex, readU16 } from '../wire/u64.js';
 import { Acknowledgements } from './acknowledgements.js';
 import { askReplicas } from './ask-replicas.js';
 import { checkLanes, checkRequestsPerLane, REQUESTS_PER_LANE_MAX, type ClientConfig } from './config.js';
 import { Outcome, type ClientEvents, type Instant, type Outbox } from './contract.js';
 import { CLIENT_COUNTER_NAMES, ClientCounter } from './counters.js';
 import { invariant } from './invariant.js';
-import { ClientClock } from './client-clock.js';
+import type { ClientClock } from './client-clock.js';
 import { ClientSender } from './client-sender.js';
 import { LeadControl } from './lead.js';
-import { Margins } from './margins.js';
 import { Payloads } from './payloads.js';
 import { Jitter } from './random.js';
+import { Registration } from './registration.js';
 import { Retries } from './retries.js';
-import { REGISTER_BORN, REGISTER_BYTES, REGISTER_LANE } from './sessions.js';
+import { REGISTER_BYTES, REGISTER_LANE } from './sessions.js';
+import { Timestamps } from './timestamps.js';
 import { Views } from './views.js';
 
 const State = { idle: 0, write: 1, read: 2 } as const;
@@ -42,13 +43,6 @@ const PLEA_AFTER = 2;
 
 /** Shortest wait for a pushed order before a member that differs is asked to reconcile, µs; else it is that of the longest round trip lately. */
 const ORDER_PATIENCE_US = 500;
-
-/** A log that ends this far above the born of a late Register is ahead of the clocks, and the session may have to be born later, ns. */
-const LOG_AHEAD_NS = 1_000_000_000;
-/** First pause before the session after one that was refused, and the longest, µs. A session that lived for LIVED_US was not refused. */
-const REFUSED_US = 4_000;
-const REFUSED_MAX_US = 1_000_000;
-const LIVED_US = 1_000_000;
 
 /** Operations and results up to here need no array of their own. */
 const SHORT_BYTES = 128;
@@ -67,19 +61,17 @@ export class ClientCore {
   majorityLost = 0;
   readonly lead: LeadControl;
   readonly clock: ClientClock;
+  private readonly timestamps: Timestamps;
 
   private readonly n: number;
   private readonly views: Views;
   private readonly jitter: Jitter;
   private readonly retries: Retries;
-  private readonly margins: Margins;
   private readonly acks: Acknowledgements;
   /** Lanes of the caller, and one more for the registration. */
   private readonly lanes: number;
   private readonly state: Uint8Array;
   private readonly request: Int32Array;
-  private readonly timestampHi: Int32Array;
-  private readonly timestampLo: Int32Array;
   /** Waits for an answer that were in vain. */
   private readonly attempts: Int32Array;
   /** The request was sent more than once in its view, under the same timestamp. */
@@ -104,23 +96,12 @@ export class ClientCore {
   private readonly submitted = new LastView();
   private readonly received = new LastView();
   private readonly sender: ClientSender;
-  /** Last timestamp given. */
-  private lastHi = 0;
-  private lastLo = 0;
   /** When a request was last committed, monotonic µs. */
   private committedUs = -Infinity;
   private earliestUs = Infinity;
   private lastProbeUs = -Infinity;
   private open = 0;
-  /** The registration begins then, monotonic µs: Infinity when it began. */
-  private registerAtUs = Infinity;
-  private registeredUs = Infinity;
-  /** What the present Register was born at, and what the next session's is to be born at: 0, its timestamp. */
-  private bornHi = 0;
-  private bornLo = 0;
-  private nextBornHi = 0;
-  private nextBornLo = 0;
-  private refusals: number;
+  private readonly registration: Registration;
   private readonly requestsMax: number;
   private readonly wornAt: number;
 
@@ -134,23 +115,19 @@ export class ClientCore {
     this.requestsMax = config.requestsPerLane ?? REQUESTS_PER_LANE_MAX;
     checkRequestsPerLane(this.requestsMax);
     this.wornAt = this.requestsMax - (this.requestsMax >>> 3);
-    this.refusals = config.refusals ?? 0;
     this.n = config.replicas;
     this.views = new Views(config.replicas);
     this.jitter = new Jitter(config.seed);
+    this.registration = new Registration(config, this.jitter);
     this.retries = new Retries(config.timings.retryUs, config.timings.retryMaxUs);
     this.lanes = config.lanes;
-    this.lastHi = config.afterHi ?? 0;
-    this.lastLo = config.afterLo ?? 0;
     const slots = config.lanes + 1;
     this.acks = new Acknowledgements(slots, config.replicas);
     this.lead = new LeadControl(config.timings.leadNs, config.timings.maxLeadNs, config.replicas);
-    this.clock = new ClientClock(slots, config.replicas, config.aheadNs ?? 0);
-    this.margins = new Margins(slots, this.clock);
+    this.timestamps = new Timestamps(slots, config);
+    this.clock = this.timestamps.clock;
     this.state = new Uint8Array(slots);
     this.request = new Int32Array(slots);
-    this.timestampHi = new Int32Array(slots);
-    this.timestampLo = new Int32Array(slots);
     this.attempts = new Int32Array(slots);
     this.repeated = new Uint8Array(slots);
     this.pace = new Uint8Array(slots);
@@ -168,38 +145,19 @@ export class ClientCore {
     this.resultStatus = new Uint8Array(slots);
   }
 
-  /**
-   * Starts to register the session; `events.registered` says how it ended. A session that follows refused ones waits before: a cluster that
-   * refuses every session is not to be asked as fast as it can answer.
-   */
+  /** Starts to register the session, after a pause where sessions before it were refused; `events.registered` says how it ended. */
   register(now: Instant): void {
-    invariant(this.state[this.lanes] === State.idle && !this.registered && this.registerAtUs === Infinity, 'a session is registered once');
-    if (this.refusals < 2) {
-      this.beginRegistration(now);
-      return;
-    }
-    this.jitter.step();
-    const pauseUs = Math.min(REFUSED_MAX_US, REFUSED_US * 2 ** (this.refusals - 2));
-    this.registerAtUs = now.monotonicUs + pauseUs * (0.5 + 0.5 * this.jitter.value[0]!);
-    this.earliestUs = Math.min(this.earliestUs, this.registerAtUs);
+    invariant(this.state[this.lanes] === State.idle && !this.registered && this.registration.atUs === Infinity, 'a session is registered once');
+    this.registration.schedule(now);
+    if (this.registration.atUs <= now.monotonicUs) this.beginRegistration(now);
+    else this.earliestUs = Math.min(this.earliestUs, this.registration.atUs);
   }
 
   private beginRegistration(now: Instant): void {
-    const slot = this.lanes;
-    this.registerAtUs = Infinity;
-    const operation = new Uint8Array(REGISTER_BYTES);
-    writeI32(operation, 0, this.config.nonceHi);
-    writeI32(operation, 4, this.config.nonceLo);
-    writeU16(operation, 8, this.lanes);
-    this.stamp(slot, now);
-    // Part of the operation, and the same in every attempt (sessions.ts). Never above the timestamp, which is above the last one known.
-    const { bornHi = this.lastHi, bornLo = this.lastLo } = this.config;
-    this.bornHi = bornHi;
-    this.bornLo = bornLo;
-    writeI32(operation, REGISTER_BORN, bornHi);
-    writeI32(operation, REGISTER_BORN + 4, bornLo);
-    this.operations.put(slot, viewOf(operation), 0, REGISTER_BYTES);
-    this.begin(slot, State.write, Infinity, now);
+    const { timestamps } = this;
+    timestamps.stamp(this.lanes, this.lead.leadNs, now);
+    this.operations.put(this.lanes, viewOf(this.registration.operation(timestamps.lastHi, timestamps.lastLo)), 0, REGISTER_BYTES);
+    this.begin(this.lanes, State.write, Infinity, now);
   }
 
   isIdle(lane: number): boolean {
@@ -208,8 +166,7 @@ export class ClientCore {
 
   /** What the core of the client's next session starts from: spread it into its configuration. */
   succession(): Pick<ClientConfig, 'afterHi' | 'afterLo' | 'aheadNs' | 'bornHi' | 'bornLo' | 'refusals'> {
-    const born = (this.nextBornHi | this.nextBornLo) === 0 ? {} : { bornHi: this.nextBornHi, bornLo: this.nextBornLo };
-    return { afterHi: this.lastHi, afterLo: this.lastLo, aheadNs: this.clock.aheadNs, ...born, refusals: this.worn && !this.sessionLost ? 0 : this.refusals + 1 };
+    return { afterHi: this.timestamps.lastHi, afterLo: this.timestamps.lastLo, aheadNs: this.clock.aheadNs, ...this.registration.succession(this.worn && !this.sessionLost) };
   }
 
   /**
@@ -296,8 +253,8 @@ export class ClientCore {
     if (now.monotonicUs < this.earliestUs) return;
     this.earliestUs = Infinity;
     this.lead.tick(now.monotonicUs);
-    if (this.registerAtUs <= now.monotonicUs) this.beginRegistration(now);
-    else this.earliestUs = this.registerAtUs;
+    if (this.registration.atUs <= now.monotonicUs) this.beginRegistration(now);
+    else this.earliestUs = this.registration.atUs;
     for (let slot = 0; slot <= this.lanes; slot++) {
       if (this.state[slot] === State.idle) continue;
       if (this.deadlineUs[slot]! <= now.monotonicUs) {
@@ -327,7 +284,7 @@ export class ClientCore {
     if (++this.request[slot]! >= this.wornAt) this.wear(slot, now);
     this.attempts[slot] = 0;
     this.repeated[slot] = 0;
-    this.margins.clear(slot);
+    this.timestamps.margins.clear(slot);
     this.pace[slot] = Pace.one;
     this.flags[slot] = slot === this.lanes ? RequestFlag.register : state === State.read ? RequestFlag.query : 0;
     this.deadlineUs[slot] = now.monotonicUs + timeoutUs;
@@ -340,7 +297,7 @@ export class ClientCore {
       this.wakeFor(slot);
       return;
     }
-    if (state === State.write) this.stamp(slot, now);
+    if (state === State.write) this.timestamps.stamp(slot, this.lead.leadNs, now);
     this.send(slot, now);
   }
 
@@ -361,26 +318,6 @@ export class ClientCore {
     this.reconcileUs[slot] = Infinity;
   }
 
-  /** A timestamp above the last one given: clock + lead, corrected where the cluster said that the clock runs ahead. */
-  private stamp(slot: number, now: Instant): void {
-    this.clock.read(now, this.lead.leadNs);
-    let { hi, lo } = this.clock;
-    if (compareU64(hi, lo, this.lastHi, this.lastLo) <= 0) {
-      hi = addHi(this.lastHi, this.lastLo, 1);
-      lo = addLo(this.lastLo, 1);
-    }
-    const { margins } = this;
-    if (margins.isLate(slot)) {
-      margins.raise(slot, hi, lo, now);
-      ({ hi, lo } = margins);
-    }
-    this.lastHi = hi;
-    this.lastLo = lo;
-    this.timestampHi[slot] = hi;
-    this.timestampLo[slot] = lo;
-    this.clock.stamped(slot, hi, lo, now);
-  }
-
   /** A reply or reject to the present timestamp of `slot`: what it says of the replica's clock and the way there. */
   private heardSlack(from: number, slot: number, slackUs: number, now: Instant): void {
     this.lead.heard(from, slackUs);
@@ -393,7 +330,7 @@ export class ClientCore {
     const { view } = this;
     const message = this.state[slot] === State.read ? wire.Read : wire.Request;
     // The primary last: its reply carries the result, and the others' are on their way by then.
-    this.sender.request(message, this.views.memberMask(view), this.views.primary(view), view, slot, this.wireLane(slot), this.request[slot]!, this.flags[slot]!, this.timestampHi[slot]!, this.timestampLo[slot]!);
+    this.sender.request(message, this.views.memberMask(view), this.views.primary(view), view, slot, this.wireLane(slot), this.request[slot]!, this.flags[slot]!, this.timestamps.hi[slot]!, this.timestamps.lo[slot]!);
     this.scheduleRetry(slot, now);
   }
 
@@ -433,7 +370,7 @@ export class ClientCore {
     const isPrimary = from === this.views.primary(view);
     // What a member acknowledges by the primary's order says nothing of the way from here to it.
     if (isPrimary || ordered === 0) {
-      if (timestampLo === this.timestampLo[slot]) this.heardSlack(from, slot, reply.getInt32(o + at.slack), now);
+      if (timestampLo === this.timestamps.lo[slot]) this.heardSlack(from, slot, reply.getInt32(o + at.slack), now);
       else this.lead.heard(from, reply.getInt32(o + at.slack));
     }
     if (isPrimary) {
@@ -442,20 +379,13 @@ export class ClientCore {
         this.resultStatus[slot] = reply.getUint8(o + at.status);
         this.acks.setPrimary(slot, index, chainHi, chainLo);
         this.ordering[slot] = ordered;
-        this.learnTimestamp(slot, reply.getInt32(o + at.timestamp), timestampLo);
+        this.timestamps.learn(slot, reply.getInt32(o + at.timestamp), timestampLo);
       }
     } else {
       this.acks.add(slot, from, index, chainHi, chainLo);
       if (ordered === 1) this.differed(slot);
     }
     this.settle(slot, now);
-  }
-
-  /** The primary gave the request a key of its own: our next one is to be above that. */
-  private learnTimestamp(slot: number, hi: number, lo: number): void {
-    if (compareU64(hi, lo, this.timestampHi[slot]!, this.timestampLo[slot]!) <= 0 || compareU64(hi, lo, this.lastHi, this.lastLo) <= 0) return;
-    this.lastHi = hi;
-    this.lastLo = lo;
   }
 
   /** A member did not have the request where the primary has it, or not at once. */
@@ -508,7 +438,7 @@ export class ClientCore {
     if (slot === this.lanes) {
       this.finish(slot);
       this.registered = status === ReplyStatus.ok;
-      this.registeredUs = now.monotonicUs;
+      this.registration.registered(now);
       this.events.registered(status);
       return;
     }
@@ -537,10 +467,8 @@ export class ClientCore {
     }
     if (this.state[slot] !== State.write || view !== this.view) return;
     const primary = this.views.primary(view);
-    const timestampHi = readI32(bytes, o + at.timestamp);
-    const timestampLo = readI32(bytes, o + at.timestamp + 4);
     // Only what is said of the present timestamp; an older one was given up already.
-    if (timestampHi !== this.timestampHi[slot] || timestampLo !== this.timestampLo[slot]) return;
+    if (!this.timestamps.isPresent(slot, readI32(bytes, o + at.timestamp), readI32(bytes, o + at.timestamp + 4))) return;
     if (reason !== RejectReason.late || from === primary) this.pace[slot] = Pace.more;
     const lastHi = readI32(bytes, o + at.lastTimestamp);
     const lastLo = readI32(bytes, o + at.lastTimestamp + 4);
@@ -560,20 +488,12 @@ export class ClientCore {
           return;
         }
         this.lead.missed();
-        this.clock.correctBehind(readI32(bytes, o + at.slack));
-        if (compareU64(lastHi, lastLo, this.lastHi, this.lastLo) > 0) {
-          this.lastHi = lastHi;
-          this.lastLo = lastLo;
+        if (slot === this.lanes) this.timestamps.margins.late(slot);
+        this.timestamps.late(slot, lastHi, lastLo, readI32(bytes, o + at.slack), now);
+        if (slot === this.lanes && this.registration.isOldFor(lastHi, lastLo)) {
+          this.refuseRegistration(lastHi, lastLo);
+          return;
         }
-        if (slot === this.lanes) {
-          // A session as old as that may have been evicted already, for all that the log says (sessions.ts).
-          if (differenceU64(lastHi, lastLo, this.bornHi, this.bornLo) > LOG_AHEAD_NS) {
-            this.refuseRegistration(lastHi, lastLo);
-            return;
-          }
-          this.margins.late(slot);
-        }
-        this.margins.rejected(slot, timestampHi, timestampLo, lastHi, lastLo, readI32(bytes, o + at.slack), now);
         this.restamp(slot, now);
         return;
       case RejectReason.tooFarAhead: {
@@ -586,10 +506,7 @@ export class ClientCore {
         }
         if (this.acks.hasPrimary(slot)) return;
         // The cluster's time counts: what the primary's clock says, or its log where that is ahead, replaces ours from here on.
-        this.clock.refusedAhead(slot, differenceU64(timestampHi, timestampLo, lastHi, lastLo), this.lead.leadNs);
-        this.margins.tooMuch(slot);
-        this.lastHi = lastHi;
-        this.lastLo = lastLo;
+        this.timestamps.tooFarAhead(slot, this.lead.leadNs, lastHi, lastLo);
         // A Register may not go back in time (sessions.ts): the next session starts with what was learnt.
         if (slot === this.lanes) this.refuseRegistration(lastHi, lastLo);
         else this.restamp(slot, now);
@@ -612,16 +529,15 @@ export class ClientCore {
     }
   }
 
-  /** Ends the registration; the next session is to be born right above `hi`, `lo`, which the cluster takes for now. */
+  /** Ends the registration; the next session starts from what the cluster takes for now. */
   private refuseRegistration(hi: number, lo: number): void {
-    this.nextBornHi = addHi(hi, lo, 1);
-    this.nextBornLo = addLo(lo, 1);
+    this.registration.bearNextAbove(hi, lo);
     this.complete(this.lanes, Outcome.refused, ReplyStatus.sessionTaken);
   }
 
   private restamp(slot: number, now: Instant): void {
     this.counters[ClientCounter.restamped]!++;
-    this.stamp(slot, now);
+    this.timestamps.stamp(slot, this.lead.leadNs, now);
     this.rejectedMask[slot] = 0;
     this.askedMask[slot] = 0;
     this.send(slot, now);
@@ -662,10 +578,10 @@ export class ClientCore {
   private readThroughLog(slot: number, now: Instant): void {
     this.state[slot] = State.write;
     this.request[slot]!++;
-    this.margins.clear(slot);
+    this.timestamps.margins.clear(slot);
     this.pace[slot] = Pace.more;
     this.forget(slot);
-    this.stamp(slot, now);
+    this.timestamps.stamp(slot, this.lead.leadNs, now);
     this.send(slot, now);
   }
 
@@ -729,7 +645,7 @@ export class ClientCore {
   private loseSession(now: Instant): void {
     if (this.sessionLost) return;
     this.sessionLost = true;
-    if (now.monotonicUs - this.registeredUs >= LIVED_US) this.refusals = -1;
+    this.registration.lost(now);
     this.counters[ClientCounter.session_lost]!++;
     for (let slot = 0; slot <= this.lanes; slot++) {
       if (this.state[slot] === State.idle) continue;

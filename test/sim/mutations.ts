@@ -154,7 +154,7 @@ function retryUnderNewNumber(core: ClientCore): void {
     if (slot < core['lanes'] && core['state'][slot] === 1) {
       core['request'][slot]!++;
       core['forget'](slot);
-      core['stamp'](slot, now);
+      core['timestamps'].stamp(slot, 0, now);
     }
     again.call(core, slot, now);
   };
