@@ -6,7 +6,6 @@ import { fileURLToPath } from 'node:url';
 import { runNode } from '../cluster/processes.js';
 
 const contention = fileURLToPath(new URL('../../bench/contention.js', import.meta.url));
-t.setTimeout(150_000);
 
 t.test('rising rates, the first one again after the last, and a verdict', async (t) => {
   const file = join(t.testdir({}), 'contention.html');

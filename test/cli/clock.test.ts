@@ -12,8 +12,6 @@ const skip = whyNoStandIn();
 const TAI_NS = 37_000_000_000n;
 const WAIT_MS = 30_000;
 
-t.setTimeout(180_000);
-
 interface HostWithClock {
   readonly model: Model;
   readonly sysfs: Sysfs;

@@ -19,7 +19,6 @@ const KEYS = 40;
 const hash = loadHash();
 const home = mkdtempSync(join(tmpdir(), 'jitpaxos-data-'));
 t.teardown(() => rmSync(home, { recursive: true, force: true }));
-t.setTimeout(120_000);
 
 async function inspected(directory: string, code = 0): Promise<Inspection> {
   const ended = await jitpaxos(['inspect', directory, '--json', '--frames']);

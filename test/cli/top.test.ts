@@ -12,8 +12,6 @@ import { clusterConfig, startReplicas } from '../server/fixtures.js';
 const ATTEMPTS = 20;
 const PATIENCE_MS = 120_000;
 
-t.setTimeout(300_000);
-
 t.test('lines for a terminal', (t) => {
   t.equal(cut('\x1b[31mabcdef\x1b[0m', 3), '\x1b[31mabc\x1b[0m', 'colours take no room and end');
   t.equal(widthOf('\x1b[31m●ab\x1b[0m'), 3);

@@ -5,8 +5,6 @@ import { chaos } from './chaos/run.js';
 
 const SECONDS = 4;
 
-t.setTimeout(180_000);
-
 for (const durability of ['fsync', 'memory'] as const) {
   t.test(`durability ${durability}: killed, stopped, cut off and stormed upon, nothing is lost and the history is linearizable`, async (t) => {
     const seed = randomInt(1, 1_000_000);

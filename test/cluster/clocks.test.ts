@@ -12,8 +12,6 @@ const PHASE_MS = 1_500;
 const PHASES_MAX = 10;
 const skip = whyNoStandIn();
 
-t.setTimeout(180_000);
-
 function report(t: Test, phases: readonly ClientPhase[]): void {
   phases.forEach(({ latenciesNs, commits, fast, longestPauseNs }, id) => {
     t.comment(`client ${id}: ${commits} commits, ${((100 * fast) / commits).toFixed(0)} % in one round trip, p50 ${formatDuration(quantile(latenciesNs, 0.5))}, p99 ${formatDuration(quantile(latenciesNs, 0.99))}, longest pause ${formatDuration(longestPauseNs)}`);

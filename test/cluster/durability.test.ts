@@ -8,8 +8,6 @@ import { LocalCluster } from '../../src/cli/load/local-cluster.js';
 
 const ROUNDS = 3;
 
-t.setTimeout(120_000);
-
 async function killAll(cluster: LocalCluster): Promise<void> {
   const ended = cluster.replicas.map(({ child, exited }) => (exited ? undefined : new Promise<void>((resolve) => child.once('exit', () => resolve()))));
   for (const replica of cluster.replicas) replica.kill('SIGKILL');

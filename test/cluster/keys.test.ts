@@ -29,8 +29,6 @@ const TIMEOUT_MS = 60_000;
 const PATIENCE_MS = 60_000;
 const hash = loadHash();
 
-t.setTimeout(600_000);
-
 async function reports(cluster: LocalCluster): Promise<ReplicaStatusReport[]> {
   return (await cluster.ask('stats')).map((answer) => answer!.status as unknown as ReplicaStatusReport);
 }

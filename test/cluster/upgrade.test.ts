@@ -30,7 +30,6 @@ const STEP_OPERATIONS = 200;
 const OPERATION_TIMEOUT_MS = 20_000;
 const PATIENCE_MS = 20_000;
 
-t.setTimeout(240_000);
 t.comment(checkout === undefined ? 'the previous version: this build, held back' : `the previous version: ${checkout}`);
 
 type Connect = typeof Client.connect;

@@ -11,9 +11,6 @@ import { loadAddon, native } from '../../src/native/addon.js';
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const toolchain = ['c++', 'make', 'python3'].every((command) => spawnSync(command, ['--version']).status === 0);
 
-// Three builds of a few seconds each, and many times that on a host that is busy with other things.
-t.setTimeout(15 * 60_000);
-
 /** A copy of the package as far as it concerns the addon, with node_modules of the checkout. */
 function copyOfPackage(t: Test): string {
   const root = mkdtempSync(join(tmpdir(), 'jitpaxos-package-'));

@@ -13,8 +13,6 @@ import { Replica } from '../../src/server/replica.js';
 import { jitpaxos } from '../cluster/processes.js';
 import { clusterConfig } from './fixtures.js';
 
-t.setTimeout(180_000);
-
 t.test('all stopped, all started: majority-lost, everywhere', async (t) => {
   const home = mkdtempSync(join(tmpdir(), 'jitpaxos-lost-'));
   t.teardown(() => rmSync(home, { recursive: true, force: true }));

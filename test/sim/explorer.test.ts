@@ -7,8 +7,6 @@ import t from 'tap';
 import { explore, type Configuration } from '../../src/sim/explorer.js';
 import { MUTATIONS, mutated, type Mutation } from './mutations.js';
 
-t.setTimeout(300_000);
-
 const CLIENT = 3;
 /** Its quorum, replicas 1 and 2, is asked for it. */
 const VIEW_1 = [{ view: 1, replicas: [1, 2] }];

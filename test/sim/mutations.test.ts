@@ -59,9 +59,6 @@ const KNOWN: Readonly<Record<string, Known>> = {
   'speak-before-durable': { run: 14 },
 };
 
-// One file with many runs: what bounds it is the number of runs.
-t.setTimeout(300_000);
-
 /** Runs tried behind the kept one. */
 const FURTHER_RUNS = Number(process.env['MUTATION_RUNS'] ?? 40);
 /** The cores' own answer to a mutation may be to stand still, or the mutation's to be wrong itself: neither counts. */

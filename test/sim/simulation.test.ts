@@ -21,8 +21,6 @@ import { writeIndex } from '../../src/wire/u64.js';
 const SEEDS = Number(process.env['SIM_SEEDS'] ?? 8);
 const OPTIONS = { ticks: DEFAULT_TICKS, faults: 'all' };
 
-t.setTimeout(240_000);
-
 function complaint(result: SimulationResult): string {
   return result.failure === undefined ? '' : failureText(result, OPTIONS);
 }

@@ -6,8 +6,6 @@ import { simulate, type SimulationResult } from '../../src/sim/simulation.js';
 import { TraceRing } from '../../src/sim/trace.js';
 import { describeWorld, distanceUs, drawWorld, WORLD_FAULTS, type World, type WorldBounds, type WorldFaultName } from '../../src/sim/world.js';
 
-t.setTimeout(600_000);
-
 const NAMES = Object.keys(WORLD_FAULTS) as WorldFaultName[];
 const BOUNDS: WorldBounds = { replicas: 3, clients: 4, lanes: 4, lanesPerSession: 64, ticks: 500_000 };
 const FIELDS: Readonly<Record<WorldFaultName, keyof World>> = { 'distance': 'distance', 'busy': 'busy', 'clock-history': 'clocks', 'one-way': 'oneWay', 'move': 'moveEveryUs', 'standstill': 'standstill', 'enemy': 'enemy', 'busy-host': 'scheduling' };

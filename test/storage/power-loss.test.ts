@@ -116,8 +116,6 @@ async function run(seed: number, plan: Plan, totals: Totals): Promise<string | u
   return undefined;
 }
 
-t.setTimeout(120_000);
-
 for (const plan of [
   { mode: 'fsync', errors: false },
   { mode: 'fsync', errors: true },
