@@ -216,11 +216,12 @@ export class Sender {
     return true;
   }
 
-  /** Names the view to be promised, which need not be this replica's own. */
-  viewChange(to: number, view: number): void {
+  /** Names the view to be promised, which need not be this replica's own. `reason`: ViewReason. */
+  viewChange(to: number, view: number, reason: number): void {
     const o = this.open(wire.ViewChange, to, 0);
     if (o < 0) return;
     writeI32(this.state.out.bytes, o + wire.ViewChange.at.view, view);
+    this.state.out.bytes[o + wire.ViewChange.at.reason] = reason;
     this.state.out.commit(wire.ViewChange.size);
   }
 

@@ -4,6 +4,8 @@
  * gone is found by what its host says of it (ViewChanges.unreachable), however patient this makes.
  */
 const FORGOTTEN_AFTER_US = 30_000_000;
+/** A longer silence counts as one of this length: it was a stop, not a stall, and says nothing about the next one. */
+const LONGEST_US = 700_000;
 
 export class Silence {
   /** Longest lately, µs; what is older counts for less and less. */
@@ -13,6 +15,6 @@ export class Silence {
   note(gapUs: number): void {
     if (gapUs <= 0) return;
     const rest = this.worstUs * (1 - Math.min(1, gapUs / FORGOTTEN_AFTER_US));
-    this.worstUs = gapUs > rest ? gapUs : rest;
+    this.worstUs = Math.min(LONGEST_US, gapUs > rest ? gapUs : rest);
   }
 }

@@ -13,10 +13,11 @@
  * Everything else is liveness: before it asks for a view, a replica probes who is alive, chooses the smallest view above
  * all it heard of whose quorum is, keeps the primary if that is, and backs off when views come to nothing.
  */
-import { Plea, Probe, ProbeReply, ReplicaStatus, Sync, ViewChange, Vote } from '../wire/messages.js';
+import { Plea, Probe, ProbeReply, ReplicaStatus, Sync, ViewChange, ViewReason, Vote } from '../wire/messages.js';
 import { readI32, readIndex } from '../wire/u64.js';
 import type { Hasher, Instant } from './contract.js';
 import { Counter } from './counters.js';
+import { Experience } from './experience.js';
 import { Installation, type Target } from './installation.js';
 import { invariant } from './invariant.js';
 import { Jitter } from './random.js';
@@ -51,12 +52,14 @@ const LOOK_AFTER = 1.5;
 /** Silence that is borne, in multiples of the longest that turned out to be harmless of late (silence.ts), … */
 const SILENCE_BORNE = 3;
 /** … up to so many times `suspectUs`. */
-const SUSPECT_MAX = 8;
+const SUSPECT_MAX = 50;
+/** Views left for silence that count: each one after the first doubles what is borne. */
+const SILENCES_MAX = 6;
 /** Fields of `due`. */
 const SUSPECT = 0;
 const LOOK = 1;
 /** An answer to a probe is waited for as long as half of that silence, up to so many times `probeWindowUs`. */
-const WINDOW_MAX = 8;
+const WINDOW_MAX = 50;
 
 /** Probe rounds in which a member believes the others that its primary is alive before it asks for a view all the same. */
 const PATIENCE = 2;
@@ -95,6 +98,11 @@ export class ViewChanges {
   private accused = -1;
   private accusedSinceUs = 0.5;
   private suspicion = 0;
+  /** ViewReason of the present view, as far as it was heard; and the views left because somebody was silent. */
+  private reason: number = ViewReason.unknown;
+  private readonly silences = new Experience(SILENCES_MAX);
+  /** What they multiply `suspectUs` by, now. */
+  private borneTimes = 1;
 
   constructor(
     private readonly state: ReplicaState,
@@ -136,6 +144,7 @@ export class ViewChanges {
   tick(now: Instant): void {
     const { state } = this;
     this.installation.tick(now);
+    this.borneTimes = 2 ** Math.max(0, this.silences.at(now) - 1);
     if (this.probing && now.monotonicUs - this.probeSentUs >= this.windowUs()) this.decide(now);
     if (state.status === ReplicaStatus.viewChange && now.monotonicUs >= this.repeatUs) this.repeat(now);
     this.findDue();
@@ -152,9 +161,8 @@ export class ViewChanges {
     if (mask === 0) return;
     const view = state.views.next(state.view, mask, state.id, 0);
     if (view < 0) return;
-    synchronization.lag.changed(now);
-    this.askFor(view, `slow members; as fast as the best spare ${maskToString(mask, state.n)}`);
-    this.promise(view, 'a slow member', now);
+    this.askFor(view, `slow members; as fast as the best spare ${maskToString(mask, state.n)}`, ViewReason.slow);
+    this.promise(view, 'a slow member', now, ViewReason.slow);
   }
 
   forgive(gapUs: number): void {
@@ -165,7 +173,7 @@ export class ViewChanges {
 
   /** True while nothing says that the primary, or at the primary a member, is gone. */
   heardPrimary(now: Instant): boolean {
-    return this.state.status === ReplicaStatus.normal && now.monotonicUs < this.silentFromUs() + this.state.config.timings.suspectUs;
+    return this.state.status === ReplicaStatus.normal && now.monotonicUs < this.silentFromUs() + this.borneUs();
   }
 
   /** A client or replica speaks of a view above ours: ask that view's primary, do not believe. */
@@ -230,9 +238,13 @@ export class ViewChanges {
   onViewChange(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const { state } = this;
     const view = readI32(bytes, o + ViewChange.at.view);
-    if (view > state.view) this.promise(view, `asked by replica ${from}`, now);
+    const reason = bytes[o + ViewChange.at.reason]!;
+    if (view > state.view) this.promise(view, `asked by replica ${from}`, now, reason);
     else if (view < state.view && state.isPrimary) this.sender.sync(from, 0);
-    else if (view === state.view && state.status === ReplicaStatus.viewChange) this.vote();
+    else if (view === state.view && state.status === ReplicaStatus.viewChange) {
+      if (this.reason === ViewReason.unknown) this.count(reason, now);
+      this.vote();
+    }
   }
 
   onVote(bytes: Uint8Array, o: number, from: number, now: Instant): void {
@@ -284,7 +296,7 @@ export class ViewChanges {
   }
 
   /** The promise. Durable before the vote leaves (durable-outbox.ts). */
-  private promise(view: number, why: string, now: Instant): void {
+  private promise(view: number, why: string, now: Instant, reason: number = ViewReason.unknown): void {
     const { state } = this;
     if (state.status === ReplicaStatus.recovering || view > MAX_VIEW) return;
     invariant(view > state.view, 'a promise is for a higher view');
@@ -300,12 +312,20 @@ export class ViewChanges {
     this.probing = false;
     this.suspicion = 0;
     this.promisedUs = now.monotonicUs;
+    this.count(reason, now);
     this.repeatUs = now.monotonicUs + state.config.timings.syncIntervalUs;
     this.draw();
     this.viewEnded();
     state.transition('promise', why);
     this.vote();
     if (state.primary === state.id) this.choose(now);
+  }
+
+  /** Remembers why the present view was asked for: what comes back again and again was no good reason. */
+  private count(reason: number, now: Instant): void {
+    this.reason = reason;
+    if (reason === ViewReason.slow) this.synchronization.lag.changed(now);
+    if (reason === ViewReason.silence) this.silences.changed(now);
   }
 
   private vote(): void {
@@ -391,7 +411,7 @@ export class ViewChanges {
   private repeat(now: Instant): void {
     const { state } = this;
     this.repeatUs = now.monotonicUs + state.config.timings.syncIntervalUs * Math.min(8, 1 + this.attempts);
-    for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.viewChange(r, state.view);
+    for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.viewChange(r, state.view, this.reason);
     this.vote();
     this.choose(now);
   }
@@ -421,19 +441,24 @@ export class ViewChanges {
   /** Finds out when somebody is to be suspected, and looked at. */
   private findDue(): void {
     const { state, due, synchronization } = this;
-    const { suspectUs, syncIntervalUs } = state.config.timings;
+    const { syncIntervalUs } = state.config.timings;
     const isNormal = state.status === ReplicaStatus.normal;
     // A round without a decision is repeated, more slowly each time.
     const rest = this.probeSentUs + syncIntervalUs * Math.min(16, 1 << Math.min(this.probeRounds, 4));
     if (state.status === ReplicaStatus.recovering) due[SUSPECT] = rest;
     else {
       const since = isNormal ? this.silentFromUs() : Math.max(this.promisedUs, this.installation.target === undefined ? 0 : this.installation.progressUs);
-      const borneUs = isNormal ? Math.min(SILENCE_BORNE * synchronization.silence.worstUs, SUSPECT_MAX * suspectUs) : 0;
-      due[SUSPECT] = Math.max(since + Math.max(this.patienceUs, borneUs), rest);
+      due[SUSPECT] = Math.max(since + (isNormal ? Math.max(this.patienceUs * this.borneTimes, this.borneUs()) : this.patienceUs), rest);
     }
     // To look costs a message each way where the process is not gone.
     const looks = isNormal && !this.probing && !state.isPrimary && state.syncHeard !== 0;
     due[LOOK] = looks ? Math.max(synchronization.primaryHeardUs + LOOK_AFTER * syncIntervalUs, this.lookedUs + syncIntervalUs) : Infinity;
+  }
+
+  /** Silence that is borne in the present view, but for the jitter. */
+  private borneUs(): number {
+    const { suspectUs } = this.state.config.timings;
+    return Math.min(Math.max(SILENCE_BORNE * this.synchronization.silence.worstUs, suspectUs * this.borneTimes), SUSPECT_MAX * suspectUs);
   }
 
   private windowUs(): number {
@@ -461,6 +486,12 @@ export class ViewChanges {
   /** Its host said that nobody listens there since the last round of probes was sent, and it did not answer that. */
   private isGone(replica: number): boolean {
     return this.unreachableUs[replica]! > this.probeSentUs && !this.answers.has(replica);
+  }
+
+  private someoneGone(): boolean {
+    const { state } = this;
+    for (let r = 0; r < state.n; r++) if (r !== state.id && state.views.isMember(state.view, r) && this.isGone(r)) return true;
+    return false;
   }
 
   private allAnswered(): boolean {
@@ -553,9 +584,10 @@ export class ViewChanges {
     let view = keepAlive ? state.views.next(above, alive, keep, 0) : -1;
     if (view < 0) view = state.views.next(above, alive, -1, withLog);
     if (view < 0) return;
-    this.askFor(view, `alive ${maskToString(alive, state.n)}`);
+    const reason = mine !== ReplicaStatus.normal ? ViewReason.unknown : this.someoneGone() ? ViewReason.gone : ViewReason.silence;
+    this.askFor(view, `alive ${maskToString(alive, state.n)}`, reason);
     this.accuse();
-    if (mine !== ReplicaStatus.recovering) this.promise(view, 'own suspicion', now);
+    if (mine !== ReplicaStatus.recovering) this.promise(view, 'own suspicion', now, reason);
   }
 
   /** Remembers whose silence a view is asked for. */
@@ -568,10 +600,10 @@ export class ViewChanges {
     else for (let r = 0; r < state.n; r++) if (r !== state.id && state.views.isMember(state.view, r) && synchronization.ackedUs[r] === this.accusedSinceUs) this.accused = r;
   }
 
-  private askFor(view: number, why: string): void {
+  private askFor(view: number, why: string, reason: number): void {
     const { state } = this;
     state.transition('ask-view', `view ${view}; ${why}`);
-    for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.viewChange(r, view);
+    for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.viewChange(r, view, reason);
   }
 
   /** The primary of a running view hears too few replicas for any view: the others have to go on without it, and are let know by silence. */

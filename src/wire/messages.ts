@@ -136,8 +136,8 @@ export const Chunk = defineMessage('Chunk', 17, {
   entries: 'bin16',
 });
 
-/** Replica → all: promise `view`. */
-export const ViewChange = defineMessage('ViewChange', 18, { view: 'u32' });
+/** Replica → all: promise `view`. `reason`: see ViewReason. */
+export const ViewChange = defineMessage('ViewChange', 18, { view: 'u32', reason: { kind: 'u8', since: 4 } });
 
 /** Replica → primary of `view`: I promised, and this is where my log, of `logView`, ends for good. */
 export const Vote = defineMessage('Vote', 19, {
@@ -309,6 +309,22 @@ export const RejectReason = {
 
 /** The words of commands, metrics and docs for the codes above, by code. */
 export const REJECT_REASON_NAMES: readonly string[] = ['', 'late', 'too-far-ahead', 'wrong-view', 'busy', 'not-in-quorum', 'session-unknown', 'bad-request'];
+
+/** Why a view is asked for. Those above `gone` leave a view that works, for a better one: how often, all replicas count. */
+export const ViewReason = {
+  /** Not said, or because a replica without a log needs a view, or a view came to nothing. */
+  unknown: 0,
+  /** A replica was silent for too long. */
+  silence: 1,
+  /** The host of a replica says that its process is gone. */
+  gone: 2,
+  /** A member holds the others up, and a spare would not. */
+  slow: 3,
+  /** A client does not hear a member. */
+  plea: 4,
+  /** The clock of a member is off. */
+  clock: 5,
+} as const;
 
 export const ReplicaStatus = {
   normal: 0,

@@ -6,10 +6,10 @@ import { Cluster } from './harness.js';
 const SLOW_AFTER_US = 100_000;
 
 /** Time passes; each replica's answers to a Sync reach the primary so much later. Returns µs until the view changed, or Infinity. */
-function run(c: Cluster, us: number, delayUs: (replica: number, atUs: number) => number): number {
+function run(c: Cluster, us: number, delayUs: (replica: number, atUs: number) => number, primary = 0): number {
   const waiting: { atUs: number; packet: Parameters<Cluster['arrive']>[0] }[] = [];
   const from = c.now.monotonicUs;
-  const { view } = c.replica(0).state;
+  const { view } = c.replica(primary).state;
   while (c.now.monotonicUs < from + us) {
     c.pass(100);
     c.settle({ message: Sync });
@@ -18,7 +18,7 @@ function run(c: Cluster, us: number, delayUs: (replica: number, atUs: number) =>
       waiting.splice(waiting.indexOf(late), 1);
       c.arrive(late.packet);
     }
-    if (c.replica(0).state.view !== view) return c.now.monotonicUs - from;
+    if (c.replica(primary).state.view !== view) return c.now.monotonicUs - from;
   }
   return Infinity;
 }
@@ -69,6 +69,27 @@ t.test('it does not flap: changes for slowness are further and further apart', (
     c.settle();
   }
   t.ok(times[1]! > 1_000_000 && times[2]! > 1.8 * times[1]!, times.join(' '));
+  t.end();
+});
+
+t.test('all replicas count the changes, so that another primary does not begin anew', (t) => {
+  const c = cluster();
+  t.ok(run(c, 1_000_000, (replica) => (replica === 1 ? 3000 : 200)) < 600_000);
+  c.settle();
+  // The next view has another primary; whoever is the member there is slow.
+  for (const id of [0, 1, 2]) if (id !== 1) c.replica(id).receive(ViewChange, { view: 4 }, 1);
+  c.replica(1).receive(ViewChange, { view: 4 }, 0);
+  c.settle();
+  t.equal(c.replica(1).state.isPrimary, true);
+  const us = run(c, 10_000_000, (replica) => (replica === 0 ? 3000 : 200), 1);
+  t.ok(us > 1_000_000 && us < 4_000_000, `${us} µs: the bar is where the other primary left it`);
+  t.end();
+});
+
+t.test('a member that stands still now and then, and is prompt in between, is not slow', (t) => {
+  // Each third of its answers is prompt; smoothed, its lag is always above the limit.
+  let nth = 0;
+  t.equal(run(cluster(), 3_000_000, (replica) => (replica === 1 && nth++ % 3 !== 0 ? 8000 : 200)), Infinity);
   t.end();
 });
 
