@@ -1,9 +1,11 @@
 // The files of deploy/: they parse, and name only settings, metrics and alerts that exist.
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import { parse, parseAllDocuments } from 'yaml';
+import { parse, parseAllDocuments, stringify } from 'yaml';
 import { REPLICA_SETTINGS } from '../src/cli/config.js';
 import { variableOf } from '../src/cli/settings.js';
 import { Client } from '../src/client/client.js';
@@ -17,17 +19,41 @@ const read = (name: string): string => readFileSync(at(name), 'utf8');
 /** Names of metrics in a text, without the endings of a histogram's series. */
 const metricsIn = (text: string): string[] => [...new Set([...text.matchAll(/\bjitpaxos_[a-z_]+/g)].map(([name]) => name.replace(/_(bucket|sum|count)$/, '')))];
 
+interface AlertRule {
+  readonly alert: string;
+  readonly expr: string;
+  readonly labels: { readonly severity: string };
+  readonly annotations: { readonly summary: string };
+}
+
+function alertRules(): AlertRule[] {
+  const { groups } = parse(read('deploy/alerts.yaml')) as { groups: { rules: AlertRule[] }[] };
+  return groups.flatMap((group) => group.rules);
+}
+
+function dashboardExpressions(title?: string): string[] {
+  const { panels } = JSON.parse(read('deploy/grafana-dashboard.json')) as { panels: { title: string; targets: { expr: string }[] }[] };
+  return panels.filter((panel) => title === undefined || panel.title === title).flatMap(({ targets }) => targets.map(({ expr }) => expr));
+}
+
 t.test('dashboard and alerts name metrics that exist', async (t) => {
   const cluster = await clusterConfig(1);
   const replicas = await startReplicas(cluster, () => new KvMachine());
   t.teardown(() => replicas[0]!.close());
   const client = await Client.connect({ cluster });
   t.teardown(() => client.close());
-  const known = new Set([...replicas[0]!.metrics(), ...client.metrics()].map(({ name }) => name));
+  const kinds = new Map([...replicas[0]!.metrics(), ...client.metrics()].map(({ name, kind }) => [name, kind]));
+  const known = new Set(kinds.keys());
   for (const file of ['deploy/alerts.yaml', 'deploy/grafana-dashboard.json']) {
     const named = metricsIn(read(file));
     t.ok(named.length > 5, `${file} names ${named.length} metrics`);
     t.same(named.filter((name) => !known.has(name)), [], file);
+  }
+  // A gauge that falls to 0 at a restart and rises again looks to them as if all of it had been counted anew.
+  for (const expression of [...alertRules().map(({ expr }) => expr), ...dashboardExpressions()]) {
+    for (const [call, name] of [...expression.matchAll(/\b(?:rate|irate|increase)\((jitpaxos_[a-z_]+)/g)].map((match) => [match[0], match[1]!] as const)) {
+      t.not(kinds.get(name.replace(/_(bucket|sum|count)$/, '')), 'gauge', `${call} …`);
+    }
   }
 });
 
@@ -41,11 +67,123 @@ t.test('the dashboard', (t) => {
 });
 
 t.test('every alert is explained, and nothing else is', (t) => {
-  const { groups } = parse(read('deploy/alerts.yaml')) as { groups: { rules: { alert: string; expr: string; annotations: { summary: string } }[] }[] };
-  const rules = groups.flatMap((group) => group.rules);
+  const rules = alertRules();
   const documented = [...read('docs/operations.md').matchAll(/^\| `(JitPaxos\w+)` \|/gm)].map((match) => match[1]!);
   t.same(rules.map(({ alert }) => alert).sort(), documented.sort());
   t.ok(rules.every(({ expr, annotations }) => expr.includes('job="jitpaxos"') && annotations.summary !== ''));
+  t.end();
+});
+
+/** Series of three replicas over twenty minutes, a value every 15 s, in promtool's notation: by metric and labels. */
+type SeriesMap = Readonly<Record<string, string>>;
+
+const SAMPLES = 80;
+const replicaSeries = (name: string, values: readonly [string, string, string], labels = ''): SeriesMap => Object.fromEntries(values.map((each, id) => [`jitpaxos_${name}{job="jitpaxos",instance="r${id}"${labels}}`, each]));
+const steady = (value: number): string => `${value}x${SAMPLES}`;
+const all = (value: number): [string, string, string] => [steady(value), steady(value), steady(value)];
+/** From 0 on, `perStep` more each 15 s. */
+const growing = (perStep: number): string => `0+${perStep}x${SAMPLES}`;
+
+/** Nothing is wrong: 100 operations a second, clocks within 20 µs. */
+const HEALTHY: SeriesMap = {
+  ...Object.fromEntries([0, 1, 2].map((id) => [`up{job="jitpaxos",instance="r${id}"}`, steady(1)])),
+  ...replicaSeries('is_primary', [steady(1), steady(0), steady(0)]),
+  ...replicaSeries('status', all(0), ',status="recovering"'),
+  ...replicaSeries('status', all(0), ',status="majority-lost"'),
+  ...replicaSeries('view', all(3)),
+  ...replicaSeries('requests_total', [growing(1_500), growing(1_500), growing(0)]),
+  ...replicaSeries('requests_rejected_total', [growing(1), growing(1), growing(0)], ',reason="late"'),
+  ...replicaSeries('entries_committed_total', [growing(1_500), steady(0), steady(0)]),
+  ...replicaSeries('log_committed_index', [`40000+1500x${SAMPLES}`, `40000+1500x${SAMPLES}`, `40000+1500x${SAMPLES}`]),
+  ...replicaSeries('log_last_index', [`40000+1500x${SAMPLES}`, `40000+1500x${SAMPLES}`, `40000+1500x${SAMPLES}`]),
+  ...replicaSeries('log_synced_index', [`40000+1500x${SAMPLES}`, `40000+1500x${SAMPLES}`, `40000+1500x${SAMPLES}`]),
+  ...replicaSeries('clock_healthy', all(1)),
+  ...replicaSeries('clock_error_bound_seconds', all(0.00002)),
+  ...replicaSeries('clock_fallbacks_total', all(0)),
+  ...replicaSeries('loop_stalls_total', all(0)),
+  ...replicaSeries('datagrams_dropped_total', all(0), ',reason="key"'),
+};
+
+/** A replica that restarts again and again, and is scraped before it has fetched the log. */
+const RESTARTING = `${Array.from({ length: SAMPLES + 1 }, (_, i) => (i % 4 === 3 ? '0' : '44676')).join(' ')}`;
+/** Nothing commits although requests arrive. */
+const STUCK: SeriesMap = { ...replicaSeries('entries_committed_total', all(0)), ...replicaSeries('log_committed_index', all(44_676)), ...replicaSeries('log_last_index', all(44_676)), ...replicaSeries('log_synced_index', all(44_676)) };
+
+interface AlertCase {
+  readonly what: string;
+  readonly alert: string;
+  /** In place of the healthy ones; undefined: that series is not there. */
+  readonly series: Readonly<Record<string, string | undefined>>;
+  /** Of the alerts that have to fire, beside severity and job. */
+  readonly labels: readonly Readonly<Record<string, string>>[];
+}
+
+const R2 = { instance: 'r2', job: 'jitpaxos' };
+const of = (name: string, id: number, value: string | undefined, labels = ''): Readonly<Record<string, string | undefined>> => ({ [`jitpaxos_${name}{job="jitpaxos",instance="r${id}"${labels}}`]: value });
+const ALERT_CASES: readonly AlertCase[] = [
+  { what: 'a replica is gone', alert: 'JitPaxosReplicaDown', series: { 'up{job="jitpaxos",instance="r2"}': steady(0) }, labels: [R2] },
+  { what: 'no primary', alert: 'JitPaxosNoPrimary', series: of('is_primary', 0, steady(0)), labels: [{}] },
+  { what: 'logs of a majority lost', alert: 'JitPaxosMajorityLost', series: of('status', 2, steady(1), ',status="majority-lost"'), labels: [{}] },
+  { what: 'nothing commits', alert: 'JitPaxosNoProgress', series: STUCK, labels: [{}] },
+  { what: 'nothing commits, and a replica that restarts again and again does not hide it', alert: 'JitPaxosNoProgress', series: { ...STUCK, ...of('log_committed_index', 2, RESTARTING) }, labels: [{}] },
+  { what: 'no log to install', alert: 'JitPaxosRecovering', series: of('status', 2, steady(1), ',status="recovering"'), labels: [{ ...R2, status: 'recovering' }] },
+  { what: 'views change', alert: 'JitPaxosViewChanges', series: of('view', 2, growing(1)), labels: [R2] },
+  { what: 'much is rejected', alert: 'JitPaxosRejects', series: of('requests_rejected_total', 0, growing(600), ',reason="late"'), labels: [{ reason: 'late' }] },
+  { what: 'a wide bound', alert: 'JitPaxosClockBound', series: of('clock_error_bound_seconds', 2, steady(0.0005)), labels: [R2] },
+  { what: 'a clock that nobody keeps states no bound', alert: 'JitPaxosClockUnhealthy', series: { ...of('clock_healthy', 2, steady(0)), ...of('clock_error_bound_seconds', 2, undefined) }, labels: [R2] },
+  { what: 'a clock of unknown error', alert: 'JitPaxosClockErrorUnknown', series: of('clock_error_bound_seconds', 2, undefined), labels: [R2] },
+  { what: 'a lost device', alert: 'JitPaxosClockLost', series: of('clock_fallbacks_total', 2, `0x50 1x${SAMPLES - 51}`), labels: [R2] },
+  { what: 'stalls', alert: 'JitPaxosLoopStall', series: of('loop_stalls_total', 2, growing(15)), labels: [R2] },
+  { what: 'foreign datagrams', alert: 'JitPaxosForeignDatagrams', series: of('datagrams_dropped_total', 2, growing(150), ',reason="key"'), labels: [{ instance: 'r2', reason: 'key' }] },
+];
+
+/** At the end of the series, but for alerts that take longer than that. */
+const ALERT_AT: Readonly<Record<string, string>> = { JitPaxosClockErrorUnknown: '65m' };
+
+function promtoolTest(what: string, series: Readonly<Record<string, string | undefined>>, more: object, minutes = 20): object {
+  // The last value stands for as long as the test asks.
+  const lengthened = (values: string): string => (minutes > 20 ? values.replace(/x\d+$/, `x${minutes * 4}`) : values);
+  const input = Object.entries({ ...HEALTHY, ...series }).flatMap(([name, values]) => (values === undefined ? [] : [{ series: name, values: lengthened(values) }]));
+  return { name: what, interval: '15s', input_series: input, ...more };
+}
+
+const promtool = ['promtool', '/usr/bin/promtool'].find((command) => spawnSync(command, ['--version']).status === 0);
+t.test('alerts and expressions, by promtool', { skip: promtool === undefined ? 'promtool is not installed: apt-get install prometheus' : false }, (t) => {
+  const rules = alertRules();
+  t.same([...new Set(ALERT_CASES.map(({ alert }) => alert))].sort(), rules.map(({ alert }) => alert).sort(), 'every alert has a case');
+  const quiet = rules.map(({ alert }) => ({ eval_time: '20m', alertname: alert, exp_alerts: [] }));
+  const cases = ALERT_CASES.map(({ what, alert, series, labels }) => {
+    const { labels: own, annotations } = rules.find((rule) => rule.alert === alert)!;
+    const at = ALERT_AT[alert] ?? '20m';
+    const expected = labels.map((each) => ({
+      exp_labels: { ...own, ...each },
+      exp_annotations: { summary: annotations.summary.replace(/\{\{ \$labels\.(\w+) \}\}/g, (_, label: string) => each[label] ?? '') },
+    }));
+    return promtoolTest(what, series, { alert_rule_test: [{ eval_time: at, alertname: alert, exp_alerts: expected }] }, parseInt(at));
+  });
+  const value = (expr: string, samples: readonly { labels: string; value: number }[]): object => ({ expr: expr.replaceAll('$job', 'jitpaxos').replaceAll('$__rate_interval', '1m'), eval_time: '20m', exp_samples: samples });
+  const [commits] = dashboardExpressions('Commits');
+  const [lag] = dashboardExpressions('Lag behind the newest log');
+  const lagOf = (lags: readonly number[]): { labels: string; value: number }[] => lags.map((each, id) => ({ labels: `{job="jitpaxos",instance="r${id}"}`, value: each }));
+  const idle = { ...replicaSeries('requests_total', all(0)), ...STUCK, ...of('log_committed_index', 2, RESTARTING) };
+  const panels = [
+    promtoolTest('the panel of commits under load', {}, { promql_expr_test: [value(commits!, [{ labels: '{}', value: 100 }]), value(lag!, lagOf([0, 0, 0]))] }),
+    promtoolTest('an idle cluster commits nothing, whoever restarts', idle, { promql_expr_test: [value(commits!, [{ labels: '{}', value: 0 }])] }),
+    promtoolTest('a primary that changes is counted on', { ...of('entries_committed_total', 0, `0+1500x40 60000x${SAMPLES - 41}`), ...of('entries_committed_total', 1, `0x40 1500+1500x${SAMPLES - 41}`) }, { promql_expr_test: [value(commits!, [{ labels: '{}', value: 100 }])] }),
+    promtoolTest('a spare that lags', of('log_synced_index', 2, `39000+1500x${SAMPLES}`), { promql_expr_test: [value(lag!, lagOf([0, 0, 1_000]))] }),
+  ];
+  const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-promtool-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const tests = [promtoolTest('nothing is wrong', {}, { alert_rule_test: quiet }), ...cases, ...panels];
+  for (const [what, content] of Object.entries({ 'as it is': tests, 'a case that cannot pass': [promtoolTest('nothing is wrong', {}, { alert_rule_test: [{ eval_time: '20m', alertname: 'JitPaxosReplicaDown', exp_alerts: [{ exp_labels: { severity: 'warning' } }] }] })] })) {
+    const path = join(directory, 'tests.yaml');
+    writeFileSync(path, stringify({ rule_files: [at('deploy/alerts.yaml')], evaluation_interval: '15s', tests: content }));
+    const { status, stdout, stderr } = spawnSync(promtool!, ['test', 'rules', path], { encoding: 'utf8' });
+    if (what === 'as it is') t.equal(status, 0, `${stdout}${stderr}`);
+    else t.not(status, 0, 'promtool would have said so');
+  }
+  const checked = spawnSync(promtool!, ['check', 'rules', at('deploy/alerts.yaml')], { encoding: 'utf8' });
+  t.equal(checked.status, 0, checked.stdout + checked.stderr);
   t.end();
 });
 

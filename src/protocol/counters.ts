@@ -7,6 +7,7 @@
 export const COUNTER_NAMES = [
   'requests',
   'appended',
+  'committed',
   'executed',
   'duplicates',
   'restamped',

@@ -388,7 +388,10 @@ export class Synchronization {
       if (this.needed[r]! < needed) needed = this.needed[r]!;
     }
     state.neededFrom = needed;
+    const before = state.committed;
     state.commitTo(committed);
+    // Only here, at a primary: a log that was fetched or read from the disk is committed as well, and was not committed now.
+    state.counters[Counter.committed]! += state.committed - before;
   }
 
   /** Asks for what follows `synced`: a member the primary; a spare a member that is not the primary, as long as that answers. */

@@ -18,6 +18,7 @@ const NAMED_COUNTERS: Partial<Record<CounterName, readonly [name: string, help: 
   duplicates: ['requests_duplicate_total', 'Requests that were known already and answered again'],
   held: ['requests_held_total', 'Requests held back until their timestamp was due'],
   appended: ['entries_appended_total', 'Entries appended to the log, whoever brought them'],
+  committed: ['entries_committed_total', 'Entries that were committed while this replica was the primary: the sum over the replicas is what the cluster committed'],
   executed: ['entries_executed_total', 'Operations executed, those that were rolled back included'],
   entries_fetched: ['entries_fetched_total', 'Entries that came from another replica, not from a client'],
   entries_cut: ['entries_cut_total', 'Entries cut from the log because the primary has others there'],
@@ -34,11 +35,13 @@ const NAMED_COUNTERS: Partial<Record<CounterName, readonly [name: string, help: 
 export interface MetricsSource {
   readonly report: ReplicaStatusReport;
   readonly arrivalSlackUs: BucketSnapshot;
+  /** Undefined in durability `memory`. */
+  readonly disk: { readonly writeUs: BucketSnapshot; readonly syncUs: BucketSnapshot } | undefined;
   /** Resident memory of the process. */
   readonly residentBytes: number;
 }
 
-export function replicaMetrics({ report, arrivalSlackUs, residentBytes }: MetricsSource): Family[] {
+export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: MetricsSource): Family[] {
   const { counters, clock, eventLoop, cpuSeconds, transport, status } = report;
   const name = (rest: string): string => METRIC_PREFIX + rest;
   const count = (rest: string, help: string, value: number | readonly Sample[]): Family => counter(name(rest), help, value);
@@ -53,8 +56,8 @@ export function replicaMetrics({ report, arrivalSlackUs, residentBytes }: Metric
     level('incarnation', 'How often this replica was started', report.incarnation),
     level('log_base_index', 'Last index that only a snapshot covers', report.baseIndex),
     level('log_last_index', 'Last index of the log', report.lastIndex),
-    level('log_synced_index', 'Last index known to be the same at the primary', report.syncedIndex),
-    level('log_committed_index', 'Last index known to be committed', report.committedIndex),
+    level('log_synced_index', 'Last index known to be the same at the primary; at the primary its last index', report.syncedIndex),
+    level('log_committed_index', 'Last index known to be committed. It begins at 0 when a log is lost and jumps when one is fetched: for a rate take entries_committed_total', report.committedIndex),
     level('log_executed_index', 'Last index executed', report.executedIndex),
     count('requests_rejected_total', 'Requests not appended, by reason', byLabel('reason', rejectedByReason(counters))),
     ...COUNTER_NAMES.flatMap((key) => {
@@ -63,6 +66,8 @@ export function replicaMetrics({ report, arrivalSlackUs, residentBytes }: Metric
     }),
     count('core_events_total', 'Rarer events of the protocol core, by name', byLabel('event', Object.fromEntries(Object.entries(counters).filter(([key]) => !(key in NAMED_COUNTERS) && !key.startsWith(REJECTED))))),
     { name: name('arrival_slack_seconds'), kind: 'histogram', help: 'Clock on arrival minus timestamp, of requests; negative: the client\'s clock is ahead', samples: [inSeconds(arrivalSlackUs)] },
+    { name: name('log_write_seconds'), kind: 'histogram', help: 'Time that writing a frame of the log to the disk takes: in durability fsync until it is durable, in os until the system has it; absent in memory', samples: disk === undefined ? [] : [inSeconds(disk.writeUs)] },
+    { name: name('disk_sync_seconds'), kind: 'histogram', help: 'Time that a sync of a file or of the data directory takes: hard state, segments, snapshots; absent in durability memory', samples: disk === undefined ? [] : [inSeconds(disk.syncUs)] },
     ...clockMetrics(clock),
     ...transportMetrics(transport.counters),
     level('wire_version', 'Newest version of the wire that this replica speaks', spokenIn(report)),

@@ -211,7 +211,9 @@ export class Replica {
 
   /** The replica now as metrics, for an exporter. Allocates. */
   metrics(): Family[] {
-    return replicaMetrics({ report: this.status(), arrivalSlackUs: this.core.state.arrivalSlackUs.snapshot(), residentBytes: process.memoryUsage.rss() });
+    const { storage } = this;
+    const disk = storage instanceof DurableStorage ? { writeUs: storage.times.writeUs.snapshot(), syncUs: storage.times.syncUs.snapshot() } : undefined;
+    return replicaMetrics({ report: this.status(), arrivalSlackUs: this.core.state.arrivalSlackUs.snapshot(), disk, residentBytes: process.memoryUsage.rss() });
   }
 
   /** Undefined, or why it has stopped. */

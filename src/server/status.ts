@@ -36,6 +36,7 @@ export interface ReplicaStatusReport {
   readonly lastIndex: number;
   /** The checksum of the whole log up to `lastIndex`, sixteen hexadecimal digits. */
   readonly lastChain: string;
+  /** The log up to here is the primary's; at the primary itself its last index. */
   readonly syncedIndex: number;
   readonly committedIndex: number;
   readonly executedIndex: number;
@@ -72,6 +73,7 @@ export interface ReportedState {
   readonly status: number;
   readonly incarnation: number;
   readonly log: Pick<Log, 'baseIndex' | 'lastIndex' | 'chainHi' | 'chainLo'>;
+  readonly isPrimary: boolean;
   readonly synced: number;
   readonly committed: number;
   readonly executed: number;
@@ -107,7 +109,7 @@ export function protocolReport(state: ReportedState, replicas: number, running: 
     baseIndex: log.baseIndex,
     lastIndex: log.lastIndex,
     lastChain: toHex(log.chainHi(log.lastIndex), log.chainLo(log.lastIndex)),
-    syncedIndex: state.synced,
+    syncedIndex: state.isPrimary ? log.lastIndex : state.synced,
     committedIndex: state.committed,
     executedIndex: state.executed,
   };

@@ -14,6 +14,7 @@
 import type { Hash64 } from '../native/hash64.js';
 import type { HardState, PersistBatch, Recovered, Snapshot, Storage } from '../protocol/contract.js';
 import { invariant } from '../protocol/invariant.js';
+import { DiskTimes, timed } from './disk-times.js';
 import type { Files, OpenFile } from './files.js';
 import { encodeHardState, HARD_STATE_FILE, HARD_STATE_SLOTS, SLOT_BYTES, type Owner } from './hard-state.js';
 import {
@@ -109,6 +110,7 @@ interface LastFrame {
 
 export class DurableStorage implements Storage {
   readonly keepsLog = true;
+  readonly times = new DiskTimes();
   /** Set by the host before the core starts. */
   events: DurableStorageEvents | undefined;
 
@@ -141,11 +143,14 @@ export class DurableStorage implements Storage {
   private readonly record = new Uint8Array(SLOT_BYTES);
   private readonly counts = { frames: 0, batches: 0, writtenBytes: 0, failures: 0 };
 
+  private readonly options: DurableStorageOptions;
+
   private constructor(
-    private readonly options: DurableStorageOptions,
+    options: DurableStorageOptions,
     /** What was found at the start. */
     readonly stored: Stored,
   ) {
+    this.options = { ...options, files: timed(options.files, this.times, options.nowMs) };
     const { log } = stored;
     this.base = log?.snapshot ?? { index: 0, chainHi: 0, chainLo: 0 };
     this.lastGeneration = stored.lastGeneration;
@@ -277,7 +282,9 @@ export class DurableStorage implements Storage {
       saltLo: segments.saltLo,
     };
     encodeFrameHeader(header, change.bytes, this.options.hash);
+    const began = this.options.nowMs();
     await segment.file.write(change.bytes, frameBytes, segment.end);
+    this.times.writeUs.record((this.options.nowMs() - began) * 1e3);
     if (synced && this.options.mode !== 'fsync') await segment.file.sync();
     segment.end = toSector(segment.end + frameBytes);
     segment.lastIndex = Math.max(segment.lastIndex, change.lastIndex);

@@ -1,5 +1,8 @@
 // Metrics: names and help by Prometheus' rules, the text format, and the HTTP server with its bounds.
+import { mkdtempSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { Client } from '../../src/client/client.js';
@@ -10,7 +13,8 @@ import { BucketCounts } from '../../src/protocol/bucket-counts.js';
 import { COUNTER_NAMES } from '../../src/protocol/counters.js';
 import { MetricsServer, type Monitored } from '../../src/server/metrics-server.js';
 import { METRIC_PREFIX, replicaMetrics } from '../../src/server/replica-metrics.js';
-import type { Replica } from '../../src/server/replica.js';
+import { silentLogger } from '../../src/server/logger.js';
+import { Replica } from '../../src/server/replica.js';
 import { TRANSPORT_COUNTER_NAMES } from '../../src/transport/transport.js';
 import { DROP_REASON_NAMES } from '../../src/wire/envelope.js';
 import { REJECT_REASON_NAMES } from '../../src/wire/messages.js';
@@ -43,6 +47,7 @@ t.test('names and help texts', async (t) => {
     replicaMetrics({
       report: { ...report, counters: marked(COUNTER_NAMES, 51_000), transport: { kind: 'dgram', idle: 'poll', counters: marked(TRANSPORT_COUNTER_NAMES, 52_000) }, drops: marked(DROP_REASON_NAMES.slice(1), 53_000), clock: { source: 'tai', epoch: 'tai', errorBoundNs: 1_500, offsetNs: -250, healthy: false, changes: 61, steps: 62, fallbacks: 63 } },
       arrivalSlackUs: { bounds: [], counts: [0], sum: 0 },
+      disk: { writeUs: { bounds: [500], counts: [7, 1], sum: 2_000 }, syncUs: { bounds: [500], counts: [3, 0], sum: 900 } },
       residentBytes: 1,
     }),
   );
@@ -51,6 +56,8 @@ t.test('names and help texts', async (t) => {
   t.equal(valueOf(text, 'jitpaxos_clock_error_bound_seconds'), 1.5e-6);
   t.equal(valueOf(text, 'jitpaxos_clock_offset_seconds'), -2.5e-7);
   for (const [name, value] of [['healthy', 0], ['changes_total', 61], ['steps_total', 62], ['fallbacks_total', 63]] as const) t.equal(valueOf(text, `jitpaxos_clock_${name}`), value, name);
+  t.equal(valueOf(text, 'jitpaxos_log_write_seconds_bucket{le="0.0005"}'), 7);
+  t.equal(valueOf(text, 'jitpaxos_disk_sync_seconds_sum'), 9e-4);
   for (const reason of REJECT_REASON_NAMES.slice(1)) t.ok(valueOf(text, `jitpaxos_requests_rejected_total{reason="${reason}"}`)! > 51_000, reason);
 });
 
@@ -118,9 +125,43 @@ t.test('what is counted is what happened', async (t) => {
   const primary = expose(replicas[0]!.metrics());
   t.equal(valueOf(primary, 'jitpaxos_is_primary'), 1);
   t.equal(valueOf(expose(replicas[2]!.metrics()), 'jitpaxos_is_member'), 0, 'a spare');
-  t.equal(valueOf(primary, 'jitpaxos_log_last_index'), replicas[0]!.status().lastIndex);
+  const { lastIndex } = replicas[0]!.status();
+  t.equal(valueOf(primary, 'jitpaxos_log_last_index'), lastIndex);
+  t.equal(valueOf(primary, 'jitpaxos_log_synced_index'), lastIndex, 'the primary has no lag behind itself');
+  const committed = replicas.map((replica) => valueOf(expose(replica.metrics()), 'jitpaxos_entries_committed_total')!);
+  t.same(committed, [valueOf(primary, 'jitpaxos_log_committed_index'), 0, 0], 'commits are counted where they are made');
+  t.notMatch(primary, /jitpaxos_(log_write|disk_sync)_seconds_count/, 'in memory there is no disk to be slow');
   t.ok(valueOf(primary, 'jitpaxos_arrival_slack_seconds_count')! >= 21, 'the registration and every put has a slack');
   t.equal(valueOf(primary, 'jitpaxos_status{status="normal"}'), 1);
+});
+
+t.test('a log that is fetched, or read from the disk, was not committed now', async (t) => {
+  const cluster = await clusterConfig(3);
+  const directories = cluster.replicas.map(() => mkdtempSync(join(tmpdir(), 'jitpaxos-metrics-')));
+  t.teardown(() => directories.forEach((path) => rmSync(path, { recursive: true, force: true })));
+  const start = (id: number, data: string): Promise<Replica> => Replica.start({ cluster, id, machine: new KvMachine(), logger: silentLogger, durability: 'fsync', data });
+  const replicas = await Promise.all(directories.map((data, id) => start(id, data)));
+  t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
+  const client = await Client.connect({ cluster });
+  t.teardown(() => client.close());
+  const store = new KvClient(client);
+  for (let i = 0; i < 50; i++) await store.put(`key-${i}`, 'value');
+  const counted = (): number[] => replicas.map((replica) => valueOf(expose(replica.metrics()), 'jitpaxos_entries_committed_total')!);
+  t.ok(counted().reduce((sum, each) => sum + each) >= 50);
+  for (const replica of replicas) {
+    const text = expose(replica.metrics());
+    const writes = valueOf(text, 'jitpaxos_log_write_seconds_count')!;
+    t.ok(writes > 0 && valueOf(text, 'jitpaxos_disk_sync_seconds_count')! > 0, `${writes} writes are timed`);
+    t.ok(valueOf(text, 'jitpaxos_log_write_seconds_sum')! > 0);
+  }
+  const spare = replicas.findIndex((replica) => !replica.status().members.includes(replica.id));
+  await replicas[spare]!.close();
+  for (let i = 0; i < 50; i++) await store.put(`more-${i}`, 'value');
+  replicas[spare] = await start(spare, directories[spare]!);
+  const behind = replicas.find((_, id) => id !== spare)!.status().committedIndex;
+  for (const end = performance.now() + 20_000; replicas[spare]!.status().committedIndex < behind && performance.now() < end; ) await sleep(20);
+  t.ok(replicas[spare]!.status().committedIndex >= behind, 'it has read its own log and fetched the rest');
+  t.equal(counted()[spare], 0, 'and counts nothing of it as committed now');
 });
 
 t.test('the server', async (t) => {

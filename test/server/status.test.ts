@@ -302,9 +302,12 @@ t.test('what the answers say together', async (t) => {
   const mixed = [make(0, { wire: [4, 4, 3] }), make(1, { wire: [4, 4, 3] }), make(2, { wire: [3, 3, 3] })];
   t.match(summarize('c', mixed), { wireVersion: 3, remarks: [/version 3: replica 2; version 4: replica 0, 1/] });
 
-  const later = (id: number): StatusAnswer => make(id, { uptimeSeconds: 12, committedIndex: 300, counters: { ...base.counters, rejected_late: base.counters['rejected_late']! + 10 } });
+  const later = (id: number): StatusAnswer => make(id, { uptimeSeconds: 12, committedIndex: 300, counters: { ...base.counters, committed: base.counters['committed']! + 200, rejected_late: base.counters['rejected_late']! + 10 } });
   const moving = summarize('c', [0, 1, 2].map(later), [make(0), make(1), make(2)]);
   t.equal(moving.commitsPerSecond, 100);
+  t.same(moving.replicas.map(({ rates }) => rates?.commits), [100, 100, 100], 'a primary counts, the others follow its index');
+  const fetched = summarize('c', [0, 1, 2].map((id) => make(id, { uptimeSeconds: 12, committedIndex: 44_676 })), [make(0), make(1), make(2)]);
+  t.equal(fetched.commitsPerSecond, 0, 'an index that jumps because a log was fetched is no commits');
   t.equal(moving.rejectedPerSecond['late'], 15, 'ten in two seconds, of three replicas');
   t.equal(summarize('c', [later(0), later(1), later(2)], [make(0), make(1, { incarnation: 99 }), make(2)]).commitsPerSecond, undefined, 'no rates across a restart');
 });

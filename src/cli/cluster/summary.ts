@@ -105,7 +105,8 @@ function ratesBetween(before: ReplicaStatusReport | undefined, now: ReplicaStatu
   const cpu = (report: ReplicaStatusReport): number => report.cpuSeconds.user + report.cpuSeconds.system;
   return {
     seconds,
-    commits: Math.max(0, now.committedIndex - before.committedIndex) / seconds,
+    // A primary counts its commits. Elsewhere, and at a replica of an earlier version, the index shows how fast this one follows.
+    commits: now.primary === now.id && before.primary === now.id && now.counters['committed'] !== undefined ? rate('committed') : Math.max(0, now.committedIndex - before.committedIndex) / seconds,
     requests: rate('requests'),
     rejected,
     reconciles: rate('reconciles'),
