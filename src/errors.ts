@@ -60,6 +60,12 @@ export const ERRORS = {
   'restore-missing': { category: 'caller', retryable: false },
   /** The hard state could not be made durable; the replica stopped. */
   'storage-failed': { category: 'environment', retryable: false },
+  /** What this replica took for committed is not what f + 1 others committed; the replica stopped itself. */
+  'log-diverged': { category: 'environment', retryable: false },
+  /** The state of this replica differs from that of f + 1 others behind the same log; the replica stopped itself. */
+  'state-diverged': { category: 'environment', retryable: false },
+  /** This replica has other limits than f + 1 others have in common; the replica stopped itself. */
+  'limits-differ': { category: 'caller', retryable: false },
   /** An operation is longer than the cluster accepts. */
   'operation-too-large': { category: 'caller', retryable: false },
   /** No session could be registered: too few replicas answer. */

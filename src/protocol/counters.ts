@@ -40,6 +40,9 @@ export const COUNTER_NAMES = [
   'suspicions',
   'false_suspicions',
   'unreachable',
+  'contradicted',
+  'states_agreed',
+  'states_differed',
   'outbox_full',
 ] as const;
 

@@ -28,6 +28,8 @@ export class Execution {
   stable: Snapshot;
   /** A newer one whose index is not committed yet. */
   provisional: Snapshot | undefined;
+  /** A snapshot that was taken here at an index that other replicas take one at too, and became stable: whoever compares it takes it away. */
+  comparable: Snapshot | undefined;
   /** Where the last execution left its result: valid until the next one. */
   readonly reply: MachineReply;
   /** ReplyStatus of the last execution. */

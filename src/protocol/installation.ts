@@ -10,8 +10,9 @@ import { Chunk, ReplicaStatus, SnapshotChunk, SnapshotFetch, SnapshotOffer } fro
 import { readI32, readIndex, readU16, writeI32 } from '../wire/u64.js';
 import type { Hasher, Instant, Snapshot } from './contract.js';
 import { Counter } from './counters.js';
+import type { Divergence } from './divergence.js';
 import { invariant } from './invariant.js';
-import { appendEntry, ENTRY_HEADER_BYTES } from './log.js';
+import { appendEntry, ENTRY_HEADER_BYTES, keyFollows } from './log.js';
 import type { ReplicaState } from './replica-state.js';
 import type { Sender } from './sender.js';
 import { decodeSnapshot } from './snapshots.js';
@@ -20,6 +21,14 @@ import { decodeSnapshot } from './snapshots.js';
 const MAX_SNAPSHOT_BYTES = 0x7fffffff;
 /** Room for a snapshot that begins to arrive; it doubles as bytes come, because what an offer says is no reason to allocate gigabytes. */
 const FIRST_SNAPSHOT_BYTES = 1 << 16;
+
+/** What a replica says of its log: that entry is committed, under that chain. */
+export interface Claim {
+  readonly from: number;
+  readonly committed: number;
+  readonly committedChainHi: number;
+  readonly committedChainLo: number;
+}
 
 /** The log to install. */
 export interface Target {
@@ -33,7 +42,12 @@ export interface Target {
   readonly chainLo: number;
   /** Entries of the target up to here are known to be committed. */
   readonly committed: number;
+  /** What the log has to hold: where it does not, nothing of it is installed, and `refused` is called. */
+  readonly claims: readonly Claim[];
 }
+
+/** Asked for by nobody, so nothing is claimed. */
+const NO_CLAIMS: readonly Claim[] = [];
 
 interface StagedSnapshot {
   readonly index: number;
@@ -67,12 +81,17 @@ export class Installation {
   private readonly offeredDigest = new Uint8Array(8);
   private readonly digest = new Uint8Array(8);
 
-  /** @param installed called when the target's log is in place */
+  /**
+   * @param installed called when the target's log is in place
+   * @param refused called when the target's log, which was dropped, contradicts that claim
+   */
   constructor(
     private readonly state: ReplicaState,
     private readonly sender: Sender,
     private readonly hasher: Hasher,
+    private readonly divergence: Divergence,
     private readonly installed: (target: Target, now: Instant) => void,
+    private readonly refused: (target: Target, claim: Claim, now: Instant) => void,
   ) {}
 
   get wakeAtUs(): number {
@@ -87,6 +106,10 @@ export class Installation {
     this.progressUs = now.monotonicUs;
     state.transition('install', `log of view ${target.logView} up to ${target.lastIndex} from replica ${target.source}`);
     if (state.log.matches(target.lastIndex, target.chainHi, target.chainLo)) {
+      for (const claim of target.claims) {
+        const { committed } = claim;
+        if (committed >= state.log.baseIndex && !this.agrees(claim, committed, state.log.chainHi(committed), state.log.chainLo(committed), now)) return;
+      }
       this.restage(target.lastIndex, target.chainHi, target.chainLo);
       this.complete(now);
       return;
@@ -94,7 +117,7 @@ export class Installation {
     // Everything committed is in every log that may be chosen, and in this one.
     const base = Math.max(state.committed, state.log.baseIndex);
     this.restage(base, state.log.chainHi(base), state.log.chainLo(base));
-    this.ask(now);
+    if (this.claimsHold(now)) this.ask(now);
   }
 
   /** Drops what was staged. */
@@ -125,7 +148,15 @@ export class Installation {
       const length = ENTRY_HEADER_BYTES + readU16(bytes, offset);
       offset += 2;
       if (offset + length > end) break;
+      const previous = this.entries.at(-1);
+      if (previous !== undefined && !keyFollows(previous, 0, bytes, offset)) {
+        this.divergence.impossible(from, `sends an entry ${this.endIndex + 1} whose key is not above the one before it`, now);
+        state.transition('install-failed', `entry ${this.endIndex + 1} is not in key order`);
+        this.abandon();
+        return true;
+      }
       this.stage(bytes, offset, length);
+      if (!this.claimsHold(now)) return true;
       longest = Math.max(longest, length - ENTRY_HEADER_BYTES);
       offset += length;
     }
@@ -150,6 +181,8 @@ export class Installation {
   /** The source no longer has the entries: its snapshot comes first. */
   onSnapshotOffer(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const at = SnapshotOffer.at;
+    // What a snapshot covers is committed.
+    if (this.divergence.contradicts(from, readIndex(bytes, o + at.index), readI32(bytes, o + at.chain), readI32(bytes, o + at.chain + 4), now)) return;
     if (this.target === undefined) this.startInView(bytes, o, from, now);
     const { target } = this;
     if (target === undefined || from !== target.source || readI32(bytes, o + at.view) !== target.view || readI32(bytes, o + at.logView) !== target.logView) return;
@@ -180,7 +213,7 @@ export class Installation {
     const chainLo = readI32(bytes, o + at.chain + 4);
     // What a snapshot covers is committed, so a log that agrees with it there is the primary's up to there.
     if (state.log.matches(index, chainHi, chainLo)) state.synced = index;
-    else this.start({ view: state.view, logView: state.view, source: from, lastIndex: index, chainHi, chainLo, committed: index }, now);
+    else this.start({ view: state.view, logView: state.view, source: from, lastIndex: index, chainHi, chainLo, committed: index, claims: NO_CLAIMS }, now);
   }
 
   onSnapshotChunk(bytes: Uint8Array, o: number, from: number, now: Instant): void {
@@ -212,6 +245,7 @@ export class Installation {
     }
     this.snapshot = snapshot;
     this.restage(snapshot.index, snapshot.chainHi, snapshot.chainLo);
+    if (!this.claimsHold(now)) return;
     if (snapshot.index === target.lastIndex) this.complete(now);
     else this.ask(now);
   }
@@ -254,6 +288,19 @@ export class Installation {
     else this.sender.fetch(target.source, target.view, target.logView, this.endIndex, this.endChainHi, this.endChainLo);
   }
 
+  /** What was claimed of the entry that the staged part ends with holds. Otherwise the staged log is dropped. */
+  private claimsHold(now: Instant): boolean {
+    return this.target!.claims.every((claim) => this.agrees(claim, this.endIndex, this.endChainHi, this.endChainLo, now));
+  }
+
+  private agrees(claim: Claim, index: number, chainHi: number, chainLo: number, now: Instant): boolean {
+    if (claim.committed !== index || (claim.committedChainHi === chainHi && claim.committedChainLo === chainLo)) return true;
+    const target = this.target!;
+    this.abandon();
+    this.refused(target, claim, now);
+    return false;
+  }
+
   private restage(index: number, chainHi: number, chainLo: number): void {
     this.entries = [];
     this.stagedBytes = 0;
@@ -277,6 +324,19 @@ export class Installation {
     this.endIndex++;
   }
 
+  /** Where the staged log contradicts what is committed here, in words: then it takes the place of nothing. Committed entries may have come since it was begun. */
+  private contradicting(): string | undefined {
+    const { committed, log } = this.state;
+    const { lastIndex } = this.target!;
+    if (lastIndex < committed) return `has a log of ${lastIndex} entries for a view in which ${committed} entries have to be: so many are committed here`;
+    if (this.snapshot !== undefined && this.snapshot.index < committed) return `sends the snapshot of ${this.snapshot.index}, and ${committed} entries are committed here`;
+    for (let i = 0, index = this.baseIndex + 1; index <= committed && i < this.entries.length; i++, index++) {
+      const entry = this.entries[i]!;
+      if (log.has(index) && !log.equalsEntry(index, entry, 0, entry.length)) return `sends another entry ${index} than the one that is committed here`;
+    }
+    return undefined;
+  }
+
   /** Puts the staged log in place of the own one. */
   private complete(now: Instant): void {
     const { state } = this;
@@ -286,6 +346,13 @@ export class Installation {
     if (state.status === ReplicaStatus.normal && (target.lastIndex <= state.synced || log.matches(target.lastIndex, target.chainHi, target.chainLo))) {
       // Meanwhile the entries came by themselves.
       state.synced = Math.max(state.synced, target.lastIndex);
+      this.abandon();
+      return;
+    }
+    const other = this.contradicting();
+    if (other !== undefined) {
+      this.divergence.impossible(target.source, other, now);
+      state.transition('install-failed', 'it contradicts what is committed here');
       this.abandon();
       return;
     }

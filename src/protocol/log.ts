@@ -33,6 +33,8 @@ import { invariant } from './invariant.js';
 /** Bytes of an entry before its operation, on the wire and on disk. */
 export const ENTRY_HEADER_BYTES = 24;
 /** An entry in an Order: its header as above, and its chain. */
+/** An entry begins with its key: timestamp and session, most significant byte first. */
+const KEY_BYTES = 16;
 export const ORDER_RECORD_BYTES = ENTRY_HEADER_BYTES + 8;
 /** Of an entry in the arena: offsets from where its record lies. */
 export const RecordAt = { timestamp: 8, session: 16, request: 24, lane: 28, flags: 30, operation: 32 } as const;
@@ -403,6 +405,20 @@ export function appendEntry(log: Log, source: Uint8Array, offset: number, length
     source,
     offset + ENTRY_HEADER_BYTES,
     length - ENTRY_HEADER_BYTES,
+  );
+}
+
+/** True when the key of the entry in wire form at `source[offset]` is above that of the one at `before[beforeOffset]`. */
+export function keyFollows(before: Uint8Array, beforeOffset: number, source: Uint8Array, offset: number): boolean {
+  for (let i = 0; i < KEY_BYTES; i++) if (source[offset + i] !== before[beforeOffset + i]) return source[offset + i]! > before[beforeOffset + i]!;
+  return false;
+}
+
+/** True when the key of the entry in wire form at `source[offset]` is above that of entry `index` of the log. */
+export function entryFollows(log: Log, index: number, source: Uint8Array, offset: number): boolean {
+  return (
+    (compareU64(readI32(source, offset), readI32(source, offset + 4), log.timestampHi(index), log.timestampLo(index)) ||
+      compareU64(readI32(source, offset + 8), readI32(source, offset + 12), log.sessionHi(index), log.sessionLo(index))) > 0
   );
 }
 

@@ -18,8 +18,10 @@
 import { copyBytes } from '../wire/copy.js';
 import { Chunk, Order } from '../wire/messages.js';
 import { readI32, readIndex, readU16 } from '../wire/u64.js';
+import type { Instant } from './contract.js';
 import { Counter } from './counters.js';
-import { appendEntry, ENTRY_HEADER_BYTES, ORDER_RECORD_BYTES } from './log.js';
+import type { Divergence } from './divergence.js';
+import { appendEntry, entryFollows, ENTRY_HEADER_BYTES, ORDER_RECORD_BYTES } from './log.js';
 import type { ReplicaState } from './replica-state.js';
 import { RequestCache } from './request-cache.js';
 import type { Sender } from './sender.js';
@@ -46,6 +48,7 @@ export class Repair {
   constructor(
     private readonly state: ReplicaState,
     private readonly sender: Sender,
+    private readonly divergence: Divergence,
   ) {
     const { cachedRequests, cachedBytes } = state.config.limits;
     this.cache = new RequestCache(cachedRequests, cachedBytes);
@@ -132,7 +135,7 @@ export class Repair {
    * Applies the entries of a Chunk, which follow `base`. Returns the index up to which the log equals the segment; short of
    * its end when an entry is malformed or does not fit.
    */
-  apply(bytes: Uint8Array, o: number, base: number, quiet: boolean): number {
+  apply(bytes: Uint8Array, o: number, base: number, quiet: boolean, from: number, now: Instant): number {
     const { state } = this;
     const { log } = state;
     let offset = o + Chunk.size;
@@ -144,6 +147,15 @@ export class Repair {
       if (offset + 2 + length > end) break;
       offset += 2;
       if (!log.has(index + 1) || !log.equalsEntry(index + 1, bytes, offset, length)) {
+        if (index < state.synced) {
+          // It follows an entry of the primary's log, and so does the one that is here and was known to.
+          if (index >= log.baseIndex) this.divergence.impossible(from, `sends an entry ${index + 1} of the primary's log, and another one is known to stand there`, now);
+          break;
+        }
+        if (!entryFollows(log, index, bytes, offset)) {
+          this.divergence.impossible(from, `sends an entry ${index + 1} whose key is not above the one before it`, now);
+          break;
+        }
         this.cutBehind(index);
         if (!appendEntry(log, bytes, offset, length)) {
           state.makeRoom();

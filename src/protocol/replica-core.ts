@@ -12,6 +12,7 @@ import { readI32, readU16 } from '../wire/u64.js';
 import { checkLimits, type ReplicaConfig } from './config.js';
 import type { Hasher, Instant, Outbox, Recovered, ReplicaObserver, Storage } from './contract.js';
 import { Counter } from './counters.js';
+import { Divergence } from './divergence.js';
 import { HoldBack } from './hold-back.js';
 import { ORDER_RECORD_BYTES } from './log.js';
 import { OrderPush } from './order-push.js';
@@ -30,6 +31,8 @@ export class ReplicaCore {
   private readonly repair: Repair;
   private readonly synchronization: Synchronization;
   private readonly viewChanges: ViewChanges;
+  /** What other replicas say that cannot be. For reading only. */
+  readonly divergence: Divergence;
   private readonly holdBack: HoldBack;
   private readonly wake = new Float64Array(1);
   private lastTurnUs = 0.5;
@@ -43,9 +46,10 @@ export class ReplicaCore {
     this.state = new ReplicaState(config, outbox, storage, machine, hasher, observer);
     const sender = new Sender(this.state);
     this.holdBack = new HoldBack(config.limits.held, config.timings.maxHoldNs);
-    this.repair = new Repair(this.state, sender);
-    this.synchronization = new Synchronization(this.state, sender, this.repair, new OrderPush(this.state, sender));
-    this.viewChanges = new ViewChanges(this.state, sender, this.synchronization, hasher, () => this.viewEnded());
+    this.divergence = new Divergence(this.state, sender, hasher);
+    this.repair = new Repair(this.state, sender, this.divergence);
+    this.synchronization = new Synchronization(this.state, sender, this.repair, new OrderPush(this.state, sender), this.divergence);
+    this.viewChanges = new ViewChanges(this.state, sender, this.synchronization, hasher, this.divergence, () => this.viewEnded());
     this.requests = new Requests(this.state, sender, this.synchronization, this.repair, this.viewChanges, this.holdBack);
   }
 
@@ -60,6 +64,7 @@ export class ReplicaCore {
     this.lastTurnUs = now.monotonicUs;
     this.viewChanges.start(now);
     this.state.transition('start', `incarnation ${this.state.incarnation}`);
+    this.divergence.start(now);
     this.flush(now);
   }
 
@@ -79,6 +84,7 @@ export class ReplicaCore {
     out[0] = this.holdBack.dueUs;
     this.synchronization.wakeBefore(out);
     this.viewChanges.wakeBefore(out);
+    this.divergence.wakeBefore(out);
   }
 
   /**
@@ -132,6 +138,7 @@ export class ReplicaCore {
     this.enter(now);
     this.synchronization.tick(now);
     this.viewChanges.tick(now);
+    this.divergence.tick(now);
   }
 
   /** Ends a turn: writes what became durable state in it. */
@@ -141,6 +148,7 @@ export class ReplicaCore {
     this.synchronization.flush(now);
     this.viewChanges.replaceSlow(now);
     this.state.bound();
+    this.divergence.flush(now);
     this.state.persist();
   }
 
@@ -176,7 +184,7 @@ export class ReplicaCore {
         this.synchronization.onFetch(bytes, offset, from, now, this.viewChanges.installation.offerSnapshot);
         return;
       case wire.Chunk.type:
-        if (!this.viewChanges.installation.onChunk(bytes, offset, from, now)) this.synchronization.onChunk(bytes, offset, now);
+        if (!this.viewChanges.installation.onChunk(bytes, offset, from, now)) this.synchronization.onChunk(bytes, offset, from, now);
         return;
       case wire.ViewChange.type:
         this.viewChanges.onViewChange(bytes, offset, from, now);
@@ -195,6 +203,9 @@ export class ReplicaCore {
         return;
       case wire.SnapshotChunk.type:
         this.viewChanges.installation.onSnapshotChunk(bytes, offset, from, now);
+        return;
+      case wire.StateDigest.type:
+        this.divergence.onStateDigest(bytes, offset, from, now);
         return;
       default:
         this.state.counters[Counter.ignored]!++;

@@ -328,6 +328,21 @@ export class Sender {
     return Math.max(1, Math.min(limits.chunkBytes, datagramBytes - ENVELOPE_BYTES - size));
   }
 
+  /** Digest zero: of the chain alone. `asks`: for the same of `to`. */
+  stateDigest(to: number, index: number, chainHi: number, chainLo: number, digestHi: number, digestLo: number, asks: boolean): void {
+    const o = this.open(wire.StateDigest, to, 0);
+    if (o < 0) return;
+    const bytes = this.state.out.bytes;
+    const at = wire.StateDigest.at;
+    writeIndex(bytes, o + at.index, index);
+    writeI32(bytes, o + at.chain, chainHi);
+    writeI32(bytes, o + at.chain + 4, chainLo);
+    writeI32(bytes, o + at.digest, digestHi);
+    writeI32(bytes, o + at.digest + 4, digestLo);
+    bytes[o + at.asks] = asks ? 1 : 0;
+    this.state.out.commit(wire.StateDigest.size);
+  }
+
   /** Reserves room, writes the constant part and the present view; −1 when there is no room. `ahead`: a sign of life, which need not wait for the log. */
   private open(message: Message, to: number, extra: number, ahead = false): number {
     const { out } = this.state;

@@ -10,6 +10,7 @@ import { Chunk, Fetch, Order, ReplicaStatus, Sync, SyncAck } from '../wire/messa
 import { readI32, readIndex, readU16 } from '../wire/u64.js';
 import type { Instant } from './contract.js';
 import { Counter } from './counters.js';
+import type { Divergence } from './divergence.js';
 import { MemberLag } from './member-lag.js';
 import type { OrderPush } from './order-push.js';
 import type { Repair } from './repair.js';
@@ -75,6 +76,7 @@ export class Synchronization {
     private readonly sender: Sender,
     private readonly repairs: Repair,
     private readonly orderPush: OrderPush,
+    private readonly divergence: Divergence,
   ) {
     this.ackedUs = new Float64Array(state.n);
     this.matched = new Float64Array(state.n);
@@ -227,7 +229,7 @@ export class Synchronization {
     }
     const lastIndex = readIndex(bytes, o + at.lastIndex);
     const committed = readIndex(bytes, o + at.committedIndex);
-    if (committed > lastIndex) return;
+    if (committed > lastIndex || this.divergence.contradicts(from, committed, readI32(bytes, o + at.committedChain), readI32(bytes, o + at.committedChain + 4), now)) return;
     if (log.matches(lastIndex, readI32(bytes, o + at.lastChain), readI32(bytes, o + at.lastChain + 4))) this.repairs.confirm(lastIndex);
     else if (log.matches(committed, readI32(bytes, o + at.committedChain), readI32(bytes, o + at.committedChain + 4))) this.repairs.confirm(committed);
     if (committed > this.heardCommitted) this.heardCommitted = committed;
@@ -334,14 +336,18 @@ export class Synchronization {
       offerSnapshot(from);
       return;
     }
-    if (base > limit || !log.matches(base, readI32(bytes, o + at.baseChain), readI32(bytes, o + at.baseChain + 4))) return;
+    if (base > limit) return;
+    if (!log.matches(base, readI32(bytes, o + at.baseChain), readI32(bytes, o + at.baseChain + 4))) {
+      this.divergence.correct(from, base, now);
+      return;
+    }
     state.counters[Counter.fetches_answered]!++;
     this.sender.chunks(from, base, limit, readU16(bytes, o + at.room));
     if (state.isPrimary && state.views.isMember(state.view, from)) this.orderPush.needed(limit, now);
   }
 
   /** Entries of the primary's log of this view (from it, or committed ones from a member). */
-  onChunk(bytes: Uint8Array, o: number, now: Instant): void {
+  onChunk(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const { state } = this;
     const { log } = state;
     const at = Chunk.at;
@@ -349,7 +355,7 @@ export class Synchronization {
     if (readI32(bytes, o + at.view) !== state.view || readI32(bytes, o + at.logView) !== state.logView) return;
     const base = readIndex(bytes, o + at.baseIndex);
     if (!log.matches(base, readI32(bytes, o + at.baseChain), readI32(bytes, o + at.baseChain + 4))) return;
-    const end = this.repairs.apply(bytes, o, base, this.follows(now));
+    const end = this.repairs.apply(bytes, o, base, this.follows(now), from, now);
     // A spare executes what it fetched at once: its turn to be the primary may come before the next Sync.
     state.commitTo(Math.min(this.heardCommitted, state.synced));
     const lastIndex = readIndex(bytes, o + at.lastIndex);

@@ -17,6 +17,7 @@ import { Plea, Probe, ProbeReply, ReplicaStatus, Sync, ViewChange, ViewReason, V
 import { readI32, readIndex } from '../wire/u64.js';
 import type { Hasher, Instant } from './contract.js';
 import { Counter } from './counters.js';
+import type { Divergence } from './divergence.js';
 import { Experience } from './experience.js';
 import { Installation, type Target } from './installation.js';
 import { invariant } from './invariant.js';
@@ -73,6 +74,8 @@ export class ViewChanges {
   /** The vote whose log is being fetched, and those that failed to deliver theirs. */
   private chosen: Ballot | undefined;
   private failed = new Set<number>();
+  /** Replicas whose votes for the present view contradict another's, each other's: none of them counts. */
+  private refused = new Set<number>();
   /** Monotonic µs at which the present view was promised. */
   private promisedUs = 0;
   private repeatUs = 0;
@@ -109,6 +112,7 @@ export class ViewChanges {
     private readonly sender: Sender,
     private readonly synchronization: Synchronization,
     hasher: Hasher,
+    private readonly divergence: Divergence,
     /** Called when the replica leaves normal operation of a view. */
     private readonly viewEnded: () => void,
   ) {
@@ -116,7 +120,7 @@ export class ViewChanges {
     this.unreachableUs = new Float64Array(state.n).fill(-Infinity);
     // Another one in each life, so that answers to the probes of an earlier one are none to this one's.
     this.probeNonce = state.config.seed & 0x3fffffff;
-    this.installation = new Installation(state, sender, hasher, (target, now) => this.installed(target, now));
+    this.installation = new Installation(state, sender, hasher, divergence, (target, now) => this.installed(target, now), (target, claim, now) => this.disagree(target.source, claim.from, claim.committed, now));
   }
 
   /** After recovery: nothing is known of the others yet. */
@@ -259,7 +263,9 @@ export class ViewChanges {
     const lastIndex = readIndex(bytes, o + at.lastIndex);
     const committed = readIndex(bytes, o + at.committedIndex);
     const logView = readI32(bytes, o + at.logView);
-    if (logView >= view || committed > lastIndex) return;
+    if (logView >= view || committed > lastIndex || this.refused.has(from)) return;
+    // Whoever takes something else for committed says nothing that a view could start from. It may stop itself, this replica goes on.
+    if (this.divergence.contradicts(from, committed, readI32(bytes, o + at.committedChain), readI32(bytes, o + at.committedChain + 4), now)) return;
     this.votes.set(from, {
       from,
       logView,
@@ -291,7 +297,12 @@ export class ViewChanges {
     const lastIndex = readIndex(bytes, o + at.lastIndex);
     const committed = readIndex(bytes, o + at.committedIndex);
     if (committed > lastIndex) return true;
-    this.installation.start({ view, logView: view, source: from, lastIndex, chainHi: readI32(bytes, o + at.lastChain), chainLo: readI32(bytes, o + at.lastChain + 4), committed }, now);
+    if (this.divergence.contradicts(from, committed, readI32(bytes, o + at.committedChain), readI32(bytes, o + at.committedChain + 4), now)) return true;
+    if (lastIndex < state.committed) {
+      this.divergence.impossible(from, `starts view ${view} with a log of ${lastIndex} entries, and ${state.committed} are committed here`, now);
+      return true;
+    }
+    this.installation.start({ view, logView: view, source: from, lastIndex, chainHi: readI32(bytes, o + at.lastChain), chainLo: readI32(bytes, o + at.lastChain + 4), committed, claims: [] }, now);
     return true;
   }
 
@@ -308,6 +319,7 @@ export class ViewChanges {
     this.votes.clear();
     this.chosen = undefined;
     this.failed.clear();
+    this.refused.clear();
     this.installation.abandon();
     this.probing = false;
     this.suspicion = 0;
@@ -332,9 +344,11 @@ export class ViewChanges {
     const { state } = this;
     const { log } = state;
     if (state.primary !== state.id) {
-      this.sender.vote(state.primary);
+      // One that takes something else for committed would ignore it; one of an earlier release would stop.
+      if (((this.divergence.log >>> state.primary) & 1) === 0) this.sender.vote(state.primary);
       return;
     }
+    if (this.refused.has(state.id)) return;
     const last = log.lastIndex;
     const { committed } = state;
     this.votes.set(state.id, { from: state.id, logView: state.logView, lastIndex: last, chainHi: log.chainHi(last), chainLo: log.chainLo(last), committed, committedChainHi: log.chainHi(committed), committedChainLo: log.chainLo(committed) });
@@ -346,9 +360,13 @@ export class ViewChanges {
     if (state.status !== ReplicaStatus.viewChange || this.chosen !== undefined || this.votes.size < state.views.f + 1) return;
     let highest = 0;
     let committed = 0;
+    let accuser = -1;
     for (const vote of this.votes.values()) {
       highest = Math.max(highest, vote.logView);
-      committed = Math.max(committed, vote.committed);
+      if (vote.committed > committed) {
+        committed = vote.committed;
+        accuser = vote.from;
+      }
     }
     const top = [...this.votes.values()].filter((vote) => vote.logView === highest);
     const primaries = top.filter((vote) => vote.from === state.views.primary(highest));
@@ -358,9 +376,28 @@ export class ViewChanges {
     const candidates = qualified.filter((vote) => !this.failed.has(vote.from));
     const pool = candidates.length > 0 ? candidates : qualified;
     const vote = pool.find((v) => v.from === state.id) ?? pool[0]!;
-    invariant(vote.lastIndex >= committed, 'the log that starts a view holds every committed entry');
+    if (vote.lastIndex < committed) {
+      this.disagree(vote.from, accuser, committed, now);
+      return;
+    }
     this.chosen = vote;
-    this.installation.start({ view: state.view, logView: vote.logView, source: vote.from, lastIndex: vote.lastIndex, chainHi: vote.chainHi, chainLo: vote.chainLo, committed }, now);
+    this.installation.start({ view: state.view, logView: vote.logView, source: vote.from, lastIndex: vote.lastIndex, chainHi: vote.chainHi, chainLo: vote.chainLo, committed, claims: [...this.votes.values()] }, now);
+  }
+
+  /**
+   * The log of replica `source`, from which the view would start, does not hold what replica `accuser` takes for committed: one of the
+   * two is wrong. What is committed at this replica itself it does not doubt; otherwise it cannot know which, and neither vote counts.
+   * A view starts from f + 1 votes that do not contradict each other, or not at all.
+   */
+  private disagree(source: number, accuser: number, index: number, now: Instant): void {
+    const { state } = this;
+    this.chosen = undefined;
+    for (const r of source === accuser || accuser === state.id ? [source] : [source, accuser]) {
+      this.votes.delete(r);
+      this.refused.add(r);
+    }
+    this.divergence.impossible(source, `has a log for view ${state.view} that does not hold entry ${index}, which is committed as replica ${accuser} says`, now);
+    this.choose(now);
   }
 
   /** The log of `target` is in place. */

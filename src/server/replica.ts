@@ -11,8 +11,10 @@ import type { StateMachine } from '../machine/state-machine.js';
 import type { Family } from '../metrics/exposition.js';
 import { loadHash } from '../native/hash64.js';
 import { DEFAULT_LATE, DEFAULT_TIMINGS, LATE_RULES, type LateRule, type Limits, type Timings } from '../protocol/config.js';
+import { DivergedError } from '../protocol/divergence.js';
 import { ReplicaCore } from '../protocol/replica-core.js';
 import type { DirectoryLock } from '../storage/directory-lock.js';
+import { markDiverged } from '../storage/divergence-mark.js';
 import { DurableStorage } from '../storage/durable-storage.js';
 import type { MemoryStorage } from '../storage/memory-storage.js';
 import type { Address, IdleStrategy } from '../transport/transport.js';
@@ -77,6 +79,9 @@ export interface ReplicaOptions {
 
 const OPTION_NAMES: readonly (keyof ReplicaOptions)[] = ['cluster', 'keys', 'id', 'machine', 'data', 'durability', 'segmentBytes', 'transport', 'idle', 'datagramBytes', 'wireVersion', 'clock', 'logger', 'limits', 'timings', 'late'];
 
+/** Transitions that an operator has to know of. */
+const WARNINGS: ReadonlySet<string> = new Set(['majority-lost', 'contradicted', 'state-diverged', 'limits-differ']);
+
 /** A core takes a longer time without a tick for a stall of its host, and suspects nobody then. */
 const TICK_INTERVAL_US = 5_000;
 
@@ -103,6 +108,7 @@ export class Replica {
     private readonly durability: Durability,
     private readonly storage: MemoryStorage | DurableStorage,
     private readonly lock: DirectoryLock | undefined,
+    private readonly data: string | undefined,
     private readonly logger: Logger,
   ) {
     this.statusService = new StatusService(() => this.status(), loop.outbox, (error) => logger.error('replica.status-failed', { replica: id, error, next: 'the replica goes on; please report this' }), loop.datagramBytes);
@@ -118,7 +124,7 @@ export class Replica {
    *
    * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`, `host-unresolved`,
    * `replica-id-out-of-range`, `port-in-use`, `address-unavailable`, `data-directory-locked`, `data-directory-unusable`,
-   * `data-directory-foreign`, `cluster-file-changed`, `hard-state-corrupt`, `hard-state-missing`, `boot-id-unknown`, `limits-too-small`, `restore-missing`, `storage-failed`; and ClockError.
+   * `data-directory-foreign`, `cluster-file-changed`, `hard-state-corrupt`, `hard-state-missing`, `boot-id-unknown`, `limits-too-small`, `restore-missing`, `log-diverged`, `state-diverged`, `storage-failed`; and ClockError.
    */
   static async start(options: ReplicaOptions): Promise<Replica> {
     checkOptions(options);
@@ -161,12 +167,12 @@ export class Replica {
       const observer = {
         transition: (event: string, detail: string) => {
           const fields = { replica: id, ...transitionState(replica?.core), detail };
-          if (event === 'majority-lost') logger.warn(`replica.${event}`, fields);
+          if (WARNINGS.has(event)) logger.warn(`replica.${event}`, fields);
           else logger.info(`replica.${event}`, fields);
         },
       };
       const core = new ReplicaCore({ id, replicas, seed: randomInt(-0x80000000, 0x7fffffff), late: options.late ?? DEFAULT_LATE, datagramBytes: loop.datagramBytes, limits, timings }, loop.outbox, storage, options.machine, hash, observer);
-      replica = new Replica(id, cluster, addresses[id]!, core, keys, loop, clock, durability, storage, lock, logger);
+      replica = new Replica(id, cluster, addresses[id]!, core, keys, loop, clock, durability, storage, lock, options.data, logger);
       replica.run();
       if (replica.failure !== undefined) throw replica.failure;
       logger.info('replica.serving', { replica: id, cluster: cluster.id, version: version(), address: addresses[id]!.host, port: addresses[id]!.port, transport: loop.transport.kind, clock: clock.source });
@@ -286,8 +292,10 @@ export class Replica {
     };
   }
 
-  private fail(error: unknown): void {
+  private fail(cause: unknown): void {
+    const error = cause instanceof DivergedError ? new JitPaxosError(cause.code, cause.message, cause) : cause;
     this.failure = error;
+    if (error instanceof JitPaxosError && this.storage instanceof DurableStorage && (error.code === 'log-diverged' || error.code === 'state-diverged')) this.mark(error);
     const described = error instanceof Error ? { error: error.message, stack: error.stack } : { error: String(error) };
     let state: unknown;
     try {
@@ -297,6 +305,15 @@ export class Replica {
     }
     this.logger.error('replica.failed', { replica: this.id, ...described, state });
     void this.close();
+  }
+
+  /** A start from the disk would serve again what is not the cluster's. In `memory` it is gone with the process. */
+  private mark(error: JitPaxosError): void {
+    try {
+      markDiverged(this.data!, error.code, error.message);
+    } catch (failed) {
+      this.logger.error('replica.not-marked', { replica: this.id, error: failed instanceof Error ? failed.message : String(failed), next: 'do not start this replica again with this data directory' });
+    }
   }
 
   /** All of it, whatever fails: a port or a lock that stayed taken would outlive the replica. */

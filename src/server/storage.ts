@@ -6,6 +6,7 @@ import type { Limits } from '../protocol/config.js';
 import { misfitOf } from '../protocol/log.js';
 import { SNAPSHOT_FORMAT } from '../protocol/snapshots.js';
 import { bootId, DirectoryLock } from '../storage/directory-lock.js';
+import { refuseDiverged } from '../storage/divergence-mark.js';
 import { DurableStorage } from '../storage/durable-storage.js';
 import { DirectoryFiles } from '../storage/files.js';
 import { checkFormat } from '../storage/formats.js';
@@ -42,7 +43,7 @@ export function checkDurability(durability: unknown, data: unknown): void {
   }
 }
 
-/** Throws JitPaxosError `data-directory-locked`, `data-directory-unusable`, `data-directory-foreign`, `cluster-file-changed`, `hard-state-corrupt`, `hard-state-missing`, `boot-id-unknown`, `limits-too-small`, `restore-missing` or `option-invalid`. */
+/** Throws JitPaxosError `data-directory-locked`, `data-directory-unusable`, `data-directory-foreign`, `cluster-file-changed`, `hard-state-corrupt`, `hard-state-missing`, `boot-id-unknown`, `limits-too-small`, `log-diverged`, `state-diverged`, `restore-missing` or `option-invalid`. */
 export async function openStorage(data: string | undefined, durability: Durability, cluster: Cluster, limits: Limits, id: number, hash: Hash64, logger: Logger, segmentBytes?: number, boot = bootDigits()): Promise<OpenedStorage> {
   if (cluster.restored !== undefined && durability === 'memory') {
     throw new JitPaxosError('option-invalid', 'Replica.start: the cluster began with a backup, which is a log on disk, and durability "memory" counts that as lost; use "os" or "fsync"');
@@ -65,6 +66,7 @@ export async function openStorage(data: string | undefined, durability: Durabili
       sayMoved(promises.addresses, owner, logger);
       return { storage: new MemoryStorage(promises), lock };
     }
+    refuseDiverged(data);
     const storage = await DurableStorage.open({
       files,
       directory: data,

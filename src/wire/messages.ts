@@ -201,7 +201,10 @@ export const SnapshotChunk = defineMessage('SnapshotChunk', 25, {
   data: 'bin16',
 });
 
-/** Replica → replica: the state of my machine and session table at `index`, where a snapshot of mine became stable, has this digest (XXH3-64 of the snapshot). */
+/**
+ * Replica → replica: entry `index` is committed under `chain`, and behind it, where a snapshot of mine became stable, my machine and session table have this digest (XXH3-64 of the snapshot; 0: of the log alone).
+ * Index 0: `chain` and `digest` hold the limits that decide what is executed (protocol/divergence.ts). `asks`: 1 when the sender has heard none of the receiver's at this index.
+ */
 export const StateDigest = defineMessage(
   'StateDigest',
   26,
@@ -210,6 +213,7 @@ export const StateDigest = defineMessage(
     index: 'u64',
     chain: 'u64',
     digest: 'u64',
+    asks: 'u8',
   },
   4,
 );

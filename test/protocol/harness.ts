@@ -100,6 +100,7 @@ export class Disk implements Storage {
   snapshot: Snapshot | undefined;
   entries = new Map<number, Uint8Array>();
   lastIndex = 0;
+  committed = 0;
   held = false;
   stalled = false;
   writes = 0;
@@ -110,7 +111,7 @@ export class Disk implements Storage {
 
   persist(token: number, batch: PersistBatch): void {
     const hardState = { ...batch.hardState };
-    const { snapshot, entriesFrom, lastIndex } = batch;
+    const { snapshot, entriesFrom, lastIndex, committed } = batch;
     const entries: Uint8Array[] = [];
     for (let i = entriesFrom; this.keepsLog && i <= lastIndex; i++) {
       const bytes = new Uint8Array(batch.entryBytes(i));
@@ -124,6 +125,7 @@ export class Disk implements Storage {
         if (snapshot !== undefined) this.snapshot = snapshot;
         entries.forEach((bytes, i) => this.entries.set(entriesFrom + i, bytes));
         this.lastIndex = lastIndex;
+        this.committed = committed;
       }
     };
     if (this.held) {
@@ -153,7 +155,7 @@ export class Disk implements Storage {
     if (logLost || !this.keepsLog) return { hardState: this.hardState, log: undefined };
     const entries: Uint8Array[] = [];
     for (let i = (this.snapshot?.index ?? 0) + 1; i <= this.lastIndex; i++) entries.push(this.entries.get(i)!);
-    return { hardState: this.hardState, log: { snapshot: this.snapshot, entries } };
+    return { hardState: this.hardState, log: { snapshot: this.snapshot, entries, committed: this.committed } };
   }
 }
 

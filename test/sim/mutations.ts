@@ -220,8 +220,8 @@ function reconcileWithoutComparing(core: ReplicaCore): void {
 function replaceLogOnRepair(core: ReplicaCore): void {
   const repair = core['repair'];
   const apply = repair.apply;
-  repair.apply = (bytes, o, base, quiet) => {
-    const end = apply.call(repair, bytes, o, base, quiet);
+  repair.apply = (bytes, o, base, quiet, from, now) => {
+    const end = apply.call(repair, bytes, o, base, quiet, from, now);
     if (end >= core.state.committed) core.state.truncate(end);
     return end;
   };
@@ -274,8 +274,8 @@ function syncedBeyondSegment(core: ReplicaCore): void {
   const repair = core['repair'];
   const confirm = repair.confirm;
   const apply = repair.apply;
-  repair.apply = (bytes, o, base, quiet) => {
-    apply.call(repair, bytes, o, base, quiet);
+  repair.apply = (bytes, o, base, quiet, from, now) => {
+    apply.call(repair, bytes, o, base, quiet, from, now);
     confirm.call(repair, core.state.log.lastIndex);
     return core.state.log.lastIndex;
   };
@@ -409,7 +409,7 @@ function chooseBy(core: ReplicaCore, needed: (f: number) => number, pick: (votes
     if (vote.lastIndex < state.committed) return;
     viewChanges['chosen'] = vote;
     for (const [from, other] of viewChanges['votes']) viewChanges['votes'].set(from, { ...other, committed: 0, committedChainHi: 0, committedChainLo: 0 });
-    viewChanges.installation.start({ view: state.view, logView: vote.logView, source: vote.from, lastIndex: vote.lastIndex, chainHi: vote.chainHi, chainLo: vote.chainLo, committed: vote.committed }, now);
+    viewChanges.installation.start({ view: state.view, logView: vote.logView, source: vote.from, lastIndex: vote.lastIndex, chainHi: vote.chainHi, chainLo: vote.chainLo, committed: vote.committed, claims: [] }, now);
   };
 }
 
@@ -469,7 +469,7 @@ function twoStarts(core: ReplicaCore): void {
     }
     restarted.add(`${view},${from}`);
     state.status = ReplicaStatus.viewChange;
-    viewChanges.installation.start({ view, logView, source: from, lastIndex, chainHi: readI32(bytes, o + at.lastChain), chainLo: readI32(bytes, o + at.lastChain + 4), committed: state.committed }, now);
+    viewChanges.installation.start({ view, logView, source: from, lastIndex, chainHi: readI32(bytes, o + at.lastChain), chainLo: readI32(bytes, o + at.lastChain + 4), committed: state.committed, claims: [] }, now);
   };
 }
 

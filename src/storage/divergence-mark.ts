@@ -1,0 +1,33 @@
+/**
+ * A file that keeps a replica from starting with a log or state that was found not to be the cluster's. It lies in the data
+ * directory beside what it is about, and goes with it.
+ */
+import { closeSync, existsSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { ERRORS, JitPaxosError, type ErrorCode } from '../errors.js';
+import { syncDirectory } from './hard-state.js';
+
+export const DIVERGENCE_MARK = 'diverged';
+const MESSAGE_MAX = 4096;
+
+/** Durable when it returns. Throws the system's errors. */
+export function markDiverged(directory: string, code: ErrorCode, message: string): void {
+  const fd = openSync(join(directory, DIVERGENCE_MARK), 'w', 0o600);
+  try {
+    writeSync(fd, `${code}\n${message}\n`);
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+  syncDirectory(directory);
+}
+
+/** Throws JitPaxosError `log-diverged` or `state-diverged` when the directory is marked. */
+export function refuseDiverged(directory: string): void {
+  const path = join(directory, DIVERGENCE_MARK);
+  if (!existsSync(path)) return;
+  const [first = '', ...rest] = readFileSync(path, 'utf8').slice(0, MESSAGE_MAX).split('\n');
+  // Whatever it holds, it was put there to keep a replica from starting.
+  const code: ErrorCode = first in ERRORS ? (first as ErrorCode) : 'state-diverged';
+  throw new JitPaxosError(code, `${path} says: ${rest.join(' ').trim()}. Find out why; then delete everything in ${directory} but the file hard-state, and start the replica again: it fetches log and state from the others (docs/operations.md, "A replica that diverged")`);
+}
