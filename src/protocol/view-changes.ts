@@ -15,6 +15,7 @@
  */
 import { Plea, Probe, ProbeReply, ReplicaStatus, Sync, ViewChange, ViewReason, Vote } from '../wire/messages.js';
 import { readI32, readIndex } from '../wire/u64.js';
+import { chooseVote, readBallot, type Ballot } from './ballots.js';
 import type { Hasher, Instant } from './contract.js';
 import { Counter } from './counters.js';
 import type { Divergence } from './divergence.js';
@@ -26,17 +27,6 @@ import type { ReplicaState } from './replica-state.js';
 import type { Sender } from './sender.js';
 import type { Synchronization } from './synchronization.js';
 import { MAX_VIEW } from './views.js';
-
-interface Ballot {
-  readonly from: number;
-  readonly logView: number;
-  readonly lastIndex: number;
-  readonly chainHi: number;
-  readonly chainLo: number;
-  readonly committed: number;
-  readonly committedChainHi: number;
-  readonly committedChainLo: number;
-}
 
 /** What another replica said of itself in answer to the running probe. */
 interface Answer {
@@ -266,16 +256,7 @@ export class ViewChanges {
     if (logView >= view || committed > lastIndex || this.refused.has(from)) return;
     // Whoever takes something else for committed says nothing that a view could start from. It may stop itself, this replica goes on.
     if (this.divergence.contradicts(from, committed, readI32(bytes, o + at.committedChain), readI32(bytes, o + at.committedChain + 4), now)) return;
-    this.votes.set(from, {
-      from,
-      logView,
-      lastIndex,
-      chainHi: readI32(bytes, o + at.lastChain),
-      chainLo: readI32(bytes, o + at.lastChain + 4),
-      committed,
-      committedChainHi: readI32(bytes, o + at.committedChain),
-      committedChainLo: readI32(bytes, o + at.committedChain + 4),
-    });
+    this.votes.set(from, readBallot(bytes, o, from));
     this.choose(now);
   }
 
@@ -358,24 +339,7 @@ export class ViewChanges {
   private choose(now: Instant): void {
     const { state } = this;
     if (state.status !== ReplicaStatus.viewChange || this.chosen !== undefined || this.votes.size < state.views.f + 1) return;
-    let highest = 0;
-    let committed = 0;
-    let accuser = -1;
-    for (const vote of this.votes.values()) {
-      highest = Math.max(highest, vote.logView);
-      if (vote.committed > committed) {
-        committed = vote.committed;
-        accuser = vote.from;
-      }
-    }
-    const top = [...this.votes.values()].filter((vote) => vote.logView === highest);
-    const primaries = top.filter((vote) => vote.from === state.views.primary(highest));
-    const members = top.filter((vote) => state.views.isMember(highest, vote.from));
-    const qualified = primaries.length > 0 ? primaries : members.length > 0 ? members : top;
-    // All qualify alike; the own log spares the fetch, and one that delivered nothing is asked again last.
-    const candidates = qualified.filter((vote) => !this.failed.has(vote.from));
-    const pool = candidates.length > 0 ? candidates : qualified;
-    const vote = pool.find((v) => v.from === state.id) ?? pool[0]!;
+    const { vote, committed, accuser } = chooseVote(this.votes, this.failed, state.views, state.id);
     if (vote.lastIndex < committed) {
       this.disagree(vote.from, accuser, committed, now);
       return;
