@@ -3,16 +3,16 @@
  * allocated for an operation. Client puts promises on it; benches use it as it is.
  *
  * The rule: every submit is completed exactly once, unless the host is closed first. A session that the cluster evicted
- * ends all lanes with Outcome.sessionLost, and the host registers another.
+ * ends all lanes with Outcome.sessionLost, and the host registers another (client-sessions.ts).
  */
 import { HostClock, type ClockQuality, type HostClockReport } from '../clock/host-clock.js';
 import { JitPaxosError } from '../errors.js';
 import { loadHash } from '../native/hash64.js';
 import { ClientCore } from '../protocol/client-core.js';
-import { DEFAULT_CLIENT_TIMINGS, type ClientTimings } from '../protocol/config.js';
-import { Outcome, type ClientEvents, type Instant } from '../protocol/contract.js';
-import { CLIENT_COUNTER_NAMES } from '../protocol/counters.js';
+import { DEFAULT_CLIENT_TIMINGS, REQUESTS_PER_LANE_MAX, type ClientTimings } from '../protocol/config.js';
+import type { ClientEvents, Instant } from '../protocol/contract.js';
 import { NO_OWNER, ownedSessionLo } from '../protocol/session-owner.js';
+import { ClientSessions } from './client-sessions.js';
 import { ClockTrust } from './clock-trust.js';
 import { loadCluster, resolveAddresses, type Cluster, type ClusterConfig } from '../server/cluster-config.js';
 import type { KeyFile } from '../server/key-file.js';
@@ -23,7 +23,6 @@ import type { TransportKind } from '../server/transport-choice.js';
 import { TurnLoop } from '../server/turn-loop.js';
 import type { IdleStrategy } from '../transport/transport.js';
 import { CLIENT_SENDER } from '../wire/envelope.js';
-import { ReplyStatus } from '../wire/messages.js';
 import { toHex } from '../wire/u64.js';
 
 export interface ClientHostOptions {
@@ -51,11 +50,13 @@ export interface ClientHostOptions {
   readonly leadNs?: number;
   /** What differs from DEFAULT_CLIENT_TIMINGS; `leadNs` above goes before the one in here. */
   readonly timings?: Partial<ClientTimings>;
+  /** Requests of a lane after which the client goes on with another session, without a pause; for tests of that. Default, and most: 2,147,483,646. */
+  readonly requestsPerLane?: number;
   /** Default: warnings and errors to stderr. */
   readonly logger?: Logger;
 }
 
-export const CLIENT_HOST_OPTION_NAMES: readonly (keyof ClientHostOptions)[] = ['cluster', 'keys', 'lanes', 'connectTimeout', 'signal', 'transport', 'idle', 'datagramBytes', 'wireVersion', 'clock', 'leadNs', 'timings', 'logger'];
+export const CLIENT_HOST_OPTION_NAMES: readonly (keyof ClientHostOptions)[] = ['cluster', 'keys', 'lanes', 'connectTimeout', 'signal', 'transport', 'idle', 'datagramBytes', 'wireVersion', 'clock', 'leadNs', 'timings', 'requestsPerLane', 'logger'];
 
 export const DEFAULT_LANES = 64;
 const DEFAULT_CONNECT_TIMEOUT_MS = 5_000;
@@ -80,19 +81,11 @@ export interface ClientClockReport extends HostClockReport {
 }
 
 export class ClientHost {
-  /** Counters of sessions that are over, to be added to those of the present one. */
-  private readonly pastCounters = new Float64Array(CLIENT_COUNTER_NAMES.length);
   private readonly session = new Int32Array(4);
-  private core: ClientCore;
+  private readonly sessions: ClientSessions;
   private readonly trust = new ClockTrust();
   private readonly trustTimer: NodeJS.Timeout;
   private contradictions = 0;
-  /** Lanes may be used. */
-  private sessionOpen = false;
-  /** The session is to be replaced at the end of the turn: not from within a call of the core that has it. */
-  private sessionEnded = false;
-  /** The end of the turn is to tell that the session is open. */
-  private readyPending = false;
   private isClosed = false;
 
   private constructor(
@@ -104,8 +97,9 @@ export class ClientHost {
     private readonly timings: ClientTimings,
     private readonly logger: Logger,
     private readonly events: ClientHostEvents,
+    private readonly requestsPerLane: number | undefined,
   ) {
-    this.core = this.newCore(undefined);
+    this.sessions = this.newSessions();
     this.trustTimer = setInterval(() => this.judgeClock(), TRUST_INTERVAL_MS);
     this.trustTimer.unref();
   }
@@ -122,6 +116,7 @@ export class ClientHost {
     const lanes = checkInteger('option-invalid', 'Client.connect: lanes', options.lanes ?? DEFAULT_LANES, 1, cluster.limits.lanesPerSession);
     const timeoutMs = checkInteger('option-invalid', 'Client.connect: connectTimeout', options.connectTimeout ?? DEFAULT_CONNECT_TIMEOUT_MS, 1, 0x7fffffff);
     const timings = mergeTimings(options);
+    const requestsPerLane = options.requestsPerLane === undefined ? undefined : checkInteger('option-invalid', 'Client.connect: requestsPerLane', options.requestsPerLane, 8, REQUESTS_PER_LANE_MAX);
     const logger = guardedLogger('Client.connect', options.logger ?? stderrLogger);
     throwIfAborted(options.signal);
     const keys = openKeys(cluster, options.cluster, options.keys, 'client');
@@ -145,7 +140,7 @@ export class ClientHost {
         failed: (error) => host?.fail(error),
       });
       await loop.open();
-      host = new ClientHost(cluster, lanes, keys, loop, clock, timings, logger, events);
+      host = new ClientHost(cluster, lanes, keys, loop, clock, timings, logger, events, requestsPerLane);
       await host.firstSession(timeoutMs, options.signal);
       return host;
     } catch (error) {
@@ -158,11 +153,11 @@ export class ClientHost {
 
   /** False while a session is being registered: nothing may be submitted then. */
   get ready(): boolean {
-    return this.sessionOpen && !this.isClosed;
+    return this.sessions.ready && !this.isClosed;
   }
 
   get view(): number {
-    return this.core.view;
+    return this.sessions.core.view;
   }
 
   /** Throws JitPaxosError `read-only` when the client's key only reads: the replicas would not hear a write. */
@@ -173,7 +168,7 @@ export class ClientHost {
 
   /** The present session's id, sixteen hexadecimal digits. */
   get sessionId(): string {
-    return toHex(this.session[0]!, this.session[1]!);
+    return toHex(this.sessions.core.sessionHi, this.sessions.core.sessionLo);
   }
 
   /** The moment of what is happening: within `completed` that of the datagram that completed it, behind `submit` its own. Costs no look at a clock. */
@@ -187,7 +182,7 @@ export class ClientHost {
   }
 
   isIdle(lane: number): boolean {
-    return this.core.isIdle(lane);
+    return this.sessions.isIdle(lane);
   }
 
   /**
@@ -199,33 +194,33 @@ export class ClientHost {
   submit(lane: number, bytes: Uint8Array, offset: number, length: number, timeoutUs: number): void {
     this.checkReady();
     this.checkMayWrite();
-    this.core.submit(lane, bytes, offset, length, timeoutUs, this.loop.enter());
+    this.sessions.submit(lane, bytes, offset, length, timeoutUs, this.loop.enter());
   }
 
   /** As `submit`, for a query of the state machine: read from the members without a log entry where that is possible. */
   read(lane: number, bytes: Uint8Array, offset: number, length: number, timeoutUs: number): void {
     this.checkReady();
-    this.core.read(lane, bytes, offset, length, timeoutUs, this.loop.enter());
+    this.sessions.read(lane, bytes, offset, length, timeoutUs, this.loop.enter());
   }
 
   /** Ends the open operation of a lane with Outcome.unknown. */
   cancel(lane: number): void {
     this.loop.enter();
-    this.core.cancel(lane);
+    this.sessions.cancel(lane);
   }
 
   /** Where the result of the lane's last operation lies, until the next submit on it: `[0 … resultLength(lane))`. */
   resultBytes(lane: number): Uint8Array {
-    return this.core.resultBytes(lane);
+    return this.sessions.resultBytes(lane);
   }
 
   resultLength(lane: number): number {
-    return this.core.resultLength(lane);
+    return this.sessions.resultLength(lane);
   }
 
   /** CLIENT_COUNTER_NAMES, since `connect`. Allocates. */
   counters(): Float64Array {
-    return this.pastCounters.map((past, index) => past + this.core.counters[index]!);
+    return this.sessions.counters();
   }
 
   get transport(): TurnLoop['transport'] {
@@ -234,7 +229,7 @@ export class ClientHost {
 
   /** This client's clock, and what it and the replicas say of it. Allocates. */
   clockReport(): ClientClockReport {
-    const { offsets } = this.core.clock;
+    const { offsets } = this.sessions.core.clock;
     return {
       ...this.clock.report(),
       contradicted: this.trust.contradicted,
@@ -273,17 +268,25 @@ export class ClientHost {
     if (!this.ready) throw new JitPaxosError('busy', this.isClosed ? 'the client is closed; connect a new one' : 'a session is being registered; wait for the event `ready`, then submit');
   }
 
+  private newSessions(): ClientSessions {
+    return new ClientSessions(this.lanes, (events, earlier) => this.newCore(events, earlier), {
+      completed: (lane, outcome, status, fast) => this.events.completed(lane, outcome, status, fast),
+      ready: () => this.onReady(),
+      refusedLanes: () => {
+        throw new JitPaxosError('option-invalid', `the cluster refuses a session of ${this.lanes} lanes; connect with fewer, and see that the limits of the replicas are those of this client's cluster file`);
+      },
+      lost: (core) => this.logger.warn('client.session-lost', { session: toHex(core.sessionHi, core.sessionLo), next: 'a new session is being registered; raise the limit maxSessions if this happens often' }),
+      renewed: (from, to) => this.logger.info('client.session-renewed', { session: toHex(from.sessionHi, from.sessionLo), by: toHex(to.sessionHi, to.sessionLo), found: 'a lane had used most of its request numbers', next: 'nothing; operations that are open end in the old session' }),
+    });
+  }
+
   /** A core for a new session; its id and nonce are random, so that no other client has them. */
-  private newCore(earlier?: ClientCore): ClientCore {
+  private newCore(events: ClientEvents, earlier: ClientCore | undefined): ClientCore {
     const { session, cluster } = this;
     crypto.getRandomValues(session);
     const owner = this.keys?.ring.ownerOf(this.keys.ring.own) ?? NO_OWNER;
     session[1] = ownedSessionLo(session[1]!, owner);
-    const events: ClientEvents = {
-      registered: (status) => this.onRegistered(status),
-      completed: (lane, outcome, status, fast) => this.onCompleted(lane, outcome, status, fast),
-    };
-    return new ClientCore(
+    const core = new ClientCore(
       {
         replicas: cluster.replicas.length,
         lanes: this.lanes,
@@ -294,11 +297,14 @@ export class ClientHost {
         nonceLo: session[3]!,
         limits: cluster.limits,
         timings: this.timings,
+        ...(this.requestsPerLane === undefined ? {} : { requestsPerLane: this.requestsPerLane }),
         ...earlier?.succession(),
       },
       this.loop.outbox,
       events,
     );
+    core.correctClock(this.trust.correctionNs);
+    return core;
   }
 
   /** Said once for each change; counted in the clock's report. */
@@ -310,11 +316,11 @@ export class ClientHost {
   }
 
   private judgeClock(): void {
-    const { trust, core } = this;
+    const { trust, sessions } = this;
     const before = trust.contradicted;
-    const majority = core.clock.offsets.majority(this.nowUs());
+    const majority = sessions.core.clock.offsets.majority(this.nowUs());
     trust.judge(this.clock.quality, majority);
-    core.correctClock(trust.correctionNs);
+    sessions.correctClock(trust.correctionNs);
     if (trust.contradicted === before) return;
     if (trust.contradicted) {
       this.contradictions++;
@@ -334,14 +340,14 @@ export class ClientHost {
         this.onReady = resolve;
         this.onFailed = reject;
         loop.start({
-          receive: (bytes, offset, length, from, now) => this.core.receive(bytes, offset, length, from, now),
-          tick: (now) => this.core.tick(now),
-          unreachable: (replica, now) => this.core.unreachable(replica, now),
-          endTurn: (now) => this.endTurn(now),
-          writeWakeUs: (out) => void (out[0] = this.core.wakeAtUs),
+          receive: (bytes, offset, length, from, now) => this.sessions.receive(bytes, offset, length, from, now),
+          tick: (now) => this.sessions.tick(now),
+          unreachable: (replica, now) => this.sessions.unreachable(replica, now),
+          endTurn: (now) => this.sessions.endTurn(now),
+          writeWakeUs: (out) => this.sessions.writeWakeUs(out),
           longestQuietUs: Infinity,
         });
-        this.core.register(loop.enter());
+        this.sessions.register(loop.enter());
       });
     } finally {
       clearTimeout(timer);
@@ -355,45 +361,6 @@ export class ClientHost {
   private onReady: () => void = () => undefined;
   private onFailed: (error: unknown) => void = () => undefined;
 
-  private onRegistered(status: number): void {
-    if (status === ReplyStatus.ok) {
-      this.sessionOpen = true;
-      this.readyPending = true;
-    } else if (status === ReplyStatus.badRequest) {
-      throw new JitPaxosError('option-invalid', `the cluster refuses a session of ${this.lanes} lanes; connect with fewer, and see that the limits of the replicas are those of this client's cluster file`);
-    } else {
-      this.sessionEnded = true; // the id is another client's: draw again
-    }
-  }
-
-  private onCompleted(lane: number, outcome: number, status: number, fast: boolean): void {
-    if (outcome === Outcome.sessionLost) {
-      this.sessionOpen = false;
-      this.sessionEnded = true;
-    }
-    this.events.completed(lane, outcome, status, fast);
-  }
-
-  private endTurn(now: Instant): void {
-    if (this.sessionEnded) this.replaceSession(now);
-    if (!this.readyPending) return;
-    this.readyPending = false;
-    this.onReady();
-  }
-
-  private replaceSession(now: Instant): void {
-    const old = this.core;
-    this.logger.warn('client.session-lost', { session: this.sessionId, next: 'a new session is being registered; raise the limit maxSessions if this happens often' });
-    for (let lane = 0; lane < this.lanes; lane++) {
-      if (!old.isIdle(lane)) this.events.completed(lane, Outcome.sessionLost, 0, false);
-    }
-    for (let i = 0; i < this.pastCounters.length; i++) this.pastCounters[i]! += old.counters[i]!;
-    this.core = this.newCore(old);
-    this.core.correctClock(this.trust.correctionNs);
-    this.sessionEnded = false;
-    this.core.register(now);
-  }
-
   private fail(error: unknown): void {
     this.isClosed = true;
     this.logger.error('client.failed', { error: error instanceof Error ? error.message : String(error), stack: error instanceof Error ? error.stack : undefined });
@@ -402,7 +369,7 @@ export class ClientHost {
 
   /** Undefined, or what replicas say of a cluster that has lost more logs than it survives: a half-sentence. */
   get majorityLost(): string | undefined {
-    const { majorityLost } = this.core;
+    const { majorityLost } = this.sessions.core;
     if (majorityLost === 0) return undefined;
     const say = this.cluster.replicas.flatMap((_, replica) => (((majorityLost >>> replica) & 1) === 1 ? [replica] : []));
     return `majority-lost: replica${say.length === 1 ? ' ' : 's '}${say.join(', ')} say${say.length === 1 ? 's' : ''} that more logs are lost than the cluster survives, so nothing commits until an operator acts; \`jitpaxos status\` says which, docs/operations.md what can be done`;

@@ -177,6 +177,14 @@ export class ClientCore {
     this.clock.correctionNs = Math.round(ns);
   }
 
+  get sessionHi(): number {
+    return this.config.sessionHi;
+  }
+
+  get sessionLo(): number {
+    return this.config.sessionLo;
+  }
+
   /** Lanes with a request open. */
   get openLanes(): number {
     return this.open;

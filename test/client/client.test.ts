@@ -250,6 +250,22 @@ t.test('a session that was evicted is replaced', async (t) => {
   await Promise.all(replicas.map((replica) => replica.close()));
 });
 
+t.test('lanes that run out of request numbers go on in another session, and nobody notices', async (t) => {
+  const cluster = await clusterConfig(3);
+  const replicas = await startReplicas(cluster, () => new KvMachine());
+  const client = await connect(cluster, { lanes: 4, requestsPerLane: 32 });
+  const kv = new KvClient(client);
+  const { session } = client.stats();
+  const results = await Promise.all(Array.from({ length: 1_000 }, () => kv.increment('n')));
+  t.same(results.map(Number).sort((a, b) => a - b), Array.from({ length: 1_000 }, (_, i) => i + 1), 'each executed once');
+  for (let i = 0; i < 100; i++) if ((await kv.get('n')) === undefined) t.fail('reads go on as well');
+  t.not(client.stats().session, session);
+  t.match(client.stats().counters, { submitted: 1_000, session_lost: 0, unknown: 0 });
+  await t.rejects(connect(cluster, { requestsPerLane: 7 }), { code: 'option-invalid', message: /requestsPerLane/ });
+  await client.close();
+  await Promise.all(replicas.map((replica) => replica.close()));
+});
+
 t.test('the slot interface', async (t) => {
   const cluster = await clusterConfig(3);
   const replicas = await startReplicas(cluster, () => new EchoMachine());

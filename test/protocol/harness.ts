@@ -80,7 +80,7 @@ function fits(packet: Packet, which: Which): boolean {
   return (which.from === undefined || packet.from === which.from) && (which.to === undefined || packet.to === which.to) && (which.message === undefined || packet.message.type === which.message.type) && (which.where === undefined || which.where(packet));
 }
 
-class HandOutbox implements Outbox {
+export class HandOutbox implements Outbox {
   bytes = new Uint8Array(60_000);
   private to = -1;
   constructor(private readonly emit: (to: number, bytes: Uint8Array) => void) {}

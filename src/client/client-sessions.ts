@@ -1,0 +1,233 @@
+/**
+ * The sessions of one client host, of which it has one at a time, but for a moment when it goes over to another.
+ *
+ * - A session that was refused or lost is replaced: what was open in it ends with Outcome.sessionLost.
+ * - A session that is *worn*, because a lane has used most of its request numbers, is followed by another one while it still serves. Requests
+ *   begin in the new session from the moment it is registered, and those that are open end where they began. No request is ever in both,
+ *   so at most once holds as it does in one.
+ *
+ * Nothing is allocated for a request: each lane knows the core that it used last.
+ */
+import { ClientCore } from '../protocol/client-core.js';
+import { Outcome, type ClientEvents, type Instant } from '../protocol/contract.js';
+import { CLIENT_COUNTER_NAMES } from '../protocol/counters.js';
+import { ReplyStatus } from '../wire/messages.js';
+
+export interface ClientSessionsEvents extends Pick<ClientEvents, 'completed'> {
+  /** Lanes may be used (again). Called at the end of a turn. */
+  ready(): void;
+  /** The cluster does not give a session of that many lanes. */
+  refusedLanes(): void;
+  /** A session ended, and another is about to be registered. Called before `completed` says so of its lanes. */
+  lost(session: ClientCore): void;
+  /** A worn session was followed by another. */
+  renewed(from: ClientCore, to: ClientCore): void;
+}
+
+/** Makes the core of another session, with an id of its own, from what an earlier one learnt. */
+export type CreateSession = (events: ClientEvents, earlier: ClientCore | undefined) => ClientCore;
+
+export class ClientSessions {
+  /** Requests begin in this one. */
+  core: ClientCore;
+  /** A worn one in which requests are open. */
+  private previous: ClientCore | undefined;
+  /** The one that is to follow, while it is registered. */
+  private next: ClientCore | undefined;
+  /** The core that each lane used last: its request is open there, or its result lies there. A session is worn once in many hours, so what idle lanes keep is little. */
+  private readonly laneCores: ClientCore[];
+  /** Counters of sessions that are over. */
+  private readonly pastCounters = new Float64Array(CLIENT_COUNTER_NAMES.length);
+  private isOpen = false;
+  /** What the end of the turn is to do: not from within a call of the core that it is about. */
+  private readyPending = false;
+  private coreEnded = false;
+  private nextEnded = false;
+  private nextReady = false;
+
+  constructor(
+    lanes: number,
+    private readonly create: CreateSession,
+    private readonly events: ClientSessionsEvents,
+  ) {
+    this.core = this.newCore(undefined);
+    this.laneCores = new Array<ClientCore>(lanes).fill(this.core);
+  }
+
+  /** False while no session is registered: nothing may be submitted then. */
+  get ready(): boolean {
+    return this.isOpen;
+  }
+
+  register(now: Instant): void {
+    this.core.register(now);
+  }
+
+  isIdle(lane: number): boolean {
+    return this.laneCores[lane]!.isIdle(lane);
+  }
+
+  /** On an idle lane. */
+  submit(lane: number, bytes: Uint8Array, offset: number, length: number, timeoutUs: number, now: Instant): void {
+    this.coreFor(lane).submit(lane, bytes, offset, length, timeoutUs, now);
+  }
+
+  read(lane: number, bytes: Uint8Array, offset: number, length: number, timeoutUs: number, now: Instant): void {
+    this.coreFor(lane).read(lane, bytes, offset, length, timeoutUs, now);
+  }
+
+  cancel(lane: number): void {
+    this.laneCores[lane]!.cancel(lane);
+  }
+
+  resultBytes(lane: number): Uint8Array {
+    return this.laneCores[lane]!.resultBytes(lane);
+  }
+
+  resultLength(lane: number): number {
+    return this.laneCores[lane]!.resultLength(lane);
+  }
+
+  receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant): void {
+    this.core.receive(bytes, offset, length, from, now);
+    if (this.previous !== undefined) this.previous.receive(bytes, offset, length, from, now);
+    if (this.next !== undefined) this.next.receive(bytes, offset, length, from, now);
+  }
+
+  tick(now: Instant): void {
+    this.core.tick(now);
+    if (this.previous !== undefined) this.previous.tick(now);
+    if (this.next !== undefined) this.next.tick(now);
+  }
+
+  unreachable(replica: number, now: Instant): void {
+    this.core.unreachable(replica, now);
+    if (this.previous !== undefined) this.previous.unreachable(replica, now);
+    if (this.next !== undefined) this.next.unreachable(replica, now);
+  }
+
+  writeWakeUs(out: Float64Array): void {
+    out[0] = this.core.wakeAtUs;
+    if (this.previous !== undefined) out[0] = Math.min(out[0], this.previous.wakeAtUs);
+    if (this.next !== undefined) out[0] = Math.min(out[0], this.next.wakeAtUs);
+  }
+
+  correctClock(ns: number): void {
+    this.core.correctClock(ns);
+    this.previous?.correctClock(ns);
+    this.next?.correctClock(ns);
+  }
+
+  /** CLIENT_COUNTER_NAMES, of all sessions. Allocates. */
+  counters(): Float64Array {
+    const { core, previous, next } = this;
+    return this.pastCounters.map((past, i) => past + core.counters[i]! + (previous?.counters[i] ?? 0) + (next?.counters[i] ?? 0));
+  }
+
+  endTurn(now: Instant): void {
+    if (this.coreEnded) this.replace(now);
+    if (this.core.worn || this.previous !== undefined) this.renew(now);
+    if (!this.readyPending) return;
+    this.readyPending = false;
+    this.events.ready();
+  }
+
+  private coreFor(lane: number): ClientCore {
+    const before = this.laneCores[lane]!;
+    if (before === this.core) return before; // which says by itself when the lane is not idle
+    if (!before.isIdle(lane)) return before;
+    this.laneCores[lane] = this.core;
+    return this.core;
+  }
+
+  private newCore(earlier: ClientCore | undefined): ClientCore {
+    const core: ClientCore = this.create(
+      {
+        registered: (status) => this.onRegistered(core, status),
+        completed: (lane, outcome, status, fast) => this.onCompleted(core, lane, outcome, status, fast),
+      },
+      earlier,
+    );
+    return core;
+  }
+
+  private onRegistered(core: ClientCore, status: number): void {
+    const isOk = status === ReplyStatus.ok;
+    if (core === this.core) {
+      if (isOk) {
+        this.isOpen = true;
+        this.readyPending = true;
+      } else if (status === ReplyStatus.badRequest) this.events.refusedLanes();
+      else this.coreEnded = true; // the id is another client's: draw again
+    } else if (core === this.next) {
+      if (isOk) this.nextReady = true;
+      else this.nextEnded = true;
+    }
+  }
+
+  private onCompleted(core: ClientCore, lane: number, outcome: number, status: number, fast: boolean): void {
+    if (outcome === Outcome.sessionLost && core === this.core) {
+      this.isOpen = false;
+      this.coreEnded = true;
+    }
+    this.events.completed(lane, outcome, status, fast);
+  }
+
+  /** The session is over. */
+  private replace(now: Instant): void {
+    const old = this.core;
+    this.coreEnded = false;
+    this.isOpen = false;
+    this.readyPending = false;
+    this.events.lost(old);
+    this.retire(old);
+    const follows = this.next;
+    this.core = follows ?? this.newCore(old);
+    this.next = undefined;
+    for (let lane = 0; lane < this.laneCores.length; lane++) {
+      if (this.laneCores[lane] !== old) continue;
+      this.laneCores[lane] = this.core;
+      if (!old.isIdle(lane)) this.events.completed(lane, Outcome.sessionLost, 0, false);
+    }
+    if (follows === undefined) this.core.register(now);
+    else if (this.nextReady) {
+      this.isOpen = true;
+      this.readyPending = true;
+    } else this.coreEnded = this.nextEnded;
+    this.nextReady = false;
+    this.nextEnded = false;
+  }
+
+  /** Goes over from a worn session to another, a step at a time. */
+  private renew(now: Instant): void {
+    if (this.previous !== undefined) {
+      if (this.previous.openLanes > 0) return;
+      this.retire(this.previous);
+      this.previous = undefined;
+      return;
+    }
+    if (!this.isOpen) return;
+    if (this.next === undefined) {
+      this.next = this.newCore(this.core);
+      this.next.register(now);
+    } else if (this.nextEnded) {
+      // The old one still serves. Where the cluster takes no session of that many lanes any more, its end will say so.
+      const refused = this.next;
+      this.nextEnded = false;
+      this.retire(refused);
+      this.next = this.newCore(refused);
+      this.next.register(now);
+    } else if (this.nextReady) {
+      const old = this.core;
+      this.nextReady = false;
+      this.core = this.next;
+      this.next = undefined;
+      this.previous = old;
+      this.events.renewed(old, this.core);
+    }
+  }
+
+  private retire(core: ClientCore): void {
+    for (let i = 0; i < this.pastCounters.length; i++) this.pastCounters[i]! += core.counters[i]!;
+  }
+}
