@@ -59,11 +59,14 @@ class EndpointTable {
     return NumberOf(slot);
   }
 
-  // Null when the number stands for no address (any more).
+  // A replica is elsewhere from now on. `replica` is below their number.
+  void SetReplica(size_t replica, const SocketAddress& address) { replicas_[replica] = address; }
+
+  // Null when the number stands for no address (any more, or yet: a replica whose name has not been resolved).
   const SocketAddress* AddressOf(int32_t endpoint) const {
     if (endpoint < 0) return nullptr;
     const int32_t replicas = static_cast<int32_t>(replicas_.size());
-    if (endpoint < replicas) return &replicas_[endpoint];
+    if (endpoint < replicas) return replicas_[endpoint].family() == AF_UNSPEC ? nullptr : &replicas_[endpoint];
     const int32_t slot = (endpoint - replicas) & (capacity_ - 1);
     return slot < used_ && NumberOf(slot) == endpoint ? &entries_[slot].address : nullptr;
   }
@@ -139,7 +142,7 @@ class EndpointTable {
     return slot;
   }
 
-  const std::vector<SocketAddress> replicas_;
+  std::vector<SocketAddress> replicas_;
   const int32_t capacity_;
   const int32_t max_generation_;
   std::vector<int32_t> first_;

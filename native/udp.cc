@@ -21,6 +21,7 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
                            InstanceMethod<&UdpPortObject::Bind>("bind"),
                            InstanceMethod<&UdpPortObject::BufferBytes>("bufferBytes"),
                            InstanceMethod<&UdpPortObject::EndpointOf>("endpointOf"),
+                           InstanceMethod<&UdpPortObject::Readdress>("readdress"),
                            InstanceMethod<&UdpPortObject::Close>("close"),
                            Hot("flush", Flush),
                            Hot("intern", Intern),
@@ -163,6 +164,18 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
     return Napi::Number::New(info.Env(), port_->Intern(address));
   }
 
+  // readdress(replica, host, port)
+  void Readdress(const Napi::CallbackInfo& info) {
+    size_t replica;
+    SocketAddress address;
+    if (info.Length() < 3 || !ReadIndex(info.Env(), info[0], &replica) || replica >= port_->options_.replicas.size() || !info[1].IsString() || !info[2].IsNumber() ||
+        !address.Parse(info[1].As<Napi::String>(), static_cast<uint16_t>(info[2].As<Napi::Number>().Uint32Value()))) {
+      ThrowInvalidArgument(info.Env(), "UdpPort: readdress takes the index of a replica, a numeric host and a port");
+      return;
+    }
+    port_->table_.SetReplica(replica, address);
+  }
+
   void Close(const Napi::CallbackInfo&) { port_->Close(); }
 
   static bool ReadAddress(const Napi::CallbackInfo& info, SocketAddress* address) {
@@ -186,7 +199,9 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
     for (uint32_t i = 0; i < hosts.size(); i++) {
       SocketAddress address;
       Napi::Value port = ports.As<Napi::Array>().Get(i);
-      if (!port.IsNumber() || !address.Parse(hosts[i], static_cast<uint16_t>(port.As<Napi::Number>().Uint32Value()))) return false;
+      if (!given.Get("hosts").As<Napi::Array>().Get(i).IsString()) return false;
+      // No host: the replica has no address yet.
+      if (!port.IsNumber() || (!hosts[i].empty() && !address.Parse(hosts[i], static_cast<uint16_t>(port.As<Napi::Number>().Uint32Value())))) return false;
       options->replicas.push_back(address);
     }
     auto number = [&given](const char* name) { return given.Get(name).IsNumber() ? given.Get(name).As<Napi::Number>().Int64Value() : -1; };

@@ -164,6 +164,7 @@ const CALLS = [
   () => pick(ports)?.bind(pick(['127.0.0.1', '::1', '127.0.0.1\0', 'x', undefined]), pick([0, 0, 0, number(0)]) === 0 ? 0 : 'x', number(100_000), number(100_000)),
   () => pick(ports)?.bufferBytes(number(6), pick(['send', 'receive', undefined, 3])),
   () => pick(ports)?.endpointOf(host(), number(65_535)),
+  () => pick(ports)?.readdress(number(4), host(), number(65_535)),
   () => pick(ports)?.intern(number(32)),
   () => {
     const port = pick(ports);

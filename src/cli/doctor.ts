@@ -43,18 +43,18 @@ export const doctor = defineCommand(
     const findings: Finding[] = [];
     const known = file === undefined ? undefined : readCluster(file);
     const located = known?.cluster === undefined ? undefined : await checkAddresses(known.cluster);
-    findings.push(...(await hostFindings(new Host(values.root), located?.addresses ?? [], known?.cluster?.limits ?? DEFAULT_LIMITS)));
+    findings.push(...(await hostFindings(new Host(values.root), located?.addresses ?? [], known?.cluster?.limits ?? DEFAULT_LIMITS, known?.cluster?.datagramBytes)));
     // A host that is mounted elsewhere has clocks that nobody here can read.
     if (values.root === '/') findings.push(...(await checkClocks()));
     if (known !== undefined) findings.push(known.finding);
-    if (located !== undefined) findings.push(located.finding);
-    if (located?.finding.level === 'ok') findings.push(...(await checkReplicas(file!, Math.ceil(values.timeout / 1e6))));
+    if (located !== undefined) findings.push(...located.findings);
+    if (located !== undefined && located.addresses.length > 0) findings.push(...(await checkReplicas(file!, Math.ceil(values.timeout / 1e6))));
     if (values.data !== undefined) findings.push(...checkDataDirectory(values.data));
     return report(findings, values.strict, output);
   },
 );
 
-async function hostFindings(host: Host, addresses: readonly string[], limits: Limits): Promise<Finding[]> {
+async function hostFindings(host: Host, addresses: readonly string[], limits: Limits, datagramBytes: number | undefined): Promise<Finding[]> {
   return [
     checks.checkNode(),
     checks.checkAddon(),
@@ -63,7 +63,7 @@ async function hostFindings(host: Host, addresses: readonly string[], limits: Li
     checks.checkTimeDaemon(host),
     ...(await checks.checkSocketBuffers()),
     checks.checkUdpLosses(host),
-    ...checks.checkMtu(host, addresses),
+    ...checks.checkMtu(host, addresses, undefined, datagramBytes),
     checks.checkCores(host),
     checks.checkGovernor(host),
     checks.checkIdleStates(host),

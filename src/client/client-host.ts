@@ -14,7 +14,8 @@ import type { ClientEvents, Instant } from '../protocol/contract.js';
 import { NO_OWNER, ownedSessionLo } from '../protocol/session-owner.js';
 import { ClientSessions } from './client-sessions.js';
 import { ClockTrust } from './clock-trust.js';
-import { loadCluster, resolveAddresses, type Cluster, type ClusterConfig } from '../server/cluster-config.js';
+import { AddressBook } from '../server/address-book.js';
+import { loadCluster, type Cluster, type ClusterConfig } from '../server/cluster-config.js';
 import type { KeyFile } from '../server/key-file.js';
 import { openKeys, type ProcessKeys } from '../server/keyring.js';
 import { guardedLogger, stderrLogger, type Logger } from '../server/logger.js';
@@ -120,14 +121,14 @@ export class ClientHost {
     const logger = guardedLogger('Client.connect', options.logger ?? stderrLogger);
     throwIfAborted(options.signal);
     const keys = openKeys(cluster, options.cluster, options.keys, 'client');
-    const addresses = await resolveAddresses(cluster);
+    const book = await AddressBook.open(cluster);
     let host: ClientHost | undefined;
     const clock = await HostClock.open(options.clock ?? 'auto', { changed: (now, before) => host?.clockChanged(now, before) });
     let loop: TurnLoop | undefined;
     try {
       loop = new TurnLoop({
         cluster,
-        addresses,
+        book,
         sender: CLIENT_SENDER,
         transport: options.transport,
         idle: options.idle,

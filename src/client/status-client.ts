@@ -7,7 +7,8 @@ import { openClock } from '../clock/open.js';
 import { JitPaxosError } from '../errors.js';
 import { loadHash } from '../native/hash64.js';
 import type { Instant } from '../protocol/contract.js';
-import { loadCluster, resolveAddresses, type Cluster, type ClusterConfig } from '../server/cluster-config.js';
+import { AddressBook } from '../server/address-book.js';
+import { loadCluster, type Cluster, type ClusterConfig } from '../server/cluster-config.js';
 import type { KeyFile } from '../server/key-file.js';
 import { openKeys } from '../server/keyring.js';
 import { guardedLogger, silentLogger, type Logger } from '../server/logger.js';
@@ -120,7 +121,7 @@ export class StatusClient {
     checkKeys('option-invalid', 'StatusClient.open', options, OPTION_NAMES);
     const cluster = loadCluster(options.cluster);
     const keys = openKeys(cluster, options.cluster, options.keys, 'client');
-    const addresses = await resolveAddresses(cluster);
+    const book = await AddressBook.open(cluster);
     const logger = guardedLogger('StatusClient.open', options.logger ?? silentLogger);
     const clock = openClock('monotonic');
     let client: StatusClient | undefined;
@@ -128,7 +129,7 @@ export class StatusClient {
     try {
       loop = new TurnLoop({
         cluster,
-        addresses,
+        book,
         sender: CLIENT_SENDER,
         transport: options.transport,
         idle: 'block',

@@ -33,7 +33,7 @@ export const UdpState = Object.freeze({
 });
 
 export interface UdpPortOptions {
-  /** The replicas' numeric hosts and their ports, by index. */
+  /** The replicas' numeric hosts and their ports, by index; an empty host for one whose address is not known yet. */
   readonly hosts: readonly string[];
   readonly ports: readonly number[];
   /** Addresses besides the replicas that have a number, a power of two up to 65,536. */
@@ -74,6 +74,8 @@ export interface UdpPort {
   /** Number of the sender of an entry of the present batch. */
   intern(entry: number): number;
   endpointOf(host: string, port: number): number;
+  /** The replica is elsewhere from now on. */
+  readdress(replica: number, host: string, port: number): void;
   /** The descriptors are closed when it returns, and no callback is called afterwards. Again: nothing. */
   close(): void;
 }

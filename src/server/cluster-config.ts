@@ -139,7 +139,7 @@ export function addressText({ host, port }: HostAndPort): string {
   return host.includes(':') ? `[${host.toLowerCase()}]:${port}` : `${host.toLowerCase()}:${port}`;
 }
 
-/** The numeric addresses of the replicas. Names are resolved here, once. Throws JitPaxosError `host-unresolved`. */
+/** The numeric addresses of the replicas now, all of them. For tools; processes have an AddressBook. Throws JitPaxosError `host-unresolved`. */
 export function resolveAddresses(cluster: Cluster): Promise<Address[]> {
   return Promise.all(
     cluster.replicas.map(async ({ host, port }): Promise<Address> => {

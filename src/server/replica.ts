@@ -19,7 +19,8 @@ import { DurableStorage } from '../storage/durable-storage.js';
 import type { MemoryStorage } from '../storage/memory-storage.js';
 import type { Address, IdleStrategy } from '../transport/transport.js';
 import { REPLICA_STATUS_NAMES, Status, typeOf } from '../wire/messages.js';
-import { loadCluster, mergeLimits, resolveAddresses, type Cluster, type ClusterConfig } from './cluster-config.js';
+import { AddressBook, unresolved } from './address-book.js';
+import { loadCluster, mergeLimits, type Cluster, type ClusterConfig } from './cluster-config.js';
 import { guardedLogger, stderrLogger, type Logger } from './logger.js';
 import { checkInteger, checkKeys, show } from './options.js';
 import { replicaMetrics } from './replica-metrics.js';
@@ -138,7 +139,8 @@ export class Replica {
     const timings = mergeTimings(options.timings);
     const logger = guardedLogger('Replica.start', options.logger ?? stderrLogger);
     const keys = openKeys(cluster, options.cluster, options.keys, 'replica');
-    const addresses = await resolveAddresses(cluster);
+    const book = await AddressBook.open(cluster);
+    const address = listeningAddress(cluster, book, id);
     const hash = loadHash();
     const opened: (() => void | Promise<void>)[] = [];
     try {
@@ -150,7 +152,8 @@ export class Replica {
       opened.push(() => lock?.release(), () => storage.close());
       const loop = new TurnLoop({
         cluster,
-        addresses,
+        book,
+        listen: address,
         sender: id,
         transport: options.transport,
         idle: options.idle,
@@ -172,10 +175,11 @@ export class Replica {
         },
       };
       const core = new ReplicaCore({ id, replicas, seed: randomInt(-0x80000000, 0x7fffffff), late: options.late ?? DEFAULT_LATE, datagramBytes: loop.datagramBytes, limits, timings }, loop.outbox, storage, options.machine, hash, observer);
-      replica = new Replica(id, cluster, addresses[id]!, core, keys, loop, clock, durability, storage, lock, options.data, logger);
+      replica = new Replica(id, cluster, address, core, keys, loop, clock, durability, storage, lock, options.data, logger);
       replica.run();
       if (replica.failure !== undefined) throw replica.failure;
-      logger.info('replica.serving', { replica: id, cluster: cluster.id, version: version(), address: addresses[id]!.host, port: addresses[id]!.port, transport: loop.transport.kind, clock: clock.source });
+      if (book.addresses[id]!.host === '') logger.warn('replica.listens-everywhere', { replica: id, name: cluster.replicas[id]!.host, next: 'its own name does not resolve, so it listens at all addresses of this host; once the name resolves, start it again' });
+      logger.info('replica.serving', { replica: id, cluster: cluster.id, version: version(), address: address.host, port: address.port, transport: loop.transport.kind, clock: clock.source });
       return replica;
     } catch (error) {
       for (const close of opened.reverse()) await close();
@@ -337,6 +341,18 @@ export class Replica {
 /** What a transition is about; before the core has started there is nothing to tell. */
 function transitionState(core: ReplicaCore | undefined): { readonly view?: number; readonly status?: string } {
   return core === undefined ? {} : { view: core.state.view, status: REPLICA_STATUS_NAMES[core.state.status] ?? '' };
+}
+
+/**
+ * Where replica `id` listens: at its address; with keys, when its own name does not resolve, at its port of all this host's
+ * addresses, because the others may well know where it is. Throws JitPaxosError `host-unresolved`.
+ */
+function listeningAddress(cluster: Cluster, book: AddressBook, id: number): Address {
+  const own = book.addresses[id]!;
+  if (own.host !== '') return own;
+  if (cluster.authentication === 'none') throw unresolved(book.unresolved().filter(({ replica }) => replica === id), 'this replica does not know where to listen');
+  const four = book.addresses.filter(({ host, family }) => host !== '' && family === 4).length;
+  return four * 2 >= book.known ? { host: '0.0.0.0', port: own.port, family: 4 } : { host: '::', port: own.port, family: 6 };
 }
 
 function checkOptions(options: ReplicaOptions): void {

@@ -22,6 +22,7 @@ import { CLIENT_SENDER, CROWDED, DATAGRAM_BYTES_MIN, Envelope, MAX_DATAGRAM_BYTE
 import { PeerVersions } from '../wire/peer-versions.js';
 import { Challenge, Proof, typeOf } from '../wire/messages.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
+import type { AddressBook } from './address-book.js';
 import type { Cluster } from './cluster-config.js';
 import type { Keyring } from './keyring.js';
 import { Now } from './now.js';
@@ -48,7 +49,10 @@ export interface Driven {
 
 export interface TurnLoopOptions {
   readonly cluster: Cluster;
-  readonly addresses: readonly Address[];
+  /** Where the replicas are; the loop watches it from `start` on, and closes it. */
+  readonly book: AddressBook;
+  /** Where a replica listens. Default: at its address. */
+  readonly listen?: Address | undefined;
   /** A replica's index, or CLIENT_SENDER. */
   readonly sender: number;
   readonly transport: TransportKind | undefined;
@@ -106,6 +110,9 @@ export class TurnLoop {
   readonly addresses: AddressProofs | undefined;
   readonly timer = new WakeTimer(() => this.onWake());
 
+  private readonly book: AddressBook;
+  private readonly sender: number;
+  private readonly notice: Notice;
   private readonly now: Now;
   private readonly wake = new Float64Array(1);
   private readonly failed: (error: unknown) => void;
@@ -134,7 +141,11 @@ export class TurnLoop {
 
   /** Throws JitPaxosError `option-invalid`. */
   constructor(options: TurnLoopOptions) {
-    const { cluster, addresses, sender } = options;
+    const { cluster, sender } = options;
+    const { addresses } = options.book;
+    this.book = options.book;
+    this.notice = options.notice;
+    this.sender = sender;
     const replicas = addresses.length;
     const isClient = sender === CLIENT_SENDER;
     const datagramBytes = checkInteger('option-invalid', 'datagramBytes', options.datagramBytes ?? cluster.datagramBytes ?? datagramBytesFor(addresses), DATAGRAM_BYTES_MIN, MAX_DATAGRAM_BYTES);
@@ -143,7 +154,7 @@ export class TurnLoop {
       ...DEFAULT_TRANSPORT,
       endpoints: isClient ? CLIENT_ENDPOINTS : DEFAULT_TRANSPORT.endpoints,
       replicas: addresses,
-      listen: isClient ? undefined : addresses[sender],
+      listen: isClient ? undefined : (options.listen ?? addresses[sender]),
       receive: (bytes, offset, length) => this.onDatagram(bytes, offset, length),
       batchEnd: () => this.onBatchEnd(),
       unreachable: (replicas) => this.onUnreachable(replicas),
@@ -173,6 +184,11 @@ export class TurnLoop {
     this.queue = isClient ? undefined : new FairQueue(replicas, endpoints, datagramBytes, QUEUE_BYTES);
   }
 
+  /** A replica is elsewhere from now on. */
+  readdress(replica: number, address: Address): void {
+    if (!this.stopped) this.transport.readdress(replica, address);
+  }
+
   /** The present moment as it was read last. */
   get instant(): Instant {
     return this.now.instant;
@@ -186,6 +202,7 @@ export class TurnLoop {
   /** From now on `driven` is called. */
   start(driven: Driven): void {
     this.driven = driven;
+    this.book.watch(this.versions, (replica, address) => this.readdress(replica, address), this.notice, this.sender);
   }
 
   /**
@@ -232,6 +249,7 @@ export class TurnLoop {
   /** Nothing is called afterwards. */
   async close(): Promise<void> {
     this.stopped = true;
+    this.book.close();
     this.timer.stop();
     await this.transport.close();
     this.keys?.close();

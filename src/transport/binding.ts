@@ -2,21 +2,32 @@
 import { JitPaxosError } from '../errors.js';
 import type { Address, Notice } from './transport.js';
 
-/** Loopback suffices where all peers are there: a port that the network can't see needs no firewall. */
+/** Loopback suffices where all peers are there, and will stay there: a port that the network can't see needs no firewall. */
 export function anyAddress(family: 4 | 6, peers: readonly Address[]): string {
-  if (family === 6) return peers.every(({ host }) => host === '::1') ? '::1' : '::';
-  return peers.every(({ host }) => host.startsWith('127.')) ? '127.0.0.1' : '0.0.0.0';
+  const stays = peers.length > 0 && peers.every(({ name }) => name === undefined);
+  if (family === 6) return stays && peers.every(({ host }) => host === '::1') ? '::1' : '::';
+  return stays && peers.every(({ host }) => host.startsWith('127.')) ? '127.0.0.1' : '0.0.0.0';
 }
 
 /** The sockets that a transport needs: of the family it listens at, and of each family that its peers have. */
 export function bindingsOf(listen: Address | undefined, replicas: readonly Address[]): Address[] {
   const bindings: Address[] = [];
   for (const family of [4, 6] as const) {
-    const peers = replicas.filter((address) => address.family === family);
+    const peers = replicas.filter((address) => address.family === family && address.host !== '');
     if (listen?.family === family) bindings.push(listen);
     else if (peers.length > 0) bindings.push({ host: anyAddress(family, peers), port: 0, family });
   }
   return bindings;
+}
+
+/** Where to open a socket for a replica that moved to a family that had none. */
+export function bindingFor(family: 4 | 6): Address {
+  return { host: anyAddress(family, []), port: 0, family };
+}
+
+/** Tells that a replica's new address cannot be sent to from this host. */
+export function noticeUnbound(notice: Notice, { host, name }: Address, error: unknown): void {
+  notice('transport.no-socket', { host, name, error: messageOf(error), next: 'this host has no socket for such addresses; see whether it has IPv6, or let the name stand for an address that it can reach' });
 }
 
 /** JitPaxosError `port-in-use` or `address-unavailable`. */

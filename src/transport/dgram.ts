@@ -8,7 +8,7 @@
  */
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
 import { ArrayPool } from './array-pool.js';
-import { bindError, bindingsOf, checkBuffer, messageOf, noticeSendFailing } from './binding.js';
+import { bindError, bindingFor, bindingsOf, checkBuffer, messageOf, noticeSendFailing, noticeUnbound } from './binding.js';
 import { EndpointTable } from './endpoint-table.js';
 import { TRANSPORT_COUNTER_NAMES, TransportCounter, type Address, type Receiver, type Transport, type TransportOptions } from './transport.js';
 
@@ -34,7 +34,7 @@ export class DgramTransport implements Transport {
 
   private readonly pool: ArrayPool;
   private readonly endpoints: EndpointTable;
-  private readonly replicas: readonly Address[];
+  private readonly replicas: Address[];
   private readonly receiver: Receiver;
   private socket4: Socket | undefined;
   private socket6: Socket | undefined;
@@ -52,7 +52,7 @@ export class DgramTransport implements Transport {
   ) {
     this.pool = new ArrayPool(options.datagramBytes, SMALL_ARRAYS, LARGE_ARRAYS);
     this.endpoints = new EndpointTable(options.replicas.length, options.endpoints);
-    this.replicas = options.replicas;
+    this.replicas = [...options.replicas];
     this.receiver = options.receive;
   }
 
@@ -91,6 +91,11 @@ export class DgramTransport implements Transport {
       const replica = this.replicas[endpoint]!;
       host = replica.host;
       port = replica.port;
+      if (host === '') {
+        this.counters[TransportCounter.endpoint_unknown]!++;
+        this.pool.release(bytes);
+        return;
+      }
     } else {
       const slot = this.endpoints.slotOf(endpoint);
       if (slot < 0) {
@@ -148,6 +153,17 @@ export class DgramTransport implements Transport {
     const endpoint = this.endpoints.intern(host, port);
     this.counters[TransportCounter.endpoints_evicted] = this.endpoints.evicted;
     return endpoint;
+  }
+
+  readdress(replica: number, address: Address): void {
+    this.replicas[replica] = address;
+    if (this.closing !== undefined || (address.family === 6 ? this.socket6 : this.socket4) !== undefined) return;
+    const { family, host, port } = bindingFor(address.family);
+    this.bind(family, host, port).catch((error: unknown) => {
+      if (family === 6) this.socket6 = undefined;
+      else this.socket4 = undefined;
+      noticeUnbound(this.options.notice, address, error);
+    });
   }
 
   endBatchSoon(): boolean {

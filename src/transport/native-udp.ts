@@ -11,8 +11,8 @@ import type { NativeAddon } from '../native/addon.js';
 import { NATIVE_IDLE, UdpEntry, UdpState, type UdpPort } from '../native/udp-port.js';
 import { MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
 import { ArrayPool } from './array-pool.js';
-import { bindError, bindingsOf, checkBuffer, noticeSendFailing } from './binding.js';
-import { TRANSPORT_COUNTER_NAMES, TransportCounter, type IdleStrategy, type Receiver, type Transport, type TransportOptions } from './transport.js';
+import { bindError, bindingFor, bindingsOf, checkBuffer, noticeSendFailing, noticeUnbound } from './binding.js';
+import { TRANSPORT_COUNTER_NAMES, TransportCounter, type Address, type IdleStrategy, type Receiver, type Transport, type TransportOptions } from './transport.js';
 
 /** Arrays at once: as many datagrams may wait for the kernel before more are dropped. Fewer of long ones, so that they keep within this many bytes. */
 const SMALL_ARRAYS_MAX = 1024;
@@ -50,6 +50,8 @@ export class NativeUdpTransport implements Transport {
   private carved = 0;
   private sendFailing = false;
   private isClosed = false;
+  /** That have a socket. */
+  private readonly families = new Set<4 | 6>();
 
   constructor(
     addon: NativeAddon,
@@ -85,25 +87,38 @@ export class NativeUdpTransport implements Transport {
   }
 
   async open(): Promise<void> {
-    const { listen, replicas, notice, receiveBufferBytes, sendBufferBytes } = this.options;
+    const { listen, replicas } = this.options;
     this.udp.start(
       () => this.onBatch(),
       () => this.batchEnd(),
       () => this.flush(),
       () => this.options.unreachable?.(this.state[UdpState.unreachable]!),
     );
-    for (const { host, port, family } of bindingsOf(listen, replicas)) {
+    for (const binding of bindingsOf(listen, replicas)) {
       let bound: number;
       try {
-        bound = this.udp.bind(host, port, receiveBufferBytes, sendBufferBytes);
+        bound = this.bind(binding);
       } catch (error) {
         await this.close();
-        throw bindError(withCode(error as NodeJS.ErrnoException), host, port);
+        throw bindError(error as NodeJS.ErrnoException, binding.host, binding.port);
       }
-      checkBuffer(notice, 'receive', this.udp.bufferBytes(family, 'receive'), receiveBufferBytes);
-      checkBuffer(notice, 'send', this.udp.bufferBytes(family, 'send'), sendBufferBytes);
-      if (this.port === 0 || family === listen?.family) this.port = bound;
+      if (this.port === 0 || binding.family === listen?.family) this.port = bound;
     }
+  }
+
+  /** Returns the port. Throws the system's error. */
+  private bind({ host, port, family }: Address): number {
+    const { notice, receiveBufferBytes, sendBufferBytes } = this.options;
+    let bound: number;
+    try {
+      bound = this.udp.bind(host, port, receiveBufferBytes, sendBufferBytes);
+    } catch (error) {
+      throw withCode(error as NodeJS.ErrnoException);
+    }
+    this.families.add(family);
+    checkBuffer(notice, 'receive', this.udp.bufferBytes(family, 'receive'), receiveBufferBytes);
+    checkBuffer(notice, 'send', this.udp.bufferBytes(family, 'send'), sendBufferBytes);
+    return bound;
   }
 
   acquire(length: number): Uint8Array | undefined {
@@ -162,6 +177,17 @@ export class NativeUdpTransport implements Transport {
 
   endpointOf(host: string, port: number): number {
     return this.udp.endpointOf(host, port);
+  }
+
+  readdress(replica: number, address: Address): void {
+    if (this.isClosed) return;
+    this.udp.readdress(replica, address.host, address.port);
+    if (this.families.has(address.family)) return;
+    try {
+      this.bind(bindingFor(address.family));
+    } catch (error) {
+      noticeUnbound(this.options.notice, address, error);
+    }
   }
 
   endBatchSoon(): boolean {

@@ -14,9 +14,12 @@ export type Receiver = (bytes: Uint8Array, offset: number, length: number) => vo
 
 /** Where a socket listens or a replica is found: numeric address, never a name. */
 export interface Address {
+  /** Empty: not known yet; what is sent there is dropped and counted. */
   readonly host: string;
   readonly port: number;
   readonly family: 4 | 6;
+  /** The name that it stands for, where there is one: it may stand for another tomorrow. */
+  readonly name?: string;
 }
 
 /** Something that an operator should hear about: an event name and its particulars. */
@@ -85,6 +88,8 @@ export interface Transport {
   knownSender(): number;
   /** Endpoint of an address. For tools and tests: replies go to `sender()`. */
   endpointOf(host: string, port: number): number;
+  /** A replica is elsewhere from now on. Opens a socket of the address's family where there is none; a failure is a notice. */
+  readdress(replica: number, address: Address): void;
   /** While a batch is handed over, or promises run that it settled: true, and `batchEnd` is called behind them. Otherwise false, and nothing is done. */
   endBatchSoon(): boolean;
   /** Nothing is received afterwards. Closing again does nothing. */

@@ -36,6 +36,9 @@ const HELLO_MAX_MS = 32_000;
 export class PeerVersions implements WriteVersions {
   /** Of the replicas, what is written to them. */
   private readonly written: Uint8Array;
+  /** Replicas that said something, and those that were written to, since whoever looks cleared it. */
+  readonly heardLately: Uint8Array;
+  readonly spoken: Uint8Array;
   /** Since when a replica owes us a datagram; counts where `owes` is 1. Monotonic ms as int32, may wrap. */
   private readonly owesSinceMs: Int32Array;
   private readonly owes: Uint8Array;
@@ -58,6 +61,8 @@ export class PeerVersions implements WriteVersions {
     private readonly now: { readonly monotonicUs: number },
   ) {
     this.written = new Uint8Array(replicas).fill(PREVIOUS_WIRE_VERSION);
+    this.heardLately = new Uint8Array(replicas);
+    this.spoken = new Uint8Array(replicas);
     this.owesSinceMs = new Int32Array(replicas);
     this.owes = new Uint8Array(replicas);
     this.helloAtMs = new Int32Array(replicas);
@@ -67,6 +72,7 @@ export class PeerVersions implements WriteVersions {
 
   versionFor(endpoint: number): number {
     if (endpoint >= this.replicas) return this.clients[(endpoint - this.replicas) & (this.endpoints - 1)]!;
+    this.spoken[endpoint] = 1;
     const version = this.written[endpoint]!;
     if (version === PREVIOUS_WIRE_VERSION) return version;
     if (this.owes[endpoint] === 0) {
@@ -98,6 +104,7 @@ export class PeerVersions implements WriteVersions {
       this.clients[(endpoint - this.replicas) & (this.endpoints - 1)] = speaks;
     } else {
       this.written[endpoint] = speaks;
+      this.heardLately[endpoint] = 1;
       this.owes[endpoint] = 0;
       if (speaks !== PREVIOUS_WIRE_VERSION) this.helloWaitMs[endpoint] = 0; // else it is due again with every answer
     }

@@ -25,6 +25,7 @@ const CLUSTER_LO = 0x76543210;
 
 /** Records what is sent; arrays come from a pool, as in a real one. */
 class FakeTransport implements Transport {
+  readdress(): void {}
   readonly kind = 'fake';
   readonly idle = 'block';
   readonly batches = false;

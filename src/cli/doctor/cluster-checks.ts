@@ -3,7 +3,8 @@ import { closeSync, fsyncSync, mkdtempSync, openSync, rmSync, statfsSync, writeS
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { StatusClient } from '../../client/status-client.js';
-import { loadCluster, resolveAddresses, type Cluster } from '../../server/cluster-config.js';
+import { AddressBook } from '../../server/address-book.js';
+import { loadCluster, type Cluster } from '../../server/cluster-config.js';
 import { formatDuration } from '../units.js';
 import { spokenIn } from '../../server/status.js';
 import { summarize, wireRemarks } from '../cluster/summary.js';
@@ -16,6 +17,8 @@ const VOLATILE_FILE_SYSTEMS = new Map([
 ]);
 const FREE_BYTES_MIN = 64 << 20;
 const SYNCS = 15;
+/** How long the name server is waited for. */
+const NAMES_MS = 5_000;
 /** A view change waits for this; twice per replica and change. */
 const SYNC_NS_GOOD = 10e6;
 
@@ -30,16 +33,22 @@ export function readCluster(file: string): { readonly cluster: Cluster | undefin
   }
 }
 
-/** Numeric addresses of the replicas, and which of them are this host's. */
-export async function checkAddresses(cluster: Cluster): Promise<{ readonly addresses: string[]; readonly finding: Finding }> {
+/** Numeric addresses of the replicas, as far as their names resolve, and which of them are this host's. */
+export async function checkAddresses(cluster: Cluster): Promise<{ readonly addresses: string[]; readonly findings: Finding[] }> {
   try {
-    const addresses = (await resolveAddresses(cluster)).map(({ host }) => host);
+    const book = await AddressBook.open(cluster, { startMs: NAMES_MS });
+    book.close();
+    const addresses = book.addresses.map(({ host }) => host).filter((host) => host !== '');
     const own = new Set(Object.values(networkInterfaces()).flatMap((entries) => (entries ?? []).map(({ address }) => address)));
-    const here = addresses.flatMap((address, id) => (own.has(address) ? [id] : []));
-    return { addresses, finding: ok('addresses', here.length === 0 ? 'none of the replicas is this host: a client' : `this host has replica ${here.join(', ')}`) };
+    const here = book.addresses.flatMap(({ host }, id) => (own.has(host) ? [id] : []));
+    const enough = 2 * book.known > cluster.replicas.length;
+    const unknown = book.unresolved().map(({ replica, host, error }) =>
+      (enough ? warn : fail)(`name ${replica}`, `host ${host} of replica ${replica} does not resolve (${error})`, `check the name, or write the address into the cluster file; ${enough ? 'processes start without it while the others are a majority, and go on trying' : 'the others are no majority'}`),
+    );
+    return { addresses, findings: [...unknown, ok('addresses', here.length === 0 ? 'none of the replicas is this host: a client' : `this host has replica ${here.join(', ')}`)] };
   } catch (error) {
     const [found, advice] = splitMessage(error);
-    return { addresses: [], finding: fail('addresses', found, advice) };
+    return { addresses: [], findings: [fail('addresses', found, advice)] };
   }
 }
 

@@ -110,16 +110,16 @@ export function checkIdleStates(host: Host): Finding {
   return warn('idle states', `${named}: an idle core wakes late`, `cpupower idle-set -D ${IDLE_LATENCY_US_MAX}, or hold /dev/cpu_dma_latency open`);
 }
 
-/** `addresses`: the replicas' that may be this host's; without any, all interfaces that are up. */
-export function checkMtu(host: Host, addresses: readonly string[], interfaces = networkInterfaces()): Finding[] {
-  const needed = DEFAULT_DATAGRAM_BYTES + HEADER_BYTES;
+/** `addresses`: the replicas' that may be this host's; without any, all interfaces that are up. `datagramBytes`: what the cluster file says. */
+export function checkMtu(host: Host, addresses: readonly string[], interfaces = networkInterfaces(), datagramBytes = DEFAULT_DATAGRAM_BYTES): Finding[] {
+  const needed = datagramBytes + HEADER_BYTES;
   const findings: Finding[] = [];
   for (const [name, entries] of Object.entries(interfaces)) {
     const own = (entries ?? []).map(({ address }) => address);
     if (addresses.length > 0 ? !own.some((address) => addresses.includes(address)) : name === 'lo') continue;
     const mtu = host.readNumber(`sys/class/net/${name}/mtu`);
     if (mtu === undefined) findings.push(skip('mtu', `${name}: unknown`));
-    else if (mtu < needed) findings.push(warn('mtu', `${name}: ${mtu}, and a full datagram takes ${needed}`, `raise it to 1500 on every host and switch between, or every full datagram is cut in two`));
+    else if (mtu < needed) findings.push(warn('mtu', `${name}: ${mtu}, and a full datagram takes ${needed}`, `raise it on every host and switch between, or write "datagramBytes": ${mtu - HEADER_BYTES} into the cluster file: every full datagram is cut in two, and lost where fragments do not pass`));
     else findings.push(ok('mtu', `${name}: ${mtu}`));
   }
   return findings.length > 0 ? findings : [skip('mtu', 'no interface to look at')];

@@ -1,0 +1,190 @@
+/**
+ * Where the replicas are, by the names of the cluster file: looked up at the start, and again when a replica says nothing.
+ *
+ * The rule: a name server decides no more than it must. A process starts with the names that resolve and goes on trying the
+ * others. A replica that is heard is never looked up, so its address cannot be taken away; one that is silent is,
+ * seldom, with a pause that grows, off the fast path. What is sent to a wrong address is authenticated like all else: whoever
+ * answers from there without the keys is not heard, so the replica stays silent and is looked up again.
+ */
+import { lookup } from 'node:dns/promises';
+import { isIP } from 'node:net';
+import { JitPaxosError } from '../errors.js';
+import type { Address, Notice } from '../transport/transport.js';
+import type { Cluster, HostAndPort } from './cluster-config.js';
+
+/** All addresses of a name, in the order of preference. Rejects when it has none. */
+export type Resolver = (host: string) => Promise<readonly { readonly address: string; readonly family: number }[]>;
+
+const systemResolver: Resolver = (host) => lookup(host, { all: true });
+
+/** A start waits so long for names that others of the cluster do not need. */
+const START_MS = 1_000;
+/** How often it is looked who is silent. */
+const LOOK_MS = 1_000;
+/** Between two lookups of a name, at first and at most; a share of it by chance, so that processes do not ask all at once. */
+const PAUSE_MS = 1_000;
+const PAUSE_MAX_MS = 30_000;
+const JITTER = 0.5;
+
+/** What a process knows of who speaks: see PeerVersions. */
+export interface Hearing {
+  readonly heardLately: Uint8Array;
+  readonly spoken: Uint8Array;
+}
+
+/** What a book does its work with; tests put others in their place. */
+export interface AddressTools {
+  readonly resolver?: Resolver;
+  readonly random?: () => number;
+  readonly nowMs?: () => number;
+  readonly startMs?: number;
+}
+
+export class AddressBook {
+  /** By replica; the host is empty while a name has no address. */
+  readonly addresses: Address[];
+  private readonly pauseMs: Float64Array;
+  private readonly dueMs: Float64Array;
+  /** A lookup is under way. */
+  private readonly pending: Uint8Array;
+  private readonly failures: (string | undefined)[];
+  private moved: (replica: number, address: Address) => void = () => undefined;
+  private notice: Notice = () => undefined;
+  private timer: NodeJS.Timeout | undefined;
+  private looking = false;
+  private closed = false;
+  private readonly resolver: Resolver;
+  private readonly random: () => number;
+  private readonly nowMs: () => number;
+
+  private constructor(
+    private readonly replicas: readonly HostAndPort[],
+    tools: AddressTools,
+  ) {
+    this.resolver = tools.resolver ?? systemResolver;
+    this.random = tools.random ?? Math.random;
+    this.nowMs = tools.nowMs ?? (() => performance.now());
+    this.addresses = replicas.map(({ host, port }) => {
+      const family = isIP(host);
+      return family === 0 ? { host: '', port, family: 4, ...named(host) } : { host, port, family: family as 4 | 6 };
+    });
+    this.pauseMs = new Float64Array(replicas.length).fill(PAUSE_MS);
+    this.dueMs = new Float64Array(replicas.length);
+    this.pending = new Uint8Array(replicas.length);
+    this.failures = new Array<string | undefined>(replicas.length).fill(undefined);
+  }
+
+  /**
+   * Looks all names up. Resolves when all are known or failed, or after a second when some are; a name that has not answered by
+   * then goes on being tried. Throws JitPaxosError `host-unresolved` when not one replica has an address.
+   */
+  static async open({ replicas }: Pick<Cluster, 'replicas'>, tools: AddressTools = {}): Promise<AddressBook> {
+    const book = new AddressBook(replicas, tools);
+    const lookups = replicas.map((_, replica) => (book.addresses[replica]!.host === '' ? book.resolve(replica) : undefined));
+    let timer: NodeJS.Timeout | undefined;
+    await Promise.race([Promise.all(lookups), new Promise<void>((resolve) => (timer = setTimeout(resolve, tools.startMs ?? START_MS)))]);
+    clearTimeout(timer);
+    // With none of them there is nothing to begin with: the first one that resolves is waited for.
+    const known = lookups.map(async (each, replica) => {
+      await each;
+      if (book.addresses[replica]!.host === '') throw new Error('unknown');
+    });
+    await Promise.any(known).catch(() => undefined);
+    if (book.known === 0) throw unresolved(book.unresolved(), 'none of the replicas has an address');
+    return book;
+  }
+
+  /** How many replicas have an address. */
+  get known(): number {
+    return this.addresses.reduce((sum, { host }) => sum + (host === '' ? 0 : 1), 0);
+  }
+
+  /** Names that have no address, and why. */
+  unresolved(): readonly { readonly replica: number; readonly host: string; readonly error: string }[] {
+    return this.addresses.flatMap(({ host }, replica) => (host === '' ? [{ replica, host: this.replicas[replica]!.host, error: this.failures[replica] ?? 'no answer yet' }] : []));
+  }
+
+  /** From now on silent replicas are looked up again. @param moved told of each address that is another @param self is never looked up */
+  watch(hearing: Hearing, moved: (replica: number, address: Address) => void, notice: Notice, self = -1): void {
+    this.moved = moved;
+    this.notice = notice;
+    for (const { replica, host, error } of this.unresolved()) if (replica !== self) this.say(replica, host, error);
+    if (this.addresses.every(({ name }, replica) => name === undefined || replica === self)) return;
+    this.timer = setInterval(() => void this.look(hearing, self).catch(() => undefined), LOOK_MS);
+    this.timer.unref();
+  }
+
+  close(): void {
+    this.closed = true;
+    clearInterval(this.timer);
+  }
+
+  /** Looks up who is silent and due, one after the other: a name server that does not answer holds up one thread at most. */
+  async look({ heardLately, spoken }: Hearing, self = -1): Promise<void> {
+    if (this.looking) return;
+    this.looking = true;
+    try {
+      for (let replica = 0; replica < this.addresses.length && !this.closed; replica++) {
+        const { host, name } = this.addresses[replica]!;
+        if (name === undefined || replica === self) continue;
+        const heard = heardLately[replica] === 1;
+        heardLately[replica] = 0;
+        if (heard) {
+          this.pauseMs[replica] = PAUSE_MS;
+          spoken[replica] = 0;
+        } else if ((host === '' || spoken[replica] === 1) && this.nowMs() >= this.dueMs[replica]!) {
+          await this.resolve(replica);
+        }
+      }
+    } finally {
+      this.looking = false;
+    }
+  }
+
+  private async resolve(replica: number): Promise<void> {
+    if (this.pending[replica] === 1) return;
+    this.pending[replica] = 1;
+    const { host: name, port } = this.replicas[replica]!;
+    const present = this.addresses[replica]!;
+    try {
+      const found = await this.resolver(name);
+      if (this.closed || found.length === 0) return;
+      this.failures[replica] = undefined;
+      // Of several addresses of a name the next one: the present one does not answer.
+      const at = found.findIndex(({ address }) => address === present.host);
+      const { address: host, family } = found[(at + 1) % found.length]!;
+      if (host === present.host) return;
+      const address: Address = { host, port, family: family === 6 ? 6 : 4, ...named(name) };
+      this.addresses[replica] = address;
+      this.notice('peer.address', { peer: replica, name, from: present.host === '' ? undefined : present.host, to: host, next: present.host === '' ? 'nothing: the name resolves by now' : 'nothing, when the replica moved; else see who changed the name' });
+      this.moved(replica, address);
+    } catch (error) {
+      this.failures[replica] = messageOf(error);
+      this.say(replica, name, messageOf(error));
+    } finally {
+      this.pending[replica] = 0;
+      const pause = this.pauseMs[replica]!;
+      this.dueMs[replica] = this.nowMs() + pause * (1 + JITTER * this.random());
+      this.pauseMs[replica] = Math.min(PAUSE_MAX_MS, 2 * pause);
+    }
+  }
+
+  private say(replica: number, name: string, error: string): void {
+    const { host } = this.addresses[replica]!;
+    this.notice('peer.unresolved', { peer: replica, name, error, next: host === '' ? 'the others are enough while they are a majority; check the name, or write its address into the cluster file' : `${host} stays in use; check the name server` });
+  }
+}
+
+/** `host-unresolved` for names without an address. */
+export function unresolved(names: readonly { readonly host: string; readonly error: string }[], what: string): JitPaxosError {
+  return new JitPaxosError('host-unresolved', `${what}: ${names.map(({ host, error }) => `host ${host} of the cluster file does not resolve (${error})`).join('; ')}; check the name${names.length > 1 ? 's' : ''}, or write ${names.length > 1 ? 'their addresses' : 'its address'}`);
+}
+
+/** `localhost` stays where it is. */
+function named(host: string): { readonly name?: string } {
+  return host === 'localhost' ? {} : { name: host };
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
