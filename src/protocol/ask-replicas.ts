@@ -5,8 +5,8 @@ import { writeI32 } from '../wire/u64.js';
 import type { Outbox } from './contract.js';
 import { ClientCounter } from './counters.js';
 
-/** @param view that the client sends in @param counters by ClientCounter */
-export function askReplicas(outbox: Outbox, replicas: number, view: number, plead: boolean, counters: Float64Array): void {
+/** @param view that the client sends in @param unreachable replicas that it does not hear, a bit each @param counters by ClientCounter */
+export function askReplicas(outbox: Outbox, replicas: number, view: number, plead: boolean, unreachable: number, counters: Float64Array): void {
   for (let r = 0; r < replicas; r++) {
     const o = outbox.reserve(r, Probe.size);
     if (o < 0) continue;
@@ -19,6 +19,7 @@ export function askReplicas(outbox: Outbox, replicas: number, view: number, plea
     if (p < 0) continue;
     begin(Plea, outbox.bytes, p);
     writeI32(outbox.bytes, p + Plea.at.view, view);
+    writeI32(outbox.bytes, p + Plea.at.unreachable, unreachable);
     outbox.commit(Plea.size);
     counters[ClientCounter.pleas]!++;
   }

@@ -22,6 +22,7 @@ import type { ClientClock } from './client-clock.js';
 import { ClientSender } from './client-sender.js';
 import { LeadControl } from './lead.js';
 import { Payloads } from './payloads.js';
+import { Hearing } from './hearing.js';
 import { Jitter } from './random.js';
 import { Registration } from './registration.js';
 import { Retries } from './retries.js';
@@ -67,6 +68,7 @@ export class ClientCore {
   private readonly views: Views;
   private readonly jitter: Jitter;
   private readonly retries: Retries;
+  private readonly hearing: Hearing;
   private readonly acks: Acknowledgements;
   /** Lanes of the caller, and one more for the registration. */
   private readonly lanes: number;
@@ -121,6 +123,7 @@ export class ClientCore {
     this.registration = new Registration(config, this.jitter);
     this.retries = new Retries(config.timings.retryUs, config.timings.retryMaxUs);
     this.lanes = config.lanes;
+    this.hearing = new Hearing(config.replicas);
     const slots = config.lanes + 1;
     this.acks = new Acknowledgements(slots, config.replicas);
     this.lead = new LeadControl(config.timings.leadNs, config.timings.maxLeadNs, config.replicas);
@@ -229,6 +232,7 @@ export class ClientCore {
   /** Takes one message that has passed `validate`, from the replica that the envelope names. */
   receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant): void {
     if (from >= this.n || length === 0) return;
+    this.hearing.heard(from, now);
     switch (typeOf(bytes, offset)) {
       case wire.Reply.type:
         this.onReply(bytes, offset, from, now);
@@ -441,6 +445,7 @@ export class ClientCore {
   private commit(slot: number, now: Instant): void {
     const status = this.resultStatus[slot]!;
     this.committedUs = now.monotonicUs;
+    this.hearing.settled();
     if (this.repeated[slot] === 0) this.retries.committed(this.sentUs, slot, now);
     if (this.pace[slot] === Pace.one) this.lead.committedFast(this.sentUs, slot, now);
     if (slot === this.lanes) {
@@ -636,7 +641,7 @@ export class ClientCore {
 
   private askForView(plead: boolean, now: Instant): void {
     this.lastProbeUs = now.monotonicUs;
-    askReplicas(this.outbox, this.n, this.view, plead, this.counters);
+    askReplicas(this.outbox, this.n, this.view, plead, this.hearing.asked(now, this.retries.longestUs), this.counters);
   }
 
   private scheduleRetry(slot: number, now: Instant): void {

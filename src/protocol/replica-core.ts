@@ -109,7 +109,7 @@ export class ReplicaCore {
         this.viewChanges.onProbe(bytes, offset, from, now);
         return;
       case wire.Plea.type:
-        this.viewChanges.onPlea(bytes, offset, from, now);
+        this.viewChanges.onPlea(bytes, offset, from, owner, now);
         return;
       default:
         // The rest is between replicas.

@@ -22,10 +22,13 @@ import type { Divergence } from './divergence.js';
 import { Experience } from './experience.js';
 import { Installation, type Target } from './installation.js';
 import { invariant } from './invariant.js';
+import { count, maskToString } from './masks.js';
+import { Pleas } from './pleas.js';
 import { Jitter } from './random.js';
 import type { ReplicaState } from './replica-state.js';
 import type { Sender } from './sender.js';
 import type { Synchronization } from './synchronization.js';
+import { NO_OWNER } from './session-owner.js';
 import { MAX_VIEW } from './views.js';
 
 /** What another replica said of itself in answer to the running probe. */
@@ -94,6 +97,10 @@ export class ViewChanges {
   /** ViewReason of the present view, as far as it was heard; and the views left because somebody was silent. */
   private reason: number = ViewReason.unknown;
   private readonly silences = new Experience(SILENCES_MAX);
+  private left = 0;
+  private readonly pleas: Pleas;
+  /** The running probe is for the sake of a client. */
+  private pleading = false;
   /** What they multiply `suspectUs` by, now. */
   private borneTimes = 1;
 
@@ -107,6 +114,7 @@ export class ViewChanges {
     private readonly viewEnded: () => void,
   ) {
     this.jitter = new Jitter(state.config.seed);
+    this.pleas = new Pleas(state);
     this.unreachableUs = new Float64Array(state.n).fill(-Infinity);
     // Another one in each life, so that answers to the probes of an earlier one are none to this one's.
     this.probeNonce = state.config.seed & 0x3fffffff;
@@ -153,7 +161,7 @@ export class ViewChanges {
     if (!state.isPrimary) return;
     const mask = synchronization.lag.withoutSlow(synchronization.matched, now);
     if (mask === 0) return;
-    const view = state.views.next(state.view, mask, state.id, 0);
+    const view = state.views.next(state.view, mask & ~this.pleas.avoided(now), state.id, 0);
     if (view < 0) return;
     this.askFor(view, `slow members; as fast as the best spare ${maskToString(mask, state.n)}`, ViewReason.slow);
     this.promise(view, 'a slow member', now, ViewReason.slow);
@@ -200,13 +208,20 @@ export class ViewChanges {
     if (this.allAnswered()) this.decide(now);
   }
 
-  /** A client says that nothing commits: look at once, instead of when the timeout has passed. */
-  onPlea(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+  /** A client says that nothing commits: look at once, instead of when the timeout has passed; and whether to leave the view for its sake. */
+  onPlea(bytes: Uint8Array, o: number, from: number, owner: number, now: Instant): void {
     const { state } = this;
     if (readI32(bytes, o + Plea.at.view) !== state.view) return;
     this.remember(from);
     if (this.probing || state.status !== ReplicaStatus.normal) return;
-    if (now.monotonicUs - this.silentFromUs() < Math.max(3 * state.config.timings.syncIntervalUs, 2 * this.synchronization.silence.worstUs) || now.monotonicUs - this.probeSentUs < state.config.timings.suspectUs) this.look(now);
+    const rested = now.monotonicUs - this.probeSentUs >= state.config.timings.suspectUs;
+    const unreachable = readI32(bytes, o + Plea.at.unreachable);
+    if (unreachable !== 0 && this.pleas.heard(owner === NO_OWNER ? -from : owner, unreachable, now) && rested) {
+      this.suspect(now);
+      this.pleading = true;
+      return;
+    }
+    if (now.monotonicUs - this.silentFromUs() < Math.max(3 * state.config.timings.syncIntervalUs, 2 * this.synchronization.silence.worstUs) || !rested) this.look(now);
     else this.suspect(now);
   }
 
@@ -293,6 +308,7 @@ export class ViewChanges {
     if (state.status === ReplicaStatus.recovering || view > MAX_VIEW) return;
     invariant(view > state.view, 'a promise is for a higher view');
     if (state.status === ReplicaStatus.viewChange) this.attempts++;
+    this.left = state.view;
     state.view = view;
     state.status = ReplicaStatus.viewChange;
     state.markHardState();
@@ -303,6 +319,7 @@ export class ViewChanges {
     this.refused.clear();
     this.installation.abandon();
     this.probing = false;
+    this.pleading = false;
     this.suspicion = 0;
     this.promisedUs = now.monotonicUs;
     this.count(reason, now);
@@ -319,6 +336,7 @@ export class ViewChanges {
     this.reason = reason;
     if (reason === ViewReason.slow) this.synchronization.lag.changed(now);
     if (reason === ViewReason.silence) this.silences.changed(now);
+    if (reason === ViewReason.plea) this.pleas.changed(this.left, now);
   }
 
   private vote(): void {
@@ -535,6 +553,8 @@ export class ViewChanges {
   private decide(now: Instant): void {
     const { state } = this;
     this.probing = false;
+    const { pleading } = this;
+    this.pleading = false;
     const mine = state.status;
     let alive = 1 << state.id;
     let withLog = mine === ReplicaStatus.recovering ? 0 : 1 << state.id;
@@ -560,6 +580,7 @@ export class ViewChanges {
       if (answer.view > state.view && answer.status === ReplicaStatus.normal && answer.heardPrimary && r !== state.views.primary(answer.view)) elsewhere = Math.max(elsewhere, answer.view);
     }
     this.noteLost(lost);
+    if (pleading && mine === ReplicaStatus.normal && above === state.view && this.serve(alive, withLog, now)) return;
     const answerOfPrimary = this.answers.get(state.primary);
     if (mine === ReplicaStatus.normal && !state.isPrimary && answerOfPrimary !== undefined && answerOfPrimary.view === state.view && answerOfPrimary.status === ReplicaStatus.normal) {
       // It lives, and its Sync was lost or is on its way.
@@ -582,7 +603,11 @@ export class ViewChanges {
     }
     const keep = state.primary;
     const keepAlive = ((withLog >>> keep) & 1) === 1 && (mine !== ReplicaStatus.viewChange || keep === state.id || this.attempts === 0);
-    let view = keepAlive ? state.views.next(above, alive, keep, 0) : -1;
+    // What clients do not hear is no reason to have no view.
+    const heardByClients = alive & ~this.pleas.avoided(now);
+    let view = keepAlive ? state.views.next(above, heardByClients, keep, 0) : -1;
+    if (view < 0 && keepAlive) view = state.views.next(above, alive, keep, 0);
+    if (view < 0) view = state.views.next(above, heardByClients, -1, withLog);
     if (view < 0) view = state.views.next(above, alive, -1, withLog);
     if (view < 0) return;
     const reason = mine !== ReplicaStatus.normal ? ViewReason.unknown : this.someoneGone() ? ViewReason.gone : ViewReason.silence;
@@ -605,6 +630,16 @@ export class ViewChanges {
     const { state } = this;
     state.transition('ask-view', `view ${view}; ${why}`);
     for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.viewChange(r, view, reason);
+  }
+
+  /** A view for clients that do not hear a member of this one. */
+  private serve(alive: number, withLog: number, now: Instant): boolean {
+    const { state } = this;
+    const view = this.pleas.better(state.view, alive, withLog, now);
+    if (view < 0) return false;
+    this.askFor(view, `for clients that do not hear ${maskToString(this.pleas.avoided(now), state.n)}`, ViewReason.plea);
+    this.promise(view, 'a plea', now, ViewReason.plea);
+    return true;
   }
 
   /** The primary of a running view hears too few replicas for any view: the others have to go on without it, and are let know by silence. */
@@ -659,14 +694,4 @@ export class ViewChanges {
     if (before !== 0 || state.lostLogs === 0) return;
     state.transition('majority-lost', `${count(lost)} of ${state.n} replicas lost their logs at once, more than the ${state.views.f} that this cluster survives: it stays stopped unless one of them returns with its log; see docs/operations.md`);
   }
-}
-
-function count(mask: number): number {
-  let n = 0;
-  for (let m = mask; m !== 0; m &= m - 1) n++;
-  return n;
-}
-
-function maskToString(mask: number, n: number): string {
-  return Array.from({ length: n }, (_, r) => ((mask >>> r) & 1 ? String(r) : '-')).join('');
 }

@@ -1,0 +1,12 @@
+/** Sets of replicas, a bit each. */
+
+export function count(mask: number): number {
+  let n = 0;
+  for (let m = mask; m !== 0; m &= m - 1) n++;
+  return n;
+}
+
+/** The replicas of a set in their places: `0-2` of three. */
+export function maskToString(mask: number, n: number): string {
+  return Array.from({ length: n }, (_, r) => ((mask >>> r) & 1 ? String(r) : '-')).join('');
+}

@@ -1,0 +1,170 @@
+// A client that does not hear, or reach, one member of the quorum gets a view that it can use, and costs the others little, whatever it says.
+import t, { type Test } from 'tap';
+import { Instant, Outcome } from '../../src/protocol/contract.js';
+import { ALL_CHANGES, ALL_REFILL_US, CLIENT_CHANGES, CLIENT_REFILL_US, EVEN_US } from '../../src/protocol/pleas.js';
+import { Hearing, UNHEARD_ASKED, UNHEARD_US } from '../../src/protocol/hearing.js';
+import { Plea, ViewChange, ViewReason } from '../../src/wire/messages.js';
+import { Cluster, type TestClient } from './harness.js';
+
+const HOUR_US = 3_600_000_000;
+
+function scene(n: number, clients: number): { c: Cluster; clients: TestClient[] } {
+  const c = new Cluster(n, { late: 'restamp' });
+  const made = Array.from({ length: clients }, () => c.client(1));
+  for (const client of made) client.register();
+  c.run(30_000);
+  return { c, clients: made };
+}
+
+/** Commits operations of a client for so long; µs without one at most, of the views on the way how many there were. */
+function serve(c: Cluster, client: TestClient, us: number): { worstUs: number; views: number } {
+  const from = c.now.monotonicUs;
+  const view = (): number => Math.max(...c.replicas.map(({ state }) => state.view));
+  const seen = new Set([view()]);
+  let worstUs = 0;
+  let lastUs = from;
+  client.submit('x');
+  while (c.now.monotonicUs < from + us) {
+    c.run(1000);
+    seen.add(view());
+    const last = client.completions.at(-1);
+    if (client.core.isIdle(0)) {
+      if (last?.outcome === Outcome.committed) lastUs = c.now.monotonicUs;
+      client.submit('x');
+    }
+    worstUs = Math.max(worstUs, c.now.monotonicUs - lastUs);
+  }
+  return { worstUs, views: seen.size - 1 };
+}
+
+for (const [name, cuts] of [
+  ['does not hear the member', (P: number, M: number, C: number, from: number, to: number) => P !== M && from === M && to === C],
+  ['does not reach the member', (_P: number, M: number, C: number, from: number, to: number) => from === C && to === M],
+  ['neither reaches nor hears the member', (_P: number, M: number, C: number, from: number, to: number) => (from === C && to === M) || (from === M && to === C)],
+  ['does not hear the primary', (P: number, _M: number, C: number, from: number, to: number) => from === P && to === C],
+  ['does not reach the primary', (P: number, _M: number, C: number, from: number, to: number) => from === C && to === P],
+  ['neither reaches nor hears the primary', (P: number, _M: number, C: number, from: number, to: number) => (from === C && to === P) || (from === P && to === C)],
+] as const) {
+  t.test(`a client that ${name}, while a spare idles, is served within a second, by one view`, (t) => {
+    const { c, clients: [client, other] } = scene(3, 2);
+    c.loses = ({ from, to }) => cuts(0, 1, client!.endpoint, from, to);
+    const { worstUs, views } = serve(c, client!, 3_000_000);
+    t.ok(worstUs < 1_000_000, `${worstUs} µs`);
+    t.equal(views, 1);
+    t.equal(c.history.filter(({ message, values }) => message.type === ViewChange.type && values['reason'] === ViewReason.plea).length > 0, true);
+    t.ok(serve(c, other!, 100_000).worstUs < 50_000, 'and so are the others');
+    t.end();
+  });
+}
+
+t.test('with five replicas, a client that hears three of them', (t) => {
+  const { c, clients: [client] } = scene(5, 1);
+  c.loses = ({ from, to }) => (from === client!.endpoint && (to === 1 || to === 0)) || (to === client!.endpoint && (from === 1 || from === 0));
+  const { worstUs, views } = serve(c, client!, 3_000_000);
+  t.ok(worstUs < 1_000_000, `${worstUs} µs`);
+  t.equal(views, 1);
+  t.end();
+});
+
+t.test('a client that is cut off itself changes nothing', (t) => {
+  const { c, clients: [client] } = scene(3, 1);
+  c.loses = ({ from, to }) => (from === client!.endpoint || to === client!.endpoint) && (from < 2 || to < 2) && (from !== 2 && to !== 2);
+  serve(c, client!, 3_000_000);
+  t.equal(c.replica(0).state.view, 0, 'it hears the spare only');
+  t.end();
+});
+
+/** A key holder pleads without end, of every set of replicas in turns, and to all. Returns the views that were left, and how long the last hours took each. */
+function plead(t: Test, owners: readonly number[], hours: number): number[] {
+  const c = new Cluster(3, { late: 'restamp' });
+  c.run(20_000);
+  const counts: number[] = [];
+  const bytes = new Uint8Array(Plea.size);
+  for (let hour = 0; hour < hours; hour++) {
+    const before = c.history.filter(({ message, values }) => message.type === ViewChange.type && values['reason'] === ViewReason.plea);
+    const until = c.now.monotonicUs + HOUR_US;
+    for (let turn = 0; c.now.monotonicUs < until; turn++) {
+      // Mostly pauses, which hosts forgive; some time in which a plea can do what it can.
+      c.now.monotonicUs += 20_000_000;
+      for (let i = 0; i < 12; i++) {
+        const { view } = c.replica(0).state;
+        bytes.set(Plea.template);
+        for (const owner of owners) {
+          // Of the present view: the member, the primary, in turns; what the client hears is another one each time.
+          const mask = 1 << c.replica(0).state.views.members(view)[(turn + owner) % 2]!;
+          new DataView(bytes.buffer).setUint32(Plea.at.view, view);
+          new DataView(bytes.buffer).setUint32(Plea.at.unreachable, mask);
+          for (const replica of c.replicas) {
+            replica.core.receive(bytes, 0, bytes.length, 200 + owner, c.now, owner);
+            replica.core.flush(c.now);
+          }
+        }
+        c.settle();
+        c.run(6_000);
+      }
+    }
+    const after = c.history.filter(({ message, values }) => message.type === ViewChange.type && values['reason'] === ViewReason.plea);
+    counts.push(new Set(after.map(({ values }) => values['view'])).size - new Set(before.map(({ values }) => values['view'])).size);
+    c.history.length = 0;
+  }
+  t.ok(c.replicas.every(({ state }) => state.status === 0));
+  return counts;
+}
+
+t.test('a key holder that pleads without end costs at most 4 views at once and 6 an hour beside them', (t) => {
+  const [first, second] = plead(t, [7], 2);
+  t.ok(first! >= CLIENT_CHANGES && first! <= CLIENT_CHANGES + HOUR_US / CLIENT_REFILL_US, `${first}`);
+  t.ok(second! >= 1 && second! <= 1 + HOUR_US / CLIENT_REFILL_US, `${second}`);
+  t.end();
+});
+
+t.test('ten of them together 8, and 12 an hour', (t) => {
+  const [first, second] = plead(t, Array.from({ length: 10 }, (_, i) => i + 1), 2);
+  t.ok(first! <= ALL_CHANGES + HOUR_US / ALL_REFILL_US, `${first}`);
+  t.ok(second! <= 1 + HOUR_US / ALL_REFILL_US, `${second}`);
+  t.end();
+});
+
+t.test('clients that contradict each other take turns, a minute each at least', (t) => {
+  const { c, clients: [one, two] } = scene(3, 2);
+  // One hears 0 and 1 only, the other one 0 and 2.
+  c.loses = ({ from, to }) => [from, to].includes(one!.endpoint) && [from, to].includes(2) || [from, to].includes(two!.endpoint) && [from, to].includes(1);
+  one!.submit('x');
+  two!.submit('x');
+  const views: number[] = [];
+  for (let s = 0; s < 55; s++) {
+    c.run(1_000_000);
+    views.push(c.replica(0).state.view);
+    for (const client of [one!, two!]) if (client.core.isIdle(0)) client.submit('x');
+  }
+  const changes = views.filter((view, i) => i > 0 && view !== views[i - 1]).length;
+  t.ok(changes <= 1, `${changes} in 55 s`);
+  t.ok(EVEN_US >= 60_000_000);
+  t.end();
+});
+
+t.test('a client says that it does not hear a replica only when it is sure', (t) => {
+  const now = new Instant();
+  const hearing = new Hearing(3);
+  let mask = 0;
+  const ask = (times: number, eachUs: number, heard: readonly number[]): number => {
+    for (let i = 0; i < times; i++) {
+      mask = hearing.asked(now, 200);
+      now.monotonicUs += eachUs;
+      for (const r of heard) hearing.heard(r, now);
+    }
+    return mask;
+  };
+  t.equal(ask(UNHEARD_US / 16_000 - 1, 16_000, [0, 1]), 0, 'not yet');
+  t.equal(ask(3, 16_000, [0, 1]), 0b100);
+  hearing.settled();
+  t.equal(ask(3, 16_000, [0, 1]), 0, 'a commit ends it');
+  t.equal(ask(UNHEARD_ASKED - 3, 200_000, [0, 1]), 0, 'questions that are few');
+  hearing.settled();
+  t.equal(ask(60, 16_000, [0]), 0, 'a minority answers: this client is cut off itself');
+  hearing.settled();
+  ask(4, 16_000, [0, 1, 2]);
+  now.monotonicUs += 10_000_000;
+  t.equal(ask(2, 16_000, [0, 1]), 0, 'it stood still itself');
+  t.end();
+});
