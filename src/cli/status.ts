@@ -1,7 +1,7 @@
 /** `jitpaxos status`: asks every replica about itself, twice, so that there are rates, and prints what they say together. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StatusClient } from '../client/status-client.js';
-import { summarize } from './cluster/summary.js';
+import { seemsStalled, summarize } from './cluster/summary.js';
 import { summaryLines } from './cluster/table.js';
 import { defineCommand } from './command.js';
 import { Exit } from './exit.js';
@@ -10,7 +10,7 @@ import { CLUSTER_FLAG } from './settings.js';
 export const status = defineCommand(
   {
     name: 'status',
-    summary: 'Shows the cluster now: view, primary, quorum, logs and how far behind each replica is. Exit code 3 when the quorum cannot commit.',
+    summary: 'Shows the cluster now: view, primary, quorum, logs and how far behind each replica is. Exit code 3 when the quorum cannot commit, or does not although requests arrive.',
     positionals: [],
     flags: {
       cluster: CLUSTER_FLAG,
@@ -24,12 +24,16 @@ export const status = defineCommand(
     const client = await StatusClient.open({ cluster: values.cluster });
     try {
       const before = await client.ask(timeoutMs);
-      let answers = before;
+      let summary = summarize(client.cluster.id, before);
       if (values.interval > 0) {
         await sleep(values.interval / 1e6);
-        answers = await client.ask(timeoutMs);
+        const answers = await client.ask(timeoutMs);
+        summary = summarize(client.cluster.id, answers, before);
+        if (seemsStalled(answers, before)) {
+          await sleep(values.interval / 1e6);
+          summary = summarize(client.cluster.id, await client.ask(timeoutMs), answers, before);
+        }
       }
-      const summary = summarize(client.cluster.id, answers, answers === before ? undefined : before);
       if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.cluster-status/1', ...summary }));
       else for (const line of summaryLines(summary, output.colours)) output.line(line);
       return summary.available ? Exit.done : Exit.unavailable;

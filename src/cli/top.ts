@@ -39,13 +39,15 @@ export const top = defineCommand(
     const screen = new Screen(output);
     const stop = new Stop(screen.live);
     let previous: readonly StatusAnswer[] | undefined;
+    let earlier: readonly StatusAnswer[] | undefined;
     let summary: ClusterSummary | undefined;
     const commits: number[] = [];
     try {
       for (let sample = 1; !stop.wanted; sample++) {
         const dueMs = performance.now() + intervalMs;
         const answers = await client.ask(Math.max(1, Math.round(Math.min(intervalMs, ANSWER_MS_MAX))));
-        summary = summarize(client.cluster.id, answers, previous);
+        summary = summarize(client.cluster.id, answers, previous, earlier);
+        earlier = previous;
         previous = answers;
         if (summary.commitsPerSecond !== undefined) commits.push(summary.commitsPerSecond);
         if (commits.length > SPARK_WIDTH) commits.shift();

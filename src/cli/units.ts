@@ -47,6 +47,14 @@ export function formatDuration(ns: number): string {
   return `${significant(ns / 1e9)} s`;
 }
 
+/** A long duration in whole minutes, hours or days; a short one as formatDuration. */
+export function formatLongDuration(ns: number): string {
+  const minutes = ns / 60e9;
+  if (minutes < 2) return formatDuration(ns);
+  if (minutes < 120) return `${Math.floor(minutes)} min`;
+  return minutes < 2 * 24 * 60 ? `${Math.floor(minutes / 60)} h` : `${formatCount(Math.floor(minutes / (24 * 60)))} days`;
+}
+
 /** A number with thousands separators, for people. */
 export function formatCount(value: number): string {
   return Math.round(value).toLocaleString('en-US');

@@ -59,6 +59,7 @@ export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: 
     level('log_synced_index', 'Last index known to be the same at the primary; at the primary its last index', report.syncedIndex),
     level('log_committed_index', 'Last index known to be committed. It begins at 0 when a log is lost and jumps when one is fetched: for a rate take entries_committed_total', report.committedIndex),
     level('log_executed_index', 'Last index executed', report.executedIndex),
+    level('log_ahead_of_clock_seconds', 'How far the timestamp of the last entry is ahead of this replica\'s clock, 0 when it is not; absent when the clock cannot be read', report.logAheadNs === undefined ? [] : [{ value: report.logAheadNs / NANOSECONDS }]),
     count('requests_rejected_total', 'Requests not appended, by reason', byLabel('reason', rejectedByReason(counters))),
     ...COUNTER_NAMES.flatMap((key) => {
       const named = NAMED_COUNTERS[key];

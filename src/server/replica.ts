@@ -26,7 +26,7 @@ import { checkInteger, checkKeys, show } from './options.js';
 import { replicaMetrics } from './replica-metrics.js';
 import { checkDurability, openStorage, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, type Durability } from './storage.js';
 import { StatusService } from './status-service.js';
-import { coreCounters, loopReport, majorityLostText, protocolReport, STATUS_SCHEMA, type ReplicaStatusReport } from './status.js';
+import { coreCounters, logAheadNs, loopReport, majorityLostText, protocolReport, STATUS_SCHEMA, type ReplicaStatusReport } from './status.js';
 import type { TransportKind } from './transport-choice.js';
 import type { KeyFile } from './key-file.js';
 import { openKeys, type ProcessKeys } from './keyring.js';
@@ -208,6 +208,7 @@ export class Replica {
       address: this.address.host,
       port: this.address.port,
       ...protocolReport(this.core.state, this.cluster.replicas.length, this.running),
+      ...this.logAhead(),
       durability: this.durability,
       storage: this.storage instanceof DurableStorage ? this.storage.status() : null,
       clock: this.clock.report(),
@@ -217,6 +218,17 @@ export class Replica {
       cpuSeconds: { user: user / 1e6, system: system / 1e6 },
       uptimeSeconds: (performance.now() - this.startedAtMs) / 1000,
     };
+  }
+
+  private logAhead(): { readonly logAheadNs?: number } {
+    if (!this.running) return {};
+    const halves = new Int32Array(2);
+    try {
+      this.clock.writeHalves(halves, 0);
+    } catch {
+      return {}; // a clock whose device is gone: what is not known is not said
+    }
+    return { logAheadNs: logAheadNs(this.core.state.log, halves) };
   }
 
   /** The replica now as metrics, for an exporter. Allocates. */

@@ -76,6 +76,8 @@ export function decodeReport(bytes: Uint8Array): ReplicaStatusReport | undefined
   }
   const lost = value['majorityLost'];
   if (lost !== undefined && !(Array.isArray(lost) && lost.every((replica) => typeof replica === 'number'))) return undefined;
+  const ahead = value['logAheadNs'];
+  if (ahead !== undefined && !(typeof ahead === 'number' && ahead >= 0)) return undefined;
   if (value['schema'] !== STATUS_SCHEMA) return undefined;
   const report = value as unknown as ReplicaStatusReport;
   if (!isMap(report.transport.counters) || !isMap(report.cpuSeconds) || typeof report.clock.source !== 'string' || typeof report.transport.kind !== 'string') return undefined;

@@ -6,7 +6,7 @@ import { Views } from '../protocol/views.js';
 import { TRANSPORT_COUNTER_NAMES } from '../transport/transport.js';
 import { DROP_REASON_NAMES } from '../wire/envelope.js';
 import { REPLICA_STATUS_NAMES } from '../wire/messages.js';
-import { toHex } from '../wire/u64.js';
+import { differenceU64, toHex } from '../wire/u64.js';
 import type { DurableStorageStatus } from '../storage/durable-storage.js';
 import type { Durability } from './storage.js';
 import type { TurnLoop } from './turn-loop.js';
@@ -40,6 +40,8 @@ export interface ReplicaStatusReport {
   readonly syncedIndex: number;
   readonly committedIndex: number;
   readonly executedIndex: number;
+  /** How far the key of the log's last entry is ahead of this replica's clock, ns; 0 when it is not. Absent: an earlier version, or a clock that cannot be read. */
+  readonly logAheadNs?: number;
   readonly durability: Durability;
   /** Of the log on disk; null in durability `memory`. */
   readonly storage: DurableStorageStatus | null;
@@ -113,6 +115,11 @@ export function protocolReport(state: ReportedState, replicas: number, running: 
     committedIndex: state.committed,
     executedIndex: state.executed,
   };
+}
+
+/** See ReplicaStatusReport; `clock`: the halves of a reading. */
+export function logAheadNs(log: Pick<Log, 'lastIndex' | 'timestampHi' | 'timestampLo'>, clock: Int32Array): number {
+  return Math.max(0, differenceU64(log.timestampHi(log.lastIndex), log.timestampLo(log.lastIndex), clock[0]!, clock[1]!));
 }
 
 export function loopReport(loop: TurnLoop, replicas: number) {

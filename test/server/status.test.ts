@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { pack } from 'msgpackr';
-import { summarize } from '../../src/cli/cluster/summary.js';
+import { clockRemarks, seemsStalled, summarize } from '../../src/cli/cluster/summary.js';
 import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import { StatusClient, type StatusAnswer } from '../../src/client/status-client.js';
@@ -19,7 +19,7 @@ import { silentLogger } from '../../src/server/logger.js';
 import { Replica } from '../../src/server/replica.js';
 import { decodeReport, encodeReport } from '../../src/server/status-codec.js';
 import { StatusService } from '../../src/server/status-service.js';
-import type { ReplicaStatusReport } from '../../src/server/status.js';
+import { logAheadNs, type ReplicaStatusReport } from '../../src/server/status.js';
 import { ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
 import { begin } from '../../src/wire/layout.js';
 import { Status, StatusReply, validate } from '../../src/wire/messages.js';
@@ -310,6 +310,47 @@ t.test('what the answers say together', async (t) => {
   t.equal(fetched.commitsPerSecond, 0, 'an index that jumps because a log was fetched is no commits');
   t.equal(moving.rejectedPerSecond['late'], 15, 'ten in two seconds, of three replicas');
   t.equal(summarize('c', [later(0), later(1), later(2)], [make(0), make(1, { incarnation: 99 }), make(2)]).commitsPerSecond, undefined, 'no rates across a restart');
+});
+
+t.test('a cluster in which nothing commits is not called available', async (t) => {
+  const { replicas } = await running(t, 1);
+  const base = replicas[0]!.status();
+  const at = (id: number, over: Partial<ReplicaStatusReport>): StatusAnswer => ({ id, address: `h:${id}`, roundTripUs: 1, report: { ...base, id, view: 4, primary: 1, members: [1, 2], lastIndex: 100, syncedIndex: 100, committedIndex: 100, ...over } });
+  /** Of three answers, in which the primary is as given. */
+  const three = (...primary: Partial<ReplicaStatusReport>[]): ReturnType<typeof summarize> => {
+    const [first, second, third] = primary.map((over, i) => [0, 1, 2].map((id) => at(id, { uptimeSeconds: 10 + i, ...(id === 1 ? over : {}) })));
+    return summarize('c', third!, second!, first!);
+  };
+  const rejected = (count: number, reason = 'rejected_too_far_ahead'): Partial<ReplicaStatusReport> => ({ counters: { ...base.counters, [reason]: count } });
+  t.match(three(rejected(1), rejected(20), rejected(40)), { available: false, stalled: /rejects every request \(too-far-ahead\)/, remarks: [/^nothing commits/] });
+  t.match(three(rejected(1, 'rejected_late'), rejected(2, 'rejected_late'), rejected(4, 'rejected_late')), { available: false });
+  t.match(three({ lastIndex: 105 }, { lastIndex: 110 }, { lastIndex: 115 }), { available: false, stalled: /entries up to 110 and no more than 100 are committed/ });
+  t.match(three({ lastIndex: 105 }, { lastIndex: 110, committedIndex: 101 }, { lastIndex: 115, committedIndex: 101 }), { available: true, stalled: undefined }, 'something did');
+  t.match(three(rejected(1), rejected(20), rejected(20)), { available: true }, 'rejected once: by a client that learnt, or gave up');
+  t.match(three(rejected(1, 'rejected_bad_request'), rejected(20, 'rejected_bad_request'), rejected(40, 'rejected_bad_request')), { available: true }, 'a client that is wrong is no stall');
+  t.match(three({}, {}, {}), { available: true, stalled: undefined }, 'nor is a cluster that nobody asks');
+  t.match(three({ view: 3, ...rejected(1) }, rejected(20), rejected(40)), { available: true }, 'nor a view that has just begun');
+  const two = [0, 1].map((i) => [0, 1, 2].map((id) => at(id, { uptimeSeconds: 10 + i, ...rejected(i * 20) })));
+  t.equal(seemsStalled(two[1]!, two[0]!), true, 'worth asking a third time');
+  t.equal(seemsStalled(two[0]!, two[0]!), false);
+});
+
+t.test('a log that is ahead of the clocks is said, with by how much and whose', async (t) => {
+  const { replicas } = await running(t, 1);
+  const report = replicas[0]!.status();
+  t.equal(report.logAheadNs, 0);
+  const log = { lastIndex: 9, timestampHi: (index: number) => index, timestampLo: () => -1 };
+  t.equal(logAheadNs(log, Int32Array.of(9, -1)), 0);
+  t.equal(logAheadNs(log, Int32Array.of(8, -1)), 2 ** 32);
+  t.equal(logAheadNs(log, Int32Array.of(10, 0)), 0, 'behind is where it usually is');
+  const remarks = (...ahead: (number | undefined)[]): readonly string[] => clockRemarks(ahead.map((ns, id) => ({ ...report, id, ...(ns === undefined ? { logAheadNs: undefined as never } : { logAheadNs: ns }) })));
+  t.same(remarks(0, 1e6, 0.9e9), []);
+  t.same(remarks(undefined, undefined, undefined), [], 'replicas of an earlier version say nothing of it');
+  t.match(remarks(3_540e9, 3_540e9, 3_539e9), [/^the log is 59 min ahead of the replicas' clocks: a clock ran ahead once/]);
+  t.match([remarks(7_200e9, 7_300e9), remarks(8_760 * 3_600e9, 0)].flat(), [/2 h ahead/, /365 days ahead/]);
+  t.match(remarks(0, 3_540e9, 0), [/ahead of the clock of replica 1: set that clock right/]);
+  t.equal(decodeReport(encodeReport({ ...report, logAheadNs: -1 })), undefined);
+  t.equal(decodeReport(encodeReport({ ...report, logAheadNs: 'an hour' as never })), undefined);
 });
 
 t.test('jitpaxos status', async (t) => {

@@ -4,6 +4,7 @@
  */
 import type { StatusAnswer } from '../../client/status-client.js';
 import { majorityLostText, spokenIn, type ReplicaStatusReport } from '../../server/status.js';
+import { formatLongDuration } from '../units.js';
 
 export interface ReplicaSummary {
   readonly id: number;
@@ -32,7 +33,7 @@ export interface Rates {
 
 export interface ClusterSummary {
   readonly cluster: string;
-  /** Operations commit: every member of the newest view's quorum answered, is normal, and is in that view. */
+  /** Operations commit, or would: every member of the newest view's quorum answered, is normal, and is in that view; and it is not `stalled`. */
   readonly available: boolean;
   /** Highest view that a replica which answered is in. */
   readonly view: number | undefined;
@@ -43,6 +44,8 @@ export interface ClusterSummary {
   readonly wireVersion: number | undefined;
   /** The replicas that have lost their logs, when a replica says that those are more than the cluster survives: nothing commits, and waiting does not help. Undefined otherwise. */
   readonly majorityLost: readonly number[] | undefined;
+  /** Why nothing commits although the quorum is there: requests arrive and none of them commits, in two intervals. Undefined otherwise, and when nobody asked three times. */
+  readonly stalled: string | undefined;
   readonly commitsPerSecond: number | undefined;
   readonly rejectedPerSecond: Readonly<Record<string, number>>;
   readonly replicas: readonly ReplicaSummary[];
@@ -54,7 +57,8 @@ const REJECTED = 'rejected_';
 /** A spare may be this far behind without a remark: it fetches what is committed every few milliseconds. */
 const LAG_REMARK = 10_000;
 
-export function summarize(cluster: string, answers: readonly StatusAnswer[], previous?: readonly StatusAnswer[]): ClusterSummary {
+/** @param earlier answers before `previous`: with them the summary can say whether the cluster is stalled */
+export function summarize(cluster: string, answers: readonly StatusAnswer[], previous?: readonly StatusAnswer[], earlier?: readonly StatusAnswer[]): ClusterSummary {
   const reports = answers.flatMap(({ report }) => (report === undefined ? [] : [report]));
   const newest = reports.reduce<ReplicaStatusReport | undefined>((best, report) => (best === undefined || report.view > best.view ? report : best), undefined);
   const view = newest?.view;
@@ -78,20 +82,57 @@ export function summarize(cluster: string, answers: readonly StatusAnswer[], pre
   for (const { rates } of replicas) for (const [reason, rate] of Object.entries(rates?.rejected ?? {})) rejectedPerSecond[reason] = (rejectedPerSecond[reason] ?? 0) + rate;
   const lost = [...new Set(reports.flatMap(({ majorityLost }) => majorityLost ?? []))].sort((a, b) => a - b);
   const majorityLost = lost.length === 0 ? undefined : lost;
+  const stalled = primary === undefined || primaryReport === undefined || previous === undefined || earlier === undefined ? undefined : stalledBetween(earlier[primary]?.report, previous[primary]?.report, primaryReport);
   return {
     cluster,
-    available: members.length > 0 && members.every((id) => answers[id]?.report?.view === view && answers[id]?.report?.status === 'normal'),
+    available: stalled === undefined && members.length > 0 && members.every((id) => answers[id]?.report?.view === view && answers[id]?.report?.status === 'normal'),
     view,
     primary,
     members,
     answered: reports.length,
     wireVersion: reports.length === 0 ? undefined : Math.min(...reports.map(spokenIn)),
     majorityLost,
+    stalled,
     commitsPerSecond: primary === undefined ? undefined : replicas[primary]?.rates?.commits,
     rejectedPerSecond,
     replicas,
-    remarks: [...(majorityLost === undefined ? [] : [majorityLostText(majorityLost, answers.length)]), ...remarksOn(replicas, view)],
+    remarks: [...(majorityLost === undefined ? [] : [majorityLostText(majorityLost, answers.length)]), ...(stalled === undefined ? [] : [stalled]), ...remarksOn(replicas, view), ...clockRemarks(reports)],
   };
+}
+
+/** True when requests arrived at the primary between two answers and none committed: worth asking once more. */
+export function seemsStalled(answers: readonly StatusAnswer[], previous: readonly StatusAnswer[]): boolean {
+  return answers.some(({ id, report }) => report?.primary === id && hindrance(previous[id]?.report, report) !== undefined);
+}
+
+/** What hindered every commit in both intervals, as a remark. One alone says little: a request may have come just before the answer. */
+function stalledBetween(first: ReplicaStatusReport | undefined, second: ReplicaStatusReport | undefined, third: ReplicaStatusReport): string | undefined {
+  const before = hindrance(first, second);
+  const now = hindrance(second, third);
+  return before === undefined || now === undefined ? undefined : `nothing commits: ${now}`;
+}
+
+/** Rejections that say that the cluster takes no requests, rather than that a client is wrong. */
+const HINDERING = ['late', 'too_far_ahead', 'busy'];
+
+function hindrance(before: ReplicaStatusReport | undefined, now: ReplicaStatusReport | undefined): string | undefined {
+  if (before === undefined || now === undefined || before.pid !== now.pid || before.view !== now.view || now.committedIndex > before.committedIndex) return undefined;
+  const reasons = HINDERING.filter((reason) => (now.counters[REJECTED + reason] ?? 0) > (before.counters[REJECTED + reason] ?? 0)).map((reason) => reason.replaceAll('_', '-'));
+  if (reasons.length > 0) return `the primary rejects every request (${reasons.join(', ')})`;
+  return before.lastIndex > now.committedIndex ? `the primary has had entries up to ${before.lastIndex} and no more than ${now.committedIndex} are committed: a member does not have them, or does not hear from the primary` : undefined;
+}
+
+/** A log this far ahead of a clock is worth a word; less comes of clients that stamp ahead. */
+const LOG_AHEAD_NS = 1e9;
+
+/** A log that is ahead of clocks: of all, because a clock was ahead once; or of some, which are behind. */
+export function clockRemarks(reports: readonly ReplicaStatusReport[]): string[] {
+  const ahead = reports.filter(({ logAheadNs }) => logAheadNs !== undefined && logAheadNs > LOG_AHEAD_NS);
+  if (ahead.length === 0) return [];
+  const most = formatLongDuration(Math.max(...ahead.map(({ logAheadNs }) => logAheadNs!)));
+  const known = reports.filter(({ logAheadNs }) => logAheadNs !== undefined);
+  if (ahead.length === known.length && known.length > 1) return [`the log is ${most} ahead of the replicas' clocks: a clock ran ahead once, or all of them are behind. Operations go on, and the log's time stands still until the clocks have caught up`];
+  return [`the log is ${most} ahead of the clock of replica ${ahead.map(({ id }) => id).join(', ')}: set ${ahead.length === 1 ? 'that clock' : 'those clocks'} right, if it is behind (jitpaxos clock read on each host)`];
 }
 
 function ratesBetween(before: ReplicaStatusReport | undefined, now: ReplicaStatusReport | undefined): Rates | undefined {

@@ -7,7 +7,7 @@ import { AddressBook } from '../../server/address-book.js';
 import { loadCluster, type Cluster } from '../../server/cluster-config.js';
 import { formatDuration } from '../units.js';
 import { spokenIn } from '../../server/status.js';
-import { summarize, wireRemarks } from '../cluster/summary.js';
+import { clockRemarks, summarize, wireRemarks } from '../cluster/summary.js';
 import { fail, ok, warn, type Finding } from './finding.js';
 
 /** Linux, statfs(2): file systems that are gone after a restart. */
@@ -67,6 +67,7 @@ export async function checkReplicas(file: string, timeoutMs: number): Promise<Fi
     const [mixed] = wireRemarks(summary.replicas);
     if (mixed !== undefined) findings.push(warn('wire versions', mixed, 'docs/operations.md, "Upgrading one replica at a time"'));
     else if (summary.wireVersion !== undefined) findings.push(ok('wire versions', `all that answer speak version ${summary.wireVersion}`));
+    for (const remark of clockRemarks(answers.flatMap(({ report }) => (report === undefined ? [] : [report])))) findings.push(warn('log and clocks', remark, 'docs/clocks.md, "A clock that was ahead once"'));
     if (summary.available) findings.push(ok('quorum', `view ${summary.view}, replicas ${summary.members.join(', ')}`));
     else if (summary.answered === 0) findings.push(warn('quorum', 'no replica answers', 'start the replicas'));
     else if (summary.majorityLost !== undefined) findings.push(fail('quorum', summary.remarks[0]!, 'docs/operations.md, "majority-lost"'));
