@@ -347,7 +347,7 @@ function run(setting: ContentionSetting, conditions: Conditions): Row {
   };
   while (world.queue.step(measured.toNs + DRAIN_NS));
   const { p50, p99 } = measured.latency.summary();
-  return { ...row, ...slowed, committedShare: measured.committed / measured.offered, p50Us: p50 / 1000, p99Us: p99 / 1000 };
+  return { ...row, ...slowed, committedShare: measured.committed / measured.offered, p50Us: (p50 ?? NaN) / 1000, p99Us: (p99 ?? NaN) / 1000 };
 }
 
 /** Slows the first member down and lets half of the time that is left pass; then a new measurement begins. */
@@ -356,7 +356,7 @@ function slowDown(world: World, measured: Measured): Pick<Row, 'withoutSlowMs' |
   const primary = world.hosts[0] as ReplicaProcess;
   const third = (measured.toNs - measured.fromNs) / 3;
   while (world.queue.step(measured.fromNs + third));
-  const p50BeforeUs = measured.latency.summary().p50 / 1000;
+  const p50BeforeUs = (measured.latency.summary().p50 ?? NaN) / 1000;
   const { view, views } = primary.core.state;
   const member = views.members(view).find((r) => r !== primary.id)!;
   (world.hosts[member] as ReplicaProcess).slowDown(slow);
@@ -369,7 +369,7 @@ function slowDown(world: World, measured: Measured): Pick<Row, 'withoutSlowMs' |
   while (world.queue.step(measured.fromNs + 2 * third));
   measured.latency = new Histogram();
   while (world.queue.step(measured.toNs));
-  return { withoutSlowMs: without === Infinity ? null : (without - began) / 1e6, p50BeforeUs, p50AfterUs: measured.latency.summary().p50 / 1000 };
+  return { withoutSlowMs: without === Infinity ? null : (without - began) / 1e6, p50BeforeUs, p50AfterUs: (measured.latency.summary().p50 ?? NaN) / 1000 };
 }
 
 await program(

@@ -148,7 +148,7 @@ async function measure(setting: ContentionSetting, clients: number, skew: number
         onProgress: (index, histogram) => void (intervals[index] ??= new Histogram()).merge(histogram),
       });
       const { p50, p99 } = latency.summary();
-      if (step === 0) medianBefore = p50;
+      if (step === 0) medianBefore = p50 ?? NaN;
       const wanted = offered * (INTERVAL_MS / 1000) * RECOVERED_SHARE;
       const recovered = intervals.findIndex((interval) => interval !== undefined && interval.count >= wanted && interval.quantile(0.5) <= RECOVERED_MEDIANS * medianBefore);
       const recoveredMs = !afterPeak || recovered < 0 ? null : Math.round(drainedMs + HEAD_START_MS + (recovered + 1) * INTERVAL_MS);
@@ -169,8 +169,8 @@ async function measure(setting: ContentionSetting, clients: number, skew: number
         retransmissions: each(client.retransmitted),
         failed: counts.failed,
         viewChanges: client.viewChanges,
-        p50Us: p50 / 1000,
-        p99Us: p99 / 1000,
+        p50Us: (p50 ?? NaN) / 1000,
+        p99Us: (p99 ?? NaN) / 1000,
         recoveredMs,
       });
     }

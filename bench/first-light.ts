@@ -50,8 +50,8 @@ await program(
       const early = bareFirst ? await bare(size, seconds / 1e6) : undefined;
       const ours = await runOurs(size, ops, warmup);
       const echo = early ?? (await bare(size, seconds / 1e6));
-      measured.push({ oursP50: ours.latencyNs.p50, oursP99: ours.latencyNs.p99, bareP50: echo.p50, bareP99: echo.p99, fastPathRatio: ours.fastPathRatio });
-      output.note(`round ${round + 1} of ${rounds}: ours p50 ${formatDuration(ours.latencyNs.p50)}, bare ${formatDuration(echo.p50)}, ratio ${(ours.latencyNs.p50 / echo.p50).toFixed(2)}`);
+      measured.push({ oursP50: ours.latencyNs.p50 ?? NaN, oursP99: ours.latencyNs.p99 ?? NaN, bareP50: echo.p50 ?? NaN, bareP99: echo.p99 ?? NaN, fastPathRatio: ours.fastPathRatio });
+      output.note(`round ${round + 1} of ${rounds}: ours p50 ${formatDuration(ours.latencyNs.p50)}, bare ${formatDuration(echo.p50)}, ratio ${((ours.latencyNs.p50 ?? NaN) / (echo.p50 ?? NaN)).toFixed(2)}`);
     }
     const of = (name: 'oursP50' | 'oursP99' | 'bareP50' | 'bareP99'): number => median(measured.map((round) => round[name]));
     const ratio = median(measured.map(({ oursP50, bareP50 }) => oursP50 / bareP50));

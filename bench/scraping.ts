@@ -59,7 +59,7 @@ await program(
           measured.push(one);
         }
       }
-      const of = (scraped: boolean, name: 'p50' | 'p99'): number => median(measured.filter((one) => one.scraped === scraped).map(({ latencyNs }) => latencyNs[name]));
+      const of = (scraped: boolean, name: 'p50' | 'p99'): number => median(measured.filter((one) => one.scraped === scraped).map(({ latencyNs }) => latencyNs[name] ?? NaN));
       const ratios = { p50: of(true, 'p50') / of(false, 'p50'), p99: of(true, 'p99') / of(false, 'p99') };
       if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.scraping/1', rounds: measured, ratios, host: hostInfo() }));
       else {

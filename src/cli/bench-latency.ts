@@ -18,6 +18,7 @@ import type { Mix, ReplicaAnswer, Workload } from './load/messages.js';
 import { OPERATION_NAMES, VALUE_TAG_BYTES } from './load/operations.js';
 import { largestError, checkAssertions, commandLine, hostInfo, parseAssertion, parseMix, tableOf, type BenchReport } from './load/report.js';
 import { Timeline } from './load/timeline.js';
+import { UsageMeter, type ClusterFacts } from './load/usage.js';
 import { Workers, type LoadResult } from './load/workers.js';
 import { checkWritable, writeOutput } from './output-file.js';
 import { benchPage } from './report/bench-page.js';
@@ -127,19 +128,20 @@ async function measure(plan: Plan, local: LocalCluster | undefined): Promise<[Be
     startedMs = performance.now();
     const load = await workers.run();
     const after = await local?.ask('meter-stop');
+    const facts = local === undefined ? await factsOf(plan.clusterFile) : undefined;
     if (parts !== undefined) mergeHistories(Array.from({ length: clients }, (_, index) => part(index)), plan.history!);
-    const replicas = local?.replicas.length ?? loadCluster(plan.clusterFile).replicas.length;
+    const { replicas, authentication } = loadCluster(plan.clusterFile);
     const operations = load.histogram.count;
     const [first] = load.workers;
     const report: BenchReport = {
       schema: 'jitpaxos.bench/1',
       command: 'latency',
-      replicas,
+      replicas: replicas.length,
       transport: first!.transport,
       idle: first!.idle,
       machine: plan.machine,
-      durability: local === undefined ? null : local.options.durability,
-      authenticated: false,
+      durability: local === undefined ? facts!.durability : local.options.durability,
+      authenticated: authentication === 'keys',
       clients,
       lanes,
       opBytes: plan.size,
@@ -161,7 +163,7 @@ async function measure(plan: Plan, local: LocalCluster | undefined): Promise<[Be
         replicas: before === undefined || after === undefined ? null : after.map((answer, id) => (answer === undefined || before[id] === undefined ? null : round(answer.cpuSeconds - before[id].cpuSeconds, 3))),
       },
       allocatedBytesPerOp: allocated(load, after, operations),
-      clock: { ...replicaClocks(after), offsets: first!.clockOffsets },
+      clock: { ...(facts === undefined ? replicaClocks(after) : { source: facts.clockSource, errorNs: facts.clockErrorNs }), offsets: first!.clockOffsets },
       baselines: [],
       ratios: {},
       host: hostInfo(),
@@ -200,7 +202,17 @@ function allocated(load: LoadResult, answers: readonly (ReplicaAnswer | undefine
   };
 }
 
-/** As the replicas say; null for a running cluster, which is not asked. */
+/** A running cluster is asked as `jitpaxos status` does. */
+async function factsOf(clusterFile: string): Promise<ClusterFacts> {
+  const meter = await UsageMeter.open(clusterFile);
+  try {
+    return await meter.facts();
+  } finally {
+    await meter.close();
+  }
+}
+
+/** As the replicas say. */
 function replicaClocks(answers: readonly (ReplicaAnswer | undefined)[] | undefined): Pick<BenchReport['clock'], 'source' | 'errorNs'> {
   const clocks = (answers ?? []).map((answer) => answer?.status['clock'] as { source?: string; errorBoundNs?: number } | undefined);
   return { source: clocks.find((clock) => clock !== undefined)?.source ?? null, errorNs: largestError(clocks) };

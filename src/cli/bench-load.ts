@@ -23,6 +23,7 @@ import type { Mix, Workload } from './load/messages.js';
 import { OpenLoad } from './load/open-load.js';
 import { OPERATION_NAMES, VALUE_TAG_BYTES } from './load/operations.js';
 import type { PacingKind } from './load/pacer.js';
+import { isLost } from './load/knee.js';
 import { intervalFor, Ramp, ratesBetween, type RampPlan } from './load/ramp.js';
 import { checkAssertions, commandLine, parseAssertion, parseMix, type BenchReport } from './load/report.js';
 import { UsageMeter } from './load/usage.js';
@@ -180,7 +181,7 @@ async function measure(clusterFile: string, where: string, setup: Setup, output:
       replicas,
       machine: setup.machine,
       durability,
-      authenticated: false,
+      authenticated: loadCluster(clusterFile).authentication === 'keys',
       clients,
       lanes: setup.lanes,
       opBytes: setup.size,
@@ -195,7 +196,9 @@ async function measure(clusterFile: string, where: string, setup: Setup, output:
     };
     const partial = partialOf(ramp, failure);
     const report = loadReport(setting, plan, ramp.steps, partial);
-    return { report, failure: failure ?? historyError ?? (ramp.interrupted ? new CliError('interrupted', `${partial}; what is printed was measured until then`) : undefined) };
+    const last = ramp.steps.at(-1)!.facts;
+    const gone = isLost(last) && report.load!.steps.at(-1)!.shortfall !== null ? new CliError('cluster-gone', `replicas ${last.silentReplicas.join(', ')} did not answer at the end; what is printed was measured until then: see whether they run, and jitpaxos status`) : undefined;
+    return { report, failure: failure ?? historyError ?? gone ?? (ramp.interrupted ? new CliError('interrupted', `${partial}; what is printed was measured until then`) : undefined) };
   } finally {
     load?.close();
     await meter.close();

@@ -8,7 +8,7 @@ import { loadText } from './load/load-report.js';
 import { tableOf, type BenchReport } from './load/report.js';
 import { checkWritable, writeOutput } from './output-file.js';
 import { benchPage } from './report/bench-page.js';
-import { COMPARED_MAX, comparePage, comparison, differences, type NamedReport } from './report/compare-page.js';
+import { COMPARED_MAX, comparePage, comparison, differences, flaws, type NamedReport } from './report/compare-page.js';
 import { table } from './terminal.js';
 
 export const benchReport = defineCommand(
@@ -36,11 +36,13 @@ function textOf(runs: readonly NamedReport[], json: boolean): string {
   if (runs.length === 1) return first!.report.load === undefined ? tableOf(first!.report) : loadText(first!.report);
   const { head, rows } = comparison(runs);
   const lines = table([head, ...rows], new Set(head.map((_, column) => column).slice(1)));
-  return [...lines, ...differences(runs).map((difference) => `differ in ${difference}`)].join('\n');
+  return [...lines, ...flaws(runs), ...differences(runs).map((difference) => `differ in ${difference}`)].join('\n');
 }
 
-function withoutCurves({ histogram: _histogram, timeline: _timeline, load: _load, ...report }: BenchReport): object {
-  return report;
+function withoutCurves({ histogram: _histogram, timeline: _timeline, load, ...report }: BenchReport): object {
+  if (load === undefined) return report;
+  const { serviceHistogram: _service, ...section } = load;
+  return { ...report, load: section };
 }
 
 /** Throws CliError `argument-invalid` for what is no result of a bench. */
@@ -55,7 +57,7 @@ function readReport(path: string): BenchReport {
   if (value?.schema !== 'jitpaxos.bench/1') throw refuse(`is no result of a bench: its schema is ${JSON.stringify(value?.schema)}, not "jitpaxos.bench/1"`);
   if ('points' in value) throw refuse('is the result of bench compare, which compares already');
   try {
-    const numbers = [value.opsPerSecond, value.operations, value.seconds, ...Object.values(value.latencyNs)];
+    const numbers = [value.opsPerSecond, value.operations, value.seconds, ...Object.values(value.latencyNs).filter((latency) => latency !== null)];
     if (!numbers.every(Number.isFinite)) throw new TypeError('a figure is no number');
     for (const data of [value.histogram, value.load?.serviceHistogram]) if (data !== undefined) Histogram.fromData(data);
   } catch (error) {

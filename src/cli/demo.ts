@@ -50,7 +50,7 @@ export interface DemoResult {
   readonly retransmitted: number;
   readonly failed: number;
   readonly viewChanges: number;
-  readonly killed: { readonly replica: number; readonly role: KillTarget; readonly atSeconds: number; readonly slowestAfterNs: number; readonly committedAfter: number } | null;
+  readonly killed: { readonly replica: number; readonly role: KillTarget; readonly atSeconds: number; readonly slowestAfterNs: number | null; readonly committedAfter: number } | null;
   readonly readBack: { readonly keys: number; readonly wrong: number };
   readonly report: string | null;
   readonly host: ReturnType<typeof hostInfo>;

@@ -41,6 +41,7 @@ export const CLI_ERROR_CODES = {
   'read-back-differs': Exit.failed,
   'output-unwritable': Exit.failed,
   interrupted: Exit.failed,
+  'cluster-gone': Exit.unavailable,
   'assertion-failed': Exit.assertion,
 } as const;
 

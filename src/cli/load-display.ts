@@ -87,7 +87,7 @@ export class LoadDisplay {
     if (intervals.length === 0) return { operationsPerSecond: 0, p99: 0 };
     return {
       operationsPerSecond: intervals.reduce((sum, { operationsPerSecond }) => sum + operationsPerSecond, 0) / intervals.length,
-      p99: Math.max(...intervals.map(({ p99 }) => p99)),
+      p99: Math.max(...intervals.map(({ p99 }) => p99 ?? 0)),
     };
   }
 
@@ -98,7 +98,7 @@ export class LoadDisplay {
 
 /** Latencies span decades: a sparkline of their logarithms, from the smallest up, shows more than their peak. */
 function logarithms(intervals: readonly Interval[]): number[] {
-  const logs = intervals.map(({ p99 }) => Math.log10(Math.max(1_000, p99)));
+  const logs = intervals.map(({ p99 }) => Math.log10(Math.max(1_000, p99 ?? 0)));
   const lowest = Math.min(...logs, 9);
   // Sparklines begin at 0 and call 1 full at least.
   return logs.map((log) => (log - lowest) * 10);

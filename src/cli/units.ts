@@ -39,8 +39,9 @@ export function parseRate(text: string): number | undefined {
   return rate > 0 ? rate : undefined;
 }
 
-/** A duration in ns with three significant digits and a fitting unit. */
-export function formatDuration(ns: number): string {
+/** A duration in ns with three significant digits and a fitting unit; – for one that was not measured. */
+export function formatDuration(ns: number | null): string {
+  if (ns === null) return '–';
   if (ns < 1e3) return `${Math.round(ns)} ns`;
   if (ns < 1e6) return `${significant(ns / 1e3)} µs`;
   if (ns < 1e9) return `${significant(ns / 1e6)} ms`;

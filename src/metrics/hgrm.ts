@@ -8,13 +8,15 @@ import { HISTOGRAM_SHAPE, type Histogram } from './histogram.js';
 const TICKS_PER_HALF_DISTANCE = 5;
 const NS_PER_US = 1000;
 
-/** The percentiles (0…100) of the file for a histogram of `count` values; ends with 100. */
-export function percentileTicks(count: number): number[] {
+/**
+ * The percentiles (0…100) of the file: as HdrHistogram's iterator has them, up to the first that covers every value, and
+ * then 100. Plotters draw the rows before the last one, so the maximum has to be in one of them.
+ */
+export function percentileTicks(histogram: Pick<Histogram, 'count' | 'max' | 'quantile'>): number[] {
   const ticks: number[] = [];
-  const finest = 100 * (1 - 1 / Math.max(1, count));
-  let percentile = 0;
-  while (percentile < finest) {
+  for (let percentile = 0; histogram.count > 0; ) {
     ticks.push(percentile);
+    if (histogram.quantile(percentile / 100) >= histogram.max) break;
     const halvings = Math.floor(Math.log2(100 / (100 - percentile))) + 1;
     percentile += 100 / (TICKS_PER_HALF_DISTANCE * 2 ** halvings);
   }
@@ -24,7 +26,7 @@ export function percentileTicks(count: number): number[] {
 
 export function formatHgrm(histogram: Histogram): string {
   const lines = ['       Value     Percentile TotalCount 1/(1-Percentile)', ''];
-  for (const percentile of percentileTicks(histogram.count)) {
+  for (const percentile of percentileTicks(histogram)) {
     const value = histogram.quantile(percentile / 100);
     let covered = 0;
     histogram.forEach((bucketValue, count) => {

@@ -34,16 +34,18 @@ export interface HistogramData {
   readonly buckets: readonly number[];
 }
 
-/** The percentiles that a bench reports, in ns. */
+/** The percentiles that a bench reports, in ns; null: nothing was recorded, which is not the same as 0. */
 export interface LatencySummary {
-  readonly min: number;
-  readonly p50: number;
-  readonly p90: number;
-  readonly p99: number;
-  readonly p999: number;
-  readonly max: number;
-  readonly mean: number;
+  readonly min: number | null;
+  readonly p50: number | null;
+  readonly p90: number | null;
+  readonly p99: number | null;
+  readonly p999: number | null;
+  readonly max: number | null;
+  readonly mean: number | null;
 }
+
+const NOTHING: LatencySummary = { min: null, p50: null, p90: null, p99: null, p999: null, max: null, mean: null };
 
 export class Histogram {
   private readonly counts = new Float64Array(BUCKETS);
@@ -99,6 +101,7 @@ export class Histogram {
   }
 
   summary(): LatencySummary {
+    if (this.count === 0) return NOTHING;
     return {
       min: this.min,
       p50: this.quantile(0.5),

@@ -2,20 +2,36 @@
 // are known to be there have to show.
 import t from 'tap';
 import { fork, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync, existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { freePorts } from '../../src/cli/load/local-cluster.js';
+import { freePorts, LocalCluster } from '../../src/cli/load/local-cluster.js';
 import type { BenchReport } from '../../src/cli/load/report.js';
 import { Histogram } from '../../src/metrics/histogram.js';
 import { parseHistory } from '../../src/sim/history.js';
 import { checkHistory } from '../../src/sim/linearizability.js';
-import { jitpaxos, MAIN } from '../cluster/processes.js';
+import { jitpaxos, MAIN, type Ended } from '../cluster/processes.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-load-test-'));
 t.teardown(() => rmSync(directory, { recursive: true, force: true }));
 const file = (name: string): string => join(directory, name);
+
+/** Runs the command, and does something so long after a line came on stderr. */
+async function whileRunning(args: readonly string[], begun: RegExp, afterMs: number, act: (pid: number) => void): Promise<Ended> {
+  const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let [stdout, stderr, acting] = ['', '', false];
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text;
+    if (acting || !begun.test(stderr)) return;
+    acting = true;
+    setTimeout(() => act(child.pid!), afterMs);
+  });
+  const [code, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
+  return { code: code ?? 128, stdout, stderr: signal === null ? stderr : `${stderr}\nended by ${signal}` };
+}
 
 /** Nothing is fetched, nothing runs, and elements are closed in order. */
 function checkPage(t: Pick<typeof import('tap').default, 'match' | 'notMatch' | 'same' | 'equal'>, html: string): void {
@@ -45,7 +61,7 @@ t.test('one rate: the object, the percentile file, the page, the history', async
   t.ok(Math.abs(arrived - 960) < 160, `${arrived} arrivals, 960 expected`);
   t.equal(report.histogram!.count, arrived, 'every arrival is in the histogram');
   t.equal(report.operations + step!.unsent, arrived);
-  t.ok(report.latencyNs.p50 > 10_000 && step!.serviceLatencyNs.p50 <= report.latencyNs.p50 * 1.01);
+  t.ok(report.latencyNs.p50! > 10_000 && step!.serviceLatencyNs.p50! <= report.latencyNs.p50! * 1.01);
   t.equal(step!.cores.replicas.length, 3);
   t.ok(step!.cores.replicas.every((cores) => cores !== null && cores > 0));
   t.ok(report.timeline!.length > 0 && report.timeline!.length <= 12);
@@ -83,6 +99,54 @@ t.test('a ramp, and results side by side', async (t) => {
   t.equal(readFileSync(file('again.html'), 'utf8'), readFileSync(file('ramp.html'), 'utf8'), 'the page can be made from the object');
 });
 
+t.test('nothing measured is nothing, and no assertion on it holds', async (t) => {
+  const { code, stdout, stderr } = await jitpaxos(['bench', 'load', '--local', '1', '--rate', '0.2', '--arrivals', 'even', '--duration', '300ms', '--warmup', '100ms', '--json', '--assert', 'p99<1us', '--assert', 'max<1ns', '--report', file('empty.html')]);
+  t.equal(code, 4, 'an assertion failed');
+  t.match(stderr, /p99<1us does not hold \(found nothing: no operation was measured\), max<1ns does not hold/);
+  const report = JSON.parse(stdout) as BenchReport;
+  t.match(report, { operations: 0, latencyNs: { min: null, p50: null, p99: null, max: null, mean: null }, fastPathRatio: null });
+  t.match(report.load!.steps[0], { serviceLatencyNs: { p50: null }, schedulingDelayNs: { p99: null } });
+  checkPage(t, readFileSync(file('empty.html'), 'utf8'));
+  writeFileSync(file('empty.json'), stdout);
+  const shown = await jitpaxos(['bench', 'report', file('empty.json')]);
+  t.match(shown.stdout, /operations +0 of the 0 that arrived in [^]*latency +p50 – +p90 – +p99 – [^]*service +from the actual send: p50 –[^]*scheduling +client late by p50 –/);
+  t.notMatch(shown.stdout, /\b0 ns/);
+  const compared = await jitpaxos(['bench', 'report', file('empty.json'), file('single.json'), '--report', file('empty-compared.html')]);
+  t.equal(compared.code, 0, compared.stderr);
+  t.match(compared.stdout, /p50 +– +\d/);
+  t.match(compared.stdout, /empty measured nothing: no operation succeeded/);
+});
+
+t.test('a comparison says which run was interrupted, and which fell short', async (t) => {
+  const single = JSON.parse(readFileSync(file('single.json'), 'utf8')) as BenchReport;
+  const [step] = single.load!.steps;
+  writeFileSync(file('int.json'), JSON.stringify({ ...single, seconds: 2.5, load: { ...single.load!, partial: 'interrupted after 2.5 of 30 s' } }));
+  writeFileSync(file('short.json'), JSON.stringify({ ...single, load: { ...single.load!, steps: [{ ...step!, shortfall: '60 % of what arrived was completed in time' }] } }));
+  writeFileSync(file('closed.json'), JSON.stringify({ ...single, command: 'latency', partial: 'interrupted after 100 of 50,000 operations', load: undefined }));
+  const names = ['single', 'int', 'short', 'closed'].map((name) => file(`${name}.json`));
+  const { code, stdout, stderr } = await jitpaxos(['bench', 'report', ...names, '--report', file('flaws.html')]);
+  t.equal(code, 0, stderr);
+  for (const text of [stdout, readFileSync(file('flaws.html'), 'utf8')]) {
+    t.match(text, /int is partial: interrupted after 2\.5 of 30 s/);
+    t.match(text, /short: its rate was not sustained: 60 % of what arrived/);
+    t.match(text, /closed is partial: interrupted after 100/);
+    t.match(text, /duration: single 0\.4\d* s, int 2\.5 s/);
+    t.notMatch(text, /single is partial/);
+  }
+  const { runs } = JSON.parse((await jitpaxos(['bench', 'report', ...names, '--json'])).stdout) as { runs: { load?: { partial: string | null; steps: { shortfall: string | null }[] } }[] };
+  t.equal(runs[1]!.load!.partial, 'interrupted after 2.5 of 30 s');
+  t.match(runs[2]!.load!.steps[0]!.shortfall, /60 %/);
+});
+
+t.test('replicas that are gone at the end are the cause, and the command fails', async (t) => {
+  await using cluster = await LocalCluster.start({ replicas: 3, machine: 'kv', transport: 'auto', durability: 'memory', authenticated: true });
+  const { code, stdout, stderr } = await whileRunning(['bench', 'load', '--cluster', cluster.clusterFile, '--rate', '100', '--duration', '4s', '--warmup', '200ms', '--timeout', '300ms', '--json'], /^load: /m, 1_000, () => cluster.replicas.forEach((replica) => replica.kill('SIGKILL')));
+  t.equal(code, 3, stderr);
+  t.match(stderr, /cluster-gone: replicas 0, 1, 2 did not answer at the end/);
+  const report = JSON.parse(stdout) as BenchReport;
+  t.match(report, { authenticated: true, durability: 'memory', load: { limit: { resource: 'replicas', evidence: [/^replicas 0, 1, 2 did not answer at the end: there is no majority/] } } });
+});
+
 t.test('known truth: a server that stalls 100 ms every second', async (t) => {
   const [port] = await freePorts(1);
   const cluster = file('stalling.json');
@@ -98,9 +162,9 @@ t.test('known truth: a server that stalls 100 ms every second', async (t) => {
   t.comment(`${quantiles}; predicted: p89 below 1 ms, p95 50 ms, p99 90 ms, max 100 ms`);
   // A tenth of the arrivals find a stall and wait from 100 ms down to 0. A busy host can add to that, and take nothing away.
   t.ok(histogram.quantile(0.95) >= 30e6, `p95 shows the stalls: ${quantiles}`);
-  t.ok(report.latencyNs.p99 >= 75e6, `so does p99`);
-  t.ok(report.latencyNs.max >= 90e6, 'and the slowest');
-  t.ok(report.load!.steps[0]!.schedulingDelayNs.p50 < 20e6, 'and no arrival waits for the client, which has nothing else to do');
+  t.ok(report.latencyNs.p99! >= 75e6, `so does p99`);
+  t.ok(report.latencyNs.max! >= 90e6, 'and the slowest');
+  t.ok(report.load!.steps[0]!.schedulingDelayNs.p50! < 20e6, 'and no arrival waits for the client, which has nothing else to do');
   const waited = report.histogram!.buckets.length;
   t.ok(waited > 20, 'latencies of all lengths up to it');
   t.ok(report.load!.steps[0]!.queued > 50, 'with four lanes most of them waited outside, where a closed loop would not have counted them');

@@ -21,6 +21,7 @@ function step(offeredPerSecond: number, changes: Partial<StepFacts> & { readonly
     latencyNs: { min: 1, p50: p99 / 5, p90: p99 / 2, p99, p999: p99 * 2, max: p99 * 3, mean: p99 / 4 },
     schedulingDelayNs: { p99: 1_000 },
     cores: { clients: [0.2], replicas: [0.3, 0.2, 0.1], host: 0.9, hostTotal: 4, replicasHere: true },
+    silentReplicas: [],
     replicaDrops: 0,
     ...others,
   };
@@ -78,6 +79,16 @@ t.test('the resource that ended it', (t) => {
   t.equal(found({ replicaDrops: 7 }), 'datagram-loss');
   t.equal(found({ viewChanges: 1 }), 'view-changes');
   t.equal(found({ queued: 1_500 }), 'lanes');
+  t.equal(found({ unsent: 1_000 }), 'lanes', 'what was never sent waited, too');
+  const outOfLanes = limitOf(step(1_000, { cores: { ...cores, clients: [0.1], replicas: [0.05, 0.05, 0], host: 3.95 }, queued: 0, unsent: 2_000 }));
+  t.equal(outOfLanes.resource, 'lanes', "somebody else's work is no limit of this measurement");
+  t.match(outOfLanes.evidence, [/^100 % of the operations had to wait because every lane was open, and 2,000 were never sent/, /98|99 % busy, 0\.2 of them with this measurement: measure on a host at rest/]);
+  t.equal(found({ cores: { ...cores, clients: [0.1], replicas: [0.1, null, 0], host: 3.9 } }), 'other-work');
+  const gone = limitOf(step(1_000, { cores: { ...cores, clients: [0.1], replicas: [null, null, null], host: 3.95 }, silentReplicas: [0, 1, 2], failed: 1_000, retransmitted: 941 }));
+  t.equal(gone.resource, 'replicas');
+  t.match(gone.evidence, ['replicas 0, 1, 2 did not answer at the end: there is no majority, and nothing commits', /were sent again/, /0\.1 of them/]);
+  t.equal(found({ silentReplicas: [2], viewChanges: 1 }), 'replicas', 'one that went is why the view changed');
+  t.equal(found({ silentReplicas: [2], cores: { ...cores, replicas: [0.97, null, 0.4] } }), 'replica-cpu', 'and is no cause where another is full');
   const several = limitOf(step(1_000, { cores: { ...cores, replicas: [0.95], host: 3.9 }, queued: 1_500 }));
   t.equal(several.resource, 'replica-cpu', 'causes go before their consequences');
   t.equal(several.evidence.length, 3);

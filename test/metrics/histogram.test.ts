@@ -65,8 +65,8 @@ t.test('merged histograms, also through JSON, are the histogram of all values', 
   t.end();
 });
 
-t.test('an empty histogram reports zeros', (t) => {
-  t.same(new Histogram().summary(), { min: 0, p50: 0, p90: 0, p99: 0, p999: 0, max: 0, mean: 0 });
+t.test('an empty histogram reports nothing, which is no 0', (t) => {
+  t.same(new Histogram().summary(), { min: null, p50: null, p90: null, p99: null, p999: null, max: null, mean: null });
   t.end();
 });
 
@@ -76,7 +76,7 @@ t.test('the percentile file rises, ends at 100 % and counts all values', (t) => 
   const rows = formatHgrm(histogram).split('\n').filter((line) => /^\s*\d/.test(line)).map((line) => line.trim().split(/\s+/).map(Number));
   for (let i = 1; i < rows.length; i++) t.ok(rows[i]![0]! >= rows[i - 1]![0]! && rows[i]![2]! >= rows[i - 1]![2]!);
   t.same(rows.at(-1), [10_000, 1, 10_000]);
-  t.equal(percentileTicks(1).at(-1), 100);
+  t.same(percentileTicks(new Histogram()), [100], 'an empty one has the last row alone');
   t.ok(formatHgrm(histogram).includes('#[Max     =    10000.000, Total count    =        10000]'));
   t.end();
 });
@@ -98,6 +98,14 @@ t.test('the percentile file has the columns of HdrHistogram, character by charac
   // What HdrHistogram's plotter takes: lines of four fields that do not begin with #, the first the latency, the last the x axis.
   const plotted = lines.filter((line) => !line.startsWith('#')).map((line) => line.trim().split(/ +/)).filter((fields) => fields.length === 4).map((fields) => [Number(fields[3]), Number(fields[0])]).filter(([x, y]) => !Number.isNaN(x) && !Number.isNaN(y));
   t.equal(plotted.length, last - 2);
+  t.equal(plotted.at(-1)![1], 250, 'the maximum is drawn');
+  // The last row before that of 100 %, of n values from 1 to n ms, as HdrHistogram writes it.
+  for (const [count, row] of [[1, '1000.000 0.000000000000 1 1.00'], [5, '5000.000 0.825000000000 5 5.71'], [500, '500000.000 0.998046875000 500 512.00']] as const) {
+    const values = new Histogram();
+    for (let value = 1; value <= count; value++) values.record(value * 1e6);
+    const rows = formatHgrm(values).split('\n').filter((line) => /^ *\d/.test(line));
+    t.equal(rows.at(-2)!.trim().replace(/ +/g, ' '), row, `${count} values`);
+  }
   t.ok(plotted.every(([x], index) => index === 0 || x! > plotted[index - 1]![0]!));
   t.end();
 });

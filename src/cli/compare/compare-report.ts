@@ -16,9 +16,14 @@ export function compareReport(point: Point, durability: Durability, ours: readon
   const [first] = ours;
   const { latencyNs, opsPerSecond } = mediansOf(ours);
   const ratios: Record<string, number> = {};
+  // A ratio to something that was not measured is none.
+  const setRatio = (key: string, value: (run: Measured) => number, theirs: readonly Measured[]): void => {
+    const ratio = ratioOf(ours, theirs, value);
+    if (Number.isFinite(ratio)) ratios[key] = rounded(ratio, 3);
+  };
   for (const [name, theirs] of baselines) {
-    for (const percentile of ['p50', 'p99'] as const) ratios[`${percentile}/${name}`] = rounded(ratioOf(ours, theirs, ({ histogram }) => histogram.summary()[percentile]), 3);
-    ratios[`opsPerSecond/${name}`] = rounded(ratioOf(ours, theirs, (run) => run.opsPerSecond), 3);
+    for (const percentile of ['p50', 'p99'] as const) setRatio(`${percentile}/${name}`, ({ histogram }) => histogram.summary()[percentile] ?? NaN, theirs);
+    setRatio(`opsPerSecond/${name}`, (run) => run.opsPerSecond, theirs);
   }
   return {
     schema: 'jitpaxos.bench/1',

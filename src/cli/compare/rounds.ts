@@ -27,9 +27,14 @@ export function mediansOf(runs: readonly Measured[]): Medians {
   const summaries = runs.map(({ histogram }) => histogram.summary());
   const names = Object.keys(summaries[0]!) as (keyof LatencySummary)[];
   return {
-    latencyNs: Object.fromEntries(names.map((name) => [name, median(summaries.map((summary) => summary[name]))])) as unknown as LatencySummary,
+    latencyNs: Object.fromEntries(names.map((name) => [name, medianKnown(summaries.map((summary) => summary[name]))])) as unknown as LatencySummary,
     opsPerSecond: median(runs.map(({ opsPerSecond }) => opsPerSecond)),
   };
+}
+
+/** Of what was measured; null when a round measured nothing. */
+function medianKnown(values: readonly (number | null)[]): number | null {
+  return values.some((value) => value === null) ? null : median(values as readonly number[]);
 }
 
 /** The median over the rounds of ours ÷ theirs, both of the same round. */

@@ -20,9 +20,11 @@ export interface StepFacts {
   readonly viewChanges: number;
   readonly rejectedByReason: Readonly<Record<string, number>>;
   readonly latencyNs: LatencySummary;
-  readonly schedulingDelayNs: { readonly p99: number };
+  readonly schedulingDelayNs: { readonly p99: number | null };
   /** Cores that each kept busy; null: not known. */
   readonly cores: { readonly clients: readonly number[]; readonly replicas: readonly (number | null)[]; readonly host: number | null; readonly hostTotal: number; /** The replicas ran on this host. */ readonly replicasHere: boolean };
+  /** Replicas that did not answer at the end of the step, by id. */
+  readonly silentReplicas: readonly number[];
   /** Messages and datagrams that found no room in a replica; null: not known. */
   readonly replicaDrops: number | null;
 }
@@ -41,7 +43,7 @@ export function shortfallOf(step: StepFacts, bestP99 = Infinity): string | undef
   if (share < SUSTAINED_SHARE) return `${percent(share)} of what arrived was completed in time`;
   const lost = step.failed + step.unsent;
   if (lost > LOST_SHARE * step.offered) return `${formatCount(lost)} of ${formatCount(step.offered)} operations failed or were not sent`;
-  if (step.latencyNs.p99 > P99_FACTOR * bestP99) return `p99 rose to ${formatDuration(step.latencyNs.p99)}, more than ${P99_FACTOR} times the ${formatDuration(bestP99)} of the best step`;
+  if (step.latencyNs.p99 !== null && step.latencyNs.p99 > P99_FACTOR * bestP99) return `p99 rose to ${formatDuration(step.latencyNs.p99)}, more than ${P99_FACTOR} times the ${formatDuration(bestP99)} of the best step`;
   return undefined;
 }
 
@@ -62,7 +64,7 @@ export function kneeOf(steps: readonly StepFacts[]): Knee {
   let bestP99 = Infinity;
   const shortfalls = steps.map((step) => {
     const shortfall = shortfallOf(step, bestP99);
-    if (shortfall === undefined) bestP99 = Math.min(bestP99, step.latencyNs.p99);
+    if (shortfall === undefined) bestP99 = Math.min(bestP99, step.latencyNs.p99 ?? Infinity);
     return shortfall;
   });
   const fell = (index: number): boolean => shortfalls[index] !== undefined;
@@ -78,7 +80,7 @@ export function isOver(steps: readonly StepFacts[]): boolean {
   return shortfalls.length >= 2 && shortfalls.slice(-2).every((shortfall) => shortfall !== undefined);
 }
 
-export type Resource = 'queue-full' | 'replica-cpu' | 'client-cpu' | 'host-cpu' | 'view-changes' | 'datagram-loss' | 'rejects' | 'lanes' | 'unknown';
+export type Resource = 'replicas' | 'queue-full' | 'replica-cpu' | 'client-cpu' | 'host-cpu' | 'view-changes' | 'datagram-loss' | 'rejects' | 'lanes' | 'other-work' | 'unknown';
 
 export interface Limit {
   /** What most likely ended it: the first of `evidence`. */
@@ -95,6 +97,8 @@ const BUSY_SHARE = 0.01;
 const RETRANSMITTED_SHARE = 0.05;
 const REJECTED_SHARE = 0.2;
 const QUEUED_SHARE = 0.05;
+/** Of the busy cores of a host: below this it is others who keep them busy. */
+const OWN_SHARE = 0.25;
 
 /** Which resource was at its limit in a step that fell short. */
 export function limitOf(step: StepFacts): Limit {
@@ -102,30 +106,47 @@ export function limitOf(step: StepFacts): Limit {
   const found: [Resource, string][] = [];
   const per = (count: number): number => count / Math.max(1, committed);
   const busy = step.rejectedByReason['busy'] ?? 0;
+  const silent = step.silentReplicas;
+  const said = `replica${silent.length === 1 ? '' : 's'} ${silent.join(', ')} did not answer at the end`;
+  if (isLost(step)) found.push(['replicas', `${said}: there is no majority, and nothing commits`]);
   if (per(busy) > BUSY_SHARE) found.push(['queue-full', `replicas rejected ${formatCount(busy)} requests as busy: a queue or the log was full`]);
   const replica = largest(cores.replicas);
   if (replica !== undefined && replica.value >= CORE_FULL) found.push(['replica-cpu', `replica ${replica.index} used ${percent(replica.value)} of a core`]);
   const client = largest(cores.clients);
-  if (client !== undefined && client.value >= CORE_FULL && step.schedulingDelayNs.p99 >= LATE_NS) {
+  if (client !== undefined && client.value >= CORE_FULL && (step.schedulingDelayNs.p99 ?? 0) >= LATE_NS) {
     found.push(['client-cpu', `client process ${client.index} used ${percent(client.value)} of a core and sent late (scheduling delay p99 ${formatDuration(step.schedulingDelayNs.p99)}): more --clients`]);
   }
-  if (cores.host !== null && cores.host >= HOST_FULL * cores.hostTotal) found.push(['host-cpu', `this host's ${cores.hostTotal} cores were ${percent(cores.host / cores.hostTotal)} busy, ${ourShare(step)}`]);
+  const own = ownCores(step);
+  const hostIsFull = cores.host !== null && cores.host >= HOST_FULL * cores.hostTotal;
+  const host = hostIsFull ? `this host's ${cores.hostTotal} cores were ${percent(cores.host! / cores.hostTotal)} busy, ${own.toFixed(1)} of them with this measurement` : '';
+  if (hostIsFull && own >= OWN_SHARE * cores.host!) found.push(['host-cpu', host]);
+  if (silent.length > 0 && !isLost(step)) found.push(['replicas', said]);
   if (step.viewChanges > 0) found.push(['view-changes', `the view changed ${step.viewChanges === 1 ? 'once' : `${step.viewChanges} times`}`]);
   if (per(step.retransmitted) > RETRANSMITTED_SHARE || (step.replicaDrops ?? 0) > 0) {
     found.push(['datagram-loss', `${formatCount(step.retransmitted)} requests were sent again${step.replicaDrops === null ? '' : `, ${formatCount(step.replicaDrops)} messages found no room in a replica`}`]);
   }
   const rejected = Object.values(step.rejectedByReason).reduce((sum, count) => sum + count, 0);
   if (per(rejected) > REJECTED_SHARE) found.push(['rejects', `${formatCount(rejected)} rejects, ${per(rejected).toFixed(2)} a commit: ${reasons(step.rejectedByReason)}`]);
-  if (step.queued > QUEUED_SHARE * step.offered) found.push(['lanes', `${percent(step.queued / step.offered)} of the operations had to wait because every lane was open: more --lanes, if nothing else is at its limit`]);
+  // What was never sent waited for a lane until the end.
+  const waited = step.queued + step.unsent;
+  if (waited > QUEUED_SHARE * step.offered) {
+    found.push(['lanes', `${percent(waited / step.offered)} of the operations had to wait because every lane was open${step.unsent === 0 ? '' : `, and ${formatCount(step.unsent)} were never sent`}: more --lanes, if nothing else is at its limit`]);
+  }
+  // Somebody else's work is no limit of what was measured; it may be why the rest is as it is.
+  if (hostIsFull && own < OWN_SHARE * cores.host!) found.push(['other-work', `${host}: measure on a host at rest`]);
   if (found.length === 0) found.push(['unknown', 'nothing that was measured was at its limit']);
   return { resource: found[0]![0], evidence: found.map(([, text]) => text) };
 }
 
-/** A host may be full of other people's work. */
-function ourShare({ cores }: StepFacts): string {
+/** No majority answered any more. */
+export function isLost({ silentReplicas, cores }: Pick<StepFacts, 'silentReplicas' | 'cores'>): boolean {
+  return 2 * silentReplicas.length > cores.replicas.length;
+}
+
+/** Cores of this host that the measurement itself kept busy: a host may be full of other people's work. */
+function ownCores({ cores }: StepFacts): number {
   const sum = (values: readonly (number | null)[]): number => values.reduce<number>((total, value) => total + (value ?? 0), 0);
-  const used = sum(cores.clients) + (cores.replicasHere ? sum(cores.replicas) : 0);
-  return `${used.toFixed(1)} of them with this measurement`;
+  return sum(cores.clients) + (cores.replicasHere ? sum(cores.replicas) : 0);
 }
 
 function reasons(counts: Readonly<Record<string, number>>): string {

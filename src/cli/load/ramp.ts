@@ -123,8 +123,9 @@ function factsOf(offeredPerSecond: number, measurement: StepMeasurement, usage: 
     viewChanges: client.viewChanges,
     rejectedByReason: measurement.rejectedByReason,
     latencyNs: measurement.latency.summary(),
-    schedulingDelayNs: { p99: measurement.pacing.quantile(0.99) },
+    schedulingDelayNs: { p99: measurement.pacing.summary().p99 },
     cores: { clients: measurement.clientCpuSeconds.map(share), replicas: usage.replicaCores, host: usage.hostCores, ...host },
+    silentReplicas: usage.silentReplicas,
     replicaDrops: usage.replicaDrops,
   };
 }

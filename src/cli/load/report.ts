@@ -12,12 +12,15 @@ import type { Interval } from './timeline.js';
 export interface BenchReport {
   readonly schema: 'jitpaxos.bench/1';
   readonly command: 'latency' | 'load' | 'compare';
+  /** Why the run is not complete, like "interrupted after 2.1 of 30 s"; absent or null: it is. Of `bench load` it is in `load`. */
+  readonly partial?: string | null;
   readonly replicas: number;
   readonly transport: string;
   readonly idle: string | null;
   readonly machine: string;
-  /** Null when a running cluster was measured: the client does not know. */
+  /** As a replica says; null when none answered. */
   readonly durability: string | null;
+  /** Datagrams are authenticated: the cluster file says so. */
   readonly authenticated: boolean;
   readonly clients: number;
   /** Operations open at a time in each client. */
@@ -134,7 +137,7 @@ export function parseAssertion(text: string): Assertion {
 export function checkAssertions(assertions: readonly Assertion[], report: BenchReport): void {
   const broken = assertions.map((assertion) => ({ text: assertion.text, ...assertion.evaluate(report) })).filter(({ holds }) => !holds);
   if (broken.length === 0) return;
-  throw new CliError('assertion-failed', `${broken.map(({ text, found }) => `${text} does not hold (found ${found ?? 'nothing'}${/^(p\d|min|max|mean)/.test(text) ? ' ns' : ''})`).join(', ')}; see the report`);
+  throw new CliError('assertion-failed', `${broken.map(({ text, found }) => `${text} does not hold (found ${found === null ? 'nothing: no operation was measured' : `${found}${/^(p\d|min|max|mean)/.test(text) ? ' ns' : ''}`})`).join(', ')}; see the report`);
 }
 
 function compare(a: number, operator: string, b: number): boolean {
@@ -157,10 +160,10 @@ export function tableOf(report: BenchReport): string {
   const { latencyNs: latency, host } = report;
   const mix = Object.entries(report.mix).map(([name, share]) => `${name} ${Math.round(share * 100)} %`);
   const rows: [string, string][] = [
-    ['cluster', `${report.replicas} replicas, ${report.transport}${report.idle === null ? '' : ` (${report.idle})`}, ${report.durability ?? 'durability unknown'}`],
+    ['cluster', `${report.replicas} replicas, ${report.transport}${report.idle === null ? '' : ` (${report.idle})`}, ${report.durability ?? 'durability unknown'}${report.authenticated ? ', authenticated' : ''}`],
     ['load', `${report.clients} client${report.clients === 1 ? '' : 's'} × ${report.lanes} open, ${report.machine}, ${report.opBytes} bytes, ${mix.join(', ')}`],
-    ['operations', `${formatCount(report.operations)} in ${report.seconds.toFixed(2)} s${report.warmupOperations === null ? '' : `, after ${formatCount(report.warmupOperations)} to warm up`}`],
-    ['throughput', `${formatCount(report.opsPerSecond)} operations/s${report.offeredPerSecond === null ? '' : ` of ${formatCount(report.offeredPerSecond)} offered`}`],
+    ['operations', `${formatCount(report.operations)}${ofArrivals(report)} in ${report.seconds.toFixed(2)} s${report.warmupOperations === null ? '' : `, after ${formatCount(report.warmupOperations)} to warm up`}`],
+    ['throughput', `${formatCount(report.opsPerSecond)} operations/s${report.load === undefined ? '' : ' completed'}${report.offeredPerSecond === null ? '' : ` of ${formatCount(report.offeredPerSecond)} offered`}`],
     ['latency', `p50 ${formatDuration(latency.p50)}   p90 ${formatDuration(latency.p90)}   p99 ${formatDuration(latency.p99)}   p99.9 ${formatDuration(latency.p999)}   max ${formatDuration(latency.max)}`],
     ['one round trip', report.fastPathRatio === null ? 'nothing committed' : `${(report.fastPathRatio * 100).toFixed(2)} % of commits`],
     ['otherwise', `${formatCount(report.rejected)} rejects, ${formatCount(report.reconciled)} reconciled, ${formatCount(report.retransmitted)} resent, ${formatCount(report.failed)} failed, ${report.viewChanges} view changes`],
@@ -169,8 +172,21 @@ export function tableOf(report: BenchReport): string {
     ['heap', `${perOp(report.allocatedBytesPerOp.client)} client, ${perOp(report.allocatedBytesPerOp.primary)} primary, ${perOp(report.allocatedBytesPerOp.member)} member: bytes an operation, the transport's included`],
     ['host', `${host.cores} × ${host.cpu}, Linux ${host.kernel}, Node ${host.node}`],
   ];
+  if (typeof report.partial === 'string') rows.push(['partial', report.partial]);
   const width = Math.max(...rows.map(([name]) => name.length));
   return rows.map(([name, value]) => `${name.padEnd(width)}  ${value}`).join('\n');
+}
+
+/** An open loop counts what became of the arrivals of its window; what completed in the window, and arrived before, is in the throughput. */
+function ofArrivals({ operations, load }: BenchReport): string {
+  if (load === undefined) return '';
+  const { failed, unsent } = load.steps[load.reported]!;
+  return ` of the ${formatCount(operations + failed + unsent)} that arrived`;
+}
+
+/** Why a run is not complete; null when it is. */
+export function partialOf(report: BenchReport): string | null {
+  return report.partial ?? report.load?.partial ?? null;
 }
 
 function clocksText({ source, errorNs, offsets }: BenchReport['clock']): string {

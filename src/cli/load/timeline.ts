@@ -6,9 +6,9 @@ import type { ClientCounts } from './messages.js';
 export interface Interval {
   readonly startSeconds: number;
   readonly operationsPerSecond: number;
-  /** ns; 0 when nothing completed. */
-  readonly p50: number;
-  readonly p99: number;
+  /** ns; null when nothing completed. */
+  readonly p50: number | null;
+  readonly p99: number | null;
   /** Null when nothing committed. */
   readonly fastPathRatio: number | null;
   readonly rejected: number;
@@ -42,8 +42,8 @@ export class Timeline {
     return this.slots.map(({ histogram, counts }, index) => ({
       startSeconds: (index * this.intervalMs) / 1000,
       operationsPerSecond: (histogram.count * 1000) / this.intervalMs,
-      p50: histogram.quantile(0.5),
-      p99: histogram.quantile(0.99),
+      p50: histogram.count === 0 ? null : histogram.quantile(0.5),
+      p99: histogram.count === 0 ? null : histogram.quantile(0.99),
       fastPathRatio: counts.committed === 0 ? null : counts.fast / counts.committed,
       rejected: counts.rejected,
       viewChanges: counts.viewChanges,
@@ -51,11 +51,11 @@ export class Timeline {
   }
 
   /** Of the operations that ended after `ms`: how many, in whole intervals, and the slowest, also in the interval that `ms` lies in. */
-  after(ms: number): { readonly operations: number; readonly slowestNs: number } {
+  after(ms: number): { readonly operations: number; readonly slowestNs: number | null } {
     let operations = 0;
-    let slowestNs = 0;
+    let slowestNs: number | null = null;
     this.slots.forEach(({ histogram }, index) => {
-      if ((index + 1) * this.intervalMs > ms) slowestNs = Math.max(slowestNs, histogram.max);
+      if ((index + 1) * this.intervalMs > ms) slowestNs = histogram.count === 0 ? slowestNs : Math.max(slowestNs ?? 0, histogram.max);
       if (index * this.intervalMs >= ms) operations += histogram.count;
     });
     return { operations, slowestNs };

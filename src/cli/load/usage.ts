@@ -18,6 +18,8 @@ export interface Usage {
   readonly replicaCpuSeconds: readonly (number | null)[];
   /** Cores of this host that were not idle, whoever used them. */
   readonly hostCores: number;
+  /** Replicas that did not answer the last `stop`. */
+  readonly silentReplicas: readonly number[];
   /** Messages and datagrams that found no room, all replicas together; null: none answered. */
   readonly replicaDrops: number | null;
 }
@@ -63,6 +65,7 @@ export class UsageMeter {
       replicaCores: cpu.map((used) => (used === null ? null : used / seconds)),
       replicaCpuSeconds: cpu,
       hostCores: (after.hostBusySeconds - before.hostBusySeconds) / seconds,
+      silentReplicas: after.answers.flatMap(({ report }, id) => (report === undefined ? [id] : [])),
       replicaDrops: drops.length === 0 ? null : drops.reduce((sum, count) => sum + count, 0),
     };
   }

@@ -24,7 +24,7 @@ export function benchPage(report: BenchReport): string {
     heading,
     lead: leadOf(report),
     sections: [
-      load === undefined ? '' : verdict(report),
+      load !== undefined ? verdict(report) : typeof report.partial === 'string' ? notice('warn', `Partial: ${report.partial}`, []) : '',
       figures(figuresOf(report)),
       ...(isRamp ? [rampSection(load), stepsSection(load)] : []),
       histogram === undefined ? '' : percentilesOf(report, isRamp),
@@ -81,20 +81,20 @@ function percentilesOf(report: BenchReport, isRamp: boolean): string {
 }
 
 function rampSection(load: LoadSection): string {
-  const shown = load.steps.filter(({ opsPerSecond }) => opsPerSecond > 0);
+  const shown = load.steps.filter(({ opsPerSecond, latencyNs }) => opsPerSecond > 0 && latencyNs.p50 !== null);
   if (shown.length < 2) return '';
   const line = (name: string, tone: Tone, value: (step: LoadStep) => number): Series => ({
     name,
     tone,
     runs: [shown.map((step) => ({ x: step.opsPerSecond, y: value(step), title: `${rateText(step.offeredPerSecond)} offered, ${rateText(step.opsPerSecond)} completed: ${name} ${formatDuration(value(step))}` }))],
   });
-  const series = [line('p50', 'a', ({ latencyNs }) => latencyNs.p50), line('p99', 'b', ({ latencyNs }) => latencyNs.p99), line('p99.9', 'c', ({ latencyNs }) => latencyNs.p999)];
+  const series = [line('p50', 'a', ({ latencyNs }) => latencyNs.p50!), line('p99', 'b', ({ latencyNs }) => latencyNs.p99!), line('p99.9', 'c', ({ latencyNs }) => latencyNs.p999!)];
   const rates = shown.map(({ opsPerSecond }) => opsPerSecond);
   const marks: Mark[] = load.knee === null ? [] : [{ x: load.knee.opsPerSecond, label: `${load.limit === null ? 'highest' : 'knee'} ${rateText(load.knee.offeredPerSecond)}`, tone: 'guide' }];
   const chart = chartSvg({
     label: 'Latency against completed operations a second',
     x: logScale(Math.min(...rates), Math.max(...rates), tickCount),
-    y: logScale(Math.min(...shown.map(({ latencyNs }) => latencyNs.p50)), Math.max(...shown.map(({ latencyNs }) => latencyNs.p999)), tickDuration),
+    y: logScale(Math.min(...shown.map(({ latencyNs }) => latencyNs.p50!)), Math.max(...shown.map(({ latencyNs }) => latencyNs.p999!)), tickDuration),
     series,
     marks,
     height: 340,

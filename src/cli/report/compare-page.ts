@@ -1,6 +1,6 @@
 /** Several runs side by side: what each measured, and how it stands to the first. */
 import { Histogram } from '../../metrics/histogram.js';
-import type { BenchReport } from '../load/report.js';
+import { partialOf, type BenchReport } from '../load/report.js';
 import { formatCount, formatDuration } from '../units.js';
 import { particularsOf } from './bench-page.js';
 import type { Tone } from './chart.js';
@@ -55,6 +55,20 @@ export function comparison(runs: readonly NamedReport[]): { readonly head: strin
   return { head, rows };
 }
 
+/** What is wrong with a run by itself: whoever compares has to know it first. */
+export function flaws(runs: readonly NamedReport[]): string[] {
+  return runs.flatMap(({ name, report }) => {
+    const partial = partialOf(report);
+    const step = report.load?.steps[report.load.reported];
+    const shortfall = step?.shortfall ?? null;
+    return [
+      ...(partial === null ? [] : [`${name} is partial: ${partial}`]),
+      ...(shortfall === null ? [] : [`${name}: its rate was not sustained: ${shortfall}`]),
+      ...(report.operations === 0 ? [`${name} measured nothing: no operation succeeded`] : []),
+    ];
+  });
+}
+
 /** What makes the runs hard to compare, as sentences. */
 export function differences(runs: readonly NamedReport[]): string[] {
   const facts: readonly (readonly [string, (report: BenchReport) => string])[] = [
@@ -65,7 +79,9 @@ export function differences(runs: readonly NamedReport[]): string[] {
     ['replicas', ({ replicas }) => String(replicas)],
     ['operations', ({ machine, mix, opBytes }) => `${machine}, ${Object.entries(mix).map(([name, share]) => `${name} ${Math.round(100 * share)} %`).join(' ')}, ${opBytes} bytes`],
     ['durability', ({ durability }) => durability ?? 'unknown'],
+    ['authentication', ({ authenticated }) => (authenticated ? 'keys' : 'none')],
     ['offered', ({ offeredPerSecond, load }) => (offeredPerSecond === null ? 'as fast as answers come' : `${rateText(offeredPerSecond)}${load === undefined || load.steps.length === 1 ? '' : ', the knee of a ramp'}`)],
+    ['duration', ({ seconds, load }) => (load === undefined ? '' : `${Number(seconds.toPrecision(2))} s`)],
     ['clients', ({ clients, lanes }) => `${clients} × ${lanes}`],
   ];
   return facts.flatMap(([name, of]) => {
@@ -79,10 +95,11 @@ export function comparePage(runs: readonly NamedReport[]): string {
   const named = runs.flatMap(({ name, report }, index) => (report.histogram === undefined ? [] : [{ name, tone: TONES[index]!, histogram: Histogram.fromData(report.histogram) }]));
   const { head, rows } = comparison(runs);
   const apart = differences(runs);
+  const wrong = flaws(runs);
   return page({
     title: `JITPaxos: ${runs.map(({ name }) => name).join(', ')}`,
     heading: `${first!.name} beside ${others.map(({ name }) => name).join(', ')}`,
-    lead: `Figures behind × are ratios to ${first!.name}. ${apart.length === 0 ? 'The runs had the same setting.' : `The runs differ in more than their name: ${apart.join('; ')}.`}`,
+    lead: `${wrong.map((flaw) => `${flaw}. `).join('')}Figures behind × are ratios to ${first!.name}. ${apart.length === 0 ? 'The runs had the same setting.' : `The runs differ in more than their name: ${apart.join('; ')}.`}`,
     sections: [
       section('Figures', dataTable(head, rows)),
       percentileSection(named, 'Every nine has the same width; latency is on a logarithmic scale. One run says little: repeat both, in turns, before you believe a difference.'),

@@ -30,7 +30,7 @@ export function percentileSection(named: readonly NamedHistogram[], note: string
     name,
     tone,
     dashed: dashed === true,
-    runs: [percentileTicks(histogram.count).map((percentile) => ({ x: percentile, y: histogram.quantile(percentile / 100) }))],
+    runs: [percentileTicks(histogram).map((percentile) => ({ x: percentile, y: histogram.quantile(percentile / 100) }))],
   }));
   const chart = chartSvg({ label: 'Latency by percentile', x: percentileScale(count), y: logScale(low, high, tickDuration), series, height: 320 });
   return section('Latency by percentile', (series.length > 1 ? legend(series) : '') + chart, note);
@@ -48,12 +48,12 @@ export function throughputSection(points: readonly TimePoint[], spacing: number,
 }
 
 export function latencyOverTimeSection(points: readonly TimePoint[], spacing: number, marks: readonly Mark[]): string {
-  const busy = points.filter(({ p50 }) => p50 > 0);
+  const busy = points.filter(({ p50 }) => p50 !== null && p50 > 0);
   if (busy.length === 0) return '';
   const runs = runsOf(busy, spacing);
   const line = (name: string, tone: Tone, value: (point: TimePoint) => number): Series => ({ name, tone, runs: runs.map((run) => run.map((point) => ({ x: point.startSeconds + spacing / 2, y: value(point) }))) });
-  const series = [line('p50', 'a', ({ p50 }) => p50), line('p99', 'b', ({ p99 }) => p99)];
-  const y = logScale(Math.min(...busy.map(({ p50 }) => p50)), Math.max(...busy.map(({ p99 }) => p99)), tickDuration);
+  const series = [line('p50', 'a', ({ p50 }) => p50!), line('p99', 'b', ({ p99 }) => p99!)];
+  const y = logScale(Math.min(...busy.map(({ p50 }) => p50!)), Math.max(...busy.map(({ p99 }) => p99!)), tickDuration);
   const chart = chartSvg({ label: 'Latency over time', x: timeScale(endOf(points, spacing)), y, series, marks });
   return section('Latency over time', legend(series, marks) + chart, `Of what ended in each ${formatDuration(spacing * 1e9)}. A gap: nothing was measured, or nothing was completed.`);
 }
