@@ -140,6 +140,7 @@ function call(what) {
 
 const CALLS = [
   () => addon.hash64(bytes(), number(64), number(64), bytes(), number(64)),
+  () => addon.sipHash64(below(4) === 0 ? bytes() : new Uint8Array(16), bytes(), number(64), number(64), bytes(), number(64)),
   () => slots.push(addon.hmacOpen(below(3) === 0 ? bytes() : new Uint8Array(32))),
   () => addon.hmac128(below(3) === 0 ? number(8) : pick(slots), bytes(), number(64), number(64), bytes(), number(64)),
   () => addon.hmacClose(slots.length > 64 ? slots.shift() : number(64)),

@@ -21,8 +21,10 @@ import type { UdpPort, UdpPortOptions } from './udp-port.js';
 export interface NativeAddon {
   /** See Hash64. */
   hash64(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
-  /** See Hash64. */
-  hashArena(length: number): HashArena;
+  /** SipHash-2-4 under a secret of 16 bytes: see loadSipHash. The rest is as of `hash64`. */
+  sipHash64(secret: Uint8Array, bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
+  /** See Hash64. With a secret of 16 bytes it hashes by SipHash-2-4. */
+  hashArena(length: number, secret?: Uint8Array): HashArena;
   /** Expands a key of 32 bytes: a slot for `hmac128`. Throws an Error with code `hmac-limit` (4,096 a thread) or `hmac-unavailable`. */
   hmacOpen(key: Uint8Array): number;
   /** Forgets a key. */
@@ -132,6 +134,7 @@ export type NativeBinding =
 // makes a forgotten entry a compile error.
 const EXPORTS: Readonly<Record<keyof NativeAddon, 'function' | 'object'>> = {
   hash64: 'function',
+  sipHash64: 'function',
   hashArena: 'function',
   hmacOpen: 'function',
   hmacClose: 'function',
