@@ -42,6 +42,10 @@ export const ERRORS = {
   'native-transport-missing': { category: 'environment', retryable: false },
   /** The data directory cannot be created, read or written. */
   'data-directory-unusable': { category: 'environment', retryable: false },
+  /** The cluster has a keyed chain, and the replicas' key file has no secret for it. */
+  'chain-secret-missing': { category: 'caller', retryable: false },
+  /** The log in the data directory, or the key file, was made for another chain than the cluster file says. */
+  'chain-differs': { category: 'caller', retryable: false },
   /** The data directory belongs to another cluster or another replica. */
   'data-directory-foreign': { category: 'caller', retryable: false },
   /** The cluster file lists another number of replicas than the cluster was set up with, or in another order. */

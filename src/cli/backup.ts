@@ -8,8 +8,9 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { StatusClient } from '../client/status-client.js';
 import { JitPaxosError } from '../errors.js';
 import { loadHash } from '../native/hash64.js';
-import { loadCluster } from '../server/cluster-config.js';
-import { KEY_FILE_NAMES } from '../server/keyring.js';
+import { chainFingerprint } from '../server/chain.js';
+import { loadCluster, type Cluster } from '../server/cluster-config.js';
+import { KEY_FILE_NAMES, openKeys } from '../server/keyring.js';
 import { bootDigits, checkFits, ownerOf } from '../server/storage.js';
 import { type Backup, decodeBackup, encodeBackup, restoreBackup, writeWhole } from '../storage/backup.js';
 import { DirectoryLock } from '../storage/directory-lock.js';
@@ -63,6 +64,7 @@ export const restore = defineCommand(
     flags: {
       cluster: { kind: 'text', value: 'FILE', default: 'cluster.json', help: 'the cluster file, written by jitpaxos init --restore' },
       keys: { kind: 'text', value: 'FILE', help: `a client's key file, in a cluster with keys (default ${KEY_FILE_NAMES.client} beside the cluster file)` },
+      'replica-keys': { kind: 'text', value: 'FILE', help: `the replicas' key file, in a cluster with keys: it has the secret of the chain (default ${KEY_FILE_NAMES.replica} beside the cluster file)` },
       id: { kind: 'count', help: 'which replica of the file this is, from 0' },
       data: { kind: 'text', value: 'DIR', help: 'its data directory, empty or not there yet (default .jitpaxos/replica-N beside the cluster file)' },
     },
@@ -82,12 +84,13 @@ export const restore = defineCommand(
     checkFits(from.log, cluster.limits, file);
     const data = values.data ?? join(dirname(resolve(values.cluster)), '.jitpaxos', `replica-${id}`);
     if (existsSync(data) && readdirSync(data).length > 0) throw new CliError('file-exists', `${data} is not empty; a backup is restored to an empty data directory, of a replica that was never in use`);
+    const chain = fingerprintFor(cluster, values.cluster, values['replica-keys']);
     await refuseRunning(values.cluster, values.keys);
     mkdirSync(data, { recursive: true, mode: 0o700 });
     const lock = DirectoryLock.acquire(data);
     try {
       const owner = ownerOf(cluster, id);
-      await restoreBackup(from, { files: new DirectoryFiles(data), directory: data, owner, hash, mode: 'fsync', bootId: bootDigits(), nowMs: () => performance.now(), random: () => randomInt(-0x80000000, 0x7fffffff), later: () => undefined });
+      await restoreBackup(from, { files: new DirectoryFiles(data), directory: data, owner, hash, chain, mode: 'fsync', bootId: bootDigits(), nowMs: () => performance.now(), random: () => randomInt(-0x80000000, 0x7fffffff), later: () => undefined });
     } finally {
       lock.release();
     }
@@ -97,6 +100,13 @@ export const restore = defineCommand(
     return Exit.done;
   },
 );
+
+/** Of what chains the log of this cluster: segments name it, so that a replica with another secret is refused. Throws as `openKeys`. */
+function fingerprintFor(cluster: Cluster, clusterFile: string, keys: string | undefined): number {
+  const opened = openKeys(cluster, clusterFile, keys, 'replica');
+  opened?.ring.close();
+  return chainFingerprint(cluster.chain, opened?.chainSecret);
+}
 
 /** Throws CliError `argument-invalid` or `backup-empty`, JitPaxosError `backup-unusable`. */
 export function readBackup(file: string): Backup {

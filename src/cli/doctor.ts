@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { DEFAULT_LIMITS, type Limits } from '../protocol/config.js';
 import { defineCommand, type Output } from './command.js';
-import { checkAddresses, checkDataDirectory, checkReplicas, readCluster } from './doctor/cluster-checks.js';
+import { checkAddresses, checkChain, checkDataDirectory, checkReplicas, readCluster } from './doctor/cluster-checks.js';
 import { checkClocks } from './doctor/clock-checks.js';
 import type { Finding, Level } from './doctor/finding.js';
 import * as checks from './doctor/host-checks.js';
@@ -47,6 +47,7 @@ export const doctor = defineCommand(
     // A host that is mounted elsewhere has clocks that nobody here can read.
     if (values.root === '/') findings.push(...(await checkClocks()));
     if (known !== undefined) findings.push(known.finding);
+    if (known?.cluster !== undefined) findings.push(checkChain(known.cluster));
     if (located !== undefined) findings.push(...located.findings);
     if (located !== undefined && located.addresses.length > 0) findings.push(...(await checkReplicas(file!, Math.ceil(values.timeout / 1e6))));
     if (values.data !== undefined) findings.push(...checkDataDirectory(values.data));

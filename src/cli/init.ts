@@ -1,6 +1,7 @@
 /** `jitpaxos init`: writes a cluster file and its key files. Never over an existing one: its id is what keeps clusters apart. */
 import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
+import { KEYED_CHAIN } from '../server/chain.js';
 import { CLUSTER_SCHEMA, loadCluster, type ClusterConfig } from '../server/cluster-config.js';
 import { readBackup } from './backup.js';
 import { defineCommand } from './command.js';
@@ -25,7 +26,7 @@ export const init = defineCommand(
     const config: ClusterConfig = {
       schema: CLUSTER_SCHEMA,
       id: randomBytes(8).toString('hex'),
-      ...(values.insecure ? {} : { authentication: 'keys' as const }),
+      ...(values.insecure ? {} : { authentication: 'keys' as const, chain: KEYED_CHAIN }),
       ...(values.restore === undefined ? {} : { restored: readBackup(values.restore).id }),
       replicas: values.replicas.split(',').map((address) => address.trim()),
     };

@@ -1,6 +1,7 @@
 /** `jitpaxos inspect`: what is in a data directory, of a replica that runs or not, read-only. */
 import { statSync } from 'node:fs';
 import { loadHash } from '../native/hash64.js';
+import { showFingerprint } from '../server/chain.js';
 import { bootDigits } from '../server/storage.js';
 import { DirectoryFiles } from '../storage/files.js';
 import { inspect as inspectDirectory, type FrameInspection, type Inspection } from '../storage/inspection.js';
@@ -21,7 +22,7 @@ export const inspect = defineCommand(
     checkDirectory(directory);
     const inspection = await inspectDirectory(new DirectoryFiles(directory), { hash: loadHash(), bootId: bootDigits(), directory });
     if (inspection === undefined) throw noDataDirectory(directory, 'it holds no file of a replica');
-    if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.inspect/1', directory, ...inspection, segments: inspection.segments.map(({ frames, ...segment }) => ({ ...segment, ...(values.frames ? { frames } : { frames: frames.length }) })) }));
+    if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.inspect/1', directory, ...inspection, chain: inspection.chain && { ...inspection.chain, fingerprint: showFingerprint(inspection.chain.fingerprint) }, segments: inspection.segments.map(({ frames, ...segment }) => ({ ...segment, ...(values.frames ? { frames } : { frames: frames.length }) })) }));
     else for (const line of linesOf(inspection, values.frames, output.colours)) output.line(line);
     return inspection.damage.length === 0 ? Exit.done : Exit.failed;
   },
@@ -43,6 +44,7 @@ function linesOf(found: Inspection, frames: boolean, colours: boolean): string[]
     [dim('replica'), `${found.replica} of cluster ${found.cluster}${found.lockedBy === null ? '' : `, running: process ${found.lockedBy}`}`],
     [dim('promises'), hardState === null ? 'none' : `view ${hardState.view}, log of view ${hardState.logView < 0 ? '– (lost)' : hardState.logView}, incarnation ${hardState.incarnation}`],
     [dim('log'), log.found === 'whole' ? `entries ${log.baseIndex! + 1} to ${log.lastIndex}, ${log.entryBytes} bytes, committed up to ${log.committed}${log.clean === true ? ', ends with a clean stop' : ''}` : log.found === 'lost' ? `lost: ${log.why}` : 'none'],
+    ...(found.chain === null ? [] : [[dim('chain'), found.chain.keyed ? `keyed; its secret has the fingerprint ${showFingerprint(found.chain.fingerprint)}` : 'without a secret']]),
   ]);
   if (torn !== null) lines.push(`a write ${found.lockedBy === null ? 'was cut off' : 'is under way'} at byte ${torn.offset} of ${torn.file}: it was not acknowledged`);
   if (segments.length > 0) {

@@ -5,6 +5,7 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { CHAIN_SECRET_BYTES } from '../server/chain.js';
 import { loadCluster } from '../server/cluster-config.js';
 import { loadKeys, KEYS_SCHEMA, MAX_KEYS, type KeyEntry, type KeyFile, type KeyRole } from '../server/key-file.js';
 import { KEY_FILE_NAMES } from '../server/keyring.js';
@@ -87,13 +88,16 @@ export const remove = defineCommand(
   },
 );
 
-/** The first key files of a cluster, beside its cluster file: one key for the replicas, one for clients. Throws CliError `file-exists`. */
-export function writeFirstKeys(clusterFile: string, clusterId: string): { readonly replica: string; readonly client: string } {
+/**
+ * The first key files of a cluster, beside its cluster file: one key for the replicas, one for clients, and for a cluster with a keyed
+ * chain its secret. Throws CliError `file-exists`.
+ */
+export function writeFirstKeys(clusterFile: string, clusterId: string, keyedChain = true): { readonly replica: string; readonly client: string } {
   const paths = { replica: join(dirname(clusterFile), KEY_FILE_NAMES.replica), client: join(dirname(clusterFile), KEY_FILE_NAMES.client) };
   for (const path of Object.values(paths)) if (existsSync(path)) throw exists(path);
   const replicas = newKey('replica', []);
   const client = newKey('client', [replicas]);
-  writeKeyFile(paths.replica, { schema: KEYS_SCHEMA, cluster: clusterId, use: replicas.id, keys: [replicas, client] }, false);
+  writeKeyFile(paths.replica, { schema: KEYS_SCHEMA, cluster: clusterId, use: replicas.id, keys: [replicas, client], ...(keyedChain ? { chainSecret: randomBytes(CHAIN_SECRET_BYTES).toString('hex') } : {}) }, false);
   writeKeyFile(paths.client, clientFile(clusterId, client), false);
   return paths;
 }

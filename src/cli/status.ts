@@ -1,7 +1,7 @@
 /** `jitpaxos status`: asks every replica about itself, twice, so that there are rates, and prints what they say together. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StatusClient } from '../client/status-client.js';
-import { seemsStalled, summarize } from './cluster/summary.js';
+import { seemsStalled, summarize, withChainRemark } from './cluster/summary.js';
 import { summaryLines } from './cluster/table.js';
 import { defineCommand } from './command.js';
 import { Exit } from './exit.js';
@@ -34,6 +34,7 @@ export const status = defineCommand(
           summary = summarize(client.cluster.id, await client.ask(timeoutMs), answers, before);
         }
       }
+      summary = withChainRemark(summary, client.cluster);
       if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.cluster-status/1', ...summary }));
       else for (const line of summaryLines(summary, output.colours)) output.line(line);
       return summary.available ? Exit.done : Exit.unavailable;

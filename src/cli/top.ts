@@ -3,7 +3,7 @@
  * --json. Ends with Ctrl-C or q, leaves the terminal as it was, and its last sample on it.
  */
 import { StatusClient, type StatusAnswer } from '../client/status-client.js';
-import { summarize, type ClusterSummary } from './cluster/summary.js';
+import { summarize, type ClusterSummary, withChainRemark } from './cluster/summary.js';
 import { summaryLines } from './cluster/table.js';
 import { defineCommand, type Output } from './command.js';
 import { Exit } from './exit.js';
@@ -46,7 +46,7 @@ export const top = defineCommand(
       for (let sample = 1; !stop.wanted; sample++) {
         const dueMs = performance.now() + intervalMs;
         const answers = await client.ask(Math.max(1, Math.round(Math.min(intervalMs, ANSWER_MS_MAX))));
-        summary = summarize(client.cluster.id, answers, previous, earlier);
+        summary = withChainRemark(summarize(client.cluster.id, answers, previous, earlier), client.cluster);
         earlier = previous;
         previous = answers;
         if (summary.commitsPerSecond !== undefined) commits.push(summary.commitsPerSecond);

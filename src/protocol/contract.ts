@@ -46,7 +46,7 @@ export interface Outbox {
   commit(length: number): void;
 }
 
-/** XXH3-64, canonical (big-endian) digest into `out`. */
+/** A hash of 64 bits, big-endian into `out`: XXH3-64, but for the chain of a cluster with keys. */
 export interface Hasher {
   hash64(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
   /** Memory of its own, zeroed, of which it hashes ranges faster, where it has such. */
@@ -63,6 +63,28 @@ export interface HashArena {
 
 /** Argument and result of HashArena.hash; the digest as its upper and lower half (wire/u64.ts). */
 export const HashField = { offset: 0, length: 1, hi: 2, lo: 3 } as const;
+
+/**
+ * What chains the log: one function, under one secret, at all replicas of a cluster. Without keys it is XXH3-64. With keys it is a
+ * keyed function: whoever can find two operations with one chain can have members that hold different operations acknowledge them as the same.
+ */
+export interface Chain extends Hasher {
+  /** Tells functions and secrets apart and gives no secret away; an int32, never 0, which on the wire means that a process does not say. */
+  readonly fingerprint: number;
+}
+
+/** Of the chain without a secret. */
+export const UNKEYED_FINGERPRINT = 1;
+
+/** The chain of a cluster without keys. */
+export function unkeyedChain(hasher: Hasher): Chain {
+  const { hashArena } = hasher;
+  return {
+    hash64: (bytes, offset, length, out, outOffset) => hasher.hash64(bytes, offset, length, out, outOffset),
+    ...(hashArena === undefined ? {} : { hashArena: (length: number) => hashArena.call(hasher, length) }),
+    fingerprint: UNKEYED_FINGERPRINT,
+  };
+}
 
 /** What survives a crash in every mode. Written together, atomically. */
 export interface HardState {

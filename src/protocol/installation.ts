@@ -316,7 +316,7 @@ export class Installation {
     writeI32(record, 0, this.endChainHi);
     writeI32(record, 4, this.endChainLo);
     record.set(bytes.subarray(offset, offset + length), 8);
-    this.hasher.hash64(record, 0, record.length, this.digest, 0);
+    this.state.chain.hash64(record, 0, record.length, this.digest, 0);
     this.endChainHi = readI32(this.digest, 0);
     this.endChainLo = readI32(this.digest, 4);
     this.entries.push(record.subarray(8));
@@ -359,7 +359,8 @@ export class Installation {
     if (snapshot !== undefined) state.installSnapshot(snapshot);
     let index = this.baseIndex;
     for (const entry of entries) {
-      if (log.has(index + 1) && log.equalsEntry(index + 1, entry, 0, entry.length)) {
+      // What was committed meanwhile is the same, and may be cut already.
+      if (index < state.committed || (log.has(index + 1) && log.equalsEntry(index + 1, entry, 0, entry.length))) {
         index++;
         continue;
       }

@@ -6,7 +6,8 @@
  * end (`append`), taken from the end (`truncate`: they were not committed) and from the front (`cut`: a snapshot covers
  * them).
  *
- * chain(i) = XXH3-64(chain(i−1) ‖ timestamp ‖ session ‖ request ‖ lane ‖ flags ‖ 0 ‖ operation), all big-endian. In the
+ * chain(i) = hash(chain(i−1) ‖ timestamp ‖ session ‖ request ‖ lane ‖ flags ‖ 0 ‖ operation), all big-endian. The hash is
+ * XXH3-64 without keys, SipHash-2-4 under the cluster's secret with keys (contract.ts, Chain). In the
  * ring each entry lies exactly so, one piece of memory, so that its chain is one call of the hash:
  *
  *      0         8           16        24        28     30      31   32
@@ -82,17 +83,18 @@ export class Log {
    * @param capacity entries, a power of two
    * @param limit bytes of records
    * @param operationBytes longest operation; its entry must be within `limit`
+   * @param chain what chains the entries
    */
   constructor(
     readonly capacity: number,
     private readonly limit: number,
     readonly operationBytes: number,
-    hasher: Hasher,
+    chain: Hasher,
   ) {
     invariant(capacity > 0 && (capacity & (capacity - 1)) === 0, 'the log holds a power of two of entries');
     invariant(RECORD_HEADER_BYTES + operationBytes <= limit, 'the log has room for the longest entry');
     const size = limit + RECORD_HEADER_BYTES + operationBytes;
-    this.arena = hasher.hashArena?.(size) ?? plainArena(size, hasher);
+    this.arena = chain.hashArena?.(size) ?? plainArena(size, chain);
     this.bytes = this.arena.bytes;
     this.view = viewOf(this.bytes);
     this.room = Math.min(size, ROOM_MIN);

@@ -10,12 +10,13 @@ import * as wire from '../wire/messages.js';
 import { ReplicaStatus, typeOf } from '../wire/messages.js';
 import { readI32, readU16 } from '../wire/u64.js';
 import { checkLimits, type ReplicaConfig } from './config.js';
-import type { Hasher, Instant, Outbox, Recovered, ReplicaObserver, Storage } from './contract.js';
+import { unkeyedChain, type Chain, type Hasher, type Instant, type Outbox, type Recovered, type ReplicaObserver, type Storage } from './contract.js';
 import { Counter } from './counters.js';
 import { Divergence } from './divergence.js';
 import { HoldBack } from './hold-back.js';
 import { ORDER_RECORD_BYTES } from './log.js';
 import { OrderPush } from './order-push.js';
+import { OtherChains } from './other-chains.js';
 import { Repair } from './repair.js';
 import { ReplicaState } from './replica-state.js';
 import { Requests } from './requests.js';
@@ -34,17 +35,23 @@ export class ReplicaCore {
   /** What other replicas say that cannot be. For reading only. */
   readonly divergence: Divergence;
   private readonly holdBack: HoldBack;
+  private readonly otherChains: OtherChains;
   private readonly wake = new Float64Array(1);
   private lastTurnUs = 0.5;
   /** When the present turn began; −Infinity between turns. */
   private turnUs = -Infinity;
 
-  /** Throws RangeError when the configuration is out of its ranges. */
-  constructor(config: ReplicaConfig, outbox: Outbox, storage: Storage, machine: StateMachine, hasher: Hasher, observer: ReplicaObserver) {
+  /**
+   * Throws RangeError when the configuration is out of its ranges.
+   * @param hasher XXH3-64, for digests of snapshots
+   * @param chain what chains the log; XXH3-64 unless given
+   */
+  constructor(config: ReplicaConfig, outbox: Outbox, storage: Storage, machine: StateMachine, hasher: Hasher, observer: ReplicaObserver, chain: Chain = unkeyedChain(hasher)) {
     checkLimits(config.limits);
     if (!Number.isInteger(config.id) || config.id < 0 || config.id >= config.replicas) throw new RangeError(`replica id ${config.id} is not one of 0…${config.replicas - 1}`);
-    this.state = new ReplicaState(config, outbox, storage, machine, hasher, observer);
+    this.state = new ReplicaState(config, outbox, storage, machine, chain, observer);
     const sender = new Sender(this.state);
+    this.otherChains = new OtherChains(this.state);
     this.holdBack = new HoldBack(config.limits.held, config.timings.maxHoldNs);
     this.divergence = new Divergence(this.state, sender, hasher);
     this.repair = new Repair(this.state, sender, this.divergence);
@@ -95,7 +102,9 @@ export class ReplicaCore {
   receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant, owner: number = NO_OWNER): void {
     this.enter(now);
     const { state } = this;
-    switch (typeOf(bytes, offset)) {
+    const type = typeOf(bytes, offset);
+    if (from < state.n && this.otherChains.refuses(type, bytes, offset, from)) return;
+    switch (type) {
       case wire.Request.type:
         this.requests.onRequest(bytes, offset, from, owner, now, false);
         return;

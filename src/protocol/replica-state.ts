@@ -10,7 +10,7 @@ import { LastView } from '../wire/copy.js';
 import { ReplicaStatus } from '../wire/messages.js';
 import { BucketCounts } from './bucket-counts.js';
 import type { ReplicaConfig } from './config.js';
-import type { HardState, Hasher, Outbox, PersistBatch, Recovered, ReplicaObserver, Snapshot, Storage } from './contract.js';
+import type { Chain, HardState, Outbox, PersistBatch, Recovered, ReplicaObserver, Snapshot, Storage } from './contract.js';
 import { COUNTER_NAMES, Counter } from './counters.js';
 import { DurableOutbox } from './durable-outbox.js';
 import { Execution } from './execution.js';
@@ -75,6 +75,8 @@ export class ReplicaState implements PersistBatch {
   lostLogs = 0;
   /** Sequence of the newest Sync heard in this view. */
   syncHeard = 0;
+  /** Replicas that said last that their log is chained by another function or secret than this one's, a bit each. */
+  otherChain = 0;
 
   private presentView = 0;
   private presentStatus: number = ReplicaStatus.normal;
@@ -87,13 +89,14 @@ export class ReplicaState implements PersistBatch {
     outbox: Outbox,
     private readonly storage: Storage,
     machine: StateMachine,
-    hasher: Hasher,
+    /** What chains the log. */
+    readonly chain: Chain,
     readonly observer: ReplicaObserver,
   ) {
     this.id = config.id;
     this.n = config.replicas;
     this.views = new Views(config.replicas);
-    this.log = new Log(config.limits.logEntries, config.limits.logBytes, Math.max(config.limits.operationBytes, REGISTER_BYTES), hasher);
+    this.log = new Log(config.limits.logEntries, config.limits.logBytes, Math.max(config.limits.operationBytes, REGISTER_BYTES), chain);
     this.tail = new TailIndex(this.log);
     this.execution = new Execution(this.log, this.tail, machine, config.limits, this.counters);
     this.out = new DurableOutbox(outbox);

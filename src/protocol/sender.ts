@@ -121,6 +121,7 @@ export class Sender {
     writeI32(bytes, o + at.sequence, sequence);
     this.indexAndChain(bytes, o + at.lastIndex, o + at.lastChain, this.state.log.lastIndex);
     this.indexAndChain(bytes, o + at.committedIndex, o + at.committedChain, this.state.committed);
+    writeI32(bytes, o + wire.Sync.at.fingerprint, this.state.chain.fingerprint);
     this.state.out.commit(wire.Sync.size);
   }
 
@@ -235,6 +236,7 @@ export class Sender {
     writeI32(bytes, o + at.logView, state.logView);
     this.indexAndChain(bytes, o + at.lastIndex, o + at.lastChain, log.lastIndex);
     this.indexAndChain(bytes, o + at.committedIndex, o + at.committedChain, state.committed);
+    writeI32(bytes, o + wire.Vote.at.fingerprint, this.state.chain.fingerprint);
     state.out.commit(wire.Vote.size);
   }
 
@@ -242,6 +244,7 @@ export class Sender {
     const o = this.open(wire.Probe, to, 0, this.state.isLively);
     if (o < 0) return;
     writeI32(this.state.out.bytes, o + wire.Probe.at.nonce, nonce);
+    writeI32(this.state.out.bytes, o + wire.Probe.at.fingerprint, this.state.chain.fingerprint);
     this.state.out.commit(wire.Probe.size);
   }
 
@@ -260,6 +263,7 @@ export class Sender {
     writeIndex(bytes, o + at.committedIndex, state.committed);
     writeI32(bytes, o + at.knownIncarnation, 0);
     bytes[o + at.majorityLost] = state.lostLogs === 0 ? 0 : 1;
+    writeI32(bytes, o + at.fingerprint, state.chain.fingerprint);
     state.out.commit(wire.ProbeReply.size);
   }
 

@@ -2,7 +2,7 @@
  * The cluster file: who the replicas are and what they agreed on. Every process of a cluster, clients included, reads
  * the same one.
  *
- *     { "schema": "jitpaxos.cluster/1", "id": "<16 hex digits>", "replicas": ["10.0.0.1:7400", "[::1]:7401", "c.example:7400"], "authentication": "keys", "limits": { … } }
+ *     { "schema": "jitpaxos.cluster/1", "id": "<16 hex digits>", "replicas": ["10.0.0.1:7400", "[::1]:7401", "c.example:7400"], "authentication": "keys", "chain": "siphash-2-4", "limits": { … } }
  */
 import { lookup } from 'node:dns/promises';
 import { readFileSync } from 'node:fs';
@@ -11,6 +11,7 @@ import { JitPaxosError } from '../errors.js';
 import { checkLimits, DEFAULT_LIMITS, LIMIT_NAMES, type Limits } from '../protocol/config.js';
 import { MAX_REPLICAS } from '../protocol/views.js';
 import type { Address } from '../transport/transport.js';
+import { CHAIN_FUNCTIONS, KEYED_CHAIN, type ChainFunction } from './chain.js';
 import { checkInteger, checkKeys, show } from './options.js';
 import { DATAGRAM_BYTES_MIN, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
 
@@ -25,6 +26,11 @@ export interface ClusterConfig {
   readonly replicas: readonly string[];
   /** `keys`: every datagram is authenticated, and every process needs a key file (key-file.ts). Default `none`: for development, on a network that nobody else is on. */
   readonly authentication?: Authentication;
+  /**
+   * What chains the log. `siphash-2-4`, which `jitpaxos init` writes with keys, is keyed by a secret that only replicas hold, and needs `authentication` `keys`.
+   * Default `xxh3-64`: for clusters without keys, and those with keys from before there was another. It never changes.
+   */
+  readonly chain?: ChainFunction;
   /** Id of the backup that the cluster began with (storage/backup.ts): every replica is given it before its first start. */
   readonly restored?: string;
   /** What differs from DEFAULT_LIMITS. */
@@ -43,6 +49,7 @@ export interface Cluster {
   readonly idLo: number;
   readonly replicas: readonly HostAndPort[];
   readonly authentication: Authentication;
+  readonly chain: ChainFunction;
   /** Undefined: it began empty. */
   readonly restored: string | undefined;
   readonly limits: Limits;
@@ -77,8 +84,8 @@ export function loadCluster(source: string | ClusterConfig): Cluster {
 
 function checkCluster(where: string, value: unknown): Cluster {
   if (!isObject(value)) throw invalid(`${where}: ${show(value)} is no JSON object; write a cluster file with \`jitpaxos init\``);
-  checkKeys('cluster-file-invalid', where, value, ['schema', 'id', 'replicas', 'authentication', 'restored', 'limits', 'datagramBytes']);
-  const { schema, id, replicas, authentication = 'none', restored, limits, datagramBytes } = value;
+  checkKeys('cluster-file-invalid', where, value, ['schema', 'id', 'replicas', 'authentication', 'chain', 'restored', 'limits', 'datagramBytes']);
+  const { schema, id, replicas, authentication = 'none', chain = 'xxh3-64', restored, limits, datagramBytes } = value;
   if (schema !== CLUSTER_SCHEMA) throw invalid(`${where}: "schema" is ${show(schema)}; this program reads "${CLUSTER_SCHEMA}"`);
   if (typeof id !== 'string' || !/^[0-9a-f]{16}$/i.test(id)) throw invalid(`${where}: "id" is ${show(id)}; it has to be a string of 16 hexadecimal digits`);
   if (restored !== undefined && (typeof restored !== 'string' || !/^[0-9a-f]{16}$/.test(restored))) throw invalid(`${where}: "restored" is ${show(restored)}; it has to be the id of a backup, 16 hexadecimal digits`);
@@ -87,6 +94,8 @@ function checkCluster(where: string, value: unknown): Cluster {
     throw invalid(`${where}: "replicas" has ${replicas.length} members; a cluster has an odd number of replicas from 1 to ${MAX_REPLICAS}: 3 survive one failure, 5 two`);
   }
   if (!AUTHENTICATIONS.includes(authentication as Authentication)) throw invalid(`${where}: "authentication" is ${show(authentication)}; it has to be one of ${AUTHENTICATIONS.join(', ')}`);
+  if (!CHAIN_FUNCTIONS.includes(chain as ChainFunction)) throw invalid(`${where}: "chain" is ${show(chain)}; it has to be one of ${CHAIN_FUNCTIONS.join(', ')}`);
+  if (chain === KEYED_CHAIN && authentication !== 'keys') throw invalid(`${where}: "chain" is "${KEYED_CHAIN}", which is keyed, and "authentication" is "none"; leave "chain" out, or use the cluster file that jitpaxos init wrote`);
   const checked = replicas.map((text, index) => parseHostAndPort(`${where}: "replicas"[${index}]`, text));
   const first = new Map<string, number>();
   checked.forEach(({ host, port }, index) => {
@@ -100,6 +109,7 @@ function checkCluster(where: string, value: unknown): Cluster {
     idLo: parseInt(id.slice(8), 16) | 0,
     replicas: checked,
     authentication: authentication as Authentication,
+    chain: chain as ChainFunction,
     restored,
     limits: mergeLimits('cluster-file-invalid', `${where}: "limits"`, DEFAULT_LIMITS, limits),
     datagramBytes: datagramBytes === undefined ? undefined : checkInteger('cluster-file-invalid', `${where}: "datagramBytes"`, datagramBytes, DATAGRAM_BYTES_MIN, MAX_DATAGRAM_BYTES),

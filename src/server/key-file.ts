@@ -3,8 +3,10 @@
  * holds its own alone.
  *
  *     { "schema": "jitpaxos.keys/1", "cluster": "<16 hex digits>", "use": 1,
- *       "keys": [{ "id": 1, "role": "replica", "secret": "<64 hex digits>" }, { "id": 2, "role": "client", "secret": "…" }] }
+ *       "keys": [{ "id": 1, "role": "replica", "secret": "<64 hex digits>" }, { "id": 2, "role": "client", "secret": "…" }],
+ *       "chainSecret": "<32 hex digits>" }
  *
+ * `chainSecret` is in the replicas' file only: it keys what chains their log (chain.ts), and stays for the life of the cluster.
  * A further key of the same client has the first one's id as its "owner": sessions belong to clients, not to keys.
  *
  * The rule: a file that others may read holds no secrets, and is refused.
@@ -12,6 +14,7 @@
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { JitPaxosError } from '../errors.js';
 import { MAC_KEY_BYTES } from '../native/mac.js';
+import { CHAIN_SECRET_BYTES } from './chain.js';
 import { checkKeys, show } from './options.js';
 
 export const KEYS_SCHEMA = 'jitpaxos.keys/1';
@@ -41,6 +44,8 @@ export interface KeyFile {
   /** Id of the key that this process seals with. */
   readonly use: number;
   readonly keys: readonly KeyEntry[];
+  /** 32 hexadecimal digits: of a replica's file, in a cluster whose chain is keyed. */
+  readonly chainSecret?: string;
 }
 
 /**
@@ -55,6 +60,7 @@ export function loadKeys(source: string | KeyFile, clusterId: string, speaksFor:
   if ((own.role === 'replica') !== (speaksFor === 'replica')) {
     throw invalid(`${where}: key ${own.id}, which "use" names, has the role "${own.role}"; ${speaksFor === 'replica' ? 'a replica needs one with the role "replica"' : 'a client needs one with the role "client" or "read-only"; a replica\'s key is not for clients'}`);
   }
+  if (speaksFor === 'client' && file.chainSecret !== undefined) throw invalid(`${where}: it has a "chainSecret", which is for replicas alone; take it out, and make the cluster's chain a new one by a backup if somebody else may have read it`);
   return file;
 }
 
@@ -85,8 +91,8 @@ function readKeyFile(path: string): unknown {
 
 function checkKeyFile(where: string, value: unknown): KeyFile {
   if (!isObject(value)) throw invalid(`${where} is no JSON object; write one with \`jitpaxos keys\``);
-  checkKeys('key-file-invalid', where, value, ['schema', 'cluster', 'use', 'keys']);
-  const { schema, cluster, use, keys } = value;
+  checkKeys('key-file-invalid', where, value, ['schema', 'cluster', 'use', 'keys', 'chainSecret']);
+  const { schema, cluster, use, keys, chainSecret } = value;
   if (schema !== KEYS_SCHEMA) throw invalid(`${where}: "schema" is ${show(schema)}; this program reads "${KEYS_SCHEMA}"`);
   if (typeof cluster !== 'string' || !/^[0-9a-f]{16}$/i.test(cluster)) throw invalid(`${where}: "cluster" is ${show(cluster)}; it has to be the cluster file's id, 16 hexadecimal digits`);
   if (!Array.isArray(keys) || keys.length === 0 || keys.length > MAX_KEYS) throw invalid(`${where}: "keys" has to be an array of 1 to ${MAX_KEYS} keys`);
@@ -103,6 +109,7 @@ function checkKeyFile(where: string, value: unknown): KeyFile {
     if (owner !== undefined && (!isKeyId(owner) || role === 'replica')) throw invalid(`${at}: "owner" is ${show(owner)}; it has to be the id of the first key of the client that the key is for, and a replica's key has none`);
     if (typeof secret !== 'string' || secret.length !== MAC_KEY_BYTES * 2 || !/^[0-9a-f]+$/i.test(secret)) throw invalid(`${at}: "secret" has to be a string of ${MAC_KEY_BYTES * 2} hexadecimal digits`);
   });
+  if (chainSecret !== undefined && (typeof chainSecret !== 'string' || chainSecret.length !== CHAIN_SECRET_BYTES * 2 || !/^[0-9a-f]+$/i.test(chainSecret))) throw invalid(`${where}: "chainSecret" has to be a string of ${CHAIN_SECRET_BYTES * 2} hexadecimal digits`);
   if (!isKeyId(use) || !ids.has(use)) throw invalid(`${where}: "use" is ${show(use)}; it has to be the id of one of "keys"`);
   return { ...(value as unknown as KeyFile), cluster: cluster.toLowerCase() };
 }

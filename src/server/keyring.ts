@@ -8,6 +8,7 @@ import { openMac, type Mac } from '../native/mac.js';
 import { NO_OWNER } from '../protocol/session-owner.js';
 import { CLIENT_SENDER, type Keyring as WireKeyring } from '../wire/envelope.js';
 import type { Cluster, ClusterConfig } from './cluster-config.js';
+import { checkChainSecret } from './chain.js';
 import { loadKeys, type KeyEntry, type KeyFile, type KeyRole } from './key-file.js';
 
 interface OpenKey {
@@ -102,14 +103,16 @@ export const KEY_FILE_NAMES = { replica: 'replica.keys', client: 'client.keys' }
 /** The keys of a process and where they came from, so that they can be read again. */
 export interface ProcessKeys {
   readonly ring: Keyring;
+  /** Of a replica, in a cluster with a keyed chain. */
+  readonly chainSecret: string | undefined;
   /** Reads the file again. Throws as `openKeys`; the present keys stay then. */
   reload(): { readonly added: readonly number[]; readonly removed: readonly number[] };
 }
 
 /**
  * The keys that a process needs, or undefined in a cluster without. `keys`: path or content; by default the file beside the
- * cluster file. Throws JitPaxosError `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`, or `option-invalid` for keys
- * in a cluster without.
+ * cluster file. Throws JitPaxosError `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`, of a replica `chain-secret-missing`
+ * and `chain-differs`, or `option-invalid` for keys in a cluster without.
  */
 export function openKeys(cluster: Cluster, clusterSource: string | ClusterConfig, keys: string | KeyFile | undefined, speaksFor: 'replica' | 'client'): ProcessKeys | undefined {
   if (cluster.authentication === 'none') {
@@ -118,6 +121,15 @@ export function openKeys(cluster: Cluster, clusterSource: string | ClusterConfig
   }
   const source = keys ?? (typeof clusterSource === 'string' ? join(dirname(clusterSource), KEY_FILE_NAMES[speaksFor]) : undefined);
   if (source === undefined) throw new JitPaxosError('key-file-unreadable', 'the cluster authenticates its datagrams and no keys are given; give the path of a key file, or its content, as `keys`');
-  const ring = new Keyring(loadKeys(source, cluster.id, speaksFor), speaksFor === 'replica');
-  return { ring, reload: () => ring.replace(loadKeys(source, cluster.id, speaksFor)) };
+  const load = (): KeyFile => loadKeys(source, cluster.id, speaksFor);
+  const file = load();
+  const { chainSecret } = file;
+  if (speaksFor === 'replica') checkChainSecret(cluster, chainSecret);
+  const ring = new Keyring(file, speaksFor === 'replica');
+  const reload = (): ReturnType<Keyring['replace']> => {
+    const next = load();
+    if (next.chainSecret?.toLowerCase() !== chainSecret?.toLowerCase()) throw new JitPaxosError('chain-differs', 'the "chainSecret" of the key file is not the one in use; put that back: the log stands on it, and it is the same for the life of the cluster');
+    return ring.replace(next);
+  };
+  return { ring, chainSecret, reload };
 }

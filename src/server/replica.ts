@@ -20,6 +20,7 @@ import type { MemoryStorage } from '../storage/memory-storage.js';
 import type { Address, IdleStrategy } from '../transport/transport.js';
 import { REPLICA_STATUS_NAMES, Status, typeOf } from '../wire/messages.js';
 import { AddressBook, unresolved } from './address-book.js';
+import { CHAIN_REMEDY, chainWarning, openChain, showFingerprint } from './chain.js';
 import { loadCluster, mergeLimits, type Cluster, type ClusterConfig } from './cluster-config.js';
 import { guardedLogger, stderrLogger, type Logger } from './logger.js';
 import { checkInteger, checkKeys, show } from './options.js';
@@ -80,8 +81,14 @@ export interface ReplicaOptions {
 
 const OPTION_NAMES: readonly (keyof ReplicaOptions)[] = ['cluster', 'keys', 'id', 'machine', 'data', 'durability', 'segmentBytes', 'transport', 'idle', 'datagramBytes', 'wireVersion', 'clock', 'logger', 'limits', 'timings', 'late'];
 
-/** Transitions that an operator has to know of. */
-const WARNINGS: ReadonlySet<string> = new Set(['majority-lost', 'contradicted', 'state-diverged', 'limits-differ']);
+/** Transitions that an operator has to know of; what to do, where they do not say so themselves. */
+const WARNINGS: Readonly<Record<string, string | undefined>> = {
+  'majority-lost': undefined,
+  contradicted: undefined,
+  'state-diverged': undefined,
+  'limits-differ': undefined,
+  'chain-differs': 'give both the same replica.keys and cluster file: jitpaxos doctor shows which replicas have which chain',
+};
 
 /** A core takes a longer time without a tick for a stall of its host, and suspects nobody then. */
 const TICK_INTERVAL_US = 5_000;
@@ -123,7 +130,7 @@ export class Replica {
   /**
    * Starts a replica; resolves when it takes part.
    *
-   * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`, `host-unresolved`,
+   * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`, `chain-secret-missing`, `chain-differs`, `host-unresolved`,
    * `replica-id-out-of-range`, `port-in-use`, `address-unavailable`, `data-directory-locked`, `data-directory-unusable`,
    * `data-directory-foreign`, `cluster-file-changed`, `hard-state-corrupt`, `hard-state-missing`, `boot-id-unknown`, `limits-too-small`, `restore-missing`, `log-diverged`, `state-diverged`, `storage-failed`; and ClockError.
    */
@@ -142,13 +149,16 @@ export class Replica {
     const book = await AddressBook.open(cluster);
     const address = listeningAddress(cluster, book, id);
     const hash = loadHash();
+    const chain = openChain(cluster, keys?.chainSecret, hash);
+    const unkeyed = chainWarning(cluster);
+    if (unkeyed !== undefined) logger.warn('chain.unkeyed', { replica: id, warning: unkeyed, next: CHAIN_REMEDY });
     const opened: (() => void | Promise<void>)[] = [];
     try {
       let replica: Replica | undefined;
       const clock = await HostClock.open(options.clock ?? 'auto', { changed: (now, before) => replica?.clockChanged(now, before) });
       opened.push(() => clock.close());
       const durability = options.durability ?? 'memory';
-      const { storage, lock } = await openStorage(options.data, durability, cluster, limits, id, hash, logger, options.segmentBytes);
+      const { storage, lock } = await openStorage(options.data, durability, cluster, limits, id, hash, logger, options.segmentBytes, undefined, chain.fingerprint);
       opened.push(() => lock?.release(), () => storage.close());
       const loop = new TurnLoop({
         cluster,
@@ -170,11 +180,12 @@ export class Replica {
       const observer = {
         transition: (event: string, detail: string) => {
           const fields = { replica: id, ...transitionState(replica?.core), detail };
-          if (WARNINGS.has(event)) logger.warn(`replica.${event}`, fields);
+          const next = WARNINGS[event];
+          if (event in WARNINGS) logger.warn(`replica.${event}`, next === undefined ? fields : { ...fields, next });
           else logger.info(`replica.${event}`, fields);
         },
       };
-      const core = new ReplicaCore({ id, replicas, seed: randomInt(-0x80000000, 0x7fffffff), late: options.late ?? DEFAULT_LATE, datagramBytes: loop.datagramBytes, limits, timings }, loop.outbox, storage, options.machine, hash, observer);
+      const core = new ReplicaCore({ id, replicas, seed: randomInt(-0x80000000, 0x7fffffff), late: options.late ?? DEFAULT_LATE, datagramBytes: loop.datagramBytes, limits, timings }, loop.outbox, storage, options.machine, hash, observer, chain);
       replica = new Replica(id, cluster, address, core, keys, loop, clock, durability, storage, lock, options.data, logger);
       replica.run();
       if (replica.failure !== undefined) throw replica.failure;
@@ -189,7 +200,7 @@ export class Replica {
 
   /**
    * Reads the key file again and takes its keys in place of the present ones, which stay when it throws: JitPaxosError
-   * `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`. Does nothing in a cluster without keys.
+   * `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`, `chain-differs`. Does nothing in a cluster without keys.
    */
   reloadKeys(): void {
     if (this.keys === undefined || !this.running) return;
@@ -209,6 +220,7 @@ export class Replica {
       port: this.address.port,
       ...protocolReport(this.core.state, this.cluster.replicas.length, this.running),
       ...this.logAhead(),
+      chain: { function: this.cluster.chain, fingerprint: showFingerprint(this.core.state.chain.fingerprint), ...(this.core.state.otherChain === 0 ? {} : { differs: this.othersChained() }) },
       durability: this.durability,
       storage: this.storage instanceof DurableStorage ? this.storage.status() : null,
       clock: this.clock.report(),
@@ -249,7 +261,15 @@ export class Replica {
     const { length } = this.cluster.replicas;
     const { status, majorityLost } = protocolReport(this.core.state, length, this.running);
     if (majorityLost !== undefined) return majorityLostText(majorityLost, length);
-    return status === 'normal' ? undefined : `status is ${status}`;
+    if (status !== 'normal') return `status is ${status}`;
+    const others = this.othersChained();
+    return others.length <= length >> 1 ? undefined : `its chain has another secret than that of replicas ${others.join(', ')}`;
+  }
+
+  /** Replicas whose log is chained otherwise, as they say. */
+  private othersChained(): number[] {
+    const { n, otherChain } = this.core.state;
+    return Array.from({ length: n }, (_, r) => r).filter((r) => ((otherChain >>> r) & 1) === 1);
   }
 
   /** Stops taking part; the others go on while they are a majority. Closing again waits for the first. */

@@ -42,6 +42,11 @@ export interface ReplicaStatusReport {
   readonly executedIndex: number;
   /** How far the key of the log's last entry is ahead of this replica's clock, ns; 0 when it is not. Absent: an earlier version, or a clock that cannot be read. */
   readonly logAheadNs?: number;
+  /**
+   * What chains the log; a replica of an earlier version does not say. `fingerprint`: eight hexadecimal digits that tell secrets apart and give none
+   * away. `differs`: replicas that have another one, where there are any; neither hears the other.
+   */
+  readonly chain?: { readonly function: string; readonly fingerprint: string; readonly differs?: readonly number[] };
   readonly durability: Durability;
   /** Of the log on disk; null in durability `memory`. */
   readonly storage: DurableStorageStatus | null;

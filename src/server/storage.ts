@@ -3,6 +3,7 @@ import { randomInt } from 'node:crypto';
 import { JitPaxosError } from '../errors.js';
 import type { Hash64 } from '../native/hash64.js';
 import type { Limits } from '../protocol/config.js';
+import { UNKEYED_FINGERPRINT } from '../protocol/contract.js';
 import { misfitOf } from '../protocol/log.js';
 import { SNAPSHOT_FORMAT } from '../protocol/snapshots.js';
 import { bootId, DirectoryLock } from '../storage/directory-lock.js';
@@ -43,8 +44,8 @@ export function checkDurability(durability: unknown, data: unknown): void {
   }
 }
 
-/** Throws JitPaxosError `data-directory-locked`, `data-directory-unusable`, `data-directory-foreign`, `cluster-file-changed`, `hard-state-corrupt`, `hard-state-missing`, `boot-id-unknown`, `limits-too-small`, `log-diverged`, `state-diverged`, `restore-missing` or `option-invalid`. */
-export async function openStorage(data: string | undefined, durability: Durability, cluster: Cluster, limits: Limits, id: number, hash: Hash64, logger: Logger, segmentBytes?: number, boot = bootDigits()): Promise<OpenedStorage> {
+/** @param chain its fingerprint. Throws JitPaxosError `data-directory-locked`, `data-directory-unusable`, `data-directory-foreign`, `chain-differs`, `cluster-file-changed`, `hard-state-corrupt`, `hard-state-missing`, `boot-id-unknown`, `limits-too-small`, `log-diverged`, `state-diverged`, `restore-missing` or `option-invalid`. */
+export async function openStorage(data: string | undefined, durability: Durability, cluster: Cluster, limits: Limits, id: number, hash: Hash64, logger: Logger, segmentBytes?: number, boot = bootDigits(), chain: number = UNKEYED_FINGERPRINT): Promise<OpenedStorage> {
   if (cluster.restored !== undefined && durability === 'memory') {
     throw new JitPaxosError('option-invalid', 'Replica.start: the cluster began with a backup, which is a log on disk, and durability "memory" counts that as lost; use "os" or "fsync"');
   }
@@ -72,6 +73,7 @@ export async function openStorage(data: string | undefined, durability: Durabili
       directory: data,
       owner,
       hash,
+      chain,
       mode: durability,
       bootId: boot,
       ...(segmentBytes === undefined ? {} : { segmentBytes }),

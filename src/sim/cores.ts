@@ -4,7 +4,7 @@
  */
 import { ClientCore } from '../protocol/client-core.js';
 import type { ClientConfig, ReplicaConfig } from '../protocol/config.js';
-import type { ClientEvents, Hasher, Instant, Outbox, Recovered, ReplicaObserver, Storage } from '../protocol/contract.js';
+import type { Chain, ClientEvents, Hasher, Instant, Outbox, Recovered, ReplicaObserver, Storage } from '../protocol/contract.js';
 import { ReplicaCore } from '../protocol/replica-core.js';
 import type { StateMachine } from '../machine/state-machine.js';
 
@@ -61,8 +61,8 @@ export interface SimulatedClientCore {
   succession(): Pick<ClientConfig, 'afterHi' | 'afterLo' | 'aheadNs'>;
 }
 
-export type CreateReplica = (config: ReplicaConfig, outbox: Outbox, storage: Storage, machine: StateMachine, hasher: Hasher, observer: ReplicaObserver) => SimulatedReplicaCore;
+export type CreateReplica = (config: ReplicaConfig, outbox: Outbox, storage: Storage, machine: StateMachine, hasher: Hasher, observer: ReplicaObserver, chain?: Chain) => SimulatedReplicaCore;
 export type CreateClient = (config: ClientConfig, outbox: Outbox, events: ClientEvents) => SimulatedClientCore;
 
-export const createShippedReplica: CreateReplica = (config, outbox, storage, machine, hasher, observer) => new ReplicaCore(config, outbox, storage, machine, hasher, observer);
+export const createShippedReplica: CreateReplica = (config, outbox, storage, machine, hasher, observer, chain) => new ReplicaCore(config, outbox, storage, machine, hasher, observer, chain);
 export const createShippedClient: CreateClient = (config, outbox, events) => new ClientCore(config, outbox, events);

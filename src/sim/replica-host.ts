@@ -3,7 +3,7 @@
  * in turns, as the real host does, and can be made to crash at any point of a turn, stand still, or be slow.
  */
 import type { ReplicaConfig } from '../protocol/config.js';
-import { Instant, type Hasher } from '../protocol/contract.js';
+import { Instant, type Chain, type Hasher } from '../protocol/contract.js';
 import { InvariantError } from '../protocol/invariant.js';
 import { nameOf, typeOf } from '../wire/messages.js';
 import type { StateMachine } from '../machine/state-machine.js';
@@ -54,6 +54,8 @@ export interface ReplicaSurroundings {
   readonly disk: SimulatedDisk;
   readonly wire: WireEnd;
   readonly hasher: Hasher;
+  /** What chains the log; undefined: as without keys. */
+  readonly chain: Chain | undefined;
   readonly createReplica: CreateReplica;
   readonly createMachine: () => StateMachine;
   readonly events: ReplicaEvents;
@@ -114,7 +116,7 @@ export class ReplicaHost implements EventHandler {
     const wireVersion = around.wire.start(this.now);
     const observer = { transition: (event: string, detail: string): void => around.events.transition(this.id, event, detail) };
     this.guard(() => {
-      this.core = around.createReplica(this.config, this.outbox, around.disk, this.probe, around.hasher, observer);
+      this.core = around.createReplica(this.config, this.outbox, around.disk, this.probe, around.hasher, observer, around.chain);
       this.core.start(recovered, this.now);
     });
     around.events.started(this.id, lost, wireVersion);

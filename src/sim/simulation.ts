@@ -7,6 +7,7 @@
  */
 import { KvMachine } from '../machine/kv.js';
 import { DEFAULT_CLIENT_TIMINGS, DEFAULT_TIMINGS, type ClientConfig, type ReplicaConfig } from '../protocol/config.js';
+import type { Chain } from '../protocol/contract.js';
 import { Views } from '../protocol/views.js';
 import { COUNTER_NAMES, Counter, type CounterName } from '../protocol/counters.js';
 import { ReplicaStatus, typeOf } from '../wire/messages.js';
@@ -20,7 +21,7 @@ import { createShippedClient, createShippedReplica, type CreateClient, type Crea
 import { SimulatedDisk, type LogFate } from './disk.js';
 import { EventQueue, type EventHandler } from './event-queue.js';
 import { ALL_FAULTS, describePlan, drawPlan, FaultDriver, type FaultName, type FaultTargets, type Plan } from './faults.js';
-import { SimulationHasher } from './hash.js';
+import { simulationChain, SimulationHasher } from './hash.js';
 import type { HistoryEvent } from './history.js';
 import { checkHistory, explain } from './linearizability.js';
 import { Network, type Datagram, type Hold, type HoldMode } from './network.js';
@@ -161,6 +162,8 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
   private readonly counters = new Float64Array(COUNTER_NAMES.length);
   private readonly countersSeen: Float64Array[];
   private readonly saying: Random;
+  /** What chains the logs in half of the runs, as in a cluster with keys. */
+  private readonly chain: Chain | undefined;
   private healed = false;
   private processes = 0;
   private digestHi = 0x243f6a88;
@@ -197,6 +200,9 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     this.worldDriver = new WorldDriver(this.queue, new Random(seed).fork('world'), this.world, this);
     this.driver = new FaultDriver(this.queue, this.random.fork('faults'), this.plan, this);
     const hasher = new SimulationHasher();
+    // As of versions: everybody else draws as without it.
+    const keyed = new Random(seed).fork('chain');
+    this.chain = keyed.chance(0.5) ? simulationChain(keyed) : undefined;
     const setup = this.random.fork('setup');
     const cluster = { idHi: CLUSTER_HI, idLo: CLUSTER_LO, replicas, endpoints: this.world.moveEveryUs === undefined && enemy === undefined ? this.endpoints : ADDRESSES };
     const versions = this.plan.faults.get('versions');
@@ -451,7 +457,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
   /** The plan and the world in one line. */
   private describe(): string {
     const world = describeWorld(this.world, this.replicas);
-    return `${describePlan(this.plan)}${world === '' ? '' : `; world: ${world}`}`;
+    return `${describePlan(this.plan)}, chain ${this.chain === undefined ? 'without keys' : 'keyed'}${world === '' ? '' : `; world: ${world}`}`;
   }
 
   private addReplica(id: number, options: SimulationOptions, setup: Random, wire: WireEnd, hasher: SimulationHasher, clock: SimulatedClock): void {
@@ -469,6 +475,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
         disk,
         wire,
         hasher,
+        chain: this.chain,
         createReplica: options.createReplica ?? createShippedReplica,
         createMachine: options.createMachine ?? (() => new KvMachine({ maxKeys: 4096, maxBytes: 1 << 20, expectedKeys: 8 })),
         events: this,

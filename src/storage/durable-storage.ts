@@ -12,7 +12,7 @@
  * - A start does the same: it writes what it read as a new generation before anything of it is relied upon.
  */
 import type { Hash64 } from '../native/hash64.js';
-import type { HardState, PersistBatch, Recovered, Snapshot, Storage } from '../protocol/contract.js';
+import { UNKEYED_FINGERPRINT, type HardState, type PersistBatch, type Recovered, type Snapshot, type Storage } from '../protocol/contract.js';
 import { invariant } from '../protocol/invariant.js';
 import { DiskTimes, timed } from './disk-times.js';
 import type { Files, OpenFile } from './files.js';
@@ -51,6 +51,8 @@ export interface DurableStorageOptions {
   readonly directory: string;
   readonly owner: Owner;
   readonly hash: Hash64;
+  /** Fingerprint of what chains the log. Default: that of the chain without a secret. */
+  readonly chain?: number;
   readonly mode: LogMode;
   /** Of this boot of the host, 32 hex digits. */
   readonly bootId: string;
@@ -160,7 +162,7 @@ export class DurableStorage implements Storage {
 
   /** Reads what is there; changes nothing before the first `persist`. Throws as `readStored`. */
   static async open(options: DurableStorageOptions): Promise<DurableStorage> {
-    return new DurableStorage(options, await readStored(options.files, options));
+    return new DurableStorage(options, await readStored(options.files, { ...options, chain: options.chain ?? UNKEYED_FINGERPRINT }));
   }
 
   recovered(): Recovered {
@@ -244,7 +246,7 @@ export class DurableStorage implements Storage {
     const begins = this.segments === undefined;
     if (begins) {
       await this.background;
-      this.segments = new Segments(options.files, { ...options, segmentBytes: options.segmentBytes ?? DEFAULT_SEGMENT_BYTES }, ++this.lastGeneration, options.random(), options.random());
+      this.segments = new Segments(options.files, { ...options, chain: options.chain ?? UNKEYED_FINGERPRINT, segmentBytes: options.segmentBytes ?? DEFAULT_SEGMENT_BYTES }, ++this.lastGeneration, options.random(), options.random());
       this.sequence = 0;
     }
     if (change.snapshot !== undefined) await this.writeSnapshot(change.snapshot);
@@ -309,7 +311,7 @@ export class DurableStorage implements Storage {
     const name = snapshotName(snapshot.index, snapshot.chainHi, snapshot.chainLo);
     const file = await files.create(name + UNFINISHED);
     try {
-      await file.write(encodeSnapshotHeader(snapshot, owner, hash), SNAPSHOT_HEADER_BYTES, 0);
+      await file.write(encodeSnapshotHeader(snapshot, owner, hash, this.options.chain ?? UNKEYED_FINGERPRINT), SNAPSHOT_HEADER_BYTES, 0);
       await file.write(snapshot.bytes, snapshot.bytes.length, SNAPSHOT_HEADER_BYTES);
       await file.sync();
     } finally {

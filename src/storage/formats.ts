@@ -15,11 +15,17 @@ export interface Format {
 export const FORMATS = {
   /** hard-state.ts */
   hardState: { oldest: 1, newest: 1, written: 1 },
-  /** Segments with their frames, and the headers of snapshot files: log-format.ts. */
-  log: { oldest: 1, newest: 1, written: 1 },
+  /**
+   * Segments with their frames, and the headers of snapshot files: log-format.ts. A log whose chain is keyed is written in format 2 from
+   * the first release on that reads it: a release before that refuses the cluster file of such a cluster.
+   */
+  log: { oldest: 1, newest: 2, written: 1 },
   /** backup.ts */
   backup: { oldest: 1, newest: 1, written: 1 },
 } as const satisfies Readonly<Record<string, Format>>;
+
+/** The format of segments and snapshot files of a log with a keyed chain. */
+export const KEYED_LOG_FORMAT = 2;
 
 export function isRead({ oldest, newest }: Format, found: number): boolean {
   return found >= oldest && found <= newest;

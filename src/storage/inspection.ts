@@ -6,7 +6,7 @@
  */
 import { JitPaxosError } from '../errors.js';
 import type { Hash64 } from '../native/hash64.js';
-import type { HardState } from '../protocol/contract.js';
+import { UNKEYED_FINGERPRINT, type HardState } from '../protocol/contract.js';
 import { toHex } from '../wire/u64.js';
 import { lockHolder } from './directory-lock.js';
 import type { Files } from './files.js';
@@ -25,6 +25,8 @@ export interface Inspection {
   /** The newest promises on disk; null when the file of them is damaged and no log says either. */
   readonly hardState: HardState | null;
   readonly log: LogInspection;
+  /** What chains the log, by its newest intact segment; null where there is none. Chains are not on disk, so none is verified here. */
+  readonly chain: { readonly keyed: boolean; readonly fingerprint: number } | null;
   readonly segments: readonly SegmentInspection[];
   readonly snapshots: readonly SnapshotInspection[];
   /** Whatever is not as it was written. A write that was cut off is none. */
@@ -145,6 +147,7 @@ async function inspectOnce(files: Files, options: InspectionOptions): Promise<In
     lockedBy: lockHolder(directory) ?? null,
     hardState: stored.hardState ?? null,
     log: inspectLog(stored),
+    chain: inspectChain(stored),
     segments: stored.segments.map((segment) => inspectSegment(segment, frames.get(segment.name) ?? [])),
     snapshots,
     damage,
@@ -160,6 +163,11 @@ function inspectLog({ log, lost }: Stored): LogInspection {
   if (log === undefined) return { found: lost === undefined ? 'none' : 'lost', why: lost ?? null, baseIndex: null, lastIndex: null, committed: null, entryBytes: null, clean: null };
   const baseIndex = log.snapshot?.index ?? 0;
   return { found: 'whole', why: null, baseIndex, lastIndex: baseIndex + log.entries.length, committed: log.committed, entryBytes: log.entries.reduce((sum, entry) => sum + entry.length, 0), clean: log.clean };
+}
+
+function inspectChain({ segments }: Stored): Inspection['chain'] {
+  const header = segments.filter((segment) => segment.header !== undefined).at(-1)?.header;
+  return header === undefined ? null : { keyed: header.chain !== UNKEYED_FINGERPRINT, fingerprint: header.chain };
 }
 
 function inspectSegment({ name, bytes, usedBytes, header }: SegmentReport, frames: readonly FrameInspection[]): SegmentInspection {

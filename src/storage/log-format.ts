@@ -13,7 +13,11 @@
  *
  *   segment  log-GGGGGGGG-OOOOOOOO    (generation, ordinal in it; hex)
  *     0      4         8            16        20           24        28     32        48     56                 64  512
- *     | JPWL  | version | cluster id | replica | generation | ordinal | mode | boot id | salt | checksum of 0…55 | 0 | frames
+ *     | JPWL  | version | cluster id | replica | generation | ordinal | mode | boot id | salt | checksum of 0…55 | … | frames
+ *
+ *     Format 1, of a log without a keyed chain: the rest of the sector is zeros. Format 2, of one with:
+ *     64                  68  504                 512
+ *     | chain fingerprint | 0 | checksum of 0…503 | frames
  *
  *   frame
  *     0      4            8          16            20      24     28        32            36      40
@@ -25,13 +29,16 @@
  *
  *   snapshot  snapshot-IIIIIIIIIIIIIIII-CCCCCCCCCCCCCCCC    (index, chain; hex)
  *     0      4         8            16        20      28      36       44                      52  56                 64
- *     | JPSN | version | cluster id | replica | index | chain | length | checksum of the bytes | 0 | checksum of 0…55 | bytes …
+ *     | JPSN | version | cluster id | replica | index | chain | length | checksum of the bytes | … | checksum of 0…55 | bytes …
+ *
+ *     At 52: 0 in format 1, the chain fingerprint in format 2.
  */
 import type { Hash64 } from '../native/hash64.js';
-import type { HardState, Snapshot } from '../protocol/contract.js';
+import { JitPaxosError } from '../errors.js';
+import { UNKEYED_FINGERPRINT, type HardState, type Snapshot } from '../protocol/contract.js';
 import { readI32, readIndex, toHex, writeI32, writeIndex } from '../wire/u64.js';
 import { checkOwner, type Owner } from './hard-state.js';
-import { checkFormat, FORMATS } from './formats.js';
+import { checkFormat, FORMATS, KEYED_LOG_FORMAT } from './formats.js';
 
 /** What a disk writes whole or not at all. */
 export const SECTOR_BYTES = 512;
@@ -58,6 +65,9 @@ const AT_SEGMENT_CHECKSUM = 56;
 const AT_BODY_CHECKSUM = 80;
 const AT_FRAME_CHECKSUM = 88;
 const AT_SNAPSHOT_CHECKSUM = 56;
+const AT_SEGMENT_CHAIN = 64;
+const AT_SECTOR_CHECKSUM = 504;
+const AT_SNAPSHOT_CHAIN = 52;
 
 /** Whether a write is synced before it counts. */
 export type LogMode = 'os' | 'fsync';
@@ -67,6 +77,8 @@ export interface SegmentHeader {
   readonly generation: number;
   readonly ordinal: number;
   readonly mode: LogMode;
+  /** Fingerprint of what chains the log (protocol/contract.ts). */
+  readonly chain: number;
   /** 32 hex digits, of the boot in which it was written. */
   readonly bootId: string;
   /** Random, the same in every frame: so that no client can make up bytes that pass for a frame. */
@@ -121,7 +133,7 @@ export function toSector(bytes: number): number {
 
 export function encodeSegmentHeader(header: SegmentHeader, owner: Owner, hash: Hash64): Uint8Array {
   const bytes = new Uint8Array(SEGMENT_HEADER_BYTES);
-  begin(bytes, SEGMENT_MAGIC, owner);
+  begin(bytes, SEGMENT_MAGIC, owner, header.chain);
   writeI32(bytes, 20, header.generation);
   writeI32(bytes, 24, header.ordinal);
   writeI32(bytes, 28, MODES.indexOf(header.mode));
@@ -129,21 +141,31 @@ export function encodeSegmentHeader(header: SegmentHeader, owner: Owner, hash: H
   writeI32(bytes, 48, header.saltHi);
   writeI32(bytes, 52, header.saltLo);
   hash.hash64(bytes, 0, AT_SEGMENT_CHECKSUM, bytes, AT_SEGMENT_CHECKSUM);
+  if (header.chain !== UNKEYED_FINGERPRINT) {
+    writeI32(bytes, AT_SEGMENT_CHAIN, header.chain);
+    hash.hash64(bytes, 0, AT_SECTOR_CHECKSUM, bytes, AT_SECTOR_CHECKSUM);
+  }
   return bytes;
 }
 
 /**
- * Undefined when the bytes are no header. Throws JitPaxosError `data-directory-foreign` or, for another format,
+ * Undefined when the bytes are no header. Throws JitPaxosError `data-directory-foreign`, `chain-differs` or, for another format,
  * `data-directory-unusable`. `path` is for the message.
+ * @param chain the fingerprint that it must have; undefined: whichever
  */
-export function decodeSegmentHeader(bytes: Uint8Array, owner: Owner, hash: Hash64, path: string): SegmentHeader | undefined {
+export function decodeSegmentHeader(bytes: Uint8Array, owner: Owner, hash: Hash64, path: string, chain?: number): SegmentHeader | undefined {
   if (!isWhole(bytes, SEGMENT_MAGIC, AT_SEGMENT_CHECKSUM, owner, hash, path)) return undefined;
+  const keyed = readI32(bytes, 4) === KEYED_LOG_FORMAT;
+  if (keyed && (bytes.length < SECTOR_BYTES || !checksumHolds(bytes, 0, AT_SECTOR_CHECKSUM, AT_SECTOR_CHECKSUM, hash))) return undefined;
+  const found = keyed ? readI32(bytes, AT_SEGMENT_CHAIN) : UNKEYED_FINGERPRINT;
+  checkChain(path, chain, found);
   const mode = MODES[readI32(bytes, 28)];
   if (mode === undefined) return undefined;
   return {
     generation: readI32(bytes, 20),
     ordinal: readI32(bytes, 24),
     mode,
+    chain: found,
     bootId: Buffer.from(bytes.subarray(32, 32 + BOOT_BYTES)).toString('hex'),
     saltHi: readI32(bytes, 48),
     saltLo: readI32(bytes, 52),
@@ -199,9 +221,11 @@ export function bodyIsWhole(bytes: Uint8Array, offset: number, frame: FrameHeade
   return frame.bodyBytes >= 0 && body + frame.bodyBytes <= bytes.length && checksumHolds(bytes, body, frame.bodyBytes, offset + AT_BODY_CHECKSUM, hash);
 }
 
-export function encodeSnapshotHeader(snapshot: Snapshot, owner: Owner, hash: Hash64): Uint8Array {
+/** @param chain fingerprint of what chains the log that stands on it */
+export function encodeSnapshotHeader(snapshot: Snapshot, owner: Owner, hash: Hash64, chain: number): Uint8Array {
   const bytes = new Uint8Array(SNAPSHOT_HEADER_BYTES);
-  begin(bytes, SNAPSHOT_MAGIC, owner);
+  begin(bytes, SNAPSHOT_MAGIC, owner, chain);
+  if (chain !== UNKEYED_FINGERPRINT) writeI32(bytes, AT_SNAPSHOT_CHAIN, chain);
   writeIndex(bytes, 20, snapshot.index);
   writeI32(bytes, 28, snapshot.chainHi);
   writeI32(bytes, 32, snapshot.chainLo);
@@ -212,8 +236,9 @@ export function encodeSnapshotHeader(snapshot: Snapshot, owner: Owner, hash: Has
 }
 
 /** Undefined when any byte of the file is not as it was written. Throws as `decodeSegmentHeader`. */
-export function decodeSnapshotFile(bytes: Uint8Array, owner: Owner, hash: Hash64, path: string): Snapshot | undefined {
+export function decodeSnapshotFile(bytes: Uint8Array, owner: Owner, hash: Hash64, path: string, chain?: number): Snapshot | undefined {
   if (bytes.length < SNAPSHOT_HEADER_BYTES || !isWhole(bytes, SNAPSHOT_MAGIC, AT_SNAPSHOT_CHECKSUM, owner, hash, path)) return undefined;
+  checkChain(path, chain, readI32(bytes, 4) === KEYED_LOG_FORMAT ? readI32(bytes, AT_SNAPSHOT_CHAIN) : UNKEYED_FINGERPRINT);
   const length = readIndex(bytes, 36);
   if (length !== bytes.length - SNAPSHOT_HEADER_BYTES || !checksumHolds(bytes, SNAPSHOT_HEADER_BYTES, length, 44, hash)) return undefined;
   return { index: readIndex(bytes, 20), chainHi: readI32(bytes, 28), chainLo: readI32(bytes, 32), bytes: bytes.subarray(SNAPSHOT_HEADER_BYTES) };
@@ -230,9 +255,9 @@ function ownerIn(header: Uint8Array): Owner {
   return { clusterHi: readI32(header, 8), clusterLo: readI32(header, 12), replica: readI32(header, 16) };
 }
 
-function begin(bytes: Uint8Array, magic: number, owner: Owner): void {
+function begin(bytes: Uint8Array, magic: number, owner: Owner, chain: number): void {
   writeI32(bytes, 0, magic);
-  writeI32(bytes, 4, FORMATS.log.written);
+  writeI32(bytes, 4, chain === UNKEYED_FINGERPRINT ? FORMATS.log.written : KEYED_LOG_FORMAT);
   writeI32(bytes, 8, owner.clusterHi);
   writeI32(bytes, 12, owner.clusterLo);
   writeI32(bytes, 16, owner.replica);
@@ -244,6 +269,17 @@ function isWhole(bytes: Uint8Array, magic: number, checkedBytes: number, owner: 
   checkFormat(FORMATS.log, readI32(bytes, 4), path);
   checkOwner(path, owner, ownerIn(bytes));
   return true;
+}
+
+/** Throws JitPaxosError `chain-differs`: with another chain every entry of the log would seem to be another than the others have. */
+function checkChain(path: string, expected: number | undefined, found: number): void {
+  if (expected === undefined || found === expected) return;
+  const [was, is] = [found, expected].map((fingerprint) => (fingerprint === UNKEYED_FINGERPRINT ? 'no secret' : `the secret with the fingerprint ${hex(fingerprint >>> 0, 8)}`));
+  const next =
+    found === UNKEYED_FINGERPRINT
+      ? 'take "chain" out of the cluster file again, and "chainSecret" out of the key file: a cluster goes on with the chain it began with, or moves to a new one by a backup'
+      : 'use the cluster file and the replica.keys that the cluster was set up with: jitpaxos doctor shows the fingerprints of the other replicas';
+  throw new JitPaxosError('chain-differs', `${path} is of a log whose chain has ${was}, and by the cluster file and the replicas' key file it has ${is}; ${next}`);
 }
 
 function checksumHolds(bytes: Uint8Array, offset: number, length: number, checksumOffset: number, hash: Hash64): boolean {

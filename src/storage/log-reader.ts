@@ -89,6 +89,8 @@ export type Promised = ReturnType<typeof decodeHardState> | undefined;
 export interface StoredOwner {
   readonly owner: Owner;
   readonly hash: Hash64;
+  /** Fingerprint of what chains the log; undefined, of tools, which need not know: whichever it has. */
+  readonly chain?: number;
   /** Of this boot of the host, 32 hex digits. */
   readonly bootId: string;
   /** Where the files are, for messages. */
@@ -111,7 +113,7 @@ type Replayed = { readonly kind: 'whole'; readonly log: Replay } | { readonly ki
 /**
  * Reads all that the directory holds; changes nothing.
  *
- * Throws JitPaxosError `hard-state-corrupt`, `hard-state-missing`, `data-directory-foreign`, `data-directory-unusable`. A
+ * Throws JitPaxosError `hard-state-corrupt`, `hard-state-missing`, `data-directory-foreign`, `chain-differs`, `data-directory-unusable`. A
  * damaged log is no error: it is lost, and the others have it.
  */
 export async function readStored(files: Files, of: StoredOwner): Promise<Stored> {
@@ -176,7 +178,7 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
     if (last.baseIndex > 0) {
       const name = snapshotName(last.baseIndex, last.baseChainHi, last.baseChainLo);
       const file = await files.read(name);
-      snapshot = file === undefined ? undefined : decodeSnapshotFile(file, owner, hash, `${directory}/${name}`);
+      snapshot = file === undefined ? undefined : decodeSnapshotFile(file, owner, hash, `${directory}/${name}`, of.chain);
       if (snapshot === undefined) return lost(`the snapshot that the log stands on, ${directory}/${name}, is ${file === undefined ? 'missing' : 'damaged'}`, { file: name, offset: 0, what: file === undefined ? 'missing' : 'damaged' });
     }
     return result({ hardState: withKnown(hardState, promised), log: { hardState, snapshot, entries: log.entriesBehind(last.baseIndex), committed: log.committed, clean: (last.flags & FRAME_CLEAN) !== 0 }, lost: undefined, torn: log.torn });
@@ -206,14 +208,14 @@ function isFromAnotherBoot(log: Replay, of: StoredOwner): boolean {
   return log.unsynced && (log.last.flags & FRAME_CLEAN) === 0 && (log.bootId !== of.bootId || of.bootId === NO_BOOT_ID);
 }
 
-async function readSegments(files: Files, { owner, hash, directory }: StoredOwner): Promise<Segment[]> {
+async function readSegments(files: Files, { owner, hash, directory, chain }: StoredOwner): Promise<Segment[]> {
   const segments: Segment[] = [];
   for (const name of await files.list()) {
     const place = parseSegmentName(name);
     if (place === undefined) continue;
     const bytes = await files.read(name);
     if (bytes === undefined) throw new JitPaxosError('data-directory-unusable', `${directory}/${name} vanished while it was read; only the replica may change its data directory`);
-    const header = decodeSegmentHeader(bytes, owner, hash, `${directory}/${name}`);
+    const header = decodeSegmentHeader(bytes, owner, hash, `${directory}/${name}`, chain);
     segments.push({ name, bytes, ...place, header });
   }
   return segments.sort((a, b) => a.generation - b.generation || a.ordinal - b.ordinal);

@@ -18,6 +18,8 @@ export interface SegmentOptions {
   readonly bootId: string;
   readonly owner: Owner;
   readonly hash: Hash64;
+  /** Fingerprint of what chains the log. */
+  readonly chain: number;
 }
 
 export interface Segment {
@@ -108,7 +110,7 @@ export class Segments {
     const bytes = Math.max(options.segmentBytes, SEGMENT_HEADER_BYTES + toSector(frameBytes));
     let file = await files.create(name + UNFINISHED);
     try {
-      const header = encodeSegmentHeader({ generation, ordinal, mode: options.mode, bootId: options.bootId, saltHi, saltLo }, options.owner, options.hash);
+      const header = encodeSegmentHeader({ generation, ordinal, mode: options.mode, chain: options.chain, bootId: options.bootId, saltHi, saltLo }, options.owner, options.hash);
       await file.write(header, header.length, 0);
       for (let at = SEGMENT_HEADER_BYTES + frameBytes; at < bytes; ) {
         const length = Math.min(FILL_BYTES, bytes - at);

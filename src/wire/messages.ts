@@ -70,7 +70,7 @@ export const ReadReply = defineMessage('ReadReply', 5, {
   result: 'bin16',
 });
 
-/** Primary → all: heartbeat, where its log ends, what is committed. The first of a view starts it (StartView). `sequence` counts the Syncs of the view; 0: no answer to it is timed. */
+/** Primary → all: heartbeat, where its log ends, what is committed. The first of a view starts it (StartView). `sequence` counts the Syncs of the view; 0: no answer to it is timed. `fingerprint`: of what chains the sender's log (docs/security.md), 0 when it does not say. */
 export const Sync = defineMessage('Sync', 6, {
   view: 'u32',
   sequence: 'u32',
@@ -78,6 +78,7 @@ export const Sync = defineMessage('Sync', 6, {
   lastChain: 'u64',
   committedIndex: 'u64',
   committedChain: 'u64',
+  fingerprint: { kind: 'u32', since: 4 },
 });
 
 /**
@@ -139,7 +140,7 @@ export const Chunk = defineMessage('Chunk', 17, {
 /** Replica → all: promise `view`. `reason`: see ViewReason. */
 export const ViewChange = defineMessage('ViewChange', 18, { view: 'u32', reason: { kind: 'u8', since: 4 } });
 
-/** Replica → primary of `view`: I promised, and this is where my log, of `logView`, ends for good. */
+/** Replica → primary of `view`: I promised, and this is where my log, of `logView`, ends for good. `fingerprint`: as in Sync. */
 export const Vote = defineMessage('Vote', 19, {
   view: 'u32',
   logView: 'u32',
@@ -147,14 +148,16 @@ export const Vote = defineMessage('Vote', 19, {
   lastChain: 'u64',
   committedIndex: 'u64',
   committedChain: 'u64',
+  fingerprint: { kind: 'u32', since: 4 },
 });
 
-/** Anyone → replica: which view are you in? */
-export const Probe = defineMessage('Probe', 20, { view: 'u32', nonce: 'u32' });
+/** Anyone → replica: which view are you in? `fingerprint`: as in Sync; a client has none. */
+export const Probe = defineMessage('Probe', 20, { view: 'u32', nonce: 'u32', fingerprint: { kind: 'u32', since: 4 } });
 
 /**
  * Answer to Probe. `status`: see ReplicaStatus. `heardPrimary`: 1 when its primary is alive as far as it knows. `knownIncarnation`: the highest
  * incarnation of the replica that asks which this one has heard of, 0 for none. `majorityLost`: 1 when this one knows that more than f replicas have lost their log.
+ * `fingerprint`: as in Sync.
  */
 export const ProbeReply = defineMessage('ProbeReply', 21, {
   view: 'u32',
@@ -167,6 +170,7 @@ export const ProbeReply = defineMessage('ProbeReply', 21, {
   committedIndex: 'u64',
   knownIncarnation: { kind: 'u32', since: 4 },
   majorityLost: { kind: 'u8', since: 4 },
+  fingerprint: { kind: 'u32', since: 4 },
 });
 
 /** Client → replica: nothing commits in `view`; look whether it lives. `unreachable`: the replicas that do not answer this client, bit r for replica r. */

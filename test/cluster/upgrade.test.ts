@@ -65,7 +65,7 @@ for (const { durability, authenticated } of [{ durability: 'fsync', authenticate
     const random = new Random(seed);
     const load = new Load(OPERATION_TIMEOUT_MS);
     const clients: Client[] = [];
-    await using cluster = await LocalCluster.start({ replicas: 3, machine: 'kv', transport: 'auto', idle: 'block', durability, authenticated, program: PREVIOUS });
+    await using cluster = await LocalCluster.start({ replicas: 3, machine: 'kv', transport: 'auto', idle: 'block', durability, authenticated, unkeyedChain: checkout !== undefined, program: PREVIOUS });
     const keys = authenticated ? { keys: JSON.parse(readFileSync(join(cluster.directory, KEY_FILE_NAMES.client), 'utf8')) as KeyFile } : {};
     const common = { cluster: cluster.config(), ...keys, lanes: 2, connectTimeout: 20_000, idle: 'block', logger: silentLogger } as const;
     const previous = await previousClient();

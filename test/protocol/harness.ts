@@ -11,7 +11,7 @@ import type { StateMachine } from '../../src/machine/state-machine.js';
 import { loadHash } from '../../src/native/hash64.js';
 import { ClientCore } from '../../src/protocol/client-core.js';
 import { DEFAULT_CLIENT_TIMINGS, DEFAULT_LIMITS, DEFAULT_TIMINGS, type ClientConfig, type ClientTimings, type LateRule, type Limits, type Timings } from '../../src/protocol/config.js';
-import { Instant, type HardState, type Outbox, type PersistBatch, type Recovered, type Snapshot, type Storage } from '../../src/protocol/contract.js';
+import { Instant, type Chain, type HardState, type Outbox, type PersistBatch, type Recovered, type Snapshot, type Storage } from '../../src/protocol/contract.js';
 import { Counter, type CounterName } from '../../src/protocol/counters.js';
 import { ReplicaCore } from '../../src/protocol/replica-core.js';
 import { REGISTER_LANE } from '../../src/protocol/sessions.js';
@@ -173,7 +173,9 @@ export class TestReplica {
     private readonly timings: Timings,
     private readonly late: LateRule,
     private readonly createMachine: () => StateMachine,
-    private readonly datagramBytes?: number,
+    private readonly datagramBytes: number | undefined,
+    /** Another one counts from the next start on. */
+    public chained: Chain | undefined,
   ) {}
 
   get state(): ReplicaCore['state'] {
@@ -185,7 +187,7 @@ export class TestReplica {
     this.machine = this.createMachine();
     this.core = new ReplicaCore({ id: this.id, replicas: this.cluster.n, seed: this.id + 1, late: this.late, ...(this.datagramBytes === undefined ? {} : { datagramBytes: this.datagramBytes }), limits: this.limits, timings: this.timings }, outbox, this.disk, this.machine, hasher, {
       transition: (event, detail) => this.transitions.push(`${event}: ${detail}`),
-    });
+    }, this.chained);
     this.disk.persisted = (token) => this.core.persisted(token);
     this.up = true;
     this.core.start(this.disk.recover(logLost), this.cluster.now);
@@ -326,6 +328,8 @@ export interface ClusterOptions {
   readonly keepsLog?: boolean;
   readonly datagramBytes?: number;
   readonly machine?: () => StateMachine;
+  /** What chains the log of each replica. Default: as without keys. */
+  readonly chain?: (id: number) => Chain;
   /** False: no replica is started; for tests of clients alone. */
   readonly replicas?: boolean;
 }
@@ -380,7 +384,7 @@ export class Cluster {
     if (options.replicas === false) return;
     const limits = { ...TEST_LIMITS, ...options.limits };
     const timings = { ...DEFAULT_TIMINGS, orderHoldUs: 0, lateRepairUs: 0, slowAfterUs: 0, ...options.timings };
-    for (let id = 0; id < n; id++) this.replicas.push(new TestReplica(this, id, new Disk(options.keepsLog ?? false), limits, timings, options.late ?? 'reject', options.machine ?? (() => new JournalMachine()), options.datagramBytes));
+    for (let id = 0; id < n; id++) this.replicas.push(new TestReplica(this, id, new Disk(options.keepsLog ?? false), limits, timings, options.late ?? 'reject', options.machine ?? (() => new JournalMachine()), options.datagramBytes, options.chain?.(id)));
     for (const replica of this.replicas) replica.start();
   }
 

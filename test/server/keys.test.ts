@@ -147,6 +147,9 @@ t.test('a key file is refused with its reason, and no message holds a secret', a
   refused('key-file-invalid', /"keys"\[1\].*"id" 1 is there already/, file(1, [ALL[0]!, ALL[0]!]));
   refused('key-file-invalid', /"keys"\[0\].*"secret"/, file(1, [{ ...ALL[0]!, secret: `${secrets[0]!.slice(1)}x` }]));
   refused('key-file-invalid', /"role"/, file(1, [{ ...ALL[0]!, role: 'king' as KeyRole }]));
+  const secret = 'c0'.repeat(16);
+  for (const chainSecret of [secret.slice(2), `${secret}00`, `${secret.slice(1)}x`, 5]) refused('key-file-invalid', /"chainSecret" has to be a string of 32 hexadecimal digits/, { ...file(1), chainSecret });
+  refused('key-file-invalid', /has a "chainSecret", which is for replicas alone/, { ...file(2), chainSecret: secret }, 'client');
   refused('key-file-invalid', /"id" is 0/, file(1, [{ ...ALL[0]!, id: 0 }]));
   refused('key-file-invalid', /1 to 1024/, file(1, []));
   refused('key-file-invalid', /did you mean "use"/, { ...file(1), uze: 1 });

@@ -40,7 +40,9 @@ t.test('cluster file', async (t) => {
     const wrong: [string, unknown, RegExp][] = [
       ['no object', [GOOD], /is no JSON object/],
       ['a misspelt key', { ...GOOD, replica: [] }, /"replica" .* did you mean "replicas"\?/],
-      ['an unknown key', { ...GOOD, zzzzzzzz: 1 }, /"zzzzzzzz" .* use one of schema, id, replicas, authentication, restored, limits/],
+      ['an unknown key', { ...GOOD, zzzzzzzz: 1 }, /"zzzzzzzz" .* use one of schema, id, replicas, authentication, chain, restored, limits, datagramBytes/],
+      ['a chain that is none', { ...GOOD, chain: 'md5' }, /"chain" is "md5"; it has to be one of xxh3-64, siphash-2-4/],
+      ['a keyed chain without keys', { ...GOOD, chain: 'siphash-2-4' }, /"chain" is "siphash-2-4", which is keyed, and "authentication" is "none"/],
       ['schema', { ...GOOD, schema: 'jitpaxos.cluster/2' }, /"schema" is "jitpaxos\.cluster\/2"; this program reads "jitpaxos\.cluster\/1"/],
       ['id', { ...GOOD, id: 'abc' }, /"id" is "abc"; .* 16 hexadecimal digits/],
       ['id', { ...GOOD, id: 12 }, /"id" is 12/],

@@ -3,6 +3,8 @@
  * answers of the same process; after a restart there are none until it has answered twice.
  */
 import type { StatusAnswer } from '../../client/status-client.js';
+import { CHAIN_REMEDY, chainWarning } from '../../server/chain.js';
+import type { Cluster } from '../../server/cluster-config.js';
 import { majorityLostText, spokenIn, type ReplicaStatusReport } from '../../server/status.js';
 import { formatLongDuration } from '../units.js';
 
@@ -170,8 +172,27 @@ function remarksOn(replicas: readonly ReplicaSummary[], view: number | undefined
   }
   const versions = new Set(replicas.flatMap(({ report }) => (report === undefined ? [] : [report.version])));
   if (versions.size > 1) remarks.push(`the replicas run different versions: ${[...versions].join(', ')}`);
-  remarks.push(...wireRemarks(replicas));
+  remarks.push(...wireRemarks(replicas), ...chainRemarks(replicas));
   return remarks;
+}
+
+/** With a first remark when the chain that the cluster file names is one that clients can forge. */
+export function withChainRemark(summary: ClusterSummary, cluster: Pick<Cluster, 'authentication' | 'chain'>): ClusterSummary {
+  const warning = chainWarning(cluster);
+  return warning === undefined ? summary : { ...summary, remarks: [`${warning}; ${CHAIN_REMEDY}`, ...summary.remarks] };
+}
+
+/** Empty when the logs of all that answered are chained alike, or one does not say. Replicas that differ do not hear each other. */
+export function chainRemarks(replicas: readonly Pick<ReplicaSummary, 'id' | 'report'>[]): string[] {
+  const chains = new Map<string, number[]>();
+  for (const { id, report } of replicas) {
+    if (report?.chain === undefined) continue;
+    const chain = `${report.chain.function}, fingerprint ${report.chain.fingerprint}`;
+    chains.set(chain, [...(chains.get(chain) ?? []), id]);
+  }
+  if (chains.size < 2) return [];
+  const found = [...chains].map(([chain, ids]) => `replica ${ids.join(', ')}: ${chain}`);
+  return [`the logs are chained under different secrets (${found.join('; ')}), so these replicas do not hear each other: give all the cluster file and the replica.keys of the majority`];
 }
 
 /** Empty when all that answered speak the same. */

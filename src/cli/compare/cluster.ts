@@ -7,7 +7,7 @@ import type { HeapUse } from '../../metrics/heap-meter.js';
 import { CLUSTER_SCHEMA } from '../../server/cluster-config.js';
 import type { Durability } from '../../server/storage.js';
 import { writeFirstKeys } from '../keys.js';
-import { freePorts, LocalCluster } from '../load/local-cluster.js';
+import { authenticationOf, freePorts, LocalCluster } from '../load/local-cluster.js';
 import { sharesProcess } from './c-echo.js';
 import { measureClients, type Contestant, type Measured, type Measuring, type Timing } from './contestant.js';
 import { Children, LineChild, mainThreadCpuSeconds } from './line-child.js';
@@ -50,21 +50,24 @@ export class OurCluster implements Contestant {
   private readonly replicas: number | undefined;
   private readonly durability: Durability;
   private readonly authenticated: boolean;
+  private readonly unkeyedChain: boolean;
   private runs = 0;
 
   /**
    * @param replicas in place of the point's: 1 is a server without replication, of the same wire, log and machine
    * @param durability default `memory`
    * @param authenticated default false
+   * @param unkeyedChain with keys: the chain of before; default false
    */
   constructor(
     readonly name: string,
     private readonly wiring: TransportChoice,
-    { replicas, durability = 'memory', authenticated = false }: { readonly replicas?: number; readonly durability?: Durability; readonly authenticated?: boolean } = {},
+    { replicas, durability = 'memory', authenticated = false, unkeyedChain = false }: { readonly replicas?: number; readonly durability?: Durability; readonly authenticated?: boolean; readonly unkeyedChain?: boolean } = {},
   ) {
     this.replicas = replicas;
     this.durability = durability;
     this.authenticated = authenticated;
+    this.unkeyedChain = unkeyedChain;
   }
 
   async run(asked: Point, timing: Timing): Promise<Measured> {
@@ -72,7 +75,7 @@ export class OurCluster implements Contestant {
     const { machine, replicas, datagramBytes } = point;
     await using children = new Children();
     if (sharesProcess(this.wiring.idle === 'busy', point)) {
-      const { directory, clusterFile } = await writeCluster(replicas, this.authenticated);
+      const { directory, clusterFile } = await writeCluster(replicas, { authenticated: this.authenticated, unkeyedChain: this.unkeyedChain });
       try {
         const ids = Array.from({ length: replicas }, (_, id) => id);
         const server = children.add(LineChild.startModule('./shared-replicas.js', { ...this.wiring, cluster: clusterFile, ids, machine, durability: this.durability, data: directory, datagramBytes } satisfies SharedReplicasSetup, 'the replicas'));
@@ -82,7 +85,7 @@ export class OurCluster implements Contestant {
         rmSync(directory, { recursive: true, force: true });
       }
     }
-    await using cluster = await LocalCluster.start({ replicas, machine, datagramBytes, ...this.wiring, durability: this.durability, authenticated: this.authenticated });
+    await using cluster = await LocalCluster.start({ replicas, machine, datagramBytes, ...this.wiring, durability: this.durability, authenticated: this.authenticated, unkeyedChain: this.unkeyedChain });
     const pids = cluster.replicas.map(({ child }) => child.pid);
     return await this.measure(cluster.clusterFile, point, timing, children, pids);
   }
@@ -93,7 +96,7 @@ export class OurCluster implements Contestant {
    */
   async runMetered(point: Point, timing: Timing, operations: number, idleMs: number): Promise<Metered> {
     await using children = new Children();
-    await using cluster = await LocalCluster.start({ replicas: point.replicas, machine: point.machine, datagramBytes: point.datagramBytes, ...this.wiring, durability: this.durability, authenticated: this.authenticated });
+    await using cluster = await LocalCluster.start({ replicas: point.replicas, machine: point.machine, datagramBytes: point.datagramBytes, ...this.wiring, durability: this.durability, authenticated: this.authenticated, unkeyedChain: this.unkeyedChain });
     const pids = cluster.replicas.map(({ child }) => child.pid);
     await cluster.ask('meter-start');
     await new Promise((resolve) => setTimeout(resolve, idleMs));
@@ -110,7 +113,7 @@ export class OurCluster implements Contestant {
     const flagsFor = (name: string): string[] => ['--cpu-prof', `--cpu-prof-dir=${directory}`, `--cpu-prof-name=${fileOf(name)}`, `--cpu-prof-interval=${intervalUs}`];
     const names = Array.from({ length: point.replicas }, (_, id) => `replica-${id}`);
     await using children = new Children(PROFILE_TIMEOUT_MS);
-    await using cluster = await LocalCluster.start({ replicas: point.replicas, machine: point.machine, datagramBytes: point.datagramBytes, ...this.wiring, durability: this.durability, authenticated: this.authenticated, nodeFlags: (id) => flagsFor(names[id]!), stopTimeoutMs: PROFILE_TIMEOUT_MS });
+    await using cluster = await LocalCluster.start({ replicas: point.replicas, machine: point.machine, datagramBytes: point.datagramBytes, ...this.wiring, durability: this.durability, authenticated: this.authenticated, unkeyedChain: this.unkeyedChain, nodeFlags: (id) => flagsFor(names[id]!), stopTimeoutMs: PROFILE_TIMEOUT_MS });
     const pids = cluster.replicas.map(({ child }) => child.pid);
     const measured = await this.measure(cluster.clusterFile, { ...point, clients: 1 }, timing, children, pids, { cpu: mainThreadCpuSeconds, nodeFlags: flagsFor('client') });
     const [answer] = await cluster.ask('stats');
@@ -128,12 +131,12 @@ export class OurCluster implements Contestant {
 }
 
 /** A cluster file for replicas on free ports of loopback. */
-async function writeCluster(replicas: number, authenticated: boolean): Promise<{ directory: string; clusterFile: string }> {
+async function writeCluster(replicas: number, keys: { readonly authenticated: boolean; readonly unkeyedChain: boolean }): Promise<{ directory: string; clusterFile: string }> {
   const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-'));
   const clusterFile = join(directory, 'cluster.json');
   const ports = await freePorts(replicas);
   const id = randomBytes(8).toString('hex');
-  writeFileSync(clusterFile, JSON.stringify({ schema: CLUSTER_SCHEMA, id, authentication: authenticated ? 'keys' : 'none', replicas: ports.map((port) => `127.0.0.1:${port}`) }));
-  if (authenticated) writeFirstKeys(clusterFile, id);
+  writeFileSync(clusterFile, JSON.stringify({ schema: CLUSTER_SCHEMA, id, ...authenticationOf(keys), replicas: ports.map((port) => `127.0.0.1:${port}`) }));
+  if (keys.authenticated) writeFirstKeys(clusterFile, id, !keys.unkeyedChain);
   return { directory, clusterFile };
 }

@@ -4,10 +4,11 @@ import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { StatusClient } from '../../client/status-client.js';
 import { AddressBook } from '../../server/address-book.js';
+import { CHAIN_REMEDY, chainWarning, KEYED_CHAIN } from '../../server/chain.js';
 import { loadCluster, type Cluster } from '../../server/cluster-config.js';
 import { formatDuration } from '../units.js';
 import { spokenIn } from '../../server/status.js';
-import { clockRemarks, summarize, wireRemarks } from '../cluster/summary.js';
+import { chainRemarks, clockRemarks, summarize, wireRemarks } from '../cluster/summary.js';
 import { fail, ok, warn, type Finding } from './finding.js';
 
 /** Linux, statfs(2): file systems that are gone after a restart. */
@@ -31,6 +32,13 @@ export function readCluster(file: string): { readonly cluster: Cluster | undefin
     const [found, advice] = splitMessage(error);
     return { cluster: undefined, finding: fail('cluster file', found, advice) };
   }
+}
+
+/** Whether those who have a key can make replicas differ. */
+export function checkChain(cluster: Cluster): Finding {
+  const warning = chainWarning(cluster);
+  if (warning !== undefined) return warn('chain', warning, CHAIN_REMEDY);
+  return ok('chain', cluster.chain === KEYED_CHAIN ? `${cluster.chain}, under a secret of the replicas` : `${cluster.chain}, and no keys: whoever reaches a replica can do everything`);
 }
 
 /** Numeric addresses of the replicas, as far as their names resolve, and which of them are this host's. */
@@ -68,6 +76,8 @@ export async function checkReplicas(file: string, timeoutMs: number): Promise<Fi
     if (mixed !== undefined) findings.push(warn('wire versions', mixed, 'docs/operations.md, "Upgrading one replica at a time"'));
     else if (summary.wireVersion !== undefined) findings.push(ok('wire versions', `all that answer speak version ${summary.wireVersion}`));
     for (const remark of clockRemarks(answers.flatMap(({ report }) => (report === undefined ? [] : [report])))) findings.push(warn('log and clocks', remark, 'docs/clocks.md, "A clock that was ahead once"'));
+    const [differs] = chainRemarks(summary.replicas);
+    if (differs !== undefined) findings.push(fail('chain', differs, 'docs/security.md, "The chain"'));
     if (summary.available) findings.push(ok('quorum', `view ${summary.view}, replicas ${summary.members.join(', ')}`));
     else if (summary.answered === 0) findings.push(warn('quorum', 'no replica answers', 'start the replicas'));
     else if (summary.majorityLost !== undefined) findings.push(fail('quorum', summary.remarks[0]!, 'docs/operations.md, "majority-lost"'));

@@ -12,6 +12,7 @@ import { randomBytes } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { KEYED_CHAIN } from '../../server/chain.js';
 import { CLUSTER_SCHEMA, type ClusterConfig } from '../../server/cluster-config.js';
 import { CliError } from '../exit.js';
 import { writeFirstKeys } from '../keys.js';
@@ -46,6 +47,8 @@ export interface LocalClusterOptions {
   readonly program?: ReplicaProgram;
   /** The cluster has keys, as `jitpaxos init` writes them: replica.keys and client.keys beside the cluster file. Default false. */
   readonly authenticated?: boolean;
+  /** With keys: the chain of clusters from before there was a keyed one. Default: the keyed one. */
+  readonly unkeyedChain?: boolean;
   /**
    * For something that stands between the processes: given where the replicas listen, says for each replica by which addresses
    * it is to know them, its own being the true one. Called again when ports have to be chosen anew.
@@ -167,9 +170,9 @@ export class LocalCluster {
       const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-'));
       const clusterFile = join(directory, 'cluster.json');
       const ports = await freePorts(options.replicas);
-      const config: ClusterConfig = { schema: CLUSTER_SCHEMA, id: randomBytes(8).toString('hex'), replicas: ports.map((port) => `127.0.0.1:${port}`), authentication: options.authenticated === true ? 'keys' : 'none' };
+      const config: ClusterConfig = { schema: CLUSTER_SCHEMA, id: randomBytes(8).toString('hex'), replicas: ports.map((port) => `127.0.0.1:${port}`), ...authenticationOf(options) };
       writeFileSync(clusterFile, JSON.stringify(config, null, 2));
-      if (options.authenticated === true) writeFirstKeys(clusterFile, config.id);
+      if (options.authenticated === true) writeFirstKeys(clusterFile, config.id, config.chain !== undefined);
       const knownAs = await options.detour?.(config.replicas);
       const files = ports.map((_, id) => {
         if (knownAs === undefined) return clusterFile;
@@ -222,6 +225,11 @@ export class LocalCluster {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+/** What a cluster file says of keys, as `jitpaxos init` writes it. */
+export function authenticationOf({ authenticated = false, unkeyedChain = false }: Pick<LocalClusterOptions, 'authenticated' | 'unkeyedChain'>): Pick<ClusterConfig, 'authentication' | 'chain'> {
+  return authenticated ? { authentication: 'keys', ...(unkeyedChain ? {} : { chain: KEYED_CHAIN }) } : { authentication: 'none' };
 }
 
 /** UDP ports of 127.0.0.1 that nothing is bound to now; held together, so that they differ. */

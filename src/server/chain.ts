@@ -1,0 +1,67 @@
+/**
+ * What chains the log of a cluster: the function that its cluster file names, and with keys the secret that is in the replicas'
+ * key file and nowhere else. Both are settled when the cluster is set up and never change: log, snapshots and the replicas'
+ * agreement stand on them. docs/decisions/keyed-chain.md.
+ */
+import { createHash } from 'node:crypto';
+import { JitPaxosError } from '../errors.js';
+import type { Hash64 } from '../native/hash64.js';
+import { loadSipHash, SIP_SECRET_BYTES } from '../native/siphash.js';
+import { UNKEYED_FINGERPRINT, unkeyedChain, type Chain } from '../protocol/contract.js';
+import type { Cluster } from './cluster-config.js';
+
+/** The second needs keys. */
+export const CHAIN_FUNCTIONS = ['xxh3-64', 'siphash-2-4'] as const;
+export type ChainFunction = (typeof CHAIN_FUNCTIONS)[number];
+
+/** Of every cluster with keys that is set up now. */
+export const KEYED_CHAIN: ChainFunction = 'siphash-2-4';
+
+export { SIP_SECRET_BYTES as CHAIN_SECRET_BYTES };
+
+/** @param secret `chainSecret` of the replicas' key file, undefined where it has none. Throws as `checkChainSecret`. */
+export function openChain(cluster: Cluster, secret: string | undefined, hash: Hash64): Chain {
+  checkChainSecret(cluster, secret);
+  if (secret === undefined) return unkeyedChain(hash);
+  const bytes = Buffer.from(secret, 'hex');
+  const keyed = loadSipHash(bytes);
+  bytes.fill(0);
+  const { hashArena } = keyed;
+  return {
+    hash64: (from, offset, length, out, outOffset) => keyed.hash64(from, offset, length, out, outOffset),
+    ...(hashArena === undefined ? {} : { hashArena: (length: number) => hashArena.call(keyed, length) }),
+    fingerprint: chainFingerprint(cluster.chain, secret),
+  };
+}
+
+/** The first four bytes of a SHA-256 of function and secret, for segments, snapshots and messages between replicas. */
+export function chainFingerprint(name: ChainFunction, secret: string | undefined): number {
+  if (secret === undefined) return UNKEYED_FINGERPRINT;
+  const digest = createHash('sha256').update(`jitpaxos chain ${name}\n`).update(Buffer.from(secret, 'hex')).digest();
+  const fingerprint = digest.readInt32BE(0);
+  return fingerprint === 0 || fingerprint === UNKEYED_FINGERPRINT ? UNKEYED_FINGERPRINT + 1 : fingerprint;
+}
+
+/** Eight hexadecimal digits, for people. */
+export function showFingerprint(fingerprint: number): string {
+  return (fingerprint >>> 0).toString(16).padStart(8, '0');
+}
+
+/** Throws JitPaxosError `chain-secret-missing` or `chain-differs` when cluster file and key file do not go together. */
+export function checkChainSecret(cluster: Cluster, secret: string | undefined): void {
+  const keyed = cluster.chain === KEYED_CHAIN;
+  if (keyed && secret === undefined) {
+    throw new JitPaxosError('chain-secret-missing', `the cluster file says "chain": "${cluster.chain}", and the replicas' key file has no "chainSecret"; copy the key file of a replica that has it. It was made by jitpaxos init, is the same on all replicas, and cannot be made anew`);
+  }
+  if (!keyed && secret !== undefined) {
+    throw new JitPaxosError('chain-differs', `the replicas' key file has a "chainSecret", and the cluster file does not say "chain": "${KEYED_CHAIN}"; use the cluster file that jitpaxos init wrote beside it: the chain of a cluster never changes`);
+  }
+}
+
+/** With keys and the chain of before, a client's key is enough to make replicas differ. Undefined when there is nothing to say. */
+export function chainWarning({ authentication, chain }: Pick<Cluster, 'authentication' | 'chain'>): string | undefined {
+  if (authentication === 'none' || chain === KEYED_CHAIN) return undefined;
+  return 'the chain of this cluster has no secret: whoever holds any of its keys, a read-only one included, can make replicas hold different data unnoticed';
+}
+
+export const CHAIN_REMEDY = 'move to a cluster with a keyed chain by a backup: docs/operations.md, "A keyed chain for an old cluster"';
