@@ -48,6 +48,8 @@ export class MemberLag {
   private readonly prompt: Float64Array;
   private limitUs = Infinity;
   private readonly sentUs = new Float64Array(SYNCS);
+  /** The same, whatever was forgiven since. */
+  private readonly writtenUs = new Float64Array(SYNCS);
   private sequence = 0;
   private checkUs = 0.5;
   private checkedIndex = 0;
@@ -81,6 +83,20 @@ export class MemberLag {
   sent(sequence: number, now: Instant): void {
     this.sequence = sequence;
     this.sentUs[sequence & (SYNCS - 1)] = now.monotonicUs;
+    this.writtenUs[sequence & (SYNCS - 1)] = now.monotonicUs;
+  }
+
+  /** When a Sync was sent; NaN when that is not known any more. */
+  sentAtUs(sequence: number): number {
+    return sequence > 0 && sequence <= this.sequence && sequence > this.sequence - SYNCS ? this.writtenUs[sequence & (SYNCS - 1)]! : NaN;
+  }
+
+  /** Replicas that have all that is committed but for what a few Syncs announce, a bit each. */
+  keepingUp(matched: Float64Array): number {
+    const { state } = this;
+    let mask = 1 << state.id;
+    for (let r = 0; r < state.n; r++) if (matched[r]! >= state.committed - SPARE_SYNCS_BEHIND * state.config.timings.syncEntries) mask |= 1 << r;
+    return mask;
   }
 
   /** A replica answered, having heard the Syncs up to `sequence`. */

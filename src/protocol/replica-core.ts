@@ -155,7 +155,7 @@ export class ReplicaCore {
     if (this.holdBack.dueUs <= this.turnUs) this.releaseHeld(now);
     this.turnUs = -Infinity;
     this.synchronization.flush(now);
-    this.viewChanges.replaceSlow(now);
+    this.viewChanges.improve(now);
     this.state.bound();
     this.divergence.flush(now);
     this.state.persist();

@@ -16,6 +16,7 @@ import { DurableOutbox } from './durable-outbox.js';
 import { Execution } from './execution.js';
 import { invariant } from './invariant.js';
 import { appendEntry, ENTRY_HEADER_BYTES, Log } from './log.js';
+import { ReplicaClocks } from './replica-clocks.js';
 import { REGISTER_BYTES } from './sessions.js';
 import { installBase } from './snapshots.js';
 import { TailIndex } from './tail-index.js';
@@ -48,6 +49,8 @@ export class ReplicaState implements PersistBatch {
   readonly tail: TailIndex;
   readonly execution: Execution;
   readonly out: DurableOutbox;
+  /** Of all replicas, as this primary sees them. */
+  readonly clocks: ReplicaClocks;
   readonly counters = new Float64Array(COUNTER_NAMES.length);
   /** Arrival clock − timestamp of requests that were appended, late or too far ahead, µs. */
   readonly arrivalSlackUs = new BucketCounts(SLACK_BOUNDS_US);
@@ -100,6 +103,7 @@ export class ReplicaState implements PersistBatch {
     this.tail = new TailIndex(this.log);
     this.execution = new Execution(this.log, this.tail, machine, config.limits, this.counters);
     this.out = new DurableOutbox(outbox);
+    this.clocks = new ReplicaClocks(config.id, config.replicas, config.timings.maxAheadNs);
     this.takeRole();
   }
 

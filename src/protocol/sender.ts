@@ -4,6 +4,7 @@ import { copyBytes, copyWords, LastView } from '../wire/copy.js';
 import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES } from '../wire/envelope.js';
 import { begin, mark, type Message } from '../wire/layout.js';
 import { writeI32, writeIndex, writeU16 } from '../wire/u64.js';
+import type { Instant } from './contract.js';
 import { Counter } from './counters.js';
 import { ENTRY_HEADER_BYTES, ORDER_RECORD_BYTES, RecordAt } from './log.js';
 import type { ReplicaState } from './replica-state.js';
@@ -125,7 +126,7 @@ export class Sender {
     this.state.out.commit(wire.Sync.size);
   }
 
-  syncAck(to: number): void {
+  syncAck(to: number, now: Instant): void {
     const o = this.open(wire.SyncAck, to, 0);
     if (o < 0) return;
     const bytes = this.state.out.bytes;
@@ -134,6 +135,8 @@ export class Sender {
     this.state.differed = false;
     writeIndex(bytes, o + wire.SyncAck.at.matchedIndex, this.state.synced);
     writeIndex(bytes, o + wire.SyncAck.at.neededIndex, Math.min(this.state.synced, this.state.committed));
+    writeI32(bytes, o + wire.SyncAck.at.clock, now.wallHi);
+    writeI32(bytes, o + wire.SyncAck.at.clock + 4, now.wallLo);
     this.state.out.commit(wire.SyncAck.size);
   }
 

@@ -110,6 +110,7 @@ export class Synchronization {
     this.unheard = false;
     this.ackedSequence.fill(0);
     this.lag.reset();
+    this.state.clocks.reset();
     this.state.syncHeard = 0;
     this.state.differed = false;
     this.repairs.reset();
@@ -126,6 +127,14 @@ export class Synchronization {
   /** At the primary: replica `replica` has answered a Sync of this view. */
   wasHeard(replica: number): boolean {
     return this.ackedSequence[replica]! > 0;
+  }
+
+  /** At the primary: replicas that answer Syncs, itself among them, a bit each. */
+  answering(now: Instant): number {
+    const { state } = this;
+    let mask = 1 << state.id;
+    for (let r = 0; r < state.n; r++) if (now.monotonicUs - this.ackedUs[r]! < state.config.timings.suspectUs) mask |= 1 << r;
+    return mask;
   }
 
   /** Lowers `out[0]` to the monotonic µs of the next thing to do by time. */
@@ -196,6 +205,8 @@ export class Synchronization {
       if (state.views.isMember(state.view, from)) this.silence.note(now.monotonicUs - this.ackedUs[from]!);
       this.ackedUs[from] = now.monotonicUs;
     }
+    const sentUs = this.lag.sentAtUs(sequence);
+    if (!Number.isNaN(sentUs)) state.clocks.heard(from, readI32(bytes, o + SyncAck.at.clock), readI32(bytes, o + SyncAck.at.clock + 4), sentUs, now);
     this.lag.heard(from, sequence, now);
     this.needed[from] = readIndex(bytes, o + SyncAck.at.neededIndex);
     if (matched > this.matched[from]!) this.matched[from] = matched;
@@ -245,7 +256,7 @@ export class Synchronization {
     } else if (lastIndex > state.synced) {
       this.doubt(now);
     }
-    this.sender.syncAck(from);
+    this.sender.syncAck(from, now);
   }
 
   /** The primary's order of what it appended. */
@@ -312,7 +323,7 @@ export class Synchronization {
     const pauseUs = this.follows(now) ? timings.orderHoldUs / 4 : timings.lateRepairUs;
     if (now.monotonicUs - this.reportedUs < pauseUs) return;
     this.reportedUs = now.monotonicUs;
-    this.sender.syncAck(this.state.primary);
+    this.sender.syncAck(this.state.primary, now);
   }
 
   /** A client waits for entry `index` to be here as it is at the primary. */
@@ -374,7 +385,7 @@ export class Synchronization {
       }
     }
     this.held(now);
-    if (!more) this.sender.syncAck(state.primary);
+    if (!more) this.sender.syncAck(state.primary, now);
   }
 
   /** The primary answered a probe: it lives, whatever became of its Syncs. One that was started again counts them anew. */

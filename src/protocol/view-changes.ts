@@ -16,6 +16,7 @@
 import { Plea, Probe, ProbeReply, ReplicaStatus, Sync, ViewChange, ViewReason, Vote } from '../wire/messages.js';
 import { readI32, readIndex } from '../wire/u64.js';
 import { chooseVote, readBallot, type Ballot } from './ballots.js';
+import { BetterView } from './better-view.js';
 import type { Hasher, Instant } from './contract.js';
 import { Counter } from './counters.js';
 import type { Divergence } from './divergence.js';
@@ -23,7 +24,6 @@ import { Experience } from './experience.js';
 import { Installation, type Target } from './installation.js';
 import { invariant } from './invariant.js';
 import { count, maskToString } from './masks.js';
-import { Pleas } from './pleas.js';
 import { Jitter } from './random.js';
 import type { ReplicaState } from './replica-state.js';
 import type { Sender } from './sender.js';
@@ -98,7 +98,7 @@ export class ViewChanges {
   private reason: number = ViewReason.unknown;
   private readonly silences = new Experience(SILENCES_MAX);
   private left = 0;
-  private readonly pleas: Pleas;
+  private readonly better: BetterView;
   /** The running probe is for the sake of a client. */
   private pleading = false;
   /** What they multiply `suspectUs` by, now. */
@@ -114,7 +114,7 @@ export class ViewChanges {
     private readonly viewEnded: () => void,
   ) {
     this.jitter = new Jitter(state.config.seed);
-    this.pleas = new Pleas(state);
+    this.better = new BetterView(state, synchronization);
     this.unreachableUs = new Float64Array(state.n).fill(-Infinity);
     // Another one in each life, so that answers to the probes of an earlier one are none to this one's.
     this.probeNonce = state.config.seed & 0x3fffffff;
@@ -155,16 +155,11 @@ export class ViewChanges {
     this.giveUpSource(now);
   }
 
-  /** Primary, end of a turn: a view without a member that holds all others up, when a spare keeps up better. */
-  replaceSlow(now: Instant): void {
-    const { state, synchronization } = this;
-    if (!state.isPrimary) return;
-    const mask = synchronization.lag.withoutSlow(synchronization.matched, now);
-    if (mask === 0) return;
-    const view = state.views.next(state.view, mask & ~this.pleas.avoided(now), state.id, 0);
-    if (view < 0) return;
-    this.askFor(view, `slow members; as fast as the best spare ${maskToString(mask, state.n)}`, ViewReason.slow);
-    this.promise(view, 'a slow member', now, ViewReason.slow);
+  /** Primary, end of a turn: leaves a view that works for a better one, where that is worth it. */
+  improve(now: Instant): void {
+    if (!this.state.isPrimary) return;
+    const view = this.better.find(now);
+    if (view >= 0) this.leaveFor(view, now);
   }
 
   forgive(gapUs: number): void {
@@ -216,7 +211,7 @@ export class ViewChanges {
     if (this.probing || state.status !== ReplicaStatus.normal) return;
     const rested = now.monotonicUs - this.probeSentUs >= state.config.timings.suspectUs;
     const unreachable = readI32(bytes, o + Plea.at.unreachable);
-    if (unreachable !== 0 && this.pleas.heard(owner === NO_OWNER ? -from : owner, unreachable, now) && rested) {
+    if (unreachable !== 0 && this.better.pleas.heard(owner === NO_OWNER ? -from : owner, unreachable, now) && rested) {
       this.suspect(now);
       this.pleading = true;
       return;
@@ -248,12 +243,11 @@ export class ViewChanges {
     const { state } = this;
     const view = readI32(bytes, o + ViewChange.at.view);
     const reason = bytes[o + ViewChange.at.reason]!;
+    // A vote may have come first.
+    if (view === state.view && this.reason === ViewReason.unknown) this.count(reason, now);
     if (view > state.view) this.promise(view, `asked by replica ${from}`, now, reason);
     else if (view < state.view && state.isPrimary) this.sender.sync(from, 0);
-    else if (view === state.view && state.status === ReplicaStatus.viewChange) {
-      if (this.reason === ViewReason.unknown) this.count(reason, now);
-      this.vote();
-    }
+    else if (view === state.view && state.status === ReplicaStatus.viewChange) this.vote();
   }
 
   onVote(bytes: Uint8Array, o: number, from: number, now: Instant): void {
@@ -334,9 +328,8 @@ export class ViewChanges {
   /** Remembers why the present view was asked for: what comes back again and again was no good reason. */
   private count(reason: number, now: Instant): void {
     this.reason = reason;
-    if (reason === ViewReason.slow) this.synchronization.lag.changed(now);
+    this.better.count(reason, this.left, now);
     if (reason === ViewReason.silence) this.silences.changed(now);
-    if (reason === ViewReason.plea) this.pleas.changed(this.left, now);
   }
 
   private vote(): void {
@@ -389,7 +382,7 @@ export class ViewChanges {
     const primary = state.views.primary(target.view) === state.id;
     if (state.status === ReplicaStatus.normal) {
       // A spare that lagged too far took a snapshot of the view it is in; the next Sync shows what follows.
-      this.sender.syncAck(state.primary);
+      this.sender.syncAck(state.primary, now);
       return;
     }
     invariant(target.view >= state.view, 'a view that is installed is not below the promised one');
@@ -419,7 +412,7 @@ export class ViewChanges {
       this.synchronization.sync(now);
     } else {
       state.transition('join-view', `log up to ${log.lastIndex}`);
-      this.sender.syncAck(state.primary);
+      this.sender.syncAck(state.primary, now);
       // Not by the primary, which is first: requests would come to members that are not there yet.
       for (let i = 0; i < this.curiousCount; i++) this.sender.probeReply(this.curious[i]!, 0, true);
     }
@@ -580,7 +573,13 @@ export class ViewChanges {
       if (answer.view > state.view && answer.status === ReplicaStatus.normal && answer.heardPrimary && r !== state.views.primary(answer.view)) elsewhere = Math.max(elsewhere, answer.view);
     }
     this.noteLost(lost);
-    if (pleading && mine === ReplicaStatus.normal && above === state.view && this.serve(alive, withLog, now)) return;
+    if (pleading && mine === ReplicaStatus.normal && above === state.view) {
+      const better = this.better.forClients(alive, withLog, now);
+      if (better >= 0) {
+        this.leaveFor(better, now);
+        return;
+      }
+    }
     const answerOfPrimary = this.answers.get(state.primary);
     if (mine === ReplicaStatus.normal && !state.isPrimary && answerOfPrimary !== undefined && answerOfPrimary.view === state.view && answerOfPrimary.status === ReplicaStatus.normal) {
       // It lives, and its Sync was lost or is on its way.
@@ -603,11 +602,11 @@ export class ViewChanges {
     }
     const keep = state.primary;
     const keepAlive = ((withLog >>> keep) & 1) === 1 && (mine !== ReplicaStatus.viewChange || keep === state.id || this.attempts === 0);
-    // What clients do not hear is no reason to have no view.
-    const heardByClients = alive & ~this.pleas.avoided(now);
-    let view = keepAlive ? state.views.next(above, heardByClients, keep, 0) : -1;
+    // That clients do not hear a replica, or its clock is off, is no reason to have no view.
+    const preferred = alive & ~this.better.avoided(now);
+    let view = keepAlive ? state.views.next(above, preferred, keep, 0) : -1;
     if (view < 0 && keepAlive) view = state.views.next(above, alive, keep, 0);
-    if (view < 0) view = state.views.next(above, heardByClients, -1, withLog);
+    if (view < 0) view = state.views.next(above, preferred, -1, withLog);
     if (view < 0) view = state.views.next(above, alive, -1, withLog);
     if (view < 0) return;
     const reason = mine !== ReplicaStatus.normal ? ViewReason.unknown : this.someoneGone() ? ViewReason.gone : ViewReason.silence;
@@ -632,14 +631,10 @@ export class ViewChanges {
     for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.viewChange(r, view, reason);
   }
 
-  /** A view for clients that do not hear a member of this one. */
-  private serve(alive: number, withLog: number, now: Instant): boolean {
-    const { state } = this;
-    const view = this.pleas.better(state.view, alive, withLog, now);
-    if (view < 0) return false;
-    this.askFor(view, `for clients that do not hear ${maskToString(this.pleas.avoided(now), state.n)}`, ViewReason.plea);
-    this.promise(view, 'a plea', now, ViewReason.plea);
-    return true;
+  private leaveFor(view: number, now: Instant): void {
+    const { why, reason } = this.better;
+    this.askFor(view, why, reason);
+    this.promise(view, why, now, reason);
   }
 
   /** The primary of a running view hears too few replicas for any view: the others have to go on without it, and are let know by silence. */
