@@ -82,6 +82,8 @@ export class ViewChanges {
   private readonly due = new Float64Array(2);
   private probeSentUs = -Infinity;
   private probeRounds = 0;
+  /** Rounds in a row in which too few answered for a view. */
+  private undecided = 0;
   private answers = new Map<number, Answer>();
   private askedUs = -Infinity;
   /** When the host of each replica last said that nobody listens there (`unreachable`). */
@@ -473,9 +475,10 @@ export class ViewChanges {
     return Math.min(Math.max(SILENCE_BORNE * this.synchronization.silence.worstUs, suspectUs * this.borneTimes), SUSPECT_MAX * suspectUs);
   }
 
+  /** Where too few answered for a view, the others may be farther away than that: the next round waits twice as long. */
   private windowUs(): number {
     const { probeWindowUs } = this.state.config.timings;
-    return Math.max(probeWindowUs, Math.min(this.synchronization.silence.worstUs / 2, WINDOW_MAX * probeWindowUs));
+    return probeWindowUs * Math.min(WINDOW_MAX, Math.max(2 ** this.undecided, this.synchronization.silence.worstUs / 2 / probeWindowUs));
   }
 
   /** A replica answers a probe of a round that is over: it was alive all the time. One that a view was asked for without was accused wrongly. */
@@ -548,6 +551,8 @@ export class ViewChanges {
     this.probing = false;
     const { pleading } = this;
     this.pleading = false;
+    const { undecided } = this;
+    this.undecided = 0;
     const mine = state.status;
     let alive = 1 << state.id;
     let withLog = mine === ReplicaStatus.recovering ? 0 : 1 << state.id;
@@ -596,6 +601,7 @@ export class ViewChanges {
       this.announceRecovery();
       if (this.someoneNormal() || above > state.view) return;
     }
+    this.undecided = Math.min(undecided + 1, 30);
     if (count(withLog) < state.views.f + 1) {
       if (state.isPrimary) this.stopLeading(alive);
       return;
@@ -609,6 +615,7 @@ export class ViewChanges {
     if (view < 0) view = state.views.next(above, preferred, -1, withLog);
     if (view < 0) view = state.views.next(above, alive, -1, withLog);
     if (view < 0) return;
+    this.undecided = 0;
     const reason = mine !== ReplicaStatus.normal ? ViewReason.unknown : this.someoneGone() ? ViewReason.gone : ViewReason.silence;
     this.askFor(view, `alive ${maskToString(alive, state.n)}`, reason);
     this.accuse();
