@@ -22,6 +22,9 @@ const MAX_SNAPSHOT_BYTES = 0x7fffffff;
 /** Room for a snapshot that begins to arrive; it doubles as bytes come, because what an offer says is no reason to allocate gigabytes. */
 const FIRST_SNAPSHOT_BYTES = 1 << 16;
 
+/** Messages of a transfer that wait for those before them. */
+const AHEAD_MAX = 128;
+
 /** What a replica says of its log: that entry is committed, under that chain. */
 export interface Claim {
   readonly from: number;
@@ -73,6 +76,8 @@ export class Installation {
   private endChainLo = 0;
   private entries: Uint8Array[] = [];
   private stagedBytes = 0;
+  /** Messages of a transfer that came before their turn, by the index or the offset that they begin behind. */
+  private readonly ahead = new Map<number, Uint8Array>();
   private arriving: StagedSnapshot | undefined;
   private snapshot: Snapshot | undefined;
   private askedUs = 0;
@@ -127,6 +132,7 @@ export class Installation {
     this.stagedBytes = 0;
     this.arriving = undefined;
     this.snapshot = undefined;
+    this.ahead.clear();
   }
 
   tick(now: Instant): void {
@@ -138,7 +144,12 @@ export class Installation {
     const { target, state } = this;
     const at = Chunk.at;
     if (target === undefined || from !== target.source || readI32(bytes, o + at.view) !== target.view || readI32(bytes, o + at.logView) !== target.logView) return false;
-    if (this.arriving !== undefined || readIndex(bytes, o + at.baseIndex) !== this.endIndex) return true;
+    if (this.arriving !== undefined) return true;
+    const base = readIndex(bytes, o + at.baseIndex);
+    if (base !== this.endIndex) {
+      if (base > this.endIndex && base < target.lastIndex) this.keepAhead(base, bytes, o, Chunk.size + readU16(bytes, o + at.entries));
+      return true;
+    }
     if (readI32(bytes, o + at.baseChain) !== this.endChainHi || readI32(bytes, o + at.baseChain + 4) !== this.endChainLo) return true;
     let offset = o + Chunk.size;
     const end = offset + readU16(bytes, o + at.entries);
@@ -168,7 +179,9 @@ export class Installation {
     if (this.endIndex === before) return true;
     this.progressUs = now.monotonicUs;
     if (this.endIndex < target.lastIndex) {
-      this.askBehind(bytes[o + at.more] === 1, now);
+      const next = this.takeAhead(this.endIndex);
+      if (next !== undefined) this.onChunk(next, 0, from, now);
+      else this.askBehind(bytes[o + at.more] === 1 || this.ahead.size > 0, now);
     } else if (this.endChainHi === target.chainHi && this.endChainLo === target.chainLo) {
       this.complete(now);
     } else {
@@ -198,6 +211,7 @@ export class Installation {
       this.target = { ...target, lastIndex: index, chainHi, chainLo, committed: index };
     }
     if (this.arriving !== undefined && this.arriving.index === index && this.arriving.chainHi === chainHi && this.arriving.chainLo === chainLo && this.arriving.length === length) return;
+    this.ahead.clear();
     this.arriving = { index, chainHi, chainLo, digestHi: readI32(bytes, o + at.digest), digestLo: readI32(bytes, o + at.digest + 4), length, bytes: new Uint8Array(Math.min(length, FIRST_SNAPSHOT_BYTES)), received: 0 };
     this.progressUs = now.monotonicUs;
     this.ask(now);
@@ -222,7 +236,9 @@ export class Installation {
     if (target === undefined || arriving === undefined || from !== target.source) return;
     if (readIndex(bytes, o + at.index) !== arriving.index || readI32(bytes, o + at.chain) !== arriving.chainHi || readI32(bytes, o + at.chain + 4) !== arriving.chainLo) return;
     const length = readU16(bytes, o + at.data);
-    if (readI32(bytes, o + at.offset) !== arriving.received || arriving.received + length > arriving.length || length === 0) return;
+    const offset = readI32(bytes, o + at.offset);
+    if (offset > arriving.received && offset < arriving.length) this.keepAhead(offset, bytes, o, SnapshotChunk.size + length);
+    if (offset !== arriving.received || arriving.received + length > arriving.length || length === 0) return;
     if (arriving.received + length > arriving.bytes.length) {
       const larger = new Uint8Array(Math.min(arriving.length, Math.max(2 * arriving.bytes.length, arriving.received + length)));
       larger.set(arriving.bytes);
@@ -232,10 +248,13 @@ export class Installation {
     arriving.received += length;
     this.progressUs = now.monotonicUs;
     if (arriving.received < arriving.length) {
-      this.askBehind(bytes[o + at.more] === 1, now);
+      const next = this.takeAhead(arriving.received);
+      if (next !== undefined) this.onSnapshotChunk(next, 0, from, now);
+      else this.askBehind(bytes[o + at.more] === 1 || this.ahead.size > 0, now);
       return;
     }
     this.arriving = undefined;
+    this.ahead.clear();
     this.hasher.hash64(arriving.bytes, 0, arriving.bytes.length, this.digest, 0);
     const snapshot = readI32(this.digest, 0) === arriving.digestHi && readI32(this.digest, 4) === arriving.digestLo ? decodeSnapshot(arriving.bytes) : undefined;
     if (snapshot === undefined || snapshot.index !== arriving.index || snapshot.chainHi !== arriving.chainHi || snapshot.chainLo !== arriving.chainLo) {
@@ -273,6 +292,20 @@ export class Installation {
     }
     if (offset < 0 || offset >= stable.bytes.length) return;
     this.sender.snapshotChunks(from, offset, readU16(bytes, o + at.room));
+  }
+
+  /** One answer is many messages, which may overtake each other: what came too soon waits. */
+  private keepAhead(at: number, bytes: Uint8Array, o: number, length: number): void {
+    // Those that are behind what arrived meanwhile are never taken.
+    if (this.ahead.size >= AHEAD_MAX) this.ahead.clear();
+    this.ahead.set(at, bytes.slice(o, o + length));
+  }
+
+  /** The message that begins there, when it came before its turn. */
+  private takeAhead(at: number): Uint8Array | undefined {
+    const message = this.ahead.get(at);
+    this.ahead.delete(at);
+    return message;
   }
 
   /** Something came. @param more what follows it was sent as well: it is asked for only when it does not come */
