@@ -51,6 +51,8 @@ export interface ClientSurroundings {
   readonly giveUp: number;
   /** Every session is this client's own, as with keys; else some are nobody's. */
   readonly owned: boolean;
+  /** Longest datagram. */
+  readonly datagramBytes: number;
   /** Besides what its lanes do: an operation every so often, from then on, on a lane that is idle. */
   readonly pace: { readonly everyUs: number; readonly fromUs: number } | undefined;
 }
@@ -108,7 +110,7 @@ export class ClientHost implements EventHandler {
     private readonly configure: Configure,
     private readonly around: ClientSurroundings,
   ) {
-    this.outbox = new SimulatedOutbox(endpoint, around.wire, around.network, (to, bytes, offset, length) => this.sent(to, bytes, offset, length));
+    this.outbox = new SimulatedOutbox(endpoint, around.wire, around.network, (to, bytes, offset, length) => this.sent(to, bytes, offset, length), around.datagramBytes);
     this.workload = new Workload(around.random.fork('workload'), around.plan, `c${endpoint}`);
     this.lanes = Array.from({ length: around.plan.lanes }, () => ({ process: around.events.newProcess(), item: undefined, invokedUs: 0, operation: 0, request: 0, paced: false }));
   }

@@ -28,6 +28,7 @@ export interface EnemySurroundings {
   readonly replicas: number;
   readonly plan: EnemyPlan;
   readonly operationBytes: number;
+  readonly datagramBytes: number;
   readonly lanesPerSession: number;
   /** Session ids of honest clients: it may have seen them on the network. */
   sessions(): readonly (readonly [number, number])[];
@@ -68,7 +69,7 @@ export class Enemy implements EventHandler {
       this.remember(this.recorded, bytes.slice(offset, offset + length));
       around.sent(endpoint, to, bytes, offset, length);
     };
-    this.outbox = new SimulatedOutbox(endpoint, around.wire, around.network, observe);
+    this.outbox = new SimulatedOutbox(endpoint, around.wire, around.network, observe, around.datagramBytes);
   }
 
   start(): void {

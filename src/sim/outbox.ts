@@ -41,6 +41,8 @@ export class SimulatedOutbox implements Outbox {
     private readonly wire: WireEnd,
     private readonly network: Network,
     private readonly observe: MessageObserver,
+    /** Longest datagram, but for one with a single message that is longer. */
+    private readonly datagramBytes = DEFAULT_DATAGRAM_BYTES,
   ) {}
 
   reserve(to: number, messageLength: number): number {
@@ -80,7 +82,7 @@ export class SimulatedOutbox implements Outbox {
     const staging = this.stagings[to]!;
     this.observe(to, staging.bytes, at, messageLength);
     const length = this.wire.rewrite(staging.version, staging.bytes, at, messageLength);
-    if (at > ENVELOPE_BYTES && at + length > DEFAULT_DATAGRAM_BYTES) {
+    if (at > ENVELOPE_BYTES && at + length > this.datagramBytes) {
       // What was there before leaves; the new message begins the next datagram.
       this.emit(to, staging.bytes, at, staging.version);
       staging.bytes.copyWithin(ENVELOPE_BYTES, at, at + length);

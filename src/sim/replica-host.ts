@@ -92,7 +92,7 @@ export class ReplicaHost implements EventHandler {
     private readonly config: ReplicaConfig,
     private readonly around: ReplicaSurroundings,
   ) {
-    this.outbox = new SimulatedOutbox(id, around.wire, around.network, (to, bytes, offset, length) => around.events.sent(id, to, bytes, offset, length));
+    this.outbox = new SimulatedOutbox(id, around.wire, around.network, (to, bytes, offset, length) => around.events.sent(id, to, bytes, offset, length), config.datagramBytes);
     around.disk.onPersisted = (token) => this.persisted(token);
   }
 

@@ -10,6 +10,7 @@ import { DEFAULT_CLIENT_TIMINGS, DEFAULT_TIMINGS, type ClientConfig, type Replic
 import type { Chain } from '../protocol/contract.js';
 import { Views } from '../protocol/views.js';
 import { COUNTER_NAMES, Counter, type CounterName } from '../protocol/counters.js';
+import { DEFAULT_DATAGRAM_BYTES } from '../wire/envelope.js';
 import { ReplicaStatus, typeOf } from '../wire/messages.js';
 import { readI32 } from '../wire/u64.js';
 import type { StateMachine } from '../machine/state-machine.js';
@@ -50,6 +51,9 @@ const CLUSTER_LO = 0x7a7a7a7a;
 const AT_CHECKSUM = 25;
 /** Common delay where endpoints are at different distances, µs. */
 const NEAR_US = 10;
+/** Where paths have a limit: what an operation has around it in the longest message that holds one, and what a transfer asks for at once. */
+const ENTRY_OVERHEAD_BYTES = 180;
+const LONG_CHUNK_BYTES = 16_384;
 /** Places of the tables of clients' addresses where those change, or strangers come. */
 const ADDRESSES = 1024;
 /** The liveness phase looks at its goals this often, ticks. */
@@ -134,6 +138,16 @@ export function simulate(options: SimulationOptions): SimulationResult {
   return new Simulation(options).run();
 }
 
+/** The plan in its world, where that changes it. */
+function within(plan: Plan, { distance, longest }: World): Plan {
+  // What is the same for all is short then: the way makes the difference.
+  const network = distance === undefined ? plan.network : { ...plan.network, delayUs: NEAR_US };
+  if (longest === undefined) return { ...plan, network };
+  // A single operation is never divided, so it has to fit; a transfer that does not is divided.
+  const limits = { ...plan.limits, operationBytes: Math.min(plan.limits.operationBytes, longest - ENTRY_OVERHEAD_BYTES), resultBytes: Math.min(plan.limits.resultBytes, longest - ENTRY_OVERHEAD_BYTES), chunkBytes: LONG_CHUNK_BYTES };
+  return { ...plan, network, limits };
+}
+
 class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, AmbushTargets, WorldTargets {
   readonly replicas: number;
   readonly endpoints: number;
@@ -147,6 +161,8 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
   private readonly network: Network;
   private readonly views: Views;
   private readonly driver: FaultDriver;
+  /** Longest datagram that a host makes of more than one message. */
+  private readonly datagramBytes: number;
   private readonly ambush: AmbushDriver | undefined;
   private readonly worldDriver: WorldDriver;
   private readonly enemy: Enemy | undefined;
@@ -186,14 +202,17 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     const { lanesPerSession } = plan.limits;
     this.endpoints = replicas + clients;
     this.world = drawWorld(seed, faults, { replicas, clients, lanes, lanesPerSession, ticks: this.ticks });
-    // What is the same for all is short then: the way makes the difference.
-    this.plan = this.world.distance === undefined ? plan : { ...plan, network: { ...plan.network, delayUs: NEAR_US } };
+    this.plan = within(plan, this.world);
+    this.datagramBytes = this.world.longest ?? DEFAULT_DATAGRAM_BYTES;
     this.checks = new Checks(replicas);
     this.views = new Views(replicas);
     this.statuses = new Array<number>(replicas).fill(-1);
     this.countersSeen = Array.from({ length: replicas }, () => new Float64Array(COUNTER_NAMES.length));
-    const { distance, enemy } = this.world;
+    const { distance, longest, enemy } = this.world;
     this.network = new Network(this.queue, this.random.fork('network'), this.endpoints + (enemy === undefined ? 0 : 1), this.plan.network, (datagram) => this.deliver(datagram));
+    if (longest !== undefined) {
+      for (let from = 0; from < this.endpoints; from++) for (let to = 0; to < this.endpoints; to++) this.network.setLongest(from, to, longest);
+    }
     if (distance !== undefined) {
       for (let from = 0; from < this.endpoints; from++) for (let to = 0; to < this.endpoints; to++) if (from !== to) this.network.setDistance(from, to, distanceUs(distance, from, to));
     }
@@ -227,7 +246,8 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
         wire,
         replicas,
         plan: enemy,
-        operationBytes: plan.limits.operationBytes,
+        operationBytes: this.plan.limits.operationBytes,
+        datagramBytes: this.datagramBytes,
         lanesPerSession,
         sessions: () => this.clients.map((client) => client.session),
         sent: (...message) => this.sent(...message),
@@ -464,7 +484,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     const { plan, queue, network } = this;
     const disk = new SimulatedDisk(queue, setup.fork('disk'), hasher, plan.disk, `replica ${id}`);
     const { late, ...timings } = plan.contention;
-    const config: ReplicaConfig = { id, replicas: this.replicas, seed: setup.next(), late, limits: plan.limits, timings: { ...DEFAULT_TIMINGS, ...timings } };
+    const config: ReplicaConfig = { id, replicas: this.replicas, seed: setup.next(), late, datagramBytes: this.datagramBytes, limits: plan.limits, timings: { ...DEFAULT_TIMINGS, ...timings } };
     this.disks.push(disk);
     this.hosts.push(
       new ReplicaHost(id, config, {
@@ -513,6 +533,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
         events: this,
         plan: { ...plan.workload, lanes },
         giveUp: plan.faults.get('give-up') ?? 0,
+        datagramBytes: this.datagramBytes,
         owned: world.enemy !== undefined,
         pace: busy,
       }),

@@ -6,6 +6,7 @@
  * plan. What is dear to simulate is drawn in fewer runs.
  */
 import { NEVER_SET } from './clock.js';
+import { DATAGRAM_BYTES_MIN } from '../wire/envelope.js';
 import { Random } from './random.js';
 
 /** Names for `--faults`, with what they do. Behind the others in the table of docs/simulation.md. */
@@ -15,6 +16,7 @@ export const WORLD_FAULTS = {
   'clock-history': 'clocks have a wrong date before the first tick, one or all of them: set right later, or never',
   'one-way': 'a replica, or one path of a client, is deaf or mute for long, also when the other faults have ended',
   'move': 'endpoints change their address',
+  'path-limit': 'no path carries a datagram that is longer than what the hosts were told, and nobody is told of one that was lost',
   'standstill': 'replicas stand still while they apply, write and read snapshots, in proportion to the state',
   'enemy': 'a client that holds a key sends anything well-formed under it, to any replica, at any time',
   'busy-host': 'all processes wait for the processor for 5 to 200 ms again and again, for good',
@@ -29,6 +31,7 @@ const SHARES: Readonly<Record<WorldFaultName, number>> = {
   'clock-history': 0.2,
   'one-way': 0.2,
   'move': 0.15,
+  'path-limit': 0.15,
   'standstill': 0.15,
   'enemy': 0.2,
   'busy-host': 0.08,
@@ -97,6 +100,8 @@ export interface World {
   readonly oneWay: OneWayCut | undefined;
   /** Mean time between two changes of an address, µs. */
   readonly moveEveryUs: number | undefined;
+  /** Longest datagram, bytes. */
+  readonly longest: number | undefined;
   readonly standstill: Standstill | undefined;
   readonly enemy: EnemyPlan | undefined;
   readonly scheduling: Scheduling | undefined;
@@ -115,7 +120,7 @@ export interface WorldBounds {
   readonly ticks: number;
 }
 
-export const KIND_WORLD: World = { distance: undefined, busy: undefined, clocks: undefined, oneWay: undefined, moveEveryUs: undefined, standstill: undefined, enemy: undefined, scheduling: undefined, newcomers: [] };
+export const KIND_WORLD: World = { distance: undefined, busy: undefined, clocks: undefined, oneWay: undefined, moveEveryUs: undefined, longest: undefined, standstill: undefined, enemy: undefined, scheduling: undefined, newcomers: [] };
 
 const YEAR_S = 365 * 86_400;
 
@@ -137,6 +142,7 @@ export function drawWorld(seed: number, allowed: ReadonlySet<string>, bounds: Wo
     clocks: part('clock-history', (random) => drawClocks(random, replicas, endpoints, ticks)),
     oneWay: part('one-way', (random): OneWayCut => ({ kind: random.pick(ONE_WAY_KINDS), role: random.pick(ROLES), fromUs: random.below(ticks / 2), forUs: random.logNormal(200_000, 1), stays: random.chance(0.8) })),
     moveEveryUs: part('move', (random) => random.pick([20_000, 80_000, 300_000])),
+    longest: part('path-limit', (random) => random.pick([DATAGRAM_BYTES_MIN, 512, 1232])),
     standstill: part('standstill', (random): Standstill => ({ applyUs: random.pick([0, 5, 50]), snapshotEntryUs: logUniform(random, 1, 200) })),
     enemy: part('enemy', (random): EnemyPlan => ({ rate: random.pick([50, 300, 2000]), rateAfter: random.pick([0, 10, 50]) })),
     scheduling: part('busy-host', (random): Scheduling => ({ awakeUs: random.pick([50_000, 200_000, 1_000_000]), waitMaxUs: random.pick([30_000, 80_000, 200_000]) })),
@@ -185,7 +191,7 @@ export function distanceUs({ rooms, toSwitchUs, betweenRoomsUs }: Distances, fro
 
 /** The world in one line, for people; empty when it is kind. */
 export function describeWorld(world: World, replicas: number): string {
-  const { distance, busy, clocks, oneWay, moveEveryUs, standstill, enemy, scheduling, newcomers } = world;
+  const { distance, busy, clocks, oneWay, moveEveryUs, longest, standstill, enemy, scheduling, newcomers } = world;
   const name = (endpoint: number): string => (endpoint < replicas ? `r${endpoint}` : `c${endpoint - replicas}`);
   const ms = (us: number): string => `${(us / 1000).toFixed(us < 10_000 ? 2 : 0)} ms`;
   const parts: string[] = [];
@@ -201,6 +207,7 @@ export function describeWorld(world: World, replicas: number): string {
   }
   if (oneWay !== undefined) parts.push(`one-way ${oneWay.kind} (${oneWay.role}) at ${ms(oneWay.fromUs)} for ${ms(oneWay.forUs)}${oneWay.stays ? ', and afterwards' : ''}`);
   if (moveEveryUs !== undefined) parts.push(`move every ${ms(moveEveryUs)}`);
+  if (longest !== undefined) parts.push(`path-limit ${longest} bytes`);
   if (standstill !== undefined) parts.push(`standstill ${standstill.applyUs} µs an operation, ${standstill.snapshotEntryUs.toFixed(1)} µs an entry of a snapshot`);
   if (enemy !== undefined) parts.push(`enemy ${enemy.rate}/s, then ${enemy.rateAfter}/s`);
   if (scheduling !== undefined) parts.push(`busy-host up to ${ms(scheduling.waitMaxUs)} every ${ms(scheduling.awakeUs)}`);
