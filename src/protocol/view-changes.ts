@@ -52,7 +52,7 @@ const SILENCES_MAX = 6;
 /** Fields of `due`. */
 const SUSPECT = 0;
 const LOOK = 1;
-/** An answer to a probe is waited for as long as half of that silence, up to so many times `probeWindowUs`. */
+/** An answer to a probe is waited for as long as half of that silence, up to so many times `probeWindowUs`; where too few answered for a view, they may be farther away: twice as long the next time. */
 const WINDOW_MAX = 50;
 
 /** Probe rounds in which a member believes the others that its primary is alive before it asks for a view all the same. */
@@ -82,8 +82,7 @@ export class ViewChanges {
   private readonly due = new Float64Array(2);
   private probeSentUs = -Infinity;
   private probeRounds = 0;
-  /** Rounds in a row in which too few answered for a view. */
-  private undecided = 0;
+  private undecided = 0; // rounds in a row in which too few answered for a view
   private answers = new Map<number, Answer>();
   private askedUs = -Infinity;
   /** When the host of each replica last said that nobody listens there (`unreachable`). */
@@ -475,7 +474,6 @@ export class ViewChanges {
     return Math.min(Math.max(SILENCE_BORNE * this.synchronization.silence.worstUs, suspectUs * this.borneTimes), SUSPECT_MAX * suspectUs);
   }
 
-  /** Where too few answered for a view, the others may be farther away than that: the next round waits twice as long. */
   private windowUs(): number {
     const { probeWindowUs } = this.state.config.timings;
     return probeWindowUs * Math.min(WINDOW_MAX, Math.max(2 ** this.undecided, this.synchronization.silence.worstUs / 2 / probeWindowUs));
@@ -526,7 +524,7 @@ export class ViewChanges {
     const { timings } = this.state.config;
     const base = this.state.status === ReplicaStatus.viewChange ? Math.min(timings.viewChangeUs * 2 ** Math.min(this.attempts, 10), timings.viewChangeMaxUs) : timings.suspectUs;
     this.patienceUs = base * (1 + 0.5 * this.jitter.next());
-    this.probeRounds = 0;
+    this.probeRounds = this.undecided = 0;
   }
 
   /** Something is wrong: ask all replicas how they are. */
@@ -551,8 +549,6 @@ export class ViewChanges {
     this.probing = false;
     const { pleading } = this;
     this.pleading = false;
-    const { undecided } = this;
-    this.undecided = 0;
     const mine = state.status;
     let alive = 1 << state.id;
     let withLog = mine === ReplicaStatus.recovering ? 0 : 1 << state.id;
@@ -589,7 +585,7 @@ export class ViewChanges {
     if (mine === ReplicaStatus.normal && !state.isPrimary && answerOfPrimary !== undefined && answerOfPrimary.view === state.view && answerOfPrimary.status === ReplicaStatus.normal) {
       // It lives, and its Sync was lost or is on its way.
       this.synchronization.primaryAnswered(now);
-      this.suspicion = 0;
+      this.suspicion = this.undecided = 0;
       return;
     }
     if (mine === ReplicaStatus.normal && !state.isPrimary && heard && !this.isGone(state.primary) && (++this.suspicion <= PATIENCE || !state.isMember)) return;
@@ -601,7 +597,7 @@ export class ViewChanges {
       this.announceRecovery();
       if (this.someoneNormal() || above > state.view) return;
     }
-    this.undecided = Math.min(undecided + 1, 30);
+    this.undecided = count(withLog) < state.views.f + 1 ? this.undecided + 1 : 0;
     if (count(withLog) < state.views.f + 1) {
       if (state.isPrimary) this.stopLeading(alive);
       return;
@@ -615,7 +611,6 @@ export class ViewChanges {
     if (view < 0) view = state.views.next(above, preferred, -1, withLog);
     if (view < 0) view = state.views.next(above, alive, -1, withLog);
     if (view < 0) return;
-    this.undecided = 0;
     const reason = mine !== ReplicaStatus.normal ? ViewReason.unknown : this.someoneGone() ? ViewReason.gone : ViewReason.silence;
     this.askFor(view, `alive ${maskToString(alive, state.n)}`, reason);
     this.accuse();
