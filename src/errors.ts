@@ -54,6 +54,8 @@ export const ERRORS = {
   'hard-state-corrupt': { category: 'environment', retryable: false },
   /** The data directory was in use, and the file of the replica's promises is gone. */
   'hard-state-missing': { category: 'environment', retryable: false },
+  /** The data directory is empty, or an old copy, and another replica remembers more of this one. */
+  'promises-forgotten': { category: 'caller', retryable: false },
   /** Durability `os` needs the host's boot id, and there is none to be read. */
   'boot-id-unknown': { category: 'environment', retryable: false },
   /** What is stored does not fit the limits of the cluster file. */

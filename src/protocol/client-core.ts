@@ -246,7 +246,7 @@ export class ClientCore {
       case wire.ProbeReply.type: {
         const at = wire.ProbeReply.at;
         const bit = 1 << from;
-        this.majorityLost = bytes[offset + at.majorityLost] === 1 ? this.majorityLost | bit : this.majorityLost & ~bit;
+        this.majorityLost = (bytes[offset + at.condition]! & wire.ReplicaCondition.majorityLost) !== 0 ? this.majorityLost | bit : this.majorityLost & ~bit;
         if (bytes[offset + at.status] === ReplicaStatus.normal) this.learnView(readI32(bytes, offset + at.view), now);
         return;
       }

@@ -98,6 +98,8 @@ export const LATE_RULES: readonly LateRule[] = ['reject', 'restamp'];
 export const DEFAULT_LATE: LateRule = 'restamp';
 
 export interface ReplicaConfig {
+  /** A digest of the addresses in the cluster file, 28 bits, for comparing it with others' (introduction.ts). Absent or 0: not compared. */
+  readonly list?: number;
   /** This replica's index, 0…replicas−1. */
   readonly id: number;
   /** N, odd. */

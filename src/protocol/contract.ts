@@ -11,6 +11,8 @@
  * (durable-outbox.ts), a host need only call `persisted`.
  */
 
+import type { FirstStart } from './introduction.js';
+
 /**
  * A moment as its host sees it. Reused and written in place by the host before each call, because a clock reading is two
  * halves and a fast path must not allocate.
@@ -96,6 +98,11 @@ export interface HardState {
   readonly incarnation: number;
   /** By replica: the highest incarnation of it that this one has heard of; 0: of none. Absent: written by a release that did not keep it. */
   readonly known?: readonly number[];
+  /**
+   * By replica: a number drawn when it last began with nothing on its disk, as heard with that incarnation; its own at its own place. Two of the same
+   * incarnation and of different lives are two that do not remember each other. 0: not known.
+   */
+  readonly lives?: readonly number[];
 }
 
 /**
@@ -135,8 +142,13 @@ export interface Snapshot {
 
 /** What a replica finds when it starts. */
 export interface Recovered {
-  /** Undefined on the very first start. */
+  /** Undefined on the very first start, or when what was there is gone. */
   readonly hardState: HardState | undefined;
+  /**
+   * How a replica without a hard state finds out which (introduction.ts): it asks the others; `log-lost`: and its operator knows that it
+   * was in use. Absent: the host vouches that it is new, and nobody is asked.
+   */
+  readonly first?: FirstStart;
   /** The log as it was made durable, in the form of log.ts, oldest first: the entries from 1 on, or those right behind `snapshot`. Undefined when it is lost or was never kept. */
   readonly log: { readonly snapshot: Snapshot | undefined; readonly entries: Iterable<Uint8Array>; /** Up to here they were known to be committed. */ readonly committed?: number } | undefined;
 }

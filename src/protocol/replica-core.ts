@@ -14,6 +14,7 @@ import { unkeyedChain, type Chain, type Hasher, type Instant, type Outbox, type 
 import { Counter } from './counters.js';
 import { Divergence } from './divergence.js';
 import { HoldBack } from './hold-back.js';
+import { Introduction, type FirstStart } from './introduction.js';
 import { ORDER_RECORD_BYTES } from './log.js';
 import { OrderPush } from './order-push.js';
 import { OtherChains } from './other-chains.js';
@@ -34,6 +35,8 @@ export class ReplicaCore {
   private readonly viewChanges: ViewChanges;
   /** What other replicas say that cannot be. For reading only. */
   readonly divergence: Divergence;
+  private readonly introduction: Introduction;
+  private first: FirstStart | undefined;
   private readonly holdBack: HoldBack;
   private readonly otherChains: OtherChains;
   private readonly wake = new Float64Array(1);
@@ -57,6 +60,7 @@ export class ReplicaCore {
     this.repair = new Repair(this.state, sender, this.divergence);
     this.synchronization = new Synchronization(this.state, sender, this.repair, new OrderPush(this.state, sender), this.divergence);
     this.viewChanges = new ViewChanges(this.state, sender, this.synchronization, hasher, this.divergence, () => this.viewEnded());
+    this.introduction = new Introduction(this.state, sender, () => this.first, (now) => this.begin(now));
     this.requests = new Requests(this.state, sender, this.synchronization, this.repair, this.viewChanges, this.holdBack);
   }
 
@@ -67,12 +71,18 @@ export class ReplicaCore {
 
   /** Begins a life. Call once, before anything else. */
   start(recovered: Recovered, now: Instant): void {
+    this.first = recovered.first;
     this.state.recover(recovered);
     this.lastTurnUs = now.monotonicUs;
+    if (!this.state.starting) this.begin(now);
+    this.introduction.start(now);
+    this.flush(now);
+  }
+
+  private begin(now: Instant): void {
     this.viewChanges.start(now);
     this.state.transition('start', `incarnation ${this.state.incarnation}`);
     this.divergence.start(now);
-    this.flush(now);
   }
 
   /** Whether this host's clock is good enough to hold requests back by it. Speed only. */
@@ -90,8 +100,9 @@ export class ReplicaCore {
   writeWakeUs(out: Float64Array): void {
     out[0] = this.holdBack.dueUs;
     this.synchronization.wakeBefore(out);
-    this.viewChanges.wakeBefore(out);
+    if (!this.state.starting) this.viewChanges.wakeBefore(out);
     this.divergence.wakeBefore(out);
+    this.introduction.wakeBefore(out);
   }
 
   /**
@@ -104,6 +115,10 @@ export class ReplicaCore {
     const { state } = this;
     const type = typeOf(bytes, offset);
     if (from < state.n && this.otherChains.refuses(type, bytes, offset, from)) return;
+    if (state.starting) {
+      this.receiveWhileStarting(bytes, offset, from, now);
+      return;
+    }
     switch (type) {
       case wire.Request.type:
         this.requests.onRequest(bytes, offset, from, owner, now, false);
@@ -115,6 +130,7 @@ export class ReplicaCore {
         this.requests.onReconcile(bytes, offset, from, owner, now);
         return;
       case wire.Probe.type:
+        this.introduction.onProbe(bytes, offset, from);
         this.viewChanges.onProbe(bytes, offset, from, now);
         return;
       case wire.Plea.type:
@@ -139,12 +155,14 @@ export class ReplicaCore {
    */
   unreachable(replica: number, now: Instant): void {
     this.enter(now);
-    this.viewChanges.unreachable(replica, now);
+    if (!this.state.starting) this.viewChanges.unreachable(replica, now);
   }
 
   /** Time passed. */
   tick(now: Instant): void {
     this.enter(now);
+    this.introduction.tick(now);
+    if (this.state.starting) return;
     this.synchronization.tick(now);
     this.viewChanges.tick(now);
     this.divergence.tick(now);
@@ -177,6 +195,16 @@ export class ReplicaCore {
     this.state.rewriteLog();
   }
 
+  /** Nothing is known yet: it says how it is, and listens to what others remember. */
+  private receiveWhileStarting(bytes: Uint8Array, offset: number, from: number, now: Instant): void {
+    const type = typeOf(bytes, offset);
+    if (type === wire.Probe.type) {
+      this.introduction.onProbe(bytes, offset, from);
+      this.viewChanges.onProbe(bytes, offset, from, now);
+    } else if (type === wire.ProbeReply.type && from < this.state.n && from !== this.state.id) this.introduction.onProbeReply(bytes, offset, from, now);
+    else this.state.counters[Counter.ignored]!++;
+  }
+
   private receiveFromReplica(bytes: Uint8Array, offset: number, from: number, now: Instant): void {
     switch (typeOf(bytes, offset)) {
       case wire.Sync.type:
@@ -202,6 +230,7 @@ export class ReplicaCore {
         this.viewChanges.onVote(bytes, offset, from, now);
         return;
       case wire.ProbeReply.type:
+        this.introduction.onProbeReply(bytes, offset, from, now);
         this.viewChanges.onProbeReply(bytes, offset, from, now);
         return;
       case wire.SnapshotOffer.type:

@@ -21,6 +21,7 @@ import { REGISTER_BYTES } from './sessions.js';
 import { installBase } from './snapshots.js';
 import { TailIndex } from './tail-index.js';
 import { Views } from './views.js';
+import { count } from './masks.js';
 
 /** `logView` of a replica that lost its log and has not installed another. Durable, like any other. */
 export const NO_LOG = -1;
@@ -81,6 +82,13 @@ export class ReplicaState implements PersistBatch {
   /** Replicas that said last that their log is chained by another function or secret than this one's, a bit each. */
   otherChain = 0;
 
+  /** Nothing was on disk, and it is not known yet whether there ever was (introduction.ts). The status is `recovering`. */
+  starting = false;
+  /** By replica: the highest incarnation of it that was heard of; 0: none. Durable. Never changed in place. */
+  known: readonly number[];
+  /** By replica: the life that came with it; the own one at the own place. Durable. Never changed in place. */
+  lives: readonly number[];
+
   private presentView = 0;
   private presentStatus: number = ReplicaStatus.normal;
   private readonly entryTargets = new LastView();
@@ -99,6 +107,8 @@ export class ReplicaState implements PersistBatch {
     this.id = config.id;
     this.n = config.replicas;
     this.views = new Views(config.replicas);
+    this.known = new Array<number>(config.replicas).fill(0);
+    this.lives = this.known;
     this.log = new Log(config.limits.logEntries, config.limits.logBytes, Math.max(config.limits.operationBytes, REGISTER_BYTES), chain);
     this.tail = new TailIndex(this.log);
     this.execution = new Execution(this.log, this.tail, machine, config.limits, this.counters);
@@ -137,10 +147,19 @@ export class ReplicaState implements PersistBatch {
 
   /** Takes up what an earlier life left behind. Incarnation + 1 is durable before anything is sent. */
   recover(recovered: Recovered): void {
-    const { hardState, log } = recovered;
+    const { hardState, log, first } = recovered;
+    if (hardState === undefined && first !== undefined) {
+      // Nothing of it is durable, so that the next start asks as well.
+      this.starting = true;
+      this.logView = NO_LOG;
+      this.status = ReplicaStatus.recovering;
+      return;
+    }
     this.incarnation = (hardState?.incarnation ?? 0) + 1;
     this.markHardState();
     if (hardState === undefined) return;
+    this.known = this.known.map((_, replica) => hardState.known?.[replica] ?? 0);
+    this.lives = this.lives.map((_, replica) => hardState.lives?.[replica] ?? 0);
     this.view = hardState.view;
     // A log that was lost stays lost until another is installed, however often the replica starts in between.
     if (log === undefined || hardState.logView === NO_LOG) {
@@ -171,6 +190,61 @@ export class ReplicaState implements PersistBatch {
     this.synced = this.isPrimary ? this.log.lastIndex : this.committed;
     this.rewriteLog();
     if (this.isPrimary) this.execution.executeTo(this.log.lastIndex);
+  }
+
+  /** It was never in use, nor were the others. */
+  beginNew(): void {
+    invariant(this.starting, 'a replica begins once');
+    this.starting = false;
+    this.logView = 0;
+    this.incarnation = 1;
+    this.lostLogs = 0;
+    this.status = ReplicaStatus.normal;
+    this.drawLife();
+  }
+
+  /** It may have been in use: `view` is above all views that it may have acknowledged or promised, `incarnation` above all that others remember. */
+  beginWithoutMemory(view: number, incarnation: number): void {
+    invariant(this.starting, 'a replica begins once');
+    this.starting = false;
+    this.view = view;
+    this.incarnation = incarnation;
+    this.drawLife();
+  }
+
+  /** What the cluster file lists, as Probe and ProbeReply say it. */
+  get list(): number {
+    return (this.n << 28) | ((this.config.list ?? 0) & 0x0fffffff);
+  }
+
+  /** See HardState; 0: not known. */
+  get life(): number {
+    return this.lives[this.id]!;
+  }
+
+  private drawLife(): void {
+    const life = this.config.seed || 1; // drawn by the host for each life
+    this.lives = this.lives.map((other, r) => (r === this.id ? life : other));
+    this.markHardState();
+  }
+
+  /** `lost`: the replicas that have no log, as far as was heard. */
+  noteLost(lost: number): void {
+    const before = this.lostLogs;
+    const lostCount = count(lost);
+    this.lostLogs = lostCount > this.views.f ? lost : 0;
+    if (before !== 0 || this.lostLogs === 0) return;
+    this.transition('majority-lost', `${lostCount} of ${this.n} replicas lost their logs at once, more than the ${this.views.f} that this cluster survives: it stays stopped unless one of them returns with its log; see docs/operations.md`);
+  }
+
+  /** Replica `replica` says that these are its incarnation and life. */
+  remember(replica: number, incarnation: number, life: number): void {
+    const known = this.known[replica]!;
+    if (replica === this.id || incarnation < known || (incarnation === known && (life === 0 || this.lives[replica] !== 0))) return;
+    this.known = this.known.map((before, r) => (r === replica ? incarnation : before));
+    this.lives = this.lives.map((before, r) => (r === replica ? life : before));
+    // Not while nothing of this replica itself is known: what is durable says that there was a start.
+    if (!this.starting) this.markHardState();
   }
 
   /** It may say that it is alive, whatever is still being written: a replica whose disk hangs or fails does better to be replaced. */
@@ -286,7 +360,7 @@ export class ReplicaState implements PersistBatch {
   // PersistBatch
 
   get hardState(): HardState {
-    return { view: this.view, logView: this.logView, incarnation: this.incarnation };
+    return { view: this.view, logView: this.logView, incarnation: this.incarnation, known: this.known, lives: this.lives };
   }
 
   get entriesFrom(): number {

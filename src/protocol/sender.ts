@@ -246,8 +246,13 @@ export class Sender {
   probe(to: number, nonce: number): void {
     const o = this.open(wire.Probe, to, 0, this.state.isLively);
     if (o < 0) return;
-    writeI32(this.state.out.bytes, o + wire.Probe.at.nonce, nonce);
-    writeI32(this.state.out.bytes, o + wire.Probe.at.fingerprint, this.state.chain.fingerprint);
+    const { bytes } = this.state.out;
+    const at = wire.Probe.at;
+    writeI32(bytes, o + at.nonce, nonce);
+    writeI32(bytes, o + at.incarnation, this.state.incarnation);
+    writeI32(bytes, o + at.life, this.state.life);
+    writeI32(bytes, o + at.list, this.state.list);
+    writeI32(bytes, o + at.fingerprint, this.state.chain.fingerprint);
     this.state.out.commit(wire.Probe.size);
   }
 
@@ -264,8 +269,11 @@ export class Sender {
     writeI32(bytes, o + at.incarnation, state.incarnation);
     writeIndex(bytes, o + at.lastIndex, state.log.lastIndex);
     writeIndex(bytes, o + at.committedIndex, state.committed);
-    writeI32(bytes, o + at.knownIncarnation, 0);
-    bytes[o + at.majorityLost] = state.lostLogs === 0 ? 0 : 1;
+    writeI32(bytes, o + at.knownIncarnation, to < state.n ? state.known[to]! : 0);
+    writeI32(bytes, o + at.knownLife, to < state.n ? state.lives[to]! : 0);
+    writeI32(bytes, o + at.life, state.life);
+    bytes[o + at.condition] = (state.lostLogs === 0 ? 0 : wire.ReplicaCondition.majorityLost) | (state.starting ? wire.ReplicaCondition.starting : 0);
+    writeI32(bytes, o + at.list, state.list);
     writeI32(bytes, o + at.fingerprint, state.chain.fingerprint);
     state.out.commit(wire.ProbeReply.size);
   }

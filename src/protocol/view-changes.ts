@@ -13,7 +13,7 @@
  * Everything else is liveness: before it asks for a view, a replica probes who is alive, chooses the smallest view above
  * all it heard of whose quorum is, keeps the primary if that is, and backs off when views come to nothing.
  */
-import { Plea, Probe, ProbeReply, ReplicaStatus, Sync, ViewChange, ViewReason, Vote } from '../wire/messages.js';
+import { Plea, Probe, ProbeReply, ReplicaCondition, ReplicaStatus, Sync, ViewChange, ViewReason, Vote } from '../wire/messages.js';
 import { readI32, readIndex } from '../wire/u64.js';
 import { chooseVote, readBallot, type Ballot } from './ballots.js';
 import { BetterView } from './better-view.js';
@@ -36,6 +36,7 @@ interface Answer {
   readonly view: number;
   readonly status: number;
   readonly heardPrimary: boolean;
+  readonly starting: boolean;
 }
 
 /** Clients that are told when a view starts here; those beyond have to ask again. */
@@ -200,7 +201,7 @@ export class ViewChanges {
       return;
     }
     const at = ProbeReply.at;
-    this.answers.set(from, { view: readI32(bytes, o + at.view), status: bytes[o + at.status]!, heardPrimary: bytes[o + at.heardPrimary] === 1 });
+    this.answers.set(from, { view: readI32(bytes, o + at.view), status: bytes[o + at.status]!, heardPrimary: bytes[o + at.heardPrimary] === 1, starting: (bytes[o + at.condition]! & ReplicaCondition.starting) !== 0 });
     if (this.allAnswered()) this.decide(now);
   }
 
@@ -532,7 +533,7 @@ export class ViewChanges {
     const { state } = this;
     this.probeSentUs = now.monotonicUs;
     if (state.n === 1) {
-      if (state.status === ReplicaStatus.recovering) this.noteLost(1);
+      if (state.status === ReplicaStatus.recovering) state.noteLost(1);
       return;
     }
     state.counters[Counter.suspicions]!++;
@@ -559,8 +560,9 @@ export class ViewChanges {
     let lost = mine === ReplicaStatus.recovering ? 1 << state.id : 0;
     for (const [r, answer] of this.answers) {
       alive |= 1 << r;
-      if (answer.status === ReplicaStatus.recovering) lost |= 1 << r;
-      else withLog |= 1 << r;
+      // One that is starting has lost nothing where there is nothing yet.
+      if (answer.status === ReplicaStatus.recovering && (!answer.starting || state.view > 0 || state.log.lastIndex > 0)) lost |= 1 << r;
+      if (answer.status !== ReplicaStatus.recovering) withLog |= 1 << r;
       if (answer.view === state.view && answer.heardPrimary && r !== state.primary) heard = true;
       if (answer.view > above) {
         above = answer.view;
@@ -573,7 +575,7 @@ export class ViewChanges {
       }
       if (answer.view > state.view && answer.status === ReplicaStatus.normal && answer.heardPrimary && r !== state.views.primary(answer.view)) elsewhere = Math.max(elsewhere, answer.view);
     }
-    this.noteLost(lost);
+    state.noteLost(lost);
     if (pleading && mine === ReplicaStatus.normal && above === state.view) {
       const better = this.better.forClients(alive, withLog, now);
       if (better >= 0) {
@@ -681,14 +683,5 @@ export class ViewChanges {
   private someoneNormal(): boolean {
     for (const answer of this.answers.values()) if (answer.status === ReplicaStatus.normal && answer.view >= this.state.view) return true;
     return false;
-  }
-
-  /** `lost`: the replicas that say that their logs are lost. */
-  private noteLost(lost: number): void {
-    const { state } = this;
-    const before = state.lostLogs;
-    state.lostLogs = count(lost) > state.views.f ? lost : 0;
-    if (before !== 0 || state.lostLogs === 0) return;
-    state.transition('majority-lost', `${count(lost)} of ${state.n} replicas lost their logs at once, more than the ${state.views.f} that this cluster survives: it stays stopped unless one of them returns with its log; see docs/operations.md`);
   }
 }

@@ -9,6 +9,8 @@ import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { JitPaxosError } from '../errors.js';
 import { checkLimits, DEFAULT_LIMITS, LIMIT_NAMES, type Limits } from '../protocol/config.js';
+import type { Hash64 } from '../wire/envelope.js';
+import { readI32 } from '../wire/u64.js';
 import { MAX_REPLICAS } from '../protocol/views.js';
 import type { Address } from '../transport/transport.js';
 import { CHAIN_FUNCTIONS, KEYED_CHAIN, type ChainFunction } from './chain.js';
@@ -147,6 +149,14 @@ function parseHostAndPort(where: string, value: unknown): HostAndPort {
 /** The address as it is written in a cluster file, in one spelling. */
 export function addressText({ host, port }: HostAndPort): string {
   return host.includes(':') ? `[${host.toLowerCase()}]:${port}` : `${host.toLowerCase()}:${port}`;
+}
+
+/** Of the addresses, 28 bits, never 0: what replicas and clients compare (protocol/introduction.ts). */
+export function listDigest(cluster: Cluster, hash: Hash64): number {
+  const bytes = Buffer.from(JSON.stringify(cluster.replicas.map(addressText)));
+  const digest = new Uint8Array(8);
+  hash.hash64(bytes, 0, bytes.length, digest, 0);
+  return (readI32(digest, 0) & 0x0fffffff) || 1;
 }
 
 /** The numeric addresses of the replicas now, all of them. For tools; processes have an AddressBook. Throws JitPaxosError `host-unresolved`. */

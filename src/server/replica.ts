@@ -10,6 +10,7 @@ import { JitPaxosError } from '../errors.js';
 import type { StateMachine } from '../machine/state-machine.js';
 import type { Family } from '../metrics/exposition.js';
 import { loadHash } from '../native/hash64.js';
+import { ForgottenError } from '../protocol/introduction.js';
 import { DEFAULT_LATE, DEFAULT_TIMINGS, LATE_RULES, type LateRule, type Limits, type Timings } from '../protocol/config.js';
 import { DivergedError } from '../protocol/divergence.js';
 import { ReplicaCore } from '../protocol/replica-core.js';
@@ -21,7 +22,7 @@ import type { Address, IdleStrategy } from '../transport/transport.js';
 import { REPLICA_STATUS_NAMES, Status, typeOf } from '../wire/messages.js';
 import { AddressBook, unresolved } from './address-book.js';
 import { CHAIN_REMEDY, chainWarning, openChain, showFingerprint } from './chain.js';
-import { loadCluster, mergeLimits, type Cluster, type ClusterConfig } from './cluster-config.js';
+import { listDigest, loadCluster, mergeLimits, type Cluster, type ClusterConfig } from './cluster-config.js';
 import { guardedLogger, stderrLogger, type Logger } from './logger.js';
 import { checkInteger, checkKeys, show } from './options.js';
 import { replicaMetrics } from './replica-metrics.js';
@@ -56,6 +57,12 @@ export interface ReplicaOptions {
   readonly durability?: Durability;
   /** Size of a segment of the log on disk, bytes, 64 KiB to 1 GiB; two of them are allocated from the start on. Default 16 MiB. */
   readonly segmentBytes?: number;
+  /**
+   * The operator's word that this replica was in use and what it had on disk is lost, so that its data directory is empty. Without it such a replica
+   * stops as soon as another one remembers it (`promises-forgotten`); with it, it takes part as one that lost its log, as soon as f + 1
+   * others answer. Of no effect where the directory knows the replica. Default false.
+   */
+  readonly logLost?: boolean;
   /** Default `auto`: native where the addon is, otherwise dgram. */
   readonly transport?: TransportKind;
   /** How the native transport waits. Default `adaptive`. */
@@ -79,7 +86,7 @@ export interface ReplicaOptions {
   readonly late?: LateRule;
 }
 
-const OPTION_NAMES: readonly (keyof ReplicaOptions)[] = ['cluster', 'keys', 'id', 'machine', 'data', 'durability', 'segmentBytes', 'transport', 'idle', 'datagramBytes', 'wireVersion', 'clock', 'logger', 'limits', 'timings', 'late'];
+const OPTION_NAMES: readonly (keyof ReplicaOptions)[] = ['cluster', 'keys', 'id', 'machine', 'data', 'durability', 'segmentBytes', 'logLost', 'transport', 'idle', 'datagramBytes', 'wireVersion', 'clock', 'logger', 'limits', 'timings', 'late'];
 
 /** Transitions that an operator has to know of; what to do, where they do not say so themselves. */
 const WARNINGS: Readonly<Record<string, string | undefined>> = {
@@ -118,6 +125,7 @@ export class Replica {
     private readonly lock: DirectoryLock | undefined,
     private readonly data: string | undefined,
     private readonly logger: Logger,
+    private readonly logLost: boolean,
   ) {
     this.statusService = new StatusService(() => this.status(), loop.outbox, (error) => logger.error('replica.status-failed', { replica: id, error, next: 'the replica goes on; please report this' }), loop.datagramBytes);
     this.closed = new Promise((resolve, reject) => {
@@ -181,12 +189,13 @@ export class Replica {
         transition: (event: string, detail: string) => {
           const fields = { replica: id, ...transitionState(replica?.core), detail };
           const next = WARNINGS[event];
-          if (event in WARNINGS) logger.warn(`replica.${event}`, next === undefined ? fields : { ...fields, next });
+          if (event === 'cluster-differs') logger.error('cluster.differs', { ...fields, next: 'use the same cluster file on all hosts, then start the replica anew whose file was wrong' });
+          else if (event in WARNINGS) logger.warn(`replica.${event}`, next === undefined ? fields : { ...fields, next });
           else logger.info(`replica.${event}`, fields);
         },
       };
-      const core = new ReplicaCore({ id, replicas, seed: randomInt(-0x80000000, 0x7fffffff), late: options.late ?? DEFAULT_LATE, datagramBytes: loop.datagramBytes, limits, timings }, loop.outbox, storage, options.machine, hash, observer, chain);
-      replica = new Replica(id, cluster, address, core, keys, loop, clock, durability, storage, lock, options.data, logger);
+      const core = new ReplicaCore({ id, replicas, seed: randomInt(-0x80000000, 0x7fffffff), list: listDigest(cluster, hash), late: options.late ?? DEFAULT_LATE, datagramBytes: loop.datagramBytes, limits, timings }, loop.outbox, storage, options.machine, hash, observer, chain);
+      replica = new Replica(id, cluster, address, core, keys, loop, clock, durability, storage, lock, options.data, logger, options.logLost ?? false);
       replica.run();
       if (replica.failure !== undefined) throw replica.failure;
       if (book.addresses[id]!.host === '') logger.warn('replica.listens-everywhere', { replica: id, name: cluster.replicas[id]!.host, next: 'its own name does not resolve, so it listens at all addresses of this host; once the name resolves, start it again' });
@@ -301,7 +310,7 @@ export class Replica {
       longestQuietUs: TICK_INTERVAL_US,
     });
     core.trustClock(this.clock.quality.healthy);
-    core.start(this.storage.recovered(), loop.enter());
+    core.start({ ...this.storage.recovered(), first: this.logLost ? 'log-lost' : 'ask' }, loop.enter());
     loop.endTurn();
   }
 
@@ -329,7 +338,7 @@ export class Replica {
   }
 
   private fail(cause: unknown): void {
-    const error = cause instanceof DivergedError ? new JitPaxosError(cause.code, cause.message, cause) : cause;
+    const error = cause instanceof DivergedError ? new JitPaxosError(cause.code, cause.message, cause) : cause instanceof ForgottenError ? forgotten(cause, this.data ?? '') : cause;
     this.failure = error;
     if (error instanceof JitPaxosError && this.storage instanceof DurableStorage && (error.code === 'log-diverged' || error.code === 'state-diverged')) this.mark(error);
     const described = error instanceof Error ? { error: error.message, stack: error.stack } : { error: String(error) };
@@ -370,6 +379,16 @@ export class Replica {
   }
 }
 
+/** The same for whoever runs the hosts. */
+function forgotten({ replica, by, remembered, incarnation }: ForgottenError, data: string): JitPaxosError {
+  const where = data === '' ? 'this process has no data directory, so it remembers nothing' : incarnation === 0 ? `${data} is empty` : remembered > incarnation ? `${data} knows of incarnation ${incarnation}: it is an old copy` : `${data} was empty when it began`;
+  return new JitPaxosError(
+    'promises-forgotten',
+    `replica ${replica} was in use before: replica ${by} remembers its incarnation ${remembered}, and ${where}. A replica that forgot its promises must not take part; give it its own data directory. ` +
+      'If that is lost for good, start it on an empty one with --log-lost (library: logLost): then it takes part as one that lost its log',
+  );
+}
+
 /** What a transition is about; before the core has started there is nothing to tell. */
 function transitionState(core: ReplicaCore | undefined): { readonly view?: number; readonly status?: string } {
   return core === undefined ? {} : { view: core.state.view, status: REPLICA_STATUS_NAMES[core.state.status] ?? '' };
@@ -396,6 +415,7 @@ function checkOptions(options: ReplicaOptions): void {
     }
   }
   checkDurability(durability, data);
+  if (options.logLost !== undefined && typeof options.logLost !== 'boolean') throw new JitPaxosError('option-invalid', `Replica.start: logLost is ${show(options.logLost)}; it has to be true or false`);
   if (options.segmentBytes !== undefined) checkInteger('option-invalid', 'Replica.start: segmentBytes', options.segmentBytes, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
   if (late !== undefined && !LATE_RULES.includes(late as LateRule)) throw new JitPaxosError('option-invalid', `Replica.start: late is ${show(late)}; it has to be one of ${LATE_RULES.join(', ')}`);
   if (data !== undefined && (typeof data !== 'string' || data === '')) throw new JitPaxosError('option-invalid', `Replica.start: data is ${show(data)}; it has to be the path of a directory`);

@@ -22,7 +22,7 @@ export interface ReplicaStatusReport {
   readonly pid: number;
   readonly address: string;
   readonly port: number;
-  /** normal, view-change, recovering; majority-lost, whatever it was before: nothing commits, and waiting will not change that; or stopped. */
+  /** normal, view-change, recovering; starting: nothing was on its disk, and it asks the others whether it is new; majority-lost, whatever it was before: nothing commits, and waiting will not change that; or stopped. */
   readonly status: string;
   /** The replicas that have lost their logs, when those are more than the cluster survives. Absent otherwise. */
   readonly majorityLost?: readonly number[];
@@ -86,12 +86,15 @@ export interface ReportedState {
   readonly executed: number;
   /** See ReplicaState. */
   readonly lostLogs: number;
+  readonly starting: boolean;
 }
 
 /** Of a replica that knows that more logs are lost than the cluster survives: in place of its protocol's status. */
 export const MAJORITY_LOST = 'majority-lost';
+/** Of one that found nothing on its disk and asks the others whether it is new. */
+export const STARTING = 'starting';
 /** What a report's `status` may be. */
-export const REPORTED_STATUS_NAMES: readonly string[] = [...REPLICA_STATUS_NAMES, MAJORITY_LOST, 'stopped'];
+export const REPORTED_STATUS_NAMES: readonly string[] = [...REPLICA_STATUS_NAMES, STARTING, MAJORITY_LOST, 'stopped'];
 
 /** What happened and what can be done, for people: of the replicas that lost their logs. */
 export function majorityLostText(lost: readonly number[], replicas: number): string {
@@ -106,7 +109,7 @@ export function protocolReport(state: ReportedState, replicas: number, running: 
   const { log } = state;
   const views = new Views(replicas);
   return {
-    status: !running ? 'stopped' : state.lostLogs !== 0 ? MAJORITY_LOST : (REPLICA_STATUS_NAMES[state.status] ?? `status-${state.status}`),
+    status: !running ? 'stopped' : state.lostLogs !== 0 ? MAJORITY_LOST : state.starting ? STARTING : (REPLICA_STATUS_NAMES[state.status] ?? `status-${state.status}`),
     ...(state.lostLogs === 0 ? {} : { majorityLost: Array.from({ length: replicas }, (_, replica) => replica).filter((replica) => ((state.lostLogs >>> replica) & 1) === 1) }),
     view: state.view,
     logView: state.logView,

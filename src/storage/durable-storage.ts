@@ -421,7 +421,11 @@ export class DurableStorage implements Storage {
 }
 
 function isSame(a: HardState, b: HardState): boolean {
-  return a.view === b.view && a.logView === b.logView && a.incarnation === b.incarnation && (a.known === b.known || (a.known?.every((incarnation, replica) => incarnation === b.known?.[replica]) ?? false));
+  return a.view === b.view && a.logView === b.logView && a.incarnation === b.incarnation && isSameList(a.known, b.known) && isSameList(a.lives, b.lives);
+}
+
+function isSameList(a: readonly number[] | undefined, b: readonly number[] | undefined): boolean {
+  return a === b || (a?.every((value, i) => value === b?.[i]) ?? false);
 }
 
 function isOfTheSystem(error: unknown): error is Error {

@@ -13,8 +13,8 @@
  * Behind it in the slot follows what the replica knows of the others. Releases before it neither read nor write that, and drop
  * it; the next start of this one takes it up anew.
  *
- *      64     68        72         80         84                              136               140        4088
- *      | JPHX | version | sequence | replicas | known incarnations, 13 of u32 | length of list  | list …   | XXH3-64 of 64…4087 |
+ *      64     68        72         80         84                              136             188              192      4088
+ *      | JPHX | version | sequence | replicas | known incarnations, 13 of u32 | lives, 13 … u32 | length of list | list … | XXH3-64 of 64…4087 |
  *
  * `list`: the addresses of all replicas as the cluster file had them, JSON. Their number and order are the identity of the
  * cluster as much as its id is: quorums follow from them (bootstrap-list.ts).
@@ -52,8 +52,9 @@ const AT_PEERS = RECORD_BYTES;
 const AT_PEERS_SEQUENCE = 72;
 const AT_REPLICAS = 80;
 const AT_KNOWN = 84;
-const AT_LIST_LENGTH = 136;
-const AT_LIST = 140;
+const AT_LIVES = 136;
+const AT_LIST_LENGTH = 188;
+const AT_LIST = 192;
 const AT_PEERS_CHECKSUM = SLOT_BYTES - 8;
 
 /** Whose state it is: a data directory that was mounted in the wrong place must not be used. */
@@ -176,6 +177,7 @@ export function encodeHardState(record: Uint8Array, state: HardState, sequence: 
   writeIndex(record, AT_PEERS_SEQUENCE, sequence);
   writeI32(record, AT_REPLICAS, addresses.length);
   state.known?.forEach((incarnation, replica) => writeI32(record, AT_KNOWN + 4 * replica, incarnation));
+  state.lives?.forEach((life, replica) => writeI32(record, AT_LIVES + 4 * replica, life));
   const list = Buffer.from(JSON.stringify(addresses));
   invariant(addresses.length <= MAX_REPLICAS && AT_LIST + list.length <= AT_PEERS_CHECKSUM, 'the addresses of a cluster fit a slot of the hard state');
   writeI32(record, AT_LIST_LENGTH, list.length);
@@ -194,7 +196,7 @@ export function decodeHardState(bytes: Uint8Array, owner: Owner, hash: Hash64, p
     throw new JitPaxosError(
       'hard-state-corrupt',
       `${path} has no intact copy of the replica's promises, so it must not take part under its old identity; check the disk and restore the file if you can. ` +
-        'If it is lost, do not delete it to start afresh while the cluster is in use: stop, with all clients, and set up the cluster anew from the data of the others',
+        'If it is lost for good, empty the directory and start the replica with --log-lost (library: logLost): do not delete the file alone',
     );
   }
   checkOwner(path, owner, ownerIn(record));
@@ -202,17 +204,18 @@ export function decodeHardState(bytes: Uint8Array, owner: Owner, hash: Hash64, p
   if (owner.addresses !== undefined && peers !== undefined) checkAddresses(path, peers.addresses, owner.addresses);
   return {
     sequence: readIndex(record, AT_SEQUENCE),
-    state: { view: readI32(record, AT_VIEW), logView: readI32(record, AT_LOG_VIEW), incarnation: readI32(record, AT_INCARNATION), ...(peers === undefined ? {} : { known: peers.known }) },
+    state: { view: readI32(record, AT_VIEW), logView: readI32(record, AT_LOG_VIEW), incarnation: readI32(record, AT_INCARNATION), ...(peers === undefined ? {} : { known: peers.known, lives: peers.lives }) },
     addresses: peers?.addresses,
   };
 }
 
 /** Undefined when there is nothing, or it is damaged: that of the other slot is not looked for, because it may be older than the promises. */
-function peersIn(slot: Uint8Array, hash: Hash64): { readonly known: readonly number[]; readonly addresses: readonly string[] } | undefined {
+function peersIn(slot: Uint8Array, hash: Hash64): { readonly known: readonly number[]; readonly lives: readonly number[]; readonly addresses: readonly string[] } | undefined {
   if (slot.length < SLOT_BYTES || readI32(slot, AT_PEERS) !== PEERS_MAGIC || readI32(slot, AT_PEERS + 4) !== PEERS_VERSION) return undefined;
   if (!holds(slot, AT_PEERS, AT_PEERS_CHECKSUM - AT_PEERS, AT_PEERS_CHECKSUM, hash) || readIndex(slot, AT_PEERS_SEQUENCE) !== readIndex(slot, AT_SEQUENCE)) return undefined;
   const addresses = JSON.parse(Buffer.from(slot.subarray(AT_LIST, AT_LIST + readI32(slot, AT_LIST_LENGTH))).toString()) as string[];
-  return { known: addresses.map((_, replica) => readI32(slot, AT_KNOWN + 4 * replica)), addresses };
+  const numbers = (from: number): number[] => addresses.map((_, replica) => readI32(slot, from + 4 * replica));
+  return { known: numbers(AT_KNOWN), lives: numbers(AT_LIVES), addresses };
 }
 
 /** Whose hard state the file's content is; undefined when no slot is whole. Throws JitPaxosError `data-directory-unusable`. */

@@ -122,7 +122,7 @@ export async function readStored(files: Files, of: StoredOwner): Promise<Stored>
   throw new JitPaxosError(
     'hard-state-missing',
     `${of.directory} was in use (${stored.forgotten}), and its file ${HARD_STATE_FILE}, which has the replica's promises, is missing; put it back if you can. ` +
-      'A replica that forgot its promises must not take part under its old identity: do not delete the rest to start afresh while the cluster is in use',
+      'A replica that forgot its promises must not take part under its old identity. If the file is lost for good, empty the directory and start the replica with --log-lost (library: logLost)',
   );
 }
 
@@ -223,8 +223,8 @@ async function readSegments(files: Files, { owner, hash, directory, chain }: Sto
 
 /** A frame has the promises; what is known of the others is in the file of the promises only. */
 function withKnown(hardState: HardState, promised: Promised): HardState {
-  const known = promised?.state.known;
-  return known === undefined ? hardState : { ...hardState, known };
+  const { known, lives } = promised?.state ?? {};
+  return known === undefined || lives === undefined ? hardState : { ...hardState, known, lives };
 }
 
 /** Where frames go, one after the other. */

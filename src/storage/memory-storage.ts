@@ -42,7 +42,7 @@ export class VolatileHardState implements HardStateStore {
   state: HardState | undefined;
 
   write(state: HardState): void {
-    this.state = { view: state.view, logView: state.logView, incarnation: state.incarnation };
+    this.state = { ...state };
   }
 
   close(): void {

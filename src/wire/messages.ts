@@ -151,13 +151,22 @@ export const Vote = defineMessage('Vote', 19, {
   fingerprint: { kind: 'u32', since: 4 },
 });
 
-/** Anyone → replica: which view are you in? `fingerprint`: as in Sync; a client has none. */
-export const Probe = defineMessage('Probe', 20, { view: 'u32', nonce: 'u32', fingerprint: { kind: 'u32', since: 4 } });
+/**
+ * Anyone → replica: which view are you in? `incarnation`: of the replica that asks; 0 of a client, and of a replica that does not know it yet. `life`: a number that it drew when it last began with nothing on its disk, 0: not known. `list`: what
+ * the asker's cluster file lists, the number of replicas in the upper four bits and a digest of their addresses in the others; 0: not said. `fingerprint`: as in Sync; a client has none.
+ */
+export const Probe = defineMessage('Probe', 20, {
+  view: 'u32',
+  nonce: 'u32',
+  incarnation: { kind: 'u32', since: 4 },
+  life: { kind: 'u32', since: 4 },
+  list: { kind: 'u32', since: 4 },
+  fingerprint: { kind: 'u32', since: 4 },
+});
 
 /**
  * Answer to Probe. `status`: see ReplicaStatus. `heardPrimary`: 1 when its primary is alive as far as it knows. `knownIncarnation`: the highest
- * incarnation of the replica that asks which this one has heard of, 0 for none. `majorityLost`: 1 when this one knows that more than f replicas have lost their log.
- * `fingerprint`: as in Sync.
+ * incarnation of the replica that asks which this one has heard of, 0 for none; `knownLife`: the life that came with it. `life`: as in Probe, of this one. `list`, `fingerprint`: as in Probe. `condition`: see ReplicaCondition.
  */
 export const ProbeReply = defineMessage('ProbeReply', 21, {
   view: 'u32',
@@ -169,7 +178,10 @@ export const ProbeReply = defineMessage('ProbeReply', 21, {
   lastIndex: 'u64',
   committedIndex: 'u64',
   knownIncarnation: { kind: 'u32', since: 4 },
-  majorityLost: { kind: 'u8', since: 4 },
+  condition: { kind: 'u8', since: 4 },
+  life: { kind: 'u32', since: 4 },
+  knownLife: { kind: 'u32', since: 4 },
+  list: { kind: 'u32', since: 4 },
   fingerprint: { kind: 'u32', since: 4 },
 });
 
@@ -313,6 +325,14 @@ export const RejectReason = {
   notInQuorum: 5,
   sessionUnknown: 6,
   badRequest: 7,
+} as const;
+
+/** Bits of ProbeReply's `condition`. */
+export const ReplicaCondition = {
+  /** It knows that more than f replicas have lost their logs. */
+  majorityLost: 1,
+  /** It found nothing on its disk, and does not know yet whether it is new or forgot. */
+  starting: 2,
 } as const;
 
 /** The words of commands, metrics and docs for the codes above, by code. */

@@ -5,6 +5,7 @@
  *
  * Messages are written here field by field from their table and read by msgpackr, not by the code under test.
  */
+import { ForgottenError, type FirstStart } from '../../src/protocol/introduction.js';
 import { Unpackr } from 'msgpackr';
 import { CounterMachine } from '../../src/machine/counter.js';
 import type { StateMachine } from '../../src/machine/state-machine.js';
@@ -145,6 +146,15 @@ export class Disk implements Storage {
     }
   }
 
+  /** The directory is lost, and an empty one in its place. */
+  wipe(): void {
+    this.forget();
+    this.hardState = undefined;
+    this.snapshot = undefined;
+    this.entries.clear();
+    this.lastIndex = 0;
+  }
+
   /** A crash before the write: what waited is gone. */
   forget(): void {
     this.waiting = [];
@@ -164,6 +174,9 @@ export class TestReplica {
   machine!: StateMachine;
   readonly transitions: string[] = [];
   up = false;
+  private lives = 0;
+  /** It stopped because others remember more of it than it does. */
+  forgotten: ForgottenError | undefined;
 
   constructor(
     private readonly cluster: Cluster,
@@ -182,15 +195,27 @@ export class TestReplica {
     return this.core.state;
   }
 
-  start(logLost = false): void {
+  start(logLost = false, first?: FirstStart): void {
     const outbox = new HandOutbox((to, bytes) => this.cluster.post(this.id, to, bytes));
     this.machine = this.createMachine();
-    this.core = new ReplicaCore({ id: this.id, replicas: this.cluster.n, seed: this.id + 1, late: this.late, ...(this.datagramBytes === undefined ? {} : { datagramBytes: this.datagramBytes }), limits: this.limits, timings: this.timings }, outbox, this.disk, this.machine, hasher, {
+    this.core = new ReplicaCore({ id: this.id, replicas: this.cluster.n, seed: this.id + 1 + 100 * this.lives++, late: this.late, ...(this.datagramBytes === undefined ? {} : { datagramBytes: this.datagramBytes }), limits: this.limits, timings: this.timings }, outbox, this.disk, this.machine, hasher, {
       transition: (event, detail) => this.transitions.push(`${event}: ${detail}`),
     }, this.chained);
     this.disk.persisted = (token) => this.core.persisted(token);
     this.up = true;
-    this.core.start(this.disk.recover(logLost), this.cluster.now);
+    this.forgotten = undefined;
+    this.unlessForgotten(() => this.core.start({ ...this.disk.recover(logLost), ...(first === undefined ? {} : { first }) }, this.cluster.now));
+  }
+
+  /** A replica that was forgotten stops, as its process does. */
+  unlessForgotten(turn: () => void): void {
+    try {
+      turn();
+    } catch (error) {
+      if (!(error instanceof ForgottenError)) throw error;
+      this.forgotten = error;
+      this.crash();
+    }
   }
 
   crash(): void {
@@ -216,8 +241,10 @@ export class TestReplica {
 
   tick(): void {
     if (!this.up) return;
-    this.core.tick(this.cluster.now);
-    this.core.flush(this.cluster.now);
+    this.unlessForgotten(() => {
+      this.core.tick(this.cluster.now);
+      this.core.flush(this.cluster.now);
+    });
   }
 
   counter(name: CounterName): number {
@@ -321,6 +348,8 @@ export class TestClient {
 }
 
 export interface ClusterOptions {
+  /** `ask`: nothing is started; the test starts each replica with what it says of its first start. */
+  readonly first?: FirstStart;
   readonly limits?: Partial<Limits>;
   /** The published rules unless a test says otherwise: members that differ fetch, nothing is pushed, what is late is rejected. */
   readonly timings?: Partial<Timings>;
@@ -385,7 +414,7 @@ export class Cluster {
     const limits = { ...TEST_LIMITS, ...options.limits };
     const timings = { ...DEFAULT_TIMINGS, orderHoldUs: 0, lateRepairUs: 0, slowAfterUs: 0, ...options.timings };
     for (let id = 0; id < n; id++) this.replicas.push(new TestReplica(this, id, new Disk(options.keepsLog ?? false), limits, timings, options.late ?? 'reject', options.machine ?? (() => new JournalMachine()), options.datagramBytes, options.chain?.(id)));
-    for (const replica of this.replicas) replica.start();
+    for (const replica of this.replicas) if (options.first === undefined) replica.start();
   }
 
   get posted(): number {
@@ -456,8 +485,10 @@ export class Cluster {
     const replica = this.replicas[packet.to];
     if (replica !== undefined) {
       if (!replica.up) return;
-      replica.core.receive(packet.bytes, 0, packet.bytes.length, packet.from, this.now);
-      replica.core.flush(this.now);
+      replica.unlessForgotten(() => {
+        replica.core.receive(packet.bytes, 0, packet.bytes.length, packet.from, this.now);
+        replica.core.flush(this.now);
+      });
       return;
     }
     this.clients.find((client) => client.endpoint === packet.to)?.core.receive(packet.bytes, 0, packet.bytes.length, packet.from, this.now);

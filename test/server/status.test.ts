@@ -240,7 +240,7 @@ t.test('no datagram is longer than the path is said to carry: a replica that los
   const tooLong = (): number[] => replicas.map((replica) => replica.status().transport.counters['datagrams_fragmented']!);
   await replicas[1]!.close();
   const before = replicas[0]!.status().committedIndex;
-  replicas[1] = await Replica.start({ cluster, id: 1, machine: new KvMachine(), logger: silentLogger });
+  replicas[1] = await Replica.start({ cluster, id: 1, machine: new KvMachine(), logger: silentLogger, logLost: true });
   let answers = await status.ask(5_000);
   for (let i = 0; i < 300 && (answers[1]!.report?.executedIndex ?? 0) < before; i++) answers = await status.ask(1_000);
   t.ok(answers[1]!.report!.executedIndex >= before, 'it has the log again');

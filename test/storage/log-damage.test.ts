@@ -155,7 +155,7 @@ async function livedOn(disk: MemoryDisk, mode: 'os' | 'fsync', writes: number, h
 }
 
 t.test('promises that are missing beside a log that was in use are refused, whatever became of the log', async (t) => {
-  const missing = { code: 'hard-state-missing', category: 'environment', message: /disk was in use .*do not delete the rest/ };
+  const missing = { code: 'hard-state-missing', category: 'environment', message: /disk was in use .*--log-lost/ };
   for (const mode of ['os', 'fsync'] as const) {
     for (const writes of [1, 2, 5]) {
       for (const [what, damage] of [

@@ -133,7 +133,7 @@ t.test('hard state', async (t) => {
       ['cut in the first record', image.subarray(0, 40)],
       ['both damaged', Buffer.from(image).fill(1, 10, 20).fill(1, SLOT_BYTES + 10, SLOT_BYTES + 20)],
     ] as const) {
-      t.throws(() => recover(path, bytes), { code: 'hard-state-corrupt', category: 'environment', message: /do not delete/ }, what);
+      t.throws(() => recover(path, bytes), { code: 'hard-state-corrupt', category: 'environment', message: /do not delete the file alone/ }, what);
       t.ok(existsSync(join(path, HARD_STATE_FILE)), 'the file is left as it was');
     }
     t.same(recover(path, image.subarray(0, RECORD_BYTES)), NEW, 'cut behind the first record: that one counts');
@@ -174,7 +174,7 @@ t.test('hard state', async (t) => {
 t.test('the replicas that a cluster was set up with', async (t) => {
   const three = ['a:1', 'b:1', 'c:1'];
   const owned = (addresses: readonly string[] | undefined): Owner => (addresses === undefined ? OWNER : { ...OWNER, addresses });
-  const state = { ...OLD, known: [4, 0, 7] };
+  const state = { ...OLD, known: [4, 0, 7], lives: [-1, 0, 9] };
 
   /** Written with `before`, opened with `after`. */
   function reopened(path: string, before: readonly string[] | undefined, after: readonly string[] | undefined): HardStateFile {
@@ -189,7 +189,7 @@ t.test('the replicas that a cluster was set up with', async (t) => {
     const path = directory(t);
     for (const after of [three, ['a:1', 'moved:9', 'c:1'], ['x:1', 'y:1', 'z:1']]) {
       const file = reopened(path, three, after);
-      t.same(file.state, { ...OLD, known: [4, 0, 7] });
+      t.same(file.state, { ...OLD, known: [4, 0, 7], lives: [-1, 0, 9] });
       t.same(file.addresses, three);
       file.write(NEW);
       t.same(HardStateFile.open(path, owned(after), hash).addresses, after, 'from the next write on the new ones are known');

@@ -166,6 +166,7 @@ function remarksOn(replicas: readonly ReplicaSummary[], view: number | undefined
       remarks.push(`replica ${id} (${address}) does not answer: see whether it runs, and whether UDP reaches it`);
       continue;
     }
+    if (report.status === 'starting') remarks.push(`replica ${id} found nothing on its disk and asks the others whether it is new: in a new cluster it waits until a majority of the replicas runs, in one that is in use until a majority of others answers`);
     if (report.status === 'recovering') remarks.push(`replica ${id} has no log yet and fetches one; restart no other meanwhile`);
     if (report.view !== view) remarks.push(`replica ${id} is in view ${report.view}, the newest is ${view}: a view change is going on, or it is cut off`);
     if (lag !== undefined && lag > LAG_REMARK) remarks.push(`replica ${id} is ${lag} entries behind the primary`);

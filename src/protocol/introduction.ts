@@ -1,0 +1,208 @@
+/**
+ * Who a replica is to the others: its first start, its return without a memory, and what others remember of it.
+ *
+ * A replica that finds nothing on its disk does not know whether it is new or forgot. Taken for new it could vote with an
+ * empty log, and acknowledge in views that it promised to leave. So it asks first, and neither votes nor acknowledges until it knows:
+ * - *Forgotten (S)*: somebody remembers an incarnation of it, so it was here before. It stops, unless its operator says
+ *   that the log is lost.
+ * - *New*: every other replica that answers is as unused as itself, and these are all of them, or f after a while. It begins in view 0.
+ * - *Unknown (S)*: some replica that answers is in use, or the operator says that the log is lost. It may have promised and acknowledged
+ *   anything. Whatever view it acknowledged in had the promises of f+1 replicas, so of any f+1 that remember theirs one
+ *   says so: above the highest view that f+1 say, none can be that it acknowledged in. It leaps further above, by more views than can have been
+ *   asked for without any of those hearing of one, makes that its durable view, and from there on it is a replica that lost its log
+ *   (rule R1): it acknowledges only in a view above, and votes once it has installed a log. The argument is in docs/protocol.md.
+ *
+ * Everybody remembers, durably, the highest incarnation of each other replica that it heard of, and says it in answer to a
+ * Probe. One that learns that others remember more of it than it knows of itself, because its directory is an old copy or because nobody
+ * was there to ask when it began, stops too.
+ */
+import { Probe, ProbeReply, ReplicaCondition, ReplicaStatus } from '../wire/messages.js';
+import { readI32, readIndex } from '../wire/u64.js';
+import type { Instant } from './contract.js';
+import type { ReplicaState } from './replica-state.js';
+import type { Sender } from './sender.js';
+import { MAX_VIEW } from './views.js';
+
+/** Where f others are unused too, this is how long the rest have to answer before the cluster begins without them. */
+const REST_US = 1_000_000;
+/** Answers are asked for this often while starting, and in normal operation of those who never answered. */
+const ASK_US = 50_000;
+const ANNOUNCE_US = 1_000_000;
+/** How far a replica of unknown promises leaps above the views of f+1 others. */
+export const VIEW_LEAP = 1 << 20;
+/** The same for its incarnation: some that do not answer may remember a later one than those that do. */
+export const INCARNATION_LEAP = 1 << 16;
+
+/** What a start knows of earlier ones, where nothing is on disk. */
+export type FirstStart = 'ask' | 'log-lost';
+
+/** Others remember more of a replica than it does itself: it must not take part. */
+export class ForgottenError extends Error {
+  constructor(
+    readonly replica: number,
+    /** Who remembers, and which incarnation. */
+    readonly by: number,
+    readonly remembered: number,
+    /** What the replica itself knows of, 0: nothing. */
+    readonly incarnation: number,
+  ) {
+    super(`replica ${by} remembers incarnation ${remembered} of replica ${replica}, which itself knows of ${incarnation === 0 ? 'none' : incarnation}`);
+    this.name = 'ForgottenError';
+  }
+}
+
+/** Of two numbers that are known. */
+function differ(a: number, b: number): boolean {
+  return a !== 0 && b !== 0 && a !== b;
+}
+
+/** The part of a `list` that is a digest. */
+const DIGEST = 0x0fffffff;
+
+interface Answer {
+  readonly view: number;
+  readonly starting: boolean;
+  /** Nothing was ever committed there, as far as it knows. */
+  readonly unused: boolean;
+  readonly lost: boolean;
+  readonly remembered: number;
+}
+
+export class Introduction {
+  private readonly nonce: number;
+  private readonly answers = new Map<number, Answer>();
+  private askedUs = -Infinity;
+  /** Since when f others have answered. */
+  private enoughUs = Infinity;
+  private announced = false;
+  /** Replicas that answered, a bit each. */
+  private heard = 0;
+  private differing = 0;
+
+  /** @param begins called when the replica knows what it is, and takes part */
+  constructor(
+    private readonly state: ReplicaState,
+    private readonly sender: Sender,
+    private readonly first: () => FirstStart | undefined,
+    private readonly begins: (now: Instant) => void,
+  ) {
+    // Another one in each life, so that answers of an earlier one are none to this one.
+    this.nonce = (state.config.seed ^ 0x2545f491) & 0x7fffffff || 1;
+  }
+
+  /** A life begins. Without `first` nothing is asked: for hosts that know that nobody forgot. */
+  start(now: Instant): void {
+    if (this.first() === undefined) return;
+    this.announced = true;
+    this.ask(now);
+    if (this.state.starting) this.decide(now);
+  }
+
+  wakeBefore(out: Float64Array): void {
+    if (this.announced && this.unheard !== 0) out[0] = Math.min(out[0]!, this.askedUs + (this.state.starting ? ASK_US : ANNOUNCE_US));
+    else if (this.state.starting) out[0] = Math.min(out[0]!, this.askedUs + ASK_US);
+  }
+
+  tick(now: Instant): void {
+    const { state } = this;
+    if (state.starting) {
+      if (now.monotonicUs - this.askedUs < ASK_US) return;
+      this.ask(now);
+      this.decide(now);
+    } else if (this.announced && this.unheard !== 0 && now.monotonicUs - this.askedUs >= ANNOUNCE_US) this.ask(now);
+  }
+
+  onProbe(bytes: Uint8Array, o: number, from: number): void {
+    const at = Probe.at;
+    if (from >= this.state.n) return;
+    this.compare(from, readI32(bytes, o + at.list));
+    this.state.remember(from, readI32(bytes, o + at.incarnation), readI32(bytes, o + at.life));
+  }
+
+  onProbeReply(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+    const { state } = this;
+    const at = ProbeReply.at;
+    const incarnation = readI32(bytes, o + at.incarnation);
+    const remembered = readI32(bytes, o + at.knownIncarnation);
+    const list = readI32(bytes, o + at.list);
+    this.compare(from, list);
+    this.heard |= 1 << from;
+    const life = readI32(bytes, o + at.life);
+    state.remember(from, incarnation, life);
+    // It does not know what it was: tell it.
+    if (incarnation > 0 && (incarnation < state.known[from]! || differ(life, state.lives[from]!))) this.sender.probeReply(from, 0, false);
+    if (!state.starting) {
+      if (remembered > state.incarnation || (remembered === state.incarnation && differ(state.life, readI32(bytes, o + at.knownLife)))) throw new ForgottenError(state.id, from, remembered, state.incarnation);
+      return;
+    }
+    if (readI32(bytes, o + at.nonce) !== this.nonce) return;
+    const view = readI32(bytes, o + at.view);
+    const status = bytes[o + at.status]!;
+    const starting = (bytes[o + at.condition]! & ReplicaCondition.starting) !== 0;
+    // A release that does not say what its cluster file lists does not say whether it is starting either.
+    const unused = starting || (list !== 0 && status === ReplicaStatus.normal && view === 0 && readIndex(bytes, o + at.lastIndex) === 0);
+    this.answers.set(from, { view, starting, unused, lost: status === ReplicaStatus.recovering, remembered });
+    if (this.enoughUs === Infinity && this.answers.size >= state.views.f) this.enoughUs = now.monotonicUs;
+    this.decide(now);
+  }
+
+  /** Others that have not answered in this life. */
+  private get unheard(): number {
+    return ((1 << this.state.n) - 1) & ~(this.heard | (1 << this.state.id));
+  }
+
+  private ask(now: Instant): void {
+    const { state } = this;
+    this.askedUs = now.monotonicUs;
+    // While it is starting the newest answer of each counts.
+    const asked = state.starting ? ((1 << state.n) - 1) & ~(1 << state.id) : this.unheard;
+    for (let r = 0; r < state.n; r++) if (((asked >>> r) & 1) === 1) this.sender.probe(r, this.nonce);
+  }
+
+  private decide(now: Instant): void {
+    const { state } = this;
+    let inUse = this.first() === 'log-lost';
+    let intact = 0;
+    let highest = 0;
+    let remembered = 0;
+    let by = -1;
+    let lost = 1 << state.id;
+    for (const [r, answer] of this.answers) {
+      if (!answer.unused) inUse = true;
+      if (!answer.starting) {
+        intact++;
+        highest = Math.max(highest, answer.view);
+      }
+      if (answer.lost) lost |= 1 << r;
+      if (answer.remembered > remembered) {
+        remembered = answer.remembered;
+        by = r;
+      }
+    }
+    if (remembered > 0 && this.first() !== 'log-lost') throw new ForgottenError(state.id, by, remembered, 0);
+    if (!inUse) {
+      const all = this.answers.size === state.n - 1;
+      if (!all && (this.answers.size < state.views.f || now.monotonicUs - this.enoughUs < REST_US)) return;
+      state.beginNew();
+    } else if (intact > state.views.f && highest + VIEW_LEAP <= MAX_VIEW) {
+      state.beginWithoutMemory(highest + VIEW_LEAP, remembered + INCARNATION_LEAP);
+    } else {
+      state.noteLost(lost);
+      return;
+    }
+    this.begins(now);
+    // Nobody has heard of this incarnation yet.
+    this.heard = 0;
+    this.ask(now);
+  }
+
+  /** The cluster files of two replicas differ: each would count other quorums, or write to other addresses. */
+  private compare(from: number, list: number): void {
+    const { n, list: own } = this.state;
+    const replicas = list >>> 28;
+    const isSame = replicas === n && (list === own || (list & DIGEST) === 0 || (own & DIGEST) === 0);
+    if (list === 0 || isSame || ((this.differing >>> from) & 1) === 1) return;
+    this.differing |= 1 << from;
+    this.state.transition('cluster-differs', replicas === n ? `the cluster file of replica ${from} lists other addresses than this one's` : `the cluster file of replica ${from} lists ${replicas} replicas, this one's ${n}`);
+  }
+}
