@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /**
  * The client that applications use: promises over lanes.
  *
@@ -45,7 +46,29 @@ interface Call {
   bytes: Uint8Array | undefined;
   /** −1 while it waits. */
   lane: number;
-  onAbort: (() => void) | undefined;
+}
+
+/** The calls of one AbortSignal, behind one listener: a signal that ends many calls is no leak. */
+class SignalCalls {
+  readonly calls = new Set<Call>();
+
+  constructor(
+    private readonly signal: AbortSignal,
+    private readonly abort: (call: Call) => void,
+  ) {
+    signal.addEventListener('abort', this.onAbort, { once: true });
+  }
+
+  release(): void {
+    this.signal.removeEventListener('abort', this.onAbort);
+  }
+
+  private readonly onAbort = (): void => {
+    const calls = [...this.calls];
+    // Those that wait first: the lane of one that was sent would be theirs otherwise, and their outcome as unknown.
+    for (const call of calls) if (call.lane < 0) this.abort(call);
+    for (const call of calls) if (call.lane >= 0) this.abort(call);
+  };
 }
 
 export class Client {
@@ -56,6 +79,7 @@ export class Client {
   private readonly waiting = new Set<Call>();
   /** From the call to its commit, µs, waiting for a lane included. */
   private readonly durationsUs = { execute: new BucketCounts(DURATION_BOUNDS_US), query: new BucketCounts(DURATION_BOUNDS_US) };
+  private readonly signals = new Map<AbortSignal, SignalCalls>();
   private waitingTimer: NodeJS.Timeout | undefined;
   private waitingTimerUs = Infinity;
   private isClosed = false;
@@ -138,13 +162,10 @@ export class Client {
       const timeoutMs = options?.timeout === undefined ? this.timeoutMs : checkTimeout(isQuery ? 'query' : 'execute', options.timeout);
       const calledAtUs = this.host.nowUs();
       const deadlineUs = calledAtUs + timeoutMs * 1000;
-      const call: Call = { isQuery, timeoutMs, calledAtUs, deadlineUs, signal, resolve, reject, bytes: undefined, lane: -1, onAbort: undefined };
+      const call: Call = { isQuery, timeoutMs, calledAtUs, deadlineUs, signal, resolve, reject, bytes: undefined, lane: -1 };
       if (this.host.ready && this.idleLanes.length > 0 && this.waiting.size === 0) this.send(call, operation);
       else this.wait(call, operation);
-      if (signal !== undefined) {
-        call.onAbort = () => this.abort(call);
-        signal.addEventListener('abort', call.onAbort, { once: true });
-      }
+      if (signal !== undefined) this.attach(call, signal);
     });
   }
 
@@ -230,11 +251,22 @@ export class Client {
       return;
     }
     this.waiting.delete(call);
+    this.detach(call);
     call.reject(aborted(call.signal!));
   }
 
+  private attach(call: Call, signal: AbortSignal): void {
+    let attached = this.signals.get(signal);
+    if (attached === undefined) this.signals.set(signal, (attached = new SignalCalls(signal, (aborted) => this.abort(aborted))));
+    attached.calls.add(call);
+  }
+
   private detach(call: Call): void {
-    if (call.onAbort !== undefined) call.signal!.removeEventListener('abort', call.onAbort);
+    if (call.signal === undefined) return;
+    const attached = this.signals.get(call.signal);
+    if (attached === undefined || !attached.calls.delete(call) || attached.calls.size > 0) return;
+    attached.release();
+    this.signals.delete(call.signal);
   }
 
   /** One timer for all that wait: set to the first deadline among them. */
