@@ -72,6 +72,8 @@ export const ERRORS = {
   'state-diverged': { category: 'environment', retryable: false },
   /** This replica has other limits than f + 1 others have in common; the replica stopped itself. */
   'limits-differ': { category: 'caller', retryable: false },
+  /** A text has half of a surrogate pair, which no bytes of UTF-8 stand for. */
+  'text-ill-formed': { category: 'caller', retryable: false },
   /** An operation is longer than the cluster accepts. */
   'operation-too-large': { category: 'caller', retryable: false },
   /** No session could be registered: too few replicas answer. */

@@ -8,6 +8,7 @@ import {
   decodeResult, encodeCas, encodeDelete, encodeGet, encodeIncrement, encodePut, encodeScan, KV_OPERATION_BYTES_MAX, KV_SCAN_LIMIT_MAX,
   type KvEntry, type KvOperationName, type KvResults,
 } from '../machine/kv-codec.js';
+import { show } from '../server/options.js';
 import type { CallOptions, Client } from './client.js';
 
 export type Bytes = Uint8Array | string;
@@ -29,7 +30,7 @@ export interface ScanResult {
 
 const DEFAULT_SCAN_LIMIT = Math.min(100, KV_SCAN_LIMIT_MAX);
 
-/** All methods reject as Client.execute does, with KvError `kv-limit` for keys and values out of bounds, and with the codes named. */
+/** All methods reject as Client.execute does, with KvError `kv-limit` for keys and values out of bounds, with `text-ill-formed` for strings that are no Unicode text, and with the codes named. */
 export class KvClient {
   private readonly encoder = new TextEncoder();
   /** Operations are encoded here: the client copies them before it returns. */
@@ -78,8 +79,11 @@ export class KvClient {
     return { entries, more };
   }
 
+  /** TextEncoder writes U+FFFD for half of a surrogate pair, so keys that differ would be one. */
   private toBytes(value: Bytes): Uint8Array {
-    return typeof value === 'string' ? this.encoder.encode(value) : value;
+    if (typeof value !== 'string') return value;
+    if (!value.isWellFormed()) throw new JitPaxosError('text-ill-formed', `${show(value)} has half of a surrogate pair, for which UTF-8 has no bytes; cut texts between characters, or give bytes`);
+    return this.encoder.encode(value);
   }
 
   /** The result, when it is an answer; the store's refusals are thrown. */

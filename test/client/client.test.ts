@@ -59,6 +59,12 @@ t.test('three replicas and a key-value store', async (t) => {
     t.equal((await kv.scan()).entries.length, 3);
     t.equal(await kv.delete('a'), true);
     await t.rejects(kv.put('k', new Uint8Array(100_000)), { code: 'kv-limit' });
+    for (const call of [() => kv.get('a\ud800'), () => kv.put('\udc00', ''), () => kv.put('k', 'half \ud83d'), () => kv.delete('\ude00\ud83d'), () => kv.increment('\ud800'), () => kv.compareAndSet('k', '\ud800', null), () => kv.compareAndSet('k', null, '\ud800'), () => kv.scan({ from: '\ud800' }), () => kv.scan({ to: '\ud800' })]) {
+      await t.rejects(call() as Promise<void>, { code: 'text-ill-formed', category: 'caller', message: /half of a surrogate pair/ });
+    }
+    await kv.put('whole \u{1f600}', '\ufffd');
+    t.equal(text(await kv.get('whole \u{1f600}')), '\ufffd');
+    t.equal(await kv.delete('whole \u{1f600}'), true);
   });
 
   await t.test('without contention nearly everything takes one round trip', async (t) => {
@@ -153,6 +159,29 @@ t.test('what a call can end with', async (t) => {
     const lasting = new AbortController();
     for (let i = 0; i < 3; i++) await client.execute(operation, { signal: lasting.signal });
     t.same(getEventListeners(lasting.signal, 'abort'), [], 'a signal that lives long collects no listeners');
+  });
+
+  await t.test('many calls of one signal are one listener, and all of them are aborted', async (t) => {
+    const many = new AbortController();
+    const ends = Array.from({ length: 3 }, () => codeOf(client.execute(operation, { signal: many.signal })));
+    const other = codeOf(client.query(operation, { signal: AbortSignal.any([many.signal]) })); // does not fit the queue
+    t.equal(getEventListeners(many.signal, 'abort').length, 1);
+    many.abort();
+    t.same(await Promise.all(ends), ['outcome-unknown', 'aborted', 'aborted'], 'what waits is withdrawn before the lane is free');
+    t.equal(await other, 'busy');
+    t.same(getEventListeners(many.signal, 'abort'), []);
+    t.same(await client.execute(operation), operation);
+    const wide = await connect(cluster, { lanes: 8 });
+    const warnings: string[] = [];
+    const onWarning = (warning: Error): void => void warnings.push(warning.name);
+    process.on('warning', onWarning);
+    const lasting = new AbortController();
+    await Promise.all(Array.from({ length: 300 }, () => wide.execute(operation, { signal: lasting.signal })));
+    await sleep(5); // warnings come with the next tick
+    process.off('warning', onWarning);
+    t.same(warnings, [], 'no word of a leak');
+    t.same(getEventListeners(lasting.signal, 'abort'), []);
+    await wide.close();
   });
 
   await t.test('time is up: sent, and not sent', async (t) => {
