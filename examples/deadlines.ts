@@ -1,7 +1,8 @@
 /**
  * A client with deadlines: every call has an end, and the program knows afterwards what may have happened.
  */
-import { Client, JitPaxosError, KvClient, type ClusterConfig } from '../src/index.js';
+import { Client, JitPaxosError, KvClient, type ClientOptions } from '../src/index.js';
+import { runAsProgram } from './run.js';
 
 export type Put = 'done' | 'not executed' | 'unknown';
 
@@ -27,8 +28,8 @@ export async function putWithin(store: KvClient, key: string, value: string, ms:
 }
 
 /** Writes under a deadline; where the outcome is unknown, reads what the store holds before it does anything else. */
-export async function main(cluster: ClusterConfig): Promise<{ inTime: Put; aborted: Put; value: string | undefined }> {
-  const client = await Client.connect({ cluster, timeout: 2_000 }); // for calls that name none
+export async function main(cluster: ClientOptions['cluster'], keys?: string): Promise<{ inTime: Put; aborted: Put; value: string | undefined }> {
+  const client = await Client.connect({ cluster, ...(keys === undefined ? {} : { keys }), timeout: 2_000 }); // for calls that name none
   try {
     const store = new KvClient(client);
     const inTime = await putWithin(store, 'answer', '42', 2_000);
@@ -39,3 +40,5 @@ export async function main(cluster: ClusterConfig): Promise<{ inTime: Put; abort
     await client.close();
   }
 }
+
+await runAsProgram(import.meta.url, main);

@@ -6,7 +6,8 @@
  * One key is the whole lock: absent, `free TOKEN`, or `held TOKEN OWNER`. Every change is a compare-and-set of that.
  */
 import { randomUUID } from 'node:crypto';
-import { Client, JitPaxosError, KvClient, type ClusterConfig } from '../src/index.js';
+import { Client, JitPaxosError, KvClient, type ClientOptions } from '../src/index.js';
+import { runAsProgram } from './run.js';
 
 export interface Held {
   readonly token: number;
@@ -70,14 +71,15 @@ export class Resource {
 }
 
 /** A first holder stalls, a second takes over, and the first wakes up too late. */
-export async function main(cluster: ClusterConfig): Promise<{ tokens: number[]; written: string[]; refused: string }> {
-  const client = await Client.connect({ cluster });
+export async function main(cluster: ClientOptions['cluster'], keys?: string): Promise<{ tokens: number[]; written: string[]; refused: string }> {
+  const client = await Client.connect({ cluster, ...(keys === undefined ? {} : { keys }) });
   try {
     const store = new KvClient(client);
     const resource = new Resource();
-    const first = await new FencingLock(store, 'lock', 50).tryAcquire();
+    const key = `lock ${randomUUID()}`; // of this run alone
+    const first = await new FencingLock(store, key, 50).tryAcquire();
     resource.write(first!.token, 'first');
-    const other = new FencingLock(store, 'lock', 50);
+    const other = new FencingLock(store, key, 50);
     let second: Held | undefined;
     for (let i = 0; i < 100 && second === undefined; i++) {
       second = await other.tryAcquire();
@@ -93,8 +95,11 @@ export async function main(cluster: ClusterConfig): Promise<{ tokens: number[]; 
     await first!.release(); // changes nothing: the lock is no longer its own
     await second!.release();
     const third = await other.tryAcquire();
+    await store.delete(key);
     return { tokens: [first!.token, second!.token, third!.token], written: resource.written, refused };
   } finally {
     await client.close();
   }
 }
+
+await runAsProgram(import.meta.url, main);

@@ -5,6 +5,10 @@
  * replica. It reads no clock, draws no random number, and looks at nothing but its operations.
  */
 import { Client, Replica, silentLogger, type ApplyContext, type ClusterConfig, type Operation, type Reply, type StateMachine } from '../src/index.js';
+import { runAsProgram } from './run.js';
+
+/** What `jitpaxos init --insecure` writes. */
+const LOOPBACK: ClusterConfig = { schema: 'jitpaxos.cluster/1', id: '00c0ffee12345678', replicas: ['127.0.0.1:7410', '127.0.0.1:7411', '127.0.0.1:7412'] };
 
 /** Operations and results are numbers, 4 bytes big-endian; an empty operation only asks. */
 export class Maximum implements StateMachine {
@@ -38,7 +42,7 @@ function numberOf(result: Uint8Array): number {
   return new DataView(result.buffer, result.byteOffset, 4).getUint32(0);
 }
 
-export async function main(cluster: ClusterConfig): Promise<number[]> {
+export async function main(cluster: ClusterConfig = LOOPBACK): Promise<number[]> {
   // Each replica usually is a process on a host of its own, with a data directory: `data`.
   const replicas = await Promise.all(cluster.replicas.map((_, id) => Replica.start({ cluster, id, machine: new Maximum(), logger: silentLogger })));
   const client = await Client.connect({ cluster });
@@ -52,3 +56,5 @@ export async function main(cluster: ClusterConfig): Promise<number[]> {
     await Promise.all(replicas.map((replica) => replica.close()));
   }
 }
+
+await runAsProgram(import.meta.url, () => main()); // with replicas of its own: takes no cluster file

@@ -19,6 +19,7 @@ const USAGE_CATEGORY = 'caller';
 
 /** Every code that the command adds to the library's, with the exit code it stands for. */
 export const CLI_ERROR_CODES = {
+  'node-too-old': Exit.failed,
   'unknown-command': Exit.usage,
   'unknown-flag': Exit.usage,
   'flag-invalid': Exit.usage,

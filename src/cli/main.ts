@@ -3,12 +3,13 @@
  * The `jitpaxos` command: finds the subcommand, parses its flags, runs it, and turns whatever goes wrong into one line
  * on stderr and an exit code. A subcommand's file is loaded only when it is asked for.
  */
+import { readFileSync } from 'node:fs';
 import { nearest } from '../server/options.js';
 import { outputFor, type Command } from './command.js';
 import { CliError, Exit, exitCodeOf, lineOf } from './exit.js';
 import { helpOf, parseFlags } from './flags.js';
 import { openSettings } from './settings.js';
-import { version } from '../server/version.js';
+import { isOldNode, NODE_MIN, version } from '../server/version.js';
 
 /** Name → what it does, and where it is. */
 const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => Promise<Command>]>> = {
@@ -42,7 +43,12 @@ const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => P
   demo: ['three replicas on this machine, a workload, a failure, a report', async () => (await import('./demo.js')).demo],
 };
 
+/** How long something that a failed command left behind may keep the process. */
+const LEFT_BEHIND_MS = 2_000;
+
 async function main(args: readonly string[]): Promise<number> {
+  if (isOldNode(process.versions.node)) throw new CliError('node-too-old', `this is Node ${process.versions.node}, and jitpaxos needs ${NODE_MIN} or later; install one (nodejs.org), and see that it is the first \`node\` in PATH`);
+  checkEncoding(args);
   if (args[0] === '--version') {
     process.stdout.write(`${version()}\n`);
     return Exit.done;
@@ -71,6 +77,20 @@ async function main(args: readonly string[]): Promise<number> {
     return Exit.done;
   }
   return command.run(parsed, outputFor(parsed.values));
+}
+
+/**
+ * Node makes U+FFFD of bytes that are no UTF-8, so that two keys, or two files, that differ would be one. Where the system shows the
+ * arguments as they were, a U+FFFD that was meant is told from those.
+ */
+function checkEncoding(args: readonly string[]): void {
+  const damaged = args.find((arg) => arg.includes('\ufffd'));
+  if (damaged === undefined) return;
+  try {
+    new TextDecoder('utf-8', { fatal: true }).decode(readFileSync('/proc/self/cmdline'));
+  } catch {
+    throw new CliError('argument-invalid', `"${damaged}" has bytes that are no UTF-8; give text, or use the library, which takes bytes`);
+  }
 }
 
 function overview(prefix: string): string {
@@ -105,5 +125,7 @@ main(process.argv.slice(2)).then(
   (error: unknown) => {
     process.stderr.write(`${lineOf(error)}\n`);
     process.exitCode = exitCodeOf(error);
+    // A command that failed in between has nothing to wait for: what it started, and did not come to stop, would keep it for ever.
+    setTimeout(() => process.exit(), LEFT_BEHIND_MS).unref();
   },
 );

@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /**
  * Asks replicas about themselves: what `jitpaxos status` and `top` are made of. Takes no session and changes nothing; a
  * replica that cannot commit anything still answers.

@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /**
  * A replica in this process: opens what a replica core needs, drives it, and stops it when it must be stopped.
  *

@@ -2,12 +2,12 @@
 import { createSocket } from 'node:dgram';
 import { arch, availableParallelism, networkInterfaces, platform } from 'node:os';
 import { native } from '../../native/addon.js';
+import { isOldNode, NODE_MIN } from '../../server/version.js';
 import { DEFAULT_TRANSPORT } from '../../transport/transport.js';
 import { DEFAULT_DATAGRAM_BYTES } from '../../wire/envelope.js';
 import { fail, ok, skip, warn, type Finding } from './finding.js';
 import type { Host } from './host.js';
 
-const NODE_MAJOR_MIN = 20;
 /** A replica, its peers' interrupts and a client on fewer cores than this take time from each other. */
 const CORES_GOOD = 2;
 /** Headers of UDP over IPv6. */
@@ -19,7 +19,7 @@ const STEAL_MAX = 0.01;
 
 export function checkNode(version: string = process.versions.node): Finding {
   const found = `${version} on ${platform()} ${arch()}`;
-  return Number(version.split('.')[0]) >= NODE_MAJOR_MIN ? ok('node', found) : fail('node', found, `install Node ${NODE_MAJOR_MIN} or later`);
+  return isOldNode(version) ? fail('node', found, `install Node ${NODE_MIN} or later`) : ok('node', found);
 }
 
 export function checkAddon(binding: { readonly available: boolean; readonly reason?: string } = native): Finding {
