@@ -101,6 +101,8 @@ const HEALTHY: SeriesMap = {
   ...replicaSeries('clock_error_bound_seconds', all(0.00002)),
   ...replicaSeries('clock_fallbacks_total', all(0)),
   ...replicaSeries('log_ahead_of_clock_seconds', all(0.0001)),
+  ...replicaSeries('replica_clock_off', all(0), ',replica="2"'),
+  ...replicaSeries('replica_clocks_divided', all(0)),
   ...replicaSeries('loop_stalls_total', all(0)),
   ...replicaSeries('datagrams_dropped_total', all(0), ',reason="key"'),
 };
@@ -134,6 +136,8 @@ const ALERT_CASES: readonly AlertCase[] = [
   { what: 'a clock that nobody keeps states no bound', alert: 'JitPaxosClockUnhealthy', series: { ...of('clock_healthy', 2, steady(0)), ...of('clock_error_bound_seconds', 2, undefined) }, labels: [R2] },
   { what: 'a clock of unknown error', alert: 'JitPaxosClockErrorUnknown', series: of('clock_error_bound_seconds', 2, undefined), labels: [R2] },
   { what: 'a lost device', alert: 'JitPaxosClockLost', series: of('clock_fallbacks_total', 2, `0x50 1x${SAMPLES - 51}`), labels: [R2] },
+  { what: 'a clock that is off', alert: 'JitPaxosReplicaClockOff', series: of('replica_clock_off', 0, steady(1), ',replica="2"'), labels: [{ replica: '2' }] },
+  { what: 'clocks without a majority', alert: 'JitPaxosReplicaClocksDivided', series: of('replica_clocks_divided', 0, steady(1)), labels: [{}] },
   { what: 'a log from the future', alert: 'JitPaxosLogAhead', series: of('log_ahead_of_clock_seconds', 2, steady(3_540)), labels: [R2] },
   { what: 'stalls', alert: 'JitPaxosLoopStall', series: of('loop_stalls_total', 2, growing(15)), labels: [R2] },
   { what: 'foreign datagrams', alert: 'JitPaxosForeignDatagrams', series: of('datagrams_dropped_total', 2, growing(150), ',reason="key"'), labels: [{ instance: 'r2', reason: 'key' }] },

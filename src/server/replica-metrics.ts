@@ -70,6 +70,7 @@ export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: 
     { name: name('log_write_seconds'), kind: 'histogram', help: 'Time that writing a frame of the log to the disk takes: in durability fsync until it is durable, in os until the system has it; absent in memory', samples: disk === undefined ? [] : [inSeconds(disk.writeUs)] },
     { name: name('disk_sync_seconds'), kind: 'histogram', help: 'Time that a sync of a file or of the data directory takes: hard state, segments, snapshots; absent in durability memory', samples: disk === undefined ? [] : [inSeconds(disk.syncUs)] },
     ...clockMetrics(clock),
+    ...replicaClockMetrics(report.replicaClocks),
     ...transportMetrics(transport.counters),
     level('wire_version', 'Newest version of the wire that this replica speaks', spokenIn(report)),
     level('wire_version_written', 'Version of the wire in which this replica writes to another, by replica', byLabel('replica', Object.fromEntries((report.wire ?? []).map((version, replica) => [String(replica), version])))),
@@ -98,6 +99,24 @@ function clockMetrics(clock: ReplicaStatusReport['clock']): Family[] {
     counter(`${METRIC_PREFIX}clock_fallbacks_total`, 'Times that the hardware clock was lost and the system clock taken in its place', count(clock.fallbacks)),
     gauge(`${METRIC_PREFIX}clock_error_bound_seconds`, 'What the clock may be wrong by at most, as far as its source knows; absent when it knows nothing', sample(clock.errorBoundNs)),
     gauge(`${METRIC_PREFIX}clock_offset_seconds`, 'Offset of the system clock from the clock in use, as last measured; absent when there is none', sample(clock.offsetNs)),
+  ];
+}
+
+/** Only a primary compares the clocks of replicas. */
+function replicaClockMetrics(clocks: ReplicaStatusReport['replicaClocks']): Family[] {
+  const of = (value: (replica: number) => number | null): Sample[] =>
+    (clocks?.offsetsNs ?? []).flatMap((_, replica) => {
+      const v = value(replica);
+      return v === null ? [] : [{ labels: { replica: String(replica) }, value: v }];
+    });
+  const offsetOf = (replica: number): number | null => {
+    const ns = clocks!.offsetsNs[replica]!;
+    return ns === null ? null : ns / NANOSECONDS;
+  };
+  return [
+    gauge(`${METRIC_PREFIX}replica_clock_offset_seconds`, 'A replica\'s clock minus the primary\'s, by replica, as answers to Syncs tell; only at a primary, absent of a replica that was not heard lately', of(offsetOf)),
+    gauge(`${METRIC_PREFIX}replica_clock_off`, 'Whether the clock of a replica differs from those of a majority by so much that requests through it are slow: 1 or 0, by replica; only at a primary, absent where no majority of the clocks agrees', clocks?.divided === true ? [] : of((replica) => (clocks!.offsetsNs[replica] === null ? null : clocks!.off.includes(replica) ? 1 : 0))),
+    gauge(`${METRIC_PREFIX}replica_clocks_divided`, 'Whether no majority of the replicas\' clocks agrees: 1 or 0; only at a primary', clocks === undefined ? [] : [{ value: clocks.divided ? 1 : 0 }]),
   ];
 }
 

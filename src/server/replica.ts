@@ -29,7 +29,7 @@ import { checkInteger, checkKeys, show } from './options.js';
 import { replicaMetrics } from './replica-metrics.js';
 import { checkDurability, openStorage, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, type Durability } from './storage.js';
 import { StatusService } from './status-service.js';
-import { coreCounters, logAheadNs, loopReport, majorityLostText, protocolReport, STATUS_SCHEMA, type ReplicaStatusReport } from './status.js';
+import { clocksReport, coreCounters, logAheadNs, loopReport, majorityLostText, protocolReport, STATUS_SCHEMA, type ReplicaStatusReport } from './status.js';
 import type { TransportKind } from './transport-choice.js';
 import type { KeyFile } from './key-file.js';
 import { openKeys, type ProcessKeys } from './keyring.js';
@@ -95,6 +95,8 @@ const WARNINGS: Readonly<Record<string, string | undefined>> = {
   contradicted: undefined,
   'state-diverged': undefined,
   'limits-differ': undefined,
+  unheard: 'see to the network of this host: others may hear it while it hears too few of them',
+  'clock-off': 'set that clock right: jitpaxos clock read on its host, jitpaxos doctor; the cluster goes on, without that replica in its quorum where it can',
   'chain-differs': 'give both the same replica.keys and cluster file: jitpaxos doctor shows which replicas have which chain',
 };
 
@@ -229,6 +231,7 @@ export class Replica {
       address: this.address.host,
       port: this.address.port,
       ...protocolReport(this.core.state, this.cluster.replicas.length, this.running),
+      ...(this.core.state.isPrimary ? { replicaClocks: clocksReport(this.core.state.clocks, this.cluster.replicas.length) } : {}),
       ...this.logAhead(),
       chain: { function: this.cluster.chain, fingerprint: showFingerprint(this.core.state.chain.fingerprint), ...(this.core.state.otherChain === 0 ? {} : { differs: this.othersChained() }) },
       durability: this.durability,

@@ -76,6 +76,8 @@ export function decodeReport(bytes: Uint8Array): ReplicaStatusReport | undefined
   }
   const lost = value['majorityLost'];
   if (lost !== undefined && !(Array.isArray(lost) && lost.every((replica) => typeof replica === 'number'))) return undefined;
+  const clocks = value['replicaClocks'];
+  if (clocks !== undefined && !isClocks(clocks)) return undefined;
   const ahead = value['logAheadNs'];
   if (ahead !== undefined && !(typeof ahead === 'number' && ahead >= 0)) return undefined;
   if (value['schema'] !== STATUS_SCHEMA) return undefined;
@@ -90,6 +92,12 @@ export function decodeReport(bytes: Uint8Array): ReplicaStatusReport | undefined
     drops: withZeros(DROP_REASON_NAMES.slice(1), report.drops),
     transport: { ...report.transport, counters: withZeros(TRANSPORT_COUNTER_NAMES, report.transport.counters) },
   };
+}
+
+function isClocks(value: unknown): boolean {
+  if (!isMap(value)) return false;
+  const { offsetsNs, off, divided, says } = value;
+  return Array.isArray(offsetsNs) && offsetsNs.every((ns) => ns === null || typeof ns === 'number') && Array.isArray(off) && off.every((id) => typeof id === 'number') && typeof divided === 'boolean' && typeof says === 'string';
 }
 
 function withoutZeros(counters: Readonly<Record<string, number>>): Record<string, number> {

@@ -2,6 +2,7 @@
 import type { HostClockReport } from '../clock/host-clock.js';
 import type { Log } from '../protocol/log.js';
 import { COUNTER_NAMES } from '../protocol/counters.js';
+import type { ReplicaClocks } from '../protocol/replica-clocks.js';
 import { Views } from '../protocol/views.js';
 import { TRANSPORT_COUNTER_NAMES } from '../transport/transport.js';
 import { DROP_REASON_NAMES } from '../wire/envelope.js';
@@ -53,6 +54,8 @@ export interface ReplicaStatusReport {
   readonly transport: { readonly kind: string; readonly idle: string; readonly counters: Readonly<Record<string, number>> };
   /** A replica of an earlier version says less. */
   readonly clock: Pick<HostClockReport, 'source' | 'epoch'> & Partial<HostClockReport>;
+  /** The clocks of all replicas as a primary sees them. Absent elsewhere. */
+  readonly replicaClocks?: ReplicaClocksReport;
   readonly counters: Readonly<Record<string, number>>;
   /** Versions of the wire, by replica: the one in which this replica writes to it; of itself the newest that it speaks. */
   readonly wire: readonly number[];
@@ -66,6 +69,26 @@ export interface ReplicaStatusReport {
   readonly cpuSeconds: { readonly user: number; readonly system: number };
   readonly eventLoop: { readonly stalls: number; readonly stallMaxUs: number };
   readonly uptimeSeconds: number;
+}
+
+export interface ReplicaClocksReport {
+  /** Each replica's clock minus the primary's, ns; null where it was not heard lately. */
+  readonly offsetsNs: readonly (number | null)[];
+  /** Replicas whose clocks differ from those of a majority. */
+  readonly off: readonly number[];
+  /** No majority of the clocks agrees: nobody can say whose is off. */
+  readonly divided: boolean;
+  /** The same for people; empty when nothing is wrong. */
+  readonly says: string;
+}
+
+export function clocksReport(clocks: ReplicaClocks, replicas: number): ReplicaClocksReport {
+  const ids = Array.from({ length: replicas }, (_, replica) => replica);
+  const offsetNs = (replica: number): number | null => {
+    const us = clocks.offsetUs(replica);
+    return Number.isNaN(us) ? null : Math.round(us * 1000);
+  };
+  return { offsetsNs: ids.map(offsetNs), off: ids.filter((replica) => ((clocks.off >>> replica) & 1) === 1), divided: clocks.divided, says: clocks.off !== 0 || clocks.divided ? clocks.describe() : '' };
 }
 
 /** The newest version of the wire that the reporting replica speaks. */

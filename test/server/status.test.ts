@@ -343,6 +343,10 @@ t.test('a log that is ahead of the clocks is said, with by how much and whose', 
   t.equal(logAheadNs(log, Int32Array.of(9, -1)), 0);
   t.equal(logAheadNs(log, Int32Array.of(8, -1)), 2 ** 32);
   t.equal(logAheadNs(log, Int32Array.of(10, 0)), 0, 'behind is where it usually is');
+  const clocks = { offsetsNs: [0, null, -3.6e12], off: [2], divided: false, says: 'the clock of replica 2 is 60.0 min behind those of 0, 1' };
+  t.same(clockRemarks([{ ...report, replicaClocks: clocks }]), [clocks.says]);
+  t.same(decodeReport(encodeReport({ ...report, replicaClocks: clocks }))?.replicaClocks, clocks);
+  for (const wrong of [{ offsetsNs: ['x'] }, { off: ['2'] }, { divided: 1 }, { says: 7 }, { says: '\u001b[2J' }]) t.equal(decodeReport(encodeReport({ ...report, replicaClocks: { ...clocks, ...wrong } as never })), undefined, JSON.stringify(wrong));
   const remarks = (...ahead: (number | undefined)[]): readonly string[] => clockRemarks(ahead.map((ns, id) => ({ ...report, id, ...(ns === undefined ? { logAheadNs: undefined as never } : { logAheadNs: ns }) })));
   t.same(remarks(0, 1e6, 0.9e9), []);
   t.same(remarks(undefined, undefined, undefined), [], 'replicas of an earlier version say nothing of it');

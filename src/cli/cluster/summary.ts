@@ -127,8 +127,19 @@ function hindrance(before: ReplicaStatusReport | undefined, now: ReplicaStatusRe
 /** A log this far ahead of a clock is worth a word; less comes of clients that stamp ahead. */
 const LOG_AHEAD_NS = 1e9;
 
-/** A log that is ahead of clocks: of all, because a clock was ahead once; or of some, which are behind. */
+/** What is to be said of the clocks of replicas. */
 export function clockRemarks(reports: readonly ReplicaStatusReport[]): string[] {
+  return [...clocksApart(reports), ...logAheadRemarks(reports)];
+}
+
+/** What the primary of the newest view says of the clocks of all replicas. */
+export function clocksApart(reports: readonly ReplicaStatusReport[]): string[] {
+  const [newest] = reports.filter(({ replicaClocks }) => replicaClocks !== undefined).sort((a, b) => b.view - a.view);
+  return newest === undefined || newest.replicaClocks!.says === '' ? [] : [newest.replicaClocks!.says];
+}
+
+/** A log that is ahead of clocks: of all, because a clock was ahead once; or of some, which are behind. */
+export function logAheadRemarks(reports: readonly ReplicaStatusReport[]): string[] {
   const ahead = reports.filter(({ logAheadNs }) => logAheadNs !== undefined && logAheadNs > LOG_AHEAD_NS);
   if (ahead.length === 0) return [];
   const most = formatLongDuration(Math.max(...ahead.map(({ logAheadNs }) => logAheadNs!)));

@@ -8,7 +8,7 @@ import { CHAIN_REMEDY, chainWarning, KEYED_CHAIN } from '../../server/chain.js';
 import { loadCluster, type Cluster } from '../../server/cluster-config.js';
 import { formatDuration } from '../units.js';
 import { spokenIn } from '../../server/status.js';
-import { chainRemarks, clockRemarks, summarize, wireRemarks } from '../cluster/summary.js';
+import { chainRemarks, clocksApart, logAheadRemarks, summarize, wireRemarks } from '../cluster/summary.js';
 import { fail, ok, warn, type Finding } from './finding.js';
 
 /** Linux, statfs(2): file systems that are gone after a restart. */
@@ -75,9 +75,13 @@ export async function checkReplicas(file: string, timeoutMs: number): Promise<Fi
     const [mixed] = wireRemarks(summary.replicas);
     if (mixed !== undefined) findings.push(warn('wire versions', mixed, 'docs/operations.md, "Upgrading one replica at a time"'));
     else if (summary.wireVersion !== undefined) findings.push(ok('wire versions', `all that answer speak version ${summary.wireVersion}`));
-    for (const remark of clockRemarks(answers.flatMap(({ report }) => (report === undefined ? [] : [report])))) findings.push(warn('log and clocks', remark, 'docs/clocks.md, "A clock that was ahead once"'));
+    for (const remark of logAheadRemarks(answers.flatMap(({ report }) => (report === undefined ? [] : [report])))) findings.push(warn('log and clocks', remark, 'docs/clocks.md, "A clock that was ahead once"'));
     const [differs] = chainRemarks(summary.replicas);
     if (differs !== undefined) findings.push(fail('chain', differs, 'docs/security.md, "The chain"'));
+    const reports = answers.flatMap(({ report }) => (report === undefined ? [] : [report]));
+    const [apart] = clocksApart(reports);
+    if (apart !== undefined) findings.push(warn('clocks of replicas', apart, 'set that clock right (jitpaxos clock read on its host): commits that need that replica are slow until then'));
+    else if (reports.some(({ replicaClocks }) => (replicaClocks?.offsetsNs.filter((ns) => ns !== null).length ?? 0) > answers.length / 2)) findings.push(ok('clocks of replicas', 'the primary finds none that is off'));
     if (summary.available) findings.push(ok('quorum', `view ${summary.view}, replicas ${summary.members.join(', ')}`));
     else if (summary.answered === 0) findings.push(warn('quorum', 'no replica answers', 'start the replicas'));
     else if (summary.majorityLost !== undefined) findings.push(fail('quorum', summary.remarks[0]!, 'docs/operations.md, "majority-lost"'));
