@@ -10,12 +10,16 @@
  *
  *   npm run bench:allocation -- [--ops 1000000] [--json]
  */
+import { randomBytes } from 'node:crypto';
 import v8 from 'node:v8';
 import { median } from '../src/cli/compare/rounds.js';
 import { CliError } from '../src/cli/exit.js';
 import { hostInfo } from '../src/cli/load/report.js';
 import { formatCount } from '../src/cli/units.js';
 import { EchoMachine } from '../src/machine/echo.js';
+import { loadSipHash, SIP_SECRET_BYTES } from '../src/native/siphash.js';
+import { chainOf, UNKEYED_FINGERPRINT } from '../src/protocol/contract.js';
+import { CHAIN_FUNCTIONS, KEYED_CHAIN } from '../src/server/chain.js';
 import { CoreRig } from './core-rig.js';
 import { program } from './program.js';
 
@@ -87,16 +91,17 @@ await program(
     positionals: [],
     flags: {
       ops: { kind: 'count', default: '1000000', min: LANES, max: 1e9, help: `operations to measure, in batches of ${LANES}` },
+      chain: { kind: 'choice', choices: CHAIN_FUNCTIONS, default: KEYED_CHAIN, help: 'what chains the log: with keys, or without' },
       warmup: { kind: 'count', default: '200000', max: 1e9, help: 'operations before these, for the compiler' },
     },
     examples: ['npm run bench:allocation -- --ops 1000000 --json'],
   },
-  async ({ ops, warmup }, output) => {
+  async ({ ops, warmup, chain }, output) => {
     const collect = (globalThis as { gc?: () => void }).gc;
     if (collect === undefined) throw new CliError('argument-invalid', 'this bench forces collections; start it with npm run bench:allocation, or with node --expose-gc');
     const cost = calibrate(collect);
     const bytes = new Uint8Array(OPERATION_BYTES).fill(0x2e);
-    const rig = new CoreRig({ replicas: REPLICAS, machine: () => new EchoMachine(), lanes: LANES, clients: 1, sessions: 1, operation: () => bytes });
+    const rig = new CoreRig({ replicas: REPLICAS, machine: () => new EchoMachine(), lanes: LANES, clients: 1, sessions: 1, operation: () => bytes, ...(chain === KEYED_CHAIN ? { chain: chainOf(loadSipHash(randomBytes(SIP_SECRET_BYTES)), UNKEYED_FINGERPRINT + 1) } : {}) });
     rig.register();
     const { steps } = rig;
     for (let done = 0; done < warmup; done += LANES) for (const step of steps) step();
@@ -114,6 +119,7 @@ await program(
       schema: 'jitpaxos.allocation/1',
       operations: batches * LANES,
       warmupOperations: warmup,
+      chain,
       committed,
       fastPathRatio: committed === 0 ? null : fast / committed,
       allocatedBytesPerOp: { client: perOp(0, 4), primary: perOp(1), member: perOp(2), spare: perOp(3) },

@@ -9,7 +9,7 @@ import { CliError } from '../src/cli/exit.js';
 import { loadHash } from '../src/native/hash64.js';
 import { ClientCore } from '../src/protocol/client-core.js';
 import { DEFAULT_CLIENT_TIMINGS, DEFAULT_LIMITS, DEFAULT_TIMINGS, type Limits } from '../src/protocol/config.js';
-import { Instant, Outcome, type Outbox, type PersistBatch, type Storage } from '../src/protocol/contract.js';
+import { type Chain, Instant, Outcome, type Outbox, type PersistBatch, type Storage } from '../src/protocol/contract.js';
 import { ReplicaCore } from '../src/protocol/replica-core.js';
 import type { StateMachine } from '../src/machine/state-machine.js';
 import { viewOf } from '../src/wire/copy.js';
@@ -37,6 +37,8 @@ export interface CoreRigOptions {
   readonly limits?: Partial<Limits>;
   /** The next operation, valid until the next call. */
   readonly operation: () => Uint8Array;
+  /** What chains the logs. Default: as without keys. */
+  readonly chain?: Chain;
 }
 
 /** Messages to one destination, in memory that is made once. */
@@ -128,7 +130,7 @@ export class CoreRig {
     const limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.replicas = Array.from({ length: replicas }, (_, id) => {
       const storage = new NoStorage();
-      const core = new ReplicaCore({ id, replicas, seed: id + 1, limits, timings: DEFAULT_TIMINGS }, new MemoryOutbox(this.queues, id), storage, machine(), hash, { transition: () => {} });
+      const core = new ReplicaCore({ id, replicas, seed: id + 1, limits, timings: DEFAULT_TIMINGS }, new MemoryOutbox(this.queues, id), storage, machine(), hash, { transition: () => {} }, options.chain);
       storage.core = core;
       return core;
     });

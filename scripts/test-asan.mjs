@@ -14,7 +14,7 @@ import { fileURLToPath } from 'node:url';
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..');
 const CXX = process.env.CXX || 'g++';
 const given = process.argv.slice(2);
-const tests = given.length > 0 ? given : ['dist/test/transport/native-udp.test.js', 'dist/test/transport/sockets.test.js', 'dist/test/native/hash64.test.js', 'dist/test/native/mac.test.js'];
+const tests = given.length > 0 ? given : ['dist/test/transport/native-udp.test.js', 'dist/test/transport/sockets.test.js', 'dist/test/native/hash64.test.js', 'dist/test/native/siphash.test.js', 'dist/test/native/mac.test.js'];
 
 const runtime = execFileSync(CXX, ['-print-file-name=libasan.so'], { encoding: 'utf8' }).trim();
 if (runtime === 'libasan.so') {

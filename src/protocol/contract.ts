@@ -80,11 +80,15 @@ export const UNKEYED_FINGERPRINT = 1;
 
 /** The chain of a cluster without keys. */
 export function unkeyedChain(hasher: Hasher): Chain {
+  return chainOf(hasher, UNKEYED_FINGERPRINT);
+}
+
+export function chainOf(hasher: Hasher, fingerprint: number): Chain {
   const { hashArena } = hasher;
   return {
     hash64: (bytes, offset, length, out, outOffset) => hasher.hash64(bytes, offset, length, out, outOffset),
     ...(hashArena === undefined ? {} : { hashArena: (length: number) => hashArena.call(hasher, length) }),
-    fingerprint: UNKEYED_FINGERPRINT,
+    fingerprint,
   };
 }
 

@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { JitPaxosError } from '../errors.js';
 import type { Hash64 } from '../native/hash64.js';
 import { loadSipHash, SIP_SECRET_BYTES } from '../native/siphash.js';
-import { UNKEYED_FINGERPRINT, unkeyedChain, type Chain } from '../protocol/contract.js';
+import { chainOf, UNKEYED_FINGERPRINT, unkeyedChain, type Chain } from '../protocol/contract.js';
 import type { Cluster } from './cluster-config.js';
 
 /** The second needs keys. */
@@ -26,12 +26,7 @@ export function openChain(cluster: Cluster, secret: string | undefined, hash: Ha
   const bytes = Buffer.from(secret, 'hex');
   const keyed = loadSipHash(bytes);
   bytes.fill(0);
-  const { hashArena } = keyed;
-  return {
-    hash64: (from, offset, length, out, outOffset) => keyed.hash64(from, offset, length, out, outOffset),
-    ...(hashArena === undefined ? {} : { hashArena: (length: number) => hashArena.call(keyed, length) }),
-    fingerprint: chainFingerprint(cluster.chain, secret),
-  };
+  return chainOf(keyed, chainFingerprint(cluster.chain, secret));
 }
 
 /** The first four bytes of a SHA-256 of function and secret, for segments, snapshots and messages between replicas. */

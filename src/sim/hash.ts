@@ -6,7 +6,7 @@
  * In half of the runs the log is chained by another function than all else, as in a cluster with keys: what takes the one for the other is noticed there.
  */
 import { hashBytes } from '../machine/bytes.js';
-import type { Chain, Hasher } from '../protocol/contract.js';
+import { chainOf, type Chain, type Hasher } from '../protocol/contract.js';
 import { loadSipHash, SIP_SECRET_BYTES } from '../native/siphash.js';
 import { writeI32 } from '../wire/u64.js';
 import type { Random } from './random.js';
@@ -30,5 +30,5 @@ export class SimulationHasher implements Hasher {
 export function simulationChain(random: Random): Chain {
   const secret = Uint8Array.from({ length: SIP_SECRET_BYTES }, () => random.below(256));
   const hash = loadSipHash(secret, { available: false, addon: null, reason: '' });
-  return { hash64: (bytes, offset, length, out, outOffset) => hash.hash64(bytes, offset, length, out, outOffset), fingerprint: 2 + random.below(1 << 30) };
+  return chainOf(hash, 2 + random.below(1 << 30));
 }

@@ -22,3 +22,14 @@ t.test('both rows are measured, with clusters that commit', async (t) => {
   t.equal(many.values.ratio, many.values.opsPerSecond['keys']! / many.values.opsPerSecond['none']!);
   t.equal(many.holds, many.values.ratio >= 0.85);
 });
+
+t.test('the keyed chain is measured beside the one of before', async (t) => {
+  const { code, stdout, stderr } = await runNode([authentication, '--chain', '--rounds', '1', '--seconds', '100ms', '--warmup', '20ms', '--json', '--quiet'], { timeoutMs: 120_000 });
+  t.equal(code, 0, stderr);
+  const { rows } = JSON.parse(stdout) as { rows: { name: string; holds: boolean; values: { ratio: number; opsPerSecond: Record<string, number> } }[] };
+  t.equal(rows.length, 1);
+  const [{ name, holds, values }] = rows as [(typeof rows)[number]];
+  t.equal(name, 'chain-512');
+  t.equal(values.ratio, values.opsPerSecond['keyed']! / values.opsPerSecond['before']!);
+  t.equal(holds, values.ratio >= 0.97);
+});

@@ -8,6 +8,7 @@ import { native } from '../../src/native/addon.js';
 import { openDeadlineTimer } from '../../src/clock/deadline-timer.js';
 import { openClock } from '../../src/clock/open.js';
 import { loadHash } from '../../src/native/hash64.js';
+import { loadSipHash } from '../../src/native/siphash.js';
 
 const CALLS = 1_000_000;
 const collectGarbage = globalThis.gc!;
@@ -17,6 +18,10 @@ const out = new Uint8Array(16);
 const halves = new Int32Array(2);
 const clock = openClock('realtime');
 const hash = loadHash();
+const keyed = loadSipHash(new Uint8Array(16));
+const slowKeyed = loadSipHash(new Uint8Array(16), { available: false, addon: null, reason: 'measured' });
+const keyedArena = keyed.hashArena!(64);
+keyedArena.fields[1] = 64;
 const slowHash = loadHash({ available: false, addon: null, reason: 'measured' });
 const addon = native.addon!;
 
@@ -26,6 +31,9 @@ const farUs = Float64Array.of(1e15); // a number elsewhere would itself be an ob
 const kept: unknown[] = [null];
 const functions: Record<string, () => void> = {
   hash64: () => hash.hash64(bytes, 0, 64, out, 8),
+  sipHash64: () => keyed.hash64(bytes, 0, 64, out, 8),
+  keyedArena: () => keyedArena.hash(),
+  sipHash64WithoutAddon: () => slowKeyed.hash64(bytes, 0, 64, out, 8),
   writeBE: () => clock.writeBE(out, 3),
   writeHalves: () => clock.writeHalves(halves, 0),
   clockReadBigInt: () => void (kept[0] = addon.clockReadBigInt(0)),

@@ -3,7 +3,7 @@ import t from 'tap';
 import { KvMachine } from '../../src/machine/kv.js';
 import { encodeGet, encodePut } from '../../src/machine/kv-codec.js';
 import { loadSipHash } from '../../src/native/siphash.js';
-import { UNKEYED_FINGERPRINT, type Chain } from '../../src/protocol/contract.js';
+import { chainOf, UNKEYED_FINGERPRINT, type Chain } from '../../src/protocol/contract.js';
 import { Chunk, Reply, Request, RequestFlag, ViewChange, Vote } from '../../src/wire/messages.js';
 import { Cluster, hasher, type HandClient } from './harness.js';
 
@@ -20,9 +20,8 @@ function colliding(b: string, query = false): Uint8Array {
   return out.slice(0, query ? encodeGet(out, 0, Buffer.concat([Buffer.from('abcde'), block])) : encodePut(out, 0, Buffer.from('abc'), block));
 }
 
-export function keyedChain(secret: number): Chain {
-  const hash = loadSipHash(new Uint8Array(16).fill(secret));
-  return { hash64: hash.hash64.bind(hash), ...(hash.hashArena === undefined ? {} : { hashArena: hash.hashArena.bind(hash) }), fingerprint: 1000 + secret };
+function keyedChain(secret: number): Chain {
+  return chainOf(loadSipHash(new Uint8Array(16).fill(secret)), 1000 + secret);
 }
 
 const digest = (chain: Pick<Chain, 'hash64'>, operation: Uint8Array): string => {

@@ -8,10 +8,11 @@ import { Client, JitPaxosError, KvClient, KvMachine, Replica, silentLogger } fro
 import { loadHash } from '../../src/native/hash64.js';
 import { SNAPSHOT_FORMAT } from '../../src/protocol/snapshots.js';
 import { decodeBackup } from '../../src/storage/backup.js';
-import { FORMATS } from '../../src/storage/formats.js';
+import { FORMATS, KEYED_LOG_FORMAT } from '../../src/storage/formats.js';
+import { UNKEYED_FINGERPRINT } from '../../src/protocol/contract.js';
 import { SLOT_BYTES } from '../../src/storage/hard-state.js';
-import { SNAPSHOT_HEADER_BYTES } from '../../src/storage/log-format.js';
-import { writeI32 } from '../../src/wire/u64.js';
+import { decodeSegmentHeader, decodeSnapshotFile, encodeSegmentHeader, encodeSnapshotHeader, SNAPSHOT_HEADER_BYTES } from '../../src/storage/log-format.js';
+import { readI32, writeI32 } from '../../src/wire/u64.js';
 
 const GOLDEN = fileURLToPath(new URL('../../../test/golden/', import.meta.url));
 const hash = loadHash();
@@ -94,5 +95,41 @@ t.test('a format that is not known is refused with the name of the file and what
 
 t.test('a format is read one release before it is written', (t) => {
   for (const [name, { oldest, newest, written }] of Object.entries({ ...FORMATS, snapshot: SNAPSHOT_FORMAT })) t.ok(oldest <= written && written <= newest && newest - oldest <= 1, name);
+  t.end();
+});
+
+t.test('the headers of a keyed log: format 2, a fingerprint, and nothing in them can be changed', (t) => {
+  const owner = { clusterHi: 1, clusterLo: 2, replica: 0 };
+  const header = { generation: 3, ordinal: 4, mode: 'fsync', bootId: 'ab'.repeat(16), saltHi: 5, saltLo: 6 } as const;
+  const unkeyed = encodeSegmentHeader({ ...header, chain: UNKEYED_FINGERPRINT }, owner, hash);
+  t.equal(readI32(unkeyed, 4), FORMATS.log.written);
+  t.ok(unkeyed.subarray(64).every((byte) => byte === 0), 'without a secret it is what releases before wrote');
+  const keyed = encodeSegmentHeader({ ...header, chain: -559038737 }, owner, hash);
+  t.equal(readI32(keyed, 4), KEYED_LOG_FORMAT);
+  t.same(decodeSegmentHeader(keyed, owner, hash, 'log', -559038737), { ...header, chain: -559038737 });
+  t.same(decodeSegmentHeader(keyed, owner, hash, 'log'), { ...header, chain: -559038737 }, 'tools need no secret');
+  t.same(decodeSegmentHeader(unkeyed, owner, hash, 'log'), { ...header, chain: UNKEYED_FINGERPRINT });
+  t.throws(() => decodeSegmentHeader(keyed, owner, hash, 'dir/log', 7), { code: 'chain-differs', message: /^dir\/log .*fingerprint deadbeef, and by .* fingerprint 00000007;/ });
+  t.throws(() => decodeSegmentHeader(unkeyed, owner, hash, 'dir/log', 7), { code: 'chain-differs', message: /has no secret, and by/ });
+  t.throws(() => decodeSegmentHeader(keyed, owner, hash, 'dir/log', UNKEYED_FINGERPRINT), { code: 'chain-differs', message: /deadbeef, and by .* it has no secret/ });
+  for (let bit = 0; bit < keyed.length * 8; bit++) {
+    const bytes = keyed.slice();
+    bytes[bit >> 3]! ^= 1 << (bit & 7);
+    if (decodeSegmentHeader(bytes, owner, hash, 'log') !== undefined) t.fail(`bit ${bit} of the header may be anything`);
+  }
+  for (let length = 0; length < keyed.length; length++) if (decodeSegmentHeader(keyed.slice(0, length), owner, hash, 'log') !== undefined) t.fail(`${length} bytes are a header`);
+
+  const snapshot = { index: 9, chainHi: 1, chainLo: 2, bytes: new Uint8Array([1, 2, 3]) };
+  for (const chain of [UNKEYED_FINGERPRINT, 77]) {
+    const file = Buffer.concat([encodeSnapshotHeader(snapshot, owner, hash, chain), snapshot.bytes]);
+    t.match(decodeSnapshotFile(file, owner, hash, 'snapshot', chain), { index: 9, chainHi: 1, chainLo: 2 });
+    t.match(decodeSnapshotFile(file, owner, hash, 'snapshot'), { index: 9 });
+    t.throws(() => decodeSnapshotFile(file, owner, hash, 'dir/snapshot', 78), { code: 'chain-differs', message: /^dir\/snapshot/ });
+    for (let bit = 0; bit < file.length * 8; bit++) {
+      const bytes = Buffer.from(file);
+      bytes[bit >> 3]! ^= 1 << (bit & 7);
+      if (decodeSnapshotFile(bytes, owner, hash, 'snapshot') !== undefined) t.fail(`bit ${bit} of a snapshot's file may be anything`);
+    }
+  }
   t.end();
 });
