@@ -447,6 +447,7 @@ export class ClientCore {
     this.committedUs = now.monotonicUs;
     this.hearing.settled();
     if (this.repeated[slot] === 0) this.retries.committed(this.sentUs, slot, now);
+    else this.retries.committedAgain(this.sentUs, slot, now);
     if (this.pace[slot] === Pace.one) this.lead.committedFast(this.sentUs, slot, now);
     if (slot === this.lanes) {
       this.finish(slot);

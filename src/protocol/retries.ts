@@ -6,7 +6,8 @@
  * those who have too much. Two rules keep a burst of load from feeding itself:
  *
  * - The wait is twice the longest round trip of the last seconds, and at least `retryUs`. Only requests that were sent once
- *   are measured: of others nobody knows which copy was answered (Karn and Partridge, 1987).
+ *   are measured: of others nobody knows which copy was answered (Karn and Partridge, 1987). But where every request of a while was
+ *   sent again, the wait is shorter than the way there and back; then they are measured from their first copy.
  * - What is sent again is paid for with tokens: each commit earns a part of one, and time a few.
  */
 
@@ -16,6 +17,8 @@ import type { Instant } from './contract.js';
 const WAIT_MAX_US = 250_000;
 /** The longest round trip is that of the present window and the one before, µs each. */
 const WINDOW_US = 2_000_000;
+/** Commits in a row of requests that were sent again, after which these are measured. */
+const REPEATED_ROW = 4;
 /** Tokens that a commit earns, and the most that are kept: a burst of losses, as when a buffer ran over. */
 const TOKENS_A_COMMIT = 0.125;
 const TOKENS_MAX = 64;
@@ -24,6 +27,8 @@ export class Retries {
   /** Longest round trip lately, µs. */
   longestUs = 0.5;
   private present = 0.5;
+  /** Commits in a row of requests that were sent again. */
+  private repeated = 0;
   private windowEndUs = 0.5;
   private tokens = TOKENS_MAX + 0.5;
   private earnedUs = 0.5;
@@ -36,9 +41,20 @@ export class Retries {
 
   /** A request that was sent once, at `sentUs[slot]`, was committed. Not told the time that it took, which would be a number on the heap. */
   committed(sentUs: Float64Array, slot: number, now: Instant): void {
+    this.repeated = 0;
+    this.tokens = Math.min(TOKENS_MAX, this.tokens + TOKENS_A_COMMIT);
+    this.measure(sentUs, slot, now);
+  }
+
+  /** The same of one that was sent more than once, `sentUs[slot]` the first time: how long it took is at least a round trip. */
+  committedAgain(sentUs: Float64Array, slot: number, now: Instant): void {
+    if (this.repeated < REPEATED_ROW) this.repeated++;
+    else this.measure(sentUs, slot, now);
+  }
+
+  private measure(sentUs: Float64Array, slot: number, now: Instant): void {
     const nowUs = now.monotonicUs;
     const us = nowUs - sentUs[slot]!;
-    this.tokens = Math.min(TOKENS_MAX, this.tokens + TOKENS_A_COMMIT);
     if (nowUs >= this.windowEndUs) this.turn(nowUs);
     if (us > this.present) this.present = us;
     if (us > this.longestUs) this.longestUs = us;

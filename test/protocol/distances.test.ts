@@ -1,5 +1,6 @@
 // Clients that are farther away than those that keep the replicas busy, and clocks that were ahead once: everybody gets in, in a bounded time.
 import t from 'tap';
+import { ClientCounter } from '../../src/protocol/counters.js';
 import { LATE_RULES } from '../../src/protocol/config.js';
 import { Distances, DistantClient } from './distances.js';
 
@@ -29,6 +30,11 @@ for (const late of LATE_RULES) {
       t.equal(client.sessions, 1);
       t.ok(client.committed > 0 && client.longestUs < 16 * way + 10_000, `${client.committed} committed, the longest took ${client.longestUs} µs`);
     });
+    const [, , , farthest] = far;
+    const sentAgain = (): number => farthest!.core.counters[ClientCounter.retransmitted]! + farthest!.core.counters[ClientCounter.pleas]!;
+    const before = sentAgain();
+    world.run(1_550_000);
+    t.equal(sentAgain() - before, 0, 'and it no longer takes its way for a loss, nor pleads for another view');
     t.ok(world.logAheadNs < 25e6, `the log is ${world.logAheadNs / 1e6} ms ahead`);
     t.end();
   });

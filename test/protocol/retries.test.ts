@@ -23,6 +23,23 @@ t.test('the wait is twice the longest round trip lately, at least retryUs, doubl
   t.end();
 });
 
+t.test('where every request was sent again the wait is too short for the way: after four in a row they are measured from their first copy', (t) => {
+  const retries = new Retries(4000, 16_000);
+  const again = (us: number, nowUs: number): void => {
+    const now = new Instant();
+    now.monotonicUs = nowUs;
+    retries.committedAgain(Float64Array.of(nowUs - us), 0, now);
+  };
+  for (let i = 0; i < 4; i++) again(100_000, i);
+  t.equal(retries.waitUs(0), 4000, 'losses');
+  committed(retries, 100, 5);
+  for (let i = 0; i < 4; i++) again(100_000, 10 + i);
+  t.equal(retries.waitUs(0), 4000, 'in a row');
+  again(100_000, 20);
+  t.equal(retries.waitUs(0), 200_000);
+  t.end();
+});
+
 t.test('the longest round trip is forgotten after two windows', (t) => {
   const retries = new Retries(4000, 16_000);
   committed(retries, 50_000, 1);
