@@ -201,7 +201,8 @@ export class Requests {
     const { state } = this;
     const { log, execution } = state;
     if (this.repair.waits) {
-      this.repair.hold(timestampHi, timestampLo, sessionHi, sessionLo, lane, request, bytes[o + Request.at.flags]!, bytes, o + Request.size, length, from, this.synchronization.follows(now));
+      // Under a timestamp that is not to be taken it would be put back behind the order: under none it comes in by the primary's alone.
+      this.repair.hold(misplaced === 0 ? timestampHi : 0, misplaced === 0 ? timestampLo : 0, sessionHi, sessionLo, lane, request, bytes[o + Request.at.flags]!, bytes, o + Request.size, length, from, this.synchronization.follows(now));
       this.synchronization.held(now);
       return;
     }
@@ -236,10 +237,11 @@ export class Requests {
       this.reject(bytes, o, from, reason, now);
       return;
     }
-    // The primary may have taken it: then it comes back in its order, or by a repair.
-    this.repair.remember(timestampHi, timestampLo, sessionHi, sessionLo, lane, request, bytes[o + Request.at.flags]!, bytes, o + Request.size, length, from);
+    // The primary may have taken it: then it comes back in its order, or by a repair. By nothing else where it is too far ahead.
+    const isLate = reason === RejectReason.late;
+    this.repair.remember(isLate ? timestampHi : 0, isLate ? timestampLo : 0, sessionHi, sessionLo, lane, request, bytes[o + Request.at.flags]!, bytes, o + Request.size, length, from);
     if (!synchronization.follows(now)) this.reject(bytes, o, from, reason, now);
-    if (reason === RejectReason.late) synchronization.late(now);
+    if (isLate) synchronization.late(now);
   }
 
   /**
