@@ -42,7 +42,7 @@ export const FAULT_NAMES = Object.keys(FAULTS) as FaultName[];
 export const KIND_FAULTS: readonly FaultName[] = FAULT_NAMES.filter((name) => !(name in WORLD_FAULTS));
 
 /** Parts of the world that are known to find what is not mended yet: `all` leaves them out, their names do not. */
-const NOT_IN_ALL: readonly FaultName[] = ['distance', 'busy', 'clock-history', 'one-way', 'move', 'path-limit', 'standstill', 'enemy', 'busy-host'];
+const NOT_IN_ALL: readonly FaultName[] = [];
 /** What `--faults all` means. */
 export const ALL_FAULTS: readonly FaultName[] = FAULT_NAMES.filter((name) => !NOT_IN_ALL.includes(name));
 

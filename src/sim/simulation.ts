@@ -69,6 +69,10 @@ export interface SimulationOptions {
   readonly livenessTicks?: number;
   /** Which faults may happen; default ALL_FAULTS. */
   readonly faults?: ReadonlySet<FaultName>;
+  /** Instead of what was drawn of the world. */
+  readonly world?: Partial<World>;
+  /** No client comes before the liveness phase: nothing is asked until then. */
+  readonly idle?: boolean;
   readonly createReplica?: CreateReplica;
   readonly createClient?: CreateClient;
   readonly createMachine?: () => StateMachine;
@@ -154,6 +158,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
   private readonly seed: number;
   private readonly ticks: number;
   private readonly livenessTicks: number;
+  private readonly idle: boolean;
   private readonly random: Random;
   private readonly queue = new EventQueue();
   private readonly plan: Plan;
@@ -201,7 +206,8 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     const { clients, lanes } = plan.workload;
     const { lanesPerSession } = plan.limits;
     this.endpoints = replicas + clients;
-    this.world = drawWorld(seed, faults, { replicas, clients, lanes, lanesPerSession, ticks: this.ticks });
+    this.world = { ...drawWorld(seed, faults, { replicas, clients, lanes, lanesPerSession, ticks: this.ticks }), ...options.world };
+    this.idle = options.idle === true;
     this.plan = within(plan, this.world);
     this.datagramBytes = this.world.longest ?? DEFAULT_DATAGRAM_BYTES;
     this.checks = new Checks(replicas);
@@ -270,10 +276,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     try {
       this.worldDriver.start();
       for (const host of this.hosts) host.start();
-      for (const client of this.clients) {
-        client.start();
-        client.setPace();
-      }
+      if (!this.idle) this.startClients();
       this.enemy?.start();
       this.driver.start();
       this.ambush?.start();
@@ -306,6 +309,13 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
       recoveryTicks,
       history: this.history,
     };
+  }
+
+  private startClients(): void {
+    for (const client of this.clients) {
+      client.start();
+      client.setPace();
+    }
   }
 
   // ReplicaEvents
@@ -579,7 +589,8 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     for (const client of this.clients) client.heal();
     this.worldDriver.faultsEnd();
     this.enemy?.faultsEnd();
-    for (const endpoint of this.world.newcomers) this.clients[endpoint - this.replicas]!.start(true);
+    if (this.idle) this.startClients();
+    else for (const endpoint of this.world.newcomers) this.clients[endpoint - this.replicas]!.start(true);
   }
 
   /** Runs until every client has committed fresh operations, then until all is quiet and every replica has caught up. */
