@@ -15,7 +15,7 @@ import { LineOutput, neverWait } from '../server/line-output.js';
 import { LOG_LEVELS, streamLogger, type LogFormat, type Logger, type LogLevel } from '../server/logger.js';
 import { MetricsServer } from '../server/metrics-server.js';
 import { Replica } from '../server/replica.js';
-import { DURABILITIES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, type Durability } from '../server/storage.js';
+import { DEFAULT_DURABILITY, DURABILITIES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, type Durability } from '../server/storage.js';
 import { DEFAULT_DATAGRAM_BYTES, JUMBO_DATAGRAM_BYTES } from '../wire/envelope.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
 import { defineCommand } from './command.js';
@@ -34,7 +34,7 @@ export const replica = defineCommand(
   {
     name: 'replica',
     service: true,
-    summary: 'Runs one replica of a cluster. Prints one line when it serves: ready {"id":…,"view":…,"port":…,"pid":…,"transport":…,"idle":…}',
+    summary: 'Runs one replica of a cluster. Prints one line when it serves: ready {"id":…,"view":…,"port":…,"pid":…,"transport":…,"idle":…,"durability":…}',
     positionals: [],
     flags: asSettings({
       config: CONFIG_FLAG,
@@ -42,7 +42,7 @@ export const replica = defineCommand(
       keys: { kind: 'text', value: 'FILE', help: 'the key file, in a cluster with keys (default replica.keys beside the cluster file); SIGHUP reads it again' },
       id: { kind: 'count', help: 'which replica of the file this is, from 0' },
       data: { kind: 'text', value: 'DIR', help: 'where it keeps its files (default .jitpaxos/replica-N beside the cluster file)' },
-      durability: { kind: 'choice', choices: DURABILITIES, default: 'memory', help: 'what is on disk when an operation is acknowledged: memory, nothing of it; os, written; fsync, synced' },
+      durability: { kind: 'choice', choices: DURABILITIES, default: DEFAULT_DURABILITY, help: 'what is on disk when an operation is acknowledged: os, it is written and survives the process; fsync, synced and survives the host; memory, nothing of it: lost when more than f replicas stop at once' },
       'log-lost': { kind: 'switch', help: 'what this replica had on disk is lost, and its directory is empty: it takes part as one that lost its log, instead of stopping because others remember it' },
       'segment-bytes': { kind: 'bytes', min: SEGMENT_BYTES_MIN, max: SEGMENT_BYTES_MAX, help: 'size of a segment of the log on disk; two of them are allocated from the start on (default 16MiB)' },
       ...TRANSPORT_FLAGS,
@@ -98,9 +98,9 @@ export const replica = defineCommand(
     });
     if (process.send !== undefined) answerParent(running, stop);
     const metrics = values.metrics === undefined ? undefined : await serveMetrics(values.metrics, running, logger);
-    const { view, port, transport } = running.status();
+    const { view, port, transport, durability } = running.status();
     const ready = new LineOutput(process.stdout, (lines) => `lost ${JSON.stringify({ lines })}`);
-    ready.write(`ready ${JSON.stringify({ id, view, port, pid: process.pid, transport: transport.kind, idle: transport.idle, ...(metrics?.url === undefined ? {} : { metrics: `${metrics.url}/metrics` }) })}`);
+    ready.write(`ready ${JSON.stringify({ id, view, port, pid: process.pid, transport: transport.kind, idle: transport.idle, durability, ...(metrics?.url === undefined ? {} : { metrics: `${metrics.url}/metrics` }) })}`);
     await running.closed.finally(() => {
       setTimeout(() => process.exit(process.exitCode ?? Exit.failed), LAST_LINES_MS).unref(); // what nobody reads would keep the process
       return metrics?.close();

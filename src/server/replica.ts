@@ -27,7 +27,7 @@ import { listDigest, loadCluster, mergeLimits, type Cluster, type ClusterConfig 
 import { guardedLogger, stderrLogger, type Logger } from './logger.js';
 import { checkInteger, checkKeys, show } from './options.js';
 import { replicaMetrics } from './replica-metrics.js';
-import { checkDurability, openStorage, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, type Durability } from './storage.js';
+import { DEFAULT_DURABILITY, checkDurability, openStorage, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, type Durability } from './storage.js';
 import { StatusService } from './status-service.js';
 import { clocksReport, coreCounters, logAheadNs, loopReport, majorityLostText, protocolReport, STATUS_SCHEMA, type ReplicaStatusReport } from './status.js';
 import type { TransportKind } from './transport-choice.js';
@@ -51,9 +51,9 @@ export interface ReplicaOptions {
    */
   readonly data?: string;
   /**
-   * What is on disk when an operation is acknowledged. `memory` (default): the promises; the log is kept by being on
-   * several hosts, and a replica that returns fetches it. `os`: the log is written; it survives the process. `fsync`: the
-   * log is synced; it survives the host. The last two need `data`. See docs/durability.md.
+   * What is on disk when an operation is acknowledged. `os` (default with `data`): the log is written; it survives the process. `fsync`: the
+   * log is synced; it survives the host. `memory` (default without `data`): the promises alone; the log is kept by being on
+   * several hosts, and is lost when more than f replicas stop at once. See docs/durability.md.
    */
   readonly durability?: Durability;
   /** Size of a segment of the log on disk, bytes, 64 KiB to 1 GiB; two of them are allocated from the start on. Default 16 MiB. */
@@ -168,7 +168,7 @@ export class Replica {
       let replica: Replica | undefined;
       const clock = await HostClock.open(options.clock ?? 'auto', { changed: (now, before) => replica?.clockChanged(now, before) });
       opened.push(() => clock.close());
-      const durability = options.durability ?? 'memory';
+      const durability = options.durability ?? (options.data === undefined ? 'memory' : DEFAULT_DURABILITY);
       const { storage, lock } = await openStorage(options.data, durability, cluster, limits, id, hash, logger, options.segmentBytes, undefined, chain.fingerprint);
       opened.push(() => lock?.release(), () => storage.close());
       const loop = new TurnLoop({
@@ -202,7 +202,7 @@ export class Replica {
       replica.run();
       if (replica.failure !== undefined) throw replica.failure;
       if (book.addresses[id]!.host === '') logger.warn('replica.listens-everywhere', { replica: id, name: cluster.replicas[id]!.host, next: 'its own name does not resolve, so it listens at all addresses of this host; once the name resolves, start it again' });
-      logger.info('replica.serving', { replica: id, cluster: cluster.id, version: version(), address: address.host, port: address.port, transport: loop.transport.kind, clock: clock.source });
+      logger.info('replica.serving', { replica: id, cluster: cluster.id, version: version(), address: address.host, port: address.port, transport: loop.transport.kind, clock: clock.source, durability });
       return replica;
     } catch (error) {
       for (const close of opened.reverse()) await close();

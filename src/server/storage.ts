@@ -25,6 +25,12 @@ import { show } from './options.js';
 export type Durability = 'memory' | 'os' | 'fsync';
 export const DURABILITIES: readonly Durability[] = ['memory', 'os', 'fsync'];
 
+/**
+ * Of a replica with a data directory, unless told otherwise. Not `memory`: a cluster whose replicas are all stopped, as at night, would
+ * have lost everything. `fsync` only where `os` cannot be had.
+ */
+export const DEFAULT_DURABILITY: Durability = bootDigits() === NO_BOOT_ID ? 'fsync' : 'os';
+
 /** What a segment of the log may measure. */
 export const SEGMENT_BYTES_MIN = 1 << 16;
 export const SEGMENT_BYTES_MAX = 1 << 30;

@@ -50,3 +50,21 @@ t.test('all stopped, all started: majority-lost, everywhere', async (t) => {
   await t.rejects(connect(3_000), { code: 'majority-lost', category: 'environment', retryable: false, message: /majority-lost: replicas? .* more logs are lost than the cluster survives/ });
   t.match(await jitpaxos(['kv', 'get', 'a', '--cluster', file]), { code: 3, stderr: /^majority-lost: / });
 });
+
+t.test('all stopped, all started, in the durability that nobody chose: everything is there', async (t) => {
+  const home = mkdtempSync(join(tmpdir(), 'jitpaxos-kept-'));
+  t.teardown(() => rmSync(home, { recursive: true, force: true }));
+  const cluster = await clusterConfig(3);
+  const start = (): Promise<Replica[]> => Promise.all([0, 1, 2].map((id) => Replica.start({ cluster, id, machine: new KvMachine(), data: join(home, `r${id}`), logger: silentLogger })));
+  let replicas = await start();
+  for (const replica of replicas) t.equal(replica.status().durability, 'os');
+  {
+    await using client = await Client.connect({ cluster, lanes: 2, connectTimeout: 60_000, timeout: 60_000, logger: silentLogger });
+    await new KvClient(client).put('a', 'b');
+  }
+  await Promise.all(replicas.map((replica) => replica.close()));
+  replicas = await start();
+  t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
+  await using client = await Client.connect({ cluster, lanes: 2, connectTimeout: 60_000, timeout: 60_000, logger: silentLogger });
+  t.equal(Buffer.from((await new KvClient(client).get('a'))!).toString(), 'b');
+});
