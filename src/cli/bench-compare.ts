@@ -19,6 +19,7 @@ import type { Contestant, Measured } from './compare/contestant.js';
 import { DgramEcho } from './compare/dgram-echo.js';
 import { runRounds } from './compare/rounds.js';
 import type { Point } from './compare/shape.js';
+import { Interruption } from './load/interruption.js';
 import { hostInfo, type BenchReport } from './load/report.js';
 import type { TransportChoice } from './transport-flags.js';
 import { formatCount, formatDuration, parseCount, parseSize } from './units.js';
@@ -54,26 +55,37 @@ export const benchCompare = defineCommand(
     const baselines = values.baselines === 'none' ? [] : wordsOf('baselines', values.baselines, BASELINES);
     const durability = values.durability as Durability;
     const timing = { warmupMs: values.warmup / 1e6, ms: values.seconds / 1e6 };
+    using interruption = new Interruption();
     using program = baselines.some((name) => name.startsWith('c-echo')) ? await EchoProgram.build() : undefined;
     const shared: Contestant[] = baselines.filter((name) => name !== 'unreplicated').map((name) => (name === 'dgram-echo' ? new DgramEcho() : new CEcho(program!, name === 'c-echo-spin' ? 'spin' : 'block')));
     const reports: BenchReport[] = [];
     const runs = points.length * values.rounds * (shared.length + wirings.length * (baselines.includes('unreplicated') ? 2 : 1));
     let done = 0;
-    for (const point of points) {
+    let partial: string | null = null;
+    for (const [index, point] of points.entries()) {
       const ours = wirings.map((wiring) => ({
         cluster: new OurCluster(nameOf('cluster', wiring), wiring, { durability }),
         unreplicated: baselines.includes('unreplicated') ? new OurCluster(nameOf('unreplicated', wiring), wiring, { durability, replicas: 1 }) : undefined,
       }));
       const contestants = [...shared, ...ours.flatMap(({ cluster, unreplicated }) => (unreplicated === undefined ? [cluster] : [cluster, unreplicated]))];
-      const measured = await runRounds(contestants, point, timing, values.rounds, (_, name, run) => output.note(progressOf(++done, runs, point, name, run)));
+      const measured = await interruption.during(
+        () => output.note('ends after the run that is under way; Ctrl-C again ends at once'),
+        () => runRounds(contestants, point, timing, values.rounds, (_, name, run) => output.note(progressOf(++done, runs, point, name, run)), () => interruption.requested),
+      );
+      const rounds = measured.get(contestants[0]!.name)!.length;
+      if (interruption.requested) partial = `interrupted after ${rounds} of ${values.rounds} rounds of point ${index + 1} of ${points.length}`;
+      if (rounds === 0) break;
       for (const { cluster, unreplicated } of ours) {
         const theirs = new Map<string, readonly Measured[]>(shared.map(({ name }) => [name, measured.get(name)!]));
         if (unreplicated !== undefined) theirs.set('unreplicated', measured.get(unreplicated.name)!);
-        reports.push(compareReport(point, durability, measured.get(cluster.name)!, theirs));
+        reports.push({ ...compareReport(point, durability, measured.get(cluster.name)!, theirs), partial: rounds < values.rounds ? partial : null });
       }
+      if (partial !== null) break;
     }
-    const result = { schema: 'jitpaxos.bench/1', command: 'compare', rounds: values.rounds, secondsPerRun: timing.ms / 1000, warmupSeconds: timing.warmupMs / 1000, points: reports, host: hostInfo(), version: version() };
+    if (reports.length === 0) throw new CliError('interrupted', `${partial}, before a round was complete; run again`);
+    const result = { schema: 'jitpaxos.bench/1', command: 'compare', partial, rounds: values.rounds, secondsPerRun: timing.ms / 1000, warmupSeconds: timing.warmupMs / 1000, points: reports, host: hostInfo(), version: version() };
     output.line(output.json ? JSON.stringify(result) : compareTable(reports, values.rounds, timing));
+    if (partial !== null) throw new CliError('interrupted', `${partial}; what is printed was measured until then`);
     return Exit.done;
   },
 );

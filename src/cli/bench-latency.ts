@@ -3,16 +3,16 @@
  * goes into a histogram. The first operations warm the compiler and are not measured.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { formatHgrm } from '../metrics/hgrm.js';
 import { Views } from '../protocol/views.js';
 import { loadCluster } from '../server/cluster-config.js';
-import { defineCommand } from './command.js';
+import { defineCommand, type Output } from './command.js';
 import { DURABILITY_FLAG } from './durability-flag.js';
 import { CliError, Exit } from './exit.js';
+import { BENCH_PREFIX, BenchKeys } from './load/bench-keys.js';
+import { HistoryParts } from './load/history-parts.js';
 import { mergeHistories } from './load/history-writer.js';
+import { Interruption } from './load/interruption.js';
 import { LocalCluster } from './load/local-cluster.js';
 import type { Mix, ReplicaAnswer, Workload } from './load/messages.js';
 import { OPERATION_NAMES, VALUE_TAG_BYTES } from './load/operations.js';
@@ -23,6 +23,7 @@ import { Workers, type LoadResult } from './load/workers.js';
 import { checkWritable, writeOutput } from './output-file.js';
 import { benchPage } from './report/bench-page.js';
 import { TRANSPORT_FLAGS, transportChoice, type TransportChoice } from './transport-flags.js';
+import { formatCount } from './units.js';
 import { version } from '../server/version.js';
 
 /** A tenth of the operations, so that small runs stay small, but not more than the compiler needs. */
@@ -56,7 +57,7 @@ export const benchLatency = defineCommand(
     positionals: [],
     flags: {
       local: { kind: 'count', value: 'N', min: 1, max: 13, help: 'start so many replicas on loopback for the measurement (default 3)' },
-      cluster: { kind: 'text', value: 'FILE', help: 'measure this running cluster instead' },
+      cluster: { kind: 'text', value: 'FILE', help: `measure this running cluster instead; with --machine kv it writes keys under ${BENCH_PREFIX} into its store, and removes them at the end` },
       clients: { kind: 'count', default: '1', min: 1, max: 256, help: 'client processes' },
       lanes: { kind: 'count', default: '1', min: 1, max: 4096, help: 'operations open at a time in each client' },
       ops: { kind: 'count', default: '50000', min: 1, max: 1e9, help: 'operations to measure, all clients together' },
@@ -89,29 +90,38 @@ export const benchLatency = defineCommand(
     const { clients, lanes, size, keys, seed, ops: operations } = values;
     const warmup = values.warmup ?? Math.min(WARMUP_MAX, Math.ceil(operations * WARMUP_SHARE));
     for (const flag of ['report', 'hgrm', 'history'] as const) checkWritable(flag, values[flag]);
-    const plan = { clients, lanes, operations, warmup, size, machine, mix, keys, seed, ...choice, timeoutMs: values.timeout / 1e6, history: values.history, timeline: values.report !== undefined, keyPrefix: values.history === undefined ? 'key-' : `h${randomBytes(4).toString('hex')}-` } as const; // a history starts with absent keys
+    const plan = { clients, lanes, operations, warmup, size, machine, mix, keys, seed, ...choice, timeoutMs: values.timeout / 1e6, history: values.history, timeline: values.report !== undefined, keyPrefix: `${BENCH_PREFIX}${values.history === undefined ? 'key-' : `h${randomBytes(4).toString('hex')}-`}` } as const; // a history starts with absent keys
 
+    using interruption = new Interruption();
     let report: BenchReport;
     let load: LoadResult;
     if (values.cluster === undefined) {
       await using cluster = await LocalCluster.start({ replicas: values.local ?? 3, machine, ...choice, durability: values.durability });
-      [report, load] = await measure({ ...plan, clusterFile: cluster.clusterFile }, cluster);
+      [report, load] = await measure({ ...plan, clusterFile: cluster.clusterFile }, cluster, interruption, output);
     } else {
-      [report, load] = await measure({ ...plan, clusterFile: values.cluster }, undefined);
+      const written = machine === 'kv' && Object.keys(mix).some((operation) => operation !== 'read') ? new BenchKeys(values.cluster, plan.keyPrefix, keys, choice) : undefined;
+      if (written !== undefined) output.note(written.announcement);
+      try {
+        [report, load] = await measure({ ...plan, clusterFile: values.cluster }, undefined, interruption, output);
+      } catch (error) {
+        if (written !== undefined) output.note(written.abandoned);
+        throw error;
+      }
+      if (written !== undefined) report = { ...report, keysLeft: await written.remove() };
     }
     // The result first: a file that can't be written must not take it along.
     output.line(output.json ? JSON.stringify(report) : tableOf(report));
     writeOutput('hgrm', values.hgrm, () => formatHgrm(load.histogram));
     writeOutput('report', values.report, () => benchPage(report));
+    if (typeof report.partial === 'string') throw new CliError('interrupted', `${report.partial}; what is printed was measured until then`);
     checkAssertions(assertions, report);
     return Exit.done;
   },
 );
 
-async function measure(plan: Plan, local: LocalCluster | undefined): Promise<[BenchReport, LoadResult]> {
+async function measure(plan: Plan, local: LocalCluster | undefined, interruption: Interruption, output: Output): Promise<[BenchReport, LoadResult]> {
   const { clients, lanes } = plan;
-  const parts = plan.history === undefined ? undefined : mkdtempSync(join(tmpdir(), 'jitpaxos-history-'));
-  const part = (index: number): string => join(parts!, `${index}.jsonl`);
+  using parts = plan.history === undefined ? undefined : new HistoryParts();
   const timeline = plan.timeline ? new Timeline(INTERVAL_MS) : undefined;
   let startedMs = NaN;
   const workers = await Workers.start({
@@ -120,22 +130,24 @@ async function measure(plan: Plan, local: LocalCluster | undefined): Promise<[Be
     transport: plan.transport,
     idle: plan.idle,
     workload: (index) => workloadOf(plan, index),
-    ...(parts === undefined ? {} : { history: part }),
+    ...(parts === undefined ? {} : { history: (index: number) => parts.path(index) }),
     ...(timeline === undefined ? {} : { progressMs: INTERVAL_MS, onProgress: (_, histogram, counts) => timeline.add(performance.now() - startedMs, histogram, counts) }),
   });
   try {
     const before = await local?.ask('meter-start');
     startedMs = performance.now();
-    const load = await workers.run();
+    output.note(`latency: ${formatCount(plan.operations)} operations, ${clients} client${clients === 1 ? '' : 's'} × ${lanes} open`);
+    const load = await interruption.during(() => workers.stop(), () => workers.run());
     const after = await local?.ask('meter-stop');
     const facts = local === undefined ? await factsOf(plan.clusterFile) : undefined;
-    if (parts !== undefined) mergeHistories(Array.from({ length: clients }, (_, index) => part(index)), plan.history!);
+    if (parts !== undefined) mergeHistories(parts.paths(clients), plan.history!);
     const { replicas, authentication } = loadCluster(plan.clusterFile);
     const operations = load.histogram.count;
     const [first] = load.workers;
     const report: BenchReport = {
       schema: 'jitpaxos.bench/1',
       command: 'latency',
+      partial: interruption.stopped ? `interrupted after ${formatCount(operations + load.counts.failed)} of ${formatCount(plan.operations)} operations` : null,
       replicas: replicas.length,
       transport: first!.transport,
       idle: first!.idle,
@@ -175,7 +187,6 @@ async function measure(plan: Plan, local: LocalCluster | undefined): Promise<[Be
     return [report, load];
   } finally {
     workers.close();
-    if (parts !== undefined) rmSync(parts, { recursive: true, force: true });
   }
 }
 

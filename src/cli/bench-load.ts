@@ -3,9 +3,7 @@
  * latency counts from the moment at which the operation was to be sent. One rate, or a ramp that finds the knee.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { cpus, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { cpus } from 'node:os';
 import { formatHgrm } from '../metrics/hgrm.js';
 import { Histogram } from '../metrics/histogram.js';
 import { loadCluster } from '../server/cluster-config.js';
@@ -15,7 +13,10 @@ import { DURABILITY_FLAG } from './durability-flag.js';
 import { CliError, Exit } from './exit.js';
 import { LoadDisplay } from './load-display.js';
 import type { ArrivalKind } from './load/arrivals.js';
+import { BENCH_PREFIX, BenchKeys } from './load/bench-keys.js';
+import { HistoryParts } from './load/history-parts.js';
 import { mergeHistories } from './load/history-writer.js';
+import { Interruption } from './load/interruption.js';
 import { ZIPF_THETA, type KeyDistribution } from './load/keys.js';
 import { loadReport, loadText, verdictRows, type LoadSetting } from './load/load-report.js';
 import { LocalCluster } from './load/local-cluster.js';
@@ -73,7 +74,7 @@ export const benchLoad = defineCommand(
       clients: { kind: 'count', default: '1', min: 1, max: 256, help: 'client processes that share the rate' },
       lanes: { kind: 'count', default: '512', min: 1, max: 4096, help: 'operations that each client may have open; what arrives beyond waits, and its latency counts on' },
       local: { kind: 'count', value: 'N', min: 1, max: 13, help: 'start so many replicas on loopback for the measurement (default 3)' },
-      cluster: { kind: 'text', value: 'FILE', help: 'measure this running cluster instead' },
+      cluster: { kind: 'text', value: 'FILE', help: `measure this running cluster instead; with --machine kv it writes keys under ${BENCH_PREFIX} into its store, and removes them at the end` },
       ...TRANSPORT_FLAGS,
       durability: DURABILITY_FLAG,
       pacing: { kind: 'choice', choices: ['spin', 'sleep'], default: 'sleep', help: 'how a client waits for the next arrival: sleep by a timer of the kernel, some 50 µs late; spin keeps a core busy and is on time' },
@@ -119,7 +120,7 @@ export const benchLoad = defineCommand(
       sizeMax,
       keys,
       distribution: values.distribution as KeyDistribution,
-      keyPrefix: history === undefined ? 'key-' : `h${randomBytes(KEY_PREFIX_BYTES).toString('hex')}-`, // a history starts with absent keys
+      keyPrefix: `${BENCH_PREFIX}${history === undefined ? 'key-' : `h${randomBytes(KEY_PREFIX_BYTES).toString('hex')}-`}`, // a history starts with absent keys
       timeoutMs: values.timeout / 1e6,
       ...transportChoice(values),
       durability: values.durability,
@@ -136,7 +137,10 @@ export const benchLoad = defineCommand(
         replicasHere: values.cluster === undefined,
       },
     };
-    const { report, failure } = await measureOn(local ?? 3, values.cluster, setup, output);
+    using interruption = new Interruption();
+    const written = values.cluster !== undefined && machine === 'kv' && Object.keys(mix).some((operation) => operation !== 'read') ? new BenchKeys(values.cluster, setup.keyPrefix, keys, { transport: setup.transport, idle: setup.idle }) : undefined;
+    const { report: measured, failure } = await measureOn(local ?? 3, values.cluster, setup, output, interruption, written);
+    const report: BenchReport = written === undefined ? measured : { ...measured, keysLeft: await written.remove() };
     // The result first: a file that can't be written must not take it along.
     output.line(output.json ? JSON.stringify(report) : loadText(report));
     writeOutput('hgrm', values.hgrm, () => formatHgrm(Histogram.fromData(report.histogram!)));
@@ -154,28 +158,33 @@ interface Measured {
   readonly failure: unknown;
 }
 
-async function measureOn(replicas: number, clusterFile: string | undefined, setup: Setup, output: Output): Promise<Measured> {
+async function measureOn(replicas: number, clusterFile: string | undefined, setup: Setup, output: Output, interruption: Interruption, written: BenchKeys | undefined): Promise<Measured> {
   if (clusterFile !== undefined) {
     const { lanesPerSession } = loadCluster(clusterFile).limits;
     if (setup.lanes > lanesPerSession) throw new CliError('flag-invalid', `--lanes ${setup.lanes} is above the limit lanesPerSession of ${clusterFile}, ${lanesPerSession}; use fewer lanes and more --clients`);
-    return measure(clusterFile, `${clusterFile}`, setup, output);
+    if (written !== undefined) output.note(written.announcement);
+    try {
+      return await measure(clusterFile, `${clusterFile}`, setup, output, interruption);
+    } catch (error) {
+      if (written !== undefined) output.note(written.abandoned);
+      throw error;
+    }
   }
   await using cluster = await LocalCluster.start({ replicas, machine: setup.machine, transport: setup.transport, idle: setup.idle, durability: setup.durability });
-  return await measure(cluster.clusterFile, `${replicas} replica${replicas === 1 ? '' : 's'} on loopback`, setup, output);
+  return await measure(cluster.clusterFile, `${replicas} replica${replicas === 1 ? '' : 's'} on loopback`, setup, output, interruption);
 }
 
-async function measure(clusterFile: string, where: string, setup: Setup, output: Output): Promise<Measured> {
+async function measure(clusterFile: string, where: string, setup: Setup, output: Output, interruption: Interruption): Promise<Measured> {
   const { ramp: plan, history, clients } = setup;
-  const parts = history === undefined ? undefined : mkdtempSync(join(tmpdir(), 'jitpaxos-history-'));
-  const part = (index: number): string => join(parts!, `${index}.jsonl`);
+  using parts = history === undefined ? undefined : new HistoryParts();
   const meter = await UsageMeter.open(clusterFile);
   let load: OpenLoad | undefined;
   try {
     const { replicas, durability, clockSource, clockErrorNs } = await meter.facts();
-    load = await OpenLoad.start({ clients, cluster: clusterFile, transport: setup.transport, idle: setup.idle, pacing: setup.pacing, workload: (index) => workloadOf(setup, index), history: parts === undefined ? undefined : part });
+    load = await OpenLoad.start({ clients, cluster: clusterFile, transport: setup.transport, idle: setup.idle, pacing: setup.pacing, workload: (index) => workloadOf(setup, index), history: parts === undefined ? undefined : (index) => parts.path(index) });
     const ramp = new Ramp(load, meter, plan);
-    const failure = await runShown(ramp, `${where}, ${clients} client${clients === 1 ? '' : 's'}, ${plan.kind} arrivals, seed ${plan.seed}`, output);
-    const historyError = await endHistory(load, parts === undefined ? undefined : Array.from({ length: clients }, (_, index) => part(index)), setup, ramp);
+    const failure = await runShown(ramp, `${where}, ${clients} client${clients === 1 ? '' : 's'}, ${plan.kind} arrivals, seed ${plan.seed}`, output, interruption);
+    const historyError = await endHistory(load, parts?.paths(clients), setup, ramp);
     if (ramp.steps.length === 0) throw failure ?? new CliError('interrupted', 'before anything was measured; run again');
     const setting: LoadSetting = {
       replicas,
@@ -202,28 +211,19 @@ async function measure(clusterFile: string, where: string, setup: Setup, output:
   } finally {
     load?.close();
     await meter.close();
-    if (parts !== undefined) rmSync(parts, { recursive: true, force: true });
   }
 }
 
 /** Runs the ramp with the display; Ctrl-C ends it in order, a second one at once. Returns what a client process failed with. */
-async function runShown(ramp: Ramp, title: string, output: Output): Promise<unknown> {
+async function runShown(ramp: Ramp, title: string, output: Output, interruption: Interruption): Promise<unknown> {
   const display = new LoadDisplay(output, title, ramp);
-  const onSignal = (): void => {
-    if (ramp.interrupted) process.exit(Exit.failed);
-    ramp.interrupt();
-  };
-  process.on('SIGINT', onSignal);
-  process.on('SIGTERM', onSignal);
   output.note(`load: ${title}`);
   try {
-    await ramp.run((step) => display.step(step));
+    await interruption.during(() => ramp.interrupt(), () => ramp.run((step) => display.step(step)));
     return undefined;
   } catch (error) {
     return error;
   } finally {
-    process.removeListener('SIGINT', onSignal);
-    process.removeListener('SIGTERM', onSignal);
     display.end();
   }
 }

@@ -14,6 +14,7 @@ import { defineCommand, type Output } from './command.js';
 import { Display, type DemoState, type KillTarget } from './demo-display.js';
 import { CliError, Exit } from './exit.js';
 import { demoPage } from './report/demo-page.js';
+import { Interruption } from './load/interruption.js';
 import { LocalCluster } from './load/local-cluster.js';
 import type { Workload } from './load/messages.js';
 import { hostInfo } from './load/report.js';
@@ -53,6 +54,8 @@ export interface DemoResult {
   readonly killed: { readonly replica: number; readonly role: KillTarget; readonly atSeconds: number; readonly slowestAfterNs: number | null; readonly committedAfter: number } | null;
   readonly readBack: { readonly keys: number; readonly wrong: number };
   readonly report: string | null;
+  /** Why the run is not complete; null: it is. */
+  readonly partial: string | null;
   readonly host: ReturnType<typeof hostInfo>;
   readonly version: string;
 }
@@ -73,22 +76,21 @@ export const demo = defineCommand(
     examples: ['npm start', 'jitpaxos demo --duration 5s --clients 4'],
   },
   async ({ values }, output) => {
-    // `exit` handlers of the cluster and the workers kill their children by pid.
-    const interrupted = (): never => process.exit(Exit.failed);
-    process.once('SIGINT', interrupted);
-    process.once('SIGTERM', interrupted);
+    using interruption = new Interruption();
     const choice = transportChoice(values);
     const durationMs = values.duration / 1e6;
     const { clients, lanes } = values;
     output.note(`starting ${REPLICAS} replicas and ${clients} client${clients === 1 ? '' : 's'} …`);
     await using cluster = await LocalCluster.start({ replicas: REPLICAS, machine: 'kv', ...choice, durability: 'memory' });
     const state: DemoState = { clients, lanes, durationMs, replicas: cluster.replicas.map(({ id, ready }) => ({ id, pid: ready!.pid, role: roleOf(id, ready!.view), killedAtMs: undefined })), elapsedMs: 0, timeline: new Timeline(INTERVAL_MS) };
-    const ran = await runWorkload(cluster, state, values.kill as KillTarget, choice, output);
+    const ran = await runWorkload(cluster, state, values.kill as KillTarget, choice, output, interruption);
     const readBack = await readEverythingBack(cluster, ran.load, choice);
-    const result = summarize(state, ran, readBack, resolve(values.report));
+    const partial = interruption.stopped ? `interrupted after ${ran.load.seconds.toFixed(1)} of ${durationMs / 1000} s` : null;
+    const result = summarize(state, ran, readBack, resolve(values.report), partial);
     writeFileSync(values.report, demoPage(result, ran.load.histogram, state.timeline.intervals(), INTERVAL_MS));
     output.line(output.json ? JSON.stringify(result) : summaryText(result));
     if (readBack.wrong > 0) throw new CliError('read-back-differs', `${readBack.wrong} of ${readBack.keys} keys do not hold what was last written to them; this is a bug: please report it with the report file`);
+    if (partial !== null) throw new CliError('interrupted', `${partial}; what is printed was measured until then`);
     if (result.operations < MIN_OPERATIONS) throw new CliError('worker-failed', `only ${formatCount(result.operations)} operations were committed in ${result.seconds.toFixed(0)} s; look at the load of this machine`);
     return Exit.done;
   },
@@ -99,7 +101,7 @@ interface Ran {
   readonly killed: { readonly replica: number; readonly role: KillTarget; readonly atMs: number } | null;
 }
 
-async function runWorkload(cluster: LocalCluster, state: DemoState, kill: KillTarget, choice: TransportChoice, output: Output): Promise<Ran> {
+async function runWorkload(cluster: LocalCluster, state: DemoState, kill: KillTarget, choice: TransportChoice, output: Output, interruption: Interruption): Promise<Ran> {
   let startedMs = NaN;
   const workers = await Workers.start({
     count: state.clients,
@@ -113,13 +115,14 @@ async function runWorkload(cluster: LocalCluster, state: DemoState, kill: KillTa
   try {
     startedMs = performance.now();
     const elapsed = (): number => performance.now() - startedMs;
-    const finished = workers.run();
+    let stopping = false;
+    const finished = interruption.during(() => (stopping = true), () => workers.run());
     let failure: unknown;
     finished.catch((error: unknown) => (failure = error));
     let killed: Ran['killed'] = null;
     await learnRoles(cluster, state);
     const enough = (): boolean => (elapsed() >= state.durationMs && state.timeline.total.histogram.count >= MIN_OPERATIONS) || elapsed() >= WORKLOAD_LIMIT_MS;
-    while (!enough() && failure === undefined) {
+    while (!enough() && !stopping && failure === undefined) {
       await delay(REFRESH_MS);
       state.elapsedMs = elapsed();
       await learnRoles(cluster, state);
@@ -202,7 +205,7 @@ async function readEverythingBack(cluster: LocalCluster, load: LoadResult, choic
   }
 }
 
-function summarize(state: DemoState, { load, killed }: Ran, readBack: DemoResult['readBack'], report: string): DemoResult {
+function summarize(state: DemoState, { load, killed }: Ran, readBack: DemoResult['readBack'], report: string, partial: string | null): DemoResult {
   const { histogram, counts, seconds } = load;
   const after = killed === null ? undefined : state.timeline.after(killed.atMs);
   return {
@@ -223,6 +226,7 @@ function summarize(state: DemoState, { load, killed }: Ran, readBack: DemoResult
     killed: killed === null ? null : { replica: killed.replica, role: killed.role, atSeconds: killed.atMs / 1000, slowestAfterNs: after!.slowestNs, committedAfter: after!.operations },
     readBack,
     report,
+    partial,
     host: hostInfo(),
     version: version(),
   };
@@ -241,6 +245,7 @@ function summaryText(result: DemoResult): string {
     lines.push(`failure         replica ${killed.replica} (${role}) killed at ${killed.atSeconds.toFixed(1)} s; ${formatCount(killed.committedAfter)} commits after it, the slowest in ${formatDuration(killed.slowestAfterNs)}`);
   }
   lines.push(`read back       ${formatCount(readBack.keys - readBack.wrong)} of ${formatCount(readBack.keys)} keys hold what was last written to them`);
+  if (result.partial !== null) lines.push(`partial         ${result.partial}`);
   if (result.report !== null) lines.push(`report          ${result.report}`);
   return lines.join('\n');
 }

@@ -3,12 +3,15 @@
 import t from 'tap';
 import { fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync, existsSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync, existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { BenchKeys } from '../../src/cli/load/bench-keys.js';
 import { freePorts, LocalCluster } from '../../src/cli/load/local-cluster.js';
 import type { BenchReport } from '../../src/cli/load/report.js';
+import { Client } from '../../src/client/client.js';
+import { KvClient } from '../../src/client/kv-client.js';
 import { Histogram } from '../../src/metrics/histogram.js';
 import { parseHistory } from '../../src/sim/history.js';
 import { checkHistory } from '../../src/sim/linearizability.js';
@@ -19,8 +22,8 @@ t.teardown(() => rmSync(directory, { recursive: true, force: true }));
 const file = (name: string): string => join(directory, name);
 
 /** Runs the command, and does something so long after a line came on stderr. */
-async function whileRunning(args: readonly string[], begun: RegExp, afterMs: number, act: (pid: number) => void): Promise<Ended> {
-  const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+async function whileRunning(args: readonly string[], begun: RegExp, afterMs: number, act: (pid: number) => void, env: NodeJS.ProcessEnv = {}): Promise<Ended> {
+  const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
   let [stdout, stderr, acting] = ['', '', false];
   child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -187,6 +190,72 @@ t.test('Ctrl-C in mid-run keeps what was measured, and says so', async (t) => {
   t.ok(report.operations > 0 && report.seconds < 30);
   t.match(report.load!.partial, /^interrupted after/);
   checkPage(t, readFileSync(file('partial.html'), 'utf8'));
+});
+
+t.test('Ctrl-C in any measurement: what was measured is printed as partial, and nothing is left behind', async (t) => {
+  const ofJson = (stdout: string): unknown => (JSON.parse(stdout) as { partial: unknown }).partial;
+  const cases: [what: string, args: string[], begun: RegExp, partial: (stdout: string) => unknown][] = [
+    ['latency', ['bench', 'latency', '--local', '1', '--ops', '100000000', '--warmup', '10', '--machine', 'kv', '--history', file('latency.jsonl'), '--json'], /^latency: /m, ofJson],
+    ['compare', ['bench', 'compare', '--local', '1', '--points', '1', '--baselines', 'none', '--rounds', '1000', '--seconds', '100ms', '--warmup', '10ms', '--json'], /^1 of 1000: /m, ofJson],
+    ['demo', ['demo', '--duration', '60s', '--clients', '1', '--kill', 'none', '--report', file('demo.html')], /^ *\d[^\n]* s /m, (stdout) => /^partial +(.*)$/m.exec(stdout)?.[1]],
+  ];
+  for (const [what, args, begun, partial] of cases) {
+    const temporary = mkdtempSync(join(directory, `${what}-`));
+    const { code, stdout, stderr } = await whileRunning(args, begun, 500, (pid) => process.kill(pid, 'SIGINT'), { TMPDIR: temporary });
+    t.equal(code, 1, `${what}: ${stderr}`);
+    t.match(stderr, /^interrupted: interrupted after [^\n]*; what is printed was measured until then$/m, what);
+    t.match(partial(stdout), /^interrupted after /, what);
+    t.same(readdirSync(temporary), [], `${what} leaves nothing in the directory for temporary files`);
+  }
+  t.ok(readFileSync(file('latency.jsonl'), 'utf8').length > 0, 'the history until then is kept');
+  checkPage(t, readFileSync(file('demo.html'), 'utf8'));
+});
+
+t.test('Ctrl-C before anything is measured: said, and nothing is left behind', async (t) => {
+  for (const args of [['bench', 'latency', '--local', '1', '--ops', '10', '--warmup', '100000000'], ['bench', 'load', '--local', '1', '--rate', '10'], ['demo', '--report', file('none.html')], ['bench', 'compare', '--local', '1', '--baselines', 'none', '--seconds', '10s', '--warmup', '0s']]) {
+    const temporary = mkdtempSync(join(directory, 'early-'));
+    const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, TMPDIR: temporary } });
+    let stderr = '';
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+    // Its first directory says that it has begun; twice, for the command whose run would end in ten seconds.
+    const looking = setInterval(() => readdirSync(temporary).length > 0 && child.kill('SIGINT'), 50);
+    const [code, signal] = (await once(child, 'close')) as [number | null, string | null];
+    clearInterval(looking);
+    t.same([code, signal], [1, null], `${args.join(' ')}: ${stderr}`);
+    t.match(stderr, /^interrupted: /m);
+    t.same(readdirSync(temporary), [], args.join(' '));
+  }
+});
+
+t.test('a bench of a running store writes under a prefix of its own, says so, and takes it away again', async (t) => {
+  await using cluster = await LocalCluster.start({ replicas: 3, machine: 'kv', transport: 'auto', durability: 'os', authenticated: true });
+  const client = await Client.connect({ cluster: cluster.clusterFile, lanes: 8 });
+  t.teardown(() => client.close());
+  const store = new KvClient(client);
+  const mine = { 'key-1': 'mine', 'key-999': 'mine too', 'jitpaxos-bench': 'also mine' };
+  for (const [key, value] of Object.entries(mine)) await store.put(key, value);
+  const keys = async (): Promise<Record<string, string>> => Object.fromEntries((await store.scan()).entries.map(({ key, value }) => [Buffer.from(key).toString(), Buffer.from(value).toString()]));
+  const runs: [string, string[]][] = [
+    ['latency', ['--ops', '400', '--lanes', '4', '--mix', 'write=1']],
+    ['latency', ['--ops', '200', '--lanes', '4', '--history', file('own.jsonl'), '--mix', 'read=50,write=50']],
+    ['load', ['--rate', '200', '--duration', '500ms', '--warmup', '100ms']],
+  ];
+  for (const [command, args] of runs) {
+    const { code, stdout, stderr } = await jitpaxos(['bench', command, '--cluster', cluster.clusterFile, '--machine', 'kv', '--keys', '100', ...args, '--json']);
+    t.equal(code, 0, stderr);
+    t.match(stderr, /^store: writes up to 100 keys from jitpaxos-bench\/\S+0 on into [^\n]*, and removes them at the end$/m, command);
+    t.match(JSON.parse(stdout), { keysLeft: 0, authenticated: true, durability: 'os', clock: { source: String } }, command);
+    t.same(await keys(), mine, `bench ${command} ${args.join(' ')} leaves what was there, and nothing else`);
+  }
+  t.match(readFileSync(file('own.jsonl'), 'utf8'), /jitpaxos-bench\/h/);
+  const reads = await jitpaxos(['bench', 'latency', '--cluster', cluster.clusterFile, '--machine', 'kv', '--ops', '50', '--mix', 'read=1', '--json']);
+  t.notMatch(reads.stderr, /^store:/m, 'reads write nothing');
+  t.equal((JSON.parse(reads.stdout) as BenchReport).keysLeft, undefined);
+  for (let i = 0; i < 5; i++) await store.put(`jitpaxos-bench/key-${i}`, 'left over');
+  const choice = { transport: 'auto', idle: undefined } as const;
+  t.equal(await new BenchKeys(cluster.clusterFile, 'jitpaxos-bench/key-', 5, choice, 0).remove(), 5, 'no time: all of them may be left');
+  t.equal(await new BenchKeys(cluster.clusterFile, 'jitpaxos-bench/key-', 5, choice).remove(), 0);
+  t.same(await keys(), mine);
 });
 
 t.test('what cannot be done is refused before anything starts, and said afterwards when it shows only then', async (t) => {

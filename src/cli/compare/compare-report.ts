@@ -74,7 +74,7 @@ export function compareTable(reports: readonly BenchReport[], rounds: number, ti
     const rows = [['', 'p50', 'p99', 'p99.9', 'operations/s', 'servers', 'ours/p50', 'ours/rate'], ...[ours, ...report.baselines].map((row) => rowOf(report, row))];
     const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
     for (const row of rows) lines.push(`  ${row.map((cell, column) => (column === 0 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!))).join('  ')}`.trimEnd());
-    lines.push(`  ${report.fastPathRatio === null ? 'nothing committed' : `${(100 * report.fastPathRatio).toFixed(2)} % in one round trip`}, ${report.operationsPerDatagram} operations a datagram, ${report.failed} failed`, '');
+    lines.push(`  ${report.fastPathRatio === null ? 'nothing committed' : `${(100 * report.fastPathRatio).toFixed(2)} % in one round trip`}, ${report.operationsPerDatagram} operations a datagram, ${report.failed} failed`, ...(typeof report.partial === 'string' ? [`  ${report.partial}`] : []), '');
   }
   lines.push(`medians of ${rounds} rounds in turns, ${timing.ms / 1000} s each after ${timing.warmupMs / 1000} s; ratios are medians of the rounds' own`);
   return lines.join('\n');

@@ -3,16 +3,22 @@ import type { LatencySummary } from '../../metrics/histogram.js';
 import type { Contestant, Measured, Timing } from './contestant.js';
 import type { Point } from './shape.js';
 
-/** In every round each contestant once; who begins changes from round to round. The results by name, then by round. */
-export async function runRounds(contestants: readonly Contestant[], point: Point, timing: Timing, rounds: number, progress: (round: number, name: string, measured: Measured) => void): Promise<ReadonlyMap<string, readonly Measured[]>> {
+/**
+ * In every round each contestant once; who begins changes from round to round. The results by name, then by round. Ends
+ * before the next run when `interrupted` says so: a round that is not complete is left out, because ratios are of one round.
+ */
+export async function runRounds(contestants: readonly Contestant[], point: Point, timing: Timing, rounds: number, progress: (round: number, name: string, measured: Measured) => void, interrupted: () => boolean = () => false): Promise<ReadonlyMap<string, readonly Measured[]>> {
   const measured = new Map<string, Measured[]>(contestants.map(({ name }) => [name, []]));
   for (let round = 0; round < rounds; round++) {
-    for (let turn = 0; turn < contestants.length; turn++) {
+    const results = new Map<string, Measured>();
+    for (let turn = 0; turn < contestants.length && !interrupted(); turn++) {
       const contestant = contestants[(round + turn) % contestants.length]!;
       const result = await contestant.run(point, timing);
-      measured.get(contestant.name)!.push(result);
+      results.set(contestant.name, result);
       progress(round, contestant.name, result);
     }
+    if (results.size < contestants.length) break;
+    for (const [name, result] of results) measured.get(name)!.push(result);
   }
   return measured;
 }

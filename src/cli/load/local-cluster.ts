@@ -167,9 +167,9 @@ export class LocalCluster {
   /** Starts the replicas and waits until all are ready. */
   static async start(options: LocalClusterOptions): Promise<LocalCluster> {
     for (let attempt = 1; ; attempt++) {
-      const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-'));
-      const clusterFile = join(directory, 'cluster.json');
       const ports = await freePorts(options.replicas);
+      const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-')); // from here on nothing waits until it is known what to remove
+      const clusterFile = join(directory, 'cluster.json');
       const config: ClusterConfig = { schema: CLUSTER_SCHEMA, id: randomBytes(8).toString('hex'), replicas: ports.map((port) => `127.0.0.1:${port}`), ...authenticationOf(options) };
       writeFileSync(clusterFile, JSON.stringify(config, null, 2));
       if (options.authenticated === true) writeFirstKeys(clusterFile, config.id, config.chain !== undefined);

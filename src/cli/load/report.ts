@@ -22,6 +22,8 @@ export interface BenchReport {
   readonly durability: string | null;
   /** Datagrams are authenticated: the cluster file says so. */
   readonly authenticated: boolean;
+  /** Keys that the bench wrote into the store of a running cluster and could not remove, at most; absent where it wrote none. */
+  readonly keysLeft?: number;
   readonly clients: number;
   /** Operations open at a time in each client. */
   readonly lanes: number;
@@ -172,6 +174,7 @@ export function tableOf(report: BenchReport): string {
     ['heap', `${perOp(report.allocatedBytesPerOp.client)} client, ${perOp(report.allocatedBytesPerOp.primary)} primary, ${perOp(report.allocatedBytesPerOp.member)} member: bytes an operation, the transport's included`],
     ['host', `${host.cores} × ${host.cpu}, Linux ${host.kernel}, Node ${host.node}`],
   ];
+  if (report.keysLeft !== undefined && report.keysLeft > 0) rows.push(['left behind', `up to ${formatCount(report.keysLeft)} keys in the store; the next run with as many --keys removes them`]);
   if (typeof report.partial === 'string') rows.push(['partial', report.partial]);
   const width = Math.max(...rows.map(([name]) => name.length));
   return rows.map(([name, value]) => `${name.padEnd(width)}  ${value}`).join('\n');

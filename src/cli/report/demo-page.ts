@@ -17,7 +17,7 @@ export function demoPage(result: DemoResult, histogram: Histogram, intervals: re
   return page({
     title: `JITPaxos: ${formatCount(result.operations)} operations`,
     heading: killed === null ? `${formatCount(result.operations)} operations` : `${formatCount(result.operations)} operations, one failure`,
-    lead: `Three replica processes and ${result.clients} client processes on this machine, where they share ${host.cores} cores.${killed === null ? '' : ` A replica is killed half-way; everything that was acknowledged is read back.`}`,
+    lead: `Three replica processes and ${result.clients} client processes on this machine, where they share ${host.cores} cores.${killed === null ? '' : ` A replica is killed half-way; everything that was acknowledged is read back.`}${result.partial === null ? '' : ` This run is partial: ${result.partial}.`}`,
     sections: [
       figures([
         { name: 'p50', value: formatDuration(latency.p50), remark: 'half took less' },
