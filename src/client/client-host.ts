@@ -62,6 +62,8 @@ export const CLIENT_HOST_OPTION_NAMES: readonly (keyof ClientHostOptions)[] = ['
 export const DEFAULT_LANES = 64;
 const DEFAULT_CONNECT_TIMEOUT_MS = 5_000;
 const TRUST_INTERVAL_MS = 250;
+/** One or two sessions are refused where clocks differ; from so many in a row on somebody should look. */
+const REFUSED_WARN = 4;
 
 /** What the host tells whoever uses it. */
 export interface ClientHostEvents extends Pick<ClientEvents, 'completed'> {
@@ -277,6 +279,11 @@ export class ClientHost {
         throw new JitPaxosError('option-invalid', `the cluster refuses a session of ${this.lanes} lanes; connect with fewer, and see that the limits of the replicas are those of this client's cluster file`);
       },
       lost: (core) => this.logger.warn('client.session-lost', { session: toHex(core.sessionHi, core.sessionLo), next: 'a new session is being registered; raise the limit maxSessions if this happens often' }),
+      refused: (core, inARow) => {
+        const fields = { session: toHex(core.sessionHi, core.sessionLo), inARow, found: "the replicas refuse it: this client's clock and theirs, or their log's time, differ", next: 'another is asked for, from what was learnt; where that goes on, compare the clocks of the hosts (jitpaxos clock read, jitpaxos status)' };
+        if (inARow < REFUSED_WARN) this.logger.info('client.session-refused', fields);
+        else this.logger.warn('client.session-refused', fields);
+      },
       renewed: (from, to) => this.logger.info('client.session-renewed', { session: toHex(from.sessionHi, from.sessionLo), by: toHex(to.sessionHi, to.sessionLo), found: 'a lane had used most of its request numbers', next: 'nothing; operations that are open end in the old session' }),
     });
   }
@@ -380,6 +387,10 @@ export class ClientHost {
     const { replicas } = this.cluster;
     const { majorityLost } = this;
     if (majorityLost !== undefined) return new JitPaxosError('majority-lost', `no session within ${timeoutMs} ms; ${majorityLost}`);
+    const { refused } = this.sessions;
+    if (refused > 0) {
+      return new JitPaxosError('cluster-unavailable', `no session within ${timeoutMs} ms: the replicas answer and refused ${refused} session${refused === 1 ? '' : 's'} one after the other, as they do where this client's clock, theirs and their log's time differ; see \`jitpaxos status\` and \`jitpaxos clock read\`, then connect again`);
+    }
     const heard = this.loop.transport.counters[0] === 0 ? 'none of them answered' : 'too few of them answered';
     return new JitPaxosError(
       'cluster-unavailable',

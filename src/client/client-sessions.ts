@@ -18,8 +18,10 @@ export interface ClientSessionsEvents extends Pick<ClientEvents, 'completed'> {
   ready(): void;
   /** The cluster does not give a session of that many lanes. */
   refusedLanes(): void;
-  /** A session ended, and another is about to be registered. Called before `completed` says so of its lanes. */
+  /** A session that was registered ended, and another is about to be registered. Called before `completed` says so of its lanes. */
   lost(session: ClientCore): void;
+  /** A session was not given, so many in a row by now, and another is asked for. */
+  refused(session: ClientCore, inARow: number): void;
   /** A worn session was followed by another. */
   renewed(from: ClientCore, to: ClientCore): void;
 }
@@ -38,6 +40,8 @@ export class ClientSessions {
   private readonly laneCores: ClientCore[];
   /** Counters of sessions that are over. */
   private readonly pastCounters = new Float64Array(CLIENT_COUNTER_NAMES.length);
+  /** Sessions refused one after the other, until one was registered. */
+  refused = 0;
   private isOpen = false;
   /** What the end of the turn is to do: not from within a call of the core that it is about. */
   private readyPending = false;
@@ -153,6 +157,7 @@ export class ClientSessions {
 
   private onRegistered(core: ClientCore, status: number): void {
     const isOk = status === ReplyStatus.ok;
+    this.refused = isOk ? 0 : this.refused + 1;
     if (core === this.core) {
       if (isOk) {
         this.isOpen = true;
@@ -179,7 +184,8 @@ export class ClientSessions {
     this.coreEnded = false;
     this.isOpen = false;
     this.readyPending = false;
-    this.events.lost(old);
+    if (old.registered) this.events.lost(old);
+    else this.events.refused(old, this.refused);
     this.retire(old);
     const follows = this.next;
     this.core = follows ?? this.newCore(old);

@@ -7,8 +7,8 @@ import { DEFAULT_CLIENT_TIMINGS } from '../../src/protocol/config.js';
 import { Outcome } from '../../src/protocol/contract.js';
 import { ClientCounter } from '../../src/protocol/counters.js';
 import { REGISTER_LANE } from '../../src/protocol/sessions.js';
-import { Reject, RejectReason, Reply, ReplyStatus, Request } from '../../src/wire/messages.js';
-import { Cluster, encode, HandOutbox, type TestClient } from '../protocol/harness.js';
+import { Plea, Probe, Reject, RejectReason, Reply, ReplyStatus, Request } from '../../src/wire/messages.js';
+import { Cluster, encode, HandOutbox, type Packet, type TestClient } from '../protocol/harness.js';
 
 const LANES = 3;
 const ONE = new Uint8Array([0, 0, 0, 0, 0, 0, 0, 1]);
@@ -26,6 +26,7 @@ class Host {
   constructor(
     readonly c: Cluster,
     requestsPerLane: number,
+    registers = true,
   ) {
     this.endpoint = c.hand().endpoint;
     const outbox = new HandOutbox((to, bytes) => c.post(this.endpoint, to, bytes));
@@ -45,6 +46,7 @@ class Host {
         ready: () => this.said.push('ready'),
         refusedLanes: () => this.said.push('refused lanes'),
         lost: (core) => this.said.push(`lost ${core.sessionLo & 0xfff}`),
+        refused: (core, inARow) => this.said.push(`refused ${core.sessionLo & 0xfff}, ${inARow} in a row`),
         renewed: (from, to) => this.said.push(`${from.sessionLo & 0xfff} renewed by ${to.sessionLo & 0xfff}`),
       },
     );
@@ -60,6 +62,7 @@ class Host {
     };
     c.clients.push({ endpoint: this.endpoint, core } as unknown as TestClient);
     this.sessions.register(c.now);
+    if (!registers) return;
     c.run(3_000);
     if (!this.sessions.ready) throw new Error('not registered');
   }
@@ -93,6 +96,10 @@ class Host {
   }
 }
 
+/** Requests of a lane are lost, and so are the words of a client that nobody hears it: the view is to stay. */
+const losesLane = (lane: number) => ({ to, values, message }: Packet): boolean => to < 3 && ((message.type === Request.type && values['lane'] === lane) || message.type === Plea.type || message.type === Probe.type);
+const losesRegisters = losesLane(REGISTER_LANE);
+
 const cluster = (): Cluster => new Cluster(3, { late: 'restamp', machine: () => new CounterMachine() });
 
 t.test('a lane that runs out of numbers goes on in another session, again and again, and every operation is executed once', (t) => {
@@ -118,7 +125,7 @@ t.test('reads through the log take two numbers, and wear a lane as well', (t) =>
   for (let i = 0; i < 40; i++) {
     host.read(0);
     c.lose({ to: 1 }); // a silent member makes it a request
-    c.run(20_000);
+    for (let ms = 0; ms < 300 && !host.sessions.isIdle(0); ms++) c.run(1_000);
   }
   t.ok(host.ended.length === 40 && host.ended.every(([, outcome]) => outcome === Outcome.committed));
   t.ok(host.drawnSessions >= 3);
@@ -129,7 +136,7 @@ t.test('what is open ends in the old session, while the new one serves', (t) => 
   const c = cluster();
   const host = new Host(c, 16);
   const [old] = [host.sessions.core];
-  c.loses = ({ to, values, message }) => to < 3 && message.type === Request.type && values['lane'] === 1;
+  c.loses = losesLane(1);
   host.submit(1);
   host.run(0, 14); // seven eighths of sixteen
   c.run(3_000);
@@ -159,7 +166,7 @@ t.test('what is open ends in the old session, while the new one serves', (t) => 
 t.test('a successor that is refused is tried again, after a pause, and the old one serves meanwhile', (t) => {
   const c = cluster();
   const host = new Host(c, 64);
-  c.loses = ({ to, values, message }) => to < 3 && message.type === Request.type && values['lane'] === REGISTER_LANE;
+  c.loses = losesRegisters;
   host.run(0, 56);
   t.equal(host.drawnSessions, 2);
   for (const status of [ReplyStatus.sessionTaken, ReplyStatus.badRequest]) {
@@ -178,7 +185,7 @@ t.test('a successor that is refused is tried again, after a pause, and the old o
 t.test('a session that no other follows in time ends as a lost one does, and no number comes twice', (t) => {
   const c = cluster();
   const host = new Host(c, 16);
-  c.loses = ({ to, values, message }) => to < 3 && message.type === Request.type && values['lane'] === REGISTER_LANE;
+  c.loses = losesRegisters;
   host.run(0, 16);
   t.ok(host.ended.every(([, outcome]) => outcome === Outcome.committed));
   host.submit(1);
@@ -193,10 +200,27 @@ t.test('a session that no other follows in time ends as a lost one does, and no 
   t.end();
 });
 
+t.test('a session that was never given is refused, not lost, and it is said how often in a row', (t) => {
+  const c = cluster();
+  c.loses = losesRegisters;
+  const host = new Host(c, 64, false);
+  for (let i = 1; i <= 3; i++) {
+    c.run(20_000);
+    for (const from of [0, 1]) host.receive(Reply, { session: BigInt(0x1000 * host.endpoint + 2 * i + 1), lane: REGISTER_LANE, request: 1, index: 99n, chain: 1n, status: ReplyStatus.sessionTaken }, from);
+    c.pass(1_000);
+    t.equal(host.sessions.refused, i);
+  }
+  c.loses = () => false;
+  c.run(100_000);
+  t.strictSame(host.said, ['refused 3, 1 in a row', 'refused 5, 2 in a row', 'refused 7, 3 in a row', 'ready']);
+  t.equal(host.sessions.refused, 0);
+  t.end();
+});
+
 t.test('a session that is lost while its successor registers is replaced by that', (t) => {
   const c = cluster();
   const host = new Host(c, 16);
-  c.loses = ({ to, values, message }) => to < 3 && message.type === Request.type && values['lane'] === REGISTER_LANE;
+  c.loses = losesRegisters;
   host.run(0, 14);
   t.equal(host.drawnSessions, 2);
   host.submit(2);

@@ -82,6 +82,31 @@ for (const late of ['restamp', 'reject'] as const) {
   });
 }
 
+t.test('a log from the future survives a restart of all, and takes new clients after it', (t) => {
+  const c = new Cluster(3, { keepsLog: true, late: 'restamp', limits: { logEntries: 16 } });
+  c.setWall(3_600_000_000_000n);
+  const old = c.client();
+  old.register();
+  c.run(5_000);
+  for (let i = 0; i < 30; i++) {
+    old.submit('x');
+    c.run(6_000);
+  }
+  t.ok(c.replica(0).state.log.baseIndex > 0, 'what is left of it is partly a snapshot');
+  c.replicas.forEach((replica) => replica.crash());
+  c.setWall(1_000_000_000n);
+  c.replicas.forEach((replica) => replica.start());
+  const fresh = c.client();
+  fresh.register();
+  c.run(300_000);
+  t.strictSame(fresh.registrations, [0]);
+  fresh.submit('y');
+  old.submit('z');
+  c.run(50_000);
+  t.match([fresh.completions.at(-1), old.completions.at(-1)], [{ outcome: 0, result: /y/ }, { outcome: 0, result: /z/ }]);
+  t.end();
+});
+
 t.test('nobody walks the log ahead of the clock: what is stamped beyond maxAhead gets the smallest key, or none', (t) => {
   const { c, alice } = registered();
   const ahead = 100_000_000;
