@@ -38,6 +38,7 @@ export interface SimulatedReplicaCore {
   unreachable(replica: number, now: Instant): void;
   tick(now: Instant): void;
   flush(now: Instant): void;
+  finish(now: Instant): void;
   persisted(token: number): void;
   readonly wakeAtUs: number;
   readonly counters: Float64Array;

@@ -33,6 +33,7 @@ interface PendingBatch {
   readonly entriesFrom: number;
   readonly entries: readonly Uint8Array[];
   readonly snapshot: Snapshot | undefined;
+  readonly committed: number;
 }
 
 /** How a replica went down, as far as its disk is concerned. */
@@ -50,6 +51,8 @@ export class SimulatedDisk implements Storage, EventHandler {
   private logFirst = 1;
   private logLast = 0;
   private snapshot: Snapshot | undefined;
+  /** What the last batch that is on disk said of commits. */
+  private committed = 0;
   private pending: PendingBatch[] = [];
   private generation = 0;
   private busyUntilUs = 0;
@@ -95,6 +98,7 @@ export class SimulatedDisk implements Storage, EventHandler {
       hardState: { view, logView, incarnation },
       entriesFrom: batch.entriesFrom,
       entries,
+      committed: batch.committed,
       snapshot: this.keepsLog && batch.snapshot !== undefined ? { ...batch.snapshot, bytes: batch.snapshot.bytes.slice() } : undefined,
     };
     this.counts.batches++;
@@ -140,8 +144,17 @@ export class SimulatedDisk implements Storage, EventHandler {
       this.logFirst = 1;
       this.logLast = 0;
       this.snapshot = undefined;
+      this.committed = 0;
       this.logLost = true;
     }
+  }
+
+  /** A clean stop: everything under way is written. */
+  close(): void {
+    for (const batch of this.pending) this.apply(batch);
+    this.pending = [];
+    this.generation++;
+    this.busyUntilUs = 0;
   }
 
   /** Damages one of the two slots, as ageing media do; nothing when they do not agree (that would be two faults at once). */
@@ -165,7 +178,7 @@ export class SimulatedDisk implements Storage, EventHandler {
     if (!hasLog) return { hardState, log: undefined };
     const entries: Uint8Array[] = [];
     for (let index = this.logFirst; index <= this.logLast; index++) entries.push(this.log.get(index)!.slice());
-    return { hardState, log: { snapshot: this.snapshot, entries } };
+    return { hardState, log: { snapshot: this.snapshot, entries, committed: this.committed } };
   }
 
   private apply(batch: PendingBatch): void {
@@ -188,7 +201,7 @@ export class SimulatedDisk implements Storage, EventHandler {
 
   private applyLog(batch: PendingBatch): void {
     if (!this.keepsLog) return;
-    const { snapshot, entriesFrom, entries } = batch;
+    const { snapshot, entriesFrom, entries, committed } = batch;
     if (snapshot !== undefined) {
       for (let index = this.logFirst; index <= snapshot.index; index++) this.log.delete(index);
       this.snapshot = snapshot;
@@ -202,6 +215,7 @@ export class SimulatedDisk implements Storage, EventHandler {
     // Entries that came and were covered by the snapshot within one turn need not be kept.
     for (let i = 0; i < entries.length; i++) if (entriesFrom + i >= this.logFirst) this.log.set(entriesFrom + i, entries[i]!);
     this.logLast = Math.max(entriesFrom + entries.length, this.logFirst) - 1;
+    this.committed = committed;
   }
 
   private writeSlots(hardState: HardState, sequence: number): void {

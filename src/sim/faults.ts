@@ -10,6 +10,7 @@ import type { DiskConditions } from './disk.js';
 import type { EventHandler, EventQueue } from './event-queue.js';
 import { DELAY_MODELS, type NetworkConditions } from './network.js';
 import type { Random } from './random.js';
+import { MISHAPS } from './mishaps.js';
 import { WORLD_FAULTS } from './world.js';
 
 /** Names for `--faults`, with what they do. The table of docs/simulation.md. */
@@ -32,6 +33,7 @@ export const FAULTS = {
   'full-outbox': 'now and then there is no room for a message to leave',
   'ambush': 'scripts hold messages of one kind back, wait for the worst moment, and strike',
   'versions': 'processes speak the previous version of the wire only, or the present one too, drawn anew at each start',
+  ...MISHAPS,
   ...WORLD_FAULTS,
 } as const;
 
@@ -39,7 +41,7 @@ export type FaultName = keyof typeof FAULTS;
 export const FAULT_NAMES = Object.keys(FAULTS) as FaultName[];
 
 /** Those of a world that is kind otherwise: what was there before world.ts. */
-export const KIND_FAULTS: readonly FaultName[] = FAULT_NAMES.filter((name) => !(name in WORLD_FAULTS));
+export const KIND_FAULTS: readonly FaultName[] = FAULT_NAMES.filter((name) => !(name in WORLD_FAULTS) && !(name in MISHAPS));
 
 /** Parts of the world that are known to find what is not mended yet: `all` leaves them out, their names do not. */
 const NOT_IN_ALL: readonly FaultName[] = [];

@@ -85,6 +85,8 @@ export class ReplicaHost implements EventHandler {
   private timerAtUs = Infinity;
   private busyUntilUs = 0;
   private pausedUntilUs = 0;
+  /** A clean stop is due in the next turn in which a message of `type` came. */
+  private stopping: { readonly fate: LogFate; readonly type: number; readonly downUs: number; seen: boolean } | undefined;
   private crashing: { fate: LogFate; point: CrashPoint; downUs: number } | undefined;
 
   constructor(
@@ -131,7 +133,7 @@ export class ReplicaHost implements EventHandler {
 
   /** It has a log again, unless it is about to lose it. */
   logRegained(): void {
-    if (this.crashing?.fate !== 'lost') this.logLost = false;
+    if (this.crashing?.fate !== 'lost' && this.stopping?.fate !== 'lost') this.logLost = false;
   }
 
   arrive(datagram: Datagram): void {
@@ -159,6 +161,13 @@ export class ReplicaHost implements EventHandler {
     if (point === 'between turns') this.stop();
   }
 
+  /** The process is told to end, in the next turn in which a message of `type` has come (−1: the next one), before that is flushed. */
+  stopCleanly(fate: LogFate, type: number, downUs: number): void {
+    if (this.core === undefined || this.crashing !== undefined || this.stopping !== undefined) return;
+    this.stopping = { fate, type, downUs, seen: type < 0 };
+    if (fate === 'lost') this.logLost = true;
+  }
+
   pause(forUs: number): void {
     if (this.core === undefined) return;
     const until = this.around.queue.nowUs + forUs;
@@ -171,6 +180,7 @@ export class ReplicaHost implements EventHandler {
   heal(): void {
     this.slowness = 1;
     this.crashing = undefined;
+    this.stopping = undefined;
     this.pausedUntilUs = 0;
     this.outbox.isFull = undefined;
     if (this.core === undefined) {
@@ -246,6 +256,14 @@ export class ReplicaHost implements EventHandler {
       this.guard(() => core.tick(this.now));
       this.called('tick');
     }
+    if (this.stopping?.seen === true && this.crashing === undefined) {
+      this.guard(() => core.finish(this.now));
+      this.called('flush');
+      this.outbox.flush();
+      const { fate, downUs } = this.stopping;
+      this.end(downUs, fate === 'kept' ? 'stop' : 'lost');
+      return;
+    }
     if (this.crashing?.point === 'before flush') {
       this.stop();
       return;
@@ -270,6 +288,7 @@ export class ReplicaHost implements EventHandler {
     const handle = (bytes: Uint8Array, offset: number, length: number, from: number): void => {
       this.messages++;
       events.received(this.id, from, bytes, offset, length);
+      if (this.stopping?.type === typeOf(bytes, offset)) this.stopping.seen = true;
       try {
         core.receive(bytes, offset, length, from, this.now, network.endpointOf(datagram.from)); // a key for each endpoint
       } catch (error) {
@@ -293,8 +312,15 @@ export class ReplicaHost implements EventHandler {
 
   private stop(): void {
     const { fate, downUs } = this.crashing!;
+    this.end(downUs, fate);
+  }
+
+  /** The process is gone. `stop`: cleanly, so that its disk has all of it. */
+  private end(downUs: number, how: LogFate | 'stop'): void {
     const { around } = this;
+    const fate = how === 'stop' ? 'kept' : how;
     this.crashing = undefined;
+    this.stopping = undefined;
     this.core = undefined;
     this.generation++;
     this.turnScheduled = false;
@@ -305,7 +331,8 @@ export class ReplicaHost implements EventHandler {
     for (const datagram of this.inbox) around.network.release(datagram);
     this.inbox.length = 0;
     this.outbox.flush(0);
-    around.disk.crash(fate);
+    if (how === 'stop') around.disk.close();
+    else around.disk.crash(fate);
     around.events.crashed(this.id, fate);
     around.queue.schedule(around.queue.nowUs + downUs, this, RESTART, this.generation);
   }

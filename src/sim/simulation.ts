@@ -32,6 +32,7 @@ import type { TraceRing, TransitionLog } from './trace.js';
 import { Violation, type InvariantName } from './violation.js';
 import { WireEnd } from './wire-end.js';
 import { describeWorld, distanceUs, drawWorld, type World } from './world.js';
+import { MishapDriver, type MishapTargets } from './mishaps.js';
 import { WorldDriver, type WorldTargets } from './world-driver.js';
 import { Enemy } from './enemy.js';
 
@@ -152,7 +153,7 @@ function within(plan: Plan, { distance, longest }: World): Plan {
   return { ...plan, network, limits };
 }
 
-class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, AmbushTargets, WorldTargets {
+class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, AmbushTargets, WorldTargets, MishapTargets {
   readonly replicas: number;
   readonly endpoints: number;
   private readonly seed: number;
@@ -169,6 +170,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
   /** Longest datagram that a host makes of more than one message. */
   private readonly datagramBytes: number;
   private readonly ambush: AmbushDriver | undefined;
+  private readonly mishaps: MishapDriver;
   private readonly worldDriver: WorldDriver;
   private readonly enemy: Enemy | undefined;
   private readonly checks: Checks;
@@ -223,6 +225,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
       for (let from = 0; from < this.endpoints; from++) for (let to = 0; to < this.endpoints; to++) if (from !== to) this.network.setDistance(from, to, distanceUs(distance, from, to));
     }
     this.worldDriver = new WorldDriver(this.queue, new Random(seed).fork('world'), this.world, this);
+    this.mishaps = new MishapDriver(this.queue, seed, faults, this.plan.faultIntervalUs, this);
     this.driver = new FaultDriver(this.queue, this.random.fork('faults'), this.plan, this);
     const hasher = new SimulationHasher();
     // As of versions: everybody else draws as without it.
@@ -280,6 +283,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
       this.enemy?.start();
       this.driver.start();
       this.ambush?.start();
+      this.mishaps.start();
       while (this.queue.step(this.ticks));
       this.heal();
       this.awaitGoals();
@@ -386,15 +390,23 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
 
   crash(replica: number, hostCrash: boolean, downUs: number): void {
     const host = this.hosts[replica]!;
-    if (!host.isUp) return;
     const fate: LogFate = this.plan.durability === 'memory' || (this.plan.durability === 'os' && hostCrash) ? 'lost' : 'kept';
-    if (fate === 'lost') {
-      // A host counts from the moment that its crash is decided on until it is normal again.
-      const without = this.hosts.filter((other) => other.logLost && other !== host).length + 1;
-      if (without > (this.replicas - 1) / 2) return;
-    }
+    if (!host.isUp || (fate === 'lost' && !this.mayLoseLog(host))) return;
     this.rememberCounters(replica);
     host.crash(fate, downUs);
+  }
+
+  /** Not more than f are without their logs. A host counts from the moment that its crash is decided on until it is normal again. */
+  private mayLoseLog(host: ReplicaHost): boolean {
+    return this.hosts.filter((other) => other.logLost && other !== host).length + 1 <= (this.replicas - 1) / 2;
+  }
+
+  stopCleanly(replica: number, type: number, downUs: number): void {
+    const host = this.hosts[replica]!;
+    const fate: LogFate = this.plan.durability === 'memory' ? 'lost' : 'kept';
+    if (!host.isUp || (fate === 'lost' && !this.mayLoseLog(host))) return;
+    this.rememberCounters(replica);
+    host.stopCleanly(fate, type, downUs);
   }
 
   pause(endpoint: number, forUs: number): void {
@@ -487,7 +499,8 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
   /** The plan and the world in one line. */
   private describe(): string {
     const world = describeWorld(this.world, this.replicas);
-    return `${describePlan(this.plan)}, chain ${this.chain === undefined ? 'without keys' : 'keyed'}${world === '' ? '' : `; world: ${world}`}`;
+    const mishaps = this.mishaps.describe();
+    return `${describePlan(this.plan)}, chain ${this.chain === undefined ? 'without keys' : 'keyed'}${mishaps === '' ? '' : `; ${mishaps}`}${world === '' ? '' : `; world: ${world}`}`;
   }
 
   private addReplica(id: number, options: SimulationOptions, setup: Random, wire: WireEnd, hasher: SimulationHasher, clock: SimulatedClock): void {
@@ -581,6 +594,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     this.healed = true;
     this.driver.stop();
     this.ambush?.stop();
+    this.mishaps.stop();
     this.network.heal();
     this.network.setConditions({ ...this.plan.network, delay: 'log-normal', spread: 0.3, loss: 0, duplicate: 0, corrupt: 0, reorder: 0 });
     for (const disk of this.disks) disk.setConditions({ ...this.plan.disk, hiccup: 0 });

@@ -18,6 +18,7 @@ interface Known {
 
 const CHANGES: readonly FaultName[] = ['crash', 'view-change-crash', 'crash-loop', 'partition', 'pause', 'slow', 'slow-link', 'loss', 'reorder'];
 const LOSSES: readonly FaultName[] = ['crash', 'view-change-crash', 'crash-loop', 'partition', 'pause', 'loss'];
+const STOPS: readonly FaultName[] = ['stop', 'partition', 'loss', 'reorder', 'crash', 'view-change-crash', 'slow-link', 'ambush'];
 
 const KNOWN: Readonly<Record<string, Known>> = {
   'commit-with-f-acks': { run: 0 },
@@ -57,6 +58,7 @@ const KNOWN: Readonly<Record<string, Known>> = {
   'skip-rollback': { run: 4 },
   'forget-durable-view': { run: 26, faults: CHANGES },
   'speak-before-durable': { run: 14 },
+  'stop-in-turn': { run: 19, faults: STOPS },
 };
 
 /** Runs tried behind the kept one. */

@@ -94,6 +94,7 @@ export const MUTATIONS: readonly Mutation[] = [
   // Crash and return.
   { name: 'forget-durable-view', breaks: 'a replica returns in the view whose log it has, without its promise', replica: forgetDurableView },
   { name: 'speak-before-durable', breaks: 'messages leave before what they say is durable', replica: speakBeforeDurable },
+  { name: 'stop-in-turn', breaks: 'a clean stop in an open turn stores the commit index of memory beside the log of the turn before', replica: stopInTurn },
   { name: 'vote-with-lost-log', breaks: 'a replica that lost its log votes, with an empty one', replica: voteWithLostLog },
   { name: 'forget-lost-log', breaks: 'that the log is lost is not durable: a second start takes the empty log for whole', replica: forgetLostLog },
   { name: 'acknowledge-with-lost-log', breaks: 'a member that lost its log joins its durable view again', replica: acknowledgeWithLostLog },
@@ -506,6 +507,27 @@ function speakBeforeDurable(core: ReplicaCore): void {
   const inner = out['inner'];
   out.reserve = (to, length) => inner.reserve(to, length);
   out.commit = (length) => inner.commit(length);
+}
+
+function stopInTurn(core: ReplicaCore): void {
+  const { state } = core;
+  const persist = state.persist;
+  /** What the storage was handed last. */
+  let lastIndex = 0;
+  let hardState: HardState | undefined;
+  state.persist = () => {
+    if (state.out.dirty) {
+      lastIndex = state.log.lastIndex;
+      hardState = state.hardState;
+    }
+    persist.call(state);
+  };
+  core.finish = () => {
+    const storage = state['storage'];
+    if (hardState === undefined || !storage.keepsLog) return;
+    const nothing = (): number => 0;
+    storage.persist(state.out.nextToken(), { hardState, entriesFrom: lastIndex + 1, lastIndex, committed: Math.min(state.committed, lastIndex), snapshot: undefined, readEntry: nothing, entryBytes: nothing });
+  };
 }
 
 /** Runs `then` after recovery with the logView that the disk held. */

@@ -1,0 +1,65 @@
+/**
+ * Faults that came after the seeds had their meaning: each draws from a generator of its own, made from the seed, so that it changes
+ * nothing else of a run.
+ */
+import { Chunk, SnapshotChunk, Sync } from '../wire/messages.js';
+import type { EventHandler, EventQueue } from './event-queue.js';
+import { Random } from './random.js';
+
+/** Names for `--faults`, with what they do. Part of the table of docs/simulation.md. */
+export const MISHAPS = {
+  'stop': 'replicas are stopped cleanly, in the middle of a turn too, and start again',
+} as const;
+
+export type MishapName = keyof typeof MISHAPS;
+
+/** What the driver can do to a cluster. */
+export interface MishapTargets {
+  readonly replicas: number;
+  /** Stops a replica cleanly, in the next turn in which a message of `type` has come (−1: the next turn), and starts it after `downUs`. */
+  stopCleanly(replica: number, type: number, downUs: number): void;
+}
+
+/** Messages that change a log and what is known to be committed of it. A stop in their turn is worth more than in any other. */
+const STOPS_AT = [-1, Sync.type, Chunk.type, Chunk.type, SnapshotChunk.type] as const;
+
+export class MishapDriver implements EventHandler {
+  private stopped = false;
+  private readonly random: Random;
+  private readonly stops: boolean;
+
+  constructor(
+    private readonly queue: EventQueue,
+    seed: number,
+    allowed: ReadonlySet<string>,
+    private readonly meanUs: number,
+    private readonly targets: MishapTargets,
+  ) {
+    this.random = new Random(seed).fork('mishaps');
+    this.stops = this.random.chance(0.5) && allowed.has('stop');
+  }
+
+  start(): void {
+    if (this.stops) this.next();
+  }
+
+  stop(): void {
+    this.stopped = true;
+  }
+
+  /** For people; empty when there are none. */
+  describe(): string {
+    return this.stops ? 'stop' : '';
+  }
+
+  handle(): void {
+    if (this.stopped) return;
+    const { random, targets } = this;
+    targets.stopCleanly(random.below(targets.replicas), random.pick(STOPS_AT), random.logNormal(5000, 1.2));
+    this.next();
+  }
+
+  private next(): void {
+    this.queue.schedule(this.queue.nowUs + this.random.exponential(this.meanUs), this, 0, undefined);
+  }
+}
