@@ -12,7 +12,9 @@
  * the log alone; at index 0, where there is no state yet, chain and digest hold the limits themselves (`packLimits`).
  *
  * Digests are those of snapshots that this replica took of what it executed itself, at indexes that all replicas choose alike
- * (replica-state.ts): one that was installed would only echo its source. They are XXH3-64, unkeyed: against accidents, which
+ * (replica-state.ts). One that was installed would only echo its source. So would what follows from it: of two that differ, the one
+ * that a third was filled from would have a majority by that. So after an installation a replica compares and says nothing, until
+ * nobody has contradicted it at an index. Digests are XXH3-64, unkeyed: against accidents, which
  * do not search for collisions. A client does not bring about states that differ in the first place: it would have to make two
  * operations stand under one chain, and that is the chain's to prevent.
  */
@@ -63,6 +65,10 @@ interface Own extends Said {
   heard: number;
   /** … and those of them that said the same. */
   agreed: number;
+  /** … and another thing. */
+  differed: number;
+  /** It was not said: the state is another replica's. */
+  readonly isEcho: boolean;
   repeats: number;
   repeatUs: number;
 }
@@ -73,6 +79,15 @@ export class Divergence {
   states = 0;
   limits = 0;
 
+  /** What `Execution.installs` was when this replica last took a state for its own. */
+  private installs = 0;
+  /** The last index that was compared since, and not said; undefined: none. */
+  private echo: Own | undefined;
+  /** Why this replica stops, and when. */
+  private verdict: DivergedError | undefined;
+  private verdictUs = Infinity;
+  /** Replicas of which it was said that they are in the wrong. */
+  private decided = 0;
   private readonly own: Own[] = [];
   private readonly said: Said[][];
   private readonly contradictions: (Said | undefined)[];
@@ -99,7 +114,8 @@ export class Divergence {
 
   /** A life begins: says under which limits. */
   start(now: Instant): void {
-    this.say({ index: 0, ...packLimits(this.state.config.limits) }, now);
+    this.installs = this.state.execution.installs; // what was on disk is its own
+    this.say({ index: 0, ...packLimits(this.state.config.limits) }, false, now);
   }
 
   /** Ends a turn: a snapshot of this replica's own may have become stable in it. */
@@ -113,10 +129,13 @@ export class Divergence {
 
   /** Lowers `out[0]` to the monotonic µs of the next thing to do by time. */
   wakeBefore(out: Float64Array): void {
+    if (this.verdictUs < out[0]!) out[0] = this.verdictUs;
     for (const own of this.own) if (this.isOpen(own) && own.repeatUs < out[0]!) out[0] = own.repeatUs;
   }
 
+  /** Throws DivergedError. */
   tick(now: Instant): void {
+    if (this.verdict !== undefined && now.monotonicUs >= this.verdictUs) throw this.verdict;
     for (const own of this.own) {
       if (now.monotonicUs < own.repeatUs || !this.isOpen(own)) continue;
       own.repeats++;
@@ -176,36 +195,40 @@ export class Divergence {
     const own = this.own.find(({ index }) => index === said.index);
     if (own === undefined) return;
     own.heard |= 1 << from;
-    if (bytes[o + at.asks] === 1) this.send(from, own, false);
-    this.judge(own);
-  }
-
-  /** True when another replica than `from` says that the state at that snapshot's index is another one. */
-  disputes(from: number, index: number, chainHi: number, chainLo: number, digestHi: number, digestLo: number): boolean {
-    return this.said.some((list, r) => r !== from && list.some((said) => said.index === index && said.chainHi === chainHi && said.chainLo === chainLo && (said.digestHi !== digestHi || said.digestLo !== digestLo)));
+    if (bytes[o + at.asks] === 1 && !own.isEcho) this.send(from, own, false);
+    this.judge(own, now);
   }
 
   private took(snapshot: Snapshot, now: Instant): void {
     this.hasher.hash64(snapshot.bytes, 0, snapshot.bytes.length, this.digest, 0);
     const { index, chainHi, chainLo } = snapshot;
-    this.say({ index, chainHi, chainLo, digestHi: readI32(this.digest, 0), digestLo: readI32(this.digest, 4) }, now);
+    const { installs } = this.state.execution;
+    let isEcho = installs !== this.installs;
+    if (isEcho && this.echo !== undefined && this.echo.differed === 0) {
+      this.installs = installs;
+      isEcho = false;
+    }
+    const own = this.say({ index, chainHi, chainLo, digestHi: readI32(this.digest, 0), digestLo: readI32(this.digest, 4) }, isEcho, now);
+    this.echo = isEcho ? own : undefined;
   }
 
-  private say(said: Said, now: Instant): void {
+  private say(said: Said, isEcho: boolean, now: Instant): Own | undefined {
     const { state } = this;
-    if (state.n === 1) return;
-    const own: Own = { ...said, heard: 1 << state.id, agreed: 1 << state.id, repeats: 0, repeatUs: now.monotonicUs + this.pauseUs(0) };
+    if (state.n === 1) return undefined;
+    const own: Own = { ...said, heard: 1 << state.id, agreed: 1 << state.id, differed: 0, isEcho, repeats: 0, repeatUs: now.monotonicUs + this.pauseUs(0) };
     this.said.forEach((list, r) => {
       if (list.some(({ index }) => index === said.index)) own.heard |= 1 << r;
     });
     this.own.push(own);
     while (this.own.length > KEPT + 1) this.own.splice(1, 1); // the first are the limits
-    for (let r = 0; r < state.n; r++) if (r !== state.id) this.send(r, own, said.index === 0); // the others may have said their limits long ago
-    this.judge(own);
+    // The others may have said their limits long ago.
+    if (!isEcho) for (let r = 0; r < state.n; r++) if (r !== state.id) this.send(r, own, said.index === 0);
+    this.judge(own, now);
+    return own;
   }
 
-  /** Compares what others said of an index with what this replica has. Throws DivergedError. */
-  private judge(own: Own): void {
+  /** Compares what others said of an index with what this replica has. */
+  private judge(own: Own, now: Instant): void {
     const { state } = this;
     const votes = new Map<string, number>();
     let agreeing = 1;
@@ -219,7 +242,7 @@ export class Divergence {
         votes.set(valueOf(said), (votes.get(valueOf(said)) ?? 0) | (1 << r));
       }
     }
-    for (const replicas of votes.values()) if (count(replicas) > state.views.f) this.stopBy(own, replicas);
+    for (const replicas of votes.values()) if (count(replicas) > state.views.f) this.stopBy(own, replicas, now);
     for (const replicas of votes.values()) for (let r = 0; r < state.n; r++) if (((replicas >>> r) & 1) === 1) this.differs(own, r, agreeing);
   }
 
@@ -234,28 +257,40 @@ export class Divergence {
     if (own.index > this.differedAt[r]!) this.states &= ~(1 << r);
   }
 
+  /** Said when it is found, and again when it becomes known who is in the wrong. */
   private differs(own: Own, r: number, agreeing: number): void {
+    const { state } = this;
     const said = this.said[r]!.find(({ index }) => index === own.index)!;
-    const who = agreeing > this.state.views.f ? `${agreeing} replicas agree with this one, so replica ${r} is in the wrong and stops itself` : 'which of them is in the wrong is not known, so none is stopped: look at both';
+    const isDecided = agreeing > state.views.f;
+    const who = isDecided ? `${agreeing} replicas agree with this one, so replica ${r} is in the wrong and stops itself` : 'which of them is in the wrong is not known, so none is stopped: look at both';
+    const known = own.index === 0 ? this.limits : this.states;
+    const isNews = ((known >>> r) & 1) === 0 || (isDecided && ((this.decided >>> r) & 1) === 0);
+    if (isDecided) this.decided |= 1 << r;
+    else if (isNews) this.decided &= ~(1 << r);
     if (own.index === 0) {
-      if (((this.limits >>> r) & 1) === 0) this.state.transition('limits-differ', `from replica ${r}: ${compareLimits(own, said, `replica ${r}`)}; ${who}`);
+      if (isNews) state.transition('limits-differ', `from replica ${r}: ${compareLimits(own, said, `replica ${r}`)}; ${who}`);
       this.limits |= 1 << r;
       return;
     }
-    if (((this.states >>> r) & 1) === 0) {
-      this.state.counters[Counter.states_differed]!++;
-      this.state.transition('state-diverged', `from replica ${r}: behind entry ${own.index}, chain ${toHex(own.chainHi, own.chainLo)}, the state here has digest ${toHex(own.digestHi, own.digestLo)} and there ${toHex(said.digestHi, said.digestLo)}; ${who}`);
-    }
+    if (isNews) state.transition('state-diverged', `from replica ${r}: behind entry ${own.index}, chain ${toHex(own.chainHi, own.chainLo)}, the state here has digest ${toHex(own.digestHi, own.digestLo)} and there ${toHex(said.digestHi, said.digestLo)}; ${who}`);
+    if (((own.differed >>> r) & 1) === 0) state.counters[Counter.states_differed]!++;
+    own.differed |= 1 << r;
     this.states |= 1 << r;
     this.differedAt[r] = Math.max(this.differedAt[r]!, own.index);
   }
 
-  private stopBy(own: Own, replicas: number): never {
+  /** This replica is the one in the wrong. It stops when what it said of itself has left, so that the others know whom they differ from. */
+  private stopBy(own: Own, replicas: number, now: Instant): void {
+    if (this.verdict !== undefined) return;
     const others = names(replicas);
     const r = 31 - Math.clz32(replicas & -replicas);
     const said = this.said[r]!.find(({ index }) => index === own.index)!;
-    if (own.index === 0) throw new DivergedError('limits-differ', `this replica has other limits than replicas ${others}: ${compareLimits(own, said, 'there')}; limits decide what is executed, so give all replicas the same and start it again`);
-    throw new DivergedError(
+    this.verdictUs = now.monotonicUs + this.state.config.timings.syncIntervalUs;
+    if (own.index === 0) {
+      this.verdict = new DivergedError('limits-differ', `this replica has other limits than replicas ${others}: ${compareLimits(own, said, 'there')}; limits decide what is executed, so give all replicas the same and start it again`);
+      return;
+    }
+    this.verdict = new DivergedError(
       'state-diverged',
       `the state of replica ${this.state.id} behind entry ${own.index}, chain ${toHex(own.chainHi, own.chainLo)}, has digest ${toHex(own.digestHi, own.digestLo)}, and that of replicas ${others}, behind the same log, ${toHex(said.digestHi, said.digestLo)}: ` +
         `its state machine is not deterministic or not the same, or its memory or disk is at fault. It must not serve that state again; ${NEXT}`,
@@ -313,7 +348,7 @@ export class Divergence {
   }
 
   private isOpen(own: Own): boolean {
-    return own.repeats < REPEATS && own.heard !== (1 << this.state.n) - 1;
+    return own.repeats < REPEATS && !own.isEcho && own.heard !== (1 << this.state.n) - 1;
   }
 
   private pauseUs(repeats: number): number {

@@ -28,13 +28,20 @@ export class Execution {
   stable: Snapshot;
   /** A newer one whose index is not committed yet. */
   provisional: Snapshot | undefined;
-  /** A snapshot that was taken here at an index that other replicas take one at too, and became stable: whoever compares it takes it away. */
+  /** Entries up to here are committed: the state's (replica-state.ts), which says so before it has them executed. */
+  committed = 0;
+  /** A snapshot of what was executed here, not one from elsewhere, that became stable: whoever compares it takes it away. */
   comparable: Snapshot | undefined;
+  /** How often the state was replaced by one from elsewhere. */
+  installs = 0;
   /** Where the last execution left its result: valid until the next one. */
   readonly reply: MachineReply;
   /** ReplyStatus of the last execution. */
   lastStatus = 0;
 
+  /** A snapshot is taken behind each entry whose index is a multiple of this; the next one behind `snapshotAt`. */
+  private pitch = Infinity;
+  private snapshotAt = Infinity;
   private readonly operation: Operation;
   /** Where the machine writes a result, if it has none to point at. */
   private readonly results: Uint8Array;
@@ -59,6 +66,8 @@ export class Execution {
   executeTo(index: number): void {
     invariant(index <= this.log.lastIndex, 'only what is in the log is executed');
     while (this.executed < index) {
+      // Not right after the execution, whose result the caller has not read yet.
+      if (this.executed === this.snapshotAt) this.takeDueSnapshot();
       const next = this.executed + 1;
       if (this.tail.size > 0) this.tail.executed(next);
       this.execute(next);
@@ -80,12 +89,31 @@ export class Execution {
     this.operation.bytes = this.log.bytes;
   }
 
-  /** `committed` moved: a provisional snapshot may have become stable. True when it did. */
-  committedTo(committed: number): boolean {
-    if (this.provisional === undefined || this.provisional.index > committed) return false;
+  /** `committed` moved: a provisional snapshot may have become stable. */
+  committedTo(committed: number): void {
+    this.committed = committed;
+    if (this.provisional === undefined || this.provisional.index > committed) return;
     this.stable = this.provisional;
     this.provisional = undefined;
-    return true;
+    this.comparable = this.stable;
+  }
+
+  /** From now on a snapshot is taken behind each entry whose index is a multiple of `entries`. */
+  setPitch(entries: number): void {
+    if (entries === this.pitch) return;
+    this.pitch = entries;
+    this.aim();
+  }
+
+  /** Ends a turn: the snapshot behind the entry that was executed last, where one is to be. */
+  takeDueSnapshot(): void {
+    if (this.executed !== this.snapshotAt) return;
+    this.takeSnapshot(this.committed);
+    this.aim();
+  }
+
+  private aim(): void {
+    this.snapshotAt = (Math.floor(this.executed / this.pitch) + 1) * this.pitch;
   }
 
   /** Takes a snapshot of the state as it is, unless there is one of that index already. */
@@ -122,7 +150,10 @@ export class Execution {
   /** Takes over a snapshot from elsewhere. The caller resets the log. Throws InvariantError when the state machine refuses it. */
   install(snapshot: Snapshot): void {
     this.provisional = undefined;
+    this.comparable = undefined;
+    this.installs++;
     this.stable = snapshot;
+    this.committed = snapshot.index;
     this.restore(snapshot);
     this.tail.clear();
   }
@@ -132,6 +163,7 @@ export class Execution {
     this.machine.restore(machineBytes(snapshot));
     restoreSessions(snapshot, this.sessions);
     this.executed = snapshot.index;
+    this.aim();
   }
 
   private execute(index: number): void {

@@ -34,10 +34,16 @@ export const NO_LOG = -1;
 const SNAPSHOT_TIMES = 4;
 const SNAPSHOT_FILL_MIN = 1 / 16;
 const SNAPSHOT_FILL_MAX = 0.5;
-/** Entries that are kept in front of the snapshot, where it came early, for those who are a little behind: this part of what makes one due. */
+/**
+ * Entries that are kept in front of the snapshot for those who are a little behind: this part of what makes one due, less where it came
+ * late. A spare that is always handed a snapshot has no state of its own to compare with the others'.
+ */
 const KEPT_PART = 0.5;
+const KEPT_PART_LATE = 0.125;
 /** … and above this one no longer for the sake of those who lag: they get the snapshot. */
 const CUT_FILL = 0.75;
+/** From here on any snapshot that makes any room is taken. */
+const LAST_FILL = 0.9;
 
 /** From a client's clock that is ahead (negative) to one that is behind, or a slow network. */
 const SLACK_BOUNDS_US = [-10_000, -1_000, -300, -100, -30, 0, 10, 20, 30, 50, 75, 100, 200, 300, 1_000, 3_000, 10_000, 100_000];
@@ -115,6 +121,9 @@ export class ReplicaState implements PersistBatch {
     this.out = new DurableOutbox(outbox);
     this.clocks = new ReplicaClocks(config.id, config.replicas, config.timings.maxAheadNs);
     this.takeRole();
+    // Until the log is long enough to tell how long its entries are.
+    const { logEntries } = config.limits;
+    this.execution.setPitch(nearestPowerOfTwo(storage.keepsLog ? SNAPSHOT_FILL_MAX * logEntries : SNAPSHOT_FILL_MIN * KEPT_PART * logEntries));
   }
 
   /** Highest view joined or promised. Durable. */
@@ -296,24 +305,31 @@ export class ReplicaState implements PersistBatch {
     if (index <= this.committed) return;
     invariant(index <= this.log.lastIndex, 'only what is in the log is committed');
     this.committed = index;
+    this.execution.committed = index;
     if (this.execution.executed < index) this.execution.executeTo(index);
     this.execution.committedTo(index);
     this.bound();
   }
 
-  /** Keeps the log within its capacity: snapshot, and cut behind it. */
+  /**
+   * Keeps the log within its capacity: snapshot, and cut behind it. Snapshots are taken at indexes that all replicas choose alike, so that
+   * they can be compared (divergence.ts): multiples of a power of two, which is about as many entries as make one due.
+   */
   bound(): void {
-    const fill = this.log.fill();
+    const { log, execution } = this;
+    execution.takeDueSnapshot();
+    const fill = log.fill();
     if (fill < SNAPSHOT_FILL_MIN) return;
     const due = this.snapshotFill();
-    if (fill < due) return;
-    const { log, execution } = this;
     // As many entries as make one due, of the length that they have now.
     const entries = ((log.lastIndex - log.baseIndex) * due) / fill;
-    // A provisional snapshot is given the time to become stable: a new one after half of that at the soonest.
+    const kept = Math.floor(entries * (due < SNAPSHOT_FILL_MAX ? KEPT_PART : KEPT_PART_LATE));
+    execution.setPitch(nearestPowerOfTwo(entries - kept));
+    if (fill < due) return;
+    // Nothing else makes room: wherever it is. A provisional snapshot is given the time to become stable, a new one after half of that at the soonest.
     const newest = execution.provisional?.index ?? execution.stable.index;
-    if (execution.executed - newest >= entries / 2 || (newest === log.baseIndex && execution.executed > newest)) execution.takeSnapshot(this.committed);
-    const kept = due < SNAPSHOT_FILL_MAX ? Math.floor(entries * KEPT_PART) : 0;
+    const late = fill >= CUT_FILL && execution.executed - newest >= entries / 2;
+    if (late || (fill >= LAST_FILL && newest === log.baseIndex && execution.executed > newest)) execution.takeSnapshot(this.committed);
     this.cut(fill < CUT_FILL ? Math.min(execution.stable.index - kept, this.neededFrom) : execution.stable.index);
   }
 
@@ -400,4 +416,9 @@ export class ReplicaState implements PersistBatch {
     if (from < this.dirtyFrom) this.dirtyFrom = from;
     this.out.dirty = true;
   }
+}
+
+/** 1 at least. Of what is between two, the nearer one by ratio, so that replicas whose estimates differ a little choose the same. */
+function nearestPowerOfTwo(value: number): number {
+  return 2 ** Math.max(0, Math.round(Math.log2(Math.max(1, value))));
 }

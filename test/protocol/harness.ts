@@ -185,7 +185,7 @@ export class TestReplica {
     private readonly limits: Limits,
     private readonly timings: Timings,
     private readonly late: LateRule,
-    private readonly createMachine: () => StateMachine,
+    private readonly createMachine: (id: number) => StateMachine,
     private readonly datagramBytes: number | undefined,
     /** Another one counts from the next start on. */
     public chained: Chain | undefined,
@@ -197,7 +197,7 @@ export class TestReplica {
 
   start(logLost = false, first?: FirstStart): void {
     const outbox = new HandOutbox((to, bytes) => this.cluster.post(this.id, to, bytes));
-    this.machine = this.createMachine();
+    this.machine = this.createMachine(this.id);
     this.core = new ReplicaCore({ id: this.id, replicas: this.cluster.n, seed: this.id + 1 + 100 * this.lives++, late: this.late, ...(this.datagramBytes === undefined ? {} : { datagramBytes: this.datagramBytes }), limits: this.limits, timings: this.timings }, outbox, this.disk, this.machine, hasher, {
       transition: (event, detail) => this.transitions.push(`${event}: ${detail}`),
     }, this.chained);
@@ -356,7 +356,9 @@ export interface ClusterOptions {
   readonly late?: LateRule;
   readonly keepsLog?: boolean;
   readonly datagramBytes?: number;
-  readonly machine?: () => StateMachine;
+  readonly machine?: (id: number) => StateMachine;
+  /** What one replica's limits differ in from the others'. */
+  readonly limitsOf?: (id: number) => Partial<Limits>;
   /** What chains the log of each replica. Default: as without keys. */
   readonly chain?: (id: number) => Chain;
   /** False: no replica is started; for tests of clients alone. */
@@ -413,7 +415,7 @@ export class Cluster {
     if (options.replicas === false) return;
     const limits = { ...TEST_LIMITS, ...options.limits };
     const timings = { ...DEFAULT_TIMINGS, orderHoldUs: 0, lateRepairUs: 0, slowAfterUs: 0, ...options.timings };
-    for (let id = 0; id < n; id++) this.replicas.push(new TestReplica(this, id, new Disk(options.keepsLog ?? false), limits, timings, options.late ?? 'reject', options.machine ?? (() => new JournalMachine()), options.datagramBytes, options.chain?.(id)));
+    for (let id = 0; id < n; id++) this.replicas.push(new TestReplica(this, id, new Disk(options.keepsLog ?? false), { ...limits, ...options.limitsOf?.(id) }, timings, options.late ?? 'reject', options.machine ?? (() => new JournalMachine()), options.datagramBytes, options.chain?.(id)));
     for (const replica of this.replicas) if (options.first === undefined) replica.start();
   }
 
