@@ -29,7 +29,7 @@ import { checkInteger, checkKeys, show } from './options.js';
 import { replicaMetrics } from './replica-metrics.js';
 import { DEFAULT_DURABILITY, checkDurability, openStorage, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, type Durability } from './storage.js';
 import { StatusService } from './status-service.js';
-import { clocksReport, coreCounters, logAheadNs, loopReport, majorityLostText, protocolReport, STATUS_SCHEMA, type ReplicaStatusReport } from './status.js';
+import { divergedReport, clocksReport, coreCounters, logAheadNs, loopReport, majorityLostText, protocolReport, STATUS_SCHEMA, type ReplicaStatusReport } from './status.js';
 import type { TransportKind } from './transport-choice.js';
 import type { KeyFile } from './key-file.js';
 import { openKeys, type ProcessKeys } from './keyring.js';
@@ -237,6 +237,7 @@ export class Replica {
       durability: this.durability,
       storage: this.storage instanceof DurableStorage ? this.storage.status() : null,
       clock: this.clock.report(),
+      ...divergedReport(this.core.divergence),
       counters: coreCounters(this.core.counters),
       ...loopReport(this.loop, this.cluster.replicas.length),
       statusRequests: { answered: this.statusService.answered, refused: this.statusService.refused },

@@ -27,6 +27,8 @@ export interface ReplicaStatusReport {
   readonly status: string;
   /** The replicas that have lost their logs, when those are more than the cluster survives. Absent otherwise. */
   readonly majorityLost?: readonly number[];
+  /** Replicas that differ from this one in what is committed, in the state behind it, or in limits. Absent when none does, as far as it knows. */
+  readonly diverged?: DivergedReport;
   readonly view: number;
   readonly logView: number;
   readonly primary: number;
@@ -94,6 +96,19 @@ export function clocksReport(clocks: ReplicaClocks, replicas: number): ReplicaCl
 /** The newest version of the wire that the reporting replica speaks. */
 export function spokenIn({ id, wire }: Pick<ReplicaStatusReport, 'id' | 'wire'>): number {
   return wire[id]!;
+}
+
+export interface DivergedReport {
+  readonly log: readonly number[];
+  readonly state: readonly number[];
+  readonly limits: readonly number[];
+}
+
+/** `divergence`: a bit for each replica. */
+export function divergedReport({ log, states, limits }: { readonly log: number; readonly states: number; readonly limits: number }): { readonly diverged?: DivergedReport } {
+  if ((log | states | limits) === 0) return {};
+  const named = (mask: number): number[] => Array.from({ length: 32 }, (_, replica) => replica).filter((replica) => ((mask >>> replica) & 1) === 1);
+  return { diverged: { log: named(log), state: named(states), limits: named(limits) } };
 }
 
 /** The part of a core's state that a report needs. */

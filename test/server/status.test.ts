@@ -300,6 +300,7 @@ t.test('what the answers say together', async (t) => {
   t.match(summarize('c', [gone(0), gone(1), gone(2)]), { available: false, view: undefined, answered: 0 });
   t.match(summarize('c', [make(0, { status: 'recovering', view: 2 }), make(1), make(2, { version: '9.0.0' })]).remarks.join('\n'), /no log yet[^]*is in view 2[^]*different versions/);
   const mixed = [make(0, { wire: [4, 4, 3] }), make(1, { wire: [4, 4, 3] }), make(2, { wire: [3, 3, 3] })];
+  t.match(summarize('c', [make(0, { diverged: { log: [], state: [2], limits: [1] } }), make(1, { diverged: { log: [], state: [], limits: [0] } }), make(2, { diverged: { log: [1], state: [0], limits: [] } })]).remarks.slice(0, 3), [/^limits-differ: replicas 0 and 1/, /^log-diverged: replicas 1 and 2/, /^state-diverged: replicas 0 and 2 have different states/], 'each pair once');
   t.match(summarize('c', mixed), { wireVersion: 3, remarks: [/version 3: replica 2; version 4: replica 0, 1/] });
 
   const later = (id: number): StatusAnswer => make(id, { uptimeSeconds: 12, committedIndex: 300, counters: { ...base.counters, committed: base.counters['committed']! + 200, rejected_late: base.counters['rejected_late']! + 10 } });

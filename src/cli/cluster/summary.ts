@@ -98,7 +98,7 @@ export function summarize(cluster: string, answers: readonly StatusAnswer[], pre
     commitsPerSecond: primary === undefined ? undefined : replicas[primary]?.rates?.commits,
     rejectedPerSecond,
     replicas,
-    remarks: [...(majorityLost === undefined ? [] : [majorityLostText(majorityLost, answers.length)]), ...(stalled === undefined ? [] : [stalled]), ...remarksOn(replicas, view), ...clockRemarks(reports)],
+    remarks: [...(majorityLost === undefined ? [] : [majorityLostText(majorityLost, answers.length)]), ...(stalled === undefined ? [] : [stalled]), ...divergedRemarks(reports), ...remarksOn(replicas, view), ...clockRemarks(reports)],
   };
 }
 
@@ -122,6 +122,18 @@ function hindrance(before: ReplicaStatusReport | undefined, now: ReplicaStatusRe
   const reasons = HINDERING.filter((reason) => (now.counters[REJECTED + reason] ?? 0) > (before.counters[REJECTED + reason] ?? 0)).map((reason) => reason.replaceAll('_', '-'));
   if (reasons.length > 0) return `the primary rejects every request (${reasons.join(', ')})`;
   return before.lastIndex > now.committedIndex ? `the primary has had entries up to ${before.lastIndex} and no more than ${now.committedIndex} are committed: a member does not have them, or does not hear from the primary` : undefined;
+}
+
+/** Replicas that differ where none may: each pair once for each thing. */
+export function divergedRemarks(reports: readonly ReplicaStatusReport[]): string[] {
+  const found = new Set<string>();
+  for (const { id, diverged } of reports) {
+    const pairs = (others: readonly number[] | undefined): string[] => (others ?? []).map((other) => `replicas ${Math.min(id, other)} and ${Math.max(id, other)}`);
+    for (const pair of pairs(diverged?.log)) found.add(`log-diverged: ${pair} take different entries for committed; docs/operations.md, "A replica that diverged"`);
+    for (const pair of pairs(diverged?.state)) found.add(`state-diverged: ${pair} have different states behind the same log; docs/operations.md, "A replica that diverged"`);
+    for (const pair of pairs(diverged?.limits)) found.add(`limits-differ: ${pair} have different limits; give all replicas the same cluster file`);
+  }
+  return [...found].sort();
 }
 
 /** A log this far ahead of a clock is worth a word; less comes of clients that stamp ahead. */
