@@ -48,6 +48,9 @@ const REPEATS = 5;
 /** What contradicts this replica is answered at most this often, µs. */
 const ANSWER_US = 1_000_000;
 
+/** Sync intervals for which a replica that is in the wrong waits for what it said to leave. */
+const WAITS_MAX = 20;
+
 const NEXT = 'the others go on; docs/operations.md, "A replica that diverged", says how to bring it back';
 
 /** What a replica said of one index. Index 0: its limits. */
@@ -86,6 +89,7 @@ export class Divergence {
   /** Why this replica stops, and when. */
   private verdict: DivergedError | undefined;
   private verdictUs = Infinity;
+  private waits = 0;
   /** Replicas of which it was said that they are in the wrong. */
   private decided = 0;
   private readonly own: Own[] = [];
@@ -135,7 +139,11 @@ export class Divergence {
 
   /** Throws DivergedError. */
   tick(now: Instant): void {
-    if (this.verdict !== undefined && now.monotonicUs >= this.verdictUs) throw this.verdict;
+    if (this.verdict !== undefined && now.monotonicUs >= this.verdictUs) {
+      // A disk that hangs is no reason to go on with a wrong state.
+      if (this.state.out.idle || ++this.waits > WAITS_MAX) throw this.verdict;
+      this.verdictUs = now.monotonicUs + this.state.config.timings.syncIntervalUs;
+    }
     for (const own of this.own) {
       if (now.monotonicUs < own.repeatUs || !this.isOpen(own)) continue;
       own.repeats++;

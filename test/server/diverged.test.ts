@@ -43,6 +43,7 @@ t.test('state-diverged: the replica stops by name, refuses to start again, and c
     if (i % 16 === 0) await sleep(5);
   }
   t.match(stopped, { code: 'state-diverged', message: /^the state of replica 2 behind entry \d+, .*and that of replicas 0 and 1/ });
+  for (let i = 0; replicas[0]!.status().diverged === undefined && i < 500; i++) await sleep(10);
   for (const line of [/^replica\.state-diverged .*from replica 2: behind entry/, /^replica\.failed .*state-diverged|^replica\.failed .*the state of replica 2/]) t.ok(lines.some((text) => line.test(text)), String(line));
   t.match(replicas[0]!.status().diverged, { state: [2] });
   t.match(readFileSync(join(directory, '2', DIVERGENCE_MARK), 'utf8'), /^state-diverged\nthe state of replica 2/);
