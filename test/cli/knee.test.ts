@@ -84,6 +84,7 @@ t.test('the resource that ended it', (t) => {
   t.equal(outOfLanes.resource, 'lanes', "somebody else's work is no limit of this measurement");
   t.match(outOfLanes.evidence, [/^100 % of the operations had to wait because every lane was open, and 2,000 were never sent/, /98|99 % busy, 0\.2 of them with this measurement: measure on a host at rest/]);
   t.equal(found({ cores: { ...cores, clients: [0.1], replicas: [0.1, null, 0], host: 3.9 } }), 'other-work');
+  t.equal(found({ cores: { ...cores, clients: [0.2], replicas: [0.1, 0.1, 0.1], host: 2, hostTotal: 2 }, unsent: 2_000 }), 'lanes', 'a quarter of a full host is no limit of its own');
   const gone = limitOf(step(1_000, { cores: { ...cores, clients: [0.1], replicas: [null, null, null], host: 3.95 }, silentReplicas: [0, 1, 2], failed: 1_000, retransmitted: 941 }));
   t.equal(gone.resource, 'replicas');
   t.match(gone.evidence, ['replicas 0, 1, 2 did not answer at the end: there is no majority, and nothing commits', /were sent again/, /0\.1 of them/]);

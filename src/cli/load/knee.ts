@@ -98,7 +98,7 @@ const RETRANSMITTED_SHARE = 0.05;
 const REJECTED_SHARE = 0.2;
 const QUEUED_SHARE = 0.05;
 /** Of the busy cores of a host: below this it is others who keep them busy. */
-const OWN_SHARE = 0.25;
+const OWN_SHARE = 0.5;
 
 /** Which resource was at its limit in a step that fell short. */
 export function limitOf(step: StepFacts): Limit {
