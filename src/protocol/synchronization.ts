@@ -129,6 +129,11 @@ export class Synchronization {
     return this.ackedSequence[replica]! > 0;
   }
 
+  /** At the primary: some replica has answered a Sync of this view. */
+  heardAnyone(): boolean {
+    return this.ackedSequence.some((sequence) => sequence > 0);
+  }
+
   /** At the primary: replicas that answer Syncs, itself among them, a bit each. */
   answering(now: Instant): number {
     const { state } = this;

@@ -646,7 +646,8 @@ export class ViewChanges {
     const { state, synchronization } = this;
     if (synchronization.unheard) return;
     synchronization.unheard = true;
-    state.transition('unheard', `only ${maskToString(alive, state.n)} answer: no Sync until more do`);
+    // One that starts first is alone for a while: nobody lost it.
+    if (synchronization.heardAnyone()) state.transition('unheard', `only ${maskToString(alive, state.n)} answer: no Sync until more do`);
   }
 
   /** At the primary: the members that were silent did answer; they are alive, if slow. */
@@ -665,7 +666,7 @@ export class ViewChanges {
     }
     if (this.synchronization.unheard) {
       this.synchronization.unheard = false;
-      state.transition('heard-again', 'members answer: Syncs go on');
+      if (this.synchronization.heardAnyone()) state.transition('heard-again', 'members answer: Syncs go on');
       this.synchronization.sync(now);
     }
     return true;

@@ -105,6 +105,18 @@ t.test('a primary that is heard by all and hears nobody stops being one, and joi
   t.end();
 });
 
+t.test('one that starts before the others sends no Syncs either, but nobody lost it: nothing is said', (t) => {
+  const c = new Cluster(3);
+  for (const id of [1, 2]) c.replica(id).crash();
+  c.run(300_000);
+  t.strictSame(c.replica(0).transitions.filter((line) => /heard/.test(line)), []);
+  for (const id of [1, 2]) c.replica(id).start();
+  c.run(300_000);
+  t.strictSame(c.replica(0).transitions.filter((line) => /heard/.test(line)), []);
+  t.ok(committedEverywhere(c));
+  t.end();
+});
+
 t.test('it goes on when it hears its members again before the others have begun', (t) => {
   const { c, client } = scene(3);
   c.loses = ({ to }) => to === 0;
