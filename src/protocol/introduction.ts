@@ -187,7 +187,7 @@ export class Introduction {
     } else if (intact > state.views.f && highest + VIEW_LEAP <= MAX_VIEW) {
       state.beginWithoutMemory(highest + VIEW_LEAP, remembered + INCARNATION_LEAP);
     } else {
-      state.noteLost(lost);
+      state.noteLost(lost, -1);
       return;
     }
     this.begins(now);

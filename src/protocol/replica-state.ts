@@ -237,9 +237,10 @@ export class ReplicaState implements PersistBatch {
     this.markHardState();
   }
 
-  /** `lost`: the replicas that have no log, as far as was heard. */
-  noteLost(lost: number): void {
+  /** `nowLost`: those of the replicas `heard` that have no log. What was heard of another one before still holds: a busy host answers late. */
+  noteLost(nowLost: number, heard: number): void {
     const before = this.lostLogs;
+    const lost = nowLost | (before & ~heard);
     const lostCount = count(lost);
     this.lostLogs = lostCount > this.views.f ? lost : 0;
     if (before !== 0 || this.lostLogs === 0) return;

@@ -533,7 +533,7 @@ export class ViewChanges {
     const { state } = this;
     this.probeSentUs = now.monotonicUs;
     if (state.n === 1) {
-      if (state.status === ReplicaStatus.recovering) state.noteLost(1);
+      if (state.status === ReplicaStatus.recovering) state.noteLost(1, 1);
       return;
     }
     state.counters[Counter.suspicions]!++;
@@ -575,7 +575,7 @@ export class ViewChanges {
       }
       if (answer.view > state.view && answer.status === ReplicaStatus.normal && answer.heardPrimary && r !== state.views.primary(answer.view)) elsewhere = Math.max(elsewhere, answer.view);
     }
-    state.noteLost(lost);
+    state.noteLost(lost, alive);
     if (pleading && mine === ReplicaStatus.normal && above === state.view) {
       const better = this.better.forClients(alive, withLog, now);
       if (better >= 0) {
