@@ -419,6 +419,10 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     this.hosts[replica]!.slowness = factor;
   }
 
+  allHaveLogs(): boolean {
+    return this.hosts.every((host) => host.isUp && !host.logLost);
+  }
+
   setBlocked(from: number, to: number, blocked: boolean, cause?: number): void {
     this.network.setBlocked(from, to, blocked, cause);
   }

@@ -10,6 +10,8 @@ export interface WorldTargets {
   readonly endpoints: number;
   /** The quorum of the highest view that runs, its primary first; undefined when none does. */
   quorum(): readonly number[] | undefined;
+  /** No replica is down, or without a log. */
+  allHaveLogs(): boolean;
   setBlocked(from: number, to: number, blocked: boolean, cause: number): void;
   setDate(endpoint: number, aheadS: number): void;
   /** What is sent to the endpoint's old address is lost. */
@@ -20,6 +22,7 @@ export interface WorldTargets {
 
 /** How long others send to a replica's old address before they look its name up again, µs. */
 const LOOKUP_MEDIAN_US = 60_000;
+const LOOK_AGAIN_US = 2_000;
 /** Shortest wait for the processor, µs. */
 const WAIT_MIN_US = 5_000;
 
@@ -60,7 +63,7 @@ export class WorldDriver implements EventHandler {
     this.safety = false;
     this.mend();
     if (clocks !== undefined && clocks.rightAtUs !== Infinity) this.setClocks();
-    if (oneWay?.stays === true) this.cut(oneWay);
+    if (oneWay?.stays === true) this.cutWhenWhole(oneWay);
     // The last move: nobody knows yet where it went.
     if (moveEveryUs !== undefined) this.move(this.random.below(this.targets.endpoints));
   }
@@ -81,6 +84,12 @@ export class WorldDriver implements EventHandler {
     const { endpoints } = this.world.clocks!;
     this.targets.note(`the clocks of ${endpoints.length} endpoints are set right`);
     for (const endpoint of endpoints) this.targets.setDate(endpoint, 0);
+  }
+
+  /** With logs lost as well it might be one failure more than a cluster survives. */
+  private cutWhenWhole(oneWay: OneWayCut): void {
+    if (this.targets.allHaveLogs()) this.cut(oneWay);
+    else this.later(LOOK_AGAIN_US, () => this.cutWhenWhole(oneWay));
   }
 
   private cut({ kind, role }: OneWayCut): void {
