@@ -6,9 +6,10 @@
 import { KvMachine } from '../../src/machine/kv.js';
 import { encodePut } from '../../src/machine/kv-codec.js';
 import { loadHash } from '../../src/native/hash64.js';
+import { loadSipHash } from '../../src/native/siphash.js';
 import { ClientCore } from '../../src/protocol/client-core.js';
 import { DEFAULT_CLIENT_TIMINGS, DEFAULT_LIMITS, DEFAULT_TIMINGS, type Limits } from '../../src/protocol/config.js';
-import { Instant, type Outbox, type PersistBatch, type Storage } from '../../src/protocol/contract.js';
+import { chainOf, Instant, type Outbox, type PersistBatch, type Storage } from '../../src/protocol/contract.js';
 import { ReplicaCore } from '../../src/protocol/replica-core.js';
 import { ownedSessionLo } from '../../src/protocol/session-owner.js';
 import { Keyring } from '../../src/server/keyring.js';
@@ -34,6 +35,9 @@ const DELIVERIES_MAX = 10_000;
 
 /** Small, so that every table and arena is full most of the time. */
 const LIMITS: Limits = { ...DEFAULT_LIMITS, logEntries: 256, logBytes: 32_768, maxSessions: 8, maxLanes: 64, lanesPerSession: 8, operationBytes: 600, resultBytes: 1_000, waiting: 16, chunkBytes: 1_000, held: 16, cachedRequests: 32, cachedBytes: 4_096 };
+
+/** As in every cluster with keys. */
+const chain = chainOf(loadSipHash(new Uint8Array(16).fill(7)), 7);
 
 const key = (id: number, role: 'replica' | 'client' | 'read-only'): KeyFile['keys'][number] => ({ id, role, secret: id.toString(16).padStart(64, 'a') });
 export const KEYS = [key(1, 'replica'), key(2, 'client'), key(3, 'read-only')] as const;
@@ -197,7 +201,7 @@ export class FuzzCluster {
       if (envelope.seal(bytes, 0, size, peers.keyFor(to))) this.post(bytes, size, Math.min(to, REPLICAS), to === REPLICAS || to < REPLICAS);
     });
     const proofs = new AddressProofs(REPLICAS, ENDPOINTS, (target) => void target.forEach((_, i) => (target[i] = this.random.next())));
-    const core = new ReplicaCore({ id, replicas: REPLICAS, seed: id + 1, limits: LIMITS, timings: DEFAULT_TIMINGS }, outbox, disk, new KvMachine({ maxKeys: 256, maxBytes: 65_536, expectedKeys: 256 }), hash, { transition: () => undefined });
+    const core = new ReplicaCore({ id, replicas: REPLICAS, seed: id + 1, limits: LIMITS, timings: DEFAULT_TIMINGS }, outbox, disk, new KvMachine({ maxKeys: 256, maxBytes: 65_536, expectedKeys: 256 }), hash, { transition: () => undefined }, chain);
     disk.core = core;
     const sender = (): number => {
       replica.asked++;

@@ -7,9 +7,11 @@
  * - *client*: well-formed datagrams under a good client's key whose messages say anything at all. The rule: nothing throws, no
  *   invariant breaks, what is committed stays, and replicas agree on it.
  * - *replica*: the same under the replicas' key, as from a replica that went mad or a key that was stolen. The protocol survives
- *   replicas that stop, not ones that lie, so an invariant may stop the replica that hears it; nothing else may be thrown.
+ *   replicas that stop, not ones that lie, so an invariant may stop the replica that hears it, or what they say of its log or its promises (STOPS); nothing else may be thrown.
  * - *answers*: the same at a client. The rule: nothing throws.
  */
+import { DivergedError } from '../../src/protocol/divergence.js';
+import { ForgottenError } from '../../src/protocol/introduction.js';
 import { InvariantError } from '../../src/protocol/invariant.js';
 import { ENTRY_HEADER_BYTES, ORDER_RECORD_BYTES } from '../../src/protocol/log.js';
 import { REGISTER_LANE } from '../../src/protocol/sessions.js';
@@ -22,6 +24,9 @@ import { begin, type Message } from '../../src/wire/layout.js';
 import * as wire from '../../src/wire/messages.js';
 import { writeI32, writeU16 } from '../../src/wire/u64.js';
 import { envelopeOf, FuzzCluster, keyFile, KEYS, REPLICAS } from './cluster.js';
+
+/** By these a core stops itself. */
+const STOPS = [InvariantError, DivergedError, ForgottenError];
 
 export const KINDS = ['forged', 'client', 'replica', 'answers'] as const;
 export type Kind = (typeof KINDS)[number];
@@ -69,21 +74,30 @@ export class ReceivePathFuzzer {
   /** One round of one kind: some thousand datagrams. */
   round(kind: Kind): void {
     if (++this.rounds % ROUNDS === 0) this.replaceCluster();
-    const { cluster } = this;
     try {
-      cluster.work(20);
+      this.cluster.work(20);
       const throwAt = kind === 'forged' ? () => this.forged() : kind === 'client' ? () => this.hostile(REPLICAS) : kind === 'replica' ? () => this.hostile(this.random.below(REPLICAS)) : () => this.answer();
       const before = kind === 'forged' ? this.stateOf() : '';
       const drops = kind === 'forged' ? this.dropsOf() : 0;
       const tried = this.counts.tried[kind];
-      for (let i = kind === 'forged' ? FORGED_ROUND : ROUND; i > 0; i--) throwAt();
+      for (let i = kind === 'forged' ? FORGED_ROUND : ROUND; i > 0; i--) {
+        try {
+          throwAt();
+        } catch (error) {
+          if (kind !== 'replica') throw error;
+          // Replicas that believe a lying one stop often: the rest of the round is for others.
+          this.caught(error, true);
+          this.replaceCluster();
+          this.cluster.work(20);
+        }
+      }
       if (kind === 'forged') {
         if (this.stateOf() !== before) this.violated('a forged datagram changed the state of a replica');
         if (this.dropsOf() - drops !== this.counts.tried.forged - tried) this.violated('a forged datagram was not counted once');
       }
-      cluster.settle();
-      if (kind !== 'replica' && !this.poisoned) cluster.checkAgreement();
-      cluster.work(20);
+      this.cluster.settle();
+      if (kind !== 'replica' && !this.poisoned) this.cluster.checkAgreement();
+      this.cluster.work(20);
     } catch (error) {
       this.caught(error, kind === 'replica' || this.poisoned);
       this.replaceCluster();
@@ -104,7 +118,7 @@ export class ReceivePathFuzzer {
 
   private caught(error: unknown, byReplica: boolean): void {
     const text = error instanceof Error ? error.message : String(error);
-    if (!(error instanceof InvariantError)) count(this.counts.crashes, error instanceof Error && error.stack !== undefined ? error.stack.split('\n').slice(0, 4).join(' | ') : text);
+    if (!STOPS.some((stop) => error instanceof stop)) count(this.counts.crashes, error instanceof Error && error.stack !== undefined ? error.stack.split('\n').slice(0, 4).join(' | ') : text);
     else count(byReplica ? this.counts.stopped : this.counts.violations, text);
   }
 
