@@ -80,6 +80,8 @@ export const ERRORS = {
   'cluster-unavailable': { category: 'environment', retryable: true },
   /** No session could be registered: more replicas have lost their logs than the cluster survives. Waiting does not help. */
   'majority-lost': { category: 'environment', retryable: false },
+  /** The `cause` of an outcome-unknown: no replica has said anything since the operation was sent. They are down, out of reach, or drop what this client sends (its key was removed). */
+  'replicas-silent': { category: 'environment', retryable: true },
   /** The operation was sent and no answer is certain: it may have been executed, may still be, or never. */
   'outcome-unknown': { category: 'environment', retryable: false },
   /** The operation was decided, and refused: it was not executed and never will be. */

@@ -1,5 +1,6 @@
 /** docs/configuration.md: every setting of a replica, from the table that parses it. */
 import { REPLICA_SETTINGS } from '../../dist/src/cli/config.js';
+import { standardText } from '../../dist/src/cli/flags.js';
 import { CONFIG_SCHEMA, keyOf, variableOf } from '../../dist/src/cli/settings.js';
 
 export function configurationPage() {
@@ -21,7 +22,7 @@ export function configurationPage() {
     '',
     '| flag | variable | key | takes | what it is |',
     '| --- | --- | --- | --- | --- |',
-    ...Object.entries(REPLICA_SETTINGS).map(([name, flag]) => `| \`--${name}\` | \`${variableOf(name)}\` | ${name === 'config' ? '' : `\`${keyOf(name)}\``} | ${takes(flag)} | ${flag.help}${flag.default === undefined ? '' : ` (default ${flag.default})`} |`),
+    ...Object.entries(REPLICA_SETTINGS).map(([name, flag]) => `| \`--${name}\` | \`${variableOf(name)}\` | ${name === 'config' ? '' : `\`${keyOf(name)}\``} | ${takes(flag)} | ${flag.help}${standardText(flag)} |`),
     '',
   ].join('\n');
 }

@@ -4,13 +4,15 @@
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { randomInt } from 'node:crypto';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, dirname, resolve } from 'node:path';
 import { StatusClient } from '../client/status-client.js';
 import { JitPaxosError } from '../errors.js';
 import { loadHash } from '../native/hash64.js';
 import { chainFingerprint } from '../server/chain.js';
 import { loadCluster, type Cluster } from '../server/cluster-config.js';
 import { KEY_FILE_NAMES, openKeys } from '../server/keyring.js';
+import { dataBeside } from './data-beside.js';
+import { KEY_FILE_FLAG } from './settings.js';
 import { bootDigits, checkFits, ownerOf } from '../server/storage.js';
 import { type Backup, decodeBackup, encodeBackup, restoreBackup, writeWhole } from '../storage/backup.js';
 import { DirectoryLock } from '../storage/directory-lock.js';
@@ -63,10 +65,10 @@ export const restore = defineCommand(
     positionals: ['FILE'],
     flags: {
       cluster: { kind: 'text', value: 'FILE', default: 'cluster.json', help: 'the cluster file, written by jitpaxos init --restore' },
-      keys: { kind: 'text', value: 'FILE', help: `a client's key file, in a cluster with keys (default ${KEY_FILE_NAMES.client} beside the cluster file)` },
-      'replica-keys': { kind: 'text', value: 'FILE', help: `the replicas' key file, in a cluster with keys: it has the secret of the chain (default ${KEY_FILE_NAMES.replica} beside the cluster file)` },
+      'key-file': { ...KEY_FILE_FLAG, alias: 'keys' },
+      'replica-keys': { kind: 'text', value: 'FILE', standard: `${KEY_FILE_NAMES.replica} beside the cluster file`, help: "the replicas' key file, in a cluster with keys: it has the secret of the chain" },
       id: { kind: 'count', help: 'which replica of the file this is, from 0' },
-      data: { kind: 'text', value: 'DIR', help: 'its data directory, empty or not there yet (default .jitpaxos/replica-N beside the cluster file)' },
+      data: { kind: 'text', value: 'DIR', standard: '.jitpaxos/replica-N beside the cluster file', help: 'its data directory, empty or not there yet' },
     },
     examples: ['jitpaxos init --replicas 10.0.0.1:7400,10.0.0.2:7400,10.0.0.3:7400 --restore monday.jpb', 'jitpaxos restore monday.jpb --id 0'],
   },
@@ -82,10 +84,10 @@ export const restore = defineCommand(
       throw new CliError('backup-other', `${values.cluster} is not of a cluster that begins with backup ${from.id}; a backup is restored to a new cluster, with an id of its own: write its file with jitpaxos init --restore ${file}`);
     }
     checkFits(from.log, cluster.limits, file);
-    const data = values.data ?? join(dirname(resolve(values.cluster)), '.jitpaxos', `replica-${id}`);
+    const data = values.data ?? dataBeside(values.cluster, id);
     if (existsSync(data) && readdirSync(data).length > 0) throw new CliError('file-exists', `${data} is not empty; a backup is restored to an empty data directory, of a replica that was never in use`);
     const chain = fingerprintFor(cluster, values.cluster, values['replica-keys']);
-    await refuseRunning(values.cluster, values.keys);
+    await refuseRunning(values.cluster, values['key-file']);
     mkdirSync(data, { recursive: true, mode: 0o700 });
     const lock = DirectoryLock.acquire(data);
     try {

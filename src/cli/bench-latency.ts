@@ -14,6 +14,7 @@ import { HistoryParts } from './load/history-parts.js';
 import { mergeHistories } from './load/history-writer.js';
 import { Interruption } from './load/interruption.js';
 import { LocalCluster } from './load/local-cluster.js';
+import { KEY_FILE_FLAG, setWorkerKeys } from './settings.js';
 import type { Mix, ReplicaAnswer, Workload } from './load/messages.js';
 import { OPERATION_NAMES, VALUE_TAG_BYTES } from './load/operations.js';
 import { largestError, checkAssertions, commandLine, hostInfo, parseAssertion, parseMix, tableOf, type BenchReport } from './load/report.js';
@@ -58,6 +59,7 @@ export const benchLatency = defineCommand(
     flags: {
       local: { kind: 'count', value: 'N', min: 1, max: 13, help: 'start so many replicas on loopback for the measurement (default 3)' },
       cluster: { kind: 'text', value: 'FILE', help: `measure this running cluster instead; with --machine kv it writes keys under ${BENCH_PREFIX} into its store, and removes them at the end` },
+      'key-file': KEY_FILE_FLAG,
       clients: { kind: 'count', default: '1', min: 1, max: 256, help: 'client processes' },
       lanes: { kind: 'count', default: '1', min: 1, max: 4096, help: 'operations open at a time in each client' },
       ops: { kind: 'count', default: '50000', min: 1, max: 1e9, help: 'operations to measure, all clients together' },
@@ -78,6 +80,7 @@ export const benchLatency = defineCommand(
     examples: ['jitpaxos bench latency --local 3 --clients 1 --ops 50000 --size 64 --json', "jitpaxos bench latency --clients 2 --lanes 32 --machine kv --mix read=50,write=50 --assert 'p99<5ms'"],
   },
   async ({ values }, output) => {
+    setWorkerKeys(values.cluster === undefined ? undefined : values['key-file']);
     if (values.local !== undefined && values.cluster !== undefined) throw new CliError('flag-invalid', '--local and --cluster exclude each other; give one');
     if (values.local !== undefined && values.local % 2 === 0) throw new CliError('flag-invalid', `--local ${values.local} is even; a cluster has an odd number of replicas`);
     if (values.history !== undefined && (values.machine !== 'kv' || values.size < VALUE_TAG_BYTES)) {

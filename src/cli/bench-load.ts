@@ -20,6 +20,7 @@ import { Interruption } from './load/interruption.js';
 import { ZIPF_THETA, type KeyDistribution } from './load/keys.js';
 import { loadReport, loadText, verdictRows, type LoadSetting } from './load/load-report.js';
 import { LocalCluster } from './load/local-cluster.js';
+import { KEY_FILE_FLAG, setWorkerKeys } from './settings.js';
 import type { Mix, Workload } from './load/messages.js';
 import { OpenLoad } from './load/open-load.js';
 import { OPERATION_NAMES, VALUE_TAG_BYTES } from './load/operations.js';
@@ -75,6 +76,7 @@ export const benchLoad = defineCommand(
       lanes: { kind: 'count', default: '512', min: 1, max: 4096, help: 'operations that each client may have open; what arrives beyond waits, and its latency counts on' },
       local: { kind: 'count', value: 'N', min: 1, max: 13, help: 'start so many replicas on loopback for the measurement (default 3)' },
       cluster: { kind: 'text', value: 'FILE', help: `measure this running cluster instead; with --machine kv it writes keys under ${BENCH_PREFIX} into its store, and removes them at the end` },
+      'key-file': KEY_FILE_FLAG,
       ...TRANSPORT_FLAGS,
       durability: DURABILITY_FLAG,
       pacing: { kind: 'choice', choices: ['spin', 'sleep'], default: 'sleep', help: 'how a client waits for the next arrival: sleep by a timer of the kernel, some 50 µs late; spin keeps a core busy and is on time' },
@@ -98,6 +100,7 @@ export const benchLoad = defineCommand(
   },
   async ({ values }, output) => {
     const { local, history, keys, clients, lanes } = values;
+    setWorkerKeys(values.cluster === undefined ? undefined : values['key-file']);
     if (local !== undefined && values.cluster !== undefined) throw new CliError('flag-invalid', '--local and --cluster exclude each other; give one');
     if (local !== undefined && local % 2 === 0) throw new CliError('flag-invalid', `--local ${local} is even; a cluster has an odd number of replicas`);
     const machine = values.machine === 'kv' ? 'kv' : 'echo';

@@ -1,7 +1,7 @@
 /** `jitpaxos config explain`: every setting of a replica as it would be used, and where its value comes from. Starts nothing. */
 import { defineCommand } from './command.js';
 import { Exit } from './exit.js';
-import { COMMON_FLAGS, type Flags } from './flags.js';
+import { COMMON_FLAGS, standardWords, type Flags } from './flags.js';
 import { replica } from './replica.js';
 import { variableOf } from './settings.js';
 import { Colour, paint, table } from './terminal.js';
@@ -20,7 +20,8 @@ export const explain = defineCommand(
   async ({ origins }, output) => {
     const settings = Object.keys(REPLICA_SETTINGS).map((name) => {
       const origin = origins[name];
-      return { name, variable: variableOf(name), value: origin?.text ?? null, from: origin?.from ?? 'unset', where: origin === undefined || origin.from === 'default' ? null : origin.label };
+      const standard = standardWords(REPLICA_SETTINGS[name]!);
+      return { name, variable: variableOf(name), value: origin?.text ?? standard ?? null, from: origin?.from ?? (standard === undefined ? 'unset' : 'default'), where: origin === undefined || origin.from === 'default' ? null : origin.label };
     });
     if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.config/1', settings }));
     else {

@@ -4,7 +4,6 @@
  * and when something differs from what was written it says so and fails.
  */
 import { resolve } from 'node:path';
-import { writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from '../client/client.js';
 import { KvClient } from '../client/kv-client.js';
@@ -13,6 +12,8 @@ import { Views } from '../protocol/views.js';
 import { defineCommand, type Output } from './command.js';
 import { Display, type DemoState, type KillTarget } from './demo-display.js';
 import { CliError, Exit } from './exit.js';
+import { checkWritable, writeOutput } from './output-file.js';
+import { setWorkerKeys } from './settings.js';
 import { demoPage } from './report/demo-page.js';
 import { Interruption } from './load/interruption.js';
 import { LocalCluster } from './load/local-cluster.js';
@@ -76,6 +77,8 @@ export const demo = defineCommand(
     examples: ['npm start', 'jitpaxos demo --duration 5s --clients 4'],
   },
   async ({ values }, output) => {
+    checkWritable('report', values.report);
+    setWorkerKeys(undefined);
     using interruption = new Interruption();
     const choice = transportChoice(values);
     const durationMs = values.duration / 1e6;
@@ -87,8 +90,8 @@ export const demo = defineCommand(
     const readBack = await readEverythingBack(cluster, ran.load, choice);
     const partial = interruption.stopped ? `interrupted after ${ran.load.seconds.toFixed(1)} of ${durationMs / 1000} s` : null;
     const result = summarize(state, ran, readBack, resolve(values.report), partial);
-    writeFileSync(values.report, demoPage(result, ran.load.histogram, state.timeline.intervals(), INTERVAL_MS));
     output.line(output.json ? JSON.stringify(result) : summaryText(result));
+    writeOutput('report', values.report, () => demoPage(result, ran.load.histogram, state.timeline.intervals(), INTERVAL_MS));
     if (readBack.wrong > 0) throw new CliError('read-back-differs', `${readBack.wrong} of ${readBack.keys} keys do not hold what was last written to them; this is a bug: please report it with the report file`);
     if (partial !== null) throw new CliError('interrupted', `${partial}; what is printed was measured until then`);
     if (result.operations < MIN_OPERATIONS) throw new CliError('worker-failed', `only ${formatCount(result.operations)} operations were committed in ${result.seconds.toFixed(0)} s; look at the load of this machine`);

@@ -3,11 +3,12 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { DEFAULT_LIMITS, type Limits } from '../protocol/config.js';
 import { defineCommand, type Output } from './command.js';
-import { checkAddresses, checkChain, checkDataDirectory, checkReplicas, readCluster } from './doctor/cluster-checks.js';
+import { checkAddresses, checkChain, checkDataDirectory, checkKeys, checkReplicas, readCluster } from './doctor/cluster-checks.js';
 import { checkClocks } from './doctor/clock-checks.js';
 import type { Finding, Level } from './doctor/finding.js';
 import * as checks from './doctor/host-checks.js';
 import { Host } from './doctor/host.js';
+import { KEY_FILE_FLAG, keysOf } from './settings.js';
 import { CliError, Exit } from './exit.js';
 import { Colour, paint } from './terminal.js';
 
@@ -30,6 +31,7 @@ export const doctor = defineCommand(
     positionals: [],
     flags: {
       cluster: { kind: 'text', value: 'FILE', help: `the cluster file (default ${DEFAULT_CLUSTER} where there is one; otherwise the host alone is checked)` },
+      'key-file': { ...KEY_FILE_FLAG, alias: 'keys' },
       data: { kind: 'text', value: 'DIR', help: 'a data directory to try: writes and removes a small file' },
       timeout: { kind: 'duration', default: '1s', min: 1e6, max: 3600e9, help: 'how long to wait for a replica that does not answer' },
       strict: { kind: 'switch', help: 'a warning counts as a failure' },
@@ -48,8 +50,9 @@ export const doctor = defineCommand(
     if (values.root === '/') findings.push(...(await checkClocks()));
     if (known !== undefined) findings.push(known.finding);
     if (known?.cluster !== undefined) findings.push(checkChain(known.cluster));
+    if (known?.cluster !== undefined) findings.push(...checkKeys(file!, known.cluster, values['key-file']));
     if (located !== undefined) findings.push(...located.findings);
-    if (located !== undefined && located.addresses.length > 0) findings.push(...(await checkReplicas(file!, Math.ceil(values.timeout / 1e6))));
+    if (located !== undefined && located.addresses.length > 0) findings.push(...(await checkReplicas(file!, Math.ceil(values.timeout / 1e6), keysOf(values))));
     if (values.data !== undefined) findings.push(...checkDataDirectory(values.data));
     return report(findings, values.strict, output);
   },

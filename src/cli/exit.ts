@@ -78,6 +78,8 @@ export function exitCodeOf(error: unknown): number {
 export function lineOf(error: unknown): string {
   const { code } = fieldsOf(error);
   const message = error instanceof Error ? error.message : String(error);
+  // Errors of the system begin with their code themselves.
+  if (code !== undefined && message.startsWith(`${code}: `)) return `failed: ${message.replace(/\s*\n\s*/g, ' ')}`;
   return `${code ?? 'failed'}: ${message.replace(/\s*\n\s*/g, ' ')}`;
 }
 

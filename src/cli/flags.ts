@@ -5,7 +5,7 @@
 import { parseArgs } from 'node:util';
 import { nearest } from '../server/options.js';
 import { CliError } from './exit.js';
-import { parseCount, parseDuration, parseSize } from './units.js';
+import { parseCount, parseDuration, parseSize, writeDuration } from './units.js';
 
 interface FlagBase {
   readonly help: string;
@@ -15,6 +15,10 @@ interface FlagBase {
   readonly many?: boolean;
   /** May come from the environment and a configuration file as well (settings.ts). */
   readonly setting?: true;
+  /** Another name of the flag on the command line. */
+  readonly alias?: string;
+  /** What holds when it is not given, in words or as it would be written, where that is no `default` of the table. */
+  readonly standard?: string;
 }
 export type Flag =
   | (FlagBase & { readonly kind: 'switch' })
@@ -78,22 +82,28 @@ export interface Settings {
  * @param settings opens the other sources of values; is given what --config says
  */
 export function parseFlags<const F extends Flags>(command: CommandShape<F>, args: readonly string[], settings?: (file: string | undefined) => Settings): Parsed<F> {
-  const options = Object.fromEntries(Object.entries(command.flags).map(([name, flag]) => [name, { type: flag.kind === 'switch' ? ('boolean' as const) : ('string' as const) }]));
+  const names = new Map<string, string>();
+  for (const [name, { alias }] of Object.entries(command.flags)) {
+    names.set(name, name);
+    if (alias !== undefined) names.set(alias, name);
+  }
+  const options = Object.fromEntries([...names].map(([written, name]) => [written, { type: command.flags[name]!.kind === 'switch' ? ('boolean' as const) : ('string' as const) }]));
   const { tokens } = parseArgs({ args: [...args], options, strict: false, allowPositionals: true, tokens: true });
   const given = new Map<string, string[]>();
   const positionals: string[] = [];
   for (const token of tokens) {
     if (token.kind === 'positional') positionals.push(token.value);
     if (token.kind !== 'option') continue;
-    const flag = Object.hasOwn(command.flags, token.name) ? command.flags[token.name] : undefined;
-    if (flag === undefined) throw unknownFlag(command, token.rawName);
+    const name = names.get(token.rawName === '-h' ? 'help' : token.name);
+    if (name === undefined) throw unknownFlag(command, token.rawName);
+    const flag = command.flags[name]!;
     if (flag.kind !== 'switch' && token.value === undefined) {
       throw new CliError('flag-invalid', `--${token.name} needs a value: ${describe(flag)}; see ${command.name} --help`);
     }
     if (flag.kind === 'switch' && token.value !== undefined) throw new CliError('flag-invalid', `--${token.name} takes no value, got "${token.value}"; leave out "=${token.value}"`);
-    const earlier = given.get(token.name);
+    const earlier = given.get(name);
     if (earlier !== undefined && flag.many !== true && flag.kind !== 'switch') throw new CliError('flag-invalid', `--${token.name} is given twice; give it once`);
-    given.set(token.name, [...(earlier ?? []), token.value ?? '']);
+    given.set(name, [...(earlier ?? []), token.value ?? '']);
   }
   const elsewhere = given.has('help') ? undefined : settings?.(given.get('config')?.at(-1));
   const values: Record<string, unknown> = {};
@@ -116,8 +126,7 @@ export function parseFlags<const F extends Flags>(command: CommandShape<F>, args
 export function helpOf(command: CommandShape<Flags>): string {
   const rows = Object.entries(command.flags).map(([name, flag]) => {
     const left = flag.kind === 'switch' ? `--${name}` : `--${name} ${placeholder(flag)}`;
-    const standard = flag.kind !== 'switch' && flag.default !== undefined ? ` (default ${flag.default})` : '';
-    return [left, flag.help + standard] as const;
+    return [left, flag.help + standardText(flag)] as const;
   });
   const width = Math.max(...rows.map(([left]) => left.length));
   return [
@@ -130,6 +139,17 @@ export function helpOf(command: CommandShape<Flags>): string {
     ...(command.examples.length > 0 ? ['', 'Examples:', ...command.examples.map((example) => `  ${example}`)] : []),
     '',
   ].join('\n');
+}
+
+/** ` (default 5ms)`, or nothing. */
+export function standardText(flag: Flag): string {
+  const standard = standardWords(flag);
+  return standard === undefined ? '' : ` (default ${standard})`;
+}
+
+/** What holds when the flag is not given, or undefined when that says nothing. */
+export function standardWords(flag: Flag): string | undefined {
+  return flag.kind === 'switch' ? flag.standard : (flag.default ?? flag.standard);
 }
 
 function unknownFlag(command: CommandShape<Flags>, raw: string): CliError {
@@ -170,7 +190,11 @@ function convert(command: string, label: string, flag: Flag, text: string): stri
     return text;
   }
   const value = flag.kind === 'count' ? parseCount(text) : flag.kind === 'bytes' ? parseSize(text) : parseDuration(text);
-  if (value === undefined || value < (flag.min ?? 0) || value > (flag.max ?? Infinity)) throw refuse();
+  if (value === undefined) throw refuse();
+  if (value < (flag.min ?? 0) || value > (flag.max ?? Infinity)) {
+    if (flag.kind !== 'duration') throw refuse();
+    throw new CliError('flag-invalid', `${label} "${text}" is out of range; it has to be ${rangeOf(flag.min ?? 0, flag.max)}`);
+  }
   return value;
 }
 
@@ -190,6 +214,11 @@ function describe(flag: Flag): string {
       return flag.min === undefined ? what : `${what} of at least ${flag.min}`;
     }
   }
+}
+
+/** `from 1ms to 1h` */
+function rangeOf(minNs: number, maxNs: number | undefined): string {
+  return maxNs === undefined ? `${writeDuration(minNs)} or more` : `from ${writeDuration(minNs)} to ${writeDuration(maxNs)}`;
 }
 
 function placeholder(flag: Flag): string {

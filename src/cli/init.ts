@@ -1,12 +1,12 @@
 /** `jitpaxos init`: writes a cluster file and its key files. Never over an existing one: its id is what keeps clusters apart. */
 import { randomBytes } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
 import { KEYED_CHAIN } from '../server/chain.js';
 import { CLUSTER_SCHEMA, loadCluster, type ClusterConfig } from '../server/cluster-config.js';
 import { readBackup } from './backup.js';
 import { defineCommand } from './command.js';
 import { CliError, Exit } from './exit.js';
-import { writeFirstKeys } from './keys.js';
+import { firstKeyFiles } from './keys.js';
+import { writeTogether } from './output-file.js';
 
 export const init = defineCommand(
   {
@@ -15,7 +15,7 @@ export const init = defineCommand(
     positionals: [],
     flags: {
       replicas: { kind: 'text', value: 'HOST:PORT,…', help: 'addresses, an odd number of them; [::1]:7400 for IPv6' },
-      out: { kind: 'text', value: 'FILE', default: 'cluster.json', help: 'the cluster file to write; the key files are written beside it' },
+      out: { kind: 'text', value: 'FILE', default: 'cluster.json', help: 'the cluster file to write; its key files are written beside it, under its name when that is not cluster.json' },
       restore: { kind: 'text', value: 'FILE', help: 'the cluster begins with this backup: give it to every replica with jitpaxos restore' },
       insecure: { kind: 'switch', help: 'no keys: whoever can send a datagram to a replica can do everything. For development' },
     },
@@ -31,13 +31,9 @@ export const init = defineCommand(
       replicas: values.replicas.split(',').map((address) => address.trim()),
     };
     loadCluster(config);
-    try {
-      writeFileSync(values.out, `${JSON.stringify(config, null, 2)}\n`, { flag: 'wx' });
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-      throw new CliError('file-exists', `${values.out} exists already; remove it, or choose another name with --out`);
-    }
-    const keys = values.insecure ? undefined : writeFirstKeys(values.out, config.id);
+    const keyFiles = values.insecure ? [] : firstKeyFiles(values.out, config.id);
+    writeTogether([...keyFiles, { path: values.out, content: `${JSON.stringify(config, null, 2)}\n` }]);
+    const keys = values.insecure ? undefined : { replica: keyFiles[0]!.path, client: keyFiles[1]!.path };
     if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.init/1', file: values.out, id: config.id, replicas: config.replicas, keys: keys ?? null }));
     else {
       output.line(`wrote ${values.out}: cluster ${config.id}, ${config.replicas.length} replicas`);

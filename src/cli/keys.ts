@@ -1,24 +1,27 @@
 /**
- * `jitpaxos keys new|add|use|remove`: writes the key files of a cluster and rotates their keys. Files are written aside with
+ * `jitpaxos keys add|list|use|remove`: shows and writes the key files of a cluster and rotates their keys. Files are written aside with
  * mode 0600, synced and renamed: a crash leaves the old or the new. What is printed never holds a secret.
  */
-import { randomBytes, randomInt } from 'node:crypto';
-import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { createHash, randomBytes, randomInt } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { CHAIN_SECRET_BYTES } from '../server/chain.js';
 import { loadCluster } from '../server/cluster-config.js';
 import { loadKeys, KEYS_SCHEMA, MAX_KEYS, type KeyEntry, type KeyFile, type KeyRole } from '../server/key-file.js';
-import { KEY_FILE_NAMES } from '../server/keyring.js';
+import { KEY_FILE_NAMES, keyFileBeside, newKeyFileBeside, prefixBeside } from '../server/keyring.js';
 import { MAC_KEY_BYTES } from '../native/mac.js';
 import { defineCommand, type Output } from './command.js';
 import { CliError, Exit } from './exit.js';
 import type { Flags } from './flags.js';
+import { writeTogether, type NewFile } from './output-file.js';
+import { table } from './terminal.js';
 
 const FILES = {
   cluster: { kind: 'text', value: 'FILE', default: 'cluster.json', help: 'the cluster file' },
-  keys: { kind: 'text', value: 'FILE', help: `the replicas' key file (default ${KEY_FILE_NAMES.replica} beside the cluster file)` },
+  keys: { kind: 'text', value: 'FILE', alias: 'key-file', standard: `${KEY_FILE_NAMES.replica} beside the cluster file`, help: "the replicas' key file" },
 } as const satisfies Flags;
 
+const KEY_FILE_MODE = 0o600;
 const NEXT = 'copy the file to every replica, then send each SIGHUP';
 
 export const add = defineCommand(
@@ -41,7 +44,7 @@ export const add = defineCommand(
     const predecessor = values.for === undefined ? undefined : find(path, file, values.for);
     if (predecessor !== undefined && (predecessor.role === 'replica') !== (role === 'replica')) throw new CliError('key-role', `key ${predecessor.id} has the role "${predecessor.role}" and the new one "${role}"; --for names a key of the same client`);
     const key = { ...newKey(role, file.keys), ...(predecessor === undefined || role === 'replica' ? {} : { owner: predecessor.owner ?? predecessor.id }) };
-    const out = role === 'replica' ? undefined : (values.out ?? join(dirname(values.cluster), `client-${key.id}.keys`));
+    const out = role === 'replica' ? undefined : (values.out ?? join(dirname(values.cluster), `${prefixBeside(values.cluster)}client-${key.id}.keys`));
     if (out !== undefined) writeKeyFile(out, clientFile(file.cluster, key), false);
     writeKeyFile(path, { ...file, keys: [...file.keys, key] }, true);
     report(output, { added: key.id, role, file: path, ...(out === undefined ? {} : { clientFile: out }) }, [
@@ -51,6 +54,34 @@ export const add = defineCommand(
     return Exit.done;
   },
 );
+
+export const list = defineCommand(
+  {
+    name: 'keys list',
+    summary: "Shows the keys of a file without their secrets: by default the replicas' key file, else the client's. A check of each secret tells whether two files have the same one.",
+    positionals: [],
+    flags: { ...FILES, keys: { ...FILES.keys, standard: `${KEY_FILE_NAMES.replica} beside the cluster file, or ${KEY_FILE_NAMES.client} where that is not there`, help: 'the key file' } },
+    examples: ['jitpaxos keys list', 'jitpaxos keys list --key-file client.keys --json'],
+  },
+  async ({ values }, output) => {
+    const { id } = loadCluster(values.cluster);
+    const standard = keyFileBeside(values.cluster, 'replica');
+    const path = values.keys ?? (existsSync(standard) ? standard : keyFileBeside(values.cluster, 'client'));
+    const file = loadKeys(path, id, undefined);
+    const keys = file.keys.map(({ id: key, role, owner, secret }) => ({ id: key, role, owner: role === 'replica' ? null : (owner ?? key), inUse: key === file.use, check: checkOf(id, secret) }));
+    if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.keys-list/1', file: path, cluster: file.cluster, keys }));
+    else {
+      output.note(`${path}: keys of cluster ${file.cluster}`);
+      for (const line of table([['key', 'role', 'client', 'in use', 'check'], ...keys.map(({ id: key, role, owner, inUse, check }) => [`${key}`, role, owner === null ? '' : `${owner}`, inUse ? 'yes' : '', check])])) output.line(line);
+    }
+    return Exit.done;
+  },
+);
+
+/** Eight digits that two equal secrets share and that say nothing of them: a hash of 256 random bits. */
+function checkOf(cluster: string, secret: string): string {
+  return createHash('sha256').update(`jitpaxos key check ${cluster} ${secret.toLowerCase()}`).digest('hex').slice(0, 8);
+}
 
 export const use = defineCommand(
   {
@@ -88,22 +119,25 @@ export const remove = defineCommand(
   },
 );
 
-/**
- * The first key files of a cluster, beside its cluster file: one key for the replicas, one for clients, and for a cluster with a keyed
- * chain its secret. Throws CliError `file-exists`.
- */
-export function writeFirstKeys(clusterFile: string, clusterId: string, keyedChain = true): { readonly replica: string; readonly client: string } {
-  const paths = { replica: join(dirname(clusterFile), KEY_FILE_NAMES.replica), client: join(dirname(clusterFile), KEY_FILE_NAMES.client) };
-  for (const path of Object.values(paths)) if (existsSync(path)) throw exists(path);
+/** The first key files of a cluster, beside its cluster file: one key for the replicas, one for clients, and for a cluster with a keyed chain its secret. As files of writeTogether. */
+export function firstKeyFiles(clusterFile: string, clusterId: string, keyedChain = true): readonly NewFile[] {
   const replicas = newKey('replica', []);
   const client = newKey('client', [replicas]);
-  writeKeyFile(paths.replica, { schema: KEYS_SCHEMA, cluster: clusterId, use: replicas.id, keys: [replicas, client], ...(keyedChain ? { chainSecret: randomBytes(CHAIN_SECRET_BYTES).toString('hex') } : {}) }, false);
-  writeKeyFile(paths.client, clientFile(clusterId, client), false);
-  return paths;
+  return [
+    { path: newKeyFileBeside(clusterFile, 'replica'), content: textOf({ schema: KEYS_SCHEMA, cluster: clusterId, use: replicas.id, keys: [replicas, client], ...(keyedChain ? { chainSecret: randomBytes(CHAIN_SECRET_BYTES).toString('hex') } : {}) }), mode: KEY_FILE_MODE },
+    { path: newKeyFileBeside(clusterFile, 'client'), content: textOf(clientFile(clusterId, client)), mode: KEY_FILE_MODE },
+  ];
+}
+
+/** Writes them. Throws CliError `file-exists` or `output-unwritable`. */
+export function writeFirstKeys(clusterFile: string, clusterId: string, keyedChain = true): { readonly replica: string; readonly client: string } {
+  const files = firstKeyFiles(clusterFile, clusterId, keyedChain);
+  writeTogether(files);
+  return { replica: files[0]!.path, client: files[1]!.path };
 }
 
 function open(values: { readonly cluster: string; readonly keys: string | undefined }): { readonly path: string; readonly file: KeyFile } {
-  const path = values.keys ?? join(dirname(values.cluster), KEY_FILE_NAMES.replica);
+  const path = values.keys ?? keyFileBeside(values.cluster, 'replica');
   return { path, file: loadKeys(path, loadCluster(values.cluster).id, 'replica') };
 }
 
@@ -125,32 +159,12 @@ function clientFile(cluster: string, key: KeyEntry): KeyFile {
   return { schema: KEYS_SCHEMA, cluster, use: key.id, keys: [key] };
 }
 
-function writeKeyFile(path: string, file: KeyFile, replace: boolean): void {
-  if (!replace && existsSync(path)) throw exists(path);
-  const aside = `${path}.${process.pid}.new`;
-  try {
-    const fd = openSync(aside, 'wx', 0o600);
-    try {
-      writeSync(fd, `${JSON.stringify(file, null, 2)}\n`);
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
-    renameSync(aside, path);
-  } catch (error) {
-    rmSync(aside, { force: true });
-    throw error;
-  }
-  const directory = openSync(dirname(path), 'r');
-  try {
-    fsyncSync(directory);
-  } finally {
-    closeSync(directory);
-  }
+function textOf(file: KeyFile): string {
+  return `${JSON.stringify(file, null, 2)}\n`;
 }
 
-function exists(path: string): CliError {
-  return new CliError('file-exists', `${path} exists already; move it away, or write elsewhere with --out`);
+function writeKeyFile(path: string, file: KeyFile, replace: boolean): void {
+  writeTogether([{ path, content: textOf(file), mode: KEY_FILE_MODE }], replace);
 }
 
 function report(output: Output, fields: Readonly<Record<string, unknown>>, lines: readonly [string, string]): void {

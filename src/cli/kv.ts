@@ -8,12 +8,13 @@ import { KV_SCAN_LIMIT_MAX } from '../machine/kv-codec.js';
 import { defineCommand, type Command, type Output } from './command.js';
 import { CliError, Exit } from './exit.js';
 import type { Flags } from './flags.js';
-import { CLUSTER_FLAG } from './settings.js';
+import { CLUSTER_FLAG, KEY_FILE_FLAG, keysOf } from './settings.js';
 import { TRANSPORT_FLAGS, transportChoice } from './transport-flags.js';
 
 const CONNECTION_FLAGS = {
   cluster: CLUSTER_FLAG,
-  timeout: { kind: 'duration', default: '5s', min: 1e6, help: 'how long to wait' },
+  'key-file': { ...KEY_FILE_FLAG, alias: 'keys' },
+  timeout: { kind: 'duration', default: '5s', min: 1e6, max: 3600e9, help: 'how long to wait, connecting included' },
   ...TRANSPORT_FLAGS,
 } as const satisfies Flags;
 
@@ -23,19 +24,27 @@ const ABSENT_WORD = '--absent';
 interface Connection {
   readonly cluster: string;
   readonly timeout: number;
+  readonly 'key-file': string | undefined;
   readonly transport: string;
   readonly idle: string | undefined;
 }
 
 async function withStore<T>(connection: Connection, use: (kv: KvClient) => Promise<T>): Promise<T> {
+  const startedMs = performance.now();
+  const timeoutMs = Math.ceil(connection.timeout / 1e6);
   const client = await Client.connect({
     cluster: connection.cluster,
+    ...keysOf(connection),
     lanes: 1,
-    timeout: connection.timeout / 1e6,
+    connectTimeout: timeoutMs,
     ...transportChoice(connection),
   });
   try {
-    return await use(new KvClient(client));
+    const leftMs = Math.max(1, timeoutMs - (performance.now() - startedMs));
+    return await use(new KvClient({
+      execute: (operation) => client.execute(operation, { timeout: leftMs }),
+      query: (operation) => client.query(operation, { timeout: leftMs }),
+    }));
   } finally {
     await client.close();
   }

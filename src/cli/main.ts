@@ -8,7 +8,8 @@ import { nearest } from '../server/options.js';
 import { outputFor, type Command } from './command.js';
 import { CliError, Exit, exitCodeOf, lineOf } from './exit.js';
 import { helpOf, parseFlags } from './flags.js';
-import { openSettings } from './settings.js';
+import { openSettings, variableOf } from './settings.js';
+import { formatLine } from '../server/logger.js';
 import { isOldNode, NODE_MIN, version } from '../server/version.js';
 
 /** Name → what it does, and where it is. */
@@ -19,11 +20,12 @@ const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => P
   'kv put': ['set a key', async () => (await import('./kv.js')).put],
   'kv cas': ['set a key if it has a certain value', async () => (await import('./kv.js')).cas],
   'kv del': ['remove a key', async () => (await import('./kv.js')).del],
-  'keys add': ['add a key for a client, or for the replicas', async () => (await import('./keys.js')).add],
-  'keys use': ['make the replicas speak under another key', async () => (await import('./keys.js')).use],
-  'keys remove': ['take a key away', async () => (await import('./keys.js')).remove],
   'kv incr': ['add to the number in a key', async () => (await import('./kv.js')).incr],
   'kv scan': ['list a range of keys', async () => (await import('./kv.js')).scan],
+  'keys add': ['add a key for a client, or for the replicas', async () => (await import('./keys.js')).add],
+  'keys use': ['make the replicas speak under another key', async () => (await import('./keys.js')).use],
+  'keys list': ['show the keys of a file, without their secrets', async () => (await import('./keys.js')).list],
+  'keys remove': ['take a key away', async () => (await import('./keys.js')).remove],
   'config explain': ['show the configuration of a replica, and where each value comes from', async () => (await import('./config.js')).explain],
   backup: ['write what is committed in a data directory as one file', async () => (await import('./backup.js')).backup],
   restore: ['make the data directory of a replica of a new cluster out of a backup', async () => (await import('./backup.js')).restore],
@@ -49,16 +51,16 @@ const LEFT_BEHIND_MS = 2_000;
 async function main(args: readonly string[]): Promise<number> {
   if (isOldNode(process.versions.node)) throw new CliError('node-too-old', `this is Node ${process.versions.node}, and jitpaxos needs ${NODE_MIN} or later; install one (nodejs.org), and see that it is the first \`node\` in PATH`);
   checkEncoding(args);
-  if (args[0] === '--version') {
+  if (args[0] === '--version' || args[0] === 'version') {
     process.stdout.write(`${version()}\n`);
     return Exit.done;
   }
-  if (args[0] === '--help' || args[0] === 'help' || args.length === 0) {
+  if (args[0] === '--help' || args[0] === '-h' || args[0] === 'help' || args.length === 0) {
     process.stdout.write(overview(''));
     return args.length === 0 ? Exit.usage : Exit.done;
   }
   const group = Object.keys(COMMANDS).filter((name) => name.startsWith(`${args[0]} `));
-  if (group.length > 0 && (args.length === 1 || args[1] === '--help')) {
+  if (group.length > 0 && (args.length === 1 || args[1] === '--help' || args[1] === '-h')) {
     process.stdout.write(overview(`${args[0]} `));
     return args.length === 1 ? Exit.usage : Exit.done;
   }
@@ -71,7 +73,9 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const command = await COMMANDS[name]![1]();
   isService = command.shape.service === true;
+  if (isService) logFormat = formatIn(args) ?? process.env[variableOf(LOG_FORMAT)];
   const parsed = parseFlags(command.shape, args.slice(words), (file) => openSettings(command.shape, file, process.env));
+  if (isService) logFormat = String(parsed.values[LOG_FORMAT]);
   if (parsed.values['help'] === true) {
     process.stdout.write(helpOf(command.shape));
     return Exit.done;
@@ -107,6 +111,22 @@ function overview(prefix: string): string {
   ].join('\n');
 }
 
+const LOG_FORMAT = 'log-format';
+/** Of a service, as far as it is known: why it does not start, or stopped, is a line of its log. */
+let logFormat: string | undefined;
+
+/** What the command line says of it, where the rest of that may be wrong. */
+function formatIn(args: readonly string[]): string | undefined {
+  const at = args.findIndex((arg) => arg === `--${LOG_FORMAT}` || arg.startsWith(`--${LOG_FORMAT}=`));
+  return at < 0 ? undefined : args[at] === `--${LOG_FORMAT}` ? args[at + 1] : args[at]!.slice(LOG_FORMAT.length + 3);
+}
+
+function logLineOf(error: unknown): string {
+  const line = lineOf(error);
+  const at = line.indexOf(': ');
+  return formatLine('json', Date.now(), 'error', 'replica.ended', { code: line.slice(0, at), error: line.slice(at + 2), exitCode: exitCodeOf(error) });
+}
+
 /** What a service prints only informs; a tool whose result cannot be written has failed, and says so where somebody still listens. */
 let isService = false;
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -123,7 +143,7 @@ main(process.argv.slice(2)).then(
     process.exitCode = code;
   },
   (error: unknown) => {
-    process.stderr.write(`${lineOf(error)}\n`);
+    process.stderr.write(`${logFormat === 'json' ? logLineOf(error) : lineOf(error)}\n`);
     process.exitCode = exitCodeOf(error);
     // A command that failed in between has nothing to wait for: what it started, and did not come to stop, would keep it for ever.
     setTimeout(() => process.exit(), LEFT_BEHIND_MS).unref();

@@ -2,7 +2,7 @@
  * Files that a command writes when its work is done. A path that cannot be written is found before the work begins; what
  * goes wrong afterwards (a full disk) does not take the result with it, which is printed first.
  */
-import { accessSync, closeSync, constants, existsSync, openSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import { accessSync, closeSync, constants, existsSync, fsyncSync, linkSync, openSync, renameSync, rmSync, statSync, unlinkSync, writeFileSync, writeSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { CliError } from './exit.js';
 
@@ -39,4 +39,59 @@ export function writeOutput(flag: string, path: string | undefined, content: () 
 
 function reasonOf(error: unknown): string {
   return (error as NodeJS.ErrnoException).code ?? String(error);
+}
+
+export interface NewFile {
+  readonly path: string;
+  readonly content: string;
+  readonly mode?: number;
+}
+
+/**
+ * Writes several files that belong together, all or none of them: aside first, synced, then each under its name. A crash in
+ * between leaves some of them, and the next run says which. Throws CliError `file-exists` for one that is there already, unless
+ * `replace`, and `output-unwritable`; nothing is left then.
+ */
+export function writeTogether(files: readonly NewFile[], replace = false): void {
+  if (!replace) for (const { path } of files) if (existsSync(path)) throw exists(path);
+  const aside = files.map(({ path }) => `${path}.${process.pid}.new`);
+  const placed: string[] = [];
+  try {
+    files.forEach(({ content, mode }, at) => {
+      const fd = openSync(aside[at]!, 'wx', mode ?? 0o666);
+      try {
+        writeSync(fd, content);
+        fsyncSync(fd);
+      } finally {
+        closeSync(fd);
+      }
+    });
+    files.forEach(({ path }, at) => {
+      if (replace) renameSync(aside[at]!, path);
+      else linkSync(aside[at]!, path); // unlike a rename never over one that somebody wrote meanwhile
+      if (!replace) placed.push(path);
+    });
+    for (const folder of new Set(files.map(({ path }) => dirname(resolve(path))))) syncFolder(folder);
+  } catch (error) {
+    for (const path of placed) rmSync(path, { force: true });
+    if (error instanceof CliError) throw error;
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') throw exists(files[placed.length]!.path);
+    const { path } = files[Math.min(placed.length, files.length - 1)]!;
+    throw new CliError('output-unwritable', `${path} can't be written (${reasonOf(error)}); nothing was: see to directory, permissions and space, or write elsewhere`);
+  } finally {
+    for (const path of aside) rmSync(path, { force: true });
+  }
+}
+
+function syncFolder(folder: string): void {
+  const fd = openSync(folder, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function exists(path: string): CliError {
+  return new CliError('file-exists', `${path} exists already, and nothing was written; move it away, or write elsewhere with --out`);
 }

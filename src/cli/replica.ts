@@ -4,7 +4,6 @@
  * Forked with an IPC channel, as benches and tests do it, it answers questions about itself (load/messages.ts) and stops
  * when the parent is gone, so that no replica is left behind.
  */
-import { dirname, join, resolve } from 'node:path';
 import { CLOCK_SPEC_FORMS } from '../clock/spec.js';
 import { EchoMachine } from '../machine/echo.js';
 import { KvMachine } from '../machine/kv.js';
@@ -19,6 +18,7 @@ import { DEFAULT_DURABILITY, DURABILITIES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 import { DEFAULT_DATAGRAM_BYTES, JUMBO_DATAGRAM_BYTES } from '../wire/envelope.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
 import { defineCommand } from './command.js';
+import { dataBeside } from './data-beside.js';
 import { CliError, Exit } from './exit.js';
 import type { ReplicaAnswer, ReplicaQuestion } from './load/messages.js';
 import { asSettings, CLUSTER_FLAG, CONFIG_FLAG } from './settings.js';
@@ -39,27 +39,27 @@ export const replica = defineCommand(
     flags: asSettings({
       config: CONFIG_FLAG,
       cluster: CLUSTER_FLAG,
-      keys: { kind: 'text', value: 'FILE', help: 'the key file, in a cluster with keys (default replica.keys beside the cluster file); SIGHUP reads it again' },
+      keys: { kind: 'text', value: 'FILE', alias: 'key-file', standard: 'replica.keys beside the cluster file', help: 'the key file, in a cluster with keys; SIGHUP reads it again' },
       id: { kind: 'count', help: 'which replica of the file this is, from 0' },
-      data: { kind: 'text', value: 'DIR', help: 'where it keeps its files (default .jitpaxos/replica-N beside the cluster file)' },
+      data: { kind: 'text', value: 'DIR', standard: '.jitpaxos/replica-N beside the cluster file', help: 'where it keeps its files' },
       durability: { kind: 'choice', choices: DURABILITIES, default: DEFAULT_DURABILITY, help: 'what is on disk when an operation is acknowledged: os, it is written and survives the process; fsync, synced and survives the host; memory, nothing of it: lost when more than f replicas stop at once' },
       'log-lost': { kind: 'switch', help: 'what this replica had on disk is lost, and its directory is empty: it takes part as one that lost its log, instead of stopping because others remember it' },
-      'segment-bytes': { kind: 'bytes', min: SEGMENT_BYTES_MIN, max: SEGMENT_BYTES_MAX, help: 'size of a segment of the log on disk; two of them are allocated from the start on (default 16MiB)' },
+      'segment-bytes': { kind: 'bytes', min: SEGMENT_BYTES_MIN, max: SEGMENT_BYTES_MAX, standard: '16MiB', help: 'size of a segment of the log on disk; two of them are allocated from the start on' },
       ...TRANSPORT_FLAGS,
       clock: { kind: 'text', value: 'CLOCK', default: 'auto', help: `one of ${CLOCK_SPEC_FORMS}` },
-      metrics: { kind: 'text', value: '[HOST:]PORT', help: 'serve /metrics, /healthz and /readyz there over HTTP; a port alone is opened on 127.0.0.1 only (default: not at all)' },
+      metrics: { kind: 'text', value: '[HOST:]PORT', standard: 'not at all', help: 'serve /metrics, /healthz and /readyz there over HTTP; a port alone is opened on 127.0.0.1 only' },
       machine: { kind: 'choice', choices: ['kv', 'echo'], default: 'kv', help: 'the state machine' },
       'log-level': { kind: 'choice', choices: LOG_LEVELS, default: 'info', help: 'what is logged to stderr: info has starts, stops and every transition' },
       'log-format': { kind: 'choice', choices: ['auto', 'json', 'text'], default: 'auto', help: 'auto: text on a terminal, JSON elsewhere' },
-      'datagram-bytes': { kind: 'bytes', min: 256, max: 60_000, help: `no datagram is longer, but for one operation or result that is: the MTU of the path less 48 (default: what the cluster file says, else ${DEFAULT_DATAGRAM_BYTES}; ${JUMBO_DATAGRAM_BYTES} when all replicas are on loopback)` },
-      'wire-version': { kind: 'count', min: PREVIOUS_WIRE_VERSION, max: WIRE_VERSION, help: `the newest version of the wire that is spoken; ${PREVIOUS_WIRE_VERSION} holds this replica back while others are upgraded (default ${WIRE_VERSION})` },
-      'sync-interval': { kind: 'duration', min: 1e3, max: 60e9, help: `the primary is heard from at least this often (default ${DEFAULT_TIMINGS.syncIntervalUs / 1e3}ms)` },
-      'suspect-after': { kind: 'duration', min: 1e6, max: 3600e9, help: `silence after which another replica is suspected; several times --sync-interval (default ${DEFAULT_TIMINGS.suspectUs / 1e3}ms)` },
-      'max-ahead': { kind: 'duration', max: 3600e9, help: `a request stamped further ahead of this clock is rejected (default ${DEFAULT_TIMINGS.maxAheadNs / 1e6}ms)` },
-      'max-hold': { kind: 'duration', max: 60e9, help: `a request is held back until its timestamp is due, so long at most; 0s: never (default ${DEFAULT_TIMINGS.maxHoldNs / 1e6}ms)` },
+      'datagram-bytes': { kind: 'bytes', min: 256, max: 60_000, standard: `what the cluster file says, else ${DEFAULT_DATAGRAM_BYTES}; ${JUMBO_DATAGRAM_BYTES} when all replicas are on loopback`, help: `no datagram is longer, but for one operation or result that is: the MTU of the path less 48` },
+      'wire-version': { kind: 'count', min: PREVIOUS_WIRE_VERSION, max: WIRE_VERSION, standard: `${WIRE_VERSION}`, help: `the newest version of the wire that is spoken; ${PREVIOUS_WIRE_VERSION} holds this replica back while others are upgraded` },
+      'sync-interval': { kind: 'duration', min: 1e3, max: 60e9, standard: `${DEFAULT_TIMINGS.syncIntervalUs / 1e3}ms`, help: `the primary is heard from at least this often` },
+      'suspect-after': { kind: 'duration', min: 1e6, max: 3600e9, standard: `${DEFAULT_TIMINGS.suspectUs / 1e3}ms`, help: `silence after which another replica is suspected; several times --sync-interval` },
+      'max-ahead': { kind: 'duration', max: 3600e9, standard: `${DEFAULT_TIMINGS.maxAheadNs / 1e6}ms`, help: `a request stamped further ahead of this clock is rejected` },
+      'max-hold': { kind: 'duration', max: 60e9, standard: `${DEFAULT_TIMINGS.maxHoldNs / 1e6}ms`, help: `a request is held back until its timestamp is due, so long at most; 0s: never` },
       late: { kind: 'choice', choices: LATE_RULES, default: DEFAULT_LATE, help: 'what a primary does with a request that is late: restamp gives it the next key, reject leaves that to the client' },
-      'order-hold': { kind: 'duration', max: 60e9, help: `the primary pushes its order to members until none has differed for so long; 0s: never (default ${DEFAULT_TIMINGS.orderHoldUs / 1e3}ms)` },
-      'slow-after': { kind: 'duration', max: 3600e9, help: `a member much slower than a spare leaves the quorum after this; 0s: never (default ${DEFAULT_TIMINGS.slowAfterUs / 1e3}ms)` },
+      'order-hold': { kind: 'duration', max: 60e9, standard: `${DEFAULT_TIMINGS.orderHoldUs / 1e3}ms`, help: `the primary pushes its order to members until none has differed for so long; 0s: never` },
+      'slow-after': { kind: 'duration', max: 3600e9, standard: `${DEFAULT_TIMINGS.slowAfterUs / 1e3}ms`, help: `a member much slower than a spare leaves the quorum after this; 0s: never` },
     }),
     examples: ['jitpaxos replica --cluster cluster.json --id 0', 'JITPAXOS_ID=0 jitpaxos replica --config replica.json', 'jitpaxos config explain --config replica.json'],
   },
@@ -74,7 +74,7 @@ export const replica = defineCommand(
       ...(values.keys === undefined ? {} : { keys: values.keys }),
       id,
       machine: values.machine === 'kv' ? new KvMachine() : new EchoMachine(),
-      data: values.data ?? join(dirname(resolve(values.cluster)), '.jitpaxos', `replica-${id}`),
+      data: values.data ?? dataBeside(values.cluster, id),
       durability: values.durability as Durability,
       ...(values['segment-bytes'] === undefined ? {} : { segmentBytes: values['segment-bytes'] }),
       logLost: values['log-lost'],

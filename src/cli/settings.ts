@@ -6,6 +6,7 @@
  *     { "schema": "jitpaxos.replica/1", "id": 0, "cluster": "/etc/jitpaxos/cluster.json", "syncInterval": "5ms" }
  */
 import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { nearest, show } from '../server/options.js';
 import { CliError } from './exit.js';
 import type { CommandShape, Flag, Flags, Origin, Settings } from './flags.js';
@@ -19,8 +20,33 @@ const OTHER_VARIABLES = new Set(['SKIP_NATIVE', 'REQUIRE_NATIVE', 'WARNINGS_ARE_
 /** The flag of every command that talks to a cluster. */
 export const CLUSTER_FLAG = { kind: 'text', value: 'FILE', default: 'cluster.json', setting: true, help: 'the cluster file' } as const satisfies Flag;
 
+/**
+ * The key file of a client: one name with every command. Where a command has had `--keys` for it, that is the other name.
+ * The variable is the same as a replica's, JITPAXOS_KEYS: whoever sets it means it for whatever runs.
+ */
+export const KEY_FILE_FLAG = { kind: 'text', value: 'FILE', setting: true, standard: 'client.keys beside the cluster file', help: "this client's key file, in a cluster with keys" } as const satisfies Flag;
+
+/** What a client is told of its keys. */
+export function keysOf(values: { readonly 'key-file': string | undefined }): { readonly keys?: string } {
+  return values['key-file'] === undefined ? {} : { keys: values['key-file'] };
+}
+
+const KEYS_VARIABLE = 'JITPAXOS_KEYS';
+
+/** For the processes of a bench: the key file of the cluster that is measured; a local one has none. */
+export function setWorkerKeys(file: string | undefined): void {
+  if (file === undefined) delete process.env[KEYS_VARIABLE];
+  else process.env[KEYS_VARIABLE] = resolve(file);
+}
+
+/** In such a process. */
+export function workerKeys(): { readonly keys?: string } {
+  const keys = process.env[KEYS_VARIABLE];
+  return keys === undefined || keys === '' ? {} : { keys };
+}
+
 /** The flag that names the file. */
-export const CONFIG_FLAG = { kind: 'text', value: 'FILE', help: 'a file with any of these settings (docs/configuration.md)' } as const satisfies Flag;
+export const CONFIG_FLAG = { kind: 'text', value: 'FILE', standard: 'none', help: 'a file with any of these settings (docs/configuration.md)' } as const satisfies Flag;
 
 /** All flags of a table as settings. */
 export function asSettings<const F extends Flags>(flags: F): { readonly [K in keyof F]: F[K] & { readonly setting: true } } {
@@ -29,7 +55,7 @@ export function asSettings<const F extends Flags>(flags: F): { readonly [K in ke
 
 /** `sync-interval` → `JITPAXOS_SYNC_INTERVAL`. */
 export function variableOf(flag: string): string {
-  return PREFIX + flag.toUpperCase().replaceAll('-', '_');
+  return flag === 'key-file' ? KEYS_VARIABLE : PREFIX + flag.toUpperCase().replaceAll('-', '_');
 }
 
 /** `sync-interval` → `syncInterval`. */

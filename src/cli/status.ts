@@ -5,7 +5,7 @@ import { seemsStalled, summarize, withChainRemark } from './cluster/summary.js';
 import { summaryLines } from './cluster/table.js';
 import { defineCommand } from './command.js';
 import { Exit } from './exit.js';
-import { CLUSTER_FLAG } from './settings.js';
+import { CLUSTER_FLAG, KEY_FILE_FLAG, keysOf } from './settings.js';
 
 export const status = defineCommand(
   {
@@ -14,6 +14,7 @@ export const status = defineCommand(
     positionals: [],
     flags: {
       cluster: CLUSTER_FLAG,
+      'key-file': { ...KEY_FILE_FLAG, alias: 'keys' },
       timeout: { kind: 'duration', default: '1s', min: 1e6, max: 3600e9, help: 'how long to wait for a replica that does not answer' },
       interval: { kind: 'duration', default: '250ms', max: 3600e9, help: 'time between the two questions that rates are taken from; 0s asks once and shows none' },
     },
@@ -21,7 +22,7 @@ export const status = defineCommand(
   },
   async ({ values }, output) => {
     const timeoutMs = Math.ceil(values.timeout / 1e6);
-    const client = await StatusClient.open({ cluster: values.cluster });
+    const client = await StatusClient.open({ cluster: values.cluster, ...keysOf(values) });
     try {
       const before = await client.ask(timeoutMs);
       let summary = summarize(client.cluster.id, before);

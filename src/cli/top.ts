@@ -7,7 +7,7 @@ import { summarize, type ClusterSummary, withChainRemark } from './cluster/summa
 import { summaryLines } from './cluster/table.js';
 import { defineCommand, type Output } from './command.js';
 import { Exit } from './exit.js';
-import { CLUSTER_FLAG } from './settings.js';
+import { CLUSTER_FLAG, KEY_FILE_FLAG, keysOf } from './settings.js';
 import { Colour, cut, paint, sparkline } from './terminal.js';
 import { formatCount } from './units.js';
 
@@ -28,6 +28,7 @@ export const top = defineCommand(
     positionals: [],
     flags: {
       cluster: CLUSTER_FLAG,
+      'key-file': { ...KEY_FILE_FLAG, alias: 'keys' },
       interval: { kind: 'duration', default: '1s', min: 50e6, max: 3600e9, help: 'time between two samples' },
       count: { kind: 'count', min: 1, help: 'end after so many samples (default: never)' },
     },
@@ -35,7 +36,7 @@ export const top = defineCommand(
   },
   async ({ values }, output) => {
     const intervalMs = values.interval / 1e6;
-    const client = await StatusClient.open({ cluster: values.cluster });
+    const client = await StatusClient.open({ cluster: values.cluster, ...keysOf(values) });
     const screen = new Screen(output);
     const stop = new Stop(screen.live);
     let previous: readonly StatusAnswer[] | undefined;

@@ -5,7 +5,7 @@ import type { Flags } from './flags.js';
 
 export const TRANSPORT_FLAGS = {
   transport: { kind: 'choice', choices: TRANSPORT_KINDS, default: 'auto', help: 'how datagrams are sent; auto: native where the addon is' },
-  idle: { kind: 'choice', choices: IDLE_STRATEGIES, help: 'how the native transport waits: asleep, polling a little first, or polling always (default adaptive)' },
+  idle: { kind: 'choice', choices: IDLE_STRATEGIES, standard: 'adaptive', help: 'how the native transport waits: asleep, polling a little first, or polling always' },
 } as const satisfies Flags;
 
 /** As Replica.start, Client.connect and the processes of a bench take it. */

@@ -14,6 +14,12 @@ export function parseDuration(text: string): number | undefined {
   return match ? Math.round(Number(match[1]) * DURATION_NS[match[2]!]!) : undefined;
 }
 
+/** As `parseDuration` reads it, in the largest unit that divides it: `5ms`, `1h`. */
+export function writeDuration(ns: number): string {
+  const [unit, each] = Object.entries(DURATION_NS).filter(([, size]) => ns > 0 && ns % size === 0).at(-1) ?? ['s', 1e9];
+  return `${ns / each}${unit}`;
+}
+
 /** Bytes, or undefined when `text` is not a size. */
 export function parseSize(text: string): number | undefined {
   const match = new RegExp(`^${NUMBER}\\s*(B|KB|KiB|MB|MiB|GB|GiB)?$`).exec(text.trim());

@@ -22,18 +22,19 @@ import { guardedLogger, stderrLogger, type Logger } from '../server/logger.js';
 import { checkInteger, checkKeys, show } from '../server/options.js';
 import type { TransportKind } from '../server/transport-choice.js';
 import { TurnLoop } from '../server/turn-loop.js';
-import type { IdleStrategy } from '../transport/transport.js';
+import { explainSilence } from '../transport/silence.js';
+import { TransportCounter, type IdleStrategy } from '../transport/transport.js';
 import { CLIENT_SENDER } from '../wire/envelope.js';
 import { toHex } from '../wire/u64.js';
 
 export interface ClientHostOptions {
   /** Path of the cluster file, or its content. */
   readonly cluster: string | ClusterConfig;
-  /** The key file's path, or its content, in a cluster with keys. Default: `client.keys` beside the cluster file. */
+  /** The key file's path, or its content, in a cluster with keys. Default: `client.keys` beside the cluster file, `NAME.client.keys` beside one called NAME.json. */
   readonly keys?: string | KeyFile;
   /** Operations that may be open at once. Default 64; at most the cluster's `lanesPerSession`. */
   readonly lanes?: number;
-  /** How long to wait for the session, ms. Default 5,000. */
+  /** How long connecting may take, ms: names, clock and session. Default 5,000. */
   readonly connectTimeout?: number;
   /** Gives up connecting. */
   readonly signal?: AbortSignal;
@@ -61,6 +62,8 @@ export const CLIENT_HOST_OPTION_NAMES: readonly (keyof ClientHostOptions)[] = ['
 
 export const DEFAULT_LANES = 64;
 const DEFAULT_CONNECT_TIMEOUT_MS = 5_000;
+/** Of that, for names that the others can do without. */
+const NAMES_MS = 1_000;
 const TRUST_INTERVAL_MS = 250;
 /** One or two sessions are refused where clocks differ; from so many in a row on somebody should look. */
 const REFUSED_WARN = 4;
@@ -123,7 +126,8 @@ export class ClientHost {
     const logger = guardedLogger('Client.connect', options.logger ?? stderrLogger);
     throwIfAborted(options.signal);
     const keys = openKeys(cluster, options.cluster, options.keys, 'client');
-    const book = await AddressBook.open(cluster);
+    const startedMs = performance.now();
+    const book = await AddressBook.open(cluster, { startMs: Math.min(NAMES_MS, timeoutMs) });
     let host: ClientHost | undefined;
     const clock = await HostClock.open(options.clock ?? 'auto', { changed: (now, before) => host?.clockChanged(now, before) });
     let loop: TurnLoop | undefined;
@@ -144,7 +148,7 @@ export class ClientHost {
       });
       await loop.open();
       host = new ClientHost(cluster, lanes, keys, loop, clock, timings, logger, events, requestsPerLane);
-      await host.firstSession(timeoutMs, options.signal);
+      await host.firstSession(timeoutMs, Math.max(1, timeoutMs - (performance.now() - startedMs)), options.signal);
       return host;
     } catch (error) {
       clearInterval(host?.trustTimer);
@@ -336,13 +340,14 @@ export class ClientHost {
     } else this.logger.info('client.clock', { clock: this.clock.source, found: "the replicas' clocks agree with this one again" });
   }
 
-  private async firstSession(timeoutMs: number, signal: AbortSignal | undefined): Promise<void> {
+  private async firstSession(timeoutMs: number, leftMs: number, signal: AbortSignal | undefined): Promise<void> {
     const { loop } = this;
     let onAbort: (() => void) | undefined;
     let timer: NodeJS.Timeout | undefined;
     try {
       await new Promise<void>((resolve, reject) => {
-        timer = setTimeout(() => reject(this.unavailable(timeoutMs)), timeoutMs);
+        timer = setTimeout(() => reject(this.unavailable(timeoutMs)), leftMs);
+        throwIfAborted(signal); // perhaps while names or clock were waited for
         onAbort = () => reject(aborted(signal!));
         signal?.addEventListener('abort', onAbort, { once: true });
         this.onReady = resolve;
@@ -375,6 +380,16 @@ export class ClientHost {
     this.onFailed(error);
   }
 
+  /** Datagrams that came. */
+  get heard(): number {
+    return this.loop.transport.counters[TransportCounter.datagrams_received]!;
+  }
+
+  /** What it means that no replica has said anything since `sinceUs`: a sentence without its end. */
+  explainSilence(sinceUs: number): string {
+    return explainSilence(this.loop.silence(this.cluster.replicas.map((_, replica) => replica), sinceUs));
+  }
+
   /** Undefined, or what replicas say of a cluster that has lost more logs than it survives: a half-sentence. */
   get majorityLost(): string | undefined {
     const { majorityLost } = this.sessions.core;
@@ -391,10 +406,11 @@ export class ClientHost {
     if (refused > 0) {
       return new JitPaxosError('cluster-unavailable', `no session within ${timeoutMs} ms: the replicas answer and refused ${refused} session${refused === 1 ? '' : 's'} one after the other, as they do where this client's clock, theirs and their log's time differ; see \`jitpaxos status\` and \`jitpaxos clock read\`, then connect again`);
     }
-    const heard = this.loop.transport.counters[0] === 0 ? 'none of them answered' : 'too few of them answered';
+    const none = this.heard === 0;
+    const heard = none ? 'none of them answered' : 'too few of them answered';
     return new JitPaxosError(
       'cluster-unavailable',
-      `no session within ${timeoutMs} ms from ${replicas.map(({ host, port }) => `${host}:${port}`).join(', ')}: ${heard}; check that a majority of ${(replicas.length + 1) / 2} replicas runs with this cluster file and can be reached by UDP, then connect again`,
+      `no session within ${timeoutMs} ms from ${replicas.map(({ host, port }) => `${host}:${port}`).join(', ')}: ${heard}; check that a majority of ${(replicas.length + 1) / 2} replicas runs with this cluster file and can be reached by UDP, then connect again${none ? `. ${this.explainSilence(-Infinity)}` : ''}`,
     );
   }
 }

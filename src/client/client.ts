@@ -46,6 +46,8 @@ interface Call {
   bytes: Uint8Array | undefined;
   /** −1 while it waits. */
   lane: number;
+  /** Datagrams that had come when it was sent. */
+  heard: number;
 }
 
 /** The calls of one AbortSignal, behind one listener: a signal that ends many calls is no leak. */
@@ -162,7 +164,7 @@ export class Client {
       const timeoutMs = options?.timeout === undefined ? this.timeoutMs : checkTimeout(isQuery ? 'query' : 'execute', options.timeout);
       const calledAtUs = this.host.nowUs();
       const deadlineUs = calledAtUs + timeoutMs * 1000;
-      const call: Call = { isQuery, timeoutMs, calledAtUs, deadlineUs, signal, resolve, reject, bytes: undefined, lane: -1 };
+      const call: Call = { isQuery, timeoutMs, calledAtUs, deadlineUs, signal, resolve, reject, bytes: undefined, lane: -1, heard: 0 };
       if (this.host.ready && this.idleLanes.length > 0 && this.waiting.size === 0) this.send(call, operation);
       else this.wait(call, operation);
       if (signal !== undefined) this.attach(call, signal);
@@ -185,6 +187,7 @@ export class Client {
   private send(call: Call, operation: Uint8Array): void {
     const lane = this.idleLanes.pop()!;
     call.lane = lane;
+    call.heard = this.host.heard;
     call.bytes = undefined;
     this.open[lane] = call;
     const timeoutUs = Math.max(0, Math.ceil(call.deadlineUs - this.host.nowUs()));
@@ -242,6 +245,11 @@ export class Client {
       return new JitPaxosError('outcome-unknown', 'the AbortSignal was aborted after the operation was sent: it may be executed, once, or not at all; read the state before you send it again', call.signal.reason);
     }
     const { majorityLost } = this.host;
+    if (this.host.heard === call.heard) {
+      const silence = `no replica has said anything since the operation was sent: ${this.host.explainSilence(call.calledAtUs)}`;
+      const cause = new JitPaxosError('replicas-silent', silence);
+      return new JitPaxosError('outcome-unknown', `no answer within ${call.timeoutMs} ms: the operation may be executed, once, or not at all; read the state before you send it again. ${silence}`, cause);
+    }
     return new JitPaxosError('outcome-unknown', `no certain answer within ${call.timeoutMs} ms: the operation may be executed, once, or not at all; read the state before you send it again, and see \`jitpaxos status\`${majorityLost === undefined ? '' : `. ${majorityLost}`}`);
   }
 

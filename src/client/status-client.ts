@@ -18,6 +18,7 @@ import { decodeReport } from '../server/status-codec.js';
 import type { ReplicaStatusReport } from '../server/status.js';
 import type { TransportKind } from '../server/transport-choice.js';
 import { TurnLoop } from '../server/turn-loop.js';
+import { explainSilence } from '../transport/silence.js';
 import { CLIENT_SENDER, ENVELOPE_BYTES } from '../wire/envelope.js';
 import { begin } from '../wire/layout.js';
 import { Status, StatusReply, typeOf } from '../wire/messages.js';
@@ -27,7 +28,7 @@ import { WIRE_VERSION } from '../wire/versions.js';
 export interface StatusClientOptions {
   /** Path of the cluster file, or its content. */
   readonly cluster: string | ClusterConfig;
-  /** The key file's path, or its content, in a cluster with keys. Default: `client.keys` beside the cluster file. */
+  /** The key file's path, or its content, in a cluster with keys. Default: `client.keys` beside the cluster file, `NAME.client.keys` beside one called NAME.json. */
   readonly keys?: string | KeyFile;
   readonly transport?: TransportKind;
   /** Default: silent. */
@@ -43,6 +44,8 @@ export interface StatusAnswer {
   readonly address: string;
   /** Undefined: no answer in time. */
   readonly report: ReplicaStatusReport | undefined;
+  /** Without an answer: what is known of the silence of all that gave none, and what to do. */
+  readonly silence?: string;
   /** From the question that was answered to its answer, µs. */
   readonly roundTripUs: number | undefined;
 }
@@ -167,6 +170,7 @@ export class StatusClient {
     const answers = replicas.map(({ host, port }, id): StatusAnswer => ({ id, address: host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`, report: undefined, roundTripUs: undefined }));
     crypto.getRandomValues(this.nonce);
     const now = this.loop.enter();
+    const askedUs = now.monotonicUs;
     let timer: NodeJS.Timeout | undefined;
     await new Promise<void>((resolve) => {
       timer = setTimeout(resolve, timeoutMs);
@@ -176,7 +180,10 @@ export class StatusClient {
     clearTimeout(timer);
     this.query = undefined;
     if (this.failure !== undefined) throw this.failure;
-    return answers;
+    const silent = answers.filter(({ report }) => report === undefined).map(({ id }) => id);
+    if (silent.length === 0) return answers;
+    const silence = explainSilence(this.loop.silence(silent, askedUs));
+    return answers.map((answer) => (answer.report === undefined ? { ...answer, silence } : answer));
   }
 
   /** Ends an open query with the answers that came. */

@@ -49,15 +49,15 @@ export interface KeyFile {
 }
 
 /**
- * Reads and checks a key file, or checks the object. `speaksFor`: whose process it is, a replica's or a client's.
+ * Reads and checks a key file, or checks the object. `speaksFor`: whose process it is, a replica's or a client's; undefined for a tool that only looks.
  * Throws JitPaxosError `key-file-unreadable`, `key-file-exposed` or `key-file-invalid`; no message holds a secret.
  */
-export function loadKeys(source: string | KeyFile, clusterId: string, speaksFor: 'replica' | 'client'): KeyFile {
+export function loadKeys(source: string | KeyFile, clusterId: string, speaksFor: 'replica' | 'client' | undefined): KeyFile {
   const where = typeof source === 'string' ? `key file ${source}` : 'keys';
   const file = checkKeyFile(where, typeof source === 'string' ? readKeyFile(source) : source);
   if (file.cluster !== clusterId) throw invalid(`${where}: "cluster" is ${file.cluster}, and the cluster file's id is ${clusterId}; use the key file of this cluster`);
   const own = file.keys.find(({ id }) => id === file.use)!;
-  if ((own.role === 'replica') !== (speaksFor === 'replica')) {
+  if (speaksFor !== undefined && (own.role === 'replica') !== (speaksFor === 'replica')) {
     throw invalid(`${where}: key ${own.id}, which "use" names, has the role "${own.role}"; ${speaksFor === 'replica' ? 'a replica needs one with the role "replica"' : 'a client needs one with the role "client" or "read-only"; a replica\'s key is not for clients'}`);
   }
   if (speaksFor === 'client' && file.chainSecret !== undefined) throw invalid(`${where}: it has a "chainSecret", which is for replicas alone; take it out, and make the cluster's chain a new one by a backup if somebody else may have read it`);

@@ -2,7 +2,8 @@
  * The keys of a process, open for use. A slot belongs to one key id and secret for as long as the file has them, so that a
  * new file changes nothing for the keys that stay.
  */
-import { dirname, join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { JitPaxosError } from '../errors.js';
 import { openMac, type Mac } from '../native/mac.js';
 import { NO_OWNER } from '../protocol/session-owner.js';
@@ -100,6 +101,31 @@ export class Keyring implements WireKeyring {
 /** Names of the key files that `jitpaxos init` writes beside the cluster file, and that a process looks for there. */
 export const KEY_FILE_NAMES = { replica: 'replica.keys', client: 'client.keys' } as const;
 
+/** The cluster file that names nothing else: files that go with another one have its name in theirs. */
+export const DEFAULT_CLUSTER_FILE = 'cluster.json';
+
+/**
+ * What a file beside a cluster file begins with, so that clusters can share a directory: nothing for `cluster.json`,
+ * `monday.` for `monday.json`.
+ */
+export function prefixBeside(clusterFile: string): string {
+  const name = basename(clusterFile);
+  return name === DEFAULT_CLUSTER_FILE ? '' : `${name.replace(/\.json$/, '')}.`;
+}
+
+/** The key file that belongs to a cluster file. */
+export function newKeyFileBeside(clusterFile: string, kind: keyof typeof KEY_FILE_NAMES): string {
+  return join(dirname(clusterFile), `${prefixBeside(clusterFile)}${KEY_FILE_NAMES[kind]}`);
+}
+
+/** The key file that a process looks for beside a cluster file: `client.keys`, `monday.client.keys`. */
+export function keyFileBeside(clusterFile: string, kind: keyof typeof KEY_FILE_NAMES): string {
+  const own = newKeyFileBeside(clusterFile, kind);
+  const plain = join(dirname(clusterFile), KEY_FILE_NAMES[kind]);
+  // A file that was written before names told clusters apart.
+  return own !== plain && !existsSync(own) && existsSync(plain) ? plain : own;
+}
+
 /** The keys of a process and where they came from, so that they can be read again. */
 export interface ProcessKeys {
   readonly ring: Keyring;
@@ -119,7 +145,7 @@ export function openKeys(cluster: Cluster, clusterSource: string | ClusterConfig
     if (keys === undefined) return undefined;
     throw new JitPaxosError('option-invalid', 'keys are given, and the cluster file does not ask for any; write "authentication": "keys" into it, on every host alike, or leave the keys out');
   }
-  const source = keys ?? (typeof clusterSource === 'string' ? join(dirname(clusterSource), KEY_FILE_NAMES[speaksFor]) : undefined);
+  const source = keys ?? (typeof clusterSource === 'string' ? keyFileBeside(clusterSource, speaksFor) : undefined);
   if (source === undefined) throw new JitPaxosError('key-file-unreadable', 'the cluster authenticates its datagrams and no keys are given; give the path of a key file, or its content, as `keys`');
   const load = (): KeyFile => loadKeys(source, cluster.id, speaksFor);
   const file = load();

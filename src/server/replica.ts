@@ -39,7 +39,7 @@ import { version } from './version.js';
 export interface ReplicaOptions {
   /** Path of the cluster file, or its content. */
   readonly cluster: string | ClusterConfig;
-  /** The key file's path, or its content, in a cluster with keys. Default: `replica.keys` beside the cluster file. */
+  /** The key file's path, or its content, in a cluster with keys. Default: `replica.keys` beside the cluster file, `NAME.replica.keys` beside one called NAME.json. */
   readonly keys?: string | KeyFile;
   /** Index of this replica in the cluster file's `replicas`. */
   readonly id: number;

@@ -18,10 +18,11 @@ import { PeerKeys } from '../transport/peer-keys.js';
 import { DatagramReader } from '../transport/datagram-reader.js';
 import { datagramBytesFor } from '../transport/datagram-bytes.js';
 import { DEFAULT_TRANSPORT, TransportCounter, type Address, type IdleStrategy, type Notice, type Transport } from '../transport/transport.js';
-import { CLIENT_SENDER, CROWDED, DATAGRAM_BYTES_MIN, Envelope, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
+import { CLIENT_SENDER, CROWDED, DATAGRAM_BYTES_MIN, DROP_REASON_NAMES, Envelope, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
 import { PeerVersions } from '../wire/peer-versions.js';
 import { Challenge, Proof, typeOf } from '../wire/messages.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
+import type { Silence } from '../transport/silence.js';
 import type { AddressBook } from './address-book.js';
 import type { Cluster } from './cluster-config.js';
 import type { Keyring } from './keyring.js';
@@ -110,6 +111,8 @@ export class TurnLoop {
   readonly addresses: AddressProofs | undefined;
   readonly timer = new WakeTimer(() => this.onWake());
 
+  /** When the operating system at each replica last said that nobody listens there, monotonic µs. */
+  private readonly refusedUs: Float64Array;
   private readonly book: AddressBook;
   private readonly sender: number;
   private readonly notice: Notice;
@@ -147,6 +150,7 @@ export class TurnLoop {
     this.notice = options.notice;
     this.sender = sender;
     const replicas = addresses.length;
+    this.refusedUs = new Float64Array(replicas).fill(NaN); // never
     const isClient = sender === CLIENT_SENDER;
     const datagramBytes = checkInteger('option-invalid', 'datagramBytes', options.datagramBytes ?? cluster.datagramBytes ?? datagramBytesFor(addresses), DATAGRAM_BYTES_MIN, MAX_DATAGRAM_BYTES);
     this.datagramBytes = datagramBytes;
@@ -187,6 +191,18 @@ export class TurnLoop {
   /** A replica is elsewhere from now on. */
   readdress(replica: number, address: Address): void {
     if (!this.stopped) this.transport.readdress(replica, address);
+  }
+
+  /** What is known of replicas that said nothing since then, monotonic µs. Allocates. */
+  silence(silent: readonly number[], sinceUs: number): Silence {
+    const { own } = this.keys ?? { own: -1 };
+    return {
+      silent,
+      refused: silent.filter((replica) => this.refusedUs[replica]! >= sinceUs),
+      tells: this.transport.kind === 'native',
+      key: this.keys === undefined ? undefined : this.keys.idOf(own),
+      dropped: Object.fromEntries(DROP_REASON_NAMES.flatMap((reason, index) => (index > 0 && this.reader.drops[index]! > 0 ? [[reason, this.reader.drops[index]!]] : []))),
+    };
   }
 
   /** The present moment as it was read last. */
@@ -361,6 +377,7 @@ export class TurnLoop {
   /** `replicas`: a bit each. */
   private onUnreachable(replicas: number): void {
     this.turn((now) => {
+      for (let replica = 0; replicas >>> replica !== 0; replica++) if (((replicas >>> replica) & 1) === 1) this.refusedUs[replica] = now.monotonicUs;
       for (let replica = 0; replicas >>> replica !== 0; replica++) if (((replicas >>> replica) & 1) === 1) this.driven!.unreachable(replica, now);
     });
   }

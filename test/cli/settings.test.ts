@@ -101,7 +101,7 @@ t.test('jitpaxos config explain', async (t) => {
   t.equal(code, 0);
   const { settings } = JSON.parse(stdout) as { settings: { name: string; value: string; from: string }[] };
   const of = (name: string): string => settings.flatMap((each) => (each.name === name ? [`${each.value} ${each.from}`] : [])).join();
-  t.same(['id', 'max-hold', 'metrics', 'machine', 'durability', 'data'].map(of), ['2 file', '0s file', '9464 environment', 'echo flag', 'os default', 'null unset']);
+  t.same(['id', 'max-hold', 'metrics', 'machine', 'durability', 'data'].map(of), ['2 file', '0s file', '9464 environment', 'echo flag', 'os default', '.jitpaxos/replica-N beside the cluster file default']);
   t.match((await jitpaxos(['config', 'explain'], { env: { JITPAXOS_CLOCKK: 'tai' } })).stderr, /^config-invalid: .*did you mean JITPAXOS_CLOCK\?\n$/);
   t.match((await jitpaxos(['replica', '--id', '0', '--suspect-after', '6ms'])).stderr, /^flag-invalid: --suspect-after is less than twice --sync-interval/);
 });

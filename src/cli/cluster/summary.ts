@@ -15,6 +15,8 @@ export interface ReplicaSummary {
   readonly role: 'primary' | 'member' | 'spare' | undefined;
   readonly report: ReplicaStatusReport | undefined;
   readonly roundTripUs: number | undefined;
+  /** See StatusAnswer. */
+  readonly silence?: string;
   /** Entries of the primary's log that this replica does not know to share. */
   readonly lag: number | undefined;
   readonly rates: Rates | undefined;
@@ -68,7 +70,7 @@ export function summarize(cluster: string, answers: readonly StatusAnswer[], pre
   const members = newest?.members ?? [];
   const primaryReport = primary === undefined ? undefined : answers[primary]?.report;
   const replicas = answers.map((answer): ReplicaSummary => {
-    const { id, address, report, roundTripUs } = answer;
+    const { id, address, report, roundTripUs, silence } = answer;
     const inView = report !== undefined && primaryReport !== undefined && report.view === primaryReport.view;
     return {
       id,
@@ -76,6 +78,7 @@ export function summarize(cluster: string, answers: readonly StatusAnswer[], pre
       role: report === undefined ? undefined : report.primary === id ? 'primary' : report.members.includes(id) ? 'member' : 'spare',
       report,
       roundTripUs,
+      ...(silence === undefined ? {} : { silence }),
       lag: inView ? Math.max(0, primaryReport.lastIndex - (id === primary ? report.lastIndex : report.syncedIndex)) : undefined,
       rates: ratesBetween(previous?.[id]?.report, report),
     };
@@ -184,11 +187,13 @@ function ratesBetween(before: ReplicaStatusReport | undefined, now: ReplicaStatu
 
 function remarksOn(replicas: readonly ReplicaSummary[], view: number | undefined): string[] {
   const remarks: string[] = [];
-  for (const { id, address, report, lag } of replicas) {
-    if (report === undefined) {
-      remarks.push(`replica ${id} (${address}) does not answer: see whether it runs, and whether UDP reaches it`);
-      continue;
-    }
+  const silent = replicas.filter(({ report }) => report === undefined);
+  if (silent.length > 0) {
+    const who = silent.map(({ id, address }) => `${id} (${address})`).join(', ');
+    remarks.push(`${silent.length === 1 ? `replica ${who} does` : `replicas ${who} do`} not answer: ${silent[0]!.silence ?? 'see whether it runs, and whether UDP reaches it'}`);
+  }
+  for (const { id, report, lag } of replicas) {
+    if (report === undefined) continue;
     if (report.status === 'starting') remarks.push(`replica ${id} found nothing on its disk and asks the others whether it is new: in a new cluster it waits until a majority of the replicas runs, in one that is in use until a majority of others answers`);
     if (report.status === 'recovering') remarks.push(`replica ${id} has no log yet and fetches one; restart no other meanwhile`);
     if (report.view !== view) remarks.push(`replica ${id} is in view ${report.view}, the newest is ${view}: a view change is going on, or it is cut off`);

@@ -1,8 +1,10 @@
 /** Checks of a cluster as seen from this host, and of a replica's data directory. */
-import { closeSync, fsyncSync, mkdtempSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, mkdtempSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { StatusClient } from '../../client/status-client.js';
+import { keyFileBeside } from '../../server/keyring.js';
+import { loadKeys, type KeyFile } from '../../server/key-file.js';
 import { AddressBook } from '../../server/address-book.js';
 import { CHAIN_REMEDY, chainWarning, KEYED_CHAIN } from '../../server/chain.js';
 import { loadCluster, type Cluster } from '../../server/cluster-config.js';
@@ -60,18 +62,54 @@ export async function checkAddresses(cluster: Cluster): Promise<{ readonly addre
   }
 }
 
+/** Reasons of drops that speak of keys. */
+const UNHEARD = ['key', 'checksum', 'role'];
+
+/**
+ * The key files beside the cluster file, as far as they are on this host: whether the replicas' has what the client's speaks
+ * under. Secrets are compared, never shown.
+ */
+export function checkKeys(file: string, cluster: Cluster, clientFile?: string): Finding[] {
+  if (cluster.authentication === 'none') return [];
+  const read = (kind: 'replica' | 'client'): { readonly path: string; readonly keys?: KeyFile; readonly finding?: Finding } => {
+    const given = kind === 'client' ? clientFile : undefined;
+    const path = given ?? keyFileBeside(file, kind);
+    if (given === undefined && !existsSync(path)) return { path };
+    try {
+      return { path, keys: loadKeys(path, cluster.id, kind) };
+    } catch (error) {
+      const [found, advice] = splitMessage(error);
+      return { path, finding: fail('keys', found, advice) };
+    }
+  };
+  const [replica, client] = [read('replica'), read('client')];
+  const broken = [replica, client].flatMap(({ finding }) => (finding === undefined ? [] : [finding]));
+  if (broken.length > 0) return broken;
+  if (client.keys === undefined && replica.keys === undefined) return [warn('keys', `neither ${client.path} nor ${replica.path} is there, and the cluster authenticates its datagrams`, 'get a key file from whoever set the cluster up')];
+  if (client.keys === undefined) return [ok('keys', `${replica.path}: the replicas speak under key ${replica.keys!.use}, ${replica.keys!.keys.length} keys in all`)];
+  const own = client.keys.keys.find(({ id }) => id === client.keys!.use)!;
+  if (replica.keys === undefined) return [ok('keys', `${client.path}: key ${own.id}, role ${own.role}; whether the replicas have it cannot be seen here: compare with jitpaxos keys list on a replica's host`)];
+  const known = replica.keys.keys.find(({ id }) => id === own.id);
+  const advice = `replicas drop what is sent under it, without an answer: write a new one (jitpaxos keys add), and let the replicas read ${replica.path} again (SIGHUP)`;
+  if (known === undefined) return [fail('keys', `${client.path} speaks under key ${own.id}, which ${replica.path} does not have: it was removed, or is another cluster's`, advice)];
+  if (known.secret.toLowerCase() !== own.secret.toLowerCase()) return [fail('keys', `key ${own.id} has one secret in ${client.path} and another in ${replica.path}`, advice)];
+  return [ok('keys', `${client.path}: key ${own.id}, role ${own.role}, which ${replica.path} has too`)];
+}
+
 /** Asks all replicas. */
-export async function checkReplicas(file: string, timeoutMs: number): Promise<Finding[]> {
-  const client = await StatusClient.open({ cluster: file });
+export async function checkReplicas(file: string, timeoutMs: number, keys: { readonly keys?: string } = {}): Promise<Finding[]> {
+  const client = await StatusClient.open({ cluster: file, ...keys });
   try {
     await client.ask(timeoutMs); // the first answers pay for code that was never run
     const answers = await client.ask(timeoutMs);
     const summary = summarize(client.cluster.id, answers);
-    const findings: Finding[] = answers.map(({ id, address, report, roundTripUs }) =>
+    const findings: Finding[] = answers.map(({ id, address, report, roundTripUs, silence }) =>
       report === undefined
-        ? warn(`replica ${id}`, `${address} does not answer`, 'start it; else see whether UDP passes between the hosts, and whether both have the same cluster file')
+        ? warn(`replica ${id}`, `${address} does not answer`, silence ?? 'start it; else see whether UDP passes between the hosts, and whether both have the same cluster file')
         : ok(`replica ${id}`, `${address} answers in ${formatDuration(roundTripUs! * 1e3)}, version ${report.version}, wire ${spokenIn(report)}, ${report.status}`),
     );
+    const strangers = answers.flatMap(({ id, report }) => (report === undefined ? [] : [{ id, count: UNHEARD.reduce((sum, reason) => sum + (report.drops[reason] ?? 0), 0) }])).filter(({ count }) => count > 0);
+    if (strangers.length > 0) findings.push(warn('refused datagrams', strangers.map(({ id, count }) => `replica ${id}: ${count} since its start under a key it does not have, or with another secret`).join('; '), 'a client with an old or foreign key file is out there, or somebody tries: jitpaxos_datagrams_dropped_total{reason="key"|"checksum"|"role"} shows whether it goes on'));
     const [mixed] = wireRemarks(summary.replicas);
     if (mixed !== undefined) findings.push(warn('wire versions', mixed, 'docs/operations.md, "Upgrading one replica at a time"'));
     else if (summary.wireVersion !== undefined) findings.push(ok('wire versions', `all that answer speak version ${summary.wireVersion}`));

@@ -2,6 +2,7 @@
  * The keys that a bench writes into the store of a running cluster: under a prefix of their own, so that they touch nothing
  * of anybody's, and removed at the end as far as that is possible. What is left is said.
  */
+import { workerKeys } from '../settings.js';
 import { Client } from '../../client/client.js';
 import { KvClient } from '../../client/kv-client.js';
 import type { TransportChoice } from '../transport-flags.js';
@@ -39,7 +40,7 @@ export class BenchKeys {
     let done = 0;
     let client: Client | undefined;
     try {
-      client = await Client.connect({ cluster: this.cluster, lanes: LANES, timeout: OPERATION_TIMEOUT_MS, ...this.choice });
+      client = await Client.connect({ cluster: this.cluster, ...workerKeys(), lanes: LANES, timeout: OPERATION_TIMEOUT_MS, ...this.choice });
       const store = new KvClient(client);
       const deadline = performance.now() + this.limitMs;
       let next = 0;

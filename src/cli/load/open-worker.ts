@@ -3,6 +3,7 @@
  * the slot interface of the client, which allocates nothing for an operation. Started by open-load.ts; speaks
  * open-messages.ts.
  */
+import { workerKeys } from '../settings.js';
 import { ClientHost } from '../../client/client-host.js';
 import { clientStats } from '../../client/client-stats.js';
 import { hostMonotonicNs, monotonicOriginNs } from '../../clock/monotonic.js';
@@ -55,7 +56,7 @@ class Worker {
     const { cluster, transport, idle, workload, maxLeadNs } = setup;
     const worker = new Worker(setup);
     worker.host = await ClientHost.connect(
-      { cluster, transport, idle, lanes: workload.lanes, ...(maxLeadNs === undefined ? {} : { timings: { maxLeadNs } }) },
+      { cluster, ...workerKeys(), transport, idle, lanes: workload.lanes, ...(maxLeadNs === undefined ? {} : { timings: { maxLeadNs } }) },
       {
         completed: (lane, outcome, status) => worker.onCompleted(lane, outcome, status),
         ready: () => worker.turn(),

@@ -1,4 +1,5 @@
 /** What a cluster and this host used up between two moments, as far as they tell. */
+import { workerKeys } from '../settings.js';
 import { cpus } from 'node:os';
 import { StatusClient, type StatusAnswer } from '../../client/status-client.js';
 import { largestError } from './report.js';
@@ -43,7 +44,7 @@ export class UsageMeter {
   }
 
   static async open(cluster: string): Promise<UsageMeter> {
-    return new UsageMeter(await StatusClient.open({ cluster }));
+    return new UsageMeter(await StatusClient.open({ cluster, ...workerKeys() }));
   }
 
   async start(): Promise<void> {

@@ -5,6 +5,7 @@
  * An operation's latency is from the call of the library to its result, as an application sees it. Operations that fail
  * are counted and are not in the histogram.
  */
+import { workerKeys } from '../settings.js';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from '../../client/client.js';
 import { HeapMeter } from '../../metrics/heap-meter.js';
@@ -155,7 +156,7 @@ function tell(message: FromWorker | FromClientProcess): void {
 
 async function connect(setup: Setup): Promise<{ worker: Worker; client: Client; history: HistoryWriter | undefined }> {
   const { workload, cluster, transport, idle } = setup;
-  const client = await Client.connect({ cluster, transport, idle, lanes: workload.lanes, timeout: workload.timeoutMs });
+  const client = await Client.connect({ cluster, ...workerKeys(), transport, idle, lanes: workload.lanes, timeout: workload.timeoutMs });
   const history = setup.history === undefined ? undefined : new HistoryWriter(setup.history, setup.worker, workload.lanes);
   return { worker: new Worker(setup, client, operationsFor(setup.worker, workload), history), client, history };
 }
