@@ -20,7 +20,8 @@ export const explain = defineCommand(
   async ({ origins }, output) => {
     const settings = Object.keys(REPLICA_SETTINGS).map((name) => {
       const origin = origins[name];
-      const standard = standardWords(REPLICA_SETTINGS[name]!);
+      const flag = REPLICA_SETTINGS[name]!;
+      const standard = standardWords(flag) ?? (flag.kind === 'switch' ? 'false' : undefined);
       return { name, variable: variableOf(name), value: origin?.text ?? standard ?? null, from: origin?.from ?? (standard === undefined ? 'unset' : 'default'), where: origin === undefined || origin.from === 'default' ? null : origin.label };
     });
     if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.config/1', settings }));

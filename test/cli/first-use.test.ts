@@ -23,8 +23,8 @@ function folder(t: Teardown): string {
   return directory;
 }
 
-async function addresses(): Promise<string> {
-  return (await freePorts(3)).map((port) => `127.0.0.1:${port}`).join(',');
+async function addresses(count = 3): Promise<string> {
+  return (await freePorts(count)).map((port) => `127.0.0.1:${port}`).join(',');
 }
 
 const keyFile = (directory: string, name: string): KeyFile => JSON.parse(readFileSync(join(directory, name), 'utf8')) as KeyFile;
@@ -62,8 +62,8 @@ t.test('files that belong together: what is written in between is not overwritte
 
 t.test('data directories of two clusters in one directory; one from before is not lost', async (t) => {
   const cwd = folder(t);
-  await jitpaxos(['init', '--insecure', '--replicas', await addresses()], { cwd });
-  await jitpaxos(['init', '--insecure', '--replicas', await addresses(), '--out', 'monday.json'], { cwd });
+  await jitpaxos(['init', '--insecure', '--replicas', await addresses(1)], { cwd });
+  await jitpaxos(['init', '--insecure', '--replicas', await addresses(1), '--out', 'monday.json'], { cwd });
   const [plain, own] = [join(cwd, '.jitpaxos', 'replica-0'), join(cwd, '.jitpaxos', 'monday', 'replica-0')];
   t.equal(dataBeside(join(cwd, 'cluster.json'), 0), plain);
   t.equal(dataBeside(join(cwd, 'monday.json'), 0), own);
@@ -77,7 +77,7 @@ t.test('data directories of two clusters in one directory; one from before is no
 
 t.test('backup and restore as they are documented, in a directory that has a cluster', async (t) => {
   const cwd = folder(t);
-  t.equal((await jitpaxos(['init', '--replicas', await addresses()], { cwd })).code, 0);
+  t.equal((await jitpaxos(['init', '--replicas', await addresses(1)], { cwd })).code, 0);
   await (await Replica.start({ cluster: join(cwd, 'cluster.json'), id: 0, machine: new KvMachine(), data: join(cwd, '.jitpaxos', 'replica-0'), logger: silentLogger })).close();
   const ports = await freePorts(1);
   writeFileSync(join(cwd, 'one.json'), JSON.stringify({ schema: 'jitpaxos.cluster/1', id: '00c0ffee00000001', replicas: [`127.0.0.1:${ports[0]}`] }));

@@ -156,6 +156,7 @@ t.test('one name that does not resolve stops no new process while the others are
   const hosts = { ...cluster, replicas: [cluster.replicas[0]!, cluster.replicas[1]!, 'no-such-host.invalid:7402'] };
   const replicas = await Promise.all([0, 1].map((id) => Replica.start({ cluster: hosts, id, machine: new KvMachine(), logger: silentLogger })));
   t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
+  while (!replicas.every((replica) => replica.status().status === 'normal')) await sleep(20); // they ask each other whether the cluster is new
   await using client = await Client.connect({ cluster: hosts, timeout: 30_000, connectTimeout: 30_000, logger: silentLogger });
   const kv = new KvClient(client);
   await kv.put('a', 'b');
