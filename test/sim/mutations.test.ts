@@ -46,7 +46,7 @@ const KNOWN: Readonly<Record<string, Known>> = {
   'vote-with-lost-log': { run: 199, faults: LOSSES },
   'choose-by-length': { run: 592, faults: ['ambush', 'crash', 'partition', 'pause', 'loss'] },
   'acknowledge-with-lost-log': { run: 54, faults: ['ambush'] },
-  'evicted-session-returns': { run: 46, faults: ['ambush', 'small-limits'] },
+  'evicted-session-returns': { run: 84, faults: ['ambush', 'small-limits'] },
   'install-in-pieces': { run: 2, faults: ['ambush'] },
   'commit-without-members': { run: 0 },
   'uncommitted-snapshot': { run: 19 },
