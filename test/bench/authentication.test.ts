@@ -6,7 +6,7 @@ import { runNode } from '../cluster/processes.js';
 const authentication = fileURLToPath(new URL('../../bench/authentication.js', import.meta.url));
 
 t.test('both rows are measured, with clusters that commit', async (t) => {
-  const { code, stdout, stderr } = await runNode([authentication, '--rounds', '1', '--seconds', '100ms', '--warmup', '20ms', '--json', '--quiet'], { timeoutMs: 120_000 });
+  const { code, stdout, stderr } = await runNode([authentication, '--rounds', '1', '--seconds', '100ms', '--warmup', '20ms', '--json', '--quiet']);
   t.equal(code, 0, stderr);
   interface Row {
     readonly name: string;
@@ -24,7 +24,7 @@ t.test('both rows are measured, with clusters that commit', async (t) => {
 });
 
 t.test('the keyed chain is measured beside the one of before', async (t) => {
-  const { code, stdout, stderr } = await runNode([authentication, '--chain', '--rounds', '1', '--seconds', '100ms', '--warmup', '20ms', '--json', '--quiet'], { timeoutMs: 120_000 });
+  const { code, stdout, stderr } = await runNode([authentication, '--chain', '--rounds', '1', '--seconds', '100ms', '--warmup', '20ms', '--json', '--quiet']);
   t.equal(code, 0, stderr);
   const { rows } = JSON.parse(stdout) as { rows: { name: string; holds: boolean; values: { ratio: number; opsPerSecond: Record<string, number> } }[] };
   t.equal(rows.length, 1);

@@ -6,7 +6,7 @@ import { jitpaxos, runNode } from '../cluster/processes.js';
 const durability = fileURLToPath(new URL('../../bench/durability.js', import.meta.url));
 
 t.test('both rows are measured, and the verdicts follow from the figures', async (t) => {
-  const { code, stdout, stderr } = await runNode([durability, '--rounds', '1', '--seconds', '100ms', '--warmup', '20ms', '--json', '--quiet'], { timeoutMs: 120_000 });
+  const { code, stdout, stderr } = await runNode([durability, '--rounds', '1', '--seconds', '100ms', '--warmup', '20ms', '--json', '--quiet']);
   t.equal(code, 0, stderr);
   interface Row {
     readonly name: string;

@@ -88,7 +88,7 @@ t.test('a run has a profile of every role, in text, JSON and one file', async (t
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
   const page = join(directory, 'profile.html');
   const tiny = ['--seconds', '300ms', '--warmup', '100ms', '--open', '32', '--quiet'];
-  const { code, stdout, stderr } = await runNode([program, ...tiny, '--transport', 'dgram', '--json', '--report', page], { timeoutMs: 120_000 });
+  const { code, stdout, stderr } = await runNode([program, ...tiny, '--transport', 'dgram', '--json', '--report', page]);
   t.equal(code, 0, stderr);
   const result = JSON.parse(stdout) as { schema: string; transport: string; operations: number; processes: { role: string; samples: number; functions: { place: string; share: number }[] }[] };
   t.match(result, { schema: 'jitpaxos.profile/1', transport: 'dgram' });
@@ -102,7 +102,7 @@ t.test('a run has a profile of every role, in text, JSON and one file', async (t
   const html = readFileSync(page, 'utf8');
   t.equal((html.match(/class="flame"/g) ?? []).length, result.processes.filter(({ samples }) => samples > 0).length);
   t.notMatch(html, /<script|src=|href=|url\(/, 'it needs nothing else');
-  const text = await runNode([program, ...tiny], { timeoutMs: 120_000 });
+  const text = await runNode([program, ...tiny]);
   t.equal(text.code, 0, text.stderr);
   for (const role of ['primary', 'member', 'spare', 'client']) t.match(text.stdout, new RegExp(`^${role}: .* an operation`, 'm'));
 });

@@ -73,10 +73,10 @@ export class OurCluster implements Contestant {
   async run(asked: Point, timing: Timing): Promise<Measured> {
     const point = { ...asked, replicas: this.replicas ?? asked.replicas };
     const { machine, replicas, datagramBytes } = point;
-    await using children = new Children();
     if (sharesProcess(this.wiring.idle === 'busy', point)) {
       const { directory, clusterFile } = await writeCluster(replicas, { authenticated: this.authenticated, unkeyedChain: this.unkeyedChain });
       try {
+        await using children = new Children(); // they end before their directory goes
         const ids = Array.from({ length: replicas }, (_, id) => id);
         const server = children.add(LineChild.startModule('./shared-replicas.js', { ...this.wiring, cluster: clusterFile, ids, machine, durability: this.durability, data: directory, datagramBytes } satisfies SharedReplicasSetup, 'the replicas'));
         await server.ready();
@@ -85,6 +85,7 @@ export class OurCluster implements Contestant {
         rmSync(directory, { recursive: true, force: true });
       }
     }
+    await using children = new Children();
     await using cluster = await LocalCluster.start({ replicas, machine, datagramBytes, ...this.wiring, durability: this.durability, authenticated: this.authenticated, unkeyedChain: this.unkeyedChain });
     const pids = cluster.replicas.map(({ child }) => child.pid);
     return await this.measure(cluster.clusterFile, point, timing, children, pids);
