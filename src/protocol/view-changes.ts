@@ -216,10 +216,16 @@ export class ViewChanges {
     if (unreachable !== 0 && this.better.pleas.heard(owner === NO_OWNER ? -from : owner, unreachable, now) && rested) {
       this.suspect(now);
       this.pleading = true;
+      this.probeRounds = 0; // nobody is suspected yet
       return;
     }
-    if (now.monotonicUs - this.silentFromUs() < Math.max(3 * state.config.timings.syncIntervalUs, 2 * this.synchronization.silence.worstUs) || !rested) this.look(now);
+    if (!this.isWorried(now) || !rested) this.look(now);
     else this.suspect(now);
+  }
+
+  /** Somebody has been silent for longer than is usual, if not yet for as long as is borne: what a plea may find. */
+  private isWorried(now: Instant): boolean {
+    return now.monotonicUs - this.silentFromUs() >= Math.max(3 * this.state.config.timings.syncIntervalUs, 2 * this.synchronization.silence.worstUs);
   }
 
   /**
@@ -582,6 +588,7 @@ export class ViewChanges {
         this.leaveFor(better, now);
         return;
       }
+      if (!this.isWorried(now)) return;
     }
     const answerOfPrimary = this.answers.get(state.primary);
     if (mine === ReplicaStatus.normal && !state.isPrimary && answerOfPrimary !== undefined && answerOfPrimary.view === state.view && answerOfPrimary.status === ReplicaStatus.normal) {

@@ -143,6 +143,37 @@ t.test('clients that contradict each other take turns, a minute each at least', 
   t.end();
 });
 
+t.test('a plea that leads to no other view makes nobody suspected sooner', (t) => {
+  const c = new Cluster(3, { late: 'restamp' });
+  c.run(500_000);
+  const plead = (client: number, mask: number): void => {
+    for (const { core, state } of c.replicas) {
+      const bytes = Uint8Array.from(Plea.template);
+      new DataView(bytes.buffer).setUint32(Plea.at.view, state.view);
+      new DataView(bytes.buffer).setUint32(Plea.at.unreachable, mask);
+      core.receive(bytes, 0, bytes.length, 200 + client, c.now, client);
+      core.flush(c.now);
+    }
+  };
+  plead(1, 0b001);
+  c.run(100_000);
+  const { view, primary } = c.replica(0).state;
+  t.strictSame(c.replica(0).state.views.members(view), [1, 2]);
+  // Client 2 contradicts client 1, and so has to wait its turn. The primary falls silent for a moment, at a bad one.
+  plead(2, 1 << primary);
+  c.run(100_000);
+  for (let i = 0; i < 20; i++) {
+    c.loses = ({ from }) => from === primary;
+    c.run(8_000);
+    plead(2, 1 << primary);
+    c.run(7_000);
+    c.heal();
+    c.run(45_000);
+  }
+  t.equal(c.replica(0).state.view, view);
+  t.end();
+});
+
 t.test('a client says that it does not hear a replica only when it is sure', (t) => {
   const now = new Instant();
   const hearing = new Hearing(3);
