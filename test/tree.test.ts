@@ -113,6 +113,15 @@ t.test('the protocol core imports no I/O and names no clock, chance or timer', (
   t.end();
 });
 
+/** Where the wall clock is read: to show a time to people, and as the clock that `realtime-js` is. It is set at times; a duration by it may take an hour, or none. */
+const WALL_CLOCK = ['cli/main.ts', 'clock/javascript-clock.ts', 'server/logger.ts'];
+
+t.test('no duration is measured by the wall clock', (t) => {
+  const readers = sources.filter((file) => /\bDate\.now\b|\btimeOrigin\b|new Date\(\)\.getTime/.test(withoutStrings(file.code))).map((file) => relative(SRC, file.path).replaceAll('\\', '/'));
+  t.same(readers.sort(), WALL_CLOCK, 'performance.now() is never set; a file that shows the time is added here');
+  t.end();
+});
+
 t.test('the checks above see what they are for', (t) => {
   const made = (path: string, text: string): SourceFile => ({ path: join(SRC, path), text, code: withoutComments(text), imports: importsOf(withoutComments(text)) });
   t.equal(upwardImports(made('protocol/a.ts', "import { x } from '../server/replica.js';")).length, 1);
