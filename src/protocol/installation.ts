@@ -22,6 +22,9 @@ const MAX_SNAPSHOT_BYTES = 0x7fffffff;
 /** Room for a snapshot that begins to arrive; it doubles as bytes come, because what an offer says is no reason to allocate gigabytes. */
 const FIRST_SNAPSHOT_BYTES = 1 << 16;
 
+/** A source is given up after so many times `fetchTimeoutUs`; twice as many after each that was in vain, so often. */
+const SOURCE_TIMEOUTS = 4;
+const VAIN_MAX = 4;
 /** Messages of a transfer that wait for those before them. */
 const AHEAD_MAX = 128;
 
@@ -76,6 +79,8 @@ export class Installation {
   private endChainLo = 0;
   private entries: Uint8Array[] = [];
   private stagedBytes = 0;
+  /** Waits for a source that were in vain, in a row. */
+  private vain = 0;
   /** Messages of a transfer that came before their turn, by the index or the offset that they begin behind. */
   private readonly ahead = new Map<number, Uint8Array>();
   private arriving: StagedSnapshot | undefined;
@@ -137,6 +142,13 @@ export class Installation {
 
   tick(now: Instant): void {
     if (this.target !== undefined && now.monotonicUs - this.askedUs >= this.state.config.timings.fetchTimeoutUs) this.ask(now);
+  }
+
+  /** The source brought nothing for so long that it is given up. It may only be far away: the next one is waited for twice as long. */
+  bringsNothing(now: Instant): boolean {
+    if (now.monotonicUs - this.progressUs < SOURCE_TIMEOUTS * 2 ** this.vain * this.state.config.timings.fetchTimeoutUs) return false;
+    this.vain = Math.min(this.vain + 1, VAIN_MAX);
+    return true;
   }
 
   /** True when the chunk was for this. */
@@ -372,6 +384,7 @@ export class Installation {
 
   /** Puts the staged log in place of the own one. */
   private complete(now: Instant): void {
+    this.vain = 0;
     const { state } = this;
     const { log } = state;
     const target = this.target!;

@@ -439,7 +439,7 @@ export class ViewChanges {
   /** The source of an installation brings nothing: another vote that qualifies, or whoever speaks next. */
   private giveUpSource(now: Instant): void {
     const { installation } = this;
-    if (installation.target === undefined || now.monotonicUs - installation.progressUs < 4 * this.state.config.timings.fetchTimeoutUs) return;
+    if (installation.target === undefined || !installation.bringsNothing(now)) return;
     this.state.transition('install-failed', `replica ${installation.target.source} brings nothing`);
     this.failed.add(installation.target.source);
     installation.abandon();
