@@ -4,6 +4,7 @@
  */
 import type { ReplicaConfig } from '../protocol/config.js';
 import { Instant, type Chain, type Hasher } from '../protocol/contract.js';
+import { DivergedError } from '../protocol/divergence.js';
 import { InvariantError } from '../protocol/invariant.js';
 import { nameOf, typeOf } from '../wire/messages.js';
 import type { StateMachine } from '../machine/state-machine.js';
@@ -352,6 +353,7 @@ export class ReplicaHost implements EventHandler {
   private fail(error: unknown): never {
     if (error instanceof Violation) throw error;
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    if (error instanceof DivergedError) throw new Violation('contradiction', `replica ${this.id}: ${error.message}`, { cause: error });
     if (error instanceof InvariantError) throw new Violation('core-invariant', `replica ${this.id}: ${error.message}`, { cause: error });
     throw new Violation('core-exception', `replica ${this.id}: ${text}`, { cause: error });
   }

@@ -153,6 +153,9 @@ function within(plan: Plan, { distance, longest }: World): Plan {
   return { ...plan, network, limits };
 }
 
+/** Transitions that say that a replica is not as it should be: none of those that are simulated is, whatever happens to them. */
+const CONTRADICTIONS: ReadonlySet<string> = new Set(['contradicted', 'state-diverged', 'limits-differ']);
+
 class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, AmbushTargets, WorldTargets, MishapTargets {
   readonly replicas: number;
   readonly endpoints: number;
@@ -365,6 +368,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
 
   transition(replica: number, event: string, detail: string): void {
     this.trace?.note(this.queue.nowUs, replica, `${event} ${detail}`);
+    if (CONTRADICTIONS.has(event)) throw new Violation('contradiction', `replica ${replica}: ${event}: ${detail}`);
     this.ambush?.see(replica, 'transition', -1, -1, event);
   }
 

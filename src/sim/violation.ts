@@ -17,6 +17,7 @@ export const INVARIANTS = {
   'promise-kept': 'durable view, logView and incarnation never go back',
   'linearizable': 'the history that clients saw is linearizable',
   'snapshots-equal': 'machines that executed the same prefix have the same state',
+  'contradiction': 'no replica says what cannot be beside what another has committed, nor has another state or other limits',
   'core-invariant': 'the core found one of its own invariants broken',
   'core-exception': 'a core never throws anything but InvariantError',
   'stuck': 'after the faults have ended, every client commits fresh operations and every replica catches up in time',

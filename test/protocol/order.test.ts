@@ -411,3 +411,39 @@ t.test('request cache: bounded in requests and in bytes, the oldest leave; again
   t.equal(cache.find(0, 99, 0, 1), -1, 'longer than all of the arena: not kept');
   t.end();
 });
+
+t.test('a request that was executed under its first stamp does not go back behind a repair under its later one', (t) => {
+  // The order waits for q; r comes again, stamped later, and is kept; a Chunk brings q and r as the primary has them, and both are executed.
+  const S = 1_000_000_000;
+  const c = new Cluster(3, { timings: { orderHoldUs: 1_000_000 }, late: 'restamp' });
+  const hands = [c.hand(), c.hand(), c.hand()] as const;
+  hands.forEach((hand, i) => c.give(hand, Request, hand.registration(S + 10 + i), 0, 1));
+  c.settle();
+  c.run(20_000);
+  const [, r, s] = hands;
+  const primary = c.replica(0);
+  const member = c.replica(1);
+  hands.forEach((hand, i) => c.give(hand, Request, hand.request(S + 15_000_000 + 10 * i, 1, 'qrs'[i]!), 0));
+  c.inFlight = [];
+  const orders = new Uint8Array(3 * 32);
+  const view = new DataView(orders.buffer);
+  for (let i = 0; i < 3; i++) {
+    primary.state.log.writeHeader(4 + i, orders, 32 * i);
+    view.setBigUint64(32 * i + 24, primary.chain(4 + i));
+  }
+  member.receive(Order, { view: 0, baseIndex: 3n, baseChain: primary.chain(3), orders }, 0);
+  member.receive(Request, r.request(S + 16_000_000, 1, 'r'), r.endpoint);
+  const entries: number[] = [];
+  for (const index of [4, 5]) {
+    const entry = new Uint8Array(2 + 25);
+    primary.state.log.writeEntry(index, new DataView(entry.buffer), 2);
+    entry[1] = 1;
+    entries.push(...entry);
+  }
+  member.receive(Chunk, { view: 0, logView: 0, baseIndex: 3n, baseChain: primary.chain(3), lastIndex: 6n, lastChain: primary.chain(6), entries: Uint8Array.from(entries) }, 0);
+  member.receive(Sync, { view: 0, sequence: 90, lastIndex: 6n, lastChain: primary.chain(6), committedIndex: 5n, committedChain: primary.chain(5) }, 0);
+  t.equal(member.state.executed, 5);
+  member.receive(Request, s.request(S + 15_000_020, 1, 's'), s.endpoint);
+  t.strictSame(member.operations, ['R', 'R', 'R', 'q', 'r', 's']);
+  t.end();
+});
