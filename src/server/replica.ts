@@ -21,6 +21,7 @@ import { DurableStorage } from '../storage/durable-storage.js';
 import type { MemoryStorage } from '../storage/memory-storage.js';
 import type { Address, IdleStrategy } from '../transport/transport.js';
 import { REPLICA_STATUS_NAMES, Status, typeOf } from '../wire/messages.js';
+import { WIRE_VERSION } from '../wire/versions.js';
 import { AddressBook, unresolved } from './address-book.js';
 import { CHAIN_REMEDY, chainWarning, openChain, showFingerprint } from './chain.js';
 import { listDigest, loadCluster, mergeLimits, type Cluster, type ClusterConfig } from './cluster-config.js';
@@ -315,7 +316,9 @@ export class Replica {
       longestQuietUs: TICK_INTERVAL_US,
     });
     core.trustClock(this.clock.quality.healthy);
-    core.start({ ...this.storage.recovered(), first: this.logLost ? 'log-lost' : 'ask' }, loop.enter());
+    // Held back to the previous version it begins as that release did: no answer says whether others remember it, or are starting too.
+    const ask = loop.versions.newest === WIRE_VERSION ? { first: 'ask' as const } : {};
+    core.start({ ...this.storage.recovered(), ...(this.logLost ? { first: 'log-lost' as const } : ask) }, loop.enter());
     loop.endTurn();
   }
 
