@@ -6,7 +6,7 @@ import { ReplicaCore } from '../../src/protocol/replica-core.js';
 import type { FaultName } from '../../src/sim/faults.js';
 import type { InvariantName } from '../../src/sim/violation.js';
 import { createShippedReplica, type CreateReplica } from '../../src/sim/cores.js';
-import { Plea, Probe, Reconcile, RejectReason, Request } from '../../src/wire/messages.js';
+import { Plea, Reconcile, RejectReason, Request } from '../../src/wire/messages.js';
 import { readI32, writeI32 } from '../../src/wire/u64.js';
 
 export interface WorldMutation {
@@ -35,12 +35,8 @@ const ALL: readonly FaultName[] = ['distance', 'busy', 'clock-history', 'one-way
 
 export const WORLD_MUTATIONS: readonly WorldMutation[] = [
   { name: 'ahead-of-clock-alone', breaks: 'too far ahead is measured by the clock alone, wherever the log is', seed: 12, replicas: 3, world: ['clock-history'], noticed: 'stuck', break: clockAlone },
-  { name: 'deaf-primary-leads', breaks: 'a primary that hears too few goes on', seed: 109, replicas: 5, world: ['one-way'], noticed: 'stuck', break: leadOn },
-  { name: 'silent-to-other-views', breaks: 'a primary that hears too few answers nobody, whatever view is asked from', seed: 98, replicas: 3, world: ['path-limit'], noticed: 'stuck', break: answerNobody },
   { name: 'plea-mask-ignored', breaks: 'whom a client does not hear counts for nothing', seed: 8, replicas: 3, world: ['one-way'], noticed: 'stuck', break: ignoreMask },
-  { name: 'window-stays', breaks: 'answers to a probe are waited for as long in every round', seed: 18, replicas: 5, world: ['distance'], noticed: 'stuck', break: windowStays },
   { name: 'transfer-beyond-datagram', breaks: 'messages of a transfer are longer than datagrams may be', seed: 8, replicas: 3, world: ['path-limit'], noticed: 'stuck', break: () => {}, datagramBytes: 60_000 },
-  { name: 'overtaken-is-dropped', breaks: 'messages of a transfer are taken in their order only', seed: 8, replicas: 3, world: ['path-limit'], noticed: 'stuck', break: dropOvertaken },
   { name: 'kept-at-its-word', breaks: 'a request that is too far ahead is kept, and put back, under its own timestamp', seed: 133, replicas: 3, world: ALL, noticed: 'stuck', break: keepAtItsWord },
   { name: 'foreign-sessions', breaks: 'requests of a session are taken from whoever sends them', seed: 17, replicas: 5, world: ['enemy'], noticed: 'core-exception', break: takeForeign },
 ];
@@ -52,20 +48,6 @@ function clockAlone(core: ReplicaCore): void {
     reason !== RejectReason.tooFarAhead && restamp.call(requests, bytes, o, sessionHi, sessionLo, lane, request, length, from, now, reason);
 }
 
-function leadOn(core: ReplicaCore): void {
-  core['viewChanges']['stopLeading'] = () => {};
-}
-
-function answerNobody(core: ReplicaCore): void {
-  const viewChanges = core['viewChanges'];
-  const onProbe = viewChanges.onProbe;
-  const { state } = core;
-  viewChanges.onProbe = (bytes, o, from, ...rest) => {
-    if (from < state.n && core['synchronization'].unheard) writeI32(bytes, o + Probe.at.view, state.view);
-    onProbe.call(viewChanges, bytes, o, from, ...rest);
-  };
-}
-
 function ignoreMask(core: ReplicaCore): void {
   const viewChanges = core['viewChanges'];
   const onPlea = viewChanges.onPlea;
@@ -73,14 +55,6 @@ function ignoreMask(core: ReplicaCore): void {
     writeI32(bytes, o + Plea.at.unreachable, 0);
     onPlea.call(viewChanges, bytes, o, ...rest);
   };
-}
-
-function windowStays(core: ReplicaCore): void {
-  Object.defineProperty(core['viewChanges'], 'undecided', { get: () => 0, set: () => {} });
-}
-
-function dropOvertaken(core: ReplicaCore): void {
-  core['viewChanges'].installation['keepAhead'] = () => {};
 }
 
 function keepAtItsWord(core: ReplicaCore): void {
