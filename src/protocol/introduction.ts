@@ -5,7 +5,8 @@
  * empty log, and acknowledge in views that it promised to leave. So it asks first, and neither votes nor acknowledges until it knows:
  * - *Forgotten (S)*: somebody remembers an incarnation of it, so it was here before. It stops, unless its operator says
  *   that the log is lost.
- * - *New*: every other replica that answers is as unused as itself, and these are all of them, or f after a while. It begins in view 0.
+ * - *New*: every other replica that answers is as unused as itself, or was when it first answered, and these are all of them, or f after a while.
+ *   It begins in view 0.
  * - *Unknown (S)*: some replica that answers is in use, or the operator says that the log is lost. It may have promised and acknowledged
  *   anything. Whatever view it acknowledged in had the promises of f+1 replicas, so of any f+1 that remember theirs one
  *   says so: above the highest view that f+1 say, none can be that it acknowledged in. It leaps further above, by more views than can have been
@@ -140,7 +141,9 @@ export class Introduction {
     const status = bytes[o + at.status]!;
     const starting = (bytes[o + at.condition]! & ReplicaCondition.starting) !== 0;
     // A release that does not say what its cluster file lists does not say whether it is starting either.
-    const unused = starting || (list !== 0 && status === ReplicaStatus.normal && view === 0 && readIndex(bytes, o + at.lastIndex) === 0);
+    // One that was unused after this replica had begun to ask is as new as this one, whatever it has done since: it could do that without this one.
+    const wasUnused = this.answers.get(from)?.unused === true;
+    const unused = starting || wasUnused || (list !== 0 && status === ReplicaStatus.normal && view === 0 && readIndex(bytes, o + at.lastIndex) === 0);
     this.answers.set(from, { view, starting, unused, lost: status === ReplicaStatus.recovering, remembered });
     if (this.enoughUs === Infinity && this.answers.size >= state.views.f) this.enoughUs = now.monotonicUs;
     this.decide(now);

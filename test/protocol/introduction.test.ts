@@ -59,6 +59,28 @@ t.test('a new cluster: any order, no flags; without the third replica after a se
   t.end();
 });
 
+t.test('one of two that begin a new cluster without the third is quicker, and in use before the other knows: that one begins as well', (t) => {
+  for (const quick of [0, 1]) {
+    const c = new Cluster(3, { first: 'ask', keepsLog: true });
+    const slow = 1 - quick;
+    for (const id of [quick, slow]) c.replica(id).start(false, 'ask');
+    // Answers to the slow one are lost for a while, so it has to wait for longer.
+    c.loses = ({ to, message }) => to === slow && message === ProbeReply;
+    c.run(300_000);
+    c.heal();
+    while (c.replica(quick).state.starting) c.run(1_000);
+    t.equal(c.replica(slow).state.starting, true);
+    const alice = c.hand();
+    c.give(alice, Request, alice.registration(20), quick);
+    c.deliver({ to: quick });
+    t.equal(c.replica(quick).state.log.lastIndex, 1);
+    c.run(2_000_000);
+    t.match([c.replica(slow).state.starting, c.replica(slow).state.status], [false, ReplicaStatus.normal], `replica ${slow} takes part`);
+    t.ok(c.replica(slow).state.view < VIEW_LEAP, 'as a new one');
+  }
+  t.end();
+});
+
 t.test('the third of a new cluster that is in use by now joins as one that lost its log: it had never been there, and nobody can know', (t) => {
   const c = new Cluster(3, { first: 'ask', keepsLog: true });
   for (const id of [0, 1]) c.replica(id).start(false, 'ask');
