@@ -211,7 +211,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     const { clients, lanes } = plan.workload;
     const { lanesPerSession } = plan.limits;
     this.endpoints = replicas + clients;
-    this.world = { ...drawWorld(seed, faults, { replicas, clients, lanes, lanesPerSession, ticks: this.ticks }), ...options.world };
+    this.world = { ...drawWorld(seed, faults, { replicas, clients, lanes, lanesPerSession, ticks: this.ticks, versions: plan.faults.has('versions') }), ...options.world };
     this.idle = options.idle === true;
     this.plan = within(plan, this.world);
     this.datagramBytes = this.world.longest ?? DEFAULT_DATAGRAM_BYTES;
