@@ -20,6 +20,9 @@ const CHANGES: readonly FaultName[] = ['crash', 'view-change-crash', 'crash-loop
 const LOSSES: readonly FaultName[] = ['crash', 'view-change-crash', 'crash-loop', 'partition', 'pause', 'loss'];
 const STOPS: readonly FaultName[] = ['stop', 'partition', 'loss', 'reorder', 'crash', 'view-change-crash', 'slow-link', 'ambush'];
 
+/** Transfers are many messages. */
+const FRAGMENTS: readonly FaultName[] = ['path-limit', 'reorder', 'loss', 'partition', 'crash'];
+
 const KNOWN: Readonly<Record<string, Known>> = {
   'commit-with-f-acks': { run: 0 },
   'index-without-chain': { run: 0 },
@@ -27,7 +30,7 @@ const KNOWN: Readonly<Record<string, Known>> = {
   'read-from-one-member': { run: 241, faults: ['partition', 'pause'] },
   'retry-under-new-number': { run: 0 },
   'equal-timestamps': { run: 0 },
-  'equal-timestamp-is-duplicate': { run: 5 },
+  'equal-timestamp-is-duplicate': { run: 0 },
   'older-key': { run: 0 },
   'no-at-most-once': { run: 0 },
   'admission-forgets-executed': { run: 0 },
@@ -37,6 +40,7 @@ const KNOWN: Readonly<Record<string, Known>> = {
   'keep-requests-twice': { run: 169, faults: ['clock', 'reorder'] },
   'sync-index-without-chain': { run: 0 },
   'synced-beyond-segment': { run: 0 },
+  'repair-from-unchecked-base': { run: 30, faults: FRAGMENTS },
   'order-without-chain': { run: 0 },
   'order-of-another-view': { run: 2547, faults: ['ambush', 'reorder', 'duplicate', 'partition'] },
   'answer-before-verified': { run: 0 },
@@ -46,18 +50,19 @@ const KNOWN: Readonly<Record<string, Known>> = {
   'vote-with-lost-log': { run: 0, faults: LOSSES },
   'choose-by-length': { run: 592, faults: ['ambush', 'crash', 'partition', 'pause', 'loss'] },
   'acknowledge-with-lost-log': { run: 54, faults: ['ambush'] },
-  'evicted-session-returns': { run: 84, faults: ['ambush', 'small-limits'] },
+  'evicted-session-returns': { run: 46, faults: ['ambush', 'small-limits'] },
+  'install-without-chain': { run: 3 },
   'install-in-pieces': { run: 2, faults: ['ambush'] },
   'commit-without-members': { run: 0 },
   'uncommitted-snapshot': { run: 19 },
-  'acknowledge-after-promise': { run: 119, faults: CHANGES },
+  'acknowledge-after-promise': { run: 124, faults: CHANGES },
   'two-starts': { run: 103, faults: CHANGES },
-  'start-with-f-votes': { run: 14, faults: CHANGES },
+  'start-with-f-votes': { run: 38, faults: CHANGES },
   'choose-spare': { run: 0, faults: CHANGES },
-  'choose-own': { run: 13, faults: CHANGES },
-  'skip-rollback': { run: 4 },
+  'choose-own': { run: 15, faults: CHANGES },
+  'skip-rollback': { run: 14 },
   'forget-durable-view': { run: 26, faults: CHANGES },
-  'speak-before-durable': { run: 14 },
+  'speak-before-durable': { run: 15 },
   'stop-in-turn': { run: 19, faults: STOPS },
 };
 

@@ -11,7 +11,7 @@ import { ReplicaCore } from '../../src/protocol/replica-core.js';
 import { REGISTER_LANE } from '../../src/protocol/sessions.js';
 import { NO_LOG } from '../../src/protocol/replica-state.js';
 import { createShippedClient, createShippedReplica, type CreateClient, type CreateReplica } from '../../src/sim/cores.js';
-import { Order, ReplicaStatus, Request, RequestFlag, ReplyStatus, Vote } from '../../src/wire/messages.js';
+import { Chunk, Order, ReplicaStatus, Request, RequestFlag, ReplyStatus, Vote } from '../../src/wire/messages.js';
 import { compareU64, readI32, readIndex, readU16, writeI32 } from '../../src/wire/u64.js';
 
 export interface Mutation {
@@ -71,6 +71,7 @@ export const MUTATIONS: readonly Mutation[] = [
   { name: 'keep-requests-twice', breaks: 'the kept tail is filtered by key, not by request', replica: keepRequestsTwice },
   { name: 'sync-index-without-chain', breaks: 'a member takes a Sync to match when its log is as long', replica: syncIndexWithoutChain },
   { name: 'synced-beyond-segment', breaks: 'after a repair all of the log counts as the primary\'s (as published)', replica: syncedBeyondSegment },
+  { name: 'repair-from-unchecked-base', breaks: 'entries of a Chunk are applied behind its base, whatever chain the log has there', replica: repairFromUncheckedBase },
   { name: 'commit-without-members', breaks: 'the primary takes for committed what one member less has', replica: commitWithoutMembers },
   { name: 'uncommitted-snapshot', breaks: 'a snapshot counts as stable before its index is committed', replica: uncommittedSnapshot },
 
@@ -88,6 +89,7 @@ export const MUTATIONS: readonly Mutation[] = [
   { name: 'choose-spare', breaks: 'of the votes with the highest logView, a spare\'s is chosen', replica: chooseSpare },
   { name: 'choose-by-length', breaks: 'the longest log is chosen, whatever its logView', replica: chooseByLength },
   { name: 'choose-own', breaks: 'the new primary keeps its own log, whatever the votes say', replica: chooseOwn },
+  { name: 'install-without-chain', breaks: 'the log to join a view with is known by its length, not by its chain', replica: installWithoutChain },
   { name: 'install-in-pieces', breaks: 'a replica gives up its own log before it has the whole of the new one', replica: installInPieces },
   { name: 'skip-rollback', breaks: 'what was executed of entries that leave the log stays executed', replica: skipRollback },
 
@@ -282,6 +284,21 @@ function syncedBeyondSegment(core: ReplicaCore): void {
   };
 }
 
+function repairFromUncheckedBase(core: ReplicaCore): void {
+  const synchronization = core['synchronization'];
+  const onChunk = synchronization.onChunk;
+  const { log } = core.state;
+  synchronization.onChunk = (bytes, o, from, now) => {
+    const at = Chunk.at;
+    const base = readIndex(bytes, o + at.baseIndex);
+    if (base >= log.baseIndex && base <= log.lastIndex) {
+      writeI32(bytes, o + at.baseChain, log.chainHi(base));
+      writeI32(bytes, o + at.baseChain + 4, log.chainLo(base));
+    }
+    onChunk.call(synchronization, bytes, o, from, now);
+  };
+}
+
 function commitWithoutMembers(core: ReplicaCore): void {
   const { state } = core;
   const synchronization = core['synchronization'];
@@ -471,6 +488,18 @@ function twoStarts(core: ReplicaCore): void {
     restarted.add(`${view},${from}`);
     state.status = ReplicaStatus.viewChange;
     viewChanges.installation.start({ view, logView, source: from, lastIndex, chainHi: readI32(bytes, o + at.lastChain), chainLo: readI32(bytes, o + at.lastChain + 4), committed: state.committed, claims: [] }, now);
+  };
+}
+
+function installWithoutChain(core: ReplicaCore): void {
+  const { log } = core.state;
+  const { installation } = core['viewChanges'];
+  const start = installation.start;
+  installation.start = (target, now) => {
+    const { lastIndex } = target;
+    // A shorter log is fetched as always: what is missing comes from the source, and its chain is right by itself.
+    const own = lastIndex >= log.baseIndex && lastIndex <= log.lastIndex;
+    start.call(installation, own ? { ...target, chainHi: log.chainHi(lastIndex), chainLo: log.chainLo(lastIndex) } : target, now);
   };
 }
 
