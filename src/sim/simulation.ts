@@ -31,7 +31,7 @@ import { ReplicaHost, type ReplicaEvents } from './replica-host.js';
 import type { TraceRing, TransitionLog } from './trace.js';
 import { Violation, type InvariantName } from './violation.js';
 import { WireEnd } from './wire-end.js';
-import { describeWorld, distanceUs, drawWorld, type World } from './world.js';
+import { describeWorld, distanceUs, drawWorld, livable, type World } from './world.js';
 import { MishapDriver, type MishapTargets } from './mishaps.js';
 import { WorldDriver, type WorldTargets } from './world-driver.js';
 import { Enemy } from './enemy.js';
@@ -211,7 +211,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     const { clients, lanes } = plan.workload;
     const { lanesPerSession } = plan.limits;
     this.endpoints = replicas + clients;
-    this.world = { ...drawWorld(seed, faults, { replicas, clients, lanes, lanesPerSession, ticks: this.ticks, versions: plan.faults.has('versions') }), ...options.world };
+    this.world = { ...livable(drawWorld(seed, faults, { replicas, clients, lanes, lanesPerSession, ticks: this.ticks }), plan.faults.has('versions')), ...options.world };
     this.idle = options.idle === true;
     this.plan = within(plan, this.world);
     this.datagramBytes = this.world.longest ?? DEFAULT_DATAGRAM_BYTES;
