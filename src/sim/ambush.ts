@@ -217,15 +217,20 @@ export class AmbushDriver implements EventHandler {
     this.hold(primary, client, new Set([Reply.type]), 'lose');
     yield { forUs: random.between(3000, 12_000) };
     const mute: Hold[] = [];
-    for (let to = 0; to < replicas; to++) mute.push(this.hold(client, to, REQUESTS, 'lose'));
+    for (let to = 0; to < replicas; to++) mute.push(this.hold(client, to, REQUESTS, 'keep'));
     for (let rounds = random.between(2, 6); rounds > 0; rounds--) {
       for (let other = replicas; other < endpoints; other++) if (other !== client) targets.restartClient(other);
       yield { forUs: random.between(1000, 4000) };
     }
+    // The copy arrives just before the client's next retry, which is not late: a member has the Register then, and has not executed it.
+    yield { forUs: 20_000, until: (seen) => seen.kind === 'sent' && seen.type === Request.type && seen.endpoint === client };
     copies.forEach((hold, i) => targets.deliverHeld(hold, registers[i]!));
     for (const hold of copies) targets.discardHeld(hold);
-    yield { forUs: random.between(500, 3000) };
-    for (const hold of mute) targets.letGo(hold);
+    yield { forUs: random.between(10, 300) };
+    for (const hold of mute) {
+      hold.kept.splice(0, hold.kept.length - 1);
+      targets.letGo(hold);
+    }
     yield { forUs: random.between(10_000, 40_000) };
   }
 

@@ -11,8 +11,8 @@ import { ReplicaCore } from '../../src/protocol/replica-core.js';
 import { REGISTER_LANE } from '../../src/protocol/sessions.js';
 import { NO_LOG } from '../../src/protocol/replica-state.js';
 import { createShippedClient, createShippedReplica, type CreateClient, type CreateReplica } from '../../src/sim/cores.js';
-import { Chunk, Order, ReplicaStatus, Request, RequestFlag, ReplyStatus, Vote } from '../../src/wire/messages.js';
-import { compareU64, readI32, readIndex, readU16, writeI32 } from '../../src/wire/u64.js';
+import { Chunk, Order, RejectReason, ReplicaStatus, Request, RequestFlag, ReplyStatus, Vote } from '../../src/wire/messages.js';
+import { addHi, addLo, compareU64, readI32, readIndex, readU16, writeI32 } from '../../src/wire/u64.js';
 
 export interface Mutation {
   readonly name: string;
@@ -63,6 +63,8 @@ export const MUTATIONS: readonly Mutation[] = [
   { name: 'no-at-most-once', breaks: 'neither admission nor execution looks whether the request was there before', replica: noAtMostOnce },
   { name: 'admission-forgets-executed', breaks: 'admission looks at the log that was not executed yet, not at the session table', replica: admissionForgetsExecuted },
   { name: 'evicted-session-returns', breaks: 'a Register brings an evicted session back, with no memory of its requests', replica: readmitEvicted },
+  { name: 'member-restamps-register', breaks: 'a member stamps a late Register anew, and then what is late of its session', replica: memberRestampsRegister },
+  { name: 'primary-restamps-evicted', breaks: 'the primary stamps a late Register anew without looking at the horizon, and members what is late of its session', replica: primaryRestampsEvicted },
   { name: 'reconcile-without-comparing', breaks: 'a member says ok to a Reconcile when it has the request at that index, under any chain', replica: reconcileWithoutComparing },
 
   // Repair and synchronization.
@@ -206,6 +208,33 @@ function admissionForgetsExecuted(core: ReplicaCore): void {
 
 function readmitEvicted(core: ReplicaCore): void {
   core.state.execution.sessions.mayBeEvicted = () => false;
+}
+
+/** Stamps late requests anew where `also` says so, whatever the session table and the rule for late ones say. */
+function restampAlso(core: ReplicaCore, also: (lane: number, sessionHi: number, sessionLo: number) => boolean): void {
+  const requests = core['requests'];
+  const restamp = requests['restamp'];
+  const { log } = core.state;
+  requests['restamp'] = (bytes, o, sessionHi, sessionLo, lane, request, length, from, now, reason) => {
+    if (reason !== RejectReason.late || !also(lane, sessionHi, sessionLo)) return restamp.call(requests, bytes, o, sessionHi, sessionLo, lane, request, length, from, now, reason);
+    const last = log.lastIndex;
+    requests['append'](bytes, o, addHi(log.timestampHi(last), log.timestampLo(last), 1), addLo(log.timestampLo(last), 1), sessionHi, sessionLo, lane, request, length, from, now, 0);
+    return true;
+  };
+}
+
+/** Of a session whose Register is in the log and was not executed. */
+function isUnexecuted(core: ReplicaCore, sessionHi: number, sessionLo: number): boolean {
+  return core['requests']['restamps'] && core.state.execution.sessions.find(sessionHi, sessionLo) === undefined;
+}
+
+function memberRestampsRegister(core: ReplicaCore): void {
+  restampAlso(core, (lane, sessionHi, sessionLo) => (lane === REGISTER_LANE ? !core.state.isPrimary : isUnexecuted(core, sessionHi, sessionLo)));
+}
+
+function primaryRestampsEvicted(core: ReplicaCore): void {
+  core['requests']['mayRegister'] = () => true;
+  restampAlso(core, (lane, sessionHi, sessionLo) => lane !== REGISTER_LANE && isUnexecuted(core, sessionHi, sessionLo));
 }
 
 function reconcileWithoutComparing(core: ReplicaCore): void {
