@@ -13,6 +13,7 @@
  * So a client that pleads without end costs at most 4 view changes at once and 6 an hour beside them, and all
  * such clients together 8 and 12. Speed only: any view is as safe as any other.
  */
+import { Budget } from './budget.js';
 import type { Instant } from './contract.js';
 import { count } from './masks.js';
 import type { ReplicaState } from './replica-state.js';
@@ -42,37 +43,6 @@ interface Complaint {
   sinceUs: number;
   view: number;
   budget: Budget;
-}
-
-/** So many at once, and another one after each interval. */
-class Budget {
-  private left: number;
-  private fromUs = -Infinity;
-
-  constructor(
-    private readonly most: number,
-    private readonly refillUs: number,
-  ) {
-    this.left = most;
-  }
-
-  has(now: Instant): boolean {
-    this.refill(now);
-    return this.left >= 1;
-  }
-
-  spend(now: Instant): void {
-    this.refill(now);
-    this.left = Math.max(0, this.left - 1);
-  }
-
-  private refill(now: Instant): void {
-    if (this.fromUs === -Infinity) this.fromUs = now.monotonicUs;
-    const earned = Math.floor((now.monotonicUs - this.fromUs) / this.refillUs);
-    if (earned <= 0) return;
-    this.left = Math.min(this.most, this.left + earned);
-    this.fromUs += earned * this.refillUs;
-  }
 }
 
 export class Pleas {

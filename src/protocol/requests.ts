@@ -7,6 +7,7 @@
 import { LastView } from '../wire/copy.js';
 import { Read, Reconcile, RejectReason, ReplicaStatus, ReplyStatus, Request, RequestFlag } from '../wire/messages.js';
 import { addHi, addLo, compareU64, differenceU64, readI32, readIndex, readU16 } from '../wire/u64.js';
+import { Budget } from './budget.js';
 import { DEFAULT_LATE } from './config.js';
 import type { Instant } from './contract.js';
 import { Counter } from './counters.js';
@@ -19,6 +20,13 @@ import { isForeign } from './session-owner.js';
 import { REGISTER_BORN, REGISTER_BYTES, REGISTER_LANE, type Session } from './sessions.js';
 import type { Synchronization } from './synchronization.js';
 import type { ViewChanges } from './view-changes.js';
+
+/**
+ * Late Registers that a primary stamps anew: this many at once, and another one after each interval. Somebody who registers without end
+ * would otherwise evict the sessions of all others; an honest client beyond them is told that it is late, and stamps ahead (margins.ts).
+ */
+export const LATE_REGISTERS = 16;
+export const LATE_REGISTER_US = 100_000;
 
 const NOTHING = new Uint8Array(0);
 const INT32_MAX = 0x7fffffff;
@@ -40,6 +48,7 @@ export class Requests {
   /** Arrival clock − timestamp of the request that is handled now, as it came, whatever key it gets. */
   private slackUs = 0;
   private readonly restamps: boolean;
+  private readonly lateRegisters = new Budget(LATE_REGISTERS, LATE_REGISTER_US);
   private readonly received = new LastView();
 
   constructor(
@@ -273,7 +282,8 @@ export class Requests {
     // The end of time: the sum began anew.
     if (log.compareToLast(hi, lo, sessionHi, sessionLo) <= 0) return false;
     if (lane === REGISTER_LANE) {
-      if (!state.isPrimary || !this.mayRegister(bytes, o, hi, lo)) return false;
+      if (!state.isPrimary || !this.mayRegister(bytes, o, hi, lo) || !this.lateRegisters.has(now)) return false;
+      this.lateRegisters.spend(now);
     } else if (state.execution.sessions.find(sessionHi, sessionLo) === undefined) return false;
     state.counters[Counter.restamped]!++;
     this.append(bytes, o, hi, lo, sessionHi, sessionLo, lane, request, length, from, now, 0);

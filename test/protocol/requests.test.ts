@@ -1,6 +1,7 @@
 // Normal operation: "Replica, on Request of its view, status normal, member of the quorum". View 0 of three: primary 0, member 1, spare 2.
 import t from 'tap';
 import { Probe, Read, ReadReply, Reconcile, Reject, RejectReason, Reply, Request, ViewChange } from '../../src/wire/messages.js';
+import { LATE_REGISTER_US, LATE_REGISTERS } from '../../src/protocol/requests.js';
 import { Cluster, encode, type HandClient, type Packet, type Values } from './harness.js';
 
 const reasonOf = (packet: Packet): unknown => {
@@ -323,5 +324,21 @@ t.test('messages between replicas are not taken from clients', (t) => {
   t.strictSame(c.replica(1).receive(ViewChange, { view: 3 }, alice.endpoint), []);
   t.equal(c.replica(1).state.view, 0);
   t.equal(c.replica(1).counter('ignored'), before + 1);
+  t.end();
+});
+
+t.test('Registers without end: the primary stamps only so many late ones anew, so that they do not evict the sessions of others', (t) => {
+  const c = new Cluster(3);
+  const alice = c.hand();
+  c.give(alice, Request, alice.registration(1_000), 0);
+  const late = (): string => {
+    const stranger = c.hand();
+    const { message } = c.replica(0).answer(Request, stranger.registration(500, { born: 500 }), stranger.endpoint);
+    return message.name;
+  };
+  const said = Array.from({ length: LATE_REGISTERS + 10 }, late);
+  t.strictSame(said, [...new Array<string>(LATE_REGISTERS).fill('Reply'), ...new Array<string>(10).fill('Reject')]);
+  c.pass(LATE_REGISTER_US);
+  t.strictSame([late(), late()], ['Reply', 'Reject'], 'another one after a while');
   t.end();
 });
