@@ -207,7 +207,7 @@ t.test('a cluster of one', async (t) => {
 t.test('a data directory', async (t) => {
   const data = directory(t);
   const cluster = await clusterConfig(1);
-  const options = { cluster, id: 0, data, machine: new KvMachine(), logger: silentLogger };
+  const options = { cluster, id: 0, data, durability: 'memory', machine: new KvMachine(), logger: silentLogger } as const;
   const replica = await Replica.start(options);
   t.equal(replica.status().incarnation, 1);
   const elsewhere = { ...options, cluster: await clusterConfig(1) };
@@ -250,7 +250,7 @@ t.test('a replica that breaks is stopped, and says why', async (t) => {
   await t.test('its disk fails', async (t) => {
     const cluster = await clusterConfig(3);
     const data = directory(t);
-    const replica = await Replica.start({ cluster, id: 0, data, machine: new KvMachine(), logger: silentLogger });
+    const replica = await Replica.start({ cluster, id: 0, data, durability: 'memory', machine: new KvMachine(), logger: silentLogger });
     const others = await Promise.all([1, 2].map((id) => Replica.start({ cluster, id, machine: new KvMachine(), logger: silentLogger })));
     const { storage } = replica as unknown as { storage: { hardState: { fd: number } } };
     storage.hardState.fd = -1;
