@@ -23,6 +23,7 @@ import { readI32, readIndex, toHex } from '../wire/u64.js';
 import type { Limits } from './config.js';
 import type { Hasher, Instant, Snapshot } from './contract.js';
 import { Counter } from './counters.js';
+import { count } from './masks.js';
 import type { ReplicaState } from './replica-state.js';
 import type { Sender } from './sender.js';
 
@@ -389,12 +390,6 @@ function compareLimits(own: Said, said: Said, there: string): string {
 /** What is compared: the state; of index 0 all of it. */
 function valueOf(said: Said): string {
   return said.index === 0 ? `${said.chainHi},${said.chainLo},${said.digestHi},${said.digestLo}` : `${said.digestHi},${said.digestLo}`;
-}
-
-function count(mask: number): number {
-  let n = 0;
-  for (let m = mask; m !== 0; m &= m - 1) n++;
-  return n;
 }
 
 function names(mask: number): string {
