@@ -269,8 +269,7 @@ t.test('envelope: every prefix and every flipped bit is refused', (t) => {
 
 t.test('envelope: each refusal has its name', (t) => {
   const open = (bytes: Uint8Array, length = bytes.length, replicas = 3): string => DROP_REASON_NAMES[-new Envelope(hash, 7, 8, 0, replicas).open(bytes, 0, length)]!;
-  const changed = (at: number, value: number): Uint8Array => {
-    const bytes = datagram();
+  const changed = (at: number, value: number, bytes = datagram()): Uint8Array => {
     bytes[at] = value;
     return bytes;
   };
@@ -282,7 +281,8 @@ t.test('envelope: each refusal has its name', (t) => {
   t.equal(open(changed(14, 9)), 'cluster');
   t.equal(open(datagram(5)), 'sender', 'a replica beyond the cluster');
   t.equal(open(changed(22, 1)), 'key');
-  t.equal(open(changed(25, datagram()[25]! ^ 0xff)), 'checksum');
+  const one = datagram(); // another one has another checksum, which may be this one's turned around
+  t.equal(open(changed(25, one[25]! ^ 0xff, one)), 'checksum');
   t.equal(open(changed(40, 1)), 'checksum', 'the unused half of the mac is zero');
   t.end();
 });
