@@ -14,7 +14,7 @@
  * Digests are those of snapshots that this replica took of what it executed itself, at indexes that all replicas choose alike
  * (replica-state.ts). One that was installed would only echo its source. So would what follows from it: of two that differ, the one
  * that a third was filled from would have a majority by that. So after an installation a replica compares and says nothing, until
- * nobody has contradicted it at an index. Digests are XXH3-64, unkeyed: against accidents, which
+ * nobody has contradicted it at an index, or f + 1 have and it stops. Digests are XXH3-64, unkeyed: against accidents, which
  * do not search for collisions. A client does not bring about states that differ in the first place: it would have to make two
  * operations stand under one chain, and that is the chain's to prevent.
  */
@@ -291,6 +291,8 @@ export class Divergence {
   /** This replica is the one in the wrong. It stops when what it said of itself has left, so that the others know whom they differ from. */
   private stopBy(own: Own, replicas: number, now: Instant): void {
     if (this.verdict !== undefined) return;
+    // f + 1 others have another state in common, so the word of this one makes no majority for its own, whosever it is.
+    if (own.isEcho) for (let to = 0; to < this.state.n; to++) if (to !== this.state.id) this.send(to, own, false);
     const others = names(replicas);
     const r = 31 - Math.clz32(replicas & -replicas);
     const said = this.said[r]!.find(({ index }) => index === own.index)!;

@@ -197,6 +197,20 @@ t.test('a third that was filled by the wrong one is no second voice: nobody is s
   t.end();
 });
 
+t.test('one that was filled, and goes wrong before it has said anything, is named by the others as it stops', (t) => {
+  const s = new Story();
+  s.c.isolate(2);
+  s.c.lose();
+  t.equal(s.commit(300).size, 0);
+  s.c.heal();
+  s.run(50_000, new Map());
+  t.equal(s.c.replica(2).counter('snapshots_installed'), 1);
+  const { journal } = s.c.replica(2).machine as JournalMachine;
+  journal[3] += ' (wrong)';
+  theWrongOneStops(t, s, 2, s.commit(150));
+  t.end();
+});
+
 t.test('no word of f replicas stops another, nor do f + 1 that do not agree with each other', (t) => {
   const s = new Story();
   s.commit(100);
