@@ -6,7 +6,8 @@
  * - *Forgotten (S)*: somebody remembers an incarnation of it, so it was here before. It stops, unless its operator says
  *   that the log is lost.
  * - *New*: every other replica that answers is as unused as itself, or was when it first answered, and these are all of them, or f after a while.
- *   It begins in view 0.
+ *   It begins in view 0. Those of them that are starting too must have heard the same of this one before it begins (`met`): to one that
+ *   has not it would be in use as soon as a client's first request stands in its log, and nobody could say any more that it was new.
  * - *Unknown (S)*: some replica that answers is in use, or the operator says that the log is lost. It may have promised and acknowledged
  *   anything. Whatever view it acknowledged in had the promises of f+1 replicas, so of any f+1 that remember theirs one
  *   says so: above the highest view that f+1 say, none can be that it acknowledged in. It leaps further above, by more views than can have been
@@ -27,7 +28,7 @@ import { MAX_VIEW } from './views.js';
 /** Where f others are unused too, this is how long the rest have to answer before the cluster begins without them. */
 const REST_US = 1_000_000;
 /** Answers are asked for this often while starting, and in normal operation of those who never answered. */
-const ASK_US = 50_000;
+const ASK_US = 20_000;
 const ANNOUNCE_US = 1_000_000;
 /** How far a replica of unknown promises leaps above the views of f+1 others. */
 export const VIEW_LEAP = 1 << 20;
@@ -65,6 +66,8 @@ interface Answer {
   readonly starting: boolean;
   /** Nothing was ever committed there, as far as it knows. */
   readonly unused: boolean;
+  /** It is not starting any more, or has heard that this one is unused. */
+  readonly met: boolean;
   readonly lost: boolean;
   readonly remembered: number;
 }
@@ -73,7 +76,7 @@ export class Introduction {
   private readonly nonce: number;
   private readonly answers = new Map<number, Answer>();
   private askedUs = -Infinity;
-  /** Since when f others have answered. */
+  /** Since when f others are unused and have met this one. */
   private enoughUs = Infinity;
   private announced = false;
   /** Replicas that answered, a bit each. */
@@ -139,13 +142,14 @@ export class Introduction {
     if (readI32(bytes, o + at.nonce) !== this.nonce) return;
     const view = readI32(bytes, o + at.view);
     const status = bytes[o + at.status]!;
-    const starting = (bytes[o + at.condition]! & ReplicaCondition.starting) !== 0;
+    const condition = bytes[o + at.condition]!;
+    const starting = (condition & ReplicaCondition.starting) !== 0;
     // A release that does not say what its cluster file lists does not say whether it is starting either.
     // One that was unused after this replica had begun to ask is as new as this one, whatever it has done since: it could do that without this one.
-    const wasUnused = this.answers.get(from)?.unused === true;
+    const wasUnused = ((state.met >>> from) & 1) === 1;
     const unused = starting || wasUnused || (list !== 0 && status === ReplicaStatus.normal && view === 0 && readIndex(bytes, o + at.lastIndex) === 0);
-    this.answers.set(from, { view, starting, unused, lost: status === ReplicaStatus.recovering, remembered });
-    if (this.enoughUs === Infinity && this.answers.size >= state.views.f) this.enoughUs = now.monotonicUs;
+    if (unused) state.met |= 1 << from;
+    this.answers.set(from, { view, starting, unused, met: !starting || (condition & ReplicaCondition.met) !== 0, lost: status === ReplicaStatus.recovering, remembered });
     this.decide(now);
   }
 
@@ -169,9 +173,11 @@ export class Introduction {
     let highest = 0;
     let remembered = 0;
     let by = -1;
+    let met = 0;
     let lost = 1 << state.id;
     for (const [r, answer] of this.answers) {
       if (!answer.unused) inUse = true;
+      if (answer.met) met++;
       if (!answer.starting) {
         intact++;
         highest = Math.max(highest, answer.view);
@@ -184,8 +190,8 @@ export class Introduction {
     }
     if (remembered > 0 && this.first() !== 'log-lost') throw new ForgottenError(state.id, by, remembered, 0);
     if (!inUse) {
-      const all = this.answers.size === state.n - 1;
-      if (!all && (this.answers.size < state.views.f || now.monotonicUs - this.enoughUs < REST_US)) return;
+      if (this.enoughUs === Infinity && met >= state.views.f) this.enoughUs = now.monotonicUs;
+      if (met < state.n - 1 && !(now.monotonicUs - this.enoughUs >= REST_US)) return;
       state.beginNew();
     } else if (intact > state.views.f && highest + VIEW_LEAP <= MAX_VIEW) {
       state.beginWithoutMemory(highest + VIEW_LEAP, remembered + INCARNATION_LEAP);

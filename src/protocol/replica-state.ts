@@ -90,6 +90,8 @@ export class ReplicaState implements PersistBatch {
 
   /** Nothing was on disk, and it is not known yet whether there ever was (introduction.ts). The status is `recovering`. */
   starting = false;
+  /** While starting: the replicas that said in this life that they are unused, a bit each. */
+  met = 0;
   /** By replica: the highest incarnation of it that was heard of; 0: none. Durable. Never changed in place. */
   known: readonly number[];
   /** By replica: the life that came with it; the own one at the own place. Durable. Never changed in place. */

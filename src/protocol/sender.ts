@@ -272,7 +272,7 @@ export class Sender {
     writeI32(bytes, o + at.knownIncarnation, to < state.n ? state.known[to]! : 0);
     writeI32(bytes, o + at.knownLife, to < state.n ? state.lives[to]! : 0);
     writeI32(bytes, o + at.life, state.life);
-    bytes[o + at.condition] = (state.lostLogs === 0 ? 0 : wire.ReplicaCondition.majorityLost) | (state.starting ? wire.ReplicaCondition.starting : 0);
+    bytes[o + at.condition] = (state.lostLogs === 0 ? 0 : wire.ReplicaCondition.majorityLost) | (state.starting ? wire.ReplicaCondition.starting | (((state.met >>> to) & 1) === 1 && to < state.n ? wire.ReplicaCondition.met : 0) : 0);
     writeI32(bytes, o + at.list, state.list);
     writeI32(bytes, o + at.fingerprint, state.chain.fingerprint);
     state.out.commit(wire.ProbeReply.size);

@@ -333,6 +333,8 @@ export const ReplicaCondition = {
   majorityLost: 1,
   /** It found nothing on its disk, and does not know yet whether it is new or forgot. */
   starting: 2,
+  /** It is starting, and has heard the replica that asks say that it is unused. */
+  met: 4,
 } as const;
 
 /** The words of commands, metrics and docs for the codes above, by code. */

@@ -64,20 +64,56 @@ t.test('one of two that begin a new cluster without the third is quicker, and in
     const c = new Cluster(3, { first: 'ask', keepsLog: true });
     const slow = 1 - quick;
     for (const id of [quick, slow]) c.replica(id).start(false, 'ask');
-    // Answers to the slow one are lost for a while, so it has to wait for longer.
+    // What would tell the slow one that the quick one has heard it is lost, so it has to wait for longer.
+    while (c.replica(slow).state.met === 0) c.run(1_000);
     c.loses = ({ to, message }) => to === slow && message === ProbeReply;
-    c.run(300_000);
-    c.heal();
     while (c.replica(quick).state.starting) c.run(1_000);
     t.equal(c.replica(slow).state.starting, true);
     const alice = c.hand();
     c.give(alice, Request, alice.registration(20), quick);
     c.deliver({ to: quick });
     t.equal(c.replica(quick).state.log.lastIndex, 1);
+    c.heal();
     c.run(2_000_000);
     t.match([c.replica(slow).state.starting, c.replica(slow).state.status], [false, ReplicaStatus.normal], `replica ${slow} takes part`);
     t.ok(c.replica(slow).state.view < VIEW_LEAP, 'as a new one');
   }
+  t.end();
+});
+
+t.test('a new cluster is asked for sessions at once: whoever has not heard that the first one was unused still begins', (t) => {
+  for (const n of [3, 5, 7]) {
+    for (let first = 0; first < n; first++) {
+      const c = new Cluster(n, { first: 'ask', keepsLog: true });
+      // The first one begins to ask when all others have asked in vain.
+      for (let id = 0; id < n; id++) if (id !== first) c.replica(id).start(false, 'ask');
+      c.loses = ({ to, from, message }) => to === first || (from === first && message === ProbeReply);
+      c.run(5_000);
+      c.heal();
+      c.replica(first).start(false, 'ask');
+      const alice = c.hand();
+      for (let i = 0; i < 100 && c.replicas.some((replica) => replica.state.starting); i++) {
+        c.give(alice, Request, alice.registration(20), ...c.replicas.keys());
+        c.run(1_000);
+      }
+      for (const replica of c.replicas) t.match([replica.state.starting, replica.state.status, replica.state.view, replica.state.lostLogs], [false, ReplicaStatus.normal, 0, 0], `replica ${replica.state.id} of ${n}, ${first} is the last to ask`);
+    }
+  }
+  t.end();
+});
+
+t.test('one that is starting too, and never hears this one, is waited for no longer than one that is away', (t) => {
+  const c = new Cluster(3, { first: 'ask', keepsLog: true });
+  for (const replica of c.replicas) replica.start(false, 'ask');
+  c.loses = ({ to, message }) => to === 2 && message === ProbeReply;
+  c.run(900_000);
+  t.strictSame(c.replicas.map(({ state }) => state.starting), [true, true, true]);
+  c.run(200_000);
+  t.strictSame(c.replicas.map(({ state }) => state.starting), [false, false, true]);
+  c.heal();
+  write(c, c.hand(), ['a'], true);
+  c.run(1_000_000);
+  t.strictSame(c.replicas.map(({ state }) => state.status), [ReplicaStatus.normal, ReplicaStatus.normal, ReplicaStatus.normal]);
   t.end();
 });
 
