@@ -9,7 +9,7 @@ import { outputFor, type Command } from './command.js';
 import { CliError, Exit, exitCodeOf, lineOf } from './exit.js';
 import { helpOf, parseFlags } from './flags.js';
 import { openSettings, variableOf } from './settings.js';
-import { formatLine } from '../server/logger.js';
+import { formatFor, formatLine, type LogFormat } from '../server/logger.js';
 import { isOldNode, NODE_MIN, version } from '../server/version.js';
 
 /** Name → what it does, and where it is. */
@@ -73,9 +73,9 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const command = await COMMANDS[name]![1]();
   isService = command.shape.service === true;
-  if (isService) logFormat = formatIn(args) ?? process.env[variableOf(LOG_FORMAT)];
+  if (isService) logFormat = formatFor(formatIn(args) ?? process.env[variableOf(LOG_FORMAT)], process.stderr);
   const parsed = parseFlags(command.shape, args.slice(words), (file) => openSettings(command.shape, file, process.env));
-  if (isService) logFormat = String(parsed.values[LOG_FORMAT]);
+  if (isService) logFormat = formatFor(String(parsed.values[LOG_FORMAT]), process.stderr);
   if (parsed.values['help'] === true) {
     process.stdout.write(helpOf(command.shape));
     return Exit.done;
@@ -113,7 +113,7 @@ function overview(prefix: string): string {
 
 const LOG_FORMAT = 'log-format';
 /** Of a service, as far as it is known: why it does not start, or stopped, is a line of its log. */
-let logFormat: string | undefined;
+let logFormat: LogFormat | undefined;
 
 /** What the command line says of it, where the rest of that may be wrong. */
 function formatIn(args: readonly string[]): string | undefined {

@@ -11,7 +11,7 @@ import { HeapMeter } from '../metrics/heap-meter.js';
 import { DEFAULT_LATE, DEFAULT_TIMINGS, LATE_RULES, type LateRule, type Timings } from '../protocol/config.js';
 import { JitPaxosError } from '../errors.js';
 import { LineOutput, neverWait } from '../server/line-output.js';
-import { LOG_LEVELS, streamLogger, type LogFormat, type Logger, type LogLevel } from '../server/logger.js';
+import { formatFor, LOG_LEVELS, streamLogger, type Logger, type LogLevel } from '../server/logger.js';
 import { MetricsServer } from '../server/metrics-server.js';
 import { Replica } from '../server/replica.js';
 import { DEFAULT_DURABILITY, DURABILITIES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, type Durability } from '../server/storage.js';
@@ -68,7 +68,7 @@ export const replica = defineCommand(
     if (id === undefined) throw new CliError('flag-invalid', '--id is missing; give the index of this replica in the cluster file, from 0');
     if (values.metrics !== undefined) MetricsServer.check(values.metrics);
     for (const stream of [process.stdout, process.stderr]) neverWait(stream);
-    const logger = streamLogger(process.stderr, values['log-level'] as LogLevel, logFormat(values['log-format']));
+    const logger = streamLogger(process.stderr, values['log-level'] as LogLevel, formatFor(values['log-format'], process.stderr));
     const running = await Replica.start({
       cluster: values.cluster,
       ...(values.keys === undefined ? {} : { keys: values.keys }),
@@ -109,10 +109,6 @@ export const replica = defineCommand(
     return Exit.done;
   },
 );
-
-function logFormat(given: string): LogFormat {
-  return given === 'json' || (given === 'auto' && !process.stderr.isTTY) ? 'json' : 'text';
-}
 
 type TimingFlag = 'sync-interval' | 'suspect-after' | 'max-ahead' | 'max-hold' | 'order-hold' | 'slow-after';
 

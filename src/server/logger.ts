@@ -27,6 +27,12 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 /** `json`: one object a line, for machines. `text`: for people. */
 export type LogFormat = 'json' | 'text';
 
+/** What a format that was asked for means on a stream. `auto`, or nothing that is a format: text on a terminal, JSON elsewhere. */
+export function formatFor(asked: string | undefined, stream: { readonly isTTY?: boolean }): LogFormat {
+  if (asked === 'json' || asked === 'text') return asked;
+  return stream.isTTY === true ? 'text' : 'json';
+}
+
 export interface LineLoggerOptions {
   /** Less than this is not written. */
   readonly level: LogLevel;

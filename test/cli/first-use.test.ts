@@ -151,7 +151,10 @@ t.test('help, version, durations, and why a replica does not start', async (t) =
   t.match(await line(['--id', '9', '--log-format', 'json']), { level: 'error', event: 'replica.ended', code: 'replica-id-out-of-range', error: /replicas 0 to 2/, exitCode: 2 });
   t.match(await line(['--id', 'x', '--log-format=json']), { event: 'replica.ended', code: 'flag-invalid' }, 'also where the command line itself is wrong');
   t.match(await line(['--id', '0', '--suspect-after', '1ms'], { JITPAXOS_LOG_FORMAT: 'json' }), { event: 'replica.ended', code: 'flag-invalid' });
-  t.match((await jitpaxos(['replica', '--id', '9'], { cwd })).stderr, /^replica-id-out-of-range: /, 'otherwise it is for people');
+  t.match(await line(['--id', '9']), { event: 'replica.ended', code: 'replica-id-out-of-range' }, 'auto, where stderr is no terminal');
+  t.match(await line(['--id', 'x', '--log-format', 'auto']), { event: 'replica.ended', code: 'flag-invalid' });
+  t.match(await line(['--id', '9'], { JITPAXOS_LOG_FORMAT: 'auto' }), { event: 'replica.ended', code: 'replica-id-out-of-range' });
+  t.match((await jitpaxos(['replica', '--id', '9', '--log-format', 'text'], { cwd })).stderr, /^replica-id-out-of-range: /, 'for people');
 });
 
 t.test('config explain says what would be used', async (t) => {

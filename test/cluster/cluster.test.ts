@@ -117,7 +117,7 @@ t.test('garbage thrown at the replicas is dropped and counted while they commit'
 
 t.test('a second process with the same id, data directory or port is refused', async (t) => {
   await using cluster = await LocalCluster.start({ ...OPTIONS, replicas: 1 });
-  const replica = (data: string): Promise<Ended> => jitpaxos(['replica', '--cluster', cluster.clusterFile, '--id', '0', '--data', data]);
+  const replica = (data: string): Promise<Ended> => jitpaxos(['replica', '--cluster', cluster.clusterFile, '--id', '0', '--data', data, '--log-format', 'text']);
   checkRefusal(t, await replica(join(cluster.directory, 'replica-0')), 1, 'data-directory-locked', /replica-0/);
   checkRefusal(t, await replica(join(cluster.directory, 'other')), 1, 'port-in-use', new RegExp(String(cluster.replicas[0]!.ready!.port)));
 });
@@ -164,11 +164,11 @@ t.test('bad cluster files are refused with the key that is wrong', async (t) => 
     writeFileSync(file, text);
     checkRefusal(t, await jitpaxos(['kv', 'get', 'x', '--cluster', file]), 2, 'cluster-file-invalid', says);
   }
-  checkRefusal(t, await jitpaxos(['replica', '--cluster', file, '--id', '0']), 2, 'cluster-file-invalid', /logEntrys/);
+  checkRefusal(t, await jitpaxos(['replica', '--cluster', file, '--id', '0', '--log-format', 'text']), 2, 'cluster-file-invalid', /logEntrys/);
   checkRefusal(t, await jitpaxos(['kv', 'get', 'x', '--cluster', join(directory, 'none.json')]), 1, 'cluster-file-unreadable', /none\.json/);
   writeFileSync(file, JSON.stringify(good));
-  checkRefusal(t, await jitpaxos(['replica', '--cluster', file, '--id', '3']), 2, 'replica-id-out-of-range', /0 to 2/);
-  checkRefusal(t, await jitpaxos(['replica', '--cluster', file]), 2, 'flag-invalid', /--id is missing/);
+  checkRefusal(t, await jitpaxos(['replica', '--cluster', file, '--id', '3', '--log-format', 'text']), 2, 'replica-id-out-of-range', /0 to 2/);
+  checkRefusal(t, await jitpaxos(['replica', '--cluster', file, '--log-format', 'text']), 2, 'flag-invalid', /--id is missing/);
 });
 
 t.test('init writes a cluster file once, and what it writes is one', async (t) => {

@@ -32,7 +32,7 @@ t.test('an empty directory under the id of a replica that was in use', async (t)
   await replicas[1]!.close();
   rmSync(data(1), { recursive: true });
 
-  const child = spawn(process.execPath, [MAIN, 'replica', '--cluster', file, '--id', '1', '--data', data(1), '--durability', 'fsync', '--log-level', 'error'], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const child = spawn(process.execPath, [MAIN, 'replica', '--cluster', file, '--id', '1', '--data', data(1), '--durability', 'fsync', '--log-level', 'error', '--log-format', 'text'], { stdio: ['ignore', 'ignore', 'pipe'] });
   let said = '';
   child.stderr.on('data', (bytes: Buffer) => (said += bytes.toString()));
   const code = await new Promise((resolve) => child.once('exit', resolve));

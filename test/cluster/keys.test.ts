@@ -207,7 +207,7 @@ t.test('a key file that others may read, or of another cluster, is refused with 
   t.match(foreign.stderr, /^key-file-invalid: /m);
   const replicaFile = join(cluster.directory, 'replica.keys');
   chmodSync(replicaFile, 0o640);
-  const replica = await jitpaxos(['replica', '--cluster', cluster.clusterFile, '--id', '0', '--data', join(cluster.directory, 'other')]);
+  const replica = await jitpaxos(['replica', '--cluster', cluster.clusterFile, '--id', '0', '--data', join(cluster.directory, 'other'), '--log-format', 'text']);
   t.equal(replica.code, 1);
   t.match(replica.stderr, /key-file-exposed: /);
   // A running replica keeps the keys that it has.

@@ -5,7 +5,7 @@ import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import { LineOutput, neverWait } from '../../src/server/line-output.js';
-import { guardedLogger, lineLogger, streamLogger, type LogFields, type Logger } from '../../src/server/logger.js';
+import { formatFor, guardedLogger, lineLogger, streamLogger, type LogFields, type Logger } from '../../src/server/logger.js';
 import { Replica } from '../../src/server/replica.js';
 import { clusterConfig, startReplicas } from './fixtures.js';
 
@@ -28,6 +28,14 @@ t.test('lines', (t) => {
   quiet.logger.warn('b', {});
   quiet.logger.error('c', {});
   t.same(quiet.lines.map((line) => (JSON.parse(line) as { event: string }).event), ['b', 'c']);
+  t.end();
+});
+
+t.test('auto: text on a terminal, JSON elsewhere, also where what was asked for is no format', (t) => {
+  const pipe = {};
+  const terminal = { isTTY: true };
+  t.same([undefined, 'auto', 'yaml', 'json', 'text'].map((asked) => formatFor(asked, pipe)), ['json', 'json', 'json', 'json', 'text']);
+  t.same([undefined, 'auto', 'yaml', 'json', 'text'].map((asked) => formatFor(asked, terminal)), ['text', 'text', 'text', 'json', 'text']);
   t.end();
 });
 

@@ -128,7 +128,7 @@ export class ReplicaProcess {
       let seen = '';
       const fail = (why: string): void => {
         clearTimeout(timer);
-        const said = this.complaint.trim().split('\n').at(-1) ?? '';
+        const said = lastWords(this.complaint);
         reject(new CliError('replica-not-ready', `replica ${this.id} ${why}${said === '' ? '' : `: ${said}`}; run it by hand with jitpaxos replica to see more`));
       };
       const timer = setTimeout(() => fail(`was not ready within ${READY_TIMEOUT_MS / 1000} s`), READY_TIMEOUT_MS);
@@ -224,6 +224,17 @@ export class LocalCluster {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+}
+
+/** The last line of a replica's log; where that says why it ended, as it says it to people. */
+function lastWords(log: string): string {
+  const line = log.trim().split('\n').at(-1) ?? '';
+  try {
+    const { event, code, error } = JSON.parse(line) as Readonly<Record<string, unknown>>;
+    return event === 'replica.ended' ? `${String(code)}: ${String(error)}` : line;
+  } catch {
+    return line;
   }
 }
 
