@@ -107,6 +107,11 @@ export interface HardState {
    * incarnation and of different lives are two that do not remember each other. 0: not known.
    */
   readonly lives?: readonly number[];
+  /**
+   * The state came from another replica, and whether the others have the same is not known yet: this one says nothing of its digests
+   * (divergence.ts). It belongs to the log and is kept with it. Absent: no; or a release wrote it that did not keep it.
+   */
+  readonly isEcho?: boolean;
 }
 
 /**

@@ -9,14 +9,16 @@
  * other, until a third decides.
  *
  * `StateDigest` carries all three. With a digest it speaks of machine and session table at a snapshot's index; without one (zero) of
- * the log alone; at index 0, where there is no state yet, chain and digest hold the limits themselves (`packLimits`).
+ * the log alone, and may ask for the other's digest; at index 0, where there is no state yet, chain and digest hold the limits themselves (`packLimits`).
  *
  * Digests are those of snapshots that this replica took of what it executed itself, at indexes that all replicas choose alike
  * (replica-state.ts). One that was installed would only echo its source. So would what follows from it: of two that differ, the one
- * that a third was filled from would have a majority by that. So after an installation a replica compares and says nothing, until
- * nobody has contradicted it at an index, or f + 1 have and it stops. Digests are XXH3-64, unkeyed: against accidents, which
- * do not search for collisions. A client does not bring about states that differ in the first place: it would have to make two
- * operations stand under one chain, and that is the chain's to prevent.
+ * that a third was filled from would have a majority by that. So after an installation a replica says nothing: it asks the others what they
+ * have at each index, until all of them have agreed at one, or nobody has contradicted it for a while (they may be as mute as it is), or
+ * f + 1 have contradicted it and it stops. That it is mute is kept with the log, because a restart makes no state its own.
+ *
+ * Digests are XXH3-64, unkeyed: against accidents, which do not search for collisions. A client does not bring about states that
+ * differ in the first place: it would have to make two operations stand under one chain, and that is the chain's to prevent.
  */
 import { StateDigest } from '../wire/messages.js';
 import { readI32, readIndex, toHex } from '../wire/u64.js';
@@ -46,6 +48,8 @@ export class DivergedError extends Error {
 const KEPT = 4;
 /** A digest is said again, and asked for, where none of that index was heard: so many times, each time after twice as long. What was asked for is said once. */
 const REPEATS = 5;
+/** A state that came from another replica is taken for the own one when nobody has contradicted it for so many times the time of suspicion. */
+const QUIET = 64;
 /** What contradicts this replica is answered at most this often, µs. */
 const ANSWER_US = 1_000_000;
 
@@ -71,7 +75,7 @@ interface Own extends Said {
   agreed: number;
   /** … and another thing. */
   differed: number;
-  /** It was not said: the state is another replica's. */
+  /** It is not said, only asked about: the state is another replica's. */
   readonly isEcho: boolean;
   repeats: number;
   repeatUs: number;
@@ -83,10 +87,12 @@ export class Divergence {
   states = 0;
   limits = 0;
 
-  /** What `Execution.installs` was when this replica last took a state for its own. */
+  /** What `Execution.installs` was at the last snapshot. */
   private installs = 0;
-  /** The last index that was compared since, and not said; undefined: none. */
+  /** The last index that was compared since the state came from another, and not said; undefined: none. */
   private echo: Own | undefined;
+  /** Since when nobody has contradicted that state, monotonic µs. */
+  private quietUs = 0;
   /** Why this replica stops, and when. */
   private verdict: DivergedError | undefined;
   private verdictUs = Infinity;
@@ -119,7 +125,6 @@ export class Divergence {
 
   /** A life begins: says under which limits. */
   start(now: Instant): void {
-    this.installs = this.state.execution.installs; // what was on disk is its own
     this.say({ index: 0, ...packLimits(this.state.config.limits) }, false, now);
   }
 
@@ -149,7 +154,7 @@ export class Divergence {
       if (now.monotonicUs < own.repeatUs || !this.isOpen(own)) continue;
       own.repeats++;
       own.repeatUs = now.monotonicUs + this.pauseUs(own.repeats);
-      for (let r = 0; r < this.state.n; r++) if (r !== this.state.id && ((own.heard >>> r) & 1) === 0) this.send(r, own, true);
+      this.ask(own);
     }
   }
 
@@ -194,6 +199,8 @@ export class Divergence {
       digestLo: readI32(bytes, o + at.digest + 4),
     };
     if (said.index > 0 && this.contradicts(from, said.index, said.chainHi, said.chainLo, now)) return;
+    const own = this.own.find(({ index }) => index === said.index);
+    if (bytes[o + at.asks] === 1 && own !== undefined && !own.isEcho) this.send(from, own, false);
     if ((said.digestHi | said.digestLo) === 0) return;
     const list = this.said[from]!;
     const before = list.findIndex(({ index }) => index === said.index);
@@ -201,22 +208,22 @@ export class Divergence {
     else list.push(said);
     // The limits, said first, stay.
     while (list.length > KEPT + 1) list.splice(list.findIndex(({ index }) => index !== 0), 1);
-    const own = this.own.find(({ index }) => index === said.index);
     if (own === undefined) return;
     own.heard |= 1 << from;
-    if (bytes[o + at.asks] === 1 && !own.isEcho) this.send(from, own, false);
     this.judge(own, now);
   }
 
   private took(snapshot: Snapshot, now: Instant): void {
     this.hasher.hash64(snapshot.bytes, 0, snapshot.bytes.length, this.digest, 0);
     const { index, chainHi, chainLo } = snapshot;
-    const { installs } = this.state.execution;
-    let isEcho = installs !== this.installs;
-    if (isEcho && this.echo !== undefined && this.echo.differed === 0) {
-      this.installs = installs;
-      isEcho = false;
-    }
+    const { state } = this;
+    const { installs } = state.execution;
+    const { echo } = this;
+    // What was compared before an installation was another state.
+    if (echo === undefined || installs !== this.installs || echo.differed !== 0) this.quietUs = now.monotonicUs;
+    else if (this.isHeard(echo) || now.monotonicUs - this.quietUs >= QUIET * state.config.timings.suspectUs) state.isEcho = false;
+    this.installs = installs;
+    const { isEcho } = state;
     const own = this.say({ index, chainHi, chainLo, digestHi: readI32(this.digest, 0), digestLo: readI32(this.digest, 4) }, isEcho, now);
     this.echo = isEcho ? own : undefined;
   }
@@ -231,7 +238,8 @@ export class Divergence {
     this.own.push(own);
     while (this.own.length > KEPT + 1) this.own.splice(1, 1); // the first are the limits
     // The others may have said their limits long ago.
-    if (!isEcho) for (let r = 0; r < state.n; r++) if (r !== state.id) this.send(r, own, said.index === 0);
+    if (isEcho) this.ask(own);
+    else for (let r = 0; r < state.n; r++) if (r !== state.id) this.send(r, own, said.index === 0);
     this.judge(own, now);
     return own;
   }
@@ -354,12 +362,27 @@ export class Divergence {
     this.sender.stateDigest(to, index, chain.hi, chain.lo, 0, 0, false);
   }
 
+  /** Asks those that have said nothing of that index, and says what this replica has, if that is its own. */
+  private ask(own: Own): void {
+    const { state } = this;
+    for (let r = 0; r < state.n; r++) {
+      if (((own.heard >>> r) & 1) === 1) continue;
+      if (own.isEcho) this.sender.stateDigest(r, own.index, own.chainHi, own.chainLo, 0, 0, true);
+      else this.send(r, own, true);
+    }
+  }
+
   private send(to: number, own: Own, asks: boolean): void {
     this.sender.stateDigest(to, own.index, own.chainHi, own.chainLo, own.digestHi, own.digestLo, asks);
   }
 
   private isOpen(own: Own): boolean {
-    return own.repeats < REPEATS && !own.isEcho && own.heard !== (1 << this.state.n) - 1;
+    return own.repeats < REPEATS && !this.isHeard(own);
+  }
+
+  /** All others have said something of that index. */
+  private isHeard(own: Own): boolean {
+    return own.heard === (1 << this.state.n) - 1;
   }
 
   private pauseUs(repeats: number): number {

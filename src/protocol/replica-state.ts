@@ -70,6 +70,8 @@ export class ReplicaState implements PersistBatch {
   logView = 0;
   /** How often this replica was started. Durable. */
   incarnation = 0;
+  /** See HardState. Durable with the log. */
+  isEcho = false;
   /** The log up to here is known to equal the primary's in this view. */
   synced = 0;
   /** Entries up to here are committed, as far as this replica knows. */
@@ -179,6 +181,7 @@ export class ReplicaState implements PersistBatch {
       return;
     }
     this.logView = hardState.logView;
+    this.isEcho = hardState.isEcho === true;
     this.status = this.view === this.logView ? ReplicaStatus.normal : ReplicaStatus.viewChange;
     if (log.snapshot !== undefined) {
       this.execution.install(log.snapshot);
@@ -296,6 +299,7 @@ export class ReplicaState implements PersistBatch {
   installSnapshot(snapshot: Snapshot): void {
     invariant(snapshot.index >= this.committed, 'a snapshot that is installed is not behind what is committed');
     this.execution.install(snapshot);
+    this.isEcho = true;
     installBase(snapshot, this.log);
     this.committed = snapshot.index;
     this.synced = snapshot.index;
@@ -379,7 +383,7 @@ export class ReplicaState implements PersistBatch {
   // PersistBatch
 
   get hardState(): HardState {
-    return { view: this.view, logView: this.logView, incarnation: this.incarnation, known: this.known, lives: this.lives };
+    return { view: this.view, logView: this.logView, incarnation: this.incarnation, known: this.known, lives: this.lives, isEcho: this.isEcho };
   }
 
   get entriesFrom(): number {

@@ -53,6 +53,8 @@ export class SimulatedDisk implements Storage, EventHandler {
   private snapshot: Snapshot | undefined;
   /** What the last batch that is on disk said of commits. */
   private committed = 0;
+  /** … and of its state, which is kept with the log. */
+  private isEcho = false;
   private pending: PendingBatch[] = [];
   private generation = 0;
   private busyUntilUs = 0;
@@ -91,11 +93,11 @@ export class SimulatedDisk implements Storage, EventHandler {
         entries.push(entry);
       }
     }
-    const { view, logView, incarnation } = batch.hardState;
+    const { view, logView, incarnation, isEcho = false } = batch.hardState;
     const copy: PendingBatch = {
       token,
       generation: this.generation,
-      hardState: { view, logView, incarnation },
+      hardState: { view, logView, incarnation, isEcho },
       entriesFrom: batch.entriesFrom,
       entries,
       committed: batch.committed,
@@ -178,7 +180,7 @@ export class SimulatedDisk implements Storage, EventHandler {
     if (!hasLog) return { hardState, log: undefined };
     const entries: Uint8Array[] = [];
     for (let index = this.logFirst; index <= this.logLast; index++) entries.push(this.log.get(index)!.slice());
-    return { hardState, log: { snapshot: this.snapshot, entries, committed: this.committed } };
+    return { hardState: { ...hardState, isEcho: this.isEcho }, log: { snapshot: this.snapshot, entries, committed: this.committed } };
   }
 
   private apply(batch: PendingBatch): void {
@@ -216,6 +218,7 @@ export class SimulatedDisk implements Storage, EventHandler {
     for (let i = 0; i < entries.length; i++) if (entriesFrom + i >= this.logFirst) this.log.set(entriesFrom + i, entries[i]!);
     this.logLast = Math.max(entriesFrom + entries.length, this.logFirst) - 1;
     this.committed = committed;
+    this.isEcho = batch.hardState.isEcho === true;
   }
 
   private writeSlots(hardState: HardState, sequence: number): void {

@@ -25,6 +25,8 @@
  *     40     48           56           64          72     80                     88                 96
  *     | from | base index | base chain | committed | salt | checksum of the body | checksum of 0…87 | body …
  *
+ *   flags: 1 reset, 2 clean, 4 the state behind the entries came from another replica and was not compared yet (HardState.isEcho)
+ *
  *   body: `count` entries from index `from` on, each: length u32, entry as in protocol/log.ts
  *
  *   snapshot  snapshot-IIIIIIIIIIIIIIII-CCCCCCCCCCCCCCCC    (index, chain; hex)
@@ -56,6 +58,8 @@ export const DAMAGED = 'damaged-';
 export const FRAME_RESET = 1;
 /** Written last, at a clean stop: everything before it was synced, in every mode. */
 export const FRAME_CLEAN = 2;
+/** Of the hard state: `isEcho`. Releases before it neither write nor look at it. */
+const FRAME_ECHO = 4;
 
 const SEGMENT_MAGIC = 0x4a50574c;
 const FRAME_MAGIC = 0x4a504652;
@@ -178,7 +182,7 @@ export function encodeFrameHeader(frame: FrameHeader, bytes: Uint8Array, hash: H
   writeI32(bytes, 4, frame.generation);
   writeIndex(bytes, 8, frame.sequence);
   writeI32(bytes, 16, frame.bodyBytes);
-  writeI32(bytes, 20, frame.flags);
+  writeI32(bytes, 20, frame.flags | (frame.hardState.isEcho === true ? FRAME_ECHO : 0));
   writeI32(bytes, 24, frame.hardState.view);
   writeI32(bytes, 28, frame.hardState.logView);
   writeI32(bytes, 32, frame.hardState.incarnation);
@@ -198,12 +202,13 @@ export function encodeFrameHeader(frame: FrameHeader, bytes: Uint8Array, hash: H
 export function decodeFrameHeader(bytes: Uint8Array, offset: number, segment: SegmentHeader, hash: Hash64): FrameHeader | undefined {
   if (offset + FRAME_HEADER_BYTES > bytes.length || readI32(bytes, offset) !== FRAME_MAGIC || readI32(bytes, offset + 4) !== segment.generation) return undefined;
   if (!checksumHolds(bytes, offset, AT_FRAME_CHECKSUM, offset + AT_FRAME_CHECKSUM, hash)) return undefined;
+  const flags = readI32(bytes, offset + 20);
   const header: FrameHeader = {
     generation: segment.generation,
     sequence: readIndex(bytes, offset + 8),
     bodyBytes: readI32(bytes, offset + 16),
-    flags: readI32(bytes, offset + 20),
-    hardState: { view: readI32(bytes, offset + 24), logView: readI32(bytes, offset + 28), incarnation: readI32(bytes, offset + 32) },
+    flags: flags & ~FRAME_ECHO,
+    hardState: { view: readI32(bytes, offset + 24), logView: readI32(bytes, offset + 28), incarnation: readI32(bytes, offset + 32), ...((flags & FRAME_ECHO) === 0 ? {} : { isEcho: true }) },
     count: readI32(bytes, offset + 36),
     entriesFrom: readIndex(bytes, offset + 40),
     baseIndex: readIndex(bytes, offset + 48),

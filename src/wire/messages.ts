@@ -219,7 +219,7 @@ export const SnapshotChunk = defineMessage('SnapshotChunk', 25, {
 
 /**
  * Replica → replica: entry `index` is committed under `chain`, and behind it, where a snapshot of mine became stable, my machine and session table have this digest (XXH3-64 of the snapshot; 0: of the log alone).
- * Index 0: `chain` and `digest` hold the limits that decide what is executed (protocol/divergence.ts). `asks`: 1 when the sender has heard none of the receiver's at this index.
+ * Index 0: `chain` and `digest` hold the limits that decide what is executed (protocol/divergence.ts). `asks`: 1 when the sender has heard none of the receiver's at this index; without a digest that is all it wants: its state came from another replica.
  */
 export const StateDigest = defineMessage(
   'StateDigest',

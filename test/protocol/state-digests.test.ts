@@ -69,7 +69,7 @@ class Story {
 }
 
 const named = (replica: TestReplica, event: string): string[] => replica.transitions.filter((text) => text.startsWith(`${event}:`));
-const digests = (c: Cluster, from: number): Values[] => c.history.filter((packet) => packet.from === from && packet.message === StateDigest && packet.values['index'] !== 0n).map(({ values }) => values);
+const digests = (c: Cluster, from: number): Values[] => c.history.filter((packet) => packet.from === from && packet.message === StateDigest && packet.values['index'] !== 0n && packet.values['digest'] !== 0n).map(({ values }) => values);
 
 t.test('replicas that are well take snapshots at the same indexes, say the same of them, and nobody is named', (t) => {
   for (const keepsLog of [false, true]) {
@@ -208,6 +208,76 @@ t.test('one that was filled, and goes wrong before it has said anything, is name
   const { journal } = s.c.replica(2).machine as JournalMachine;
   journal[3] += ' (wrong)';
   theWrongOneStops(t, s, 2, s.commit(150));
+  t.end();
+});
+
+t.test('a third that was filled by the wrong one is no second voice after a restart either: whose its state is, is kept with the log', (t) => {
+  const s = new Story({ keepsLog: true, machine: (id) => (id === 1 ? new WrongMachine(5) : new JournalMachine()) });
+  s.c.isolate(2);
+  s.c.lose();
+  t.equal(s.commit(600).size, 0);
+  s.c.heal();
+  t.equal(s.commit(300).size, 0);
+  const third = s.c.replica(2);
+  t.equal(third.counter('snapshots_installed'), 1);
+  for (let restarts = 0; restarts < 2; restarts++) {
+    third.crash();
+    third.start();
+    t.equal(third.counter('snapshots_installed'), 0, 'with what it had on disk');
+    t.equal(s.commit(600).size, 0, 'nobody stops');
+    t.match((third.machine as JournalMachine).journal[4], /wrong/);
+    t.equal(digests(s.c, 2).length, 0, 'it says nothing');
+    t.equal(third.core.divergence.states, 0b001, 'and compares');
+  }
+  t.end();
+});
+
+t.test('a state that nobody contradicted is the own one, also over a restart; a restart before that goes on comparing', (t) => {
+  const s = new Story({ keepsLog: true });
+  s.c.isolate(2);
+  s.c.lose();
+  s.commit(600);
+  s.c.heal();
+  s.run(50_000, new Map());
+  const third = s.c.replica(2);
+  t.equal(third.counter('snapshots_installed'), 1);
+  third.crash();
+  third.start();
+  t.equal(third.state.isEcho, true);
+  s.commit(600);
+  t.equal(third.state.isEcho, false);
+  const said = digests(s.c, 2).length;
+  t.ok(said > 0);
+  const echoes = third.counter('states_agreed');
+  t.ok(echoes > 0);
+  third.crash();
+  third.start();
+  t.equal(third.state.isEcho, false);
+  s.commit(300);
+  t.ok(digests(s.c, 2).length > said);
+  t.end();
+});
+
+t.test('what was compared before another installation does not count for the state that this one brought', (t) => {
+  const s = new Story({ machine: (id) => (id === 1 ? new WrongMachine(450) : new JournalMachine()) });
+  const third = s.c.replica(2);
+  /** Commits while replica 2 hears nothing, and fills it then. */
+  const fill = (): void => {
+    s.c.isolate(2);
+    s.c.lose();
+    t.equal(s.commit(300).size, 0);
+    s.c.heal();
+    s.run(50_000, new Map());
+  };
+  fill();
+  t.equal(third.counter('snapshots_installed'), 1);
+  while (third.counter('states_agreed') === 0) s.commit(8);
+  fill();
+  t.equal(third.counter('snapshots_installed'), 2);
+  t.match((third.machine as JournalMachine).journal[449], /wrong/);
+  t.equal(s.commit(600).size, 0, 'nobody stops');
+  t.equal(third.state.isEcho, true);
+  t.equal(digests(s.c, 2).length, 0);
   t.end();
 });
 

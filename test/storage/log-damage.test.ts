@@ -18,7 +18,7 @@ const SECTOR = 512;
 const random = new Random(1);
 
 /** A disk with a log of that many batches, one entry each; a crash, not a clean stop, ends it. */
-async function written(): Promise<{ disk: MemoryDisk; segment: Uint8Array }> {
+async function written(isEcho: (token: number) => boolean = () => false): Promise<{ disk: MemoryDisk; segment: Uint8Array }> {
   const disk = new MemoryDisk(random);
   const storage = await DurableStorage.open({ files: new MemoryFiles(disk, random), directory: 'disk', owner, hash, mode: 'fsync', bootId, segmentBytes: 8192, nowMs: () => 0, random: () => random.next() | 0, later: () => undefined });
   const unexpected = (error?: unknown): void => void t.fail(String(error));
@@ -27,7 +27,7 @@ async function written(): Promise<{ disk: MemoryDisk; segment: Uint8Array }> {
   for (let token = 1; token <= BATCHES; token++) {
     const durable = new Promise<number>((resolve) => (report = resolve));
     const batch: PersistBatch = {
-      hardState: { view: 0, logView: 0, incarnation: 1 },
+      hardState: { view: 0, logView: 0, incarnation: 1, isEcho: isEcho(token) },
       committed: token - 1,
       entriesFrom: token,
       lastIndex: token,
@@ -58,8 +58,20 @@ t.test('every entry is found, as it was written', async (t) => {
   const found = await readWith(disk, segment);
   t.equal(found.lost, undefined);
   t.same(found.log!.entries.map((entry) => [...new Set(entry)]), [[1], [2], [3], [4]]);
+  t.notMatch(found.hardState, { isEcho: true });
   t.equal(found.torn, undefined);
   t.same(found.hardState, { view: 0, logView: 0, incarnation: 1 });
+});
+
+t.test('that the state came from another replica is of the frame: the last whole one says it', async (t) => {
+  const last = await written((token) => token === BATCHES);
+  t.match((await readWith(last.disk, last.segment)).hardState, { isEcho: true });
+  last.segment.fill(0, frameAt(BATCHES), frameAt(BATCHES) + FRAME_BYTES);
+  t.notMatch((await readWith(last.disk, last.segment)).hardState, { isEcho: true }, 'a write that was cut off says nothing');
+  const before = await written((token) => token < BATCHES);
+  const found = await readWith(before.disk, before.segment);
+  t.notMatch(found.hardState, { isEcho: true });
+  t.equal(found.log!.entries.length, BATCHES, 'frames with it are read as any');
 });
 
 t.test('the last write cut off at every byte: the log ends before it, or with it', async (t) => {
