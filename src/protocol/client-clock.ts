@@ -2,7 +2,8 @@
  * The clock that a client stamps by: its host's readings, corrected by what the cluster says of them. Speed only.
  *
  * Two corrections: what a replica's refusal of a timestamp `too-far-ahead` proved, and what the host asks for when it does
- * not trust its clock. The second says more, and replaces the first.
+ * not trust its clock. The second says more, and replaces the first. It is seconds old, though: where replicas' clocks were set
+ * back or slew meanwhile, a refusal proves it wrong, and it is corrected as a reading would be.
  */
 import { ClockOffsets } from './clock-offsets.js';
 import type { Instant } from './contract.js';
@@ -74,7 +75,9 @@ export class ClientClock {
   /** A replica refused the present timestamp of `slot`, which is ahead of its clock by `ns`. What was not our reading, but put on top of it, is not our clock's fault. */
   refusedAhead(slot: number, ns: number, leadNs: number): void {
     const aboveNs = Math.max(0, this.stampAheadNs[slot]! - this.shiftNs(leadNs));
-    this.aheadNs += Math.max(0, ns - aboveNs);
+    const tooMuchNs = Math.max(0, ns - aboveNs);
+    if (this.correctionNs === 0) this.aheadNs += tooMuchNs;
+    else this.correctionNs -= tooMuchNs;
   }
 
   /** What is added to readings. */

@@ -406,6 +406,29 @@ t.test('too far ahead: the cluster\'s time replaces the client\'s from there on'
   t.end();
 });
 
+t.test('too far ahead by what the host had it add: the replicas\' clocks were set back since that was found', (t) => {
+  const lone = new Lone();
+  lone.c.setWall(1_000_000_000n);
+  lone.client.core.correctClock(3_600e9);
+  lone.client.submit('a');
+  lone.client.submit('b', 1);
+  const packets = lone.client.sent();
+  const [first] = packets;
+  t.equal(first!.values['timestamp'], 3_601_000_000_000n);
+  const [again] = lone.reject(0, RejectReason.tooFarAhead, first!, { lastTimestamp: 1_000_200_000n });
+  t.equal(again!.values['timestamp'], 1_000_200_001n, 'it goes by what the primary says');
+  const second = packets.find(({ values }) => values['lane'] === 1)!;
+  const [other] = lone.reject(0, RejectReason.tooFarAhead, second, { lane: 1, lastTimestamp: 1_000_300_000n });
+  t.ok(BigInt(other!.values['timestamp'] as bigint) - 1_000_300_000n <= 100_000n, 'what one lane has learnt is not taken off again for another');
+  t.equal(lone.client.core.succession().aheadNs, 0, 'its reading was not ahead');
+  for (const from of [0, 1]) lone.reply(from, 2, 7);
+  t.strictSame(lone.outcomes, [Outcome.committed]);
+  lone.c.setWall(1_001_000_000n);
+  lone.client.submit('c');
+  t.equal(lone.client.sent().at(-1)!.values['timestamp'], 1_001_200_000n);
+  t.end();
+});
+
 t.test('too far ahead: a registration may not go back in time; the next session starts with what was learnt', (t) => {
   const c = new Cluster(3, { replicas: false });
   const client = c.client();
