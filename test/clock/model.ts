@@ -2,7 +2,7 @@
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { endianness } from 'node:os';
 
-const FIELDS = ['offsetNs', 'driftPpb', 'driftFromRawNs', 'noiseNs', 'bracketNs', 'gone', 'lacks', 'busy', 'denied', 'busyGettime', 'fixed', 'busyUntilRawNs'] as const;
+const FIELDS = ['offsetNs', 'driftPpb', 'driftFromRawNs', 'noiseNs', 'bracketNs', 'gone', 'lacks', 'busy', 'denied', 'busyGettime', 'fixed', 'busyUntilRawNs', 'hostAheadNs'] as const;
 
 export type ModelFields = Readonly<Record<(typeof FIELDS)[number], bigint>>;
 

@@ -1,6 +1,8 @@
 /**
  * The clocks of a chaos run: every replica reads a hardware clock of its own, the stand-in of test/native/fake-ptp.c, which
- * can be set off, made to drift and taken away while the replica runs.
+ * can be set off, made to drift and taken away while the replica runs. In half of the runs all clocks of all hosts, the systems' as
+ * well, are ahead at the start, as by one time server that was wrong, and set right in the middle: clients follow the replicas'
+ * clocks meanwhile, so the log is ahead of all clocks from then on.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -15,6 +17,8 @@ const FAIR = { offsetNs: 0n, driftPpb: 0n, driftFromRawNs: 0n, gone: 0n } as con
 const OFFSET_NS_MIN = 1e3;
 /** … to an hour. */
 const OFFSET_NS_MAX = 3.6e12;
+/** What all are ahead by at the start, at least: more than a replica takes for too far ahead. */
+const AHEAD_NS_MIN = 1e9;
 
 export class Clocks {
   private readonly models: Model[];
@@ -25,17 +29,19 @@ export class Clocks {
     replicas: number,
     /** As `jitpaxos replica --clock` takes it: asked for each reading, or sampled and extrapolated. */
     readonly spec: string,
+    /** By how much all are ahead at the start; 0: not at all. */
+    readonly aheadNs: number,
   ) {
-    this.models = Array.from({ length: replicas }, (_, id) => new Model(join(directory, `clock-${id}`)));
+    this.models = Array.from({ length: replicas }, (_, id) => new Model(join(directory, `clock-${id}`), { hostAheadNs: BigInt(aheadNs) }));
   }
 
-  /** Clocks for so many replicas; or why there are none here. */
-  static make(replicas: number, random: Random): Clocks | string {
+  /** Clocks for so many replicas, all of them ahead at the start or not; or why there are none here. */
+  static make(replicas: number, ahead: boolean, random: Random): Clocks | string {
     const why = whyNoStandIn();
     if (why !== false) return why;
     const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-clocks-'));
     try {
-      return new Clocks(directory, compileStandIn(directory), replicas, `${random.pick(['phc', 'disciplined'])}:${DEVICE}`);
+      return new Clocks(directory, compileStandIn(directory), replicas, `${random.pick(['phc', 'disciplined'])}:${DEVICE}`, ahead ? between(AHEAD_NS_MIN, OFFSET_NS_MAX, random) : 0);
     } catch (error) {
       rmSync(directory, { recursive: true, force: true });
       throw error;
@@ -59,7 +65,7 @@ export class Clocks {
       model.set({ driftPpb: BigInt(ppm * 1_000), driftFromRawNs: process.hrtime.bigint() });
       return `drifts by ${ppm} ppm`;
     }
-    const offsetNs = Math.round(OFFSET_NS_MIN * Math.pow(OFFSET_NS_MAX / OFFSET_NS_MIN, random.unit())) * (random.chance(0.5) ? 1 : -1);
+    const offsetNs = between(OFFSET_NS_MIN, OFFSET_NS_MAX, random) * (random.chance(0.5) ? 1 : -1);
     model.set({ offsetNs: BigInt(offsetNs) });
     return `off by ${(offsetNs / 1e6).toFixed(3)} ms`;
   }
@@ -68,7 +74,17 @@ export class Clocks {
     this.models[id]!.set(FAIR);
   }
 
+  /** All clocks of all hosts that were ahead go back to the time. */
+  setRight(): void {
+    for (const model of this.models) model.set({ hostAheadNs: 0n });
+  }
+
   close(): void {
     rmSync(this.directory, { recursive: true, force: true });
   }
+}
+
+/** Drawn evenly by its logarithm, whole ns. */
+function between(min: number, max: number, random: Random): number {
+  return Math.round(min * Math.pow(max / min, random.unit()));
 }

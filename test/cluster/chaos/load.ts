@@ -65,6 +65,12 @@ export class Load {
     return wrong;
   }
 
+  /** Each client that was there in the trouble commits once more; those that do not within `timeoutMs`. */
+  async commitOnceMore(clients: readonly Client[], timeoutMs: number): Promise<number[]> {
+    const results = await Promise.all(clients.map((client, i) => this.recorded.run(new KvClient(client), this.recorded.newProcess(), { f: 'write', key: `last-${i}`, value: `v${++this.values}` }, timeoutMs)));
+    return results.flatMap((result, i) => (result === undefined ? [i] : []));
+  }
+
   private async process(kv: KvClient, random: Random): Promise<void> {
     let id = this.recorded.newProcess();
     const seen = new Map<string, string | null>();

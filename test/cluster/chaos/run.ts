@@ -10,6 +10,7 @@ import type { Durability } from '../../../src/server/storage.js';
 import type { HistoryEvent } from '../../../src/sim/history.js';
 import { checkHistory, explain } from '../../../src/sim/linearizability.js';
 import { Random } from '../../../src/sim/random.js';
+import { Busy } from './busy.js';
 import { Clocks } from './clocks.js';
 import { Disks } from './disks.js';
 import { Load } from './load.js';
@@ -27,6 +28,9 @@ const DISK_BYTES_A_SECOND = 512 << 10;
 /** Share of the clients that stamp ahead of their clock, and by how much at most, ns: as if it were fast. */
 const FAST_CLIENTS = 0.3;
 const LEAD_NS_MAX = 20e6;
+
+/** How long an operation of each client may take when the trouble is over. */
+const COMMIT_LIMIT_MS = 10_000;
 
 export interface ChaosOptions {
   readonly seed: number;
@@ -66,6 +70,11 @@ function isAuthenticated(seed: number): boolean {
   return seed % 2 === 1;
 }
 
+/** Of half of the seeds of either kind: all clocks are ahead at the start. */
+export function beginsAhead(seed: number): boolean {
+  return (seed >> 1) % 2 === 1;
+}
+
 export async function chaos({ seed, replicas, durability, seconds, say }: ChaosOptions): Promise<ChaosResult> {
   const random = new Random(seed);
   const authenticated = isAuthenticated(seed);
@@ -82,9 +91,10 @@ export async function chaos({ seed, replicas, durability, seconds, say }: ChaosO
   const load = new Load();
   const clients: Client[] = [];
   const disks = Disks.mount(replicas, DISK_BYTES_MIN + seconds * DISK_BYTES_A_SECOND);
-  const clocks = Clocks.make(replicas, random.fork('clock'));
+  const clocks = Clocks.make(replicas, beginsAhead(seed), random.fork('clock'));
+  const busy = new Busy();
   const notTried: string[] = [];
-  if (typeof clocks !== 'string') say(`clocks are ${clocks.spec}`);
+  if (typeof clocks !== 'string') say(`clocks are ${clocks.spec}, ${(clocks.aheadNs / 1e9).toFixed(3)} s ahead`);
   if (typeof disks === 'string') notTried.push(`full disks (${disks})`);
   if (typeof clocks === 'string') notTried.push(`wrong clocks (${clocks})`);
   try {
@@ -110,7 +120,7 @@ export async function chaos({ seed, replicas, durability, seconds, say }: ChaosO
       clients.push(client);
       load.start(client, PROCESSES_A_CLIENT, random.fork(name));
     }
-    const tormentor = new Tormentor(cluster, relay, names, typeof disks === 'string' ? undefined : disks, typeof clocks === 'string' ? undefined : clocks, random.fork('tormentor'), say);
+    const tormentor = new Tormentor(cluster, relay, names, typeof disks === 'string' ? undefined : disks, typeof clocks === 'string' ? undefined : clocks, busy, random.fork('tormentor'), say);
     let recoveryMs = NaN;
     let lost: string[] = [];
     let views = 0;
@@ -119,6 +129,8 @@ export async function chaos({ seed, replicas, durability, seconds, say }: ChaosO
       await load.stop();
       recoveryMs = await tormentor.recovery();
       views = Math.max(...(await cluster.ask('stats')).map((answer) => Number(answer?.status['view'] ?? 0)));
+      const stuck = await load.commitOnceMore(clients, COMMIT_LIMIT_MS);
+      if (stuck.length > 0) failures.push(`clients ${stuck.join(',')} commit nothing within ${COMMIT_LIMIT_MS / 1000} s, though all is well`);
       await using reader = await Client.connect({ cluster: cluster.config(), ...keys, lanes: READ_BACK_LANES, connectTimeout: 20_000, logger: silentLogger });
       lost = await load.readBack(reader, READ_BACK_LANES);
     } catch (error) {
@@ -137,6 +149,7 @@ export async function chaos({ seed, replicas, durability, seconds, say }: ChaosO
     };
   } finally {
     await load.stop();
+    busy.close();
     for (const client of clients) await client.close();
     await relay.close();
     if (typeof disks !== 'string') disks.close();

@@ -1,6 +1,6 @@
 /**
- * What is done to the cluster: streams of trouble for the processes (SIGKILL, SIGSTOP, restarts), the network, the disks and
- * the clocks, at the same time, all drawn from the seed. What is drawn and in which order is the seed's; when a step ends is the
+ * What is done to the cluster: streams of trouble for the processes (SIGKILL, SIGSTOP, restarts), the network, the disks, the
+ * clocks, the readers of logs and the host, at the same time, all drawn from the seed. What is drawn and in which order is the seed's; when a step ends is the
  * machine's, so a seed brings the same trouble again, not the same run.
  *
  * The rule: nothing is done that the cluster does not promise to survive. In durability `memory` at most f replicas are
@@ -9,6 +9,7 @@
 import type { LocalCluster, ReplicaProcess } from '../../../src/cli/load/local-cluster.js';
 import type { ReplicaStatusReport } from '../../../src/server/status.js';
 import type { Random } from '../../../src/sim/random.js';
+import { BUSY_MAX, type Busy } from './busy.js';
 import type { Clocks } from './clocks.js';
 import type { Disks } from './disks.js';
 import { FAIR, type Relay, type Weather } from './relay.js';
@@ -41,6 +42,7 @@ export class Tormentor {
     /** Undefined: as they are. */
     private readonly disks: Disks | undefined,
     private readonly clocks: Clocks | undefined,
+    private readonly busy: Busy,
     private readonly random: Random,
     private readonly say: (line: string) => void,
   ) {
@@ -53,7 +55,7 @@ export class Tormentor {
   async run(ms: number): Promise<void> {
     this.endMs = performance.now() + ms;
     const { random } = this;
-    await Promise.all([this.processes(random.fork('processes')), this.network(random.fork('network')), this.fullDisks(random.fork('disks')), this.wrongClocks(random.fork('clocks'))]);
+    await Promise.all([this.processes(random.fork('processes')), this.network(random.fork('network')), this.fullDisks(random.fork('disks')), this.wrongClocks(random.fork('clocks')), this.clocksSetRight(random.fork('set right')), this.readersGone(random.fork('readers')), this.load(random.fork('load'))]);
     this.relay.heal();
   }
 
@@ -152,7 +154,9 @@ export class Tormentor {
     this.note('killed with full disks', `fill the disks of ${victims.join(',')}, and kill them`);
     await Promise.all(victims.map((id) => disks.fill(id, 0)));
     const before = this.storageFailures;
-    for (const until = performance.now() + DROWNING_MS_MAX; performance.now() < until && this.storageFailures - before < victims.length; await sleep(20));
+    // Those whose log nobody reads say it to nobody.
+    const speaking = victims.filter((id) => this.cluster.replicas[id]!.child.stderr?.destroyed === false).length;
+    for (const until = performance.now() + DROWNING_MS_MAX; performance.now() < until && this.storageFailures - before < speaking; await sleep(20));
     await sleep(random.between(0, 300));
     await this.kill(victims, random, () => void Promise.all(victims.map((id) => disks.empty(id))));
   }
@@ -235,6 +239,40 @@ export class Tormentor {
       for (const id of ids) this.note('wrong clocks', `clock of ${id}: ${clocks.disturb(id, random)}, for ${ms} ms`);
       await sleep(Math.min(ms, Math.max(0, this.left)));
       for (const id of ids) clocks.mend(id);
+    }
+  }
+
+  /** Ahead since the start, all by the same: then set right, all at once. */
+  private async clocksSetRight(random: Random): Promise<void> {
+    const { clocks } = this;
+    if (clocks === undefined || clocks.aheadNs === 0) return;
+    await sleep(this.left * (0.2 + 0.5 * random.unit()));
+    this.note('clocks of all hosts set right', `the clocks of all hosts, ${(clocks.aheadNs / 1e9).toFixed(3)} s ahead, are set right`);
+    clocks.setRight();
+  }
+
+  /** Of any replicas, all at once included: nobody reads stdout and stderr any more, for the rest of their lives. What they write from then on fails. */
+  private async readersGone(random: Random): Promise<void> {
+    while (this.left > 0 && this.fallen.length === 0) {
+      await sleep(random.between(100, 1_500));
+      const ids = this.some(random, random.between(1, this.n)).filter((id) => this.cluster.replicas[id]!.ready !== undefined);
+      if (ids.length === 0) continue;
+      this.note('readers of logs gone', `nobody reads the logs of ${ids.join(',')} any more`);
+      for (const id of ids) {
+        const { child } = this.cluster.replicas[id]!;
+        child.stdout?.destroy();
+        child.stderr?.destroy();
+      }
+    }
+  }
+
+  private async load(random: Random): Promise<void> {
+    while (this.left > 0 && this.fallen.length === 0) {
+      await sleep(random.between(100, 1_500));
+      const count = random.between(1, BUSY_MAX);
+      const ms = random.between(100, 1_500);
+      this.note('busy hosts', `${count} busy processes for ${ms} ms`);
+      await this.busy.run(count, Math.min(ms, Math.max(0, this.left)));
     }
   }
 
