@@ -42,7 +42,8 @@ export interface SimulatedReplicaCore {
   persisted(token: number): void;
   readonly wakeAtUs: number;
   readonly counters: Float64Array;
-  readonly state: ReplicaStateView;
+  /** `installs`: how often the machine's state was replaced by another replica's. */
+  readonly state: ReplicaStateView & { readonly execution: { readonly installs: number } };
 }
 
 export interface SimulatedClientCore {

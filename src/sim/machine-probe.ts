@@ -2,6 +2,10 @@
  * Stands between a replica and its state machine and notes what was executed where: a digest of operation, timestamp and
  * result for each index, so that the checks can compare replicas that hold the same log. It also counts the time that the
  * machine's work would take of its host.
+ *
+ * Where machines go wrong on purpose (diverging.ts), the state that it shows to the replica ends in a mark of one byte: 0 as long
+ * as all operations were applied rightly. It goes where the state goes: into snapshots, to replicas that take one, and back
+ * with them.
  */
 import { hashBytes } from '../machine/bytes.js';
 import type { ApplyContext, Operation, Reply, StateMachine } from '../machine/state-machine.js';
@@ -16,6 +20,10 @@ export class MachineProbe implements StateMachine {
   readonly digests: (number | undefined)[] = [];
   /** How often the state was replaced. */
   restores = 0;
+  /** What the state is marked with: 0 when it is as it should be. */
+  mark = 0;
+  /** What the next operation that is applied marks it with. */
+  nextMark = 0;
   private lastIndex = 0;
   private costUs = 0;
 
@@ -23,6 +31,8 @@ export class MachineProbe implements StateMachine {
     private readonly inner: StateMachine,
     private readonly name: string,
     private readonly standstill?: Standstill,
+    /** The state ends in its mark. */
+    private readonly marked = false,
   ) {}
 
   /** Time that the work since the last call takes, µs. */
@@ -41,6 +51,9 @@ export class MachineProbe implements StateMachine {
     this.inner.apply(operation, context, reply);
     digest ^= hashBytes(reply.bytes, reply.offset, reply.length, 0x5bd1e995);
     this.digests[index] = digest;
+    if (this.nextMark === 0) return;
+    this.mark = this.nextMark;
+    this.nextMark = 0;
   }
 
   query(operation: Operation, context: ApplyContext, reply: Reply): void {
@@ -49,12 +62,24 @@ export class MachineProbe implements StateMachine {
 
   snapshot(): Uint8Array {
     if (this.standstill !== undefined) this.costUs += this.standstill.snapshotEntryUs * this.lastIndex;
+    const state = this.state();
+    if (!this.marked) return state;
+    const snapshot = new Uint8Array(state.length + 1);
+    snapshot.set(state);
+    snapshot[state.length] = this.mark;
+    return snapshot;
+  }
+
+  /** The machine's own state, without the mark. */
+  state(): Uint8Array {
     return this.inner.snapshot();
   }
 
   restore(snapshot: Uint8Array): void {
     if (this.standstill !== undefined) this.costUs += this.standstill.snapshotEntryUs * Math.max(this.lastIndex, snapshot.length / SNAPSHOT_ENTRY_BYTES);
-    this.inner.restore(snapshot);
+    const end = snapshot.length - (this.marked ? 1 : 0);
+    if (this.marked) this.mark = snapshot[end]!;
+    this.inner.restore(snapshot.subarray(0, end));
     this.restores++;
     this.digests.length = 0;
     this.lastIndex = 0;

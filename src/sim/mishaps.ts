@@ -9,6 +9,7 @@ import { Random } from './random.js';
 /** Names for `--faults`, with what they do. Part of the table of docs/simulation.md. */
 export const MISHAPS = {
   'stop': 'replicas are stopped cleanly, in the middle of a turn too, and start again',
+  'diverge': 'at most f replicas apply one operation wrongly: the others must notice',
 } as const;
 
 export type MishapName = keyof typeof MISHAPS;

@@ -45,6 +45,8 @@ export interface ReplicaEvents {
   /** A message arrives at the core. */
   received(replica: number, from: number, bytes: Uint8Array, offset: number, length: number): void;
   transition(replica: number, event: string, detail: string): void;
+  /** A replica whose machine went wrong stops itself: what becomes of it. */
+  diverged(replica: number): { readonly fate: LogFate; readonly downUs: number };
 }
 
 export interface ReplicaSurroundings {
@@ -63,6 +65,8 @@ export interface ReplicaSurroundings {
   readonly messageCostUs: number;
   /** Time that the machine's work takes; undefined: none. */
   readonly standstill: Standstill | undefined;
+  /** Machines may go wrong in this run. */
+  readonly diverging: boolean;
 }
 
 export class ReplicaHost implements EventHandler {
@@ -81,6 +85,8 @@ export class ReplicaHost implements EventHandler {
   private tokens: number[] = [];
   /** Replicas whose hosts said that nobody listens there. */
   private unreachables: number[] = [];
+  /** `Execution.installs` when this process had started. */
+  private installsAtStart = 0;
   private generation = 0;
   private turnScheduled = false;
   private timerAtUs = Infinity;
@@ -103,6 +109,11 @@ export class ReplicaHost implements EventHandler {
     return this.core !== undefined;
   }
 
+  /** True when no other replica's state replaced this one's since the process started. */
+  get hasOwnState(): boolean {
+    return this.core !== undefined && this.core.state.execution.installs === this.installsAtStart;
+  }
+
   /** True when a restart that keeps the disk would find that a log was installed. */
   get hasInstalledLog(): boolean {
     return this.around.disk.hasInstalledLog;
@@ -114,13 +125,14 @@ export class ReplicaHost implements EventHandler {
     const recovered = around.disk.recover();
     const lost = recovered.hardState !== undefined && (recovered.log === undefined || recovered.hardState.logView < 0);
     this.logLost = lost;
-    this.probe = new MachineProbe(around.createMachine(), `replica ${this.id}`, around.standstill);
+    this.probe = new MachineProbe(around.createMachine(), `replica ${this.id}`, around.standstill, around.diverging);
     around.clock.read(around.queue.nowUs, this.now);
     const wireVersion = around.wire.start(this.now);
     const observer = { transition: (event: string, detail: string): void => around.events.transition(this.id, event, detail) };
     this.guard(() => {
       this.core = around.createReplica(this.config, this.outbox, around.disk, this.probe, around.hasher, observer, around.chain);
       this.core.start(recovered, this.now);
+      this.installsAtStart = this.core.state.execution.installs;
     });
     around.events.started(this.id, lost, wireVersion);
     this.called('start');
@@ -254,7 +266,7 @@ export class ReplicaHost implements EventHandler {
     for (let i = 0; i < count; i++) this.receive(core, this.inbox[i]!);
     this.inbox.splice(0, count);
     if (this.now.monotonicUs >= core.wakeAtUs) {
-      this.guard(() => core.tick(this.now));
+      if (!this.tick(core)) return;
       this.called('tick');
     }
     if (this.stopping?.seen === true && this.crashing === undefined) {
@@ -282,6 +294,20 @@ export class ReplicaHost implements EventHandler {
     this.busyUntilUs = queue.nowUs + costUs + (1 + this.messages - before) * this.around.messageCostUs * this.slowness;
     if (this.inbox.length > 0 || this.tokens.length > 0) this.scheduleTurn();
     this.setTimer();
+  }
+
+  /** False when the replica stopped itself, being in the wrong, as it should: it comes back as docs/operations.md says. */
+  private tick(core: SimulatedReplicaCore): boolean {
+    try {
+      core.tick(this.now);
+      return true;
+    } catch (error) {
+      if (!(error instanceof DivergedError) || error.code !== 'state-diverged' || this.probe.mark === 0) this.fail(error);
+    }
+    const { fate, downUs } = this.around.events.diverged(this.id);
+    if (fate === 'lost') this.logLost = true;
+    this.end(downUs, fate);
+    return false;
   }
 
   private receive(core: SimulatedReplicaCore, datagram: Datagram): void {

@@ -31,7 +31,7 @@ export interface CampaignReport {
 }
 
 const NO_TOTALS: SimulationTotals = {
-  messages: 0, datagrams: 0, previousVersion: 0, withheld: 0, corrupted: 0, commits: 0, fastCommits: 0, unknown: 0, views: 0, crashes: 0, logsLost: 0, repairs: 0, held: 0, rollbacks: 0, snapshotsInstalled: 0, chosen: 0, enemy: 0, astray: 0, tooLong: 0,
+  messages: 0, datagrams: 0, previousVersion: 0, withheld: 0, corrupted: 0, commits: 0, fastCommits: 0, unknown: 0, views: 0, crashes: 0, logsLost: 0, repairs: 0, held: 0, rollbacks: 0, snapshotsInstalled: 0, chosen: 0, enemy: 0, astray: 0, tooLong: 0, wrong: 0, wrongNamed: 0, wrongStopped: 0,
 };
 
 /** The command that runs exactly this again. */
@@ -110,6 +110,7 @@ export function summaryLines({ runs, failures, undecided, totals, recoveryTicksM
     `repairs   ${count(totals.repairs)}; requests held back ${count(totals.held)}`,
     `messages  ${count(totals.messages)} at replicas in ${seconds.toFixed(1)} s: ${count(Math.round(totals.messages / Math.max(seconds, 0.001)))}/s; datagrams ${count(totals.datagrams)}, in the previous version ${count(totals.previousVersion)}, withheld ${count(totals.withheld)}, damaged ${count(totals.corrupted)}`,
     `world     ${count(totals.enemy)} messages of an enemy; datagrams to an address that was left ${count(totals.astray)}, longer than their path carries ${count(totals.tooLong)}`,
+    `diverged  replicas with a wrong state ${count(totals.wrong)}, named ${count(totals.wrongNamed)}; stopped themselves ${count(totals.wrongStopped)} times`,
     `recovery  longest liveness phase ${(recoveryTicksMax / 1000).toFixed(0)} ms of virtual time`,
   ];
 }

@@ -20,6 +20,7 @@ import { ClientHost, type ClientHostEvents } from './client-host.js';
 import { SimulatedClock } from './clock.js';
 import { createShippedClient, createShippedReplica, type CreateClient, type CreateReplica } from './cores.js';
 import { SimulatedDisk, type LogFate } from './disk.js';
+import { describeDiverging, DivergingDriver, drawDiverging, shortLog, WrongStates, type DivergingTargets } from './diverging.js';
 import { EventQueue, type EventHandler } from './event-queue.js';
 import { ALL_FAULTS, describePlan, drawPlan, FaultDriver, type FaultName, type FaultTargets, type Plan } from './faults.js';
 import { simulationChain, SimulationHasher } from './hash.js';
@@ -28,6 +29,7 @@ import { checkHistory, explain } from './linearizability.js';
 import { Network, type Datagram, type Hold, type HoldMode } from './network.js';
 import { Random } from './random.js';
 import { ReplicaHost, type ReplicaEvents } from './replica-host.js';
+import type { SimulationFailure, SimulationResult, SimulationTotals } from './result.js';
 import type { TraceRing, TransitionLog } from './trace.js';
 import { Violation, type InvariantName } from './violation.js';
 import { WireEnd } from './wire-end.js';
@@ -35,6 +37,8 @@ import { describeWorld, distanceUs, drawWorld, livable, type World } from './wor
 import { MishapDriver, type MishapTargets } from './mishaps.js';
 import { WorldDriver, type WorldTargets } from './world-driver.js';
 import { Enemy } from './enemy.js';
+
+export type { SimulationFailure, SimulationResult, SimulationTotals } from './result.js';
 
 /** Length of the safety phase unless said otherwise, ticks (µs of virtual time). */
 export const DEFAULT_TICKS = 500_000;
@@ -81,63 +85,6 @@ export interface SimulationOptions {
   readonly transitions?: TransitionLog;
 }
 
-export interface SimulationTotals {
-  /** Messages that reached a replica's core. */
-  messages: number;
-  datagrams: number;
-  /** Sent in the previous version of the wire. */
-  previousVersion: number;
-  /** Withheld from clients that had proven nothing. */
-  withheld: number;
-  corrupted: number;
-  commits: number;
-  fastCommits: number;
-  unknown: number;
-  /** Views that were started. */
-  views: number;
-  crashes: number;
-  logsLost: number;
-  repairs: number;
-  /** Requests held back until their timestamp was due. */
-  held: number;
-  rollbacks: number;
-  snapshotsInstalled: number;
-  /** Length of the chosen log. */
-  chosen: number;
-  /** Messages that an enemy sent. */
-  enemy: number;
-  /** Datagrams to an address that its endpoint had left. */
-  astray: number;
-  /** Datagrams lost because they were longer than their path carries. */
-  tooLong: number;
-}
-
-export interface SimulationFailure {
-  readonly invariant: InvariantName;
-  readonly detail: string;
-  /** Virtual time, µs. */
-  readonly tick: number;
-  /** State of every replica and client when it was noticed. */
-  readonly cluster: readonly string[];
-  readonly stack: string;
-}
-
-export interface SimulationResult {
-  readonly seed: number;
-  readonly replicas: number;
-  readonly ticks: number;
-  readonly plan: string;
-  readonly failure: SimulationFailure | undefined;
-  /** Set when the linearizability of the history was not decided within the checker's bound; all other checks held. */
-  readonly undecided: string | undefined;
-  readonly totals: SimulationTotals;
-  /** Of every datagram delivered, with its time and ends: equal runs have equal digests. */
-  readonly digest: string;
-  /** Ticks that the liveness phase took; 0 when it was not reached. */
-  readonly recoveryTicks: number;
-  readonly history: readonly HistoryEvent[];
-}
-
 /** Runs one seed to its end. Never throws for what the cores do: that is a failure in the result. */
 export function simulate(options: SimulationOptions): SimulationResult {
   return new Simulation(options).run();
@@ -153,10 +100,10 @@ function within(plan: Plan, { distance, longest }: World): Plan {
   return { ...plan, network, limits };
 }
 
-/** Transitions that say that a replica is not as it should be: none of those that are simulated is, whatever happens to them. */
+/** Transitions that say that a replica is not as it should be: none of those that are simulated is, whatever happens to them, but for the state of one that went wrong on purpose. */
 const CONTRADICTIONS: ReadonlySet<string> = new Set(['contradicted', 'state-diverged', 'limits-differ']);
 
-class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, AmbushTargets, WorldTargets, MishapTargets {
+class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, AmbushTargets, WorldTargets, MishapTargets, DivergingTargets {
   readonly replicas: number;
   readonly endpoints: number;
   private readonly seed: number;
@@ -175,6 +122,9 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
   private readonly ambush: AmbushDriver | undefined;
   private readonly mishaps: MishapDriver;
   private readonly worldDriver: WorldDriver;
+  private readonly diverging: DivergingDriver | undefined;
+  private readonly divergingText: string;
+  private readonly wrongStates: WrongStates;
   private readonly enemy: Enemy | undefined;
   private readonly checks: Checks;
   private readonly hosts: ReplicaHost[] = [];
@@ -213,7 +163,13 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     this.endpoints = replicas + clients;
     this.world = { ...livable(drawWorld(seed, faults, { replicas, clients, lanes, lanesPerSession, ticks: this.ticks }), plan.faults.has('versions')), ...options.world };
     this.idle = options.idle === true;
-    this.plan = within(plan, this.world);
+    const inWorld = within(plan, this.world);
+    // The previous version of the wire has no words for digests.
+    const wrong = plan.faults.has('versions') ? [] : drawDiverging(seed, faults, replicas, this.ticks);
+    this.divergingText = describeDiverging(wrong);
+    this.plan = wrong.length === 0 ? inWorld : { ...inWorld, limits: shortLog(inWorld.limits, inWorld.disk.keepsLog) };
+    this.wrongStates = new WrongStates(this.hosts, (replica, text) => this.trace?.note(this.queue.nowUs, replica, text));
+    if (wrong.length > 0) this.diverging = new DivergingDriver(this.queue, seed, wrong, this);
     this.datagramBytes = this.world.longest ?? DEFAULT_DATAGRAM_BYTES;
     this.checks = new Checks(replicas);
     this.views = new Views(replicas);
@@ -287,6 +243,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
       this.driver.start();
       this.ambush?.start();
       this.mishaps.start();
+      this.diverging?.start();
       while (this.queue.step(this.ticks));
       this.heal();
       this.awaitGoals();
@@ -331,6 +288,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     const host = this.hosts[replica]!;
     this.checks.after(replica, host.probe);
     const { state } = host.core!;
+    this.wrongStates.see(replica);
     this.transitions?.state(this.queue.nowUs, replica, event, state);
     // An installation that is not durable yet is still undone by a crash, so the log counts as lost until then.
     if (host.logLost && state.status === ReplicaStatus.normal && host.hasInstalledLog) host.logRegained();
@@ -368,8 +326,17 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
 
   transition(replica: number, event: string, detail: string): void {
     this.trace?.note(this.queue.nowUs, replica, `${event} ${detail}`);
-    if (CONTRADICTIONS.has(event)) throw new Violation('contradiction', `replica ${replica}: ${event}: ${detail}`);
+    if (CONTRADICTIONS.has(event) && !(event === 'state-diverged' && this.wrongStates.named(replica, detail))) throw new Violation('contradiction', `replica ${replica}: ${event}: ${detail}`);
     this.ambush?.see(replica, 'transition', -1, -1, event);
+  }
+
+  diverged(replica: number): { readonly fate: LogFate; readonly downUs: number } {
+    const host = this.hosts[replica]!;
+    this.wrongStates.stopped++;
+    this.rememberCounters(replica);
+    const fate: LogFate = this.plan.durability === 'memory' || this.mayLoseLog(host) ? 'lost' : 'kept';
+    this.trace?.note(this.queue.nowUs, replica, `stops itself: its state is marked with ${host.probe.mark}`);
+    return { fate, downUs: this.diverging!.returnUs() };
   }
 
   // ClientHostEvents
@@ -402,7 +369,17 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
 
   /** Not more than f are without their logs. A host counts from the moment that its crash is decided on until it is normal again. */
   private mayLoseLog(host: ReplicaHost): boolean {
-    return this.hosts.filter((other) => other.logLost && other !== host).length + 1 <= (this.replicas - 1) / 2;
+    const lacks = ({ logLost, probe }: ReplicaHost): boolean => logLost || probe.mark !== 0 || probe.nextMark !== 0;
+    return this.hosts.filter((other) => other !== host && lacks(other)).length + 1 <= (this.replicas - 1) / 2;
+  }
+
+  // DivergingTargets
+
+  goWrong(replica: number, mark: number): boolean {
+    const host = this.hosts[replica]!;
+    if (!host.isUp || !this.mayLoseLog(host)) return false;
+    host.probe.nextMark = mark;
+    return true;
   }
 
   stopCleanly(replica: number, type: number, downUs: number): void {
@@ -507,7 +484,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
   /** The plan and the world in one line. */
   private describe(): string {
     const world = describeWorld(this.world, this.replicas);
-    const mishaps = this.mishaps.describe();
+    const mishaps = [this.mishaps.describe(), this.divergingText].filter((text) => text !== '').join(', ');
     return `${describePlan(this.plan)}, chain ${this.chain === undefined ? 'without keys' : 'keyed'}${mishaps === '' ? '' : `; ${mishaps}`}${world === '' ? '' : `; world: ${world}`}`;
   }
 
@@ -532,6 +509,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
         events: this,
         messageCostUs: plan.messageCostUs,
         standstill: this.world.standstill,
+        diverging: this.diverging !== undefined,
       }),
     );
   }
@@ -603,6 +581,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     this.driver.stop();
     this.ambush?.stop();
     this.mishaps.stop();
+    this.diverging?.stop();
     this.network.heal();
     this.network.setConditions({ ...this.plan.network, delay: 'log-normal', spread: 0.3, loss: 0, duplicate: 0, corrupt: 0, reorder: 0 });
     for (const disk of this.disks) disk.setConditions({ ...this.plan.disk, hiccup: 0 });
@@ -621,31 +600,34 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     this.runUntil(deadline, 'a client commits nothing fresh', () => this.clients.every((client) => client.counts.fresh >= FRESH_OPERATIONS));
     this.worldDriver.stop();
     this.enemy?.stop();
+    if (this.diverging !== undefined) this.runUntil(deadline, 'a replica with a wrong state goes on unnoticed', () => this.wrongStates.areNoticed(), 'divergence-noticed');
     for (const client of this.clients) client.finish();
     this.runUntil(deadline, 'an operation does not end', () => this.clients.every((client) => client.isIdle));
     this.runUntil(deadline, 'a replica does not catch up', () => {
       const length = this.checks.chosenLength;
       // A log may end in an entry that its client gave up before the primary took it: it goes with the next that differs.
       return this.hosts.every(({ core }) => {
-        const { status, committed, executed } = core!.state;
+        // One that was in the wrong may just have stopped.
+        if (core === undefined) return false;
+        const { status, committed, executed } = core.state;
         return status === ReplicaStatus.normal && committed === length && executed === length;
       });
     });
   }
 
-  private runUntil(deadline: number, complaint: string, reached: () => boolean): void {
+  private runUntil(deadline: number, complaint: string, reached: () => boolean, invariant: InvariantName = 'stuck'): void {
     while (!reached()) {
       const until = this.queue.nowUs + GOAL_CHECK_TICKS;
-      if (until > deadline) throw new Violation('stuck', `${complaint}, ${this.livenessTicks / 1e6} s after the faults have ended`);
+      if (until > deadline) throw new Violation(invariant, `${complaint}, ${this.livenessTicks / 1e6} s after the faults have ended`);
       while (this.queue.step(until));
     }
   }
 
   private compareMachines(): void {
     const [first, ...others] = this.hosts;
-    const expected = first!.probe.snapshot();
+    const expected = first!.probe.state();
     for (const other of others) {
-      const actual = other.probe.snapshot();
+      const actual = other.probe.state();
       if (actual.length !== expected.length || actual.some((byte, i) => byte !== expected[i])) {
         throw new Violation('snapshots-equal', `replicas ${first!.id} and ${other.id} executed the same ${this.checks.chosenLength} entries and hold different states`);
       }
@@ -693,6 +675,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
       enemy: this.enemy?.messages ?? 0,
       astray: this.network.counts.astray,
       tooLong: this.network.counts.tooLong,
+      ...this.wrongStates.totals(),
     };
   }
 }

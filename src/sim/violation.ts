@@ -18,6 +18,7 @@ export const INVARIANTS = {
   'linearizable': 'the history that clients saw is linearizable',
   'snapshots-equal': 'machines that executed the same prefix have the same state',
   'contradiction': 'no replica says what cannot be beside what another has committed, nor has another state or other limits',
+  'divergence-noticed': 'a replica whose state differs from that of the others is named by one of them, and stops itself when f + 1 have another',
   'core-invariant': 'the core found one of its own invariants broken',
   'core-exception': 'a core never throws anything but InvariantError',
   'stuck': 'after the faults have ended, every client commits fresh operations and every replica catches up in time',

@@ -1,5 +1,6 @@
 /** The widened simulator notices each rule that is broken in world-mutations.ts, and passes the same run when it is not. */
 import t from 'tap';
+import { drawDiverging } from '../../src/sim/diverging.js';
 import { drawPlan, KIND_FAULTS, type FaultName } from '../../src/sim/faults.js';
 import { Random } from '../../src/sim/random.js';
 import { DEFAULT_TICKS, simulate } from '../../src/sim/simulation.js';
@@ -19,7 +20,8 @@ function* runsFrom({ seed: first, replicas: firstSize, world }: WorldMutation): 
     for (const replicas of [3, 5]) {
       const { workload, limits } = drawPlan(new Random(seed).fork('plan'), faults);
       const { newcomers, ...parts } = drawWorld(seed, faults, { replicas, clients: workload.clients, lanes: workload.lanes, lanesPerSession: limits.lanesPerSession, ticks: DEFAULT_TICKS });
-      if (newcomers.length >= 0 && Object.values(parts).some((part) => part !== undefined)) yield { seed, replicas, faults };
+      const diverging = drawDiverging(seed, faults, replicas, DEFAULT_TICKS);
+      if (newcomers.length >= 0 && (diverging.length > 0 || Object.values(parts).some((part) => part !== undefined))) yield { seed, replicas, faults };
     }
   }
 }

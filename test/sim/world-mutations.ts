@@ -35,6 +35,8 @@ const ALL: readonly FaultName[] = ['distance', 'busy', 'clock-history', 'one-way
 
 export const WORLD_MUTATIONS: readonly WorldMutation[] = [
   { name: 'ahead-of-clock-alone', breaks: 'too far ahead is measured by the clock alone, wherever the log is', seed: 12, replicas: 3, world: ['clock-history'], noticed: 'stuck', break: clockAlone },
+  { name: 'window-stays', breaks: 'answers to a probe are waited for as long in every round', seed: 18, replicas: 5, world: ['distance'], noticed: 'stuck', break: windowStays },
+  { name: 'state-digest-ignored', breaks: 'what others say of their states is not compared', seed: 40, replicas: 5, world: ['diverge'], noticed: 'divergence-noticed', break: ignoreDigests },
   { name: 'plea-mask-ignored', breaks: 'whom a client does not hear counts for nothing', seed: 8, replicas: 3, world: ['one-way'], noticed: 'stuck', break: ignoreMask },
   { name: 'transfer-beyond-datagram', breaks: 'messages of a transfer are longer than datagrams may be', seed: 8, replicas: 3, world: ['path-limit'], noticed: 'stuck', break: () => {}, datagramBytes: 60_000 },
   { name: 'kept-at-its-word', breaks: 'a request that is too far ahead is kept, and put back, under its own timestamp', seed: 133, replicas: 3, world: ALL, noticed: 'stuck', break: keepAtItsWord },
@@ -46,6 +48,14 @@ function clockAlone(core: ReplicaCore): void {
   const restamp = requests['restamp'];
   requests['restamp'] = (bytes, o, sessionHi, sessionLo, lane, request, length, from, now, reason) =>
     reason !== RejectReason.tooFarAhead && restamp.call(requests, bytes, o, sessionHi, sessionLo, lane, request, length, from, now, reason);
+}
+
+function windowStays(core: ReplicaCore): void {
+  core['viewChanges']['windowUs'] = () => core.state.config.timings.probeWindowUs;
+}
+
+function ignoreDigests(core: ReplicaCore): void {
+  core['divergence'].onStateDigest = () => {};
 }
 
 function ignoreMask(core: ReplicaCore): void {

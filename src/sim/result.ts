@@ -1,0 +1,64 @@
+/** What a run of the simulator comes to. */
+import type { HistoryEvent } from './history.js';
+import type { InvariantName } from './violation.js';
+
+export interface SimulationTotals {
+  /** Messages that reached a replica's core. */
+  messages: number;
+  datagrams: number;
+  /** Sent in the previous version of the wire. */
+  previousVersion: number;
+  /** Withheld from clients that had proven nothing. */
+  withheld: number;
+  corrupted: number;
+  commits: number;
+  fastCommits: number;
+  unknown: number;
+  /** Views that were started. */
+  views: number;
+  crashes: number;
+  logsLost: number;
+  repairs: number;
+  /** Requests held back until their timestamp was due. */
+  held: number;
+  rollbacks: number;
+  snapshotsInstalled: number;
+  /** Length of the chosen log. */
+  chosen: number;
+  /** Messages that an enemy sent. */
+  enemy: number;
+  /** Datagrams to an address that its endpoint had left. */
+  astray: number;
+  /** Datagrams lost because they were longer than their path carries. */
+  tooLong: number;
+  /** Replicas that had a wrong state, those of them that another one named or that named another, and stops of those in the wrong. */
+  wrong: number;
+  wrongNamed: number;
+  wrongStopped: number;
+}
+
+export interface SimulationFailure {
+  readonly invariant: InvariantName;
+  readonly detail: string;
+  /** Virtual time, µs. */
+  readonly tick: number;
+  /** State of every replica and client when it was noticed. */
+  readonly cluster: readonly string[];
+  readonly stack: string;
+}
+
+export interface SimulationResult {
+  readonly seed: number;
+  readonly replicas: number;
+  readonly ticks: number;
+  readonly plan: string;
+  readonly failure: SimulationFailure | undefined;
+  /** Set when the linearizability of the history was not decided within the checker's bound; all other checks held. */
+  readonly undecided: string | undefined;
+  readonly totals: SimulationTotals;
+  /** Of every datagram delivered, with its time and ends: equal runs have equal digests. */
+  readonly digest: string;
+  /** Ticks that the liveness phase took; 0 when it was not reached. */
+  readonly recoveryTicks: number;
+  readonly history: readonly HistoryEvent[];
+}
