@@ -103,6 +103,8 @@ export class ViewChanges {
   private readonly better: BetterView;
   /** The running probe is for the sake of a client. */
   private pleading = false;
+  /** The last round was for the sake of a client, and found no view for it yet: an answer that comes later may. */
+  private pleaOpen = false;
   /** What they multiply `suspectUs` by, now. */
   private borneTimes = 1;
 
@@ -196,13 +198,16 @@ export class ViewChanges {
 
   onProbeReply(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     if (readI32(bytes, o + ProbeReply.at.nonce) !== this.probeNonce) return;
-    if (!this.probing) {
+    if (!this.probing && !this.isPleaOpen(now)) {
       this.answeredLate(from, now);
       return;
     }
     const at = ProbeReply.at;
     this.answers.set(from, { view: readI32(bytes, o + at.view), status: bytes[o + at.status]!, heardPrimary: bytes[o + at.heardPrimary] === 1, starting: (bytes[o + at.condition]! & ReplicaCondition.starting) !== 0 });
-    if (this.allAnswered()) this.decide(now);
+    if (!this.probing) {
+      this.answeredLate(from, now);
+      this.relieve(now);
+    } else if (this.allAnswered()) this.decide(now);
   }
 
   /** A client says that nothing commits: look at once, instead of when the timeout has passed; and whether to leave the view for its sake. */
@@ -214,6 +219,8 @@ export class ViewChanges {
     const rested = now.monotonicUs - this.probeSentUs >= state.config.timings.suspectUs;
     const unreachable = readI32(bytes, o + Plea.at.unreachable);
     if (unreachable !== 0 && this.better.pleas.heard(owner === NO_OWNER ? -from : owner, unreachable, now) && rested) {
+      // Another round would make nothing of the answers to this one, and where replicas are far apart those always come later.
+      if (this.isPleaOpen(now)) return;
       this.suspect(now);
       this.pleading = true;
       this.probeRounds = 0; // nobody is suspected yet
@@ -322,6 +329,7 @@ export class ViewChanges {
     this.installation.abandon();
     this.probing = false;
     this.pleading = false;
+    this.pleaOpen = false;
     this.suspicion = 0;
     this.promisedUs = now.monotonicUs;
     this.count(reason, now);
@@ -544,6 +552,7 @@ export class ViewChanges {
     }
     state.counters[Counter.suspicions]!++;
     this.probing = true;
+    this.pleaOpen = false;
     this.probeNonce = (this.probeNonce + 1) & 0x7fffffff || 1;
     this.probeRounds++;
     this.answers.clear();
@@ -588,6 +597,7 @@ export class ViewChanges {
         this.leaveFor(better, now);
         return;
       }
+      this.pleaOpen = true;
       if (!this.isWorried(now)) return;
     }
     const answerOfPrimary = this.answers.get(state.primary);
@@ -624,6 +634,29 @@ export class ViewChanges {
     this.askFor(view, `alive ${maskToString(alive, state.n)}`, reason);
     this.accuse();
     if (mine !== ReplicaStatus.recovering) this.promise(view, 'own suspicion', now, reason);
+  }
+
+  /**
+   * A round for the sake of a client is not over with the window of a suspicion, in which only those nearby answer: nobody waits
+   * for it, so answers count for as long as the longest window.
+   */
+  private isPleaOpen(now: Instant): boolean {
+    return this.pleaOpen && now.monotonicUs - this.probeSentUs < WINDOW_MAX * this.state.config.timings.probeWindowUs && !this.allAnswered();
+  }
+
+  /** An answer came after its round, which was for the sake of a client: there may be a view for it now. */
+  private relieve(now: Instant): void {
+    const { state } = this;
+    if (state.status !== ReplicaStatus.normal) return;
+    let alive = 1 << state.id;
+    let withLog = alive;
+    for (const [r, answer] of this.answers) {
+      if (answer.view > state.view) return;
+      alive |= 1 << r;
+      if (answer.status !== ReplicaStatus.recovering) withLog |= 1 << r;
+    }
+    const view = this.better.forClients(alive, withLog, now);
+    if (view >= 0) this.leaveFor(view, now);
   }
 
   /** Remembers whose silence a view is asked for. */

@@ -74,6 +74,35 @@ for (const late of LATE_RULES) {
   });
 }
 
+for (const roomUs of [12_000, 25_000, 50_000]) {
+  for (const unheard of [0, 1]) {
+    t.test(`a client that does not hear replica ${unheard}, of a quorum in one room, while the spare is ${roomUs / 1000} ms away, is served by one view`, (t) => {
+      let cut = false;
+      const world = new Distances({
+        wayUs,
+        betweenUs: (from, to) => (from === 2 || to === 2 ? roomUs : NEAR_US),
+        loses: (from, to) => cut && from === unheard && to === 200,
+      });
+      const client = new DistantClient(world, 200, 1, 1_000);
+      world.run(200_000);
+      t.ok(client.registered);
+      const { state } = world.replicas[0]!;
+      t.strictSame([state.view, state.views.members(state.view)], [0, [0, 1]]);
+      cut = true;
+      world.run(210_000);
+      const before = client.committed;
+      world.run(2_200_000);
+      t.ok(client.committed > before + 3, `${client.committed - before} committed within two seconds`);
+      const views = world.replicas.map(({ state }) => state.view);
+      t.ok(views[0]! > 0);
+      t.notOk(state.views.isMember(views[0]!, unheard));
+      world.run(4_200_000);
+      t.strictSame(world.replicas.map(({ state }) => state.view), views, 'and the view stays');
+      t.end();
+    });
+  }
+}
+
 t.test('where replicas refuse every session, a client asks for a few a second', (t) => {
   // Their clocks are a day behind, and the client's own goes back and forth, so that it never learns.
   let calls = 0;

@@ -52,6 +52,10 @@ export interface DistanceOptions {
   readonly late?: LateRule;
   /** One-way delay between a replica and this endpoint, µs. */
   readonly wayUs: (endpoint: number) => number;
+  /** One-way delay between two replicas, µs; default 20. */
+  readonly betweenUs?: (from: number, to: number) => number;
+  /** True of what is lost on the way. */
+  readonly loses?: (from: number, to: number) => boolean;
   /** What the clock of an endpoint is ahead of the right time, ns. */
   readonly aheadNs?: (endpoint: number, nowUs: number) => number;
 }
@@ -138,7 +142,8 @@ export class Distances {
   }
 
   private send(from: number, to: number, bytes: Uint8Array): void {
-    const way = from < 3 && to < 3 ? 20 : this.options.wayUs(Math.max(from, to));
+    if (this.options.loses?.(from, to) === true) return;
+    const way = from < 3 && to < 3 ? (this.options.betweenUs?.(from, to) ?? 20) : this.options.wayUs(Math.max(from, to));
     const pair = `${from} ${to}`;
     const atUs = Math.max(this.nowUs + way * (1 + 0.05 * this.jitter.next()), (this.arrivals.get(pair) ?? 0) + 0.01);
     this.arrivals.set(pair, atUs);
