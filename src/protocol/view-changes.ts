@@ -13,7 +13,7 @@
  * Everything else is liveness: before it asks for a view, a replica probes who is alive, chooses the smallest view above
  * all it heard of whose quorum is, keeps the primary if that is, and backs off when views come to nothing.
  */
-import { Plea, Probe, ProbeReply, ReplicaCondition, ReplicaStatus, Sync, ViewChange, ViewReason, Vote } from '../wire/messages.js';
+import { Plea, Probe, ReplicaStatus, Sync, ViewChange, ViewReason, Vote } from '../wire/messages.js';
 import { readI32, readIndex } from '../wire/u64.js';
 import { chooseVote, readBallot, type Ballot } from './ballots.js';
 import { BetterView } from './better-view.js';
@@ -24,20 +24,13 @@ import { Experience } from './experience.js';
 import { Installation, type Target } from './installation.js';
 import { invariant } from './invariant.js';
 import { count, maskToString } from './masks.js';
+import { ProbeRound } from './probe-round.js';
 import { Jitter } from './random.js';
 import type { ReplicaState } from './replica-state.js';
 import type { Sender } from './sender.js';
 import type { Synchronization } from './synchronization.js';
 import { NO_OWNER } from './session-owner.js';
 import { MAX_VIEW } from './views.js';
-
-/** What another replica said of itself in answer to the running probe. */
-interface Answer {
-  readonly view: number;
-  readonly status: number;
-  readonly heardPrimary: boolean;
-  readonly starting: boolean;
-}
 
 /** Clients that are told when a view starts here; those beyond have to ask again. */
 const CURIOUS_MAX = 64;
@@ -77,24 +70,17 @@ export class ViewChanges {
   private attempts = 0;
   private patienceUs = 0;
 
-  private probeNonce = 0;
+  private readonly round: ProbeRound;
   private probing = false;
   /** Monotonic µs, by `findDue`: when the one who is silent is suspected, and when it is looked whether the primary's process is gone. */
   private readonly due = new Float64Array(2);
-  private probeSentUs = -Infinity;
   private probeRounds = 0;
   private undecided = 0; // rounds in a row in which too few answered for a view
-  private answers = new Map<number, Answer>();
   private askedUs = -Infinity;
-  /** When the host of each replica last said that nobody listens there (`unreachable`). */
-  private readonly unreachableUs: Float64Array;
   private lookedUs = -Infinity;
   /** Endpoints of clients that asked in a view that does not serve them. */
   private readonly curious: Int32Array = new Int32Array(CURIOUS_MAX);
   private curiousCount = 0;
-  /** Whose silence the last view was asked for because of, −1: nobody's; and since when it had lasted. */
-  private accused = -1;
-  private accusedSinceUs = 0.5;
   private suspicion = 0;
   /** ViewReason of the present view, as far as it was heard; and the views left because somebody was silent. */
   private reason: number = ViewReason.unknown;
@@ -105,6 +91,8 @@ export class ViewChanges {
   private pleading = false;
   /** The last round was for the sake of a client, and found no view for it yet: an answer that comes later may. */
   private pleaOpen = false;
+  /** The running probe was begun by what a host says, before anybody had been silent for as long as is borne. */
+  private hinted = false;
   /** What they multiply `suspectUs` by, now. */
   private borneTimes = 1;
 
@@ -119,9 +107,7 @@ export class ViewChanges {
   ) {
     this.jitter = new Jitter(state.config.seed);
     this.better = new BetterView(state, synchronization);
-    this.unreachableUs = new Float64Array(state.n).fill(-Infinity);
-    // Another one in each life, so that answers to the probes of an earlier one are none to this one's.
-    this.probeNonce = state.config.seed & 0x3fffffff;
+    this.round = new ProbeRound(state);
     this.installation = new Installation(state, sender, hasher, divergence, (target, now) => this.installed(target, now), (target, claim, now) => this.disagree(target.source, claim.from, claim.committed, now));
   }
 
@@ -137,7 +123,7 @@ export class ViewChanges {
   wakeBefore(out: Float64Array): void {
     const { state } = this;
     if (this.probing) {
-      out[0] = Math.min(out[0]!, this.probeSentUs + this.windowUs());
+      out[0] = Math.min(out[0]!, this.round.sentUs + this.windowUs());
       return;
     }
     this.findDue();
@@ -151,7 +137,8 @@ export class ViewChanges {
     const { state } = this;
     this.installation.tick(now);
     this.borneTimes = 2 ** Math.max(0, this.silences.at(now) - 1);
-    if (this.probing && now.monotonicUs - this.probeSentUs >= this.windowUs()) this.decide(now);
+    this.round.tick(now);
+    if (this.probing && now.monotonicUs - this.round.sentUs >= this.windowUs()) this.decide(now);
     if (state.status === ReplicaStatus.viewChange && now.monotonicUs >= this.repeatUs) this.repeat(now);
     this.findDue();
     if (!this.probing && now.monotonicUs >= this.due[SUSPECT]!) this.suspect(now);
@@ -169,7 +156,7 @@ export class ViewChanges {
   forgive(gapUs: number): void {
     this.promisedUs += gapUs;
     this.installation.progressUs += gapUs;
-    if (this.probing) this.probeSentUs += gapUs;
+    if (this.probing) this.round.sentUs += gapUs;
   }
 
   /** True while nothing says that the primary, or at the primary a member, is gone. */
@@ -197,17 +184,16 @@ export class ViewChanges {
   }
 
   onProbeReply(bytes: Uint8Array, o: number, from: number, now: Instant): void {
-    if (readI32(bytes, o + ProbeReply.at.nonce) !== this.probeNonce) return;
+    if (!this.round.isAnswer(bytes, o)) return;
     if (!this.probing && !this.isPleaOpen(now)) {
       this.answeredLate(from, now);
       return;
     }
-    const at = ProbeReply.at;
-    this.answers.set(from, { view: readI32(bytes, o + at.view), status: bytes[o + at.status]!, heardPrimary: bytes[o + at.heardPrimary] === 1, starting: (bytes[o + at.condition]! & ReplicaCondition.starting) !== 0 });
+    this.round.take(bytes, o, from);
     if (!this.probing) {
       this.answeredLate(from, now);
       this.relieve(now);
-    } else if (this.allAnswered()) this.decide(now);
+    } else if (this.round.allAnswered()) this.decide(now);
   }
 
   /** A client says that nothing commits: look at once, instead of when the timeout has passed; and whether to leave the view for its sake. */
@@ -216,7 +202,7 @@ export class ViewChanges {
     if (readI32(bytes, o + Plea.at.view) !== state.view) return;
     this.remember(from);
     if (this.probing || state.status !== ReplicaStatus.normal) return;
-    const rested = now.monotonicUs - this.probeSentUs >= state.config.timings.suspectUs;
+    const rested = now.monotonicUs - this.round.sentUs >= state.config.timings.suspectUs;
     const unreachable = readI32(bytes, o + Plea.at.unreachable);
     if (unreachable !== 0 && this.better.pleas.heard(owner === NO_OWNER ? -from : owner, unreachable, now) && rested) {
       // Another round would make nothing of the answers to this one, and where replicas are far apart those always come later.
@@ -232,26 +218,30 @@ export class ViewChanges {
 
   /** Somebody has been silent for longer than is usual, if not yet for as long as is borne: what a plea may find. */
   private isWorried(now: Instant): boolean {
-    return now.monotonicUs - this.silentFromUs() >= Math.max(3 * this.state.config.timings.syncIntervalUs, 2 * this.synchronization.silence.worstUs);
+    const { syncIntervalUs, suspectUs } = this.state.config.timings;
+    return now.monotonicUs - this.silentFromUs() >= Math.max(3 * syncIntervalUs, 2 * this.synchronization.silence.worstUs, (suspectUs * (this.borneTimes - 1)) / 2);
   }
 
   /**
    * The host of replica `replica` says that nobody listens at its address: its process is gone. A hint, and forgeable: it
-   * brings a probe forward, and stands for an answer only when it came since that was sent. One that was not heard in this
-   * view is not gone, it has not come yet.
+   * brings a probe forward, and stands for an answer only when it came since that was sent; silence it makes no longer than
+   * it is. After one that was false, hosts are not believed for a while. One that was not heard in this view is not gone, it
+   * has not come yet.
    */
   unreachable(replica: number, now: Instant): void {
     const { state, synchronization } = this;
     if (replica < 0 || replica >= state.n || replica === state.id) return;
     state.counters[Counter.unreachable]!++;
-    this.unreachableUs[replica] = now.monotonicUs;
+    this.round.hostSays(replica, now);
     if (this.probing) {
-      if (this.allAnswered()) this.decide(now);
+      if (this.round.allAnswered()) this.decide(now);
       return;
     }
-    if (state.status !== ReplicaStatus.normal || now.monotonicUs - this.probeSentUs < state.config.timings.syncIntervalUs) return;
+    if (state.status !== ReplicaStatus.normal || now.monotonicUs - this.round.sentUs < state.config.timings.syncIntervalUs) return;
     const matters = state.isPrimary ? state.views.isMember(state.view, replica) && synchronization.wasHeard(replica) : replica === state.primary && state.syncHeard > 0;
-    if (matters) this.suspect(now);
+    if (!matters) return;
+    this.suspect(now);
+    this.hinted = true;
   }
 
   onViewChange(bytes: Uint8Array, o: number, from: number, now: Instant): void {
@@ -472,7 +462,7 @@ export class ViewChanges {
     const { syncIntervalUs } = state.config.timings;
     const isNormal = state.status === ReplicaStatus.normal;
     // A round without a decision is repeated, more slowly each time.
-    const rest = this.probeSentUs + syncIntervalUs * Math.min(16, 1 << Math.min(this.probeRounds, 4));
+    const rest = this.round.sentUs + syncIntervalUs * Math.min(16, 1 << Math.min(this.probeRounds, 4));
     if (state.status === ReplicaStatus.recovering) due[SUSPECT] = rest;
     else {
       const since = isNormal ? this.silentFromUs() : Math.max(this.promisedUs, this.installation.target === undefined ? 0 : this.installation.progressUs);
@@ -496,10 +486,14 @@ export class ViewChanges {
 
   /** A replica answers a probe of a round that is over: it was alive all the time. One that a view was asked for without was accused wrongly. */
   private answeredLate(from: number, now: Instant): void {
-    if (from !== this.accused) return;
-    this.accused = -1;
-    this.synchronization.silence.note(now.monotonicUs - this.accusedSinceUs);
+    const { round } = this;
+    if (!round.acquits(from)) return;
     this.state.counters[Counter.false_suspicions]!++;
+    if (!round.accusedGone) this.synchronization.silence.note(now.monotonicUs - round.accusedSinceUs);
+    else {
+      round.wasForged(now);
+      this.state.transition('gone-wrongly', `replica ${from} answers, and its host was said to have nobody who listens; such words are not believed for ten minutes`);
+    }
   }
 
   /** Sends a probe to those whose end would matter. Not for the answer: where nobody listens, its host says so. */
@@ -509,23 +503,6 @@ export class ViewChanges {
     this.lookedUs = now.monotonicUs;
     if (!state.isPrimary) this.sender.probe(state.primary, 0);
     else for (let r = 0; r < state.n; r++) if (r !== state.id && state.views.isMember(state.view, r)) this.sender.probe(r, 0);
-  }
-
-  /** Its host said that nobody listens there since the last round of probes was sent, and it did not answer that. */
-  private isGone(replica: number): boolean {
-    return this.unreachableUs[replica]! > this.probeSentUs && !this.answers.has(replica);
-  }
-
-  private someoneGone(): boolean {
-    const { state } = this;
-    for (let r = 0; r < state.n; r++) if (r !== state.id && state.views.isMember(state.view, r) && this.isGone(r)) return true;
-    return false;
-  }
-
-  private allAnswered(): boolean {
-    const { state } = this;
-    for (let r = 0; r < state.n; r++) if (r !== state.id && !this.answers.has(r) && !this.isGone(r)) return false;
-    return true;
   }
 
   /** A client that waits for a view is told when it starts here. */
@@ -545,7 +522,7 @@ export class ViewChanges {
   /** Something is wrong: ask all replicas how they are. */
   private suspect(now: Instant): void {
     const { state } = this;
-    this.probeSentUs = now.monotonicUs;
+    this.round.sentUs = now.monotonicUs;
     if (state.n === 1) {
       if (state.status === ReplicaStatus.recovering) state.noteLost(1, 1);
       return;
@@ -553,10 +530,10 @@ export class ViewChanges {
     state.counters[Counter.suspicions]!++;
     this.probing = true;
     this.pleaOpen = false;
-    this.probeNonce = (this.probeNonce + 1) & 0x7fffffff || 1;
+    this.hinted = false;
+    const nonce = this.round.begin();
     this.probeRounds++;
-    this.answers.clear();
-    for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.probe(r, this.probeNonce);
+    for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.probe(r, nonce);
   }
 
   /** The answers are in, or time is up. */
@@ -566,18 +543,16 @@ export class ViewChanges {
     const { pleading } = this;
     this.pleading = false;
     const mine = state.status;
-    let alive = 1 << state.id;
-    let withLog = mine === ReplicaStatus.recovering ? 0 : 1 << state.id;
+    const alive = this.round.alive() | (1 << state.id);
+    const withLog = this.round.withLog() | (mine === ReplicaStatus.recovering ? 0 : 1 << state.id);
     let above = state.view;
     let heard = false;
     // A higher view runs of which this replica hears nothing: its primary's Syncs are lost on the way here.
     let elsewhere = -1;
     let lost = mine === ReplicaStatus.recovering ? 1 << state.id : 0;
-    for (const [r, answer] of this.answers) {
-      alive |= 1 << r;
+    for (const [r, answer] of this.round.answers) {
       // One that is starting has lost nothing where there is nothing yet.
       if (answer.status === ReplicaStatus.recovering && (!answer.starting || state.view > 0 || state.log.lastIndex > 0)) lost |= 1 << r;
-      if (answer.status !== ReplicaStatus.recovering) withLog |= 1 << r;
       if (answer.view === state.view && answer.heardPrimary && r !== state.primary) heard = true;
       if (answer.view > above) {
         above = answer.view;
@@ -600,21 +575,26 @@ export class ViewChanges {
       this.pleaOpen = true;
       if (!this.isWorried(now)) return;
     }
-    const answerOfPrimary = this.answers.get(state.primary);
+    const answerOfPrimary = this.round.answers.get(state.primary);
     if (mine === ReplicaStatus.normal && !state.isPrimary && answerOfPrimary !== undefined && answerOfPrimary.view === state.view && answerOfPrimary.status === ReplicaStatus.normal) {
       // It lives, and its Sync was lost or is on its way.
       this.synchronization.primaryAnswered(now);
       this.suspicion = this.undecided = 0;
       return;
     }
-    if (mine === ReplicaStatus.normal && !state.isPrimary && heard && !this.isGone(state.primary) && (++this.suspicion <= PATIENCE || !state.isMember)) return;
+    // The hint did not come true: no host says that nobody listens there, and silence is borne for as long as without it.
+    if (mine === ReplicaStatus.normal && this.hinted && !this.round.someoneGone() && now.monotonicUs < this.silentFromUs() + this.borneUs()) {
+      if (state.isPrimary) this.membersAnswered(now);
+      return;
+    }
+    if (mine === ReplicaStatus.normal && !state.isPrimary && heard && !this.round.isGone(state.primary) && (++this.suspicion <= PATIENCE || !state.isMember)) return;
     // Where it is needed, that view's primary misses it. To take everybody out of a view that serves would only move the hole.
     if (mine !== ReplicaStatus.recovering && elsewhere === above && elsewhere > state.view && (++this.suspicion <= PATIENCE || !state.views.isMember(elsewhere, state.id))) return;
     if (state.isPrimary && this.membersAnswered(now)) return;
     // A recovering member needs a view above its durable one; a recovering spare only needs to hear of the one that runs.
     if (mine === ReplicaStatus.recovering && (above > state.view || !state.views.isMember(state.view, state.id))) {
       this.announceRecovery();
-      if (this.someoneNormal() || above > state.view) return;
+      if (this.round.highestNormal() >= state.view || above > state.view) return;
     }
     this.undecided = count(withLog) < state.views.f + 1 ? this.undecided + 1 : 0;
     if (count(withLog) < state.views.f + 1) {
@@ -630,7 +610,7 @@ export class ViewChanges {
     if (view < 0) view = state.views.next(above, preferred, -1, withLog);
     if (view < 0) view = state.views.next(above, alive, -1, withLog);
     if (view < 0) return;
-    const reason = mine !== ReplicaStatus.normal ? ViewReason.unknown : this.someoneGone() ? ViewReason.gone : ViewReason.silence;
+    const reason = mine !== ReplicaStatus.normal ? ViewReason.unknown : this.round.someoneGone() ? ViewReason.gone : ViewReason.silence;
     this.askFor(view, `alive ${maskToString(alive, state.n)}`, reason);
     this.accuse();
     if (mine !== ReplicaStatus.recovering) this.promise(view, 'own suspicion', now, reason);
@@ -641,32 +621,26 @@ export class ViewChanges {
    * for it, so answers count for as long as the longest window.
    */
   private isPleaOpen(now: Instant): boolean {
-    return this.pleaOpen && now.monotonicUs - this.probeSentUs < WINDOW_MAX * this.state.config.timings.probeWindowUs && !this.allAnswered();
+    return this.pleaOpen && now.monotonicUs - this.round.sentUs < WINDOW_MAX * this.state.config.timings.probeWindowUs && !this.round.allAnswered();
   }
 
   /** An answer came after its round, which was for the sake of a client: there may be a view for it now. */
   private relieve(now: Instant): void {
     const { state } = this;
     if (state.status !== ReplicaStatus.normal) return;
-    let alive = 1 << state.id;
-    let withLog = alive;
-    for (const [r, answer] of this.answers) {
-      if (answer.view > state.view) return;
-      alive |= 1 << r;
-      if (answer.status !== ReplicaStatus.recovering) withLog |= 1 << r;
-    }
+    const alive = this.round.alive() | (1 << state.id);
+    const withLog = this.round.withLog() | (1 << state.id);
     const view = this.better.forClients(alive, withLog, now);
     if (view >= 0) this.leaveFor(view, now);
   }
 
-  /** Remembers whose silence a view is asked for. */
+  /** Remembers whose silence, or end, a view is asked for. */
   private accuse(): void {
     const { state, synchronization } = this;
-    this.accused = -1;
-    if (state.status !== ReplicaStatus.normal) return;
-    this.accusedSinceUs = this.silentFromUs();
-    if (!state.isPrimary) this.accused = state.primary;
-    else for (let r = 0; r < state.n; r++) if (r !== state.id && state.views.isMember(state.view, r) && synchronization.ackedUs[r] === this.accusedSinceUs) this.accused = r;
+    const sinceUs = this.silentFromUs();
+    let silent = 0;
+    for (let r = 0; r < state.n; r++) if (r !== state.id && state.views.isMember(state.view, r) && (state.isPrimary ? synchronization.ackedUs[r] === sinceUs : r === state.primary)) silent |= 1 << r;
+    this.round.accuse(state.status === ReplicaStatus.normal ? silent : 0, sinceUs);
   }
 
   private askFor(view: number, why: string, reason: number): void {
@@ -695,12 +669,12 @@ export class ViewChanges {
     const { state } = this;
     for (let r = 0; r < state.n; r++) {
       if (r === state.id || !state.views.isMember(state.view, r)) continue;
-      const answer = this.answers.get(r);
-      if (this.isGone(r)) return false;
+      const answer = this.round.answers.get(r);
+      if (this.round.isGone(r)) return false;
       if (now.monotonicUs - this.synchronization.ackedUs[r]! < state.config.timings.suspectUs) continue;
       if (answer === undefined || answer.view !== state.view || answer.status !== ReplicaStatus.normal) return false;
     }
-    for (const r of this.answers.keys()) {
+    for (const r of this.round.answers.keys()) {
       if (state.views.isMember(state.view, r)) this.synchronization.silence.note(now.monotonicUs - this.synchronization.ackedUs[r]!);
       this.synchronization.ackedUs[r] = now.monotonicUs;
     }
@@ -715,14 +689,7 @@ export class ViewChanges {
   /** The primary of the highest view heard of answers a probe from an older view with its Sync; ask it as one. */
   private announceRecovery(): void {
     const { state } = this;
-    let view = state.view;
-    for (const answer of this.answers.values()) if (answer.status === ReplicaStatus.normal) view = Math.max(view, answer.view);
-    const primary = state.views.primary(view);
+    const primary = state.views.primary(Math.max(state.view, this.round.highestNormal()));
     if (primary !== state.id) this.sender.probe(primary, 0);
-  }
-
-  private someoneNormal(): boolean {
-    for (const answer of this.answers.values()) if (answer.status === ReplicaStatus.normal && answer.view >= this.state.view) return true;
-    return false;
   }
 }

@@ -585,6 +585,58 @@ t.test('unreachable: a primary does without a member that is gone, and a replica
   t.end();
 });
 
+t.test('unreachable: said of one that stands still, and not again of the probe, it makes nobody leave sooner than silence does', (t) => {
+  for (const [by, gone] of [[1, 0], [0, 1]] as const) {
+    const { c } = scene();
+    // Hosts that other programs share: 300 ms of silence were harmless, 900 are borne.
+    for (const { core } of c.replicas) core['synchronization'].silence.note(300_000);
+    c.run(10_000);
+    const { view } = c.replica(by).state;
+    c.isolate(gone);
+    for (let i = 0; i < 3; i++) {
+      c.run(20_000);
+      unreachable(c, by, gone);
+      c.run(230_000);
+      t.equal(c.replica(by).state.view, view, `replica ${by} of ${gone}, ${(i + 1) * 250} ms`);
+    }
+    c.run(1_000_000);
+    t.ok(c.replica(by).state.view > view, 'as silence does');
+  }
+  t.end();
+});
+
+t.test('unreachable: said of a replica that answers in the end, it is not believed for ten minutes; silence is', (t) => {
+  const { c } = scene();
+  const forge = (): void => {
+    unreachable(c, 0, 1);
+    c.take({ from: 0, to: 2, message: Probe }).forEach((packet) => c.arrive(packet));
+    c.take({ from: 2, to: 0 }).forEach((packet) => c.arrive(packet));
+    unreachable(c, 0, 1);
+  };
+  forge();
+  t.equal(c.replica(0).state.view, 3, 'the first time it is');
+  c.settle();
+  t.ok(c.replica(0).transitions.some((line) => line.startsWith('gone-wrongly: replica 1')), 'and it is said that it was false');
+  t.equal(c.replica(0).counter('false_suspicions'), 1);
+  c.run(100_000);
+  const member = c.replica(0).state.views.members(3).find((r) => r !== 0)!;
+  for (let i = 0; i < 10; i++) {
+    c.pass(1);
+    unreachable(c, 0, member);
+    unreachable(c, 0, member);
+    c.settle();
+    c.run(8_000);
+  }
+  t.equal(c.replica(0).state.view, 3);
+  c.replica(member).crash();
+  for (let ms = 0; ms < 150; ms++) {
+    c.run(1000);
+    unreachable(c, 0, member);
+  }
+  t.ok(c.replica(0).state.view > 3);
+  t.end();
+});
+
 t.test('unreachable: a silent primary is sent a probe after one and a half Sync intervals, and by a plea at once', (t) => {
   const { c, alice } = scene();
   c.isolate(0);
