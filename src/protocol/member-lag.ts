@@ -33,6 +33,8 @@ const PAUSE_MAX_US = 64_000_000;
 /** What each change that counts multiplies `slowAfterUs` by, and how many count: 64 s by default. */
 const LONGER = 4;
 const CHANGES_MAX = 4;
+/** A host that stays busy makes somebody look slow again whenever the last time is forgotten: 80 minutes then, at most, instead of ten. */
+const CALMS_MAX = 8;
 /** Syncs whose sending time is remembered, a power of two. */
 const SYNCS = 64;
 /** A spare keeps up when it lacks no more committed entries than so many Syncs announce. */
@@ -54,7 +56,7 @@ export class MemberLag {
   private checkUs = 0.5;
   private checkedIndex = 0;
   private appendedUs = -Infinity;
-  private readonly changes = new Experience(CHANGES_MAX);
+  private readonly changes = new Experience(CHANGES_MAX, CALMS_MAX);
 
   constructor(private readonly state: ReplicaState) {
     const { n } = state;

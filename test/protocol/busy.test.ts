@@ -97,3 +97,25 @@ t.test('experience: each change counts, whoever asked for it, and is forgotten a
   t.equal(experience.at(now), 0);
   t.end();
 });
+
+t.test('experience: what was forgotten and comes back is remembered for twice as long, until it stays away', (t) => {
+  const now = new Instant();
+  const experience = new Experience(4, 4);
+  const after = (calms: number): number => {
+    now.monotonicUs += calms * CALM_US;
+    return experience.at(now);
+  };
+  experience.changed(now);
+  t.equal(after(1), 0);
+  experience.changed(now);
+  t.equal(after(1), 1, 'twice as long');
+  t.equal(after(1), 0);
+  experience.changed(now);
+  t.strictSame([after(3), after(1)], [1, 0], 'four times');
+  experience.changed(now);
+  t.strictSame([after(3), after(1)], [1, 0], 'which is the most');
+  after(16);
+  experience.changed(now);
+  t.equal(after(1), 0, 'and begins anew when it stayed away');
+  t.end();
+});
