@@ -113,6 +113,32 @@ t.test('the protocol core imports no I/O and names no clock, chance or timer', (
   t.end();
 });
 
+/** Paths of files that import each other in a circle, a list for each circle; type imports count: who reads one of them needs all. */
+function circles(imports: ReadonlyMap<string, readonly string[]>): string[][] {
+  const found: string[][] = [];
+  const done = new Set<string>();
+  const path: string[] = [];
+  const visit = (file: string): void => {
+    if (done.has(file)) return;
+    const at = path.indexOf(file);
+    if (at >= 0) return void found.push(path.slice(at));
+    path.push(file);
+    for (const target of imports.get(file) ?? []) visit(target);
+    path.pop();
+    done.add(file);
+  };
+  for (const file of imports.keys()) visit(file);
+  return found;
+}
+
+t.test('no files import each other in a circle', (t) => {
+  const imports = new Map(sources.map((file) => [relative(SRC, file.path), file.imports.filter(({ specifier }) => specifier.startsWith('.')).map(({ specifier }) => relative(SRC, resolve(dirname(file.path), specifier.replace(/\.js$/, '.ts'))))]));
+  t.ok([...imports.values()].flat().length > 100);
+  t.same(circles(imports), []);
+  t.same(circles(new Map([['a', ['b']], ['b', ['c', 'd']], ['c', []], ['d', ['b']]])), [['b', 'd']], 'a circle is seen');
+  t.end();
+});
+
 /** Where the wall clock is read: to show a time to people, and as the clock that `realtime-js` is. It is set at times; a duration by it may take an hour, or none. */
 const WALL_CLOCK = ['cli/main.ts', 'clock/javascript-clock.ts', 'server/logger.ts'];
 

@@ -5,8 +5,6 @@ import { LiveFrame } from './live-frame.js';
 import { Colour, paint, sparkline } from './terminal.js';
 import { formatCount, formatDuration } from './units.js';
 
-export type KillTarget = 'member' | 'spare' | 'none';
-
 export interface DemoState {
   readonly clients: number;
   readonly lanes: number;

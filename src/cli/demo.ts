@@ -7,14 +7,13 @@ import { resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from '../client/client.js';
 import { KvClient } from '../client/kv-client.js';
-import { Histogram } from '../metrics/histogram.js';
 import { Views } from '../protocol/views.js';
 import { defineCommand, type Output } from './command.js';
-import { Display, type DemoState, type KillTarget } from './demo-display.js';
+import { Display, type DemoState } from './demo-display.js';
 import { CliError, Exit } from './exit.js';
 import { checkWritable, writeOutput } from './output-file.js';
 import { setWorkerKeys } from './settings.js';
-import { demoPage } from './report/demo-page.js';
+import { demoPage, type DemoResult, type KillTarget } from './report/demo-page.js';
 import { Interruption } from './load/interruption.js';
 import { LocalCluster } from './load/local-cluster.js';
 import type { Workload } from './load/messages.js';
@@ -36,30 +35,6 @@ const VALUE_BYTES = 64;
 const WARMUP_PER_CLIENT = 2_000;
 const READ_BACK_LANES = 16;
 const OPERATION_TIMEOUT_MS = 10_000;
-
-export interface DemoResult {
-  readonly schema: 'jitpaxos.demo/1';
-  readonly replicas: number;
-  readonly clients: number;
-  readonly lanes: number;
-  readonly operations: number;
-  readonly seconds: number;
-  readonly opsPerSecond: number;
-  readonly latencyNs: ReturnType<Histogram['summary']>;
-  readonly fastPathRatio: number | null;
-  readonly rejected: number;
-  readonly reconciled: number;
-  readonly retransmitted: number;
-  readonly failed: number;
-  readonly viewChanges: number;
-  readonly killed: { readonly replica: number; readonly role: KillTarget; readonly atSeconds: number; readonly slowestAfterNs: number | null; readonly committedAfter: number } | null;
-  readonly readBack: { readonly keys: number; readonly wrong: number };
-  readonly report: string | null;
-  /** Why the run is not complete; null: it is. */
-  readonly partial: string | null;
-  readonly host: ReturnType<typeof hostInfo>;
-  readonly version: string;
-}
 
 export const demo = defineCommand(
   {

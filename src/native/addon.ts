@@ -10,7 +10,6 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import type { HashArena } from './hash64.js';
 import type { UdpPort, UdpPortOptions } from './udp-port.js';
 
 /**
@@ -18,6 +17,15 @@ import type { UdpPort, UdpPortOptions } from './udp-port.js';
  * bound themselves; they throw TypeError (`invalid-argument`) and RangeError (`out-of-bounds`), each with `code`,
  * `category` and `retryable`.
  */
+/** Memory, zeroed, at most 2^31 − 1 bytes, whose ranges are hashed at a third of the price of `hash64`: a call has no arguments, which each cost as much as the hash. */
+export interface HashArena {
+  readonly bytes: Uint8Array;
+  /** Offset and length of what to hash, then the digest: upper and lower half, as in wire/u64.ts. */
+  readonly fields: Int32Array;
+  /** Throws RangeError `out-of-bounds`; the digest stays as it was. */
+  readonly hash: () => void;
+}
+
 export interface NativeAddon {
   /** See Hash64. */
   hash64(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;

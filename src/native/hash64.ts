@@ -7,7 +7,7 @@
  */
 
 import { createRequire } from 'node:module';
-import { native, type NativeBinding } from './addon.js';
+import { native, type HashArena, type NativeBinding } from './addon.js';
 import { fits, invalidArgument, outOfBounds } from './errors.js';
 
 /** XXH3-64 over bytes in place. Source: xxHash, doc/xxhash_spec.md, "XXH3". */
@@ -22,15 +22,6 @@ export interface Hash64 {
   hash64(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
   /** Memory of `length` bytes that is hashed often; only the addon's has it. Throws RangeError `out-of-bounds` for a length that is none or above 2^31 − 1. */
   hashArena?(length: number): HashArena;
-}
-
-/** Memory, zeroed, at most 2^31 − 1 bytes, whose ranges are hashed at a third of the price of `hash64`: a call has no arguments, which each cost as much as the hash. */
-export interface HashArena {
-  readonly bytes: Uint8Array;
-  /** Offset and length of what to hash, then the digest: upper and lower half, as in wire/u64.ts. */
-  readonly fields: Int32Array;
-  /** Throws RangeError `out-of-bounds`; the digest stays as it was. */
-  readonly hash: () => void;
 }
 
 const DIGEST_BYTES = 8;

@@ -8,7 +8,8 @@
  */
 import { native, type NativeBinding } from './addon.js';
 import { fits, invalidArgument, outOfBounds } from './errors.js';
-import type { Hash64, HashArena } from './hash64.js';
+import type { HashArena } from './addon.js';
+import type { Hash64 } from './hash64.js';
 
 export const SIP_SECRET_BYTES = 16;
 

@@ -11,7 +11,6 @@
  * (durable-outbox.ts), a host need only call `persisted`.
  */
 
-import type { FirstStart } from './introduction.js';
 
 /**
  * A moment as its host sees it. Reused and written in place by the host before each call, because a clock reading is two
@@ -148,6 +147,9 @@ export interface Snapshot {
   readonly chainLo: number;
   readonly bytes: Uint8Array;
 }
+
+/** What a start knows of earlier ones, where nothing is on disk. */
+export type FirstStart = 'ask' | 'log-lost';
 
 /** What a replica finds when it starts. */
 export interface Recovered {

@@ -20,7 +20,7 @@
  */
 import { Probe, ProbeReply, ReplicaCondition, ReplicaStatus } from '../wire/messages.js';
 import { readI32, readIndex } from '../wire/u64.js';
-import type { Instant } from './contract.js';
+import type { FirstStart, Instant } from './contract.js';
 import type { ReplicaState } from './replica-state.js';
 import type { Sender } from './sender.js';
 import { MAX_VIEW } from './views.js';
@@ -34,9 +34,6 @@ const ANNOUNCE_US = 1_000_000;
 export const VIEW_LEAP = 1 << 20;
 /** The same for its incarnation: some that do not answer may remember a later one than those that do. */
 export const INCARNATION_LEAP = 1 << 16;
-
-/** What a start knows of earlier ones, where nothing is on disk. */
-export type FirstStart = 'ask' | 'log-lost';
 
 /** Others remember more of a replica than it does itself: it must not take part. */
 export class ForgottenError extends Error {

@@ -8,11 +8,16 @@ import { JitPaxosError } from '../errors.js';
 import type { Hash64 } from '../native/hash64.js';
 import { loadSipHash, SIP_SECRET_BYTES } from '../native/siphash.js';
 import { chainOf, UNKEYED_FINGERPRINT, unkeyedChain, type Chain } from '../protocol/contract.js';
-import type { Cluster } from './cluster-config.js';
 
 /** The second needs keys. */
 export const CHAIN_FUNCTIONS = ['xxh3-64', 'siphash-2-4'] as const;
 export type ChainFunction = (typeof CHAIN_FUNCTIONS)[number];
+
+/** What a cluster file says of it. */
+export interface ChainChoice {
+  readonly authentication: 'none' | 'keys';
+  readonly chain: ChainFunction;
+}
 
 /** Of every cluster with keys that is set up now. */
 export const KEYED_CHAIN: ChainFunction = 'siphash-2-4';
@@ -20,7 +25,7 @@ export const KEYED_CHAIN: ChainFunction = 'siphash-2-4';
 export { SIP_SECRET_BYTES as CHAIN_SECRET_BYTES };
 
 /** @param secret `chainSecret` of the replicas' key file, undefined where it has none. Throws as `checkChainSecret`. */
-export function openChain(cluster: Cluster, secret: string | undefined, hash: Hash64): Chain {
+export function openChain(cluster: Pick<ChainChoice, 'chain'>, secret: string | undefined, hash: Hash64): Chain {
   checkChainSecret(cluster, secret);
   if (secret === undefined) return unkeyedChain(hash);
   const bytes = Buffer.from(secret, 'hex');
@@ -43,7 +48,7 @@ export function showFingerprint(fingerprint: number): string {
 }
 
 /** Throws JitPaxosError `chain-secret-missing` or `chain-differs` when cluster file and key file do not go together. */
-export function checkChainSecret(cluster: Cluster, secret: string | undefined): void {
+export function checkChainSecret(cluster: Pick<ChainChoice, 'chain'>, secret: string | undefined): void {
   const keyed = cluster.chain === KEYED_CHAIN;
   if (keyed && secret === undefined) {
     throw new JitPaxosError('chain-secret-missing', `the cluster file says "chain": "${cluster.chain}", and the replicas' key file has no "chainSecret"; copy the key file of a replica that has it. It was made by jitpaxos init, is the same on all replicas, and cannot be made anew`);
@@ -54,7 +59,7 @@ export function checkChainSecret(cluster: Cluster, secret: string | undefined): 
 }
 
 /** With keys and the chain of before, a client's key is enough to make replicas differ. Undefined when there is nothing to say. */
-export function chainWarning({ authentication, chain }: Pick<Cluster, 'authentication' | 'chain'>): string | undefined {
+export function chainWarning({ authentication, chain }: ChainChoice): string | undefined {
   if (authentication === 'none' || chain === KEYED_CHAIN) return undefined;
   return 'the chain of this cluster has no secret: whoever holds any of its keys, a read-only one included, can make replicas hold different data unnoticed';
 }

@@ -5,14 +5,14 @@
  *
  * Messages are written here field by field from their table and read by msgpackr, not by the code under test.
  */
-import { ForgottenError, type FirstStart } from '../../src/protocol/introduction.js';
+import { ForgottenError } from '../../src/protocol/introduction.js';
 import { Unpackr } from 'msgpackr';
 import { CounterMachine } from '../../src/machine/counter.js';
 import type { StateMachine } from '../../src/machine/state-machine.js';
 import { loadHash } from '../../src/native/hash64.js';
 import { ClientCore } from '../../src/protocol/client-core.js';
 import { DEFAULT_CLIENT_TIMINGS, DEFAULT_LIMITS, DEFAULT_TIMINGS, type ClientConfig, type ClientTimings, type LateRule, type Limits, type Timings } from '../../src/protocol/config.js';
-import { Instant, type Chain, type HardState, type Outbox, type PersistBatch, type Recovered, type Snapshot, type Storage } from '../../src/protocol/contract.js';
+import { Instant, type Chain, type FirstStart, type HardState, type Outbox, type PersistBatch, type Recovered, type Snapshot, type Storage } from '../../src/protocol/contract.js';
 import { Counter, type CounterName } from '../../src/protocol/counters.js';
 import { ReplicaCore } from '../../src/protocol/replica-core.js';
 import { REGISTER_LANE } from '../../src/protocol/sessions.js';

@@ -2,7 +2,6 @@
  * What a bench and the processes that it forked say to each other over Node's IPC channel (JSON). A replica answers
  * questions and otherwise knows nothing of benches; a worker is told a workload and reports what it measured.
  */
-import type { ClockOffset } from './report.js';
 import type { HistogramData } from '../../metrics/histogram.js';
 import type { HeapUse } from '../../metrics/heap-meter.js';
 import type { TransportChoice } from '../transport-flags.js';
@@ -23,6 +22,12 @@ export interface ReplicaAnswer {
   readonly cpuSeconds: number;
   /** Answers `meter-stop`. */
   readonly heap: HeapUse | null;
+}
+
+/** A replica's clock minus the client's, ns, and what that is known to; null: not heard of lately. */
+export interface ClockOffset {
+  readonly offsetNs: number | null;
+  readonly uncertaintyNs: number | null;
 }
 
 /** Shares of the operations, adding up to 1; names of OPERATION_NAMES in operations.ts. */

@@ -2,7 +2,7 @@
  * The parent's side of an open loop: several client processes that run one step at a time together, their parts merged
  * into one result.
  */
-import type { ClockOffset } from './report.js';
+import type { ClockOffset } from './messages.js';
 import { Histogram } from '../../metrics/histogram.js';
 import type { ArrivalKind } from './arrivals.js';
 import { ClientProcesses, deferred, type Deferred } from './client-processes.js';

@@ -1,5 +1,5 @@
 /** What `bench load` and its client processes say to each other over Node's IPC channel (JSON). */
-import type { ClockOffset } from './report.js';
+import type { ClockOffset } from './messages.js';
 import type { HeapUse } from '../../metrics/heap-meter.js';
 import type { HistogramData } from '../../metrics/histogram.js';
 import type { ArrivalKind } from './arrivals.js';

@@ -5,7 +5,7 @@ import { signed } from '../clock-values.js';
 import { CliError } from '../exit.js';
 import { formatCount, formatDuration } from '../units.js';
 import type { LoadSection } from './load-section.js';
-import type { Mix } from './messages.js';
+import type { ClockOffset, Mix } from './messages.js';
 import type { Interval } from './timeline.js';
 
 /** Every field is measured or configured; what could not be measured is null. */
@@ -69,11 +69,6 @@ export interface BenchReport {
   readonly timeline?: readonly TimelineInterval[];
   /** Only of `bench load`. */
   readonly load?: LoadSection;
-}
-
-export interface ClockOffset {
-  readonly offsetNs: number | null;
-  readonly uncertaintyNs: number | null;
 }
 
 export interface TimelineInterval extends Interval {

@@ -1,11 +1,39 @@
 /** The page of the demo: the same charts, and what happened half-way. */
 import type { Histogram } from '../../metrics/histogram.js';
-import type { DemoResult } from '../demo.js';
+import type { BenchReport } from '../load/report.js';
 import type { Interval } from '../load/timeline.js';
 import { formatCount, formatDuration } from '../units.js';
 import type { Mark } from './chart.js';
 import { figures, page, particulars, section } from './html.js';
 import { fastPathSection, latencyOverTimeSection, percentileSection, percentText, rateText, throughputSection, viewChangeMarks } from './latency-charts.js';
+
+/** Which replica a demo kills, by its place in the view. */
+export type KillTarget = 'member' | 'spare' | 'none';
+
+/** What `jitpaxos demo --json` prints. */
+export interface DemoResult {
+  readonly schema: 'jitpaxos.demo/1';
+  readonly replicas: number;
+  readonly clients: number;
+  readonly lanes: number;
+  readonly operations: number;
+  readonly seconds: number;
+  readonly opsPerSecond: number;
+  readonly latencyNs: ReturnType<Histogram['summary']>;
+  readonly fastPathRatio: number | null;
+  readonly rejected: number;
+  readonly reconciled: number;
+  readonly retransmitted: number;
+  readonly failed: number;
+  readonly viewChanges: number;
+  readonly killed: { readonly replica: number; readonly role: KillTarget; readonly atSeconds: number; readonly slowestAfterNs: number | null; readonly committedAfter: number } | null;
+  readonly readBack: { readonly keys: number; readonly wrong: number };
+  readonly report: string | null;
+  /** Why the run is not complete; null: it is. */
+  readonly partial: string | null;
+  readonly host: BenchReport['host'];
+  readonly version: string;
+}
 
 export function demoPage(result: DemoResult, histogram: Histogram, intervals: readonly Interval[], intervalMs: number): string {
   const { latencyNs: latency, killed, readBack, host } = result;
