@@ -35,6 +35,7 @@ export class Load {
   /** Starts `processes` logical clients on a connection. */
   start(client: Client, processes: number, random: Random): void {
     const kv = new KvClient(client);
+    if (this.done.length === 0) this.lastCommitMs = performance.now(); // the start of the cluster is no pause
     for (let i = 0; i < processes; i++) this.done.push(this.process(kv, random.fork(`process ${i}`)));
   }
 
