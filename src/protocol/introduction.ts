@@ -8,6 +8,9 @@
  * - *New*: every other replica that answers is as unused as itself, or was when it first answered, and these are all of them, or f after a while.
  *   It begins in view 0. Those of them that are starting too must have heard the same of this one before it begins (`met`): to one that
  *   has not it would be in use as soon as a client's first request stands in its log, and nobody could say any more that it was new.
+ *   Until f others have said that they have begun as well it is *alone*: it takes no request, so that it stays as unused as it was. Those that were
+ *   killed before they began, and start again, know nothing of what they had heard; but once a log has an entry f+1 replicas have begun,
+ *   and they are the f+1 that remember.
  * - *Unknown (S)*: some replica that answers is in use, or the operator says that the log is lost. It may have promised and acknowledged
  *   anything. Whatever view it acknowledged in had the promises of f+1 replicas, so of any f+1 that remember theirs one
  *   says so: above the highest view that f+1 say, none can be that it acknowledged in. It leaps further above, by more views than can have been
@@ -21,6 +24,7 @@
 import { Probe, ProbeReply, ReplicaCondition, ReplicaStatus } from '../wire/messages.js';
 import { readI32, readIndex } from '../wire/u64.js';
 import type { FirstStart, Instant } from './contract.js';
+import { count } from './masks.js';
 import type { ReplicaState } from './replica-state.js';
 import type { Sender } from './sender.js';
 import { MAX_VIEW } from './views.js';
@@ -70,7 +74,7 @@ interface Answer {
 }
 
 export class Introduction {
-  private readonly nonce: number;
+  private nonce: number;
   private readonly answers = new Map<number, Answer>();
   private askedUs = -Infinity;
   /** Since when f others are unused and have met this one. */
@@ -79,6 +83,8 @@ export class Introduction {
   /** Replicas that answered, a bit each. */
   private heard = 0;
   private differing = 0;
+  /** While alone: the others that have begun, and know that this one has, a bit each. */
+  private begun = 0;
 
   /** @param begins called when the replica knows what it is, and takes part */
   constructor(
@@ -95,13 +101,14 @@ export class Introduction {
   start(now: Instant): void {
     if (this.first() === undefined) return;
     this.announced = true;
+    this.beAlone();
     this.ask(now);
     if (this.state.starting) this.decide(now);
   }
 
   wakeBefore(out: Float64Array): void {
-    if (this.announced && this.unheard !== 0) out[0] = Math.min(out[0]!, this.askedUs + (this.state.starting ? ASK_US : ANNOUNCE_US));
-    else if (this.state.starting) out[0] = Math.min(out[0]!, this.askedUs + ASK_US);
+    if (this.state.starting || this.state.alone) out[0] = Math.min(out[0]!, this.askedUs + ASK_US);
+    else if (this.announced && this.unheard !== 0) out[0] = Math.min(out[0]!, this.askedUs + ANNOUNCE_US);
   }
 
   tick(now: Instant): void {
@@ -110,6 +117,8 @@ export class Introduction {
       if (now.monotonicUs - this.askedUs < ASK_US) return;
       this.ask(now);
       this.decide(now);
+    } else if (state.alone) {
+      if (now.monotonicUs - this.askedUs >= ASK_US) this.ask(now);
     } else if (this.announced && this.unheard !== 0 && now.monotonicUs - this.askedUs >= ANNOUNCE_US) this.ask(now);
   }
 
@@ -134,6 +143,10 @@ export class Introduction {
     if (incarnation > 0 && (incarnation < state.known[from]! || differ(life, state.lives[from]!))) this.sender.probeReply(from, 0, false);
     if (!state.starting) {
       if (remembered > state.incarnation || (remembered === state.incarnation && differ(state.life, readI32(bytes, o + at.knownLife)))) throw new ForgottenError(state.id, from, remembered, state.incarnation);
+      if (state.alone && readI32(bytes, o + at.nonce) === this.nonce && (bytes[o + at.condition]! & ReplicaCondition.starting) === 0) {
+        this.begun |= 1 << from;
+        state.alone = count(this.begun) < state.views.f;
+      }
       return;
     }
     if (readI32(bytes, o + at.nonce) !== this.nonce) return;
@@ -159,7 +172,8 @@ export class Introduction {
     const { state } = this;
     this.askedUs = now.monotonicUs;
     // While it is starting the newest answer of each counts.
-    const asked = state.starting ? ((1 << state.n) - 1) & ~(1 << state.id) : this.unheard;
+    const others = ((1 << state.n) - 1) & ~(1 << state.id);
+    const asked = state.starting ? others : state.alone ? others & ~this.begun : this.unheard;
     for (let r = 0; r < state.n; r++) if (((asked >>> r) & 1) === 1) this.sender.probe(r, this.nonce);
   }
 
@@ -197,9 +211,17 @@ export class Introduction {
       return;
     }
     this.begins(now);
-    // Nobody has heard of this incarnation yet.
+    // Nobody has heard of this incarnation yet. What answers this nonce was said after it was heard.
     this.heard = 0;
+    this.nonce = (this.nonce + 1) & 0x7fffffff || 1;
+    this.beAlone();
     this.ask(now);
+  }
+
+  /** As long as nothing shows that this replica was ever in use, nothing may until f others have begun. */
+  private beAlone(): void {
+    const { state } = this;
+    state.alone = !state.starting && state.view === 0 && state.status === ReplicaStatus.normal && state.log.lastIndex === 0 && state.views.f > 0;
   }
 
   /** The cluster files of two replicas differ: each would count other quorums, or write to other addresses. */

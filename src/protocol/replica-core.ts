@@ -121,7 +121,8 @@ export class ReplicaCore {
     }
     switch (type) {
       case wire.Request.type:
-        this.requests.onRequest(bytes, offset, from, owner, now, false);
+        if (state.alone) state.counters[Counter.ignored]!++;
+        else this.requests.onRequest(bytes, offset, from, owner, now, false);
         return;
       case wire.Read.type:
         this.requests.onRead(bytes, offset, from, now);

@@ -92,6 +92,8 @@ export class ReplicaState implements PersistBatch {
 
   /** Nothing was on disk, and it is not known yet whether there ever was (introduction.ts). The status is `recovering`. */
   starting = false;
+  /** It has begun, or returned, with nothing in its log, and takes no request until others have begun as well (introduction.ts). */
+  alone = false;
   /** While starting: the replicas that said in this life that they are unused, a bit each. */
   met = 0;
   /** By replica: the highest incarnation of it that was heard of; 0: none. Durable. Never changed in place. */
@@ -355,19 +357,21 @@ export class ReplicaState implements PersistBatch {
 
   /** What the storage has counts no longer: the next batch has the whole log. */
   rewriteLog(): void {
-    if (!this.storage.keepsLog) return;
+    if (!this.storage.keepsLog || this.starting) return;
     this.markLog(this.log.baseIndex + 1);
     this.persistedBase = -1;
   }
 
   /** The last turn of a life: writes how far the log is committed by now, which by itself marks no turn. */
   markCommitted(): void {
-    if (this.storage.keepsLog) this.out.dirty = true;
+    // What is durable says that there was a start: not of one that was stopped while it asked who it is.
+    if (this.storage.keepsLog && !this.starting) this.out.dirty = true;
   }
 
   /** Ends a turn: writes what changed in it. */
   persist(): void {
     if (!this.out.dirty) return;
+    invariant(!this.starting, 'nothing is durable of a replica that does not know what it is');
     invariant(this.execution.stable.index <= this.committed && this.committed <= this.log.lastIndex, 'what is stored of commits is within the log that is stored');
     const token = this.out.nextToken();
     this.storage.persist(token, this);

@@ -175,8 +175,8 @@ export class ViewChanges {
 
   onProbe(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const { state } = this;
-    // A primary that is about to be replaced does not say that all is well. Who asks from another view has to know of it: two such primaries would be silent to each other for ever.
-    if (from < state.n && this.synchronization.unheard && readI32(bytes, o + Probe.at.view) === state.view) return;
+    // A primary that is about to be replaced does not say that all is well; one that is alone has to be heard by those that are to begin beside it. Who asks from another view has to know of it: two such primaries would be silent to each other for ever.
+    if (from < state.n && this.synchronization.unheard && !state.alone && readI32(bytes, o + Probe.at.view) === state.view) return;
     this.sender.probeReply(from, readI32(bytes, o + Probe.at.nonce), this.heardPrimary(now));
     if (state.status !== ReplicaStatus.normal) this.remember(from);
     // Whoever asks from an older view is told of this one by its primary's Sync.

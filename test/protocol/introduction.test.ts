@@ -59,7 +59,7 @@ t.test('a new cluster: any order, no flags; without the third replica after a se
   t.end();
 });
 
-t.test('one of two that begin a new cluster without the third is quicker, and in use before the other knows: that one begins as well', (t) => {
+t.test('one of two that begin a new cluster without the third is quicker, and asked before the other knows: it takes nothing alone, and the other begins as well', (t) => {
   for (const quick of [0, 1]) {
     const c = new Cluster(3, { first: 'ask', keepsLog: true });
     const slow = 1 - quick;
@@ -72,7 +72,7 @@ t.test('one of two that begin a new cluster without the third is quicker, and in
     const alice = c.hand();
     c.give(alice, Request, alice.registration(20), quick);
     c.deliver({ to: quick });
-    t.equal(c.replica(quick).state.log.lastIndex, 1);
+    t.equal(c.replica(quick).state.log.lastIndex, 0, 'a request waits until others have begun');
     c.heal();
     c.run(2_000_000);
     t.match([c.replica(slow).state.starting, c.replica(slow).state.status], [false, ReplicaStatus.normal], `replica ${slow} takes part`);
@@ -99,6 +99,49 @@ t.test('a new cluster is asked for sessions at once: whoever has not heard that 
       for (const replica of c.replicas) t.match([replica.state.starting, replica.state.status, replica.state.view, replica.state.lostLogs], [false, ReplicaStatus.normal, 0, 0], `replica ${replica.state.id} of ${n}, ${first} is the last to ask`);
     }
   }
+  t.end();
+});
+
+t.test('those that wait for the first one to begin are killed and start again, with nothing on disk: it was asked by clients all the time, and yet they begin', (t) => {
+  for (const n of [3, 5, 7]) {
+    for (const returns of [false, true]) {
+      const c = new Cluster(n, { first: 'ask', keepsLog: true });
+      for (const replica of c.replicas) replica.start(false, 'ask');
+      // The others hear nothing of each other.
+      c.loses = ({ to, from, message }) => to !== 0 && from !== 0 && message === ProbeReply;
+      const alice = c.hand();
+      for (let i = 0; i < 100; i++) {
+        c.give(alice, Request, alice.registration(20), ...c.replicas.keys());
+        c.run(1_000);
+      }
+      t.strictSame(c.replicas.map(({ state }) => state.starting), c.replicas.map((_, id) => id > 0), 'the first one began');
+      t.equal(c.replica(0).state.log.lastIndex, 0);
+      for (let id = returns ? 0 : 1; id < n; id++) c.replica(id).crash();
+      c.heal();
+      for (let id = returns ? 0 : 1; id < n; id++) c.replica(id).start(false, 'ask');
+      for (let i = 0; i < 100; i++) {
+        c.give(alice, Request, alice.registration(20), ...c.replicas.keys());
+        c.run(1_000);
+      }
+      for (const replica of c.replicas) t.match([replica.state.starting, replica.state.status, replica.state.view, replica.state.lostLogs], [false, ReplicaStatus.normal, 0, 0], `replica ${replica.state.id} of ${n}${returns ? ', the first one returned with its log' : ''}`);
+      t.ok(c.replica(0).state.log.lastIndex > 0, 'and the client gets in');
+    }
+  }
+  t.end();
+});
+
+t.test('one of a new cluster that is stopped while it asks has nothing on disk then, and is new the next time', (t) => {
+  const c = new Cluster(3, { first: 'ask', keepsLog: true });
+  for (const id of [0, 1]) {
+    c.replica(id).start(false, 'ask');
+    c.run(100_000);
+    c.replica(id).core.finish(c.now);
+    t.equal(c.replica(id).disk.hardState, undefined);
+    c.replica(id).crash();
+  }
+  for (const replica of c.replicas) replica.start(false, 'ask');
+  c.run(100_000);
+  for (const { state } of c.replicas) t.match([state.starting, state.status, state.incarnation], [false, ReplicaStatus.normal, 1]);
   t.end();
 });
 
