@@ -92,6 +92,10 @@ export class ClientHost {
   private readonly trust = new ClockTrust();
   private readonly trustTimer: NodeJS.Timeout;
   private contradictions = 0;
+  /** The first session is being registered. */
+  private connecting = true;
+  /** Replicas that count otherwise, as was last said in the log. */
+  private saidOtherLists = 0;
   private isClosed = false;
 
   private constructor(
@@ -106,7 +110,10 @@ export class ClientHost {
     private readonly requestsPerLane: number | undefined,
   ) {
     this.sessions = this.newSessions();
-    this.trustTimer = setInterval(() => this.judgeClock(), TRUST_INTERVAL_MS);
+    this.trustTimer = setInterval(() => {
+      this.judgeClock();
+      this.sayLists();
+    }, TRUST_INTERVAL_MS);
     this.trustTimer.unref();
   }
 
@@ -114,7 +121,7 @@ export class ClientHost {
    * Registers a session with the cluster.
    *
    * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`, `host-unresolved`,
-   * `address-unavailable`, `cluster-unavailable` (nobody, or too few, answered in time), `majority-lost` or `aborted`; and ClockError.
+   * `address-unavailable`, `cluster-unavailable` (nobody, or too few, answered in time), `cluster-file-changed` (replicas that answer count the cluster's replicas otherwise), `majority-lost` or `aborted`; and ClockError.
    */
   static async connect(options: ClientHostOptions, events: ClientHostEvents): Promise<ClientHost> {
     checkKeys('option-invalid', 'Client.connect', options, CLIENT_HOST_OPTION_NAMES);
@@ -340,6 +347,15 @@ export class ClientHost {
     } else this.logger.info('client.clock', { clock: this.clock.source, found: "the replicas' clocks agree with this one again" });
   }
 
+  /** Said once for each change. */
+  private sayLists(): void {
+    const { mask } = this.sessions.core.lists;
+    if (mask === this.saidOtherLists || this.connecting) return;
+    this.saidOtherLists = mask;
+    if (mask === 0) this.logger.info('client.cluster-agrees', { found: "no replica's cluster file lists another number of replicas than this client's any more" });
+    else this.logger.warn('client.cluster-differs', { found: this.listsDiffer, next: 'nothing commits in a view that needs them; use the same cluster file on all hosts' });
+  }
+
   private async firstSession(timeoutMs: number, leftMs: number, signal: AbortSignal | undefined): Promise<void> {
     const { loop } = this;
     let onAbort: (() => void) | undefined;
@@ -356,7 +372,10 @@ export class ClientHost {
           receive: (bytes, offset, length, from, now) => this.sessions.receive(bytes, offset, length, from, now),
           tick: (now) => this.sessions.tick(now),
           unreachable: (replica, now) => this.sessions.unreachable(replica, now),
-          endTurn: (now) => this.sessions.endTurn(now),
+          endTurn: (now) => {
+            this.sessions.endTurn(now);
+            if (this.connecting && this.sessions.core.lists.leavesNoQuorum) reject(new JitPaxosError('cluster-file-changed', `connecting is refused: ${this.listsDiffer!}`));
+          },
           writeWakeUs: (out) => this.sessions.writeWakeUs(out),
           longestQuietUs: Infinity,
         });
@@ -365,6 +384,7 @@ export class ClientHost {
     } finally {
       clearTimeout(timer);
       if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort);
+      this.connecting = false;
     }
     this.onReady = () => this.events.ready();
     this.onFailed = (error) => this.events.failed(error);
@@ -398,10 +418,21 @@ export class ClientHost {
     return `majority-lost: replica${say.length === 1 ? ' ' : 's '}${say.join(', ')} say${say.length === 1 ? 's' : ''} that more logs are lost than the cluster survives, so nothing commits until an operator acts; \`jitpaxos status\` says which, docs/operations.md what can be done`;
   }
 
+  /** Undefined, or which replicas are not heard because their cluster file lists another number of them: a sentence without its end. */
+  get listsDiffer(): string | undefined {
+    const { lists } = this.sessions.core;
+    if (lists.mask === 0) return undefined;
+    const { replicas } = this.cluster;
+    const said = replicas.flatMap((_, replica) => (((lists.mask >>> replica) & 1) === 1 ? [`that of replica ${replica} ${lists.countOf(replica)}`] : []));
+    return `this client's cluster file lists ${replicas.length} replicas, ${said.join(', ')}. Quorums follow from the number, so these replicas are not heard: what too few acknowledge can be lost. Give this client the cluster file that the replicas have, or, where one of them differs from the others, that one`;
+  }
+
   private unavailable(timeoutMs: number): JitPaxosError {
     const { replicas } = this.cluster;
     const { majorityLost } = this;
     if (majorityLost !== undefined) return new JitPaxosError('majority-lost', `no session within ${timeoutMs} ms; ${majorityLost}`);
+    const { listsDiffer } = this;
+    if (listsDiffer !== undefined) return new JitPaxosError('cluster-file-changed', `no session within ${timeoutMs} ms, because the cluster runs a view that needs others than the replicas that agree with this client, or too few of these answer: ${listsDiffer}`);
     const { refused } = this.sessions;
     if (refused > 0) {
       return new JitPaxosError('cluster-unavailable', `no session within ${timeoutMs} ms: the replicas answer and refused ${refused} session${refused === 1 ? '' : 's'} one after the other, as they do where this client's clock, theirs and their log's time differ; see \`jitpaxos status\` and \`jitpaxos clock read\`, then connect again`);

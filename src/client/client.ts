@@ -244,7 +244,11 @@ export class Client {
     if (call.signal?.aborted === true) {
       return new JitPaxosError('outcome-unknown', 'the AbortSignal was aborted after the operation was sent: it may be executed, once, or not at all; read the state before you send it again', call.signal.reason);
     }
-    const { majorityLost } = this.host;
+    const { majorityLost, listsDiffer } = this.host;
+    if (listsDiffer !== undefined) {
+      const cause = new JitPaxosError('cluster-file-changed', listsDiffer);
+      return new JitPaxosError('outcome-unknown', `no certain answer within ${call.timeoutMs} ms: the operation may be executed, once, or not at all; read the state before you send it again. ${listsDiffer}`, cause);
+    }
     if (this.host.heard === call.heard) {
       const silence = `no replica has said anything since the operation was sent: ${this.host.explainSilence(call.calledAtUs)}`;
       const cause = new JitPaxosError('replicas-silent', silence);

@@ -71,6 +71,13 @@ export class Acknowledgements {
     return false;
   }
 
+  /** Those of the members in `mask`, a bit each, of which no answer equals the primary's. */
+  missing(slot: number, mask: number): number {
+    let missing = 0;
+    for (let r = 0; r < this.replicas; r++) if (((mask >>> r) & 1) === 1 && !this.agrees(slot, r)) missing |= 1 << r;
+    return missing;
+  }
+
   /** This member answered, but nothing that equals the primary's. Ask after `agrees`. */
   differs(slot: number, replica: number): boolean {
     return this.counts[slot * this.replicas + replica]! > 0;

@@ -5,6 +5,7 @@
  * primary's index and the primary's chain; the result is the primary's. Acknowledgements are a set per member and view:
  * a newer one that differs does not erase an older one (acknowledgements.ts). A reject ends nothing: the request keeps its
  * number, and is stamped anew or sent again until it commits or its caller gives it up, which leaves the outcome unknown.
+ * A member whose cluster file lists another number of replicas completes nothing (other-lists.ts).
  *
  * A lane has one request open. All state lies in typed arrays, a slot a lane: `submit`, `receive` and `tick` allocate nothing.
  */
@@ -19,24 +20,18 @@ import { Outcome, type ClientEvents, type Instant, type Outbox } from './contrac
 import { CLIENT_COUNTER_NAMES, ClientCounter } from './counters.js';
 import { invariant } from './invariant.js';
 import type { ClientClock } from './client-clock.js';
+import { Pace, State } from './client-request.js';
 import { ClientSender } from './client-sender.js';
 import { LeadControl } from './lead.js';
 import { Payloads } from './payloads.js';
 import { Hearing } from './hearing.js';
+import { OtherLists } from './other-lists.js';
 import { Jitter } from './random.js';
 import { Registration } from './registration.js';
 import { Retries } from './retries.js';
 import { REGISTER_BYTES, REGISTER_LANE } from './sessions.js';
 import { Timestamps } from './timestamps.js';
 import { Views } from './views.js';
-
-const State = { idle: 0, write: 1, read: 2 } as const;
-
-/**
- * What a request has needed so far: one round trip; one and a half, when a member differed and the primary's order, pushed to
- * it, set that right without the client doing anything; more, once anything was sent again, stamped anew or reconciled.
- */
-const Pace = { more: 0, one: 1, oneAndAHalf: 2 } as const;
 
 /** Attempts without an answer after which all replicas are asked for their view, and after which a view change is asked for. */
 const PROBE_AFTER = 1;
@@ -60,6 +55,8 @@ export class ClientCore {
   readonly counters = new Float64Array(CLIENT_COUNTER_NAMES.length);
   /** The replicas that last answered a probe with "more logs are lost than the cluster survives", bit r for replica r. */
   majorityLost = 0;
+  /** Replicas that count the cluster's replicas otherwise: none of them is heard. */
+  readonly lists: OtherLists;
   readonly lead: LeadControl;
   readonly clock: ClientClock;
   private readonly timestamps: Timestamps;
@@ -102,6 +99,8 @@ export class ClientCore {
   private committedUs = -Infinity;
   private earliestUs = Infinity;
   private lastProbeUs = -Infinity;
+  /** Who said first that the present view runs; -1: nobody. */
+  private taughtBy = -1;
   private open = 0;
   private readonly registration: Registration;
   private readonly requestsMax: number;
@@ -124,6 +123,7 @@ export class ClientCore {
     this.retries = new Retries(config.timings.retryUs, config.timings.retryMaxUs);
     this.lanes = config.lanes;
     this.hearing = new Hearing(config.replicas);
+    this.lists = new OtherLists(config.replicas);
     const slots = config.lanes + 1;
     this.acks = new Acknowledgements(slots, config.replicas);
     this.lead = new LeadControl(config.timings.leadNs, config.timings.maxLeadNs, config.replicas);
@@ -232,8 +232,13 @@ export class ClientCore {
   /** Takes one message that has passed `validate`, from the replica that the envelope names. */
   receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant): void {
     if (from >= this.n || length === 0) return;
+    const type = typeOf(bytes, offset);
+    if (this.lists.refuses(type, bytes, offset, from)) {
+      if (this.taughtBy === from) this.unlearnView(now);
+      return;
+    }
     this.hearing.heard(from, now);
-    switch (typeOf(bytes, offset)) {
+    switch (type) {
       case wire.Reply.type:
         this.onReply(bytes, offset, from, now);
         return;
@@ -247,7 +252,7 @@ export class ClientCore {
         const at = wire.ProbeReply.at;
         const bit = 1 << from;
         this.majorityLost = (bytes[offset + at.condition]! & wire.ReplicaCondition.majorityLost) !== 0 ? this.majorityLost | bit : this.majorityLost & ~bit;
-        if (bytes[offset + at.status] === ReplicaStatus.normal) this.learnView(readI32(bytes, offset + at.view), now);
+        if (bytes[offset + at.status] === ReplicaStatus.normal) this.learnView(readI32(bytes, offset + at.view), from, now);
         return;
       }
       default:
@@ -372,7 +377,7 @@ export class ClientCore {
     const slot = this.slotOf(reply, o + at.session, o + at.lane, o + at.request);
     const view = reply.getInt32(o + at.view);
     if (slot < 0 || this.state[slot] !== State.write || view < this.view) return;
-    if (view > this.view) this.learnView(view, now);
+    if (view > this.view) this.learnView(view, from, now);
     if (!this.views.isMember(view, from)) return;
     const index = indexAt(reply, o + at.index);
     const chainHi = reply.getInt32(o + at.chain);
@@ -409,14 +414,10 @@ export class ClientCore {
 
   /** Commits the request of a slot when the rule holds; asks members that differ to reconcile. */
   private settle(slot: number, now: Instant): void {
-    if (!this.acks.hasPrimary(slot)) return;
     const mask = this.views.memberMask(this.view);
+    if (!this.acks.hasPrimary(slot) || (mask & this.lists.mask) !== 0) return;
     const primary = this.views.primary(this.view);
-    let missing = 0;
-    for (let r = 0; r < this.n; r++) {
-      if (r === primary || ((mask >>> r) & 1) === 0 || this.acks.agrees(slot, r)) continue;
-      missing |= 1 << r;
-    }
+    const missing = this.acks.missing(slot, mask & ~(1 << primary));
     if (missing === 0) {
       this.commit(slot, now);
       return;
@@ -476,7 +477,7 @@ export class ClientCore {
     const view = readI32(bytes, o + at.view);
     if (reason === RejectReason.wrongView) {
       this.counters[ClientCounter.rejected_wrong_view]!++;
-      this.learnView(view, now);
+      this.learnView(view, from, now);
       return;
     }
     if (this.state[slot] !== State.write || view !== this.view) return;
@@ -572,15 +573,11 @@ export class ClientCore {
     } else {
       this.acks.add(slot, from, index, chainHi, chainLo);
     }
-    if (!this.acks.hasPrimary(slot)) return;
     const mask = this.views.memberMask(view);
-    let agree = true;
-    for (let r = 0; r < this.n; r++) {
-      if (r === primary || ((mask >>> r) & 1) === 0 || this.acks.agrees(slot, r)) continue;
-      if (!this.acks.differs(slot, r)) return;
-      agree = false;
-    }
-    if (agree) {
+    if (!this.acks.hasPrimary(slot) || (mask & this.lists.mask) !== 0) return;
+    const missing = this.acks.missing(slot, mask & ~(1 << primary));
+    for (let r = 0; r < this.n; r++) if (((missing >>> r) & 1) === 1 && !this.acks.differs(slot, r)) return;
+    if (missing === 0) {
       this.counters[ClientCounter.reads_fast]!++;
       this.complete(slot, Outcome.committed, ReplyStatus.ok);
     } else {
@@ -600,8 +597,20 @@ export class ClientCore {
   }
 
   /** A higher view runs, or is about to: everything open is sent again in it. */
-  private learnView(view: number, now: Instant): void {
+  private learnView(view: number, from: number, now: Instant): void {
     if (view <= this.view) return;
+    this.taughtBy = from;
+    this.enterView(view, now);
+  }
+
+  /** A replica that is not heard any more said that this view runs: a number of views that are not the cluster's. The others say which one does. */
+  private unlearnView(now: Instant): void {
+    this.taughtBy = -1;
+    this.enterView(0, now);
+    this.askForView(false, now);
+  }
+
+  private enterView(view: number, now: Instant): void {
     this.view = view;
     this.lead.forget();
     this.counters[ClientCounter.view_changes]!++;

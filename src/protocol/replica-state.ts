@@ -52,6 +52,8 @@ export class ReplicaState implements PersistBatch {
   readonly id: number;
   readonly n: number;
   readonly views: Views;
+  /** What the cluster file lists, as Probe and answers to clients say it. */
+  readonly list: number;
   readonly log: Log;
   readonly tail: TailIndex;
   readonly execution: Execution;
@@ -118,6 +120,7 @@ export class ReplicaState implements PersistBatch {
   ) {
     this.id = config.id;
     this.n = config.replicas;
+    this.list = (config.replicas << 28) | ((config.list ?? 0) & 0x0fffffff);
     this.views = new Views(config.replicas);
     this.known = new Array<number>(config.replicas).fill(0);
     this.lives = this.known;
@@ -226,11 +229,6 @@ export class ReplicaState implements PersistBatch {
     this.view = view;
     this.incarnation = incarnation;
     this.drawLife();
-  }
-
-  /** What the cluster file lists, as Probe and ProbeReply say it. */
-  get list(): number {
-    return (this.n << 28) | ((this.config.list ?? 0) & 0x0fffffff);
   }
 
   /** See HardState; 0: not known. */

@@ -47,6 +47,7 @@ export class Sender {
     target.setInt32(o + at.timestamp + 4, entry.getInt32(record + RecordAt.timestamp + 4));
     target.setInt32(o + at.slack, slackUs);
     target.setInt8(o + at.ordered, ordered);
+    target.setInt32(o + at.list, this.state.list);
     target.setInt16(o + at.result, resultLength);
     if (resultLength > 0) copyWords(this.sources.of(result), resultOffset, target, o + wire.Reply.size, resultLength);
     out.commit(wire.Reply.size + resultLength);
@@ -73,6 +74,7 @@ export class Sender {
     writeI32(bytes, o + at.timestamp + 4, timestampLo);
     writeI32(bytes, o + at.slack, slackUs);
     bytes[o + at.ordered] = this.state.pushing ? 1 : 0;
+    writeI32(bytes, o + at.list, this.state.list);
     writeU16(bytes, o + at.result, resultLength);
     if (resultLength > 0) copyWords(this.sources.of(result), resultOffset, this.outView(), o + wire.Reply.size, resultLength);
     out.commit(wire.Reply.size + resultLength);
@@ -108,6 +110,7 @@ export class Sender {
     writeU16(bytes, o + at.lane, lane);
     writeI32(bytes, o + at.request, request);
     this.indexAndChain(bytes, o + at.lastIndex, o + at.lastChain, log.lastIndex);
+    writeI32(bytes, o + at.list, this.state.list);
     writeU16(bytes, o + at.result, resultLength);
     if (resultLength > 0) copyWords(this.sources.of(result), resultOffset, this.outView(), o + wire.ReadReply.size, resultLength);
     this.state.out.commit(wire.ReadReply.size + resultLength);

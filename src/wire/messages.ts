@@ -23,6 +23,7 @@ export const Request = defineMessage('Request', 1, {
 /**
  * Member → client: the request stands in my log at `index` under `chain`, with `timestamp` as its key. Only the primary's carries a result. `slack`: arrival clock − timestamp in µs, saturated.
  * `ordered`: at the primary 1 when it pushes its order to members at present; at a member 1 when the request stands there by a repair, not as it arrived.
+ * `list`: as in Probe, of the member.
  */
 export const Reply = defineMessage('Reply', 2, {
   view: 'u32',
@@ -35,6 +36,7 @@ export const Reply = defineMessage('Reply', 2, {
   timestamp: 'u64',
   slack: 'i32',
   ordered: 'u8',
+  list: { kind: 'u32', since: 4 },
   result: 'bin16',
 });
 
@@ -59,7 +61,7 @@ export const Read = defineMessage('Read', 4, {
   operation: 'bin16',
 });
 
-/** Member → client: my log ends here; the primary also answers the query against it. */
+/** Member → client: my log ends here; the primary also answers the query against it. `list`: as in Probe, of the member. */
 export const ReadReply = defineMessage('ReadReply', 5, {
   view: 'u32',
   session: 'u64',
@@ -67,6 +69,7 @@ export const ReadReply = defineMessage('ReadReply', 5, {
   request: 'u32',
   lastIndex: 'u64',
   lastChain: 'u64',
+  list: { kind: 'u32', since: 4 },
   result: 'bin16',
 });
 

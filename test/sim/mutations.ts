@@ -133,10 +133,10 @@ function compareIndexes(core: ClientCore): void {
 
 function keepAcksAcrossViews(core: ClientCore): void {
   const learnView = core['learnView'];
-  core['learnView'] = (view, now) => {
+  core['learnView'] = (view, from, now) => {
     const forget = core['forget'];
     core['forget'] = () => {};
-    learnView.call(core, view, now);
+    learnView.call(core, view, from, now);
     core['forget'] = forget;
   };
 }

@@ -1,0 +1,9 @@
+/** What an open request of a client is, by slot. */
+
+export const State = { idle: 0, write: 1, read: 2 } as const;
+
+/**
+ * What a request has needed so far: one round trip; one and a half, when a member differed and the primary's order, pushed to
+ * it, set that right without the client doing anything; more, once anything was sent again, stamped anew or reconciled.
+ */
+export const Pace = { more: 0, one: 1, oneAndAHalf: 2 } as const;
