@@ -82,7 +82,6 @@ export class Introduction {
   private announced = false;
   /** Replicas that answered, a bit each. */
   private heard = 0;
-  private differing = 0;
   /** While alone: the others that have begun, and know that this one has, a bit each. */
   private begun = 0;
 
@@ -229,8 +228,9 @@ export class Introduction {
     const { n, list: own } = this.state;
     const replicas = list >>> 28;
     const isSame = replicas === n && (list === own || (list & DIGEST) === 0 || (own & DIGEST) === 0);
-    if (list === 0 || isSame || ((this.differing >>> from) & 1) === 1) return;
-    this.differing |= 1 << from;
-    this.state.transition('cluster-differs', replicas === n ? `the cluster file of replica ${from} lists other addresses than this one's` : `the cluster file of replica ${from} lists ${replicas} replicas, this one's ${n}`);
+    if (list === 0 || isSame !== (((this.state.otherList >>> from) & 1) === 1)) return;
+    this.state.otherList ^= 1 << from;
+    if (isSame) this.state.transition('cluster-agrees', `the cluster file of replica ${from} lists what this one's does again`);
+    else this.state.transition('cluster-differs', replicas === n ? `the cluster file of replica ${from} lists other addresses than this one's` : `the cluster file of replica ${from} lists ${replicas} replicas, this one's ${n}`);
   }
 }

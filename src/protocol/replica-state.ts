@@ -91,6 +91,8 @@ export class ReplicaState implements PersistBatch {
   syncHeard = 0;
   /** Replicas that said last that their log is chained by another function or secret than this one's, a bit each. */
   otherChain = 0;
+  /** Replicas that said last that their cluster file lists others than this one's, a bit each. */
+  otherList = 0;
 
   /** Nothing was on disk, and it is not known yet whether there ever was (introduction.ts). The status is `recovering`. */
   starting = false;

@@ -54,6 +54,7 @@ export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: 
     level('is_member', 'Whether this replica is in the quorum of its running view, the primary included: 1 or 0', status === 'normal' && report.members.includes(report.id) ? 1 : 0),
     level('status', 'Status of the replica: 1 for the one that it has, 0 for the others', byLabel('status', Object.fromEntries(REPORTED_STATUS_NAMES.map((each) => [each, each === status ? 1 : 0])))),
     level('replicas_diverged', 'Replicas that differ from this one in what is committed, in the state behind it, or in limits', byLabel('in', { log: report.diverged?.log.length ?? 0, state: report.diverged?.state.length ?? 0, limits: report.diverged?.limits.length ?? 0 })),
+    level('replicas_set_up_otherwise', 'Replicas that were given another chain than this one (key file, or chain in the cluster file), or another list of replicas in the cluster file', byLabel('in', { chain: report.chain?.differs?.length ?? 0, cluster_file: report.clusterFileDiffers?.length ?? 0 })),
     level('incarnation', 'How often this replica was started', report.incarnation),
     level('log_base_index', 'Last index that only a snapshot covers', report.baseIndex),
     level('log_last_index', 'Last index of the log', report.lastIndex),

@@ -234,7 +234,8 @@ export class Replica {
       ...protocolReport(this.core.state, this.cluster.replicas.length, this.running),
       ...(this.core.state.isPrimary ? { replicaClocks: clocksReport(this.core.state.clocks, this.cluster.replicas.length) } : {}),
       ...this.logAhead(),
-      chain: { function: this.cluster.chain, fingerprint: showFingerprint(this.core.state.chain.fingerprint), ...(this.core.state.otherChain === 0 ? {} : { differs: this.othersChained() }) },
+      chain: { function: this.cluster.chain, fingerprint: showFingerprint(this.core.state.chain.fingerprint), ...(this.core.state.otherChain === 0 ? {} : { differs: this.replicasOf(this.core.state.otherChain) }) },
+      ...(this.core.state.otherList === 0 ? {} : { clusterFileDiffers: this.replicasOf(this.core.state.otherList) }),
       durability: this.durability,
       storage: this.storage instanceof DurableStorage ? this.storage.status() : null,
       clock: this.clock.report(),
@@ -277,14 +278,13 @@ export class Replica {
     const { status, majorityLost } = protocolReport(this.core.state, length, this.running);
     if (majorityLost !== undefined) return majorityLostText(majorityLost, length);
     if (status !== 'normal') return `status is ${status}`;
-    const others = this.othersChained();
+    const others = this.replicasOf(this.core.state.otherChain);
     return others.length <= length >> 1 ? undefined : `its chain has another secret than that of replicas ${others.join(', ')}`;
   }
 
-  /** Replicas whose log is chained otherwise, as they say. */
-  private othersChained(): number[] {
-    const { n, otherChain } = this.core.state;
-    return Array.from({ length: n }, (_, r) => r).filter((r) => ((otherChain >>> r) & 1) === 1);
+  /** Those of a mask, a bit each. */
+  private replicasOf(mask: number): number[] {
+    return this.cluster.replicas.flatMap((_, replica) => (((mask >>> replica) & 1) === 1 ? [replica] : []));
   }
 
   /** Stops taking part; the others go on while they are a majority. Closing again waits for the first. */

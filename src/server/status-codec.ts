@@ -74,8 +74,10 @@ export function decodeReport(bytes: Uint8Array): ReplicaStatusReport | undefined
     const fits = type === 'array' ? Array.isArray(field) && field.every((item) => typeof item === 'number') : type === 'object' ? isMap(field) : typeof field === type;
     if (!fits) return undefined;
   }
-  const lost = value['majorityLost'];
-  if (lost !== undefined && !(Array.isArray(lost) && lost.every((replica) => typeof replica === 'number'))) return undefined;
+  for (const key of ['majorityLost', 'clusterFileDiffers']) {
+    const replicas = value[key];
+    if (replicas !== undefined && !(Array.isArray(replicas) && replicas.every((replica) => typeof replica === 'number'))) return undefined;
+  }
   const clocks = value['replicaClocks'];
   if (clocks !== undefined && !isClocks(clocks)) return undefined;
   const ahead = value['logAheadNs'];

@@ -50,6 +50,8 @@ export interface ReplicaStatusReport {
    * away. `differs`: replicas that have another one, where there are any; neither hears the other.
    */
   readonly chain?: { readonly function: string; readonly fingerprint: string; readonly differs?: readonly number[] };
+  /** Replicas that said last that their cluster file lists another number of replicas, or other addresses. Absent when there are none. */
+  readonly clusterFileDiffers?: readonly number[];
   readonly durability: Durability;
   /** Of the log on disk; null in durability `memory`. */
   readonly storage: DurableStorageStatus | null;

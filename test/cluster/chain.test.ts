@@ -12,6 +12,7 @@ import { writeFirstKeys } from '../../src/cli/keys.js';
 import { authenticationOf, freePorts } from '../../src/cli/load/local-cluster.js';
 import { encodeGet, encodePut } from '../../src/machine/kv-codec.js';
 import { KvMachine } from '../../src/machine/kv.js';
+import type { Sample } from '../../src/metrics/exposition.js';
 import { loadHash } from '../../src/native/hash64.js';
 import type { ReplicaCore } from '../../src/protocol/replica-core.js';
 import type { ClusterConfig } from '../../src/server/cluster-config.js';
@@ -200,6 +201,8 @@ t.test('a replica with another secret is named by the others, by itself, by stat
   await until('it has heard both', () => replicas[1]!.status().chain!.differs?.length === 2);
   t.match(replicas[1]!.unready(), /chain has another secret than that of replicas 0, 2|status is/);
   t.equal(replicas[0]!.unready(), undefined);
+  const others = replicas.map((replica) => replica.metrics().find(({ name }) => name === 'jitpaxos_replicas_set_up_otherwise')!);
+  t.same(others.map(({ samples }) => (samples as readonly Sample[]).map(({ labels, value }) => [labels?.['in'], value])), [1, 2, 1].map((n) => [['chain', n], ['cluster_file', 0]]), 'in metrics, which an alert watches');
   const status = await jitpaxos(['status', '--cluster', at.clusterFile, '--json', '--interval', '0s', '--timeout', '20s']);
   const { remarks } = JSON.parse(status.stdout) as { remarks: string[] };
   t.match(remarks.join('\n'), /chained under different secrets \(replica 0, 2: siphash-2-4, fingerprint [0-9a-f]{8}; replica 1: siphash-2-4, fingerprint [0-9a-f]{8}\)/);

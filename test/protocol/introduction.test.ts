@@ -355,5 +355,11 @@ t.test('cluster files that differ are named once', (t) => {
     member.receive(Probe, { view: 0, nonce: 5, incarnation: 1, life: 0, list: 0x30000000, fingerprint: 0 }, 0);
   }
   t.strictSame(member.transitions.filter((line) => line.startsWith('cluster-differs')), ["cluster-differs: the cluster file of replica 2 lists 5 replicas, this one's 3"]);
+  t.equal(member.state.otherList, 1 << 2);
+  for (const list of [0, 0x30000007]) {
+    member.receive(Probe, { view: 0, nonce: 5, incarnation: 1, life: 0, list, fingerprint: 0 }, 2);
+    t.equal(member.state.otherList, list === 0 ? 1 << 2 : 0, 'version 3 of the wire does not say');
+  }
+  t.equal(member.transitions.filter((line) => line.startsWith('cluster-agrees')).length, 1);
   t.end();
 });

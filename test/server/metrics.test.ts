@@ -45,7 +45,7 @@ t.test('names and help texts', async (t) => {
   const marked = (names: readonly string[], base: number): Record<string, number> => Object.fromEntries(names.map((name, i) => [name, base + i]));
   const text = expose(
     replicaMetrics({
-      report: { ...report, counters: marked(COUNTER_NAMES, 51_000), transport: { kind: 'dgram', idle: 'poll', counters: marked(TRANSPORT_COUNTER_NAMES, 52_000) }, drops: marked(DROP_REASON_NAMES.slice(1), 53_000), replicaClocks: { offsetsNs: [0, null, 2_000_000_000], off: [2], divided: false, says: 'x' }, clock: { source: 'tai', epoch: 'tai', errorBoundNs: 1_500, offsetNs: -250, healthy: false, changes: 61, steps: 62, fallbacks: 63 } },
+      report: { ...report, counters: marked(COUNTER_NAMES, 51_000), transport: { kind: 'dgram', idle: 'poll', counters: marked(TRANSPORT_COUNTER_NAMES, 52_000) }, drops: marked(DROP_REASON_NAMES.slice(1), 53_000), replicaClocks: { offsetsNs: [0, null, 2_000_000_000], off: [2], divided: false, says: 'x' }, chain: { function: 'x', fingerprint: 'x', differs: [1, 2] }, clusterFileDiffers: [2], clock: { source: 'tai', epoch: 'tai', errorBoundNs: 1_500, offsetNs: -250, healthy: false, changes: 61, steps: 62, fallbacks: 63 } },
       arrivalSlackUs: { bounds: [], counts: [0], sum: 0 },
       disk: { writeUs: { bounds: [500], counts: [7, 1], sum: 2_000 }, syncUs: { bounds: [500], counts: [3, 0], sum: 900 } },
       residentBytes: 1,
@@ -59,6 +59,7 @@ t.test('names and help texts', async (t) => {
   t.equal(valueOf(text, 'jitpaxos_replica_clock_offset_seconds{replica="2"}'), 2);
   t.same([0, 1, 2].map((replica) => valueOf(text, `jitpaxos_replica_clock_off{replica="${replica}"}`)), [0, undefined, 1], 'of a replica that was not heard nothing is said');
   t.equal(valueOf(text, 'jitpaxos_replica_clocks_divided'), 0);
+  t.same(['chain', 'cluster_file'].map((where) => valueOf(text, `jitpaxos_replicas_set_up_otherwise{in="${where}"}`)), [2, 1]);
   t.equal(valueOf(text, 'jitpaxos_log_write_seconds_bucket{le="0.0005"}'), 7);
   t.equal(valueOf(text, 'jitpaxos_disk_sync_seconds_sum'), 9e-4);
   for (const reason of REJECT_REASON_NAMES.slice(1)) t.ok(valueOf(text, `jitpaxos_requests_rejected_total{reason="${reason}"}`)! > 51_000, reason);
