@@ -147,20 +147,35 @@ export class Execution {
     for (let i = committed + 1; i <= this.log.lastIndex; i++) this.tail.add(i);
   }
 
-  /** Takes over a snapshot from elsewhere. The caller resets the log. Throws InvariantError when the state machine refuses it. */
-  install(snapshot: Snapshot): void {
+  /**
+   * Takes over a snapshot from elsewhere, in which `snapshotFault` found nothing. The caller resets the log.
+   * Returns why the state machine refuses it: then nothing has changed.
+   */
+  install(snapshot: Snapshot): string | undefined {
+    try {
+      this.machine.restore(machineBytes(snapshot));
+    } catch (error) {
+      return `the state machine refuses its part: ${error instanceof Error ? error.message : String(error)}`;
+    }
     this.provisional = undefined;
     this.comparable = undefined;
     this.installs++;
     this.stable = snapshot;
     this.committed = snapshot.index;
-    this.restore(snapshot);
+    this.restored(snapshot);
     this.tail.clear();
+    return undefined;
   }
 
+  /** Goes back to an own one. */
   private restore(snapshot: Snapshot): void {
     invariant(decodeSnapshot(snapshot.bytes) !== undefined, 'a snapshot that was checked can be read');
     this.machine.restore(machineBytes(snapshot));
+    this.restored(snapshot);
+  }
+
+  /** The machine has its part. */
+  private restored(snapshot: Snapshot): void {
     restoreSessions(snapshot, this.sessions);
     this.executed = snapshot.index;
     this.aim();

@@ -12,10 +12,10 @@ import type { Hasher, Instant, Snapshot } from './contract.js';
 import { Counter } from './counters.js';
 import type { Divergence } from './divergence.js';
 import { invariant } from './invariant.js';
-import { appendEntry, ENTRY_HEADER_BYTES, keyFollows } from './log.js';
+import { appendEntry, ENTRY_HEADER_BYTES, entryFollows, keyFollows } from './log.js';
 import type { ReplicaState } from './replica-state.js';
 import type { Sender } from './sender.js';
-import { decodeSnapshot } from './snapshots.js';
+import { decodeSnapshot, followsSnapshot, snapshotFault } from './snapshots.js';
 
 /** Largest snapshot that is transferred. */
 const MAX_SNAPSHOT_BYTES = 0x7fffffff;
@@ -25,6 +25,8 @@ const FIRST_SNAPSHOT_BYTES = 1 << 16;
 /** A source is given up after so many times `fetchTimeoutUs`; twice as many after each that was in vain, so often. */
 const SOURCE_TIMEOUTS = 4;
 const VAIN_MAX = 4;
+/** A snapshot that comes damaged so often was damaged before it left. */
+const DAMAGED_MAX = 3;
 /** Messages of a transfer that wait for those before them. */
 const AHEAD_MAX = 128;
 
@@ -67,6 +69,12 @@ interface StagedSnapshot {
   received: number;
 }
 
+/** A snapshot that cannot be taken up. The source may have a better one later. */
+interface Unusable extends Pick<StagedSnapshot, 'index' | 'digestHi' | 'digestLo'> {
+  /** How often it came damaged; Infinity: it came as it was sent. */
+  readonly times: number;
+}
+
 export class Installation {
   target: Target | undefined;
   /** Monotonic µs at which something last arrived; for whoever may give the source up. */
@@ -85,6 +93,12 @@ export class Installation {
   private readonly ahead = new Map<number, Uint8Array>();
   private arriving: StagedSnapshot | undefined;
   private snapshot: Snapshot | undefined;
+  /** What `snapshot` was offered as. */
+  private arrived: StagedSnapshot | undefined;
+  /** The last such snapshot of each source. */
+  private readonly unusable = new Map<number, Unusable>();
+  /** How often somebody else than a primary was to be asked. */
+  private turns = 0;
   private askedUs = 0;
   /** Digest of the snapshot offered last: hashing a large one takes milliseconds. */
   private offered: Snapshot | undefined;
@@ -124,10 +138,16 @@ export class Installation {
       this.complete(now);
       return;
     }
-    // Everything committed is in every log that may be chosen, and in this one.
-    const base = Math.max(state.committed, state.log.baseIndex);
-    this.restage(base, state.log.chainHi(base), state.log.chainLo(base));
+    this.restart();
     if (this.claimsHold(now)) this.ask(now);
+  }
+
+  /** Stages from the own log on. Everything committed is in every log that may be chosen, and in this one. */
+  private restart(): void {
+    const { log, committed } = this.state;
+    const base = Math.max(committed, log.baseIndex);
+    this.snapshot = undefined;
+    this.restage(base, log.chainHi(base), log.chainLo(base));
   }
 
   /** Drops what was staged. */
@@ -137,6 +157,7 @@ export class Installation {
     this.stagedBytes = 0;
     this.arriving = undefined;
     this.snapshot = undefined;
+    this.arrived = undefined;
     this.ahead.clear();
   }
 
@@ -171,8 +192,7 @@ export class Installation {
       const length = ENTRY_HEADER_BYTES + readU16(bytes, offset);
       offset += 2;
       if (offset + length > end) break;
-      const previous = this.entries.at(-1);
-      if (previous !== undefined && !keyFollows(previous, 0, bytes, offset)) {
+      if (!this.isInOrder(bytes, offset)) {
         this.divergence.impossible(from, `sends an entry ${this.endIndex + 1} whose key is not above the one before it`, now);
         state.transition('install-failed', `entry ${this.endIndex + 1} is not in key order`);
         this.abandon();
@@ -208,10 +228,13 @@ export class Installation {
     const at = SnapshotOffer.at;
     // What a snapshot covers is committed.
     if (this.divergence.contradicts(from, readIndex(bytes, o + at.index), readI32(bytes, o + at.chain), readI32(bytes, o + at.chain + 4), now)) return;
+    const index = readIndex(bytes, o + at.index);
+    const digestHi = readI32(bytes, o + at.digest);
+    const digestLo = readI32(bytes, o + at.digest + 4);
+    if (this.timesUnusable(from, { index, digestHi, digestLo }) >= DAMAGED_MAX) return; // it brings nothing, and another source is taken
     if (this.target === undefined) this.startInView(bytes, o, from, now);
     const { target } = this;
     if (target === undefined || from !== target.source || readI32(bytes, o + at.view) !== target.view || readI32(bytes, o + at.logView) !== target.logView) return;
-    const index = readIndex(bytes, o + at.index);
     const length = readI32(bytes, o + at.length);
     const chainHi = readI32(bytes, o + at.chain);
     const chainLo = readI32(bytes, o + at.chain + 4);
@@ -224,7 +247,7 @@ export class Installation {
     }
     if (this.arriving !== undefined && this.arriving.index === index && this.arriving.chainHi === chainHi && this.arriving.chainLo === chainLo && this.arriving.length === length) return;
     this.ahead.clear();
-    this.arriving = { index, chainHi, chainLo, digestHi: readI32(bytes, o + at.digest), digestLo: readI32(bytes, o + at.digest + 4), length, bytes: new Uint8Array(Math.min(length, FIRST_SNAPSHOT_BYTES)), received: 0 };
+    this.arriving = { index, chainHi, chainLo, digestHi, digestLo, length, bytes: new Uint8Array(Math.min(length, FIRST_SNAPSHOT_BYTES)), received: 0 };
     this.progressUs = now.monotonicUs;
     this.ask(now);
   }
@@ -268,17 +291,66 @@ export class Installation {
     this.arriving = undefined;
     this.ahead.clear();
     this.hasher.hash64(arriving.bytes, 0, arriving.bytes.length, this.digest, 0);
-    const snapshot = readI32(this.digest, 0) === arriving.digestHi && readI32(this.digest, 4) === arriving.digestLo ? decodeSnapshot(arriving.bytes) : undefined;
-    if (snapshot === undefined || snapshot.index !== arriving.index || snapshot.chainHi !== arriving.chainHi || snapshot.chainLo !== arriving.chainLo) {
+    if (readI32(this.digest, 0) !== arriving.digestHi || readI32(this.digest, 4) !== arriving.digestLo) {
+      this.noteUnusable(from, arriving, this.timesUnusable(from, arriving) + 1);
       state.transition('snapshot-refused', `snapshot of ${arriving.index} from replica ${from} is damaged`);
       this.ask(now);
       return;
     }
+    const snapshot = decodeSnapshot(arriving.bytes);
+    if (snapshot === undefined || snapshot.index !== arriving.index || snapshot.chainHi !== arriving.chainHi || snapshot.chainLo !== arriving.chainLo) {
+      this.refuseSnapshot(arriving, from, 'the header is that of another one, or of none', now);
+      return;
+    }
+    const fault = snapshotFault(snapshot, state.config.limits);
+    if (fault !== undefined) {
+      this.refuseSnapshot(arriving, from, fault, now);
+      return;
+    }
+    this.arrived = arriving;
     this.snapshot = snapshot;
     this.restage(snapshot.index, snapshot.chainHi, snapshot.chainLo);
     if (!this.claimsHold(now)) return;
     if (snapshot.index === target.lastIndex) this.complete(now);
     else this.ask(now);
+  }
+
+  /** What a source sent undamaged cannot be a snapshot of its cluster. It is named, nothing has changed, and the same snapshot is not fetched from it again. */
+  private refuseSnapshot(snapshot: Omit<Unusable, 'times'>, from: number, fault: string, now: Instant): void {
+    const { state } = this;
+    this.noteUnusable(from, snapshot, Infinity);
+    this.divergence.impossible(from, `sends a snapshot of ${snapshot.index} that cannot be one: ${fault}`, now);
+    state.transition('snapshot-refused', `snapshot of ${snapshot.index} from replica ${from} cannot be one: ${fault}`);
+    // In a view change the source is given up when it has brought nothing for long enough; here whoever is asked next offers his.
+    if (state.status === ReplicaStatus.normal) this.abandon();
+    else this.restart();
+  }
+
+  /** Whom to ask for the log of the view that `primary` leads: another replica in it, where the snapshot of that one was of no use. The last chain is the primary's, whoever brings the entries. */
+  sourceFor(primary: number): number {
+    const spoilt = (r: number): boolean => (this.unusable.get(r)?.times ?? 0) >= DAMAGED_MAX;
+    if (!spoilt(primary)) return primary;
+    const { n, id } = this.state;
+    const sources = Array.from({ length: n }, (_, r) => r).filter((r) => r !== id && (r === primary || !spoilt(r)));
+    return sources[this.turns++ % sources.length]!;
+  }
+
+  private noteUnusable(from: number, { index, digestHi, digestLo }: Omit<Unusable, 'times'>, times: number): void {
+    this.unusable.set(from, { index, digestHi, digestLo, times });
+  }
+
+  private timesUnusable(from: number, { index, digestHi, digestLo }: Omit<Unusable, 'times'>): number {
+    const known = this.unusable.get(from);
+    return known !== undefined && known.index === index && known.digestHi === digestHi && known.digestLo === digestLo ? known.times : 0;
+  }
+
+  /** Whether the key of the entry in wire form at `bytes[offset]` is above that of what it is staged behind. */
+  private isInOrder(bytes: Uint8Array, offset: number): boolean {
+    const previous = this.entries.at(-1);
+    if (previous !== undefined) return keyFollows(previous, 0, bytes, offset);
+    if (this.snapshot !== undefined) return followsSnapshot(this.snapshot, bytes, offset);
+    const { log } = this.state;
+    return this.baseIndex < log.baseIndex || entryFollows(log, this.baseIndex, bytes, offset); // behind the base nothing is cut that is not the same
   }
 
   /** Offers the stable snapshot to one who asks for entries that are cut. */
@@ -402,7 +474,11 @@ export class Installation {
       this.abandon();
       return;
     }
-    if (snapshot !== undefined) state.installSnapshot(snapshot);
+    const fault = snapshot === undefined ? undefined : state.installSnapshot(snapshot);
+    if (fault !== undefined) {
+      this.refuseSnapshot(this.arrived!, target.source, fault, now);
+      return;
+    }
     let index = this.baseIndex;
     for (const entry of entries) {
       // What was committed meanwhile is the same, and may be cut already.

@@ -17,11 +17,14 @@ import { Execution } from './execution.js';
 import { invariant } from './invariant.js';
 import { appendEntry, ENTRY_HEADER_BYTES, Log } from './log.js';
 import { ReplicaClocks } from './replica-clocks.js';
-import { REGISTER_BYTES } from './sessions.js';
-import { installBase } from './snapshots.js';
+import { REGISTER_BYTES, type SessionBounds } from './sessions.js';
+import { installBase, snapshotFault } from './snapshots.js';
 import { TailIndex } from './tail-index.js';
 import { Views } from './views.js';
 import { count } from './masks.js';
+
+/** What was written to the disk was written under the limits of then. */
+const UNBOUNDED: SessionBounds = { maxSessions: Infinity, maxLanes: Infinity, lanesPerSession: Infinity, resultBytes: Infinity };
 
 /** `logView` of a replica that lost its log and has not installed another. Durable, like any other. */
 export const NO_LOG = -1;
@@ -191,7 +194,9 @@ export class ReplicaState implements PersistBatch {
     this.isEcho = hardState.isEcho === true;
     this.status = this.view === this.logView ? ReplicaStatus.normal : ReplicaStatus.viewChange;
     if (log.snapshot !== undefined) {
-      this.execution.install(log.snapshot);
+      // Its checksum is right, so this is how it was written.
+      const fault = snapshotFault(log.snapshot, UNBOUNDED) ?? this.execution.install(log.snapshot);
+      invariant(fault === undefined, `a snapshot on the disk is one that a replica wrote (${fault})`);
       installBase(log.snapshot, this.log);
       this.committed = log.snapshot.index;
       this.persistedBase = log.snapshot.index;
@@ -297,16 +302,18 @@ export class ReplicaState implements PersistBatch {
     this.execution.truncated(index, this.committed);
   }
 
-  /** Starts the log anew behind a snapshot of committed state. */
-  installSnapshot(snapshot: Snapshot): void {
+  /** Starts the log anew behind a snapshot of committed state, in which `snapshotFault` found nothing. Returns why the state machine refuses it: then nothing has changed. */
+  installSnapshot(snapshot: Snapshot): string | undefined {
     invariant(snapshot.index >= this.committed, 'a snapshot that is installed is not behind what is committed');
-    this.execution.install(snapshot);
+    const fault = this.execution.install(snapshot);
+    if (fault !== undefined) return fault;
     this.isEcho = true;
     installBase(snapshot, this.log);
     this.committed = snapshot.index;
     this.synced = snapshot.index;
     this.counters[Counter.snapshots_installed]!++;
     this.markLog(snapshot.index + 1);
+    return undefined;
   }
 
   /** Entries up to `index` are committed. Members and spares execute them. */

@@ -12,6 +12,7 @@
  * linked in the order of their last use, so that finding the one to evict takes no search.
  */
 import { copyBytes, viewOf } from '../wire/copy.js';
+import { ReplyStatus } from '../wire/messages.js';
 import { compareU64, readI32, readIndex, readU16, writeI32, writeIndex, writeU16 } from '../wire/u64.js';
 import { invariant } from './invariant.js';
 import { Payloads } from './payloads.js';
@@ -22,6 +23,11 @@ export const REGISTER_LANE = 0xffff;
 export const REGISTER_BYTES = 18;
 /** Offset of that timestamp in it. */
 export const REGISTER_BORN = 10;
+
+/** A session's fixed bytes in a snapshot, and those of a lane that executed a request: number, and what is known of it before the result. */
+const SESSION_BYTES = 50;
+const NUMBER_BYTES = 4;
+const EXECUTED_BYTES = 19;
 
 /** Room for a result that every lane has, whatever it is used for. */
 const SHORT_RESULT_BYTES = 64;
@@ -160,8 +166,8 @@ export class SessionTable {
     let length = 12;
     for (const session of this.slots) {
       if (!session) continue;
-      length += 8 + 8 + 2 + 8 + 8 + 8 + 8;
-      for (let lane = 0; lane < session.lanes; lane++) length += 4 + (session.request[lane] === 0 ? 0 : 8 + 8 + 1 + 2 + session.results.length(lane));
+      length += SESSION_BYTES;
+      for (let lane = 0; lane < session.lanes; lane++) length += NUMBER_BYTES + (session.request[lane] === 0 ? 0 : EXECUTED_BYTES + session.results.length(lane));
     }
     return length;
   }
@@ -186,17 +192,17 @@ export class SessionTable {
       writeIndex(target, at + 34, session.lastUsed);
       writeI32(target, at + 42, session.bornHi);
       writeI32(target, at + 46, session.bornLo);
-      at += 50;
+      at += SESSION_BYTES;
       for (let lane = 0; lane < session.lanes; lane++) {
         writeI32(target, at, session.request[lane]!);
-        at += 4;
+        at += NUMBER_BYTES;
         if (session.request[lane] === 0) continue;
         writeIndex(target, at, session.index[lane]!);
         writeI32(target, at + 8, session.chainHi[lane]!);
         writeI32(target, at + 12, session.chainLo[lane]!);
         target[at + 16] = session.status[lane]!;
         writeU16(target, at + 17, session.results.length(lane));
-        at += 19;
+        at += EXECUTED_BYTES;
         copyBytes(session.results.bytes(lane), 0, target, at, session.results.length(lane));
         at += session.results.length(lane);
       }
@@ -204,7 +210,7 @@ export class SessionTable {
     return at;
   }
 
-  /** Replaces the table by what `write` wrote. The bytes come from a snapshot whose digest was checked. */
+  /** Replaces the table by what `write` wrote, and nothing else: see `sessionsFault`. */
   read(source: Uint8Array, offset: number): void {
     const heard = new Map<string, number>();
     for (const session of this.slots) if (session) heard.set(`${session.hi},${session.lo}`, session.replyTo);
@@ -231,14 +237,14 @@ export class SessionTable {
       );
       session.lastUsed = readIndex(source, at + 34);
       session.replyTo = heard.get(`${session.hi},${session.lo}`) ?? -1;
-      at += 50;
+      at += SESSION_BYTES;
       for (let lane = 0; lane < session.lanes; lane++) {
         const request = readI32(source, at);
-        at += 4;
+        at += NUMBER_BYTES;
         if (request === 0) continue;
         const length = readU16(source, at + 17);
         session.record(lane, request, readIndex(source, at), readI32(source, at + 8), readI32(source, at + 12), source[at + 16]!, view, at + 19, length);
-        at += 19 + length;
+        at += EXECUTED_BYTES + length;
       }
       sessions.push(session);
     }
@@ -315,6 +321,71 @@ export class SessionTable {
       this.slots[slot] = session;
     }
   }
+}
+
+export interface SessionBounds {
+  readonly maxSessions: number;
+  readonly maxLanes: number;
+  readonly lanesPerSession: number;
+  readonly resultBytes: number;
+}
+
+/**
+ * Why `bytes[offset … end)` cannot be a table that `write` wrote behind entry `index`, whose timestamp is given, in a few words;
+ * undefined when it can. What passes, `read` takes up, and `write` writes the same bytes again.
+ */
+export function sessionsFault(source: Uint8Array, offset: number, end: number, index: number, timestampHi: number, timestampLo: number, bounds: SessionBounds): string | undefined {
+  let at = offset;
+  const beyond = (length: number): boolean => at + length > end;
+  if (beyond(12)) return 'the session table is cut off';
+  const count = readI32(source, at);
+  if (count < 0 || count > bounds.maxSessions) return `${count >>> 0} sessions, of at most ${bounds.maxSessions}`;
+  if (compareU64(readI32(source, at + 4), readI32(source, at + 8), timestampHi, timestampLo) > 0) return 'the horizon of evicted sessions is later than its last entry';
+  at += 12;
+  let lanesOfAll = 0;
+  let previousHi = 0;
+  let previousLo = 0;
+  /** Each entry registered one session, or is the last one of one lane. */
+  const entries = new Set<number>();
+  const uses = new Set<number>();
+  const isEntry = (entry: number, above: number): boolean => entry > above && entry <= index && entries.size < entries.add(entry).size;
+  for (let i = 0; i < count; i++) {
+    if (beyond(SESSION_BYTES)) return `session ${i + 1} of ${count} is cut off`;
+    const hi = readI32(source, at);
+    const lo = readI32(source, at + 4);
+    const lanes = readU16(source, at + 16);
+    const registered = readIndex(source, at + 18);
+    const lastUsed = readIndex(source, at + 34);
+    const name = `session ${i + 1} of ${count}`;
+    if (i > 0 && compareU64(hi, lo, previousHi, previousLo) <= 0) return `${name} is not above the one before it, or is that one again`;
+    previousHi = hi;
+    previousLo = lo;
+    if (lanes < 1 || lanes > bounds.lanesPerSession) return `${name} has ${lanes} lanes, of at most ${bounds.lanesPerSession}`;
+    if ((lanesOfAll += lanes) > bounds.maxLanes) return `more than ${bounds.maxLanes} lanes`;
+    if (!isEntry(registered, 0)) return `${name} was registered by an entry that cannot have done it`;
+    if (compareU64(readI32(source, at + 42), readI32(source, at + 46), timestampHi, timestampLo) > 0) return `${name} was born later than the last entry`;
+    at += SESSION_BYTES;
+    let newest = registered;
+    for (let lane = 0; lane < lanes; lane++) {
+      if (beyond(NUMBER_BYTES)) return `lane ${lane} of ${name} is cut off`;
+      const request = readI32(source, at);
+      at += NUMBER_BYTES;
+      if (request === 0) continue;
+      if (request < 0) return `lane ${lane} of ${name} has executed a request without a number`;
+      if (beyond(EXECUTED_BYTES)) return `lane ${lane} of ${name} is cut off`;
+      const executed = readIndex(source, at);
+      if (!isEntry(executed, registered)) return `lane ${lane} of ${name} was used by an entry that cannot have done it`;
+      if (source[at + 16]! > ReplyStatus.badRequest) return `lane ${lane} of ${name} has a result without a known status`;
+      newest = Math.max(newest, executed);
+      const length = readU16(source, at + 17);
+      at += EXECUTED_BYTES;
+      if (length > bounds.resultBytes) return `a result of ${length} bytes, of at most ${bounds.resultBytes}`;
+      if (beyond(length)) return `the result of lane ${lane} of ${name} is cut off`;
+      at += length;
+    }
+    if (!(lastUsed >= newest && lastUsed <= index) || uses.size === uses.add(lastUsed).size) return `${name} was used last by an entry that cannot have done it`;
+  }
+  return at === end ? undefined : `${end - at} bytes behind the last session`;
 }
 
 /** Spreads a session id, which is random when honest clients drew it. */

@@ -5,13 +5,15 @@
  */
 import { readI32, readIndex, writeI32, writeIndex } from '../wire/u64.js';
 import type { Snapshot } from './contract.js';
-import type { Log } from './log.js';
-import type { SessionTable } from './sessions.js';
+import { keyFollows, type Log } from './log.js';
+import { sessionsFault, type SessionBounds, type SessionTable } from './sessions.js';
 import { invariant } from './invariant.js';
 
 /** All replicas of a cluster have to write the same one: see docs/decisions/versions.md before raising it. */
 export const SNAPSHOT_FORMAT = { oldest: 1, newest: 1, written: 1 } as const;
 const HEADER_BYTES = 40;
+/** Offset of the key in the header, as in an entry. */
+const KEY = 20;
 
 export function encodeSnapshot(log: Log, index: number, sessions: SessionTable, machine: Uint8Array): Snapshot {
   const sessionBytes = sessions.encodedLength();
@@ -45,6 +47,18 @@ export function machineBytes(snapshot: Snapshot): Uint8Array {
   return snapshot.bytes.subarray(HEADER_BYTES + readI32(snapshot.bytes, 36));
 }
 
+/** Why no replica with these limits can have written it, in a few words; undefined when one can. The machine's part only the machine knows. Of one that `decodeSnapshot` read. */
+export function snapshotFault(snapshot: Snapshot, bounds: SessionBounds): string | undefined {
+  const { bytes, index } = snapshot;
+  return sessionsFault(bytes, HEADER_BYTES, HEADER_BYTES + readI32(bytes, 36), index, readI32(bytes, KEY), readI32(bytes, KEY + 4), bounds);
+}
+
+/** Whether the key of the entry in wire form at `source[offset]` is above that of the snapshot's last entry. */
+export function followsSnapshot(snapshot: Snapshot, source: Uint8Array, offset: number): boolean {
+  return keyFollows(snapshot.bytes, KEY, source, offset);
+}
+
+/** Of a snapshot that is this replica's own, or in which `snapshotFault` found nothing. */
 export function restoreSessions(snapshot: Snapshot, sessions: SessionTable): void {
   sessions.read(snapshot.bytes, HEADER_BYTES);
 }

@@ -297,7 +297,7 @@ export class ViewChanges {
       this.divergence.impossible(from, `starts view ${view} with a log of ${lastIndex} entries, and ${state.committed} are committed here`, now);
       return true;
     }
-    this.installation.start({ view, logView: view, source: from, lastIndex, chainHi: readI32(bytes, o + at.lastChain), chainLo: readI32(bytes, o + at.lastChain + 4), committed, claims: [] }, now);
+    this.installation.start({ view, logView: view, source: this.installation.sourceFor(from), lastIndex, chainHi: readI32(bytes, o + at.lastChain), chainLo: readI32(bytes, o + at.lastChain + 4), committed, claims: [] }, now);
     return true;
   }
 
