@@ -42,8 +42,8 @@ export interface SimulatedReplicaCore {
   persisted(token: number): void;
   readonly wakeAtUs: number;
   readonly counters: Float64Array;
-  /** `installs`: how often the machine's state was replaced by another replica's. */
-  readonly state: ReplicaStateView & { readonly execution: { readonly installs: number } };
+  /** `isEcho`: its state came from another replica, and counts for nothing yet (protocol/divergence.ts). */
+  readonly state: ReplicaStateView & { readonly isEcho: boolean };
 }
 
 export interface SimulatedClientCore {

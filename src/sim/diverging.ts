@@ -94,8 +94,8 @@ export class DivergingDriver implements EventHandler {
 /** A replica as far as its state is concerned. */
 interface MarkedHost {
   readonly id: number;
-  readonly probe: { readonly mark: number; readonly nextMark: number };
-  /** No other replica's state replaced its own. */
+  readonly probe: { readonly mark: number; readonly nextMark: number; readonly wentWrong: boolean };
+  /** It says what its state is: it is not what another replica gave it. */
   readonly hasOwnState: boolean;
 }
 
@@ -139,11 +139,16 @@ export class WrongStates {
     return this.ever.has(by) || this.ever.has(other);
   }
 
-  /** One that is in the wrong is known to be, and is gone when `f + 1` of the others have a right state of their own, which they say. */
+  /**
+   * One that is in the wrong is known to be, and is gone when `f + 1` of the others have a right state of their own, which they say.
+   * One that only took the state of such a replica says nothing of it, and a spare that is filled again and again never compares what
+   * it has; and where nobody is right there is nothing to compare with.
+   */
   areNoticed(): boolean {
-    const speaking = this.hosts.filter(({ probe, hasOwnState }) => probe.mark === 0 && hasOwnState).length;
-    const mustStop = speaking > (this.hosts.length - 1) / 2;
-    return this.hosts.every(({ id, probe }) => probe.nextMark === 0 && (probe.mark === 0 || (!mustStop && this.stillNamed.has(id))));
+    const right = this.hosts.filter(({ probe }) => probe.mark === 0);
+    const mustStop = right.filter(({ hasOwnState }) => hasOwnState).length > (this.hosts.length - 1) / 2;
+    const isNoticed = ({ id, probe, hasOwnState }: MarkedHost): boolean => probe.mark === 0 || (!mustStop && this.stillNamed.has(id)) || !(probe.wentWrong || hasOwnState);
+    return this.hosts.every(({ probe }) => probe.nextMark === 0) && (right.length === 0 || this.hosts.every(isNoticed));
   }
 
   totals(): { readonly wrong: number; readonly wrongNamed: number; readonly wrongStopped: number } {

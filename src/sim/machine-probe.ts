@@ -22,6 +22,8 @@ export class MachineProbe implements StateMachine {
   restores = 0;
   /** What the state is marked with: 0 when it is as it should be. */
   mark = 0;
+  /** It was this machine that went wrong, since it was made: it did not take its mark from another one. */
+  wentWrong = false;
   /** What the next operation that is applied marks it with. */
   nextMark = 0;
   private lastIndex = 0;
@@ -53,6 +55,7 @@ export class MachineProbe implements StateMachine {
     this.digests[index] = digest;
     if (this.nextMark === 0) return;
     this.mark = this.nextMark;
+    this.wentWrong = true;
     this.nextMark = 0;
   }
 
@@ -78,7 +81,11 @@ export class MachineProbe implements StateMachine {
   restore(snapshot: Uint8Array): void {
     if (this.standstill !== undefined) this.costUs += this.standstill.snapshotEntryUs * Math.max(this.lastIndex, snapshot.length / SNAPSHOT_ENTRY_BYTES);
     const end = snapshot.length - (this.marked ? 1 : 0);
-    if (this.marked) this.mark = snapshot[end]!;
+    if (this.marked) {
+      // What it goes back to is its own, unless the mark is another one.
+      if (snapshot[end] !== this.mark) this.wentWrong = false;
+      this.mark = snapshot[end]!;
+    }
     this.inner.restore(snapshot.subarray(0, end));
     this.restores++;
     this.digests.length = 0;

@@ -85,8 +85,6 @@ export class ReplicaHost implements EventHandler {
   private tokens: number[] = [];
   /** Replicas whose hosts said that nobody listens there. */
   private unreachables: number[] = [];
-  /** `Execution.installs` when this process had started. */
-  private installsAtStart = 0;
   private generation = 0;
   private turnScheduled = false;
   private timerAtUs = Infinity;
@@ -109,9 +107,9 @@ export class ReplicaHost implements EventHandler {
     return this.core !== undefined;
   }
 
-  /** True when no other replica's state replaced this one's since the process started. */
+  /** True when it says what its state is: it is not what another replica gave it. */
   get hasOwnState(): boolean {
-    return this.core !== undefined && this.core.state.execution.installs === this.installsAtStart;
+    return this.core !== undefined && !this.core.state.isEcho;
   }
 
   /** True when a restart that keeps the disk would find that a log was installed. */
@@ -132,7 +130,6 @@ export class ReplicaHost implements EventHandler {
     this.guard(() => {
       this.core = around.createReplica(this.config, this.outbox, around.disk, this.probe, around.hasher, observer, around.chain);
       this.core.start(recovered, this.now);
-      this.installsAtStart = this.core.state.execution.installs;
     });
     around.events.started(this.id, lost, wireVersion);
     this.called('start');

@@ -2,10 +2,11 @@
 import t from 'tap';
 import { drawDiverging } from '../../src/sim/diverging.js';
 import { drawPlan, KIND_FAULTS, type FaultName } from '../../src/sim/faults.js';
+import { simulationChain } from '../../src/sim/hash.js';
 import { Random } from '../../src/sim/random.js';
-import { DEFAULT_TICKS, simulate } from '../../src/sim/simulation.js';
+import { DEFAULT_TICKS, FRESH_OPERATIONS, simulate } from '../../src/sim/simulation.js';
 import { drawWorld } from '../../src/sim/world.js';
-import { broken, WORLD_MUTATIONS, type WorldMutation } from './world-mutations.js';
+import { broken, COMPARED, withOddChain, WORLD_MUTATIONS, type WorldMutation } from './world-mutations.js';
 
 /** Enough for all that is right; what stands still is dear. */
 const LIVENESS_TICKS = 2_000_000;
@@ -42,3 +43,31 @@ for (const mutation of WORLD_MUTATIONS) {
     t.end();
   });
 }
+
+t.test(`${COMPARED.hysteresis.name}: ${COMPARED.hysteresis.breaks}`, (t) => {
+  // An enemy pleads against members all the time. With the rule broken each plea that is rested enough costs a view.
+  const pleading = { ticks: 20_000_000, faults: new Set<FaultName>(), idle: true, world: { enemy: { rate: 50, rateAfter: 0 } } };
+  for (const [seed, replicas] of [[1, 3], [2, 5]] as const) {
+    const whole = simulate({ ...pleading, seed, replicas });
+    t.equal(whole.failure, undefined);
+    t.ok(whole.totals.views <= 14, `${whole.totals.views} views in 20 s, and hardly more afterwards`);
+    const { totals } = simulate({ ...pleading, seed, replicas, createReplica: broken(COMPARED.hysteresis) });
+    t.ok(totals.views > 2 * whole.totals.views && totals.views > 20, `seed ${seed}, N = ${replicas}: ${totals.views} views without the rule`);
+  }
+  t.end();
+});
+
+t.test(`${COMPARED.otherChain.name}: ${COMPARED.otherChain.breaks}`, (t) => {
+  const chain = simulationChain(new Random(7).fork('another secret'));
+  for (const [seed, replicas, odd] of [[1, 3, 0], [1, 3, 1], [1, 3, 2], [2, 5, 0]] as const) {
+    const options = { seed, replicas, ticks: 100_000, livenessTicks: 2_000_000, faults: new Set<FaultName>() };
+    // It is as if it were down: the clients have all that they need, and it alone never catches up.
+    const whole = simulate({ ...options, createReplica: withOddChain(odd, chain) });
+    t.match(whole.failure, { invariant: 'stuck', detail: /^a replica does not catch up/ });
+    t.ok(whole.totals.commits >= FRESH_OPERATIONS && whole.failure!.cluster.filter((line) => / committed 0 /.test(line)).length === 1, whole.failure!.cluster.join('\n'));
+    t.ok(whole.failure!.cluster[odd]!.includes(' committed 0 '));
+    const { failure } = simulate({ ...options, createReplica: withOddChain(odd, chain, COMPARED.otherChain) });
+    t.ok(failure !== undefined && failure.invariant !== 'stuck', `seed ${seed}, N = ${replicas}, replica ${odd}: ${failure?.invariant}: ${failure?.detail}`);
+  }
+  t.end();
+});

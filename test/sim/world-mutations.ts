@@ -3,6 +3,7 @@
  * is how they are noticed.
  */
 import { ReplicaCore } from '../../src/protocol/replica-core.js';
+import type { Chain } from '../../src/protocol/contract.js';
 import type { FaultName } from '../../src/sim/faults.js';
 import type { InvariantName } from '../../src/sim/violation.js';
 import { createShippedReplica, type CreateReplica } from '../../src/sim/cores.js';
@@ -22,7 +23,7 @@ export interface WorldMutation {
   readonly datagramBytes?: number;
 }
 
-export function broken(mutation: WorldMutation): CreateReplica {
+export function broken(mutation: Pick<WorldMutation, 'break' | 'datagramBytes'>): CreateReplica {
   return (config, ...rest) => {
     const core = createShippedReplica(mutation.datagramBytes === undefined ? config : { ...config, datagramBytes: mutation.datagramBytes }, ...rest);
     if (!(core instanceof ReplicaCore)) throw new TypeError('a mutation is made for the core that ships');
@@ -42,6 +43,36 @@ export const WORLD_MUTATIONS: readonly WorldMutation[] = [
   { name: 'kept-at-its-word', breaks: 'a request that is too far ahead is kept, and put back, under its own timestamp', seed: 92, replicas: 3, world: ALL, noticed: 'stuck', break: keepAtItsWord },
   { name: 'foreign-sessions', breaks: 'requests of a session are taken from whoever sends them', seed: 17, replicas: 5, world: ['enemy'], noticed: 'core-exception', break: takeForeign },
 ];
+
+/** Breaks a core that hosts and world are the same for: noticed by what the whole core does of the same run, not by an invariant alone. */
+export interface Comparison {
+  readonly name: string;
+  readonly breaks: string;
+  readonly break: (core: ReplicaCore) => void;
+}
+
+export const COMPARED = {
+  hysteresis: { name: 'hysteresis-forgotten', breaks: 'how often a view was left for a better one counts for nothing the next time', break: forgetChanges },
+  otherChain: { name: 'other-chain-heard', breaks: 'a replica that chains its log under another secret is listened to', break: hearOtherChains },
+} as const satisfies Readonly<Record<string, Comparison>>;
+
+/** Core of that replica, chained under another secret when it is `odd`. */
+export function withOddChain(odd: number, chain: Chain, mutation?: Comparison): CreateReplica {
+  return (config, outbox, storage, machine, hasher, observer, given) => {
+    const core = createShippedReplica(config, outbox, storage, machine, hasher, observer, config.id === odd ? chain : given);
+    if (!(core instanceof ReplicaCore)) throw new TypeError('a mutation is made for the core that ships');
+    mutation?.break(core);
+    return core;
+  };
+}
+
+function forgetChanges(core: ReplicaCore): void {
+  core['viewChanges']['better'].count = () => {};
+}
+
+function hearOtherChains(core: ReplicaCore): void {
+  core['otherChains'].refuses = () => false;
+}
 
 function clockAlone(core: ReplicaCore): void {
   const requests = core['requests'];
