@@ -1,9 +1,9 @@
 /**
  * The clock that a client stamps by: its host's readings, corrected by what the cluster says of them. Speed only.
  *
- * Two corrections: what a replica's refusal of a timestamp `too-far-ahead` proved, and what the host asks for when it does
- * not trust its clock. The second says more, and replaces the first. It is seconds old, though: where replicas' clocks were set
- * back or slew meanwhile, a refusal proves it wrong, and it is corrected as a reading would be.
+ * Two corrections: what the host asks for when it does not trust its clock, and what a replica's refusal of a timestamp as
+ * `too-far-ahead` proved since. The first is measured, and replaces the second whenever it changes. It may be old, though: where the
+ * replicas' clocks were set back or slew meanwhile, only the refusals tell, because no answer comes that could be measured.
  */
 import { ClockOffsets } from './clock-offsets.js';
 import type { Instant } from './contract.js';
@@ -17,7 +17,7 @@ export class ClientClock {
   /** The last reading. */
   hi = 0;
   lo = 0;
-  /** What the cluster's clocks say our clock is ahead; 0 as long as nobody minds. */
+  /** What the cluster's clocks say our clock, corrected by the host, is ahead; 0 as long as nobody minds. */
   aheadNs = 0.5;
   /** What the host adds to readings; 0 takes them as they are. */
   correctionNs = 0.5;
@@ -25,12 +25,19 @@ export class ClientClock {
   private readonly stampedUs: Float64Array;
   private readonly stampAheadNs: Float64Array;
 
-  constructor(slots: number, replicas: number, aheadNs: number) {
+  constructor(slots: number, replicas: number, aheadNs: number, correctionNs: number) {
     this.offsets = new ClockOffsets(replicas);
     this.stampedUs = new Float64Array(slots);
     this.stampAheadNs = new Float64Array(slots);
     this.aheadNs = aheadNs;
-    this.correctionNs = 0;
+    this.correctionNs = correctionNs;
+  }
+
+  /** The host adds `ns` from now on. What refusals said of another correction is not said of this one. */
+  correct(ns: number): void {
+    if (ns === this.correctionNs) return;
+    this.correctionNs = ns;
+    this.aheadNs = 0;
   }
 
   /** `now` plus `leadNs`, corrected, into `hi` and `lo`. */
@@ -75,14 +82,12 @@ export class ClientClock {
   /** A replica refused the present timestamp of `slot`, which is ahead of its clock by `ns`. What was not our reading, but put on top of it, is not our clock's fault. */
   refusedAhead(slot: number, ns: number, leadNs: number): void {
     const aboveNs = Math.max(0, this.stampAheadNs[slot]! - this.shiftNs(leadNs));
-    const tooMuchNs = Math.max(0, ns - aboveNs);
-    if (this.correctionNs === 0) this.aheadNs += tooMuchNs;
-    else this.correctionNs -= tooMuchNs;
+    this.aheadNs += Math.max(0, ns - aboveNs);
   }
 
   /** What is added to readings. */
   private shiftNs(leadNs: number): number {
-    return leadNs + (this.correctionNs === 0 ? -this.aheadNs : this.correctionNs);
+    return leadNs + this.correctionNs - this.aheadNs;
   }
 
   /** Our clock no longer runs ahead, or less: what was taken off the readings is given back. */

@@ -168,8 +168,8 @@ export class ClientCore {
   }
 
   /** What the core of the client's next session starts from: spread it into its configuration. */
-  succession(): Pick<ClientConfig, 'afterHi' | 'afterLo' | 'aheadNs' | 'bornHi' | 'bornLo' | 'refusals'> {
-    return { afterHi: this.timestamps.lastHi, afterLo: this.timestamps.lastLo, aheadNs: this.clock.aheadNs, ...this.registration.succession(this.worn && !this.sessionLost) };
+  succession(): Pick<ClientConfig, 'afterHi' | 'afterLo' | 'aheadNs' | 'correctionNs' | 'bornHi' | 'bornLo' | 'refusals'> {
+    return { afterHi: this.timestamps.lastHi, afterLo: this.timestamps.lastLo, aheadNs: this.clock.aheadNs, correctionNs: this.clock.correctionNs, ...this.registration.succession(this.worn && !this.sessionLost) };
   }
 
   /**
@@ -177,7 +177,7 @@ export class ClientCore {
    * clock as it is. Speed only, like every timestamp.
    */
   correctClock(ns: number): void {
-    this.clock.correctionNs = Math.round(ns);
+    this.clock.correct(Math.round(ns));
   }
 
   get sessionHi(): number {

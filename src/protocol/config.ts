@@ -150,6 +150,8 @@ export interface ClientConfig {
   readonly afterLo?: number;
   /** What its clock was found to be ahead of the cluster's, ns. */
   readonly aheadNs?: number;
+  /** What an earlier core was told to add to its clock's readings, ns. Default 0. */
+  readonly correctionNs?: number;
   /** What the Register says it was born at, ns, where the cluster's log is ahead of the clocks; else its timestamp. */
   readonly bornHi?: number;
   readonly bornLo?: number;
