@@ -11,12 +11,16 @@
  *   nothing, so a crash at any point leaves nothing to be cleared by hand.
  * - A pid is used again sooner or later, so a process is taken for the holder only when its start time, read from /proc,
  *   is the one recorded.
+ * - A pid says something in its own pid namespace only, and each container has one. So a process in a namespace of its own listens on a socket in the
+ *   directory as long as it lives (life-sign.ts), which others of the same kernel can see from wherever they are. A lock of another
+ *   namespace of this boot is taken over only when that socket says that its process is dead; one that says nothing is refused.
  */
 import { randomBytes } from 'node:crypto';
 import { linkSync, mkdirSync, readdirSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { JitPaxosError } from '../errors.js';
 import { unusable } from './hard-state.js';
+import { LifeSign, pidNamespace } from './life-sign.js';
 
 const LOCK = 'lock';
 const ANNOUNCED = 'lock.takeover';
@@ -31,6 +35,10 @@ export interface Holder {
   /** Clock ticks from boot to the start of the process; '' where there is no /proc. */
   readonly started: string;
   readonly boot: string;
+  /** What its pid is a number of; absent: not known, or a release that did not say. */
+  readonly namespace?: string;
+  /** The file in the directory that says whether it lives, where its pid namespace is not everybody's. */
+  readonly lifeSign?: string;
 }
 
 /** What locking needs of the system: of one directory, seen by one process. */
@@ -51,21 +59,26 @@ export interface LockSystem {
 
 export class DirectoryLock {
   private held = true;
-  private constructor(private readonly system: LockSystem) {}
+  private constructor(
+    private readonly system: LockSystem,
+    private readonly lifeSign: LifeSign | undefined,
+  ) {}
 
   /**
    * Creates `directory` when it does not exist, and locks it until `release` or the end of the process.
    * Throws JitPaxosError `data-directory-locked`, which names the holder's pid, or `data-directory-unusable`.
    */
   static acquire(directory: string): DirectoryLock {
+    let lifeSign: LifeSign | undefined;
     try {
       mkdirSync(directory, { recursive: true, mode: 0o700 });
-      const system = systemOf(directory);
+      lifeSign = LifeSign.begin(directory);
+      const system = systemOf(directory, lifeSign);
       const locking = lockSteps(system);
       for (let waitedMs = 0; ; ) {
         const { done, value } = locking.next();
         if (done === true) {
-          if (value === undefined) return new DirectoryLock(system);
+          if (value === undefined) return new DirectoryLock(system, lifeSign);
           throw locked(directory, value.holder);
         }
         if (value === undefined) continue;
@@ -74,6 +87,7 @@ export class DirectoryLock {
         waitedMs += PAUSE_MS;
       }
     } catch (error) {
+      lifeSign?.end();
       throw error instanceof JitPaxosError ? error : unusable(directory, error);
     }
   }
@@ -85,6 +99,7 @@ export class DirectoryLock {
     // Where liveness can't be seen (another container) somebody may have taken it; that one's lock stays.
     const holder = holderIn(system.read(LOCK));
     if (holder === undefined || isSame(holder, system.self)) system.unlink(LOCK);
+    this.lifeSign?.end();
   }
 }
 
@@ -118,6 +133,7 @@ export function* lockSteps(system: LockSystem): Generator<Holder | undefined, { 
         const successor = holderIn(again);
         if (successor !== undefined && system.isAlive(successor)) return { holder: successor };
         yield;
+        if (successor?.lifeSign !== undefined) system.unlink(successor.lifeSign);
         system.unlink(LOCK);
       } // Otherwise it is gone, and somebody may be placing his at this moment.
       if (yield* place(system, LOCK)) break;
@@ -164,11 +180,11 @@ function* place(system: LockSystem, name: string): Generator<Holder | undefined,
   }
 }
 
-function systemOf(directory: string): LockSystem {
+function systemOf(directory: string, lifeSign?: LifeSign): LockSystem {
   const at = (name: string): string => join(directory, name);
   return {
-    self: { pid: process.pid, started: startedAt(process.pid) ?? '', boot: bootId() },
-    isAlive,
+    self: { pid: process.pid, started: startedAt(process.pid) ?? '', boot: bootId(), namespace: pidNamespace(), ...(lifeSign === undefined ? {} : { lifeSign: lifeSign.name }) },
+    isAlive: (holder) => isAlive(holder, directory),
     names: () => readdirSync(directory),
     read: (name) => {
       try {
@@ -200,7 +216,7 @@ function systemOf(directory: string): LockSystem {
 /** Pid of the living process that holds the lock of `directory`; undefined when none does. Takes and changes nothing. */
 export function lockHolder(directory: string): number | undefined {
   const holder = holderIn(systemOf(directory).read(LOCK));
-  return holder !== undefined && isAlive(holder) ? holder.pid : undefined;
+  return holder !== undefined && isAlive(holder, directory) ? holder.pid : undefined;
 }
 
 /** Undefined when there is no lock, or an empty or torn one: a power failure left it, and its holder did not survive that. */
@@ -209,6 +225,7 @@ function holderIn(content: string | undefined): Holder | undefined {
   try {
     const holder = JSON.parse(content) as Partial<Holder> | null;
     if (!Number.isInteger(holder?.pid) || typeof holder?.started !== 'string' || typeof holder.boot !== 'string') return undefined;
+    if (!['undefined', 'string'].includes(typeof holder.namespace) || (holder.lifeSign !== undefined && !LifeSign.isName(holder.lifeSign))) return undefined;
     return holder as Holder;
   } catch {
     return undefined;
@@ -216,11 +233,18 @@ function holderIn(content: string | undefined): Holder | undefined {
 }
 
 function isSame(a: Holder, b: Holder): boolean {
-  return a.pid === b.pid && a.started === b.started && a.boot === b.boot;
+  return a.pid === b.pid && a.namespace === b.namespace && a.started === b.started && a.boot === b.boot;
 }
 
-function isAlive(holder: Holder): boolean {
+/** Its namespace is known, and not this process's: its pid says nothing here. */
+function isElsewhere({ namespace }: Holder): boolean {
+  return namespace !== undefined && namespace !== '' && pidNamespace() !== '' && namespace !== pidNamespace();
+}
+
+function isAlive(holder: Holder, directory: string): boolean {
   if (holder.boot !== bootId()) return false;
+  // Where nothing tells, it may live.
+  if (isElsewhere(holder)) return holder.lifeSign === undefined || LifeSign.of(directory, holder.lifeSign) !== 'dead';
   const stat = statOf(holder.pid);
   // A process that ended and that its parent has not asked about yet holds nothing any more.
   if (stat !== undefined && (stat.state === 'Z' || stat.state === 'X')) return false;
@@ -268,6 +292,11 @@ function unless<T>(error: unknown, code: string, otherwise: T): T {
 
 function locked(directory: string, holder: Holder | undefined): JitPaxosError {
   const who = holder === undefined ? 'another process' : holder.pid === process.pid ? `this process (pid ${holder.pid})` : `process ${holder.pid}`;
+  if (holder !== undefined && isElsewhere(holder)) {
+    const seen = holder.lifeSign !== undefined && LifeSign.of(directory, holder.lifeSign) === 'alive';
+    const found = seen ? `is in use by process ${holder.pid} of another container` : `was in use by process ${holder.pid} of another container (${holder.namespace}), and nothing here says whether that is alive`;
+    return new JitPaxosError('data-directory-locked', `${directory} ${found}; stop that replica first, or give this one a data directory of its own${seen ? '' : `. When you are sure that no process uses it any more, delete ${join(directory, LOCK)}`}`);
+  }
   return new JitPaxosError('data-directory-locked', `${directory} is in use by ${who}; stop that replica first, or give this one a data directory of its own`);
 }
 
