@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap';
 import { Outcome } from '../../src/protocol/contract.js';
 import { Jitter } from '../../src/protocol/random.js';
-import { ReplicaStatus, Sync } from '../../src/wire/messages.js';
+import { Probe, ProbeReply, ReplicaStatus, Sync } from '../../src/wire/messages.js';
 import { Cluster, type TestClient } from './harness.js';
 
 /** Cut links, `from` × n + `to`, each. */
@@ -125,5 +125,19 @@ t.test('it goes on when it hears its members again before the others have begun'
   t.ok(commitWithin(c, client, 30_000) < Infinity);
   c.run(200_000);
   t.strictSame([0, 1, 2].map((id) => c.replica(id).state.view), [0, 0, 0], 'in the same view');
+  t.end();
+});
+
+t.test('while it hears too few it answers who asks from another view, not who asks from its own', (t) => {
+  // Two primaries of two views, each of which hears too few, would else never hear more. In its own view an answer would keep the others from leaving it.
+  const { c } = scene(3);
+  c.loses = ({ to }) => to === 0;
+  for (let ms = 0; ms < 200 && !c.replica(0).transitions.some((line) => line.startsWith('unheard')); ms++) c.run(1000);
+  const primary = c.replica(0);
+  const { view } = primary.state;
+  const answers = (asked: number): number => primary.receive(Probe, { view: asked, nonce: 7, incarnation: 1 }, 1).filter(({ to, message }) => to === 1 && message.type === ProbeReply.type).length;
+  t.equal(primary.state.isPrimary, true);
+  t.equal(answers(view), 0);
+  t.equal(answers(view + 1), 1);
   t.end();
 });
