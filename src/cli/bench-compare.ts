@@ -6,7 +6,7 @@ import { DEFAULT_DATAGRAM_BYTES, JUMBO_DATAGRAM_BYTES } from '../wire/envelope.j
 import { KV_VALUE_BYTES_MAX } from '../machine/kv-codec.js';
 import { MAX_REPLICAS } from '../protocol/views.js';
 import { IDLE_STRATEGIES } from '../transport/transport.js';
-import type { Durability } from '../server/storage.js';
+import type { Durability } from '../storage/durability.js';
 import { TRANSPORT_KINDS } from '../server/transport-choice.js';
 import { version } from '../server/version.js';
 import { defineCommand } from './command.js';

@@ -5,7 +5,7 @@ import { CLUSTER_SCHEMA, loadCluster, type ClusterConfig } from '../server/clust
 import { readBackup } from './backup.js';
 import { defineCommand } from './command.js';
 import { CliError, Exit } from './exit.js';
-import { firstKeyFiles } from './keys.js';
+import { firstKeyFiles } from './key-files.js';
 import { writeTogether } from './output-file.js';
 
 export const init = defineCommand(

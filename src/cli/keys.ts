@@ -2,18 +2,17 @@
  * `jitpaxos keys add|list|use|remove`: shows and writes the key files of a cluster and rotates their keys. Files are written aside with
  * mode 0600, synced and renamed: a crash leaves the old or the new. What is printed never holds a secret.
  */
-import { createHash, randomBytes, randomInt } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { CHAIN_SECRET_BYTES } from '../server/chain.js';
 import { loadCluster } from '../server/cluster-config.js';
-import { loadKeys, KEYS_SCHEMA, MAX_KEYS, type KeyEntry, type KeyFile, type KeyRole } from '../server/key-file.js';
-import { KEY_FILE_NAMES, keyFileBeside, newKeyFileBeside, prefixBeside } from '../server/keyring.js';
-import { MAC_KEY_BYTES } from '../native/mac.js';
+import { loadKeys, MAX_KEYS, type KeyEntry, type KeyFile, type KeyRole } from '../server/key-file.js';
+import { KEY_FILE_NAMES, keyFileBeside, prefixBeside } from '../server/keyring.js';
 import { defineCommand, type Output } from './command.js';
 import { CliError, Exit } from './exit.js';
 import type { Flags } from './flags.js';
-import { writeTogether, type NewFile } from './output-file.js';
+import { clientFile, KEY_FILE_MODE, newKey, textOf } from './key-files.js';
+import { writeTogether } from './output-file.js';
 import { table } from './terminal.js';
 
 const FILES = {
@@ -21,7 +20,6 @@ const FILES = {
   keys: { kind: 'text', value: 'FILE', alias: 'key-file', standard: `${KEY_FILE_NAMES.replica} beside the cluster file`, help: "the replicas' key file" },
 } as const satisfies Flags;
 
-const KEY_FILE_MODE = 0o600;
 const NEXT = 'copy the file to every replica, then send each SIGHUP';
 
 export const add = defineCommand(
@@ -119,23 +117,6 @@ export const remove = defineCommand(
   },
 );
 
-/** The first key files of a cluster, beside its cluster file: one key for the replicas, one for clients, and for a cluster with a keyed chain its secret. As files of writeTogether. */
-export function firstKeyFiles(clusterFile: string, clusterId: string, keyedChain = true): readonly NewFile[] {
-  const replicas = newKey('replica', []);
-  const client = newKey('client', [replicas]);
-  return [
-    { path: newKeyFileBeside(clusterFile, 'replica'), content: textOf({ schema: KEYS_SCHEMA, cluster: clusterId, use: replicas.id, keys: [replicas, client], ...(keyedChain ? { chainSecret: randomBytes(CHAIN_SECRET_BYTES).toString('hex') } : {}) }), mode: KEY_FILE_MODE },
-    { path: newKeyFileBeside(clusterFile, 'client'), content: textOf(clientFile(clusterId, client)), mode: KEY_FILE_MODE },
-  ];
-}
-
-/** Writes them. Throws CliError `file-exists` or `output-unwritable`. */
-export function writeFirstKeys(clusterFile: string, clusterId: string, keyedChain = true): { readonly replica: string; readonly client: string } {
-  const files = firstKeyFiles(clusterFile, clusterId, keyedChain);
-  writeTogether(files);
-  return { replica: files[0]!.path, client: files[1]!.path };
-}
-
 function open(values: { readonly cluster: string; readonly keys: string | undefined }): { readonly path: string; readonly file: KeyFile } {
   const path = values.keys ?? keyFileBeside(values.cluster, 'replica');
   return { path, file: loadKeys(path, loadCluster(values.cluster).id, 'replica') };
@@ -145,22 +126,6 @@ function find(path: string, file: KeyFile, id: string): KeyEntry {
   const key = file.keys.find((entry) => String(entry.id) === id);
   if (key === undefined) throw new CliError('key-unknown', `${path} has no key ${id}; it has ${file.keys.map((entry) => `${entry.id} (${entry.role})`).join(', ')}`);
   return key;
-}
-
-/** Ids are drawn, so that two operators who add a key at once do not give two keys one id. */
-function newKey(role: KeyRole, present: readonly KeyEntry[]): KeyEntry {
-  for (;;) {
-    const id = randomInt(1, 0x80000000);
-    if (present.every((entry) => entry.id !== id && entry.owner !== id)) return { id, role, secret: randomBytes(MAC_KEY_BYTES).toString('hex') };
-  }
-}
-
-function clientFile(cluster: string, key: KeyEntry): KeyFile {
-  return { schema: KEYS_SCHEMA, cluster, use: key.id, keys: [key] };
-}
-
-function textOf(file: KeyFile): string {
-  return `${JSON.stringify(file, null, 2)}\n`;
 }
 
 function writeKeyFile(path: string, file: KeyFile, replace: boolean): void {

@@ -28,7 +28,8 @@ import { listDigest, loadCluster, mergeLimits, type Cluster, type ClusterConfig 
 import { guardedLogger, stderrLogger, type Logger } from './logger.js';
 import { checkInteger, checkKeys, show } from './options.js';
 import { replicaMetrics } from './replica-metrics.js';
-import { DEFAULT_DURABILITY, checkDurability, openStorage, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, type Durability } from './storage.js';
+import { DEFAULT_DURABILITY, checkDurability, openStorage, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN } from './storage.js';
+import type { Durability } from '../storage/durability.js';
 import { StatusService } from './status-service.js';
 import { divergedReport, clocksReport, coreCounters, logAheadNs, loopReport, majorityLostText, protocolReport, STATUS_SCHEMA, type ReplicaStatusReport } from './status.js';
 import type { TransportKind } from './transport-choice.js';

@@ -9,7 +9,7 @@ import { DROP_REASON_NAMES } from '../wire/envelope.js';
 import { REPLICA_STATUS_NAMES } from '../wire/messages.js';
 import { differenceU64, toHex } from '../wire/u64.js';
 import type { DurableStorageStatus } from '../storage/durable-storage.js';
-import type { Durability } from './storage.js';
+import type { Durability } from '../storage/durability.js';
 import type { TurnLoop } from './turn-loop.js';
 
 export const STATUS_SCHEMA = 'jitpaxos.status/1';

@@ -20,10 +20,7 @@ import { readI32 } from '../wire/u64.js';
 import { addressText, type Cluster } from './cluster-config.js';
 import type { Logger } from './logger.js';
 import { show } from './options.js';
-
-/** What survives what: `memory`, the log survives while f + 1 processes live; `os`, their ends; `fsync`, those of their hosts. */
-export type Durability = 'memory' | 'os' | 'fsync';
-export const DURABILITIES: readonly Durability[] = ['memory', 'os', 'fsync'];
+import { DURABILITIES, type Durability } from '../storage/durability.js';
 
 /**
  * Of a replica with a data directory, unless told otherwise. Not `memory`: a cluster whose replicas are all stopped, as at night, would

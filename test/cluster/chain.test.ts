@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
-import { writeFirstKeys } from '../../src/cli/keys.js';
+import { writeFirstKeys } from '../../src/cli/key-files.js';
 import { authenticationOf, freePorts } from '../../src/cli/load/local-cluster.js';
 import { encodeGet, encodePut } from '../../src/machine/kv-codec.js';
 import { KvMachine } from '../../src/machine/kv.js';

@@ -6,7 +6,8 @@ import t, { type Test } from 'tap';
 import { loadHash } from '../../src/native/hash64.js';
 import { loadCluster } from '../../src/server/cluster-config.js';
 import { silentLogger } from '../../src/server/logger.js';
-import { openStorage, type Durability } from '../../src/server/storage.js';
+import { openStorage } from '../../src/server/storage.js';
+import type { Durability } from '../../src/storage/durability.js';
 import { DurableStorage } from '../../src/storage/durable-storage.js';
 import { HARD_STATE_FILE } from '../../src/storage/hard-state.js';
 

@@ -1,7 +1,7 @@
 /** What a comparison says: an object of the schema jitpaxos.bench/1 for each point, and the table for people. */
 import { version } from '../../server/version.js';
 import type { LatencySummary } from '../../metrics/histogram.js';
-import type { Durability } from '../../server/storage.js';
+import type { Durability } from '../../storage/durability.js';
 import { addCounts, NO_COUNTS } from '../load/counts.js';
 import { hostInfo, type BenchReport } from '../load/report.js';
 import { formatCount, formatDuration } from '../units.js';

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { EchoMachine } from '../../machine/echo.js';
 import { KvMachine } from '../../machine/kv.js';
 import { Replica } from '../../server/replica.js';
-import type { Durability } from '../../server/storage.js';
+import type { Durability } from '../../storage/durability.js';
 import type { TransportChoice } from '../transport-flags.js';
 
 export interface SharedReplicasSetup extends TransportChoice {

@@ -15,7 +15,7 @@ import { fileURLToPath } from 'node:url';
 import { KEYED_CHAIN } from '../../server/chain.js';
 import { CLUSTER_SCHEMA, type ClusterConfig } from '../../server/cluster-config.js';
 import { CliError } from '../exit.js';
-import { writeFirstKeys } from '../keys.js';
+import { writeFirstKeys } from '../key-files.js';
 import { withoutSettings } from '../settings.js';
 import type { ReplicaAnswer, ReplicaQuestion } from './messages.js';
 

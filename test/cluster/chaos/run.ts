@@ -6,7 +6,7 @@ import { LocalCluster } from '../../../src/cli/load/local-cluster.js';
 import { silentLogger } from '../../../src/server/logger.js';
 import type { KeyFile } from '../../../src/server/key-file.js';
 import { KEY_FILE_NAMES } from '../../../src/server/keyring.js';
-import type { Durability } from '../../../src/server/storage.js';
+import type { Durability } from '../../../src/storage/durability.js';
 import type { HistoryEvent } from '../../../src/sim/history.js';
 import { checkHistory, explain } from '../../../src/sim/linearizability.js';
 import { Random } from '../../../src/sim/random.js';
