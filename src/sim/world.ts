@@ -158,13 +158,12 @@ export function drawWorld(seed: number, allowed: ReadonlySet<string>, bounds: Wo
 
 /**
  * As drawn, but for a cut that nobody could live with: one of a client does not stay where a plea is not heard. Version 3 of the
- * wire has no words for it, and an enemy uses up the view changes that pleas may cost.
+ * wire has no words for it.
  * @param versions some processes may speak the previous version of the wire
  */
 export function livable(world: World, versions: boolean): World {
-  const { oneWay, enemy } = world;
-  const heard = !versions && enemy === undefined;
-  return oneWay === undefined || heard || !OF_A_CLIENT.has(oneWay.kind) ? world : { ...world, oneWay: { ...oneWay, stays: false } };
+  const { oneWay } = world;
+  return oneWay === undefined || !versions || !OF_A_CLIENT.has(oneWay.kind) ? world : { ...world, oneWay: { ...oneWay, stays: false } };
 }
 
 function drawDistances(random: Random, replicas: number, endpoints: number): Distances {

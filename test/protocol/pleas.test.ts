@@ -143,6 +143,55 @@ t.test('clients that contradict each other take turns, a minute each at least', 
   t.end();
 });
 
+for (const [name, masks] of [
+  ['of every replica in turns', [0b001, 0b010, 0b100]],
+  ['of each member in turns', [0b010, 0b100]],
+  ['of anything', [0b001, 0b111, 0b010, 0b110, 0b100]],
+] as const) {
+  for (const atOnce of [true, false]) {
+    t.test(`beside a key holder that pleads without end, ${name}, an honest client is served within ${atOnce ? 'a second when it comes first' : 'two when all of that had its effect before'}, and stays so`, (t) => {
+      const { c, clients: [client, other] } = scene(3, 2);
+      let turn = 0;
+      const plead = (): void => {
+        const bytes = Uint8Array.from(Plea.template);
+        new DataView(bytes.buffer).setUint32(Plea.at.view, c.replica(0).state.view);
+        new DataView(bytes.buffer).setUint32(Plea.at.unreachable, masks[turn++ % masks.length]!);
+        for (const { core } of c.replicas) {
+          core.receive(bytes, 0, bytes.length, 300, c.now, 7);
+          core.flush(c.now);
+        }
+        c.settle();
+      };
+      for (let i = 0; i < (atOnce ? 0 : 200); i++) {
+        plead();
+        c.run(10_000);
+      }
+      // The member of now is one that the honest client does not hear.
+      const { state } = c.replica(0);
+      const unheard = state.views.members(state.view).find((r) => r !== state.primary)!;
+      c.loses = ({ from, to }) => from === unheard && to === client!.endpoint;
+      client!.submit('x');
+      const pause = (atOnce ? 1_000_000 : 2_000_000) / 100;
+      for (let i = 0; i < 100 && client!.completions.length === 0; i++) {
+        plead();
+        c.run(pause);
+      }
+      t.equal(client!.completions.length, 1);
+      const { view } = c.replica(0).state;
+      // It stays served, and so are the others.
+      for (let i = 0; i < 100; i++) {
+        plead();
+        c.run(10_000);
+      }
+      const { worstUs } = serve(c, client!, 500_000);
+      t.ok(worstUs < 200_000, `${worstUs} µs`);
+      t.ok(serve(c, other!, 100_000).worstUs < 50_000);
+      t.equal(c.replica(0).state.view, view);
+      t.end();
+    });
+  }
+}
+
 t.test('a plea that leads to no other view makes nobody suspected sooner', (t) => {
   const c = new Cluster(3, { late: 'restamp' });
   c.run(500_000);
