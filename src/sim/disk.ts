@@ -13,9 +13,10 @@ import type { EventHandler, EventQueue } from './event-queue.js';
 import type { Random } from './random.js';
 import { Violation } from './violation.js';
 
-/** view, logView, incarnation, sequence, then the checksum of these. */
+/** view, logView, incarnation, sequence; where replicas remember each other: what is known of each (incarnation, life); then the checksum of all before. */
 const SLOT_BYTES = 24;
-const CHECKED_BYTES = 16;
+const KNOWN_BYTES = 8;
+const CHECKSUM_BYTES = 8;
 
 export interface DiskConditions {
   /** False in mode `memory`: hard state only. */
@@ -45,7 +46,8 @@ export class SimulatedDisk implements Storage, EventHandler {
   onPersisted: (token: number) => void = () => {};
   /** Batches torn, slots rotten: for reports. */
   readonly counts = { batches: 0, torn: 0, unsynced: 0, rotten: 0 };
-  private readonly slots = [new Uint8Array(SLOT_BYTES), new Uint8Array(SLOT_BYTES)] as const;
+  private readonly slotBytes: number;
+  private readonly slots: readonly [Uint8Array, Uint8Array];
   private sequence = 0;
   private log = new Map<number, Uint8Array>();
   private logFirst = 1;
@@ -60,15 +62,31 @@ export class SimulatedDisk implements Storage, EventHandler {
   private busyUntilUs = 0;
   private persisting = false;
   private logLost = false;
-  private installedView = 0;
+  private installedView: number;
 
+  /** @param known replicas of which the hard state keeps what was heard; 0: as of a release that did not keep it */
   constructor(
     private readonly queue: EventQueue,
     private readonly random: Random,
     private readonly hasher: Hasher,
     private conditions: DiskConditions,
     private readonly name: string,
-  ) {}
+    private readonly known = 0,
+  ) {
+    this.slotBytes = SLOT_BYTES + KNOWN_BYTES * known;
+    this.slots = [new Uint8Array(this.slotBytes), new Uint8Array(this.slotBytes)];
+    this.installedView = this.viewOfNone;
+  }
+
+  /** Nothing was ever written, or all of it is gone, and nothing is under way. */
+  get isEmpty(): boolean {
+    return this.sequence === 0 && this.pending.length === 0;
+  }
+
+  /** With an empty disk a replica that asks who it is has no log; one whose host vouches that it is new has one. */
+  private get viewOfNone(): number {
+    return this.known > 0 ? -1 : 0;
+  }
 
   get keepsLog(): boolean {
     return this.conditions.keepsLog;
@@ -93,11 +111,11 @@ export class SimulatedDisk implements Storage, EventHandler {
         entries.push(entry);
       }
     }
-    const { view, logView, incarnation, isEcho = false } = batch.hardState;
+    const { view, logView, incarnation, isEcho = false, known = [], lives = [] } = batch.hardState;
     const copy: PendingBatch = {
       token,
       generation: this.generation,
-      hardState: { view, logView, incarnation, isEcho },
+      hardState: this.known === 0 ? { view, logView, incarnation, isEcho } : { view, logView, incarnation, isEcho, known, lives },
       entriesFrom: batch.entriesFrom,
       entries,
       committed: batch.committed,
@@ -151,6 +169,20 @@ export class SimulatedDisk implements Storage, EventHandler {
     }
   }
 
+  /** The whole directory is gone, the promises too. Between two processes. */
+  wipe(): void {
+    for (const slot of this.slots) slot.fill(0);
+    this.sequence = 0;
+    this.log.clear();
+    this.logFirst = 1;
+    this.logLast = 0;
+    this.snapshot = undefined;
+    this.committed = 0;
+    this.logLost = false;
+    this.isEcho = false;
+    this.installedView = this.viewOfNone;
+  }
+
   /** A clean stop: everything under way is written. */
   close(): void {
     for (const batch of this.pending) this.apply(batch);
@@ -165,7 +197,7 @@ export class SimulatedDisk implements Storage, EventHandler {
     if (this.sequence === 0 || sequenceOf(a) !== sequenceOf(b)) return;
     if (decodeSlot(a, this.hasher) === undefined || decodeSlot(b, this.hasher) === undefined) return;
     this.counts.rotten++;
-    this.slots[this.random.below(2)]![this.random.below(SLOT_BYTES)]! ^= 1 << this.random.below(8);
+    this.slots[this.random.below(2)]![this.random.below(this.slotBytes)]! ^= 1 << this.random.below(8);
   }
 
   /** What a process finds that starts now. */
@@ -193,6 +225,8 @@ export class SimulatedDisk implements Storage, EventHandler {
       const old = before.hardState;
       // A process that starts without the log has installed none, so its logView begins again; the promise stands.
       const fellBack = logView < old.logView && incarnation === old.incarnation;
+      const forgot = batch.hardState.known?.some((heard, replica) => heard < (old.known?.[replica] ?? 0)) === true;
+      if (forgot) throw new Violation('promise-kept', `${this.name}: what it knew of others' incarnations (${old.known?.join(' ')}) was overwritten by less (${batch.hardState.known?.join(' ')})`);
       if (view < old.view || fellBack || incarnation < old.incarnation || logView > view) {
         throw new Violation('promise-kept', `${this.name}: hard state (view ${old.view}, logView ${old.logView}, incarnation ${old.incarnation}) was overwritten by (${view}, ${logView}, ${incarnation})`);
       }
@@ -230,10 +264,10 @@ export class SimulatedDisk implements Storage, EventHandler {
     // With the other slot rotten this would be two faults at once, which two slots do not survive.
     if (this.sequence > 0 && decodeSlot(this.slots[1], this.hasher) === undefined) return;
     this.counts.torn++;
-    const whole = new Uint8Array(SLOT_BYTES);
+    const whole = new Uint8Array(this.slotBytes);
     encodeSlot(whole, batch.hardState, this.sequence + 1, this.hasher);
     const [first] = this.slots;
-    const written = this.random.below(SLOT_BYTES + 1);
+    const written = this.random.below(this.slotBytes + 1);
     for (let i = 0; i < written; i++) first[i] = whole[i]!;
     // A first slot that is whole counts, and its batch with it.
     if (decodeSlot(first, this.hasher)?.sequence !== this.sequence + 1) return;
@@ -247,16 +281,30 @@ function encodeSlot(slot: Uint8Array, hardState: HardState, sequence: number, ha
   writeI32(slot, 4, hardState.logView);
   writeI32(slot, 8, hardState.incarnation);
   writeI32(slot, 12, sequence);
-  hasher.hash64(slot, 0, CHECKED_BYTES, slot, CHECKED_BYTES);
+  const checked = slot.length - CHECKSUM_BYTES;
+  for (let at = SLOT_BYTES - CHECKSUM_BYTES, replica = 0; at < checked; at += KNOWN_BYTES, replica++) {
+    writeI32(slot, at, hardState.known?.[replica] ?? 0);
+    writeI32(slot, at + 4, hardState.lives?.[replica] ?? 0);
+  }
+  hasher.hash64(slot, 0, checked, slot, checked);
 }
 
 const digest = new Uint8Array(8);
 
 function decodeSlot(slot: Uint8Array, hasher: Hasher): { hardState: HardState; sequence: number } | undefined {
   if (sequenceOf(slot) === 0) return undefined;
-  hasher.hash64(slot, 0, CHECKED_BYTES, digest, 0);
-  for (let i = 0; i < digest.length; i++) if (digest[i] !== slot[CHECKED_BYTES + i]) return undefined;
-  return { hardState: { view: readI32(slot, 0), logView: readI32(slot, 4), incarnation: readI32(slot, 8) }, sequence: sequenceOf(slot) };
+  const checked = slot.length - CHECKSUM_BYTES;
+  hasher.hash64(slot, 0, checked, digest, 0);
+  for (let i = 0; i < digest.length; i++) if (digest[i] !== slot[checked + i]) return undefined;
+  const hardState = { view: readI32(slot, 0), logView: readI32(slot, 4), incarnation: readI32(slot, 8) };
+  if (slot.length === SLOT_BYTES) return { hardState, sequence: sequenceOf(slot) };
+  const known: number[] = [];
+  const lives: number[] = [];
+  for (let at = SLOT_BYTES - CHECKSUM_BYTES; at < checked; at += KNOWN_BYTES) {
+    known.push(readI32(slot, at));
+    lives.push(readI32(slot, at + 4));
+  }
+  return { hardState: { ...hardState, known, lives }, sequence: sequenceOf(slot) };
 }
 
 function sequenceOf(slot: Uint8Array): number {

@@ -3,8 +3,9 @@
  * in turns, as the real host does, and can be made to crash at any point of a turn, stand still, or be slow.
  */
 import type { ReplicaConfig } from '../protocol/config.js';
-import { Instant, type Chain, type Hasher } from '../protocol/contract.js';
+import { Instant, type Chain, type FirstStart, type Hasher } from '../protocol/contract.js';
 import { DivergedError } from '../protocol/divergence.js';
+import { ForgottenError, INCARNATION_LEAP } from '../protocol/introduction.js';
 import { InvariantError } from '../protocol/invariant.js';
 import { nameOf, typeOf } from '../wire/messages.js';
 import type { StateMachine } from '../machine/state-machine.js';
@@ -40,6 +41,8 @@ export interface ReplicaEvents {
   called(replica: number, event: string): void;
   started(replica: number, logLost: boolean, wireVersion: number): void;
   crashed(replica: number, fate: LogFate): void;
+  /** Others remember more of it than it does itself: its process ends. */
+  forgotten(replica: number, error: ForgottenError): void;
   /** A message leaves. */
   sent(replica: number, to: number, bytes: Uint8Array, offset: number, length: number): void;
   /** A message arrives at the core. */
@@ -67,6 +70,18 @@ export interface ReplicaSurroundings {
   readonly standstill: Standstill | undefined;
   /** Machines may go wrong in this run. */
   readonly diverging: boolean;
+  /** Replicas that find nothing on their disks ask who they are, as they do in real hosts; else the host vouches that they are new. */
+  readonly asks: boolean;
+}
+
+interface Crash {
+  readonly fate: LogFate;
+  readonly point: CrashPoint;
+  readonly downUs: number;
+  /** The whole directory goes as well; how the operator starts the replica then. */
+  readonly wiped: FirstStart | undefined;
+  /** Nothing happens if something was written before the crash came: that would be a log lost. */
+  readonly whileEmpty: boolean;
 }
 
 export class ReplicaHost implements EventHandler {
@@ -75,6 +90,12 @@ export class ReplicaHost implements EventHandler {
   readonly outbox: SimulatedOutbox;
   /** Its log is gone and it has not got one again. */
   logLost = false;
+  /** Its directory was lost, some time. */
+  hasForgotten = false;
+  /** It came back without saying that its log is lost, and nobody who knows better may have been there to ask: it may find out later. */
+  private doubtful = false;
+  /** What the operator says at the next start, when nothing is on disk. */
+  private first: FirstStart = 'ask';
   /** How many times as long as usual everything takes. */
   slowness = 1;
   /** Datagrams that the envelope or `validate` refused. */
@@ -92,7 +113,7 @@ export class ReplicaHost implements EventHandler {
   private pausedUntilUs = 0;
   /** A clean stop is due in the next turn in which a message of `type` came. */
   private stopping: { readonly fate: LogFate; readonly type: number; readonly downUs: number; seen: boolean } | undefined;
-  private crashing: { fate: LogFate; point: CrashPoint; downUs: number } | undefined;
+  private crashing: Crash | undefined;
 
   constructor(
     readonly id: number,
@@ -101,6 +122,17 @@ export class ReplicaHost implements EventHandler {
   ) {
     this.outbox = new SimulatedOutbox(id, around.wire, around.network, (to, bytes, offset, length) => around.events.sent(id, to, bytes, offset, length), config.datagramBytes);
     around.disk.onPersisted = (token) => this.persisted(token);
+    this.logLost = around.asks;
+  }
+
+  /** Without its log, or it may turn out to be. One that has not begun yet counts too: it has no log, and cannot help those that lost theirs. */
+  get countsAsLost(): boolean {
+    return this.logLost || this.doubtful;
+  }
+
+  /** It has nothing that a crash could take away. */
+  get isEmpty(): boolean {
+    return this.around.asks && this.around.disk.isEmpty;
   }
 
   get isUp(): boolean {
@@ -121,15 +153,19 @@ export class ReplicaHost implements EventHandler {
   start(): void {
     const { around } = this;
     const recovered = around.disk.recover();
-    const lost = recovered.hardState !== undefined && (recovered.log === undefined || recovered.hardState.logView < 0);
+    const { asks } = around;
+    const lost = recovered.hardState === undefined ? asks : recovered.log === undefined || recovered.hardState.logView < 0;
+    if (recovered.hardState !== undefined) this.first = 'ask';
+    // A seed of its own for each life, as hosts draw it: it is what tells two lives apart.
+    const config = asks ? { ...this.config, seed: around.random.next() } : this.config;
     this.logLost = lost;
     this.probe = new MachineProbe(around.createMachine(), `replica ${this.id}`, around.standstill, around.diverging);
     around.clock.read(around.queue.nowUs, this.now);
     const wireVersion = around.wire.start(this.now);
     const observer = { transition: (event: string, detail: string): void => around.events.transition(this.id, event, detail) };
     this.guard(() => {
-      this.core = around.createReplica(this.config, this.outbox, around.disk, this.probe, around.hasher, observer, around.chain);
-      this.core.start(recovered, this.now);
+      this.core = around.createReplica(config, this.outbox, around.disk, this.probe, around.hasher, observer, around.chain);
+      this.core.start(asks ? { ...recovered, first: this.first } : recovered, this.now);
     });
     around.events.started(this.id, lost, wireVersion);
     this.called('start');
@@ -143,7 +179,10 @@ export class ReplicaHost implements EventHandler {
 
   /** It has a log again, unless it is about to lose it. */
   logRegained(): void {
-    if (this.crashing?.fate !== 'lost' && this.stopping?.fate !== 'lost') this.logLost = false;
+    if (this.crashing?.fate === 'lost' || this.stopping?.fate === 'lost') return;
+    this.logLost = false;
+    // Begun as one that may have been in use. One that took itself for new may still hear otherwise.
+    if (this.core!.state.incarnation >= INCARNATION_LEAP) this.doubtful = false;
   }
 
   arrive(datagram: Datagram): void {
@@ -162,11 +201,14 @@ export class ReplicaHost implements EventHandler {
     this.scheduleTurn();
   }
 
-  /** The process stops at its next turn, or now, at a point drawn at random, and is started again after `downUs`. */
-  crash(fate: LogFate, downUs: number): void {
+  /**
+   * The process stops at its next turn, or now, at a point drawn at random, and is started again after `downUs`.
+   * @param wiped the whole directory goes as well; how the operator starts it then
+   */
+  crash(fate: LogFate, downUs: number, wiped?: FirstStart): void {
     if (this.core === undefined || this.crashing !== undefined) return;
     const point = this.around.random.pick(CRASH_POINTS);
-    this.crashing = { fate, point, downUs };
+    this.crashing = { fate, point, downUs, wiped, whileEmpty: fate === 'lost' && wiped === undefined && this.isEmpty };
     if (fate === 'lost') this.logLost = true;
     if (point === 'between turns') this.stop();
   }
@@ -186,13 +228,17 @@ export class ReplicaHost implements EventHandler {
     this.around.queue.schedule(until, this, RESUME, undefined);
   }
 
-  /** The faults are over: up, awake, as fast as ever. */
-  heal(): void {
+  /**
+   * The faults are over: up, awake, as fast as ever.
+   * @param starts false: one that was never started stays so for now
+   */
+  heal(starts = true): void {
     this.slowness = 1;
     this.crashing = undefined;
     this.stopping = undefined;
     this.pausedUntilUs = 0;
     this.outbox.isFull = undefined;
+    if (!starts && this.core === undefined) return;
     if (this.core === undefined) {
       this.generation++;
       this.start();
@@ -240,6 +286,19 @@ export class ReplicaHost implements EventHandler {
   }
 
   private turn(): void {
+    try {
+      this.takeTurn();
+    } catch (error) {
+      if (!(error instanceof ForgottenError) || !this.around.asks) throw error;
+      this.around.events.forgotten(this.id, error);
+      // The operator reads what it says, and starts it on an empty directory as one that lost its log.
+      this.logLost = true;
+      this.crashing = { fate: 'lost', point: 'between turns', downUs: this.around.random.logNormal(20_000, 1), wiped: 'log-lost', whileEmpty: false };
+      this.stop();
+    }
+  }
+
+  private takeTurn(): void {
     this.turnScheduled = false;
     const { queue, clock } = this.around;
     if (queue.nowUs < this.pausedUntilUs) {
@@ -260,8 +319,7 @@ export class ReplicaHost implements EventHandler {
     this.unreachables.length = 0;
     const before = this.messages;
     const count = Math.min(this.inbox.length, TURN_MAX);
-    for (let i = 0; i < count; i++) this.receive(core, this.inbox[i]!);
-    this.inbox.splice(0, count);
+    if (count > 0) for (const datagram of this.inbox.splice(0, count)) this.receive(core, datagram);
     if (this.now.monotonicUs >= core.wakeAtUs) {
       if (!this.tick(core)) return;
       this.called('tick');
@@ -274,12 +332,14 @@ export class ReplicaHost implements EventHandler {
       this.end(downUs, fate === 'kept' ? 'stop' : 'lost');
       return;
     }
+    if (this.crashing?.whileEmpty === true && !this.around.disk.isEmpty) this.crashing = undefined;
     if (this.crashing?.point === 'before flush') {
       this.stop();
       return;
     }
     this.guard(() => core.flush(this.now));
     this.called('flush');
+    if (this.crashing?.whileEmpty === true && !this.around.disk.isEmpty) this.crashing = undefined;
     if (this.crashing !== undefined) {
       this.outbox.flush(this.crashing.point === 'while sending' ? this.around.random.below(4) : 0);
       this.stop();
@@ -335,8 +395,13 @@ export class ReplicaHost implements EventHandler {
   }
 
   private stop(): void {
-    const { fate, downUs } = this.crashing!;
+    const { fate, downUs, wiped } = this.crashing!;
     this.end(downUs, fate);
+    if (wiped === undefined) return;
+    this.around.disk.wipe();
+    this.hasForgotten = true;
+    this.first = wiped;
+    this.doubtful = wiped === 'ask' || this.doubtful;
   }
 
   /** The process is gone. `stop`: cleanly, so that its disk has all of it. */
@@ -375,6 +440,7 @@ export class ReplicaHost implements EventHandler {
 
   private fail(error: unknown): never {
     if (error instanceof Violation) throw error;
+    if (error instanceof ForgottenError && this.around.asks) throw error;
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
     if (error instanceof DivergedError) throw new Violation('contradiction', `replica ${this.id}: ${error.message}`, { cause: error });
     if (error instanceof InvariantError) throw new Violation('core-invariant', `replica ${this.id}: ${error.message}`, { cause: error });

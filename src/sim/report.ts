@@ -31,7 +31,7 @@ export interface CampaignReport {
 }
 
 const NO_TOTALS: SimulationTotals = {
-  messages: 0, datagrams: 0, previousVersion: 0, withheld: 0, corrupted: 0, commits: 0, fastCommits: 0, unknown: 0, views: 0, crashes: 0, logsLost: 0, repairs: 0, held: 0, rollbacks: 0, snapshotsInstalled: 0, chosen: 0, enemy: 0, astray: 0, tooLong: 0, wrong: 0, wrongNamed: 0, wrongStopped: 0,
+  messages: 0, datagrams: 0, previousVersion: 0, withheld: 0, corrupted: 0, commits: 0, fastCommits: 0, unknown: 0, views: 0, crashes: 0, logsLost: 0, directoriesLost: 0, forgotten: 0, repairs: 0, held: 0, rollbacks: 0, snapshotsInstalled: 0, chosen: 0, enemy: 0, astray: 0, tooLong: 0, wrong: 0, wrongNamed: 0, wrongStopped: 0,
 };
 
 /** The command that runs exactly this again. */
@@ -106,7 +106,7 @@ export function summaryLines({ runs, failures, undecided, totals, recoveryTicksM
     `runs      ${count(runs)}, failed ${count(failures.length)}${undecided.length === 0 ? '' : `, history undecided ${count(undecided.length)} (${undecided.map(({ seed, replicas }) => `${seed}/${replicas}`).slice(0, 10).join(', ')})`}`,
     `commits   ${count(totals.commits)}, ${share.toFixed(1)} % in one round trip; outcome unknown to the client ${count(totals.unknown)}; log entries chosen ${count(totals.chosen)}`,
     `views     ${count(totals.views)} started, rollbacks ${count(totals.rollbacks)}`,
-    `crashes   ${count(totals.crashes)}, ${count(totals.logsLost)} with the log lost; snapshots installed ${count(totals.snapshotsInstalled)}`,
+    `crashes   ${count(totals.crashes)}, ${count(totals.logsLost)} with the log lost, ${count(totals.directoriesLost)} with the whole directory; ${count(totals.forgotten)} stopped as forgotten; snapshots installed ${count(totals.snapshotsInstalled)}`,
     `repairs   ${count(totals.repairs)}; requests held back ${count(totals.held)}`,
     `messages  ${count(totals.messages)} at replicas in ${seconds.toFixed(1)} s: ${count(Math.round(totals.messages / Math.max(seconds, 0.001)))}/s; datagrams ${count(totals.datagrams)}, in the previous version ${count(totals.previousVersion)}, withheld ${count(totals.withheld)}, damaged ${count(totals.corrupted)}`,
     `world     ${count(totals.enemy)} messages of an enemy; datagrams to an address that was left ${count(totals.astray)}, longer than their path carries ${count(totals.tooLong)}`,

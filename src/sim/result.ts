@@ -18,6 +18,10 @@ export interface SimulationTotals {
   views: number;
   crashes: number;
   logsLost: number;
+  /** Whole directories, promises included. */
+  directoriesLost: number;
+  /** Replicas that stopped because others remembered more of them than they did. */
+  forgotten: number;
   repairs: number;
   /** Requests held back until their timestamp was due. */
   held: number;

@@ -7,7 +7,8 @@
  */
 import { KvMachine } from '../machine/kv.js';
 import { DEFAULT_CLIENT_TIMINGS, DEFAULT_TIMINGS, type ClientConfig, type ReplicaConfig } from '../protocol/config.js';
-import type { Chain } from '../protocol/contract.js';
+import type { Chain, FirstStart } from '../protocol/contract.js';
+import type { ForgottenError } from '../protocol/introduction.js';
 import { Views } from '../protocol/views.js';
 import { COUNTER_NAMES, Counter, type CounterName } from '../protocol/counters.js';
 import { DEFAULT_DATAGRAM_BYTES } from '../wire/envelope.js';
@@ -15,6 +16,7 @@ import { ReplicaStatus, typeOf } from '../wire/messages.js';
 import { readI32 } from '../wire/u64.js';
 import type { StateMachine } from '../machine/state-machine.js';
 import { AmbushDriver, type AmbushTargets } from './ambush.js';
+import { BeginningDriver, type BeginningTargets } from './beginnings.js';
 import { Checks } from './checks.js';
 import { ClientHost, type ClientHostEvents } from './client-host.js';
 import { SimulatedClock } from './clock.js';
@@ -35,6 +37,7 @@ import { Violation, type InvariantName } from './violation.js';
 import { WireEnd } from './wire-end.js';
 import { describeWorld, distanceUs, drawWorld, livable, type World } from './world.js';
 import { MishapDriver, type MishapTargets } from './mishaps.js';
+import { within } from './plan-in-world.js';
 import { WorldDriver, type WorldTargets } from './world-driver.js';
 import { Enemy } from './enemy.js';
 
@@ -54,11 +57,6 @@ const CLUSTER_HI = 0x51313131;
 const CLUSTER_LO = 0x7a7a7a7a;
 /** Offset of the first bytes of the checksum in a sealed datagram (wire/envelope.ts): they stand for its contents. */
 const AT_CHECKSUM = 25;
-/** Common delay where endpoints are at different distances, µs. */
-const NEAR_US = 10;
-/** Where paths have a limit: what an operation has around it in the longest message that holds one, and what a transfer asks for at once. */
-const ENTRY_OVERHEAD_BYTES = 180;
-const LONG_CHUNK_BYTES = 16_384;
 /** Places of the tables of clients' addresses where those change, or strangers come. */
 const ADDRESSES = 1024;
 /** The liveness phase looks at its goals this often, ticks. */
@@ -90,20 +88,10 @@ export function simulate(options: SimulationOptions): SimulationResult {
   return new Simulation(options).run();
 }
 
-/** The plan in its world, where that changes it. */
-function within(plan: Plan, { distance, longest }: World): Plan {
-  // What is the same for all is short then: the way makes the difference.
-  const network = distance === undefined ? plan.network : { ...plan.network, delayUs: NEAR_US };
-  if (longest === undefined) return { ...plan, network };
-  // A single operation is never divided, so it has to fit; a transfer that does not is divided.
-  const limits = { ...plan.limits, operationBytes: Math.min(plan.limits.operationBytes, longest - ENTRY_OVERHEAD_BYTES), resultBytes: Math.min(plan.limits.resultBytes, longest - ENTRY_OVERHEAD_BYTES), chunkBytes: LONG_CHUNK_BYTES };
-  return { ...plan, network, limits };
-}
-
 /** Transitions that say that a replica is not as it should be: none of those that are simulated is, whatever happens to them, but for the state of one that went wrong on purpose. */
 const CONTRADICTIONS: ReadonlySet<string> = new Set(['contradicted', 'state-diverged', 'limits-differ']);
 
-class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, AmbushTargets, WorldTargets, MishapTargets, DivergingTargets {
+class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, AmbushTargets, WorldTargets, MishapTargets, DivergingTargets, BeginningTargets {
   readonly replicas: number;
   readonly endpoints: number;
   private readonly seed: number;
@@ -125,6 +113,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
   private readonly diverging: DivergingDriver | undefined;
   private readonly divergingText: string;
   private readonly wrongStates: WrongStates;
+  private readonly beginnings: BeginningDriver;
   private readonly enemy: Enemy | undefined;
   private readonly checks: Checks;
   private readonly hosts: ReplicaHost[] = [];
@@ -146,6 +135,8 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
   private digestLo = 0x13198a2e;
   private crashes = 0;
   private logsLost = 0;
+  private directoriesLost = 0;
+  private forgottenStops = 0;
 
   constructor(options: SimulationOptions) {
     const { seed, replicas } = options;
@@ -184,6 +175,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
       for (let from = 0; from < this.endpoints; from++) for (let to = 0; to < this.endpoints; to++) if (from !== to) this.network.setDistance(from, to, distanceUs(distance, from, to));
     }
     this.worldDriver = new WorldDriver(this.queue, new Random(seed).fork('world'), this.world, this);
+    this.beginnings = new BeginningDriver(this.queue, this.world.firstStarts, this.world.directoryLosses, this);
     this.mishaps = new MishapDriver(this.queue, seed, faults, this.plan.faultIntervalUs, this);
     this.driver = new FaultDriver(this.queue, this.random.fork('faults'), this.plan, this);
     const hasher = new SimulationHasher();
@@ -237,7 +229,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     let undecided: string | undefined;
     try {
       this.worldDriver.start();
-      for (const host of this.hosts) host.start();
+      this.beginnings.start(this.replicas);
       if (!this.idle) this.startClients();
       this.enemy?.start();
       this.driver.start();
@@ -339,6 +331,13 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     return { fate, downUs: this.diverging!.returnUs() };
   }
 
+  forgotten(replica: number, error: ForgottenError): void {
+    this.trace?.note(this.queue.nowUs, replica, `stops: ${error.message}`);
+    if (!this.hosts[replica]!.hasForgotten) throw new Violation('core-exception', `replica ${replica} stops though it never lost its directory: ${error.message}`, { cause: error });
+    this.forgottenStops++;
+    this.rememberCounters(replica);
+  }
+
   // ClientHostEvents
 
   record(event: HistoryEvent): void {
@@ -362,14 +361,29 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
   crash(replica: number, hostCrash: boolean, downUs: number): void {
     const host = this.hosts[replica]!;
     const fate: LogFate = this.plan.durability === 'memory' || (this.plan.durability === 'os' && hostCrash) ? 'lost' : 'kept';
-    if (!host.isUp || (fate === 'lost' && !this.mayLoseLog(host))) return;
+    if (!host.isUp || (fate === 'lost' && !host.isEmpty && !this.mayLoseLog(host))) return;
     this.rememberCounters(replica);
     host.crash(fate, downUs);
   }
 
+  begin(replica: number): void {
+    const host = this.hosts[replica]!;
+    if (!host.isUp) host.start();
+  }
+
+  loseDirectory(replica: number, downUs: number, first: FirstStart): boolean {
+    const host = this.hosts[replica]!;
+    if (!host.isUp || host.isEmpty || !this.mayLoseLog(host)) return false;
+    this.trace?.note(this.queue.nowUs, replica, `is about to lose its directory, then to start with '${first}'`);
+    this.rememberCounters(replica);
+    this.directoriesLost++;
+    host.crash('lost', downUs, first);
+    return true;
+  }
+
   /** Not more than f are without their logs. A host counts from the moment that its crash is decided on until it is normal again. */
   private mayLoseLog(host: ReplicaHost): boolean {
-    const lacks = ({ logLost, probe }: ReplicaHost): boolean => logLost || probe.mark !== 0 || probe.nextMark !== 0;
+    const lacks = ({ countsAsLost, probe }: ReplicaHost): boolean => countsAsLost || probe.mark !== 0 || probe.nextMark !== 0;
     return this.hosts.filter((other) => other !== host && lacks(other)).length + 1 <= (this.replicas - 1) / 2;
   }
 
@@ -401,7 +415,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
   }
 
   allHaveLogs(): boolean {
-    return this.hosts.every((host) => host.isUp && !host.logLost);
+    return this.hosts.every((host) => host.isUp && !host.countsAsLost);
   }
 
   setBlocked(from: number, to: number, blocked: boolean, cause?: number): void {
@@ -490,7 +504,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
 
   private addReplica(id: number, options: SimulationOptions, setup: Random, wire: WireEnd, hasher: SimulationHasher, clock: SimulatedClock): void {
     const { plan, queue, network } = this;
-    const disk = new SimulatedDisk(queue, setup.fork('disk'), hasher, plan.disk, `replica ${id}`);
+    const disk = new SimulatedDisk(queue, setup.fork('disk'), hasher, plan.disk, `replica ${id}`, this.beginnings.asks ? this.replicas : 0);
     const { late, ...timings } = plan.contention;
     const config: ReplicaConfig = { id, replicas: this.replicas, seed: setup.next(), late, datagramBytes: this.datagramBytes, limits: plan.limits, timings: { ...DEFAULT_TIMINGS, ...timings } };
     this.disks.push(disk);
@@ -510,6 +524,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
         messageCostUs: plan.messageCostUs,
         standstill: this.world.standstill,
         diverging: this.diverging !== undefined,
+        asks: this.beginnings.asks,
       }),
     );
   }
@@ -586,7 +601,8 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     this.network.setConditions({ ...this.plan.network, delay: 'log-normal', spread: 0.3, loss: 0, duplicate: 0, corrupt: 0, reorder: 0 });
     for (const disk of this.disks) disk.setConditions({ ...this.plan.disk, hiccup: 0 });
     for (const clock of this.clocks) clock.set(0, 0);
-    for (const host of this.hosts) host.heal();
+    this.beginnings.faultsEnd();
+    for (const host of this.hosts) host.heal((this.world.firstStarts?.startsAtUs[host.id] ?? 0) <= this.ticks);
     for (const client of this.clients) client.heal();
     this.worldDriver.faultsEnd();
     this.enemy?.faultsEnd();
@@ -607,7 +623,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
       const length = this.checks.chosenLength;
       // A log may end in an entry that its client gave up before the primary took it: it goes with the next that differs.
       return this.hosts.every(({ core }) => {
-        // One that was in the wrong may just have stopped.
+        // One that was in the wrong may just have stopped; another may come only now.
         if (core === undefined) return false;
         const { status, committed, executed } = core.state;
         return status === ReplicaStatus.normal && committed === length && executed === length;
@@ -667,6 +683,8 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
       views: this.checks.viewsStarted,
       crashes: this.crashes,
       logsLost: this.logsLost,
+      directoriesLost: this.directoriesLost,
+      forgotten: this.forgottenStops,
       repairs: counter('repairs'),
       held: counter('held'),
       rollbacks: counter('rollbacks'),

@@ -5,6 +5,7 @@
  * Each part draws from a generator of its own, made from the seed: adding one, or leaving one out, changes no other, nor the
  * plan. What is dear to simulate is drawn in fewer runs.
  */
+import { describeDirectoryLosses, describeFirstStarts, drawDirectoryLosses, drawFirstStarts, type DirectoryLoss, type FirstStarts } from './beginnings.js';
 import { NEVER_SET } from './clock.js';
 import { DATAGRAM_BYTES_MIN } from '../wire/envelope.js';
 import { Random } from './random.js';
@@ -20,6 +21,8 @@ export const WORLD_FAULTS = {
   'standstill': 'replicas stand still while they apply, write and read snapshots, in proportion to the state',
   'enemy': 'a client that holds a key sends anything well-formed under it, to any replica, at any time',
   'busy-host': 'all processes wait for the processor for 5 to 200 ms again and again, for good',
+  'first-start': 'the cluster is new: replicas start with nothing on disk, each in its own time, and ask each other who they are',
+  'directory-lost': 'replicas lose their whole directory, and are started again with or without a word of it',
 } as const;
 
 export type WorldFaultName = keyof typeof WORLD_FAULTS;
@@ -35,6 +38,8 @@ const SHARES: Readonly<Record<WorldFaultName, number>> = {
   'standstill': 0.15,
   'enemy': 0.2,
   'busy-host': 0.08,
+  'first-start': 0.15,
+  'directory-lost': 0.12,
 };
 
 /** One way between two endpoints: what each has to its room's switch, and what is between the rooms, µs. */
@@ -107,6 +112,8 @@ export interface World {
   readonly standstill: Standstill | undefined;
   readonly enemy: EnemyPlan | undefined;
   readonly scheduling: Scheduling | undefined;
+  readonly firstStarts: FirstStarts | undefined;
+  readonly directoryLosses: readonly DirectoryLoss[] | undefined;
   /** Clients that come with a new session when the faults have ended, by endpoint. */
   readonly newcomers: readonly number[];
 }
@@ -122,7 +129,7 @@ export interface WorldBounds {
   readonly ticks: number;
 }
 
-export const KIND_WORLD: World = { distance: undefined, busy: undefined, clocks: undefined, oneWay: undefined, moveEveryUs: undefined, longest: undefined, standstill: undefined, enemy: undefined, scheduling: undefined, newcomers: [] };
+export const KIND_WORLD: World = { distance: undefined, busy: undefined, clocks: undefined, oneWay: undefined, moveEveryUs: undefined, longest: undefined, standstill: undefined, enemy: undefined, scheduling: undefined, firstStarts: undefined, directoryLosses: undefined, newcomers: [] };
 
 const YEAR_S = 365 * 86_400;
 
@@ -148,6 +155,8 @@ export function drawWorld(seed: number, allowed: ReadonlySet<string>, bounds: Wo
     standstill: part('standstill', (random): Standstill => ({ applyUs: random.pick([0, 5, 50]), snapshotEntryUs: logUniform(random, 1, 200) })),
     enemy: part('enemy', (random): EnemyPlan => ({ rate: random.pick([50, 300, 2000]), rateAfter: random.pick([0, 10, 50]) })),
     scheduling: part('busy-host', (random): Scheduling => ({ awakeUs: random.pick([50_000, 200_000, 1_000_000]), waitMaxUs: random.pick([30_000, 80_000, 200_000]) })),
+    firstStarts: part('first-start', (random) => drawFirstStarts(random, replicas, ticks)),
+    directoryLosses: part('directory-lost', (random) => drawDirectoryLosses(random, replicas, ticks)),
   };
   const random = new Random(seed).fork('world newcomers');
   const come = Array.from({ length: clients }, (_, i) => (random.chance(0.5) ? replicas + i : -1)).filter((endpoint) => endpoint >= 0);
@@ -158,12 +167,15 @@ export function drawWorld(seed: number, allowed: ReadonlySet<string>, bounds: Wo
 
 /**
  * As drawn, but for a cut that nobody could live with: one of a client does not stay where a plea is not heard. Version 3 of the
- * wire has no words for it.
+ * wire has no words for it. Nor has it any for a replica that does not know who it is: a process that speaks nothing else begins without
+ * asking.
  * @param versions some processes may speak the previous version of the wire
  */
 export function livable(world: World, versions: boolean): World {
+  if (!versions) return world;
   const { oneWay } = world;
-  return oneWay === undefined || !versions || !OF_A_CLIENT.has(oneWay.kind) ? world : { ...world, oneWay: { ...oneWay, stays: false } };
+  const stays = oneWay?.stays === true && !OF_A_CLIENT.has(oneWay.kind);
+  return { ...world, firstStarts: undefined, directoryLosses: undefined, oneWay: oneWay === undefined ? undefined : { ...oneWay, stays } };
 }
 
 function drawDistances(random: Random, replicas: number, endpoints: number): Distances {
@@ -203,7 +215,7 @@ export function distanceUs({ rooms, toSwitchUs, betweenRoomsUs }: Distances, fro
 
 /** The world in one line, for people; empty when it is kind. */
 export function describeWorld(world: World, replicas: number): string {
-  const { distance, busy, clocks, oneWay, moveEveryUs, longest, standstill, enemy, scheduling, newcomers } = world;
+  const { distance, busy, clocks, oneWay, moveEveryUs, longest, standstill, enemy, scheduling, firstStarts, directoryLosses, newcomers } = world;
   const name = (endpoint: number): string => (endpoint < replicas ? `r${endpoint}` : `c${endpoint - replicas}`);
   const ms = (us: number): string => `${(us / 1000).toFixed(us < 10_000 ? 2 : 0)} ms`;
   const parts: string[] = [];
@@ -223,6 +235,8 @@ export function describeWorld(world: World, replicas: number): string {
   if (standstill !== undefined) parts.push(`standstill ${standstill.applyUs} µs an operation, ${standstill.snapshotEntryUs.toFixed(1)} µs an entry of a snapshot`);
   if (enemy !== undefined) parts.push(`enemy ${enemy.rate}/s, then ${enemy.rateAfter}/s`);
   if (scheduling !== undefined) parts.push(`busy-host up to ${ms(scheduling.waitMaxUs)} every ${ms(scheduling.awakeUs)}`);
+  if (firstStarts !== undefined) parts.push(`first-start ${describeFirstStarts(firstStarts)}`);
+  if (directoryLosses !== undefined) parts.push(`directory-lost ${describeDirectoryLosses(directoryLosses)}`);
   if (newcomers.length > 0) parts.push(`come anew ${newcomers.map(name).join(' ')}`);
   return parts.join('; ');
 }

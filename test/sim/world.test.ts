@@ -8,7 +8,7 @@ import { describeWorld, distanceUs, drawWorld, WORLD_FAULTS, type World, type Wo
 
 const NAMES = Object.keys(WORLD_FAULTS) as WorldFaultName[];
 const BOUNDS: WorldBounds = { replicas: 3, clients: 4, lanes: 4, lanesPerSession: 64, ticks: 500_000 };
-const FIELDS: Readonly<Record<WorldFaultName, keyof World>> = { 'distance': 'distance', 'busy': 'busy', 'clock-history': 'clocks', 'one-way': 'oneWay', 'move': 'moveEveryUs', 'path-limit': 'longest', 'standstill': 'standstill', 'enemy': 'enemy', 'busy-host': 'scheduling' };
+const FIELDS: Readonly<Record<WorldFaultName, keyof World>> = { 'distance': 'distance', 'busy': 'busy', 'clock-history': 'clocks', 'one-way': 'oneWay', 'move': 'moveEveryUs', 'path-limit': 'longest', 'standstill': 'standstill', 'enemy': 'enemy', 'busy-host': 'scheduling', 'first-start': 'firstStarts', 'directory-lost': 'directoryLosses' };
 
 t.test('leaving a part out leaves the others as they were; each is drawn in a share of the runs, and described', (t) => {
   const all = new Set<string>(NAMES);
