@@ -99,6 +99,7 @@ const WARNINGS: Readonly<Record<string, string | undefined>> = {
   'limits-differ': undefined,
   unheard: 'see to the network of this host: others may hear it while it hears too few of them',
   'clock-off': 'set that clock right: jitpaxos clock read on its host, jitpaxos doctor; the cluster goes on, without that replica in its quorum where it can',
+  'gone-wrongly': 'see who may send this host ICMP messages: somebody forges them, or the path to that replica answers for it now and then',
   'chain-differs': 'give both the same replica.keys and cluster file: jitpaxos doctor shows which replicas have which chain',
 };
 
