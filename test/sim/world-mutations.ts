@@ -42,7 +42,16 @@ export const WORLD_MUTATIONS: readonly WorldMutation[] = [
   { name: 'transfer-beyond-datagram', breaks: 'messages of a transfer are longer than datagrams may be', seed: 8, replicas: 3, world: ['path-limit'], noticed: 'stuck', break: () => {}, datagramBytes: 60_000 },
   { name: 'kept-at-its-word', breaks: 'a request that is too far ahead is kept, and put back, under its own timestamp', seed: 92, replicas: 3, world: ALL, noticed: 'stuck', break: keepAtItsWord },
   { name: 'foreign-sessions', breaks: 'requests of a session are taken from whoever sends them', seed: 63, replicas: 3, world: ['enemy'], noticed: 'stuck', break: takeForeign },
+  { name: 'unknown-begins-as-new', breaks: 'a replica that lost its directory takes its empty log for whole', seed: 3, replicas: 3, world: ['directory-lost'], noticed: 'chosen-stable', break: beginAsNew },
 ];
+
+function beginAsNew(core: ReplicaCore): void {
+  const { state } = core;
+  state.beginWithoutMemory = (_view, incarnation) => {
+    state.beginNew();
+    state.incarnation = incarnation;
+  };
+}
 
 /** Breaks a core that hosts and world are the same for: noticed by what the whole core does of the same run, not by an invariant alone. */
 export interface Comparison {
