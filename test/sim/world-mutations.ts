@@ -61,7 +61,6 @@ export interface Comparison {
 }
 
 export const COMPARED = {
-  hysteresis: { name: 'hysteresis-forgotten', breaks: 'how often a view was left for a better one counts for nothing the next time', break: forgetChanges },
   otherChain: { name: 'other-chain-heard', breaks: 'a replica that chains its log under another secret is listened to', break: hearOtherChains },
   deafPrimary: { name: 'deaf-primary-leads', breaks: 'a primary that hears too few goes on', break: leadOn },
   overtaken: { name: 'overtaken-is-dropped', breaks: 'messages of a transfer are taken in their order only', break: dropOvertaken },
@@ -75,10 +74,6 @@ export function withOddChain(odd: number, chain: Chain, mutation?: Comparison): 
     mutation?.break(core);
     return core;
   };
-}
-
-function forgetChanges(core: ReplicaCore): void {
-  core['viewChanges']['better'].count = () => {};
 }
 
 function hearOtherChains(core: ReplicaCore): void {
