@@ -134,6 +134,15 @@ export class Synchronization {
     return this.ackedSequence.some((sequence) => sequence > 0);
   }
 
+  /** At the primary of a running view: members that have never acknowledged in it, as those that are still fetching its log. */
+  absentMembers(): number {
+    const { state } = this;
+    let mask = 0;
+    if (!state.isPrimary || state.log.lastIndex === 0) return mask;
+    for (let r = 0; r < state.n; r++) if (r !== state.id && state.views.isMember(state.view, r) && this.matched[r] === 0) mask |= 1 << r;
+    return mask;
+  }
+
   /** At the primary: replicas that answer Syncs, itself among them, a bit each. */
   answering(now: Instant): number {
     const { state } = this;

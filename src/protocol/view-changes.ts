@@ -603,9 +603,12 @@ export class ViewChanges {
     }
     const keep = state.primary;
     const keepAlive = ((withLog >>> keep) & 1) === 1 && (mine !== ReplicaStatus.viewChange || keep === state.id || this.attempts === 0);
-    // That clients do not hear a replica, or its clock is off, is no reason to have no view.
+    // That clients do not hear a replica, or its clock is off, is no reason to have no view; nor to wait once more for a member that did not come.
     const preferred = alive & ~this.better.avoided(now);
-    let view = keepAlive ? state.views.next(above, preferred, keep, 0) : -1;
+    const absent = this.synchronization.absentMembers();
+    let view = keepAlive ? state.views.next(above, preferred & ~absent, keep, 0) : -1;
+    if (view < 0 && keepAlive && absent !== 0) view = state.views.next(above, alive & ~absent, keep, 0);
+    if (view < 0 && keepAlive) view = state.views.next(above, preferred, keep, 0);
     if (view < 0 && keepAlive) view = state.views.next(above, alive, keep, 0);
     if (view < 0) view = state.views.next(above, preferred, -1, withLog);
     if (view < 0) view = state.views.next(above, alive, -1, withLog);

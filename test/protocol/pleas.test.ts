@@ -3,7 +3,7 @@ import t, { type Test } from 'tap';
 import { Instant, Outcome } from '../../src/protocol/contract.js';
 import { ALL_CHANGES, ALL_REFILL_US, CLIENT_CHANGES, CLIENT_REFILL_US, EVEN_US } from '../../src/protocol/pleas.js';
 import { Hearing, UNHEARD_ASKED, UNHEARD_US } from '../../src/protocol/hearing.js';
-import { Plea, ViewChange, ViewReason } from '../../src/wire/messages.js';
+import { Chunk, Plea, ReplicaStatus, ViewChange, ViewReason } from '../../src/wire/messages.js';
 import { Cluster, type TestClient } from './harness.js';
 
 const HOUR_US = 3_600_000_000;
@@ -63,6 +63,24 @@ t.test('with five replicas, a client that hears three of them', (t) => {
   const { worstUs, views } = serve(c, client!, 3_000_000);
   t.ok(worstUs < 1_000_000, `${worstUs} µs`);
   t.equal(views, 1);
+  t.end();
+});
+
+t.test('a view for a client whose new member never gets its log: the next one is with a member that has it, whatever the client hears', (t) => {
+  const { c, clients: [client, other] } = scene(3, 2);
+  // The spare falls behind, and what it fetches does not come: as with a large state on a busy host.
+  c.isolate(2);
+  serve(c, other!, 50_000);
+  c.loses = ({ from, to, message }) => (from === 0 && to === client!.endpoint) || (to === 2 && message.type === Chunk.type);
+  const { committed } = c.replica(1).state;
+  client!.submit('y');
+  c.run(1_500_000);
+  t.ok(c.history.some(({ message, values }) => message.type === ViewChange.type && values['reason'] === ViewReason.plea), 'a view was left for the client');
+  const { worstUs } = serve(c, other!, 3_000_000);
+  t.ok(c.replica(1).state.committed > committed, 'commits go on');
+  t.ok(worstUs < 2_500_000, `${worstUs} µs`);
+  t.ok([0, 1].every((id) => c.replica(id).state.status === ReplicaStatus.normal) && c.replica(1).state.view === c.replica(0).state.view);
+  t.equal(c.replica(0).state.views.memberMask(c.replica(0).state.view), 0b011);
   t.end();
 });
 
