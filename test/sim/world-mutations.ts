@@ -42,8 +42,13 @@ export const WORLD_MUTATIONS: readonly WorldMutation[] = [
   { name: 'transfer-beyond-datagram', breaks: 'messages of a transfer are longer than datagrams may be', seed: 8, replicas: 3, world: ['path-limit'], noticed: 'stuck', break: () => {}, datagramBytes: 60_000 },
   { name: 'kept-at-its-word', breaks: 'a request that is too far ahead is kept, and put back, under its own timestamp', seed: 92, replicas: 3, world: ALL, noticed: 'stuck', break: keepAtItsWord },
   { name: 'foreign-sessions', breaks: 'requests of a session are taken from whoever sends them', seed: 63, replicas: 3, world: ['enemy'], noticed: 'stuck', break: takeForeign },
+  { name: 'alone-takes-requests', breaks: 'a replica that began takes requests before others have begun', seed: 1286, replicas: 3, world: ['first-start'], noticed: 'stuck', break: takeAlone },
   { name: 'unknown-begins-as-new', breaks: 'a replica that lost its directory takes its empty log for whole', seed: 3, replicas: 3, world: ['directory-lost'], noticed: 'chosen-stable', break: beginAsNew },
 ];
+
+function takeAlone(core: ReplicaCore): void {
+  Object.defineProperty(core.state, 'alone', { get: () => false, set: () => {} });
+}
 
 function beginAsNew(core: ReplicaCore): void {
   const { state } = core;
