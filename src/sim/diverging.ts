@@ -94,7 +94,8 @@ export class DivergingDriver implements EventHandler {
 /** A replica as far as its state is concerned. */
 interface MarkedHost {
   readonly id: number;
-  readonly probe: { readonly mark: number; readonly nextMark: number; readonly wentWrong: boolean };
+  /** Undefined until it begins for the first time. */
+  readonly probe: { readonly mark: number; readonly nextMark: number; readonly wentWrong: boolean } | undefined;
   /** It says what its state is: it is not what another replica gave it. */
   readonly hasOwnState: boolean;
 }
@@ -119,7 +120,7 @@ export class WrongStates {
 
   /** Call whenever the state of a replica may have changed. */
   see(replica: number): void {
-    const { mark } = this.hosts[replica]!.probe;
+    const mark = markOf(this.hosts[replica]!);
     if (mark === 0) this.stillNamed.delete(replica);
     else if (!this.ever.has(replica)) {
       this.ever.add(replica);
@@ -130,8 +131,9 @@ export class WrongStates {
   /** A replica says that its state and another one's differ. False when neither ever was wrong. */
   named(by: number, detail: string): boolean {
     const other = Number(NAMED.exec(detail)?.[1] ?? NaN);
-    for (const { id, probe } of this.hosts) {
-      if ((id !== by && id !== other) || probe.mark === 0) continue;
+    for (const host of this.hosts) {
+      const { id } = host;
+      if ((id !== by && id !== other) || markOf(host) === 0) continue;
       this.see(id);
       this.stillNamed.add(id);
       this.everNamed.add(id);
@@ -145,13 +147,17 @@ export class WrongStates {
    * it has; and where nobody is right there is nothing to compare with.
    */
   areNoticed(): boolean {
-    const right = this.hosts.filter(({ probe }) => probe.mark === 0);
+    const right = this.hosts.filter((host) => markOf(host) === 0);
     const mustStop = right.filter(({ hasOwnState }) => hasOwnState).length > (this.hosts.length - 1) / 2;
-    const isNoticed = ({ id, probe, hasOwnState }: MarkedHost): boolean => probe.mark === 0 || (!mustStop && this.stillNamed.has(id)) || !(probe.wentWrong || hasOwnState);
-    return this.hosts.every(({ probe }) => probe.nextMark === 0) && (right.length === 0 || this.hosts.every(isNoticed));
+    const isNoticed = (host: MarkedHost): boolean => markOf(host) === 0 || (!mustStop && this.stillNamed.has(host.id)) || !(host.probe!.wentWrong || host.hasOwnState);
+    return this.hosts.every(({ probe }) => (probe?.nextMark ?? 0) === 0) && (right.length === 0 || this.hosts.every(isNoticed));
   }
 
   totals(): { readonly wrong: number; readonly wrongNamed: number; readonly wrongStopped: number } {
     return { wrong: this.ever.size, wrongNamed: this.everNamed.size, wrongStopped: this.stopped };
   }
+}
+
+function markOf({ probe }: MarkedHost): number {
+  return probe?.mark ?? 0;
 }

@@ -86,7 +86,8 @@ interface Crash {
 
 export class ReplicaHost implements EventHandler {
   core: SimulatedReplicaCore | undefined;
-  probe!: MachineProbe;
+  /** Undefined until it begins for the first time. */
+  probe: MachineProbe | undefined;
   readonly outbox: SimulatedOutbox;
   /** Its log is gone and it has not got one again. */
   logLost = false;
@@ -164,7 +165,7 @@ export class ReplicaHost implements EventHandler {
     const wireVersion = around.wire.start(this.now);
     const observer = { transition: (event: string, detail: string): void => around.events.transition(this.id, event, detail) };
     this.guard(() => {
-      this.core = around.createReplica(config, this.outbox, around.disk, this.probe, around.hasher, observer, around.chain);
+      this.core = around.createReplica(config, this.outbox, around.disk, this.probe!, around.hasher, observer, around.chain);
       this.core.start(asks ? { ...recovered, first: this.first } : recovered, this.now);
     });
     around.events.started(this.id, lost, wireVersion);
@@ -346,7 +347,7 @@ export class ReplicaHost implements EventHandler {
       return;
     }
     // What the turn says leaves when its work is done.
-    const costUs = this.probe.takeCostUs();
+    const costUs = this.probe!.takeCostUs();
     this.outbox.flush(Infinity, costUs);
     this.busyUntilUs = queue.nowUs + costUs + (1 + this.messages - before) * this.around.messageCostUs * this.slowness;
     if (this.inbox.length > 0 || this.tokens.length > 0) this.scheduleTurn();
@@ -359,7 +360,7 @@ export class ReplicaHost implements EventHandler {
       core.tick(this.now);
       return true;
     } catch (error) {
-      if (!(error instanceof DivergedError) || error.code !== 'state-diverged' || this.probe.mark === 0) this.fail(error);
+      if (!(error instanceof DivergedError) || error.code !== 'state-diverged' || this.probe!.mark === 0) this.fail(error);
     }
     const { fate, downUs } = this.around.events.diverged(this.id);
     if (fate === 'lost') this.logLost = true;

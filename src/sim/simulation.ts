@@ -278,7 +278,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
 
   called(replica: number, event: string): void {
     const host = this.hosts[replica]!;
-    this.checks.after(replica, host.probe);
+    this.checks.after(replica, host.probe!);
     const { state } = host.core!;
     this.wrongStates.see(replica);
     this.transitions?.state(this.queue.nowUs, replica, event, state);
@@ -327,7 +327,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     this.wrongStates.stopped++;
     this.rememberCounters(replica);
     const fate: LogFate = this.plan.durability === 'memory' || this.mayLoseLog(host) ? 'lost' : 'kept';
-    this.trace?.note(this.queue.nowUs, replica, `stops itself: its state is marked with ${host.probe.mark}`);
+    this.trace?.note(this.queue.nowUs, replica, `stops itself: its state is marked with ${host.probe!.mark}`);
     return { fate, downUs: this.diverging!.returnUs() };
   }
 
@@ -383,7 +383,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
 
   /** Not more than f are without their logs. A host counts from the moment that its crash is decided on until it is normal again. */
   private mayLoseLog(host: ReplicaHost): boolean {
-    const lacks = ({ countsAsLost, probe }: ReplicaHost): boolean => countsAsLost || probe.mark !== 0 || probe.nextMark !== 0;
+    const lacks = ({ countsAsLost, probe }: ReplicaHost): boolean => countsAsLost || (probe !== undefined && (probe.mark !== 0 || probe.nextMark !== 0));
     return this.hosts.filter((other) => other !== host && lacks(other)).length + 1 <= (this.replicas - 1) / 2;
   }
 
@@ -392,7 +392,7 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
   goWrong(replica: number, mark: number): boolean {
     const host = this.hosts[replica]!;
     if (!host.isUp || !this.mayLoseLog(host)) return false;
-    host.probe.nextMark = mark;
+    host.probe!.nextMark = mark;
     return true;
   }
 
@@ -641,9 +641,9 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
 
   private compareMachines(): void {
     const [first, ...others] = this.hosts;
-    const expected = first!.probe.state();
+    const expected = first!.probe!.state();
     for (const other of others) {
-      const actual = other.probe.state();
+      const actual = other.probe!.state();
       if (actual.length !== expected.length || actual.some((byte, i) => byte !== expected[i])) {
         throw new Violation('snapshots-equal', `replicas ${first!.id} and ${other.id} executed the same ${this.checks.chosenLength} entries and hold different states`);
       }
