@@ -12,14 +12,14 @@
  */
 import { randomBytes } from 'node:crypto';
 import v8 from 'node:v8';
-import { median } from '../src/cli/compare/rounds.js';
-import { CliError } from '../src/cli/exit.js';
-import { hostInfo } from '../src/cli/load/report.js';
-import { formatCount } from '../src/cli/units.js';
+import { median } from '../src/measure/compare/rounds.js';
+import { CliError } from '../src/console/exit.js';
+import { hostInfo } from '../src/measure/load/bench-report.js';
+import { formatCount } from '../src/console/units.js';
 import { EchoMachine } from '../src/machine/echo.js';
 import { loadSipHash, SIP_SECRET_BYTES } from '../src/native/siphash.js';
 import { chainOf, UNKEYED_FINGERPRINT } from '../src/protocol/contract.js';
-import { CHAIN_FUNCTIONS, KEYED_CHAIN } from '../src/server/chain.js';
+import { CHAIN_FUNCTIONS, KEYED_CHAIN } from '../src/host/chain.js';
 import { CoreRig } from './core-rig.js';
 import { program } from './program.js';
 

@@ -4,14 +4,14 @@
  *   npm run bench:authentication -- [--rounds 7] [--seconds 2s] [--json]
  *   npm run bench:authentication -- --chain         what of it the keyed chain costs: with keys, beside the chain of before
  */
-import { OurCluster } from '../src/cli/compare/cluster.js';
-import type { Contestant, Measured } from '../src/cli/compare/contestant.js';
-import { median, mediansOf, ratioOf, runRounds } from '../src/cli/compare/rounds.js';
-import type { Point } from '../src/cli/compare/shape.js';
-import { CliError } from '../src/cli/exit.js';
-import { hostInfo } from '../src/cli/load/report.js';
-import { formatCount, formatDuration } from '../src/cli/units.js';
-import { version } from '../src/server/version.js';
+import { OurCluster } from '../src/measure/compare/cluster.js';
+import type { Contestant, Measured } from '../src/measure/compare/contestant.js';
+import { median, mediansOf, ratioOf, runRounds } from '../src/measure/compare/rounds.js';
+import type { Point } from '../src/measure/compare/shape.js';
+import { CliError } from '../src/console/exit.js';
+import { hostInfo } from '../src/measure/load/bench-report.js';
+import { formatCount, formatDuration } from '../src/console/units.js';
+import { version } from '../src/host/version.js';
 import { goalsTable, type RowResult } from './goals/row.js';
 import { program } from './program.js';
 

@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { median } from '../src/cli/compare/rounds.js';
+import { median } from '../src/measure/compare/rounds.js';
 import { compileStandIn, whyNoStandIn } from '../test/clock/stand-in.js';
 import { ClockedCluster, quantile, type ClientPhase } from '../test/cluster/clocks/run.js';
 

@@ -8,11 +8,11 @@
  * The cost needs a disciplined clock, but no hardware: the line is set once, and only the reading is measured.
  */
 import { writeFileSync } from 'node:fs';
-import { median } from '../src/cli/compare/rounds.js';
-import { hostInfo } from '../src/cli/load/report.js';
-import { table } from '../src/cli/terminal.js';
-import { signed } from '../src/cli/clock-values.js';
-import { formatCount, formatDuration } from '../src/cli/units.js';
+import { median } from '../src/measure/compare/rounds.js';
+import { hostInfo } from '../src/measure/load/bench-report.js';
+import { table } from '../src/console/terminal.js';
+import { signed } from '../src/console/clock-values.js';
+import { formatCount, formatDuration } from '../src/console/units.js';
 import { SAMPLE_INTERVAL_MS } from '../src/clock/disciplined-clock.js';
 import { native } from '../src/native/addon.js';
 import { measureClusters, type ClusterMeasurement } from './clock-cluster.js';

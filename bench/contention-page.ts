@@ -1,9 +1,9 @@
 /** What bench:contention found, as one page: for each number of clients and each skew the settings beside each other as the load rises. */
-import { chartSvg, legend, type Series, type Tone } from '../src/cli/report/chart.js';
-import { command, dataTable, page, section } from '../src/cli/report/html.js';
-import { percentText, rateText } from '../src/cli/report/latency-charts.js';
-import { linearScale, logScale, tickCount, tickDuration } from '../src/cli/report/scale.js';
-import { formatDuration } from '../src/cli/units.js';
+import { chartSvg, legend, type Series, type Tone } from '../src/measure/report/chart.js';
+import { command, dataTable, page, section } from '../src/measure/report/html.js';
+import { percentText, rateText } from '../src/measure/report/latency-charts.js';
+import { linearScale, logScale, tickCount, tickDuration } from '../src/measure/report/scale.js';
+import { formatDuration } from '../src/console/units.js';
 import type { Row, Verdict } from './contention.js';
 
 const TONES: readonly Tone[] = ['soft', 'b', 'c', 'a'];

@@ -15,14 +15,14 @@ import { Random } from '../src/sim/random.js';
 import { EchoMachine } from '../src/machine/echo.js';
 import { Histogram } from '../src/metrics/histogram.js';
 import { loadHash } from '../src/native/hash64.js';
-import { ClientCore } from '../src/protocol/client-core.js';
+import { ClientCore } from '../src/protocol/client/client-core.js';
 import { DEFAULT_CLIENT_TIMINGS, DEFAULT_LIMITS, DEFAULT_TIMINGS } from '../src/protocol/config.js';
 import { Instant, Outcome, type Outbox, type PersistBatch, type Storage } from '../src/protocol/contract.js';
 import { ClientCounter } from '../src/protocol/counters.js';
-import { ReplicaCore } from '../src/protocol/replica-core.js';
+import { ReplicaCore } from '../src/protocol/replica/replica-core.js';
 import { ReplyStatus, validate } from '../src/wire/messages.js';
 import { addHi, addLo } from '../src/wire/u64.js';
-import { CliError } from '../src/cli/exit.js';
+import { CliError } from '../src/console/exit.js';
 import { CONTENTION_NAMES, CONTENTION_SETTINGS, shares, type ContentionSetting } from './contention-settings.js';
 import { namesOf, numbersOf, program } from './program.js';
 

@@ -11,10 +11,10 @@
  *   npm run bench:contention -- [--clients 2,4,8,16] [--rates 2000,10000,40000] [--seconds 2] [--report contention.html] [--json]
  */
 import { availableParallelism } from 'node:os';
-import { LocalCluster } from '../src/cli/load/local-cluster.js';
-import { OpenLoad } from '../src/cli/load/open-load.js';
-import { hostInfo } from '../src/cli/load/report.js';
-import { checkWritable, writeOutput } from '../src/cli/output-file.js';
+import { LocalCluster } from '../src/measure/local-cluster.js';
+import { OpenLoad } from '../src/measure/load/open-load.js';
+import { hostInfo } from '../src/measure/load/bench-report.js';
+import { checkWritable, writeOutput } from '../src/console/output-file.js';
 import { Histogram } from '../src/metrics/histogram.js';
 import { contentionPage } from './contention-page.js';
 import { CONTENTION_NAMES, CONTENTION_SETTINGS, shares, type ContentionSetting } from './contention-settings.js';

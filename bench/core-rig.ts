@@ -5,12 +5,12 @@
  * Operations go in batches, a step a role: the clients submit on all lanes, each replica takes the whole batch, the
  * clients take the answers. `steps` are these, in order.
  */
-import { CliError } from '../src/cli/exit.js';
+import { CliError } from '../src/console/exit.js';
 import { loadHash } from '../src/native/hash64.js';
-import { ClientCore } from '../src/protocol/client-core.js';
+import { ClientCore } from '../src/protocol/client/client-core.js';
 import { DEFAULT_CLIENT_TIMINGS, DEFAULT_LIMITS, DEFAULT_TIMINGS, type Limits } from '../src/protocol/config.js';
 import { type Chain, Instant, Outcome, type Outbox, type PersistBatch, type Storage } from '../src/protocol/contract.js';
-import { ReplicaCore } from '../src/protocol/replica-core.js';
+import { ReplicaCore } from '../src/protocol/replica/replica-core.js';
 import type { StateMachine } from '../src/machine/state-machine.js';
 import { viewOf } from '../src/wire/copy.js';
 import { ReplyStatus, validate } from '../src/wire/messages.js';

@@ -11,16 +11,16 @@
  */
 import { KvClient } from '../src/client/kv-client.js';
 import { Client } from '../src/client/client.js';
-import { LocalCluster } from '../src/cli/load/local-cluster.js';
-import { seededRandom } from '../src/cli/load/random.js';
-import { RecordedKv, type KvOperation } from '../src/cli/load/recorded-kv.js';
-import { hostInfo } from '../src/cli/load/report.js';
-import { formatDuration } from '../src/cli/units.js';
-import { CliError } from '../src/cli/exit.js';
-import { silentLogger } from '../src/server/logger.js';
-import type { ReplicaStatusReport } from '../src/server/status.js';
+import { LocalCluster } from '../src/measure/local-cluster.js';
+import { seededRandom } from '../src/measure/load/random.js';
+import { RecordedKv, type KvOperation } from '../src/measure/load/recorded-kv.js';
+import { hostInfo } from '../src/measure/load/bench-report.js';
+import { formatDuration } from '../src/console/units.js';
+import { CliError } from '../src/console/exit.js';
+import { silentLogger } from '../src/host/logger.js';
+import type { ReplicaStatusReport } from '../src/host/status.js';
 import { checkHistory, explain } from '../src/sim/linearizability.js';
-import { median } from '../src/cli/compare/rounds.js';
+import { median } from '../src/measure/compare/rounds.js';
 import { program } from './program.js';
 
 const KEYS = 64;

@@ -8,15 +8,15 @@
  * A latency is from the moment an operation was sent to its commit, retries included.
  */
 import { fileURLToPath } from 'node:url';
-import { Children, LineChild } from '../src/cli/compare/line-child.js';
-import { median } from '../src/cli/compare/rounds.js';
-import { CliError } from '../src/cli/exit.js';
-import { LocalCluster } from '../src/cli/load/local-cluster.js';
-import { OpenLoad, type StepMeasurement } from '../src/cli/load/open-load.js';
-import { hostInfo } from '../src/cli/load/report.js';
-import { formatCount, formatDuration } from '../src/cli/units.js';
-import type { ReplicaStatusReport } from '../src/server/status.js';
-import { version } from '../src/server/version.js';
+import { Children, LineChild } from '../src/measure/compare/line-child.js';
+import { median } from '../src/measure/compare/rounds.js';
+import { CliError } from '../src/console/exit.js';
+import { LocalCluster } from '../src/measure/local-cluster.js';
+import { OpenLoad, type StepMeasurement } from '../src/measure/load/open-load.js';
+import { hostInfo } from '../src/measure/load/bench-report.js';
+import { formatCount, formatDuration } from '../src/console/units.js';
+import type { ReplicaStatusReport } from '../src/host/status.js';
+import { version } from '../src/host/version.js';
 import { Histogram } from '../src/metrics/histogram.js';
 import type { NoiseResult, NoiseSetup } from './noise.js';
 import { namesOf, program } from './program.js';

@@ -1,5 +1,5 @@
 /**
- * Ours beside the bare dgram program of the same shape (src/cli/compare/dgram-echo-program.ts): one client, one operation open, the echo machine,
+ * Ours beside the bare dgram program of the same shape (src/measure/compare/dgram-echo-program.ts): one client, one operation open, the echo machine,
  * three replicas of which two form the quorum. The two take turns, several rounds in one invocation, because the host's
  * speed drifts by more than what is compared; medians of the rounds are reported, and their ratio.
  *
@@ -8,11 +8,11 @@
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { hostInfo, type BenchReport } from '../src/cli/load/report.js';
-import { formatDuration } from '../src/cli/units.js';
+import { hostInfo, type BenchReport } from '../src/measure/load/bench-report.js';
+import { formatDuration } from '../src/console/units.js';
 import type { LatencySummary } from '../src/metrics/histogram.js';
-import { DgramEcho } from '../src/cli/compare/dgram-echo.js';
-import { median } from '../src/cli/compare/rounds.js';
+import { DgramEcho } from '../src/measure/compare/dgram-echo.js';
+import { median } from '../src/measure/compare/rounds.js';
 import { program } from './program.js';
 
 const MAIN = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));

@@ -6,10 +6,10 @@
  * Ratios are medians over rounds in which ours and the baseline take turns. Rates and times without a baseline say as much
  * about the host: the goals are those for two cores and loopback. With the defaults it takes some five minutes.
  */
-import { EchoProgram } from '../src/cli/compare/c-echo.js';
-import { CliError } from '../src/cli/exit.js';
-import { hostInfo } from '../src/cli/load/report.js';
-import { version } from '../src/server/version.js';
+import { EchoProgram } from '../src/measure/compare/c-echo.js';
+import { CliError } from '../src/console/exit.js';
+import { hostInfo } from '../src/measure/load/bench-report.js';
+import { version } from '../src/host/version.js';
 import { allocationRow } from './goals/allocation-row.js';
 import { latencyRows, throughputRows } from './goals/baseline-rows.js';
 import { halfPeakRows, oneRoundTripRow, slowMemberRows } from './goals/load-rows.js';

@@ -8,10 +8,10 @@
  * batches, and the mean, which has in it what happens once in a while (a snapshot when the log is half full). `longest` is the
  * longest single batch of the primary. Memory is that of the process with all replicas and clients in it.
  */
-import { median } from '../src/cli/compare/rounds.js';
-import { hostInfo } from '../src/cli/load/report.js';
-import { formatCount, formatDuration } from '../src/cli/units.js';
-import { SlotOperations } from '../src/cli/compare/slot-operations.js';
+import { median } from '../src/measure/compare/rounds.js';
+import { hostInfo } from '../src/measure/load/bench-report.js';
+import { formatCount, formatDuration } from '../src/console/units.js';
+import { SlotOperations } from '../src/measure/compare/slot-operations.js';
 import { EchoMachine } from '../src/machine/echo.js';
 import { encodePut } from '../src/machine/kv-codec.js';
 import { KvMachine } from '../src/machine/kv.js';

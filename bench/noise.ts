@@ -1,14 +1,14 @@
 /**
  * A client that floods, as a process of its own: started by bench/fairness.ts with its setup as JSON, speaks as
- * src/cli/compare/line-child.ts says. It floods from `go` until its stdin ends, then says how much it sent.
+ * src/measure/compare/line-child.ts says. It floods from `go` until its stdin ends, then says how much it sent.
  */
 import { createSocket } from 'node:dgram';
 import { ClientHost } from '../src/client/client-host.js';
 import { loadHash } from '../src/native/hash64.js';
-import { REGISTER_BYTES, REGISTER_LANE } from '../src/protocol/sessions.js';
-import { loadCluster, resolveAddresses } from '../src/server/cluster-config.js';
-import { openKeys } from '../src/server/keyring.js';
-import { createTransport, type TransportKind } from '../src/server/transport-choice.js';
+import { REGISTER_BYTES, REGISTER_LANE } from '../src/protocol/log/sessions.js';
+import { loadCluster, resolveAddresses } from '../src/host/cluster-config.js';
+import { openKeys } from '../src/host/keyring.js';
+import { createTransport, type TransportKind } from '../src/host/transport-choice.js';
 import { DEFAULT_TRANSPORT, type Address, type Transport } from '../src/transport/transport.js';
 import { CLIENT_SENDER, DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES, Envelope } from '../src/wire/envelope.js';
 import { begin } from '../src/wire/layout.js';

@@ -1,7 +1,7 @@
 /** The frame of every bench: one table of flags, one line for an error, `--json` for programs. */
-import { outputFor, type Output } from '../src/cli/command.js';
-import { CliError, exitCodeOf, lineOf } from '../src/cli/exit.js';
-import { COMMON_FLAGS, helpOf, parseFlags, type CommandShape, type Flags, type Values } from '../src/cli/flags.js';
+import { outputFor, type Output } from '../src/console/command.js';
+import { CliError, exitCodeOf, lineOf } from '../src/console/exit.js';
+import { COMMON_FLAGS, helpOf, parseFlags, type CommandShape, type Flags, type Values } from '../src/console/flags.js';
 
 /** Parses the command line, runs `run`, sets the exit code. */
 export async function program<const F extends Flags>(shape: CommandShape<F>, run: (values: Values<F & typeof COMMON_FLAGS>, output: Output) => Promise<void>): Promise<void> {

@@ -11,12 +11,12 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { median } from '../src/cli/compare/rounds.js';
-import { CliError } from '../src/cli/exit.js';
-import { freePorts } from '../src/cli/load/local-cluster.js';
-import { hostInfo, type BenchReport } from '../src/cli/load/report.js';
-import { table } from '../src/cli/terminal.js';
-import { formatDuration } from '../src/cli/units.js';
+import { median } from '../src/measure/compare/rounds.js';
+import { CliError } from '../src/console/exit.js';
+import { freePorts } from '../src/measure/local-cluster.js';
+import { hostInfo, type BenchReport } from '../src/measure/load/bench-report.js';
+import { table } from '../src/console/terminal.js';
+import { formatDuration } from '../src/console/units.js';
 import { program } from './program.js';
 
 const MAIN = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));

@@ -1,12 +1,12 @@
 /**
  * The client of bench:soak: a closed loop over the slot interface until its stdin ends, which says once an interval what came of
- * it. Speaks as src/cli/compare/line-child.ts says, with a line of SoakInterval for each interval.
+ * it. Speaks as src/measure/compare/line-child.ts says, with a line of SoakInterval for each interval.
  */
 import { ClientHost } from '../src/client/client-host.js';
 import { clientStats } from '../src/client/client-stats.js';
-import { countsOf, differenceOf } from '../src/cli/load/counts.js';
-import type { ClientCounts } from '../src/cli/load/messages.js';
-import { SlotOperations } from '../src/cli/compare/slot-operations.js';
+import { countsOf, differenceOf } from '../src/measure/load/counts.js';
+import type { ClientCounts } from '../src/measure/load/messages.js';
+import { SlotOperations } from '../src/measure/compare/slot-operations.js';
 import { openClock } from '../src/clock/open.js';
 import { Histogram, type HistogramData } from '../src/metrics/histogram.js';
 import { Outcome } from '../src/protocol/contract.js';

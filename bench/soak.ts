@@ -10,15 +10,15 @@
  */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { Children, LineChild } from '../src/cli/compare/line-child.js';
-import { CliError } from '../src/cli/exit.js';
-import { addCounts, NO_COUNTS } from '../src/cli/load/counts.js';
-import { LocalCluster } from '../src/cli/load/local-cluster.js';
-import { hostInfo } from '../src/cli/load/report.js';
-import { formatCount, formatDuration } from '../src/cli/units.js';
+import { Children, LineChild } from '../src/measure/compare/line-child.js';
+import { CliError } from '../src/console/exit.js';
+import { addCounts, NO_COUNTS } from '../src/measure/load/counts.js';
+import { LocalCluster } from '../src/measure/local-cluster.js';
+import { hostInfo } from '../src/measure/load/bench-report.js';
+import { formatCount, formatDuration } from '../src/console/units.js';
 import { Histogram } from '../src/metrics/histogram.js';
-import type { ReplicaStatusReport } from '../src/server/status.js';
-import { version } from '../src/server/version.js';
+import type { ReplicaStatusReport } from '../src/host/status.js';
+import { version } from '../src/host/version.js';
 import { goalsTable, type RowResult } from './goals/row.js';
 import { program } from './program.js';
 import type { SoakClientSetup, SoakInterval } from './soak-client.js';

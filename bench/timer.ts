@@ -5,9 +5,9 @@
  *   npm run bench:timer -- [--fires 3000] [--json]
  */
 import { openDeadlineTimer, type DeadlineTimer } from '../src/clock/deadline-timer.js';
-import { hostInfo } from '../src/cli/load/report.js';
-import { table } from '../src/cli/terminal.js';
-import { formatDuration } from '../src/cli/units.js';
+import { hostInfo } from '../src/measure/load/bench-report.js';
+import { table } from '../src/console/terminal.js';
+import { formatDuration } from '../src/console/units.js';
 import { Histogram } from '../src/metrics/histogram.js';
 import { native, type NativeBinding } from '../src/native/addon.js';
 import { NativeUdpTransport } from '../src/transport/native-udp.js';

@@ -35,7 +35,7 @@ constexpr size_t kKeyBytes = 32;
 constexpr size_t kMacBytes = 16;
 constexpr size_t kDigestBytes = 32;
 constexpr size_t kBlockBytes = 64;
-// A replica holds at most as many keys as a key file may name (src/server/key-file.ts), for each loop of the thread.
+// A replica holds at most as many keys as a key file may name (src/host/key-file.ts), for each loop of the thread.
 constexpr size_t kMaxKeys = 4096;
 // Longer than a datagram on Ethernet. What is longer, comparing it and keeping it would cost more than it saves.
 constexpr size_t kRememberedBytes = 2048;

@@ -18,8 +18,8 @@ export { DEFAULT_CLIENT_TIMINGS, DEFAULT_LATE, DEFAULT_LIMITS, DEFAULT_TIMINGS, 
 export { expose, EXPOSITION_CONTENT_TYPE, type Family } from './metrics/exposition.js';
 export { Outcome } from './protocol/contract.js';
 export { InvariantError } from './protocol/invariant.js';
-export { CLUSTER_SCHEMA, type ClusterConfig } from './server/cluster-config.js';
-export { lineLogger, silentLogger, stderrLogger, type LineLoggerOptions, type Logger, type LogLevel } from './server/logger.js';
+export { CLUSTER_SCHEMA, type ClusterConfig } from './host/cluster-config.js';
+export { lineLogger, silentLogger, stderrLogger, type LineLoggerOptions, type Logger, type LogLevel } from './host/logger.js';
 export { MetricsServer, type Monitored } from './server/metrics-server.js';
 export { Replica, type ReplicaOptions } from './server/replica.js';
-export type { ReplicaStatusReport } from './server/status.js';
+export type { ReplicaStatusReport } from './host/status.js';

@@ -7,10 +7,10 @@ import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { parse, parseAllDocuments, stringify } from 'yaml';
 import { REPLICA_SETTINGS } from '../src/cli/config.js';
-import { variableOf } from '../src/cli/settings.js';
+import { variableOf } from '../src/console/settings.js';
 import { Client } from '../src/client/client.js';
 import { KvMachine } from '../src/machine/kv.js';
-import { loadCluster, type ClusterConfig } from '../src/server/cluster-config.js';
+import { loadCluster, type ClusterConfig } from '../src/host/cluster-config.js';
 import { clusterConfig, startReplicas } from './server/fixtures.js';
 
 const at = (name: string): string => fileURLToPath(new URL(`../../${name}`, import.meta.url));

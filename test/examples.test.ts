@@ -7,7 +7,7 @@ import { main as ownStateMachine, Maximum } from '../examples/own-state-machine.
 import { Client } from '../src/client/client.js';
 import { KvClient } from '../src/client/kv-client.js';
 import { KvMachine } from '../src/machine/kv.js';
-import type { ClusterConfig } from '../src/server/cluster-config.js';
+import type { ClusterConfig } from '../src/host/cluster-config.js';
 import type { Replica } from '../src/server/replica.js';
 import { clusterConfig, startReplicas } from './server/fixtures.js';
 

@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
-import { LocalCluster } from '../src/cli/load/local-cluster.js';
-import { isOldNode, NODE_MIN } from '../src/server/version.js';
+import { LocalCluster } from '../src/measure/local-cluster.js';
+import { isOldNode, NODE_MIN } from '../src/host/version.js';
 import { jitpaxos, MAIN, runNode } from './cluster/processes.js';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));

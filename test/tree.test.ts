@@ -19,11 +19,14 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   transport: ['native', 'wire', 'errors.ts', 'type:protocol'],
   storage: ['native', 'wire', 'errors.ts', 'protocol'],
   clock: ['native', 'wire', 'errors.ts'],
-  server: ['protocol', 'wire', 'transport', 'storage', 'clock', 'metrics', 'machine', 'native', 'errors.ts'],
-  client: ['protocol', 'wire', 'transport', 'storage', 'clock', 'metrics', 'machine', 'native', 'errors.ts', 'server'],
-  sim: ['protocol', 'wire', 'machine', 'native'],
-  'index.ts': ['client', 'server', 'protocol', 'wire', 'transport', 'storage', 'clock', 'metrics', 'machine', 'native', 'errors.ts', 'sim'],
-  cli: ['client', 'server', 'sim', 'protocol', 'wire', 'transport', 'storage', 'clock', 'metrics', 'machine', 'native', 'errors.ts', 'index.ts'],
+  host: ['native', 'wire', 'errors.ts', 'protocol', 'transport', 'clock', 'metrics', 'storage'],
+  server: ['native', 'wire', 'errors.ts', 'protocol', 'transport', 'clock', 'metrics', 'storage', 'machine', 'host'],
+  client: ['native', 'wire', 'errors.ts', 'protocol', 'transport', 'clock', 'metrics', 'machine', 'host'],
+  sim: ['native', 'wire', 'protocol', 'machine'],
+  console: ['native', 'errors.ts', 'transport', 'clock', 'storage', 'host'],
+  measure: ['native', 'wire', 'errors.ts', 'protocol', 'transport', 'clock', 'metrics', 'storage', 'machine', 'host', 'server', 'client', 'console', 'sim'],
+  'index.ts': ['client', 'server', 'host', 'protocol', 'wire', 'transport', 'storage', 'clock', 'metrics', 'machine', 'native', 'errors.ts', 'sim'],
+  cli: ['measure', 'console', 'client', 'server', 'host', 'sim', 'protocol', 'wire', 'transport', 'storage', 'clock', 'metrics', 'machine', 'native', 'errors.ts', 'index.ts'],
 };
 
 /** The protocol core may name none of these: time, chance and I/O come in as arguments. */
@@ -42,9 +45,9 @@ interface SourceFile {
   readonly imports: readonly Import[];
 }
 
-function sourcesBelow(folder: string): SourceFile[] {
+function sourcesBelow(folder: string, extension = '.ts'): SourceFile[] {
   return readdirSync(folder, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile() && entry.name.endsWith('.ts'))
+    .filter((entry) => entry.isFile() && entry.name.endsWith(extension))
     .map((entry) => read(join(entry.parentPath ?? entry.path, entry.name)));
 }
 
@@ -139,8 +142,27 @@ t.test('no files import each other in a circle', (t) => {
   t.end();
 });
 
+/** Names that a file exports and declares itself, and whether they are types. */
+function exportsOf(code: string): { readonly name: string; readonly isType: boolean }[] {
+  return [...code.matchAll(/^export\s+(?:abstract\s+|async\s+)*(class|function\*?|const|let|interface|type|enum)\s+(\w+)/gm)].map((match) => ({ name: match[2]!, isType: match[1] === 'interface' || match[1] === 'type' }));
+}
+
+t.test('what is exported is used elsewhere; a type may only be part of what is', (t) => {
+  const users = [...sources, ...['test', 'bench', 'examples'].flatMap((folder) => sourcesBelow(join(ROOT, folder))), ...sourcesBelow(join(ROOT, 'scripts'), '.mjs')];
+  const words = new Map(users.map((file) => [file.path, file.code.match(/\w+/g) ?? []]));
+  const sets = new Map([...words].map(([path, list]) => [path, new Set(list)]));
+  const isDead = (path: string, { name, isType }: { name: string; isType: boolean }): boolean => {
+    if (isType && words.get(path)!.filter((word) => word === name).length > 1) return false;
+    return !users.some((user) => user.path !== path && sets.get(user.path)!.has(name));
+  };
+  const dead = sources.flatMap((file) => exportsOf(file.code).filter((one) => isDead(file.path, one)).map(({ name }) => `${relative(ROOT, file.path)}: ${name}`));
+  t.same(dead, [], 'exports that nothing else names: take the word export away');
+  t.same(exportsOf('export const a = 1;\nexport abstract class B {}\nexport async function c() {}\nconst d = 1;\nexport type E = 1;').map(({ name }) => name), ['a', 'B', 'c', 'E']);
+  t.end();
+});
+
 /** Where the wall clock is read: to show a time to people, and as the clock that `realtime-js` is. It is set at times; a duration by it may take an hour, or none. */
-const WALL_CLOCK = ['cli/main.ts', 'clock/javascript-clock.ts', 'server/logger.ts'];
+const WALL_CLOCK = ['cli/main.ts', 'clock/javascript-clock.ts', 'host/logger.ts'];
 
 t.test('no duration is measured by the wall clock', (t) => {
   const readers = sources.filter((file) => /\bDate\.now\b|\btimeOrigin\b|new Date\(\)\.getTime/.test(withoutStrings(file.code))).map((file) => relative(SRC, file.path).replaceAll('\\', '/'));
@@ -187,7 +209,7 @@ t.test('every error code is documented, and nothing else is', async (t) => {
 async function errorCodes(): Promise<Set<string>> {
   const { ERRORS } = await import('../src/errors.js');
   const { CLOCK_ERRORS } = await import('../src/clock/errors.js');
-  const { CLI_ERROR_CODES } = await import('../src/cli/exit.js');
+  const { CLI_ERROR_CODES } = await import('../src/console/exit.js');
   const codes = new Set([...Object.keys(ERRORS), ...Object.keys(CLOCK_ERRORS), ...Object.keys(CLI_ERROR_CODES)]);
   for (const file of sources) {
     for (const match of file.code.matchAll(/\b(?:readonly code = |code: )'([a-z][a-z-]*)'/g)) codes.add(match[1]!);

@@ -3,9 +3,9 @@
  * collections freed meanwhile (metrics/heap-meter.ts), less what the same processes allocate in the same time with nothing to
  * do, which is timers and heartbeats.
  */
-import { OurCluster } from '../../src/cli/compare/cluster.js';
+import { OurCluster } from '../../src/measure/compare/cluster.js';
 import { Views } from '../../src/protocol/views.js';
-import { formatCount } from '../../src/cli/units.js';
+import { formatCount } from '../../src/console/units.js';
 import type { HeapUse } from '../../src/metrics/heap-meter.js';
 import type { RowGroup } from './row.js';
 

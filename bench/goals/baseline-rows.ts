@@ -1,11 +1,11 @@
 /** Rows that compare with a baseline, or count operations, over the contestants of `bench compare`. */
-import { CEcho, type EchoProgram } from '../../src/cli/compare/c-echo.js';
-import { OurCluster } from '../../src/cli/compare/cluster.js';
-import type { Contestant, Measured } from '../../src/cli/compare/contestant.js';
-import { DgramEcho } from '../../src/cli/compare/dgram-echo.js';
-import { median, mediansOf, ratioOf, runRounds } from '../../src/cli/compare/rounds.js';
-import type { Point } from '../../src/cli/compare/shape.js';
-import { formatCount, formatDuration } from '../../src/cli/units.js';
+import { CEcho, type EchoProgram } from '../../src/measure/compare/c-echo.js';
+import { OurCluster } from '../../src/measure/compare/cluster.js';
+import type { Contestant, Measured } from '../../src/measure/compare/contestant.js';
+import { DgramEcho } from '../../src/measure/compare/dgram-echo.js';
+import { median, mediansOf, ratioOf, runRounds } from '../../src/measure/compare/rounds.js';
+import type { Point } from '../../src/measure/compare/shape.js';
+import { formatCount, formatDuration } from '../../src/console/units.js';
 import { DEFAULT_DATAGRAM_BYTES, JUMBO_DATAGRAM_BYTES } from '../../src/wire/envelope.js';
 import type { Effort, RowGroup, RowResult } from './row.js';
 

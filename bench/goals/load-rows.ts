@@ -3,12 +3,12 @@
  * moment of sending, not from the intended one: clients that share two cores with the replicas wait for their arrivals
  * asleep, and then for a processor, and that wait would hide what is compared.
  */
-import { OurCluster } from '../../src/cli/compare/cluster.js';
-import { median } from '../../src/cli/compare/rounds.js';
-import { LocalCluster } from '../../src/cli/load/local-cluster.js';
-import { OpenLoad, type StepMeasurement } from '../../src/cli/load/open-load.js';
-import { formatCount, formatDuration } from '../../src/cli/units.js';
-import type { ReplicaStatusReport } from '../../src/server/status.js';
+import { OurCluster } from '../../src/measure/compare/cluster.js';
+import { median } from '../../src/measure/compare/rounds.js';
+import { LocalCluster } from '../../src/measure/local-cluster.js';
+import { OpenLoad, type StepMeasurement } from '../../src/measure/load/open-load.js';
+import { formatCount, formatDuration } from '../../src/console/units.js';
+import type { ReplicaStatusReport } from '../../src/host/status.js';
 import { BatchScheduling } from '../scheduling.js';
 import type { Effort, RowGroup } from './row.js';
 

@@ -1,6 +1,6 @@
 /** A row of the table of goals: what it asks for, what was measured, whether it holds. */
-import type { Timing } from '../../src/cli/compare/contestant.js';
-import { hostInfo } from '../../src/cli/load/report.js';
+import type { Timing } from '../../src/measure/compare/contestant.js';
+import { hostInfo } from '../../src/measure/load/bench-report.js';
 
 export interface RowResult {
   /** For `--rows` and programs. */

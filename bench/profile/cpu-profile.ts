@@ -9,7 +9,7 @@
  * Node tells V8 that it is idle for the whole poll phase of the event loop, in which it also receives datagrams. What the
  * kernel counted as processor time of the thread and no sample shows was spent there: it is added as one entry of its own.
  */
-import { median } from '../../src/cli/compare/rounds.js';
+import { median } from '../../src/measure/compare/rounds.js';
 
 /** Of whose code a frame is. `native`: compiled code, the addon's and Node's; `collector`: garbage collection. */
 export type FrameKind = 'ours' | 'node' | 'native' | 'collector';

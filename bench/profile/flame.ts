@@ -1,5 +1,5 @@
 /** A flame graph of boxes: each as wide as its share, callers above what they call. Places are percentages, so it fits any width. */
-import { escape } from '../../src/cli/report/html.js';
+import { escape } from '../../src/measure/report/html.js';
 import type { Frame } from './cpu-profile.js';
 
 const ROW_PX = 19;

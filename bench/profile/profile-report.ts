@@ -1,9 +1,9 @@
 /** What one run under the profiler says: the costliest functions of each process, as an object, as text, as a page. */
-import type { Point } from '../../src/cli/compare/shape.js';
-import type { BenchReport } from '../../src/cli/load/report.js';
-import { command, dataTable, figures, page, particulars, section } from '../../src/cli/report/html.js';
-import { table } from '../../src/cli/terminal.js';
-import { formatCount } from '../../src/cli/units.js';
+import type { Point } from '../../src/measure/compare/shape.js';
+import type { BenchReport } from '../../src/measure/load/bench-report.js';
+import { command, dataTable, figures, page, particulars, section } from '../../src/measure/report/html.js';
+import { table } from '../../src/console/terminal.js';
+import { formatCount } from '../../src/console/units.js';
 import type { Frame, FrameKind, ProcessProfile } from './cpu-profile.js';
 import { FLAME_LEGEND, FLAME_STYLE, flameGraph } from './flame.js';
 

@@ -1,6 +1,6 @@
 /** docs/metrics.md: every metric with its kind, labels and help, from a replica and a client that run in this process. */
 import { Client, KvClient, KvMachine, Replica, silentLogger } from '../../dist/src/index.js';
-import { freePorts } from '../../dist/src/cli/load/local-cluster.js';
+import { freePorts } from '../../dist/src/measure/local-cluster.js';
 
 export async function metricsPage() {
   const [port] = await freePorts(1);

@@ -1,10 +1,10 @@
 /** `jitpaxos config explain`: every setting of a replica as it would be used, and where its value comes from. Starts nothing. */
-import { defineCommand } from './command.js';
-import { Exit } from './exit.js';
-import { COMMON_FLAGS, standardWords, type Flags } from './flags.js';
+import { defineCommand } from '../console/command.js';
+import { Exit } from '../console/exit.js';
+import { COMMON_FLAGS, standardWords, type Flags } from '../console/flags.js';
 import { replica } from './replica.js';
-import { variableOf } from './settings.js';
-import { Colour, paint, table } from './terminal.js';
+import { variableOf } from '../console/settings.js';
+import { Colour, paint, table } from '../console/terminal.js';
 
 /** The flags of `replica` that are settings of it. */
 export const REPLICA_SETTINGS: Flags = Object.fromEntries(Object.entries(replica.shape.flags).filter(([name]) => !(name in COMMON_FLAGS)));

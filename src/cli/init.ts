@@ -1,12 +1,12 @@
 /** `jitpaxos init`: writes a cluster file and its key files. Never over an existing one: its id is what keeps clusters apart. */
 import { randomBytes } from 'node:crypto';
-import { KEYED_CHAIN } from '../server/chain.js';
-import { CLUSTER_SCHEMA, loadCluster, type ClusterConfig } from '../server/cluster-config.js';
+import { KEYED_CHAIN } from '../host/chain.js';
+import { CLUSTER_SCHEMA, loadCluster, type ClusterConfig } from '../host/cluster-config.js';
 import { readBackup } from './backup.js';
-import { defineCommand } from './command.js';
-import { CliError, Exit } from './exit.js';
-import { firstKeyFiles } from './key-files.js';
-import { writeTogether } from './output-file.js';
+import { defineCommand } from '../console/command.js';
+import { CliError, Exit } from '../console/exit.js';
+import { firstKeyFiles } from '../console/key-files.js';
+import { writeTogether } from '../console/output-file.js';
 
 export const init = defineCommand(
   {

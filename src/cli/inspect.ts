@@ -1,13 +1,13 @@
 /** `jitpaxos inspect`: what is in a data directory, of a replica that runs or not, read-only. */
 import { statSync } from 'node:fs';
 import { loadHash } from '../native/hash64.js';
-import { showFingerprint } from '../server/chain.js';
-import { bootDigits } from '../server/storage.js';
+import { showFingerprint } from '../host/chain.js';
+import { bootDigits } from '../server/storage-choice.js';
 import { DirectoryFiles } from '../storage/files.js';
 import { inspect as inspectDirectory, type FrameInspection, type Inspection } from '../storage/inspection.js';
-import { defineCommand } from './command.js';
-import { CliError, Exit } from './exit.js';
-import { Colour, paint, table } from './terminal.js';
+import { defineCommand } from '../console/command.js';
+import { CliError, Exit } from '../console/exit.js';
+import { Colour, paint, table } from '../console/terminal.js';
 
 export const inspect = defineCommand(
   {

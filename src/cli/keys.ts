@@ -5,15 +5,15 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { loadCluster } from '../server/cluster-config.js';
-import { loadKeys, MAX_KEYS, type KeyEntry, type KeyFile, type KeyRole } from '../server/key-file.js';
-import { KEY_FILE_NAMES, keyFileBeside, prefixBeside } from '../server/keyring.js';
-import { defineCommand, type Output } from './command.js';
-import { CliError, Exit } from './exit.js';
-import type { Flags } from './flags.js';
-import { clientFile, KEY_FILE_MODE, newKey, textOf } from './key-files.js';
-import { writeTogether } from './output-file.js';
-import { table } from './terminal.js';
+import { loadCluster } from '../host/cluster-config.js';
+import { loadKeys, MAX_KEYS, type KeyEntry, type KeyFile, type KeyRole } from '../host/key-file.js';
+import { KEY_FILE_NAMES, keyFileBeside, prefixBeside } from '../host/keyring.js';
+import { defineCommand, type Output } from '../console/command.js';
+import { CliError, Exit } from '../console/exit.js';
+import type { Flags } from '../console/flags.js';
+import { clientFile, KEY_FILE_MODE, newKey, textOf } from '../console/key-files.js';
+import { writeTogether } from '../console/output-file.js';
+import { table } from '../console/terminal.js';
 
 const FILES = {
   cluster: { kind: 'text', value: 'FILE', default: 'cluster.json', help: 'the cluster file' },

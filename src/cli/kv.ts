@@ -5,11 +5,11 @@
 import { Client } from '../client/client.js';
 import { KvClient } from '../client/kv-client.js';
 import { KV_SCAN_LIMIT_MAX } from '../machine/kv-codec.js';
-import { defineCommand, type Command, type Output } from './command.js';
-import { CliError, Exit } from './exit.js';
-import type { Flags } from './flags.js';
-import { CLUSTER_FLAG, KEY_FILE_FLAG, keysOf } from './settings.js';
-import { TRANSPORT_FLAGS, transportChoice } from './transport-flags.js';
+import { defineCommand, type Command, type Output } from '../console/command.js';
+import { CliError, Exit } from '../console/exit.js';
+import type { Flags } from '../console/flags.js';
+import { CLUSTER_FLAG, KEY_FILE_FLAG, keysOf } from '../console/settings.js';
+import { TRANSPORT_FLAGS, transportChoice } from '../console/transport-flags.js';
 
 const CONNECTION_FLAGS = {
   cluster: CLUSTER_FLAG,

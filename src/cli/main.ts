@@ -4,13 +4,13 @@
  * on stderr and an exit code. A subcommand's file is loaded only when it is asked for.
  */
 import { readFileSync } from 'node:fs';
-import { nearest } from '../server/options.js';
-import { outputFor, type Command } from './command.js';
-import { CliError, Exit, exitCodeOf, lineOf } from './exit.js';
-import { helpOf, parseFlags } from './flags.js';
-import { openSettings, variableOf } from './settings.js';
-import { formatFor, formatLine, type LogFormat } from '../server/logger.js';
-import { isOldNode, NODE_MIN, version } from '../server/version.js';
+import { nearest } from '../host/options.js';
+import { outputFor, type Command } from '../console/command.js';
+import { CliError, Exit, exitCodeOf, lineOf } from '../console/exit.js';
+import { helpOf, parseFlags } from '../console/flags.js';
+import { openSettings, variableOf } from '../console/settings.js';
+import { formatFor, formatLine, type LogFormat } from '../host/logger.js';
+import { isOldNode, NODE_MIN, version } from '../host/version.js';
 
 /** Name → what it does, and where it is. */
 const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => Promise<Command>]>> = {
@@ -30,19 +30,19 @@ const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => P
   backup: ['write what is committed in a data directory as one file', async () => (await import('./backup.js')).backup],
   restore: ['make the data directory of a replica of a new cluster out of a backup', async () => (await import('./backup.js')).restore],
   inspect: ['show what is in a data directory', async () => (await import('./inspect.js')).inspect],
-  status: ['show the cluster now', async () => (await import('./status.js')).status],
-  doctor: ['check this host and the cluster as seen from it', async () => (await import('./doctor.js')).doctor],
-  top: ['show the cluster live', async () => (await import('./top.js')).top],
-  'clock list': ['the clocks of this host, and which one is taken and why', async () => (await import('./clock-list.js')).clockList],
-  'clock read': ['all clocks side by side, with the cost of a reading', async () => (await import('./clock-read.js')).clockRead],
-  'clock compare': ['offset and rate of two clocks over a while', async () => (await import('./clock-compare.js')).clockCompare],
-  'clock watch': ['one clock against another, a line a second', async () => (await import('./clock-watch.js')).clockWatch],
-  'bench latency': ['measure latency with a closed loop', async () => (await import('./bench-latency.js')).benchLatency],
-  'bench compare': ['measure a cluster beside baselines of the same shape', async () => (await import('./bench-compare.js')).benchCompare],
-  'bench load': ['measure with an open loop at a chosen rate; find the knee', async () => (await import('./bench-load.js')).benchLoad],
-  'bench report': ['show one result of a bench, or compare several', async () => (await import('./bench-report.js')).benchReport],
+  status: ['show the cluster now', async () => (await import('./cluster/status.js')).status],
+  doctor: ['check this host and the cluster as seen from it', async () => (await import('./doctor/doctor.js')).doctor],
+  top: ['show the cluster live', async () => (await import('./cluster/top.js')).top],
+  'clock list': ['the clocks of this host, and which one is taken and why', async () => (await import('./clock/list.js')).clockList],
+  'clock read': ['all clocks side by side, with the cost of a reading', async () => (await import('./clock/read.js')).clockRead],
+  'clock compare': ['offset and rate of two clocks over a while', async () => (await import('./clock/compare.js')).clockCompare],
+  'clock watch': ['one clock against another, a line a second', async () => (await import('./clock/watch.js')).clockWatch],
+  'bench latency': ['measure latency with a closed loop', async () => (await import('./bench/latency.js')).benchLatency],
+  'bench compare': ['measure a cluster beside baselines of the same shape', async () => (await import('./bench/compare.js')).benchCompare],
+  'bench load': ['measure with an open loop at a chosen rate; find the knee', async () => (await import('./bench/load.js')).benchLoad],
+  'bench report': ['show one result of a bench, or compare several', async () => (await import('./bench/report.js')).benchReport],
   sim: ['run the protocol in a simulator that tries to break it', async () => (await import('./sim.js')).sim],
-  demo: ['three replicas on this machine, a workload, a failure, a report', async () => (await import('./demo.js')).demo],
+  demo: ['three replicas on this machine, a workload, a failure, a report', async () => (await import('./demo/demo.js')).demo],
 };
 
 /** How long something that a failed command left behind may keep the process. */

@@ -7,9 +7,9 @@ import { ALL_FAULTS, FAULT_NAMES, type FaultName } from '../sim/faults.js';
 import { Campaign, failureLine, failureText, progressLine, summaryJson, summaryLines } from '../sim/report.js';
 import { DEFAULT_TICKS, simulate } from '../sim/simulation.js';
 import { TraceRing, TransitionLog } from '../sim/trace.js';
-import { nearest } from '../server/options.js';
-import { defineCommand } from './command.js';
-import { CliError, Exit } from './exit.js';
+import { nearest } from '../host/options.js';
+import { defineCommand } from '../console/command.js';
+import { CliError, Exit } from '../console/exit.js';
 
 /** Lines of the trace that are printed before a failure. */
 const TRACE_LINES = 120;

@@ -8,20 +8,20 @@
 import { HostClock, type ClockQuality, type HostClockReport } from '../clock/host-clock.js';
 import { JitPaxosError } from '../errors.js';
 import { loadHash } from '../native/hash64.js';
-import { ClientCore } from '../protocol/client-core.js';
+import { ClientCore } from '../protocol/client/client-core.js';
 import { DEFAULT_CLIENT_TIMINGS, REQUESTS_PER_LANE_MAX, type ClientTimings } from '../protocol/config.js';
 import type { ClientEvents, Instant } from '../protocol/contract.js';
-import { NO_OWNER, ownedSessionLo } from '../protocol/session-owner.js';
+import { NO_OWNER, ownedSessionLo } from '../protocol/log/session-owner.js';
 import { ClientSessions } from './client-sessions.js';
 import { ClockTrust } from './clock-trust.js';
-import { AddressBook } from '../server/address-book.js';
-import { loadCluster, type Cluster, type ClusterConfig } from '../server/cluster-config.js';
-import type { KeyFile } from '../server/key-file.js';
-import { openKeys, type ProcessKeys } from '../server/keyring.js';
-import { guardedLogger, stderrLogger, type Logger } from '../server/logger.js';
-import { checkInteger, checkKeys, show } from '../server/options.js';
-import type { TransportKind } from '../server/transport-choice.js';
-import { TurnLoop } from '../server/turn-loop.js';
+import { AddressBook } from '../host/address-book.js';
+import { loadCluster, type Cluster, type ClusterConfig } from '../host/cluster-config.js';
+import type { KeyFile } from '../host/key-file.js';
+import { openKeys, type ProcessKeys } from '../host/keyring.js';
+import { guardedLogger, stderrLogger, type Logger } from '../host/logger.js';
+import { checkInteger, checkKeys, show } from '../host/options.js';
+import type { TransportKind } from '../host/transport-choice.js';
+import { TurnLoop } from '../host/turn-loop.js';
 import { explainSilence } from '../transport/silence.js';
 import { TransportCounter, type IdleStrategy } from '../transport/transport.js';
 import { CLIENT_SENDER } from '../wire/envelope.js';
@@ -60,7 +60,7 @@ export interface ClientHostOptions {
 
 export const CLIENT_HOST_OPTION_NAMES: readonly (keyof ClientHostOptions)[] = ['cluster', 'keys', 'lanes', 'connectTimeout', 'signal', 'transport', 'idle', 'datagramBytes', 'wireVersion', 'clock', 'leadNs', 'timings', 'requestsPerLane', 'logger'];
 
-export const DEFAULT_LANES = 64;
+const DEFAULT_LANES = 64;
 const DEFAULT_CONNECT_TIMEOUT_MS = 5_000;
 /** Of that, for names that the others can do without. */
 const NAMES_MS = 1_000;

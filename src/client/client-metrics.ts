@@ -1,7 +1,6 @@
 /** A client as metrics. Commits are counted here: only the client knows when an operation was committed, and how. */
-import { byLabel, counter, gauge, type Family, type HistogramSample, type Labels, type Sample } from '../metrics/exposition.js';
+import { METRIC_PREFIX, byLabel, counter, gauge, type Family, type HistogramSample, type Labels, type Sample } from '../metrics/exposition.js';
 import type { BucketSnapshot } from '../protocol/bucket-counts.js';
-import { METRIC_PREFIX } from '../server/replica-metrics.js';
 import type { ClientStats } from './client-stats.js';
 
 export const DURATION_BOUNDS_US = [25, 50, 75, 100, 150, 200, 300, 500, 750, 1_000, 2_000, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 5_000_000];

@@ -8,7 +8,7 @@
  *
  * Nothing is allocated for a request: each lane knows the core that it used last.
  */
-import { ClientCore } from '../protocol/client-core.js';
+import { ClientCore } from '../protocol/client/client-core.js';
 import { Outcome, type ClientEvents, type Instant } from '../protocol/contract.js';
 import { CLIENT_COUNTER_NAMES } from '../protocol/counters.js';
 import { ReplyStatus } from '../wire/messages.js';

@@ -1,6 +1,6 @@
 /** What a client did since it connected, for people and benches. */
 import { CLIENT_COUNTER_NAMES, ClientCounter } from '../protocol/counters.js';
-import { dropsReport, named } from '../server/status.js';
+import { dropsReport, named } from '../host/status.js';
 import { TRANSPORT_COUNTER_NAMES } from '../transport/transport.js';
 import type { ClientClockReport, ClientHost } from './client-host.js';
 

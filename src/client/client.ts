@@ -11,7 +11,7 @@ import type { Family } from '../metrics/exposition.js';
 import { BucketCounts } from '../protocol/bucket-counts.js';
 import { Outcome } from '../protocol/contract.js';
 import { ReplyStatus } from '../wire/messages.js';
-import { checkInteger, checkKeys, show } from '../server/options.js';
+import { checkInteger, checkKeys, show } from '../host/options.js';
 import { aborted, CLIENT_HOST_OPTION_NAMES, ClientHost, type ClientHostOptions } from './client-host.js';
 import { clientMetrics, DURATION_BOUNDS_US } from './client-metrics.js';
 import { clientStats, type ClientStats } from './client-stats.js';

@@ -8,7 +8,7 @@ import {
   decodeResult, encodeCas, encodeDelete, encodeGet, encodeIncrement, encodePut, encodeScan, KV_OPERATION_BYTES_MAX, KV_SCAN_LIMIT_MAX,
   type KvEntry, type KvOperationName, type KvResults,
 } from '../machine/kv-codec.js';
-import { show } from '../server/options.js';
+import { show } from '../host/options.js';
 import type { CallOptions, Client } from './client.js';
 
 export type Bytes = Uint8Array | string;

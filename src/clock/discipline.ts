@@ -86,7 +86,7 @@ export class Discipline {
 }
 
 /** What the line says the device shows at `raw`, shifted. */
-export function lineAt(line: PhcLine, shiftNs: bigint, raw: bigint): bigint {
+function lineAt(line: PhcLine, shiftNs: bigint, raw: bigint): bigint {
   const elapsed = raw - line.rawAt;
   return line.deviceAt + shiftNs + elapsed + ((elapsed * rateOf(line.rate)) >> RATE_SHIFT);
 }

@@ -10,7 +10,7 @@ import { errnoName, explainOpen, isTransient, patiently, type SystemCallError } 
 import type { PhcSample } from './phc-filter.js';
 
 /** Best first; the numbers of native/phc.cc. */
-export const SAMPLE_METHODS = { precise: 1, extended: 2, offset: 3, gettime: 4 } as const;
+const SAMPLE_METHODS = { precise: 1, extended: 2, offset: 3, gettime: 4 } as const;
 
 export type SampleMethod = keyof typeof SAMPLE_METHODS;
 

@@ -5,7 +5,8 @@
  * help text each. `lint` says what breaks it.
  */
 
-export type MetricKind = 'counter' | 'gauge' | 'histogram';
+/** Of every metric of ours. */
+export const METRIC_PREFIX = 'jitpaxos_';
 
 export type Labels = Readonly<Record<string, string>>;
 

@@ -9,7 +9,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { isIP, type AddressInfo } from 'node:net';
 import { JitPaxosError } from '../errors.js';
 import { expose, EXPOSITION_CONTENT_TYPE, type Family } from '../metrics/exposition.js';
-import { show } from './options.js';
+import { show } from '../host/options.js';
 
 /** What the server tells about. */
 export interface Monitored {

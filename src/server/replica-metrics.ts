@@ -1,11 +1,8 @@
 /** A replica as metrics: its status report in Prometheus' terms. docs/metrics.md is written from what this gives. */
-import { byLabel, counter, gauge, type Family, type HistogramSample, type Sample } from '../metrics/exposition.js';
+import { byLabel, counter, gauge, METRIC_PREFIX, type Family, type HistogramSample, type Sample } from '../metrics/exposition.js';
 import type { BucketSnapshot } from '../protocol/bucket-counts.js';
 import { COUNTER_NAMES, type CounterName } from '../protocol/counters.js';
-import { REPORTED_STATUS_NAMES, spokenIn, type ReplicaStatusReport } from './status.js';
-
-/** Of every metric of ours. */
-export const METRIC_PREFIX = 'jitpaxos_';
+import { REPORTED_STATUS_NAMES, spokenIn, type ReplicaStatusReport } from '../host/status.js';
 
 const MICROSECONDS = 1e6;
 const NANOSECONDS = 1e9;

@@ -10,8 +10,8 @@ import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES } from '../wire/envelope.js';
 import { begin } from '../wire/layout.js';
 import { Status, StatusReply } from '../wire/messages.js';
 import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
-import { encodeReport } from './status-codec.js';
-import type { ReplicaStatusReport } from './status.js';
+import { encodeReport } from '../host/status-codec.js';
+import type { ReplicaStatusReport } from '../host/status.js';
 
 /** A report is built anew when the last one is older than this. */
 const FRESH_US = 20_000;

@@ -8,8 +8,8 @@
  */
 import { Chunk, Order, Reply, ReplicaStatus, REPLICA_STATUS_NAMES, Sync, SyncAck, typeOf } from '../wire/messages.js';
 import { readI32, readIndex, readU16, toHex } from '../wire/u64.js';
-import { ORDER_RECORD_BYTES } from '../protocol/log.js';
-import { REGISTER_LANE } from '../protocol/sessions.js';
+import { ORDER_RECORD_BYTES } from '../protocol/log/log.js';
+import { REGISTER_LANE } from '../protocol/log/sessions.js';
 import { Views } from '../protocol/views.js';
 import { ChainTree, ROOT } from './chain-tree.js';
 import type { LogView, ReplicaStateView } from './cores.js';

@@ -5,7 +5,7 @@
 import type { ClientConfig } from '../protocol/config.js';
 import { Instant, Outcome, type ClientEvents } from '../protocol/contract.js';
 import { InvariantError } from '../protocol/invariant.js';
-import { ownedSessionLo } from '../protocol/session-owner.js';
+import { ownedSessionLo } from '../protocol/log/session-owner.js';
 import { ReplyStatus, Request, typeOf } from '../wire/messages.js';
 import { readI32, readU16 } from '../wire/u64.js';
 import type { SimulatedClock } from './clock.js';
@@ -159,7 +159,7 @@ export class ClientHost implements EventHandler {
     };
     const nonceHi = random.next();
     if (this.around.owned) this.sessionLo = ownedSessionLo(this.sessionLo, this.endpoint);
-    const isOwned = (this.sessionLo & 1) === 0; // both kinds occur: see protocol/session-owner.ts
+    const isOwned = (this.sessionLo & 1) === 0; // both kinds occur: see protocol/log/session-owner.ts
     const config = this.configure(this.sessionHi, this.sessionLo, isOwned ? this.endpoint : nonceHi, random.next(), random.next());
     this.core = this.around.createClient({ ...config, ...this.core?.succession() }, this.outbox, clientEvents);
     clock.read(queue.nowUs, this.now);

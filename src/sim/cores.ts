@@ -2,10 +2,10 @@
  * What the simulator needs of the cores, and how it gets them. A test that wants to know whether a rule is watched hands
  * in factories that return cores with that rule broken; nothing in the shipped code can be switched off.
  */
-import { ClientCore } from '../protocol/client-core.js';
+import { ClientCore } from '../protocol/client/client-core.js';
 import type { ClientConfig, ReplicaConfig } from '../protocol/config.js';
 import type { Chain, ClientEvents, Hasher, Instant, Outbox, Recovered, ReplicaObserver, Storage } from '../protocol/contract.js';
-import { ReplicaCore } from '../protocol/replica-core.js';
+import { ReplicaCore } from '../protocol/replica/replica-core.js';
 import type { StateMachine } from '../machine/state-machine.js';
 
 /** The log as the checks read it. */
@@ -42,7 +42,7 @@ export interface SimulatedReplicaCore {
   persisted(token: number): void;
   readonly wakeAtUs: number;
   readonly counters: Float64Array;
-  /** `isEcho`: its state came from another replica, and counts for nothing yet (protocol/divergence.ts). */
+  /** `isEcho`: its state came from another replica, and counts for nothing yet (protocol/replica/divergence.ts). */
   readonly state: ReplicaStateView & { readonly isEcho: boolean };
 }
 

@@ -6,8 +6,8 @@
  */
 import { encodeDelete, encodeIncrement, encodePut } from '../machine/kv-codec.js';
 import { Instant } from '../protocol/contract.js';
-import { ownedSessionLo } from '../protocol/session-owner.js';
-import { REGISTER_BYTES, REGISTER_LANE } from '../protocol/sessions.js';
+import { ownedSessionLo } from '../protocol/log/session-owner.js';
+import { REGISTER_BYTES, REGISTER_LANE } from '../protocol/log/sessions.js';
 import { begin, type Layout } from '../wire/layout.js';
 import { layoutOf, Plea, Probe, ProbeReply, Read, Reconcile, Reject, Reply, Request, RequestFlag, typeOf } from '../wire/messages.js';
 import { addHi, addLo, readI32, readIndex, writeI32, writeIndex, writeU16 } from '../wire/u64.js';

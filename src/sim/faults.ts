@@ -14,7 +14,7 @@ import { MISHAPS } from './mishaps.js';
 import { WORLD_FAULTS } from './world.js';
 
 /** Names for `--faults`, with what they do. The table of docs/simulation.md. */
-export const FAULTS = {
+const FAULTS = {
   'loss': 'datagrams are lost',
   'duplicate': 'datagrams arrive twice',
   'reorder': 'datagrams are overtaken',

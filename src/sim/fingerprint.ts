@@ -3,7 +3,7 @@
  * states apart that behave alike (that costs time), and must never take two for one that do not (that would cost the
  * proof): so all fields count, private ones too, but for those that are named here with the reason.
  */
-import { Log } from '../protocol/log.js';
+import { Log } from '../protocol/log/log.js';
 import { LastView } from '../wire/copy.js';
 import { SimulationHasher } from './hash.js';
 

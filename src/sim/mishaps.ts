@@ -12,8 +12,6 @@ export const MISHAPS = {
   'diverge': 'at most f replicas apply one operation wrongly: the others must notice',
 } as const;
 
-export type MishapName = keyof typeof MISHAPS;
-
 /** What the driver can do to a cluster. */
 export interface MishapTargets {
   readonly replicas: number;

@@ -8,7 +8,7 @@
 import { KvMachine } from '../machine/kv.js';
 import { DEFAULT_CLIENT_TIMINGS, DEFAULT_TIMINGS, type ClientConfig, type ReplicaConfig } from '../protocol/config.js';
 import type { Chain, FirstStart } from '../protocol/contract.js';
-import type { ForgottenError } from '../protocol/introduction.js';
+import type { ForgottenError } from '../protocol/replica/introduction.js';
 import { Views } from '../protocol/views.js';
 import { COUNTER_NAMES, Counter, type CounterName } from '../protocol/counters.js';
 import { DEFAULT_DATAGRAM_BYTES } from '../wire/envelope.js';

@@ -66,7 +66,7 @@ export interface ClockHistory {
   readonly rightAtUs: number;
 }
 
-export const ONE_WAY_KINDS = ['deaf', 'deaf to replicas', 'mute', 'a client does not hear', 'does not hear a client', 'a client cut off from', 'one replica does not hear'] as const;
+const ONE_WAY_KINDS = ['deaf', 'deaf to replicas', 'mute', 'a client does not hear', 'does not hear a client', 'a client cut off from', 'one replica does not hear'] as const;
 export type OneWayKind = (typeof ONE_WAY_KINDS)[number];
 /** A client gets out of these by a plea that says whom it does not hear. */
 const OF_A_CLIENT: ReadonlySet<OneWayKind> = new Set(['a client does not hear', 'does not hear a client', 'a client cut off from']);
@@ -128,8 +128,6 @@ export interface WorldBounds {
   /** Length of the safety phase, µs. */
   readonly ticks: number;
 }
-
-export const KIND_WORLD: World = { distance: undefined, busy: undefined, clocks: undefined, oneWay: undefined, moveEveryUs: undefined, longest: undefined, standstill: undefined, enemy: undefined, scheduling: undefined, firstStarts: undefined, directoryLosses: undefined, newcomers: [] };
 
 const YEAR_S = 365 * 86_400;
 

@@ -36,7 +36,7 @@ import { readStored, type Stored } from './log-reader.js';
 import { PendingChange } from './pending-change.js';
 import { Segments } from './segments.js';
 
-export const DEFAULT_SEGMENT_BYTES = 16 << 20;
+const DEFAULT_SEGMENT_BYTES = 16 << 20;
 
 /** A write that takes longer than this is as bad for the cluster as a disk that fails. */
 const STALL_MS = 500;

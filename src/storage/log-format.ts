@@ -27,7 +27,7 @@
  *
  *   flags: 1 reset, 2 clean, 4 the state behind the entries came from another replica and was not compared yet (HardState.isEcho)
  *
- *   body: `count` entries from index `from` on, each: length u32, entry as in protocol/log.ts
+ *   body: `count` entries from index `from` on, each: length u32, entry as in protocol/log/log.ts
  *
  *   snapshot  snapshot-IIIIIIIIIIIIIIII-CCCCCCCCCCCCCCCC    (index, chain; hex)
  *     0      4         8            16        20      28      36       44                      52  56                 64

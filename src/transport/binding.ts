@@ -3,7 +3,7 @@ import { JitPaxosError } from '../errors.js';
 import type { Address, Notice } from './transport.js';
 
 /** Loopback suffices where all peers are there, and will stay there: a port that the network can't see needs no firewall. */
-export function anyAddress(family: 4 | 6, peers: readonly Address[]): string {
+function anyAddress(family: 4 | 6, peers: readonly Address[]): string {
   const stays = peers.length > 0 && peers.every(({ name }) => name === undefined);
   if (family === 6) return stays && peers.every(({ host }) => host === '::1') ? '::1' : '::';
   return stays && peers.every(({ host }) => host.startsWith('127.')) ? '127.0.0.1' : '0.0.0.0';

@@ -23,7 +23,7 @@ export interface Keyring {
   find(keyId: number): number;
   /** Whether datagrams of this sender (replica index or CLIENT_SENDER) may be under the key: a client's key does not speak for a replica. */
   permits(slot: number, sender: number): boolean;
-  /** The client that a key belongs to: the id of its first key. A session belongs to one client (protocol/session-owner.ts). */
+  /** The client that a key belongs to: the id of its first key. A session belongs to one client (protocol/log/session-owner.ts). */
   ownerOf(slot: number): number;
   /** False for a key that only reads: see isReadOnly in messages.ts. */
   mayWrite(slot: number): boolean;

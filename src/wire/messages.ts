@@ -128,7 +128,7 @@ export const Fetch = defineMessage('Fetch', 16, {
   room: { kind: 'u16', since: 4 },
 });
 
-/** Answer to Fetch: entries (see protocol/log.ts) that follow `baseIndex`, whose chain here is `baseChain`; the sender's log goes on to `lastIndex`. An answer whose base differs from the asked one says that the asked base is not in this log. `more`: 1 when another Chunk of the same answer follows, so that it is not time yet to ask for what comes next. */
+/** Answer to Fetch: entries (see protocol/log/log.ts) that follow `baseIndex`, whose chain here is `baseChain`; the sender's log goes on to `lastIndex`. An answer whose base differs from the asked one says that the asked base is not in this log. `more`: 1 when another Chunk of the same answer follows, so that it is not time yet to ask for what comes next. */
 export const Chunk = defineMessage('Chunk', 17, {
   view: 'u32',
   logView: 'u32',
@@ -222,7 +222,7 @@ export const SnapshotChunk = defineMessage('SnapshotChunk', 25, {
 
 /**
  * Replica → replica: entry `index` is committed under `chain`, and behind it, where a snapshot of mine became stable, my machine and session table have this digest (XXH3-64 of the snapshot; 0: of the log alone).
- * Index 0: `chain` and `digest` hold the limits that decide what is executed (protocol/divergence.ts). `asks`: 1 when the sender has heard none of the receiver's at this index; without a digest that is all it wants: its state came from another replica.
+ * Index 0: `chain` and `digest` hold the limits that decide what is executed (protocol/replica/divergence.ts). `asks`: 1 when the sender has heard none of the receiver's at this index; without a digest that is all it wants: its state came from another replica.
  */
 export const StateDigest = defineMessage(
   'StateDigest',
@@ -251,7 +251,7 @@ export const Status = defineMessage('Status', 32, {
 });
 
 /**
- * Answer to Status, by the replica's host: a msgpack map (server/status-codec.ts) of `length` bytes. To `serial` 0 all of it, or nothing when the padding was shorter than that. Otherwise as much of it from `offset` on as padding and datagram
+ * Answer to Status, by the replica's host: a msgpack map (host/status-codec.ts) of `length` bytes. To `serial` 0 all of it, or nothing when the padding was shorter than that. Otherwise as much of it from `offset` on as padding and datagram
  * have room for; `serial` is then that of the report, which need not be the one that was asked for. It is larger than 1.
  */
 export const StatusReply = defineMessage('StatusReply', 33, {
@@ -297,7 +297,7 @@ export const ALL_MESSAGES: readonly Message[] = [
 ];
 
 export const RequestFlag = {
-  /** The operation registers the session (protocol/sessions.ts), it is not one of the state machine's. */
+  /** The operation registers the session (protocol/log/sessions.ts), it is not one of the state machine's. */
   register: 1,
   /** The operation is a query that came into the log because its quorum read did not succeed: it changes nothing. */
   query: 2,

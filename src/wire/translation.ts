@@ -19,7 +19,7 @@ export interface Move {
   readonly keepsBytes: boolean;
 }
 
-export function moveBetween(from: Layout, to: Layout): Move {
+function moveBetween(from: Layout, to: Layout): Move {
   const shared = Object.keys(to.fields).filter((field) => from.fields[field] === to.fields[field]);
   const copies = shared.filter((field) => to.fields[field] !== 'bin16').flatMap((field) => [from.at[field]!, to.at[field]!, widthOf(to.fields[field]!)]);
   return { from, to, copies: Uint8Array.from(copies), keepsBytes: shared.some((field) => to.fields[field] === 'bin16') };

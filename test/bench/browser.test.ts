@@ -6,9 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Histogram } from '../../src/metrics/histogram.js';
-import type { BenchReport } from '../../src/cli/load/report.js';
-import { benchPage } from '../../src/cli/report/bench-page.js';
-import { comparePage } from '../../src/cli/report/compare-page.js';
+import type { BenchReport } from '../../src/measure/load/bench-report.js';
+import { benchPage } from '../../src/measure/report/bench-page.js';
+import { comparePage } from '../../src/measure/report/compare-page.js';
 import { readProfile } from '../../bench/profile/cpu-profile.js';
 import { costOf, profilePage } from '../../bench/profile/profile-report.js';
 

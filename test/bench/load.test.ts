@@ -7,9 +7,9 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync, existsSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { BenchKeys } from '../../src/cli/load/bench-keys.js';
-import { freePorts, LocalCluster } from '../../src/cli/load/local-cluster.js';
-import type { BenchReport } from '../../src/cli/load/report.js';
+import { BenchKeys } from '../../src/measure/load/bench-keys.js';
+import { freePorts, LocalCluster } from '../../src/measure/local-cluster.js';
+import type { BenchReport } from '../../src/measure/load/bench-report.js';
 import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import { Histogram } from '../../src/metrics/histogram.js';

@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap';
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { plotLines } from '../../src/cli/terminal.js';
+import { plotLines } from '../../src/console/terminal.js';
 import { Model } from '../clock/model.js';
 import { buildStandIn, standInEnvironment, whyNoStandIn } from '../clock/stand-in.js';
 import { Sysfs } from '../clock/sysfs.js';

@@ -1,8 +1,8 @@
 import t from 'tap';
-import { parseFlags, helpOf, type CommandShape, type Flags } from '../../src/cli/flags.js';
-import { formatCount, formatDuration, parseCount, parseDuration, parseSize } from '../../src/cli/units.js';
-import { parseAssertion, parseMix, tableOf, type BenchReport } from '../../src/cli/load/report.js';
-import { exitCodeOf, lineOf, CliError, Exit } from '../../src/cli/exit.js';
+import { parseFlags, helpOf, type CommandShape, type Flags } from '../../src/console/flags.js';
+import { formatCount, formatDuration, parseCount, parseDuration, parseSize } from '../../src/console/units.js';
+import { parseAssertion, parseMix, tableOf, type BenchReport } from '../../src/measure/load/bench-report.js';
+import { exitCodeOf, lineOf, CliError, Exit } from '../../src/console/exit.js';
 import { JitPaxosError } from '../../src/errors.js';
 
 const SHAPE = {

@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { REPLICA_SETTINGS } from '../../src/cli/config.js';
-import { CliError } from '../../src/cli/exit.js';
-import { parseFlags, type CommandShape, type Flags } from '../../src/cli/flags.js';
-import { asSettings, CONFIG_FLAG, CONFIG_SCHEMA, keyOf, openSettings, variableOf, withoutSettings } from '../../src/cli/settings.js';
+import { CliError } from '../../src/console/exit.js';
+import { parseFlags, type CommandShape, type Flags } from '../../src/console/flags.js';
+import { asSettings, CONFIG_FLAG, CONFIG_SCHEMA, keyOf, openSettings, variableOf, withoutSettings } from '../../src/console/settings.js';
 import { jitpaxos } from '../cluster/processes.js';
 
 const SHAPE = {

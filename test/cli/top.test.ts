@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { cut, sparkline, table, widthOf } from '../../src/cli/terminal.js';
+import { cut, sparkline, table, widthOf } from '../../src/console/terminal.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import { jitpaxos, MAIN } from '../cluster/processes.js';
 import { clusterConfig, startReplicas } from '../server/fixtures.js';

@@ -2,11 +2,11 @@
 import t from 'tap';
 import { ClientSessions } from '../../src/client/client-sessions.js';
 import { CounterMachine } from '../../src/machine/counter.js';
-import { ClientCore } from '../../src/protocol/client-core.js';
+import { ClientCore } from '../../src/protocol/client/client-core.js';
 import { DEFAULT_CLIENT_TIMINGS } from '../../src/protocol/config.js';
 import { Outcome } from '../../src/protocol/contract.js';
 import { ClientCounter } from '../../src/protocol/counters.js';
-import { REGISTER_LANE } from '../../src/protocol/sessions.js';
+import { REGISTER_LANE } from '../../src/protocol/log/sessions.js';
 import { Plea, Probe, Reject, RejectReason, Reply, ReplyStatus, Request } from '../../src/wire/messages.js';
 import { Cluster, encode, HandOutbox, type Packet, type TestClient } from '../protocol/harness.js';
 

@@ -11,8 +11,8 @@ import { EchoMachine } from '../../src/machine/echo.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import { native } from '../../src/native/addon.js';
 import { Outcome } from '../../src/protocol/contract.js';
-import type { ClusterConfig } from '../../src/server/cluster-config.js';
-import { silentLogger, type Logger } from '../../src/server/logger.js';
+import type { ClusterConfig } from '../../src/host/cluster-config.js';
+import { silentLogger, type Logger } from '../../src/host/logger.js';
 import { clusterConfig, startReplicas } from '../server/fixtures.js';
 
 const text = (bytes: Uint8Array | undefined): string | undefined => (bytes === undefined ? undefined : Buffer.from(bytes).toString());

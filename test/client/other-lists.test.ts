@@ -3,7 +3,7 @@ import t from 'tap';
 import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import { KvMachine } from '../../src/machine/kv.js';
-import { silentLogger } from '../../src/server/logger.js';
+import { silentLogger } from '../../src/host/logger.js';
 import type { JitPaxosError } from '../../src/errors.js';
 import { clusterConfig, freePorts, startReplicas } from '../server/fixtures.js';
 import { until } from '../transport/fixtures.js';

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import t from 'tap';
-import { Pacer, type PacingKind } from '../../src/cli/load/pacer.js';
+import { Pacer, type PacingKind } from '../../src/measure/load/pacer.js';
 import { openDeadlineTimer } from '../../src/clock/deadline-timer.js';
 import { hostMonotonicNs, monotonicOriginNs, openMonotonic } from '../../src/clock/monotonic.js';
 import { native, type NativeBinding } from '../../src/native/addon.js';

@@ -16,7 +16,7 @@ import { readPlatform } from '../../src/clock/quality/platform.js';
 import { interpretPtp4l, managementData, managementRequest, readPtp4l, type Ptp4lReport } from '../../src/clock/quality/ptp4l.js';
 import { statedError } from '../../src/clock/quality/statement.js';
 import { HostClock, systemStatements, type Sources } from '../../src/clock/host-clock.js';
-import { defaultPair } from '../../src/cli/clock-difference.js';
+import { defaultPair } from '../../src/cli/clock/difference.js';
 import { native, type KernelClockRecord, type NativeBinding } from '../../src/native/addon.js';
 import { fakeChrony, tracking, trackingFloats } from './fake-chrony.js';
 

@@ -1,7 +1,7 @@
 // A cluster whose hosts' clocks are off, or are unplugged: it stays correct, goes on committing, and says so.
 import t, { type Test } from 'tap';
 import { randomInt } from 'node:crypto';
-import { formatDuration } from '../../src/cli/units.js';
+import { formatDuration } from '../../src/console/units.js';
 import { buildStandIn, whyNoStandIn } from '../clock/stand-in.js';
 import { ClockedCluster, quantile, type ClientPhase } from './clocks/run.js';
 

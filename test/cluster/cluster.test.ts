@@ -10,8 +10,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
-import { freePorts, LocalCluster } from '../../src/cli/load/local-cluster.js';
-import { seededRandom } from '../../src/cli/load/random.js';
+import { freePorts, LocalCluster } from '../../src/measure/local-cluster.js';
+import { seededRandom } from '../../src/measure/load/random.js';
 import { Views } from '../../src/protocol/views.js';
 import { jitpaxos, MAIN, type Ended } from './processes.js';
 

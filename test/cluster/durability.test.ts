@@ -4,7 +4,7 @@ import { readdirSync, writeFileSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
-import { LocalCluster } from '../../src/cli/load/local-cluster.js';
+import { LocalCluster } from '../../src/measure/local-cluster.js';
 
 const ROUNDS = 3;
 

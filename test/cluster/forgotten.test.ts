@@ -7,7 +7,7 @@ import t from 'tap';
 import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import { KvMachine } from '../../src/machine/kv.js';
-import { silentLogger } from '../../src/server/logger.js';
+import { silentLogger } from '../../src/host/logger.js';
 import { Replica } from '../../src/server/replica.js';
 import { clusterConfig } from '../server/fixtures.js';
 

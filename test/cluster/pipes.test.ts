@@ -10,8 +10,8 @@ import t from 'tap';
 import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import { StatusClient } from '../../src/client/status-client.js';
-import { Exit } from '../../src/cli/exit.js';
-import { freePorts } from '../../src/cli/load/local-cluster.js';
+import { Exit } from '../../src/console/exit.js';
+import { freePorts } from '../../src/measure/local-cluster.js';
 import { jitpaxos, MAIN } from './processes.js';
 
 /** Three replicas, each with the pipes or files that the test gives it; killed in the end. */

@@ -1,6 +1,6 @@
 /** `npm run fuzz`: datagrams by the million at the receive path (receive-path.ts). Exit code 1 when anything crashed or changed that may not. */
 import { program } from '../../bench/program.js';
-import { CliError } from '../../src/cli/exit.js';
+import { CliError } from '../../src/console/exit.js';
 import { KINDS, ReceivePathFuzzer, type Kind } from './receive-path.js';
 
 const PROGRESS_MS = 5_000;

@@ -10,12 +10,12 @@
  *   replicas that stop, not ones that lie, so an invariant may stop the replica that hears it, or what they say of its log or its promises (STOPS); nothing else may be thrown.
  * - *answers*: the same at a client. The rule: nothing throws.
  */
-import { DivergedError } from '../../src/protocol/divergence.js';
-import { ForgottenError } from '../../src/protocol/introduction.js';
+import { DivergedError } from '../../src/protocol/replica/divergence.js';
+import { ForgottenError } from '../../src/protocol/replica/introduction.js';
 import { InvariantError } from '../../src/protocol/invariant.js';
-import { ENTRY_HEADER_BYTES, ORDER_RECORD_BYTES } from '../../src/protocol/log.js';
-import { REGISTER_LANE } from '../../src/protocol/sessions.js';
-import { Keyring } from '../../src/server/keyring.js';
+import { ENTRY_HEADER_BYTES, ORDER_RECORD_BYTES } from '../../src/protocol/log/log.js';
+import { REGISTER_LANE } from '../../src/protocol/log/sessions.js';
+import { Keyring } from '../../src/host/keyring.js';
 import { Fingerprint } from '../../src/sim/fingerprint.js';
 import { Random } from '../../src/sim/random.js';
 import { CLIENT_SENDER, ENVELOPE_BYTES } from '../../src/wire/envelope.js';

@@ -2,7 +2,7 @@ import t from 'tap';
 import { Histogram, HISTOGRAM_LIMIT_NS } from '../../src/metrics/histogram.js';
 import { formatHgrm, percentileTicks } from '../../src/metrics/hgrm.js';
 import { HeapMeter } from '../../src/metrics/heap-meter.js';
-import { seededRandom } from '../../src/cli/load/random.js';
+import { seededRandom } from '../../src/measure/load/random.js';
 
 t.test('a quantile is above the exact one by less than 1 %, whatever the values', (t) => {
   const seed = (Date.now() & 0xffffff) + 1;

@@ -7,8 +7,8 @@
 import { CounterMachine } from '../../src/machine/counter.js';
 import { DEFAULT_TIMINGS, type Timings } from '../../src/protocol/config.js';
 import { Instant, type HardState, type Outbox, type PersistBatch, type Storage } from '../../src/protocol/contract.js';
-import { Jitter } from '../../src/protocol/random.js';
-import { ReplicaCore } from '../../src/protocol/replica-core.js';
+import { Jitter } from '../../src/protocol/jitter.js';
+import { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
 import { hasher, TEST_LIMITS } from './harness.js';
 
 /** How the hosts are at a moment: mean time between two pauses of a process, and their length. */

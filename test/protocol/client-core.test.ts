@@ -3,7 +3,7 @@ import t from 'tap';
 import type { ClientConfig, ClientTimings } from '../../src/protocol/config.js';
 import { Outcome } from '../../src/protocol/contract.js';
 import { ClientCounter } from '../../src/protocol/counters.js';
-import { REGISTER_LANE } from '../../src/protocol/sessions.js';
+import { REGISTER_LANE } from '../../src/protocol/log/sessions.js';
 import { Plea, Probe, ProbeReply, Read, ReadReply, Reconcile, Reject, RejectReason, ReplicaStatus, Reply, ReplyStatus, Request } from '../../src/wire/messages.js';
 import { Cluster, TestClient, type Packet, type Values } from './harness.js';
 

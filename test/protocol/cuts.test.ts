@@ -1,7 +1,7 @@
 // Links that are cut in one direction, and stay so: a view that can serve is found, whatever is cut, and then stays.
 import t, { type Test } from 'tap';
 import { Outcome } from '../../src/protocol/contract.js';
-import { Jitter } from '../../src/protocol/random.js';
+import { Jitter } from '../../src/protocol/jitter.js';
 import { Probe, ProbeReply, ReplicaStatus, Sync } from '../../src/wire/messages.js';
 import { Cluster, type TestClient } from './harness.js';
 

@@ -3,11 +3,11 @@
  * clock for each host. For the question whether a client gets in beside others that keep the replicas busy.
  */
 import { CounterMachine } from '../../src/machine/counter.js';
-import { ClientCore } from '../../src/protocol/client-core.js';
+import { ClientCore } from '../../src/protocol/client/client-core.js';
 import { DEFAULT_CLIENT_TIMINGS, DEFAULT_TIMINGS, type LateRule } from '../../src/protocol/config.js';
 import { Instant, Outcome, type Outbox, type PersistBatch, type Storage } from '../../src/protocol/contract.js';
-import { Jitter } from '../../src/protocol/random.js';
-import { ReplicaCore } from '../../src/protocol/replica-core.js';
+import { Jitter } from '../../src/protocol/jitter.js';
+import { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
 import { ReplyStatus } from '../../src/wire/messages.js';
 import { differenceU64 } from '../../src/wire/u64.js';
 import { hasher, TEST_LIMITS } from './harness.js';

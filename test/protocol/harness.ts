@@ -5,17 +5,17 @@
  *
  * Messages are written here field by field from their table and read by msgpackr, not by the code under test.
  */
-import { ForgottenError } from '../../src/protocol/introduction.js';
+import { ForgottenError } from '../../src/protocol/replica/introduction.js';
 import { Unpackr } from 'msgpackr';
 import { CounterMachine } from '../../src/machine/counter.js';
 import type { StateMachine } from '../../src/machine/state-machine.js';
 import { loadHash } from '../../src/native/hash64.js';
-import { ClientCore } from '../../src/protocol/client-core.js';
+import { ClientCore } from '../../src/protocol/client/client-core.js';
 import { DEFAULT_CLIENT_TIMINGS, DEFAULT_LIMITS, DEFAULT_TIMINGS, type ClientConfig, type ClientTimings, type LateRule, type Limits, type Timings } from '../../src/protocol/config.js';
 import { Instant, type Chain, type FirstStart, type HardState, type Outbox, type PersistBatch, type Recovered, type Snapshot, type Storage } from '../../src/protocol/contract.js';
 import { Counter, type CounterName } from '../../src/protocol/counters.js';
-import { ReplicaCore } from '../../src/protocol/replica-core.js';
-import { REGISTER_LANE } from '../../src/protocol/sessions.js';
+import { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
+import { REGISTER_LANE } from '../../src/protocol/log/sessions.js';
 import * as wire from '../../src/wire/messages.js';
 import type { Message } from '../../src/wire/layout.js';
 import { toBigInt } from '../../src/wire/u64.js';

@@ -1,6 +1,6 @@
 // Who a replica is to the others: first starts in any order, directories that were lost, copies that are old.
 import t from 'tap';
-import { INCARNATION_LEAP, VIEW_LEAP } from '../../src/protocol/introduction.js';
+import { INCARNATION_LEAP, VIEW_LEAP } from '../../src/protocol/replica/introduction.js';
 import { Fetch, Probe, ProbeReply, ReplicaStatus, Request, Sync, SyncAck, ViewChange, Vote } from '../../src/wire/messages.js';
 import { Cluster, type HandClient } from './harness.js';
 

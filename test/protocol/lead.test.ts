@@ -1,7 +1,7 @@
 // The client's lead: when it rises, how far, and when it is given up.
 import t from 'tap';
 import { Instant } from '../../src/protocol/contract.js';
-import { LeadControl } from '../../src/protocol/lead.js';
+import { LeadControl } from '../../src/protocol/client/lead.js';
 
 const ROUND_TRIP_US = 100;
 const SENT_US = Float64Array.of(0);

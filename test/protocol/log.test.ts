@@ -1,7 +1,7 @@
 // The log: an arena with a chain. "chain(i) is the checksum of the whole log up to i."
 import t from 'tap';
 import { loadHash } from '../../src/native/hash64.js';
-import { appendEntry, ENTRY_HEADER_BYTES, Log } from '../../src/protocol/log.js';
+import { appendEntry, ENTRY_HEADER_BYTES, Log } from '../../src/protocol/log/log.js';
 import { copyBytes, copyWords, viewOf } from '../../src/wire/copy.js';
 import { toBigInt } from '../../src/wire/u64.js';
 

@@ -1,8 +1,8 @@
 // The primary's order: pushed while members differ, applied from what a member saw. View 0 of three: primary 0, member 1, spare 2.
 import t from 'tap';
 import { ClientCounter } from '../../src/protocol/counters.js';
-import { REGISTER_LANE } from '../../src/protocol/sessions.js';
-import { RequestCache } from '../../src/protocol/request-cache.js';
+import { REGISTER_LANE } from '../../src/protocol/log/sessions.js';
+import { RequestCache } from '../../src/protocol/replica/agreement/request-cache.js';
 import { Chunk, Fetch, Order, Reconcile, Reject, RejectReason, Reply, Request, Sync, SyncAck } from '../../src/wire/messages.js';
 import { Cluster, type ClusterOptions, type HandClient, type Packet, type Values } from './harness.js';
 

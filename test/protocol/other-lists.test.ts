@@ -1,7 +1,7 @@
 // A client that counts the cluster's replicas otherwise than they do takes other sets for a quorum: nothing may commit for it.
 import t from 'tap';
 import { Outcome } from '../../src/protocol/contract.js';
-import { REGISTER_LANE } from '../../src/protocol/sessions.js';
+import { REGISTER_LANE } from '../../src/protocol/log/sessions.js';
 import { Probe, ProbeReply, Read, ReadReply, Reject, RejectReason, ReplicaStatus, Reply, Request, type ALL_MESSAGES } from '../../src/wire/messages.js';
 import { Cluster, TestClient } from './harness.js';
 

@@ -1,6 +1,6 @@
 // A slot's payload is what was put last, whatever was longer or shorter before, and the neighbours' stay as they are.
 import t from 'tap';
-import { Payloads } from '../../src/protocol/payloads.js';
+import { Payloads } from '../../src/protocol/log/payloads.js';
 import { viewOf } from '../../src/wire/copy.js';
 
 const SHORT = 16;

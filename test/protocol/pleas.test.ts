@@ -1,8 +1,8 @@
 // A client that does not hear, or reach, one member of the quorum gets a view that it can use, and costs the others little, whatever it says.
 import t, { type Test } from 'tap';
 import { Instant, Outcome } from '../../src/protocol/contract.js';
-import { ALL_CHANGES, ALL_REFILL_US, CLIENT_CHANGES, CLIENT_REFILL_US, EVEN_US } from '../../src/protocol/pleas.js';
-import { Hearing, UNHEARD_ASKED, UNHEARD_US } from '../../src/protocol/hearing.js';
+import { ALL_CHANGES, ALL_REFILL_US, CLIENT_CHANGES, CLIENT_REFILL_US, EVEN_US } from '../../src/protocol/replica/suspicion/pleas.js';
+import { Hearing, UNHEARD_ASKED, UNHEARD_US } from '../../src/protocol/client/hearing.js';
 import { Chunk, Plea, ReplicaStatus, ViewChange, ViewReason } from '../../src/wire/messages.js';
 import { Cluster, type TestClient } from './harness.js';
 

@@ -1,7 +1,7 @@
 // A clock that is far off: whose it is, and a view without it where there is one. View 0 of three: primary 0, member 1, spare 2.
 import t from 'tap';
 import { Instant } from '../../src/protocol/contract.js';
-import { ReplicaClocks } from '../../src/protocol/replica-clocks.js';
+import { ReplicaClocks } from '../../src/protocol/replica/suspicion/replica-clocks.js';
 import { BusyHosts } from './busy-hosts.js';
 
 const SECOND_US = 1_000_000;

@@ -1,7 +1,7 @@
 // Normal operation: "Replica, on Request of its view, status normal, member of the quorum". View 0 of three: primary 0, member 1, spare 2.
 import t from 'tap';
 import { Probe, Read, ReadReply, Reconcile, Reject, RejectReason, Reply, Request, ViewChange } from '../../src/wire/messages.js';
-import { LATE_REGISTER_US, LATE_REGISTERS } from '../../src/protocol/requests.js';
+import { LATE_REGISTER_US, LATE_REGISTERS } from '../../src/protocol/replica/requests.js';
 import { Cluster, encode, type HandClient, type Packet, type Values } from './harness.js';
 
 const reasonOf = (packet: Packet): unknown => {

@@ -1,7 +1,7 @@
 // When a client takes a request for lost, and how many it may send again.
 import t from 'tap';
 import { Instant } from '../../src/protocol/contract.js';
-import { Retries } from '../../src/protocol/retries.js';
+import { Retries } from '../../src/protocol/client/retries.js';
 
 /** A request that was sent once was committed at `nowUs`, after `us`. */
 function committed(retries: Retries, us: number, nowUs: number): void {

@@ -1,6 +1,6 @@
 // A session belongs to the client that registered it: another client's key opens nothing of it.
 import t from 'tap';
-import { isForeign, NO_OWNER, ownedSessionLo } from '../../src/protocol/session-owner.js';
+import { isForeign, NO_OWNER, ownedSessionLo } from '../../src/protocol/log/session-owner.js';
 import { RejectReason, Reconcile, Reject, Reply, Request } from '../../src/wire/messages.js';
 import { Cluster, encode, HandClient, type Packet } from './harness.js';
 

@@ -1,9 +1,9 @@
 // Sessions, the tail index, execution and hold-back: at most once, in log order.
 import t from 'tap';
-import { HoldBack } from '../../src/protocol/hold-back.js';
-import { Log } from '../../src/protocol/log.js';
-import { Session, SessionTable } from '../../src/protocol/sessions.js';
-import { TailIndex } from '../../src/protocol/tail-index.js';
+import { HoldBack } from '../../src/protocol/replica/hold-back.js';
+import { Log } from '../../src/protocol/log/log.js';
+import { Session, SessionTable } from '../../src/protocol/log/sessions.js';
+import { TailIndex } from '../../src/protocol/log/tail-index.js';
 import { viewOf } from '../../src/wire/copy.js';
 import { ReplyStatus, Request, Reply, Reject, RejectReason } from '../../src/wire/messages.js';
 import { Cluster, hasher, type JournalMachine } from './harness.js';

@@ -1,8 +1,8 @@
 // Snapshots from elsewhere whose bytes came as they were sent: what no replica can have written is refused by name, and changes nothing.
 import t from 'tap';
 import type { Snapshot } from '../../src/protocol/contract.js';
-import { decodeSnapshot, snapshotFault } from '../../src/protocol/snapshots.js';
-import { Session, SessionTable, type SessionBounds } from '../../src/protocol/sessions.js';
+import { decodeSnapshot, snapshotFault } from '../../src/protocol/log/snapshots.js';
+import { Session, SessionTable, type SessionBounds } from '../../src/protocol/log/sessions.js';
 import { Random } from '../../src/sim/random.js';
 import { viewOf } from '../../src/wire/copy.js';
 import { ReplicaStatus, Request } from '../../src/wire/messages.js';

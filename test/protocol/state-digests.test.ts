@@ -1,7 +1,7 @@
 // Replicas compare their states at snapshots, and their limits as they start: who differs is named, the minority stops itself.
 import t, { type Test } from 'tap';
 import type { StateMachine } from '../../src/machine/state-machine.js';
-import { DivergedError } from '../../src/protocol/divergence.js';
+import { DivergedError } from '../../src/protocol/replica/divergence.js';
 import { Request, StateDigest } from '../../src/wire/messages.js';
 import { Cluster, JournalMachine, type ClusterOptions, type HandClient, type TestReplica, type Values } from './harness.js';
 

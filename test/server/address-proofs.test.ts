@@ -7,7 +7,7 @@ import { KvClient } from '../../src/client/kv-client.js';
 import { encodeGet } from '../../src/machine/kv-codec.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import { loadHash } from '../../src/native/hash64.js';
-import { silentLogger } from '../../src/server/logger.js';
+import { silentLogger } from '../../src/host/logger.js';
 import { Replica } from '../../src/server/replica.js';
 import { AMPLIFICATION, writeProof } from '../../src/wire/address-proofs.js';
 import { CLIENT_SENDER, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';

@@ -7,7 +7,7 @@ import t from 'tap';
 import { Client } from '../../src/client/client.js';
 import { CounterMachine } from '../../src/machine/counter.js';
 import type { ApplyContext, Operation, Reply } from '../../src/machine/state-machine.js';
-import { silentLogger, type Logger } from '../../src/server/logger.js';
+import { silentLogger, type Logger } from '../../src/host/logger.js';
 import { Replica, type ReplicaOptions } from '../../src/server/replica.js';
 import { DIVERGENCE_MARK } from '../../src/storage/divergence-mark.js';
 import { clusterConfig } from './fixtures.js';

@@ -6,7 +6,7 @@ import { Client } from '../../src/client/client.js';
 import { EchoMachine } from '../../src/machine/echo.js';
 import { native } from '../../src/native/addon.js';
 import { loadHash } from '../../src/native/hash64.js';
-import { silentLogger } from '../../src/server/logger.js';
+import { silentLogger } from '../../src/host/logger.js';
 import { Replica } from '../../src/server/replica.js';
 import { CLIENT_SENDER, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
 import { begin } from '../../src/wire/layout.js';

@@ -1,7 +1,7 @@
 /** Clusters in this process, on loopback, at ports that were free a moment ago. */
 import { createSocket, type Socket } from 'node:dgram';
-import type { ClusterConfig } from '../../src/server/cluster-config.js';
-import { silentLogger } from '../../src/server/logger.js';
+import type { ClusterConfig } from '../../src/host/cluster-config.js';
+import { silentLogger } from '../../src/host/logger.js';
 import { Replica, type ReplicaOptions } from '../../src/server/replica.js';
 
 /** Ports that are free on loopback, of the family of `host`. All are held until all are known, so that they differ. */

@@ -7,8 +7,8 @@ import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import type { Limits } from '../../src/protocol/config.js';
-import { ENTRY_HEADER_BYTES, misfitOf } from '../../src/protocol/log.js';
-import { silentLogger } from '../../src/server/logger.js';
+import { ENTRY_HEADER_BYTES, misfitOf } from '../../src/protocol/log/log.js';
+import { silentLogger } from '../../src/host/logger.js';
 import { Replica } from '../../src/server/replica.js';
 import { clusterConfig } from './fixtures.js';
 

@@ -8,7 +8,7 @@ import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import { expose } from '../../src/metrics/exposition.js';
-import { silentLogger } from '../../src/server/logger.js';
+import { silentLogger } from '../../src/host/logger.js';
 import { Replica } from '../../src/server/replica.js';
 import { jitpaxos } from '../cluster/processes.js';
 import { clusterConfig } from './fixtures.js';

@@ -8,12 +8,12 @@ import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import { InvariantError } from '../../src/protocol/invariant.js';
-import { loadCluster, resolveAddresses, type ClusterConfig } from '../../src/server/cluster-config.js';
-import { silentLogger, type Logger } from '../../src/server/logger.js';
-import { nearest, show } from '../../src/server/options.js';
+import { loadCluster, resolveAddresses, type ClusterConfig } from '../../src/host/cluster-config.js';
+import { silentLogger, type Logger } from '../../src/host/logger.js';
+import { nearest, show } from '../../src/host/options.js';
 import { Replica, type ReplicaOptions } from '../../src/server/replica.js';
 import { native, type NativeBinding } from '../../src/native/addon.js';
-import { WakeTimer } from '../../src/server/wake-timer.js';
+import { WakeTimer } from '../../src/host/wake-timer.js';
 import { clusterConfig, startReplicas } from './fixtures.js';
 
 const GOOD: ClusterConfig = { schema: 'jitpaxos.cluster/1', id: '0123456789abcdef', replicas: ['127.0.0.1:7400', '[::1]:7401', 'c.example:7402'] };

@@ -14,12 +14,12 @@ import { StatusClient, type StatusAnswer } from '../../src/client/status-client.
 import { KvMachine } from '../../src/machine/kv.js';
 import { loadHash } from '../../src/native/hash64.js';
 import { Instant } from '../../src/protocol/contract.js';
-import { loadCluster, type ClusterConfig } from '../../src/server/cluster-config.js';
-import { silentLogger } from '../../src/server/logger.js';
+import { loadCluster, type ClusterConfig } from '../../src/host/cluster-config.js';
+import { silentLogger } from '../../src/host/logger.js';
 import { Replica } from '../../src/server/replica.js';
-import { decodeReport, encodeReport } from '../../src/server/status-codec.js';
+import { decodeReport, encodeReport } from '../../src/host/status-codec.js';
 import { StatusService } from '../../src/server/status-service.js';
-import { logAheadNs, type ReplicaStatusReport } from '../../src/server/status.js';
+import { logAheadNs, type ReplicaStatusReport } from '../../src/host/status.js';
 import { ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
 import { begin } from '../../src/wire/layout.js';
 import { Status, StatusReply, validate } from '../../src/wire/messages.js';

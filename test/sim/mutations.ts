@@ -5,11 +5,11 @@
  * switched off. Private members are reached by their names in brackets, which keeps their types: renaming one breaks the
  * compilation of this file, not silently the mutation. docs/mutations.md says what caught each of them.
  */
-import { ClientCore } from '../../src/protocol/client-core.js';
+import { ClientCore } from '../../src/protocol/client/client-core.js';
 import type { HardState } from '../../src/protocol/contract.js';
-import { ReplicaCore } from '../../src/protocol/replica-core.js';
-import { REGISTER_LANE } from '../../src/protocol/sessions.js';
-import { NO_LOG } from '../../src/protocol/replica-state.js';
+import { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
+import { REGISTER_LANE } from '../../src/protocol/log/sessions.js';
+import { NO_LOG } from '../../src/protocol/replica/replica-state.js';
 import { createShippedClient, createShippedReplica, type CreateClient, type CreateReplica } from '../../src/sim/cores.js';
 import { Chunk, Order, RejectReason, ReplicaStatus, Request, RequestFlag, ReplyStatus, Vote } from '../../src/wire/messages.js';
 import { addHi, addLo, compareU64, readI32, readIndex, readU16, writeI32 } from '../../src/wire/u64.js';

@@ -2,7 +2,7 @@
  * Rules that a kinder world never put to the test, broken one at a time as in mutations.ts. Most are rules of liveness: to stand still
  * is how they are noticed.
  */
-import { ReplicaCore } from '../../src/protocol/replica-core.js';
+import { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
 import type { Chain } from '../../src/protocol/contract.js';
 import type { FaultName } from '../../src/sim/faults.js';
 import type { InvariantName } from '../../src/sim/violation.js';

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Client, JitPaxosError, KvClient, KvMachine, Replica, silentLogger } from '../../src/index.js';
 import { loadHash } from '../../src/native/hash64.js';
-import { SNAPSHOT_FORMAT } from '../../src/protocol/snapshots.js';
+import { SNAPSHOT_FORMAT } from '../../src/protocol/log/snapshots.js';
 import { decodeBackup } from '../../src/storage/backup.js';
 import { FORMATS, KEYED_LOG_FORMAT } from '../../src/storage/formats.js';
 import { UNKEYED_FINGERPRINT } from '../../src/protocol/contract.js';

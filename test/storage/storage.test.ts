@@ -7,7 +7,7 @@ import { loadHash } from '../../src/native/hash64.js';
 import type { HardState, PersistBatch } from '../../src/protocol/contract.js';
 import { DirectoryLock } from '../../src/storage/directory-lock.js';
 import { HARD_STATE_FILE, HardStateFile, SLOT_BYTES, type Owner } from '../../src/storage/hard-state.js';
-import { addressText, loadCluster } from '../../src/server/cluster-config.js';
+import { addressText, loadCluster } from '../../src/host/cluster-config.js';
 import { movedReplicas } from '../../src/storage/bootstrap-list.js';
 import { MemoryStorage, VolatileHardState } from '../../src/storage/memory-storage.js';
 

@@ -3,10 +3,10 @@
  * answers of the same process; after a restart there are none until it has answered twice.
  */
 import type { StatusAnswer } from '../../client/status-client.js';
-import { CHAIN_REMEDY, chainWarning } from '../../server/chain.js';
-import type { Cluster } from '../../server/cluster-config.js';
-import { majorityLostText, spokenIn, type ReplicaStatusReport } from '../../server/status.js';
-import { formatLongDuration } from '../units.js';
+import { CHAIN_REMEDY, chainWarning } from '../../host/chain.js';
+import type { Cluster } from '../../host/cluster-config.js';
+import { majorityLostText, spokenIn, type ReplicaStatusReport } from '../../host/status.js';
+import { formatLongDuration } from '../../console/units.js';
 
 export interface ReplicaSummary {
   readonly id: number;
@@ -128,7 +128,7 @@ function hindrance(before: ReplicaStatusReport | undefined, now: ReplicaStatusRe
 }
 
 /** Replicas that differ where none may: each pair once for each thing. */
-export function divergedRemarks(reports: readonly ReplicaStatusReport[]): string[] {
+function divergedRemarks(reports: readonly ReplicaStatusReport[]): string[] {
   const found = new Set<string>();
   for (const { id, diverged } of reports) {
     const pairs = (others: readonly number[] | undefined): string[] => (others ?? []).map((other) => `replicas ${Math.min(id, other)} and ${Math.max(id, other)}`);

@@ -1,7 +1,7 @@
 /** A cluster's summary as lines, the same for `status` and `top`. */
-import type { ReplicaStatusReport } from '../../server/status.js';
-import { Colour, paint, table } from '../terminal.js';
-import { formatCount, formatDuration } from '../units.js';
+import type { ReplicaStatusReport } from '../../host/status.js';
+import { Colour, paint, table } from '../../console/terminal.js';
+import { formatCount, formatDuration } from '../../console/units.js';
 import type { ClusterSummary, ReplicaSummary } from './summary.js';
 
 const HEADER = ['replica', 'address', 'role', 'status', 'view', 'last', 'committed', 'lag', 'commits/s', 'cpu', 'clock', 'answers in', 'up'];

@@ -7,7 +7,7 @@ import { ERROR_LIMIT_NS, type QualitySourceName, type Stated } from '../../clock
 import { deviceStatements, systemStatements } from '../../clock/host-clock.js';
 import { probeDevice } from '../../clock/probe.js';
 import { native } from '../../native/addon.js';
-import { formatDuration } from '../units.js';
+import { formatDuration } from '../../console/units.js';
 import { ok, skip, warn, type Finding } from './finding.js';
 
 /** A disciplined clock knows its device to within microseconds at first, and far better after some samples. */
@@ -35,7 +35,7 @@ export async function checkClocks(): Promise<Finding[]> {
 }
 
 /** Whether this user can read the device, and whether anybody has set it. */
-export function checkDevice(device: ClockDevice): Finding {
+function checkDevice(device: ClockDevice): Finding {
   const check = `clock ${device.name}`;
   if (!native.available) return skip(check, 'the native addon is not loaded');
   const { method, epoch, problem } = probeDevice(native, device.path);

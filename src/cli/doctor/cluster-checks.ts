@@ -3,13 +3,13 @@ import { closeSync, existsSync, fsyncSync, mkdtempSync, openSync, rmSync, statfs
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { StatusClient } from '../../client/status-client.js';
-import { keyFileBeside } from '../../server/keyring.js';
-import { loadKeys, type KeyFile } from '../../server/key-file.js';
-import { AddressBook } from '../../server/address-book.js';
-import { CHAIN_REMEDY, chainWarning, KEYED_CHAIN } from '../../server/chain.js';
-import { loadCluster, type Cluster } from '../../server/cluster-config.js';
-import { formatDuration } from '../units.js';
-import { spokenIn } from '../../server/status.js';
+import { keyFileBeside } from '../../host/keyring.js';
+import { loadKeys, type KeyFile } from '../../host/key-file.js';
+import { AddressBook } from '../../host/address-book.js';
+import { CHAIN_REMEDY, chainWarning, KEYED_CHAIN } from '../../host/chain.js';
+import { loadCluster, type Cluster } from '../../host/cluster-config.js';
+import { formatDuration } from '../../console/units.js';
+import { spokenIn } from '../../host/status.js';
 import { chainRemarks, clocksApart, logAheadRemarks, summarize, wireRemarks } from '../cluster/summary.js';
 import { fail, ok, warn, type Finding } from './finding.js';
 

@@ -2,7 +2,7 @@
 import { createSocket } from 'node:dgram';
 import { arch, availableParallelism, networkInterfaces, platform } from 'node:os';
 import { native } from '../../native/addon.js';
-import { isOldNode, NODE_MIN } from '../../server/version.js';
+import { isOldNode, NODE_MIN } from '../../host/version.js';
 import { DEFAULT_TRANSPORT } from '../../transport/transport.js';
 import { DEFAULT_DATAGRAM_BYTES } from '../../wire/envelope.js';
 import { fail, ok, skip, warn, type Finding } from './finding.js';

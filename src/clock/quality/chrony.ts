@@ -11,7 +11,7 @@ import { createSocket } from 'node:dgram';
 import { randomInt } from 'node:crypto';
 import { reasonOf, statedError, stated, unavailable, type Stated } from './statement.js';
 
-export const CHRONY_PORT = 323;
+const CHRONY_PORT = 323;
 
 const PROTOCOL = 6;
 const REQUEST = 1;

@@ -12,7 +12,7 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import { endianness } from 'node:os';
 import { reasonOf, stated, statedError, unavailable, type ClockStatus, type Stated } from './statement.js';
 
-export const CLOCKBOUND_PATH = '/var/run/clockbound/shm0';
+const CLOCKBOUND_PATH = '/var/run/clockbound/shm0';
 
 const SIZE = 80;
 const VERSION = 2;
@@ -50,7 +50,7 @@ export function readClockBound(monotonicNs: bigint, path: string = CLOCKBOUND_PA
 }
 
 /** `segment`: 80 bytes read in one piece, in this host's byte order. */
-export function interpretClockBound(segment: Buffer, monotonicNs: bigint): Stated {
+function interpretClockBound(segment: Buffer, monotonicNs: bigint): Stated {
   if (u32(segment, 0) !== MAGIC[0] || u32(segment, 4) !== MAGIC[1]) return unavailable('clockbound', 'the segment has another magic number');
   if (u16(segment, 12) !== VERSION) return unavailable('clockbound', `the segment has layout ${u16(segment, 12)}, and only ${VERSION} is known`);
   if (u32(segment, 8) !== SIZE) return unavailable('clockbound', `the segment says that it has ${u32(segment, 8)} bytes, layout ${VERSION} has ${SIZE}`);

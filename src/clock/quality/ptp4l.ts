@@ -14,7 +14,7 @@ import type { NativeBinding, UnixDatagramHandle } from '../../native/addon.js';
 import { reasonOf, stated, statedError, unavailable, type ClockStatus, type Stated } from './statement.js';
 
 /** The read-only socket, which everybody may use, is there from linuxptp 4.0 on. */
-export const PTP4L_SOCKETS = ['/var/run/ptp4lro', '/var/run/ptp4l'] as const;
+const PTP4L_SOCKETS = ['/var/run/ptp4lro', '/var/run/ptp4l'] as const;
 
 const HEADER_BYTES = 34;
 /** Header, target port identity, hops, action, and one TLV with an identifier. */
@@ -255,7 +255,7 @@ function refused(bytes: Buffer, sequence: number): boolean {
 }
 
 /** PORT_PROPERTIES_NP: port identity 10, state u8, timestamping u8 (0: software), then the interface as length and text. */
-export function propertiesOf(answers: readonly Buffer[], port: Buffer): Pick<Ptp4lReport, 'interface' | 'timestamping'> {
+function propertiesOf(answers: readonly Buffer[], port: Buffer): Pick<Ptp4lReport, 'interface' | 'timestamping'> {
   for (const answer of answers) {
     if (!answer.subarray(0, 10).equals(port.subarray(0, 10))) continue;
     const timestamping = answer[11] === 0 ? 'software' : 'hardware';

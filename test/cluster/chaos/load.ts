@@ -5,7 +5,7 @@
  */
 import { KvClient } from '../../../src/client/kv-client.js';
 import type { Client } from '../../../src/client/client.js';
-import { RecordedKv, type KvOperation } from '../../../src/cli/load/recorded-kv.js';
+import { RecordedKv, type KvOperation } from '../../../src/measure/load/recorded-kv.js';
 import type { Random } from '../../../src/sim/random.js';
 
 const SHARED_KEYS = 4;

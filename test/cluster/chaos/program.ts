@@ -5,7 +5,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import { program } from '../../../bench/program.js';
-import { CliError } from '../../../src/cli/exit.js';
+import { CliError } from '../../../src/console/exit.js';
 import { clusterSize, seedRange } from '../../../src/cli/sim.js';
 import { DURABILITIES, type Durability } from '../../../src/storage/durability.js';
 import { formatHistory } from '../../../src/sim/history.js';

@@ -2,10 +2,10 @@
 import { join } from 'node:path';
 import { readFileSync } from 'node:fs';
 import { Client } from '../../../src/client/client.js';
-import { LocalCluster } from '../../../src/cli/load/local-cluster.js';
-import { silentLogger } from '../../../src/server/logger.js';
-import type { KeyFile } from '../../../src/server/key-file.js';
-import { KEY_FILE_NAMES } from '../../../src/server/keyring.js';
+import { LocalCluster } from '../../../src/measure/local-cluster.js';
+import { silentLogger } from '../../../src/host/logger.js';
+import type { KeyFile } from '../../../src/host/key-file.js';
+import { KEY_FILE_NAMES } from '../../../src/host/keyring.js';
 import type { Durability } from '../../../src/storage/durability.js';
 import type { HistoryEvent } from '../../../src/sim/history.js';
 import { checkHistory, explain } from '../../../src/sim/linearizability.js';

@@ -6,8 +6,8 @@
  * The rule: nothing is done that the cluster does not promise to survive. In durability `memory` at most f replicas are
  * without their log at a time, so the next one is killed when all have one again; in `os` and `fsync` all may be killed at once.
  */
-import type { LocalCluster, ReplicaProcess } from '../../../src/cli/load/local-cluster.js';
-import type { ReplicaStatusReport } from '../../../src/server/status.js';
+import type { LocalCluster, ReplicaProcess } from '../../../src/measure/local-cluster.js';
+import type { ReplicaStatusReport } from '../../../src/host/status.js';
 import type { Random } from '../../../src/sim/random.js';
 import { BUSY_MAX, type Busy } from './busy.js';
 import type { Clocks } from './clocks.js';

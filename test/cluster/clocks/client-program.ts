@@ -4,8 +4,8 @@
  */
 import { Client } from '../../../src/client/client.js';
 import { KvClient } from '../../../src/client/kv-client.js';
-import { RecordedKv, type KvOperation } from '../../../src/cli/load/recorded-kv.js';
-import { lineLogger } from '../../../src/server/logger.js';
+import { RecordedKv, type KvOperation } from '../../../src/measure/load/recorded-kv.js';
+import { lineLogger } from '../../../src/host/logger.js';
 import { Random } from '../../../src/sim/random.js';
 import type { ClientPhase, FromClient, ToClient } from './messages.js';
 

@@ -1,0 +1,46 @@
+/** `jitpaxos status`: asks every replica about itself, twice, so that there are rates, and prints what they say together. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { StatusClient } from '../../client/status-client.js';
+import { seemsStalled, summarize, withChainRemark } from './summary.js';
+import { summaryLines } from './table.js';
+import { defineCommand } from '../../console/command.js';
+import { Exit } from '../../console/exit.js';
+import { CLUSTER_FLAG, KEY_FILE_FLAG, keysOf } from '../../console/settings.js';
+
+export const status = defineCommand(
+  {
+    name: 'status',
+    summary: 'Shows the cluster now: view, primary, quorum, logs and how far behind each replica is. Exit code 3 when the quorum cannot commit, or does not although requests arrive.',
+    positionals: [],
+    flags: {
+      cluster: CLUSTER_FLAG,
+      'key-file': { ...KEY_FILE_FLAG, alias: 'keys' },
+      timeout: { kind: 'duration', default: '1s', min: 1e6, max: 3600e9, help: 'how long to wait for a replica that does not answer' },
+      interval: { kind: 'duration', default: '250ms', max: 3600e9, help: 'time between the two questions that rates are taken from; 0s asks once and shows none' },
+    },
+    examples: ['jitpaxos status', 'jitpaxos status --json | jq .available'],
+  },
+  async ({ values }, output) => {
+    const timeoutMs = Math.ceil(values.timeout / 1e6);
+    const client = await StatusClient.open({ cluster: values.cluster, ...keysOf(values) });
+    try {
+      const before = await client.ask(timeoutMs);
+      let summary = summarize(client.cluster.id, before);
+      if (values.interval > 0) {
+        await sleep(values.interval / 1e6);
+        const answers = await client.ask(timeoutMs);
+        summary = summarize(client.cluster.id, answers, before);
+        if (seemsStalled(answers, before)) {
+          await sleep(values.interval / 1e6);
+          summary = summarize(client.cluster.id, await client.ask(timeoutMs), answers, before);
+        }
+      }
+      summary = withChainRemark(summary, client.cluster);
+      if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.cluster-status/1', ...summary }));
+      else for (const line of summaryLines(summary, output.colours)) output.line(line);
+      return summary.available ? Exit.done : Exit.unavailable;
+    } finally {
+      await client.close();
+    }
+  },
+);

@@ -1,0 +1,28 @@
+/** Where the data directory of a replica is when nobody says so: beside its cluster file, apart from those of other clusters there. */
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { loadHash } from '../native/hash64.js';
+import { loadCluster } from '../host/cluster-config.js';
+import { prefixBeside } from '../host/keyring.js';
+import { HARD_STATE_FILE, ownerOfHardState } from '../storage/hard-state.js';
+
+/** `.jitpaxos/replica-0` beside `cluster.json`, `.jitpaxos/monday/replica-0` beside `monday.json`. */
+export function dataBeside(clusterFile: string, id: number): string {
+  const folder = join(dirname(resolve(clusterFile)), '.jitpaxos');
+  const plain = join(folder, `replica-${id}`);
+  const prefix = prefixBeside(clusterFile);
+  if (prefix === '') return plain;
+  const own = join(folder, prefix.slice(0, -1), `replica-${id}`);
+  // One from before names told clusters apart: it is taken unless it is known to be another cluster's.
+  return existsSync(own) || !existsSync(plain) || isForeign(plain, clusterFile) ? own : plain;
+}
+
+function isForeign(data: string, clusterFile: string): boolean {
+  try {
+    const owner = ownerOfHardState(readFileSync(join(data, HARD_STATE_FILE)), loadHash());
+    const { idHi, idLo } = loadCluster(clusterFile);
+    return owner !== undefined && (owner.clusterHi !== idHi || owner.clusterLo !== idLo);
+  } catch {
+    return false; // whoever opens it says what is wrong with it
+  }
+}

@@ -1,0 +1,188 @@
+/**
+ * The cluster file: who the replicas are and what they agreed on. Every process of a cluster, clients included, reads
+ * the same one.
+ *
+ *     { "schema": "jitpaxos.cluster/1", "id": "<16 hex digits>", "replicas": ["10.0.0.1:7400", "[::1]:7401", "c.example:7400"], "authentication": "keys", "chain": "siphash-2-4", "limits": { … } }
+ */
+import { lookup } from 'node:dns/promises';
+import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
+import { JitPaxosError } from '../errors.js';
+import { checkLimits, DEFAULT_LIMITS, LIMIT_NAMES, type Limits } from '../protocol/config.js';
+import type { Hash64 } from '../wire/envelope.js';
+import { readI32 } from '../wire/u64.js';
+import { MAX_REPLICAS } from '../protocol/views.js';
+import type { Address } from '../transport/transport.js';
+import { CHAIN_FUNCTIONS, KEYED_CHAIN, type ChainFunction } from './chain.js';
+import { checkInteger, checkKeys, show } from './options.js';
+import { DATAGRAM_BYTES_MIN, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
+
+export const CLUSTER_SCHEMA = 'jitpaxos.cluster/1';
+
+/** The file's content, or the object given in its place. */
+export interface ClusterConfig {
+  readonly schema: typeof CLUSTER_SCHEMA;
+  /** Sixteen hexadecimal digits, drawn at random when the cluster is set up: datagrams of another cluster are refused. */
+  readonly id: string;
+  /** `host:port` by replica index; IPv6 addresses in brackets. An odd number of them. */
+  readonly replicas: readonly string[];
+  /** `keys`: every datagram is authenticated, and every process needs a key file (key-file.ts). Default `none`: for development, on a network that nobody else is on. */
+  readonly authentication?: Authentication;
+  /**
+   * What chains the log. `siphash-2-4`, which `jitpaxos init` writes with keys, is keyed by a secret that only replicas hold, and needs `authentication` `keys`.
+   * Default `xxh3-64`: for clusters without keys, and those with keys from before there was another. It never changes.
+   */
+  readonly chain?: ChainFunction;
+  /** Id of the backup that the cluster began with (storage/backup.ts): every replica is given it before its first start. */
+  readonly restored?: string;
+  /** What differs from DEFAULT_LIMITS. */
+  readonly limits?: Partial<Limits>;
+  /** Longest datagram that the paths between all hosts of the cluster carry: their MTU less 48, 256 to 60,000. Default: see ReplicaOptions.datagramBytes. */
+  readonly datagramBytes?: number;
+}
+
+const AUTHENTICATIONS = ['none', 'keys'] as const;
+export type Authentication = (typeof AUTHENTICATIONS)[number];
+
+/** The same, checked. */
+export interface Cluster {
+  readonly id: string;
+  readonly idHi: number;
+  readonly idLo: number;
+  readonly replicas: readonly HostAndPort[];
+  readonly authentication: Authentication;
+  readonly chain: ChainFunction;
+  /** Undefined: it began empty. */
+  readonly restored: string | undefined;
+  readonly limits: Limits;
+  readonly datagramBytes: number | undefined;
+}
+
+export interface HostAndPort {
+  readonly host: string;
+  readonly port: number;
+}
+
+/**
+ * Reads and checks a cluster file, or checks the object. Throws JitPaxosError `cluster-file-unreadable` or
+ * `cluster-file-invalid`; the message names the file and the key.
+ */
+export function loadCluster(source: string | ClusterConfig): Cluster {
+  if (typeof source !== 'string') return checkCluster('cluster', source);
+  let text: string;
+  try {
+    text = readFileSync(source, 'utf8');
+  } catch (error) {
+    throw new JitPaxosError('cluster-file-unreadable', `cluster file ${source} cannot be read (${messageOf(error)}); write one with \`jitpaxos init\`, or give the path of yours`, error);
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new JitPaxosError('cluster-file-invalid', `cluster file ${source} is no JSON (${messageOf(error)}); correct it, or write one with \`jitpaxos init\``, error);
+  }
+  return checkCluster(`cluster file ${source}`, value);
+}
+
+function checkCluster(where: string, value: unknown): Cluster {
+  if (!isObject(value)) throw invalid(`${where}: ${show(value)} is no JSON object; write a cluster file with \`jitpaxos init\``);
+  checkKeys('cluster-file-invalid', where, value, ['schema', 'id', 'replicas', 'authentication', 'chain', 'restored', 'limits', 'datagramBytes']);
+  const { schema, id, replicas, authentication = 'none', chain = 'xxh3-64', restored, limits, datagramBytes } = value;
+  if (schema !== CLUSTER_SCHEMA) throw invalid(`${where}: "schema" is ${show(schema)}; this program reads "${CLUSTER_SCHEMA}"`);
+  if (typeof id !== 'string' || !/^[0-9a-f]{16}$/i.test(id)) throw invalid(`${where}: "id" is ${show(id)}; it has to be a string of 16 hexadecimal digits`);
+  if (restored !== undefined && (typeof restored !== 'string' || !/^[0-9a-f]{16}$/.test(restored))) throw invalid(`${where}: "restored" is ${show(restored)}; it has to be the id of a backup, 16 hexadecimal digits`);
+  if (!Array.isArray(replicas)) throw invalid(`${where}: "replicas" is ${show(replicas)}; it has to be an array of "host:port"`);
+  if (replicas.length % 2 === 0 || replicas.length > MAX_REPLICAS) {
+    throw invalid(`${where}: "replicas" has ${replicas.length} members; a cluster has an odd number of replicas from 1 to ${MAX_REPLICAS}: 3 survive one failure, 5 two`);
+  }
+  if (!AUTHENTICATIONS.includes(authentication as Authentication)) throw invalid(`${where}: "authentication" is ${show(authentication)}; it has to be one of ${AUTHENTICATIONS.join(', ')}`);
+  if (!CHAIN_FUNCTIONS.includes(chain as ChainFunction)) throw invalid(`${where}: "chain" is ${show(chain)}; it has to be one of ${CHAIN_FUNCTIONS.join(', ')}`);
+  if (chain === KEYED_CHAIN && authentication !== 'keys') throw invalid(`${where}: "chain" is "${KEYED_CHAIN}", which is keyed, and "authentication" is "none"; leave "chain" out, or use the cluster file that jitpaxos init wrote`);
+  const checked = replicas.map((text, index) => parseHostAndPort(`${where}: "replicas"[${index}]`, text));
+  const first = new Map<string, number>();
+  checked.forEach(({ host, port }, index) => {
+    const same = first.get(`${host} ${port}`);
+    if (same !== undefined) throw invalid(`${where}: "replicas"[${index}] is the same address as "replicas"[${same}]; each replica needs one of its own`);
+    first.set(`${host} ${port}`, index);
+  });
+  return {
+    id: id.toLowerCase(),
+    idHi: parseInt(id.slice(0, 8), 16) | 0,
+    idLo: parseInt(id.slice(8), 16) | 0,
+    replicas: checked,
+    authentication: authentication as Authentication,
+    chain: chain as ChainFunction,
+    restored,
+    limits: mergeLimits('cluster-file-invalid', `${where}: "limits"`, DEFAULT_LIMITS, limits),
+    datagramBytes: datagramBytes === undefined ? undefined : checkInteger('cluster-file-invalid', `${where}: "datagramBytes"`, datagramBytes, DATAGRAM_BYTES_MIN, MAX_DATAGRAM_BYTES),
+  };
+}
+
+/** `base` with what is given in `overrides`, checked as a whole. Throws JitPaxosError `code`. */
+export function mergeLimits(code: 'cluster-file-invalid' | 'option-invalid', where: string, base: Limits, overrides: unknown): Limits {
+  if (overrides === undefined) return base;
+  if (!isObject(overrides)) throw new JitPaxosError(code, `${where} is ${show(overrides)}; it has to be an object`);
+  checkKeys(code, where, overrides, LIMIT_NAMES);
+  const limits = { ...base, ...overrides };
+  try {
+    checkLimits(limits);
+  } catch (error) {
+    throw new JitPaxosError(code, `${where}: ${messageOf(error)}; correct it, for all replicas alike`, error);
+  }
+  return limits;
+}
+
+/** Of a host in JSON: a name of the DNS has 253 characters at most. Data directories keep the addresses, in a place of fixed size. */
+const MAX_HOST_BYTES = 257;
+
+function parseHostAndPort(where: string, value: unknown): HostAndPort {
+  const match = typeof value === 'string' ? /^(?:\[([^\]]+)\]|([^:[\]\s]+)):(\d{1,5})$/.exec(value) : null;
+  if (match === null) throw invalid(`${where} is ${show(value)}; it has to be "host:port", an IPv6 address in brackets: "[::1]:7400"`);
+  const host = (match[1] ?? match[2])!;
+  if (match[1] !== undefined && isIP(host) !== 6) throw invalid(`${where} is ${show(value)}; what stands in brackets has to be an IPv6 address`);
+  if (Buffer.byteLength(JSON.stringify(host)) > MAX_HOST_BYTES) throw invalid(`${where} is ${show(value)}; a host name has at most 253 characters`);
+  const port = Number(match[3]);
+  if (port < 1 || port > 65_535) throw invalid(`${where} is ${show(value)}; a port is a number from 1 to 65535`);
+  return { host, port };
+}
+
+/** The address as it is written in a cluster file, in one spelling. */
+export function addressText({ host, port }: HostAndPort): string {
+  return host.includes(':') ? `[${host.toLowerCase()}]:${port}` : `${host.toLowerCase()}:${port}`;
+}
+
+/** Of the addresses, 28 bits, never 0: what replicas and clients compare (protocol/replica/introduction.ts). */
+export function listDigest(cluster: Cluster, hash: Hash64): number {
+  const bytes = Buffer.from(JSON.stringify(cluster.replicas.map(addressText)));
+  const digest = new Uint8Array(8);
+  hash.hash64(bytes, 0, bytes.length, digest, 0);
+  return (readI32(digest, 0) & 0x0fffffff) || 1;
+}
+
+/** The numeric addresses of the replicas now, all of them. For tools; processes have an AddressBook. Throws JitPaxosError `host-unresolved`. */
+export function resolveAddresses(cluster: Cluster): Promise<Address[]> {
+  return Promise.all(
+    cluster.replicas.map(async ({ host, port }): Promise<Address> => {
+      const family = isIP(host);
+      if (family === 4 || family === 6) return { host, port, family };
+      try {
+        const found = await lookup(host);
+        return { host: found.address, port, family: found.family === 6 ? 6 : 4 };
+      } catch (error) {
+        throw new JitPaxosError('host-unresolved', `host ${host} of the cluster file does not resolve (${messageOf(error)}); check the name, or write its address`, error);
+      }
+    }),
+  );
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function invalid(message: string): JitPaxosError {
+  return new JitPaxosError('cluster-file-invalid', message);
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,161 @@
+/**
+ * The keys of a process, open for use. A slot belongs to one key id and secret for as long as the file has them, so that a
+ * new file changes nothing for the keys that stay.
+ */
+import { existsSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { JitPaxosError } from '../errors.js';
+import { openMac, type Mac } from '../native/mac.js';
+import { NO_OWNER } from '../protocol/log/session-owner.js';
+import { CLIENT_SENDER, type Keyring as WireKeyring } from '../wire/envelope.js';
+import type { Cluster, ClusterConfig } from './cluster-config.js';
+import { checkChainSecret } from './chain.js';
+import { loadKeys, type KeyEntry, type KeyFile, type KeyRole } from './key-file.js';
+
+interface OpenKey {
+  readonly entry: KeyEntry;
+  readonly mac: Mac;
+}
+
+export class Keyring implements WireKeyring {
+  /** By slot; undefined where a key was taken away. A slot is given again only once nothing can refer to it: never. */
+  private readonly open: (OpenKey | undefined)[] = [];
+  private readonly slots = new Map<number, number>();
+  /** Slot of the key that this process seals with. */
+  own = -1;
+
+  /** @param isReplica whose process it is. A client holds keys of its own only, under which the replicas answer it. */
+  constructor(
+    file: KeyFile,
+    private readonly isReplica: boolean,
+  ) {
+    this.replace(file);
+  }
+
+  /** Takes the keys of a file in place of the present ones: rotation. Returns the ids that are new and those that are gone. */
+  replace(file: KeyFile): { readonly added: readonly number[]; readonly removed: readonly number[] } {
+    const added: number[] = [];
+    const removed: number[] = [];
+    const wanted = new Map(file.keys.map((entry) => [entry.id, entry]));
+    for (const [id, slot] of this.slots) {
+      const entry = wanted.get(id);
+      const present = this.open[slot]!;
+      if (entry !== undefined && entry.role === present.entry.role && entry.secret.toLowerCase() === present.entry.secret.toLowerCase()) {
+        this.open[slot] = { entry, mac: present.mac };
+        continue;
+      }
+      present.mac.close();
+      this.open[slot] = undefined;
+      this.slots.delete(id);
+      removed.push(id);
+    }
+    for (const entry of file.keys) {
+      if (this.slots.has(entry.id)) continue;
+      const secret = Buffer.from(entry.secret, 'hex');
+      this.slots.set(entry.id, this.open.push({ entry, mac: openMac(secret) }) - 1);
+      secret.fill(0);
+      added.push(entry.id);
+    }
+    this.own = this.slots.get(file.use)!;
+    return { added, removed };
+  }
+
+  find(keyId: number): number {
+    return this.slots.get(keyId) ?? -1;
+  }
+
+  permits(slot: number, sender: number): boolean {
+    if (!this.isReplica) return sender !== CLIENT_SENDER;
+    return (this.roleOf(slot) === 'replica') === (sender !== CLIENT_SENDER);
+  }
+
+  mayWrite(slot: number): boolean {
+    return this.roleOf(slot) !== 'read-only';
+  }
+
+  ownerOf(slot: number): number {
+    const entry = this.open[slot]?.entry;
+    return entry?.owner ?? entry?.id ?? NO_OWNER;
+  }
+
+  idOf(slot: number): number {
+    return this.open[slot]?.entry.id ?? 0;
+  }
+
+  mac128(slot: number, bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void {
+    this.open[slot]!.mac.mac128(bytes, offset, length, out, outOffset);
+  }
+
+  close(): void {
+    for (const key of this.open) key?.mac.close();
+    this.open.fill(undefined);
+    this.slots.clear();
+    this.own = -1;
+  }
+
+  private roleOf(slot: number): KeyRole | undefined {
+    return this.open[slot]?.entry.role;
+  }
+}
+
+/** Names of the key files that `jitpaxos init` writes beside the cluster file, and that a process looks for there. */
+export const KEY_FILE_NAMES = { replica: 'replica.keys', client: 'client.keys' } as const;
+
+/** The cluster file that names nothing else: files that go with another one have its name in theirs. */
+const DEFAULT_CLUSTER_FILE = 'cluster.json';
+
+/**
+ * What a file beside a cluster file begins with, so that clusters can share a directory: nothing for `cluster.json`,
+ * `monday.` for `monday.json`.
+ */
+export function prefixBeside(clusterFile: string): string {
+  const name = basename(clusterFile);
+  return name === DEFAULT_CLUSTER_FILE ? '' : `${name.replace(/\.json$/, '')}.`;
+}
+
+/** The key file that belongs to a cluster file. */
+export function newKeyFileBeside(clusterFile: string, kind: keyof typeof KEY_FILE_NAMES): string {
+  return join(dirname(clusterFile), `${prefixBeside(clusterFile)}${KEY_FILE_NAMES[kind]}`);
+}
+
+/** The key file that a process looks for beside a cluster file: `client.keys`, `monday.client.keys`. */
+export function keyFileBeside(clusterFile: string, kind: keyof typeof KEY_FILE_NAMES): string {
+  const own = newKeyFileBeside(clusterFile, kind);
+  const plain = join(dirname(clusterFile), KEY_FILE_NAMES[kind]);
+  // A file that was written before names told clusters apart.
+  return own !== plain && !existsSync(own) && existsSync(plain) ? plain : own;
+}
+
+/** The keys of a process and where they came from, so that they can be read again. */
+export interface ProcessKeys {
+  readonly ring: Keyring;
+  /** Of a replica, in a cluster with a keyed chain. */
+  readonly chainSecret: string | undefined;
+  /** Reads the file again. Throws as `openKeys`; the present keys stay then. */
+  reload(): { readonly added: readonly number[]; readonly removed: readonly number[] };
+}
+
+/**
+ * The keys that a process needs, or undefined in a cluster without. `keys`: path or content; by default the file beside the
+ * cluster file. Throws JitPaxosError `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`, of a replica `chain-secret-missing`
+ * and `chain-differs`, or `option-invalid` for keys in a cluster without.
+ */
+export function openKeys(cluster: Cluster, clusterSource: string | ClusterConfig, keys: string | KeyFile | undefined, speaksFor: 'replica' | 'client'): ProcessKeys | undefined {
+  if (cluster.authentication === 'none') {
+    if (keys === undefined) return undefined;
+    throw new JitPaxosError('option-invalid', 'keys are given, and the cluster file does not ask for any; write "authentication": "keys" into it, on every host alike, or leave the keys out');
+  }
+  const source = keys ?? (typeof clusterSource === 'string' ? keyFileBeside(clusterSource, speaksFor) : undefined);
+  if (source === undefined) throw new JitPaxosError('key-file-unreadable', 'the cluster authenticates its datagrams and no keys are given; give the path of a key file, or its content, as `keys`');
+  const load = (): KeyFile => loadKeys(source, cluster.id, speaksFor);
+  const file = load();
+  const { chainSecret } = file;
+  if (speaksFor === 'replica') checkChainSecret(cluster, chainSecret);
+  const ring = new Keyring(file, speaksFor === 'replica');
+  const reload = (): ReturnType<Keyring['replace']> => {
+    const next = load();
+    if (next.chainSecret?.toLowerCase() !== chainSecret?.toLowerCase()) throw new JitPaxosError('chain-differs', 'the "chainSecret" of the key file is not the one in use; put that back: the log stands on it, and it is the same for the life of the cluster');
+    return ring.replace(next);
+  };
+  return { ring, chainSecret, reload };
+}

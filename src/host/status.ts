@@ -1,0 +1,194 @@
+/** What a replica says about itself to people and tools. A snapshot: nothing in it changes later. */
+import type { HostClockReport } from '../clock/host-clock.js';
+import type { Log } from '../protocol/log/log.js';
+import { COUNTER_NAMES } from '../protocol/counters.js';
+import type { ReplicaClocks } from '../protocol/replica/suspicion/replica-clocks.js';
+import { Views } from '../protocol/views.js';
+import { TRANSPORT_COUNTER_NAMES } from '../transport/transport.js';
+import { DROP_REASON_NAMES } from '../wire/envelope.js';
+import { REPLICA_STATUS_NAMES } from '../wire/messages.js';
+import { differenceU64, toHex } from '../wire/u64.js';
+import type { DurableStorageStatus } from '../storage/durable-storage.js';
+import type { Durability } from '../storage/durability.js';
+import type { TurnLoop } from './turn-loop.js';
+
+export const STATUS_SCHEMA = 'jitpaxos.status/1';
+
+export interface ReplicaStatusReport {
+  readonly schema: typeof STATUS_SCHEMA;
+  readonly id: number;
+  readonly cluster: string;
+  /** Of the package. */
+  readonly version: string;
+  readonly pid: number;
+  readonly address: string;
+  readonly port: number;
+  /** normal, view-change, recovering; starting: nothing was on its disk, and it asks the others whether it is new; majority-lost, whatever it was before: nothing commits, and waiting will not change that; or stopped. */
+  readonly status: string;
+  /** The replicas that have lost their logs, when those are more than the cluster survives. Absent otherwise. */
+  readonly majorityLost?: readonly number[];
+  /** Replicas that differ from this one in what is committed, in the state behind it, or in limits. Absent when none does, as far as it knows. */
+  readonly diverged?: DivergedReport;
+  readonly view: number;
+  readonly logView: number;
+  readonly primary: number;
+  readonly members: readonly number[];
+  readonly incarnation: number;
+  /** Entries up to here are covered by a snapshot. */
+  readonly baseIndex: number;
+  readonly lastIndex: number;
+  /** The checksum of the whole log up to `lastIndex`, sixteen hexadecimal digits. */
+  readonly lastChain: string;
+  /** The log up to here is the primary's; at the primary itself its last index. */
+  readonly syncedIndex: number;
+  readonly committedIndex: number;
+  readonly executedIndex: number;
+  /** How far the key of the log's last entry is ahead of this replica's clock, ns; 0 when it is not. Absent: an earlier version, or a clock that cannot be read. */
+  readonly logAheadNs?: number;
+  /**
+   * What chains the log; a replica of an earlier version does not say. `fingerprint`: eight hexadecimal digits that tell secrets apart and give none
+   * away. `differs`: replicas that have another one, where there are any; neither hears the other.
+   */
+  readonly chain?: { readonly function: string; readonly fingerprint: string; readonly differs?: readonly number[] };
+  /** Replicas that said last that their cluster file lists another number of replicas, or other addresses. Absent when there are none. */
+  readonly clusterFileDiffers?: readonly number[];
+  readonly durability: Durability;
+  /** Of the log on disk; null in durability `memory`. */
+  readonly storage: DurableStorageStatus | null;
+  readonly transport: { readonly kind: string; readonly idle: string; readonly counters: Readonly<Record<string, number>> };
+  /** A replica of an earlier version says less. */
+  readonly clock: Pick<HostClockReport, 'source' | 'epoch'> & Partial<HostClockReport>;
+  /** The clocks of all replicas as a primary sees them. Absent elsewhere. */
+  readonly replicaClocks?: ReplicaClocksReport;
+  readonly counters: Readonly<Record<string, number>>;
+  /** Versions of the wire, by replica: the one in which this replica writes to it; of itself the newest that it speaks. */
+  readonly wire: readonly number[];
+  /** Datagrams dropped, by reason. */
+  readonly drops: Readonly<Record<string, number>>;
+  /** Messages that found no room in the outbox. */
+  readonly outboxDropped: number;
+  /** Questions for this report over the network: answered, and refused because too many came. */
+  readonly statusRequests: { readonly answered: number; readonly refused: number };
+  /** Of the whole process. */
+  readonly cpuSeconds: { readonly user: number; readonly system: number };
+  readonly eventLoop: { readonly stalls: number; readonly stallMaxUs: number };
+  readonly uptimeSeconds: number;
+}
+
+export interface ReplicaClocksReport {
+  /** Each replica's clock minus the primary's, ns; null where it was not heard lately. */
+  readonly offsetsNs: readonly (number | null)[];
+  /** Replicas whose clocks differ from those of a majority. */
+  readonly off: readonly number[];
+  /** No majority of the clocks agrees: nobody can say whose is off. */
+  readonly divided: boolean;
+  /** The same for people; empty when nothing is wrong. */
+  readonly says: string;
+}
+
+export function clocksReport(clocks: ReplicaClocks, replicas: number): ReplicaClocksReport {
+  const ids = Array.from({ length: replicas }, (_, replica) => replica);
+  const offsetNs = (replica: number): number | null => {
+    const us = clocks.offsetUs(replica);
+    return Number.isNaN(us) ? null : Math.round(us * 1000);
+  };
+  return { offsetsNs: ids.map(offsetNs), off: ids.filter((replica) => ((clocks.off >>> replica) & 1) === 1), divided: clocks.divided, says: clocks.off !== 0 || clocks.divided ? clocks.describe() : '' };
+}
+
+/** The newest version of the wire that the reporting replica speaks. */
+export function spokenIn({ id, wire }: Pick<ReplicaStatusReport, 'id' | 'wire'>): number {
+  return wire[id]!;
+}
+
+export interface DivergedReport {
+  readonly log: readonly number[];
+  readonly state: readonly number[];
+  readonly limits: readonly number[];
+}
+
+/** `divergence`: a bit for each replica. */
+export function divergedReport({ log, states, limits }: { readonly log: number; readonly states: number; readonly limits: number }): { readonly diverged?: DivergedReport } {
+  if ((log | states | limits) === 0) return {};
+  const named = (mask: number): number[] => Array.from({ length: 32 }, (_, replica) => replica).filter((replica) => ((mask >>> replica) & 1) === 1);
+  return { diverged: { log: named(log), state: named(states), limits: named(limits) } };
+}
+
+/** The part of a core's state that a report needs. */
+export interface ReportedState {
+  readonly view: number;
+  readonly logView: number;
+  readonly status: number;
+  readonly incarnation: number;
+  readonly log: Pick<Log, 'baseIndex' | 'lastIndex' | 'chainHi' | 'chainLo'>;
+  readonly isPrimary: boolean;
+  readonly synced: number;
+  readonly committed: number;
+  readonly executed: number;
+  /** See ReplicaState. */
+  readonly lostLogs: number;
+  readonly starting: boolean;
+}
+
+/** Of a replica that knows that more logs are lost than the cluster survives: in place of its protocol's status. */
+const MAJORITY_LOST = 'majority-lost';
+/** Of one that found nothing on its disk and asks the others whether it is new. */
+const STARTING = 'starting';
+/** What a report's `status` may be. */
+export const REPORTED_STATUS_NAMES: readonly string[] = [...REPLICA_STATUS_NAMES, STARTING, MAJORITY_LOST, 'stopped'];
+
+/** What happened and what can be done, for people: of the replicas that lost their logs. */
+export function majorityLostText(lost: readonly number[], replicas: number): string {
+  const f = (replicas - 1) / 2;
+  return (
+    `majority-lost: replica${lost.length === 1 ? '' : 's'} ${lost.join(', ')} lost ${lost.length === 1 ? 'its log' : 'their logs'}, ${lost.length} of ${replicas}, and this cluster survives ${f}. Nothing commits, and waiting does not change that: what was committed may be in no log that is left. ` +
+    'If a replica with a log is only out of reach, bring it back without starting it anew. Otherwise begin a new cluster, from a backup if there is one: docs/operations.md, "majority-lost"'
+  );
+}
+
+export function protocolReport(state: ReportedState, replicas: number, running: boolean) {
+  const { log } = state;
+  const views = new Views(replicas);
+  return {
+    status: !running ? 'stopped' : state.lostLogs !== 0 ? MAJORITY_LOST : state.starting ? STARTING : (REPLICA_STATUS_NAMES[state.status] ?? `status-${state.status}`),
+    ...(state.lostLogs === 0 ? {} : { majorityLost: Array.from({ length: replicas }, (_, replica) => replica).filter((replica) => ((state.lostLogs >>> replica) & 1) === 1) }),
+    view: state.view,
+    logView: state.logView,
+    primary: views.primary(state.view),
+    members: views.members(state.view),
+    incarnation: state.incarnation,
+    baseIndex: log.baseIndex,
+    lastIndex: log.lastIndex,
+    lastChain: toHex(log.chainHi(log.lastIndex), log.chainLo(log.lastIndex)),
+    syncedIndex: state.isPrimary ? log.lastIndex : state.synced,
+    committedIndex: state.committed,
+    executedIndex: state.executed,
+  };
+}
+
+/** See ReplicaStatusReport; `clock`: the halves of a reading. */
+export function logAheadNs(log: Pick<Log, 'lastIndex' | 'timestampHi' | 'timestampLo'>, clock: Int32Array): number {
+  return Math.max(0, differenceU64(log.timestampHi(log.lastIndex), log.timestampLo(log.lastIndex), clock[0]!, clock[1]!));
+}
+
+export function loopReport(loop: TurnLoop, replicas: number) {
+  return {
+    wire: Array.from({ length: replicas }, (_, replica) => loop.versions.writtenTo(replica)),
+    transport: { kind: loop.transport.kind, idle: loop.transport.idle, counters: named(TRANSPORT_COUNTER_NAMES, loop.transport.counters) },
+    drops: dropsReport(loop.reader.drops),
+    outboxDropped: loop.outbox.dropped,
+    eventLoop: { stalls: loop.timer.stalls, stallMaxUs: Math.round(loop.timer.stallMaxUs) },
+  };
+}
+
+export function coreCounters(counters: Float64Array): Record<string, number> {
+  return named(COUNTER_NAMES, counters);
+}
+
+/** Reasons by name; index 0 of DROP_REASON_NAMES is none. */
+export function dropsReport(drops: Float64Array): Record<string, number> {
+  return named(DROP_REASON_NAMES.slice(1), drops.subarray(1));
+}
+
+export function named(names: readonly string[], values: Float64Array): Record<string, number> {
+  return Object.fromEntries(names.map((name, index) => [name, values[index]!]));
+}

@@ -1,0 +1,257 @@
+/**
+ * A cluster of replica processes on loopback, for benches, the demo and tests: the `jitpaxos replica` command forked once
+ * a replica, on free ports, with its files in a temporary directory.
+ *
+ * Whatever happens, nothing outlives it: `close` and the end of this process stop every child by its pid, and a replica
+ * stops by itself when its parent is gone. Every wait has a bound.
+ */
+import { fork, type ChildProcess } from 'node:child_process';
+import { createSocket } from 'node:dgram';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { KEYED_CHAIN } from '../host/chain.js';
+import { CLUSTER_SCHEMA, type ClusterConfig } from '../host/cluster-config.js';
+import { CliError } from '../console/exit.js';
+import { writeFirstKeys } from '../console/key-files.js';
+import { withoutSettings } from '../console/settings.js';
+import type { ReplicaAnswer, ReplicaQuestion } from './load/messages.js';
+
+/** Of this build. */
+export const MAIN = fileURLToPath(new URL('../cli/main.js', import.meta.url));
+const READY_TIMEOUT_MS = 15_000;
+const ANSWER_TIMEOUT_MS = 5_000;
+const STOP_TIMEOUT_MS = 3_000;
+/** A free port may be taken by another process before the replica binds it; then all are chosen anew. */
+const PORT_ATTEMPTS = 3;
+
+/** What a replica runs, when that is not this build as it is: for clusters of two versions. */
+export interface ReplicaProgram {
+  /** Path of a build's main.js. */
+  readonly main: string;
+  readonly flags: readonly string[];
+}
+
+export interface LocalClusterOptions {
+  readonly replicas: number;
+  readonly machine: 'echo' | 'kv';
+  readonly transport: string;
+  readonly idle?: string | undefined;
+  readonly durability: string;
+  readonly clock?: string | undefined;
+  /** Further flags of `jitpaxos replica`. */
+  readonly replicaFlags?: readonly string[];
+  /** What each replica runs to begin with. Default: this build. */
+  readonly program?: ReplicaProgram;
+  /** The cluster has keys, as `jitpaxos init` writes them: replica.keys and client.keys beside the cluster file. Default false. */
+  readonly authenticated?: boolean;
+  /** With keys: the chain of clusters from before there was a keyed one. Default: the keyed one. */
+  readonly unkeyedChain?: boolean;
+  /**
+   * For something that stands between the processes: given where the replicas listen, says for each replica by which addresses
+   * it is to know them, its own being the true one. Called again when ports have to be chosen anew.
+   */
+  readonly detour?: (addresses: readonly string[]) => Promise<(replica: number) => readonly string[]>;
+  /** Where a replica keeps its files. Default: in the cluster's temporary directory. */
+  readonly dataDirectory?: (replica: number) => string;
+  /** What a replica's environment has besides that of this process. */
+  readonly environment?: (replica: number) => NodeJS.ProcessEnv;
+  /** Flags of Node itself, before the program. Default: none. */
+  readonly nodeFlags?: (replica: number) => readonly string[];
+  readonly datagramBytes?: number | undefined;
+  /** A replica that has not ended so long after SIGTERM is killed. Default: 3 s. */
+  readonly stopTimeoutMs?: number;
+}
+
+/** One replica's process. */
+export class ReplicaProcess {
+  exited = false;
+  /** Last words on stderr, for errors. */
+  complaint = '';
+  /** Of the `ready` line. */
+  ready: { readonly id: number; readonly view: number; readonly port: number; readonly pid: number } | undefined;
+  private readonly pending = new Map<number, (answer: ReplicaAnswer | undefined) => void>();
+  private lastQuestion = 0;
+
+  constructor(
+    readonly id: number,
+    readonly child: ChildProcess,
+    private readonly stopTimeoutMs = STOP_TIMEOUT_MS,
+  ) {
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.complaint = (this.complaint + text).slice(-2_000)));
+    child.on('message', (message) => {
+      const answer = message as ReplicaAnswer;
+      this.pending.get(answer.id)?.(answer);
+    });
+    child.on('exit', () => {
+      this.exited = true;
+      for (const settle of this.pending.values()) settle(undefined);
+    });
+    child.on('error', () => (this.exited = true));
+  }
+
+  /** The answer, or undefined when the process is gone or does not answer in time. */
+  ask(ask: ReplicaQuestion['ask']): Promise<ReplicaAnswer | undefined> {
+    if (this.exited || !this.child.connected) return Promise.resolve(undefined);
+    const id = ++this.lastQuestion;
+    return new Promise((resolve) => {
+      const settle = (answer: ReplicaAnswer | undefined): void => {
+        clearTimeout(timer);
+        this.pending.delete(id);
+        resolve(answer);
+      };
+      const timer = setTimeout(() => settle(undefined), ANSWER_TIMEOUT_MS);
+      this.pending.set(id, settle);
+      this.child.send({ ask, id } satisfies ReplicaQuestion, (error) => error && settle(undefined));
+    });
+  }
+
+  kill(signal: NodeJS.Signals): void {
+    if (!this.exited) this.child.kill(signal);
+  }
+
+  /** Resolves when the process has ended; kills it when SIGTERM was not enough. */
+  async stop(): Promise<void> {
+    if (this.exited) return;
+    const ended = new Promise<void>((resolve) => this.child.once('exit', () => resolve()));
+    this.kill('SIGTERM');
+    const timer = setTimeout(() => this.kill('SIGKILL'), this.stopTimeoutMs);
+    await ended;
+    clearTimeout(timer);
+  }
+
+  /** Waits for the `ready` line. Throws CliError `replica-not-ready` with the replica's own words. */
+  waitReady(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      let seen = '';
+      const fail = (why: string): void => {
+        clearTimeout(timer);
+        const said = lastWords(this.complaint);
+        reject(new CliError('replica-not-ready', `replica ${this.id} ${why}${said === '' ? '' : `: ${said}`}; run it by hand with jitpaxos replica to see more`));
+      };
+      const timer = setTimeout(() => fail(`was not ready within ${READY_TIMEOUT_MS / 1000} s`), READY_TIMEOUT_MS);
+      this.child.once('exit', (code, signal) => fail(`ended with ${signal ?? `exit code ${code}`} before it was ready`));
+      this.child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+        if (this.ready !== undefined) return;
+        seen += text;
+        const line = /^ready (\{.*\})$/m.exec(seen);
+        if (line === null) return;
+        clearTimeout(timer);
+        this.ready = JSON.parse(line[1]!) as NonNullable<typeof this.ready>;
+        resolve();
+      });
+    });
+  }
+}
+
+export class LocalCluster {
+  /** Indexed by replica id. */
+  readonly replicas: ReplicaProcess[] = [];
+  private readonly killAll = (): void => {
+    for (const replica of this.replicas) replica.kill('SIGKILL');
+    rmSync(this.directory, { recursive: true, force: true });
+  };
+
+  private constructor(
+    readonly directory: string,
+    readonly clusterFile: string,
+    /** By replica: the cluster file that it reads. */
+    private readonly files: readonly string[],
+    readonly options: LocalClusterOptions,
+  ) {
+    process.once('exit', this.killAll);
+  }
+
+  /** Starts the replicas and waits until all are ready. */
+  static async start(options: LocalClusterOptions): Promise<LocalCluster> {
+    for (let attempt = 1; ; attempt++) {
+      const ports = await freePorts(options.replicas);
+      const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-')); // from here on nothing waits until it is known what to remove
+      const clusterFile = join(directory, 'cluster.json');
+      const config: ClusterConfig = { schema: CLUSTER_SCHEMA, id: randomBytes(8).toString('hex'), replicas: ports.map((port) => `127.0.0.1:${port}`), ...authenticationOf(options) };
+      writeFileSync(clusterFile, JSON.stringify(config, null, 2));
+      if (options.authenticated === true) writeFirstKeys(clusterFile, config.id, config.chain !== undefined);
+      const knownAs = await options.detour?.(config.replicas);
+      const files = ports.map((_, id) => {
+        if (knownAs === undefined) return clusterFile;
+        const file = join(directory, `cluster-${id}.json`);
+        writeFileSync(file, JSON.stringify({ ...config, replicas: knownAs(id) }, null, 2));
+        return file;
+      });
+      const cluster = new LocalCluster(directory, clusterFile, files, options);
+      try {
+        for (let id = 0; id < options.replicas; id++) cluster.spawn(id);
+        await Promise.all(cluster.replicas.map((replica) => replica.waitReady()));
+        return cluster;
+      } catch (error) {
+        const portTaken = cluster.replicas.some((replica) => replica.complaint.includes('port-in-use'));
+        await cluster.close();
+        if (!portTaken || attempt === PORT_ATTEMPTS) throw error;
+      }
+    }
+  }
+
+  /** Starts replica `id` (again). `waitReady` of what it returns says when it serves. */
+  spawn(id: number, program: ReplicaProgram | undefined = this.options.program): ReplicaProcess {
+    const { machine, transport, idle, durability, clock, datagramBytes } = this.options;
+    const args = ['replica', '--cluster', this.files[id]!, '--id', String(id), '--data', this.options.dataDirectory?.(id) ?? join(this.directory, `replica-${id}`)];
+    args.push('--machine', machine, '--transport', transport, '--durability', durability);
+    if (idle !== undefined) args.push('--idle', idle);
+    if (clock !== undefined) args.push('--clock', clock);
+    if (datagramBytes !== undefined) args.push('--datagram-bytes', String(datagramBytes));
+    args.push(...(this.options.replicaFlags ?? []), ...(program?.flags ?? []));
+    // Detached: Ctrl-C on the terminal is for this process, which stops the replicas when it is done with them.
+    const child = fork(program?.main ?? MAIN, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [...(this.options.nodeFlags?.(id) ?? [])], detached: true, env: { ...withoutSettings(process.env), ...this.options.environment?.(id) } });
+    return (this.replicas[id] = new ReplicaProcess(id, child, this.options.stopTimeoutMs));
+  }
+
+  ask(question: ReplicaQuestion['ask']): Promise<(ReplicaAnswer | undefined)[]> {
+    return Promise.all(this.replicas.map((replica) => replica.ask(question)));
+  }
+
+  /** The configuration as written, for tests. */
+  config(): ClusterConfig {
+    return JSON.parse(readFileSync(this.clusterFile, 'utf8')) as ClusterConfig;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.replicas.map((replica) => replica.stop()));
+    rmSync(this.directory, { recursive: true, force: true });
+    process.removeListener('exit', this.killAll);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/** The last line of a replica's log; where that says why it ended, as it says it to people. */
+function lastWords(log: string): string {
+  const line = log.trim().split('\n').at(-1) ?? '';
+  try {
+    const { event, code, error } = JSON.parse(line) as Readonly<Record<string, unknown>>;
+    return event === 'replica.ended' ? `${String(code)}: ${String(error)}` : line;
+  } catch {
+    return line;
+  }
+}
+
+/** What a cluster file says of keys, as `jitpaxos init` writes it. */
+export function authenticationOf({ authenticated = false, unkeyedChain = false }: Pick<LocalClusterOptions, 'authenticated' | 'unkeyedChain'>): Pick<ClusterConfig, 'authentication' | 'chain'> {
+  return authenticated ? { authentication: 'keys', ...(unkeyedChain ? {} : { chain: KEYED_CHAIN }) } : { authentication: 'none' };
+}
+
+/** UDP ports of 127.0.0.1 that nothing is bound to now; held together, so that they differ. */
+export async function freePorts(count: number): Promise<number[]> {
+  const sockets = await Promise.all(
+    Array.from({ length: count }, () => {
+      const socket = createSocket('udp4');
+      return new Promise<typeof socket>((resolve, reject) => socket.once('error', reject).bind(0, '127.0.0.1', () => resolve(socket)));
+    }),
+  );
+  const ports = sockets.map((socket) => socket.address().port);
+  await Promise.all(sockets.map((socket) => new Promise<void>((resolve) => socket.close(() => resolve()))));
+  return ports;
+}

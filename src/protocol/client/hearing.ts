@@ -1,0 +1,55 @@
+/**
+ * Which replicas a client does not hear, while nothing commits: it asks all of them for their view again and again, and some do not answer.
+ *
+ * Its plea names them, so that the cluster can go on in a view without them (pleas.ts). It should be sure: silence for
+ * UNHEARD_US in spite of UNHEARD_ASKED questions, while enough replicas for a view do answer. A client that stood still, or
+ * is cut off itself, says nothing of others.
+ */
+import type { Instant } from '../contract.js';
+
+export const UNHEARD_US = 400_000;
+export const UNHEARD_ASKED = 8;
+/** Where round trips are long, so many of the longest have to pass. */
+const ROUND_TRIPS = 4;
+/** Questions further apart than this are not of the same time of trouble. */
+const APART_US = 1_000_000;
+
+export class Hearing {
+  private readonly heardUs: Float64Array;
+  /** Questions since the last commit, and when the first and the last were asked. */
+  private questions = 0;
+  private sinceUs = 0.5;
+  private askedUs = 0.5;
+
+  constructor(private readonly replicas: number) {
+    this.heardUs = new Float64Array(replicas).fill(-Infinity);
+  }
+
+  heard(replica: number, now: Instant): void {
+    this.heardUs[replica] = now.monotonicUs;
+  }
+
+  /** A request was committed: the view serves this client. */
+  settled(): void {
+    this.questions = 0;
+  }
+
+  /** All replicas are asked, again. The ones that do not answer, a bit each; 0 as long as that is not sure. */
+  asked(now: Instant, longestRoundTripUs: number): number {
+    if (this.questions === 0 || now.monotonicUs - this.askedUs > APART_US) {
+      this.questions = 0;
+      this.sinceUs = now.monotonicUs;
+    }
+    this.questions++;
+    this.askedUs = now.monotonicUs;
+    const silentUs = Math.max(UNHEARD_US, ROUND_TRIPS * longestRoundTripUs);
+    if (this.questions <= UNHEARD_ASKED || now.monotonicUs - this.sinceUs < silentUs) return 0;
+    let mask = 0;
+    let heard = 0;
+    for (let r = 0; r < this.replicas; r++) {
+      if (now.monotonicUs - this.heardUs[r]! >= silentUs) mask |= 1 << r;
+      else heard++;
+    }
+    return heard > this.replicas / 2 ? mask : 0;
+  }
+}

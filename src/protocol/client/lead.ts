@@ -1,0 +1,148 @@
+/**
+ * How far ahead of its clock a client stamps its requests. Speed only.
+ *
+ * Members hold a request until its timestamp is due, so requests of several clients enter all logs in the same order
+ * when they arrive before their time. Whoever leads waits, and in return misses less; so:
+ *
+ * - The lead is zero until rejects and mismatches show that there is contention.
+ * - It is what the slowest member's observed delay asks for, and never more than a round trip: then a request that waits for
+ *   its time takes no longer than one that misses and is set right by the primary's order.
+ * - It has to earn its keep. A lead under which misses are not halved is given up, and tried again only after a pause that
+ *   doubles: where processes wait for a processor, not for the network, no lead that is worth its time covers that.
+ * - It decays when things are quiet.
+ */
+import type { Instant } from '../contract.js';
+
+/** Requests after which the share of misses is looked at. */
+const WINDOW = 64;
+/** Share of misses in a window above which the lead rises, and below which it may fall. */
+const RISE = 0.02;
+const FALL = 0.005;
+/** Windows in a row that were quiet before the lead falls. */
+const QUIET_WINDOWS = 8;
+/** Windows after which a lead is judged, by the second half of them: others have to lead as well before it shows. */
+const TRIAL_WINDOWS = 16;
+/** What may be left of the misses that there were without it. */
+const WORTH = 0.5;
+/** Windows without a lead after one was given up: the first pause, and the longest. */
+const PAUSE_WINDOWS = 32;
+const PAUSE_WINDOWS_MAX = 1024;
+/** A window without WINDOW requests ends after this, µs. */
+const WINDOW_US = 100_000;
+const SMOOTHING = 1 / 16;
+
+export class LeadControl {
+  /** Nanoseconds to add to the clock reading. */
+  leadNs: number;
+  /** Estimate of each replica's p99 of (arrival clock − our clock), µs. */
+  private readonly delayUs: Float64Array;
+  /** Smoothed round trip of fast commits without a lead, µs. */
+  private readonly roundTripUs = Float64Array.of(0.5);
+  private seen = 0;
+  private misses = 0;
+  private quiet = 0;
+  private windowEndUs = 0.5;
+  /** Share of misses before the lead rose; windows with it since it was judged, and their shares together. */
+  private before = 0.5;
+  private trial = 0;
+  private trialShares = 0.5;
+  private pause = 0;
+  private nextPause = PAUSE_WINDOWS;
+
+  constructor(
+    private readonly minNs: number,
+    private readonly maxNs: number,
+    replicas: number,
+  ) {
+    this.leadNs = minNs;
+    this.delayUs = new Float64Array(replicas);
+  }
+
+  /** A reply carried its slack: arrival clock − timestamp, µs. */
+  heard(replica: number, slackUs: number): void {
+    const sample = slackUs + this.leadNs / 1000;
+    const estimate = this.delayUs[replica]!;
+    // Steps up 99 times as far as down: settles where one sample of a hundred is above.
+    const step = Math.max(0.1, Math.abs(estimate) / 128);
+    this.delayUs[replica] = sample > estimate ? Math.min(sample, estimate + 99 * step) : Math.max(sample, estimate - step);
+  }
+
+  /** Another view: others are members, and who is not says nothing any more. */
+  forget(): void {
+    this.delayUs.fill(0);
+  }
+
+  /** A request that was sent at `sentUs[slot]` was committed in one round trip. Arguments as those of Retries.committed. */
+  committedFast(sentUs: Float64Array, slot: number, now: Instant): void {
+    const { roundTripUs } = this;
+    const us = now.monotonicUs - sentUs[slot]!;
+    if (this.leadNs === this.minNs) roundTripUs[0] = roundTripUs[0]! < 1 ? us : roundTripUs[0]! + (us - roundTripUs[0]!) * SMOOTHING;
+    if (++this.seen >= WINDOW) this.endWindow();
+  }
+
+  /** A request was rejected as late, or a member differed. */
+  missed(): void {
+    this.misses++;
+    if (++this.seen >= WINDOW) this.endWindow();
+  }
+
+  tick(nowUs: number): void {
+    if (nowUs < this.windowEndUs) return;
+    this.windowEndUs = nowUs + WINDOW_US;
+    if (this.seen > 0) this.endWindow();
+  }
+
+  private endWindow(): void {
+    const share = this.misses / this.seen;
+    const enough = this.seen >= WINDOW / 4;
+    this.seen = 0;
+    this.misses = 0;
+    if (this.maxNs === 0 || !enough) return;
+    if (this.leadNs > this.minNs) this.judge(share);
+    else if (this.pause > 0) this.pause--;
+    else if (share > RISE) this.rise(share);
+  }
+
+  private rise(share: number): void {
+    this.before = share;
+    this.trial = 0;
+    this.trialShares = 0;
+    this.quiet = 0;
+    this.leadNs = this.wantedNs();
+  }
+
+  private judge(share: number): void {
+    this.leadNs = Math.min(this.leadNs, this.wantedNs()); // beyond what the slowest member takes a lead only costs
+    if (++this.trial > TRIAL_WINDOWS / 2) this.trialShares += share;
+    if (this.trial === TRIAL_WINDOWS) {
+      if (this.trialShares / (TRIAL_WINDOWS / 2) > Math.max(RISE, WORTH * this.before)) {
+        this.giveUp();
+        return;
+      }
+      this.trial = 0;
+      this.trialShares = 0;
+    }
+    if (share > RISE) {
+      this.quiet = 0;
+      this.leadNs = this.wantedNs();
+    } else if (share < FALL && ++this.quiet >= QUIET_WINDOWS) {
+      this.quiet = 0;
+      this.nextPause = PAUSE_WINDOWS;
+      this.leadNs = Math.max(this.minNs, Math.floor(this.leadNs * 0.8));
+      if (this.leadNs < this.minNs + 1000) this.leadNs = this.minNs;
+    }
+  }
+
+  private giveUp(): void {
+    this.leadNs = this.minNs;
+    this.pause = this.nextPause;
+    this.nextPause = Math.min(PAUSE_WINDOWS_MAX, 2 * this.nextPause);
+  }
+
+  /** What the slowest member's delay asks for, within a round trip and the bounds. */
+  private wantedNs(): number {
+    let us = 0;
+    for (let r = 0; r < this.delayUs.length; r++) us = Math.max(us, this.delayUs[r]!);
+    return Math.max(this.minNs, Math.min(this.maxNs, Math.round(1000 * Math.min(us, this.roundTripUs[0]!))));
+  }
+}

@@ -1,0 +1,79 @@
+/**
+ * The timestamps that a client gives its requests: its clock's reading plus its lead, always above the last one that it gave or was
+ * told, and further above where the primary rejected it as late (margins.ts). Speed only; typed arrays, a slot a lane.
+ */
+import { addHi, addLo, compareU64, differenceU64 } from '../../wire/u64.js';
+import { ClientClock } from './client-clock.js';
+import type { ClientConfig } from '../config.js';
+import type { Instant } from '../contract.js';
+import { Margins } from './margins.js';
+
+export class Timestamps {
+  readonly clock: ClientClock;
+  readonly margins: Margins;
+  /** The present timestamp of each slot. */
+  readonly hi: Int32Array;
+  readonly lo: Int32Array;
+  /** Last timestamp given, or told by the primary. */
+  lastHi: number;
+  lastLo: number;
+
+  constructor(slots: number, config: ClientConfig) {
+    this.clock = new ClientClock(slots, config.replicas, config.aheadNs ?? 0, config.correctionNs ?? 0);
+    this.margins = new Margins(slots, this.clock);
+    this.hi = new Int32Array(slots);
+    this.lo = new Int32Array(slots);
+    this.lastHi = config.afterHi ?? 0;
+    this.lastLo = config.afterLo ?? 0;
+  }
+
+  /** Gives the request of `slot` a new one. */
+  stamp(slot: number, leadNs: number, now: Instant): void {
+    const { clock, margins } = this;
+    clock.read(now, leadNs);
+    let { hi, lo } = clock;
+    if (compareU64(hi, lo, this.lastHi, this.lastLo) <= 0) {
+      hi = addHi(this.lastHi, this.lastLo, 1);
+      lo = addLo(this.lastLo, 1);
+    }
+    if (margins.isLate(slot)) {
+      margins.raise(slot, hi, lo, now);
+      ({ hi, lo } = margins);
+    }
+    this.lastHi = hi;
+    this.lastLo = lo;
+    this.hi[slot] = hi;
+    this.lo[slot] = lo;
+    clock.stamped(slot, hi, lo, now);
+  }
+
+  isPresent(slot: number, hi: number, lo: number): boolean {
+    return hi === this.hi[slot] && lo === this.lo[slot];
+  }
+
+  /** The primary gave the request a key of its own: our next one is to be above that. */
+  learn(slot: number, hi: number, lo: number): void {
+    if (compareU64(hi, lo, this.hi[slot]!, this.lo[slot]!) > 0) this.raiseTo(hi, lo);
+  }
+
+  /** The primary rejected the present one of `slot` as late; its log ends at `lastHi`, `lastLo`. */
+  late(slot: number, lastHi: number, lastLo: number, slackUs: number, now: Instant): void {
+    this.clock.correctBehind(slackUs);
+    this.margins.rejected(slot, this.hi[slot]!, this.lo[slot]!, lastHi, lastLo, slackUs, now);
+    this.raiseTo(lastHi, lastLo);
+  }
+
+  /** The primary refused the present one of `slot` as too far ahead of what it takes for now: that replaces our clock from here on. */
+  tooFarAhead(slot: number, leadNs: number, nowHi: number, nowLo: number): void {
+    this.clock.refusedAhead(slot, differenceU64(this.hi[slot]!, this.lo[slot]!, nowHi, nowLo), leadNs);
+    this.margins.tooMuch(slot);
+    this.lastHi = nowHi;
+    this.lastLo = nowLo;
+  }
+
+  private raiseTo(hi: number, lo: number): void {
+    if (compareU64(hi, lo, this.lastHi, this.lastLo) <= 0) return;
+    this.lastHi = hi;
+    this.lastLo = lo;
+  }
+}

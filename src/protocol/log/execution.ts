@@ -1,0 +1,256 @@
+/**
+ * Executes the log: runs the state machine, keeps the session table with it, takes snapshots, takes back what was
+ * executed too early.
+ *
+ * A primary executes what it appends, before it is committed; members and spares what is committed. When entries that
+ * were executed leave the log, which only a view change does, the state goes back to the last snapshot at or below
+ * `committed` and the entries that stand are executed again. A snapshot is *provisional* until its index is committed and
+ * then *stable*; only behind a stable one is the log cut.
+ */
+import type { ApplyContext, Operation, Reply as MachineReply, StateMachine } from '../../machine/state-machine.js';
+import { ReplyStatus, RequestFlag } from '../../wire/messages.js';
+import { LastView } from '../../wire/copy.js';
+import { compareU64, readI32, readU16 } from '../../wire/u64.js';
+import type { Limits } from '../config.js';
+import type { Snapshot } from '../contract.js';
+import { Counter } from '../counters.js';
+import { RecordAt, type Log } from './log.js';
+import { invariant } from '../invariant.js';
+import { REGISTER_BORN, REGISTER_BYTES, REGISTER_LANE, Session, SessionTable } from './sessions.js';
+import { decodeSnapshot, encodeSnapshot, machineBytes, restoreSessions } from './snapshots.js';
+import type { TailIndex } from './tail-index.js';
+
+export class Execution {
+  readonly sessions: SessionTable;
+  /** Index of the last entry that the state reflects. */
+  executed = 0;
+  /** The newest snapshot whose index is committed. */
+  stable: Snapshot;
+  /** A newer one whose index is not committed yet. */
+  provisional: Snapshot | undefined;
+  /** Entries up to here are committed: the state's (replica-state.ts), which says so before it has them executed. */
+  committed = 0;
+  /** A snapshot of what was executed here, not one from elsewhere, that became stable: whoever compares it takes it away. */
+  comparable: Snapshot | undefined;
+  /** How often the state was replaced by one from elsewhere. */
+  installs = 0;
+  /** Where the last execution left its result: valid until the next one. */
+  readonly reply: MachineReply;
+  /** ReplyStatus of the last execution. */
+  lastStatus = 0;
+
+  /** A snapshot is taken behind each entry whose index is a multiple of this; the next one behind `snapshotAt`. */
+  private pitch = Infinity;
+  private snapshotAt = Infinity;
+  private readonly operation: Operation;
+  /** Where the machine writes a result, if it has none to point at. */
+  private readonly results: Uint8Array;
+  private readonly replies = new LastView();
+  private readonly context: ApplyContext = { timestampHi: 0, timestampLo: 0, index: 0 };
+
+  constructor(
+    private readonly log: Log,
+    private readonly tail: TailIndex,
+    private readonly machine: StateMachine,
+    private readonly limits: Limits,
+    private readonly counters: Float64Array,
+  ) {
+    this.sessions = new SessionTable(limits.maxSessions, limits.maxLanes);
+    this.results = new Uint8Array(limits.resultBytes);
+    this.reply = { bytes: this.results, offset: 0, capacity: limits.resultBytes, length: 0 };
+    this.operation = { bytes: log.bytes, offset: 0, length: 0 };
+    this.stable = encodeSnapshot(log, 0, this.sessions, machine.snapshot());
+  }
+
+  /** Executes up to `index`, oldest first. */
+  executeTo(index: number): void {
+    invariant(index <= this.log.lastIndex, 'only what is in the log is executed');
+    while (this.executed < index) {
+      // Not right after the execution, whose result the caller has not read yet.
+      if (this.executed === this.snapshotAt) this.takeDueSnapshot();
+      const next = this.executed + 1;
+      if (this.tail.size > 0) this.tail.executed(next);
+      this.execute(next);
+      this.executed = next;
+    }
+  }
+
+  /** Answers a read against the state as it is; the result is in `reply`. */
+  query(bytes: Uint8Array, offset: number, length: number): void {
+    this.operation.bytes = bytes;
+    this.operation.offset = offset;
+    this.operation.length = length;
+    this.context.timestampHi = 0;
+    this.context.timestampLo = 0;
+    this.context.index = this.executed;
+    this.emptyReply();
+    this.machine.query(this.operation, this.context, this.reply);
+    invariant(this.reply.length <= this.reply.capacity, 'a state machine keeps within the reply capacity');
+    this.operation.bytes = this.log.bytes;
+  }
+
+  /** `committed` moved: a provisional snapshot may have become stable. */
+  committedTo(committed: number): void {
+    this.committed = committed;
+    if (this.provisional === undefined || this.provisional.index > committed) return;
+    this.stable = this.provisional;
+    this.provisional = undefined;
+    this.comparable = this.stable;
+  }
+
+  /** From now on a snapshot is taken behind each entry whose index is a multiple of `entries`. */
+  setPitch(entries: number): void {
+    if (entries === this.pitch) return;
+    this.pitch = entries;
+    this.aim();
+  }
+
+  /** Ends a turn: the snapshot behind the entry that was executed last, where one is to be. */
+  takeDueSnapshot(): void {
+    if (this.executed !== this.snapshotAt) return;
+    this.takeSnapshot(this.committed);
+    this.aim();
+  }
+
+  private aim(): void {
+    this.snapshotAt = (Math.floor(this.executed / this.pitch) + 1) * this.pitch;
+  }
+
+  /** Takes a snapshot of the state as it is, unless there is one of that index already. */
+  takeSnapshot(committed: number): void {
+    if (this.executed === this.stable.index || this.executed === this.provisional?.index) return;
+    this.provisional = encodeSnapshot(this.log, this.executed, this.sessions, this.machine.snapshot());
+    this.counters[Counter.snapshots_taken]!++;
+    this.committedTo(committed);
+  }
+
+  /** The entries behind `index` leave the log. Call after the truncation. */
+  truncated(index: number, committed: number): void {
+    if (this.provisional !== undefined && this.provisional.index > index) this.provisional = undefined;
+    if (this.executed <= index) return;
+    invariant(this.stable.index <= committed, 'a stable snapshot is committed');
+    this.counters[Counter.rollbacks]!++;
+    this.restore(this.stable);
+    this.tail.clear();
+    this.executeTo(Math.min(committed, index));
+    for (let i = this.executed + 1; i <= index; i++) this.tail.add(i);
+  }
+
+  /** Takes back what was executed beyond `committed`, all of it still in the log. */
+  rewind(committed: number): void {
+    if (this.executed <= committed) return;
+    this.counters[Counter.rollbacks]!++;
+    this.provisional = undefined;
+    this.restore(this.stable);
+    this.tail.clear();
+    this.executeTo(committed);
+    for (let i = committed + 1; i <= this.log.lastIndex; i++) this.tail.add(i);
+  }
+
+  /**
+   * Takes over a snapshot from elsewhere, in which `snapshotFault` found nothing. The caller resets the log.
+   * Returns why the state machine refuses it: then nothing has changed.
+   */
+  install(snapshot: Snapshot): string | undefined {
+    try {
+      this.machine.restore(machineBytes(snapshot));
+    } catch (error) {
+      return `the state machine refuses its part: ${error instanceof Error ? error.message : String(error)}`;
+    }
+    this.provisional = undefined;
+    this.comparable = undefined;
+    this.installs++;
+    this.stable = snapshot;
+    this.committed = snapshot.index;
+    this.restored(snapshot);
+    this.tail.clear();
+    return undefined;
+  }
+
+  /** Goes back to an own one. */
+  private restore(snapshot: Snapshot): void {
+    invariant(decodeSnapshot(snapshot.bytes) !== undefined, 'a snapshot that was checked can be read');
+    this.machine.restore(machineBytes(snapshot));
+    this.restored(snapshot);
+  }
+
+  /** The machine has its part. */
+  private restored(snapshot: Snapshot): void {
+    restoreSessions(snapshot, this.sessions);
+    this.executed = snapshot.index;
+    this.aim();
+  }
+
+  private execute(index: number): void {
+    const { log, reply } = this;
+    this.counters[Counter.executed]!++;
+    this.emptyReply();
+    const { bytes } = log;
+    const record = log.record(index);
+    const flags = bytes[record + RecordAt.flags]!;
+    if ((flags & RequestFlag.register) !== 0) {
+      this.lastStatus = this.executeRegister(index);
+      return;
+    }
+    const session = this.sessions.find(readI32(bytes, record + RecordAt.session), readI32(bytes, record + RecordAt.session + 4));
+    if (session === undefined) {
+      this.lastStatus = ReplyStatus.sessionUnknown;
+      return;
+    }
+    const lane = readU16(bytes, record + RecordAt.lane);
+    const request = readI32(bytes, record + RecordAt.request);
+    if (lane >= session.lanes) {
+      this.lastStatus = ReplyStatus.badRequest;
+      return;
+    }
+    if (request <= session.request[lane]!) {
+      this.lastStatus = ReplyStatus.superseded;
+      return;
+    }
+    this.operation.offset = record + RecordAt.operation;
+    this.operation.length = log.operationLength(index);
+    this.context.timestampHi = readI32(bytes, record + RecordAt.timestamp);
+    this.context.timestampLo = readI32(bytes, record + RecordAt.timestamp + 4);
+    this.context.index = index;
+    if ((flags & RequestFlag.query) !== 0) {
+      this.context.timestampHi = 0;
+      this.context.timestampLo = 0;
+      this.context.index = this.executed;
+      this.machine.query(this.operation, this.context, reply);
+    } else {
+      this.machine.apply(this.operation, this.context, reply);
+    }
+    invariant(reply.length <= reply.capacity, 'a state machine keeps within the reply capacity');
+    this.lastStatus = ReplyStatus.ok;
+    session.record(lane, request, index, log.chainHi(index), log.chainLo(index), ReplyStatus.ok, this.replies.of(reply.bytes), reply.offset, reply.length);
+    this.sessions.used(session, index);
+  }
+
+  private emptyReply(): void {
+    const { reply } = this;
+    if (reply.bytes !== this.results) reply.bytes = this.results;
+    reply.offset = 0;
+    reply.length = 0;
+  }
+
+  private executeRegister(index: number): number {
+    const { log } = this;
+    const at = log.operationOffset(index);
+    if (log.operationLength(index) !== REGISTER_BYTES || log.lane(index) !== REGISTER_LANE) return ReplyStatus.badRequest;
+    const nonceHi = readI32(log.bytes, at);
+    const nonceLo = readI32(log.bytes, at + 4);
+    const lanes = readU16(log.bytes, at + 8);
+    if (lanes < 1 || lanes > this.limits.lanesPerSession) return ReplyStatus.badRequest;
+    const known = this.sessions.find(log.sessionHi(index), log.sessionLo(index));
+    if (known !== undefined) return known.nonceHi === nonceHi && known.nonceLo === nonceLo ? ReplyStatus.ok : ReplyStatus.sessionTaken;
+    const bornHi = readI32(log.bytes, at + REGISTER_BORN);
+    const bornLo = readI32(log.bytes, at + REGISTER_BORN + 4);
+    // Not later than its entry, so that a client cannot push the horizon ahead of time.
+    if (compareU64(bornHi, bornLo, log.timestampHi(index), log.timestampLo(index)) > 0) return ReplyStatus.badRequest;
+    if (this.sessions.mayBeEvicted(bornHi, bornLo)) return ReplyStatus.sessionTaken;
+    const before = this.sessions.evicted;
+    this.sessions.register(new Session(log.sessionHi(index), log.sessionLo(index), nonceHi, nonceLo, lanes, bornHi, bornLo, index, log.chainHi(index), log.chainLo(index)));
+    this.counters[Counter.sessions_evicted]! += this.sessions.evicted - before;
+    return ReplyStatus.ok;
+  }
+}

@@ -1,0 +1,76 @@
+/**
+ * A few bytes for each of a fixed number of slots: operations that wait to commit, results that wait to be asked for again.
+ *
+ * Short ones lie side by side in one array, so that writing one looks up nothing and touches little memory; a longer one has an
+ * array of its own, kept for the next.
+ */
+import { copyWords, viewOf } from '../../wire/copy.js';
+
+const EMPTY = new Uint8Array(0);
+const EMPTY_VIEW = viewOf(EMPTY);
+
+export class Payloads {
+  private readonly lengths: Int32Array;
+  /** Made when the first short payload comes. */
+  private short = EMPTY;
+  private shortView = EMPTY_VIEW;
+  private readonly long: Uint8Array[];
+  private readonly longViews: DataView[];
+  /** Of `short`, for those who want an array that begins with the payload. */
+  private readonly parts: (Uint8Array | undefined)[];
+
+  /** @param shortBytes up to here a payload is short */
+  constructor(
+    private readonly slots: number,
+    private readonly shortBytes: number,
+  ) {
+    this.lengths = new Int32Array(slots);
+    this.long = new Array<Uint8Array>(slots).fill(EMPTY);
+    this.longViews = new Array<DataView>(slots).fill(EMPTY_VIEW);
+    this.parts = new Array<Uint8Array | undefined>(slots).fill(undefined);
+  }
+
+  /** Copies `length` bytes into a slot. Allocates when no payload of this slot was so long before. */
+  put(slot: number, source: DataView, offset: number, length: number): void {
+    this.lengths[slot] = length;
+    if (length > this.shortBytes) {
+      if (length > this.long[slot]!.length) this.lengthen(slot, length);
+      copyWords(source, offset, this.longViews[slot]!, 0, length);
+      return;
+    }
+    if (this.short.length === 0) this.makeShort();
+    copyWords(source, offset, this.shortView, slot * this.shortBytes, length);
+  }
+
+  length(slot: number): number {
+    return this.lengths[slot]!;
+  }
+
+  /** Where the payload lies: from `offset` of `view` on; valid until the next `put`. */
+  view(slot: number): DataView {
+    return this.lengths[slot]! > this.shortBytes ? this.longViews[slot]! : this.shortView;
+  }
+
+  offset(slot: number): number {
+    return this.lengths[slot]! > this.shortBytes ? 0 : slot * this.shortBytes;
+  }
+
+  /** An array that begins with the payload. Allocates the first time. */
+  bytes(slot: number): Uint8Array {
+    if (this.lengths[slot]! > this.shortBytes) return this.long[slot]!;
+    if (this.short.length === 0) this.makeShort();
+    return (this.parts[slot] ??= this.short.subarray(slot * this.shortBytes, (slot + 1) * this.shortBytes));
+  }
+
+  private makeShort(): void {
+    this.short = new Uint8Array(this.slots * this.shortBytes);
+    this.shortView = viewOf(this.short);
+  }
+
+  private lengthen(slot: number, length: number): void {
+    let size = 2 * this.shortBytes;
+    while (size < length) size *= 2;
+    this.long[slot] = new Uint8Array(size);
+    this.longViews[slot] = viewOf(this.long[slot]!);
+  }
+}

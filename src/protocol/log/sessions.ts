@@ -1,0 +1,395 @@
+/**
+ * The session table: part of the replicated state, changed only by executing entries in log order. It guards *at most
+ * once*: an operation is executed when its request number is above the last one executed of its lane, and the result of
+ * that last one is kept to answer retries, across view changes and snapshots.
+ *
+ * Bounded by sessions and by lanes of all sessions; registering evicts the session that was used longest ago, by log
+ * index, which every replica decides alike. A request of an evicted session is refused, never executed again; and lest a
+ * delayed copy of its Register bring the session back, with no memory of what it executed, a Register is refused when it
+ * was first stamped (`born`) no later than that of any session evicted before.
+ *
+ * Looking up allocates nothing (open addressing, removal by backward shift); registering a session does. The sessions are
+ * linked in the order of their last use, so that finding the one to evict takes no search.
+ */
+import { copyBytes, viewOf } from '../../wire/copy.js';
+import { ReplyStatus } from '../../wire/messages.js';
+import { compareU64, readI32, readIndex, readU16, writeI32, writeIndex, writeU16 } from '../../wire/u64.js';
+import { invariant } from '../invariant.js';
+import { Payloads } from './payloads.js';
+
+/** The lane number of a Register entry, above those that requests may use. */
+export const REGISTER_LANE = 0xffff;
+/** A Register operation: nonce (8 bytes), lanes (u16), timestamp of its first attempt (u64, ns). */
+export const REGISTER_BYTES = 18;
+/** Offset of that timestamp in it. */
+export const REGISTER_BORN = 10;
+
+/** A session's fixed bytes in a snapshot, and those of a lane that executed a request: number, and what is known of it before the result. */
+const SESSION_BYTES = 50;
+const NUMBER_BYTES = 4;
+const EXECUTED_BYTES = 19;
+
+/** Room for a result that every lane has, whatever it is used for. */
+const SHORT_RESULT_BYTES = 64;
+
+/** The last executed request of each lane of one session. */
+export class Session {
+  /** Request number last executed; 0: none yet. */
+  readonly request: Int32Array;
+  /** Log index and chain of that request's entry. */
+  readonly index: Float64Array;
+  readonly chainHi: Int32Array;
+  readonly chainLo: Int32Array;
+  readonly status: Uint8Array;
+  readonly results: Payloads;
+  /** Index of the entry that used the session last; `SessionTable.used` sets it. */
+  lastUsed: number;
+  /** Neighbours in the order of last use. */
+  older: Session | undefined;
+  newer: Session | undefined;
+  /** Where the client was last heard from, or −1. Volatile, not part of the replicated state. */
+  replyTo = -1;
+
+  constructor(
+    readonly hi: number,
+    readonly lo: number,
+    readonly nonceHi: number,
+    readonly nonceLo: number,
+    readonly lanes: number,
+    readonly bornHi: number,
+    readonly bornLo: number,
+    readonly registerIndex: number,
+    readonly registerChainHi: number,
+    readonly registerChainLo: number,
+  ) {
+    this.request = new Int32Array(lanes);
+    this.index = new Float64Array(lanes);
+    this.chainHi = new Int32Array(lanes);
+    this.chainLo = new Int32Array(lanes);
+    this.status = new Uint8Array(lanes);
+    this.results = new Payloads(lanes, SHORT_RESULT_BYTES);
+    this.lastUsed = registerIndex;
+  }
+
+  /** Remembers the executed request of a lane with its result, copied. */
+  record(lane: number, request: number, index: number, chainHi: number, chainLo: number, status: number, source: DataView, offset: number, length: number): void {
+    this.request[lane] = request;
+    this.index[lane] = index;
+    this.chainHi[lane] = chainHi;
+    this.chainLo[lane] = chainLo;
+    this.status[lane] = status;
+    this.results.put(lane, source, offset, length);
+  }
+}
+
+export class SessionTable {
+  private slots: (Session | undefined)[];
+  /** What was looked for last, as long as it is in the table: requests of one session come in a row. */
+  private found: Session | undefined;
+  private mask: number;
+  private count = 0;
+  private laneCount = 0;
+  private oldest: Session | undefined;
+  private newest: Session | undefined;
+  /** The latest `born` of all sessions ever evicted. */
+  private horizonHi = 0;
+  private horizonLo = 0;
+  /** Sessions evicted since construction, for the counters. */
+  evicted = 0;
+
+  constructor(
+    private readonly maxSessions: number,
+    private readonly maxLanes: number,
+  ) {
+    let capacity = 16;
+    while (capacity < maxSessions * 2 && capacity < 1024) capacity *= 2;
+    this.slots = new Array<Session | undefined>(capacity).fill(undefined);
+    this.mask = capacity - 1;
+  }
+
+  get size(): number {
+    return this.count;
+  }
+
+  find(hi: number, lo: number): Session | undefined {
+    const { found } = this;
+    if (found !== undefined && found.lo === lo && found.hi === hi) return found;
+    return (this.found = this.search(hi, lo));
+  }
+
+  private search(hi: number, lo: number): Session | undefined {
+    for (let slot = hash(hi, lo) & this.mask; ; slot = (slot + 1) & this.mask) {
+      const session = this.slots[slot];
+      if (session === undefined || (session.hi === hi && session.lo === lo)) return session;
+    }
+  }
+
+  /** Adds a session that is not there, evicting the least recently used ones where the bounds ask for it. */
+  register(session: Session): void {
+    invariant(this.find(session.hi, session.lo) === undefined, 'a session is registered once');
+    invariant(session.lanes <= this.maxLanes, 'a session has no more lanes than the table');
+    while (this.count >= this.maxSessions || this.laneCount + session.lanes > this.maxLanes) this.evictOldest();
+    this.insert(session);
+  }
+
+  /** The entry `index`, the last executed, used the session. */
+  used(session: Session, index: number): void {
+    session.lastUsed = index;
+    if (session === this.newest) return;
+    this.unlink(session);
+    this.link(session);
+  }
+
+  /** True when a session first registered at that time may have been here before and been evicted. */
+  mayBeEvicted(bornHi: number, bornLo: number): boolean {
+    return compareU64(bornHi, bornLo, this.horizonHi, this.horizonLo) <= 0;
+  }
+
+  private clear(): void {
+    this.found = undefined;
+    this.slots.fill(undefined);
+    this.count = 0;
+    this.laneCount = 0;
+    this.oldest = undefined;
+    this.newest = undefined;
+  }
+
+  /** Every session, by id: an order that does not depend on the table's history. */
+  sorted(): Session[] {
+    const all: Session[] = [];
+    for (const session of this.slots) if (session) all.push(session);
+    return all.sort((a, b) => compareU64(a.hi, a.lo, b.hi, b.lo));
+  }
+
+  /** Bytes that `write` takes. */
+  encodedLength(): number {
+    let length = 12;
+    for (const session of this.slots) {
+      if (!session) continue;
+      length += SESSION_BYTES;
+      for (let lane = 0; lane < session.lanes; lane++) length += NUMBER_BYTES + (session.request[lane] === 0 ? 0 : EXECUTED_BYTES + session.results.length(lane));
+    }
+    return length;
+  }
+
+  /** Writes the whole table; the same table always gives the same bytes. Returns the offset behind them. */
+  write(target: Uint8Array, offset: number): number {
+    const sessions = this.sorted();
+    let at = offset;
+    writeI32(target, at, sessions.length);
+    writeI32(target, at + 4, this.horizonHi);
+    writeI32(target, at + 8, this.horizonLo);
+    at += 12;
+    for (const session of sessions) {
+      writeI32(target, at, session.hi);
+      writeI32(target, at + 4, session.lo);
+      writeI32(target, at + 8, session.nonceHi);
+      writeI32(target, at + 12, session.nonceLo);
+      writeU16(target, at + 16, session.lanes);
+      writeIndex(target, at + 18, session.registerIndex);
+      writeI32(target, at + 26, session.registerChainHi);
+      writeI32(target, at + 30, session.registerChainLo);
+      writeIndex(target, at + 34, session.lastUsed);
+      writeI32(target, at + 42, session.bornHi);
+      writeI32(target, at + 46, session.bornLo);
+      at += SESSION_BYTES;
+      for (let lane = 0; lane < session.lanes; lane++) {
+        writeI32(target, at, session.request[lane]!);
+        at += NUMBER_BYTES;
+        if (session.request[lane] === 0) continue;
+        writeIndex(target, at, session.index[lane]!);
+        writeI32(target, at + 8, session.chainHi[lane]!);
+        writeI32(target, at + 12, session.chainLo[lane]!);
+        target[at + 16] = session.status[lane]!;
+        writeU16(target, at + 17, session.results.length(lane));
+        at += EXECUTED_BYTES;
+        copyBytes(session.results.bytes(lane), 0, target, at, session.results.length(lane));
+        at += session.results.length(lane);
+      }
+    }
+    return at;
+  }
+
+  /** Replaces the table by what `write` wrote, and nothing else: see `sessionsFault`. */
+  read(source: Uint8Array, offset: number): void {
+    const heard = new Map<string, number>();
+    for (const session of this.slots) if (session) heard.set(`${session.hi},${session.lo}`, session.replyTo);
+    this.clear();
+    let at = offset;
+    const count = readI32(source, at);
+    this.horizonHi = readI32(source, at + 4);
+    this.horizonLo = readI32(source, at + 8);
+    at += 12;
+    const sessions: Session[] = [];
+    const view = viewOf(source);
+    for (let i = 0; i < count; i++) {
+      const session = new Session(
+        readI32(source, at),
+        readI32(source, at + 4),
+        readI32(source, at + 8),
+        readI32(source, at + 12),
+        readU16(source, at + 16),
+        readI32(source, at + 42),
+        readI32(source, at + 46),
+        readIndex(source, at + 18),
+        readI32(source, at + 26),
+        readI32(source, at + 30),
+      );
+      session.lastUsed = readIndex(source, at + 34);
+      session.replyTo = heard.get(`${session.hi},${session.lo}`) ?? -1;
+      at += SESSION_BYTES;
+      for (let lane = 0; lane < session.lanes; lane++) {
+        const request = readI32(source, at);
+        at += NUMBER_BYTES;
+        if (request === 0) continue;
+        const length = readU16(source, at + 17);
+        session.record(lane, request, readIndex(source, at), readI32(source, at + 8), readI32(source, at + 12), source[at + 16]!, view, at + 19, length);
+        at += EXECUTED_BYTES + length;
+      }
+      sessions.push(session);
+    }
+    sessions.sort((a, b) => a.lastUsed - b.lastUsed);
+    for (const session of sessions) this.insert(session);
+  }
+
+  private insert(session: Session): void {
+    if ((this.count + 1) * 2 > this.slots.length) this.rehash(this.slots.length * 2);
+    let slot = hash(session.hi, session.lo) & this.mask;
+    while (this.slots[slot] !== undefined) slot = (slot + 1) & this.mask;
+    this.slots[slot] = session;
+    this.count++;
+    this.laneCount += session.lanes;
+    this.link(session);
+  }
+
+  /** Puts a session in its place in the order of last use: the end, since the log only grows. */
+  private link(session: Session): void {
+    invariant(this.newest === undefined || this.newest.lastUsed < session.lastUsed, 'sessions are used in log order');
+    session.older = this.newest;
+    session.newer = undefined;
+    if (this.newest === undefined) this.oldest = session;
+    else this.newest.newer = session;
+    this.newest = session;
+  }
+
+  private unlink(session: Session): void {
+    const { older, newer } = session;
+    if (older === undefined) this.oldest = newer;
+    else older.newer = newer;
+    if (newer === undefined) this.newest = older;
+    else newer.older = older;
+  }
+
+  private evictOldest(): void {
+    const { oldest } = this;
+    invariant(oldest !== undefined, 'a full session table has a session to evict');
+    if (!this.mayBeEvicted(oldest.bornHi, oldest.bornLo)) {
+      this.horizonHi = oldest.bornHi;
+      this.horizonLo = oldest.bornLo;
+    }
+    this.unlink(oldest);
+    this.remove(oldest);
+    this.count--;
+    this.laneCount -= oldest.lanes;
+    this.evicted++;
+  }
+
+  private remove(session: Session): void {
+    this.found = undefined;
+    const { slots, mask } = this;
+    let hole = hash(session.hi, session.lo) & mask;
+    while (slots[hole] !== session) hole = (hole + 1) & mask;
+    for (let next = (hole + 1) & mask; slots[next] !== undefined; next = (next + 1) & mask) {
+      const home = hash(slots[next]!.hi, slots[next]!.lo) & mask;
+      // One may move into the hole when its home is not between the hole and where it stands.
+      if (((next - home) & mask) >= ((next - hole) & mask)) {
+        slots[hole] = slots[next];
+        hole = next;
+      }
+    }
+    slots[hole] = undefined;
+  }
+
+  private rehash(capacity: number): void {
+    const all = this.slots;
+    this.slots = new Array<Session | undefined>(capacity).fill(undefined);
+    this.mask = capacity - 1;
+    for (const session of all) {
+      if (!session) continue;
+      let slot = hash(session.hi, session.lo) & this.mask;
+      while (this.slots[slot] !== undefined) slot = (slot + 1) & this.mask;
+      this.slots[slot] = session;
+    }
+  }
+}
+
+export interface SessionBounds {
+  readonly maxSessions: number;
+  readonly maxLanes: number;
+  readonly lanesPerSession: number;
+  readonly resultBytes: number;
+}
+
+/**
+ * Why `bytes[offset … end)` cannot be a table that `write` wrote behind entry `index`, whose timestamp is given, in a few words;
+ * undefined when it can. What passes, `read` takes up, and `write` writes the same bytes again.
+ */
+export function sessionsFault(source: Uint8Array, offset: number, end: number, index: number, timestampHi: number, timestampLo: number, bounds: SessionBounds): string | undefined {
+  let at = offset;
+  const beyond = (length: number): boolean => at + length > end;
+  if (beyond(12)) return 'the session table is cut off';
+  const count = readI32(source, at);
+  if (count < 0 || count > bounds.maxSessions) return `${count >>> 0} sessions, of at most ${bounds.maxSessions}`;
+  if (compareU64(readI32(source, at + 4), readI32(source, at + 8), timestampHi, timestampLo) > 0) return 'the horizon of evicted sessions is later than its last entry';
+  at += 12;
+  let lanesOfAll = 0;
+  let previousHi = 0;
+  let previousLo = 0;
+  /** Each entry registered one session, or is the last one of one lane. */
+  const entries = new Set<number>();
+  const uses = new Set<number>();
+  const isEntry = (entry: number, above: number): boolean => entry > above && entry <= index && entries.size < entries.add(entry).size;
+  for (let i = 0; i < count; i++) {
+    if (beyond(SESSION_BYTES)) return `session ${i + 1} of ${count} is cut off`;
+    const hi = readI32(source, at);
+    const lo = readI32(source, at + 4);
+    const lanes = readU16(source, at + 16);
+    const registered = readIndex(source, at + 18);
+    const lastUsed = readIndex(source, at + 34);
+    const name = `session ${i + 1} of ${count}`;
+    if (i > 0 && compareU64(hi, lo, previousHi, previousLo) <= 0) return `${name} is not above the one before it, or is that one again`;
+    previousHi = hi;
+    previousLo = lo;
+    if (lanes < 1 || lanes > bounds.lanesPerSession) return `${name} has ${lanes} lanes, of at most ${bounds.lanesPerSession}`;
+    if ((lanesOfAll += lanes) > bounds.maxLanes) return `more than ${bounds.maxLanes} lanes`;
+    if (!isEntry(registered, 0)) return `${name} was registered by an entry that cannot have done it`;
+    if (compareU64(readI32(source, at + 42), readI32(source, at + 46), timestampHi, timestampLo) > 0) return `${name} was born later than the last entry`;
+    at += SESSION_BYTES;
+    let newest = registered;
+    for (let lane = 0; lane < lanes; lane++) {
+      if (beyond(NUMBER_BYTES)) return `lane ${lane} of ${name} is cut off`;
+      const request = readI32(source, at);
+      at += NUMBER_BYTES;
+      if (request === 0) continue;
+      if (request < 0) return `lane ${lane} of ${name} has executed a request without a number`;
+      if (beyond(EXECUTED_BYTES)) return `lane ${lane} of ${name} is cut off`;
+      const executed = readIndex(source, at);
+      if (!isEntry(executed, registered)) return `lane ${lane} of ${name} was used by an entry that cannot have done it`;
+      if (source[at + 16]! > ReplyStatus.badRequest) return `lane ${lane} of ${name} has a result without a known status`;
+      newest = Math.max(newest, executed);
+      const length = readU16(source, at + 17);
+      at += EXECUTED_BYTES;
+      if (length > bounds.resultBytes) return `a result of ${length} bytes, of at most ${bounds.resultBytes}`;
+      if (beyond(length)) return `the result of lane ${lane} of ${name} is cut off`;
+      at += length;
+    }
+    if (!(lastUsed >= newest && lastUsed <= index) || uses.size === uses.add(lastUsed).size) return `${name} was used last by an entry that cannot have done it`;
+  }
+  return at === end ? undefined : `${end - at} bytes behind the last session`;
+}
+
+/** Spreads a session id, which is random when honest clients drew it. */
+function hash(hi: number, lo: number): number {
+  const h = Math.imul(hi ^ Math.imul(lo, 0x9e3779b1), 0x85ebca6b);
+  return h ^ (h >>> 15);
+}

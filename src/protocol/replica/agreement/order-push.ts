@@ -1,0 +1,69 @@
+/**
+ * The primary's order, pushed to members while they differ. Speed only: what a member does with it is the repair rule.
+ *
+ * One late request at one member makes every later chain differ there, and waiting for clients to notice each time
+ * collapses under load. So from the moment that the primary hears that a member differs, or expects it (a late request),
+ * it sends members, once a turn, the order of what it appended; a contended request then commits in one and a half round
+ * trips. When nothing has differed for `orderHoldUs` the push stops.
+ */
+import type { Instant } from '../../contract.js';
+import { Counter } from '../../counters.js';
+import { ORDER_RECORD_BYTES } from '../../log/log.js';
+import { ORDERS_MAX } from './repair.js';
+import type { ReplicaState } from '../replica-state.js';
+import type { Sender } from '../replica-sender.js';
+import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES } from '../../../wire/envelope.js';
+import { Order } from '../../../wire/messages.js';
+
+/** Entries in one Order: as many as fit a datagram of the usual length. */
+const ORDER_ENTRIES_MAX = entriesIn(DEFAULT_DATAGRAM_BYTES);
+
+export class OrderPush {
+  private untilUs = 0.5;
+  private pushed = 0;
+  private readonly entriesMax: number;
+
+  constructor(
+    private readonly state: ReplicaState,
+    private readonly sender: Sender,
+  ) {
+    this.entriesMax = Math.min(ORDER_ENTRIES_MAX, entriesIn(state.config.datagramBytes ?? DEFAULT_DATAGRAM_BYTES));
+  }
+
+  reset(): void {
+    this.state.pushing = false;
+  }
+
+  /** A member differs, or is about to. @param agreed all members agree up to here, as far as is known */
+  needed(agreed: number, now: Instant): void {
+    const { state } = this;
+    const { orderHoldUs } = state.config.timings;
+    if (orderHoldUs === 0) return;
+    this.untilUs = now.monotonicUs + orderHoldUs;
+    if (state.pushing) return;
+    state.pushing = true;
+    this.pushed = Math.max(agreed, state.log.baseIndex, state.log.lastIndex - ORDERS_MAX);
+  }
+
+  /** End of a turn. */
+  flush(now: Instant): void {
+    const { state } = this;
+    if (!state.pushing) return;
+    const { log } = state;
+    const first = Math.max(this.pushed, log.baseIndex);
+    for (let base = first; base < log.lastIndex; base += this.entriesMax) {
+      const last = Math.min(log.lastIndex, base + this.entriesMax);
+      for (let r = 0; r < state.n; r++) {
+        if (r === state.id || !state.views.isMember(state.view, r)) continue;
+        state.counters[Counter.orders_pushed]!++;
+        this.sender.order(r, base, last);
+      }
+    }
+    this.pushed = log.lastIndex;
+    if (now.monotonicUs >= this.untilUs) state.pushing = false;
+  }
+}
+
+function entriesIn(datagramBytes: number): number {
+  return Math.max(1, Math.floor((datagramBytes - ENVELOPE_BYTES - Order.size) / ORDER_RECORD_BYTES));
+}

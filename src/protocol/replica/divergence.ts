@@ -1,0 +1,422 @@
+/**
+ * What replicas find out about each other that cannot be when all of them do as they should: logs that differ where both are
+ * committed, states that differ behind the same log, limits that decide what is executed and are not the same.
+ *
+ * Who is at fault? One replica's word against another's decides nothing, so a message that contradicts what is committed here
+ * is ignored, named, and answered with what this replica has. The replica whose committed log f + 1 others contradict, or whose
+ * state or limits f + 1 others have in common otherwise, is the one in the wrong, as at most f are: it stops *itself*, by throwing
+ * DivergedError. So no replica, whatever it says, stops another, and between two that are alone nobody is stopped: both name the
+ * other, until a third decides.
+ *
+ * `StateDigest` carries all three. With a digest it speaks of machine and session table at a snapshot's index; without one (zero) of
+ * the log alone, and may ask for the other's digest; at index 0, where there is no state yet, chain and digest hold the limits themselves (`packLimits`).
+ *
+ * Digests are those of snapshots that this replica took of what it executed itself, at indexes that all replicas choose alike
+ * (replica-state.ts). One that was installed would only echo its source. So would what follows from it: of two that differ, the one
+ * that a third was filled from would have a majority by that. So after an installation a replica says nothing: it asks the others what they
+ * have at each index, until all of them have agreed at one, or nobody has contradicted it for a while (they may be as mute as it is), or
+ * f + 1 have contradicted it and it stops. That it is mute is kept with the log, because a restart makes no state its own.
+ *
+ * Digests are XXH3-64, unkeyed: against accidents, which do not search for collisions. A client does not bring about states that
+ * differ in the first place: it would have to make two operations stand under one chain, and that is the chain's to prevent.
+ */
+import { StateDigest } from '../../wire/messages.js';
+import { readI32, readIndex, toHex } from '../../wire/u64.js';
+import type { Limits } from '../config.js';
+import type { Hasher, Instant, Snapshot } from '../contract.js';
+import { Counter } from '../counters.js';
+import { count } from '../masks.js';
+import type { ReplicaState } from './replica-state.js';
+import type { Sender } from './replica-sender.js';
+
+export type DivergenceCode = 'log-diverged' | 'state-diverged' | 'limits-differ';
+
+/** This replica is the one in the wrong, by the word of f + 1 others. Its host stops it. */
+export class DivergedError extends Error {
+  readonly category = 'environment';
+  readonly retryable = false;
+  constructor(
+    readonly code: DivergenceCode,
+    message: string,
+  ) {
+    super(message);
+    this.name = 'DivergedError';
+  }
+}
+
+/** Indexes whose digests are remembered, of each replica. */
+const KEPT = 4;
+/** A digest is said again, and asked for, where none of that index was heard: so many times, each time after twice as long. What was asked for is said once. */
+const REPEATS = 5;
+/** A state that came from another replica is taken for the own one when nobody has contradicted it for so many times the time of suspicion. */
+const QUIET = 64;
+/** What contradicts this replica is answered at most this often, µs. */
+const ANSWER_US = 1_000_000;
+
+/** Sync intervals for which a replica that is in the wrong waits for what it said to leave. */
+const WAITS_MAX = 20;
+
+const NEXT = 'the others go on; docs/operations.md, "A replica that diverged", says how to bring it back';
+
+/** What a replica said of one index. Index 0: its limits. */
+interface Said {
+  readonly index: number;
+  readonly chainHi: number;
+  readonly chainLo: number;
+  readonly digestHi: number;
+  readonly digestLo: number;
+}
+
+/** … and this replica itself. */
+interface Own extends Said {
+  /** Replicas that have said something of this index, a bit each. */
+  heard: number;
+  /** … and those of them that said the same. */
+  agreed: number;
+  /** … and another thing. */
+  differed: number;
+  /** It is not said, only asked about: the state is another replica's. */
+  readonly isEcho: boolean;
+  repeats: number;
+  repeatUs: number;
+}
+
+export class Divergence {
+  /** Replicas that differ from this one, as far as it knows, a bit each: in what is committed, in the state behind it, in the limits. */
+  log = 0;
+  states = 0;
+  limits = 0;
+
+  /** What `Execution.installs` was at the last snapshot. */
+  private installs = 0;
+  /** The last index that was compared since the state came from another, and not said; undefined: none. */
+  private echo: Own | undefined;
+  /** Since when nobody has contradicted that state, monotonic µs. */
+  private quietUs = 0;
+  /** Why this replica stops, and when. */
+  private verdict: DivergedError | undefined;
+  private verdictUs = Infinity;
+  private waits = 0;
+  /** Replicas of which it was said that they are in the wrong. */
+  private decided = 0;
+  private readonly own: Own[] = [];
+  private readonly said: Said[][];
+  private readonly contradictions: (Said | undefined)[];
+  private readonly answeredUs: Float64Array;
+  private readonly named: string[];
+  private readonly namedUs: Float64Array;
+  /** Index at which the state of each replica was last found to differ. */
+  private readonly differedAt: Float64Array;
+  private readonly digest = new Uint8Array(8);
+
+  constructor(
+    private readonly state: ReplicaState,
+    private readonly sender: Sender,
+    private readonly hasher: Hasher,
+  ) {
+    const { n } = state;
+    this.said = Array.from({ length: n }, () => []);
+    this.contradictions = new Array<Said | undefined>(n).fill(undefined);
+    this.answeredUs = new Float64Array(n).fill(-Infinity);
+    this.named = new Array<string>(n).fill('');
+    this.namedUs = new Float64Array(n).fill(-Infinity);
+    this.differedAt = new Float64Array(n).fill(-1);
+  }
+
+  /** A life begins: says under which limits. */
+  start(now: Instant): void {
+    this.say({ index: 0, ...packLimits(this.state.config.limits) }, false, now);
+  }
+
+  /** Ends a turn: a snapshot of this replica's own may have become stable in it. */
+  flush(now: Instant): void {
+    const { execution } = this.state;
+    const snapshot = execution.comparable;
+    if (snapshot === undefined) return;
+    execution.comparable = undefined;
+    this.took(snapshot, now);
+  }
+
+  /** Lowers `out[0]` to the monotonic µs of the next thing to do by time. */
+  wakeBefore(out: Float64Array): void {
+    if (this.verdictUs < out[0]!) out[0] = this.verdictUs;
+    for (const own of this.own) if (this.isOpen(own) && own.repeatUs < out[0]!) out[0] = own.repeatUs;
+  }
+
+  /** Throws DivergedError. */
+  tick(now: Instant): void {
+    if (this.verdict !== undefined && now.monotonicUs >= this.verdictUs) {
+      // A disk that hangs is no reason to go on with a wrong state.
+      if (this.state.out.idle || ++this.waits > WAITS_MAX) throw this.verdict;
+      this.verdictUs = now.monotonicUs + this.state.config.timings.syncIntervalUs;
+    }
+    for (const own of this.own) {
+      if (now.monotonicUs < own.repeatUs || !this.isOpen(own)) continue;
+      own.repeats++;
+      own.repeatUs = now.monotonicUs + this.pauseUs(own.repeats);
+      this.ask(own);
+    }
+  }
+
+  /**
+   * Replica `from` says that entry `index` is committed under that chain. True when another is committed here under that index: what
+   * said so is to be ignored. Throws DivergedError.
+   */
+  contradicts(from: number, index: number, chainHi: number, chainLo: number, now: Instant): boolean {
+    const { log, committed } = this.state;
+    if (index > committed || log.matches(index, chainHi, chainLo)) return false;
+    const chain = this.committedChain(index);
+    if (chain === undefined || (chain.hi === chainHi && chain.lo === chainLo)) return false;
+    this.contradictions[from] = { index, chainHi, chainLo, digestHi: 0, digestLo: 0 };
+    this.log |= 1 << from;
+    this.name(from, `says that entry ${index} is committed with chain ${toHex(chainHi, chainLo)}, and here it is with ${toHex(chain.hi, chain.lo)}`, now);
+    // Whoever differs answers; whoever agrees with this one tells the other.
+    this.answer(from, index, now);
+    this.judgeLog();
+    return true;
+  }
+
+  /** Replica `from` says something else that cannot be beside what is committed here: `what`. It is to be ignored. */
+  impossible(from: number, what: string, now: Instant): void {
+    this.name(from, what, now);
+    this.answer(from, this.state.committed, now);
+  }
+
+  /** Replica `from` takes `index` to have another chain than what is committed here: it is told. It alone knows whether that is committed there. */
+  correct(from: number, index: number, now: Instant): void {
+    if (this.committedChain(index) === undefined || now.monotonicUs - this.answeredUs[from]! < ANSWER_US) return;
+    this.answeredUs[from] = now.monotonicUs;
+    this.sendChain(from, index);
+  }
+
+  onStateDigest(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+    const at = StateDigest.at;
+    const said: Said = {
+      index: readIndex(bytes, o + at.index),
+      chainHi: readI32(bytes, o + at.chain),
+      chainLo: readI32(bytes, o + at.chain + 4),
+      digestHi: readI32(bytes, o + at.digest),
+      digestLo: readI32(bytes, o + at.digest + 4),
+    };
+    if (said.index > 0 && this.contradicts(from, said.index, said.chainHi, said.chainLo, now)) return;
+    const own = this.own.find(({ index }) => index === said.index);
+    if (bytes[o + at.asks] === 1 && own !== undefined && !own.isEcho) this.send(from, own, false);
+    if ((said.digestHi | said.digestLo) === 0) return;
+    const list = this.said[from]!;
+    const before = list.findIndex(({ index }) => index === said.index);
+    if (before >= 0) list[before] = said;
+    else list.push(said);
+    // The limits, said first, stay.
+    while (list.length > KEPT + 1) list.splice(list.findIndex(({ index }) => index !== 0), 1);
+    if (own === undefined) return;
+    own.heard |= 1 << from;
+    this.judge(own, now);
+  }
+
+  private took(snapshot: Snapshot, now: Instant): void {
+    this.hasher.hash64(snapshot.bytes, 0, snapshot.bytes.length, this.digest, 0);
+    const { index, chainHi, chainLo } = snapshot;
+    const { state } = this;
+    const { installs } = state.execution;
+    const { echo } = this;
+    // What was compared before an installation was another state.
+    if (echo === undefined || installs !== this.installs || echo.differed !== 0) this.quietUs = now.monotonicUs;
+    else if (this.isHeard(echo) || now.monotonicUs - this.quietUs >= QUIET * state.config.timings.suspectUs) state.isEcho = false;
+    this.installs = installs;
+    const { isEcho } = state;
+    const own = this.say({ index, chainHi, chainLo, digestHi: readI32(this.digest, 0), digestLo: readI32(this.digest, 4) }, isEcho, now);
+    this.echo = isEcho ? own : undefined;
+  }
+
+  private say(said: Said, isEcho: boolean, now: Instant): Own | undefined {
+    const { state } = this;
+    if (state.n === 1) return undefined;
+    const own: Own = { ...said, heard: 1 << state.id, agreed: 1 << state.id, differed: 0, isEcho, repeats: 0, repeatUs: now.monotonicUs + this.pauseUs(0) };
+    this.said.forEach((list, r) => {
+      if (list.some(({ index }) => index === said.index)) own.heard |= 1 << r;
+    });
+    this.own.push(own);
+    while (this.own.length > KEPT + 1) this.own.splice(1, 1); // the first are the limits
+    // The others may have said their limits long ago.
+    if (isEcho) this.ask(own);
+    else for (let r = 0; r < state.n; r++) if (r !== state.id) this.send(r, own, said.index === 0);
+    this.judge(own, now);
+    return own;
+  }
+
+  /** Compares what others said of an index with what this replica has. */
+  private judge(own: Own, now: Instant): void {
+    const { state } = this;
+    const votes = new Map<string, number>();
+    let agreeing = 1;
+    for (let r = 0; r < state.n; r++) {
+      const said = this.said[r]!.find(({ index }) => index === own.index);
+      if (said === undefined || (own.index > 0 && (said.chainHi !== own.chainHi || said.chainLo !== own.chainLo))) continue;
+      if (valueOf(said) === valueOf(own)) {
+        agreeing++;
+        this.settle(own, r);
+      } else {
+        votes.set(valueOf(said), (votes.get(valueOf(said)) ?? 0) | (1 << r));
+      }
+    }
+    for (const replicas of votes.values()) if (count(replicas) > state.views.f) this.stopBy(own, replicas, now);
+    for (const replicas of votes.values()) for (let r = 0; r < state.n; r++) if (((replicas >>> r) & 1) === 1) this.differs(own, r, agreeing);
+  }
+
+  private settle(own: Own, r: number): void {
+    if (((own.agreed >>> r) & 1) === 1) return;
+    own.agreed |= 1 << r;
+    if (own.index === 0) {
+      this.limits &= ~(1 << r);
+      return;
+    }
+    this.state.counters[Counter.states_agreed]!++;
+    if (own.index > this.differedAt[r]!) this.states &= ~(1 << r);
+  }
+
+  /** Said when it is found, and again when it becomes known who is in the wrong. */
+  private differs(own: Own, r: number, agreeing: number): void {
+    const { state } = this;
+    const said = this.said[r]!.find(({ index }) => index === own.index)!;
+    const isDecided = agreeing > state.views.f;
+    const who = isDecided ? `${agreeing} replicas agree with this one, so replica ${r} is in the wrong and stops itself` : 'which of them is in the wrong is not known, so none is stopped: look at both';
+    const known = own.index === 0 ? this.limits : this.states;
+    const isNews = ((known >>> r) & 1) === 0 || (isDecided && ((this.decided >>> r) & 1) === 0);
+    if (isDecided) this.decided |= 1 << r;
+    else if (isNews) this.decided &= ~(1 << r);
+    if (own.index === 0) {
+      if (isNews) state.transition('limits-differ', `from replica ${r}: ${compareLimits(own, said, `replica ${r}`)}; ${who}`);
+      this.limits |= 1 << r;
+      return;
+    }
+    if (isNews) state.transition('state-diverged', `from replica ${r}: behind entry ${own.index}, chain ${toHex(own.chainHi, own.chainLo)}, the state here has digest ${toHex(own.digestHi, own.digestLo)} and there ${toHex(said.digestHi, said.digestLo)}; ${who}`);
+    if (((own.differed >>> r) & 1) === 0) state.counters[Counter.states_differed]!++;
+    own.differed |= 1 << r;
+    this.states |= 1 << r;
+    this.differedAt[r] = Math.max(this.differedAt[r]!, own.index);
+  }
+
+  /** This replica is the one in the wrong. It stops when what it said of itself has left, so that the others know whom they differ from. */
+  private stopBy(own: Own, replicas: number, now: Instant): void {
+    if (this.verdict !== undefined) return;
+    // f + 1 others have another state in common, so the word of this one makes no majority for its own, whosever it is.
+    if (own.isEcho) for (let to = 0; to < this.state.n; to++) if (to !== this.state.id) this.send(to, own, false);
+    const others = names(replicas);
+    const r = 31 - Math.clz32(replicas & -replicas);
+    const said = this.said[r]!.find(({ index }) => index === own.index)!;
+    this.verdictUs = now.monotonicUs + this.state.config.timings.syncIntervalUs;
+    if (own.index === 0) {
+      this.verdict = new DivergedError('limits-differ', `this replica has other limits than replicas ${others}: ${compareLimits(own, said, 'there')}; limits decide what is executed, so give all replicas the same and start it again`);
+      return;
+    }
+    this.verdict = new DivergedError(
+      'state-diverged',
+      `the state of replica ${this.state.id} behind entry ${own.index}, chain ${toHex(own.chainHi, own.chainLo)}, has digest ${toHex(own.digestHi, own.digestLo)}, and that of replicas ${others}, behind the same log, ${toHex(said.digestHi, said.digestLo)}: ` +
+        `its state machine is not deterministic or not the same, or its memory or disk is at fault. It must not serve that state again; ${NEXT}`,
+    );
+  }
+
+  private judgeLog(): void {
+    const { state } = this;
+    let replicas = 0;
+    this.contradictions.forEach((said, r) => {
+      const chain = said === undefined ? undefined : this.committedChain(said.index);
+      // A snapshot that was installed meanwhile may have put things right.
+      if (said !== undefined && chain !== undefined && (chain.hi !== said.chainHi || chain.lo !== said.chainLo)) replicas |= 1 << r;
+    });
+    this.log = replicas;
+    if (count(replicas) <= state.views.f) return;
+    throw new DivergedError(
+      'log-diverged',
+      `what replica ${state.id} takes for committed is not what replicas ${names(replicas)} committed: ${this.contradictions.map((said, r) => (said !== undefined && ((replicas >>> r) & 1) === 1 ? `entry ${said.index} has chain ${toHex(said.chainHi, said.chainLo)} at replica ${r}` : '')).filter((text) => text !== '').join(', ')}, and another here. ` +
+        `Its log is not that of this cluster; ${NEXT}`,
+    );
+  }
+
+  /** The chain of a committed entry, as far as it is known. */
+  private committedChain(index: number): { readonly hi: number; readonly lo: number } | undefined {
+    const { log, committed } = this.state;
+    if (index <= committed && index >= log.baseIndex) return { hi: log.chainHi(index), lo: log.chainLo(index) };
+    const own = this.own.find((one) => one.index === index && index > 0);
+    return own === undefined ? undefined : { hi: own.chainHi, lo: own.chainLo };
+  }
+
+  /** Says to the log, once for each thing that a replica said, and not more often than it is answered. */
+  private name(from: number, what: string, now: Instant): void {
+    if (this.named[from] === what || now.monotonicUs - this.namedUs[from]! < ANSWER_US) return;
+    this.named[from] = what;
+    this.namedUs[from] = now.monotonicUs;
+    this.state.counters[Counter.contradicted]!++;
+    this.state.transition('contradicted', `replica ${from} ${what}; its message is ignored`);
+  }
+
+  /** Tells all what is committed here: those that differ answer. */
+  private answer(from: number, index: number, now: Instant): void {
+    if (now.monotonicUs - this.answeredUs[from]! < ANSWER_US) return;
+    this.answeredUs[from] = now.monotonicUs;
+    for (let r = 0; r < this.state.n; r++) if (r !== this.state.id) this.sendChain(r, index);
+  }
+
+  private sendChain(to: number, index: number): void {
+    const chain = this.committedChain(index)!;
+    this.sender.stateDigest(to, index, chain.hi, chain.lo, 0, 0, false);
+  }
+
+  /** Asks those that have said nothing of that index, and says what this replica has, if that is its own. */
+  private ask(own: Own): void {
+    const { state } = this;
+    for (let r = 0; r < state.n; r++) {
+      if (((own.heard >>> r) & 1) === 1) continue;
+      if (own.isEcho) this.sender.stateDigest(r, own.index, own.chainHi, own.chainLo, 0, 0, true);
+      else this.send(r, own, true);
+    }
+  }
+
+  private send(to: number, own: Own, asks: boolean): void {
+    this.sender.stateDigest(to, own.index, own.chainHi, own.chainLo, own.digestHi, own.digestLo, asks);
+  }
+
+  private isOpen(own: Own): boolean {
+    return own.repeats < REPEATS && !this.isHeard(own);
+  }
+
+  /** All others have said something of that index. */
+  private isHeard(own: Own): boolean {
+    return own.heard === (1 << this.state.n) - 1;
+  }
+
+  private pauseUs(repeats: number): number {
+    return 2 * this.state.config.timings.suspectUs * 2 ** repeats;
+  }
+}
+
+/** The limits that decide what is executed, in the place of chain and digest: bits 0…20 maxSessions, 21…45 maxLanes, 46…61 lanesPerSession; then operationBytes and resultBytes, 16 bits each. */
+function packLimits(limits: Limits): Omit<Said, 'index'> {
+  const { maxSessions, maxLanes, lanesPerSession, operationBytes, resultBytes } = limits;
+  const packed = BigInt(maxSessions) | (BigInt(maxLanes) << 21n) | (BigInt(lanesPerSession) << 46n);
+  return { chainHi: Number(BigInt.asIntN(32, packed >> 32n)), chainLo: Number(BigInt.asIntN(32, packed)), digestHi: 0, digestLo: (operationBytes << 16) | resultBytes };
+}
+
+function unpackLimits(said: Said): Record<string, number> {
+  const packed = (BigInt.asUintN(32, BigInt(said.chainHi)) << 32n) | BigInt.asUintN(32, BigInt(said.chainLo));
+  const bits = (from: bigint, width: number): number => Number(BigInt.asUintN(width, packed >> from));
+  return { maxSessions: bits(0n, 21), maxLanes: bits(21n, 25), lanesPerSession: bits(46n, 16), operationBytes: said.digestLo >>> 16, resultBytes: said.digestLo & 0xffff };
+}
+
+/** The limits that differ, with both values. */
+function compareLimits(own: Said, said: Said, there: string): string {
+  const [mine, theirs] = [unpackLimits(own), unpackLimits(said)];
+  return Object.keys(mine)
+    .filter((name) => mine[name] !== theirs[name])
+    .map((name) => `${name} is ${mine[name]} here and ${theirs[name]} ${there === 'there' ? there : `at ${there}`}`)
+    .join(', ');
+}
+
+/** What is compared: the state; of index 0 all of it. */
+function valueOf(said: Said): string {
+  return said.index === 0 ? `${said.chainHi},${said.chainLo},${said.digestHi},${said.digestLo}` : `${said.digestHi},${said.digestLo}`;
+}
+
+function names(mask: number): string {
+  return Array.from({ length: 32 }, (_, r) => r).filter((r) => ((mask >>> r) & 1) === 1).join(' and ');
+}

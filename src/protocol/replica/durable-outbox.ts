@@ -1,0 +1,100 @@
+/**
+ * Orders messages behind durability: what a replica says leaves only after the state that it was said from is durable.
+ *
+ * As long as nothing waits to be persisted, messages go straight into the host's outbox. From the moment that a turn
+ * changes durable state, messages are kept here, and leave when the storage reports that turn's token. Keeping them all,
+ * not only the acknowledgements, is simpler to trust and costs nothing in mode `memory`, where only view changes write.
+ *
+ * But for one kind: a sign of life says nothing about the log, so entries that are still being written need not hold it
+ * up (`reserveAhead`), or every slow write would make the others suspect this replica.
+ */
+import type { Outbox } from '../contract.js';
+
+/** Messages kept at once; above it they are lost as on the network, which the protocol mends by itself. */
+const MAX_KEPT = 65_536;
+
+interface Kept {
+  readonly token: number;
+  readonly to: number;
+  readonly message: Uint8Array;
+}
+
+export class DurableOutbox implements Outbox {
+  /** The present turn changed durable state that has no token yet. */
+  dirty = false;
+  /** … and the hard state is part of it. */
+  promised = false;
+  private lastToken = 0;
+  /** Of the last write that changed the hard state. */
+  private promiseToken = 0;
+  private durableToken = 0;
+  private kept: Kept[] = [];
+  private scratch = new Uint8Array(0);
+  private to = -1;
+  private keeping = false;
+
+  constructor(private readonly inner: Outbox) {}
+
+  get bytes(): Uint8Array {
+    return this.keeping ? this.scratch : this.inner.bytes;
+  }
+
+  get view(): DataView | undefined {
+    return this.keeping ? undefined : this.inner.view;
+  }
+
+  /** True when everything said so far has left. */
+  get idle(): boolean {
+    return !this.dirty && this.durableToken === this.lastToken;
+  }
+
+  /** As `reserve`, for what depends on the hard state alone: overtakes messages that wait for the log. */
+  reserveAhead(to: number, length: number): number {
+    if (this.promised || this.promiseToken > this.durableToken) return this.reserve(to, length);
+    this.keeping = false;
+    return this.inner.reserve(to, length);
+  }
+
+  reserve(to: number, length: number): number {
+    this.keeping = this.dirty || this.durableToken !== this.lastToken;
+    if (!this.keeping) return this.inner.reserve(to, length);
+    if (this.kept.length >= MAX_KEPT) return -1;
+    if (this.scratch.length < length) this.scratch = new Uint8Array(Math.max(2048, length));
+    this.to = to;
+    return 0;
+  }
+
+  commit(length: number): void {
+    if (!this.keeping) {
+      this.inner.commit(length);
+      return;
+    }
+    this.kept.push({ token: this.dirty ? this.lastToken + 1 : this.lastToken, to: this.to, message: this.scratch.slice(0, length) });
+  }
+
+  /** The token of the write that ends this turn. */
+  nextToken(): number {
+    this.dirty = false;
+    this.lastToken++;
+    if (this.promised) this.promiseToken = this.lastToken;
+    this.promised = false;
+    return this.lastToken;
+  }
+
+  /** Everything up to `token` is durable: what waited for it leaves. */
+  persisted(token: number): void {
+    if (token <= this.durableToken) return;
+    this.durableToken = token;
+    let released = 0;
+    while (released < this.kept.length && this.kept[released]!.token <= token) {
+      const { to, message } = this.kept[released]!;
+      const offset = this.inner.reserve(to, message.length);
+      if (offset >= 0) {
+        this.inner.bytes.set(message, offset);
+        this.inner.commit(message.length);
+      }
+      released++;
+    }
+    this.kept.splice(0, released);
+  }
+}

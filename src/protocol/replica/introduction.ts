@@ -1,0 +1,236 @@
+/**
+ * Who a replica is to the others: its first start, its return without a memory, and what others remember of it.
+ *
+ * A replica that finds nothing on its disk does not know whether it is new or forgot. Taken for new it could vote with an
+ * empty log, and acknowledge in views that it promised to leave. So it asks first, and neither votes nor acknowledges until it knows:
+ * - *Forgotten (S)*: somebody remembers an incarnation of it, so it was here before. It stops, unless its operator says
+ *   that the log is lost.
+ * - *New*: every other replica that answers is as unused as itself, or was when it first answered, and these are all of them, or f after a while.
+ *   It begins in view 0. Those of them that are starting too must have heard the same of this one before it begins (`met`): to one that
+ *   has not it would be in use as soon as a client's first request stands in its log, and nobody could say any more that it was new.
+ *   Until f others have said that they have begun as well it is *alone*: it takes no request, so that it stays as unused as it was. Those that were
+ *   killed before they began, and start again, know nothing of what they had heard; but once a log has an entry f+1 replicas have begun,
+ *   and they are the f+1 that remember.
+ * - *Unknown (S)*: some replica that answers is in use, or the operator says that the log is lost. It may have promised and acknowledged
+ *   anything. Whatever view it acknowledged in had the promises of f+1 replicas, so of any f+1 that remember theirs one
+ *   says so: above the highest view that f+1 say, none can be that it acknowledged in. It leaps further above, by more views than can have been
+ *   asked for without any of those hearing of one, makes that its durable view, and from there on it is a replica that lost its log
+ *   (rule R1): it acknowledges only in a view above, and votes once it has installed a log. The argument is in docs/protocol.md.
+ *
+ * Everybody remembers, durably, the highest incarnation of each other replica that it heard of, and says it in answer to a
+ * Probe. One that learns that others remember more of it than it knows of itself, because its directory is an old copy or because nobody
+ * was there to ask when it began, stops too.
+ */
+import { Probe, ProbeReply, ReplicaCondition, ReplicaStatus } from '../../wire/messages.js';
+import { readI32, readIndex } from '../../wire/u64.js';
+import type { FirstStart, Instant } from '../contract.js';
+import { count } from '../masks.js';
+import type { ReplicaState } from './replica-state.js';
+import type { Sender } from './replica-sender.js';
+import { MAX_VIEW } from '../views.js';
+
+/** Where f others are unused too, this is how long the rest have to answer before the cluster begins without them. */
+const REST_US = 1_000_000;
+/** Answers are asked for this often while starting, and in normal operation of those who never answered. */
+const ASK_US = 20_000;
+const ANNOUNCE_US = 1_000_000;
+/** How far a replica of unknown promises leaps above the views of f+1 others. */
+export const VIEW_LEAP = 1 << 20;
+/** The same for its incarnation: some that do not answer may remember a later one than those that do. */
+export const INCARNATION_LEAP = 1 << 16;
+
+/** Others remember more of a replica than it does itself: it must not take part. */
+export class ForgottenError extends Error {
+  constructor(
+    readonly replica: number,
+    /** Who remembers, and which incarnation. */
+    readonly by: number,
+    readonly remembered: number,
+    /** What the replica itself knows of, 0: nothing. */
+    readonly incarnation: number,
+  ) {
+    super(`replica ${by} remembers incarnation ${remembered} of replica ${replica}, which itself knows of ${incarnation === 0 ? 'none' : incarnation}`);
+    this.name = 'ForgottenError';
+  }
+}
+
+/** Of two numbers that are known. */
+function differ(a: number, b: number): boolean {
+  return a !== 0 && b !== 0 && a !== b;
+}
+
+/** The part of a `list` that is a digest. */
+const DIGEST = 0x0fffffff;
+
+interface Answer {
+  readonly view: number;
+  readonly starting: boolean;
+  /** Nothing was ever committed there, as far as it knows. */
+  readonly unused: boolean;
+  /** It is not starting any more, or has heard that this one is unused. */
+  readonly met: boolean;
+  readonly lost: boolean;
+  readonly remembered: number;
+}
+
+export class Introduction {
+  private nonce: number;
+  private readonly answers = new Map<number, Answer>();
+  private askedUs = -Infinity;
+  /** Since when f others are unused and have met this one. */
+  private enoughUs = Infinity;
+  private announced = false;
+  /** Replicas that answered, a bit each. */
+  private heard = 0;
+  /** While alone: the others that have begun, and know that this one has, a bit each. */
+  private begun = 0;
+
+  /** @param begins called when the replica knows what it is, and takes part */
+  constructor(
+    private readonly state: ReplicaState,
+    private readonly sender: Sender,
+    private readonly first: () => FirstStart | undefined,
+    private readonly begins: (now: Instant) => void,
+  ) {
+    // Another one in each life, so that answers of an earlier one are none to this one.
+    this.nonce = (state.config.seed ^ 0x2545f491) & 0x7fffffff || 1;
+  }
+
+  /** A life begins. Without `first` nothing is asked: for hosts that know that nobody forgot. */
+  start(now: Instant): void {
+    if (this.first() === undefined) return;
+    this.announced = true;
+    this.beAlone();
+    this.ask(now);
+    if (this.state.starting) this.decide(now);
+  }
+
+  wakeBefore(out: Float64Array): void {
+    if (this.state.starting || this.state.alone) out[0] = Math.min(out[0]!, this.askedUs + ASK_US);
+    else if (this.announced && this.unheard !== 0) out[0] = Math.min(out[0]!, this.askedUs + ANNOUNCE_US);
+  }
+
+  tick(now: Instant): void {
+    const { state } = this;
+    if (state.starting) {
+      if (now.monotonicUs - this.askedUs < ASK_US) return;
+      this.ask(now);
+      this.decide(now);
+    } else if (state.alone) {
+      if (now.monotonicUs - this.askedUs >= ASK_US) this.ask(now);
+    } else if (this.announced && this.unheard !== 0 && now.monotonicUs - this.askedUs >= ANNOUNCE_US) this.ask(now);
+  }
+
+  onProbe(bytes: Uint8Array, o: number, from: number): void {
+    const at = Probe.at;
+    if (from >= this.state.n) return;
+    this.compare(from, readI32(bytes, o + at.list));
+    this.state.remember(from, readI32(bytes, o + at.incarnation), readI32(bytes, o + at.life));
+  }
+
+  onProbeReply(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+    const { state } = this;
+    const at = ProbeReply.at;
+    const incarnation = readI32(bytes, o + at.incarnation);
+    const remembered = readI32(bytes, o + at.knownIncarnation);
+    const list = readI32(bytes, o + at.list);
+    this.compare(from, list);
+    this.heard |= 1 << from;
+    const life = readI32(bytes, o + at.life);
+    state.remember(from, incarnation, life);
+    // It does not know what it was: tell it.
+    if (incarnation > 0 && (incarnation < state.known[from]! || differ(life, state.lives[from]!))) this.sender.probeReply(from, 0, false);
+    if (!state.starting) {
+      if (remembered > state.incarnation || (remembered === state.incarnation && differ(state.life, readI32(bytes, o + at.knownLife)))) throw new ForgottenError(state.id, from, remembered, state.incarnation);
+      if (state.alone && readI32(bytes, o + at.nonce) === this.nonce && (bytes[o + at.condition]! & ReplicaCondition.starting) === 0) {
+        this.begun |= 1 << from;
+        state.alone = count(this.begun) < state.views.f;
+      }
+      return;
+    }
+    if (readI32(bytes, o + at.nonce) !== this.nonce) return;
+    const view = readI32(bytes, o + at.view);
+    const status = bytes[o + at.status]!;
+    const condition = bytes[o + at.condition]!;
+    const starting = (condition & ReplicaCondition.starting) !== 0;
+    // A release that does not say what its cluster file lists does not say whether it is starting either.
+    // One that was unused after this replica had begun to ask is as new as this one, whatever it has done since: it could do that without this one.
+    const wasUnused = ((state.met >>> from) & 1) === 1;
+    const unused = starting || wasUnused || (list !== 0 && status === ReplicaStatus.normal && view === 0 && readIndex(bytes, o + at.lastIndex) === 0);
+    if (unused) state.met |= 1 << from;
+    this.answers.set(from, { view, starting, unused, met: !starting || (condition & ReplicaCondition.met) !== 0, lost: status === ReplicaStatus.recovering, remembered });
+    this.decide(now);
+  }
+
+  /** Others that have not answered in this life. */
+  private get unheard(): number {
+    return ((1 << this.state.n) - 1) & ~(this.heard | (1 << this.state.id));
+  }
+
+  private ask(now: Instant): void {
+    const { state } = this;
+    this.askedUs = now.monotonicUs;
+    // While it is starting the newest answer of each counts.
+    const others = ((1 << state.n) - 1) & ~(1 << state.id);
+    const asked = state.starting ? others : state.alone ? others & ~this.begun : this.unheard;
+    for (let r = 0; r < state.n; r++) if (((asked >>> r) & 1) === 1) this.sender.probe(r, this.nonce);
+  }
+
+  private decide(now: Instant): void {
+    const { state } = this;
+    let inUse = this.first() === 'log-lost';
+    let intact = 0;
+    let highest = 0;
+    let remembered = 0;
+    let by = -1;
+    let met = 0;
+    let lost = 1 << state.id;
+    for (const [r, answer] of this.answers) {
+      if (!answer.unused) inUse = true;
+      if (answer.met) met++;
+      if (!answer.starting) {
+        intact++;
+        highest = Math.max(highest, answer.view);
+      }
+      if (answer.lost) lost |= 1 << r;
+      if (answer.remembered > remembered) {
+        remembered = answer.remembered;
+        by = r;
+      }
+    }
+    if (remembered > 0 && this.first() !== 'log-lost') throw new ForgottenError(state.id, by, remembered, 0);
+    if (!inUse) {
+      if (this.enoughUs === Infinity && met >= state.views.f) this.enoughUs = now.monotonicUs;
+      if (met < state.n - 1 && !(now.monotonicUs - this.enoughUs >= REST_US)) return;
+      state.beginNew();
+    } else if (intact > state.views.f && highest + VIEW_LEAP <= MAX_VIEW) {
+      state.beginWithoutMemory(highest + VIEW_LEAP, remembered + INCARNATION_LEAP);
+    } else {
+      state.noteLost(lost, -1);
+      return;
+    }
+    this.begins(now);
+    // Nobody has heard of this incarnation yet. What answers this nonce was said after it was heard.
+    this.heard = 0;
+    this.nonce = (this.nonce + 1) & 0x7fffffff || 1;
+    this.beAlone();
+    this.ask(now);
+  }
+
+  /** As long as nothing shows that this replica was ever in use, nothing may until f others have begun. */
+  private beAlone(): void {
+    const { state } = this;
+    state.alone = !state.starting && state.view === 0 && state.status === ReplicaStatus.normal && state.log.lastIndex === 0 && state.views.f > 0;
+  }
+
+  /** The cluster files of two replicas differ: each would count other quorums, or write to other addresses. */
+  private compare(from: number, list: number): void {
+    const { n, list: own } = this.state;
+    const replicas = list >>> 28;
+    const isSame = replicas === n && (list === own || (list & DIGEST) === 0 || (own & DIGEST) === 0);
+    if (list === 0 || isSame !== (((this.state.otherList >>> from) & 1) === 1)) return;
+    this.state.otherList ^= 1 << from;
+    if (isSame) this.state.transition('cluster-agrees', `the cluster file of replica ${from} lists what this one's does again`);
+    else this.state.transition('cluster-differs', replicas === n ? `the cluster file of replica ${from} lists other addresses than this one's` : `the cluster file of replica ${from} lists ${replicas} replicas, this one's ${n}`);
+  }
+}

@@ -1,0 +1,296 @@
+/**
+ * A replica: takes one message, tick or completion at a time and hands it to the role that handles it.
+ *
+ * Read replica-state.ts for what a replica is, requests.ts for normal operation, synchronization.ts for what keeps the
+ * logs of a view equal, view-changes.ts and installation.ts for what carries the log into the next. The contract with
+ * the host is contract.ts. A broken invariant throws InvariantError out of any method here.
+ */
+import type { StateMachine } from '../../machine/state-machine.js';
+import * as wire from '../../wire/messages.js';
+import { ReplicaStatus, typeOf } from '../../wire/messages.js';
+import { readI32, readU16 } from '../../wire/u64.js';
+import { checkLimits, type ReplicaConfig } from '../config.js';
+import { unkeyedChain, type Chain, type FirstStart, type Hasher, type Instant, type Outbox, type Recovered, type ReplicaObserver, type Storage } from '../contract.js';
+import { Counter } from '../counters.js';
+import { Divergence } from './divergence.js';
+import { HoldBack } from './hold-back.js';
+import { Introduction } from './introduction.js';
+import { ORDER_RECORD_BYTES } from '../log/log.js';
+import { OrderPush } from './agreement/order-push.js';
+import { OtherChains } from './other-chains.js';
+import { Repair } from './agreement/repair.js';
+import { ReplicaState } from './replica-state.js';
+import { Requests } from './requests.js';
+import { Sender } from './replica-sender.js';
+import { NO_OWNER } from '../log/session-owner.js';
+import { Synchronization } from './agreement/synchronization.js';
+import { ViewChanges } from './views/view-changes.js';
+
+export class ReplicaCore {
+  /** For reading only, by hosts, tools and checks. */
+  readonly state: ReplicaState;
+  private readonly requests: Requests;
+  private readonly repair: Repair;
+  private readonly synchronization: Synchronization;
+  private readonly viewChanges: ViewChanges;
+  /** What other replicas say that cannot be. For reading only. */
+  readonly divergence: Divergence;
+  private readonly introduction: Introduction;
+  private first: FirstStart | undefined;
+  private readonly holdBack: HoldBack;
+  private readonly otherChains: OtherChains;
+  private readonly wake = new Float64Array(1);
+  private lastTurnUs = 0.5;
+  /** When the present turn began; −Infinity between turns. */
+  private turnUs = -Infinity;
+
+  /**
+   * Throws RangeError when the configuration is out of its ranges.
+   * @param hasher XXH3-64, for digests of snapshots
+   * @param chain what chains the log; XXH3-64 unless given
+   */
+  constructor(config: ReplicaConfig, outbox: Outbox, storage: Storage, machine: StateMachine, hasher: Hasher, observer: ReplicaObserver, chain: Chain = unkeyedChain(hasher)) {
+    checkLimits(config.limits);
+    if (!Number.isInteger(config.id) || config.id < 0 || config.id >= config.replicas) throw new RangeError(`replica id ${config.id} is not one of 0…${config.replicas - 1}`);
+    this.state = new ReplicaState(config, outbox, storage, machine, chain, observer);
+    const sender = new Sender(this.state);
+    this.otherChains = new OtherChains(this.state);
+    this.holdBack = new HoldBack(config.limits.held, config.timings.maxHoldNs);
+    this.divergence = new Divergence(this.state, sender, hasher);
+    this.repair = new Repair(this.state, sender, this.divergence);
+    this.synchronization = new Synchronization(this.state, sender, this.repair, new OrderPush(this.state, sender), this.divergence);
+    this.viewChanges = new ViewChanges(this.state, sender, this.synchronization, hasher, this.divergence, () => this.viewEnded());
+    this.introduction = new Introduction(this.state, sender, () => this.first, (now) => this.begin(now));
+    this.requests = new Requests(this.state, sender, this.synchronization, this.repair, this.viewChanges, this.holdBack);
+  }
+
+  /** Counters by index of COUNTER_NAMES. */
+  get counters(): Float64Array {
+    return this.state.counters;
+  }
+
+  /** Begins a life. Call once, before anything else. */
+  start(recovered: Recovered, now: Instant): void {
+    this.first = recovered.first;
+    this.state.recover(recovered);
+    this.lastTurnUs = now.monotonicUs;
+    if (!this.state.starting) this.begin(now);
+    this.introduction.start(now);
+    this.flush(now);
+  }
+
+  private begin(now: Instant): void {
+    this.viewChanges.start(now);
+    this.state.transition('start', `incarnation ${this.state.incarnation}`);
+    this.divergence.start(now);
+  }
+
+  /** Whether this host's clock is good enough to hold requests back by it. Speed only. */
+  trustClock(trusted: boolean): void {
+    this.holdBack.trustClock(trusted);
+  }
+
+  /** Monotonic µs at which `tick` should be called next. */
+  get wakeAtUs(): number {
+    this.writeWakeUs(this.wake);
+    return this.wake[0]!;
+  }
+
+  /** The same, to `out[0]`: what a call returns may be a number on the heap. */
+  writeWakeUs(out: Float64Array): void {
+    out[0] = this.holdBack.dueUs;
+    this.synchronization.wakeBefore(out);
+    if (!this.state.starting) this.viewChanges.wakeBefore(out);
+    this.divergence.wakeBefore(out);
+    this.introduction.wakeBefore(out);
+  }
+
+  /**
+   * Takes one message that has passed `validate`.
+   * @param from replica index, or an endpoint ≥ N when the envelope says that a client sent it
+   * @param owner whose key it came under (session-owner.ts)
+   */
+  receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant, owner: number = NO_OWNER): void {
+    this.enter(now);
+    const { state } = this;
+    const type = typeOf(bytes, offset);
+    if (from < state.n && this.otherChains.refuses(type, bytes, offset, from)) return;
+    if (state.starting) {
+      this.receiveWhileStarting(bytes, offset, from, now);
+      return;
+    }
+    switch (type) {
+      case wire.Request.type:
+        if (state.alone) state.counters[Counter.ignored]!++;
+        else this.requests.onRequest(bytes, offset, from, owner, now, false);
+        return;
+      case wire.Read.type:
+        this.requests.onRead(bytes, offset, from, now);
+        return;
+      case wire.Reconcile.type:
+        this.requests.onReconcile(bytes, offset, from, owner, now);
+        return;
+      case wire.Probe.type:
+        this.introduction.onProbe(bytes, offset, from);
+        this.viewChanges.onProbe(bytes, offset, from, now);
+        return;
+      case wire.Plea.type:
+        this.viewChanges.onPlea(bytes, offset, from, owner, now);
+        return;
+      default:
+        // The rest is between replicas.
+        if (from < state.n && from !== state.id && length > 0) this.receiveFromReplica(bytes, offset, from, now);
+        else state.counters[Counter.ignored]!++;
+    }
+  }
+
+  /** As `receive`, of a client that has sent more than its share: a Request is rejected as `busy`, the rest ignored. */
+  refuse(bytes: Uint8Array, offset: number, from: number, now: Instant): void {
+    if (typeOf(bytes, offset) === wire.Request.type) this.requests.refuse(bytes, offset, from, now);
+    else this.state.counters[Counter.ignored]!++;
+  }
+
+  /**
+   * The operating system at replica `replica` says that nobody listens at its address. Speed only: hosts that never learn of
+   * it find out by silence.
+   */
+  unreachable(replica: number, now: Instant): void {
+    this.enter(now);
+    if (!this.state.starting) this.viewChanges.unreachable(replica, now);
+  }
+
+  /** Time passed. */
+  tick(now: Instant): void {
+    this.enter(now);
+    this.introduction.tick(now);
+    if (this.state.starting) return;
+    this.synchronization.tick(now);
+    this.viewChanges.tick(now);
+    this.divergence.tick(now);
+  }
+
+  /** Ends a turn: writes what became durable state in it. */
+  flush(now: Instant): void {
+    if (this.holdBack.dueUs <= this.turnUs) this.releaseHeld(now);
+    this.turnUs = -Infinity;
+    this.synchronization.flush(now);
+    this.viewChanges.improve(now);
+    this.state.bound();
+    this.divergence.flush(now);
+    this.state.persist();
+  }
+
+  /** A clean stop: ends the turn that is open, and hands the storage what is known to be committed. Nothing but `persisted` is called afterwards. */
+  finish(now: Instant): void {
+    this.state.markCommitted();
+    this.flush(now);
+  }
+
+  /** The storage made everything up to `token` durable. */
+  persisted(token: number): void {
+    this.state.out.persisted(token);
+  }
+
+  /** The storage lost what it had, as after an error of the disk: has it persist everything when the turn ends. */
+  rewriteLog(): void {
+    this.state.rewriteLog();
+  }
+
+  /** Nothing is known yet: it says how it is, and listens to what others remember. */
+  private receiveWhileStarting(bytes: Uint8Array, offset: number, from: number, now: Instant): void {
+    const type = typeOf(bytes, offset);
+    if (type === wire.Probe.type) {
+      this.introduction.onProbe(bytes, offset, from);
+      this.viewChanges.onProbe(bytes, offset, from, now);
+    } else if (type === wire.ProbeReply.type && from < this.state.n && from !== this.state.id) this.introduction.onProbeReply(bytes, offset, from, now);
+    else this.state.counters[Counter.ignored]!++;
+  }
+
+  private receiveFromReplica(bytes: Uint8Array, offset: number, from: number, now: Instant): void {
+    switch (typeOf(bytes, offset)) {
+      case wire.Sync.type:
+        if (!this.viewChanges.onSync(bytes, offset, from, now)) this.synchronization.onSync(bytes, offset, from, now);
+        return;
+      case wire.SyncAck.type:
+        this.synchronization.onSyncAck(bytes, offset, from, now);
+        return;
+      case wire.Order.type:
+        this.releaseOrdered(bytes, offset, now);
+        this.synchronization.onOrder(bytes, offset, from, now);
+        return;
+      case wire.Fetch.type:
+        this.synchronization.onFetch(bytes, offset, from, now, this.viewChanges.installation.offerSnapshot);
+        return;
+      case wire.Chunk.type:
+        if (!this.viewChanges.installation.onChunk(bytes, offset, from, now)) this.synchronization.onChunk(bytes, offset, from, now);
+        return;
+      case wire.ViewChange.type:
+        this.viewChanges.onViewChange(bytes, offset, from, now);
+        return;
+      case wire.Vote.type:
+        this.viewChanges.onVote(bytes, offset, from, now);
+        return;
+      case wire.ProbeReply.type:
+        this.introduction.onProbeReply(bytes, offset, from, now);
+        this.viewChanges.onProbeReply(bytes, offset, from, now);
+        return;
+      case wire.SnapshotOffer.type:
+        this.viewChanges.installation.onSnapshotOffer(bytes, offset, from, now);
+        return;
+      case wire.SnapshotFetch.type:
+        this.viewChanges.installation.onSnapshotFetch(bytes, offset, from);
+        return;
+      case wire.SnapshotChunk.type:
+        this.viewChanges.installation.onSnapshotChunk(bytes, offset, from, now);
+        return;
+      case wire.StateDigest.type:
+        this.divergence.onStateDigest(bytes, offset, from, now);
+        return;
+      default:
+        this.state.counters[Counter.ignored]!++;
+    }
+  }
+
+  /** A host that was stalled has heard nobody in that time, and must not hold it against them. */
+  private enter(now: Instant): void {
+    if (this.turnUs === -Infinity) this.turnUs = now.monotonicUs;
+    const gap = now.monotonicUs - this.lastTurnUs;
+    this.lastTurnUs = now.monotonicUs;
+    if (gap <= this.state.config.timings.suspectUs / 4) return;
+    this.synchronization.forgive(gap);
+    this.viewChanges.forgive(gap);
+  }
+
+  /**
+   * Hands on what was due when the turn began: by its end everything that had arrived by then was looked at, and is in its
+   * place. What became due since then may have to wait for something that arrived meanwhile.
+   */
+  private releaseHeld(now: Instant): void {
+    const { turnUs, holdBack } = this;
+    for (let slot = holdBack.take(turnUs); slot >= 0; slot = holdBack.take(turnUs)) this.release(slot, now);
+  }
+
+  /** The primary has placed what it names, and what comes before that: it is due, whatever the clock here says. */
+  private releaseOrdered(bytes: Uint8Array, o: number, now: Instant): void {
+    const { holdBack } = this;
+    const length = readU16(bytes, o + wire.Order.at.orders);
+    if (holdBack.size === 0 || length < ORDER_RECORD_BYTES) return;
+    const last = o + wire.Order.size + length - ORDER_RECORD_BYTES;
+    const hi = readI32(bytes, last);
+    const lo = readI32(bytes, last + 4);
+    for (let slot = holdBack.takeUpTo(hi, lo); slot >= 0; slot = holdBack.takeUpTo(hi, lo)) this.release(slot, now);
+  }
+
+  private release(slot: number, now: Instant): void {
+    const { holdBack, requests } = this;
+    requests.heldUs = Math.round(holdBack.heldUs(slot, now.monotonicUs));
+    requests.onRequest(holdBack.bytes, holdBack.offsetOf(slot), holdBack.fromOf(slot), NO_OWNER, now, true);
+    requests.heldUs = 0;
+  }
+
+  private viewEnded(): void {
+    if (this.state.status === ReplicaStatus.normal) return;
+    this.holdBack.clear();
+    this.synchronization.viewEnded();
+  }
+}

@@ -1,0 +1,79 @@
+/**
+ * Views that work, left for a better one: without a member that is slow, whose clock is off, or that a client does not hear.
+ *
+ * Each of these is worth some milliseconds in which nobody is served, once; none is worth them again and again. How often it
+ * was done already, and for what, all replicas count alike (`count`), because the ViewChange says why it is asked for.
+ */
+import { ViewReason } from '../../../wire/messages.js';
+import type { Instant } from '../../contract.js';
+import { Experience } from './experience.js';
+import { maskToString } from '../../masks.js';
+import { Pleas } from './pleas.js';
+import type { ReplicaState } from '../replica-state.js';
+import type { Synchronization } from '../agreement/synchronization.js';
+
+/** Pause after a view was left because of a clock: four times as long each time, for this many of them. */
+const CLOCK_PAUSE_US = 10_000_000;
+const CLOCK_CHANGES_MAX = 4;
+
+export class BetterView {
+  readonly pleas: Pleas;
+  /** Of the view that was found last: for the log, and ViewReason. */
+  why = '';
+  reason: number = ViewReason.unknown;
+  private readonly clockChanges = new Experience(CLOCK_CHANGES_MAX);
+
+  constructor(
+    private readonly state: ReplicaState,
+    private readonly synchronization: Synchronization,
+  ) {
+    this.pleas = new Pleas(state);
+  }
+
+  /** The primary, at the end of a turn: a view without members that are slow or whose clocks are off, where there is one and it is time; else −1. */
+  find(now: Instant): number {
+    const view = this.withoutSlow(now);
+    return view >= 0 ? view : this.withoutClock(now);
+  }
+
+  /** A view of living replicas for clients that do not hear a member of this one; −1 when there is none that is worth it. */
+  forClients(alive: number, withLog: number, now: Instant): number {
+    const { state, pleas } = this;
+    this.reason = ViewReason.plea;
+    this.why = `for clients that do not hear ${maskToString(pleas.avoided(now), state.n)}`;
+    return pleas.better(state.view, alive, withLog, now);
+  }
+
+  /** Replicas without which a view is better, where there is a choice. */
+  avoided(now: Instant): number {
+    return this.pleas.avoided(now) | this.state.clocks.off;
+  }
+
+  /** View `left` was left for this reason, whichever replica asked. */
+  count(reason: number, left: number, now: Instant): void {
+    if (reason === ViewReason.slow) this.synchronization.lag.changed(now);
+    if (reason === ViewReason.clock) this.clockChanges.changed(now);
+    if (reason === ViewReason.plea) this.pleas.changed(left, now);
+  }
+
+  private withoutSlow(now: Instant): number {
+    const { state, synchronization } = this;
+    const mask = synchronization.lag.withoutSlow(synchronization.matched, now);
+    if (mask === 0) return -1;
+    this.reason = ViewReason.slow;
+    this.why = `slow members; as fast as the best spare ${maskToString(mask, state.n)}`;
+    return state.views.next(state.view, mask & ~this.avoided(now), state.id, 0);
+  }
+
+  /** Says whose clock is off, too. */
+  private withoutClock(now: Instant): number {
+    const { state, synchronization, clockChanges } = this;
+    const { clocks } = state;
+    if (clocks.judge(now)) state.transition(clocks.off === 0 && !clocks.divided ? 'clocks-agree' : 'clock-off', clocks.describe());
+    if ((clocks.off & state.views.memberMask(state.view)) === 0 || clockChanges.sinceUs(now) < CLOCK_PAUSE_US * 4 ** Math.max(0, clockChanges.at(now) - 1)) return -1;
+    const fit = clocks.right & ~this.avoided(now) & synchronization.answering(now) & synchronization.lag.keepingUp(synchronization.matched);
+    this.reason = ViewReason.clock;
+    this.why = clocks.describe();
+    return state.views.next(state.view, fit, ((fit >>> state.id) & 1) === 1 ? state.id : -1, fit);
+  }
+}

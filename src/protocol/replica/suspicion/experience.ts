@@ -1,0 +1,51 @@
+/**
+ * How often the cluster left a view that still worked, lately: each time raises the bar for the next one, and calm lowers it again.
+ *
+ * The first time may be for a good reason, and costs nobody anything. When the same reason comes back soon, the view before did not
+ * bring what was hoped for: hosts that other programs share make every replica look slow, or silent, in turns. All replicas
+ * count all of these view changes, as the ViewChange says why it is asked for, so that another primary does not begin anew.
+ */
+import type { Instant } from '../../contract.js';
+
+/** After this long without another one, one of them is forgotten. */
+export const CALM_US = 600_000_000;
+/** A change that comes within this many such times since the last one says that what was forgotten still holds. */
+const RELAPSE = 4;
+
+export class Experience {
+  /** View changes that count. */
+  private level = 0.5; // a fraction from the start on, so that V8 keeps the field as a double
+  private changedUs = -Infinity;
+  /** How long it takes until one is forgotten, in CALM_US. */
+  private calms = 1;
+
+  /**
+   * @param most that are counted
+   * @param calmsMax what is forgotten and comes back is remembered for twice as long the next time, up to this many CALM_US
+   */
+  constructor(
+    private readonly most: number,
+    private readonly calmsMax = 1,
+  ) {
+    this.level = 0;
+  }
+
+  /** One more. */
+  changed(now: Instant): void {
+    const left = this.at(now);
+    if (this.sinceUs(now) > RELAPSE * this.calms * CALM_US) this.calms = 1;
+    else if (left < this.level) this.calms = Math.min(this.calmsMax, 2 * this.calms);
+    this.level = Math.min(this.most, left + 1);
+    this.changedUs = now.monotonicUs;
+  }
+
+  /** View changes that count now: none after long enough a calm. */
+  at(now: Instant): number {
+    return this.level === 0 ? 0 : Math.max(0, this.level - Math.floor((now.monotonicUs - this.changedUs) / (this.calms * CALM_US)));
+  }
+
+  /** µs since the last one. */
+  sinceUs(now: Instant): number {
+    return now.monotonicUs - this.changedUs;
+  }
+}

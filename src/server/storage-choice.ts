@@ -1,0 +1,127 @@
+/** What a replica stores, and where: chooses by durability, locks the directory, reads what is there. */
+import { randomInt } from 'node:crypto';
+import { JitPaxosError } from '../errors.js';
+import type { Hash64 } from '../native/hash64.js';
+import type { Limits } from '../protocol/config.js';
+import { UNKEYED_FINGERPRINT } from '../protocol/contract.js';
+import { misfitOf } from '../protocol/log/log.js';
+import { SNAPSHOT_FORMAT } from '../protocol/log/snapshots.js';
+import { bootId, DirectoryLock } from '../storage/directory-lock.js';
+import { refuseDiverged } from '../storage/divergence-mark.js';
+import { DurableStorage } from '../storage/durable-storage.js';
+import { DirectoryFiles } from '../storage/files.js';
+import { checkFormat } from '../storage/formats.js';
+import { movedReplicas } from '../storage/bootstrap-list.js';
+import { HardStateFile, unusable, type Owner } from '../storage/hard-state.js';
+import { NO_BOOT_ID, snapshotName } from '../storage/log-format.js';
+import { readStored, type StoredLog } from '../storage/log-reader.js';
+import { MemoryStorage, VolatileHardState } from '../storage/memory-storage.js';
+import { readI32 } from '../wire/u64.js';
+import { addressText, type Cluster } from '../host/cluster-config.js';
+import type { Logger } from '../host/logger.js';
+import { show } from '../host/options.js';
+import { DURABILITIES, type Durability } from '../storage/durability.js';
+
+/**
+ * Of a replica with a data directory, unless told otherwise. Not `memory`: a cluster whose replicas are all stopped, as at night, would
+ * have lost everything. `fsync` only where `os` cannot be had.
+ */
+export const DEFAULT_DURABILITY: Durability = bootDigits() === NO_BOOT_ID ? 'fsync' : 'os';
+
+/** What a segment of the log may measure. */
+export const SEGMENT_BYTES_MIN = 1 << 16;
+export const SEGMENT_BYTES_MAX = 1 << 30;
+
+export interface OpenedStorage {
+  readonly storage: MemoryStorage | DurableStorage;
+  readonly lock: DirectoryLock | undefined;
+}
+
+/** Throws JitPaxosError `option-invalid`. */
+export function checkDurability(durability: unknown, data: unknown): void {
+  if (durability !== undefined && !DURABILITIES.includes(durability as Durability)) {
+    throw new JitPaxosError('option-invalid', `Replica.start: durability is ${show(durability)}; it has to be one of "${DURABILITIES.join('", "')}"`);
+  }
+  if (durability !== undefined && durability !== 'memory' && data === undefined) {
+    throw new JitPaxosError('option-invalid', `Replica.start: durability "${String(durability)}" keeps the log on disk, so the option data is needed: the path of a directory of this replica alone`);
+  }
+}
+
+/** @param chain its fingerprint. Throws JitPaxosError `data-directory-locked`, `data-directory-unusable`, `data-directory-foreign`, `chain-differs`, `cluster-file-changed`, `hard-state-corrupt`, `hard-state-missing`, `boot-id-unknown`, `limits-too-small`, `log-diverged`, `state-diverged`, `restore-missing` or `option-invalid`. */
+export async function openStorage(data: string | undefined, durability: Durability, cluster: Cluster, limits: Limits, id: number, hash: Hash64, logger: Logger, segmentBytes?: number, boot = bootDigits(), chain: number = UNKEYED_FINGERPRINT): Promise<OpenedStorage> {
+  if (cluster.restored !== undefined && durability === 'memory') {
+    throw new JitPaxosError('option-invalid', 'Replica.start: the cluster began with a backup, which is a log on disk, and durability "memory" counts that as lost; use "os" or "fsync"');
+  }
+  if (data === undefined) {
+    logger.info('replica.volatile', { replica: id, next: 'without a data directory this replica must not be started again while its cluster is in use' });
+    return { storage: new MemoryStorage(new VolatileHardState()), lock: undefined };
+  }
+  if (durability === 'os' && boot === NO_BOOT_ID) {
+    throw new JitPaxosError('boot-id-unknown', 'durability "os" has to know whether the host was started anew since the log was written, and this system has no boot id (/proc/sys/kernel/random/boot_id cannot be read); use durability "fsync", which needs none, or make that file readable');
+  }
+  const owner = ownerOf(cluster, id);
+  const lock = DirectoryLock.acquire(data);
+  try {
+    const files = new DirectoryFiles(data);
+    if (durability === 'memory') {
+      const promises = HardStateFile.open(data, owner, hash);
+      // Another durability may have been in use here before.
+      if (promises.state === undefined) await readStored(files, { owner, hash, bootId: boot, directory: data });
+      sayMoved(promises.addresses, owner, logger);
+      return { storage: new MemoryStorage(promises), lock };
+    }
+    refuseDiverged(data);
+    const storage = await DurableStorage.open({
+      files,
+      directory: data,
+      owner,
+      hash,
+      chain,
+      mode: durability,
+      bootId: boot,
+      ...(segmentBytes === undefined ? {} : { segmentBytes }),
+      nowMs: () => performance.now(),
+      random: () => randomInt(-0x80000000, 0x7fffffff),
+      later: (delayMs, callback) => void setTimeout(callback, delayMs).unref(),
+    });
+    const { lost, torn, log, hardState, addresses } = storage.stored;
+    if (cluster.restored !== undefined && hardState === undefined) {
+      throw new JitPaxosError('restore-missing', `the cluster began with backup ${cluster.restored}, and ${data} is empty; before a first start give it the backup with jitpaxos restore. If this replica has been in use and its directory was lost, do not: set up a new cluster`);
+    }
+    if (log !== undefined) {
+      const { snapshot } = log;
+      if (snapshot !== undefined) checkFormat(SNAPSHOT_FORMAT, readI32(snapshot.bytes, 0), `the content of ${data}/${snapshotName(snapshot.index, snapshot.chainHi, snapshot.chainLo)}`);
+      checkFits(log, limits, data);
+    }
+    sayMoved(addresses, owner, logger);
+    if (lost !== undefined) logger.warn('log.lost', { replica: id, why: lost, next: 'nothing to do as long as a majority has its log: the others refill it' });
+    else if (torn !== undefined) logger.info('log.torn', { replica: id, ...torn, next: 'nothing: a crash cut off a write that was not acknowledged' });
+    return { storage, lock };
+  } catch (error) {
+    lock.release();
+    throw error instanceof JitPaxosError ? error : unusable(data, error);
+  }
+}
+
+/** Whose a data directory is. */
+export function ownerOf(cluster: Cluster, replica: number): Owner {
+  return { clusterHi: cluster.idHi, clusterLo: cluster.idLo, replica, addresses: cluster.replicas.map(addressText) };
+}
+
+function sayMoved(before: readonly string[] | undefined, { replica, addresses }: Owner, logger: Logger): void {
+  for (const moved of movedReplicas(before ?? addresses!, addresses!)) {
+    logger.warn('cluster.address-changed', { replica, moved: moved.replica, from: moved.from, to: moved.to, next: 'nothing, if that replica moved there with its data directory; otherwise put the cluster file back, on all hosts' });
+  }
+}
+
+/** Throws JitPaxosError `limits-too-small`. `where` is for the message. */
+export function checkFits(log: StoredLog, limits: Limits, where: string): void {
+  const misfit = misfitOf(log.entries, (log.snapshot?.index ?? 0) + 1, log.committed, limits);
+  if (misfit !== undefined) throw new JitPaxosError('limits-too-small', `the log in ${where} does not fit the cluster's limits: ${misfit}; raise that limit again, on all replicas alike`);
+}
+
+/** The boot id as 32 hex digits; NO_BOOT_ID where the system has none. */
+export function bootDigits(): string {
+  const digits = bootId().replaceAll('-', '').toLowerCase();
+  return /^[0-9a-f]{32}$/.test(digits) ? digits : NO_BOOT_ID;
+}
