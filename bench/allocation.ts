@@ -80,7 +80,11 @@ function calibrate(collect: () => void): number {
   // The median, because in some round V8 compiles the loop, which takes heap too.
   const seen = median(seenInRound);
   // An array of four: an object of 32 bytes and elements of 16 + 4 × 8; and a memento of 16 until V8 has compiled the loop.
-  if (!(seen >= 76 && seen <= 100) || kept.length !== LANES) throw new CliError('worker-failed', `the heap meter sees ${seen.toFixed(1)} bytes for an array of 80; this Node is not one that the method works on`);
+  if (!(seen >= 76 && seen <= 100) || kept.length !== LANES)
+    throw new CliError(
+      'worker-failed',
+      `the heap meter sees ${seen.toFixed(1)} bytes for an array of 80; this Node is not one that the method works on`,
+    );
   return cost;
 }
 
@@ -90,18 +94,43 @@ await program(
     summary: 'Bytes allocated an operation by the replica core and the client core, without sockets.',
     positionals: [],
     flags: {
-      ops: { kind: 'count', default: '1000000', min: LANES, max: 1e9, help: `operations to measure, in batches of ${LANES}` },
-      chain: { kind: 'choice', choices: CHAIN_FUNCTIONS, default: KEYED_CHAIN, help: 'what chains the log: with keys, or without' },
+      ops: {
+        kind: 'count',
+        default: '1000000',
+        min: LANES,
+        max: 1e9,
+        help: `operations to measure, in batches of ${LANES}`,
+      },
+      chain: {
+        kind: 'choice',
+        choices: CHAIN_FUNCTIONS,
+        default: KEYED_CHAIN,
+        help: 'what chains the log: with keys, or without',
+      },
       warmup: { kind: 'count', default: '200000', max: 1e9, help: 'operations before these, for the compiler' },
     },
     examples: ['npm run bench:allocation -- --ops 1000000 --json'],
   },
   async ({ ops, warmup, chain }, output) => {
     const collect = (globalThis as { gc?: () => void }).gc;
-    if (collect === undefined) throw new CliError('argument-invalid', 'this bench forces collections; start it with npm run bench:allocation, or with node --expose-gc');
+    if (collect === undefined)
+      throw new CliError(
+        'argument-invalid',
+        'this bench forces collections; start it with npm run bench:allocation, or with node --expose-gc',
+      );
     const cost = calibrate(collect);
     const bytes = new Uint8Array(OPERATION_BYTES).fill(0x2e);
-    const rig = new CoreRig({ replicas: REPLICAS, machine: () => new EchoMachine(), lanes: LANES, clients: 1, sessions: 1, operation: () => bytes, ...(chain === KEYED_CHAIN ? { chain: chainOf(loadSipHash(randomBytes(SIP_SECRET_BYTES)), UNKEYED_FINGERPRINT + 1) } : {}) });
+    const rig = new CoreRig({
+      replicas: REPLICAS,
+      machine: () => new EchoMachine(),
+      lanes: LANES,
+      clients: 1,
+      sessions: 1,
+      operation: () => bytes,
+      ...(chain === KEYED_CHAIN
+        ? { chain: chainOf(loadSipHash(randomBytes(SIP_SECRET_BYTES)), UNKEYED_FINGERPRINT + 1) }
+        : {}),
+    });
     rig.register();
     const { steps } = rig;
     for (let done = 0; done < warmup; done += LANES) for (const step of steps) step();
@@ -114,7 +143,8 @@ await program(
     }
     const committed = rig.counts[0]! - committedBefore;
     const fast = rig.counts[1]! - fastBefore;
-    const perOp = (...which: number[]): number => Number(which.reduce((sum, i) => sum + Math.max(0, meters[i]!.perStep() - cost) / LANES, 0).toFixed(2));
+    const perOp = (...which: number[]): number =>
+      Number(which.reduce((sum, i) => sum + Math.max(0, meters[i]!.perStep() - cost) / LANES, 0).toFixed(2));
     const result = {
       schema: 'jitpaxos.allocation/1',
       operations: batches * LANES,
@@ -127,12 +157,20 @@ await program(
       stepsLeftOut: meters.reduce((sum, meter) => sum + meter.leftOut, 0),
       host: hostInfo(),
     };
-    if (committed < batches * LANES) throw new CliError('worker-failed', `only ${committed} of ${batches * LANES} operations were committed, so the figures mean nothing; run npm test`);
+    if (committed < batches * LANES)
+      throw new CliError(
+        'worker-failed',
+        `only ${committed} of ${batches * LANES} operations were committed, so the figures mean nothing; run npm test`,
+      );
     if (output.json) output.line(JSON.stringify(result));
     else {
       const { client, primary, member, spare } = result.allocatedBytesPerOp;
-      output.line(`${formatCount(result.operations)} operations of ${OPERATION_BYTES} bytes, ${((100 * fast) / committed).toFixed(1)} % in one round trip, ${result.stepsLeftOut} of ${batches * steps.length} steps left out (collection inside)`);
-      output.line(`bytes allocated an operation: client ${client}, primary ${primary}, member ${member}, spare ${spare} (goal: below ${GOAL_BYTES} each)`);
+      output.line(
+        `${formatCount(result.operations)} operations of ${OPERATION_BYTES} bytes, ${((100 * fast) / committed).toFixed(1)} % in one round trip, ${result.stepsLeftOut} of ${batches * steps.length} steps left out (collection inside)`,
+      );
+      output.line(
+        `bytes allocated an operation: client ${client}, primary ${primary}, member ${member}, spare ${spare} (goal: below ${GOAL_BYTES} each)`,
+      );
     }
   },
 );

@@ -20,7 +20,14 @@ const LATENCY_GOAL = 1.05;
 const RATE_GOAL = 0.85;
 const CHAIN_GOAL = 0.97;
 
-const pointOf = (open: number): Point => ({ replicas: 3, clients: 1, open, bytes: 64, operation: 'write', machine: 'echo' });
+const pointOf = (open: number): Point => ({
+  replicas: 3,
+  clients: 1,
+  open,
+  bytes: 64,
+  operation: 'write',
+  machine: 'echo',
+});
 const p50 = ({ histogram }: Measured): number => histogram.quantile(0.5);
 
 function contestant(name: string, open: number, authenticated: boolean, unkeyedChain = false): Contestant {
@@ -40,34 +47,102 @@ await program(
       chain: { kind: 'switch', help: 'instead: with keys and the keyed chain, beside keys and the chain of before' },
       strict: { kind: 'switch', help: 'exit with 4 when a goal is missed' },
     },
-    examples: ['npm run bench:authentication', 'npm run bench:authentication -- --chain --rounds 15', 'npm run bench:authentication -- --rounds 15 --json'],
+    examples: [
+      'npm run bench:authentication',
+      'npm run bench:authentication -- --chain --rounds 15',
+      'npm run bench:authentication -- --rounds 15 --json',
+    ],
   },
   async ({ rounds, seconds, warmup, chain, strict }, output) => {
     const contestants = chain
-      ? [contestant(`${OPEN} open, keys, chain of before`, OPEN, true, true), contestant(`${OPEN} open, keys, keyed chain`, OPEN, true)]
-      : [contestant('1 open', 1, false), contestant('1 open, keys', 1, true), contestant(`${OPEN} open`, OPEN, false), contestant(`${OPEN} open, keys`, OPEN, true)];
+      ? [
+          contestant(`${OPEN} open, keys, chain of before`, OPEN, true, true),
+          contestant(`${OPEN} open, keys, keyed chain`, OPEN, true),
+        ]
+      : [
+          contestant('1 open', 1, false),
+          contestant('1 open, keys', 1, true),
+          contestant(`${OPEN} open`, OPEN, false),
+          contestant(`${OPEN} open, keys`, OPEN, true),
+        ];
     const startedMs = performance.now();
-    const measured = await runRounds(contestants, pointOf(1), { warmupMs: warmup / 1e6, ms: seconds / 1e6 }, rounds, (round, name, run) =>
-      output.note(`round ${round + 1} of ${rounds}: ${name}: p50 ${formatDuration(p50(run))}, ${formatCount(run.opsPerSecond)}/s`),
+    const measured = await runRounds(
+      contestants,
+      pointOf(1),
+      { warmupMs: warmup / 1e6, ms: seconds / 1e6 },
+      rounds,
+      (round, name, run) =>
+        output.note(
+          `round ${round + 1} of ${rounds}: ${name}: p50 ${formatDuration(p50(run))}, ${formatCount(run.opsPerSecond)}/s`,
+        ),
     );
     const of = (index: number): readonly Measured[] => measured.get(contestants[index]!.name)!;
     const rows = chain
-      ? [rateRow(`chain-${OPEN}`, `${OPEN} open, keys: operations/s with the keyed chain ÷ with that of before`, CHAIN_GOAL, ['keyed', 'before'], of(1), of(0))]
-      : [latencyRow(of(1), of(0)), rateRow(`authentication-${OPEN}`, `${OPEN} open: operations/s with keys ÷ without`, RATE_GOAL, ['keys', 'none'], of(3), of(2))];
-    const result = { schema: 'jitpaxos.authentication/1', rows, missed: rows.filter(({ holds }) => !holds).map(({ name }) => name), rounds, seconds: (performance.now() - startedMs) / 1000, host: hostInfo(), version: version() };
+      ? [
+          rateRow(
+            `chain-${OPEN}`,
+            `${OPEN} open, keys: operations/s with the keyed chain ÷ with that of before`,
+            CHAIN_GOAL,
+            ['keyed', 'before'],
+            of(1),
+            of(0),
+          ),
+        ]
+      : [
+          latencyRow(of(1), of(0)),
+          rateRow(
+            `authentication-${OPEN}`,
+            `${OPEN} open: operations/s with keys ÷ without`,
+            RATE_GOAL,
+            ['keys', 'none'],
+            of(3),
+            of(2),
+          ),
+        ];
+    const result = {
+      schema: 'jitpaxos.authentication/1',
+      rows,
+      missed: rows.filter(({ holds }) => !holds).map(({ name }) => name),
+      rounds,
+      seconds: (performance.now() - startedMs) / 1000,
+      host: hostInfo(),
+      version: version(),
+    };
     output.line(output.json ? JSON.stringify(result) : goalsTable(rows, result.seconds));
-    if (strict && result.missed.length > 0) throw new CliError('assertion-failed', `missed: ${result.missed.join(', ')}; see the table`);
+    if (strict && result.missed.length > 0)
+      throw new CliError('assertion-failed', `missed: ${result.missed.join(', ')}; see the table`);
   },
 );
 
 function latencyRow(keys: readonly Measured[], none: readonly Measured[]): RowResult {
   const ratio = ratioOf(keys, none, p50);
   const [ours, without] = [median(keys.map(p50)), median(none.map(p50))];
-  return { name: 'authentication-1', what: '1 open: p50 with keys ÷ without', goal: `≤ ${LATENCY_GOAL}`, measured: `${ratio.toFixed(2)} (${formatDuration(ours)} / ${formatDuration(without)})`, holds: ratio <= LATENCY_GOAL, values: { ratio, p50Ns: { keys: ours, none: without } } };
+  return {
+    name: 'authentication-1',
+    what: '1 open: p50 with keys ÷ without',
+    goal: `≤ ${LATENCY_GOAL}`,
+    measured: `${ratio.toFixed(2)} (${formatDuration(ours)} / ${formatDuration(without)})`,
+    holds: ratio <= LATENCY_GOAL,
+    values: { ratio, p50Ns: { keys: ours, none: without } },
+  };
 }
 
-function rateRow(name: string, what: string, goal: number, names: readonly [string, string], keys: readonly Measured[], none: readonly Measured[]): RowResult {
+function rateRow(
+  name: string,
+  what: string,
+  goal: number,
+  names: readonly [string, string],
+  keys: readonly Measured[],
+  none: readonly Measured[],
+): RowResult {
   const ratio = ratioOf(keys, none, ({ opsPerSecond }) => opsPerSecond);
   const [ours, without] = [mediansOf(keys).opsPerSecond, mediansOf(none).opsPerSecond];
-  return { name, what, goal: `≥ ${goal}`, measured: `${ratio.toFixed(2)} (${formatCount(ours)}/s / ${formatCount(without)}/s)`, holds: ratio >= goal, values: { ratio, opsPerSecond: { [names[0]]: ours, [names[1]]: without } } };
+  return {
+    name,
+    what,
+    goal: `≥ ${goal}`,
+    measured: `${ratio.toFixed(2)} (${formatCount(ours)}/s / ${formatCount(without)}/s)`,
+    holds: ratio >= goal,
+    values: { ratio, opsPerSecond: { [names[0]]: ours, [names[1]]: without } },
+  };
 }

@@ -49,7 +49,9 @@ export interface UnplugFigures extends ClusterFigures {
   readonly fallbacks: readonly number[];
 }
 
-export type ClusterMeasurement = { readonly measured: readonly ClusterFigures[]; readonly unplugged: UnplugFigures } | { readonly why: string };
+export type ClusterMeasurement =
+  | { readonly measured: readonly ClusterFigures[]; readonly unplugged: UnplugFigures }
+  | { readonly why: string };
 
 /** `rounds` runs of each setting, in turns. */
 export async function measureClusters(ms: number, rounds: number, seed: number): Promise<ClusterMeasurement> {
@@ -60,15 +62,25 @@ export async function measureClusters(ms: number, rounds: number, seed: number):
     const library = compileStandIn(directory);
     const measured: ClusterFigures[][] = SETTINGS.map(() => []);
     for (let round = 0; round < rounds; round++) {
-      for (const [index, setting] of SETTINGS.entries()) measured[index]!.push(await measure(setting, library, directory, ms, seed + round));
+      for (const [index, setting] of SETTINGS.entries())
+        measured[index]!.push(await measure(setting, library, directory, ms, seed + round));
     }
-    return { measured: measured.map((runs) => together(runs, measured[0]!)), unplugged: await unplug(library, directory, ms, seed) };
+    return {
+      measured: measured.map((runs) => together(runs, measured[0]!)),
+      unplugged: await unplug(library, directory, ms, seed),
+    };
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
 }
 
-async function measure({ name, replicasNs, clientsNs }: (typeof SETTINGS)[number], library: string, directory: string, ms: number, seed: number): Promise<ClusterFigures> {
+async function measure(
+  { name, replicasNs, clientsNs }: (typeof SETTINGS)[number],
+  library: string,
+  directory: string,
+  ms: number,
+  seed: number,
+): Promise<ClusterFigures> {
   for (let attempt = 1; ; attempt++) {
     await using cluster = await ClockedCluster.start({ library, directory, replicasNs, clientsNs, seed });
     await cluster.run(WARMUP_MS);
@@ -76,14 +88,20 @@ async function measure({ name, replicasNs, clientsNs }: (typeof SETTINGS)[number
     const { events, verdict } = await cluster.end();
     // A stall of the host may have moved the quorum away from replica 1: then its clock cost nothing.
     if (phases[0]!.clock.replicas[1]!.offsetNs === null && attempt < ATTEMPTS) continue;
-    return { clocks: name, clients: phases.map((phase) => figures(phase, ms)), operations: events.length / 2, history: verdict };
+    return {
+      clocks: name,
+      clients: phases.map((phase) => figures(phase, ms)),
+      operations: events.length / 2,
+      history: verdict,
+    };
   }
 }
 
 /** Medians over the rounds; a history that is not linearizable is kept. */
 function together(runs: readonly ClusterFigures[], allRight: readonly ClusterFigures[]): ClusterFigures {
   const clients = runs[0]!.clients.map((_, id) => {
-    const middle = (of: (figures: ClientFigures, round: number) => number): number => median(runs.map((run, round) => of(run.clients[id]!, round)));
+    const middle = (of: (figures: ClientFigures, round: number) => number): number =>
+      median(runs.map((run, round) => of(run.clients[id]!, round)));
     return {
       p50Ns: middle(({ p50Ns }) => p50Ns),
       p99Ns: middle(({ p99Ns }) => p99Ns),
@@ -96,11 +114,22 @@ function together(runs: readonly ClusterFigures[], allRight: readonly ClusterFig
     };
   });
   const wrong = runs.find(({ history }) => history !== 'linearizable');
-  return { clocks: runs[0]!.clocks, clients, operations: runs.reduce((sum, { operations }) => sum + operations, 0), history: wrong?.history ?? 'linearizable' };
+  return {
+    clocks: runs[0]!.clocks,
+    clients,
+    operations: runs.reduce((sum, { operations }) => sum + operations, 0),
+    history: wrong?.history ?? 'linearizable',
+  };
 }
 
 async function unplug(library: string, directory: string, ms: number, seed: number): Promise<UnplugFigures> {
-  await using cluster = await ClockedCluster.start({ library, directory, replicasNs: [0, 0, 0], clientsNs: [0, 0], seed });
+  await using cluster = await ClockedCluster.start({
+    library,
+    directory,
+    replicasNs: [0, 0, 0],
+    clientsNs: [0, 0],
+    seed,
+  });
   await cluster.run(WARMUP_MS);
   const running = cluster.run(ms);
   await delay(ms / 2);
@@ -112,7 +141,14 @@ async function unplug(library: string, directory: string, ms: number, seed: numb
     const line = lines.find(({ to }) => to === 'lost');
     return line === undefined ? NaN : Date.parse(String(line['time'])) - goneMs;
   });
-  return { clocks: 'devices of replica 0 and client 1 unplugged', clients: phases.map((phase) => figures(phase, ms)), operations: events.length / 2, history: verdict, noticedMs, fallbacks: [replicas[0]!.clock.fallbacks ?? 0, clients[1]!.fallbacks] };
+  return {
+    clocks: 'devices of replica 0 and client 1 unplugged',
+    clients: phases.map((phase) => figures(phase, ms)),
+    operations: events.length / 2,
+    history: verdict,
+    noticedMs,
+    fallbacks: [replicas[0]!.clock.fallbacks ?? 0, clients[1]!.fallbacks],
+  };
 }
 
 function figures({ latenciesNs, longestPauseNs, commits, fast, clock }: ClientPhase, ms: number): ClientFigures {

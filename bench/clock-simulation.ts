@@ -82,14 +82,16 @@ export function simulateClock(device: SimulatedDevice, run: SimulatedRun): Simul
       stepPending = { since: i, suspect: -1 };
     }
     if (stepPending !== undefined) {
-      if (stepPending.suspect < 0 && (verdict === 'suspect' || verdict === 'step')) stepPending.suspect = i - stepPending.since + 1;
+      if (stepPending.suspect < 0 && (verdict === 'suspect' || verdict === 'step'))
+        stepPending.suspect = i - stepPending.since + 1;
       if (verdict === 'step') {
         stepNoticed.push({ suspectAfter: stepPending.suspect, stepAfter: i - stepPending.since + 1 });
         stepPending = undefined;
       }
     }
     const line = filter.line!;
-    if (verdict === 'taken' || verdict === 'step' || verdict === 'outlier') discipline.follow(line, 0n, sample.raw, run.intervalNs);
+    if (verdict === 'taken' || verdict === 'step' || verdict === 'outlier')
+      discipline.follow(line, 0n, sample.raw, run.intervalNs);
     for (let k = 0; k < READINGS_A_SAMPLE; k++) {
       const readNs = atNs + Math.round((run.intervalNs * (k + 0.99)) / READINGS_A_SAMPLE);
       const raw = RAW_START + BigInt(readNs);
@@ -134,7 +136,11 @@ function takeSample(device: SimulatedDevice, atNs: number, random: Random): PhcS
   const freak = random.unit() < (device.freakShare ?? 0) ? (random.unit() - 0.5) * 100_000 : 0;
   const readNs = atNs + where;
   const ahead = truthAheadNs(device, readNs) + where + gaussian(random) * noiseNs + freak;
-  return { raw: RAW_START + BigInt(atNs), device: RAW_START + BigInt(atNs) + DEVICE_AHEAD + BigInt(Math.round(ahead)), bracketNs };
+  return {
+    raw: RAW_START + BigInt(atNs),
+    device: RAW_START + BigInt(atNs) + DEVICE_AHEAD + BigInt(Math.round(ahead)),
+    bracketNs,
+  };
 }
 
 /** Device minus raw clock, beyond DEVICE_AHEAD, `atNs` after the start. */

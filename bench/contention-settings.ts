@@ -22,7 +22,7 @@ export const CONTENTION_NAMES = CONTENTION_SETTINGS.map(({ name }) => name);
 
 /** Shares of the load of so many clients: alike with `skew` 0, else of client k in proportion to 1 / (k + 1)^skew. */
 export function shares(clients: number, skew: number): number[] {
-  const weights = Array.from({ length: clients }, (_, k) => 1 / Math.pow(k + 1, skew));
+  const weights = Array.from({ length: clients }, (_, k) => 1 / (k + 1) ** skew);
   const whole = weights.reduce((a, b) => a + b, 0);
   return weights.map((weight) => weight / whole);
 }

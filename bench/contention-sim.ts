@@ -83,7 +83,10 @@ class World {
   /** Sends what was written for one destination, as one datagram. */
   post(from: number, to: number, messages: Uint8Array[]): void {
     const { delayNs, sigma } = this.conditions;
-    this.queue.schedule(this.queue.nowUs + this.random.logNormal(delayNs, sigma), this.hosts[to]!, ARRIVAL, { from, messages });
+    this.queue.schedule(this.queue.nowUs + this.random.logNormal(delayNs, sigma), this.hosts[to]!, ARRIVAL, {
+      from,
+      messages,
+    });
   }
 }
 
@@ -188,7 +191,8 @@ abstract class Host implements EventHandler {
       this.inbox = [];
       for (const { from, messages } of parcels) {
         for (const message of messages) {
-          if (validate(message, 0, message.length) !== message.length) throw new CliError('worker-failed', 'a core wrote a message that is not one; run npm test');
+          if (validate(message, 0, message.length) !== message.length)
+            throw new CliError('worker-failed', 'a core wrote a message that is not one; run npm test');
           core.receive(message, 0, message.length, from, now);
           count++;
         }
@@ -216,9 +220,27 @@ class ReplicaProcess extends Host {
 
   constructor(world: World, id: number, setting: ContentionSetting) {
     super(world, id, world.conditions.costNs);
-    const storage: Storage = { keepsLog: false, stalled: false, persist: (token: number, _batch: PersistBatch) => this.core.persisted(token) };
+    const storage: Storage = {
+      keepsLog: false,
+      stalled: false,
+      persist: (token: number, _batch: PersistBatch) => this.core.persisted(token),
+    };
     const limits = { ...DEFAULT_LIMITS, logEntries: 1 << 16, logBytes: 16 << 20 };
-    this.core = new ReplicaCore({ id, replicas: world.conditions.replicas, seed: id + 1, late: setting.late, limits, timings: { ...DEFAULT_TIMINGS, ...setting.timings } }, this.post, storage, new EchoMachine(), loadHash(), { transition: () => {} });
+    this.core = new ReplicaCore(
+      {
+        id,
+        replicas: world.conditions.replicas,
+        seed: id + 1,
+        late: setting.late,
+        limits,
+        timings: { ...DEFAULT_TIMINGS, ...setting.timings },
+      },
+      this.post,
+      storage,
+      new EchoMachine(),
+      loadHash(),
+      { transition: () => {} },
+    );
     this.read();
     this.core.start({ hardState: undefined, log: undefined }, this.now);
   }
@@ -252,7 +274,21 @@ class ClientProcess extends Host {
       registered: (status: number): void => void (this.registered = status === ReplyStatus.ok),
       completed: (lane: number, outcome: number): void => this.completed(lane, outcome),
     };
-    this.core = new ClientCore({ replicas: world.conditions.replicas, lanes: LANES, seed: id, sessionHi: id, sessionLo: id + 7, nonceHi: 0, nonceLo: id, limits: DEFAULT_LIMITS, timings: { ...DEFAULT_CLIENT_TIMINGS, maxLeadNs: setting.maxLeadNs } }, this.post, events);
+    this.core = new ClientCore(
+      {
+        replicas: world.conditions.replicas,
+        lanes: LANES,
+        seed: id,
+        sessionHi: id,
+        sessionLo: id + 7,
+        nonceHi: 0,
+        nonceLo: id,
+        limits: DEFAULT_LIMITS,
+        timings: { ...DEFAULT_CLIENT_TIMINGS, maxLeadNs: setting.maxLeadNs },
+      },
+      this.post,
+      events,
+    );
   }
 
   register(): void {
@@ -291,7 +327,11 @@ class ClientProcess extends Host {
     const { nowUs } = this.world.queue;
     const arrived = this.arrivedNs[lane]!;
     this.free.push(lane);
-    if (outcome !== Outcome.committed) throw new CliError('worker-failed', `an operation ended with outcome ${outcome} in a network that loses nothing; run npm test`);
+    if (outcome !== Outcome.committed)
+      throw new CliError(
+        'worker-failed',
+        `an operation ended with outcome ${outcome} in a network that loses nothing; run npm test`,
+      );
     if (nowUs >= measured.fromNs && nowUs < measured.toNs) measured.throughput++;
     if (arrived >= measured.fromNs && arrived < measured.toNs) {
       measured.committed++;
@@ -318,20 +358,34 @@ const DRAIN_NS = 20e6;
 function run(setting: ContentionSetting, conditions: Conditions): Row {
   const world = new World(conditions);
   const settledNs = 20e6;
-  const measured: Measured = { fromNs: settledNs + conditions.ms * 1e6 * WARM_UP, toNs: settledNs + conditions.ms * 1e6, latency: new Histogram(), offered: 0, committed: 0, throughput: 0 };
+  const measured: Measured = {
+    fromNs: settledNs + conditions.ms * 1e6 * WARM_UP,
+    toNs: settledNs + conditions.ms * 1e6,
+    latency: new Histogram(),
+    offered: 0,
+    committed: 0,
+    throughput: 0,
+  };
   for (let id = 0; id < conditions.replicas; id++) world.hosts.push(new ReplicaProcess(world, id, setting));
-  const clients = shares(conditions.clients, conditions.skew).map((share, k) => new ClientProcess(world, conditions.replicas + k, setting, conditions.rate * share, measured));
+  const clients = shares(conditions.clients, conditions.skew).map(
+    (share, k) => new ClientProcess(world, conditions.replicas + k, setting, conditions.rate * share, measured),
+  );
   world.hosts.push(...clients);
   for (const host of world.hosts) host.handle(TIMER, undefined);
   for (const client of clients) client.register();
   while (world.queue.step(settledNs));
-  if (clients.some((client) => !client.registered)) throw new CliError('worker-failed', 'a client core could not register its session; run npm test');
+  if (clients.some((client) => !client.registered))
+    throw new CliError('worker-failed', 'a client core could not register its session; run npm test');
   for (const client of clients) client.begin();
   while (world.queue.step(measured.fromNs));
   const before = clients.map((client) => client.core.counters.slice());
   const slowed = conditions.slow > 1 ? slowDown(world, measured) : {};
   while (world.queue.step(measured.toNs));
-  const grown = (name: keyof typeof ClientCounter): number => clients.reduce((sum, client, k) => sum + client.core.counters[ClientCounter[name]]! - before[k]![ClientCounter[name]]!, 0);
+  const grown = (name: keyof typeof ClientCounter): number =>
+    clients.reduce(
+      (sum, client, k) => sum + client.core.counters[ClientCounter[name]]! - before[k]![ClientCounter[name]]!,
+      0,
+    );
   const committed = grown('committed');
   const row = {
     setting: setting.name,
@@ -347,7 +401,13 @@ function run(setting: ContentionSetting, conditions: Conditions): Row {
   };
   while (world.queue.step(measured.toNs + DRAIN_NS));
   const { p50, p99 } = measured.latency.summary();
-  return { ...row, ...slowed, committedShare: measured.committed / measured.offered, p50Us: (p50 ?? NaN) / 1000, p99Us: (p99 ?? NaN) / 1000 };
+  return {
+    ...row,
+    ...slowed,
+    committedShare: measured.committed / measured.offered,
+    p50Us: (p50 ?? NaN) / 1000,
+    p99Us: (p99 ?? NaN) / 1000,
+  };
 }
 
 /** Slows the first member down and lets half of the time that is left pass; then a new measurement begins. */
@@ -369,7 +429,11 @@ function slowDown(world: World, measured: Measured): Pick<Row, 'withoutSlowMs' |
   while (world.queue.step(measured.fromNs + 2 * third));
   measured.latency = new Histogram();
   while (world.queue.step(measured.toNs));
-  return { withoutSlowMs: without === Infinity ? null : (without - began) / 1e6, p50BeforeUs, p50AfterUs: (measured.latency.summary().p50 ?? NaN) / 1000 };
+  return {
+    withoutSlowMs: without === Infinity ? null : (without - began) / 1e6,
+    p50BeforeUs,
+    p50AfterUs: (measured.latency.summary().p50 ?? NaN) / 1000,
+  };
 }
 
 await program(
@@ -379,15 +443,42 @@ await program(
     positionals: [],
     flags: {
       clients: { kind: 'text', value: 'K,…', default: '8', help: 'numbers of clients' },
-      rates: { kind: 'text', value: 'R,…', default: '1000,10000,50000,100000,200000', help: 'operations a second of all clients together' },
+      rates: {
+        kind: 'text',
+        value: 'R,…',
+        default: '1000,10000,50000,100000,200000',
+        help: 'operations a second of all clients together',
+      },
       settings: { kind: 'text', value: 'NAME,…', default: CONTENTION_NAMES.join(','), help: 'settings to run' },
       replicas: { kind: 'count', default: '3', min: 3, max: 13, help: 'replicas, an odd number' },
-      ms: { kind: 'count', default: '200', min: 10, max: 100_000, help: 'milliseconds of virtual time a run, the first 30 % warm up' },
+      ms: {
+        kind: 'count',
+        default: '200',
+        min: 10,
+        max: 100_000,
+        help: 'milliseconds of virtual time a run, the first 30 % warm up',
+      },
       delay: { kind: 'count', default: '20', min: 1, max: 100_000, help: 'median one-way delay, µs' },
-      sigma: { kind: 'text', value: 'S', default: '0.4', help: 'of the log-normal delay; 0.4: the 99th percentile is 2.5 medians' },
+      sigma: {
+        kind: 'text',
+        value: 'S',
+        default: '0.4',
+        help: 'of the log-normal delay; 0.4: the 99th percentile is 2.5 medians',
+      },
       cost: { kind: 'count', default: '1000', max: 1e6, help: 'time of a replica for a message, ns' },
-      skew: { kind: 'text', value: 'S', default: '0', help: 'client k has a share of the load in proportion to 1 / (k + 1)^S' },
-      slow: { kind: 'count', default: '1', min: 1, max: 1000, help: 'a third into the measurement a member takes so many times as long for a message: time until a view without it, p50 before and after' },
+      skew: {
+        kind: 'text',
+        value: 'S',
+        default: '0',
+        help: 'client k has a share of the load in proportion to 1 / (k + 1)^S',
+      },
+      slow: {
+        kind: 'count',
+        default: '1',
+        min: 1,
+        max: 1000,
+        help: 'a third into the measurement a member takes so many times as long for a message: time until a view without it, p50 before and after',
+      },
       seed: { kind: 'count', default: '7', max: 2 ** 31, help: 'of delays and arrivals' },
     },
     examples: ['npm run bench:contention-sim -- --clients 2,8 --rates 10000,100000 --json'],
@@ -395,17 +486,47 @@ await program(
   async (values, output) => {
     const rows: Row[] = [];
     const settings = namesOf('--settings', values.settings, CONTENTION_SETTINGS);
-    if (!output.json) output.line('clients     rate  setting        done%   1-RTT%  >1.5RTT%  reject%  reconc%  resent%   ops/s     p50µs    p99µs  lead');
+    if (!output.json)
+      output.line(
+        'clients     rate  setting        done%   1-RTT%  >1.5RTT%  reject%  reconc%  resent%   ops/s     p50µs    p99µs  lead',
+      );
     for (const clients of numbersOf('--clients', values.clients)) {
       for (const rate of numbersOf('--rates', values.rates)) {
         for (const setting of settings) {
-          const row = run(setting, { replicas: values.replicas, clients, rate, skew: Number(values.skew), delayNs: values.delay * NS, sigma: Number(values.sigma), costNs: values.cost, ms: values.ms, seed: values.seed, slow: values.slow });
+          const row = run(setting, {
+            replicas: values.replicas,
+            clients,
+            rate,
+            skew: Number(values.skew),
+            delayNs: values.delay * NS,
+            sigma: Number(values.sigma),
+            costNs: values.cost,
+            ms: values.ms,
+            seed: values.seed,
+            slow: values.slow,
+          });
           rows.push(row);
           const share = (x: number, digits: number): string => (100 * x).toFixed(digits);
-          if (!output.json) output.line(`${String(clients).padStart(7)} ${String(rate).padStart(8)}  ${setting.name.padEnd(13)} ${share(row.committedShare, 1).padStart(6)} ${share(row.oneRoundTrip, 2).padStart(8)} ${share(row.moreThanOneAndAHalf, 3).padStart(9)} ${share(row.rejects, 1).padStart(8)} ${share(row.reconciles, 1).padStart(8)} ${share(row.retransmissions, 1).padStart(8)} ${String(row.throughput).padStart(7)} ${row.p50Us.toFixed(1).padStart(9)} ${row.p99Us.toFixed(1).padStart(8)} ${row.leadUs.toFixed(0).padStart(5)}${row.withoutSlowMs === undefined ? '' : `  without the slow member after ${row.withoutSlowMs?.toFixed(0) ?? '–'} ms; p50 ${row.p50BeforeUs!.toFixed(1)} before, ${row.p50AfterUs!.toFixed(1)} after`}`);
+          if (!output.json)
+            output.line(
+              `${String(clients).padStart(7)} ${String(rate).padStart(8)}  ${setting.name.padEnd(13)} ${share(row.committedShare, 1).padStart(6)} ${share(row.oneRoundTrip, 2).padStart(8)} ${share(row.moreThanOneAndAHalf, 3).padStart(9)} ${share(row.rejects, 1).padStart(8)} ${share(row.reconciles, 1).padStart(8)} ${share(row.retransmissions, 1).padStart(8)} ${String(row.throughput).padStart(7)} ${row.p50Us.toFixed(1).padStart(9)} ${row.p99Us.toFixed(1).padStart(8)} ${row.leadUs.toFixed(0).padStart(5)}${row.withoutSlowMs === undefined ? '' : `  without the slow member after ${row.withoutSlowMs?.toFixed(0) ?? '–'} ms; p50 ${row.p50BeforeUs!.toFixed(1)} before, ${row.p50AfterUs!.toFixed(1)} after`}`,
+            );
         }
       }
     }
-    if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.contention-sim/1', replicas: values.replicas, delayUs: values.delay, sigma: Number(values.sigma), costNs: values.cost, skew: Number(values.skew), seed: values.seed, ms: values.ms, rows }));
+    if (output.json)
+      output.line(
+        JSON.stringify({
+          schema: 'jitpaxos.contention-sim/1',
+          replicas: values.replicas,
+          delayUs: values.delay,
+          sigma: Number(values.sigma),
+          costNs: values.cost,
+          skew: Number(values.skew),
+          seed: values.seed,
+          ms: values.ms,
+          rows,
+        }),
+      );
   },
 );

@@ -70,11 +70,26 @@ await program(
     positionals: [],
     flags: {
       clients: { kind: 'text', value: 'K,…', default: '2,4,8,16', help: 'numbers of client processes' },
-      rates: { kind: 'text', value: 'R,…', default: '2000,10000,20000,40000', help: 'operations a second of all clients together, rising' },
-      skews: { kind: 'text', value: 'S,…', default: '0,1', help: 'client k has a share of the load in proportion to 1 / (k + 1)^S' },
+      rates: {
+        kind: 'text',
+        value: 'R,…',
+        default: '2000,10000,20000,40000',
+        help: 'operations a second of all clients together, rising',
+      },
+      skews: {
+        kind: 'text',
+        value: 'S,…',
+        default: '0,1',
+        help: 'client k has a share of the load in proportion to 1 / (k + 1)^S',
+      },
       settings: { kind: 'text', value: 'NAME,…', default: CONTENTION_NAMES.join(','), help: 'settings to run' },
       replicas: { kind: 'count', default: '3', min: 3, max: 13, help: 'replicas, an odd number' },
-      transport: { kind: 'choice', choices: ['auto', 'native', 'dgram'], default: 'auto', help: 'of replicas and clients' },
+      transport: {
+        kind: 'choice',
+        choices: ['auto', 'native', 'dgram'],
+        default: 'auto',
+        help: 'of replicas and clients',
+      },
       seconds: { kind: 'count', default: '2', min: 1, max: 600, help: 'length of a step, the first quarter warms up' },
       report: { kind: 'text', value: 'FILE', help: 'write charts and tables as one HTML file' },
     },
@@ -82,10 +97,16 @@ await program(
   },
   async (values, output) => {
     checkWritable('report', values.report);
-    const options: Options = { replicas: values.replicas, transport: values.transport, rates: numbersOf('--rates', values.rates), seconds: values.seconds };
+    const options: Options = {
+      replicas: values.replicas,
+      transport: values.transport,
+      rates: numbersOf('--rates', values.rates),
+      seconds: values.seconds,
+    };
     const settings = namesOf('--settings', values.settings, CONTENTION_SETTINGS);
     const rows: Row[] = [];
-    const header = 'clients skew  offered  setting         1-RTT%  >1.5RTT%  reject%  reconc%  resent%   ops/s     p50µs     p99µs  views';
+    const header =
+      'clients skew  offered  setting         1-RTT%  >1.5RTT%  reject%  reconc%  resent%   ops/s     p50µs     p99µs  views';
     if (!output.json) output.line(header);
     for (const clients of numbersOf('--clients', values.clients)) {
       for (const skew of numbersOf('--skews', values.skews)) {
@@ -98,25 +119,56 @@ await program(
       }
     }
     const verdicts = verdictsOf(rows);
-    const report = (): void => writeOutput('report', values.report, () => contentionPage(rows, verdicts, `npm run bench:contention -- ${process.argv.slice(2).join(' ')}`));
+    const report = (): void =>
+      writeOutput('report', values.report, () =>
+        contentionPage(rows, verdicts, `npm run bench:contention -- ${process.argv.slice(2).join(' ')}`),
+      );
     if (output.json) {
-      output.line(JSON.stringify({ schema: 'jitpaxos.contention/1', replicas: options.replicas, opBytes: OPERATION_BYTES, lanes: LANES, seconds: options.seconds, cores: availableParallelism(), rows, verdicts, host: hostInfo() }));
+      output.line(
+        JSON.stringify({
+          schema: 'jitpaxos.contention/1',
+          replicas: options.replicas,
+          opBytes: OPERATION_BYTES,
+          lanes: LANES,
+          seconds: options.seconds,
+          cores: availableParallelism(),
+          rows,
+          verdicts,
+          host: hostInfo(),
+        }),
+      );
       report();
       return;
     }
     for (const { setting, clients, skew, peak, last, recoveredMs } of verdicts) {
-      output.line(`${setting.padEnd(14)} ${clients} clients, skew ${skew}: ${(100 * last).toFixed(0)} % of the peak (${peak} operations/s) at the highest rate${last < PAST_KNEE ? ', less than the 80 % of the goal' : ''}; as before ${recoveredMs === null ? 'not within the step' : `${recoveredMs} ms`} after the load dropped`);
+      output.line(
+        `${setting.padEnd(14)} ${clients} clients, skew ${skew}: ${(100 * last).toFixed(0)} % of the peak (${peak} operations/s) at the highest rate${last < PAST_KNEE ? ', less than the 80 % of the goal' : ''}; as before ${recoveredMs === null ? 'not within the step' : `${recoveredMs} ms`} after the load dropped`,
+      );
     }
-    output.line(`${availableParallelism()} cores for ${options.replicas} replicas and the clients: beyond one process a core, compare settings, not hosts`);
+    output.line(
+      `${availableParallelism()} cores for ${options.replicas} replicas and the clients: beyond one process a core, compare settings, not hosts`,
+    );
     report();
   },
 );
 
-async function measure(setting: ContentionSetting, clients: number, skew: number, options: Options, done: (row: Row) => void): Promise<void> {
+async function measure(
+  setting: ContentionSetting,
+  clients: number,
+  skew: number,
+  options: Options,
+  done: (row: Row) => void,
+): Promise<void> {
   const { replicas, transport, rates, seconds } = options;
   const hold = setting.timings.orderHoldUs;
   const replicaFlags = ['--late', setting.late, ...(hold === undefined ? [] : ['--order-hold', `${hold}us`])];
-  await using cluster = await LocalCluster.start({ replicas, machine: 'echo', transport, durability: 'memory', replicaFlags });
+  await using cluster = await LocalCluster.start({
+    replicas,
+    machine: 'echo',
+    transport,
+    durability: 'memory',
+    replicaFlags,
+  });
   const load = await OpenLoad.start({
     clients,
     cluster: cluster.clusterFile,
@@ -126,11 +178,29 @@ async function measure(setting: ContentionSetting, clients: number, skew: number
     history: undefined,
     shares: shares(clients, skew),
     maxLeadNs: setting.maxLeadNs,
-    workload: (index) => ({ machine: 'echo', lanes: LANES, size: OPERATION_BYTES, mix: { write: 1 }, keys: 1, keyPrefix: `c${index}.`, ownKeys: true, seed: index + 1, timeoutMs: TIMEOUT_MS }),
+    workload: (index) => ({
+      machine: 'echo',
+      lanes: LANES,
+      size: OPERATION_BYTES,
+      mix: { write: 1 },
+      keys: 1,
+      keyPrefix: `c${index}.`,
+      ownKeys: true,
+      seed: index + 1,
+      timeoutMs: TIMEOUT_MS,
+    }),
   });
   try {
     const [first] = rates;
-    await load.step({ kind: 'poisson', ratePerSecond: first!, seed: 99, warmupNs: 0, durationNs: SETTLE_MS * 1e6, intervalMs: SETTLE_MS, onProgress: () => undefined });
+    await load.step({
+      kind: 'poisson',
+      ratePerSecond: first!,
+      seed: 99,
+      warmupNs: 0,
+      durationNs: SETTLE_MS * 1e6,
+      intervalMs: SETTLE_MS,
+      onProgress: () => undefined,
+    });
     let drainedMs = 0;
     let medianBefore = Infinity;
     for (const [step, offered] of [...rates, first!].entries()) {
@@ -138,7 +208,12 @@ async function measure(setting: ContentionSetting, clients: number, skew: number
       const warmupNs = afterPeak ? 0 : seconds * 1e9 * WARM_UP_SHARE;
       const intervals: Histogram[] = [];
       const startedMs = performance.now();
-      const { client, counts, latency, seconds: measured } = await load.step({
+      const {
+        client,
+        counts,
+        latency,
+        seconds: measured,
+      } = await load.step({
         kind: 'poisson',
         ratePerSecond: offered,
         seed: step + 1,
@@ -150,8 +225,14 @@ async function measure(setting: ContentionSetting, clients: number, skew: number
       const { p50, p99 } = latency.summary();
       if (step === 0) medianBefore = p50 ?? NaN;
       const wanted = offered * (INTERVAL_MS / 1000) * RECOVERED_SHARE;
-      const recovered = intervals.findIndex((interval) => interval !== undefined && interval.count >= wanted && interval.quantile(0.5) <= RECOVERED_MEDIANS * medianBefore);
-      const recoveredMs = !afterPeak || recovered < 0 ? null : Math.round(drainedMs + HEAD_START_MS + (recovered + 1) * INTERVAL_MS);
+      const recovered = intervals.findIndex(
+        (interval) =>
+          interval !== undefined &&
+          interval.count >= wanted &&
+          interval.quantile(0.5) <= RECOVERED_MEDIANS * medianBefore,
+      );
+      const recoveredMs =
+        !afterPeak || recovered < 0 ? null : Math.round(drainedMs + HEAD_START_MS + (recovered + 1) * INTERVAL_MS);
       // What was still open when the window ended was answered by now.
       drainedMs = Math.max(0, performance.now() - startedMs - HEAD_START_MS - seconds * 1000);
       const each = (count: number): number => count / Math.max(1, client.committed);
@@ -195,9 +276,19 @@ function verdictsOf(rows: readonly Row[]): Verdict[] {
   return rows
     .filter((row) => row.afterPeak)
     .map((after) => {
-      const rising = rows.filter((row) => row.setting === after.setting && row.clients === after.clients && row.skew === after.skew && !row.afterPeak);
+      const rising = rows.filter(
+        (row) =>
+          row.setting === after.setting && row.clients === after.clients && row.skew === after.skew && !row.afterPeak,
+      );
       const peak = Math.max(...rising.map((row) => row.throughput));
-      return { setting: after.setting, clients: after.clients, skew: after.skew, peak, last: rising.at(-1)!.throughput / peak, recoveredMs: after.recoveredMs };
+      return {
+        setting: after.setting,
+        clients: after.clients,
+        skew: after.skew,
+        peak,
+        last: rising.at(-1)!.throughput / peak,
+        recoveredMs: after.recoveredMs,
+      };
     });
 }
 

@@ -9,7 +9,14 @@ import { CliError } from '../src/console/exit.js';
 import { loadHash } from '../src/native/hash64.js';
 import { ClientCore } from '../src/protocol/client/client-core.js';
 import { DEFAULT_CLIENT_TIMINGS, DEFAULT_LIMITS, DEFAULT_TIMINGS, type Limits } from '../src/protocol/config.js';
-import { type Chain, Instant, Outcome, type Outbox, type PersistBatch, type Storage } from '../src/protocol/contract.js';
+import {
+  type Chain,
+  Instant,
+  Outcome,
+  type Outbox,
+  type PersistBatch,
+  type Storage,
+} from '../src/protocol/contract.js';
 import { ReplicaCore } from '../src/protocol/replica/replica-core.js';
 import type { StateMachine } from '../src/machine/state-machine.js';
 import { viewOf } from '../src/wire/copy.js';
@@ -126,15 +133,30 @@ export class CoreRig {
     const toReplica = lanes * 4 + SPARE_MESSAGES;
     const toClient = (lanes / clients) * (replicas + 1) + 64;
     const endpoints = Math.max(clients, REGISTRATIONS);
-    this.queues = Array.from({ length: replicas + endpoints }, (_, to) => new Queue(to < replicas ? toReplica : toClient));
+    this.queues = Array.from(
+      { length: replicas + endpoints },
+      (_, to) => new Queue(to < replicas ? toReplica : toClient),
+    );
     const limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.replicas = Array.from({ length: replicas }, (_, id) => {
       const storage = new NoStorage();
-      const core = new ReplicaCore({ id, replicas, seed: id + 1, limits, timings: DEFAULT_TIMINGS }, new MemoryOutbox(this.queues, id), storage, machine(), hash, { transition: () => {} }, options.chain);
+      const core = new ReplicaCore(
+        { id, replicas, seed: id + 1, limits, timings: DEFAULT_TIMINGS },
+        new MemoryOutbox(this.queues, id),
+        storage,
+        machine(),
+        hash,
+        { transition: () => {} },
+        options.chain,
+      );
       storage.core = core;
       return core;
     });
-    this.steps = [() => this.submitAll(), ...this.replicas.map((_, id) => () => this.runReplica(id)), () => this.runClients()];
+    this.steps = [
+      () => this.submitAll(),
+      ...this.replicas.map((_, id) => () => this.runReplica(id)),
+      () => this.runClients(),
+    ];
     this.setTime(1_000_000);
     for (const replica of this.replicas) replica.start({ hardState: undefined, log: undefined }, this.now);
   }
@@ -142,7 +164,8 @@ export class CoreRig {
   /** Ready for operations. Throws CliError `worker-failed`. */
   register(): void {
     const { sessions, clients, lanes } = this.options;
-    for (let left = sessions - clients; left > 0; left -= REGISTRATIONS) this.registerClients(Math.min(left, REGISTRATIONS), 1);
+    for (let left = sessions - clients; left > 0; left -= REGISTRATIONS)
+      this.registerClients(Math.min(left, REGISTRATIONS), 1);
     this.registerClients(clients, lanes / clients);
   }
 
@@ -161,17 +184,33 @@ export class CoreRig {
       const sessionLo = this.nextSession++;
       // Operations and results here are short; what a client sets aside for long ones would only fill the memory.
       const clientLimits = { ...DEFAULT_LIMITS, ...limits };
-      return new ClientCore({ replicas, lanes, seed: sessionLo, sessionHi: 1, sessionLo, nonceHi: 0, nonceLo: sessionLo, limits: clientLimits, timings: DEFAULT_CLIENT_TIMINGS }, new MemoryOutbox(this.queues, replicas + index), events);
+      return new ClientCore(
+        {
+          replicas,
+          lanes,
+          seed: sessionLo,
+          sessionHi: 1,
+          sessionLo,
+          nonceHi: 0,
+          nonceLo: sessionLo,
+          limits: clientLimits,
+          timings: DEFAULT_CLIENT_TIMINGS,
+        },
+        new MemoryOutbox(this.queues, replicas + index),
+        events,
+      );
     });
     for (const client of this.clients) client.register(this.now);
     for (let turn = 0; states.includes(-1); turn++) {
-      if (turn === REGISTRATION_TURNS_MAX) throw new CliError('worker-failed', 'the client cores could not register their sessions; run npm test');
+      if (turn === REGISTRATION_TURNS_MAX)
+        throw new CliError('worker-failed', 'the client cores could not register their sessions; run npm test');
       this.setTime(this.now.monotonicUs + 100);
       for (let id = 0; id < replicas; id++) this.runReplica(id);
       this.runClients();
     }
     const refused = states.find((status) => status !== ReplyStatus.ok);
-    if (refused !== undefined) throw new CliError('worker-failed', `registration ended with status ${refused}; run npm test`);
+    if (refused !== undefined)
+      throw new CliError('worker-failed', `registration ended with status ${refused}; run npm test`);
   }
 
   /** Submits on every lane. */
@@ -193,7 +232,8 @@ export class CoreRig {
     for (let i = 0; i < queue.count; i++) {
       const offset = queue.offsets[i]!;
       const length = queue.lengths[i]!;
-      if (validate(queue.bytes, offset, offset + length) !== length) throw new CliError('worker-failed', 'a core wrote a message that is not one; run npm test');
+      if (validate(queue.bytes, offset, offset + length) !== length)
+        throw new CliError('worker-failed', 'a core wrote a message that is not one; run npm test');
       core.receive(queue.bytes, offset, length, queue.senders[i]!, this.now);
       if (i % MESSAGES_A_TURN === MESSAGES_A_TURN - 1) core.flush(this.now);
     }
@@ -203,14 +243,16 @@ export class CoreRig {
   }
 
   private runClients(): void {
-    for (let index = 0; index < this.clients.length; index++) this.runClient(this.clients[index]!, this.queues[this.options.replicas + index]!);
+    for (let index = 0; index < this.clients.length; index++)
+      this.runClient(this.clients[index]!, this.queues[this.options.replicas + index]!);
   }
 
   private runClient(client: ClientCore, queue: Queue): void {
     for (let i = 0; i < queue.count; i++) {
       const offset = queue.offsets[i]!;
       const length = queue.lengths[i]!;
-      if (validate(queue.bytes, offset, offset + length) !== length) throw new CliError('worker-failed', 'a core wrote a message that is not one; run npm test');
+      if (validate(queue.bytes, offset, offset + length) !== length)
+        throw new CliError('worker-failed', 'a core wrote a message that is not one; run npm test');
       client.receive(queue.bytes, offset, length, queue.senders[i]!, this.now);
     }
     queue.clear();
@@ -221,6 +263,6 @@ export class CoreRig {
     this.now.monotonicUs = monotonicUs;
     const wallNs = 1.7e18 + monotonicUs * 1000;
     this.now.wallHi = Math.floor(wallNs / 2 ** 32) | 0;
-    this.now.wallLo = wallNs % 2 ** 32 | 0;
+    this.now.wallLo = (wallNs % 2 ** 32) | 0;
   }
 }

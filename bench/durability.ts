@@ -35,7 +35,14 @@ const RATE_GOAL = 20;
 /** Filled with zeros before, as our segments are, and begun anew at its end. */
 const FILE_BYTES = 8 << 20;
 
-const pointOf = (open: number): Point => ({ replicas: 3, clients: 1, open, bytes: OPERATION_BYTES, operation: 'write', machine: 'echo' });
+const pointOf = (open: number): Point => ({
+  replicas: 3,
+  clients: 1,
+  open,
+  bytes: OPERATION_BYTES,
+  operation: 'write',
+  machine: 'echo',
+});
 
 /** Writes and syncs, one after the other, from sector to sector: in the calling thread, or to several files at once from the pool, written through. */
 class BareSync implements Contestant {
@@ -47,7 +54,9 @@ class BareSync implements Contestant {
 
   async run(_: Point, { warmupMs, ms }: Timing): Promise<Measured> {
     const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-sync-'));
-    const descriptors = Array.from({ length: this.files }, (_, i) => filled(join(directory, `${i}`), this.pooled ? constants.O_DSYNC : 0));
+    const descriptors = Array.from({ length: this.files }, (_, i) =>
+      filled(join(directory, `${i}`), this.pooled ? constants.O_DSYNC : 0),
+    );
     try {
       const histogram = new Histogram();
       const bytes = new Uint8Array(WRITE_BYTES).fill(1);
@@ -58,7 +67,8 @@ class BareSync implements Contestant {
         const before = performance.now();
         if (before - startedMs >= warmupMs && measuredFromMs === Infinity) measuredFromMs = before;
         if (before - measuredFromMs >= ms) break;
-        if (this.pooled) await Promise.all(descriptors.map((descriptor) => writeLater(descriptor, bytes, 0, bytes.length, at)));
+        if (this.pooled)
+          await Promise.all(descriptors.map((descriptor) => writeLater(descriptor, bytes, 0, bytes.length, at)));
         else {
           writeSync(descriptors[0]!, bytes, 0, bytes.length, at);
           fdatasyncSync(descriptors[0]!);
@@ -67,7 +77,21 @@ class BareSync implements Contestant {
       }
       const seconds = (performance.now() - measuredFromMs) / 1000;
       const operations = histogram.count;
-      return { histogram, operations, seconds, span: undefined, opsPerSecond: operations / seconds, cpuSeconds: { clients: null, servers: [] }, processes: { clients: 1, servers: 0 }, resent: 0, counts: undefined, heap: undefined, transport: undefined, idle: undefined, perDatagram: undefined };
+      return {
+        histogram,
+        operations,
+        seconds,
+        span: undefined,
+        opsPerSecond: operations / seconds,
+        cpuSeconds: { clients: null, servers: [] },
+        processes: { clients: 1, servers: 0 },
+        resent: 0,
+        counts: undefined,
+        heap: undefined,
+        transport: undefined,
+        idle: undefined,
+        perDatagram: undefined,
+      };
     } finally {
       for (const descriptor of descriptors) closeSync(descriptor);
       rmSync(directory, { recursive: true, force: true });
@@ -115,14 +139,37 @@ await program(
       new BareSync('bare, two at once', 2, true),
     ];
     const startedMs = performance.now();
-    const measured = await runRounds(contestants, pointOf(1), { warmupMs: warmup / 1e6, ms: seconds / 1e6 }, rounds, (round, name, { histogram, opsPerSecond }) =>
-      output.note(`round ${round + 1} of ${rounds}: ${name}: p50 ${formatDuration(histogram.quantile(0.5))}, ${formatCount(opsPerSecond)}/s`),
+    const measured = await runRounds(
+      contestants,
+      pointOf(1),
+      { warmupMs: warmup / 1e6, ms: seconds / 1e6 },
+      rounds,
+      (round, name, { histogram, opsPerSecond }) =>
+        output.note(
+          `round ${round + 1} of ${rounds}: ${name}: p50 ${formatDuration(histogram.quantile(0.5))}, ${formatCount(opsPerSecond)}/s`,
+        ),
     );
-    const [bare, memory, one, many, two] = contestants.map(({ name }) => measured.get(name)!) as [readonly Measured[], readonly Measured[], readonly Measured[], readonly Measured[], readonly Measured[]];
+    const [bare, memory, one, many, two] = contestants.map(({ name }) => measured.get(name)!) as [
+      readonly Measured[],
+      readonly Measured[],
+      readonly Measured[],
+      readonly Measured[],
+      readonly Measured[],
+    ];
     const rows = [latencyRow(bare, memory, one, two), rateRow(one, many)];
-    const result = { schema: 'jitpaxos.durability/1', rows, missed: rows.filter(({ holds }) => !holds).map(({ name }) => name), writeBytes: WRITE_BYTES, rounds, seconds: (performance.now() - startedMs) / 1000, host: hostInfo(), version: version() };
+    const result = {
+      schema: 'jitpaxos.durability/1',
+      rows,
+      missed: rows.filter(({ holds }) => !holds).map(({ name }) => name),
+      writeBytes: WRITE_BYTES,
+      rounds,
+      seconds: (performance.now() - startedMs) / 1000,
+      host: hostInfo(),
+      version: version(),
+    };
     output.line(output.json ? JSON.stringify(result) : goalsTable(rows, result.seconds));
-    if (strict && result.missed.length > 0) throw new CliError('assertion-failed', `missed: ${result.missed.join(', ')}; see the table`);
+    if (strict && result.missed.length > 0)
+      throw new CliError('assertion-failed', `missed: ${result.missed.join(', ')}; see the table`);
   },
 );
 
@@ -130,19 +177,35 @@ function p50({ histogram }: Measured): number {
   return histogram.quantile(0.5);
 }
 
-function latencyRow(bare: readonly Measured[], memory: readonly Measured[], one: readonly Measured[], two: readonly Measured[]): RowResult {
-  const over = (disk: readonly Measured[]): number[] => one.map((run, round) => p50(run) / (p50(disk[round]!) + p50(memory[round]!)));
+function latencyRow(
+  bare: readonly Measured[],
+  memory: readonly Measured[],
+  one: readonly Measured[],
+  two: readonly Measured[],
+): RowResult {
+  const over = (disk: readonly Measured[]): number[] =>
+    one.map((run, round) => p50(run) / (p50(disk[round]!) + p50(memory[round]!)));
   const ratiosOfRounds = over(bare);
   const ratio = median(ratiosOfRounds);
   const ratioOverTwo = median(over(two));
-  const [ours, disk, inMemory, both] = [one, bare, memory, two].map((runs) => median(runs.map(p50))) as [number, number, number, number];
+  const [ours, disk, inMemory, both] = [one, bare, memory, two].map((runs) => median(runs.map(p50))) as [
+    number,
+    number,
+    number,
+    number,
+  ];
   return {
     name: 'fsync-1',
     what: 'mode fsync, 1 open: our p50 ÷ (one bare fdatasync of the same size + our p50 in mode memory)',
     goal: `≤ ${LATENCY_GOAL}`,
     measured: `${ratio.toFixed(2)} (${formatDuration(ours)} / (${formatDuration(disk)} + ${formatDuration(inMemory)}))`,
     holds: ratio <= LATENCY_GOAL,
-    values: { ratio, ratiosOfRounds, p50Ns: { fsync: ours, bare: disk, memory: inMemory, twoAtOnce: both }, ratioOverTwo },
+    values: {
+      ratio,
+      ratiosOfRounds,
+      p50Ns: { fsync: ours, bare: disk, memory: inMemory, twoAtOnce: both },
+      ratioOverTwo,
+    },
     note: `two at once, from Node's pool, take the disk ${formatDuration(both)}; over that the ratio is ${ratioOverTwo.toFixed(2)}`,
   };
 }

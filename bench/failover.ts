@@ -56,7 +56,11 @@ class Load {
   longestPauseMs(fromMs: number, toMs: number): number {
     let before = fromMs;
     let longest = 0;
-    for (let i = this.commitsMs.findIndex((at) => at >= fromMs); i >= 0 && i < this.commitsMs.length && before < toMs; i++) {
+    for (
+      let i = this.commitsMs.findIndex((at) => at >= fromMs);
+      i >= 0 && i < this.commitsMs.length && before < toMs;
+      i++
+    ) {
       longest = Math.max(longest, this.commitsMs[i]! - before);
       before = this.commitsMs[i]!;
     }
@@ -69,7 +73,12 @@ class Load {
       const key = `k${Math.floor(this.random() * KEYS)}`;
       const draw = this.random();
       const value = `v${this.nextValue++}`;
-      const operation: KvOperation = draw < 0.5 ? { f: 'read', key } : draw < 0.9 ? { f: 'write', key, value } : { f: 'cas', key, compare: null, value };
+      const operation: KvOperation =
+        draw < 0.5
+          ? { f: 'read', key }
+          : draw < 0.9
+            ? { f: 'write', key, value }
+            : { f: 'cas', key, compare: null, value };
       if ((await this.recorded.run(this.kv, id, operation, OPERATION_TIMEOUT_MS)) !== undefined) {
         this.commitsMs.push(performance.now());
       } else {
@@ -89,7 +98,12 @@ await program(
     flags: {
       replicas: { kind: 'count', default: '3', min: 3, max: 13, help: 'replicas, an odd number' },
       kills: { kind: 'count', default: '50', min: 1, max: 10_000, help: 'kills, with --victims primary' },
-      victims: { kind: 'choice', choices: ['primary', 'subsets'], default: 'primary', help: 'the primary each time, or every set of f replicas at once' },
+      victims: {
+        kind: 'choice',
+        choices: ['primary', 'subsets'],
+        default: 'primary',
+        help: 'the primary each time, or every set of f replicas at once',
+      },
       processes: { kind: 'count', default: '4', min: 1, max: 64, help: 'operations open at a time' },
       seed: { kind: 'count', default: '1', max: 0x7fffffff, help: 'seed of the choice of operations and keys' },
     },
@@ -97,12 +111,18 @@ await program(
   },
   async ({ replicas, kills, victims, processes, seed }, output) => {
     if (replicas % 2 === 0) throw new CliError('flag-invalid', `--replicas is an odd number, not ${replicas}`);
-    await using cluster = await LocalCluster.start({ replicas, machine: 'kv', transport: 'auto', durability: 'memory' });
+    await using cluster = await LocalCluster.start({
+      replicas,
+      machine: 'kv',
+      transport: 'auto',
+      durability: 'memory',
+    });
     await using client = await Client.connect({ cluster: cluster.clusterFile, lanes: processes, logger: silentLogger });
     const load = new Load(new KvClient(client), seededRandom(seed));
     load.start(processes);
     await allNormal(cluster);
-    const plan = victims === 'subsets' ? subsets(replicas, (replicas - 1) / 2) : Array.from({ length: kills }, () => undefined);
+    const plan =
+      victims === 'subsets' ? subsets(replicas, (replicas - 1) / 2) : Array.from({ length: kills }, () => undefined);
     const pausesMs: number[] = [];
     for (const [round, chosen] of plan.entries()) {
       await sleep(150);
@@ -114,7 +134,9 @@ await program(
       await allNormal(cluster);
       const pauseMs = load.longestPauseMs(killedMs - 5, performance.now());
       pausesMs.push(pauseMs);
-      output.note(`${round + 1} of ${plan.length}: killed ${dead.join(', ')}, nothing committed for ${pauseMs.toFixed(1)} ms`);
+      output.note(
+        `${round + 1} of ${plan.length}: killed ${dead.join(', ')}, nothing committed for ${pauseMs.toFixed(1)} ms`,
+      );
     }
     await load.stop();
     const verdict = checkHistory(load.recorded.events);
@@ -137,13 +159,14 @@ await program(
       output.json
         ? JSON.stringify(result)
         : [
-        `kills       ${result.kills} of ${victims === 'primary' ? 'the primary' : `${(replicas - 1) / 2} replicas at once`}, ${replicas} replicas, view ${views} in the end`,
-        `operations  ${result.operations} committed, ${result.unknown} with unknown outcome`,
-        `no commits  median ${formatDuration(result.pauseMs.median * 1e6)}, worst ${formatDuration(worstMs * 1e6)}`,
-        `history     ${verdict.outcome}`,
-      ].join('\n'),
+            `kills       ${result.kills} of ${victims === 'primary' ? 'the primary' : `${(replicas - 1) / 2} replicas at once`}, ${replicas} replicas, view ${views} in the end`,
+            `operations  ${result.operations} committed, ${result.unknown} with unknown outcome`,
+            `no commits  median ${formatDuration(result.pauseMs.median * 1e6)}, worst ${formatDuration(worstMs * 1e6)}`,
+            `history     ${verdict.outcome}`,
+          ].join('\n'),
     );
-    if (verdict.outcome !== 'linearizable') throw new CliError('read-back-differs', `the history is not linearizable (--seed ${seed}): ${explain(verdict)}`);
+    if (verdict.outcome !== 'linearizable')
+      throw new CliError('read-back-differs', `the history is not linearizable (--seed ${seed}): ${explain(verdict)}`);
   },
 );
 
@@ -154,9 +177,17 @@ async function allNormal(cluster: LocalCluster): Promise<ReplicaStatusReport[]> 
     const answers = await cluster.ask('stats');
     const reports = answers.map((answer) => answer?.status as ReplicaStatusReport | undefined);
     const known = reports.filter((report) => report !== undefined);
-    const settled = known.length === cluster.replicas.length && known.every((report) => report.status === 'normal' && report.view === known[0]!.view && report.committedIndex > 0);
+    const settled =
+      known.length === cluster.replicas.length &&
+      known.every(
+        (report) => report.status === 'normal' && report.view === known[0]!.view && report.committedIndex > 0,
+      );
     if (settled) return known;
-    if (performance.now() > deadline) throw new CliError('replica-not-ready', `the replicas did not all return within ${RECOVERY_LIMIT_MS / 1000} s: ${reports.map((report, id) => `${id} ${report === undefined ? 'silent' : `${report.status} view ${report.view}`}`).join(', ')}`);
+    if (performance.now() > deadline)
+      throw new CliError(
+        'replica-not-ready',
+        `the replicas did not all return within ${RECOVERY_LIMIT_MS / 1000} s: ${reports.map((report, id) => `${id} ${report === undefined ? 'silent' : `${report.status} view ${report.view}`}`).join(', ')}`,
+      );
     await sleep(10);
   }
 }
@@ -164,7 +195,8 @@ async function allNormal(cluster: LocalCluster): Promise<ReplicaStatusReport[]> 
 async function firstCommitAfter(load: Load, afterMs: number): Promise<void> {
   const deadline = performance.now() + RECOVERY_LIMIT_MS;
   while ((load.commitsMs.at(-1) ?? 0) < afterMs) {
-    if (performance.now() > deadline) throw new CliError('replica-not-ready', `nothing committed within ${RECOVERY_LIMIT_MS / 1000} s of a kill`);
+    if (performance.now() > deadline)
+      throw new CliError('replica-not-ready', `nothing committed within ${RECOVERY_LIMIT_MS / 1000} s of a kill`);
     await sleep(5);
   }
 }
@@ -173,7 +205,8 @@ async function firstCommitAfter(load: Load, afterMs: number): Promise<void> {
 function subsets(n: number, size: number, from = 0): number[][] {
   if (size === 0) return [[]];
   const all: number[][] = [];
-  for (let first = from; first <= n - size; first++) for (const rest of subsets(n, size - 1, first + 1)) all.push([first, ...rest]);
+  for (let first = from; first <= n - size; first++)
+    for (const rest of subsets(n, size - 1, first + 1)) all.push([first, ...rest]);
   return all;
 }
 

@@ -17,7 +17,7 @@ import { hostInfo } from '../src/measure/load/bench-report.js';
 import { formatCount, formatDuration } from '../src/console/units.js';
 import type { ReplicaStatusReport } from '../src/host/status.js';
 import { version } from '../src/host/version.js';
-import { Histogram } from '../src/metrics/histogram.js';
+import type { Histogram } from '../src/metrics/histogram.js';
 import type { NoiseResult, NoiseSetup } from './noise.js';
 import { namesOf, program } from './program.js';
 
@@ -66,7 +66,13 @@ class Bench {
   ) {}
 
   static async start(transport: string, rate: number, durationNs: number): Promise<Bench> {
-    const cluster = await LocalCluster.start({ replicas: 3, machine: 'echo', transport, durability: 'memory', authenticated: true });
+    const cluster = await LocalCluster.start({
+      replicas: 3,
+      machine: 'echo',
+      transport,
+      durability: 'memory',
+      authenticated: true,
+    });
     try {
       const load = await OpenLoad.start({
         clients: CLIENTS,
@@ -75,7 +81,17 @@ class Bench {
         idle: undefined,
         pacing: 'sleep',
         history: undefined,
-        workload: (index) => ({ machine: 'echo', lanes: 64, size: 64, mix: { write: 1 }, keys: 1, keyPrefix: '', ownKeys: false, seed: index + 1, timeoutMs: 2_000 }),
+        workload: (index) => ({
+          machine: 'echo',
+          lanes: 64,
+          size: 64,
+          mix: { write: 1 },
+          keys: 1,
+          keyPrefix: '',
+          ownKeys: false,
+          seed: index + 1,
+          timeoutMs: 2_000,
+        }),
       });
       return new Bench(cluster, load, transport, rate, durationNs);
     } catch (error) {
@@ -87,9 +103,19 @@ class Bench {
   async run(noise: string, noises: number): Promise<Run> {
     await using children = new Children();
     const [before] = await this.reports();
-    const setup: NoiseSetup = { kind: noise, cluster: this.cluster.clusterFile, transport: this.transport as 'dgram', members: before!.members };
+    const setup: NoiseSetup = {
+      kind: noise,
+      cluster: this.cluster.clusterFile,
+      transport: this.transport as 'dgram',
+      members: before!.members,
+    };
     const program = fileURLToPath(new URL('./noise.js', import.meta.url));
-    const flooding = noise === 'none' ? [] : Array.from({ length: noises }, () => children.add(LineChild.start(process.execPath, [program, JSON.stringify(setup)], 'the noise')));
+    const flooding =
+      noise === 'none'
+        ? []
+        : Array.from({ length: noises }, () =>
+            children.add(LineChild.start(process.execPath, [program, JSON.stringify(setup)], 'the noise')),
+          );
     for (const child of flooding) await child.ready();
     for (const child of flooding) child.go();
     const measured = await this.step(this.durationNs, SETTLE_MS);
@@ -119,13 +145,22 @@ class Bench {
   }
 
   private step(durationNs: number, settleMs: number): Promise<StepMeasurement> {
-    return this.load.step({ kind: 'poisson', ratePerSecond: this.rate, seed: this.seed++, warmupNs: settleMs * 1e6, durationNs, intervalMs: 1_000, onProgress: (_index: number, _histogram: Histogram) => {} });
+    return this.load.step({
+      kind: 'poisson',
+      ratePerSecond: this.rate,
+      seed: this.seed++,
+      warmupNs: settleMs * 1e6,
+      durationNs,
+      intervalMs: 1_000,
+      onProgress: (_index: number, _histogram: Histogram) => {},
+    });
   }
 
   private async reports(): Promise<ReplicaStatusReport[]> {
     const answers = await this.cluster.ask('stats');
     return answers.map((answer) => {
-      if (answer === undefined) throw new CliError('worker-failed', 'a replica does not answer its parent; look at the load of this host');
+      if (answer === undefined)
+        throw new CliError('worker-failed', 'a replica does not answer its parent; look at the load of this host');
       return answer.status as unknown as ReplicaStatusReport;
     });
   }
@@ -138,13 +173,27 @@ await program(
     positionals: [],
     flags: {
       transports: { kind: 'text', value: 'LIST', default: 'dgram,native', help: 'transports of all processes' },
-      noise: { kind: 'text', value: 'LIST', default: NOISES.map(({ name }) => name).join(','), help: 'kinds of noise, each beside none' },
+      noise: {
+        kind: 'text',
+        value: 'LIST',
+        default: NOISES.map(({ name }) => name).join(','),
+        help: 'kinds of noise, each beside none',
+      },
       noises: { kind: 'count', default: '1', min: 1, max: 64, help: 'clients that flood at once' },
-      rate: { kind: 'count', default: '1000', min: 1, max: 1_000_000, help: `operations a second that the ${CLIENTS} well-behaved clients offer together` },
+      rate: {
+        kind: 'count',
+        default: '1000',
+        min: 1,
+        max: 1_000_000,
+        help: `operations a second that the ${CLIENTS} well-behaved clients offer together`,
+      },
       rounds: { kind: 'count', default: '3', min: 1, max: 1000, help: 'rounds of one run of each' },
       seconds: { kind: 'duration', default: '2s', min: 1e7, max: 3.6e12, help: 'how long a run is measured' },
     },
-    examples: ['npm run bench:fairness', 'npm run bench:fairness -- --transports native --noise lanes,garbage --rounds 5'],
+    examples: [
+      'npm run bench:fairness',
+      'npm run bench:fairness -- --transports native --noise lanes,garbage --rounds 5',
+    ],
   },
   async ({ transports, noise, noises, rate, rounds, seconds }, output) => {
     const startedMs = performance.now();
@@ -159,7 +208,9 @@ await program(
           for (const kind of ['none', ...kinds.map(({ name }) => name)]) {
             const run = await bench.run(kind, noises);
             runs.push(run);
-            output.note(`${transport}, round ${round + 1} of ${rounds}: ${kind}: p50 ${formatDuration(run.p50Ns)}, p99 ${formatDuration(run.p99Ns)}, ${formatCount(run.opsPerSecond)}/s; resent ${run.retransmitted}, failed ${run.failed}, views ${run.viewChanges}; queued ${run.queued}, refused ${run.refused}; noise ${formatCount(run.noisePerSecond)}/s; then p99 ${formatDuration(run.afterP99Ns)}, ${formatCount(run.afterPerSecond)}/s`);
+            output.note(
+              `${transport}, round ${round + 1} of ${rounds}: ${kind}: p50 ${formatDuration(run.p50Ns)}, p99 ${formatDuration(run.p99Ns)}, ${formatCount(run.opsPerSecond)}/s; resent ${run.retransmitted}, failed ${run.failed}, views ${run.viewChanges}; queued ${run.queued}, refused ${run.refused}; noise ${formatCount(run.noisePerSecond)}/s; then p99 ${formatDuration(run.afterP99Ns)}, ${formatCount(run.afterPerSecond)}/s`,
+            );
           }
         }
       } finally {
@@ -167,9 +218,23 @@ await program(
       }
       results.push({ transport, runs });
     }
-    const rows = results.flatMap(({ transport, runs }) => [...new Set(runs.map((run) => run.noise))].map((kind) => rowOf(transport, kind, runs)));
+    const rows = results.flatMap(({ transport, runs }) =>
+      [...new Set(runs.map((run) => run.noise))].map((kind) => rowOf(transport, kind, runs)),
+    );
     const took = (performance.now() - startedMs) / 1000;
-    if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.fairness/1', offeredPerSecond: rate, noises, rounds, rows, seconds: took, host: hostInfo(), version: version() }));
+    if (output.json)
+      output.line(
+        JSON.stringify({
+          schema: 'jitpaxos.fairness/1',
+          offeredPerSecond: rate,
+          noises,
+          rounds,
+          rows,
+          seconds: took,
+          host: hostInfo(),
+          version: version(),
+        }),
+      );
     else output.line(tableOf(rows, rate, took));
   },
 );
@@ -204,10 +269,19 @@ function rowOf(transport: string, noise: string, all: readonly Run[]): Row {
 
 function tableOf(rows: readonly Row[], rate: number, seconds: number): string {
   const { cpu, cores, kernel, node } = hostInfo();
-  const lines = ['| transport | noise | noise/s | p50 | p99 | of the rate | resent | failed | view changes | p99 in the second after |', '| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |'];
+  const lines = [
+    '| transport | noise | noise/s | p50 | p99 | of the rate | resent | failed | view changes | p99 in the second after |',
+    '| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |',
+  ];
   for (const row of rows) {
-    lines.push(`| ${row.transport} | ${row.noise} | ${row.noise === 'none' ? '' : formatCount(row.noisePerSecond)} | ${formatDuration(row.p50Ns)} | ${formatDuration(row.p99Ns)} | ${((row.opsPerSecond / rate) * 100).toFixed(1)} % | ${row.retransmitted} | ${row.failed} | ${row.viewChanges} | ${formatDuration(row.afterP99Ns)} |`);
+    lines.push(
+      `| ${row.transport} | ${row.noise} | ${row.noise === 'none' ? '' : formatCount(row.noisePerSecond)} | ${formatDuration(row.p50Ns)} | ${formatDuration(row.p99Ns)} | ${((row.opsPerSecond / rate) * 100).toFixed(1)} % | ${row.retransmitted} | ${row.failed} | ${row.viewChanges} | ${formatDuration(row.afterP99Ns)} |`,
+    );
   }
-  lines.push('', ...NOISES.map(({ name, what }) => `${name}: ${what}`), `${CLIENTS} clients offer ${formatCount(rate)} operations a second; ${seconds.toFixed(0)} s on ${cores} × ${cpu}, Linux ${kernel}, Node ${node}`);
+  lines.push(
+    '',
+    ...NOISES.map(({ name, what }) => `${name}: ${what}`),
+    `${CLIENTS} clients offer ${formatCount(rate)} operations a second; ${seconds.toFixed(0)} s on ${cores} × ${cpu}, Linux ${kernel}, Node ${node}`,
+  );
   return lines.join('\n');
 }

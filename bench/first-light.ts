@@ -37,7 +37,12 @@ await program(
       rounds: { kind: 'count', default: '5', min: 1, max: 1000, help: 'rounds of one run of each' },
       ops: { kind: 'count', default: '20000', min: 1, max: 1e8, help: 'operations a run' },
       warmup: { kind: 'count', default: '10000', max: 1e8, help: 'operations before these, not measured' },
-      seconds: { kind: 'duration', default: '1s', min: 1e7, help: 'how long the bare program runs, after half a second to warm up' },
+      seconds: {
+        kind: 'duration',
+        default: '1s',
+        min: 1e7,
+        help: 'how long the bare program runs, after half a second to warm up',
+      },
       size: { kind: 'bytes', default: '64', max: 48 * 1024, help: 'bytes of an operation' },
     },
     examples: ['npm run bench:first-light -- --rounds 5 --json'],
@@ -50,10 +55,19 @@ await program(
       const early = bareFirst ? await bare(size, seconds / 1e6) : undefined;
       const ours = await runOurs(size, ops, warmup);
       const echo = early ?? (await bare(size, seconds / 1e6));
-      measured.push({ oursP50: ours.latencyNs.p50 ?? NaN, oursP99: ours.latencyNs.p99 ?? NaN, bareP50: echo.p50 ?? NaN, bareP99: echo.p99 ?? NaN, fastPathRatio: ours.fastPathRatio });
-      output.note(`round ${round + 1} of ${rounds}: ours p50 ${formatDuration(ours.latencyNs.p50)}, bare ${formatDuration(echo.p50)}, ratio ${((ours.latencyNs.p50 ?? NaN) / (echo.p50 ?? NaN)).toFixed(2)}`);
+      measured.push({
+        oursP50: ours.latencyNs.p50 ?? NaN,
+        oursP99: ours.latencyNs.p99 ?? NaN,
+        bareP50: echo.p50 ?? NaN,
+        bareP99: echo.p99 ?? NaN,
+        fastPathRatio: ours.fastPathRatio,
+      });
+      output.note(
+        `round ${round + 1} of ${rounds}: ours p50 ${formatDuration(ours.latencyNs.p50)}, bare ${formatDuration(echo.p50)}, ratio ${((ours.latencyNs.p50 ?? NaN) / (echo.p50 ?? NaN)).toFixed(2)}`,
+      );
     }
-    const of = (name: 'oursP50' | 'oursP99' | 'bareP50' | 'bareP99'): number => median(measured.map((round) => round[name]));
+    const of = (name: 'oursP50' | 'oursP99' | 'bareP50' | 'bareP99'): number =>
+      median(measured.map((round) => round[name]));
     const ratio = median(measured.map(({ oursP50, bareP50 }) => oursP50 / bareP50));
     const result = {
       schema: 'jitpaxos.first-light/1',
@@ -70,19 +84,28 @@ await program(
     else {
       output.line(`ours        p50 ${formatDuration(of('oursP50'))}   p99 ${formatDuration(of('oursP99'))}`);
       output.line(`bare dgram  p50 ${formatDuration(of('bareP50'))}   p99 ${formatDuration(of('bareP99'))}`);
-      output.line(`ratio       ${ratio.toFixed(2)} (median of ${rounds} rounds of ${ops} operations; goal: at most ${GOAL_RATIO})`);
+      output.line(
+        `ratio       ${ratio.toFixed(2)} (median of ${rounds} rounds of ${ops} operations; goal: at most ${GOAL_RATIO})`,
+      );
     }
   },
 );
 
 async function bare(size: number, ms: number): Promise<LatencySummary> {
-  const { histogram } = await new DgramEcho().run({ replicas: 3, clients: 1, open: 1, bytes: size, operation: 'write', machine: 'echo' }, { warmupMs: BARE_WARMUP_MS, ms });
+  const { histogram } = await new DgramEcho().run(
+    { replicas: 3, clients: 1, open: 1, bytes: size, operation: 'write', machine: 'echo' },
+    { warmupMs: BARE_WARMUP_MS, ms },
+  );
   return histogram.summary();
 }
 
 /** The very command that people run. */
 async function runOurs(size: number, operations: number, warmup: number): Promise<BenchReport> {
   const args = ['bench', 'latency', '--local', '3', '--clients', '1', '--lanes', '1', '--transport', 'dgram', '--json'];
-  const { stdout } = await promisify(execFile)(process.execPath, [MAIN, ...args, '--ops', String(operations), '--warmup', String(warmup), '--size', String(size)], { timeout: ROUND_TIMEOUT_MS });
+  const { stdout } = await promisify(execFile)(
+    process.execPath,
+    [MAIN, ...args, '--ops', String(operations), '--warmup', String(warmup), '--size', String(size)],
+    { timeout: ROUND_TIMEOUT_MS },
+  );
   return JSON.parse(stdout) as BenchReport;
 }

@@ -25,27 +25,61 @@ await program(
       rows: { kind: 'text', value: 'NAME,…', help: 'only these rows (and those that are measured with them)' },
       rounds: { kind: 'count', default: '5', min: 1, max: 1000, help: 'rounds of one run of each' },
       seconds: { kind: 'duration', default: '1500ms', min: 1e7, help: 'how long a run is measured' },
-      warmup: { kind: 'duration', default: '4s', help: 'how long it runs before: V8 is not done with compiling for some seconds' },
-      operations: { kind: 'count', default: '10000000', min: 1000, max: 1e10, help: 'operations of the row `allocation`, which ends after two minutes in any case' },
+      warmup: {
+        kind: 'duration',
+        default: '4s',
+        help: 'how long it runs before: V8 is not done with compiling for some seconds',
+      },
+      operations: {
+        kind: 'count',
+        default: '10000000',
+        min: 1000,
+        max: 1e10,
+        help: 'operations of the row `allocation`, which ends after two minutes in any case',
+      },
       strict: { kind: 'switch', help: 'exit with 4 when a goal is missed' },
     },
     examples: ['npm run bench:goals', 'npm run bench:goals -- --rows one-dgram --rounds 11 --json'],
   },
   async ({ rows: wanted, rounds, seconds, warmup, operations, strict }, output) => {
     using echo = await EchoProgram.build();
-    const groups = [...latencyRows(echo), throughputRows(echo), allocationRow, oneRoundTripRow, halfPeakRows, slowMemberRows];
+    const groups = [
+      ...latencyRows(echo),
+      throughputRows(echo),
+      allocationRow,
+      oneRoundTripRow,
+      halfPeakRows,
+      slowMemberRows,
+    ];
     const names = groups.flatMap((group) => group.names);
     const chosen = wanted?.split(',') ?? names;
     const unknown = chosen.find((name) => !names.includes(name));
-    if (unknown !== undefined) throw new CliError('flag-invalid', `--rows: "${unknown}" is no row; there are ${names.join(', ')}`);
+    if (unknown !== undefined)
+      throw new CliError('flag-invalid', `--rows: "${unknown}" is no row; there are ${names.join(', ')}`);
     const startedMs = performance.now();
     const rows: RowResult[] = [];
     for (const group of groups) {
       if (!group.names.some((name) => chosen.includes(name))) continue;
-      rows.push(...(await group.measure({ rounds, timing: { warmupMs: warmup / 1e6, ms: seconds / 1e6 }, operations, progress: (text) => output.note(text) })));
+      rows.push(
+        ...(await group.measure({
+          rounds,
+          timing: { warmupMs: warmup / 1e6, ms: seconds / 1e6 },
+          operations,
+          progress: (text) => output.note(text),
+        })),
+      );
     }
-    const result = { schema: 'jitpaxos.goals/1', rows, missed: rows.filter(({ holds }) => !holds).map(({ name }) => name), rounds, seconds: (performance.now() - startedMs) / 1000, host: hostInfo(), version: version() };
+    const result = {
+      schema: 'jitpaxos.goals/1',
+      rows,
+      missed: rows.filter(({ holds }) => !holds).map(({ name }) => name),
+      rounds,
+      seconds: (performance.now() - startedMs) / 1000,
+      host: hostInfo(),
+      version: version(),
+    };
     output.line(output.json ? JSON.stringify(result) : goalsTable(rows, result.seconds));
-    if (strict && result.missed.length > 0) throw new CliError('assertion-failed', `missed: ${result.missed.join(', ')}; see the table`);
+    if (strict && result.missed.length > 0)
+      throw new CliError('assertion-failed', `missed: ${result.missed.join(', ')}; see the table`);
   },
 );

@@ -97,7 +97,14 @@ class Meter {
 }
 
 const bytes = new Uint8Array(BYTES).fill(0x2e);
-const plain = { replicas: 3, machine: () => new EchoMachine(), lanes: LANES, clients: 1, sessions: 1, operation: () => bytes } satisfies CoreRigOptions;
+const plain = {
+  replicas: 3,
+  machine: () => new EchoMachine(),
+  lanes: LANES,
+  clients: 1,
+  sessions: 1,
+  operation: () => bytes,
+} satisfies CoreRigOptions;
 
 function started(options: CoreRigOptions): Meter {
   const rig = new CoreRig(options);
@@ -118,7 +125,11 @@ function againstLog(marks: readonly number[]): Sample[] {
 }
 
 /** A cluster for each value; every one runs the same number of operations, so that a snapshot is among them. */
-function againstValue(values: readonly number[], operations: number, options: (value: number) => CoreRigOptions): Sample[] {
+function againstValue(
+  values: readonly number[],
+  operations: number,
+  options: (value: number) => CoreRigOptions,
+): Sample[] {
   return values.map((value) => {
     const meter = started(options(value));
     meter.run(Math.ceil(operations / 4));
@@ -133,7 +144,12 @@ function storeOf(keys: number): KvMachine {
   const operation = { bytes: new Uint8Array(256), offset: 0, length: 0 };
   const reply = { bytes: new Uint8Array(64), offset: 0, capacity: 64, length: 0 };
   for (let key = 0; key < keys; key++) {
-    operation.length = encodePut(operation.bytes, 0, Buffer.from(`state-${String(key).padStart(10, '0')}`, 'latin1'), bytes);
+    operation.length = encodePut(
+      operation.bytes,
+      0,
+      Buffer.from(`state-${String(key).padStart(10, '0')}`, 'latin1'),
+      bytes,
+    );
     machine.apply(operation, { timestampHi: 0, timestampLo: 0, index: 0 }, reply);
   }
   return machine;
@@ -142,10 +158,17 @@ function storeOf(keys: number): KvMachine {
 await program(
   {
     name: 'npm run bench:growth --',
-    summary: 'Cost of an operation, of the cores alone, against log length, state size, sessions and replicas; and the memory held.',
+    summary:
+      'Cost of an operation, of the cores alone, against log length, state size, sessions and replicas; and the memory held.',
     positionals: [],
     flags: {
-      ops: { kind: 'count', default: '10000000', min: 10 * LANES, max: 1e9, help: 'longest log; the other curves run a thirtieth of it for each point' },
+      ops: {
+        kind: 'count',
+        default: '10000000',
+        min: 10 * LANES,
+        max: 1e9,
+        help: 'longest log; the other curves run a thirtieth of it for each point',
+      },
       sessions: { kind: 'count', default: '100000', min: 1, max: 1e6, help: 'most sessions' },
       keys: { kind: 'count', default: '300000', min: 1, max: 2e6, help: 'most keys of the store' },
     },
@@ -163,11 +186,43 @@ await program(
     };
     started(plain).run(each); // the compiler's
     add('log', 'operations in the log so far', againstLog(logarithmic(ops / 100, ops)));
-    add('state', 'keys in the store, before the run', againstValue(logarithmic(1, keys), each, (value) => ({ ...plain, machine: () => storeOf(value), operation: () => store.next() })));
-    const limits = { maxSessions: Math.max(sessions, DEFAULT_LIMITS.maxSessions), maxLanes: Math.max(2 * sessions + LANES, DEFAULT_LIMITS.maxLanes) };
-    add('sessions', 'sessions in the table', againstValue(logarithmic(1, sessions), each, (value) => ({ ...plain, sessions: value, clients: clientsFor(value), limits: { ...limits, resultBytes: 256, operationBytes: 256 } })));
-    add('replicas', 'replicas', againstValue([1, 3, 5, 7, 9], each, (value) => ({ ...plain, replicas: value })));
-    const result = { schema: 'jitpaxos.growth/1', curves, flatFactor: FLAT_FACTOR, lanes: LANES, opBytes: BYTES, arenas: { logBytes: DEFAULT_LIMITS.logBytes, logEntries: DEFAULT_LIMITS.logEntries }, host: hostInfo() };
+    add(
+      'state',
+      'keys in the store, before the run',
+      againstValue(logarithmic(1, keys), each, (value) => ({
+        ...plain,
+        machine: () => storeOf(value),
+        operation: () => store.next(),
+      })),
+    );
+    const limits = {
+      maxSessions: Math.max(sessions, DEFAULT_LIMITS.maxSessions),
+      maxLanes: Math.max(2 * sessions + LANES, DEFAULT_LIMITS.maxLanes),
+    };
+    add(
+      'sessions',
+      'sessions in the table',
+      againstValue(logarithmic(1, sessions), each, (value) => ({
+        ...plain,
+        sessions: value,
+        clients: clientsFor(value),
+        limits: { ...limits, resultBytes: 256, operationBytes: 256 },
+      })),
+    );
+    add(
+      'replicas',
+      'replicas',
+      againstValue([1, 3, 5, 7, 9], each, (value) => ({ ...plain, replicas: value })),
+    );
+    const result = {
+      schema: 'jitpaxos.growth/1',
+      curves,
+      flatFactor: FLAT_FACTOR,
+      lanes: LANES,
+      opBytes: BYTES,
+      arenas: { logBytes: DEFAULT_LIMITS.logBytes, logEntries: DEFAULT_LIMITS.logEntries },
+      host: hostInfo(),
+    };
     output.line(output.json ? JSON.stringify(result) : curves.map(plotOf).join('\n\n'));
   },
 );

@@ -46,55 +46,85 @@ const machine = new KvMachine({ maxKeys: Math.max(keyCount * 2, 1024), maxBytes:
 const rows: Row[] = [];
 
 let loaded = 0;
-rows.push(measure('load (new keys)', () => {
-  setKey(loaded++);
-  operation.length = encodePut(operation.bytes, 0, key, value);
-  machine.apply(operation, context, reply);
-}, keyCount));
+rows.push(
+  measure(
+    'load (new keys)',
+    () => {
+      setKey(loaded++);
+      operation.length = encodePut(operation.bytes, 0, key, value);
+      machine.apply(operation, context, reply);
+    },
+    keyCount,
+  ),
+);
 rows.push(measure('get', get));
 rows.push(measure('put', put));
 rows.push(measure('get 50 %, put 50 %', () => ((nextRandom() & 64) === 0 ? get() : put())));
-rows.push(measure('cas', () => {
-  setKey(nextRandom() % keyCount);
-  operation.length = encodeCas(operation.bytes, 0, key, value, value);
-  machine.apply(operation, context, reply);
-}));
-rows.push(measure('increment', () => {
-  operation.length = encodeIncrement(operation.bytes, 0, numberKey, 1);
-  machine.apply(operation, context, reply);
-}));
-rows.push(measure('delete, put', () => {
-  setKey(nextRandom() % keyCount);
-  operation.length = encodeDelete(operation.bytes, 0, key);
-  machine.apply(operation, context, reply);
-  operation.length = encodePut(operation.bytes, 0, key, otherValue);
-  machine.apply(operation, context, reply);
-}));
-rows.push(measure('scan of 10', () => {
-  setKey(nextRandom() % keyCount);
-  operation.length = encodeScan(operation.bytes, 0, key, null, 10);
-  machine.query(operation, context, reply);
-}));
+rows.push(
+  measure('cas', () => {
+    setKey(nextRandom() % keyCount);
+    operation.length = encodeCas(operation.bytes, 0, key, value, value);
+    machine.apply(operation, context, reply);
+  }),
+);
+rows.push(
+  measure('increment', () => {
+    operation.length = encodeIncrement(operation.bytes, 0, numberKey, 1);
+    machine.apply(operation, context, reply);
+  }),
+);
+rows.push(
+  measure('delete, put', () => {
+    setKey(nextRandom() % keyCount);
+    operation.length = encodeDelete(operation.bytes, 0, key);
+    machine.apply(operation, context, reply);
+    operation.length = encodePut(operation.bytes, 0, key, otherValue);
+    machine.apply(operation, context, reply);
+  }),
+);
+rows.push(
+  measure('scan of 10', () => {
+    setKey(nextRandom() % keyCount);
+    operation.length = encodeScan(operation.bytes, 0, key, null, 10);
+    machine.query(operation, context, reply);
+  }),
+);
 
 const map = new Map<string, Uint8Array>();
 for (let i = 0; i < keyCount; i++) {
   setKey(i);
   map.set(key.toString('latin1'), value.slice());
 }
-rows.push(measure('map: get 50 %, put 50 %', () => {
-  setKey(nextRandom() % keyCount);
-  const stored = map.get(key.toString('latin1')) as Uint8Array;
-  if ((random & 64) === 0) reply.bytes.set(stored, 1);
-  else stored.set(value);
-}));
+rows.push(
+  measure('map: get 50 %, put 50 %', () => {
+    setKey(nextRandom() % keyCount);
+    const stored = map.get(key.toString('latin1')) as Uint8Array;
+    if ((random & 64) === 0) reply.bytes.set(stored, 1);
+    else stored.set(value);
+  }),
+);
 
 if (flags.json) {
-  console.log(JSON.stringify({ schema: 'jitpaxos.bench-kv/1', keys: keyCount, keyBytes, valueBytes, heldBytes: machine.heldBytes, node: process.version, rows }));
+  console.log(
+    JSON.stringify({
+      schema: 'jitpaxos.bench-kv/1',
+      keys: keyCount,
+      keyBytes,
+      valueBytes,
+      heldBytes: machine.heldBytes,
+      node: process.version,
+      rows,
+    }),
+  );
 } else {
-  console.log(`${keyCount} keys of ${keyBytes} bytes, values of ${valueBytes} bytes; ${(machine.heldBytes / 2 ** 20).toFixed(1)} MiB in segments`);
+  console.log(
+    `${keyCount} keys of ${keyBytes} bytes, values of ${valueBytes} bytes; ${(machine.heldBytes / 2 ** 20).toFixed(1)} MiB in segments`,
+  );
   if (globalThis.gc === undefined) console.log('(run with --expose-gc for steadier heap figures)');
   for (const row of rows) {
-    console.log(`${row.operation.padEnd(24)} ${Math.round(row.opsPerSecond).toLocaleString('en').padStart(12)} ops/s ${row.nsPerOperation.toFixed(0).padStart(7)} ns ${row.heapBytesPerOperation.toFixed(2).padStart(9)} heap bytes/op`);
+    console.log(
+      `${row.operation.padEnd(24)} ${Math.round(row.opsPerSecond).toLocaleString('en').padStart(12)} ops/s ${row.nsPerOperation.toFixed(0).padStart(7)} ns ${row.heapBytesPerOperation.toFixed(2).padStart(9)} heap bytes/op`,
+    );
   }
 }
 
@@ -144,7 +174,13 @@ function measure(name: string, run: () => void, exactly?: number): Row {
     operations += size;
     elapsedNs = Number(process.hrtime.bigint() - start);
   }
-  return { operation: name, operations, opsPerSecond: (operations * 1e9) / elapsedNs, nsPerOperation: elapsedNs / operations, heapBytesPerOperation: heapBytes / operations };
+  return {
+    operation: name,
+    operations,
+    opsPerSecond: (operations * 1e9) / elapsedNs,
+    nsPerOperation: elapsedNs / operations,
+    heapBytesPerOperation: heapBytes / operations,
+  };
 }
 
 function positive(name: string, text: string, max: number): number {

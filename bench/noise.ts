@@ -160,12 +160,33 @@ function random(): number {
   return (Math.random() * 0x1_0000_0000) | 0;
 }
 
-async function floodOf(setup: NoiseSetup, write: (bytes: Uint8Array, offset: number) => number, fresh: boolean, addresses: readonly Address[]): Promise<Flood> {
+async function floodOf(
+  setup: NoiseSetup,
+  write: (bytes: Uint8Array, offset: number) => number,
+  fresh: boolean,
+  addresses: readonly Address[],
+): Promise<Flood> {
   const cluster = loadCluster(setup.cluster);
   const keys = openKeys(cluster, setup.cluster, undefined, 'client')?.ring;
-  const transport = createTransport(setup.transport, undefined, { ...DEFAULT_TRANSPORT, endpoints: 1, replicas: addresses, listen: undefined, datagramBytes: DEFAULT_DATAGRAM_BYTES, receive: () => {}, batchEnd: () => {}, notice: () => {} });
+  const transport = createTransport(setup.transport, undefined, {
+    ...DEFAULT_TRANSPORT,
+    endpoints: 1,
+    replicas: addresses,
+    listen: undefined,
+    datagramBytes: DEFAULT_DATAGRAM_BYTES,
+    receive: () => {},
+    batchEnd: () => {},
+    notice: () => {},
+  });
   await transport.open();
-  return new Flood(transport, setup.members, new Envelope(loadHash(), cluster.idHi, cluster.idLo, CLIENT_SENDER, cluster.replicas.length, keys), keys?.own ?? -1, write, fresh);
+  return new Flood(
+    transport,
+    setup.members,
+    new Envelope(loadHash(), cluster.idHi, cluster.idLo, CLIENT_SENDER, cluster.replicas.length, keys),
+    keys?.own ?? -1,
+    write,
+    fresh,
+  );
 }
 
 /** Sockets that nobody reads, one for each replica: what is sent there costs its sender what it costs towards replicas. */
@@ -173,7 +194,9 @@ async function bystanders(count: number): Promise<Address[]> {
   return Promise.all(
     Array.from({ length: count }, () => {
       const socket = createSocket('udp4');
-      return new Promise<Address>((resolve) => socket.bind(0, '127.0.0.1', () => resolve({ host: '127.0.0.1', port: socket.address().port, family: 4 })));
+      return new Promise<Address>((resolve) =>
+        socket.bind(0, '127.0.0.1', () => resolve({ host: '127.0.0.1', port: socket.address().port, family: 4 })),
+      );
     }),
   );
 }

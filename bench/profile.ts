@@ -29,7 +29,8 @@ const ROLES = ['primary', 'member', 'spare'] as const;
 await program(
   {
     name: 'npm run bench:profile --',
-    summary: 'Profiles primary, member, spare and client at full load: the ten costliest functions of each, and flame graphs.',
+    summary:
+      'Profiles primary, member, spare and client at full load: the ten costliest functions of each, and flame graphs.',
     positionals: [],
     flags: {
       open: { kind: 'count', default: '512', min: 1, max: 4096, help: 'operations open in the client' },
@@ -41,21 +42,45 @@ await program(
       interval: { kind: 'duration', default: '200us', min: 50_000, max: 1e9, help: 'between two samples' },
       report: { kind: 'text', value: 'FILE', help: 'write the flame graphs as one HTML file' },
     },
-    examples: ['npm run bench:profile -- --report profile.html', 'npm run bench:profile -- --transport dgram --open 32 --json'],
+    examples: [
+      'npm run bench:profile -- --report profile.html',
+      'npm run bench:profile -- --transport dgram --open 32 --json',
+    ],
   },
   async (values, output) => {
     checkWritable('report', values.report);
-    const point: Point = { replicas: REPLICAS, clients: 1, open: values.open, bytes: values.size, operation: 'write', machine: values.machine === 'kv' ? 'kv' : 'echo' };
+    const point: Point = {
+      replicas: REPLICAS,
+      clients: 1,
+      open: values.open,
+      bytes: values.size,
+      operation: 'write',
+      machine: values.machine === 'kv' ? 'kv' : 'echo',
+    };
     const timing = { warmupMs: values.warmup / 1e6, ms: values.seconds / 1e6 };
     const intervalUs = Math.round(values.interval / 1e3);
     const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-profile-'));
     try {
-      output.note(`${REPLICAS} replicas and a client, ${timing.warmupMs / 1000} s to warm up, ${timing.ms / 1000} s sampled`);
-      const { measured, view, clientFile, replicaFiles } = await new OurCluster('cluster', transportChoice(values)).runProfiled(point, timing, { directory, intervalUs });
+      output.note(
+        `${REPLICAS} replicas and a client, ${timing.warmupMs / 1000} s to warm up, ${timing.ms / 1000} s sampled`,
+      );
+      const { measured, view, clientFile, replicaFiles } = await new OurCluster(
+        'cluster',
+        transportChoice(values),
+      ).runProfiled(point, timing, { directory, intervalUs });
       const names = new FrameNames();
       const { operations, seconds, cpuSeconds } = measured;
-      const roles = [...rolesOf(view).map(({ role, id }) => ({ role, file: replicaFiles[id]!, cpu: cpuSeconds.servers[id] ?? null })), { role: 'client', file: clientFile, cpu: cpuSeconds.clients }];
-      const profiles = roles.map(({ role, file, cpu }) => readProfile(load(role, file), measured.span!, cpu, names.nameOf));
+      const roles = [
+        ...rolesOf(view).map(({ role, id }) => ({
+          role,
+          file: replicaFiles[id]!,
+          cpu: cpuSeconds.servers[id] ?? null,
+        })),
+        { role: 'client', file: clientFile, cpu: cpuSeconds.clients },
+      ];
+      const profiles = roles.map(({ role, file, cpu }) =>
+        readProfile(load(role, file), measured.span!, cpu, names.nameOf),
+      );
       const report: ProfileReport = {
         schema: 'jitpaxos.profile/1',
         point,
@@ -73,7 +98,10 @@ await program(
         commandLine: ['npm run bench:profile --', ...process.argv.slice(2)].join(' '),
       };
       output.line(output.json ? JSON.stringify(report) : profileText(report));
-      if (report.viewChanges > 0) output.note(`${report.viewChanges} view changes: replicas changed roles in the run, and are named by their last ones`);
+      if (report.viewChanges > 0)
+        output.note(
+          `${report.viewChanges} view changes: replicas changed roles in the run, and are named by their last ones`,
+        );
       writeOutput('report', values.report, () => profilePage(report, profiles));
     } finally {
       rmSync(directory, { recursive: true, force: true });
@@ -84,14 +112,20 @@ await program(
 /** The replicas, the primary first. */
 function rolesOf(view: number): { readonly role: (typeof ROLES)[number]; readonly id: number }[] {
   const views = new Views(REPLICAS);
-  const roleOf = (id: number): (typeof ROLES)[number] => (views.primary(view) === id ? 'primary' : views.isMember(view, id) ? 'member' : 'spare');
-  return Array.from({ length: REPLICAS }, (_, id) => ({ role: roleOf(id), id })).sort((a, b) => ROLES.indexOf(a.role) - ROLES.indexOf(b.role));
+  const roleOf = (id: number): (typeof ROLES)[number] =>
+    views.primary(view) === id ? 'primary' : views.isMember(view, id) ? 'member' : 'spare';
+  return Array.from({ length: REPLICAS }, (_, id) => ({ role: roleOf(id), id })).sort(
+    (a, b) => ROLES.indexOf(a.role) - ROLES.indexOf(b.role),
+  );
 }
 
 function load(role: string, file: string): CpuProfile {
   try {
     return JSON.parse(readFileSync(file, 'utf8')) as CpuProfile;
   } catch (error) {
-    throw new CliError('worker-failed', `the ${role} left no profile (${error instanceof Error ? error.message : String(error)}): it had to be killed; run again for a shorter time, and look at the load of this host`);
+    throw new CliError(
+      'worker-failed',
+      `the ${role} left no profile (${error instanceof Error ? error.message : String(error)}): it had to be killed; run again for a shorter time, and look at the load of this host`,
+    );
   }
 }

@@ -62,7 +62,11 @@ class SoakClient {
     const { cluster, transport, open } = setup;
     client.host = await ClientHost.connect(
       { cluster, transport: transport as 'auto', lanes: open },
-      { completed: (lane, outcome, status) => client.onCompleted(lane, outcome, status), ready: () => {}, failed: (error) => fail(error) },
+      {
+        completed: (lane, outcome, status) => client.onCompleted(lane, outcome, status),
+        ready: () => {},
+        failed: (error) => fail(error),
+      },
     );
     return client;
   }
@@ -90,7 +94,12 @@ class SoakClient {
     this.readNow();
     const counts = this.counts();
     const pauseNs = numbers[NOW_NS]! - numbers[LAST_COMMIT_NS]!;
-    const interval = { seconds: (numbers[NOW_NS]! - numbers[BEGAN_NS]!) / 1e9, histogram: this.histogram.toData(), counts: differenceOf(counts, this.counted), longestPauseNs: Math.max(numbers[LONGEST_PAUSE_NS]!, pauseNs) };
+    const interval = {
+      seconds: (numbers[NOW_NS]! - numbers[BEGAN_NS]!) / 1e9,
+      histogram: this.histogram.toData(),
+      counts: differenceOf(counts, this.counted),
+      longestPauseNs: Math.max(numbers[LONGEST_PAUSE_NS]!, pauseNs),
+    };
     this.histogram.reset();
     this.counted = counts;
     numbers[BEGAN_NS] = numbers[NOW_NS]!;
@@ -114,7 +123,8 @@ class SoakClient {
     }
     const nowNs = numbers[NOW_NS]!;
     this.histogram.record(nowNs - this.sentNs[lane]!);
-    if (nowNs - numbers[LAST_COMMIT_NS]! > numbers[LONGEST_PAUSE_NS]!) numbers[LONGEST_PAUSE_NS] = nowNs - numbers[LAST_COMMIT_NS]!;
+    if (nowNs - numbers[LAST_COMMIT_NS]! > numbers[LONGEST_PAUSE_NS]!)
+      numbers[LONGEST_PAUSE_NS] = nowNs - numbers[LAST_COMMIT_NS]!;
     numbers[LAST_COMMIT_NS] = nowNs;
     this.submit(lane);
   }

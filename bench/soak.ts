@@ -26,7 +26,15 @@ import type { SoakClientSetup, SoakInterval } from './soak-client.js';
 const CLIENT = fileURLToPath(new URL('./soak-client.js', import.meta.url));
 const MIB = 1 << 20;
 /** Counted by the replicas, summed over them, from the end of the warm-up on. */
-const WATCHED = ['false_suspicions', 'suspicions', 'view_changes_started', 'views_installed', 'snapshots_taken', 'rollbacks', 'repairs'] as const;
+const WATCHED = [
+  'false_suspicions',
+  'suspicions',
+  'view_changes_started',
+  'views_installed',
+  'snapshots_taken',
+  'rollbacks',
+  'repairs',
+] as const;
 
 type Watched = Readonly<Record<(typeof WATCHED)[number], number>>;
 
@@ -40,11 +48,21 @@ interface Sample {
 /** Throws CliError `replica-not-ready` when one does not answer: nobody ended it on purpose. */
 async function sample(cluster: LocalCluster, clientPid: number | undefined): Promise<Sample> {
   const reports = (await cluster.ask('stats')).map((answer, id) => {
-    if (answer === undefined) throw new CliError('replica-not-ready', `replica ${id} ended, or did not answer for 5 s: ${cluster.replicas[id]!.complaint.trim().split('\n').at(-1) ?? ''}`);
+    if (answer === undefined)
+      throw new CliError(
+        'replica-not-ready',
+        `replica ${id} ended, or did not answer for 5 s: ${cluster.replicas[id]!.complaint.trim().split('\n').at(-1) ?? ''}`,
+      );
     return answer.status as unknown as ReplicaStatusReport;
   });
-  const counted = Object.fromEntries(WATCHED.map((name) => [name, reports.reduce((sum, { counters }) => sum + counters[name]!, 0)])) as unknown as Watched;
-  return { views: reports.map(({ view }) => view), counted, resident: [...cluster.replicas.map(({ child }) => child.pid), clientPid].map(residentBytes) };
+  const counted = Object.fromEntries(
+    WATCHED.map((name) => [name, reports.reduce((sum, { counters }) => sum + counters[name]!, 0)]),
+  ) as unknown as Watched;
+  return {
+    views: reports.map(({ view }) => view),
+    counted,
+    resident: [...cluster.replicas.map(({ child }) => child.pid), clientPid].map(residentBytes),
+  };
 }
 
 function residentBytes(pid: number | undefined): number | null {
@@ -61,9 +79,12 @@ function since(now: Watched, before: Watched): Watched {
 }
 
 /** Mean of the first and of the last quarter of the samples, MiB, and their ratio; null where one was not to be had. */
-function growthOf(samples: readonly (number | null)[]): { readonly firstMiB: number; readonly lastMiB: number; readonly ratio: number } | null {
+function growthOf(
+  samples: readonly (number | null)[],
+): { readonly firstMiB: number; readonly lastMiB: number; readonly ratio: number } | null {
   const quarter = Math.max(1, Math.floor(samples.length / 4));
-  const mean = (part: readonly (number | null)[]): number => part.reduce<number>((sum, bytes) => sum + (bytes ?? NaN), 0) / part.length / MIB;
+  const mean = (part: readonly (number | null)[]): number =>
+    part.reduce<number>((sum, bytes) => sum + (bytes ?? NaN), 0) / part.length / MIB;
   const firstMiB = mean(samples.slice(0, quarter));
   const lastMiB = mean(samples.slice(-quarter));
   return Number.isFinite(firstMiB + lastMiB) ? { firstMiB, lastMiB, ratio: lastMiB / firstMiB } : null;
@@ -75,15 +96,37 @@ await program(
     summary: 'Runs a healthy cluster at full load for long, and counts false alarms.',
     positionals: [],
     flags: {
-      duration: { kind: 'duration', default: '1h', min: 1e7, max: 3.6e15, help: 'how long, rounded up to whole intervals' },
-      every: { kind: 'duration', default: '1m', min: 1e7, max: 3.6e12, help: 'an interval: progress is told, and memory looked at, once in it' },
+      duration: {
+        kind: 'duration',
+        default: '1h',
+        min: 1e7,
+        max: 3.6e15,
+        help: 'how long, rounded up to whole intervals',
+      },
+      every: {
+        kind: 'duration',
+        default: '1m',
+        min: 1e7,
+        max: 3.6e12,
+        help: 'an interval: progress is told, and memory looked at, once in it',
+      },
       warmup: { kind: 'duration', default: '10s', max: 3.6e12, help: 'how long it runs before' },
       replicas: { kind: 'count', default: '3', min: 1, max: 13, help: 'replicas, an odd number' },
       open: { kind: 'count', default: '512', min: 1, max: 4096, help: 'operations open at a time' },
       size: { kind: 'bytes', default: '64', max: 48 * 1024, help: 'bytes of an operation (echo) or value (kv)' },
       machine: { kind: 'choice', choices: ['echo', 'kv'], default: 'echo', help: 'the state machine' },
-      durability: { kind: 'choice', choices: ['memory', 'os', 'fsync'], default: 'memory', help: 'what is on disk before an acknowledgement' },
-      transport: { kind: 'choice', choices: ['auto', 'native', 'dgram'], default: 'auto', help: 'auto: native where the addon is' },
+      durability: {
+        kind: 'choice',
+        choices: ['memory', 'os', 'fsync'],
+        default: 'memory',
+        help: 'what is on disk before an acknowledgement',
+      },
+      transport: {
+        kind: 'choice',
+        choices: ['auto', 'native', 'dgram'],
+        default: 'auto',
+        help: 'auto: native where the addon is',
+      },
       keys: { kind: 'switch', help: 'the cluster authenticates its datagrams' },
       strict: { kind: 'switch', help: 'exit with 4 when there was a false alarm' },
     },
@@ -92,9 +135,23 @@ await program(
   async ({ duration, every, warmup, replicas, open, size, machine, durability, transport, keys, strict }, output) => {
     if (replicas % 2 === 0) throw new CliError('flag-invalid', `--replicas is an odd number, not ${replicas}`);
     const intervals = Math.ceil(duration / every);
-    await using cluster = await LocalCluster.start({ replicas, machine: machine as 'echo' | 'kv', transport, durability, authenticated: keys });
+    await using cluster = await LocalCluster.start({
+      replicas,
+      machine: machine as 'echo' | 'kv',
+      transport,
+      durability,
+      authenticated: keys,
+    });
     await using children = new Children();
-    const setup: SoakClientSetup = { cluster: cluster.clusterFile, transport, machine: machine as 'echo' | 'kv', open, bytes: size, warmupMs: warmup / 1e6, intervalMs: every / 1e6 };
+    const setup: SoakClientSetup = {
+      cluster: cluster.clusterFile,
+      transport,
+      machine: machine as 'echo' | 'kv',
+      open,
+      bytes: size,
+      warmupMs: warmup / 1e6,
+      intervalMs: every / 1e6,
+    };
     const client = children.add(LineChild.start(process.execPath, [CLIENT, JSON.stringify(setup)], 'the client'));
     await client.ready();
     const first = await sample(cluster, client.pid);
@@ -121,16 +178,32 @@ await program(
       resident.push(present.resident);
       last = present;
       const opsPerSecond = histogram.count / interval.seconds;
-      told.push({ second: Math.round((performance.now() - startedMs) / 1000), opsPerSecond: Math.round(opsPerSecond), p50Ns: histogram.quantile(0.5), p99Ns: histogram.quantile(0.99), longestPauseNs: interval.longestPauseNs, failed: interval.counts.failed, views, counted, residentMiB: resident.at(-1)!.map(inMiB) });
+      told.push({
+        second: Math.round((performance.now() - startedMs) / 1000),
+        opsPerSecond: Math.round(opsPerSecond),
+        p50Ns: histogram.quantile(0.5),
+        p99Ns: histogram.quantile(0.99),
+        longestPauseNs: interval.longestPauseNs,
+        failed: interval.counts.failed,
+        views,
+        counted,
+        residentMiB: resident.at(-1)!.map(inMiB),
+      });
       output.note(
         `${number} of ${intervals}: ${formatCount(opsPerSecond)}/s, p99 ${formatDuration(histogram.quantile(0.99))}, no commits for ${formatDuration(interval.longestPauseNs)} at most, ${interval.counts.failed} failed; ` +
-          `${views} view changes, ${counted.false_suspicions} false suspicions (${counted.suspicions} looks around), ${counted.snapshots_taken} snapshots; MiB ${resident.at(-1)!.map((bytes) => inMiB(bytes) ?? '?').join(' ')}`,
+          `${views} view changes, ${counted.false_suspicions} false suspicions (${counted.suspicions} looks around), ${counted.snapshots_taken} snapshots; MiB ${resident
+            .at(-1)!
+            .map((bytes) => inMiB(bytes) ?? '?')
+            .join(' ')}`,
       );
     }
     const counted = since(last.counted, first.counted);
     const growth = first.resident.map((_, of) => growthOf(resident.map((each) => each[of]!)));
     const seconds = (performance.now() - startedMs) / 1000;
-    const rows = [alarmsRow('soak-views', 'view changes, nobody having failed', moved, counted.view_changes_started), alarmsRow('soak-suspicions', 'false suspicions, all replicas together', counted.false_suspicions, 0)];
+    const rows = [
+      alarmsRow('soak-views', 'view changes, nobody having failed', moved, counted.view_changes_started),
+      alarmsRow('soak-suspicions', 'false suspicions, all replicas together', counted.false_suspicions, 0),
+    ];
     const result = {
       schema: 'jitpaxos.soak/1',
       rows,
@@ -163,15 +236,26 @@ await program(
             `operations  ${formatCount(total.count)}, ${formatCount(result.opsPerSecond)}/s, ${counts.failed} failed; p50 ${formatDuration(total.quantile(0.5))}, p99 ${formatDuration(total.quantile(0.99))}, max ${formatDuration(total.max)}`,
             `no commits  for ${formatDuration(longestPauseNs)} at most`,
             `replicas    looked around ${counted.suspicions} times, took ${counted.snapshots_taken} snapshots, ${counted.repairs} repairs`,
-            ...growth.map((of, id) => `memory      ${id < replicas ? `replica ${id}` : 'client   '}: ${of === null ? 'unknown' : `${of.firstMiB.toFixed(0)} MiB in the first quarter, ${of.lastMiB.toFixed(0)} MiB in the last (${of.ratio.toFixed(2)})`}`),
+            ...growth.map(
+              (of, id) =>
+                `memory      ${id < replicas ? `replica ${id}` : 'client   '}: ${of === null ? 'unknown' : `${of.firstMiB.toFixed(0)} MiB in the first quarter, ${of.lastMiB.toFixed(0)} MiB in the last (${of.ratio.toFixed(2)})`}`,
+            ),
           ].join('\n'),
     );
-    if (strict && result.missed.length > 0) throw new CliError('assertion-failed', `missed: ${result.missed.join(', ')}; see the table`);
+    if (strict && result.missed.length > 0)
+      throw new CliError('assertion-failed', `missed: ${result.missed.join(', ')}; see the table`);
   },
 );
 
 function alarmsRow(name: string, what: string, happened: number, started: number): RowResult {
-  return { name, what, goal: '0', measured: started > happened ? `${happened} (${started} asked for)` : String(happened), holds: happened === 0 && started === 0, values: { happened, started } };
+  return {
+    name,
+    what,
+    goal: '0',
+    measured: started > happened ? `${happened} (${started} asked for)` : String(happened),
+    holds: happened === 0 && started === 0,
+    values: { happened, started },
+  };
 }
 
 function inMiB(bytes: number | null): number | null {

@@ -34,7 +34,8 @@ interface Kind {
 await program(
   {
     name: 'npm run bench:timer --',
-    summary: 'How late timers fire after times that are 20 µs to 2 ms away, and the processor time that waiting for them takes.',
+    summary:
+      'How late timers fire after times that are 20 µs to 2 ms away, and the processor time that waiting for them takes.',
     positionals: [],
     flags: { fires: { kind: 'count', default: '3000', min: 100, max: 1e6, help: 'fires of each kind' } },
     examples: ['npm run bench:timer'],
@@ -42,15 +43,37 @@ await program(
   async ({ fires }, output) => {
     const kinds: Kind[] = [
       { name: 'setTimeout', binding: WITHOUT_ADDON, polling: false },
-      ...(native.available ? [{ name: 'kernel', binding: native, polling: false }, { name: 'kernel, transport polls', binding: native, polling: true }] : []),
+      ...(native.available
+        ? [
+            { name: 'kernel', binding: native, polling: false },
+            { name: 'kernel, transport polls', binding: native, polling: true },
+          ]
+        : []),
     ].map((kind) => ({ ...kind, late: new Histogram(), cpuUs: 0, wallUs: 0 }));
-    for (let done = 0; done < fires; done += FIRES_A_TURN) for (const kind of kinds) await turn(kind, Math.min(FIRES_A_TURN, fires - done));
+    for (let done = 0; done < fires; done += FIRES_A_TURN)
+      for (const kind of kinds) await turn(kind, Math.min(FIRES_A_TURN, fires - done));
     if (output.json) {
-      output.line(JSON.stringify({ schema: 'jitpaxos.timer-bench/1', fires, kinds: kinds.map(({ name, late, cpuUs, wallUs }) => ({ name, lateNs: late.summary(), cpuRatio: cpuUs / wallUs })), host: hostInfo() }));
+      output.line(
+        JSON.stringify({
+          schema: 'jitpaxos.timer-bench/1',
+          fires,
+          kinds: kinds.map(({ name, late, cpuUs, wallUs }) => ({
+            name,
+            lateNs: late.summary(),
+            cpuRatio: cpuUs / wallUs,
+          })),
+          host: hostInfo(),
+        }),
+      );
       return;
     }
-    const rows = kinds.map(({ name, late, cpuUs, wallUs }) => [name, ...[0.5, 0.9, 0.99, 1].map((fraction) => formatDuration(late.quantile(fraction))), `${((100 * cpuUs) / wallUs).toFixed(1)} %`]);
-    for (const line of table([['timer', 'late p50', 'p90', 'p99', 'max', 'a core'], ...rows], new Set([1, 2, 3, 4, 5]))) output.line(line);
+    const rows = kinds.map(({ name, late, cpuUs, wallUs }) => [
+      name,
+      ...[0.5, 0.9, 0.99, 1].map((fraction) => formatDuration(late.quantile(fraction))),
+      `${((100 * cpuUs) / wallUs).toFixed(1)} %`,
+    ]);
+    for (const line of table([['timer', 'late p50', 'p90', 'p99', 'max', 'a core'], ...rows], new Set([1, 2, 3, 4, 5])))
+      output.line(line);
     if (!native.available) output.line(`the kernel's: not measured, ${native.reason}`);
   },
 );
@@ -72,7 +95,7 @@ async function turn(kind: Kind, fires: number): Promise<void> {
     }, kind.binding);
     const next = (): void => {
       const now = nowUs();
-      atUs = now + SHORTEST_US + ((left * 7919) % 1000) / 1000 * (LONGEST_US - SHORTEST_US);
+      atUs = now + SHORTEST_US + (((left * 7919) % 1000) / 1000) * (LONGEST_US - SHORTEST_US);
       timer.arm(atUs, now);
     };
     next();

@@ -12,12 +12,14 @@ export async function main(cluster: ClientOptions['cluster'], keys?: string): Pr
   const options = { cluster, ...(keys === undefined ? {} : { keys }) };
   const clients = await Promise.all([Client.connect(options), Client.connect(options)]);
   try {
-    const sums = await Promise.all(clients.map(async (client) => {
-      const store = new KvClient(client);
-      const mine: bigint[] = [];
-      for (let i = 0; i < 10; i++) mine.push(await store.increment('visits'));
-      return mine;
-    }));
+    const sums = await Promise.all(
+      clients.map(async (client) => {
+        const store = new KvClient(client);
+        const mine: bigint[] = [];
+        for (let i = 0; i < 10; i++) mine.push(await store.increment('visits'));
+        return mine;
+      }),
+    );
     return sums.flat(); // of a new counter 1…20, each once
   } finally {
     await Promise.all(clients.map((client) => client.close()));

@@ -7,7 +7,13 @@ import { runAsProgram } from './run.js';
 export type Put = 'done' | 'not executed' | 'unknown';
 
 /** Writes a key within `ms`, or says what became of it. */
-export async function putWithin(store: KvClient, key: string, value: string, ms: number, signal?: AbortSignal): Promise<Put> {
+export async function putWithin(
+  store: KvClient,
+  key: string,
+  value: string,
+  ms: number,
+  signal?: AbortSignal,
+): Promise<Put> {
   try {
     await store.put(key, value, { timeout: ms, ...(signal === undefined ? {} : { signal }) });
     return 'done';
@@ -28,7 +34,10 @@ export async function putWithin(store: KvClient, key: string, value: string, ms:
 }
 
 /** Writes under a deadline; where the outcome is unknown, reads what the store holds before it does anything else. */
-export async function main(cluster: ClientOptions['cluster'], keys?: string): Promise<{ inTime: Put; aborted: Put; value: string | undefined }> {
+export async function main(
+  cluster: ClientOptions['cluster'],
+  keys?: string,
+): Promise<{ inTime: Put; aborted: Put; value: string | undefined }> {
   const client = await Client.connect({ cluster, ...(keys === undefined ? {} : { keys }), timeout: 2_000 }); // for calls that name none
   try {
     const store = new KvClient(client);

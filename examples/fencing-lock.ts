@@ -47,7 +47,8 @@ export class FencingLock {
     try {
       return await this.store.compareAndSet(this.key, expected, next);
     } catch (error) {
-      if (!(error instanceof JitPaxosError) || (error.code !== 'outcome-unknown' && error.code !== 'session-lost')) throw error;
+      if (!(error instanceof JitPaxosError) || (error.code !== 'outcome-unknown' && error.code !== 'session-lost'))
+        throw error;
       return (await this.read()) === next;
     }
   }
@@ -71,7 +72,10 @@ export class Resource {
 }
 
 /** A first holder stalls, a second takes over, and the first wakes up too late. */
-export async function main(cluster: ClientOptions['cluster'], keys?: string): Promise<{ tokens: number[]; written: string[]; refused: string }> {
+export async function main(
+  cluster: ClientOptions['cluster'],
+  keys?: string,
+): Promise<{ tokens: number[]; written: string[]; refused: string }> {
   const client = await Client.connect({ cluster, ...(keys === undefined ? {} : { keys }) });
   try {
     const store = new KvClient(client);

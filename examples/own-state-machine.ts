@@ -4,11 +4,24 @@
  * A machine is deterministic: the same operations in the same order give the same state and the same results on every
  * replica. It reads no clock, draws no random number, and looks at nothing but its operations.
  */
-import { Client, Replica, silentLogger, type ApplyContext, type ClusterConfig, type Operation, type Reply, type StateMachine } from '../src/index.js';
+import {
+  Client,
+  Replica,
+  silentLogger,
+  type ApplyContext,
+  type ClusterConfig,
+  type Operation,
+  type Reply,
+  type StateMachine,
+} from '../src/index.js';
 import { runAsProgram } from './run.js';
 
 /** What `jitpaxos init --insecure` writes. */
-const LOOPBACK: ClusterConfig = { schema: 'jitpaxos.cluster/1', id: '00c0ffee12345678', replicas: ['127.0.0.1:7410', '127.0.0.1:7411', '127.0.0.1:7412'] };
+const LOOPBACK: ClusterConfig = {
+  schema: 'jitpaxos.cluster/1',
+  id: '00c0ffee12345678',
+  replicas: ['127.0.0.1:7410', '127.0.0.1:7411', '127.0.0.1:7412'],
+};
 
 /** Operations and results are numbers, 4 bytes big-endian; an empty operation only asks. */
 export class Maximum implements StateMachine {
@@ -44,7 +57,9 @@ function numberOf(result: Uint8Array): number {
 
 export async function main(cluster: ClusterConfig = LOOPBACK): Promise<number[]> {
   // Each replica usually is a process on a host of its own, with a data directory: `data`.
-  const replicas = await Promise.all(cluster.replicas.map((_, id) => Replica.start({ cluster, id, machine: new Maximum(), logger: silentLogger })));
+  const replicas = await Promise.all(
+    cluster.replicas.map((_, id) => Replica.start({ cluster, id, machine: new Maximum(), logger: silentLogger })),
+  );
   const client = await Client.connect({ cluster });
   try {
     const results: number[] = [];

@@ -4,7 +4,10 @@ import { fileURLToPath } from 'node:url';
 import { JitPaxosError } from '../src/index.js';
 
 /** Calls `main` when the module `url` is the program that Node was given, and prints what it resolves to. */
-export async function runAsProgram(url: string, main: (cluster: string, keys?: string) => Promise<unknown>): Promise<void> {
+export async function runAsProgram(
+  url: string,
+  main: (cluster: string, keys?: string) => Promise<unknown>,
+): Promise<void> {
   const [, program, cluster = 'cluster.json', keys] = process.argv;
   if (program === undefined || realpathSync(program) !== fileURLToPath(url)) return;
   try {

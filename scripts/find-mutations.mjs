@@ -12,12 +12,18 @@ import { KIND_FAULTS } from '../dist/src/sim/faults.js';
 import { simulate } from '../dist/src/sim/simulation.js';
 import { MUTATIONS, mutated, runOf, TICKS } from '../dist/test/sim/mutations.js';
 
-const { values, positionals } = parseArgs({ options: { runs: { type: 'string', default: '400' }, faults: { type: 'string' } }, allowPositionals: true });
+const { values, positionals } = parseArgs({
+  options: { runs: { type: 'string', default: '400' }, faults: { type: 'string' } },
+  allowPositionals: true,
+});
 const faults = { faults: new Set(values.faults?.split(',') ?? KIND_FAULTS) };
-const wanted = positionals.length === 0 ? MUTATIONS : MUTATIONS.filter((mutation) => positionals.includes(mutation.name));
+const wanted =
+  positionals.length === 0 ? MUTATIONS : MUTATIONS.filter((mutation) => positionals.includes(mutation.name));
 const unknown = positionals.filter((name) => !MUTATIONS.some((mutation) => mutation.name === name));
 if (unknown.length > 0) {
-  console.error(`no such mutation: ${unknown.join(', ')}; there are: ${MUTATIONS.map((mutation) => mutation.name).join(', ')}`);
+  console.error(
+    `no such mutation: ${unknown.join(', ')}; there are: ${MUTATIONS.map((mutation) => mutation.name).join(', ')}`,
+  );
   process.exit(2);
 }
 
@@ -28,10 +34,14 @@ for (const mutation of wanted) {
   for (let run = 0; run < Number(values.runs) && line === ''; run++) {
     const { failure } = simulate({ ...runOf(run), ticks: TICKS, ...faults, ...mutated(mutation) });
     if (failure === undefined) continue;
-    if (failure.invariant === 'stuck' || failure.invariant === 'core-exception') others.set(failure.invariant, failure.detail);
-    else line = `'${mutation.name}': { run: ${run}, invariant: '${failure.invariant}' }, // ${failure.detail.slice(0, 160)}`;
+    if (failure.invariant === 'stuck' || failure.invariant === 'core-exception')
+      others.set(failure.invariant, failure.detail);
+    else
+      line = `'${mutation.name}': { run: ${run}, invariant: '${failure.invariant}' }, // ${failure.detail.slice(0, 160)}`;
   }
   const seconds = ((performance.now() - began) / 1000).toFixed(1);
-  console.log(line === '' ? `'${mutation.name}': not caught in ${values.runs} runs (${seconds} s)` : `${line} (${seconds} s)`);
+  console.log(
+    line === '' ? `'${mutation.name}': not caught in ${values.runs} runs (${seconds} s)` : `${line} (${seconds} s)`,
+  );
   for (const [invariant, detail] of others) console.log(`  not counted: ${invariant}: ${detail.slice(0, 300)}`);
 }

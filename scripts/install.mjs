@@ -56,7 +56,9 @@ function isExecutable(path) {
 
 function onPath(command) {
   if (isAbsolute(command)) return isExecutable(command);
-  return (process.env.PATH ?? '').split(delimiter).some((directory) => directory !== '' && isExecutable(join(directory, command)));
+  return (process.env.PATH ?? '')
+    .split(delimiter)
+    .some((directory) => directory !== '' && isExecutable(join(directory, command)));
 }
 
 /** The tools of node-gyp's make build that are not there, in words. */
@@ -65,7 +67,16 @@ function missingTools() {
     // A value such as "ccache g++" is a command with arguments.
     ['a C++ compiler', process.env.CXX ? [process.env.CXX.trim().split(/\s+/)[0]] : ['g++', 'c++', 'clang++']],
     ['make', process.env.MAKE ? [process.env.MAKE] : ['make', 'gmake']],
-    ['Python 3', [process.env.npm_config_python, process.env.NODE_GYP_FORCE_PYTHON, process.env.PYTHON, 'python3', 'python'].filter(Boolean)],
+    [
+      'Python 3',
+      [
+        process.env.npm_config_python,
+        process.env.NODE_GYP_FORCE_PYTHON,
+        process.env.PYTHON,
+        'python3',
+        'python',
+      ].filter(Boolean),
+    ],
   ];
   return tools.filter(([, commands]) => !commands.some(onPath)).map(([name]) => name);
 }
@@ -94,7 +105,12 @@ function build(nodeGyp) {
   // In a checkout, whose people can mend a warning; not in a package, whose users cannot.
   if (existsSync(join(ROOT, 'tsconfig.json'))) env.JITPAXOS_WARNINGS_ARE_ERRORS = '1';
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, [nodeGyp, 'rebuild', '--jobs', 'max'], { cwd: ROOT, env, stdio: ['ignore', 'pipe', 'pipe'], timeout: BUILD_MS_MAX });
+    const child = spawn(process.execPath, [nodeGyp, 'rebuild', '--jobs', 'max'], {
+      cwd: ROOT,
+      env,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: BUILD_MS_MAX,
+    });
     let log = '';
     const keep = (chunk) => (log = (log + chunk).slice(-LOG_BYTES_MAX));
     child.stdout.setEncoding('utf8').on('data', keep);
@@ -134,7 +150,10 @@ function explainFailure(log) {
       'Install them (Debian: libnode-dev; or use a Node from nodejs.org, which brings them) or point npm to them: npm_config_nodedir=/usr npm run build:native',
     ]);
   }
-  return endWithout('the compiler or node-gyp failed, which is not expected. Please report this with the log', [...excerpt(log), kept]);
+  return endWithout('the compiler or node-gyp failed, which is not expected. Please report this with the log', [
+    ...excerpt(log),
+    kept,
+  ]);
 }
 
 async function main() {
@@ -147,7 +166,9 @@ async function main() {
   try {
     nodeGyp = join(dirname(require.resolve('node-gyp/package.json')), 'bin', 'node-gyp.js');
   } catch {
-    return endWithout('node-gyp is not installed', ['It is a dependency of jitpaxos: run npm ci (or npm install) first.']);
+    return endWithout('node-gyp is not installed', [
+      'It is a dependency of jitpaxos: run npm ci (or npm install) first.',
+    ]);
   }
 
   const started = performance.now();

@@ -19,7 +19,8 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const args = process.argv.slice(2);
 const unknown = args.find((arg) => arg !== '--check');
 if (unknown !== undefined) end(2, `flag-invalid: ${unknown} is not known here; use --check, or nothing`);
-if (!existsSync(join(ROOT, 'dist', 'src', 'index.js'))) end(1, 'not-built: dist/src/ is not there; run `npm run build` first');
+if (!existsSync(join(ROOT, 'dist', 'src', 'index.js')))
+  end(1, 'not-built: dist/src/ is not there; run `npm run build` first');
 
 const pages = [
   ['docs/api.md', apiPage()],
@@ -36,7 +37,11 @@ for (const [name, text] of pages) {
     console.log(`wrote ${name}`);
   }
 }
-if (stale.length > 0) end(1, `docs-stale: ${stale.join(', ')} is not what the code says; run \`npm run build && npm run docs:reference\` and commit the result`);
+if (stale.length > 0)
+  end(
+    1,
+    `docs-stale: ${stale.join(', ')} is not what the code says; run \`npm run build && npm run docs:reference\` and commit the result`,
+  );
 
 function end(exitCode, line) {
   console.error(line);

@@ -64,14 +64,32 @@ async function work() {
     if (part === undefined) return;
     campaign.merge(part);
     done.add(from);
-    for (const failure of part.failures) process.stdout.write(`${process.stderr.isTTY ? '\r\x1b[K' : ''}${failureLine(failure)}\n`);
+    for (const failure of part.failures)
+      process.stdout.write(`${process.stderr.isTTY ? '\r\x1b[K' : ''}${failureLine(failure)}\n`);
     writeState();
   }
 }
 
 /** Runs a block in a process of its own: its report, or undefined when it was told to stop. */
 function runBlock(from, to) {
-  const child = spawn(process.execPath, [main, 'sim', '--seed', `${from}..${to}`, '--replicas', options.replicas, '--ticks', String(options.plan.ticks), '--faults', options.plan.faults, '--json', '--quiet'], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(
+    process.execPath,
+    [
+      main,
+      'sim',
+      '--seed',
+      `${from}..${to}`,
+      '--replicas',
+      options.replicas,
+      '--ticks',
+      String(options.plan.ticks),
+      '--faults',
+      options.plan.faults,
+      '--json',
+      '--quiet',
+    ],
+    { stdio: ['ignore', 'pipe', 'pipe'] },
+  );
   children.add(child);
   let output = '';
   let complaint = '';
@@ -85,7 +103,11 @@ function runBlock(from, to) {
       try {
         resolve(JSON.parse(output));
       } catch {
-        reject(new Error(`the worker for seeds ${from}..${to} ended with code ${code} and no report: ${complaint.trim()}; run jitpaxos sim --seed ${from}..${to} by hand`));
+        reject(
+          new Error(
+            `the worker for seeds ${from}..${to} ended with code ${code} and no report: ${complaint.trim()}; run jitpaxos sim --seed ${from}..${to} by hand`,
+          ),
+        );
       }
     });
   });
@@ -116,11 +138,20 @@ function readOptions() {
     fail(error.message);
   }
   const seeds = /^(\d+)\.\.(\d+)$/.exec(values.seed);
-  if (seeds === null || Number(seeds[1]) > Number(seeds[2])) fail(`--seed "${values.seed}" is no range; give one like 1..20000`);
+  if (seeds === null || Number(seeds[1]) > Number(seeds[2]))
+    fail(`--seed "${values.seed}" is no range; give one like 1..20000`);
   const workers = Number(values.workers);
-  if (!Number.isInteger(workers) || workers < 1 || workers > 64) fail(`--workers "${values.workers}" is not a number from 1 to 64`);
+  if (!Number.isInteger(workers) || workers < 1 || workers > 64)
+    fail(`--workers "${values.workers}" is not a number from 1 to 64`);
   if (!/^\d+$/.test(values.ticks)) fail(`--ticks "${values.ticks}" is not a whole number`);
-  return { state: values.state, from: Number(seeds[1]), to: Number(seeds[2]), replicas: values.replicas, workers, plan: { ticks: Number(values.ticks), faults: values.faults } };
+  return {
+    state: values.state,
+    from: Number(seeds[1]),
+    to: Number(seeds[2]),
+    replicas: values.replicas,
+    workers,
+    plan: { ticks: Number(values.ticks), faults: values.faults },
+  };
 }
 
 /** What was done before, when the state file is of the same campaign. */
@@ -128,13 +159,19 @@ function readState({ state: path, from, to, replicas, plan }) {
   const identity = JSON.stringify({ from, to, replicas, ...plan });
   if (!existsSync(path)) return { identity, blocks: [], report: undefined, seconds: 0 };
   const found = JSON.parse(readFileSync(path, 'utf8'));
-  if (found.schema !== SCHEMA || found.identity !== identity) fail(`${path} is the state of another campaign (${found.identity ?? 'unknown'}); give another --state or remove it`);
+  if (found.schema !== SCHEMA || found.identity !== identity)
+    fail(
+      `${path} is the state of another campaign (${found.identity ?? 'unknown'}); give another --state or remove it`,
+    );
   return found;
 }
 
 function writeState() {
   const temporary = `${options.state}.new`;
-  writeFileSync(temporary, JSON.stringify({ schema: SCHEMA, identity: state.identity, blocks: [...done], seconds, report: campaign.report() }));
+  writeFileSync(
+    temporary,
+    JSON.stringify({ schema: SCHEMA, identity: state.identity, blocks: [...done], seconds, report: campaign.report() }),
+  );
   renameSync(temporary, options.state);
 }
 

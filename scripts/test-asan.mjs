@@ -14,7 +14,16 @@ import { fileURLToPath } from 'node:url';
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..');
 const CXX = process.env.CXX || 'g++';
 const given = process.argv.slice(2);
-const tests = given.length > 0 ? given : ['dist/test/transport/native-udp.test.js', 'dist/test/transport/sockets.test.js', 'dist/test/native/hash64.test.js', 'dist/test/native/siphash.test.js', 'dist/test/native/mac.test.js'];
+const tests =
+  given.length > 0
+    ? given
+    : [
+        'dist/test/transport/native-udp.test.js',
+        'dist/test/transport/sockets.test.js',
+        'dist/test/native/hash64.test.js',
+        'dist/test/native/siphash.test.js',
+        'dist/test/native/mac.test.js',
+      ];
 
 const runtime = execFileSync(CXX, ['-print-file-name=libasan.so'], { encoding: 'utf8' }).trim();
 if (runtime === 'libasan.so') {
@@ -25,15 +34,31 @@ if (runtime === 'libasan.so') {
 // A copy: the addon is looked for beside the code that loads it, and this one must not replace the real one.
 const copy = mkdtempSync(join(tmpdir(), 'jitpaxos-asan-'));
 try {
-  for (const name of ['package.json', 'tsconfig.json', 'binding.gyp', 'native', 'scripts', 'dist']) cpSync(join(ROOT, name), join(copy, name), { recursive: true });
+  for (const name of ['package.json', 'tsconfig.json', 'binding.gyp', 'native', 'scripts', 'dist'])
+    cpSync(join(ROOT, name), join(copy, name), { recursive: true });
   for (const name of ['src', 'test', 'bench', 'docs', 'node_modules']) symlinkSync(join(ROOT, name), join(copy, name));
   const sanitizer = '-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g';
   // The installer loads what it has built, so it needs the runtime too.
   const preload = { LD_PRELOAD: runtime, ASAN_OPTIONS: 'detect_leaks=0:quarantine_size_mb=16' }; // more would look like a leak to the tests that measure memory
-  const build = spawnSync(process.execPath, ['scripts/install.mjs'], { cwd: copy, stdio: 'inherit', env: { ...process.env, ...preload, JITPAXOS_REQUIRE_NATIVE: '1', CXXFLAGS: sanitizer, LDFLAGS: '-fsanitize=address,undefined' } });
+  const build = spawnSync(process.execPath, ['scripts/install.mjs'], {
+    cwd: copy,
+    stdio: 'inherit',
+    env: {
+      ...process.env,
+      ...preload,
+      JITPAXOS_REQUIRE_NATIVE: '1',
+      CXXFLAGS: sanitizer,
+      LDFLAGS: '-fsanitize=address,undefined',
+    },
+  });
   if (build.status !== 0) process.exit(1);
   const log = join(copy, 'asan');
-  const env = { ...process.env, ...preload, ASAN_OPTIONS: `${preload.ASAN_OPTIONS}:log_path=${log}`, UBSAN_OPTIONS: `print_stacktrace=1:log_path=${log}` };
+  const env = {
+    ...process.env,
+    ...preload,
+    ASAN_OPTIONS: `${preload.ASAN_OPTIONS}:log_path=${log}`,
+    UBSAN_OPTIONS: `print_stacktrace=1:log_path=${log}`,
+  };
   const run = spawnSync(process.execPath, ['scripts/test.mjs', ...tests], { cwd: copy, stdio: 'inherit', env });
   const reports = readdirSync(copy).filter((name) => name.startsWith('asan.'));
   for (const name of reports) console.error(readFileSync(join(copy, name), 'utf8'));

@@ -27,15 +27,24 @@ class FileResults {
     this.name = nameOf(path);
   }
 
-  * lines() {
+  *lines() {
     const { passed, failures } = this;
     const counts = [`${passed} passed`, ...(failures.length > 0 ? [`${failures.length} failed`] : [])];
     yield `${failures.length > 0 ? paint(31, '✖') : paint(32, '✔')} ${this.name.padEnd(44)} ${counts.join(', ')}  ${(this.durationMs / 1000).toFixed(1)} s\n`;
     for (const failure of failures) yield indented(failure, 2);
     if (failures.length === 0) return;
-    const context = [...this.notes.map((note) => `note: ${note}`), ...this.stderr.split('\n').filter((line) => line !== '').map((line) => `stderr: ${line}`)];
+    const context = [
+      ...this.notes.map((note) => `note: ${note}`),
+      ...this.stderr
+        .split('\n')
+        .filter((line) => line !== '')
+        .map((line) => `stderr: ${line}`),
+    ];
     const left = context.length - SHOWN_LINES;
-    yield indented([...(left > 0 ? [`(${left} lines more in the complete log)`] : []), ...context.slice(-SHOWN_LINES)].join('\n'), 4);
+    yield indented(
+      [...(left > 0 ? [`(${left} lines more in the complete log)`] : []), ...context.slice(-SHOWN_LINES)].join('\n'),
+      4,
+    );
   }
 }
 
@@ -93,7 +102,8 @@ export default async function* report(events) {
   for (const reason of skipped) yield `${paint(33, 'skipped')} ${reason}\n`;
   if (failed.length > 0) {
     yield `${paint(31, 'failed')}\n`;
-    for (const { name, failures } of failed) for (const failure of failures) yield indented(`${name}: ${failure.split('\n')[0]}`, 2);
+    for (const { name, failures } of failed)
+      for (const failure of failures) yield indented(`${name}: ${failure.split('\n')[0]}`, 2);
   }
   const sum = (count) => all.reduce((total, file) => total + count(file), 0);
   yield `${all.length} files in ${(durationMs / 1000).toFixed(0)} s\n`;
@@ -120,15 +130,24 @@ function take(file, type, data) {
     // A group whose parts failed says nothing that they have not said.
     if (error?.failureType === 'subtestsFailed') return;
     const name = data.nesting === 0 && nameOf(data.name) === file.name ? 'the file as a whole' : data.name;
-    const message = plain(String(error?.cause?.message ?? error?.message ?? 'failed')) + (error?.exitCode > 0 ? `: exit code ${error.exitCode}` : '');
-    const places = typeof error?.cause?.stack === 'string' ? plain(error.cause.stack).split('\n').filter((line) => /^\s+at /.test(line)) : [];
+    const message =
+      plain(String(error?.cause?.message ?? error?.message ?? 'failed')) +
+      (error?.exitCode > 0 ? `: exit code ${error.exitCode}` : '');
+    const places =
+      typeof error?.cause?.stack === 'string'
+        ? plain(error.cause.stack)
+            .split('\n')
+            .filter((line) => /^\s+at /.test(line))
+        : [];
     const title = name === message.split('\n')[0] ? message : `${name}\n${message}`;
     file.failures.push([...title.split('\n'), ...places.map((line) => line.trim())].join('\n  '));
   }
 }
 
 function nameOf(path) {
-  return relative(ROOT, path).replace(/^dist\//, '').replace(/\.js$/, '.ts');
+  return relative(ROOT, path)
+    .replace(/^dist\//, '')
+    .replace(/\.js$/, '.ts');
 }
 
 function plain(text) {
@@ -136,5 +155,11 @@ function plain(text) {
 }
 
 function indented(text, by) {
-  return text === '' ? '' : `${text.split('\n').map((line) => ' '.repeat(by) + line).join('\n').trimEnd()}\n`;
+  return text === ''
+    ? ''
+    : `${text
+        .split('\n')
+        .map((line) => ' '.repeat(by) + line)
+        .join('\n')
+        .trimEnd()}\n`;
 }

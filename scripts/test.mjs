@@ -41,11 +41,20 @@ if (files.length === 0) {
 }
 
 mkdirSync(dirname(LOG), { recursive: true });
-const reporters = ['--test-reporter=./scripts/test-reporter.mjs', '--test-reporter-destination=stdout', '--test-reporter=spec', `--test-reporter-destination=${LOG}`];
+const reporters = [
+  '--test-reporter=./scripts/test-reporter.mjs',
+  '--test-reporter-destination=stdout',
+  '--test-reporter=spec',
+  `--test-reporter-destination=${LOG}`,
+];
 const flags = ['--test', ...reporters, `--test-concurrency=${CONCURRENCY}`, `--test-timeout=${FILE_LIMIT_MS}`];
 // tap would end a file after 30 s unless told otherwise; one limit is enough.
 const env = { ...process.env, TAP_TIMEOUT: String(FILE_LIMIT_MS / 1000) };
-const runner = spawn(process.execPath, [...flags, ...files], { cwd: ROOT, env, stdio: ['ignore', 'inherit', 'inherit'] });
+const runner = spawn(process.execPath, [...flags, ...files], {
+  cwd: ROOT,
+  env,
+  stdio: ['ignore', 'inherit', 'inherit'],
+});
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => runner.kill(signal));
 runner.on('exit', (code) => {
   if (code !== 0) console.error(`tests-failed: every assertion, note and seed is in ${relative(process.cwd(), LOG)}`);

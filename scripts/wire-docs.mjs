@@ -16,7 +16,13 @@ const PAGE = join(ROOT, 'docs', 'wire.md');
 const MESSAGES_SOURCE = join(ROOT, 'src', 'wire', 'messages.ts');
 const BUILT = new URL('../dist/src/wire/', import.meta.url);
 
-const ENVELOPE_FIELDS = ['magic ("JIT") and version byte', 'cluster id', 'sender: replica index, or 65535 for a client', 'key id', 'mac'];
+const ENVELOPE_FIELDS = [
+  'magic ("JIT") and version byte',
+  'cluster id',
+  'sender: replica index, or 65535 for a client',
+  'key id',
+  'mac',
+];
 /** msgpack marker → [name, bytes of the value]; only what an envelope may hold. */
 const SCALARS = new Map([
   [0xcc, ['u8', 1]],
@@ -30,7 +36,8 @@ const BIN8_MARKER = 0xc4;
 const args = process.argv.slice(2);
 const unknown = args.find((arg) => arg !== '--check');
 if (unknown !== undefined) end(2, `flag-invalid: ${unknown} is not known here; use --check, or nothing`);
-if (!existsSync(new URL('messages.js', BUILT))) end(1, 'not-built: dist/src/wire/ is not there; run `npm run build` first');
+if (!existsSync(new URL('messages.js', BUILT)))
+  end(1, 'not-built: dist/src/wire/ is not there; run `npm run build` first');
 
 const messages = await import(new URL('messages.js', BUILT));
 const layout = await import(new URL('layout.js', BUILT));
@@ -42,7 +49,10 @@ if (!args.includes('--check')) {
   writeFileSync(PAGE, page);
   console.log(`wrote docs/wire.md: ${messages.ALL_MESSAGES.length} messages`);
 } else if (!existsSync(PAGE) || readFileSync(PAGE, 'utf8') !== page) {
-  end(1, 'docs-stale: docs/wire.md is not what the tables in src/wire/ say; run `npm run build && node scripts/wire-docs.mjs` and commit the result');
+  end(
+    1,
+    'docs-stale: docs/wire.md is not what the tables in src/wire/ say; run `npm run build && node scripts/wire-docs.mjs` and commit the result',
+  );
 }
 
 function render() {
@@ -67,14 +77,28 @@ function render() {
     '[security.md](security.md).',
     '',
     'The version byte holds two versions: in its low half the one that the datagram is written in, in its high half the newest one that its sender speaks. So',
-    `${[[WIRE_VERSION, WIRE_VERSION], [PREVIOUS_WIRE_VERSION, WIRE_VERSION]].map(([written, newest]) => `\`${versionByte(written, newest)}\` is version ${written} from one that speaks ${newest}`).join(', ')}. An empty datagram, an envelope alone, is a *hello*.`,
+    `${[
+      [WIRE_VERSION, WIRE_VERSION],
+      [PREVIOUS_WIRE_VERSION, WIRE_VERSION],
+    ]
+      .map(
+        ([written, newest]) =>
+          `\`${versionByte(written, newest)}\` is version ${written} from one that speaks ${newest}`,
+      )
+      .join(', ')}. An empty datagram, an envelope alone, is a *hello*.`,
     '',
-    'A datagram that is refused is dropped and counted by reason, never answered. Reasons: ' + list(envelope.DROP_REASON_NAMES.slice(1)) + '.',
+    'A datagram that is refused is dropped and counted by reason, never answered. Reasons: ' +
+      list(envelope.DROP_REASON_NAMES.slice(1)) +
+      '.',
     '',
     '## Versions',
     '',
     `A process reads versions ${WIRE_VERSION} and ${PREVIOUS_WIRE_VERSION}, and writes to each other one in the newest that both speak; how it learns which that is, and what may not differ between versions: [decisions/versions.md](decisions/versions.md).`,
-    'The layouts below are those of version ' + WIRE_VERSION + (differing().length === 0 ? `; version ${PREVIOUS_WIRE_VERSION} has the same.` : `; where version ${PREVIOUS_WIRE_VERSION} differs, its layout stands beside: ${list(differing().map(({ name }) => name))}.`),
+    'The layouts below are those of version ' +
+      WIRE_VERSION +
+      (differing().length === 0
+        ? `; version ${PREVIOUS_WIRE_VERSION} has the same.`
+        : `; where version ${PREVIOUS_WIRE_VERSION} differs, its layout stands beside: ${list(differing().map(({ name }) => name))}.`),
     '',
     'To change a message, in `src/wire/messages.ts`:',
     '',
@@ -98,8 +122,23 @@ function render() {
 
 function section(message, comment) {
   const { previous } = message;
-  const before = previous === message ? [] : [previous === undefined ? `Version ${PREVIOUS_WIRE_VERSION} does not have it.` : `In version ${PREVIOUS_WIRE_VERSION}:\n\n${fenced(layout.draw(previous))}`, ''];
-  return [`### ${message.name}`, '', ...(comment === undefined ? [] : [comment, '']), fenced(layout.draw(message)), '', ...before];
+  const before =
+    previous === message
+      ? []
+      : [
+          previous === undefined
+            ? `Version ${PREVIOUS_WIRE_VERSION} does not have it.`
+            : `In version ${PREVIOUS_WIRE_VERSION}:\n\n${fenced(layout.draw(previous))}`,
+          '',
+        ];
+  return [
+    `### ${message.name}`,
+    '',
+    ...(comment === undefined ? [] : [comment, '']),
+    fenced(layout.draw(message)),
+    '',
+    ...before,
+  ];
 }
 
 /** Messages that are not the same in both versions. */
@@ -110,7 +149,13 @@ function differing() {
 /** As an envelope has it, in hexadecimal. */
 function versionByte(written, newest) {
   const bytes = new Uint8Array(envelope.ENVELOPE_BYTES);
-  new envelope.Envelope({ hash64: () => undefined }, 0, 0, 0, 1, undefined, newest).seal(bytes, 0, bytes.length, undefined, written);
+  new envelope.Envelope({ hash64: () => undefined }, 0, 0, 0, 1, undefined, newest).seal(
+    bytes,
+    0,
+    bytes.length,
+    undefined,
+    written,
+  );
   return `0x${bytes[5].toString(16).padStart(2, '0')}`;
 }
 
@@ -128,16 +173,25 @@ function messageComments() {
 function drawEnvelope() {
   const bytes = new Uint8Array(envelope.ENVELOPE_BYTES);
   new envelope.Envelope({ hash64: () => undefined }, 0, 0, 0, 1).seal(bytes, 0, bytes.length);
-  const rows = [`envelope (${bytes.length} bytes)`, 'offset  marker  width  field', row(0, bytes[0], '', `array of ${bytes[0] - ARRAY_MARKER}`)];
+  const rows = [
+    `envelope (${bytes.length} bytes)`,
+    'offset  marker  width  field',
+    row(0, bytes[0], '', `array of ${bytes[0] - ARRAY_MARKER}`),
+  ];
   let at = 1;
   for (const field of ENVELOPE_FIELDS) {
     const marker = bytes[at];
-    const [kind, width, header] = marker === BIN8_MARKER ? ['bin8', bytes[at + 1], 2] : [...(SCALARS.get(marker) ?? []), 1];
-    if (width === undefined) throw new Error(`the envelope has the marker ${marker} at ${at}, which this script does not know: extend SCALARS`);
+    const [kind, width, header] =
+      marker === BIN8_MARKER ? ['bin8', bytes[at + 1], 2] : [...(SCALARS.get(marker) ?? []), 1];
+    if (width === undefined)
+      throw new Error(
+        `the envelope has the marker ${marker} at ${at}, which this script does not know: extend SCALARS`,
+      );
     rows.push(row(at + header, marker, width, `${field} ${kind}`));
     at += header + width;
   }
-  if (at !== bytes.length) throw new Error(`ENVELOPE_FIELDS ends at byte ${at} of an envelope of ${bytes.length}: correct the list`);
+  if (at !== bytes.length)
+    throw new Error(`ENVELOPE_FIELDS ends at byte ${at} of an envelope of ${bytes.length}: correct the list`);
   return rows.join('\n');
 }
 
@@ -151,7 +205,7 @@ function codes(title, table, names) {
 }
 
 function fenced(text) {
-  return '```\n' + text + '\n```';
+  return `\`\`\`\n${text}\n\`\`\``;
 }
 
 function list(names) {

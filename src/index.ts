@@ -14,12 +14,28 @@ export { KvMachine, type KvOptions } from './machine/kv.js';
 export type { KvEntry } from './machine/kv-codec.js';
 export { KvError, SnapshotError, type KvErrorCode } from './machine/machine-error.js';
 export type { ApplyContext, Operation, Reply, StateMachine } from './machine/state-machine.js';
-export { DEFAULT_CLIENT_TIMINGS, DEFAULT_LATE, DEFAULT_LIMITS, DEFAULT_TIMINGS, type ClientTimings, type LateRule, type Limits, type Timings } from './protocol/config.js';
+export {
+  DEFAULT_CLIENT_TIMINGS,
+  DEFAULT_LATE,
+  DEFAULT_LIMITS,
+  DEFAULT_TIMINGS,
+  type ClientTimings,
+  type LateRule,
+  type Limits,
+  type Timings,
+} from './protocol/config.js';
 export { expose, EXPOSITION_CONTENT_TYPE, type Family } from './metrics/exposition.js';
 export { Outcome } from './protocol/contract.js';
 export { InvariantError } from './protocol/invariant.js';
 export { CLUSTER_SCHEMA, type ClusterConfig } from './host/cluster-config.js';
-export { lineLogger, silentLogger, stderrLogger, type LineLoggerOptions, type Logger, type LogLevel } from './host/logger.js';
+export {
+  lineLogger,
+  silentLogger,
+  stderrLogger,
+  type LineLoggerOptions,
+  type Logger,
+  type LogLevel,
+} from './host/logger.js';
 export { MetricsServer, type Monitored } from './server/metrics-server.js';
 export { Replica, type ReplicaOptions } from './server/replica.js';
 export type { ReplicaStatusReport } from './host/status.js';

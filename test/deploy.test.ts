@@ -17,7 +17,9 @@ const at = (name: string): string => fileURLToPath(new URL(`../../${name}`, impo
 const read = (name: string): string => readFileSync(at(name), 'utf8');
 
 /** Names of metrics in a text, without the endings of a histogram's series. */
-const metricsIn = (text: string): string[] => [...new Set([...text.matchAll(/\bjitpaxos_[a-z_]+/g)].map(([name]) => name.replace(/_(bucket|sum|count)$/, '')))];
+const metricsIn = (text: string): string[] => [
+  ...new Set([...text.matchAll(/\bjitpaxos_[a-z_]+/g)].map(([name]) => name.replace(/_(bucket|sum|count)$/, ''))),
+];
 
 interface AlertRule {
   readonly alert: string;
@@ -32,8 +34,12 @@ function alertRules(): AlertRule[] {
 }
 
 function dashboardExpressions(title?: string): string[] {
-  const { panels } = JSON.parse(read('deploy/grafana-dashboard.json')) as { panels: { title: string; targets: { expr: string }[] }[] };
-  return panels.filter((panel) => title === undefined || panel.title === title).flatMap(({ targets }) => targets.map(({ expr }) => expr));
+  const { panels } = JSON.parse(read('deploy/grafana-dashboard.json')) as {
+    panels: { title: string; targets: { expr: string }[] }[];
+  };
+  return panels
+    .filter((panel) => title === undefined || panel.title === title)
+    .flatMap(({ targets }) => targets.map(({ expr }) => expr));
 }
 
 t.test('dashboard and alerts name metrics that exist', async (t) => {
@@ -47,21 +53,43 @@ t.test('dashboard and alerts name metrics that exist', async (t) => {
   for (const file of ['deploy/alerts.yaml', 'deploy/grafana-dashboard.json']) {
     const named = metricsIn(read(file));
     t.ok(named.length > 5, `${file} names ${named.length} metrics`);
-    t.same(named.filter((name) => !known.has(name)), [], file);
+    t.same(
+      named.filter((name) => !known.has(name)),
+      [],
+      file,
+    );
   }
   // A gauge that falls to 0 at a restart and rises again looks to them as if all of it had been counted anew.
   for (const expression of [...alertRules().map(({ expr }) => expr), ...dashboardExpressions()]) {
-    for (const [call, name] of [...expression.matchAll(/\b(?:rate|irate|increase)\((jitpaxos_[a-z_]+)/g)].map((match) => [match[0], match[1]!] as const)) {
+    for (const [call, name] of [...expression.matchAll(/\b(?:rate|irate|increase)\((jitpaxos_[a-z_]+)/g)].map(
+      (match) => [match[0], match[1]!] as const,
+    )) {
       t.not(kinds.get(name.replace(/_(bucket|sum|count)$/, '')), 'gauge', `${call} …`);
     }
   }
 });
 
 t.test('the dashboard', (t) => {
-  const { panels } = JSON.parse(read('deploy/grafana-dashboard.json')) as { panels: { id: number; title: string; description: string; gridPos: { x: number; y: number; w: number; h: number }; targets: unknown[] }[] };
+  const { panels } = JSON.parse(read('deploy/grafana-dashboard.json')) as {
+    panels: {
+      id: number;
+      title: string;
+      description: string;
+      gridPos: { x: number; y: number; w: number; h: number };
+      targets: unknown[];
+    }[];
+  };
   t.equal(new Set(panels.map(({ id }) => id)).size, panels.length, 'ids differ');
-  for (const { title, description, gridPos: { x, w }, targets } of panels) t.ok(description !== '' && targets.length > 0 && x + w <= 24, title);
-  const cells = panels.flatMap(({ gridPos: { x, y, w, h } }) => Array.from({ length: w * h }, (_, i) => `${x + (i % w)} ${y + Math.floor(i / w)}`));
+  for (const {
+    title,
+    description,
+    gridPos: { x, w },
+    targets,
+  } of panels)
+    t.ok(description !== '' && targets.length > 0 && x + w <= 24, title);
+  const cells = panels.flatMap(({ gridPos: { x, y, w, h } }) =>
+    Array.from({ length: w * h }, (_, i) => `${x + (i % w)} ${y + Math.floor(i / w)}`),
+  );
   t.equal(new Set(cells).size, cells.length, 'no panel lies on another');
   t.end();
 });
@@ -78,7 +106,8 @@ t.test('every alert is explained, and nothing else is', (t) => {
 type SeriesMap = Readonly<Record<string, string>>;
 
 const SAMPLES = 80;
-const replicaSeries = (name: string, values: readonly [string, string, string], labels = ''): SeriesMap => Object.fromEntries(values.map((each, id) => [`jitpaxos_${name}{job="jitpaxos",instance="r${id}"${labels}}`, each]));
+const replicaSeries = (name: string, values: readonly [string, string, string], labels = ''): SeriesMap =>
+  Object.fromEntries(values.map((each, id) => [`jitpaxos_${name}{job="jitpaxos",instance="r${id}"${labels}}`, each]));
 const steady = (value: number): string => `${value}x${SAMPLES}`;
 const all = (value: number): [string, string, string] => [steady(value), steady(value), steady(value)];
 /** From 0 on, `perStep` more each 15 s. */
@@ -114,7 +143,12 @@ const HEALTHY: SeriesMap = {
 /** A replica that restarts again and again, and is scraped before it has fetched the log. */
 const RESTARTING = `${Array.from({ length: SAMPLES + 1 }, (_, i) => (i % 4 === 3 ? '0' : '44676')).join(' ')}`;
 /** Nothing commits although requests arrive. */
-const STUCK: SeriesMap = { ...replicaSeries('entries_committed_total', all(0)), ...replicaSeries('log_committed_index', all(44_676)), ...replicaSeries('log_last_index', all(44_676)), ...replicaSeries('log_synced_index', all(44_676)) };
+const STUCK: SeriesMap = {
+  ...replicaSeries('entries_committed_total', all(0)),
+  ...replicaSeries('log_committed_index', all(44_676)),
+  ...replicaSeries('log_last_index', all(44_676)),
+  ...replicaSeries('log_synced_index', all(44_676)),
+};
 
 interface AlertCase {
   readonly what: string;
@@ -126,97 +160,289 @@ interface AlertCase {
 }
 
 const R2 = { instance: 'r2', job: 'jitpaxos' };
-const of = (name: string, id: number, value: string | undefined, labels = ''): Readonly<Record<string, string | undefined>> => ({ [`jitpaxos_${name}{job="jitpaxos",instance="r${id}"${labels}}`]: value });
+const of = (
+  name: string,
+  id: number,
+  value: string | undefined,
+  labels = '',
+): Readonly<Record<string, string | undefined>> => ({
+  [`jitpaxos_${name}{job="jitpaxos",instance="r${id}"${labels}}`]: value,
+});
 const ALERT_CASES: readonly AlertCase[] = [
-  { what: 'a replica is gone', alert: 'JitPaxosReplicaDown', series: { 'up{job="jitpaxos",instance="r2"}': steady(0) }, labels: [R2] },
+  {
+    what: 'a replica is gone',
+    alert: 'JitPaxosReplicaDown',
+    series: { 'up{job="jitpaxos",instance="r2"}': steady(0) },
+    labels: [R2],
+  },
   { what: 'no primary', alert: 'JitPaxosNoPrimary', series: of('is_primary', 0, steady(0)), labels: [{}] },
-  { what: 'logs of a majority lost', alert: 'JitPaxosMajorityLost', series: of('status', 2, steady(1), ',status="majority-lost"'), labels: [{}] },
+  {
+    what: 'logs of a majority lost',
+    alert: 'JitPaxosMajorityLost',
+    series: of('status', 2, steady(1), ',status="majority-lost"'),
+    labels: [{}],
+  },
   { what: 'nothing commits', alert: 'JitPaxosNoProgress', series: STUCK, labels: [{}] },
-  { what: 'nothing commits, and a replica that restarts again and again does not hide it', alert: 'JitPaxosNoProgress', series: { ...STUCK, ...of('log_committed_index', 2, RESTARTING) }, labels: [{}] },
-  { what: 'no log to install', alert: 'JitPaxosRecovering', series: of('status', 2, steady(1), ',status="recovering"'), labels: [{ ...R2, status: 'recovering' }] },
-  { what: 'states differ', alert: 'JitPaxosDiverged', series: of('replicas_diverged', 2, steady(1), ',in="state"'), labels: [{ in: 'state' }] },
-  { what: 'another chain', alert: 'JitPaxosSetUpOtherwise', series: of('replicas_set_up_otherwise', 2, steady(2), ',in="chain"'), labels: [{ in: 'chain' }] },
-  { what: 'another cluster file', alert: 'JitPaxosSetUpOtherwise', series: of('replicas_set_up_otherwise', 1, steady(1), ',in="cluster_file"'), labels: [{ in: 'cluster_file' }] },
+  {
+    what: 'nothing commits, and a replica that restarts again and again does not hide it',
+    alert: 'JitPaxosNoProgress',
+    series: { ...STUCK, ...of('log_committed_index', 2, RESTARTING) },
+    labels: [{}],
+  },
+  {
+    what: 'no log to install',
+    alert: 'JitPaxosRecovering',
+    series: of('status', 2, steady(1), ',status="recovering"'),
+    labels: [{ ...R2, status: 'recovering' }],
+  },
+  {
+    what: 'states differ',
+    alert: 'JitPaxosDiverged',
+    series: of('replicas_diverged', 2, steady(1), ',in="state"'),
+    labels: [{ in: 'state' }],
+  },
+  {
+    what: 'another chain',
+    alert: 'JitPaxosSetUpOtherwise',
+    series: of('replicas_set_up_otherwise', 2, steady(2), ',in="chain"'),
+    labels: [{ in: 'chain' }],
+  },
+  {
+    what: 'another cluster file',
+    alert: 'JitPaxosSetUpOtherwise',
+    series: of('replicas_set_up_otherwise', 1, steady(1), ',in="cluster_file"'),
+    labels: [{ in: 'cluster_file' }],
+  },
   { what: 'views change', alert: 'JitPaxosViewChanges', series: of('view', 2, growing(1)), labels: [R2] },
-  { what: 'much is rejected', alert: 'JitPaxosRejects', series: of('requests_rejected_total', 0, growing(600), ',reason="late"'), labels: [{ reason: 'late' }] },
-  { what: 'a wide bound', alert: 'JitPaxosClockBound', series: of('clock_error_bound_seconds', 2, steady(0.0005)), labels: [R2] },
-  { what: 'a clock that nobody keeps states no bound', alert: 'JitPaxosClockUnhealthy', series: { ...of('clock_healthy', 2, steady(0)), ...of('clock_error_bound_seconds', 2, undefined) }, labels: [R2] },
-  { what: 'a clock of unknown error', alert: 'JitPaxosClockErrorUnknown', series: of('clock_error_bound_seconds', 2, undefined), labels: [R2] },
-  { what: 'a lost device', alert: 'JitPaxosClockLost', series: of('clock_fallbacks_total', 2, `0x50 1x${SAMPLES - 51}`), labels: [R2] },
-  { what: 'a clock that is off', alert: 'JitPaxosReplicaClockOff', series: of('replica_clock_off', 0, steady(1), ',replica="2"'), labels: [{ replica: '2' }] },
-  { what: 'clocks without a majority', alert: 'JitPaxosReplicaClocksDivided', series: of('replica_clocks_divided', 0, steady(1)), labels: [{}] },
-  { what: 'a log from the future', alert: 'JitPaxosLogAhead', series: of('log_ahead_of_clock_seconds', 2, steady(3_540)), labels: [R2] },
+  {
+    what: 'much is rejected',
+    alert: 'JitPaxosRejects',
+    series: of('requests_rejected_total', 0, growing(600), ',reason="late"'),
+    labels: [{ reason: 'late' }],
+  },
+  {
+    what: 'a wide bound',
+    alert: 'JitPaxosClockBound',
+    series: of('clock_error_bound_seconds', 2, steady(0.0005)),
+    labels: [R2],
+  },
+  {
+    what: 'a clock that nobody keeps states no bound',
+    alert: 'JitPaxosClockUnhealthy',
+    series: { ...of('clock_healthy', 2, steady(0)), ...of('clock_error_bound_seconds', 2, undefined) },
+    labels: [R2],
+  },
+  {
+    what: 'a clock of unknown error',
+    alert: 'JitPaxosClockErrorUnknown',
+    series: of('clock_error_bound_seconds', 2, undefined),
+    labels: [R2],
+  },
+  {
+    what: 'a lost device',
+    alert: 'JitPaxosClockLost',
+    series: of('clock_fallbacks_total', 2, `0x50 1x${SAMPLES - 51}`),
+    labels: [R2],
+  },
+  {
+    what: 'a clock that is off',
+    alert: 'JitPaxosReplicaClockOff',
+    series: of('replica_clock_off', 0, steady(1), ',replica="2"'),
+    labels: [{ replica: '2' }],
+  },
+  {
+    what: 'clocks without a majority',
+    alert: 'JitPaxosReplicaClocksDivided',
+    series: of('replica_clocks_divided', 0, steady(1)),
+    labels: [{}],
+  },
+  {
+    what: 'a log from the future',
+    alert: 'JitPaxosLogAhead',
+    series: of('log_ahead_of_clock_seconds', 2, steady(3_540)),
+    labels: [R2],
+  },
   { what: 'stalls', alert: 'JitPaxosLoopStall', series: of('loop_stalls_total', 2, growing(15)), labels: [R2] },
-  { what: 'foreign datagrams', alert: 'JitPaxosForeignDatagrams', series: of('datagrams_dropped_total', 2, growing(150), ',reason="key"'), labels: [{ instance: 'r2', reason: 'key' }] },
+  {
+    what: 'foreign datagrams',
+    alert: 'JitPaxosForeignDatagrams',
+    series: of('datagrams_dropped_total', 2, growing(150), ',reason="key"'),
+    labels: [{ instance: 'r2', reason: 'key' }],
+  },
 ];
 
 /** At the end of the series, but for alerts that take longer than that. */
 const ALERT_AT: Readonly<Record<string, string>> = { JitPaxosClockErrorUnknown: '65m' };
 
-function promtoolTest(what: string, series: Readonly<Record<string, string | undefined>>, more: object, minutes = 20): object {
+function promtoolTest(
+  what: string,
+  series: Readonly<Record<string, string | undefined>>,
+  more: object,
+  minutes = 20,
+): object {
   // The last value stands for as long as the test asks.
   const lengthened = (values: string): string => (minutes > 20 ? values.replace(/x\d+$/, `x${minutes * 4}`) : values);
-  const input = Object.entries({ ...HEALTHY, ...series }).flatMap(([name, values]) => (values === undefined ? [] : [{ series: name, values: lengthened(values) }]));
+  const input = Object.entries({ ...HEALTHY, ...series }).flatMap(([name, values]) =>
+    values === undefined ? [] : [{ series: name, values: lengthened(values) }],
+  );
   return { name: what, interval: '15s', input_series: input, ...more };
 }
 
 const promtool = ['promtool', '/usr/bin/promtool'].find((command) => spawnSync(command, ['--version']).status === 0);
-t.test('alerts and expressions, by promtool', { skip: promtool === undefined ? 'promtool is not installed: apt-get install prometheus' : false }, (t) => {
-  const rules = alertRules();
-  t.same([...new Set(ALERT_CASES.map(({ alert }) => alert))].sort(), rules.map(({ alert }) => alert).sort(), 'every alert has a case');
-  const quiet = rules.map(({ alert }) => ({ eval_time: '20m', alertname: alert, exp_alerts: [] }));
-  const cases = ALERT_CASES.map(({ what, alert, series, labels }) => {
-    const { labels: own, annotations } = rules.find((rule) => rule.alert === alert)!;
-    const at = ALERT_AT[alert] ?? '20m';
-    const expected = labels.map((each) => ({
-      exp_labels: { ...own, ...each },
-      exp_annotations: { summary: annotations.summary.replace(/\{\{ \$labels\.(\w+) \}\}/g, (_, label: string) => each[label] ?? '') },
-    }));
-    return promtoolTest(what, series, { alert_rule_test: [{ eval_time: at, alertname: alert, exp_alerts: expected }] }, parseInt(at));
-  });
-  const value = (expr: string, samples: readonly { labels: string; value: number }[]): object => ({ expr: expr.replaceAll('$job', 'jitpaxos').replaceAll('$__rate_interval', '1m'), eval_time: '20m', exp_samples: samples });
-  const [commits] = dashboardExpressions('Commits');
-  const [lag] = dashboardExpressions('Lag behind the newest log');
-  const lagOf = (lags: readonly number[]): { labels: string; value: number }[] => lags.map((each, id) => ({ labels: `{job="jitpaxos",instance="r${id}"}`, value: each }));
-  const idle = { ...replicaSeries('requests_total', all(0)), ...STUCK, ...of('log_committed_index', 2, RESTARTING) };
-  const panels = [
-    promtoolTest('the panel of commits under load', {}, { promql_expr_test: [value(commits!, [{ labels: '{}', value: 100 }]), value(lag!, lagOf([0, 0, 0]))] }),
-    promtoolTest('an idle cluster commits nothing, whoever restarts', idle, { promql_expr_test: [value(commits!, [{ labels: '{}', value: 0 }])] }),
-    promtoolTest('a primary that changes is counted on', { ...of('entries_committed_total', 0, `0+1500x40 60000x${SAMPLES - 41}`), ...of('entries_committed_total', 1, `0x40 1500+1500x${SAMPLES - 41}`) }, { promql_expr_test: [value(commits!, [{ labels: '{}', value: 100 }])] }),
-    promtoolTest('a spare that lags', of('log_synced_index', 2, `39000+1500x${SAMPLES}`), { promql_expr_test: [value(lag!, lagOf([0, 0, 1_000]))] }),
-  ];
-  const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-promtool-'));
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
-  const tests = [promtoolTest('nothing is wrong', {}, { alert_rule_test: quiet }), ...cases, ...panels];
-  for (const [what, content] of Object.entries({ 'as it is': tests, 'a case that cannot pass': [promtoolTest('nothing is wrong', {}, { alert_rule_test: [{ eval_time: '20m', alertname: 'JitPaxosReplicaDown', exp_alerts: [{ exp_labels: { severity: 'warning' } }] }] })] })) {
-    const path = join(directory, 'tests.yaml');
-    writeFileSync(path, stringify({ rule_files: [at('deploy/alerts.yaml')], evaluation_interval: '15s', tests: content }));
-    const { status, stdout, stderr } = spawnSync(promtool!, ['test', 'rules', path], { encoding: 'utf8' });
-    if (what === 'as it is') t.equal(status, 0, `${stdout}${stderr}`);
-    else t.not(status, 0, 'promtool would have said so');
-  }
-  const checked = spawnSync(promtool!, ['check', 'rules', at('deploy/alerts.yaml')], { encoding: 'utf8' });
-  t.equal(checked.status, 0, checked.stdout + checked.stderr);
-  t.end();
-});
+t.test(
+  'alerts and expressions, by promtool',
+  { skip: promtool === undefined ? 'promtool is not installed: apt-get install prometheus' : false },
+  (t) => {
+    const rules = alertRules();
+    t.same(
+      [...new Set(ALERT_CASES.map(({ alert }) => alert))].sort(),
+      rules.map(({ alert }) => alert).sort(),
+      'every alert has a case',
+    );
+    const quiet = rules.map(({ alert }) => ({ eval_time: '20m', alertname: alert, exp_alerts: [] }));
+    const cases = ALERT_CASES.map(({ what, alert, series, labels }) => {
+      const { labels: own, annotations } = rules.find((rule) => rule.alert === alert)!;
+      const at = ALERT_AT[alert] ?? '20m';
+      const expected = labels.map((each) => ({
+        exp_labels: { ...own, ...each },
+        exp_annotations: {
+          summary: annotations.summary.replace(/\{\{ \$labels\.(\w+) \}\}/g, (_, label: string) => each[label] ?? ''),
+        },
+      }));
+      return promtoolTest(
+        what,
+        series,
+        { alert_rule_test: [{ eval_time: at, alertname: alert, exp_alerts: expected }] },
+        parseInt(at, 10),
+      );
+    });
+    const value = (expr: string, samples: readonly { labels: string; value: number }[]): object => ({
+      expr: expr.replaceAll('$job', 'jitpaxos').replaceAll('$__rate_interval', '1m'),
+      eval_time: '20m',
+      exp_samples: samples,
+    });
+    const [commits] = dashboardExpressions('Commits');
+    const [lag] = dashboardExpressions('Lag behind the newest log');
+    const lagOf = (lags: readonly number[]): { labels: string; value: number }[] =>
+      lags.map((each, id) => ({ labels: `{job="jitpaxos",instance="r${id}"}`, value: each }));
+    const idle = { ...replicaSeries('requests_total', all(0)), ...STUCK, ...of('log_committed_index', 2, RESTARTING) };
+    const panels = [
+      promtoolTest(
+        'the panel of commits under load',
+        {},
+        { promql_expr_test: [value(commits!, [{ labels: '{}', value: 100 }]), value(lag!, lagOf([0, 0, 0]))] },
+      ),
+      promtoolTest('an idle cluster commits nothing, whoever restarts', idle, {
+        promql_expr_test: [value(commits!, [{ labels: '{}', value: 0 }])],
+      }),
+      promtoolTest(
+        'a primary that changes is counted on',
+        {
+          ...of('entries_committed_total', 0, `0+1500x40 60000x${SAMPLES - 41}`),
+          ...of('entries_committed_total', 1, `0x40 1500+1500x${SAMPLES - 41}`),
+        },
+        { promql_expr_test: [value(commits!, [{ labels: '{}', value: 100 }])] },
+      ),
+      promtoolTest('a spare that lags', of('log_synced_index', 2, `39000+1500x${SAMPLES}`), {
+        promql_expr_test: [value(lag!, lagOf([0, 0, 1_000]))],
+      }),
+    ];
+    const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-promtool-'));
+    t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+    const tests = [promtoolTest('nothing is wrong', {}, { alert_rule_test: quiet }), ...cases, ...panels];
+    for (const [what, content] of Object.entries({
+      'as it is': tests,
+      'a case that cannot pass': [
+        promtoolTest(
+          'nothing is wrong',
+          {},
+          {
+            alert_rule_test: [
+              {
+                eval_time: '20m',
+                alertname: 'JitPaxosReplicaDown',
+                exp_alerts: [{ exp_labels: { severity: 'warning' } }],
+              },
+            ],
+          },
+        ),
+      ],
+    })) {
+      const path = join(directory, 'tests.yaml');
+      writeFileSync(
+        path,
+        stringify({ rule_files: [at('deploy/alerts.yaml')], evaluation_interval: '15s', tests: content }),
+      );
+      const { status, stdout, stderr } = spawnSync(promtool!, ['test', 'rules', path], { encoding: 'utf8' });
+      if (what === 'as it is') t.equal(status, 0, `${stdout}${stderr}`);
+      else t.not(status, 0, 'promtool would have said so');
+    }
+    const checked = spawnSync(promtool!, ['check', 'rules', at('deploy/alerts.yaml')], { encoding: 'utf8' });
+    t.equal(checked.status, 0, checked.stdout + checked.stderr);
+    t.end();
+  },
+);
 
 t.test('variables are settings', (t) => {
   const known = new Set([...Object.keys(REPLICA_SETTINGS).map(variableOf), 'JITPAXOS_REQUIRE_NATIVE']);
   for (const file of ['deploy/jitpaxos@.service', 'deploy/Containerfile', 'deploy/kubernetes.yaml']) {
     const named = [...new Set([...read(file).matchAll(/JITPAXOS_[A-Z_]*[A-Z]/g)].map(([name]) => name))];
     t.ok(named.length > 1, file);
-    t.same(named.filter((name) => !known.has(name)), [], file);
+    t.same(
+      named.filter((name) => !known.has(name)),
+      [],
+      file,
+    );
   }
   t.end();
 });
 
 t.test('the Kubernetes objects', (t) => {
   const documents = parseAllDocuments(read('deploy/kubernetes.yaml'));
-  t.same(documents.flatMap(({ errors }) => errors.map(String)), []);
-  interface Container { command: string[]; image: string; volumeMounts: { name: string; mountPath: string }[]; ports?: { name: string }[]; livenessProbe?: Probe; readinessProbe?: Probe; env?: { name: string }[] }
-  interface Probe { httpGet: { path: string; port: string } }
-  const objects = documents.map((document) => document.toJS() as { apiVersion: string; kind: string; metadata: { name: string }; data: Record<string, string>; spec: { serviceName: string; replicas: number; selector: { matchLabels: object }; template: { metadata: { labels: object }; spec: { hostNetwork: boolean; containers: Container[]; initContainers: Container[]; volumes: { name: string }[] } }; volumeClaimTemplates: { metadata: { name: string } }[] } });
-  t.same(objects.map(({ apiVersion, kind }) => `${apiVersion} ${kind}`), ['v1 ConfigMap', 'v1 Service', 'policy/v1 PodDisruptionBudget', 'apps/v1 StatefulSet']);
+  t.same(
+    documents.flatMap(({ errors }) => errors.map(String)),
+    [],
+  );
+  interface Container {
+    command: string[];
+    image: string;
+    volumeMounts: { name: string; mountPath: string }[];
+    ports?: { name: string }[];
+    livenessProbe?: Probe;
+    readinessProbe?: Probe;
+    env?: { name: string }[];
+  }
+  interface Probe {
+    httpGet: { path: string; port: string };
+  }
+  const objects = documents.map(
+    (document) =>
+      document.toJS() as {
+        apiVersion: string;
+        kind: string;
+        metadata: { name: string };
+        data: Record<string, string>;
+        spec: {
+          serviceName: string;
+          replicas: number;
+          selector: { matchLabels: object };
+          template: {
+            metadata: { labels: object };
+            spec: {
+              hostNetwork: boolean;
+              containers: Container[];
+              initContainers: Container[];
+              volumes: { name: string }[];
+            };
+          };
+          volumeClaimTemplates: { metadata: { name: string } }[];
+        };
+      },
+  );
+  t.same(
+    objects.map(({ apiVersion, kind }) => `${apiVersion} ${kind}`),
+    ['v1 ConfigMap', 'v1 Service', 'policy/v1 PodDisruptionBudget', 'apps/v1 StatefulSet'],
+  );
   const [map, service, , set] = objects;
   const cluster = loadCluster(JSON.parse(map!.data['cluster.json']!) as ClusterConfig);
   t.equal(set!.spec.replicas, cluster.replicas.length);
@@ -226,23 +452,53 @@ t.test('the Kubernetes objects', (t) => {
   const pod = set!.spec.template.spec;
   t.equal(pod.hostNetwork, true);
   const containers = [...pod.initContainers, ...pod.containers];
-  const volumes = [...pod.volumes.map(({ name }) => name), ...set!.spec.volumeClaimTemplates.map(({ metadata }) => metadata.name)];
-  t.same([...new Set(containers.flatMap(({ volumeMounts }) => volumeMounts.map(({ name }) => name)))].sort(), volumes.sort(), 'every volume is mounted, and every mount has its volume');
+  const volumes = [
+    ...pod.volumes.map(({ name }) => name),
+    ...set!.spec.volumeClaimTemplates.map(({ metadata }) => metadata.name),
+  ];
+  t.same(
+    [...new Set(containers.flatMap(({ volumeMounts }) => volumeMounts.map(({ name }) => name)))].sort(),
+    volumes.sort(),
+    'every volume is mounted, and every mount has its volume',
+  );
   t.equal(new Set(containers.map(({ image }) => image)).size, 1, 'one image');
   const [replica] = pod.containers;
-  t.same([replica!.livenessProbe, replica!.readinessProbe].map((probe) => probe!.httpGet), [{ path: '/healthz', port: 'metrics' }, { path: '/readyz', port: 'metrics' }]);
-  t.ok(replica!.ports!.some(({ name }) => name === 'metrics') && replica!.env!.some(({ name }) => name === 'JITPAXOS_METRICS'), 'which are served');
+  t.same(
+    [replica!.livenessProbe, replica!.readinessProbe].map((probe) => probe!.httpGet),
+    [
+      { path: '/healthz', port: 'metrics' },
+      { path: '/readyz', port: 'metrics' },
+    ],
+  );
+  t.ok(
+    replica!.ports!.some(({ name }) => name === 'metrics') &&
+      replica!.env!.some(({ name }) => name === 'JITPAXOS_METRICS'),
+    'which are served',
+  );
   // What the image expects, and where the init container puts it.
   const expected = /JITPAXOS_CLUSTER=(\S+)\/cluster\.json/.exec(read('deploy/Containerfile'))![1];
   t.ok(replica!.volumeMounts.some(({ name, mountPath }) => name === 'settings' && mountPath === expected));
-  t.same(pod.initContainers[0]!.command, ['install', '-m', '0600', '/from/cluster/cluster.json', '/from/keys/replica.keys', `${expected}/`]);
+  t.same(pod.initContainers[0]!.command, [
+    'install',
+    '-m',
+    '0600',
+    '/from/cluster/cluster.json',
+    '/from/keys/replica.keys',
+    `${expected}/`,
+  ]);
   t.end();
 });
 
 const systemd = spawnSync('systemd-analyze', ['--version']).status === 0;
-t.test('the unit passes systemd-analyze verify', { skip: systemd ? false : 'systemd-analyze is not installed' }, (t) => {
-  const { status, stderr } = spawnSync('systemd-analyze', ['verify', at('deploy/jitpaxos@.service')], { encoding: 'utf8' });
-  t.equal(status, 0, stderr);
-  t.notMatch(stderr, /jitpaxos@/, 'without a word about this unit');
-  t.end();
-});
+t.test(
+  'the unit passes systemd-analyze verify',
+  { skip: systemd ? false : 'systemd-analyze is not installed' },
+  (t) => {
+    const { status, stderr } = spawnSync('systemd-analyze', ['verify', at('deploy/jitpaxos@.service')], {
+      encoding: 'utf8',
+    });
+    t.equal(status, 0, stderr);
+    t.notMatch(stderr, /jitpaxos@/, 'without a word about this unit');
+    t.end();
+  },
+);

@@ -35,10 +35,17 @@ t.test('deadlines', async (t) => {
 t.test('counter', async (t) => {
   const { cluster } = await store(t);
   const sums = await counter(cluster);
-  t.same(sums.map(Number).sort((a, b) => a - b), Array.from({ length: 20 }, (_, i) => i + 1));
+  t.same(
+    sums.map(Number).sort((a, b) => a - b),
+    Array.from({ length: 20 }, (_, i) => i + 1),
+  );
 });
 
 t.test('fencing-lock', async (t) => {
   const { cluster } = await store(t);
-  t.same(await fencingLock(cluster), { tokens: [1, 2, 3], written: ['first', 'second'], refused: 'token 1 is over, 2 was here' });
+  t.same(await fencingLock(cluster), {
+    tokens: [1, 2, 3],
+    written: ['first', 'second'],
+    refused: 'token 1 is over, 2 was here',
+  });
 });

@@ -13,7 +13,14 @@ const NS_PER_MS = 1e6;
 const P99_GOAL_NS = 2 * NS_PER_MS;
 const KV_SHARE = 0.6;
 
-const pointOf = (open: number, machine: Point['machine'] = 'echo'): Point => ({ replicas: 3, clients: 1, open, bytes: 64, operation: 'write', machine });
+const pointOf = (open: number, machine: Point['machine'] = 'echo'): Point => ({
+  replicas: 3,
+  clients: 1,
+  open,
+  bytes: 64,
+  operation: 'write',
+  machine,
+});
 
 /** Our own latency with one operation open, as a multiple of a baseline's. */
 export function latencyRow(name: string, what: string, goal: number, ours: OurCluster, baseline: Contestant): RowGroup {
@@ -29,7 +36,12 @@ export function latencyRow(name: string, what: string, goal: number, ours: OurCl
         goal: `≤ ${goal}`,
         measured: `${ratio.toFixed(2)} (${formatDuration(a.latencyNs.p50)} / ${formatDuration(b.latencyNs.p50)})`,
         holds: ratio <= goal,
-        values: { ratioP50: ratio, ours: a, baseline: { name: baseline.name, ...b }, ratiosOfRounds: mine.map((run, i) => run.histogram.quantile(0.5) / theirs[i]!.histogram.quantile(0.5)) },
+        values: {
+          ratioP50: ratio,
+          ours: a,
+          baseline: { name: baseline.name, ...b },
+          ratiosOfRounds: mine.map((run, i) => run.histogram.quantile(0.5) / theirs[i]!.histogram.quantile(0.5)),
+        },
         ...noteOf(mine, theirs),
       };
       return [row];
@@ -48,25 +60,46 @@ export function throughputRows(program: EchoProgram): RowGroup {
       const at32 = await withStore(native, 32, effort);
       const at512 = await withStore(native, 512, effort, echo);
       // With longer datagrams the C program has next to nothing left to do: what it is to be compared with is what a network carries.
-      const onEthernet = await both(new OurCluster('echo', native), echo, { ...pointOf(512), datagramBytes: DEFAULT_DATAGRAM_BYTES }, effort);
+      const onEthernet = await both(
+        new OurCluster('echo', native),
+        echo,
+        { ...pointOf(512), datagramBytes: DEFAULT_DATAGRAM_BYTES },
+        effort,
+      );
       const overDgram = await withStore(dgram, 512, effort);
       const p99 = median(at512.ours.map(({ histogram }) => histogram.quantile(0.99)));
-      const rates = [at32, at512, overDgram].map(({ ours }) => mediansOf(ours).opsPerSecond) as [number, number, number];
-      const shareOf = (ours: readonly Measured[], theirs: readonly Measured[]): number => ratioOf(ours, theirs, ({ opsPerSecond }) => opsPerSecond);
+      const rates = [at32, at512, overDgram].map(({ ours }) => mediansOf(ours).opsPerSecond) as [
+        number,
+        number,
+        number,
+      ];
+      const shareOf = (ours: readonly Measured[], theirs: readonly Measured[]): number =>
+        ratioOf(ours, theirs, ({ opsPerSecond }) => opsPerSecond);
       const shareOfC = shareOf(...onEthernet);
       const shareOfLongDatagrams = shareOf(at512.ours, at512.baseline!);
-      const [ourRate, theirRate] = onEthernet.map((runs) => formatCount(mediansOf(runs).opsPerSecond)) as [string, string];
+      const [ourRate, theirRate] = onEthernet.map((runs) => formatCount(mediansOf(runs).opsPerSecond)) as [
+        string,
+        string,
+      ];
       const shares = [at32, at512, overDgram].map(({ ours, store }) => shareOf(store, ours));
       return [
         rateRow('native-32', '32 operations open, one client process, native block', 200_000, rates[0], at32.ours),
-        { ...rateRow('native-512', '512 open, native block; p99', 700_000, rates[1], at512.ours, p99), values: { opsPerSecond: rates[1], p99Ns: p99, perDatagram: perDatagram(at512.ours) } },
+        {
+          ...rateRow('native-512', '512 open, native block; p99', 700_000, rates[1], at512.ours, p99),
+          values: { opsPerSecond: rates[1], p99Ns: p99, perDatagram: perDatagram(at512.ours) },
+        },
         {
           name: 'native-512-c',
           what: `512 open, native block, datagrams of ${formatCount(DEFAULT_DATAGRAM_BYTES)} bytes as on Ethernet: operations/s ÷ C blocking echo with the same coalescing`,
           goal: '≥ 0.5',
           measured: `${shareOfC.toFixed(2)} (${ourRate} / ${theirRate})`,
           holds: shareOfC >= 0.5,
-          values: { ratio: shareOfC, ours: mediansOf(onEthernet[0]), baseline: mediansOf(onEthernet[1]), longDatagrams: { ratio: shareOfLongDatagrams, baseline: mediansOf(at512.baseline!) } },
+          values: {
+            ratio: shareOfC,
+            ours: mediansOf(onEthernet[0]),
+            baseline: mediansOf(onEthernet[1]),
+            longDatagrams: { ratio: shareOfLongDatagrams, baseline: mediansOf(at512.baseline!) },
+          },
           note: `with datagrams of ${formatCount(JUMBO_DATAGRAM_BYTES)} bytes, as on loopback by default and in the row before: ${shareOfLongDatagrams.toFixed(2)} of ${formatCount(mediansOf(at512.baseline!).opsPerSecond)}/s`,
         },
         rateRow('dgram-512', '512 open, dgram', 150_000, rates[2], overDgram.ours),
@@ -83,15 +116,37 @@ export function throughputRows(program: EchoProgram): RowGroup {
   };
 }
 
-async function withStore(wiring: ConstructorParameters<typeof OurCluster>[1], open: number, effort: Effort, baseline?: Contestant): Promise<{ ours: readonly Measured[]; store: readonly Measured[]; baseline: readonly Measured[] | undefined }> {
+async function withStore(
+  wiring: ConstructorParameters<typeof OurCluster>[1],
+  open: number,
+  effort: Effort,
+  baseline?: Contestant,
+): Promise<{ ours: readonly Measured[]; store: readonly Measured[]; baseline: readonly Measured[] | undefined }> {
   const echo = new OurCluster('echo', wiring);
   const kv = new OurCluster('kv', wiring);
   const store: Contestant = { name: kv.name, run: (point, timing) => kv.run({ ...point, machine: 'kv' }, timing) };
-  const measured = await runRounds([echo, store, ...(baseline === undefined ? [] : [baseline])], pointOf(open), effort.timing, effort.rounds, tell(effort, `${open} open, ${wiring.transport}`));
-  return { ours: measured.get('echo')!, store: measured.get('kv')!, baseline: baseline && measured.get(baseline.name)! };
+  const measured = await runRounds(
+    [echo, store, ...(baseline === undefined ? [] : [baseline])],
+    pointOf(open),
+    effort.timing,
+    effort.rounds,
+    tell(effort, `${open} open, ${wiring.transport}`),
+  );
+  return {
+    ours: measured.get('echo')!,
+    store: measured.get('kv')!,
+    baseline: baseline && measured.get(baseline.name)!,
+  };
 }
 
-function rateRow(name: string, what: string, goal: number, rate: number, runs: readonly Measured[], p99?: number): RowResult {
+function rateRow(
+  name: string,
+  what: string,
+  goal: number,
+  rate: number,
+  runs: readonly Measured[],
+  p99?: number,
+): RowResult {
   return {
     name,
     what,
@@ -106,7 +161,12 @@ function perDatagram(runs: readonly Measured[]): number {
   return median(runs.map((run) => run.perDatagram ?? 0));
 }
 
-async function both(ours: OurCluster, baseline: Contestant, point: Point, effort: Effort): Promise<[readonly Measured[], readonly Measured[]]> {
+async function both(
+  ours: OurCluster,
+  baseline: Contestant,
+  point: Point,
+  effort: Effort,
+): Promise<[readonly Measured[], readonly Measured[]]> {
   const measured = await runRounds([ours, baseline], point, effort.timing, effort.rounds, tell(effort, ours.name));
   return [measured.get(ours.name)!, measured.get(baseline.name)!];
 }
@@ -114,17 +174,40 @@ async function both(ours: OurCluster, baseline: Contestant, point: Point, effort
 function noteOf(mine: readonly Measured[], theirs: readonly Measured[]): { note?: string } {
   if (mine[0]!.processes.servers > 1) return {};
   const theirServers = theirs[0]!.processes.servers;
-  return { note: `this host has too few cores for a polling process each: the replicas share one process${theirServers === 1 ? ', the C servers too' : ''}` };
+  return {
+    note: `this host has too few cores for a polling process each: the replicas share one process${theirServers === 1 ? ', the C servers too' : ''}`,
+  };
 }
 
 function tell(effort: Effort, what: string) {
-  return (round: number, name: string, { histogram, opsPerSecond }: Measured): void => effort.progress(`${what}, round ${round + 1} of ${effort.rounds}: ${name}: p50 ${formatDuration(histogram.quantile(0.5))}, ${formatCount(opsPerSecond)}/s`);
+  return (round: number, name: string, { histogram, opsPerSecond }: Measured): void =>
+    effort.progress(
+      `${what}, round ${round + 1} of ${effort.rounds}: ${name}: p50 ${formatDuration(histogram.quantile(0.5))}, ${formatCount(opsPerSecond)}/s`,
+    );
 }
 
 export function latencyRows(program: EchoProgram): RowGroup[] {
   return [
-    latencyRow('one-adaptive', '1 operation open, adaptive, a process a replica: our p50 ÷ C blocking echo', 1.2, new OurCluster('native adaptive', { transport: 'native', idle: 'adaptive' }), new CEcho(program, 'block')),
-    latencyRow('one-busy', '1 operation open, busy: our p50 ÷ C spinning echo', 1.15, new OurCluster('native busy', { transport: 'native', idle: 'busy' }), new CEcho(program, 'spin')),
-    latencyRow('one-dgram', '1 operation open, dgram: our p50 ÷ bare dgram echo', 1.25, new OurCluster('dgram', { transport: 'dgram' }), new DgramEcho()),
+    latencyRow(
+      'one-adaptive',
+      '1 operation open, adaptive, a process a replica: our p50 ÷ C blocking echo',
+      1.2,
+      new OurCluster('native adaptive', { transport: 'native', idle: 'adaptive' }),
+      new CEcho(program, 'block'),
+    ),
+    latencyRow(
+      'one-busy',
+      '1 operation open, busy: our p50 ÷ C spinning echo',
+      1.15,
+      new OurCluster('native busy', { transport: 'native', idle: 'busy' }),
+      new CEcho(program, 'spin'),
+    ),
+    latencyRow(
+      'one-dgram',
+      '1 operation open, dgram: our p50 ÷ bare dgram echo',
+      1.25,
+      new OurCluster('dgram', { transport: 'dgram' }),
+      new DgramEcho(),
+    ),
   ];
 }

@@ -28,14 +28,47 @@ const RUNNING_MS = 1;
 const LEAVE_LIMIT_MS = 10_000;
 const POLL_MS = 10;
 
-const workload = (index: number) => ({ machine: 'echo', lanes: LANES, size: BYTES, mix: { write: 1 }, keys: 1, keyPrefix: 'k', ownKeys: false, seed: index + 1, timeoutMs: 5_000 }) as const;
+const workload = (index: number) =>
+  ({
+    machine: 'echo',
+    lanes: LANES,
+    size: BYTES,
+    mix: { write: 1 },
+    keys: 1,
+    keyPrefix: 'k',
+    ownKeys: false,
+    seed: index + 1,
+    timeoutMs: 5_000,
+  }) as const;
 
 function startLoad(cluster: LocalCluster, clients: number): Promise<OpenLoad> {
-  return OpenLoad.start({ clients, cluster: cluster.clusterFile, transport: 'auto', idle: undefined, pacing: 'sleep', workload, history: undefined });
+  return OpenLoad.start({
+    clients,
+    cluster: cluster.clusterFile,
+    transport: 'auto',
+    idle: undefined,
+    pacing: 'sleep',
+    workload,
+    history: undefined,
+  });
 }
 
-function step(load: OpenLoad, ratePerSecond: number, seed: number, warmupMs: number, ms: number): Promise<StepMeasurement> {
-  return load.step({ kind: 'poisson', ratePerSecond, seed, warmupNs: warmupMs * NS_PER_MS, durationNs: ms * NS_PER_MS, intervalMs: ms, onProgress: () => undefined });
+function step(
+  load: OpenLoad,
+  ratePerSecond: number,
+  seed: number,
+  warmupMs: number,
+  ms: number,
+): Promise<StepMeasurement> {
+  return load.step({
+    kind: 'poisson',
+    ratePerSecond,
+    seed,
+    warmupNs: warmupMs * NS_PER_MS,
+    durationNs: ms * NS_PER_MS,
+    intervalMs: ms,
+    onProgress: () => undefined,
+  });
 }
 
 function startCluster(): Promise<LocalCluster> {
@@ -43,7 +76,12 @@ function startCluster(): Promise<LocalCluster> {
 }
 
 /** One step on a fresh cluster. */
-async function measure(clients: number, ratePerSecond: number, round: number, { timing }: Effort): Promise<StepMeasurement> {
+async function measure(
+  clients: number,
+  ratePerSecond: number,
+  round: number,
+  { timing }: Effort,
+): Promise<StepMeasurement> {
   await using cluster = await startCluster();
   const load = await startLoad(cluster, clients);
   try {
@@ -65,20 +103,35 @@ export const oneRoundTripRow: RowGroup = {
     const shares: number[] = [];
     for (let round = 0; round < effort.rounds; round++) {
       shares.push(await share(round));
-      effort.progress(`${CLIENTS} clients, ${formatCount(LOW_RATE)}/s, round ${round + 1} of ${effort.rounds}: ${(100 * shares.at(-1)!).toFixed(2)} % in one round trip`);
+      effort.progress(
+        `${CLIENTS} clients, ${formatCount(LOW_RATE)}/s, round ${round + 1} of ${effort.rounds}: ${(100 * shares.at(-1)!).toFixed(2)} % in one round trip`,
+      );
     }
     const measured = median(shares);
     const note = scheduling.inForce
       ? `${REPLICAS + CLIENTS} processes share the processors, so all run under SCHED_BATCH: then none that wakes takes the processor from a client between its sends to two members; ${usual.toFixed(4)} in one run under the usual policy`
       : `one run before: ${usual.toFixed(4)}`;
-    return [{ name: 'clients-10k', what: `${CLIENTS} client processes, ${formatCount(LOW_RATE)} operations/s in all: share of commits in one round trip`, goal: '≥ 0.98', measured: measured.toFixed(4), holds: measured >= 0.98, values: { share: measured, rounds: shares, usualScheduling: usual, batchScheduling: scheduling.inForce }, note }];
+    return [
+      {
+        name: 'clients-10k',
+        what: `${CLIENTS} client processes, ${formatCount(LOW_RATE)} operations/s in all: share of commits in one round trip`,
+        goal: '≥ 0.98',
+        measured: measured.toFixed(4),
+        holds: measured >= 0.98,
+        values: { share: measured, rounds: shares, usualScheduling: usual, batchScheduling: scheduling.inForce },
+        note,
+      },
+    ];
   },
 };
 
 export const halfPeakRows: RowGroup = {
   names: ['half-peak-p50', 'half-peak-slow'],
   async measure(effort) {
-    const peak = await new OurCluster('peak', { transport: 'auto' }).run({ replicas: REPLICAS, clients: CLIENTS, open: LANES, bytes: BYTES, operation: 'write', machine: 'echo' }, { warmupMs: effort.timing.warmupMs, ms: effort.timing.ms * 2 });
+    const peak = await new OurCluster('peak', { transport: 'auto' }).run(
+      { replicas: REPLICAS, clients: CLIENTS, open: LANES, bytes: BYTES, operation: 'write', machine: 'echo' },
+      { warmupMs: effort.timing.warmupMs, ms: effort.timing.ms * 2 },
+    );
     const rate = peak.opsPerSecond / 2;
     effort.progress(`peak of ${CLIENTS} clients: ${formatCount(peak.opsPerSecond)}/s`);
     const ratios: number[] = [];
@@ -91,13 +144,31 @@ export const halfPeakRows: RowGroup = {
       // Each of these is more than a round and a half; what is counted twice makes the share larger, not smaller.
       slow.push((many.client.restamped + many.client.reconciled + many.client.retransmitted) / many.client.committed);
       completed.push(many.counts.completedInWindow / many.seconds / rate);
-      effort.progress(`half of it, round ${round + 1} of ${effort.rounds}: p50 ${formatDuration(many.service.quantile(0.5))} with ${CLIENTS} clients, ${formatDuration(one.service.quantile(0.5))} with one; ${(100 * slow.at(-1)!).toFixed(3)} % slow`);
+      effort.progress(
+        `half of it, round ${round + 1} of ${effort.rounds}: p50 ${formatDuration(many.service.quantile(0.5))} with ${CLIENTS} clients, ${formatDuration(one.service.quantile(0.5))} with one; ${(100 * slow.at(-1)!).toFixed(3)} % slow`,
+      );
     }
     const [ratio, share] = [median(ratios), median(slow)];
     const note = `half of the peak is ${formatCount(rate)}/s, of which ${(100 * median(completed)).toFixed(0)} % were completed in time`;
     return [
-      { name: 'half-peak-p50', what: `${CLIENTS} client processes at half of their peak: p50 ÷ p50 of one client process at the same rate`, goal: '≤ 1.5', measured: ratio.toFixed(2), holds: ratio <= 1.5, values: { ratio, rounds: ratios, peakPerSecond: peak.opsPerSecond }, note },
-      { name: 'half-peak-slow', what: 'the same: share of requests that needed more than one and a half round trips', goal: '≤ 0.001', measured: share.toFixed(4), holds: share <= 0.001, values: { share, rounds: slow }, note: 'requests restamped by the client, reconciled or sent again: an upper bound' },
+      {
+        name: 'half-peak-p50',
+        what: `${CLIENTS} client processes at half of their peak: p50 ÷ p50 of one client process at the same rate`,
+        goal: '≤ 1.5',
+        measured: ratio.toFixed(2),
+        holds: ratio <= 1.5,
+        values: { ratio, rounds: ratios, peakPerSecond: peak.opsPerSecond },
+        note,
+      },
+      {
+        name: 'half-peak-slow',
+        what: 'the same: share of requests that needed more than one and a half round trips',
+        goal: '≤ 0.001',
+        measured: share.toFixed(4),
+        holds: share <= 0.001,
+        values: { share, rounds: slow },
+        note: 'requests restamped by the client, reconciled or sent again: an upper bound',
+      },
     ];
   },
 };
@@ -129,13 +200,33 @@ export const slowMemberRows: RowGroup = {
       } finally {
         load.close();
       }
-      effort.progress(`slow member, round ${round + 1} of ${effort.rounds}: ${Number.isFinite(leftMs.at(-1)!) ? `out of the quorum after ${formatDuration(leftMs.at(-1)! * NS_PER_MS)}` : `still in the quorum after ${LEAVE_LIMIT_MS / 1000} s`}, p50 afterwards ${ratios.at(-1)!.toFixed(2)} times that before`);
+      effort.progress(
+        `slow member, round ${round + 1} of ${effort.rounds}: ${Number.isFinite(leftMs.at(-1)!) ? `out of the quorum after ${formatDuration(leftMs.at(-1)! * NS_PER_MS)}` : `still in the quorum after ${LEAVE_LIMIT_MS / 1000} s`}, p50 afterwards ${ratios.at(-1)!.toFixed(2)} times that before`,
+      );
       if (!Number.isFinite(leftMs.at(-1)!)) break; // it will not in the next round either
     }
     const [left, ratio] = [median(leftMs), median(ratios)];
     return [
-      { name: 'slow-member', what: 'a member of the quorum slowed tenfold: time until a view without it', goal: '≤ 1 s', measured: Number.isFinite(left) ? formatDuration(left * NS_PER_MS) : `not within ${LEAVE_LIMIT_MS / 1000} s`, holds: left <= 1_000, values: { ms: Number.isFinite(left) ? left : null, rounds: leftMs.map((value) => (Number.isFinite(value) ? value : null)) }, note: `slowed by stopping its process for ${PERIOD_MS - RUNNING_MS} of every ${PERIOD_MS} ms` },
-      { name: 'slow-member-p50', what: 'the same: p50 afterwards ÷ before', goal: '≤ 1.1', measured: ratio.toFixed(2), holds: ratio <= 1.1, values: { ratio, rounds: ratios } },
+      {
+        name: 'slow-member',
+        what: 'a member of the quorum slowed tenfold: time until a view without it',
+        goal: '≤ 1 s',
+        measured: Number.isFinite(left) ? formatDuration(left * NS_PER_MS) : `not within ${LEAVE_LIMIT_MS / 1000} s`,
+        holds: left <= 1_000,
+        values: {
+          ms: Number.isFinite(left) ? left : null,
+          rounds: leftMs.map((value) => (Number.isFinite(value) ? value : null)),
+        },
+        note: `slowed by stopping its process for ${PERIOD_MS - RUNNING_MS} of every ${PERIOD_MS} ms`,
+      },
+      {
+        name: 'slow-member-p50',
+        what: 'the same: p50 afterwards ÷ before',
+        goal: '≤ 1.1',
+        measured: ratio.toFixed(2),
+        holds: ratio <= 1.1,
+        values: { ratio, rounds: ratios },
+      },
     ];
   },
 };
@@ -173,8 +264,12 @@ class SlowedProcess {
 
 /** Of the replica with the highest view. */
 async function statusOf(cluster: LocalCluster, except?: number): Promise<ReplicaStatusReport> {
-  const answers = await Promise.all(cluster.replicas.filter(({ id }) => id !== except).map((replica) => replica.ask('stats')));
-  const reports = answers.map((answer) => answer?.status as ReplicaStatusReport | undefined).filter((report) => report !== undefined);
+  const answers = await Promise.all(
+    cluster.replicas.filter(({ id }) => id !== except).map((replica) => replica.ask('stats')),
+  );
+  const reports = answers
+    .map((answer) => answer?.status as ReplicaStatusReport | undefined)
+    .filter((report) => report !== undefined);
   return reports.reduce((highest, report) => (report.view > highest.view ? report : highest));
 }
 

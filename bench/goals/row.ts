@@ -32,8 +32,17 @@ export interface RowGroup {
 /** The rows for people, as Markdown. */
 export function goalsTable(rows: readonly RowResult[], seconds: number): string {
   const { cpu, cores, kernel, node } = hostInfo();
-  const lines = ['| | goal | measured | |', '| --- | --- | --- | --- |', ...rows.map(({ what, goal, measured, holds }) => `| ${what} | ${goal} | ${measured} | ${holds ? 'holds' : 'missed'} |`), ''];
+  const lines = [
+    '| | goal | measured | |',
+    '| --- | --- | --- | --- |',
+    ...rows.map(
+      ({ what, goal, measured, holds }) => `| ${what} | ${goal} | ${measured} | ${holds ? 'holds' : 'missed'} |`,
+    ),
+    '',
+  ];
   for (const { name, note } of rows) if (note !== undefined) lines.push(`${name}: ${note}`);
-  lines.push(`${rows.filter(({ holds }) => holds).length} of ${rows.length} hold; ${seconds.toFixed(0)} s on ${cores} × ${cpu}, Linux ${kernel}, Node ${node}`);
+  lines.push(
+    `${rows.filter(({ holds }) => holds).length} of ${rows.length} hold; ${seconds.toFixed(0)} s on ${cores} × ${cpu}, Linux ${kernel}, Node ${node}`,
+  );
   return lines.join('\n');
 }

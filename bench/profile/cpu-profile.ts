@@ -76,13 +76,22 @@ export interface Span {
 
 const IDLE = '(idle)';
 const ROOT: FrameName = { name: 'all', place: '', kind: 'native' };
-export const POLL_PHASE: FrameName = { name: 'event loop: receiving, waking', place: 'native, by CPU time', kind: 'native' };
+export const POLL_PHASE: FrameName = {
+  name: 'event loop: receiving, waking',
+  place: 'native, by CPU time',
+  kind: 'native',
+};
 
 /**
  * @param span by CLOCK_MONOTONIC; what was sampled before and after it does not count
  * @param cpuSeconds of the sampled thread in that span; null: unknown, and the poll phase is left out
  */
-export function readProfile(profile: CpuProfile, span: Span, cpuSeconds: number | null, nameOf: (frame: CallFrame) => FrameName): ProcessProfile {
+export function readProfile(
+  profile: CpuProfile,
+  span: Span,
+  cpuSeconds: number | null,
+  nameOf: (frame: CallFrame) => FrameName,
+): ProcessProfile {
   const counts = countSamples(profile, span);
   const nodes = new Map(profile.nodes.map((node) => [node.id, node]));
   const root = frameOf(ROOT);
@@ -111,13 +120,21 @@ export function readProfile(profile: CpuProfile, span: Span, cpuSeconds: number 
     return total;
   };
   if (profile.nodes.length > 0) add(profile.nodes[0]!, root);
-  const polling = cpuSeconds === null ? 0 : Math.min(idle, Math.max(0, Math.round((cpuSeconds * 1e6) / samplingPeriodUs(profile, span, nodes)) - root.total));
+  const polling =
+    cpuSeconds === null
+      ? 0
+      : Math.min(
+          idle,
+          Math.max(0, Math.round((cpuSeconds * 1e6) / samplingPeriodUs(profile, span, nodes)) - root.total),
+        );
   if (polling > 0) {
     root.callees.set(POLL_PHASE.name, { ...frameOf(POLL_PHASE), self: polling, total: polling });
     functions.set(POLL_PHASE.name, { name: POLL_PHASE, self: polling });
     root.total += polling;
   }
-  const costliest = [...functions.values()].sort((a, b) => b.self - a.self).map(({ name, self }) => ({ ...name, self }));
+  const costliest = [...functions.values()]
+    .sort((a, b) => b.self - a.self)
+    .map(({ name, self }) => ({ ...name, self }));
   return { busy: root.total, idle, root, functions: costliest };
 }
 
@@ -143,7 +160,11 @@ function samplingPeriodUs(profile: CpuProfile, span: Span, nodes: ReadonlyMap<nu
   return periods.length === 0 ? Infinity : median(periods);
 }
 
-function eachSample({ startTime, samples, timeDeltas }: CpuProfile, { startedNs, endedNs }: Span, visit: (id: number, deltaUs: number) => void): void {
+function eachSample(
+  { startTime, samples, timeDeltas }: CpuProfile,
+  { startedNs, endedNs }: Span,
+  visit: (id: number, deltaUs: number) => void,
+): void {
   let atUs = startTime;
   samples.forEach((id, index) => {
     atUs += timeDeltas[index]!;

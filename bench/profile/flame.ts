@@ -1,5 +1,5 @@
 /** A flame graph of boxes: each as wide as its share, callers above what they call. Places are percentages, so it fits any width. */
-import { escape } from '../../src/measure/report/html.js';
+import { escapeHtml } from '../../src/measure/report/html.js';
 import type { Frame } from './cpu-profile.js';
 
 const ROW_PX = 19;
@@ -43,14 +43,16 @@ export function flameGraph(root: Frame, label: string, describe: (frame: Frame, 
       if (share >= SHARE_MIN) {
         depthMax = Math.max(depthMax, depth);
         const thin = share < LABEL_SHARE_MIN;
-        boxes.push(`<div class="${frame.kind}${thin ? ' thin' : ''}" style="left:${percent(at)};width:${percent(share)};top:${depth * ROW_PX}px" title="${escape(describe(frame, share))}">${thin ? '' : escape(frame.name)}</div>`);
+        boxes.push(
+          `<div class="${frame.kind}${thin ? ' thin' : ''}" style="left:${percent(at)};width:${percent(share)};top:${depth * ROW_PX}px" title="${escapeHtml(describe(frame, share))}">${thin ? '' : escapeHtml(frame.name)}</div>`,
+        );
         draw(frame, depth + 1, at);
       }
       at += share;
     }
   };
   draw(root, 0, 0);
-  return `<div class="scroll"><div class="flame" role="img" aria-label="${escape(label)}" style="height:${(depthMax + 1) * ROW_PX}px">${boxes.join('')}</div></div>`;
+  return `<div class="scroll"><div class="flame" role="img" aria-label="${escapeHtml(label)}" style="height:${(depthMax + 1) * ROW_PX}px">${boxes.join('')}</div></div>`;
 }
 
 function percent(share: number): string {

@@ -27,13 +27,25 @@ export class FrameNames {
     const path = fileURLToPath(url);
     const [file, line] = this.sourceOf(path, lineNumber, columnNumber) ?? [path, lineNumber + 1];
     const inside = relative(PACKAGE, file).replaceAll('\\', '/');
-    return { name, place: `${inside}:${line}`, kind: inside.startsWith('..') || inside.startsWith('node_modules/') ? 'node' : 'ours' };
+    return {
+      name,
+      place: `${inside}:${line}`,
+      kind: inside.startsWith('..') || inside.startsWith('node_modules/') ? 'node' : 'ours',
+    };
   };
 
   /** The file and line (from 1) that were compiled, where a map beside the file tells. */
   private sourceOf(path: string, line: number, column: number): readonly [file: string, line: number] | undefined {
-    if (!this.maps.has(path)) this.maps.set(path, existsSync(`${path}.map`) ? new SourceMap(JSON.parse(readFileSync(`${path}.map`, 'utf8')) as ConstructorParameters<typeof SourceMap>[0]) : undefined);
+    if (!this.maps.has(path))
+      this.maps.set(
+        path,
+        existsSync(`${path}.map`)
+          ? new SourceMap(JSON.parse(readFileSync(`${path}.map`, 'utf8')) as ConstructorParameters<typeof SourceMap>[0])
+          : undefined,
+      );
     const entry = this.maps.get(path)?.findEntry(line, column);
-    return entry === undefined || !('originalSource' in entry) ? undefined : [resolve(dirname(path), entry.originalSource), entry.originalLine + 1];
+    return entry === undefined || !('originalSource' in entry)
+      ? undefined
+      : [resolve(dirname(path), entry.originalSource), entry.originalLine + 1];
   }
 }

@@ -48,17 +48,37 @@ export interface ProfileReport {
 }
 
 /** @param cpuSeconds of the main thread, over all operations */
-export function costOf(role: string, profile: ProcessProfile, cpuSeconds: number | null, seconds: number, operations: number): ProcessCost {
+export function costOf(
+  role: string,
+  profile: ProcessProfile,
+  cpuSeconds: number | null,
+  seconds: number,
+  operations: number,
+): ProcessCost {
   const usPerOperation = cpuSeconds === null || operations === 0 ? null : (cpuSeconds * 1e6) / operations;
   const functions = profile.functions.slice(0, COSTLIEST).map(({ name, place, kind, self }) => {
     const share = self / profile.busy;
     return { name, place, kind, share, usPerOperation: usPerOperation === null ? null : usPerOperation * share };
   });
-  return { role, samples: profile.busy, usPerOperation, cores: cpuSeconds === null ? null : cpuSeconds / seconds, functions };
+  return {
+    role,
+    samples: profile.busy,
+    usPerOperation,
+    cores: cpuSeconds === null ? null : cpuSeconds / seconds,
+    functions,
+  };
 }
 
 export function profileText(report: ProfileReport): string {
-  const blocks = report.processes.map((cost) => [headOf(cost), ...table([TABLE_HEAD, ...rowsOf(cost)].map((row) => [row[1]!, row[2]!, row[0]!, row[3]!]), new Set([0, 1])).map((line) => `  ${line}`)].join('\n'));
+  const blocks = report.processes.map((cost) =>
+    [
+      headOf(cost),
+      ...table(
+        [TABLE_HEAD, ...rowsOf(cost)].map((row) => [row[1]!, row[2]!, row[0]!, row[3]!]),
+        new Set([0, 1]),
+      ).map((line) => `  ${line}`),
+    ].join('\n'),
+  );
   return [leadOf(report), ...blocks].join('\n\n');
 }
 
@@ -71,38 +91,74 @@ export function profilePage(report: ProfileReport, profiles: readonly ProcessPro
     lead: leadOf(report),
     style: FLAME_STYLE,
     sections: [
-      figures(report.processes.map(({ role, usPerOperation, cores }) => ({ name: role, value: micros(usPerOperation), remark: cores === null ? 'an operation' : `an operation; ${cores.toFixed(2)} cores` }))),
+      figures(
+        report.processes.map(({ role, usPerOperation, cores }) => ({
+          name: role,
+          value: micros(usPerOperation),
+          remark: cores === null ? 'an operation' : `an operation; ${cores.toFixed(2)} cores`,
+        })),
+      ),
       ...report.processes.map((cost, index) => section(title(cost.role), processContent(cost, profiles[index]!))),
       section('How to read it', particulars(READING)),
-      section('Particulars', `${particulars([
-        ['Cluster', `${point.replicas} replica processes on loopback, log in memory, machine ${point.machine}`],
-        ['Load', `one client process over the slot interface, ${point.open} operations open, ${point.bytes} bytes each`],
-        ['Transport', `${report.transport}, idle strategy ${report.idle}`],
-        ['Sampled', `every ${report.intervalUs} µs or somewhat later, for ${report.seconds.toFixed(1)} s after ${report.warmupSeconds} s to warm up`],
-        ['View changes', formatCount(report.viewChanges)],
-        ['Host', `${host.cores} × ${host.cpu}, Linux ${host.kernel}, Node ${host.node}`],
-        ['Version', `jitpaxos ${report.version}`],
-      ])}${command(report.commandLine)}`),
+      section(
+        'Particulars',
+        `${particulars([
+          ['Cluster', `${point.replicas} replica processes on loopback, log in memory, machine ${point.machine}`],
+          [
+            'Load',
+            `one client process over the slot interface, ${point.open} operations open, ${point.bytes} bytes each`,
+          ],
+          ['Transport', `${report.transport}, idle strategy ${report.idle}`],
+          [
+            'Sampled',
+            `every ${report.intervalUs} µs or somewhat later, for ${report.seconds.toFixed(1)} s after ${report.warmupSeconds} s to warm up`,
+          ],
+          ['View changes', formatCount(report.viewChanges)],
+          ['Host', `${host.cores} × ${host.cpu}, Linux ${host.kernel}, Node ${host.node}`],
+          ['Version', `jitpaxos ${report.version}`],
+        ])}${command(report.commandLine)}`,
+      ),
     ],
   });
 }
 
 const READING: readonly (readonly [string, string])[] = [
-  ['Width', 'A box is as wide as its share of the process’s samples that were not idle; what it calls lies below it. Point at one for its name, share and cost. Boxes of less than 0.2 % are left out.'],
-  ['Cost', 'The share times the processor time that the main thread used for an operation. Other threads (compiler, collector, the profiler itself) are not in it.'],
-  ['Event loop', 'Node reports the whole poll phase as idle, though datagrams are received in it. What the kernel counted and no sample shows is this entry, without callers and callees; as a difference it is rough, more so on a loaded host.'],
-  ['Addon', 'A call of the native addon counts with the function that makes it: flush sends, append computes the checksum, writeHalves reads the clock.'],
-  ['Inlined', 'V8 inlines small functions into their callers and mostly tells them apart; at a few samples a line is not exact.'],
+  [
+    'Width',
+    'A box is as wide as its share of the process’s samples that were not idle; what it calls lies below it. Point at one for its name, share and cost. Boxes of less than 0.2 % are left out.',
+  ],
+  [
+    'Cost',
+    'The share times the processor time that the main thread used for an operation. Other threads (compiler, collector, the profiler itself) are not in it.',
+  ],
+  [
+    'Event loop',
+    'Node reports the whole poll phase as idle, though datagrams are received in it. What the kernel counted and no sample shows is this entry, without callers and callees; as a difference it is rough, more so on a loaded host.',
+  ],
+  [
+    'Addon',
+    'A call of the native addon counts with the function that makes it: flush sends, append computes the checksum, writeHalves reads the clock.',
+  ],
+  [
+    'Inlined',
+    'V8 inlines small functions into their callers and mostly tells them apart; at a few samples a line is not exact.',
+  ],
 ];
 
 const TABLE_HEAD = ['function', 'share', 'an operation', 'where'];
 
 function rowsOf({ functions }: ProcessCost): string[][] {
-  return functions.map(({ name, place, share, usPerOperation }) => [name, percent(share), micros(usPerOperation), place]);
+  return functions.map(({ name, place, share, usPerOperation }) => [
+    name,
+    percent(share),
+    micros(usPerOperation),
+    place,
+  ]);
 }
 
 function processContent(cost: ProcessCost, profile: ProcessProfile): string {
-  const describe = (frame: Frame, share: number): string => `${frame.name} (${frame.place}): ${percent(share)}${cost.usPerOperation === null ? '' : `, ${micros(cost.usPerOperation * share)} an operation`}; itself ${percent(frame.self / profile.busy)}`;
+  const describe = (frame: Frame, share: number): string =>
+    `${frame.name} (${frame.place}): ${percent(share)}${cost.usPerOperation === null ? '' : `, ${micros(cost.usPerOperation * share)} an operation`}; itself ${percent(frame.self / profile.busy)}`;
   return `${FLAME_LEGEND}${flameGraph(profile.root, `flame graph of the ${cost.role}`, describe)}${cost.functions.length === 0 ? '' : dataTable(TABLE_HEAD, rowsOf(cost))}<p class="note">${formatCount(cost.samples)} samples. Self time: a function without what it calls.</p>`;
 }
 

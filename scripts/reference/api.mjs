@@ -6,16 +6,30 @@ const INDEX = fileURLToPath(new URL('../../src/index.ts', import.meta.url));
 const LINE_MAX = 240;
 
 export function apiPage() {
-  const program = ts.createProgram([INDEX], { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.NodeNext, moduleResolution: ts.ModuleResolutionKind.NodeNext, lib: ['lib.es2022.d.ts', 'lib.esnext.disposable.d.ts'], types: ['node'], strict: true, exactOptionalPropertyTypes: true, skipLibCheck: true });
+  const program = ts.createProgram([INDEX], {
+    target: ts.ScriptTarget.ES2022,
+    module: ts.ModuleKind.NodeNext,
+    moduleResolution: ts.ModuleResolutionKind.NodeNext,
+    lib: ['lib.es2022.d.ts', 'lib.esnext.disposable.d.ts'],
+    types: ['node'],
+    strict: true,
+    exactOptionalPropertyTypes: true,
+    skipLibCheck: true,
+  });
   const checker = program.getTypeChecker();
   const symbols = checker.getExportsOfModule(checker.getSymbolAtLocation(program.getSourceFile(INDEX)));
-  const entries = symbols.map((symbol) => ({ name: symbol.name, target: symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol })).sort((a, b) => a.name.localeCompare(b.name, 'en'));
+  const entries = symbols
+    .map((symbol) => ({
+      name: symbol.name,
+      target: symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol,
+    }))
+    .sort((a, b) => a.name.localeCompare(b.name, 'en'));
   return [
     '# API',
     '',
     '<!-- Written by scripts/reference-docs.mjs. Do not edit: change the docstrings in src/ and run `npm run docs:reference`. -->',
     '',
-    'What `import … from \'jitpaxos\'` gives. Everything else is internal and may change. Programs that use it are in [examples/](../examples/), its errors in [errors.md](errors.md).',
+    "What `import … from 'jitpaxos'` gives. Everything else is internal and may change. Programs that use it are in [examples/](../examples/), its errors in [errors.md](errors.md).",
     '',
     ...entries.flatMap(({ name, target }) => section(name, target, checker)),
   ].join('\n');
@@ -25,13 +39,31 @@ function section(name, symbol, checker) {
   const declaration = symbol.declarations?.[0];
   if (declaration === undefined) return [];
   const members = membersOf(declaration);
-  return [`## ${name}`, '', ...prose(symbol, checker), ...(members === undefined ? ['```ts', headOf(name, declaration, symbol, checker), '```', ''] : ['```ts', `${headOf(name, declaration, symbol, checker)} {`, ...members.flatMap((member) => memberLines(member, checker)), '}', '```', ''])];
+  return [
+    `## ${name}`,
+    '',
+    ...prose(symbol, checker),
+    ...(members === undefined
+      ? ['```ts', headOf(name, declaration, symbol, checker), '```', '']
+      : [
+          '```ts',
+          `${headOf(name, declaration, symbol, checker)} {`,
+          ...members.flatMap((member) => memberLines(member, checker)),
+          '}',
+          '```',
+          '',
+        ]),
+  ];
 }
 
 /** Of classes and interfaces: what is public, in the order of the source. */
 function membersOf(declaration) {
   if (!ts.isClassDeclaration(declaration) && !ts.isInterfaceDeclaration(declaration)) return undefined;
-  return declaration.members.filter((member) => !(ts.getCombinedModifierFlags(member) & (ts.ModifierFlags.Private | ts.ModifierFlags.Protected)) && !(member.name !== undefined && ts.isPrivateIdentifier(member.name)));
+  return declaration.members.filter(
+    (member) =>
+      !(ts.getCombinedModifierFlags(member) & (ts.ModifierFlags.Private | ts.ModifierFlags.Protected)) &&
+      !(member.name !== undefined && ts.isPrivateIdentifier(member.name)),
+  );
 }
 
 function memberLines(member, checker) {
@@ -44,7 +76,8 @@ function memberLines(member, checker) {
 /** The declaration as written, up to its body or value. */
 function withoutBody(node) {
   const source = node.getSourceFile().text;
-  const end = node.body?.getStart() ?? (node.initializer !== undefined ? node.initializer.getFullStart() - 1 : node.getEnd());
+  const end =
+    node.body?.getStart() ?? (node.initializer !== undefined ? node.initializer.getFullStart() - 1 : node.getEnd());
   return `${source.slice(node.getStart(), end).trim().replace(/[;=]$/, '').trim()};`;
 }
 
@@ -55,7 +88,11 @@ function headOf(name, declaration, symbol, checker) {
   }
   if (ts.isTypeAliasDeclaration(declaration)) return squeeze(declaration.getText().replace(/^export\s+/, ''));
   if (ts.isFunctionDeclaration(declaration)) return squeeze(withoutBody(declaration).replace(/^export\s+/, ''));
-  const type = checker.typeToString(checker.getTypeOfSymbolAtLocation(symbol, declaration), declaration, ts.TypeFormatFlags.NoTruncation);
+  const type = checker.typeToString(
+    checker.getTypeOfSymbolAtLocation(symbol, declaration),
+    declaration,
+    ts.TypeFormatFlags.NoTruncation,
+  );
   return `const ${name}: ${type.length > LINE_MAX ? `${type.slice(0, LINE_MAX)}…` : type}`;
 }
 
@@ -65,5 +102,8 @@ function prose(symbol, checker) {
 }
 
 function squeeze(text) {
-  return text.replace(/\/\*\*[\s\S]*?\*\//g, '').replace(/\s+/g, ' ').trim();
+  return text
+    .replace(/\/\*\*[\s\S]*?\*\//g, '')
+    .replace(/\s+/g, ' ')
+    .trim();
 }

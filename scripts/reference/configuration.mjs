@@ -15,14 +15,28 @@ export function configurationPage() {
     'What the whole cluster has to agree on (addresses, `limits`) is in the cluster file, not here. Unknown keys, misspelt variables and values out of range are refused at the start, with exit code 2.',
     '',
     '```json',
-    JSON.stringify({ schema: CONFIG_SCHEMA, id: 0, cluster: '/etc/jitpaxos/cluster.json', data: '/var/lib/jitpaxos', metrics: '9464', clock: 'auto' }, null, 2),
+    JSON.stringify(
+      {
+        schema: CONFIG_SCHEMA,
+        id: 0,
+        cluster: '/etc/jitpaxos/cluster.json',
+        data: '/var/lib/jitpaxos',
+        metrics: '9464',
+        clock: 'auto',
+      },
+      null,
+      2,
+    ),
     '```',
     '',
     'Durations carry a unit (`5ms`), sizes may (`64KiB`).',
     '',
     '| flag | variable | key | takes | what it is |',
     '| --- | --- | --- | --- | --- |',
-    ...Object.entries(REPLICA_SETTINGS).map(([name, flag]) => `| \`--${name}\` | \`${variableOf(name)}\` | ${name === 'config' ? '' : `\`${keyOf(name)}\``} | ${takes(flag)} | ${flag.help}${standardText(flag)} |`),
+    ...Object.entries(REPLICA_SETTINGS).map(
+      ([name, flag]) =>
+        `| \`--${name}\` | \`${variableOf(name)}\` | ${name === 'config' ? '' : `\`${keyOf(name)}\``} | ${takes(flag)} | ${flag.help}${standardText(flag)} |`,
+    ),
     '',
   ].join('\n');
 }

@@ -38,19 +38,34 @@ export async function metricsPage() {
 async function heard(client) {
   const store = new KvClient(client);
   for (let tries = 0; tries < 100; tries++) {
-    if (client.metrics().some(({ name, samples }) => name === 'jitpaxos_client_clock_offset_seconds' && samples.length > 0)) return;
+    if (
+      client
+        .metrics()
+        .some(({ name, samples }) => name === 'jitpaxos_client_clock_offset_seconds' && samples.length > 0)
+    )
+      return;
     await store.put('key', 'value');
   }
-  throw new Error('jitpaxos_client_clock_offset_seconds has no samples after 100 operations; see src/client/client-metrics.ts');
+  throw new Error(
+    'jitpaxos_client_clock_offset_seconds has no samples after 100 operations; see src/client/client-metrics.ts',
+  );
 }
 
 function table(families) {
-  return ['| name | kind | labels | what it is |', '| --- | --- | --- | --- |', ...families.map(({ name, kind, help, samples }) => `| \`${name}\` | ${kind} | ${labels(samples)} | ${help} |`)];
+  return [
+    '| name | kind | labels | what it is |',
+    '| --- | --- | --- | --- |',
+    ...families.map(({ name, kind, help, samples }) => `| \`${name}\` | ${kind} | ${labels(samples)} | ${help} |`),
+  ];
 }
 
 /** Label names, with their values where these are the same everywhere: not so the events of a transport. */
 function labels(samples) {
   const values = new Map();
-  for (const sample of samples) for (const [key, value] of Object.entries(sample.labels ?? {})) values.set(key, [...(values.get(key) ?? []), value]);
-  return [...values].map(([key, each]) => (samples.length === 1 || key === 'event' ? `\`${key}\`` : `\`${key}\`: ${each.join(', ')}`)).join('; ');
+  for (const sample of samples)
+    for (const [key, value] of Object.entries(sample.labels ?? {}))
+      values.set(key, [...(values.get(key) ?? []), value]);
+  return [...values]
+    .map(([key, each]) => (samples.length === 1 || key === 'event' ? `\`${key}\`` : `\`${key}\`: ${each.join(', ')}`))
+    .join('; ');
 }

@@ -30,7 +30,8 @@ const ANSWER_MS = 1_000;
 export const backup = defineCommand(
   {
     name: 'backup',
-    summary: 'Writes what is committed in a data directory (durability os or fsync) as one file, which appears whole or not at all. The replica may be running: then it has what the disk knew as committed at that moment.',
+    summary:
+      'Writes what is committed in a data directory (durability os or fsync) as one file, which appears whole or not at all. The replica may be running: then it has what the disk knew as committed at that moment.',
     positionals: ['DIR'],
     flags: { out: { kind: 'text', value: 'FILE', help: 'the file to write; never over an existing one' } },
     examples: ['jitpaxos backup .jitpaxos/replica-0 --out monday.jpb'],
@@ -47,13 +48,25 @@ export const backup = defineCommand(
     const owner = await findOwner(files, hash);
     if (owner === undefined) throw noDataDirectory(directory, 'it holds no intact file of a replica');
     const { log, lost } = await readStored(files, { owner, hash, bootId: bootDigits(), directory });
-    if (log === undefined) throw new CliError('backup-empty', `${directory} holds no log to back up${lost === undefined ? '' : `: ${lost}`}; take it from another replica, of durability os or fsync`);
+    if (log === undefined)
+      throw new CliError(
+        'backup-empty',
+        `${directory} holds no log to back up${lost === undefined ? '' : `: ${lost}`}; take it from another replica, of durability os or fsync`,
+      );
     const bytes = encodeBackup(log, owner, hash);
     const { id, lastIndex } = decodeBackup(bytes, hash, out);
-    if (lastIndex === 0) throw new CliError('backup-empty', `${directory} knows of no committed entry, so there is nothing to back up; if operations were committed, take it from the primary, or after a clean stop`);
+    if (lastIndex === 0)
+      throw new CliError(
+        'backup-empty',
+        `${directory} knows of no committed entry, so there is nothing to back up; if operations were committed, take it from the primary, or after a clean stop`,
+      );
     await writeWhole(new DirectoryFiles(dirname(resolve(out))), basename(out), bytes);
     const cluster = toHex(owner.clusterHi, owner.clusterLo);
-    tell(output, { schema: 'jitpaxos.backup/1', file: out, id, cluster, replica: owner.replica, lastIndex, bytes: bytes.length }, `wrote ${out}: backup ${id}, entries 1 to ${lastIndex} of cluster ${cluster}, ${bytes.length} bytes`);
+    tell(
+      output,
+      { schema: 'jitpaxos.backup/1', file: out, id, cluster, replica: owner.replica, lastIndex, bytes: bytes.length },
+      `wrote ${out}: backup ${id}, entries 1 to ${lastIndex} of cluster ${cluster}, ${bytes.length} bytes`,
+    );
     return Exit.done;
   },
 );
@@ -61,43 +74,89 @@ export const backup = defineCommand(
 export const restore = defineCommand(
   {
     name: 'restore',
-    summary: 'Makes the data directory of one replica of a new cluster out of a backup. Every replica of that cluster needs it, before the first of them starts.',
+    summary:
+      'Makes the data directory of one replica of a new cluster out of a backup. Every replica of that cluster needs it, before the first of them starts.',
     positionals: ['FILE'],
     flags: {
-      cluster: { kind: 'text', value: 'FILE', default: 'cluster.json', help: 'the cluster file, written by jitpaxos init --restore' },
+      cluster: {
+        kind: 'text',
+        value: 'FILE',
+        default: 'cluster.json',
+        help: 'the cluster file, written by jitpaxos init --restore',
+      },
       'key-file': { ...KEY_FILE_FLAG, alias: 'keys' },
-      'replica-keys': { kind: 'text', value: 'FILE', standard: `${KEY_FILE_NAMES.replica} beside the cluster file`, help: "the replicas' key file, in a cluster with keys: it has the secret of the chain" },
+      'replica-keys': {
+        kind: 'text',
+        value: 'FILE',
+        standard: `${KEY_FILE_NAMES.replica} beside the cluster file`,
+        help: "the replicas' key file, in a cluster with keys: it has the secret of the chain",
+      },
       id: { kind: 'count', help: 'which replica of the file this is, from 0' },
-      data: { kind: 'text', value: 'DIR', standard: '.jitpaxos/replica-N beside the cluster file', help: 'its data directory, empty or not there yet' },
+      data: {
+        kind: 'text',
+        value: 'DIR',
+        standard: '.jitpaxos/replica-N beside the cluster file',
+        help: 'its data directory, empty or not there yet',
+      },
     },
-    examples: ['jitpaxos init --replicas 10.0.0.1:7400,10.0.0.2:7400,10.0.0.3:7400 --restore monday.jpb', 'jitpaxos restore monday.jpb --id 0'],
+    examples: [
+      'jitpaxos init --replicas 10.0.0.1:7400,10.0.0.2:7400,10.0.0.3:7400 --restore monday.jpb',
+      'jitpaxos restore monday.jpb --id 0',
+    ],
   },
   async ({ values, positionals }, output) => {
     const [file] = positionals as [string];
     const { id } = values;
-    if (id === undefined) throw new CliError('flag-invalid', '--id is missing; give the index of this replica in the cluster file, from 0');
+    if (id === undefined)
+      throw new CliError('flag-invalid', '--id is missing; give the index of this replica in the cluster file, from 0');
     const cluster = loadCluster(values.cluster);
-    if (id >= cluster.replicas.length) throw new CliError('flag-invalid', `--id ${id} is not in ${values.cluster}, which has replicas 0 to ${cluster.replicas.length - 1}`);
+    if (id >= cluster.replicas.length)
+      throw new CliError(
+        'flag-invalid',
+        `--id ${id} is not in ${values.cluster}, which has replicas 0 to ${cluster.replicas.length - 1}`,
+      );
     const hash = loadHash();
     const from = readBackup(file);
     if (cluster.restored !== from.id || cluster.id === toHex(from.owner.clusterHi, from.owner.clusterLo)) {
-      throw new CliError('backup-other', `${values.cluster} is not of a cluster that begins with backup ${from.id}; a backup is restored to a new cluster, with an id of its own: write its file with jitpaxos init --restore ${file}`);
+      throw new CliError(
+        'backup-other',
+        `${values.cluster} is not of a cluster that begins with backup ${from.id}; a backup is restored to a new cluster, with an id of its own: write its file with jitpaxos init --restore ${file}`,
+      );
     }
     checkFits(from.log, cluster.limits, file);
     const data = values.data ?? dataBeside(values.cluster, id);
-    if (existsSync(data) && readdirSync(data).length > 0) throw new CliError('file-exists', `${data} is not empty; a backup is restored to an empty data directory, of a replica that was never in use`);
+    if (existsSync(data) && readdirSync(data).length > 0)
+      throw new CliError(
+        'file-exists',
+        `${data} is not empty; a backup is restored to an empty data directory, of a replica that was never in use`,
+      );
     const chain = fingerprintFor(cluster, values.cluster, values['replica-keys']);
     await refuseRunning(values.cluster, values['key-file']);
     mkdirSync(data, { recursive: true, mode: 0o700 });
     const lock = DirectoryLock.acquire(data);
     try {
       const owner = ownerOf(cluster, id);
-      await restoreBackup(from, { files: new DirectoryFiles(data), directory: data, owner, hash, chain, mode: 'fsync', bootId: bootDigits(), nowMs: () => performance.now(), random: () => randomInt(-0x80000000, 0x7fffffff), later: () => undefined });
+      await restoreBackup(from, {
+        files: new DirectoryFiles(data),
+        directory: data,
+        owner,
+        hash,
+        chain,
+        mode: 'fsync',
+        bootId: bootDigits(),
+        nowMs: () => performance.now(),
+        random: () => randomInt(-0x80000000, 0x7fffffff),
+        later: () => undefined,
+      });
     } finally {
       lock.release();
     }
     const { lastIndex } = from;
-    tell(output, { schema: 'jitpaxos.restore/1', file, id: from.id, cluster: cluster.id, replica: id, data, lastIndex }, `replica ${id} of cluster ${cluster.id} begins with entries 1 to ${lastIndex} of backup ${from.id}, in ${data}`);
+    tell(
+      output,
+      { schema: 'jitpaxos.restore/1', file, id: from.id, cluster: cluster.id, replica: id, data, lastIndex },
+      `replica ${id} of cluster ${cluster.id} begins with entries 1 to ${lastIndex} of backup ${from.id}, in ${data}`,
+    );
     output.note(`restore it on all ${cluster.replicas.length} replicas, then start them with --durability os or fsync`);
     return Exit.done;
   },
@@ -117,10 +176,17 @@ export function readBackup(file: string): Backup {
     backup = decodeBackup(readFileSync(file), loadHash(), file);
   } catch (error) {
     if (error instanceof JitPaxosError) throw error;
-    throw new CliError('argument-invalid', `${file} can't be read (${(error as NodeJS.ErrnoException).code ?? String(error)}); give the file that jitpaxos backup wrote`);
+    throw new CliError(
+      'argument-invalid',
+      `${file} can't be read (${(error as NodeJS.ErrnoException).code ?? String(error)}); give the file that jitpaxos backup wrote`,
+    );
   }
   // Earlier versions wrote such files of a lost log.
-  if (backup.lastIndex === 0) throw new CliError('backup-empty', `${file} holds no entry: it is a backup of nothing, as of a replica that had lost its log; use another backup`);
+  if (backup.lastIndex === 0)
+    throw new CliError(
+      'backup-empty',
+      `${file} holds no entry: it is a backup of nothing, as of a replica that had lost its log; use another backup`,
+    );
   return backup;
 }
 
@@ -129,7 +195,10 @@ async function refuseRunning(cluster: string, keys: string | undefined): Promise
   await using client = await StatusClient.open({ cluster, ...(keys === undefined ? {} : { keys }) });
   const running = (await client.ask(ANSWER_MS)).find(({ report }) => report !== undefined);
   if (running !== undefined) {
-    throw new CliError('cluster-running', `replica ${running.id} of the cluster answers at ${running.address}, so the cluster has begun; a backup is restored to all replicas before any starts. For what was lost since, write a new cluster file with jitpaxos init --restore`);
+    throw new CliError(
+      'cluster-running',
+      `replica ${running.id} of the cluster answers at ${running.address}, so the cluster has begun; a backup is restored to all replicas before any starts. For what was lost since, write a new cluster file with jitpaxos init --restore`,
+    );
   }
 }
 

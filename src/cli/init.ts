@@ -11,18 +11,35 @@ import { writeTogether } from '../console/output-file.js';
 export const init = defineCommand(
   {
     name: 'init',
-    summary: 'Writes a cluster file, which every replica and client needs, and two key files: one for the replicas, one for clients.',
+    summary:
+      'Writes a cluster file, which every replica and client needs, and two key files: one for the replicas, one for clients.',
     positionals: [],
     flags: {
       replicas: { kind: 'text', value: 'HOST:PORT,…', help: 'addresses, an odd number of them; [::1]:7400 for IPv6' },
-      out: { kind: 'text', value: 'FILE', default: 'cluster.json', help: 'the cluster file to write; its key files are written beside it, under its name when that is not cluster.json' },
-      restore: { kind: 'text', value: 'FILE', help: 'the cluster begins with this backup: give it to every replica with jitpaxos restore' },
-      insecure: { kind: 'switch', help: 'no keys: whoever can send a datagram to a replica can do everything. For development' },
+      out: {
+        kind: 'text',
+        value: 'FILE',
+        default: 'cluster.json',
+        help: 'the cluster file to write; its key files are written beside it, under its name when that is not cluster.json',
+      },
+      restore: {
+        kind: 'text',
+        value: 'FILE',
+        help: 'the cluster begins with this backup: give it to every replica with jitpaxos restore',
+      },
+      insecure: {
+        kind: 'switch',
+        help: 'no keys: whoever can send a datagram to a replica can do everything. For development',
+      },
     },
     examples: ['jitpaxos init --replicas 127.0.0.1:7400,127.0.0.1:7401,127.0.0.1:7402'],
   },
   async ({ values }, output) => {
-    if (values.replicas === undefined) throw new CliError('flag-invalid', '--replicas is missing; give the addresses, like --replicas 127.0.0.1:7400,127.0.0.1:7401,127.0.0.1:7402');
+    if (values.replicas === undefined)
+      throw new CliError(
+        'flag-invalid',
+        '--replicas is missing; give the addresses, like --replicas 127.0.0.1:7400,127.0.0.1:7401,127.0.0.1:7402',
+      );
     const config: ClusterConfig = {
       schema: CLUSTER_SCHEMA,
       id: randomBytes(8).toString('hex'),
@@ -34,11 +51,25 @@ export const init = defineCommand(
     const keyFiles = values.insecure ? [] : firstKeyFiles(values.out, config.id);
     writeTogether([...keyFiles, { path: values.out, content: `${JSON.stringify(config, null, 2)}\n` }]);
     const keys = values.insecure ? undefined : { replica: keyFiles[0]!.path, client: keyFiles[1]!.path };
-    if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.init/1', file: values.out, id: config.id, replicas: config.replicas, keys: keys ?? null }));
+    if (output.json)
+      output.line(
+        JSON.stringify({
+          schema: 'jitpaxos.init/1',
+          file: values.out,
+          id: config.id,
+          replicas: config.replicas,
+          keys: keys ?? null,
+        }),
+      );
     else {
       output.line(`wrote ${values.out}: cluster ${config.id}, ${config.replicas.length} replicas`);
-      if (keys !== undefined) output.line(`wrote ${keys.replica} for the replicas and ${keys.client} for clients: secret, for their users alone`);
-      output.note(`start each with: jitpaxos replica --cluster ${values.out} --id 0${config.replicas.length > 1 ? `…${config.replicas.length - 1}` : ''}`);
+      if (keys !== undefined)
+        output.line(
+          `wrote ${keys.replica} for the replicas and ${keys.client} for clients: secret, for their users alone`,
+        );
+      output.note(
+        `start each with: jitpaxos replica --cluster ${values.out} --id 0${config.replicas.length > 1 ? `…${config.replicas.length - 1}` : ''}`,
+      );
     }
     return Exit.done;
   },

@@ -12,7 +12,8 @@ import { Colour, paint, table } from '../console/terminal.js';
 export const inspect = defineCommand(
   {
     name: 'inspect',
-    summary: "Shows what is in a replica's data directory: promises, log, segments, snapshots, and damage by file and offset. Changes nothing; the replica may be running. Exit code 1 when something is damaged.",
+    summary:
+      "Shows what is in a replica's data directory: promises, log, segments, snapshots, and damage by file and offset. Changes nothing; the replica may be running. Exit code 1 when something is damaged.",
     positionals: ['DIR'],
     flags: { frames: { kind: 'switch', help: 'list every frame of the log' } },
     examples: ['jitpaxos inspect .jitpaxos/replica-0', 'jitpaxos inspect /var/lib/jitpaxos --frames --json'],
@@ -20,9 +21,28 @@ export const inspect = defineCommand(
   async ({ values, positionals }, output) => {
     const [directory] = positionals as [string];
     checkDirectory(directory);
-    const inspection = await inspectDirectory(new DirectoryFiles(directory), { hash: loadHash(), bootId: bootDigits(), directory });
+    const inspection = await inspectDirectory(new DirectoryFiles(directory), {
+      hash: loadHash(),
+      bootId: bootDigits(),
+      directory,
+    });
     if (inspection === undefined) throw noDataDirectory(directory, 'it holds no file of a replica');
-    if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.inspect/1', directory, ...inspection, chain: inspection.chain && { ...inspection.chain, fingerprint: showFingerprint(inspection.chain.fingerprint) }, segments: inspection.segments.map(({ frames, ...segment }) => ({ ...segment, ...(values.frames ? { frames } : { frames: frames.length }) })) }));
+    if (output.json)
+      output.line(
+        JSON.stringify({
+          schema: 'jitpaxos.inspect/1',
+          directory,
+          ...inspection,
+          chain: inspection.chain && {
+            ...inspection.chain,
+            fingerprint: showFingerprint(inspection.chain.fingerprint),
+          },
+          segments: inspection.segments.map(({ frames, ...segment }) => ({
+            ...segment,
+            ...(values.frames ? { frames } : { frames: frames.length }),
+          })),
+        }),
+      );
     else for (const line of linesOf(inspection, values.frames, output.colours)) output.line(line);
     return inspection.damage.length === 0 ? Exit.done : Exit.failed;
   },
@@ -30,36 +50,110 @@ export const inspect = defineCommand(
 
 /** Throws CliError `argument-invalid` unless there is such a directory. */
 export function checkDirectory(directory: string): void {
-  if (statSync(directory, { throwIfNoEntry: false })?.isDirectory() !== true) throw noDataDirectory(directory, 'there is no such directory');
+  if (statSync(directory, { throwIfNoEntry: false })?.isDirectory() !== true)
+    throw noDataDirectory(directory, 'there is no such directory');
 }
 
 export function noDataDirectory(directory: string, why: string): CliError {
-  return new CliError('argument-invalid', `${directory} is no data directory: ${why}; give the directory that the replica was started with, as --data`);
+  return new CliError(
+    'argument-invalid',
+    `${directory} is no data directory: ${why}; give the directory that the replica was started with, as --data`,
+  );
 }
 
 function linesOf(found: Inspection, frames: boolean, colours: boolean): string[] {
   const { hardState, log, segments, snapshots, damage, torn, others } = found;
   const dim = (text: string): string => paint(colours, Colour.dim, text);
   const lines = table([
-    [dim('replica'), `${found.replica} of cluster ${found.cluster}${found.lockedBy === null ? '' : `, running: process ${found.lockedBy}`}`],
-    [dim('promises'), hardState === null ? 'none' : `view ${hardState.view}, log of view ${hardState.logView < 0 ? '– (lost)' : hardState.logView}, incarnation ${hardState.incarnation}`],
-    [dim('log'), log.found === 'whole' ? `entries ${log.baseIndex! + 1} to ${log.lastIndex}, ${log.entryBytes} bytes, committed up to ${log.committed}${log.clean === true ? ', ends with a clean stop' : ''}` : log.found === 'lost' ? `lost: ${log.why}` : 'none'],
-    ...(found.chain === null ? [] : [[dim('chain'), found.chain.keyed ? `keyed; its secret has the fingerprint ${showFingerprint(found.chain.fingerprint)}` : 'without a secret']]),
+    [
+      dim('replica'),
+      `${found.replica} of cluster ${found.cluster}${found.lockedBy === null ? '' : `, running: process ${found.lockedBy}`}`,
+    ],
+    [
+      dim('promises'),
+      hardState === null
+        ? 'none'
+        : `view ${hardState.view}, log of view ${hardState.logView < 0 ? '– (lost)' : hardState.logView}, incarnation ${hardState.incarnation}`,
+    ],
+    [
+      dim('log'),
+      log.found === 'whole'
+        ? `entries ${log.baseIndex! + 1} to ${log.lastIndex}, ${log.entryBytes} bytes, committed up to ${log.committed}${log.clean === true ? ', ends with a clean stop' : ''}`
+        : log.found === 'lost'
+          ? `lost: ${log.why}`
+          : 'none',
+    ],
+    ...(found.chain === null
+      ? []
+      : [
+          [
+            dim('chain'),
+            found.chain.keyed
+              ? `keyed; its secret has the fingerprint ${showFingerprint(found.chain.fingerprint)}`
+              : 'without a secret',
+          ],
+        ]),
   ]);
-  if (torn !== null) lines.push(`a write ${found.lockedBy === null ? 'was cut off' : 'is under way'} at byte ${torn.offset} of ${torn.file}: it was not acknowledged`);
+  if (torn !== null)
+    lines.push(
+      `a write ${found.lockedBy === null ? 'was cut off' : 'is under way'} at byte ${torn.offset} of ${torn.file}: it was not acknowledged`,
+    );
   if (segments.length > 0) {
-    const rows = segments.map(({ name, bytes, usedBytes, mode, frames: { length } }) => [name, mode ?? '–', String(length), String(usedBytes), String(bytes)]);
+    const rows = segments.map(({ name, bytes, usedBytes, mode, frames: { length } }) => [
+      name,
+      mode ?? '–',
+      String(length),
+      String(usedBytes),
+      String(bytes),
+    ]);
     lines.push('', ...table([['segment', 'mode', 'frames', 'used', 'bytes'].map(dim), ...rows], new Set([2, 3, 4])));
   }
-  if (snapshots.length > 0) lines.push('', ...table([['snapshot', 'index', 'bytes'].map(dim), ...snapshots.map(({ name, index, bytes }) => [name, index === null ? 'damaged' : String(index), String(bytes)])], new Set([1, 2])));
-  if (frames) for (const segment of segments) lines.push('', `${dim('frames of')} ${segment.name}`, ...table([['offset', 'sequence', 'entries', 'base', 'committed', 'view', 'bytes', ''].map(dim), ...segment.frames.map(frameRow)], new Set([0, 1, 3, 4, 5, 6])));
-  if (others.length > 0) lines.push('', ...table([['other files', ''].map(dim), ...others.map(({ name, what }) => [name, what])]));
-  for (const { file, offset, what } of damage) lines.push('', paint(colours, Colour.red, `damaged: ${file} at byte ${offset}: ${what}`));
+  if (snapshots.length > 0)
+    lines.push(
+      '',
+      ...table(
+        [
+          ['snapshot', 'index', 'bytes'].map(dim),
+          ...snapshots.map(({ name, index, bytes }) => [
+            name,
+            index === null ? 'damaged' : String(index),
+            String(bytes),
+          ]),
+        ],
+        new Set([1, 2]),
+      ),
+    );
+  if (frames)
+    for (const segment of segments)
+      lines.push(
+        '',
+        `${dim('frames of')} ${segment.name}`,
+        ...table(
+          [
+            ['offset', 'sequence', 'entries', 'base', 'committed', 'view', 'bytes', ''].map(dim),
+            ...segment.frames.map(frameRow),
+          ],
+          new Set([0, 1, 3, 4, 5, 6]),
+        ),
+      );
+  if (others.length > 0)
+    lines.push('', ...table([['other files', ''].map(dim), ...others.map(({ name, what }) => [name, what])]));
+  for (const { file, offset, what } of damage)
+    lines.push('', paint(colours, Colour.red, `damaged: ${file} at byte ${offset}: ${what}`));
   return lines;
 }
 
 function frameRow(frame: FrameInspection): string[] {
   const { offset, sequence, from, to, baseIndex, committed, view, bytes, reset, clean } = frame;
   const entries = to < from ? `none from ${from}` : from === to ? String(from) : `${from} to ${to}`;
-  return [String(offset), String(sequence), entries, String(baseIndex), String(committed), String(view), String(bytes), reset ? 'whole log' : clean ? 'clean stop' : ''];
+  return [
+    String(offset),
+    String(sequence),
+    entries,
+    String(baseIndex),
+    String(committed),
+    String(view),
+    String(bytes),
+    reset ? 'whole log' : clean ? 'clean stop' : '',
+  ];
 }

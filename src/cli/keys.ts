@@ -17,7 +17,13 @@ import { table } from '../console/terminal.js';
 
 const FILES = {
   cluster: { kind: 'text', value: 'FILE', default: 'cluster.json', help: 'the cluster file' },
-  keys: { kind: 'text', value: 'FILE', alias: 'key-file', standard: `${KEY_FILE_NAMES.replica} beside the cluster file`, help: "the replicas' key file" },
+  keys: {
+    kind: 'text',
+    value: 'FILE',
+    alias: 'key-file',
+    standard: `${KEY_FILE_NAMES.replica} beside the cluster file`,
+    help: "the replicas' key file",
+  },
 } as const satisfies Flags;
 
 const NEXT = 'copy the file to every replica, then send each SIGHUP';
@@ -29,20 +35,51 @@ export const add = defineCommand(
     positionals: [],
     flags: {
       ...FILES,
-      role: { kind: 'choice', choices: ['client', 'read-only', 'replica'], default: 'client', help: 'whose key: a client that may write, one that only reads, or the replicas (the first step of a rotation)' },
-      for: { kind: 'text', value: 'ID', help: "a key that the client has already: its sessions go on under the new one" },
-      out: { kind: 'text', value: 'FILE', help: "the client's key file (default client-ID.keys beside the cluster file)" },
+      role: {
+        kind: 'choice',
+        choices: ['client', 'read-only', 'replica'],
+        default: 'client',
+        help: 'whose key: a client that may write, one that only reads, or the replicas (the first step of a rotation)',
+      },
+      for: {
+        kind: 'text',
+        value: 'ID',
+        help: 'a key that the client has already: its sessions go on under the new one',
+      },
+      out: {
+        kind: 'text',
+        value: 'FILE',
+        help: "the client's key file (default client-ID.keys beside the cluster file)",
+      },
     },
-    examples: ['jitpaxos keys add --role read-only --out reader.keys', 'jitpaxos keys add --for 123456789', 'jitpaxos keys add --role replica'],
+    examples: [
+      'jitpaxos keys add --role read-only --out reader.keys',
+      'jitpaxos keys add --for 123456789',
+      'jitpaxos keys add --role replica',
+    ],
   },
   async ({ values }, output) => {
     const { path, file } = open(values);
     const role = values.role as KeyRole;
-    if (file.keys.length === MAX_KEYS) throw new CliError('key-file-full', `${path} holds ${MAX_KEYS} keys, and no more fit; remove some with jitpaxos keys remove`);
+    if (file.keys.length === MAX_KEYS)
+      throw new CliError(
+        'key-file-full',
+        `${path} holds ${MAX_KEYS} keys, and no more fit; remove some with jitpaxos keys remove`,
+      );
     const predecessor = values.for === undefined ? undefined : find(path, file, values.for);
-    if (predecessor !== undefined && (predecessor.role === 'replica') !== (role === 'replica')) throw new CliError('key-role', `key ${predecessor.id} has the role "${predecessor.role}" and the new one "${role}"; --for names a key of the same client`);
-    const key = { ...newKey(role, file.keys), ...(predecessor === undefined || role === 'replica' ? {} : { owner: predecessor.owner ?? predecessor.id }) };
-    const out = role === 'replica' ? undefined : (values.out ?? join(dirname(values.cluster), `${prefixBeside(values.cluster)}client-${key.id}.keys`));
+    if (predecessor !== undefined && (predecessor.role === 'replica') !== (role === 'replica'))
+      throw new CliError(
+        'key-role',
+        `key ${predecessor.id} has the role "${predecessor.role}" and the new one "${role}"; --for names a key of the same client`,
+      );
+    const key = {
+      ...newKey(role, file.keys),
+      ...(predecessor === undefined || role === 'replica' ? {} : { owner: predecessor.owner ?? predecessor.id }),
+    };
+    const out =
+      role === 'replica'
+        ? undefined
+        : (values.out ?? join(dirname(values.cluster), `${prefixBeside(values.cluster)}client-${key.id}.keys`));
     if (out !== undefined) writeKeyFile(out, clientFile(file.cluster, key), false);
     writeKeyFile(path, { ...file, keys: [...file.keys, key] }, true);
     report(output, { added: key.id, role, file: path, ...(out === undefined ? {} : { clientFile: out }) }, [
@@ -56,9 +93,17 @@ export const add = defineCommand(
 export const list = defineCommand(
   {
     name: 'keys list',
-    summary: "Shows the keys of a file without their secrets: by default the replicas' key file, else the client's. A check of each secret tells whether two files have the same one.",
+    summary:
+      "Shows the keys of a file without their secrets: by default the replicas' key file, else the client's. A check of each secret tells whether two files have the same one.",
     positionals: [],
-    flags: { ...FILES, keys: { ...FILES.keys, standard: `${KEY_FILE_NAMES.replica} beside the cluster file, or ${KEY_FILE_NAMES.client} where that is not there`, help: 'the key file' } },
+    flags: {
+      ...FILES,
+      keys: {
+        ...FILES.keys,
+        standard: `${KEY_FILE_NAMES.replica} beside the cluster file, or ${KEY_FILE_NAMES.client} where that is not there`,
+        help: 'the key file',
+      },
+    },
     examples: ['jitpaxos keys list', 'jitpaxos keys list --key-file client.keys --json'],
   },
   async ({ values }, output) => {
@@ -66,11 +111,28 @@ export const list = defineCommand(
     const standard = keyFileBeside(values.cluster, 'replica');
     const path = values.keys ?? (existsSync(standard) ? standard : keyFileBeside(values.cluster, 'client'));
     const file = loadKeys(path, id, undefined);
-    const keys = file.keys.map(({ id: key, role, owner, secret }) => ({ id: key, role, owner: role === 'replica' ? null : (owner ?? key), inUse: key === file.use, check: checkOf(id, secret) }));
-    if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.keys-list/1', file: path, cluster: file.cluster, keys }));
+    const keys = file.keys.map(({ id: key, role, owner, secret }) => ({
+      id: key,
+      role,
+      owner: role === 'replica' ? null : (owner ?? key),
+      inUse: key === file.use,
+      check: checkOf(id, secret),
+    }));
+    if (output.json)
+      output.line(JSON.stringify({ schema: 'jitpaxos.keys-list/1', file: path, cluster: file.cluster, keys }));
     else {
       output.note(`${path}: keys of cluster ${file.cluster}`);
-      for (const line of table([['key', 'role', 'client', 'in use', 'check'], ...keys.map(({ id: key, role, owner, inUse, check }) => [`${key}`, role, owner === null ? '' : `${owner}`, inUse ? 'yes' : '', check])])) output.line(line);
+      for (const line of table([
+        ['key', 'role', 'client', 'in use', 'check'],
+        ...keys.map(({ id: key, role, owner, inUse, check }) => [
+          `${key}`,
+          role,
+          owner === null ? '' : `${owner}`,
+          inUse ? 'yes' : '',
+          check,
+        ]),
+      ]))
+        output.line(line);
     }
     return Exit.done;
   },
@@ -84,7 +146,8 @@ function checkOf(cluster: string, secret: string): string {
 export const use = defineCommand(
   {
     name: 'keys use',
-    summary: 'Makes the replicas speak under another of their keys: the second step of a rotation, when every replica has it.',
+    summary:
+      'Makes the replicas speak under another of their keys: the second step of a rotation, when every replica has it.',
     positionals: ['ID'],
     flags: FILES,
     examples: ['jitpaxos keys use 2000000001'],
@@ -92,9 +155,16 @@ export const use = defineCommand(
   async ({ values, positionals }, output) => {
     const { path, file } = open(values);
     const key = find(path, file, positionals[0]!);
-    if (key.role !== 'replica') throw new CliError('key-role', `key ${key.id} has the role "${key.role}"; replicas speak under one with the role "replica"`);
+    if (key.role !== 'replica')
+      throw new CliError(
+        'key-role',
+        `key ${key.id} has the role "${key.role}"; replicas speak under one with the role "replica"`,
+      );
     writeKeyFile(path, { ...file, use: key.id }, true);
-    report(output, { use: key.id, file: path }, [`replicas with ${path} speak under key ${key.id}`, `${NEXT}; when all did, jitpaxos keys remove ${file.use}`]);
+    report(output, { use: key.id, file: path }, [
+      `replicas with ${path} speak under key ${key.id}`,
+      `${NEXT}; when all did, jitpaxos keys remove ${file.use}`,
+    ]);
     return Exit.done;
   },
 );
@@ -110,21 +180,32 @@ export const remove = defineCommand(
   async ({ values, positionals }, output) => {
     const { path, file } = open(values);
     const key = find(path, file, positionals[0]!);
-    if (key.id === file.use) throw new CliError('key-in-use', `key ${key.id} is the one that replicas speak under; make them use another first, with jitpaxos keys use`);
+    if (key.id === file.use)
+      throw new CliError(
+        'key-in-use',
+        `key ${key.id} is the one that replicas speak under; make them use another first, with jitpaxos keys use`,
+      );
     writeKeyFile(path, { ...file, keys: file.keys.filter(({ id }) => id !== key.id) }, true);
     report(output, { removed: key.id, file: path }, [`key ${key.id} is no longer in ${path}`, NEXT]);
     return Exit.done;
   },
 );
 
-function open(values: { readonly cluster: string; readonly keys: string | undefined }): { readonly path: string; readonly file: KeyFile } {
+function open(values: { readonly cluster: string; readonly keys: string | undefined }): {
+  readonly path: string;
+  readonly file: KeyFile;
+} {
   const path = values.keys ?? keyFileBeside(values.cluster, 'replica');
   return { path, file: loadKeys(path, loadCluster(values.cluster).id, 'replica') };
 }
 
 function find(path: string, file: KeyFile, id: string): KeyEntry {
   const key = file.keys.find((entry) => String(entry.id) === id);
-  if (key === undefined) throw new CliError('key-unknown', `${path} has no key ${id}; it has ${file.keys.map((entry) => `${entry.id} (${entry.role})`).join(', ')}`);
+  if (key === undefined)
+    throw new CliError(
+      'key-unknown',
+      `${path} has no key ${id}; it has ${file.keys.map((entry) => `${entry.id} (${entry.role})`).join(', ')}`,
+    );
   return key;
 }
 

@@ -41,10 +41,12 @@ async function withStore<T>(connection: Connection, use: (kv: KvClient) => Promi
   });
   try {
     const leftMs = Math.max(1, timeoutMs - (performance.now() - startedMs));
-    return await use(new KvClient({
-      execute: (operation) => client.execute(operation, { timeout: leftMs }),
-      query: (operation) => client.query(operation, { timeout: leftMs }),
-    }));
+    return await use(
+      new KvClient({
+        execute: (operation) => client.execute(operation, { timeout: leftMs }),
+        query: (operation) => client.query(operation, { timeout: leftMs }),
+      }),
+    );
   } finally {
     await client.close();
   }
@@ -60,7 +62,11 @@ export const get: Command = defineCommand(
   },
   async ({ values, positionals: [key] }, output) => {
     const value = await withStore(values, (kv) => kv.get(key!));
-    if (output.json) printJson(output, 'get', key!, { found: value !== undefined, ...(value === undefined ? { value: null } : valueFields(value)) });
+    if (output.json)
+      printJson(output, 'get', key!, {
+        found: value !== undefined,
+        ...(value === undefined ? { value: null } : valueFields(value)),
+      });
     else if (value !== undefined) printBytes(value);
     if (value === undefined) throw notFound(key!);
     return Exit.done;
@@ -85,18 +91,31 @@ export const put: Command = defineCommand(
 export const cas: Command = defineCommand(
   {
     name: 'kv cas',
-    summary: 'Sets a key to NEW if its value is EXPECTED, or, with --absent, to the only VALUE given if there is no such key. Exit code 1 when it found something else.',
+    summary:
+      'Sets a key to NEW if its value is EXPECTED, or, with --absent, to the only VALUE given if there is no such key. Exit code 1 when it found something else.',
     positionals: ['KEY', 'EXPECTED', '[NEW]'],
-    flags: { ...CONNECTION_FLAGS, absent: { kind: 'switch', help: 'the key must not exist: use kv cas KEY NEW --absent' } },
+    flags: {
+      ...CONNECTION_FLAGS,
+      absent: { kind: 'switch', help: 'the key must not exist: use kv cas KEY NEW --absent' },
+    },
     examples: ['jitpaxos kv cas greeting hello goodbye', 'jitpaxos kv cas lock me --absent'],
   },
   async ({ values, positionals: [key, first, second] }, output) => {
     if (values.absent === (second !== undefined)) {
-      throw new CliError('argument-invalid', `${values.absent ? `${ABSENT_WORD} takes no EXPECTED` : 'NEW is missing'}; use kv cas KEY EXPECTED NEW, or kv cas KEY NEW --absent`);
+      throw new CliError(
+        'argument-invalid',
+        `${values.absent ? `${ABSENT_WORD} takes no EXPECTED` : 'NEW is missing'}; use kv cas KEY EXPECTED NEW, or kv cas KEY NEW --absent`,
+      );
     }
-    const swapped = await withStore(values, (kv) => kv.compareAndSet(key!, values.absent ? null : first!, values.absent ? first! : second!));
+    const swapped = await withStore(values, (kv) =>
+      kv.compareAndSet(key!, values.absent ? null : first!, values.absent ? first! : second!),
+    );
     if (output.json) printJson(output, 'cas', key!, { swapped });
-    if (!swapped) throw new CliError('cas-mismatch', `"${key}" does not have the expected value; nothing was changed: read it and decide again`);
+    if (!swapped)
+      throw new CliError(
+        'cas-mismatch',
+        `"${key}" does not have the expected value; nothing was changed: read it and decide again`,
+      );
     return Exit.done;
   },
 );
@@ -126,7 +145,11 @@ export const incr: Command = defineCommand(
     examples: ['jitpaxos kv incr visits', 'jitpaxos kv incr stock -- -5'],
   },
   async ({ values, positionals: [key, delta = '1'] }, output) => {
-    if (!/^-?\d+$/.test(delta)) throw new CliError('argument-invalid', `DELTA "${delta}" is not a whole number; use kv incr KEY [DELTA], and -- before a negative one`);
+    if (!/^-?\d+$/.test(delta))
+      throw new CliError(
+        'argument-invalid',
+        `DELTA "${delta}" is not a whole number; use kv incr KEY [DELTA], and -- before a negative one`,
+      );
     const value = await withStore(values, (kv) => kv.increment(key!, BigInt(delta)));
     if (output.json) printJson(output, 'incr', key!, { value: String(value) });
     else output.line(String(value));
@@ -137,19 +160,29 @@ export const incr: Command = defineCommand(
 export const scan: Command = defineCommand(
   {
     name: 'kv scan',
-    summary: 'Lists keys and values from FROM (inclusive) to TO (exclusive) in order of bytes, one a line, key and value separated by a tab.',
+    summary:
+      'Lists keys and values from FROM (inclusive) to TO (exclusive) in order of bytes, one a line, key and value separated by a tab.',
     positionals: ['[FROM]', '[TO]'],
-    flags: { ...CONNECTION_FLAGS, limit: { kind: 'count', default: '100', min: 1, max: KV_SCAN_LIMIT_MAX, help: 'at most so many' } },
+    flags: {
+      ...CONNECTION_FLAGS,
+      limit: { kind: 'count', default: '100', min: 1, max: KV_SCAN_LIMIT_MAX, help: 'at most so many' },
+    },
     examples: ['jitpaxos kv scan user/ user0 --limit 20'],
   },
   async ({ values, positionals: [from = '', to = ''] }, output) => {
-    const { entries, more } = await withStore(values, (kv) => kv.scan({ from, ...(to === '' ? {} : { to }), limit: values.limit }));
+    const { entries, more } = await withStore(values, (kv) =>
+      kv.scan({ from, ...(to === '' ? {} : { to }), limit: values.limit }),
+    );
     if (output.json) {
-      const shown = entries.map(({ key, value }) => ({ key: textOf(key) ?? { base64: base64(key) }, ...valueFields(value) }));
+      const shown = entries.map(({ key, value }) => ({
+        key: textOf(key) ?? { base64: base64(key) },
+        ...valueFields(value),
+      }));
       output.line(JSON.stringify({ schema: 'jitpaxos.kv/1', command: 'scan', from, to, entries: shown, more }));
       return Exit.done;
     }
-    for (const { key, value } of entries) output.line(`${textOf(key) ?? base64(key)}\t${textOf(value) ?? base64(value)}`);
+    for (const { key, value } of entries)
+      output.line(`${textOf(key) ?? base64(key)}\t${textOf(value) ?? base64(value)}`);
     if (more) output.note('there are more; raise --limit, or go on from the last key');
     return Exit.done;
   },

@@ -26,30 +26,67 @@ const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => P
   'keys use': ['make the replicas speak under another key', async () => (await import('./keys.js')).use],
   'keys list': ['show the keys of a file, without their secrets', async () => (await import('./keys.js')).list],
   'keys remove': ['take a key away', async () => (await import('./keys.js')).remove],
-  'config explain': ['show the configuration of a replica, and where each value comes from', async () => (await import('./config.js')).explain],
+  'config explain': [
+    'show the configuration of a replica, and where each value comes from',
+    async () => (await import('./config.js')).explain,
+  ],
   backup: ['write what is committed in a data directory as one file', async () => (await import('./backup.js')).backup],
-  restore: ['make the data directory of a replica of a new cluster out of a backup', async () => (await import('./backup.js')).restore],
+  restore: [
+    'make the data directory of a replica of a new cluster out of a backup',
+    async () => (await import('./backup.js')).restore,
+  ],
   inspect: ['show what is in a data directory', async () => (await import('./inspect.js')).inspect],
   status: ['show the cluster now', async () => (await import('./cluster/status.js')).status],
   doctor: ['check this host and the cluster as seen from it', async () => (await import('./doctor/doctor.js')).doctor],
   top: ['show the cluster live', async () => (await import('./cluster/top.js')).top],
-  'clock list': ['the clocks of this host, and which one is taken and why', async () => (await import('./clock/list.js')).clockList],
-  'clock read': ['all clocks side by side, with the cost of a reading', async () => (await import('./clock/read.js')).clockRead],
-  'clock compare': ['offset and rate of two clocks over a while', async () => (await import('./clock/compare.js')).clockCompare],
-  'clock watch': ['one clock against another, a line a second', async () => (await import('./clock/watch.js')).clockWatch],
-  'bench latency': ['measure latency with a closed loop', async () => (await import('./bench/latency.js')).benchLatency],
-  'bench compare': ['measure a cluster beside baselines of the same shape', async () => (await import('./bench/compare.js')).benchCompare],
-  'bench load': ['measure with an open loop at a chosen rate; find the knee', async () => (await import('./bench/load.js')).benchLoad],
-  'bench report': ['show one result of a bench, or compare several', async () => (await import('./bench/report.js')).benchReport],
+  'clock list': [
+    'the clocks of this host, and which one is taken and why',
+    async () => (await import('./clock/list.js')).clockList,
+  ],
+  'clock read': [
+    'all clocks side by side, with the cost of a reading',
+    async () => (await import('./clock/read.js')).clockRead,
+  ],
+  'clock compare': [
+    'offset and rate of two clocks over a while',
+    async () => (await import('./clock/compare.js')).clockCompare,
+  ],
+  'clock watch': [
+    'one clock against another, a line a second',
+    async () => (await import('./clock/watch.js')).clockWatch,
+  ],
+  'bench latency': [
+    'measure latency with a closed loop',
+    async () => (await import('./bench/latency.js')).benchLatency,
+  ],
+  'bench compare': [
+    'measure a cluster beside baselines of the same shape',
+    async () => (await import('./bench/compare.js')).benchCompare,
+  ],
+  'bench load': [
+    'measure with an open loop at a chosen rate; find the knee',
+    async () => (await import('./bench/load.js')).benchLoad,
+  ],
+  'bench report': [
+    'show one result of a bench, or compare several',
+    async () => (await import('./bench/report.js')).benchReport,
+  ],
   sim: ['run the protocol in a simulator that tries to break it', async () => (await import('./sim.js')).sim],
-  demo: ['three replicas on this machine, a workload, a failure, a report', async () => (await import('./demo/demo.js')).demo],
+  demo: [
+    'three replicas on this machine, a workload, a failure, a report',
+    async () => (await import('./demo/demo.js')).demo,
+  ],
 };
 
 /** How long something that a failed command left behind may keep the process. */
 const LEFT_BEHIND_MS = 2_000;
 
 async function main(args: readonly string[]): Promise<number> {
-  if (isOldNode(process.versions.node)) throw new CliError('node-too-old', `this is Node ${process.versions.node}, and jitpaxos needs ${NODE_MIN} or later; install one (nodejs.org), and see that it is the first \`node\` in PATH`);
+  if (isOldNode(process.versions.node))
+    throw new CliError(
+      'node-too-old',
+      `this is Node ${process.versions.node}, and jitpaxos needs ${NODE_MIN} or later; install one (nodejs.org), and see that it is the first \`node\` in PATH`,
+    );
   checkEncoding(args);
   if (args[0] === '--version' || args[0] === 'version') {
     process.stdout.write(`${version()}\n`);
@@ -69,7 +106,10 @@ async function main(args: readonly string[]): Promise<number> {
   if (!Object.hasOwn(COMMANDS, name)) {
     const known = Object.keys(COMMANDS);
     const meant = nearest(name, known) ?? nearest(args.slice(0, 2).join(' '), known);
-    throw new CliError('unknown-command', `"${name}" is not a command; ${meant === undefined ? '' : `did you mean "${meant}"? `}see jitpaxos --help`);
+    throw new CliError(
+      'unknown-command',
+      `"${name}" is not a command; ${meant === undefined ? '' : `did you mean "${meant}"? `}see jitpaxos --help`,
+    );
   }
   const command = await COMMANDS[name]![1]();
   isService = command.shape.service === true;
@@ -93,7 +133,10 @@ function checkEncoding(args: readonly string[]): void {
   try {
     new TextDecoder('utf-8', { fatal: true }).decode(readFileSync('/proc/self/cmdline'));
   } catch {
-    throw new CliError('argument-invalid', `"${damaged}" has bytes that are no UTF-8; give text, or use the library, which takes bytes`);
+    throw new CliError(
+      'argument-invalid',
+      `"${damaged}" has bytes that are no UTF-8; give text, or use the library, which takes bytes`,
+    );
   }
 }
 
@@ -124,7 +167,11 @@ function formatIn(args: readonly string[]): string | undefined {
 function logLineOf(error: unknown): string {
   const line = lineOf(error);
   const at = line.indexOf(': ');
-  return formatLine('json', Date.now(), 'error', 'replica.ended', { code: line.slice(0, at), error: line.slice(at + 2), exitCode: exitCodeOf(error) });
+  return formatLine('json', Date.now(), 'error', 'replica.ended', {
+    code: line.slice(0, at),
+    error: line.slice(at + 2),
+    exitCode: exitCodeOf(error),
+  });
 }
 
 /** What a service prints only informs; a tool whose result cannot be written has failed, and says so where somebody still listens. */
@@ -132,7 +179,9 @@ let isService = false;
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (isService) return;
   if (error.code === 'EPIPE') process.exit(Exit.readerGone); // `jitpaxos … | head` has what it wanted: end quietly
-  process.stderr.write(`output-unwritable: stdout cannot be written (${error.code ?? error.message}); see to space and permissions, then run it again\n`);
+  process.stderr.write(
+    `output-unwritable: stdout cannot be written (${error.code ?? error.message}); see to space and permissions, then run it again\n`,
+  );
   process.exit(Exit.failed);
 });
 // Progress and remarks that nobody can read are no reason to end.

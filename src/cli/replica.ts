@@ -35,41 +35,140 @@ export const replica = defineCommand(
   {
     name: 'replica',
     service: true,
-    summary: 'Runs one replica of a cluster. Prints one line when it serves: ready {"id":…,"view":…,"port":…,"pid":…,"transport":…,"idle":…,"durability":…}',
+    summary:
+      'Runs one replica of a cluster. Prints one line when it serves: ready {"id":…,"view":…,"port":…,"pid":…,"transport":…,"idle":…,"durability":…}',
     positionals: [],
     flags: asSettings({
       config: CONFIG_FLAG,
       cluster: CLUSTER_FLAG,
-      keys: { kind: 'text', value: 'FILE', alias: 'key-file', standard: 'replica.keys beside the cluster file', help: 'the key file, in a cluster with keys; SIGHUP reads it again' },
+      keys: {
+        kind: 'text',
+        value: 'FILE',
+        alias: 'key-file',
+        standard: 'replica.keys beside the cluster file',
+        help: 'the key file, in a cluster with keys; SIGHUP reads it again',
+      },
       id: { kind: 'count', help: 'which replica of the file this is, from 0' },
-      data: { kind: 'text', value: 'DIR', standard: '.jitpaxos/replica-N beside the cluster file', help: 'where it keeps its files' },
-      durability: { kind: 'choice', choices: DURABILITIES, default: DEFAULT_DURABILITY, help: 'what is on disk when an operation is acknowledged: os, it is written and survives the process; fsync, synced and survives the host; memory, nothing of it: lost when more than f replicas stop at once' },
-      'log-lost': { kind: 'switch', help: 'what this replica had on disk is lost, and its directory is empty: it takes part as one that lost its log, instead of stopping because others remember it' },
-      'segment-bytes': { kind: 'bytes', min: SEGMENT_BYTES_MIN, max: SEGMENT_BYTES_MAX, standard: '16MiB', help: 'size of a segment of the log on disk; two of them are allocated from the start on' },
+      data: {
+        kind: 'text',
+        value: 'DIR',
+        standard: '.jitpaxos/replica-N beside the cluster file',
+        help: 'where it keeps its files',
+      },
+      durability: {
+        kind: 'choice',
+        choices: DURABILITIES,
+        default: DEFAULT_DURABILITY,
+        help: 'what is on disk when an operation is acknowledged: os, it is written and survives the process; fsync, synced and survives the host; memory, nothing of it: lost when more than f replicas stop at once',
+      },
+      'log-lost': {
+        kind: 'switch',
+        help: 'what this replica had on disk is lost, and its directory is empty: it takes part as one that lost its log, instead of stopping because others remember it',
+      },
+      'segment-bytes': {
+        kind: 'bytes',
+        min: SEGMENT_BYTES_MIN,
+        max: SEGMENT_BYTES_MAX,
+        standard: '16MiB',
+        help: 'size of a segment of the log on disk; two of them are allocated from the start on',
+      },
       ...TRANSPORT_FLAGS,
       clock: { kind: 'text', value: 'CLOCK', default: 'auto', help: `one of ${CLOCK_SPEC_FORMS}` },
-      metrics: { kind: 'text', value: '[HOST:]PORT', standard: 'not at all', help: 'serve /metrics, /healthz and /readyz there over HTTP; a port alone is opened on 127.0.0.1 only' },
+      metrics: {
+        kind: 'text',
+        value: '[HOST:]PORT',
+        standard: 'not at all',
+        help: 'serve /metrics, /healthz and /readyz there over HTTP; a port alone is opened on 127.0.0.1 only',
+      },
       machine: { kind: 'choice', choices: ['kv', 'echo'], default: 'kv', help: 'the state machine' },
-      'log-level': { kind: 'choice', choices: LOG_LEVELS, default: 'info', help: 'what is logged to stderr: info has starts, stops and every transition' },
-      'log-format': { kind: 'choice', choices: ['auto', 'json', 'text'], default: 'auto', help: 'auto: text on a terminal, JSON elsewhere' },
-      'datagram-bytes': { kind: 'bytes', min: 256, max: 60_000, standard: `what the cluster file says, else ${DEFAULT_DATAGRAM_BYTES}; ${JUMBO_DATAGRAM_BYTES} when all replicas are on loopback`, help: `no datagram is longer, but for one operation or result that is: the MTU of the path less 48` },
-      'wire-version': { kind: 'count', min: PREVIOUS_WIRE_VERSION, max: WIRE_VERSION, standard: `${WIRE_VERSION}`, help: `the newest version of the wire that is spoken; ${PREVIOUS_WIRE_VERSION} holds this replica back while others are upgraded` },
-      'sync-interval': { kind: 'duration', min: 1e3, max: 60e9, standard: `${DEFAULT_TIMINGS.syncIntervalUs / 1e3}ms`, help: `the primary is heard from at least this often` },
-      'suspect-after': { kind: 'duration', min: 1e6, max: 3600e9, standard: `${DEFAULT_TIMINGS.suspectUs / 1e3}ms`, help: `silence after which another replica is suspected; several times --sync-interval` },
-      'max-ahead': { kind: 'duration', max: 3600e9, standard: `${DEFAULT_TIMINGS.maxAheadNs / 1e6}ms`, help: `a request stamped further ahead of this clock is rejected` },
-      'max-hold': { kind: 'duration', max: 60e9, standard: `${DEFAULT_TIMINGS.maxHoldNs / 1e6}ms`, help: `a request is held back until its timestamp is due, so long at most; 0s: never` },
-      late: { kind: 'choice', choices: LATE_RULES, default: DEFAULT_LATE, help: 'what a primary does with a request that is late: restamp gives it the next key, reject leaves that to the client' },
-      'order-hold': { kind: 'duration', max: 60e9, standard: `${DEFAULT_TIMINGS.orderHoldUs / 1e3}ms`, help: `the primary pushes its order to members until none has differed for so long; 0s: never` },
-      'slow-after': { kind: 'duration', max: 3600e9, standard: `${DEFAULT_TIMINGS.slowAfterUs / 1e3}ms`, help: `a member much slower than a spare leaves the quorum after this; 0s: never` },
+      'log-level': {
+        kind: 'choice',
+        choices: LOG_LEVELS,
+        default: 'info',
+        help: 'what is logged to stderr: info has starts, stops and every transition',
+      },
+      'log-format': {
+        kind: 'choice',
+        choices: ['auto', 'json', 'text'],
+        default: 'auto',
+        help: 'auto: text on a terminal, JSON elsewhere',
+      },
+      'datagram-bytes': {
+        kind: 'bytes',
+        min: 256,
+        max: 60_000,
+        standard: `what the cluster file says, else ${DEFAULT_DATAGRAM_BYTES}; ${JUMBO_DATAGRAM_BYTES} when all replicas are on loopback`,
+        help: `no datagram is longer, but for one operation or result that is: the MTU of the path less 48`,
+      },
+      'wire-version': {
+        kind: 'count',
+        min: PREVIOUS_WIRE_VERSION,
+        max: WIRE_VERSION,
+        standard: `${WIRE_VERSION}`,
+        help: `the newest version of the wire that is spoken; ${PREVIOUS_WIRE_VERSION} holds this replica back while others are upgraded`,
+      },
+      'sync-interval': {
+        kind: 'duration',
+        min: 1e3,
+        max: 60e9,
+        standard: `${DEFAULT_TIMINGS.syncIntervalUs / 1e3}ms`,
+        help: `the primary is heard from at least this often`,
+      },
+      'suspect-after': {
+        kind: 'duration',
+        min: 1e6,
+        max: 3600e9,
+        standard: `${DEFAULT_TIMINGS.suspectUs / 1e3}ms`,
+        help: `silence after which another replica is suspected; several times --sync-interval`,
+      },
+      'max-ahead': {
+        kind: 'duration',
+        max: 3600e9,
+        standard: `${DEFAULT_TIMINGS.maxAheadNs / 1e6}ms`,
+        help: `a request stamped further ahead of this clock is rejected`,
+      },
+      'max-hold': {
+        kind: 'duration',
+        max: 60e9,
+        standard: `${DEFAULT_TIMINGS.maxHoldNs / 1e6}ms`,
+        help: `a request is held back until its timestamp is due, so long at most; 0s: never`,
+      },
+      late: {
+        kind: 'choice',
+        choices: LATE_RULES,
+        default: DEFAULT_LATE,
+        help: 'what a primary does with a request that is late: restamp gives it the next key, reject leaves that to the client',
+      },
+      'order-hold': {
+        kind: 'duration',
+        max: 60e9,
+        standard: `${DEFAULT_TIMINGS.orderHoldUs / 1e3}ms`,
+        help: `the primary pushes its order to members until none has differed for so long; 0s: never`,
+      },
+      'slow-after': {
+        kind: 'duration',
+        max: 3600e9,
+        standard: `${DEFAULT_TIMINGS.slowAfterUs / 1e3}ms`,
+        help: `a member much slower than a spare leaves the quorum after this; 0s: never`,
+      },
     }),
-    examples: ['jitpaxos replica --cluster cluster.json --id 0', 'JITPAXOS_ID=0 jitpaxos replica --config replica.json', 'jitpaxos config explain --config replica.json'],
+    examples: [
+      'jitpaxos replica --cluster cluster.json --id 0',
+      'JITPAXOS_ID=0 jitpaxos replica --config replica.json',
+      'jitpaxos config explain --config replica.json',
+    ],
   },
   async ({ values }) => {
     const { id } = values;
-    if (id === undefined) throw new CliError('flag-invalid', '--id is missing; give the index of this replica in the cluster file, from 0');
+    if (id === undefined)
+      throw new CliError('flag-invalid', '--id is missing; give the index of this replica in the cluster file, from 0');
     if (values.metrics !== undefined) MetricsServer.check(values.metrics);
     for (const stream of [process.stdout, process.stderr]) neverWait(stream);
-    const logger = streamLogger(process.stderr, values['log-level'] as LogLevel, formatFor(values['log-format'], process.stderr));
+    const logger = streamLogger(
+      process.stderr,
+      values['log-level'] as LogLevel,
+      formatFor(values['log-format'], process.stderr),
+    );
     const running = await Replica.start({
       cluster: values.cluster,
       ...(values.keys === undefined ? {} : { keys: values.keys }),
@@ -94,14 +193,20 @@ export const replica = defineCommand(
       try {
         running.reloadKeys();
       } catch (error) {
-        logger.error('keys.not-reloaded', { replica: id, error: (error as Error).message, next: 'the present keys stay in use' });
+        logger.error('keys.not-reloaded', {
+          replica: id,
+          error: (error as Error).message,
+          next: 'the present keys stay in use',
+        });
       }
     });
     if (process.send !== undefined) answerParent(running, stop);
     const metrics = values.metrics === undefined ? undefined : await serveMetrics(values.metrics, running, logger);
     const { view, port, transport, durability } = running.status();
     const ready = new LineOutput(process.stdout, (lines) => `lost ${JSON.stringify({ lines })}`);
-    ready.write(`ready ${JSON.stringify({ id, view, port, pid: process.pid, transport: transport.kind, idle: transport.idle, durability, ...(metrics?.url === undefined ? {} : { metrics: `${metrics.url}/metrics` }) })}`);
+    ready.write(
+      `ready ${JSON.stringify({ id, view, port, pid: process.pid, transport: transport.kind, idle: transport.idle, durability, ...(metrics?.url === undefined ? {} : { metrics: `${metrics.url}/metrics` }) })}`,
+    );
     await running.closed.finally(() => {
       setTimeout(() => process.exit(process.exitCode ?? Exit.failed), LAST_LINES_MS).unref(); // what nobody reads would keep the process
       return metrics?.close();
@@ -119,7 +224,10 @@ function timingsOf(values: Readonly<Record<TimingFlag, number | undefined>>): Pa
   const suspectNs = values['suspect-after'];
   const suspectUs = suspectNs === undefined ? DEFAULT_TIMINGS.suspectUs : suspectNs / 1e3;
   if ((syncNs ?? DEFAULT_TIMINGS.syncIntervalUs * 1e3) * 2 > suspectUs * 1e3) {
-    throw new CliError('flag-invalid', `--suspect-after is less than twice --sync-interval: a healthy primary would be suspected; raise the one or lower the other`);
+    throw new CliError(
+      'flag-invalid',
+      `--suspect-after is less than twice --sync-interval: a healthy primary would be suspected; raise the one or lower the other`,
+    );
   }
   return {
     ...(syncNs === undefined ? {} : { syncIntervalUs: syncNs / 1e3 }),
@@ -149,13 +257,23 @@ async function serveMetrics(listen: string, running: Replica, logger: Logger): P
       else server = opened;
     } catch (error) {
       if (!(error instanceof JitPaxosError)) throw error;
-      logger.error('metrics.not-served', { replica: running.id, code: error.code, error: error.message, next: `the replica goes on without, and tries again every ${METRICS_RETRY_MS / 1e3} s` });
+      logger.error('metrics.not-served', {
+        replica: running.id,
+        code: error.code,
+        error: error.message,
+        next: `the replica goes on without, and tries again every ${METRICS_RETRY_MS / 1e3} s`,
+      });
       timer = setTimeout(() => void open().then(told, told), METRICS_RETRY_MS).unref();
     }
   };
   const told = (error: unknown): void => {
     if (server !== undefined) logger.info('metrics.served', { replica: running.id, metrics: `${server.url}/metrics` });
-    else if (error !== undefined) logger.error('metrics.not-served', { replica: running.id, error: error instanceof Error ? error.message : String(error), next: 'the replica goes on without' });
+    else if (error !== undefined)
+      logger.error('metrics.not-served', {
+        replica: running.id,
+        error: error instanceof Error ? error.message : String(error),
+        next: 'the replica goes on without',
+      });
   };
   await open();
   return {

@@ -18,15 +18,34 @@ const PROGRESS_MS = 2_000;
 export const sim = defineCommand(
   {
     name: 'sim',
-    summary: 'Runs the protocol in a deterministic simulator under faults, and checks the invariants and what clients saw.',
+    summary:
+      'Runs the protocol in a deterministic simulator under faults, and checks the invariants and what clients saw.',
     positionals: [],
     flags: {
       seed: { kind: 'text', value: 'A..B', default: '1..100', help: 'seeds to run, or a single one' },
       replicas: { kind: 'text', value: 'N,…', default: '3,5', help: 'cluster sizes: each seed runs at each of them' },
-      ticks: { kind: 'count', default: String(DEFAULT_TICKS), min: 1_000, max: 1e9, help: 'length of the phase with faults, µs of virtual time' },
-      faults: { kind: 'text', value: 'LIST', default: 'all', help: `faults that may happen: all, none, or some of ${FAULT_NAMES.join(', ')}` },
-      trace: { kind: 'switch', help: 'print the messages and events before a failure; with a single run, before its end' },
-      'trace-file': { kind: 'text', value: 'FILE', help: 'write every state transition of a single run, one JSON object a line (docs/simulation.md)' },
+      ticks: {
+        kind: 'count',
+        default: String(DEFAULT_TICKS),
+        min: 1_000,
+        max: 1e9,
+        help: 'length of the phase with faults, µs of virtual time',
+      },
+      faults: {
+        kind: 'text',
+        value: 'LIST',
+        default: 'all',
+        help: `faults that may happen: all, none, or some of ${FAULT_NAMES.join(', ')}`,
+      },
+      trace: {
+        kind: 'switch',
+        help: 'print the messages and events before a failure; with a single run, before its end',
+      },
+      'trace-file': {
+        kind: 'text',
+        value: 'FILE',
+        help: 'write every state transition of a single run, one JSON object a line (docs/simulation.md)',
+      },
     },
     examples: ['jitpaxos sim --seed 1..1000 --replicas 3,5,7', 'jitpaxos sim --seed 42 --replicas 3 --trace'],
   },
@@ -35,7 +54,8 @@ export const sim = defineCommand(
     const sizes = values.replicas.split(',').map(clusterSize);
     const faults = faultSet(values.faults);
     const single = first === last && sizes.length === 1;
-    if (values['trace-file'] !== undefined && !single) throw new CliError('flag-invalid', '--trace-file takes a single run; give one seed and one number of replicas');
+    if (values['trace-file'] !== undefined && !single)
+      throw new CliError('flag-invalid', '--trace-file takes a single run; give one seed and one number of replicas');
 
     const options = { ticks: values.ticks, faults: values.faults };
     const campaign = new Campaign(options);
@@ -46,14 +66,24 @@ export const sim = defineCommand(
       for (const replicas of sizes) {
         const trace = values.trace ? new TraceRing(replicas) : undefined;
         const file = values['trace-file'] === undefined ? undefined : openSync(values['trace-file'], 'w');
-        const transitions = file === undefined ? undefined : new TransitionLog(replicas, (line) => writeSync(file, `${line}\n`));
-        const result = simulate({ seed, replicas, ticks: values.ticks, faults, ...(trace && { trace }), ...(transitions && { transitions }) });
+        const transitions =
+          file === undefined ? undefined : new TransitionLog(replicas, (line) => writeSync(file, `${line}\n`));
+        const result = simulate({
+          seed,
+          replicas,
+          ticks: values.ticks,
+          faults,
+          ...(trace && { trace }),
+          ...(transitions && { transitions }),
+        });
         if (file !== undefined) closeSync(file);
         const failure = campaign.add(result);
-        if (single && !output.json) output.note(`seed ${seed}, ${replicas} replicas: ${result.plan}; digest ${result.digest}`);
+        if (single && !output.json)
+          output.note(`seed ${seed}, ${replicas} replicas: ${result.plan}; digest ${result.digest}`);
         if (failure !== undefined && !output.json) {
           output.line(failureLine(failure));
-          if (trace !== undefined) output.line([...trace.lines().slice(-TRACE_LINES), failureText(result, options)].join('\n'));
+          if (trace !== undefined)
+            output.line([...trace.lines().slice(-TRACE_LINES), failureText(result, options)].join('\n'));
         } else if (single && trace !== undefined) {
           output.note(trace.lines().slice(-TRACE_LINES).join('\n'));
         }
@@ -76,13 +106,18 @@ export function seedRange(text: string): [number, number] {
   const match = /^(\d{1,15})(?:\.\.(\d{1,15}))?$/.exec(text);
   const first = Number(match?.[1]);
   const last = Number(match?.[2] ?? match?.[1]);
-  if (match === null || last < first) throw new CliError('flag-invalid', `--seed is a number or a range like 1..100, not "${text}"`);
+  if (match === null || last < first)
+    throw new CliError('flag-invalid', `--seed is a number or a range like 1..100, not "${text}"`);
   return [first, last];
 }
 
 export function clusterSize(text: string): number {
   const n = Number(text);
-  if (![1, 3, 5, 7, 9, 11, 13].includes(n)) throw new CliError('flag-invalid', `--replicas is an odd number from 1 to 13, or several with commas between them, not "${text}"`);
+  if (![1, 3, 5, 7, 9, 11, 13].includes(n))
+    throw new CliError(
+      'flag-invalid',
+      `--replicas is an odd number from 1 to 13, or several with commas between them, not "${text}"`,
+    );
   return n;
 }
 
@@ -93,7 +128,10 @@ function faultSet(text: string): ReadonlySet<FaultName> {
   for (const name of names) {
     if ((FAULT_NAMES as readonly string[]).includes(name)) continue;
     const meant = nearest(name, FAULT_NAMES);
-    throw new CliError('flag-invalid', `--faults: "${name}" is not a fault; ${meant === undefined ? '' : `did you mean "${meant}"? `}they are ${FAULT_NAMES.join(', ')}`);
+    throw new CliError(
+      'flag-invalid',
+      `--faults: "${name}" is not a fault; ${meant === undefined ? '' : `did you mean "${meant}"? `}they are ${FAULT_NAMES.join(', ')}`,
+    );
   }
   return new Set(names as FaultName[]);
 }

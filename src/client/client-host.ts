@@ -58,7 +58,22 @@ export interface ClientHostOptions {
   readonly logger?: Logger;
 }
 
-export const CLIENT_HOST_OPTION_NAMES: readonly (keyof ClientHostOptions)[] = ['cluster', 'keys', 'lanes', 'connectTimeout', 'signal', 'transport', 'idle', 'datagramBytes', 'wireVersion', 'clock', 'leadNs', 'timings', 'requestsPerLane', 'logger'];
+export const CLIENT_HOST_OPTION_NAMES: readonly (keyof ClientHostOptions)[] = [
+  'cluster',
+  'keys',
+  'lanes',
+  'connectTimeout',
+  'signal',
+  'transport',
+  'idle',
+  'datagramBytes',
+  'wireVersion',
+  'clock',
+  'leadNs',
+  'timings',
+  'requestsPerLane',
+  'logger',
+];
 
 const DEFAULT_LANES = 64;
 const DEFAULT_CONNECT_TIMEOUT_MS = 5_000;
@@ -126,17 +141,40 @@ export class ClientHost {
   static async connect(options: ClientHostOptions, events: ClientHostEvents): Promise<ClientHost> {
     checkKeys('option-invalid', 'Client.connect', options, CLIENT_HOST_OPTION_NAMES);
     const cluster = loadCluster(options.cluster);
-    const lanes = checkInteger('option-invalid', 'Client.connect: lanes', options.lanes ?? DEFAULT_LANES, 1, cluster.limits.lanesPerSession);
-    const timeoutMs = checkInteger('option-invalid', 'Client.connect: connectTimeout', options.connectTimeout ?? DEFAULT_CONNECT_TIMEOUT_MS, 1, 0x7fffffff);
+    const lanes = checkInteger(
+      'option-invalid',
+      'Client.connect: lanes',
+      options.lanes ?? DEFAULT_LANES,
+      1,
+      cluster.limits.lanesPerSession,
+    );
+    const timeoutMs = checkInteger(
+      'option-invalid',
+      'Client.connect: connectTimeout',
+      options.connectTimeout ?? DEFAULT_CONNECT_TIMEOUT_MS,
+      1,
+      0x7fffffff,
+    );
     const timings = mergeTimings(options);
-    const requestsPerLane = options.requestsPerLane === undefined ? undefined : checkInteger('option-invalid', 'Client.connect: requestsPerLane', options.requestsPerLane, 8, REQUESTS_PER_LANE_MAX);
+    const requestsPerLane =
+      options.requestsPerLane === undefined
+        ? undefined
+        : checkInteger(
+            'option-invalid',
+            'Client.connect: requestsPerLane',
+            options.requestsPerLane,
+            8,
+            REQUESTS_PER_LANE_MAX,
+          );
     const logger = guardedLogger('Client.connect', options.logger ?? stderrLogger);
     throwIfAborted(options.signal);
     const keys = openKeys(cluster, options.cluster, options.keys, 'client');
     const startedMs = performance.now();
     const book = await AddressBook.open(cluster, { startMs: Math.min(NAMES_MS, timeoutMs) });
     let host: ClientHost | undefined;
-    const clock = await HostClock.open(options.clock ?? 'auto', { changed: (now, before) => host?.clockChanged(now, before) });
+    const clock = await HostClock.open(options.clock ?? 'auto', {
+      changed: (now, before) => host?.clockChanged(now, before),
+    });
     let loop: TurnLoop | undefined;
     try {
       loop = new TurnLoop({
@@ -177,7 +215,10 @@ export class ClientHost {
   /** Throws JitPaxosError `read-only` when the client's key only reads: the replicas would not hear a write. */
   checkMayWrite(): void {
     if (this.keys === undefined || this.keys.ring.mayWrite(this.keys.ring.own)) return;
-    throw new JitPaxosError('read-only', "this client's key may read only, and nothing was sent; use `read`, or a key with the role \"client\" (`jitpaxos keys add`)");
+    throw new JitPaxosError(
+      'read-only',
+      'this client\'s key may read only, and nothing was sent; use `read`, or a key with the role "client" (`jitpaxos keys add`)',
+    );
   }
 
   /** The present session's id, sixteen hexadecimal digits. */
@@ -251,7 +292,9 @@ export class ClientHost {
       correctionNs: this.trust.correctionNs,
       replicas: this.cluster.replicas.map((_, replica) => {
         const offsetUs = offsets.offsetUs(replica);
-        return Number.isNaN(offsetUs) ? { offsetNs: null, uncertaintyNs: null } : { offsetNs: Math.round(offsetUs * 1e3), uncertaintyNs: Math.round(offsets.roundTripUs(replica) * 500) };
+        return Number.isNaN(offsetUs)
+          ? { offsetNs: null, uncertaintyNs: null }
+          : { offsetNs: Math.round(offsetUs * 1e3), uncertaintyNs: Math.round(offsets.roundTripUs(replica) * 500) };
       }),
     };
   }
@@ -279,7 +322,13 @@ export class ClientHost {
 
   /** A request taken now would belong to the session that is over, and never be completed. */
   private checkReady(): void {
-    if (!this.ready) throw new JitPaxosError('busy', this.isClosed ? 'the client is closed; connect a new one' : 'a session is being registered; wait for the event `ready`, then submit');
+    if (!this.ready)
+      throw new JitPaxosError(
+        'busy',
+        this.isClosed
+          ? 'the client is closed; connect a new one'
+          : 'a session is being registered; wait for the event `ready`, then submit',
+      );
   }
 
   private newSessions(): ClientSessions {
@@ -287,15 +336,33 @@ export class ClientHost {
       completed: (lane, outcome, status, fast) => this.events.completed(lane, outcome, status, fast),
       ready: () => this.onReady(),
       refusedLanes: () => {
-        throw new JitPaxosError('option-invalid', `the cluster refuses a session of ${this.lanes} lanes; connect with fewer, and see that the limits of the replicas are those of this client's cluster file`);
+        throw new JitPaxosError(
+          'option-invalid',
+          `the cluster refuses a session of ${this.lanes} lanes; connect with fewer, and see that the limits of the replicas are those of this client's cluster file`,
+        );
       },
-      lost: (core) => this.logger.warn('client.session-lost', { session: toHex(core.sessionHi, core.sessionLo), next: 'a new session is being registered; raise the limit maxSessions if this happens often' }),
+      lost: (core) =>
+        this.logger.warn('client.session-lost', {
+          session: toHex(core.sessionHi, core.sessionLo),
+          next: 'a new session is being registered; raise the limit maxSessions if this happens often',
+        }),
       refused: (core, inARow) => {
-        const fields = { session: toHex(core.sessionHi, core.sessionLo), inARow, found: "the replicas refuse it: this client's clock and theirs, or their log's time, differ", next: 'another is asked for, from what was learnt; where that goes on, compare the clocks of the hosts (jitpaxos clock read, jitpaxos status)' };
+        const fields = {
+          session: toHex(core.sessionHi, core.sessionLo),
+          inARow,
+          found: "the replicas refuse it: this client's clock and theirs, or their log's time, differ",
+          next: 'another is asked for, from what was learnt; where that goes on, compare the clocks of the hosts (jitpaxos clock read, jitpaxos status)',
+        };
         if (inARow < REFUSED_WARN) this.logger.info('client.session-refused', fields);
         else this.logger.warn('client.session-refused', fields);
       },
-      renewed: (from, to) => this.logger.info('client.session-renewed', { session: toHex(from.sessionHi, from.sessionLo), by: toHex(to.sessionHi, to.sessionLo), found: 'a lane had used most of its request numbers', next: 'nothing; operations that are open end in the old session' }),
+      renewed: (from, to) =>
+        this.logger.info('client.session-renewed', {
+          session: toHex(from.sessionHi, from.sessionLo),
+          by: toHex(to.sessionHi, to.sessionLo),
+          found: 'a lane had used most of its request numbers',
+          next: 'nothing; operations that are open end in the old session',
+        }),
     });
   }
 
@@ -328,9 +395,19 @@ export class ClientHost {
 
   /** Said once for each change; counted in the clock's report. */
   private clockChanged(now: ClockQuality, before: ClockQuality): void {
-    const fields = { clock: this.clock.source, from: before.status, to: now.status, errorNs: now.errorNs, found: now.found };
+    const fields = {
+      clock: this.clock.source,
+      from: before.status,
+      to: now.status,
+      errorNs: now.errorNs,
+      found: now.found,
+    };
     if (now.healthy) this.logger.info('client.clock', fields);
-    else this.logger.warn('client.clock', { ...fields, next: 'requests are stamped by what the replicas say of this clock; jitpaxos clock list and jitpaxos doctor say more' });
+    else
+      this.logger.warn('client.clock', {
+        ...fields,
+        next: 'requests are stamped by what the replicas say of this clock; jitpaxos clock list and jitpaxos doctor say more',
+      });
     this.judgeClock();
   }
 
@@ -343,8 +420,17 @@ export class ClientHost {
     if (trust.contradicted === before) return;
     if (trust.contradicted) {
       this.contradictions++;
-      this.logger.warn('client.clock', { clock: this.clock.source, offsetNs: Math.round(majority![0] * 1e3), found: "a majority of the replicas' clocks differ from this one by more than its error", next: 'requests are stamped by theirs; compare the clocks of the hosts (jitpaxos clock read)' });
-    } else this.logger.info('client.clock', { clock: this.clock.source, found: "the replicas' clocks agree with this one again" });
+      this.logger.warn('client.clock', {
+        clock: this.clock.source,
+        offsetNs: Math.round(majority![0] * 1e3),
+        found: "a majority of the replicas' clocks differ from this one by more than its error",
+        next: 'requests are stamped by theirs; compare the clocks of the hosts (jitpaxos clock read)',
+      });
+    } else
+      this.logger.info('client.clock', {
+        clock: this.clock.source,
+        found: "the replicas' clocks agree with this one again",
+      });
   }
 
   /** Said once for each change. */
@@ -352,8 +438,15 @@ export class ClientHost {
     const { mask } = this.sessions.core.lists;
     if (mask === this.saidOtherLists || this.connecting) return;
     this.saidOtherLists = mask;
-    if (mask === 0) this.logger.info('client.cluster-agrees', { found: "no replica's cluster file lists another number of replicas than this client's any more" });
-    else this.logger.warn('client.cluster-differs', { found: this.listsDiffer, next: 'nothing commits in a view that needs them; use the same cluster file on all hosts' });
+    if (mask === 0)
+      this.logger.info('client.cluster-agrees', {
+        found: "no replica's cluster file lists another number of replicas than this client's any more",
+      });
+    else
+      this.logger.warn('client.cluster-differs', {
+        found: this.listsDiffer,
+        next: 'nothing commits in a view that needs them; use the same cluster file on all hosts',
+      });
   }
 
   private async firstSession(timeoutMs: number, leftMs: number, signal: AbortSignal | undefined): Promise<void> {
@@ -374,7 +467,8 @@ export class ClientHost {
           unreachable: (replica, now) => this.sessions.unreachable(replica, now),
           endTurn: (now) => {
             this.sessions.endTurn(now);
-            if (this.connecting && this.sessions.core.lists.leavesNoQuorum) reject(new JitPaxosError('cluster-file-changed', `connecting is refused: ${this.listsDiffer!}`));
+            if (this.connecting && this.sessions.core.lists.leavesNoQuorum)
+              reject(new JitPaxosError('cluster-file-changed', `connecting is refused: ${this.listsDiffer!}`));
           },
           writeWakeUs: (out) => this.sessions.writeWakeUs(out),
           longestQuietUs: Infinity,
@@ -396,7 +490,10 @@ export class ClientHost {
 
   private fail(error: unknown): void {
     this.isClosed = true;
-    this.logger.error('client.failed', { error: error instanceof Error ? error.message : String(error), stack: error instanceof Error ? error.stack : undefined });
+    this.logger.error('client.failed', {
+      error: error instanceof Error ? error.message : String(error),
+      stack: error instanceof Error ? error.stack : undefined,
+    });
     this.onFailed(error);
   }
 
@@ -407,14 +504,21 @@ export class ClientHost {
 
   /** What it means that no replica has said anything since `sinceUs`: a sentence without its end. */
   explainSilence(sinceUs: number): string {
-    return explainSilence(this.loop.silence(this.cluster.replicas.map((_, replica) => replica), sinceUs));
+    return explainSilence(
+      this.loop.silence(
+        this.cluster.replicas.map((_, replica) => replica),
+        sinceUs,
+      ),
+    );
   }
 
   /** Undefined, or what replicas say of a cluster that has lost more logs than it survives: a half-sentence. */
   get majorityLost(): string | undefined {
     const { majorityLost } = this.sessions.core;
     if (majorityLost === 0) return undefined;
-    const say = this.cluster.replicas.flatMap((_, replica) => (((majorityLost >>> replica) & 1) === 1 ? [replica] : []));
+    const say = this.cluster.replicas.flatMap((_, replica) =>
+      ((majorityLost >>> replica) & 1) === 1 ? [replica] : [],
+    );
     return `majority-lost: replica${say.length === 1 ? ' ' : 's '}${say.join(', ')} say${say.length === 1 ? 's' : ''} that more logs are lost than the cluster survives, so nothing commits until an operator acts; \`jitpaxos status\` says which, docs/operations.md what can be done`;
   }
 
@@ -423,19 +527,29 @@ export class ClientHost {
     const { lists } = this.sessions.core;
     if (lists.mask === 0) return undefined;
     const { replicas } = this.cluster;
-    const said = replicas.flatMap((_, replica) => (((lists.mask >>> replica) & 1) === 1 ? [`that of replica ${replica} ${lists.countOf(replica)}`] : []));
+    const said = replicas.flatMap((_, replica) =>
+      ((lists.mask >>> replica) & 1) === 1 ? [`that of replica ${replica} ${lists.countOf(replica)}`] : [],
+    );
     return `this client's cluster file lists ${replicas.length} replicas, ${said.join(', ')}. Quorums follow from the number, so these replicas are not heard: what too few acknowledge can be lost. Give this client the cluster file that the replicas have, or, where one of them differs from the others, that one`;
   }
 
   private unavailable(timeoutMs: number): JitPaxosError {
     const { replicas } = this.cluster;
     const { majorityLost } = this;
-    if (majorityLost !== undefined) return new JitPaxosError('majority-lost', `no session within ${timeoutMs} ms; ${majorityLost}`);
+    if (majorityLost !== undefined)
+      return new JitPaxosError('majority-lost', `no session within ${timeoutMs} ms; ${majorityLost}`);
     const { listsDiffer } = this;
-    if (listsDiffer !== undefined) return new JitPaxosError('cluster-file-changed', `no session within ${timeoutMs} ms, because the cluster runs a view that needs others than the replicas that agree with this client, or too few of these answer: ${listsDiffer}`);
+    if (listsDiffer !== undefined)
+      return new JitPaxosError(
+        'cluster-file-changed',
+        `no session within ${timeoutMs} ms, because the cluster runs a view that needs others than the replicas that agree with this client, or too few of these answer: ${listsDiffer}`,
+      );
     const { refused } = this.sessions;
     if (refused > 0) {
-      return new JitPaxosError('cluster-unavailable', `no session within ${timeoutMs} ms: the replicas answer and refused ${refused} session${refused === 1 ? '' : 's'} one after the other, as they do where this client's clock, theirs and their log's time differ; see \`jitpaxos status\` and \`jitpaxos clock read\`, then connect again`);
+      return new JitPaxosError(
+        'cluster-unavailable',
+        `no session within ${timeoutMs} ms: the replicas answer and refused ${refused} session${refused === 1 ? '' : 's'} one after the other, as they do where this client's clock, theirs and their log's time differ; see \`jitpaxos status\` and \`jitpaxos clock read\`, then connect again`,
+      );
     }
     const none = this.heard === 0;
     const heard = none ? 'none of them answered' : 'too few of them answered';
@@ -449,15 +563,27 @@ export class ClientHost {
 function mergeTimings(options: ClientHostOptions): ClientTimings {
   const overrides = options.timings ?? {};
   checkKeys('option-invalid', 'Client.connect: timings', overrides, Object.keys(DEFAULT_CLIENT_TIMINGS));
-  const merged = { ...DEFAULT_CLIENT_TIMINGS, ...overrides, ...(options.leadNs === undefined ? {} : { leadNs: options.leadNs }) };
+  const merged = {
+    ...DEFAULT_CLIENT_TIMINGS,
+    ...overrides,
+    ...(options.leadNs === undefined ? {} : { leadNs: options.leadNs }),
+  };
   for (const [name, value] of Object.entries(merged)) {
-    if (typeof value !== 'number' || !Number.isFinite(value) || value < 0) throw new JitPaxosError('option-invalid', `Client.connect: ${name} is ${show(value)}; it has to be a number from 0 on`);
+    if (typeof value !== 'number' || !Number.isFinite(value) || value < 0)
+      throw new JitPaxosError(
+        'option-invalid',
+        `Client.connect: ${name} is ${show(value)}; it has to be a number from 0 on`,
+      );
   }
   return merged;
 }
 
 export function aborted(signal: AbortSignal): JitPaxosError {
-  return new JitPaxosError('aborted', 'the AbortSignal was aborted before anything was sent; nothing was executed', signal.reason);
+  return new JitPaxosError(
+    'aborted',
+    'the AbortSignal was aborted before anything was sent; nothing was executed',
+    signal.reason,
+  );
 }
 
 function throwIfAborted(signal: AbortSignal | undefined): void {

@@ -1,30 +1,89 @@
 /** A client as metrics. Commits are counted here: only the client knows when an operation was committed, and how. */
-import { METRIC_PREFIX, byLabel, counter, gauge, type Family, type HistogramSample, type Labels, type Sample } from '../metrics/exposition.js';
+import {
+  METRIC_PREFIX,
+  byLabel,
+  counter,
+  gauge,
+  type Family,
+  type HistogramSample,
+  type Labels,
+  type Sample,
+} from '../metrics/exposition.js';
 import type { BucketSnapshot } from '../protocol/bucket-counts.js';
 import type { ClientStats } from './client-stats.js';
 
-export const DURATION_BOUNDS_US = [25, 50, 75, 100, 150, 200, 300, 500, 750, 1_000, 2_000, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 5_000_000];
+export const DURATION_BOUNDS_US = [
+  25, 50, 75, 100, 150, 200, 300, 500, 750, 1_000, 2_000, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000,
+  5_000_000,
+];
 
 export function clientMetrics(stats: ClientStats, executeUs: BucketSnapshot, queryUs: BucketSnapshot): Family[] {
   const name = (rest: string): string => METRIC_PREFIX + rest;
   return [
-    counter(name('commits_total'), 'Operations committed; path fast: in one round trip', byLabel('path', { fast: stats.fastCommits, reconciled: stats.commits - stats.fastCommits })),
+    counter(
+      name('commits_total'),
+      'Operations committed; path fast: in one round trip',
+      byLabel('path', { fast: stats.fastCommits, reconciled: stats.commits - stats.fastCommits }),
+    ),
     counter(name('client_reads_total'), 'Reads begun', stats.reads),
-    counter(name('client_reads_fast_total'), 'Reads answered in one round trip, without a log entry; the others become commits', stats.fastReads),
-    { name: name('commit_duration_seconds'), kind: 'histogram', help: 'From the call to its answer, by kind of call', samples: [inSeconds('execute', executeUs), inSeconds('query', queryUs)] },
-    counter(name('client_rejects_total'), 'Rejects received from replicas, by reason; most are overcome by sending again', byLabel('reason', stats.rejected)),
-    counter(name('client_reconciles_total'), 'Members asked to bring an entry in line with the primary', stats.reconciled),
+    counter(
+      name('client_reads_fast_total'),
+      'Reads answered in one round trip, without a log entry; the others become commits',
+      stats.fastReads,
+    ),
+    {
+      name: name('commit_duration_seconds'),
+      kind: 'histogram',
+      help: 'From the call to its answer, by kind of call',
+      samples: [inSeconds('execute', executeUs), inSeconds('query', queryUs)],
+    },
+    counter(
+      name('client_rejects_total'),
+      'Rejects received from replicas, by reason; most are overcome by sending again',
+      byLabel('reason', stats.rejected),
+    ),
+    counter(
+      name('client_reconciles_total'),
+      'Members asked to bring an entry in line with the primary',
+      stats.reconciled,
+    ),
     counter(name('client_retransmissions_total'), 'Requests sent again', stats.retransmitted),
     counter(name('client_view_changes_total'), 'Views that the client moved on to', stats.viewChanges),
     gauge(name('client_view'), 'View that the client sends to', stats.view),
     gauge(name('client_operations_open'), 'Operations sent and not answered yet', stats.openOperations),
     gauge(name('client_operations_waiting'), 'Operations that wait for a lane', stats.waitingOperations),
-    gauge(name('client_clock_offset_seconds'), "A replica's clock minus the client's, as its replies tell; absent when it was not heard of lately", stats.clock.replicas.flatMap(({ offsetNs }, replica) => seconds(offsetNs, { replica: String(replica) }))),
-    gauge(name('client_clock_offset_uncertainty_seconds'), 'What that offset is known to', stats.clock.replicas.flatMap(({ uncertaintyNs }, replica) => seconds(uncertaintyNs, { replica: String(replica) }))),
-    gauge(name('client_clock_error_bound_seconds'), "What the client's clock may be wrong by at most, as far as its source knows; absent when it knows nothing", seconds(stats.clock.errorBoundNs ?? null, {})),
-    gauge(name('client_clock_correction_seconds'), "What is added to the client's clock because the replicas contradict it, or it is unhealthy", stats.clock.correctionNs / 1e9),
-    gauge(name('client_clock_healthy'), "Whether nothing speaks against the client's clock (1 or 0)", stats.clock.healthy ? 1 : 0),
-    counter(name('client_clock_contradictions_total'), "Times that a majority of the replicas' clocks began to contradict the client's", stats.clock.contradictions),
+    gauge(
+      name('client_clock_offset_seconds'),
+      "A replica's clock minus the client's, as its replies tell; absent when it was not heard of lately",
+      stats.clock.replicas.flatMap(({ offsetNs }, replica) => seconds(offsetNs, { replica: String(replica) })),
+    ),
+    gauge(
+      name('client_clock_offset_uncertainty_seconds'),
+      'What that offset is known to',
+      stats.clock.replicas.flatMap(({ uncertaintyNs }, replica) =>
+        seconds(uncertaintyNs, { replica: String(replica) }),
+      ),
+    ),
+    gauge(
+      name('client_clock_error_bound_seconds'),
+      "What the client's clock may be wrong by at most, as far as its source knows; absent when it knows nothing",
+      seconds(stats.clock.errorBoundNs ?? null, {}),
+    ),
+    gauge(
+      name('client_clock_correction_seconds'),
+      "What is added to the client's clock because the replicas contradict it, or it is unhealthy",
+      stats.clock.correctionNs / 1e9,
+    ),
+    gauge(
+      name('client_clock_healthy'),
+      "Whether nothing speaks against the client's clock (1 or 0)",
+      stats.clock.healthy ? 1 : 0,
+    ),
+    counter(
+      name('client_clock_contradictions_total'),
+      "Times that a majority of the replicas' clocks began to contradict the client's",
+      stats.clock.contradictions,
+    ),
     counter(name('client_datagrams_dropped_total'), 'Datagrams refused, by reason', byLabel('reason', stats.drops)),
   ];
 }

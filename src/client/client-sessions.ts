@@ -8,7 +8,7 @@
  *
  * Nothing is allocated for a request: each lane knows the core that it used last.
  */
-import { ClientCore } from '../protocol/client/client-core.js';
+import type { ClientCore } from '../protocol/client/client-core.js';
 import { Outcome, type ClientEvents, type Instant } from '../protocol/contract.js';
 import { CLIENT_COUNTER_NAMES } from '../protocol/counters.js';
 import { ReplyStatus } from '../wire/messages.js';
@@ -125,7 +125,9 @@ export class ClientSessions {
   /** CLIENT_COUNTER_NAMES, of all sessions. Allocates. */
   counters(): Float64Array {
     const { core, previous, next } = this;
-    return this.pastCounters.map((past, i) => past + core.counters[i]! + (previous?.counters[i] ?? 0) + (next?.counters[i] ?? 0));
+    return this.pastCounters.map(
+      (past, i) => past + core.counters[i]! + (previous?.counters[i] ?? 0) + (next?.counters[i] ?? 0),
+    );
   }
 
   endTurn(now: Instant): void {

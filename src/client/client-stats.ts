@@ -29,7 +29,11 @@ export interface ClientStats {
   readonly clock: ClientClockReport;
   /** Datagrams dropped, by reason. */
   readonly drops: Readonly<Record<string, number>>;
-  readonly transport: { readonly kind: string; readonly idle: string; readonly counters: Readonly<Record<string, number>> };
+  readonly transport: {
+    readonly kind: string;
+    readonly idle: string;
+    readonly counters: Readonly<Record<string, number>>;
+  };
 }
 
 const REJECTED = 'rejected_';
@@ -58,6 +62,10 @@ export function clientStats(host: ClientHost, openOperations: number, waitingOpe
     counters: named(CLIENT_COUNTER_NAMES, counters),
     clock: host.clockReport(),
     drops: dropsReport(host.drops),
-    transport: { kind: host.transport.kind, idle: host.transport.idle, counters: named(TRANSPORT_COUNTER_NAMES, host.transport.counters) },
+    transport: {
+      kind: host.transport.kind,
+      idle: host.transport.idle,
+      counters: named(TRANSPORT_COUNTER_NAMES, host.transport.counters),
+    },
   };
 }

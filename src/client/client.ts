@@ -80,7 +80,10 @@ export class Client {
   /** In order of arrival. */
   private readonly waiting = new Set<Call>();
   /** From the call to its commit, µs, waiting for a lane included. */
-  private readonly durationsUs = { execute: new BucketCounts(DURATION_BOUNDS_US), query: new BucketCounts(DURATION_BOUNDS_US) };
+  private readonly durationsUs = {
+    execute: new BucketCounts(DURATION_BOUNDS_US),
+    query: new BucketCounts(DURATION_BOUNDS_US),
+  };
   private readonly signals = new Map<AbortSignal, SignalCalls>();
   private waitingTimer: NodeJS.Timeout | undefined;
   private waitingTimerUs = Infinity;
@@ -161,10 +164,22 @@ export class Client {
     return new Promise((resolve, reject) => {
       this.checkCall(operation, isQuery, options);
       const signal = options?.signal;
-      const timeoutMs = options?.timeout === undefined ? this.timeoutMs : checkTimeout(isQuery ? 'query' : 'execute', options.timeout);
+      const timeoutMs =
+        options?.timeout === undefined ? this.timeoutMs : checkTimeout(isQuery ? 'query' : 'execute', options.timeout);
       const calledAtUs = this.host.nowUs();
       const deadlineUs = calledAtUs + timeoutMs * 1000;
-      const call: Call = { isQuery, timeoutMs, calledAtUs, deadlineUs, signal, resolve, reject, bytes: undefined, lane: -1, heard: 0 };
+      const call: Call = {
+        isQuery,
+        timeoutMs,
+        calledAtUs,
+        deadlineUs,
+        signal,
+        resolve,
+        reject,
+        bytes: undefined,
+        lane: -1,
+        heard: 0,
+      };
       if (this.host.ready && this.idleLanes.length > 0 && this.waiting.size === 0) this.send(call, operation);
       else this.wait(call, operation);
       if (signal !== undefined) this.attach(call, signal);
@@ -174,12 +189,16 @@ export class Client {
   private checkCall(operation: Uint8Array, isQuery: boolean, options: CallOptions | undefined): void {
     if (this.failure !== undefined) throw this.failure;
     if (this.isClosed) throw closedError();
-    if (!(operation instanceof Uint8Array)) throw new JitPaxosError('option-invalid', `the operation is ${show(operation)}; it has to be a Uint8Array`);
+    if (!(operation instanceof Uint8Array))
+      throw new JitPaxosError('option-invalid', `the operation is ${show(operation)}; it has to be a Uint8Array`);
     if (options !== undefined) checkKeys('option-invalid', 'options of the call', options, ['signal', 'timeout']);
     if (!isQuery) this.host.checkMayWrite();
     const limit = this.host.cluster.limits.operationBytes;
     if (operation.length > limit) {
-      throw new JitPaxosError('operation-too-large', `the operation has ${operation.length} bytes, this cluster accepts ${limit}; split it, or raise the limit operationBytes in the cluster file of all replicas and clients`);
+      throw new JitPaxosError(
+        'operation-too-large',
+        `the operation has ${operation.length} bytes, this cluster accepts ${limit}; split it, or raise the limit operationBytes in the cluster file of all replicas and clients`,
+      );
     }
     if (options?.signal?.aborted === true) throw aborted(options.signal);
   }
@@ -197,7 +216,10 @@ export class Client {
 
   private wait(call: Call, operation: Uint8Array): void {
     if (this.waiting.size >= this.queueMax) {
-      throw new JitPaxosError('busy', `all ${this.open.length} lanes are in use and ${this.waiting.size} operations wait; send less at once, connect with more lanes, or use several clients`);
+      throw new JitPaxosError(
+        'busy',
+        `all ${this.open.length} lanes are in use and ${this.waiting.size} operations wait; send less at once, connect with more lanes, or use several clients`,
+      );
     }
     call.bytes = new Uint8Array(operation); // not slice: that of a Buffer shares memory
     this.waiting.add(call);
@@ -233,28 +255,51 @@ export class Client {
 
   private outcomeError(call: Call, outcome: number, status: number): JitPaxosError {
     if (outcome === Outcome.sessionLost) {
-      return new JitPaxosError('session-lost', `the cluster evicted this client's session, so whether the operation was executed is unknown; read the state before you send it again. A new session is registered by itself`);
+      return new JitPaxosError(
+        'session-lost',
+        `the cluster evicted this client's session, so whether the operation was executed is unknown; read the state before you send it again. A new session is registered by itself`,
+      );
     }
     if (outcome === Outcome.unknown) return this.unknownError(call);
-    const why = status === ReplyStatus.sessionUnknown ? 'its session was evicted before' : status === ReplyStatus.superseded ? 'a later one of its lane came before it' : `status ${status}`;
+    const why =
+      status === ReplyStatus.sessionUnknown
+        ? 'its session was evicted before'
+        : status === ReplyStatus.superseded
+          ? 'a later one of its lane came before it'
+          : `status ${status}`;
     return new JitPaxosError('operation-refused', `the operation was decided but not executed: ${why}; send it again`);
   }
 
   private unknownError(call: Call): JitPaxosError {
     if (call.signal?.aborted === true) {
-      return new JitPaxosError('outcome-unknown', 'the AbortSignal was aborted after the operation was sent: it may be executed, once, or not at all; read the state before you send it again', call.signal.reason);
+      return new JitPaxosError(
+        'outcome-unknown',
+        'the AbortSignal was aborted after the operation was sent: it may be executed, once, or not at all; read the state before you send it again',
+        call.signal.reason,
+      );
     }
     const { majorityLost, listsDiffer } = this.host;
     if (listsDiffer !== undefined) {
       const cause = new JitPaxosError('cluster-file-changed', listsDiffer);
-      return new JitPaxosError('outcome-unknown', `no certain answer within ${call.timeoutMs} ms: the operation may be executed, once, or not at all; read the state before you send it again. ${listsDiffer}`, cause);
+      return new JitPaxosError(
+        'outcome-unknown',
+        `no certain answer within ${call.timeoutMs} ms: the operation may be executed, once, or not at all; read the state before you send it again. ${listsDiffer}`,
+        cause,
+      );
     }
     if (this.host.heard === call.heard) {
       const silence = `no replica has said anything since the operation was sent: ${this.host.explainSilence(call.calledAtUs)}`;
       const cause = new JitPaxosError('replicas-silent', silence);
-      return new JitPaxosError('outcome-unknown', `no answer within ${call.timeoutMs} ms: the operation may be executed, once, or not at all; read the state before you send it again. ${silence}`, cause);
+      return new JitPaxosError(
+        'outcome-unknown',
+        `no answer within ${call.timeoutMs} ms: the operation may be executed, once, or not at all; read the state before you send it again. ${silence}`,
+        cause,
+      );
     }
-    return new JitPaxosError('outcome-unknown', `no certain answer within ${call.timeoutMs} ms: the operation may be executed, once, or not at all; read the state before you send it again, and see \`jitpaxos status\`${majorityLost === undefined ? '' : `. ${majorityLost}`}`);
+    return new JitPaxosError(
+      'outcome-unknown',
+      `no certain answer within ${call.timeoutMs} ms: the operation may be executed, once, or not at all; read the state before you send it again, and see \`jitpaxos status\`${majorityLost === undefined ? '' : `. ${majorityLost}`}`,
+    );
   }
 
   private abort(call: Call): void {
@@ -269,7 +314,8 @@ export class Client {
 
   private attach(call: Call, signal: AbortSignal): void {
     let attached = this.signals.get(signal);
-    if (attached === undefined) this.signals.set(signal, (attached = new SignalCalls(signal, (aborted) => this.abort(aborted))));
+    if (attached === undefined)
+      this.signals.set(signal, (attached = new SignalCalls(signal, (aborted) => this.abort(aborted))));
     attached.calls.add(call);
   }
 
@@ -286,7 +332,10 @@ export class Client {
     if (deadlineUs >= this.waitingTimerUs) return;
     clearTimeout(this.waitingTimer);
     this.waitingTimerUs = deadlineUs;
-    this.waitingTimer = setTimeout(() => this.expireWaiting(), Math.max(1, Math.ceil((deadlineUs - this.host.nowUs()) / 1000)));
+    this.waitingTimer = setTimeout(
+      () => this.expireWaiting(),
+      Math.max(1, Math.ceil((deadlineUs - this.host.nowUs()) / 1000)),
+    );
   }
 
   private expireWaiting(): void {
@@ -300,7 +349,12 @@ export class Client {
       }
       this.waiting.delete(call);
       this.detach(call);
-      call.reject(new JitPaxosError('aborted', `the operation waited ${call.timeoutMs} ms for a lane and was not sent; send less at once, or connect with more lanes`));
+      call.reject(
+        new JitPaxosError(
+          'aborted',
+          `the operation waited ${call.timeoutMs} ms for a lane and was not sent; send less at once, or connect with more lanes`,
+        ),
+      );
     }
     if (nextUs < Infinity) this.armWaitingTimer(nextUs);
   }
@@ -316,7 +370,13 @@ export class Client {
     for (const call of this.open) {
       if (call === undefined) continue;
       this.detach(call);
-      call.reject(new JitPaxosError('outcome-unknown', `${why} after the operation was sent: it may be executed, once, or not at all; read the state before you send it again`, cause));
+      call.reject(
+        new JitPaxosError(
+          'outcome-unknown',
+          `${why} after the operation was sent: it may be executed, once, or not at all; read the state before you send it again`,
+          cause,
+        ),
+      );
     }
     this.open.fill(undefined);
     for (const call of this.waiting) {
@@ -328,10 +388,17 @@ export class Client {
 }
 
 function closedError(cause?: unknown): JitPaxosError {
-  return new JitPaxosError('client-closed', 'the client is closed and the operation was not sent; connect a new client', cause);
+  return new JitPaxosError(
+    'client-closed',
+    'the client is closed and the operation was not sent; connect a new client',
+    cause,
+  );
 }
 
 function checkTimeout(where: string, value: unknown): number {
   if (value === Infinity || (typeof value === 'number' && value > 0 && value <= TIMEOUT_MAX_MS)) return value;
-  throw new JitPaxosError('option-invalid', `${where}: timeout is ${show(value)}; it has to be a number of milliseconds above 0 and up to ${TIMEOUT_MAX_MS}, or Infinity`);
+  throw new JitPaxosError(
+    'option-invalid',
+    `${where}: timeout is ${show(value)}; it has to be a number of milliseconds above 0 and up to ${TIMEOUT_MAX_MS}, or Infinity`,
+  );
 }

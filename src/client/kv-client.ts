@@ -5,8 +5,18 @@
  */
 import { JitPaxosError } from '../errors.js';
 import {
-  decodeResult, encodeCas, encodeDelete, encodeGet, encodeIncrement, encodePut, encodeScan, KV_OPERATION_BYTES_MAX, KV_SCAN_LIMIT_MAX,
-  type KvEntry, type KvOperationName, type KvResults,
+  decodeResult,
+  encodeCas,
+  encodeDelete,
+  encodeGet,
+  encodeIncrement,
+  encodePut,
+  encodeScan,
+  KV_OPERATION_BYTES_MAX,
+  KV_SCAN_LIMIT_MAX,
+  type KvEntry,
+  type KvOperationName,
+  type KvResults,
 } from '../machine/kv-codec.js';
 import { show } from '../host/options.js';
 import type { CallOptions, Client } from './client.js';
@@ -58,8 +68,19 @@ export class KvClient {
   }
 
   /** Puts `value` (null: deletes the key) if the present value is `expected` (null: if the key is absent); false when it is not. Also rejects with `kv-store-full`. */
-  async compareAndSet(key: Bytes, expected: Bytes | null, value: Bytes | null, options?: CallOptions): Promise<boolean> {
-    const length = encodeCas(this.scratch, 0, this.toBytes(key), expected === null ? null : this.toBytes(expected), value === null ? null : this.toBytes(value));
+  async compareAndSet(
+    key: Bytes,
+    expected: Bytes | null,
+    value: Bytes | null,
+    options?: CallOptions,
+  ): Promise<boolean> {
+    const length = encodeCas(
+      this.scratch,
+      0,
+      this.toBytes(key),
+      expected === null ? null : this.toBytes(expected),
+      value === null ? null : this.toBytes(value),
+    );
     return this.decode('cas', await this.client.execute(this.scratch.subarray(0, length), options)).status === 'ok';
   }
 
@@ -68,13 +89,22 @@ export class KvClient {
     const length = encodeIncrement(this.scratch, 0, this.toBytes(key), delta);
     const result = this.decode('increment', await this.client.execute(this.scratch.subarray(0, length), options));
     if (result.status === 'ok') return result.value;
-    throw new JitPaxosError('kv-not-a-number', 'the value under the key is no 64-bit number; increment works on keys that are absent or were made by increment');
+    throw new JitPaxosError(
+      'kv-not-a-number',
+      'the value under the key is no 64-bit number; increment works on keys that are absent or were made by increment',
+    );
   }
 
   /** Entries in key order. Linearizable. Also rejects with `kv-result-too-large`. */
   async scan(options: ScanOptions = {}): Promise<ScanResult> {
     const { from, to, limit, ...call } = options;
-    const length = encodeScan(this.scratch, 0, this.toBytes(from ?? ''), to === undefined ? null : this.toBytes(to), limit ?? DEFAULT_SCAN_LIMIT);
+    const length = encodeScan(
+      this.scratch,
+      0,
+      this.toBytes(from ?? ''),
+      to === undefined ? null : this.toBytes(to),
+      limit ?? DEFAULT_SCAN_LIMIT,
+    );
     const { entries, more } = this.decode('scan', await this.client.query(this.scratch.subarray(0, length), call));
     return { entries, more };
   }
@@ -82,20 +112,36 @@ export class KvClient {
   /** TextEncoder writes U+FFFD for half of a surrogate pair, so keys that differ would be one. */
   private toBytes(value: Bytes): Uint8Array {
     if (typeof value !== 'string') return value;
-    if (!value.isWellFormed()) throw new JitPaxosError('text-ill-formed', `${show(value)} has half of a surrogate pair, for which UTF-8 has no bytes; cut texts between characters, or give bytes`);
+    if (!value.isWellFormed())
+      throw new JitPaxosError(
+        'text-ill-formed',
+        `${show(value)} has half of a surrogate pair, for which UTF-8 has no bytes; cut texts between characters, or give bytes`,
+      );
     return this.encoder.encode(value);
   }
 
   /** The result, when it is an answer; the store's refusals are thrown. */
-  private decode<Name extends KvOperationName>(name: Name, bytes: Uint8Array): Exclude<KvResults[Name], { status: 'bad-operation' | 'too-large' | 'full' }> {
+  private decode<Name extends KvOperationName>(
+    name: Name,
+    bytes: Uint8Array,
+  ): Exclude<KvResults[Name], { status: 'bad-operation' | 'too-large' | 'full' }> {
     const result = decodeResult(name, bytes, 0, bytes.length);
     switch (result.status) {
       case 'full':
-        throw new JitPaxosError('kv-store-full', 'the store has reached its limits of keys or bytes; delete something, or start the cluster with larger ones');
+        throw new JitPaxosError(
+          'kv-store-full',
+          'the store has reached its limits of keys or bytes; delete something, or start the cluster with larger ones',
+        );
       case 'too-large':
-        throw new JitPaxosError('kv-result-too-large', `the result does not fit the cluster's limit resultBytes${result.neededBytes === null ? '' : ` (${result.neededBytes} bytes are needed)`}; scan fewer entries at once, or raise the limit`);
+        throw new JitPaxosError(
+          'kv-result-too-large',
+          `the result does not fit the cluster's limit resultBytes${result.neededBytes === null ? '' : ` (${result.neededBytes} bytes are needed)`}; scan fewer entries at once, or raise the limit`,
+        );
       case 'bad-operation':
-        throw new JitPaxosError('result-unexpected', `the store does not understand the operation ${name} (${result.reason ?? 'no reason given'}); run the same version of jitpaxos on replicas and clients`);
+        throw new JitPaxosError(
+          'result-unexpected',
+          `the store does not understand the operation ${name} (${result.reason ?? 'no reason given'}); run the same version of jitpaxos on replicas and clients`,
+        );
       default:
         return result as Exclude<KvResults[Name], { status: 'bad-operation' | 'too-large' | 'full' }>;
     }

@@ -164,17 +164,33 @@ export class StatusClient {
    */
   async ask(timeoutMs: number = DEFAULT_TIMEOUT_MS): Promise<readonly StatusAnswer[]> {
     checkInteger('option-invalid', 'StatusClient.ask: timeoutMs', timeoutMs, 1, TIMEOUT_MS_MAX);
-    if (this.isClosed) throw this.failure ?? new JitPaxosError('client-closed', 'the status client is closed; open another');
+    if (this.isClosed)
+      throw this.failure ?? new JitPaxosError('client-closed', 'the status client is closed; open another');
     if (this.query !== undefined) throw new JitPaxosError('busy', 'a query is open; wait for its answers');
     const { replicas } = this.cluster;
-    const answers = replicas.map(({ host, port }, id): StatusAnswer => ({ id, address: host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`, report: undefined, roundTripUs: undefined }));
+    const answers = replicas.map(
+      ({ host, port }, id): StatusAnswer => ({
+        id,
+        address: host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`,
+        report: undefined,
+        roundTripUs: undefined,
+      }),
+    );
     crypto.getRandomValues(this.nonce);
     const now = this.loop.enter();
     const askedUs = now.monotonicUs;
     let timer: NodeJS.Timeout | undefined;
     await new Promise<void>((resolve) => {
       timer = setTimeout(resolve, timeoutMs);
-      this.query = { answers, askedAtUs: new Float64Array(replicas.length), pieces: new Array<Pieces | undefined>(replicas.length).fill(undefined), missing: replicas.length, repeatUs: REPEAT_US, nextUs: now.monotonicUs + REPEAT_US, end: resolve };
+      this.query = {
+        answers,
+        askedAtUs: new Float64Array(replicas.length),
+        pieces: new Array<Pieces | undefined>(replicas.length).fill(undefined),
+        missing: replicas.length,
+        repeatUs: REPEAT_US,
+        nextUs: now.monotonicUs + REPEAT_US,
+        end: resolve,
+      };
       this.askMissing(this.query, now);
     });
     clearTimeout(timer);
@@ -233,8 +249,18 @@ export class StatusClient {
 
   private receive(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const { query, nonce } = this;
-    if (query === undefined || typeOf(bytes, o) !== StatusReply.type || from >= query.answers.length || query.answers[from]!.report !== undefined) return;
-    if (readI32(bytes, o + StatusReply.at.nonce) !== nonce[0] || readI32(bytes, o + StatusReply.at.nonce + 4) !== nonce[1]) return;
+    if (
+      query === undefined ||
+      typeOf(bytes, o) !== StatusReply.type ||
+      from >= query.answers.length ||
+      query.answers[from]!.report !== undefined
+    )
+      return;
+    if (
+      readI32(bytes, o + StatusReply.at.nonce) !== nonce[0] ||
+      readI32(bytes, o + StatusReply.at.nonce + 4) !== nonce[1]
+    )
+      return;
     const wanted = readI32(bytes, o + StatusReply.at.length) >>> 0;
     const length = readU16(bytes, o + StatusReply.at.report);
     const serial = readI32(bytes, o + StatusReply.at.serial) >>> 0;
@@ -262,13 +288,28 @@ export class StatusClient {
   }
 
   /** Keeps a piece; the first one has the others asked for. Returns what is complete. */
-  private pieceCame(query: Query, from: number, bytes: Uint8Array, o: number, serial: number, wanted: number, length: number, roundTripUs: number): Pieces | undefined {
+  private pieceCame(
+    query: Query,
+    from: number,
+    bytes: Uint8Array,
+    o: number,
+    serial: number,
+    wanted: number,
+    length: number,
+    roundTripUs: number,
+  ): Pieces | undefined {
     const offset = readI32(bytes, o + StatusReply.at.offset) >>> 0;
     if (wanted > REPORT_BYTES_MAX || length === 0 || offset + length > wanted) return undefined;
     let pieces = query.pieces[from];
     if (pieces?.serial !== serial || pieces.bytes.length !== wanted) {
       if (offset !== 0 || (length < PIECE_BYTES_MIN && length < wanted)) return undefined;
-      query.pieces[from] = pieces = { serial, bytes: new Uint8Array(wanted), received: new Set(), missing: wanted, roundTripUs };
+      query.pieces[from] = pieces = {
+        serial,
+        bytes: new Uint8Array(wanted),
+        received: new Set(),
+        missing: wanted,
+        roundTripUs,
+      };
       for (let next = length; next < wanted; next += length) this.send(from, serial, next, Math.min(length, this.room));
     }
     if (pieces.received.has(offset)) return undefined;

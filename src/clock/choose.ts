@@ -55,7 +55,12 @@ export async function candidates(surroundings: Surroundings = {}): Promise<Candi
     // Before anything is asked of its driver: ENA states the bound of the last reading, and none before the first.
     const probed = probe(device.path);
     const keeper = judge(device, answer.report, root, answer.available ? undefined : answer.reason);
-    return { spec: `disciplined:${device.path}`, ...(probed.problem === undefined ? keeper : { usable: false, why: probed.problem }), device, probed };
+    return {
+      spec: `disciplined:${device.path}`,
+      ...(probed.problem === undefined ? keeper : { usable: false, why: probed.problem }),
+      device,
+      probed,
+    };
   });
   const usable = judged.filter((candidate) => candidate.usable).sort((a, b) => compareErrors(a.errorNs, b.errorNs));
   return [...usable, ...judged.filter(({ usable }) => !usable), system];
@@ -68,24 +73,45 @@ function compareErrors(a: number | null | undefined, b: number | null | undefine
 }
 
 /** Whether somebody keeps the device. `unasked`: why ptp4l did not answer. */
-function judge(device: ClockDevice, ptp4l: Ptp4lReport | undefined, root: string, unasked: string | undefined): Pick<Candidate, 'usable' | 'errorNs' | 'why'> {
+function judge(
+  device: ClockDevice,
+  ptp4l: Ptp4lReport | undefined,
+  root: string,
+  unasked: string | undefined,
+): Pick<Candidate, 'usable' | 'errorNs' | 'why'> {
   if (ptp4l?.interface !== undefined && device.interfaces.includes(ptp4l.interface)) {
     const { portState, timestamping, grandmaster } = ptp4l;
-    if (timestamping === 'software') return { usable: false, why: `ptp4l on ${ptp4l.interface} stamps in software: it keeps the system clock, and this one runs free` };
-    if (portState === 'slave') return within(interpretPtp4l(ptp4l).statement.errorNs, `ptp4l on ${ptp4l.interface} follows ${grandmaster}`);
+    if (timestamping === 'software')
+      return {
+        usable: false,
+        why: `ptp4l on ${ptp4l.interface} stamps in software: it keeps the system clock, and this one runs free`,
+      };
+    if (portState === 'slave')
+      return within(interpretPtp4l(ptp4l).statement.errorNs, `ptp4l on ${ptp4l.interface} follows ${grandmaster}`);
     return { usable: false, why: `ptp4l on ${ptp4l.interface} follows nobody: its port is ${portState}` };
   }
   const ena = readEna(device.name, `${root}/sys`);
-  if (ena.available && ena.statement.status === 'synchronized') return within(ena.statement.errorNs, `its driver states a bound: ${ena.statement.found}`);
+  if (ena.available && ena.statement.status === 'synchronized')
+    return within(ena.statement.errorNs, `its driver states a bound: ${ena.statement.found}`);
   const platform = readPlatform(device);
   if (platform.available) return { usable: true, errorNs: null, why: platform.statement.found };
-  const silent = unasked !== undefined && /EACCES|EPERM|no answer/.test(unasked) ? `a ptp4l runs here and cannot be asked (${unasked})` : 'no ptp4l follows a master on its port';
-  return { usable: false, why: `nobody is known to keep it: ${silent}, and its driver states no bound; name it with --clock if somebody does` };
+  const silent =
+    unasked !== undefined && /EACCES|EPERM|no answer/.test(unasked)
+      ? `a ptp4l runs here and cannot be asked (${unasked})`
+      : 'no ptp4l follows a master on its port';
+  return {
+    usable: false,
+    why: `nobody is known to keep it: ${silent}, and its driver states no bound; name it with --clock if somebody does`,
+  };
 }
 
 /** A clock that its own keeper knows to be far off is left alone, until it is not. */
 function within(errorNs: number | null, why: string): Pick<Candidate, 'usable' | 'errorNs' | 'why'> {
-  if (errorNs !== null && errorNs > ERROR_LIMIT_NS) return { usable: false, why: `${why}, and is up to ${(errorNs / 1e9).toPrecision(3)} s off: more than ${ERROR_LIMIT_NS / 1e6} ms` };
+  if (errorNs !== null && errorNs > ERROR_LIMIT_NS)
+    return {
+      usable: false,
+      why: `${why}, and is up to ${(errorNs / 1e9).toPrecision(3)} s off: more than ${ERROR_LIMIT_NS / 1e6} ms`,
+    };
   return { usable: true, errorNs, why };
 }
 
@@ -99,24 +125,38 @@ export interface Chosen {
  *
  * Throws ClockError as openClock; `clock-not-found` for `phc` on a host without a usable device.
  */
-export async function chooseClock(spec: string, options: DisciplinedOptions, surroundings: Surroundings = {}): Promise<Chosen> {
+export async function chooseClock(
+  spec: string,
+  options: DisciplinedOptions,
+  surroundings: Surroundings = {},
+): Promise<Chosen> {
   const { binding = native } = surroundings;
   const parsed = parseClockSpec(spec);
-  if (parsed.kind === 'disciplined' && parsed.path !== undefined) return { clock: openClock(spec, binding, options), why: 'as asked' };
-  if (parsed.kind !== 'auto' && parsed.kind !== 'disciplined') return { clock: openClock(spec, binding), why: 'as asked' };
+  if (parsed.kind === 'disciplined' && parsed.path !== undefined)
+    return { clock: openClock(spec, binding, options), why: 'as asked' };
+  if (parsed.kind !== 'auto' && parsed.kind !== 'disciplined')
+    return { clock: openClock(spec, binding), why: 'as asked' };
   const passedOver: string[] = [];
   for (const candidate of await candidates(surroundings)) {
     if (candidate.spec === 'realtime') {
-      if (parsed.kind === 'auto') return { clock: openClock('realtime', binding), why: passedOver.length === 0 ? 'there is no PTP hardware clock' : passedOver.join('; ') };
+      if (parsed.kind === 'auto')
+        return {
+          clock: openClock('realtime', binding),
+          why: passedOver.length === 0 ? 'there is no PTP hardware clock' : passedOver.join('; '),
+        };
       continue;
     }
     try {
       // Who asks for `phc` takes any device that works; `auto` only one that somebody keeps.
-      if (candidate.usable || (parsed.kind === 'disciplined' && candidate.probed?.problem === undefined)) return { clock: openClock(candidate.spec, binding, options), why: candidate.why };
+      if (candidate.usable || (parsed.kind === 'disciplined' && candidate.probed?.problem === undefined))
+        return { clock: openClock(candidate.spec, binding, options), why: candidate.why };
       passedOver.push(candidate.why.startsWith('/') ? candidate.why : `${candidate.device!.path}: ${candidate.why}`);
     } catch (error) {
       passedOver.push((error as Error).message);
     }
   }
-  throw new ClockError('clock-not-found', `phc: this host has no PTP hardware clock that can be used${passedOver.length === 0 ? '' : ` (${passedOver.join('; ')})`}; \`jitpaxos clock list\` shows what there is; use realtime`);
+  throw new ClockError(
+    'clock-not-found',
+    `phc: this host has no PTP hardware clock that can be used${passedOver.length === 0 ? '' : ` (${passedOver.join('; ')})`}; \`jitpaxos clock list\` shows what there is; use realtime`,
+  );
 }

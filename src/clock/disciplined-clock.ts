@@ -96,7 +96,11 @@ export class DisciplinedClock implements Clock {
       const clock = new DisciplinedClock(addon, path, sampler, findEpoch(addon, sampler), options);
       if (options.fromSystem === true) clock.beginAtSystem();
       for (let i = 0; i < 3; i++) patiently(() => clock.takeSample());
-      if (clock.filter.line === undefined) throw new ClockError('clock-unavailable', `${path} gave no undisturbed sample: somebody is setting the system clock all the time; see which daemons do (two of them?)`);
+      if (clock.filter.line === undefined)
+        throw new ClockError(
+          'clock-unavailable',
+          `${path} gave no undisturbed sample: somebody is setting the system clock all the time; see which daemons do (two of them?)`,
+        );
       clock.arm();
       return clock;
     } catch (error) {
@@ -138,7 +142,16 @@ export class DisciplinedClock implements Clock {
       source: this.sampler.source,
       method: this.sampler.method,
       deviceEpoch: this.deviceEpoch.epoch,
-      status: this.away === 'lost' ? 'lost' : this.away === 'unset' ? 'free-running' : doubtful ? 'stepped' : stale ? 'free-running' : 'synchronized',
+      status:
+        this.away === 'lost'
+          ? 'lost'
+          : this.away === 'unset'
+            ? 'free-running'
+            : doubtful
+              ? 'stepped'
+              : stale
+                ? 'free-running'
+                : 'synchronized',
       unset: this.away === 'unset',
       errorNs: this.away !== undefined ? null : Math.ceil(line.boundNs(ageNs) + filter.doubtNs + Math.abs(offsetNs)),
       offsetNs,
@@ -211,7 +224,7 @@ export class DisciplinedClock implements Clock {
     filter.restart();
     // The sample is known to half its bracket: whoever read the system clock just now may have seen a little more.
     const seen = addon.clockReadBigInt(addon.systemClocks.realtime);
-    while (this.nowBigInt() < seen) continue;
+    while (this.nowBigInt() < seen);
   }
 
   /** From now on the system clock, until the device is back. The line's rate is what a new one begins with. */

@@ -10,7 +10,10 @@ const TAI_OFFSETS_S = [35, 40] as const;
 /** A device this far from a whole offset is not set. */
 export const TOLERANCE_NS = 400_000_000n;
 
-export type DeviceEpoch = { readonly epoch: Extract<ClockEpoch, 'utc' | 'tai'>; /** To be added to the device for UTC, ns. */ readonly toUtcNs: bigint };
+export type DeviceEpoch = {
+  readonly epoch: Extract<ClockEpoch, 'utc' | 'tai'> /** To be added to the device for UTC, ns. */;
+  readonly toUtcNs: bigint;
+};
 
 /** Undefined: the device is not set. `aheadNs`: device minus CLOCK_REALTIME. */
 export function epochOf(aheadNs: bigint): DeviceEpoch | undefined {

@@ -117,7 +117,8 @@ export class HostClock implements Clock {
     this.directEpoch = clock.epoch;
     const path = /^(?:phc|disciplined):(.*)$/.exec(clock.source)?.[1];
     this.device = path === undefined ? undefined : (listDevices().find((device) => device.path === path) ?? 'unlisted');
-    if (clock.source.startsWith('phc:')) this.shiftNs = -(epochOf(clock.nowBigInt() - this.system.nowBigInt())?.toUtcNs ?? 0n);
+    if (clock.source.startsWith('phc:'))
+      this.shiftNs = -(epochOf(clock.nowBigInt() - this.system.nowBigInt())?.toUtcNs ?? 0n);
   }
 
   /** Throws ClockError as chooseClock. */
@@ -185,7 +186,17 @@ export class HostClock implements Clock {
     const { status, healthy, errorNs } = this.quality;
     const bound = errorNs === null ? {} : { errorBoundNs: Math.ceil(errorNs) };
     const disciplined = this.clock instanceof DisciplinedClock ? this.clock.report() : undefined;
-    return { source: this.source, epoch: this.epoch, status, healthy, ...bound, ...this.systemOffset(), changes: this.changes, steps: disciplined?.steps ?? 0, fallbacks: this.fallbacks + (disciplined?.fallbacks ?? 0) };
+    return {
+      source: this.source,
+      epoch: this.epoch,
+      status,
+      healthy,
+      ...bound,
+      ...this.systemOffset(),
+      changes: this.changes,
+      steps: disciplined?.steps ?? 0,
+      fallbacks: this.fallbacks + (disciplined?.fallbacks ?? 0),
+    };
   }
 
   /** In place of a direct clock. */
@@ -212,8 +223,14 @@ export class HostClock implements Clock {
   private async assess(): Promise<void> {
     const { binding = native, sources } = this.options;
     if (this.replaced) this.takeBack();
-    else if (this.opened && this.spec === 'auto' && this.device === undefined && ++this.assessments % LOOK_AGAIN === 0) await this.lookAgain();
-    const heard = this.device === undefined ? await systemStatements(binding, sources) : this.device === 'unlisted' ? [] : await deviceStatements(binding, this.device, sources);
+    else if (this.opened && this.spec === 'auto' && this.device === undefined && ++this.assessments % LOOK_AGAIN === 0)
+      await this.lookAgain();
+    const heard =
+      this.device === undefined
+        ? await systemStatements(binding, sources)
+        : this.device === 'unlisted'
+          ? []
+          : await deviceStatements(binding, this.device, sources);
     if (this.closed) return;
     const known = firstKnown(heard);
     this.unheard = known === undefined ? this.unheard + 1 : 0;
@@ -265,7 +282,11 @@ export class HostClock implements Clock {
     try {
       clock = openClock(this.spec, this.options.binding);
       clock.nowBigInt();
-      if (clock.epoch !== this.directEpoch) throw new ClockError('clock-not-set', `${clock.source} counted ${this.directEpoch} and counts ${clock.epoch} now`);
+      if (clock.epoch !== this.directEpoch)
+        throw new ClockError(
+          'clock-not-set',
+          `${clock.source} counted ${this.directEpoch} and counts ${clock.epoch} now`,
+        );
     } catch {
       clock?.close();
       return;
@@ -282,9 +303,14 @@ export class HostClock implements Clock {
       : this.clock instanceof DisciplinedClock
         ? judgeDisciplined(this.clock, this.statements, this.voucher)
         : this.otherEpoch !== undefined
-          ? { status: 'free-running' as const, errorNs: null, found: `the device was set: it counted ${this.directEpoch} when it was opened, and counts ${this.otherEpoch} now; restart this process` }
+          ? {
+              status: 'free-running' as const,
+              errorNs: null,
+              found: `the device was set: it counted ${this.directEpoch} when it was opened, and counts ${this.otherEpoch} now; restart this process`,
+            }
           : judgeStatements(this.clock.epoch, this.statements, this.voucher);
-    const healthy = (quality.status === 'synchronized' || quality.status === 'unknown') && this.isNarrow(quality.errorNs);
+    const healthy =
+      (quality.status === 'synchronized' || quality.status === 'unknown') && this.isNarrow(quality.errorNs);
     const before = this.quality;
     this.quality = { ...quality, healthy };
     if (!this.opened || (!another && before.status === quality.status && before.healthy === healthy)) return;
@@ -329,7 +355,10 @@ function writeReadingHalves(out: Int32Array, index: number, reading: bigint): vo
 /** Of CLOCK_REALTIME. A ptp4l that does not answer may be the one that keeps it: only one that is known to stamp in hardware is left out. */
 export async function systemStatements(binding: NativeBinding, sources: Sources = {}): Promise<readonly Stated[]> {
   const monotonic = process.hrtime.bigint(); // CLOCK_MONOTONIC
-  const [chrony, ptp4l] = await Promise.all([readChrony(sources.chronyPort, undefined, () => phcErrorNs(sources.root)), readPtp4l(binding, sources.ptp4lSockets)]);
+  const [chrony, ptp4l] = await Promise.all([
+    readChrony(sources.chronyPort, undefined, () => phcErrorNs(sources.root)),
+    readPtp4l(binding, sources.ptp4lSockets),
+  ]);
   const ours = !ptp4l.available || ptp4l.statement.about === 'realtime' ? [ptp4l] : [];
   return [readClockBound(monotonic, sources.clockBoundPath), chrony, ...ours, readKernel(binding)];
 }
@@ -346,32 +375,70 @@ function phcErrorNs(root: string = '/'): number | null {
 }
 
 /** Of a PTP hardware clock. */
-export async function deviceStatements(binding: NativeBinding, device: ClockDevice, sources: Sources = {}): Promise<readonly Stated[]> {
+export async function deviceStatements(
+  binding: NativeBinding,
+  device: ClockDevice,
+  sources: Sources = {},
+): Promise<readonly Stated[]> {
   const ptp4l = await readPtp4l(binding, sources.ptp4lSockets);
-  const ours = ptp4l.available && ptp4l.statement.about === 'phc' && (ptp4l.report?.interface === undefined || device.interfaces.includes(ptp4l.report.interface));
+  const ours =
+    ptp4l.available &&
+    ptp4l.statement.about === 'phc' &&
+    (ptp4l.report?.interface === undefined || device.interfaces.includes(ptp4l.report.interface));
   const platform = readPlatform(device);
-  return [readEna(device.name, join(sources.root ?? '/', 'sys')), ...(ours || !ptp4l.available ? [ptp4l] : []), ...(platform.available ? [platform] : [])];
+  return [
+    readEna(device.name, join(sources.root ?? '/', 'sys')),
+    ...(ours || !ptp4l.available ? [ptp4l] : []),
+    ...(platform.available ? [platform] : []),
+  ];
 }
 
 /** The first source that says something decides: they are in the order of how much they know. */
-function judgeStatements(epoch: ClockEpoch, statements: readonly Stated[], voucher: string | undefined): Omit<ClockQuality, 'healthy'> {
+function judgeStatements(
+  epoch: ClockEpoch,
+  statements: readonly Stated[],
+  voucher: string | undefined,
+): Omit<ClockQuality, 'healthy'> {
   if (epoch === 'boot') return { status: 'unknown', errorNs: null, found: 'not meant to show the time of day' };
   const known = firstKnown(statements);
-  return known === undefined ? unvouched(voucher) : { status: known.status, errorNs: known.errorNs, found: `${known.source}: ${known.found}` };
+  return known === undefined
+    ? unvouched(voucher)
+    : { status: known.status, errorNs: known.errorNs, found: `${known.source}: ${known.found}` };
 }
 
 /** The clock's distance from its device, and the device's from true time. */
-function judgeDisciplined(clock: DisciplinedClock, statements: readonly Stated[], voucher: string | undefined): Omit<ClockQuality, 'healthy'> {
+function judgeDisciplined(
+  clock: DisciplinedClock,
+  statements: readonly Stated[],
+  voucher: string | undefined,
+): Omit<ClockQuality, 'healthy'> {
   const { status, errorNs, source, method, unset } = clock.report();
-  if (unset) return { status, errorNs: null, found: `the device was set to a time that is neither UTC nor TAI; ${source} is followed` };
-  if (status !== 'synchronized') return { status, errorNs: null, found: status === 'lost' ? `the device stopped answering; ${source} is followed` : `the device is ${status === 'stepped' ? 'being set' : 'not answering'}` };
+  if (unset)
+    return {
+      status,
+      errorNs: null,
+      found: `the device was set to a time that is neither UTC nor TAI; ${source} is followed`,
+    };
+  if (status !== 'synchronized')
+    return {
+      status,
+      errorNs: null,
+      found:
+        status === 'lost'
+          ? `the device stopped answering; ${source} is followed`
+          : `the device is ${status === 'stepped' ? 'being set' : 'not answering'}`,
+    };
   const known = firstKnown(statements);
   const within = `within ${errorNs} ns of ${source} (${method})`;
   if (known === undefined) {
     const { found, ...quality } = unvouched(voucher);
     return { ...quality, found: `${within}; ${found}` };
   }
-  return { status: known.status, errorNs: known.errorNs === null ? null : known.errorNs + errorNs!, found: `${within}; ${known.source}: ${known.found}` };
+  return {
+    status: known.status,
+    errorNs: known.errorNs === null ? null : known.errorNs + errorNs!,
+    found: `${within}; ${known.source}: ${known.found}`,
+  };
 }
 
 /** That nobody ever said anything is not known to be bad; that somebody kept it and is gone is. */
@@ -381,6 +448,7 @@ function unvouched(voucher: string | undefined): Omit<ClockQuality, 'healthy'> {
 }
 
 function firstKnown(statements: readonly Stated[]): Statement | undefined {
-  for (const stated of statements) if (stated.available && stated.statement.status !== 'unknown') return stated.statement;
+  for (const stated of statements)
+    if (stated.available && stated.statement.status !== 'unknown') return stated.statement;
   return undefined;
 }

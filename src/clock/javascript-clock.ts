@@ -49,14 +49,16 @@ abstract class JavaScriptClock implements Clock {
 
   writeBE(bytes: Uint8Array, offset: number): void {
     if (!(bytes instanceof Uint8Array)) throw invalidArgument('clock: bytes must be a Uint8Array');
-    if (!fits(bytes.length, offset, 8)) throw outOfBounds('clock: offset must be a whole number from 0 on and leave 8 bytes');
+    if (!fits(bytes.length, offset, 8))
+      throw outOfBounds('clock: offset must be a whole number from 0 on and leave 8 bytes');
     const now = this.nowBigInt();
     new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).setBigUint64(offset, now);
   }
 
   writeHalves(out: Int32Array, index: number): void {
     if (!(out instanceof Int32Array)) throw invalidArgument('clock: out must be an Int32Array');
-    if (!fits(out.length, index, 2)) throw outOfBounds('clock: index must be a whole number from 0 on and leave 2 elements');
+    if (!fits(out.length, index, 2))
+      throw outOfBounds('clock: index must be a whole number from 0 on and leave 2 elements');
     const now = this.nowBigInt();
     out[index] = Number(BigInt.asIntN(32, now >> 32n));
     out[index + 1] = Number(BigInt.asIntN(32, now));

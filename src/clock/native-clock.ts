@@ -108,9 +108,15 @@ class NativeClock implements Clock {
 
   #explain(error: unknown): unknown {
     const { code, errno } = error as SystemCallError;
-    if (code === 'clock-closed') return new ClockError('clock-closed', `${this.source} was closed: open it again with openClock`);
+    if (code === 'clock-closed')
+      return new ClockError('clock-closed', `${this.source} was closed: open it again with openClock`);
     if (errno === undefined) return error;
-    if (isTransient(error)) return new ClockError('clock-unavailable', `${this.source} is busy (${errnoName(error as SystemCallError)}); read it again`, error);
+    if (isTransient(error))
+      return new ClockError(
+        'clock-unavailable',
+        `${this.source} is busy (${errnoName(error as SystemCallError)}); read it again`,
+        error,
+      );
     return new ClockError(
       'clock-lost',
       `${this.source} stopped answering (${errnoName(error as SystemCallError)}): the device was removed or its driver failed; check the network card and dmesg, then open the clock again`,
@@ -125,7 +131,13 @@ export function openSystemClock(addon: NativeAddon, name: SystemClockName): Cloc
 }
 
 /** The clock of the addon behind `id`, which `handle` keeps open. */
-export function nativeClock(addon: NativeAddon, source: string, epoch: ClockEpoch, id: number, handle: { close(): void }): Clock {
+export function nativeClock(
+  addon: NativeAddon,
+  source: string,
+  epoch: ClockEpoch,
+  id: number,
+  handle: { close(): void },
+): Clock {
   return new NativeClock(addon, source, epoch, id, handle);
 }
 
@@ -139,7 +151,10 @@ export function openPhc(addon: NativeAddon, path: string): Clock {
   }
   let epoch: ClockEpoch;
   try {
-    epoch = patiently(() => epochOf(addon.clockReadBigInt(handle.id) - addon.clockReadBigInt(addon.systemClocks.realtime))?.epoch ?? 'boot')!;
+    epoch = patiently(
+      () =>
+        epochOf(addon.clockReadBigInt(handle.id) - addon.clockReadBigInt(addon.systemClocks.realtime))?.epoch ?? 'boot',
+    )!;
   } catch (error) {
     handle.close();
     throw explainOpen(path, error as SystemCallError);
@@ -150,7 +165,11 @@ export function openPhc(addon: NativeAddon, path: string): Clock {
 /** ClockError for what the addon threw when a device was opened. */
 export function explainOpen(path: string, error: SystemCallError): ClockError {
   if (error.code === 'clock-limit') {
-    return new ClockError('clock-limit', `${path} cannot be opened: this thread already has as many hardware clocks open as it may; close one`, error);
+    return new ClockError(
+      'clock-limit',
+      `${path} cannot be opened: this thread already has as many hardware clocks open as it may; close one`,
+      error,
+    );
   }
   const reason = errnoName(error);
   switch (reason) {
@@ -176,11 +195,23 @@ export function explainOpen(path: string, error: SystemCallError): ClockError {
     case 'ENOTTY':
     case 'ENOTSUP': // libuv's name for EOPNOTSUPP
     case 'EISDIR':
-      return new ClockError('clock-not-a-clock', `${path} is not a clock (${reason}): a PTP hardware clock is a character device such as /dev/ptp0; \`ls /dev/ptp*\` lists them`, error);
+      return new ClockError(
+        'clock-not-a-clock',
+        `${path} is not a clock (${reason}): a PTP hardware clock is a character device such as /dev/ptp0; \`ls /dev/ptp*\` lists them`,
+        error,
+      );
     case 'EMFILE':
     case 'ENFILE':
-      return new ClockError('clock-limit', `${path} cannot be opened: too many files are open (${reason}); raise the limit (ulimit -n) or close some`, error);
+      return new ClockError(
+        'clock-limit',
+        `${path} cannot be opened: too many files are open (${reason}); raise the limit (ulimit -n) or close some`,
+        error,
+      );
     default:
-      return new ClockError('clock-unavailable', `${path} cannot be opened (${error.message}): check the device and its driver (dmesg)`, error);
+      return new ClockError(
+        'clock-unavailable',
+        `${path} cannot be opened (${error.message}): check the device and its driver (dmesg)`,
+        error,
+      );
   }
 }

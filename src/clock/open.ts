@@ -32,7 +32,11 @@ import { parseClockSpec } from './spec.js';
 export function openClock(spec: string, binding: NativeBinding = native, options: DisciplinedOptions = {}): Clock {
   const parsed = parseClockSpec(spec);
   const name = parsed.kind === 'auto' ? 'realtime' : parsed.kind === 'system' ? parsed.name : undefined;
-  if (parsed.kind === 'disciplined' && parsed.path === undefined) throw new ClockError('clock-spec-invalid', 'phc has to be chosen among the devices of the host, which takes time: open it with chooseClock, or name the device, disciplined:/dev/ptp0');
+  if (parsed.kind === 'disciplined' && parsed.path === undefined)
+    throw new ClockError(
+      'clock-spec-invalid',
+      'phc has to be chosen among the devices of the host, which takes time: open it with chooseClock, or name the device, disciplined:/dev/ptp0',
+    );
   if (binding.available) {
     if (name !== undefined) return openSystemClock(binding.addon, name);
     if (parsed.kind === 'phc') return openPhc(binding.addon, parsed.path);
@@ -41,5 +45,8 @@ export function openClock(spec: string, binding: NativeBinding = native, options
     if (name === 'realtime') return new JavaScriptRealtimeClock();
     if (name === 'monotonic') return new JavaScriptMonotonicClock();
   }
-  throw new ClockError('clock-addon-missing', `clock ${spec} needs the native addon, and ${binding.reason}; or use realtime`);
+  throw new ClockError(
+    'clock-addon-missing',
+    `clock ${spec} needs the native addon, and ${binding.reason}; or use realtime`,
+  );
 }

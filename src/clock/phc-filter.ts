@@ -168,7 +168,8 @@ export class PhcFilter {
       rate,
       sigmaNs: sigma,
       samples: fit.count,
-      boundNs: (ageNs) => fit.halfBracket + (fit.disputed ?? 0) + SIGMAS * spreadAt(fit, ageNs) + wander(fit.span, Math.abs(ageNs)) + 1,
+      boundNs: (ageNs) =>
+        fit.halfBracket + (fit.disputed ?? 0) + SIGMAS * spreadAt(fit, ageNs) + wander(fit.span, Math.abs(ageNs)) + 1,
     };
   }
 
@@ -178,14 +179,21 @@ export class PhcFilter {
     const xs = samples.map(({ raw }) => Number(raw - newest.raw));
     const ys = samples.map(({ raw, device }) => Number(device - newest.device - (raw - newest.raw)));
     const base = samples.map(({ bracketNs }) => 1 / (100 + bracketNs) ** 2);
-    const halfBracket = weightedMean(samples.map(({ bracketNs }) => bracketNs / 2), base);
+    const halfBracket = weightedMean(
+      samples.map(({ bracketNs }) => bracketNs / 2),
+      base,
+    );
     const span = -xs[0]!;
     let weights = base;
     let { rate, offset } = initialLine(xs, ys, this.priorRate);
     let sigma = 0;
     for (let i = 0; i < REWEIGHTINGS; i++) {
       const residuals = ys.map((y, k) => y - offset - rate * xs[k]!);
-      sigma = Math.max(SIGMA_NS_MIN, MAD_TO_SIGMA * median(residuals.map(Math.abs)), count < RATE_SAMPLES ? Math.max(SIGMA_NS_FEW, halfBracket / 2) : 0);
+      sigma = Math.max(
+        SIGMA_NS_MIN,
+        MAD_TO_SIGMA * median(residuals.map(Math.abs)),
+        count < RATE_SAMPLES ? Math.max(SIGMA_NS_FEW, halfBracket / 2) : 0,
+      );
       weights = base.map((weight, k) => weight * biweight(residuals[k]! / (TUKEY * sigma)));
       const solved = leastSquares(xs, ys, weights);
       if (solved === undefined) break;
@@ -193,16 +201,28 @@ export class PhcFilter {
     }
     const weight = effectiveCount(weights);
     const meanX = weightedMean(xs, weights);
-    const spreadX = weightedMean(xs.map((x) => (x - meanX) ** 2), weights);
+    const spreadX = weightedMean(
+      xs.map((x) => (x - meanX) ** 2),
+      weights,
+    );
     const own = { sigma, weight, meanX, spreadX, span, count, halfBracket };
     if (count >= RATE_SAMPLES) return { ...own, rate, offset, rateSigma: undefined };
     // Too few for a rate: the one before goes on unless they contradict it.
     const ownRateSigma = count < 2 ? RATE_SIGMA_UNKNOWN : (sigma + halfBracket) / Math.sqrt(weight * spreadX);
     const prior = this.priorRate ?? 0;
-    const determined = this.priorRate === undefined ? ownRateSigma < RATE_SIGMA_UNKNOWN : Math.abs(rate - prior) > 4 * ownRateSigma;
+    const determined =
+      this.priorRate === undefined ? ownRateSigma < RATE_SIGMA_UNKNOWN : Math.abs(rate - prior) > 4 * ownRateSigma;
     if (determined) return { ...own, rate, offset, rateSigma: ownRateSigma };
-    const level = weightedMean(ys.map((y, k) => y - prior * xs[k]!), weights);
-    return { ...own, rate: prior, offset: level, rateSigma: this.priorRate === undefined ? RATE_SIGMA_UNKNOWN : Math.min(RATE_SIGMA_UNKNOWN, ownRateSigma) };
+    const level = weightedMean(
+      ys.map((y, k) => y - prior * xs[k]!),
+      weights,
+    );
+    return {
+      ...own,
+      rate: prior,
+      offset: level,
+      rateSigma: this.priorRate === undefined ? RATE_SIGMA_UNKNOWN : Math.min(RATE_SIGMA_UNKNOWN, ownRateSigma),
+    };
   }
 }
 
@@ -235,16 +255,25 @@ function wander(spanNs: number, ageNs: number): number {
 }
 
 /** The median slope between samples half a window apart, and the median level: up to a quarter of the samples may lie. */
-function initialLine(xs: readonly number[], ys: readonly number[], priorRate: number | undefined): { rate: number; offset: number } {
+function initialLine(
+  xs: readonly number[],
+  ys: readonly number[],
+  priorRate: number | undefined,
+): { rate: number; offset: number } {
   const half = xs.length >> 1;
   const slopes: number[] = [];
-  for (let i = 0; half > 0 && i + half < xs.length; i++) slopes.push((ys[i + half]! - ys[i]!) / (xs[i + half]! - xs[i]!));
+  for (let i = 0; half > 0 && i + half < xs.length; i++)
+    slopes.push((ys[i + half]! - ys[i]!) / (xs[i + half]! - xs[i]!));
   const rate = slopes.length === 0 ? (priorRate ?? 0) : median(slopes);
   return { rate, offset: median(ys.map((y, i) => y - rate * xs[i]!)) };
 }
 
 /** Undefined when the points do not determine a line. */
-function leastSquares(xs: readonly number[], ys: readonly number[], weights: readonly number[]): { rate: number; offset: number } | undefined {
+function leastSquares(
+  xs: readonly number[],
+  ys: readonly number[],
+  weights: readonly number[],
+): { rate: number; offset: number } | undefined {
   const meanX = weightedMean(xs, weights);
   const meanY = weightedMean(ys, weights);
   let xx = 0;

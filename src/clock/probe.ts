@@ -34,12 +34,19 @@ export function probeDevice(binding: NativeBinding, path: string): Probed {
 export function findEpoch(addon: NativeAddon, sampler: PhcSampler): DeviceEpoch {
   const device = patiently(() => sampler.sample());
   const realtime = new RealtimeSampler(addon).sample();
-  if (device === undefined) throw new ClockError('clock-unavailable', `${sampler.path} gave no undisturbed sample: ${sampler.hindrance}; try again`);
+  if (device === undefined)
+    throw new ClockError(
+      'clock-unavailable',
+      `${sampler.path} gave no undisturbed sample: ${sampler.hindrance}; try again`,
+    );
   const aheadNs = device.device - device.raw - (realtime.device - realtime.raw);
   const epoch = epochOf(aheadNs);
   if (epoch !== undefined) return epoch;
   // ENA, ptp_kvm: a clock that cannot be adjusted cannot be set either, and ptp4l is not for it.
-  const cure = sampler.capabilities()?.maxAdjustmentPpb === 0 ? 'its driver lets nobody set it: see that the system clock is right, and what the cloud or hypervisor says' : 'run ptp4l, or set it once with phc_ctl';
+  const cure =
+    sampler.capabilities()?.maxAdjustmentPpb === 0
+      ? 'its driver lets nobody set it: see that the system clock is right, and what the cloud or hypervisor says'
+      : 'run ptp4l, or set it once with phc_ctl';
   throw new ClockError(
     'clock-not-set',
     `${sampler.path} is ${(Number(aheadNs) / 1e9).toFixed(3)} s from the system clock, which is neither UTC nor TAI: nobody has set it, or the system clock is wrong; ${cure}`,

@@ -66,7 +66,10 @@ export class PhcSampler implements Sampler {
       }
     }
     handle.close();
-    throw new ClockError('clock-not-a-clock', `${path} answers none of ${Object.keys(SAMPLE_METHODS).join(', ')}: it is no PTP clock; \`ls /dev/ptp*\` lists them`);
+    throw new ClockError(
+      'clock-not-a-clock',
+      `${path} answers none of ${Object.keys(SAMPLE_METHODS).join(', ')}: it is no PTP clock; \`ls /dev/ptp*\` lists them`,
+    );
   }
 
   sample(): PhcSample | undefined {
@@ -116,7 +119,8 @@ export class RealtimeSampler implements Sampler {
       const device = addon.clockReadBigInt(realtime);
       const after = addon.clockReadBigInt(raw);
       const bracketNs = Number(after - before);
-      if (best === undefined || bracketNs < best.bracketNs) best = { raw: before + (after - before) / 2n, device, bracketNs };
+      if (best === undefined || bracketNs < best.bracketNs)
+        best = { raw: before + (after - before) / 2n, device, bracketNs };
       before = after;
     }
     return best!;
@@ -129,5 +133,9 @@ export class RealtimeSampler implements Sampler {
 
 function lost(path: string, error: unknown): ClockError {
   const reason = errnoName(error as SystemCallError) || (error as Error).message;
-  return new ClockError('clock-lost', `phc:${path} stopped answering (${reason}): the device was removed or its driver failed; check the network card and dmesg`, error);
+  return new ClockError(
+    'clock-lost',
+    `phc:${path} stopped answering (${reason}): the device was removed or its driver failed; check the network card and dmesg`,
+    error,
+  );
 }

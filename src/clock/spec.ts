@@ -16,7 +16,8 @@ export type ClockSpec =
   | { readonly kind: 'disciplined'; readonly path: string | undefined };
 
 /** For messages and usage texts. */
-export const CLOCK_SPEC_FORMS = 'auto, realtime, tai, monotonic, monotonic-raw, phc, disciplined:/dev/ptp0, phc:/dev/ptp0';
+export const CLOCK_SPEC_FORMS =
+  'auto, realtime, tai, monotonic, monotonic-raw, phc, disciplined:/dev/ptp0, phc:/dev/ptp0';
 
 /** Kinds of specification that name a device. */
 const PREFIXES = { 'phc:': 'phc', 'disciplined:': 'disciplined' } as const;
@@ -25,7 +26,10 @@ const PREFIXES = { 'phc:': 'phc', 'disciplined:': 'disciplined' } as const;
 const PATH_BYTES_MAX = 4096;
 
 function invalid(spec: unknown, what: string): ClockError {
-  const shown = typeof spec === 'string' ? JSON.stringify(spec.length > 80 ? `${spec.slice(0, 80)}…` : spec) : `a value of type ${typeof spec}`;
+  const shown =
+    typeof spec === 'string'
+      ? JSON.stringify(spec.length > 80 ? `${spec.slice(0, 80)}…` : spec)
+      : `a value of type ${typeof spec}`;
   return new ClockError('clock-spec-invalid', `${shown} is not a clock: ${what}; use one of ${CLOCK_SPEC_FORMS}`);
 }
 
@@ -48,7 +52,8 @@ export function parseClockSpec(spec: string): ClockSpec {
     const path = spec.slice(prefix.length);
     if (!path.startsWith('/')) throw invalid(spec, `${prefix} must be followed by the absolute path of a device`);
     if (path.includes('\0')) throw invalid(spec, 'the path contains a zero byte');
-    if (Buffer.byteLength(path) >= PATH_BYTES_MAX) throw invalid(spec, `the path is longer than ${PATH_BYTES_MAX - 1} bytes`);
+    if (Buffer.byteLength(path) >= PATH_BYTES_MAX)
+      throw invalid(spec, `the path is longer than ${PATH_BYTES_MAX - 1} bytes`);
     return { kind, path };
   }
   throw invalid(spec, 'no clock has this name');

@@ -31,7 +31,10 @@ export function defineCommand<const F extends Flags>(
   };
 }
 
-export function outputFor(values: { readonly json?: unknown; readonly quiet?: unknown }, env: NodeJS.ProcessEnv = process.env): Output {
+export function outputFor(
+  values: { readonly json?: unknown; readonly quiet?: unknown },
+  env: NodeJS.ProcessEnv = process.env,
+): Output {
   const terminal = process.stdout.isTTY === true && env['TERM'] !== 'dumb';
   const quiet = values.quiet === true;
   return {

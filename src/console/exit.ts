@@ -85,5 +85,8 @@ export function lineOf(error: unknown): string {
 
 function fieldsOf(error: unknown): { code: string | undefined; category: string | undefined } {
   const { code, category } = (error ?? {}) as { code?: unknown; category?: unknown };
-  return { code: typeof code === 'string' ? code : undefined, category: typeof category === 'string' ? category : undefined };
+  return {
+    code: typeof code === 'string' ? code : undefined,
+    category: typeof category === 'string' ? category : undefined,
+  };
 }

@@ -25,11 +25,20 @@ export type Flag =
   | (FlagBase & { readonly kind: 'text'; readonly default?: string })
   | (FlagBase & { readonly kind: 'choice'; readonly choices: readonly string[]; readonly default?: string })
   /** `count`: a whole number; `bytes`: a size; `duration`: in ns. */
-  | (FlagBase & { readonly kind: 'count' | 'bytes' | 'duration'; readonly default?: string; readonly min?: number; readonly max?: number });
+  | (FlagBase & {
+      readonly kind: 'count' | 'bytes' | 'duration';
+      readonly default?: string;
+      readonly min?: number;
+      readonly max?: number;
+    });
 
 export type Flags = Readonly<Record<string, Flag>>;
 
-type Scalar<F extends Flag> = F['kind'] extends 'switch' ? boolean : F['kind'] extends 'text' | 'choice' ? string : number;
+type Scalar<F extends Flag> = F['kind'] extends 'switch'
+  ? boolean
+  : F['kind'] extends 'text' | 'choice'
+    ? string
+    : number;
 type ValueOf<F extends Flag> = F extends { readonly many: true }
   ? readonly Scalar<F>[]
   : F extends { readonly default: string } | { readonly kind: 'switch' }
@@ -81,13 +90,22 @@ export interface Settings {
  * Parses `args` (behind the command's name). Throws CliError with exit code 2 for anything that is not in the table.
  * @param settings opens the other sources of values; is given what --config says
  */
-export function parseFlags<const F extends Flags>(command: CommandShape<F>, args: readonly string[], settings?: (file: string | undefined) => Settings): Parsed<F> {
+export function parseFlags<const F extends Flags>(
+  command: CommandShape<F>,
+  args: readonly string[],
+  settings?: (file: string | undefined) => Settings,
+): Parsed<F> {
   const names = new Map<string, string>();
   for (const [name, { alias }] of Object.entries(command.flags)) {
     names.set(name, name);
     if (alias !== undefined) names.set(alias, name);
   }
-  const options = Object.fromEntries([...names].map(([written, name]) => [written, { type: command.flags[name]!.kind === 'switch' ? ('boolean' as const) : ('string' as const) }]));
+  const options = Object.fromEntries(
+    [...names].map(([written, name]) => [
+      written,
+      { type: command.flags[name]!.kind === 'switch' ? ('boolean' as const) : ('string' as const) },
+    ]),
+  );
   const { tokens } = parseArgs({ args: [...args], options, strict: false, allowPositionals: true, tokens: true });
   const given = new Map<string, string[]>();
   const positionals: string[] = [];
@@ -98,11 +116,19 @@ export function parseFlags<const F extends Flags>(command: CommandShape<F>, args
     if (name === undefined) throw unknownFlag(command, token.rawName);
     const flag = command.flags[name]!;
     if (flag.kind !== 'switch' && token.value === undefined) {
-      throw new CliError('flag-invalid', `--${token.name} needs a value: ${describe(flag)}; see ${command.name} --help`);
+      throw new CliError(
+        'flag-invalid',
+        `--${token.name} needs a value: ${describe(flag)}; see ${command.name} --help`,
+      );
     }
-    if (flag.kind === 'switch' && token.value !== undefined) throw new CliError('flag-invalid', `--${token.name} takes no value, got "${token.value}"; leave out "=${token.value}"`);
+    if (flag.kind === 'switch' && token.value !== undefined)
+      throw new CliError(
+        'flag-invalid',
+        `--${token.name} takes no value, got "${token.value}"; leave out "=${token.value}"`,
+      );
     const earlier = given.get(name);
-    if (earlier !== undefined && flag.many !== true && flag.kind !== 'switch') throw new CliError('flag-invalid', `--${token.name} is given twice; give it once`);
+    if (earlier !== undefined && flag.many !== true && flag.kind !== 'switch')
+      throw new CliError('flag-invalid', `--${token.name} is given twice; give it once`);
     given.set(name, [...(earlier ?? []), token.value ?? '']);
   }
   const elsewhere = given.has('help') ? undefined : settings?.(given.get('config')?.at(-1));
@@ -114,8 +140,16 @@ export function parseFlags<const F extends Flags>(command: CommandShape<F>, args
       values[name] = (texts ?? []).map((text) => convert(command.name, `--${name}`, flag, text));
       continue;
     }
-    const origin = texts !== undefined ? { from: 'flag' as const, label: `--${name}`, text: flag.kind === 'switch' ? 'true' : texts[0]! } : ((flag.setting === true ? elsewhere?.lookup(name) : undefined) ?? standardOf(name, flag));
-    values[name] = origin === undefined ? (flag.kind === 'switch' ? false : undefined) : convert(command.name, origin.label, flag, origin.text);
+    const origin =
+      texts !== undefined
+        ? { from: 'flag' as const, label: `--${name}`, text: flag.kind === 'switch' ? 'true' : texts[0]! }
+        : ((flag.setting === true ? elsewhere?.lookup(name) : undefined) ?? standardOf(name, flag));
+    values[name] =
+      origin === undefined
+        ? flag.kind === 'switch'
+          ? false
+          : undefined
+        : convert(command.name, origin.label, flag, origin.text);
     if (origin !== undefined) origins[name] = origin;
   }
   if (values['help'] !== true) checkPositionals(command, positionals);
@@ -161,21 +195,32 @@ function unknownFlag(command: CommandShape<Flags>, raw: string): CliError {
 function checkPositionals(command: CommandShape<Flags>, positionals: readonly string[]): void {
   const required = command.positionals.filter((name) => !name.startsWith('['));
   if (positionals.length < required.length) {
-    throw new CliError('argument-invalid', `${required[positionals.length]} is missing; use ${[command.name, ...command.positionals].join(' ')}`);
+    throw new CliError(
+      'argument-invalid',
+      `${required[positionals.length]} is missing; use ${[command.name, ...command.positionals].join(' ')}`,
+    );
   }
   if (positionals.length > command.positionals.length) {
-    throw new CliError('argument-invalid', `"${positionals[command.positionals.length]}" is one argument too many; use ${[command.name, ...command.positionals].join(' ')}`);
+    throw new CliError(
+      'argument-invalid',
+      `"${positionals[command.positionals.length]}" is one argument too many; use ${[command.name, ...command.positionals].join(' ')}`,
+    );
   }
 }
 
 function standardOf(name: string, flag: Flag): Origin | undefined {
-  return flag.kind === 'switch' || flag.default === undefined ? undefined : { from: 'default', label: `--${name}`, text: flag.default };
+  return flag.kind === 'switch' || flag.default === undefined
+    ? undefined
+    : { from: 'default', label: `--${name}`, text: flag.default };
 }
 
 function convert(command: string, label: string, flag: Flag, text: string): string | number | boolean {
   const refuse = (): CliError => {
     const meant = flag.kind === 'choice' ? nearest(text, flag.choices) : undefined;
-    return new CliError('flag-invalid', `${label} "${text}" is not ${describe(flag)}; ${meant === undefined ? '' : `did you mean ${meant}? `}see ${command} --help`);
+    return new CliError(
+      'flag-invalid',
+      `${label} "${text}" is not ${describe(flag)}; ${meant === undefined ? '' : `did you mean ${meant}? `}see ${command} --help`,
+    );
   };
   if (flag.kind === 'switch') {
     if (text !== 'true' && text !== 'false') throw refuse();
@@ -189,11 +234,15 @@ function convert(command: string, label: string, flag: Flag, text: string): stri
     if (!flag.choices.includes(text)) throw refuse();
     return text;
   }
-  const value = flag.kind === 'count' ? parseCount(text) : flag.kind === 'bytes' ? parseSize(text) : parseDuration(text);
+  const value =
+    flag.kind === 'count' ? parseCount(text) : flag.kind === 'bytes' ? parseSize(text) : parseDuration(text);
   if (value === undefined) throw refuse();
   if (value < (flag.min ?? 0) || value > (flag.max ?? Infinity)) {
     if (flag.kind !== 'duration') throw refuse();
-    throw new CliError('flag-invalid', `${label} "${text}" is out of range; it has to be ${rangeOf(flag.min ?? 0, flag.max)}`);
+    throw new CliError(
+      'flag-invalid',
+      `${label} "${text}" is out of range; it has to be ${rangeOf(flag.min ?? 0, flag.max)}`,
+    );
   }
   return value;
 }
@@ -218,7 +267,9 @@ function describe(flag: Flag): string {
 
 /** `from 1ms to 1h` */
 function rangeOf(minNs: number, maxNs: number | undefined): string {
-  return maxNs === undefined ? `${writeDuration(minNs)} or more` : `from ${writeDuration(minNs)} to ${writeDuration(maxNs)}`;
+  return maxNs === undefined
+    ? `${writeDuration(minNs)} or more`
+    : `from ${writeDuration(minNs)} to ${writeDuration(maxNs)}`;
 }
 
 function placeholder(flag: Flag): string {

@@ -13,13 +13,31 @@ export function firstKeyFiles(clusterFile: string, clusterId: string, keyedChain
   const replicas = newKey('replica', []);
   const client = newKey('client', [replicas]);
   return [
-    { path: newKeyFileBeside(clusterFile, 'replica'), content: textOf({ schema: KEYS_SCHEMA, cluster: clusterId, use: replicas.id, keys: [replicas, client], ...(keyedChain ? { chainSecret: randomBytes(CHAIN_SECRET_BYTES).toString('hex') } : {}) }), mode: KEY_FILE_MODE },
-    { path: newKeyFileBeside(clusterFile, 'client'), content: textOf(clientFile(clusterId, client)), mode: KEY_FILE_MODE },
+    {
+      path: newKeyFileBeside(clusterFile, 'replica'),
+      content: textOf({
+        schema: KEYS_SCHEMA,
+        cluster: clusterId,
+        use: replicas.id,
+        keys: [replicas, client],
+        ...(keyedChain ? { chainSecret: randomBytes(CHAIN_SECRET_BYTES).toString('hex') } : {}),
+      }),
+      mode: KEY_FILE_MODE,
+    },
+    {
+      path: newKeyFileBeside(clusterFile, 'client'),
+      content: textOf(clientFile(clusterId, client)),
+      mode: KEY_FILE_MODE,
+    },
   ];
 }
 
 /** Writes them. Throws CliError `file-exists` or `output-unwritable`. */
-export function writeFirstKeys(clusterFile: string, clusterId: string, keyedChain = true): { readonly replica: string; readonly client: string } {
+export function writeFirstKeys(
+  clusterFile: string,
+  clusterId: string,
+  keyedChain = true,
+): { readonly replica: string; readonly client: string } {
   const files = firstKeyFiles(clusterFile, clusterId, keyedChain);
   writeTogether(files);
   return { replica: files[0]!.path, client: files[1]!.path };
@@ -29,7 +47,8 @@ export function writeFirstKeys(clusterFile: string, clusterId: string, keyedChai
 export function newKey(role: KeyRole, present: readonly KeyEntry[]): KeyEntry {
   for (;;) {
     const id = randomInt(1, 0x80000000);
-    if (present.every((entry) => entry.id !== id && entry.owner !== id)) return { id, role, secret: randomBytes(MAC_KEY_BYTES).toString('hex') };
+    if (present.every((entry) => entry.id !== id && entry.owner !== id))
+      return { id, role, secret: randomBytes(MAC_KEY_BYTES).toString('hex') };
   }
 }
 

@@ -2,14 +2,29 @@
  * Files that a command writes when its work is done. A path that cannot be written is found before the work begins; what
  * goes wrong afterwards (a full disk) does not take the result with it, which is printed first.
  */
-import { accessSync, closeSync, constants, existsSync, fsyncSync, linkSync, openSync, renameSync, rmSync, statSync, unlinkSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  accessSync,
+  closeSync,
+  constants,
+  existsSync,
+  fsyncSync,
+  linkSync,
+  openSync,
+  renameSync,
+  rmSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { CliError } from './exit.js';
 
 /** Throws CliError `flag-invalid` when `path`, the value of `--flag`, can not be written to. Leaves nothing behind, and what is there as it is. */
 export function checkWritable(flag: string, path: string | undefined): void {
   if (path === undefined) return;
-  const refuse = (why: string): CliError => new CliError('flag-invalid', `--${flag} ${path} can't be written: ${why}; give another path`);
+  const refuse = (why: string): CliError =>
+    new CliError('flag-invalid', `--${flag} ${path} can't be written: ${why}; give another path`);
   const folder = dirname(resolve(path));
   try {
     if (!existsSync(path)) {
@@ -29,7 +44,10 @@ export function writingOutput(flag: string, path: string, write: () => void): vo
   try {
     write();
   } catch (error) {
-    throw new CliError('output-unwritable', `--${flag} ${path} could not be written (${reasonOf(error)}); the result itself is printed: make room, or write elsewhere, and run again`);
+    throw new CliError(
+      'output-unwritable',
+      `--${flag} ${path} could not be written (${reasonOf(error)}); the result itself is printed: make room, or write elsewhere, and run again`,
+    );
   }
 }
 
@@ -77,7 +95,10 @@ export function writeTogether(files: readonly NewFile[], replace = false): void 
     if (error instanceof CliError) throw error;
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') throw exists(files[placed.length]!.path);
     const { path } = files[Math.min(placed.length, files.length - 1)]!;
-    throw new CliError('output-unwritable', `${path} can't be written (${reasonOf(error)}); nothing was: see to directory, permissions and space, or write elsewhere`);
+    throw new CliError(
+      'output-unwritable',
+      `${path} can't be written (${reasonOf(error)}); nothing was: see to directory, permissions and space, or write elsewhere`,
+    );
   } finally {
     for (const path of aside) rmSync(path, { force: true });
   }
@@ -93,5 +114,8 @@ function syncFolder(folder: string): void {
 }
 
 function exists(path: string): CliError {
-  return new CliError('file-exists', `${path} exists already, and nothing was written; move it away, or write elsewhere with --out`);
+  return new CliError(
+    'file-exists',
+    `${path} exists already, and nothing was written; move it away, or write elsewhere with --out`,
+  );
 }

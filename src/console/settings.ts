@@ -18,13 +18,25 @@ const PREFIX = 'JITPAXOS_';
 const OTHER_VARIABLES = new Set(['SKIP_NATIVE', 'REQUIRE_NATIVE', 'WARNINGS_ARE_ERRORS', 'TEST_SEED']);
 
 /** The flag of every command that talks to a cluster. */
-export const CLUSTER_FLAG = { kind: 'text', value: 'FILE', default: 'cluster.json', setting: true, help: 'the cluster file' } as const satisfies Flag;
+export const CLUSTER_FLAG = {
+  kind: 'text',
+  value: 'FILE',
+  default: 'cluster.json',
+  setting: true,
+  help: 'the cluster file',
+} as const satisfies Flag;
 
 /**
  * The key file of a client: one name with every command. Where a command has had `--keys` for it, that is the other name.
  * The variable is the same as a replica's, JITPAXOS_KEYS: whoever sets it means it for whatever runs.
  */
-export const KEY_FILE_FLAG = { kind: 'text', value: 'FILE', setting: true, standard: 'client.keys beside the cluster file', help: "this client's key file, in a cluster with keys" } as const satisfies Flag;
+export const KEY_FILE_FLAG = {
+  kind: 'text',
+  value: 'FILE',
+  setting: true,
+  standard: 'client.keys beside the cluster file',
+  help: "this client's key file, in a cluster with keys",
+} as const satisfies Flag;
 
 /** What a client is told of its keys. */
 export function keysOf(values: { readonly 'key-file': string | undefined }): { readonly keys?: string } {
@@ -46,11 +58,20 @@ export function workerKeys(): { readonly keys?: string } {
 }
 
 /** The flag that names the file. */
-export const CONFIG_FLAG = { kind: 'text', value: 'FILE', standard: 'none', help: 'a file with any of these settings (docs/configuration.md)' } as const satisfies Flag;
+export const CONFIG_FLAG = {
+  kind: 'text',
+  value: 'FILE',
+  standard: 'none',
+  help: 'a file with any of these settings (docs/configuration.md)',
+} as const satisfies Flag;
 
 /** All flags of a table as settings. */
-export function asSettings<const F extends Flags>(flags: F): { readonly [K in keyof F]: F[K] & { readonly setting: true } } {
-  return Object.fromEntries(Object.entries(flags).map(([name, flag]) => [name, { ...flag, setting: true }])) as { [K in keyof F]: F[K] & { readonly setting: true } };
+export function asSettings<const F extends Flags>(
+  flags: F,
+): { readonly [K in keyof F]: F[K] & { readonly setting: true } } {
+  return Object.fromEntries(Object.entries(flags).map(([name, flag]) => [name, { ...flag, setting: true }])) as {
+    [K in keyof F]: F[K] & { readonly setting: true };
+  };
 }
 
 /** `sync-interval` → `JITPAXOS_SYNC_INTERVAL`. */
@@ -101,7 +122,11 @@ function checkVariables(names: readonly string[], env: NodeJS.ProcessEnv): void 
     const rest = variable.slice(PREFIX.length);
     if (!variable.startsWith(PREFIX) || known.includes(rest) || OTHER_VARIABLES.has(rest)) continue;
     const meant = nearest(rest, known);
-    if (meant !== undefined) throw new CliError('config-invalid', `the environment variable ${variable} is not known; did you mean ${PREFIX}${meant}?`);
+    if (meant !== undefined)
+      throw new CliError(
+        'config-invalid',
+        `the environment variable ${variable} is not known; did you mean ${PREFIX}${meant}?`,
+      );
   }
 }
 
@@ -110,7 +135,10 @@ function readFile(path: string, names: readonly string[], flags: Flags): Map<str
   try {
     text = readFileSync(path, 'utf8');
   } catch (error) {
-    throw new CliError('config-file-unreadable', `configuration file ${path} cannot be read (${messageOf(error)}); give the path of yours with --config, or leave it out`);
+    throw new CliError(
+      'config-file-unreadable',
+      `configuration file ${path} cannot be read (${messageOf(error)}); give the path of yours with --config, or leave it out`,
+    );
   }
   let value: unknown;
   try {
@@ -118,16 +146,27 @@ function readFile(path: string, names: readonly string[], flags: Flags): Map<str
   } catch (error) {
     throw new CliError('config-invalid', `configuration file ${path} is no JSON (${messageOf(error)}); correct it`);
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new CliError('config-invalid', `configuration file ${path}: ${show(value)} is no JSON object; write { "schema": "${CONFIG_SCHEMA}", … }`);
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new CliError(
+      'config-invalid',
+      `configuration file ${path}: ${show(value)} is no JSON object; write { "schema": "${CONFIG_SCHEMA}", … }`,
+    );
   const { schema, ...given } = value as Record<string, unknown>;
-  if (schema !== CONFIG_SCHEMA) throw new CliError('config-invalid', `configuration file ${path}: "schema" is ${show(schema)}; this program reads "${CONFIG_SCHEMA}"`);
+  if (schema !== CONFIG_SCHEMA)
+    throw new CliError(
+      'config-invalid',
+      `configuration file ${path}: "schema" is ${show(schema)}; this program reads "${CONFIG_SCHEMA}"`,
+    );
   const byKey = new Map(names.filter((name) => name !== 'config').map((name) => [keyOf(name), name]));
   const content = new Map<string, string>();
   for (const [key, each] of Object.entries(given)) {
     const name = byKey.get(key);
     if (name === undefined) {
       const meant = nearest(key, [...byKey.keys()]);
-      throw new CliError('config-invalid', `configuration file ${path}: "${key}" is not known here; ${meant === undefined ? `use one of ${[...byKey.keys()].join(', ')}` : `did you mean "${meant}"?`}`);
+      throw new CliError(
+        'config-invalid',
+        `configuration file ${path}: "${key}" is not known here; ${meant === undefined ? `use one of ${[...byKey.keys()].join(', ')}` : `did you mean "${meant}"?`}`,
+      );
     }
     content.set(name, textIn(path, key, each, flags[name]!));
   }
@@ -139,7 +178,10 @@ function textIn(path: string, key: string, value: unknown, flag: Flag): string {
   if (typeof value === 'string') return value;
   if (typeof value === 'number' && (flag.kind === 'count' || flag.kind === 'bytes')) return String(value);
   if (typeof value === 'boolean' && flag.kind === 'switch') return String(value);
-  throw new CliError('config-invalid', `configuration file ${path}: "${key}" is ${show(value)}; it has to be ${flag.kind === 'switch' ? 'true or false' : flag.kind === 'count' || flag.kind === 'bytes' ? 'a number' : 'a text in quotes'}`);
+  throw new CliError(
+    'config-invalid',
+    `configuration file ${path}: "${key}" is ${show(value)}; it has to be ${flag.kind === 'switch' ? 'true or false' : flag.kind === 'count' || flag.kind === 'bytes' ? 'a number' : 'a text in quotes'}`,
+  );
 }
 
 function messageOf(error: unknown): string {

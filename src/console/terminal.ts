@@ -35,7 +35,8 @@ export function widthOf(text: string): number {
 /** Rows as aligned columns, two spaces between them. `right`: columns that hold numbers. */
 export function table(rows: readonly (readonly string[])[], right: ReadonlySet<number> = new Set()): string[] {
   const widths: number[] = [];
-  for (const row of rows) row.forEach((cell, column) => (widths[column] = Math.max(widths[column] ?? 0, widthOf(cell))));
+  for (const row of rows)
+    row.forEach((cell, column) => (widths[column] = Math.max(widths[column] ?? 0, widthOf(cell))));
   return rows.map((row) =>
     row
       .map((cell, column) => {
@@ -63,19 +64,36 @@ export function sparkline(values: readonly number[], width: number): string {
  * The values as points over time, `rows` high: a column stands for several values when there are more than `columns`, with
  * a line from the least to the most of them. The scale stands left of it, as `label` writes it.
  */
-export function plotLines(values: readonly number[], columns: number, rows: number, label: (value: number) => string): string[] {
+export function plotLines(
+  values: readonly number[],
+  columns: number,
+  rows: number,
+  label: (value: number) => string,
+): string[] {
   if (values.length === 0) return [];
   const least = Math.min(...values);
   const range = Math.max(...values) - least;
-  const rowOf = (value: number): number => (range === 0 ? rows >> 1 : Math.round(((value - least) / range) * (rows - 1)));
+  const rowOf = (value: number): number =>
+    range === 0 ? rows >> 1 : Math.round(((value - least) / range) * (rows - 1));
   const width = Math.min(columns, values.length);
   const cells = Array.from({ length: rows }, () => new Array<string>(width).fill(' '));
   for (let column = 0; column < width; column++) {
-    const group = values.slice(Math.floor((column * values.length) / width), Math.floor(((column + 1) * values.length) / width));
+    const group = values.slice(
+      Math.floor((column * values.length) / width),
+      Math.floor(((column + 1) * values.length) / width),
+    );
     for (let row = rowOf(Math.min(...group)); row <= rowOf(Math.max(...group)); row++) cells[row]![column] = '│';
     cells[rowOf(group.reduce((a, b) => a + b, 0) / group.length)]![column] = '•';
   }
-  const labels = cells.map((_, row) => (range === 0 ? (row === rows >> 1 ? label(least) : '') : row === 0 || row === rows - 1 || row === rows >> 1 ? label(least + (range * row) / (rows - 1)) : ''));
+  const labels = cells.map((_, row) =>
+    range === 0
+      ? row === rows >> 1
+        ? label(least)
+        : ''
+      : row === 0 || row === rows - 1 || row === rows >> 1
+        ? label(least + (range * row) / (rows - 1))
+        : '',
+  );
   const labelWidth = Math.max(...labels.map(widthOf));
   return cells.map((cell, row) => `${labels[row]!.padStart(labelWidth)} ┤${cell.join('').trimEnd()}`).reverse();
 }

@@ -4,8 +4,18 @@ import { IDLE_STRATEGIES, type IdleStrategy } from '../transport/transport.js';
 import type { Flags } from './flags.js';
 
 export const TRANSPORT_FLAGS = {
-  transport: { kind: 'choice', choices: TRANSPORT_KINDS, default: 'auto', help: 'how datagrams are sent; auto: native where the addon is' },
-  idle: { kind: 'choice', choices: IDLE_STRATEGIES, standard: 'adaptive', help: 'how the native transport waits: asleep, polling a little first, or polling always' },
+  transport: {
+    kind: 'choice',
+    choices: TRANSPORT_KINDS,
+    default: 'auto',
+    help: 'how datagrams are sent; auto: native where the addon is',
+  },
+  idle: {
+    kind: 'choice',
+    choices: IDLE_STRATEGIES,
+    standard: 'adaptive',
+    help: 'how the native transport waits: asleep, polling a little first, or polling always',
+  },
 } as const satisfies Flags;
 
 /** As Replica.start, Client.connect and the processes of a bench take it. */
@@ -15,6 +25,9 @@ export interface TransportChoice {
 }
 
 /** The parser has checked that both are one of their choices. */
-export function transportChoice(values: { readonly transport: string; readonly idle: string | undefined }): TransportChoice {
+export function transportChoice(values: {
+  readonly transport: string;
+  readonly idle: string | undefined;
+}): TransportChoice {
   return { transport: values.transport as TransportKind, idle: values.idle as IdleStrategy | undefined };
 }

@@ -4,7 +4,16 @@
  */
 
 const DURATION_NS: Readonly<Record<string, number>> = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9, m: 60e9, h: 3600e9 };
-const SIZE_BYTES: Readonly<Record<string, number>> = { '': 1, B: 1, KB: 1e3, KiB: 1024, MB: 1e6, MiB: 1024 ** 2, GB: 1e9, GiB: 1024 ** 3 };
+const SIZE_BYTES: Readonly<Record<string, number>> = {
+  '': 1,
+  B: 1,
+  KB: 1e3,
+  KiB: 1024,
+  MB: 1e6,
+  MiB: 1024 ** 2,
+  GB: 1e9,
+  GiB: 1024 ** 3,
+};
 
 const NUMBER = String.raw`(\d+(?:\.\d+)?)`;
 
@@ -16,7 +25,9 @@ export function parseDuration(text: string): number | undefined {
 
 /** As `parseDuration` reads it, in the largest unit that divides it: `5ms`, `1h`. */
 export function writeDuration(ns: number): string {
-  const [unit, each] = Object.entries(DURATION_NS).filter(([, size]) => ns > 0 && ns % size === 0).at(-1) ?? ['s', 1e9];
+  const [unit, each] = Object.entries(DURATION_NS)
+    .filter(([, size]) => ns > 0 && ns % size === 0)
+    .at(-1) ?? ['s', 1e9];
   return `${ns / each}${unit}`;
 }
 
@@ -59,7 +70,9 @@ export function formatLongDuration(ns: number): string {
   const minutes = ns / 60e9;
   if (minutes < 2) return formatDuration(ns);
   if (minutes < 120) return `${Math.floor(minutes)} min`;
-  return minutes < 2 * 24 * 60 ? `${Math.floor(minutes / 60)} h` : `${formatCount(Math.floor(minutes / (24 * 60)))} days`;
+  return minutes < 2 * 24 * 60
+    ? `${Math.floor(minutes / 60)} h`
+    : `${formatCount(Math.floor(minutes / (24 * 60)))} days`;
 }
 
 /** A number with thousands separators, for people. */

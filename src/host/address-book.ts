@@ -80,9 +80,14 @@ export class AddressBook {
    */
   static async open({ replicas }: Pick<Cluster, 'replicas'>, tools: AddressTools = {}): Promise<AddressBook> {
     const book = new AddressBook(replicas, tools);
-    const lookups = replicas.map((_, replica) => (book.addresses[replica]!.host === '' ? book.resolve(replica) : undefined));
+    const lookups = replicas.map((_, replica) =>
+      book.addresses[replica]!.host === '' ? book.resolve(replica) : undefined,
+    );
     let timer: NodeJS.Timeout | undefined;
-    await Promise.race([Promise.all(lookups), new Promise<void>((resolve) => (timer = setTimeout(resolve, tools.startMs ?? START_MS)))]);
+    await Promise.race([
+      Promise.all(lookups),
+      new Promise<void>((resolve) => (timer = setTimeout(resolve, tools.startMs ?? START_MS))),
+    ]);
     clearTimeout(timer);
     // With none of them there is nothing to begin with: the first one that resolves is waited for.
     const known = lookups.map(async (each, replica) => {
@@ -101,7 +106,11 @@ export class AddressBook {
 
   /** Names that have no address, and why. */
   unresolved(): readonly { readonly replica: number; readonly host: string; readonly error: string }[] {
-    return this.addresses.flatMap(({ host }, replica) => (host === '' ? [{ replica, host: this.replicas[replica]!.host, error: this.failures[replica] ?? 'no answer yet' }] : []));
+    return this.addresses.flatMap(({ host }, replica) =>
+      host === ''
+        ? [{ replica, host: this.replicas[replica]!.host, error: this.failures[replica] ?? 'no answer yet' }]
+        : [],
+    );
   }
 
   /** From now on silent replicas are looked up again. @param moved told of each address that is another @param self is never looked up */
@@ -156,7 +165,16 @@ export class AddressBook {
       if (host === present.host) return;
       const address: Address = { host, port, family: family === 6 ? 6 : 4, ...named(name) };
       this.addresses[replica] = address;
-      this.notice('peer.address', { peer: replica, name, from: present.host === '' ? undefined : present.host, to: host, next: present.host === '' ? 'nothing: the name resolves by now' : 'nothing, when the replica moved; else see who changed the name' });
+      this.notice('peer.address', {
+        peer: replica,
+        name,
+        from: present.host === '' ? undefined : present.host,
+        to: host,
+        next:
+          present.host === ''
+            ? 'nothing: the name resolves by now'
+            : 'nothing, when the replica moved; else see who changed the name',
+      });
       this.moved(replica, address);
     } catch (error) {
       this.failures[replica] = messageOf(error);
@@ -171,13 +189,27 @@ export class AddressBook {
 
   private say(replica: number, name: string, error: string): void {
     const { host } = this.addresses[replica]!;
-    this.notice('peer.unresolved', { peer: replica, name, error, next: host === '' ? 'the others are enough while they are a majority; check the name, or write its address into the cluster file' : `${host} stays in use; check the name server` });
+    this.notice('peer.unresolved', {
+      peer: replica,
+      name,
+      error,
+      next:
+        host === ''
+          ? 'the others are enough while they are a majority; check the name, or write its address into the cluster file'
+          : `${host} stays in use; check the name server`,
+    });
   }
 }
 
 /** `host-unresolved` for names without an address. */
-export function unresolved(names: readonly { readonly host: string; readonly error: string }[], what: string): JitPaxosError {
-  return new JitPaxosError('host-unresolved', `${what}: ${names.map(({ host, error }) => `host ${host} of the cluster file does not resolve (${error})`).join('; ')}; check the name${names.length > 1 ? 's' : ''}, or write ${names.length > 1 ? 'their addresses' : 'its address'}`);
+export function unresolved(
+  names: readonly { readonly host: string; readonly error: string }[],
+  what: string,
+): JitPaxosError {
+  return new JitPaxosError(
+    'host-unresolved',
+    `${what}: ${names.map(({ host, error }) => `host ${host} of the cluster file does not resolve (${error})`).join('; ')}; check the name${names.length > 1 ? 's' : ''}, or write ${names.length > 1 ? 'their addresses' : 'its address'}`,
+  );
 }
 
 /** `localhost` stays where it is. */

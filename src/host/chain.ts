@@ -51,10 +51,16 @@ export function showFingerprint(fingerprint: number): string {
 export function checkChainSecret(cluster: Pick<ChainChoice, 'chain'>, secret: string | undefined): void {
   const keyed = cluster.chain === KEYED_CHAIN;
   if (keyed && secret === undefined) {
-    throw new JitPaxosError('chain-secret-missing', `the cluster file says "chain": "${cluster.chain}", and the replicas' key file has no "chainSecret"; copy the key file of a replica that has it. It was made by jitpaxos init, is the same on all replicas, and cannot be made anew`);
+    throw new JitPaxosError(
+      'chain-secret-missing',
+      `the cluster file says "chain": "${cluster.chain}", and the replicas' key file has no "chainSecret"; copy the key file of a replica that has it. It was made by jitpaxos init, is the same on all replicas, and cannot be made anew`,
+    );
   }
   if (!keyed && secret !== undefined) {
-    throw new JitPaxosError('chain-differs', `the replicas' key file has a "chainSecret", and the cluster file does not say "chain": "${KEYED_CHAIN}"; use the cluster file that jitpaxos init wrote beside it: the chain of a cluster never changes`);
+    throw new JitPaxosError(
+      'chain-differs',
+      `the replicas' key file has a "chainSecret", and the cluster file does not say "chain": "${KEYED_CHAIN}"; use the cluster file that jitpaxos init wrote beside it: the chain of a cluster never changes`,
+    );
   }
 }
 
@@ -64,4 +70,5 @@ export function chainWarning({ authentication, chain }: ChainChoice): string | u
   return 'the chain of this cluster has no secret: whoever holds any of its keys, a read-only one included, can make replicas hold different data unnoticed';
 }
 
-export const CHAIN_REMEDY = 'move to a cluster with a keyed chain by a backup: docs/operations.md, "A keyed chain for an old cluster"';
+export const CHAIN_REMEDY =
+  'move to a cluster with a keyed chain by a backup: docs/operations.md, "A keyed chain for an old cluster"';

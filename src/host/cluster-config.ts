@@ -73,36 +73,70 @@ export function loadCluster(source: string | ClusterConfig): Cluster {
   try {
     text = readFileSync(source, 'utf8');
   } catch (error) {
-    throw new JitPaxosError('cluster-file-unreadable', `cluster file ${source} cannot be read (${messageOf(error)}); write one with \`jitpaxos init\`, or give the path of yours`, error);
+    throw new JitPaxosError(
+      'cluster-file-unreadable',
+      `cluster file ${source} cannot be read (${messageOf(error)}); write one with \`jitpaxos init\`, or give the path of yours`,
+      error,
+    );
   }
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new JitPaxosError('cluster-file-invalid', `cluster file ${source} is no JSON (${messageOf(error)}); correct it, or write one with \`jitpaxos init\``, error);
+    throw new JitPaxosError(
+      'cluster-file-invalid',
+      `cluster file ${source} is no JSON (${messageOf(error)}); correct it, or write one with \`jitpaxos init\``,
+      error,
+    );
   }
   return checkCluster(`cluster file ${source}`, value);
 }
 
 function checkCluster(where: string, value: unknown): Cluster {
-  if (!isObject(value)) throw invalid(`${where}: ${show(value)} is no JSON object; write a cluster file with \`jitpaxos init\``);
-  checkKeys('cluster-file-invalid', where, value, ['schema', 'id', 'replicas', 'authentication', 'chain', 'restored', 'limits', 'datagramBytes']);
+  if (!isObject(value))
+    throw invalid(`${where}: ${show(value)} is no JSON object; write a cluster file with \`jitpaxos init\``);
+  checkKeys('cluster-file-invalid', where, value, [
+    'schema',
+    'id',
+    'replicas',
+    'authentication',
+    'chain',
+    'restored',
+    'limits',
+    'datagramBytes',
+  ]);
   const { schema, id, replicas, authentication = 'none', chain = 'xxh3-64', restored, limits, datagramBytes } = value;
-  if (schema !== CLUSTER_SCHEMA) throw invalid(`${where}: "schema" is ${show(schema)}; this program reads "${CLUSTER_SCHEMA}"`);
-  if (typeof id !== 'string' || !/^[0-9a-f]{16}$/i.test(id)) throw invalid(`${where}: "id" is ${show(id)}; it has to be a string of 16 hexadecimal digits`);
-  if (restored !== undefined && (typeof restored !== 'string' || !/^[0-9a-f]{16}$/.test(restored))) throw invalid(`${where}: "restored" is ${show(restored)}; it has to be the id of a backup, 16 hexadecimal digits`);
-  if (!Array.isArray(replicas)) throw invalid(`${where}: "replicas" is ${show(replicas)}; it has to be an array of "host:port"`);
+  if (schema !== CLUSTER_SCHEMA)
+    throw invalid(`${where}: "schema" is ${show(schema)}; this program reads "${CLUSTER_SCHEMA}"`);
+  if (typeof id !== 'string' || !/^[0-9a-f]{16}$/i.test(id))
+    throw invalid(`${where}: "id" is ${show(id)}; it has to be a string of 16 hexadecimal digits`);
+  if (restored !== undefined && (typeof restored !== 'string' || !/^[0-9a-f]{16}$/.test(restored)))
+    throw invalid(`${where}: "restored" is ${show(restored)}; it has to be the id of a backup, 16 hexadecimal digits`);
+  if (!Array.isArray(replicas))
+    throw invalid(`${where}: "replicas" is ${show(replicas)}; it has to be an array of "host:port"`);
   if (replicas.length % 2 === 0 || replicas.length > MAX_REPLICAS) {
-    throw invalid(`${where}: "replicas" has ${replicas.length} members; a cluster has an odd number of replicas from 1 to ${MAX_REPLICAS}: 3 survive one failure, 5 two`);
+    throw invalid(
+      `${where}: "replicas" has ${replicas.length} members; a cluster has an odd number of replicas from 1 to ${MAX_REPLICAS}: 3 survive one failure, 5 two`,
+    );
   }
-  if (!AUTHENTICATIONS.includes(authentication as Authentication)) throw invalid(`${where}: "authentication" is ${show(authentication)}; it has to be one of ${AUTHENTICATIONS.join(', ')}`);
-  if (!CHAIN_FUNCTIONS.includes(chain as ChainFunction)) throw invalid(`${where}: "chain" is ${show(chain)}; it has to be one of ${CHAIN_FUNCTIONS.join(', ')}`);
-  if (chain === KEYED_CHAIN && authentication !== 'keys') throw invalid(`${where}: "chain" is "${KEYED_CHAIN}", which is keyed, and "authentication" is "none"; leave "chain" out, or use the cluster file that jitpaxos init wrote`);
+  if (!AUTHENTICATIONS.includes(authentication as Authentication))
+    throw invalid(
+      `${where}: "authentication" is ${show(authentication)}; it has to be one of ${AUTHENTICATIONS.join(', ')}`,
+    );
+  if (!CHAIN_FUNCTIONS.includes(chain as ChainFunction))
+    throw invalid(`${where}: "chain" is ${show(chain)}; it has to be one of ${CHAIN_FUNCTIONS.join(', ')}`);
+  if (chain === KEYED_CHAIN && authentication !== 'keys')
+    throw invalid(
+      `${where}: "chain" is "${KEYED_CHAIN}", which is keyed, and "authentication" is "none"; leave "chain" out, or use the cluster file that jitpaxos init wrote`,
+    );
   const checked = replicas.map((text, index) => parseHostAndPort(`${where}: "replicas"[${index}]`, text));
   const first = new Map<string, number>();
   checked.forEach(({ host, port }, index) => {
     const same = first.get(`${host} ${port}`);
-    if (same !== undefined) throw invalid(`${where}: "replicas"[${index}] is the same address as "replicas"[${same}]; each replica needs one of its own`);
+    if (same !== undefined)
+      throw invalid(
+        `${where}: "replicas"[${index}] is the same address as "replicas"[${same}]; each replica needs one of its own`,
+      );
     first.set(`${host} ${port}`, index);
   });
   return {
@@ -114,12 +148,26 @@ function checkCluster(where: string, value: unknown): Cluster {
     chain: chain as ChainFunction,
     restored,
     limits: mergeLimits('cluster-file-invalid', `${where}: "limits"`, DEFAULT_LIMITS, limits),
-    datagramBytes: datagramBytes === undefined ? undefined : checkInteger('cluster-file-invalid', `${where}: "datagramBytes"`, datagramBytes, DATAGRAM_BYTES_MIN, MAX_DATAGRAM_BYTES),
+    datagramBytes:
+      datagramBytes === undefined
+        ? undefined
+        : checkInteger(
+            'cluster-file-invalid',
+            `${where}: "datagramBytes"`,
+            datagramBytes,
+            DATAGRAM_BYTES_MIN,
+            MAX_DATAGRAM_BYTES,
+          ),
   };
 }
 
 /** `base` with what is given in `overrides`, checked as a whole. Throws JitPaxosError `code`. */
-export function mergeLimits(code: 'cluster-file-invalid' | 'option-invalid', where: string, base: Limits, overrides: unknown): Limits {
+export function mergeLimits(
+  code: 'cluster-file-invalid' | 'option-invalid',
+  where: string,
+  base: Limits,
+  overrides: unknown,
+): Limits {
   if (overrides === undefined) return base;
   if (!isObject(overrides)) throw new JitPaxosError(code, `${where} is ${show(overrides)}; it has to be an object`);
   checkKeys(code, where, overrides, LIMIT_NAMES);
@@ -137,10 +185,13 @@ const MAX_HOST_BYTES = 257;
 
 function parseHostAndPort(where: string, value: unknown): HostAndPort {
   const match = typeof value === 'string' ? /^(?:\[([^\]]+)\]|([^:[\]\s]+)):(\d{1,5})$/.exec(value) : null;
-  if (match === null) throw invalid(`${where} is ${show(value)}; it has to be "host:port", an IPv6 address in brackets: "[::1]:7400"`);
+  if (match === null)
+    throw invalid(`${where} is ${show(value)}; it has to be "host:port", an IPv6 address in brackets: "[::1]:7400"`);
   const host = (match[1] ?? match[2])!;
-  if (match[1] !== undefined && isIP(host) !== 6) throw invalid(`${where} is ${show(value)}; what stands in brackets has to be an IPv6 address`);
-  if (Buffer.byteLength(JSON.stringify(host)) > MAX_HOST_BYTES) throw invalid(`${where} is ${show(value)}; a host name has at most 253 characters`);
+  if (match[1] !== undefined && isIP(host) !== 6)
+    throw invalid(`${where} is ${show(value)}; what stands in brackets has to be an IPv6 address`);
+  if (Buffer.byteLength(JSON.stringify(host)) > MAX_HOST_BYTES)
+    throw invalid(`${where} is ${show(value)}; a host name has at most 253 characters`);
   const port = Number(match[3]);
   if (port < 1 || port > 65_535) throw invalid(`${where} is ${show(value)}; a port is a number from 1 to 65535`);
   return { host, port };
@@ -156,7 +207,7 @@ export function listDigest(cluster: Cluster, hash: Hash64): number {
   const bytes = Buffer.from(JSON.stringify(cluster.replicas.map(addressText)));
   const digest = new Uint8Array(8);
   hash.hash64(bytes, 0, bytes.length, digest, 0);
-  return (readI32(digest, 0) & 0x0fffffff) || 1;
+  return readI32(digest, 0) & 0x0fffffff || 1;
 }
 
 /** The numeric addresses of the replicas now, all of them. For tools; processes have an AddressBook. Throws JitPaxosError `host-unresolved`. */
@@ -169,7 +220,11 @@ export function resolveAddresses(cluster: Cluster): Promise<Address[]> {
         const found = await lookup(host);
         return { host: found.address, port, family: found.family === 6 ? 6 : 4 };
       } catch (error) {
-        throw new JitPaxosError('host-unresolved', `host ${host} of the cluster file does not resolve (${messageOf(error)}); check the name, or write its address`, error);
+        throw new JitPaxosError(
+          'host-unresolved',
+          `host ${host} of the cluster file does not resolve (${messageOf(error)}); check the name, or write its address`,
+          error,
+        );
       }
     }),
   );

@@ -52,15 +52,27 @@ export interface KeyFile {
  * Reads and checks a key file, or checks the object. `speaksFor`: whose process it is, a replica's or a client's; undefined for a tool that only looks.
  * Throws JitPaxosError `key-file-unreadable`, `key-file-exposed` or `key-file-invalid`; no message holds a secret.
  */
-export function loadKeys(source: string | KeyFile, clusterId: string, speaksFor: 'replica' | 'client' | undefined): KeyFile {
+export function loadKeys(
+  source: string | KeyFile,
+  clusterId: string,
+  speaksFor: 'replica' | 'client' | undefined,
+): KeyFile {
   const where = typeof source === 'string' ? `key file ${source}` : 'keys';
   const file = checkKeyFile(where, typeof source === 'string' ? readKeyFile(source) : source);
-  if (file.cluster !== clusterId) throw invalid(`${where}: "cluster" is ${file.cluster}, and the cluster file's id is ${clusterId}; use the key file of this cluster`);
+  if (file.cluster !== clusterId)
+    throw invalid(
+      `${where}: "cluster" is ${file.cluster}, and the cluster file's id is ${clusterId}; use the key file of this cluster`,
+    );
   const own = file.keys.find(({ id }) => id === file.use)!;
   if (speaksFor !== undefined && (own.role === 'replica') !== (speaksFor === 'replica')) {
-    throw invalid(`${where}: key ${own.id}, which "use" names, has the role "${own.role}"; ${speaksFor === 'replica' ? 'a replica needs one with the role "replica"' : 'a client needs one with the role "client" or "read-only"; a replica\'s key is not for clients'}`);
+    throw invalid(
+      `${where}: key ${own.id}, which "use" names, has the role "${own.role}"; ${speaksFor === 'replica' ? 'a replica needs one with the role "replica"' : 'a client needs one with the role "client" or "read-only"; a replica\'s key is not for clients'}`,
+    );
   }
-  if (speaksFor === 'client' && file.chainSecret !== undefined) throw invalid(`${where}: it has a "chainSecret", which is for replicas alone; take it out, and make the cluster's chain a new one by a backup if somebody else may have read it`);
+  if (speaksFor === 'client' && file.chainSecret !== undefined)
+    throw invalid(
+      `${where}: it has a "chainSecret", which is for replicas alone; take it out, and make the cluster's chain a new one by a backup if somebody else may have read it`,
+    );
   return file;
 }
 
@@ -71,7 +83,10 @@ function readKeyFile(path: string): unknown {
     try {
       const { mode } = fstatSync(fd); // of what is read, not of what has the name by then
       if ((mode & 0o077) !== 0) {
-        throw new JitPaxosError('key-file-exposed', `key file ${path} has mode 0${(mode & 0o777).toString(8)}: others than its owner may use it; run \`chmod 600 ${path}\`, and rotate its keys if somebody else may have read them`);
+        throw new JitPaxosError(
+          'key-file-exposed',
+          `key file ${path} has mode 0${(mode & 0o777).toString(8)}: others than its owner may use it; run \`chmod 600 ${path}\`, and rotate its keys if somebody else may have read them`,
+        );
       }
       text = readFileSync(fd, 'utf8');
     } finally {
@@ -79,7 +94,11 @@ function readKeyFile(path: string): unknown {
     }
   } catch (error) {
     if (error instanceof JitPaxosError) throw error;
-    throw new JitPaxosError('key-file-unreadable', `key file ${path} cannot be read (${messageOf(error)}); write one with \`jitpaxos keys\`, or give the path of yours`, error);
+    throw new JitPaxosError(
+      'key-file-unreadable',
+      `key file ${path} cannot be read (${messageOf(error)}); write one with \`jitpaxos keys\`, or give the path of yours`,
+      error,
+    );
   }
   try {
     return JSON.parse(text);
@@ -93,9 +112,12 @@ function checkKeyFile(where: string, value: unknown): KeyFile {
   if (!isObject(value)) throw invalid(`${where} is no JSON object; write one with \`jitpaxos keys\``);
   checkKeys('key-file-invalid', where, value, ['schema', 'cluster', 'use', 'keys', 'chainSecret']);
   const { schema, cluster, use, keys, chainSecret } = value;
-  if (schema !== KEYS_SCHEMA) throw invalid(`${where}: "schema" is ${show(schema)}; this program reads "${KEYS_SCHEMA}"`);
-  if (typeof cluster !== 'string' || !/^[0-9a-f]{16}$/i.test(cluster)) throw invalid(`${where}: "cluster" is ${show(cluster)}; it has to be the cluster file's id, 16 hexadecimal digits`);
-  if (!Array.isArray(keys) || keys.length === 0 || keys.length > MAX_KEYS) throw invalid(`${where}: "keys" has to be an array of 1 to ${MAX_KEYS} keys`);
+  if (schema !== KEYS_SCHEMA)
+    throw invalid(`${where}: "schema" is ${show(schema)}; this program reads "${KEYS_SCHEMA}"`);
+  if (typeof cluster !== 'string' || !/^[0-9a-f]{16}$/i.test(cluster))
+    throw invalid(`${where}: "cluster" is ${show(cluster)}; it has to be the cluster file's id, 16 hexadecimal digits`);
+  if (!Array.isArray(keys) || keys.length === 0 || keys.length > MAX_KEYS)
+    throw invalid(`${where}: "keys" has to be an array of 1 to ${MAX_KEYS} keys`);
   const ids = new Set<number>();
   keys.forEach((key: unknown, index) => {
     const at = `${where}: "keys"[${index}]`;
@@ -105,12 +127,24 @@ function checkKeyFile(where: string, value: unknown): KeyFile {
     if (!isKeyId(id)) throw invalid(`${at}: "id" is ${show(id)}; it has to be a whole number from 1 to 2147483647`);
     if (ids.has(id)) throw invalid(`${at}: "id" ${id} is there already; each key needs one of its own`);
     ids.add(id);
-    if (!KEY_ROLES.includes(role as KeyRole)) throw invalid(`${at}: "role" is ${show(role)}; it has to be one of ${KEY_ROLES.join(', ')}`);
-    if (owner !== undefined && (!isKeyId(owner) || role === 'replica')) throw invalid(`${at}: "owner" is ${show(owner)}; it has to be the id of the first key of the client that the key is for, and a replica's key has none`);
-    if (typeof secret !== 'string' || secret.length !== MAC_KEY_BYTES * 2 || !/^[0-9a-f]+$/i.test(secret)) throw invalid(`${at}: "secret" has to be a string of ${MAC_KEY_BYTES * 2} hexadecimal digits`);
+    if (!KEY_ROLES.includes(role as KeyRole))
+      throw invalid(`${at}: "role" is ${show(role)}; it has to be one of ${KEY_ROLES.join(', ')}`);
+    if (owner !== undefined && (!isKeyId(owner) || role === 'replica'))
+      throw invalid(
+        `${at}: "owner" is ${show(owner)}; it has to be the id of the first key of the client that the key is for, and a replica's key has none`,
+      );
+    if (typeof secret !== 'string' || secret.length !== MAC_KEY_BYTES * 2 || !/^[0-9a-f]+$/i.test(secret))
+      throw invalid(`${at}: "secret" has to be a string of ${MAC_KEY_BYTES * 2} hexadecimal digits`);
   });
-  if (chainSecret !== undefined && (typeof chainSecret !== 'string' || chainSecret.length !== CHAIN_SECRET_BYTES * 2 || !/^[0-9a-f]+$/i.test(chainSecret))) throw invalid(`${where}: "chainSecret" has to be a string of ${CHAIN_SECRET_BYTES * 2} hexadecimal digits`);
-  if (!isKeyId(use) || !ids.has(use)) throw invalid(`${where}: "use" is ${show(use)}; it has to be the id of one of "keys"`);
+  if (
+    chainSecret !== undefined &&
+    (typeof chainSecret !== 'string' ||
+      chainSecret.length !== CHAIN_SECRET_BYTES * 2 ||
+      !/^[0-9a-f]+$/i.test(chainSecret))
+  )
+    throw invalid(`${where}: "chainSecret" has to be a string of ${CHAIN_SECRET_BYTES * 2} hexadecimal digits`);
+  if (!isKeyId(use) || !ids.has(use))
+    throw invalid(`${where}: "use" is ${show(use)}; it has to be the id of one of "keys"`);
   return { ...(value as unknown as KeyFile), cluster: cluster.toLowerCase() };
 }
 

@@ -40,7 +40,11 @@ export class Keyring implements WireKeyring {
     for (const [id, slot] of this.slots) {
       const entry = wanted.get(id);
       const present = this.open[slot]!;
-      if (entry !== undefined && entry.role === present.entry.role && entry.secret.toLowerCase() === present.entry.secret.toLowerCase()) {
+      if (
+        entry !== undefined &&
+        entry.role === present.entry.role &&
+        entry.secret.toLowerCase() === present.entry.secret.toLowerCase()
+      ) {
         this.open[slot] = { entry, mac: present.mac };
         continue;
       }
@@ -140,13 +144,25 @@ export interface ProcessKeys {
  * cluster file. Throws JitPaxosError `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`, of a replica `chain-secret-missing`
  * and `chain-differs`, or `option-invalid` for keys in a cluster without.
  */
-export function openKeys(cluster: Cluster, clusterSource: string | ClusterConfig, keys: string | KeyFile | undefined, speaksFor: 'replica' | 'client'): ProcessKeys | undefined {
+export function openKeys(
+  cluster: Cluster,
+  clusterSource: string | ClusterConfig,
+  keys: string | KeyFile | undefined,
+  speaksFor: 'replica' | 'client',
+): ProcessKeys | undefined {
   if (cluster.authentication === 'none') {
     if (keys === undefined) return undefined;
-    throw new JitPaxosError('option-invalid', 'keys are given, and the cluster file does not ask for any; write "authentication": "keys" into it, on every host alike, or leave the keys out');
+    throw new JitPaxosError(
+      'option-invalid',
+      'keys are given, and the cluster file does not ask for any; write "authentication": "keys" into it, on every host alike, or leave the keys out',
+    );
   }
   const source = keys ?? (typeof clusterSource === 'string' ? keyFileBeside(clusterSource, speaksFor) : undefined);
-  if (source === undefined) throw new JitPaxosError('key-file-unreadable', 'the cluster authenticates its datagrams and no keys are given; give the path of a key file, or its content, as `keys`');
+  if (source === undefined)
+    throw new JitPaxosError(
+      'key-file-unreadable',
+      'the cluster authenticates its datagrams and no keys are given; give the path of a key file, or its content, as `keys`',
+    );
   const load = (): KeyFile => loadKeys(source, cluster.id, speaksFor);
   const file = load();
   const { chainSecret } = file;
@@ -154,7 +170,11 @@ export function openKeys(cluster: Cluster, clusterSource: string | ClusterConfig
   const ring = new Keyring(file, speaksFor === 'replica');
   const reload = (): ReturnType<Keyring['replace']> => {
     const next = load();
-    if (next.chainSecret?.toLowerCase() !== chainSecret?.toLowerCase()) throw new JitPaxosError('chain-differs', 'the "chainSecret" of the key file is not the one in use; put that back: the log stands on it, and it is the same for the life of the cluster');
+    if (next.chainSecret?.toLowerCase() !== chainSecret?.toLowerCase())
+      throw new JitPaxosError(
+        'chain-differs',
+        'the "chainSecret" of the key file is not the one in use; put that back: the log stands on it, and it is the same for the life of the cluster',
+      );
     return ring.replace(next);
   };
   return { ring, chainSecret, reload };

@@ -21,7 +21,10 @@ const BACKLOG_BYTES = 1 << 20;
  * take waits in the stream, as with a pipe. Node has no public name for this; without it nothing changes.
  */
 export function neverWait(stream: object): void {
-  const { isTTY, _handle: handle } = stream as { readonly isTTY?: boolean; readonly _handle?: { setBlocking?(blocking: boolean): void } | null };
+  const { isTTY, _handle: handle } = stream as {
+    readonly isTTY?: boolean;
+    readonly _handle?: { setBlocking?(blocking: boolean): void } | null;
+  };
   if (isTTY === true) handle?.setBlocking?.(false);
 }
 

@@ -51,7 +51,13 @@ const REPEAT_MS = 10_000;
 const REMEMBERED_MAX = 256;
 
 /** Writes lines; see the rule above. */
-export function lineLogger({ level, format, write, now = Date.now, monotonicMs = () => performance.now() }: LineLoggerOptions): Logger {
+export function lineLogger({
+  level,
+  format,
+  write,
+  now = Date.now,
+  monotonicMs = () => performance.now(),
+}: LineLoggerOptions): Logger {
   const lowest = LOG_LEVELS.indexOf(level);
   /** What was written lately: until when it counts, and how often it came again. In the order of writing. */
   const recent = new Map<string, { readonly untilMs: number; repeated: number }>();
@@ -79,7 +85,12 @@ export function lineLogger({ level, format, write, now = Date.now, monotonicMs =
 
 /** Writes lines to a stream that may be slow, full or gone: see line-output.ts. */
 export function streamLogger(stream: LineStream, level: LogLevel, format: LogFormat): Logger {
-  const lines = new LineOutput(stream, (lost) => formatLine(format, Date.now(), 'warn', 'log.lines-lost', { lines: lost, next: 'whatever reads or stores this log was gone, too slow or full; these lines were not kept' }));
+  const lines = new LineOutput(stream, (lost) =>
+    formatLine(format, Date.now(), 'warn', 'log.lines-lost', {
+      lines: lost,
+      next: 'whatever reads or stores this log was gone, too slow or full; these lines were not kept',
+    }),
+  );
   return lineLogger({ level, format, write: (line) => lines.write(line) });
 }
 
@@ -106,29 +117,55 @@ export function guardedLogger(where: string, logger: Logger): Logger {
   const failed = (error: unknown): void => {
     if (told) return;
     told = true;
-    process.emitWarning(`${where}: the logger threw, and the line is lost: ${error instanceof Error ? error.message : String(error)}; what it throws from now on is not told`, 'JitPaxosWarning');
+    process.emitWarning(
+      `${where}: the logger threw, and the line is lost: ${error instanceof Error ? error.message : String(error)}; what it throws from now on is not told`,
+      'JitPaxosWarning',
+    );
   };
   for (const level of LOG_LEVELS) {
-    if (typeof (logger as Partial<Logger> | null)?.[level] !== 'function') throw new JitPaxosError('option-invalid', `${where}: logger is ${show(logger)} and has no method "${level}"; it has to have ${LOG_LEVELS.join(', ')}`);
+    if (typeof (logger as Partial<Logger> | null)?.[level] !== 'function')
+      throw new JitPaxosError(
+        'option-invalid',
+        `${where}: logger is ${show(logger)} and has no method "${level}"; it has to have ${LOG_LEVELS.join(', ')}`,
+      );
   }
   const call = (level: LogLevel, event: string, fields: LogFields): void => {
     try {
       const result: unknown = logger[level](event, fields);
-      if (typeof (result as PromiseLike<unknown> | null | undefined)?.then === 'function') void (result as PromiseLike<unknown>).then(undefined, failed);
+      if (typeof (result as PromiseLike<unknown> | null | undefined)?.then === 'function')
+        void (result as PromiseLike<unknown>).then(undefined, failed);
     } catch (error) {
       failed(error);
     }
   };
-  return { info: (event, fields) => call('info', event, fields), warn: (event, fields) => call('warn', event, fields), error: (event, fields) => call('error', event, fields) };
+  return {
+    info: (event, fields) => call('info', event, fields),
+    warn: (event, fields) => call('warn', event, fields),
+    error: (event, fields) => call('error', event, fields),
+  };
 }
 
 /** One line of a log, without its end. */
-export function formatLine(format: LogFormat, timeMs: number, level: LogLevel, event: string, fields: LogFields): string {
-  return format === 'json' ? JSON.stringify({ time: new Date(timeMs).toISOString(), level, event, ...fields }) : textLine(timeMs, level, event, fields);
+export function formatLine(
+  format: LogFormat,
+  timeMs: number,
+  level: LogLevel,
+  event: string,
+  fields: LogFields,
+): string {
+  return format === 'json'
+    ? JSON.stringify({ time: new Date(timeMs).toISOString(), level, event, ...fields })
+    : textLine(timeMs, level, event, fields);
 }
 
 /** `12:00:00.123 WARN  transport.small-buffer  replica=0 askedBytes=4194304` */
 function textLine(timeMs: number, level: LogLevel, event: string, fields: LogFields): string {
-  const parts = Object.entries(fields).flatMap(([key, value]) => (value === undefined ? [] : [`${key}=${typeof value === 'string' && /^[^\s"=]+$/.test(value) ? value : JSON.stringify(value)}`]));
-  return [new Date(timeMs).toISOString().slice(11, -1), level.toUpperCase().padEnd(5), `${event} `, ...parts].join(' ').trimEnd();
+  const parts = Object.entries(fields).flatMap(([key, value]) =>
+    value === undefined
+      ? []
+      : [`${key}=${typeof value === 'string' && /^[^\s"=]+$/.test(value) ? value : JSON.stringify(value)}`],
+  );
+  return [new Date(timeMs).toISOString().slice(11, -1), level.toUpperCase().padEnd(5), `${event} `, ...parts]
+    .join(' ')
+    .trimEnd();
 }

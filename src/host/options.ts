@@ -6,7 +6,10 @@ export function checkKeys(code: ErrorCode, where: string, value: object, known: 
   for (const key of Object.keys(value)) {
     if (known.includes(key)) continue;
     const meant = nearest(key, known);
-    throw new JitPaxosError(code, `${where}: "${key}" is not known here; ${meant === undefined ? `use one of ${known.join(', ')}` : `did you mean "${meant}"?`}`);
+    throw new JitPaxosError(
+      code,
+      `${where}: "${key}" is not known here; ${meant === undefined ? `use one of ${known.join(', ')}` : `did you mean "${meant}"?`}`,
+    );
   }
 }
 
@@ -40,7 +43,8 @@ function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
-    for (let j = 1; j <= b.length; j++) next.push(Math.min(next[j - 1]! + 1, row[j]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
+    for (let j = 1; j <= b.length; j++)
+      next.push(Math.min(next[j - 1]! + 1, row[j]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
     row = next;
   }
   return row[b.length]!;

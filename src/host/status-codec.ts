@@ -71,12 +71,21 @@ export function decodeReport(bytes: Uint8Array): ReplicaStatusReport | undefined
   if (!isMap(value) || !isPlain(value, 0)) return undefined;
   for (const [key, type] of Object.entries(REQUIRED)) {
     const field = value[key];
-    const fits = type === 'array' ? Array.isArray(field) && field.every((item) => typeof item === 'number') : type === 'object' ? isMap(field) : typeof field === type;
+    const fits =
+      type === 'array'
+        ? Array.isArray(field) && field.every((item) => typeof item === 'number')
+        : type === 'object'
+          ? isMap(field)
+          : typeof field === type;
     if (!fits) return undefined;
   }
   for (const key of ['majorityLost', 'clusterFileDiffers']) {
     const replicas = value[key];
-    if (replicas !== undefined && !(Array.isArray(replicas) && replicas.every((replica) => typeof replica === 'number'))) return undefined;
+    if (
+      replicas !== undefined &&
+      !(Array.isArray(replicas) && replicas.every((replica) => typeof replica === 'number'))
+    )
+      return undefined;
   }
   const clocks = value['replicaClocks'];
   if (clocks !== undefined && !isClocks(clocks)) return undefined;
@@ -84,10 +93,30 @@ export function decodeReport(bytes: Uint8Array): ReplicaStatusReport | undefined
   if (ahead !== undefined && !(typeof ahead === 'number' && ahead >= 0)) return undefined;
   if (value['schema'] !== STATUS_SCHEMA) return undefined;
   const report = value as unknown as ReplicaStatusReport;
-  if (!isMap(report.transport.counters) || !isMap(report.cpuSeconds) || typeof report.clock.source !== 'string' || typeof report.transport.kind !== 'string') return undefined;
-  if (![report.clock.errorBoundNs, report.clock.offsetNs].every((value) => value === undefined || typeof value === 'number')) return undefined;
-  if (![report.counters, report.drops, report.transport.counters, report.cpuSeconds, report.eventLoop].every((map) => Object.values(map).every((item) => typeof item === 'number'))) return undefined;
-  if (report.wire !== undefined && !(Array.isArray(report.wire) && report.wire.every((version) => typeof version === 'number'))) return undefined;
+  if (
+    !isMap(report.transport.counters) ||
+    !isMap(report.cpuSeconds) ||
+    typeof report.clock.source !== 'string' ||
+    typeof report.transport.kind !== 'string'
+  )
+    return undefined;
+  if (
+    ![report.clock.errorBoundNs, report.clock.offsetNs].every(
+      (value) => value === undefined || typeof value === 'number',
+    )
+  )
+    return undefined;
+  if (
+    ![report.counters, report.drops, report.transport.counters, report.cpuSeconds, report.eventLoop].every((map) =>
+      Object.values(map).every((item) => typeof item === 'number'),
+    )
+  )
+    return undefined;
+  if (
+    report.wire !== undefined &&
+    !(Array.isArray(report.wire) && report.wire.every((version) => typeof version === 'number'))
+  )
+    return undefined;
   return {
     ...report,
     counters: withZeros(COUNTER_NAMES, report.counters),
@@ -99,7 +128,14 @@ export function decodeReport(bytes: Uint8Array): ReplicaStatusReport | undefined
 function isClocks(value: unknown): boolean {
   if (!isMap(value)) return false;
   const { offsetsNs, off, divided, says } = value;
-  return Array.isArray(offsetsNs) && offsetsNs.every((ns) => ns === null || typeof ns === 'number') && Array.isArray(off) && off.every((id) => typeof id === 'number') && typeof divided === 'boolean' && typeof says === 'string';
+  return (
+    Array.isArray(offsetsNs) &&
+    offsetsNs.every((ns) => ns === null || typeof ns === 'number') &&
+    Array.isArray(off) &&
+    off.every((id) => typeof id === 'number') &&
+    typeof divided === 'boolean' &&
+    typeof says === 'string'
+  );
 }
 
 function withoutZeros(counters: Readonly<Record<string, number>>): Record<string, number> {
@@ -120,5 +156,9 @@ function isPlain(value: unknown, depth: number): boolean {
   if (typeof value === 'string') return !CONTROL.test(value);
   if (depth >= DEPTH_MAX) return false;
   if (Array.isArray(value)) return value.every((item) => isPlain(item, depth + 1));
-  return isMap(value) && Object.getPrototypeOf(value) === Object.prototype && Object.entries(value).every(([key, item]) => !CONTROL.test(key) && isPlain(item, depth + 1));
+  return (
+    isMap(value) &&
+    Object.getPrototypeOf(value) === Object.prototype &&
+    Object.entries(value).every(([key, item]) => !CONTROL.test(key) && isPlain(item, depth + 1))
+  );
 }

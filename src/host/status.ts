@@ -55,7 +55,11 @@ export interface ReplicaStatusReport {
   readonly durability: Durability;
   /** Of the log on disk; null in durability `memory`. */
   readonly storage: DurableStorageStatus | null;
-  readonly transport: { readonly kind: string; readonly idle: string; readonly counters: Readonly<Record<string, number>> };
+  readonly transport: {
+    readonly kind: string;
+    readonly idle: string;
+    readonly counters: Readonly<Record<string, number>>;
+  };
   /** A replica of an earlier version says less. */
   readonly clock: Pick<HostClockReport, 'source' | 'epoch'> & Partial<HostClockReport>;
   /** The clocks of all replicas as a primary sees them. Absent elsewhere. */
@@ -92,7 +96,12 @@ export function clocksReport(clocks: ReplicaClocks, replicas: number): ReplicaCl
     const us = clocks.offsetUs(replica);
     return Number.isNaN(us) ? null : Math.round(us * 1000);
   };
-  return { offsetsNs: ids.map(offsetNs), off: ids.filter((replica) => ((clocks.off >>> replica) & 1) === 1), divided: clocks.divided, says: clocks.off !== 0 || clocks.divided ? clocks.describe() : '' };
+  return {
+    offsetsNs: ids.map(offsetNs),
+    off: ids.filter((replica) => ((clocks.off >>> replica) & 1) === 1),
+    divided: clocks.divided,
+    says: clocks.off !== 0 || clocks.divided ? clocks.describe() : '',
+  };
 }
 
 /** The newest version of the wire that the reporting replica speaks. */
@@ -107,9 +116,18 @@ export interface DivergedReport {
 }
 
 /** `divergence`: a bit for each replica. */
-export function divergedReport({ log, states, limits }: { readonly log: number; readonly states: number; readonly limits: number }): { readonly diverged?: DivergedReport } {
+export function divergedReport({
+  log,
+  states,
+  limits,
+}: {
+  readonly log: number;
+  readonly states: number;
+  readonly limits: number;
+}): { readonly diverged?: DivergedReport } {
   if ((log | states | limits) === 0) return {};
-  const named = (mask: number): number[] => Array.from({ length: 32 }, (_, replica) => replica).filter((replica) => ((mask >>> replica) & 1) === 1);
+  const named = (mask: number): number[] =>
+    Array.from({ length: 32 }, (_, replica) => replica).filter((replica) => ((mask >>> replica) & 1) === 1);
   return { diverged: { log: named(log), state: named(states), limits: named(limits) } };
 }
 
@@ -149,8 +167,20 @@ export function protocolReport(state: ReportedState, replicas: number, running: 
   const { log } = state;
   const views = new Views(replicas);
   return {
-    status: !running ? 'stopped' : state.lostLogs !== 0 ? MAJORITY_LOST : state.starting ? STARTING : (REPLICA_STATUS_NAMES[state.status] ?? `status-${state.status}`),
-    ...(state.lostLogs === 0 ? {} : { majorityLost: Array.from({ length: replicas }, (_, replica) => replica).filter((replica) => ((state.lostLogs >>> replica) & 1) === 1) }),
+    status: !running
+      ? 'stopped'
+      : state.lostLogs !== 0
+        ? MAJORITY_LOST
+        : state.starting
+          ? STARTING
+          : (REPLICA_STATUS_NAMES[state.status] ?? `status-${state.status}`),
+    ...(state.lostLogs === 0
+      ? {}
+      : {
+          majorityLost: Array.from({ length: replicas }, (_, replica) => replica).filter(
+            (replica) => ((state.lostLogs >>> replica) & 1) === 1,
+          ),
+        }),
     view: state.view,
     logView: state.logView,
     primary: views.primary(state.view),
@@ -167,13 +197,20 @@ export function protocolReport(state: ReportedState, replicas: number, running: 
 
 /** See ReplicaStatusReport; `clock`: the halves of a reading. */
 export function logAheadNs(log: Pick<Log, 'lastIndex' | 'timestampHi' | 'timestampLo'>, clock: Int32Array): number {
-  return Math.max(0, differenceU64(log.timestampHi(log.lastIndex), log.timestampLo(log.lastIndex), clock[0]!, clock[1]!));
+  return Math.max(
+    0,
+    differenceU64(log.timestampHi(log.lastIndex), log.timestampLo(log.lastIndex), clock[0]!, clock[1]!),
+  );
 }
 
 export function loopReport(loop: TurnLoop, replicas: number) {
   return {
     wire: Array.from({ length: replicas }, (_, replica) => loop.versions.writtenTo(replica)),
-    transport: { kind: loop.transport.kind, idle: loop.transport.idle, counters: named(TRANSPORT_COUNTER_NAMES, loop.transport.counters) },
+    transport: {
+      kind: loop.transport.kind,
+      idle: loop.transport.idle,
+      counters: named(TRANSPORT_COUNTER_NAMES, loop.transport.counters),
+    },
     drops: dropsReport(loop.reader.drops),
     outboxDropped: loop.outbox.dropped,
     eventLoop: { stalls: loop.timer.stalls, stallMaxUs: Math.round(loop.timer.stallMaxUs) },

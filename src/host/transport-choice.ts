@@ -17,20 +17,36 @@ export const TRANSPORT_KINDS = ['auto', 'dgram', 'native'] as const;
  *
  * @param idle of the native transport; dgram always blocks, and refuses to be told otherwise
  */
-export function createTransport(kind: TransportKind | undefined, idle: IdleStrategy | undefined, options: Omit<TransportOptions, 'idle'>, binding: NativeBinding = native): Transport {
+export function createTransport(
+  kind: TransportKind | undefined,
+  idle: IdleStrategy | undefined,
+  options: Omit<TransportOptions, 'idle'>,
+  binding: NativeBinding = native,
+): Transport {
   const wanted = choice('transport', kind ?? 'auto', TRANSPORT_KINDS);
   const strategy = choice('idle', idle ?? 'adaptive', IDLE_STRATEGIES);
   if (wanted === 'dgram') {
-    if (idle !== undefined && idle !== 'block') throw new JitPaxosError('option-invalid', `idle is ${show(idle)}, and the dgram transport always blocks; leave it out, or use the native transport`);
+    if (idle !== undefined && idle !== 'block')
+      throw new JitPaxosError(
+        'option-invalid',
+        `idle is ${show(idle)}, and the dgram transport always blocks; leave it out, or use the native transport`,
+      );
     return new DgramTransport({ ...options, idle: 'block' });
   }
   if (binding.available) return new NativeUdpTransport(binding.addon, { ...options, idle: strategy });
-  if (wanted === 'native') throw new JitPaxosError('native-transport-missing', `transport is "native", and ${binding.reason}; "auto" takes dgram then`);
+  if (wanted === 'native')
+    throw new JitPaxosError(
+      'native-transport-missing',
+      `transport is "native", and ${binding.reason}; "auto" takes dgram then`,
+    );
   options.notice('transport.dgram', { reason: binding.reason });
   return new DgramTransport({ ...options, idle: 'block' });
 }
 
 function choice<const T extends string>(name: string, value: T, choices: readonly T[]): T {
   if (choices.includes(value)) return value;
-  throw new JitPaxosError('option-invalid', `${name} is ${show(value)}; it has to be one of ${choices.map((one) => `"${one}"`).join(', ')}`);
+  throw new JitPaxosError(
+    'option-invalid',
+    `${name} is ${show(value)}; it has to be one of ${choices.map((one) => `"${one}"`).join(', ')}`,
+  );
 }

@@ -17,8 +17,22 @@ import { FairQueue } from '../transport/fair-queue.js';
 import { PeerKeys } from '../transport/peer-keys.js';
 import { DatagramReader } from '../transport/datagram-reader.js';
 import { datagramBytesFor } from '../transport/datagram-bytes.js';
-import { DEFAULT_TRANSPORT, TransportCounter, type Address, type IdleStrategy, type Notice, type Transport } from '../transport/transport.js';
-import { CLIENT_SENDER, CROWDED, DATAGRAM_BYTES_MIN, DROP_REASON_NAMES, Envelope, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
+import {
+  DEFAULT_TRANSPORT,
+  TransportCounter,
+  type Address,
+  type IdleStrategy,
+  type Notice,
+  type Transport,
+} from '../transport/transport.js';
+import {
+  CLIENT_SENDER,
+  CROWDED,
+  DATAGRAM_BYTES_MIN,
+  DROP_REASON_NAMES,
+  Envelope,
+  MAX_DATAGRAM_BYTES,
+} from '../wire/envelope.js';
 import { PeerVersions } from '../wire/peer-versions.js';
 import { Challenge, Proof, typeOf } from '../wire/messages.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
@@ -152,7 +166,13 @@ export class TurnLoop {
     const replicas = addresses.length;
     this.refusedUs = new Float64Array(replicas).fill(NaN); // never
     const isClient = sender === CLIENT_SENDER;
-    const datagramBytes = checkInteger('option-invalid', 'datagramBytes', options.datagramBytes ?? cluster.datagramBytes ?? datagramBytesFor(addresses), DATAGRAM_BYTES_MIN, MAX_DATAGRAM_BYTES);
+    const datagramBytes = checkInteger(
+      'option-invalid',
+      'datagramBytes',
+      options.datagramBytes ?? cluster.datagramBytes ?? datagramBytesFor(addresses),
+      DATAGRAM_BYTES_MIN,
+      MAX_DATAGRAM_BYTES,
+    );
     this.datagramBytes = datagramBytes;
     this.transport = createTransport(options.transport, options.idle, {
       ...DEFAULT_TRANSPORT,
@@ -168,14 +188,30 @@ export class TurnLoop {
     const { keys } = options;
     this.keys = keys;
     const endpoints = isClient ? CLIENT_ENDPOINTS : DEFAULT_TRANSPORT.endpoints;
-    const wireVersion = checkInteger('option-invalid', 'wireVersion', options.wireVersion ?? WIRE_VERSION, PREVIOUS_WIRE_VERSION, WIRE_VERSION);
+    const wireVersion = checkInteger(
+      'option-invalid',
+      'wireVersion',
+      options.wireVersion ?? WIRE_VERSION,
+      PREVIOUS_WIRE_VERSION,
+      WIRE_VERSION,
+    );
     this.now = new Now(options.clock);
     const { instant } = this.now;
     this.versions = new PeerVersions(wireVersion, sender, replicas, endpoints, instant);
     const envelope = new Envelope(options.hash, cluster.idHi, cluster.idLo, sender, replicas, keys, wireVersion);
     const peers = keys === undefined ? undefined : new PeerKeys(keys, replicas, endpoints);
-    this.addresses = isClient ? undefined : new AddressProofs(replicas, endpoints, (target) => void crypto.getRandomValues(target));
-    this.outbox = new DatagramOutbox(this.transport, envelope, datagramBytes, peers, this.versions, undefined, this.addresses);
+    this.addresses = isClient
+      ? undefined
+      : new AddressProofs(replicas, endpoints, (target) => void crypto.getRandomValues(target));
+    this.outbox = new DatagramOutbox(
+      this.transport,
+      envelope,
+      datagramBytes,
+      peers,
+      this.versions,
+      undefined,
+      this.addresses,
+    );
     this.failed = options.failed;
     const handle = (bytes: Uint8Array, offset: number, length: number, from: number, owner: number): void => {
       const type = typeOf(bytes, offset);
@@ -184,7 +220,15 @@ export class TurnLoop {
       else this.driven!.receive(bytes, offset, length, from, instant, owner);
     };
     const heard = { peers: this.versions, hello: (endpoint: number) => this.outbox.hello(endpoint) };
-    this.reader = new DatagramReader(envelope, this.transport, !isClient, handle, peers && { ring: keys!, peers }, heard, this.addresses);
+    this.reader = new DatagramReader(
+      envelope,
+      this.transport,
+      !isClient,
+      handle,
+      peers && { ring: keys!, peers },
+      heard,
+      this.addresses,
+    );
     this.queue = isClient ? undefined : new FairQueue(replicas, endpoints, datagramBytes, QUEUE_BYTES);
   }
 
@@ -201,7 +245,11 @@ export class TurnLoop {
       refused: silent.filter((replica) => this.refusedUs[replica]! >= sinceUs),
       tells: this.transport.kind === 'native',
       key: this.keys === undefined ? undefined : this.keys.idOf(own),
-      dropped: Object.fromEntries(DROP_REASON_NAMES.flatMap((reason, index) => (index > 0 && this.reader.drops[index]! > 0 ? [[reason, this.reader.drops[index]!]] : []))),
+      dropped: Object.fromEntries(
+        DROP_REASON_NAMES.flatMap((reason, index) =>
+          index > 0 && this.reader.drops[index]! > 0 ? [[reason, this.reader.drops[index]!]] : [],
+        ),
+      ),
     };
   }
 
@@ -309,7 +357,8 @@ export class TurnLoop {
 
   private onBatchEnd(): void {
     // Of a few messages the time when the last datagram was read is as good as another reading of two clocks.
-    if (this.turnOpen) this.endTurn(this.turnMessages > 0 && this.turnMessages <= FRESH_MESSAGES ? this.now.instant : undefined);
+    if (this.turnOpen)
+      this.endTurn(this.turnMessages > 0 && this.turnMessages <= FRESH_MESSAGES ? this.now.instant : undefined);
     this.passEnded();
   }
 
@@ -357,7 +406,11 @@ export class TurnLoop {
     const queue = this.queue!;
     try {
       this.mayRefuse = true;
-      for (let left = this.transport.batches ? QUEUE_TURN.batches : QUEUE_TURN.single; left > 0 && queue.take(); left--) {
+      for (
+        let left = this.transport.batches ? QUEUE_TURN.batches : QUEUE_TURN.single;
+        left > 0 && queue.take();
+        left--
+      ) {
         this.now.read();
         this.handling = true;
         this.reader.read(queue.bytes, 0, queue.length, queue.endpoint);
@@ -377,8 +430,10 @@ export class TurnLoop {
   /** `replicas`: a bit each. */
   private onUnreachable(replicas: number): void {
     this.turn((now) => {
-      for (let replica = 0; replicas >>> replica !== 0; replica++) if (((replicas >>> replica) & 1) === 1) this.refusedUs[replica] = now.monotonicUs;
-      for (let replica = 0; replicas >>> replica !== 0; replica++) if (((replicas >>> replica) & 1) === 1) this.driven!.unreachable(replica, now);
+      for (let replica = 0; replicas >>> replica !== 0; replica++)
+        if (((replicas >>> replica) & 1) === 1) this.refusedUs[replica] = now.monotonicUs;
+      for (let replica = 0; replicas >>> replica !== 0; replica++)
+        if (((replicas >>> replica) & 1) === 1) this.driven!.unreachable(replica, now);
     });
   }
 

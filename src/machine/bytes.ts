@@ -12,8 +12,12 @@ export function equalBytes(a: Uint8Array, aOffset: number, b: Uint8Array, bOffse
 
 /** Order of unsigned bytes, a prefix before what it begins. Negative, zero or positive as a is below, equal to or above b. */
 export function compareBytes(
-  a: Uint8Array, aOffset: number, aLength: number,
-  b: Uint8Array, bOffset: number, bLength: number,
+  a: Uint8Array,
+  aOffset: number,
+  aLength: number,
+  b: Uint8Array,
+  bOffset: number,
+  bLength: number,
 ): number {
   const common = aLength < bLength ? aLength : bLength;
   for (let i = 0; i < common; i++) {

@@ -7,14 +7,43 @@
 import { copyBytes } from '../wire/copy.js';
 import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
 import {
-  CAS_FIXED_BYTES, DELETE_FIXED_BYTES, GET_FIXED_BYTES, INCREMENT_FIXED_BYTES, KV_ABSENT_LENGTH, KV_BAD_REASON_NAMES,
-  KV_KEY_BYTES_MAX, KV_KEY_BYTES_MIN, KV_NUMBER_BYTES, KV_SCAN_LIMIT_MAX, KV_STATUS_NAMES, KV_VALUE_BYTES_MAX, OP_CAS,
-  OP_DELETE, OP_GET, OP_INCREMENT, OP_PUT, OP_SCAN, PUT_FIXED_BYTES, RESULT_STATUS_BYTES, SCAN_ENTRY_FIXED_BYTES,
-  SCAN_FIXED_BYTES, SCAN_RESULT_FIXED_BYTES, STATUS_BAD_OPERATION, STATUS_OK, STATUS_TOO_LARGE, type KvBadReason,
+  CAS_FIXED_BYTES,
+  DELETE_FIXED_BYTES,
+  GET_FIXED_BYTES,
+  INCREMENT_FIXED_BYTES,
+  KV_ABSENT_LENGTH,
+  KV_BAD_REASON_NAMES,
+  KV_KEY_BYTES_MAX,
+  KV_KEY_BYTES_MIN,
+  KV_NUMBER_BYTES,
+  KV_SCAN_LIMIT_MAX,
+  KV_STATUS_NAMES,
+  KV_VALUE_BYTES_MAX,
+  OP_CAS,
+  OP_DELETE,
+  OP_GET,
+  OP_INCREMENT,
+  OP_PUT,
+  OP_SCAN,
+  PUT_FIXED_BYTES,
+  RESULT_STATUS_BYTES,
+  SCAN_ENTRY_FIXED_BYTES,
+  SCAN_FIXED_BYTES,
+  SCAN_RESULT_FIXED_BYTES,
+  STATUS_BAD_OPERATION,
+  STATUS_OK,
+  STATUS_TOO_LARGE,
+  type KvBadReason,
 } from './kv-layout.js';
 import { KvError } from './machine-error.js';
 
-export { KV_ENTRY_OVERHEAD_BYTES, KV_KEY_BYTES_MAX, KV_KEY_BYTES_MIN, KV_SCAN_LIMIT_MAX, KV_VALUE_BYTES_MAX } from './kv-layout.js';
+export {
+  KV_ENTRY_OVERHEAD_BYTES,
+  KV_KEY_BYTES_MAX,
+  KV_KEY_BYTES_MIN,
+  KV_SCAN_LIMIT_MAX,
+  KV_VALUE_BYTES_MAX,
+} from './kv-layout.js';
 export type { KvBadReason, KvStatus } from './kv-layout.js';
 export { KvError } from './machine-error.js';
 
@@ -46,7 +75,13 @@ export function encodePut(target: Uint8Array, offset: number, key: Uint8Array, v
 }
 
 /** Sets the key to `replacement` (`null`: deletes it) if its value is `expected` (`null`: if it is absent). */
-export function encodeCas(target: Uint8Array, offset: number, key: Uint8Array, expected: KvExpected, replacement: KvExpected): number {
+export function encodeCas(
+  target: Uint8Array,
+  offset: number,
+  key: Uint8Array,
+  expected: KvExpected,
+  replacement: KvExpected,
+): number {
   checkKey(key);
   if (expected !== null) checkValue('expected value', expected);
   if (replacement !== null) checkValue('new value', replacement);
@@ -74,11 +109,13 @@ export function encodeIncrement(target: Uint8Array, offset: number, key: Uint8Ar
   let hi: number;
   let lo: number;
   if (typeof delta === 'bigint') {
-    if (BigInt.asIntN(64, delta) !== delta) throw new KvError('kv-limit', `delta ${delta} does not fit a signed 64-bit integer`);
+    if (BigInt.asIntN(64, delta) !== delta)
+      throw new KvError('kv-limit', `delta ${delta} does not fit a signed 64-bit integer`);
     hi = Number(BigInt.asIntN(32, delta >> 32n));
     lo = Number(BigInt.asIntN(32, delta));
   } else {
-    if (!Number.isSafeInteger(delta)) throw new KvError('kv-limit', `delta ${delta} is no safe integer; give larger amounts as a bigint`);
+    if (!Number.isSafeInteger(delta))
+      throw new KvError('kv-limit', `delta ${delta} is no safe integer; give larger amounts as a bigint`);
     hi = Math.floor(delta / 2 ** 32);
     lo = delta | 0;
   }
@@ -92,11 +129,20 @@ export function encodeIncrement(target: Uint8Array, offset: number, key: Uint8Ar
 }
 
 /** The keys from `from` (included; no bytes: the first key) to `to` (not included; `null`: no upper end), at most `limit` of them. */
-export function encodeScan(target: Uint8Array, offset: number, from: Uint8Array, to: KvExpected, limit: number): number {
+export function encodeScan(
+  target: Uint8Array,
+  offset: number,
+  from: Uint8Array,
+  to: KvExpected,
+  limit: number,
+): number {
   checkBound('from', from);
   if (to !== null) checkBound('to', to);
   if (!Number.isInteger(limit) || limit < 1 || limit > KV_SCAN_LIMIT_MAX) {
-    throw new KvError('kv-limit', `scan limit must be an integer from 1 to ${KV_SCAN_LIMIT_MAX}, not ${limit}; scan in several pages`);
+    throw new KvError(
+      'kv-limit',
+      `scan limit must be an integer from 1 to ${KV_SCAN_LIMIT_MAX}, not ${limit}; scan in several pages`,
+    );
   }
   const length = SCAN_FIXED_BYTES + from.length + (to === null ? 0 : to.length);
   checkRoom(target, offset, length);
@@ -143,7 +189,12 @@ const STATUSES: { readonly [Name in KvOperationName]: ReadonlySet<string> } = {
  * Reads the result of the operation named. Throws `KvError` (`kv-result-malformed`) when the bytes are no such result,
  * which means that another machine runs there, or another version of this one.
  */
-export function decodeResult<Name extends KvOperationName>(name: Name, bytes: Uint8Array, offset: number, length: number): KvResults[Name] {
+export function decodeResult<Name extends KvOperationName>(
+  name: Name,
+  bytes: Uint8Array,
+  offset: number,
+  length: number,
+): KvResults[Name] {
   return decode(name, bytes, offset, length) as KvResults[Name];
 }
 
@@ -162,7 +213,8 @@ function decode(name: KvOperationName, bytes: Uint8Array, offset: number, length
     return { status: 'too-large', neededBytes: rest === 0 ? null : readI32(bytes, at) >>> 0 };
   }
   const status = KV_STATUS_NAMES[code];
-  if (status === undefined || !STATUSES[name].has(status)) throw malformed(name, `status ${code} (${status ?? 'unknown'}) is none of its own`);
+  if (status === undefined || !STATUSES[name].has(status))
+    throw malformed(name, `status ${code} (${status ?? 'unknown'}) is none of its own`);
   if (code === STATUS_OK) {
     if (name === 'get') return { status: 'ok', value: copyOf(bytes, at, at + rest) };
     if (name === 'increment') return decodeIncrement(bytes, at, rest);
@@ -196,7 +248,13 @@ function decodeScan(bytes: Uint8Array, offset: number, length: number): KvResult
   return { status: 'ok', entries, more: bytes[offset + 1] === 1 };
 }
 
-function encodeKeyOnly(target: Uint8Array, offset: number, opcode: number, fixedBytes: number, key: Uint8Array): number {
+function encodeKeyOnly(
+  target: Uint8Array,
+  offset: number,
+  opcode: number,
+  fixedBytes: number,
+  key: Uint8Array,
+): number {
   checkKey(key);
   const length = fixedBytes + key.length;
   checkRoom(target, offset, length);
@@ -215,24 +273,39 @@ function copyOf(bytes: Uint8Array, from: number, to: number): Uint8Array {
 
 function checkKey(key: Uint8Array): void {
   if (key.length >= KV_KEY_BYTES_MIN && key.length <= KV_KEY_BYTES_MAX) return;
-  throw new KvError('kv-limit', `key of ${key.length} bytes: a key has ${KV_KEY_BYTES_MIN} to ${KV_KEY_BYTES_MAX} bytes; shorten or hash it`);
+  throw new KvError(
+    'kv-limit',
+    `key of ${key.length} bytes: a key has ${KV_KEY_BYTES_MIN} to ${KV_KEY_BYTES_MAX} bytes; shorten or hash it`,
+  );
 }
 
 function checkBound(what: string, key: Uint8Array): void {
   if (key.length <= KV_KEY_BYTES_MAX) return;
-  throw new KvError('kv-limit', `scan bound "${what}" of ${key.length} bytes: a key has at most ${KV_KEY_BYTES_MAX} bytes; shorten it`);
+  throw new KvError(
+    'kv-limit',
+    `scan bound "${what}" of ${key.length} bytes: a key has at most ${KV_KEY_BYTES_MAX} bytes; shorten it`,
+  );
 }
 
 function checkValue(what: string, value: Uint8Array): void {
   if (value.length <= KV_VALUE_BYTES_MAX) return;
-  throw new KvError('kv-limit', `${what} of ${value.length} bytes: a value has at most ${KV_VALUE_BYTES_MAX} bytes; split it over several keys`);
+  throw new KvError(
+    'kv-limit',
+    `${what} of ${value.length} bytes: a value has at most ${KV_VALUE_BYTES_MAX} bytes; split it over several keys`,
+  );
 }
 
 function checkRoom(target: Uint8Array, offset: number, length: number): void {
   if (Number.isInteger(offset) && offset >= 0 && offset + length <= target.length) return;
-  throw new KvError('kv-buffer-too-small', `the operation takes ${length} bytes at offset ${offset}, the buffer has ${target.length}; give it a larger one`);
+  throw new KvError(
+    'kv-buffer-too-small',
+    `the operation takes ${length} bytes at offset ${offset}, the buffer has ${target.length}; give it a larger one`,
+  );
 }
 
 function malformed(name: KvOperationName, problem: string): KvError {
-  return new KvError('kv-result-malformed', `not a result of ${name}: ${problem}; check that the cluster runs the kv machine of this version`);
+  return new KvError(
+    'kv-result-malformed',
+    `not a result of ${name}: ${problem}; check that the cluster runs the kv machine of this version`,
+  );
 }

@@ -80,8 +80,12 @@ export class RecordHeap {
   }
 
   add(
-    key: Uint8Array, keyOffset: number, keyLength: number,
-    value: Uint8Array, valueOffset: number, valueLength: number,
+    key: Uint8Array,
+    keyOffset: number,
+    keyLength: number,
+    value: Uint8Array,
+    valueOffset: number,
+    valueLength: number,
   ): number {
     const id = this.#takeId();
     const place = this.#append(id, recordSize(keyLength, valueLength));
@@ -140,7 +144,12 @@ export class RecordHeap {
   compareKey(id: number, bytes: Uint8Array, offset: number, length: number): number {
     const place = this.#place[id];
     return compareBytes(
-      this.#segmentAt(place).bytes, offsetAt(place) + RECORD_HEADER_BYTES, this.#keyLength[id], bytes, offset, length,
+      this.#segmentAt(place).bytes,
+      offsetAt(place) + RECORD_HEADER_BYTES,
+      this.#keyLength[id],
+      bytes,
+      offset,
+      length,
     );
   }
 
@@ -257,7 +266,7 @@ export class RecordHeap {
   #cleanSegment(index: number): void {
     const source = this.#segments[index] as Segment;
     const end = source.filledBytes;
-    for (let offset = 0; offset < end;) {
+    for (let offset = 0; offset < end; ) {
       const word = offset >> 2;
       const id = source.words[word];
       const size = source.words[word + 1];

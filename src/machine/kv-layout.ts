@@ -56,7 +56,15 @@ export const STATUS_TOO_LARGE = 5;
 export const STATUS_FULL = 6;
 
 /** By status byte. `full`: the write would exceed the store's `maxKeys` or `maxBytes`; nothing was changed. */
-export const KV_STATUS_NAMES = ['ok', 'not-found', 'mismatch', 'bad-operation', 'not-a-number', 'too-large', 'full'] as const;
+export const KV_STATUS_NAMES = [
+  'ok',
+  'not-found',
+  'mismatch',
+  'bad-operation',
+  'not-a-number',
+  'too-large',
+  'full',
+] as const;
 export type KvStatus = (typeof KV_STATUS_NAMES)[number];
 
 export const BAD_OPCODE = 0;
@@ -67,7 +75,14 @@ export const BAD_LIMIT = 4;
 export const BAD_WRITE_IN_QUERY = 5;
 
 /** By reason byte of `bad-operation`. `length`: the operation's bytes are fewer or more than its fields say. */
-export const KV_BAD_REASON_NAMES = ['opcode', 'length', 'key-size', 'value-size', 'scan-limit', 'write-in-query'] as const;
+export const KV_BAD_REASON_NAMES = [
+  'opcode',
+  'length',
+  'key-size',
+  'value-size',
+  'scan-limit',
+  'write-in-query',
+] as const;
 export type KvBadReason = (typeof KV_BAD_REASON_NAMES)[number];
 
 export const RESULT_STATUS_BYTES = 1;

@@ -47,11 +47,17 @@ export class KvStore {
   constructor(options: KvOptions = {}) {
     const known = ['maxKeys', 'maxBytes', 'expectedKeys'];
     for (const name of Object.keys(options)) {
-      if (!known.includes(name)) throw new KvError('kv-option', `unknown option "${name}"; the options are ${known.join(', ')}`);
+      if (!known.includes(name))
+        throw new KvError('kv-option', `unknown option "${name}"; the options are ${known.join(', ')}`);
     }
     this.maxKeys = option('maxKeys', options.maxKeys, MAX_KEYS_DEFAULT, MAX_KEYS_LIMIT);
     this.maxBytes = option('maxBytes', options.maxBytes, MAX_BYTES_DEFAULT, MAX_BYTES_LIMIT);
-    const expectedKeys = option('expectedKeys', options.expectedKeys, Math.min(EXPECTED_KEYS_DEFAULT, this.maxKeys), MAX_KEYS_LIMIT);
+    const expectedKeys = option(
+      'expectedKeys',
+      options.expectedKeys,
+      Math.min(EXPECTED_KEYS_DEFAULT, this.maxKeys),
+      MAX_KEYS_LIMIT,
+    );
     this.#expectedKeys = Math.min(expectedKeys, this.maxKeys);
     this.#clear(this.#expectedKeys);
   }
@@ -71,7 +77,10 @@ export class KvStore {
   }
 
   /** Keys and values by entry id. Read-only for callers; ids hold until the next write. */
-  get records(): Pick<RecordHeap, 'keyLength' | 'valueLength' | 'copyKey' | 'copyValue' | 'compareKey' | 'valueEquals' | 'valueBytes' | 'valueOffset'> {
+  get records(): Pick<
+    RecordHeap,
+    'keyLength' | 'valueLength' | 'copyKey' | 'copyValue' | 'compareKey' | 'valueEquals' | 'valueBytes' | 'valueOffset'
+  > {
     return this.#heap;
   }
 
@@ -84,8 +93,13 @@ export class KvStore {
    * Writes the value of a key; `id` is what `find` just said of it. False when the store has no room; nothing is changed then.
    */
   put(
-    id: number, key: Uint8Array, keyOffset: number, keyLength: number,
-    value: Uint8Array, valueOffset: number, valueLength: number,
+    id: number,
+    key: Uint8Array,
+    keyOffset: number,
+    keyLength: number,
+    value: Uint8Array,
+    valueOffset: number,
+    valueLength: number,
   ): boolean {
     if (id >= 0) {
       const growth = valueLength - this.#heap.valueLength(id);
@@ -182,7 +196,8 @@ export class KvStore {
       const keyLength = readU16(snapshot, at);
       const valueLength = readU16(snapshot, at + 2);
       at += SNAPSHOT_ENTRY_BYTES;
-      if (keyLength < KV_KEY_BYTES_MIN || keyLength > KV_KEY_BYTES_MAX) throw invalid(`entry ${i} has a key of ${keyLength} bytes`);
+      if (keyLength < KV_KEY_BYTES_MIN || keyLength > KV_KEY_BYTES_MAX)
+        throw invalid(`entry ${i} has a key of ${keyLength} bytes`);
       if (valueLength > KV_VALUE_BYTES_MAX) throw invalid(`entry ${i} has a value of ${valueLength} bytes`);
       if (at + keyLength + valueLength > snapshot.length) throw invalid(`it ends in entry ${i} of ${count}`);
       if (i > 0 && compareBytes(snapshot, previousAt, previousLength, snapshot, at, keyLength) >= 0) {
@@ -194,7 +209,8 @@ export class KvStore {
       at += keyLength + valueLength;
     }
     if (at !== snapshot.length) throw invalid(`${snapshot.length - at} bytes follow the last entry`);
-    if (contentBytes > this.maxBytes) throw invalid(`${contentBytes} bytes of contents are more than maxBytes ${this.maxBytes}`);
+    if (contentBytes > this.maxBytes)
+      throw invalid(`${contentBytes} bytes of contents are more than maxBytes ${this.maxBytes}`);
     return count;
   }
 }

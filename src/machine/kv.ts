@@ -10,11 +10,39 @@ import { copyBytes } from '../wire/copy.js';
 import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
 import { carryOf } from './bytes.js';
 import {
-  BAD_KEY, BAD_LENGTH, BAD_LIMIT, BAD_OPCODE, BAD_VALUE, BAD_WRITE_IN_QUERY, CAS_FIXED_BYTES, DELETE_FIXED_BYTES,
-  GET_FIXED_BYTES, INCREMENT_FIXED_BYTES, KV_ABSENT_LENGTH, KV_KEY_BYTES_MAX, KV_KEY_BYTES_MIN, KV_NUMBER_BYTES,
-  KV_VALUE_BYTES_MAX, OP_CAS, OP_DELETE, OP_GET, OP_INCREMENT, OP_PUT, OP_SCAN, PUT_FIXED_BYTES, RESULT_STATUS_BYTES,
-  SCAN_ENTRY_FIXED_BYTES, SCAN_FIXED_BYTES, SCAN_RESULT_FIXED_BYTES, STATUS_BAD_OPERATION, STATUS_FULL, STATUS_MISMATCH,
-  STATUS_NOT_A_NUMBER, STATUS_NOT_FOUND, STATUS_OK, STATUS_TOO_LARGE,
+  BAD_KEY,
+  BAD_LENGTH,
+  BAD_LIMIT,
+  BAD_OPCODE,
+  BAD_VALUE,
+  BAD_WRITE_IN_QUERY,
+  CAS_FIXED_BYTES,
+  DELETE_FIXED_BYTES,
+  GET_FIXED_BYTES,
+  INCREMENT_FIXED_BYTES,
+  KV_ABSENT_LENGTH,
+  KV_KEY_BYTES_MAX,
+  KV_KEY_BYTES_MIN,
+  KV_NUMBER_BYTES,
+  KV_VALUE_BYTES_MAX,
+  OP_CAS,
+  OP_DELETE,
+  OP_GET,
+  OP_INCREMENT,
+  OP_PUT,
+  OP_SCAN,
+  PUT_FIXED_BYTES,
+  RESULT_STATUS_BYTES,
+  SCAN_ENTRY_FIXED_BYTES,
+  SCAN_FIXED_BYTES,
+  SCAN_RESULT_FIXED_BYTES,
+  STATUS_BAD_OPERATION,
+  STATUS_FULL,
+  STATUS_MISMATCH,
+  STATUS_NOT_A_NUMBER,
+  STATUS_NOT_FOUND,
+  STATUS_OK,
+  STATUS_TOO_LARGE,
 } from './kv-layout.js';
 import { KvStore, type KvOptions } from './kv-store.js';
 import type { ApplyContext, Operation, Reply, StateMachine } from './state-machine.js';
@@ -48,13 +76,20 @@ export class KvMachine implements StateMachine {
   apply(operation: Operation, _context: ApplyContext, reply: Reply): void {
     if (operation.length === 0) return refuse(reply, BAD_LENGTH);
     switch (operation.bytes[operation.offset]) {
-      case OP_GET: return this.#get(operation, reply);
-      case OP_PUT: return this.#put(operation, reply);
-      case OP_DELETE: return this.#delete(operation, reply);
-      case OP_CAS: return this.#compareAndSet(operation, reply);
-      case OP_INCREMENT: return this.#increment(operation, reply);
-      case OP_SCAN: return this.#scan(operation, reply);
-      default: return refuse(reply, BAD_OPCODE);
+      case OP_GET:
+        return this.#get(operation, reply);
+      case OP_PUT:
+        return this.#put(operation, reply);
+      case OP_DELETE:
+        return this.#delete(operation, reply);
+      case OP_CAS:
+        return this.#compareAndSet(operation, reply);
+      case OP_INCREMENT:
+        return this.#increment(operation, reply);
+      case OP_SCAN:
+        return this.#scan(operation, reply);
+      default:
+        return refuse(reply, BAD_OPCODE);
     }
   }
 
@@ -62,13 +97,17 @@ export class KvMachine implements StateMachine {
   query(operation: Operation, _context: ApplyContext, reply: Reply): void {
     if (operation.length === 0) return refuse(reply, BAD_LENGTH);
     switch (operation.bytes[operation.offset]) {
-      case OP_GET: return this.#get(operation, reply);
-      case OP_SCAN: return this.#scan(operation, reply);
+      case OP_GET:
+        return this.#get(operation, reply);
+      case OP_SCAN:
+        return this.#scan(operation, reply);
       case OP_PUT:
       case OP_DELETE:
       case OP_CAS:
-      case OP_INCREMENT: return refuse(reply, BAD_WRITE_IN_QUERY);
-      default: return refuse(reply, BAD_OPCODE);
+      case OP_INCREMENT:
+        return refuse(reply, BAD_WRITE_IN_QUERY);
+      default:
+        return refuse(reply, BAD_OPCODE);
     }
   }
 
@@ -138,9 +177,10 @@ export class KvMachine implements StateMachine {
     const key = offset + CAS_FIXED_BYTES;
     const expected = key + keyLength;
     const id = this.#store.find(bytes, key, keyLength);
-    const matches = expectedField === KV_ABSENT_LENGTH
-      ? id < 0
-      : id >= 0 && this.#store.records.valueEquals(id, bytes, expected, expectedLength);
+    const matches =
+      expectedField === KV_ABSENT_LENGTH
+        ? id < 0
+        : id >= 0 && this.#store.records.valueEquals(id, bytes, expected, expectedLength);
     if (!matches) return answer(reply, STATUS_MISMATCH);
     if (newField === KV_ABSENT_LENGTH) {
       if (id >= 0) this.#store.remove(id, bytes, key, keyLength);
@@ -171,7 +211,8 @@ export class KvMachine implements StateMachine {
     const deltaLo = readI32(bytes, offset + 7);
     writeI32(this.#number, 0, (hi + readI32(bytes, offset + 3) + carryOf(lo, deltaLo)) | 0);
     writeI32(this.#number, 4, (lo + deltaLo) | 0);
-    if (!this.#store.put(id, bytes, key, keyLength, this.#number, 0, KV_NUMBER_BYTES)) return answer(reply, STATUS_FULL);
+    if (!this.#store.put(id, bytes, key, keyLength, this.#number, 0, KV_NUMBER_BYTES))
+      return answer(reply, STATUS_FULL);
     const needed = RESULT_STATUS_BYTES + KV_NUMBER_BYTES;
     if (needed > reply.capacity) return tooLarge(reply, needed);
     reply.bytes[reply.offset] = STATUS_OK;

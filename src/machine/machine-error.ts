@@ -15,7 +15,9 @@ export class SnapshotError extends Error {
   readonly machine: string;
 
   constructor(machine: string, problem: string) {
-    super(`not a snapshot of the ${machine} machine: ${problem}; restore another copy, or one taken by a cluster with the same machine and limits`);
+    super(
+      `not a snapshot of the ${machine} machine: ${problem}; restore another copy, or one taken by a cluster with the same machine and limits`,
+    );
     this.name = 'SnapshotError';
     this.machine = machine;
   }

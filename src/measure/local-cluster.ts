@@ -80,7 +80,9 @@ export class ReplicaProcess {
     readonly child: ChildProcess,
     private readonly stopTimeoutMs = STOP_TIMEOUT_MS,
   ) {
-    child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.complaint = (this.complaint + text).slice(-2_000)));
+    child.stderr
+      ?.setEncoding('utf8')
+      .on('data', (text: string) => (this.complaint = (this.complaint + text).slice(-2_000)));
     child.on('message', (message) => {
       const answer = message as ReplicaAnswer;
       this.pending.get(answer.id)?.(answer);
@@ -129,10 +131,17 @@ export class ReplicaProcess {
       const fail = (why: string): void => {
         clearTimeout(timer);
         const said = lastWords(this.complaint);
-        reject(new CliError('replica-not-ready', `replica ${this.id} ${why}${said === '' ? '' : `: ${said}`}; run it by hand with jitpaxos replica to see more`));
+        reject(
+          new CliError(
+            'replica-not-ready',
+            `replica ${this.id} ${why}${said === '' ? '' : `: ${said}`}; run it by hand with jitpaxos replica to see more`,
+          ),
+        );
       };
       const timer = setTimeout(() => fail(`was not ready within ${READY_TIMEOUT_MS / 1000} s`), READY_TIMEOUT_MS);
-      this.child.once('exit', (code, signal) => fail(`ended with ${signal ?? `exit code ${code}`} before it was ready`));
+      this.child.once('exit', (code, signal) =>
+        fail(`ended with ${signal ?? `exit code ${code}`} before it was ready`),
+      );
       this.child.stdout?.setEncoding('utf8').on('data', (text: string) => {
         if (this.ready !== undefined) return;
         seen += text;
@@ -170,7 +179,12 @@ export class LocalCluster {
       const ports = await freePorts(options.replicas);
       const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-')); // from here on nothing waits until it is known what to remove
       const clusterFile = join(directory, 'cluster.json');
-      const config: ClusterConfig = { schema: CLUSTER_SCHEMA, id: randomBytes(8).toString('hex'), replicas: ports.map((port) => `127.0.0.1:${port}`), ...authenticationOf(options) };
+      const config: ClusterConfig = {
+        schema: CLUSTER_SCHEMA,
+        id: randomBytes(8).toString('hex'),
+        replicas: ports.map((port) => `127.0.0.1:${port}`),
+        ...authenticationOf(options),
+      };
       writeFileSync(clusterFile, JSON.stringify(config, null, 2));
       if (options.authenticated === true) writeFirstKeys(clusterFile, config.id, config.chain !== undefined);
       const knownAs = await options.detour?.(config.replicas);
@@ -196,14 +210,27 @@ export class LocalCluster {
   /** Starts replica `id` (again). `waitReady` of what it returns says when it serves. */
   spawn(id: number, program: ReplicaProgram | undefined = this.options.program): ReplicaProcess {
     const { machine, transport, idle, durability, clock, datagramBytes } = this.options;
-    const args = ['replica', '--cluster', this.files[id]!, '--id', String(id), '--data', this.options.dataDirectory?.(id) ?? join(this.directory, `replica-${id}`)];
+    const args = [
+      'replica',
+      '--cluster',
+      this.files[id]!,
+      '--id',
+      String(id),
+      '--data',
+      this.options.dataDirectory?.(id) ?? join(this.directory, `replica-${id}`),
+    ];
     args.push('--machine', machine, '--transport', transport, '--durability', durability);
     if (idle !== undefined) args.push('--idle', idle);
     if (clock !== undefined) args.push('--clock', clock);
     if (datagramBytes !== undefined) args.push('--datagram-bytes', String(datagramBytes));
     args.push(...(this.options.replicaFlags ?? []), ...(program?.flags ?? []));
     // Detached: Ctrl-C on the terminal is for this process, which stops the replicas when it is done with them.
-    const child = fork(program?.main ?? MAIN, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [...(this.options.nodeFlags?.(id) ?? [])], detached: true, env: { ...withoutSettings(process.env), ...this.options.environment?.(id) } });
+    const child = fork(program?.main ?? MAIN, args, {
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      execArgv: [...(this.options.nodeFlags?.(id) ?? [])],
+      detached: true,
+      env: { ...withoutSettings(process.env), ...this.options.environment?.(id) },
+    });
     return (this.replicas[id] = new ReplicaProcess(id, child, this.options.stopTimeoutMs));
   }
 
@@ -239,8 +266,13 @@ function lastWords(log: string): string {
 }
 
 /** What a cluster file says of keys, as `jitpaxos init` writes it. */
-export function authenticationOf({ authenticated = false, unkeyedChain = false }: Pick<LocalClusterOptions, 'authenticated' | 'unkeyedChain'>): Pick<ClusterConfig, 'authentication' | 'chain'> {
-  return authenticated ? { authentication: 'keys', ...(unkeyedChain ? {} : { chain: KEYED_CHAIN }) } : { authentication: 'none' };
+export function authenticationOf({
+  authenticated = false,
+  unkeyedChain = false,
+}: Pick<LocalClusterOptions, 'authenticated' | 'unkeyedChain'>): Pick<ClusterConfig, 'authentication' | 'chain'> {
+  return authenticated
+    ? { authentication: 'keys', ...(unkeyedChain ? {} : { chain: KEYED_CHAIN }) }
+    : { authentication: 'none' };
 }
 
 /** UDP ports of 127.0.0.1 that nothing is bound to now; held together, so that they differ. */
@@ -248,7 +280,9 @@ export async function freePorts(count: number): Promise<number[]> {
   const sockets = await Promise.all(
     Array.from({ length: count }, () => {
       const socket = createSocket('udp4');
-      return new Promise<typeof socket>((resolve, reject) => socket.once('error', reject).bind(0, '127.0.0.1', () => resolve(socket)));
+      return new Promise<typeof socket>((resolve, reject) =>
+        socket.once('error', reject).bind(0, '127.0.0.1', () => resolve(socket)),
+      );
     }),
   );
   const ports = sockets.map((socket) => socket.address().port);

@@ -31,7 +31,8 @@ export class HeapMeter {
     const { statistics } = this.profiler.stop();
     this.profiler = undefined;
     let freed = 0;
-    for (const { beforeGC, afterGC } of statistics) freed += beforeGC.heapStatistics.usedHeapSize - afterGC.heapStatistics.usedHeapSize;
+    for (const { beforeGC, afterGC } of statistics)
+      freed += beforeGC.heapStatistics.usedHeapSize - afterGC.heapStatistics.usedHeapSize;
     return { allocatedBytes: Math.max(0, now - this.startedAt + freed), collections: statistics.length };
   }
 }

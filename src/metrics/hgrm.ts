@@ -33,7 +33,9 @@ export function formatHgrm(histogram: Histogram): string {
       if (bucketValue <= value) covered += count;
     });
     const inverse = percentile === 100 ? '' : (100 / (100 - percentile)).toFixed(2).padStart(14);
-    lines.push(`${us(value)} ${(percentile / 100).toFixed(12).padStart(14)} ${String(covered).padStart(10)} ${inverse}`.trimEnd());
+    lines.push(
+      `${us(value)} ${(percentile / 100).toFixed(12).padStart(14)} ${String(covered).padStart(10)} ${inverse}`.trimEnd(),
+    );
   }
   lines.push(
     `#[Mean    = ${us(histogram.mean)}, StdDeviation   = ${us(histogram.standardDeviation)}]`,

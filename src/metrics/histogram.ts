@@ -144,7 +144,8 @@ export class Histogram {
     const histogram = new Histogram();
     for (let i = 0; i + 1 < data.buckets.length; i += 2) {
       const index = data.buckets[i]!;
-      if (!Number.isInteger(index) || index < 0 || index >= BUCKETS) throw new RangeError(`a histogram has buckets 0…${BUCKETS - 1}, not ${index}`);
+      if (!Number.isInteger(index) || index < 0 || index >= BUCKETS)
+        throw new RangeError(`a histogram has buckets 0…${BUCKETS - 1}, not ${index}`);
       histogram.counts[index]! += data.buckets[i + 1]!;
     }
     histogram.totals.set([data.count, data.sum, data.count === 0 ? Infinity : data.min, data.max]);

@@ -30,7 +30,14 @@ export interface NativeAddon {
   /** See Hash64. */
   hash64(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
   /** SipHash-2-4 under a secret of 16 bytes: see loadSipHash. The rest is as of `hash64`. */
-  sipHash64(secret: Uint8Array, bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
+  sipHash64(
+    secret: Uint8Array,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+    out: Uint8Array,
+    outOffset: number,
+  ): void;
   /** See Hash64. With a secret of 16 bytes it hashes by SipHash-2-4. */
   hashArena(length: number, secret?: Uint8Array): HashArena;
   /** Expands a key of 32 bytes: a slot for `hmac128`. Throws an Error with code `hmac-limit` (4,096 a thread) or `hmac-unavailable`. */
@@ -48,18 +55,27 @@ export interface NativeAddon {
   /** Nanoseconds, upper half into `out[index]`, lower into `out[index + 1]`, as in wire/u64.ts. */
   clockWriteHalves(id: number, out: Int32Array, index: number): void;
   /** Opens a PTP hardware clock. Throws an Error with `errno` (negative) and `syscall`, or with code `clock-limit` (60 a thread). */
-  readonly PhcHandle: new (path: string) => PhcHandle;
+  readonly PhcHandle: new (
+    path: string,
+  ) => PhcHandle;
   /** The sockets of one transport. */
-  readonly UdpPort: new (options: UdpPortOptions) => UdpPort;
+  readonly UdpPort: new (
+    options: UdpPortOptions,
+  ) => UdpPort;
   /** A clock made of CLOCK_MONOTONIC_RAW (native/discipline.h). Throws an Error with code `clock-limit`. */
   readonly DisciplinedClock: new () => DisciplinedHandle;
   /** adjtimex(2), changing nothing. Throws an Error with `errno`. */
   kernelClock(): KernelClockRecord;
   /** A Unix datagram socket, bound to the path `local` and connected to `remote`. Throws an Error with `errno` and `syscall`. */
   /** `local` empty: a name that the kernel picks. */
-  readonly UnixDatagram: new (local: string, remote: string) => UnixDatagramHandle;
+  readonly UnixDatagram: new (
+    local: string,
+    remote: string,
+  ) => UnixDatagramHandle;
   /** A timer that calls `fired` once each time that it was armed. Throws an Error with `errno` and `syscall`. */
-  readonly Timer: new (fired: () => void) => TimerHandle;
+  readonly Timer: new (
+    fired: () => void,
+  ) => TimerHandle;
 }
 
 /** An open PTP hardware clock; the descriptor is closed by `close` or when the handle is collected. */
@@ -159,7 +175,8 @@ const EXPORTS: Readonly<Record<keyof NativeAddon, 'function' | 'object'>> = {
   Timer: 'function',
 };
 
-const REBUILD = 'build it with `npm run build:native` in a checkout, `npm rebuild jitpaxos --foreground-scripts` where jitpaxos is a dependency';
+const REBUILD =
+  'build it with `npm run build:native` in a checkout, `npm rebuild jitpaxos --foreground-scripts` where jitpaxos is a dependency';
 
 /** dist/src/native/ is three levels below the package's root. */
 const ADDON_PATH = fileURLToPath(new URL('../../../build/Release/jitpaxos.node', import.meta.url));
@@ -170,7 +187,8 @@ function missing(reason: string): NativeBinding {
 
 /** Loads the addon at `path`. Does not throw. */
 export function loadAddon(path: string): NativeBinding {
-  if (process.platform !== 'linux') return missing(`the native addon is Linux-only for now, and this is ${process.platform}`);
+  if (process.platform !== 'linux')
+    return missing(`the native addon is Linux-only for now, and this is ${process.platform}`);
   if (!existsSync(path)) {
     return missing(
       `the native addon is not built (${path} does not exist): ${REBUILD}. ` +
@@ -181,10 +199,13 @@ export function loadAddon(path: string): NativeBinding {
   try {
     addon = createRequire(import.meta.url)(path) as NativeAddon;
   } catch (error) {
-    return missing(`the native addon does not load (${error instanceof Error ? error.message : String(error)}): ${REBUILD}`);
+    return missing(
+      `the native addon does not load (${error instanceof Error ? error.message : String(error)}): ${REBUILD}`,
+    );
   }
   const stale = (Object.keys(EXPORTS) as (keyof NativeAddon)[]).filter((name) => typeof addon[name] !== EXPORTS[name]);
-  if (stale.length > 0) return missing(`the native addon was built from an older source (it lacks ${stale.join(', ')}): ${REBUILD}`);
+  if (stale.length > 0)
+    return missing(`the native addon was built from an older source (it lacks ${stale.join(', ')}): ${REBUILD}`);
   return { available: true, addon, reason: '' };
 }
 

@@ -15,5 +15,11 @@ export function invalidArgument(message: string): TypeError {
 
 /** Whether `width` elements from `offset` on lie inside `capacity`; false for anything but whole numbers from 0 on. */
 export function fits(capacity: number, offset: number, width: number): boolean {
-  return Number.isSafeInteger(offset) && Number.isSafeInteger(width) && offset >= 0 && width >= 0 && offset + width <= capacity;
+  return (
+    Number.isSafeInteger(offset) &&
+    Number.isSafeInteger(width) &&
+    offset >= 0 &&
+    width >= 0 &&
+    offset + width <= capacity
+  );
 }

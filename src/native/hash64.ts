@@ -40,7 +40,9 @@ class JavaScriptHash64 implements Hash64 {
 
   hash64(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void {
     if (!(bytes instanceof Uint8Array) || !(out instanceof Uint8Array)) {
-      throw invalidArgument('hash64: bytes and out must be Uint8Arrays; call hash64(bytes, offset, length, out, outOffset)');
+      throw invalidArgument(
+        'hash64: bytes and out must be Uint8Arrays; call hash64(bytes, offset, length, out, outOffset)',
+      );
     }
     if (!fits(bytes.length, offset, length)) {
       throw outOfBounds('hash64: offset and length must be whole numbers from 0 on and stay inside bytes');

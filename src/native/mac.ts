@@ -50,16 +50,22 @@ class JavaScriptMac implements Mac {
   #key: Uint8Array | undefined;
 
   constructor(key: Uint8Array) {
-    if (!(key instanceof Uint8Array) || key.length !== MAC_KEY_BYTES) throw invalidArgument(`mac: a key has ${MAC_KEY_BYTES} bytes`);
+    if (!(key instanceof Uint8Array) || key.length !== MAC_KEY_BYTES)
+      throw invalidArgument(`mac: a key has ${MAC_KEY_BYTES} bytes`);
     this.#key = new Uint8Array(key); // not slice: that of a Buffer shares its memory, which the caller wipes
   }
 
   mac128(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void {
     if (this.#key === undefined) throw invalidArgument('mac: the key is closed');
-    if (!(bytes instanceof Uint8Array) || !(out instanceof Uint8Array)) throw invalidArgument('mac: bytes and out must be Uint8Arrays');
-    if (!fits(bytes.length, offset, length)) throw outOfBounds('mac: offset and length must be whole numbers from 0 on and stay inside bytes');
-    if (!fits(out.length, outOffset, MAC_BYTES)) throw outOfBounds('mac: outOffset must be a whole number from 0 on and leave 16 bytes in out');
-    const digest = createHmac('sha256', this.#key).update(bytes.subarray(offset, offset + length)).digest();
+    if (!(bytes instanceof Uint8Array) || !(out instanceof Uint8Array))
+      throw invalidArgument('mac: bytes and out must be Uint8Arrays');
+    if (!fits(bytes.length, offset, length))
+      throw outOfBounds('mac: offset and length must be whole numbers from 0 on and stay inside bytes');
+    if (!fits(out.length, outOffset, MAC_BYTES))
+      throw outOfBounds('mac: outOffset must be a whole number from 0 on and leave 16 bytes in out');
+    const digest = createHmac('sha256', this.#key)
+      .update(bytes.subarray(offset, offset + length))
+      .digest();
     out.set(digest.subarray(0, MAC_BYTES), outOffset);
   }
 

@@ -38,13 +38,29 @@ class JavaScriptSipHash implements Hash64 {
 
   constructor(secret: Uint8Array) {
     const { initial } = this;
-    const [k0Lo, k0Hi, k1Lo, k1Hi] = [0, 4, 8, 12].map((at) => littleEndian(secret, at)) as [number, number, number, number];
-    initial.set([k0Lo ^ 0x70736575, k0Hi ^ 0x736f6d65, k1Lo ^ 0x6e646f6d, k1Hi ^ 0x646f7261, k0Lo ^ 0x6e657261, k0Hi ^ 0x6c796765, k1Lo ^ 0x79746573, k1Hi ^ 0x74656462]);
+    const [k0Lo, k0Hi, k1Lo, k1Hi] = [0, 4, 8, 12].map((at) => littleEndian(secret, at)) as [
+      number,
+      number,
+      number,
+      number,
+    ];
+    initial.set([
+      k0Lo ^ 0x70736575,
+      k0Hi ^ 0x736f6d65,
+      k1Lo ^ 0x6e646f6d,
+      k1Hi ^ 0x646f7261,
+      k0Lo ^ 0x6e657261,
+      k0Hi ^ 0x6c796765,
+      k1Lo ^ 0x79746573,
+      k1Hi ^ 0x74656462,
+    ]);
   }
 
   hash64(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void {
     if (!(bytes instanceof Uint8Array) || !(out instanceof Uint8Array)) {
-      throw invalidArgument('sipHash64: bytes and out must be Uint8Arrays; call hash64(bytes, offset, length, out, outOffset)');
+      throw invalidArgument(
+        'sipHash64: bytes and out must be Uint8Arrays; call hash64(bytes, offset, length, out, outOffset)',
+      );
     }
     if (!fits(bytes.length, offset, length)) {
       throw outOfBounds('sipHash64: offset and length must be whole numbers from 0 on and stay inside bytes');
@@ -69,7 +85,8 @@ class JavaScriptSipHash implements Hash64 {
  * the paper, big-endian, as that of hash64 is. Throws TypeError `invalid-argument` for another secret.
  */
 export function loadSipHash(secret: Uint8Array, binding: NativeBinding = native): Hash64 {
-  if (!(secret instanceof Uint8Array) || secret.length !== SIP_SECRET_BYTES) throw invalidArgument(`sipHash64: a secret has ${SIP_SECRET_BYTES} bytes`);
+  if (!(secret instanceof Uint8Array) || secret.length !== SIP_SECRET_BYTES)
+    throw invalidArgument(`sipHash64: a secret has ${SIP_SECRET_BYTES} bytes`);
   return binding.available ? new NativeSipHash(binding.addon, new Uint8Array(secret)) : new JavaScriptSipHash(secret);
 }
 

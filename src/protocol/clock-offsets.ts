@@ -16,7 +16,10 @@ export class ClockOffsets {
   private present = 0;
 
   constructor(private readonly replicas: number) {
-    const table = (): [Float64Array, Float64Array] => [new Float64Array(replicas).fill(Infinity), new Float64Array(replicas).fill(Infinity)];
+    const table = (): [Float64Array, Float64Array] => [
+      new Float64Array(replicas).fill(Infinity),
+      new Float64Array(replicas).fill(Infinity),
+    ];
     this.offsets = table();
     this.roundTrips = table();
   }
@@ -50,7 +53,9 @@ export class ClockOffsets {
     const known = Array.from({ length: this.replicas }, (_, r) => r).filter((r) => !Number.isNaN(this.offsetUs(r)));
     for (const candidate of known.sort((a, b) => this.roundTripUs(a) - this.roundTripUs(b))) {
       const offset = this.offsetUs(candidate);
-      const agreeing = known.filter((r) => Math.abs(this.offsetUs(r) - offset) <= (this.roundTripUs(r) + this.roundTripUs(candidate)) / 2);
+      const agreeing = known.filter(
+        (r) => Math.abs(this.offsetUs(r) - offset) <= (this.roundTripUs(r) + this.roundTripUs(candidate)) / 2,
+      );
       if (agreeing.length > this.replicas / 2) return [offset, this.roundTripUs(candidate) / 2];
     }
     return undefined;

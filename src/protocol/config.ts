@@ -187,12 +187,14 @@ const LIMIT_RANGES: Readonly<Record<keyof Limits, readonly [number, number]>> = 
 /** Throws RangeError when a client cannot have so many lanes. */
 export function checkLanes(lanes: number): void {
   const [low, high] = LIMIT_RANGES.lanesPerSession;
-  if (!Number.isInteger(lanes) || lanes < low || lanes > high) throw new RangeError(`a client has from ${low} to ${high} lanes, not ${lanes}`);
+  if (!Number.isInteger(lanes) || lanes < low || lanes > high)
+    throw new RangeError(`a client has from ${low} to ${high} lanes, not ${lanes}`);
 }
 
 /** Throws RangeError when a lane cannot number so many requests. */
 export function checkRequestsPerLane(requests: number): void {
-  if (!Number.isInteger(requests) || requests < 8 || requests > REQUESTS_PER_LANE_MAX) throw new RangeError(`a lane numbers from 8 to ${REQUESTS_PER_LANE_MAX} requests, not ${requests}`);
+  if (!Number.isInteger(requests) || requests < 8 || requests > REQUESTS_PER_LANE_MAX)
+    throw new RangeError(`a lane numbers from 8 to ${REQUESTS_PER_LANE_MAX} requests, not ${requests}`);
 }
 
 /** Names of the limits, for whoever checks a configuration. */
@@ -203,11 +205,17 @@ export function checkLimits(limits: Limits): void {
   for (const name of LIMIT_NAMES) {
     const [low, high] = LIMIT_RANGES[name];
     const value = limits[name];
-    if (!Number.isInteger(value) || value < low || value > high) throw new RangeError(`limit ${name} is an integer from ${low} to ${high}, not ${value}`);
+    if (!Number.isInteger(value) || value < low || value > high)
+      throw new RangeError(`limit ${name} is an integer from ${low} to ${high}, not ${value}`);
   }
   for (const name of ['logEntries', 'cachedRequests'] as const) {
-    if ((limits[name] & (limits[name] - 1)) !== 0) throw new RangeError(`limit ${name} is a power of two, not ${limits[name]}`);
+    if ((limits[name] & (limits[name] - 1)) !== 0)
+      throw new RangeError(`limit ${name} is a power of two, not ${limits[name]}`);
   }
-  if (limits.lanesPerSession > limits.maxLanes) throw new RangeError(`limit lanesPerSession (${limits.lanesPerSession}) is above maxLanes (${limits.maxLanes})`);
-  if (limits.logBytes < 4 * (limits.operationBytes + 32)) throw new RangeError(`limit logBytes (${limits.logBytes}) must hold at least four of the longest operations (operationBytes ${limits.operationBytes})`);
+  if (limits.lanesPerSession > limits.maxLanes)
+    throw new RangeError(`limit lanesPerSession (${limits.lanesPerSession}) is above maxLanes (${limits.maxLanes})`);
+  if (limits.logBytes < 4 * (limits.operationBytes + 32))
+    throw new RangeError(
+      `limit logBytes (${limits.logBytes}) must hold at least four of the longest operations (operationBytes ${limits.operationBytes})`,
+    );
 }

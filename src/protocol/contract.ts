@@ -11,7 +11,6 @@
  * (durable-outbox.ts), a host need only call `persisted`.
  */
 
-
 /**
  * A moment as its host sees it. Reused and written in place by the host before each call, because a clock reading is two
  * halves and a fast path must not allocate.
@@ -161,7 +160,13 @@ export interface Recovered {
    */
   readonly first?: FirstStart;
   /** The log as it was made durable, in the form of log.ts, oldest first: the entries from 1 on, or those right behind `snapshot`. Undefined when it is lost or was never kept. */
-  readonly log: { readonly snapshot: Snapshot | undefined; readonly entries: Iterable<Uint8Array>; /** Up to here they were known to be committed. */ readonly committed?: number } | undefined;
+  readonly log:
+    | {
+        readonly snapshot: Snapshot | undefined;
+        readonly entries: Iterable<Uint8Array> /** Up to here they were known to be committed. */;
+        readonly committed?: number;
+      }
+    | undefined;
 }
 
 /**

@@ -49,7 +49,9 @@ export const COUNTER_NAMES = [
 export type CounterName = (typeof COUNTER_NAMES)[number];
 
 /** Index of each counter: `counters[Counter.appended]`. */
-export const Counter = Object.freeze(Object.fromEntries(COUNTER_NAMES.map((name, index) => [name, index]))) as Readonly<Record<CounterName, number>>;
+export const Counter = Object.freeze(Object.fromEntries(COUNTER_NAMES.map((name, index) => [name, index]))) as Readonly<
+  Record<CounterName, number>
+>;
 
 /** Client: names by index. */
 export const CLIENT_COUNTER_NAMES = [
@@ -80,4 +82,6 @@ export const CLIENT_COUNTER_NAMES = [
 
 export type ClientCounterName = (typeof CLIENT_COUNTER_NAMES)[number];
 
-export const ClientCounter = Object.freeze(Object.fromEntries(CLIENT_COUNTER_NAMES.map((name, index) => [name, index]))) as Readonly<Record<ClientCounterName, number>>;
+export const ClientCounter = Object.freeze(
+  Object.fromEntries(CLIENT_COUNTER_NAMES.map((name, index) => [name, index])),
+) as Readonly<Record<ClientCounterName, number>>;

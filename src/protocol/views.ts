@@ -34,7 +34,7 @@ export class Views {
     for (let view = 0; view < this.cycle; view++) {
       const primary = view % n;
       let mask = 1 << primary;
-      for (const j of subset(n - 1, this.f, Math.floor(view / n))) mask |= 1 << (primary + 1 + j) % n;
+      for (const j of subset(n - 1, this.f, Math.floor(view / n))) mask |= 1 << ((primary + 1 + j) % n);
       this.masks[view] = mask;
     }
   }

@@ -52,7 +52,12 @@ export class MetricsServer {
    */
   static async start(listen: string, monitored: Monitored): Promise<MetricsServer> {
     const { host, port } = parseListen(listen);
-    const server = createServer({ requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS, maxHeaderSize: HEADER_BYTES, connectionsCheckingInterval: REQUEST_MS });
+    const server = createServer({
+      requestTimeout: REQUEST_MS,
+      headersTimeout: REQUEST_MS,
+      maxHeaderSize: HEADER_BYTES,
+      connectionsCheckingInterval: REQUEST_MS,
+    });
     server.maxConnections = CONNECTIONS_MAX;
     const started = new MetricsServer(server, monitored);
     await new Promise<void>((resolve, reject) => {
@@ -109,9 +114,19 @@ function sendHealth(response: ServerResponse, problem: string | undefined): void
   else send(response, 503, `${problem}\n`);
 }
 
-function send(response: ServerResponse, status: number, text: string, headers: Readonly<Record<string, string>> = {}): void {
+function send(
+  response: ServerResponse,
+  status: number,
+  text: string,
+  headers: Readonly<Record<string, string>> = {},
+): void {
   // One request a connection: idle ones would take the places of those who come.
-  response.writeHead(status, { connection: 'close', 'content-type': 'text/plain; charset=utf-8', 'content-length': Buffer.byteLength(text), ...headers });
+  response.writeHead(status, {
+    connection: 'close',
+    'content-type': 'text/plain; charset=utf-8',
+    'content-length': Buffer.byteLength(text),
+    ...headers,
+  });
   response.end(response.req.method === 'HEAD' ? undefined : text);
 }
 
@@ -120,12 +135,24 @@ function parseListen(listen: unknown): { readonly host: string; readonly port: n
   const host = match?.[1] ?? match?.[2] ?? LOOPBACK;
   const port = Number(match?.[3]);
   if (match === null || port > 65_535 || isIP(host) !== (match[1] === undefined ? 4 : 6)) {
-    throw new JitPaxosError('option-invalid', `metrics: ${show(listen)} is no address to listen at; use a port, which is opened on ${LOOPBACK} only, or ADDRESS:PORT with a numeric address, IPv6 in brackets`);
+    throw new JitPaxosError(
+      'option-invalid',
+      `metrics: ${show(listen)} is no address to listen at; use a port, which is opened on ${LOOPBACK} only, or ADDRESS:PORT with a numeric address, IPv6 in brackets`,
+    );
   }
   return { host, port };
 }
 
 function listenError(error: NodeJS.ErrnoException, listen: string): JitPaxosError {
-  if (error.code === 'EADDRINUSE') return new JitPaxosError('port-in-use', `metrics: something listens at TCP ${listen} already; choose another port (\`ss -ltnp\` shows who has this one)`, error);
-  return new JitPaxosError('address-unavailable', `metrics: TCP ${listen} cannot be opened (${error.message}); use an address of this host and a port from 1024 on`, error);
+  if (error.code === 'EADDRINUSE')
+    return new JitPaxosError(
+      'port-in-use',
+      `metrics: something listens at TCP ${listen} already; choose another port (\`ss -ltnp\` shows who has this one)`,
+      error,
+    );
+  return new JitPaxosError(
+    'address-unavailable',
+    `metrics: TCP ${listen} cannot be opened (${error.message}); use an address of this host and a port from 1024 on`,
+    error,
+  );
 }

@@ -1,5 +1,13 @@
 /** A replica as metrics: its status report in Prometheus' terms. docs/metrics.md is written from what this gives. */
-import { byLabel, counter, gauge, METRIC_PREFIX, type Family, type HistogramSample, type Sample } from '../metrics/exposition.js';
+import {
+  byLabel,
+  counter,
+  gauge,
+  METRIC_PREFIX,
+  type Family,
+  type HistogramSample,
+  type Sample,
+} from '../metrics/exposition.js';
 import type { BucketSnapshot } from '../protocol/bucket-counts.js';
 import { COUNTER_NAMES, type CounterName } from '../protocol/counters.js';
 import { REPORTED_STATUS_NAMES, spokenIn, type ReplicaStatusReport } from '../host/status.js';
@@ -15,11 +23,17 @@ const NAMED_COUNTERS: Partial<Record<CounterName, readonly [name: string, help: 
   duplicates: ['requests_duplicate_total', 'Requests that were known already and answered again'],
   held: ['requests_held_total', 'Requests held back until their timestamp was due'],
   appended: ['entries_appended_total', 'Entries appended to the log, whoever brought them'],
-  committed: ['entries_committed_total', 'Entries that were committed while this replica was the primary: the sum over the replicas is what the cluster committed'],
+  committed: [
+    'entries_committed_total',
+    'Entries that were committed while this replica was the primary: the sum over the replicas is what the cluster committed',
+  ],
   executed: ['entries_executed_total', 'Operations executed, those that were rolled back included'],
   entries_fetched: ['entries_fetched_total', 'Entries that came from another replica, not from a client'],
   entries_cut: ['entries_cut_total', 'Entries cut from the log because the primary has others there'],
-  repairs: ['chain_mismatches_total', 'Times this member found, or was told, that its log differs from the primary\'s and fetched that'],
+  repairs: [
+    'chain_mismatches_total',
+    "Times this member found, or was told, that its log differs from the primary's and fetched that",
+  ],
   reconciles: ['reconciles_total', 'Requests of clients to bring an entry in line with the primary'],
   view_changes_started: ['view_changes_started_total', 'View changes asked for by this replica'],
   views_installed: ['views_installed_total', 'Views this replica took part in'],
@@ -41,63 +55,180 @@ export interface MetricsSource {
 export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: MetricsSource): Family[] {
   const { counters, clock, eventLoop, cpuSeconds, transport, status } = report;
   const name = (rest: string): string => METRIC_PREFIX + rest;
-  const count = (rest: string, help: string, value: number | readonly Sample[]): Family => counter(name(rest), help, value);
-  const level = (rest: string, help: string, value: number | readonly Sample[]): Family => gauge(name(rest), help, value);
+  const count = (rest: string, help: string, value: number | readonly Sample[]): Family =>
+    counter(name(rest), help, value);
+  const level = (rest: string, help: string, value: number | readonly Sample[]): Family =>
+    gauge(name(rest), help, value);
   return [
-    level('build_info', 'Always 1; the labels say what runs', [{ labels: { version: report.version, node: process.versions.node, transport: transport.kind, durability: report.durability, clock: clock.source }, value: 1 }]),
+    level('build_info', 'Always 1; the labels say what runs', [
+      {
+        labels: {
+          version: report.version,
+          node: process.versions.node,
+          transport: transport.kind,
+          durability: report.durability,
+          clock: clock.source,
+        },
+        value: 1,
+      },
+    ]),
     level('up_seconds', 'Time since the replica was started', report.uptimeSeconds),
     level('view', 'View that this replica is in', report.view),
-    level('is_primary', 'Whether this replica takes itself for the primary of a running view: 1 or 0', status === 'normal' && report.primary === report.id ? 1 : 0),
-    level('is_member', 'Whether this replica is in the quorum of its running view, the primary included: 1 or 0', status === 'normal' && report.members.includes(report.id) ? 1 : 0),
-    level('status', 'Status of the replica: 1 for the one that it has, 0 for the others', byLabel('status', Object.fromEntries(REPORTED_STATUS_NAMES.map((each) => [each, each === status ? 1 : 0])))),
-    level('replicas_diverged', 'Replicas that differ from this one in what is committed, in the state behind it, or in limits', byLabel('in', { log: report.diverged?.log.length ?? 0, state: report.diverged?.state.length ?? 0, limits: report.diverged?.limits.length ?? 0 })),
-    level('replicas_set_up_otherwise', 'Replicas that were given another chain than this one (key file, or chain in the cluster file), or another list of replicas in the cluster file', byLabel('in', { chain: report.chain?.differs?.length ?? 0, cluster_file: report.clusterFileDiffers?.length ?? 0 })),
+    level(
+      'is_primary',
+      'Whether this replica takes itself for the primary of a running view: 1 or 0',
+      status === 'normal' && report.primary === report.id ? 1 : 0,
+    ),
+    level(
+      'is_member',
+      'Whether this replica is in the quorum of its running view, the primary included: 1 or 0',
+      status === 'normal' && report.members.includes(report.id) ? 1 : 0,
+    ),
+    level(
+      'status',
+      'Status of the replica: 1 for the one that it has, 0 for the others',
+      byLabel('status', Object.fromEntries(REPORTED_STATUS_NAMES.map((each) => [each, each === status ? 1 : 0]))),
+    ),
+    level(
+      'replicas_diverged',
+      'Replicas that differ from this one in what is committed, in the state behind it, or in limits',
+      byLabel('in', {
+        log: report.diverged?.log.length ?? 0,
+        state: report.diverged?.state.length ?? 0,
+        limits: report.diverged?.limits.length ?? 0,
+      }),
+    ),
+    level(
+      'replicas_set_up_otherwise',
+      'Replicas that were given another chain than this one (key file, or chain in the cluster file), or another list of replicas in the cluster file',
+      byLabel('in', {
+        chain: report.chain?.differs?.length ?? 0,
+        cluster_file: report.clusterFileDiffers?.length ?? 0,
+      }),
+    ),
     level('incarnation', 'How often this replica was started', report.incarnation),
     level('log_base_index', 'Last index that only a snapshot covers', report.baseIndex),
     level('log_last_index', 'Last index of the log', report.lastIndex),
-    level('log_synced_index', 'Last index known to be the same at the primary; at the primary its last index', report.syncedIndex),
-    level('log_committed_index', 'Last index known to be committed. It begins at 0 when a log is lost and jumps when one is fetched: for a rate take entries_committed_total', report.committedIndex),
+    level(
+      'log_synced_index',
+      'Last index known to be the same at the primary; at the primary its last index',
+      report.syncedIndex,
+    ),
+    level(
+      'log_committed_index',
+      'Last index known to be committed. It begins at 0 when a log is lost and jumps when one is fetched: for a rate take entries_committed_total',
+      report.committedIndex,
+    ),
     level('log_executed_index', 'Last index executed', report.executedIndex),
-    level('log_ahead_of_clock_seconds', 'How far the timestamp of the last entry is ahead of this replica\'s clock, 0 when it is not; absent when the clock cannot be read', report.logAheadNs === undefined ? [] : [{ value: report.logAheadNs / NANOSECONDS }]),
+    level(
+      'log_ahead_of_clock_seconds',
+      "How far the timestamp of the last entry is ahead of this replica's clock, 0 when it is not; absent when the clock cannot be read",
+      report.logAheadNs === undefined ? [] : [{ value: report.logAheadNs / NANOSECONDS }],
+    ),
     count('requests_rejected_total', 'Requests not appended, by reason', byLabel('reason', rejectedByReason(counters))),
     ...COUNTER_NAMES.flatMap((key) => {
       const named = NAMED_COUNTERS[key];
       return named === undefined ? [] : [count(named[0], named[1], counters[key] ?? 0)];
     }),
-    count('core_events_total', 'Rarer events of the protocol core, by name', byLabel('event', Object.fromEntries(Object.entries(counters).filter(([key]) => !(key in NAMED_COUNTERS) && !key.startsWith(REJECTED))))),
-    { name: name('arrival_slack_seconds'), kind: 'histogram', help: 'Clock on arrival minus timestamp, of requests; negative: the client\'s clock is ahead', samples: [inSeconds(arrivalSlackUs)] },
-    { name: name('log_write_seconds'), kind: 'histogram', help: 'Time that writing a frame of the log to the disk takes: in durability fsync until it is durable, in os until the system has it; absent in memory', samples: disk === undefined ? [] : [inSeconds(disk.writeUs)] },
-    { name: name('disk_sync_seconds'), kind: 'histogram', help: 'Time that a sync of a file or of the data directory takes: hard state, segments, snapshots; absent in durability memory', samples: disk === undefined ? [] : [inSeconds(disk.syncUs)] },
+    count(
+      'core_events_total',
+      'Rarer events of the protocol core, by name',
+      byLabel(
+        'event',
+        Object.fromEntries(
+          Object.entries(counters).filter(([key]) => !(key in NAMED_COUNTERS) && !key.startsWith(REJECTED)),
+        ),
+      ),
+    ),
+    {
+      name: name('arrival_slack_seconds'),
+      kind: 'histogram',
+      help: "Clock on arrival minus timestamp, of requests; negative: the client's clock is ahead",
+      samples: [inSeconds(arrivalSlackUs)],
+    },
+    {
+      name: name('log_write_seconds'),
+      kind: 'histogram',
+      help: 'Time that writing a frame of the log to the disk takes: in durability fsync until it is durable, in os until the system has it; absent in memory',
+      samples: disk === undefined ? [] : [inSeconds(disk.writeUs)],
+    },
+    {
+      name: name('disk_sync_seconds'),
+      kind: 'histogram',
+      help: 'Time that a sync of a file or of the data directory takes: hard state, segments, snapshots; absent in durability memory',
+      samples: disk === undefined ? [] : [inSeconds(disk.syncUs)],
+    },
     ...clockMetrics(clock),
     ...replicaClockMetrics(report.replicaClocks),
     ...transportMetrics(transport.counters),
     level('wire_version', 'Newest version of the wire that this replica speaks', spokenIn(report)),
-    level('wire_version_written', 'Version of the wire in which this replica writes to another, by replica', byLabel('replica', Object.fromEntries((report.wire ?? []).map((version, replica) => [String(replica), version])))),
+    level(
+      'wire_version_written',
+      'Version of the wire in which this replica writes to another, by replica',
+      byLabel('replica', Object.fromEntries((report.wire ?? []).map((version, replica) => [String(replica), version]))),
+    ),
     count('datagrams_dropped_total', 'Datagrams refused, by reason', byLabel('reason', report.drops)),
     count('messages_unsent_total', 'Messages that found no room on the way out', report.outboxDropped),
-    level('loop_stall_seconds', 'Longest time that something held up the event loop, since the start', eventLoop.stallMaxUs / MICROSECONDS),
+    level(
+      'loop_stall_seconds',
+      'Longest time that something held up the event loop, since the start',
+      eventLoop.stallMaxUs / MICROSECONDS,
+    ),
     count('loop_stalls_total', 'Times that something held up the event loop for more than 10 ms', eventLoop.stalls),
     count('cpu_seconds_total', 'Processor time of the process, by mode', byLabel('mode', { ...cpuSeconds })),
     level('resident_memory_bytes', 'Memory of the process', residentBytes),
-    count('status_requests_total', 'Questions for the status over the network, by what became of them', byLabel('outcome', { ...report.statusRequests })),
+    count(
+      'status_requests_total',
+      'Questions for the status over the network, by what became of them',
+      byLabel('outcome', { ...report.statusRequests }),
+    ),
   ];
 }
 
 function rejectedByReason(counters: Readonly<Record<string, number>>): Record<string, number> {
-  return Object.fromEntries(Object.entries(counters).flatMap(([key, value]) => (key.startsWith(REJECTED) ? [[key.slice(REJECTED.length).replaceAll('_', '-'), value]] : [])));
+  return Object.fromEntries(
+    Object.entries(counters).flatMap(([key, value]) =>
+      key.startsWith(REJECTED) ? [[key.slice(REJECTED.length).replaceAll('_', '-'), value]] : [],
+    ),
+  );
 }
 
 /** A clock that knows its quality says so; others give no such sample, which is not the same as 0. */
 function clockMetrics(clock: ReplicaStatusReport['clock']): Family[] {
-  const sample = (value: number | undefined): Sample[] => (value !== undefined && Number.isFinite(value) ? [{ value: value / NANOSECONDS }] : []);
+  const sample = (value: number | undefined): Sample[] =>
+    value !== undefined && Number.isFinite(value) ? [{ value: value / NANOSECONDS }] : [];
   const count = (value: number | undefined): Sample[] => (value === undefined ? [] : [{ value }]);
   return [
-    gauge(`${METRIC_PREFIX}clock_healthy`, 'Whether nothing speaks against the clock (1 or 0): then requests that are early are held back by it. A clock of unknown error is 1, and its error bound is absent', clock.healthy === undefined ? [] : [{ value: clock.healthy ? 1 : 0 }]),
-    counter(`${METRIC_PREFIX}clock_changes_total`, 'Changes of the status or health of the clock', count(clock.changes)),
-    counter(`${METRIC_PREFIX}clock_steps_total`, 'Times that the hardware clock was set while it was followed', count(clock.steps)),
-    counter(`${METRIC_PREFIX}clock_fallbacks_total`, 'Times that the hardware clock was lost and the system clock taken in its place', count(clock.fallbacks)),
-    gauge(`${METRIC_PREFIX}clock_error_bound_seconds`, 'What the clock may be wrong by at most, as far as its source knows; absent when it knows nothing', sample(clock.errorBoundNs)),
-    gauge(`${METRIC_PREFIX}clock_offset_seconds`, 'Offset of the system clock from the clock in use, as last measured; absent when there is none', sample(clock.offsetNs)),
+    gauge(
+      `${METRIC_PREFIX}clock_healthy`,
+      'Whether nothing speaks against the clock (1 or 0): then requests that are early are held back by it. A clock of unknown error is 1, and its error bound is absent',
+      clock.healthy === undefined ? [] : [{ value: clock.healthy ? 1 : 0 }],
+    ),
+    counter(
+      `${METRIC_PREFIX}clock_changes_total`,
+      'Changes of the status or health of the clock',
+      count(clock.changes),
+    ),
+    counter(
+      `${METRIC_PREFIX}clock_steps_total`,
+      'Times that the hardware clock was set while it was followed',
+      count(clock.steps),
+    ),
+    counter(
+      `${METRIC_PREFIX}clock_fallbacks_total`,
+      'Times that the hardware clock was lost and the system clock taken in its place',
+      count(clock.fallbacks),
+    ),
+    gauge(
+      `${METRIC_PREFIX}clock_error_bound_seconds`,
+      'What the clock may be wrong by at most, as far as its source knows; absent when it knows nothing',
+      sample(clock.errorBoundNs),
+    ),
+    gauge(
+      `${METRIC_PREFIX}clock_offset_seconds`,
+      'Offset of the system clock from the clock in use, as last measured; absent when there is none',
+      sample(clock.offsetNs),
+    ),
   ];
 }
 
@@ -113,19 +244,44 @@ function replicaClockMetrics(clocks: ReplicaStatusReport['replicaClocks']): Fami
     return ns === null ? null : ns / NANOSECONDS;
   };
   return [
-    gauge(`${METRIC_PREFIX}replica_clock_offset_seconds`, 'A replica\'s clock minus the primary\'s, by replica, as answers to Syncs tell; only at a primary, absent of a replica that was not heard lately', of(offsetOf)),
-    gauge(`${METRIC_PREFIX}replica_clock_off`, 'Whether the clock of a replica differs from those of a majority by so much that requests through it are slow: 1 or 0, by replica; only at a primary, absent where no majority of the clocks agrees', clocks?.divided === true ? [] : of((replica) => (clocks!.offsetsNs[replica] === null ? null : clocks!.off.includes(replica) ? 1 : 0))),
-    gauge(`${METRIC_PREFIX}replica_clocks_divided`, 'Whether no majority of the replicas\' clocks agrees: 1 or 0; only at a primary', clocks === undefined ? [] : [{ value: clocks.divided ? 1 : 0 }]),
+    gauge(
+      `${METRIC_PREFIX}replica_clock_offset_seconds`,
+      "A replica's clock minus the primary's, by replica, as answers to Syncs tell; only at a primary, absent of a replica that was not heard lately",
+      of(offsetOf),
+    ),
+    gauge(
+      `${METRIC_PREFIX}replica_clock_off`,
+      'Whether the clock of a replica differs from those of a majority by so much that requests through it are slow: 1 or 0, by replica; only at a primary, absent where no majority of the clocks agrees',
+      clocks?.divided === true
+        ? []
+        : of((replica) => (clocks!.offsetsNs[replica] === null ? null : clocks!.off.includes(replica) ? 1 : 0)),
+    ),
+    gauge(
+      `${METRIC_PREFIX}replica_clocks_divided`,
+      "Whether no majority of the replicas' clocks agrees: 1 or 0; only at a primary",
+      clocks === undefined ? [] : [{ value: clocks.divided ? 1 : 0 }],
+    ),
   ];
 }
 
 function transportMetrics(counters: Readonly<Record<string, number>>): Family[] {
-  const directions = (unit: string): Sample[] => byLabel('direction', { received: counters[`${unit}_received`] ?? 0, sent: counters[`${unit}_sent`] ?? 0 });
-  const rest = Object.fromEntries(Object.entries(counters).filter(([key]) => !/^(datagrams|bytes)_(received|sent)$/.test(key)));
+  const directions = (unit: string): Sample[] =>
+    byLabel('direction', { received: counters[`${unit}_received`] ?? 0, sent: counters[`${unit}_sent`] ?? 0 });
+  const rest = Object.fromEntries(
+    Object.entries(counters).filter(([key]) => !/^(datagrams|bytes)_(received|sent)$/.test(key)),
+  );
   return [
     counter(`${METRIC_PREFIX}datagrams_total`, 'Datagrams, by direction', directions('datagrams')),
-    counter(`${METRIC_PREFIX}datagram_bytes_total`, 'Bytes of datagrams without IP and UDP headers, by direction', directions('bytes')),
-    counter(`${METRIC_PREFIX}transport_events_total`, 'What else the transport counts, by name', byLabel('event', rest)),
+    counter(
+      `${METRIC_PREFIX}datagram_bytes_total`,
+      'Bytes of datagrams without IP and UDP headers, by direction',
+      directions('bytes'),
+    ),
+    counter(
+      `${METRIC_PREFIX}transport_events_total`,
+      'What else the transport counts, by name',
+      byLabel('event', rest),
+    ),
   ];
 }
 

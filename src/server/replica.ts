@@ -12,7 +12,14 @@ import type { StateMachine } from '../machine/state-machine.js';
 import type { Family } from '../metrics/exposition.js';
 import { loadHash } from '../native/hash64.js';
 import { ForgottenError } from '../protocol/replica/introduction.js';
-import { DEFAULT_LATE, DEFAULT_TIMINGS, LATE_RULES, type LateRule, type Limits, type Timings } from '../protocol/config.js';
+import {
+  DEFAULT_LATE,
+  DEFAULT_TIMINGS,
+  LATE_RULES,
+  type LateRule,
+  type Limits,
+  type Timings,
+} from '../protocol/config.js';
 import { DivergedError } from '../protocol/replica/divergence.js';
 import { ReplicaCore } from '../protocol/replica/replica-core.js';
 import type { DirectoryLock } from '../storage/directory-lock.js';
@@ -28,10 +35,26 @@ import { listDigest, loadCluster, mergeLimits, type Cluster, type ClusterConfig 
 import { guardedLogger, stderrLogger, type Logger } from '../host/logger.js';
 import { checkInteger, checkKeys, show } from '../host/options.js';
 import { replicaMetrics } from './replica-metrics.js';
-import { DEFAULT_DURABILITY, checkDurability, openStorage, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN } from './storage-choice.js';
+import {
+  DEFAULT_DURABILITY,
+  checkDurability,
+  openStorage,
+  SEGMENT_BYTES_MAX,
+  SEGMENT_BYTES_MIN,
+} from './storage-choice.js';
 import type { Durability } from '../storage/durability.js';
 import { StatusService } from './status-service.js';
-import { divergedReport, clocksReport, coreCounters, logAheadNs, loopReport, majorityLostText, protocolReport, STATUS_SCHEMA, type ReplicaStatusReport } from '../host/status.js';
+import {
+  divergedReport,
+  clocksReport,
+  coreCounters,
+  logAheadNs,
+  loopReport,
+  majorityLostText,
+  protocolReport,
+  STATUS_SCHEMA,
+  type ReplicaStatusReport,
+} from '../host/status.js';
 import type { TransportKind } from '../host/transport-choice.js';
 import type { KeyFile } from '../host/key-file.js';
 import { openKeys, type ProcessKeys } from '../host/keyring.js';
@@ -89,7 +112,25 @@ export interface ReplicaOptions {
   readonly late?: LateRule;
 }
 
-const OPTION_NAMES: readonly (keyof ReplicaOptions)[] = ['cluster', 'keys', 'id', 'machine', 'data', 'durability', 'segmentBytes', 'logLost', 'transport', 'idle', 'datagramBytes', 'wireVersion', 'clock', 'logger', 'limits', 'timings', 'late'];
+const OPTION_NAMES: readonly (keyof ReplicaOptions)[] = [
+  'cluster',
+  'keys',
+  'id',
+  'machine',
+  'data',
+  'durability',
+  'segmentBytes',
+  'logLost',
+  'transport',
+  'idle',
+  'datagramBytes',
+  'wireVersion',
+  'clock',
+  'logger',
+  'limits',
+  'timings',
+  'late',
+];
 
 /** Transitions that an operator has to know of; what to do, where they do not say so themselves. */
 const WARNINGS: Readonly<Record<string, string | undefined>> = {
@@ -98,9 +139,12 @@ const WARNINGS: Readonly<Record<string, string | undefined>> = {
   'state-diverged': undefined,
   'limits-differ': undefined,
   unheard: 'see to the network of this host: others may hear it while it hears too few of them',
-  'clock-off': 'set that clock right: jitpaxos clock read on its host, jitpaxos doctor; the cluster goes on, without that replica in its quorum where it can',
-  'gone-wrongly': 'see who may send this host ICMP messages: somebody forges them, or the path to that replica answers for it now and then',
-  'chain-differs': 'give both the same replica.keys and cluster file: jitpaxos doctor shows which replicas have which chain',
+  'clock-off':
+    'set that clock right: jitpaxos clock read on its host, jitpaxos doctor; the cluster goes on, without that replica in its quorum where it can',
+  'gone-wrongly':
+    'see who may send this host ICMP messages: somebody forges them, or the path to that replica answers for it now and then',
+  'chain-differs':
+    'give both the same replica.keys and cluster file: jitpaxos doctor shows which replicas have which chain',
 };
 
 /** A core takes a longer time without a tick for a stall of its host, and suspects nobody then. */
@@ -133,7 +177,13 @@ export class Replica {
     private readonly logger: Logger,
     private readonly logLost: boolean,
   ) {
-    this.statusService = new StatusService(() => this.status(), loop.outbox, (error) => logger.error('replica.status-failed', { replica: id, error, next: 'the replica goes on; please report this' }), loop.datagramBytes);
+    this.statusService = new StatusService(
+      () => this.status(),
+      loop.outbox,
+      (error) =>
+        logger.error('replica.status-failed', { replica: id, error, next: 'the replica goes on; please report this' }),
+      loop.datagramBytes,
+    );
     this.closed = new Promise((resolve, reject) => {
       this.resolveClosed = resolve;
       this.rejectClosed = reject;
@@ -154,7 +204,10 @@ export class Replica {
     const { id } = options;
     const replicas = cluster.replicas.length;
     if (!Number.isInteger(id) || id < 0 || id >= replicas) {
-      throw new JitPaxosError('replica-id-out-of-range', `replica id is ${show(id)}; the cluster has replicas 0 to ${replicas - 1}, in the order of "replicas" in the cluster file`);
+      throw new JitPaxosError(
+        'replica-id-out-of-range',
+        `replica id is ${show(id)}; the cluster has replicas 0 to ${replicas - 1}, in the order of "replicas" in the cluster file`,
+      );
     }
     const limits = mergeLimits('option-invalid', 'Replica.start: limits', cluster.limits, options.limits);
     const timings = mergeTimings(options.timings);
@@ -169,11 +222,27 @@ export class Replica {
     const opened: (() => void | Promise<void>)[] = [];
     try {
       let replica: Replica | undefined;
-      const clock = await HostClock.open(options.clock ?? 'auto', { changed: (now, before) => replica?.clockChanged(now, before) });
+      const clock = await HostClock.open(options.clock ?? 'auto', {
+        changed: (now, before) => replica?.clockChanged(now, before),
+      });
       opened.push(() => clock.close());
       const durability = options.durability ?? (options.data === undefined ? 'memory' : DEFAULT_DURABILITY);
-      const { storage, lock } = await openStorage(options.data, durability, cluster, limits, id, hash, logger, options.segmentBytes, undefined, chain.fingerprint);
-      opened.push(() => lock?.release(), () => storage.close());
+      const { storage, lock } = await openStorage(
+        options.data,
+        durability,
+        cluster,
+        limits,
+        id,
+        hash,
+        logger,
+        options.segmentBytes,
+        undefined,
+        chain.fingerprint,
+      );
+      opened.push(
+        () => lock?.release(),
+        () => storage.close(),
+      );
       const loop = new TurnLoop({
         cluster,
         book,
@@ -195,17 +264,67 @@ export class Replica {
         transition: (event: string, detail: string) => {
           const fields = { replica: id, ...transitionState(replica?.core), detail };
           const next = WARNINGS[event];
-          if (event === 'cluster-differs') logger.error('cluster.differs', { ...fields, next: 'use the same cluster file on all hosts, then start the replica anew whose file was wrong' });
-          else if (event in WARNINGS) logger.warn(`replica.${event}`, next === undefined ? fields : { ...fields, next });
+          if (event === 'cluster-differs')
+            logger.error('cluster.differs', {
+              ...fields,
+              next: 'use the same cluster file on all hosts, then start the replica anew whose file was wrong',
+            });
+          else if (event in WARNINGS)
+            logger.warn(`replica.${event}`, next === undefined ? fields : { ...fields, next });
           else logger.info(`replica.${event}`, fields);
         },
       };
-      const core = new ReplicaCore({ id, replicas, seed: randomInt(-0x80000000, 0x7fffffff), list: listDigest(cluster, hash), late: options.late ?? DEFAULT_LATE, datagramBytes: loop.datagramBytes, limits, timings }, loop.outbox, storage, options.machine, hash, observer, chain);
-      replica = new Replica(id, cluster, address, core, keys, loop, clock, durability, storage, lock, options.data, logger, options.logLost ?? false);
+      const core = new ReplicaCore(
+        {
+          id,
+          replicas,
+          seed: randomInt(-0x80000000, 0x7fffffff),
+          list: listDigest(cluster, hash),
+          late: options.late ?? DEFAULT_LATE,
+          datagramBytes: loop.datagramBytes,
+          limits,
+          timings,
+        },
+        loop.outbox,
+        storage,
+        options.machine,
+        hash,
+        observer,
+        chain,
+      );
+      replica = new Replica(
+        id,
+        cluster,
+        address,
+        core,
+        keys,
+        loop,
+        clock,
+        durability,
+        storage,
+        lock,
+        options.data,
+        logger,
+        options.logLost ?? false,
+      );
       replica.run();
       if (replica.failure !== undefined) throw replica.failure;
-      if (book.addresses[id]!.host === '') logger.warn('replica.listens-everywhere', { replica: id, name: cluster.replicas[id]!.host, next: 'its own name does not resolve, so it listens at all addresses of this host; once the name resolves, start it again' });
-      logger.info('replica.serving', { replica: id, cluster: cluster.id, version: version(), address: address.host, port: address.port, transport: loop.transport.kind, clock: clock.source, durability });
+      if (book.addresses[id]!.host === '')
+        logger.warn('replica.listens-everywhere', {
+          replica: id,
+          name: cluster.replicas[id]!.host,
+          next: 'its own name does not resolve, so it listens at all addresses of this host; once the name resolves, start it again',
+        });
+      logger.info('replica.serving', {
+        replica: id,
+        cluster: cluster.id,
+        version: version(),
+        address: address.host,
+        port: address.port,
+        transport: loop.transport.kind,
+        clock: clock.source,
+        durability,
+      });
       return replica;
     } catch (error) {
       for (const close of opened.reverse()) await close();
@@ -234,9 +353,15 @@ export class Replica {
       address: this.address.host,
       port: this.address.port,
       ...protocolReport(this.core.state, this.cluster.replicas.length, this.running),
-      ...(this.core.state.isPrimary ? { replicaClocks: clocksReport(this.core.state.clocks, this.cluster.replicas.length) } : {}),
+      ...(this.core.state.isPrimary
+        ? { replicaClocks: clocksReport(this.core.state.clocks, this.cluster.replicas.length) }
+        : {}),
       ...this.logAhead(),
-      chain: { function: this.cluster.chain, fingerprint: showFingerprint(this.core.state.chain.fingerprint), ...(this.core.state.otherChain === 0 ? {} : { differs: this.replicasOf(this.core.state.otherChain) }) },
+      chain: {
+        function: this.cluster.chain,
+        fingerprint: showFingerprint(this.core.state.chain.fingerprint),
+        ...(this.core.state.otherChain === 0 ? {} : { differs: this.replicasOf(this.core.state.otherChain) }),
+      },
       ...(this.core.state.otherList === 0 ? {} : { clusterFileDiffers: this.replicasOf(this.core.state.otherList) }),
       durability: this.durability,
       storage: this.storage instanceof DurableStorage ? this.storage.status() : null,
@@ -264,14 +389,24 @@ export class Replica {
   /** The replica now as metrics, for an exporter. Allocates. */
   metrics(): Family[] {
     const { storage } = this;
-    const disk = storage instanceof DurableStorage ? { writeUs: storage.times.writeUs.snapshot(), syncUs: storage.times.syncUs.snapshot() } : undefined;
-    return replicaMetrics({ report: this.status(), arrivalSlackUs: this.core.state.arrivalSlackUs.snapshot(), disk, residentBytes: process.memoryUsage.rss() });
+    const disk =
+      storage instanceof DurableStorage
+        ? { writeUs: storage.times.writeUs.snapshot(), syncUs: storage.times.syncUs.snapshot() }
+        : undefined;
+    return replicaMetrics({
+      report: this.status(),
+      arrivalSlackUs: this.core.state.arrivalSlackUs.snapshot(),
+      disk,
+      residentBytes: process.memoryUsage.rss(),
+    });
   }
 
   /** Undefined, or why it has stopped. */
   unhealthy(): string | undefined {
     if (this.running) return undefined;
-    return this.failure === undefined ? 'the replica was closed' : `the replica stopped: ${this.failure instanceof Error ? this.failure.message : String(this.failure)}`;
+    return this.failure === undefined
+      ? 'the replica was closed'
+      : `the replica stopped: ${this.failure instanceof Error ? this.failure.message : String(this.failure)}`;
   }
 
   /** Undefined, or why it does not serve: a rolling restart waits for this before it goes on to the next. */
@@ -281,7 +416,9 @@ export class Replica {
     if (majorityLost !== undefined) return majorityLostText(majorityLost, length);
     if (status !== 'normal') return `status is ${status}`;
     const others = this.replicasOf(this.core.state.otherChain);
-    return others.length <= length >> 1 ? undefined : `its chain has another secret than that of replicas ${others.join(', ')}`;
+    return others.length <= length >> 1
+      ? undefined
+      : `its chain has another secret than that of replicas ${others.join(', ')}`;
   }
 
   /** Those of a mask, a bit each. */
@@ -327,9 +464,20 @@ export class Replica {
   /** Said once for each change; counted in the clock's report. */
   private clockChanged(now: ClockQuality, before: ClockQuality): void {
     this.core.trustClock(now.healthy);
-    const fields = { replica: this.id, clock: this.clock.source, from: before.status, to: now.status, errorNs: now.errorNs, found: now.found };
+    const fields = {
+      replica: this.id,
+      clock: this.clock.source,
+      from: before.status,
+      to: now.status,
+      errorNs: now.errorNs,
+      found: now.found,
+    };
     if (now.healthy) this.logger.info('replica.clock', fields);
-    else this.logger.warn('replica.clock', { ...fields, next: 'commits go on, perhaps more slowly; jitpaxos clock list and jitpaxos doctor say more' });
+    else
+      this.logger.warn('replica.clock', {
+        ...fields,
+        next: 'commits go on, perhaps more slowly; jitpaxos clock list and jitpaxos doctor say more',
+      });
   }
 
   private listenToStorage(): void {
@@ -341,16 +489,31 @@ export class Replica {
     storage.events = {
       persisted: (token) => loop.turn(() => core.persisted(token)),
       rewrite: () => loop.turn(() => core.rewriteLog()),
-      failed: (error) => logger.error('storage.failed', { replica: id, error: error.message, next: 'this replica acknowledges nothing until its disk can be written again; see to space, permissions and errors' }),
+      failed: (error) =>
+        logger.error('storage.failed', {
+          replica: id,
+          error: error.message,
+          next: 'this replica acknowledges nothing until its disk can be written again; see to space, permissions and errors',
+        }),
       healed: () => logger.warn('storage.healed', { replica: id, next: 'nothing: the log was written anew' }),
       broken: (error) => this.fail(error),
     };
   }
 
   private fail(cause: unknown): void {
-    const error = cause instanceof DivergedError ? new JitPaxosError(cause.code, cause.message, cause) : cause instanceof ForgottenError ? forgotten(cause, this.data ?? '') : cause;
+    const error =
+      cause instanceof DivergedError
+        ? new JitPaxosError(cause.code, cause.message, cause)
+        : cause instanceof ForgottenError
+          ? forgotten(cause, this.data ?? '')
+          : cause;
     this.failure = error;
-    if (error instanceof JitPaxosError && this.storage instanceof DurableStorage && (error.code === 'log-diverged' || error.code === 'state-diverged')) this.mark(error);
+    if (
+      error instanceof JitPaxosError &&
+      this.storage instanceof DurableStorage &&
+      (error.code === 'log-diverged' || error.code === 'state-diverged')
+    )
+      this.mark(error);
     const described = error instanceof Error ? { error: error.message, stack: error.stack } : { error: String(error) };
     let state: unknown;
     try {
@@ -367,7 +530,11 @@ export class Replica {
     try {
       markDiverged(this.data!, error.code, error.message);
     } catch (failed) {
-      this.logger.error('replica.not-marked', { replica: this.id, error: failed instanceof Error ? failed.message : String(failed), next: 'do not start this replica again with this data directory' });
+      this.logger.error('replica.not-marked', {
+        replica: this.id,
+        error: failed instanceof Error ? failed.message : String(failed),
+        next: 'do not start this replica again with this data directory',
+      });
     }
   }
 
@@ -378,12 +545,20 @@ export class Replica {
     this.running = false;
     // A turn that is open changed the log in memory: it ends here, so that what the storage has is one state, not parts of two.
     if (this.failure === undefined) this.loop.turn((now) => this.core.finish(now));
-    const steps = [() => this.loop.close(), () => this.storage.close(), () => this.lock?.release(), () => this.clock.close()];
+    const steps = [
+      () => this.loop.close(),
+      () => this.storage.close(),
+      () => this.lock?.release(),
+      () => this.clock.close(),
+    ];
     for (const step of steps) {
       try {
         await step();
       } catch (error) {
-        this.logger.warn('replica.close-failed', { replica: this.id, error: error instanceof Error ? error.message : String(error) });
+        this.logger.warn('replica.close-failed', {
+          replica: this.id,
+          error: error instanceof Error ? error.message : String(error),
+        });
       }
     }
   }
@@ -391,7 +566,14 @@ export class Replica {
 
 /** The same for whoever runs the hosts. */
 function forgotten({ replica, by, remembered, incarnation }: ForgottenError, data: string): JitPaxosError {
-  const where = data === '' ? 'this process has no data directory, so it remembers nothing' : incarnation === 0 ? `${data} is empty` : remembered > incarnation ? `${data} knows of incarnation ${incarnation}: it is an old copy` : `${data} was empty when it began`;
+  const where =
+    data === ''
+      ? 'this process has no data directory, so it remembers nothing'
+      : incarnation === 0
+        ? `${data} is empty`
+        : remembered > incarnation
+          ? `${data} knows of incarnation ${incarnation}: it is an old copy`
+          : `${data} was empty when it began`;
   return new JitPaxosError(
     'promises-forgotten',
     `replica ${replica} was in use before: replica ${by} remembers its incarnation ${remembered}, and ${where}. A replica that forgot its promises must not take part; give it its own data directory. ` +
@@ -411,31 +593,68 @@ function transitionState(core: ReplicaCore | undefined): { readonly view?: numbe
 function listeningAddress(cluster: Cluster, book: AddressBook, id: number): Address {
   const own = book.addresses[id]!;
   if (own.host !== '') return own;
-  if (cluster.authentication === 'none') throw unresolved(book.unresolved().filter(({ replica }) => replica === id), 'this replica does not know where to listen');
+  if (cluster.authentication === 'none')
+    throw unresolved(
+      book.unresolved().filter(({ replica }) => replica === id),
+      'this replica does not know where to listen',
+    );
   const four = book.addresses.filter(({ host, family }) => host !== '' && family === 4).length;
-  return four * 2 >= book.known ? { host: '0.0.0.0', port: own.port, family: 4 } : { host: '::', port: own.port, family: 6 };
+  return four * 2 >= book.known
+    ? { host: '0.0.0.0', port: own.port, family: 4 }
+    : { host: '::', port: own.port, family: 6 };
 }
 
 function checkOptions(options: ReplicaOptions): void {
   checkKeys('option-invalid', 'Replica.start', options, OPTION_NAMES);
-  const { machine, durability, data, late } = options as { machine: unknown; durability: unknown; data: unknown; late: unknown };
+  const { machine, durability, data, late } = options as {
+    machine: unknown;
+    durability: unknown;
+    data: unknown;
+    late: unknown;
+  };
   for (const method of ['apply', 'query', 'snapshot', 'restore'] as const) {
     if (typeof (machine as StateMachine | undefined)?.[method] !== 'function') {
-      throw new JitPaxosError('option-invalid', `Replica.start: machine has no method "${method}"; it has to be a StateMachine, such as new KvMachine()`);
+      throw new JitPaxosError(
+        'option-invalid',
+        `Replica.start: machine has no method "${method}"; it has to be a StateMachine, such as new KvMachine()`,
+      );
     }
   }
   checkDurability(durability, data);
-  if (options.logLost !== undefined && typeof options.logLost !== 'boolean') throw new JitPaxosError('option-invalid', `Replica.start: logLost is ${show(options.logLost)}; it has to be true or false`);
-  if (options.segmentBytes !== undefined) checkInteger('option-invalid', 'Replica.start: segmentBytes', options.segmentBytes, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
-  if (late !== undefined && !LATE_RULES.includes(late as LateRule)) throw new JitPaxosError('option-invalid', `Replica.start: late is ${show(late)}; it has to be one of ${LATE_RULES.join(', ')}`);
-  if (data !== undefined && (typeof data !== 'string' || data === '')) throw new JitPaxosError('option-invalid', `Replica.start: data is ${show(data)}; it has to be the path of a directory`);
+  if (options.logLost !== undefined && typeof options.logLost !== 'boolean')
+    throw new JitPaxosError(
+      'option-invalid',
+      `Replica.start: logLost is ${show(options.logLost)}; it has to be true or false`,
+    );
+  if (options.segmentBytes !== undefined)
+    checkInteger(
+      'option-invalid',
+      'Replica.start: segmentBytes',
+      options.segmentBytes,
+      SEGMENT_BYTES_MIN,
+      SEGMENT_BYTES_MAX,
+    );
+  if (late !== undefined && !LATE_RULES.includes(late as LateRule))
+    throw new JitPaxosError(
+      'option-invalid',
+      `Replica.start: late is ${show(late)}; it has to be one of ${LATE_RULES.join(', ')}`,
+    );
+  if (data !== undefined && (typeof data !== 'string' || data === ''))
+    throw new JitPaxosError(
+      'option-invalid',
+      `Replica.start: data is ${show(data)}; it has to be the path of a directory`,
+    );
 }
 
 function mergeTimings(overrides: Partial<Timings> | undefined): Timings {
   if (overrides === undefined) return DEFAULT_TIMINGS;
   checkKeys('option-invalid', 'Replica.start: timings', overrides, Object.keys(DEFAULT_TIMINGS));
   for (const [name, value] of Object.entries(overrides)) {
-    if (typeof value !== 'number' || !Number.isFinite(value) || value < 0) throw new JitPaxosError('option-invalid', `Replica.start: timings.${name} is ${show(value)}; it has to be a number from 0 on`);
+    if (typeof value !== 'number' || !Number.isFinite(value) || value < 0)
+      throw new JitPaxosError(
+        'option-invalid',
+        `Replica.start: timings.${name} is ${show(value)}; it has to be a number from 0 on`,
+      );
   }
   return { ...DEFAULT_TIMINGS, ...overrides };
 }

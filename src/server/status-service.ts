@@ -69,7 +69,12 @@ export class StatusService {
     const room = readU16(bytes, o + Status.at.padding);
     const offset = known === undefined ? 0 : Math.min(readI32(bytes, o + Status.at.offset) >>> 0, report.bytes.length);
     const left = report.bytes.length - offset;
-    const length = asked === WHOLE ? (left <= room ? left : 0) : Math.min(left, room, this.datagramBytes - ENVELOPE_BYTES - StatusReply.size);
+    const length =
+      asked === WHOLE
+        ? left <= room
+          ? left
+          : 0
+        : Math.min(left, room, this.datagramBytes - ENVELOPE_BYTES - StatusReply.size);
     const { outbox } = this;
     const at = outbox.reserve(from, StatusReply.size + length);
     if (at < 0) {

@@ -40,24 +40,50 @@ export interface OpenedStorage {
 /** Throws JitPaxosError `option-invalid`. */
 export function checkDurability(durability: unknown, data: unknown): void {
   if (durability !== undefined && !DURABILITIES.includes(durability as Durability)) {
-    throw new JitPaxosError('option-invalid', `Replica.start: durability is ${show(durability)}; it has to be one of "${DURABILITIES.join('", "')}"`);
+    throw new JitPaxosError(
+      'option-invalid',
+      `Replica.start: durability is ${show(durability)}; it has to be one of "${DURABILITIES.join('", "')}"`,
+    );
   }
   if (durability !== undefined && durability !== 'memory' && data === undefined) {
-    throw new JitPaxosError('option-invalid', `Replica.start: durability "${String(durability)}" keeps the log on disk, so the option data is needed: the path of a directory of this replica alone`);
+    throw new JitPaxosError(
+      'option-invalid',
+      `Replica.start: durability "${String(durability)}" keeps the log on disk, so the option data is needed: the path of a directory of this replica alone`,
+    );
   }
 }
 
 /** @param chain its fingerprint. Throws JitPaxosError `data-directory-locked`, `data-directory-unusable`, `data-directory-foreign`, `chain-differs`, `cluster-file-changed`, `hard-state-corrupt`, `hard-state-missing`, `boot-id-unknown`, `limits-too-small`, `log-diverged`, `state-diverged`, `restore-missing` or `option-invalid`. */
-export async function openStorage(data: string | undefined, durability: Durability, cluster: Cluster, limits: Limits, id: number, hash: Hash64, logger: Logger, segmentBytes?: number, boot = bootDigits(), chain: number = UNKEYED_FINGERPRINT): Promise<OpenedStorage> {
+export async function openStorage(
+  data: string | undefined,
+  durability: Durability,
+  cluster: Cluster,
+  limits: Limits,
+  id: number,
+  hash: Hash64,
+  logger: Logger,
+  segmentBytes?: number,
+  boot = bootDigits(),
+  chain: number = UNKEYED_FINGERPRINT,
+): Promise<OpenedStorage> {
   if (cluster.restored !== undefined && durability === 'memory') {
-    throw new JitPaxosError('option-invalid', 'Replica.start: the cluster began with a backup, which is a log on disk, and durability "memory" counts that as lost; use "os" or "fsync"');
+    throw new JitPaxosError(
+      'option-invalid',
+      'Replica.start: the cluster began with a backup, which is a log on disk, and durability "memory" counts that as lost; use "os" or "fsync"',
+    );
   }
   if (data === undefined) {
-    logger.info('replica.volatile', { replica: id, next: 'without a data directory this replica must not be started again while its cluster is in use' });
+    logger.info('replica.volatile', {
+      replica: id,
+      next: 'without a data directory this replica must not be started again while its cluster is in use',
+    });
     return { storage: new MemoryStorage(new VolatileHardState()), lock: undefined };
   }
   if (durability === 'os' && boot === NO_BOOT_ID) {
-    throw new JitPaxosError('boot-id-unknown', 'durability "os" has to know whether the host was started anew since the log was written, and this system has no boot id (/proc/sys/kernel/random/boot_id cannot be read); use durability "fsync", which needs none, or make that file readable');
+    throw new JitPaxosError(
+      'boot-id-unknown',
+      'durability "os" has to know whether the host was started anew since the log was written, and this system has no boot id (/proc/sys/kernel/random/boot_id cannot be read); use durability "fsync", which needs none, or make that file readable',
+    );
   }
   const owner = ownerOf(cluster, id);
   const lock = DirectoryLock.acquire(data);
@@ -86,16 +112,34 @@ export async function openStorage(data: string | undefined, durability: Durabili
     });
     const { lost, torn, log, hardState, addresses } = storage.stored;
     if (cluster.restored !== undefined && hardState === undefined) {
-      throw new JitPaxosError('restore-missing', `the cluster began with backup ${cluster.restored}, and ${data} is empty; before a first start give it the backup with jitpaxos restore. If this replica has been in use and its directory was lost, do not: set up a new cluster`);
+      throw new JitPaxosError(
+        'restore-missing',
+        `the cluster began with backup ${cluster.restored}, and ${data} is empty; before a first start give it the backup with jitpaxos restore. If this replica has been in use and its directory was lost, do not: set up a new cluster`,
+      );
     }
     if (log !== undefined) {
       const { snapshot } = log;
-      if (snapshot !== undefined) checkFormat(SNAPSHOT_FORMAT, readI32(snapshot.bytes, 0), `the content of ${data}/${snapshotName(snapshot.index, snapshot.chainHi, snapshot.chainLo)}`);
+      if (snapshot !== undefined)
+        checkFormat(
+          SNAPSHOT_FORMAT,
+          readI32(snapshot.bytes, 0),
+          `the content of ${data}/${snapshotName(snapshot.index, snapshot.chainHi, snapshot.chainLo)}`,
+        );
       checkFits(log, limits, data);
     }
     sayMoved(addresses, owner, logger);
-    if (lost !== undefined) logger.warn('log.lost', { replica: id, why: lost, next: 'nothing to do as long as a majority has its log: the others refill it' });
-    else if (torn !== undefined) logger.info('log.torn', { replica: id, ...torn, next: 'nothing: a crash cut off a write that was not acknowledged' });
+    if (lost !== undefined)
+      logger.warn('log.lost', {
+        replica: id,
+        why: lost,
+        next: 'nothing to do as long as a majority has its log: the others refill it',
+      });
+    else if (torn !== undefined)
+      logger.info('log.torn', {
+        replica: id,
+        ...torn,
+        next: 'nothing: a crash cut off a write that was not acknowledged',
+      });
     return { storage, lock };
   } catch (error) {
     lock.release();
@@ -110,14 +154,24 @@ export function ownerOf(cluster: Cluster, replica: number): Owner {
 
 function sayMoved(before: readonly string[] | undefined, { replica, addresses }: Owner, logger: Logger): void {
   for (const moved of movedReplicas(before ?? addresses!, addresses!)) {
-    logger.warn('cluster.address-changed', { replica, moved: moved.replica, from: moved.from, to: moved.to, next: 'nothing, if that replica moved there with its data directory; otherwise put the cluster file back, on all hosts' });
+    logger.warn('cluster.address-changed', {
+      replica,
+      moved: moved.replica,
+      from: moved.from,
+      to: moved.to,
+      next: 'nothing, if that replica moved there with its data directory; otherwise put the cluster file back, on all hosts',
+    });
   }
 }
 
 /** Throws JitPaxosError `limits-too-small`. `where` is for the message. */
 export function checkFits(log: StoredLog, limits: Limits, where: string): void {
   const misfit = misfitOf(log.entries, (log.snapshot?.index ?? 0) + 1, log.committed, limits);
-  if (misfit !== undefined) throw new JitPaxosError('limits-too-small', `the log in ${where} does not fit the cluster's limits: ${misfit}; raise that limit again, on all replicas alike`);
+  if (misfit !== undefined)
+    throw new JitPaxosError(
+      'limits-too-small',
+      `the log in ${where} does not fit the cluster's limits: ${misfit}; raise that limit again, on all replicas alike`,
+    );
 }
 
 /** The boot id as 32 hex digits; NO_BOOT_ID where the system has none. */

@@ -6,7 +6,19 @@
  * from the seed, so a run with ambushes is replayed like any other. Each script is written after a rule of the protocol
  * that random faults hardly ever put to the test (docs/mutations.md); the last two try whatever comes.
  */
-import { Chunk, Fetch, ProbeReply, Reconcile, Reply, Request, SnapshotChunk, Sync, SyncAck, ViewChange, Vote } from '../wire/messages.js';
+import {
+  Chunk,
+  Fetch,
+  ProbeReply,
+  Reconcile,
+  Reply,
+  Request,
+  SnapshotChunk,
+  Sync,
+  SyncAck,
+  ViewChange,
+  Vote,
+} from '../wire/messages.js';
 import type { EventHandler, EventQueue } from './event-queue.js';
 import type { Plan } from './faults.js';
 import type { Hold, HoldMode } from './network.js';
@@ -65,7 +77,13 @@ const RESUME = 0;
 const NEXT = 1;
 
 export class AmbushDriver implements EventHandler {
-  private readonly scripts: readonly (() => Script)[] = [() => this.lostStart(), () => this.forgottenAcknowledgement(), () => this.returningSession(), () => this.heldMessages(), () => this.crashAtMessage()];
+  private readonly scripts: readonly (() => Script)[] = [
+    () => this.lostStart(),
+    () => this.forgottenAcknowledgement(),
+    () => this.returningSession(),
+    () => this.heldMessages(),
+    () => this.crashAtMessage(),
+  ];
   private script: Script | undefined;
   private pause: Pause | undefined;
   /** Counts pauses, so that the timeout of one that has ended is recognized. */
@@ -169,7 +187,9 @@ export class AmbushDriver implements EventHandler {
     if (quorum === undefined) return;
     const [primary, ...members] = quorum as [number, ...number[]];
     const member = random.pick(members);
-    targets.note(`ambush: requests to replica ${primary} are held until replica ${member} has acknowledged and crashed`);
+    targets.note(
+      `ambush: requests to replica ${primary} are held until replica ${member} has acknowledged and crashed`,
+    );
     const late: Hold[] = [];
     const settling: Hold[] = [];
     for (let client = targets.replicas; client < targets.endpoints; client++) {
@@ -180,16 +200,27 @@ export class AmbushDriver implements EventHandler {
     yield { forUs: random.between(500, 3000) };
     for (const hold of late) targets.discardHeld(hold);
     for (const hold of settling) targets.letGo(hold);
-    const acknowledged = yield { forUs: 20_000, until: (seen) => seen.kind === 'sent' && seen.type === Reply.type && seen.endpoint === member };
+    const acknowledged = yield {
+      forUs: 20_000,
+      until: (seen) => seen.kind === 'sent' && seen.type === Reply.type && seen.endpoint === member,
+    };
     if (acknowledged === undefined) return;
-    for (let client = targets.replicas; client < targets.endpoints; client++) this.hold(client, member, REQUESTS, 'lose');
+    for (let client = targets.replicas; client < targets.endpoints; client++)
+      this.hold(client, member, REQUESTS, 'lose');
     // It hears of the view that runs before it hears from enough others to ask for another.
-    for (let from = 0; from < targets.replicas; from++) if (from !== member) this.hold(from, member, new Set([ProbeReply.type]), 'lose');
+    for (let from = 0; from < targets.replicas; from++)
+      if (from !== member) this.hold(from, member, new Set([ProbeReply.type]), 'lose');
     targets.crash(member, true, random.exponential(500));
     yield { forUs: 20_000, until: (seen) => seen.event === 'join-view' && seen.endpoint === member };
     this.hold(primary, member, new Set([Sync.type]), 'lose');
     for (const hold of late) if (hold.from === acknowledged.peer) targets.deliverHeld(hold, random.between(1, 2));
-    if ((yield { forUs: 10_000, until: (seen) => seen.kind === 'sent' && seen.type === Reply.type && seen.endpoint === primary }) === undefined) return;
+    if (
+      (yield {
+        forUs: 10_000,
+        until: (seen) => seen.kind === 'sent' && seen.type === Reply.type && seen.endpoint === primary,
+      }) === undefined
+    )
+      return;
     yield { forUs: random.exponential(300) };
     if (random.chance(0.5)) targets.crash(primary, true, random.between(50_000, 150_000));
     else this.isolate(primary, targets.endpoints);
@@ -210,7 +241,14 @@ export class AmbushDriver implements EventHandler {
     const copies: Hold[] = [];
     for (let to = 0; to < replicas; to++) copies.push(this.hold(client, to, REQUESTS, 'copy'));
     targets.restartClient(client);
-    if ((yield { forUs: 30_000, until: (seen) => seen.endpoint === client && seen.kind === 'received' && seen.type === Reply.type && seen.peer === primary }) === undefined) return;
+    if (
+      (yield {
+        forUs: 30_000,
+        until: (seen) =>
+          seen.endpoint === client && seen.kind === 'received' && seen.type === Reply.type && seen.peer === primary,
+      }) === undefined
+    )
+      return;
     const registers = copies.map(({ kept }) => kept.length);
     yield { forUs: random.between(200, 2000) };
     // Its requests are executed and it does not hear of it.
@@ -223,7 +261,10 @@ export class AmbushDriver implements EventHandler {
       yield { forUs: random.between(1000, 4000) };
     }
     // The copy arrives just before the client's next retry, which is not late: a member has the Register then, and has not executed it.
-    yield { forUs: 20_000, until: (seen) => seen.kind === 'sent' && seen.type === Request.type && seen.endpoint === client };
+    yield {
+      forUs: 20_000,
+      until: (seen) => seen.kind === 'sent' && seen.type === Request.type && seen.endpoint === client,
+    };
     copies.forEach((hold, i) => targets.deliverHeld(hold, registers[i]!));
     for (const hold of copies) targets.discardHeld(hold);
     yield { forUs: random.between(10, 300) };
@@ -241,11 +282,16 @@ export class AmbushDriver implements EventHandler {
     const mode = random.pick(['keep', 'lose', 'copy'] as const);
     const replica = random.below(targets.replicas);
     const scope = random.below(3);
-    targets.note(`ambush: ${kind.name} ${['to', 'from', 'on one link from'][scope]} replica ${replica} is ${{ keep: 'held', lose: 'lost', copy: 'delivered again later' }[mode]}`);
-    const others = Array.from({ length: targets.endpoints }, (_, endpoint) => endpoint).filter((endpoint) => endpoint !== replica);
+    targets.note(
+      `ambush: ${kind.name} ${['to', 'from', 'on one link from'][scope]} replica ${replica} is ${{ keep: 'held', lose: 'lost', copy: 'delivered again later' }[mode]}`,
+    );
+    const others = Array.from({ length: targets.endpoints }, (_, endpoint) => endpoint).filter(
+      (endpoint) => endpoint !== replica,
+    );
     const types = new Set([kind.type]);
     if (scope === 2) this.hold(replica, random.pick(others), types, mode);
-    else for (const other of others) this.hold(scope === 0 ? other : replica, scope === 0 ? replica : other, types, mode);
+    else
+      for (const other of others) this.hold(scope === 0 ? other : replica, scope === 0 ? replica : other, types, mode);
     yield { forUs: random.logNormal(20_000, 1) };
   }
 
@@ -260,7 +306,9 @@ export class AmbushDriver implements EventHandler {
     for (let count = event === '' ? random.between(1, 10) : 1; count > 0; count--) {
       const seen = yield {
         forUs: 100_000,
-        until: ({ endpoint, kind: happened, type, event: transition }) => (any ? endpoint < targets.replicas : endpoint === victim) && (event === '' ? happened === direction && type === kind.type : transition === event),
+        until: ({ endpoint, kind: happened, type, event: transition }) =>
+          (any ? endpoint < targets.replicas : endpoint === victim) &&
+          (event === '' ? happened === direction && type === kind.type : transition === event),
       };
       if (seen === undefined) return;
       if (any) victim = seen.endpoint;

@@ -19,7 +19,12 @@ export interface FirstStarts {
   /** By replica. Beyond the safety phase: at most f, and the others have to begin without these. */
   readonly startsAtUs: readonly number[];
   /** Directed paths between replicas on which introductions are lost or late at first, and until when. */
-  readonly paths: readonly { readonly from: number; readonly to: number; readonly mode: HoldMode; readonly untilUs: number }[];
+  readonly paths: readonly {
+    readonly from: number;
+    readonly to: number;
+    readonly mode: HoldMode;
+    readonly untilUs: number;
+  }[];
   /** Processes that are killed meanwhile, and start again with what is on their disks. */
   readonly kills: readonly { readonly replica: number; readonly atUs: number; readonly downUs: number }[];
 }
@@ -57,16 +62,25 @@ export function drawFirstStarts(random: Random, replicas: number, ticks: number)
       paths.push({ from, to, mode: random.pick(['lose', 'keep', 'copy']), untilUs: logUniform(random, 1000, 300_000) });
     }
   }
-  const kills = Array.from({ length: random.pick([0, 1, 3]) }, () => ({ replica: random.below(replicas), atUs: logUniform(random, 100, 300_000), downUs: random.logNormal(10_000, 1.2) }));
+  const kills = Array.from({ length: random.pick([0, 1, 3]) }, () => ({
+    replica: random.below(replicas),
+    atUs: logUniform(random, 100, 300_000),
+    downUs: random.logNormal(10_000, 1.2),
+  }));
   return { startsAtUs, paths, kills };
 }
 
 export function drawDirectoryLosses(random: Random, replicas: number, ticks: number): DirectoryLoss[] {
-  return Array.from({ length: random.between(1, 3) }, () => ({ replica: random.below(replicas), atUs: ticks * random.unit(), downUs: random.logNormal(10_000, 1.2), first: random.chance(0.4) ? 'ask' : 'log-lost' }));
+  return Array.from({ length: random.between(1, 3) }, () => ({
+    replica: random.below(replicas),
+    atUs: ticks * random.unit(),
+    downUs: random.logNormal(10_000, 1.2),
+    first: random.chance(0.4) ? 'ask' : 'log-lost',
+  }));
 }
 
 function logUniform(random: Random, low: number, high: number): number {
-  return low * Math.pow(high / low, random.unit());
+  return low * (high / low) ** random.unit();
 }
 
 export function describeFirstStarts({ startsAtUs, paths, kills }: FirstStarts): string {
@@ -77,7 +91,9 @@ export function describeFirstStarts({ startsAtUs, paths, kills }: FirstStarts): 
 }
 
 export function describeDirectoryLosses(losses: readonly DirectoryLoss[]): string {
-  return losses.map(({ replica, atUs, first }) => `r${replica} at ${(atUs / 1000).toFixed(0)} ms, then ${first}`).join(' ');
+  return losses
+    .map(({ replica, atUs, first }) => `r${replica} at ${(atUs / 1000).toFixed(0)} ms, then ${first}`)
+    .join(' ');
 }
 
 export class BeginningDriver implements EventHandler {

@@ -51,7 +51,10 @@ export class ChainTree {
     const known = this.byChain.get(keyOf(hi, lo));
     if (known !== undefined) {
       if (this.parents[known] !== parent || this.chainHis[known] !== hi || this.chainLos[known] !== lo) {
-        throw new Violation('hash-collision', `chain ${toHex(hi, lo)} stands for entry ${index} behind node ${parent} and for entry ${this.indexes[known]} behind node ${this.parents[known]}`);
+        throw new Violation(
+          'hash-collision',
+          `chain ${toHex(hi, lo)} stands for entry ${index} behind node ${parent} and for entry ${this.indexes[known]} behind node ${this.parents[known]}`,
+        );
       }
       return known;
     }
@@ -92,9 +95,13 @@ export class ChainTree {
     const sessionHi = log.sessionHi(index);
     const sessionLo = log.sessionLo(index);
     const order =
-      compareU64(timestampHi, timestampLo, this.timestampHis[parent]!, this.timestampLos[parent]!) || compareU64(sessionHi, sessionLo, this.sessionHis[parent]!, this.sessionLos[parent]!);
+      compareU64(timestampHi, timestampLo, this.timestampHis[parent]!, this.timestampLos[parent]!) ||
+      compareU64(sessionHi, sessionLo, this.sessionHis[parent]!, this.sessionLos[parent]!);
     if (order <= 0 && parent !== ROOT) {
-      throw new Violation('key-order', `entry ${index} (${toHex(timestampHi, timestampLo)}, ${toHex(sessionHi, sessionLo)}) is not above the one before it (${toHex(this.timestampHis[parent]!, this.timestampLos[parent]!)}, ${toHex(this.sessionHis[parent]!, this.sessionLos[parent]!)})`);
+      throw new Violation(
+        'key-order',
+        `entry ${index} (${toHex(timestampHi, timestampLo)}, ${toHex(sessionHi, sessionLo)}) is not above the one before it (${toHex(this.timestampHis[parent]!, this.timestampLos[parent]!)}, ${toHex(this.sessionHis[parent]!, this.sessionLos[parent]!)})`,
+      );
     }
     const node = this.parents.length;
     const request = this.requestOf(sessionHi, sessionLo, log.lane(index), log.request(index));

@@ -76,7 +76,13 @@ export class Checks {
 
   constructor(readonly replicas: number) {
     this.views = new Views(replicas);
-    this.mirrors = Array.from({ length: replicas }, () => ({ path: [ROOT], last: 0, verified: 0, executed: 0, restores: 0 }));
+    this.mirrors = Array.from({ length: replicas }, () => ({
+      path: [ROOT],
+      last: 0,
+      verified: 0,
+      executed: 0,
+      restores: 0,
+    }));
     this.states = new Array<ReplicaStateView | undefined>(replicas).fill(undefined);
   }
 
@@ -115,7 +121,16 @@ export class Checks {
         // The chains that an Order names are the primary's log, the last of them all of it.
         const length = readU16(bytes, offset + Order.at.orders);
         const last = offset + Order.size + length - 8;
-        this.state(replica, 'primary', bytes, offset, Order.at.view, Order.at.baseIndex, last - offset, length / ORDER_RECORD_BYTES);
+        this.state(
+          replica,
+          'primary',
+          bytes,
+          offset,
+          Order.at.view,
+          Order.at.baseIndex,
+          last - offset,
+          length / ORDER_RECORD_BYTES,
+        );
         break;
       }
       case Chunk.type: {
@@ -148,7 +163,11 @@ export class Checks {
   /** A client was told that this request is committed. */
   clientCommitted(sessionHi: number, sessionLo: number, lane: number, request: number): void {
     const id = this.tree.requestOf(sessionHi, sessionLo, lane, request);
-    if (this.chosenRequests[id] === undefined) throw new Violation('client-result', `request ${this.tree.requestName(id)} was reported as committed and is not in the chosen log of ${this.chosenLength} entries`);
+    if (this.chosenRequests[id] === undefined)
+      throw new Violation(
+        'client-result',
+        `request ${this.tree.requestName(id)} was reported as committed and is not in the chosen log of ${this.chosenLength} entries`,
+      );
   }
 
   /** One line on a replica, for reports. */
@@ -156,11 +175,27 @@ export class Checks {
     const state = this.states[replica];
     if (state === undefined) return `replica ${replica}: down`;
     const { log } = state;
-    const role = state.status === ReplicaStatus.normal ? (this.views.primary(state.view) === replica ? 'primary' : this.views.isMember(state.view, replica) ? 'member' : 'spare') : '-';
+    const role =
+      state.status === ReplicaStatus.normal
+        ? this.views.primary(state.view) === replica
+          ? 'primary'
+          : this.views.isMember(state.view, replica)
+            ? 'member'
+            : 'spare'
+        : '-';
     return `replica ${replica}: ${REPLICA_STATUS_NAMES[state.status]} ${role} view ${state.view} logView ${state.logView} log ${log.baseIndex}…${log.lastIndex} chain ${toHex(log.chainHi(log.lastIndex), log.chainLo(log.lastIndex))} committed ${state.committed} executed ${state.executed}`;
   }
 
-  private state(replica: number, kind: Statement['kind'], bytes: Uint8Array, offset: number, atView: number, atIndex: number, atChain: number, behind = 0): void {
+  private state(
+    replica: number,
+    kind: Statement['kind'],
+    bytes: Uint8Array,
+    offset: number,
+    atView: number,
+    atIndex: number,
+    atChain: number,
+    behind = 0,
+  ): void {
     if (atChain >= 0 && this.tree.find(readI32(bytes, offset + atChain), readI32(bytes, offset + atChain + 4)) < 0) {
       // Said of a log that may look otherwise when the call ends: an entry held back is appended, acknowledged and, by the
       // very message that woke it, cut again. So the log is read now.
@@ -186,7 +221,11 @@ export class Checks {
     while (common >= baseIndex && !this.isNode(path[common]!, log, common)) common--;
     if (common < baseIndex) {
       let node = tree.find(log.chainHi(baseIndex), log.chainLo(baseIndex));
-      if (node < 0 || tree.indexes[node] !== baseIndex) throw new Violation('acknowledgement-truthful', `replica ${replica} starts its log behind entry ${baseIndex} with a chain that no log ever had there`);
+      if (node < 0 || tree.indexes[node] !== baseIndex)
+        throw new Violation(
+          'acknowledgement-truthful',
+          `replica ${replica} starts its log behind entry ${baseIndex} with a chain that no log ever had there`,
+        );
       for (let index = baseIndex; index >= 0 && path[index] !== node; index--) {
         path[index] = node;
         node = tree.parents[node]!;
@@ -215,7 +254,11 @@ export class Checks {
     if (carriers.length === 1) return;
     for (const carrier of carriers) {
       const at = tree.indexes[carrier]!;
-      if (at < index && path[at] === carrier) throw new Violation('at-most-once', `the log of replica ${replica} holds request ${tree.requestName(request)} at ${at} and at ${index}`);
+      if (at < index && path[at] === carrier)
+        throw new Violation(
+          'at-most-once',
+          `the log of replica ${replica} holds request ${tree.requestName(request)} at ${at} and at ${index}`,
+        );
     }
   }
 
@@ -233,9 +276,16 @@ export class Checks {
     }
     const node = this.tree.find(statement.chainHi, statement.chainLo);
     if (node < 0 || this.tree.indexes[node] !== index) {
-      throw new Violation('acknowledgement-truthful', `replica ${replica} says in view ${view} that entry ${index} has chain ${toHex(statement.chainHi, statement.chainLo)}, which no log ever had there`);
+      throw new Violation(
+        'acknowledgement-truthful',
+        `replica ${replica} says in view ${view} that entry ${index} has chain ${toHex(statement.chainHi, statement.chainLo)}, which no log ever had there`,
+      );
     }
-    if (record.primary !== replica) throw new Violation('one-start', `replica ${replica} speaks as the primary of view ${view}, which is replica ${record.primary}`);
+    if (record.primary !== replica)
+      throw new Violation(
+        'one-start',
+        `replica ${replica} speaks as the primary of view ${view}, which is replica ${record.primary}`,
+      );
     this.primarySays(record, node);
     this.choose(record);
   }
@@ -243,9 +293,20 @@ export class Checks {
   private judgeSyncAck(record: ViewRecord, replica: number, index: number): void {
     const state = this.states[replica]!;
     const mirror = this.mirrors[replica]!;
-    if (index > Math.max(record.length, 0)) throw new Violation('acknowledgement-truthful', `replica ${replica} matches view ${record.view} up to ${index}, beyond what its primary has said (${record.length})`);
-    if (state.view === record.view && state.status === ReplicaStatus.normal && (index > mirror.last || mirror.path[index] !== record.path[index])) {
-      throw new Violation('acknowledgement-truthful', `replica ${replica} matches view ${record.view} up to ${index}, where its log has ${this.tree.describe(mirror.path[index] ?? -1)} and the primary's ${this.tree.describe(record.path[index]!)}`);
+    if (index > Math.max(record.length, 0))
+      throw new Violation(
+        'acknowledgement-truthful',
+        `replica ${replica} matches view ${record.view} up to ${index}, beyond what its primary has said (${record.length})`,
+      );
+    if (
+      state.view === record.view &&
+      state.status === ReplicaStatus.normal &&
+      (index > mirror.last || mirror.path[index] !== record.path[index])
+    ) {
+      throw new Violation(
+        'acknowledgement-truthful',
+        `replica ${replica} matches view ${record.view} up to ${index}, where its log has ${this.tree.describe(mirror.path[index] ?? -1)} and the primary's ${this.tree.describe(record.path[index]!)}`,
+      );
     }
     if (record.vouched[replica]! < index) record.vouched[replica] = index;
     this.choose(record);
@@ -257,7 +318,11 @@ export class Checks {
     const index = tree.indexes[node]!;
     const first = record.length < 0;
     if (index <= record.length) {
-      if (path[index] !== node) throw new Violation('one-start', `the primary of view ${record.view}, replica ${record.primary}, said ${tree.describe(path[index]!)} and now ${tree.describe(node)}`);
+      if (path[index] !== node)
+        throw new Violation(
+          'one-start',
+          `the primary of view ${record.view}, replica ${record.primary}, said ${tree.describe(path[index]!)} and now ${tree.describe(node)}`,
+        );
       return;
     }
     let at = index;
@@ -266,7 +331,11 @@ export class Checks {
       path[at] = walk;
       walk = tree.parents[walk]!;
     }
-    if (path[at] !== walk) throw new Violation('one-start', `the primary of view ${record.view}, replica ${record.primary}, said ${tree.describe(path[at]!)} and now ${tree.describe(node)}, which does not follow from it`);
+    if (path[at] !== walk)
+      throw new Violation(
+        'one-start',
+        `the primary of view ${record.view}, replica ${record.primary}, said ${tree.describe(path[at]!)} and now ${tree.describe(node)}, which does not follow from it`,
+      );
     record.length = index;
     if (first) {
       for (const lower of this.ordered) {
@@ -290,7 +359,11 @@ export class Checks {
     if (index > record.length) record.pending.push(acknowledgement);
     const node = this.tree.find(chainHi, chainLo);
     if (node < 0) return;
-    if (this.tree.indexes[node] !== index) throw new Violation('acknowledgement-truthful', `replica ${replica} acknowledges ${index} with the chain of ${this.tree.describe(node)}`);
+    if (this.tree.indexes[node] !== index)
+      throw new Violation(
+        'acknowledgement-truthful',
+        `replica ${replica} acknowledges ${index} with the chain of ${this.tree.describe(node)}`,
+      );
     this.vouch(record, replica, node);
   }
 
@@ -315,7 +388,10 @@ export class Checks {
     const { chosen, tree } = this;
     const known = Math.min(length, this.chosenLength);
     if (chosen[known] !== record.path[known]) {
-      throw new Violation('chosen-agree', `view ${record.view} commits ${tree.describe(record.path[known]!)}, another view committed ${tree.describe(chosen[known]!)}`);
+      throw new Violation(
+        'chosen-agree',
+        `view ${record.view} commits ${tree.describe(record.path[known]!)}, another view committed ${tree.describe(chosen[known]!)}`,
+      );
     }
     for (let index = known + 1; index <= length; index++) {
       const node = record.path[index]!;
@@ -332,7 +408,10 @@ export class Checks {
   /** What view `lower` chose is in the log of `record`, a later one. */
   private checkContains(record: ViewRecord, lower: ViewRecord): void {
     if (lower.chosen > record.length || record.path[lower.chosen] !== this.chosen[lower.chosen]) {
-      throw new Violation('never-lost', `view ${lower.view} committed ${this.tree.describe(this.chosen[lower.chosen]!)}; the primary of view ${record.view}, replica ${record.primary}, has ${this.tree.describe(record.path[Math.min(lower.chosen, record.length)]!)}`);
+      throw new Violation(
+        'never-lost',
+        `view ${lower.view} committed ${this.tree.describe(this.chosen[lower.chosen]!)}; the primary of view ${record.view}, replica ${record.primary}, has ${this.tree.describe(record.path[Math.min(lower.chosen, record.length)]!)}`,
+      );
     }
   }
 
@@ -345,7 +424,10 @@ export class Checks {
       if (record.view > state.view || record.chosen === 0) continue;
       if (record.view === state.view && !this.views.isMember(record.view, replica)) continue;
       if (record.chosen > mirror.last || mirror.path[record.chosen] !== this.chosen[record.chosen]) {
-        throw new Violation('chosen-stable', `view ${record.view} committed ${this.tree.describe(this.chosen[record.chosen]!)}; replica ${replica}, in view ${state.view}, has ${this.tree.describe(mirror.path[Math.min(record.chosen, mirror.last)]!)}`);
+        throw new Violation(
+          'chosen-stable',
+          `view ${record.view} committed ${this.tree.describe(this.chosen[record.chosen]!)}; replica ${replica}, in view ${state.view}, has ${this.tree.describe(mirror.path[Math.min(record.chosen, mirror.last)]!)}`,
+        );
       }
     }
   }
@@ -353,13 +435,20 @@ export class Checks {
   private checkCommitted(replica: number, mirror: Mirror, state: ReplicaStateView): void {
     const { committed } = state;
     if (committed > this.chosenLength || committed > mirror.last || mirror.path[committed] !== this.chosen[committed]) {
-      throw new Violation('committed-truthful', `replica ${replica} takes ${committed} entries for committed, the last ${this.tree.describe(mirror.path[committed] ?? -1)}; chosen are ${this.chosenLength}, there ${this.tree.describe(this.chosen[committed] ?? -1)}`);
+      throw new Violation(
+        'committed-truthful',
+        `replica ${replica} takes ${committed} entries for committed, the last ${this.tree.describe(mirror.path[committed] ?? -1)}; chosen are ${this.chosenLength}, there ${this.tree.describe(this.chosen[committed] ?? -1)}`,
+      );
     }
   }
 
   private checkExecuted(replica: number, mirror: Mirror, state: ReplicaStateView, probe: MachineProbe): void {
     const { executed } = state;
-    if (executed > mirror.last) throw new Violation('executed-agree', `replica ${replica} has executed ${executed} entries of a log of ${mirror.last}`);
+    if (executed > mirror.last)
+      throw new Violation(
+        'executed-agree',
+        `replica ${replica} has executed ${executed} entries of a log of ${mirror.last}`,
+      );
     if (probe.restores !== mirror.restores) {
       mirror.restores = probe.restores;
       mirror.verified = 0;
@@ -374,7 +463,11 @@ export class Checks {
       const digest = probe.digests[index];
       if (digest !== undefined) {
         const canonical = (this.digests[index] ??= digest);
-        if (canonical !== digest) throw new Violation('executed-agree', `replica ${replica} executed entry ${index} (${this.tree.requestName(this.tree.requests[this.chosen[index]!]!)}) with another result than another replica did`);
+        if (canonical !== digest)
+          throw new Violation(
+            'executed-agree',
+            `replica ${replica} executed entry ${index} (${this.tree.requestName(this.tree.requests[this.chosen[index]!]!)}) with another result than another replica did`,
+          );
       }
       mirror.verified = index;
     }
@@ -383,7 +476,16 @@ export class Checks {
   private record(view: number): ViewRecord {
     let record = this.records.get(view);
     if (record === undefined) {
-      record = { view, primary: this.views.primary(view), memberMask: this.views.memberMask(view), path: [ROOT], length: -1, vouched: new Array<number>(this.replicas).fill(0), pending: [], chosen: 0 };
+      record = {
+        view,
+        primary: this.views.primary(view),
+        memberMask: this.views.memberMask(view),
+        path: [ROOT],
+        length: -1,
+        vouched: new Array<number>(this.replicas).fill(0),
+        pending: [],
+        chosen: 0,
+      };
       this.records.set(view, record);
       let at = this.ordered.length;
       while (at > 0 && this.ordered[at - 1]!.view > view) at--;

@@ -110,9 +110,22 @@ export class ClientHost implements EventHandler {
     private readonly configure: Configure,
     private readonly around: ClientSurroundings,
   ) {
-    this.outbox = new SimulatedOutbox(endpoint, around.wire, around.network, (to, bytes, offset, length) => this.sent(to, bytes, offset, length), around.datagramBytes);
+    this.outbox = new SimulatedOutbox(
+      endpoint,
+      around.wire,
+      around.network,
+      (to, bytes, offset, length) => this.sent(to, bytes, offset, length),
+      around.datagramBytes,
+    );
     this.workload = new Workload(around.random.fork('workload'), around.plan, `c${endpoint}`);
-    this.lanes = Array.from({ length: around.plan.lanes }, () => ({ process: around.events.newProcess(), item: undefined, invokedUs: 0, operation: 0, request: 0, paced: false }));
+    this.lanes = Array.from({ length: around.plan.lanes }, () => ({
+      process: around.events.newProcess(),
+      item: undefined,
+      invokedUs: 0,
+      operation: 0,
+      request: 0,
+      paced: false,
+    }));
   }
 
   /** True when no operation is open. */
@@ -122,7 +135,13 @@ export class ClientHost implements EventHandler {
 
   /** One line, for reports. */
   describe(): string {
-    const open = this.lanes.map((lane, i) => (lane.item === undefined ? '' : `${i}: ${lane.item.f} ${lane.item.quorumRead ? '(quorum) ' : ''}since ${lane.invokedUs}`)).filter((text) => text !== '');
+    const open = this.lanes
+      .map((lane, i) =>
+        lane.item === undefined
+          ? ''
+          : `${i}: ${lane.item.f} ${lane.item.quorumRead ? '(quorum) ' : ''}since ${lane.invokedUs}`,
+      )
+      .filter((text) => text !== '');
     return `client ${this.endpoint}: ${this.core?.registered === true ? 'registered' : 'not registered'}, ${this.counts.committed} committed, ${this.counts.fresh} of them fresh; open: ${open.length === 0 ? 'none' : open.join(', ')}`;
   }
 
@@ -160,7 +179,13 @@ export class ClientHost implements EventHandler {
     const nonceHi = random.next();
     if (this.around.owned) this.sessionLo = ownedSessionLo(this.sessionLo, this.endpoint);
     const isOwned = (this.sessionLo & 1) === 0; // both kinds occur: see protocol/log/session-owner.ts
-    const config = this.configure(this.sessionHi, this.sessionLo, isOwned ? this.endpoint : nonceHi, random.next(), random.next());
+    const config = this.configure(
+      this.sessionHi,
+      this.sessionLo,
+      isOwned ? this.endpoint : nonceHi,
+      random.next(),
+      random.next(),
+    );
     this.core = this.around.createClient({ ...config, ...this.core?.succession() }, this.outbox, clientEvents);
     clock.read(queue.nowUs, this.now);
     this.around.wire.start(this.now);
@@ -230,7 +255,11 @@ export class ClientHost implements EventHandler {
       });
     } else if (kind === LANE) {
       this.begin(lane);
-    } else if (kind === IMPATIENCE && this.lanes[lane]!.operation === operation && this.lanes[lane]!.item !== undefined) {
+    } else if (
+      kind === IMPATIENCE &&
+      this.lanes[lane]!.operation === operation &&
+      this.lanes[lane]!.item !== undefined
+    ) {
       this.around.clock.read(this.around.queue.nowUs, this.now);
       this.call((core) => core.cancel(lane, this.now));
     }
@@ -256,7 +285,14 @@ export class ClientHost implements EventHandler {
           events.received(this.endpoint, from, bytes, offset, length);
           core.receive(bytes, offset, length, from, this.now);
         };
-        wire.read(datagram.bytes, datagram.length, datagram.from, handle, () => undefined, (to, message, offset) => this.outbox.prove(to, message, offset));
+        wire.read(
+          datagram.bytes,
+          datagram.length,
+          datagram.from,
+          handle,
+          () => undefined,
+          (to, message, offset) => this.outbox.prove(to, message, offset),
+        );
       });
     }
     network.release(datagram);
@@ -270,7 +306,11 @@ export class ClientHost implements EventHandler {
     } catch (error) {
       if (error instanceof Violation) throw error;
       const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-      throw new Violation(error instanceof InvariantError ? 'core-invariant' : 'core-exception', `client ${this.endpoint}: ${text}`, { cause: error });
+      throw new Violation(
+        error instanceof InvariantError ? 'core-invariant' : 'core-exception',
+        `client ${this.endpoint}: ${text}`,
+        { cause: error },
+      );
     }
     this.outbox.flush();
     if (this.sessionLost) {
@@ -296,7 +336,10 @@ export class ClientHost implements EventHandler {
   private keepPace(): void {
     const { queue, pace } = this.around;
     if (this.stopping) return;
-    const idle = this.lanesStarted && queue.nowUs >= this.pausedUntilUs ? this.lanes.findIndex((lane) => lane.item === undefined) : -1;
+    const idle =
+      this.lanesStarted && queue.nowUs >= this.pausedUntilUs
+        ? this.lanes.findIndex((lane) => lane.item === undefined)
+        : -1;
     if (idle >= 0) this.begin(idle, true);
     queue.schedule(queue.nowUs + pace!.everyUs, this, PACE, undefined);
   }
@@ -315,7 +358,14 @@ export class ClientHost implements EventHandler {
     lane.paced = paced;
     lane.operation++;
     lane.invokedUs = queue.nowUs;
-    events.record({ process: lane.process, type: 'invoke', f: item.f, key: item.key, value: item.value, time: queue.nowUs * 1000 });
+    events.record({
+      process: lane.process,
+      type: 'invoke',
+      f: item.f,
+      key: item.key,
+      value: item.value,
+      time: queue.nowUs * 1000,
+    });
     const impatient = queue.nowUs < this.healedAtUs && random.chance(0.3 * giveUp);
     const patienceUs = random.logNormal(5000, 1.5);
     clock.read(queue.nowUs, this.now);
@@ -335,7 +385,8 @@ export class ClientHost implements EventHandler {
   private completed(index: number, outcome: number, fast: boolean): void {
     const lane = this.lanes[index]!;
     const { item } = lane;
-    if (item === undefined) throw new Violation('client-result', `client ${this.endpoint} completed lane ${index}, which had nothing open`);
+    if (item === undefined)
+      throw new Violation('client-result', `client ${this.endpoint} completed lane ${index}, which had nothing open`);
     const { events, queue } = this.around;
     const time = queue.nowUs * 1000;
     switch (outcome) {
@@ -373,7 +424,14 @@ export class ClientHost implements EventHandler {
     if (item === undefined) return;
     const { events, queue } = this.around;
     this.counts.unknown++;
-    events.record({ process: lane.process, type: 'info', f: item.f, key: item.key, value: item.value, time: queue.nowUs * 1000 });
+    events.record({
+      process: lane.process,
+      type: 'info',
+      f: item.f,
+      key: item.key,
+      value: item.value,
+      time: queue.nowUs * 1000,
+    });
     lane.process = events.newProcess();
     lane.item = undefined;
   }

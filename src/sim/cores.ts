@@ -4,7 +4,16 @@
  */
 import { ClientCore } from '../protocol/client/client-core.js';
 import type { ClientConfig, ReplicaConfig } from '../protocol/config.js';
-import type { Chain, ClientEvents, Hasher, Instant, Outbox, Recovered, ReplicaObserver, Storage } from '../protocol/contract.js';
+import type {
+  Chain,
+  ClientEvents,
+  Hasher,
+  Instant,
+  Outbox,
+  Recovered,
+  ReplicaObserver,
+  Storage,
+} from '../protocol/contract.js';
 import { ReplicaCore } from '../protocol/replica/replica-core.js';
 import type { StateMachine } from '../machine/state-machine.js';
 
@@ -63,8 +72,17 @@ export interface SimulatedClientCore {
   succession(): Pick<ClientConfig, 'afterHi' | 'afterLo' | 'aheadNs'>;
 }
 
-export type CreateReplica = (config: ReplicaConfig, outbox: Outbox, storage: Storage, machine: StateMachine, hasher: Hasher, observer: ReplicaObserver, chain?: Chain) => SimulatedReplicaCore;
+export type CreateReplica = (
+  config: ReplicaConfig,
+  outbox: Outbox,
+  storage: Storage,
+  machine: StateMachine,
+  hasher: Hasher,
+  observer: ReplicaObserver,
+  chain?: Chain,
+) => SimulatedReplicaCore;
 export type CreateClient = (config: ClientConfig, outbox: Outbox, events: ClientEvents) => SimulatedClientCore;
 
-export const createShippedReplica: CreateReplica = (config, outbox, storage, machine, hasher, observer, chain) => new ReplicaCore(config, outbox, storage, machine, hasher, observer, chain);
+export const createShippedReplica: CreateReplica = (config, outbox, storage, machine, hasher, observer, chain) =>
+  new ReplicaCore(config, outbox, storage, machine, hasher, observer, chain);
 export const createShippedClient: CreateClient = (config, outbox, events) => new ClientCore(config, outbox, events);

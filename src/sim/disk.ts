@@ -107,7 +107,11 @@ export class SimulatedDisk implements Storage, EventHandler {
       for (let index = batch.entriesFrom; index <= batch.lastIndex; index++) {
         const entry = new Uint8Array(batch.entryBytes(index));
         const length = batch.readEntry(index, entry, 0);
-        if (length !== entry.length || length < ENTRY_HEADER_BYTES) throw new Violation('core-exception', `${this.name}: entry ${index} of a batch was announced with ${entry.length} bytes and has ${length}`);
+        if (length !== entry.length || length < ENTRY_HEADER_BYTES)
+          throw new Violation(
+            'core-exception',
+            `${this.name}: entry ${index} of a batch was announced with ${entry.length} bytes and has ${length}`,
+          );
         entries.push(entry);
       }
     }
@@ -115,11 +119,17 @@ export class SimulatedDisk implements Storage, EventHandler {
     const copy: PendingBatch = {
       token,
       generation: this.generation,
-      hardState: this.known === 0 ? { view, logView, incarnation, isEcho } : { view, logView, incarnation, isEcho, known, lives },
+      hardState:
+        this.known === 0
+          ? { view, logView, incarnation, isEcho }
+          : { view, logView, incarnation, isEcho, known, lives },
       entriesFrom: batch.entriesFrom,
       entries,
       committed: batch.committed,
-      snapshot: this.keepsLog && batch.snapshot !== undefined ? { ...batch.snapshot, bytes: batch.snapshot.bytes.slice() } : undefined,
+      snapshot:
+        this.keepsLog && batch.snapshot !== undefined
+          ? { ...batch.snapshot, bytes: batch.snapshot.bytes.slice() }
+          : undefined,
     };
     this.counts.batches++;
     if (this.conditions.latencyUs === 0 && this.pending.length === 0) {
@@ -205,14 +215,21 @@ export class SimulatedDisk implements Storage, EventHandler {
     const found = this.slots.map((slot) => decodeSlot(slot, this.hasher)).filter((slot) => slot !== undefined);
     found.sort((a, b) => b.sequence - a.sequence);
     const newest = found[0];
-    if (newest === undefined && this.sequence > 0) throw new Violation('promise-kept', `${this.name}: both slots of the hard state are unreadable after ${this.sequence} writes`);
+    if (newest === undefined && this.sequence > 0)
+      throw new Violation(
+        'promise-kept',
+        `${this.name}: both slots of the hard state are unreadable after ${this.sequence} writes`,
+      );
     const hardState = newest?.hardState;
     const hasLog = this.keepsLog && !this.logLost && hardState !== undefined;
     if (newest !== undefined) this.writeSlots(newest.hardState, newest.sequence);
     if (!hasLog) return { hardState, log: undefined };
     const entries: Uint8Array[] = [];
     for (let index = this.logFirst; index <= this.logLast; index++) entries.push(this.log.get(index)!.slice());
-    return { hardState: { ...hardState, isEcho: this.isEcho }, log: { snapshot: this.snapshot, entries, committed: this.committed } };
+    return {
+      hardState: { ...hardState, isEcho: this.isEcho },
+      log: { snapshot: this.snapshot, entries, committed: this.committed },
+    };
   }
 
   private apply(batch: PendingBatch): void {
@@ -226,9 +243,16 @@ export class SimulatedDisk implements Storage, EventHandler {
       // A process that starts without the log has installed none, so its logView begins again; the promise stands.
       const fellBack = logView < old.logView && incarnation === old.incarnation;
       const forgot = batch.hardState.known?.some((heard, replica) => heard < (old.known?.[replica] ?? 0)) === true;
-      if (forgot) throw new Violation('promise-kept', `${this.name}: what it knew of others' incarnations (${old.known?.join(' ')}) was overwritten by less (${batch.hardState.known?.join(' ')})`);
+      if (forgot)
+        throw new Violation(
+          'promise-kept',
+          `${this.name}: what it knew of others' incarnations (${old.known?.join(' ')}) was overwritten by less (${batch.hardState.known?.join(' ')})`,
+        );
       if (view < old.view || fellBack || incarnation < old.incarnation || logView > view) {
-        throw new Violation('promise-kept', `${this.name}: hard state (view ${old.view}, logView ${old.logView}, incarnation ${old.incarnation}) was overwritten by (${view}, ${logView}, ${incarnation})`);
+        throw new Violation(
+          'promise-kept',
+          `${this.name}: hard state (view ${old.view}, logView ${old.logView}, incarnation ${old.incarnation}) was overwritten by (${view}, ${logView}, ${incarnation})`,
+        );
       }
     }
     this.writeSlots(batch.hardState, ++this.sequence);
@@ -245,11 +269,15 @@ export class SimulatedDisk implements Storage, EventHandler {
       if (this.logLast < snapshot.index) this.logLast = snapshot.index;
     }
     if (entriesFrom > this.logLast + 1) {
-      throw new Violation('core-exception', `${this.name}: a batch begins at entry ${entriesFrom}, the stored log holds ${this.logFirst}…${this.logLast}`);
+      throw new Violation(
+        'core-exception',
+        `${this.name}: a batch begins at entry ${entriesFrom}, the stored log holds ${this.logFirst}…${this.logLast}`,
+      );
     }
     for (let index = entriesFrom; index <= this.logLast; index++) this.log.delete(index);
     // Entries that came and were covered by the snapshot within one turn need not be kept.
-    for (let i = 0; i < entries.length; i++) if (entriesFrom + i >= this.logFirst) this.log.set(entriesFrom + i, entries[i]!);
+    for (let i = 0; i < entries.length; i++)
+      if (entriesFrom + i >= this.logFirst) this.log.set(entriesFrom + i, entries[i]!);
     this.logLast = Math.max(entriesFrom + entries.length, this.logFirst) - 1;
     this.committed = committed;
     this.isEcho = batch.hardState.isEcho === true;

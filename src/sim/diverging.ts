@@ -38,12 +38,20 @@ export interface DivergingTargets {
  * Which machines go wrong in a run: none in most.
  * @param ticks length of the safety phase, µs
  */
-export function drawDiverging(seed: number, allowed: ReadonlySet<string>, replicas: number, ticks: number): readonly WrongMachine[] {
+export function drawDiverging(
+  seed: number,
+  allowed: ReadonlySet<string>,
+  replicas: number,
+  ticks: number,
+): readonly WrongMachine[] {
   const random = new Random(seed).fork('diverging');
   const f = (replicas - 1) / 2;
   if (!random.chance(SHARE) || !allowed.has('diverge') || f === 0) return [];
   const left = Array.from({ length: replicas }, (_, replica) => replica);
-  return Array.from({ length: random.between(1, f) }, () => ({ replica: left.splice(random.below(left.length), 1)[0]!, atUs: random.below(ticks) }));
+  return Array.from({ length: random.between(1, f) }, () => ({
+    replica: left.splice(random.below(left.length), 1)[0]!,
+    atUs: random.below(ticks),
+  }));
 }
 
 /** The limits of a run with such a machine. */
@@ -53,7 +61,9 @@ export function shortLog(limits: Limits, keepsLog: boolean): Limits {
 
 /** For people; empty when there are none. */
 export function describeDiverging(machines: readonly WrongMachine[]): string {
-  return machines.length === 0 ? '' : `diverge ${machines.map(({ replica, atUs }) => `r${replica} at ${(atUs / 1000).toFixed(0)} ms`).join(', ')}`;
+  return machines.length === 0
+    ? ''
+    : `diverge ${machines.map(({ replica, atUs }) => `r${replica} at ${(atUs / 1000).toFixed(0)} ms`).join(', ')}`;
 }
 
 export class DivergingDriver implements EventHandler {
@@ -82,7 +92,8 @@ export class DivergingDriver implements EventHandler {
     if (this.stopped) return;
     const machine = payload as WrongMachine;
     const mark = this.machines.indexOf(machine) + 1;
-    if (!this.targets.goWrong(machine.replica, mark)) this.queue.schedule(this.queue.nowUs + TRY_AGAIN_US, this, 0, machine);
+    if (!this.targets.goWrong(machine.replica, mark))
+      this.queue.schedule(this.queue.nowUs + TRY_AGAIN_US, this, 0, machine);
   }
 
   /** How long somebody takes to bring a replica back that stopped itself, µs. */
@@ -149,8 +160,12 @@ export class WrongStates {
   areNoticed(): boolean {
     const right = this.hosts.filter((host) => markOf(host) === 0);
     const mustStop = right.filter(({ hasOwnState }) => hasOwnState).length > (this.hosts.length - 1) / 2;
-    const isNoticed = (host: MarkedHost): boolean => markOf(host) === 0 || (!mustStop && this.stillNamed.has(host.id)) || !(host.probe!.wentWrong || host.hasOwnState);
-    return this.hosts.every(({ probe }) => (probe?.nextMark ?? 0) === 0) && (right.length === 0 || this.hosts.every(isNoticed));
+    const isNoticed = (host: MarkedHost): boolean =>
+      markOf(host) === 0 || (!mustStop && this.stillNamed.has(host.id)) || !(host.probe!.wentWrong || host.hasOwnState);
+    return (
+      this.hosts.every(({ probe }) => (probe?.nextMark ?? 0) === 0) &&
+      (right.length === 0 || this.hosts.every(isNoticed))
+    );
   }
 
   totals(): { readonly wrong: number; readonly wrongNamed: number; readonly wrongStopped: number } {

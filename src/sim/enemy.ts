@@ -9,7 +9,19 @@ import { Instant } from '../protocol/contract.js';
 import { ownedSessionLo } from '../protocol/log/session-owner.js';
 import { REGISTER_BYTES, REGISTER_LANE } from '../protocol/log/sessions.js';
 import { begin, type Layout } from '../wire/layout.js';
-import { layoutOf, Plea, Probe, ProbeReply, Read, Reconcile, Reject, Reply, Request, RequestFlag, typeOf } from '../wire/messages.js';
+import {
+  layoutOf,
+  Plea,
+  Probe,
+  ProbeReply,
+  Read,
+  Reconcile,
+  Reject,
+  Reply,
+  Request,
+  RequestFlag,
+  typeOf,
+} from '../wire/messages.js';
 import { addHi, addLo, readI32, readIndex, writeI32, writeIndex, writeU16 } from '../wire/u64.js';
 import type { SimulatedClock } from './clock.js';
 import type { EventHandler, EventQueue } from './event-queue.js';
@@ -90,7 +102,14 @@ export class Enemy implements EventHandler {
 
   arrive(datagram: Datagram): void {
     const { wire, network } = this.around;
-    wire.read(datagram.bytes, datagram.length, datagram.from, (bytes, o) => this.learn(bytes, o), () => undefined, (to, message, o) => this.outbox.prove(to, message, o));
+    wire.read(
+      datagram.bytes,
+      datagram.length,
+      datagram.from,
+      (bytes, o) => this.learn(bytes, o),
+      () => undefined,
+      (to, message, o) => this.outbox.prove(to, message, o),
+    );
     network.release(datagram);
   }
 
@@ -114,7 +133,11 @@ export class Enemy implements EventHandler {
     switch (typeOf(bytes, o)) {
       case Reply.type:
         this.view = readI32(bytes, o + Reply.at.view);
-        this.remember(this.heard, [readIndex(bytes, o + Reply.at.index), readI32(bytes, o + Reply.at.chain), readI32(bytes, o + Reply.at.chain + 4)]);
+        this.remember(this.heard, [
+          readIndex(bytes, o + Reply.at.index),
+          readI32(bytes, o + Reply.at.chain),
+          readI32(bytes, o + Reply.at.chain + 4),
+        ]);
         return;
       case Reject.type:
         this.view = readI32(bytes, o + Reject.at.view);
@@ -150,7 +173,12 @@ export class Enemy implements EventHandler {
 
   private register(): void {
     const { random, lanesPerSession } = this.around;
-    const session = { hi: random.next(), lo: random.chance(0.8) ? ownedSessionLo(random.next(), this.endpoint) : random.next() | 1, lanes: random.chance(0.5) ? lanesPerSession : random.between(1, lanesPerSession), request: 1 };
+    const session = {
+      hi: random.next(),
+      lo: random.chance(0.8) ? ownedSessionLo(random.next(), this.endpoint) : random.next() | 1,
+      lanes: random.chance(0.5) ? lanesPerSession : random.between(1, lanesPerSession),
+      request: 1,
+    };
     this.remember(this.own, session);
     const [hi, lo] = this.timestamp();
     const [bornHi, bornLo] = random.chance(0.5) ? [hi, lo] : this.timestamp();
@@ -160,7 +188,19 @@ export class Enemy implements EventHandler {
     writeU16(operation, 8, session.lanes);
     writeI32(operation, 10, bornHi);
     writeI32(operation, 14, bornLo);
-    for (const to of this.targets()) this.write(Request, to, { session: [session.hi, session.lo], lane: REGISTER_LANE, request: 1, flags: RequestFlag.register, timestamp: [hi, lo] }, REGISTER_BYTES);
+    for (const to of this.targets())
+      this.write(
+        Request,
+        to,
+        {
+          session: [session.hi, session.lo],
+          lane: REGISTER_LANE,
+          request: 1,
+          flags: RequestFlag.register,
+          timestamp: [hi, lo],
+        },
+        REGISTER_BYTES,
+      );
   }
 
   private request(): void {
@@ -168,8 +208,16 @@ export class Enemy implements EventHandler {
     const targets = this.targets();
     const session = this.own.length > 0 && random.chance(0.9) ? random.pick(this.own) : undefined;
     const [hi, lo] = session === undefined ? this.someSession() : [session.hi, session.lo];
-    const request = session === undefined || random.chance(0.2) ? random.pick([0, 1, 2, random.between(1, 50), 0x7fffffff, -1]) : random.chance(0.3) ? session.request : ++session.request;
-    const lane = session === undefined || random.chance(0.1) ? random.pick([0, 1, random.below(0x10000), REGISTER_LANE]) : random.below(session.lanes);
+    const request =
+      session === undefined || random.chance(0.2)
+        ? random.pick([0, 1, 2, random.between(1, 50), 0x7fffffff, -1])
+        : random.chance(0.3)
+          ? session.request
+          : ++session.request;
+    const lane =
+      session === undefined || random.chance(0.1)
+        ? random.pick([0, 1, random.below(0x10000), REGISTER_LANE])
+        : random.below(session.lanes);
     let [stampHi, stampLo] = this.timestamp();
     // To each its own stamp, or its own operation, under one number: what no honest client does.
     const differs = random.chance(0.3);
@@ -179,7 +227,18 @@ export class Enemy implements EventHandler {
         [stampHi, stampLo] = this.timestamp();
         length = this.writeOperation();
       }
-      this.write(Request, to, { session: [hi, lo], lane, request, flags: random.pick([0, 0, RequestFlag.query, random.below(256) & ~RequestFlag.register]), timestamp: [stampHi, stampLo] }, length);
+      this.write(
+        Request,
+        to,
+        {
+          session: [hi, lo],
+          lane,
+          request,
+          flags: random.pick([0, 0, RequestFlag.query, random.below(256) & ~RequestFlag.register]),
+          timestamp: [stampHi, stampLo],
+        },
+        length,
+      );
     }
   }
 
@@ -202,7 +261,12 @@ export class Enemy implements EventHandler {
   }
 
   /** Writes a message with these fields; the others are drawn. */
-  private write(message: Layout, to: number, given: { readonly [field: string]: number | readonly [number, number] }, length: number): void {
+  private write(
+    message: Layout,
+    to: number,
+    given: { readonly [field: string]: number | readonly [number, number] },
+    length: number,
+  ): void {
     const o = this.outbox.reserve(to, message.size + length);
     if (o < 0) return;
     const { bytes } = this.outbox;
@@ -229,11 +293,17 @@ export class Enemy implements EventHandler {
     const { random } = this.around;
     switch (field) {
       case 'view':
-        return random.chance(0.85) ? this.view : random.pick([this.view + 1, Math.max(0, this.view - 1), this.view + random.below(100), 0x7fffffff, -1]);
+        return random.chance(0.85)
+          ? this.view
+          : random.pick([this.view + 1, Math.max(0, this.view - 1), this.view + random.below(100), 0x7fffffff, -1]);
       case 'session':
-        return this.own.length > 0 && random.chance(0.6) ? [random.pick(this.own).hi, random.pick(this.own).lo] : this.someSession();
+        return this.own.length > 0 && random.chance(0.6)
+          ? [random.pick(this.own).hi, random.pick(this.own).lo]
+          : this.someSession();
       case 'index':
-        return this.heard.length > 0 ? Math.max(0, random.pick(this.heard)[0] + random.pick([0, 0, 0, 1, -1, random.below(1000)])) : random.below(100);
+        return this.heard.length > 0
+          ? Math.max(0, random.pick(this.heard)[0] + random.pick([0, 0, 0, 1, -1, random.below(1000)]))
+          : random.below(100);
       case 'chain': {
         if (this.heard.length === 0 || random.chance(0.2)) return [random.next(), random.next()];
         const [, hi, lo] = random.pick(this.heard);
@@ -276,7 +346,11 @@ export class Enemy implements EventHandler {
       case 4:
         return [wallHi - random.below(2000), wallLo];
       case 5:
-        return random.pick([[0, 0], [-1, -1], [wallHi + random.below(2000), wallLo]]);
+        return random.pick([
+          [0, 0],
+          [-1, -1],
+          [wallHi + random.below(2000), wallLo],
+        ]);
       default:
         return [wallHi, wallLo];
     }

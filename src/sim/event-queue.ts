@@ -28,7 +28,13 @@ export class EventQueue {
 
   /** Calls `handler.handle(kind, payload)` at `timeUs`, or now when that is past. */
   schedule(timeUs: number, handler: EventHandler, kind: number, payload: unknown): void {
-    const event: ScheduledEvent = { timeUs: Math.max(this.nowUs, Math.ceil(timeUs)), sequence: this.sequence++, handler, kind, payload };
+    const event: ScheduledEvent = {
+      timeUs: Math.max(this.nowUs, Math.ceil(timeUs)),
+      sequence: this.sequence++,
+      handler,
+      kind,
+      payload,
+    };
     const heap = this.heap;
     let at = heap.length;
     heap.push(event);

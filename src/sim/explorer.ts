@@ -15,7 +15,14 @@ import { begin } from '../wire/layout.js';
 import { ViewChange } from '../wire/messages.js';
 import { readIndex, writeI32 } from '../wire/u64.js';
 import { Checks } from './checks.js';
-import { createShippedClient, createShippedReplica, type CreateClient, type CreateReplica, type SimulatedClientCore, type SimulatedReplicaCore } from './cores.js';
+import {
+  createShippedClient,
+  createShippedReplica,
+  type CreateClient,
+  type CreateReplica,
+  type SimulatedClientCore,
+  type SimulatedReplicaCore,
+} from './cores.js';
 import { Fingerprint } from './fingerprint.js';
 import { SimulationHasher } from './hash.js';
 import type { HistoryEvent } from './history.js';
@@ -65,10 +72,25 @@ export interface Exploration {
   readonly ends: number;
   /** Ends in which every request was committed. */
   readonly committedEnds: number;
-  readonly violation: { readonly invariant: string; readonly detail: string; readonly path: readonly string[] } | undefined;
+  readonly violation:
+    | { readonly invariant: string; readonly detail: string; readonly path: readonly string[] }
+    | undefined;
 }
 
-const LIMITS: Limits = { logEntries: 16, logBytes: 4096, maxSessions: 8, maxLanes: 8, lanesPerSession: 1, operationBytes: 64, resultBytes: 64, waiting: 4, chunkBytes: 512, held: 0, cachedRequests: 16, cachedBytes: 1024 };
+const LIMITS: Limits = {
+  logEntries: 16,
+  logBytes: 4096,
+  maxSessions: 8,
+  maxLanes: 8,
+  lanesPerSession: 1,
+  operationBytes: 64,
+  resultBytes: 64,
+  waiting: 4,
+  chunkBytes: 512,
+  held: 0,
+  cachedRequests: 16,
+  cachedBytes: 1024,
+};
 /** An increment by one, and the length of its result (machine/counter.ts). */
 const INCREMENT = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 1);
 /** A host that is not called for longer than a quarter of `suspectUs` counts as stalled; a chosen timeout is no stall. */
@@ -116,7 +138,16 @@ export function explore(configuration: Configuration, options: ExploreOptions = 
   };
   const result = (violation: Exploration['violation']): Exploration => {
     const depth = nodes.length === 0 ? 0 : nodes[nodes.length - 1]!.depth;
-    return { name: configuration.name, states: nodes.length, transitions, depth, complete: complete && violation === undefined, ends, committedEnds, violation };
+    return {
+      name: configuration.name,
+      states: nodes.length,
+      transitions,
+      depth,
+      complete: complete && violation === undefined,
+      ends,
+      committedEnds,
+      violation,
+    };
   };
   const add = (world: World, parent: number, choice: number, depth: number): void => {
     const fingerprint = world.fingerprint();
@@ -179,15 +210,26 @@ function describePath(configuration: Configuration, options: ExploreOptions, pat
 function reasonOf(error: unknown): { invariant: string; detail: string } {
   if (error instanceof Violation) return { invariant: error.invariant, detail: error.detail };
   if (error instanceof InvariantError) return { invariant: 'core-invariant', detail: error.message };
-  return { invariant: 'core-exception', detail: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+  return {
+    invariant: 'core-exception',
+    detail: error instanceof Error ? (error.stack ?? error.message) : String(error),
+  };
 }
 
 /** What the checks will hold later states against. Nodes of their tree are numbered as they come: here their chains stand for them. */
 function memoryOf(checks: Checks): unknown {
   const { tree } = checks;
-  const chains = (nodes: readonly number[]): string => nodes.map((node) => `${tree.chainHis[node]}/${tree.chainLos[node]}`).join();
+  const chains = (nodes: readonly number[]): string =>
+    nodes.map((node) => `${tree.chainHis[node]}/${tree.chainLos[node]}`).join();
   // What was acknowledged before the primary said it is in `pending`.
-  const views = checks['ordered'].map(({ view, length, path, vouched, pending, chosen }) => [view, length, chains(path.slice(0, length + 1)), vouched, pending, chosen]);
+  const views = checks['ordered'].map(({ view, length, path, vouched, pending, chosen }) => [
+    view,
+    length,
+    chains(path.slice(0, length + 1)),
+    vouched,
+    pending,
+    chosen,
+  ]);
   return [chains(checks.chosen), views];
 }
 
@@ -260,9 +302,11 @@ class World {
       if (this.duplicates > 0) choices.push({ kind: 'repeat', message });
     });
     if (this.timeouts > 0) {
-      for (const endpoint of configuration.timeouts!.endpoints) if (this.core(endpoint).wakeAtUs !== Infinity) choices.push({ kind: 'timeout', endpoint });
+      for (const endpoint of configuration.timeouts!.endpoints)
+        if (this.core(endpoint).wakeAtUs !== Infinity) choices.push({ kind: 'timeout', endpoint });
     }
-    if (this.crashes > 0) for (const endpoint of configuration.crashes!.replicas) choices.push({ kind: 'crash', endpoint });
+    if (this.crashes > 0)
+      for (const endpoint of configuration.crashes!.replicas) choices.push({ kind: 'crash', endpoint });
     const asked = configuration.views?.[this.promised];
     if (asked !== undefined) choices.push({ kind: 'promise', ...asked });
     return choices;
@@ -298,7 +342,9 @@ class World {
         this.askForView(choice.view, choice.replicas);
     }
     // A client that is done ignores what still arrives.
-    this.inFlight = this.inFlight.filter(({ to }) => to < this.configuration.replicas || !this.isDone(to - this.configuration.replicas));
+    this.inFlight = this.inFlight.filter(
+      ({ to }) => to < this.configuration.replicas || !this.isDone(to - this.configuration.replicas),
+    );
     this.inFlight.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
   }
 
@@ -358,8 +404,22 @@ class World {
     };
     const probe = new MachineProbe(new CounterMachine(), `replica ${id}`);
     this.probes[id] = probe;
-    const config = { id, replicas: configuration.replicas, seed: id, late: 'reject' as const, limits: LIMITS, timings: TIMINGS };
-    const core = (this.options.createReplica ?? createShippedReplica)(config, this.outbox(id), storage, probe, this.hasher, { transition: () => {} });
+    const config = {
+      id,
+      replicas: configuration.replicas,
+      seed: id,
+      late: 'reject' as const,
+      limits: LIMITS,
+      timings: TIMINGS,
+    };
+    const core = (this.options.createReplica ?? createShippedReplica)(
+      config,
+      this.outbox(id),
+      storage,
+      probe,
+      this.hasher,
+      { transition: () => {} },
+    );
     this.replicas[id] = core;
     checks.started(id, core.state);
     core.start({ hardState: disks[id], log: undefined }, clocks[id]!);
@@ -373,7 +433,17 @@ class World {
       registered: (): void => {},
       completed: (_lane: number, outcome: number): void => this.completed(index, outcome),
     };
-    const config = { replicas, lanes: 1, seed: index, sessionHi: 0, sessionLo: index + 1, nonceHi: 0, nonceLo: index + 1, limits: LIMITS, timings: DEFAULT_CLIENT_TIMINGS };
+    const config = {
+      replicas,
+      lanes: 1,
+      seed: index,
+      sessionHi: 0,
+      sessionLo: index + 1,
+      nonceHi: 0,
+      nonceLo: index + 1,
+      limits: LIMITS,
+      timings: DEFAULT_CLIENT_TIMINGS,
+    };
     const core = (this.options.createClient ?? createShippedClient)(config, this.outbox(endpoint), events);
     this.clients[index] = core;
     core.register(this.clocks[endpoint]!);
@@ -439,7 +509,8 @@ class World {
 
   /** Delivers in order until nothing is under way. */
   private settle(): void {
-    for (let message = this.inFlight.shift(); message !== undefined; message = this.inFlight.shift()) this.deliver(message);
+    for (let message = this.inFlight.shift(); message !== undefined; message = this.inFlight.shift())
+      this.deliver(message);
   }
 
   private submit(index: number): void {
@@ -450,9 +521,14 @@ class World {
   }
 
   private completed(index: number, outcome: number): void {
-    if (outcome !== Outcome.committed) throw new Violation('client-result', `the request of client ${index} ended with outcome ${outcome}, without a deadline`);
+    if (outcome !== Outcome.committed)
+      throw new Violation(
+        'client-result',
+        `the request of client ${index} ended with outcome ${outcome}, without a deadline`,
+      );
     const core = this.clients[index]!;
-    if (core.resultLength(0) !== INCREMENT.length) throw new Violation('client-result', `the machine answered an increment with ${core.resultLength(0)} bytes`);
+    if (core.resultLength(0) !== INCREMENT.length)
+      throw new Violation('client-result', `the machine answered an increment with ${core.resultLength(0)} bytes`);
     const result = readIndex(core.resultBytes(0), 0);
     this.checks.clientCommitted(0, index + 1, 0, this.configuration.requests - this.left[index]!);
     this.history.push({ process: index, type: 'ok', f: 'increment', key: 'n', value: 1, result, time: this.steps });

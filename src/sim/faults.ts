@@ -15,24 +15,24 @@ import { WORLD_FAULTS } from './world.js';
 
 /** Names for `--faults`, with what they do. The table of docs/simulation.md. */
 const FAULTS = {
-  'loss': 'datagrams are lost',
-  'duplicate': 'datagrams arrive twice',
-  'reorder': 'datagrams are overtaken',
-  'corrupt': 'bytes of datagrams are changed, or their end is cut off',
+  loss: 'datagrams are lost',
+  duplicate: 'datagrams arrive twice',
+  reorder: 'datagrams are overtaken',
+  corrupt: 'bytes of datagrams are changed, or their end is cut off',
   'slow-link': 'one direction of a link takes many times as long',
-  'partition': 'links are cut, one way or both ways, between replicas and from clients',
-  'clock': 'wall clocks are off, drift, jump forward and back, stand still; one client is a second ahead',
-  'crash': 'replicas stop at any point of a turn and come back, with or without their log',
+  partition: 'links are cut, one way or both ways, between replicas and from clients',
+  clock: 'wall clocks are off, drift, jump forward and back, stand still; one client is a second ahead',
+  crash: 'replicas stop at any point of a turn and come back, with or without their log',
   'view-change-crash': 'replicas crash while they are in a view change',
   'crash-loop': 'a replica crashes again soon after each start',
-  'pause': 'replicas and clients stand still for a while; all their timers are late then',
-  'slow': 'a replica takes many times as long for each message',
-  'disk': 'writes take long, are torn by crashes, and a slot of the hard state rots',
+  pause: 'replicas and clients stand still for a while; all their timers are late then',
+  slow: 'a replica takes many times as long for each message',
+  disk: 'writes take long, are torn by crashes, and a slot of the hard state rots',
   'give-up': 'clients set short deadlines, cancel, and come back with a new session',
   'small-limits': 'logs, tables and queues are tiny',
   'full-outbox': 'now and then there is no room for a message to leave',
-  'ambush': 'scripts hold messages of one kind back, wait for the worst moment, and strike',
-  'versions': 'processes speak the previous version of the wire only, or the present one too, drawn anew at each start',
+  ambush: 'scripts hold messages of one kind back, wait for the worst moment, and strike',
+  versions: 'processes speak the previous version of the wire only, or the present one too, drawn anew at each start',
   ...MISHAPS,
   ...WORLD_FAULTS,
 } as const;
@@ -41,7 +41,9 @@ export type FaultName = keyof typeof FAULTS;
 export const FAULT_NAMES = Object.keys(FAULTS) as FaultName[];
 
 /** Those of a world that is kind otherwise: what was there before world.ts. */
-export const KIND_FAULTS: readonly FaultName[] = FAULT_NAMES.filter((name) => !(name in WORLD_FAULTS) && !(name in MISHAPS));
+export const KIND_FAULTS: readonly FaultName[] = FAULT_NAMES.filter(
+  (name) => !(name in WORLD_FAULTS) && !(name in MISHAPS),
+);
 
 /** Parts of the world that are known to find what is not mended yet: `all` leaves them out, their names do not. */
 const NOT_IN_ALL: readonly FaultName[] = [];
@@ -93,7 +95,20 @@ export interface Plan {
 /** How far ahead of its clock a client stamps its requests: from `leadNs` on, up to `maxLeadNs` when it adapts. */
 export type LeadPlan = Pick<ClientTimings, 'leadNs' | 'maxLeadNs'>;
 
-const ORDINARY_LIMITS: Limits = { logEntries: 4096, logBytes: 1 << 20, maxSessions: 64, maxLanes: 1024, lanesPerSession: 64, operationBytes: 512, resultBytes: 512, waiting: 64, chunkBytes: 1024, held: 64, cachedRequests: 64, cachedBytes: 1 << 14 };
+const ORDINARY_LIMITS: Limits = {
+  logEntries: 4096,
+  logBytes: 1 << 20,
+  maxSessions: 64,
+  maxLanes: 1024,
+  lanesPerSession: 64,
+  operationBytes: 512,
+  resultBytes: 512,
+  waiting: 64,
+  chunkBytes: 1024,
+  held: 64,
+  cachedRequests: 64,
+  cachedBytes: 1 << 14,
+};
 
 /** They came last: drawn among the others they would have changed what every seed means. */
 const DRAWN_LAST: readonly FaultName[] = ['ambush', 'versions'];
@@ -164,7 +179,7 @@ export function drawPlan(random: Random, allowed: ReadonlySet<FaultName>): Plan 
 function drawLeads(random: Random, clients: number): LeadPlan[] {
   const used = random.chance(0.5);
   return Array.from({ length: clients }, () => {
-    const maxLeadNs = Math.round(50_000 * Math.pow(40, random.unit()));
+    const maxLeadNs = Math.round(50_000 * 40 ** random.unit());
     const leadNs = random.chance(0.3) ? random.below(maxLeadNs) : 0;
     return used && random.chance(0.8) ? { leadNs, maxLeadNs } : { leadNs: 0, maxLeadNs: 0 };
   });
@@ -199,7 +214,9 @@ export function describePlan(plan: Plan): string {
 }
 
 function describeLeads(leads: readonly LeadPlan[]): string {
-  return leads.every(({ maxLeadNs }) => maxLeadNs === 0) ? '0' : `${leads.map(({ leadNs, maxLeadNs }) => `${Math.round(leadNs / 1000)}–${Math.round(maxLeadNs / 1000)}`).join(' ')} µs`;
+  return leads.every(({ maxLeadNs }) => maxLeadNs === 0)
+    ? '0'
+    : `${leads.map(({ leadNs, maxLeadNs }) => `${Math.round(leadNs / 1000)}–${Math.round(maxLeadNs / 1000)}`).join(' ')} µs`;
 }
 
 /** What the driver can do to a cluster. Endpoints are replicas 0…N−1, then clients. */
@@ -224,7 +241,17 @@ export interface FaultTargets {
 }
 
 /** Faults that happen at moments; the others are conditions. */
-const EVENT_FAULTS: readonly FaultName[] = ['slow-link', 'partition', 'clock', 'crash', 'crash-loop', 'pause', 'slow', 'disk', 'give-up'];
+const EVENT_FAULTS: readonly FaultName[] = [
+  'slow-link',
+  'partition',
+  'clock',
+  'crash',
+  'crash-loop',
+  'pause',
+  'slow',
+  'disk',
+  'give-up',
+];
 /** Probability that a view change seen is answered by a crash, at full strength. */
 const VIEW_CHANGE_CRASH = 0.3;
 
@@ -247,11 +274,16 @@ export class FaultDriver implements EventHandler {
     const { plan, random, targets } = this;
     if (plan.faults.has('clock')) {
       for (let endpoint = 0; endpoint < targets.endpoints; endpoint++) {
-        targets.setClock(endpoint, random.logNormal(1000, 4) * (random.chance(0.5) ? 1 : -1), (random.unit() - 0.5) * 400);
+        targets.setClock(
+          endpoint,
+          random.logNormal(1000, 4) * (random.chance(0.5) ? 1 : -1),
+          (random.unit() - 0.5) * 400,
+        );
       }
       if (random.chance(0.5)) targets.setClock(random.between(targets.replicas, targets.endpoints - 1), 1e9, 0);
     }
-    if (this.active.length > 0) this.queue.schedule(this.queue.nowUs + random.exponential(plan.faultIntervalUs), this, 0, undefined);
+    if (this.active.length > 0)
+      this.queue.schedule(this.queue.nowUs + random.exponential(plan.faultIntervalUs), this, 0, undefined);
   }
 
   stop(): void {
@@ -302,7 +334,8 @@ export class FaultDriver implements EventHandler {
       case 'crash':
         targets.crash(random.below(targets.replicas), random.chance(0.5), this.downUs());
         // Several at once are a different matter than one by one.
-        if (random.chance(0.3 * strength)) targets.crash(random.below(targets.replicas), random.chance(0.5), this.downUs());
+        if (random.chance(0.3 * strength))
+          targets.crash(random.below(targets.replicas), random.chance(0.5), this.downUs());
         return;
       case 'crash-loop': {
         const replica = random.below(targets.replicas);

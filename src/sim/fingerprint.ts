@@ -10,9 +10,24 @@ import { SimulationHasher } from './hash.js';
 /** Fields that say nothing of what can follow. */
 const IGNORED = new Set([
   // Constant in a walk, or the surroundings, or derived from what is constant.
-  'config', 'views', 'hasher', 'observer', 'storage', 'outbox', 'inner', 'events', 'limits', 'around',
+  'config',
+  'views',
+  'hasher',
+  'observer',
+  'storage',
+  'outbox',
+  'inner',
+  'events',
+  'limits',
+  'around',
   // Counted for people, or written before it is read.
-  'counters', 'digest', 'offeredDigest', 'scratch', 'context', 'reply', 'lastStatus',
+  'counters',
+  'digest',
+  'offeredDigest',
+  'scratch',
+  'context',
+  'reply',
+  'lastStatus',
 ]);
 
 const encoder = new TextEncoder();
@@ -35,7 +50,8 @@ export class Fingerprint {
     }
     this.visited.set(value, this.visited.size);
     if (value instanceof LastView) return; // looks at an array of somebody else's; what it has changes nothing but who allocates
-    if (value instanceof DataView) this.parts.push(new Uint8Array(value.buffer, value.byteOffset, value.byteLength).join(), ';');
+    if (value instanceof DataView)
+      this.parts.push(new Uint8Array(value.buffer, value.byteOffset, value.byteLength).join(), ';');
     else if (ArrayBuffer.isView(value)) this.parts.push((value as Uint8Array).join(), ';');
     else if (Array.isArray(value)) this.list(value);
     else if (value instanceof Map || value instanceof Set) this.list([...value]);

@@ -72,7 +72,9 @@ const FIELDS: readonly string[] = ['process', 'type', 'f', 'key', 'value', 'resu
 /** One event as a line, without the line break. */
 export function formatHistoryEvent(event: HistoryEvent): string {
   const { process, type, f, key, value, result, time } = event;
-  return JSON.stringify(result === undefined ? { process, type, f, key, value, time } : { process, type, f, key, value, result, time });
+  return JSON.stringify(
+    result === undefined ? { process, type, f, key, value, time } : { process, type, f, key, value, result, time },
+  );
 }
 
 export function formatHistory(events: Iterable<HistoryEvent>): string {
@@ -100,7 +102,8 @@ export class HistoryReader {
   /** The event of the next line; `null` for a blank one. Throws `HistoryError`. */
   read(line: string): HistoryEvent | null {
     this.#line++;
-    if (line.length > HISTORY_LINE_CHARS_MAX) throw new HistoryError(this.#line, `${line.length} characters, at most ${HISTORY_LINE_CHARS_MAX} expected`);
+    if (line.length > HISTORY_LINE_CHARS_MAX)
+      throw new HistoryError(this.#line, `${line.length} characters, at most ${HISTORY_LINE_CHARS_MAX} expected`);
     if (line.trim() === '') return null;
     let parsed: unknown;
     try {
@@ -137,25 +140,49 @@ class HistoryOrder {
   /** The operation that an invocation opens, completed later in place; `null` for a completion. */
   add(event: HistoryEvent, line: number): HistoryOperation | null {
     const { process, type, f, key, value, time } = event;
-    if (time < this.#lastTime) throw new HistoryError(line, `time ${time} is before ${this.#lastTime} on the line above, real-time order expected`);
-    if (this.#ended.has(process)) throw new HistoryError(line, `process ${process} ended with an unknown outcome, a new process number expected`);
+    if (time < this.#lastTime)
+      throw new HistoryError(
+        line,
+        `time ${time} is before ${this.#lastTime} on the line above, real-time order expected`,
+      );
+    if (this.#ended.has(process))
+      throw new HistoryError(line, `process ${process} ended with an unknown outcome, a new process number expected`);
     const open = this.#open.get(process);
     this.#lastTime = time;
     const position = this.#position++;
     if (type === 'invoke') {
-      if (open !== undefined) throw new HistoryError(line, `process ${process} has an operation open (${open.f} of "${open.key}"), its completion expected`);
+      if (open !== undefined)
+        throw new HistoryError(
+          line,
+          `process ${process} has an operation open (${open.f} of "${open.key}"), its completion expected`,
+        );
       const operation: HistoryOperation = {
-        process, f, key, value, outcome: 'info', invoked: position, completed: Infinity, invokedNs: time, completedNs: null,
+        process,
+        f,
+        key,
+        value,
+        outcome: 'info',
+        invoked: position,
+        completed: Infinity,
+        invokedNs: time,
+        completedNs: null,
       };
       this.#open.set(process, operation);
       return operation;
     }
-    if (open === undefined) throw new HistoryError(line, `process ${process} has no operation open, an invoke expected`);
+    if (open === undefined)
+      throw new HistoryError(line, `process ${process} has no operation open, an invoke expected`);
     if (open.f !== f || open.key !== key) {
-      throw new HistoryError(line, `${f} of "${key}" does not complete what process ${process} invoked, ${open.f} of "${open.key}" expected`);
+      throw new HistoryError(
+        line,
+        `${f} of "${key}" does not complete what process ${process} invoked, ${open.f} of "${open.key}" expected`,
+      );
     }
     if (f !== 'read' && JSON.stringify(open.value) !== JSON.stringify(value)) {
-      throw new HistoryError(line, `value ${JSON.stringify(value)} is not the one invoked, ${JSON.stringify(open.value)} expected`);
+      throw new HistoryError(
+        line,
+        `value ${JSON.stringify(value)} is not the one invoked, ${JSON.stringify(open.value)} expected`,
+      );
     }
     this.#open.delete(process);
     if (type === 'info') {
@@ -174,10 +201,12 @@ class HistoryOrder {
 }
 
 function checkEvent(candidate: unknown, line: number): HistoryEvent {
-  if (typeof candidate !== 'object' || candidate === null || Array.isArray(candidate)) throw new HistoryError(line, 'an object expected');
+  if (typeof candidate !== 'object' || candidate === null || Array.isArray(candidate))
+    throw new HistoryError(line, 'an object expected');
   const fields = candidate as Record<string, unknown>;
   for (const name of Object.keys(fields)) {
-    if (!FIELDS.includes(name)) throw new HistoryError(line, `unknown field "${name}", one of ${FIELDS.join(', ')} expected`);
+    if (!FIELDS.includes(name))
+      throw new HistoryError(line, `unknown field "${name}", one of ${FIELDS.join(', ')} expected`);
   }
   const { process, type, f, key, result, time } = fields;
   const value = fields['value'] === undefined && f === 'read' ? null : fields['value'];
@@ -190,7 +219,8 @@ function checkEvent(candidate: unknown, line: number): HistoryEvent {
   if (typeof time !== 'number' || !Number.isFinite(time) || time < 0) throw refuse('time', 'nanoseconds from 0');
 
   if (f === 'cas') {
-    if (!Array.isArray(value) || value.length !== 2 || !value.every(isValue)) throw refuse('value', 'a pair [expected, new] of strings, integers or nulls');
+    if (!Array.isArray(value) || value.length !== 2 || !value.every(isValue))
+      throw refuse('value', 'a pair [expected, new] of strings, integers or nulls');
   } else if (f === 'increment') {
     if (!Number.isSafeInteger(value)) throw refuse('value', 'a safe integer');
   } else if (f === 'read' && type !== 'ok') {

@@ -63,7 +63,8 @@ const PREFIX_STATES_MAX = 20_000;
  */
 export function checkHistory(events: Iterable<HistoryEvent>, options: CheckOptions = {}): Verdict {
   const maxStates = options.maxStates ?? MAX_STATES_DEFAULT;
-  if (!Number.isSafeInteger(maxStates) || maxStates < 1) throw new RangeError(`maxStates must be a whole number from 1, not ${maxStates}`);
+  if (!Number.isSafeInteger(maxStates) || maxStates < 1)
+    throw new RangeError(`maxStates must be a whole number from 1, not ${maxStates}`);
   const byKey = new Map<string, HistoryOperation[]>();
   for (const operation of collectOperations(events)) {
     if (operation.outcome === 'fail') continue;
@@ -206,14 +207,28 @@ class KeySearch {
       const choice = frame.choices[frame.tried++];
       const step = choice >= 0 ? this.#required[choice] : this.#optional[-1 - choice];
       const path = { step, before: frame.path, length: (frame.path?.length ?? 0) + 1 };
-      outcome = this.#enter(frames, this.#after(step, frame.value), frame.high, path, choice, choice < 0 ? -1 - choice : -1);
+      outcome = this.#enter(
+        frames,
+        this.#after(step, frame.value),
+        frame.high,
+        path,
+        choice,
+        choice < 0 ? -1 - choice : -1,
+      );
     }
     if (outcome === 'done') return { outcome: 'linearizable', keys: 1, operations, states: this.#states };
     return this.violation();
   }
 
   /** Takes a choice: orders what changes nothing, then pushes a frame with what may come next, unless it is known to fail. */
-  #enter(frames: Frame[], value: number, high: number, path: Path | null, choice: number, used: number): 'done' | 'open' {
+  #enter(
+    frames: Frame[],
+    value: number,
+    high: number,
+    path: Path | null,
+    choice: number,
+    used: number,
+  ): 'done' | 'open' {
     this.#states++;
     const required = this.#required;
     const end = required.length;
@@ -271,7 +286,12 @@ class KeySearch {
       if (unseen && step.operation.f === 'write') continue;
       const after = this.#after(step, frame.value);
       if (after < 0 || after === frame.value) continue;
-      if (wanted.has(after) || wanted.has(ANY) || this.#wantedByOptional.has(after) || this.#wantedByOptional.has(ANY)) {
+      if (
+        wanted.has(after) ||
+        wanted.has(ANY) ||
+        this.#wantedByOptional.has(after) ||
+        this.#wantedByOptional.has(ANY)
+      ) {
         frame.choices.push(-1 - j);
       }
     }
@@ -318,8 +338,10 @@ class KeySearch {
   #after(step: Step, value: number): number {
     const { f, outcome, result } = step.operation;
     switch (f) {
-      case 'read': return step.first === value ? value : -1;
-      case 'write': return step.first;
+      case 'read':
+        return step.first === value ? value : -1;
+      case 'write':
+        return step.first;
       case 'cas':
         if (outcome === 'ok' && result === false) return step.first === value ? -1 : value;
         return step.first === value ? step.second : -1;
@@ -339,7 +361,8 @@ class KeySearch {
       const [expected, replacement] = value as [HistoryValue, HistoryValue];
       return { operation, first: this.#idOf(expected), second: this.#idOf(replacement), twin: -1 };
     }
-    if (f === 'increment') return { operation, first: -1, second: outcome === 'ok' ? this.#idOf(result as number) : -1, twin: -1 };
+    if (f === 'increment')
+      return { operation, first: -1, second: outcome === 'ok' ? this.#idOf(result as number) : -1, twin: -1 };
     return { operation, first: this.#idOf(value as HistoryValue), second: -1, twin: -1 };
   }
 
@@ -379,9 +402,17 @@ class KeySearch {
     const frontier = this.#required[this.#bestFrontier].operation;
     const blocked = known ?? frontier;
     return {
-      outcome: 'violation', key: this.#key, operations: this.#required.length, states: this.#states, blocked,
-      prefix, prefixComplete: blocked === frontier, value: valueAfter(prefix, this.#initialValue),
-      window: this.#operations.filter((other) => other.invoked <= blocked.completed && other.completed >= blocked.invoked),
+      outcome: 'violation',
+      key: this.#key,
+      operations: this.#required.length,
+      states: this.#states,
+      blocked,
+      prefix,
+      prefixComplete: blocked === frontier,
+      value: valueAfter(prefix, this.#initialValue),
+      window: this.#operations.filter(
+        (other) => other.invoked <= blocked.completed && other.completed >= blocked.invoked,
+      ),
     };
   }
 }
@@ -414,7 +445,8 @@ function valueAfter(order: HistoryOperation[], initial: HistoryValue): HistoryVa
   for (const { f, outcome, value, result } of order) {
     if (f === 'write') current = value as HistoryValue;
     else if (f === 'increment') current = ((current as number | null) ?? 0) + (value as number);
-    else if (f === 'cas' && !(outcome === 'ok' && result === false)) current = (value as [HistoryValue, HistoryValue])[1];
+    else if (f === 'cas' && !(outcome === 'ok' && result === false))
+      current = (value as [HistoryValue, HistoryValue])[1];
   }
   return current;
 }
@@ -433,8 +465,10 @@ export function explain(verdict: Verdict): string {
     case 'linearizable':
       return `linearizable: ${verdict.operations} operations on ${verdict.keys} keys (${verdict.states} configurations examined)`;
     case 'unknown':
-      return `unknown: key ${JSON.stringify(verdict.key)} with ${verdict.operations} operations was not decided within ${verdict.maxStates} configurations; ` +
-        'raise maxStates, or record with fewer clients on a key';
+      return (
+        `unknown: key ${JSON.stringify(verdict.key)} with ${verdict.operations} operations was not decided within ${verdict.maxStates} configurations; ` +
+        'raise maxStates, or record with fewer clients on a key'
+      );
     case 'violation':
       return explainViolation(verdict);
   }
@@ -455,7 +489,8 @@ function explainViolation(violation: Violation): string {
   lines.push(`  which leaves the value ${JSON.stringify(value)}`);
   lines.push('  open meanwhile:');
   for (const operation of window.slice(0, EXPLAIN_WINDOW_MAX)) {
-    const remark = operation === blocked ? 'cannot be placed' : placed.has(operation) ? 'placed in the prefix' : 'not placed';
+    const remark =
+      operation === blocked ? 'cannot be placed' : placed.has(operation) ? 'placed in the prefix' : 'not placed';
     lines.push(`    ${describe(operation)}  ← ${remark}`);
   }
   if (window.length > EXPLAIN_WINDOW_MAX) lines.push(`    … ${window.length - EXPLAIN_WINDOW_MAX} more`);
@@ -475,6 +510,9 @@ function describe(operation: HistoryOperation): string {
   } else if (f === 'increment') what = `increment by ${text(value)}${outcome === 'ok' ? ` to ${text(result)}` : ''}`;
   else if (f === 'read') what = outcome === 'ok' ? `read of ${text(value)}` : 'read';
   else what = `write of ${text(value)}`;
-  const until = operation.completedNs === null ? 'outcome unknown' : `event ${operation.completed + 1}, ${operation.completedNs} ns`;
+  const until =
+    operation.completedNs === null
+      ? 'outcome unknown'
+      : `event ${operation.completed + 1}, ${operation.completedNs} ns`;
   return `process ${process}: ${what} [event ${operation.invoked + 1}, ${operation.invokedNs} ns → ${until}]`;
 }

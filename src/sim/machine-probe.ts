@@ -46,10 +46,16 @@ export class MachineProbe implements StateMachine {
 
   apply(operation: Operation, context: ApplyContext, reply: Reply): void {
     const { index } = context;
-    if (index <= this.lastIndex) throw new Violation('executed-once', `${this.name} executes entry ${index} after entry ${this.lastIndex}`);
+    if (index <= this.lastIndex)
+      throw new Violation('executed-once', `${this.name} executes entry ${index} after entry ${this.lastIndex}`);
     this.lastIndex = index;
     if (this.standstill !== undefined) this.costUs += this.standstill.applyUs;
-    let digest = hashBytes(operation.bytes, operation.offset, operation.length, context.timestampLo ^ Math.imul(context.timestampHi, 31));
+    let digest = hashBytes(
+      operation.bytes,
+      operation.offset,
+      operation.length,
+      context.timestampLo ^ Math.imul(context.timestampHi, 31),
+    );
     this.inner.apply(operation, context, reply);
     digest ^= hashBytes(reply.bytes, reply.offset, reply.length, 0x5bd1e995);
     this.digests[index] = digest;
@@ -79,7 +85,8 @@ export class MachineProbe implements StateMachine {
   }
 
   restore(snapshot: Uint8Array): void {
-    if (this.standstill !== undefined) this.costUs += this.standstill.snapshotEntryUs * Math.max(this.lastIndex, snapshot.length / SNAPSHOT_ENTRY_BYTES);
+    if (this.standstill !== undefined)
+      this.costUs += this.standstill.snapshotEntryUs * Math.max(this.lastIndex, snapshot.length / SNAPSHOT_ENTRY_BYTES);
     const end = snapshot.length - (this.marked ? 1 : 0);
     if (this.marked) {
       // What it goes back to is its own, unless the mark is another one.

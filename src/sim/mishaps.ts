@@ -8,8 +8,8 @@ import { Random } from './random.js';
 
 /** Names for `--faults`, with what they do. Part of the table of docs/simulation.md. */
 export const MISHAPS = {
-  'stop': 'replicas are stopped cleanly, in the middle of a turn too, and start again',
-  'diverge': 'at most f replicas apply one operation wrongly: the others must notice',
+  stop: 'replicas are stopped cleanly, in the middle of a turn too, and start again',
+  diverge: 'at most f replicas apply one operation wrongly: the others must notice',
 } as const;
 
 /** What the driver can do to a cluster. */

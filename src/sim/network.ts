@@ -81,7 +81,17 @@ const HELD_MAX = 256;
 const POOLED_BYTES = 2048;
 
 export class Network implements EventHandler {
-  readonly counts: NetworkCounts = { sent: 0, held: 0, delivered: 0, lost: 0, blocked: 0, duplicated: 0, corrupted: 0, tooLong: 0, astray: 0 };
+  readonly counts: NetworkCounts = {
+    sent: 0,
+    held: 0,
+    delivered: 0,
+    lost: 0,
+    blocked: 0,
+    duplicated: 0,
+    corrupted: 0,
+    tooLong: 0,
+    astray: 0,
+  };
   private readonly blocked: Uint8Array;
   private readonly linkFactor: Float64Array;
   /** Of each directed path beyond the common delay, µs. */
@@ -151,7 +161,8 @@ export class Network implements EventHandler {
 
   /** Lets the oldest `count` datagrams that were kept go their way. */
   deliverHeld(hold: Hold, count: number): void {
-    for (const bytes of hold.kept.splice(0, count)) this.transmit(hold.from, this.addresses[hold.to]!, bytes, bytes.length, 0);
+    for (const bytes of hold.kept.splice(0, count))
+      this.transmit(hold.from, this.addresses[hold.to]!, bytes, bytes.length, 0);
   }
 
   /** Forgets what was kept. */
@@ -241,7 +252,10 @@ export class Network implements EventHandler {
 
   private transmit(from: number, to: number, bytes: Uint8Array, length: number, afterUs: number): void {
     const { conditions, random } = this;
-    const datagram = length <= POOLED_BYTES ? (this.pool.pop() ?? { bytes: new Uint8Array(POOLED_BYTES), length, from, to }) : { bytes: new Uint8Array(length), length, from, to };
+    const datagram =
+      length <= POOLED_BYTES
+        ? (this.pool.pop() ?? { bytes: new Uint8Array(POOLED_BYTES), length, from, to })
+        : { bytes: new Uint8Array(length), length, from, to };
     const target = datagram.bytes;
     for (let i = 0; i < length; i++) target[i] = bytes[i]!;
     datagram.length = length;
@@ -266,7 +280,7 @@ export class Network implements EventHandler {
         return this.random.logNormal(delayUs, spread);
       case 'heavy-tail':
         // The median of a Pareto distribution is least · 2^(1/shape).
-        return this.random.pareto(delayUs / Math.pow(2, spread), 1 / spread);
+        return this.random.pareto(delayUs / 2 ** spread, 1 / spread);
     }
   }
 

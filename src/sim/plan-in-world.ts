@@ -14,6 +14,11 @@ export function within(plan: Plan, { distance, longest }: World): Plan {
   const network = distance === undefined ? plan.network : { ...plan.network, delayUs: NEAR_US };
   if (longest === undefined) return { ...plan, network };
   // A single operation is never divided, so it has to fit; a transfer that does not is divided.
-  const limits = { ...plan.limits, operationBytes: Math.min(plan.limits.operationBytes, longest - ENTRY_OVERHEAD_BYTES), resultBytes: Math.min(plan.limits.resultBytes, longest - ENTRY_OVERHEAD_BYTES), chunkBytes: LONG_CHUNK_BYTES };
+  const limits = {
+    ...plan.limits,
+    operationBytes: Math.min(plan.limits.operationBytes, longest - ENTRY_OVERHEAD_BYTES),
+    resultBytes: Math.min(plan.limits.resultBytes, longest - ENTRY_OVERHEAD_BYTES),
+    chunkBytes: LONG_CHUNK_BYTES,
+  };
   return { ...plan, network, limits };
 }

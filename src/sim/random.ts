@@ -74,7 +74,7 @@ export class Random {
 
   /** Pareto distributed from `least` on; the smaller `shape`, the heavier the tail. */
   pareto(least: number, shape: number): number {
-    return least / Math.pow(1 - this.unit(), 1 / shape);
+    return least / (1 - this.unit()) ** (1 / shape);
   }
 
   /** Sorts nothing, swaps in place. */

@@ -113,7 +113,9 @@ export class ReplicaHost implements EventHandler {
   private busyUntilUs = 0;
   private pausedUntilUs = 0;
   /** A clean stop is due in the next turn in which a message of `type` came. */
-  private stopping: { readonly fate: LogFate; readonly type: number; readonly downUs: number; seen: boolean } | undefined;
+  private stopping:
+    | { readonly fate: LogFate; readonly type: number; readonly downUs: number; seen: boolean }
+    | undefined;
   private crashing: Crash | undefined;
 
   constructor(
@@ -121,7 +123,13 @@ export class ReplicaHost implements EventHandler {
     private readonly config: ReplicaConfig,
     private readonly around: ReplicaSurroundings,
   ) {
-    this.outbox = new SimulatedOutbox(id, around.wire, around.network, (to, bytes, offset, length) => around.events.sent(id, to, bytes, offset, length), config.datagramBytes);
+    this.outbox = new SimulatedOutbox(
+      id,
+      around.wire,
+      around.network,
+      (to, bytes, offset, length) => around.events.sent(id, to, bytes, offset, length),
+      config.datagramBytes,
+    );
     around.disk.onPersisted = (token) => this.persisted(token);
     this.logLost = around.asks;
   }
@@ -155,7 +163,8 @@ export class ReplicaHost implements EventHandler {
     const { around } = this;
     const recovered = around.disk.recover();
     const { asks } = around;
-    const lost = recovered.hardState === undefined ? asks : recovered.log === undefined || recovered.hardState.logView < 0;
+    const lost =
+      recovered.hardState === undefined ? asks : recovered.log === undefined || recovered.hardState.logView < 0;
     if (recovered.hardState !== undefined) this.first = 'ask';
     // A seed of its own for each life, as hosts draw it: it is what tells two lives apart.
     const config = asks ? { ...this.config, seed: around.random.next() } : this.config;
@@ -163,9 +172,19 @@ export class ReplicaHost implements EventHandler {
     this.probe = new MachineProbe(around.createMachine(), `replica ${this.id}`, around.standstill, around.diverging);
     around.clock.read(around.queue.nowUs, this.now);
     const wireVersion = around.wire.start(this.now);
-    const observer = { transition: (event: string, detail: string): void => around.events.transition(this.id, event, detail) };
+    const observer = {
+      transition: (event: string, detail: string): void => around.events.transition(this.id, event, detail),
+    };
     this.guard(() => {
-      this.core = around.createReplica(config, this.outbox, around.disk, this.probe!, around.hasher, observer, around.chain);
+      this.core = around.createReplica(
+        config,
+        this.outbox,
+        around.disk,
+        this.probe!,
+        around.hasher,
+        observer,
+        around.chain,
+      );
       this.core.start(asks ? { ...recovered, first: this.first } : recovered, this.now);
     });
     around.events.started(this.id, lost, wireVersion);
@@ -294,7 +313,13 @@ export class ReplicaHost implements EventHandler {
       this.around.events.forgotten(this.id, error);
       // The operator reads what it says, and starts it on an empty directory as one that lost its log.
       this.logLost = true;
-      this.crashing = { fate: 'lost', point: 'between turns', downUs: this.around.random.logNormal(20_000, 1), wiped: 'log-lost', whileEmpty: false };
+      this.crashing = {
+        fate: 'lost',
+        point: 'between turns',
+        downUs: this.around.random.logNormal(20_000, 1),
+        wiped: 'log-lost',
+        whileEmpty: false,
+      };
       this.stop();
     }
   }
@@ -360,7 +385,8 @@ export class ReplicaHost implements EventHandler {
       core.tick(this.now);
       return true;
     } catch (error) {
-      if (!(error instanceof DivergedError) || error.code !== 'state-diverged' || this.probe!.mark === 0) this.fail(error);
+      if (!(error instanceof DivergedError) || error.code !== 'state-diverged' || this.probe!.mark === 0)
+        this.fail(error);
     }
     const { fate, downUs } = this.around.events.diverged(this.id);
     if (fate === 'lost') this.logLost = true;
@@ -381,7 +407,17 @@ export class ReplicaHost implements EventHandler {
       }
       this.called(nameOf(typeOf(bytes, offset)));
     };
-    if (!wire.read(datagram.bytes, datagram.length, datagram.from, handle, (to) => this.outbox.hello(to), () => undefined)) this.refused++;
+    if (
+      !wire.read(
+        datagram.bytes,
+        datagram.length,
+        datagram.from,
+        handle,
+        (to) => this.outbox.hello(to),
+        () => undefined,
+      )
+    )
+      this.refused++;
     network.release(datagram);
   }
 
@@ -443,8 +479,10 @@ export class ReplicaHost implements EventHandler {
     if (error instanceof Violation) throw error;
     if (error instanceof ForgottenError && this.around.asks) throw error;
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    if (error instanceof DivergedError) throw new Violation('contradiction', `replica ${this.id}: ${error.message}`, { cause: error });
-    if (error instanceof InvariantError) throw new Violation('core-invariant', `replica ${this.id}: ${error.message}`, { cause: error });
+    if (error instanceof DivergedError)
+      throw new Violation('contradiction', `replica ${this.id}: ${error.message}`, { cause: error });
+    if (error instanceof InvariantError)
+      throw new Violation('core-invariant', `replica ${this.id}: ${error.message}`, { cause: error });
     throw new Violation('core-exception', `replica ${this.id}: ${text}`, { cause: error });
   }
 }

@@ -31,12 +31,42 @@ export interface CampaignReport {
 }
 
 const NO_TOTALS: SimulationTotals = {
-  messages: 0, datagrams: 0, previousVersion: 0, withheld: 0, corrupted: 0, commits: 0, fastCommits: 0, unknown: 0, views: 0, crashes: 0, logsLost: 0, directoriesLost: 0, forgotten: 0, repairs: 0, held: 0, rollbacks: 0, snapshotsInstalled: 0, chosen: 0, enemy: 0, astray: 0, tooLong: 0, wrong: 0, wrongNamed: 0, wrongStopped: 0,
+  messages: 0,
+  datagrams: 0,
+  previousVersion: 0,
+  withheld: 0,
+  corrupted: 0,
+  commits: 0,
+  fastCommits: 0,
+  unknown: 0,
+  views: 0,
+  crashes: 0,
+  logsLost: 0,
+  directoriesLost: 0,
+  forgotten: 0,
+  repairs: 0,
+  held: 0,
+  rollbacks: 0,
+  snapshotsInstalled: 0,
+  chosen: 0,
+  enemy: 0,
+  astray: 0,
+  tooLong: 0,
+  wrong: 0,
+  wrongNamed: 0,
+  wrongStopped: 0,
 };
 
 /** The command that runs exactly this again. */
 export function replayCommand(seed: number, replicas: number, { ticks, faults }: CampaignOptions): string {
-  return ['jitpaxos sim', `--seed ${seed}`, `--replicas ${replicas}`, ...(ticks === DEFAULT_TICKS ? [] : [`--ticks ${ticks}`]), ...(faults === 'all' ? [] : [`--faults ${faults}`]), '--trace'].join(' ');
+  return [
+    'jitpaxos sim',
+    `--seed ${seed}`,
+    `--replicas ${replicas}`,
+    ...(ticks === DEFAULT_TICKS ? [] : [`--ticks ${ticks}`]),
+    ...(faults === 'all' ? [] : [`--faults ${faults}`]),
+    '--trace',
+  ].join(' ');
 }
 
 export class Campaign {
@@ -51,7 +81,13 @@ export class Campaign {
   /** Takes a result up; its failure, when it has one. */
   add(result: SimulationResult): FailureReport | undefined {
     const { seed, replicas, failure } = result;
-    this.merge({ runs: 1, failures: [], undecided: result.undecided === undefined ? [] : [{ seed, replicas }], totals: result.totals, recoveryTicksMax: result.recoveryTicks });
+    this.merge({
+      runs: 1,
+      failures: [],
+      undecided: result.undecided === undefined ? [] : [{ seed, replicas }],
+      totals: result.totals,
+      recoveryTicksMax: result.recoveryTicks,
+    });
     if (failure === undefined) return undefined;
     const { tick, invariant, detail } = failure;
     const report = { seed, replicas, tick, invariant, detail, replay: replayCommand(seed, replicas, this.options) };
@@ -100,10 +136,20 @@ export function progressLine({ runs, failures, totals }: CampaignReport, all: nu
 }
 
 /** Totals in a few aligned lines. `seconds` of wall time. */
-export function summaryLines({ runs, failures, undecided, totals, recoveryTicksMax }: CampaignReport, seconds: number): string[] {
+export function summaryLines(
+  { runs, failures, undecided, totals, recoveryTicksMax }: CampaignReport,
+  seconds: number,
+): string[] {
   const share = totals.commits === 0 ? 0 : (100 * totals.fastCommits) / totals.commits;
   return [
-    `runs      ${count(runs)}, failed ${count(failures.length)}${undecided.length === 0 ? '' : `, history undecided ${count(undecided.length)} (${undecided.map(({ seed, replicas }) => `${seed}/${replicas}`).slice(0, 10).join(', ')})`}`,
+    `runs      ${count(runs)}, failed ${count(failures.length)}${
+      undecided.length === 0
+        ? ''
+        : `, history undecided ${count(undecided.length)} (${undecided
+            .map(({ seed, replicas }) => `${seed}/${replicas}`)
+            .slice(0, 10)
+            .join(', ')})`
+    }`,
     `commits   ${count(totals.commits)}, ${share.toFixed(1)} % in one round trip; outcome unknown to the client ${count(totals.unknown)}; log entries chosen ${count(totals.chosen)}`,
     `views     ${count(totals.views)} started, rollbacks ${count(totals.rollbacks)}`,
     `crashes   ${count(totals.crashes)}, ${count(totals.logsLost)} with the log lost, ${count(totals.directoriesLost)} with the whole directory; ${count(totals.forgotten)} stopped as forgotten; snapshots installed ${count(totals.snapshotsInstalled)}`,
@@ -116,9 +162,24 @@ export function summaryLines({ runs, failures, undecided, totals, recoveryTicksM
 }
 
 /** The report as one JSON object. */
-export function summaryJson(report: CampaignReport, options: CampaignOptions & { readonly seeds: readonly [number, number]; readonly replicas: readonly number[] }, seconds: number): string {
+export function summaryJson(
+  report: CampaignReport,
+  options: CampaignOptions & { readonly seeds: readonly [number, number]; readonly replicas: readonly number[] },
+  seconds: number,
+): string {
   const { seeds, replicas, ticks, faults } = options;
-  return JSON.stringify({ schema: 'jitpaxos.sim/1', command: 'sim', seeds, replicas, ticks, faults, failed: report.failures.length, ...report, seconds, messagesPerSecond: Math.round(report.totals.messages / Math.max(seconds, 0.001)) });
+  return JSON.stringify({
+    schema: 'jitpaxos.sim/1',
+    command: 'sim',
+    seeds,
+    replicas,
+    ticks,
+    faults,
+    failed: report.failures.length,
+    ...report,
+    seconds,
+    messagesPerSecond: Math.round(report.totals.messages / Math.max(seconds, 0.001)),
+  });
 }
 
 function count(value: number): string {

@@ -22,9 +22,24 @@ import { ClientHost, type ClientHostEvents } from './client-host.js';
 import { SimulatedClock } from './clock.js';
 import { createShippedClient, createShippedReplica, type CreateClient, type CreateReplica } from './cores.js';
 import { SimulatedDisk, type LogFate } from './disk.js';
-import { describeDiverging, DivergingDriver, drawDiverging, shortLog, WrongStates, type DivergingTargets } from './diverging.js';
+import {
+  describeDiverging,
+  DivergingDriver,
+  drawDiverging,
+  shortLog,
+  WrongStates,
+  type DivergingTargets,
+} from './diverging.js';
 import { EventQueue, type EventHandler } from './event-queue.js';
-import { ALL_FAULTS, describePlan, drawPlan, FaultDriver, type FaultName, type FaultTargets, type Plan } from './faults.js';
+import {
+  ALL_FAULTS,
+  describePlan,
+  drawPlan,
+  FaultDriver,
+  type FaultName,
+  type FaultTargets,
+  type Plan,
+} from './faults.js';
 import { simulationChain, SimulationHasher } from './hash.js';
 import type { HistoryEvent } from './history.js';
 import { checkHistory, explain } from './linearizability.js';
@@ -91,7 +106,17 @@ export function simulate(options: SimulationOptions): SimulationResult {
 /** Transitions that say that a replica is not as it should be: none of those that are simulated is, whatever happens to them, but for the state of one that went wrong on purpose. */
 const CONTRADICTIONS: ReadonlySet<string> = new Set(['contradicted', 'state-diverged', 'limits-differ']);
 
-class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, AmbushTargets, WorldTargets, MishapTargets, DivergingTargets, BeginningTargets {
+class Simulation
+  implements
+    ReplicaEvents,
+    ClientHostEvents,
+    FaultTargets,
+    AmbushTargets,
+    WorldTargets,
+    MishapTargets,
+    DivergingTargets,
+    BeginningTargets
+{
   readonly replicas: number;
   readonly endpoints: number;
   private readonly seed: number;
@@ -152,14 +177,22 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     const { clients, lanes } = plan.workload;
     const { lanesPerSession } = plan.limits;
     this.endpoints = replicas + clients;
-    this.world = { ...livable(drawWorld(seed, faults, { replicas, clients, lanes, lanesPerSession, ticks: this.ticks }), plan.faults.has('versions')), ...options.world };
+    this.world = {
+      ...livable(
+        drawWorld(seed, faults, { replicas, clients, lanes, lanesPerSession, ticks: this.ticks }),
+        plan.faults.has('versions'),
+      ),
+      ...options.world,
+    };
     this.idle = options.idle === true;
     const inWorld = within(plan, this.world);
     // The previous version of the wire has no words for digests.
     const wrong = plan.faults.has('versions') ? [] : drawDiverging(seed, faults, replicas, this.ticks);
     this.divergingText = describeDiverging(wrong);
     this.plan = wrong.length === 0 ? inWorld : { ...inWorld, limits: shortLog(inWorld.limits, inWorld.disk.keepsLog) };
-    this.wrongStates = new WrongStates(this.hosts, (replica, text) => this.trace?.note(this.queue.nowUs, replica, text));
+    this.wrongStates = new WrongStates(this.hosts, (replica, text) =>
+      this.trace?.note(this.queue.nowUs, replica, text),
+    );
     if (wrong.length > 0) this.diverging = new DivergingDriver(this.queue, seed, wrong, this);
     this.datagramBytes = this.world.longest ?? DEFAULT_DATAGRAM_BYTES;
     this.checks = new Checks(replicas);
@@ -167,12 +200,21 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     this.statuses = new Array<number>(replicas).fill(-1);
     this.countersSeen = Array.from({ length: replicas }, () => new Float64Array(COUNTER_NAMES.length));
     const { distance, longest, enemy } = this.world;
-    this.network = new Network(this.queue, this.random.fork('network'), this.endpoints + (enemy === undefined ? 0 : 1), this.plan.network, (datagram) => this.deliver(datagram));
+    this.network = new Network(
+      this.queue,
+      this.random.fork('network'),
+      this.endpoints + (enemy === undefined ? 0 : 1),
+      this.plan.network,
+      (datagram) => this.deliver(datagram),
+    );
     if (longest !== undefined) {
-      for (let from = 0; from < this.endpoints; from++) for (let to = 0; to < this.endpoints; to++) this.network.setLongest(from, to, longest);
+      for (let from = 0; from < this.endpoints; from++)
+        for (let to = 0; to < this.endpoints; to++) this.network.setLongest(from, to, longest);
     }
     if (distance !== undefined) {
-      for (let from = 0; from < this.endpoints; from++) for (let to = 0; to < this.endpoints; to++) if (from !== to) this.network.setDistance(from, to, distanceUs(distance, from, to));
+      for (let from = 0; from < this.endpoints; from++)
+        for (let to = 0; to < this.endpoints; to++)
+          if (from !== to) this.network.setDistance(from, to, distanceUs(distance, from, to));
     }
     this.worldDriver = new WorldDriver(this.queue, new Random(seed).fork('world'), this.world, this);
     this.beginnings = new BeginningDriver(this.queue, this.world.firstStarts, this.world.directoryLosses, this);
@@ -183,10 +225,18 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     const keyed = new Random(seed).fork('chain');
     this.chain = keyed.chance(0.5) ? simulationChain(keyed) : undefined;
     const setup = this.random.fork('setup');
-    const cluster = { idHi: CLUSTER_HI, idLo: CLUSTER_LO, replicas, endpoints: this.world.moveEveryUs === undefined && enemy === undefined ? this.endpoints : ADDRESSES };
+    const cluster = {
+      idHi: CLUSTER_HI,
+      idLo: CLUSTER_LO,
+      replicas,
+      endpoints: this.world.moveEveryUs === undefined && enemy === undefined ? this.endpoints : ADDRESSES,
+    };
     const versions = this.plan.faults.get('versions');
     // A fork of the seed, not of what all others are forks of, so that they draw as without it.
-    const draw = versions === undefined ? undefined : { random: new Random(seed).fork('versions'), previous: 0.2 + 0.6 * versions };
+    const draw =
+      versions === undefined
+        ? undefined
+        : { random: new Random(seed).fork('versions'), previous: 0.2 + 0.6 * versions };
     for (let endpoint = 0; endpoint < this.endpoints; endpoint++) {
       const clock = new SimulatedClock(setup.between(0, 1e9), (setup.unit() - 0.5) * 100);
       clock.set((setup.unit() - 0.5) * 2 * this.plan.clockSpreadNs, 0);
@@ -197,7 +247,12 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     }
     if (enemy !== undefined) {
       const random = new Random(seed).fork('enemy');
-      const wire = new WireEnd(this.endpoints, hasher, cluster, draw === undefined ? undefined : { ...draw, random: random.fork('versions') });
+      const wire = new WireEnd(
+        this.endpoints,
+        hasher,
+        cluster,
+        draw === undefined ? undefined : { ...draw, random: random.fork('versions') },
+      );
       this.enemy = new Enemy(this.endpoints, {
         queue: this.queue,
         network: this.network,
@@ -219,7 +274,8 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
       for (const host of [...this.hosts, ...this.clients]) host.outbox.isFull = () => chance.chance(0.02 * full);
     }
     const ambush = this.plan.faults.get('ambush');
-    if (ambush !== undefined) this.ambush = new AmbushDriver(this.queue, this.random.fork('ambush'), this.plan, ambush, this);
+    if (ambush !== undefined)
+      this.ambush = new AmbushDriver(this.queue, this.random.fork('ambush'), this.plan, ambush, this);
     this.saying = this.random.fork('unreachable');
   }
 
@@ -243,13 +299,21 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
       this.compareMachines();
       undecided = this.judgeHistory();
     } catch (error) {
-      const violation = error instanceof Violation ? error : new Violation('core-exception', error instanceof Error ? (error.stack ?? error.message) : String(error), { cause: error });
+      const violation =
+        error instanceof Violation
+          ? error
+          : new Violation('core-exception', error instanceof Error ? (error.stack ?? error.message) : String(error), {
+              cause: error,
+            });
       const cause = violation.cause instanceof Error ? violation.cause : violation;
       failure = {
         invariant: violation.invariant,
         detail: violation.detail,
         tick: this.queue.nowUs,
-        cluster: [...this.hosts.map((host) => this.checks.describe(host.id)), ...this.clients.map((client) => client.describe())],
+        cluster: [
+          ...this.hosts.map((host) => this.checks.describe(host.id)),
+          ...this.clients.map((client) => client.describe()),
+        ],
         stack: cause.stack ?? '',
       };
     }
@@ -293,7 +357,11 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     this.checks.started(replica, this.hosts[replica]!.core!.state);
     this.statuses[replica] = -1;
     this.countersSeen[replica]!.fill(0);
-    this.trace?.note(this.queue.nowUs, replica, `${logLost ? 'starts without its log' : 'starts'}, speaks version ${wireVersion}`);
+    this.trace?.note(
+      this.queue.nowUs,
+      replica,
+      `${logLost ? 'starts without its log' : 'starts'}, speaks version ${wireVersion}`,
+    );
     this.driver.restarted(replica);
   }
 
@@ -318,7 +386,8 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
 
   transition(replica: number, event: string, detail: string): void {
     this.trace?.note(this.queue.nowUs, replica, `${event} ${detail}`);
-    if (CONTRADICTIONS.has(event) && !(event === 'state-diverged' && this.wrongStates.named(replica, detail))) throw new Violation('contradiction', `replica ${replica}: ${event}: ${detail}`);
+    if (CONTRADICTIONS.has(event) && !(event === 'state-diverged' && this.wrongStates.named(replica, detail)))
+      throw new Violation('contradiction', `replica ${replica}: ${event}: ${detail}`);
     this.ambush?.see(replica, 'transition', -1, -1, event);
   }
 
@@ -333,7 +402,12 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
 
   forgotten(replica: number, error: ForgottenError): void {
     this.trace?.note(this.queue.nowUs, replica, `stops: ${error.message}`);
-    if (!this.hosts[replica]!.hasForgotten) throw new Violation('core-exception', `replica ${replica} stops though it never lost its directory: ${error.message}`, { cause: error });
+    if (!this.hosts[replica]!.hasForgotten)
+      throw new Violation(
+        'core-exception',
+        `replica ${replica} stops though it never lost its directory: ${error.message}`,
+        { cause: error },
+      );
     this.forgottenStops++;
     this.rememberCounters(replica);
   }
@@ -360,7 +434,8 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
 
   crash(replica: number, hostCrash: boolean, downUs: number): void {
     const host = this.hosts[replica]!;
-    const fate: LogFate = this.plan.durability === 'memory' || (this.plan.durability === 'os' && hostCrash) ? 'lost' : 'kept';
+    const fate: LogFate =
+      this.plan.durability === 'memory' || (this.plan.durability === 'os' && hostCrash) ? 'lost' : 'kept';
     if (!host.isUp || (fate === 'lost' && !host.isEmpty && !this.mayLoseLog(host))) return;
     this.rememberCounters(replica);
     host.crash(fate, downUs);
@@ -383,7 +458,8 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
 
   /** Not more than f are without their logs. A host counts from the moment that its crash is decided on until it is normal again. */
   private mayLoseLog(host: ReplicaHost): boolean {
-    const lacks = ({ countsAsLost, probe }: ReplicaHost): boolean => countsAsLost || (probe !== undefined && (probe.mark !== 0 || probe.nextMark !== 0));
+    const lacks = ({ countsAsLost, probe }: ReplicaHost): boolean =>
+      countsAsLost || (probe !== undefined && (probe.mark !== 0 || probe.nextMark !== 0));
     return this.hosts.filter((other) => other !== host && lacks(other)).length + 1 <= (this.replicas - 1) / 2;
   }
 
@@ -427,7 +503,11 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
   }
 
   setClock(endpoint: number, offsetNs: number, driftPpm: number): void {
-    this.trace?.note(this.queue.nowUs, endpoint, `clock off by ${Math.round(offsetNs)} ns, drifts by ${driftPpm.toFixed(1)} ppm`);
+    this.trace?.note(
+      this.queue.nowUs,
+      endpoint,
+      `clock off by ${Math.round(offsetNs)} ns, drifts by ${driftPpm.toFixed(1)} ppm`,
+    );
     this.clocks[endpoint]!.set(offsetNs, driftPpm);
   }
 
@@ -468,7 +548,13 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     let found: number[] | undefined;
     let highest = -1;
     for (const { id, core } of this.hosts) {
-      if (core === undefined || core.state.status !== ReplicaStatus.normal || core.state.view <= highest || this.views.primary(core.state.view) !== id) continue;
+      if (
+        core === undefined ||
+        core.state.status !== ReplicaStatus.normal ||
+        core.state.view <= highest ||
+        this.views.primary(core.state.view) !== id
+      )
+        continue;
       highest = core.state.view;
       found = [id, ...this.views.members(highest).filter((member) => member !== id)];
     }
@@ -502,11 +588,33 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     return `${describePlan(this.plan)}, chain ${this.chain === undefined ? 'without keys' : 'keyed'}${mishaps === '' ? '' : `; ${mishaps}`}${world === '' ? '' : `; world: ${world}`}`;
   }
 
-  private addReplica(id: number, options: SimulationOptions, setup: Random, wire: WireEnd, hasher: SimulationHasher, clock: SimulatedClock): void {
+  private addReplica(
+    id: number,
+    options: SimulationOptions,
+    setup: Random,
+    wire: WireEnd,
+    hasher: SimulationHasher,
+    clock: SimulatedClock,
+  ): void {
     const { plan, queue, network } = this;
-    const disk = new SimulatedDisk(queue, setup.fork('disk'), hasher, plan.disk, `replica ${id}`, this.beginnings.asks ? this.replicas : 0);
+    const disk = new SimulatedDisk(
+      queue,
+      setup.fork('disk'),
+      hasher,
+      plan.disk,
+      `replica ${id}`,
+      this.beginnings.asks ? this.replicas : 0,
+    );
     const { late, ...timings } = plan.contention;
-    const config: ReplicaConfig = { id, replicas: this.replicas, seed: setup.next(), late, datagramBytes: this.datagramBytes, limits: plan.limits, timings: { ...DEFAULT_TIMINGS, ...timings } };
+    const config: ReplicaConfig = {
+      id,
+      replicas: this.replicas,
+      seed: setup.next(),
+      late,
+      datagramBytes: this.datagramBytes,
+      limits: plan.limits,
+      timings: { ...DEFAULT_TIMINGS, ...timings },
+    };
     this.disks.push(disk);
     this.hosts.push(
       new ReplicaHost(id, config, {
@@ -519,7 +627,8 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
         hasher,
         chain: this.chain,
         createReplica: options.createReplica ?? createShippedReplica,
-        createMachine: options.createMachine ?? (() => new KvMachine({ maxKeys: 4096, maxBytes: 1 << 20, expectedKeys: 8 })),
+        createMachine:
+          options.createMachine ?? (() => new KvMachine({ maxKeys: 4096, maxBytes: 1 << 20, expectedKeys: 8 })),
         events: this,
         messageCostUs: plan.messageCostUs,
         standstill: this.world.standstill,
@@ -529,12 +638,24 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     );
   }
 
-  private addClient(endpoint: number, options: SimulationOptions, setup: Random, wire: WireEnd, clock: SimulatedClock): void {
+  private addClient(
+    endpoint: number,
+    options: SimulationOptions,
+    setup: Random,
+    wire: WireEnd,
+    clock: SimulatedClock,
+  ): void {
     const { plan, queue, network, replicas, world } = this;
     const { operationBytes, resultBytes } = plan.limits;
     const busy = world.busy?.endpoint === endpoint ? world.busy : undefined;
     const lanes = busy?.lanes ?? plan.workload.lanes;
-    const configure = (sessionHi: number, sessionLo: number, nonceHi: number, nonceLo: number, seed: number): ClientConfig => ({
+    const configure = (
+      sessionHi: number,
+      sessionLo: number,
+      nonceHi: number,
+      nonceLo: number,
+      seed: number,
+    ): ClientConfig => ({
       replicas,
       lanes,
       seed,
@@ -572,10 +693,10 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     if (to < this.replicas) {
       const host = this.hosts[to]!;
       const chance = !host.isUp ? this.plan.unreachable : this.healed ? 0 : this.plan.falselyUnreachable;
-      if (chance > 0 && this.saying.chance(chance)) this.queue.schedule(this.queue.nowUs + this.plan.network.delayUs, this.said, to, this.network.endpointOf(from));
+      if (chance > 0 && this.saying.chance(chance))
+        this.queue.schedule(this.queue.nowUs + this.plan.network.delayUs, this.said, to, this.network.endpointOf(from));
       host.arrive(datagram);
-    }
-    else if (endpoint === this.enemy?.endpoint) this.enemy.arrive(datagram);
+    } else if (endpoint === this.enemy?.endpoint) this.enemy.arrive(datagram);
     else this.clients[endpoint - this.replicas]!.arrive(datagram);
   }
 
@@ -598,7 +719,15 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     this.mishaps.stop();
     this.diverging?.stop();
     this.network.heal();
-    this.network.setConditions({ ...this.plan.network, delay: 'log-normal', spread: 0.3, loss: 0, duplicate: 0, corrupt: 0, reorder: 0 });
+    this.network.setConditions({
+      ...this.plan.network,
+      delay: 'log-normal',
+      spread: 0.3,
+      loss: 0,
+      duplicate: 0,
+      corrupt: 0,
+      reorder: 0,
+    });
     for (const disk of this.disks) disk.setConditions({ ...this.plan.disk, hiccup: 0 });
     for (const clock of this.clocks) clock.set(0, 0);
     this.beginnings.faultsEnd();
@@ -613,10 +742,18 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
   /** Runs until every client has committed fresh operations, then until all is quiet and every replica has caught up. */
   private awaitGoals(): void {
     const deadline = this.ticks + this.livenessTicks;
-    this.runUntil(deadline, 'a client commits nothing fresh', () => this.clients.every((client) => client.counts.fresh >= FRESH_OPERATIONS));
+    this.runUntil(deadline, 'a client commits nothing fresh', () =>
+      this.clients.every((client) => client.counts.fresh >= FRESH_OPERATIONS),
+    );
     this.worldDriver.stop();
     this.enemy?.stop();
-    if (this.diverging !== undefined) this.runUntil(deadline, 'a replica with a wrong state goes on unnoticed', () => this.wrongStates.areNoticed(), 'divergence-noticed');
+    if (this.diverging !== undefined)
+      this.runUntil(
+        deadline,
+        'a replica with a wrong state goes on unnoticed',
+        () => this.wrongStates.areNoticed(),
+        'divergence-noticed',
+      );
     for (const client of this.clients) client.finish();
     this.runUntil(deadline, 'an operation does not end', () => this.clients.every((client) => client.isIdle));
     this.runUntil(deadline, 'a replica does not catch up', () => {
@@ -631,10 +768,16 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     });
   }
 
-  private runUntil(deadline: number, complaint: string, reached: () => boolean, invariant: InvariantName = 'stuck'): void {
+  private runUntil(
+    deadline: number,
+    complaint: string,
+    reached: () => boolean,
+    invariant: InvariantName = 'stuck',
+  ): void {
     while (!reached()) {
       const until = this.queue.nowUs + GOAL_CHECK_TICKS;
-      if (until > deadline) throw new Violation(invariant, `${complaint}, ${this.livenessTicks / 1e6} s after the faults have ended`);
+      if (until > deadline)
+        throw new Violation(invariant, `${complaint}, ${this.livenessTicks / 1e6} s after the faults have ended`);
       while (this.queue.step(until));
     }
   }
@@ -645,7 +788,10 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
     for (const other of others) {
       const actual = other.probe!.state();
       if (actual.length !== expected.length || actual.some((byte, i) => byte !== expected[i])) {
-        throw new Violation('snapshots-equal', `replicas ${first!.id} and ${other.id} executed the same ${this.checks.chosenLength} entries and hold different states`);
+        throw new Violation(
+          'snapshots-equal',
+          `replicas ${first!.id} and ${other.id} executed the same ${this.checks.chosenLength} entries and hold different states`,
+        );
       }
     }
   }
@@ -670,11 +816,15 @@ class Simulation implements ReplicaEvents, ClientHostEvents, FaultTargets, Ambus
   private totals(): SimulationTotals {
     for (const host of this.hosts) if (host.core !== undefined) this.rememberCounters(host.id);
     const counter = (name: CounterName): number => this.counters[Counter[name]]!;
-    const sum = (of: (client: ClientHost) => number): number => this.clients.reduce((total, client) => total + of(client), 0);
+    const sum = (of: (client: ClientHost) => number): number =>
+      this.clients.reduce((total, client) => total + of(client), 0);
     return {
       messages: this.hosts.reduce((total, host) => total + host.messages, 0),
       datagrams: this.network.counts.delivered,
-      previousVersion: [...this.hosts, ...this.clients].reduce((total, { outbox }) => total + outbox.previousVersion, 0),
+      previousVersion: [...this.hosts, ...this.clients].reduce(
+        (total, { outbox }) => total + outbox.previousVersion,
+        0,
+      ),
       withheld: this.hosts.reduce((total, { outbox }) => total + outbox.withheld, 0),
       corrupted: this.network.counts.corrupted,
       commits: sum((client) => client.counts.committed),

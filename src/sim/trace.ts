@@ -29,7 +29,15 @@ export class TraceRing {
 
   constructor(private readonly replicas: number) {}
 
-  message(timeUs: number, mark: '->' | '=>', from: number, to: number, bytes: Uint8Array, offset: number, length: number): void {
+  message(
+    timeUs: number,
+    mark: '->' | '=>',
+    from: number,
+    to: number,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+  ): void {
     this.push({ timeUs, from, to, mark, message: bytes.slice(offset, offset + length), text: '' });
   }
 
@@ -106,7 +114,12 @@ export class TransitionLog {
 
   /** The replica's process is gone. `view` and `logView` are null: nobody is there to hold them. */
   down(timeUs: number, replica: number, event: string): void {
-    this.line(timeUs, replica, event, '"view":null,"logView":null,"status":"down","lastIndex":null,"chain":null,"committed":null,"executed":null');
+    this.line(
+      timeUs,
+      replica,
+      event,
+      '"view":null,"logView":null,"status":"down","lastIndex":null,"chain":null,"committed":null,"executed":null',
+    );
   }
 
   private line(timeUs: number, replica: number, event: string, rest: string): void {

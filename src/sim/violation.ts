@@ -3,7 +3,8 @@
 /** Every rule that is watched, by name, with what it says. The table of docs/simulation.md. */
 export const INVARIANTS = {
   'chosen-agree': 'committed prefixes of all views form one chain',
-  'chosen-stable': 'a committed prefix is in the log of every normal member of its view and of every replica in a later view',
+  'chosen-stable':
+    'a committed prefix is in the log of every normal member of its view and of every replica in a later view',
   'never-lost': 'the log of a later view contains every committed prefix',
   'committed-truthful': 'what a replica takes for committed is committed',
   'acknowledgement-truthful': 'what a replica says of a log is true of one that exists',
@@ -15,13 +16,15 @@ export const INVARIANTS = {
   'hash-collision': 'one chain value stands for one log',
   'client-result': 'what a client was told is committed is in the committed chain',
   'promise-kept': 'durable view, logView and incarnation never go back',
-  'linearizable': 'the history that clients saw is linearizable',
+  linearizable: 'the history that clients saw is linearizable',
   'snapshots-equal': 'machines that executed the same prefix have the same state',
-  'contradiction': 'no replica says what cannot be beside what another has committed, nor has another state or other limits',
-  'divergence-noticed': 'a replica whose state differs from that of the others is named by one of them, and stops itself when f + 1 have another',
+  contradiction:
+    'no replica says what cannot be beside what another has committed, nor has another state or other limits',
+  'divergence-noticed':
+    'a replica whose state differs from that of the others is named by one of them, and stops itself when f + 1 have another',
   'core-invariant': 'the core found one of its own invariants broken',
   'core-exception': 'a core never throws anything but InvariantError',
-  'stuck': 'after the faults have ended, every client commits fresh operations and every replica catches up in time',
+  stuck: 'after the faults have ended, every client commits fresh operations and every replica catches up in time',
 } as const;
 
 export type InvariantName = keyof typeof INVARIANTS;

@@ -60,7 +60,10 @@ export class WireEnd {
     const newest = this.draw.random.chance(this.draw.previous) ? PREVIOUS_WIRE_VERSION : WIRE_VERSION;
     this.envelope = this.envelopeOf(newest);
     this.versions = new PeerVersions(newest, this.sender, replicas, powerOfTwo(endpoints), now);
-    if (this.sender !== CLIENT_SENDER) this.addresses = new AddressProofs(replicas, powerOfTwo(endpoints), (target) => target.set([++this.challenges, this.sender]));
+    if (this.sender !== CLIENT_SENDER)
+      this.addresses = new AddressProofs(replicas, powerOfTwo(endpoints), (target) =>
+        target.set([++this.challenges, this.sender]),
+      );
     return newest;
   }
 
@@ -108,7 +111,14 @@ export class WireEnd {
    * @param hello called when it asks for one
    * @param prove called when it asks for a proof, with the Challenge
    */
-  read(bytes: Uint8Array, length: number, origin: number, handle: MessageHandler, hello: (to: number) => void, prove: (to: number, bytes: Uint8Array, offset: number) => void): boolean {
+  read(
+    bytes: Uint8Array,
+    length: number,
+    origin: number,
+    handle: MessageHandler,
+    hello: (to: number) => void,
+    prove: (to: number, bytes: Uint8Array, offset: number) => void,
+  ): boolean {
     const sender = this.envelope.open(bytes, 0, length);
     if (sender < 0) return false;
     const from = sender === CLIENT_SENDER ? origin : sender;
@@ -137,7 +147,15 @@ export class WireEnd {
   }
 
   private envelopeOf(newest: number): Envelope {
-    return new Envelope(this.hasher, this.cluster.idHi, this.cluster.idLo, this.sender, this.cluster.replicas, undefined, newest);
+    return new Envelope(
+      this.hasher,
+      this.cluster.idHi,
+      this.cluster.idLo,
+      this.sender,
+      this.cluster.replicas,
+      undefined,
+      newest,
+    );
   }
 }
 

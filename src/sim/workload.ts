@@ -46,13 +46,25 @@ export class Workload {
     if (random.chance(plan.increments)) {
       const key = `counter.${generation}`;
       const value = random.between(1, 3);
-      return { f: 'increment', key, value, quorumRead: false, length: encodeIncrement(bytes, 0, encoder.encode(key), value) };
+      return {
+        f: 'increment',
+        key,
+        value,
+        quorumRead: false,
+        length: encodeIncrement(bytes, 0, encoder.encode(key), value),
+      };
     }
     const key = `key${random.below(plan.keys)}.${generation}`;
     const keyBytes = encoder.encode(key);
     const draw = random.unit();
     if (draw < plan.reads) {
-      return { f: 'read', key, value: null, quorumRead: !random.chance(plan.loggedReads), length: encodeGet(bytes, 0, keyBytes) };
+      return {
+        f: 'read',
+        key,
+        value: null,
+        quorumRead: !random.chance(plan.loggedReads),
+        length: encodeGet(bytes, 0, keyBytes),
+      };
     }
     if (draw < plan.reads + plan.deletes) {
       return { f: 'write', key, value: null, quorumRead: false, length: encodeDelete(bytes, 0, keyBytes) };
@@ -60,7 +72,13 @@ export class Workload {
     const value = `${this.name}.${++this.written}`;
     if (draw < plan.reads + plan.deletes + plan.cas) {
       const expected = this.lastSeen.get(key) ?? null;
-      const length = encodeCas(bytes, 0, keyBytes, expected === null ? null : encoder.encode(String(expected)), encoder.encode(value));
+      const length = encodeCas(
+        bytes,
+        0,
+        keyBytes,
+        expected === null ? null : encoder.encode(String(expected)),
+        encoder.encode(value),
+      );
       return { f: 'cas', key, value: [expected, value], quorumRead: false, length };
     }
     return { f: 'write', key, value, quorumRead: false, length: encodePut(bytes, 0, keyBytes, encoder.encode(value)) };

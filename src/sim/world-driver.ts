@@ -54,7 +54,8 @@ export class WorldDriver implements EventHandler {
       });
     }
     if (moveEveryUs !== undefined) this.later(this.random.exponential(moveEveryUs), () => this.moveNext(moveEveryUs));
-    if (scheduling !== undefined) for (let endpoint = 0; endpoint < this.targets.endpoints; endpoint++) this.waitNext(endpoint);
+    if (scheduling !== undefined)
+      for (let endpoint = 0; endpoint < this.targets.endpoints; endpoint++) this.waitNext(endpoint);
   }
 
   /** The other faults end: what is tolerable goes on, or begins again. */
@@ -73,7 +74,8 @@ export class WorldDriver implements EventHandler {
     const { targets } = this;
     this.stopped = true;
     this.mend();
-    for (let from = 0; from < targets.endpoints; from++) for (let to = 0; to < targets.replicas; to++) targets.setBlocked(from, to, false, Cut.moved);
+    for (let from = 0; from < targets.endpoints; from++)
+      for (let to = 0; to < targets.replicas; to++) targets.setBlocked(from, to, false, Cut.moved);
   }
 
   handle(_kind: number, payload: unknown): void {
@@ -95,9 +97,16 @@ export class WorldDriver implements EventHandler {
   private cut({ kind, role }: OneWayCut): void {
     const { random, targets } = this;
     const quorum = targets.quorum();
-    const replica = quorum === undefined || role === 'any' ? random.below(targets.replicas) : role === 'primary' ? quorum[0]! : (quorum[1] ?? quorum[0]!);
+    const replica =
+      quorum === undefined || role === 'any'
+        ? random.below(targets.replicas)
+        : role === 'primary'
+          ? quorum[0]!
+          : (quorum[1] ?? quorum[0]!);
     const client = random.between(targets.replicas, targets.endpoints - 1);
-    const all = Array.from({ length: targets.endpoints }, (_, endpoint) => endpoint).filter((endpoint) => endpoint !== replica);
+    const all = Array.from({ length: targets.endpoints }, (_, endpoint) => endpoint).filter(
+      (endpoint) => endpoint !== replica,
+    );
     const replicas = all.filter((endpoint) => endpoint < targets.replicas);
     switch (kind) {
       case 'deaf':
@@ -116,12 +125,17 @@ export class WorldDriver implements EventHandler {
         this.cuts = [[client, replica]];
         break;
       case 'a client cut off from':
-        this.cuts = [[client, replica], [replica, client]];
+        this.cuts = [
+          [client, replica],
+          [replica, client],
+        ];
         break;
       case 'one replica does not hear':
         if (replicas.length > 0) this.cuts = [[replica, random.pick(replicas)]];
     }
-    targets.note(`a cut that lasts: ${kind}, replica ${replica}; ${this.cuts.map(([from, to]) => `${from}>${to}`).join(' ')}`);
+    targets.note(
+      `a cut that lasts: ${kind}, replica ${replica}; ${this.cuts.map(([from, to]) => `${from}>${to}`).join(' ')}`,
+    );
     for (const [from, to] of this.cuts) targets.setBlocked(from, to, true, Cut.oneWay);
   }
 
@@ -155,7 +169,7 @@ export class WorldDriver implements EventHandler {
     const { random, world } = this;
     const { awakeUs, waitMaxUs } = world.scheduling!;
     this.later(random.exponential(awakeUs), () => {
-      const waitUs = WAIT_MIN_US * Math.pow(waitMaxUs / WAIT_MIN_US, random.unit());
+      const waitUs = WAIT_MIN_US * (waitMaxUs / WAIT_MIN_US) ** random.unit();
       this.targets.pause(endpoint, waitUs);
       this.later(waitUs, () => this.waitNext(endpoint));
     });

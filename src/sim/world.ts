@@ -5,23 +5,32 @@
  * Each part draws from a generator of its own, made from the seed: adding one, or leaving one out, changes no other, nor the
  * plan. What is dear to simulate is drawn in fewer runs.
  */
-import { describeDirectoryLosses, describeFirstStarts, drawDirectoryLosses, drawFirstStarts, type DirectoryLoss, type FirstStarts } from './beginnings.js';
+import {
+  describeDirectoryLosses,
+  describeFirstStarts,
+  drawDirectoryLosses,
+  drawFirstStarts,
+  type DirectoryLoss,
+  type FirstStarts,
+} from './beginnings.js';
 import { NEVER_SET } from './clock.js';
 import { DATAGRAM_BYTES_MIN } from '../wire/envelope.js';
 import { Random } from './random.js';
 
 /** Names for `--faults`, with what they do. Behind the others in the table of docs/simulation.md. */
 export const WORLD_FAULTS = {
-  'distance': 'endpoints are at different distances, 20 µs to 50 ms one way; replicas in one room or two',
-  'busy': 'one client keeps the cluster busy, up to 20,000 operations/s, while others come and go',
+  distance: 'endpoints are at different distances, 20 µs to 50 ms one way; replicas in one room or two',
+  busy: 'one client keeps the cluster busy, up to 20,000 operations/s, while others come and go',
   'clock-history': 'clocks have a wrong date before the first tick, one or all of them: set right later, or never',
   'one-way': 'a replica, or one path of a client, is deaf or mute for long, also when the other faults have ended',
-  'move': 'endpoints change their address',
-  'path-limit': 'no path carries a datagram that is longer than what the hosts were told, and nobody is told of one that was lost',
-  'standstill': 'replicas stand still while they apply, write and read snapshots, in proportion to the state',
-  'enemy': 'a client that holds a key sends anything well-formed under it, to any replica, at any time',
+  move: 'endpoints change their address',
+  'path-limit':
+    'no path carries a datagram that is longer than what the hosts were told, and nobody is told of one that was lost',
+  standstill: 'replicas stand still while they apply, write and read snapshots, in proportion to the state',
+  enemy: 'a client that holds a key sends anything well-formed under it, to any replica, at any time',
   'busy-host': 'all processes wait for the processor for 5 to 200 ms again and again, for good',
-  'first-start': 'the cluster is new: replicas start with nothing on disk, each in its own time, and ask each other who they are',
+  'first-start':
+    'the cluster is new: replicas start with nothing on disk, each in its own time, and ask each other who they are',
   'directory-lost': 'replicas lose their whole directory, and are started again with or without a word of it',
 } as const;
 
@@ -29,14 +38,14 @@ export type WorldFaultName = keyof typeof WORLD_FAULTS;
 
 /** Share of the runs that each is drawn in. */
 const SHARES: Readonly<Record<WorldFaultName, number>> = {
-  'distance': 0.2,
-  'busy': 0.04,
+  distance: 0.2,
+  busy: 0.04,
   'clock-history': 0.2,
   'one-way': 0.2,
-  'move': 0.15,
+  move: 0.15,
   'path-limit': 0.15,
-  'standstill': 0.15,
-  'enemy': 0.2,
+  standstill: 0.15,
+  enemy: 0.2,
   'busy-host': 0.08,
   'first-start': 0.15,
   'directory-lost': 0.12,
@@ -66,10 +75,22 @@ export interface ClockHistory {
   readonly rightAtUs: number;
 }
 
-const ONE_WAY_KINDS = ['deaf', 'deaf to replicas', 'mute', 'a client does not hear', 'does not hear a client', 'a client cut off from', 'one replica does not hear'] as const;
+const ONE_WAY_KINDS = [
+  'deaf',
+  'deaf to replicas',
+  'mute',
+  'a client does not hear',
+  'does not hear a client',
+  'a client cut off from',
+  'one replica does not hear',
+] as const;
 export type OneWayKind = (typeof ONE_WAY_KINDS)[number];
 /** A client gets out of these by a plea that says whom it does not hear. */
-const OF_A_CLIENT: ReadonlySet<OneWayKind> = new Set(['a client does not hear', 'does not hear a client', 'a client cut off from']);
+const OF_A_CLIENT: ReadonlySet<OneWayKind> = new Set([
+  'a client does not hear',
+  'does not hear a client',
+  'a client cut off from',
+]);
 export const ROLES = ['primary', 'member', 'any'] as const;
 
 export interface OneWayCut {
@@ -144,22 +165,52 @@ export function drawWorld(seed: number, allowed: ReadonlySet<string>, bounds: Wo
       const everyUs = random.pick([50, 100, 250]);
       const lanes = Math.max(bounds.lanes, Math.min(bounds.lanesPerSession, Math.ceil(2000 / everyUs)));
       // A few hundred operations before the faults end: what it does afterwards is what matters, and is dear.
-      return { endpoint: replicas + random.below(clients), everyUs, lanes, fromUs: Math.max(0, ticks - random.between(200, 800) * everyUs) };
+      return {
+        endpoint: replicas + random.below(clients),
+        everyUs,
+        lanes,
+        fromUs: Math.max(0, ticks - random.between(200, 800) * everyUs),
+      };
     }),
     clocks: part('clock-history', (random) => drawClocks(random, replicas, endpoints, ticks)),
-    oneWay: part('one-way', (random): OneWayCut => ({ kind: random.pick(ONE_WAY_KINDS), role: random.pick(ROLES), fromUs: random.below(ticks / 2), forUs: random.logNormal(200_000, 1), stays: random.chance(0.8) })),
+    oneWay: part(
+      'one-way',
+      (random): OneWayCut => ({
+        kind: random.pick(ONE_WAY_KINDS),
+        role: random.pick(ROLES),
+        fromUs: random.below(ticks / 2),
+        forUs: random.logNormal(200_000, 1),
+        stays: random.chance(0.8),
+      }),
+    ),
     moveEveryUs: part('move', (random) => random.pick([20_000, 80_000, 300_000])),
     longest: part('path-limit', (random) => random.pick([DATAGRAM_BYTES_MIN, 512, 1232])),
-    standstill: part('standstill', (random): Standstill => ({ applyUs: random.pick([0, 5, 50]), snapshotEntryUs: logUniform(random, 1, 200) })),
-    enemy: part('enemy', (random): EnemyPlan => ({ rate: random.pick([50, 300, 2000]), rateAfter: random.pick([0, 10, 50]) })),
-    scheduling: part('busy-host', (random): Scheduling => ({ awakeUs: random.pick([50_000, 200_000, 1_000_000]), waitMaxUs: random.pick([30_000, 80_000, 200_000]) })),
+    standstill: part(
+      'standstill',
+      (random): Standstill => ({ applyUs: random.pick([0, 5, 50]), snapshotEntryUs: logUniform(random, 1, 200) }),
+    ),
+    enemy: part(
+      'enemy',
+      (random): EnemyPlan => ({ rate: random.pick([50, 300, 2000]), rateAfter: random.pick([0, 10, 50]) }),
+    ),
+    scheduling: part(
+      'busy-host',
+      (random): Scheduling => ({
+        awakeUs: random.pick([50_000, 200_000, 1_000_000]),
+        waitMaxUs: random.pick([30_000, 80_000, 200_000]),
+      }),
+    ),
     firstStarts: part('first-start', (random) => drawFirstStarts(random, replicas, ticks)),
     directoryLosses: part('directory-lost', (random) => drawDirectoryLosses(random, replicas, ticks)),
   };
   const random = new Random(seed).fork('world newcomers');
-  const come = Array.from({ length: clients }, (_, i) => (random.chance(0.5) ? replicas + i : -1)).filter((endpoint) => endpoint >= 0);
+  const come = Array.from({ length: clients }, (_, i) => (random.chance(0.5) ? replicas + i : -1)).filter(
+    (endpoint) => endpoint >= 0,
+  );
   // The busy one stays: it is the others that have to get in beside it.
-  const newcomers = Object.values(world).some((drawn) => drawn !== undefined) ? come.filter((endpoint) => endpoint !== world.busy?.endpoint) : [];
+  const newcomers = Object.values(world).some((drawn) => drawn !== undefined)
+    ? come.filter((endpoint) => endpoint !== world.busy?.endpoint)
+    : [];
   return { ...world, newcomers };
 }
 
@@ -173,14 +224,21 @@ export function livable(world: World, versions: boolean): World {
   if (!versions) return world;
   const { oneWay } = world;
   const stays = oneWay?.stays === true && !OF_A_CLIENT.has(oneWay.kind);
-  return { ...world, firstStarts: undefined, directoryLosses: undefined, oneWay: oneWay === undefined ? undefined : { ...oneWay, stays } };
+  return {
+    ...world,
+    firstStarts: undefined,
+    directoryLosses: undefined,
+    oneWay: oneWay === undefined ? undefined : { ...oneWay, stays },
+  };
 }
 
 function drawDistances(random: Random, replicas: number, endpoints: number): Distances {
   const twoRooms = random.chance(0.5);
   const clientsFar = random.chance(0.7);
   const rooms = Array.from({ length: endpoints }, () => (twoRooms && random.chance(0.5) ? 1 : 0));
-  const toSwitchUs = Array.from({ length: endpoints }, (_, endpoint) => (endpoint >= replicas && clientsFar ? logUniform(random, 10, 25_000) : logUniform(random, 10, 40)));
+  const toSwitchUs = Array.from({ length: endpoints }, (_, endpoint) =>
+    endpoint >= replicas && clientsFar ? logUniform(random, 10, 25_000) : logUniform(random, 10, 40),
+  );
   return { rooms, toSwitchUs, betweenRoomsUs: logUniform(random, 100, 25_000) };
 }
 
@@ -198,12 +256,16 @@ function drawClocks(random: Random, replicas: number, endpoints: number, ticks: 
       // Replicas have a time server of their own.
       return { endpoints: all.slice(0, replicas), aheadS, rightAtUs };
     default:
-      return { endpoints: [random.below(replicas)], aheadS: random.pick([NEVER_SET, -3600, 3600, aheadS]), rightAtUs: Infinity };
+      return {
+        endpoints: [random.below(replicas)],
+        aheadS: random.pick([NEVER_SET, -3600, 3600, aheadS]),
+        rightAtUs: Infinity,
+      };
   }
 }
 
 function logUniform(random: Random, low: number, high: number): number {
-  return low * Math.pow(high / low, random.unit());
+  return low * (high / low) ** random.unit();
 }
 
 /** One way from an endpoint to another, µs. */
@@ -213,26 +275,51 @@ export function distanceUs({ rooms, toSwitchUs, betweenRoomsUs }: Distances, fro
 
 /** The world in one line, for people; empty when it is kind. */
 export function describeWorld(world: World, replicas: number): string {
-  const { distance, busy, clocks, oneWay, moveEveryUs, longest, standstill, enemy, scheduling, firstStarts, directoryLosses, newcomers } = world;
+  const {
+    distance,
+    busy,
+    clocks,
+    oneWay,
+    moveEveryUs,
+    longest,
+    standstill,
+    enemy,
+    scheduling,
+    firstStarts,
+    directoryLosses,
+    newcomers,
+  } = world;
   const name = (endpoint: number): string => (endpoint < replicas ? `r${endpoint}` : `c${endpoint - replicas}`);
   const ms = (us: number): string => `${(us / 1000).toFixed(us < 10_000 ? 2 : 0)} ms`;
   const parts: string[] = [];
   if (distance !== undefined) {
     const { rooms, toSwitchUs, betweenRoomsUs } = distance;
-    parts.push(`distance ${toSwitchUs.map((us, endpoint) => `${name(endpoint)} ${Math.round(us)}${rooms[endpoint] === 1 ? "'" : ''}`).join(' ')} µs${rooms.includes(1) ? `, ${ms(betweenRoomsUs)} to the other room (')` : ''}`);
+    parts.push(
+      `distance ${toSwitchUs.map((us, endpoint) => `${name(endpoint)} ${Math.round(us)}${rooms[endpoint] === 1 ? "'" : ''}`).join(' ')} µs${rooms.includes(1) ? `, ${ms(betweenRoomsUs)} to the other room (')` : ''}`,
+    );
   }
   if (busy !== undefined) parts.push(`busy ${name(busy.endpoint)} ${Math.round(1e6 / busy.everyUs)}/s`);
   if (clocks !== undefined) {
     const { endpoints, aheadS, rightAtUs } = clocks;
-    const off = aheadS === NEVER_SET ? 'in 1970' : `${Math.round(Math.abs(aheadS))} s ${aheadS < 0 ? 'behind' : 'ahead'}`;
-    parts.push(`clock-history ${endpoints.map(name).join(' ')} ${off}${rightAtUs === Infinity ? '' : ` until ${ms(rightAtUs)}`}`);
+    const off =
+      aheadS === NEVER_SET ? 'in 1970' : `${Math.round(Math.abs(aheadS))} s ${aheadS < 0 ? 'behind' : 'ahead'}`;
+    parts.push(
+      `clock-history ${endpoints.map(name).join(' ')} ${off}${rightAtUs === Infinity ? '' : ` until ${ms(rightAtUs)}`}`,
+    );
   }
-  if (oneWay !== undefined) parts.push(`one-way ${oneWay.kind} (${oneWay.role}) at ${ms(oneWay.fromUs)} for ${ms(oneWay.forUs)}${oneWay.stays ? ', and afterwards' : ''}`);
+  if (oneWay !== undefined)
+    parts.push(
+      `one-way ${oneWay.kind} (${oneWay.role}) at ${ms(oneWay.fromUs)} for ${ms(oneWay.forUs)}${oneWay.stays ? ', and afterwards' : ''}`,
+    );
   if (moveEveryUs !== undefined) parts.push(`move every ${ms(moveEveryUs)}`);
   if (longest !== undefined) parts.push(`path-limit ${longest} bytes`);
-  if (standstill !== undefined) parts.push(`standstill ${standstill.applyUs} µs an operation, ${standstill.snapshotEntryUs.toFixed(1)} µs an entry of a snapshot`);
+  if (standstill !== undefined)
+    parts.push(
+      `standstill ${standstill.applyUs} µs an operation, ${standstill.snapshotEntryUs.toFixed(1)} µs an entry of a snapshot`,
+    );
   if (enemy !== undefined) parts.push(`enemy ${enemy.rate}/s, then ${enemy.rateAfter}/s`);
-  if (scheduling !== undefined) parts.push(`busy-host up to ${ms(scheduling.waitMaxUs)} every ${ms(scheduling.awakeUs)}`);
+  if (scheduling !== undefined)
+    parts.push(`busy-host up to ${ms(scheduling.waitMaxUs)} every ${ms(scheduling.awakeUs)}`);
   if (firstStarts !== undefined) parts.push(`first-start ${describeFirstStarts(firstStarts)}`);
   if (directoryLosses !== undefined) parts.push(`directory-lost ${describeDirectoryLosses(directoryLosses)}`);
   if (newcomers.length > 0) parts.push(`come anew ${newcomers.map(name).join(' ')}`);

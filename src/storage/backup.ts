@@ -72,12 +72,16 @@ export function encodeBackup(log: StoredLog, owner: Owner, hash: Hash64): Uint8A
 
 /** Throws JitPaxosError `backup-unusable`, which names `path`, unless every byte is as it was written. */
 export function decodeBackup(bytes: Uint8Array, hash: Hash64, path: string): Backup {
-  const refuse = (what: string, next: string): JitPaxosError => new JitPaxosError('backup-unusable', `${path} ${what}; ${next}`);
-  if (bytes.length < HEADER_BYTES || readI32(bytes, 0) !== MAGIC) throw refuse('is no backup of jitpaxos', 'give a file that jitpaxos backup wrote');
-  const damaged = (where: string): JitPaxosError => refuse(`is damaged: its ${where} not as it was written`, 'use another copy of it, or another backup');
+  const refuse = (what: string, next: string): JitPaxosError =>
+    new JitPaxosError('backup-unusable', `${path} ${what}; ${next}`);
+  if (bytes.length < HEADER_BYTES || readI32(bytes, 0) !== MAGIC)
+    throw refuse('is no backup of jitpaxos', 'give a file that jitpaxos backup wrote');
+  const damaged = (where: string): JitPaxosError =>
+    refuse(`is damaged: its ${where} not as it was written`, 'use another copy of it, or another backup');
   if (!holds(bytes, 0, AT_CHECKSUM, AT_CHECKSUM, hash)) throw damaged('first 76 bytes are');
   const format = readI32(bytes, 4);
-  if (!isRead(FORMATS.backup, format)) throw new JitPaxosError('backup-unusable', `${path} ${formatRefusal(FORMATS.backup, format)}`);
+  if (!isRead(FORMATS.backup, format))
+    throw new JitPaxosError('backup-unusable', `${path} ${formatRefusal(FORMATS.backup, format)}`);
   const base = readIndex(bytes, 20);
   const snapshotBytes = readIndex(bytes, 36);
   const end = HEADER_BYTES + snapshotBytes + readIndex(bytes, 44);
@@ -90,7 +94,15 @@ export function decodeBackup(bytes: Uint8Array, hash: Hash64, path: string): Bac
     at += ENTRY_LENGTH_BYTES + length;
   }
   const lastIndex = readIndex(bytes, 52);
-  const snapshot = base === 0 ? undefined : { index: base, chainHi: readI32(bytes, 28), chainLo: readI32(bytes, 32), bytes: bytes.slice(HEADER_BYTES, HEADER_BYTES + snapshotBytes) };
+  const snapshot =
+    base === 0
+      ? undefined
+      : {
+          index: base,
+          chainHi: readI32(bytes, 28),
+          chainLo: readI32(bytes, 32),
+          bytes: bytes.slice(HEADER_BYTES, HEADER_BYTES + snapshotBytes),
+        };
   return {
     id: toHex(readI32(bytes, AT_CHECKSUM), readI32(bytes, AT_CHECKSUM + 4)),
     owner: { clusterHi: readI32(bytes, 8), clusterLo: readI32(bytes, 12), replica: readI32(bytes, 16) },
@@ -136,7 +148,13 @@ export async function restoreBackup(backup: Backup, options: DurableStorageOptio
   };
   try {
     await new Promise<void>((resolve, reject) => {
-      storage.events = { persisted: () => resolve(), failed: reject, broken: reject, rewrite: () => undefined, healed: () => undefined };
+      storage.events = {
+        persisted: () => resolve(),
+        failed: reject,
+        broken: reject,
+        rewrite: () => undefined,
+        healed: () => undefined,
+      };
       storage.persist(1, batch);
     });
   } finally {
@@ -147,5 +165,7 @@ export async function restoreBackup(backup: Backup, options: DurableStorageOptio
 function holds(bytes: Uint8Array, offset: number, length: number, checksumOffset: number, hash: Hash64): boolean {
   const digest = new Uint8Array(8);
   hash.hash64(bytes, offset, length, digest, 0);
-  return readI32(digest, 0) === readI32(bytes, checksumOffset) && readI32(digest, 4) === readI32(bytes, checksumOffset + 4);
+  return (
+    readI32(digest, 0) === readI32(bytes, checksumOffset) && readI32(digest, 4) === readI32(bytes, checksumOffset + 4)
+  );
 }

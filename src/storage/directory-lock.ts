@@ -107,7 +107,9 @@ export class DirectoryLock {
  * Takes the lock in steps: yields before each call of the system, with the living process that it waits for where there is
  * one; returns undefined when the lock is held, otherwise its holder. So that tests can stop it anywhere, and run many beside each other.
  */
-export function* lockSteps(system: LockSystem): Generator<Holder | undefined, { readonly holder: Holder | undefined } | undefined, void> {
+export function* lockSteps(
+  system: LockSystem,
+): Generator<Holder | undefined, { readonly holder: Holder | undefined } | undefined, void> {
   for (;;) {
     if (yield* place(system, LOCK)) break;
     yield;
@@ -120,7 +122,8 @@ export function* lockSteps(system: LockSystem): Generator<Holder | undefined, { 
     try {
       let rival: Rival | undefined;
       // One of two that see each other has to step back: the one with the later name.
-      while ((rival = yield* livingRival(system, announced)) !== undefined && rival.name > announced) yield rival.holder;
+      while ((rival = yield* livingRival(system, announced)) !== undefined && rival.name > announced)
+        yield rival.holder;
       if (rival !== undefined) {
         yield;
         system.unlink(announced);
@@ -183,7 +186,13 @@ function* place(system: LockSystem, name: string): Generator<Holder | undefined,
 function systemOf(directory: string, lifeSign?: LifeSign): LockSystem {
   const at = (name: string): string => join(directory, name);
   return {
-    self: { pid: process.pid, started: startedAt(process.pid) ?? '', boot: bootId(), namespace: pidNamespace(), ...(lifeSign === undefined ? {} : { lifeSign: lifeSign.name }) },
+    self: {
+      pid: process.pid,
+      started: startedAt(process.pid) ?? '',
+      boot: bootId(),
+      namespace: pidNamespace(),
+      ...(lifeSign === undefined ? {} : { lifeSign: lifeSign.name }),
+    },
     isAlive: (holder) => isAlive(holder, directory),
     names: () => readdirSync(directory),
     read: (name) => {
@@ -224,8 +233,13 @@ function holderIn(content: string | undefined): Holder | undefined {
   if (content === undefined) return undefined;
   try {
     const holder = JSON.parse(content) as Partial<Holder> | null;
-    if (!Number.isInteger(holder?.pid) || typeof holder?.started !== 'string' || typeof holder.boot !== 'string') return undefined;
-    if (!['undefined', 'string'].includes(typeof holder.namespace) || (holder.lifeSign !== undefined && !LifeSign.isName(holder.lifeSign))) return undefined;
+    if (!Number.isInteger(holder?.pid) || typeof holder?.started !== 'string' || typeof holder.boot !== 'string')
+      return undefined;
+    if (
+      !['undefined', 'string'].includes(typeof holder.namespace) ||
+      (holder.lifeSign !== undefined && !LifeSign.isName(holder.lifeSign))
+    )
+      return undefined;
     return holder as Holder;
   } catch {
     return undefined;
@@ -291,15 +305,31 @@ function unless<T>(error: unknown, code: string, otherwise: T): T {
 }
 
 function locked(directory: string, holder: Holder | undefined): JitPaxosError {
-  const who = holder === undefined ? 'another process' : holder.pid === process.pid ? `this process (pid ${holder.pid})` : `process ${holder.pid}`;
+  const who =
+    holder === undefined
+      ? 'another process'
+      : holder.pid === process.pid
+        ? `this process (pid ${holder.pid})`
+        : `process ${holder.pid}`;
   if (holder !== undefined && isElsewhere(holder)) {
     const seen = holder.lifeSign !== undefined && LifeSign.of(directory, holder.lifeSign) === 'alive';
-    const found = seen ? `is in use by process ${holder.pid} of another container` : `was in use by process ${holder.pid} of another container (${holder.namespace}), and nothing here says whether that is alive`;
-    return new JitPaxosError('data-directory-locked', `${directory} ${found}; stop that replica first, or give this one a data directory of its own${seen ? '' : `. When you are sure that no process uses it any more, delete ${join(directory, LOCK)}`}`);
+    const found = seen
+      ? `is in use by process ${holder.pid} of another container`
+      : `was in use by process ${holder.pid} of another container (${holder.namespace}), and nothing here says whether that is alive`;
+    return new JitPaxosError(
+      'data-directory-locked',
+      `${directory} ${found}; stop that replica first, or give this one a data directory of its own${seen ? '' : `. When you are sure that no process uses it any more, delete ${join(directory, LOCK)}`}`,
+    );
   }
-  return new JitPaxosError('data-directory-locked', `${directory} is in use by ${who}; stop that replica first, or give this one a data directory of its own`);
+  return new JitPaxosError(
+    'data-directory-locked',
+    `${directory} is in use by ${who}; stop that replica first, or give this one a data directory of its own`,
+  );
 }
 
 function takeoverUnderWay(directory: string, by: Holder): JitPaxosError {
-  return new JitPaxosError('data-directory-locked', `${directory} is being taken over from a dead process by process ${by.pid}, which takes long; see whether that is stopped, then try again`);
+  return new JitPaxosError(
+    'data-directory-locked',
+    `${directory} is being taken over from a dead process by process ${by.pid}, which takes long; see whether that is stopped, then try again`,
+  );
 }

@@ -3,7 +3,9 @@ import { BucketCounts } from '../protocol/bucket-counts.js';
 import type { Files, OpenFile } from './files.js';
 
 /** From a disk with a battery to one that hangs. */
-const BOUNDS_US = [20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 5_000_000];
+const BOUNDS_US = [
+  20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 5_000_000,
+];
 
 export class DiskTimes {
   /** Writes of frames of the log: in mode `fsync` until they are durable, in mode `os` until the system has them. */

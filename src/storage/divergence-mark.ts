@@ -29,5 +29,8 @@ export function refuseDiverged(directory: string): void {
   const [first = '', ...rest] = readFileSync(path, 'utf8').slice(0, MESSAGE_MAX).split('\n');
   // Whatever it holds, it was put there to keep a replica from starting.
   const code: ErrorCode = first in ERRORS ? (first as ErrorCode) : 'state-diverged';
-  throw new JitPaxosError(code, `${path} says: ${rest.join(' ').trim()}. Find out why; then delete everything in ${directory} but the file hard-state, and start the replica again: it fetches log and state from the others (docs/operations.md, "A replica that diverged")`);
+  throw new JitPaxosError(
+    code,
+    `${path} says: ${rest.join(' ').trim()}. Find out why; then delete everything in ${directory} but the file hard-state, and start the replica again: it fetches log and state from the others (docs/operations.md, "A replica that diverged")`,
+  );
 }

@@ -12,7 +12,14 @@
  * - A start does the same: it writes what it read as a new generation before anything of it is relied upon.
  */
 import type { Hash64 } from '../native/hash64.js';
-import { UNKEYED_FINGERPRINT, type HardState, type PersistBatch, type Recovered, type Snapshot, type Storage } from '../protocol/contract.js';
+import {
+  UNKEYED_FINGERPRINT,
+  type HardState,
+  type PersistBatch,
+  type Recovered,
+  type Snapshot,
+  type Storage,
+} from '../protocol/contract.js';
 import { invariant } from '../protocol/invariant.js';
 import { DiskTimes, timed } from './disk-times.js';
 import type { Files, OpenFile } from './files.js';
@@ -162,7 +169,10 @@ export class DurableStorage implements Storage {
 
   /** Reads what is there; changes nothing before the first `persist`. Throws as `readStored`. */
   static async open(options: DurableStorageOptions): Promise<DurableStorage> {
-    return new DurableStorage(options, await readStored(options.files, { ...options, chain: options.chain ?? UNKEYED_FINGERPRINT }));
+    return new DurableStorage(
+      options,
+      await readStored(options.files, { ...options, chain: options.chain ?? UNKEYED_FINGERPRINT }),
+    );
   }
 
   recovered(): Recovered {
@@ -175,7 +185,13 @@ export class DurableStorage implements Storage {
   }
 
   status(): DurableStorageStatus {
-    return { failing: this.failure?.message ?? null, generation: this.lastGeneration, segments: this.segments?.kept.length ?? 0, baseIndex: this.base.index, ...this.counts };
+    return {
+      failing: this.failure?.message ?? null,
+      generation: this.lastGeneration,
+      segments: this.segments?.kept.length ?? 0,
+      baseIndex: this.base.index,
+      ...this.counts,
+    };
   }
 
   persist(token: number, batch: PersistBatch): void {
@@ -246,7 +262,17 @@ export class DurableStorage implements Storage {
     const begins = this.segments === undefined;
     if (begins) {
       await this.background;
-      this.segments = new Segments(options.files, { ...options, chain: options.chain ?? UNKEYED_FINGERPRINT, segmentBytes: options.segmentBytes ?? DEFAULT_SEGMENT_BYTES }, ++this.lastGeneration, options.random(), options.random());
+      this.segments = new Segments(
+        options.files,
+        {
+          ...options,
+          chain: options.chain ?? UNKEYED_FINGERPRINT,
+          segmentBytes: options.segmentBytes ?? DEFAULT_SEGMENT_BYTES,
+        },
+        ++this.lastGeneration,
+        options.random(),
+        options.random(),
+      );
       this.sequence = 0;
     }
     if (change.snapshot !== undefined) await this.writeSnapshot(change.snapshot);
@@ -263,7 +289,10 @@ export class DurableStorage implements Storage {
   private async writeFrame(segments: Segments, change: PendingChange, flags: number, synced: boolean): Promise<void> {
     const { base } = this;
     const { view, logView } = change.hardState;
-    invariant(base.index <= change.committed && change.committed <= change.lastIndex, 'the commit index on disk is within the log on disk');
+    invariant(
+      base.index <= change.committed && change.committed <= change.lastIndex,
+      'the commit index on disk is within the log on disk',
+    );
     invariant(logView <= view, 'the log on disk is of no view above the promised one');
     const frameBytes = FRAME_HEADER_BYTES + change.bodyBytes;
     // Without a wait where none is needed: the write begins in the turn that asked for it.
@@ -290,7 +319,13 @@ export class DurableStorage implements Storage {
     if (synced && this.options.mode !== 'fsync') await segment.file.sync();
     segment.end = toSector(segment.end + frameBytes);
     segment.lastIndex = Math.max(segment.lastIndex, change.lastIndex);
-    this.last = { ordinal: segment.ordinal, lastIndex: change.lastIndex, baseIndex: base.index, committed: change.committed, hardState: change.hardState };
+    this.last = {
+      ordinal: segment.ordinal,
+      lastIndex: change.lastIndex,
+      baseIndex: base.index,
+      committed: change.committed,
+      hardState: change.hardState,
+    };
     this.counts.frames++;
     this.counts.writtenBytes += frameBytes;
   }
@@ -311,7 +346,11 @@ export class DurableStorage implements Storage {
     const name = snapshotName(snapshot.index, snapshot.chainHi, snapshot.chainLo);
     const file = await files.create(name + UNFINISHED);
     try {
-      await file.write(encodeSnapshotHeader(snapshot, owner, hash, this.options.chain ?? UNKEYED_FINGERPRINT), SNAPSHOT_HEADER_BYTES, 0);
+      await file.write(
+        encodeSnapshotHeader(snapshot, owner, hash, this.options.chain ?? UNKEYED_FINGERPRINT),
+        SNAPSHOT_HEADER_BYTES,
+        0,
+      );
       await file.write(snapshot.bytes, snapshot.bytes.length, SNAPSHOT_HEADER_BYTES);
       await file.sync();
     } finally {
@@ -319,7 +358,8 @@ export class DurableStorage implements Storage {
     }
     await files.rename(name + UNFINISHED, name);
     await files.sync();
-    if (snapshot.index > this.base.index) this.base = { index: snapshot.index, chainHi: snapshot.chainHi, chainLo: snapshot.chainLo };
+    if (snapshot.index > this.base.index)
+      this.base = { index: snapshot.index, chainHi: snapshot.chainHi, chainLo: snapshot.chainLo };
   }
 
   /** Slot by slot, so that one is whole at any moment; after a start or an error in a new file. */
@@ -349,8 +389,14 @@ export class DurableStorage implements Storage {
     const base = snapshotName(this.base.index, this.base.chainHi, this.base.chainLo);
     for (const name of names) {
       const old = parseSegmentName(name);
-      if (old !== undefined && old.generation !== generation) await (setAside ? files.rename(name, DAMAGED + name) : files.remove(name));
-      else if (name.endsWith(UNFINISHED) || (isSnapshotName(name) && name !== base) || (setAside && name.startsWith(DAMAGED))) await files.remove(name);
+      if (old !== undefined && old.generation !== generation)
+        await (setAside ? files.rename(name, DAMAGED + name) : files.remove(name));
+      else if (
+        name.endsWith(UNFINISHED) ||
+        (isSnapshotName(name) && name !== base) ||
+        (setAside && name.startsWith(DAMAGED))
+      )
+        await files.remove(name);
     }
     await files.sync();
     this.setAside = false;
@@ -421,7 +467,13 @@ export class DurableStorage implements Storage {
 }
 
 function isSame(a: HardState, b: HardState): boolean {
-  return a.view === b.view && a.logView === b.logView && a.incarnation === b.incarnation && isSameList(a.known, b.known) && isSameList(a.lives, b.lives);
+  return (
+    a.view === b.view &&
+    a.logView === b.logView &&
+    a.incarnation === b.incarnation &&
+    isSameList(a.known, b.known) &&
+    isSameList(a.lives, b.lives)
+  );
 }
 
 function isSameList(a: readonly number[] | undefined, b: readonly number[] | undefined): boolean {

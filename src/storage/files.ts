@@ -58,7 +58,8 @@ export class DirectoryFiles implements Files {
   async openThrough(name: string): Promise<OpenFile> {
     const path = join(this.directory, name);
     // Elsewhere O_DSYNC is not there, or means less than fdatasync.
-    if (process.platform !== 'linux') return new SyncedFile(await call<number>((done) => open(path, constants.O_WRONLY, done)));
+    if (process.platform !== 'linux')
+      return new SyncedFile(await call<number>((done) => open(path, constants.O_WRONLY, done)));
     return new DescriptorFile(await call<number>((done) => open(path, constants.O_WRONLY | constants.O_DSYNC, done)));
   }
 
@@ -86,7 +87,9 @@ class DescriptorFile implements OpenFile {
   async write(bytes: Uint8Array, length: number, position: number): Promise<void> {
     for (let written = 0; written < length; ) {
       const from = written;
-      written += await call<number>((done) => write(this.descriptor, bytes, from, length - from, position + from, done));
+      written += await call<number>((done) =>
+        write(this.descriptor, bytes, from, length - from, position + from, done),
+      );
     }
   }
 
@@ -108,7 +111,9 @@ class SyncedFile extends DescriptorFile {
 }
 
 function call<T>(start: (done: (error: NodeJS.ErrnoException | null, value?: T) => void) => void): Promise<T> {
-  return new Promise((resolve, reject) => start((error, value) => (error === null || error === undefined ? resolve(value as T) : reject(error))));
+  return new Promise((resolve, reject) =>
+    start((error, value) => (error === null || error === undefined ? resolve(value as T) : reject(error))),
+  );
 }
 
 function unlessMissing(error: NodeJS.ErrnoException): undefined {

@@ -39,5 +39,6 @@ export function formatRefusal({ oldest, newest }: Format, found: number): string
 
 /** Throws JitPaxosError `data-directory-unusable`, naming the file, the format and what to do. */
 export function checkFormat(format: Format, found: number, path: string): void {
-  if (!isRead(format, found)) throw new JitPaxosError('data-directory-unusable', `${path} ${formatRefusal(format, found)}`);
+  if (!isRead(format, found))
+    throw new JitPaxosError('data-directory-unusable', `${path} ${formatRefusal(format, found)}`);
 }

@@ -123,7 +123,11 @@ export class HardStateFile {
       if (this.fd === undefined) this.create();
       else for (let slot = 0; slot < HARD_STATE_SLOTS; slot++) this.writeSlot(this.fd, slot);
     } catch (error) {
-      throw new JitPaxosError('storage-failed', `${this.path} cannot be written (${messageOf(error)}); see to the disk, then start the replica again`, error);
+      throw new JitPaxosError(
+        'storage-failed',
+        `${this.path} cannot be written (${messageOf(error)}); see to the disk, then start the replica again`,
+        error,
+      );
     }
     this.stored = { ...state };
   }
@@ -144,13 +148,19 @@ export class HardStateFile {
 
   private writeSlot(fd: number, slot: number): void {
     let written = 0;
-    while (written < this.recordBytes) written += writeSync(fd, this.record, written, this.recordBytes - written, slot * SLOT_BYTES + written);
+    while (written < this.recordBytes)
+      written += writeSync(fd, this.record, written, this.recordBytes - written, slot * SLOT_BYTES + written);
     fdatasyncSync(fd);
   }
 
   private load(fd: number): void {
     const bytes = new Uint8Array(SLOT_BYTES * HARD_STATE_SLOTS);
-    const newest = decodeHardState(bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, 0)), this.owner, this.hash, this.path);
+    const newest = decodeHardState(
+      bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, 0)),
+      this.owner,
+      this.hash,
+      this.path,
+    );
     this.sequence = newest.sequence;
     this.stored = newest.state;
     this.addresses = newest.addresses;
@@ -158,7 +168,13 @@ export class HardStateFile {
 }
 
 /** Writes the content of a slot into `record`, SLOT_BYTES long, and returns how much of it is to be written. */
-export function encodeHardState(record: Uint8Array, state: HardState, sequence: number, owner: Owner, hash: Hash64): number {
+export function encodeHardState(
+  record: Uint8Array,
+  state: HardState,
+  sequence: number,
+  owner: Owner,
+  hash: Hash64,
+): number {
   record.fill(0);
   writeI32(record, 0, MAGIC);
   writeI32(record, AT_VERSION, FORMATS.hardState.written);
@@ -179,7 +195,10 @@ export function encodeHardState(record: Uint8Array, state: HardState, sequence: 
   state.known?.forEach((incarnation, replica) => writeI32(record, AT_KNOWN + 4 * replica, incarnation));
   state.lives?.forEach((life, replica) => writeI32(record, AT_LIVES + 4 * replica, life));
   const list = Buffer.from(JSON.stringify(addresses));
-  invariant(addresses.length <= MAX_REPLICAS && AT_LIST + list.length <= AT_PEERS_CHECKSUM, 'the addresses of a cluster fit a slot of the hard state');
+  invariant(
+    addresses.length <= MAX_REPLICAS && AT_LIST + list.length <= AT_PEERS_CHECKSUM,
+    'the addresses of a cluster fit a slot of the hard state',
+  );
   writeI32(record, AT_LIST_LENGTH, list.length);
   record.set(list, AT_LIST);
   hash.hash64(record, AT_PEERS, AT_PEERS_CHECKSUM - AT_PEERS, record, AT_PEERS_CHECKSUM);
@@ -204,16 +223,37 @@ export function decodeHardState(bytes: Uint8Array, owner: Owner, hash: Hash64, p
   if (owner.addresses !== undefined && peers !== undefined) checkAddresses(path, peers.addresses, owner.addresses);
   return {
     sequence: readIndex(record, AT_SEQUENCE),
-    state: { view: readI32(record, AT_VIEW), logView: readI32(record, AT_LOG_VIEW), incarnation: readI32(record, AT_INCARNATION), ...(peers === undefined ? {} : { known: peers.known, lives: peers.lives }) },
+    state: {
+      view: readI32(record, AT_VIEW),
+      logView: readI32(record, AT_LOG_VIEW),
+      incarnation: readI32(record, AT_INCARNATION),
+      ...(peers === undefined ? {} : { known: peers.known, lives: peers.lives }),
+    },
     addresses: peers?.addresses,
   };
 }
 
 /** Undefined when there is nothing, or it is damaged: that of the other slot is not looked for, because it may be older than the promises. */
-function peersIn(slot: Uint8Array, hash: Hash64): { readonly known: readonly number[]; readonly lives: readonly number[]; readonly addresses: readonly string[] } | undefined {
-  if (slot.length < SLOT_BYTES || readI32(slot, AT_PEERS) !== PEERS_MAGIC || readI32(slot, AT_PEERS + 4) !== PEERS_VERSION) return undefined;
-  if (!holds(slot, AT_PEERS, AT_PEERS_CHECKSUM - AT_PEERS, AT_PEERS_CHECKSUM, hash) || readIndex(slot, AT_PEERS_SEQUENCE) !== readIndex(slot, AT_SEQUENCE)) return undefined;
-  const addresses = JSON.parse(Buffer.from(slot.subarray(AT_LIST, AT_LIST + readI32(slot, AT_LIST_LENGTH))).toString()) as string[];
+function peersIn(
+  slot: Uint8Array,
+  hash: Hash64,
+):
+  | { readonly known: readonly number[]; readonly lives: readonly number[]; readonly addresses: readonly string[] }
+  | undefined {
+  if (
+    slot.length < SLOT_BYTES ||
+    readI32(slot, AT_PEERS) !== PEERS_MAGIC ||
+    readI32(slot, AT_PEERS + 4) !== PEERS_VERSION
+  )
+    return undefined;
+  if (
+    !holds(slot, AT_PEERS, AT_PEERS_CHECKSUM - AT_PEERS, AT_PEERS_CHECKSUM, hash) ||
+    readIndex(slot, AT_PEERS_SEQUENCE) !== readIndex(slot, AT_SEQUENCE)
+  )
+    return undefined;
+  const addresses = JSON.parse(
+    Buffer.from(slot.subarray(AT_LIST, AT_LIST + readI32(slot, AT_LIST_LENGTH))).toString(),
+  ) as string[];
   const numbers = (from: number): number[] => addresses.map((_, replica) => readI32(slot, from + 4 * replica));
   return { known: numbers(AT_KNOWN), lives: numbers(AT_LIVES), addresses };
 }
@@ -225,20 +265,29 @@ export function ownerOfHardState(bytes: Uint8Array, hash: Hash64): Owner | undef
 }
 
 function ownerIn(record: Uint8Array): Owner {
-  return { clusterHi: readI32(record, AT_CLUSTER), clusterLo: readI32(record, AT_CLUSTER + 4), replica: readI32(record, AT_REPLICA) };
+  return {
+    clusterHi: readI32(record, AT_CLUSTER),
+    clusterLo: readI32(record, AT_CLUSTER + 4),
+    replica: readI32(record, AT_REPLICA),
+  };
 }
 
 function newestSlot(bytes: Uint8Array, hash: Hash64, path: string): Uint8Array | undefined {
   let newest: Uint8Array | undefined;
   for (let slot = 0; slot < HARD_STATE_SLOTS; slot++) {
     const candidate = bytes.subarray(slot * SLOT_BYTES, (slot + 1) * SLOT_BYTES);
-    if (isWhole(candidate, hash, path) && (newest === undefined || readIndex(candidate, AT_SEQUENCE) > readIndex(newest, AT_SEQUENCE))) newest = candidate;
+    if (
+      isWhole(candidate, hash, path) &&
+      (newest === undefined || readIndex(candidate, AT_SEQUENCE) > readIndex(newest, AT_SEQUENCE))
+    )
+      newest = candidate;
   }
   return newest;
 }
 
 function isWhole(bytes: Uint8Array, hash: Hash64, path: string): boolean {
-  if (bytes.length < RECORD_BYTES || readI32(bytes, 0) !== MAGIC || !holds(bytes, 0, AT_CHECKSUM, AT_CHECKSUM, hash)) return false;
+  if (bytes.length < RECORD_BYTES || readI32(bytes, 0) !== MAGIC || !holds(bytes, 0, AT_CHECKSUM, AT_CHECKSUM, hash))
+    return false;
   checkFormat(FORMATS.hardState, readI32(bytes, AT_VERSION), path);
   return true;
 }
@@ -251,7 +300,8 @@ function holds(bytes: Uint8Array, offset: number, length: number, checksumAt: nu
 
 /** Throws JitPaxosError `data-directory-foreign` when the file at `path` says that it is another's. */
 export function checkOwner(path: string, owner: Owner, found: Owner): void {
-  if (found.clusterHi === owner.clusterHi && found.clusterLo === owner.clusterLo && found.replica === owner.replica) return;
+  if (found.clusterHi === owner.clusterHi && found.clusterLo === owner.clusterLo && found.replica === owner.replica)
+    return;
   throw new JitPaxosError(
     'data-directory-foreign',
     `${path} belongs to replica ${found.replica} of cluster ${toHex(found.clusterHi, found.clusterLo)}, not to replica ${owner.replica} of cluster ${toHex(owner.clusterHi, owner.clusterLo)}; give each replica a data directory of its own`,
@@ -269,7 +319,11 @@ export function syncDirectory(directory: string): void {
 }
 
 export function unusable(path: string, error: unknown): JitPaxosError {
-  return new JitPaxosError('data-directory-unusable', `${path} cannot be used (${messageOf(error)}); the data directory has to be a directory that this user may read and write`, error);
+  return new JitPaxosError(
+    'data-directory-unusable',
+    `${path} cannot be used (${messageOf(error)}); the data directory has to be a directory that this user may read and write`,
+    error,
+  );
 }
 
 export function messageOf(error: unknown): string {

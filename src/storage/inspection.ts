@@ -11,7 +11,17 @@ import { toHex } from '../wire/u64.js';
 import { lockHolder } from './directory-lock.js';
 import type { Files } from './files.js';
 import { HARD_STATE_FILE, ownerOfHardState, type Owner } from './hard-state.js';
-import { DAMAGED, decodeSnapshotFile, FRAME_CLEAN, FRAME_RESET, isSnapshotName, ownerOf, parseSegmentName, UNFINISHED, type FrameHeader } from './log-format.js';
+import {
+  DAMAGED,
+  decodeSnapshotFile,
+  FRAME_CLEAN,
+  FRAME_RESET,
+  isSnapshotName,
+  ownerOf,
+  parseSegmentName,
+  UNFINISHED,
+  type FrameHeader,
+} from './log-format.js';
 import { readLog, readPromised, type Damage, type Promised, type SegmentReport, type Stored } from './log-reader.js';
 
 /** A replica that writes while it is read seldom does so in the same place again. */
@@ -96,10 +106,17 @@ export async function inspect(files: Files, options: InspectionOptions): Promise
   for (let attempt = 1; ; attempt++) {
     try {
       const inspection = await inspectOnce(files, options);
-      if (inspection === undefined || inspection.damage.length === 0 || inspection.lockedBy === null || attempt === ATTEMPTS) return inspection;
+      if (
+        inspection === undefined ||
+        inspection.damage.length === 0 ||
+        inspection.lockedBy === null ||
+        attempt === ATTEMPTS
+      )
+        return inspection;
     } catch (error) {
       // A segment that vanished: the replica has just removed it.
-      if (!(error instanceof JitPaxosError) || lockHolder(options.directory) === undefined || attempt === ATTEMPTS) throw error;
+      if (!(error instanceof JitPaxosError) || lockHolder(options.directory) === undefined || attempt === ATTEMPTS)
+        throw error;
     }
   }
 }
@@ -109,7 +126,8 @@ export async function findOwner(files: Files, hash: Hash64): Promise<Owner | und
   for (const name of await files.list()) {
     if (name !== HARD_STATE_FILE && parseSegmentName(name) === undefined && !isSnapshotName(name)) continue;
     const bytes = await files.read(name);
-    const owner = bytes === undefined ? undefined : name === HARD_STATE_FILE ? ownerOfHardState(bytes, hash) : ownerOf(bytes, hash);
+    const owner =
+      bytes === undefined ? undefined : name === HARD_STATE_FILE ? ownerOfHardState(bytes, hash) : ownerOf(bytes, hash);
     if (owner !== undefined) return owner;
   }
   return undefined;
@@ -118,11 +136,26 @@ export async function findOwner(files: Files, hash: Hash64): Promise<Owner | und
 async function inspectOnce(files: Files, options: InspectionOptions): Promise<Inspection | undefined> {
   const { hash, directory } = options;
   const names = [...(await files.list())].sort();
-  if (!names.some((name) => name === HARD_STATE_FILE || parseSegmentName(name.replace(DAMAGED, '')) !== undefined || isSnapshotName(name))) return undefined;
+  if (
+    !names.some(
+      (name) =>
+        name === HARD_STATE_FILE || parseSegmentName(name.replace(DAMAGED, '')) !== undefined || isSnapshotName(name),
+    )
+  )
+    return undefined;
   const owner = await findOwner(files, hash);
-  if (owner === undefined) throw new JitPaxosError('data-directory-unusable', `${directory} holds files of a replica, and none with an intact header; check the disk`);
+  if (owner === undefined)
+    throw new JitPaxosError(
+      'data-directory-unusable',
+      `${directory} holds files of a replica, and none with an intact header; check the disk`,
+    );
   const frames = new Map<string, FrameInspection[]>();
-  const of = { ...options, owner, frame: (segment: string, offset: number, frame: FrameHeader) => void (frames.get(segment) ?? frames.set(segment, []).get(segment)!).push(inspectFrame(offset, frame)) };
+  const of = {
+    ...options,
+    owner,
+    frame: (segment: string, offset: number, frame: FrameHeader) =>
+      void (frames.get(segment) ?? frames.set(segment, []).get(segment)!).push(inspectFrame(offset, frame)),
+  };
   const damage: Damage[] = [];
   let promised: Promised;
   try {
@@ -132,7 +165,12 @@ async function inspectOnce(files: Files, options: InspectionOptions): Promise<In
   }
   const stored = await readLog(files, of, promised);
   if (stored.damage !== undefined) damage.push(stored.damage);
-  if (stored.forgotten !== undefined) damage.push({ file: HARD_STATE_FILE, offset: 0, what: `missing, and the directory was in use: ${stored.forgotten}` });
+  if (stored.forgotten !== undefined)
+    damage.push({
+      file: HARD_STATE_FILE,
+      offset: 0,
+      what: `missing, and the directory was in use: ${stored.forgotten}`,
+    });
   const snapshots: SnapshotInspection[] = [];
   for (const name of names.filter(isSnapshotName)) {
     const bytes = await files.read(name);
@@ -160,9 +198,26 @@ async function inspectOnce(files: Files, options: InspectionOptions): Promise<In
 }
 
 function inspectLog({ log, lost }: Stored): LogInspection {
-  if (log === undefined) return { found: lost === undefined ? 'none' : 'lost', why: lost ?? null, baseIndex: null, lastIndex: null, committed: null, entryBytes: null, clean: null };
+  if (log === undefined)
+    return {
+      found: lost === undefined ? 'none' : 'lost',
+      why: lost ?? null,
+      baseIndex: null,
+      lastIndex: null,
+      committed: null,
+      entryBytes: null,
+      clean: null,
+    };
   const baseIndex = log.snapshot?.index ?? 0;
-  return { found: 'whole', why: null, baseIndex, lastIndex: baseIndex + log.entries.length, committed: log.committed, entryBytes: log.entries.reduce((sum, entry) => sum + entry.length, 0), clean: log.clean };
+  return {
+    found: 'whole',
+    why: null,
+    baseIndex,
+    lastIndex: baseIndex + log.entries.length,
+    committed: log.committed,
+    entryBytes: log.entries.reduce((sum, entry) => sum + entry.length, 0),
+    clean: log.clean,
+  };
 }
 
 function inspectChain({ segments }: Stored): Inspection['chain'] {
@@ -170,19 +225,40 @@ function inspectChain({ segments }: Stored): Inspection['chain'] {
   return header === undefined ? null : { keyed: header.chain !== UNKEYED_FINGERPRINT, fingerprint: header.chain };
 }
 
-function inspectSegment({ name, bytes, usedBytes, header }: SegmentReport, frames: readonly FrameInspection[]): SegmentInspection {
+function inspectSegment(
+  { name, bytes, usedBytes, header }: SegmentReport,
+  frames: readonly FrameInspection[],
+): SegmentInspection {
   return { name, bytes, usedBytes, mode: header?.mode ?? null, frames };
 }
 
 function inspectFrame(offset: number, frame: FrameHeader): FrameInspection {
   const { sequence, bodyBytes, entriesFrom, count, baseIndex, committed, hardState, flags } = frame;
-  return { offset, sequence, bytes: bodyBytes, from: entriesFrom, to: entriesFrom + count - 1, baseIndex, committed, ...hardState, reset: (flags & FRAME_RESET) !== 0, clean: (flags & FRAME_CLEAN) !== 0 };
+  return {
+    offset,
+    sequence,
+    bytes: bodyBytes,
+    from: entriesFrom,
+    to: entriesFrom + count - 1,
+    baseIndex,
+    committed,
+    ...hardState,
+    reset: (flags & FRAME_RESET) !== 0,
+    clean: (flags & FRAME_CLEAN) !== 0,
+  };
 }
 
 function whatElse(name: string): Inspection['others'][number]['what'] | undefined {
   if (name.endsWith(UNFINISHED)) return 'unfinished';
   if (name.startsWith(DAMAGED)) return 'set aside';
-  if (name === HARD_STATE_FILE || name === 'lock' || name.startsWith('lock.') || isSnapshotName(name) || parseSegmentName(name) !== undefined) return undefined;
+  if (
+    name === HARD_STATE_FILE ||
+    name === 'lock' ||
+    name.startsWith('lock.') ||
+    isSnapshotName(name) ||
+    parseSegmentName(name) !== undefined
+  )
+    return undefined;
   return 'not of a replica';
 }
 

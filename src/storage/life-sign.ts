@@ -21,7 +21,8 @@ const ASK_MS = 5_000;
 const PATH_MAX_BYTES = 107;
 
 /** Asks by connecting, which Node can only do without waiting: so in a process of its own. */
-const ASK = "require('node:net').connect(process.argv[1]).on('connect', () => process.exit(10)).on('error', (error) => process.exit(error.code === 'ECONNREFUSED' ? 11 : 12))";
+const ASK =
+  "require('node:net').connect(process.argv[1]).on('connect', () => process.exit(10)).on('error', (error) => process.exit(error.code === 'ECONNREFUSED' ? 11 : 12))";
 
 /** Of this process: what its pid is a number of; '' where there is no /proc. */
 export function pidNamespace(): string {
@@ -58,7 +59,10 @@ export class LifeSign {
   static of(directory: string, name: string): 'alive' | 'dead' | 'unknown' {
     const { status } = shortened(directory, name, (path, descriptor) => {
       const inChild = descriptor < 0 ? path : `/proc/self/fd/3/${name}`;
-      return spawnSync(process.execPath, ['-e', ASK, inChild], { timeout: ASK_MS, stdio: ['ignore', 'ignore', 'ignore', ...(descriptor < 0 ? [] : [descriptor])] });
+      return spawnSync(process.execPath, ['-e', ASK, inChild], {
+        timeout: ASK_MS,
+        stdio: ['ignore', 'ignore', 'ignore', ...(descriptor < 0 ? [] : [descriptor])],
+      });
     });
     return status === 10 ? 'alive' : status === 11 ? 'dead' : 'unknown';
   }

@@ -157,10 +157,17 @@ export function encodeSegmentHeader(header: SegmentHeader, owner: Owner, hash: H
  * `data-directory-unusable`. `path` is for the message.
  * @param chain the fingerprint that it must have; undefined: whichever
  */
-export function decodeSegmentHeader(bytes: Uint8Array, owner: Owner, hash: Hash64, path: string, chain?: number): SegmentHeader | undefined {
+export function decodeSegmentHeader(
+  bytes: Uint8Array,
+  owner: Owner,
+  hash: Hash64,
+  path: string,
+  chain?: number,
+): SegmentHeader | undefined {
   if (!isWhole(bytes, SEGMENT_MAGIC, AT_SEGMENT_CHECKSUM, owner, hash, path)) return undefined;
   const keyed = readI32(bytes, 4) === KEYED_LOG_FORMAT;
-  if (keyed && (bytes.length < SECTOR_BYTES || !checksumHolds(bytes, 0, AT_SECTOR_CHECKSUM, AT_SECTOR_CHECKSUM, hash))) return undefined;
+  if (keyed && (bytes.length < SECTOR_BYTES || !checksumHolds(bytes, 0, AT_SECTOR_CHECKSUM, AT_SECTOR_CHECKSUM, hash)))
+    return undefined;
   const found = keyed ? readI32(bytes, AT_SEGMENT_CHAIN) : UNKEYED_FINGERPRINT;
   checkChain(path, chain, found);
   const mode = MODES[readI32(bytes, 28)];
@@ -199,8 +206,18 @@ export function encodeFrameHeader(frame: FrameHeader, bytes: Uint8Array, hash: H
 }
 
 /** The header at `offset`, when one of this segment's generation and salt is there and intact. Says nothing about the body. */
-export function decodeFrameHeader(bytes: Uint8Array, offset: number, segment: SegmentHeader, hash: Hash64): FrameHeader | undefined {
-  if (offset + FRAME_HEADER_BYTES > bytes.length || readI32(bytes, offset) !== FRAME_MAGIC || readI32(bytes, offset + 4) !== segment.generation) return undefined;
+export function decodeFrameHeader(
+  bytes: Uint8Array,
+  offset: number,
+  segment: SegmentHeader,
+  hash: Hash64,
+): FrameHeader | undefined {
+  if (
+    offset + FRAME_HEADER_BYTES > bytes.length ||
+    readI32(bytes, offset) !== FRAME_MAGIC ||
+    readI32(bytes, offset + 4) !== segment.generation
+  )
+    return undefined;
   if (!checksumHolds(bytes, offset, AT_FRAME_CHECKSUM, offset + AT_FRAME_CHECKSUM, hash)) return undefined;
   const flags = readI32(bytes, offset + 20);
   const header: FrameHeader = {
@@ -208,7 +225,12 @@ export function decodeFrameHeader(bytes: Uint8Array, offset: number, segment: Se
     sequence: readIndex(bytes, offset + 8),
     bodyBytes: readI32(bytes, offset + 16),
     flags: flags & ~FRAME_ECHO,
-    hardState: { view: readI32(bytes, offset + 24), logView: readI32(bytes, offset + 28), incarnation: readI32(bytes, offset + 32), ...((flags & FRAME_ECHO) === 0 ? {} : { isEcho: true }) },
+    hardState: {
+      view: readI32(bytes, offset + 24),
+      logView: readI32(bytes, offset + 28),
+      incarnation: readI32(bytes, offset + 32),
+      ...((flags & FRAME_ECHO) === 0 ? {} : { isEcho: true }),
+    },
     count: readI32(bytes, offset + 36),
     entriesFrom: readIndex(bytes, offset + 40),
     baseIndex: readIndex(bytes, offset + 48),
@@ -223,7 +245,11 @@ export function decodeFrameHeader(bytes: Uint8Array, offset: number, segment: Se
 
 export function bodyIsWhole(bytes: Uint8Array, offset: number, frame: FrameHeader, hash: Hash64): boolean {
   const body = offset + FRAME_HEADER_BYTES;
-  return frame.bodyBytes >= 0 && body + frame.bodyBytes <= bytes.length && checksumHolds(bytes, body, frame.bodyBytes, offset + AT_BODY_CHECKSUM, hash);
+  return (
+    frame.bodyBytes >= 0 &&
+    body + frame.bodyBytes <= bytes.length &&
+    checksumHolds(bytes, body, frame.bodyBytes, offset + AT_BODY_CHECKSUM, hash)
+  );
 }
 
 /** @param chain fingerprint of what chains the log that stands on it */
@@ -241,12 +267,29 @@ export function encodeSnapshotHeader(snapshot: Snapshot, owner: Owner, hash: Has
 }
 
 /** Undefined when any byte of the file is not as it was written. Throws as `decodeSegmentHeader`. */
-export function decodeSnapshotFile(bytes: Uint8Array, owner: Owner, hash: Hash64, path: string, chain?: number): Snapshot | undefined {
-  if (bytes.length < SNAPSHOT_HEADER_BYTES || !isWhole(bytes, SNAPSHOT_MAGIC, AT_SNAPSHOT_CHECKSUM, owner, hash, path)) return undefined;
-  checkChain(path, chain, readI32(bytes, 4) === KEYED_LOG_FORMAT ? readI32(bytes, AT_SNAPSHOT_CHAIN) : UNKEYED_FINGERPRINT);
+export function decodeSnapshotFile(
+  bytes: Uint8Array,
+  owner: Owner,
+  hash: Hash64,
+  path: string,
+  chain?: number,
+): Snapshot | undefined {
+  if (bytes.length < SNAPSHOT_HEADER_BYTES || !isWhole(bytes, SNAPSHOT_MAGIC, AT_SNAPSHOT_CHECKSUM, owner, hash, path))
+    return undefined;
+  checkChain(
+    path,
+    chain,
+    readI32(bytes, 4) === KEYED_LOG_FORMAT ? readI32(bytes, AT_SNAPSHOT_CHAIN) : UNKEYED_FINGERPRINT,
+  );
   const length = readIndex(bytes, 36);
-  if (length !== bytes.length - SNAPSHOT_HEADER_BYTES || !checksumHolds(bytes, SNAPSHOT_HEADER_BYTES, length, 44, hash)) return undefined;
-  return { index: readIndex(bytes, 20), chainHi: readI32(bytes, 28), chainLo: readI32(bytes, 32), bytes: bytes.subarray(SNAPSHOT_HEADER_BYTES) };
+  if (length !== bytes.length - SNAPSHOT_HEADER_BYTES || !checksumHolds(bytes, SNAPSHOT_HEADER_BYTES, length, 44, hash))
+    return undefined;
+  return {
+    index: readIndex(bytes, 20),
+    chainHi: readI32(bytes, 28),
+    chainLo: readI32(bytes, 32),
+    bytes: bytes.subarray(SNAPSHOT_HEADER_BYTES),
+  };
 }
 
 /** Whose the file of a segment or snapshot is; undefined when its header is not intact. */
@@ -269,8 +312,20 @@ function begin(bytes: Uint8Array, magic: number, owner: Owner, chain: number): v
 }
 
 /** Magic, checksum; then, of an intact one, version and owner. */
-function isWhole(bytes: Uint8Array, magic: number, checkedBytes: number, owner: Owner, hash: Hash64, path: string): boolean {
-  if (bytes.length < checkedBytes + 8 || readI32(bytes, 0) !== magic || !checksumHolds(bytes, 0, checkedBytes, checkedBytes, hash)) return false;
+function isWhole(
+  bytes: Uint8Array,
+  magic: number,
+  checkedBytes: number,
+  owner: Owner,
+  hash: Hash64,
+  path: string,
+): boolean {
+  if (
+    bytes.length < checkedBytes + 8 ||
+    readI32(bytes, 0) !== magic ||
+    !checksumHolds(bytes, 0, checkedBytes, checkedBytes, hash)
+  )
+    return false;
   checkFormat(FORMATS.log, readI32(bytes, 4), path);
   checkOwner(path, owner, ownerIn(bytes));
   return true;
@@ -279,18 +334,31 @@ function isWhole(bytes: Uint8Array, magic: number, checkedBytes: number, owner: 
 /** Throws JitPaxosError `chain-differs`: with another chain every entry of the log would seem to be another than the others have. */
 function checkChain(path: string, expected: number | undefined, found: number): void {
   if (expected === undefined || found === expected) return;
-  const [was, is] = [found, expected].map((fingerprint) => (fingerprint === UNKEYED_FINGERPRINT ? 'no secret' : `the secret with the fingerprint ${hex(fingerprint >>> 0, 8)}`));
+  const [was, is] = [found, expected].map((fingerprint) =>
+    fingerprint === UNKEYED_FINGERPRINT ? 'no secret' : `the secret with the fingerprint ${hex(fingerprint >>> 0, 8)}`,
+  );
   const next =
     found === UNKEYED_FINGERPRINT
       ? 'take "chain" out of the cluster file again, and "chainSecret" out of the key file: a cluster goes on with the chain it began with, or moves to a new one by a backup'
       : 'use the cluster file and the replica.keys that the cluster was set up with: jitpaxos doctor shows the fingerprints of the other replicas';
-  throw new JitPaxosError('chain-differs', `${path} is of a log whose chain has ${was}, and by the cluster file and the replicas' key file it has ${is}; ${next}`);
+  throw new JitPaxosError(
+    'chain-differs',
+    `${path} is of a log whose chain has ${was}, and by the cluster file and the replicas' key file it has ${is}; ${next}`,
+  );
 }
 
-function checksumHolds(bytes: Uint8Array, offset: number, length: number, checksumOffset: number, hash: Hash64): boolean {
+function checksumHolds(
+  bytes: Uint8Array,
+  offset: number,
+  length: number,
+  checksumOffset: number,
+  hash: Hash64,
+): boolean {
   const digest = new Uint8Array(8);
   hash.hash64(bytes, offset, length, digest, 0);
-  return readI32(digest, 0) === readI32(bytes, checksumOffset) && readI32(digest, 4) === readI32(bytes, checksumOffset + 4);
+  return (
+    readI32(digest, 0) === readI32(bytes, checksumOffset) && readI32(digest, 4) === readI32(bytes, checksumOffset + 4)
+  );
 }
 
 function hex(value: number, digits: number): string {

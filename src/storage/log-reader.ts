@@ -108,7 +108,10 @@ interface Segment {
 }
 
 /** What the frames of one generation come to. */
-type Replayed = { readonly kind: 'whole'; readonly log: Replay } | { readonly kind: 'unfinished' } | { readonly kind: 'damaged'; readonly damage: Damage };
+type Replayed =
+  | { readonly kind: 'whole'; readonly log: Replay }
+  | { readonly kind: 'unfinished' }
+  | { readonly kind: 'damaged'; readonly damage: Damage };
 
 /**
  * Reads all that the directory holds; changes nothing.
@@ -146,49 +149,107 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
     damage: undefined,
     forgotten: undefined,
   };
-  const result = (rest: Pick<Stored, 'hardState' | 'log' | 'lost'> & Partial<Stored>): Stored => ({ ...common, segments: segments.map((s) => ({ name: s.name, bytes: s.bytes.length, header: s.header, ...(reports.get(s.name) ?? { frames: 0, usedBytes: 0 }) })), ...rest });
-  const lost = (why: string, damage?: Damage, hardState = promised?.state): Stored => result({ hardState, log: undefined, lost: why, damage });
+  const result = (rest: Pick<Stored, 'hardState' | 'log' | 'lost'> & Partial<Stored>): Stored => ({
+    ...common,
+    segments: segments.map((s) => ({
+      name: s.name,
+      bytes: s.bytes.length,
+      header: s.header,
+      ...(reports.get(s.name) ?? { frames: 0, usedBytes: 0 }),
+    })),
+    ...rest,
+  });
+  const lost = (why: string, damage?: Damage, hardState = promised?.state): Stored =>
+    result({ hardState, log: undefined, lost: why, damage });
 
   for (const generation of generations) {
     const own = segments.filter((segment) => segment.generation === generation);
     const replayed = replay(own, of, reports);
     if (promised === undefined) {
       const evidence = evidenceOfUse(replayed, own);
-      if (evidence !== undefined) return { ...lost('the promises that it belongs to are missing', replayed.kind === 'damaged' ? replayed.damage : undefined), forgotten: evidence };
+      if (evidence !== undefined)
+        return {
+          ...lost(
+            'the promises that it belongs to are missing',
+            replayed.kind === 'damaged' ? replayed.damage : undefined,
+          ),
+          forgotten: evidence,
+        };
       // Nothing was acknowledged: the very first write of the first life, or of each life since, did not get as far.
       if (replayed.kind === 'whole' && isFromAnotherBoot(replayed.log, of)) continue;
     }
-    if (replayed.kind === 'damaged') return lost(`${directory}/${replayed.damage.file} is damaged at byte ${replayed.damage.offset}: ${replayed.damage.what}`, replayed.damage);
+    if (replayed.kind === 'damaged')
+      return lost(
+        `${directory}/${replayed.damage.file} is damaged at byte ${replayed.damage.offset}: ${replayed.damage.what}`,
+        replayed.damage,
+      );
     // A generation whose first frame is not there has never counted: the one before it has not been removed.
     if (replayed.kind === 'unfinished') continue;
     const { log } = replayed;
     const { last } = log;
     const { hardState } = last;
-    if (promised !== undefined && (hardState.incarnation < promised.state.incarnation || hardState.view < promised.state.view || hardState.logView < promised.state.logView)) {
-      return lost(`the log ends with view ${hardState.view}, incarnation ${hardState.incarnation}, and the replica's promises are at view ${promised.state.view}, incarnation ${promised.state.incarnation}: it was not kept up, or its end is missing`);
+    if (
+      promised !== undefined &&
+      (hardState.incarnation < promised.state.incarnation ||
+        hardState.view < promised.state.view ||
+        hardState.logView < promised.state.logView)
+    ) {
+      return lost(
+        `the log ends with view ${hardState.view}, incarnation ${hardState.incarnation}, and the replica's promises are at view ${promised.state.view}, incarnation ${promised.state.incarnation}: it was not kept up, or its end is missing`,
+      );
     }
-    if (isFromAnotherBoot(log, of)) return lost('the host was started anew since, and in mode os the log survives the process, not the host');
+    if (isFromAnotherBoot(log, of))
+      return lost('the host was started anew since, and in mode os the log survives the process, not the host');
     // The empty log of a replica that waits for another one is whole, and no log (rule R1).
-    if (hardState.logView < 0) return lost('it was found lost at an earlier start, and none was installed since', undefined, hardState);
+    if (hardState.logView < 0)
+      return lost('it was found lost at an earlier start, and none was installed since', undefined, hardState);
     // Of no use to anybody: what it would execute as committed is not what the cluster committed.
     if (log.committed < last.baseIndex || log.committed > log.lastIndex) {
-      return lost(`the log's last frame says that ${log.committed} entries are committed, and the log goes from ${last.baseIndex} to ${log.lastIndex}: one of them is wrong`, undefined, hardState);
+      return lost(
+        `the log's last frame says that ${log.committed} entries are committed, and the log goes from ${last.baseIndex} to ${log.lastIndex}: one of them is wrong`,
+        undefined,
+        hardState,
+      );
     }
     let snapshot: Snapshot | undefined;
     if (last.baseIndex > 0) {
       const name = snapshotName(last.baseIndex, last.baseChainHi, last.baseChainLo);
       const file = await files.read(name);
-      snapshot = file === undefined ? undefined : decodeSnapshotFile(file, owner, hash, `${directory}/${name}`, of.chain);
-      if (snapshot === undefined) return lost(`the snapshot that the log stands on, ${directory}/${name}, is ${file === undefined ? 'missing' : 'damaged'}`, { file: name, offset: 0, what: file === undefined ? 'missing' : 'damaged' });
+      snapshot =
+        file === undefined ? undefined : decodeSnapshotFile(file, owner, hash, `${directory}/${name}`, of.chain);
+      if (snapshot === undefined)
+        return lost(
+          `the snapshot that the log stands on, ${directory}/${name}, is ${file === undefined ? 'missing' : 'damaged'}`,
+          { file: name, offset: 0, what: file === undefined ? 'missing' : 'damaged' },
+        );
     }
-    return result({ hardState: withKnown(hardState, promised), log: { hardState, snapshot, entries: log.entriesBehind(last.baseIndex), committed: log.committed, clean: (last.flags & FRAME_CLEAN) !== 0 }, lost: undefined, torn: log.torn });
+    return result({
+      hardState: withKnown(hardState, promised),
+      log: {
+        hardState,
+        snapshot,
+        entries: log.entriesBehind(last.baseIndex),
+        committed: log.committed,
+        clean: (last.flags & FRAME_CLEAN) !== 0,
+      },
+      lost: undefined,
+      torn: log.torn,
+    });
   }
   if (promised === undefined) {
     // Not a snapshot: the very first write may have got as far as that.
     const left = (await files.list()).find((name) => name.startsWith(DAMAGED));
-    return result({ hardState: undefined, log: undefined, lost: undefined, forgotten: left === undefined ? undefined : `${left} is there` });
+    return result({
+      hardState: undefined,
+      log: undefined,
+      lost: undefined,
+      forgotten: left === undefined ? undefined : `${left} is there`,
+    });
   }
-  return lost(segments.length === 0 ? 'there is none in the directory' : `no segment in ${directory} begins with a whole frame`, undefined);
+  return lost(
+    segments.length === 0 ? 'there is none in the directory' : `no segment in ${directory} begins with a whole frame`,
+    undefined,
+  );
 }
 
 /**
@@ -214,7 +275,11 @@ async function readSegments(files: Files, { owner, hash, directory, chain }: Sto
     const place = parseSegmentName(name);
     if (place === undefined) continue;
     const bytes = await files.read(name);
-    if (bytes === undefined) throw new JitPaxosError('data-directory-unusable', `${directory}/${name} vanished while it was read; only the replica may change its data directory`);
+    if (bytes === undefined)
+      throw new JitPaxosError(
+        'data-directory-unusable',
+        `${directory}/${name} vanished while it was read; only the replica may change its data directory`,
+      );
     const header = decodeSegmentHeader(bytes, owner, hash, `${directory}/${name}`, chain);
     segments.push({ name, bytes, ...place, header });
   }
@@ -284,15 +349,24 @@ class Replay {
   }
 }
 
-function replay(segments: readonly Segment[], { hash, frame: report }: StoredOwner, reports: Map<string, { frames: number; usedBytes: number }>): Replayed {
+function replay(
+  segments: readonly Segment[],
+  { hash, frame: report }: StoredOwner,
+  reports: Map<string, { frames: number; usedBytes: number }>,
+): Replayed {
   const log = new Replay();
   /** Where reading stopped in the segment before: all right if what follows goes on from there. */
   let stopped: Damage | undefined;
   for (const [i, segment] of segments.entries()) {
     const { header, bytes, name } = segment;
-    const damaged = (offset: number, what: string): Replayed => ({ kind: 'damaged', damage: { file: name, offset, what } });
-    if (i > 0 && segment.ordinal !== segments[i - 1]!.ordinal + 1) return damaged(0, `segment ${segments[i - 1]!.ordinal + 1} of its generation is missing`);
-    if (header === undefined || header.generation !== segment.generation || header.ordinal !== segment.ordinal) return damaged(0, 'no intact header');
+    const damaged = (offset: number, what: string): Replayed => ({
+      kind: 'damaged',
+      damage: { file: name, offset, what },
+    });
+    if (i > 0 && segment.ordinal !== segments[i - 1]!.ordinal + 1)
+      return damaged(0, `segment ${segments[i - 1]!.ordinal + 1} of its generation is missing`);
+    if (header === undefined || header.generation !== segment.generation || header.ordinal !== segment.ordinal)
+      return damaged(0, 'no intact header');
     if (header.mode === 'os') log.unsynced = true;
     log.bootId = header.bootId;
     const used = { frames: 0, usedBytes: SEGMENT_HEADER_BYTES };
@@ -305,7 +379,11 @@ function replay(segments: readonly Segment[], { hash, frame: report }: StoredOwn
         if (stopped !== undefined) return { kind: 'damaged', damage: stopped };
         return damaged(at, `frame ${frame.sequence} follows frame ${log.last.sequence}`);
       }
-      if (!log.apply(frame, bytes, at)) return damaged(at, `frame ${frame.sequence} begins at entry ${frame.entriesFrom}, which does not follow what is before it`);
+      if (!log.apply(frame, bytes, at))
+        return damaged(
+          at,
+          `frame ${frame.sequence} begins at entry ${frame.entriesFrom}, which does not follow what is before it`,
+        );
       report?.(name, at, frame);
       at = toSector(at + FRAME_HEADER_BYTES + frame.bodyBytes);
       used.frames++;
@@ -314,16 +392,41 @@ function replay(segments: readonly Segment[], { hash, frame: report }: StoredOwn
     }
     const later = laterFrame(bytes, at, header, log, hash);
     if (later !== undefined) return damaged(at, `no whole frame, although frame ${later} follows behind it`);
-    if (used.frames > 0 || stopped === undefined) stopped = { file: name, offset: at, what: 'no whole frame, although another segment goes on behind it' };
+    if (used.frames > 0 || stopped === undefined)
+      stopped = { file: name, offset: at, what: 'no whole frame, although another segment goes on behind it' };
     if (used.frames > 0 || i === 0) log.torn = isWritten(bytes, at) ? { file: name, offset: at } : undefined;
   }
-  if (log.frames === 0) return segments[0]?.ordinal === 0 ? { kind: 'unfinished' } : { kind: 'damaged', damage: stopped ?? { file: segments[0]!.name, offset: SEGMENT_HEADER_BYTES, what: 'no whole frame, and the segments before it are gone' } };
-  if (!log.reachesBase) return { kind: 'damaged', damage: { file: segments[0]!.name, offset: SEGMENT_HEADER_BYTES, what: `the entries behind snapshot ${log.last.baseIndex} do not begin here, nor in another segment` } };
+  if (log.frames === 0)
+    return segments[0]?.ordinal === 0
+      ? { kind: 'unfinished' }
+      : {
+          kind: 'damaged',
+          damage: stopped ?? {
+            file: segments[0]!.name,
+            offset: SEGMENT_HEADER_BYTES,
+            what: 'no whole frame, and the segments before it are gone',
+          },
+        };
+  if (!log.reachesBase)
+    return {
+      kind: 'damaged',
+      damage: {
+        file: segments[0]!.name,
+        offset: SEGMENT_HEADER_BYTES,
+        what: `the entries behind snapshot ${log.last.baseIndex} do not begin here, nor in another segment`,
+      },
+    };
   return { kind: 'whole', log };
 }
 
 /** The sequence number of a frame behind `from` that can't be there if the log ended at `from`. Of the frame at `from` itself a part may be there: it is the torn one. */
-function laterFrame(bytes: Uint8Array, from: number, header: SegmentHeader, log: Replay, hash: Hash64): number | undefined {
+function laterFrame(
+  bytes: Uint8Array,
+  from: number,
+  header: SegmentHeader,
+  log: Replay,
+  hash: Hash64,
+): number | undefined {
   const expected = log.frames === 0 ? -Infinity : log.last.sequence + 1;
   const torn = decodeFrameHeader(bytes, from, header, hash);
   for (let at = from + SECTOR_BYTES; at < bytes.length; at += SECTOR_BYTES) {

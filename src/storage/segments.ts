@@ -7,7 +7,14 @@
 import type { Hash64 } from '../native/hash64.js';
 import type { Files, OpenFile } from './files.js';
 import type { Owner } from './hard-state.js';
-import { encodeSegmentHeader, SEGMENT_HEADER_BYTES, segmentName, toSector, UNFINISHED, type LogMode } from './log-format.js';
+import {
+  encodeSegmentHeader,
+  SEGMENT_HEADER_BYTES,
+  segmentName,
+  toSector,
+  UNFINISHED,
+  type LogMode,
+} from './log-format.js';
 
 const FILL_BYTES = 1 << 20;
 
@@ -110,7 +117,11 @@ export class Segments {
     const bytes = Math.max(options.segmentBytes, SEGMENT_HEADER_BYTES + toSector(frameBytes));
     let file = await files.create(name + UNFINISHED);
     try {
-      const header = encodeSegmentHeader({ generation, ordinal, mode: options.mode, chain: options.chain, bootId: options.bootId, saltHi, saltLo }, options.owner, options.hash);
+      const header = encodeSegmentHeader(
+        { generation, ordinal, mode: options.mode, chain: options.chain, bootId: options.bootId, saltHi, saltLo },
+        options.owner,
+        options.hash,
+      );
       await file.write(header, header.length, 0);
       for (let at = SEGMENT_HEADER_BYTES + frameBytes; at < bytes; ) {
         const length = Math.min(FILL_BYTES, bytes - at);

@@ -27,16 +27,28 @@ export function bindingFor(family: 4 | 6): Address {
 
 /** Tells that a replica's new address cannot be sent to from this host. */
 export function noticeUnbound(notice: Notice, { host, name }: Address, error: unknown): void {
-  notice('transport.no-socket', { host, name, error: messageOf(error), next: 'this host has no socket for such addresses; see whether it has IPv6, or let the name stand for an address that it can reach' });
+  notice('transport.no-socket', {
+    host,
+    name,
+    error: messageOf(error),
+    next: 'this host has no socket for such addresses; see whether it has IPv6, or let the name stand for an address that it can reach',
+  });
 }
 
 /** JitPaxosError `port-in-use` or `address-unavailable`. */
 export function bindError(error: NodeJS.ErrnoException, host: string, port: number): JitPaxosError {
   const where = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
   if (error.code === 'EADDRINUSE') {
-    return new JitPaxosError('port-in-use', `another socket listens at UDP ${where}; stop what uses it (\`ss -ulpn 'sport = :${port}'\` shows it), or give the replica another port in the cluster file`, error);
+    return new JitPaxosError(
+      'port-in-use',
+      `another socket listens at UDP ${where}; stop what uses it (\`ss -ulpn 'sport = :${port}'\` shows it), or give the replica another port in the cluster file`,
+      error,
+    );
   }
-  const cure = error.code === 'EACCES' ? 'use a port from 1024 on, or allow this process to bind it' : 'the replica’s address in the cluster file has to be one of this host';
+  const cure =
+    error.code === 'EACCES'
+      ? 'use a port from 1024 on, or allow this process to bind it'
+      : 'the replica’s address in the cluster file has to be one of this host';
   return new JitPaxosError('address-unavailable', `UDP ${where} cannot be bound (${messageOf(error)}); ${cure}`, error);
 }
 
@@ -45,7 +57,12 @@ export function checkBuffer(notice: Notice, direction: 'receive' | 'send', gotBy
   const usableBytes = process.platform === 'linux' ? gotBytes / 2 : gotBytes;
   if (usableBytes >= askedBytes) return;
   const sysctl = direction === 'receive' ? 'net.core.rmem_max' : 'net.core.wmem_max';
-  notice('transport.small-buffer', { direction, askedBytes, gotBytes: usableBytes, next: `bursts may be lost; raise it: sysctl -w ${sysctl}=${askedBytes}` });
+  notice('transport.small-buffer', {
+    direction,
+    askedBytes,
+    gotBytes: usableBytes,
+    next: `bursts may be lost; raise it: sysctl -w ${sysctl}=${askedBytes}`,
+  });
 }
 
 /** Tells once that sends fail, and again only after one succeeded. */

@@ -9,5 +9,10 @@ loopback.addAddress('::1', 'ipv6');
 
 /** What fits any Ethernet; more when every replica is on this host, where there is no Ethernet in between. */
 export function datagramBytesFor(replicas: readonly Address[]): number {
-  return replicas.every(({ host, family, name }) => name === undefined && host !== '' && loopback.check(host, family === 6 ? 'ipv6' : 'ipv4')) ? JUMBO_DATAGRAM_BYTES : DEFAULT_DATAGRAM_BYTES;
+  return replicas.every(
+    ({ host, family, name }) =>
+      name === undefined && host !== '' && loopback.check(host, family === 6 ? 'ipv6' : 'ipv4'),
+  )
+    ? JUMBO_DATAGRAM_BYTES
+    : DEFAULT_DATAGRAM_BYTES;
 }

@@ -113,7 +113,8 @@ export class DatagramOutbox implements Outbox {
   /** The datagram is made and sealed once, for the first of them; the others get copies. */
   reserveEach(mask: number, last: number, messageLength: number): number {
     const to = EACH | (last << EACH_LAST_SHIFT) | mask;
-    if (ENVELOPE_BYTES + messageLength <= this.datagramBytes && (this.find(to) >= 0 || this.allPresent(mask))) return this.reserve(to, messageLength);
+    if (ENVELOPE_BYTES + messageLength <= this.datagramBytes && (this.find(to) >= 0 || this.allPresent(mask)))
+      return this.reserve(to, messageLength);
     this.dropReservation();
     if (this.apart.length < messageLength) {
       this.apart = new Uint8Array(MAX_DATAGRAM_BYTES);
@@ -134,7 +135,11 @@ export class DatagramOutbox implements Outbox {
     if (at < 0) return;
     let length = messageLength;
     if (this.written[at] !== WIRE_VERSION) {
-      length = this.translator.rewrite(this.arrays[at]!, at === this.alone ? ENVELOPE_BYTES : this.lengths[at]!, messageLength);
+      length = this.translator.rewrite(
+        this.arrays[at]!,
+        at === this.alone ? ENVELOPE_BYTES : this.lengths[at]!,
+        messageLength,
+      );
       if (length === 0) {
         this.unknownToPeer++;
         this.dropReservation();
@@ -162,7 +167,12 @@ export class DatagramOutbox implements Outbox {
   hello(to: number): void {
     const bytes = this.transport.acquire(this.datagramBytes);
     if (bytes === undefined) return;
-    this.seal(bytes, ENVELOPE_BYTES + this.addresses.writeChallenge(to, bytes, ENVELOPE_BYTES), to, this.versions.versionFor(to));
+    this.seal(
+      bytes,
+      ENVELOPE_BYTES + this.addresses.writeChallenge(to, bytes, ENVELOPE_BYTES),
+      to,
+      this.versions.versionFor(to),
+    );
     this.transport.flush();
   }
 
@@ -173,7 +183,8 @@ export class DatagramOutbox implements Outbox {
 
   private reserveAlone(open: number, to: number, length: number, version: number): number {
     if (open >= 0) this.sendOpen(open);
-    const bytes = ENVELOPE_BYTES + length <= MAX_DATAGRAM_BYTES ? this.transport.acquire(ENVELOPE_BYTES + length) : undefined;
+    const bytes =
+      ENVELOPE_BYTES + length <= MAX_DATAGRAM_BYTES ? this.transport.acquire(ENVELOPE_BYTES + length) : undefined;
     if (bytes === undefined) return this.noRoom();
     this.arrays[this.alone] = bytes;
     this.written[this.alone] = version;
@@ -198,7 +209,8 @@ export class DatagramOutbox implements Outbox {
   /** Whether the present version is what each of them is written to in. */
   private allPresent(mask: number): boolean {
     let present = true;
-    for (let replica = 0; mask >>> replica !== 0; replica++) if (((mask >>> replica) & 1) === 1 && this.versions.versionFor(replica) !== WIRE_VERSION) present = false;
+    for (let replica = 0; mask >>> replica !== 0; replica++)
+      if (((mask >>> replica) & 1) === 1 && this.versions.versionFor(replica) !== WIRE_VERSION) present = false;
     return present;
   }
 
@@ -206,7 +218,8 @@ export class DatagramOutbox implements Outbox {
     const { apart, apartTo } = this;
     this.apartTo = 0;
     const last = (apartTo >>> EACH_LAST_SHIFT) & EACH_LAST_MASK;
-    for (let replica = 0; (apartTo & EACH_MASK) >>> replica !== 0; replica++) if (replica !== last && ((apartTo >>> replica) & 1) === 1) this.commitCopy(replica, apart, messageLength);
+    for (let replica = 0; (apartTo & EACH_MASK) >>> replica !== 0; replica++)
+      if (replica !== last && ((apartTo >>> replica) & 1) === 1) this.commitCopy(replica, apart, messageLength);
     this.commitCopy(last, apart, messageLength);
   }
 
@@ -301,7 +314,8 @@ export class DatagramOutbox implements Outbox {
   private challenge(bytes: Uint8Array, to: number): void {
     this.transport.counters[TransportCounter.datagrams_withheld]!++;
     const length = ENVELOPE_BYTES + this.addresses.writeChallenge(to, bytes, ENVELOPE_BYTES);
-    if (length > ENVELOPE_BYTES && this.addresses.mayCarry(to, length)) this.leave(bytes, length, to, this.versions.versionFor(to));
+    if (length > ENVELOPE_BYTES && this.addresses.mayCarry(to, length))
+      this.leave(bytes, length, to, this.versions.versionFor(to));
     else this.transport.release(bytes);
   }
 }

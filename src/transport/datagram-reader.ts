@@ -68,7 +68,8 @@ export class DatagramReader {
       if (length === ENVELOPE_BYTES && sender === CLIENT_SENDER) this.versions.hello(from);
     }
     const end = offset + length;
-    if (openedVersion !== WIRE_VERSION) return this.readPrevious(bytes, offset + ENVELOPE_BYTES, end, from, owner, mayWrite);
+    if (openedVersion !== WIRE_VERSION)
+      return this.readPrevious(bytes, offset + ENVELOPE_BYTES, end, from, owner, mayWrite);
     let messages = 0;
     for (let at = offset + ENVELOPE_BYTES; at < end; messages++) {
       const messageLength = validate(bytes, at, end);
@@ -81,7 +82,14 @@ export class DatagramReader {
   }
 
   /** The messages of a datagram of the previous version, in their present form. */
-  private readPrevious(bytes: Uint8Array, offset: number, end: number, from: number, owner: number, mayWrite: boolean): number {
+  private readPrevious(
+    bytes: Uint8Array,
+    offset: number,
+    end: number,
+    from: number,
+    owner: number,
+    mayWrite: boolean,
+  ): number {
     const { translator } = this;
     let messages = 0;
     for (let at = offset; at < end; messages++) {

@@ -8,9 +8,24 @@
  */
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
 import { ArrayPool } from './array-pool.js';
-import { bindError, bindingFor, bindingsOf, checkBuffer, messageOf, noticeSendFailing, noticeUnbound } from './binding.js';
+import {
+  bindError,
+  bindingFor,
+  bindingsOf,
+  checkBuffer,
+  messageOf,
+  noticeSendFailing,
+  noticeUnbound,
+} from './binding.js';
 import { EndpointTable } from './endpoint-table.js';
-import { TRANSPORT_COUNTER_NAMES, TransportCounter, type Address, type Receiver, type Transport, type TransportOptions } from './transport.js';
+import {
+  TRANSPORT_COUNTER_NAMES,
+  TransportCounter,
+  type Address,
+  type Receiver,
+  type Transport,
+  type TransportOptions,
+} from './transport.js';
 
 /** Arrays at once: as many datagrams may wait for the kernel before more are dropped. */
 const SMALL_ARRAYS = 1024;
@@ -64,7 +79,8 @@ export class DgramTransport implements Transport {
       await this.close();
       throw error;
     }
-    const listening = listen?.family === 6 ? this.socket6 : listen?.family === 4 ? this.socket4 : (this.socket4 ?? this.socket6);
+    const listening =
+      listen?.family === 6 ? this.socket6 : listen?.family === 4 ? this.socket4 : (this.socket4 ?? this.socket6);
     this.port = listening?.address().port ?? 0;
   }
 

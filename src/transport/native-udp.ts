@@ -12,7 +12,15 @@ import { NATIVE_IDLE, UdpEntry, UdpState, type UdpPort } from '../native/udp-por
 import { MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
 import { ArrayPool } from './array-pool.js';
 import { bindError, bindingFor, bindingsOf, checkBuffer, noticeSendFailing, noticeUnbound } from './binding.js';
-import { TRANSPORT_COUNTER_NAMES, TransportCounter, type Address, type IdleStrategy, type Receiver, type Transport, type TransportOptions } from './transport.js';
+import {
+  TRANSPORT_COUNTER_NAMES,
+  TransportCounter,
+  type Address,
+  type IdleStrategy,
+  type Receiver,
+  type Transport,
+  type TransportOptions,
+} from './transport.js';
 
 /** Arrays at once: as many datagrams may wait for the kernel before more are dropped. Fewer of long ones, so that they keep within this many bytes. */
 const SMALL_ARRAYS_MAX = 1024;
@@ -58,7 +66,10 @@ export class NativeUdpTransport implements Transport {
     private readonly options: TransportOptions,
   ) {
     const { datagramBytes, replicas } = options;
-    const smallArrays = Math.max(SMALL_ARRAYS_MIN, Math.min(SMALL_ARRAYS_MAX, Math.floor(SMALL_BYTES_MAX / datagramBytes)));
+    const smallArrays = Math.max(
+      SMALL_ARRAYS_MIN,
+      Math.min(SMALL_ARRAYS_MAX, Math.floor(SMALL_BYTES_MAX / datagramBytes)),
+    );
     const sends = smallArrays + LARGE_ARRAYS;
     this.idle = options.idle;
     this.udp = new addon.UdpPort({
@@ -81,7 +92,9 @@ export class NativeUdpTransport implements Transport {
     this.arrays = new Array<Uint8Array | undefined>(sends).fill(undefined);
     this.grouped = new Int32Array(this.sends.length);
     this.groupedArrays = new Array<Uint8Array | undefined>(sends).fill(undefined);
-    this.pool = new ArrayPool(datagramBytes, smallArrays, LARGE_ARRAYS, (length) => transmit.subarray(this.carved, (this.carved += length)));
+    this.pool = new ArrayPool(datagramBytes, smallArrays, LARGE_ARRAYS, (length) =>
+      transmit.subarray(this.carved, (this.carved += length)),
+    );
     this.receiver = options.receive;
     this.batchEnd = options.batchEnd;
   }
@@ -166,7 +179,8 @@ export class NativeUdpTransport implements Transport {
 
   sender(): number {
     const entry = this.state[UdpState.handled]! - 1;
-    if (this.state[UdpState.dispatching] === 0 || entry < 0 || entry >= this.state[UdpState.received]!) throw new Error('a datagram has a sender while it is being received only');
+    if (this.state[UdpState.dispatching] === 0 || entry < 0 || entry >= this.state[UdpState.received]!)
+      throw new Error('a datagram has a sender while it is being received only');
     const known = this.entries[entry * UdpEntry.fields + UdpEntry.endpoint]!;
     return known >= 0 ? known : this.udp.intern(entry);
   }

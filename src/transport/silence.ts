@@ -21,14 +21,25 @@ export interface Silence {
 export function explainSilence({ silent, refused, tells, key, dropped }: Silence): string {
   const mute = silent.filter((replica) => !refused.includes(replica));
   const parts: string[] = [];
-  if (refused.length > 0) parts.push(`nothing listens at the address of ${named(refused)} (the host says so): start ${refused.length === 1 ? 'it' : 'them'} there`);
+  if (refused.length > 0)
+    parts.push(
+      `nothing listens at the address of ${named(refused)} (the host says so): start ${refused.length === 1 ? 'it' : 'them'} there`,
+    );
   if (mute.length > 0) {
-    const keys = key === undefined ? 'the "id" of the cluster file' : `key ${key}, which may have been removed from the replicas' key file or have another secret there (\`jitpaxos keys list\` on both hosts), and the "id" of the cluster file`;
-    const there = tells ? `no host says that nothing listens at ${named(mute)} (ICMP is silent), so something may well run there and drop what this process sends: compare ${keys}; else` : `a replica that cannot authenticate a datagram does not answer it: compare ${keys}; else see whether ${named(mute)} run${mute.length === 1 ? 's' : ''}, and`;
+    const keys =
+      key === undefined
+        ? 'the "id" of the cluster file'
+        : `key ${key}, which may have been removed from the replicas' key file or have another secret there (\`jitpaxos keys list\` on both hosts), and the "id" of the cluster file`;
+    const there = tells
+      ? `no host says that nothing listens at ${named(mute)} (ICMP is silent), so something may well run there and drop what this process sends: compare ${keys}; else`
+      : `a replica that cannot authenticate a datagram does not answer it: compare ${keys}; else see whether ${named(mute)} run${mute.length === 1 ? 's' : ''}, and`;
     parts.push(`${there} see whether host and network are up and UDP passes`);
   }
   const drops = Object.entries(dropped);
-  if (drops.length > 0) parts.push(`${drops.map(([reason, count]) => `${count} datagrams that came were refused here (${reason})`).join(', ')}: keys, secrets or cluster files differ`);
+  if (drops.length > 0)
+    parts.push(
+      `${drops.map(([reason, count]) => `${count} datagrams that came were refused here (${reason})`).join(', ')}: keys, secrets or cluster files differ`,
+    );
   return parts.join('; ');
 }
 

@@ -96,8 +96,27 @@ export interface Transport {
   close(): Promise<void>;
 }
 
-export const TRANSPORT_COUNTER_NAMES = ['datagrams_received', 'bytes_received', 'datagrams_sent', 'bytes_sent', 'datagrams_fragmented', 'datagrams_segmented', 'send_deferred', 'send_queue_full', 'send_errors', 'receive_errors', 'endpoint_unknown', 'endpoints_evicted', 'spins_paid', 'spins_wasted', 'datagrams_queued', 'datagrams_withheld'] as const;
+export const TRANSPORT_COUNTER_NAMES = [
+  'datagrams_received',
+  'bytes_received',
+  'datagrams_sent',
+  'bytes_sent',
+  'datagrams_fragmented',
+  'datagrams_segmented',
+  'send_deferred',
+  'send_queue_full',
+  'send_errors',
+  'receive_errors',
+  'endpoint_unknown',
+  'endpoints_evicted',
+  'spins_paid',
+  'spins_wasted',
+  'datagrams_queued',
+  'datagrams_withheld',
+] as const;
 
 export type TransportCounterName = (typeof TRANSPORT_COUNTER_NAMES)[number];
 
-export const TransportCounter = Object.freeze(Object.fromEntries(TRANSPORT_COUNTER_NAMES.map((name, index) => [name, index]))) as Readonly<Record<TransportCounterName, number>>;
+export const TransportCounter = Object.freeze(
+  Object.fromEntries(TRANSPORT_COUNTER_NAMES.map((name, index) => [name, index])),
+) as Readonly<Record<TransportCounterName, number>>;

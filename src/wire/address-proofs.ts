@@ -80,7 +80,12 @@ export class AddressProofs implements Addresses {
     if (place < 0 || this.state[place] !== State.unproven) return;
     const hi = this.nonces[2 * place]!;
     const lo = this.nonces[2 * place + 1]!;
-    if ((hi | lo) === 0 || readI32(bytes, offset + Proof.at.nonce) !== hi || readI32(bytes, offset + Proof.at.nonce + 4) !== lo) return;
+    if (
+      (hi | lo) === 0 ||
+      readI32(bytes, offset + Proof.at.nonce) !== hi ||
+      readI32(bytes, offset + Proof.at.nonce + 4) !== lo
+    )
+      return;
     this.state[place] = State.proven;
     this.proofs++;
   }

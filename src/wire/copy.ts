@@ -9,9 +9,17 @@
 const NATIVE_COPY_BYTES_MIN = 2048;
 
 /** Copies `length` bytes; the ranges do not overlap. Throws RangeError beyond the end of either. Allocates two short-lived views for 2,048 bytes and more. */
-export function copyWords(source: DataView, sourceOffset: number, target: DataView, targetOffset: number, length: number): void {
+export function copyWords(
+  source: DataView,
+  sourceOffset: number,
+  target: DataView,
+  targetOffset: number,
+  length: number,
+): void {
   if (length >= NATIVE_COPY_BYTES_MIN) {
-    new Uint8Array(target.buffer, target.byteOffset + targetOffset, length).set(new Uint8Array(source.buffer, source.byteOffset + sourceOffset, length));
+    new Uint8Array(target.buffer, target.byteOffset + targetOffset, length).set(
+      new Uint8Array(source.buffer, source.byteOffset + sourceOffset, length),
+    );
     return;
   }
   const blocks = length & ~15;
@@ -30,7 +38,13 @@ export function copyWords(source: DataView, sourceOffset: number, target: DataVi
 }
 
 /** As `copyWords`, of arrays that nobody has a view of. */
-export function copyBytes(source: Uint8Array, sourceOffset: number, target: Uint8Array, targetOffset: number, length: number): void {
+export function copyBytes(
+  source: Uint8Array,
+  sourceOffset: number,
+  target: Uint8Array,
+  targetOffset: number,
+  length: number,
+): void {
   if (length >= NATIVE_COPY_BYTES_MIN) {
     target.set(source.subarray(sourceOffset, sourceOffset + length), targetOffset);
     return;

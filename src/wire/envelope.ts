@@ -63,12 +63,38 @@ export const DATAGRAM_BYTES_MIN = 256;
 export const MAX_DATAGRAM_BYTES = 60_000;
 
 /** Names of what `open` and `validate` refuse, as in metrics. Index = −code. */
-export const DROP_REASON_NAMES: readonly string[] = ['', 'truncated', 'unknown-type', 'marker', 'number', 'magic', 'version', 'cluster', 'sender', 'key', 'checksum', 'oversized', 'role', 'crowded'];
+export const DROP_REASON_NAMES: readonly string[] = [
+  '',
+  'truncated',
+  'unknown-type',
+  'marker',
+  'number',
+  'magic',
+  'version',
+  'cluster',
+  'sender',
+  'key',
+  'checksum',
+  'oversized',
+  'role',
+  'crowded',
+];
 
 /** Counted by hosts: too many datagrams of one client waited to be handled. */
 export const CROWDED = DROP_REASON_NAMES.indexOf('crowded');
 
-const Refused = { truncated: -1, marker: -3, magic: -5, version: -6, cluster: -7, sender: -8, key: -9, checksum: -10, oversized: -11, role: -12 } as const;
+const Refused = {
+  truncated: -1,
+  marker: -3,
+  magic: -5,
+  version: -6,
+  cluster: -7,
+  sender: -8,
+  key: -9,
+  checksum: -10,
+  oversized: -11,
+  role: -12,
+} as const;
 
 /** Markers of the envelope's five values, by offset. */
 const FIXED: readonly (readonly [number, number])[] = [
@@ -120,7 +146,13 @@ export class Envelope {
    * Writes the envelope into the first ENVELOPE_BYTES of a datagram whose messages already stand behind it. False, and the
    * datagram must not be sent, when this process has keys and none in `slot`: it was taken away, or never there.
    */
-  seal(bytes: Uint8Array, offset: number, length: number, slot: number = NO_KEY, version: number = this.newest): boolean {
+  seal(
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+    slot: number = NO_KEY,
+    version: number = this.newest,
+  ): boolean {
     const { keys } = this;
     const keyId = keys === undefined || slot === NO_KEY ? 0 : keys.idOf(slot);
     if (keys !== undefined && keyId === 0) return false;
@@ -153,7 +185,11 @@ export class Envelope {
       newest = (magic >>> 4) & 0x0f;
       if (version < PREVIOUS_WIRE_VERSION || version > this.newest || newest < version) return Refused.version;
     }
-    if (readI32(bytes, offset + AT_CLUSTER) !== this.clusterHi || readI32(bytes, offset + AT_CLUSTER + 4) !== this.clusterLo) return Refused.cluster;
+    if (
+      readI32(bytes, offset + AT_CLUSTER) !== this.clusterHi ||
+      readI32(bytes, offset + AT_CLUSTER + 4) !== this.clusterLo
+    )
+      return Refused.cluster;
     const sender = readU16(bytes, offset + AT_SENDER);
     if (sender >= this.replicas && sender !== CLIENT_SENDER) return Refused.sender;
     const keyId = readI32(bytes, offset + AT_KEY);
@@ -167,7 +203,8 @@ export class Envelope {
     const { digest } = this;
     this.guard(bytes, offset, length, slot, digest, 0);
     // All four words are compared, whichever differs: the time taken tells nothing of how much of a guess was right.
-    const difference = (readI32(digest, 0) ^ a) | (readI32(digest, 4) ^ b) | (readI32(digest, 8) ^ c) | (readI32(digest, 12) ^ d);
+    const difference =
+      (readI32(digest, 0) ^ a) | (readI32(digest, 4) ^ b) | (readI32(digest, 8) ^ c) | (readI32(digest, 12) ^ d);
     if (difference !== 0) return Refused.checksum;
     if (slot >= 0 && !this.keys!.permits(slot, sender)) return Refused.role;
     this.openedKey = slot;
@@ -177,7 +214,14 @@ export class Envelope {
   }
 
   /** Writes what the mac field has to hold to `out`, which may be the field, and zeros to the field before. */
-  private guard(bytes: Uint8Array, offset: number, length: number, slot: number, out: Uint8Array, outOffset: number): void {
+  private guard(
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+    slot: number,
+    out: Uint8Array,
+    outOffset: number,
+  ): void {
     const at = offset + AT_MAC;
     for (let i = 0; i < MAC_BYTES; i += 4) writeI32(bytes, at + i, 0);
     if (slot >= 0) this.keys!.mac128(slot, bytes, offset, length, out, outOffset);

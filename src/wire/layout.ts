@@ -25,10 +25,15 @@ export type FieldKind = keyof typeof KINDS;
  * A field of every version, of those from `since` on, or of those up to `until`. Where a version lacks the field it reads
  * as zero, or as no bytes: so that has to mean what the other version did without it.
  */
-export type Field = FieldKind | { readonly kind: FieldKind; readonly since: number } | { readonly kind: FieldKind; readonly until: number };
+export type Field =
+  | FieldKind
+  | { readonly kind: FieldKind; readonly since: number }
+  | { readonly kind: FieldKind; readonly until: number };
 export type Fields = Readonly<Record<string, Field>>;
 /** Names of the fields of the present version. */
-type Present<F extends Fields> = keyof { readonly [K in keyof F as F[K] extends { readonly until: number } ? never : K]: 0 };
+type Present<F extends Fields> = keyof {
+  readonly [K in keyof F as F[K] extends { readonly until: number } ? never : K]: 0;
+};
 
 /** A message as one version of the wire has it. */
 export interface Layout<Name extends PropertyKey = string> {
@@ -59,26 +64,43 @@ export interface Message<F extends Fields = Fields> extends Layout<Present<F>> {
 }
 
 /** Builds the layouts of a message from its fields, in order. Throws when the table itself is wrong. */
-export function defineMessage<const F extends Fields>(name: string, type: number, fields: F, since = PREVIOUS_WIRE_VERSION): Message<F> {
-  if (!Number.isInteger(type) || type < 1 || type > 127) throw new Error(`message ${name}: type ${type} is no positive fixint`);
+export function defineMessage<const F extends Fields>(
+  name: string,
+  type: number,
+  fields: F,
+  since = PREVIOUS_WIRE_VERSION,
+): Message<F> {
+  if (!Number.isInteger(type) || type < 1 || type > 127)
+    throw new Error(`message ${name}: type ${type} is no positive fixint`);
   checkVersion(name, since);
   for (const field of Object.values(fields)) {
     if (typeof field === 'object') checkVersion(name, 'since' in field ? field.since : field.until + 1);
   }
   const present = fieldsIn(fields, WIRE_VERSION);
   const before = since > PREVIOUS_WIRE_VERSION ? undefined : fieldsIn(fields, PREVIOUS_WIRE_VERSION);
-  const message: Layout & { previous: Layout | undefined; since: number } = { ...layOut(name, type, present), previous: undefined, since };
-  if (before !== undefined) message.previous = JSON.stringify(before) === JSON.stringify(present) ? message : Object.freeze(layOut(name, type, before));
+  const message: Layout & { previous: Layout | undefined; since: number } = {
+    ...layOut(name, type, present),
+    previous: undefined,
+    since,
+  };
+  if (before !== undefined)
+    message.previous =
+      JSON.stringify(before) === JSON.stringify(present) ? message : Object.freeze(layOut(name, type, before));
   return Object.freeze(message) as unknown as Message<F>;
 }
 
 /** What begins, or ended, before the versions that are spoken has no business in the tables. */
 function checkVersion(name: string, begins: number): void {
-  if (begins !== PREVIOUS_WIRE_VERSION && begins !== WIRE_VERSION) throw new Error(`message ${name}: version ${begins} is neither ${PREVIOUS_WIRE_VERSION} nor ${WIRE_VERSION}, the versions that are spoken`);
+  if (begins !== PREVIOUS_WIRE_VERSION && begins !== WIRE_VERSION)
+    throw new Error(
+      `message ${name}: version ${begins} is neither ${PREVIOUS_WIRE_VERSION} nor ${WIRE_VERSION}, the versions that are spoken`,
+    );
 }
 
 function fieldsIn(fields: Fields, version: number): Record<string, FieldKind> {
-  const chosen = Object.entries(fields).filter(([, field]) => typeof field === 'string' || ('since' in field ? field.since <= version : field.until >= version));
+  const chosen = Object.entries(fields).filter(
+    ([, field]) => typeof field === 'string' || ('since' in field ? field.since <= version : field.until >= version),
+  );
   return Object.fromEntries(chosen.map(([field, spec]) => [field, typeof spec === 'string' ? spec : spec.kind]));
 }
 
@@ -123,8 +145,13 @@ function wordsOf(fixed: readonly (readonly [number, number])[], size: number): I
     const start = Math.min(left[0]![0], size - 4);
     const within = left.filter(([position]) => position < start + 4);
     left = left.slice(within.length);
-    const join = (byteOf: (value: number) => number): number => within.reduce((word, [position, value]) => word | (byteOf(value) << (8 * (position - start))), 0);
-    words.push(start, join(() => 0xff), join((value) => value));
+    const join = (byteOf: (value: number) => number): number =>
+      within.reduce((word, [position, value]) => word | (byteOf(value) << (8 * (position - start))), 0);
+    words.push(
+      start,
+      join(() => 0xff),
+      join((value) => value),
+    );
   }
   return Int32Array.from(words);
 }
@@ -148,16 +175,23 @@ export function mark(message: Layout, view: DataView, offset: number): void {
 
 /** A drawing of the message, one row a field, for the docs. */
 export function draw(message: Layout): string {
-  const rows = [`${message.name} (type ${message.type}, ${message.size} bytes${message.hasBytes ? ' + bytes' : ''})`, 'offset  marker  width  field'];
-  rows.push(`${'0'.padStart(6)}  ${hex(message.template[0]!)}            array of ${Object.keys(message.fields).length + 1}`);
+  const rows = [
+    `${message.name} (type ${message.type}, ${message.size} bytes${message.hasBytes ? ' + bytes' : ''})`,
+    'offset  marker  width  field',
+  ];
+  rows.push(
+    `${'0'.padStart(6)}  ${hex(message.template[0]!)}            array of ${Object.keys(message.fields).length + 1}`,
+  );
   rows.push(`${'1'.padStart(6)}  ${hex(message.type)}            type`);
   for (const [field, kind] of Object.entries(message.fields)) {
     const { marker, width } = KINDS[kind];
-    rows.push(`${String(message.at[field]).padStart(6)}  ${hex(marker)}    ${String(width).padStart(5)}  ${field} ${kind}${kind === 'bin16' ? ', then the bytes' : ''}`);
+    rows.push(
+      `${String(message.at[field]).padStart(6)}  ${hex(marker)}    ${String(width).padStart(5)}  ${field} ${kind}${kind === 'bin16' ? ', then the bytes' : ''}`,
+    );
   }
   return rows.join('\n');
 }
 
 function hex(value: number): string {
-  return '0x' + value.toString(16).padStart(2, '0');
+  return `0x${value.toString(16).padStart(2, '0')}`;
 }

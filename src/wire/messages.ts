@@ -305,7 +305,10 @@ export const RequestFlag = {
 
 /** Whether a client whose key is read-only may send this (validated) message. Whatever is not a Request appends nothing. */
 export function isReadOnly(bytes: Uint8Array, offset: number): boolean {
-  return typeOf(bytes, offset) !== Request.type || (bytes[offset + Request.at.flags]! & (RequestFlag.register | RequestFlag.query)) !== 0;
+  return (
+    typeOf(bytes, offset) !== Request.type ||
+    (bytes[offset + Request.at.flags]! & (RequestFlag.register | RequestFlag.query)) !== 0
+  );
 }
 
 export const ReplyStatus = {
@@ -341,7 +344,16 @@ export const ReplicaCondition = {
 } as const;
 
 /** The words of commands, metrics and docs for the codes above, by code. */
-export const REJECT_REASON_NAMES: readonly string[] = ['', 'late', 'too-far-ahead', 'wrong-view', 'busy', 'not-in-quorum', 'session-unknown', 'bad-request'];
+export const REJECT_REASON_NAMES: readonly string[] = [
+  '',
+  'late',
+  'too-far-ahead',
+  'wrong-view',
+  'busy',
+  'not-in-quorum',
+  'session-unknown',
+  'bad-request',
+];
 
 /** Why a view is asked for. Those above `gone` leave a view that works, for a better one: how often, all replicas count. */
 export const ViewReason = {
@@ -396,7 +408,11 @@ function checksOf(layouts: readonly (Layout | undefined)[]): Checks {
   for (const layout of layouts) {
     if (layout !== undefined) {
       words.push(...layout.markWords);
-      indexes.push(...Object.keys(layout.fields).filter((field) => U64_INDEX_FIELDS.has(field)).map((field) => layout.at[field]!));
+      indexes.push(
+        ...Object.keys(layout.fields)
+          .filter((field) => U64_INDEX_FIELDS.has(field))
+          .map((field) => layout.at[field]!),
+      );
     }
     wordsFrom.push(words.length);
     indexesFrom.push(indexes.length);

@@ -86,7 +86,12 @@ export class PeerVersions implements WriteVersions {
   }
 
   helloDue(endpoint: number): boolean {
-    if (this.self !== CLIENT_SENDER || this.newest === PREVIOUS_WIRE_VERSION || this.written[endpoint] !== PREVIOUS_WIRE_VERSION) return false;
+    if (
+      this.self !== CLIENT_SENDER ||
+      this.newest === PREVIOUS_WIRE_VERSION ||
+      this.written[endpoint] !== PREVIOUS_WIRE_VERSION
+    )
+      return false;
     const waitMs = this.helloWaitMs[endpoint]!;
     if (waitMs > 0 && ((this.nowMs() - this.helloAtMs[endpoint]!) | 0) < 0) return false;
     this.helloWaitMs[endpoint] = Math.min(HELLO_MAX_MS, waitMs === 0 ? HELLO_MS : 2 * waitMs);

@@ -21,12 +21,25 @@ export interface Move {
 
 function moveBetween(from: Layout, to: Layout): Move {
   const shared = Object.keys(to.fields).filter((field) => from.fields[field] === to.fields[field]);
-  const copies = shared.filter((field) => to.fields[field] !== 'bin16').flatMap((field) => [from.at[field]!, to.at[field]!, widthOf(to.fields[field]!)]);
-  return { from, to, copies: Uint8Array.from(copies), keepsBytes: shared.some((field) => to.fields[field] === 'bin16') };
+  const copies = shared
+    .filter((field) => to.fields[field] !== 'bin16')
+    .flatMap((field) => [from.at[field]!, to.at[field]!, widthOf(to.fields[field]!)]);
+  return {
+    from,
+    to,
+    copies: Uint8Array.from(copies),
+    keepsBytes: shared.some((field) => to.fields[field] === 'bin16'),
+  };
 }
 
 /** Writes the message at `bytes[offset]` in its other layout at `out[outOffset]` and returns its length there. The two may not overlap. */
-export function move({ from, to, copies, keepsBytes }: Move, bytes: Uint8Array, offset: number, out: Uint8Array, outOffset: number): number {
+export function move(
+  { from, to, copies, keepsBytes }: Move,
+  bytes: Uint8Array,
+  offset: number,
+  out: Uint8Array,
+  outOffset: number,
+): number {
   begin(to, out, outOffset);
   for (let i = 0; i < copies.length; i += 3) {
     const source = offset + copies[i]!;
@@ -45,7 +58,9 @@ type Moves = readonly (Move | undefined)[];
 
 function movesOf(messages: readonly Message[], make: (message: Message, previous: Layout) => Move): Moves {
   const moves = new Array<Move | undefined>(128).fill(undefined);
-  for (const message of messages) if (message.previous !== undefined && message.previous !== message) moves[message.type] = make(message, message.previous);
+  for (const message of messages)
+    if (message.previous !== undefined && message.previous !== message)
+      moves[message.type] = make(message, message.previous);
   return moves;
 }
 
@@ -70,7 +85,8 @@ export class Translator {
     this.toPrevious = movesOf(messages, moveBetween);
     this.toPresent = movesOf(messages, (message, previous) => moveBetween(previous, message));
     for (const message of messages) if (message.previous === undefined) this.unknown[message.type] = 1;
-    const sizes = (moves: Moves): number[] => moves.flatMap((each) => (each === undefined ? [] : [each.to.size - each.from.size]));
+    const sizes = (moves: Moves): number[] =>
+      moves.flatMap((each) => (each === undefined ? [] : [each.to.size - each.from.size]));
     this.growth = Math.max(0, ...sizes(this.toPrevious));
     this.scratch = new Uint8Array(MAX_DATAGRAM_BYTES + Math.max(this.growth, 0, ...sizes(this.toPresent)));
     this.bytes = this.scratch;

@@ -6,27 +6,61 @@ import { runNode } from '../cluster/processes.js';
 const authentication = fileURLToPath(new URL('../../bench/authentication.js', import.meta.url));
 
 t.test('both rows are measured, with clusters that commit', async (t) => {
-  const { code, stdout, stderr } = await runNode([authentication, '--rounds', '1', '--seconds', '100ms', '--warmup', '20ms', '--json', '--quiet']);
+  const { code, stdout, stderr } = await runNode([
+    authentication,
+    '--rounds',
+    '1',
+    '--seconds',
+    '100ms',
+    '--warmup',
+    '20ms',
+    '--json',
+    '--quiet',
+  ]);
   t.equal(code, 0, stderr);
   interface Row {
     readonly name: string;
     readonly holds: boolean;
-    readonly values: { readonly ratio: number; readonly p50Ns: Record<string, number>; readonly opsPerSecond: Record<string, number> };
+    readonly values: {
+      readonly ratio: number;
+      readonly p50Ns: Record<string, number>;
+      readonly opsPerSecond: Record<string, number>;
+    };
   }
   const { schema, rows, missed } = JSON.parse(stdout) as { schema: string; rows: [Row, Row]; missed: string[] };
   t.equal(schema, 'jitpaxos.authentication/1');
-  t.same(missed, rows.filter(({ holds }) => !holds).map(({ name }) => name));
+  t.same(
+    missed,
+    rows.filter(({ holds }) => !holds).map(({ name }) => name),
+  );
   const [one, many] = rows;
-  t.equal(one.values.ratio, one.values.p50Ns['keys']! / one.values.p50Ns['none']!, 'one round: the ratio is that of its figures');
+  t.equal(
+    one.values.ratio,
+    one.values.p50Ns['keys']! / one.values.p50Ns['none']!,
+    'one round: the ratio is that of its figures',
+  );
   t.equal(one.holds, one.values.ratio <= 1.05);
   t.equal(many.values.ratio, many.values.opsPerSecond['keys']! / many.values.opsPerSecond['none']!);
   t.equal(many.holds, many.values.ratio >= 0.85);
 });
 
 t.test('the keyed chain is measured beside the one of before', async (t) => {
-  const { code, stdout, stderr } = await runNode([authentication, '--chain', '--rounds', '1', '--seconds', '100ms', '--warmup', '20ms', '--json', '--quiet']);
+  const { code, stdout, stderr } = await runNode([
+    authentication,
+    '--chain',
+    '--rounds',
+    '1',
+    '--seconds',
+    '100ms',
+    '--warmup',
+    '20ms',
+    '--json',
+    '--quiet',
+  ]);
   t.equal(code, 0, stderr);
-  const { rows } = JSON.parse(stdout) as { rows: { name: string; holds: boolean; values: { ratio: number; opsPerSecond: Record<string, number> } }[] };
+  const { rows } = JSON.parse(stdout) as {
+    rows: { name: string; holds: boolean; values: { ratio: number; opsPerSecond: Record<string, number> } }[];
+  };
   t.equal(rows.length, 1);
   const [{ name, holds, values }] = rows as [(typeof rows)[number]];
   t.equal(name, 'chain-512');

@@ -4,7 +4,17 @@ import { jitpaxos } from '../cluster/processes.js';
 
 t.test('bench compare runs every baseline beside every way of sending', async (t) => {
   const quick = ['--rounds', '1', '--seconds', '60ms', '--warmup', '20ms', '--json', '--quiet'];
-  const { code, stdout, stderr } = await jitpaxos(['bench', 'compare', '--points', '1,64', '--operations', 'write,read', '--transport', 'dgram,auto', ...quick]);
+  const { code, stdout, stderr } = await jitpaxos([
+    'bench',
+    'compare',
+    '--points',
+    '1,64',
+    '--operations',
+    'write,read',
+    '--transport',
+    'dgram,auto',
+    ...quick,
+  ]);
   t.equal(code, 0, stderr);
   const result = JSON.parse(stdout) as { points: Record<string, unknown>[] };
   t.match(result, { schema: 'jitpaxos.bench/1', command: 'compare', rounds: 1, secondsPerRun: 0.06 });
@@ -12,24 +22,61 @@ t.test('bench compare runs every baseline beside every way of sending', async (t
   for (const point of result.points) {
     t.match(point, { replicas: 3, clients: 1, opBytes: 64, failed: 0, processes: { clients: 1, servers: 3 } });
     const baselines = point['baselines'] as { name: string; opsPerSecond: number; latencyNs: { p50: number } }[];
-    t.same(baselines.map(({ name }) => name), ['c-echo-block', 'c-echo-spin', 'dgram-echo', 'unreplicated']);
-    t.ok(baselines.every(({ opsPerSecond, latencyNs }) => opsPerSecond > 0 && latencyNs.p50 > 1_000), JSON.stringify(baselines));
+    t.same(
+      baselines.map(({ name }) => name),
+      ['c-echo-block', 'c-echo-spin', 'dgram-echo', 'unreplicated'],
+    );
+    t.ok(
+      baselines.every(({ opsPerSecond, latencyNs }) => opsPerSecond > 0 && latencyNs.p50 > 1_000),
+      JSON.stringify(baselines),
+    );
     const ratios = point['ratios'] as Record<string, number>;
     t.equal(Object.keys(ratios).length, 3 * 4);
-    t.ok(Math.abs(ratios['p50/dgram-echo']! - (point['latencyNs'] as { p50: number }).p50 / baselines[2]!.latencyNs.p50) < 0.001, 'a ratio is ours over theirs');
+    t.ok(
+      Math.abs(ratios['p50/dgram-echo']! - (point['latencyNs'] as { p50: number }).p50 / baselines[2]!.latencyNs.p50) <
+        0.001,
+      'a ratio is ours over theirs',
+    );
   }
-  t.same(result.points.map((point) => Object.keys(point['mix'] as object)[0]), ['write', 'write', 'write', 'write', 'read', 'read', 'read', 'read']);
+  t.same(
+    result.points.map((point) => Object.keys(point['mix'] as object)[0]),
+    ['write', 'write', 'write', 'write', 'read', 'read', 'read', 'read'],
+  );
 
-  const busy = await jitpaxos(['bench', 'compare', '--points', '8', '--machine', 'kv', '--local', '5', '--idle', 'busy', '--baselines', 'c-echo-spin', ...quick]);
+  const busy = await jitpaxos([
+    'bench',
+    'compare',
+    '--points',
+    '8',
+    '--machine',
+    'kv',
+    '--local',
+    '5',
+    '--idle',
+    'busy',
+    '--baselines',
+    'c-echo-spin',
+    ...quick,
+  ]);
   t.equal(busy.code, 0, busy.stderr);
-  t.match(JSON.parse(busy.stdout), { points: [{ replicas: 5, machine: 'kv', failed: 0, baselines: [{ name: 'c-echo-spin' }] }] });
+  t.match(JSON.parse(busy.stdout), {
+    points: [{ replicas: 5, machine: 'kv', failed: 0, baselines: [{ name: 'c-echo-spin' }] }],
+  });
 });
 
 t.test('bench compare says what it cannot measure', async (t) => {
   const without = await jitpaxos(['bench', 'compare'], { env: { CXX: '/nowhere/c++' } });
   t.equal(without.code, 1);
   t.match(without.stderr, /^compiler-missing: none of \/nowhere\/c\+\+ is there.*; install a C\+\+ compiler .*\n$/);
-  for (const args of [['--points', '0'], ['--points', '1,x'], ['--local', '2'], ['--operations', 'cas'], ['--baselines', 'java'], ['--transport', 'tcp'], ['--idle', 'often']]) {
+  for (const args of [
+    ['--points', '0'],
+    ['--points', '1,x'],
+    ['--local', '2'],
+    ['--operations', 'cas'],
+    ['--baselines', 'java'],
+    ['--transport', 'tcp'],
+    ['--idle', 'often'],
+  ]) {
     const refused = await jitpaxos(['bench', 'compare', ...args]);
     t.equal(refused.code, 2, args.join(' '));
     t.match(refused.stderr, /^flag-invalid: .*; .*\n$/);

@@ -6,17 +6,34 @@ import { jitpaxos, runNode } from '../cluster/processes.js';
 const durability = fileURLToPath(new URL('../../bench/durability.js', import.meta.url));
 
 t.test('both rows are measured, and the verdicts follow from the figures', async (t) => {
-  const { code, stdout, stderr } = await runNode([durability, '--rounds', '1', '--seconds', '100ms', '--warmup', '20ms', '--json', '--quiet']);
+  const { code, stdout, stderr } = await runNode([
+    durability,
+    '--rounds',
+    '1',
+    '--seconds',
+    '100ms',
+    '--warmup',
+    '20ms',
+    '--json',
+    '--quiet',
+  ]);
   t.equal(code, 0, stderr);
   interface Row {
     readonly name: string;
     readonly holds: boolean;
-    readonly values: { readonly ratio: number; readonly p50Ns: Record<string, number>; readonly opsPerSecond: Record<string, number> };
+    readonly values: {
+      readonly ratio: number;
+      readonly p50Ns: Record<string, number>;
+      readonly opsPerSecond: Record<string, number>;
+    };
   }
   const result = JSON.parse(stdout) as { schema: string; rows: Row[]; missed: string[]; writeBytes: number };
   t.equal(result.schema, 'jitpaxos.durability/1');
   t.equal(result.writeBytes, 96 + 4 + 24 + 64);
-  t.same(result.missed, result.rows.filter(({ holds }) => !holds).map(({ name }) => name));
+  t.same(
+    result.missed,
+    result.rows.filter(({ holds }) => !holds).map(({ name }) => name),
+  );
   const [one, many] = result.rows as [Row, Row];
   t.equal(one.name, 'fsync-1');
   const { fsync, bare, memory } = one.values.p50Ns as { fsync: number; bare: number; memory: number };
@@ -29,10 +46,46 @@ t.test('both rows are measured, and the verdicts follow from the figures', async
 });
 
 t.test('bench load and bench compare take --durability', async (t) => {
-  const load = await jitpaxos(['bench', 'load', '--durability', 'fsync', '--rate', '200', '--duration', '300ms', '--lanes', '16', '--pacing', 'sleep', '--json', '--quiet']);
+  const load = await jitpaxos([
+    'bench',
+    'load',
+    '--durability',
+    'fsync',
+    '--rate',
+    '200',
+    '--duration',
+    '300ms',
+    '--lanes',
+    '16',
+    '--pacing',
+    'sleep',
+    '--json',
+    '--quiet',
+  ]);
   t.equal(load.code, 0, load.stderr);
   t.match(JSON.parse(load.stdout), { durability: 'fsync', failed: 0 });
-  const compare = await jitpaxos(['bench', 'compare', '--durability', 'os', '--points', '2', '--idle', 'busy', '--baselines', 'unreplicated', '--rounds', '1', '--seconds', '60ms', '--warmup', '20ms', '--json', '--quiet']);
+  const compare = await jitpaxos([
+    'bench',
+    'compare',
+    '--durability',
+    'os',
+    '--points',
+    '2',
+    '--idle',
+    'busy',
+    '--baselines',
+    'unreplicated',
+    '--rounds',
+    '1',
+    '--seconds',
+    '60ms',
+    '--warmup',
+    '20ms',
+    '--json',
+    '--quiet',
+  ]);
   t.equal(compare.code, 0, compare.stderr);
-  t.match(JSON.parse(compare.stdout), { points: [{ durability: 'os', failed: 0, baselines: [{ name: 'unreplicated' }] }] });
+  t.match(JSON.parse(compare.stdout), {
+    points: [{ durability: 'os', failed: 0, baselines: [{ name: 'unreplicated' }] }],
+  });
 });

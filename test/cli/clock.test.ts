@@ -17,7 +17,7 @@ interface HostWithClock {
   readonly sysfs: Sysfs;
   readonly env: NodeJS.ProcessEnv;
   run(...args: string[]): Promise<Ended>;
-  json(...args: string[]): Promise<Record<string, any>>; // eslint-disable-line @typescript-eslint/no-explicit-any
+  json(...args: string[]): Promise<Record<string, any>>;
 }
 
 function host(t: Test): HostWithClock {
@@ -60,7 +60,11 @@ function running(t: Test, env: NodeJS.ProcessEnv, ...args: string[]) {
     stderr: () => stderr,
     ended,
     async line(fits: (line: string) => boolean): Promise<string> {
-      for (const end = performance.now() + WAIT_MS; performance.now() < end; await new Promise((resolve) => setTimeout(resolve, 20))) {
+      for (
+        const end = performance.now() + WAIT_MS;
+        performance.now() < end;
+        await new Promise((resolve) => setTimeout(resolve, 20))
+      ) {
         const found = lines.find(fits);
         if (found !== undefined) return found;
       }
@@ -71,25 +75,56 @@ function running(t: Test, env: NodeJS.ProcessEnv, ...args: string[]) {
 
 t.test('clock list', { skip }, async (t) => {
   const { model, sysfs, run, json } = host(t);
-  t.match((await run('clock', 'list')).stdout, /^no PTP hardware clocks[^]*system clock[^]*kernel[^]*→ realtime: the system clock/, 'without a device');
-  t.match(await json('clock', 'list'), { schema: 'jitpaxos.clock-list/1', chosen: 'realtime', devices: [], candidates: [{ spec: 'realtime', usable: true }], system: Array });
+  t.match(
+    (await run('clock', 'list')).stdout,
+    /^no PTP hardware clocks[^]*system clock[^]*kernel[^]*→ realtime: the system clock/,
+    'without a device',
+  );
+  t.match(await json('clock', 'list'), {
+    schema: 'jitpaxos.clock-list/1',
+    chosen: 'realtime',
+    devices: [],
+    candidates: [{ spec: 'realtime', usable: true }],
+    system: Array,
+  });
 
   model.set({ offsetNs: TAI_NS });
   sysfs.plug('ena-ptp-05', 21_000, 'eth0');
   const text = (await run('clock', 'list')).stdout;
-  t.match(text, /\/dev\/ptp0 {2}ena-ptp-05, of eth0\n {4}counts TAI, sampled by precise, adjustable by 62500 ppm, latches both clocks at once/);
+  t.match(
+    text,
+    /\/dev\/ptp0 {2}ena-ptp-05, of eth0\n {4}counts TAI, sampled by precise, adjustable by 62500 ppm, latches both clocks at once/,
+  );
   t.match(text, /ena +synchronized +±21\.0 µs/);
   t.match(text, /→ disciplined:\/dev\/ptp0: its driver states a bound: within 21000 ns\n {4}realtime/);
   t.notMatch(text, /\x1b/, 'no colours where no terminal is');
   t.match(await json('clock', 'list'), {
     chosen: 'disciplined:/dev/ptp0',
-    devices: [{ path: '/dev/ptp0', clockName: 'ena-ptp-05', interfaces: ['eth0'], method: 'precise', epoch: 'tai', capabilities: { maxAdjustmentPpb: 62_499_999 }, statements: [{ available: true, statement: { source: 'ena', status: 'synchronized', errorNs: 21_000 } }] }],
+    devices: [
+      {
+        path: '/dev/ptp0',
+        clockName: 'ena-ptp-05',
+        interfaces: ['eth0'],
+        method: 'precise',
+        epoch: 'tai',
+        capabilities: { maxAdjustmentPpb: 62_499_999 },
+        statements: [{ available: true, statement: { source: 'ena', status: 'synchronized', errorNs: 21_000 } }],
+      },
+    ],
   });
 
   sysfs.plug('ena-ptp-05', 0);
-  t.match((await json('clock', 'list')).devices[0].statements[0], { statement: { status: 'unknown', errorNs: null } }, 'a bound of zero is unknown');
+  t.match(
+    (await json('clock', 'list')).devices[0].statements[0],
+    { statement: { status: 'unknown', errorNs: null } },
+    'a bound of zero is unknown',
+  );
   sysfs.plug('igb');
-  t.match(await json('clock', 'list'), { chosen: 'realtime', candidates: [{ usable: false, why: /nobody is known to keep it/ }] }, 'nobody keeps it');
+  t.match(
+    await json('clock', 'list'),
+    { chosen: 'realtime', candidates: [{ usable: false, why: /nobody is known to keep it/ }] },
+    'nobody keeps it',
+  );
   sysfs.plug('igb', 1_000);
   const refusals: [string, Parameters<Model['set']>[0], RegExp][] = [
     ['denied', { denied: 1n }, /may not be read by this user \(EACCES\): give a group access/],
@@ -98,14 +133,26 @@ t.test('clock list', { skip }, async (t) => {
   ];
   for (const [what, fields, says] of refusals) {
     model.set({ denied: 0n, gone: 0n, offsetNs: 0n, ...fields });
-    t.match(await json('clock', 'list'), { chosen: 'realtime', devices: [{ problem: says }], candidates: [{ spec: 'disciplined:/dev/ptp0', usable: false }] }, what);
-    t.match((await run('clock', 'list')).stdout, /✗ disciplined:\/dev\/ptp0: cannot be used, see above\n {2}→ realtime/, `${what}, for people`);
+    t.match(
+      await json('clock', 'list'),
+      {
+        chosen: 'realtime',
+        devices: [{ problem: says }],
+        candidates: [{ spec: 'disciplined:/dev/ptp0', usable: false }],
+      },
+      what,
+    );
+    t.match(
+      (await run('clock', 'list')).stdout,
+      /✗ disciplined:\/dev\/ptp0: cannot be used, see above\n {2}→ realtime/,
+      `${what}, for people`,
+    );
   }
 });
 
 t.test('clock read', { skip }, async (t) => {
   const { model, sysfs, run, json } = host(t);
-  const names = (read: Record<string, any>): string[] => read['readings'].map(({ clock }: { clock: string }) => clock); // eslint-disable-line @typescript-eslint/no-explicit-any
+  const names = (read: Record<string, any>): string[] => read['readings'].map(({ clock }: { clock: string }) => clock);
   t.same(names(await json('clock', 'read')), ['realtime', 'tai', 'monotonic', 'monotonic-raw'], 'without a device');
   model.set({ offsetNs: TAI_NS + 2_000_000n });
   sysfs.plug('igb');
@@ -115,11 +162,24 @@ t.test('clock read', { skip }, async (t) => {
   t.match(monotonic, { epoch: 'boot', fromRealtimeNs: null, uncertaintyNs: null });
   t.match(phc, { epoch: 'tai' });
   t.match(disciplined, { epoch: 'utc' }, 'disciplined readings are UTC');
-  t.ok(Math.abs(phc.fromRealtimeNs - 37_002_000_000) <= phc.uncertaintyNs + 1_000, `${phc.fromRealtimeNs} ns from realtime, to within ${phc.uncertaintyNs}`);
+  t.ok(
+    Math.abs(phc.fromRealtimeNs - 37_002_000_000) <= phc.uncertaintyNs + 1_000,
+    `${phc.fromRealtimeNs} ns from realtime, to within ${phc.uncertaintyNs}`,
+  );
   for (const { clock, costNs } of read['readings']) t.ok(costNs > 0, `${clock} costs ${costNs} ns`);
-  t.match((await run('clock', 'read')).stdout, /clock +epoch +reading, ns +from realtime +to within +cost\nrealtime +utc +\d{19} +– +–[^]*phc:\/dev\/ptp0 +tai +\d{19} +\+37 s \+2\.00 ms +±/);
+  t.match(
+    (await run('clock', 'read')).stdout,
+    /clock +epoch +reading, ns +from realtime +to within +cost\nrealtime +utc +\d{19} +– +–[^]*phc:\/dev\/ptp0 +tai +\d{19} +\+37 s \+2\.00 ms +±/,
+  );
   model.set({ denied: 1n });
-  t.match(await json('clock', 'read'), { readings: Array, refused: [{ clock: 'phc:/dev/ptp0', reason: /may not be read/ }, { clock: 'disciplined:/dev/ptp0' }] }, 'what cannot be read is named, the others are read');
+  t.match(
+    await json('clock', 'read'),
+    {
+      readings: Array,
+      refused: [{ clock: 'phc:/dev/ptp0', reason: /may not be read/ }, { clock: 'disciplined:/dev/ptp0' }],
+    },
+    'what cannot be read is named, the others are read',
+  );
 });
 
 t.test('clock compare', { skip }, async (t) => {
@@ -127,31 +187,56 @@ t.test('clock compare', { skip }, async (t) => {
   sysfs.plug('igb');
   model.set({ offsetNs: 5_000_000n, driftPpb: 50_000n, driftFromRawNs: process.hrtime.bigint() });
   const found = await json('clock', 'compare', 'phc:/dev/ptp0', 'realtime', '--duration', '1s', '--interval', '20ms');
-  t.match(found, { schema: 'jitpaxos.clock-compare/1', a: 'phc:/dev/ptp0', b: 'realtime', baseNs: '0', measurements: 51 });
+  t.match(found, {
+    schema: 'jitpaxos.clock-compare/1',
+    a: 'phc:/dev/ptp0',
+    b: 'realtime',
+    baseNs: '0',
+    measurements: 51,
+  });
   t.ok(Math.abs(found['ratePpb'] - 50_000) < 5_000, `50 ppm are seen as ${found['ratePpb']} ppb`);
   const { min, median, max } = found['offsetNs'];
   t.ok(min <= median && median <= max && min > 4_000_000, `${min} ≤ ${median} ≤ ${max}`);
   t.equal(found['series'].length, 51);
   const { stdout } = await run('clock', 'compare', 'realtime', 'phc', '--duration', '300ms', '--interval', '20ms');
-  t.match(stdout, /^realtime − phc, 16 measurements over [^]*offset {2}min −[\d,]+ ns {3}median −[\d,]+ ns {3}max −[\d,]+ ns\nrate {4}−\d+\.\d ppb\naround the median[^]*┤[^]*•/);
-  t.match((await run('clock', 'compare', 'realtime', 'monotonic', '--duration', '50ms')).stdout, /epochs {2}differ: offsets are from \d+ ns on/);
+  t.match(
+    stdout,
+    /^realtime − phc, 16 measurements over [^]*offset {2}min −[\d,]+ ns {3}median −[\d,]+ ns {3}max −[\d,]+ ns\nrate {4}−\d+\.\d ppb\naround the median[^]*┤[^]*•/,
+  );
+  t.match(
+    (await run('clock', 'compare', 'realtime', 'monotonic', '--duration', '50ms')).stdout,
+    /epochs {2}differ: offsets are from \d+ ns on/,
+  );
 });
 
 t.test('clock watch', { skip }, async (t) => {
   const { model, sysfs, env, run } = host(t);
-  t.match((await run('clock', 'watch', '--count', '1')).stdout, /^jitpaxos\[\d+\.\d{3}\]: realtime monotonic-raw offset/, 'without a device');
+  t.match(
+    (await run('clock', 'watch', '--count', '1')).stdout,
+    /^jitpaxos\[\d+\.\d{3}\]: realtime monotonic-raw offset/,
+    'without a device',
+  );
   sysfs.plug('igb');
   model.set({ offsetNs: -3_000_000n });
   const { stdout } = await run('clock', 'watch', '--interval', '20ms', '--count', '3');
   const lines = stdout.trim().split('\n');
   t.equal(lines.length, 3);
-  for (const line of lines) t.match(line, /^jitpaxos\[\d+\.\d{3}\]: realtime disciplined:\/dev\/ptp0 offset +\d{7} s[02] freq +[+-]\d+ delay +\d+$/, 'the words and the order of phc2sys; offset is A minus B');
+  for (const line of lines)
+    t.match(
+      line,
+      /^jitpaxos\[\d+\.\d{3}\]: realtime disciplined:\/dev\/ptp0 offset +\d{7} s[02] freq +[+-]\d+ delay +\d+$/,
+      'the words and the order of phc2sys; offset is A minus B',
+    );
   t.match(lines[0], / s0 freq +\+0 /, 'no frequency yet');
 
   const direct = running(t, env, 'clock', 'watch', 'realtime', 'phc:/dev/ptp0', '--interval', '20ms', '--json');
   await direct.line((line) => JSON.parse(line).state === 's2');
   model.set({ offsetNs: -5_000_000n });
-  t.match(JSON.parse(await direct.line((line) => JSON.parse(line).state === 's1')), { schema: 'jitpaxos.clock-watch/1', a: 'realtime', b: 'phc:/dev/ptp0' }, 'a step');
+  t.match(
+    JSON.parse(await direct.line((line) => JSON.parse(line).state === 's1')),
+    { schema: 'jitpaxos.clock-watch/1', a: 'realtime', b: 'phc:/dev/ptp0' },
+    'a step',
+  );
   model.set({ gone: 1n });
   t.equal(await direct.ended, 1, 'a clock that is read directly and is gone ends the command');
   t.match(direct.stderr(), /^clock-lost: phc:\/dev\/ptp0 stopped answering \(ENODEV\)/);
@@ -160,7 +245,11 @@ t.test('clock watch', { skip }, async (t) => {
   const disciplined = running(t, env, 'clock', 'watch', '--interval', '20ms', '--json');
   await disciplined.line((line) => JSON.parse(line).state === 's2');
   model.set({ gone: 1n });
-  t.match(JSON.parse(await disciplined.line((line) => JSON.parse(line).lost === true)), { state: 's0' }, 'a disciplined clock goes on, and says so');
+  t.match(
+    JSON.parse(await disciplined.line((line) => JSON.parse(line).lost === true)),
+    { state: 's0' },
+    'a disciplined clock goes on, and says so',
+  );
   t.match(disciplined.stderr(), /the device of disciplined:\/dev\/ptp0 stopped answering/);
   model.set({ gone: 0n });
   const last = disciplined.lines.length;
@@ -209,9 +298,14 @@ t.test('what is wrong with a command line is named', { skip }, async (t) => {
 
 t.test('the clock part of doctor', { skip }, async (t) => {
   const { model, sysfs, json, run } = host(t);
-  const findings = async (): Promise<Record<string, { level: string; found: string; advice?: string }>> => Object.fromEntries((await json('doctor')).findings.map((finding: { check: string }) => [finding.check, finding]));
+  const findings = async (): Promise<Record<string, { level: string; found: string; advice?: string }>> =>
+    Object.fromEntries((await json('doctor')).findings.map((finding: { check: string }) => [finding.check, finding]));
   const absent = await findings();
-  t.match(absent, { 'ptp clock': { level: 'warn', advice: /ethtool -T/ }, clock: { level: 'ok', found: /auto takes realtime/ }, 'clock by kernel': Object });
+  t.match(absent, {
+    'ptp clock': { level: 'warn', advice: /ethtool -T/ },
+    clock: { level: 'ok', found: /auto takes realtime/ },
+    'clock by kernel': Object,
+  });
   t.notOk('clock ptp0' in absent);
 
   sysfs.plug('ena-ptp-05', 21_000);
@@ -226,12 +320,23 @@ t.test('the clock part of doctor', { skip }, async (t) => {
   });
 
   model.set({ denied: 1n });
-  t.match(await findings(), { 'clock ptp0': { level: 'warn', found: '/dev/ptp0 may not be read by this user (EACCES)', advice: /udev rule/ }, clock: { found: /auto takes realtime/ } }, 'what this user may not read is not what auto takes');
+  t.match(
+    await findings(),
+    {
+      'clock ptp0': { level: 'warn', found: '/dev/ptp0 may not be read by this user (EACCES)', advice: /udev rule/ },
+      clock: { found: /auto takes realtime/ },
+    },
+    'what this user may not read is not what auto takes',
+  );
   model.set({ denied: 0n, offsetNs: 100_000_000_000n });
   t.match(await findings(), { 'clock ptp0': { level: 'warn', found: /neither UTC nor TAI/, advice: /run ptp4l/ } });
   model.set({ offsetNs: 0n });
   sysfs.plug('igb');
-  t.match(await findings(), { 'clock ptp0': { level: 'ok' }, clock: { found: /auto takes realtime/ } }, 'nobody keeps it');
+  t.match(
+    await findings(),
+    { 'clock ptp0': { level: 'ok' }, clock: { found: /auto takes realtime/ } },
+    'nobody keeps it',
+  );
   const { stdout, code } = await run('doctor');
   t.equal(code, 0, 'no clock is a reason to fail');
   t.match(stdout, /\[ OK \] clock ptp0 +\/dev\/ptp0 \(igb\)/);
@@ -242,6 +347,10 @@ t.test('a plot of points', (t) => {
   t.same(plotLines([], 10, 3, String), []);
   t.same(plotLines([5, 5], 10, 3, String), ['  ┤', '5 ┤••', '  ┤']);
   t.same(plotLines([0, 1, 2], 10, 3, String), ['2 ┤  •', '1 ┤ •', '0 ┤•']);
-  t.same(plotLines([0, 2, 2, 2], 2, 3, String), ['2 ┤│•', '1 ┤•', '0 ┤│'], 'several values a column: their mean, and a line from least to most');
+  t.same(
+    plotLines([0, 2, 2, 2], 2, 3, String),
+    ['2 ┤│•', '1 ┤•', '0 ┤│'],
+    'several values a column: their mean, and a line from least to most',
+  );
   t.end();
 });

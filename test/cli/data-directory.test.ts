@@ -1,5 +1,14 @@
 // inspect, backup and restore, on the directories of real replicas.
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
@@ -28,7 +37,9 @@ async function inspected(directory: string, code = 0): Promise<Inspection> {
 
 /** Every file with its content. */
 function contentOf(directory: string): Record<string, string> {
-  return Object.fromEntries(readdirSync(directory).map((name) => [name, readFileSync(join(directory, name)).toString('base64')]));
+  return Object.fromEntries(
+    readdirSync(directory).map((name) => [name, readFileSync(join(directory, name)).toString('base64')]),
+  );
 }
 
 t.test('inspect, backup, restore', async (t) => {
@@ -38,7 +49,12 @@ t.test('inspect, backup, restore', async (t) => {
   let config: { readonly id: string } | undefined;
   const oldFile = join(home, 'old.json');
   {
-    await using cluster = await LocalCluster.start({ replicas: 3, machine: 'kv', transport: 'auto', durability: 'fsync' });
+    await using cluster = await LocalCluster.start({
+      replicas: 3,
+      machine: 'kv',
+      transport: 'auto',
+      durability: 'fsync',
+    });
     const directory = join(cluster.directory, 'replica-0');
     config = cluster.config();
     copyFileSync(cluster.clusterFile, oldFile);
@@ -49,17 +65,30 @@ t.test('inspect, backup, restore', async (t) => {
     await t.test('inspect shows the directory of a running replica', async (t) => {
       let found = await inspected(directory);
       for (let tries = 0; tries < 20 && found.log.lastIndex! <= KEYS; tries++) found = await inspected(directory); // a spare is a little behind
-      t.match(found, { cluster: config!.id, replica: 0, lockedBy: cluster.replicas[0]!.child.pid, log: { found: 'whole', baseIndex: 0 }, snapshots: [], damage: [] });
+      t.match(found, {
+        cluster: config!.id,
+        replica: 0,
+        lockedBy: cluster.replicas[0]!.child.pid,
+        log: { found: 'whole', baseIndex: 0 },
+        snapshots: [],
+        damage: [],
+      });
       t.ok(found.log.lastIndex! > KEYS, `${found.log.lastIndex}`);
       const frames = found.segments.flatMap((segment) => segment.frames);
       t.equal(frames.at(-1)!.to, found.log.lastIndex);
       t.equal(frames[0]!.reset, true);
       const text = await jitpaxos(['inspect', directory]);
-      t.match(text.stdout, new RegExp(`replica +0 of cluster ${config!.id}, running: process ${cluster.replicas[0]!.child.pid}\n`));
+      t.match(
+        text.stdout,
+        new RegExp(`replica +0 of cluster ${config!.id}, running: process ${cluster.replicas[0]!.child.pid}\n`),
+      );
     });
     const ended = await jitpaxos(['backup', directory, '--out', live]);
     t.equal(ended.code, 0, ended.stderr);
-    t.ok(decodeBackup(readFileSync(live), hash, live).lastIndex > 0, 'it may lag by what the disk does not know as committed yet');
+    t.ok(
+      decodeBackup(readFileSync(live), hash, live).lastIndex > 0,
+      'it may lag by what the disk does not know as committed yet',
+    );
     await Promise.all(cluster.replicas.map((replica) => replica.stop()));
     // On a busy host replica 0 may have become a spare, which is a little behind.
     let best = { committed: -1, from: '' };
@@ -87,16 +116,29 @@ t.test('inspect, backup, restore', async (t) => {
     bytes[offset + 10]! ^= 4;
     writeFileSync(join(damaged, segment.name), bytes);
     writeFileSync(join(damaged, 'notes'), '');
-    t.match(await inspected(damaged, 1), { log: { found: 'lost', why: /damaged at byte/ }, damage: [{ file: segment.name, offset }], others: [{ name: 'notes', what: 'not of a replica' }] });
+    t.match(await inspected(damaged, 1), {
+      log: { found: 'lost', why: /damaged at byte/ },
+      damage: [{ file: segment.name, offset }],
+      others: [{ name: 'notes', what: 'not of a replica' }],
+    });
     const refused = await jitpaxos(['backup', damaged, '--out', join(home, 'x.jpb')]);
     t.match(refused, { code: 1, stderr: /^backup-empty: .*damaged at byte/ });
     writeFileSync(join(damaged, 'hard-state'), 'rot');
-    t.match(await inspected(damaged, 1), { damage: [{ file: 'hard-state', offset: 0 }, { file: segment.name, offset }] });
+    t.match(await inspected(damaged, 1), {
+      damage: [
+        { file: 'hard-state', offset: 0 },
+        { file: segment.name, offset },
+      ],
+    });
   });
 
   await t.test('inspect and backup refuse what is no data directory', async (t) => {
     for (const path of [join(home, 'nowhere'), oldFile, home]) {
-      for (const args of [['inspect', path], ['backup', path, '--out', join(home, 'x.jpb')]]) t.match(await jitpaxos(args), { code: 2, stdout: '', stderr: /^argument-invalid: .* is no data directory: / });
+      for (const args of [
+        ['inspect', path],
+        ['backup', path, '--out', join(home, 'x.jpb')],
+      ])
+        t.match(await jitpaxos(args), { code: 2, stdout: '', stderr: /^argument-invalid: .* is no data directory: / });
     }
     t.notOk(existsSync(join(home, 'x.jpb')));
   });
@@ -104,7 +146,11 @@ t.test('inspect, backup, restore', async (t) => {
   await t.test('backup of a stopped replica has everything; never over a file', async (t) => {
     const ended = await jitpaxos(['backup', stopped, '--out', whole, '--json']);
     t.equal(ended.code, 0, ended.stderr);
-    t.match(JSON.parse(ended.stdout), { schema: 'jitpaxos.backup/1', cluster: config!.id, lastIndex: (await inspected(stopped)).log.lastIndex });
+    t.match(JSON.parse(ended.stdout), {
+      schema: 'jitpaxos.backup/1',
+      cluster: config!.id,
+      lastIndex: (await inspected(stopped)).log.lastIndex,
+    });
     t.match(await jitpaxos(['backup', stopped, '--out', whole]), { code: 2, stderr: /^file-exists: / });
   });
 
@@ -112,29 +158,59 @@ t.test('inspect, backup, restore', async (t) => {
     const bytes = readFileSync(whole);
     const unnoticed: number[] = [];
     for (let at = 0; at < bytes.length; at++) {
-      bytes[at]! ^= 1 << at % 8;
+      bytes[at]! ^= 1 << (at % 8);
       try {
         decodeBackup(bytes, hash, 'file');
         unnoticed.push(at);
       } catch (error) {
         if ((error as { code?: string }).code !== 'backup-unusable') throw error;
       }
-      bytes[at]! ^= 1 << at % 8;
+      bytes[at]! ^= 1 << (at % 8);
     }
     t.same(unnoticed, []);
-    t.throws(() => decodeBackup(bytes.subarray(0, bytes.length - 1), hash, 'file'), { code: 'backup-unusable', message: /copy it again/ });
+    t.throws(() => decodeBackup(bytes.subarray(0, bytes.length - 1), hash, 'file'), {
+      code: 'backup-unusable',
+      message: /copy it again/,
+    });
   });
 
   await t.test('a backup of nothing: neither written nor taken', async (t) => {
     const { owner, log } = decodeBackup(readFileSync(whole), hash, whole);
     const nothing = join(home, 'nothing.jpb');
     const data = join(home, 'lost');
-    const options = { files: new DirectoryFiles(data), directory: data, owner, hash, mode: 'fsync', bootId: '0'.repeat(32), nowMs: () => performance.now(), random: () => 7, later: () => undefined } as const;
+    const options = {
+      files: new DirectoryFiles(data),
+      directory: data,
+      owner,
+      hash,
+      mode: 'fsync',
+      bootId: '0'.repeat(32),
+      nowMs: () => performance.now(),
+      random: () => 7,
+      later: () => undefined,
+    } as const;
     // A log of before (logView −1: lost since), and one of a cluster that was never written to.
-    for (const [logView, why] of [[-1, /lost at an earlier start/], [0, /no committed entry/]] as const) {
+    for (const [logView, why] of [
+      [-1, /lost at an earlier start/],
+      [0, /no committed entry/],
+    ] as const) {
       rmSync(data, { recursive: true, force: true });
       mkdirSync(data);
-      await restoreBackup({ id: '', owner, lastIndex: 0, log: { hardState: { view: 3, logView, incarnation: 2 }, snapshot: undefined, entries: [], committed: 0, clean: true } }, options);
+      await restoreBackup(
+        {
+          id: '',
+          owner,
+          lastIndex: 0,
+          log: {
+            hardState: { view: 3, logView, incarnation: 2 },
+            snapshot: undefined,
+            entries: [],
+            committed: 0,
+            clean: true,
+          },
+        },
+        options,
+      );
       const ended = await jitpaxos(['backup', data, '--out', nothing]);
       t.match(ended, { code: 1, stdout: '', stderr: /^backup-empty: / });
       t.match(ended.stderr, why);
@@ -143,9 +219,24 @@ t.test('inspect, backup, restore', async (t) => {
     t.equal((await inspected(data)).log.found, 'whole');
     writeFileSync(nothing, encodeBackup({ ...log, entries: [], snapshot: undefined, committed: 0 }, owner, hash));
     const clusterFile = join(home, 'of-nothing.json');
-    t.match(await jitpaxos(['init', '--insecure', '--replicas', '127.0.0.1:7400', '--out', clusterFile, '--restore', nothing]), { code: 1, stderr: /^backup-empty: / });
+    t.match(
+      await jitpaxos([
+        'init',
+        '--insecure',
+        '--replicas',
+        '127.0.0.1:7400',
+        '--out',
+        clusterFile,
+        '--restore',
+        nothing,
+      ]),
+      { code: 1, stderr: /^backup-empty: / },
+    );
     t.notOk(existsSync(clusterFile));
-    t.match(await jitpaxos(['restore', nothing, '--cluster', oldFile, '--id', '0', '--data', join(home, 'of-nothing')]), { code: 1, stderr: /^backup-empty: / });
+    t.match(
+      await jitpaxos(['restore', nothing, '--cluster', oldFile, '--id', '0', '--data', join(home, 'of-nothing')]),
+      { code: 1, stderr: /^backup-empty: / },
+    );
     t.notOk(existsSync(join(home, 'of-nothing')));
   });
 
@@ -158,14 +249,40 @@ t.test('inspect, backup, restore', async (t) => {
   await t.test('restore to a new cluster: all replicas, and only before it has begun', async (t) => {
     const clusterFile = join(home, 'cluster.json');
     const ports = await freePorts(3);
-    const init = await jitpaxos(['init', '--insecure', '--replicas', ports.map((port) => `127.0.0.1:${port}`).join(','), '--out', clusterFile, '--restore', whole]);
+    const init = await jitpaxos([
+      'init',
+      '--insecure',
+      '--replicas',
+      ports.map((port) => `127.0.0.1:${port}`).join(','),
+      '--out',
+      clusterFile,
+      '--restore',
+      whole,
+    ]);
     t.equal(init.code, 0, init.stderr);
     const data = (id: number): string => join(home, `restored-${id}`);
-    const restoring = (id: number, file = whole, cluster = clusterFile, to = data(id)): ReturnType<typeof jitpaxos> => jitpaxos(['restore', file, '--cluster', cluster, '--id', String(id), '--data', to, '--quiet']);
-    t.match(await restoring(0, whole, oldFile), { code: 2, stderr: /^backup-other: / }, 'the cluster that it was taken from');
+    const restoring = (id: number, file = whole, cluster = clusterFile, to = data(id)): ReturnType<typeof jitpaxos> =>
+      jitpaxos(['restore', file, '--cluster', cluster, '--id', String(id), '--data', to, '--quiet']);
+    t.match(
+      await restoring(0, whole, oldFile),
+      { code: 2, stderr: /^backup-other: / },
+      'the cluster that it was taken from',
+    );
     t.match(await restoring(0, shorter), { code: 2, stderr: /^backup-other: / }, 'another backup');
-    t.match(await restoring(0, whole, clusterFile, stopped), { code: 2, stderr: /^file-exists: / }, 'a directory that was in use');
-    const start = (id: number, durability: 'fsync' | 'memory' = 'fsync'): Promise<Replica> => Replica.start({ cluster: clusterFile, id, machine: new KvMachine(), data: data(id), durability, logger: silentLogger });
+    t.match(
+      await restoring(0, whole, clusterFile, stopped),
+      { code: 2, stderr: /^file-exists: / },
+      'a directory that was in use',
+    );
+    const start = (id: number, durability: 'fsync' | 'memory' = 'fsync'): Promise<Replica> =>
+      Replica.start({
+        cluster: clusterFile,
+        id,
+        machine: new KvMachine(),
+        data: data(id),
+        durability,
+        logger: silentLogger,
+      });
     await t.rejects(start(0), { code: 'restore-missing' }, 'an empty log could outvote the others');
     await t.rejects(start(0, 'memory'), { code: 'option-invalid' });
     for (const id of [0, 1, 2]) {
@@ -177,7 +294,8 @@ t.test('inspect, backup, restore', async (t) => {
       await using client = await Client.connect({ cluster: clusterFile, lanes: 8, timeout: 20_000 });
       const kv = new KvClient(client);
       const wrong: number[] = [];
-      for (let i = 0; i < KEYS; i++) if (Buffer.from((await kv.get(`k${i}`)) ?? []).toString() !== String(i)) wrong.push(i);
+      for (let i = 0; i < KEYS; i++)
+        if (Buffer.from((await kv.get(`k${i}`)) ?? []).toString() !== String(i)) wrong.push(i);
       t.same(wrong, []);
       await kv.put('more', 'x');
       t.match(await restoring(0, whole, clusterFile, join(home, 'again')), { code: 1, stderr: /^cluster-running: / });

@@ -27,31 +27,57 @@ async function addresses(count = 3): Promise<string> {
   return (await freePorts(count)).map((port) => `127.0.0.1:${port}`).join(',');
 }
 
-const keyFile = (directory: string, name: string): KeyFile => JSON.parse(readFileSync(join(directory, name), 'utf8')) as KeyFile;
+const keyFile = (directory: string, name: string): KeyFile =>
+  JSON.parse(readFileSync(join(directory, name), 'utf8')) as KeyFile;
 
 t.test('init writes all of its files or none, and two clusters share a directory', async (t) => {
   const cwd = folder(t);
-  const run = async (...args: string[]): Promise<Ended> => jitpaxos(['init', '--replicas', await addresses(), ...args], { cwd });
+  const run = async (...args: string[]): Promise<Ended> =>
+    jitpaxos(['init', '--replicas', await addresses(), ...args], { cwd });
   t.equal((await run()).code, 0);
   t.same(readdirSync(cwd).sort(), ['client.keys', 'cluster.json', 'replica.keys']);
   t.equal((await run('--out', 'monday.json')).code, 0, 'another cluster in the same directory');
-  t.same(readdirSync(cwd).sort(), ['client.keys', 'cluster.json', 'monday.client.keys', 'monday.json', 'monday.replica.keys', 'replica.keys']);
-  for (const [cluster, keys] of [['cluster.json', 'client.keys'], ['monday.json', 'monday.client.keys']] as const) {
-    t.equal(keyFile(cwd, keys).cluster, (JSON.parse(readFileSync(join(cwd, cluster), 'utf8')) as { id: string }).id, `${keys} is of ${cluster}`);
+  t.same(readdirSync(cwd).sort(), [
+    'client.keys',
+    'cluster.json',
+    'monday.client.keys',
+    'monday.json',
+    'monday.replica.keys',
+    'replica.keys',
+  ]);
+  for (const [cluster, keys] of [
+    ['cluster.json', 'client.keys'],
+    ['monday.json', 'monday.client.keys'],
+  ] as const) {
+    t.equal(
+      keyFile(cwd, keys).cluster,
+      (JSON.parse(readFileSync(join(cwd, cluster), 'utf8')) as { id: string }).id,
+      `${keys} is of ${cluster}`,
+    );
   }
   writeFileSync(join(cwd, 'b.client.keys'), 'mine');
   const refused = await run('--out', 'b.json');
   t.match(refused, { code: 2, stderr: /^file-exists: b\.client\.keys exists already, and nothing was written/ });
   t.notOk(existsSync(join(cwd, 'b.json')) || existsSync(join(cwd, 'b.replica.keys')), 'nothing was');
   t.equal(readFileSync(join(cwd, 'b.client.keys'), 'utf8'), 'mine');
-  t.match(await run('--out', 'absent/c.json'), { code: 1, stderr: /^output-unwritable: absent\/.* can't be written \(ENOENT\); nothing was/ });
+  t.match(await run('--out', 'absent/c.json'), {
+    code: 1,
+    stderr: /^output-unwritable: absent\/.* can't be written \(ENOENT\); nothing was/,
+  });
   t.equal(readdirSync(cwd).filter((name) => name.includes('.new')).length, 0, 'no file is left aside');
 });
 
 t.test('files that belong together: what is written in between is not overwritten, and all is taken back', (t) => {
   const cwd = folder(t);
   const [first, second] = [join(cwd, 'first'), join(cwd, 'gone', 'second')];
-  t.throws(() => writeTogether([{ path: first, content: 'x' }, { path: second, content: 'y' }]), { code: 'output-unwritable' });
+  t.throws(
+    () =>
+      writeTogether([
+        { path: first, content: 'x' },
+        { path: second, content: 'y' },
+      ]),
+    { code: 'output-unwritable' },
+  );
   t.same(readdirSync(cwd), [], 'not even the first');
   writeTogether([{ path: first, content: 'x', mode: 0o600 }]);
   t.throws(() => writeTogether([{ path: first, content: 'z' }]), { code: 'file-exists' });
@@ -67,7 +93,16 @@ t.test('data directories of two clusters in one directory; one from before is no
   const [plain, own] = [join(cwd, '.jitpaxos', 'replica-0'), join(cwd, '.jitpaxos', 'monday', 'replica-0')];
   t.equal(dataBeside(join(cwd, 'cluster.json'), 0), plain);
   t.equal(dataBeside(join(cwd, 'monday.json'), 0), own);
-  const use = async (cluster: string): Promise<void> => (await Replica.start({ cluster: join(cwd, cluster), id: 0, machine: new KvMachine(), data: plain, logger: silentLogger })).close();
+  const use = async (cluster: string): Promise<void> =>
+    (
+      await Replica.start({
+        cluster: join(cwd, cluster),
+        id: 0,
+        machine: new KvMachine(),
+        data: plain,
+        logger: silentLogger,
+      })
+    ).close();
   await use('monday.json');
   t.equal(dataBeside(join(cwd, 'monday.json'), 0), plain, 'it has the data of this cluster');
   rmSync(plain, { recursive: true });
@@ -78,17 +113,42 @@ t.test('data directories of two clusters in one directory; one from before is no
 t.test('backup and restore as they are documented, in a directory that has a cluster', async (t) => {
   const cwd = folder(t);
   t.equal((await jitpaxos(['init', '--replicas', await addresses(1)], { cwd })).code, 0);
-  await (await Replica.start({ cluster: join(cwd, 'cluster.json'), id: 0, machine: new KvMachine(), data: join(cwd, '.jitpaxos', 'replica-0'), logger: silentLogger })).close();
+  await (
+    await Replica.start({
+      cluster: join(cwd, 'cluster.json'),
+      id: 0,
+      machine: new KvMachine(),
+      data: join(cwd, '.jitpaxos', 'replica-0'),
+      logger: silentLogger,
+    })
+  ).close();
   const ports = await freePorts(1);
-  writeFileSync(join(cwd, 'one.json'), JSON.stringify({ schema: 'jitpaxos.cluster/1', id: '00c0ffee00000001', replicas: [`127.0.0.1:${ports[0]}`] }));
-  const replica = await Replica.start({ cluster: join(cwd, 'one.json'), id: 0, machine: new KvMachine(), data: join(cwd, 'one-data'), durability: 'os', logger: silentLogger });
+  writeFileSync(
+    join(cwd, 'one.json'),
+    JSON.stringify({ schema: 'jitpaxos.cluster/1', id: '00c0ffee00000001', replicas: [`127.0.0.1:${ports[0]}`] }),
+  );
+  const replica = await Replica.start({
+    cluster: join(cwd, 'one.json'),
+    id: 0,
+    machine: new KvMachine(),
+    data: join(cwd, 'one-data'),
+    durability: 'os',
+    logger: silentLogger,
+  });
   const client = await Client.connect({ cluster: join(cwd, 'one.json'), timeout: 30_000, connectTimeout: 30_000 });
   await new KvClient(client).put('a', 'b');
   await client.close();
   await replica.close();
   t.match(await jitpaxos(['backup', 'one-data', '--out', 'monday.jpb'], { cwd }), { code: 0 });
-  t.match(await jitpaxos(['init', '--replicas', await addresses(), '--restore', 'monday.jpb', '--out', 'new.json'], { cwd }), { code: 0 });
-  for (const id of [0, 1, 2]) t.match(await jitpaxos(['restore', 'monday.jpb', '--cluster', 'new.json', '--id', String(id)], { cwd }), { code: 0, stdout: new RegExp(`in .*\\.jitpaxos/new/replica-${id}`) });
+  t.match(
+    await jitpaxos(['init', '--replicas', await addresses(), '--restore', 'monday.jpb', '--out', 'new.json'], { cwd }),
+    { code: 0 },
+  );
+  for (const id of [0, 1, 2])
+    t.match(await jitpaxos(['restore', 'monday.jpb', '--cluster', 'new.json', '--id', String(id)], { cwd }), {
+      code: 0,
+      stdout: new RegExp(`in .*\\.jitpaxos/new/replica-${id}`),
+    });
 });
 
 t.test('a key file has one flag with every command, and the variable is never ignored', async (t) => {
@@ -98,28 +158,79 @@ t.test('a key file has one flag with every command, and the variable is never ig
   const reader = keyFile(cwd, 'reader.keys').use;
   const own = keyFile(cwd, 'client.keys').use;
   const ids = [0, 1, 2];
-  const replicas = await Promise.all(ids.map((id) => Replica.start({ cluster: join(cwd, 'cluster.json'), id, machine: new KvMachine(), logger: silentLogger })));
+  const replicas = await Promise.all(
+    ids.map((id) =>
+      Replica.start({ cluster: join(cwd, 'cluster.json'), id, machine: new KvMachine(), logger: silentLogger }),
+    ),
+  );
   t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
-  const put = (args: string[], env: NodeJS.ProcessEnv = {}): Promise<Ended> => jitpaxos(['kv', 'put', 'a', 'b', '--timeout', '30s', ...args], { cwd, env });
+  const put = (args: string[], env: NodeJS.ProcessEnv = {}): Promise<Ended> =>
+    jitpaxos(['kv', 'put', 'a', 'b', '--timeout', '30s', ...args], { cwd, env });
   t.match(await put([]), { code: 0 });
-  for (const flag of ['--key-file', '--keys']) t.match(await put([flag, 'reader.keys']), { code: 2, stderr: /^read-only: / }, flag);
+  for (const flag of ['--key-file', '--keys'])
+    t.match(await put([flag, 'reader.keys']), { code: 2, stderr: /^read-only: / }, flag);
   t.match(await put([], { JITPAXOS_KEYS: 'reader.keys' }), { code: 2, stderr: /^read-only: / }, 'the variable');
-  t.match(await put(['--key-file', 'client.keys'], { JITPAXOS_KEYS: 'reader.keys' }), { code: 0 }, 'the flag goes before it');
+  t.match(
+    await put(['--key-file', 'client.keys'], { JITPAXOS_KEYS: 'reader.keys' }),
+    { code: 0 },
+    'the flag goes before it',
+  );
   t.match(await put([], { JITPAXOS_KEYS: 'absent.keys' }), { code: 1, stderr: /^key-file-unreadable: / });
-  for (const command of [['status', '--interval', '0s', '--timeout', '10s'], ['doctor', '--cluster', 'cluster.json'], ['top', '--count', '1', '--json']]) {
+  for (const command of [
+    ['status', '--interval', '0s', '--timeout', '10s'],
+    ['doctor', '--cluster', 'cluster.json'],
+    ['top', '--count', '1', '--json'],
+  ]) {
     const ended = await jitpaxos([...command, '--key-file', 'absent.keys'], { cwd });
     t.match(ended.stderr + ended.stdout, /key file absent\.keys cannot be read/, command[0]!);
     t.not(ended.code, 0);
   }
-  t.match(await jitpaxos(['bench', 'latency', '--cluster', 'cluster.json', '--key-file', 'absent.keys', '--ops', '10'], { cwd }), { code: 1, stderr: /absent\.keys/ });
-  const bench = await jitpaxos(['bench', 'latency', '--cluster', 'cluster.json', '--machine', 'kv', '--key-file', 'client.keys', '--ops', '20', '--warmup', '0', '--timeout', '60s'], { cwd, env: { JITPAXOS_KEYS: 'absent.keys' } });
+  t.match(
+    await jitpaxos(['bench', 'latency', '--cluster', 'cluster.json', '--key-file', 'absent.keys', '--ops', '10'], {
+      cwd,
+    }),
+    { code: 1, stderr: /absent\.keys/ },
+  );
+  const bench = await jitpaxos(
+    [
+      'bench',
+      'latency',
+      '--cluster',
+      'cluster.json',
+      '--machine',
+      'kv',
+      '--key-file',
+      'client.keys',
+      '--ops',
+      '20',
+      '--warmup',
+      '0',
+      '--timeout',
+      '60s',
+    ],
+    { cwd, env: { JITPAXOS_KEYS: 'absent.keys' } },
+  );
   t.equal(bench.code, 0, bench.stderr);
 
   const listed = await jitpaxos(['keys', 'list', '--json'], { cwd });
-  t.match(JSON.parse(listed.stdout), { schema: 'jitpaxos.keys-list/1', file: 'replica.keys', keys: [{ role: 'replica', inUse: true }, { id: own, role: 'client' }, { id: reader, role: 'read-only' }] });
-  const secrets = ['replica.keys', 'client.keys', 'reader.keys'].flatMap((name) => keyFile(cwd, name).keys.map(({ secret }) => secret));
-  t.notOk(secrets.some((secret) => listed.stdout.includes(secret.slice(0, 12))), 'no secret is shown');
-  const of = (text: string, id: number): string => (JSON.parse(text) as { keys: { id: number; check: string }[] }).keys.find((key) => key.id === id)!.check;
+  t.match(JSON.parse(listed.stdout), {
+    schema: 'jitpaxos.keys-list/1',
+    file: 'replica.keys',
+    keys: [
+      { role: 'replica', inUse: true },
+      { id: own, role: 'client' },
+      { id: reader, role: 'read-only' },
+    ],
+  });
+  const secrets = ['replica.keys', 'client.keys', 'reader.keys'].flatMap((name) =>
+    keyFile(cwd, name).keys.map(({ secret }) => secret),
+  );
+  t.notOk(
+    secrets.some((secret) => listed.stdout.includes(secret.slice(0, 12))),
+    'no secret is shown',
+  );
+  const of = (text: string, id: number): string =>
+    (JSON.parse(text) as { keys: { id: number; check: string }[] }).keys.find((key) => key.id === id)!.check;
   const mine = await jitpaxos(['keys', 'list', '--key-file', 'client.keys', '--json'], { cwd });
   t.equal(of(mine.stdout, own), of(listed.stdout, own), 'equal secrets are seen to be equal');
   t.not(of(listed.stdout, own), of(listed.stdout, reader));
@@ -128,17 +239,29 @@ t.test('a key file has one flag with every command, and the variable is never ig
 t.test('--timeout bounds connecting as well', async (t) => {
   const cwd = folder(t);
   await jitpaxos(['init', '--insecure', '--replicas', await addresses()], { cwd });
-  t.match(await jitpaxos(['kv', 'get', 'a', '--timeout', '300ms'], { cwd }), { code: 3, stderr: /^cluster-unavailable: no session within 300 ms / });
+  t.match(await jitpaxos(['kv', 'get', 'a', '--timeout', '300ms'], { cwd }), {
+    code: 3,
+    stderr: /^cluster-unavailable: no session within 300 ms /,
+  });
 });
 
 t.test('help, version, durations, and why a replica does not start', async (t) => {
-  for (const args of [['-h'], ['kv', '-h'], ['kv', 'get', '-h'], ['replica', '-h']]) t.match(await jitpaxos(args), { code: 0, stdout: /jitpaxos/ }, args.join(' '));
+  for (const args of [['-h'], ['kv', '-h'], ['kv', 'get', '-h'], ['replica', '-h']])
+    t.match(await jitpaxos(args), { code: 0, stdout: /jitpaxos/ }, args.join(' '));
   t.equal((await jitpaxos(['version'])).stdout, (await jitpaxos(['--version'])).stdout);
   const kv = [...(await jitpaxos(['--help'])).stdout.matchAll(/^ {2}(\w+)/gm)].map(([, word]) => word!);
-  t.equal(kv.lastIndexOf('kv') - kv.indexOf('kv') + 1, kv.filter((word) => word === 'kv').length, 'a group stands together');
-  t.match(await jitpaxos(['kv', 'get', 'a', '--timeout', '0s']), { code: 2, stderr: /^flag-invalid: --timeout "0s" is out of range; it has to be from 1ms to 1h\n$/ });
+  t.equal(
+    kv.lastIndexOf('kv') - kv.indexOf('kv') + 1,
+    kv.filter((word) => word === 'kv').length,
+    'a group stands together',
+  );
+  t.match(await jitpaxos(['kv', 'get', 'a', '--timeout', '0s']), {
+    code: 2,
+    stderr: /^flag-invalid: --timeout "0s" is out of range; it has to be from 1ms to 1h\n$/,
+  });
   t.match(await jitpaxos(['status', '--timeout', '5']), { code: 2, stderr: /is not a duration with a unit/ });
-  for (const text of ['1ms', '90s', '2m', '24h', '500us', '1500ms', '0s']) t.equal(parseDuration(writeDuration(parseDuration(text)!)), parseDuration(text), text);
+  for (const text of ['1ms', '90s', '2m', '24h', '500us', '1500ms', '0s'])
+    t.equal(parseDuration(writeDuration(parseDuration(text)!)), parseDuration(text), text);
 
   const cwd = folder(t);
   await jitpaxos(['init', '--insecure', '--replicas', await addresses()], { cwd });
@@ -148,28 +271,65 @@ t.test('help, version, durations, and why a replica does not start', async (t) =
     t.equal(stderr.trim().split('\n').length, 1, stderr);
     return JSON.parse(stderr) as Record<string, unknown>;
   };
-  t.match(await line(['--id', '9', '--log-format', 'json']), { level: 'error', event: 'replica.ended', code: 'replica-id-out-of-range', error: /replicas 0 to 2/, exitCode: 2 });
-  t.match(await line(['--id', 'x', '--log-format=json']), { event: 'replica.ended', code: 'flag-invalid' }, 'also where the command line itself is wrong');
-  t.match(await line(['--id', '0', '--suspect-after', '1ms'], { JITPAXOS_LOG_FORMAT: 'json' }), { event: 'replica.ended', code: 'flag-invalid' });
-  t.match(await line(['--id', '9']), { event: 'replica.ended', code: 'replica-id-out-of-range' }, 'auto, where stderr is no terminal');
+  t.match(await line(['--id', '9', '--log-format', 'json']), {
+    level: 'error',
+    event: 'replica.ended',
+    code: 'replica-id-out-of-range',
+    error: /replicas 0 to 2/,
+    exitCode: 2,
+  });
+  t.match(
+    await line(['--id', 'x', '--log-format=json']),
+    { event: 'replica.ended', code: 'flag-invalid' },
+    'also where the command line itself is wrong',
+  );
+  t.match(await line(['--id', '0', '--suspect-after', '1ms'], { JITPAXOS_LOG_FORMAT: 'json' }), {
+    event: 'replica.ended',
+    code: 'flag-invalid',
+  });
+  t.match(
+    await line(['--id', '9']),
+    { event: 'replica.ended', code: 'replica-id-out-of-range' },
+    'auto, where stderr is no terminal',
+  );
   t.match(await line(['--id', 'x', '--log-format', 'auto']), { event: 'replica.ended', code: 'flag-invalid' });
-  t.match(await line(['--id', '9'], { JITPAXOS_LOG_FORMAT: 'auto' }), { event: 'replica.ended', code: 'replica-id-out-of-range' });
-  t.match((await jitpaxos(['replica', '--id', '9', '--log-format', 'text'], { cwd })).stderr, /^replica-id-out-of-range: /, 'for people');
+  t.match(await line(['--id', '9'], { JITPAXOS_LOG_FORMAT: 'auto' }), {
+    event: 'replica.ended',
+    code: 'replica-id-out-of-range',
+  });
+  t.match(
+    (await jitpaxos(['replica', '--id', '9', '--log-format', 'text'], { cwd })).stderr,
+    /^replica-id-out-of-range: /,
+    'for people',
+  );
 });
 
 t.test('config explain says what would be used', async (t) => {
   const { stdout } = await jitpaxos(['config', 'explain', '--json']);
   const { settings } = JSON.parse(stdout) as { settings: { name: string; value: string | null; from: string }[] };
-  t.same(settings.filter(({ value }) => value === null).map(({ name }) => name), ['id'], 'only what has no default is unset');
-  t.match(settings.find(({ name }) => name === 'suspect-after'), { value: '40ms', from: 'default' });
+  t.same(
+    settings.filter(({ value }) => value === null).map(({ name }) => name),
+    ['id'],
+    'only what has no default is unset',
+  );
+  t.match(
+    settings.find(({ name }) => name === 'suspect-after'),
+    { value: '40ms', from: 'default' },
+  );
 });
 
 t.test('demo: a report that cannot be written is found before anything starts', async (t) => {
-  t.match(await jitpaxos(['demo', '--report', '/absent/report.html']), { code: 2, stderr: /^flag-invalid: --report \/absent\/report\.html can't be written: there is no directory/ });
+  t.match(await jitpaxos(['demo', '--report', '/absent/report.html']), {
+    code: 2,
+    stderr: /^flag-invalid: --report \/absent\/report\.html can't be written: there is no directory/,
+  });
 });
 
 t.test('what the walk of the README leaves in a checkout is ignored by git and by container builds', (t) => {
-  for (const [file, patterns] of [['.gitignore', ['*.keys', '/cluster.json', '.jitpaxos/', '/jitpaxos-report.html']], ['.dockerignore', ['*.keys', '**/*.keys', '.jitpaxos', '**/.jitpaxos']]] as const) {
+  for (const [file, patterns] of [
+    ['.gitignore', ['*.keys', '/cluster.json', '.jitpaxos/', '/jitpaxos-report.html']],
+    ['.dockerignore', ['*.keys', '**/*.keys', '.jitpaxos', '**/.jitpaxos']],
+  ] as const) {
     const lines = readFileSync(new URL(`../../../${file}`, import.meta.url), 'utf8').split('\n');
     for (const pattern of patterns) t.ok(lines.includes(pattern), `${file}: ${pattern}`);
   }

@@ -4,9 +4,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { REPLICA_SETTINGS } from '../../src/cli/config.js';
-import { CliError } from '../../src/console/exit.js';
+import type { CliError } from '../../src/console/exit.js';
 import { parseFlags, type CommandShape, type Flags } from '../../src/console/flags.js';
-import { asSettings, CONFIG_FLAG, CONFIG_SCHEMA, keyOf, openSettings, variableOf, withoutSettings } from '../../src/console/settings.js';
+import {
+  asSettings,
+  CONFIG_FLAG,
+  CONFIG_SCHEMA,
+  keyOf,
+  openSettings,
+  variableOf,
+  withoutSettings,
+} from '../../src/console/settings.js';
 import { jitpaxos } from '../cluster/processes.js';
 
 const SHAPE = {
@@ -35,7 +43,8 @@ function file(t: Test, content: unknown): string {
   return path;
 }
 
-const parse = (args: string[], env: NodeJS.ProcessEnv = {}) => parseFlags(SHAPE, args, (path) => openSettings(SHAPE, path, env));
+const parse = (args: string[], env: NodeJS.ProcessEnv = {}) =>
+  parseFlags(SHAPE, args, (path) => openSettings(SHAPE, path, env));
 
 t.test('names', (t) => {
   t.equal(variableOf('sync-interval'), 'JITPAXOS_SYNC_INTERVAL');
@@ -66,15 +75,51 @@ t.test('flag before variable before file before default', (t) => {
 t.test('what is wrong is named with its source, and exit code 2', (t) => {
   const config = (content: unknown): string[] => ['--config', file(t, content)];
   const cases: [what: string, args: string[], env: NodeJS.ProcessEnv, code: string, words: RegExp][] = [
-    ['a value of the environment', [], { JITPAXOS_ID: 'x' }, 'flag-invalid', /^JITPAXOS_ID "x" is not a whole number from 0 to 9/],
+    [
+      'a value of the environment',
+      [],
+      { JITPAXOS_ID: 'x' },
+      'flag-invalid',
+      /^JITPAXOS_ID "x" is not a whole number from 0 to 9/,
+    ],
     ['one out of range', [], { JITPAXOS_ID: '10' }, 'flag-invalid', /from 0 to 9/],
     ['a switch', [], { JITPAXOS_LOUD: 'yes' }, 'flag-invalid', /JITPAXOS_LOUD "yes" is not true or false/],
-    ['a misspelt variable', [], { JITPAXOS_SYNC_INTERVALL: '1ms' }, 'config-invalid', /did you mean JITPAXOS_SYNC_INTERVAL\?/],
-    ['a misspelt key', config({ schema: CONFIG_SCHEMA, syncinterval: '1ms' }), {}, 'config-invalid', /"syncinterval" is not known here; did you mean "syncInterval"\?/],
-    ['a key like nothing', config({ schema: CONFIG_SCHEMA, zzzzzz: 1 }), {}, 'config-invalid', /use one of id, syncInterval, size, loud/],
+    [
+      'a misspelt variable',
+      [],
+      { JITPAXOS_SYNC_INTERVALL: '1ms' },
+      'config-invalid',
+      /did you mean JITPAXOS_SYNC_INTERVAL\?/,
+    ],
+    [
+      'a misspelt key',
+      config({ schema: CONFIG_SCHEMA, syncinterval: '1ms' }),
+      {},
+      'config-invalid',
+      /"syncinterval" is not known here; did you mean "syncInterval"\?/,
+    ],
+    [
+      'a key like nothing',
+      config({ schema: CONFIG_SCHEMA, zzzzzz: 1 }),
+      {},
+      'config-invalid',
+      /use one of id, syncInterval, size, loud/,
+    ],
     ['a key that is no setting', config({ schema: CONFIG_SCHEMA, local: 1 }), {}, 'config-invalid', /"local"/],
-    ['a value in the file', config({ schema: CONFIG_SCHEMA, syncInterval: '5' }), {}, 'flag-invalid', /replica\.json: "syncInterval" "5" is not a duration/],
-    ['its type', config({ schema: CONFIG_SCHEMA, syncInterval: 5 }), {}, 'config-invalid', /"syncInterval" is 5; it has to be a text/],
+    [
+      'a value in the file',
+      config({ schema: CONFIG_SCHEMA, syncInterval: '5' }),
+      {},
+      'flag-invalid',
+      /replica\.json: "syncInterval" "5" is not a duration/,
+    ],
+    [
+      'its type',
+      config({ schema: CONFIG_SCHEMA, syncInterval: 5 }),
+      {},
+      'config-invalid',
+      /"syncInterval" is 5; it has to be a text/,
+    ],
     ['another type', config({ schema: CONFIG_SCHEMA, loud: 1 }), {}, 'config-invalid', /it has to be true or false/],
     ['no schema', config({ id: 1 }), {}, 'config-invalid', /"schema" is undefined/],
     ['a list', config([]), {}, 'config-invalid', /no JSON object/],
@@ -91,23 +136,43 @@ t.test('what is wrong is named with its source, and exit code 2', (t) => {
     }
   }
   t.throws(() => parse(['--config', '/absent/replica.json']), { code: 'config-file-unreadable' });
-  t.doesNotThrow(() => parse([], { JITPAXOS_SKIP_NATIVE: '1', JITPAXOS_SOMETHING_ELSE: '1' }), 'variables for others are left alone');
+  t.doesNotThrow(
+    () => parse([], { JITPAXOS_SKIP_NATIVE: '1', JITPAXOS_SOMETHING_ELSE: '1' }),
+    'variables for others are left alone',
+  );
   t.end();
 });
 
 t.test('jitpaxos config explain', async (t) => {
   const path = file(t, { schema: CONFIG_SCHEMA, id: 2, maxHold: '0s' });
-  const { code, stdout } = await jitpaxos(['config', 'explain', '--json', '--config', path, '--machine', 'echo'], { env: { JITPAXOS_METRICS: '9464' } });
+  const { code, stdout } = await jitpaxos(['config', 'explain', '--json', '--config', path, '--machine', 'echo'], {
+    env: { JITPAXOS_METRICS: '9464' },
+  });
   t.equal(code, 0);
   const { settings } = JSON.parse(stdout) as { settings: { name: string; value: string; from: string }[] };
-  const of = (name: string): string => settings.flatMap((each) => (each.name === name ? [`${each.value} ${each.from}`] : [])).join();
-  t.same(['id', 'max-hold', 'metrics', 'machine', 'durability', 'data'].map(of), ['2 file', '0s file', '9464 environment', 'echo flag', 'os default', '.jitpaxos/replica-N beside the cluster file default']);
-  t.match((await jitpaxos(['config', 'explain'], { env: { JITPAXOS_CLOCKK: 'tai' } })).stderr, /^config-invalid: .*did you mean JITPAXOS_CLOCK\?\n$/);
-  t.match((await jitpaxos(['replica', '--id', '0', '--suspect-after', '6ms'])).stderr, /^flag-invalid: --suspect-after is less than twice --sync-interval/);
+  const of = (name: string): string =>
+    settings.flatMap((each) => (each.name === name ? [`${each.value} ${each.from}`] : [])).join();
+  t.same(['id', 'max-hold', 'metrics', 'machine', 'durability', 'data'].map(of), [
+    '2 file',
+    '0s file',
+    '9464 environment',
+    'echo flag',
+    'os default',
+    '.jitpaxos/replica-N beside the cluster file default',
+  ]);
+  t.match(
+    (await jitpaxos(['config', 'explain'], { env: { JITPAXOS_CLOCKK: 'tai' } })).stderr,
+    /^config-invalid: .*did you mean JITPAXOS_CLOCK\?\n$/,
+  );
+  t.match(
+    (await jitpaxos(['replica', '--id', '0', '--suspect-after', '6ms'])).stderr,
+    /^flag-invalid: --suspect-after is less than twice --sync-interval/,
+  );
 });
 
 t.test('every setting is in the documentation', (t) => {
   const page = readFileSync(new URL('../../../docs/configuration.md', import.meta.url), 'utf8');
-  for (const name of Object.keys(REPLICA_SETTINGS)) t.ok(page.includes(`| \`--${name}\` | \`${variableOf(name)}\` |`), name);
+  for (const name of Object.keys(REPLICA_SETTINGS))
+    t.ok(page.includes(`| \`--${name}\` | \`${variableOf(name)}\` |`), name);
   t.end();
 });

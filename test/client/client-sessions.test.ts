@@ -34,12 +34,33 @@ class Host {
       LANES,
       (events, earlier) => {
         const lo = 0x1000 * this.endpoint + 2 * ++this.drawn + 1;
-        return new ClientCore({ replicas: 3, lanes: LANES, seed: lo, sessionHi: 0, sessionLo: lo, nonceHi: 0, nonceLo: lo, limits: { operationBytes: 2048, resultBytes: 2048 }, timings: DEFAULT_CLIENT_TIMINGS, requestsPerLane, ...earlier?.succession() }, outbox, events);
+        return new ClientCore(
+          {
+            replicas: 3,
+            lanes: LANES,
+            seed: lo,
+            sessionHi: 0,
+            sessionLo: lo,
+            nonceHi: 0,
+            nonceLo: lo,
+            limits: { operationBytes: 2048, resultBytes: 2048 },
+            timings: DEFAULT_CLIENT_TIMINGS,
+            requestsPerLane,
+            ...earlier?.succession(),
+          },
+          outbox,
+          events,
+        );
       },
       {
         completed: (lane, outcome) => {
           const { sessions } = this;
-          const value = sessions.resultLength(lane) === 0 ? 0 : Number(new DataView(sessions.resultBytes(lane).buffer, sessions.resultBytes(lane).byteOffset).getBigInt64(0));
+          const value =
+            sessions.resultLength(lane) === 0
+              ? 0
+              : Number(
+                  new DataView(sessions.resultBytes(lane).buffer, sessions.resultBytes(lane).byteOffset).getBigInt64(0),
+                );
           this.ended.push([lane, outcome, outcome === Outcome.committed ? value : 0]);
           this.again(lane);
         },
@@ -97,27 +118,43 @@ class Host {
 }
 
 /** Requests of a lane are lost, and so are the words of a client that nobody hears it: the view is to stay. */
-const losesLane = (lane: number) => ({ to, values, message }: Packet): boolean => to < 3 && ((message.type === Request.type && values['lane'] === lane) || message.type === Plea.type || message.type === Probe.type);
+const losesLane =
+  (lane: number) =>
+  ({ to, values, message }: Packet): boolean =>
+    to < 3 &&
+    ((message.type === Request.type && values['lane'] === lane) ||
+      message.type === Plea.type ||
+      message.type === Probe.type);
 const losesRegisters = losesLane(REGISTER_LANE);
 
 const cluster = (): Cluster => new Cluster(3, { late: 'restamp', machine: () => new CounterMachine() });
 
-t.test('a lane that runs out of numbers goes on in another session, again and again, and every operation is executed once', (t) => {
-  const c = cluster();
-  const host = new Host(c, 16);
-  host.again = (lane) => host.ended.length < 600 && host.submit(lane); // from within the completion, as a slot client does
-  for (let lane = 0; lane < LANES; lane++) host.submit(lane);
-  for (let i = 0; i < 400 && host.ended.length < 600; i++) c.run(1_000);
-  c.run(10_000);
-  t.ok(host.ended.length >= 600);
-  t.ok(host.ended.every(([, outcome]) => outcome === Outcome.committed), 'none is lost');
-  t.strictSame(host.ended.map(([, , sum]) => sum).sort((a, b) => a - b), Array.from({ length: host.ended.length }, (_, i) => i + 1), 'each once');
-  t.ok(host.drawnSessions >= 10, `${host.drawnSessions} sessions`);
-  t.equal(host.said.filter((what) => what === 'ready').length, 1, 'lanes were ready all the time');
-  t.ok(host.said.every((what) => !what.startsWith('lost')));
-  t.equal(host.sessions.counters()[ClientCounter.submitted], host.ended.length, 'counters go on');
-  t.end();
-});
+t.test(
+  'a lane that runs out of numbers goes on in another session, again and again, and every operation is executed once',
+  (t) => {
+    const c = cluster();
+    const host = new Host(c, 16);
+    host.again = (lane) => host.ended.length < 600 && host.submit(lane); // from within the completion, as a slot client does
+    for (let lane = 0; lane < LANES; lane++) host.submit(lane);
+    for (let i = 0; i < 400 && host.ended.length < 600; i++) c.run(1_000);
+    c.run(10_000);
+    t.ok(host.ended.length >= 600);
+    t.ok(
+      host.ended.every(([, outcome]) => outcome === Outcome.committed),
+      'none is lost',
+    );
+    t.strictSame(
+      host.ended.map(([, , sum]) => sum).sort((a, b) => a - b),
+      Array.from({ length: host.ended.length }, (_, i) => i + 1),
+      'each once',
+    );
+    t.ok(host.drawnSessions >= 10, `${host.drawnSessions} sessions`);
+    t.equal(host.said.filter((what) => what === 'ready').length, 1, 'lanes were ready all the time');
+    t.ok(host.said.every((what) => !what.startsWith('lost')));
+    t.equal(host.sessions.counters()[ClientCounter.submitted], host.ended.length, 'counters go on');
+    t.end();
+  },
+);
 
 t.test('reads through the log take two numbers, and wear a lane as well', (t) => {
   const c = cluster();
@@ -155,9 +192,16 @@ t.test('what is open ends in the old session, while the new one serves', (t) => 
   t.equal(host.ended.length, before + 1);
   t.strictSame(host.ended.at(-1)!.slice(0, 2), [1, Outcome.committed]);
   t.equal(host.sessions.isIdle(1), true);
-  t.equal(Number(Buffer.from(host.sessions.resultBytes(1)).readBigInt64BE(0)), host.ended.at(-1)![2], 'the result is there until the next submit');
+  t.equal(
+    Number(Buffer.from(host.sessions.resultBytes(1)).readBigInt64BE(0)),
+    host.ended.at(-1)![2],
+    'the result is there until the next submit',
+  );
   host.run(1, 2);
-  t.strictSame(host.ended.slice(-2).map(([, outcome]) => outcome), [Outcome.committed, Outcome.committed]);
+  t.strictSame(
+    host.ended.slice(-2).map(([, outcome]) => outcome),
+    [Outcome.committed, Outcome.committed],
+  );
   c.run(10_000);
   t.equal(host.drawnSessions, 3);
   t.end();
@@ -170,7 +214,19 @@ t.test('a successor that is refused is tried again, after a pause, and the old o
   host.run(0, 56);
   t.equal(host.drawnSessions, 2);
   for (const status of [ReplyStatus.sessionTaken, ReplyStatus.badRequest]) {
-    for (const from of [0, 1]) host.receive(Reply, { session: BigInt(0x1000 * host.endpoint + 2 * host.drawnSessions + 1), lane: REGISTER_LANE, request: 1, index: 99n, chain: 1n, status }, from);
+    for (const from of [0, 1])
+      host.receive(
+        Reply,
+        {
+          session: BigInt(0x1000 * host.endpoint + 2 * host.drawnSessions + 1),
+          lane: REGISTER_LANE,
+          request: 1,
+          index: 99n,
+          chain: 1n,
+          status,
+        },
+        from,
+      );
     c.pass(1_000);
   }
   t.equal(host.drawnSessions, 4);
@@ -193,7 +249,16 @@ t.test('a session that no other follows in time ends as a lost one does, and no 
   c.loses = () => false;
   c.lose();
   c.run(300_000);
-  t.strictSame(host.ended.slice(16).map(([lane, outcome]) => [lane, outcome]).sort(), [[0, Outcome.sessionLost], [1, Outcome.sessionLost]]);
+  t.strictSame(
+    host.ended
+      .slice(16)
+      .map(([lane, outcome]) => [lane, outcome])
+      .sort(),
+    [
+      [0, Outcome.sessionLost],
+      [1, Outcome.sessionLost],
+    ],
+  );
   t.strictSame(host.said, ['ready', 'lost 3', 'ready']);
   host.run(0, 3);
   t.ok(host.ended.slice(-3).every(([, outcome]) => outcome === Outcome.committed));
@@ -206,7 +271,19 @@ t.test('a session that was never given is refused, not lost, and it is said how 
   const host = new Host(c, 64, false);
   for (let i = 1; i <= 3; i++) {
     c.run(20_000);
-    for (const from of [0, 1]) host.receive(Reply, { session: BigInt(0x1000 * host.endpoint + 2 * i + 1), lane: REGISTER_LANE, request: 1, index: 99n, chain: 1n, status: ReplyStatus.sessionTaken }, from);
+    for (const from of [0, 1])
+      host.receive(
+        Reply,
+        {
+          session: BigInt(0x1000 * host.endpoint + 2 * i + 1),
+          lane: REGISTER_LANE,
+          request: 1,
+          index: 99n,
+          chain: 1n,
+          status: ReplyStatus.sessionTaken,
+        },
+        from,
+      );
     c.pass(1_000);
     t.equal(host.sessions.refused, i);
   }
@@ -225,7 +302,17 @@ t.test('a session that is lost while its successor registers is replaced by that
   t.equal(host.drawnSessions, 2);
   host.submit(2);
   const [sent] = c.take({ from: host.endpoint, message: Request });
-  host.receive(Reject, { session: sent!.values['session'] as bigint, lane: 2, request: 1, reason: RejectReason.sessionUnknown, timestamp: sent!.values['timestamp'] as bigint }, 0);
+  host.receive(
+    Reject,
+    {
+      session: sent!.values['session'] as bigint,
+      lane: 2,
+      request: 1,
+      reason: RejectReason.sessionUnknown,
+      timestamp: sent!.values['timestamp'] as bigint,
+    },
+    0,
+  );
   c.pass(1_000);
   t.equal(host.sessions.ready, false);
   c.loses = () => false;

@@ -15,7 +15,8 @@ import type { ClusterConfig } from '../../src/host/cluster-config.js';
 import { silentLogger, type Logger } from '../../src/host/logger.js';
 import { clusterConfig, startReplicas } from '../server/fixtures.js';
 
-const text = (bytes: Uint8Array | undefined): string | undefined => (bytes === undefined ? undefined : Buffer.from(bytes).toString());
+const text = (bytes: Uint8Array | undefined): string | undefined =>
+  bytes === undefined ? undefined : Buffer.from(bytes).toString();
 
 async function connect(cluster: ClusterConfig, options: Partial<ClientOptions> = {}): Promise<Client> {
   return Client.connect({ cluster, logger: silentLogger, ...options });
@@ -54,13 +55,30 @@ t.test('three replicas and a key-value store', async (t) => {
     await kv.put(new Uint8Array([0, 255]), new Uint8Array([1, 2, 3]));
     t.same([...(await kv.get(new Uint8Array([0, 255])))!], [1, 2, 3]);
     const scan = await kv.scan({ from: 'a', to: 'z', limit: 1 });
-    t.same(scan.entries.map(({ key, value }) => [text(key), text(value)]), [['a', 'two']]);
+    t.same(
+      scan.entries.map(({ key, value }) => [text(key), text(value)]),
+      [['a', 'two']],
+    );
     t.equal(scan.more, true);
     t.equal((await kv.scan()).entries.length, 3);
     t.equal(await kv.delete('a'), true);
     await t.rejects(kv.put('k', new Uint8Array(100_000)), { code: 'kv-limit' });
-    for (const call of [() => kv.get('a\ud800'), () => kv.put('\udc00', ''), () => kv.put('k', 'half \ud83d'), () => kv.delete('\ude00\ud83d'), () => kv.increment('\ud800'), () => kv.compareAndSet('k', '\ud800', null), () => kv.compareAndSet('k', null, '\ud800'), () => kv.scan({ from: '\ud800' }), () => kv.scan({ to: '\ud800' })]) {
-      await t.rejects(call() as Promise<void>, { code: 'text-ill-formed', category: 'caller', message: /half of a surrogate pair/ });
+    for (const call of [
+      () => kv.get('a\ud800'),
+      () => kv.put('\udc00', ''),
+      () => kv.put('k', 'half \ud83d'),
+      () => kv.delete('\ude00\ud83d'),
+      () => kv.increment('\ud800'),
+      () => kv.compareAndSet('k', '\ud800', null),
+      () => kv.compareAndSet('k', null, '\ud800'),
+      () => kv.scan({ from: '\ud800' }),
+      () => kv.scan({ to: '\ud800' }),
+    ]) {
+      await t.rejects(call() as Promise<void>, {
+        code: 'text-ill-formed',
+        category: 'caller',
+        message: /half of a surrogate pair/,
+      });
     }
     await kv.put('whole \u{1f600}', '\ufffd');
     t.equal(text(await kv.get('whole \u{1f600}')), '\ufffd');
@@ -73,13 +91,23 @@ t.test('three replicas and a key-value store', async (t) => {
     const after = client.stats();
     t.equal(after.commits - before.commits, 200);
     t.ok(after.fastCommits - before.fastCommits > 100, `${after.fastCommits - before.fastCommits} of 200 were fast`);
-    t.match(after, { lanes: 4, openOperations: 0, waitingOperations: 0, session: /^[0-9a-f]{16}$/, transport: { kind: native.available ? 'native' : 'dgram' } });
+    t.match(after, {
+      lanes: 4,
+      openOperations: 0,
+      waitingOperations: 0,
+      session: /^[0-9a-f]{16}$/,
+      transport: { kind: native.available ? 'native' : 'dgram' },
+    });
     t.ok('late' in after.rejected && 'not-in-quorum' in after.rejected);
   });
 
   await t.test('more operations than lanes wait their turn', async (t) => {
     const results = await Promise.all(Array.from({ length: 300 }, () => kv.increment('many')));
-    t.same(results.map(Number).sort((a, b) => a - b), Array.from({ length: 300 }, (_, i) => i + 1), 'each executed once');
+    t.same(
+      results.map(Number).sort((a, b) => a - b),
+      Array.from({ length: 300 }, (_, i) => i + 1),
+      'each executed once',
+    );
   });
 
   await t.test('the caller may reuse its array at once, also while the operation waits', async (t) => {
@@ -92,7 +120,9 @@ t.test('three replicas and a key-value store', async (t) => {
 
   await t.test('several clients on the same keys', async (t) => {
     const clients = await Promise.all(Array.from({ length: 4 }, () => connect(cluster)));
-    await Promise.all(clients.flatMap((each) => Array.from({ length: 50 }, () => new KvClient(each).increment('shared'))));
+    await Promise.all(
+      clients.flatMap((each) => Array.from({ length: 50 }, () => new KvClient(each).increment('shared'))),
+    );
     t.equal(await kv.increment('shared', 0), 200n);
     await Promise.all(clients.map((each) => each.close()));
   });
@@ -101,7 +131,13 @@ t.test('three replicas and a key-value store', async (t) => {
     const closing = await connect(cluster, { lanes: 2 });
     const calls = Array.from({ length: 5 }, () => codeOf(closing.execute(new Uint8Array(9))));
     const closed = closing.close();
-    t.same(await Promise.all(calls), ['outcome-unknown', 'outcome-unknown', 'client-closed', 'client-closed', 'client-closed']);
+    t.same(await Promise.all(calls), [
+      'outcome-unknown',
+      'outcome-unknown',
+      'client-closed',
+      'client-closed',
+      'client-closed',
+    ]);
     await closed;
     await closing.close();
     t.equal(await codeOf(closing.execute(new Uint8Array(1))), 'client-closed');
@@ -113,22 +149,37 @@ t.test('three replicas and a key-value store', async (t) => {
   await t.test('all replicas have the same log', async (t) => {
     const [first, ...others] = replicas.map((replica) => replica.status());
     for (const other of others) {
-      if (other.members.includes(other.id)) t.same([other.lastIndex, other.lastChain], [first!.lastIndex, first!.lastChain]);
+      if (other.members.includes(other.id))
+        t.same([other.lastIndex, other.lastChain], [first!.lastIndex, first!.lastChain]);
     }
   });
 });
 
 t.test('what a call can end with', async (t) => {
-  const cluster = { ...(await clusterConfig(3)), limits: { logEntries: 1024, logBytes: 1 << 20, operationBytes: 1000 } };
+  const cluster = {
+    ...(await clusterConfig(3)),
+    limits: { logEntries: 1024, logBytes: 1 << 20, operationBytes: 1000 },
+  };
   const replicas = await startReplicas(cluster, () => new EchoMachine());
   const client = await connect(cluster, { lanes: 1, queue: 2, timeout: 3_000 });
   const operation = new Uint8Array(10).fill(7);
 
   await t.test('options and sizes are checked before anything is sent', async (t) => {
     const before = client.stats().counters['submitted'];
-    await t.rejects(client.execute(new Uint8Array(1001)), { code: 'operation-too-large', category: 'caller', retryable: false, message: /1001 bytes, this cluster accepts 1000/ });
-    await t.rejects(client.execute('text' as unknown as Uint8Array), { code: 'option-invalid', message: /"text"; it has to be a Uint8Array/ });
-    await t.rejects(client.execute(operation, { timeOut: 1 } as object), { code: 'option-invalid', message: /did you mean "timeout"\?/ });
+    await t.rejects(client.execute(new Uint8Array(1001)), {
+      code: 'operation-too-large',
+      category: 'caller',
+      retryable: false,
+      message: /1001 bytes, this cluster accepts 1000/,
+    });
+    await t.rejects(client.execute('text' as unknown as Uint8Array), {
+      code: 'option-invalid',
+      message: /"text"; it has to be a Uint8Array/,
+    });
+    await t.rejects(client.execute(operation, { timeOut: 1 } as object), {
+      code: 'option-invalid',
+      message: /did you mean "timeout"\?/,
+    });
     await t.rejects(client.execute(operation, { timeout: 0 }), { code: 'option-invalid', message: /timeout is 0/ });
     t.equal(client.stats().counters['submitted'], before);
     t.same(await client.execute(new Uint8Array(1000).fill(3)), new Uint8Array(1000).fill(3), 'the longest is accepted');
@@ -167,7 +218,11 @@ t.test('what a call can end with', async (t) => {
     const other = codeOf(client.query(operation, { signal: AbortSignal.any([many.signal]) })); // does not fit the queue
     t.equal(getEventListeners(many.signal, 'abort').length, 1);
     many.abort();
-    t.same(await Promise.all(ends), ['outcome-unknown', 'aborted', 'aborted'], 'what waits is withdrawn before the lane is free');
+    t.same(
+      await Promise.all(ends),
+      ['outcome-unknown', 'aborted', 'aborted'],
+      'what waits is withdrawn before the lane is free',
+    );
     t.equal(await other, 'busy');
     t.same(getEventListeners(many.signal, 'abort'), []);
     t.same(await client.execute(operation), operation);
@@ -200,7 +255,12 @@ t.test('connecting', async (t) => {
   await t.test('nobody is there', async (t) => {
     const cluster = await clusterConfig(3);
     const start = performance.now();
-    await t.rejects(connect(cluster, { connectTimeout: 80 }), { code: 'cluster-unavailable', category: 'environment', retryable: true, message: /none of them answered/ });
+    await t.rejects(connect(cluster, { connectTimeout: 80 }), {
+      code: 'cluster-unavailable',
+      category: 'environment',
+      retryable: true,
+      message: /none of them answered/,
+    });
     t.ok(performance.now() - start >= 79);
   });
 
@@ -210,7 +270,10 @@ t.test('connecting', async (t) => {
       await Promise.all(others.map((other) => other.close()));
       return [first!];
     });
-    await t.rejects(connect(cluster, { connectTimeout: 1_500 }), { code: 'cluster-unavailable', message: /too few of them answered/ });
+    await t.rejects(connect(cluster, { connectTimeout: 1_500 }), {
+      code: 'cluster-unavailable',
+      message: /too few of them answered/,
+    });
     await replica!.close();
   });
 
@@ -268,11 +331,18 @@ t.test('a session that was evicted is replaced', async (t) => {
   const { session } = client.stats();
   const others = [];
   for (let i = 0; i < 3; i++) others.push(await connect(cluster, { logger: silentLogger }));
-  const ends = await Promise.all([codeOf(client.execute(new Uint8Array(1))), codeOf(client.execute(new Uint8Array(1))), codeOf(client.execute(new Uint8Array(1)))]);
+  const ends = await Promise.all([
+    codeOf(client.execute(new Uint8Array(1))),
+    codeOf(client.execute(new Uint8Array(1))),
+    codeOf(client.execute(new Uint8Array(1))),
+  ]);
   t.same(ends.slice(0, 2), ['session-lost', 'session-lost']);
   t.equal(ends[2], 'ok', 'what waited goes out in the new session');
   t.not(client.stats().session, session);
-  t.same(events.filter((event) => event.startsWith('client')), ['client.session-lost']);
+  t.same(
+    events.filter((event) => event.startsWith('client')),
+    ['client.session-lost'],
+  );
   t.equal(client.stats().counters['session_lost'], 1);
   t.equal(client.stats().counters['submitted'], 3, 'counters go on from one session to the next');
   await Promise.all([client, ...others].map((each) => each.close()));
@@ -286,7 +356,11 @@ t.test('lanes that run out of request numbers go on in another session, and nobo
   const kv = new KvClient(client);
   const { session } = client.stats();
   const results = await Promise.all(Array.from({ length: 1_000 }, () => kv.increment('n')));
-  t.same(results.map(Number).sort((a, b) => a - b), Array.from({ length: 1_000 }, (_, i) => i + 1), 'each executed once');
+  t.same(
+    results.map(Number).sort((a, b) => a - b),
+    Array.from({ length: 1_000 }, (_, i) => i + 1),
+    'each executed once',
+  );
   for (let i = 0; i < 100; i++) if ((await kv.get('n')) === undefined) t.fail('reads go on as well');
   t.not(client.stats().session, session);
   t.match(client.stats().counters, { submitted: 1_000, session_lost: 0, unknown: 0 });
@@ -331,7 +405,10 @@ t.test('garbage does not reach a client', async (t) => {
   const client = await connect(cluster);
   const { host } = client as unknown as { host: ClientHost };
   const socket = createSocket('udp4');
-  for (let i = 0; i < 100; i++) await new Promise((resolve) => socket.send(crypto.getRandomValues(new Uint8Array(i * 5)), host.transport.port, '127.0.0.1', resolve));
+  for (let i = 0; i < 100; i++)
+    await new Promise((resolve) =>
+      socket.send(crypto.getRandomValues(new Uint8Array(i * 5)), host.transport.port, '127.0.0.1', resolve),
+    );
   await new Promise<void>((resolve) => socket.close(() => resolve()));
   t.same(await client.execute(new Uint8Array([5])), new Uint8Array([5]));
   const { drops } = client.stats();

@@ -23,13 +23,21 @@ t.test('a client that lists fewer replicas, or more, is refused by name', async 
   const fewer = { ...cluster, replicas: cluster.replicas.slice(0, 3) };
   const spare = (await freePorts(2)).map((port) => `127.0.0.1:${port}`);
   const more = { ...cluster, replicas: [...cluster.replicas, ...spare] };
-  for (const [file, listed, at] of [[fewer, 3, 2], [more, 7, 4]] as const) {
+  for (const [file, listed, at] of [
+    [fewer, 3, 2],
+    [more, 7, 4],
+  ] as const) {
     const error = await Client.connect({ cluster: file, connectTimeout: CONNECT_MS, logger: silentLogger }).then(
       (client) => client.close(),
       (thrown: unknown) => thrown as JitPaxosError,
     );
     t.match(error, { code: 'cluster-file-changed', category: 'caller', retryable: false });
-    t.match(error?.message, new RegExp(`^connecting is refused: this client's cluster file lists ${listed} replicas(, that of replica \\d 5){${at},}\\. Quorums follow from the number[^]*Give this client the cluster file that the replicas have`));
+    t.match(
+      error?.message,
+      new RegExp(
+        `^connecting is refused: this client's cluster file lists ${listed} replicas(, that of replica \\d 5){${at},}\\. Quorums follow from the number[^]*Give this client the cluster file that the replicas have`,
+      ),
+    );
   }
   await using client = await Client.connect({ cluster, connectTimeout: CONNECT_MS, logger: silentLogger });
   await new KvClient(client).put('a', 'b', { timeout: CONNECT_MS });
@@ -49,7 +57,10 @@ t.test('replicas that come back with another number, and remember nothing, serve
   await kv.put('a', 'b', { timeout: CONNECT_MS });
   await Promise.all(replicas.map((replica) => replica.close()));
   replicas = await startReplicas(five, () => new KvMachine());
-  const error = await kv.put('a', 'c', { timeout: 2000 }).then(() => undefined, (thrown: unknown) => thrown as JitPaxosError);
+  const error = await kv.put('a', 'c', { timeout: 2000 }).then(
+    () => undefined,
+    (thrown: unknown) => thrown as JitPaxosError,
+  );
   t.ok(error instanceof Error, 'nothing is acknowledged');
   await until(() => said.includes('client.cluster-differs'), 'the client says why');
   await using other = await Client.connect({ cluster: five, connectTimeout: CONNECT_MS, logger: silentLogger });

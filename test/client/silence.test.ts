@@ -7,7 +7,7 @@ import t from 'tap';
 import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import { StatusClient } from '../../src/client/status-client.js';
-import { JitPaxosError } from '../../src/errors.js';
+import type { JitPaxosError } from '../../src/errors.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import { native } from '../../src/native/addon.js';
 import type { KeyEntry, KeyFile } from '../../src/host/key-file.js';
@@ -21,12 +21,27 @@ const withoutNative = native.available ? false : native.reason;
 
 t.test('causes that can be told apart are', (t) => {
   const base = { silent: [0, 1, 2], refused: [], tells: true, key: 7, dropped: {} };
-  t.match(explainSilence({ ...base, refused: [0, 1, 2] }), /^nothing listens at the address of replicas 0, 1, 2 \(the host says so\): start them there$/);
-  t.match(explainSilence(base), /^no host says that nothing listens at replicas 0, 1, 2 \(ICMP is silent\)[^]*compare key 7/);
-  t.match(explainSilence({ ...base, refused: [1] }), /nothing listens at the address of replica 1 [^]*; no host says that nothing listens at replicas 0, 2/);
-  t.match(explainSilence({ ...base, tells: false }), /^a replica that cannot authenticate a datagram does not answer it: compare key 7[^]*else see whether replicas 0, 1, 2 run/);
+  t.match(
+    explainSilence({ ...base, refused: [0, 1, 2] }),
+    /^nothing listens at the address of replicas 0, 1, 2 \(the host says so\): start them there$/,
+  );
+  t.match(
+    explainSilence(base),
+    /^no host says that nothing listens at replicas 0, 1, 2 \(ICMP is silent\)[^]*compare key 7/,
+  );
+  t.match(
+    explainSilence({ ...base, refused: [1] }),
+    /nothing listens at the address of replica 1 [^]*; no host says that nothing listens at replicas 0, 2/,
+  );
+  t.match(
+    explainSilence({ ...base, tells: false }),
+    /^a replica that cannot authenticate a datagram does not answer it: compare key 7[^]*else see whether replicas 0, 1, 2 run/,
+  );
   t.notMatch(explainSilence({ ...base, key: undefined }), /key/);
-  t.match(explainSilence({ ...base, dropped: { checksum: 3 } }), /3 datagrams that came were refused here \(checksum\)/);
+  t.match(
+    explainSilence({ ...base, dropped: { checksum: 3 } }),
+    /3 datagrams that came were refused here \(checksum\)/,
+  );
   t.end();
 });
 
@@ -39,38 +54,76 @@ t.test('a client with a wrong key, one whose key is removed, and a cluster that 
   const secret = (): string => randomBytes(32).toString('hex');
   const replicaKey: KeyEntry = { id: 1, role: 'replica', secret: secret() };
   const clientKey: KeyEntry = { id: 22, role: 'client', secret: secret() };
-  const keysOf = (use: number, ...keys: KeyEntry[]): KeyFile => ({ schema: 'jitpaxos.keys/1', cluster: cluster.id, use, keys });
+  const keysOf = (use: number, ...keys: KeyEntry[]): KeyFile => ({
+    schema: 'jitpaxos.keys/1',
+    cluster: cluster.id,
+    use,
+    keys,
+  });
   const write = (name: string, keys: KeyFile): string => {
     writeFileSync(join(directory, name), JSON.stringify(keys), { mode: 0o600 });
     return join(directory, name);
   };
   const replicaKeys = write('replica.keys', keysOf(1, replicaKey, clientKey));
   write('client.keys', keysOf(22, clientKey));
-  const replicas = await Promise.all(cluster.replicas.map((_, id) => Replica.start({ cluster: file, id, machine: new KvMachine(), logger: silentLogger })));
+  const replicas = await Promise.all(
+    cluster.replicas.map((_, id) =>
+      Replica.start({ cluster: file, id, machine: new KvMachine(), logger: silentLogger }),
+    ),
+  );
   let running = true;
   t.teardown(() => (running ? Promise.all(replicas.map((replica) => replica.close())) : undefined));
 
   const wrong = keysOf(22, { ...clientKey, secret: secret() });
   const there = native.available ? /ICMP is silent[^]*compare key 22/ : /compare key 22/;
-  await t.rejects(Client.connect({ cluster: file, keys: wrong, connectTimeout: 300, logger: silentLogger }), { code: 'cluster-unavailable', message: there });
+  await t.rejects(Client.connect({ cluster: file, keys: wrong, connectTimeout: 300, logger: silentLogger }), {
+    code: 'cluster-unavailable',
+    message: there,
+  });
   await using status = await StatusClient.open({ cluster: file, keys: wrong });
   t.match(await status.ask(300), [{ report: undefined, silence: there }, { silence: there }, { silence: there }]);
   const wrongFile = write('wrong.keys', wrong);
   const doctor = await jitpaxos(['doctor', '--cluster', file, '--timeout', '500ms', '--json']);
-  const findings = (JSON.parse(doctor.stdout) as { findings: { check: string; level: string; found: string }[] }).findings;
-  t.match(findings.find(({ check }) => check === 'keys'), { level: 'ok', found: /key 22, role client, which .*replica\.keys has too/ });
-  t.match(findings.find(({ check }) => check === 'refused datagrams'), { level: 'warn', found: /replica 0: \d+ since its start/ }, 'what was sent under the wrong secret is counted');
-  const seen = await jitpaxos(['status', '--cluster', file, '--key-file', wrongFile, '--timeout', '300ms', '--interval', '0s']);
+  const findings = (JSON.parse(doctor.stdout) as { findings: { check: string; level: string; found: string }[] })
+    .findings;
+  t.match(
+    findings.find(({ check }) => check === 'keys'),
+    { level: 'ok', found: /key 22, role client, which .*replica\.keys has too/ },
+  );
+  t.match(
+    findings.find(({ check }) => check === 'refused datagrams'),
+    { level: 'warn', found: /replica 0: \d+ since its start/ },
+    'what was sent under the wrong secret is counted',
+  );
+  const seen = await jitpaxos([
+    'status',
+    '--cluster',
+    file,
+    '--key-file',
+    wrongFile,
+    '--timeout',
+    '300ms',
+    '--interval',
+    '0s',
+  ]);
   t.equal(seen.code, 3);
   t.match(seen.stdout, /replicas 0 [^]*do not answer: [^]*key 22/);
 
-  await using client = await Client.connect({ cluster: file, timeout: 20_000, connectTimeout: 20_000, logger: silentLogger });
+  await using client = await Client.connect({
+    cluster: file,
+    timeout: 20_000,
+    connectTimeout: 20_000,
+    logger: silentLogger,
+  });
   const kv = new KvClient(client);
   await kv.put('a', 'b');
   write('replica.keys', keysOf(1, replicaKey));
   t.equal(replicaKeys, join(directory, 'replica.keys'));
   for (const replica of replicas) replica.reloadKeys();
-  const error = await kv.put('a', 'c', { timeout: 300 }).then(() => undefined, (thrown: unknown) => thrown as JitPaxosError);
+  const error = await kv.put('a', 'c', { timeout: 300 }).then(
+    () => undefined,
+    (thrown: unknown) => thrown as JitPaxosError,
+  );
   t.match(error, { code: 'outcome-unknown', message: there }, 'a running client hears of its key, too');
   t.match(error?.cause, { code: 'replicas-silent', message: there });
   const removed = await jitpaxos(['doctor', '--cluster', file, '--timeout', '100ms']);
@@ -79,6 +132,9 @@ t.test('a client with a wrong key, one whose key is removed, and a cluster that 
   running = false;
   await Promise.all(replicas.map((replica) => replica.close()));
   await t.test('nobody is there', { skip: withoutNative }, async (t) => {
-    await t.rejects(Client.connect({ cluster: file, connectTimeout: 500, logger: silentLogger }), { code: 'cluster-unavailable', message: /nothing listens at the address of replicas 0, 1, 2/ });
+    await t.rejects(Client.connect({ cluster: file, connectTimeout: 500, logger: silentLogger }), {
+      code: 'cluster-unavailable',
+      message: /nothing listens at the address of replicas 0, 1, 2/,
+    });
   });
 });

@@ -63,21 +63,42 @@ function behaves(t: Test, open: () => Clock, source: string, epoch: ClockEpoch):
 
   const untouched = Buffer.alloc(16, 0xaa);
   clock.writeBE(untouched, 4);
-  t.equal(untouched.toString('hex', 0, 4) + untouched.toString('hex', 12), 'aa'.repeat(8), 'eight bytes are written and no more');
+  t.equal(
+    untouched.toString('hex', 0, 4) + untouched.toString('hex', 12),
+    'aa'.repeat(8),
+    'eight bytes are written and no more',
+  );
   for (const offset of [9, -1, NaN, 0.5, Infinity, 2 ** 53, 2 ** 32]) {
-    t.throws(() => clock.writeBE(new Uint8Array(16), offset), { name: 'RangeError', code: 'out-of-bounds', category: 'caller', retryable: false }, `offset ${offset}`);
+    t.throws(
+      () => clock.writeBE(new Uint8Array(16), offset),
+      { name: 'RangeError', code: 'out-of-bounds', category: 'caller', retryable: false },
+      `offset ${offset}`,
+    );
   }
   for (const index of [3, -1, NaN, 0.5, Infinity, 2 ** 53, 2 ** 32]) {
-    t.throws(() => clock.writeHalves(new Int32Array(4), index), { name: 'RangeError', code: 'out-of-bounds' }, `index ${index}`);
+    t.throws(
+      () => clock.writeHalves(new Int32Array(4), index),
+      { name: 'RangeError', code: 'out-of-bounds' },
+      `index ${index}`,
+    );
   }
   clock.writeBE(new Uint8Array(16), 8);
   clock.writeHalves(new Int32Array(4), 2);
-  t.throws(() => clock.writeBE(new Uint32Array(4) as unknown as Uint8Array, 0), { name: 'TypeError', code: 'invalid-argument', category: 'caller', retryable: false });
-  t.throws(() => clock.writeHalves(new Uint8Array(16) as unknown as Int32Array, 0), { name: 'TypeError', code: 'invalid-argument' });
+  t.throws(() => clock.writeBE(new Uint32Array(4) as unknown as Uint8Array, 0), {
+    name: 'TypeError',
+    code: 'invalid-argument',
+    category: 'caller',
+    retryable: false,
+  });
+  t.throws(() => clock.writeHalves(new Uint8Array(16) as unknown as Int32Array, 0), {
+    name: 'TypeError',
+    code: 'invalid-argument',
+  });
   t.throws(() => clock.writeBE(undefined as unknown as Uint8Array, 0), { name: 'TypeError', code: 'invalid-argument' });
 
   clock.close();
-  for (const read of [() => clock.nowBigInt(), () => readBE(clock), () => readHalves(clock)]) t.throws(read, { code: 'clock-closed', category: 'caller' });
+  for (const read of [() => clock.nowBigInt(), () => readBE(clock), () => readHalves(clock)])
+    t.throws(read, { code: 'clock-closed', category: 'caller' });
   t.doesNotThrow(() => clock.close(), 'closing twice is nothing');
   open().close();
 }
@@ -86,7 +107,10 @@ function nearDate(t: Test, clock: Clock, aheadNs = 0n): void {
   const before = BigInt(Date.now()) * NS_PER_MS;
   const reading = clock.nowBigInt() - aheadNs;
   const after = BigInt(Date.now() + 1) * NS_PER_MS;
-  t.ok(before - 2n * NS_PER_MS <= reading && reading <= after + 2n * NS_PER_MS, `${reading} within 2 ms of ${before} … ${after}`);
+  t.ok(
+    before - 2n * NS_PER_MS <= reading && reading <= after + 2n * NS_PER_MS,
+    `${reading} within 2 ms of ${before} … ${after}`,
+  );
   clock.close();
 }
 
@@ -117,7 +141,11 @@ t.test('without the addon', (t) => {
     t.match(message, new RegExp(`${spec} needs the native addon, and it is left out by a test`));
     t.equal(refusal(() => openClock(spec, WITHOUT_ADDON)).code, 'clock-addon-missing');
   }
-  t.equal(refusal(() => openClock('nonsense', WITHOUT_ADDON)).code, 'clock-spec-invalid', 'a wrong name is wrong in the first place');
+  t.equal(
+    refusal(() => openClock('nonsense', WITHOUT_ADDON)).code,
+    'clock-spec-invalid',
+    'a wrong name is wrong in the first place',
+  );
   t.end();
 });
 
@@ -166,7 +194,10 @@ t.test('the realtime stand-in follows the system clock', (t) => {
     },
   });
   const error = suspended.nowBigInt() - (trueNs + stepNs);
-  t.ok(-precise <= error && error <= precise, `a process suspended while it anchors is precise all the same: ${error} ns off`);
+  t.ok(
+    -precise <= error && error <= precise,
+    `a process suspended while it anchors is precise all the same: ${error} ns off`,
+  );
 
   const frozen = new JavaScriptRealtimeClock({ ...sources, dateMs: () => Number(trueNs / 1_000_000_000n) * 1_000 });
   t.type(frozen.nowBigInt(), 'bigint', 'a Date that does not move does not hang it');
@@ -179,14 +210,33 @@ t.test('the realtime stand-in follows the system clock', (t) => {
 });
 
 t.test('specifications that are none', (t) => {
-  const wrong = ['', 'Realtime', ' realtime', 'utc', 'phc:', 'disciplined', 'disciplined:', 'disciplined:ptp0', 'phc:ptp0', 'phc:./ptp0', 'phc:/dev/ptp0\0/etc', `phc:/${'x'.repeat(5_000)}`, 'constructor', '__proto__'];
+  const wrong = [
+    '',
+    'Realtime',
+    ' realtime',
+    'utc',
+    'phc:',
+    'disciplined',
+    'disciplined:',
+    'disciplined:ptp0',
+    'phc:ptp0',
+    'phc:./ptp0',
+    'phc:/dev/ptp0\0/etc',
+    `phc:/${'x'.repeat(5_000)}`,
+    'constructor',
+    '__proto__',
+  ];
   for (const spec of wrong) {
     const error = refusal(() => openClock(spec));
     t.equal(error.code, 'clock-spec-invalid', JSON.stringify(spec.slice(0, 20)));
-    t.match(error.message, /use one of auto, realtime, tai, monotonic, monotonic-raw, phc, disciplined:\/dev\/ptp0, phc:\/dev\/ptp0$/);
+    t.match(
+      error.message,
+      /use one of auto, realtime, tai, monotonic, monotonic-raw, phc, disciplined:\/dev\/ptp0, phc:\/dev\/ptp0$/,
+    );
     t.ok(error.message.length < 300, 'however long the input');
   }
-  for (const value of [undefined, null, 7, {}]) t.equal(refusal(() => openClock(value as unknown as string)).code, 'clock-spec-invalid');
+  for (const value of [undefined, null, 7, {}])
+    t.equal(refusal(() => openClock(value as unknown as string)).code, 'clock-spec-invalid');
   t.end();
 });
 

@@ -11,7 +11,10 @@ import { native, type NativeBinding } from '../../src/native/addon.js';
 import { freeAddress, nativeTransport, withoutNative } from '../transport/fixtures.js';
 
 const program = fileURLToPath(new URL('./timer-program.js', import.meta.url));
-const bindings = { 'with the addon': native, 'without': { available: false, addon: null, reason: 'left out' } satisfies NativeBinding };
+const bindings = {
+  'with the addon': native,
+  without: { available: false, addon: null, reason: 'left out' } satisfies NativeBinding,
+};
 const nowUs = (): number => performance.now() * 1000;
 /** Node's timers may come up to one of their milliseconds early. */
 const EARLY_US = 1_000;
@@ -117,43 +120,48 @@ t.test('a monotonic reader reads performance.now() in µs, with the addon and wi
       const before = performance.now() * 1e3;
       reader.read();
       const after = performance.now() * 1e3;
-      if (reader.at[0]! < before - 20 || reader.at[0]! > after + 20) outside.push(`${before} ≤ ${reader.at[0]!} ≤ ${after}`);
+      if (reader.at[0]! < before - 20 || reader.at[0]! > after + 20)
+        outside.push(`${before} ≤ ${reader.at[0]!} ≤ ${after}`);
     }
     t.same(outside, [], binding.available ? 'addon' : 'no addon');
   }
   t.end();
 });
 
-t.test('fires while a transport polls, also one that is set or closed from there', { skip: withoutNative }, async (t) => {
-  for (const idle of ['adaptive', 'busy'] as const) {
-    const address = await freeAddress(4);
-    const transport = nativeTransport({ idle, replicas: [address], listen: address });
-    await transport.open();
-    let fires = 0;
-    const either: string[] = [];
-    const one = openDeadlineTimer(() => void (either.push('one'), other.close()));
-    const other = openDeadlineTimer(() => void (either.push('other'), one.close()));
-    const timer = openDeadlineTimer(() => {
-      if (++fires < 200) timer.arm(nowUs() + 30, nowUs());
-      else {
-        timer.close();
-        void transport.close();
-      }
-      const bytes = transport.acquire(10);
-      if (bytes !== undefined) transport.send(bytes, 10, 0);
-      transport.flush(); // to itself: a reason to poll
-    });
-    timer.arm(nowUs(), nowUs());
-    one.arm(nowUs(), nowUs());
-    other.arm(nowUs(), nowUs());
-    for (let i = 0; i < 5_000 && fires < 200; i++) await sleep(1);
-    await sleep(10);
-    t.equal(fires, 200, idle);
-    t.equal(either.length, 1, `of two that are due, the first closed the other: ${either[0]}`);
-    one.close();
-    other.close();
-  }
-});
+t.test(
+  'fires while a transport polls, also one that is set or closed from there',
+  { skip: withoutNative },
+  async (t) => {
+    for (const idle of ['adaptive', 'busy'] as const) {
+      const address = await freeAddress(4);
+      const transport = nativeTransport({ idle, replicas: [address], listen: address });
+      await transport.open();
+      let fires = 0;
+      const either: string[] = [];
+      const one = openDeadlineTimer(() => void (either.push('one'), other.close()));
+      const other = openDeadlineTimer(() => void (either.push('other'), one.close()));
+      const timer = openDeadlineTimer(() => {
+        if (++fires < 200) timer.arm(nowUs() + 30, nowUs());
+        else {
+          timer.close();
+          void transport.close();
+        }
+        const bytes = transport.acquire(10);
+        if (bytes !== undefined) transport.send(bytes, 10, 0);
+        transport.flush(); // to itself: a reason to poll
+      });
+      timer.arm(nowUs(), nowUs());
+      one.arm(nowUs(), nowUs());
+      other.arm(nowUs(), nowUs());
+      for (let i = 0; i < 5_000 && fires < 200; i++) await sleep(1);
+      await sleep(10);
+      t.equal(fires, 200, idle);
+      t.equal(either.length, 1, `of two that are due, the first closed the other: ${either[0]}`);
+      one.close();
+      other.close();
+    }
+  },
+);
 
 t.test('who throws in one is heard, and the timer goes on', (t) => {
   const run = spawnSync(process.execPath, [program, 'throws'], { encoding: 'utf8', timeout: 30_000 });

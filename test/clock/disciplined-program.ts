@@ -61,7 +61,10 @@ t.test('every way of sampling is found, and gives the clock within its own bound
     await until(t, `${method}: 40 samples`, () => clock.report().samples >= 40);
     const { error, width } = errorOf(clock);
     const { errorNs, frequencyPpb } = clock.report();
-    t.ok(Math.abs(error) <= errorNs! + width / 2, `${method}: ${error} ns off, bound ${errorNs} ns, compared to within ${width / 2} ns`);
+    t.ok(
+      Math.abs(error) <= errorNs! + width / 2,
+      `${method}: ${error} ns off, bound ${errorNs} ns, compared to within ${width / 2} ns`,
+    );
     t.ok(errorNs! < 20_000, `${method}: a bound of use, ${errorNs} ns`);
     t.ok(Math.abs(frequencyPpb - 50_000) < 5_000, `${method}: 50 ppm are seen as ${frequencyPpb} ppb`);
     // A busy machine may leave it without samples for a while.
@@ -121,7 +124,11 @@ t.test('a step of the device: seen, counted, followed, and no reading goes back'
     await until(t, 'the status says so', () => !host.quality.healthy || host.report().steps > 0);
     t.ok(clock.report().samples - samples <= 2, 'within two samples');
     await until(t, 'the step is counted', () => host.report().steps === 1);
-    await until(t, 'and the clock is where the device is', () => host.quality.healthy && Math.abs(clock.report().offsetNs) < 2_000);
+    await until(
+      t,
+      'and the clock is where the device is',
+      () => host.quality.healthy && Math.abs(clock.report().offsetNs) < 2_000,
+    );
     clearInterval(watch);
     t.equal(backwards, 0, 'no reading below one handed out before');
     t.ok(host.report().changes >= changes + 2, 'the changes of status are counted');
@@ -149,7 +156,11 @@ t.test('a device that ptp4l steps from UTC to TAI, and back: the readings stay U
     model.set({ offsetNs: epoch === 'tai' ? TAI_NS : 0n });
     await until(t, `the step to ${epoch.toUpperCase()} is counted`, () => host.report().steps === index + 1);
     t.equal(clock.report().deviceEpoch, epoch, 'and what the device counts from was asked again');
-    await until(t, 'it is followed', () => clock.report().status === 'synchronized' && Math.abs(clock.report().offsetNs) < 2_000);
+    await until(
+      t,
+      'it is followed',
+      () => clock.report().status === 'synchronized' && Math.abs(clock.report().offsetNs) < 2_000,
+    );
     const { error, width } = errorOf(clock, epoch === 'tai' ? -TAI_NS : 0n);
     t.ok(Math.abs(error) <= clock.report().errorNs! + width / 2, `${error} ns off UTC`);
   }
@@ -177,7 +188,11 @@ t.test('a device that is read directly and is set meanwhile is not vouched for',
   t.match(host.report(), { epoch: 'utc', healthy: true });
   model.set({ offsetNs: TAI_NS });
   await until(t, 'noticed', () => !host.quality.healthy);
-  t.match(host.quality, { status: 'free-running', errorNs: null, found: /counted utc when it was opened, and counts tai now/ });
+  t.match(host.quality, {
+    status: 'free-running',
+    errorNs: null,
+    found: /counted utc when it was opened, and counts tai now/,
+  });
   model.set({ gone: 1n });
   host.nowBigInt();
   t.match(host.report(), { status: 'lost', epoch: 'utc' });
@@ -202,7 +217,11 @@ t.test('a device that is busy for a moment when it is opened, or read', async (t
     direct.close();
   }
   model.set({ busy: 1n });
-  t.throws(() => open(), { code: 'clock-unavailable', message: /it answers EBUSY; try again/ }, 'one that stays busy is named');
+  t.throws(
+    () => open(),
+    { code: 'clock-unavailable', message: /it answers EBUSY; try again/ },
+    'one that stays busy is named',
+  );
   model.set({ busy: 0n });
 
   const host = await HostClock.open(`phc:${DEVICE}`, { assessMs: 3_600_000 });
@@ -212,7 +231,11 @@ t.test('a device that is busy for a moment when it is opened, or read', async (t
   host.writeBE(bytes, 0);
   const halves = new Int32Array(2);
   host.writeHalves(halves, 0);
-  for (const reading of [host.nowBigInt(), new DataView(bytes.buffer).getBigUint64(0), (BigInt(halves[0]!) << 32n) | BigInt(halves[1]! >>> 0)]) {
+  for (const reading of [
+    host.nowBigInt(),
+    new DataView(bytes.buffer).getBigUint64(0),
+    (BigInt(halves[0]!) << 32n) | BigInt(halves[1]! >>> 0),
+  ]) {
     const off = Number(reading - realtime.nowBigInt());
     t.ok(Math.abs(off) < 10e9, `the system clock gives the reading, ${off} ns off`);
   }
@@ -222,7 +245,11 @@ t.test('a device that is busy for a moment when it is opened, or read', async (t
   realtime.close();
 
   model.set({ fixed: 1n, offsetNs: -1_000_000_000_000_000_000n });
-  t.throws(() => open(), { code: 'clock-not-set', message: /its driver lets nobody set it/ }, 'nobody is told to run ptp4l for a clock that cannot be set');
+  t.throws(
+    () => open(),
+    { code: 'clock-not-set', message: /its driver lets nobody set it/ },
+    'nobody is told to run ptp4l for a clock that cannot be set',
+  );
   model.set({ fixed: 0n, offsetNs: 0n });
 });
 
@@ -244,7 +271,11 @@ t.test('a device that is unplugged, and comes back', async (t) => {
   t.same(heard, ['lost'], 'said once');
   model.set({ gone: 0n });
   await until(t, 'the device is found again', () => host.quality.healthy);
-  t.match(host.now(), { status: 'unknown', earliest: null, latest: null }, 'nobody says how good it is: unknown, and no interval');
+  t.match(
+    host.now(),
+    { status: 'unknown', earliest: null, latest: null },
+    'nobody says how good it is: unknown, and no interval',
+  );
   t.equal(host.report().fallbacks, 1);
   host.close();
 });
@@ -306,48 +337,63 @@ t.test('a device that this user may not read', async (t) => {
   sysfs.unplug();
 });
 
-t.test('auto: a device that appears later is taken, without going back; one whose keeper is gone is not trusted', async (t) => {
-  // Far enough that going back shows between two readings of a busy host.
-  for (const offsetNs of [-300_000_000n, 300_000_000n]) {
-    model.set({ offsetNs, driftPpb: 0n });
-    const heard: string[] = [];
-    const system = openClock('realtime');
-    let behindNs: number | undefined;
-    const changed = ({ status, found }: ClockQuality): void => {
-      heard.push(`${status}: ${found}`);
-      // Called in the same turn in which the device is taken: on a busy host no timer is as near.
-      behindNs ??= Number(system.nowBigInt() - host.nowBigInt());
-    };
-    const host: HostClock = await HostClock.open('auto', { assessMs: 20, changed });
-    t.equal(host.source, 'realtime');
-    let last = host.nowBigInt();
-    let backwards = 0;
-    const watch = setInterval(() => {
-      for (let i = 0; i < 100; i++) {
-        const now = host.nowBigInt();
-        if (now < last) backwards++;
-        last = now;
-      }
-    }, 1);
-    sysfs.plug('igb', 21_000);
-    await until(t, 'it is taken', () => host.source === 'disciplined:/dev/ptp0');
-    t.match(host.why, /within 21000 ns/);
-    await until(t, 'and vouched for', () => host.quality.status === 'synchronized' && host.quality.errorNs! < 100_000);
-    const { clock } = host as unknown as { clock: DisciplinedClock };
-    await until(t, 'and followed', () => Math.abs(clock.report().offsetNs) < 2_000);
-    clearInterval(watch);
-    t.ok(behindNs! < 150_000_000, `it begins where the system clock was: ${behindNs} ns behind it`);
-    t.equal(backwards, 0, `no reading below one handed out before, the device being ${offsetNs} ns from the system clock`);
-    t.equal(host.report().steps, 0, 'the device was not stepped');
-    sysfs.plug('igb');
-    await until(t, 'nobody keeps it any more', () => host.quality.status === 'free-running');
-    t.match(host.quality, { healthy: false, errorNs: null, found: /ena vouched for it and does not answer any more/ });
-    t.equal(heard.filter((line) => line.startsWith('free-running: within')).length, 1, 'said once');
-    host.close();
-    sysfs.unplug();
-  }
-  model.set({ offsetNs: 0n });
-});
+t.test(
+  'auto: a device that appears later is taken, without going back; one whose keeper is gone is not trusted',
+  async (t) => {
+    // Far enough that going back shows between two readings of a busy host.
+    for (const offsetNs of [-300_000_000n, 300_000_000n]) {
+      model.set({ offsetNs, driftPpb: 0n });
+      const heard: string[] = [];
+      const system = openClock('realtime');
+      let behindNs: number | undefined;
+      const changed = ({ status, found }: ClockQuality): void => {
+        heard.push(`${status}: ${found}`);
+        // Called in the same turn in which the device is taken: on a busy host no timer is as near.
+        behindNs ??= Number(system.nowBigInt() - host.nowBigInt());
+      };
+      const host: HostClock = await HostClock.open('auto', { assessMs: 20, changed });
+      t.equal(host.source, 'realtime');
+      let last = host.nowBigInt();
+      let backwards = 0;
+      const watch = setInterval(() => {
+        for (let i = 0; i < 100; i++) {
+          const now = host.nowBigInt();
+          if (now < last) backwards++;
+          last = now;
+        }
+      }, 1);
+      sysfs.plug('igb', 21_000);
+      await until(t, 'it is taken', () => host.source === 'disciplined:/dev/ptp0');
+      t.match(host.why, /within 21000 ns/);
+      await until(
+        t,
+        'and vouched for',
+        () => host.quality.status === 'synchronized' && host.quality.errorNs! < 100_000,
+      );
+      const { clock } = host as unknown as { clock: DisciplinedClock };
+      await until(t, 'and followed', () => Math.abs(clock.report().offsetNs) < 2_000);
+      clearInterval(watch);
+      t.ok(behindNs! < 150_000_000, `it begins where the system clock was: ${behindNs} ns behind it`);
+      t.equal(
+        backwards,
+        0,
+        `no reading below one handed out before, the device being ${offsetNs} ns from the system clock`,
+      );
+      t.equal(host.report().steps, 0, 'the device was not stepped');
+      sysfs.plug('igb');
+      await until(t, 'nobody keeps it any more', () => host.quality.status === 'free-running');
+      t.match(host.quality, {
+        healthy: false,
+        errorNs: null,
+        found: /ena vouched for it and does not answer any more/,
+      });
+      t.equal(heard.filter((line) => line.startsWith('free-running: within')).length, 1, 'said once');
+      host.close();
+      sysfs.unplug();
+    }
+    model.set({ offsetNs: 0n });
+  },
+);
 
 t.test('what a device can do; and auto leaves one alone that nobody keeps', async (t) => {
   const sampler = PhcSampler.open(addon, DEVICE);
@@ -358,7 +404,15 @@ t.test('what a device can do; and auto leaves one alone that nobody keeps', asyn
   model.set({ gone: 0n });
   sysfs.plug('igb', undefined, 'eth0');
   const found = await candidates();
-  t.match(found, [{ spec: 'disciplined:/dev/ptp0', usable: false, why: /nobody is known to keep it/, probed: { method: 'precise', epoch: 'utc' } }, { spec: 'realtime', usable: true }]);
+  t.match(found, [
+    {
+      spec: 'disciplined:/dev/ptp0',
+      usable: false,
+      why: /nobody is known to keep it/,
+      probed: { method: 'precise', epoch: 'utc' },
+    },
+    { spec: 'realtime', usable: true },
+  ]);
   const { clock, why } = await chooseClock('auto', {});
   t.equal(clock.source, 'realtime');
   t.match(why, /nobody is known to keep it/);

@@ -11,5 +11,10 @@ const TESTS = 13;
 t.test('a disciplined clock, with a stand-in for the hardware', { skip: whyNoStandIn() }, async (t) => {
   const { library, directory } = buildStandIn(t);
   const model = new Model(join(directory, 'model'));
-  await runProgram(t, new URL('./disciplined-program.js', import.meta.url), standInEnvironment(library, model.path, new Sysfs(join(directory, 'root')).root), TESTS);
+  await runProgram(
+    t,
+    new URL('./disciplined-program.js', import.meta.url),
+    standInEnvironment(library, model.path, new Sysfs(join(directory, 'root')).root),
+    TESTS,
+  );
 });

@@ -2,7 +2,21 @@
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { endianness } from 'node:os';
 
-const FIELDS = ['offsetNs', 'driftPpb', 'driftFromRawNs', 'noiseNs', 'bracketNs', 'gone', 'lacks', 'busy', 'denied', 'busyGettime', 'fixed', 'busyUntilRawNs', 'hostAheadNs'] as const;
+const FIELDS = [
+  'offsetNs',
+  'driftPpb',
+  'driftFromRawNs',
+  'noiseNs',
+  'bracketNs',
+  'gone',
+  'lacks',
+  'busy',
+  'denied',
+  'busyGettime',
+  'fixed',
+  'busyUntilRawNs',
+  'hostAheadNs',
+] as const;
 
 export type ModelFields = Readonly<Record<(typeof FIELDS)[number], bigint>>;
 
@@ -10,7 +24,9 @@ export type ModelFields = Readonly<Record<(typeof FIELDS)[number], bigint>>;
 export const Lacks = { precise: 1n, extended: 2n, offset: 4n } as const;
 
 export class Model {
-  private readonly fields: Record<(typeof FIELDS)[number], bigint> = Object.fromEntries(FIELDS.map((name) => [name, 0n])) as Record<(typeof FIELDS)[number], bigint>;
+  private readonly fields: Record<(typeof FIELDS)[number], bigint> = Object.fromEntries(
+    FIELDS.map((name) => [name, 0n]),
+  ) as Record<(typeof FIELDS)[number], bigint>;
 
   constructor(
     readonly path: string,
@@ -22,7 +38,11 @@ export class Model {
   set(fields: Partial<ModelFields>): void {
     Object.assign(this.fields, fields);
     const bytes = Buffer.alloc(8 * FIELDS.length);
-    FIELDS.forEach((name, index) => (endianness() === 'LE' ? bytes.writeBigInt64LE(this.fields[name], 8 * index) : bytes.writeBigInt64BE(this.fields[name], 8 * index)));
+    FIELDS.forEach((name, index) =>
+      endianness() === 'LE'
+        ? bytes.writeBigInt64LE(this.fields[name], 8 * index)
+        : bytes.writeBigInt64BE(this.fields[name], 8 * index),
+    );
     // In place and in one write: the file is mapped by those who read it.
     const fd = openSync(this.path, constants.O_RDWR | constants.O_CREAT);
     writeSync(fd, bytes, 0, bytes.length, 0);

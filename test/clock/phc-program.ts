@@ -21,7 +21,10 @@ t.test('a reading is that of the device', (t) => {
   const before = utc.nowBigInt();
   const reading = phc.nowBigInt();
   const after = utc.nowBigInt();
-  t.ok(before <= reading - TAI_MINUS_UTC_NS && reading - TAI_MINUS_UTC_NS <= after, `${before} ≤ ${reading} − 37 s ≤ ${after}`);
+  t.ok(
+    before <= reading - TAI_MINUS_UTC_NS && reading - TAI_MINUS_UTC_NS <= after,
+    `${before} ≤ ${reading} − 37 s ≤ ${after}`,
+  );
   phc.close();
   t.end();
 });
@@ -45,7 +48,12 @@ t.test('two devices at a time do not mix', (t) => {
   t.not(moving.nowBigInt(), fixed.nowBigInt());
   moving.close();
   t.equal(fixed.nowBigInt(), 0xfedcba9876543210n, 'closing one leaves the other');
-  t.throws(() => moving.nowBigInt(), { name: 'ClockError', code: 'clock-closed', category: 'caller', retryable: false });
+  t.throws(() => moving.nowBigInt(), {
+    name: 'ClockError',
+    code: 'clock-closed',
+    category: 'caller',
+    retryable: false,
+  });
   t.throws(() => moving.writeBE(new Uint8Array(8), 0), { code: 'clock-closed' });
   t.throws(() => moving.writeHalves(new Int32Array(2), 0), { code: 'clock-closed' });
   t.doesNotThrow(() => moving.close());
@@ -71,16 +79,32 @@ t.test('a device that goes away', (t) => {
   const phc = openClock('phc:/dev/ptp-test-lost');
   phc.nowBigInt();
   const bytes = new Uint8Array(8);
-  t.throws(() => phc.writeBE(bytes, 0), { code: 'clock-lost', category: 'environment', message: /phc:\/dev\/ptp-test-lost stopped answering \(ENODEV\)/ });
+  t.throws(() => phc.writeBE(bytes, 0), {
+    code: 'clock-lost',
+    category: 'environment',
+    message: /phc:\/dev\/ptp-test-lost stopped answering \(ENODEV\)/,
+  });
   t.same(bytes, new Uint8Array(8), 'nothing is written');
   phc.close();
   t.end();
 });
 
 t.test('what open() refuses', (t) => {
-  t.throws(() => openClock('phc:/dev/ptp-test-denied'), { code: 'clock-permission', category: 'environment', message: /\/dev\/ptp-test-denied.*udev rule.*GROUP="ptp"/ });
-  t.throws(() => openClock('phc:/dev/ptp-test-busy'), { code: 'clock-unavailable', retryable: true, message: /\/dev\/ptp-test-busy/ });
-  t.throws(() => openClock('phc:/dev/ptp-test-no-files-left'), { code: 'clock-limit', retryable: true, message: /ulimit -n/ });
+  t.throws(() => openClock('phc:/dev/ptp-test-denied'), {
+    code: 'clock-permission',
+    category: 'environment',
+    message: /\/dev\/ptp-test-denied.*udev rule.*GROUP="ptp"/,
+  });
+  t.throws(() => openClock('phc:/dev/ptp-test-busy'), {
+    code: 'clock-unavailable',
+    retryable: true,
+    message: /\/dev\/ptp-test-busy/,
+  });
+  t.throws(() => openClock('phc:/dev/ptp-test-no-files-left'), {
+    code: 'clock-limit',
+    retryable: true,
+    message: /ulimit -n/,
+  });
   t.end();
 });
 
@@ -129,10 +153,12 @@ t.test('a thread has clocks of its own, closed when it ends', async (t) => {
     });`;
   const worker = new Worker(source, { eval: true });
   const ended = new Promise((resolve) => worker.once('exit', resolve));
-  t.equal(await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject)), 0xfedcba9876543210n);
+  t.equal(
+    await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject)),
+    0xfedcba9876543210n,
+  );
   await ended;
   t.equal(descriptors(), before + 1, "the worker's are closed");
   t.equal(phc.nowBigInt(), 0xfedcba9876543210n, 'and ours is not');
   phc.close();
 });
-

@@ -21,7 +21,11 @@ export function whyNoStandIn(): string | false {
 /** Builds the library in `directory` and returns its path. Throws with what the compiler says. */
 export function compileStandIn(directory: string): string {
   const library = join(directory, 'fake-ptp.so');
-  const compiled = spawnSync(compiler!, ['-shared', '-fPIC', '-O1', '-Wall', '-Wextra', '-Werror', '-o', library, SOURCE, '-ldl'], { encoding: 'utf8' });
+  const compiled = spawnSync(
+    compiler!,
+    ['-shared', '-fPIC', '-O1', '-Wall', '-Wextra', '-Werror', '-o', library, SOURCE, '-ldl'],
+    { encoding: 'utf8' },
+  );
   if (compiled.status !== 0) throw new Error(`test/native/fake-ptp.c does not compile: ${compiled.stderr}`);
   return library;
 }
@@ -35,16 +39,26 @@ export function buildStandIn(t: Test): { readonly library: string; readonly dire
 
 /** An environment in which programs see the stand-in. */
 export function standInEnvironment(library: string, model?: string, root?: string): NodeJS.ProcessEnv {
-  const env: NodeJS.ProcessEnv = { ...process.env, LD_PRELOAD: library, ...(model === undefined ? {} : { FAKE_PTP_MODEL: model }), ...(root === undefined ? {} : { FAKE_PTP_ROOT: root }) };
+  const env: NodeJS.ProcessEnv = {
+    ...process.env,
+    LD_PRELOAD: library,
+    ...(model === undefined ? {} : { FAKE_PTP_MODEL: model }),
+    ...(root === undefined ? {} : { FAKE_PTP_ROOT: root }),
+  };
   delete env['NODE_TEST_CONTEXT'];
   return env;
 }
 
 /** Runs a test program with the stand-in; it must pass `tests` tests, so that one that ends early does not. */
 export async function runProgram(t: Test, program: URL, env: NodeJS.ProcessEnv, tests: number): Promise<void> {
-  const child = spawn(process.execPath, ['--expose-gc', fileURLToPath(program)], { env, stdio: ['ignore', 'pipe', 'pipe'], timeout: PROGRAM_MS });
+  const child = spawn(process.execPath, ['--expose-gc', fileURLToPath(program)], {
+    env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    timeout: PROGRAM_MS,
+  });
   let output = '';
-  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (output += text));
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding('utf8').on('data', (text: string) => (output += text));
   const code = await new Promise((resolve) => child.once('close', resolve));
   if (code !== 0) t.comment(output);
   t.equal(code, 0);

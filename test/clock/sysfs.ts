@@ -15,11 +15,13 @@ export class Sysfs {
     writeFileSync(join(this.root, 'dev/ptp0'), '');
     rmSync(join(device, 'phc_error_bound'), { force: true });
     if (boundNs !== undefined) writeFileSync(join(device, 'phc_error_bound'), `${boundNs}\n`);
-    if (networkInterface !== undefined) mkdirSync(join(this.root, 'sys/class/net', networkInterface, 'device/ptp/ptp0'), { recursive: true });
+    if (networkInterface !== undefined)
+      mkdirSync(join(this.root, 'sys/class/net', networkInterface, 'device/ptp/ptp0'), { recursive: true });
   }
 
   unplug(): void {
-    for (const path of ['sys/class/ptp/ptp0', 'dev/ptp0', 'sys/class/net']) rmSync(join(this.root, path), { recursive: true, force: true });
+    for (const path of ['sys/class/ptp/ptp0', 'dev/ptp0', 'sys/class/net'])
+      rmSync(join(this.root, path), { recursive: true, force: true });
     mkdirSync(join(this.root, 'sys/class/net'));
   }
 }

@@ -25,7 +25,10 @@ import { Request, RequestFlag } from '../../src/wire/messages.js';
 import { encode } from '../protocol/harness.js';
 import { jitpaxos } from './processes.js';
 
-const SECRET = Buffer.from('b8fe6c3923a44bbe7c01812cf721ad1cded46de9839097db7240a4a4b7b3671fcb79e64eccc0e578825ad07dccff7221b8084674f743248ee03590e6813a264c', 'hex');
+const SECRET = Buffer.from(
+  'b8fe6c3923a44bbe7c01812cf721ad1cded46de9839097db7240a4a4b7b3671fcb79e64eccc0e578825ad07dccff7221b8084674f743248ee03590e6813a264c',
+  'hex',
+);
 const PATIENCE_MS = 60_000;
 const ATTEMPTS = 40;
 const hash = loadHash();
@@ -36,7 +39,12 @@ t.setTimeout(600_000);
 function colliding(free: string, query: boolean): Uint8Array {
   const block = Buffer.concat([SECRET.subarray(56, 64), SECRET.subarray(16, 24), Buffer.from(free)]);
   const out = new Uint8Array(64);
-  return out.slice(0, query ? encodeGet(out, 0, Buffer.concat([Buffer.from('abcde'), block])) : encodePut(out, 0, Buffer.from('abc'), block));
+  return out.slice(
+    0,
+    query
+      ? encodeGet(out, 0, Buffer.concat([Buffer.from('abcde'), block]))
+      : encodePut(out, 0, Buffer.from('abc'), block),
+  );
 }
 
 interface Home {
@@ -55,16 +63,31 @@ async function home(t: Test, { unkeyedChain = false } = {}): Promise<Home> {
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
   const file = (name: string): string => join(directory, name);
   const clusterFile = file('cluster.json');
-  const config: ClusterConfig = { schema: 'jitpaxos.cluster/1', id: '00c0ffee0000ba5e', replicas: (await freePorts(3)).map((port) => `127.0.0.1:${port}`), ...authenticationOf({ authenticated: true, unkeyedChain }), limits: { logEntries: 1 << 12, logBytes: 1 << 18, operationBytes: 4096 } };
+  const config: ClusterConfig = {
+    schema: 'jitpaxos.cluster/1',
+    id: '00c0ffee0000ba5e',
+    replicas: (await freePorts(3)).map((port) => `127.0.0.1:${port}`),
+    ...authenticationOf({ authenticated: true, unkeyedChain }),
+    limits: { logEntries: 1 << 12, logBytes: 1 << 18, operationBytes: 4096 },
+  };
   writeFileSync(clusterFile, JSON.stringify(config));
   writeFirstKeys(clusterFile, config.id, !unkeyedChain);
   const said: [string, Record<string, unknown>][][] = [[], [], []];
   const running = new Set<Replica>();
   t.teardown(() => Promise.all([...running].map((replica) => replica.close().catch(() => undefined))));
   const start = async (id: number, options: Partial<ReplicaOptions> = {}): Promise<Replica> => {
-    const note = (event: string, fields?: unknown): void => void said[id]!.push([event, fields as Record<string, unknown>]);
+    const note = (event: string, fields?: unknown): void =>
+      void said[id]!.push([event, fields as Record<string, unknown>]);
     const logger: Logger = { info: note, warn: note, error: note };
-    const replica = await Replica.start({ cluster: clusterFile, id, machine: new KvMachine(), data: file(`data-${id}`), idle: 'block', logger, ...options });
+    const replica = await Replica.start({
+      cluster: clusterFile,
+      id,
+      machine: new KvMachine(),
+      data: file(`data-${id}`),
+      idle: 'block',
+      logger,
+      ...options,
+    });
     running.add(replica);
     return replica;
   };
@@ -91,54 +114,100 @@ function entriesOf(replica: Replica, committed: number): string[] {
 }
 
 /** Not of the public interface, and not secret: it stands in every Request in clear. */
-const sessionOf = (client: Client): bigint => BigInt(`0x${(client as unknown as { host: { sessionId: string } }).host.sessionId}`);
+const sessionOf = (client: Client): bigint =>
+  BigInt(`0x${(client as unknown as { host: { sessionId: string } }).host.sessionId}`);
 
 const keysOf = (file: string): KeyFile => JSON.parse(readFileSync(file, 'utf8')) as KeyFile;
-const textOf = (value: Uint8Array | undefined): string | undefined => (value === undefined ? undefined : Buffer.from(value).toString());
+const textOf = (value: Uint8Array | undefined): string | undefined =>
+  value === undefined ? undefined : Buffer.from(value).toString();
 
 for (const unkeyedChain of [true, false]) {
   for (const query of [false, true]) {
-    t.test(`${query ? 'reads through the log under a read-only key' : "writes under a client's key"} that XXH3 cannot tell apart, another one to each replica: ${unkeyedChain ? 'the chain of before lets their logs differ' : 'with the keyed chain all logs are the same'}`, async (t) => {
-      const at = await home(t, { unkeyedChain });
-      const keyFile = at.file('mallory.keys');
-      const added = await jitpaxos(['keys', 'add', '--role', query ? 'read-only' : 'client', '--cluster', at.clusterFile, '--out', keyFile]);
-      t.equal(added.code, 0, added.stderr);
-      const replicas = await Promise.all([0, 1, 2].map((id) => at.start(id)));
-      await using mallory = await Client.connect({ cluster: at.clusterFile, keys: keyFile, lanes: 2, timeout: PATIENCE_MS });
-      const ring = new Keyring(keysOf(keyFile), false);
-      const envelope = new Envelope(hash, 0x00c0ffee, 0x0000ba5e, CLIENT_SENDER, 3, ring);
-      const socket = createSocket('udp4');
-      socket.bind(0, '127.0.0.1');
-      await once(socket, 'listening');
-      // On a busy host a view may change in between, or a member fetch the entry before it is sent its own: then it is tried again.
-      let differ = false;
-      let committed = 0;
-      for (let request = 1; request <= ATTEMPTS && !differ && (unkeyedChain || committed === 0); request++) {
-        const { view, primary, lastIndex } = replicas[0]!.status();
-        const timestamp = BigInt(Date.now()) * 1_000_000n;
-        for (const id of [0, 1, 2]) {
-          const operation = colliding(id === primary ? 'AAAAAAAA' : 'BBBBBBBB', query);
-          const message = encode(Request, { view, session: sessionOf(mallory), lane: 1, request, flags: query ? RequestFlag.query : 0, timestamp, operation });
-          const bytes = new Uint8Array(ENVELOPE_BYTES + message.length);
-          bytes.set(message, ENVELOPE_BYTES);
-          t.ok(envelope.seal(bytes, 0, bytes.length, ring.own));
-          await new Promise((resolve) => socket.send(bytes, Number(at.config.replicas[id]!.split(':')[1]), '127.0.0.1', resolve));
+    t.test(
+      `${query ? 'reads through the log under a read-only key' : "writes under a client's key"} that XXH3 cannot tell apart, another one to each replica: ${unkeyedChain ? 'the chain of before lets their logs differ' : 'with the keyed chain all logs are the same'}`,
+      async (t) => {
+        const at = await home(t, { unkeyedChain });
+        const keyFile = at.file('mallory.keys');
+        const added = await jitpaxos([
+          'keys',
+          'add',
+          '--role',
+          query ? 'read-only' : 'client',
+          '--cluster',
+          at.clusterFile,
+          '--out',
+          keyFile,
+        ]);
+        t.equal(added.code, 0, added.stderr);
+        const replicas = await Promise.all([0, 1, 2].map((id) => at.start(id)));
+        await using mallory = await Client.connect({
+          cluster: at.clusterFile,
+          keys: keyFile,
+          lanes: 2,
+          timeout: PATIENCE_MS,
+        });
+        const ring = new Keyring(keysOf(keyFile), false);
+        const envelope = new Envelope(hash, 0x00c0ffee, 0x0000ba5e, CLIENT_SENDER, 3, ring);
+        const socket = createSocket('udp4');
+        socket.bind(0, '127.0.0.1');
+        await once(socket, 'listening');
+        // On a busy host a view may change in between, or a member fetch the entry before it is sent its own: then it is tried again.
+        let differ = false;
+        let committed = 0;
+        for (let request = 1; request <= ATTEMPTS && !differ && (unkeyedChain || committed === 0); request++) {
+          const { view, primary, lastIndex } = replicas[0]!.status();
+          const timestamp = BigInt(Date.now()) * 1_000_000n;
+          for (const id of [0, 1, 2]) {
+            const operation = colliding(id === primary ? 'AAAAAAAA' : 'BBBBBBBB', query);
+            const message = encode(Request, {
+              view,
+              session: sessionOf(mallory),
+              lane: 1,
+              request,
+              flags: query ? RequestFlag.query : 0,
+              timestamp,
+              operation,
+            });
+            const bytes = new Uint8Array(ENVELOPE_BYTES + message.length);
+            bytes.set(message, ENVELOPE_BYTES);
+            t.ok(envelope.seal(bytes, 0, bytes.length, ring.own));
+            await new Promise((resolve) =>
+              socket.send(bytes, Number(at.config.replicas[id]!.split(':')[1]), '127.0.0.1', resolve),
+            );
+          }
+          const everywhere = (): boolean => replicas.every((replica) => replica.status().committedIndex > lastIndex);
+          for (let waited = 0; waited < 500 && !everywhere(); waited++) await sleep(10);
+          if (!everywhere()) continue;
+          committed++;
+          const logs = replicas.map((replica) =>
+            entriesOf(replica, Math.min(...replicas.map((each) => each.status().committedIndex))),
+          );
+          differ = logs.some((log) => log.join() !== logs[0]!.join());
         }
-        const everywhere = (): boolean => replicas.every((replica) => replica.status().committedIndex > lastIndex);
-        for (let waited = 0; waited < 500 && !everywhere(); waited++) await sleep(10);
-        if (!everywhere()) continue;
-        committed++;
-        const logs = replicas.map((replica) => entriesOf(replica, Math.min(...replicas.map((each) => each.status().committedIndex))));
-        differ = logs.some((log) => log.join() !== logs[0]!.join());
-      }
-      socket.close();
-      ring.close();
-      t.ok(committed > 0, 'the entry was committed');
-      t.equal(differ, unkeyedChain, unkeyedChain ? 'and replicas hold different ones' : 'and all replicas hold the same');
-      await until('all have all of it', () => new Set(replicas.map((replica) => replica.status().lastIndex)).size === 1);
-      t.equal(new Set(replicas.map((replica) => replica.status().lastChain)).size, 1, 'all take their logs to be the same');
-      t.equal(at.said[0]!.some(([event]) => event === 'chain.unkeyed'), unkeyedChain, 'said at the start');
-    });
+        socket.close();
+        ring.close();
+        t.ok(committed > 0, 'the entry was committed');
+        t.equal(
+          differ,
+          unkeyedChain,
+          unkeyedChain ? 'and replicas hold different ones' : 'and all replicas hold the same',
+        );
+        await until(
+          'all have all of it',
+          () => new Set(replicas.map((replica) => replica.status().lastIndex)).size === 1,
+        );
+        t.equal(
+          new Set(replicas.map((replica) => replica.status().lastChain)).size,
+          1,
+          'all take their logs to be the same',
+        );
+        t.equal(
+          at.said[0]!.some(([event]) => event === 'chain.unkeyed'),
+          unkeyedChain,
+          'said at the start',
+        );
+      },
+    );
   }
 }
 
@@ -164,16 +233,29 @@ for (const durability of ['os', 'fsync'] as const) {
     const file = at.file('replica.keys');
     const good = keysOf(file);
     const refused = async (code: string, says: RegExp, cluster: ClusterConfig, keys: KeyFile): Promise<void> => {
-      const error: unknown = await at.start(0, { durability, cluster, keys }).then((replica) => replica.close(), (error: unknown) => error);
+      const error: unknown = await at.start(0, { durability, cluster, keys }).then(
+        (replica) => replica.close(),
+        (error: unknown) => error,
+      );
       t.match(error, { code }, String(error));
       t.match((error as Error).message, says);
       t.notOk((error as Error).message.includes(good.chainSecret!.slice(0, 8)), 'no secret');
     };
     const { chain: _, ...unkeyed } = at.config;
     const { chainSecret: __, ...without } = good;
-    await refused('chain-differs', /data-0\/log-.* is of a log whose chain has the secret with the fingerprint [0-9a-f]{8}, and by .* it has the secret with the fingerprint [0-9a-f]{8}; use .*replica\.keys/, at.config, { ...good, chainSecret: '5a'.repeat(16) });
+    await refused(
+      'chain-differs',
+      /data-0\/log-.* is of a log whose chain has the secret with the fingerprint [0-9a-f]{8}, and by .* it has the secret with the fingerprint [0-9a-f]{8}; use .*replica\.keys/,
+      at.config,
+      { ...good, chainSecret: '5a'.repeat(16) },
+    );
     await refused('chain-differs', /whose chain has the secret .* it has no secret/, unkeyed, without);
-    await refused('chain-secret-missing', /"chainSecret"; copy the key file of a replica that has it/, at.config, without);
+    await refused(
+      'chain-secret-missing',
+      /"chainSecret"; copy the key file of a replica that has it/,
+      at.config,
+      without,
+    );
     await refused('chain-differs', /does not say "chain": "siphash-2-4"/, unkeyed, good);
     await round({ keys: { ...good, chainSecret: good.chainSecret!.toUpperCase() } });
   });
@@ -183,33 +265,77 @@ t.test('a log of before is not taken up under a keyed chain', async (t) => {
   const at = await home(t, { unkeyedChain: true });
   await (await at.start(0, { durability: 'fsync' })).close();
   const keys = { ...keysOf(at.file('replica.keys')), chainSecret: '5a'.repeat(16) };
-  const error: unknown = await at.start(0, { durability: 'fsync', cluster: { ...at.config, chain: 'siphash-2-4' }, keys }).then((replica) => replica.close(), (error: unknown) => error);
+  const error: unknown = await at
+    .start(0, { durability: 'fsync', cluster: { ...at.config, chain: 'siphash-2-4' }, keys })
+    .then(
+      (replica) => replica.close(),
+      (error: unknown) => error,
+    );
   t.match(error, { code: 'chain-differs' });
   t.match((error as Error).message, /whose chain has no secret, .*; take "chain" out of the cluster file again/);
   await (await at.start(0, { durability: 'fsync' })).close();
 });
 
-t.test('a replica with another secret is named by the others, by itself, by status and by doctor, and the others serve', async (t) => {
-  const at = await home(t);
-  const wrong = { ...keysOf(at.file('replica.keys')), chainSecret: '5a'.repeat(16) };
-  const replicas = await Promise.all([at.start(0), at.start(1, { keys: wrong }), at.start(2)]);
-  await using client = await Client.connect({ cluster: at.clusterFile, lanes: 1, timeout: PATIENCE_MS, connectTimeout: PATIENCE_MS });
-  await new KvClient(client).put('k', 'v');
-  await until('all have said it', () => [0, 1, 2].every((id) => at.said[id]!.some(([event]) => event === 'replica.chain-differs')));
-  t.match(at.said[0]!.find(([event]) => event === 'replica.chain-differs')![1], { detail: /^replica 1 chains its log under another secret/, next: /the same replica\.keys/ });
-  t.same(replicas[0]!.status().chain!.differs, [1]);
-  await until('it has heard both', () => replicas[1]!.status().chain!.differs?.length === 2);
-  t.match(replicas[1]!.unready(), /chain has another secret than that of replicas 0, 2|status is/);
-  t.equal(replicas[0]!.unready(), undefined);
-  const others = replicas.map((replica) => replica.metrics().find(({ name }) => name === 'jitpaxos_replicas_set_up_otherwise')!);
-  t.same(others.map(({ samples }) => (samples as readonly Sample[]).map(({ labels, value }) => [labels?.['in'], value])), [1, 2, 1].map((n) => [['chain', n], ['cluster_file', 0]]), 'in metrics, which an alert watches');
-  const status = await jitpaxos(['status', '--cluster', at.clusterFile, '--json', '--interval', '0s', '--timeout', '20s']);
-  const { remarks } = JSON.parse(status.stdout) as { remarks: string[] };
-  t.match(remarks.join('\n'), /chained under different secrets \(replica 0, 2: siphash-2-4, fingerprint [0-9a-f]{8}; replica 1: siphash-2-4, fingerprint [0-9a-f]{8}\)/);
-  const doctor = await jitpaxos(['doctor', '--cluster', at.clusterFile, '--json', '--timeout', '20s']);
-  t.match(doctor.stdout, /chained under different secrets/);
-  for (const text of [status.stdout, doctor.stdout, JSON.stringify(at.said)]) t.notOk(text.includes(wrong.chainSecret.slice(0, 8)) || text.includes(keysOf(at.file('replica.keys')).chainSecret!.slice(0, 8)), 'no secret');
-});
+t.test(
+  'a replica with another secret is named by the others, by itself, by status and by doctor, and the others serve',
+  async (t) => {
+    const at = await home(t);
+    const wrong = { ...keysOf(at.file('replica.keys')), chainSecret: '5a'.repeat(16) };
+    const replicas = await Promise.all([at.start(0), at.start(1, { keys: wrong }), at.start(2)]);
+    await using client = await Client.connect({
+      cluster: at.clusterFile,
+      lanes: 1,
+      timeout: PATIENCE_MS,
+      connectTimeout: PATIENCE_MS,
+    });
+    await new KvClient(client).put('k', 'v');
+    await until('all have said it', () =>
+      [0, 1, 2].every((id) => at.said[id]!.some(([event]) => event === 'replica.chain-differs')),
+    );
+    t.match(at.said[0]!.find(([event]) => event === 'replica.chain-differs')![1], {
+      detail: /^replica 1 chains its log under another secret/,
+      next: /the same replica\.keys/,
+    });
+    t.same(replicas[0]!.status().chain!.differs, [1]);
+    await until('it has heard both', () => replicas[1]!.status().chain!.differs?.length === 2);
+    t.match(replicas[1]!.unready(), /chain has another secret than that of replicas 0, 2|status is/);
+    t.equal(replicas[0]!.unready(), undefined);
+    const others = replicas.map(
+      (replica) => replica.metrics().find(({ name }) => name === 'jitpaxos_replicas_set_up_otherwise')!,
+    );
+    t.same(
+      others.map(({ samples }) => (samples as readonly Sample[]).map(({ labels, value }) => [labels?.['in'], value])),
+      [1, 2, 1].map((n) => [
+        ['chain', n],
+        ['cluster_file', 0],
+      ]),
+      'in metrics, which an alert watches',
+    );
+    const status = await jitpaxos([
+      'status',
+      '--cluster',
+      at.clusterFile,
+      '--json',
+      '--interval',
+      '0s',
+      '--timeout',
+      '20s',
+    ]);
+    const { remarks } = JSON.parse(status.stdout) as { remarks: string[] };
+    t.match(
+      remarks.join('\n'),
+      /chained under different secrets \(replica 0, 2: siphash-2-4, fingerprint [0-9a-f]{8}; replica 1: siphash-2-4, fingerprint [0-9a-f]{8}\)/,
+    );
+    const doctor = await jitpaxos(['doctor', '--cluster', at.clusterFile, '--json', '--timeout', '20s']);
+    t.match(doctor.stdout, /chained under different secrets/);
+    for (const text of [status.stdout, doctor.stdout, JSON.stringify(at.said)])
+      t.notOk(
+        text.includes(wrong.chainSecret.slice(0, 8)) ||
+          text.includes(keysOf(at.file('replica.keys')).chainSecret!.slice(0, 8)),
+        'no secret',
+      );
+  },
+);
 
 t.test('keys are rotated, and the secret of the chain stays', async (t) => {
   const at = await home(t);
@@ -252,13 +378,26 @@ t.test('an old cluster with keys warns, and moves to a keyed chain by a backup',
     await using client = await Client.connect({ cluster: old.clusterFile, lanes: 4, timeout: PATIENCE_MS });
     const kv = new KvClient(client);
     // More than the log holds at once: the backup begins with a snapshot, whose chain is of the old function.
-    for (let i = 0; i < 40; i++) await Promise.all(Array.from({ length: 4 }, (_, lane) => kv.put(`k${lane}-${i}`, 'v'.repeat(4000))));
+    for (let i = 0; i < 40; i++)
+      await Promise.all(Array.from({ length: 4 }, (_, lane) => kv.put(`k${lane}-${i}`, 'v'.repeat(4000))));
     await kv.put('last', 'old');
   }
   const doctor = await jitpaxos(['doctor', '--cluster', old.clusterFile, '--timeout', '20s']);
   t.match(doctor.stdout, /chain .*has no secret: whoever holds any of its keys/);
-  const status = await jitpaxos(['status', '--cluster', old.clusterFile, '--json', '--interval', '0s', '--timeout', '20s']);
-  t.match((JSON.parse(status.stdout) as { remarks: string[] }).remarks[0], /has no secret.*"A keyed chain for an old cluster"/);
+  const status = await jitpaxos([
+    'status',
+    '--cluster',
+    old.clusterFile,
+    '--json',
+    '--interval',
+    '0s',
+    '--timeout',
+    '20s',
+  ]);
+  t.match(
+    (JSON.parse(status.stdout) as { remarks: string[] }).remarks[0],
+    /has no secret.*"A keyed chain for an old cluster"/,
+  );
   for (const replica of before) await replica.close();
 
   const backup = old.file('old.jpb');
@@ -267,18 +406,46 @@ t.test('an old cluster with keys warns, and moves to a keyed chain by a backup',
   const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-chain-'));
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
   const clusterFile = join(directory, 'cluster.json');
-  const init = await jitpaxos(['init', '--replicas', (await freePorts(3)).map((port) => `127.0.0.1:${port}`).join(','), '--out', clusterFile, '--restore', backup]);
+  const init = await jitpaxos([
+    'init',
+    '--replicas',
+    (await freePorts(3)).map((port) => `127.0.0.1:${port}`).join(','),
+    '--out',
+    clusterFile,
+    '--restore',
+    backup,
+  ]);
   t.equal(init.code, 0, init.stderr);
-  writeFileSync(clusterFile, JSON.stringify({ ...(JSON.parse(readFileSync(clusterFile, 'utf8')) as object), limits: old.config.limits }));
+  writeFileSync(
+    clusterFile,
+    JSON.stringify({ ...(JSON.parse(readFileSync(clusterFile, 'utf8')) as object), limits: old.config.limits }),
+  );
   const data = (id: number): string => join(directory, `data-${id}`);
-  const restore = (id: number, ...more: string[]): ReturnType<typeof jitpaxos> => jitpaxos(['restore', backup, '--cluster', clusterFile, '--id', String(id), '--data', data(id), '--quiet', ...more]);
-  t.match(await restore(0, '--replica-keys', old.file('replica.keys')), { code: 2, stderr: /key-file-invalid/ }, 'it needs the replicas\' key file: segments name the secret');
+  const restore = (id: number, ...more: string[]): ReturnType<typeof jitpaxos> =>
+    jitpaxos(['restore', backup, '--cluster', clusterFile, '--id', String(id), '--data', data(id), '--quiet', ...more]);
+  t.match(
+    await restore(0, '--replica-keys', old.file('replica.keys')),
+    { code: 2, stderr: /key-file-invalid/ },
+    "it needs the replicas' key file: segments name the secret",
+  );
   for (const id of [0, 1, 2]) t.match(await restore(id), { code: 0 });
-  const inspected = JSON.parse((await jitpaxos(['inspect', data(0), '--json'])).stdout) as { chain: { keyed: boolean }; log: { baseIndex: number } };
+  const inspected = JSON.parse((await jitpaxos(['inspect', data(0), '--json'])).stdout) as {
+    chain: { keyed: boolean };
+    log: { baseIndex: number };
+  };
   t.equal(inspected.chain.keyed, true);
   t.ok(inspected.log.baseIndex > 0, 'it stands on a snapshot of the old cluster');
 
-  const start = (id: number): Promise<Replica> => Replica.start({ cluster: clusterFile, id, machine: new KvMachine(), data: data(id), durability: 'os', idle: 'block', logger: silentLogger });
+  const start = (id: number): Promise<Replica> =>
+    Replica.start({
+      cluster: clusterFile,
+      id,
+      machine: new KvMachine(),
+      data: data(id),
+      durability: 'os',
+      idle: 'block',
+      logger: silentLogger,
+    });
   const replicas = await Promise.all([0, 1, 2].map(start));
   t.teardown(() => Promise.all(replicas.map((replica) => replica.close().catch(() => undefined))));
   await using client = await Client.connect({ cluster: clusterFile, lanes: 4, timeout: PATIENCE_MS });
@@ -290,7 +457,12 @@ t.test('an old cluster with keys warns, and moves to a keyed chain by a backup',
   t.equal(textOf(await kv.get('last')), 'new 19', 'another one is primary');
   await kv.put('last', 'without 0');
   replicas[0] = await start(0);
-  await until('the one that was away has it all', () => replicas[0]!.status().committedIndex >= replicas[1]!.status().committedIndex && replicas[0]!.status().status === 'normal');
+  await until(
+    'the one that was away has it all',
+    () =>
+      replicas[0]!.status().committedIndex >= replicas[1]!.status().committedIndex &&
+      replicas[0]!.status().status === 'normal',
+  );
   t.equal(replicas[0]!.status().lastChain.length, 16);
   t.same(new Set(replicas.map((replica) => replica.status().chain!.fingerprint)).size, 1);
   t.equal(textOf(await kv.get('last')), 'without 0');

@@ -33,12 +33,19 @@ function checkRefusal(t: Assertions, ended: Ended, exitCode: number, code: strin
 
 t.test('put, get, cas, incr, scan and del through the command', async (t) => {
   await using cluster = await LocalCluster.start(OPTIONS);
-  const kv = (...args: string[]): Promise<Ended> => jitpaxos(['kv', args[0]!, '--cluster', cluster.clusterFile, ...args.slice(1)]);
+  const kv = (...args: string[]): Promise<Ended> =>
+    jitpaxos(['kv', args[0]!, '--cluster', cluster.clusterFile, ...args.slice(1)]);
   t.same(await kv('put', 'greeting', 'hello'), { code: 0, stdout: '', stderr: '' });
   t.same(await kv('get', 'greeting'), { code: 0, stdout: 'hello\n', stderr: '' });
   t.equal((await kv('cas', 'greeting', 'hello', 'goodbye')).code, 0);
   checkRefusal(t, await kv('cas', 'greeting', 'hello', 'again'), 1, 'cas-mismatch', /"greeting"/);
-  t.same(JSON.parse((await kv('get', 'greeting', '--json')).stdout), { schema: 'jitpaxos.kv/1', command: 'get', key: 'greeting', found: true, value: 'goodbye' });
+  t.same(JSON.parse((await kv('get', 'greeting', '--json')).stdout), {
+    schema: 'jitpaxos.kv/1',
+    command: 'get',
+    key: 'greeting',
+    found: true,
+    value: 'goodbye',
+  });
   t.equal((await kv('cas', 'lock', 'me', '--absent')).code, 0);
   t.equal((await kv('cas', 'lock', 'me', '--absent')).code, 1);
   t.equal((await kv('incr', 'visits')).stdout, '1\n');
@@ -75,7 +82,10 @@ async function commitWhileSpareDies(t: Assertions): Promise<{ changes: number; v
   const spare = [0, 1, 2].find((id) => !members.includes(id))!;
   cluster.replicas[spare]!.kill('SIGKILL');
   for (let i = 0; i < 500; i++) await kv.put(`b${i}`, `${i}`);
-  for (const [prefix, count] of [['a', 200], ['b', 500]] as const) {
+  for (const [prefix, count] of [
+    ['a', 200],
+    ['b', 500],
+  ] as const) {
     for (let i = 0; i < count; i++) t.equal(Buffer.from((await kv.get(`${prefix}${i}`))!).toString(), `${i}`);
   }
   t.equal(cluster.replicas[spare]!.exited, true);
@@ -112,44 +122,82 @@ t.test('garbage thrown at the replicas is dropped and counted while they commit'
   const drops = (await cluster.ask('stats')).map((answer) => answer!.status['drops'] as Record<string, number>);
   const dropped = drops.reduce((sum, reasons) => sum + Object.values(reasons).reduce((a, b) => a + b, 0), 0);
   t.ok(dropped > thrown / 2 && dropped <= thrown, `${dropped} of ${thrown} dropped and counted`);
-  t.ok(cluster.replicas.every((replica) => !replica.exited), 'no replica fell');
+  t.ok(
+    cluster.replicas.every((replica) => !replica.exited),
+    'no replica fell',
+  );
 });
 
 t.test('a second process with the same id, data directory or port is refused', async (t) => {
   await using cluster = await LocalCluster.start({ ...OPTIONS, replicas: 1 });
-  const replica = (data: string): Promise<Ended> => jitpaxos(['replica', '--cluster', cluster.clusterFile, '--id', '0', '--data', data, '--log-format', 'text']);
+  const replica = (data: string): Promise<Ended> =>
+    jitpaxos(['replica', '--cluster', cluster.clusterFile, '--id', '0', '--data', data, '--log-format', 'text']);
   checkRefusal(t, await replica(join(cluster.directory, 'replica-0')), 1, 'data-directory-locked', /replica-0/);
-  checkRefusal(t, await replica(join(cluster.directory, 'other')), 1, 'port-in-use', new RegExp(String(cluster.replicas[0]!.ready!.port)));
+  checkRefusal(
+    t,
+    await replica(join(cluster.directory, 'other')),
+    1,
+    'port-in-use',
+    new RegExp(String(cluster.replicas[0]!.ready!.port)),
+  );
 });
 
-t.test('a replica prints one ready line, keeps its files beside the cluster file, and ends cleanly on SIGTERM and SIGINT', async (t) => {
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    const cluster = await LocalCluster.start({ ...OPTIONS, replicas: 1 });
-    t.teardown(() => cluster.close());
-    const { child, ready } = cluster.replicas[0]!;
-    t.same(Object.keys(ready!), ['id', 'view', 'port', 'pid', 'transport', 'idle', 'durability']);
-    t.equal(ready!.pid, child.pid);
-    t.equal(`127.0.0.1:${ready!.port}`, cluster.config().replicas[0]);
-    const ended = new Promise<unknown[]>((resolve) => child.once('exit', (...args) => resolve(args)));
-    child.kill(signal);
-    t.same(await ended, [0, null], signal);
-    const logged = cluster.replicas[0]!.complaint.trim().split('\n').map((line) => (JSON.parse(line) as { level: string; event: string }));
-    t.ok(logged.every(({ level }) => level === 'info'), 'nothing to complain about');
-    t.same(logged.map(({ event }) => event).filter((event) => /serving|closing/.test(event)), ['replica.serving', 'replica.closing']);
-  }
-});
+t.test(
+  'a replica prints one ready line, keeps its files beside the cluster file, and ends cleanly on SIGTERM and SIGINT',
+  async (t) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+      const cluster = await LocalCluster.start({ ...OPTIONS, replicas: 1 });
+      t.teardown(() => cluster.close());
+      const { child, ready } = cluster.replicas[0]!;
+      t.same(Object.keys(ready!), ['id', 'view', 'port', 'pid', 'transport', 'idle', 'durability']);
+      t.equal(ready!.pid, child.pid);
+      t.equal(`127.0.0.1:${ready!.port}`, cluster.config().replicas[0]);
+      const ended = new Promise<unknown[]>((resolve) => child.once('exit', (...args) => resolve(args)));
+      child.kill(signal);
+      t.same(await ended, [0, null], signal);
+      const logged = cluster.replicas[0]!.complaint.trim()
+        .split('\n')
+        .map((line) => JSON.parse(line) as { level: string; event: string });
+      t.ok(
+        logged.every(({ level }) => level === 'info'),
+        'nothing to complain about',
+      );
+      t.same(
+        logged.map(({ event }) => event).filter((event) => /serving|closing/.test(event)),
+        ['replica.serving', 'replica.closing'],
+      );
+    }
+  },
+);
 
 t.test('an operation that finds nobody ends with exit code 3 within its timeout', async (t) => {
   const file = join(directory, 'nobody.json');
   const ports = await freePorts(3);
-  writeFileSync(file, JSON.stringify({ schema: 'jitpaxos.cluster/1', id: '0123456789abcdef', replicas: ports.map((port) => `127.0.0.1:${port}`) }));
+  writeFileSync(
+    file,
+    JSON.stringify({
+      schema: 'jitpaxos.cluster/1',
+      id: '0123456789abcdef',
+      replicas: ports.map((port) => `127.0.0.1:${port}`),
+    }),
+  );
   const started = performance.now();
-  checkRefusal(t, await jitpaxos(['kv', 'get', 'x', '--cluster', file, '--timeout', '300ms']), 3, 'cluster-unavailable', /answer/);
+  checkRefusal(
+    t,
+    await jitpaxos(['kv', 'get', 'x', '--cluster', file, '--timeout', '300ms']),
+    3,
+    'cluster-unavailable',
+    /answer/,
+  );
   t.ok(performance.now() - started < 20_000);
 });
 
 t.test('bad cluster files are refused with the key that is wrong', async (t) => {
-  const good = { schema: 'jitpaxos.cluster/1', id: '0123456789abcdef', replicas: ['127.0.0.1:1', '127.0.0.1:2', '127.0.0.1:3'] };
+  const good = {
+    schema: 'jitpaxos.cluster/1',
+    id: '0123456789abcdef',
+    replicas: ['127.0.0.1:1', '127.0.0.1:2', '127.0.0.1:3'],
+  };
   const cases: [string, RegExp][] = [
     ['{', /JSON/],
     ['[]', /object/],
@@ -164,11 +212,35 @@ t.test('bad cluster files are refused with the key that is wrong', async (t) => 
     writeFileSync(file, text);
     checkRefusal(t, await jitpaxos(['kv', 'get', 'x', '--cluster', file]), 2, 'cluster-file-invalid', says);
   }
-  checkRefusal(t, await jitpaxos(['replica', '--cluster', file, '--id', '0', '--log-format', 'text']), 2, 'cluster-file-invalid', /logEntrys/);
-  checkRefusal(t, await jitpaxos(['kv', 'get', 'x', '--cluster', join(directory, 'none.json')]), 1, 'cluster-file-unreadable', /none\.json/);
+  checkRefusal(
+    t,
+    await jitpaxos(['replica', '--cluster', file, '--id', '0', '--log-format', 'text']),
+    2,
+    'cluster-file-invalid',
+    /logEntrys/,
+  );
+  checkRefusal(
+    t,
+    await jitpaxos(['kv', 'get', 'x', '--cluster', join(directory, 'none.json')]),
+    1,
+    'cluster-file-unreadable',
+    /none\.json/,
+  );
   writeFileSync(file, JSON.stringify(good));
-  checkRefusal(t, await jitpaxos(['replica', '--cluster', file, '--id', '3', '--log-format', 'text']), 2, 'replica-id-out-of-range', /0 to 2/);
-  checkRefusal(t, await jitpaxos(['replica', '--cluster', file, '--log-format', 'text']), 2, 'flag-invalid', /--id is missing/);
+  checkRefusal(
+    t,
+    await jitpaxos(['replica', '--cluster', file, '--id', '3', '--log-format', 'text']),
+    2,
+    'replica-id-out-of-range',
+    /0 to 2/,
+  );
+  checkRefusal(
+    t,
+    await jitpaxos(['replica', '--cluster', file, '--log-format', 'text']),
+    2,
+    'flag-invalid',
+    /--id is missing/,
+  );
 });
 
 t.test('init writes a cluster file once, and what it writes is one', async (t) => {
@@ -177,20 +249,41 @@ t.test('init writes a cluster file once, and what it writes is one', async (t) =
   const made = await jitpaxos([...args, '--json']);
   t.equal(made.code, 0);
   const written = JSON.parse(readFileSync(file, 'utf8')) as Record<string, unknown>;
-  t.match(written, { schema: 'jitpaxos.cluster/1', id: /^[0-9a-f]{16}$/, replicas: ['127.0.0.1:7400', '127.0.0.1:7401', '[::1]:7402'] });
+  t.match(written, {
+    schema: 'jitpaxos.cluster/1',
+    id: /^[0-9a-f]{16}$/,
+    replicas: ['127.0.0.1:7400', '127.0.0.1:7401', '[::1]:7402'],
+  });
   t.match(JSON.parse(made.stdout), { schema: 'jitpaxos.init/1', file, id: written['id'] });
   checkRefusal(t, await jitpaxos(args), 2, 'file-exists', /made\..*nothing was written/);
   const bad = join(directory, 'never.json');
-  checkRefusal(t, await jitpaxos(['init', '--replicas', '127.0.0.1:7400,127.0.0.1:7401', '--out', bad]), 2, 'cluster-file-invalid', /odd/);
+  checkRefusal(
+    t,
+    await jitpaxos(['init', '--replicas', '127.0.0.1:7400,127.0.0.1:7401', '--out', bad]),
+    2,
+    'cluster-file-invalid',
+    /odd/,
+  );
   checkRefusal(t, await jitpaxos(['init', '--out', bad]), 2, 'flag-invalid', /--replicas is missing/);
   t.notOk(existsSync(bad), 'nothing is written that is wrong');
 });
 
 t.test('a process that another one steers ends with it, also when that one goes before it listens', async (t) => {
   const replica = join(directory, 'orphan.json');
-  writeFileSync(replica, JSON.stringify({ schema: 'jitpaxos.cluster/1', id: randomBytes(8).toString('hex'), replicas: [`127.0.0.1:${(await freePorts(1))[0]}`] }));
+  writeFileSync(
+    replica,
+    JSON.stringify({
+      schema: 'jitpaxos.cluster/1',
+      id: randomBytes(8).toString('hex'),
+      replicas: [`127.0.0.1:${(await freePorts(1))[0]}`],
+    }),
+  );
   const worker = (name: string): string[] => [fileURLToPath(new URL(`../../src/cli/load/${name}.js`, import.meta.url))];
-  for (const args of [[MAIN, 'replica', '--cluster', replica, '--id', '0', '--data', join(directory, 'orphan')], worker('worker'), worker('open-worker')]) {
+  for (const args of [
+    [MAIN, 'replica', '--cluster', replica, '--id', '0', '--data', join(directory, 'orphan')],
+    worker('worker'),
+    worker('open-worker'),
+  ]) {
     const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'ignore', 'ipc'] });
     t.teardown(() => child.kill('SIGKILL'));
     const ended = once(child, 'exit');
@@ -200,7 +293,9 @@ t.test('a process that another one steers ends with it, also when that one goes 
 });
 
 t.test('help, version and words that are no command', async (t) => {
-  const version = (JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string }).version;
+  const version = (
+    JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string }
+  ).version;
   t.equal((await jitpaxos(['--version'])).stdout, `${version}\n`);
   const overview = (await jitpaxos(['--help'])).stdout;
   const names = [...overview.matchAll(/^ {2}(\w+(?: \w+)?) {2,}/gm)].map((match) => match[1]!);

@@ -15,12 +15,28 @@ import { freePorts } from '../../src/measure/local-cluster.js';
 import { jitpaxos, MAIN } from './processes.js';
 
 /** Three replicas, each with the pipes or files that the test gives it; killed in the end. */
-async function startThree(t: Pick<typeof import('tap').default, 'teardown'>, stdio: () => (number | 'pipe' | 'ignore')[], flags: readonly string[] = []): Promise<{ clusterFile: string; children: ChildProcess[] }> {
+async function startThree(
+  t: Pick<typeof import('tap').default, 'teardown'>,
+  stdio: () => (number | 'pipe' | 'ignore')[],
+  flags: readonly string[] = [],
+): Promise<{ clusterFile: string; children: ChildProcess[] }> {
   const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-test-'));
   const clusterFile = join(directory, 'cluster.json');
   const ports = await freePorts(3);
-  writeFileSync(clusterFile, JSON.stringify({ schema: 'jitpaxos.cluster/1', id: randomBytes(8).toString('hex'), replicas: ports.map((port) => `127.0.0.1:${port}`), authentication: 'none' }));
-  const children = ports.map((_, id) => spawn(process.execPath, [MAIN, 'replica', '--cluster', clusterFile, '--id', String(id), ...flags], { stdio: stdio() }));
+  writeFileSync(
+    clusterFile,
+    JSON.stringify({
+      schema: 'jitpaxos.cluster/1',
+      id: randomBytes(8).toString('hex'),
+      replicas: ports.map((port) => `127.0.0.1:${port}`),
+      authentication: 'none',
+    }),
+  );
+  const children = ports.map((_, id) =>
+    spawn(process.execPath, [MAIN, 'replica', '--cluster', clusterFile, '--id', String(id), ...flags], {
+      stdio: stdio(),
+    }),
+  );
   t.teardown(async () => {
     await Promise.all(children.map((child) => end(child, 'SIGKILL')));
     rmSync(directory, { recursive: true, force: true });
@@ -51,7 +67,14 @@ t.test('the readers of all logs go away, and then everybody logs a change of vie
   const { clusterFile, children } = await startThree(t, () => ['ignore', 'pipe', 'pipe']);
   // Nobody ever reads stdout; the readers of stderr leave after the first words.
   for (const { stdout } of children) stdout!.destroy();
-  await Promise.all(children.map((child) => new Promise<void>((resolve) => child.stderr!.once('data', () => child.stderr!.destroy()).once('close', resolve))));
+  await Promise.all(
+    children.map(
+      (child) =>
+        new Promise<void>((resolve) =>
+          child.stderr!.once('data', () => child.stderr!.destroy()).once('close', resolve),
+        ),
+    ),
+  );
   await allAnswer(clusterFile);
   await using client = await Client.connect({ cluster: clusterFile, timeout: 30_000, connectTimeout: 30_000 });
   const kv = new KvClient(client);
@@ -89,19 +112,26 @@ t.test('pipes that are full and never read: a replica serves, and ends when it i
   for (const child of children) t.equal(await end(child, 'SIGTERM'), 0);
 });
 
-t.test('stdout and stderr on a full disk', { skip: existsSync('/dev/full') ? false : 'this system has no /dev/full' }, async (t) => {
-  const full = openSync('/dev/full', 'w');
-  const { clusterFile, children } = await startThree(t, () => ['ignore', full, full]);
-  await allAnswer(clusterFile);
-  for (const child of children) t.equal(child.exitCode, null);
-});
+t.test(
+  'stdout and stderr on a full disk',
+  { skip: existsSync('/dev/full') ? false : 'this system has no /dev/full' },
+  async (t) => {
+    const full = openSync('/dev/full', 'w');
+    const { clusterFile, children } = await startThree(t, () => ['ignore', full, full]);
+    await allAnswer(clusterFile);
+    for (const child of children) t.equal(child.exitCode, null);
+  },
+);
 
 t.test('an address for metrics that is taken keeps no replica from serving', async (t) => {
   const taken = createServer();
   await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
   t.teardown(() => new Promise<void>((resolve) => taken.close(() => resolve())));
   const { port } = taken.address() as { port: number };
-  const { clusterFile, children } = await startThree(t, () => ['ignore', 'ignore', 'pipe'], ['--metrics', String(port)]);
+  const { clusterFile, children } = await startThree(t, () => ['ignore', 'ignore', 'pipe'], [
+    '--metrics',
+    String(port),
+  ]);
   let log = '';
   children[0]!.stderr!.setEncoding('utf8').on('data', (text: string) => (log += text));
   for (const id of [1, 2]) children[id]!.stderr!.resume();
@@ -123,6 +153,9 @@ t.test('a tool whose reader has gone ends quietly, and not as if it had succeede
   const full = openSync('/dev/full', 'w');
   const file = join(mkdtempSync(join(tmpdir(), 'jitpaxos-test-')), 'stderr');
   const unwritable = spawn(process.execPath, [MAIN, '--help'], { stdio: ['ignore', full, openSync(file, 'w')] });
-  t.equal(await new Promise<number | null>((resolve) => unwritable.once('close', (code) => resolve(code))), Exit.failed);
+  t.equal(
+    await new Promise<number | null>((resolve) => unwritable.once('close', (code) => resolve(code))),
+    Exit.failed,
+  );
   t.match(readFileSync(file, 'utf8'), /^output-unwritable: stdout cannot be written \(ENOSPC\)/);
 });

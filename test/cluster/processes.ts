@@ -14,12 +14,27 @@ export interface Ended {
 const RUN_LIMIT_MS = 600_000;
 
 /** Runs a script with this Node and waits for its end; killed, and rejected, after `timeoutMs`. */
-export function runNode(args: readonly string[], options: { readonly timeoutMs?: number; readonly cwd?: string; readonly env?: NodeJS.ProcessEnv } = {}): Promise<Ended> {
+export function runNode(
+  args: readonly string[],
+  options: { readonly timeoutMs?: number; readonly cwd?: string; readonly env?: NodeJS.ProcessEnv } = {},
+): Promise<Ended> {
   return new Promise((resolve, reject) => {
-    execFile(process.execPath, [...args], { timeout: options.timeoutMs ?? RUN_LIMIT_MS, killSignal: 'SIGKILL', cwd: options.cwd, env: { ...process.env, ...options.env }, maxBuffer: 64 << 20 }, (error, stdout, stderr) => {
-      if (error !== null && typeof error.code !== 'number') reject(new Error(`node ${args.join(' ')} did not end by itself: ${error.message}\n${stderr}`));
-      else resolve({ code: typeof error?.code === 'number' ? error.code : 0, stdout, stderr });
-    });
+    execFile(
+      process.execPath,
+      [...args],
+      {
+        timeout: options.timeoutMs ?? RUN_LIMIT_MS,
+        killSignal: 'SIGKILL',
+        cwd: options.cwd,
+        env: { ...process.env, ...options.env },
+        maxBuffer: 64 << 20,
+      },
+      (error, stdout, stderr) => {
+        if (error !== null && typeof error.code !== 'number')
+          reject(new Error(`node ${args.join(' ')} did not end by itself: ${error.message}\n${stderr}`));
+        else resolve({ code: typeof error?.code === 'number' ? error.code : 0, stdout, stderr });
+      },
+    );
   });
 }
 

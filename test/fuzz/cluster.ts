@@ -34,14 +34,37 @@ const STEP_US = 40;
 const DELIVERIES_MAX = 10_000;
 
 /** Small, so that every table and arena is full most of the time. */
-const LIMITS: Limits = { ...DEFAULT_LIMITS, logEntries: 256, logBytes: 32_768, maxSessions: 8, maxLanes: 64, lanesPerSession: 8, operationBytes: 600, resultBytes: 1_000, waiting: 16, chunkBytes: 1_000, held: 16, cachedRequests: 32, cachedBytes: 4_096 };
+const LIMITS: Limits = {
+  ...DEFAULT_LIMITS,
+  logEntries: 256,
+  logBytes: 32_768,
+  maxSessions: 8,
+  maxLanes: 64,
+  lanesPerSession: 8,
+  operationBytes: 600,
+  resultBytes: 1_000,
+  waiting: 16,
+  chunkBytes: 1_000,
+  held: 16,
+  cachedRequests: 32,
+  cachedBytes: 4_096,
+};
 
 /** As in every cluster with keys. */
 const chain = chainOf(loadSipHash(new Uint8Array(16).fill(7)), 7);
 
-const key = (id: number, role: 'replica' | 'client' | 'read-only'): KeyFile['keys'][number] => ({ id, role, secret: id.toString(16).padStart(64, 'a') });
+const key = (id: number, role: 'replica' | 'client' | 'read-only'): KeyFile['keys'][number] => ({
+  id,
+  role,
+  secret: id.toString(16).padStart(64, 'a'),
+});
 export const KEYS = [key(1, 'replica'), key(2, 'client'), key(3, 'read-only')] as const;
-export const keyFile = (use: number, keys: readonly KeyFile['keys'][number][] = KEYS): KeyFile => ({ schema: 'jitpaxos.keys/1', cluster: '0badcafe600df00d', use, keys: [...keys] });
+export const keyFile = (use: number, keys: readonly KeyFile['keys'][number][] = KEYS): KeyFile => ({
+  schema: 'jitpaxos.keys/1',
+  cluster: '0badcafe600df00d',
+  use,
+  keys: [...keys],
+});
 
 export const hash = loadHash();
 
@@ -117,7 +140,10 @@ export class FuzzCluster {
     this.clientRing = new Keyring(keyFile(2, [KEYS[1]]), false);
     this.readerRing = new Keyring(keyFile(3, [KEYS[2]]), false);
     const ids = Array.from({ length: REPLICAS }, (_, id) => id);
-    this.speakers = [...ids.map((id) => ({ envelope: envelopeOf(id, this.ring), ring: this.ring })), { envelope: envelopeOf(CLIENT_SENDER, this.clientRing), ring: this.clientRing }];
+    this.speakers = [
+      ...ids.map((id) => ({ envelope: envelopeOf(id, this.ring), ring: this.ring })),
+      { envelope: envelopeOf(CLIENT_SENDER, this.clientRing), ring: this.clientRing },
+    ];
     this.reader = { envelope: envelopeOf(CLIENT_SENDER, this.readerRing), ring: this.readerRing };
     this.liars = ids.map((id) => envelopeOf(id, this.clientRing));
     this.now.wallHi = 0x17000000;
@@ -173,7 +199,8 @@ export class FuzzCluster {
       for (const { core: b } of this.replicas) {
         const index = Math.min(a.state.committed, b.state.committed);
         if (index < a.state.log.baseIndex || index < b.state.log.baseIndex) continue;
-        if (!b.state.log.matches(index, a.state.log.chainHi(index), a.state.log.chainLo(index))) throw new Error(`replicas ${a.state.id} and ${b.state.id} differ at index ${index}, which is committed`);
+        if (!b.state.log.matches(index, a.state.log.chainHi(index), a.state.log.chainLo(index)))
+          throw new Error(`replicas ${a.state.id} and ${b.state.id} differ at index ${index}, which is committed`);
       }
     }
   }
@@ -182,7 +209,12 @@ export class FuzzCluster {
     if (!this.registered) return;
     for (let lane = 0; lane < LANES; lane++) {
       if (!this.client.isIdle(lane)) continue;
-      const length = encodePut(this.operation, 0, Uint8Array.of(this.random.below(64)), new Uint8Array(this.random.below(60)));
+      const length = encodePut(
+        this.operation,
+        0,
+        Uint8Array.of(this.random.below(64)),
+        new Uint8Array(this.random.below(60)),
+      );
       if (this.random.chance(0.2)) this.client.read(lane, this.operation, 0, length, Infinity, this.now);
       else this.client.submit(lane, this.operation, 0, length, this.now.monotonicUs + 50_000, this.now);
     }
@@ -198,10 +230,23 @@ export class FuzzCluster {
         size = ENVELOPE_BYTES + proofs.writeChallenge(to, bytes, ENVELOPE_BYTES);
         if (!proofs.mayCarry(to, size)) return;
       }
-      if (envelope.seal(bytes, 0, size, peers.keyFor(to))) this.post(bytes, size, Math.min(to, REPLICAS), to === REPLICAS || to < REPLICAS);
+      if (envelope.seal(bytes, 0, size, peers.keyFor(to)))
+        this.post(bytes, size, Math.min(to, REPLICAS), to === REPLICAS || to < REPLICAS);
     });
-    const proofs = new AddressProofs(REPLICAS, ENDPOINTS, (target) => void target.forEach((_, i) => (target[i] = this.random.next())));
-    const core = new ReplicaCore({ id, replicas: REPLICAS, seed: id + 1, limits: LIMITS, timings: DEFAULT_TIMINGS }, outbox, disk, new KvMachine({ maxKeys: 256, maxBytes: 65_536, expectedKeys: 256 }), hash, { transition: () => undefined }, chain);
+    const proofs = new AddressProofs(
+      REPLICAS,
+      ENDPOINTS,
+      (target) => void target.forEach((_, i) => (target[i] = this.random.next())),
+    );
+    const core = new ReplicaCore(
+      { id, replicas: REPLICAS, seed: id + 1, limits: LIMITS, timings: DEFAULT_TIMINGS },
+      outbox,
+      disk,
+      new KvMachine({ maxKeys: 256, maxBytes: 65_536, expectedKeys: 256 }),
+      hash,
+      { transition: () => undefined },
+      chain,
+    );
     disk.core = core;
     const sender = (): number => {
       replica.asked++;
@@ -213,7 +258,14 @@ export class FuzzCluster {
       if (typeOf(bytes, offset) === Proof.type) proofs.prove(from, bytes, offset);
       else core.receive(bytes, offset, length, from, this.now, owner);
     };
-    const replica: Replica = { core, peers, proofs, heard: 0, asked: 0, reader: new DatagramReader(envelope, { sender }, true, handle, { ring: this.ring, peers }, undefined, proofs) };
+    const replica: Replica = {
+      core,
+      peers,
+      proofs,
+      heard: 0,
+      asked: 0,
+      reader: new DatagramReader(envelope, { sender }, true, handle, { ring: this.ring, peers }, undefined, proofs),
+    };
     return replica;
   }
 
@@ -223,7 +275,17 @@ export class FuzzCluster {
       if (envelope.seal(bytes, 0, length, this.clientRing.own)) this.post(bytes, length, to, true);
     });
     this.client = new ClientCore(
-      { replicas: REPLICAS, lanes: LANES, seed: 9, sessionHi: this.random.next(), sessionLo: ownedSessionLo(this.random.next(), KEYS[1].id), nonceHi: KEYS[1].id, nonceLo: 4, limits: LIMITS, timings: DEFAULT_CLIENT_TIMINGS },
+      {
+        replicas: REPLICAS,
+        lanes: LANES,
+        seed: 9,
+        sessionHi: this.random.next(),
+        sessionLo: ownedSessionLo(this.random.next(), KEYS[1].id),
+        nonceHi: KEYS[1].id,
+        nonceLo: 4,
+        limits: LIMITS,
+        timings: DEFAULT_CLIENT_TIMINGS,
+      },
       outbox,
       {
         registered: (status) => void (this.registered = status === ReplyStatus.ok),
@@ -240,7 +302,10 @@ export class FuzzCluster {
       }
       this.client.receive(bytes, offset, length, from, this.now);
     };
-    this.clientReader = new DatagramReader(envelope, { sender: () => REPLICAS }, false, handle, { ring: this.clientRing, peers });
+    this.clientReader = new DatagramReader(envelope, { sender: () => REPLICAS }, false, handle, {
+      ring: this.clientRing,
+      peers,
+    });
   }
 
   /** `deliver` false: an answer to one of the fuzzer's endpoints, which nobody waits for. */

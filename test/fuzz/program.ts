@@ -5,7 +5,18 @@ import { KINDS, ReceivePathFuzzer, type Kind } from './receive-path.js';
 
 const PROGRESS_MS = 5_000;
 /** Rounds of each kind in turn. */
-const TURN: readonly Kind[] = ['forged', 'client', 'client', 'client', 'answers', 'forged', 'client', 'client', 'replica', 'answers'];
+const TURN: readonly Kind[] = [
+  'forged',
+  'client',
+  'client',
+  'client',
+  'answers',
+  'forged',
+  'client',
+  'client',
+  'replica',
+  'answers',
+];
 
 await program(
   {
@@ -29,12 +40,26 @@ await program(
       const nowMs = performance.now();
       if (nowMs - shownMs < PROGRESS_MS) continue;
       shownMs = nowMs;
-      output.note(`${tried()} of ${datagrams}, ${counts.crashes.size} kinds of crashes, ${counts.violations.size} of violations`);
+      output.note(
+        `${tried()} of ${datagrams}, ${counts.crashes.size} kinds of crashes, ${counts.violations.size} of violations`,
+      );
     }
     const seconds = (performance.now() - startedMs) / 1000;
     const crashes = total(counts.crashes);
     const violations = total(counts.violations);
-    const result = { schema: 'jitpaxos.fuzz/1', seed, datagrams: tried(), tried: counts.tried, crashes, violations, stopped: total(counts.stopped), heard: counts.heard, committed: counts.committed, seconds, perSecond: Math.round(tried() / seconds) };
+    const result = {
+      schema: 'jitpaxos.fuzz/1',
+      seed,
+      datagrams: tried(),
+      tried: counts.tried,
+      crashes,
+      violations,
+      stopped: total(counts.stopped),
+      heard: counts.heard,
+      committed: counts.committed,
+      seconds,
+      perSecond: Math.round(tried() / seconds),
+    };
     output.line(
       output.json
         ? JSON.stringify({ ...result, found: [...counts.crashes, ...counts.violations] })
@@ -47,7 +72,11 @@ await program(
             ...list('stopped', counts.stopped),
           ].join('\n'),
     );
-    if (crashes + violations > 0) throw new CliError('assertion-failed', `${crashes} crashes and ${violations} violations; run npm run fuzz -- --seed ${seed} --datagrams ${datagrams} again`);
+    if (crashes + violations > 0)
+      throw new CliError(
+        'assertion-failed',
+        `${crashes} crashes and ${violations} violations; run npm run fuzz -- --seed ${seed} --datagrams ${datagrams} again`,
+      );
   },
 );
 

@@ -36,7 +36,16 @@ const ROUND = 1_000;
 const FORGED_ROUND = 8_000;
 /** … and rounds before it is replaced: what hostile messages lead to is not to be seen only once. */
 const ROUNDS = 20;
-const FROM_CLIENTS: readonly Message[] = [wire.Request, wire.Request, wire.Request, wire.Read, wire.Reconcile, wire.Probe, wire.Plea, wire.Proof];
+const FROM_CLIENTS: readonly Message[] = [
+  wire.Request,
+  wire.Request,
+  wire.Request,
+  wire.Read,
+  wire.Reconcile,
+  wire.Probe,
+  wire.Plea,
+  wire.Proof,
+];
 const NUMBERS = [0, 1, 2, 3, 0x7f, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff];
 const CAPACITY = 61_000;
 
@@ -56,12 +65,25 @@ export interface FuzzCounts {
 }
 
 export class ReceivePathFuzzer {
-  readonly counts: FuzzCounts = { tried: { forged: 0, client: 0, replica: 0, answers: 0 }, crashes: new Map(), violations: new Map(), stopped: new Map(), heard: 0, committed: 0 };
+  readonly counts: FuzzCounts = {
+    tried: { forged: 0, client: 0, replica: 0, answers: 0 },
+    crashes: new Map(),
+    violations: new Map(),
+    stopped: new Map(),
+    heard: 0,
+    committed: 0,
+  };
   private readonly random: Random;
   private cluster: FuzzCluster;
   private rounds = 0;
   private readonly bytes = new Uint8Array(CAPACITY);
-  private readonly strangerRing = new Keyring(keyFile(1, KEYS.map((entry) => ({ ...entry, secret: 'ee'.repeat(32) }))), true);
+  private readonly strangerRing = new Keyring(
+    keyFile(
+      1,
+      KEYS.map((entry) => ({ ...entry, secret: 'ee'.repeat(32) })),
+    ),
+    true,
+  );
   /** Seals what `forged` makes up: with a checksum, or under a stranger's secrets. */
   private readonly checksummed = [envelopeOf(1, undefined), envelopeOf(CLIENT_SENDER, undefined)];
   private readonly strangers = [envelopeOf(1, this.strangerRing), envelopeOf(CLIENT_SENDER, this.strangerRing)];
@@ -76,7 +98,14 @@ export class ReceivePathFuzzer {
     if (++this.rounds % ROUNDS === 0) this.replaceCluster();
     try {
       this.cluster.work(20);
-      const throwAt = kind === 'forged' ? () => this.forged() : kind === 'client' ? () => this.hostile(REPLICAS) : kind === 'replica' ? () => this.hostile(this.random.below(REPLICAS)) : () => this.answer();
+      const throwAt =
+        kind === 'forged'
+          ? () => this.forged()
+          : kind === 'client'
+            ? () => this.hostile(REPLICAS)
+            : kind === 'replica'
+              ? () => this.hostile(this.random.below(REPLICAS))
+              : () => this.answer();
       const before = kind === 'forged' ? this.stateOf() : '';
       const drops = kind === 'forged' ? this.dropsOf() : 0;
       const tried = this.counts.tried[kind];
@@ -93,7 +122,8 @@ export class ReceivePathFuzzer {
       }
       if (kind === 'forged') {
         if (this.stateOf() !== before) this.violated('a forged datagram changed the state of a replica');
-        if (this.dropsOf() - drops !== this.counts.tried.forged - tried) this.violated('a forged datagram was not counted once');
+        if (this.dropsOf() - drops !== this.counts.tried.forged - tried)
+          this.violated('a forged datagram was not counted once');
       }
       this.cluster.settle();
       if (kind !== 'replica' && !this.poisoned) this.cluster.checkAgreement();
@@ -118,7 +148,11 @@ export class ReceivePathFuzzer {
 
   private caught(error: unknown, byReplica: boolean): void {
     const text = error instanceof Error ? error.message : String(error);
-    if (!STOPS.some((stop) => error instanceof stop)) count(this.counts.crashes, error instanceof Error && error.stack !== undefined ? error.stack.split('\n').slice(0, 4).join(' | ') : text);
+    if (!STOPS.some((stop) => error instanceof stop))
+      count(
+        this.counts.crashes,
+        error instanceof Error && error.stack !== undefined ? error.stack.split('\n').slice(0, 4).join(' | ') : text,
+      );
     else count(byReplica ? this.counts.stopped : this.counts.violations, text);
   }
 
@@ -128,14 +162,18 @@ export class ReceivePathFuzzer {
 
   private stateOf(): string {
     const fingerprint = new Fingerprint();
-    for (const { core, peers, proofs, heard, asked } of this.cluster.replicas) for (const part of [core, peers, proofs, heard, asked]) fingerprint.add(part);
+    for (const { core, peers, proofs, heard, asked } of this.cluster.replicas)
+      for (const part of [core, peers, proofs, heard, asked]) fingerprint.add(part);
     fingerprint.add(this.cluster.client);
     fingerprint.add(this.cluster.clientHeard);
     return fingerprint.digest();
   }
 
   private dropsOf(): number {
-    return [...this.cluster.replicas.map(({ reader }) => reader), this.cluster.clientReader].reduce((sum, { drops }) => sum + drops.reduce((a, b) => a + b, 0), 0);
+    return [...this.cluster.replicas.map(({ reader }) => reader), this.cluster.clientReader].reduce(
+      (sum, { drops }) => sum + drops.reduce((a, b) => a + b, 0),
+      0,
+    );
   }
 
   private forged(): void {
@@ -221,7 +259,8 @@ export class ReceivePathFuzzer {
       const real = random.chance(0.6) ? this.realMessage(messages) : undefined;
       if (real !== undefined) {
         bytes.set(real.bytes, at);
-        for (let fields = random.below(4); fields > 0; fields--) this.fill(real.message, at, random.pick(Object.keys(real.message.fields)), target, real.bytes.length);
+        for (let fields = random.below(4); fields > 0; fields--)
+          this.fill(real.message, at, random.pick(Object.keys(real.message.fields)), target, real.bytes.length);
         at += real.bytes.length;
         continue;
       }
@@ -234,10 +273,14 @@ export class ReceivePathFuzzer {
     return at;
   }
 
-  private realMessage(messages: readonly Message[]): { readonly message: Message; readonly bytes: Uint8Array } | undefined {
+  private realMessage(
+    messages: readonly Message[],
+  ): { readonly message: Message; readonly bytes: Uint8Array } | undefined {
     const { bytes } = this.random.pick(this.cluster.corpus);
     const message = wire.layoutOf(wire.typeOf(bytes, ENVELOPE_BYTES));
-    return message !== undefined && messages.includes(message) ? { message, bytes: bytes.subarray(ENVELOPE_BYTES) } : undefined;
+    return message !== undefined && messages.includes(message)
+      ? { message, bytes: bytes.subarray(ENVELOPE_BYTES) }
+      : undefined;
   }
 
   /** Bytes for the end of a message; their number is written by `fill`. */
@@ -271,26 +314,66 @@ export class ReceivePathFuzzer {
         bytes[o] = random.chance(0.8) ? random.below(8) : random.next();
         return;
       case 'u16':
-        writeU16(bytes, o, field === 'lane' ? random.pick([0, 1, 7, 8, 0xfffe, REGISTER_LANE]) : random.next() & 0xffff);
+        writeU16(
+          bytes,
+          o,
+          field === 'lane' ? random.pick([0, 1, 7, 8, 0xfffe, REGISTER_LANE]) : random.next() & 0xffff,
+        );
         return;
       case 'i32':
       case 'u32': {
-        const view = random.pick([state.view, state.view, state.view, state.view + 1, state.view - 1, state.view + 6, state.logView, ...NUMBERS]);
-        writeI32(bytes, o, /view/i.test(field) ? view : random.chance(0.3) ? random.between(0, 20) : random.chance(0.5) ? random.pick(NUMBERS) : random.next());
+        const view = random.pick([
+          state.view,
+          state.view,
+          state.view,
+          state.view + 1,
+          state.view - 1,
+          state.view + 6,
+          state.logView,
+          ...NUMBERS,
+        ]);
+        writeI32(
+          bytes,
+          o,
+          /view/i.test(field)
+            ? view
+            : random.chance(0.3)
+              ? random.between(0, 20)
+              : random.chance(0.5)
+                ? random.pick(NUMBERS)
+                : random.next(),
+        );
         return;
       }
       default:
     }
     if (/index/i.test(field)) {
-      const near = random.pick([0, 1, log.baseIndex, state.committed, state.synced, log.lastIndex, log.lastIndex + 1, log.lastIndex + random.below(300)]) + random.between(-1, 1);
-      const index = random.chance(0.9) ? Math.max(0, near) : random.pick([2 ** 53 - 1, 2 ** 53 - 2, 2 ** 32, 2 ** 31, 2 ** 53]);
+      const near =
+        random.pick([
+          0,
+          1,
+          log.baseIndex,
+          state.committed,
+          state.synced,
+          log.lastIndex,
+          log.lastIndex + 1,
+          log.lastIndex + random.below(300),
+        ]) + random.between(-1, 1);
+      const index = random.chance(0.9)
+        ? Math.max(0, near)
+        : random.pick([2 ** 53 - 1, 2 ** 53 - 2, 2 ** 32, 2 ** 31, 2 ** 53]);
       writeI32(bytes, o, Math.floor(index / 2 ** 32));
-      writeI32(bytes, o + 4, index % 2 ** 32 | 0);
+      writeI32(bytes, o + 4, (index % 2 ** 32) | 0);
       return;
     }
     if (/chain/i.test(field) && random.chance(0.8)) {
       // Of an index that is here, as `fill` may have named it a moment ago.
-      const index = random.pick([log.baseIndex, log.lastIndex, Math.max(log.baseIndex, state.committed), Math.max(log.baseIndex, state.synced)]);
+      const index = random.pick([
+        log.baseIndex,
+        log.lastIndex,
+        Math.max(log.baseIndex, state.committed),
+        Math.max(log.baseIndex, state.synced),
+      ]);
       writeI32(bytes, o, log.chainHi(index));
       writeI32(bytes, o + 4, log.chainLo(index));
       return;

@@ -44,13 +44,21 @@ const hearing = (): Hearing => ({ heardLately: new Uint8Array(3), spoken: new Ui
 t.test('a process starts with the names that resolve', async (t) => {
   const w = world({ 'a.test': ['10.0.0.1'] });
   const book = await AddressBook.open({ replicas }, w);
-  t.same(book.addresses, [{ host: '10.0.0.1', port: 7400, family: 4, name: 'a.test' }, { host: '', port: 7401, family: 4, name: 'b.test' }, { host: '10.0.0.3', port: 7402, family: 4 }]);
+  t.same(book.addresses, [
+    { host: '10.0.0.1', port: 7400, family: 4, name: 'a.test' },
+    { host: '', port: 7401, family: 4, name: 'b.test' },
+    { host: '10.0.0.3', port: 7402, family: 4 },
+  ]);
   t.match(book.unresolved(), [{ replica: 1, host: 'b.test', error: /ENOTFOUND/ }]);
   t.equal(book.known, 2);
   const hangs = await AddressBook.open({ replicas }, world({ 'a.test': 'never', 'b.test': 'never' }));
   t.equal(hangs.known, 1, 'a name server that does not answer is waited for a little while');
   const none = { replicas: replicas.slice(0, 2) };
-  await t.rejects(AddressBook.open(none, world({})), { code: 'host-unresolved', message: /a\.test[^]*b\.test/ }, 'with not one address there is nothing to begin with');
+  await t.rejects(
+    AddressBook.open(none, world({})),
+    { code: 'host-unresolved', message: /a\.test[^]*b\.test/ },
+    'with not one address there is nothing to begin with',
+  );
 });
 
 t.test('who is heard is never looked up; who is silent is, with a growing pause', async (t) => {
@@ -59,7 +67,11 @@ t.test('who is heard is never looked up; who is silent is, with a growing pause'
   const moves: [number, Address][] = [];
   const notices: string[] = [];
   const heard = hearing();
-  book.watch(heard, (replica, address) => void moves.push([replica, address]), (event, fields) => void notices.push(`${event} ${String(fields['peer'])}`));
+  book.watch(
+    heard,
+    (replica, address) => void moves.push([replica, address]),
+    (event, fields) => void notices.push(`${event} ${String(fields['peer'])}`),
+  );
   t.teardown(() => book.close());
   w.lookups.length = 0;
   w.names.set('a.test', ['10.0.0.66']);
@@ -79,7 +91,10 @@ t.test('who is heard is never looked up; who is silent is, with a growing pause'
   }
   t.same(new Set(w.lookups), new Set(['b.test']), 'the silent one');
   const pauses = times.slice(1).map((at, i) => at - times[i]!);
-  t.ok(pauses.every((pause, i) => i === 0 || pause >= pauses[i - 1]!), `pauses ${pauses.join(', ')}`);
+  t.ok(
+    pauses.every((pause, i) => i === 0 || pause >= pauses[i - 1]!),
+    `pauses ${pauses.join(', ')}`,
+  );
   t.ok(times.length <= 9, `${times.length} lookups in 100 s`);
   t.same(moves, [], 'its address is what it was');
 
@@ -87,7 +102,14 @@ t.test('who is heard is never looked up; who is silent is, with a growing pause'
   w.ms += 60_000;
   heard.spoken.fill(1);
   await book.look(heard);
-  t.match(moves, [[0, { host: '10.0.0.66' }], [1, { host: '10.0.0.22', port: 7401, family: 4, name: 'b.test' }]], 'taken over, and said');
+  t.match(
+    moves,
+    [
+      [0, { host: '10.0.0.66' }],
+      [1, { host: '10.0.0.22', port: 7401, family: 4, name: 'b.test' }],
+    ],
+    'taken over, and said',
+  );
   t.same(notices, ['peer.address 0', 'peer.address 1']);
   w.names.delete('b.test');
   w.ms += 60_000;
@@ -103,61 +125,80 @@ t.test('who is heard is never looked up; who is silent is, with a growing pause'
   t.same(w.lookups, [], 'to whom nothing was said owes no answer: an idle client asks no name server');
 });
 
-t.test('of several addresses of a silent name the next one is tried; an unresolved name until it resolves', async (t) => {
-  const w = world({ 'a.test': ['10.0.0.1', 'fd00::1'] });
-  const book = await AddressBook.open({ replicas }, w);
-  t.equal(book.addresses[0]!.host, '10.0.0.1');
-  const heard = hearing();
-  heard.spoken.fill(1);
-  w.ms = 60_000;
-  await book.look(heard);
-  t.match(book.addresses[0], { host: 'fd00::1', family: 6 });
-  w.ms = 120_000;
-  await book.look(heard);
-  t.match(book.addresses[0], { host: '10.0.0.1', family: 4 });
-  w.names.set('b.test', ['10.0.0.2']);
-  w.ms = 180_000;
-  heard.spoken.fill(0);
-  await book.look(heard);
-  t.equal(book.addresses[1]!.host, '10.0.0.2', 'also when nothing could be said to it');
-});
+t.test(
+  'of several addresses of a silent name the next one is tried; an unresolved name until it resolves',
+  async (t) => {
+    const w = world({ 'a.test': ['10.0.0.1', 'fd00::1'] });
+    const book = await AddressBook.open({ replicas }, w);
+    t.equal(book.addresses[0]!.host, '10.0.0.1');
+    const heard = hearing();
+    heard.spoken.fill(1);
+    w.ms = 60_000;
+    await book.look(heard);
+    t.match(book.addresses[0], { host: 'fd00::1', family: 6 });
+    w.ms = 120_000;
+    await book.look(heard);
+    t.match(book.addresses[0], { host: '10.0.0.1', family: 4 });
+    w.names.set('b.test', ['10.0.0.2']);
+    w.ms = 180_000;
+    heard.spoken.fill(0);
+    await book.look(heard);
+    t.equal(book.addresses[1]!.host, '10.0.0.2', 'also when nothing could be said to it');
+  },
+);
 
 for (const [kind, make] of Object.entries(TRANSPORTS)) {
-  t.test(`${kind}: a replica without an address costs what is sent to it; one that moved is sent to where it is, in whatever family`, async (t) => {
-    const [first, second, third] = [await freeAddress(4), await freeAddress(4), await freeAddress(6)];
-    const heard: string[] = [];
-    const servers = [first, second, third].map((listen, at) => make({ replicas: [], listen, receive: (bytes, offset) => void heard.push(`${at}:${bytes[offset]}`) }));
-    for (const server of servers) await server.open();
-    const client = make({ replicas: [{ host: '', port: first.port, family: 4, name: 'x.test' }, second] });
-    await client.open();
-    t.teardown(() => Promise.all([...servers, client].map((each) => each.close())));
-    let number = 0;
-    const say = (): void => {
-      const bytes = client.acquire(1)!;
-      bytes[0] = ++number;
-      client.send(bytes, 1, 0);
-      client.flush();
-    };
-    say();
-    t.equal(client.counters[10], 1, 'endpoint_unknown');
-    for (const [at, address] of [[0, first], [1, second], [2, third]] as const) {
-      client.readdress(0, { ...address, name: 'x.test' });
-      await until(() => {
-        say();
-        return heard.some((what) => what.startsWith(`${at}:`));
-      }, `server ${at} hears`);
-    }
-    t.notOk(heard.includes('0:1'), 'what was dropped is gone');
-  });
+  t.test(
+    `${kind}: a replica without an address costs what is sent to it; one that moved is sent to where it is, in whatever family`,
+    async (t) => {
+      const [first, second, third] = [await freeAddress(4), await freeAddress(4), await freeAddress(6)];
+      const heard: string[] = [];
+      const servers = [first, second, third].map((listen, at) =>
+        make({ replicas: [], listen, receive: (bytes, offset) => void heard.push(`${at}:${bytes[offset]}`) }),
+      );
+      for (const server of servers) await server.open();
+      const client = make({ replicas: [{ host: '', port: first.port, family: 4, name: 'x.test' }, second] });
+      await client.open();
+      t.teardown(() => Promise.all([...servers, client].map((each) => each.close())));
+      let number = 0;
+      const say = (): void => {
+        const bytes = client.acquire(1)!;
+        bytes[0] = ++number;
+        client.send(bytes, 1, 0);
+        client.flush();
+      };
+      say();
+      t.equal(client.counters[10], 1, 'endpoint_unknown');
+      for (const [at, address] of [
+        [0, first],
+        [1, second],
+        [2, third],
+      ] as const) {
+        client.readdress(0, { ...address, name: 'x.test' });
+        await until(() => {
+          say();
+          return heard.some((what) => what.startsWith(`${at}:`));
+        }, `server ${at} hears`);
+      }
+      t.notOk(heard.includes('0:1'), 'what was dropped is gone');
+    },
+  );
 }
 
 t.test('one name that does not resolve stops no new process while the others are a majority', async (t) => {
   const cluster = await clusterConfig(3);
   const hosts = { ...cluster, replicas: [cluster.replicas[0]!, cluster.replicas[1]!, 'no-such-host.invalid:7402'] };
-  const replicas = await Promise.all([0, 1].map((id) => Replica.start({ cluster: hosts, id, machine: new KvMachine(), logger: silentLogger })));
+  const replicas = await Promise.all(
+    [0, 1].map((id) => Replica.start({ cluster: hosts, id, machine: new KvMachine(), logger: silentLogger })),
+  );
   t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
   while (!replicas.every((replica) => replica.status().status === 'normal')) await sleep(20); // they ask each other whether the cluster is new
-  await using client = await Client.connect({ cluster: hosts, timeout: 30_000, connectTimeout: 30_000, logger: silentLogger });
+  await using client = await Client.connect({
+    cluster: hosts,
+    timeout: 30_000,
+    connectTimeout: 30_000,
+    logger: silentLogger,
+  });
   const kv = new KvClient(client);
   await kv.put('a', 'b');
   t.equal(Buffer.from((await kv.get('a'))!).toString(), 'b');
@@ -168,5 +209,9 @@ t.test('one name that does not resolve stops no new process while the others are
     await sleep(50);
     if (i === 49) t.fail('both answer');
   }
-  await t.rejects(Replica.start({ cluster: hosts, id: 2, machine: new KvMachine(), logger: silentLogger }), { code: 'host-unresolved', message: /where to listen/ }, 'without keys a replica listens nowhere but at its own address');
+  await t.rejects(
+    Replica.start({ cluster: hosts, id: 2, machine: new KvMachine(), logger: silentLogger }),
+    { code: 'host-unresolved', message: /where to listen/ },
+    'without keys a replica listens nowhere but at its own address',
+  );
 });

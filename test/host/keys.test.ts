@@ -23,7 +23,12 @@ const hash = loadHash();
 
 const entry = (id: number, role: KeyRole): KeyEntry => ({ id, role, secret: randomBytes(32).toString('hex') });
 const ALL = [entry(REPLICA_KEY, 'replica'), entry(CLIENT_KEY, 'client'), entry(READER_KEY, 'read-only')];
-const file = (use: number, keys: readonly KeyEntry[] = ALL): KeyFile => ({ schema: 'jitpaxos.keys/1', cluster: CLUSTER, use, keys });
+const file = (use: number, keys: readonly KeyEntry[] = ALL): KeyFile => ({
+  schema: 'jitpaxos.keys/1',
+  cluster: CLUSTER,
+  use,
+  keys,
+});
 const clientRing = (key: KeyEntry): Keyring => new Keyring(file(key.id, [key]), false);
 
 function envelopeOf(sender: number, ring: Keyring | undefined): Envelope {
@@ -31,7 +36,13 @@ function envelopeOf(sender: number, ring: Keyring | undefined): Envelope {
 }
 
 /** A datagram with one Request, or one Read. */
-function datagram(sender: number, ring: Keyring | undefined, slot: number, flags: number, message: typeof Request | typeof Read = Request): Uint8Array {
+function datagram(
+  sender: number,
+  ring: Keyring | undefined,
+  slot: number,
+  flags: number,
+  message: typeof Request | typeof Read = Request,
+): Uint8Array {
   const bytes = new Uint8Array(ENVELOPE_BYTES + message.size + 5);
   begin(message, bytes, ENVELOPE_BYTES);
   if (message === Request) bytes[ENVELOPE_BYTES + Request.at.flags] = flags;
@@ -44,7 +55,13 @@ function datagram(sender: number, ring: Keyring | undefined, slot: number, flags
 function hear(ring: Keyring | undefined, isReplica: boolean, bytes: Uint8Array): string {
   const peers = ring === undefined ? undefined : new PeerKeys(ring, REPLICAS, 4);
   const envelope = envelopeOf(isReplica ? 0 : CLIENT_SENDER, ring);
-  const reader = new DatagramReader(envelope, { sender: () => REPLICAS }, isReplica, () => undefined, peers && { ring: ring!, peers });
+  const reader = new DatagramReader(
+    envelope,
+    { sender: () => REPLICAS },
+    isReplica,
+    () => undefined,
+    peers && { ring: ring!, peers },
+  );
   const messages = reader.read(bytes.slice(), 0, bytes.length);
   const refused = reader.drops.findIndex((count) => count > 0);
   return refused < 0 ? `${messages} heard` : DROP_REASON_NAMES[refused]!;
@@ -59,19 +76,43 @@ t.test('who is heard', async (t) => {
   t.equal(hear(replicas, true, datagram(1, replicas, replicas.own, 0)), heard, 'a replica');
   t.equal(hear(replicas, true, datagram(CLIENT_SENDER, client, client.own, 0)), heard, 'a client');
   t.equal(hear(replicas, true, datagram(CLIENT_SENDER, reader, reader.own, 0, Read)), heard, 'a reader that reads');
-  t.equal(hear(replicas, true, datagram(CLIENT_SENDER, reader, reader.own, RequestFlag.register)), heard, 'a reader that registers');
-  t.equal(hear(replicas, true, datagram(CLIENT_SENDER, reader, reader.own, RequestFlag.query)), heard, 'a reader whose read goes through the log');
+  t.equal(
+    hear(replicas, true, datagram(CLIENT_SENDER, reader, reader.own, RequestFlag.register)),
+    heard,
+    'a reader that registers',
+  );
+  t.equal(
+    hear(replicas, true, datagram(CLIENT_SENDER, reader, reader.own, RequestFlag.query)),
+    heard,
+    'a reader whose read goes through the log',
+  );
   t.equal(hear(replicas, true, datagram(CLIENT_SENDER, reader, reader.own, 0)), 'role', 'a reader that writes');
   t.equal(hear(client, false, datagram(1, replicas, replicas.find(CLIENT_KEY), 0)), heard, 'an answer, at the client');
-  t.equal(hear(client, false, datagram(1, replicas, replicas.find(READER_KEY), 0)), 'key', "another client's answer, at the client");
+  t.equal(
+    hear(client, false, datagram(1, replicas, replicas.find(READER_KEY), 0)),
+    'key',
+    "another client's answer, at the client",
+  );
 
   t.equal(hear(replicas, true, datagram(1, client, client.own, 0)), 'role', 'a client that plays a replica');
-  t.equal(hear(replicas, true, datagram(CLIENT_SENDER, replicas, replicas.own, 0)), 'role', "a replica's key is no client's");
-  t.equal(hear(client, false, datagram(CLIENT_SENDER, client, client.own, 0)), 'role', 'a client that talks to a client');
+  t.equal(
+    hear(replicas, true, datagram(CLIENT_SENDER, replicas, replicas.own, 0)),
+    'role',
+    "a replica's key is no client's",
+  );
+  t.equal(
+    hear(client, false, datagram(CLIENT_SENDER, client, client.own, 0)),
+    'role',
+    'a client that talks to a client',
+  );
   t.equal(hear(replicas, true, datagram(1, undefined, -1, 0)), 'key', 'nobody, with a checksum');
   t.equal(hear(undefined, true, datagram(1, replicas, replicas.own, 0)), 'key', 'a key where nobody has one');
   const impostor = new Keyring(file(REPLICA_KEY, [{ ...ALL[0]!, secret: '00'.repeat(32) }]), true);
-  t.equal(hear(replicas, true, datagram(1, impostor, impostor.own, 0)), 'checksum', 'the right id with the wrong secret');
+  t.equal(
+    hear(replicas, true, datagram(1, impostor, impostor.own, 0)),
+    'checksum',
+    'the right id with the wrong secret',
+  );
   const stranger = new Keyring(file(9, [entry(9, 'replica')]), true);
   t.equal(hear(replicas, true, datagram(1, stranger, stranger.own, 0)), 'key', 'an unknown id');
   for (const ring of [replicas, client, reader, impostor, stranger]) ring.close();
@@ -86,7 +127,8 @@ t.test('every flipped bit and every prefix of an authenticated datagram is refus
     bytes[bit >> 3]! ^= 1 << (bit & 7);
     if (hear(ring, true, bytes) === '1 heard') taken++;
   }
-  for (let length = 0; length < sealed.length; length++) if (hear(ring, true, sealed.subarray(0, length)) === '1 heard') taken++;
+  for (let length = 0; length < sealed.length; length++)
+    if (hear(ring, true, sealed.subarray(0, length)) === '1 heard') taken++;
   t.equal(taken, 0);
   t.equal(hear(ring, true, sealed), '1 heard', 'the datagram itself is not');
   ring.close();
@@ -103,8 +145,16 @@ t.test('rotation: keys that stay keep their slots, a key that is gone is neither
   t.equal(hear(ring, true, datagram(1, old, old.own, 0)), '1 heard', 'overlap: the old key is still heard');
   t.same(ring.replace(file(7, [next, ALL[2]!])), { added: [], removed: [REPLICA_KEY, CLIENT_KEY] });
   t.equal(hear(ring, true, datagram(1, old, old.own, 0)), 'key');
-  t.equal(envelopeOf(0, ring).seal(new Uint8Array(100), 0, 100, clientSlot), false, 'no answer under a key that is gone');
-  t.same(ring.replace(file(7, [next, { ...ALL[2]!, secret: 'ab'.repeat(32) }])), { added: [READER_KEY], removed: [READER_KEY] }, 'another secret is another key');
+  t.equal(
+    envelopeOf(0, ring).seal(new Uint8Array(100), 0, 100, clientSlot),
+    false,
+    'no answer under a key that is gone',
+  );
+  t.same(
+    ring.replace(file(7, [next, { ...ALL[2]!, secret: 'ab'.repeat(32) }])),
+    { added: [READER_KEY], removed: [READER_KEY] },
+    'another secret is another key',
+  );
   t.not(ring.find(READER_KEY), clientSlot, 'a slot is not given again');
   ring.close();
   old.close();
@@ -125,7 +175,13 @@ t.test('a key file is refused with its reason, and no message holds a secret', a
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
   const path = join(directory, 'replica.keys');
   const secrets = ALL.map(({ secret }) => secret);
-  const refused = (code: string, says: RegExp, content: unknown, speaksFor: 'replica' | 'client' = 'replica', mode = 0o600): void => {
+  const refused = (
+    code: string,
+    says: RegExp,
+    content: unknown,
+    speaksFor: 'replica' | 'client' = 'replica',
+    mode = 0o600,
+  ): void => {
     writeFileSync(path, typeof content === 'string' ? content : JSON.stringify(content));
     chmodSync(path, mode);
     try {
@@ -135,7 +191,10 @@ t.test('a key file is refused with its reason, and no message holds a secret', a
       const { message } = error as Error;
       t.match(error, { code }, `${code}: ${message}`);
       t.match(message, says);
-      t.notOk(secrets.some((secret) => message.includes(secret.slice(0, 8))), 'no secret');
+      t.notOk(
+        secrets.some((secret) => message.includes(secret.slice(0, 8))),
+        'no secret',
+      );
     }
   };
   refused('key-file-exposed', /mode 0644.*chmod 600/, file(1), 'replica', 0o644);
@@ -148,8 +207,17 @@ t.test('a key file is refused with its reason, and no message holds a secret', a
   refused('key-file-invalid', /"keys"\[0\].*"secret"/, file(1, [{ ...ALL[0]!, secret: `${secrets[0]!.slice(1)}x` }]));
   refused('key-file-invalid', /"role"/, file(1, [{ ...ALL[0]!, role: 'king' as KeyRole }]));
   const secret = 'c0'.repeat(16);
-  for (const chainSecret of [secret.slice(2), `${secret}00`, `${secret.slice(1)}x`, 5]) refused('key-file-invalid', /"chainSecret" has to be a string of 32 hexadecimal digits/, { ...file(1), chainSecret });
-  refused('key-file-invalid', /has a "chainSecret", which is for replicas alone/, { ...file(2), chainSecret: secret }, 'client');
+  for (const chainSecret of [secret.slice(2), `${secret}00`, `${secret.slice(1)}x`, 5])
+    refused('key-file-invalid', /"chainSecret" has to be a string of 32 hexadecimal digits/, {
+      ...file(1),
+      chainSecret,
+    });
+  refused(
+    'key-file-invalid',
+    /has a "chainSecret", which is for replicas alone/,
+    { ...file(2), chainSecret: secret },
+    'client',
+  );
   refused('key-file-invalid', /"id" is 0/, file(1, [{ ...ALL[0]!, id: 0 }]));
   refused('key-file-invalid', /1 to 1024/, file(1, []));
   refused('key-file-invalid', /did you mean "use"/, { ...file(1), uze: 1 });

@@ -5,20 +5,46 @@ import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import { LineOutput, neverWait } from '../../src/host/line-output.js';
-import { formatFor, guardedLogger, lineLogger, streamLogger, type LogFields, type Logger } from '../../src/host/logger.js';
+import {
+  formatFor,
+  guardedLogger,
+  lineLogger,
+  streamLogger,
+  type LogFields,
+  type Logger,
+} from '../../src/host/logger.js';
 import { Replica } from '../../src/server/replica.js';
 import { clusterConfig, startReplicas } from '../server/fixtures.js';
 
-function collected(level: 'info' | 'warn' | 'error', format: 'json' | 'text'): { lines: string[]; logger: Logger; at: { ms: number } } {
+function collected(
+  level: 'info' | 'warn' | 'error',
+  format: 'json' | 'text',
+): { lines: string[]; logger: Logger; at: { ms: number } } {
   const lines: string[] = [];
   const at = { ms: 1_700_000_000_123 };
-  return { lines, at, logger: lineLogger({ level, format, write: (line) => void lines.push(line), now: () => at.ms, monotonicMs: () => at.ms }) };
+  return {
+    lines,
+    at,
+    logger: lineLogger({
+      level,
+      format,
+      write: (line) => void lines.push(line),
+      now: () => at.ms,
+      monotonicMs: () => at.ms,
+    }),
+  };
 }
 
 t.test('lines', (t) => {
   const json = collected('info', 'json');
   json.logger.warn('transport.small-buffer', { replica: 0, next: 'raise "it"\nnow' });
-  t.same(JSON.parse(json.lines[0]!), { time: '2023-11-14T22:13:20.123Z', level: 'warn', event: 'transport.small-buffer', replica: 0, next: 'raise "it"\nnow' });
+  t.same(JSON.parse(json.lines[0]!), {
+    time: '2023-11-14T22:13:20.123Z',
+    level: 'warn',
+    event: 'transport.small-buffer',
+    replica: 0,
+    next: 'raise "it"\nnow',
+  });
   t.notOk(json.lines[0]!.includes('\n'), 'one line, whatever is in it');
   const text = collected('info', 'text');
   text.logger.error('replica.failed', { replica: 0, error: 'a b\nc', stack: undefined, code: 'x' });
@@ -27,15 +53,24 @@ t.test('lines', (t) => {
   quiet.logger.info('a', {});
   quiet.logger.warn('b', {});
   quiet.logger.error('c', {});
-  t.same(quiet.lines.map((line) => (JSON.parse(line) as { event: string }).event), ['b', 'c']);
+  t.same(
+    quiet.lines.map((line) => (JSON.parse(line) as { event: string }).event),
+    ['b', 'c'],
+  );
   t.end();
 });
 
 t.test('auto: text on a terminal, JSON elsewhere, also where what was asked for is no format', (t) => {
   const pipe = {};
   const terminal = { isTTY: true };
-  t.same([undefined, 'auto', 'yaml', 'json', 'text'].map((asked) => formatFor(asked, pipe)), ['json', 'json', 'json', 'json', 'text']);
-  t.same([undefined, 'auto', 'yaml', 'json', 'text'].map((asked) => formatFor(asked, terminal)), ['text', 'text', 'text', 'json', 'text']);
+  t.same(
+    [undefined, 'auto', 'yaml', 'json', 'text'].map((asked) => formatFor(asked, pipe)),
+    ['json', 'json', 'json', 'json', 'text'],
+  );
+  t.same(
+    [undefined, 'auto', 'yaml', 'json', 'text'].map((asked) => formatFor(asked, terminal)),
+    ['text', 'text', 'text', 'json', 'text'],
+  );
   t.end();
 });
 
@@ -61,7 +96,13 @@ t.test('a wall clock that is set does not silence what repeats', (t) => {
   const lines: string[] = [];
   let wallMs = 1_700_000_000_000;
   let monotonicMs = 5_000;
-  const logger = lineLogger({ level: 'info', format: 'json', write: (line) => void lines.push(line), now: () => wallMs, monotonicMs: () => monotonicMs });
+  const logger = lineLogger({
+    level: 'info',
+    format: 'json',
+    write: (line) => void lines.push(line),
+    now: () => wallMs,
+    monotonicMs: () => monotonicMs,
+  });
   logger.error('storage.failed', { error: 'EIO' });
   wallMs -= 3_600_000; // an hour back
   monotonicMs += 10_001;
@@ -116,7 +157,11 @@ t.test('a reader that stopped costs a bounded backlog, and is told what it misse
   t.same(stream.taken, []);
   stream.release();
   const kept = stream.taken.filter((text) => text.startsWith('line')).length;
-  t.same(stream.taken.filter((text) => text.startsWith('lost')), [`lost ${10_000 - kept}\n`], 'every line was written or counted, and that is said once');
+  t.same(
+    stream.taken.filter((text) => text.startsWith('lost')),
+    [`lost ${10_000 - kept}\n`],
+    'every line was written or counted, and that is said once',
+  );
   output.write('afterwards');
   t.equal(stream.taken.at(-1), 'afterwards\n');
   t.end();
@@ -154,13 +199,17 @@ t.test('lost lines are told in the format of the log', (t) => {
   logger.info('a', {});
   stream.mode = 'takes';
   logger.info('b', {});
-  t.match(stream.taken.map((text) => JSON.parse(text) as object), [{ event: 'b' }, { level: 'warn', event: 'log.lines-lost', lines: 1 }]);
+  t.match(
+    stream.taken.map((text) => JSON.parse(text) as object),
+    [{ event: 'b' }, { level: 'warn', event: 'log.lines-lost', lines: 1 }],
+  );
   t.end();
 });
 
 t.test('a logger that throws, or whose promise does, stops no replica and no client', async (t) => {
   const warnings: string[] = [];
-  const onWarning = (warning: Error): void => void (warning.name === 'JitPaxosWarning' && warnings.push(warning.message));
+  const onWarning = (warning: Error): void =>
+    void (warning.name === 'JitPaxosWarning' && warnings.push(warning.message));
   process.on('warning', onWarning);
   t.teardown(() => process.off('warning', onWarning));
   let calls = 0;
@@ -173,9 +222,25 @@ t.test('a logger that throws, or whose promise does, stops no replica and no cli
     return Promise.reject(new Error('the log server is gone'));
   }) as unknown as () => void;
   const cluster = await clusterConfig(3);
-  const replicas = await Promise.all(cluster.replicas.map((_, id) => Replica.start({ cluster, id, machine: new KvMachine(), logger: id === 0 ? { info: throwing, warn: throwing, error: throwing } : { info: rejecting, warn: rejecting, error: rejecting } })));
+  const replicas = await Promise.all(
+    cluster.replicas.map((_, id) =>
+      Replica.start({
+        cluster,
+        id,
+        machine: new KvMachine(),
+        logger:
+          id === 0
+            ? { info: throwing, warn: throwing, error: throwing }
+            : { info: rejecting, warn: rejecting, error: rejecting },
+      }),
+    ),
+  );
   t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
-  const client = await Client.connect({ cluster, timeout: 20_000, logger: { info: throwing, warn: throwing, error: throwing } });
+  const client = await Client.connect({
+    cluster,
+    timeout: 20_000,
+    logger: { info: throwing, warn: throwing, error: throwing },
+  });
   t.teardown(() => client.close());
   const kv = new KvClient(client);
   await kv.put('a', 'b');
@@ -184,12 +249,27 @@ t.test('a logger that throws, or whose promise does, stops no replica and no cli
   t.equal(Buffer.from((await kv.get('a'))!).toString(), 'c');
   t.ok(calls > 3, `${calls} lines were tried`);
   await sleep(10);
-  t.equal(warnings.filter((warning) => warning.startsWith('Replica.start: ')).length, 3, `said once for each logger: ${warnings.join('; ')}`);
+  t.equal(
+    warnings.filter((warning) => warning.startsWith('Replica.start: ')).length,
+    3,
+    `said once for each logger: ${warnings.join('; ')}`,
+  );
 });
 
 t.test('what is no logger is refused', async (t) => {
-  t.throws(() => guardedLogger('here', { info: () => undefined } as unknown as Logger), { code: 'option-invalid', message: /here: logger .*"warn"/ });
-  await t.rejects(Replica.start({ cluster: await clusterConfig(3), id: 0, machine: new KvMachine(), logger: console.log as unknown as Logger }), { code: 'option-invalid' });
+  t.throws(() => guardedLogger('here', { info: () => undefined } as unknown as Logger), {
+    code: 'option-invalid',
+    message: /here: logger .*"warn"/,
+  });
+  await t.rejects(
+    Replica.start({
+      cluster: await clusterConfig(3),
+      id: 0,
+      machine: new KvMachine(),
+      logger: console.log as unknown as Logger,
+    }),
+    { code: 'option-invalid' },
+  );
   t.end();
 });
 
@@ -197,19 +277,30 @@ t.test('every transition is logged exactly once, with the view and status it led
   const events: { event: string; fields: LogFields }[] = [];
   const log = (event: string, fields: LogFields): void => void events.push({ event, fields });
   const cluster = await clusterConfig(3);
-  const replicas = await startReplicas(cluster, () => new KvMachine(), { logger: { info: log, warn: log, error: log } });
+  const replicas = await startReplicas(cluster, () => new KvMachine(), {
+    logger: { info: log, warn: log, error: log },
+  });
   t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
   const client = await Client.connect({ cluster, timeout: 20_000 });
   t.teardown(() => client.close());
   await new KvClient(client).put('a', 'b');
   await replicas[0]!.close();
   await new KvClient(client).put('a', 'c');
-  const settled = (): boolean => replicas.slice(1).every((replica) => replica.status().status === 'normal' && replica.status().view === replicas[1]!.status().view);
+  const settled = (): boolean =>
+    replicas
+      .slice(1)
+      .every((replica) => replica.status().status === 'normal' && replica.status().view === replicas[1]!.status().view);
   for (let i = 0; i < 500 && !settled(); i++) await sleep(10);
   t.ok(settled());
   const { view } = replicas[1]!.status();
   t.ok(view > 0);
-  const of = (replica: number, event: string, inView?: number): number => events.filter((each) => each.event === event && each.fields['replica'] === replica && (inView === undefined || each.fields['view'] === inView)).length;
+  const of = (replica: number, event: string, inView?: number): number =>
+    events.filter(
+      (each) =>
+        each.event === event &&
+        each.fields['replica'] === replica &&
+        (inView === undefined || each.fields['view'] === inView),
+    ).length;
   for (const id of [0, 1, 2]) {
     t.equal(of(id, 'replica.start'), 1);
     t.equal(of(id, 'replica.serving'), 1);

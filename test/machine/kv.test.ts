@@ -4,8 +4,20 @@
  */
 import t from 'tap';
 import {
-  KV_KEY_BYTES_MAX, KV_OPERATION_BYTES_MAX, KV_SCAN_LIMIT_MAX, KV_VALUE_BYTES_MAX, decodeResult, encodeCas,
-  encodeDelete, encodeGet, encodeIncrement, encodePut, encodeScan, type KvExpected, type KvOperationName, type KvResults,
+  KV_KEY_BYTES_MAX,
+  KV_OPERATION_BYTES_MAX,
+  KV_SCAN_LIMIT_MAX,
+  KV_VALUE_BYTES_MAX,
+  decodeResult,
+  encodeCas,
+  encodeDelete,
+  encodeGet,
+  encodeIncrement,
+  encodePut,
+  encodeScan,
+  type KvExpected,
+  type KvOperationName,
+  type KvResults,
 } from '../../src/machine/kv-codec.js';
 import { KvMachine, type KvOptions } from '../../src/machine/kv.js';
 
@@ -42,15 +54,22 @@ function encoded(encode: (target: Uint8Array, offset: number) => number): Uint8A
 }
 
 /** The reply's bytes; fails when the machine writes right before or behind the reply. */
-function run(machine: KvMachine, operation: Uint8Array, capacity = REPLY_CAPACITY, method: 'apply' | 'query' = 'apply'): Uint8Array {
+function run(
+  machine: KvMachine,
+  operation: Uint8Array,
+  capacity = REPLY_CAPACITY,
+  method: 'apply' | 'query' = 'apply',
+): Uint8Array {
   const padded = new Uint8Array(operation.length + 8).fill(0xdd);
   padded.set(operation, 3);
   const end = 5 + capacity;
   replyBytes.fill(GUARD, 0, 5).fill(GUARD, end, end + 3);
   const reply = { bytes: replyBytes, offset: 5, capacity, length: -1 };
   machine[method]({ bytes: padded, offset: 3, length: operation.length }, CONTEXT, reply);
-  if (reply.length < 0 || reply.length > capacity) throw new Error(`reply length ${reply.length} at capacity ${capacity}`);
-  if (replyBytes[4] !== GUARD || replyBytes.subarray(end, end + 3).some((byte) => byte !== GUARD)) throw new Error('the machine wrote outside of the reply');
+  if (reply.length < 0 || reply.length > capacity)
+    throw new Error(`reply length ${reply.length} at capacity ${capacity}`);
+  if (replyBytes[4] !== GUARD || replyBytes.subarray(end, end + 3).some((byte) => byte !== GUARD))
+    throw new Error('the machine wrote outside of the reply');
   return replyBytes.slice(5, 5 + reply.length);
 }
 
@@ -59,7 +78,11 @@ class Store {
   constructor(options: KvOptions = {}) {
     this.machine = new KvMachine(options);
   }
-  #do<Name extends KvOperationName>(name: Name, encode: (target: Uint8Array, offset: number) => number, capacity?: number): KvResults[Name] {
+  #do<Name extends KvOperationName>(
+    name: Name,
+    encode: (target: Uint8Array, offset: number) => number,
+    capacity?: number,
+  ): KvResults[Name] {
     const result = run(this.machine, encoded(encode), capacity);
     return decodeResult(name, result, 0, result.length);
   }
@@ -187,9 +210,9 @@ t.test('a scan goes page by page over any number of keys', (t) => {
     store.delete(key);
   }
   const seen: string[] = [];
-  for (let from = '', more = true; more;) {
+  for (let from = '', more = true; more; ) {
     const page = store.keys(from, null, 1000, 700);
-    if (typeof page === 'string') return t.fail(page), t.end();
+    if (typeof page === 'string') return (t.fail(page), t.end());
     seen.push(...page[0]);
     more = page[1];
     from = `${seen[seen.length - 1]}\0`;
@@ -222,18 +245,39 @@ t.test('query answers reads and refuses writes', (t) => {
   const store = new Store();
   store.put('k', 'v');
   const before = store.machine.snapshot();
-  const ask = <Name extends KvOperationName>(name: Name, encode: (b: Uint8Array, o: number) => number): KvResults[Name] => {
+  const ask = <Name extends KvOperationName>(
+    name: Name,
+    encode: (b: Uint8Array, o: number) => number,
+  ): KvResults[Name] => {
     const result = run(store.machine, encoded(encode), REPLY_CAPACITY, 'query');
     return decodeResult(name, result, 0, result.length);
   };
   const key = utf8('k');
-  t.same(ask('get', (b, o) => encodeGet(b, o, key)), { status: 'ok', value: utf8('v') });
-  t.match(ask('scan', (b, o) => encodeScan(b, o, key, null, 1)), { status: 'ok', more: false });
+  t.same(
+    ask('get', (b, o) => encodeGet(b, o, key)),
+    { status: 'ok', value: utf8('v') },
+  );
+  t.match(
+    ask('scan', (b, o) => encodeScan(b, o, key, null, 1)),
+    { status: 'ok', more: false },
+  );
   const refused = { status: 'bad-operation', reason: 'write-in-query' };
-  t.same(ask('put', (b, o) => encodePut(b, o, key, key)), refused);
-  t.same(ask('delete', (b, o) => encodeDelete(b, o, key)), refused);
-  t.same(ask('cas', (b, o) => encodeCas(b, o, key, null, key)), refused);
-  t.same(ask('increment', (b, o) => encodeIncrement(b, o, key, 1)), refused);
+  t.same(
+    ask('put', (b, o) => encodePut(b, o, key, key)),
+    refused,
+  );
+  t.same(
+    ask('delete', (b, o) => encodeDelete(b, o, key)),
+    refused,
+  );
+  t.same(
+    ask('cas', (b, o) => encodeCas(b, o, key, null, key)),
+    refused,
+  );
+  t.same(
+    ask('increment', (b, o) => encodeIncrement(b, o, key, 1)),
+    refused,
+  );
   t.same(run(store.machine, new Uint8Array([77]), 10, 'query'), new Uint8Array([3, 0]));
   t.same(run(store.machine, new Uint8Array(0), 10, 'query'), new Uint8Array([3, 1]));
   t.same(store.machine.snapshot(), before);
@@ -263,8 +307,15 @@ t.test('maxKeys and maxBytes', (t) => {
   t.equal(small.machine.contentBytes, 93);
 
   const misspelt = { maxKey: 1 } as KvOptions;
-  t.throws(() => new KvMachine(misspelt), { code: 'kv-option', category: 'caller', message: /unknown option "maxKey".*maxKeys/ });
-  t.throws(() => new KvMachine({ maxKeys: 0 }), { code: 'kv-option', message: /maxKeys must be an integer from 1 .* not 0/ });
+  t.throws(() => new KvMachine(misspelt), {
+    code: 'kv-option',
+    category: 'caller',
+    message: /unknown option "maxKey".*maxKeys/,
+  });
+  t.throws(() => new KvMachine({ maxKeys: 0 }), {
+    code: 'kv-option',
+    message: /maxKeys must be an integer from 1 .* not 0/,
+  });
   t.throws(() => new KvMachine({ maxBytes: 1.5 }), { code: 'kv-option' });
   t.throws(() => new KvMachine({ expectedKeys: 2 ** 31 }), { code: 'kv-option' });
   t.end();
@@ -288,26 +339,57 @@ t.test('the codec refuses what is outside of the limits, naming limit and actual
     [() => encodeScan(target, 0, key, longKey, 1), 'kv-limit', /"to" of 1025/],
     [() => encodeScan(target, 0, key, null, 0), 'kv-limit', /from 1 to 65535, not 0/],
     [() => encodeScan(target, 0, key, null, KV_SCAN_LIMIT_MAX + 1), 'kv-limit', /65536/],
-    [() => encodePut(new Uint8Array(8), 2, key, key), 'kv-buffer-too-small', /takes 7 bytes at offset 2, the buffer has 8/],
+    [
+      () => encodePut(new Uint8Array(8), 2, key, key),
+      'kv-buffer-too-small',
+      /takes 7 bytes at offset 2, the buffer has 8/,
+    ],
     [() => encodeGet(target, -1, key), 'kv-buffer-too-small', /offset -1/],
   ];
   for (const [encode, code, message] of cases) {
     t.throws(encode, { name: 'KvError', code, category: 'caller', retryable: false, message });
   }
-  t.ok(target.every((byte) => byte === 0), 'nothing was written');
-  const largest = encodeCas(target, 0, new Uint8Array(KV_KEY_BYTES_MAX), new Uint8Array(KV_VALUE_BYTES_MAX), new Uint8Array(KV_VALUE_BYTES_MAX));
+  t.ok(
+    target.every((byte) => byte === 0),
+    'nothing was written',
+  );
+  const largest = encodeCas(
+    target,
+    0,
+    new Uint8Array(KV_KEY_BYTES_MAX),
+    new Uint8Array(KV_VALUE_BYTES_MAX),
+    new Uint8Array(KV_VALUE_BYTES_MAX),
+  );
   t.equal(largest, KV_OPERATION_BYTES_MAX);
   t.end();
 });
 
 t.test('results that are none are refused', (t) => {
   const cases: [KvOperationName, number[]][] = [
-    ['get', [77]], ['get', [6]], ['put', [0, 1]], ['put', [1]], ['delete', [2]], ['cas', [1]], ['increment', [0, 1, 2]],
-    ['increment', [2]], ['get', [3, 99]], ['get', [3, 0, 0]], ['get', [5, 1]], ['scan', [0]], ['scan', [0, 2, 0, 0]],
-    ['scan', [0, 0, 0, 1]], ['scan', [0, 0, 0, 1, 0, 5, 0, 0, 1]], ['scan', [0, 0, 0, 0, 1]], ['get', [1, 1]],
+    ['get', [77]],
+    ['get', [6]],
+    ['put', [0, 1]],
+    ['put', [1]],
+    ['delete', [2]],
+    ['cas', [1]],
+    ['increment', [0, 1, 2]],
+    ['increment', [2]],
+    ['get', [3, 99]],
+    ['get', [3, 0, 0]],
+    ['get', [5, 1]],
+    ['scan', [0]],
+    ['scan', [0, 2, 0, 0]],
+    ['scan', [0, 0, 0, 1]],
+    ['scan', [0, 0, 0, 1, 0, 5, 0, 0, 1]],
+    ['scan', [0, 0, 0, 0, 1]],
+    ['get', [1, 1]],
   ];
   for (const [name, bytes] of cases) {
-    t.throws(() => decodeResult(name, new Uint8Array(bytes), 0, bytes.length), { code: 'kv-result-malformed', category: 'environment' }, `${name} ${bytes.join()}`);
+    t.throws(
+      () => decodeResult(name, new Uint8Array(bytes), 0, bytes.length),
+      { code: 'kv-result-malformed', category: 'environment' },
+      `${name} ${bytes.join()}`,
+    );
   }
   const buffer = Buffer.from([0, 65]);
   const result = decodeResult('get', buffer, 0, 2);
@@ -379,7 +461,8 @@ t.test('no bytes whatever make it throw', (t) => {
     }
     const capacity = random(4) === 0 ? random(30) : 2000;
     const result = run(machine, bytes, capacity);
-    if (!Buffer.from(result).equals(Buffer.from(run(twin, bytes, capacity)))) t.fail(`SEED=${SEED} round ${round}: twins differ`);
+    if (!Buffer.from(result).equals(Buffer.from(run(twin, bytes, capacity))))
+      t.fail(`SEED=${SEED} round ${round}: twins differ`);
     run(machine, bytes, capacity, 'query');
   }
   t.same(machine.snapshot(), twin.snapshot(), `SEED=${SEED}`);
@@ -390,7 +473,10 @@ t.test('no bytes whatever make it throw', (t) => {
 /** The machine as a few lines over a Map with latin1 strings: what its replies must be, byte for byte. */
 class Model {
   map = new Map<string, Buffer>();
-  constructor(readonly maxKeys: number, readonly maxBytes: number) {}
+  constructor(
+    readonly maxKeys: number,
+    readonly maxBytes: number,
+  ) {}
 
   bytes(): number {
     let sum = 0;
@@ -432,7 +518,14 @@ class Model {
         result[1] = 1;
         break;
       }
-      result.push(key.length >> 8, key.length & 255, value.length >> 8, value.length & 255, ...Buffer.from(key, 'latin1'), ...value);
+      result.push(
+        key.length >> 8,
+        key.length & 255,
+        value.length >> 8,
+        value.length & 255,
+        ...Buffer.from(key, 'latin1'),
+        ...value,
+      );
       count++;
     }
     result[2] = count >> 8;
@@ -456,7 +549,9 @@ t.test('random operations answer like a plain Map, through snapshots too', (t) =
     const model = new Model(maxKeys, maxBytes);
     const aKey = (): string => {
       const number = random(keySpace);
-      return random(50) === 0 ? String.fromCharCode(number & 255).repeat(1 + (number % 300)) : Buffer.from([number >> 8, number & 255, 200 - (number & 63)]).toString('latin1');
+      return random(50) === 0
+        ? String.fromCharCode(number & 255).repeat(1 + (number % 300))
+        : Buffer.from([number >> 8, number & 255, 200 - (number & 63)]).toString('latin1');
     };
     const aValue = (): Buffer => Buffer.alloc(random(5) === 0 ? random(largest) : 8, random(4));
     // The model's byte count walks over all entries; the larger games check it through contentBytes at the snapshots.
@@ -477,7 +572,8 @@ t.test('random operations answer like a plain Map, through snapshots too', (t) =
         operation = encoded((b, o) => encodeGet(b, o, keyBytes));
         const value = model.map.get(key);
         if (random(5) === 0) capacity = 5 + random(largest);
-        expected = value === undefined ? [1] : value.length + 1 > capacity ? [5, ...u32(value.length + 1)] : [0, ...value];
+        expected =
+          value === undefined ? [1] : value.length + 1 > capacity ? [5, ...u32(value.length + 1)] : [0, ...value];
       } else if (kind < 70) {
         operation = encoded((b, o) => encodeDelete(b, o, keyBytes));
         expected = [model.map.delete(key) ? 0 : 1];
@@ -487,32 +583,45 @@ t.test('random operations answer like a plain Map, through snapshots too', (t) =
         operation = encoded((b, o) => encodeCas(b, o, keyBytes, before, after));
         expected = model.cas(key, before, after);
       } else if (kind < 95) {
-        const delta = random(2) === 0 ? BigInt(random(1000)) - 500n : BigInt.asIntN(64, BigInt(random(2 ** 31)) * 0x123456789abn);
+        const delta =
+          random(2) === 0 ? BigInt(random(1000)) - 500n : BigInt.asIntN(64, BigInt(random(2 ** 31)) * 0x123456789abn);
         operation = encoded((b, o) => encodeIncrement(b, o, keyBytes, delta));
         expected = model.increment(key, delta);
       } else {
         const to = random(3) === 0 ? null : aKey();
         const limit = 1 + random(20);
         capacity = random(2) === 0 ? 8 + random(500) : REPLY_CAPACITY;
-        operation = encoded((b, o) => encodeScan(b, o, keyBytes, to === null ? null : Buffer.from(to, 'latin1'), limit));
+        operation = encoded((b, o) =>
+          encodeScan(b, o, keyBytes, to === null ? null : Buffer.from(to, 'latin1'), limit),
+        );
         expected = model.scan(key, to, limit, capacity);
       }
       const actual = run(machine, operation, capacity);
       if (!Buffer.from(actual).equals(Buffer.from(expected))) {
         mismatch = `round ${round}: opcode ${operation[0]} answered ${actual.slice(0, 40).join()}, the model ${expected.slice(0, 40).join()}`;
       }
-      if (machine.keyCount !== model.map.size) mismatch = `round ${round}: ${machine.keyCount} keys, the model ${model.map.size}`;
+      if (machine.keyCount !== model.map.size)
+        mismatch = `round ${round}: ${machine.keyCount} keys, the model ${model.map.size}`;
       if (round % 1000 === 999) {
-        if (machine.contentBytes !== model.bytes()) mismatch = `round ${round}: ${machine.contentBytes} bytes, the model ${model.bytes()}`;
+        if (machine.contentBytes !== model.bytes())
+          mismatch = `round ${round}: ${machine.contentBytes} bytes, the model ${model.bytes()}`;
         const snapshot = machine.snapshot();
         const copy = snapshot.slice();
         // Restored into a machine that held something else.
         const other = new KvMachine({ maxKeys, maxBytes });
-        run(other, encoded((b, o) => encodePut(b, o, utf8('to be forgotten'), utf8('x'))));
+        run(
+          other,
+          encoded((b, o) => encodePut(b, o, utf8('to be forgotten'), utf8('x'))),
+        );
         other.restore(snapshot);
-        if (!Buffer.from(other.snapshot()).equals(Buffer.from(snapshot))) mismatch = `round ${round}: the snapshot of a restored machine differs`;
+        if (!Buffer.from(other.snapshot()).equals(Buffer.from(snapshot)))
+          mismatch = `round ${round}: the snapshot of a restored machine differs`;
         if (random(2) === 0) machine = other;
-        else run(other, encoded((b, o) => encodePut(b, o, keyBytes, utf8('changed'))));
+        else
+          run(
+            other,
+            encoded((b, o) => encodePut(b, o, keyBytes, utf8('changed'))),
+          );
         if (!Buffer.from(copy).equals(Buffer.from(snapshot))) mismatch = 'a snapshot changed after it was taken';
       }
     }
@@ -544,10 +653,16 @@ t.test('restore refuses what is no snapshot and leaves the state alone', (t) => 
   store.put('b', '22');
   const good = store.machine.snapshot();
   const refuse = (bytes: Uint8Array, why: RegExp): void => {
-    t.throws(() => store.machine.restore(bytes), { name: 'SnapshotError', code: 'snapshot-invalid', category: 'environment', message: why });
+    t.throws(() => store.machine.restore(bytes), {
+      name: 'SnapshotError',
+      code: 'snapshot-invalid',
+      category: 'environment',
+      message: why,
+    });
     t.same(store.machine.snapshot(), good);
   };
-  for (let length = 0; length < good.length; length++) refuse(good.slice(0, length), /less than a header|ends in entry/);
+  for (let length = 0; length < good.length; length++)
+    refuse(good.slice(0, length), /less than a header|ends in entry/);
   refuse(new Uint8Array([...good, 0]), /1 bytes follow/);
   const changed = (at: number, value: number): Uint8Array => {
     const copy = good.slice();
@@ -571,7 +686,8 @@ t.test('restore refuses what is no snapshot and leaves the state alone', (t) => 
     const machine = new KvMachine();
     try {
       machine.restore(bytes);
-      if (!Buffer.from(machine.snapshot()).equals(Buffer.from(bytes))) t.fail(`SEED=${SEED} round ${round}: took a snapshot that it would not write`);
+      if (!Buffer.from(machine.snapshot()).equals(Buffer.from(bytes)))
+        t.fail(`SEED=${SEED} round ${round}: took a snapshot that it would not write`);
     } catch (error) {
       if ((error as { code?: string }).code !== 'snapshot-invalid') throw error;
       if (machine.keyCount !== 0) t.fail(`SEED=${SEED} round ${round}: refused, but changed`);
@@ -602,10 +718,14 @@ t.test('memory is reclaimed on overwrite and delete', (t) => {
   const random = randomFrom(SEED + 300);
   const store = new Store();
   const sizes = [10, 5000, 200, 30_000, 1000];
-  for (let round = 0; round < 12_000; round++) store.put(`k${random(300)}`, new Uint8Array(random(sizes[random(sizes.length)])));
+  for (let round = 0; round < 12_000; round++)
+    store.put(`k${random(300)}`, new Uint8Array(random(sizes[random(sizes.length)])));
   const { contentBytes, heldBytes } = store.machine;
   // A third garbage, in-place slack below half a record, and segments that are not full.
-  t.ok(heldBytes < 4 * contentBytes + (2 << 20), `${heldBytes} bytes held for ${contentBytes} after ${12_000} overwrites of any size`);
+  t.ok(
+    heldBytes < 4 * contentBytes + (2 << 20),
+    `${heldBytes} bytes held for ${contentBytes} after ${12_000} overwrites of any size`,
+  );
   for (let i = 0; i < 300; i++) store.put(`k${i}`, new Uint8Array(30_000));
   const full = store.machine.heldBytes;
   for (let i = 0; i < 300; i++) store.put(`k${i}`, new Uint8Array(1));
@@ -619,8 +739,11 @@ t.test('memory is reclaimed on overwrite and delete', (t) => {
     mixed.put(`changes ${i % 50}`, new Uint8Array(2000 + (i % 100)));
     mixed.put(`changes ${i % 50}`, new Uint8Array(10));
   }
-  t.ok(mixed.machine.heldBytes < 3 * mixed.machine.contentBytes + (2 << 20),
-    `${mixed.machine.heldBytes} bytes held for ${mixed.machine.contentBytes} where each segment has something that stays`);
-  for (let i = 0; i < 6000; i++) if (mixed.value(`stays ${i}`) !== String(i).repeat(20)) t.fail(`entry ${i} was damaged by moving`);
+  t.ok(
+    mixed.machine.heldBytes < 3 * mixed.machine.contentBytes + (2 << 20),
+    `${mixed.machine.heldBytes} bytes held for ${mixed.machine.contentBytes} where each segment has something that stays`,
+  );
+  for (let i = 0; i < 6000; i++)
+    if (mixed.value(`stays ${i}`) !== String(i).repeat(20)) t.fail(`entry ${i} was damaged by moving`);
   t.end();
 });

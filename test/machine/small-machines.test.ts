@@ -5,7 +5,12 @@ import type { StateMachine } from '../../src/machine/state-machine.js';
 
 const CONTEXT = { timestampHi: 0, timestampLo: 0, index: 1 };
 
-function run(machine: StateMachine, operation: Uint8Array, capacity = 1000, method: 'apply' | 'query' = 'apply'): Uint8Array {
+function run(
+  machine: StateMachine,
+  operation: Uint8Array,
+  capacity = 1000,
+  method: 'apply' | 'query' = 'apply',
+): Uint8Array {
   const padded = new Uint8Array([9, 9, ...operation, 9]);
   const own = new Uint8Array(capacity + 4).fill(0xee);
   const reply = { bytes: own, offset: 2, capacity, length: -1 };
@@ -38,7 +43,20 @@ t.test('echo: different histories have different snapshots, equal ones equal', (
     for (const operation of operations) run(machine, new Uint8Array(operation));
     return Buffer.from(machine.snapshot()).toString('hex');
   };
-  const histories = [[], [[]], [[], []], [[1]], [[1], [2]], [[2], [1]], [[1, 2]], [[1], [2], [2]], [[0]], [[0, 0]], [[1, 2, 3, 4, 5]], [[1, 2, 3, 4, 6]]];
+  const histories = [
+    [],
+    [[]],
+    [[], []],
+    [[1]],
+    [[1], [2]],
+    [[2], [1]],
+    [[1, 2]],
+    [[1], [2], [2]],
+    [[0]],
+    [[0, 0]],
+    [[1, 2, 3, 4, 5]],
+    [[1, 2, 3, 4, 6]],
+  ];
   t.equal(new Set(histories.map((history) => after(...history))).size, histories.length);
   t.equal(after([1], [2]), after([1], [2]));
 
@@ -51,7 +69,10 @@ t.test('echo: different histories have different snapshots, equal ones equal', (
   t.equal(machine.count, 1);
   run(machine, new Uint8Array([2]));
   t.same(machine.snapshot(), there, 'goes on from a restored snapshot');
-  t.throws(() => machine.restore(new Uint8Array(15)), { code: 'snapshot-invalid', message: /expected 16 bytes, got 15/ });
+  t.throws(() => machine.restore(new Uint8Array(15)), {
+    code: 'snapshot-invalid',
+    message: /expected 16 bytes, got 15/,
+  });
   t.same(machine.snapshot(), there);
   t.end();
 });

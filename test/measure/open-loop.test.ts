@@ -40,7 +40,10 @@ t.test('Poisson arrivals: exponential gaps, also of several clients together, th
     const deviation = Math.sqrt(gaps.reduce((sum, gap) => sum + (gap - mean) ** 2, 0) / gaps.length);
     // Four standard errors: of a count of 100,000 some 1.3 %, of the deviation of an exponential twice that.
     t.ok(Math.abs(times.length / 100_000 - 1) < 0.013, `${clients} clients: ${times.length} arrivals`);
-    t.ok(Math.abs(deviation / mean - 1) < 0.026, `${clients} clients: the deviation of the gaps is their mean (${deviation / mean})`);
+    t.ok(
+      Math.abs(deviation / mean - 1) < 0.026,
+      `${clients} clients: the deviation of the gaps is their mean (${deviation / mean})`,
+    );
     const late = gaps.filter((gap) => gap > mean).length / gaps.length;
     t.ok(Math.abs(late - Math.exp(-1)) < 0.01, `${clients} clients: 1/e of the gaps exceed their mean (${late})`);
     // Counts in windows: variance equals mean. Even arrivals would have none.
@@ -51,8 +54,14 @@ t.test('Poisson arrivals: exponential gaps, also of several clients together, th
     t.ok(Math.abs(dispersion - 1) < 0.13, `${clients} clients: index of dispersion ${dispersion}`);
   }
   t.same(timesOf('poisson', 1_000, 2, 1), timesOf('poisson', 1_000, 2, 1));
-  t.not(timesOf('poisson', 1_000, 1, 1)[0], timesOf('poisson', 1_000, 1, 1, SEED + 1)[0], 'another seed, other arrivals');
-  const [one, other] = [0, 1].map((client) => new Arrivals({ kind: 'poisson', ratePerSecond: 1_000, seed: SEED, client, clients: 2 }).nextNs);
+  t.not(
+    timesOf('poisson', 1_000, 1, 1)[0],
+    timesOf('poisson', 1_000, 1, 1, SEED + 1)[0],
+    'another seed, other arrivals',
+  );
+  const [one, other] = [0, 1].map(
+    (client) => new Arrivals({ kind: 'poisson', ratePerSecond: 1_000, seed: SEED, client, clients: 2 }).nextNs,
+  );
   t.not(one, other, 'clients do not send in step');
   t.end();
 });
@@ -67,16 +76,24 @@ t.test('keys: uniform and Zipf', (t) => {
     return counts;
   };
   const uniform = countsOf('uniform', 100);
-  t.ok(uniform.every((count) => Math.abs(count / (draws / 100) - 1) < 0.1), 'uniform: every key within a tenth of its share');
+  t.ok(
+    uniform.every((count) => Math.abs(count / (draws / 100) - 1) < 0.1),
+    'uniform: every key within a tenth of its share',
+  );
   const zipf = countsOf('zipfian', 1_000);
   let zeta = 0;
   for (let key = 1; key <= 1_000; key++) zeta += key ** -ZIPF_THETA;
-  for (const key of [0, 1]) t.ok(Math.abs(zipf[key]! / draws / ((key + 1) ** -ZIPF_THETA / zeta) - 1) < 0.05, `key ${key}: ${zipf[key]}`);
+  for (const key of [0, 1])
+    t.ok(Math.abs(zipf[key]! / draws / ((key + 1) ** -ZIPF_THETA / zeta) - 1) < 0.05, `key ${key}: ${zipf[key]}`);
   const top = (count: number): number => zipf.slice(0, count).reduce((a, b) => a + b, 0) / draws;
   let expected = 0;
   for (let key = 1; key <= 100; key++) expected += key ** -ZIPF_THETA / zeta;
   t.ok(Math.abs(top(100) - expected) < 0.03, `the hottest tenth gets ${top(100)}, ${expected} by the formula`);
-  for (const keys of [1, 2, 3]) t.ok(countsOf('zipfian', keys).every((count) => count > 0), `${keys} keys`);
+  for (const keys of [1, 2, 3])
+    t.ok(
+      countsOf('zipfian', keys).every((count) => count > 0),
+      `${keys} keys`,
+    );
   t.equal(keyChooser('zipfian', 1_000)(1 - 2 ** -32), 999, 'the last key can be drawn, and none behind it');
   t.end();
 });
@@ -89,11 +106,20 @@ function stallingServer(startNs: number, serviceNs: number): number {
 }
 
 /** Runs the loop against a server of independent answers, event by event. */
-function simulate(lanes: number, ratePerSecond: number, seconds: number, answerAt: (sentNs: number) => number, warmupSeconds = 0): OpenLoop {
+function simulate(
+  lanes: number,
+  ratePerSecond: number,
+  seconds: number,
+  answerAt: (sentNs: number) => number,
+  warmupSeconds = 0,
+): OpenLoop {
   const open: { lane: number; at: number }[] = [];
   let now = 0;
   const arrivals = new Arrivals({ kind: 'even', ratePerSecond, seed: SEED, client: 0, clients: 1 });
-  const loop = new OpenLoop(lanes, (lane) => void open.push({ lane, at: answerAt(now) }), arrivals, { measureFromNs: warmupSeconds * SECOND, endNs: seconds * SECOND });
+  const loop = new OpenLoop(lanes, (lane) => void open.push({ lane, at: answerAt(now) }), arrivals, {
+    measureFromNs: warmupSeconds * SECOND,
+    endNs: seconds * SECOND,
+  });
   let next = loop.pump(0);
   for (let events = 0; next < Infinity || open.length > 0; events++) {
     if (events > 1e6) throw new RangeError('the simulation does not end');
@@ -114,7 +140,11 @@ function simulate(lanes: number, ratePerSecond: number, seconds: number, answerA
 
 t.test('known truth: a server that stalls 100 ms every second gives the percentiles that arithmetic predicts', (t) => {
   // 1,000 arrivals a second: of each second's, 100 find a stall and wait from 100 ms down to 0, the others take 0.1 ms.
-  const near = (found: number, wanted: number, what: string): void => void t.ok(Math.abs(found - wanted) <= 0.012 * wanted + 1.2 * MS * (wanted > MS ? 1 : 0), `${what}: ${found / MS} ms, predicted ${wanted / MS}`);
+  const near = (found: number, wanted: number, what: string): void =>
+    void t.ok(
+      Math.abs(found - wanted) <= 0.012 * wanted + 1.2 * MS * (wanted > MS ? 1 : 0),
+      `${what}: ${found / MS} ms, predicted ${wanted / MS}`,
+    );
   // With few lanes the stall fills them all, and arrivals wait outside: that changes nothing for those who wait.
   for (const lanes of [1_000, 8]) {
     const loop = simulate(lanes, 1_000, 10, (sent) => stallingServer(sent, 0.1 * MS));
@@ -142,7 +172,10 @@ t.test('a server that is too slow: what was never sent is counted, with the time
   t.equal(succeeded + unsent, offered);
   t.equal(sent, succeeded);
   t.ok(unsent > 800, `${unsent} never sent`);
-  t.ok(Math.abs(completedInWindow - 100) <= 1, `${completedInWindow} completed in the second that was measured, though sent for the warm-up`);
+  t.ok(
+    Math.abs(completedInWindow - 100) <= 1,
+    `${completedInWindow} completed in the second that was measured, though sent for the warm-up`,
+  );
   t.equal(loop.latency.count, offered);
   t.end();
 });
@@ -186,14 +219,49 @@ t.test('the parts of several client processes are one result', (t) => {
   const part = (values: readonly number[], seconds: number): StepPart => {
     const histogram = new Histogram();
     for (const value of values) histogram.record(value);
-    const counts = { offered: values.length, sent: values.length, succeeded: values.length, failed: 0, unsent: 0, queued: 1, completedInWindow: values.length };
-    const client = { committed: 5, fast: 4, ordered: 0, rejected: 2, restamped: 0, reconciled: 0, retransmitted: 1, failed: 0, viewChanges: 1 };
-    return { transport: 'dgram', idle: 'block', counts, client, rejectedByReason: { late: 2 }, errors: {}, latency: histogram.toData(), service: histogram.toData(), pacing: new Histogram().toData(), seconds, cpuSeconds: seconds / 2, heap: { allocatedBytes: 10, collections: 1 }, historyError: null };
+    const counts = {
+      offered: values.length,
+      sent: values.length,
+      succeeded: values.length,
+      failed: 0,
+      unsent: 0,
+      queued: 1,
+      completedInWindow: values.length,
+    };
+    const client = {
+      committed: 5,
+      fast: 4,
+      ordered: 0,
+      rejected: 2,
+      restamped: 0,
+      reconciled: 0,
+      retransmitted: 1,
+      failed: 0,
+      viewChanges: 1,
+    };
+    return {
+      transport: 'dgram',
+      idle: 'block',
+      counts,
+      client,
+      rejectedByReason: { late: 2 },
+      errors: {},
+      latency: histogram.toData(),
+      service: histogram.toData(),
+      pacing: new Histogram().toData(),
+      seconds,
+      cpuSeconds: seconds / 2,
+      heap: { allocatedBytes: 10, collections: 1 },
+      historyError: null,
+    };
   };
   const merged = merge([part([1_000, 2_000], 2), part([3_000, 900_000], 2)]);
   t.equal(merged.latency.count, 4);
   t.equal(merged.latency.max, 900_000);
-  t.ok(merged.latency.quantile(0.5) >= 2_000 && merged.latency.quantile(0.5) < 2_020, 'the median of all, not a mean of medians');
+  t.ok(
+    merged.latency.quantile(0.5) >= 2_000 && merged.latency.quantile(0.5) < 2_020,
+    'the median of all, not a mean of medians',
+  );
   t.match(merged, { seconds: 2, clientCpuSeconds: [1, 1], clientAllocatedBytes: 20, rejectedByReason: { late: 4 } });
   t.match(merged.counts, { offered: 4, queued: 2 });
   t.match(merged.client, { committed: 10, viewChanges: 1 }, 'both saw the same view change');

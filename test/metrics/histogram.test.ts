@@ -16,7 +16,10 @@ t.test('a quantile is above the exact one by less than 1 %, whatever the values'
     for (const fraction of [0, 0.001, 0.25, 0.5, 0.9, 0.99, 0.999, 1]) {
       const exact = values[Math.max(0, Math.ceil(fraction * values.length - 1e-9) - 1)]!;
       const got = histogram.quantile(fraction);
-      t.ok(got >= exact && got <= exact * 1.01, `seed ${seed}, scale ${scale}, quantile ${fraction}: ${got} for ${exact}`);
+      t.ok(
+        got >= exact && got <= exact * 1.01,
+        `seed ${seed}, scale ${scale}, quantile ${fraction}: ${got} for ${exact}`,
+      );
     }
     t.equal(histogram.max, values[values.length - 1]);
     t.equal(histogram.min, values[0]);
@@ -73,7 +76,10 @@ t.test('an empty histogram reports nothing, which is no 0', (t) => {
 t.test('the percentile file rises, ends at 100 % and counts all values', (t) => {
   const histogram = new Histogram();
   for (let i = 1; i <= 10_000; i++) histogram.record(i * 1000);
-  const rows = formatHgrm(histogram).split('\n').filter((line) => /^\s*\d/.test(line)).map((line) => line.trim().split(/\s+/).map(Number));
+  const rows = formatHgrm(histogram)
+    .split('\n')
+    .filter((line) => /^\s*\d/.test(line))
+    .map((line) => line.trim().split(/\s+/).map(Number));
   for (let i = 1; i < rows.length; i++) t.ok(rows[i]![0]! >= rows[i - 1]![0]! && rows[i]![2]! >= rows[i - 1]![2]!);
   t.same(rows.at(-1), [10_000, 1, 10_000]);
   t.same(percentileTicks(new Histogram()), [100], 'an empty one has the last row alone');
@@ -91,19 +97,30 @@ t.test('the percentile file has the columns of HdrHistogram, character by charac
   for (const line of lines.slice(2, last)) t.match(line, /^[ \d]{8}\.\d{3} 0\.\d{12} [ \d]{10} [ \d]{11}\.\d{2}$/);
   t.equal(lines[2], '     100.351 0.000000000000          1           1.00');
   t.equal(lines[last], '     250.000 1.000000000000          4');
-  t.match(lines[last + 1], /^#\[Mean    = [ \d]{8}\.\d{3}, StdDeviation   = [ \d]{8}\.\d{3}\]$/);
+  t.match(lines[last + 1], /^#\[Mean {4}= [ \d]{8}\.\d{3}, StdDeviation {3}= [ \d]{8}\.\d{3}\]$/);
   t.equal(lines[last + 2], '#[Max     =      250.000, Total count    =            4]');
   t.equal(lines[last + 3], '#[Buckets =           36, SubBuckets     =          256]');
   t.same(lines.slice(last + 4), ['']);
   // What HdrHistogram's plotter takes: lines of four fields that do not begin with #, the first the latency, the last the x axis.
-  const plotted = lines.filter((line) => !line.startsWith('#')).map((line) => line.trim().split(/ +/)).filter((fields) => fields.length === 4).map((fields) => [Number(fields[3]), Number(fields[0])]).filter(([x, y]) => !Number.isNaN(x) && !Number.isNaN(y));
+  const plotted = lines
+    .filter((line) => !line.startsWith('#'))
+    .map((line) => line.trim().split(/ +/))
+    .filter((fields) => fields.length === 4)
+    .map((fields) => [Number(fields[3]), Number(fields[0])])
+    .filter(([x, y]) => !Number.isNaN(x) && !Number.isNaN(y));
   t.equal(plotted.length, last - 2);
   t.equal(plotted.at(-1)![1], 250, 'the maximum is drawn');
   // The last row before that of 100 %, of n values from 1 to n ms, as HdrHistogram writes it.
-  for (const [count, row] of [[1, '1000.000 0.000000000000 1 1.00'], [5, '5000.000 0.825000000000 5 5.71'], [500, '500000.000 0.998046875000 500 512.00']] as const) {
+  for (const [count, row] of [
+    [1, '1000.000 0.000000000000 1 1.00'],
+    [5, '5000.000 0.825000000000 5 5.71'],
+    [500, '500000.000 0.998046875000 500 512.00'],
+  ] as const) {
     const values = new Histogram();
     for (let value = 1; value <= count; value++) values.record(value * 1e6);
-    const rows = formatHgrm(values).split('\n').filter((line) => /^ *\d/.test(line));
+    const rows = formatHgrm(values)
+      .split('\n')
+      .filter((line) => /^ *\d/.test(line));
     t.equal(rows.at(-2)!.trim().replace(/ +/g, ' '), row, `${count} values`);
   }
   t.ok(plotted.every(([x], index) => index === 0 || x! > plotted[index - 1]![0]!));

@@ -1,7 +1,16 @@
 /** Building the addon, finding it, doing without it, and that its hot functions allocate nothing. */
 
 import { spawnSync, type SpawnSyncReturns } from 'node:child_process';
-import { appendFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -15,7 +24,8 @@ const toolchain = ['c++', 'make', 'python3'].every((command) => spawnSync(comman
 function copyOfPackage(t: Test): string {
   const root = mkdtempSync(join(tmpdir(), 'jitpaxos-package-'));
   t.teardown(() => rmSync(root, { recursive: true }));
-  for (const name of ['package.json', 'binding.gyp', 'native', 'scripts/install.mjs', 'dist/src']) cpSync(join(ROOT, name), join(root, name), { recursive: true });
+  for (const name of ['package.json', 'binding.gyp', 'native', 'scripts/install.mjs', 'dist/src'])
+    cpSync(join(ROOT, name), join(root, name), { recursive: true });
   symlinkSync(join(ROOT, 'node_modules'), join(root, 'node_modules'));
   return root;
 }
@@ -24,7 +34,11 @@ function install(root: string, env: NodeJS.ProcessEnv): SpawnSyncReturns<string>
   const inherited = { ...process.env };
   delete inherited['JITPAXOS_REQUIRE_NATIVE'];
   delete inherited['JITPAXOS_SKIP_NATIVE'];
-  return spawnSync(process.execPath, [join(root, 'scripts', 'install.mjs')], { cwd: tmpdir(), encoding: 'utf8', env: { ...inherited, ...env } });
+  return spawnSync(process.execPath, [join(root, 'scripts', 'install.mjs')], {
+    cwd: tmpdir(),
+    encoding: 'utf8',
+    env: { ...inherited, ...env },
+  });
 }
 
 /** What a program of the package at `root` sees, started somewhere else. */
@@ -44,10 +58,14 @@ function bindingSeenIn(root: string): { available: boolean; reason: string; hash
   return JSON.parse(run.stdout) as ReturnType<typeof bindingSeenIn>;
 }
 
-t.test('this package has its addon where the host can build it', { skip: toolchain ? false : 'no compiler, make or Python 3 here' }, (t) => {
-  t.equal(native.available, true, native.reason || 'loaded');
-  t.end();
-});
+t.test(
+  'this package has its addon where the host can build it',
+  { skip: toolchain ? false : 'no compiler, make or Python 3 here' },
+  (t) => {
+    t.equal(native.available, true, native.reason || 'loaded');
+    t.end();
+  },
+);
 
 t.test('an addon that is not as it should be', (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-addon-'));
@@ -60,9 +78,17 @@ t.test('an addon that is not as it should be', (t) => {
     t.equal(binding.addon, null);
     t.match(binding.reason, reason);
   };
-  refused('absent.node', null, /not built .*absent\.node does not exist.*npm run build:native.*apt-get install build-essential python3/);
+  refused(
+    'absent.node',
+    null,
+    /not built .*absent\.node does not exist.*npm run build:native.*apt-get install build-essential python3/,
+  );
   refused('garbage.node', 'not a shared library', /does not load .*npm run build:native/);
-  refused('older.cjs', 'module.exports = { hash64() {} }', /built from an older source \(it lacks sipHash64, hashArena, hmacOpen, hmacClose, hmac128, systemClocks, clockReadBigInt, clockWriteBE, clockWriteHalves, PhcHandle, UdpPort, DisciplinedClock, kernelClock, UnixDatagram, Timer\)/);
+  refused(
+    'older.cjs',
+    'module.exports = { hash64() {} }',
+    /built from an older source \(it lacks sipHash64, hashArena, hmacOpen, hmacClose, hmac128, systemClocks, clockReadBigInt, clockWriteBE, clockWriteHalves, PhcHandle, UdpPort, DisciplinedClock, kernelClock, UnixDatagram, Timer\)/,
+  );
   t.end();
 });
 
@@ -79,7 +105,11 @@ t.test('npm install without a compiler', (t) => {
   t.match(run.stderr, /apt-get install build-essential python3/);
   t.match(run.stderr, /works without it: dgram transport/);
   t.equal(install(root, { ...bare, JITPAXOS_REQUIRE_NATIVE: '1' }).status, 1, 'unless the addon is required');
-  t.match(install(root, { ...bare, CXX: '/nowhere/g++ -m32', MAKE: process.execPath, PYTHON: process.execPath }).stderr, /not built: a C\+\+ compiler not found/, 'names only what is missing');
+  t.match(
+    install(root, { ...bare, CXX: '/nowhere/g++ -m32', MAKE: process.execPath, PYTHON: process.execPath }).stderr,
+    /not built: a C\+\+ compiler not found/,
+    'names only what is missing',
+  );
 
   const skipped = install(root, { JITPAXOS_SKIP_NATIVE: '1' });
   t.equal(skipped.status, 0);
@@ -100,7 +130,13 @@ t.test('npm install with a compiler', { skip: toolchain ? false : 'no compiler, 
   t.equal(built.status, 0, built.stderr);
   t.match(built.stdout, /^jitpaxos: native addon built in [\d.]+ s\n$/, 'one line');
   t.equal(built.stderr, '');
-  t.match(bindingSeenIn(root), { available: true, reason: '', hash: '2d06800538d394c2', clock: 'realtime', tai: 'tai' });
+  t.match(bindingSeenIn(root), {
+    available: true,
+    reason: '',
+    hash: '2d06800538d394c2',
+    clock: 'realtime',
+    tai: 'tai',
+  });
 
   appendFileSync(join(root, 'native', 'hash.cc'), '\nint broken = this_is_not_declared;\n');
   const broken = install(root, {});
@@ -117,11 +153,25 @@ t.test('npm install with a compiler', { skip: toolchain ? false : 'no compiler, 
 
 t.test('hot functions allocate nothing', { skip: native.available ? false : native.reason }, (t) => {
   const program = fileURLToPath(new URL('./allocation-program.js', import.meta.url));
-  const run = spawnSync(process.execPath, ['--expose-gc', '--min-semi-space-size=128', '--max-semi-space-size=128', program], { encoding: 'utf8' });
+  const run = spawnSync(
+    process.execPath,
+    ['--expose-gc', '--min-semi-space-size=128', '--max-semi-space-size=128', program],
+    { encoding: 'utf8' },
+  );
   t.equal(run.status, 0, run.stderr);
   const results = JSON.parse(run.stdout) as Record<string, { bytesPerCall: number; nsPerCall: number }>;
-  for (const [name, { bytesPerCall, nsPerCall }] of Object.entries(results)) t.comment(`${name}: ${bytesPerCall.toFixed(2)} bytes, ${nsPerCall.toFixed(0)} ns a call`);
-  for (const name of ['hash64', 'sipHash64', 'keyedArena', 'sipHash64WithoutAddon', 'writeBE', 'writeHalves', 'timerArm']) t.ok(results[name]!.bytesPerCall < 1, `${name}: ${results[name]!.bytesPerCall} bytes a call`);
+  for (const [name, { bytesPerCall, nsPerCall }] of Object.entries(results))
+    t.comment(`${name}: ${bytesPerCall.toFixed(2)} bytes, ${nsPerCall.toFixed(0)} ns a call`);
+  for (const name of [
+    'hash64',
+    'sipHash64',
+    'keyedArena',
+    'sipHash64WithoutAddon',
+    'writeBE',
+    'writeHalves',
+    'timerArm',
+  ])
+    t.ok(results[name]!.bytesPerCall < 1, `${name}: ${results[name]!.bytesPerCall} bytes a call`);
   t.ok(results['clockReadBigInt']!.bytesPerCall > 15, 'and a function that allocates is seen to');
   t.end();
 });

@@ -62,7 +62,11 @@ function behaves(t: Test, hash: Hash64): void {
 
   const whole = fill(Buffer.alloc(40));
   const view = new Uint8Array(whole.buffer, whole.byteOffset + 5, 20);
-  t.equal(digestOf(hash, view, 3, 10), XXHash3.hash(Buffer.from(whole.subarray(8, 18))).toString('hex'), 'a view counts from its own start');
+  t.equal(
+    digestOf(hash, view, 3, 10),
+    XXHash3.hash(Buffer.from(whole.subarray(8, 18))).toString('hex'),
+    'a view counts from its own start',
+  );
 
   const out = Buffer.alloc(12, 0xaa);
   hash.hash64(view, 20, 0, out, 4);
@@ -70,17 +74,52 @@ function behaves(t: Test, hash: Hash64): void {
 
   const refused = (name: string, code: string, ...args: unknown[]): void => {
     const call = (): unknown => (hash.hash64 as (...args: unknown[]) => void)(...args);
-    t.throws(call, { name, code, category: 'caller', retryable: false }, `(${args.map((arg) => (arg instanceof Uint8Array ? `${arg.length} bytes` : String(arg))).join(', ')})`);
+    t.throws(
+      call,
+      { name, code, category: 'caller', retryable: false },
+      `(${args.map((arg) => (arg instanceof Uint8Array ? `${arg.length} bytes` : String(arg))).join(', ')})`,
+    );
   };
   const ten = new Uint8Array(10);
   const eight = Buffer.alloc(8);
-  for (const [offset, length] of [[0, 11], [11, 0], [10, 1], [5, 6], [-1, 2], [0, -1], [NaN, 1], [0, NaN], [0.5, 1], [0, 1.5], [2 ** 32, 1], [1, 2 ** 32], [2 ** 53, 0], [Infinity, 0], [-(2 ** 31), 2 ** 31], [2 ** 64, 1], ['0', 1], [undefined, 1], [0, 1n]]) {
+  for (const [offset, length] of [
+    [0, 11],
+    [11, 0],
+    [10, 1],
+    [5, 6],
+    [-1, 2],
+    [0, -1],
+    [NaN, 1],
+    [0, NaN],
+    [0.5, 1],
+    [0, 1.5],
+    [2 ** 32, 1],
+    [1, 2 ** 32],
+    [2 ** 53, 0],
+    [Infinity, 0],
+    [-(2 ** 31), 2 ** 31],
+    [2 ** 64, 1],
+    ['0', 1],
+    [undefined, 1],
+    [0, 1n],
+  ]) {
     refused('RangeError', 'out-of-bounds', ten, offset, length, eight, 0);
   }
-  for (const outOffset of [1, 8, -1, NaN, 0.5, 2 ** 32, 2 ** 53, undefined]) refused('RangeError', 'out-of-bounds', ten, 0, 10, eight, outOffset);
+  for (const outOffset of [1, 8, -1, NaN, 0.5, 2 ** 32, 2 ** 53, undefined])
+    refused('RangeError', 'out-of-bounds', ten, 0, 10, eight, outOffset);
   refused('RangeError', 'out-of-bounds', ten, 0, 10, new Uint8Array(7), 0);
   t.same(eight, Buffer.alloc(8), 'what is refused writes nothing');
-  for (const wrong of [undefined, null, 'text', [1, 2], {}, new ArrayBuffer(10), new DataView(new ArrayBuffer(10)), new Int32Array(10), new Uint8ClampedArray(10)]) {
+  for (const wrong of [
+    undefined,
+    null,
+    'text',
+    [1, 2],
+    {},
+    new ArrayBuffer(10),
+    new DataView(new ArrayBuffer(10)),
+    new Int32Array(10),
+    new Uint8ClampedArray(10),
+  ]) {
     refused('TypeError', 'invalid-argument', wrong, 0, 1, eight, 0);
     refused('TypeError', 'invalid-argument', ten, 0, 1, wrong, 0);
   }
@@ -132,11 +171,18 @@ t.test('an arena hashes its ranges as hash64 does', { skip }, (t) => {
     const digest = Buffer.from(arena.fields.slice(2).buffer).swap32().toString('hex');
     if (digest !== digestOf(hash, arena.bytes, offset, length)) t.fail(`${length} bytes from ${offset} on`);
   }
-  for (const range of [[0, 5_001], [5_001, 0], [-1, 1], [1, -1], [0x7fffffff, 0x7fffffff]]) {
+  for (const range of [
+    [0, 5_001],
+    [5_001, 0],
+    [-1, 1],
+    [1, -1],
+    [0x7fffffff, 0x7fffffff],
+  ]) {
     arena.fields.set(range);
     t.throws(() => arena.hash(), { code: 'out-of-bounds' }, `${range}`);
   }
-  for (const length of [0, -1, 1.5, 2 ** 31, '7' as never]) t.throws(() => hash.hashArena!(length), { code: 'out-of-bounds' }, `hashArena(${length})`);
+  for (const length of [0, -1, 1.5, 2 ** 31, '7' as never])
+    t.throws(() => hash.hashArena!(length), { code: 'out-of-bounds' }, `hashArena(${length})`);
 
   t.notOk(loadHash(WITHOUT_ADDON).hashArena, 'the one without the addon has none');
   t.end();

@@ -26,7 +26,10 @@ function behaves(t: Test, binding: NativeBinding): void {
     const bytes = randomBytes(length + 9);
     const offset = randomInt(0, 9);
     keys.forEach((key, i) => {
-      const expected = createHmac('sha256', key).update(bytes.subarray(offset, offset + length)).digest('hex').slice(0, 32);
+      const expected = createHmac('sha256', key)
+        .update(bytes.subarray(offset, offset + length))
+        .digest('hex')
+        .slice(0, 32);
       t.equal(hex(macs[i]!, bytes, offset, length), expected, `${length} bytes under key ${i}`);
     });
   }
@@ -42,7 +45,8 @@ function behaves(t: Test, binding: NativeBinding): void {
     changing[at]! ^= 1;
     const length = randomInt(at + 1, changing.length + 1);
     const expected = createHmac('sha256', keys[0]!).update(changing.subarray(0, length)).digest('hex').slice(0, 32);
-    if (hex(macs[0]!, changing, 0, length) !== expected || hex(macs[0]!, changing, 0, length) !== expected) t.fail(`byte ${at} of ${length} was changed`);
+    if (hex(macs[0]!, changing, 0, length) !== expected || hex(macs[0]!, changing, 0, length) !== expected)
+      t.fail(`byte ${at} of ${length} was changed`);
   }
   const before = open(keys[0]!);
   t.equal(hex(before, changing), hex(macs[0]!, changing));
@@ -59,7 +63,8 @@ function behaves(t: Test, binding: NativeBinding): void {
   copied.close();
 
   const out = new Uint8Array(MAC_BYTES);
-  const refuses = (code: string, call: () => void): void => void t.throws(call, { code, category: 'caller', retryable: false });
+  const refuses = (code: string, call: () => void): void =>
+    void t.throws(call, { code, category: 'caller', retryable: false });
   refuses('out-of-bounds', () => macs[0]!.mac128(bytes, 60, 5, out, 0));
   refuses('out-of-bounds', () => macs[0]!.mac128(bytes, -1, 5, out, 0));
   refuses('out-of-bounds', () => macs[0]!.mac128(bytes, 0, NaN, out, 0));

@@ -44,7 +44,9 @@ ce7cf2722f512771 e37859f94623f3a7 381205bb1ab0e012 ae97a10fd434e015 b4a31508beff
 d0a704536ba93e0e 925958fcd6420cad a915c29bc8067318 952b79f3bc0aa6d4 f21df2e41d4535f9 87577519048f53a9 10a56cf5dfcd9adb eb75095ccd986cd0
 51a9cb9ecba312e6 96afadfc2ce666c7 72fe52975a4364ee 5a1645b276d592a1 b274cb8ebf87870a 6f9bb4203de7b381 eaecb2a30b22a87f 9924a43cc1315724
 bd838d3aafbf8db7 0b1a2a3265d51aea 135079a3231ce660 932b2846e4d70666 e1915f5cb1eca46c f325965ca16d629f 575ff28e60381be5 724506eb4c328a95
-`.trim().split(/\s+/);
+`
+  .trim()
+  .split(/\s+/);
 
 /** The paper's text as it stands, in big integers: an oracle for what the vectors leave out. */
 function oracle(secret: Uint8Array, message: Uint8Array): string {
@@ -52,7 +54,12 @@ function oracle(secret: Uint8Array, message: Uint8Array): string {
   const word = (bytes: Uint8Array, at: number): bigint => Buffer.from(bytes).readBigUInt64LE(at);
   const rotate = (x: bigint, bits: bigint): bigint => ((x << bits) | (x >> (64n - bits))) & mask;
   const [k0, k1] = [word(secret, 0), word(secret, 8)];
-  let [v0, v1, v2, v3] = [k0 ^ 0x736f6d6570736575n, k1 ^ 0x646f72616e646f6dn, k0 ^ 0x6c7967656e657261n, k1 ^ 0x7465646279746573n];
+  let [v0, v1, v2, v3] = [
+    k0 ^ 0x736f6d6570736575n,
+    k1 ^ 0x646f72616e646f6dn,
+    k0 ^ 0x6c7967656e657261n,
+    k1 ^ 0x7465646279746573n,
+  ];
   const round = (): void => {
     [v0, v2] = [(v0 + v1) & mask, (v2 + v3) & mask];
     [v1, v3] = [rotate(v1, 13n) ^ v0, rotate(v3, 16n) ^ v2];
@@ -82,9 +89,26 @@ function behaves(t: Test, load: (secret: Uint8Array) => Hash64): void {
     return bytes;
   };
   const paper = load(SECRET);
-  t.equal(digestOf(paper, Uint8Array.from({ length: 15 }, (_, i) => i)), 'a129ca6149be45e5', "the paper's own, appendix A");
+  t.equal(
+    digestOf(
+      paper,
+      Uint8Array.from({ length: 15 }, (_, i) => i),
+    ),
+    'a129ca6149be45e5',
+    "the paper's own, appendix A",
+  );
   t.same(
-    VECTORS.map((_, length) => Buffer.from(digestOf(paper, Uint8Array.from({ length }, (_, i) => i)), 'hex').reverse().toString('hex')),
+    VECTORS.map((_, length) =>
+      Buffer.from(
+        digestOf(
+          paper,
+          Uint8Array.from({ length }, (_, i) => i),
+        ),
+        'hex',
+      )
+        .reverse()
+        .toString('hex'),
+    ),
     VECTORS,
     'its 64 vectors',
   );
@@ -94,7 +118,10 @@ function behaves(t: Test, load: (secret: Uint8Array) => Hash64): void {
     const secret = fill(new Uint8Array(16));
     const offset = random(17);
     const bytes = fill(Buffer.alloc(offset + length + random(5)));
-    const [digest, expected] = [digestOf(load(secret), bytes, offset, length), oracle(secret, bytes.subarray(offset, offset + length))];
+    const [digest, expected] = [
+      digestOf(load(secret), bytes, offset, length),
+      oracle(secret, bytes.subarray(offset, offset + length)),
+    ];
     if (digest !== expected) t.fail(`length ${length} at ${offset}: ${digest}, not ${expected} (seed ${seed})`);
   }
   t.pass(`${lengths.length} lengths, each under a secret of its own`);
@@ -109,13 +136,33 @@ function behaves(t: Test, load: (secret: Uint8Array) => Hash64): void {
   secret.fill(0);
   t.equal(digestOf(hash, bytes), before, 'the secret was copied');
 
-  for (const wrong of [undefined, new Uint8Array(15), new Uint8Array(32), 'a'.repeat(16), new Int8Array(16)]) t.throws(() => load(wrong as Uint8Array), { name: 'TypeError', code: 'invalid-argument', message: /16 bytes/ });
+  for (const wrong of [undefined, new Uint8Array(15), new Uint8Array(32), 'a'.repeat(16), new Int8Array(16)])
+    t.throws(() => load(wrong as Uint8Array), { name: 'TypeError', code: 'invalid-argument', message: /16 bytes/ });
   const refused = (name: string, code: string, ...args: unknown[]): void => {
-    t.throws(() => (hash.hash64 as (...args: unknown[]) => void)(...args), { name, code, category: 'caller', retryable: false }, `(${args.map((arg) => (arg instanceof Uint8Array ? `${arg.length} bytes` : String(arg))).join(', ')})`);
+    t.throws(
+      () => (hash.hash64 as (...args: unknown[]) => void)(...args),
+      { name, code, category: 'caller', retryable: false },
+      `(${args.map((arg) => (arg instanceof Uint8Array ? `${arg.length} bytes` : String(arg))).join(', ')})`,
+    );
   };
   const eight = Buffer.alloc(8);
-  for (const [offset, length] of [[0, 11], [11, 0], [-1, 2], [0, -1], [NaN, 1], [0.5, 1], [0, 1.5], [2 ** 32, 1], [1, 2 ** 32], [2 ** 53, 0], ['0', 1], [undefined, 1]]) refused('RangeError', 'out-of-bounds', new Uint8Array(10), offset, length, eight, 0);
-  for (const outOffset of [1, -1, NaN, 0.5, 2 ** 32, undefined]) refused('RangeError', 'out-of-bounds', new Uint8Array(10), 0, 10, eight, outOffset);
+  for (const [offset, length] of [
+    [0, 11],
+    [11, 0],
+    [-1, 2],
+    [0, -1],
+    [NaN, 1],
+    [0.5, 1],
+    [0, 1.5],
+    [2 ** 32, 1],
+    [1, 2 ** 32],
+    [2 ** 53, 0],
+    ['0', 1],
+    [undefined, 1],
+  ])
+    refused('RangeError', 'out-of-bounds', new Uint8Array(10), offset, length, eight, 0);
+  for (const outOffset of [1, -1, NaN, 0.5, 2 ** 32, undefined])
+    refused('RangeError', 'out-of-bounds', new Uint8Array(10), 0, 10, eight, outOffset);
   for (const wrong of [undefined, 'text', [1, 2], new ArrayBuffer(10), new Int32Array(10)]) {
     refused('TypeError', 'invalid-argument', wrong, 0, 1, eight, 0);
     refused('TypeError', 'invalid-argument', new Uint8Array(10), 0, 1, wrong, 0);
@@ -145,7 +192,8 @@ t.test('an arena hashes its ranges under the secret, in one call without argumen
     arena.fields.set([offset, length]);
     arena.hash();
     const digest = Buffer.from(arena.fields.slice(2).buffer).swap32().toString('hex');
-    if (digest !== digestOf(loadSipHash(secret, WITHOUT_ADDON), arena.bytes, offset, length)) t.fail(`${length} bytes from ${offset} on (seed ${seed})`);
+    if (digest !== digestOf(loadSipHash(secret, WITHOUT_ADDON), arena.bytes, offset, length))
+      t.fail(`${length} bytes from ${offset} on (seed ${seed})`);
   }
   arena.fields.set([0, 5_001]);
   t.throws(() => arena.hash(), { code: 'out-of-bounds' });

@@ -117,7 +117,13 @@ export class BusyHosts {
     const disk = new Memory();
     process.down = false;
     process.core = new ReplicaCore(
-      { id, replicas: this.options.replicas, seed: this.options.seed * 31 + id, limits: TEST_LIMITS, timings: { ...DEFAULT_TIMINGS, ...this.options.timings } },
+      {
+        id,
+        replicas: this.options.replicas,
+        seed: this.options.seed * 31 + id,
+        limits: TEST_LIMITS,
+        timings: { ...DEFAULT_TIMINGS, ...this.options.timings },
+      },
       new CopyOutbox((to, bytes) => this.send(id, to, bytes)),
       disk,
       new CounterMachine(),
@@ -165,7 +171,9 @@ export class BusyHosts {
   private instant(id: number): Instant {
     const { now } = this.processes[id]!;
     now.monotonicUs = 1_000_000.5 + this.nowUs;
-    const wall = 1_700_000_000_000_000_000n + BigInt(Math.round(this.nowUs * 1000 + (this.options.offsetNs?.(this.nowUs, id) ?? 0)));
+    const wall =
+      1_700_000_000_000_000_000n +
+      BigInt(Math.round(this.nowUs * 1000 + (this.options.offsetNs?.(this.nowUs, id) ?? 0)));
     now.wallHi = Number(BigInt.asIntN(32, wall >> 32n));
     now.wallLo = Number(BigInt.asIntN(32, wall));
     return now;
@@ -225,7 +233,7 @@ export class BusyHosts {
     const { everyUs, fromUs, toUs } = busyness;
     this.at(this.nowUs - everyUs * Math.log(1 - this.jitter.next()), () => {
       const process = this.processes[id]!;
-      process.readyUs = Math.max(process.readyUs, this.nowUs + fromUs * Math.pow(toUs / fromUs, this.jitter.next()));
+      process.readyUs = Math.max(process.readyUs, this.nowUs + fromUs * (toUs / fromUs) ** this.jitter.next());
       // It draws the next one when this one is over.
       this.at(process.readyUs, () => this.planPause(id));
     });

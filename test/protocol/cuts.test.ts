@@ -24,7 +24,8 @@ function canServe(n: number, cuts: Cuts): boolean {
   return extend([], 0);
 }
 
-const name = (n: number, cuts: Cuts): string => [...cuts].map((link) => `${Math.floor(link / n)}→${link % n}`).join(' ') || 'none';
+const name = (n: number, cuts: Cuts): string =>
+  [...cuts].map((link) => `${Math.floor(link / n)}→${link % n}`).join(' ') || 'none';
 
 /** A registered client that hears and reaches all. */
 function scene(n: number): { c: Cluster; client: TestClient } {
@@ -42,7 +43,8 @@ function commitWithin(c: Cluster, client: TestClient, us: number): number {
   client.submit('x');
   while (c.now.monotonicUs < from + us) {
     c.run(1000);
-    if (client.completions.length > before) return client.completions.at(-1)!.outcome === Outcome.committed ? c.now.monotonicUs - from : Infinity;
+    if (client.completions.length > before)
+      return client.completions.at(-1)!.outcome === Outcome.committed ? c.now.monotonicUs - from : Infinity;
   }
   return Infinity;
 }
@@ -62,7 +64,11 @@ function judge(t: Test, n: number, cuts: Cuts, withinUs: number): void {
   t.ok(committedEverywhere(c), `and its primary knows: ${name(n, cuts)}`);
   const views = c.replicas.map(({ state }) => state.view);
   c.run(1_000_000);
-  t.strictSame(c.replicas.map(({ state }) => state.view), views, `and the view stays: ${name(n, cuts)}`);
+  t.strictSame(
+    c.replicas.map(({ state }) => state.view),
+    views,
+    `and the view stays: ${name(n, cuts)}`,
+  );
 }
 
 t.test('three replicas, every set of cut links: what can serve does', (t) => {
@@ -76,7 +82,10 @@ t.test('three replicas, every set of cut links: what can serve does', (t) => {
 
 t.test('five and seven replicas, drawn sets of cut links', (t) => {
   const jitter = new Jitter(11);
-  for (const [n, sets] of [[5, 10], [7, 3]] as const) {
+  for (const [n, sets] of [
+    [5, 10],
+    [7, 3],
+  ] as const) {
     for (let found = 0; found < sets; ) {
       const share = 0.1 + 0.3 * jitter.next();
       const cuts = new Set<number>();
@@ -89,30 +98,50 @@ t.test('five and seven replicas, drawn sets of cut links', (t) => {
   t.end();
 });
 
-t.test('a primary that is heard by all and hears nobody stops being one, and joins the others when it hears again', (t) => {
-  const { c, client } = scene(3);
-  c.loses = ({ to }) => to === 0;
-  const us = commitWithin(c, client, 1_000_000);
-  t.ok(us < 250_000, `${us} µs`);
-  t.ok(c.replica(0).transitions.some((line) => line.startsWith('unheard')), 'it says so');
-  const syncs = c.history.filter(({ from, message }) => from === 0 && message.type === Sync.type).length;
-  c.run(200_000);
-  t.equal(c.history.filter(({ from, message }) => from === 0 && message.type === Sync.type).length, syncs, 'it sends no Syncs any more');
-  const { view } = c.replica(1).state;
-  c.heal();
-  c.run(200_000);
-  t.strictSame([0, 1, 2].map((id) => [c.replica(id).state.view, c.replica(id).state.status]), Array(3).fill([view, ReplicaStatus.normal]), 'it pulls nobody back');
-  t.end();
-});
+t.test(
+  'a primary that is heard by all and hears nobody stops being one, and joins the others when it hears again',
+  (t) => {
+    const { c, client } = scene(3);
+    c.loses = ({ to }) => to === 0;
+    const us = commitWithin(c, client, 1_000_000);
+    t.ok(us < 250_000, `${us} µs`);
+    t.ok(
+      c.replica(0).transitions.some((line) => line.startsWith('unheard')),
+      'it says so',
+    );
+    const syncs = c.history.filter(({ from, message }) => from === 0 && message.type === Sync.type).length;
+    c.run(200_000);
+    t.equal(
+      c.history.filter(({ from, message }) => from === 0 && message.type === Sync.type).length,
+      syncs,
+      'it sends no Syncs any more',
+    );
+    const { view } = c.replica(1).state;
+    c.heal();
+    c.run(200_000);
+    t.strictSame(
+      [0, 1, 2].map((id) => [c.replica(id).state.view, c.replica(id).state.status]),
+      Array(3).fill([view, ReplicaStatus.normal]),
+      'it pulls nobody back',
+    );
+    t.end();
+  },
+);
 
 t.test('one that starts before the others sends no Syncs either, but nobody lost it: nothing is said', (t) => {
   const c = new Cluster(3);
   for (const id of [1, 2]) c.replica(id).crash();
   c.run(300_000);
-  t.strictSame(c.replica(0).transitions.filter((line) => /heard/.test(line)), []);
+  t.strictSame(
+    c.replica(0).transitions.filter((line) => /heard/.test(line)),
+    [],
+  );
   for (const id of [1, 2]) c.replica(id).start();
   c.run(300_000);
-  t.strictSame(c.replica(0).transitions.filter((line) => /heard/.test(line)), []);
+  t.strictSame(
+    c.replica(0).transitions.filter((line) => /heard/.test(line)),
+    [],
+  );
   t.ok(committedEverywhere(c));
   t.end();
 });
@@ -124,7 +153,11 @@ t.test('it goes on when it hears its members again before the others have begun'
   c.heal();
   t.ok(commitWithin(c, client, 30_000) < Infinity);
   c.run(200_000);
-  t.strictSame([0, 1, 2].map((id) => c.replica(id).state.view), [0, 0, 0], 'in the same view');
+  t.strictSame(
+    [0, 1, 2].map((id) => c.replica(id).state.view),
+    [0, 0, 0],
+    'in the same view',
+  );
   t.end();
 });
 
@@ -135,7 +168,10 @@ t.test('while it hears too few it answers who asks from another view, not who as
   for (let ms = 0; ms < 200 && !c.replica(0).transitions.some((line) => line.startsWith('unheard')); ms++) c.run(1000);
   const primary = c.replica(0);
   const { view } = primary.state;
-  const answers = (asked: number): number => primary.receive(Probe, { view: asked, nonce: 7, incarnation: 1 }, 1).filter(({ to, message }) => to === 1 && message.type === ProbeReply.type).length;
+  const answers = (asked: number): number =>
+    primary
+      .receive(Probe, { view: asked, nonce: 7, incarnation: 1 }, 1)
+      .filter(({ to, message }) => to === 1 && message.type === ProbeReply.type).length;
   t.equal(primary.state.isPrimary, true);
   t.equal(answers(view), 0);
   t.equal(answers(view + 1), 1);

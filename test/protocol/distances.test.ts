@@ -16,28 +16,38 @@ function busy(world: Distances): DistantClient[] {
 const wayUs = (endpoint: number): number => (endpoint >= 200 ? FAR_US[endpoint - 200]! : NEAR_US);
 
 for (const late of LATE_RULES) {
-  t.test(`late: ${late}: beside clients that are near, distant ones register and have their operations committed`, (t) => {
-    const world = new Distances({ late, wayUs });
-    const near = busy(world);
-    world.run(50_000);
-    const far = FAR_US.map((_, i) => new DistantClient(world, 200 + i, 2, 1_000));
-    world.run(1_050_000);
-    const rate = near.reduce((sum, client) => sum + client.committed, 0) / 1.05;
-    t.ok(rate > 15_000, `${Math.round(rate)} operations a second by the near ones`);
-    far.forEach((client, i) => {
-      const way = FAR_US[i]!;
-      t.ok(client.registeredUs - 50_000 < 8 * way + 1_000, `${way} µs away: registered after ${client.registeredUs - 50_000} µs`);
-      t.equal(client.sessions, 1);
-      t.ok(client.committed > 0 && client.longestUs < 16 * way + 10_000, `${client.committed} committed, the longest took ${client.longestUs} µs`);
-    });
-    const [, , , farthest] = far;
-    const sentAgain = (): number => farthest!.core.counters[ClientCounter.retransmitted]! + farthest!.core.counters[ClientCounter.pleas]!;
-    const before = sentAgain();
-    world.run(1_550_000);
-    t.equal(sentAgain() - before, 0, 'and it no longer takes its way for a loss, nor pleads for another view');
-    t.ok(world.logAheadNs < 25e6, `the log is ${world.logAheadNs / 1e6} ms ahead`);
-    t.end();
-  });
+  t.test(
+    `late: ${late}: beside clients that are near, distant ones register and have their operations committed`,
+    (t) => {
+      const world = new Distances({ late, wayUs });
+      const near = busy(world);
+      world.run(50_000);
+      const far = FAR_US.map((_, i) => new DistantClient(world, 200 + i, 2, 1_000));
+      world.run(1_050_000);
+      const rate = near.reduce((sum, client) => sum + client.committed, 0) / 1.05;
+      t.ok(rate > 15_000, `${Math.round(rate)} operations a second by the near ones`);
+      far.forEach((client, i) => {
+        const way = FAR_US[i]!;
+        t.ok(
+          client.registeredUs - 50_000 < 8 * way + 1_000,
+          `${way} µs away: registered after ${client.registeredUs - 50_000} µs`,
+        );
+        t.equal(client.sessions, 1);
+        t.ok(
+          client.committed > 0 && client.longestUs < 16 * way + 10_000,
+          `${client.committed} committed, the longest took ${client.longestUs} µs`,
+        );
+      });
+      const [, , , farthest] = far;
+      const sentAgain = (): number =>
+        farthest!.core.counters[ClientCounter.retransmitted]! + farthest!.core.counters[ClientCounter.pleas]!;
+      const before = sentAgain();
+      world.run(1_550_000);
+      t.equal(sentAgain() - before, 0, 'and it no longer takes its way for a loss, nor pleads for another view');
+      t.ok(world.logAheadNs < 25e6, `the log is ${world.logAheadNs / 1e6} ms ahead`);
+      t.end();
+    },
+  );
 
   t.test(`late: ${late}: the same while the log is an hour ahead of all clocks, which were ahead once`, (t) => {
     let wrong = true;
@@ -52,54 +62,79 @@ for (const late of LATE_RULES) {
     const far = FAR_US.map((_, i) => new DistantClient(world, 200 + i, 2, 1_000));
     world.run(1_070_000);
     t.ok(old.committed > before + 300, 'the session from before goes on');
-    t.strictSame([...near, ...far].map((client) => client.registered), [...near, ...far].map(() => true));
+    t.strictSame(
+      [...near, ...far].map((client) => client.registered),
+      [...near, ...far].map(() => true),
+    );
     t.ok([...near, ...far].every((client) => client.sessions <= 3));
-    far.forEach((client, i) => t.ok(client.committed > 0 && client.longestUs < 16 * FAR_US[i]! + 10_000, `${client.committed} committed, the longest took ${client.longestUs} µs`));
+    far.forEach((client, i) =>
+      t.ok(
+        client.committed > 0 && client.longestUs < 16 * FAR_US[i]! + 10_000,
+        `${client.committed} committed, the longest took ${client.longestUs} µs`,
+      ),
+    );
     t.ok(world.logAheadNs < HOUR_NS - 0.9e9, 'and the clocks catch up with the log');
     t.end();
   });
 
-  t.test(`late: ${late}: a primary whose clock went back by a year, and a distant client whose clock is a day behind`, (t) => {
-    let wrong = false;
-    const world = new Distances({ late, wayUs, aheadNs: (endpoint) => (endpoint === 0 && wrong ? -8_760 * HOUR_NS : endpoint === 201 ? -24 * HOUR_NS : 0) });
-    const near = busy(world);
-    world.run(50_000);
-    wrong = true;
-    const before = near.reduce((sum, client) => sum + client.committed, 0);
-    const far = FAR_US.map((_, i) => new DistantClient(world, 200 + i, 1, 1_000));
-    world.run(1_050_000);
-    t.ok(near.reduce((sum, client) => sum + client.committed, 0) > before + 5_000, 'it goes on');
-    t.strictSame(far.map((client) => client.registered && client.committed > 0), FAR_US.map(() => true));
-    t.end();
-  });
+  t.test(
+    `late: ${late}: a primary whose clock went back by a year, and a distant client whose clock is a day behind`,
+    (t) => {
+      let wrong = false;
+      const world = new Distances({
+        late,
+        wayUs,
+        aheadNs: (endpoint) => (endpoint === 0 && wrong ? -8_760 * HOUR_NS : endpoint === 201 ? -24 * HOUR_NS : 0),
+      });
+      const near = busy(world);
+      world.run(50_000);
+      wrong = true;
+      const before = near.reduce((sum, client) => sum + client.committed, 0);
+      const far = FAR_US.map((_, i) => new DistantClient(world, 200 + i, 1, 1_000));
+      world.run(1_050_000);
+      t.ok(near.reduce((sum, client) => sum + client.committed, 0) > before + 5_000, 'it goes on');
+      t.strictSame(
+        far.map((client) => client.registered && client.committed > 0),
+        FAR_US.map(() => true),
+      );
+      t.end();
+    },
+  );
 }
 
 for (const roomUs of [12_000, 25_000, 50_000]) {
   for (const unheard of [0, 1]) {
-    t.test(`a client that does not hear replica ${unheard}, of a quorum in one room, while the spare is ${roomUs / 1000} ms away, is served by one view`, (t) => {
-      let cut = false;
-      const world = new Distances({
-        wayUs,
-        betweenUs: (from, to) => (from === 2 || to === 2 ? roomUs : NEAR_US),
-        loses: (from, to) => cut && from === unheard && to === 200,
-      });
-      const client = new DistantClient(world, 200, 1, 1_000);
-      world.run(200_000);
-      t.ok(client.registered);
-      const { state } = world.replicas[0]!;
-      t.strictSame([state.view, state.views.members(state.view)], [0, [0, 1]]);
-      cut = true;
-      world.run(210_000);
-      const before = client.committed;
-      world.run(2_200_000);
-      t.ok(client.committed > before + 3, `${client.committed - before} committed within two seconds`);
-      const views = world.replicas.map(({ state }) => state.view);
-      t.ok(views[0]! > 0);
-      t.notOk(state.views.isMember(views[0]!, unheard));
-      world.run(4_200_000);
-      t.strictSame(world.replicas.map(({ state }) => state.view), views, 'and the view stays');
-      t.end();
-    });
+    t.test(
+      `a client that does not hear replica ${unheard}, of a quorum in one room, while the spare is ${roomUs / 1000} ms away, is served by one view`,
+      (t) => {
+        let cut = false;
+        const world = new Distances({
+          wayUs,
+          betweenUs: (from, to) => (from === 2 || to === 2 ? roomUs : NEAR_US),
+          loses: (from, to) => cut && from === unheard && to === 200,
+        });
+        const client = new DistantClient(world, 200, 1, 1_000);
+        world.run(200_000);
+        t.ok(client.registered);
+        const { state } = world.replicas[0]!;
+        t.strictSame([state.view, state.views.members(state.view)], [0, [0, 1]]);
+        cut = true;
+        world.run(210_000);
+        const before = client.committed;
+        world.run(2_200_000);
+        t.ok(client.committed > before + 3, `${client.committed - before} committed within two seconds`);
+        const views = world.replicas.map(({ state }) => state.view);
+        t.ok(views[0]! > 0);
+        t.notOk(state.views.isMember(views[0]!, unheard));
+        world.run(4_200_000);
+        t.strictSame(
+          world.replicas.map(({ state }) => state.view),
+          views,
+          'and the view stays',
+        );
+        t.end();
+      },
+    );
   }
 }
 
@@ -112,7 +147,9 @@ t.test('where replicas refuse every session, a client asks for a few a second', 
     for (const core of world.replicas) core['requests']['mayRegister'] = () => false;
   };
   refuse();
-  for (const core of world.replicas) core['requests']['append'] = (bytes, o, _hi, _lo, _sessionHi, _sessionLo, _lane, _request, _length, from, now) => core['requests']['reject'](bytes, o, from, 2, now);
+  for (const core of world.replicas)
+    core['requests']['append'] = (bytes, o, _hi, _lo, _sessionHi, _sessionLo, _lane, _request, _length, from, now) =>
+      core['requests']['reject'](bytes, o, from, 2, now);
   world.run(5_000_000);
   t.notOk(client.registered);
   t.ok(client.sessions > 8 && client.sessions < 30, `${client.sessions} sessions in five seconds`);

@@ -71,7 +71,14 @@ export class Distances {
   constructor(private readonly options: DistanceOptions) {
     for (let id = 0; id < 3; id++) {
       const disk = new NoDisk();
-      const core = new ReplicaCore({ id, replicas: 3, seed: id + 1, late: options.late ?? 'restamp', limits: LIMITS, timings: DEFAULT_TIMINGS }, new HandOutbox((to, bytes) => this.send(id, to, bytes)), disk, new CounterMachine(), hasher, { transition: () => undefined });
+      const core = new ReplicaCore(
+        { id, replicas: 3, seed: id + 1, late: options.late ?? 'restamp', limits: LIMITS, timings: DEFAULT_TIMINGS },
+        new HandOutbox((to, bytes) => this.send(id, to, bytes)),
+        disk,
+        new CounterMachine(),
+        hasher,
+        { transition: () => undefined },
+      );
       disk.core = core;
       this.replicas.push(core);
       this.hosts.set(id, { core, endpoint: id, wakeUs: Infinity });
@@ -143,7 +150,8 @@ export class Distances {
 
   private send(from: number, to: number, bytes: Uint8Array): void {
     if (this.options.loses?.(from, to) === true) return;
-    const way = from < 3 && to < 3 ? (this.options.betweenUs?.(from, to) ?? 20) : this.options.wayUs(Math.max(from, to));
+    const way =
+      from < 3 && to < 3 ? (this.options.betweenUs?.(from, to) ?? 20) : this.options.wayUs(Math.max(from, to));
     const pair = `${from} ${to}`;
     const atUs = Math.max(this.nowUs + way * (1 + 0.05 * this.jitter.next()), (this.arrivals.get(pair) ?? 0) + 0.01);
     this.arrivals.set(pair, atUs);
@@ -187,7 +195,18 @@ export class DistantClient {
     const id = endpoint * 65_536 + 2 * ++this.sessions + 1;
     const earlier: ClientCore | undefined = this.core;
     const core = new ClientCore(
-      { replicas: 3, lanes, seed: id, sessionHi: 7, sessionLo: id, nonceHi: 9, nonceLo: id, limits: { operationBytes: 2048, resultBytes: 2048 }, timings: DEFAULT_CLIENT_TIMINGS, ...earlier?.succession() },
+      {
+        replicas: 3,
+        lanes,
+        seed: id,
+        sessionHi: 7,
+        sessionLo: id,
+        nonceHi: 9,
+        nonceLo: id,
+        limits: { operationBytes: 2048, resultBytes: 2048 },
+        timings: DEFAULT_CLIENT_TIMINGS,
+        ...earlier?.succession(),
+      },
       world.outbox(endpoint),
       {
         registered: (status) => {

@@ -11,8 +11,27 @@ import { CounterMachine } from '../../src/machine/counter.js';
 import type { StateMachine } from '../../src/machine/state-machine.js';
 import { loadHash } from '../../src/native/hash64.js';
 import { ClientCore } from '../../src/protocol/client/client-core.js';
-import { DEFAULT_CLIENT_TIMINGS, DEFAULT_LIMITS, DEFAULT_TIMINGS, type ClientConfig, type ClientTimings, type LateRule, type Limits, type Timings } from '../../src/protocol/config.js';
-import { Instant, type Chain, type FirstStart, type HardState, type Outbox, type PersistBatch, type Recovered, type Snapshot, type Storage } from '../../src/protocol/contract.js';
+import {
+  DEFAULT_CLIENT_TIMINGS,
+  DEFAULT_LIMITS,
+  DEFAULT_TIMINGS,
+  type ClientConfig,
+  type ClientTimings,
+  type LateRule,
+  type Limits,
+  type Timings,
+} from '../../src/protocol/config.js';
+import {
+  Instant,
+  type Chain,
+  type FirstStart,
+  type HardState,
+  type Outbox,
+  type PersistBatch,
+  type Recovered,
+  type Snapshot,
+  type Storage,
+} from '../../src/protocol/contract.js';
 import { Counter, type CounterName } from '../../src/protocol/counters.js';
 import { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
 import { REGISTER_LANE } from '../../src/protocol/log/sessions.js';
@@ -34,7 +53,8 @@ export function encode(message: Message, values: Values): Uint8Array {
   const tail = bin === undefined ? new Uint8Array(0) : ((values[bin] ?? new Uint8Array(0)) as Uint8Array);
   const bytes = Buffer.alloc(message.size + tail.length);
   bytes.set(message.template);
-  for (const name of Object.keys(values)) if (!(name in message.fields)) throw new Error(`${message.name} has no field ${name}`);
+  for (const name of Object.keys(values))
+    if (!(name in message.fields)) throw new Error(`${message.name} has no field ${name}`);
   for (const [name, kind] of Object.entries(message.fields)) {
     const at = message.at[name]!;
     const value = values[name] ?? 0;
@@ -56,7 +76,8 @@ export function decode(bytes: Uint8Array): { readonly message: Message; readonly
   const values: Values = {};
   Object.entries(message.fields).forEach(([name, kind], i) => {
     const value = fields[i]!;
-    values[name] = kind === 'u64' ? BigInt(value as bigint) : kind === 'bin16' ? new Uint8Array(value as Uint8Array) : value;
+    values[name] =
+      kind === 'u64' ? BigInt(value as bigint) : kind === 'bin16' ? new Uint8Array(value as Uint8Array) : value;
   });
   return { message, values };
 }
@@ -78,7 +99,12 @@ export interface Which {
 }
 
 function fits(packet: Packet, which: Which): boolean {
-  return (which.from === undefined || packet.from === which.from) && (which.to === undefined || packet.to === which.to) && (which.message === undefined || packet.message.type === which.message.type) && (which.where === undefined || which.where(packet));
+  return (
+    (which.from === undefined || packet.from === which.from) &&
+    (which.to === undefined || packet.to === which.to) &&
+    (which.message === undefined || packet.message.type === which.message.type) &&
+    (which.where === undefined || which.where(packet))
+  );
 }
 
 export class HandOutbox implements Outbox {
@@ -198,13 +224,31 @@ export class TestReplica {
   start(logLost = false, first?: FirstStart): void {
     const outbox = new HandOutbox((to, bytes) => this.cluster.post(this.id, to, bytes));
     this.machine = this.createMachine(this.id);
-    this.core = new ReplicaCore({ id: this.id, replicas: this.cluster.n, seed: this.id + 1 + 100 * this.lives++, late: this.late, ...(this.datagramBytes === undefined ? {} : { datagramBytes: this.datagramBytes }), limits: this.limits, timings: this.timings }, outbox, this.disk, this.machine, hasher, {
-      transition: (event, detail) => this.transitions.push(`${event}: ${detail}`),
-    }, this.chained);
+    this.core = new ReplicaCore(
+      {
+        id: this.id,
+        replicas: this.cluster.n,
+        seed: this.id + 1 + 100 * this.lives++,
+        late: this.late,
+        ...(this.datagramBytes === undefined ? {} : { datagramBytes: this.datagramBytes }),
+        limits: this.limits,
+        timings: this.timings,
+      },
+      outbox,
+      this.disk,
+      this.machine,
+      hasher,
+      {
+        transition: (event, detail) => this.transitions.push(`${event}: ${detail}`),
+      },
+      this.chained,
+    );
     this.disk.persisted = (token) => this.core.persisted(token);
     this.up = true;
     this.forgotten = undefined;
-    this.unlessForgotten(() => this.core.start({ ...this.disk.recover(logLost), ...(first === undefined ? {} : { first }) }, this.cluster.now));
+    this.unlessForgotten(() =>
+      this.core.start({ ...this.disk.recover(logLost), ...(first === undefined ? {} : { first }) }, this.cluster.now),
+    );
   }
 
   /** A replica that was forgotten stops, as its process does. */
@@ -235,7 +279,8 @@ export class TestReplica {
   /** The one message that the turn answered with; throws when there was another number. */
   answer(message: Message<any>, values: Values, from: number): Packet {
     const sent = this.receive(message, values, from).filter((packet) => packet.to === from);
-    if (sent.length !== 1) throw new Error(`expected one answer, got ${sent.map((packet) => packet.message.name).join(', ') || 'none'}`);
+    if (sent.length !== 1)
+      throw new Error(`expected one answer, got ${sent.map((packet) => packet.message.name).join(', ') || 'none'}`);
     return sent[0]!;
   }
 
@@ -256,7 +301,13 @@ export class TestReplica {
     const { log } = this.state;
     const found: string[] = [];
     for (let i = log.baseIndex + 1; i <= log.lastIndex; i++) {
-      found.push(log.lane(i) === REGISTER_LANE ? 'R' : Buffer.from(log.bytes.subarray(log.operationOffset(i), log.operationOffset(i) + log.operationLength(i))).toString());
+      found.push(
+        log.lane(i) === REGISTER_LANE
+          ? 'R'
+          : Buffer.from(
+              log.bytes.subarray(log.operationOffset(i), log.operationOffset(i) + log.operationLength(i)),
+            ).toString(),
+      );
     }
     return found;
   }
@@ -278,16 +329,40 @@ export class HandClient {
     readonly session: bigint,
   ) {}
 
-  registration(timestamp: number, options: { view?: number; lanes?: number; nonce?: bigint; born?: number; request?: number } = {}): Values {
+  registration(
+    timestamp: number,
+    options: { view?: number; lanes?: number; nonce?: bigint; born?: number; request?: number } = {},
+  ): Values {
     const operation = Buffer.alloc(18);
     operation.writeBigUInt64BE(options.nonce ?? this.session, 0);
     operation.writeUInt16BE(options.lanes ?? 4, 8);
     operation.writeBigUInt64BE(BigInt(options.born ?? timestamp), 10);
-    return { view: options.view ?? 0, session: this.session, lane: REGISTER_LANE, request: options.request ?? 1, flags: 1, timestamp: BigInt(timestamp), operation: new Uint8Array(operation) };
+    return {
+      view: options.view ?? 0,
+      session: this.session,
+      lane: REGISTER_LANE,
+      request: options.request ?? 1,
+      flags: 1,
+      timestamp: BigInt(timestamp),
+      operation: new Uint8Array(operation),
+    };
   }
 
-  request(timestamp: number, request: number, operation: string, options: { view?: number; lane?: number } = {}): Values {
-    return { view: options.view ?? 0, session: this.session, lane: options.lane ?? 0, request, flags: 0, timestamp: BigInt(timestamp), operation: new Uint8Array(Buffer.from(operation)) };
+  request(
+    timestamp: number,
+    request: number,
+    operation: string,
+    options: { view?: number; lane?: number } = {},
+  ): Values {
+    return {
+      view: options.view ?? 0,
+      session: this.session,
+      lane: options.lane ?? 0,
+      request,
+      flags: 0,
+      timestamp: BigInt(timestamp),
+      operation: new Uint8Array(Buffer.from(operation)),
+    };
   }
 }
 
@@ -314,7 +389,13 @@ export class TestClient {
     this.core = new ClientCore(config, outbox, {
       registered: (status) => this.registrations.push(status),
       completed: (lane, outcome, status, fast) =>
-        this.completions.push({ lane, outcome, status, fast, result: Buffer.from(this.core.resultBytes(lane).subarray(0, this.core.resultLength(lane))).toString() }),
+        this.completions.push({
+          lane,
+          outcome,
+          status,
+          fast,
+          result: Buffer.from(this.core.resultBytes(lane).subarray(0, this.core.resultLength(lane))).toString(),
+        }),
     });
   }
 
@@ -341,7 +422,9 @@ export class TestClient {
 
   /** The messages that the client sent since the test last asked. */
   sent(message?: Message<any>): Packet[] {
-    const found = this.cluster.inFlight.filter((packet) => packet.from === this.endpoint && (message === undefined || packet.message.type === message.type));
+    const found = this.cluster.inFlight.filter(
+      (packet) => packet.from === this.endpoint && (message === undefined || packet.message.type === message.type),
+    );
     this.cluster.lose({ from: this.endpoint });
     return found;
   }
@@ -366,13 +449,33 @@ export interface ClusterOptions {
 }
 
 /** Small tables, so that a test constructs in microseconds. */
-export const TEST_LIMITS: Limits = { ...DEFAULT_LIMITS, logEntries: 1024, logBytes: 1 << 18, maxSessions: 64, maxLanes: 1024, lanesPerSession: 64, operationBytes: 2048, resultBytes: 2048, waiting: 64, chunkBytes: 4096, held: 64, cachedRequests: 64, cachedBytes: 1 << 14 };
+export const TEST_LIMITS: Limits = {
+  ...DEFAULT_LIMITS,
+  logEntries: 1024,
+  logBytes: 1 << 18,
+  maxSessions: 64,
+  maxLanes: 1024,
+  lanesPerSession: 64,
+  operationBytes: 2048,
+  resultBytes: 2048,
+  waiting: 64,
+  chunkBytes: 4096,
+  held: 64,
+  cachedRequests: 64,
+  cachedBytes: 1 << 14,
+};
 
 /** Records what it applied, as text: `query` and every `apply` answer with the whole history. */
 export class JournalMachine implements StateMachine {
   journal: string[] = [];
-  apply(operation: { bytes: Uint8Array; offset: number; length: number }, _context: unknown, reply: { bytes: Uint8Array; offset: number; length: number }): void {
-    this.journal.push(Buffer.from(operation.bytes.subarray(operation.offset, operation.offset + operation.length)).toString());
+  apply(
+    operation: { bytes: Uint8Array; offset: number; length: number },
+    _context: unknown,
+    reply: { bytes: Uint8Array; offset: number; length: number },
+  ): void {
+    this.journal.push(
+      Buffer.from(operation.bytes.subarray(operation.offset, operation.offset + operation.length)).toString(),
+    );
     this.answer(reply);
   }
   query(_operation: unknown, _context: unknown, reply: { bytes: Uint8Array; offset: number; length: number }): void {
@@ -415,7 +518,20 @@ export class Cluster {
     if (options.replicas === false) return;
     const limits = { ...TEST_LIMITS, ...options.limits };
     const timings = { ...DEFAULT_TIMINGS, orderHoldUs: 0, lateRepairUs: 0, slowAfterUs: 0, ...options.timings };
-    for (let id = 0; id < n; id++) this.replicas.push(new TestReplica(this, id, new Disk(options.keepsLog ?? false), { ...limits, ...options.limitsOf?.(id) }, timings, options.late ?? 'reject', options.machine ?? (() => new JournalMachine()), options.datagramBytes, options.chain?.(id)));
+    for (let id = 0; id < n; id++)
+      this.replicas.push(
+        new TestReplica(
+          this,
+          id,
+          new Disk(options.keepsLog ?? false),
+          { ...limits, ...options.limitsOf?.(id) },
+          timings,
+          options.late ?? 'reject',
+          options.machine ?? (() => new JournalMachine()),
+          options.datagramBytes,
+          options.chain?.(id),
+        ),
+      );
     for (const replica of this.replicas) if (options.first === undefined) replica.start();
   }
 
@@ -435,8 +551,16 @@ export class Cluster {
   client(lanes = 2, timings: Partial<ClientTimings> = {}, more: Partial<ClientConfig> = {}): TestClient {
     const endpoint = this.nextEndpoint++;
     const client = new TestClient(this, endpoint, {
-      replicas: this.n, lanes, seed: endpoint, sessionHi: 0, sessionLo: endpoint, nonceHi: 0, nonceLo: endpoint,
-      limits: { operationBytes: 2048, resultBytes: 2048 }, timings: { ...DEFAULT_CLIENT_TIMINGS, ...timings }, ...more,
+      replicas: this.n,
+      lanes,
+      seed: endpoint,
+      sessionHi: 0,
+      sessionLo: endpoint,
+      nonceHi: 0,
+      nonceLo: endpoint,
+      limits: { operationBytes: 2048, resultBytes: 2048 },
+      timings: { ...DEFAULT_CLIENT_TIMINGS, ...timings },
+      ...more,
     });
     this.clients.push(client);
     return client;
@@ -469,7 +593,8 @@ export class Cluster {
 
   /** Delivers until nothing is in flight. Time stands still. */
   settle(which: Which = {}): void {
-    for (let rounds = 0; this.deliver(which) > 0; rounds++) if (rounds > 1000) throw new Error('the cluster does not come to rest');
+    for (let rounds = 0; this.deliver(which) > 0; rounds++)
+      if (rounds > 1000) throw new Error('the cluster does not come to rest');
   }
 
   /** Takes packets off the network; give them to `arrive` later, or not. */
@@ -493,7 +618,9 @@ export class Cluster {
       });
       return;
     }
-    this.clients.find((client) => client.endpoint === packet.to)?.core.receive(packet.bytes, 0, packet.bytes.length, packet.from, this.now);
+    this.clients
+      .find((client) => client.endpoint === packet.to)
+      ?.core.receive(packet.bytes, 0, packet.bytes.length, packet.from, this.now);
   }
 
   /** Time passes, in ticks of a millisecond; nothing is delivered. */

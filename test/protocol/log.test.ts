@@ -20,11 +20,31 @@ interface Entry {
   readonly operation: Uint8Array;
 }
 
-const entry = (timestamp: number, operation: string, more: Partial<Entry> = {}): Entry => ({ timestamp: BigInt(timestamp), session: 7n, request: timestamp, lane: 0, flags: 0, operation: text(operation), ...more });
-const halves = (value: bigint): [number, number] => [Number(BigInt.asIntN(32, value >> 32n)), Number(BigInt.asIntN(32, value))];
+const entry = (timestamp: number, operation: string, more: Partial<Entry> = {}): Entry => ({
+  timestamp: BigInt(timestamp),
+  session: 7n,
+  request: timestamp,
+  lane: 0,
+  flags: 0,
+  operation: text(operation),
+  ...more,
+});
+const halves = (value: bigint): [number, number] => [
+  Number(BigInt.asIntN(32, value >> 32n)),
+  Number(BigInt.asIntN(32, value)),
+];
 
 function append(log: Log, e: Entry): boolean {
-  return log.append(...halves(e.timestamp), ...halves(e.session), e.lane, e.request, e.flags, e.operation, 0, e.operation.length);
+  return log.append(
+    ...halves(e.timestamp),
+    ...halves(e.session),
+    e.lane,
+    e.request,
+    e.flags,
+    e.operation,
+    0,
+    e.operation.length,
+  );
 }
 
 /** Written from the drawing in log.ts, not by it. */
@@ -43,11 +63,18 @@ function chainAfter(chain: bigint, e: Entry): bigint {
 }
 
 const chain = (log: Log, index: number): bigint => toBigInt(log.chainHi(index), log.chainLo(index));
-const operation = (log: Log, index: number): string => Buffer.from(log.bytes.subarray(log.operationOffset(index), log.operationOffset(index) + log.operationLength(index))).toString();
+const operation = (log: Log, index: number): string =>
+  Buffer.from(
+    log.bytes.subarray(log.operationOffset(index), log.operationOffset(index) + log.operationLength(index)),
+  ).toString();
 
 t.test('chain(i) = XXH3-64(chain(i−1) ‖ key ‖ request ‖ lane ‖ flags ‖ operation)', (t) => {
   const log = new Log(16, 4096, 120, hasher);
-  const entries = [entry(5, 'one'), entry(6, '', { lane: 0xffff, flags: 1 }), entry(2 ** 40, 'three', { session: 0xfedcba9876543210n, request: 0x7fffffff })];
+  const entries = [
+    entry(5, 'one'),
+    entry(6, '', { lane: 0xffff, flags: 1 }),
+    entry(2 ** 40, 'three', { session: 0xfedcba9876543210n, request: 0x7fffffff }),
+  ];
   let expected = 0n;
   t.equal(chain(log, 0), 0n);
   entries.forEach((e, i) => {
@@ -94,13 +121,18 @@ t.test('every field of an entry is in its chain, and every entry before it', (t)
 t.test('log order is key order: (timestamp, session), so two clients never tie', (t) => {
   const log = new Log(16, 4096, 120, hasher);
   append(log, entry(100, 'x', { session: 0x8000000000000001n }));
-  const compare = (timestamp: bigint, session: bigint): number => Math.sign(log.compareToLast(...halves(timestamp), ...halves(session)));
+  const compare = (timestamp: bigint, session: bigint): number =>
+    Math.sign(log.compareToLast(...halves(timestamp), ...halves(session)));
   t.equal(compare(100n, 0x8000000000000001n), 0);
   t.equal(compare(100n, 0x8000000000000002n), 1);
   t.equal(compare(100n, 0x7fffffffffffffffn), -1, 'sessions compare unsigned');
   t.equal(compare(99n, 0xffffffffffffffffn), -1);
   t.equal(compare(0x8000000000000000n, 0n), 1, 'timestamps compare unsigned');
-  t.throws(() => append(log, entry(100, 'x', { session: 0x8000000000000001n })), { code: 'invariant-broken' }, 'the same key again');
+  t.throws(
+    () => append(log, entry(100, 'x', { session: 0x8000000000000001n })),
+    { code: 'invariant-broken' },
+    'the same key again',
+  );
   t.throws(() => append(log, entry(99, 'x')), { code: 'invariant-broken' });
   t.equal(log.lastIndex, 1);
   t.end();
@@ -157,15 +189,28 @@ t.test('what one log holds any other holds, wherever in its ring it begins', (t)
       if (!append(other, entry(clock - 20 + other.lastIndex, 'y'.repeat(random(121))))) other.cut(other.lastIndex);
     }
     const base = log.baseIndex;
-    other.install(base, log.chainHi(base), log.chainLo(base), log.timestampHi(base), log.timestampLo(base), log.sessionHi(base), log.sessionLo(base));
-    for (let i = base + 1; i <= log.lastIndex; i++) if (!appendEntry(other, bytes, 0, log.writeEntry(i, viewOf(bytes), 0))) t.fail(`entry ${i} does not fit the other log, SEED=${SEED}`);
+    other.install(
+      base,
+      log.chainHi(base),
+      log.chainLo(base),
+      log.timestampHi(base),
+      log.timestampLo(base),
+      log.sessionHi(base),
+      log.sessionLo(base),
+    );
+    for (let i = base + 1; i <= log.lastIndex; i++)
+      if (!appendEntry(other, bytes, 0, log.writeEntry(i, viewOf(bytes), 0)))
+        t.fail(`entry ${i} does not fit the other log, SEED=${SEED}`);
     if (chain(other, other.lastIndex) !== chain(log, log.lastIndex)) t.fail(`another chain, SEED=${SEED}`);
     const middle = base + random(log.lastIndex - base + 1);
     if (random(2) === 0) log.truncate(Math.max(middle, base));
     log.cut(base + random(log.lastIndex - base + 1));
   }
   t.ok(exact > 100, `${exact} times full to the last byte`);
-  t.notOk(append(new Log(64, 608, 120, hasher), entry(1, 'z'.repeat(121))), 'an operation longer than any may be is refused');
+  t.notOk(
+    append(new Log(64, 608, 120, hasher), entry(1, 'z'.repeat(121))),
+    'an operation longer than any may be is refused',
+  );
   t.throws(() => new Log(64, 100, 120, hasher), { code: 'invariant-broken' });
   t.end();
 });
@@ -203,7 +248,8 @@ t.test('a log uses as much of its arena as it has needed of late, however it gro
   for (let i = 2; gap.record(gap.lastIndex) < (1 << 18) - 2000; i++) append(gap, entry(i, `${i}`.padEnd(900)));
   gap.cut(1);
   for (let i = gap.lastIndex + 1, end = i + 4; i < end; i++) append(gap, entry(i, `${i}`.padEnd(900)));
-  for (let i = 2; i <= gap.lastIndex; i++) if (operation(gap, i) !== `${i}`.padEnd(900)) t.fail(`entry ${i} behind a gap that is too short`);
+  for (let i = 2; i <= gap.lastIndex; i++)
+    if (operation(gap, i) !== `${i}`.padEnd(900)) t.fail(`entry ${i} behind a gap that is too short`);
 
   for (let step = 0; step < 60_000; step++) {
     if (!add()) t.fail(`step ${step}, SEED=${SEED}`);
@@ -316,7 +362,11 @@ t.test('a random walk of appends, truncations and cuts agrees with a plain array
     if (log.lastIndex !== model.length || log.baseIndex !== base) t.fail(`step ${step}, SEED=${SEED}`);
     for (let i = base + 1; i <= model.length; i++) {
       const { e, chain: expected } = model[i - 1]!;
-      if (chain(log, i) !== expected || log.request(i) !== e.request || operation(log, i) !== Buffer.from(e.operation).toString()) {
+      if (
+        chain(log, i) !== expected ||
+        log.request(i) !== e.request ||
+        operation(log, i) !== Buffer.from(e.operation).toString()
+      ) {
         t.fail(`entry ${i} at step ${step}, SEED=${SEED}`);
         throw new Error('the log differs from the model');
       }

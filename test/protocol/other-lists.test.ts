@@ -2,8 +2,19 @@
 import t from 'tap';
 import { Outcome } from '../../src/protocol/contract.js';
 import { REGISTER_LANE } from '../../src/protocol/log/sessions.js';
-import { Probe, ProbeReply, Read, ReadReply, Reject, RejectReason, ReplicaStatus, Reply, Request, type ALL_MESSAGES } from '../../src/wire/messages.js';
-import { Cluster, TestClient } from './harness.js';
+import {
+  Probe,
+  ProbeReply,
+  Read,
+  ReadReply,
+  Reject,
+  RejectReason,
+  ReplicaStatus,
+  Reply,
+  Request,
+  type ALL_MESSAGES,
+} from '../../src/wire/messages.js';
+import { Cluster, type TestClient } from './harness.js';
 
 type AnyMessage = (typeof ALL_MESSAGES)[number];
 
@@ -16,7 +27,8 @@ function lone(): { c: Cluster; client: TestClient; answer: (message: AnyMessage,
   const client = c.client();
   const session = BigInt(client.endpoint);
   client.register();
-  for (const from of [0, 1]) client.receive(Reply, { session, lane: REGISTER_LANE, request: 1, index: 1n, chain: 1n, list: list(3) }, from);
+  for (const from of [0, 1])
+    client.receive(Reply, { session, lane: REGISTER_LANE, request: 1, index: 1n, chain: 1n, list: list(3) }, from);
   if (!client.core.registered) throw new Error('not registered');
   client.sent();
   const answer = (message: AnyMessage, from: number, said: number): void => {
@@ -26,7 +38,14 @@ function lone(): { c: Cluster; client: TestClient; answer: (message: AnyMessage,
   return { c, client, answer };
 }
 
-for (const [listed, replicas] of [[3, 5], [3, 7], [5, 7], [1, 3], [5, 3], [7, 5]] as const) {
+for (const [listed, replicas] of [
+  [3, 5],
+  [3, 7],
+  [5, 7],
+  [1, 3],
+  [5, 3],
+  [7, 5],
+] as const) {
   t.test(`a client whose file lists ${listed} replicas gets no session from a cluster of ${replicas}`, (t) => {
     const c = new Cluster(replicas);
     const client = c.client(2, {}, { replicas: listed });
@@ -39,26 +58,36 @@ for (const [listed, replicas] of [[3, 5], [3, 7], [5, 7], [1, 3], [5, 3], [7, 5]
   });
 }
 
-t.test('what two of five acknowledged is in no quorum: the client whose file lists three of them does not take it for committed', (t) => {
-  const c = new Cluster(5);
-  const client = c.client(2, {}, { replicas: 3 });
-  c.isolate(2, 3, 4); // of view 0 the members are 0, 1 and 2
-  client.register();
-  c.run(3000);
-  t.strictSame([0, 1].map((id) => c.replica(id).operations), [['R'], ['R']], 'both have it');
-  t.strictSame(client.registrations, []);
-  c.heal();
-  c.isolate(0, 1);
-  c.run(3_000_000);
-  const other = c.client();
-  other.register();
-  c.run(3_000_000);
-  t.equal(other.core.registered, true);
-  t.strictSame(c.replica(4).operations, ['R'], 'the others go on without the registration of the first');
-  t.end();
-});
+t.test(
+  'what two of five acknowledged is in no quorum: the client whose file lists three of them does not take it for committed',
+  (t) => {
+    const c = new Cluster(5);
+    const client = c.client(2, {}, { replicas: 3 });
+    c.isolate(2, 3, 4); // of view 0 the members are 0, 1 and 2
+    client.register();
+    c.run(3000);
+    t.strictSame(
+      [0, 1].map((id) => c.replica(id).operations),
+      [['R'], ['R']],
+      'both have it',
+    );
+    t.strictSame(client.registrations, []);
+    c.heal();
+    c.isolate(0, 1);
+    c.run(3_000_000);
+    const other = c.client();
+    other.register();
+    c.run(3_000_000);
+    t.equal(other.core.registered, true);
+    t.strictSame(c.replica(4).operations, ['R'], 'the others go on without the registration of the first');
+    t.end();
+  },
+);
 
-for (const [first, second] of [[0, 1], [1, 0]] as const) {
+for (const [first, second] of [
+  [0, 1],
+  [1, 0],
+] as const) {
   for (const liar of [0, 1]) {
     t.test(`replica ${liar} counts otherwise, and ${first} answers first: no commit, until it counts alike`, (t) => {
       const { client, answer } = lone();
@@ -96,7 +125,11 @@ t.test('a member that says so later: what it acknowledged before completes nothi
 });
 
 t.test('a replica that does not say, as in version 3, is heard; other addresses are no other replicas', (t) => {
-  for (const said of [[0, 0], [0, list(3)], [list(3, 5), list(3, 6)]] as const) {
+  for (const said of [
+    [0, 0],
+    [0, list(3)],
+    [list(3, 5), list(3, 6)],
+  ] as const) {
     const { client, answer } = lone();
     client.submit('a');
     said.forEach((each, from) => answer(Reply, from, each));
@@ -125,7 +158,7 @@ t.test('replicas say what their file lists in every answer that can complete som
   t.end();
 });
 
-t.test('one replica\'s word keeps nobody out: the cluster goes on in a view without it', (t) => {
+t.test("one replica's word keeps nobody out: the cluster goes on in a view without it", (t) => {
   for (const liar of [0, 1]) {
     const c = new Cluster(3, { late: 'restamp' });
     const client = c.client();
@@ -147,7 +180,12 @@ t.test('one replica\'s word keeps nobody out: the cluster goes on in a view with
 });
 
 t.test('two of three that count otherwise keep it out, and one of five does not', (t) => {
-  for (const [n, liars, left] of [[3, [1], true], [3, [1, 2], false], [5, [0, 4], true], [5, [0, 2, 4], false]] as const) {
+  for (const [n, liars, left] of [
+    [3, [1], true],
+    [3, [1, 2], false],
+    [5, [0, 4], true],
+    [5, [0, 2, 4], false],
+  ] as const) {
     const c = new Cluster(n, { replicas: false });
     const client = c.client();
     client.register();
@@ -162,15 +200,48 @@ t.test('a view that only such a replica named is left again', (t) => {
   client.submit('a');
   const [request] = client.sent(Request);
   const session = BigInt(client.endpoint);
-  client.receive(Reject, { session, lane: 0, request: 1, reason: RejectReason.wrongView, view: 1000, timestamp: request!.values['timestamp']! }, 1);
+  client.receive(
+    Reject,
+    {
+      session,
+      lane: 0,
+      request: 1,
+      reason: RejectReason.wrongView,
+      view: 1000,
+      timestamp: request!.values['timestamp']!,
+    },
+    1,
+  );
   t.equal(client.core.view, 1000);
   client.sent();
   client.receive(ProbeReply, { view: 1000, status: ReplicaStatus.normal, list: list(5) }, 1);
   t.equal(client.core.view, 0);
   const sent = client.sent();
-  t.strictSame(sent.filter(({ message }) => message.type === Request.type).map(({ to, values }) => [to, values['view']]), [[1, 0], [0, 0]], 'sent again');
-  t.strictSame(sent.filter(({ message }) => message.type === Probe.type).map(({ to }) => to), [0, 1, 2], 'and the others are asked');
-  client.receive(Reject, { session, lane: 0, request: 1, reason: RejectReason.wrongView, view: 1001, timestamp: request!.values['timestamp']! }, 1);
+  t.strictSame(
+    sent.filter(({ message }) => message.type === Request.type).map(({ to, values }) => [to, values['view']]),
+    [
+      [1, 0],
+      [0, 0],
+    ],
+    'sent again',
+  );
+  t.strictSame(
+    sent.filter(({ message }) => message.type === Probe.type).map(({ to }) => to),
+    [0, 1, 2],
+    'and the others are asked',
+  );
+  client.receive(
+    Reject,
+    {
+      session,
+      lane: 0,
+      request: 1,
+      reason: RejectReason.wrongView,
+      view: 1001,
+      timestamp: request!.values['timestamp']!,
+    },
+    1,
+  );
   t.equal(client.core.view, 0, 'it names no other one either');
   client.receive(ProbeReply, { view: 6, status: ReplicaStatus.normal, list: list(3) }, 2);
   t.equal(client.core.view, 6);
@@ -183,8 +254,14 @@ t.test('a read whose view is left goes on in the other one', (t) => {
   client.read('q');
   client.sent();
   client.receive(ProbeReply, { view: 3, status: ReplicaStatus.normal, list: list(3) }, 2);
-  t.strictSame(client.sent(Read).map(({ to }) => to), [2, 0]);
+  t.strictSame(
+    client.sent(Read).map(({ to }) => to),
+    [2, 0],
+  );
   client.receive(ProbeReply, { view: 3, status: ReplicaStatus.normal, list: list(7) }, 2);
-  t.strictSame(client.sent(Read).map(({ to }) => to), [1, 0]);
+  t.strictSame(
+    client.sent(Read).map(({ to }) => to),
+    [1, 0],
+  );
   t.end();
 });

@@ -20,7 +20,10 @@ t.test('short and long payloads take turns in a slot', (t) => {
         t.equal(payloads.length(other), bytes.length);
         t.strictSame([...payloads.bytes(other).subarray(0, bytes.length)], [...bytes]);
         const view = payloads.view(other);
-        t.strictSame([...new Uint8Array(view.buffer, view.byteOffset + payloads.offset(other), bytes.length)], [...bytes]);
+        t.strictSame(
+          [...new Uint8Array(view.buffer, view.byteOffset + payloads.offset(other), bytes.length)],
+          [...bytes],
+        );
       }
     }
   }

@@ -1,7 +1,13 @@
 // A client that does not hear, or reach, one member of the quorum gets a view that it can use, and costs the others little, whatever it says.
 import t, { type Test } from 'tap';
 import { Instant, Outcome } from '../../src/protocol/contract.js';
-import { ALL_CHANGES, ALL_REFILL_US, CLIENT_CHANGES, CLIENT_REFILL_US, EVEN_US } from '../../src/protocol/replica/suspicion/pleas.js';
+import {
+  ALL_CHANGES,
+  ALL_REFILL_US,
+  CLIENT_CHANGES,
+  CLIENT_REFILL_US,
+  EVEN_US,
+} from '../../src/protocol/replica/suspicion/pleas.js';
 import { Hearing, UNHEARD_ASKED, UNHEARD_US } from '../../src/protocol/client/hearing.js';
 import { Chunk, Plea, ReplicaStatus, ViewChange, ViewReason } from '../../src/wire/messages.js';
 import { Cluster, type TestClient } from './harness.js';
@@ -38,55 +44,98 @@ function serve(c: Cluster, client: TestClient, us: number): { worstUs: number; v
 }
 
 for (const [name, cuts] of [
-  ['does not hear the member', (P: number, M: number, C: number, from: number, to: number) => P !== M && from === M && to === C],
+  [
+    'does not hear the member',
+    (P: number, M: number, C: number, from: number, to: number) => P !== M && from === M && to === C,
+  ],
   ['does not reach the member', (_P: number, M: number, C: number, from: number, to: number) => from === C && to === M],
-  ['neither reaches nor hears the member', (_P: number, M: number, C: number, from: number, to: number) => (from === C && to === M) || (from === M && to === C)],
+  [
+    'neither reaches nor hears the member',
+    (_P: number, M: number, C: number, from: number, to: number) =>
+      (from === C && to === M) || (from === M && to === C),
+  ],
   ['does not hear the primary', (P: number, _M: number, C: number, from: number, to: number) => from === P && to === C],
-  ['does not reach the primary', (P: number, _M: number, C: number, from: number, to: number) => from === C && to === P],
-  ['neither reaches nor hears the primary', (P: number, _M: number, C: number, from: number, to: number) => (from === C && to === P) || (from === P && to === C)],
+  [
+    'does not reach the primary',
+    (P: number, _M: number, C: number, from: number, to: number) => from === C && to === P,
+  ],
+  [
+    'neither reaches nor hears the primary',
+    (P: number, _M: number, C: number, from: number, to: number) =>
+      (from === C && to === P) || (from === P && to === C),
+  ],
 ] as const) {
   t.test(`a client that ${name}, while a spare idles, is served within a second, by one view`, (t) => {
-    const { c, clients: [client, other] } = scene(3, 2);
+    const {
+      c,
+      clients: [client, other],
+    } = scene(3, 2);
     c.loses = ({ from, to }) => cuts(0, 1, client!.endpoint, from, to);
     const { worstUs, views } = serve(c, client!, 3_000_000);
     t.ok(worstUs < 1_000_000, `${worstUs} µs`);
     t.equal(views, 1);
-    t.equal(c.history.filter(({ message, values }) => message.type === ViewChange.type && values['reason'] === ViewReason.plea).length > 0, true);
+    t.equal(
+      c.history.filter(
+        ({ message, values }) => message.type === ViewChange.type && values['reason'] === ViewReason.plea,
+      ).length > 0,
+      true,
+    );
     t.ok(serve(c, other!, 100_000).worstUs < 50_000, 'and so are the others');
     t.end();
   });
 }
 
 t.test('with five replicas, a client that hears three of them', (t) => {
-  const { c, clients: [client] } = scene(5, 1);
-  c.loses = ({ from, to }) => (from === client!.endpoint && (to === 1 || to === 0)) || (to === client!.endpoint && (from === 1 || from === 0));
+  const {
+    c,
+    clients: [client],
+  } = scene(5, 1);
+  c.loses = ({ from, to }) =>
+    (from === client!.endpoint && (to === 1 || to === 0)) || (to === client!.endpoint && (from === 1 || from === 0));
   const { worstUs, views } = serve(c, client!, 3_000_000);
   t.ok(worstUs < 1_000_000, `${worstUs} µs`);
   t.equal(views, 1);
   t.end();
 });
 
-t.test('a view for a client whose new member never gets its log: the next one is with a member that has it, whatever the client hears', (t) => {
-  const { c, clients: [client, other] } = scene(3, 2);
-  // The spare falls behind, and what it fetches does not come: as with a large state on a busy host.
-  c.isolate(2);
-  serve(c, other!, 50_000);
-  c.loses = ({ from, to, message }) => (from === 0 && to === client!.endpoint) || (to === 2 && message.type === Chunk.type);
-  const { committed } = c.replica(1).state;
-  client!.submit('y');
-  c.run(1_500_000);
-  t.ok(c.history.some(({ message, values }) => message.type === ViewChange.type && values['reason'] === ViewReason.plea), 'a view was left for the client');
-  const { worstUs } = serve(c, other!, 3_000_000);
-  t.ok(c.replica(1).state.committed > committed, 'commits go on');
-  t.ok(worstUs < 2_500_000, `${worstUs} µs`);
-  t.ok([0, 1].every((id) => c.replica(id).state.status === ReplicaStatus.normal) && c.replica(1).state.view === c.replica(0).state.view);
-  t.equal(c.replica(0).state.views.memberMask(c.replica(0).state.view), 0b011);
-  t.end();
-});
+t.test(
+  'a view for a client whose new member never gets its log: the next one is with a member that has it, whatever the client hears',
+  (t) => {
+    const {
+      c,
+      clients: [client, other],
+    } = scene(3, 2);
+    // The spare falls behind, and what it fetches does not come: as with a large state on a busy host.
+    c.isolate(2);
+    serve(c, other!, 50_000);
+    c.loses = ({ from, to, message }) =>
+      (from === 0 && to === client!.endpoint) || (to === 2 && message.type === Chunk.type);
+    const { committed } = c.replica(1).state;
+    client!.submit('y');
+    c.run(1_500_000);
+    t.ok(
+      c.history.some(({ message, values }) => message.type === ViewChange.type && values['reason'] === ViewReason.plea),
+      'a view was left for the client',
+    );
+    const { worstUs } = serve(c, other!, 3_000_000);
+    t.ok(c.replica(1).state.committed > committed, 'commits go on');
+    t.ok(worstUs < 2_500_000, `${worstUs} µs`);
+    t.ok(
+      [0, 1].every((id) => c.replica(id).state.status === ReplicaStatus.normal) &&
+        c.replica(1).state.view === c.replica(0).state.view,
+    );
+    t.equal(c.replica(0).state.views.memberMask(c.replica(0).state.view), 0b011);
+    t.end();
+  },
+);
 
 t.test('a client that is cut off itself changes nothing', (t) => {
-  const { c, clients: [client] } = scene(3, 1);
-  c.loses = ({ from, to }) => (from === client!.endpoint || to === client!.endpoint) && (from < 2 || to < 2) && (from !== 2 && to !== 2);
+  const {
+    c,
+    clients: [client],
+  } = scene(3, 1);
+  c.loses = ({ from, to }) =>
+    (from === client!.endpoint || to === client!.endpoint) && (from < 2 || to < 2) && from !== 2 && to !== 2;
   serve(c, client!, 3_000_000);
   t.equal(c.replica(0).state.view, 0, 'it hears the spare only');
   t.end();
@@ -99,7 +148,9 @@ function plead(t: Test, owners: readonly number[], hours: number): number[] {
   const counts: number[] = [];
   const bytes = new Uint8Array(Plea.size);
   for (let hour = 0; hour < hours; hour++) {
-    const before = c.history.filter(({ message, values }) => message.type === ViewChange.type && values['reason'] === ViewReason.plea);
+    const before = c.history.filter(
+      ({ message, values }) => message.type === ViewChange.type && values['reason'] === ViewReason.plea,
+    );
     const until = c.now.monotonicUs + HOUR_US;
     for (let turn = 0; c.now.monotonicUs < until; turn++) {
       // Mostly pauses, which hosts forgive; some time in which a plea can do what it can.
@@ -121,8 +172,13 @@ function plead(t: Test, owners: readonly number[], hours: number): number[] {
         c.run(6_000);
       }
     }
-    const after = c.history.filter(({ message, values }) => message.type === ViewChange.type && values['reason'] === ViewReason.plea);
-    counts.push(new Set(after.map(({ values }) => values['view'])).size - new Set(before.map(({ values }) => values['view'])).size);
+    const after = c.history.filter(
+      ({ message, values }) => message.type === ViewChange.type && values['reason'] === ViewReason.plea,
+    );
+    counts.push(
+      new Set(after.map(({ values }) => values['view'])).size -
+        new Set(before.map(({ values }) => values['view'])).size,
+    );
     c.history.length = 0;
   }
   t.ok(c.replicas.every(({ state }) => state.status === 0));
@@ -137,16 +193,25 @@ t.test('a key holder that pleads without end costs at most 4 views at once and 6
 });
 
 t.test('ten of them together 8, and 12 an hour', (t) => {
-  const [first, second] = plead(t, Array.from({ length: 10 }, (_, i) => i + 1), 2);
+  const [first, second] = plead(
+    t,
+    Array.from({ length: 10 }, (_, i) => i + 1),
+    2,
+  );
   t.ok(first! <= ALL_CHANGES + HOUR_US / ALL_REFILL_US, `${first}`);
   t.ok(second! <= 1 + HOUR_US / ALL_REFILL_US, `${second}`);
   t.end();
 });
 
 t.test('clients that contradict each other take turns, a minute each at least', (t) => {
-  const { c, clients: [one, two] } = scene(3, 2);
+  const {
+    c,
+    clients: [one, two],
+  } = scene(3, 2);
   // One hears 0 and 1 only, the other one 0 and 2.
-  c.loses = ({ from, to }) => [from, to].includes(one!.endpoint) && [from, to].includes(2) || [from, to].includes(two!.endpoint) && [from, to].includes(1);
+  c.loses = ({ from, to }) =>
+    ([from, to].includes(one!.endpoint) && [from, to].includes(2)) ||
+    ([from, to].includes(two!.endpoint) && [from, to].includes(1));
   one!.submit('x');
   two!.submit('x');
   const views: number[] = [];
@@ -167,46 +232,52 @@ for (const [name, masks] of [
   ['of anything', [0b001, 0b111, 0b010, 0b110, 0b100]],
 ] as const) {
   for (const atOnce of [true, false]) {
-    t.test(`beside a key holder that pleads without end, ${name}, an honest client is served within ${atOnce ? 'a second when it comes first' : 'two when all of that had its effect before'}, and stays so`, (t) => {
-      const { c, clients: [client, other] } = scene(3, 2);
-      let turn = 0;
-      const plead = (): void => {
-        const bytes = Uint8Array.from(Plea.template);
-        new DataView(bytes.buffer).setUint32(Plea.at.view, c.replica(0).state.view);
-        new DataView(bytes.buffer).setUint32(Plea.at.unreachable, masks[turn++ % masks.length]!);
-        for (const { core } of c.replicas) {
-          core.receive(bytes, 0, bytes.length, 300, c.now, 7);
-          core.flush(c.now);
+    t.test(
+      `beside a key holder that pleads without end, ${name}, an honest client is served within ${atOnce ? 'a second when it comes first' : 'two when all of that had its effect before'}, and stays so`,
+      (t) => {
+        const {
+          c,
+          clients: [client, other],
+        } = scene(3, 2);
+        let turn = 0;
+        const plead = (): void => {
+          const bytes = Uint8Array.from(Plea.template);
+          new DataView(bytes.buffer).setUint32(Plea.at.view, c.replica(0).state.view);
+          new DataView(bytes.buffer).setUint32(Plea.at.unreachable, masks[turn++ % masks.length]!);
+          for (const { core } of c.replicas) {
+            core.receive(bytes, 0, bytes.length, 300, c.now, 7);
+            core.flush(c.now);
+          }
+          c.settle();
+        };
+        for (let i = 0; i < (atOnce ? 0 : 200); i++) {
+          plead();
+          c.run(10_000);
         }
-        c.settle();
-      };
-      for (let i = 0; i < (atOnce ? 0 : 200); i++) {
-        plead();
-        c.run(10_000);
-      }
-      // The member of now is one that the honest client does not hear.
-      const { state } = c.replica(0);
-      const unheard = state.views.members(state.view).find((r) => r !== state.primary)!;
-      c.loses = ({ from, to }) => from === unheard && to === client!.endpoint;
-      client!.submit('x');
-      const pause = (atOnce ? 1_000_000 : 2_000_000) / 100;
-      for (let i = 0; i < 100 && client!.completions.length === 0; i++) {
-        plead();
-        c.run(pause);
-      }
-      t.equal(client!.completions.length, 1);
-      const { view } = c.replica(0).state;
-      // It stays served, and so are the others.
-      for (let i = 0; i < 100; i++) {
-        plead();
-        c.run(10_000);
-      }
-      const { worstUs } = serve(c, client!, 500_000);
-      t.ok(worstUs < 200_000, `${worstUs} µs`);
-      t.ok(serve(c, other!, 100_000).worstUs < 50_000);
-      t.equal(c.replica(0).state.view, view);
-      t.end();
-    });
+        // The member of now is one that the honest client does not hear.
+        const { state } = c.replica(0);
+        const unheard = state.views.members(state.view).find((r) => r !== state.primary)!;
+        c.loses = ({ from, to }) => from === unheard && to === client!.endpoint;
+        client!.submit('x');
+        const pause = (atOnce ? 1_000_000 : 2_000_000) / 100;
+        for (let i = 0; i < 100 && client!.completions.length === 0; i++) {
+          plead();
+          c.run(pause);
+        }
+        t.equal(client!.completions.length, 1);
+        const { view } = c.replica(0).state;
+        // It stays served, and so are the others.
+        for (let i = 0; i < 100; i++) {
+          plead();
+          c.run(10_000);
+        }
+        const { worstUs } = serve(c, client!, 500_000);
+        t.ok(worstUs < 200_000, `${worstUs} µs`);
+        t.ok(serve(c, other!, 100_000).worstUs < 50_000);
+        t.equal(c.replica(0).state.view, view);
+        t.end();
+      },
+    );
   }
 }
 

@@ -11,13 +11,19 @@ const TO_1970_NS = -1_700_000_000_000_000_000;
 
 /** Clocks that are off from the second second on. */
 function hosts(offsets: readonly number[], seed = 1): BusyHosts {
-  const made = new BusyHosts({ replicas: offsets.length, seed, busyness: () => undefined, offsetNs: (atUs, replica) => (atUs < 2 * SECOND_US ? 0 : offsets[replica]!) });
+  const made = new BusyHosts({
+    replicas: offsets.length,
+    seed,
+    busyness: () => undefined,
+    offsetNs: (atUs, replica) => (atUs < 2 * SECOND_US ? 0 : offsets[replica]!),
+  });
   made.run(2 * SECOND_US);
   return made;
 }
 
 const members = (h: BusyHosts): number[] => h.core(h.core(0).state.primary).state.views.members(h.view);
-const said = (h: BusyHosts): string[] => h.processes.flatMap(({ transitions }) => transitions.filter((line) => line.startsWith('clock')));
+const said = (h: BusyHosts): string[] =>
+  h.processes.flatMap(({ transitions }) => transitions.filter((line) => line.startsWith('clock')));
 
 for (const [name, offset, text] of [
   ['an hour behind', -HOUR_NS, /clock of replica 1 is 60\.0 min behind those of 0, 2/],
@@ -37,7 +43,7 @@ for (const [name, offset, text] of [
   });
 }
 
-t.test('the primary\'s own clock is off: the others agree, and lead without it', (t) => {
+t.test("the primary's own clock is off: the others agree, and lead without it", (t) => {
   const h = hosts([HOUR_NS, 0, 0]);
   h.run(10 * SECOND_US);
   t.equal(h.changes(), 1);
@@ -46,7 +52,7 @@ t.test('the primary\'s own clock is off: the others agree, and lead without it',
   t.end();
 });
 
-t.test('a spare\'s clock is off: it is said, nothing changes; and it is taken when there is no other', (t) => {
+t.test("a spare's clock is off: it is said, nothing changes; and it is taken when there is no other", (t) => {
   const h = hosts([0, 0, -HOUR_NS]);
   h.run(10 * SECOND_US);
   t.strictSame([h.changes(), said(h).length], [0, 1]);
@@ -59,14 +65,19 @@ t.test('a spare\'s clock is off: it is said, nothing changes; and it is taken wh
   t.end();
 });
 
-t.test('two of three differ from each other and from the third: nobody is called off, nothing changes, it is said', (t) => {
-  const h = hosts([0, HOUR_NS, -HOUR_NS]);
-  h.run(60 * SECOND_US);
-  t.equal(h.changes(), 0);
-  t.match(said(h), [/no majority of the replicas' clocks agree: against that of replica 0, replica 1 \+60\.0 min, replica 2 −60\.0 min/]);
-  t.strictSame([h.core(0).state.clocks.off, h.core(0).state.clocks.divided], [0, true]);
-  t.end();
-});
+t.test(
+  'two of three differ from each other and from the third: nobody is called off, nothing changes, it is said',
+  (t) => {
+    const h = hosts([0, HOUR_NS, -HOUR_NS]);
+    h.run(60 * SECOND_US);
+    t.equal(h.changes(), 0);
+    t.match(said(h), [
+      /no majority of the replicas' clocks agree: against that of replica 0, replica 1 \+60\.0 min, replica 2 −60\.0 min/,
+    ]);
+    t.strictSame([h.core(0).state.clocks.off, h.core(0).state.clocks.divided], [0, true]);
+    t.end();
+  },
+);
 
 t.test('with five replicas, two clocks that are off leave together', (t) => {
   const h = hosts([0, HOUR_NS, TO_1970_NS, 0, 0]);
@@ -77,7 +88,12 @@ t.test('with five replicas, two clocks that are off leave together', (t) => {
 });
 
 t.test('it is said when the clocks agree again, and clocks that differ a little are right', (t) => {
-  const h = new BusyHosts({ replicas: 3, seed: 1, busyness: () => undefined, offsetNs: (atUs, replica) => (replica === 2 && atUs < 10 * SECOND_US ? HOUR_NS : replica * 10_000_000) });
+  const h = new BusyHosts({
+    replicas: 3,
+    seed: 1,
+    busyness: () => undefined,
+    offsetNs: (atUs, replica) => (replica === 2 && atUs < 10 * SECOND_US ? HOUR_NS : replica * 10_000_000),
+  });
   h.run(30 * SECOND_US);
   t.match(said(h), [/^clock-off/, /^clocks-agree/]);
   t.equal(h.changes(), 0);
@@ -86,14 +102,23 @@ t.test('it is said when the clocks agree again, and clocks that differ a little 
 
 t.test('clocks that jump to and fro cost at most ten views an hour', (t) => {
   // Whoever is in the quorum is off for a while, each time that the view has just changed.
-  const h: BusyHosts = new BusyHosts({ replicas: 3, seed: 1, busyness: () => undefined, offsetNs: (atUs, replica) => (Math.floor(atUs / (7 * SECOND_US)) % 3 === replica ? HOUR_NS : 0) });
+  const h: BusyHosts = new BusyHosts({
+    replicas: 3,
+    seed: 1,
+    busyness: () => undefined,
+    offsetNs: (atUs, replica) => (Math.floor(atUs / (7 * SECOND_US)) % 3 === replica ? HOUR_NS : 0),
+  });
   h.run(3600 * SECOND_US);
   t.ok(h.changes() >= 3 && h.changes() <= 10, `${h.changes()}`);
   t.end();
 });
 
 t.test('busy hosts: what an acknowledgement says is known to half of its round trip, however late it comes', (t) => {
-  const h = new BusyHosts({ replicas: 3, seed: 3, busyness: () => ({ everyUs: 100_000, fromUs: 5_000, toUs: 300_000 }) });
+  const h = new BusyHosts({
+    replicas: 3,
+    seed: 3,
+    busyness: () => ({ everyUs: 100_000, fromUs: 5_000, toUs: 300_000 }),
+  });
   h.run(120 * SECOND_US);
   t.strictSame(said(h), []);
   t.end();

@@ -1,6 +1,16 @@
 // Normal operation: "Replica, on Request of its view, status normal, member of the quorum". View 0 of three: primary 0, member 1, spare 2.
 import t from 'tap';
-import { Probe, Read, ReadReply, Reconcile, Reject, RejectReason, Reply, Request, ViewChange } from '../../src/wire/messages.js';
+import {
+  Probe,
+  Read,
+  ReadReply,
+  Reconcile,
+  Reject,
+  RejectReason,
+  Reply,
+  Request,
+  ViewChange,
+} from '../../src/wire/messages.js';
 import { LATE_REGISTER_US, LATE_REGISTERS } from '../../src/protocol/replica/requests.js';
 import { Cluster, encode, type HandClient, type Packet, type Values } from './harness.js';
 
@@ -17,15 +27,29 @@ function registered(options: ConstructorParameters<typeof Cluster>[1] = {}): { c
   return { c, alice };
 }
 
-t.test('key > last key of the log: append, extend the chain, reply with view, index, chain, timestamp and slack', (t) => {
-  const { c, alice } = registered();
-  const at = 900_000_000;
-  const [primary, member] = [0, 1].map((id) => c.replica(id).answer(Request, alice.request(at, 1, 'a'), alice.endpoint).values) as [Packet['values'], Packet['values']];
-  t.match(primary, { view: 0, session: alice.session, lane: 0, request: 1, status: 0, index: 2n, timestamp: BigInt(at), slack: 100_000 });
-  t.equal(member['chain'], primary['chain'], 'members that hold the same log have the same chain');
-  t.equal(primary['chain'], c.replica(0).chain(2));
-  t.end();
-});
+t.test(
+  'key > last key of the log: append, extend the chain, reply with view, index, chain, timestamp and slack',
+  (t) => {
+    const { c, alice } = registered();
+    const at = 900_000_000;
+    const [primary, member] = [0, 1].map(
+      (id) => c.replica(id).answer(Request, alice.request(at, 1, 'a'), alice.endpoint).values,
+    ) as [Packet['values'], Packet['values']];
+    t.match(primary, {
+      view: 0,
+      session: alice.session,
+      lane: 0,
+      request: 1,
+      status: 0,
+      index: 2n,
+      timestamp: BigInt(at),
+      slack: 100_000,
+    });
+    t.equal(member['chain'], primary['chain'], 'members that hold the same log have the same chain');
+    t.equal(primary['chain'], c.replica(0).chain(2));
+    t.end();
+  },
+);
 
 t.test('else Reject{late, last key}', (t) => {
   const { c, alice } = registered();
@@ -56,31 +80,57 @@ t.test('timestamp beyond now + maxAhead: rejected, with the clock of the replica
   const rejected = c.replica(0).answer(Request, alice.request(1_100_000_001, 1, 'a'), alice.endpoint);
   t.equal(reasonOf(rejected), RejectReason.tooFarAhead);
   t.equal(rejected.values['lastTimestamp'], 1_000_000_000n);
-  t.equal(c.replica(0).answer(Request, alice.request(1_100_000_000, 1, 'a'), alice.endpoint).message, Reply, 'at the limit it is taken');
+  t.equal(
+    c.replica(0).answer(Request, alice.request(1_100_000_000, 1, 'a'), alice.endpoint).message,
+    Reply,
+    'at the limit it is taken',
+  );
   t.end();
 });
 
 for (const late of ['restamp', 'reject'] as const) {
-  t.test(`late: ${late}: a log that is ahead of the clock takes requests from right above its end, by the smallest step`, (t) => {
-    const { c, alice } = registered({ late });
-    c.setWall(5_000_000_000n);
-    for (const id of [0, 1]) c.replica(id).receive(Request, alice.request(5_000_000_000, 1, 'a'), alice.endpoint);
-    c.run(10_000);
-    c.lose();
-    c.setWall(1_000_000_000n); // the clocks were ahead, and are set right
-    const step = late === 'restamp' ? 1_000_000_000 : 5_000_000_001; // what clients stamp: by their clocks, or above what they were told
-    const answers = [0, 1].map((id) => c.replica(id).answer(Request, alice.request(step, 2, 'b'), alice.endpoint));
-    t.strictSame(answers.map(({ message, values }) => [message, values['index'], values['timestamp']]), [[Reply, 3n, 5_000_000_001n], [Reply, 3n, 5_000_000_001n]], 'by primary and member alike');
-    t.equal(answers[0]!.values['chain'], answers[1]!.values['chain']);
-    const bob = c.hand();
-    t.match(c.replica(0).answer(Request, bob.registration(1_000_000_000), bob.endpoint).values, { status: 0, timestamp: 5_000_000_002n }, 'a new client stamps by its clock');
-    const carol = c.hand();
-    t.match(c.replica(0).answer(Request, carol.registration(5_000_090_000, { born: 5_000_000_003 }), carol.endpoint).values, { status: 0, timestamp: 5_000_000_003n }, 'or is born above what it was told');
-    const dave = c.hand();
-    const told = c.replica(0).answer(Request, dave.registration(5_000_000_005), dave.endpoint);
-    t.match([reasonOf(told), told.values['lastTimestamp']], [RejectReason.tooFarAhead, 5_000_000_003n], 'but not later, which execution would refuse');
-    t.end();
-  });
+  t.test(
+    `late: ${late}: a log that is ahead of the clock takes requests from right above its end, by the smallest step`,
+    (t) => {
+      const { c, alice } = registered({ late });
+      c.setWall(5_000_000_000n);
+      for (const id of [0, 1]) c.replica(id).receive(Request, alice.request(5_000_000_000, 1, 'a'), alice.endpoint);
+      c.run(10_000);
+      c.lose();
+      c.setWall(1_000_000_000n); // the clocks were ahead, and are set right
+      const step = late === 'restamp' ? 1_000_000_000 : 5_000_000_001; // what clients stamp: by their clocks, or above what they were told
+      const answers = [0, 1].map((id) => c.replica(id).answer(Request, alice.request(step, 2, 'b'), alice.endpoint));
+      t.strictSame(
+        answers.map(({ message, values }) => [message, values['index'], values['timestamp']]),
+        [
+          [Reply, 3n, 5_000_000_001n],
+          [Reply, 3n, 5_000_000_001n],
+        ],
+        'by primary and member alike',
+      );
+      t.equal(answers[0]!.values['chain'], answers[1]!.values['chain']);
+      const bob = c.hand();
+      t.match(
+        c.replica(0).answer(Request, bob.registration(1_000_000_000), bob.endpoint).values,
+        { status: 0, timestamp: 5_000_000_002n },
+        'a new client stamps by its clock',
+      );
+      const carol = c.hand();
+      t.match(
+        c.replica(0).answer(Request, carol.registration(5_000_090_000, { born: 5_000_000_003 }), carol.endpoint).values,
+        { status: 0, timestamp: 5_000_000_003n },
+        'or is born above what it was told',
+      );
+      const dave = c.hand();
+      const told = c.replica(0).answer(Request, dave.registration(5_000_000_005), dave.endpoint);
+      t.match(
+        [reasonOf(told), told.values['lastTimestamp']],
+        [RejectReason.tooFarAhead, 5_000_000_003n],
+        'but not later, which execution would refuse',
+      );
+      t.end();
+    },
+  );
 }
 
 t.test('a log from the future survives a restart of all, and takes new clients after it', (t) => {
@@ -104,31 +154,41 @@ t.test('a log from the future survives a restart of all, and takes new clients a
   fresh.submit('y');
   old.submit('z');
   c.run(50_000);
-  t.match([fresh.completions.at(-1), old.completions.at(-1)], [{ outcome: 0, result: /y/ }, { outcome: 0, result: /z/ }]);
+  t.match(
+    [fresh.completions.at(-1), old.completions.at(-1)],
+    [
+      { outcome: 0, result: /y/ },
+      { outcome: 0, result: /z/ },
+    ],
+  );
   t.end();
 });
 
-t.test('nobody walks the log ahead of the clock: what is stamped beyond maxAhead gets the smallest key, or none', (t) => {
-  const { c, alice } = registered();
-  const ahead = 100_000_000;
-  const { log } = c.replica(0).state;
-  const last = (): bigint => (BigInt(log.timestampHi(log.lastIndex)) << 32n) | BigInt(log.timestampLo(log.lastIndex) >>> 0);
-  t.equal(c.replica(0).answer(Request, alice.request(1_000_000_000 + ahead, 1, 'x'), alice.endpoint).message, Reply);
-  for (let i = 2; i < 50; i++) {
-    const timestamp = Number(last()) + ahead;
-    t.equal(c.replica(0).answer(Request, alice.request(timestamp, i, 'x'), alice.endpoint).message, Reply);
+t.test(
+  'nobody walks the log ahead of the clock: what is stamped beyond maxAhead gets the smallest key, or none',
+  (t) => {
+    const { c, alice } = registered();
+    const ahead = 100_000_000;
+    const { log } = c.replica(0).state;
+    const last = (): bigint =>
+      (BigInt(log.timestampHi(log.lastIndex)) << 32n) | BigInt(log.timestampLo(log.lastIndex) >>> 0);
+    t.equal(c.replica(0).answer(Request, alice.request(1_000_000_000 + ahead, 1, 'x'), alice.endpoint).message, Reply);
+    for (let i = 2; i < 50; i++) {
+      const timestamp = Number(last()) + ahead;
+      t.equal(c.replica(0).answer(Request, alice.request(timestamp, i, 'x'), alice.endpoint).message, Reply);
+      const bob = c.hand();
+      c.replica(0).receive(Request, bob.registration(timestamp), bob.endpoint);
+    }
+    t.ok(last() <= BigInt(1_000_000_000 + ahead + 100), `the last key is ${last()}`);
     const bob = c.hand();
-    c.replica(0).receive(Request, bob.registration(timestamp), bob.endpoint);
-  }
-  t.ok(last() <= BigInt(1_000_000_000 + ahead + 100), `the last key is ${last()}`);
-  const bob = c.hand();
-  const beyond = c.replica(0).answer(Request, bob.registration(Number(last()) + 2), bob.endpoint);
-  t.equal(reasonOf(beyond), RejectReason.tooFarAhead, 'a Register that is born later');
-  t.equal(beyond.values['lastTimestamp'], last(), 'with what the cluster takes for now');
-  t.end();
-});
+    const beyond = c.replica(0).answer(Request, bob.registration(Number(last()) + 2), bob.endpoint);
+    t.equal(reasonOf(beyond), RejectReason.tooFarAhead, 'a Register that is born later');
+    t.equal(beyond.values['lastTimestamp'], last(), 'with what the cluster takes for now');
+    t.end();
+  },
+);
 
-t.test('nor a member\'s log, which counts from what it knows to be the primary\'s', (t) => {
+t.test("nor a member's log, which counts from what it knows to be the primary's", (t) => {
   const { c, alice } = registered();
   c.run(10_000);
   c.lose();
@@ -136,7 +196,12 @@ t.test('nor a member\'s log, which counts from what it knows to be the primary\'
   const ahead = 100_000_000;
   const end = Number(c.now.wallLo) + ahead;
   t.equal(member.answer(Request, alice.request(end, 1, 'x'), alice.endpoint).message, Reply);
-  for (let i = 2; i < 50; i++) member.receive(Request, alice.request(Number(member.state.log.timestampLo(member.last)) + ahead, i, 'x'), alice.endpoint);
+  for (let i = 2; i < 50; i++)
+    member.receive(
+      Request,
+      alice.request(Number(member.state.log.timestampLo(member.last)) + ahead, i, 'x'),
+      alice.endpoint,
+    );
   t.ok(member.state.log.timestampLo(member.last) <= end + 50);
   t.end();
 });
@@ -147,15 +212,31 @@ t.test('a member whose clock is far behind takes what the primary takes', (t) =>
   const one = (timestamp: number, request: number): Packet[] =>
     [0, 1].map((id) => {
       c.setWall(id === 0 ? BigInt(timestamp) : 1_000_000_000n);
-      return c.replica(id).receive(Request, alice.request(timestamp, request, 'x'), alice.endpoint).find(({ to }) => to === alice.endpoint)!;
+      return c
+        .replica(id)
+        .receive(Request, alice.request(timestamp, request, 'x'), alice.endpoint)
+        .find(({ to }) => to === alice.endpoint)!;
     });
-  t.strictSame(one(day, 1).map(({ message }) => message), [Reply, Reject], 'the first one it hears of the time');
+  t.strictSame(
+    one(day, 1).map(({ message }) => message),
+    [Reply, Reject],
+    'the first one it hears of the time',
+  );
   c.run(10_000);
   c.lose();
   const answers = one(day + 50_000_000, 2);
-  t.strictSame(answers.map(({ message }) => message), [Reply, Reply]);
+  t.strictSame(
+    answers.map(({ message }) => message),
+    [Reply, Reply],
+  );
   t.equal(answers[0]!.values['chain'], answers[1]!.values['chain']);
-  t.strictSame([c.replica(0).operations, c.replica(1).operations], [['R', 'x', 'x'], ['R', 'x', 'x']]);
+  t.strictSame(
+    [c.replica(0).operations, c.replica(1).operations],
+    [
+      ['R', 'x', 'x'],
+      ['R', 'x', 'x'],
+    ],
+  );
   t.end();
 });
 
@@ -187,35 +268,45 @@ function turn(c: Cluster, requests: readonly (readonly [Values, number])[]): voi
   c.replica(0).core.flush(c.now);
 }
 
-t.test('what one turn finds due enters in the order in which it came, or of its timestamps as long as clients stamp ahead', (t) => {
-  for (const ahead of [false, true]) {
-    const { c, alice } = registered({ late: 'restamp' });
-    const bob = c.hand();
-    c.give(bob, Request, bob.registration(20), 0);
-    if (ahead) c.replica(0).receive(Request, alice.request(1_000_500_000, 1, 'first'), alice.endpoint);
-    c.pass(1000);
-    turn(c, [
-      [bob.request(1_000_900_000, 1, 'b'), bob.endpoint],
-      [alice.request(1_000_800_000, ahead ? 2 : 1, 'a'), alice.endpoint],
-    ]);
-    t.strictSame(c.replica(0).operations, ahead ? ['R', 'R', 'first', 'a', 'b'] : ['R', 'R', 'b', 'a'], ahead ? 'stamped ahead' : 'not');
-    if (ahead) {
-      c.pass(200_000);
+t.test(
+  'what one turn finds due enters in the order in which it came, or of its timestamps as long as clients stamp ahead',
+  (t) => {
+    for (const ahead of [false, true]) {
+      const { c, alice } = registered({ late: 'restamp' });
+      const bob = c.hand();
+      c.give(bob, Request, bob.registration(20), 0);
+      if (ahead) c.replica(0).receive(Request, alice.request(1_000_500_000, 1, 'first'), alice.endpoint);
+      c.pass(1000);
       turn(c, [
-        [bob.request(1_000_950_000, 2, 'd'), bob.endpoint],
-        [alice.request(1_000_940_000, 3, 'c'), alice.endpoint],
+        [bob.request(1_000_900_000, 1, 'b'), bob.endpoint],
+        [alice.request(1_000_800_000, ahead ? 2 : 1, 'a'), alice.endpoint],
       ]);
-      t.strictSame(c.replica(0).operations.slice(-2), ['d', 'c'], 'nobody did for a while');
+      t.strictSame(
+        c.replica(0).operations,
+        ahead ? ['R', 'R', 'first', 'a', 'b'] : ['R', 'R', 'b', 'a'],
+        ahead ? 'stamped ahead' : 'not',
+      );
+      if (ahead) {
+        c.pass(200_000);
+        turn(c, [
+          [bob.request(1_000_950_000, 2, 'd'), bob.endpoint],
+          [alice.request(1_000_940_000, 3, 'c'), alice.endpoint],
+        ]);
+        t.strictSame(c.replica(0).operations.slice(-2), ['d', 'c'], 'nobody did for a while');
+      }
     }
-  }
-  t.end();
-});
+    t.end();
+  },
+);
 
 t.test('by a clock that is not trusted a request is held for a quarter of a millisecond at most', (t) => {
   const { c, alice } = registered();
   c.replica(0).core.trustClock(false);
   t.strictSame(c.replica(0).receive(Request, alice.request(1_000_250_000, 1, 'a'), alice.endpoint), [], 'held');
-  t.equal(c.replica(0).answer(Request, alice.request(1_000_250_001, 1, 'b', { lane: 1 }), alice.endpoint).message, Reply);
+  t.equal(
+    c.replica(0).answer(Request, alice.request(1_000_250_001, 1, 'b', { lane: 1 }), alice.endpoint).message,
+    Reply,
+  );
   c.replica(0).core.trustClock(true);
   t.strictSame(c.replica(0).receive(Request, alice.request(1_001_900_000, 1, 'c', { lane: 2 }), alice.endpoint), []);
   t.end();
@@ -240,31 +331,47 @@ t.test('request of an older view: Reject{wrong-view, my view}', (t) => {
   t.end();
 });
 
-t.test('of a newer view: the replica does not jump on a client\'s word, it asks that view\'s primary', (t) => {
+t.test("of a newer view: the replica does not jump on a client's word, it asks that view's primary", (t) => {
   const { c, alice } = registered();
   c.pass(6000);
   c.lose();
   const sent = c.replica(1).receive(Request, alice.request(50, 1, 'a', { view: 5 }), alice.endpoint);
-  t.strictSame(sent.map(({ to, message }) => [to, message.name]), [[2, 'Probe']]);
+  t.strictSame(
+    sent.map(({ to, message }) => [to, message.name]),
+    [[2, 'Probe']],
+  );
   t.equal(sent[0]!.message, Probe);
   t.equal(c.replica(1).state.view, 0);
-  t.strictSame(c.replica(1).receive(Request, alice.request(51, 1, 'a', { view: 6 }), alice.endpoint), [], 'and not for every request');
+  t.strictSame(
+    c.replica(1).receive(Request, alice.request(51, 1, 'a', { view: 6 }), alice.endpoint),
+    [],
+    'and not for every request',
+  );
   t.end();
 });
 
 t.test('not a member, unknown session, malformed: rejected with the reason', (t) => {
   const { c, alice } = registered();
   const bob = c.hand();
-  const ask = (id: number, values: Packet['values']): unknown => reasonOf(c.replica(id).answer(Request, values, alice.endpoint));
+  const ask = (id: number, values: Packet['values']): unknown =>
+    reasonOf(c.replica(id).answer(Request, values, alice.endpoint));
   t.equal(ask(2, alice.request(50, 1, 'a')), RejectReason.notInQuorum);
   t.equal(ask(0, bob.request(50, 1, 'b')), RejectReason.sessionUnknown);
   t.equal(ask(1, bob.request(50, 1, 'b')), RejectReason.sessionUnknown);
-  t.equal(ask(0, alice.request(50, 1, 'a', { lane: 4 })), RejectReason.badRequest, 'a lane that the session does not have');
+  t.equal(
+    ask(0, alice.request(50, 1, 'a', { lane: 4 })),
+    RejectReason.badRequest,
+    'a lane that the session does not have',
+  );
   t.equal(ask(0, alice.request(50, 0, 'a')), RejectReason.badRequest, 'requests are numbered from 1');
   t.equal(ask(0, { ...alice.request(50, 1, 'a'), session: 0n }), RejectReason.badRequest);
   t.equal(ask(0, alice.request(50, 1, 'x'.repeat(2049))), RejectReason.badRequest, 'an operation beyond the limit');
   t.equal(ask(0, { ...alice.request(50, 1, 'a'), flags: 1 }), RejectReason.badRequest, 'a registration on a lane');
-  t.equal(ask(0, { ...alice.registration(50), flags: 0 }), RejectReason.badRequest, 'a request on the lane of registrations');
+  t.equal(
+    ask(0, { ...alice.registration(50), flags: 0 }),
+    RejectReason.badRequest,
+    'a request on the lane of registrations',
+  );
   t.equal(c.replica(0).last, 1);
   t.end();
 });
@@ -278,7 +385,10 @@ t.test('an acknowledgement leaves only after the log is durable, in the modes th
   t.strictSame(c.replica(0).receive(Request, alice.request(20, 1, 'a'), alice.endpoint), []);
   disk.release();
   t.equal(disk.lastIndex, 2);
-  t.strictSame(c.take({ to: alice.endpoint }).map((packet) => packet.values['index']), [1n, 2n]);
+  t.strictSame(
+    c.take({ to: alice.endpoint }).map((packet) => packet.values['index']),
+    [1n, 2n],
+  );
   t.end();
 });
 
@@ -289,27 +399,37 @@ t.test('member, on Reconcile: its own chain(index) is equal, reply ok', (t) => {
   const chain = c.replica(0).chain(2);
   const reconcile = { view: 0, session: alice.session, lane: 0, request: 1, index: 2n, chain };
   t.match(c.replica(1).answer(Reconcile, reconcile, alice.endpoint).values, { index: 2n, chain, request: 1 });
-  t.strictSame(c.replica(1).receive(Reconcile, { ...reconcile, view: 3 }, alice.endpoint), [], 'of another view: ignored');
+  t.strictSame(
+    c.replica(1).receive(Reconcile, { ...reconcile, view: 3 }, alice.endpoint),
+    [],
+    'of another view: ignored',
+  );
   t.strictSame(c.replica(2).receive(Reconcile, reconcile, alice.endpoint), [], 'a spare does not acknowledge');
   t.end();
 });
 
-t.test('quorum read: goes to all members and appends nothing; each answers where its log ends, the primary also the result', (t) => {
-  const { c, alice } = registered();
-  c.give(alice, Request, alice.request(20, 1, 'a'), 0, 1);
-  c.lose();
-  const read = { view: 0, session: alice.session, lane: 0, request: 7, operation: new Uint8Array(1) };
-  const [primary, member] = [0, 1].map((id) => c.replica(id).answer(Read, read, alice.endpoint)) as [Packet, Packet];
-  t.equal(primary.message, ReadReply);
-  t.match(primary.values, { request: 7, lastIndex: 2n, lastChain: c.replica(0).chain(2) });
-  t.equal(Buffer.from(primary.values['result'] as Uint8Array).toString(), 'a');
-  t.match(member.values, { request: 7, lastIndex: 2n, lastChain: c.replica(1).chain(2) });
-  t.equal((member.values['result'] as Uint8Array).length, 0);
-  t.strictSame([0, 1].map((id) => c.replica(id).last), [2, 2]);
-  t.strictSame(c.replica(2).receive(Read, read, alice.endpoint), [], 'a spare does not answer');
-  t.equal(reasonOf(inView1().answer(Read, read, alice.endpoint)), RejectReason.wrongView);
-  t.end();
-});
+t.test(
+  'quorum read: goes to all members and appends nothing; each answers where its log ends, the primary also the result',
+  (t) => {
+    const { c, alice } = registered();
+    c.give(alice, Request, alice.request(20, 1, 'a'), 0, 1);
+    c.lose();
+    const read = { view: 0, session: alice.session, lane: 0, request: 7, operation: new Uint8Array(1) };
+    const [primary, member] = [0, 1].map((id) => c.replica(id).answer(Read, read, alice.endpoint)) as [Packet, Packet];
+    t.equal(primary.message, ReadReply);
+    t.match(primary.values, { request: 7, lastIndex: 2n, lastChain: c.replica(0).chain(2) });
+    t.equal(Buffer.from(primary.values['result'] as Uint8Array).toString(), 'a');
+    t.match(member.values, { request: 7, lastIndex: 2n, lastChain: c.replica(1).chain(2) });
+    t.equal((member.values['result'] as Uint8Array).length, 0);
+    t.strictSame(
+      [0, 1].map((id) => c.replica(id).last),
+      [2, 2],
+    );
+    t.strictSame(c.replica(2).receive(Read, read, alice.endpoint), [], 'a spare does not answer');
+    t.equal(reasonOf(inView1().answer(Read, read, alice.endpoint)), RejectReason.wrongView);
+    t.end();
+  },
+);
 
 function inView1(): Cluster['replicas'][number] {
   const c = new Cluster(3);
@@ -327,18 +447,21 @@ t.test('messages between replicas are not taken from clients', (t) => {
   t.end();
 });
 
-t.test('Registers without end: the primary stamps only so many late ones anew, so that they do not evict the sessions of others', (t) => {
-  const c = new Cluster(3);
-  const alice = c.hand();
-  c.give(alice, Request, alice.registration(1_000), 0);
-  const late = (): string => {
-    const stranger = c.hand();
-    const { message } = c.replica(0).answer(Request, stranger.registration(500, { born: 500 }), stranger.endpoint);
-    return message.name;
-  };
-  const said = Array.from({ length: LATE_REGISTERS + 10 }, late);
-  t.strictSame(said, [...new Array<string>(LATE_REGISTERS).fill('Reply'), ...new Array<string>(10).fill('Reject')]);
-  c.pass(LATE_REGISTER_US);
-  t.strictSame([late(), late()], ['Reply', 'Reject'], 'another one after a while');
-  t.end();
-});
+t.test(
+  'Registers without end: the primary stamps only so many late ones anew, so that they do not evict the sessions of others',
+  (t) => {
+    const c = new Cluster(3);
+    const alice = c.hand();
+    c.give(alice, Request, alice.registration(1_000), 0);
+    const late = (): string => {
+      const stranger = c.hand();
+      const { message } = c.replica(0).answer(Request, stranger.registration(500, { born: 500 }), stranger.endpoint);
+      return message.name;
+    };
+    const said = Array.from({ length: LATE_REGISTERS + 10 }, late);
+    t.strictSame(said, [...new Array<string>(LATE_REGISTERS).fill('Reply'), ...new Array<string>(10).fill('Reject')]);
+    c.pass(LATE_REGISTER_US);
+    t.strictSame([late(), late()], ['Reply', 'Reject'], 'another one after a while');
+    t.end();
+  },
+);

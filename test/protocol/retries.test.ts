@@ -10,35 +10,48 @@ function committed(retries: Retries, us: number, nowUs: number): void {
   retries.committed(Float64Array.of(nowUs - us), 0, now);
 }
 
-t.test('the wait is twice the longest round trip lately, at least retryUs, doubled with each attempt up to retryMaxUs', (t) => {
-  const retries = new Retries(4000, 16_000);
-  t.strictSame([0, 1, 2, 3].map((attempts) => retries.waitUs(attempts)), [4000, 8000, 16_000, 16_000]);
-  committed(retries, 100, 0);
-  t.equal(retries.waitUs(0), 4000);
-  committed(retries, 9000, 1000);
-  committed(retries, 100, 2000);
-  t.strictSame([0, 1].map((attempts) => retries.waitUs(attempts)), [18_000, 18_000], 'a wait above retryMaxUs is not doubled');
-  committed(retries, 3e6, 3000);
-  t.equal(retries.waitUs(5), 250_000, 'bounded');
-  t.end();
-});
+t.test(
+  'the wait is twice the longest round trip lately, at least retryUs, doubled with each attempt up to retryMaxUs',
+  (t) => {
+    const retries = new Retries(4000, 16_000);
+    t.strictSame(
+      [0, 1, 2, 3].map((attempts) => retries.waitUs(attempts)),
+      [4000, 8000, 16_000, 16_000],
+    );
+    committed(retries, 100, 0);
+    t.equal(retries.waitUs(0), 4000);
+    committed(retries, 9000, 1000);
+    committed(retries, 100, 2000);
+    t.strictSame(
+      [0, 1].map((attempts) => retries.waitUs(attempts)),
+      [18_000, 18_000],
+      'a wait above retryMaxUs is not doubled',
+    );
+    committed(retries, 3e6, 3000);
+    t.equal(retries.waitUs(5), 250_000, 'bounded');
+    t.end();
+  },
+);
 
-t.test('where every request was sent again the wait is too short for the way: after four in a row they are measured from their first copy', (t) => {
-  const retries = new Retries(4000, 16_000);
-  const again = (us: number, nowUs: number): void => {
-    const now = new Instant();
-    now.monotonicUs = nowUs;
-    retries.committedAgain(Float64Array.of(nowUs - us), 0, now);
-  };
-  for (let i = 0; i < 4; i++) again(100_000, i);
-  t.equal(retries.waitUs(0), 4000, 'losses');
-  committed(retries, 100, 5);
-  for (let i = 0; i < 4; i++) again(100_000, 10 + i);
-  t.equal(retries.waitUs(0), 4000, 'in a row');
-  again(100_000, 20);
-  t.equal(retries.waitUs(0), 200_000);
-  t.end();
-});
+t.test(
+  'where every request was sent again the wait is too short for the way: after four in a row they are measured from their first copy',
+  (t) => {
+    const retries = new Retries(4000, 16_000);
+    const again = (us: number, nowUs: number): void => {
+      const now = new Instant();
+      now.monotonicUs = nowUs;
+      retries.committedAgain(Float64Array.of(nowUs - us), 0, now);
+    };
+    for (let i = 0; i < 4; i++) again(100_000, i);
+    t.equal(retries.waitUs(0), 4000, 'losses');
+    committed(retries, 100, 5);
+    for (let i = 0; i < 4; i++) again(100_000, 10 + i);
+    t.equal(retries.waitUs(0), 4000, 'in a row');
+    again(100_000, 20);
+    t.equal(retries.waitUs(0), 200_000);
+    t.end();
+  },
+);
 
 t.test('the longest round trip is forgotten after two windows', (t) => {
   const retries = new Retries(4000, 16_000);

@@ -33,7 +33,8 @@ class Members {
   }
 }
 
-const reasons = (packets: readonly Packet[]): unknown[] => packets.map(({ message, values }) => (message.type === Reject.type ? values['reason'] : message.name));
+const reasons = (packets: readonly Packet[]): unknown[] =>
+  packets.map(({ message, values }) => (message.type === Reject.type ? values['reason'] : message.name));
 const REFUSED = [RejectReason.sessionUnknown];
 
 t.test('a Register is taken only from whom its nonce names', (t) => {
@@ -45,7 +46,10 @@ t.test('a Register is taken only from whom its nonce names', (t) => {
   t.end();
 });
 
-for (const [id, what] of [[0, 'the primary, where the Register was executed'], [1, 'a member, where it stands in the log only']] as const) {
+for (const [id, what] of [
+  [0, 'the primary, where the Register was executed'],
+  [1, 'a member, where it stands in the log only'],
+] as const) {
   t.test(`requests of a session, at ${what}`, (t) => {
     const members = new Members();
     members.register(id, ALICE, nonceOf(ALICE));
@@ -56,7 +60,14 @@ for (const [id, what] of [[0, 'the primary, where the Register was executed'], [
     t.same(members.c.replica(id).operations, ['R', 'mine'], 'the number was not used up');
     t.same(reasons(members.request(id, MALLORY, 1, 'mine')), REFUSED, 'nor is its result told');
     t.same(reasons(members.request(id, MALLORY, 2, 'forged')), REFUSED);
-    const reconcile = { view: 0, session: SESSION, lane: 0, request: 1, index: 2n, chain: members.c.replica(id).chain(2) };
+    const reconcile = {
+      view: 0,
+      session: SESSION,
+      lane: 0,
+      request: 1,
+      index: 2n,
+      chain: members.c.replica(id).chain(2),
+    };
     t.same(members.say(1, MALLORY, Reconcile, reconcile), [], 'and nobody moves the address of its acknowledgements');
     t.end();
   });
@@ -76,6 +87,9 @@ t.test('ids', (t) => {
     t.not(ownedSessionLo(lo, ALICE), 0);
     t.equal(ownedSessionLo(lo, NO_OWNER) & 1, 1);
   }
-  t.notOk(isForeign(new Cluster(3).replica(0).state, undefined, 0, 2, undefined, MALLORY), 'an unknown session is refused as unknown, not as foreign');
+  t.notOk(
+    isForeign(new Cluster(3).replica(0).state, undefined, 0, 2, undefined, MALLORY),
+    'an unknown session is refused as unknown, not as foreign',
+  );
   t.end();
 });

@@ -17,7 +17,8 @@ const random = (): number => {
 };
 const below = (n: number): number => Math.floor(random() * n);
 
-const session = (id: number, registerIndex: number, lanes = 1, born = registerIndex): Session => new Session(0, id, 0, id, lanes, 0, born, registerIndex, 0, 0);
+const session = (id: number, registerIndex: number, lanes = 1, born = registerIndex): Session =>
+  new Session(0, id, 0, id, lanes, 0, born, registerIndex, 0, 0);
 const ids = (table: SessionTable): number[] => table.sorted().map((s) => s.lo);
 
 t.test('the table is bounded, and evicts the session that was used longest ago', (t) => {
@@ -90,10 +91,24 @@ t.test('the same table always gives the same bytes, and they give the table back
   t.equal(read.find(0, 77), undefined, 'it replaces what was there');
   t.strictSame(write(read), bytes);
   const nine = read.find(0, 9)!;
-  t.strictSame([nine.request[2], nine.index[2], nine.chainHi[2], nine.chainLo[2], nine.results.length(2), ...nine.results.bytes(2).subarray(0, 2)], [7, 109, 9, -9, 2, 2, 3]);
+  t.strictSame(
+    [
+      nine.request[2],
+      nine.index[2],
+      nine.chainHi[2],
+      nine.chainLo[2],
+      nine.results.length(2),
+      ...nine.results.bytes(2).subarray(0, 2),
+    ],
+    [7, 109, 9, -9, 2, 2, 3],
+  );
   t.strictSame([nine.request[0], nine.lastUsed, nine.registerIndex, nine.bornLo], [0, 100, 9, 90]);
   for (let i = 0; i < 61; i++) read.register(session(200 + i, 200 + i));
-  t.strictSame([1, 3, 5, 9].map((id) => read.find(0, id) !== undefined), [false, true, true, true], 'in the order of last use: 1, 5, 9, 3');
+  t.strictSame(
+    [1, 3, 5, 9].map((id) => read.find(0, id) !== undefined),
+    [false, true, true, true],
+    'in the order of last use: 1, 5, 9, 3',
+  );
   read.register(session(300, 300));
   t.equal(read.find(0, 5), undefined);
   read.register(session(301, 301));
@@ -118,7 +133,8 @@ t.test('random registrations agree with a plain list', (t) => {
     }
     model.push(added);
     table.register(added);
-    if (table.size !== model.length || model.some((s) => table.find(s.hi, s.lo) !== s)) t.fail(`step ${step}, SEED=${SEED}`);
+    if (table.size !== model.length || model.some((s) => table.find(s.hi, s.lo) !== s))
+      t.fail(`step ${step}, SEED=${SEED}`);
   }
   t.ok(table.evicted > 100);
   t.end();
@@ -146,9 +162,13 @@ t.test('the tail index knows the newest unexecuted entry of each lane, also afte
     for (let id = 1; id <= 5; id++) {
       for (let lane = 0; lane < 3; lane++) {
         let newest = 0;
-        for (let i = executed + 1; i <= log.lastIndex; i++) if (log.sessionLo(i) === id && log.lane(i) === lane) newest = i;
+        for (let i = executed + 1; i <= log.lastIndex; i++)
+          if (log.sessionLo(i) === id && log.lane(i) === lane) newest = i;
         if (newest !== 0) size++;
-        if (tail.find(0, id, lane) !== newest) throw new Error(`session ${id} lane ${lane}: ${tail.find(0, id, lane)}, not ${newest}, at step ${step}, SEED=${SEED}`);
+        if (tail.find(0, id, lane) !== newest)
+          throw new Error(
+            `session ${id} lane ${lane}: ${tail.find(0, id, lane)}, not ${newest}, at step ${step}, SEED=${SEED}`,
+          );
       }
     }
     if (tail.size !== size) throw new Error(`size ${tail.size}, not ${size}, at step ${step}, SEED=${SEED}`);
@@ -177,12 +197,19 @@ t.test('held requests come out in the order of their timestamps when due, and no
       for (let slot = holdBack.take(now); slot >= 0; slot = holdBack.take(now)) {
         const first = Math.min(...model.map((held) => held.timestamp));
         const at = model.findIndex((held) => held.mark === holdBack.fromOf(slot));
-        if (at < 0 || model[at]!.timestamp !== first || first > now || holdBack.bytes[holdBack.offsetOf(slot)] !== (model[at]!.mark & 255)) throw new Error(`step ${step}, SEED=${SEED}`);
+        if (
+          at < 0 ||
+          model[at]!.timestamp !== first ||
+          first > now ||
+          holdBack.bytes[holdBack.offsetOf(slot)] !== (model[at]!.mark & 255)
+        )
+          throw new Error(`step ${step}, SEED=${SEED}`);
         model.splice(at, 1);
       }
     }
     const due = Math.min(Infinity, ...model.map((held) => held.timestamp));
-    if (holdBack.dueUs !== due || holdBack.size !== model.length) throw new Error(`due ${holdBack.dueUs}, not ${due}, at step ${step}, SEED=${SEED}`);
+    if (holdBack.dueUs !== due || holdBack.size !== model.length)
+      throw new Error(`due ${holdBack.dueUs}, not ${due}, at step ${step}, SEED=${SEED}`);
   }
   holdBack.clear();
   t.equal(holdBack.take(Infinity), -1);
@@ -206,7 +233,11 @@ t.test('a client registers (a replicated Register operation) and its requests ar
   const reply = c.replica(0).answer(Request, alice.request(20, 1, 'a'), alice.endpoint);
   t.equal(reply.message, Reply);
   t.equal(reply.values['chain'], c.replica(0).chain(2));
-  t.equal(Buffer.from(reply.values['result'] as Uint8Array).toString(), 'a', 'the primary executes it and replies with the result');
+  t.equal(
+    Buffer.from(reply.values['result'] as Uint8Array).toString(),
+    'a',
+    'the primary executes it and replies with the result',
+  );
   t.strictSame(journal(c), ['a']);
   t.end();
 });
@@ -230,7 +261,11 @@ t.test('at most once = (session lane, request number)', (t) => {
   c.replica(0).receive(Request, alice.registration(10), alice.endpoint);
   const first = c.replica(0).answer(Request, alice.request(20, 1, 'a'), alice.endpoint);
   const again = c.replica(0).answer(Request, alice.request(30, 1, 'a'), alice.endpoint);
-  t.strictSame([again.values['index'], again.values['chain'], again.values['result']], [first.values['index'], first.values['chain'], first.values['result']], 'under a new timestamp: the same answer');
+  t.strictSame(
+    [again.values['index'], again.values['chain'], again.values['result']],
+    [first.values['index'], first.values['chain'], first.values['result']],
+    'under a new timestamp: the same answer',
+  );
   c.replica(0).receive(Request, alice.request(40, 2, 'b'), alice.endpoint);
   t.strictSame(c.replica(0).receive(Request, alice.request(50, 1, 'a'), alice.endpoint), [], 'older: ignored');
   c.replica(0).receive(Request, alice.request(60, 1, 'c', { lane: 1 }), alice.endpoint);
@@ -272,9 +307,18 @@ t.test('a delayed Register cannot bring an evicted session back', (t) => {
 t.test('a Register that says it was born after its entry is refused: nobody pushes the horizon ahead of time', (t) => {
   const c = primary();
   const mallory = c.hand();
-  t.equal(c.replica(0).answer(Request, mallory.registration(10, { born: 11 }), mallory.endpoint).values['status'], ReplyStatus.badRequest);
-  t.equal(c.replica(0).answer(Request, mallory.registration(20, { lanes: 0 }), mallory.endpoint).values['status'], ReplyStatus.badRequest);
-  t.equal(c.replica(0).answer(Request, mallory.registration(30, { lanes: 65 }), mallory.endpoint).values['status'], ReplyStatus.badRequest);
+  t.equal(
+    c.replica(0).answer(Request, mallory.registration(10, { born: 11 }), mallory.endpoint).values['status'],
+    ReplyStatus.badRequest,
+  );
+  t.equal(
+    c.replica(0).answer(Request, mallory.registration(20, { lanes: 0 }), mallory.endpoint).values['status'],
+    ReplyStatus.badRequest,
+  );
+  t.equal(
+    c.replica(0).answer(Request, mallory.registration(30, { lanes: 65 }), mallory.endpoint).values['status'],
+    ReplyStatus.badRequest,
+  );
   t.equal(c.replica(0).state.execution.sessions.size, 0);
   t.end();
 });
@@ -300,10 +344,23 @@ t.test('members and spares execute up to committed, and no further', (t) => {
   c.give(alice, Request, alice.request(20, 1, 'a'), 0, 1);
   c.run(20_000);
   c.give(alice, Request, alice.request(30, 2, 'b'), 0, 1);
-  t.strictSame([0, 1, 2].map((id) => journal(c, id)), [['a', 'b'], ['a'], ['a']]);
-  t.strictSame([0, 1, 2].map((id) => c.replica(id).state.committed), [2, 2, 2]);
+  t.strictSame(
+    [0, 1, 2].map((id) => journal(c, id)),
+    [['a', 'b'], ['a'], ['a']],
+  );
+  t.strictSame(
+    [0, 1, 2].map((id) => c.replica(id).state.committed),
+    [2, 2, 2],
+  );
   c.run(20_000);
-  t.strictSame([0, 1, 2].map((id) => journal(c, id)), [['a', 'b'], ['a', 'b'], ['a', 'b']]);
+  t.strictSame(
+    [0, 1, 2].map((id) => journal(c, id)),
+    [
+      ['a', 'b'],
+      ['a', 'b'],
+      ['a', 'b'],
+    ],
+  );
   t.end();
 });
 
@@ -326,27 +383,39 @@ t.test('a snapshot is provisional until its index is committed; only behind a st
   }
   c.run(20_000);
   t.equal(c.replica(0).counter('rejected_busy') + c.replica(1).counter('rejected_busy'), 0, 'the log never fills up');
-  t.strictSame([0, 1, 2].map((id) => journal(c, id).length), [60, 60, 60]);
+  t.strictSame(
+    [0, 1, 2].map((id) => journal(c, id).length),
+    [60, 60, 60],
+  );
   t.end();
 });
 
-t.test('a log in memory is cut long before it is half full, when it is some times as long as the snapshot, and keeps entries for those a little behind', (t) => {
-  const c = primary({ limits: { logEntries: 1024 } });
-  const alice = c.hand();
-  c.give(alice, Request, alice.registration(10), 0, 1);
-  for (let i = 1; i <= 300; i++) {
-    c.give(alice, Request, alice.request(10 + i, i, `${i}`), 0, 1);
-    if (i % 10 === 0) c.run(6000);
-  }
-  c.run(20_000);
-  for (const id of [0, 1, 2]) {
-    const { log, execution } = c.replica(id).state;
-    t.ok(log.lastIndex - log.baseIndex < 128, `replica ${id} keeps ${log.lastIndex - log.baseIndex} of ${log.lastIndex} entries`);
-    t.ok(execution.stable.index - log.baseIndex >= 16, `${execution.stable.index - log.baseIndex} of them in front of its snapshot`);
-    t.equal(c.replica(id).counter('snapshots_installed'), 0, 'nobody had to live on snapshots');
-  }
-  t.end();
-});
+t.test(
+  'a log in memory is cut long before it is half full, when it is some times as long as the snapshot, and keeps entries for those a little behind',
+  (t) => {
+    const c = primary({ limits: { logEntries: 1024 } });
+    const alice = c.hand();
+    c.give(alice, Request, alice.registration(10), 0, 1);
+    for (let i = 1; i <= 300; i++) {
+      c.give(alice, Request, alice.request(10 + i, i, `${i}`), 0, 1);
+      if (i % 10 === 0) c.run(6000);
+    }
+    c.run(20_000);
+    for (const id of [0, 1, 2]) {
+      const { log, execution } = c.replica(id).state;
+      t.ok(
+        log.lastIndex - log.baseIndex < 128,
+        `replica ${id} keeps ${log.lastIndex - log.baseIndex} of ${log.lastIndex} entries`,
+      );
+      t.ok(
+        execution.stable.index - log.baseIndex >= 16,
+        `${execution.stable.index - log.baseIndex} of them in front of its snapshot`,
+      );
+      t.equal(c.replica(id).counter('snapshots_installed'), 0, 'nobody had to live on snapshots');
+    }
+    t.end();
+  },
+);
 
 t.test('a log that is full of what is not committed rejects with busy, and takes requests again later', (t) => {
   const c = primary({ limits: { logEntries: 16 } });

@@ -3,7 +3,14 @@ import t, { type Test } from 'tap';
 import type { StateMachine } from '../../src/machine/state-machine.js';
 import { DivergedError } from '../../src/protocol/replica/divergence.js';
 import { Request, StateDigest } from '../../src/wire/messages.js';
-import { Cluster, JournalMachine, type ClusterOptions, type HandClient, type TestReplica, type Values } from './harness.js';
+import {
+  Cluster,
+  JournalMachine,
+  type ClusterOptions,
+  type HandClient,
+  type TestReplica,
+  type Values,
+} from './harness.js';
 
 /** Small logs, so that snapshots come soon. */
 const SMALL = { logEntries: 256 };
@@ -56,7 +63,9 @@ class Story {
 
   private stop(error: unknown, stopped: Map<number, DivergedError>): void {
     if (!(error instanceof DivergedError)) throw error;
-    const replica = this.c.replicas.find(({ up, core }) => up && (core.divergence as unknown as { verdict: unknown }).verdict === error)!;
+    const replica = this.c.replicas.find(
+      ({ up, core }) => up && (core.divergence as unknown as { verdict: unknown }).verdict === error,
+    )!;
     stopped.set(replica.id, error);
     replica.crash();
   }
@@ -68,8 +77,18 @@ class Story {
   }
 }
 
-const named = (replica: TestReplica, event: string): string[] => replica.transitions.filter((text) => text.startsWith(`${event}:`));
-const digests = (c: Cluster, from: number): Values[] => c.history.filter((packet) => packet.from === from && packet.message === StateDigest && packet.values['index'] !== 0n && packet.values['digest'] !== 0n).map(({ values }) => values);
+const named = (replica: TestReplica, event: string): string[] =>
+  replica.transitions.filter((text) => text.startsWith(`${event}:`));
+const digests = (c: Cluster, from: number): Values[] =>
+  c.history
+    .filter(
+      (packet) =>
+        packet.from === from &&
+        packet.message === StateDigest &&
+        packet.values['index'] !== 0n &&
+        packet.values['digest'] !== 0n,
+    )
+    .map(({ values }) => values);
 
 t.test('replicas that are well take snapshots at the same indexes, say the same of them, and nobody is named', (t) => {
   for (const keepsLog of [false, true]) {
@@ -81,7 +100,10 @@ t.test('replicas that are well take snapshots at the same indexes, say the same 
       for (const [id, own] of indexes.entries()) t.strictSame(own, indexes[0], `replica ${id}`);
       for (const replica of s.c.replicas) {
         t.equal(replica.counter('states_agreed'), indexes[0]!.length * (n - 1));
-        t.strictSame([replica.core.divergence.states, replica.core.divergence.limits, replica.core.divergence.log], [0, 0, 0]);
+        t.strictSame(
+          [replica.core.divergence.states, replica.core.divergence.limits, replica.core.divergence.log],
+          [0, 0, 0],
+        );
       }
     }
   }
@@ -93,7 +115,11 @@ class WrongMachine extends JournalMachine {
   constructor(private readonly from: number) {
     super();
   }
-  override apply(operation: { bytes: Uint8Array; offset: number; length: number }, context: unknown, reply: { bytes: Uint8Array; offset: number; length: number }): void {
+  override apply(
+    operation: { bytes: Uint8Array; offset: number; length: number },
+    context: unknown,
+    reply: { bytes: Uint8Array; offset: number; length: number },
+  ): void {
     super.apply(operation, context, reply);
     if (this.journal.length === this.from) this.journal[this.from - 1] += ' (wrong)';
   }
@@ -103,22 +129,36 @@ function theWrongOneStops(t: Test, s: Story, wrong: number, stopped: Map<number,
   t.strictSame([...stopped.keys()], [wrong], `replica ${wrong} stops, nobody else`);
   const error = stopped.get(wrong)!;
   t.equal(error.code, 'state-diverged');
-  t.match(error.message, new RegExp(`^the state of replica ${wrong} behind entry \\d+, chain [0-9a-f]{16}, has digest [0-9a-f]{16}, and that of replicas .* behind the same log, [0-9a-f]{16}: .*docs/operations.md`));
+  t.match(
+    error.message,
+    new RegExp(
+      `^the state of replica ${wrong} behind entry \\d+, chain [0-9a-f]{16}, has digest [0-9a-f]{16}, and that of replicas .* behind the same log, [0-9a-f]{16}: .*docs/operations.md`,
+    ),
+  );
   for (const replica of s.c.replicas) {
     if (replica.id === wrong) continue;
-    t.match(named(replica, 'state-diverged').at(-1), new RegExp(`from replica ${wrong}: behind entry .*; 2 replicas agree with this one, so replica ${wrong} is in the wrong and stops itself`), `replica ${replica.id} names it`);
+    t.match(
+      named(replica, 'state-diverged').at(-1),
+      new RegExp(
+        `from replica ${wrong}: behind entry .*; 2 replicas agree with this one, so replica ${wrong} is in the wrong and stops itself`,
+      ),
+      `replica ${replica.id} names it`,
+    );
     t.equal(replica.core.divergence.states, 1 << wrong);
     t.ok(replica.counter('states_differed') > 0);
   }
 }
 
-t.test('one machine that computes something else: primary, member or spare, it stops, and the message says where', (t) => {
-  for (const wrong of [0, 1, 2]) {
-    const s = new Story({ machine: (id) => (id === wrong ? new WrongMachine(20) : new JournalMachine()) });
-    theWrongOneStops(t, s, wrong, s.commit(200));
-  }
-  t.end();
-});
+t.test(
+  'one machine that computes something else: primary, member or spare, it stops, and the message says where',
+  (t) => {
+    for (const wrong of [0, 1, 2]) {
+      const s = new Story({ machine: (id) => (id === wrong ? new WrongMachine(20) : new JournalMachine()) });
+      theWrongOneStops(t, s, wrong, s.commit(200));
+    }
+    t.end();
+  },
+);
 
 t.test('a bit that flips in the state', (t) => {
   const s = new Story();
@@ -132,7 +172,11 @@ t.test('a bit that flips in the state', (t) => {
 /** Counts operations in a Map whose order it writes as it comes; a restore makes another order of it. */
 class MapMachine extends JournalMachine {
   counts = new Map<string, number>();
-  override apply(operation: { bytes: Uint8Array; offset: number; length: number }, context: unknown, reply: { bytes: Uint8Array; offset: number; length: number }): void {
+  override apply(
+    operation: { bytes: Uint8Array; offset: number; length: number },
+    context: unknown,
+    reply: { bytes: Uint8Array; offset: number; length: number },
+  ): void {
     super.apply(operation, context, reply);
     const text = this.journal.pop()!;
     this.counts.set(text, (this.counts.get(text) ?? 0) + 1);
@@ -157,7 +201,11 @@ t.test('a machine that depends on the order of a Map, which a restore changes: f
 t.test('a machine that reads a clock: all differ from each other, all are named, and nobody is stopped', (t) => {
   let clock = 0;
   class ClockMachine extends JournalMachine {
-    override apply(operation: { bytes: Uint8Array; offset: number; length: number }, context: unknown, reply: { bytes: Uint8Array; offset: number; length: number }): void {
+    override apply(
+      operation: { bytes: Uint8Array; offset: number; length: number },
+      context: unknown,
+      reply: { bytes: Uint8Array; offset: number; length: number },
+    ): void {
       super.apply(operation, context, reply);
       this.journal.push(`at ${clock++}`);
     }
@@ -166,7 +214,10 @@ t.test('a machine that reads a clock: all differ from each other, all are named,
   t.equal(s.commit(200).size, 0);
   for (const { id, core } of s.c.replicas) {
     t.equal(core.divergence.states, 0b111 & ~(1 << id), `replica ${id} knows both`);
-    t.match(named(s.c.replica(id), 'state-diverged').join('\n'), /which of them is in the wrong is not known, so none is stopped: look at both/);
+    t.match(
+      named(s.c.replica(id), 'state-diverged').join('\n'),
+      /which of them is in the wrong is not known, so none is stopped: look at both/,
+    );
   }
   t.end();
 });
@@ -176,8 +227,14 @@ t.test('two that are alone: nobody is stopped, both know it; the third decides',
   s.c.lose();
   s.c.loses = ({ from, to, message }) => message === StateDigest && (from === 2 || to === 2);
   t.equal(s.commit(200).size, 0);
-  t.strictSame([0, 1, 2].map((id) => s.c.replica(id).core.divergence.states), [0b010, 0b001, 0]);
-  t.match(named(s.c.replica(0), 'state-diverged').join('\n'), /^state-diverged: from replica 1: .* is not known, so none is stopped: look at both$/);
+  t.strictSame(
+    [0, 1, 2].map((id) => s.c.replica(id).core.divergence.states),
+    [0b010, 0b001, 0],
+  );
+  t.match(
+    named(s.c.replica(0), 'state-diverged').join('\n'),
+    /^state-diverged: from replica 1: .* is not known, so none is stopped: look at both$/,
+  );
   s.c.heal();
   theWrongOneStops(t, s, 1, s.commit(200));
   t.end();
@@ -192,7 +249,10 @@ t.test('a third that was filled by the wrong one is no second voice: nobody is s
   t.equal(s.commit(300).size, 0);
   t.equal(s.c.replica(2).counter('snapshots_installed'), 1);
   t.match((s.c.replica(2).machine as JournalMachine).journal[4], /wrong/, 'by replica 1, as spares are');
-  t.strictSame([0, 1, 2].map((id) => s.c.replica(id).core.divergence.states), [0b010, 0b001, 0b001]);
+  t.strictSame(
+    [0, 1, 2].map((id) => s.c.replica(id).core.divergence.states),
+    [0b010, 0b001, 0b001],
+  );
   t.equal(digests(s.c, 2).length, 0);
   t.end();
 });
@@ -211,52 +271,58 @@ t.test('one that was filled, and goes wrong before it has said anything, is name
   t.end();
 });
 
-t.test('a third that was filled by the wrong one is no second voice after a restart either: whose its state is, is kept with the log', (t) => {
-  const s = new Story({ keepsLog: true, machine: (id) => (id === 1 ? new WrongMachine(5) : new JournalMachine()) });
-  s.c.isolate(2);
-  s.c.lose();
-  t.equal(s.commit(600).size, 0);
-  s.c.heal();
-  t.equal(s.commit(300).size, 0);
-  const third = s.c.replica(2);
-  t.equal(third.counter('snapshots_installed'), 1);
-  for (let restarts = 0; restarts < 2; restarts++) {
+t.test(
+  'a third that was filled by the wrong one is no second voice after a restart either: whose its state is, is kept with the log',
+  (t) => {
+    const s = new Story({ keepsLog: true, machine: (id) => (id === 1 ? new WrongMachine(5) : new JournalMachine()) });
+    s.c.isolate(2);
+    s.c.lose();
+    t.equal(s.commit(600).size, 0);
+    s.c.heal();
+    t.equal(s.commit(300).size, 0);
+    const third = s.c.replica(2);
+    t.equal(third.counter('snapshots_installed'), 1);
+    for (let restarts = 0; restarts < 2; restarts++) {
+      third.crash();
+      third.start();
+      t.equal(third.counter('snapshots_installed'), 0, 'with what it had on disk');
+      t.equal(s.commit(600).size, 0, 'nobody stops');
+      t.match((third.machine as JournalMachine).journal[4], /wrong/);
+      t.equal(digests(s.c, 2).length, 0, 'it says nothing');
+      t.equal(third.core.divergence.states, 0b001, 'and compares');
+    }
+    t.end();
+  },
+);
+
+t.test(
+  'a state that nobody contradicted is the own one, also over a restart; a restart before that goes on comparing',
+  (t) => {
+    const s = new Story({ keepsLog: true });
+    s.c.isolate(2);
+    s.c.lose();
+    s.commit(600);
+    s.c.heal();
+    s.run(50_000, new Map());
+    const third = s.c.replica(2);
+    t.equal(third.counter('snapshots_installed'), 1);
     third.crash();
     third.start();
-    t.equal(third.counter('snapshots_installed'), 0, 'with what it had on disk');
-    t.equal(s.commit(600).size, 0, 'nobody stops');
-    t.match((third.machine as JournalMachine).journal[4], /wrong/);
-    t.equal(digests(s.c, 2).length, 0, 'it says nothing');
-    t.equal(third.core.divergence.states, 0b001, 'and compares');
-  }
-  t.end();
-});
-
-t.test('a state that nobody contradicted is the own one, also over a restart; a restart before that goes on comparing', (t) => {
-  const s = new Story({ keepsLog: true });
-  s.c.isolate(2);
-  s.c.lose();
-  s.commit(600);
-  s.c.heal();
-  s.run(50_000, new Map());
-  const third = s.c.replica(2);
-  t.equal(third.counter('snapshots_installed'), 1);
-  third.crash();
-  third.start();
-  t.equal(third.state.isEcho, true);
-  s.commit(600);
-  t.equal(third.state.isEcho, false);
-  const said = digests(s.c, 2).length;
-  t.ok(said > 0);
-  const echoes = third.counter('states_agreed');
-  t.ok(echoes > 0);
-  third.crash();
-  third.start();
-  t.equal(third.state.isEcho, false);
-  s.commit(300);
-  t.ok(digests(s.c, 2).length > said);
-  t.end();
-});
+    t.equal(third.state.isEcho, true);
+    s.commit(600);
+    t.equal(third.state.isEcho, false);
+    const said = digests(s.c, 2).length;
+    t.ok(said > 0);
+    const echoes = third.counter('states_agreed');
+    t.ok(echoes > 0);
+    third.crash();
+    third.start();
+    t.equal(third.state.isEcho, false);
+    s.commit(300);
+    t.ok(digests(s.c, 2).length > said);
+    t.end();
+  },
+);
 
 t.test('what was compared before another installation does not count for the state that this one brought', (t) => {
   const s = new Story({ machine: (id) => (id === 1 ? new WrongMachine(450) : new JournalMachine()) });
@@ -296,13 +362,28 @@ t.test('no word of f replicas stops another, nor do f + 1 that do not agree with
 });
 
 t.test('limits that differ: the minority stops and says which; of two that are alone nobody does', (t) => {
-  for (const [name, value] of [['maxSessions', 32], ['maxLanes', 512], ['lanesPerSession', 32], ['operationBytes', 1000], ['resultBytes', 1000]] as const) {
+  for (const [name, value] of [
+    ['maxSessions', 32],
+    ['maxLanes', 512],
+    ['lanesPerSession', 32],
+    ['operationBytes', 1000],
+    ['resultBytes', 1000],
+  ] as const) {
     const s = new Story({ limitsOf: (id) => (id === 1 ? { [name]: value } : {}) });
     const stopped = new Map<number, DivergedError>();
     s.run(20_000, stopped);
     t.strictSame([...stopped.keys()], [1], name);
-    t.match(stopped.get(1), { code: 'limits-differ', message: new RegExp(`^this replica has other limits than replicas 0 and 2: ${name} is ${value} here and \\d+ there; `) });
-    for (const id of [0, 2]) t.match(named(s.c.replica(id), 'limits-differ').at(-1), new RegExp(`from replica 1: ${name} is \\d+ here and ${value} at replica 1; 2 replicas agree`));
+    t.match(stopped.get(1), {
+      code: 'limits-differ',
+      message: new RegExp(
+        `^this replica has other limits than replicas 0 and 2: ${name} is ${value} here and \\d+ there; `,
+      ),
+    });
+    for (const id of [0, 2])
+      t.match(
+        named(s.c.replica(id), 'limits-differ').at(-1),
+        new RegExp(`from replica 1: ${name} is \\d+ here and ${value} at replica 1; 2 replicas agree`),
+      );
   }
   const s = new Story({ limitsOf: (id) => (id === 1 ? { maxSessions: 32 } : {}) });
   s.c.isolate(2);
@@ -311,7 +392,10 @@ t.test('limits that differ: the minority stops and says which; of two that are a
   s.run(5000, stopped);
   s.run(5_000_000, stopped);
   t.equal(stopped.size, 0);
-  t.strictSame([0, 1].map((id) => s.c.replica(id).core.divergence.limits), [0b010, 0b001]);
+  t.strictSame(
+    [0, 1].map((id) => s.c.replica(id).core.divergence.limits),
+    [0b010, 0b001],
+  );
   s.c.heal();
   s.c.replica(2).crash();
   s.c.replica(2).start(true);
@@ -328,7 +412,11 @@ t.test('what is lost is said again, a bounded number of times, and asked for', (
   s.c.heal();
   s.run(200_000, new Map());
   const { own } = s.c.replica(0).core.divergence as unknown as { own: unknown[] };
-  t.equal(s.c.replica(0).counter('states_agreed'), (own.length - 1) * 2, 'each of those that are remembered was heard of both others');
+  t.equal(
+    s.c.replica(0).counter('states_agreed'),
+    (own.length - 1) * 2,
+    'each of those that are remembered was heard of both others',
+  );
   const silent = new Story();
   silent.commit(20);
   silent.c.loses = ({ message }) => message === StateDigest;

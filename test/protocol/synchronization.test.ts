@@ -1,6 +1,17 @@
 // Sync, reconcile and repair. View 0 of three: primary 0, member 1, spare 2.
 import t from 'tap';
-import { Chunk, Fetch, Reconcile, Reply, Request, SnapshotChunk, SnapshotFetch, SnapshotOffer, Sync, SyncAck } from '../../src/wire/messages.js';
+import {
+  Chunk,
+  Fetch,
+  Reconcile,
+  Reply,
+  Request,
+  SnapshotChunk,
+  SnapshotFetch,
+  SnapshotOffer,
+  Sync,
+  SyncAck,
+} from '../../src/wire/messages.js';
 import { ENVELOPE_BYTES } from '../../src/wire/envelope.js';
 import { Cluster, type ClusterOptions, type HandClient, type JournalMachine } from './harness.js';
 
@@ -22,75 +33,123 @@ function scene(options: ClusterOptions = {}): Scene {
 
 const journal = (c: Cluster, id: number): string[] => (c.replica(id).machine as JournalMachine).journal;
 
-t.test('the primary sends Sync{view, last index, chain, committed index and chain} to all replicas as heartbeat', (t) => {
-  const { c } = scene();
-  const before = c.history.length;
-  c.run(10_000);
-  const syncs = c.history.slice(before).filter((packet) => packet.message.type === Sync.type);
-  t.strictSame(syncs.map((packet) => packet.to), [1, 2, 1, 2], 'every 5 ms');
-  t.match(syncs[0]!.values, { view: 0, lastIndex: 2n, lastChain: c.replica(0).chain(2), committedIndex: 2n, committedChain: c.replica(0).chain(2) });
-  t.end();
-});
+t.test(
+  'the primary sends Sync{view, last index, chain, committed index and chain} to all replicas as heartbeat',
+  (t) => {
+    const { c } = scene();
+    const before = c.history.length;
+    c.run(10_000);
+    const syncs = c.history.slice(before).filter((packet) => packet.message.type === Sync.type);
+    t.strictSame(
+      syncs.map((packet) => packet.to),
+      [1, 2, 1, 2],
+      'every 5 ms',
+    );
+    t.match(syncs[0]!.values, {
+      view: 0,
+      lastIndex: 2n,
+      lastChain: c.replica(0).chain(2),
+      committedIndex: 2n,
+      committedChain: c.replica(0).chain(2),
+    });
+    t.end();
+  },
+);
 
 t.test('at least every K entries under load', (t) => {
   const { c, alice } = scene({ timings: { syncEntries: 4 } });
   c.lose();
   for (let i = 1; i <= 8; i++) c.give(alice, Request, alice.request(30 + i, i, 'x'), 0);
-  t.strictSame(c.take({ message: Sync, to: 1 }).map((packet) => packet.values['lastIndex']), [6n, 10n]);
+  t.strictSame(
+    c.take({ message: Sync, to: 1 }).map((packet) => packet.values['lastIndex']),
+    [6n, 10n],
+  );
   t.end();
 });
 
-t.test('a quorum member answers with SyncAck{matched index}; committed is the smallest matched index over the quorum', (t) => {
-  const { c, alice } = scene();
-  c.give(alice, Request, alice.request(30, 1, 'a'), 0, 1);
-  c.give(alice, Request, alice.request(31, 2, 'b'), 0);
-  c.lose();
-  t.match(c.replica(1).answer(Sync, { view: 0, lastIndex: 3n, lastChain: c.replica(0).chain(3), committedIndex: 2n, committedChain: c.replica(0).chain(2) }, 0).values, { view: 0, matchedIndex: 3n });
-  t.equal(c.replica(0).state.committed, 2);
-  c.replica(0).receive(SyncAck, { view: 0, matchedIndex: 4n }, 2);
-  t.equal(c.replica(0).state.committed, 2, 'a spare does not count');
-  c.replica(0).receive(SyncAck, { view: 1, matchedIndex: 4n }, 1);
-  t.equal(c.replica(0).state.committed, 2, 'nor an answer of another view');
-  c.replica(0).receive(SyncAck, { view: 0, matchedIndex: 5n }, 1);
-  t.equal(c.replica(0).state.committed, 2, 'nor one beyond the log');
-  c.replica(0).receive(SyncAck, { view: 0, matchedIndex: 3n }, 1);
-  t.equal(c.replica(0).state.committed, 3);
-  c.replica(0).receive(SyncAck, { view: 0, matchedIndex: 2n }, 1);
-  t.equal(c.replica(0).state.committed, 3, 'it does not go back');
-  t.end();
-});
+t.test(
+  'a quorum member answers with SyncAck{matched index}; committed is the smallest matched index over the quorum',
+  (t) => {
+    const { c, alice } = scene();
+    c.give(alice, Request, alice.request(30, 1, 'a'), 0, 1);
+    c.give(alice, Request, alice.request(31, 2, 'b'), 0);
+    c.lose();
+    t.match(
+      c.replica(1).answer(
+        Sync,
+        {
+          view: 0,
+          lastIndex: 3n,
+          lastChain: c.replica(0).chain(3),
+          committedIndex: 2n,
+          committedChain: c.replica(0).chain(2),
+        },
+        0,
+      ).values,
+      { view: 0, matchedIndex: 3n },
+    );
+    t.equal(c.replica(0).state.committed, 2);
+    c.replica(0).receive(SyncAck, { view: 0, matchedIndex: 4n }, 2);
+    t.equal(c.replica(0).state.committed, 2, 'a spare does not count');
+    c.replica(0).receive(SyncAck, { view: 1, matchedIndex: 4n }, 1);
+    t.equal(c.replica(0).state.committed, 2, 'nor an answer of another view');
+    c.replica(0).receive(SyncAck, { view: 0, matchedIndex: 5n }, 1);
+    t.equal(c.replica(0).state.committed, 2, 'nor one beyond the log');
+    c.replica(0).receive(SyncAck, { view: 0, matchedIndex: 3n }, 1);
+    t.equal(c.replica(0).state.committed, 3);
+    c.replica(0).receive(SyncAck, { view: 0, matchedIndex: 2n }, 1);
+    t.equal(c.replica(0).state.committed, 3, 'it does not go back');
+    t.end();
+  },
+);
 
 t.test('with five replicas, committed waits for every member', (t) => {
   const c = new Cluster(5);
   const alice = c.hand();
   t.strictSame(c.replica(0).state.views.members(0), [0, 1, 2]);
   c.give(alice, Request, alice.registration(10), 0, 1, 2);
-  for (const [from, committed] of [[1, 0], [3, 0], [4, 0], [2, 1]] as const) {
+  for (const [from, committed] of [
+    [1, 0],
+    [3, 0],
+    [4, 0],
+    [2, 1],
+  ] as const) {
     c.replica(0).receive(SyncAck, { view: 0, matchedIndex: 1n }, from);
     t.equal(c.replica(0).state.committed, committed, `after replica ${from}`);
   }
   t.end();
 });
 
-t.test('reconcile: a member that differs asks the primary for what follows synced, and answers when it is repaired', (t) => {
-  const { c, alice, bob } = scene();
-  c.give(alice, Request, alice.request(100, 1, 'a'), 0);
-  c.give(bob, Request, bob.request(200, 1, 'b'), 0, 1);
-  const chain = c.replica(0).chain(4);
-  c.lose();
-  const reconcile = { view: 0, session: bob.session, lane: 0, request: 1, index: 4n, chain };
-  const asked = c.replica(1).receive(Reconcile, reconcile, bob.endpoint);
-  t.strictSame(asked.map(({ to, message }) => [to, message.name]), [[0, 'Fetch']]);
-  t.match(asked[0]!.values, { view: 0, baseIndex: 2n, baseChain: c.replica(0).chain(2) });
-  c.deliver({ message: Fetch });
-  const chunk = c.take({ message: Chunk })[0]!;
-  t.match(chunk.values, { baseIndex: 2n, lastIndex: 4n, lastChain: chain }, 'up to the primary\'s current end');
-  c.arrive(chunk);
-  t.strictSame(c.replica(1).operations, ['R', 'R', 'a', 'b']);
-  t.ok(c.take({ to: bob.endpoint, message: Reply }).some((packet) => packet.values['index'] === 4n && packet.values['chain'] === chain), 'the reply that the client waits for');
-  t.equal(c.replica(1).state.synced, 4);
-  t.end();
-});
+t.test(
+  'reconcile: a member that differs asks the primary for what follows synced, and answers when it is repaired',
+  (t) => {
+    const { c, alice, bob } = scene();
+    c.give(alice, Request, alice.request(100, 1, 'a'), 0);
+    c.give(bob, Request, bob.request(200, 1, 'b'), 0, 1);
+    const chain = c.replica(0).chain(4);
+    c.lose();
+    const reconcile = { view: 0, session: bob.session, lane: 0, request: 1, index: 4n, chain };
+    const asked = c.replica(1).receive(Reconcile, reconcile, bob.endpoint);
+    t.strictSame(
+      asked.map(({ to, message }) => [to, message.name]),
+      [[0, 'Fetch']],
+    );
+    t.match(asked[0]!.values, { view: 0, baseIndex: 2n, baseChain: c.replica(0).chain(2) });
+    c.deliver({ message: Fetch });
+    const chunk = c.take({ message: Chunk })[0]!;
+    t.match(chunk.values, { baseIndex: 2n, lastIndex: 4n, lastChain: chain }, "up to the primary's current end");
+    c.arrive(chunk);
+    t.strictSame(c.replica(1).operations, ['R', 'R', 'a', 'b']);
+    t.ok(
+      c
+        .take({ to: bob.endpoint, message: Reply })
+        .some((packet) => packet.values['index'] === 4n && packet.values['chain'] === chain),
+      'the reply that the client waits for',
+    );
+    t.equal(c.replica(1).state.synced, 4);
+    t.end();
+  },
+);
 
 t.test('there is no blocking status: a lost repair reply leaves nothing stuck', (t) => {
   const { c, alice } = scene();
@@ -101,7 +160,11 @@ t.test('there is no blocking status: a lost repair reply leaves nothing stuck', 
   c.replica(1).receive(Reconcile, reconcile, alice.endpoint);
   c.settle();
   t.equal(c.replica(1).last, 2);
-  t.equal(c.replica(1).answer(Request, alice.request(150, 1, 'a', { lane: 1 }), alice.endpoint).message, Reply, 'requests are handled as usual');
+  t.equal(
+    c.replica(1).answer(Request, alice.request(150, 1, 'a', { lane: 1 }), alice.endpoint).message,
+    Reply,
+    'requests are handled as usual',
+  );
   c.heal();
   c.run(20_000);
   t.strictSame(c.replica(1).operations.slice(0, 3), ['R', 'R', 'a'], 'the fetch is repeated');
@@ -122,47 +185,65 @@ t.test('repair rule: if P is a prefix of the local log, change nothing', (t) => 
   t.equal(c.replica(1).last, 5, 'a late short reply erases nothing');
   t.equal(c.replica(1).chain(5), chain);
   t.equal(c.replica(1).counter('entries_cut'), 0);
-  t.equal(c.replica(1).state.synced, 3, 'synced is P\'s end, not the log\'s');
+  t.equal(c.replica(1).state.synced, 3, "synced is P's end, not the log's");
   t.end();
 });
 
-t.test('repair rule: otherwise cut at the first entry that differs, append P\'s rest, and set synced to P\'s end', (t) => {
-  const { c, alice, bob } = scene();
-  c.give(alice, Request, alice.request(100, 1, 'a'), 0, 1);
-  c.give(bob, Request, bob.request(110, 1, 'wrong'), 1);
-  c.give(bob, Request, bob.request(105, 1, 'right'), 0);
-  c.give(alice, Request, alice.request(120, 2, 'b'), 0);
-  c.lose();
-  c.run(20_000);
-  t.strictSame(c.replica(1).operations, ['R', 'R', 'a', 'right', 'b'], 'the same request under the primary\'s timestamp, once');
-  t.equal(c.replica(1).chain(5), c.replica(0).chain(5));
-  t.equal(c.replica(1).state.synced, 5);
-  t.equal(c.replica(1).counter('entries_cut'), 1, 'nothing before the difference was cut');
-  t.equal(c.replica(1).counter('entries_kept'), 0);
-  t.end();
-});
+t.test(
+  "repair rule: otherwise cut at the first entry that differs, append P's rest, and set synced to P's end",
+  (t) => {
+    const { c, alice, bob } = scene();
+    c.give(alice, Request, alice.request(100, 1, 'a'), 0, 1);
+    c.give(bob, Request, bob.request(110, 1, 'wrong'), 1);
+    c.give(bob, Request, bob.request(105, 1, 'right'), 0);
+    c.give(alice, Request, alice.request(120, 2, 'b'), 0);
+    c.lose();
+    c.run(20_000);
+    t.strictSame(
+      c.replica(1).operations,
+      ['R', 'R', 'a', 'right', 'b'],
+      "the same request under the primary's timestamp, once",
+    );
+    t.equal(c.replica(1).chain(5), c.replica(0).chain(5));
+    t.equal(c.replica(1).state.synced, 5);
+    t.equal(c.replica(1).counter('entries_cut'), 1, 'nothing before the difference was cut');
+    t.equal(c.replica(1).counter('entries_kept'), 0);
+    t.end();
+  },
+);
 
-t.test('own entries behind the repaired part whose key is larger and whose request is not in it are kept behind it', (t) => {
-  const { c, alice, bob } = scene();
-  const carol = c.hand();
-  c.give(carol, Request, carol.registration(30), 0, 1);
-  c.run(20_000);
-  c.give(alice, Request, alice.request(100, 1, 'a'), 0);
-  c.give(bob, Request, bob.request(90, 1, 'early'), 1);
-  c.give(carol, Request, carol.request(200, 1, 'later'), 1);
-  c.lose();
-  c.replica(1).receive(Reconcile, { view: 0, session: alice.session, lane: 0, request: 1, index: 4n, chain: c.replica(0).chain(4) }, alice.endpoint);
-  c.deliver({ message: Fetch });
-  c.deliver({ message: Chunk });
-  t.strictSame(c.replica(1).operations, ['R', 'R', 'R', 'a', 'later'], '"early" has a smaller key and goes');
-  t.equal(c.replica(1).state.synced, 4, 'what is kept is not synced');
-  const acknowledged = c.take({ to: carol.endpoint, message: Reply })[0]!;
-  t.match(acknowledged.values, { index: 5n, chain: c.replica(1).chain(5) }, 'the ack covers the whole resulting log');
-  t.equal(c.replica(1).answer(Request, bob.request(90, 1, 'early'), bob.endpoint).message.name, 'Reject', 'what was cut is no longer known');
-  c.give(carol, Request, carol.request(200, 1, 'later'), 0);
-  t.equal(c.replica(0).chain(5), c.replica(1).chain(5), 'and the logs meet');
-  t.end();
-});
+t.test(
+  'own entries behind the repaired part whose key is larger and whose request is not in it are kept behind it',
+  (t) => {
+    const { c, alice, bob } = scene();
+    const carol = c.hand();
+    c.give(carol, Request, carol.registration(30), 0, 1);
+    c.run(20_000);
+    c.give(alice, Request, alice.request(100, 1, 'a'), 0);
+    c.give(bob, Request, bob.request(90, 1, 'early'), 1);
+    c.give(carol, Request, carol.request(200, 1, 'later'), 1);
+    c.lose();
+    c.replica(1).receive(
+      Reconcile,
+      { view: 0, session: alice.session, lane: 0, request: 1, index: 4n, chain: c.replica(0).chain(4) },
+      alice.endpoint,
+    );
+    c.deliver({ message: Fetch });
+    c.deliver({ message: Chunk });
+    t.strictSame(c.replica(1).operations, ['R', 'R', 'R', 'a', 'later'], '"early" has a smaller key and goes');
+    t.equal(c.replica(1).state.synced, 4, 'what is kept is not synced');
+    const acknowledged = c.take({ to: carol.endpoint, message: Reply })[0]!;
+    t.match(acknowledged.values, { index: 5n, chain: c.replica(1).chain(5) }, 'the ack covers the whole resulting log');
+    t.equal(
+      c.replica(1).answer(Request, bob.request(90, 1, 'early'), bob.endpoint).message.name,
+      'Reject',
+      'what was cut is no longer known',
+    );
+    c.give(carol, Request, carol.request(200, 1, 'later'), 0);
+    t.equal(c.replica(0).chain(5), c.replica(1).chain(5), 'and the logs meet');
+    t.end();
+  },
+);
 
 t.test('a chunk of another view, of another starting log, or on another base changes nothing', (t) => {
   const { c, alice } = scene();
@@ -198,11 +279,35 @@ t.test('a member that sees a mismatch by itself does not wait for a client to te
   c.give(alice, Request, alice.request(100, 1, 'a'), 0);
   c.give(bob, Request, bob.request(101, 1, 'b'), 1);
   c.lose();
-  t.strictSame(c.replica(1).receive(Sync, { view: 0, lastIndex: 3n, lastChain: c.replica(0).chain(3), committedIndex: 2n, committedChain: c.replica(0).chain(2) }, 0).map(({ message }) => message.name), ['Fetch', 'SyncAck'], 'a Sync');
+  t.strictSame(
+    c
+      .replica(1)
+      .receive(
+        Sync,
+        {
+          view: 0,
+          lastIndex: 3n,
+          lastChain: c.replica(0).chain(3),
+          committedIndex: 2n,
+          committedChain: c.replica(0).chain(2),
+        },
+        0,
+      )
+      .map(({ message }) => message.name),
+    ['Fetch', 'SyncAck'],
+    'a Sync',
+  );
   const other = scene();
   other.c.give(other.alice, Request, other.alice.request(100, 1, 'a'), 1);
   other.c.lose();
-  t.strictSame(other.c.replica(1).receive(Request, other.alice.request(150, 1, 'a'), other.alice.endpoint).map(({ message }) => message.name), ['Reply', 'Fetch'], 'a retry under another timestamp');
+  t.strictSame(
+    other.c
+      .replica(1)
+      .receive(Request, other.alice.request(150, 1, 'a'), other.alice.endpoint)
+      .map(({ message }) => message.name),
+    ['Reply', 'Fetch'],
+    'a retry under another timestamp',
+  );
   t.end();
 });
 
@@ -214,37 +319,59 @@ t.test('a transfer comes in chunks', (t) => {
   c.run(20_000);
   t.equal(c.replica(1).chain(42), c.replica(0).chain(42));
   t.ok(c.replica(0).counter('fetches_answered') - before >= 8, 'several');
-  t.ok(c.history.every((packet) => packet.message.type !== Chunk.type || (packet.values['entries'] as Uint8Array).length <= 200));
+  t.ok(
+    c.history.every(
+      (packet) => packet.message.type !== Chunk.type || (packet.values['entries'] as Uint8Array).length <= 200,
+    ),
+  );
   t.end();
 });
 
-t.test('no message is longer than a datagram, but for one operation that is; and a transfer takes no more questions for it', (t) => {
-  const datagramBytes = 256;
-  const transfer = (longest: number | undefined): { fetches: number; chunks: number; tooLong: number[]; c: Cluster } => {
-    const { c, alice } = scene({ limits: { chunkBytes: 2000 }, ...(longest === undefined ? {} : { datagramBytes: longest }), timings: { orderHoldUs: 1_000_000 } });
-    c.lose();
-    for (let i = 1; i <= 200; i++) c.give(alice, Request, alice.request(100 + i, i, i === 100 ? 'x'.repeat(500) : `operation ${i}`), 0);
-    c.lose();
-    const before = c.history.length;
-    c.run(40_000);
-    t.equal(c.replica(1).chain(202), c.replica(0).chain(202));
-    t.equal(c.replica(2).chain(202), c.replica(0).chain(202), 'the spare as well');
-    const sent = c.history.slice(before);
-    return {
-      c,
-      fetches: sent.filter((packet) => packet.from === 1 && packet.message.type === Fetch.type).length,
-      chunks: sent.filter((packet) => packet.to === 1 && packet.message.type === Chunk.type).length,
-      tooLong: sent.filter(({ bytes }) => ENVELOPE_BYTES + bytes.length > datagramBytes).map(({ bytes }) => bytes.length),
+t.test(
+  'no message is longer than a datagram, but for one operation that is; and a transfer takes no more questions for it',
+  (t) => {
+    const datagramBytes = 256;
+    const transfer = (
+      longest: number | undefined,
+    ): { fetches: number; chunks: number; tooLong: number[]; c: Cluster } => {
+      const { c, alice } = scene({
+        limits: { chunkBytes: 2000 },
+        ...(longest === undefined ? {} : { datagramBytes: longest }),
+        timings: { orderHoldUs: 1_000_000 },
+      });
+      c.lose();
+      for (let i = 1; i <= 200; i++)
+        c.give(alice, Request, alice.request(100 + i, i, i === 100 ? 'x'.repeat(500) : `operation ${i}`), 0);
+      c.lose();
+      const before = c.history.length;
+      c.run(40_000);
+      t.equal(c.replica(1).chain(202), c.replica(0).chain(202));
+      t.equal(c.replica(2).chain(202), c.replica(0).chain(202), 'the spare as well');
+      const sent = c.history.slice(before);
+      return {
+        c,
+        fetches: sent.filter((packet) => packet.from === 1 && packet.message.type === Fetch.type).length,
+        chunks: sent.filter((packet) => packet.to === 1 && packet.message.type === Chunk.type).length,
+        tooLong: sent
+          .filter(({ bytes }) => ENVELOPE_BYTES + bytes.length > datagramBytes)
+          .map(({ bytes }) => bytes.length),
+      };
     };
-  };
-  const short = transfer(datagramBytes);
-  t.ok(short.tooLong.every((length) => length > 500 && length < 700), `only the operation of 500 bytes is longer: ${short.tooLong.join(', ')}`);
-  t.ok(short.tooLong.length > 0 && short.tooLong.length <= 4, 'and travels alone');
-  const long = transfer(60_000);
-  t.ok(short.chunks > 5 * long.chunks, `${short.chunks} chunks in place of ${long.chunks}`);
-  t.ok(short.fetches <= long.fetches + 3, `${short.fetches} questions in place of ${long.fetches}: answers come in as many datagrams as they take`);
-  t.end();
-});
+    const short = transfer(datagramBytes);
+    t.ok(
+      short.tooLong.every((length) => length > 500 && length < 700),
+      `only the operation of 500 bytes is longer: ${short.tooLong.join(', ')}`,
+    );
+    t.ok(short.tooLong.length > 0 && short.tooLong.length <= 4, 'and travels alone');
+    const long = transfer(60_000);
+    t.ok(short.chunks > 5 * long.chunks, `${short.chunks} chunks in place of ${long.chunks}`);
+    t.ok(
+      short.fetches <= long.fetches + 3,
+      `${short.fetches} questions in place of ${long.fetches}: answers come in as many datagrams as they take`,
+    );
+    t.end();
+  },
+);
 
 t.test('a lost chunk of an answer costs one question more, not the transfer; a version 3 asker gets one chunk', (t) => {
   const { c, alice } = scene({ limits: { chunkBytes: 2000 }, datagramBytes: 256 });
@@ -256,12 +383,25 @@ t.test('a lost chunk of an answer costs one question more, not the transfer; a v
   c.run(40_000);
   t.equal(c.replica(1).chain(42), c.replica(0).chain(42));
   t.equal(c.replica(0).state.view, 0);
-  const one = c.replica(0).receive(Fetch, { view: 0, logView: 0, baseIndex: 2n, baseChain: c.replica(0).chain(2) }, 1).filter(({ message }) => message.type === Chunk.type);
-  t.strictSame(one.map(({ values }) => values['more']), [0], 'room 0 is what version 3 says');
-  const several = c.replica(0).receive(Fetch, { view: 0, logView: 0, baseIndex: 2n, baseChain: c.replica(0).chain(2), room: 60_000 }, 1).filter(({ message }) => message.type === Chunk.type);
+  const one = c
+    .replica(0)
+    .receive(Fetch, { view: 0, logView: 0, baseIndex: 2n, baseChain: c.replica(0).chain(2) }, 1)
+    .filter(({ message }) => message.type === Chunk.type);
+  t.strictSame(
+    one.map(({ values }) => values['more']),
+    [0],
+    'room 0 is what version 3 says',
+  );
+  const several = c
+    .replica(0)
+    .receive(Fetch, { view: 0, logView: 0, baseIndex: 2n, baseChain: c.replica(0).chain(2), room: 60_000 }, 1)
+    .filter(({ message }) => message.type === Chunk.type);
   t.ok(several.length > 5, 'no more than this cluster gives at once');
   t.ok(several.reduce((sum, { values }) => sum + (values['entries'] as Uint8Array).length, 0) <= 2_000);
-  t.strictSame(several.map(({ values }) => values['more']), [...several.slice(1).map(() => 1), 0]);
+  t.strictSame(
+    several.map(({ values }) => values['more']),
+    [...several.slice(1).map(() => 1), 0],
+  );
   t.end();
 });
 
@@ -280,8 +420,14 @@ t.test('a snapshot comes in pieces that datagrams carry', (t) => {
   t.strictSame(journal(c, 2), journal(c, 0));
   const sent = c.history.slice(before);
   const pieces = sent.filter(({ message }) => message.type === SnapshotChunk.type);
-  t.ok(pieces.length > 20 && pieces.length >= 4 * sent.filter(({ message }) => message.type === SnapshotFetch.type).length, `${pieces.length} pieces`);
-  t.ok(sent.every(({ bytes }) => ENVELOPE_BYTES + bytes.length <= datagramBytes), 'none is longer than a datagram');
+  t.ok(
+    pieces.length > 20 && pieces.length >= 4 * sent.filter(({ message }) => message.type === SnapshotFetch.type).length,
+    `${pieces.length} pieces`,
+  );
+  t.ok(
+    sent.every(({ bytes }) => ENVELOPE_BYTES + bytes.length <= datagramBytes),
+    'none is longer than a datagram',
+  );
   t.end();
 });
 
@@ -292,9 +438,23 @@ t.test('spares fetch committed entries, from a member that is not the primary, a
   c.run(20_000);
   c.give(alice, Request, alice.request(101, 2, 'b'), 0, 1);
   t.strictSame(journal(c, 2), ['a'], 'so that they can take over at once');
-  t.strictSame([...new Set(c.history.slice(before).filter((packet) => packet.from === 2 && packet.message.type === Fetch.type).map((packet) => packet.to))], [1]);
+  t.strictSame(
+    [
+      ...new Set(
+        c.history
+          .slice(before)
+          .filter((packet) => packet.from === 2 && packet.message.type === Fetch.type)
+          .map((packet) => packet.to),
+      ),
+    ],
+    [1],
+  );
   c.lose();
-  const chunk = (): unknown => c.replica(1).receive(Fetch, { view: 0, logView: 0, baseIndex: 2n, baseChain: c.replica(1).chain(2) }, 2).map((packet) => packet.values['lastIndex']);
+  const chunk = (): unknown =>
+    c
+      .replica(1)
+      .receive(Fetch, { view: 0, logView: 0, baseIndex: 2n, baseChain: c.replica(1).chain(2) }, 2)
+      .map((packet) => packet.values['lastIndex']);
   t.strictSame(chunk(), [3n], 'a member hands over what is committed, not the rest of its log');
   t.end();
 });
@@ -307,7 +467,14 @@ t.test('a spare executes what it fetched at once, not at the next Sync; and no m
   t.strictSame(journal(c, 2), [], 'it does not know what is committed');
   c.lose();
   const primary = c.replica(0);
-  const [fetch] = c.replica(2).receive(Sync, { view: 0, lastIndex: 5n, lastChain: primary.chain(5), committedIndex: 4n, committedChain: primary.chain(4) }, 0).filter(({ message }) => message.type === Fetch.type);
+  const [fetch] = c
+    .replica(2)
+    .receive(
+      Sync,
+      { view: 0, lastIndex: 5n, lastChain: primary.chain(5), committedIndex: 4n, committedChain: primary.chain(4) },
+      0,
+    )
+    .filter(({ message }) => message.type === Fetch.type);
   c.arrive(fetch!);
   c.settle();
   t.equal(c.replica(2).last, 5, 'the member knew of one more that is committed');

@@ -9,7 +9,8 @@ function choose(n: number, k: number): number {
 function subsets(n: number, k: number): number[][] {
   if (k === 0) return [[]];
   const found: number[][] = [];
-  for (let first = 0; first < n; first++) for (const rest of subsets(n - first - 1, k - 1)) found.push([first, ...rest.map((x) => first + 1 + x)]);
+  for (let first = 0; first < n; first++)
+    for (const rest of subsets(n - first - 1, k - 1)) found.push([first, ...rest.map((x) => first + 1 + x)]);
   return found;
 }
 
@@ -74,24 +75,36 @@ t.test('next is the smallest view above whose quorum is alive and whose primary 
           const primaries = primary < 0 ? alive & 0b1010101 : 1 << primary;
           let expected = -1;
           for (let view = above + 2 * views.cycle; view > above; view--) {
-            const fits = views.members(view).every((r) => (alive >>> r) & 1) && ((primaries >>> views.primary(view)) & 1) === 1;
+            const fits =
+              views.members(view).every((r) => (alive >>> r) & 1) && ((primaries >>> views.primary(view)) & 1) === 1;
             if (fits) expected = view;
           }
           const found = views.next(above, alive, primary, primary < 0 ? primaries : 0);
-          if (found !== expected) t.fail(`N = ${n}: next(${above}, ${alive.toString(2)}, ${primary}) is ${found}, not ${expected}`);
+          if (found !== expected)
+            t.fail(`N = ${n}: next(${above}, ${alive.toString(2)}, ${primary}) is ${found}, not ${expected}`);
         }
       }
     }
     t.equal(views.next(MAX_VIEW, (1 << n) - 1, -1, (1 << n) - 1), -1, 'after the last view there is none');
     t.equal(views.next(MAX_VIEW - 1, (1 << n) - 1, -1, (1 << n) - 1), MAX_VIEW);
-    if (n > 1) t.equal(views.next(0, maskOf(Array.from({ length: views.f }, (_, r) => r)), -1, -1), -1, 'f replicas have no view');
+    if (n > 1)
+      t.equal(
+        views.next(0, maskOf(Array.from({ length: views.f }, (_, r) => r)), -1, -1),
+        -1,
+        'f replicas have no view',
+      );
   }
   t.end();
 });
 
 t.test('a cluster has an odd number of replicas from 1 to MAX_REPLICAS', (t) => {
-  for (const n of [0, 2, 4, -1, 1.5, NaN, MAX_REPLICAS + 1, MAX_REPLICAS + 2]) t.throws(() => new Views(n), { name: 'RangeError', message: /odd number of replicas/ }, `${n}`);
+  for (const n of [0, 2, 4, -1, 1.5, NaN, MAX_REPLICAS + 1, MAX_REPLICAS + 2])
+    t.throws(() => new Views(n), { name: 'RangeError', message: /odd number of replicas/ }, `${n}`);
   const largest = new Views(MAX_REPLICAS);
-  t.equal(new Set(Array.from({ length: largest.cycle }, (_, view) => `${largest.primary(view)}:${largest.memberMask(view)}`)).size, 13 * choose(12, 6));
+  t.equal(
+    new Set(Array.from({ length: largest.cycle }, (_, view) => `${largest.primary(view)}:${largest.memberMask(view)}`))
+      .size,
+    13 * choose(12, 6),
+  );
   t.end();
 });

@@ -69,10 +69,20 @@ t.test('a long answer goes only where somebody receives it', async (t) => {
   t.equal(withheld(), 0, 'nothing of an honest client is withheld: it was asked when it said hello');
 
   await using former = await Client.connect({ cluster, lanes: 1, timeout: 20_000, wireVersion: 3 });
-  t.equal(Buffer.from((await new KvClient(former).get('long'))!).toString(), LONG, 'a client that says no hello is served as well: it is asked in place of the first long answer');
+  t.equal(
+    Buffer.from((await new KvClient(former).get('long'))!).toString(),
+    LONG,
+    'a client that says no hello is served as well: it is asked in place of the first long answer',
+  );
   const before = withheld();
 
-  const envelope = new Envelope(loadHash(), parseInt(cluster.id.slice(0, 8), 16) | 0, parseInt(cluster.id.slice(8), 16) | 0, CLIENT_SENDER, 1);
+  const envelope = new Envelope(
+    loadHash(),
+    parseInt(cluster.id.slice(0, 8), 16) | 0,
+    parseInt(cluster.id.slice(8), 16) | 0,
+    CLIENT_SENDER,
+    1,
+  );
   const datagram = (length: number, write: (bytes: Uint8Array, o: number) => void): Uint8Array => {
     const bytes = new Uint8Array(ENVELOPE_BYTES + length);
     write(bytes, ENVELOPE_BYTES);
@@ -93,7 +103,11 @@ t.test('a long answer goes only where somebody receives it', async (t) => {
   t.teardown(() => asker.close());
   for (let i = 0; i < 5; i++) {
     const answers = await asker.say(question);
-    t.same(answers.map((bytes) => typeOf(bytes, ENVELOPE_BYTES)), [Challenge.type], 'in its place it is asked for a proof');
+    t.same(
+      answers.map((bytes) => typeOf(bytes, ENVELOPE_BYTES)),
+      [Challenge.type],
+      'in its place it is asked for a proof',
+    );
   }
   t.ok(asker.received <= AMPLIFICATION * asker.sent, `${asker.received} bytes for ${asker.sent}`);
   t.equal(withheld() - before, 5);
@@ -104,7 +118,11 @@ t.test('a long answer goes only where somebody receives it', async (t) => {
   t.teardown(() => other.close());
   await other.say(question);
   await other.say(proof);
-  t.same((await other.say(question)).map((bytes) => typeOf(bytes, ENVELOPE_BYTES)), [Challenge.type], 'the proof of one address is none for another');
+  t.same(
+    (await other.say(question)).map((bytes) => typeOf(bytes, ENVELOPE_BYTES)),
+    [Challenge.type],
+    'the proof of one address is none for another',
+  );
 
   await asker.say(proof);
   const [answer] = await asker.say(question);

@@ -8,7 +8,13 @@ const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 
 t.test('an error carries the traits of its code', async (t) => {
   const error = new JitPaxosError('port-in-use', 'message; cure', new Error('EADDRINUSE'));
-  t.match(error, { name: 'JitPaxosError', code: 'port-in-use', category: 'environment', retryable: true, message: 'message; cure' });
+  t.match(error, {
+    name: 'JitPaxosError',
+    code: 'port-in-use',
+    category: 'environment',
+    retryable: true,
+    message: 'message; cure',
+  });
   t.match(error.cause, { message: 'EADDRINUSE' });
   t.ok(error instanceof Error);
   t.notOk('cause' in new JitPaxosError('busy', 'x'));

@@ -18,50 +18,75 @@ import { clusterConfig } from './fixtures.js';
 const FLOOD = 4_000;
 
 for (const transport of ['dgram', 'native'] as const) {
-  t.test(`over ${transport}`, { skip: transport === 'native' && !native.available ? `there is no addon: ${native.reason}` : false }, async (t) => {
-    const cluster = await clusterConfig(1);
-    const replica = await Replica.start({ cluster, id: 0, machine: new EchoMachine(), transport, logger: silentLogger });
-    t.teardown(() => replica.close());
-    await using client = await Client.connect({ cluster, transport, lanes: 1, timeout: 20_000 });
-    t.equal(replica.status().transport.counters['datagrams_queued'], 0, 'nobody waits as long as there is no crowd');
+  t.test(
+    `over ${transport}`,
+    { skip: transport === 'native' && !native.available ? `there is no addon: ${native.reason}` : false },
+    async (t) => {
+      const cluster = await clusterConfig(1);
+      const replica = await Replica.start({
+        cluster,
+        id: 0,
+        machine: new EchoMachine(),
+        transport,
+        logger: silentLogger,
+      });
+      t.teardown(() => replica.close());
+      await using client = await Client.connect({ cluster, transport, lanes: 1, timeout: 20_000 });
+      t.equal(replica.status().transport.counters['datagrams_queued'], 0, 'nobody waits as long as there is no crowd');
 
-    const flooder = createSocket({ type: 'udp4', recvBufferSize: 4 << 20, sendBufferSize: 4 << 20, lookup: (host, _options, done) => done(null, host, 4) });
-    t.teardown(() => flooder.close());
-    await new Promise<void>((resolve) => flooder.bind(0, '127.0.0.1', resolve));
-    const heard = { busy: 0, unknown: 0 };
-    flooder.on('message', (bytes) => {
-      for (let at = ENVELOPE_BYTES; at + Reject.size <= bytes.length; at += Reject.size) {
-        if (bytes[at + 1] !== Reject.type) return;
-        if (bytes[at + Reject.at.reason] === RejectReason.busy) heard.busy++;
-        else heard.unknown++;
+      const flooder = createSocket({
+        type: 'udp4',
+        recvBufferSize: 4 << 20,
+        sendBufferSize: 4 << 20,
+        lookup: (host, _options, done) => done(null, host, 4),
+      });
+      t.teardown(() => flooder.close());
+      await new Promise<void>((resolve) => flooder.bind(0, '127.0.0.1', resolve));
+      const heard = { busy: 0, unknown: 0 };
+      flooder.on('message', (bytes) => {
+        for (let at = ENVELOPE_BYTES; at + Reject.size <= bytes.length; at += Reject.size) {
+          if (bytes[at + 1] !== Reject.type) return;
+          if (bytes[at + Reject.at.reason] === RejectReason.busy) heard.busy++;
+          else heard.unknown++;
+        }
+      });
+      const datagram = requestOfNobody(cluster.id, 1);
+      const port = Number(cluster.replicas[0]!.split(':').at(-1));
+      send(flooder, datagram, port, 1); // an endpoint that is not known yet is not made to wait
+      await sleep(20);
+      const floods = async (): Promise<void> => {
+        send(flooder, datagram, port, FLOOD);
+        t.same(
+          await client.execute(new Uint8Array([1, 2, 3])),
+          new Uint8Array([1, 2, 3]),
+          'another client is answered',
+        );
+      };
+      for (let round = 0; round < 5; round++) await floods();
+      await sleep(50);
+      const {
+        transport: {
+          counters: { datagrams_queued: queued },
+        },
+        drops: { crowded },
+        counters,
+      } = replica.status();
+      t.ok(queued! > 0, `${queued} datagrams waited`);
+      t.ok(crowded! > 0, `${crowded} were refused`);
+      t.ok(counters['rejected_busy']! > 0 && heard.busy > 0, `${heard.busy} answers said busy`);
+      t.ok(counters['rejected_busy']! < crowded!, 'and not each refusal costs an answer');
+      t.ok(heard.unknown > heard.busy, 'what waited was handled');
+
+      let before = -1;
+      for (let waited = 0; waited < 100 && before !== heard.unknown; waited++) {
+        before = heard.unknown; // answers to the flood may still be on their way
+        await sleep(100);
       }
-    });
-    const datagram = requestOfNobody(cluster.id, 1);
-    const port = Number(cluster.replicas[0]!.split(':').at(-1));
-    send(flooder, datagram, port, 1); // an endpoint that is not known yet is not made to wait
-    await sleep(20);
-    const floods = async (): Promise<void> => {
-      send(flooder, datagram, port, FLOOD);
-      t.same(await client.execute(new Uint8Array([1, 2, 3])), new Uint8Array([1, 2, 3]), 'another client is answered');
-    };
-    for (let round = 0; round < 5; round++) await floods();
-    await sleep(50);
-    const { transport: { counters: { datagrams_queued: queued } }, drops: { crowded }, counters } = replica.status();
-    t.ok(queued! > 0, `${queued} datagrams waited`);
-    t.ok(crowded! > 0, `${crowded} were refused`);
-    t.ok(counters['rejected_busy']! > 0 && heard.busy > 0, `${heard.busy} answers said busy`);
-    t.ok(counters['rejected_busy']! < crowded!, 'and not each refusal costs an answer');
-    t.ok(heard.unknown > heard.busy, 'what waited was handled');
-
-    let before = -1;
-    for (let waited = 0; waited < 100 && before !== heard.unknown; waited++) {
-      before = heard.unknown; // answers to the flood may still be on their way
-      await sleep(100);
-    }
-    send(flooder, datagram, port, 1);
-    for (let waited = 0; waited < 100 && heard.unknown === before; waited++) await sleep(10);
-    t.equal(heard.unknown, before + 1, 'at once when the load is gone');
-  });
+      send(flooder, datagram, port, 1);
+      for (let waited = 0; waited < 100 && heard.unknown === before; waited++) await sleep(10);
+      t.equal(heard.unknown, before + 1, 'at once when the load is gone');
+    },
+  );
 }
 
 function requestOfNobody(clusterId: string, replicas: number): Uint8Array {
@@ -69,7 +94,13 @@ function requestOfNobody(clusterId: string, replicas: number): Uint8Array {
   begin(Request, bytes, ENVELOPE_BYTES);
   writeI32(bytes, ENVELOPE_BYTES + Request.at.session, 7);
   writeI32(bytes, ENVELOPE_BYTES + Request.at.request, 1);
-  new Envelope(loadHash(), parseInt(clusterId.slice(0, 8), 16) | 0, parseInt(clusterId.slice(8), 16) | 0, CLIENT_SENDER, replicas).seal(bytes, 0, bytes.length);
+  new Envelope(
+    loadHash(),
+    parseInt(clusterId.slice(0, 8), 16) | 0,
+    parseInt(clusterId.slice(8), 16) | 0,
+    CLIENT_SENDER,
+    replicas,
+  ).seal(bytes, 0, bytes.length);
   return bytes;
 }
 

@@ -31,6 +31,12 @@ export async function clusterConfig(count: number, hosts: readonly string[] = ['
   return { schema: 'jitpaxos.cluster/1', id: '00c0ffee12345678', replicas, limits: LIMITS };
 }
 
-export async function startReplicas(cluster: ClusterConfig, machine: () => ReplicaOptions['machine'], extra: Partial<ReplicaOptions> = {}): Promise<Replica[]> {
-  return Promise.all(cluster.replicas.map((_, id) => Replica.start({ cluster, id, machine: machine(), logger: silentLogger, ...extra })));
+export async function startReplicas(
+  cluster: ClusterConfig,
+  machine: () => ReplicaOptions['machine'],
+  extra: Partial<ReplicaOptions> = {},
+): Promise<Replica[]> {
+  return Promise.all(
+    cluster.replicas.map((_, id) => Replica.start({ cluster, id, machine: machine(), logger: silentLogger, ...extra })),
+  );
 }

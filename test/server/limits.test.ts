@@ -18,14 +18,27 @@ t.test('a cluster of one replica, started anew with lower limits', async (t) => 
   const data = mkdtempSync(join(tmpdir(), 'jitpaxos-limits-'));
   t.teardown(() => rmSync(data, { recursive: true, force: true }));
   const cluster = await clusterConfig(1);
-  const start = (limits: Partial<Limits>): Promise<Replica> => Replica.start({ cluster, id: 0, machine: new KvMachine(), data, durability: 'fsync', limits, logger: silentLogger });
+  const start = (limits: Partial<Limits>): Promise<Replica> =>
+    Replica.start({
+      cluster,
+      id: 0,
+      machine: new KvMachine(),
+      data,
+      durability: 'fsync',
+      limits,
+      logger: silentLogger,
+    });
   const withStore = async (use: (kv: KvClient) => Promise<void>): Promise<void> => {
     await using client = await Client.connect({ cluster, lanes: 16, timeout: 120_000, connectTimeout: 60_000 }); // a busy disk is no failure
     await use(new KvClient(client));
   };
   const first = await start({ logEntries: 1024, operationBytes: 4096, logBytes: 1 << 20 });
   try {
-    await withStore((kv) => Promise.all(Array.from({ length: ENTRIES }, (_, i) => kv.put(`k${i}`, 'x'.repeat(1 + (i % 500))))).then(() => undefined));
+    await withStore((kv) =>
+      Promise.all(Array.from({ length: ENTRIES }, (_, i) => kv.put(`k${i}`, 'x'.repeat(1 + (i % 500))))).then(
+        () => undefined,
+      ),
+    );
   } finally {
     await first.close();
   }
@@ -36,7 +49,8 @@ t.test('a cluster of one replica, started anew with lower limits', async (t) => 
       t.equal(replica.status().status, 'normal');
       await withStore(async (kv) => {
         const wrong: number[] = [];
-        for (let i = 0; i < ENTRIES; i++) if (Buffer.from((await kv.get(`k${i}`)) ?? []).toString() !== 'x'.repeat(1 + (i % 500))) wrong.push(i);
+        for (let i = 0; i < ENTRIES; i++)
+          if (Buffer.from((await kv.get(`k${i}`)) ?? []).toString() !== 'x'.repeat(1 + (i % 500))) wrong.push(i);
         t.same(wrong, []);
         await kv.put('long', 'y'.repeat(3000));
       });
@@ -45,11 +59,18 @@ t.test('a cluster of one replica, started anew with lower limits', async (t) => 
     }
   });
 
-  await t.test('an operation that is longer than any may be: refused by name, and the directory is free again', async (t) => {
-    await t.rejects(start({ logEntries: 64, operationBytes: 600, logBytes: 1 << 20 }), { code: 'limits-too-small', category: 'caller', message: /entry \d+ has an operation of 30\d\d bytes, and operationBytes is 600; raise/ });
-    const replica = await start({ logEntries: 64, operationBytes: 4096, logBytes: 1 << 20 });
-    await replica.close();
-  });
+  await t.test(
+    'an operation that is longer than any may be: refused by name, and the directory is free again',
+    async (t) => {
+      await t.rejects(start({ logEntries: 64, operationBytes: 600, logBytes: 1 << 20 }), {
+        code: 'limits-too-small',
+        category: 'caller',
+        message: /entry \d+ has an operation of 30\d\d bytes, and operationBytes is 600; raise/,
+      });
+      const replica = await start({ logEntries: 64, operationBytes: 4096, logBytes: 1 << 20 });
+      await replica.close();
+    },
+  );
 });
 
 t.test('what is not known to be committed has to fit at once', (t) => {
@@ -59,7 +80,10 @@ t.test('what is not known to be committed has to fit at once', (t) => {
   t.equal(misfitOf(entries, 5, 4, limits), undefined);
   t.match(misfitOf(entries, 5, 4, { ...limits, operationBytes: 29 }), /^entry 7 has an operation of 30 bytes/);
   t.equal(misfitOf(entries, 5, 5, { ...limits, logEntries: 2 }), undefined);
-  t.match(misfitOf(entries, 5, 4, { ...limits, logEntries: 2 }), /^3 entries are not known to be committed, and logEntries is 2/);
+  t.match(
+    misfitOf(entries, 5, 4, { ...limits, logEntries: 2 }),
+    /^3 entries are not known to be committed, and logEntries is 2/,
+  );
   t.equal(misfitOf(entries, 5, 6, { ...limits, logBytes: 62 }), undefined);
   t.match(misfitOf(entries, 5, 6, { ...limits, logBytes: 61 }), /take 62 bytes, and logBytes is 61/);
   t.end();

@@ -21,7 +21,7 @@ import { REJECT_REASON_NAMES } from '../../src/wire/messages.js';
 import { clusterConfig, startReplicas } from './fixtures.js';
 
 /** What stands behind a name and labels in an exposition. */
-function valueOf(text: string, series: string): number | undefined {
+function sampleOf(text: string, series: string): number | undefined {
   const line = text.split('\n').find((each) => each.startsWith(`${series} `));
   return line === undefined ? undefined : Number(line.slice(series.length + 1));
 }
@@ -39,30 +39,75 @@ t.test('names and help texts', async (t) => {
   const { replicas, client } = await running(t, 1);
   t.same(lint(replicas[0]!.metrics(), METRIC_PREFIX), []);
   t.same(lint(client.metrics(), METRIC_PREFIX), []);
-  t.same(lint([...replicas[0]!.metrics(), ...client.metrics()], METRIC_PREFIX), [], 'a process with both has no name twice');
+  t.same(
+    lint([...replicas[0]!.metrics(), ...client.metrics()], METRIC_PREFIX),
+    [],
+    'a process with both has no name twice',
+  );
   // Every counter has a value of its own, and each has to come out somewhere.
   const report = replicas[0]!.status();
-  const marked = (names: readonly string[], base: number): Record<string, number> => Object.fromEntries(names.map((name, i) => [name, base + i]));
+  const marked = (names: readonly string[], base: number): Record<string, number> =>
+    Object.fromEntries(names.map((name, i) => [name, base + i]));
   const text = expose(
     replicaMetrics({
-      report: { ...report, counters: marked(COUNTER_NAMES, 51_000), transport: { kind: 'dgram', idle: 'poll', counters: marked(TRANSPORT_COUNTER_NAMES, 52_000) }, drops: marked(DROP_REASON_NAMES.slice(1), 53_000), replicaClocks: { offsetsNs: [0, null, 2_000_000_000], off: [2], divided: false, says: 'x' }, chain: { function: 'x', fingerprint: 'x', differs: [1, 2] }, clusterFileDiffers: [2], clock: { source: 'tai', epoch: 'tai', errorBoundNs: 1_500, offsetNs: -250, healthy: false, changes: 61, steps: 62, fallbacks: 63 } },
+      report: {
+        ...report,
+        counters: marked(COUNTER_NAMES, 51_000),
+        transport: { kind: 'dgram', idle: 'poll', counters: marked(TRANSPORT_COUNTER_NAMES, 52_000) },
+        drops: marked(DROP_REASON_NAMES.slice(1), 53_000),
+        replicaClocks: { offsetsNs: [0, null, 2_000_000_000], off: [2], divided: false, says: 'x' },
+        chain: { function: 'x', fingerprint: 'x', differs: [1, 2] },
+        clusterFileDiffers: [2],
+        clock: {
+          source: 'tai',
+          epoch: 'tai',
+          errorBoundNs: 1_500,
+          offsetNs: -250,
+          healthy: false,
+          changes: 61,
+          steps: 62,
+          fallbacks: 63,
+        },
+      },
       arrivalSlackUs: { bounds: [], counts: [0], sum: 0 },
-      disk: { writeUs: { bounds: [500], counts: [7, 1], sum: 2_000 }, syncUs: { bounds: [500], counts: [3, 0], sum: 900 } },
+      disk: {
+        writeUs: { bounds: [500], counts: [7, 1], sum: 2_000 },
+        syncUs: { bounds: [500], counts: [3, 0], sum: 900 },
+      },
       residentBytes: 1,
     }),
   );
   const values = new Set(text.split('\n').map((line) => Number(line.split(' ').at(-1))));
-  for (const [names, base] of [[COUNTER_NAMES, 51_000], [TRANSPORT_COUNTER_NAMES, 52_000], [DROP_REASON_NAMES.slice(1), 53_000]] as const) names.forEach((name, i) => t.ok(values.has(base + i), name));
-  t.equal(valueOf(text, 'jitpaxos_clock_error_bound_seconds'), 1.5e-6);
-  t.equal(valueOf(text, 'jitpaxos_clock_offset_seconds'), -2.5e-7);
-  for (const [name, value] of [['healthy', 0], ['changes_total', 61], ['steps_total', 62], ['fallbacks_total', 63]] as const) t.equal(valueOf(text, `jitpaxos_clock_${name}`), value, name);
-  t.equal(valueOf(text, 'jitpaxos_replica_clock_offset_seconds{replica="2"}'), 2);
-  t.same([0, 1, 2].map((replica) => valueOf(text, `jitpaxos_replica_clock_off{replica="${replica}"}`)), [0, undefined, 1], 'of a replica that was not heard nothing is said');
-  t.equal(valueOf(text, 'jitpaxos_replica_clocks_divided'), 0);
-  t.same(['chain', 'cluster_file'].map((where) => valueOf(text, `jitpaxos_replicas_set_up_otherwise{in="${where}"}`)), [2, 1]);
-  t.equal(valueOf(text, 'jitpaxos_log_write_seconds_bucket{le="0.0005"}'), 7);
-  t.equal(valueOf(text, 'jitpaxos_disk_sync_seconds_sum'), 9e-4);
-  for (const reason of REJECT_REASON_NAMES.slice(1)) t.ok(valueOf(text, `jitpaxos_requests_rejected_total{reason="${reason}"}`)! > 51_000, reason);
+  for (const [names, base] of [
+    [COUNTER_NAMES, 51_000],
+    [TRANSPORT_COUNTER_NAMES, 52_000],
+    [DROP_REASON_NAMES.slice(1), 53_000],
+  ] as const)
+    names.forEach((name, i) => t.ok(values.has(base + i), name));
+  t.equal(sampleOf(text, 'jitpaxos_clock_error_bound_seconds'), 1.5e-6);
+  t.equal(sampleOf(text, 'jitpaxos_clock_offset_seconds'), -2.5e-7);
+  for (const [name, value] of [
+    ['healthy', 0],
+    ['changes_total', 61],
+    ['steps_total', 62],
+    ['fallbacks_total', 63],
+  ] as const)
+    t.equal(sampleOf(text, `jitpaxos_clock_${name}`), value, name);
+  t.equal(sampleOf(text, 'jitpaxos_replica_clock_offset_seconds{replica="2"}'), 2);
+  t.same(
+    [0, 1, 2].map((replica) => sampleOf(text, `jitpaxos_replica_clock_off{replica="${replica}"}`)),
+    [0, undefined, 1],
+    'of a replica that was not heard nothing is said',
+  );
+  t.equal(sampleOf(text, 'jitpaxos_replica_clocks_divided'), 0);
+  t.same(
+    ['chain', 'cluster_file'].map((where) => sampleOf(text, `jitpaxos_replicas_set_up_otherwise{in="${where}"}`)),
+    [2, 1],
+  );
+  t.equal(sampleOf(text, 'jitpaxos_log_write_seconds_bucket{le="0.0005"}'), 7);
+  t.equal(sampleOf(text, 'jitpaxos_disk_sync_seconds_sum'), 9e-4);
+  for (const reason of REJECT_REASON_NAMES.slice(1))
+    t.ok(sampleOf(text, `jitpaxos_requests_rejected_total{reason="${reason}"}`)! > 51_000, reason);
 });
 
 t.test('lint sees what it is for', (t) => {
@@ -79,7 +124,15 @@ t.test('lint sees what it is for', (t) => {
     ['no number', gauge('jitpaxos_view', 'View', NaN)],
     ['a counter below zero', counter('jitpaxos_requests_total', 'Requests', -1)],
     ['a histogram without its unit', { name: 'jitpaxos_slack', kind: 'histogram', help: 'Slack', samples: [] }],
-    ['bounds that do not ascend', { name: 'jitpaxos_slack_seconds', kind: 'histogram', help: 'Slack', samples: [{ bounds: [2, 1], counts: [0, 0, 0], sum: 0 }] }],
+    [
+      'bounds that do not ascend',
+      {
+        name: 'jitpaxos_slack_seconds',
+        kind: 'histogram',
+        help: 'Slack',
+        samples: [{ bounds: [2, 1], counts: [0, 0, 0], sum: 0 }],
+      },
+    ],
     ['a label that is reserved', gauge('jitpaxos_view', 'View', [{ labels: { le: '1' }, value: 1 }])],
   ];
   for (const [what, family] of wrong) t.equal(lint([family].flat(), METRIC_PREFIX).length, 1, what);
@@ -90,7 +143,15 @@ t.test('the text format', (t) => {
   const buckets = new BucketCounts([1, 10]);
   for (const value of [-5, 1, 2, 10, 11, 1e9]) buckets.record(value);
   const { bounds, counts, sum } = buckets.snapshot();
-  const text = expose([gauge('jitpaxos_a', 'A "quoted" \\ line\nand another', [{ labels: { path: 'a"b\\c\nd' }, value: 0.5 }]), { name: 'jitpaxos_b_seconds', kind: 'histogram', help: 'B', samples: [{ labels: { call: 'x' }, bounds, counts, sum }] }]);
+  const text = expose([
+    gauge('jitpaxos_a', 'A "quoted" \\ line\nand another', [{ labels: { path: 'a"b\\c\nd' }, value: 0.5 }]),
+    {
+      name: 'jitpaxos_b_seconds',
+      kind: 'histogram',
+      help: 'B',
+      samples: [{ labels: { call: 'x' }, bounds, counts, sum }],
+    },
+  ]);
   t.equal(
     text,
     [
@@ -116,57 +177,71 @@ t.test('what is counted is what happened', async (t) => {
   for (let i = 0; i < 20; i++) await store.put(`key-${i}`, 'value');
   await store.get('key-1');
   const mine = expose(client.metrics());
-  t.equal(valueOf(mine, 'jitpaxos_commits_total{path="fast"}')! + valueOf(mine, 'jitpaxos_commits_total{path="reconciled"}')!, client.stats().commits);
+  t.equal(
+    sampleOf(mine, 'jitpaxos_commits_total{path="fast"}')! +
+      sampleOf(mine, 'jitpaxos_commits_total{path="reconciled"}')!,
+    client.stats().commits,
+  );
   t.ok(client.stats().commits >= 20);
-  const offset = valueOf(mine, 'jitpaxos_client_clock_offset_seconds{replica="0"}')!;
-  const open = valueOf(mine, 'jitpaxos_client_clock_offset_uncertainty_seconds{replica="0"}')!;
+  const offset = sampleOf(mine, 'jitpaxos_client_clock_offset_seconds{replica="0"}')!;
+  const open = sampleOf(mine, 'jitpaxos_client_clock_offset_uncertainty_seconds{replica="0"}')!;
   t.ok(open > 0 && Math.abs(offset) <= open + 1e-4, `one clock is ${offset} s from itself, known to ${open} s`);
-  t.equal(valueOf(mine, 'jitpaxos_client_clock_correction_seconds'), 0);
-  t.equal(valueOf(mine, 'jitpaxos_commit_duration_seconds_count{call="execute"}'), 20);
-  t.equal(valueOf(mine, 'jitpaxos_commit_duration_seconds_count{call="query"}'), 1);
-  const sum = valueOf(mine, 'jitpaxos_commit_duration_seconds_sum{call="execute"}')!;
+  t.equal(sampleOf(mine, 'jitpaxos_client_clock_correction_seconds'), 0);
+  t.equal(sampleOf(mine, 'jitpaxos_commit_duration_seconds_count{call="execute"}'), 20);
+  t.equal(sampleOf(mine, 'jitpaxos_commit_duration_seconds_count{call="query"}'), 1);
+  const sum = sampleOf(mine, 'jitpaxos_commit_duration_seconds_sum{call="execute"}')!;
   t.ok(sum > 0 && sum < 60, `${sum} s for 20 operations`);
   const primary = expose(replicas[0]!.metrics());
-  t.equal(valueOf(primary, 'jitpaxos_is_primary'), 1);
-  t.equal(valueOf(expose(replicas[2]!.metrics()), 'jitpaxos_is_member'), 0, 'a spare');
+  t.equal(sampleOf(primary, 'jitpaxos_is_primary'), 1);
+  t.equal(sampleOf(expose(replicas[2]!.metrics()), 'jitpaxos_is_member'), 0, 'a spare');
   const { lastIndex } = replicas[0]!.status();
-  t.equal(valueOf(primary, 'jitpaxos_log_last_index'), lastIndex);
-  t.equal(valueOf(primary, 'jitpaxos_log_synced_index'), lastIndex, 'the primary has no lag behind itself');
-  const committed = replicas.map((replica) => valueOf(expose(replica.metrics()), 'jitpaxos_entries_committed_total')!);
-  t.same(committed, [valueOf(primary, 'jitpaxos_log_committed_index'), 0, 0], 'commits are counted where they are made');
+  t.equal(sampleOf(primary, 'jitpaxos_log_last_index'), lastIndex);
+  t.equal(sampleOf(primary, 'jitpaxos_log_synced_index'), lastIndex, 'the primary has no lag behind itself');
+  const committed = replicas.map((replica) => sampleOf(expose(replica.metrics()), 'jitpaxos_entries_committed_total')!);
+  t.same(
+    committed,
+    [sampleOf(primary, 'jitpaxos_log_committed_index'), 0, 0],
+    'commits are counted where they are made',
+  );
   t.notMatch(primary, /jitpaxos_(log_write|disk_sync)_seconds_count/, 'in memory there is no disk to be slow');
-  t.ok(valueOf(primary, 'jitpaxos_arrival_slack_seconds_count')! >= 21, 'the registration and every put has a slack');
-  t.equal(valueOf(primary, 'jitpaxos_status{status="normal"}'), 1);
+  t.ok(sampleOf(primary, 'jitpaxos_arrival_slack_seconds_count')! >= 21, 'the registration and every put has a slack');
+  t.equal(sampleOf(primary, 'jitpaxos_status{status="normal"}'), 1);
 });
 
 t.test('a log that is fetched, or read from the disk, was not committed now', async (t) => {
   const cluster = await clusterConfig(3);
   const directories = cluster.replicas.map(() => mkdtempSync(join(tmpdir(), 'jitpaxos-metrics-')));
   t.teardown(() => directories.forEach((path) => rmSync(path, { recursive: true, force: true })));
-  const start = (id: number, data: string): Promise<Replica> => Replica.start({ cluster, id, machine: new KvMachine(), logger: silentLogger, durability: 'fsync', data });
+  const start = (id: number, data: string): Promise<Replica> =>
+    Replica.start({ cluster, id, machine: new KvMachine(), logger: silentLogger, durability: 'fsync', data });
   const replicas = await Promise.all(directories.map((data, id) => start(id, data)));
   t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
   const client = await Client.connect({ cluster });
   t.teardown(() => client.close());
   const store = new KvClient(client);
   for (let i = 0; i < 50; i++) await store.put(`key-${i}`, 'value');
-  const counted = (): number[] => replicas.map((replica) => valueOf(expose(replica.metrics()), 'jitpaxos_entries_committed_total')!);
+  const counted = (): number[] =>
+    replicas.map((replica) => sampleOf(expose(replica.metrics()), 'jitpaxos_entries_committed_total')!);
   const sum = (): number => counted().reduce((all, each) => all + each);
   // A client knows before the primary, which hears of the last ones with the answers to its next Sync.
   for (const end = performance.now() + 20_000; sum() < 50 && performance.now() < end; ) await sleep(5);
   t.ok(sum() >= 50);
   for (const replica of replicas) {
     const text = expose(replica.metrics());
-    const writes = valueOf(text, 'jitpaxos_log_write_seconds_count')!;
-    t.ok(writes > 0 && valueOf(text, 'jitpaxos_disk_sync_seconds_count')! > 0, `${writes} writes are timed`);
-    t.ok(valueOf(text, 'jitpaxos_log_write_seconds_sum')! > 0);
+    const writes = sampleOf(text, 'jitpaxos_log_write_seconds_count')!;
+    t.ok(writes > 0 && sampleOf(text, 'jitpaxos_disk_sync_seconds_count')! > 0, `${writes} writes are timed`);
+    t.ok(sampleOf(text, 'jitpaxos_log_write_seconds_sum')! > 0);
   }
   const spare = replicas.findIndex((replica) => !replica.status().members.includes(replica.id));
   await replicas[spare]!.close();
   for (let i = 0; i < 50; i++) await store.put(`more-${i}`, 'value');
   replicas[spare] = await start(spare, directories[spare]!);
   const behind = replicas.find((_, id) => id !== spare)!.status().committedIndex;
-  for (const end = performance.now() + 20_000; replicas[spare]!.status().committedIndex < behind && performance.now() < end; ) await sleep(20);
+  for (
+    const end = performance.now() + 20_000;
+    replicas[spare]!.status().committedIndex < behind && performance.now() < end;
+  )
+    await sleep(20);
   t.ok(replicas[spare]!.status().committedIndex >= behind, 'it has read its own log and fetched the rest');
   t.equal(counted()[spare], 0, 'and counts nothing of it as committed now');
 });
@@ -175,7 +250,11 @@ t.test('the server', async (t) => {
   let built = 0;
   let ill: string | undefined;
   let waiting: string | undefined = 'status is recovering';
-  const monitored: Monitored = { metrics: () => (built++, [gauge('jitpaxos_view', 'View', 3)]), unhealthy: () => ill, unready: () => waiting };
+  const monitored: Monitored = {
+    metrics: () => (built++, [gauge('jitpaxos_view', 'View', 3)]),
+    unhealthy: () => ill,
+    unready: () => waiting,
+  };
   const server = await MetricsServer.start('0', monitored);
   t.teardown(() => server.close());
   t.match(server.url, /^http:\/\/127\.0\.0\.1:\d+$/, 'a port alone is opened on loopback');
@@ -202,13 +281,23 @@ t.test('the server', async (t) => {
   t.same((await get('/'))[0], 404);
   t.same((await get('/metrics', { method: 'POST', body: 'x' }))[0], 405);
 
-  const broken = await MetricsServer.start('0', { metrics: () => { throw new Error('no descriptors left'); }, unhealthy: () => { throw new Error('x'); }, unready: () => undefined });
+  const broken = await MetricsServer.start('0', {
+    metrics: () => {
+      throw new Error('no descriptors left');
+    },
+    unhealthy: () => {
+      throw new Error('x');
+    },
+    unready: () => undefined,
+  });
   t.teardown(() => broken.close());
-  for (const path of ['/metrics', '/healthz', '/readyz']) t.match([(await fetch(broken.url + path)).status], [500], `${path}: what cannot be told stops nothing`);
+  for (const path of ['/metrics', '/healthz', '/readyz'])
+    t.match([(await fetch(broken.url + path)).status], [500], `${path}: what cannot be told stops nothing`);
 
   await t.rejects(MetricsServer.start(`${server.port}`, monitored), { code: 'port-in-use' });
   await t.rejects(MetricsServer.start('192.0.2.1:0', monitored), { code: 'address-unavailable' });
-  for (const listen of ['', 'x', 'localhost:80', ':80', '1.2.3.4', '127.0.0.1:70000', '[127.0.0.1]:80', '-1']) await t.rejects(MetricsServer.start(listen, monitored), { code: 'option-invalid' }, listen);
+  for (const listen of ['', 'x', 'localhost:80', ':80', '1.2.3.4', '127.0.0.1:70000', '[127.0.0.1]:80', '-1'])
+    await t.rejects(MetricsServer.start(listen, monitored), { code: 'option-invalid' }, listen);
 
   await t.test('holds out against many connections and endless headers', async (t) => {
     const sockets = Array.from({ length: 40 }, () => connect(server.port, '127.0.0.1').on('error', () => undefined));
@@ -230,7 +319,11 @@ t.test('the server', async (t) => {
     t.match(answer, /^HTTP\/1\.1 431/);
     // The connections above are gone when the server has heard of it.
     let status = 0;
-    for (let i = 0; i < 100 && status === 0; i++) status = await get('/healthz').then(([code]) => code, () => sleep(20, 0));
+    for (let i = 0; i < 100 && status === 0; i++)
+      status = await get('/healthz').then(
+        ([code]) => code,
+        () => sleep(20, 0),
+      );
     t.equal(status, 503, 'and it still answers');
   });
 });

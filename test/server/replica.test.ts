@@ -16,7 +16,11 @@ import { native, type NativeBinding } from '../../src/native/addon.js';
 import { WakeTimer } from '../../src/host/wake-timer.js';
 import { clusterConfig, startReplicas } from './fixtures.js';
 
-const GOOD: ClusterConfig = { schema: 'jitpaxos.cluster/1', id: '0123456789abcdef', replicas: ['127.0.0.1:7400', '[::1]:7401', 'c.example:7402'] };
+const GOOD: ClusterConfig = {
+  schema: 'jitpaxos.cluster/1',
+  id: '0123456789abcdef',
+  replicas: ['127.0.0.1:7400', '[::1]:7401', 'c.example:7402'],
+};
 
 function directory(t: Test): string {
   const path = mkdtempSync(join(tmpdir(), 'jitpaxos-server-'));
@@ -29,7 +33,11 @@ t.test('cluster file', async (t) => {
     const path = join(directory(t), 'cluster.json');
     writeFileSync(path, JSON.stringify({ ...GOOD, id: 'FEDCBA9876543210', limits: { maxSessions: 10 } }));
     const cluster = loadCluster(path);
-    t.same(cluster.replicas, [{ host: '127.0.0.1', port: 7400 }, { host: '::1', port: 7401 }, { host: 'c.example', port: 7402 }]);
+    t.same(cluster.replicas, [
+      { host: '127.0.0.1', port: 7400 },
+      { host: '::1', port: 7401 },
+      { host: 'c.example', port: 7402 },
+    ]);
     t.equal(cluster.id, 'fedcba9876543210');
     t.same([cluster.idHi, cluster.idLo], [0xfedcba98 | 0, 0x76543210]);
     t.equal(cluster.limits.maxSessions, 10);
@@ -40,10 +48,22 @@ t.test('cluster file', async (t) => {
     const wrong: [string, unknown, RegExp][] = [
       ['no object', [GOOD], /is no JSON object/],
       ['a misspelt key', { ...GOOD, replica: [] }, /"replica" .* did you mean "replicas"\?/],
-      ['an unknown key', { ...GOOD, zzzzzzzz: 1 }, /"zzzzzzzz" .* use one of schema, id, replicas, authentication, chain, restored, limits, datagramBytes/],
+      [
+        'an unknown key',
+        { ...GOOD, zzzzzzzz: 1 },
+        /"zzzzzzzz" .* use one of schema, id, replicas, authentication, chain, restored, limits, datagramBytes/,
+      ],
       ['a chain that is none', { ...GOOD, chain: 'md5' }, /"chain" is "md5"; it has to be one of xxh3-64, siphash-2-4/],
-      ['a keyed chain without keys', { ...GOOD, chain: 'siphash-2-4' }, /"chain" is "siphash-2-4", which is keyed, and "authentication" is "none"/],
-      ['schema', { ...GOOD, schema: 'jitpaxos.cluster/2' }, /"schema" is "jitpaxos\.cluster\/2"; this program reads "jitpaxos\.cluster\/1"/],
+      [
+        'a keyed chain without keys',
+        { ...GOOD, chain: 'siphash-2-4' },
+        /"chain" is "siphash-2-4", which is keyed, and "authentication" is "none"/,
+      ],
+      [
+        'schema',
+        { ...GOOD, schema: 'jitpaxos.cluster/2' },
+        /"schema" is "jitpaxos\.cluster\/2"; this program reads "jitpaxos\.cluster\/1"/,
+      ],
       ['id', { ...GOOD, id: 'abc' }, /"id" is "abc"; .* 16 hexadecimal digits/],
       ['id', { ...GOOD, id: 12 }, /"id" is 12/],
       ['replicas', { ...GOOD, replicas: 'a:1' }, /"replicas" is "a:1"; it has to be an array/],
@@ -55,12 +75,25 @@ t.test('cluster file', async (t) => {
       ['port out of range', { ...GOOD, replicas: ['a:70000'] }, /a port is a number from 1 to 65535/],
       ['port zero', { ...GOOD, replicas: ['a:0'] }, /a port is a number from 1 to 65535/],
       ['not a string', { ...GOOD, replicas: [{ host: 'a' }] }, /"replicas"\[0\] is \{"host":"a"\}/],
-      ['twice the same', { ...GOOD, replicas: ['a:1', 'b:1', 'a:1'] }, /"replicas"\[2\] is the same address as "replicas"\[0\]/],
+      [
+        'twice the same',
+        { ...GOOD, replicas: ['a:1', 'b:1', 'a:1'] },
+        /"replicas"\[2\] is the same address as "replicas"\[0\]/,
+      ],
       ['a misspelt limit', { ...GOOD, limits: { maxSesions: 1 } }, /did you mean "maxSessions"\?/],
-      ['a limit out of range', { ...GOOD, limits: { operationBytes: 1e6 } }, /limit operationBytes is an integer from 1 to \d+, not 1000000/],
+      [
+        'a limit out of range',
+        { ...GOOD, limits: { operationBytes: 1e6 } },
+        /limit operationBytes is an integer from 1 to \d+, not 1000000/,
+      ],
       ['limits of a wrong type', { ...GOOD, limits: 3 }, /"limits" is 3; it has to be an object/],
     ];
-    for (const [what, value, message] of wrong) t.throws(() => loadCluster(value as ClusterConfig), { code: 'cluster-file-invalid', category: 'caller', message }, what);
+    for (const [what, value, message] of wrong)
+      t.throws(
+        () => loadCluster(value as ClusterConfig),
+        { code: 'cluster-file-invalid', category: 'caller', message },
+        what,
+      );
   });
 
   await t.test('a file that is missing, or no JSON', async (t) => {
@@ -74,8 +107,14 @@ t.test('cluster file', async (t) => {
     const cluster = loadCluster({ ...GOOD, replicas: ['localhost:7400', '[::1]:7401', '127.0.0.1:7402'] });
     const addresses = await resolveAddresses(cluster);
     t.match(addresses[0]!.host, /^(127\.0\.0\.1|::1)$/);
-    t.same(addresses.slice(1), [{ host: '::1', port: 7401, family: 6 }, { host: '127.0.0.1', port: 7402, family: 4 }]);
-    await t.rejects(resolveAddresses(loadCluster({ ...GOOD, replicas: ['no-such-host.invalid:1'] })), { code: 'host-unresolved', message: /no-such-host\.invalid/ });
+    t.same(addresses.slice(1), [
+      { host: '::1', port: 7401, family: 6 },
+      { host: '127.0.0.1', port: 7402, family: 4 },
+    ]);
+    await t.rejects(resolveAddresses(loadCluster({ ...GOOD, replicas: ['no-such-host.invalid:1'] })), {
+      code: 'host-unresolved',
+      message: /no-such-host\.invalid/,
+    });
   });
 });
 
@@ -101,10 +140,14 @@ t.test('options', async (t) => {
     [{ limits: { logEntries: 17 } }, 'option-invalid', /power of two/],
     [{ clock: 'sundial' }, 'clock-spec-invalid', /sundial/],
   ];
-  for (const [change, code, message] of wrong) await t.rejects(Replica.start({ ...options, ...change } as ReplicaOptions), { code, message });
+  for (const [change, code, message] of wrong)
+    await t.rejects(Replica.start({ ...options, ...change } as ReplicaOptions), { code, message });
 });
 
-for (const [name, binding] of Object.entries({ 'with the addon': native, 'without': { available: false, addon: null, reason: 'left out' } satisfies NativeBinding })) {
+for (const [name, binding] of Object.entries({
+  'with the addon': native,
+  without: { available: false, addon: null, reason: 'left out' } satisfies NativeBinding,
+})) {
   t.test(`wake timer, ${name}`, async (t) => {
     const nowUs = (): number => performance.now() * 1000;
 
@@ -115,7 +158,10 @@ for (const [name, binding] of Object.entries({ 'with the addon': native, 'withou
         const timer = new WakeTimer(() => (wokenUs = nowUs()), binding);
         timer.arm(start + delayUs, start);
         while (wokenUs === 0) await sleep(1);
-        t.ok(wokenUs >= start + Math.min(delayUs, 2_000), `${delayUs} µs: not before its time, but for the rounding of Node's timers`);
+        t.ok(
+          wokenUs >= start + Math.min(delayUs, 2_000),
+          `${delayUs} µs: not before its time, but for the rounding of Node's timers`,
+        );
         timer.stop();
       }
     });
@@ -167,7 +213,18 @@ t.test('a cluster of one', async (t) => {
 
   await t.test('says how it is', async (t) => {
     const status = replica.status();
-    t.match(status, { schema: 'jitpaxos.status/1', id: 0, cluster: cluster.id, pid: process.pid, status: 'normal', view: 0, primary: 0, members: [0], incarnation: 1, durability: 'memory' });
+    t.match(status, {
+      schema: 'jitpaxos.status/1',
+      id: 0,
+      cluster: cluster.id,
+      pid: process.pid,
+      status: 'normal',
+      view: 0,
+      primary: 0,
+      members: [0],
+      incarnation: 1,
+      durability: 'memory',
+    });
     t.equal(status.executedIndex, 2, 'a registration and a put; a read leaves no entry');
     t.equal(status.lastIndex, 2);
     t.match(status.lastChain, /^[0-9a-f]{16}$/);
@@ -178,13 +235,17 @@ t.test('a cluster of one', async (t) => {
   });
 
   await t.test('its port is taken', async (t) => {
-    await t.rejects(Replica.start({ cluster, id: 0, machine: new KvMachine(), logger: silentLogger }), { code: 'port-in-use', message: /ss -ulpn/ });
+    await t.rejects(Replica.start({ cluster, id: 0, machine: new KvMachine(), logger: silentLogger }), {
+      code: 'port-in-use',
+      message: /ss -ulpn/,
+    });
   });
 
   await t.test('garbage of every kind changes nothing', async (t) => {
     const socket = createSocket('udp4');
     const port = Number(cluster.replicas[0]!.split(':')[1]);
-    const send = (bytes: Uint8Array): Promise<unknown> => new Promise((resolve) => socket.send(bytes, port, '127.0.0.1', resolve));
+    const send = (bytes: Uint8Array): Promise<unknown> =>
+      new Promise((resolve) => socket.send(bytes, port, '127.0.0.1', resolve));
     await send(new Uint8Array(0));
     await send(Buffer.from('GET / HTTP/1.1\r\n\r\n'));
     await send(new Uint8Array(60_001));
@@ -207,11 +268,21 @@ t.test('a cluster of one', async (t) => {
 t.test('a data directory', async (t) => {
   const data = directory(t);
   const cluster = await clusterConfig(1);
-  const options = { cluster, id: 0, data, durability: 'memory', machine: new KvMachine(), logger: silentLogger } as const;
+  const options = {
+    cluster,
+    id: 0,
+    data,
+    durability: 'memory',
+    machine: new KvMachine(),
+    logger: silentLogger,
+  } as const;
   const replica = await Replica.start(options);
   t.equal(replica.status().incarnation, 1);
   const elsewhere = { ...options, cluster: await clusterConfig(1) };
-  await t.rejects(Replica.start(elsewhere), { code: 'data-directory-locked', message: new RegExp(`pid ${process.pid}`) });
+  await t.rejects(Replica.start(elsewhere), {
+    code: 'data-directory-locked',
+    message: new RegExp(`pid ${process.pid}`),
+  });
   await replica.close();
   const again = await Replica.start({ ...options, machine: new KvMachine() });
   t.equal(again.status().incarnation, 2, 'it remembers that it was started before');
@@ -234,7 +305,12 @@ t.test('a replica that breaks is stopped, and says why', async (t) => {
       throw new InvariantError('the test is wanted');
     };
     const errors: [string, Readonly<Record<string, unknown>>][] = [];
-    const replica = await Replica.start({ cluster, id: 0, machine, logger: { ...silentLogger, error: (event, fields) => errors.push([event, fields]) } });
+    const replica = await Replica.start({
+      cluster,
+      id: 0,
+      machine,
+      logger: { ...silentLogger, error: (event, fields) => errors.push([event, fields]) },
+    });
     const client = await Client.connect({ cluster, logger: silentLogger });
     const lost = t.rejects(client.execute(new Uint8Array(3), { timeout: 100 }), { code: 'outcome-unknown' });
     await t.rejects(replica.closed, { code: 'invariant-broken', message: /the test is wanted/ });
@@ -250,8 +326,17 @@ t.test('a replica that breaks is stopped, and says why', async (t) => {
   await t.test('its disk fails', async (t) => {
     const cluster = await clusterConfig(3);
     const data = directory(t);
-    const replica = await Replica.start({ cluster, id: 0, data, durability: 'memory', machine: new KvMachine(), logger: silentLogger });
-    const others = await Promise.all([1, 2].map((id) => Replica.start({ cluster, id, machine: new KvMachine(), logger: silentLogger })));
+    const replica = await Replica.start({
+      cluster,
+      id: 0,
+      data,
+      durability: 'memory',
+      machine: new KvMachine(),
+      logger: silentLogger,
+    });
+    const others = await Promise.all(
+      [1, 2].map((id) => Replica.start({ cluster, id, machine: new KvMachine(), logger: silentLogger })),
+    );
     const { storage } = replica as unknown as { storage: { hardState: { fd: number } } };
     storage.hardState.fd = -1;
     const partner = replica.status().members.find((id) => id !== 0)!;

@@ -32,7 +32,7 @@ t.comment(`SEED=${SEED} replays the random contents`);
 let state = SEED | 0;
 function below(n: number): number {
   state = (Math.imul(state, 1103515245) + 12345) | 0;
-  return ((state >>> 8) % n + n) % n;
+  return (((state >>> 8) % n) + n) % n;
 }
 
 async function running(t: Test, count: number): Promise<{ cluster: ClusterConfig; replicas: Replica[] }> {
@@ -55,7 +55,13 @@ function question(padding: number, serial = 0, offset = 0): Uint8Array {
 }
 
 /** An outbox that keeps what was committed. */
-function collector(): { bytes: Uint8Array; sent: Uint8Array[]; full: boolean; reserve(to: number, length: number): number; commit(length: number): void } {
+function collector(): {
+  bytes: Uint8Array;
+  sent: Uint8Array[];
+  full: boolean;
+  reserve(to: number, length: number): number;
+  commit(length: number): void;
+} {
   return {
     bytes: new Uint8Array(60_000),
     sent: [],
@@ -85,12 +91,14 @@ t.test('a report', async (t) => {
   await t.test('that is damaged, cut, foreign or disturbs a terminal is none', (t) => {
     const good = encodeReport(report);
     t.equal(decodeReport(new Uint8Array(0)), undefined);
-    for (let length = 0; length < good.length; length++) t.equal(decodeReport(good.slice(0, length)), undefined, `cut to ${length}`);
+    for (let length = 0; length < good.length; length++)
+      t.equal(decodeReport(good.slice(0, length)), undefined, `cut to ${length}`);
     for (let i = 0; i < 2_000; i++) {
       const damaged = good.slice();
       for (let k = 0; k <= below(4); k++) damaged[below(damaged.length)] = below(256);
       const decoded = decodeReport(damaged);
-      if (decoded !== undefined && (typeof decoded.view !== 'number' || typeof decoded.clock.source !== 'string')) t.fail(`SEED=${SEED}: took a report without a view or clock`);
+      if (decoded !== undefined && (typeof decoded.view !== 'number' || typeof decoded.clock.source !== 'string'))
+        t.fail(`SEED=${SEED}: took a report without a view or clock`);
     }
     const wrong: [string, unknown][] = [
       ['another schema', { ...report, schema: 'jitpaxos.status/9' }],
@@ -178,8 +186,15 @@ t.test('answering', async (t) => {
     t.equal(decodeReport(put)!.view, report.view, 'all of one report');
     for (let i = 0; i < 20; i++) ask(1_000, 1, 0, 3e6 + i * 50_000);
     const gone = ask(1_000, serial, 100, 5e6);
-    t.ok(readI32(gone, StatusReply.at.serial) >>> 0 !== serial && readI32(gone, StatusReply.at.offset) === 0, 'of one that is not kept any more the newest is given, from its beginning');
-    t.equal(ask(1_000, readI32(gone, StatusReply.at.serial) >>> 0, 0xffffffff, 5e6).length, StatusReply.size, 'there is nothing behind the end');
+    t.ok(
+      readI32(gone, StatusReply.at.serial) >>> 0 !== serial && readI32(gone, StatusReply.at.offset) === 0,
+      'of one that is not kept any more the newest is given, from its beginning',
+    );
+    t.equal(
+      ask(1_000, readI32(gone, StatusReply.at.serial) >>> 0, 0xffffffff, 5e6).length,
+      StatusReply.size,
+      'there is nothing behind the end',
+    );
     t.end();
   });
 
@@ -187,10 +202,14 @@ t.test('answering', async (t) => {
     const outbox = collector();
     const told: string[] = [];
     let works = false;
-    const service = new StatusService(() => {
-      if (!works) throw new Error('EPERM');
-      return report;
-    }, outbox, (error) => void told.push(error));
+    const service = new StatusService(
+      () => {
+        if (!works) throw new Error('EPERM');
+        return report;
+      },
+      outbox,
+      (error) => void told.push(error),
+    );
     service.onStatus(question(2_000), 0, 5, at(1e6));
     t.same([outbox.sent.length, service.answered, service.refused, told], [0, 0, 1, ['EPERM']]);
     works = true;
@@ -211,14 +230,21 @@ t.test('StatusClient', async (t) => {
   t.teardown(() => status.close());
 
   const answers = await status.ask(5_000);
-  t.same(answers.map(({ id, address }) => `${id} ${address}`), cluster.replicas.map((address, id) => `${id} ${address}`));
+  t.same(
+    answers.map(({ id, address }) => `${id} ${address}`),
+    cluster.replicas.map((address, id) => `${id} ${address}`),
+  );
   t.ok(answers.every(({ report, roundTripUs }) => report !== undefined && roundTripUs! > 0));
   t.equal(answers[0]!.report!.committedIndex, 2, 'the registration and the put');
   t.equal(answers[0]!.report!.transport.counters['endpoints_evicted'], 0, 'a counter that was left out is zero');
 
   await replicas[2]!.close();
   const less = await status.ask(300);
-  t.same(less.map(({ report }) => report !== undefined), [true, true, false], 'one that is gone has no report');
+  t.same(
+    less.map(({ report }) => report !== undefined),
+    [true, true, false],
+    'one that is gone has no report',
+  );
 
   const open = status.ask(200);
   await t.rejects(status.ask(200), { code: 'busy' });
@@ -235,16 +261,21 @@ t.test('no datagram is longer than the path is said to carry: a replica that los
   t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
   await using client = await Client.connect({ cluster, lanes: 16, timeout: 30_000 });
   const kv = new KvClient(client);
-  for (let round = 0; round < 20; round++) await Promise.all(Array.from({ length: 16 }, (_, i) => kv.put(`k${round}-${i}`, 'v'.repeat(60))));
+  for (let round = 0; round < 20; round++)
+    await Promise.all(Array.from({ length: 16 }, (_, i) => kv.put(`k${round}-${i}`, 'v'.repeat(60))));
   await using status = await StatusClient.open({ cluster });
-  const tooLong = (): number[] => replicas.map((replica) => replica.status().transport.counters['datagrams_fragmented']!);
+  const tooLong = (): number[] =>
+    replicas.map((replica) => replica.status().transport.counters['datagrams_fragmented']!);
   await replicas[1]!.close();
   const before = replicas[0]!.status().committedIndex;
   replicas[1] = await Replica.start({ cluster, id: 1, machine: new KvMachine(), logger: silentLogger, logLost: true });
   let answers = await status.ask(5_000);
   for (let i = 0; i < 300 && (answers[1]!.report?.executedIndex ?? 0) < before; i++) answers = await status.ask(1_000);
   t.ok(answers[1]!.report!.executedIndex >= before, 'it has the log again');
-  t.ok(answers.every(({ report }) => report !== undefined), 'all answer');
+  t.ok(
+    answers.every(({ report }) => report !== undefined),
+    'all answer',
+  );
   t.same(tooLong(), [0, 0, 0]);
   t.equal(client.stats().transport.counters['datagrams_fragmented'], 0);
 });
@@ -286,51 +317,161 @@ t.test('StatusClient believes no answer that is not to its question', async (t) 
 t.test('what the answers say together', async (t) => {
   const { replicas } = await running(t, 1);
   const base = replicas[0]!.status();
-  const make = (id: number, fields: Partial<ReplicaStatusReport> = {}): StatusAnswer => ({ id, address: `h:${id}`, roundTripUs: 100, report: { ...base, id, pid: 100 + id, view: 4, primary: 1, members: [1, 2], lastIndex: 100, syncedIndex: 100, committedIndex: 100, uptimeSeconds: 10, ...fields } });
+  const make = (id: number, fields: Partial<ReplicaStatusReport> = {}): StatusAnswer => ({
+    id,
+    address: `h:${id}`,
+    roundTripUs: 100,
+    report: {
+      ...base,
+      id,
+      pid: 100 + id,
+      view: 4,
+      primary: 1,
+      members: [1, 2],
+      lastIndex: 100,
+      syncedIndex: 100,
+      committedIndex: 100,
+      uptimeSeconds: 10,
+      ...fields,
+    },
+  });
   const gone = (id: number): StatusAnswer => ({ id, address: `h:${id}`, roundTripUs: undefined, report: undefined });
 
   const good = summarize('c', [make(0, { syncedIndex: 90 }), make(1), make(2)]);
   t.match(good, { available: true, view: 4, primary: 1, members: [1, 2], answered: 3, remarks: [] });
-  t.same(good.replicas.map(({ role, lag }) => [role, lag]), [['spare', 10], ['primary', 0], ['member', 0]]);
+  t.same(
+    good.replicas.map(({ role, lag }) => [role, lag]),
+    [
+      ['spare', 10],
+      ['primary', 0],
+      ['member', 0],
+    ],
+  );
 
   t.equal(summarize('c', [gone(0), make(1), make(2)]).available, true, 'a spare is not needed to commit');
   t.equal(summarize('c', [make(0), make(1), gone(2)]).available, false, 'a member is');
   t.equal(summarize('c', [make(0), make(1, { status: 'view-change' }), make(2)]).available, false);
   t.equal(summarize('c', [make(0), make(1, { view: 3 }), make(2)]).available, false, 'all in one view');
   t.match(summarize('c', [gone(0), gone(1), gone(2)]), { available: false, view: undefined, answered: 0 });
-  t.match(summarize('c', [make(0, { status: 'recovering', view: 2 }), make(1), make(2, { version: '9.0.0' })]).remarks.join('\n'), /no log yet[^]*is in view 2[^]*different versions/);
+  t.match(
+    summarize('c', [make(0, { status: 'recovering', view: 2 }), make(1), make(2, { version: '9.0.0' })]).remarks.join(
+      '\n',
+    ),
+    /no log yet[^]*is in view 2[^]*different versions/,
+  );
   const mixed = [make(0, { wire: [4, 4, 3] }), make(1, { wire: [4, 4, 3] }), make(2, { wire: [3, 3, 3] })];
-  t.match(summarize('c', [make(0, { diverged: { log: [], state: [2], limits: [1] } }), make(1, { diverged: { log: [], state: [], limits: [0] } }), make(2, { diverged: { log: [1], state: [0], limits: [] } })]).remarks.slice(0, 3), [/^limits-differ: replicas 0 and 1/, /^log-diverged: replicas 1 and 2/, /^state-diverged: replicas 0 and 2 have different states/], 'each pair once');
+  t.match(
+    summarize('c', [
+      make(0, { diverged: { log: [], state: [2], limits: [1] } }),
+      make(1, { diverged: { log: [], state: [], limits: [0] } }),
+      make(2, { diverged: { log: [1], state: [0], limits: [] } }),
+    ]).remarks.slice(0, 3),
+    [
+      /^limits-differ: replicas 0 and 1/,
+      /^log-diverged: replicas 1 and 2/,
+      /^state-diverged: replicas 0 and 2 have different states/,
+    ],
+    'each pair once',
+  );
   t.match(summarize('c', mixed), { wireVersion: 3, remarks: [/version 3: replica 2; version 4: replica 0, 1/] });
 
-  const later = (id: number): StatusAnswer => make(id, { uptimeSeconds: 12, committedIndex: 300, counters: { ...base.counters, committed: base.counters['committed']! + 200, rejected_late: base.counters['rejected_late']! + 10 } });
+  const later = (id: number): StatusAnswer =>
+    make(id, {
+      uptimeSeconds: 12,
+      committedIndex: 300,
+      counters: {
+        ...base.counters,
+        committed: base.counters['committed']! + 200,
+        rejected_late: base.counters['rejected_late']! + 10,
+      },
+    });
   const moving = summarize('c', [0, 1, 2].map(later), [make(0), make(1), make(2)]);
   t.equal(moving.commitsPerSecond, 100);
-  t.same(moving.replicas.map(({ rates }) => rates?.commits), [100, 100, 100], 'a primary counts, the others follow its index');
-  const fetched = summarize('c', [0, 1, 2].map((id) => make(id, { uptimeSeconds: 12, committedIndex: 44_676 })), [make(0), make(1), make(2)]);
+  t.same(
+    moving.replicas.map(({ rates }) => rates?.commits),
+    [100, 100, 100],
+    'a primary counts, the others follow its index',
+  );
+  const fetched = summarize(
+    'c',
+    [0, 1, 2].map((id) => make(id, { uptimeSeconds: 12, committedIndex: 44_676 })),
+    [make(0), make(1), make(2)],
+  );
   t.equal(fetched.commitsPerSecond, 0, 'an index that jumps because a log was fetched is no commits');
   t.equal(moving.rejectedPerSecond['late'], 15, 'ten in two seconds, of three replicas');
-  t.equal(summarize('c', [later(0), later(1), later(2)], [make(0), make(1, { incarnation: 99 }), make(2)]).commitsPerSecond, undefined, 'no rates across a restart');
+  t.equal(
+    summarize('c', [later(0), later(1), later(2)], [make(0), make(1, { incarnation: 99 }), make(2)]).commitsPerSecond,
+    undefined,
+    'no rates across a restart',
+  );
 });
 
 t.test('a cluster in which nothing commits is not called available', async (t) => {
   const { replicas } = await running(t, 1);
   const base = replicas[0]!.status();
-  const at = (id: number, over: Partial<ReplicaStatusReport>): StatusAnswer => ({ id, address: `h:${id}`, roundTripUs: 1, report: { ...base, id, view: 4, primary: 1, members: [1, 2], lastIndex: 100, syncedIndex: 100, committedIndex: 100, ...over } });
+  const at = (id: number, over: Partial<ReplicaStatusReport>): StatusAnswer => ({
+    id,
+    address: `h:${id}`,
+    roundTripUs: 1,
+    report: {
+      ...base,
+      id,
+      view: 4,
+      primary: 1,
+      members: [1, 2],
+      lastIndex: 100,
+      syncedIndex: 100,
+      committedIndex: 100,
+      ...over,
+    },
+  });
   /** Of three answers, in which the primary is as given. */
   const three = (...primary: Partial<ReplicaStatusReport>[]): ReturnType<typeof summarize> => {
-    const [first, second, third] = primary.map((over, i) => [0, 1, 2].map((id) => at(id, { uptimeSeconds: 10 + i, ...(id === 1 ? over : {}) })));
+    const [first, second, third] = primary.map((over, i) =>
+      [0, 1, 2].map((id) => at(id, { uptimeSeconds: 10 + i, ...(id === 1 ? over : {}) })),
+    );
     return summarize('c', third!, second!, first!);
   };
-  const rejected = (count: number, reason = 'rejected_too_far_ahead'): Partial<ReplicaStatusReport> => ({ counters: { ...base.counters, [reason]: count } });
-  t.match(three(rejected(1), rejected(20), rejected(40)), { available: false, stalled: /rejects every request \(too-far-ahead\)/, remarks: [/^nothing commits/] });
-  t.match(three(rejected(1, 'rejected_late'), rejected(2, 'rejected_late'), rejected(4, 'rejected_late')), { available: false });
-  t.match(three({ lastIndex: 105 }, { lastIndex: 110 }, { lastIndex: 115 }), { available: false, stalled: /entries up to 110 and no more than 100 are committed/ });
-  t.match(three({ lastIndex: 105 }, { lastIndex: 110, committedIndex: 101 }, { lastIndex: 115, committedIndex: 101 }), { available: true, stalled: undefined }, 'something did');
-  t.match(three(rejected(1), rejected(20), rejected(20)), { available: true }, 'rejected once: by a client that learnt, or gave up');
-  t.match(three(rejected(1, 'rejected_bad_request'), rejected(20, 'rejected_bad_request'), rejected(40, 'rejected_bad_request')), { available: true }, 'a client that is wrong is no stall');
+  const rejected = (count: number, reason = 'rejected_too_far_ahead'): Partial<ReplicaStatusReport> => ({
+    counters: { ...base.counters, [reason]: count },
+  });
+  t.match(three(rejected(1), rejected(20), rejected(40)), {
+    available: false,
+    stalled: /rejects every request \(too-far-ahead\)/,
+    remarks: [/^nothing commits/],
+  });
+  t.match(three(rejected(1, 'rejected_late'), rejected(2, 'rejected_late'), rejected(4, 'rejected_late')), {
+    available: false,
+  });
+  t.match(three({ lastIndex: 105 }, { lastIndex: 110 }, { lastIndex: 115 }), {
+    available: false,
+    stalled: /entries up to 110 and no more than 100 are committed/,
+  });
+  t.match(
+    three({ lastIndex: 105 }, { lastIndex: 110, committedIndex: 101 }, { lastIndex: 115, committedIndex: 101 }),
+    { available: true, stalled: undefined },
+    'something did',
+  );
+  t.match(
+    three(rejected(1), rejected(20), rejected(20)),
+    { available: true },
+    'rejected once: by a client that learnt, or gave up',
+  );
+  t.match(
+    three(
+      rejected(1, 'rejected_bad_request'),
+      rejected(20, 'rejected_bad_request'),
+      rejected(40, 'rejected_bad_request'),
+    ),
+    { available: true },
+    'a client that is wrong is no stall',
+  );
   t.match(three({}, {}, {}), { available: true, stalled: undefined }, 'nor is a cluster that nobody asks');
-  t.match(three({ view: 3, ...rejected(1) }, rejected(20), rejected(40)), { available: true }, 'nor a view that has just begun');
+  t.match(
+    three({ view: 3, ...rejected(1) }, rejected(20), rejected(40)),
+    { available: true },
+    'nor a view that has just begun',
+  );
   const two = [0, 1].map((i) => [0, 1, 2].map((id) => at(id, { uptimeSeconds: 10 + i, ...rejected(i * 20) })));
   t.equal(seemsStalled(two[1]!, two[0]!), true, 'worth asking a third time');
   t.equal(seemsStalled(two[0]!, two[0]!), false);
@@ -344,14 +485,33 @@ t.test('a log that is ahead of the clocks is said, with by how much and whose', 
   t.equal(logAheadNs(log, Int32Array.of(9, -1)), 0);
   t.equal(logAheadNs(log, Int32Array.of(8, -1)), 2 ** 32);
   t.equal(logAheadNs(log, Int32Array.of(10, 0)), 0, 'behind is where it usually is');
-  const clocks = { offsetsNs: [0, null, -3.6e12], off: [2], divided: false, says: 'the clock of replica 2 is 60.0 min behind those of 0, 1' };
+  const clocks = {
+    offsetsNs: [0, null, -3.6e12],
+    off: [2],
+    divided: false,
+    says: 'the clock of replica 2 is 60.0 min behind those of 0, 1',
+  };
   t.same(clockRemarks([{ ...report, replicaClocks: clocks }]), [clocks.says]);
   t.same(decodeReport(encodeReport({ ...report, replicaClocks: clocks }))?.replicaClocks, clocks);
-  for (const wrong of [{ offsetsNs: ['x'] }, { off: ['2'] }, { divided: 1 }, { says: 7 }, { says: '\u001b[2J' }]) t.equal(decodeReport(encodeReport({ ...report, replicaClocks: { ...clocks, ...wrong } as never })), undefined, JSON.stringify(wrong));
-  const remarks = (...ahead: (number | undefined)[]): readonly string[] => clockRemarks(ahead.map((ns, id) => ({ ...report, id, ...(ns === undefined ? { logAheadNs: undefined as never } : { logAheadNs: ns }) })));
+  for (const wrong of [{ offsetsNs: ['x'] }, { off: ['2'] }, { divided: 1 }, { says: 7 }, { says: '\u001b[2J' }])
+    t.equal(
+      decodeReport(encodeReport({ ...report, replicaClocks: { ...clocks, ...wrong } as never })),
+      undefined,
+      JSON.stringify(wrong),
+    );
+  const remarks = (...ahead: (number | undefined)[]): readonly string[] =>
+    clockRemarks(
+      ahead.map((ns, id) => ({
+        ...report,
+        id,
+        ...(ns === undefined ? { logAheadNs: undefined as never } : { logAheadNs: ns }),
+      })),
+    );
   t.same(remarks(0, 1e6, 0.9e9), []);
   t.same(remarks(undefined, undefined, undefined), [], 'replicas of an earlier version say nothing of it');
-  t.match(remarks(3_540e9, 3_540e9, 3_539e9), [/^the log is 59 min ahead of the replicas' clocks: a clock ran ahead once/]);
+  t.match(remarks(3_540e9, 3_540e9, 3_539e9), [
+    /^the log is 59 min ahead of the replicas' clocks: a clock ran ahead once/,
+  ]);
   t.match([remarks(7_200e9, 7_300e9), remarks(8_760 * 3_600e9, 0)].flat(), [/2 h ahead/, /365 days ahead/]);
   t.match(remarks(0, 3_540e9, 0), [/ahead of the clock of replica 1: set that clock right/]);
   t.equal(decodeReport(encodeReport({ ...report, logAheadNs: -1 })), undefined);

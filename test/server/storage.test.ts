@@ -12,7 +12,11 @@ import { DurableStorage } from '../../src/storage/durable-storage.js';
 import { HARD_STATE_FILE } from '../../src/storage/hard-state.js';
 
 const hash = loadHash();
-const cluster = loadCluster({ schema: 'jitpaxos.cluster/1', id: '00c0ffee12345678', replicas: ['127.0.0.1:7400', '127.0.0.1:7401', '127.0.0.1:7402'] });
+const cluster = loadCluster({
+  schema: 'jitpaxos.cluster/1',
+  id: '00c0ffee12345678',
+  replicas: ['127.0.0.1:7400', '127.0.0.1:7401', '127.0.0.1:7402'],
+});
 const SEGMENT_BYTES = 1 << 16;
 
 function directory(t: Test): string {
@@ -23,12 +27,36 @@ function directory(t: Test): string {
 
 /** Opens, writes once or twice, and ends without a clean stop. */
 async function live(data: string, durability: Durability, writes = 2): Promise<void> {
-  const { storage, lock } = await openStorage(data, durability, cluster, cluster.limits, 1, hash, silentLogger, SEGMENT_BYTES);
+  const { storage, lock } = await openStorage(
+    data,
+    durability,
+    cluster,
+    cluster.limits,
+    1,
+    hash,
+    silentLogger,
+    SEGMENT_BYTES,
+  );
   for (let token = 1; token <= writes; token++) {
     await new Promise<void>((resolve, reject) => {
-      if (storage instanceof DurableStorage) storage.events = { persisted: () => resolve(), failed: reject, broken: reject, rewrite: () => undefined, healed: () => undefined };
+      if (storage instanceof DurableStorage)
+        storage.events = {
+          persisted: () => resolve(),
+          failed: reject,
+          broken: reject,
+          rewrite: () => undefined,
+          healed: () => undefined,
+        };
       else storage.persisted = () => resolve();
-      storage.persist(token, { hardState: { view: 4, logView: 4, incarnation: 2 }, entriesFrom: 1, lastIndex: 0, committed: 0, snapshot: undefined, entryBytes: () => 0, readEntry: () => 0 });
+      storage.persist(token, {
+        hardState: { view: 4, logView: 4, incarnation: 2 },
+        entriesFrom: 1,
+        lastIndex: 0,
+        committed: 0,
+        snapshot: undefined,
+        entryBytes: () => 0,
+        readEntry: () => 0,
+      });
     });
   }
   await storage.close();
@@ -38,9 +66,23 @@ async function live(data: string, durability: Durability, writes = 2): Promise<v
 t.test('durability os without a boot id is refused, and names the remedy; fsync needs none', async (t) => {
   const data = directory(t);
   const none = '0'.repeat(32);
-  await t.rejects(openStorage(data, 'os', cluster, cluster.limits, 1, hash, silentLogger, SEGMENT_BYTES, none), { code: 'boot-id-unknown', category: 'environment', message: /use durability "fsync"/ });
+  await t.rejects(openStorage(data, 'os', cluster, cluster.limits, 1, hash, silentLogger, SEGMENT_BYTES, none), {
+    code: 'boot-id-unknown',
+    category: 'environment',
+    message: /use durability "fsync"/,
+  });
   t.same(readdirSync(data), [], 'nothing was made, and nothing is locked');
-  const { storage, lock } = await openStorage(data, 'fsync', cluster, cluster.limits, 1, hash, silentLogger, SEGMENT_BYTES, none);
+  const { storage, lock } = await openStorage(
+    data,
+    'fsync',
+    cluster,
+    cluster.limits,
+    1,
+    hash,
+    silentLogger,
+    SEGMENT_BYTES,
+    none,
+  );
   await storage.close();
   lock!.release();
 });
@@ -52,7 +94,11 @@ t.test('promises that are gone are refused in every durability, and nothing stay
     unlinkSync(join(data, HARD_STATE_FILE));
     const names = readdirSync(data);
     for (const now of ['memory', 'os', 'fsync'] as const) {
-      await t.rejects(openStorage(data, now, cluster, cluster.limits, 1, hash, silentLogger, SEGMENT_BYTES), { code: 'hard-state-missing' }, `${before}, then ${now}`);
+      await t.rejects(
+        openStorage(data, now, cluster, cluster.limits, 1, hash, silentLogger, SEGMENT_BYTES),
+        { code: 'hard-state-missing' },
+        `${before}, then ${now}`,
+      );
       t.same(readdirSync(data), names, 'nothing was changed');
     }
   }

@@ -43,7 +43,9 @@ class PlainLog implements LogView {
     for (const entry of entries) {
       const bytes = new Uint8Array(20);
       const before = this.chains.at(-1)!;
-      [before[0]!, before[1]!, entry.timestamp, entry.session, entry.request].forEach((value, i) => writeI32(bytes, 4 * i, value));
+      [before[0]!, before[1]!, entry.timestamp, entry.session, entry.request].forEach((value, i) =>
+        writeI32(bytes, 4 * i, value),
+      );
       hasher.hash64(bytes, 0, 20, bytes, 0);
       this.chains.push(Int32Array.of(readI32(bytes, 0), readI32(bytes, 4)));
       this.entries.push(entry);
@@ -109,7 +111,11 @@ class Replica {
   probe = new MachineProbe(this.machine, 'replica');
 
   execute(index: number, operation = this.log.request(index)): void {
-    this.probe.apply({ bytes: Uint8Array.of(operation), offset: 0, length: 1 }, { timestampHi: 0, timestampLo: this.log.timestampLo(index), index }, { bytes: new Uint8Array(4), offset: 0, capacity: 4, length: 0 });
+    this.probe.apply(
+      { bytes: Uint8Array.of(operation), offset: 0, length: 1 },
+      { timestampHi: 0, timestampLo: this.log.timestampLo(index), index },
+      { bytes: new Uint8Array(4), offset: 0, capacity: 4, length: 0 },
+    );
     this.executed = index;
   }
 }
@@ -198,24 +204,30 @@ t.test('chosen: what the primary has said and every member vouches for, by repli
   t.end();
 });
 
-t.test('chosen: an acknowledgement of another log vouches for the common part only, one of a spare for nothing', (t) => {
-  const cluster = new Cluster();
-  cluster.append(0, A, B, C);
-  cluster.append(1, A, C);
-  cluster.append(2, A, B, C);
-  cluster.reply(0);
-  cluster.reply(2);
-  t.equal(cluster.checks.chosenLength, 0);
-  cluster.reply(1);
-  t.equal(cluster.checks.chosenLength, 1);
-  t.end();
-});
+t.test(
+  'chosen: an acknowledgement of another log vouches for the common part only, one of a spare for nothing',
+  (t) => {
+    const cluster = new Cluster();
+    cluster.append(0, A, B, C);
+    cluster.append(1, A, C);
+    cluster.append(2, A, B, C);
+    cluster.reply(0);
+    cluster.reply(2);
+    t.equal(cluster.checks.chosenLength, 0);
+    cluster.reply(1);
+    t.equal(cluster.checks.chosenLength, 1);
+    t.end();
+  },
+);
 
 t.test('chosen-stable: a member that loses what is committed', (t) => {
   const cluster = new Cluster();
   cluster.commit(A, B);
   cluster.replicas[1].log.truncate(1);
-  t.equal(broken(() => cluster.after(1)), 'chosen-stable');
+  t.equal(
+    broken(() => cluster.after(1)),
+    'chosen-stable',
+  );
   cluster.replicas[1].status = ReplicaStatus.recovering;
   t.doesNotThrow(() => cluster.after(1), 'not while it recovers');
   t.end();
@@ -226,7 +238,10 @@ t.test('chosen-stable: a replica that is normal in a later view without it; a sp
   cluster.commit(A);
   t.doesNotThrow(() => cluster.after(2));
   cluster.replicas[2].view = 1;
-  t.equal(broken(() => cluster.after(2)), 'chosen-stable');
+  t.equal(
+    broken(() => cluster.after(2)),
+    'chosen-stable',
+  );
   t.end();
 });
 
@@ -237,7 +252,10 @@ t.test('never-lost: a later view that starts from a log without it', (t) => {
   primary.view = 1;
   primary.status = ReplicaStatus.viewChange;
   primary.log.truncate(0);
-  t.equal(broken(() => cluster.sync(1)), 'never-lost');
+  t.equal(
+    broken(() => cluster.sync(1)),
+    'never-lost',
+  );
   t.end();
 });
 
@@ -249,7 +267,10 @@ t.test('never-lost: also when the older view commits after the later one has sta
   cluster.replicas[2].view = 2;
   cluster.replicas[2].status = ReplicaStatus.viewChange;
   cluster.sync(2);
-  t.equal(broken(() => cluster.reply(1)), 'never-lost');
+  t.equal(
+    broken(() => cluster.reply(1)),
+    'never-lost',
+  );
   t.end();
 });
 
@@ -268,7 +289,10 @@ t.test('chosen-agree: two views that commit different entries', (t) => {
   t.equal(cluster.checks.chosenLength, 1);
   cluster.replicas[1].log.truncate(0);
   cluster.append(1, A);
-  t.equal(broken(() => cluster.reply(1, 1, 0)), 'chosen-agree');
+  t.equal(
+    broken(() => cluster.reply(1, 1, 0)),
+    'chosen-agree',
+  );
   t.end();
 });
 
@@ -277,13 +301,19 @@ t.test('one-start: a primary that takes back what it said', (t) => {
   cluster.append(0, A, B);
   cluster.sync(0);
   cluster.replicas[0].log.truncate(1).append(C);
-  t.equal(broken(() => cluster.sync(0)), 'one-start');
+  t.equal(
+    broken(() => cluster.sync(0)),
+    'one-start',
+  );
   t.end();
 });
 
 t.test('one-start: a replica that speaks for a view that is not its own', (t) => {
   const cluster = new Cluster();
-  t.equal(broken(() => cluster.sync(1)), 'one-start');
+  t.equal(
+    broken(() => cluster.sync(1)),
+    'one-start',
+  );
   t.end();
 });
 
@@ -311,13 +341,19 @@ t.test('one-start: what a primary discloses to a repair counts like a Sync, what
   t.end();
 });
 
-t.test('acknowledgement-truthful: a SyncAck beyond the primary\'s log, or of another one', (t) => {
+t.test("acknowledgement-truthful: a SyncAck beyond the primary's log, or of another one", (t) => {
   const cluster = new Cluster();
   cluster.append(0, A);
   cluster.sync(0);
   cluster.append(1, B);
-  t.equal(broken(() => cluster.syncAck(1, 2)), 'acknowledgement-truthful');
-  t.equal(broken(() => cluster.syncAck(1, 1)), 'acknowledgement-truthful');
+  t.equal(
+    broken(() => cluster.syncAck(1, 2)),
+    'acknowledgement-truthful',
+  );
+  t.equal(
+    broken(() => cluster.syncAck(1, 1)),
+    'acknowledgement-truthful',
+  );
   t.end();
 });
 
@@ -326,7 +362,10 @@ t.test('acknowledgement-truthful: a log behind a snapshot of something that neve
   const { log } = cluster.replicas[2];
   log.append(A, B);
   log.baseIndex = 2;
-  t.equal(broken(() => cluster.after(2)), 'acknowledgement-truthful');
+  t.equal(
+    broken(() => cluster.after(2)),
+    'acknowledgement-truthful',
+  );
   const other = new Cluster();
   other.append(0, A, B);
   other.replicas[2].log.append(A, B, C);
@@ -336,14 +375,32 @@ t.test('acknowledgement-truthful: a log behind a snapshot of something that neve
 });
 
 t.test('at-most-once and key-order', (t) => {
-  t.equal(broken(() => new Cluster().append(0, A, { ...A, timestamp: 40 })), 'at-most-once');
-  t.equal(broken(() => new Cluster().append(0, B, A)), 'key-order');
-  t.equal(broken(() => new Cluster().append(0, A, { ...A, request: 9 })), 'key-order');
+  t.equal(
+    broken(() => new Cluster().append(0, A, { ...A, timestamp: 40 })),
+    'at-most-once',
+  );
+  t.equal(
+    broken(() => new Cluster().append(0, B, A)),
+    'key-order',
+  );
+  t.equal(
+    broken(() => new Cluster().append(0, A, { ...A, request: 9 })),
+    'key-order',
+  );
   const cluster = new Cluster();
   cluster.append(0, A, B);
-  t.doesNotThrow(() => cluster.append(1, { ...A, timestamp: 15 }), 'the same request under another timestamp in another log');
-  t.equal(broken(() => cluster.append(1, { ...A, timestamp: 16 })), 'at-most-once');
-  t.doesNotThrow(() => cluster.append(2, { ...A, session: 7 }, { ...A, session: 8 }), 'equal timestamps of two sessions');
+  t.doesNotThrow(
+    () => cluster.append(1, { ...A, timestamp: 15 }),
+    'the same request under another timestamp in another log',
+  );
+  t.equal(
+    broken(() => cluster.append(1, { ...A, timestamp: 16 })),
+    'at-most-once',
+  );
+  t.doesNotThrow(
+    () => cluster.append(2, { ...A, session: 7 }, { ...A, session: 8 }),
+    'equal timestamps of two sessions',
+  );
   t.end();
 });
 
@@ -353,61 +410,89 @@ t.test('committed-truthful: a replica that believes too much, or something else'
   cluster.replicas[0].committed = 1;
   t.doesNotThrow(() => cluster.after(0));
   cluster.replicas[0].committed = 2;
-  t.equal(broken(() => cluster.after(0)), 'committed-truthful');
+  t.equal(
+    broken(() => cluster.after(0)),
+    'committed-truthful',
+  );
   cluster.append(2, B);
   cluster.replicas[2].committed = 1;
-  t.equal(broken(() => cluster.after(2)), 'committed-truthful');
+  t.equal(
+    broken(() => cluster.after(2)),
+    'committed-truthful',
+  );
   t.end();
 });
 
-t.test('executed-agree: another operation, another result, nothing at all, or the leftovers of a log that was cut', (t) => {
-  const set = (): Cluster => {
-    const cluster = new Cluster();
-    cluster.commit(A, B);
-    cluster.replicas[0].execute(1);
-    cluster.replicas[0].execute(2);
-    cluster.after(0);
-    return cluster;
-  };
-  const same = set();
-  same.replicas[1].execute(1);
-  same.replicas[1].execute(2);
-  t.doesNotThrow(() => same.after(1));
+t.test(
+  'executed-agree: another operation, another result, nothing at all, or the leftovers of a log that was cut',
+  (t) => {
+    const set = (): Cluster => {
+      const cluster = new Cluster();
+      cluster.commit(A, B);
+      cluster.replicas[0].execute(1);
+      cluster.replicas[0].execute(2);
+      cluster.after(0);
+      return cluster;
+    };
+    const same = set();
+    same.replicas[1].execute(1);
+    same.replicas[1].execute(2);
+    t.doesNotThrow(() => same.after(1));
 
-  const operation = set();
-  operation.replicas[1].execute(1, 77);
-  t.equal(broken(() => operation.after(1)), 'executed-agree');
+    const operation = set();
+    operation.replicas[1].execute(1, 77);
+    t.equal(
+      broken(() => operation.after(1)),
+      'executed-agree',
+    );
 
-  const result = set();
-  result.replicas[1].machine.answer = 3;
-  result.replicas[1].execute(1);
-  t.equal(broken(() => result.after(1)), 'executed-agree');
+    const result = set();
+    result.replicas[1].machine.answer = 3;
+    result.replicas[1].execute(1);
+    t.equal(
+      broken(() => result.after(1)),
+      'executed-agree',
+    );
 
-  const skipped = set();
-  skipped.replicas[1].executed = 1;
-  t.equal(broken(() => skipped.after(1)), 'executed-agree');
+    const skipped = set();
+    skipped.replicas[1].executed = 1;
+    t.equal(
+      broken(() => skipped.after(1)),
+      'executed-agree',
+    );
 
-  const beyond = set();
-  beyond.replicas[2].executed = 1;
-  t.equal(broken(() => beyond.after(2)), 'executed-agree');
+    const beyond = set();
+    beyond.replicas[2].executed = 1;
+    t.equal(
+      broken(() => beyond.after(2)),
+      'executed-agree',
+    );
 
-  const cut = set();
-  cut.append(2, B);
-  cut.replicas[2].execute(1);
-  t.doesNotThrow(() => cut.after(2), 'executed too early, and not in the chosen log: to be rolled back');
-  cut.replicas[2].log.truncate(0).append(A);
-  t.equal(broken(() => cut.after(2)), 'executed-agree', 'the rollback was skipped');
-  cut.replicas[2].probe.restore(new Uint8Array(0));
-  cut.replicas[2].execute(1);
-  t.doesNotThrow(() => cut.after(2));
-  t.end();
-});
+    const cut = set();
+    cut.append(2, B);
+    cut.replicas[2].execute(1);
+    t.doesNotThrow(() => cut.after(2), 'executed too early, and not in the chosen log: to be rolled back');
+    cut.replicas[2].log.truncate(0).append(A);
+    t.equal(
+      broken(() => cut.after(2)),
+      'executed-agree',
+      'the rollback was skipped',
+    );
+    cut.replicas[2].probe.restore(new Uint8Array(0));
+    cut.replicas[2].execute(1);
+    t.doesNotThrow(() => cut.after(2));
+    t.end();
+  },
+);
 
 t.test('executed-once: an index executed again without a restore', (t) => {
   const { replicas } = new Cluster();
   replicas[0].log.append(A, B);
   replicas[0].execute(1);
-  t.equal(broken(() => replicas[0].execute(1)), 'executed-once');
+  t.equal(
+    broken(() => replicas[0].execute(1)),
+    'executed-once',
+  );
   replicas[0].probe.restore(new Uint8Array(0));
   t.doesNotThrow(() => replicas[0].execute(1));
   t.end();
@@ -418,7 +503,10 @@ t.test('client-result: a client that was told of something that is not chosen', 
   cluster.commit(A);
   t.doesNotThrow(() => cluster.checks.clientCommitted(0, 1, 0, 1));
   cluster.append(0, B);
-  t.equal(broken(() => cluster.checks.clientCommitted(0, 2, 0, 1)), 'client-result');
+  t.equal(
+    broken(() => cluster.checks.clientCommitted(0, 2, 0, 1)),
+    'client-result',
+  );
   t.end();
 });
 
@@ -430,7 +518,10 @@ t.test('a replica that is down is not judged; one that comes back is judged by i
   t.doesNotThrow(() => cluster.after(1));
   t.match(cluster.checks.describe(1), /down/);
   cluster.checks.started(1, cluster.replicas[1]);
-  t.equal(broken(() => cluster.after(1)), 'chosen-stable');
+  t.equal(
+    broken(() => cluster.after(1)),
+    'chosen-stable',
+  );
   t.match(cluster.checks.describe(0), /normal primary view 0/);
   t.end();
 });

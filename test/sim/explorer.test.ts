@@ -13,18 +13,65 @@ const VIEW_1 = [{ view: 1, replicas: [1, 2] }];
 
 const COMPLETE: readonly Configuration[] = [
   { name: 'one client, one request', replicas: 3, clients: 1, requests: 1 },
-  { name: 'one client, one request, a loss, a Sync', replicas: 3, clients: 1, requests: 1, losses: 1, timeouts: { budget: 1, endpoints: [0] } },
-  { name: 'one client, one request, a loss, a retry', replicas: 3, clients: 1, requests: 1, losses: 1, timeouts: { budget: 1, endpoints: [CLIENT] } },
-  { name: 'one client, one request, a duplicate, a retry', replicas: 3, clients: 1, requests: 1, duplicates: 1, timeouts: { budget: 1, endpoints: [CLIENT] } },
-  { name: 'one client, two requests, a loss, a retry', replicas: 3, clients: 1, requests: 2, losses: 1, timeouts: { budget: 1, endpoints: [CLIENT] } },
-  { name: 'one client, one request, a member loses its log', replicas: 3, clients: 1, requests: 1, crashes: { budget: 1, replicas: [1] } },
+  {
+    name: 'one client, one request, a loss, a Sync',
+    replicas: 3,
+    clients: 1,
+    requests: 1,
+    losses: 1,
+    timeouts: { budget: 1, endpoints: [0] },
+  },
+  {
+    name: 'one client, one request, a loss, a retry',
+    replicas: 3,
+    clients: 1,
+    requests: 1,
+    losses: 1,
+    timeouts: { budget: 1, endpoints: [CLIENT] },
+  },
+  {
+    name: 'one client, one request, a duplicate, a retry',
+    replicas: 3,
+    clients: 1,
+    requests: 1,
+    duplicates: 1,
+    timeouts: { budget: 1, endpoints: [CLIENT] },
+  },
+  {
+    name: 'one client, two requests, a loss, a retry',
+    replicas: 3,
+    clients: 1,
+    requests: 2,
+    losses: 1,
+    timeouts: { budget: 1, endpoints: [CLIENT] },
+  },
+  {
+    name: 'one client, one request, a member loses its log',
+    replicas: 3,
+    clients: 1,
+    requests: 1,
+    crashes: { budget: 1, replicas: [1] },
+  },
   { name: 'view 1 is promised', replicas: 3, clients: 1, requests: 0, views: VIEW_1 },
   { name: 'view 1 is promised, a loss', replicas: 3, clients: 1, requests: 0, views: VIEW_1, losses: 1 },
-  { name: 'view 1 is promised, its primary loses its log', replicas: 3, clients: 1, requests: 0, views: VIEW_1, crashes: { budget: 1, replicas: [1] } },
+  {
+    name: 'view 1 is promised, its primary loses its log',
+    replicas: 3,
+    clients: 1,
+    requests: 0,
+    views: VIEW_1,
+    crashes: { budget: 1, replicas: [1] },
+  },
 ];
 
 const TWO_CLIENTS: Configuration = { name: 'two clients, one request each', replicas: 3, clients: 2, requests: 1 };
-const VIEW_CHANGE: Configuration = { name: 'one client, one request, view 1 is promised', replicas: 3, clients: 1, requests: 1, views: VIEW_1 };
+const VIEW_CHANGE: Configuration = {
+  name: 'one client, one request, view 1 is promised',
+  replicas: 3,
+  clients: 1,
+  requests: 1,
+  views: VIEW_1,
+};
 
 for (const configuration of COMPLETE) {
   t.test(`complete: ${configuration.name}`, (t) => {
@@ -32,7 +79,9 @@ for (const configuration of COMPLETE) {
     t.equal(result.violation, undefined);
     t.ok(result.complete, `${result.states} states, ${result.transitions} transitions, depth ${result.depth}`);
     t.ok(result.committedEnds > 0, `${result.committedEnds} of ${result.ends} ends have everything committed`);
-    t.comment(`${result.states} states, ${result.transitions} transitions, depth ${result.depth}, ${result.ends} ends, ${result.committedEnds} of them with everything committed`);
+    t.comment(
+      `${result.states} states, ${result.transitions} transitions, depth ${result.depth}, ${result.ends} ends, ${result.committedEnds} of them with everything committed`,
+    );
     t.end();
   });
 }

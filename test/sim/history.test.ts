@@ -1,6 +1,12 @@
 import t from 'tap';
 import {
-  HISTORY_LINE_CHARS_MAX, HistoryError, HistoryReader, collectOperations, formatHistory, formatHistoryEvent, parseHistory,
+  HISTORY_LINE_CHARS_MAX,
+  HistoryError,
+  HistoryReader,
+  collectOperations,
+  formatHistory,
+  formatHistoryEvent,
+  parseHistory,
   type HistoryEvent,
 } from '../../src/sim/history.js';
 
@@ -23,7 +29,10 @@ const EVENTS: HistoryEvent[] = [
 t.test('what is written is read back', (t) => {
   const text = formatHistory(EVENTS);
   t.equal(text.split('\n').length, EVENTS.length + 1);
-  t.equal(text.split('\n')[5], '{"process":1,"type":"ok","f":"cas","key":"k","value":["a",null],"result":true,"time":31}');
+  t.equal(
+    text.split('\n')[5],
+    '{"process":1,"type":"ok","f":"cas","key":"k","value":["a",null],"result":true,"time":31}',
+  );
   t.same(parseHistory(text), EVENTS);
   t.same(parseHistory(''), []);
   t.same(parseHistory('\n \n'), [], 'blank lines are no events');
@@ -39,15 +48,18 @@ t.test('a read may leave its value out until it is answered', (t) => {
 
 t.test('invocations are paired with their completions', (t) => {
   const operations = collectOperations(EVENTS);
-  t.same(operations.map(({ f, outcome, invoked, completed }) => [f, outcome, invoked, completed]), [
-    ['write', 'ok', 0, 2],
-    ['read', 'ok', 1, 3],
-    ['cas', 'ok', 4, 5],
-    ['increment', 'ok', 6, 7],
-    ['write', 'fail', 8, 9],
-    ['write', 'info', 10, Infinity],
-    ['read', 'info', 12, Infinity],
-  ]);
+  t.same(
+    operations.map(({ f, outcome, invoked, completed }) => [f, outcome, invoked, completed]),
+    [
+      ['write', 'ok', 0, 2],
+      ['read', 'ok', 1, 3],
+      ['cas', 'ok', 4, 5],
+      ['increment', 'ok', 6, 7],
+      ['write', 'fail', 8, 9],
+      ['write', 'info', 10, Infinity],
+      ['read', 'info', 12, Infinity],
+    ],
+  );
   t.equal(operations[1].value, 'a', 'a read takes the value of its completion');
   t.equal(operations[2].result, true);
   t.end();
@@ -79,7 +91,14 @@ t.test('a malformed line is refused with its number and what was expected', (t) 
     [[invoke, invoke.replace('invoke', 'ok').replace('"a"', '"b"')], 2, /not the one invoked/],
     [[invoke, invoke.replace('invoke', 'ok').replace('10', '9')], 2, /real-time order/],
     [[invoke, invoke.replace('invoke', 'info'), invoke], 3, /new process number/],
-    [[invoke.replace('"write"', '"cas"').replace('"a"', '["a","b"]'), invoke.replace('invoke', 'ok').replace('"write"', '"cas"').replace('"a"', '["a","b"]')], 2, /result is missing, true or false/],
+    [
+      [
+        invoke.replace('"write"', '"cas"').replace('"a"', '["a","b"]'),
+        invoke.replace('invoke', 'ok').replace('"write"', '"cas"').replace('"a"', '["a","b"]'),
+      ],
+      2,
+      /result is missing, true or false/,
+    ],
   ];
   for (const [lines, line, message] of cases) {
     try {

@@ -3,7 +3,12 @@
  * histories that are linearizable by construction. Replay a random failure with SEED=n.
  */
 import t from 'tap';
-import { collectOperations, type HistoryEvent, type HistoryOperation, type HistoryValue } from '../../src/sim/history.js';
+import {
+  collectOperations,
+  type HistoryEvent,
+  type HistoryOperation,
+  type HistoryValue,
+} from '../../src/sim/history.js';
 import { checkHistory, explain, type Verdict } from '../../src/sim/linearizability.js';
 
 const SEED = Number(process.env['SEED'] ?? Date.now() % 1e9);
@@ -27,27 +32,33 @@ function randomFrom(seed: number): (n: number) => number {
  */
 function history(text: string, key = 'k'): HistoryEvent[] {
   const open = new Map<string, HistoryEvent>();
-  return text.trim().split(/\s+/).map((word, time) => {
-    const name = word[0];
-    const process = name.charCodeAt(0) - 65;
-    const rest = word.slice(2);
-    const value = (char: string): HistoryValue => (char === '_' ? null : char);
-    if (word[1] === ':') {
-      const event: HistoryEvent =
-        rest[0] === 'r' ? { process, type: 'invoke', f: 'read', key, value: null, time }
-        : rest[0] === 'w' ? { process, type: 'invoke', f: 'write', key, value: value(rest[1]), time }
-        : rest[0] === 'c' ? { process, type: 'invoke', f: 'cas', key, value: [value(rest[1]), value(rest[2])], time }
-        : { process, type: 'invoke', f: 'increment', key, value: Number(rest.slice(1)), time };
-      open.set(name, event);
+  return text
+    .trim()
+    .split(/\s+/)
+    .map((word, time) => {
+      const name = word[0];
+      const process = name.charCodeAt(0) - 65;
+      const rest = word.slice(2);
+      const value = (char: string): HistoryValue => (char === '_' ? null : char);
+      if (word[1] === ':') {
+        const event: HistoryEvent =
+          rest[0] === 'r'
+            ? { process, type: 'invoke', f: 'read', key, value: null, time }
+            : rest[0] === 'w'
+              ? { process, type: 'invoke', f: 'write', key, value: value(rest[1]), time }
+              : rest[0] === 'c'
+                ? { process, type: 'invoke', f: 'cas', key, value: [value(rest[1]), value(rest[2])], time }
+                : { process, type: 'invoke', f: 'increment', key, value: Number(rest.slice(1)), time };
+        open.set(name, event);
+        return event;
+      }
+      const type = word[1] === '.' ? 'ok' : word[1] === '!' ? 'fail' : 'info';
+      const event: HistoryEvent = { ...(open.get(name) as HistoryEvent), type, time };
+      if (type === 'ok' && event.f === 'read') event.value = /^\d\d+$/.test(rest) ? Number(rest) : value(rest);
+      if (type === 'ok' && event.f === 'cas') event.result = rest === '+';
+      if (type === 'ok' && event.f === 'increment') event.result = Number(rest);
       return event;
-    }
-    const type = word[1] === '.' ? 'ok' : word[1] === '!' ? 'fail' : 'info';
-    const event: HistoryEvent = { ...(open.get(name) as HistoryEvent), type, time };
-    if (type === 'ok' && event.f === 'read') event.value = /^\d\d+$/.test(rest) ? Number(rest) : value(rest);
-    if (type === 'ok' && event.f === 'cas') event.result = rest === '+';
-    if (type === 'ok' && event.f === 'increment') event.result = Number(rest);
-    return event;
-  });
+    });
 }
 
 const GOOD: [string, string][] = [
@@ -140,8 +151,9 @@ t.test('keys are judged apart, and a violation outweighs an unknown', (t) => {
   const bad = history('C:w1 C. D:r D._', 'bad').map((event) => ({ ...event, time: event.time + 10 }));
   t.equal(checkHistory(good).outcome, 'linearizable');
   t.match(checkHistory([...good, ...bad]), { outcome: 'violation', key: 'bad', value: '1' });
-  const hard = randomHistory(randomFrom(1), { processes: 12, operations: 200, values: 3, infoPercent: 0 }).events
-    .map((event) => ({ ...event, process: event.process + 10, key: 'hard', time: event.time + 20 }));
+  const hard = randomHistory(randomFrom(1), { processes: 12, operations: 200, values: 3, infoPercent: 0 }).events.map(
+    (event) => ({ ...event, process: event.process + 10, key: 'hard', time: event.time + 20 }),
+  );
   t.equal(checkHistory(hard, { maxStates: 5 }).outcome, 'unknown');
   t.equal(checkHistory([...hard, ...bad.map((e) => ({ ...e, time: 1e9 }))], { maxStates: 5 }).outcome, 'violation');
   t.same(checkHistory([]), { outcome: 'linearizable', keys: 0, operations: 0, states: 0 });
@@ -158,10 +170,24 @@ t.test('a key may have held something before', (t) => {
 
 t.test('the verdict on a violation names what cannot be placed', (t) => {
   const verdict = checkHistory(history('A:w1 A. B:w2 B. D:r D.2 C:r E:w3 C.1 E.'));
-  t.match(verdict, { outcome: 'violation', key: 'k', operations: 5, value: '2', blocked: { process: 2, f: 'read', value: '1' } });
+  t.match(verdict, {
+    outcome: 'violation',
+    key: 'k',
+    operations: 5,
+    value: '2',
+    blocked: { process: 2, f: 'read', value: '1' },
+  });
   if (verdict.outcome === 'violation') {
-    t.same(verdict.prefix.map((operation) => operation.value), ['1', '2', '2'], 'longest prefix, in order');
-    t.same(verdict.window.map((operation) => operation.process), [2, 4], 'what was open meanwhile');
+    t.same(
+      verdict.prefix.map((operation) => operation.value),
+      ['1', '2', '2'],
+      'longest prefix, in order',
+    );
+    t.same(
+      verdict.window.map((operation) => operation.process),
+      [2, 4],
+      'what was open meanwhile',
+    );
   }
   const text = explain(verdict);
   t.match(text, /NOT linearizable: key "k"/);
@@ -189,7 +215,9 @@ t.test('agrees with brute force on random tiny histories', (t) => {
     const verdict = checkHistory(events);
     const expected = bruteForce(events) ? 'linearizable' : 'violation';
     if (verdict.outcome !== expected) {
-      t.fail(`SEED=${SEED} round ${round}: ${verdict.outcome}, brute force ${expected}`, { events: events.map((event) => JSON.stringify(event)) });
+      t.fail(`SEED=${SEED} round ${round}: ${verdict.outcome}, brute force ${expected}`, {
+        events: events.map((event) => JSON.stringify(event)),
+      });
       break;
     }
     seen[expected]++;
@@ -203,7 +231,10 @@ t.test('accepts what is linearizable by construction, and rejects it with one re
   const random = randomFrom(SEED + 1);
   for (let round = 0; round < 120; round++) {
     const { events } = randomHistory(random, {
-      processes: 2 + random(8), operations: 50 + random(400), values: 1 + random(50), infoPercent: random(2) * random(15),
+      processes: 2 + random(8),
+      operations: 50 + random(400),
+      values: 1 + random(50),
+      infoPercent: random(2) * random(15),
     });
     const verdict = checkHistory(events);
     t.equal(verdict.outcome, 'linearizable', `SEED=${SEED} round ${round}: accepted`);
@@ -219,11 +250,16 @@ t.test('accepts what is linearizable by construction, and rejects it with one re
 
 t.test('long histories are judged, those with a late stale read too', (t) => {
   const random = randomFrom(SEED + 2);
-  for (const [operations, infoPercent] of [[30_000, 0], [10_000, 1]]) {
+  for (const [operations, infoPercent] of [
+    [30_000, 0],
+    [10_000, 1],
+  ]) {
     const { events } = randomHistory(random, { processes: 8, operations, values: 1_000_000, infoPercent });
     const start = performance.now();
     const verdict = checkHistory(events);
-    t.comment(`${operations} operations on a key, ${infoPercent} % unknown: ${(performance.now() - start).toFixed(0)} ms, ${verdict.outcome}`);
+    t.comment(
+      `${operations} operations on a key, ${infoPercent} % unknown: ${(performance.now() - start).toFixed(0)} ms, ${verdict.outcome}`,
+    );
     t.equal(verdict.outcome, 'linearizable', `SEED=${SEED}: ${explain(verdict)}`);
     const end = events[events.length - 1].time;
     // Written once, so that nothing of unknown outcome can bring it back.
@@ -233,12 +269,22 @@ t.test('long histories are judged, those with a late stale read too', (t) => {
       const written = Array.isArray(value) ? value[1] : value;
       timesWritten.set(written, (timesWritten.get(written) ?? 0) + 1);
     }
-    const firstWrite = events.find(({ type, f, value }) => type === 'ok' && f === 'write' && timesWritten.get(value) === 1) as HistoryEvent;
-    const tail = (process: number, type: 'invoke' | 'ok', f: 'read' | 'write', value: HistoryValue, time: number): HistoryEvent =>
-      ({ process, type, f, key: 'k', value, time: end + time });
+    const firstWrite = events.find(
+      ({ type, f, value }) => type === 'ok' && f === 'write' && timesWritten.get(value) === 1,
+    ) as HistoryEvent;
+    const tail = (
+      process: number,
+      type: 'invoke' | 'ok',
+      f: 'read' | 'write',
+      value: HistoryValue,
+      time: number,
+    ): HistoryEvent => ({ process, type, f, key: 'k', value, time: end + time });
     const stale = checkHistory([
-      ...events, tail(1e6, 'invoke', 'write', 'last', 1), tail(1e6, 'ok', 'write', 'last', 2),
-      tail(1e6, 'invoke', 'read', null, 3), tail(1e6, 'ok', 'read', firstWrite.value as HistoryValue, 4),
+      ...events,
+      tail(1e6, 'invoke', 'write', 'last', 1),
+      tail(1e6, 'ok', 'write', 'last', 2),
+      tail(1e6, 'invoke', 'read', null, 3),
+      tail(1e6, 'ok', 'read', firstWrite.value as HistoryValue, 4),
     ]);
     t.equal(stale.outcome, 'violation', `SEED=${SEED}: stale read at the end`);
     if (stale.outcome === 'violation') t.equal(stale.blocked.process, 1e6);
@@ -247,10 +293,17 @@ t.test('long histories are judged, those with a late stale read too', (t) => {
 });
 
 /** The prefix must be an order that holds, and the cut behind `blocked` the first that brute force refuses. */
-function checkPrefix(t: { fail(message: string): unknown }, events: HistoryEvent[], verdict: Extract<Verdict, { outcome: 'violation' }>, round: number): void {
+function checkPrefix(
+  t: { fail(message: string): unknown },
+  events: HistoryEvent[],
+  verdict: Extract<Verdict, { outcome: 'violation' }>,
+  round: number,
+): void {
   const cut = verdict.blocked.completed;
-  if (bruteForce(events, cut)) t.fail(`SEED=${SEED} round ${round}: linearizable up to and including what is called blocked`);
-  if (!bruteForce(events, cut - 1)) t.fail(`SEED=${SEED} round ${round}: already not linearizable before what is called blocked`);
+  if (bruteForce(events, cut))
+    t.fail(`SEED=${SEED} round ${round}: linearizable up to and including what is called blocked`);
+  if (!bruteForce(events, cut - 1))
+    t.fail(`SEED=${SEED} round ${round}: already not linearizable before what is called blocked`);
   let value: HistoryValue = null;
   for (const operation of verdict.prefix) {
     const after = plainEffect(operation, value);
@@ -282,10 +335,13 @@ function tinyHistory(random: (n: number) => number): HistoryEvent[] {
     if (invoked === undefined) {
       const kind = random(numbers ? 12 : 10);
       const event: HistoryEvent =
-        kind < 4 ? { process, type: 'invoke', f: 'read', key: 'k', value: null, time }
-        : kind < 7 ? { process, type: 'invoke', f: 'write', key: 'k', value: value(), time }
-        : kind < 10 ? { process, type: 'invoke', f: 'cas', key: 'k', value: [value(), value()], time }
-        : { process, type: 'invoke', f: 'increment', key: 'k', value: random(3), time };
+        kind < 4
+          ? { process, type: 'invoke', f: 'read', key: 'k', value: null, time }
+          : kind < 7
+            ? { process, type: 'invoke', f: 'write', key: 'k', value: value(), time }
+            : kind < 10
+              ? { process, type: 'invoke', f: 'cas', key: 'k', value: [value(), value()], time }
+              : { process, type: 'invoke', f: 'increment', key: 'k', value: random(3), time };
       open.set(process, event);
       events.push(event);
       continue;
@@ -339,9 +395,18 @@ function randomHistory(random: (n: number) => number, shape: Shape): { events: H
       const process = idle.splice(random(idle.length), 1)[0];
       const kind = random(10);
       const event: HistoryEvent =
-        kind < 5 ? { process, type: 'invoke', f: 'read', key: 'k', value: null, time }
-        : kind < 8 ? { process, type: 'invoke', f: 'write', key: 'k', value: value(), time }
-        : { process, type: 'invoke', f: 'cas', key: 'k', value: [random(2) === 0 ? register : value(), value()], time };
+        kind < 5
+          ? { process, type: 'invoke', f: 'read', key: 'k', value: null, time }
+          : kind < 8
+            ? { process, type: 'invoke', f: 'write', key: 'k', value: value(), time }
+            : {
+                process,
+                type: 'invoke',
+                f: 'cas',
+                key: 'k',
+                value: [random(2) === 0 ? register : value(), value()],
+                time,
+              };
       events.push(event);
       started++;
       pending.push({ event, applied: false, completion: null });
@@ -372,7 +437,9 @@ function randomHistory(random: (n: number) => number, shape: Shape): { events: H
  * what completed up to that event has to be placed; what completed later may be, with the result it had.
  */
 function bruteForce(events: HistoryEvent[], cut = 1e9): boolean {
-  const operations = collectOperations(events).filter(({ outcome, f, invoked }) => outcome !== 'fail' && !(outcome === 'info' && f === 'read') && invoked <= cut);
+  const operations = collectOperations(events).filter(
+    ({ outcome, f, invoked }) => outcome !== 'fail' && !(outcome === 'info' && f === 'read') && invoked <= cut,
+  );
   const place = (left: HistoryOperation[], value: HistoryValue): boolean => {
     if (left.every((operation) => operation.completed > cut)) return true;
     for (const operation of left) {

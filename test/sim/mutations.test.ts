@@ -16,9 +16,28 @@ interface Known {
   readonly faults?: readonly FaultName[];
 }
 
-const CHANGES: readonly FaultName[] = ['crash', 'view-change-crash', 'crash-loop', 'partition', 'pause', 'slow', 'slow-link', 'loss', 'reorder'];
+const CHANGES: readonly FaultName[] = [
+  'crash',
+  'view-change-crash',
+  'crash-loop',
+  'partition',
+  'pause',
+  'slow',
+  'slow-link',
+  'loss',
+  'reorder',
+];
 const LOSSES: readonly FaultName[] = ['crash', 'view-change-crash', 'crash-loop', 'partition', 'pause', 'loss'];
-const STOPS: readonly FaultName[] = ['stop', 'partition', 'loss', 'reorder', 'crash', 'view-change-crash', 'slow-link', 'ambush'];
+const STOPS: readonly FaultName[] = [
+  'stop',
+  'partition',
+  'loss',
+  'reorder',
+  'crash',
+  'view-change-crash',
+  'slow-link',
+  'ambush',
+];
 
 /** Transfers are many messages. */
 const FRAGMENTS: readonly FaultName[] = ['path-limit', 'reorder', 'loss', 'partition', 'crash'];
@@ -74,7 +93,12 @@ const FURTHER_RUNS = Number(process.env['MUTATION_RUNS'] ?? 40);
 const NOT_COUNTED = new Set(['stuck', 'core-exception']);
 
 function run(number: number, known: Known, mutation: Mutation | undefined): SimulationFailure | undefined {
-  return simulate({ ...runOf(number), ticks: TICKS, faults: new Set(known.faults ?? KIND_FAULTS), ...(mutation === undefined ? {} : mutated(mutation)) }).failure;
+  return simulate({
+    ...runOf(number),
+    ticks: TICKS,
+    faults: new Set(known.faults ?? KIND_FAULTS),
+    ...(mutation === undefined ? {} : mutated(mutation)),
+  }).failure;
 }
 
 t.test('every mutation has a run that notices it', (t) => {
@@ -94,11 +118,17 @@ for (const mutation of MUTATIONS) {
       t.pass(`seed ${seed}, N = ${replicas}: ${failure.invariant}: ${failure.detail}`);
       if (number !== known.run) t.comment(`run ${known.run} no longer notices it, run ${number} does`);
       const unbroken = run(number, known, undefined);
-      t.equal(unbroken, undefined, `the same run of the cores that ship passes: ${unbroken?.invariant} ${unbroken?.detail}`);
+      t.equal(
+        unbroken,
+        undefined,
+        `the same run of the cores that ship passes: ${unbroken?.invariant} ${unbroken?.detail}`,
+      );
       t.end();
       return;
     }
-    t.fail(`not noticed in runs ${known.run}…${known.run + FURTHER_RUNS}; node scripts/find-mutations.mjs ${mutation.name} looks for one that does`);
+    t.fail(
+      `not noticed in runs ${known.run}…${known.run + FURTHER_RUNS}; node scripts/find-mutations.mjs ${mutation.name} looks for one that does`,
+    );
     t.end();
   });
 }

@@ -10,8 +10,22 @@ import type { HardState } from '../../src/protocol/contract.js';
 import { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
 import { REGISTER_LANE } from '../../src/protocol/log/sessions.js';
 import { NO_LOG } from '../../src/protocol/replica/replica-state.js';
-import { createShippedClient, createShippedReplica, type CreateClient, type CreateReplica } from '../../src/sim/cores.js';
-import { Chunk, Order, RejectReason, ReplicaStatus, Request, RequestFlag, ReplyStatus, Vote } from '../../src/wire/messages.js';
+import {
+  createShippedClient,
+  createShippedReplica,
+  type CreateClient,
+  type CreateReplica,
+} from '../../src/sim/cores.js';
+import {
+  Chunk,
+  Order,
+  RejectReason,
+  ReplicaStatus,
+  Request,
+  RequestFlag,
+  ReplyStatus,
+  Vote,
+} from '../../src/wire/messages.js';
 import { addHi, addLo, compareU64, readI32, readIndex, readU16, writeI32 } from '../../src/wire/u64.js';
 
 export interface Mutation {
@@ -50,58 +64,203 @@ export function runOf(run: number): { readonly seed: number; readonly replicas: 
 
 export const MUTATIONS: readonly Mutation[] = [
   // The commit rule, at the client.
-  { name: 'commit-with-f-acks', breaks: 'a client commits with the answers of f members, the primary included', client: commitWithFAcks },
-  { name: 'index-without-chain', breaks: 'a client compares the indexes of acknowledgements, not the chains', client: compareIndexes },
-  { name: 'acks-of-two-views', breaks: 'acknowledgements of an older view count in a newer one', client: keepAcksAcrossViews },
+  {
+    name: 'commit-with-f-acks',
+    breaks: 'a client commits with the answers of f members, the primary included',
+    client: commitWithFAcks,
+  },
+  {
+    name: 'index-without-chain',
+    breaks: 'a client compares the indexes of acknowledgements, not the chains',
+    client: compareIndexes,
+  },
+  {
+    name: 'acks-of-two-views',
+    breaks: 'acknowledgements of an older view count in a newer one',
+    client: keepAcksAcrossViews,
+  },
   { name: 'read-from-one-member', breaks: 'a quorum read believes the primary alone', client: readFromPrimary },
-  { name: 'retry-under-new-number', breaks: 'a request that is sent again gets a new number', client: retryUnderNewNumber },
+  {
+    name: 'retry-under-new-number',
+    breaks: 'a request that is sent again gets a new number',
+    client: retryUnderNewNumber,
+  },
 
   // Appending and acknowledging.
-  { name: 'equal-timestamps', breaks: 'an entry may carry the timestamp of the one before it, whatever the sessions', replica: acceptEqualTimestamps },
-  { name: 'equal-timestamp-is-duplicate', breaks: 'a request with the timestamp of the last entry is acknowledged as that entry (as published)', replica: equalTimestampIsDuplicate },
+  {
+    name: 'equal-timestamps',
+    breaks: 'an entry may carry the timestamp of the one before it, whatever the sessions',
+    replica: acceptEqualTimestamps,
+  },
+  {
+    name: 'equal-timestamp-is-duplicate',
+    breaks: 'a request with the timestamp of the last entry is acknowledged as that entry (as published)',
+    replica: equalTimestampIsDuplicate,
+  },
   { name: 'older-key', breaks: 'a request whose key is below the last one is appended', replica: acceptOlderKey },
-  { name: 'no-at-most-once', breaks: 'neither admission nor execution looks whether the request was there before', replica: noAtMostOnce },
-  { name: 'admission-forgets-executed', breaks: 'admission looks at the log that was not executed yet, not at the session table', replica: admissionForgetsExecuted },
-  { name: 'evicted-session-returns', breaks: 'a Register brings an evicted session back, with no memory of its requests', replica: readmitEvicted },
-  { name: 'member-restamps-register', breaks: 'a member stamps a late Register anew, and then what is late of its session', replica: memberRestampsRegister },
-  { name: 'primary-restamps-evicted', breaks: 'the primary stamps a late Register anew without looking at the horizon, and members what is late of its session', replica: primaryRestampsEvicted },
-  { name: 'reconcile-without-comparing', breaks: 'a member says ok to a Reconcile when it has the request at that index, under any chain', replica: reconcileWithoutComparing },
+  {
+    name: 'no-at-most-once',
+    breaks: 'neither admission nor execution looks whether the request was there before',
+    replica: noAtMostOnce,
+  },
+  {
+    name: 'admission-forgets-executed',
+    breaks: 'admission looks at the log that was not executed yet, not at the session table',
+    replica: admissionForgetsExecuted,
+  },
+  {
+    name: 'evicted-session-returns',
+    breaks: 'a Register brings an evicted session back, with no memory of its requests',
+    replica: readmitEvicted,
+  },
+  {
+    name: 'member-restamps-register',
+    breaks: 'a member stamps a late Register anew, and then what is late of its session',
+    replica: memberRestampsRegister,
+  },
+  {
+    name: 'primary-restamps-evicted',
+    breaks:
+      'the primary stamps a late Register anew without looking at the horizon, and members what is late of its session',
+    replica: primaryRestampsEvicted,
+  },
+  {
+    name: 'reconcile-without-comparing',
+    breaks: 'a member says ok to a Reconcile when it has the request at that index, under any chain',
+    replica: reconcileWithoutComparing,
+  },
 
   // Repair and synchronization.
-  { name: 'replace-log-on-repair', breaks: 'a repair leaves nothing behind its end, though it matched', replica: replaceLogOnRepair },
-  { name: 'splice-unfiltered-tail', breaks: 'a repair is put in front of the old tail as it was (as published)', replica: spliceUnfilteredTail },
-  { name: 'keep-requests-twice', breaks: 'the kept tail is filtered by key, not by request', replica: keepRequestsTwice },
-  { name: 'sync-index-without-chain', breaks: 'a member takes a Sync to match when its log is as long', replica: syncIndexWithoutChain },
-  { name: 'synced-beyond-segment', breaks: 'after a repair all of the log counts as the primary\'s (as published)', replica: syncedBeyondSegment },
-  { name: 'repair-from-unchecked-base', breaks: 'entries of a Chunk are applied behind its base, whatever chain the log has there', replica: repairFromUncheckedBase },
-  { name: 'commit-without-members', breaks: 'the primary takes for committed what one member less has', replica: commitWithoutMembers },
-  { name: 'uncommitted-snapshot', breaks: 'a snapshot counts as stable before its index is committed', replica: uncommittedSnapshot },
+  {
+    name: 'replace-log-on-repair',
+    breaks: 'a repair leaves nothing behind its end, though it matched',
+    replica: replaceLogOnRepair,
+  },
+  {
+    name: 'splice-unfiltered-tail',
+    breaks: 'a repair is put in front of the old tail as it was (as published)',
+    replica: spliceUnfilteredTail,
+  },
+  {
+    name: 'keep-requests-twice',
+    breaks: 'the kept tail is filtered by key, not by request',
+    replica: keepRequestsTwice,
+  },
+  {
+    name: 'sync-index-without-chain',
+    breaks: 'a member takes a Sync to match when its log is as long',
+    replica: syncIndexWithoutChain,
+  },
+  {
+    name: 'synced-beyond-segment',
+    breaks: "after a repair all of the log counts as the primary's (as published)",
+    replica: syncedBeyondSegment,
+  },
+  {
+    name: 'repair-from-unchecked-base',
+    breaks: 'entries of a Chunk are applied behind its base, whatever chain the log has there',
+    replica: repairFromUncheckedBase,
+  },
+  {
+    name: 'commit-without-members',
+    breaks: 'the primary takes for committed what one member less has',
+    replica: commitWithoutMembers,
+  },
+  {
+    name: 'uncommitted-snapshot',
+    breaks: 'a snapshot counts as stable before its index is committed',
+    replica: uncommittedSnapshot,
+  },
 
   // The primary's order.
-  { name: 'order-without-chain', breaks: 'an Order is applied and confirmed without comparing chains', replica: orderWithoutChain },
-  { name: 'order-of-another-view', breaks: 'an Order of an older view counts in this one', replica: orderOfAnotherView },
-  { name: 'answer-before-verified', breaks: 'a member answers the clients that an Order names before it has the entries', replica: answerBeforeVerified },
-  { name: 'cache-returns-another-request', breaks: 'the cache knows requests by session alone, and the chain of what it gives is not compared', replica: cacheReturnsAnother },
-  { name: 'restamp-with-equal-key', breaks: 'primary and members restamp a late request with the timestamp of the last entry', replica: restampWithEqualKey },
+  {
+    name: 'order-without-chain',
+    breaks: 'an Order is applied and confirmed without comparing chains',
+    replica: orderWithoutChain,
+  },
+  {
+    name: 'order-of-another-view',
+    breaks: 'an Order of an older view counts in this one',
+    replica: orderOfAnotherView,
+  },
+  {
+    name: 'answer-before-verified',
+    breaks: 'a member answers the clients that an Order names before it has the entries',
+    replica: answerBeforeVerified,
+  },
+  {
+    name: 'cache-returns-another-request',
+    breaks: 'the cache knows requests by session alone, and the chain of what it gives is not compared',
+    replica: cacheReturnsAnother,
+  },
+  {
+    name: 'restamp-with-equal-key',
+    breaks: 'primary and members restamp a late request with the timestamp of the last entry',
+    replica: restampWithEqualKey,
+  },
 
   // View changes.
-  { name: 'acknowledge-after-promise', breaks: 'a replica that promised a view goes on acknowledging in the old one', replica: acknowledgeAfterPromise },
-  { name: 'two-starts', breaks: 'a late vote makes the primary start its view again from another log (as published)', replica: twoStarts },
+  {
+    name: 'acknowledge-after-promise',
+    breaks: 'a replica that promised a view goes on acknowledging in the old one',
+    replica: acknowledgeAfterPromise,
+  },
+  {
+    name: 'two-starts',
+    breaks: 'a late vote makes the primary start its view again from another log (as published)',
+    replica: twoStarts,
+  },
   { name: 'start-with-f-votes', breaks: 'a view starts from the votes of f replicas', replica: startWithFVotes },
-  { name: 'choose-spare', breaks: 'of the votes with the highest logView, a spare\'s is chosen', replica: chooseSpare },
+  { name: 'choose-spare', breaks: "of the votes with the highest logView, a spare's is chosen", replica: chooseSpare },
   { name: 'choose-by-length', breaks: 'the longest log is chosen, whatever its logView', replica: chooseByLength },
   { name: 'choose-own', breaks: 'the new primary keeps its own log, whatever the votes say', replica: chooseOwn },
-  { name: 'install-without-chain', breaks: 'the log to join a view with is known by its length, not by its chain', replica: installWithoutChain },
-  { name: 'install-in-pieces', breaks: 'a replica gives up its own log before it has the whole of the new one', replica: installInPieces },
-  { name: 'skip-rollback', breaks: 'what was executed of entries that leave the log stays executed', replica: skipRollback },
+  {
+    name: 'install-without-chain',
+    breaks: 'the log to join a view with is known by its length, not by its chain',
+    replica: installWithoutChain,
+  },
+  {
+    name: 'install-in-pieces',
+    breaks: 'a replica gives up its own log before it has the whole of the new one',
+    replica: installInPieces,
+  },
+  {
+    name: 'skip-rollback',
+    breaks: 'what was executed of entries that leave the log stays executed',
+    replica: skipRollback,
+  },
 
   // Crash and return.
-  { name: 'forget-durable-view', breaks: 'a replica returns in the view whose log it has, without its promise', replica: forgetDurableView },
-  { name: 'speak-before-durable', breaks: 'messages leave before what they say is durable', replica: speakBeforeDurable },
-  { name: 'stop-in-turn', breaks: 'a clean stop in an open turn stores the commit index of memory beside the log of the turn before', replica: stopInTurn },
-  { name: 'vote-with-lost-log', breaks: 'a replica that lost its log votes, with an empty one', replica: voteWithLostLog },
-  { name: 'forget-lost-log', breaks: 'that the log is lost is not durable: a second start takes the empty log for whole', replica: forgetLostLog },
-  { name: 'acknowledge-with-lost-log', breaks: 'a member that lost its log joins its durable view again', replica: acknowledgeWithLostLog },
+  {
+    name: 'forget-durable-view',
+    breaks: 'a replica returns in the view whose log it has, without its promise',
+    replica: forgetDurableView,
+  },
+  {
+    name: 'speak-before-durable',
+    breaks: 'messages leave before what they say is durable',
+    replica: speakBeforeDurable,
+  },
+  {
+    name: 'stop-in-turn',
+    breaks: 'a clean stop in an open turn stores the commit index of memory beside the log of the turn before',
+    replica: stopInTurn,
+  },
+  {
+    name: 'vote-with-lost-log',
+    breaks: 'a replica that lost its log votes, with an empty one',
+    replica: voteWithLostLog,
+  },
+  {
+    name: 'forget-lost-log',
+    breaks: 'that the log is lost is not durable: a second start takes the empty log for whole',
+    replica: forgetLostLog,
+  },
+  {
+    name: 'acknowledge-with-lost-log',
+    breaks: 'a member that lost its log joins its durable view again',
+    replica: acknowledgeWithLostLog,
+  },
 ];
 
 function commitWithFAcks(core: ClientCore): void {
@@ -167,20 +326,67 @@ function retryUnderNewNumber(core: ClientCore): void {
 
 function acceptEqualTimestamps(core: ReplicaCore): void {
   const { log } = core.state;
-  log.compareToLast = (timestampHi, timestampLo) => (compareU64(timestampHi, timestampLo, log.timestampHi(log.lastIndex), log.timestampLo(log.lastIndex)) < 0 ? -1 : 1);
+  log.compareToLast = (timestampHi, timestampLo) =>
+    compareU64(timestampHi, timestampLo, log.timestampHi(log.lastIndex), log.timestampLo(log.lastIndex)) < 0 ? -1 : 1;
 }
 
 function equalTimestampIsDuplicate(core: ReplicaCore): void {
   const requests = core['requests'];
   const append = requests['append'];
   const { log, execution } = core.state;
-  requests['append'] = (bytes, o, timestampHi, timestampLo, sessionHi, sessionLo, lane, request, length, from, now, misplaced) => {
+  requests['append'] = (
+    bytes,
+    o,
+    timestampHi,
+    timestampLo,
+    sessionHi,
+    sessionLo,
+    lane,
+    request,
+    length,
+    from,
+    now,
+    misplaced,
+  ) => {
     const last = log.lastIndex;
-    if (last > log.baseIndex && compareU64(timestampHi, timestampLo, log.timestampHi(last), log.timestampLo(last)) === 0) {
-      requests['sender'].reply(from, sessionHi, sessionLo, lane, request, ReplyStatus.ok, last, log.chainHi(last), log.chainLo(last), timestampHi, timestampLo, 0, execution.reply.bytes, execution.reply.offset, core.state.isPrimary ? execution.reply.length : 0);
+    if (
+      last > log.baseIndex &&
+      compareU64(timestampHi, timestampLo, log.timestampHi(last), log.timestampLo(last)) === 0
+    ) {
+      requests['sender'].reply(
+        from,
+        sessionHi,
+        sessionLo,
+        lane,
+        request,
+        ReplyStatus.ok,
+        last,
+        log.chainHi(last),
+        log.chainLo(last),
+        timestampHi,
+        timestampLo,
+        0,
+        execution.reply.bytes,
+        execution.reply.offset,
+        core.state.isPrimary ? execution.reply.length : 0,
+      );
       return;
     }
-    append.call(requests, bytes, o, timestampHi, timestampLo, sessionHi, sessionLo, lane, request, length, from, now, misplaced);
+    append.call(
+      requests,
+      bytes,
+      o,
+      timestampHi,
+      timestampLo,
+      sessionHi,
+      sessionLo,
+      lane,
+      request,
+      length,
+      from,
+      now,
+      misplaced,
+    );
   };
 }
 
@@ -195,7 +401,8 @@ function noAtMostOnce(core: ReplicaCore): void {
   execution['execute'] = (index) => {
     const { log } = core.state;
     const session = execution.sessions.find(log.sessionHi(index), log.sessionLo(index));
-    if (session !== undefined && (log.flags(index) & RequestFlag.register) === 0 && log.lane(index) < session.lanes) session.request[log.lane(index)] = 0;
+    if (session !== undefined && (log.flags(index) & RequestFlag.register) === 0 && log.lane(index) < session.lanes)
+      session.request[log.lane(index)] = 0;
     execute.call(execution, index);
   };
 }
@@ -203,7 +410,8 @@ function noAtMostOnce(core: ReplicaCore): void {
 function admissionForgetsExecuted(core: ReplicaCore): void {
   const requests = core['requests'];
   const isKnown = requests['isKnown'];
-  requests['isKnown'] = (session, newest, lane, request, register) => isKnown.call(requests, register ? session : undefined, newest, lane, request, register);
+  requests['isKnown'] = (session, newest, lane, request, register) =>
+    isKnown.call(requests, register ? session : undefined, newest, lane, request, register);
 }
 
 function readmitEvicted(core: ReplicaCore): void {
@@ -216,9 +424,23 @@ function restampAlso(core: ReplicaCore, also: (lane: number, sessionHi: number, 
   const restamp = requests['restamp'];
   const { log } = core.state;
   requests['restamp'] = (bytes, o, sessionHi, sessionLo, lane, request, length, from, now, reason) => {
-    if (reason !== RejectReason.late || !also(lane, sessionHi, sessionLo)) return restamp.call(requests, bytes, o, sessionHi, sessionLo, lane, request, length, from, now, reason);
+    if (reason !== RejectReason.late || !also(lane, sessionHi, sessionLo))
+      return restamp.call(requests, bytes, o, sessionHi, sessionLo, lane, request, length, from, now, reason);
     const last = log.lastIndex;
-    requests['append'](bytes, o, addHi(log.timestampHi(last), log.timestampLo(last), 1), addLo(log.timestampLo(last), 1), sessionHi, sessionLo, lane, request, length, from, now, 0);
+    requests['append'](
+      bytes,
+      o,
+      addHi(log.timestampHi(last), log.timestampLo(last), 1),
+      addLo(log.timestampLo(last), 1),
+      sessionHi,
+      sessionLo,
+      lane,
+      request,
+      length,
+      from,
+      now,
+      0,
+    );
     return true;
   };
 }
@@ -229,7 +451,9 @@ function isUnexecuted(core: ReplicaCore, sessionHi: number, sessionLo: number): 
 }
 
 function memberRestampsRegister(core: ReplicaCore): void {
-  restampAlso(core, (lane, sessionHi, sessionLo) => (lane === REGISTER_LANE ? !core.state.isPrimary : isUnexecuted(core, sessionHi, sessionLo)));
+  restampAlso(core, (lane, sessionHi, sessionLo) =>
+    lane === REGISTER_LANE ? !core.state.isPrimary : isUnexecuted(core, sessionHi, sessionLo),
+  );
 }
 
 function primaryRestampsEvicted(core: ReplicaCore): void {
@@ -242,9 +466,30 @@ function reconcileWithoutComparing(core: ReplicaCore): void {
   const acknowledgeAt = requests.acknowledgeAt;
   const { log } = core.state;
   requests.acknowledgeAt = (to, sessionHi, sessionLo, lane, request, index, chainHi, chainLo) => {
-    const same = log.has(index) && log.request(index) === request && log.lane(index) === lane && log.sessionHi(index) === sessionHi && log.sessionLo(index) === sessionLo;
+    const same =
+      log.has(index) &&
+      log.request(index) === request &&
+      log.lane(index) === lane &&
+      log.sessionHi(index) === sessionHi &&
+      log.sessionLo(index) === sessionLo;
     if (!same) return acknowledgeAt.call(requests, to, sessionHi, sessionLo, lane, request, index, chainHi, chainLo);
-    requests['sender'].reply(to, sessionHi, sessionLo, lane, request, ReplyStatus.ok, index, chainHi, chainLo, 0, 0, 0, log.bytes, 0, 0);
+    requests['sender'].reply(
+      to,
+      sessionHi,
+      sessionLo,
+      lane,
+      request,
+      ReplyStatus.ok,
+      index,
+      chainHi,
+      chainLo,
+      0,
+      0,
+      0,
+      log.bytes,
+      0,
+      0,
+    );
     return true;
   };
 }
@@ -287,7 +532,17 @@ function keepRequestsTwice(core: ReplicaCore): void {
   const { log } = core.state;
   const { cache } = core['repair'];
   const compareToLast = log.compareToLast;
-  putBackWhere(core, (slot) => compareToLast.call(log, cache.timestampHi[slot]!, cache.timestampLo[slot]!, cache.sessionHi[slot]!, cache.sessionLo[slot]!) > 0);
+  putBackWhere(
+    core,
+    (slot) =>
+      compareToLast.call(
+        log,
+        cache.timestampHi[slot]!,
+        cache.timestampLo[slot]!,
+        cache.sessionHi[slot]!,
+        cache.sessionLo[slot]!,
+      ) > 0,
+  );
 }
 
 function syncIndexWithoutChain(core: ReplicaCore): void {
@@ -334,7 +589,10 @@ function commitWithoutMembers(core: ReplicaCore): void {
   const advanceCommit = synchronization['advanceCommit'];
   synchronization['advanceCommit'] = () => {
     advanceCommit.call(synchronization);
-    const matched = state.views.members(state.view).filter((r) => r !== state.id).map((r) => synchronization['matched'][r]!);
+    const matched = state.views
+      .members(state.view)
+      .filter((r) => r !== state.id)
+      .map((r) => synchronization['matched'][r]!);
     matched.sort((a, b) => a - b);
     state.commitTo(Math.min(state.log.lastIndex, matched[1] ?? state.log.lastIndex));
   };
@@ -353,7 +611,11 @@ function acknowledgeAfterPromise(core: ReplicaCore): void {
   requests.onRequest = (bytes, o, from, owner, now, released) => {
     const { view } = state;
     const old = state.logView;
-    if (state.status !== ReplicaStatus.viewChange || readI32(bytes, o + Request.at.view) !== old || !state.views.isMember(old, state.id)) {
+    if (
+      state.status !== ReplicaStatus.viewChange ||
+      readI32(bytes, o + Request.at.view) !== old ||
+      !state.views.isMember(old, state.id)
+    ) {
       onRequest.call(requests, bytes, o, from, owner, now, released);
       return;
     }
@@ -398,10 +660,33 @@ function answerBeforeVerified(core: ReplicaCore): void {
   repair['settle'] = (quiet) => {
     for (let index = repair['orderBase'] + 1; index <= repair['orderEnd']; index++) {
       const at = repair['recordAt'](index);
-      const [sessionHi, sessionLo, request, lane] = [readI32(orders, at + 8), readI32(orders, at + 12), readI32(orders, at + 16), readU16(orders, at + 20)];
+      const [sessionHi, sessionLo, request, lane] = [
+        readI32(orders, at + 8),
+        readI32(orders, at + 12),
+        readI32(orders, at + 16),
+        readU16(orders, at + 20),
+      ];
       const slot = cache.find(sessionHi, sessionLo, lane, request);
-      const to = slot >= 0 ? cache.replyTo[slot]! : (core.state.execution.sessions.find(sessionHi, sessionLo)?.replyTo ?? -1);
-      if (to >= 0) sender.reply(to, sessionHi, sessionLo, lane, request, ReplyStatus.ok, index, readI32(orders, at + 24), readI32(orders, at + 28), readI32(orders, at), readI32(orders, at + 4), 0, orders, 0, 0);
+      const to =
+        slot >= 0 ? cache.replyTo[slot]! : (core.state.execution.sessions.find(sessionHi, sessionLo)?.replyTo ?? -1);
+      if (to >= 0)
+        sender.reply(
+          to,
+          sessionHi,
+          sessionLo,
+          lane,
+          request,
+          ReplyStatus.ok,
+          index,
+          readI32(orders, at + 24),
+          readI32(orders, at + 28),
+          readI32(orders, at),
+          readI32(orders, at + 4),
+          0,
+          orders,
+          0,
+          0,
+        );
     }
     settle.call(repair, quiet);
   };
@@ -435,7 +720,20 @@ function restampWithEqualKey(core: ReplicaCore): void {
     if (!requests['restamps'] || lane === REGISTER_LANE) return false;
     const { compareToLast } = log;
     log.compareToLast = () => 1;
-    requests['append'](bytes, o, log.timestampHi(log.lastIndex), log.timestampLo(log.lastIndex), sessionHi, sessionLo, lane, request, length, from, now, 0);
+    requests['append'](
+      bytes,
+      o,
+      log.timestampHi(log.lastIndex),
+      log.timestampLo(log.lastIndex),
+      sessionHi,
+      sessionLo,
+      lane,
+      request,
+      length,
+      from,
+      now,
+      0,
+    );
     log.compareToLast = compareToLast;
     return true;
   };
@@ -448,15 +746,33 @@ function chooseBy(core: ReplicaCore, needed: (f: number) => number, pick: (votes
   const { state } = core;
   const viewChanges = core['viewChanges'];
   viewChanges['choose'] = (now) => {
-    if (state.status !== ReplicaStatus.viewChange || viewChanges['chosen'] !== undefined || viewChanges['votes'].size < needed(state.views.f)) return;
+    if (
+      state.status !== ReplicaStatus.viewChange ||
+      viewChanges['chosen'] !== undefined ||
+      viewChanges['votes'].size < needed(state.views.f)
+    )
+      return;
     const votes = [...viewChanges['votes'].values()];
     if (votes.length === 0) return;
     const alive = votes.filter((vote) => !viewChanges['failed'].has(vote.from));
     const vote = pick(alive.length > 0 ? alive : votes);
     if (vote.lastIndex < state.committed) return;
     viewChanges['chosen'] = vote;
-    for (const [from, other] of viewChanges['votes']) viewChanges['votes'].set(from, { ...other, committed: 0, committedChainHi: 0, committedChainLo: 0 });
-    viewChanges.installation.start({ view: state.view, logView: vote.logView, source: vote.from, lastIndex: vote.lastIndex, chainHi: vote.chainHi, chainLo: vote.chainLo, committed: vote.committed, claims: [] }, now);
+    for (const [from, other] of viewChanges['votes'])
+      viewChanges['votes'].set(from, { ...other, committed: 0, committedChainHi: 0, committedChainLo: 0 });
+    viewChanges.installation.start(
+      {
+        view: state.view,
+        logView: vote.logView,
+        source: vote.from,
+        lastIndex: vote.lastIndex,
+        chainHi: vote.chainHi,
+        chainLo: vote.chainLo,
+        committed: vote.committed,
+        claims: [],
+      },
+      now,
+    );
   };
 }
 
@@ -467,28 +783,48 @@ function highest(votes: Ballot[]): Ballot[] {
 
 function startWithFVotes(core: ReplicaCore): void {
   const { views, id } = core.state;
-  chooseBy(core, (f) => f, (votes) => {
-    const top = highest(votes);
-    const members = top.filter((vote) => views.isMember(vote.logView, vote.from));
-    const qualified = members.length > 0 ? members : top;
-    return qualified.find((vote) => vote.from === views.primary(vote.logView)) ?? qualified.find((vote) => vote.from === id) ?? qualified[0]!;
-  });
+  chooseBy(
+    core,
+    (f) => f,
+    (votes) => {
+      const top = highest(votes);
+      const members = top.filter((vote) => views.isMember(vote.logView, vote.from));
+      const qualified = members.length > 0 ? members : top;
+      return (
+        qualified.find((vote) => vote.from === views.primary(vote.logView)) ??
+        qualified.find((vote) => vote.from === id) ??
+        qualified[0]!
+      );
+    },
+  );
 }
 
 function chooseSpare(core: ReplicaCore): void {
   const { views } = core.state;
-  chooseBy(core, (f) => f + 1, (votes) => {
-    const top = highest(votes);
-    return top.find((vote) => !views.isMember(vote.logView, vote.from)) ?? top[0]!;
-  });
+  chooseBy(
+    core,
+    (f) => f + 1,
+    (votes) => {
+      const top = highest(votes);
+      return top.find((vote) => !views.isMember(vote.logView, vote.from)) ?? top[0]!;
+    },
+  );
 }
 
 function chooseByLength(core: ReplicaCore): void {
-  chooseBy(core, (f) => f + 1, (votes) => votes.reduce((best, vote) => (vote.lastIndex > best.lastIndex ? vote : best)));
+  chooseBy(
+    core,
+    (f) => f + 1,
+    (votes) => votes.reduce((best, vote) => (vote.lastIndex > best.lastIndex ? vote : best)),
+  );
 }
 
 function chooseOwn(core: ReplicaCore): void {
-  chooseBy(core, (f) => f + 1, (votes) => votes.find((vote) => vote.from === core.state.id) ?? votes[0]!);
+  chooseBy(
+    core,
+    (f) => f + 1,
+    (votes) => votes.find((vote) => vote.from === core.state.id) ?? votes[0]!,
+  );
 }
 
 function twoStarts(core: ReplicaCore): void {
@@ -516,7 +852,19 @@ function twoStarts(core: ReplicaCore): void {
     }
     restarted.add(`${view},${from}`);
     state.status = ReplicaStatus.viewChange;
-    viewChanges.installation.start({ view, logView, source: from, lastIndex, chainHi: readI32(bytes, o + at.lastChain), chainLo: readI32(bytes, o + at.lastChain + 4), committed: state.committed, claims: [] }, now);
+    viewChanges.installation.start(
+      {
+        view,
+        logView,
+        source: from,
+        lastIndex,
+        chainHi: readI32(bytes, o + at.lastChain),
+        chainLo: readI32(bytes, o + at.lastChain + 4),
+        committed: state.committed,
+        claims: [],
+      },
+      now,
+    );
   };
 }
 
@@ -528,7 +876,11 @@ function installWithoutChain(core: ReplicaCore): void {
     const { lastIndex } = target;
     // A shorter log is fetched as always: what is missing comes from the source, and its chain is right by itself.
     const own = lastIndex >= log.baseIndex && lastIndex <= log.lastIndex;
-    start.call(installation, own ? { ...target, chainHi: log.chainHi(lastIndex), chainLo: log.chainLo(lastIndex) } : target, now);
+    start.call(
+      installation,
+      own ? { ...target, chainHi: log.chainHi(lastIndex), chainLo: log.chainLo(lastIndex) } : target,
+      now,
+    );
   };
 }
 
@@ -556,7 +908,12 @@ function forgetDurableView(core: ReplicaCore): void {
   const recover = state.recover;
   state.recover = (recovered) => {
     const { hardState } = recovered;
-    recover.call(state, hardState === undefined || hardState.logView === NO_LOG ? recovered : { ...recovered, hardState: { ...hardState, view: hardState.logView } });
+    recover.call(
+      state,
+      hardState === undefined || hardState.logView === NO_LOG
+        ? recovered
+        : { ...recovered, hardState: { ...hardState, view: hardState.logView } },
+    );
   };
 }
 
@@ -584,7 +941,15 @@ function stopInTurn(core: ReplicaCore): void {
     const storage = state['storage'];
     if (hardState === undefined || !storage.keepsLog) return;
     const nothing = (): number => 0;
-    storage.persist(state.out.nextToken(), { hardState, entriesFrom: lastIndex + 1, lastIndex, committed: Math.min(state.committed, lastIndex), snapshot: undefined, readEntry: nothing, entryBytes: nothing });
+    storage.persist(state.out.nextToken(), {
+      hardState,
+      entriesFrom: lastIndex + 1,
+      lastIndex,
+      committed: Math.min(state.committed, lastIndex),
+      snapshot: undefined,
+      readEntry: nothing,
+      entryBytes: nothing,
+    });
   };
 }
 
@@ -618,7 +983,11 @@ function forgetLostLog(core: ReplicaCore): void {
   let logView = 0;
   afterRecovery(core, (found) => (logView = Math.max(found, 0)));
   Object.defineProperty(state, 'hardState', {
-    get: (): HardState => ({ view: state.view, logView: state.logView === NO_LOG ? logView : state.logView, incarnation: state.incarnation }),
+    get: (): HardState => ({
+      view: state.view,
+      logView: state.logView === NO_LOG ? logView : state.logView,
+      incarnation: state.incarnation,
+    }),
   });
 }
 
@@ -632,7 +1001,8 @@ function acknowledgeWithLostLog(core: ReplicaCore): void {
     views.isMember = () => false;
     const done = onSync.call(viewChanges, bytes, o, from, now);
     Reflect.deleteProperty(views, 'isMember');
-    state.view = state.view; // which settles its role anew
+    const { view } = state;
+    state.view = view; // which settles its role anew
     return done;
   };
 }

@@ -26,18 +26,31 @@ function run(seed: number, isCompared: boolean): { result: SimulationResult; ses
     cores.push(core);
     return core;
   };
-  const result = simulate({ seed, replicas: REPLICAS, ticks: 200_000, livenessTicks: 100_000, faults: new Set(KIND_FAULTS), world: {}, createClient });
+  const result = simulate({
+    seed,
+    replicas: REPLICAS,
+    ticks: 200_000,
+    livenessTicks: 100_000,
+    faults: new Set(KIND_FAULTS),
+    world: {},
+    createClient,
+  });
   return { result, sessions: cores.filter(({ registered }) => registered).length };
 }
 
 t.test('without the comparison, what it takes for committed is not', (t) => {
   for (let seed = SEED; seed < SEED + SEEDS; seed++) {
     const { result, sessions } = run(seed, false);
-    if (result.failure === undefined || NOT_COUNTED.has(result.failure.invariant) || result.totals.previousVersion > 0) continue;
+    if (result.failure === undefined || NOT_COUNTED.has(result.failure.invariant) || result.totals.previousVersion > 0)
+      continue;
     t.ok(sessions > 0, `seed ${seed}: ${result.failure.invariant}: ${result.failure.detail}`);
     const whole = run(seed, true);
     t.equal(whole.sessions, 0, 'with it, it gets no session');
-    t.match(whole.result.failure, { invariant: 'stuck', detail: /a client commits nothing fresh/ }, 'and nothing else is wrong: it is the one that is kept out');
+    t.match(
+      whole.result.failure,
+      { invariant: 'stuck', detail: /a client commits nothing fresh/ },
+      'and nothing else is wrong: it is the one that is kept out',
+    );
     t.end();
     return;
   }

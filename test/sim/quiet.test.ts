@@ -14,10 +14,28 @@ const VIEWS_A_MINUTE = 0.1;
 const VIEWS_FIRST = 5;
 
 t.test(`${MINUTES} minutes of nothing asked on busy hosts`, (t) => {
-  for (const [seed, awakeUs, waitMaxUs] of [[1, 100_000, 800_000], [2, 100_000, 800_000], [3, 100_000, 800_000], [3, 20_000, 200_000], [4, 100_000, 800_000], [5, 100_000, 800_000], [6, 100_000, 800_000]] as const) {
-    const { failure, totals } = simulate({ seed, replicas: 3, ticks: MINUTES * 60e6, faults: new Set(), idle: true, world: { scheduling: { awakeUs, waitMaxUs } } });
+  for (const [seed, awakeUs, waitMaxUs] of [
+    [1, 100_000, 800_000],
+    [2, 100_000, 800_000],
+    [3, 100_000, 800_000],
+    [3, 20_000, 200_000],
+    [4, 100_000, 800_000],
+    [5, 100_000, 800_000],
+    [6, 100_000, 800_000],
+  ] as const) {
+    const { failure, totals } = simulate({
+      seed,
+      replicas: 3,
+      ticks: MINUTES * 60e6,
+      faults: new Set(),
+      idle: true,
+      world: { scheduling: { awakeUs, waitMaxUs } },
+    });
     t.equal(failure?.detail, undefined);
-    t.ok(totals.views <= VIEWS_FIRST + VIEWS_A_MINUTE * MINUTES, `seed ${seed}, waits up to ${waitMaxUs / 1000} ms: ${totals.views} views`);
+    t.ok(
+      totals.views <= VIEWS_FIRST + VIEWS_A_MINUTE * MINUTES,
+      `seed ${seed}, waits up to ${waitMaxUs / 1000} ms: ${totals.views} views`,
+    );
   }
   t.end();
 });

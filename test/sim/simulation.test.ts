@@ -26,14 +26,23 @@ function complaint(result: SimulationResult): string {
 }
 
 t.test('the same seed is the same run, with and without a trace; another seed or size is another', (t) => {
-  const digest = (seed: number, replicas: number, trace = false): string => simulate({ seed, replicas, ticks: 150_000, ...(trace && { trace: new TraceRing(replicas), transitions: new TransitionLog(replicas, () => {}) }) }).digest;
+  const digest = (seed: number, replicas: number, trace = false): string =>
+    simulate({
+      seed,
+      replicas,
+      ticks: 150_000,
+      ...(trace && { trace: new TraceRing(replicas), transitions: new TransitionLog(replicas, () => {}) }),
+    }).digest;
   for (const seed of [3, 7, 11]) {
     t.equal(digest(seed, 3), digest(seed, 3));
     t.equal(digest(seed, 3, true), digest(seed, 3), 'watching changes nothing');
     t.not(digest(seed, 3), digest(seed + 1, 3));
     t.not(digest(seed, 3), digest(seed, 5));
   }
-  t.same(simulate({ seed: 5, replicas: 3, ticks: 150_000 }).history, simulate({ seed: 5, replicas: 3, ticks: 150_000 }).history);
+  t.same(
+    simulate({ seed: 5, replicas: 3, ticks: 150_000 }).history,
+    simulate({ seed: 5, replicas: 3, ticks: 150_000 }).history,
+  );
   t.end();
 });
 
@@ -49,20 +58,36 @@ t.test('without faults all commits, nothing is lost, nobody changes the view', (
   t.end();
 });
 
-t.test('processes of two versions of the wire agree, crash, come back as the other version, and none is left behind', (t) => {
-  const totals = { previousVersion: 0, datagrams: 0, crashes: 0 };
-  const starts = { 3: 0, 4: 0 };
-  for (let seed = 1; seed <= 40; seed++) {
-    const trace = new TraceRing(3);
-    const result = simulate({ seed, replicas: 3, ticks: 150_000, faults: new Set(['versions', 'crash', 'give-up'] as const), trace });
-    t.equal(complaint(result), '', replayCommand(seed, 3, { ticks: 150_000, faults: 'versions,crash,give-up' }));
-    for (const key of ['previousVersion', 'datagrams', 'crashes'] as const) totals[key] += result.totals[key];
-    for (const line of trace.lines()) for (const version of [3, 4] as const) if (line.includes(`speaks version ${version}`)) starts[version]++;
-  }
-  t.ok(totals.previousVersion > 0.1 * totals.datagrams && totals.previousVersion < 0.9 * totals.datagrams, `${totals.previousVersion} of ${totals.datagrams} datagrams in version 3`);
-  t.ok(totals.crashes > 20 && starts[3] > 5 && starts[4] > 5, `${totals.crashes} crashes; starts as version 3 and 4 in what the traces kept: ${starts[3]}, ${starts[4]}`);
-  t.end();
-});
+t.test(
+  'processes of two versions of the wire agree, crash, come back as the other version, and none is left behind',
+  (t) => {
+    const totals = { previousVersion: 0, datagrams: 0, crashes: 0 };
+    const starts = { 3: 0, 4: 0 };
+    for (let seed = 1; seed <= 40; seed++) {
+      const trace = new TraceRing(3);
+      const result = simulate({
+        seed,
+        replicas: 3,
+        ticks: 150_000,
+        faults: new Set(['versions', 'crash', 'give-up'] as const),
+        trace,
+      });
+      t.equal(complaint(result), '', replayCommand(seed, 3, { ticks: 150_000, faults: 'versions,crash,give-up' }));
+      for (const key of ['previousVersion', 'datagrams', 'crashes'] as const) totals[key] += result.totals[key];
+      for (const line of trace.lines())
+        for (const version of [3, 4] as const) if (line.includes(`speaks version ${version}`)) starts[version]++;
+    }
+    t.ok(
+      totals.previousVersion > 0.1 * totals.datagrams && totals.previousVersion < 0.9 * totals.datagrams,
+      `${totals.previousVersion} of ${totals.datagrams} datagrams in version 3`,
+    );
+    t.ok(
+      totals.crashes > 20 && starts[3] > 5 && starts[4] > 5,
+      `${totals.crashes} crashes; starts as version 3 and 4 in what the traces kept: ${starts[3]}, ${starts[4]}`,
+    );
+    t.end();
+  },
+);
 
 t.test(`${SEEDS} seeds for each of 3, 5 and 7 replicas pass with all faults`, (t) => {
   const campaign = new Campaign(OPTIONS);
@@ -75,7 +100,15 @@ t.test(`${SEEDS} seeds for each of 3, 5 and 7 replicas pass with all faults`, (t
   }
   const { totals, runs } = campaign.report();
   t.equal(runs, 3 * SEEDS);
-  t.ok(totals.crashes > 0 && totals.logsLost > 0 && totals.views > runs && totals.repairs > 0 && totals.held > 0 && totals.corrupted > 0, 'faults did happen');
+  t.ok(
+    totals.crashes > 0 &&
+      totals.logsLost > 0 &&
+      totals.views > runs &&
+      totals.repairs > 0 &&
+      totals.held > 0 &&
+      totals.corrupted > 0,
+    'faults did happen',
+  );
   t.end();
 });
 
@@ -88,9 +121,16 @@ interface Regression {
 }
 
 t.test('seeds that once failed pass', (t) => {
-  const regressions = JSON.parse(readFileSync(new URL('../../../test/sim/seeds.json', import.meta.url), 'utf8')) as Regression[];
+  const regressions = JSON.parse(
+    readFileSync(new URL('../../../test/sim/seeds.json', import.meta.url), 'utf8'),
+  ) as Regression[];
   t.ok(regressions.length > 0);
-  for (const { seed, replicas, taught, world = [] } of regressions) t.equal(complaint(simulate({ seed, replicas, faults: new Set([...KIND_FAULTS, ...world]) })), '', `${seed}/${replicas}: ${taught}`);
+  for (const { seed, replicas, taught, world = [] } of regressions)
+    t.equal(
+      complaint(simulate({ seed, replicas, faults: new Set([...KIND_FAULTS, ...world]) })),
+      '',
+      `${seed}/${replicas}: ${taught}`,
+    );
   t.end();
 });
 
@@ -111,7 +151,13 @@ t.test('a core that drops every twentieth message it was to send is not at fault
       faults: new Set(),
       createReplica: (config, outbox, ...rest) => {
         let count = 0;
-        const lossy = { get bytes() { return outbox.bytes; }, reserve: (to: number, length: number) => (++count % 20 === 0 ? -1 : outbox.reserve(to, length)), commit: (length: number) => outbox.commit(length) };
+        const lossy = {
+          get bytes() {
+            return outbox.bytes;
+          },
+          reserve: (to: number, length: number) => (++count % 20 === 0 ? -1 : outbox.reserve(to, length)),
+          commit: (length: number) => outbox.commit(length),
+        };
         return createShippedReplica(config, lossy, ...rest);
       },
     });
@@ -119,88 +165,103 @@ t.test('a core that drops every twentieth message it was to send is not at fault
 
   // A spare, or a member that has nothing, says that it has everything.
   t.equal(
-    caught({
-      createReplica: (...made) => {
-        const core = createShippedReplica(...made);
-        const [{ id }, outbox] = made;
-        const receive = core.receive.bind(core);
-        core.receive = (bytes, offset, length, from, now) => {
-          // Sends a Sync of its own back as an acknowledgement of an index that it made up.
-          if (id === 1 && typeOf(bytes, offset) === Sync.type) {
-            const at = outbox.reserve(0, SyncAck.size);
-            if (at >= 0) {
-              begin(SyncAck, outbox.bytes, at);
-              writeIndex(outbox.bytes, at + SyncAck.at.matchedIndex, 256);
-              outbox.commit(SyncAck.size);
+    caught(
+      {
+        createReplica: (...made) => {
+          const core = createShippedReplica(...made);
+          const [{ id }, outbox] = made;
+          const receive = core.receive.bind(core);
+          core.receive = (bytes, offset, length, from, now) => {
+            // Sends a Sync of its own back as an acknowledgement of an index that it made up.
+            if (id === 1 && typeOf(bytes, offset) === Sync.type) {
+              const at = outbox.reserve(0, SyncAck.size);
+              if (at >= 0) {
+                begin(SyncAck, outbox.bytes, at);
+                writeIndex(outbox.bytes, at + SyncAck.at.matchedIndex, 256);
+                outbox.commit(SyncAck.size);
+              }
             }
-          }
-          receive(bytes, offset, length, from, now);
-        };
-        return core;
+            receive(bytes, offset, length, from, now);
+          };
+          return core;
+        },
       },
-    }, 3),
+      3,
+    ),
     'acknowledgement-truthful',
   );
   t.end();
 });
 
-t.test('a machine that is not deterministic, one that throws, a core that throws, and one that stands still are noticed', (t) => {
-  let machines = 0;
-  class Odd extends KvMachine {
-    private readonly number = machines++;
-    override apply(operation: Operation, context: ApplyContext, reply: Reply): void {
-      super.apply(operation, context, reply);
-      if (context.index === 40) reply.bytes[reply.offset + reply.length++] = this.number;
+t.test(
+  'a machine that is not deterministic, one that throws, a core that throws, and one that stands still are noticed',
+  (t) => {
+    let machines = 0;
+    class Odd extends KvMachine {
+      private readonly number = machines++;
+      override apply(operation: Operation, context: ApplyContext, reply: Reply): void {
+        super.apply(operation, context, reply);
+        if (context.index === 40) reply.bytes[reply.offset + reply.length++] = this.number;
+      }
     }
-  }
-  t.match(caught({ createMachine: () => new Odd({ maxKeys: 4096, maxBytes: 1 << 20 }) }, 3), /executed-agree|core-exception/);
+    t.match(
+      caught({ createMachine: () => new Odd({ maxKeys: 4096, maxBytes: 1 << 20 }) }, 3),
+      /executed-agree|core-exception/,
+    );
 
-  class Throwing extends KvMachine {
-    override apply(): void {
-      throw new Error('out of order');
+    class Throwing extends KvMachine {
+      override apply(): void {
+        throw new Error('out of order');
+      }
     }
-  }
-  t.equal(caught({ createMachine: () => new Throwing() }, 1), 'core-exception');
+    t.equal(caught({ createMachine: () => new Throwing() }, 1), 'core-exception');
 
-  const deaf = (core: SimulatedReplicaCore): SimulatedReplicaCore => {
-    core.receive = () => {};
-    return core;
-  };
-  t.equal(caught({ createReplica: (...made) => deaf(createShippedReplica(...made)) }, 1), 'stuck');
-  t.equal(
-    caught({
-      createClient: (...made) => {
-        const core = createShippedClient(...made);
-        core.tick = () => {
-          throw new TypeError('a client broke');
-        };
-        return core;
-      },
-    }, 1),
-    'core-exception',
-  );
-  t.end();
-});
+    const deaf = (core: SimulatedReplicaCore): SimulatedReplicaCore => {
+      core.receive = () => {};
+      return core;
+    };
+    t.equal(caught({ createReplica: (...made) => deaf(createShippedReplica(...made)) }, 1), 'stuck');
+    t.equal(
+      caught(
+        {
+          createClient: (...made) => {
+            const core = createShippedClient(...made);
+            core.tick = () => {
+              throw new TypeError('a client broke');
+            };
+            return core;
+          },
+        },
+        1,
+      ),
+      'core-exception',
+    );
+    t.end();
+  },
+);
 
 t.test('a client that believes the first answer is noticed', (t) => {
   // Completes what it has just sent: the simulated client's events are called without any commit.
-  const invariant = caught({
-    createClient: (config, outbox, events) => {
-      const core = createShippedClient(config, outbox, events);
-      const submit = core.submit.bind(core);
-      let told = false;
-      core.submit = (lane, bytes, offset, length, timeoutUs, now) => {
-        submit(lane, bytes, offset, length, timeoutUs, now);
-        if (!told) {
-          told = true;
-          core.resultBytes(lane)[0] = 0;
-          events.completed(lane, 0, 0, true);
-        }
-      };
-      core.resultLength = () => 1;
-      return core;
+  const invariant = caught(
+    {
+      createClient: (config, outbox, events) => {
+        const core = createShippedClient(config, outbox, events);
+        const submit = core.submit.bind(core);
+        let told = false;
+        core.submit = (lane, bytes, offset, length, timeoutUs, now) => {
+          submit(lane, bytes, offset, length, timeoutUs, now);
+          if (!told) {
+            told = true;
+            core.resultBytes(lane)[0] = 0;
+            events.completed(lane, 0, 0, true);
+          }
+        };
+        core.resultLength = () => 1;
+        return core;
+      },
     },
-  }, 1);
+    1,
+  );
   t.match(invariant, /client-result|core-exception/);
   t.end();
 });
@@ -208,16 +269,23 @@ t.test('a client that believes the first answer is noticed', (t) => {
 t.test('the trace is in columns; the transitions are JSON lines whose fields keep their order', (t) => {
   const trace = new TraceRing(3);
   const lines: string[] = [];
-  const { failure, totals } = simulate({ seed: 2, replicas: 3, trace, transitions: new TransitionLog(3, (line) => lines.push(line)) });
+  const { failure, totals } = simulate({
+    seed: 2,
+    replicas: 3,
+    trace,
+    transitions: new TransitionLog(3, (line) => lines.push(line)),
+  });
   t.equal(failure, undefined);
   t.ok(totals.crashes > 0, 'the run has crashes to show');
-  for (const line of trace.lines()) if (!/^[ \d]{10} {2}([ rc\d]{4}) (->|=>|\*\*) ([rc\d ]{4}) {2}\S/.test(line)) t.fail(`not in columns: ${line}`);
+  for (const line of trace.lines())
+    if (!/^[ \d]{10} {2}([ rc\d]{4}) (->|=>|\*\*) ([rc\d ]{4}) {2}\S/.test(line)) t.fail(`not in columns: ${line}`);
   let tick = 0;
   const statuses = new Set<string>();
   for (const line of lines) {
     const state = JSON.parse(line) as Record<string, unknown>;
     const keys = Object.keys(state);
-    if (keys.join() !== 'tick,replica,event,view,logView,status,lastIndex,chain,committed,executed') t.fail(`fields: ${keys.join()}`);
+    if (keys.join() !== 'tick,replica,event,view,logView,status,lastIndex,chain,committed,executed')
+      t.fail(`fields: ${keys.join()}`);
     if ((state['tick'] as number) < tick) t.fail('time goes back');
     tick = state['tick'] as number;
     statuses.add(state['status'] as string);
@@ -229,12 +297,19 @@ t.test('the trace is in columns; the transitions are JSON lines whose fields kee
 
 t.test('reports: totals add up, failures carry their replay command, parts merge', (t) => {
   const healthy = simulate({ seed: 1, replicas: 3, ticks: 50_000, faults: new Set() });
-  const failed: SimulationResult = { ...healthy, seed: 9, failure: { invariant: 'never-lost', detail: 'gone\nmore', tick: 77, cluster: ['replica 0: down'], stack: 'at x' } };
+  const failed: SimulationResult = {
+    ...healthy,
+    seed: 9,
+    failure: { invariant: 'never-lost', detail: 'gone\nmore', tick: 77, cluster: ['replica 0: down'], stack: 'at x' },
+  };
   const options = { ticks: 50_000, faults: 'crash,loss' };
   const campaign = new Campaign(options);
   t.equal(campaign.add(healthy), undefined);
   const failure = campaign.add(failed)!;
-  t.equal(failureLine(failure), 'FAILED seed 9 replicas 3 tick 77 never-lost: gone; replay: jitpaxos sim --seed 9 --replicas 3 --ticks 50000 --faults crash,loss --trace');
+  t.equal(
+    failureLine(failure),
+    'FAILED seed 9 replicas 3 tick 77 never-lost: gone; replay: jitpaxos sim --seed 9 --replicas 3 --ticks 50000 --faults crash,loss --trace',
+  );
   t.match(failureText(failed, options), /later view contains every committed prefix[\s\S]*replica 0: down[\s\S]*at x/);
   const whole = new Campaign(options);
   whole.merge(campaign.report());
@@ -243,7 +318,10 @@ t.test('reports: totals add up, failures carry their replay command, parts merge
   t.equal(report.runs, 4);
   t.equal(report.failures.length, 2);
   t.equal(report.totals.commits, 4 * healthy.totals.commits);
-  const json = JSON.parse(summaryJson(report, { ...options, seeds: [1, 9], replicas: [3] }, 2)) as Record<string, unknown>;
+  const json = JSON.parse(summaryJson(report, { ...options, seeds: [1, 9], replicas: [3] }, 2)) as Record<
+    string,
+    unknown
+  >;
   t.equal(json['schema'], 'jitpaxos.sim/1');
   t.equal(json['failed'], 2);
   t.match(summaryLines(report, 2)[0]!, /^runs +4, failed 2/);

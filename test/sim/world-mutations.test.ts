@@ -14,15 +14,26 @@ const LIVENESS_TICKS = 2_000_000;
 /** Runs tried from the kept one on, of those that have a part of its world: what a seed does changes with the cores. */
 const RUNS = 40;
 
-function* runsFrom({ seed: first, replicas: firstSize, world }: WorldMutation): Generator<{ readonly seed: number; readonly replicas: number; readonly faults: ReadonlySet<FaultName> }> {
+function* runsFrom({ seed: first, replicas: firstSize, world }: WorldMutation): Generator<{
+  readonly seed: number;
+  readonly replicas: number;
+  readonly faults: ReadonlySet<FaultName>;
+}> {
   const faults = new Set([...KIND_FAULTS, ...world]);
   yield { seed: first, replicas: firstSize, faults };
   for (let seed = 1; ; seed++) {
     for (const replicas of [3, 5]) {
       const { workload, limits } = drawPlan(new Random(seed).fork('plan'), faults);
-      const { newcomers, ...parts } = drawWorld(seed, faults, { replicas, clients: workload.clients, lanes: workload.lanes, lanesPerSession: limits.lanesPerSession, ticks: DEFAULT_TICKS });
+      const { newcomers, ...parts } = drawWorld(seed, faults, {
+        replicas,
+        clients: workload.clients,
+        lanes: workload.lanes,
+        lanesPerSession: limits.lanesPerSession,
+        ticks: DEFAULT_TICKS,
+      });
       const diverging = drawDiverging(seed, faults, replicas, DEFAULT_TICKS);
-      if (newcomers.length >= 0 && (diverging.length > 0 || Object.values(parts).some((part) => part !== undefined))) yield { seed, replicas, faults };
+      if (newcomers.length >= 0 && (diverging.length > 0 || Object.values(parts).some((part) => part !== undefined)))
+        yield { seed, replicas, faults };
     }
   }
 }
@@ -35,9 +46,17 @@ for (const mutation of WORLD_MUTATIONS) {
       const { failure } = simulate({ ...options, createReplica: broken(mutation) });
       // Where the cores that ship stand still as well, the run shows nothing.
       if (++tried < RUNS && (failure === undefined || simulate(options).failure !== undefined)) continue;
-      t.not(failure, undefined, `noticed by seed ${run.seed}, N = ${run.replicas}: ${failure?.invariant} ${failure?.detail.split('\n', 1)[0]}`);
+      t.not(
+        failure,
+        undefined,
+        `noticed by seed ${run.seed}, N = ${run.replicas}: ${failure?.invariant} ${failure?.detail.split('\n', 1)[0]}`,
+      );
       const unbroken = simulate(options).failure;
-      t.equal(unbroken, undefined, `the same run of the cores that ship passes: ${unbroken?.invariant} ${unbroken?.detail}`);
+      t.equal(
+        unbroken,
+        undefined,
+        `the same run of the cores that ship passes: ${unbroken?.invariant} ${unbroken?.detail}`,
+      );
       break;
     }
     t.end();
@@ -46,26 +65,46 @@ for (const mutation of WORLD_MUTATIONS) {
 
 t.test(`${COMPARED.otherChain.name}: ${COMPARED.otherChain.breaks}`, (t) => {
   const chain = simulationChain(new Random(7).fork('another secret'));
-  for (const [seed, replicas, odd] of [[1, 3, 0], [1, 3, 1], [1, 3, 2], [2, 5, 0]] as const) {
+  for (const [seed, replicas, odd] of [
+    [1, 3, 0],
+    [1, 3, 1],
+    [1, 3, 2],
+    [2, 5, 0],
+  ] as const) {
     const options = { seed, replicas, ticks: 100_000, livenessTicks: 2_000_000, faults: new Set<FaultName>() };
     // It is as if it were down: the clients have all that they need, and it alone never catches up.
     const whole = simulate({ ...options, createReplica: withOddChain(odd, chain) });
     t.match(whole.failure, { invariant: 'stuck', detail: /^a replica does not catch up/ });
-    t.ok(whole.totals.commits >= FRESH_OPERATIONS && whole.failure!.cluster.filter((line) => / committed 0 /.test(line)).length === 1, whole.failure!.cluster.join('\n'));
+    t.ok(
+      whole.totals.commits >= FRESH_OPERATIONS &&
+        whole.failure!.cluster.filter((line) => / committed 0 /.test(line)).length === 1,
+      whole.failure!.cluster.join('\n'),
+    );
     t.ok(whole.failure!.cluster[odd]!.includes(' committed 0 '));
     const { failure } = simulate({ ...options, createReplica: withOddChain(odd, chain, COMPARED.otherChain) });
-    t.ok(failure !== undefined && failure.invariant !== 'stuck', `seed ${seed}, N = ${replicas}, replica ${odd}: ${failure?.invariant}: ${failure?.detail}`);
+    t.ok(
+      failure !== undefined && failure.invariant !== 'stuck',
+      `seed ${seed}, N = ${replicas}, replica ${odd}: ${failure?.invariant}: ${failure?.detail}`,
+    );
   }
   t.end();
 });
 
 t.test(`${COMPARED.deafPrimary.name}: ${COMPARED.deafPrimary.breaks}`, (t) => {
   // The primary hears no replica from the moment on that everything works, and all hear it.
-  const deaf = { ticks: 100_000, livenessTicks: 2_000_000, faults: new Set<FaultName>(), world: { oneWay: { kind: 'deaf to replicas', role: 'primary', fromUs: 1_000_000, forUs: 1, stays: true } as const } };
+  const deaf = {
+    ticks: 100_000,
+    livenessTicks: 2_000_000,
+    faults: new Set<FaultName>(),
+    world: { oneWay: { kind: 'deaf to replicas', role: 'primary', fromUs: 1_000_000, forUs: 1, stays: true } as const },
+  };
   for (const replicas of [3, 5]) {
     for (const seed of [3, 4]) {
       t.equal(simulate({ ...deaf, seed, replicas }).failure, undefined);
-      t.match(simulate({ ...deaf, seed, replicas, createReplica: broken(COMPARED.deafPrimary) }).failure, { invariant: 'stuck', detail: /^a client commits nothing fresh/ });
+      t.match(simulate({ ...deaf, seed, replicas, createReplica: broken(COMPARED.deafPrimary) }).failure, {
+        invariant: 'stuck',
+        detail: /^a client commits nothing fresh/,
+      });
     }
   }
   t.end();
@@ -73,10 +112,17 @@ t.test(`${COMPARED.deafPrimary.name}: ${COMPARED.deafPrimary.breaks}`, (t) => {
 
 t.test(`${COMPARED.overtaken.name}: ${COMPARED.overtaken.breaks}`, (t) => {
   // With the rule all have caught up after 26 to 48 ms. Without it a log that travels in many short datagrams comes in pieces, 180 to 360 ms long.
-  const short = { ticks: 300_000, livenessTicks: 120_000, faults: new Set<FaultName>(['loss', 'crash', 'crash-loop']), world: { longest: 256 } };
+  const short = {
+    ticks: 300_000,
+    livenessTicks: 120_000,
+    faults: new Set<FaultName>(['loss', 'crash', 'crash-loop']),
+    world: { longest: 256 },
+  };
   for (const seed of [2, 3, 7]) {
     t.equal(simulate({ ...short, seed, replicas: 3 }).failure, undefined);
-    t.match(simulate({ ...short, seed, replicas: 3, createReplica: broken(COMPARED.overtaken) }).failure, { invariant: 'stuck' });
+    t.match(simulate({ ...short, seed, replicas: 3, createReplica: broken(COMPARED.overtaken) }).failure, {
+      invariant: 'stuck',
+    });
   }
   t.end();
 });

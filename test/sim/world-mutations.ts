@@ -25,7 +25,10 @@ export interface WorldMutation {
 
 export function broken(mutation: Pick<WorldMutation, 'break' | 'datagramBytes'>): CreateReplica {
   return (config, ...rest) => {
-    const core = createShippedReplica(mutation.datagramBytes === undefined ? config : { ...config, datagramBytes: mutation.datagramBytes }, ...rest);
+    const core = createShippedReplica(
+      mutation.datagramBytes === undefined ? config : { ...config, datagramBytes: mutation.datagramBytes },
+      ...rest,
+    );
     if (!(core instanceof ReplicaCore)) throw new TypeError('a mutation is made for the core that ships');
     mutation.break(core);
     return core;
@@ -33,15 +36,88 @@ export function broken(mutation: Pick<WorldMutation, 'break' | 'datagramBytes'>)
 }
 
 export const WORLD_MUTATIONS: readonly WorldMutation[] = [
-  { name: 'ahead-of-clock-alone', breaks: 'too far ahead is measured by the clock alone, wherever the log is', seed: 12, replicas: 3, world: ['clock-history'], noticed: 'stuck', break: clockAlone },
-  { name: 'window-stays', breaks: 'answers to a probe are waited for as long in every round', seed: 18, replicas: 5, world: ['distance'], noticed: 'stuck', break: windowStays },
-  { name: 'state-digest-ignored', breaks: 'what others say of their states is not compared', seed: 40, replicas: 5, world: ['diverge'], noticed: 'divergence-noticed', break: ignoreDigests },
-  { name: 'plea-mask-ignored', breaks: 'whom a client does not hear counts for nothing', seed: 8, replicas: 5, world: ['one-way'], noticed: 'stuck', break: ignoreMask },
-  { name: 'transfer-beyond-datagram', breaks: 'messages of a transfer are longer than datagrams may be', seed: 8, replicas: 3, world: ['path-limit'], noticed: 'stuck', break: () => {}, datagramBytes: 60_000 },
-  { name: 'kept-at-its-word', breaks: 'a request that is too far ahead is kept, and put back, under its own timestamp', seed: 360, replicas: 5, world: ['clock-history', 'enemy', 'distance'], noticed: 'stuck', break: keepAtItsWord },
-  { name: 'foreign-sessions', breaks: 'requests of a session are taken from whoever sends them', seed: 63, replicas: 3, world: ['enemy'], noticed: 'stuck', break: takeForeign },
-  { name: 'alone-takes-requests', breaks: 'a replica that began takes requests before others have begun', seed: 1286, replicas: 3, world: ['first-start'], noticed: 'stuck', break: takeAlone },
-  { name: 'unknown-begins-as-new', breaks: 'a replica that lost its directory takes its empty log for whole', seed: 3, replicas: 3, world: ['directory-lost'], noticed: 'chosen-stable', break: beginAsNew },
+  {
+    name: 'ahead-of-clock-alone',
+    breaks: 'too far ahead is measured by the clock alone, wherever the log is',
+    seed: 12,
+    replicas: 3,
+    world: ['clock-history'],
+    noticed: 'stuck',
+    break: clockAlone,
+  },
+  {
+    name: 'window-stays',
+    breaks: 'answers to a probe are waited for as long in every round',
+    seed: 18,
+    replicas: 5,
+    world: ['distance'],
+    noticed: 'stuck',
+    break: windowStays,
+  },
+  {
+    name: 'state-digest-ignored',
+    breaks: 'what others say of their states is not compared',
+    seed: 40,
+    replicas: 5,
+    world: ['diverge'],
+    noticed: 'divergence-noticed',
+    break: ignoreDigests,
+  },
+  {
+    name: 'plea-mask-ignored',
+    breaks: 'whom a client does not hear counts for nothing',
+    seed: 8,
+    replicas: 5,
+    world: ['one-way'],
+    noticed: 'stuck',
+    break: ignoreMask,
+  },
+  {
+    name: 'transfer-beyond-datagram',
+    breaks: 'messages of a transfer are longer than datagrams may be',
+    seed: 8,
+    replicas: 3,
+    world: ['path-limit'],
+    noticed: 'stuck',
+    break: () => {},
+    datagramBytes: 60_000,
+  },
+  {
+    name: 'kept-at-its-word',
+    breaks: 'a request that is too far ahead is kept, and put back, under its own timestamp',
+    seed: 360,
+    replicas: 5,
+    world: ['clock-history', 'enemy', 'distance'],
+    noticed: 'stuck',
+    break: keepAtItsWord,
+  },
+  {
+    name: 'foreign-sessions',
+    breaks: 'requests of a session are taken from whoever sends them',
+    seed: 63,
+    replicas: 3,
+    world: ['enemy'],
+    noticed: 'stuck',
+    break: takeForeign,
+  },
+  {
+    name: 'alone-takes-requests',
+    breaks: 'a replica that began takes requests before others have begun',
+    seed: 1286,
+    replicas: 3,
+    world: ['first-start'],
+    noticed: 'stuck',
+    break: takeAlone,
+  },
+  {
+    name: 'unknown-begins-as-new',
+    breaks: 'a replica that lost its directory takes its empty log for whole',
+    seed: 3,
+    replicas: 3,
+    world: ['directory-lost'],
+    noticed: 'chosen-stable',
+    break: beginAsNew,
+  },
 ];
 
 function takeAlone(core: ReplicaCore): void {
@@ -64,15 +140,31 @@ export interface Comparison {
 }
 
 export const COMPARED = {
-  otherChain: { name: 'other-chain-heard', breaks: 'a replica that chains its log under another secret is listened to', break: hearOtherChains },
+  otherChain: {
+    name: 'other-chain-heard',
+    breaks: 'a replica that chains its log under another secret is listened to',
+    break: hearOtherChains,
+  },
   deafPrimary: { name: 'deaf-primary-leads', breaks: 'a primary that hears too few goes on', break: leadOn },
-  overtaken: { name: 'overtaken-is-dropped', breaks: 'messages of a transfer are taken in their order only', break: dropOvertaken },
+  overtaken: {
+    name: 'overtaken-is-dropped',
+    breaks: 'messages of a transfer are taken in their order only',
+    break: dropOvertaken,
+  },
 } as const satisfies Readonly<Record<string, Comparison>>;
 
 /** Core of that replica, chained under another secret when it is `odd`. */
 export function withOddChain(odd: number, chain: Chain, mutation?: Comparison): CreateReplica {
   return (config, outbox, storage, machine, hasher, observer, given) => {
-    const core = createShippedReplica(config, outbox, storage, machine, hasher, observer, config.id === odd ? chain : given);
+    const core = createShippedReplica(
+      config,
+      outbox,
+      storage,
+      machine,
+      hasher,
+      observer,
+      config.id === odd ? chain : given,
+    );
     if (!(core instanceof ReplicaCore)) throw new TypeError('a mutation is made for the core that ships');
     mutation?.break(core);
     return core;
@@ -87,7 +179,8 @@ function clockAlone(core: ReplicaCore): void {
   const requests = core['requests'];
   const restamp = requests['restamp'];
   requests['restamp'] = (bytes, o, sessionHi, sessionLo, lane, request, length, from, now, reason) =>
-    reason !== RejectReason.tooFarAhead && restamp.call(requests, bytes, o, sessionHi, sessionLo, lane, request, length, from, now, reason);
+    reason !== RejectReason.tooFarAhead &&
+    restamp.call(requests, bytes, o, sessionHi, sessionLo, lane, request, length, from, now, reason);
 }
 
 function windowStays(core: ReplicaCore): void {
@@ -135,7 +228,10 @@ function keepAtItsWord(core: ReplicaCore): void {
 function takeForeign(core: ReplicaCore): void {
   const requests = core['requests'];
   const { onRequest, onReconcile } = requests;
-  const ownerOf = (bytes: Uint8Array, at: number, owner: number): number => core.state.execution.sessions.find(readI32(bytes, at), readI32(bytes, at + 4))?.nonceHi ?? owner;
-  requests.onRequest = (bytes, o, from, owner, now, released) => onRequest.call(requests, bytes, o, from, ownerOf(bytes, o + Request.at.session, owner), now, released);
-  requests.onReconcile = (bytes, o, from, owner, now) => onReconcile.call(requests, bytes, o, from, ownerOf(bytes, o + Reconcile.at.session, owner), now);
+  const ownerOf = (bytes: Uint8Array, at: number, owner: number): number =>
+    core.state.execution.sessions.find(readI32(bytes, at), readI32(bytes, at + 4))?.nonceHi ?? owner;
+  requests.onRequest = (bytes, o, from, owner, now, released) =>
+    onRequest.call(requests, bytes, o, from, ownerOf(bytes, o + Request.at.session, owner), now, released);
+  requests.onReconcile = (bytes, o, from, owner, now) =>
+    onReconcile.call(requests, bytes, o, from, ownerOf(bytes, o + Reconcile.at.session, owner), now);
 }

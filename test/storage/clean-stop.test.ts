@@ -15,11 +15,26 @@ import { Replica } from '../../src/server/replica.js';
 import { Random } from '../../src/sim/random.js';
 import { DurableStorage } from '../../src/storage/durable-storage.js';
 import { DirectoryFiles } from '../../src/storage/files.js';
-import { decodeFrameHeader, decodeSegmentHeader, encodeFrameHeader, FRAME_CLEAN, SEGMENT_HEADER_BYTES, segmentName } from '../../src/storage/log-format.js';
+import {
+  decodeFrameHeader,
+  decodeSegmentHeader,
+  encodeFrameHeader,
+  FRAME_CLEAN,
+  SEGMENT_HEADER_BYTES,
+  segmentName,
+} from '../../src/storage/log-format.js';
 import { readStored, type Stored } from '../../src/storage/log-reader.js';
 import { Chunk, Request, Sync } from '../../src/wire/messages.js';
 import type { Message } from '../../src/wire/layout.js';
-import { Cluster, encode, hasher, JournalMachine, TEST_LIMITS, type HandClient, type Values } from '../protocol/harness.js';
+import {
+  Cluster,
+  encode,
+  hasher,
+  JournalMachine,
+  TEST_LIMITS,
+  type HandClient,
+  type Values,
+} from '../protocol/harness.js';
 import { clusterConfig } from '../server/fixtures.js';
 import { MemoryDisk, MemoryFiles } from './memory-files.js';
 
@@ -29,7 +44,18 @@ const random = new Random(1);
 const SECTOR = 512;
 
 function optionsOf(disk: MemoryDisk) {
-  return { files: new MemoryFiles(disk, random), directory: 'disk', owner, hash: hasher, mode: 'fsync' as const, bootId, segmentBytes: 8192, nowMs: () => 0, random: () => 7, later: () => undefined };
+  return {
+    files: new MemoryFiles(disk, random),
+    directory: 'disk',
+    owner,
+    hash: hasher,
+    mode: 'fsync' as const,
+    bootId,
+    segmentBytes: 8192,
+    nowMs: () => 0,
+    random: () => 7,
+    later: () => undefined,
+  };
 }
 
 /** Replica 1 of three, with durable storage of its own; the other two are those of `c`. */
@@ -55,7 +81,14 @@ class Alone {
   }
 
   async start(): Promise<void> {
-    this.core = new ReplicaCore({ id: 1, replicas: 3, seed: 2, late: 'restamp', limits: TEST_LIMITS, timings: DEFAULT_TIMINGS }, this.outbox, this.storage, new JournalMachine(), hasher, { transition: () => undefined });
+    this.core = new ReplicaCore(
+      { id: 1, replicas: 3, seed: 2, late: 'restamp', limits: TEST_LIMITS, timings: DEFAULT_TIMINGS },
+      this.outbox,
+      this.storage,
+      new JournalMachine(),
+      hasher,
+      { transition: () => undefined },
+    );
     const durable = this.isDurable();
     this.core.start(this.storage.recovered(), this.c.now);
     await durable;
@@ -95,39 +128,81 @@ async function openTurn(disk: MemoryDisk): Promise<Alone> {
   const replica = new Alone(c, await DurableStorage.open(optionsOf(disk)));
   await replica.start();
   await replica.turn(Request, registration, alice.endpoint);
-  await replica.turn(Sync, { view: 0, sequence: 1, lastIndex: 1n, lastChain: primary.chain(1), committedIndex: 1n, committedChain: primary.chain(1) }, 0);
+  await replica.turn(
+    Sync,
+    {
+      view: 0,
+      sequence: 1,
+      lastIndex: 1n,
+      lastChain: primary.chain(1),
+      committedIndex: 1n,
+      committedChain: primary.chain(1),
+    },
+    0,
+  );
   await replica.turn(Request, alice.request(1_000_000_020, 1, 'old'), alice.endpoint);
   c.give(alice, Request, alice.request(1_000_000_030, 2, 'new'), 0);
   const entries = new Uint8Array(2 + 24 + 3);
   entries[1] = 3;
   primary.state.log.writeEntry(2, new DataView(entries.buffer), 2);
-  await replica.turn(Sync, { view: 2, sequence: 1, lastIndex: 2n, lastChain: primary.chain(2), committedIndex: 2n, committedChain: primary.chain(2) }, 2);
-  replica.take(Chunk, { view: 2, logView: 2, baseIndex: 1n, baseChain: primary.chain(1), lastIndex: 2n, lastChain: primary.chain(2), entries }, 2);
+  await replica.turn(
+    Sync,
+    {
+      view: 2,
+      sequence: 1,
+      lastIndex: 2n,
+      lastChain: primary.chain(2),
+      committedIndex: 2n,
+      committedChain: primary.chain(2),
+    },
+    2,
+  );
+  replica.take(
+    Chunk,
+    {
+      view: 2,
+      logView: 2,
+      baseIndex: 1n,
+      baseChain: primary.chain(1),
+      lastIndex: 2n,
+      lastChain: primary.chain(2),
+      entries,
+    },
+    2,
+  );
   t.equal(replica.core.state.committed, 2, 'in memory both entries are committed');
   return replica;
 }
 
-const found = async (disk: MemoryDisk): Promise<Stored> => readStored(new MemoryFiles(disk, random), { owner, hash: hasher, bootId, directory: 'disk' });
-const operations = (stored: Stored): string[] => stored.log!.entries.slice(1).map((entry) => Buffer.from(entry).subarray(24).toString());
+const found = async (disk: MemoryDisk): Promise<Stored> =>
+  readStored(new MemoryFiles(disk, random), { owner, hash: hasher, bootId, directory: 'disk' });
+const operations = (stored: Stored): string[] =>
+  stored.log!.entries.slice(1).map((entry) => Buffer.from(entry).subarray(24).toString());
 
-t.test('a clean stop in an open turn: the turn ends first, so that log, commit index and views on disk are of one state', async (t) => {
-  const disk = new MemoryDisk(random);
-  const replica = await openTurn(disk);
-  replica.core.finish({ wallHi: 0, wallLo: 0, monotonicUs: 1e6 });
-  await replica.storage.close();
-  const stored = await found(disk);
-  t.same(operations(stored), ['new']);
-  t.match(stored.log, { committed: 2, clean: true, hardState: { view: 2, logView: 2 } });
-});
+t.test(
+  'a clean stop in an open turn: the turn ends first, so that log, commit index and views on disk are of one state',
+  async (t) => {
+    const disk = new MemoryDisk(random);
+    const replica = await openTurn(disk);
+    replica.core.finish({ wallHi: 0, wallLo: 0, monotonicUs: 1e6 });
+    await replica.storage.close();
+    const stored = await found(disk);
+    t.same(operations(stored), ['new']);
+    t.match(stored.log, { committed: 2, clean: true, hardState: { view: 2, logView: 2 } });
+  },
+);
 
-t.test('storage that is closed without that, as when the core broke: nothing on disk speaks of what was not written', async (t) => {
-  const disk = new MemoryDisk(random);
-  const replica = await openTurn(disk);
-  await replica.storage.close();
-  const stored = await found(disk);
-  t.same(operations(stored), ['old']);
-  t.match(stored.log, { committed: 1, clean: true, hardState: { view: 2, logView: 0 } });
-});
+t.test(
+  'storage that is closed without that, as when the core broke: nothing on disk speaks of what was not written',
+  async (t) => {
+    const disk = new MemoryDisk(random);
+    const replica = await openTurn(disk);
+    await replica.storage.close();
+    const stored = await found(disk);
+    t.same(operations(stored), ['old']);
+    t.match(stored.log, { committed: 1, clean: true, hardState: { view: 2, logView: 0 } });
+  },
+);
 
 /** Changes the header of the last frame on disk. */
 function forge(disk: MemoryDisk, change: (frame: NonNullable<ReturnType<typeof decodeFrameHeader>>) => object): void {
@@ -135,24 +210,28 @@ function forge(disk: MemoryDisk, change: (frame: NonNullable<ReturnType<typeof d
   const bytes = disk.bytes(name).slice();
   const header = decodeSegmentHeader(bytes, owner, hasher, name)!;
   let last = -1;
-  for (let at = SEGMENT_HEADER_BYTES; at < bytes.length; at += SECTOR) if (decodeFrameHeader(bytes, at, header, hasher) !== undefined) last = at;
+  for (let at = SEGMENT_HEADER_BYTES; at < bytes.length; at += SECTOR)
+    if (decodeFrameHeader(bytes, at, header, hasher) !== undefined) last = at;
   const frame = decodeFrameHeader(bytes, last, header, hasher)!;
   encodeFrameHeader({ ...frame, ...change(frame) }, bytes.subarray(last), hasher);
   disk.place(name, bytes);
 }
 
-t.test('a directory that an earlier release stopped in an open turn: its end is not believed, and what the cluster committed takes the place of the rest', async (t) => {
-  const disk = new MemoryDisk(random);
-  const replica = await openTurn(disk);
-  await replica.storage.close();
-  forge(disk, (frame) => {
-    t.equal(frame.flags, FRAME_CLEAN);
-    return { committed: 2 };
-  });
-  const stored = await found(disk);
-  t.same(operations(stored), ['old']);
-  t.equal(stored.log!.committed, 1, '"old" was never committed');
-});
+t.test(
+  'a directory that an earlier release stopped in an open turn: its end is not believed, and what the cluster committed takes the place of the rest',
+  async (t) => {
+    const disk = new MemoryDisk(random);
+    const replica = await openTurn(disk);
+    await replica.storage.close();
+    forge(disk, (frame) => {
+      t.equal(frame.flags, FRAME_CLEAN);
+      return { committed: 2 };
+    });
+    const stored = await found(disk);
+    t.same(operations(stored), ['old']);
+    t.equal(stored.log!.committed, 1, '"old" was never committed');
+  },
+);
 
 t.test('a batch whose commit index is beyond its entries counts as a lost log, with both numbers', async (t) => {
   const disk = new MemoryDisk(random);
@@ -165,15 +244,33 @@ t.test('a batch whose commit index is beyond its entries counts as a lost log, w
 });
 
 t.test('a batch that says so is not written: the replica stops', async (t) => {
-  const batch = { hardState: { view: 0, logView: 0, incarnation: 1 }, entriesFrom: 1, lastIndex: 0, committed: 0, snapshot: undefined, readEntry: () => 0, entryBytes: () => 0 };
+  const batch = {
+    hardState: { view: 0, logView: 0, incarnation: 1 },
+    entriesFrom: 1,
+    lastIndex: 0,
+    committed: 0,
+    snapshot: undefined,
+    readEntry: () => 0,
+    entryBytes: () => 0,
+  };
   const wrong: [string, Partial<PersistBatch>, RegExp][] = [
     ['committed beyond the log', { committed: 1 }, /the commit index on disk is within the log on disk/],
-    ['a log of a view that was not promised', { hardState: { view: 1, logView: 2, incarnation: 1 } }, /of no view above the promised one/],
+    [
+      'a log of a view that was not promised',
+      { hardState: { view: 1, logView: 2, incarnation: 1 } },
+      /of no view above the promised one/,
+    ],
   ];
   for (const [what, change, message] of wrong) {
     const storage = await DurableStorage.open(optionsOf(new MemoryDisk(random)));
     const error = await new Promise((resolve) => {
-      storage.events = { persisted: () => resolve('persisted'), rewrite: () => undefined, failed: resolve, healed: () => undefined, broken: resolve };
+      storage.events = {
+        persisted: () => resolve('persisted'),
+        rewrite: () => undefined,
+        failed: resolve,
+        healed: () => undefined,
+        broken: resolve,
+      };
       storage.persist(1, { ...batch, ...change });
     });
     t.ok(error instanceof InvariantError, what);
@@ -186,7 +283,14 @@ t.test('a replica that is closed has on disk all that it knew to be committed', 
   const data = mkdtempSync(join(tmpdir(), 'jitpaxos-clean-stop-'));
   t.teardown(() => rmSync(data, { recursive: true, force: true }));
   const cluster = await clusterConfig(1);
-  const replica = await Replica.start({ cluster, id: 0, machine: new KvMachine(), data, durability: 'os', logger: silentLogger });
+  const replica = await Replica.start({
+    cluster,
+    id: 0,
+    machine: new KvMachine(),
+    data,
+    durability: 'os',
+    logger: silentLogger,
+  });
   const client = await Client.connect({ cluster });
   const kv = new KvClient(client);
   for (const key of ['a', 'b', 'c']) await kv.put(key, 'x');
@@ -194,7 +298,12 @@ t.test('a replica that is closed has on disk all that it knew to be committed', 
   const { lastIndex } = replica.status();
   while (replica.status().committedIndex < lastIndex) await new Promise((resolve) => setTimeout(resolve, 5));
   await replica.close();
-  const stored = await readStored(new DirectoryFiles(data), { owner: { clusterHi: 0x00c0ffee, clusterLo: 0x12345678, replica: 0 }, hash: hasher, bootId: (await import('../../src/server/storage-choice.js')).bootDigits(), directory: data });
+  const stored = await readStored(new DirectoryFiles(data), {
+    owner: { clusterHi: 0x00c0ffee, clusterLo: 0x12345678, replica: 0 },
+    hash: hasher,
+    bootId: (await import('../../src/server/storage-choice.js')).bootDigits(),
+    directory: data,
+  });
   t.match(stored.log, { committed: lastIndex, clean: true });
   t.equal(stored.log!.entries.length, lastIndex);
 });

@@ -66,7 +66,15 @@ class Starter {
 function run(seed: number): string | undefined {
   const random = new Random(seed);
   const host = new Host();
-  if (random.chance(0.7)) host.files.set('lock', random.pick(['', JSON.stringify({ pid: 99, started: '99', boot: BOOT }), JSON.stringify({ pid: 1, started: '1', boot: 'before' })]));
+  if (random.chance(0.7))
+    host.files.set(
+      'lock',
+      random.pick([
+        '',
+        JSON.stringify({ pid: 99, started: '99', boot: BOOT }),
+        JSON.stringify({ pid: 1, started: '1', boot: 'before' }),
+      ]),
+    );
   const deadly = random.pick([0, 0.02, 0.1]);
   let starters = Array.from({ length: 2 + random.below(3) }, () => host.starter());
   for (let steps = 0; ; steps++) {
@@ -75,7 +83,8 @@ function run(seed: number): string | undefined {
     if (under.length === 0) break;
     // A few steps of one, so that the others' may be far behind.
     const starter = random.pick(under);
-    for (let n = 1 + random.below(random.pick([1, 3, 12])); n > 0 && starter.ended === undefined; n--) starter.step(random);
+    for (let n = 1 + random.below(random.pick([1, 3, 12])); n > 0 && starter.ended === undefined; n--)
+      starter.step(random);
     const holders = starters.filter(({ ended }) => ended === 'holds');
     if (holders.length > 1) return `${holders.length} hold it`;
     if (random.chance(deadly)) {
@@ -91,7 +100,8 @@ function run(seed: number): string | undefined {
   host.alive.clear();
   const next = host.starter();
   for (let steps = 0; next.ended === undefined && steps < 1_000; steps++) next.step(random);
-  if (next.ended !== 'holds' || next.waits > 0) return `the next one: ${next.ended}, ${next.waits} waits, beside ${[...host.files.keys()].join(' ')}`;
+  if (next.ended !== 'holds' || next.waits > 0)
+    return `the next one: ${next.ended}, ${next.waits} waits, beside ${[...host.files.keys()].join(' ')}`;
   const left = [...host.files.keys()].filter((name) => name !== 'lock');
   if (left.length > 0) return `left: ${left.join(' ')}`;
   return undefined;

@@ -18,7 +18,10 @@ function openFlags(path: string): number[] {
     } catch {
       continue; // that of the listing itself
     }
-    if (target === path) flags.push(parseInt(/^flags:\s*([0-7]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${descriptor}`, 'utf8'))![1]!, 8));
+    if (target === path)
+      flags.push(
+        parseInt(/^flags:\s*([0-7]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${descriptor}`, 'utf8'))![1]!, 8),
+      );
   }
   return flags;
 }
@@ -30,10 +33,20 @@ t.test('a file that is written through', async (t) => {
   const path = join(directory, 'file');
   const made = await files.create('file');
   await made.write(Buffer.from('0123456789'), 10, 0);
-  if (process.platform === 'linux') t.same(openFlags(path).map((flags) => flags & O_DSYNC), [0], 'not while it is filled');
+  if (process.platform === 'linux')
+    t.same(
+      openFlags(path).map((flags) => flags & O_DSYNC),
+      [0],
+      'not while it is filled',
+    );
   await made.close();
   const through = await files.openThrough('file');
-  if (process.platform === 'linux') t.same(openFlags(path).map((flags) => flags & O_DSYNC), [O_DSYNC], 'the kernel syncs each write');
+  if (process.platform === 'linux')
+    t.same(
+      openFlags(path).map((flags) => flags & O_DSYNC),
+      [O_DSYNC],
+      'the kernel syncs each write',
+    );
   await through.write(Buffer.from('abcdef'), 3, 4);
   await through.sync();
   t.equal(readFileSync(path, 'latin1'), '0123abc789', 'what was there stays');

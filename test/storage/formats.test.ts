@@ -11,14 +11,27 @@ import { decodeBackup } from '../../src/storage/backup.js';
 import { FORMATS, KEYED_LOG_FORMAT } from '../../src/storage/formats.js';
 import { UNKEYED_FINGERPRINT } from '../../src/protocol/contract.js';
 import { SLOT_BYTES } from '../../src/storage/hard-state.js';
-import { decodeSegmentHeader, decodeSnapshotFile, encodeSegmentHeader, encodeSnapshotHeader, SNAPSHOT_HEADER_BYTES } from '../../src/storage/log-format.js';
+import {
+  decodeSegmentHeader,
+  decodeSnapshotFile,
+  encodeSegmentHeader,
+  encodeSnapshotHeader,
+  SNAPSHOT_HEADER_BYTES,
+} from '../../src/storage/log-format.js';
 import { readI32, writeI32 } from '../../src/wire/u64.js';
 
 const GOLDEN = fileURLToPath(new URL('../../../test/golden/', import.meta.url));
 const hash = loadHash();
 
 /** The cluster of the golden directory, on a port of its own. */
-const clusterAt = (port: number) => ({ schema: 'jitpaxos.cluster/1', id: '0123456709abcdef', replicas: [`127.0.0.1:${port}`], authentication: 'none', limits: { logEntries: 16 } }) as const;
+const clusterAt = (port: number) =>
+  ({
+    schema: 'jitpaxos.cluster/1',
+    id: '0123456709abcdef',
+    replicas: [`127.0.0.1:${port}`],
+    authentication: 'none',
+    limits: { logEntries: 16 },
+  }) as const;
 
 function goldenDirectory(t: Test): string {
   const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-formats-'));
@@ -27,24 +40,32 @@ function goldenDirectory(t: Test): string {
   return directory;
 }
 
-
-
-t.test('a replica goes on with the log that the previous version left, and that with what this one leaves', async (t) => {
-  const data = goldenDirectory(t);
-  const cluster = clusterAt(24_781);
-  for (const round of [1, 2]) {
-    const replica = await Replica.start({ cluster, id: 0, machine: new KvMachine(), data, durability: 'fsync', logger: silentLogger });
-    t.equal(replica.status().incarnation, 1 + round);
-    const client = await Client.connect({ cluster, lanes: 1, logger: silentLogger });
-    const kv = new KvClient(client);
-    for (let i = 30; i < 40; i++) {
-      const found = await kv.get(`key-${i % 10}`);
-      t.equal(found === undefined ? undefined : Buffer.from(found).toString(), `value-${i}`);
+t.test(
+  'a replica goes on with the log that the previous version left, and that with what this one leaves',
+  async (t) => {
+    const data = goldenDirectory(t);
+    const cluster = clusterAt(24_781);
+    for (const round of [1, 2]) {
+      const replica = await Replica.start({
+        cluster,
+        id: 0,
+        machine: new KvMachine(),
+        data,
+        durability: 'fsync',
+        logger: silentLogger,
+      });
+      t.equal(replica.status().incarnation, 1 + round);
+      const client = await Client.connect({ cluster, lanes: 1, logger: silentLogger });
+      const kv = new KvClient(client);
+      for (let i = 30; i < 40; i++) {
+        const found = await kv.get(`key-${i % 10}`);
+        t.equal(found === undefined ? undefined : Buffer.from(found).toString(), `value-${i}`);
+      }
+      await client.close();
+      await replica.close();
     }
-    await client.close();
-    await replica.close();
-  }
-});
+  },
+);
 
 t.test('a backup of the previous version is read', (t) => {
   const backup = decodeBackup(new Uint8Array(readFileSync(join(GOLDEN, 'backup-1'))), hash, 'backup-1');
@@ -82,19 +103,38 @@ t.test('a format that is not known is refused with the name of the file and what
     const bytes = new Uint8Array(readFileSync(join(data, file)));
     change(bytes);
     writeFileSync(join(data, file), bytes);
-    const error: unknown = await Replica.start({ cluster: clusterAt(24_782), id: 0, machine: new KvMachine(), data, durability: 'fsync', logger: silentLogger }).then((replica) => replica.close(), (error: unknown) => error);
+    const error: unknown = await Replica.start({
+      cluster: clusterAt(24_782),
+      id: 0,
+      machine: new KvMachine(),
+      data,
+      durability: 'fsync',
+      logger: silentLogger,
+    }).then(
+      (replica) => replica.close(),
+      (error: unknown) => error,
+    );
     t.ok(error instanceof JitPaxosError, `${file}: ${String(error)}`);
     t.match(error, { code: 'data-directory-unusable' });
-    t.match((error as Error).message, new RegExp(`${data}/${file}.* format \\d, and this version of jitpaxos reads (format 1|formats 1 to 2); use the version that wrote it, or a newer one`));
+    t.match(
+      (error as Error).message,
+      new RegExp(
+        `${data}/${file}.* format \\d, and this version of jitpaxos reads (format 1|formats 1 to 2); use the version that wrote it, or a newer one`,
+      ),
+    );
     t.same(new Uint8Array(readFileSync(join(data, file))), bytes, 'it is left as it was, for who can read it');
   }
   const backup = new Uint8Array(readFileSync(join(GOLDEN, 'backup-1')));
   renumber(backup, 0, 4, FORMATS.backup.newest + 1, 68);
-  t.throws(() => decodeBackup(backup, hash, 'old/backup-1'), { code: 'backup-unusable', message: /^old\/backup-1 was written in format 2.*use the version that wrote it, or a newer one/ });
+  t.throws(() => decodeBackup(backup, hash, 'old/backup-1'), {
+    code: 'backup-unusable',
+    message: /^old\/backup-1 was written in format 2.*use the version that wrote it, or a newer one/,
+  });
 });
 
 t.test('a format is read one release before it is written', (t) => {
-  for (const [name, { oldest, newest, written }] of Object.entries({ ...FORMATS, snapshot: SNAPSHOT_FORMAT })) t.ok(oldest <= written && written <= newest && newest - oldest <= 1, name);
+  for (const [name, { oldest, newest, written }] of Object.entries({ ...FORMATS, snapshot: SNAPSHOT_FORMAT }))
+    t.ok(oldest <= written && written <= newest && newest - oldest <= 1, name);
   t.end();
 });
 
@@ -103,32 +143,51 @@ t.test('the headers of a keyed log: format 2, a fingerprint, and nothing in them
   const header = { generation: 3, ordinal: 4, mode: 'fsync', bootId: 'ab'.repeat(16), saltHi: 5, saltLo: 6 } as const;
   const unkeyed = encodeSegmentHeader({ ...header, chain: UNKEYED_FINGERPRINT }, owner, hash);
   t.equal(readI32(unkeyed, 4), FORMATS.log.written);
-  t.ok(unkeyed.subarray(64).every((byte) => byte === 0), 'without a secret it is what releases before wrote');
+  t.ok(
+    unkeyed.subarray(64).every((byte) => byte === 0),
+    'without a secret it is what releases before wrote',
+  );
   const keyed = encodeSegmentHeader({ ...header, chain: -559038737 }, owner, hash);
   t.equal(readI32(keyed, 4), KEYED_LOG_FORMAT);
   t.same(decodeSegmentHeader(keyed, owner, hash, 'log', -559038737), { ...header, chain: -559038737 });
   t.same(decodeSegmentHeader(keyed, owner, hash, 'log'), { ...header, chain: -559038737 }, 'tools need no secret');
   t.same(decodeSegmentHeader(unkeyed, owner, hash, 'log'), { ...header, chain: UNKEYED_FINGERPRINT });
-  t.throws(() => decodeSegmentHeader(keyed, owner, hash, 'dir/log', 7), { code: 'chain-differs', message: /^dir\/log .*fingerprint deadbeef, and by .* fingerprint 00000007;/ });
-  t.throws(() => decodeSegmentHeader(unkeyed, owner, hash, 'dir/log', 7), { code: 'chain-differs', message: /has no secret, and by/ });
-  t.throws(() => decodeSegmentHeader(keyed, owner, hash, 'dir/log', UNKEYED_FINGERPRINT), { code: 'chain-differs', message: /deadbeef, and by .* it has no secret/ });
+  t.throws(() => decodeSegmentHeader(keyed, owner, hash, 'dir/log', 7), {
+    code: 'chain-differs',
+    message: /^dir\/log .*fingerprint deadbeef, and by .* fingerprint 00000007;/,
+  });
+  t.throws(() => decodeSegmentHeader(unkeyed, owner, hash, 'dir/log', 7), {
+    code: 'chain-differs',
+    message: /has no secret, and by/,
+  });
+  t.throws(() => decodeSegmentHeader(keyed, owner, hash, 'dir/log', UNKEYED_FINGERPRINT), {
+    code: 'chain-differs',
+    message: /deadbeef, and by .* it has no secret/,
+  });
   for (let bit = 0; bit < keyed.length * 8; bit++) {
     const bytes = keyed.slice();
     bytes[bit >> 3]! ^= 1 << (bit & 7);
-    if (decodeSegmentHeader(bytes, owner, hash, 'log') !== undefined) t.fail(`bit ${bit} of the header may be anything`);
+    if (decodeSegmentHeader(bytes, owner, hash, 'log') !== undefined)
+      t.fail(`bit ${bit} of the header may be anything`);
   }
-  for (let length = 0; length < keyed.length; length++) if (decodeSegmentHeader(keyed.slice(0, length), owner, hash, 'log') !== undefined) t.fail(`${length} bytes are a header`);
+  for (let length = 0; length < keyed.length; length++)
+    if (decodeSegmentHeader(keyed.slice(0, length), owner, hash, 'log') !== undefined)
+      t.fail(`${length} bytes are a header`);
 
   const snapshot = { index: 9, chainHi: 1, chainLo: 2, bytes: new Uint8Array([1, 2, 3]) };
   for (const chain of [UNKEYED_FINGERPRINT, 77]) {
     const file = Buffer.concat([encodeSnapshotHeader(snapshot, owner, hash, chain), snapshot.bytes]);
     t.match(decodeSnapshotFile(file, owner, hash, 'snapshot', chain), { index: 9, chainHi: 1, chainLo: 2 });
     t.match(decodeSnapshotFile(file, owner, hash, 'snapshot'), { index: 9 });
-    t.throws(() => decodeSnapshotFile(file, owner, hash, 'dir/snapshot', 78), { code: 'chain-differs', message: /^dir\/snapshot/ });
+    t.throws(() => decodeSnapshotFile(file, owner, hash, 'dir/snapshot', 78), {
+      code: 'chain-differs',
+      message: /^dir\/snapshot/,
+    });
     for (let bit = 0; bit < file.length * 8; bit++) {
       const bytes = Buffer.from(file);
       bytes[bit >> 3]! ^= 1 << (bit & 7);
-      if (decodeSnapshotFile(bytes, owner, hash, 'snapshot') !== undefined) t.fail(`bit ${bit} of a snapshot's file may be anything`);
+      if (decodeSnapshotFile(bytes, owner, hash, 'snapshot') !== undefined)
+        t.fail(`bit ${bit} of a snapshot's file may be anything`);
     }
   }
   t.end();

@@ -18,12 +18,31 @@ const SECTOR = 512;
 const random = new Random(1);
 
 /** A disk with a log of that many batches, one entry each; a crash, not a clean stop, ends it. */
-async function written(isEcho: (token: number) => boolean = () => false): Promise<{ disk: MemoryDisk; segment: Uint8Array }> {
+async function written(
+  isEcho: (token: number) => boolean = () => false,
+): Promise<{ disk: MemoryDisk; segment: Uint8Array }> {
   const disk = new MemoryDisk(random);
-  const storage = await DurableStorage.open({ files: new MemoryFiles(disk, random), directory: 'disk', owner, hash, mode: 'fsync', bootId, segmentBytes: 8192, nowMs: () => 0, random: () => random.next() | 0, later: () => undefined });
+  const storage = await DurableStorage.open({
+    files: new MemoryFiles(disk, random),
+    directory: 'disk',
+    owner,
+    hash,
+    mode: 'fsync',
+    bootId,
+    segmentBytes: 8192,
+    nowMs: () => 0,
+    random: () => random.next() | 0,
+    later: () => undefined,
+  });
   const unexpected = (error?: unknown): void => void t.fail(String(error));
   let report: (token: number) => void = () => undefined;
-  storage.events = { persisted: (token) => report(token), rewrite: unexpected, failed: unexpected, healed: unexpected, broken: unexpected };
+  storage.events = {
+    persisted: (token) => report(token),
+    rewrite: unexpected,
+    failed: unexpected,
+    healed: unexpected,
+    broken: unexpected,
+  };
   for (let token = 1; token <= BATCHES; token++) {
     const durable = new Promise<number>((resolve) => (report = resolve));
     const batch: PersistBatch = {
@@ -57,7 +76,10 @@ t.test('every entry is found, as it was written', async (t) => {
   const { disk, segment } = await written();
   const found = await readWith(disk, segment);
   t.equal(found.lost, undefined);
-  t.same(found.log!.entries.map((entry) => [...new Set(entry)]), [[1], [2], [3], [4]]);
+  t.same(
+    found.log!.entries.map((entry) => [...new Set(entry)]),
+    [[1], [2], [3], [4]],
+  );
   t.notMatch(found.hardState, { isEcho: true });
   t.equal(found.torn, undefined);
   t.same(found.hardState, { view: 0, logView: 0, incarnation: 1 });
@@ -67,7 +89,11 @@ t.test('that the state came from another replica is of the frame: the last whole
   const last = await written((token) => token === BATCHES);
   t.match((await readWith(last.disk, last.segment)).hardState, { isEcho: true });
   last.segment.fill(0, frameAt(BATCHES), frameAt(BATCHES) + FRAME_BYTES);
-  t.notMatch((await readWith(last.disk, last.segment)).hardState, { isEcho: true }, 'a write that was cut off says nothing');
+  t.notMatch(
+    (await readWith(last.disk, last.segment)).hardState,
+    { isEcho: true },
+    'a write that was cut off says nothing',
+  );
   const before = await written((token) => token < BATCHES);
   const found = await readWith(before.disk, before.segment);
   t.notMatch(found.hardState, { isEcho: true });
@@ -83,8 +109,10 @@ t.test('the last write cut off at every byte: the log ends before it, or with it
     torn.fill(0, last + kept, last + FRAME_BYTES);
     const found = await readWith(disk, torn);
     const expected = kept === FRAME_BYTES ? BATCHES : BATCHES - 1;
-    if (found.log?.entries.length !== expected) wrong.push(`${kept} bytes: ${found.log?.entries.length} entries, ${found.lost}`);
-    else if (kept > 0 && kept < FRAME_BYTES && found.torn?.offset !== last) wrong.push(`${kept} bytes: torn at ${found.torn?.offset}`);
+    if (found.log?.entries.length !== expected)
+      wrong.push(`${kept} bytes: ${found.log?.entries.length} entries, ${found.lost}`);
+    else if (kept > 0 && kept < FRAME_BYTES && found.torn?.offset !== last)
+      wrong.push(`${kept} bytes: torn at ${found.torn?.offset}`);
   }
   t.same(wrong, []);
 });
@@ -95,7 +123,7 @@ t.test('rot at every byte: named with file and offset, and the log counts as los
   let noticed = 0;
   for (let at = 0; at < frameAt(BATCHES); at++) {
     const rotten = segment.slice();
-    rotten[at]! ^= 1 << at % 8;
+    rotten[at]! ^= 1 << (at % 8);
     const found = await readWith(disk, rotten);
     const frame = SEGMENT_HEADER_BYTES + Math.floor((at - SEGMENT_HEADER_BYTES) / SECTOR) * SECTOR;
     const inHeader = at < 64;
@@ -106,7 +134,8 @@ t.test('rot at every byte: named with file and offset, and the log counts as los
     }
     noticed++;
     const offset = inHeader ? 0 : frame;
-    if (found.log !== undefined || found.damage?.file !== SEGMENT || found.damage.offset !== offset) wrong.push(`byte ${at}: ${found.lost ?? 'not noticed'}`);
+    if (found.log !== undefined || found.damage?.file !== SEGMENT || found.damage.offset !== offset)
+      wrong.push(`byte ${at}: ${found.lost ?? 'not noticed'}`);
     if (found.hardState === undefined) wrong.push(`byte ${at}: the promises are gone`);
   }
   t.same(wrong, []);
@@ -129,7 +158,10 @@ t.test('a hole in the middle, and a segment that is missing', async (t) => {
 t.test('a log of another replica is refused; one that was not kept up counts as lost', async (t) => {
   const { disk, segment } = await written();
   disk.place(SEGMENT, segment);
-  await t.rejects(readStored(new MemoryFiles(disk, random), { owner: { ...owner, replica: 1 }, hash, bootId, directory: 'disk' }), { code: 'data-directory-foreign' });
+  await t.rejects(
+    readStored(new MemoryFiles(disk, random), { owner: { ...owner, replica: 1 }, hash, bootId, directory: 'disk' }),
+    { code: 'data-directory-foreign' },
+  );
   const shorter = segment.slice();
   shorter.fill(0, frameAt(1), frameAt(1) + FRAME_BYTES);
   shorter.fill(0, frameAt(2));
@@ -140,11 +172,36 @@ t.test('a log of another replica is refused; one that was not kept up counts as 
 t.test('the empty log of a replica that had lost its own is no log', async (t) => {
   const disk = new MemoryDisk(random);
   const files = new MemoryFiles(disk, random);
-  const storage = await DurableStorage.open({ files, directory: 'disk', owner, hash, mode: 'fsync', bootId, segmentBytes: 8192, nowMs: () => 0, random: () => random.next() | 0, later: () => undefined });
+  const storage = await DurableStorage.open({
+    files,
+    directory: 'disk',
+    owner,
+    hash,
+    mode: 'fsync',
+    bootId,
+    segmentBytes: 8192,
+    nowMs: () => 0,
+    random: () => random.next() | 0,
+    later: () => undefined,
+  });
   const unexpected = (error?: unknown): void => void t.fail(String(error));
   await new Promise<void>((resolve) => {
-    storage.events = { persisted: () => resolve(), rewrite: unexpected, failed: unexpected, healed: unexpected, broken: unexpected };
-    storage.persist(1, { hardState: { view: 4, logView: -1, incarnation: 6 }, committed: 0, entriesFrom: 1, lastIndex: 0, snapshot: undefined, entryBytes: () => 0, readEntry: () => 0 });
+    storage.events = {
+      persisted: () => resolve(),
+      rewrite: unexpected,
+      failed: unexpected,
+      healed: unexpected,
+      broken: unexpected,
+    };
+    storage.persist(1, {
+      hardState: { view: 4, logView: -1, incarnation: 6 },
+      committed: 0,
+      entriesFrom: 1,
+      lastIndex: 0,
+      snapshot: undefined,
+      entryBytes: () => 0,
+      readEntry: () => 0,
+    });
   });
   await storage.close();
   const found = await readStored(files, { owner, hash, bootId, directory: 'disk' });
@@ -154,12 +211,42 @@ t.test('the empty log of a replica that had lost its own is no log', async (t) =
 });
 
 /** A first life of some writes and no clean end, in mode `mode`. */
-async function livedOn(disk: MemoryDisk, mode: 'os' | 'fsync', writes: number, hardState = { view: 0, logView: 0, incarnation: 1 }): Promise<void> {
-  const storage = await DurableStorage.open({ files: new MemoryFiles(disk, random), directory: 'disk', owner, hash, mode, bootId, segmentBytes: 8192, nowMs: () => 0, random: () => random.next() | 0, later: () => undefined });
+async function livedOn(
+  disk: MemoryDisk,
+  mode: 'os' | 'fsync',
+  writes: number,
+  hardState = { view: 0, logView: 0, incarnation: 1 },
+): Promise<void> {
+  const storage = await DurableStorage.open({
+    files: new MemoryFiles(disk, random),
+    directory: 'disk',
+    owner,
+    hash,
+    mode,
+    bootId,
+    segmentBytes: 8192,
+    nowMs: () => 0,
+    random: () => random.next() | 0,
+    later: () => undefined,
+  });
   for (let token = 1; token <= writes; token++) {
     await new Promise<void>((resolve, reject) => {
-      storage.events = { persisted: () => resolve(), rewrite: () => undefined, failed: reject, healed: () => undefined, broken: reject };
-      storage.persist(token, { hardState, committed: 0, entriesFrom: token, lastIndex: token, snapshot: undefined, entryBytes: () => 40, readEntry: () => 40 });
+      storage.events = {
+        persisted: () => resolve(),
+        rewrite: () => undefined,
+        failed: reject,
+        healed: () => undefined,
+        broken: reject,
+      };
+      storage.persist(token, {
+        hardState,
+        committed: 0,
+        entriesFrom: token,
+        lastIndex: token,
+        snapshot: undefined,
+        entryBytes: () => 40,
+        readEntry: () => 40,
+      });
     });
   }
   for (let i = 0; i < 200; i++) await undefined; // the next segment is made ready in the background
@@ -183,7 +270,11 @@ t.test('promises that are missing beside a log that was in use are refused, what
           const bytes = disk.bytes(SEGMENT).slice();
           damage(bytes);
           disk.place(SEGMENT, bytes);
-          await t.rejects(readStored(new MemoryFiles(disk, random), { owner, hash, bootId: boot, directory: 'disk' }), missing, `${mode}, ${writes} writes, ${what}, ${boot === bootId ? 'the same boot' : 'another boot'}`);
+          await t.rejects(
+            readStored(new MemoryFiles(disk, random), { owner, hash, bootId: boot, directory: 'disk' }),
+            missing,
+            `${mode}, ${writes} writes, ${what}, ${boot === bootId ? 'the same boot' : 'another boot'}`,
+          );
         }
       }
     }
@@ -193,7 +284,10 @@ t.test('promises that are missing beside a log that was in use are refused, what
 t.test('a log that was set aside shows use as well', async (t) => {
   const disk = new MemoryDisk(random);
   disk.place(`damaged-${SEGMENT}`, new Uint8Array(8));
-  await t.rejects(readStored(new MemoryFiles(disk, random), { owner, hash, bootId, directory: 'disk' }), { code: 'hard-state-missing', message: new RegExp(SEGMENT) });
+  await t.rejects(readStored(new MemoryFiles(disk, random), { owner, hash, bootId, directory: 'disk' }), {
+    code: 'hard-state-missing',
+    message: new RegExp(SEGMENT),
+  });
 });
 
 t.test('a first start that is cut off at any moment, and again and again, is none of that', async (t) => {
@@ -203,14 +297,39 @@ t.test('a first start that is cut off at any moment, and again and again, is non
       const disk = new MemoryDisk(random);
       // Four lives whose power goes after that many operations of the disk: before anything was acknowledged.
       for (let life = 1; life <= 4; life++) {
-        const storage = await DurableStorage.open({ files: new MemoryFiles(disk, random), directory: 'disk', owner, hash, mode, bootId: `${life}`.padStart(32, '0'), segmentBytes: 8192, nowMs: () => 0, random: () => random.next() | 0, later: () => undefined });
+        const storage = await DurableStorage.open({
+          files: new MemoryFiles(disk, random),
+          directory: 'disk',
+          owner,
+          hash,
+          mode,
+          bootId: `${life}`.padStart(32, '0'),
+          segmentBytes: 8192,
+          nowMs: () => 0,
+          random: () => random.next() | 0,
+          later: () => undefined,
+        });
         const from = disk.operations;
         let acknowledged = false;
         disk.before = (operations) => {
           if (operations - from > at && !acknowledged) disk.cutPower();
         };
-        storage.events = { persisted: () => (acknowledged = true), rewrite: () => undefined, failed: () => undefined, healed: () => undefined, broken: (error) => void t.fail(String(error)) };
-        storage.persist(1, { hardState: { view: 0, logView: 0, incarnation: life }, committed: 0, entriesFrom: 1, lastIndex: 0, snapshot: undefined, entryBytes: () => 0, readEntry: () => 0 });
+        storage.events = {
+          persisted: () => (acknowledged = true),
+          rewrite: () => undefined,
+          failed: () => undefined,
+          healed: () => undefined,
+          broken: (error) => void t.fail(String(error)),
+        };
+        storage.persist(1, {
+          hardState: { view: 0, logView: 0, incarnation: life },
+          committed: 0,
+          entriesFrom: 1,
+          lastIndex: 0,
+          snapshot: undefined,
+          entryBytes: () => 0,
+          readEntry: () => 0,
+        });
         for (let i = 0; i < 400; i++) await undefined;
         disk.before = () => undefined;
         if (acknowledged) {
@@ -228,11 +347,39 @@ t.test('a first start that is cut off at any moment, and again and again, is non
 t.test('without a boot id a log of mode os is never taken for one of this boot', async (t) => {
   const disk = new MemoryDisk(random);
   const none = '0'.repeat(32);
-  const storage = await DurableStorage.open({ files: new MemoryFiles(disk, random), directory: 'disk', owner, hash, mode: 'os', bootId: none, segmentBytes: 8192, nowMs: () => 0, random: () => random.next() | 0, later: () => undefined });
+  const storage = await DurableStorage.open({
+    files: new MemoryFiles(disk, random),
+    directory: 'disk',
+    owner,
+    hash,
+    mode: 'os',
+    bootId: none,
+    segmentBytes: 8192,
+    nowMs: () => 0,
+    random: () => random.next() | 0,
+    later: () => undefined,
+  });
   await new Promise<void>((resolve, reject) => {
-    storage.events = { persisted: () => resolve(), rewrite: () => undefined, failed: reject, healed: () => undefined, broken: reject };
-    storage.persist(1, { hardState: { view: 0, logView: 0, incarnation: 1 }, committed: 0, entriesFrom: 1, lastIndex: 1, snapshot: undefined, entryBytes: () => 40, readEntry: () => 40 });
+    storage.events = {
+      persisted: () => resolve(),
+      rewrite: () => undefined,
+      failed: reject,
+      healed: () => undefined,
+      broken: reject,
+    };
+    storage.persist(1, {
+      hardState: { view: 0, logView: 0, incarnation: 1 },
+      committed: 0,
+      entriesFrom: 1,
+      lastIndex: 1,
+      snapshot: undefined,
+      entryBytes: () => 40,
+      readEntry: () => 40,
+    });
   });
   disk.stop();
-  t.match((await readStored(new MemoryFiles(disk, random), { owner, hash, bootId: none, directory: 'disk' })).lost, /host was started anew/);
+  t.match(
+    (await readStored(new MemoryFiles(disk, random), { owner, hash, bootId: none, directory: 'disk' })).lost,
+    /host was started anew/,
+  );
 });

@@ -1,5 +1,5 @@
 /** A core that only persists: changes a log at random, hands the batches to durable storage, and knows every state that may be found on disk. */
-import { Random } from '../../src/sim/random.js';
+import type { Random } from '../../src/sim/random.js';
 import type { HardState, PersistBatch, Recovered, Snapshot } from '../../src/protocol/contract.js';
 import type { DurableStorage, DurableStorageEvents } from '../../src/storage/durable-storage.js';
 import type { Stored } from '../../src/storage/log-reader.js';
@@ -41,14 +41,27 @@ export class LogModel implements DurableStorageEvents {
     this.states = [];
     this.token = 0;
     this.acknowledged = 0;
-    this.hardState = { view: hardState?.view ?? 0, logView: hardState?.logView ?? 0, incarnation: (hardState?.incarnation ?? 0) + 1 };
+    this.hardState = {
+      view: hardState?.view ?? 0,
+      logView: hardState?.logView ?? 0,
+      incarnation: (hardState?.incarnation ?? 0) + 1,
+    };
     this.base = this.floor = log?.snapshot?.index ?? 0;
     this.stable = log?.snapshot;
-    this.entries = [...new Array<undefined>(this.base).fill(undefined), ...(log === undefined ? [] : [...log.entries].map((entry) => entry.slice()))];
+    this.entries = [
+      ...new Array<undefined>(this.base).fill(undefined),
+      ...(log === undefined ? [] : [...log.entries].map((entry) => entry.slice())),
+    ];
     this.committed = Math.max(this.base, log?.committed ?? 0);
     this.all = true;
     // Found on disk, and nothing newer yet: a crash before the first write brings it back, with the incarnation of before.
-    this.states.push({ token: 0, hardState: hardState ?? this.hardState, entries: [...this.entries], floor: this.floor, committed: this.committed });
+    this.states.push({
+      token: 0,
+      hardState: hardState ?? this.hardState,
+      entries: [...this.entries],
+      floor: this.floor,
+      committed: this.committed,
+    });
     this.persist(this.entries.length + 1, undefined);
   }
 
@@ -63,7 +76,10 @@ export class LogModel implements DurableStorageEvents {
     let snapshot: Snapshot | undefined;
     const kind = random.below(10);
     if (kind === 0) {
-      this.floor = this.base = this.committed = before + random.below(5) + 1 - random.below(Math.max(1, before - this.committed));
+      this.floor =
+        this.base =
+        this.committed =
+          before + random.below(5) + 1 - random.below(Math.max(1, before - this.committed));
       this.entries = new Array<undefined>(this.base).fill(undefined);
       snapshot = this.stable = this.snapshot(this.base);
       from = this.base + 1;
@@ -82,7 +98,8 @@ export class LogModel implements DurableStorageEvents {
   check(stored: Stored): string | undefined {
     if (stored.lost !== undefined) return `the log is lost: ${stored.lost}`;
     const { log } = stored;
-    if (log === undefined) return this.acknowledged === 0 && this.states[0]!.entries.length === 0 ? undefined : 'there is no log';
+    if (log === undefined)
+      return this.acknowledged === 0 && this.states[0]!.entries.length === 0 ? undefined : 'there is no log';
     const wrong: string[] = [];
     for (const state of this.states) {
       if (state.token < this.acknowledged) continue;
@@ -103,7 +120,8 @@ export class LogModel implements DurableStorageEvents {
   }
 
   persisted(token: number): void {
-    if (token <= this.acknowledged || token > this.token) this.bug = new Error(`token ${token} was reported, after ${this.acknowledged} of ${this.token}`);
+    if (token <= this.acknowledged || token > this.token)
+      this.bug = new Error(`token ${token} was reported, after ${this.acknowledged} of ${this.token}`);
     this.acknowledged = token;
   }
 
@@ -127,15 +145,24 @@ export class LogModel implements DurableStorageEvents {
   private difference(state: State, log: NonNullable<Stored['log']>): string | undefined {
     const base = log.snapshot?.index ?? 0;
     const { view, logView, incarnation } = log.hardState;
-    if (view !== state.hardState.view || logView !== state.hardState.logView || incarnation !== state.hardState.incarnation) return `hard state ${view}, ${logView}, ${incarnation}`;
-    if (base + log.entries.length !== state.entries.length) return `last index ${base + log.entries.length} instead of ${state.entries.length}`;
+    if (
+      view !== state.hardState.view ||
+      logView !== state.hardState.logView ||
+      incarnation !== state.hardState.incarnation
+    )
+      return `hard state ${view}, ${logView}, ${incarnation}`;
+    if (base + log.entries.length !== state.entries.length)
+      return `last index ${base + log.entries.length} instead of ${state.entries.length}`;
     if (base < state.floor) return `base ${base} below ${state.floor}`;
-    if (log.committed !== state.committed && state.token > 0) return `committed ${log.committed} instead of ${state.committed}`;
+    if (log.committed !== state.committed && state.token > 0)
+      return `committed ${log.committed} instead of ${state.committed}`;
     if (log.snapshot !== undefined) {
       const known = this.snapshots.get(`${base},${log.snapshot.chainHi}`);
-      if (known === undefined || Buffer.compare(known.bytes, log.snapshot.bytes) !== 0) return `snapshot ${base} was never taken`;
+      if (known === undefined || Buffer.compare(known.bytes, log.snapshot.bytes) !== 0)
+        return `snapshot ${base} was never taken`;
     }
-    for (let i = 0; i < log.entries.length; i++) if (Buffer.compare(log.entries[i]!, state.entries[base + i]!) !== 0) return `entry ${base + i + 1} differs`;
+    for (let i = 0; i < log.entries.length; i++)
+      if (Buffer.compare(log.entries[i]!, state.entries[base + i]!) !== 0) return `entry ${base + i + 1} differs`;
     return undefined;
   }
 
@@ -160,7 +187,12 @@ export class LogModel implements DurableStorageEvents {
   }
 
   private snapshot(index: number): Snapshot {
-    const snapshot = { index, chainHi: this.random.next() | 0, chainLo: this.random.next() | 0, bytes: this.bytes(1500) };
+    const snapshot = {
+      index,
+      chainHi: this.random.next() | 0,
+      chainLo: this.random.next() | 0,
+      bytes: this.bytes(1500),
+    };
     this.snapshots.set(`${index},${snapshot.chainHi}`, snapshot);
     return snapshot;
   }

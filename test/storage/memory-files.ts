@@ -71,7 +71,8 @@ export class MemoryDisk {
 
   /** Each dirty sector reaches the disk with that probability; the others are forgotten, which only a loss of power shows. */
   settle(inode: Inode, share: number): void {
-    const durable = inode.view.length > inode.durable.length ? enlarged(inode.durable, inode.view.length) : inode.durable;
+    const durable =
+      inode.view.length > inode.durable.length ? enlarged(inode.durable, inode.view.length) : inode.durable;
     for (const sector of inode.dirty) {
       if (share < 1 && !this.random.chance(share)) continue;
       const from = sector * SECTOR;
@@ -121,7 +122,10 @@ export class MemoryFiles implements Files {
       return this.fileOf(inode);
     });
     // The power may go between the two, and either may fail.
-    return { ...file, write: async (bytes, length, position) => (await file.write(bytes, length, position), file.sync()) };
+    return {
+      ...file,
+      write: async (bytes, length, position) => (await file.write(bytes, length, position), file.sync()),
+    };
   }
 
   rename(from: string, to: string): Promise<void> {

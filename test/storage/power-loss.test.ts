@@ -15,7 +15,10 @@ const OWNER = { clusterHi: 7, clusterLo: -9, replica: 1 };
 const hash = new SimulationHasher();
 const LIVES = 6;
 const CHOSEN = process.env['JITPAXOS_SEED'];
-const [FIRST, LAST] = (CHOSEN ?? '1..120').split('..').map(Number).map((seed, _, all) => [seed, all.at(-1)!])[0]! as [number, number];
+const [FIRST, LAST] = (CHOSEN ?? '1..120')
+  .split('..')
+  .map(Number)
+  .map((seed, _, all) => [seed, all.at(-1)!])[0]! as [number, number];
 
 /** Microtasks run until no more come. */
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -91,7 +94,8 @@ async function run(seed: number, plan: Plan, totals: Totals): Promise<string | u
         await settle();
         for (const timer of timers.splice(0)) timer();
       }
-      if (powered && !model.isAcknowledged) return `${at}: not everything was acknowledged on a disk that is well: ${model.describe()}`;
+      if (powered && !model.isAcknowledged)
+        return `${at}: not everything was acknowledged on a disk that is well: ${model.describe()}`;
       await Promise.race([storage.close(), settle()]);
       if (powered) totals.cleanStops++;
     }
@@ -107,7 +111,12 @@ async function run(seed: number, plan: Plan, totals: Totals): Promise<string | u
     if (model.bug !== undefined) return `${at}: ${String(model.bug instanceof Error ? model.bug.stack : model.bug)}`;
     totals.losses++;
     totals.acknowledged += model.acknowledged;
-    const found = await readStored(new MemoryFiles(disk, random.fork(`look ${life}`)), { owner: OWNER, hash, bootId: String(boot).padStart(32, '0'), directory: 'disk' });
+    const found = await readStored(new MemoryFiles(disk, random.fork(`look ${life}`)), {
+      owner: OWNER,
+      hash,
+      bootId: String(boot).padStart(32, '0'),
+      directory: 'disk',
+    });
     const wrong = model.check(found);
     if (wrong !== undefined) return `${at}: ${wrong}; ${model.describe()}`;
   }
@@ -121,18 +130,22 @@ for (const plan of [
   { mode: 'fsync', errors: true },
   { mode: 'os', errors: false },
 ] as const) {
-  t.test(`mode ${plan.mode}${plan.errors ? ', with errors of the disk' : ''}: whatever was acknowledged is found again`, async (t) => {
-    const totals: Totals = { losses: 0, failures: 0, heals: 0, torn: 0, acknowledged: 0, cleanStops: 0 };
-    const failures: string[] = [];
-    for (let seed = FIRST; seed <= LAST && failures.length < 3; seed++) {
-      const failure = await run(seed, plan, totals);
-      if (failure !== undefined) failures.push(`${failure}; replay with JITPAXOS_SEED=${seed} node dist/test/storage/power-loss.test.js`);
-    }
-    t.comment(`seeds ${FIRST} to ${LAST}: ${JSON.stringify(totals)}`);
-    t.same(failures, []);
-    if (CHOSEN !== undefined) return;
-    t.ok(totals.acknowledged > 3_000 && totals.cleanStops > 30, 'batches were acknowledged, lives ended cleanly');
-    if (plan.mode === 'fsync') t.ok(totals.torn > 3, 'writes were torn');
-    if (plan.errors) t.ok(totals.failures > 50 && totals.heals > 50, 'the disk failed and healed');
-  });
+  t.test(
+    `mode ${plan.mode}${plan.errors ? ', with errors of the disk' : ''}: whatever was acknowledged is found again`,
+    async (t) => {
+      const totals: Totals = { losses: 0, failures: 0, heals: 0, torn: 0, acknowledged: 0, cleanStops: 0 };
+      const failures: string[] = [];
+      for (let seed = FIRST; seed <= LAST && failures.length < 3; seed++) {
+        const failure = await run(seed, plan, totals);
+        if (failure !== undefined)
+          failures.push(`${failure}; replay with JITPAXOS_SEED=${seed} node dist/test/storage/power-loss.test.js`);
+      }
+      t.comment(`seeds ${FIRST} to ${LAST}: ${JSON.stringify(totals)}`);
+      t.same(failures, []);
+      if (CHOSEN !== undefined) return;
+      t.ok(totals.acknowledged > 3_000 && totals.cleanStops > 30, 'batches were acknowledged, lives ended cleanly');
+      if (plan.mode === 'fsync') t.ok(totals.torn > 3, 'writes were torn');
+      if (plan.errors) t.ok(totals.failures > 50 && totals.heals > 50, 'the disk failed and healed');
+    },
+  );
 }

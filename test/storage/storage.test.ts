@@ -74,7 +74,12 @@ t.test('hard state', async (t) => {
     for (let written = 0; written <= changed.length; written++) {
       if (written > 0) image[changed[written - 1]!] = after[changed[written - 1]!]!;
       const state = recover(path, image);
-      const name = JSON.stringify(state) === JSON.stringify(NEW) ? 'new' : JSON.stringify(state) === JSON.stringify(OLD) ? 'old' : JSON.stringify(state);
+      const name =
+        JSON.stringify(state) === JSON.stringify(NEW)
+          ? 'new'
+          : JSON.stringify(state) === JSON.stringify(OLD)
+            ? 'old'
+            : JSON.stringify(state);
       if (found.at(-1) !== name) found.push(name);
     }
     t.same(found, ['old', 'new'], 'old up to some byte, new from there on');
@@ -89,7 +94,8 @@ t.test('hard state', async (t) => {
       for (const slot of [0, SLOT_BYTES]) {
         const image = Buffer.from(after);
         image.fill(0xa5, slot + torn, slot + RECORD_BYTES);
-        if (JSON.stringify(recover(path, image)) !== JSON.stringify(NEW)) wrong.push(`slot at ${slot} torn at byte ${torn}`);
+        if (JSON.stringify(recover(path, image)) !== JSON.stringify(NEW))
+          wrong.push(`slot at ${slot} torn at byte ${torn}`);
       }
     }
     t.same(wrong, []);
@@ -131,9 +137,18 @@ t.test('hard state', async (t) => {
       ['empty', Buffer.alloc(0)],
       ['zeros', Buffer.alloc(image.length)],
       ['cut in the first record', image.subarray(0, 40)],
-      ['both damaged', Buffer.from(image).fill(1, 10, 20).fill(1, SLOT_BYTES + 10, SLOT_BYTES + 20)],
+      [
+        'both damaged',
+        Buffer.from(image)
+          .fill(1, 10, 20)
+          .fill(1, SLOT_BYTES + 10, SLOT_BYTES + 20),
+      ],
     ] as const) {
-      t.throws(() => recover(path, bytes), { code: 'hard-state-corrupt', category: 'environment', message: /do not delete the file alone/ }, what);
+      t.throws(
+        () => recover(path, bytes),
+        { code: 'hard-state-corrupt', category: 'environment', message: /do not delete the file alone/ },
+        what,
+      );
       t.ok(existsSync(join(path, HARD_STATE_FILE)), 'the file is left as it was');
     }
     t.same(recover(path, image.subarray(0, RECORD_BYTES)), NEW, 'cut behind the first record: that one counts');
@@ -142,7 +157,10 @@ t.test('hard state', async (t) => {
   await t.test('of another replica, of another cluster, of another format', async (t) => {
     const path = directory(t);
     const image = imageAfter(t, [NEW]);
-    t.throws(() => recover(path, image, { ...OWNER, replica: 1 }), { code: 'data-directory-foreign', message: /replica 2 .* not to replica 1/ });
+    t.throws(() => recover(path, image, { ...OWNER, replica: 1 }), {
+      code: 'data-directory-foreign',
+      message: /replica 2 .* not to replica 1/,
+    });
     t.throws(() => recover(path, image, { ...OWNER, clusterLo: 1 }), { code: 'data-directory-foreign' });
     const newer = Buffer.from(image);
     for (const slot of [0, SLOT_BYTES]) {
@@ -173,11 +191,16 @@ t.test('hard state', async (t) => {
 
 t.test('the replicas that a cluster was set up with', async (t) => {
   const three = ['a:1', 'b:1', 'c:1'];
-  const owned = (addresses: readonly string[] | undefined): Owner => (addresses === undefined ? OWNER : { ...OWNER, addresses });
+  const owned = (addresses: readonly string[] | undefined): Owner =>
+    addresses === undefined ? OWNER : { ...OWNER, addresses };
   const state = { ...OLD, known: [4, 0, 7], lives: [-1, 0, 9] };
 
   /** Written with `before`, opened with `after`. */
-  function reopened(path: string, before: readonly string[] | undefined, after: readonly string[] | undefined): HardStateFile {
+  function reopened(
+    path: string,
+    before: readonly string[] | undefined,
+    after: readonly string[] | undefined,
+  ): HardStateFile {
     rmSync(join(path, HARD_STATE_FILE), { force: true });
     const file = HardStateFile.open(path, owned(before), hash);
     file.write(state);
@@ -192,7 +215,11 @@ t.test('the replicas that a cluster was set up with', async (t) => {
       t.same(file.state, { ...OLD, known: [4, 0, 7], lives: [-1, 0, 9] });
       t.same(file.addresses, three);
       file.write(NEW);
-      t.same(HardStateFile.open(path, owned(after), hash).addresses, after, 'from the next write on the new ones are known');
+      t.same(
+        HardStateFile.open(path, owned(after), hash).addresses,
+        after,
+        'from the next write on the new ones are known',
+      );
       file.close();
     }
     t.same(movedReplicas(three, ['a:1', 'moved:9', 'c:1']), [{ replica: 1, from: 'b:1', to: 'moved:9' }]);
@@ -236,7 +263,7 @@ t.test('the replicas that a cluster was set up with', async (t) => {
     const wrong: string[] = [];
     for (let at = RECORD_BYTES; at < 200; at++) {
       const rotten = Buffer.from(image);
-      rotten[at]! ^= 1 << at % 8;
+      rotten[at]! ^= 1 << (at % 8);
       writeFileSync(join(path, HARD_STATE_FILE), rotten);
       const file = HardStateFile.open(path, owned(three), hash);
       if (file.addresses !== undefined || JSON.stringify(file.state) !== JSON.stringify(OLD)) wrong.push(`byte ${at}`);
@@ -252,12 +279,23 @@ t.test('the replicas that a cluster was set up with', async (t) => {
     const file = reopened(path, cluster.replicas.map(addressText), longest);
     t.same(file.addresses, longest);
     file.close();
-    t.throws(() => loadCluster({ schema: 'jitpaxos.cluster/1', id: '0'.repeat(16), replicas: [`${'h'.repeat(260)}:1`] }), { code: 'cluster-file-invalid', message: /253 characters/ });
+    t.throws(
+      () => loadCluster({ schema: 'jitpaxos.cluster/1', id: '0'.repeat(16), replicas: [`${'h'.repeat(260)}:1`] }),
+      { code: 'cluster-file-invalid', message: /253 characters/ },
+    );
   });
 });
 
 t.test('memory storage', async (t) => {
-  const batch = (hardState: HardState): PersistBatch => ({ hardState, entriesFrom: 1, lastIndex: 0, committed: 0, snapshot: undefined, readEntry: () => 0, entryBytes: () => 0 });
+  const batch = (hardState: HardState): PersistBatch => ({
+    hardState,
+    entriesFrom: 1,
+    lastIndex: 0,
+    committed: 0,
+    snapshot: undefined,
+    readEntry: () => 0,
+    entryBytes: () => 0,
+  });
 
   await t.test('reports a batch once it is durable; the log counts as lost', async (t) => {
     const path = directory(t);
@@ -272,7 +310,10 @@ t.test('memory storage', async (t) => {
     };
     storage.persist(1, batch(OLD));
     storage.persist(2, batch(NEW));
-    t.same(tokens, [[1, OLD], [2, NEW]]);
+    t.same(tokens, [
+      [1, OLD],
+      [2, NEW],
+    ]);
     storage.close();
     t.same(new MemoryStorage(HardStateFile.open(path, OWNER, hash)).recovered(), { hardState: NEW, log: undefined });
   });
@@ -289,7 +330,11 @@ t.test('lock of a data directory', async (t) => {
   await t.test('one holder at a time; creates the directory', async (t) => {
     const path = join(directory(t), 'deep', 'data');
     const lock = DirectoryLock.acquire(path);
-    t.throws(() => DirectoryLock.acquire(path), { code: 'data-directory-locked', retryable: true, message: new RegExp(`pid ${process.pid}`) });
+    t.throws(() => DirectoryLock.acquire(path), {
+      code: 'data-directory-locked',
+      retryable: true,
+      message: new RegExp(`pid ${process.pid}`),
+    });
     lock.release();
     lock.release();
     DirectoryLock.acquire(path).release();
@@ -299,9 +344,20 @@ t.test('lock of a data directory', async (t) => {
   await t.test('held by another process, which is named; taken over when that was killed', async (t) => {
     const path = directory(t);
     const module = new URL('../../src/storage/directory-lock.js', import.meta.url).href;
-    const child = spawn(process.execPath, ['--input-type=module', '-e', `const { DirectoryLock } = await import(${JSON.stringify(module)}); DirectoryLock.acquire(${JSON.stringify(path)}); console.log('locked'); setInterval(() => {}, 1000);`], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(
+      process.execPath,
+      [
+        '--input-type=module',
+        '-e',
+        `const { DirectoryLock } = await import(${JSON.stringify(module)}); DirectoryLock.acquire(${JSON.stringify(path)}); console.log('locked'); setInterval(() => {}, 1000);`,
+      ],
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    );
     await new Promise((resolve) => child.stdout.once('data', resolve));
-    t.throws(() => DirectoryLock.acquire(path), { code: 'data-directory-locked', message: new RegExp(`process ${child.pid}\\b`) });
+    t.throws(() => DirectoryLock.acquire(path), {
+      code: 'data-directory-locked',
+      message: new RegExp(`process ${child.pid}\\b`),
+    });
     child.kill('SIGKILL');
     await new Promise((resolve) => child.once('exit', resolve));
     t.ok(existsSync(join(path, 'lock')), 'the killed process left its lock');
@@ -311,9 +367,16 @@ t.test('lock of a data directory', async (t) => {
   await t.test('a pid that is in use again is not the holder', async (t) => {
     const path = directory(t);
     DirectoryLock.acquire(path);
-    const holder = JSON.parse(readFileSync(join(path, 'lock'), 'utf8')) as { pid: number; started: string; boot: string };
+    const holder = JSON.parse(readFileSync(join(path, 'lock'), 'utf8')) as {
+      pid: number;
+      started: string;
+      boot: string;
+    };
     t.equal(holder.pid, process.pid);
-    for (const other of [{ ...holder, started: String(Number(holder.started) - 1) }, { ...holder, boot: 'another boot' }]) {
+    for (const other of [
+      { ...holder, started: String(Number(holder.started) - 1) },
+      { ...holder, boot: 'another boot' },
+    ]) {
       writeFileSync(join(path, 'lock'), JSON.stringify(other));
       DirectoryLock.acquire(path).release();
     }
@@ -329,7 +392,16 @@ t.test('lock of a data directory', async (t) => {
 
   await t.test('what a process left that died during a takeover is in the way of nobody', async (t) => {
     const path = directory(t);
-    for (const dead of ['', '{}', JSON.stringify({ pid: 1, started: '0', boot: 'before' }), JSON.stringify({ pid: process.pid, started: '1', boot: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim() })]) {
+    for (const dead of [
+      '',
+      '{}',
+      JSON.stringify({ pid: 1, started: '0', boot: 'before' }),
+      JSON.stringify({
+        pid: process.pid,
+        started: '1',
+        boot: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
+      }),
+    ]) {
       for (const name of ['lock.takeover', 'lock.takeover.17.abc']) {
         writeFileSync(join(path, 'lock'), dead);
         writeFileSync(join(path, name), dead);
@@ -345,18 +417,29 @@ t.test('lock of a data directory', async (t) => {
     const mine = readFileSync(join(path, 'lock'), 'utf8');
     writeFileSync(join(path, 'lock'), '');
     writeFileSync(join(path, 'lock.takeover'), mine);
-    t.throws(() => DirectoryLock.acquire(path), { code: 'data-directory-locked', message: new RegExp(`taken over .* by process ${process.pid}`) });
+    t.throws(() => DirectoryLock.acquire(path), {
+      code: 'data-directory-locked',
+      message: new RegExp(`taken over .* by process ${process.pid}`),
+    });
   });
 
   await t.test('a zombie holds nothing', async (t) => {
     const path = directory(t);
     const module = new URL('../../src/storage/directory-lock.js', import.meta.url).href;
     // The child is killed, and its parent is stopped before it can ask how it ended.
-    const parent = spawn(process.execPath, ['--input-type=module', '-e', `
+    const parent = spawn(
+      process.execPath,
+      [
+        '--input-type=module',
+        '-e',
+        `
       const { spawn } = await import('node:child_process');
       const child = spawn(process.execPath, ['--input-type=module', '-e', ${JSON.stringify(`const { DirectoryLock } = await import(${JSON.stringify(module)}); DirectoryLock.acquire(${JSON.stringify(path)}); console.log('locked'); setInterval(() => {}, 1000);`)}], { stdio: ['ignore', 'pipe', 'inherit'] });
       child.stdout.once('data', () => console.log(child.pid));
-      setInterval(() => {}, 1000);`], { stdio: ['ignore', 'pipe', 'inherit'] });
+      setInterval(() => {}, 1000);`,
+      ],
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    );
     const pid = Number(await new Promise<Buffer>((resolve) => parent.stdout.once('data', resolve)));
     parent.kill('SIGSTOP');
     process.kill(pid, 'SIGKILL');
@@ -371,12 +454,22 @@ t.test('lock of a data directory', async (t) => {
     writeFileSync(join(path, 'lock'), JSON.stringify({ pid: 1, started: '0', boot: 'before' }));
     const module = new URL('../../src/storage/directory-lock.js', import.meta.url).href;
     const program = `const { DirectoryLock } = await import(${JSON.stringify(module)}); process.stdin.once('data', () => { try { DirectoryLock.acquire(${JSON.stringify(path)}); console.log('mine'); } catch (error) { console.log(error.code); } process.stdin.once('data', () => process.exit()); }); console.log('ready');`;
-    const children = Array.from({ length: 6 }, () => spawn(process.execPath, ['--input-type=module', '-e', program], { stdio: ['pipe', 'pipe', 'inherit'] }));
-    const line = (child: (typeof children)[number]): Promise<string> => new Promise((resolve) => child.stdout.once('data', (data: Buffer) => resolve(data.toString().trim())));
+    const children = Array.from({ length: 6 }, () =>
+      spawn(process.execPath, ['--input-type=module', '-e', program], { stdio: ['pipe', 'pipe', 'inherit'] }),
+    );
+    const line = (child: (typeof children)[number]): Promise<string> =>
+      new Promise((resolve) => child.stdout.once('data', (data: Buffer) => resolve(data.toString().trim())));
     await Promise.all(children.map(line));
     const answers = Promise.all(children.map(line));
     for (const child of children) child.stdin.write('go\n');
-    t.same((await answers).sort(), ['data-directory-locked', 'data-directory-locked', 'data-directory-locked', 'data-directory-locked', 'data-directory-locked', 'mine']);
+    t.same((await answers).sort(), [
+      'data-directory-locked',
+      'data-directory-locked',
+      'data-directory-locked',
+      'data-directory-locked',
+      'data-directory-locked',
+      'mine',
+    ]);
     for (const child of children) child.stdin.write('end\n');
     await Promise.all(children.map((child) => new Promise((resolve) => child.once('exit', resolve))));
   });

@@ -37,4 +37,12 @@ heard = 0;
 for (let i = 0; i < CYCLES; i++) await cycle();
 const after = await settled();
 const grown = after.resident - before.resident;
-console.log(JSON.stringify({ cycles: CYCLES, heard, descriptors: after.descriptors - before.descriptors, residentMiB: after.resident / 2 ** 20, perCycleBytes: grown / CYCLES }));
+console.log(
+  JSON.stringify({
+    cycles: CYCLES,
+    heard,
+    descriptors: after.descriptors - before.descriptors,
+    residentMiB: after.resident / 2 ** 20,
+    perCycleBytes: grown / CYCLES,
+  }),
+);

@@ -103,12 +103,16 @@ t.test('at random, beside a model: each endpoint’s datagrams in order, all of 
     } else if (queue.take()) {
       size--;
       const expected = waiting.get(queue.endpoint)!.shift();
-      if (expected === undefined || Buffer.compare(expected, queue.bytes.subarray(0, queue.length)) !== 0) throw new Error(`step ${step}: another datagram than the oldest of endpoint ${queue.endpoint}; SEED=${seed} replays it`);
+      if (expected === undefined || Buffer.compare(expected, queue.bytes.subarray(0, queue.length)) !== 0)
+        throw new Error(
+          `step ${step}: another datagram than the oldest of endpoint ${queue.endpoint}; SEED=${seed} replays it`,
+        );
       queue.release();
     } else if (size !== 0) {
       throw new Error(`step ${step}: ${size} wait and none is taken; SEED=${seed} replays it`);
     }
-    if (queue.size !== size) throw new Error(`step ${step}: size ${queue.size}, and ${size} wait; SEED=${seed} replays it`);
+    if (queue.size !== size)
+      throw new Error(`step ${step}: size ${queue.size}, and ${size} wait; SEED=${seed} replays it`);
   }
   drain(queue);
   t.equal(queue.size, 0);

@@ -4,7 +4,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { native } from '../../src/native/addon.js';
 import { DgramTransport } from '../../src/transport/dgram.js';
 import { NativeUdpTransport } from '../../src/transport/native-udp.js';
-import { DEFAULT_TRANSPORT, type Address, type Transport, type TransportOptions } from '../../src/transport/transport.js';
+import {
+  DEFAULT_TRANSPORT,
+  type Address,
+  type Transport,
+  type TransportOptions,
+} from '../../src/transport/transport.js';
 import { DEFAULT_DATAGRAM_BYTES } from '../../src/wire/envelope.js';
 
 /** Why tests of the native transport are left out; false where it is there. */
@@ -27,7 +32,17 @@ export const TRANSPORTS: Readonly<Record<string, (overrides?: Partial<TransportO
 };
 
 export function options(overrides: Partial<TransportOptions> = {}): TransportOptions {
-  return { ...DEFAULT_TRANSPORT, endpoints: 64, replicas: [], listen: undefined, receive: () => undefined, batchEnd: () => undefined, notice: () => undefined, datagramBytes: DEFAULT_DATAGRAM_BYTES, ...overrides };
+  return {
+    ...DEFAULT_TRANSPORT,
+    endpoints: 64,
+    replicas: [],
+    listen: undefined,
+    receive: () => undefined,
+    batchEnd: () => undefined,
+    notice: () => undefined,
+    datagramBytes: DEFAULT_DATAGRAM_BYTES,
+    ...overrides,
+  };
 }
 
 export async function freeAddress(family: 4 | 6): Promise<Address> {

@@ -58,8 +58,11 @@ async function measure(): Promise<{ bytesPerDatagram: number; datagrams: number 
 }
 
 function passesOfTheLoop(): number {
-  const timing = performance.nodeTiming as typeof performance.nodeTiming & { readonly uvMetricsInfo?: { readonly loopCount: number } };
-  if (timing.uvMetricsInfo === undefined) throw new Error('this Node does not count the passes of its event loop; run the tests with Node 20.18 or later');
+  const timing = performance.nodeTiming as typeof performance.nodeTiming & {
+    readonly uvMetricsInfo?: { readonly loopCount: number };
+  };
+  if (timing.uvMetricsInfo === undefined)
+    throw new Error('this Node does not count the passes of its event loop; run the tests with Node 20.18 or later');
   return timing.uvMetricsInfo.loopCount;
 }
 

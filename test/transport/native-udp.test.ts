@@ -11,8 +11,20 @@ import { freeAddress, nativeTransport, until, withoutNative } from './fixtures.j
 const program = (name: string): string => fileURLToPath(new URL(`./${name}.js`, import.meta.url));
 
 /** A network namespace of one's own: as root, or where the kernel lets anybody have one. */
-const NAMESPACE = [['-n'], ['-rn']].find((flags) => spawnSync('unshare', [...flags, 'sh', '-c', 'ip link set lo up && tc qdisc add dev lo root tbf rate 1mbit burst 2000 limit 1mb']).status === 0);
-const withoutNamespace = withoutNative || (NAMESPACE === undefined ? 'this user may not make a network namespace, or ip and tc (iproute2) are not here' : false);
+const NAMESPACE = [['-n'], ['-rn']].find(
+  (flags) =>
+    spawnSync('unshare', [
+      ...flags,
+      'sh',
+      '-c',
+      'ip link set lo up && tc qdisc add dev lo root tbf rate 1mbit burst 2000 limit 1mb',
+    ]).status === 0,
+);
+const withoutNamespace =
+  withoutNative ||
+  (NAMESPACE === undefined
+    ? 'this user may not make a network namespace, or ip and tc (iproute2) are not here'
+    : false);
 
 t.test('batches and turns', { skip: withoutNative }, async (t) => {
   const address = await freeAddress(4);
@@ -42,50 +54,76 @@ t.test('batches and turns', { skip: withoutNative }, async (t) => {
   t.notOk(server.endBatchSoon(), 'outside of a batch it cannot');
   client.flush();
   await until(() => order.length >= 8, 'all were heard');
-  t.same(order, ['0', '1', '2', 'end', 'promise', 'promise', 'promise', 'end'], 'the batch ends once, and once more behind the promises');
+  t.same(
+    order,
+    ['0', '1', '2', 'end', 'promise', 'promise', 'promise', 'end'],
+    'the batch ends once, and once more behind the promises',
+  );
 
   order.length = 0;
   for (let i = 0; i < 100; i++) client.send(client.acquire(1)!, 1, 0);
   client.flush();
   await until(() => order.filter((what) => what === 'promise').length === 100, 'all were heard');
-  t.ok(order.filter((what) => what === 'end').length <= 2 * Math.ceil(100 / 32), 'a batch has as many as the slab holds');
+  t.ok(
+    order.filter((what) => what === 'end').length <= 2 * Math.ceil(100 / 32),
+    'a batch has as many as the slab holds',
+  );
   await Promise.all([client.close(), server.close()]);
 });
 
 for (const family of [4, 6] as const) {
   for (const idle of ['block', 'adaptive', 'busy'] as const) {
-    t.test(`IPv${family}, ${idle}: replicas that are not there are told of, and cost those that are there no datagram`, { skip: withoutNative }, async (t) => {
-      const [here, gone, alsoGone] = [await freeAddress(family), await freeAddress(family), await freeAddress(family)];
-      let heard = 0;
-      const server = nativeTransport({ replicas: [here], listen: here, receive: () => heard++ });
-      await server.open();
-      let told = 0;
-      const client = nativeTransport({ replicas: [gone, here, alsoGone], idle, unreachable: (replicas) => (told |= replicas) });
-      await client.open();
-      for (let round = 0; round < 20; round++) {
-        for (let replica = 0; replica < 3; replica++) client.send(client.acquire(1)!, 1, replica);
+    t.test(
+      `IPv${family}, ${idle}: replicas that are not there are told of, and cost those that are there no datagram`,
+      { skip: withoutNative },
+      async (t) => {
+        const [here, gone, alsoGone] = [
+          await freeAddress(family),
+          await freeAddress(family),
+          await freeAddress(family),
+        ];
+        let heard = 0;
+        const server = nativeTransport({ replicas: [here], listen: here, receive: () => heard++ });
+        await server.open();
+        let told = 0;
+        const client = nativeTransport({
+          replicas: [gone, here, alsoGone],
+          idle,
+          unreachable: (replicas) => (told |= replicas),
+        });
+        await client.open();
+        for (let round = 0; round < 20; round++) {
+          for (let replica = 0; replica < 3; replica++) client.send(client.acquire(1)!, 1, replica);
+          client.flush();
+          if (round % 4 === 0) await sleep(1);
+        }
+        await until(() => heard === 20 && told !== 0, 'all were heard');
+        await until(() => told === 0b101, 'both were told of');
+        t.equal(client.counters[TransportCounter.send_errors], 0);
+        // The error queue is empty again: what comes later is told of later, and the loop sleeps meanwhile.
+        told = 0;
+        await sleep(20);
+        t.equal(told, 0);
+        client.send(client.acquire(1)!, 1, 2);
         client.flush();
-        if (round % 4 === 0) await sleep(1);
-      }
-      await until(() => heard === 20 && told !== 0, 'all were heard');
-      await until(() => told === 0b101, 'both were told of');
-      t.equal(client.counters[TransportCounter.send_errors], 0);
-      // The error queue is empty again: what comes later is told of later, and the loop sleeps meanwhile.
-      told = 0;
-      await sleep(20);
-      t.equal(told, 0);
-      client.send(client.acquire(1)!, 1, 2);
-      client.flush();
-      await until(() => told === 0b100, 'the later one was told of');
-      await Promise.all([client.close(), server.close()]);
-    });
+        await until(() => told === 0b100, 'the later one was told of');
+        await Promise.all([client.close(), server.close()]);
+      },
+    );
   }
 }
 
 t.test('a run of datagrams leaves as one and comes as many', { skip: withoutNative }, async (t) => {
   const addresses = [await freeAddress(4), await freeAddress(4)];
   const heard: number[][][] = [[], []];
-  const servers = addresses.map((listen, server) => nativeTransport({ replicas: addresses, listen, receive: (bytes, offset, length) => void heard[server]!.push([length, ...bytes.subarray(offset, offset + Math.min(length, 1))]) }));
+  const servers = addresses.map((listen, server) =>
+    nativeTransport({
+      replicas: addresses,
+      listen,
+      receive: (bytes, offset, length) =>
+        void heard[server]!.push([length, ...bytes.subarray(offset, offset + Math.min(length, 1))]),
+    }),
+  );
   for (const server of servers) await server.open();
   const client = nativeTransport({ replicas: addresses });
   await client.open();
@@ -100,10 +138,19 @@ t.test('a run of datagrams leaves as one and comes as many', { skip: withoutNati
   });
   client.flush();
   await until(() => heard.every((of) => of.length === lengths.length), 'all were heard');
-  for (const to of [0, 1]) t.same(heard[to], lengths.map((length, number) => (length === 0 ? [0] : [length, 10 * to + number])), 'whole, and in their order');
+  for (const to of [0, 1])
+    t.same(
+      heard[to],
+      lengths.map((length, number) => (length === 0 ? [0] : [length, 10 * to + number])),
+      'whole, and in their order',
+    );
   t.equal(client.counters[TransportCounter.datagrams_sent], 2 * lengths.length);
   t.equal(client.counters[TransportCounter.bytes_sent], 2 * lengths.reduce((sum, length) => sum + length));
-  t.equal(client.counters[TransportCounter.datagrams_segmented], 2 * (lengths.length - 1), 'all but the empty ones in runs');
+  t.equal(
+    client.counters[TransportCounter.datagrams_segmented],
+    2 * (lengths.length - 1),
+    'all but the empty ones in runs',
+  );
 
   // More than one message takes, and than the kernel takes at once.
   for (let i = 0; i < 700; i++) client.send(client.acquire(90)!, 90, 0);
@@ -166,19 +213,46 @@ t.test('the port refuses what is no argument', { skip: withoutNative }, async (t
   const { native } = await import('../../src/native/addon.js');
   const { UdpPort } = native.addon!;
   const none = (): void => undefined;
-  const good = { hosts: ['127.0.0.1'], ports: [9], endpoints: 4, transmitBytes: 100, sends: 4, datagramBytes: 100, idle: 0, spinNs: 0, counters: TRANSPORT_COUNTER_NAMES };
-  for (const bad of [{ hosts: ['localhost'] }, { ports: [] }, { endpoints: 3 }, { endpoints: 131_072 }, { transmitBytes: 0 }, { sends: 1e9 }, { idle: 3 }, { spinNs: -1 }, { counters: ['bytes_sent'] }]) {
+  const good = {
+    hosts: ['127.0.0.1'],
+    ports: [9],
+    endpoints: 4,
+    transmitBytes: 100,
+    sends: 4,
+    datagramBytes: 100,
+    idle: 0,
+    spinNs: 0,
+    counters: TRANSPORT_COUNTER_NAMES,
+  };
+  for (const bad of [
+    { hosts: ['localhost'] },
+    { ports: [] },
+    { endpoints: 3 },
+    { endpoints: 131_072 },
+    { transmitBytes: 0 },
+    { sends: 1e9 },
+    { idle: 3 },
+    { spinNs: -1 },
+    { counters: ['bytes_sent'] },
+  ]) {
     t.throws(() => new UdpPort({ ...good, ...bad } as never), { code: 'invalid-argument' }, JSON.stringify(bad));
   }
   t.throws(() => new UdpPort(undefined as never), { code: 'invalid-argument' });
   const port = new UdpPort(good);
-  for (const count of [-1, 5, 0.5, NaN, '1']) t.throws(() => port.flush(count as number), { code: 'out-of-bounds' }, `flush(${count})`);
+  for (const count of [-1, 5, 0.5, NaN, '1'])
+    t.throws(() => port.flush(count as number), { code: 'out-of-bounds' }, `flush(${count})`);
   t.throws(() => port.intern(0), { code: 'out-of-bounds' }, 'outside of a batch nobody has an entry');
   t.throws(() => port.flush.call({} as never, 0), TypeError, 'on something else');
   t.throws(() => port.bind('127.0.0.1', 0, 4096, 4096), { code: 'invalid-argument' }, 'before start');
   // Found by fuzz:native: what cannot become a number ended the process.
-  for (const [family, direction] of [[1n, 'send'], [Symbol(), 'send'], [4, Symbol()]]) t.throws(() => port.bufferBytes(family as never, direction as never), { code: 'invalid-argument' });
-  for (const bad of [{ hosts: [Symbol()] }, { ports: [1n] }, { counters: [Symbol()] }]) t.throws(() => new UdpPort({ ...good, ...bad } as never), { code: 'invalid-argument' });
+  for (const [family, direction] of [
+    [1n, 'send'],
+    [Symbol(), 'send'],
+    [4, Symbol()],
+  ])
+    t.throws(() => port.bufferBytes(family as never, direction as never), { code: 'invalid-argument' });
+  for (const bad of [{ hosts: [Symbol()] }, { ports: [1n] }, { counters: [Symbol()] }])
+    t.throws(() => new UdpPort({ ...good, ...bad } as never), { code: 'invalid-argument' });
   t.throws(() => port.start(none, none, none, undefined as never), { code: 'invalid-argument' });
   port.start(none, none, none, none);
   t.throws(() => port.start(none, none, none, none), { code: 'invalid-argument' }, 'twice');
@@ -198,27 +272,41 @@ t.test('the port refuses what is no argument', { skip: withoutNative }, async (t
 
 t.test('in a network of its own', { skip: withoutNamespace }, async (t) => {
   const inside = (script: string): unknown => {
-    const run = spawnSync('unshare', [...NAMESPACE!, process.execPath, program('network-program'), script], { encoding: 'utf8', timeout: 60_000 });
+    const run = spawnSync('unshare', [...NAMESPACE!, process.execPath, program('network-program'), script], {
+      encoding: 'utf8',
+      timeout: 60_000,
+    });
     if (run.status !== 0) throw new Error(run.stderr);
     return JSON.parse(run.stdout);
   };
-  await t.test('a kernel without room: datagrams wait in order, their number is bounded, and all leave in the end', (t) => {
-    const { sent, refused, deferred, heard, inOrder, stuck } = inside('full') as Record<string, number>;
-    t.ok(deferred! > 0, `${deferred} waited`);
-    t.ok(refused! > 0, `${refused} were refused`);
-    t.equal(stuck, 0);
-    t.equal(heard, sent);
-    t.ok(inOrder);
-    t.end();
-  });
+  await t.test(
+    'a kernel without room: datagrams wait in order, their number is bounded, and all leave in the end',
+    (t) => {
+      const { sent, refused, deferred, heard, inOrder, stuck } = inside('full') as Record<string, number>;
+      t.ok(deferred! > 0, `${deferred} waited`);
+      t.ok(refused! > 0, `${refused} were refused`);
+      t.equal(stuck, 0);
+      t.equal(heard, sent);
+      t.ok(inOrder);
+      t.end();
+    },
+  );
   await t.test('a path that takes shorter datagrams only: runs leave as single datagrams, and nothing is lost', (t) => {
     const { heard, ...counted } = inside('narrow') as { heard: number[] };
-    t.same(heard, Array.from({ length: 30 }, (_, number) => number));
+    t.same(
+      heard,
+      Array.from({ length: 30 }, (_, number) => number),
+    );
     t.same(counted, { sent: 30, segmented: 0, errors: 0, notices: [] });
     t.end();
   });
   await t.test('an interface that goes down: said once, counted each time, and mended with it', (t) => {
-    const { down, up, heard, notices } = inside('down') as { down: number; up: number; heard: number; notices: string[] };
+    const { down, up, heard, notices } = inside('down') as {
+      down: number;
+      up: number;
+      heard: number;
+      notices: string[];
+    };
     t.equal(down, 10, 'errors while it is down');
     t.equal(up, 10, 'and no more when it is up');
     t.equal(heard, 2, 'what goes another way arrives all the time');
@@ -230,11 +318,19 @@ t.test('in a network of its own', { skip: withoutNamespace }, async (t) => {
 
 t.test('nothing is left behind', { skip: withoutNative }, async (t) => {
   await t.test('by thousands of transports opened and closed', (t) => {
-    const result = JSON.parse(execFileSync(process.execPath, ['--expose-gc', program('cycles-program')], { encoding: 'utf8', timeout: 120_000 })) as { cycles: number; heard: number; descriptors: number; residentMiB: number; perCycleBytes: number };
+    const result = JSON.parse(
+      execFileSync(process.execPath, ['--expose-gc', program('cycles-program')], {
+        encoding: 'utf8',
+        timeout: 120_000,
+      }),
+    ) as { cycles: number; heard: number; descriptors: number; residentMiB: number; perCycleBytes: number };
     t.comment(JSON.stringify(result));
     t.equal(result.heard, result.cycles, 'each one worked');
     t.equal(result.descriptors, 0, 'descriptors more than before');
-    t.ok(result.perCycleBytes < 10_000, `${result.perCycleBytes} bytes a cycle; a transport that stays takes ten times as much`);
+    t.ok(
+      result.perCycleBytes < 10_000,
+      `${result.perCycleBytes} bytes a cycle; a transport that stays takes ten times as much`,
+    );
     t.end();
   });
 
@@ -249,8 +345,7 @@ t.test('nothing is left behind', { skip: withoutNative }, async (t) => {
         if (how === 'terminate') {
           await new Promise((resolve) => setTimeout(resolve, round % 8));
           await worker.terminate();
-        }
-        else worker.postMessage('go');
+        } else worker.postMessage('go');
         await ended;
         const again = { host: '127.0.0.1', port, family: 4 } as const;
         const next = nativeTransport({ replicas: [again], listen: again });
@@ -272,8 +367,15 @@ t.test('nothing is left behind', { skip: withoutNative }, async (t) => {
 });
 
 t.test('a datagram allocates nothing on its way out and in', { skip: withoutNative }, (t) => {
-  const output = execFileSync(process.execPath, ['--expose-gc', '--max-semi-space-size=128', '--min-semi-space-size=128', program('native-allocation-program')], { encoding: 'utf8', timeout: 120_000 });
-  const { echo, control } = JSON.parse(output) as Record<'echo' | 'control', { bytesPerDatagram: number; datagrams: number }>;
+  const output = execFileSync(
+    process.execPath,
+    ['--expose-gc', '--max-semi-space-size=128', '--min-semi-space-size=128', program('native-allocation-program')],
+    { encoding: 'utf8', timeout: 120_000 },
+  );
+  const { echo, control } = JSON.parse(output) as Record<
+    'echo' | 'control',
+    { bytesPerDatagram: number; datagrams: number }
+  >;
   t.comment(`${echo!.bytesPerDatagram.toFixed(3)} bytes a datagram`);
   t.ok(echo!.datagrams >= 200_000);
   t.ok(echo!.bytesPerDatagram < 1, `${echo!.bytesPerDatagram} bytes a datagram`);

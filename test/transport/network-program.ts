@@ -12,10 +12,20 @@ const address = await freeAddress(4);
 const replicas = [address];
 const notices: string[] = [];
 const numbers: number[] = [];
-const server = nativeTransport({ replicas, listen: address, receive: (bytes, offset) => numbers.push(bytes[offset]! * 256 + bytes[offset + 1]!) });
+const server = nativeTransport({
+  replicas,
+  listen: address,
+  receive: (bytes, offset) => numbers.push(bytes[offset]! * 256 + bytes[offset + 1]!),
+});
 await server.open();
-const notice = (event: string, fields: Readonly<Record<string, unknown>>): void => void (event === 'transport.send-failing' && notices.push(String(fields['error'])));
-const client = nativeTransport({ replicas, listen: process.argv[2] === 'full' ? undefined : { host: '0.0.0.0', port: 0, family: 4 }, sendBufferBytes: 4096, notice });
+const notice = (event: string, fields: Readonly<Record<string, unknown>>): void =>
+  void (event === 'transport.send-failing' && notices.push(String(fields['error'])));
+const client = nativeTransport({
+  replicas,
+  listen: process.argv[2] === 'full' ? undefined : { host: '0.0.0.0', port: 0, family: 4 },
+  sendBufferBytes: 4096,
+  notice,
+});
 await client.open();
 const { counters } = client;
 
@@ -40,7 +50,16 @@ if (process.argv[2] === 'full') {
   client.flush();
   await until(() => counters[TransportCounter.datagrams_sent] === said, 'all left');
   await until(() => numbers.length === said, 'all arrived');
-  console.log(JSON.stringify({ sent: said, refused, deferred: counters[TransportCounter.send_deferred], heard: numbers.length, inOrder: numbers.every((number, i) => i === 0 || number > numbers[i - 1]!), stuck: said - counters[TransportCounter.datagrams_sent]! }));
+  console.log(
+    JSON.stringify({
+      sent: said,
+      refused,
+      deferred: counters[TransportCounter.send_deferred],
+      heard: numbers.length,
+      inOrder: numbers.every((number, i) => i === 0 || number > numbers[i - 1]!),
+      stuck: said - counters[TransportCounter.datagrams_sent]!,
+    }),
+  );
 } else if (process.argv[2] === 'narrow') {
   // Datagrams that the path does not take whole cannot be cut out of one: they leave one by one, and are fragmented.
   run('ip link set lo mtu 1280');
@@ -49,10 +68,20 @@ if (process.argv[2] === 'full') {
     client.flush();
   }
   await until(() => numbers.length === 30, 'all arrived');
-  console.log(JSON.stringify({ heard: numbers, sent: counters[TransportCounter.datagrams_sent], segmented: counters[TransportCounter.datagrams_segmented], errors: counters[TransportCounter.send_errors], notices }));
+  console.log(
+    JSON.stringify({
+      heard: numbers,
+      sent: counters[TransportCounter.datagrams_sent],
+      segmented: counters[TransportCounter.datagrams_segmented],
+      errors: counters[TransportCounter.send_errors],
+      notices,
+    }),
+  );
 } else {
   // A host behind an interface that can go down; it need not answer.
-  run('ip link add v0 type veth peer name v1 && ip addr add 10.9.0.1/24 dev v0 && ip link set v1 up && ip link set v0 up');
+  run(
+    'ip link add v0 type veth peer name v1 && ip addr add 10.9.0.1/24 dev v0 && ip link set v1 up && ip link set v0 up',
+  );
   const elsewhere = client.endpointOf('10.9.0.2', 9);
   const speak = (): void => {
     client.send(client.acquire(10)!, 10, elsewhere);

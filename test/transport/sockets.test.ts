@@ -47,7 +47,11 @@ async function exchange(t: Test, make: Make): Promise<void> {
       await server.open();
       t.equal(server.port, address.port);
       const answers: string[] = [];
-      const client = make({ replicas: [address], receive: (bytes, offset, length) => answers.push(Buffer.from(bytes.subarray(offset, offset + length)).toString()) });
+      const client = make({
+        replicas: [address],
+        receive: (bytes, offset, length) =>
+          answers.push(Buffer.from(bytes.subarray(offset, offset + length)).toString()),
+      });
       await client.open();
       t.ok(client.port > 0);
       say(client, Buffer.from('ping'));
@@ -78,7 +82,11 @@ async function exchange(t: Test, make: Make): Promise<void> {
   await t.test('the longest datagram arrives whole, and is counted as fragmented', async (t) => {
     const address = await freeAddress(4);
     let received = 0;
-    const server = make({ replicas: [address], listen: address, receive: (_bytes, _offset, length) => (received = length) });
+    const server = make({
+      replicas: [address],
+      listen: address,
+      receive: (_bytes, _offset, length) => (received = length),
+    });
     await server.open();
     const client = make({ replicas: [address] });
     await client.open();
@@ -97,7 +105,11 @@ async function goesWrong(t: Test, make: Make): Promise<void> {
     const first = make({ replicas: [address], listen: address });
     await first.open();
     const second = make({ replicas: [address], listen: address });
-    await t.rejects(second.open(), { code: 'port-in-use', retryable: true, message: new RegExp(`127\\.0\\.0\\.1:${address.port}`) });
+    await t.rejects(second.open(), {
+      code: 'port-in-use',
+      retryable: true,
+      message: new RegExp(`127\\.0\\.0\\.1:${address.port}`),
+    });
     await first.close();
     const third = make({ replicas: [address], listen: address });
     await third.open();
@@ -106,7 +118,10 @@ async function goesWrong(t: Test, make: Make): Promise<void> {
 
   await t.test('an address of another host', async (t) => {
     const listen: Address = { host: '192.0.2.1', port: 7400, family: 4 };
-    await t.rejects(make({ replicas: [listen], listen }).open(), { code: 'address-unavailable', category: 'environment' });
+    await t.rejects(make({ replicas: [listen], listen }).open(), {
+      code: 'address-unavailable',
+      category: 'environment',
+    });
   });
 
   await t.test('an unknown endpoint, and a closed transport, lose the datagram and nothing else', async (t) => {
@@ -125,9 +140,17 @@ async function goesWrong(t: Test, make: Make): Promise<void> {
   await t.test('a buffer that the kernel cut is reported with the sysctl to raise', async (t) => {
     const notices: [string, Record<string, unknown>][] = [];
     const address = await freeAddress(4);
-    const transport = make({ replicas: [address], receiveBufferBytes: 1 << 30, sendBufferBytes: 1 << 30, notice: (event, fields) => notices.push([event, { ...fields }]) });
+    const transport = make({
+      replicas: [address],
+      receiveBufferBytes: 1 << 30,
+      sendBufferBytes: 1 << 30,
+      notice: (event, fields) => notices.push([event, { ...fields }]),
+    });
     await transport.open();
-    t.same(notices.map(([event]) => event), ['transport.small-buffer', 'transport.small-buffer']);
+    t.same(
+      notices.map(([event]) => event),
+      ['transport.small-buffer', 'transport.small-buffer'],
+    );
     t.match(notices[0]![1], { direction: 'receive', askedBytes: 1 << 30, next: /net\.core\.rmem_max/ });
     t.match(notices[1]![1], { direction: 'send', next: /net\.core\.wmem_max/ });
     await transport.close();
@@ -150,10 +173,17 @@ async function goesWrong(t: Test, make: Make): Promise<void> {
   await t.test('datagrams of other programs: the longest that UDP has, and an empty one', async (t) => {
     const address = await freeAddress(4);
     const heard: number[] = [];
-    const server = make({ replicas: [address], listen: address, receive: (bytes, offset, length) => heard.push(length === 0 ? 0 : length + bytes[offset + length - 1]! - 7) });
+    const server = make({
+      replicas: [address],
+      listen: address,
+      receive: (bytes, offset, length) => heard.push(length === 0 ? 0 : length + bytes[offset + length - 1]! - 7),
+    });
     await server.open();
     const stranger = createSocket('udp4');
-    for (const length of [65_507, 0, 65_507, 1]) await new Promise((resolve) => stranger.send(new Uint8Array(length).fill(7), address.port, address.host, resolve));
+    for (const length of [65_507, 0, 65_507, 1])
+      await new Promise((resolve) =>
+        stranger.send(new Uint8Array(length).fill(7), address.port, address.host, resolve),
+      );
     await until(() => heard.length === 4, 'they arrived');
     t.same(heard, [65_507, 0, 65_507, 1]);
     stranger.close();
@@ -180,7 +210,6 @@ async function goesWrong(t: Test, make: Make): Promise<void> {
     await Promise.all([client.close(), server.close()]);
   });
 }
-
 
 async function receivers(t: Test, make: Make, name: string): Promise<void> {
   await t.test('it may close the transport in the middle of what has arrived', async (t) => {
@@ -219,11 +248,17 @@ async function receivers(t: Test, make: Make, name: string): Promise<void> {
     });
     await server.open();
     const answers = Array.from({ length: 10 }, (): number[] => []);
-    const clients = answers.map((heard) => make({ replicas: [address], receive: (bytes, offset) => heard.push(bytes[offset]!) }));
+    const clients = answers.map((heard) =>
+      make({ replicas: [address], receive: (bytes, offset) => heard.push(bytes[offset]!) }),
+    );
     for (const client of clients) await client.open();
-    for (let round = 0; round < 5; round++) clients.forEach((client, index) => say(client, new Uint8Array([index * 10 + round])));
+    for (let round = 0; round < 5; round++)
+      clients.forEach((client, index) => say(client, new Uint8Array([index * 10 + round])));
     await until(() => answers.every((heard) => heard.length === 5), 'all were answered');
-    t.same(answers, answers.map((_, index) => [0, 1, 2, 3, 4].map((round) => index * 10 + round)));
+    t.same(
+      answers,
+      answers.map((_, index) => [0, 1, 2, 3, 4].map((round) => index * 10 + round)),
+    );
     await Promise.all([server, ...clients].map((transport) => transport.close()));
   });
 

@@ -20,7 +20,11 @@ const server = nativeTransport({
   },
   batchEnd: () => server.flush(),
 });
-const client = nativeTransport({ replicas: [address], receive: (_bytes, _offset, length) => client.send(client.acquire(length)!, length, 0), batchEnd: () => client.flush() });
+const client = nativeTransport({
+  replicas: [address],
+  receive: (_bytes, _offset, length) => client.send(client.acquire(length)!, length, 0),
+  batchEnd: () => client.flush(),
+});
 await server.open();
 await client.open();
 for (let i = 0; i < 3; i++) client.send(client.acquire(50)!, 50, 0);

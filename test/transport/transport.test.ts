@@ -12,7 +12,16 @@ import { DatagramReader } from '../../src/transport/datagram-reader.js';
 import { DgramTransport } from '../../src/transport/dgram.js';
 import { EndpointTable } from '../../src/transport/endpoint-table.js';
 import { TransportCounter, TRANSPORT_COUNTER_NAMES, type Transport } from '../../src/transport/transport.js';
-import { CLIENT_SENDER, DEFAULT_DATAGRAM_BYTES, DROP_REASON_NAMES, ENVELOPE_BYTES, Envelope, JUMBO_DATAGRAM_BYTES, MAX_DATAGRAM_BYTES, writtenVersion } from '../../src/wire/envelope.js';
+import {
+  CLIENT_SENDER,
+  DEFAULT_DATAGRAM_BYTES,
+  DROP_REASON_NAMES,
+  ENVELOPE_BYTES,
+  Envelope,
+  JUMBO_DATAGRAM_BYTES,
+  MAX_DATAGRAM_BYTES,
+  writtenVersion,
+} from '../../src/wire/envelope.js';
 import { begin } from '../../src/wire/layout.js';
 import { Plea, Probe, Request } from '../../src/wire/messages.js';
 import { readI32, writeI32, writeU16 } from '../../src/wire/u64.js';
@@ -86,18 +95,28 @@ function plea(view: number): Uint8Array {
 t.test('what goes wrong below dgram', async (t) => {
   await t.test('sends that fail are noticed by those that carry a callback', async (t) => {
     const notices: string[] = [];
-    const transport = new DgramTransport(options({ replicas: [{ host: '127.0.0.1', port: 9, family: 4 }], notice: (event) => notices.push(event) }), () => failingSocket(true));
+    const transport = new DgramTransport(
+      options({ replicas: [{ host: '127.0.0.1', port: 9, family: 4 }], notice: (event) => notices.push(event) }),
+      () => failingSocket(true),
+    );
     await transport.open();
     for (let i = 0; i < 130; i++) transport.send(transport.acquire(10)!, 10, 0);
     await sleep(5);
     t.equal(transport.counters[TransportCounter.send_errors], 3, 'sends 1, 65 and 129');
-    t.same(notices.filter((event) => event !== 'transport.small-buffer'), ['transport.send-failing'], 'said once, not each time');
+    t.same(
+      notices.filter((event) => event !== 'transport.small-buffer'),
+      ['transport.send-failing'],
+      'said once, not each time',
+    );
     await transport.close();
   });
 
   await t.test('a kernel that takes nothing: arrays are not used again, and their number is bounded', async (t) => {
     const fake = failingSocket(false);
-    const transport = new DgramTransport(options({ replicas: [{ host: '127.0.0.1', port: 9, family: 4 }] }), () => fake);
+    const transport = new DgramTransport(
+      options({ replicas: [{ host: '127.0.0.1', port: 9, family: 4 }] }),
+      () => fake,
+    );
     await transport.open();
     const seen = new Set<Uint8Array>();
     let refused = 0;
@@ -126,7 +145,14 @@ t.test('what goes wrong below dgram', async (t) => {
 function failingSocket(failing: boolean): Socket & { queued: number } {
   const socket = createSocket('udp4') as Socket & { queued: number };
   socket.queued = 0;
-  socket.send = ((_bytes: Uint8Array, _offset: number, _length: number, _port: number, _host: string, done?: (error: Error | null) => void) => {
+  socket.send = ((
+    _bytes: Uint8Array,
+    _offset: number,
+    _length: number,
+    _port: number,
+    _host: string,
+    done?: (error: Error | null) => void,
+  ) => {
     if (failing) process.nextTick(() => done?.(new Error('send EPERM')));
     else socket.queued++;
   }) as Socket['send'];
@@ -191,14 +217,17 @@ t.test('endpoint table', async (t) => {
       const slot = table.slotOf(number);
       if (table.hostOf(slot) !== host || table.portOf(slot) !== port) t.fail('slot does not lead back');
     }
-    for (const number of given) t.equal(table.slotOf(number) >= 0, [...model.values()].includes(number)) || t.fail(String(number));
+    for (const number of given)
+      t.equal(table.slotOf(number) >= 0, [...model.values()].includes(number)) || t.fail(String(number));
   });
 });
 
 t.test('a datagram is as long as Ethernet carries, longer where all replicas are on this host', (t) => {
-  const at = (...hosts: string[]) => datagramBytesFor(hosts.map((host) => ({ host, port: 1, family: host.includes(':') ? 6 : 4 })));
+  const at = (...hosts: string[]) =>
+    datagramBytesFor(hosts.map((host) => ({ host, port: 1, family: host.includes(':') ? 6 : 4 })));
   t.equal(at('127.0.0.1', '127.9.9.9', '::1'), JUMBO_DATAGRAM_BYTES);
-  for (const other of ['10.0.0.1', '128.0.0.1', '::2', 'fe80::1']) t.equal(at('127.0.0.1', other, '::1'), DEFAULT_DATAGRAM_BYTES, other);
+  for (const other of ['10.0.0.1', '128.0.0.1', '::2', 'fe80::1'])
+    t.equal(at('127.0.0.1', other, '::1'), DEFAULT_DATAGRAM_BYTES, other);
   t.end();
 });
 
@@ -217,7 +246,10 @@ t.test('outbox', async (t) => {
     for (let i = 0; i < 3; i++) for (const to of [0, 2, 1000]) t.ok(write(outbox, to, 100, i + 1));
     t.equal(transport.sent.length, 0, 'nothing leaves before the turn ends');
     outbox.flush();
-    t.same(transport.sent.map(({ to }) => to), [0, 2, 1000]);
+    t.same(
+      transport.sent.map(({ to }) => to),
+      [0, 2, 1000],
+    );
     for (const { bytes } of transport.sent) {
       t.equal(bytes.length, ENVELOPE_BYTES + 300);
       t.same([bytes[ENVELOPE_BYTES], bytes[ENVELOPE_BYTES + 100], bytes[ENVELOPE_BYTES + 299]], [1, 2, 3]);
@@ -249,7 +281,13 @@ t.test('outbox', async (t) => {
     write(outbox, 0, 10, 1);
     write(outbox, 2, 10, 1);
     t.ok(write(outbox, 0, 20_000, 2));
-    t.same(transport.sent.map(({ to, bytes }) => [to, bytes.length - ENVELOPE_BYTES]), [[0, 10], [0, 20_000]]);
+    t.same(
+      transport.sent.map(({ to, bytes }) => [to, bytes.length - ENVELOPE_BYTES]),
+      [
+        [0, 10],
+        [0, 20_000],
+      ],
+    );
     t.ok(write(outbox, 0, MAX_DATAGRAM_BYTES - ENVELOPE_BYTES, 3));
     t.notOk(write(outbox, 0, MAX_DATAGRAM_BYTES - ENVELOPE_BYTES + 1, 4), 'too long for any datagram');
     t.equal(outbox.dropped, 1);
@@ -278,7 +316,10 @@ t.test('outbox', async (t) => {
     const outbox = new DatagramOutbox(transport, envelopeOf(1), DEFAULT_DATAGRAM_BYTES);
     for (let to = 0; to < 200; to++) t.ok(write(outbox, to, 10, to));
     outbox.flush();
-    t.same(transport.sent.map(({ to }) => to), Array.from({ length: 200 }, (_, i) => i));
+    t.same(
+      transport.sent.map(({ to }) => to),
+      Array.from({ length: 200 }, (_, i) => i),
+    );
   });
 
   function writeEach(outbox: DatagramOutbox, mask: number, last: number, length: number, fill: number): void {
@@ -293,9 +334,28 @@ t.test('outbox', async (t) => {
     for (const fill of [1, 2]) writeEach(outbox, 0b111, 1, 600, fill);
     write(outbox, 0, 50, 3);
     writeEach(outbox, 0b111, 1, 600, 4);
-    t.same(transport.sent.map(({ to, bytes }) => [to, bytes.length - ENVELOPE_BYTES]), [[0, 1200], [2, 1200], [1, 1200]], 'full: it leaves, to each');
+    t.same(
+      transport.sent.map(({ to, bytes }) => [to, bytes.length - ENVELOPE_BYTES]),
+      [
+        [0, 1200],
+        [2, 1200],
+        [1, 1200],
+      ],
+      'full: it leaves, to each',
+    );
     outbox.flush();
-    t.same(transport.sent.slice(3).map(({ to, bytes }) => [to, bytes.length - ENVELOPE_BYTES, bytes[ENVELOPE_BYTES]]).sort(), [[0, 50, 3], [0, 600, 4], [1, 600, 4], [2, 600, 4]]);
+    t.same(
+      transport.sent
+        .slice(3)
+        .map(({ to, bytes }) => [to, bytes.length - ENVELOPE_BYTES, bytes[ENVELOPE_BYTES]])
+        .sort(),
+      [
+        [0, 50, 3],
+        [0, 600, 4],
+        [1, 600, 4],
+        [2, 600, 4],
+      ],
+    );
     for (const { bytes } of transport.sent) t.equal(envelopeOf(0).open(bytes, 0, bytes.length), 1);
     t.equal(transport.pool.lent, 0);
     outbox.reserveEach(0b11, 0, 40);
@@ -303,35 +363,69 @@ t.test('outbox', async (t) => {
     t.equal(transport.sent.length, 7, 'a reservation that is not committed leaves no trace');
     writeEach(outbox, 0b11, 0, 20_000, 5);
     outbox.flush();
-    t.same(transport.sent.slice(7).map(({ to, bytes }) => [to, bytes.length - ENVELOPE_BYTES, bytes.at(-1)]), [[1, 20_000, 5], [0, 20_000, 5]], 'longer than a datagram: to each by itself');
+    t.same(
+      transport.sent.slice(7).map(({ to, bytes }) => [to, bytes.length - ENVELOPE_BYTES, bytes.at(-1)]),
+      [
+        [1, 20_000, 5],
+        [0, 20_000, 5],
+      ],
+      'longer than a datagram: to each by itself',
+    );
     t.equal(transport.pool.lent, 0);
   });
 
-  await t.test('where one of several is written to in the previous version, each has a datagram of its own', async (t) => {
-    const transport = new FakeTransport();
-    const versions = { versionFor: (to: number) => (to === 0 ? PREVIOUS_WIRE_VERSION : WIRE_VERSION), helloDue: () => false };
-    const outbox = new DatagramOutbox(transport, envelopeOf(CLIENT_SENDER), DEFAULT_DATAGRAM_BYTES, undefined, versions);
-    for (const view of [7, 8]) {
-      const offset = outbox.reserveEach(0b101, 2, Plea.size);
-      begin(Plea, outbox.bytes, offset);
-      writeI32(outbox.bytes, offset + Plea.at.view, view);
-      outbox.commit(Plea.size);
-    }
-    outbox.flush();
-    t.same(transport.sent.map(({ to, bytes }) => [to, writtenVersion(bytes, 0)]), [[0, PREVIOUS_WIRE_VERSION], [2, WIRE_VERSION]]);
-    for (const { to, bytes } of transport.sent) {
-      const layout = to === 0 ? Plea.previous! : Plea;
-      t.same([readI32(bytes, ENVELOPE_BYTES + layout.at.view!), readI32(bytes, ENVELOPE_BYTES + layout.size + layout.at.view!)], [7, 8]);
-    }
-    t.equal(transport.pool.lent, 0);
-  });
+  await t.test(
+    'where one of several is written to in the previous version, each has a datagram of its own',
+    async (t) => {
+      const transport = new FakeTransport();
+      const versions = {
+        versionFor: (to: number) => (to === 0 ? PREVIOUS_WIRE_VERSION : WIRE_VERSION),
+        helloDue: () => false,
+      };
+      const outbox = new DatagramOutbox(
+        transport,
+        envelopeOf(CLIENT_SENDER),
+        DEFAULT_DATAGRAM_BYTES,
+        undefined,
+        versions,
+      );
+      for (const view of [7, 8]) {
+        const offset = outbox.reserveEach(0b101, 2, Plea.size);
+        begin(Plea, outbox.bytes, offset);
+        writeI32(outbox.bytes, offset + Plea.at.view, view);
+        outbox.commit(Plea.size);
+      }
+      outbox.flush();
+      t.same(
+        transport.sent.map(({ to, bytes }) => [to, writtenVersion(bytes, 0)]),
+        [
+          [0, PREVIOUS_WIRE_VERSION],
+          [2, WIRE_VERSION],
+        ],
+      );
+      for (const { to, bytes } of transport.sent) {
+        const layout = to === 0 ? Plea.previous! : Plea;
+        t.same(
+          [
+            readI32(bytes, ENVELOPE_BYTES + layout.at.view!),
+            readI32(bytes, ENVELOPE_BYTES + layout.size + layout.at.view!),
+          ],
+          [7, 8],
+        );
+      }
+      t.equal(transport.pool.lent, 0);
+    },
+  );
 
   await t.test('several, and arrays for one only: the others lose it, and it is counted', async (t) => {
     const transport = new FakeTransport(1);
     const outbox = new DatagramOutbox(transport, envelopeOf(1), DEFAULT_DATAGRAM_BYTES);
     writeEach(outbox, 0b111, 1, 10, 1);
     outbox.flush();
-    t.same(transport.sent.map(({ to }) => to), [1]);
+    t.same(
+      transport.sent.map(({ to }) => to),
+      [1],
+    );
     t.equal(outbox.dropped, 2);
   });
 
@@ -350,8 +444,17 @@ t.test('outbox', async (t) => {
 t.test('reader', async (t) => {
   function reader(acceptClients = true) {
     const seen: { from: number; view: number }[] = [];
-    const it = new DatagramReader(envelopeOf(0), { sender: () => 77 }, acceptClients, (bytes, offset, _length, from) => seen.push({ from, view: readI32(bytes, offset + 3) }));
-    return { it, seen, drops: () => Object.fromEntries(DROP_REASON_NAMES.map((name, i) => [name, it.drops[i]!]).filter(([, count]) => (count as number) > 0)) };
+    const it = new DatagramReader(envelopeOf(0), { sender: () => 77 }, acceptClients, (bytes, offset, _length, from) =>
+      seen.push({ from, view: readI32(bytes, offset + 3) }),
+    );
+    return {
+      it,
+      seen,
+      drops: () =>
+        Object.fromEntries(
+          DROP_REASON_NAMES.map((name, i) => [name, it.drops[i]!]).filter(([, count]) => (count as number) > 0),
+        ),
+    };
   }
 
   await t.test('hands over every message of a datagram, with its sender', async (t) => {
@@ -360,7 +463,11 @@ t.test('reader', async (t) => {
     t.equal(it.read(fromReplica, 0, fromReplica.length), 2);
     const fromClient = Buffer.concat([new Uint8Array(7), datagram(envelopeOf(CLIENT_SENDER), plea(8))]);
     t.equal(it.read(fromClient, 7, fromClient.length - 7), 1, 'at an offset');
-    t.same(seen, [{ from: 2, view: 5 }, { from: 2, view: 6 }, { from: 77, view: 8 }]);
+    t.same(seen, [
+      { from: 2, view: 5 },
+      { from: 2, view: 6 },
+      { from: 77, view: 8 },
+    ]);
     t.same(drops(), {});
   });
 
@@ -444,12 +551,26 @@ t.test('reader', async (t) => {
   });
 });
 
-t.test('a message allocates nothing on its way through outbox and reader', { skip: native.available ? false : `the hash without the addon allocates: ${native.reason}` }, async (t) => {
-  const program = fileURLToPath(new URL('./allocation-program.js', import.meta.url));
-  const output = execFileSync(process.execPath, ['--expose-gc', '--max-semi-space-size=256', '--min-semi-space-size=256', program], { encoding: 'utf8' });
-  const { messages, control, heard } = JSON.parse(output) as { messages: { bytesPerMessage: number; nsPerMessage: number }; control: { bytesPerMessage: number }; heard: number };
-  t.comment(`${messages.bytesPerMessage.toFixed(2)} bytes and ${messages.nsPerMessage.toFixed(0)} ns a message, written, sealed, opened and validated`);
-  t.ok(heard >= 1_000_000, 'all of them arrived');
-  t.ok(control.bytesPerMessage > 50, 'the measurement sees an allocation');
-  t.ok(messages.bytesPerMessage < 1, `${messages.bytesPerMessage} bytes a message`);
-});
+t.test(
+  'a message allocates nothing on its way through outbox and reader',
+  { skip: native.available ? false : `the hash without the addon allocates: ${native.reason}` },
+  async (t) => {
+    const program = fileURLToPath(new URL('./allocation-program.js', import.meta.url));
+    const output = execFileSync(
+      process.execPath,
+      ['--expose-gc', '--max-semi-space-size=256', '--min-semi-space-size=256', program],
+      { encoding: 'utf8' },
+    );
+    const { messages, control, heard } = JSON.parse(output) as {
+      messages: { bytesPerMessage: number; nsPerMessage: number };
+      control: { bytesPerMessage: number };
+      heard: number;
+    };
+    t.comment(
+      `${messages.bytesPerMessage.toFixed(2)} bytes and ${messages.nsPerMessage.toFixed(0)} ns a message, written, sealed, opened and validated`,
+    );
+    t.ok(heard >= 1_000_000, 'all of them arrived');
+    t.ok(control.bytesPerMessage > 50, 'the measurement sees an allocation');
+    t.ok(messages.bytesPerMessage < 1, `${messages.bytesPerMessage} bytes a message`);
+  },
+);

@@ -68,7 +68,11 @@ t.test('another endpoint in the place, or another key, begins anew, and an old p
   proofs.heard(5, KEY, 50);
   const old = proofOf(challengeFor(proofs, 5));
   proofs.prove(5, old, 0);
-  for (const [endpoint, key] of [[5, KEY + 1], [5 + ENDPOINTS, KEY], [5, KEY]] as const) {
+  for (const [endpoint, key] of [
+    [5, KEY + 1],
+    [5 + ENDPOINTS, KEY],
+    [5, KEY],
+  ] as const) {
     proofs.heard(endpoint, key, 50);
     challengeFor(proofs, endpoint);
     proofs.prove(endpoint, old, 0);

@@ -19,8 +19,19 @@ const unpackr = new Unpackr({ int64AsType: 'bigint', useRecords: false });
 const REPLICAS = 3;
 
 /** One of each kind of difference. */
-const Longer = defineMessage('Longer', 50, { view: 'u32', added: { kind: 'u64', since: 4 }, count: 'u16', also: { kind: 'u8', since: 4 }, data: 'bin16' });
-const Shorter = defineMessage('Shorter', 51, { view: 'u32', gone: { kind: 'u64', until: 3 }, count: 'u16', data: 'bin16' });
+const Longer = defineMessage('Longer', 50, {
+  view: 'u32',
+  added: { kind: 'u64', since: 4 },
+  count: 'u16',
+  also: { kind: 'u8', since: 4 },
+  data: 'bin16',
+});
+const Shorter = defineMessage('Shorter', 51, {
+  view: 'u32',
+  gone: { kind: 'u64', until: 3 },
+  count: 'u16',
+  data: 'bin16',
+});
 const Wider = defineMessage('Wider', 52, { view: 'u32', count: 'u32', data: { kind: 'bin16', since: 4 } });
 const Alike = defineMessage('Alike', 53, { view: 'u32' });
 const New = defineMessage('New', 54, { view: 'u32' }, 4);
@@ -47,7 +58,10 @@ function written(layout: Layout, view: number, count: number, data: string): Uin
   return bytes;
 }
 
-const plain = (bytes: Uint8Array): unknown[] => (unpackr.unpack(bytes) as unknown[]).map((value) => (value instanceof Uint8Array ? Buffer.from(value).toString() : value));
+const plain = (bytes: Uint8Array): unknown[] =>
+  (unpackr.unpack(bytes) as unknown[]).map((value) =>
+    value instanceof Uint8Array ? Buffer.from(value).toString() : value,
+  );
 
 t.test('one table, two layouts: any msgpack decoder reads both', (t) => {
   t.same(plain(written(Longer, 7, 8, 'abc')), [50, 7, 0n, 8, 0, 'abc']);
@@ -58,7 +72,10 @@ t.test('one table, two layouts: any msgpack decoder reads both', (t) => {
   t.equal(New.previous, undefined);
   // @ts-expect-error a field that is gone has no offset in the present layout
   t.equal(Shorter.at.gone, undefined);
-  t.throws(() => defineMessage('M', 1, { view: 'u32', late: { kind: 'u8', since: 5 } }), /version 5 is neither 3 nor 4/);
+  t.throws(
+    () => defineMessage('M', 1, { view: 'u32', late: { kind: 'u8', since: 5 } }),
+    /version 5 is neither 3 nor 4/,
+  );
   t.throws(() => defineMessage('M', 1, { view: 'u32', early: { kind: 'u8', until: 0 } }), /version 1 is neither/);
   t.throws(() => defineMessage('M', 1, { view: 'u32' }, 6), /version 6 is neither/);
   t.end();
@@ -72,14 +89,26 @@ t.test('messages move between the layouts and keep what both have', (t) => {
     const present = written(message, 0x01020304, 9, 'some bytes');
     bytes.set(present, 30);
     const length = translator.rewrite(bytes, 30, present.length);
-    t.same(bytes.slice(30, 30 + length), written(message.previous!, 0x01020304, 9, 'some bytes'), `${message.name} as the previous version has it`);
-    t.ok(bytes.subarray(0, 30).every((byte) => byte === 0xee) && bytes.subarray(30 + Math.max(length, present.length)).every((byte) => byte === 0xee), 'nothing else was written');
+    t.same(
+      bytes.slice(30, 30 + length),
+      written(message.previous!, 0x01020304, 9, 'some bytes'),
+      `${message.name} as the previous version has it`,
+    );
+    t.ok(
+      bytes.subarray(0, 30).every((byte) => byte === 0xee) &&
+        bytes.subarray(30 + Math.max(length, present.length)).every((byte) => byte === 0xee),
+      'nothing else was written',
+    );
     t.equal(translator.read(bytes, 30, 30 + length), length);
     const expected = message === Wider ? written(Wider, 0x01020304, 9, '') : present;
     t.same(translator.bytes.slice(translator.offset, translator.offset + translator.length), expected, 'and back');
     t.equal(translator.read(bytes, 30, 29 + length), Malformed.truncated);
   }
-  t.equal(translator.rewrite(written(New, 1, 0, ''), 0, New.size), 0, 'a message that the previous version does not have');
+  t.equal(
+    translator.rewrite(written(New, 1, 0, ''), 0, New.size),
+    0,
+    'a message that the previous version does not have',
+  );
   t.equal(translator.read(written(New, 1, 0, ''), 0, New.size), Malformed.unknownType);
   t.end();
 });
@@ -93,14 +122,24 @@ t.test('the longest message that the previous version allows is translated', (t)
 });
 
 t.test('golden: what version 3 wrote is read, and version 3 is still written as it was', (t) => {
-  const golden = JSON.parse(readFileSync(new URL('../../../test/golden/wire-3.json', import.meta.url), 'utf8')) as Record<string, string>;
+  const golden = JSON.parse(
+    readFileSync(new URL('../../../test/golden/wire-3.json', import.meta.url), 'utf8'),
+  ) as Record<string, string>;
   const inPrevious = ALL_MESSAGES.filter(({ previous }) => previous !== undefined);
-  t.same(Object.keys(golden), inPrevious.map(({ name }) => name));
+  t.same(
+    Object.keys(golden),
+    inPrevious.map(({ name }) => name),
+  );
   const seen: string[] = [];
-  const reader = new DatagramReader(new Envelope(hash, 0x01234567, 0x09abcdef, 0, REPLICAS), { sender: () => REPLICAS }, true, (bytes, offset, length) => {
-    seen.push(nameOf(typeOf(bytes, offset)));
-    t.equal((unpackr.unpack(bytes.slice(offset, offset + length)) as unknown[])[0], typeOf(bytes, offset));
-  });
+  const reader = new DatagramReader(
+    new Envelope(hash, 0x01234567, 0x09abcdef, 0, REPLICAS),
+    { sender: () => REPLICAS },
+    true,
+    (bytes, offset, length) => {
+      seen.push(nameOf(typeOf(bytes, offset)));
+      t.equal((unpackr.unpack(bytes.slice(offset, offset + length)) as unknown[])[0], typeOf(bytes, offset));
+    },
+  );
   for (const [name, hex] of Object.entries(golden)) {
     const bytes = new Uint8Array(Buffer.from(hex, 'hex'));
     const messageLength = validatePrevious(bytes, ENVELOPE_BYTES, bytes.length);
@@ -120,11 +159,19 @@ t.test('the version byte says in which version a datagram is written and which o
   begin(Plea, bytes, ENVELOPE_BYTES);
   const present = new Envelope(hash, 1, 2, 0, REPLICAS);
   const held = new Envelope(hash, 1, 2, 0, REPLICAS, undefined, 3);
-  const opened = (by: Envelope): unknown[] => [by.open(bytes.slice(), 0, bytes.length), by.openedVersion, by.openedNewest];
+  const opened = (by: Envelope): unknown[] => [
+    by.open(bytes.slice(), 0, bytes.length),
+    by.openedVersion,
+    by.openedNewest,
+  ];
   present.seal(bytes, 0, bytes.length);
   t.equal(bytes[5], 0x44);
   t.same(opened(present), [0, 4, 4]);
-  t.equal(DROP_REASON_NAMES[-held.open(bytes.slice(), 0, bytes.length)], 'version', 'a process that speaks only version 3 refuses it, as that version did');
+  t.equal(
+    DROP_REASON_NAMES[-held.open(bytes.slice(), 0, bytes.length)],
+    'version',
+    'a process that speaks only version 3 refuses it, as that version did',
+  );
   present.seal(bytes, 0, bytes.length, undefined, 3);
   t.equal(bytes[5], 0x43);
   t.same(opened(present), [0, 3, 4]);
@@ -143,21 +190,24 @@ t.test('in which version to write to whom', (t) => {
   const now = { monotonicUs: 5e6 };
   const after = (ms: number): void => void (now.monotonicUs += ms * 1000);
 
-  t.test('a replica that was not heard of gets the previous version, and from a client hellos that become rarer', (t) => {
-    const versions = new PeerVersions(4, CLIENT_SENDER, REPLICAS, 4, now);
-    t.equal(versions.versionFor(1), 3);
-    t.ok(versions.helloDue(1), 'at once');
-    t.notOk(versions.helloDue(1));
-    t.ok(versions.helloDue(2), 'to each');
-    const due: number[] = [];
-    for (let ms = 0; ms < 200_000; ms += 500) {
-      after(500);
-      if (versions.helloDue(1)) due.push((ms + 500) / 1000);
-    }
-    t.same(due, [1, 3, 7, 15, 31, 63, 95, 127, 159, 191]);
-    t.notOk(new PeerVersions(4, 0, REPLICAS, 4, now).helloDue(1), 'replicas prove no address to each other');
-    t.end();
-  });
+  t.test(
+    'a replica that was not heard of gets the previous version, and from a client hellos that become rarer',
+    (t) => {
+      const versions = new PeerVersions(4, CLIENT_SENDER, REPLICAS, 4, now);
+      t.equal(versions.versionFor(1), 3);
+      t.ok(versions.helloDue(1), 'at once');
+      t.notOk(versions.helloDue(1));
+      t.ok(versions.helloDue(2), 'to each');
+      const due: number[] = [];
+      for (let ms = 0; ms < 200_000; ms += 500) {
+        after(500);
+        if (versions.helloDue(1)) due.push((ms + 500) / 1000);
+      }
+      t.same(due, [1, 3, 7, 15, 31, 63, 95, 127, 159, 191]);
+      t.notOk(new PeerVersions(4, 0, REPLICAS, 4, now).helloDue(1), 'replicas prove no address to each other');
+      t.end();
+    },
+  );
 
   t.test('what it says decides; silence lowers it', (t) => {
     const versions = new PeerVersions(4, CLIENT_SENDER, REPLICAS, 4, now);
@@ -172,7 +222,10 @@ t.test('in which version to write to whom', (t) => {
     after(201);
     t.equal(versions.versionFor(1), 3, 'an answer is missing: it may be an older one by now');
     t.ok(versions.helloDue(1));
-    t.same([0, 1, 2].map((replica) => versions.writtenTo(replica)), [3, 3, 3]);
+    t.same(
+      [0, 1, 2].map((replica) => versions.writtenTo(replica)),
+      [3, 3, 3],
+    );
     versions.heard(1, 4);
     t.equal(versions.versionFor(1), 4);
     versions.heard(1, 3);
@@ -234,7 +287,12 @@ function transportOf(sent: { to: number; bytes: Uint8Array }[]): Transport {
 }
 
 t.test('a client and a replica, of either version, find the newest one that both speak', (t) => {
-  for (const [clientSpeaks, replicaSpeaks] of [[4, 4], [4, 3], [3, 4], [3, 3]] as const) {
+  for (const [clientSpeaks, replicaSpeaks] of [
+    [4, 4],
+    [4, 3],
+    [3, 4],
+    [3, 3],
+  ] as const) {
     const now = { monotonicUs: 0.5 };
     const wire: { to: number; bytes: Uint8Array }[] = [];
     const heard = { client: 0, replica: 0 };
@@ -243,7 +301,10 @@ t.test('a client and a replica, of either version, find the newest one that both
       const versions = new PeerVersions(newest, sender, REPLICAS, endpoints, now);
       const transport = transportOf(wire);
       const outbox = new DatagramOutbox(transport, envelope, 400, undefined, versions);
-      const reader = new DatagramReader(envelope, transport, sender !== CLIENT_SENDER, received, undefined, { peers: versions, hello: (to) => outbox.hello(to) });
+      const reader = new DatagramReader(envelope, transport, sender !== CLIENT_SENDER, received, undefined, {
+        peers: versions,
+        hello: (to) => outbox.hello(to),
+      });
       const say = (to: number): void => {
         const o = outbox.reserve(to, Plea.size);
         begin(Plea, outbox.bytes, o);
@@ -280,7 +341,14 @@ t.test('a client and a replica, of either version, find the newest one that both
 t.test('an outbox says nothing that the peer does not know, and leaves room for what is longer there', (t) => {
   const sent: { to: number; bytes: Uint8Array }[] = [];
   const envelope = new Envelope(hash, 1, 2, 0, REPLICAS);
-  const outbox = new DatagramOutbox(transportOf(sent), envelope, 200, undefined, { versionFor: (to) => (to === 1 ? PREVIOUS_WIRE_VERSION : WIRE_VERSION), helloDue: () => false }, new Translator(MESSAGES, lengthOf));
+  const outbox = new DatagramOutbox(
+    transportOf(sent),
+    envelope,
+    200,
+    undefined,
+    { versionFor: (to) => (to === 1 ? PREVIOUS_WIRE_VERSION : WIRE_VERSION), helloDue: () => false },
+    new Translator(MESSAGES, lengthOf),
+  );
   const say = (to: number, message: Layout, data: string): void => {
     const bytes = written(message, 5, 6, data);
     const o = outbox.reserve(to, bytes.length);
@@ -293,10 +361,21 @@ t.test('an outbox says nothing that the peer does not know, and leaves room for 
     say(to, Longer, 'two');
   }
   outbox.flush();
-  const contents = sent.map(({ bytes }) => (unpackr.unpackMultiple(bytes.slice(ENVELOPE_BYTES)) as unknown[][]).map((values) => values.map((value) => (value instanceof Uint8Array ? Buffer.from(value).toString() : value))));
+  const contents = sent.map(({ bytes }) =>
+    (unpackr.unpackMultiple(bytes.slice(ENVELOPE_BYTES)) as unknown[][]).map((values) =>
+      values.map((value) => (value instanceof Uint8Array ? Buffer.from(value).toString() : value)),
+    ),
+  );
   t.same(contents, [
-    [[51, 5, 0n, 6, 'one'], [50, 5, 6, 'two']],
-    [[51, 5, 6, 'one'], [54, 5], [50, 5, 0n, 6, 0, 'two']],
+    [
+      [51, 5, 0n, 6, 'one'],
+      [50, 5, 6, 'two'],
+    ],
+    [
+      [51, 5, 6, 'one'],
+      [54, 5],
+      [50, 5, 0n, 6, 0, 'two'],
+    ],
   ]);
   t.same([outbox.unknownToPeer, outbox.messages], [1, 5]);
   sent.length = 0;
@@ -306,7 +385,11 @@ t.test('an outbox says nothing that the peer does not know, and leaves room for 
   outbox.flush();
   say(1, Shorter, 'x'.repeat(fits + 1));
   outbox.flush();
-  t.same(sent.map(({ bytes }) => bytes.length), [200, 201], 'the second travels alone');
+  t.same(
+    sent.map(({ bytes }) => bytes.length),
+    [200, 201],
+    'the second travels alone',
+  );
   say(1, New, '');
   outbox.flush();
   t.equal(sent.length, 2, 'a datagram without a message does not leave');

@@ -3,11 +3,43 @@ import t from 'tap';
 import { isDeepStrictEqual } from 'node:util';
 import { Unpackr } from 'msgpackr';
 import { loadHash } from '../../src/native/hash64.js';
-import { CLIENT_SENDER, DROP_REASON_NAMES, ENVELOPE_BYTES, Envelope, MAX_DATAGRAM_BYTES } from '../../src/wire/envelope.js';
+import {
+  CLIENT_SENDER,
+  DROP_REASON_NAMES,
+  ENVELOPE_BYTES,
+  Envelope,
+  MAX_DATAGRAM_BYTES,
+} from '../../src/wire/envelope.js';
 import { WIRE_VERSION } from '../../src/wire/versions.js';
 import { begin, defineMessage, draw, type Layout } from '../../src/wire/layout.js';
-import { ALL_MESSAGES, layoutOf, Malformed, nameOf, REJECT_REASON_NAMES, RejectReason, REPLICA_STATUS_NAMES, ReplicaStatus, Request, typeOf, validate, validatePrevious } from '../../src/wire/messages.js';
-import { addHi, addLo, compareU64, differenceU64, readI32, readIndex, readU16, toBigInt, toHex, writeI32, writeIndex, writeU16 } from '../../src/wire/u64.js';
+import {
+  ALL_MESSAGES,
+  layoutOf,
+  Malformed,
+  nameOf,
+  REJECT_REASON_NAMES,
+  RejectReason,
+  REPLICA_STATUS_NAMES,
+  ReplicaStatus,
+  Request,
+  typeOf,
+  validate,
+  validatePrevious,
+} from '../../src/wire/messages.js';
+import {
+  addHi,
+  addLo,
+  compareU64,
+  differenceU64,
+  readI32,
+  readIndex,
+  readU16,
+  toBigInt,
+  toHex,
+  writeI32,
+  writeIndex,
+  writeU16,
+} from '../../src/wire/u64.js';
 
 const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 t.comment(`SEED=${SEED} replays the random contents`);
@@ -67,8 +99,12 @@ function read(message: Layout, bytes: Uint8Array, offset: number): Record<string
   const values: Record<string, Value> = {};
   for (const [field, kind] of Object.entries(message.fields)) {
     const at = offset + message.at[field]!;
-    if (kind === 'bin16') values[field] = bytes.slice(offset + message.size, offset + message.size + readU16(bytes, at));
-    else if (kind === 'u64') values[field] = INDEX_FIELDS.test(field) ? BigInt(readIndex(bytes, at)) : toBigInt(readI32(bytes, at), readI32(bytes, at + 4));
+    if (kind === 'bin16')
+      values[field] = bytes.slice(offset + message.size, offset + message.size + readU16(bytes, at));
+    else if (kind === 'u64')
+      values[field] = INDEX_FIELDS.test(field)
+        ? BigInt(readIndex(bytes, at))
+        : toBigInt(readI32(bytes, at), readI32(bytes, at + 4));
     else if (kind === 'u8') values[field] = bytes[at]!;
     else if (kind === 'u16') values[field] = readU16(bytes, at);
     else if (kind === 'u32') values[field] = readI32(bytes, at) >>> 0;
@@ -81,7 +117,8 @@ function randomValues(message: Layout): Record<string, Value> {
   const values: Record<string, Value> = {};
   for (const [field, kind] of Object.entries(message.fields)) {
     if (kind === 'bin16') values[field] = randomBytes(below(4) === 0 ? 0 : below(300));
-    else if (kind === 'u64') values[field] = INDEX_FIELDS.test(field) ? BigInt.asUintN(53, randomBits(53)) : randomBits(64);
+    else if (kind === 'u64')
+      values[field] = INDEX_FIELDS.test(field) ? BigInt.asUintN(53, randomBits(53)) : randomBits(64);
     else if (kind === 'i32') values[field] = Number(BigInt.asIntN(32, randomBits(32)));
     else values[field] = Number(randomBits(kind === 'u8' ? 8 : kind === 'u16' ? 16 : 32));
   }
@@ -93,13 +130,17 @@ function oracle(message: Layout, decoded: Value[]): Record<string, Value> {
   const values: Record<string, Value> = {};
   Object.entries(message.fields).forEach(([field, kind], i) => {
     const value = decoded[i + 1]!;
-    values[field] = kind === 'u64' ? BigInt(value as bigint) : kind === 'bin16' ? new Uint8Array(value as Uint8Array) : value;
+    values[field] =
+      kind === 'u64' ? BigInt(value as bigint) : kind === 'bin16' ? new Uint8Array(value as Uint8Array) : value;
   });
   return values;
 }
 
 t.test('msgpackr decodes every message, in both versions, to the values that were written, and so do we', (t) => {
-  const inBoth = ALL_MESSAGES.flatMap((each): [Layout, typeof validate][] => [[each, validate], ...(each.previous === undefined ? [] : [[each.previous, validatePrevious] as [Layout, typeof validate]])]);
+  const inBoth = ALL_MESSAGES.flatMap((each): [Layout, typeof validate][] => [
+    [each, validate],
+    ...(each.previous === undefined ? [] : [[each.previous, validatePrevious] as [Layout, typeof validate]]),
+  ]);
   t.ok(inBoth.length > ALL_MESSAGES.length);
   for (const [message, validate] of inBoth) {
     for (let round = 0; round < 50; round++) {
@@ -108,12 +149,16 @@ t.test('msgpackr decodes every message, in both versions, to the values that wer
       const offset = below(40);
       const length = write(message, values, bytes, offset);
       const label = `${message.name}, SEED=${SEED}`;
-      if (validate(bytes, offset, bytes.length) !== length) t.fail(`${label}: validate says ${validate(bytes, offset, bytes.length)}, not ${length}`);
+      if (validate(bytes, offset, bytes.length) !== length)
+        t.fail(`${label}: validate says ${validate(bytes, offset, bytes.length)}, not ${length}`);
       const decoded = unpackr.unpack(bytes.slice(offset, offset + length)) as Value[];
-      if (decoded[0] !== message.type || decoded.length !== Object.keys(message.fields).length + 1) t.fail(`${label}: array ${String(decoded)}`);
+      if (decoded[0] !== message.type || decoded.length !== Object.keys(message.fields).length + 1)
+        t.fail(`${label}: array ${String(decoded)}`);
       if (!isDeepStrictEqual(oracle(message, decoded), values)) t.strictSame(oracle(message, decoded), values, label);
-      if (!isDeepStrictEqual(read(message, bytes, offset), values)) t.strictSame(read(message, bytes, offset), values, label);
-      if (bytes.subarray(0, offset).some((b) => b !== 0xee) || bytes.subarray(offset + length).some((b) => b !== 0xee)) t.fail(`${label}: wrote outside of the message`);
+      if (!isDeepStrictEqual(read(message, bytes, offset), values))
+        t.strictSame(read(message, bytes, offset), values, label);
+      if (bytes.subarray(0, offset).some((b) => b !== 0xee) || bytes.subarray(offset + length).some((b) => b !== 0xee))
+        t.fail(`${label}: wrote outside of the message`);
     }
     if (message.type !== layoutOf(message.type)?.type) t.fail(`${message.name} is not in the table`);
     t.equal(nameOf(message.type), message.name);
@@ -132,7 +177,11 @@ t.test('a datagram is an envelope and messages, one after the other, for any msg
   }
   new Envelope(hash, 0x01234567, 0x89abcdef | 0, 2, 3).seal(bytes, 0, length);
   const [magic, cluster, sender, key, mac] = (unpackr.unpackMultiple(bytes.slice(0, length)) as Value[][])[0]!;
-  t.equal(magic, 0x4a495400 + (WIRE_VERSION << 4) + WIRE_VERSION, 'written in this version, by a sender that speaks no newer one');
+  t.equal(
+    magic,
+    0x4a495400 + (WIRE_VERSION << 4) + WIRE_VERSION,
+    'written in this version, by a sender that speaks no newer one',
+  );
   t.equal(cluster, 0x0123456789abcdefn);
   t.equal(sender, 2);
   t.equal(key, 0);
@@ -158,7 +207,8 @@ t.test('validate: every prefix of a message is truncated, and nothing at or beyo
     const bytes = new Uint8Array(2000);
     const length = write(message, values, bytes, 0);
     for (let cut = 0; cut < length; cut++) {
-      if (validate(bytes, 0, cut) !== Malformed.truncated) t.fail(`${message.name} cut at ${cut}: ${validate(bytes, 0, cut)}`);
+      if (validate(bytes, 0, cut) !== Malformed.truncated)
+        t.fail(`${message.name} cut at ${cut}: ${validate(bytes, 0, cut)}`);
     }
     t.equal(validate(bytes, 0, length), length, message.name);
     t.equal(validate(bytes.slice(0, length), 0, length), length);
@@ -166,31 +216,38 @@ t.test('validate: every prefix of a message is truncated, and nothing at or beyo
   t.end();
 });
 
-t.test('validate: a flipped bit in a header, type or marker is refused; in a value it is another value or refused, never an exception', (t) => {
-  for (const message of ALL_MESSAGES) {
-    const bytes = new Uint8Array(2000);
-    const length = write(message, randomValues(message), bytes, 0);
-    const fixed = new Set(Array.from(message.marks, (mark) => mark >>> 8));
-    const bin = message.hasBytes ? message.size - 2 : -1;
-    for (let bit = 0; bit < length * 8; bit++) {
-      const at = bit >> 3;
-      bytes[at]! ^= 1 << (bit & 7);
-      const result = validate(bytes, 0, length);
-      if (fixed.has(at)) {
-        // The type may become that of another message, whose markers do not fit; but ViewChange and Plea differ in nothing
-        // else, there only the checksum of the envelope tells.
-        const other = layoutOf(bytes[1]!);
-        const twin = at === 1 && other !== undefined && other.template.every((value, i) => i === 1 || value === message.template[i]);
-        if (result >= 0 && !twin) t.fail(`${message.name}: bit ${bit} of the fixed part flipped and taken`);
-      } else if (at === bin || at === bin + 1) {
-        if (result > length) t.fail(`${message.name}: longer than what is there`);
-      } else if (result !== length && result !== Malformed.number) t.fail(`${message.name}: bit ${bit} of a value gives ${result}`);
-      bytes[at]! ^= 1 << (bit & 7);
+t.test(
+  'validate: a flipped bit in a header, type or marker is refused; in a value it is another value or refused, never an exception',
+  (t) => {
+    for (const message of ALL_MESSAGES) {
+      const bytes = new Uint8Array(2000);
+      const length = write(message, randomValues(message), bytes, 0);
+      const fixed = new Set(Array.from(message.marks, (mark) => mark >>> 8));
+      const bin = message.hasBytes ? message.size - 2 : -1;
+      for (let bit = 0; bit < length * 8; bit++) {
+        const at = bit >> 3;
+        bytes[at]! ^= 1 << (bit & 7);
+        const result = validate(bytes, 0, length);
+        if (fixed.has(at)) {
+          // The type may become that of another message, whose markers do not fit; but ViewChange and Plea differ in nothing
+          // else, there only the checksum of the envelope tells.
+          const other = layoutOf(bytes[1]!);
+          const twin =
+            at === 1 &&
+            other !== undefined &&
+            other.template.every((value, i) => i === 1 || value === message.template[i]);
+          if (result >= 0 && !twin) t.fail(`${message.name}: bit ${bit} of the fixed part flipped and taken`);
+        } else if (at === bin || at === bin + 1) {
+          if (result > length) t.fail(`${message.name}: longer than what is there`);
+        } else if (result !== length && result !== Malformed.number)
+          t.fail(`${message.name}: bit ${bit} of a value gives ${result}`);
+        bytes[at]! ^= 1 << (bit & 7);
+      }
+      t.equal(validate(bytes, 0, length), length, message.name);
     }
-    t.equal(validate(bytes, 0, length), length, message.name);
-  }
-  t.end();
-});
+    t.end();
+  },
+);
 
 t.test('validate: an index above 2^53 − 1 is refused', (t) => {
   let fields = 0;
@@ -227,7 +284,8 @@ t.test('random blobs are refused by validate and by the envelope, without except
     const length = validate(blob, 0, blob.length);
     // ViewChange and Plea have a single marker: a blob may well be one.
     if (length >= 0 && length > blob.length) t.fail(`validate took more than there is, SEED=${SEED}`);
-    if (length >= 0 && layoutOf(blob[1]!)!.marks.length > 5) t.fail(`validate took noise for a ${nameOf(blob[1]!)}, SEED=${SEED}`);
+    if (length >= 0 && layoutOf(blob[1]!)!.marks.length > 5)
+      t.fail(`validate took noise for a ${nameOf(blob[1]!)}, SEED=${SEED}`);
     if (envelope.open(blob, 0, blob.length) >= 0) t.fail(`the envelope took noise, SEED=${SEED}`);
   }
   t.ok(plausible > 5000);
@@ -237,14 +295,16 @@ t.test('random blobs are refused by validate and by the envelope, without except
 /** A sealed datagram with one request. */
 function datagram(sender = 1): Uint8Array {
   const bytes = new Uint8Array(400);
-  const length = ENVELOPE_BYTES + write(Request, { ...randomValues(Request), operation: randomBytes(60) }, bytes, ENVELOPE_BYTES);
+  const length =
+    ENVELOPE_BYTES + write(Request, { ...randomValues(Request), operation: randomBytes(60) }, bytes, ENVELOPE_BYTES);
   new Envelope(hash, 7, 8, sender, 3).seal(bytes, 0, length);
   return bytes.slice(0, length);
 }
 
 t.test('envelope: opens what was sealed and says who sent it', (t) => {
   const receiver = new Envelope(hash, 7, 8, 0, 3);
-  for (const sender of [0, 1, 2, CLIENT_SENDER]) t.equal(receiver.open(datagram(sender), 0, datagram(sender).length), sender);
+  for (const sender of [0, 1, 2, CLIENT_SENDER])
+    t.equal(receiver.open(datagram(sender), 0, datagram(sender).length), sender);
   const bytes = new Uint8Array(500);
   const sealed = datagram(2);
   bytes.set(sealed, 33);
@@ -255,7 +315,8 @@ t.test('envelope: opens what was sealed and says who sent it', (t) => {
 t.test('envelope: every prefix and every flipped bit is refused', (t) => {
   const receiver = new Envelope(hash, 7, 8, 0, 3);
   const sealed = datagram();
-  for (let cut = 0; cut < sealed.length; cut++) if (receiver.open(sealed.slice(), 0, cut) >= 0) t.fail(`prefix of ${cut} bytes taken`);
+  for (let cut = 0; cut < sealed.length; cut++)
+    if (receiver.open(sealed.slice(), 0, cut) >= 0) t.fail(`prefix of ${cut} bytes taken`);
   for (let bit = 0; bit < sealed.length * 8; bit++) {
     const bytes = sealed.slice();
     bytes[bit >> 3]! ^= 1 << (bit & 7);
@@ -268,7 +329,8 @@ t.test('envelope: every prefix and every flipped bit is refused', (t) => {
 });
 
 t.test('envelope: each refusal has its name', (t) => {
-  const open = (bytes: Uint8Array, length = bytes.length, replicas = 3): string => DROP_REASON_NAMES[-new Envelope(hash, 7, 8, 0, replicas).open(bytes, 0, length)]!;
+  const open = (bytes: Uint8Array, length = bytes.length, replicas = 3): string =>
+    DROP_REASON_NAMES[-new Envelope(hash, 7, 8, 0, replicas).open(bytes, 0, length)]!;
   const changed = (at: number, value: number, bytes = datagram()): Uint8Array => {
     bytes[at] = value;
     return bytes;
@@ -277,7 +339,8 @@ t.test('envelope: each refusal has its name', (t) => {
   t.equal(open(new Uint8Array(MAX_DATAGRAM_BYTES + 1)), 'oversized');
   t.equal(open(changed(0, 0x94)), 'marker');
   t.equal(open(changed(2, 0x4b)), 'magic');
-  for (const byte of [0, 3, 0x02, 0x22, 0x34, 0x45, 0x55, 0x40, 0xff]) t.equal(open(changed(5, byte)), 'version', `version byte ${byte}`);
+  for (const byte of [0, 3, 0x02, 0x22, 0x34, 0x45, 0x55, 0x40, 0xff])
+    t.equal(open(changed(5, byte)), 'version', `version byte ${byte}`);
   t.equal(open(changed(14, 9)), 'cluster');
   t.equal(open(datagram(5)), 'sender', 'a replica beyond the cluster');
   t.equal(open(changed(22, 1)), 'key');
@@ -291,13 +354,21 @@ t.test('the drawing of the docs agrees with the offsets', (t) => {
   const widths: Record<string, number> = { u8: 1, u16: 2, u32: 4, u64: 8, i32: 4, bin16: 2 };
   for (const message of ALL_MESSAGES) {
     const [title, , array, type, ...rows] = draw(message).split('\n');
-    t.equal(title, `${message.name} (type ${message.type}, ${message.size} bytes${message.hasBytes ? ' + bytes' : ''})`);
-    t.match(array, new RegExp(`^ +0  0x${message.template[0]!.toString(16)} .*array of ${Object.keys(message.fields).length + 1}$`));
+    t.equal(
+      title,
+      `${message.name} (type ${message.type}, ${message.size} bytes${message.hasBytes ? ' + bytes' : ''})`,
+    );
+    t.match(
+      array,
+      new RegExp(`^ +0  0x${message.template[0]!.toString(16)} .*array of ${Object.keys(message.fields).length + 1}$`),
+    );
     t.match(type, new RegExp(`^ +1  0x${message.type.toString(16).padStart(2, '0')} .*type$`));
     let end = 2;
     t.equal(rows.length, Object.keys(message.fields).length);
     Object.entries(message.fields).forEach(([field, kind], i) => {
-      const [, offset, marker, width, name, drawnKind] = /^ *(\d+) {2}0x([0-9a-f]{2}) +(\d+) {2}(\w+) (\w+)/.exec(rows[i]!)!;
+      const [, offset, marker, width, name, drawnKind] = /^ *(\d+) {2}0x([0-9a-f]{2}) +(\d+) {2}(\w+) (\w+)/.exec(
+        rows[i]!,
+      )!;
       t.equal(name, field);
       t.equal(drawnKind, kind);
       t.equal(Number(width), widths[kind]);
@@ -318,19 +389,28 @@ t.test('a wrong table is refused when it is defined', (t) => {
   const many = Object.fromEntries(Array.from({ length: 15 }, (_, i) => [`f${i}`, 'u8' as const]));
   t.throws(() => defineMessage('M', 1, many), /15 fields/);
   t.equal(new Set(ALL_MESSAGES.map((message) => message.type)).size, ALL_MESSAGES.length, 'types are distinct');
-  t.ok(ALL_MESSAGES.every((message) => Object.keys(message.fields)[0] === 'view'), 'view comes first everywhere');
+  t.ok(
+    ALL_MESSAGES.every((message) => Object.keys(message.fields)[0] === 'view'),
+    'view comes first everywhere',
+  );
   t.end();
 });
 
 t.test('codes have names', (t) => {
-  for (const [name, code] of Object.entries(RejectReason)) t.equal(REJECT_REASON_NAMES[code]!.replaceAll('-', ''), name.toLowerCase());
-  for (const [name, code] of Object.entries(ReplicaStatus)) t.equal(REPLICA_STATUS_NAMES[code]!.replaceAll('-', ''), name.toLowerCase());
-  for (const [name, code] of Object.entries(Malformed)) t.equal(DROP_REASON_NAMES[-code]!.replaceAll('-', ''), name.toLowerCase());
+  for (const [name, code] of Object.entries(RejectReason))
+    t.equal(REJECT_REASON_NAMES[code]!.replaceAll('-', ''), name.toLowerCase());
+  for (const [name, code] of Object.entries(ReplicaStatus))
+    t.equal(REPLICA_STATUS_NAMES[code]!.replaceAll('-', ''), name.toLowerCase());
+  for (const [name, code] of Object.entries(Malformed))
+    t.equal(DROP_REASON_NAMES[-code]!.replaceAll('-', ''), name.toLowerCase());
   t.end();
 });
 
 t.test('64-bit halves compute what BigInt computes', (t) => {
-  const halves = (value: bigint): [number, number] => [Number(BigInt.asIntN(32, value >> 32n)), Number(BigInt.asIntN(32, value))];
+  const halves = (value: bigint): [number, number] => [
+    Number(BigInt.asIntN(32, value >> 32n)),
+    Number(BigInt.asIntN(32, value)),
+  ];
   for (let i = 0; i < 5000; i++) {
     const a = randomBits(64);
     const b = below(3) === 0 ? BigInt.asUintN(64, a + BigInt(below(5) - 2)) : randomBits(64);
@@ -341,12 +421,15 @@ t.test('64-bit halves compute what BigInt computes', (t) => {
     if (Math.sign(compareU64(aHi, aLo, bHi, bLo)) !== (a < b ? -1 : a > b ? 1 : 0)) t.fail(`compare ${label}`);
     if (toBigInt(aHi, aLo) !== a) t.fail(`toBigInt ${label}`);
     if (toHex(aHi, aLo) !== a.toString(16).padStart(16, '0')) t.fail(`toHex ${label}`);
-    if (toBigInt(addHi(aHi, aLo, Number(delta)), addLo(aLo, Number(delta))) !== BigInt.asUintN(64, a + delta)) t.fail(`add ${label}`);
+    if (toBigInt(addHi(aHi, aLo, Number(delta)), addLo(aLo, Number(delta))) !== BigInt.asUintN(64, a + delta))
+      t.fail(`add ${label}`);
     const difference = a - b;
-    if (difference > -(1n << 53n) && difference < 1n << 53n && differenceU64(aHi, aLo, bHi, bLo) !== Number(difference)) t.fail(`difference ${label}`);
+    if (difference > -(1n << 53n) && difference < 1n << 53n && differenceU64(aHi, aLo, bHi, bLo) !== Number(difference))
+      t.fail(`difference ${label}`);
     const bytes = new Uint8Array(8);
     writeIndex(bytes, 0, Number(delta));
-    if (Buffer.from(bytes).readBigUInt64BE() !== delta || readIndex(bytes, 0) !== Number(delta)) t.fail(`index ${label}`);
+    if (Buffer.from(bytes).readBigUInt64BE() !== delta || readIndex(bytes, 0) !== Number(delta))
+      t.fail(`index ${label}`);
   }
   t.pass('5,000 rounds');
   t.end();

@@ -29,7 +29,8 @@ const BASELINES = ['c-echo-block', 'c-echo-spin', 'dgram-echo', 'unreplicated'] 
 export const benchCompare = defineCommand(
   {
     name: 'bench compare',
-    summary: 'Measures a cluster on loopback beside baselines of the same shape, in turns: medians of the rounds, and ratios. Lists are separated by commas; every combination is measured.',
+    summary:
+      'Measures a cluster on loopback beside baselines of the same shape, in turns: medians of the rounds, and ratios. Lists are separated by commas; every combination is measured.',
     positionals: [],
     flags: {
       local: { kind: 'text', value: 'N,…', default: '3', help: 'replicas' },
@@ -39,15 +40,32 @@ export const benchCompare = defineCommand(
       operations: { kind: 'text', value: 'write,read', default: 'write', help: 'what the clients do' },
       machine: { kind: 'choice', choices: ['echo', 'kv'], default: 'echo', help: 'the state machine' },
       transport: { kind: 'text', value: 'LIST', default: 'auto', help: `of ${TRANSPORT_KINDS.join(', ')}` },
-      idle: { kind: 'text', value: 'LIST', help: `of ${IDLE_STRATEGIES.join(', ')}; dgram always blocks (default: what the transport does by itself)` },
+      idle: {
+        kind: 'text',
+        value: 'LIST',
+        help: `of ${IDLE_STRATEGIES.join(', ')}; dgram always blocks (default: what the transport does by itself)`,
+      },
       durability: DURABILITY_FLAG,
-      'datagram-bytes': { kind: 'bytes', min: 256, max: 60_000, help: `what a datagram of several messages grows to, ours and the baselines' (default ${JUMBO_DATAGRAM_BYTES}, as on loopback; ${DEFAULT_DATAGRAM_BYTES} is Ethernet)` },
-      baselines: { kind: 'text', value: 'LIST', default: BASELINES.join(','), help: 'what to measure beside it, or none; c-echo is compiled when it is asked for' },
+      'datagram-bytes': {
+        kind: 'bytes',
+        min: 256,
+        max: 60_000,
+        help: `what a datagram of several messages grows to, ours and the baselines' (default ${JUMBO_DATAGRAM_BYTES}, as on loopback; ${DEFAULT_DATAGRAM_BYTES} is Ethernet)`,
+      },
+      baselines: {
+        kind: 'text',
+        value: 'LIST',
+        default: BASELINES.join(','),
+        help: 'what to measure beside it, or none; c-echo is compiled when it is asked for',
+      },
       rounds: { kind: 'count', default: '3', min: 1, max: 1000, help: 'rounds of one run of each' },
       seconds: { kind: 'duration', default: '1s', min: 1e7, max: 3.6e12, help: 'how long a run is measured' },
       warmup: { kind: 'duration', default: '1s', max: 3.6e12, help: 'how long it runs before' },
     },
-    examples: ['jitpaxos bench compare --local 3', 'jitpaxos bench compare --points 1 --transport dgram,native --idle block,adaptive,busy --rounds 5 --json'],
+    examples: [
+      'jitpaxos bench compare --local 3',
+      'jitpaxos bench compare --points 1 --transport dgram,native --idle block,adaptive,busy --rounds 5 --json',
+    ],
   },
   async ({ values }, output) => {
     const points = pointsOf(values);
@@ -57,33 +75,67 @@ export const benchCompare = defineCommand(
     const timing = { warmupMs: values.warmup / 1e6, ms: values.seconds / 1e6 };
     using interruption = new Interruption();
     using program = baselines.some((name) => name.startsWith('c-echo')) ? await EchoProgram.build() : undefined;
-    const shared: Contestant[] = baselines.filter((name) => name !== 'unreplicated').map((name) => (name === 'dgram-echo' ? new DgramEcho() : new CEcho(program!, name === 'c-echo-spin' ? 'spin' : 'block')));
+    const shared: Contestant[] = baselines
+      .filter((name) => name !== 'unreplicated')
+      .map((name) =>
+        name === 'dgram-echo' ? new DgramEcho() : new CEcho(program!, name === 'c-echo-spin' ? 'spin' : 'block'),
+      );
     const reports: BenchReport[] = [];
-    const runs = points.length * values.rounds * (shared.length + wirings.length * (baselines.includes('unreplicated') ? 2 : 1));
+    const runs =
+      points.length * values.rounds * (shared.length + wirings.length * (baselines.includes('unreplicated') ? 2 : 1));
     let done = 0;
     let partial: string | null = null;
     for (const [index, point] of points.entries()) {
       const ours = wirings.map((wiring) => ({
         cluster: new OurCluster(nameOf('cluster', wiring), wiring, { durability }),
-        unreplicated: baselines.includes('unreplicated') ? new OurCluster(nameOf('unreplicated', wiring), wiring, { durability, replicas: 1 }) : undefined,
+        unreplicated: baselines.includes('unreplicated')
+          ? new OurCluster(nameOf('unreplicated', wiring), wiring, { durability, replicas: 1 })
+          : undefined,
       }));
-      const contestants = [...shared, ...ours.flatMap(({ cluster, unreplicated }) => (unreplicated === undefined ? [cluster] : [cluster, unreplicated]))];
+      const contestants = [
+        ...shared,
+        ...ours.flatMap(({ cluster, unreplicated }) =>
+          unreplicated === undefined ? [cluster] : [cluster, unreplicated],
+        ),
+      ];
       const measured = await interruption.during(
         () => output.note('ends after the run that is under way; Ctrl-C again ends at once'),
-        () => runRounds(contestants, point, timing, values.rounds, (_, name, run) => output.note(progressOf(++done, runs, point, name, run)), () => interruption.requested),
+        () =>
+          runRounds(
+            contestants,
+            point,
+            timing,
+            values.rounds,
+            (_, name, run) => output.note(progressOf(++done, runs, point, name, run)),
+            () => interruption.requested,
+          ),
       );
       const rounds = measured.get(contestants[0]!.name)!.length;
-      if (interruption.requested) partial = `interrupted after ${rounds} of ${values.rounds} rounds of point ${index + 1} of ${points.length}`;
+      if (interruption.requested)
+        partial = `interrupted after ${rounds} of ${values.rounds} rounds of point ${index + 1} of ${points.length}`;
       if (rounds === 0) break;
       for (const { cluster, unreplicated } of ours) {
         const theirs = new Map<string, readonly Measured[]>(shared.map(({ name }) => [name, measured.get(name)!]));
         if (unreplicated !== undefined) theirs.set('unreplicated', measured.get(unreplicated.name)!);
-        reports.push({ ...compareReport(point, durability, measured.get(cluster.name)!, theirs), partial: rounds < values.rounds ? partial : null });
+        reports.push({
+          ...compareReport(point, durability, measured.get(cluster.name)!, theirs),
+          partial: rounds < values.rounds ? partial : null,
+        });
       }
       if (partial !== null) break;
     }
     if (reports.length === 0) throw new CliError('interrupted', `${partial}, before a round was complete; run again`);
-    const result = { schema: 'jitpaxos.bench/1', command: 'compare', partial, rounds: values.rounds, secondsPerRun: timing.ms / 1000, warmupSeconds: timing.warmupMs / 1000, points: reports, host: hostInfo(), version: version() };
+    const result = {
+      schema: 'jitpaxos.bench/1',
+      command: 'compare',
+      partial,
+      rounds: values.rounds,
+      secondsPerRun: timing.ms / 1000,
+      warmupSeconds: timing.warmupMs / 1000,
+      points: reports,
+      host: hostInfo(),
+      version: version(),
+    };
     output.line(output.json ? JSON.stringify(result) : compareTable(reports, values.rounds, timing));
     if (partial !== null) throw new CliError('interrupted', `${partial}; what is printed was measured until then`);
     return Exit.done;
@@ -91,16 +143,35 @@ export const benchCompare = defineCommand(
 );
 
 /** Every combination of the lists. */
-function pointsOf(values: { local: string; clients: string; points: string; size: string; operations: string; machine: string; 'datagram-bytes': number | undefined }): Point[] {
+function pointsOf(values: {
+  local: string;
+  clients: string;
+  points: string;
+  size: string;
+  operations: string;
+  machine: string;
+  'datagram-bytes': number | undefined;
+}): Point[] {
   const machine = values.machine === 'kv' ? 'kv' : 'echo';
   const sizes = numbersOf('size', values.size, 1, machine === 'kv' ? KV_VALUE_BYTES_MAX : 48 * 1024, parseSize);
   const operations = wordsOf('operations', values.operations, ['write', 'read'] as const);
   const points: Point[] = [];
   for (const replicas of numbersOf('local', values.local, 1, MAX_REPLICAS)) {
-    if (replicas % 2 === 0) throw new CliError('flag-invalid', `--local ${replicas} is even; a cluster has an odd number of replicas`);
+    if (replicas % 2 === 0)
+      throw new CliError('flag-invalid', `--local ${replicas} is even; a cluster has an odd number of replicas`);
     for (const clients of numbersOf('clients', values.clients, 1, 256)) {
       for (const bytes of sizes) {
-        for (const operation of operations) for (const open of numbersOf('points', values.points, 1, 4096)) points.push({ replicas, clients, open, bytes, operation, machine, datagramBytes: values['datagram-bytes'] });
+        for (const operation of operations)
+          for (const open of numbersOf('points', values.points, 1, 4096))
+            points.push({
+              replicas,
+              clients,
+              open,
+              bytes,
+              operation,
+              machine,
+              datagramBytes: values['datagram-bytes'],
+            });
       }
     }
   }
@@ -110,20 +181,36 @@ function pointsOf(values: { local: string; clients: string; points: string; size
 /** Every combination that there is: dgram always blocks. */
 function wiringsOf(transports: string, idles: string | undefined): TransportChoice[] {
   const strategies = idles === undefined ? [undefined] : wordsOf('idle', idles, IDLE_STRATEGIES);
-  return wordsOf('transport', transports, TRANSPORT_KINDS).flatMap((transport): TransportChoice[] => (transport === 'dgram' ? [{ transport, idle: undefined }] : strategies.map((idle) => ({ transport, idle }))));
+  return wordsOf('transport', transports, TRANSPORT_KINDS).flatMap((transport): TransportChoice[] =>
+    transport === 'dgram' ? [{ transport, idle: undefined }] : strategies.map((idle) => ({ transport, idle })),
+  );
 }
 
-function numbersOf(flag: string, text: string, low: number, high: number, parse: (text: string) => number | undefined = parseCount): number[] {
+function numbersOf(
+  flag: string,
+  text: string,
+  low: number,
+  high: number,
+  parse: (text: string) => number | undefined = parseCount,
+): number[] {
   return text.split(',').map((part) => {
     const value = parse(part);
-    if (value === undefined || value < low || value > high) throw new CliError('flag-invalid', `--${flag}: "${part}" is no number from ${low} to ${high}; give one, or several with commas between them`);
+    if (value === undefined || value < low || value > high)
+      throw new CliError(
+        'flag-invalid',
+        `--${flag}: "${part}" is no number from ${low} to ${high}; give one, or several with commas between them`,
+      );
     return value;
   });
 }
 
 function wordsOf<const T extends string>(flag: string, text: string, known: readonly T[]): T[] {
   return text.split(',').map((word) => {
-    if (!known.includes(word as T)) throw new CliError('flag-invalid', `--${flag}: "${word}" is not known; give one or several of ${known.join(', ')}, with commas between them`);
+    if (!known.includes(word as T))
+      throw new CliError(
+        'flag-invalid',
+        `--${flag}: "${word}" is not known; give one or several of ${known.join(', ')}, with commas between them`,
+      );
     return word as T;
   });
 }
@@ -132,6 +219,12 @@ function nameOf(what: string, { transport, idle }: TransportChoice): string {
   return `${what} ${transport}${idle === undefined ? '' : `/${idle}`}`;
 }
 
-function progressOf(done: number, all: number, { replicas, clients, open, bytes, operation }: Point, name: string, { histogram, opsPerSecond }: Measured): string {
+function progressOf(
+  done: number,
+  all: number,
+  { replicas, clients, open, bytes, operation }: Point,
+  name: string,
+  { histogram, opsPerSecond }: Measured,
+): string {
   return `${done} of ${all}: ${replicas} replicas, ${clients} × ${open} open, ${bytes} bytes, ${operation}: ${name}: p50 ${formatDuration(histogram.quantile(0.5))}, ${formatCount(opsPerSecond)} operations/s`;
 }

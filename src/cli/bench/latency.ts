@@ -17,7 +17,16 @@ import { LocalCluster } from '../../measure/local-cluster.js';
 import { KEY_FILE_FLAG, setWorkerKeys } from '../../console/settings.js';
 import type { Mix, ReplicaAnswer, Workload } from '../../measure/load/messages.js';
 import { OPERATION_NAMES, VALUE_TAG_BYTES } from '../../measure/load/operations.js';
-import { largestError, checkAssertions, commandLine, hostInfo, parseAssertion, parseMix, tableOf, type BenchReport } from '../../measure/load/bench-report.js';
+import {
+  largestError,
+  checkAssertions,
+  commandLine,
+  hostInfo,
+  parseAssertion,
+  parseMix,
+  tableOf,
+  type BenchReport,
+} from '../../measure/load/bench-report.js';
 import { Timeline } from '../../measure/load/timeline.js';
 import { UsageMeter, type ClusterFacts } from '../../measure/load/usage.js';
 import { Workers, type LoadResult } from '../../measure/load/workers.js';
@@ -57,34 +66,71 @@ export const benchLatency = defineCommand(
     summary: 'Measures latency with a closed loop: C client processes, L operations open in each, N in all.',
     positionals: [],
     flags: {
-      local: { kind: 'count', value: 'N', min: 1, max: 13, help: 'start so many replicas on loopback for the measurement (default 3)' },
-      cluster: { kind: 'text', value: 'FILE', help: `measure this running cluster instead; with --machine kv it writes keys under ${BENCH_PREFIX} into its store, and removes them at the end` },
+      local: {
+        kind: 'count',
+        value: 'N',
+        min: 1,
+        max: 13,
+        help: 'start so many replicas on loopback for the measurement (default 3)',
+      },
+      cluster: {
+        kind: 'text',
+        value: 'FILE',
+        help: `measure this running cluster instead; with --machine kv it writes keys under ${BENCH_PREFIX} into its store, and removes them at the end`,
+      },
       'key-file': KEY_FILE_FLAG,
       clients: { kind: 'count', default: '1', min: 1, max: 256, help: 'client processes' },
       lanes: { kind: 'count', default: '1', min: 1, max: 4096, help: 'operations open at a time in each client' },
       ops: { kind: 'count', default: '50000', min: 1, max: 1e9, help: 'operations to measure, all clients together' },
-      warmup: { kind: 'count', max: 1e9, help: `operations before these, not measured (default a tenth of --ops, at most ${WARMUP_MAX})` },
+      warmup: {
+        kind: 'count',
+        max: 1e9,
+        help: `operations before these, not measured (default a tenth of --ops, at most ${WARMUP_MAX})`,
+      },
       size: { kind: 'bytes', default: '64', max: 48 * 1024, help: 'bytes of an operation (echo) or value (kv)' },
       ...TRANSPORT_FLAGS,
       durability: DURABILITY_FLAG,
-      machine: { kind: 'choice', choices: ['echo', 'kv'], default: 'echo', help: 'the state machine; a running cluster must have the same' },
-      mix: { kind: 'text', value: 'read=50,write=50', default: 'write=100', help: 'shares of the operations: read, write, and cas (kv only)' },
+      machine: {
+        kind: 'choice',
+        choices: ['echo', 'kv'],
+        default: 'echo',
+        help: 'the state machine; a running cluster must have the same',
+      },
+      mix: {
+        kind: 'text',
+        value: 'read=50,write=50',
+        default: 'write=100',
+        help: 'shares of the operations: read, write, and cas (kv only)',
+      },
       keys: { kind: 'count', default: '1000', min: 1, max: 1e6, help: 'different keys (kv)' },
       seed: { kind: 'count', default: '1', max: 2 ** 31 - 1, help: 'seed of the choice of operations and keys' },
       timeout: { kind: 'duration', default: '5s', min: 1e6, help: 'how long an operation may take' },
       history: { kind: 'text', value: 'FILE', help: 'write every operation for a checker (kv)' },
       hgrm: { kind: 'text', value: 'FILE', help: 'write the percentiles in the format of HdrHistogram' },
       report: { kind: 'text', value: 'FILE', help: 'write the report as one HTML file' },
-      assert: { kind: 'text', value: 'EXPR', many: true, help: "exit with 4 unless it holds, like 'p99<150us' or 'fastPathRatio>0.99'; may be repeated" },
+      assert: {
+        kind: 'text',
+        value: 'EXPR',
+        many: true,
+        help: "exit with 4 unless it holds, like 'p99<150us' or 'fastPathRatio>0.99'; may be repeated",
+      },
     },
-    examples: ['jitpaxos bench latency --local 3 --clients 1 --ops 50000 --size 64 --json', "jitpaxos bench latency --clients 2 --lanes 32 --machine kv --mix read=50,write=50 --assert 'p99<5ms'"],
+    examples: [
+      'jitpaxos bench latency --local 3 --clients 1 --ops 50000 --size 64 --json',
+      "jitpaxos bench latency --clients 2 --lanes 32 --machine kv --mix read=50,write=50 --assert 'p99<5ms'",
+    ],
   },
   async ({ values }, output) => {
     setWorkerKeys(values.cluster === undefined ? undefined : values['key-file']);
-    if (values.local !== undefined && values.cluster !== undefined) throw new CliError('flag-invalid', '--local and --cluster exclude each other; give one');
-    if (values.local !== undefined && values.local % 2 === 0) throw new CliError('flag-invalid', `--local ${values.local} is even; a cluster has an odd number of replicas`);
+    if (values.local !== undefined && values.cluster !== undefined)
+      throw new CliError('flag-invalid', '--local and --cluster exclude each other; give one');
+    if (values.local !== undefined && values.local % 2 === 0)
+      throw new CliError('flag-invalid', `--local ${values.local} is even; a cluster has an odd number of replicas`);
     if (values.history !== undefined && (values.machine !== 'kv' || values.size < VALUE_TAG_BYTES)) {
-      throw new CliError('flag-invalid', `--history needs --machine kv and a --size of at least ${VALUE_TAG_BYTES}, so that values differ; add them`);
+      throw new CliError(
+        'flag-invalid',
+        `--history needs --machine kv and a --size of at least ${VALUE_TAG_BYTES}, so that values differ; add them`,
+      );
     }
     const machine = values.machine === 'kv' ? 'kv' : 'echo';
     const choice = transportChoice(values);
@@ -93,16 +139,39 @@ export const benchLatency = defineCommand(
     const { clients, lanes, size, keys, seed, ops: operations } = values;
     const warmup = values.warmup ?? Math.min(WARMUP_MAX, Math.ceil(operations * WARMUP_SHARE));
     for (const flag of ['report', 'hgrm', 'history'] as const) checkWritable(flag, values[flag]);
-    const plan = { clients, lanes, operations, warmup, size, machine, mix, keys, seed, ...choice, timeoutMs: values.timeout / 1e6, history: values.history, timeline: values.report !== undefined, keyPrefix: `${BENCH_PREFIX}${values.history === undefined ? 'key-' : `h${randomBytes(4).toString('hex')}-`}` } as const; // a history starts with absent keys
+    const plan = {
+      clients,
+      lanes,
+      operations,
+      warmup,
+      size,
+      machine,
+      mix,
+      keys,
+      seed,
+      ...choice,
+      timeoutMs: values.timeout / 1e6,
+      history: values.history,
+      timeline: values.report !== undefined,
+      keyPrefix: `${BENCH_PREFIX}${values.history === undefined ? 'key-' : `h${randomBytes(4).toString('hex')}-`}`,
+    } as const; // a history starts with absent keys
 
     using interruption = new Interruption();
     let report: BenchReport;
     let load: LoadResult;
     if (values.cluster === undefined) {
-      await using cluster = await LocalCluster.start({ replicas: values.local ?? 3, machine, ...choice, durability: values.durability });
+      await using cluster = await LocalCluster.start({
+        replicas: values.local ?? 3,
+        machine,
+        ...choice,
+        durability: values.durability,
+      });
       [report, load] = await measure({ ...plan, clusterFile: cluster.clusterFile }, cluster, interruption, output);
     } else {
-      const written = machine === 'kv' && Object.keys(mix).some((operation) => operation !== 'read') ? new BenchKeys(values.cluster, plan.keyPrefix, keys, choice) : undefined;
+      const written =
+        machine === 'kv' && Object.keys(mix).some((operation) => operation !== 'read')
+          ? new BenchKeys(values.cluster, plan.keyPrefix, keys, choice)
+          : undefined;
       if (written !== undefined) output.note(written.announcement);
       try {
         [report, load] = await measure({ ...plan, clusterFile: values.cluster }, undefined, interruption, output);
@@ -116,13 +185,19 @@ export const benchLatency = defineCommand(
     output.line(output.json ? JSON.stringify(report) : tableOf(report));
     writeOutput('hgrm', values.hgrm, () => formatHgrm(load.histogram));
     writeOutput('report', values.report, () => benchPage(report));
-    if (typeof report.partial === 'string') throw new CliError('interrupted', `${report.partial}; what is printed was measured until then`);
+    if (typeof report.partial === 'string')
+      throw new CliError('interrupted', `${report.partial}; what is printed was measured until then`);
     checkAssertions(assertions, report);
     return Exit.done;
   },
 );
 
-async function measure(plan: Plan, local: LocalCluster | undefined, interruption: Interruption, output: Output): Promise<[BenchReport, LoadResult]> {
+async function measure(
+  plan: Plan,
+  local: LocalCluster | undefined,
+  interruption: Interruption,
+  output: Output,
+): Promise<[BenchReport, LoadResult]> {
   const { clients, lanes } = plan;
   using parts = plan.history === undefined ? undefined : new HistoryParts();
   const timeline = plan.timeline ? new Timeline(INTERVAL_MS) : undefined;
@@ -134,13 +209,23 @@ async function measure(plan: Plan, local: LocalCluster | undefined, interruption
     idle: plan.idle,
     workload: (index) => workloadOf(plan, index),
     ...(parts === undefined ? {} : { history: (index: number) => parts.path(index) }),
-    ...(timeline === undefined ? {} : { progressMs: INTERVAL_MS, onProgress: (_, histogram, counts) => timeline.add(performance.now() - startedMs, histogram, counts) }),
+    ...(timeline === undefined
+      ? {}
+      : {
+          progressMs: INTERVAL_MS,
+          onProgress: (_, histogram, counts) => timeline.add(performance.now() - startedMs, histogram, counts),
+        }),
   });
   try {
     const before = await local?.ask('meter-start');
     startedMs = performance.now();
-    output.note(`latency: ${formatCount(plan.operations)} operations, ${clients} client${clients === 1 ? '' : 's'} × ${lanes} open`);
-    const load = await interruption.during(() => workers.stop(), () => workers.run());
+    output.note(
+      `latency: ${formatCount(plan.operations)} operations, ${clients} client${clients === 1 ? '' : 's'} × ${lanes} open`,
+    );
+    const load = await interruption.during(
+      () => workers.stop(),
+      () => workers.run(),
+    );
     const after = await local?.ask('meter-stop');
     const facts = local === undefined ? await factsOf(plan.clusterFile) : undefined;
     if (parts !== undefined) mergeHistories(parts.paths(clients), plan.history!);
@@ -150,7 +235,9 @@ async function measure(plan: Plan, local: LocalCluster | undefined, interruption
     const report: BenchReport = {
       schema: 'jitpaxos.bench/1',
       command: 'latency',
-      partial: interruption.stopped ? `interrupted after ${formatCount(operations + load.counts.failed)} of ${formatCount(plan.operations)} operations` : null,
+      partial: interruption.stopped
+        ? `interrupted after ${formatCount(operations + load.counts.failed)} of ${formatCount(plan.operations)} operations`
+        : null,
       replicas: replicas.length,
       transport: first!.transport,
       idle: first!.idle,
@@ -174,18 +261,37 @@ async function measure(plan: Plan, local: LocalCluster | undefined, interruption
       failed: load.counts.failed,
       viewChanges: load.counts.viewChanges,
       cpuSeconds: {
-        client: round(load.workers.reduce((sum, worker) => sum + worker.cpuSeconds, 0), 3),
-        replicas: before === undefined || after === undefined ? null : after.map((answer, id) => (answer === undefined || before[id] === undefined ? null : round(answer.cpuSeconds - before[id].cpuSeconds, 3))),
+        client: round(
+          load.workers.reduce((sum, worker) => sum + worker.cpuSeconds, 0),
+          3,
+        ),
+        replicas:
+          before === undefined || after === undefined
+            ? null
+            : after.map((answer, id) =>
+                answer === undefined || before[id] === undefined
+                  ? null
+                  : round(answer.cpuSeconds - before[id].cpuSeconds, 3),
+              ),
       },
       allocatedBytesPerOp: allocated(load, after, operations),
-      clock: { ...(facts === undefined ? replicaClocks(after) : { source: facts.clockSource, errorNs: facts.clockErrorNs }), offsets: first!.clockOffsets },
+      clock: {
+        ...(facts === undefined ? replicaClocks(after) : { source: facts.clockSource, errorNs: facts.clockErrorNs }),
+        offsets: first!.clockOffsets,
+      },
       baselines: [],
       ratios: {},
       host: hostInfo(),
       version: version(),
       commandLine: commandLine(),
       histogram: load.histogram.toData(),
-      ...(timeline === undefined ? {} : { timeline: timeline.intervals().map((interval) => ({ ...interval, seconds: INTERVAL_MS / 1000, offeredPerSecond: null })) }),
+      ...(timeline === undefined
+        ? {}
+        : {
+            timeline: timeline
+              .intervals()
+              .map((interval) => ({ ...interval, seconds: INTERVAL_MS / 1000, offeredPerSecond: null })),
+          }),
     };
     return [report, load];
   } finally {
@@ -196,18 +302,41 @@ async function measure(plan: Plan, local: LocalCluster | undefined, interruption
 function workloadOf(plan: Plan, index: number): Workload {
   const share = (total: number): number => Math.floor(total / plan.clients) + (index < total % plan.clients ? 1 : 0);
   const { machine, lanes, size, mix, keys, timeoutMs } = plan;
-  return { machine, lanes, size, mix, keys, timeoutMs, keyPrefix: plan.keyPrefix, ownKeys: false, seed: plan.seed * 1000 + index, warmup: share(plan.warmup), operations: share(plan.operations) };
+  return {
+    machine,
+    lanes,
+    size,
+    mix,
+    keys,
+    timeoutMs,
+    keyPrefix: plan.keyPrefix,
+    ownKeys: false,
+    seed: plan.seed * 1000 + index,
+    warmup: share(plan.warmup),
+    operations: share(plan.operations),
+  };
 }
 
 /** Of the primary and the other members of the view that all replicas are in at the end; null when views changed meanwhile. */
-function allocated(load: LoadResult, answers: readonly (ReplicaAnswer | undefined)[] | undefined, operations: number): BenchReport['allocatedBytesPerOp'] {
-  const perOp = (bytes: number | undefined): number | null => (bytes === undefined || operations === 0 ? null : round(bytes / operations, 1));
-  const client = load.workers.every((worker) => worker.heap !== null) ? perOp(load.workers.reduce((sum, worker) => sum + worker.heap!.allocatedBytes, 0)) : null;
+function allocated(
+  load: LoadResult,
+  answers: readonly (ReplicaAnswer | undefined)[] | undefined,
+  operations: number,
+): BenchReport['allocatedBytesPerOp'] {
+  const perOp = (bytes: number | undefined): number | null =>
+    bytes === undefined || operations === 0 ? null : round(bytes / operations, 1);
+  const client = load.workers.every((worker) => worker.heap !== null)
+    ? perOp(load.workers.reduce((sum, worker) => sum + worker.heap!.allocatedBytes, 0))
+    : null;
   const heaps = answers?.map((answer) => answer?.heap?.allocatedBytes);
   const view = answers?.[0]?.status['view'];
-  if (heaps === undefined || typeof view !== 'number' || load.counts.viewChanges > 0) return { client, primary: null, member: null };
+  if (heaps === undefined || typeof view !== 'number' || load.counts.viewChanges > 0)
+    return { client, primary: null, member: null };
   const views = new Views(heaps.length);
-  const members = views.members(view).filter((id) => id !== views.primary(view)).map((id) => heaps[id]);
+  const members = views
+    .members(view)
+    .filter((id) => id !== views.primary(view))
+    .map((id) => heaps[id]);
   const known = members.filter((bytes) => bytes !== undefined);
   return {
     client,
@@ -227,8 +356,12 @@ async function factsOf(clusterFile: string): Promise<ClusterFacts> {
 }
 
 /** As the replicas say. */
-function replicaClocks(answers: readonly (ReplicaAnswer | undefined)[] | undefined): Pick<BenchReport['clock'], 'source' | 'errorNs'> {
-  const clocks = (answers ?? []).map((answer) => answer?.status['clock'] as { source?: string; errorBoundNs?: number } | undefined);
+function replicaClocks(
+  answers: readonly (ReplicaAnswer | undefined)[] | undefined,
+): Pick<BenchReport['clock'], 'source' | 'errorNs'> {
+  const clocks = (answers ?? []).map(
+    (answer) => answer?.status['clock'] as { source?: string; errorBoundNs?: number } | undefined,
+  );
   return { source: clocks.find((clock) => clock !== undefined)?.source ?? null, errorNs: largestError(clocks) };
 }
 

@@ -27,7 +27,13 @@ import { OPERATION_NAMES, VALUE_TAG_BYTES } from '../../measure/load/operations.
 import type { PacingKind } from '../../measure/load/pacer.js';
 import { isLost } from '../../measure/load/knee.js';
 import { intervalFor, Ramp, ratesBetween, type RampPlan } from '../../measure/load/ramp.js';
-import { checkAssertions, commandLine, parseAssertion, parseMix, type BenchReport } from '../../measure/load/bench-report.js';
+import {
+  checkAssertions,
+  commandLine,
+  parseAssertion,
+  parseMix,
+  type BenchReport,
+} from '../../measure/load/bench-report.js';
 import { UsageMeter } from '../../measure/load/usage.js';
 import { checkWritable, writeOutput, writingOutput } from '../../console/output-file.js';
 import { benchPage } from '../../measure/report/bench-page.js';
@@ -64,33 +70,108 @@ interface Setup extends TransportChoice {
 export const benchLoad = defineCommand(
   {
     name: 'bench load',
-    summary: 'Measures with an open loop: operations arrive at a chosen rate, and latency counts from when each was to be sent. With a range of rates it finds the knee.',
+    summary:
+      'Measures with an open loop: operations arrive at a chosen rate, and latency counts from when each was to be sent. With a range of rates it finds the knee.',
     positionals: [],
     flags: {
-      rate: { kind: 'text', value: 'R|FROM..TO', help: 'operations a second, all clients together: 10k, 1.5M; or a ramp: 10k..500k' },
-      steps: { kind: 'count', min: 2, max: 100, help: `rates of a ramp, each the same factor above the one before (default ${DEFAULT_STEPS}); it ends early when two in a row were not sustained` },
-      duration: { kind: 'duration', default: '10s', min: 1e8, max: 86_400e9, help: 'how long to measure, at each rate' },
-      warmup: { kind: 'duration', max: 3600e9, help: 'how long to load before that, not measured (default 1s, at most a quarter of the duration)' },
-      arrivals: { kind: 'choice', choices: ['poisson', 'even'], default: 'poisson', help: 'random, as independent users arrive, or at even distances' },
+      rate: {
+        kind: 'text',
+        value: 'R|FROM..TO',
+        help: 'operations a second, all clients together: 10k, 1.5M; or a ramp: 10k..500k',
+      },
+      steps: {
+        kind: 'count',
+        min: 2,
+        max: 100,
+        help: `rates of a ramp, each the same factor above the one before (default ${DEFAULT_STEPS}); it ends early when two in a row were not sustained`,
+      },
+      duration: {
+        kind: 'duration',
+        default: '10s',
+        min: 1e8,
+        max: 86_400e9,
+        help: 'how long to measure, at each rate',
+      },
+      warmup: {
+        kind: 'duration',
+        max: 3600e9,
+        help: 'how long to load before that, not measured (default 1s, at most a quarter of the duration)',
+      },
+      arrivals: {
+        kind: 'choice',
+        choices: ['poisson', 'even'],
+        default: 'poisson',
+        help: 'random, as independent users arrive, or at even distances',
+      },
       clients: { kind: 'count', default: '1', min: 1, max: 256, help: 'client processes that share the rate' },
-      lanes: { kind: 'count', default: '512', min: 1, max: 4096, help: 'operations that each client may have open; what arrives beyond waits, and its latency counts on' },
-      local: { kind: 'count', value: 'N', min: 1, max: 13, help: 'start so many replicas on loopback for the measurement (default 3)' },
-      cluster: { kind: 'text', value: 'FILE', help: `measure this running cluster instead; with --machine kv it writes keys under ${BENCH_PREFIX} into its store, and removes them at the end` },
+      lanes: {
+        kind: 'count',
+        default: '512',
+        min: 1,
+        max: 4096,
+        help: 'operations that each client may have open; what arrives beyond waits, and its latency counts on',
+      },
+      local: {
+        kind: 'count',
+        value: 'N',
+        min: 1,
+        max: 13,
+        help: 'start so many replicas on loopback for the measurement (default 3)',
+      },
+      cluster: {
+        kind: 'text',
+        value: 'FILE',
+        help: `measure this running cluster instead; with --machine kv it writes keys under ${BENCH_PREFIX} into its store, and removes them at the end`,
+      },
       'key-file': KEY_FILE_FLAG,
       ...TRANSPORT_FLAGS,
       durability: DURABILITY_FLAG,
-      pacing: { kind: 'choice', choices: ['spin', 'sleep'], default: 'sleep', help: 'how a client waits for the next arrival: sleep by a timer of the kernel, some 50 µs late; spin keeps a core busy and is on time' },
-      machine: { kind: 'choice', choices: ['echo', 'kv'], default: 'kv', help: 'the state machine; a running cluster must have the same' },
-      mix: { kind: 'text', value: 'read=90,write=10', default: 'read=50,write=50', help: 'shares of the operations: read, write, and cas (kv only)' },
-      size: { kind: 'text', value: 'SIZE|MIN..MAX', default: '64', help: 'bytes of an operation (echo) or value (kv); a range: all sizes in it alike' },
+      pacing: {
+        kind: 'choice',
+        choices: ['spin', 'sleep'],
+        default: 'sleep',
+        help: 'how a client waits for the next arrival: sleep by a timer of the kernel, some 50 µs late; spin keeps a core busy and is on time',
+      },
+      machine: {
+        kind: 'choice',
+        choices: ['echo', 'kv'],
+        default: 'kv',
+        help: 'the state machine; a running cluster must have the same',
+      },
+      mix: {
+        kind: 'text',
+        value: 'read=90,write=10',
+        default: 'read=50,write=50',
+        help: 'shares of the operations: read, write, and cas (kv only)',
+      },
+      size: {
+        kind: 'text',
+        value: 'SIZE|MIN..MAX',
+        default: '64',
+        help: 'bytes of an operation (echo) or value (kv); a range: all sizes in it alike',
+      },
       keys: { kind: 'count', default: '1000', min: 1, max: 1e6, help: 'different keys (kv)' },
-      distribution: { kind: 'choice', choices: ['uniform', 'zipfian'], default: 'uniform', help: `how keys are chosen; zipfian: few of them most of the time (skew ${ZIPF_THETA})` },
-      seed: { kind: 'count', max: 2 ** 31 - 1, help: 'seed of arrivals, operations and keys (default drawn, and printed)' },
+      distribution: {
+        kind: 'choice',
+        choices: ['uniform', 'zipfian'],
+        default: 'uniform',
+        help: `how keys are chosen; zipfian: few of them most of the time (skew ${ZIPF_THETA})`,
+      },
+      seed: {
+        kind: 'count',
+        max: 2 ** 31 - 1,
+        help: 'seed of arrivals, operations and keys (default drawn, and printed)',
+      },
       timeout: { kind: 'duration', default: '5s', min: 1e6, max: 3600e9, help: 'how long an operation may take' },
       history: { kind: 'text', value: 'FILE', help: 'write every operation for a checker (kv)' },
       hgrm: { kind: 'text', value: 'FILE', help: 'write the percentiles in the format of HdrHistogram' },
       report: { kind: 'text', value: 'FILE', help: 'write the report as one HTML file' },
-      assert: { kind: 'text', value: 'EXPR', many: true, help: "exit with 4 unless it holds, like 'p99<150us' or 'fastPathRatio>0.99'; may be repeated; of a ramp: at the knee" },
+      assert: {
+        kind: 'text',
+        value: 'EXPR',
+        many: true,
+        help: "exit with 4 unless it holds, like 'p99<150us' or 'fastPathRatio>0.99'; may be repeated; of a ramp: at the knee",
+      },
     },
     examples: [
       'jitpaxos bench load --local 3 --rate 5k --duration 30s --report load.html',
@@ -101,15 +182,24 @@ export const benchLoad = defineCommand(
   async ({ values }, output) => {
     const { local, history, keys, clients, lanes } = values;
     setWorkerKeys(values.cluster === undefined ? undefined : values['key-file']);
-    if (local !== undefined && values.cluster !== undefined) throw new CliError('flag-invalid', '--local and --cluster exclude each other; give one');
-    if (local !== undefined && local % 2 === 0) throw new CliError('flag-invalid', `--local ${local} is even; a cluster has an odd number of replicas`);
+    if (local !== undefined && values.cluster !== undefined)
+      throw new CliError('flag-invalid', '--local and --cluster exclude each other; give one');
+    if (local !== undefined && local % 2 === 0)
+      throw new CliError('flag-invalid', `--local ${local} is even; a cluster has an odd number of replicas`);
     const machine = values.machine === 'kv' ? 'kv' : 'echo';
     const [size, sizeMax] = parseSizes(values.size);
     if (history !== undefined && (machine !== 'kv' || size < VALUE_TAG_BYTES)) {
-      throw new CliError('flag-invalid', `--history needs --machine kv and a --size of at least ${VALUE_TAG_BYTES}, so that values differ; add them`);
+      throw new CliError(
+        'flag-invalid',
+        `--history needs --machine kv and a --size of at least ${VALUE_TAG_BYTES}, so that values differ; add them`,
+      );
     }
     const rates = parseRates(values.rate, values.steps);
-    if (rates[0]! < 0.1 * clients) throw new CliError('flag-invalid', `--rate ${values.rate} is less than one operation in ten seconds for each of ${clients} clients; use fewer clients`);
+    if (rates[0]! < 0.1 * clients)
+      throw new CliError(
+        'flag-invalid',
+        `--rate ${values.rate} is less than one operation in ten seconds for each of ${clients} clients; use fewer clients`,
+      );
     const mix = parseMix(values.mix, OPERATION_NAMES[machine]);
     const assertions = values.assert.map(parseAssertion);
     for (const flag of ['report', 'hgrm', 'history'] as const) checkWritable(flag, values[flag]);
@@ -141,14 +231,25 @@ export const benchLoad = defineCommand(
       },
     };
     using interruption = new Interruption();
-    const written = values.cluster !== undefined && machine === 'kv' && Object.keys(mix).some((operation) => operation !== 'read') ? new BenchKeys(values.cluster, setup.keyPrefix, keys, { transport: setup.transport, idle: setup.idle }) : undefined;
-    const { report: measured, failure } = await measureOn(local ?? 3, values.cluster, setup, output, interruption, written);
+    const written =
+      values.cluster !== undefined && machine === 'kv' && Object.keys(mix).some((operation) => operation !== 'read')
+        ? new BenchKeys(values.cluster, setup.keyPrefix, keys, { transport: setup.transport, idle: setup.idle })
+        : undefined;
+    const { report: measured, failure } = await measureOn(
+      local ?? 3,
+      values.cluster,
+      setup,
+      output,
+      interruption,
+      written,
+    );
     const report: BenchReport = written === undefined ? measured : { ...measured, keysLeft: await written.remove() };
     // The result first: a file that can't be written must not take it along.
     output.line(output.json ? JSON.stringify(report) : loadText(report));
     writeOutput('hgrm', values.hgrm, () => formatHgrm(Histogram.fromData(report.histogram!)));
     writeOutput('report', values.report, () => benchPage(report));
-    if (output.json) for (const [name, text] of verdictRows(report)) output.note(`${name}${name === '' ? '' : ': '}${text}`);
+    if (output.json)
+      for (const [name, text] of verdictRows(report)) output.note(`${name}${name === '' ? '' : ': '}${text}`);
     if (failure !== undefined) throw failure;
     checkAssertions(assertions, report);
     return Exit.done;
@@ -161,10 +262,21 @@ interface Measured {
   readonly failure: unknown;
 }
 
-async function measureOn(replicas: number, clusterFile: string | undefined, setup: Setup, output: Output, interruption: Interruption, written: BenchKeys | undefined): Promise<Measured> {
+async function measureOn(
+  replicas: number,
+  clusterFile: string | undefined,
+  setup: Setup,
+  output: Output,
+  interruption: Interruption,
+  written: BenchKeys | undefined,
+): Promise<Measured> {
   if (clusterFile !== undefined) {
     const { lanesPerSession } = loadCluster(clusterFile).limits;
-    if (setup.lanes > lanesPerSession) throw new CliError('flag-invalid', `--lanes ${setup.lanes} is above the limit lanesPerSession of ${clusterFile}, ${lanesPerSession}; use fewer lanes and more --clients`);
+    if (setup.lanes > lanesPerSession)
+      throw new CliError(
+        'flag-invalid',
+        `--lanes ${setup.lanes} is above the limit lanesPerSession of ${clusterFile}, ${lanesPerSession}; use fewer lanes and more --clients`,
+      );
     if (written !== undefined) output.note(written.announcement);
     try {
       return await measure(clusterFile, `${clusterFile}`, setup, output, interruption);
@@ -173,22 +285,54 @@ async function measureOn(replicas: number, clusterFile: string | undefined, setu
       throw error;
     }
   }
-  await using cluster = await LocalCluster.start({ replicas, machine: setup.machine, transport: setup.transport, idle: setup.idle, durability: setup.durability });
-  return await measure(cluster.clusterFile, `${replicas} replica${replicas === 1 ? '' : 's'} on loopback`, setup, output, interruption);
+  await using cluster = await LocalCluster.start({
+    replicas,
+    machine: setup.machine,
+    transport: setup.transport,
+    idle: setup.idle,
+    durability: setup.durability,
+  });
+  return await measure(
+    cluster.clusterFile,
+    `${replicas} replica${replicas === 1 ? '' : 's'} on loopback`,
+    setup,
+    output,
+    interruption,
+  );
 }
 
-async function measure(clusterFile: string, where: string, setup: Setup, output: Output, interruption: Interruption): Promise<Measured> {
+async function measure(
+  clusterFile: string,
+  where: string,
+  setup: Setup,
+  output: Output,
+  interruption: Interruption,
+): Promise<Measured> {
   const { ramp: plan, history, clients } = setup;
   using parts = history === undefined ? undefined : new HistoryParts();
   const meter = await UsageMeter.open(clusterFile);
   let load: OpenLoad | undefined;
   try {
     const { replicas, durability, clockSource, clockErrorNs } = await meter.facts();
-    load = await OpenLoad.start({ clients, cluster: clusterFile, transport: setup.transport, idle: setup.idle, pacing: setup.pacing, workload: (index) => workloadOf(setup, index), history: parts === undefined ? undefined : (index) => parts.path(index) });
+    load = await OpenLoad.start({
+      clients,
+      cluster: clusterFile,
+      transport: setup.transport,
+      idle: setup.idle,
+      pacing: setup.pacing,
+      workload: (index) => workloadOf(setup, index),
+      history: parts === undefined ? undefined : (index) => parts.path(index),
+    });
     const ramp = new Ramp(load, meter, plan);
-    const failure = await runShown(ramp, `${where}, ${clients} client${clients === 1 ? '' : 's'}, ${plan.kind} arrivals, seed ${plan.seed}`, output, interruption);
+    const failure = await runShown(
+      ramp,
+      `${where}, ${clients} client${clients === 1 ? '' : 's'}, ${plan.kind} arrivals, seed ${plan.seed}`,
+      output,
+      interruption,
+    );
     const historyError = await endHistory(load, parts?.paths(clients), setup, ramp);
-    if (ramp.steps.length === 0) throw failure ?? new CliError('interrupted', 'before anything was measured; run again');
+    if (ramp.steps.length === 0)
+      throw failure ?? new CliError('interrupted', 'before anything was measured; run again');
     const setting: LoadSetting = {
       replicas,
       machine: setup.machine,
@@ -209,8 +353,23 @@ async function measure(clusterFile: string, where: string, setup: Setup, output:
     const partial = partialOf(ramp, failure);
     const report = loadReport(setting, plan, ramp.steps, partial);
     const last = ramp.steps.at(-1)!.facts;
-    const gone = isLost(last) && report.load!.steps.at(-1)!.shortfall !== null ? new CliError('cluster-gone', `replicas ${last.silentReplicas.join(', ')} did not answer at the end; what is printed was measured until then: see whether they run, and jitpaxos status`) : undefined;
-    return { report, failure: failure ?? historyError ?? gone ?? (ramp.interrupted ? new CliError('interrupted', `${partial}; what is printed was measured until then`) : undefined) };
+    const gone =
+      isLost(last) && report.load!.steps.at(-1)!.shortfall !== null
+        ? new CliError(
+            'cluster-gone',
+            `replicas ${last.silentReplicas.join(', ')} did not answer at the end; what is printed was measured until then: see whether they run, and jitpaxos status`,
+          )
+        : undefined;
+    return {
+      report,
+      failure:
+        failure ??
+        historyError ??
+        gone ??
+        (ramp.interrupted
+          ? new CliError('interrupted', `${partial}; what is printed was measured until then`)
+          : undefined),
+    };
   } finally {
     load?.close();
     await meter.close();
@@ -222,7 +381,10 @@ async function runShown(ramp: Ramp, title: string, output: Output, interruption:
   const display = new LoadDisplay(output, title, ramp);
   output.note(`load: ${title}`);
   try {
-    await interruption.during(() => ramp.interrupt(), () => ramp.run((step) => display.step(step)));
+    await interruption.during(
+      () => ramp.interrupt(),
+      () => ramp.run((step) => display.step(step)),
+    );
     return undefined;
   } catch (error) {
     return error;
@@ -232,12 +394,21 @@ async function runShown(ramp: Ramp, title: string, output: Output, interruption:
 }
 
 /** Ends the client processes and writes the history. Returns the CliError when it is not complete. */
-async function endHistory(load: OpenLoad, parts: readonly string[] | undefined, { history }: Setup, ramp: Ramp): Promise<unknown> {
+async function endHistory(
+  load: OpenLoad,
+  parts: readonly string[] | undefined,
+  { history }: Setup,
+  ramp: Ramp,
+): Promise<unknown> {
   try {
     await load.end();
     if (parts === undefined) return undefined;
     const broken = ramp.steps.find(({ measurement }) => measurement.historyError !== null)?.measurement.historyError;
-    if (typeof broken === 'string') return new CliError('output-unwritable', `the history stopped in mid-run (${broken}) and was not kept, because a checker needs all of it; make room in the directory for temporary files and run again`);
+    if (typeof broken === 'string')
+      return new CliError(
+        'output-unwritable',
+        `the history stopped in mid-run (${broken}) and was not kept, because a checker needs all of it; make room in the directory for temporary files and run again`,
+      );
     writingOutput('history', history!, () => mergeHistories(parts, history!));
     return undefined;
   } catch (error) {
@@ -254,19 +425,42 @@ function partialOf({ steps, plan, interrupted }: Ramp, failure: unknown): string
 
 function workloadOf(setup: Setup, index: number): Omit<Workload, 'warmup' | 'operations'> {
   const { machine, lanes, size, sizeMax, mix, keys, keyPrefix, distribution, timeoutMs, ramp } = setup;
-  return { machine, lanes, size, sizeMax, mix, keys, keyPrefix, distribution, ownKeys: false, seed: (Math.imul(ramp.seed, 1_000_003) + index) | 0, timeoutMs };
+  return {
+    machine,
+    lanes,
+    size,
+    sizeMax,
+    mix,
+    keys,
+    keyPrefix,
+    distribution,
+    ownKeys: false,
+    seed: (Math.imul(ramp.seed, 1_000_003) + index) | 0,
+    timeoutMs,
+  };
 }
 
 /** `10k` or `10k..500k`. */
 function parseRates(text: string | undefined, steps: number | undefined): number[] {
-  if (text === undefined) throw new CliError('flag-invalid', '--rate is missing; say how many operations a second to offer, like --rate 5k, or a ramp, like --rate 1k..100k');
+  if (text === undefined)
+    throw new CliError(
+      'flag-invalid',
+      '--rate is missing; say how many operations a second to offer, like --rate 5k, or a ramp, like --rate 1k..100k',
+    );
   const bounds = text.split('..').map(parseRate);
   const [from, to] = bounds;
   if (bounds.length > 2 || bounds.some((bound) => bound === undefined || bound > RATE_MAX)) {
-    throw new CliError('flag-invalid', `--rate "${text}" is no rate of operations a second up to ${formatCount(RATE_MAX)}, like 500, 10k or 1.5M, nor a range of two, like 10k..500k; correct it`);
+    throw new CliError(
+      'flag-invalid',
+      `--rate "${text}" is no rate of operations a second up to ${formatCount(RATE_MAX)}, like 500, 10k or 1.5M, nor a range of two, like 10k..500k; correct it`,
+    );
   }
   if (to === undefined) {
-    if (steps !== undefined) throw new CliError('flag-invalid', `--steps ${steps} needs a range of rates, like --rate 10k..500k; add it, or leave out --steps`);
+    if (steps !== undefined)
+      throw new CliError(
+        'flag-invalid',
+        `--steps ${steps} needs a range of rates, like --rate 10k..500k; add it, or leave out --steps`,
+      );
     return [from!];
   }
   if (to <= from!) throw new CliError('flag-invalid', `--rate "${text}" does not rise; write the lower rate first`);
@@ -278,7 +472,10 @@ function parseSizes(text: string): [number, number] {
   const bounds = text.split('..').map(parseSize);
   const [from, to = from] = bounds;
   if (bounds.length > 2 || from === undefined || to === undefined || to < from || to > SIZE_MAX) {
-    throw new CliError('flag-invalid', `--size "${text}" is no size up to ${SIZE_MAX}, like 64 or 4KiB, nor a range of two that rises, like 16..1KiB; correct it`);
+    throw new CliError(
+      'flag-invalid',
+      `--size "${text}" is no size up to ${SIZE_MAX}, like 64 or 4KiB, nor a range of two that rises, like 16..1KiB; correct it`,
+    );
   }
   return [from, to];
 }

@@ -8,7 +8,14 @@ import { loadText } from '../../measure/load/load-report.js';
 import { tableOf, type BenchReport } from '../../measure/load/bench-report.js';
 import { checkWritable, writeOutput } from '../../console/output-file.js';
 import { benchPage } from '../../measure/report/bench-page.js';
-import { COMPARED_MAX, comparePage, comparison, differences, flaws, type NamedReport } from '../../measure/report/compare-page.js';
+import {
+  COMPARED_MAX,
+  comparePage,
+  comparison,
+  differences,
+  flaws,
+  type NamedReport,
+} from '../../measure/report/compare-page.js';
 import { table } from '../../console/terminal.js';
 
 export const benchReport = defineCommand(
@@ -17,13 +24,22 @@ export const benchReport = defineCommand(
     summary: `Shows the result that a bench wrote with --json, or compares up to ${COMPARED_MAX} of them; ratios are to the first.`,
     positionals: ['RUN.json', ...Array.from({ length: COMPARED_MAX - 1 }, () => '[RUN.json]')],
     flags: { report: { kind: 'text', value: 'FILE', help: 'write it as one HTML file' } },
-    examples: ['jitpaxos bench load --rate 5k --json > a.json', 'jitpaxos bench report a.json b.json --report compared.html'],
+    examples: [
+      'jitpaxos bench load --rate 5k --json > a.json',
+      'jitpaxos bench report a.json b.json --report compared.html',
+    ],
   },
   async ({ values, positionals }, output) => {
     checkWritable('report', values.report);
-    const runs = positionals.map((path, index) => ({ name: nameOf(path, positionals, index), report: readReport(path) }));
+    const runs = positionals.map((path, index) => ({
+      name: nameOf(path, positionals, index),
+      report: readReport(path),
+    }));
     const text = rendered(() => textOf(runs, output.json), positionals);
-    const html = values.report === undefined ? '' : rendered(() => (runs.length === 1 ? benchPage(runs[0]!.report) : comparePage(runs)), positionals);
+    const html =
+      values.report === undefined
+        ? ''
+        : rendered(() => (runs.length === 1 ? benchPage(runs[0]!.report) : comparePage(runs)), positionals);
     output.line(text);
     writeOutput('report', values.report, () => html);
     return Exit.done;
@@ -31,7 +47,11 @@ export const benchReport = defineCommand(
 );
 
 function textOf(runs: readonly NamedReport[], json: boolean): string {
-  if (json) return JSON.stringify({ schema: 'jitpaxos.compare/1', runs: runs.map(({ name, report }) => ({ name, ...withoutCurves(report) })) });
+  if (json)
+    return JSON.stringify({
+      schema: 'jitpaxos.compare/1',
+      runs: runs.map(({ name, report }) => ({ name, ...withoutCurves(report) })),
+    });
   const [first] = runs;
   if (runs.length === 1) return first!.report.load === undefined ? tableOf(first!.report) : loadText(first!.report);
   const { head, rows } = comparison(runs);
@@ -47,19 +67,31 @@ function withoutCurves({ histogram: _histogram, timeline: _timeline, load, ...re
 
 /** Throws CliError `argument-invalid` for what is no result of a bench. */
 function readReport(path: string): BenchReport {
-  const refuse = (why: string): CliError => new CliError('argument-invalid', `${path} ${why}; give a file that a bench wrote with --json`);
+  const refuse = (why: string): CliError =>
+    new CliError('argument-invalid', `${path} ${why}; give a file that a bench wrote with --json`);
   let value: BenchReport | null;
   try {
     value = JSON.parse(readFileSync(path, 'utf8')) as BenchReport | null;
   } catch (error) {
-    throw refuse(error instanceof SyntaxError ? `is no JSON (${error.message})` : `cannot be read (${(error as NodeJS.ErrnoException).code})`);
+    throw refuse(
+      error instanceof SyntaxError
+        ? `is no JSON (${error.message})`
+        : `cannot be read (${(error as NodeJS.ErrnoException).code})`,
+    );
   }
-  if (value?.schema !== 'jitpaxos.bench/1') throw refuse(`is no result of a bench: its schema is ${JSON.stringify(value?.schema)}, not "jitpaxos.bench/1"`);
+  if (value?.schema !== 'jitpaxos.bench/1')
+    throw refuse(`is no result of a bench: its schema is ${JSON.stringify(value?.schema)}, not "jitpaxos.bench/1"`);
   if ('points' in value) throw refuse('is the result of bench compare, which compares already');
   try {
-    const numbers = [value.opsPerSecond, value.operations, value.seconds, ...Object.values(value.latencyNs).filter((latency) => latency !== null)];
+    const numbers = [
+      value.opsPerSecond,
+      value.operations,
+      value.seconds,
+      ...Object.values(value.latencyNs).filter((latency) => latency !== null),
+    ];
     if (!numbers.every(Number.isFinite)) throw new TypeError('a figure is no number');
-    for (const data of [value.histogram, value.load?.serviceHistogram]) if (data !== undefined) Histogram.fromData(data);
+    for (const data of [value.histogram, value.load?.serviceHistogram])
+      if (data !== undefined) Histogram.fromData(data);
   } catch (error) {
     throw refuse(`is damaged (${error instanceof Error ? error.message : String(error)})`);
   }
@@ -71,7 +103,10 @@ function rendered(draw: () => string, paths: readonly string[]): string {
   try {
     return draw();
   } catch (error) {
-    throw new CliError('argument-invalid', `${paths.join(', ')}: a result of a bench lacks something (${error instanceof Error ? error.message : String(error)}); write it anew with this version`);
+    throw new CliError(
+      'argument-invalid',
+      `${paths.join(', ')}: a result of a bench lacks something (${error instanceof Error ? error.message : String(error)}); write it anew with this version`,
+    );
   }
 }
 

@@ -12,13 +12,17 @@ const PLOT_ROWS = 7;
 export const clockCompare = defineCommand(
   {
     name: 'clock compare',
-    summary: 'Compares two clocks of this host: offset (A minus B) and rate over time, least, median and most, with a small plot.',
+    summary:
+      'Compares two clocks of this host: offset (A minus B) and rate over time, least, median and most, with a small plot.',
     positionals: ['A', 'B'],
     flags: {
       duration: { kind: 'duration', default: '5s', min: 1e6, max: 86_400e9, help: 'how long' },
       interval: { kind: 'duration', default: '100ms', min: 1e6, max: 60e9, help: 'between two measurements' },
     },
-    examples: ['jitpaxos clock compare realtime monotonic-raw', 'jitpaxos clock compare disciplined:/dev/ptp0 realtime --duration 1m'],
+    examples: [
+      'jitpaxos clock compare realtime monotonic-raw',
+      'jitpaxos clock compare disciplined:/dev/ptp0 realtime --duration 1m',
+    ],
   },
   async ({ values, positionals }, output) => {
     const [a, b] = positionals as [string, string];
@@ -39,16 +43,38 @@ export const clockCompare = defineCommand(
       delayNs: { min: Math.min(...measured.map(({ delayNs }) => delayNs)) },
     };
     if (output.json) {
-      output.line(JSON.stringify({ ...result, series: measured.map(({ elapsedNs, offsetNs, delayNs }) => ({ elapsedNs, offsetNs, delayNs })) }));
+      output.line(
+        JSON.stringify({
+          ...result,
+          series: measured.map(({ elapsedNs, offsetNs, delayNs }) => ({ elapsedNs, offsetNs, delayNs })),
+        }),
+      );
       return Exit.done;
     }
-    output.line(`${a} − ${b}, ${measured.length} measurements over ${formatDuration(measured.at(-1)!.elapsedNs)}, each to within ${formatDuration(result.delayNs.min / 2)} at best`);
+    output.line(
+      `${a} − ${b}, ${measured.length} measurements over ${formatDuration(measured.at(-1)!.elapsedNs)}, each to within ${formatDuration(result.delayNs.min / 2)} at best`,
+    );
     if (measured[0]!.baseNs !== 0n) output.line(`epochs  differ: offsets are from ${measured[0]!.baseNs} ns on`);
-    if (lost !== undefined) output.line(paint(output.colours, Colour.red, `lost    the device of ${lost} stopped answering meanwhile, and the system clock was read in its place`));
-    output.line(`offset  min ${exact(offsets[0]!)}   median ${exact(result.offsetNs.median)}   max ${exact(offsets.at(-1)!)}`);
+    if (lost !== undefined)
+      output.line(
+        paint(
+          output.colours,
+          Colour.red,
+          `lost    the device of ${lost} stopped answering meanwhile, and the system clock was read in its place`,
+        ),
+      );
+    output.line(
+      `offset  min ${exact(offsets[0]!)}   median ${exact(result.offsetNs.median)}   max ${exact(offsets.at(-1)!)}`,
+    );
     output.line(`rate    ${result.ratePpb >= 0 ? '+' : '−'}${Math.abs(result.ratePpb).toFixed(1)} ppb`);
     output.line(`around the median, ${formatDuration(measured.at(-1)!.elapsedNs)} from left to right`);
-    for (const line of plotLines(measured.map(({ offsetNs }) => offsetNs - result.offsetNs.median), PLOT_COLUMNS, PLOT_ROWS, signed)) output.line(line);
+    for (const line of plotLines(
+      measured.map(({ offsetNs }) => offsetNs - result.offsetNs.median),
+      PLOT_COLUMNS,
+      PLOT_ROWS,
+      signed,
+    ))
+      output.line(line);
     return Exit.done;
   },
 );

@@ -30,7 +30,13 @@ export function difference(a: Clock, b: Clock, baseNs: bigint, startNs: bigint):
     const between = a.nowBigInt();
     const after = b.nowBigInt();
     const delayNs = Number(after - before);
-    if (best === undefined || delayNs < best.delayNs) best = { elapsedNs: Number(process.hrtime.bigint() - startNs), offsetNs: Number(between - before - baseNs) - delayNs / 2, baseNs, delayNs };
+    if (best === undefined || delayNs < best.delayNs)
+      best = {
+        elapsedNs: Number(process.hrtime.bigint() - startNs),
+        offsetNs: Number(between - before - baseNs) - delayNs / 2,
+        baseNs,
+        delayNs,
+      };
   }
   return best!;
 }
@@ -53,7 +59,13 @@ export function ratePpb(differences: readonly Difference[]): number {
  * Measures every `everyNs`, `count` times, or until `signal`; both clocks are closed in the end. Takes what `--clock` takes.
  * Throws ClockError as chooseClock and as a reading.
  */
-export async function* measurements(aSpec: string, bSpec: string, everyNs: number, count: number, signal?: AbortSignal): AsyncGenerator<Difference> {
+export async function* measurements(
+  aSpec: string,
+  bSpec: string,
+  everyNs: number,
+  count: number,
+  signal?: AbortSignal,
+): AsyncGenerator<Difference> {
   const { clock: a } = await chooseClock(aSpec, {});
   let b: Clock | undefined;
   try {

@@ -30,7 +30,14 @@ interface Reading {
 }
 
 export const clockRead = defineCommand(
-  { name: 'clock read', summary: 'Reads all clocks of this host side by side: reading, distance from the system clock, and the cost of a reading.', positionals: [], flags: {}, examples: ['jitpaxos clock read'] },
+  {
+    name: 'clock read',
+    summary:
+      'Reads all clocks of this host side by side: reading, distance from the system clock, and the cost of a reading.',
+    positionals: [],
+    flags: {},
+    examples: ['jitpaxos clock read'],
+  },
   async (_, output) => {
     const specs = [...SYSTEM, ...listDevices().flatMap(({ path }) => [`phc:${path}`, `disciplined:${path}`])];
     const readings: Reading[] = [];
@@ -52,10 +59,24 @@ export const clockRead = defineCommand(
       return Exit.done;
     }
     const title = (text: string): string => paint(output.colours, Colour.dim, text);
-    const rows = readings.map(({ clock, epoch, ns, fromRealtimeNs, uncertaintyNs, costNs }) => [clock, epoch, ns, ...distance(clock, fromRealtimeNs, uncertaintyNs), `${costNs.toFixed(0)} ns`]);
-    for (const line of table([['clock', 'epoch', 'reading, ns', 'from realtime', 'to within', 'cost'].map(title), ...rows], new Set([2, 3, 4, 5]))) output.line(line);
+    const rows = readings.map(({ clock, epoch, ns, fromRealtimeNs, uncertaintyNs, costNs }) => [
+      clock,
+      epoch,
+      ns,
+      ...distance(clock, fromRealtimeNs, uncertaintyNs),
+      `${costNs.toFixed(0)} ns`,
+    ]);
+    for (const line of table(
+      [['clock', 'epoch', 'reading, ns', 'from realtime', 'to within', 'cost'].map(title), ...rows],
+      new Set([2, 3, 4, 5]),
+    ))
+      output.line(line);
     for (const { clock, reason } of refused) output.line(`${paint(output.colours, Colour.yellow, clock)}: ${reason}`);
-    output.line(taiOffsetS === null ? 'the kernel has not been told what TAI is ahead of UTC: tai reads as realtime' : `TAI is ${taiOffsetS} s ahead of UTC, as the kernel was told`);
+    output.line(
+      taiOffsetS === null
+        ? 'the kernel has not been told what TAI is ahead of UTC: tai reads as realtime'
+        : `TAI is ${taiOffsetS} s ahead of UTC, as the kernel was told`,
+    );
     return Exit.done;
   },
 );
@@ -64,7 +85,10 @@ export const clockRead = defineCommand(
 function distance(clock: string, fromRealtimeNs: number | null, uncertaintyNs: number | null): [string, string] {
   if (fromRealtimeNs === null || clock === 'realtime') return ['–', '–'];
   const seconds = Math.round(fromRealtimeNs / 1e9);
-  return [`${seconds === 0 ? '' : `${seconds > 0 ? '+' : '−'}${Math.abs(seconds)} s `}${signed(fromRealtimeNs - seconds * 1e9)}`, `±${formatDuration(uncertaintyNs!)}`];
+  return [
+    `${seconds === 0 ? '' : `${seconds > 0 ? '+' : '−'}${Math.abs(seconds)} s `}${signed(fromRealtimeNs - seconds * 1e9)}`,
+    `±${formatDuration(uncertaintyNs!)}`,
+  ];
 }
 
 /** Null as long as nobody has told the kernel, which then says 0. */
@@ -85,5 +109,12 @@ function measure(spec: string, clock: Clock, realtime: Clock): Reading {
   }
   const { offsetNs, delayNs } = difference(clock, realtime, 0n, process.hrtime.bigint());
   const apart = clock.epoch === 'boot' ? null : offsetNs;
-  return { clock: spec, epoch: clock.epoch, ns: String(clock.nowBigInt()), fromRealtimeNs: apart, uncertaintyNs: apart === null ? null : delayNs / 2, costNs };
+  return {
+    clock: spec,
+    epoch: clock.epoch,
+    ns: String(clock.nowBigInt()),
+    fromRealtimeNs: apart,
+    uncertaintyNs: apart === null ? null : delayNs / 2,
+    costNs,
+  };
 }

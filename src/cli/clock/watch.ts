@@ -16,7 +16,8 @@ const FOREVER = Number.MAX_SAFE_INTEGER;
 export const clockWatch = defineCommand(
   {
     name: 'clock watch',
-    summary: 'Watches one clock against another (by default the system clock against the best hardware clock), a line a second like phc2sys: offset (A minus B), state, freq (how much faster A runs, ppb), delay.',
+    summary:
+      'Watches one clock against another (by default the system clock against the best hardware clock), a line a second like phc2sys: offset (A minus B), state, freq (how much faster A runs, ppb), delay.',
     positionals: ['[A]', '[B]'],
     flags: {
       interval: { kind: 'duration', default: '1s', min: 1e6, max: 3600e9, help: 'between two lines' },
@@ -35,19 +36,41 @@ export const clockWatch = defineCommand(
       if ((one.lost !== undefined) !== lost) {
         lost = !lost;
         window.length = 0;
-        output.note(lost ? `the device of ${one.lost} stopped answering, or was set to no time that can be used: the system clock is read in its place` : 'the device is back');
+        output.note(
+          lost
+            ? `the device of ${one.lost} stopped answering, or was set to no time that can be used: the system clock is read in its place`
+            : 'the device is back',
+        );
       }
-      if (window.length === 0 && one.baseNs !== 0n) output.note(`${a} and ${b} count from different epochs: offsets are from ${one.baseNs} ns on`);
+      if (window.length === 0 && one.baseNs !== 0n)
+        output.note(`${a} and ${b} count from different epochs: offsets are from ${one.baseNs} ns on`);
       const last = window.at(-1);
-      const predicted = last === undefined ? one.offsetNs : last.offsetNs + (ratePpb(window) * (one.elapsedNs - last.elapsedNs)) / 1e9;
+      const predicted =
+        last === undefined ? one.offsetNs : last.offsetNs + (ratePpb(window) * (one.elapsedNs - last.elapsedNs)) / 1e9;
       const stepped = window.length >= 2 && Math.abs(one.offsetNs - predicted) > STEP_NS + one.delayNs;
       if (stepped) window.length = 0;
       window.push(one);
       if (window.length > RATE_WINDOW) window.shift();
       const state = stepped ? 1 : lost || window.length < 2 ? 0 : 2;
       const frequencyPpb = ratePpb(window);
-      if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.clock-watch/1', a, b, baseNs: String(one.baseNs), offsetNs: one.offsetNs, state: `s${state}`, frequencyPpb, delayNs: one.delayNs, lost }));
-      else output.line(`jitpaxos[${(Number(process.hrtime.bigint() / 1_000_000n) / 1e3).toFixed(3)}]: ${a} ${b} offset ${Math.round(one.offsetNs).toString().padStart(9)} s${state} freq ${frequencyText(frequencyPpb)} delay ${String(one.delayNs).padStart(6)}`);
+      if (output.json)
+        output.line(
+          JSON.stringify({
+            schema: 'jitpaxos.clock-watch/1',
+            a,
+            b,
+            baseNs: String(one.baseNs),
+            offsetNs: one.offsetNs,
+            state: `s${state}`,
+            frequencyPpb,
+            delayNs: one.delayNs,
+            lost,
+          }),
+        );
+      else
+        output.line(
+          `jitpaxos[${(Number(process.hrtime.bigint() / 1_000_000n) / 1e3).toFixed(3)}]: ${a} ${b} offset ${Math.round(one.offsetNs).toString().padStart(9)} s${state} freq ${frequencyText(frequencyPpb)} delay ${String(one.delayNs).padStart(6)}`,
+        );
     }
     return Exit.done;
   },

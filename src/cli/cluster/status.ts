@@ -10,13 +10,25 @@ import { CLUSTER_FLAG, KEY_FILE_FLAG, keysOf } from '../../console/settings.js';
 export const status = defineCommand(
   {
     name: 'status',
-    summary: 'Shows the cluster now: view, primary, quorum, logs and how far behind each replica is. Exit code 3 when the quorum cannot commit, or does not although requests arrive.',
+    summary:
+      'Shows the cluster now: view, primary, quorum, logs and how far behind each replica is. Exit code 3 when the quorum cannot commit, or does not although requests arrive.',
     positionals: [],
     flags: {
       cluster: CLUSTER_FLAG,
       'key-file': { ...KEY_FILE_FLAG, alias: 'keys' },
-      timeout: { kind: 'duration', default: '1s', min: 1e6, max: 3600e9, help: 'how long to wait for a replica that does not answer' },
-      interval: { kind: 'duration', default: '250ms', max: 3600e9, help: 'time between the two questions that rates are taken from; 0s asks once and shows none' },
+      timeout: {
+        kind: 'duration',
+        default: '1s',
+        min: 1e6,
+        max: 3600e9,
+        help: 'how long to wait for a replica that does not answer',
+      },
+      interval: {
+        kind: 'duration',
+        default: '250ms',
+        max: 3600e9,
+        help: 'time between the two questions that rates are taken from; 0s asks once and shows none',
+      },
     },
     examples: ['jitpaxos status', 'jitpaxos status --json | jq .available'],
   },

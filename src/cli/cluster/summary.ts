@@ -62,9 +62,17 @@ const REJECTED = 'rejected_';
 const LAG_REMARK = 10_000;
 
 /** @param earlier answers before `previous`: with them the summary can say whether the cluster is stalled */
-export function summarize(cluster: string, answers: readonly StatusAnswer[], previous?: readonly StatusAnswer[], earlier?: readonly StatusAnswer[]): ClusterSummary {
+export function summarize(
+  cluster: string,
+  answers: readonly StatusAnswer[],
+  previous?: readonly StatusAnswer[],
+  earlier?: readonly StatusAnswer[],
+): ClusterSummary {
   const reports = answers.flatMap(({ report }) => (report === undefined ? [] : [report]));
-  const newest = reports.reduce<ReplicaStatusReport | undefined>((best, report) => (best === undefined || report.view > best.view ? report : best), undefined);
+  const newest = reports.reduce<ReplicaStatusReport | undefined>(
+    (best, report) => (best === undefined || report.view > best.view ? report : best),
+    undefined,
+  );
   const view = newest?.view;
   const primary = newest?.primary;
   const members = newest?.members ?? [];
@@ -75,22 +83,39 @@ export function summarize(cluster: string, answers: readonly StatusAnswer[], pre
     return {
       id,
       address,
-      role: report === undefined ? undefined : report.primary === id ? 'primary' : report.members.includes(id) ? 'member' : 'spare',
+      role:
+        report === undefined
+          ? undefined
+          : report.primary === id
+            ? 'primary'
+            : report.members.includes(id)
+              ? 'member'
+              : 'spare',
       report,
       roundTripUs,
       ...(silence === undefined ? {} : { silence }),
-      lag: inView ? Math.max(0, primaryReport.lastIndex - (id === primary ? report.lastIndex : report.syncedIndex)) : undefined,
+      lag: inView
+        ? Math.max(0, primaryReport.lastIndex - (id === primary ? report.lastIndex : report.syncedIndex))
+        : undefined,
       rates: ratesBetween(previous?.[id]?.report, report),
     };
   });
   const rejectedPerSecond: Record<string, number> = {};
-  for (const { rates } of replicas) for (const [reason, rate] of Object.entries(rates?.rejected ?? {})) rejectedPerSecond[reason] = (rejectedPerSecond[reason] ?? 0) + rate;
+  for (const { rates } of replicas)
+    for (const [reason, rate] of Object.entries(rates?.rejected ?? {}))
+      rejectedPerSecond[reason] = (rejectedPerSecond[reason] ?? 0) + rate;
   const lost = [...new Set(reports.flatMap(({ majorityLost }) => majorityLost ?? []))].sort((a, b) => a - b);
   const majorityLost = lost.length === 0 ? undefined : lost;
-  const stalled = primary === undefined || primaryReport === undefined || previous === undefined || earlier === undefined ? undefined : stalledBetween(earlier[primary]?.report, previous[primary]?.report, primaryReport);
+  const stalled =
+    primary === undefined || primaryReport === undefined || previous === undefined || earlier === undefined
+      ? undefined
+      : stalledBetween(earlier[primary]?.report, previous[primary]?.report, primaryReport);
   return {
     cluster,
-    available: stalled === undefined && members.length > 0 && members.every((id) => answers[id]?.report?.view === view && answers[id]?.report?.status === 'normal'),
+    available:
+      stalled === undefined &&
+      members.length > 0 &&
+      members.every((id) => answers[id]?.report?.view === view && answers[id]?.report?.status === 'normal'),
     view,
     primary,
     members,
@@ -101,17 +126,29 @@ export function summarize(cluster: string, answers: readonly StatusAnswer[], pre
     commitsPerSecond: primary === undefined ? undefined : replicas[primary]?.rates?.commits,
     rejectedPerSecond,
     replicas,
-    remarks: [...(majorityLost === undefined ? [] : [majorityLostText(majorityLost, answers.length)]), ...(stalled === undefined ? [] : [stalled]), ...divergedRemarks(reports), ...remarksOn(replicas, view), ...clockRemarks(reports)],
+    remarks: [
+      ...(majorityLost === undefined ? [] : [majorityLostText(majorityLost, answers.length)]),
+      ...(stalled === undefined ? [] : [stalled]),
+      ...divergedRemarks(reports),
+      ...remarksOn(replicas, view),
+      ...clockRemarks(reports),
+    ],
   };
 }
 
 /** True when requests arrived at the primary between two answers and none committed: worth asking once more. */
 export function seemsStalled(answers: readonly StatusAnswer[], previous: readonly StatusAnswer[]): boolean {
-  return answers.some(({ id, report }) => report?.primary === id && hindrance(previous[id]?.report, report) !== undefined);
+  return answers.some(
+    ({ id, report }) => report?.primary === id && hindrance(previous[id]?.report, report) !== undefined,
+  );
 }
 
 /** What hindered every commit in both intervals, as a remark. One alone says little: a request may have come just before the answer. */
-function stalledBetween(first: ReplicaStatusReport | undefined, second: ReplicaStatusReport | undefined, third: ReplicaStatusReport): string | undefined {
+function stalledBetween(
+  first: ReplicaStatusReport | undefined,
+  second: ReplicaStatusReport | undefined,
+  third: ReplicaStatusReport,
+): string | undefined {
   const before = hindrance(first, second);
   const now = hindrance(second, third);
   return before === undefined || now === undefined ? undefined : `nothing commits: ${now}`;
@@ -121,20 +158,39 @@ function stalledBetween(first: ReplicaStatusReport | undefined, second: ReplicaS
 const HINDERING = ['late', 'too_far_ahead', 'busy'];
 
 function hindrance(before: ReplicaStatusReport | undefined, now: ReplicaStatusReport | undefined): string | undefined {
-  if (before === undefined || now === undefined || before.pid !== now.pid || before.view !== now.view || now.committedIndex > before.committedIndex) return undefined;
-  const reasons = HINDERING.filter((reason) => (now.counters[REJECTED + reason] ?? 0) > (before.counters[REJECTED + reason] ?? 0)).map((reason) => reason.replaceAll('_', '-'));
+  if (
+    before === undefined ||
+    now === undefined ||
+    before.pid !== now.pid ||
+    before.view !== now.view ||
+    now.committedIndex > before.committedIndex
+  )
+    return undefined;
+  const reasons = HINDERING.filter(
+    (reason) => (now.counters[REJECTED + reason] ?? 0) > (before.counters[REJECTED + reason] ?? 0),
+  ).map((reason) => reason.replaceAll('_', '-'));
   if (reasons.length > 0) return `the primary rejects every request (${reasons.join(', ')})`;
-  return before.lastIndex > now.committedIndex ? `the primary has had entries up to ${before.lastIndex} and no more than ${now.committedIndex} are committed: a member does not have them, or does not hear from the primary` : undefined;
+  return before.lastIndex > now.committedIndex
+    ? `the primary has had entries up to ${before.lastIndex} and no more than ${now.committedIndex} are committed: a member does not have them, or does not hear from the primary`
+    : undefined;
 }
 
 /** Replicas that differ where none may: each pair once for each thing. */
 function divergedRemarks(reports: readonly ReplicaStatusReport[]): string[] {
   const found = new Set<string>();
   for (const { id, diverged } of reports) {
-    const pairs = (others: readonly number[] | undefined): string[] => (others ?? []).map((other) => `replicas ${Math.min(id, other)} and ${Math.max(id, other)}`);
-    for (const pair of pairs(diverged?.log)) found.add(`log-diverged: ${pair} take different entries for committed; docs/operations.md, "A replica that diverged"`);
-    for (const pair of pairs(diverged?.state)) found.add(`state-diverged: ${pair} have different states behind the same log; docs/operations.md, "A replica that diverged"`);
-    for (const pair of pairs(diverged?.limits)) found.add(`limits-differ: ${pair} have different limits; give all replicas the same cluster file`);
+    const pairs = (others: readonly number[] | undefined): string[] =>
+      (others ?? []).map((other) => `replicas ${Math.min(id, other)} and ${Math.max(id, other)}`);
+    for (const pair of pairs(diverged?.log))
+      found.add(
+        `log-diverged: ${pair} take different entries for committed; docs/operations.md, "A replica that diverged"`,
+      );
+    for (const pair of pairs(diverged?.state))
+      found.add(
+        `state-diverged: ${pair} have different states behind the same log; docs/operations.md, "A replica that diverged"`,
+      );
+    for (const pair of pairs(diverged?.limits))
+      found.add(`limits-differ: ${pair} have different limits; give all replicas the same cluster file`);
   }
   return [...found].sort();
 }
@@ -159,23 +215,39 @@ export function logAheadRemarks(reports: readonly ReplicaStatusReport[]): string
   if (ahead.length === 0) return [];
   const most = formatLongDuration(Math.max(...ahead.map(({ logAheadNs }) => logAheadNs!)));
   const known = reports.filter(({ logAheadNs }) => logAheadNs !== undefined);
-  if (ahead.length === known.length && known.length > 1) return [`the log is ${most} ahead of the replicas' clocks: a clock ran ahead once, or all of them are behind. Operations go on, and the log's time stands still until the clocks have caught up`];
-  return [`the log is ${most} ahead of the clock of replica ${ahead.map(({ id }) => id).join(', ')}: set ${ahead.length === 1 ? 'that clock' : 'those clocks'} right, if it is behind (jitpaxos clock read on each host)`];
+  if (ahead.length === known.length && known.length > 1)
+    return [
+      `the log is ${most} ahead of the replicas' clocks: a clock ran ahead once, or all of them are behind. Operations go on, and the log's time stands still until the clocks have caught up`,
+    ];
+  return [
+    `the log is ${most} ahead of the clock of replica ${ahead.map(({ id }) => id).join(', ')}: set ${ahead.length === 1 ? 'that clock' : 'those clocks'} right, if it is behind (jitpaxos clock read on each host)`,
+  ];
 }
 
-function ratesBetween(before: ReplicaStatusReport | undefined, now: ReplicaStatusReport | undefined): Rates | undefined {
-  if (before === undefined || now === undefined || before.pid !== now.pid || before.incarnation !== now.incarnation) return undefined;
+function ratesBetween(
+  before: ReplicaStatusReport | undefined,
+  now: ReplicaStatusReport | undefined,
+): Rates | undefined {
+  if (before === undefined || now === undefined || before.pid !== now.pid || before.incarnation !== now.incarnation)
+    return undefined;
   const seconds = now.uptimeSeconds - before.uptimeSeconds;
   if (!(seconds > 0)) return undefined;
-  const rate = (name: string, of: (report: ReplicaStatusReport) => Readonly<Record<string, number>> = (report) => report.counters): number => Math.max(0, (of(now)[name] ?? 0) - (of(before)[name] ?? 0)) / seconds;
+  const rate = (
+    name: string,
+    of: (report: ReplicaStatusReport) => Readonly<Record<string, number>> = (report) => report.counters,
+  ): number => Math.max(0, (of(now)[name] ?? 0) - (of(before)[name] ?? 0)) / seconds;
   const transport = (report: ReplicaStatusReport): Readonly<Record<string, number>> => report.transport.counters;
   const rejected: Record<string, number> = {};
-  for (const name of Object.keys(now.counters)) if (name.startsWith(REJECTED)) rejected[name.slice(REJECTED.length).replaceAll('_', '-')] = rate(name);
+  for (const name of Object.keys(now.counters))
+    if (name.startsWith(REJECTED)) rejected[name.slice(REJECTED.length).replaceAll('_', '-')] = rate(name);
   const cpu = (report: ReplicaStatusReport): number => report.cpuSeconds.user + report.cpuSeconds.system;
   return {
     seconds,
     // A primary counts its commits. Elsewhere, and at a replica of an earlier version, the index shows how fast this one follows.
-    commits: now.primary === now.id && before.primary === now.id && now.counters['committed'] !== undefined ? rate('committed') : Math.max(0, now.committedIndex - before.committedIndex) / seconds,
+    commits:
+      now.primary === now.id && before.primary === now.id && now.counters['committed'] !== undefined
+        ? rate('committed')
+        : Math.max(0, now.committedIndex - before.committedIndex) / seconds,
     requests: rate('requests'),
     rejected,
     reconciles: rate('reconciles'),
@@ -190,13 +262,22 @@ function remarksOn(replicas: readonly ReplicaSummary[], view: number | undefined
   const silent = replicas.filter(({ report }) => report === undefined);
   if (silent.length > 0) {
     const who = silent.map(({ id, address }) => `${id} (${address})`).join(', ');
-    remarks.push(`${silent.length === 1 ? `replica ${who} does` : `replicas ${who} do`} not answer: ${silent[0]!.silence ?? 'see whether it runs, and whether UDP reaches it'}`);
+    remarks.push(
+      `${silent.length === 1 ? `replica ${who} does` : `replicas ${who} do`} not answer: ${silent[0]!.silence ?? 'see whether it runs, and whether UDP reaches it'}`,
+    );
   }
   for (const { id, report, lag } of replicas) {
     if (report === undefined) continue;
-    if (report.status === 'starting') remarks.push(`replica ${id} found nothing on its disk and asks the others whether it is new: in a new cluster it waits until a majority of the replicas runs, in one that is in use until a majority of others answers`);
-    if (report.status === 'recovering') remarks.push(`replica ${id} has no log yet and fetches one; restart no other meanwhile`);
-    if (report.view !== view) remarks.push(`replica ${id} is in view ${report.view}, the newest is ${view}: a view change is going on, or it is cut off`);
+    if (report.status === 'starting')
+      remarks.push(
+        `replica ${id} found nothing on its disk and asks the others whether it is new: in a new cluster it waits until a majority of the replicas runs, in one that is in use until a majority of others answers`,
+      );
+    if (report.status === 'recovering')
+      remarks.push(`replica ${id} has no log yet and fetches one; restart no other meanwhile`);
+    if (report.view !== view)
+      remarks.push(
+        `replica ${id} is in view ${report.view}, the newest is ${view}: a view change is going on, or it is cut off`,
+      );
     if (lag !== undefined && lag > LAG_REMARK) remarks.push(`replica ${id} is ${lag} entries behind the primary`);
   }
   const versions = new Set(replicas.flatMap(({ report }) => (report === undefined ? [] : [report.version])));
@@ -206,7 +287,10 @@ function remarksOn(replicas: readonly ReplicaSummary[], view: number | undefined
 }
 
 /** With a first remark when the chain that the cluster file names is one that clients can forge. */
-export function withChainRemark(summary: ClusterSummary, cluster: Pick<Cluster, 'authentication' | 'chain'>): ClusterSummary {
+export function withChainRemark(
+  summary: ClusterSummary,
+  cluster: Pick<Cluster, 'authentication' | 'chain'>,
+): ClusterSummary {
   const warning = chainWarning(cluster);
   return warning === undefined ? summary : { ...summary, remarks: [`${warning}; ${CHAIN_REMEDY}`, ...summary.remarks] };
 }
@@ -221,14 +305,21 @@ export function chainRemarks(replicas: readonly Pick<ReplicaSummary, 'id' | 'rep
   }
   if (chains.size < 2) return [];
   const found = [...chains].map(([chain, ids]) => `replica ${ids.join(', ')}: ${chain}`);
-  return [`the logs are chained under different secrets (${found.join('; ')}), so these replicas do not hear each other: give all the cluster file and the replica.keys of the majority`];
+  return [
+    `the logs are chained under different secrets (${found.join('; ')}), so these replicas do not hear each other: give all the cluster file and the replica.keys of the majority`,
+  ];
 }
 
 /** Empty when all that answered speak the same. */
 export function wireRemarks(replicas: readonly Pick<ReplicaSummary, 'id' | 'report'>[]): string[] {
   const speakers = new Map<number, number[]>();
-  for (const { id, report } of replicas) if (report !== undefined) speakers.set(spokenIn(report), [...(speakers.get(spokenIn(report)) ?? []), id]);
+  for (const { id, report } of replicas)
+    if (report !== undefined) speakers.set(spokenIn(report), [...(speakers.get(spokenIn(report)) ?? []), id]);
   if (speakers.size < 2) return [];
-  const spoken = [...speakers].sort(([a], [b]) => a - b).map(([version, ids]) => `version ${version}: replica ${ids.join(', ')}`);
-  return [`the newest wire versions spoken differ (${spoken.join('; ')}): normal in the middle of an upgrade, otherwise upgrade the others or see why they are held back`];
+  const spoken = [...speakers]
+    .sort(([a], [b]) => a - b)
+    .map(([version, ids]) => `version ${version}: replica ${ids.join(', ')}`);
+  return [
+    `the newest wire versions spoken differ (${spoken.join('; ')}): normal in the middle of an upgrade, otherwise upgrade the others or see why they are held back`,
+  ];
 }

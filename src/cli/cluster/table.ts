@@ -4,7 +4,21 @@ import { Colour, paint, table } from '../../console/terminal.js';
 import { formatCount, formatDuration } from '../../console/units.js';
 import type { ClusterSummary, ReplicaSummary } from './summary.js';
 
-const HEADER = ['replica', 'address', 'role', 'status', 'view', 'last', 'committed', 'lag', 'commits/s', 'cpu', 'clock', 'answers in', 'up'];
+const HEADER = [
+  'replica',
+  'address',
+  'role',
+  'status',
+  'view',
+  'last',
+  'committed',
+  'lag',
+  'commits/s',
+  'cpu',
+  'clock',
+  'answers in',
+  'up',
+];
 /** Columns of numbers. */
 const RIGHT = new Set([4, 5, 6, 7, 8, 9, 11, 12]);
 const NONE = '–';
@@ -18,18 +32,38 @@ export function summaryLines(summary: ClusterSummary, colours: boolean): string[
     headline(summary, tone),
     '',
     ...table([HEADER.map((title) => tone(Colour.dim, title)), ...rows], RIGHT),
-    ...(rejected.length === 0 ? [] : ['', `rejected a second: ${rejected.map(([reason, rate]) => `${reason} ${formatRate(rate)}`).join(', ')}`]),
-    ...(summary.remarks.length === 0 ? [] : ['', ...summary.remarks.map((remark) => `${tone(Colour.yellow, '!')} ${remark}`)]),
+    ...(rejected.length === 0
+      ? []
+      : ['', `rejected a second: ${rejected.map(([reason, rate]) => `${reason} ${formatRate(rate)}`).join(', ')}`]),
+    ...(summary.remarks.length === 0
+      ? []
+      : ['', ...summary.remarks.map((remark) => `${tone(Colour.yellow, '!')} ${remark}`)]),
   ];
 }
 
 type Tone = (colour: Colour, text: string) => string;
 
 function headline(summary: ClusterSummary, tone: Tone): string {
-  const { cluster, view, primary, members, answered, replicas, available, majorityLost, commitsPerSecond, wireVersion } = summary;
+  const {
+    cluster,
+    view,
+    primary,
+    members,
+    answered,
+    replicas,
+    available,
+    majorityLost,
+    commitsPerSecond,
+    wireVersion,
+  } = summary;
   const parts = [`cluster ${cluster}`];
   if (view !== undefined) parts.push(`view ${view}`, `primary ${primary}`, `quorum ${members.join(',')}`);
-  parts.push(available ? tone(Colour.green, 'available') : tone(Colour.red, majorityLost === undefined ? 'not available' : 'majority-lost: not available'), `${answered} of ${replicas.length} replicas answer`);
+  parts.push(
+    available
+      ? tone(Colour.green, 'available')
+      : tone(Colour.red, majorityLost === undefined ? 'not available' : 'majority-lost: not available'),
+    `${answered} of ${replicas.length} replicas answer`,
+  );
   if (wireVersion !== undefined) parts.push(`wire ${wireVersion}`);
   if (commitsPerSecond !== undefined) parts.push(`${formatRate(commitsPerSecond)} commits/s`);
   return parts.join('   ');
@@ -37,7 +71,13 @@ function headline(summary: ClusterSummary, tone: Tone): string {
 
 function rowOf(replica: ReplicaSummary, tone: Tone): string[] {
   const { id, address, role, report, lag, rates, roundTripUs } = replica;
-  if (report === undefined) return [tone(Colour.red, `✗ ${id}`), address, tone(Colour.red, 'no answer'), ...new Array<string>(HEADER.length - 3).fill(NONE)];
+  if (report === undefined)
+    return [
+      tone(Colour.red, `✗ ${id}`),
+      address,
+      tone(Colour.red, 'no answer'),
+      ...new Array<string>(HEADER.length - 3).fill(NONE),
+    ];
   const normal = report.status === 'normal';
   return [
     `${tone(normal ? Colour.green : Colour.yellow, '●')} ${id}`,
@@ -68,6 +108,7 @@ function formatRate(rate: number): string {
 function formatUptime(seconds: number): string {
   if (seconds < 60) return `${Math.floor(seconds)}s`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)}m${String(Math.floor(seconds % 60)).padStart(2, '0')}s`;
-  if (seconds < 86_400) return `${Math.floor(seconds / 3600)}h${String(Math.floor((seconds / 60) % 60)).padStart(2, '0')}m`;
+  if (seconds < 86_400)
+    return `${Math.floor(seconds / 3600)}h${String(Math.floor((seconds / 60) % 60)).padStart(2, '0')}m`;
   return `${Math.floor(seconds / 86_400)}d${String(Math.floor((seconds / 3600) % 24)).padStart(2, '0')}h`;
 }

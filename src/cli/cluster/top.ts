@@ -76,7 +76,8 @@ class Screen {
 
   show(summary: ClusterSummary, commits: readonly number[]): void {
     const { output } = this;
-    if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.cluster-status/1', time: new Date().toISOString(), ...summary }));
+    if (output.json)
+      output.line(JSON.stringify({ schema: 'jitpaxos.cluster-status/1', time: new Date().toISOString(), ...summary }));
     else if (this.live) this.draw(summary, commits);
     else output.line(plainLine(summary));
   }
@@ -90,7 +91,12 @@ class Screen {
     const { colours } = this.output;
     const columns = process.stdout.columns || 80; // a pseudo-terminal may say 0
     const rows = process.stdout.rows || 24;
-    const lines = [...summaryLines(summary, colours), '', `${paint(colours, Colour.cyan, sparkline(commits, SPARK_WIDTH))}  commits/s`, paint(colours, Colour.dim, `${new Date().toISOString()}   q ends`)];
+    const lines = [
+      ...summaryLines(summary, colours),
+      '',
+      `${paint(colours, Colour.cyan, sparkline(commits, SPARK_WIDTH))}  commits/s`,
+      paint(colours, Colour.dim, `${new Date().toISOString()}   q ends`),
+    ];
     this.last = lines.slice(0, -1);
     const shown = lines.slice(0, rows - 1).map((line) => cut(line, columns) + (colours ? '\x1b[0m' : '') + CLEAR_LINE);
     process.stdout.write(`${HOME}${shown.join('\r\n')}${CLEAR_BELOW}`);

@@ -39,13 +39,25 @@ const OPERATION_TIMEOUT_MS = 10_000;
 export const demo = defineCommand(
   {
     name: 'demo',
-    summary: 'Starts three replica processes on this machine, runs a measured key-value workload, kills one replica half-way, reads everything back and writes a report.',
+    summary:
+      'Starts three replica processes on this machine, runs a measured key-value workload, kills one replica half-way, reads everything back and writes a report.',
     positionals: [],
     flags: {
-      duration: { kind: 'duration', default: '12s', min: 1e9, max: WORKLOAD_LIMIT_MS * 1e6, help: `how long the workload runs; longer when it takes that for ${formatCount(MIN_OPERATIONS)} operations` },
+      duration: {
+        kind: 'duration',
+        default: '12s',
+        min: 1e9,
+        max: WORKLOAD_LIMIT_MS * 1e6,
+        help: `how long the workload runs; longer when it takes that for ${formatCount(MIN_OPERATIONS)} operations`,
+      },
       clients: { kind: 'count', default: '2', min: 1, max: 16, help: 'client processes' },
       lanes: { kind: 'count', default: '4', min: 1, max: 256, help: 'operations open at a time in each client' },
-      kill: { kind: 'choice', choices: ['member', 'spare', 'none'], default: 'member', help: 'which replica is killed half-way: one of the quorum, the spare, or none' },
+      kill: {
+        kind: 'choice',
+        choices: ['member', 'spare', 'none'],
+        default: 'member',
+        help: 'which replica is killed half-way: one of the quorum, the spare, or none',
+      },
       ...TRANSPORT_FLAGS,
       report: { kind: 'text', value: 'FILE', default: 'jitpaxos-report.html', help: 'where to write the report' },
     },
@@ -59,17 +71,46 @@ export const demo = defineCommand(
     const durationMs = values.duration / 1e6;
     const { clients, lanes } = values;
     output.note(`starting ${REPLICAS} replicas and ${clients} client${clients === 1 ? '' : 's'} …`);
-    await using cluster = await LocalCluster.start({ replicas: REPLICAS, machine: 'kv', ...choice, durability: 'memory' });
-    const state: DemoState = { clients, lanes, durationMs, replicas: cluster.replicas.map(({ id, ready }) => ({ id, pid: ready!.pid, role: roleOf(id, ready!.view), killedAtMs: undefined })), elapsedMs: 0, timeline: new Timeline(INTERVAL_MS) };
+    await using cluster = await LocalCluster.start({
+      replicas: REPLICAS,
+      machine: 'kv',
+      ...choice,
+      durability: 'memory',
+    });
+    const state: DemoState = {
+      clients,
+      lanes,
+      durationMs,
+      replicas: cluster.replicas.map(({ id, ready }) => ({
+        id,
+        pid: ready!.pid,
+        role: roleOf(id, ready!.view),
+        killedAtMs: undefined,
+      })),
+      elapsedMs: 0,
+      timeline: new Timeline(INTERVAL_MS),
+    };
     const ran = await runWorkload(cluster, state, values.kill as KillTarget, choice, output, interruption);
     const readBack = await readEverythingBack(cluster, ran.load, choice);
-    const partial = interruption.stopped ? `interrupted after ${ran.load.seconds.toFixed(1)} of ${durationMs / 1000} s` : null;
+    const partial = interruption.stopped
+      ? `interrupted after ${ran.load.seconds.toFixed(1)} of ${durationMs / 1000} s`
+      : null;
     const result = summarize(state, ran, readBack, resolve(values.report), partial);
     output.line(output.json ? JSON.stringify(result) : summaryText(result));
-    writeOutput('report', values.report, () => demoPage(result, ran.load.histogram, state.timeline.intervals(), INTERVAL_MS));
-    if (readBack.wrong > 0) throw new CliError('read-back-differs', `${readBack.wrong} of ${readBack.keys} keys do not hold what was last written to them; this is a bug: please report it with the report file`);
+    writeOutput('report', values.report, () =>
+      demoPage(result, ran.load.histogram, state.timeline.intervals(), INTERVAL_MS),
+    );
+    if (readBack.wrong > 0)
+      throw new CliError(
+        'read-back-differs',
+        `${readBack.wrong} of ${readBack.keys} keys do not hold what was last written to them; this is a bug: please report it with the report file`,
+      );
     if (partial !== null) throw new CliError('interrupted', `${partial}; what is printed was measured until then`);
-    if (result.operations < MIN_OPERATIONS) throw new CliError('worker-failed', `only ${formatCount(result.operations)} operations were committed in ${result.seconds.toFixed(0)} s; look at the load of this machine`);
+    if (result.operations < MIN_OPERATIONS)
+      throw new CliError(
+        'worker-failed',
+        `only ${formatCount(result.operations)} operations were committed in ${result.seconds.toFixed(0)} s; look at the load of this machine`,
+      );
     return Exit.done;
   },
 );
@@ -79,7 +120,14 @@ interface Ran {
   readonly killed: { readonly replica: number; readonly role: KillTarget; readonly atMs: number } | null;
 }
 
-async function runWorkload(cluster: LocalCluster, state: DemoState, kill: KillTarget, choice: TransportChoice, output: Output, interruption: Interruption): Promise<Ran> {
+async function runWorkload(
+  cluster: LocalCluster,
+  state: DemoState,
+  kill: KillTarget,
+  choice: TransportChoice,
+  output: Output,
+  interruption: Interruption,
+): Promise<Ran> {
   let startedMs = NaN;
   const workers = await Workers.start({
     count: state.clients,
@@ -94,12 +142,17 @@ async function runWorkload(cluster: LocalCluster, state: DemoState, kill: KillTa
     startedMs = performance.now();
     const elapsed = (): number => performance.now() - startedMs;
     let stopping = false;
-    const finished = interruption.during(() => (stopping = true), () => workers.run());
+    const finished = interruption.during(
+      () => (stopping = true),
+      () => workers.run(),
+    );
     let failure: unknown;
     finished.catch((error: unknown) => (failure = error));
     let killed: Ran['killed'] = null;
     await learnRoles(cluster, state);
-    const enough = (): boolean => (elapsed() >= state.durationMs && state.timeline.total.histogram.count >= MIN_OPERATIONS) || elapsed() >= WORKLOAD_LIMIT_MS;
+    const enough = (): boolean =>
+      (elapsed() >= state.durationMs && state.timeline.total.histogram.count >= MIN_OPERATIONS) ||
+      elapsed() >= WORKLOAD_LIMIT_MS;
     while (!enough() && !stopping && failure === undefined) {
       await delay(REFRESH_MS);
       state.elapsedMs = elapsed();
@@ -123,7 +176,9 @@ async function runWorkload(cluster: LocalCluster, state: DemoState, kill: KillTa
 async function killOne(cluster: LocalCluster, target: KillTarget): Promise<number> {
   const view = await latestView(cluster);
   const views = new Views(REPLICAS);
-  const victim = cluster.replicas.findIndex(({ id }) => (target === 'spare' ? !views.isMember(view, id) : views.isMember(view, id) && id !== views.primary(view)));
+  const victim = cluster.replicas.findIndex(({ id }) =>
+    target === 'spare' ? !views.isMember(view, id) : views.isMember(view, id) && id !== views.primary(view),
+  );
   cluster.replicas[victim]!.kill('SIGKILL');
   return victim;
 }
@@ -162,9 +217,18 @@ function workloadOf(index: number, lanes: number): Workload {
 }
 
 /** A new client, which knows nothing of the run, reads every key that the clients wrote. */
-async function readEverythingBack(cluster: LocalCluster, load: LoadResult, choice: TransportChoice): Promise<DemoResult['readBack']> {
+async function readEverythingBack(
+  cluster: LocalCluster,
+  load: LoadResult,
+  choice: TransportChoice,
+): Promise<DemoResult['readBack']> {
   const entries = load.workers.flatMap((worker) => Object.entries(worker.expected));
-  const client = await Client.connect({ cluster: cluster.clusterFile, lanes: READ_BACK_LANES, timeout: OPERATION_TIMEOUT_MS, ...choice });
+  const client = await Client.connect({
+    cluster: cluster.clusterFile,
+    lanes: READ_BACK_LANES,
+    timeout: OPERATION_TIMEOUT_MS,
+    ...choice,
+  });
   try {
     const kv = new KvClient(client);
     let wrong = 0;
@@ -183,7 +247,13 @@ async function readEverythingBack(cluster: LocalCluster, load: LoadResult, choic
   }
 }
 
-function summarize(state: DemoState, { load, killed }: Ran, readBack: DemoResult['readBack'], report: string, partial: string | null): DemoResult {
+function summarize(
+  state: DemoState,
+  { load, killed }: Ran,
+  readBack: DemoResult['readBack'],
+  report: string,
+  partial: string | null,
+): DemoResult {
   const { histogram, counts, seconds } = load;
   const after = killed === null ? undefined : state.timeline.after(killed.atMs);
   return {
@@ -201,7 +271,16 @@ function summarize(state: DemoState, { load, killed }: Ran, readBack: DemoResult
     retransmitted: counts.retransmitted,
     failed: counts.failed,
     viewChanges: counts.viewChanges,
-    killed: killed === null ? null : { replica: killed.replica, role: killed.role, atSeconds: killed.atMs / 1000, slowestAfterNs: after!.slowestNs, committedAfter: after!.operations },
+    killed:
+      killed === null
+        ? null
+        : {
+            replica: killed.replica,
+            role: killed.role,
+            atSeconds: killed.atMs / 1000,
+            slowestAfterNs: after!.slowestNs,
+            committedAfter: after!.operations,
+          },
     readBack,
     report,
     partial,
@@ -220,9 +299,13 @@ function summaryText(result: DemoResult): string {
   ];
   if (killed !== null) {
     const role = killed.role === 'spare' ? 'the spare, outside the quorum' : 'a member of the quorum';
-    lines.push(`failure         replica ${killed.replica} (${role}) killed at ${killed.atSeconds.toFixed(1)} s; ${formatCount(killed.committedAfter)} commits after it, the slowest in ${formatDuration(killed.slowestAfterNs)}`);
+    lines.push(
+      `failure         replica ${killed.replica} (${role}) killed at ${killed.atSeconds.toFixed(1)} s; ${formatCount(killed.committedAfter)} commits after it, the slowest in ${formatDuration(killed.slowestAfterNs)}`,
+    );
   }
-  lines.push(`read back       ${formatCount(readBack.keys - readBack.wrong)} of ${formatCount(readBack.keys)} keys hold what was last written to them`);
+  lines.push(
+    `read back       ${formatCount(readBack.keys - readBack.wrong)} of ${formatCount(readBack.keys)} keys hold what was last written to them`,
+  );
   if (result.partial !== null) lines.push(`partial         ${result.partial}`);
   if (result.report !== null) lines.push(`report          ${result.report}`);
   return lines.join('\n');

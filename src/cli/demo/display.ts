@@ -44,17 +44,28 @@ export class Display {
     const { histogram, counts } = state.timeline.total;
     const intervals = state.timeline.intervals();
     const recent = intervals.slice(-10);
-    const now = recent.length === 0 ? 0 : recent.reduce((sum, { operationsPerSecond }) => sum + operationsPerSecond, 0) / recent.length;
+    const now =
+      recent.length === 0
+        ? 0
+        : recent.reduce((sum, { operationsPerSecond }) => sum + operationsPerSecond, 0) / recent.length;
     const done = Math.min(1, state.elapsedMs / state.durationMs);
     const filled = Math.round(done * BAR_WIDTH);
     return [
       `${this.paint(Colour.bold, 'JITPaxos')}  ${state.replicas.length} replicas on loopback, ${state.clients} clients × ${state.lanes} operations open, half reads, half writes`,
       '',
       ...state.replicas.map(({ id, pid, role, killedAtMs }) =>
-        killedAtMs === undefined ? `  ${this.paint(Colour.green, '●')} replica ${id}  ${role.padEnd(8)} pid ${pid}` : `  ${this.paint(Colour.red, '✗')} replica ${id}  ${role.padEnd(8)} killed at ${(killedAtMs / 1000).toFixed(1)} s`,
+        killedAtMs === undefined
+          ? `  ${this.paint(Colour.green, '●')} replica ${id}  ${role.padEnd(8)} pid ${pid}`
+          : `  ${this.paint(Colour.red, '✗')} replica ${id}  ${role.padEnd(8)} killed at ${(killedAtMs / 1000).toFixed(1)} s`,
       ),
       '',
-      `  ${this.paint(Colour.cyan, sparkline(intervals.map(({ operationsPerSecond }) => operationsPerSecond), SPARK_WIDTH))}  ${formatCount(now)} operations/s`,
+      `  ${this.paint(
+        Colour.cyan,
+        sparkline(
+          intervals.map(({ operationsPerSecond }) => operationsPerSecond),
+          SPARK_WIDTH,
+        ),
+      )}  ${formatCount(now)} operations/s`,
       `  committed ${formatCount(counts.committed)}   p50 ${formatDuration(histogram.quantile(0.5))}   p99 ${formatDuration(histogram.quantile(0.99))}   one round trip ${ratio(counts.fast, counts.committed)}`,
       `  ${'━'.repeat(filled)}${this.paint(Colour.dim, '─'.repeat(BAR_WIDTH - filled))}  ${(state.elapsedMs / 1000).toFixed(1)} of ${(state.durationMs / 1000).toFixed(0)} s`,
     ];
@@ -67,7 +78,9 @@ export class Display {
 
 function plainLine(state: DemoState): string {
   const { histogram, counts } = state.timeline.total;
-  const dead = state.replicas.filter(({ killedAtMs }) => killedAtMs !== undefined).map(({ id, role }) => `, replica ${id} (${role}) is killed`);
+  const dead = state.replicas
+    .filter(({ killedAtMs }) => killedAtMs !== undefined)
+    .map(({ id, role }) => `, replica ${id} (${role}) is killed`);
   return `${(state.elapsedMs / 1000).toFixed(1).padStart(5)} s  ${formatCount(counts.committed)} committed, p50 ${formatDuration(histogram.quantile(0.5))}, p99 ${formatDuration(histogram.quantile(0.99))}, one round trip ${ratio(counts.fast, counts.committed)}${dead.join('')}`;
 }
 

@@ -26,10 +26,20 @@ export async function checkClocks(): Promise<Finding[]> {
     findings.push(judge(clock));
     clock.close();
   } catch (error) {
-    findings.push(warn('clock quality', (error as Error).message, 'name another clock with --clock; jitpaxos clock list shows what there is'));
+    findings.push(
+      warn(
+        'clock quality',
+        (error as Error).message,
+        'name another clock with --clock; jitpaxos clock list shows what there is',
+      ),
+    );
   }
   const system = await systemStatements(native);
-  const ofDevices = await Promise.all(devices.map(async (device) => (await deviceStatements(native, device)).map((stated) => fromStatement(stated, device.path))));
+  const ofDevices = await Promise.all(
+    devices.map(async (device) =>
+      (await deviceStatements(native, device)).map((stated) => fromStatement(stated, device.path)),
+    ),
+  );
   findings.push(...system.map((stated) => fromStatement(stated)), ...ofDevices.flat(), ...checkTai(system));
   return findings;
 }
@@ -39,7 +49,8 @@ function checkDevice(device: ClockDevice): Finding {
   const check = `clock ${device.name}`;
   if (!native.available) return skip(check, 'the native addon is not loaded');
   const { method, epoch, problem } = probeDevice(native, device.path);
-  if (problem === undefined) return ok(check, `${device.path} (${device.clockName}) counts ${epoch!.toUpperCase()} and is sampled by ${method}`);
+  if (problem === undefined)
+    return ok(check, `${device.path} (${device.clockName}) counts ${epoch!.toUpperCase()} and is sampled by ${method}`);
   const [found, ...advice] = problem.split(': ');
   return warn(check, found!, advice.length > 0 ? advice.join(': ') : 'see docs/clocks.md, permissions');
 }
@@ -48,7 +59,11 @@ export function judge(clock: Pick<HostClock, 'source' | 'quality'>): Finding {
   const { status, errorNs, healthy, found } = clock.quality;
   const stated = `${clock.source}: ${status}${errorNs === null ? ', error unknown' : `, within ${formatDuration(errorNs)}`} (${found})`;
   if (healthy && errorNs !== null) return ok('clock quality', stated);
-  return warn('clock quality', stated, 'answers stay right, but the worse the clock the more commits take a second round trip; run linuxptp or chrony on every host (docs/clocks.md)');
+  return warn(
+    'clock quality',
+    stated,
+    'answers stay right, but the worse the clock the more commits take a second round trip; run linuxptp or chrony on every host (docs/clocks.md)',
+  );
 }
 
 /**
@@ -58,31 +73,45 @@ export function judge(clock: Pick<HostClock, 'source' | 'quality'>): Finding {
 export function fromStatement(stated: Stated, device?: string): Finding {
   const check = `clock by ${stated.available ? stated.statement.source : stated.source}`;
   const of = device === undefined ? '' : `${device}: `;
-  if (!stated.available) return /EACCES|EPERM/.test(stated.reason) ? warn(check, `${of}${stated.reason}`, MAY_NOT_ASK[stated.source] ?? 'give this user the right to it') : skip(check, `${of}${stated.reason}`);
+  if (!stated.available)
+    return /EACCES|EPERM/.test(stated.reason)
+      ? warn(check, `${of}${stated.reason}`, MAY_NOT_ASK[stated.source] ?? 'give this user the right to it')
+      : skip(check, `${of}${stated.reason}`);
   const { source, status, errorNs, found } = stated.statement;
   const text = `${of}${status}, ${errorNs === null ? 'error unknown' : `within ${formatDuration(errorNs)}`}: ${found}`;
   if (status !== 'synchronized') return warn(check, text, ADVICE[source]);
-  if (errorNs === null) return warn(check, text, UNKNOWN_ERROR[source] ?? 'ask a source that states an error: chrony with a server, ClockBound, or ptp4l');
+  if (errorNs === null)
+    return warn(
+      check,
+      text,
+      UNKNOWN_ERROR[source] ?? 'ask a source that states an error: chrony with a server, ClockBound, or ptp4l',
+    );
   return errorNs > ERROR_LIMIT_NS ? warn(check, text, TOO_WIDE) : ok(check, text);
 }
 
 const MAY_NOT_ASK: Partial<Readonly<Record<QualitySourceName, string>>> = {
-  ptp4l: "ptp4l's socket is root's before linuxptp 4.0: give the group of the replicas the right to it after ptp4l has started (chgrp, chmod)",
+  ptp4l:
+    "ptp4l's socket is root's before linuxptp 4.0: give the group of the replicas the right to it after ptp4l has started (chgrp, chmod)",
 };
 
 const UNKNOWN_ERROR: Partial<Readonly<Record<QualitySourceName, string>>> = {
-  kernel: 'systemd-timesyncd and phc2sys do not tell how far the clock may be off; chrony does, and ptp4l where it is asked',
-  chrony: 'chrony does not count the error of a reference clock; a PTP clock whose driver states one (AWS), or an NTP server beside it, gives a bound',
-  platform: 'the hypervisor or cloud keeps this clock and does not say how well; the clock is used, and nobody can say how far it may be off',
+  kernel:
+    'systemd-timesyncd and phc2sys do not tell how far the clock may be off; chrony does, and ptp4l where it is asked',
+  chrony:
+    'chrony does not count the error of a reference clock; a PTP clock whose driver states one (AWS), or an NTP server beside it, gives a bound',
+  platform:
+    'the hypervisor or cloud keeps this clock and does not say how well; the clock is used, and nobody can say how far it may be off',
 };
 
 const TOO_WIDE = `above ${ERROR_LIMIT_NS / 1e6} ms nothing is held back by this clock, and more commits take a second round trip: see which server or master it follows; tens of seconds are an offset of TAI that somebody left out`;
 
 const ADVICE: Readonly<Record<QualitySourceName, string>> = {
-  kernel: 'a daemon that keeps the system clock tells the kernel so: start chrony, or phc2sys beside ptp4l; where replicas and clients stamp by a hardware clock this may be left',
+  kernel:
+    'a daemon that keeps the system clock tells the kernel so: start chrony, or phc2sys beside ptp4l; where replicas and clients stamp by a hardware clock this may be left',
   chrony: 'chronyc sources -v says why no source is chosen: reachability, or the firewall on UDP 123',
   clockbound: 'see the logs of clockbound and chronyd',
-  ptp4l: 'pmc -u -b 0 "GET PORT_DATA_SET" shows the port: is there a master in this domain, and does the switch pass PTP?',
+  ptp4l:
+    'pmc -u -b 0 "GET PORT_DATA_SET" shows the port: is there a master in this domain, and does the switch pass PTP?',
   ena: 'ethtool -i INTERFACE: the ENA driver has to be 2.10 or later, loaded with phc_enable=1',
   platform: 'see what the hypervisor or cloud says of its clock',
 };
@@ -92,7 +121,11 @@ function checkTai(statements: readonly Stated[]): Finding[] {
   for (const stated of statements) {
     if (!stated.available || stated.statement.source !== 'kernel') continue;
     const offset = stated.statement.detail['taiOffsetS'];
-    return [offset === 0 ? ok('tai offset', 'not set: --clock tai reads the same as realtime here') : ok('tai offset', `${offset} s`)];
+    return [
+      offset === 0
+        ? ok('tai offset', 'not set: --clock tai reads the same as realtime here')
+        : ok('tai offset', `${offset} s`),
+    ];
   }
   return [];
 }

@@ -29,7 +29,10 @@ const SYNC_NS_GOOD = 10e6;
 export function readCluster(file: string): { readonly cluster: Cluster | undefined; readonly finding: Finding } {
   try {
     const cluster = loadCluster(file);
-    return { cluster, finding: ok('cluster file', `${file}: cluster ${cluster.id}, ${cluster.replicas.length} replicas`) };
+    return {
+      cluster,
+      finding: ok('cluster file', `${file}: cluster ${cluster.id}, ${cluster.replicas.length} replicas`),
+    };
   } catch (error) {
     const [found, advice] = splitMessage(error);
     return { cluster: undefined, finding: fail('cluster file', found, advice) };
@@ -40,22 +43,48 @@ export function readCluster(file: string): { readonly cluster: Cluster | undefin
 export function checkChain(cluster: Cluster): Finding {
   const warning = chainWarning(cluster);
   if (warning !== undefined) return warn('chain', warning, CHAIN_REMEDY);
-  return ok('chain', cluster.chain === KEYED_CHAIN ? `${cluster.chain}, under a secret of the replicas` : `${cluster.chain}, and no keys: whoever reaches a replica can do everything`);
+  return ok(
+    'chain',
+    cluster.chain === KEYED_CHAIN
+      ? `${cluster.chain}, under a secret of the replicas`
+      : `${cluster.chain}, and no keys: whoever reaches a replica can do everything`,
+  );
 }
 
 /** Numeric addresses of the replicas, as far as their names resolve, and which of them are this host's. */
-export async function checkAddresses(cluster: Cluster): Promise<{ readonly addresses: string[]; readonly findings: Finding[] }> {
+export async function checkAddresses(
+  cluster: Cluster,
+): Promise<{ readonly addresses: string[]; readonly findings: Finding[] }> {
   try {
     const book = await AddressBook.open(cluster, { startMs: NAMES_MS });
     book.close();
     const addresses = book.addresses.map(({ host }) => host).filter((host) => host !== '');
-    const own = new Set(Object.values(networkInterfaces()).flatMap((entries) => (entries ?? []).map(({ address }) => address)));
+    const own = new Set(
+      Object.values(networkInterfaces()).flatMap((entries) => (entries ?? []).map(({ address }) => address)),
+    );
     const here = book.addresses.flatMap(({ host }, id) => (own.has(host) ? [id] : []));
     const enough = 2 * book.known > cluster.replicas.length;
-    const unknown = book.unresolved().map(({ replica, host, error }) =>
-      (enough ? warn : fail)(`name ${replica}`, `host ${host} of replica ${replica} does not resolve (${error})`, `check the name, or write the address into the cluster file; ${enough ? 'processes start without it while the others are a majority, and go on trying' : 'the others are no majority'}`),
-    );
-    return { addresses, findings: [...unknown, ok('addresses', here.length === 0 ? 'none of the replicas is this host: a client' : `this host has replica ${here.join(', ')}`)] };
+    const unknown = book
+      .unresolved()
+      .map(({ replica, host, error }) =>
+        (enough ? warn : fail)(
+          `name ${replica}`,
+          `host ${host} of replica ${replica} does not resolve (${error})`,
+          `check the name, or write the address into the cluster file; ${enough ? 'processes start without it while the others are a majority, and go on trying' : 'the others are no majority'}`,
+        ),
+      );
+    return {
+      addresses,
+      findings: [
+        ...unknown,
+        ok(
+          'addresses',
+          here.length === 0
+            ? 'none of the replicas is this host: a client'
+            : `this host has replica ${here.join(', ')}`,
+        ),
+      ],
+    };
   } catch (error) {
     const [found, advice] = splitMessage(error);
     return { addresses: [], findings: [fail('addresses', found, advice)] };
@@ -71,7 +100,9 @@ const UNHEARD = ['key', 'checksum', 'role'];
  */
 export function checkKeys(file: string, cluster: Cluster, clientFile?: string): Finding[] {
   if (cluster.authentication === 'none') return [];
-  const read = (kind: 'replica' | 'client'): { readonly path: string; readonly keys?: KeyFile; readonly finding?: Finding } => {
+  const read = (
+    kind: 'replica' | 'client',
+  ): { readonly path: string; readonly keys?: KeyFile; readonly finding?: Finding } => {
     const given = kind === 'client' ? clientFile : undefined;
     const path = given ?? keyFileBeside(file, kind);
     if (given === undefined && !existsSync(path)) return { path };
@@ -85,19 +116,50 @@ export function checkKeys(file: string, cluster: Cluster, clientFile?: string): 
   const [replica, client] = [read('replica'), read('client')];
   const broken = [replica, client].flatMap(({ finding }) => (finding === undefined ? [] : [finding]));
   if (broken.length > 0) return broken;
-  if (client.keys === undefined && replica.keys === undefined) return [warn('keys', `neither ${client.path} nor ${replica.path} is there, and the cluster authenticates its datagrams`, 'get a key file from whoever set the cluster up')];
-  if (client.keys === undefined) return [ok('keys', `${replica.path}: the replicas speak under key ${replica.keys!.use}, ${replica.keys!.keys.length} keys in all`)];
+  if (client.keys === undefined && replica.keys === undefined)
+    return [
+      warn(
+        'keys',
+        `neither ${client.path} nor ${replica.path} is there, and the cluster authenticates its datagrams`,
+        'get a key file from whoever set the cluster up',
+      ),
+    ];
+  if (client.keys === undefined)
+    return [
+      ok(
+        'keys',
+        `${replica.path}: the replicas speak under key ${replica.keys!.use}, ${replica.keys!.keys.length} keys in all`,
+      ),
+    ];
   const own = client.keys.keys.find(({ id }) => id === client.keys!.use)!;
-  if (replica.keys === undefined) return [ok('keys', `${client.path}: key ${own.id}, role ${own.role}; whether the replicas have it cannot be seen here: compare with jitpaxos keys list on a replica's host`)];
+  if (replica.keys === undefined)
+    return [
+      ok(
+        'keys',
+        `${client.path}: key ${own.id}, role ${own.role}; whether the replicas have it cannot be seen here: compare with jitpaxos keys list on a replica's host`,
+      ),
+    ];
   const known = replica.keys.keys.find(({ id }) => id === own.id);
   const advice = `replicas drop what is sent under it, without an answer: write a new one (jitpaxos keys add), and let the replicas read ${replica.path} again (SIGHUP)`;
-  if (known === undefined) return [fail('keys', `${client.path} speaks under key ${own.id}, which ${replica.path} does not have: it was removed, or is another cluster's`, advice)];
-  if (known.secret.toLowerCase() !== own.secret.toLowerCase()) return [fail('keys', `key ${own.id} has one secret in ${client.path} and another in ${replica.path}`, advice)];
+  if (known === undefined)
+    return [
+      fail(
+        'keys',
+        `${client.path} speaks under key ${own.id}, which ${replica.path} does not have: it was removed, or is another cluster's`,
+        advice,
+      ),
+    ];
+  if (known.secret.toLowerCase() !== own.secret.toLowerCase())
+    return [fail('keys', `key ${own.id} has one secret in ${client.path} and another in ${replica.path}`, advice)];
   return [ok('keys', `${client.path}: key ${own.id}, role ${own.role}, which ${replica.path} has too`)];
 }
 
 /** Asks all replicas. */
-export async function checkReplicas(file: string, timeoutMs: number, keys: { readonly keys?: string } = {}): Promise<Finding[]> {
+export async function checkReplicas(
+  file: string,
+  timeoutMs: number,
+  keys: { readonly keys?: string } = {},
+): Promise<Finding[]> {
   const client = await StatusClient.open({ cluster: file, ...keys });
   try {
     await client.ask(timeoutMs); // the first answers pay for code that was never run
@@ -105,25 +167,74 @@ export async function checkReplicas(file: string, timeoutMs: number, keys: { rea
     const summary = summarize(client.cluster.id, answers);
     const findings: Finding[] = answers.map(({ id, address, report, roundTripUs, silence }) =>
       report === undefined
-        ? warn(`replica ${id}`, `${address} does not answer`, silence ?? 'start it; else see whether UDP passes between the hosts, and whether both have the same cluster file')
-        : ok(`replica ${id}`, `${address} answers in ${formatDuration(roundTripUs! * 1e3)}, version ${report.version}, wire ${spokenIn(report)}, ${report.status}`),
+        ? warn(
+            `replica ${id}`,
+            `${address} does not answer`,
+            silence ??
+              'start it; else see whether UDP passes between the hosts, and whether both have the same cluster file',
+          )
+        : ok(
+            `replica ${id}`,
+            `${address} answers in ${formatDuration(roundTripUs! * 1e3)}, version ${report.version}, wire ${spokenIn(report)}, ${report.status}`,
+          ),
     );
-    const strangers = answers.flatMap(({ id, report }) => (report === undefined ? [] : [{ id, count: UNHEARD.reduce((sum, reason) => sum + (report.drops[reason] ?? 0), 0) }])).filter(({ count }) => count > 0);
-    if (strangers.length > 0) findings.push(warn('refused datagrams', strangers.map(({ id, count }) => `replica ${id}: ${count} since its start under a key it does not have, or with another secret`).join('; '), 'a client with an old or foreign key file is out there, or somebody tries: jitpaxos_datagrams_dropped_total{reason="key"|"checksum"|"role"} shows whether it goes on'));
+    const strangers = answers
+      .flatMap(({ id, report }) =>
+        report === undefined
+          ? []
+          : [{ id, count: UNHEARD.reduce((sum, reason) => sum + (report.drops[reason] ?? 0), 0) }],
+      )
+      .filter(({ count }) => count > 0);
+    if (strangers.length > 0)
+      findings.push(
+        warn(
+          'refused datagrams',
+          strangers
+            .map(
+              ({ id, count }) =>
+                `replica ${id}: ${count} since its start under a key it does not have, or with another secret`,
+            )
+            .join('; '),
+          'a client with an old or foreign key file is out there, or somebody tries: jitpaxos_datagrams_dropped_total{reason="key"|"checksum"|"role"} shows whether it goes on',
+        ),
+      );
     const [mixed] = wireRemarks(summary.replicas);
-    if (mixed !== undefined) findings.push(warn('wire versions', mixed, 'docs/operations.md, "Upgrading one replica at a time"'));
-    else if (summary.wireVersion !== undefined) findings.push(ok('wire versions', `all that answer speak version ${summary.wireVersion}`));
-    for (const remark of logAheadRemarks(answers.flatMap(({ report }) => (report === undefined ? [] : [report])))) findings.push(warn('log and clocks', remark, 'docs/clocks.md, "A clock that was ahead once"'));
+    if (mixed !== undefined)
+      findings.push(warn('wire versions', mixed, 'docs/operations.md, "Upgrading one replica at a time"'));
+    else if (summary.wireVersion !== undefined)
+      findings.push(ok('wire versions', `all that answer speak version ${summary.wireVersion}`));
+    for (const remark of logAheadRemarks(answers.flatMap(({ report }) => (report === undefined ? [] : [report]))))
+      findings.push(warn('log and clocks', remark, 'docs/clocks.md, "A clock that was ahead once"'));
     const [differs] = chainRemarks(summary.replicas);
     if (differs !== undefined) findings.push(fail('chain', differs, 'docs/security.md, "The chain"'));
     const reports = answers.flatMap(({ report }) => (report === undefined ? [] : [report]));
     const [apart] = clocksApart(reports);
-    if (apart !== undefined) findings.push(warn('clocks of replicas', apart, 'set that clock right (jitpaxos clock read on its host): commits that need that replica are slow until then'));
-    else if (reports.some(({ replicaClocks }) => (replicaClocks?.offsetsNs.filter((ns) => ns !== null).length ?? 0) > answers.length / 2)) findings.push(ok('clocks of replicas', 'the primary finds none that is off'));
+    if (apart !== undefined)
+      findings.push(
+        warn(
+          'clocks of replicas',
+          apart,
+          'set that clock right (jitpaxos clock read on its host): commits that need that replica are slow until then',
+        ),
+      );
+    else if (
+      reports.some(
+        ({ replicaClocks }) => (replicaClocks?.offsetsNs.filter((ns) => ns !== null).length ?? 0) > answers.length / 2,
+      )
+    )
+      findings.push(ok('clocks of replicas', 'the primary finds none that is off'));
     if (summary.available) findings.push(ok('quorum', `view ${summary.view}, replicas ${summary.members.join(', ')}`));
     else if (summary.answered === 0) findings.push(warn('quorum', 'no replica answers', 'start the replicas'));
-    else if (summary.majorityLost !== undefined) findings.push(fail('quorum', summary.remarks[0]!, 'docs/operations.md, "majority-lost"'));
-    else findings.push(fail('quorum', `the quorum of view ${summary.view} does not commit: ${summary.remarks.join('; ')}`, `see that a majority of ${(answers.length + 1) / 2} replicas runs; then jitpaxos status`));
+    else if (summary.majorityLost !== undefined)
+      findings.push(fail('quorum', summary.remarks[0]!, 'docs/operations.md, "majority-lost"'));
+    else
+      findings.push(
+        fail(
+          'quorum',
+          `the quorum of view ${summary.view} does not commit: ${summary.remarks.join('; ')}`,
+          `see that a majority of ${(answers.length + 1) / 2} replicas runs; then jitpaxos status`,
+        ),
+      );
     return findings;
   } finally {
     await client.close();
@@ -141,12 +252,32 @@ export function checkDataDirectory(directory: string): Finding[] {
     const free = bavail * bsize;
     const syncNs = measureSync(join(scratch, 'file'));
     return [
-      volatile === undefined ? ok(check, directory) : fail(check, `${directory} is a ${volatile}: a replica's promises vanish with the host's restart`, 'use a disk; a replica that forgets its promises can break the agreement'),
-      free < FREE_BYTES_MIN ? fail('disk space', `${free >> 20} MiB free`, 'free some: a replica whose promises cannot be written stops') : ok('disk space', `${Math.round(free / 1024 ** 2)} MiB free`),
-      syncNs > SYNC_NS_GOOD ? warn('disk sync', `${formatDuration(syncNs)}, median of ${SYNCS}`, 'every view change waits for it: use a disk with a write cache that survives power loss') : ok('disk sync', `${formatDuration(syncNs)}, median of ${SYNCS}`),
+      volatile === undefined
+        ? ok(check, directory)
+        : fail(
+            check,
+            `${directory} is a ${volatile}: a replica's promises vanish with the host's restart`,
+            'use a disk; a replica that forgets its promises can break the agreement',
+          ),
+      free < FREE_BYTES_MIN
+        ? fail('disk space', `${free >> 20} MiB free`, 'free some: a replica whose promises cannot be written stops')
+        : ok('disk space', `${Math.round(free / 1024 ** 2)} MiB free`),
+      syncNs > SYNC_NS_GOOD
+        ? warn(
+            'disk sync',
+            `${formatDuration(syncNs)}, median of ${SYNCS}`,
+            'every view change waits for it: use a disk with a write cache that survives power loss',
+          )
+        : ok('disk sync', `${formatDuration(syncNs)}, median of ${SYNCS}`),
     ];
   } catch (error) {
-    return [fail(check, `${directory}: ${error instanceof Error ? error.message : String(error)}`, 'create it, owned by the user that runs the replica')];
+    return [
+      fail(
+        check,
+        `${directory}: ${error instanceof Error ? error.message : String(error)}`,
+        'create it, owned by the user that runs the replica',
+      ),
+    ];
   } finally {
     if (scratch !== undefined) rmSync(scratch, { recursive: true, force: true });
   }

@@ -3,7 +3,14 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { DEFAULT_LIMITS, type Limits } from '../../protocol/config.js';
 import { defineCommand, type Output } from '../../console/command.js';
-import { checkAddresses, checkChain, checkDataDirectory, checkKeys, checkReplicas, readCluster } from './cluster-checks.js';
+import {
+  checkAddresses,
+  checkChain,
+  checkDataDirectory,
+  checkKeys,
+  checkReplicas,
+  readCluster,
+} from './cluster-checks.js';
 import { checkClocks } from './clock-checks.js';
 import type { Finding, Level } from './finding.js';
 import * as checks from './host-checks.js';
@@ -27,38 +34,75 @@ const TAGS: Readonly<Record<Level, readonly [text: string, colour: Colour]>> = {
 export const doctor = defineCommand(
   {
     name: 'doctor',
-    summary: 'Checks this host, and the cluster as seen from it: what is found, and what to do. Exit code 1 when something failed.',
+    summary:
+      'Checks this host, and the cluster as seen from it: what is found, and what to do. Exit code 1 when something failed.',
     positionals: [],
     flags: {
-      cluster: { kind: 'text', value: 'FILE', help: `the cluster file (default ${DEFAULT_CLUSTER} where there is one; otherwise the host alone is checked)` },
+      cluster: {
+        kind: 'text',
+        value: 'FILE',
+        help: `the cluster file (default ${DEFAULT_CLUSTER} where there is one; otherwise the host alone is checked)`,
+      },
       'key-file': { ...KEY_FILE_FLAG, alias: 'keys' },
       data: { kind: 'text', value: 'DIR', help: 'a data directory to try: writes and removes a small file' },
-      timeout: { kind: 'duration', default: '1s', min: 1e6, max: 3600e9, help: 'how long to wait for a replica that does not answer' },
+      timeout: {
+        kind: 'duration',
+        default: '1s',
+        min: 1e6,
+        max: 3600e9,
+        help: 'how long to wait for a replica that does not answer',
+      },
       strict: { kind: 'switch', help: 'a warning counts as a failure' },
-      root: { kind: 'text', value: 'DIR', default: '/', help: 'where /proc, /sys and /dev are found: another place when the host is mounted into a container' },
+      root: {
+        kind: 'text',
+        value: 'DIR',
+        default: '/',
+        help: 'where /proc, /sys and /dev are found: another place when the host is mounted into a container',
+      },
     },
-    examples: ['jitpaxos doctor', 'jitpaxos doctor --cluster cluster.json --data /var/lib/jitpaxos', 'jitpaxos doctor --json | jq ".findings[] | select(.level == \\"warn\\")"'],
+    examples: [
+      'jitpaxos doctor',
+      'jitpaxos doctor --cluster cluster.json --data /var/lib/jitpaxos',
+      'jitpaxos doctor --json | jq ".findings[] | select(.level == \\"warn\\")"',
+    ],
   },
   async ({ values }, output) => {
-    if (!existsSync(join(values.root, 'proc'))) throw new CliError('flag-invalid', `--root "${values.root}" has no folder proc; give the folder that holds the host's proc, sys and dev`);
+    if (!existsSync(join(values.root, 'proc')))
+      throw new CliError(
+        'flag-invalid',
+        `--root "${values.root}" has no folder proc; give the folder that holds the host's proc, sys and dev`,
+      );
     const file = values.cluster ?? (existsSync(DEFAULT_CLUSTER) ? DEFAULT_CLUSTER : undefined);
     const findings: Finding[] = [];
     const known = file === undefined ? undefined : readCluster(file);
     const located = known?.cluster === undefined ? undefined : await checkAddresses(known.cluster);
-    findings.push(...(await hostFindings(new Host(values.root), located?.addresses ?? [], known?.cluster?.limits ?? DEFAULT_LIMITS, known?.cluster?.datagramBytes)));
+    findings.push(
+      ...(await hostFindings(
+        new Host(values.root),
+        located?.addresses ?? [],
+        known?.cluster?.limits ?? DEFAULT_LIMITS,
+        known?.cluster?.datagramBytes,
+      )),
+    );
     // A host that is mounted elsewhere has clocks that nobody here can read.
     if (values.root === '/') findings.push(...(await checkClocks()));
     if (known !== undefined) findings.push(known.finding);
     if (known?.cluster !== undefined) findings.push(checkChain(known.cluster));
     if (known?.cluster !== undefined) findings.push(...checkKeys(file!, known.cluster, values['key-file']));
     if (located !== undefined) findings.push(...located.findings);
-    if (located !== undefined && located.addresses.length > 0) findings.push(...(await checkReplicas(file!, Math.ceil(values.timeout / 1e6), keysOf(values))));
+    if (located !== undefined && located.addresses.length > 0)
+      findings.push(...(await checkReplicas(file!, Math.ceil(values.timeout / 1e6), keysOf(values))));
     if (values.data !== undefined) findings.push(...checkDataDirectory(values.data));
     return report(findings, values.strict, output);
   },
 );
 
-async function hostFindings(host: Host, addresses: readonly string[], limits: Limits, datagramBytes: number | undefined): Promise<Finding[]> {
+async function hostFindings(
+  host: Host,
+  addresses: readonly string[],
+  limits: Limits,
+  datagramBytes: number | undefined,
+): Promise<Finding[]> {
   return [
     checks.checkNode(),
     checks.checkAddon(),
@@ -90,7 +134,9 @@ function report(findings: readonly Finding[], strict: boolean, output: Output): 
       output.line(`${paint(output.colours, colour, tag)} ${check.padEnd(width)}  ${found}`);
       if (advice !== undefined) output.line(`${' '.repeat(TAGS.ok[0].length + 1)}${' '.repeat(width)}  → ${advice}`);
     }
-    output.line(`${count('ok')} in order, ${warned} warnings, ${failed} failures${count('skip') > 0 ? `, ${count('skip')} not to be seen here` : ''}`);
+    output.line(
+      `${count('ok')} in order, ${warned} warnings, ${failed} failures${count('skip') > 0 ? `, ${count('skip')} not to be seen here` : ''}`,
+    );
   }
   return failed > 0 || (strict && warned > 0) ? Exit.failed : Exit.done;
 }

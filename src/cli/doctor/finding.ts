@@ -13,6 +13,16 @@ export interface Finding {
 }
 
 export const ok = (check: string, found: string): Finding => ({ check, level: 'ok', found });
-export const warn = (check: string, found: string, advice: string): Finding => ({ check, level: 'warn', found, advice });
-export const fail = (check: string, found: string, advice: string): Finding => ({ check, level: 'fail', found, advice });
+export const warn = (check: string, found: string, advice: string): Finding => ({
+  check,
+  level: 'warn',
+  found,
+  advice,
+});
+export const fail = (check: string, found: string, advice: string): Finding => ({
+  check,
+  level: 'fail',
+  found,
+  advice,
+});
 export const skip = (check: string, found: string): Finding => ({ check, level: 'skip', found });

@@ -24,7 +24,11 @@ export function checkNode(version: string = process.versions.node): Finding {
 
 export function checkAddon(binding: { readonly available: boolean; readonly reason?: string } = native): Finding {
   if (binding.available) return ok('addon', 'the native addon is loaded');
-  return warn('addon', `not loaded: ${binding.reason ?? 'no reason given'}`, 'install a C++ compiler and python3, then `npm run build:native`; without it there are no PTP clocks and the hash is slower');
+  return warn(
+    'addon',
+    `not loaded: ${binding.reason ?? 'no reason given'}`,
+    'install a C++ compiler and python3, then `npm run build:native`; without it there are no PTP clocks and the hash is slower',
+  );
 }
 
 /** The kernel's own source of time: a slow one makes every clock reading a call to a device. */
@@ -33,26 +37,53 @@ export function checkClockSource(host: Host): Finding {
   const source = host.read(`${folder}/current_clocksource`);
   if (source === undefined) return skip('clock source', 'the kernel does not tell');
   if (!['hpet', 'acpi_pm', 'jiffies', 'refined-jiffies'].includes(source)) return ok('clock source', source);
-  return warn('clock source', `${source}: a reading takes a microsecond and more`, `use one of ${host.read(`${folder}/available_clocksource`) ?? 'tsc'} if tsc is among them: echo tsc > /${folder}/current_clocksource; see dmesg for why the kernel gave it up`);
+  return warn(
+    'clock source',
+    `${source}: a reading takes a microsecond and more`,
+    `use one of ${host.read(`${folder}/available_clocksource`) ?? 'tsc'} if tsc is among them: echo tsc > /${folder}/current_clocksource; see dmesg for why the kernel gave it up`,
+  );
 }
 
 export function checkPtpDevices(host: Host): Finding {
   const devices = host.list('dev').filter((name) => /^ptp\d+$/.test(name));
-  if (devices.length === 0) return warn('ptp clock', 'no /dev/ptp*: the network card has no hardware clock, or it is not passed to this machine', 'commits take one round trip the more often the closer the clocks are: use a card with a PTP clock (ethtool -T INTERFACE), or the best NTP there is');
-  return ok('ptp clock', devices.map((name) => `/dev/${name} (${host.read(`sys/class/ptp/${name}/clock_name`) ?? 'name unknown'})`).join(', '));
+  if (devices.length === 0)
+    return warn(
+      'ptp clock',
+      'no /dev/ptp*: the network card has no hardware clock, or it is not passed to this machine',
+      'commits take one round trip the more often the closer the clocks are: use a card with a PTP clock (ethtool -T INTERFACE), or the best NTP there is',
+    );
+  return ok(
+    'ptp clock',
+    devices
+      .map((name) => `/dev/${name} (${host.read(`sys/class/ptp/${name}/clock_name`) ?? 'name unknown'})`)
+      .join(', '),
+  );
 }
 
 export function checkTimeDaemon(host: Host): Finding {
   const running = host.processes();
   const precise = ['ptp4l', 'phc2sys', 'timemaster', 'sfptpd'].filter((name) => running.has(name));
   if (precise.includes('ptp4l') && !precise.includes('phc2sys') && !precise.includes('timemaster')) {
-    return warn('time daemon', `${precise.join(', ')} without phc2sys: the card keeps time, the system clock does not follow it`, 'start phc2sys (linuxptp); replicas and clients with --clock auto stamp by the card itself');
+    return warn(
+      'time daemon',
+      `${precise.join(', ')} without phc2sys: the card keeps time, the system clock does not follow it`,
+      'start phc2sys (linuxptp); replicas and clients with --clock auto stamp by the card itself',
+    );
   }
   if (precise.length > 0) return ok('time daemon', precise.join(', '));
   const ntp = ['chronyd', 'ntpd'].find((name) => running.has(name));
   if (ntp !== undefined) return ok('time daemon', `${ntp}; PTP would be closer`);
-  if (running.has('systemd-timesyn')) return warn('time daemon', 'systemd-timesyncd: milliseconds at best', 'use chrony, or better linuxptp (ptp4l and phc2sys)');
-  return warn('time daemon', 'none runs here (in a container it may run outside)', 'run linuxptp (ptp4l and phc2sys) or chrony on the host');
+  if (running.has('systemd-timesyn'))
+    return warn(
+      'time daemon',
+      'systemd-timesyncd: milliseconds at best',
+      'use chrony, or better linuxptp (ptp4l and phc2sys)',
+    );
+  return warn(
+    'time daemon',
+    'none runs here (in a container it may run outside)',
+    'run linuxptp (ptp4l and phc2sys) or chrony on the host',
+  );
 }
 
 /** Asks the kernel for what a replica will ask for. */
@@ -63,9 +94,18 @@ export async function checkSocketBuffers(): Promise<Finding[]> {
     await new Promise<void>((resolve, reject) => socket.once('error', reject).bind(0, '127.0.0.1', resolve));
     // Linux doubles what it is asked for, for its own bookkeeping.
     const share = platform() === 'linux' ? 2 : 1;
-    return [socketBuffer('receive', 'net.core.rmem_max', socket.getRecvBufferSize() / share, asked.receive), socketBuffer('send', 'net.core.wmem_max', socket.getSendBufferSize() / share, asked.send)];
+    return [
+      socketBuffer('receive', 'net.core.rmem_max', socket.getRecvBufferSize() / share, asked.receive),
+      socketBuffer('send', 'net.core.wmem_max', socket.getSendBufferSize() / share, asked.send),
+    ];
   } catch (error) {
-    return [fail('socket buffers', `no UDP socket on 127.0.0.1: ${error instanceof Error ? error.message : String(error)}`, 'see what forbids it: seccomp, a missing loopback interface')];
+    return [
+      fail(
+        'socket buffers',
+        `no UDP socket on 127.0.0.1: ${error instanceof Error ? error.message : String(error)}`,
+        'see what forbids it: seccomp, a missing loopback interface',
+      ),
+    ];
   } finally {
     socket.close();
   }
@@ -74,18 +114,29 @@ export async function checkSocketBuffers(): Promise<Finding[]> {
 export function socketBuffer(direction: string, sysctl: string, got: number, asked: number): Finding {
   const check = `${direction} buffer`;
   if (got >= asked) return ok(check, `${got} bytes`);
-  return warn(check, `${got} of ${asked} bytes: a burst is lost and sent again`, `sysctl -w ${sysctl}=${asked}, and a line in /etc/sysctl.d/ to keep it`);
+  return warn(
+    check,
+    `${got} of ${asked} bytes: a burst is lost and sent again`,
+    `sysctl -w ${sysctl}=${asked}, and a line in /etc/sysctl.d/ to keep it`,
+  );
 }
 
 /** Datagrams that the kernel has thrown away since the host started. */
 export function checkUdpLosses(host: Host): Finding {
-  const [names, values] = (host.read('proc/net/snmp') ?? '').split('\n').filter((line) => line.startsWith('Udp:')).map((line) => line.split(/\s+/));
+  const [names, values] = (host.read('proc/net/snmp') ?? '')
+    .split('\n')
+    .filter((line) => line.startsWith('Udp:'))
+    .map((line) => line.split(/\s+/));
   if (names === undefined || values === undefined) return skip('udp losses', 'the kernel does not tell');
   const count = (name: string): number => Number(values[names.indexOf(name)] ?? 0);
   const lost = count('RcvbufErrors');
   const received = count('InDatagrams');
   if (lost === 0) return ok('udp losses', `none of ${received} datagrams since the host started`);
-  return warn('udp losses', `${lost} datagrams found the receive buffer full, ${received} were received`, 'raise net.core.rmem_max, give the replica a core of its own; compare again under load');
+  return warn(
+    'udp losses',
+    `${lost} datagrams found the receive buffer full, ${received} were received`,
+    'raise net.core.rmem_max, give the replica a core of its own; compare again under load',
+  );
 }
 
 export function checkGovernor(host: Host): Finding {
@@ -97,21 +148,40 @@ export function checkGovernor(host: Host): Finding {
   if (governors.size === 0) return skip('cpu governor', 'no frequency scaling to be seen (usual in a virtual machine)');
   const found = [...governors].map(([name, cores]) => `${name} on ${cores} cores`).join(', ');
   if (governors.size === 1 && governors.has('performance')) return ok('cpu governor', found);
-  return warn('cpu governor', found, 'cpupower frequency-set -g performance: a core that has to speed up first answers late');
+  return warn(
+    'cpu governor',
+    found,
+    'cpupower frequency-set -g performance: a core that has to speed up first answers late',
+  );
 }
 
 export function checkIdleStates(host: Host): Finding {
   const folder = 'sys/devices/system/cpu/cpu0/cpuidle';
   const states = host.list(folder).filter((name) => name.startsWith('state'));
   if (states.length === 0) return skip('idle states', 'no idle states to be seen (usual in a virtual machine)');
-  const deep = states.filter((state) => host.readNumber(`${folder}/${state}/disable`) !== 1 && (host.readNumber(`${folder}/${state}/latency`) ?? 0) > IDLE_LATENCY_US_MAX);
+  const deep = states.filter(
+    (state) =>
+      host.readNumber(`${folder}/${state}/disable`) !== 1 &&
+      (host.readNumber(`${folder}/${state}/latency`) ?? 0) > IDLE_LATENCY_US_MAX,
+  );
   if (deep.length === 0) return ok('idle states', `none takes more than ${IDLE_LATENCY_US_MAX} µs to wake from`);
-  const named = deep.map((state) => `${host.read(`${folder}/${state}/name`) ?? state} (${host.read(`${folder}/${state}/latency`)} µs)`).join(', ');
-  return warn('idle states', `${named}: an idle core wakes late`, `cpupower idle-set -D ${IDLE_LATENCY_US_MAX}, or hold /dev/cpu_dma_latency open`);
+  const named = deep
+    .map((state) => `${host.read(`${folder}/${state}/name`) ?? state} (${host.read(`${folder}/${state}/latency`)} µs)`)
+    .join(', ');
+  return warn(
+    'idle states',
+    `${named}: an idle core wakes late`,
+    `cpupower idle-set -D ${IDLE_LATENCY_US_MAX}, or hold /dev/cpu_dma_latency open`,
+  );
 }
 
 /** `addresses`: the replicas' that may be this host's; without any, all interfaces that are up. `datagramBytes`: what the cluster file says. */
-export function checkMtu(host: Host, addresses: readonly string[], interfaces = networkInterfaces(), datagramBytes = DEFAULT_DATAGRAM_BYTES): Finding[] {
+export function checkMtu(
+  host: Host,
+  addresses: readonly string[],
+  interfaces = networkInterfaces(),
+  datagramBytes = DEFAULT_DATAGRAM_BYTES,
+): Finding[] {
   const needed = datagramBytes + HEADER_BYTES;
   const findings: Finding[] = [];
   for (const [name, entries] of Object.entries(interfaces)) {
@@ -119,7 +189,14 @@ export function checkMtu(host: Host, addresses: readonly string[], interfaces = 
     if (addresses.length > 0 ? !own.some((address) => addresses.includes(address)) : name === 'lo') continue;
     const mtu = host.readNumber(`sys/class/net/${name}/mtu`);
     if (mtu === undefined) findings.push(skip('mtu', `${name}: unknown`));
-    else if (mtu < needed) findings.push(warn('mtu', `${name}: ${mtu}, and a full datagram takes ${needed}`, `raise it on every host and switch between, or write "datagramBytes": ${mtu - HEADER_BYTES} into the cluster file: every full datagram is cut in two, and lost where fragments do not pass`));
+    else if (mtu < needed)
+      findings.push(
+        warn(
+          'mtu',
+          `${name}: ${mtu}, and a full datagram takes ${needed}`,
+          `raise it on every host and switch between, or write "datagramBytes": ${mtu - HEADER_BYTES} into the cluster file: every full datagram is cut in two, and lost where fragments do not pass`,
+        ),
+      );
     else findings.push(ok('mtu', `${name}: ${mtu}`));
   }
   return findings.length > 0 ? findings : [skip('mtu', 'no interface to look at')];
@@ -128,9 +205,18 @@ export function checkMtu(host: Host, addresses: readonly string[], interfaces = 
 export function checkCores(host: Host, cores: number = availableParallelism()): Finding {
   const [quota, period] = (host.read('sys/fs/cgroup/cpu.max') ?? 'max').split(' ');
   if (quota !== 'max' && quota !== undefined) {
-    return warn('cores', `${cores} cores, held to ${(Number(quota) / Number(period ?? 100_000)).toFixed(2)} of them by a quota`, 'a process that used up its quota stands still until the next period and is suspected by the others: give whole cores instead of a quota (Kubernetes: no CPU limit, or the static CPU manager)');
+    return warn(
+      'cores',
+      `${cores} cores, held to ${(Number(quota) / Number(period ?? 100_000)).toFixed(2)} of them by a quota`,
+      'a process that used up its quota stands still until the next period and is suspected by the others: give whole cores instead of a quota (Kubernetes: no CPU limit, or the static CPU manager)',
+    );
   }
-  if (cores < CORES_GOOD) return warn('cores', `${cores}`, `a replica is best with ${CORES_GOOD} cores and more: one for it, one for interrupts and all else`);
+  if (cores < CORES_GOOD)
+    return warn(
+      'cores',
+      `${cores}`,
+      `a replica is best with ${CORES_GOOD} cores and more: one for it, one for interrupts and all else`,
+    );
   return ok('cores', `${cores}`);
 }
 
@@ -141,14 +227,26 @@ export function checkMemory(host: Host, neededBytes: number): Finding {
   const limit = host.readNumber('sys/fs/cgroup/memory.max');
   const room = Math.min(free ?? Infinity, limit ?? Infinity);
   if (room === Infinity) return skip('memory', 'the kernel does not tell');
-  if (room < neededBytes) return fail('memory', `${mebibytes(room)} to be had; needed: ${needed}`, 'give it more memory, or lower logBytes and logEntries in the cluster file, for all replicas alike');
+  if (room < neededBytes)
+    return fail(
+      'memory',
+      `${mebibytes(room)} to be had; needed: ${needed}`,
+      'give it more memory, or lower logBytes and logEntries in the cluster file, for all replicas alike',
+    );
   return ok('memory', `${mebibytes(room)} to be had; needed: ${needed}`);
 }
 
 export function checkSwap(host: Host): Finding {
-  const devices = (host.read('proc/swaps') ?? '').split('\n').slice(1).filter((line) => line !== '');
+  const devices = (host.read('proc/swaps') ?? '')
+    .split('\n')
+    .slice(1)
+    .filter((line) => line !== '');
   if (devices.length === 0) return ok('swap', 'none');
-  return warn('swap', `${devices.length} in use`, 'a replica that was paged out answers late: swapoff -a, or MemorySwapMax=0 for its unit');
+  return warn(
+    'swap',
+    `${devices.length} in use`,
+    'a replica that was paged out answers late: swapoff -a, or MemorySwapMax=0 for its unit',
+  );
 }
 
 export function checkSteal(host: Host): Finding {
@@ -158,7 +256,9 @@ export function checkSteal(host: Host): Finding {
   const total = ticks.slice(0, 8).reduce((sum, value) => sum + value, 0);
   const share = total === 0 ? 0 : (ticks[7] ?? 0) / total;
   const found = `${(share * 100).toFixed(2)} % of processor time went to other machines since the host started`;
-  return share <= STEAL_MAX ? ok('stolen time', found) : warn('stolen time', found, 'this virtual machine shares its cores: use dedicated ones, or expect a high p99');
+  return share <= STEAL_MAX
+    ? ok('stolen time', found)
+    : warn('stolen time', found, 'this virtual machine shares its cores: use dedicated ones, or expect a high p99');
 }
 
 function mebibytes(bytes: number): string {

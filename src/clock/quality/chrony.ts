@@ -32,11 +32,22 @@ const OTHER_REFERENCE_CLOCKS = /^(SHM|SOC|PPS)\d$/;
 const TIMEOUT_MS = 200;
 
 /** `phcErrorNs`: the largest error that the drivers of this host's PTP hardware clocks state, ns; null: one of them states none, or there is no such clock. */
-export async function readChrony(port: number = CHRONY_PORT, timeoutMs: number = TIMEOUT_MS, phcErrorNs: () => number | null = () => null): Promise<Stated> {
+export async function readChrony(
+  port: number = CHRONY_PORT,
+  timeoutMs: number = TIMEOUT_MS,
+  phcErrorNs: () => number | null = () => null,
+): Promise<Stated> {
   const sequence = randomInt(0x100000000);
   try {
-    const reply = await ask(port, trackingRequest(sequence), timeoutMs, (bytes) => bytes.length >= HEADER_BYTES && bytes.readUInt32BE(16) === sequence);
-    return reply === undefined ? unavailable('chrony', `no answer on port ${port} within ${timeoutMs} ms`) : interpretTracking(reply, sequence, phcErrorNs());
+    const reply = await ask(
+      port,
+      trackingRequest(sequence),
+      timeoutMs,
+      (bytes) => bytes.length >= HEADER_BYTES && bytes.readUInt32BE(16) === sequence,
+    );
+    return reply === undefined
+      ? unavailable('chrony', `no answer on port ${port} within ${timeoutMs} ms`)
+      : interpretTracking(reply, sequence, phcErrorNs());
   } catch (error) {
     return unavailable('chrony', `port ${port}: ${reasonOf(error)}`);
   }
@@ -52,10 +63,13 @@ export function trackingRequest(sequence: number): Buffer {
 }
 
 export function interpretTracking(reply: Buffer, sequence: number, phcErrorNs: number | null = null): Stated {
-  if (reply.length < HEADER_BYTES || reply[0] !== PROTOCOL || reply[1] !== REPLY) return unavailable('chrony', `the answer is none of protocol ${PROTOCOL}`);
-  if (reply.readUInt16BE(4) !== TRACKING || reply.readUInt32BE(16) !== sequence) return unavailable('chrony', 'the answer is to another question');
+  if (reply.length < HEADER_BYTES || reply[0] !== PROTOCOL || reply[1] !== REPLY)
+    return unavailable('chrony', `the answer is none of protocol ${PROTOCOL}`);
+  if (reply.readUInt16BE(4) !== TRACKING || reply.readUInt32BE(16) !== sequence)
+    return unavailable('chrony', 'the answer is to another question');
   if (reply.readUInt16BE(8) !== 0) return unavailable('chrony', `chronyd refuses: status ${reply.readUInt16BE(8)}`);
-  if (reply.readUInt16BE(6) !== TRACKING_REPLY || reply.length < HEADER_BYTES + TRACKING_BYTES) return unavailable('chrony', 'the answer is no tracking report');
+  if (reply.readUInt16BE(6) !== TRACKING_REPLY || reply.length < HEADER_BYTES + TRACKING_BYTES)
+    return unavailable('chrony', 'the answer is no tracking report');
   const at = HEADER_BYTES;
   const referenceId = reply.readUInt32BE(at);
   const addressFamily = reply.readUInt16BE(at + 20);
@@ -67,22 +81,45 @@ export function interpretTracking(reply: Buffer, sequence: number, phcErrorNs: n
   const synchronized = leap !== LEAP_UNSYNCHRONIZED && referenceId !== 0 && referenceId !== LOCAL_REFERENCE;
   const distanceNs = (Math.abs(correctionS) + rootDispersionS + rootDelayS / 2) * 1e9;
   const byServer = { errorNs: statedError(distanceNs), found: `stratum ${stratum}` };
-  const kept = addressFamily === NO_ADDRESS ? byReferenceClock(reply.toString('latin1', at, at + 4), distanceNs, phcErrorNs) : byServer;
+  const kept =
+    addressFamily === NO_ADDRESS
+      ? byReferenceClock(reply.toString('latin1', at, at + 4), distanceNs, phcErrorNs)
+      : byServer;
   return stated({
     source: 'chrony',
     about: 'realtime',
     status: synchronized ? 'synchronized' : 'free-running',
     errorNs: synchronized ? kept.errorNs : null,
-    found: synchronized ? kept.found : referenceId === LOCAL_REFERENCE ? 'takes its own clock for the truth' : 'has chosen no source',
-    detail: { referenceId: referenceId.toString(16).padStart(8, '0'), stratum, leap, correctionNs: Math.round(correctionS * 1e9), frequencyPpb: Math.round(float(3) * 1e3), rootDelayNs: Math.round(rootDelayS * 1e9), rootDispersionNs: Math.round(rootDispersionS * 1e9) },
+    found: synchronized
+      ? kept.found
+      : referenceId === LOCAL_REFERENCE
+        ? 'takes its own clock for the truth'
+        : 'has chosen no source',
+    detail: {
+      referenceId: referenceId.toString(16).padStart(8, '0'),
+      stratum,
+      leap,
+      correctionNs: Math.round(correctionS * 1e9),
+      frequencyPpb: Math.round(float(3) * 1e3),
+      rootDelayNs: Math.round(rootDelayS * 1e9),
+      rootDispersionNs: Math.round(rootDispersionS * 1e9),
+    },
   });
 }
 
 /** chronyd does not say which device its reference clock is, so the largest error that any of them states is taken. */
-function byReferenceClock(id: string, distanceNs: number, phcErrorNs: number | null): { readonly errorNs: number | null; readonly found: string } {
+function byReferenceClock(
+  id: string,
+  distanceNs: number,
+  phcErrorNs: number | null,
+): { readonly errorNs: number | null; readonly found: string } {
   const name = `the reference clock ${/^[\x21-\x7e]+\0*$/.test(id) ? id.replaceAll('\0', '') : 'without a name'}`;
-  if (phcErrorNs === null || OTHER_REFERENCE_CLOCKS.test(id)) return { errorNs: null, found: `by ${name}, whose own error chrony does not count` };
-  return { errorNs: statedError(distanceNs + phcErrorNs), found: `by ${name}; its driver states ${Math.round(phcErrorNs)} ns, which are added` };
+  if (phcErrorNs === null || OTHER_REFERENCE_CLOCKS.test(id))
+    return { errorNs: null, found: `by ${name}, whose own error chrony does not count` };
+  return {
+    errorNs: statedError(distanceNs + phcErrorNs),
+    found: `by ${name}; its driver states ${Math.round(phcErrorNs)} ns, which are added`,
+  };
 }
 
 /** chrony's own: a signed 7-bit exponent over a signed 25-bit coefficient. */
@@ -93,7 +130,12 @@ export function chronyFloat(bits: number): number {
 }
 
 /** The first answer that fits, or undefined. The socket is connected: others are not heard, and a closed port is an error. */
-function ask(port: number, request: Buffer, timeoutMs: number, fits: (bytes: Buffer) => boolean): Promise<Buffer | undefined> {
+function ask(
+  port: number,
+  request: Buffer,
+  timeoutMs: number,
+  fits: (bytes: Buffer) => boolean,
+): Promise<Buffer | undefined> {
   const socket = createSocket('udp4');
   return new Promise<Buffer | undefined>((resolve, reject) => {
     const timer = setTimeout(() => resolve(undefined), timeoutMs);

@@ -37,9 +37,12 @@ export function readClockBound(monotonicNs: bigint, path: string = CLOCKBOUND_PA
     const segment = Buffer.alloc(SIZE);
     const after = Buffer.alloc(SIZE);
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      for (const into of [before, segment, after]) if (readSync(fd, into, 0, SIZE, 0) !== SIZE) return unavailable('clockbound', `${path} is shorter than the ${SIZE} bytes of layout ${VERSION}`);
+      for (const into of [before, segment, after])
+        if (readSync(fd, into, 0, SIZE, 0) !== SIZE)
+          return unavailable('clockbound', `${path} is shorter than the ${SIZE} bytes of layout ${VERSION}`);
       const generations = [before, segment, after].map((bytes) => u16(bytes, 14));
-      if (generations[0]! % 2 === 0 && generations.every((generation) => generation === generations[0])) return interpretClockBound(segment, monotonicNs);
+      if (generations[0]! % 2 === 0 && generations.every((generation) => generation === generations[0]))
+        return interpretClockBound(segment, monotonicNs);
     }
     return unavailable('clockbound', `${path} was being written in each of ${ATTEMPTS} looks`);
   } catch (error) {
@@ -51,18 +54,27 @@ export function readClockBound(monotonicNs: bigint, path: string = CLOCKBOUND_PA
 
 /** `segment`: 80 bytes read in one piece, in this host's byte order. */
 function interpretClockBound(segment: Buffer, monotonicNs: bigint): Stated {
-  if (u32(segment, 0) !== MAGIC[0] || u32(segment, 4) !== MAGIC[1]) return unavailable('clockbound', 'the segment has another magic number');
-  if (u16(segment, 12) !== VERSION) return unavailable('clockbound', `the segment has layout ${u16(segment, 12)}, and only ${VERSION} is known`);
-  if (u32(segment, 8) !== SIZE) return unavailable('clockbound', `the segment says that it has ${u32(segment, 8)} bytes, layout ${VERSION} has ${SIZE}`);
+  if (u32(segment, 0) !== MAGIC[0] || u32(segment, 4) !== MAGIC[1])
+    return unavailable('clockbound', 'the segment has another magic number');
+  if (u16(segment, 12) !== VERSION)
+    return unavailable('clockbound', `the segment has layout ${u16(segment, 12)}, and only ${VERSION} is known`);
+  if (u32(segment, 8) !== SIZE)
+    return unavailable(
+      'clockbound',
+      `the segment says that it has ${u32(segment, 8)} bytes, layout ${VERSION} has ${SIZE}`,
+    );
   if (u16(segment, 14) === 0) return unavailable('clockbound', 'the segment has never been written');
   const asOf = i64(segment, 16) * 1_000_000_000n + i64(segment, 24);
   const voidAfter = i64(segment, 32) * 1_000_000_000n + i64(segment, 40);
   const driftPpb = u32(segment, 64);
   const status = STATUSES[u32(segment, 68)];
-  if (status === undefined || driftPpb >= DRIFT_PPB_MAX) return unavailable('clockbound', `the segment makes no sense: status ${u32(segment, 68)}, drift ${driftPpb} ppb`);
-  if (asOf > monotonicNs + COARSE_NS) return unavailable('clockbound', 'the segment is from the future: of another boot, or not of this host');
+  if (status === undefined || driftPpb >= DRIFT_PPB_MAX)
+    return unavailable('clockbound', `the segment makes no sense: status ${u32(segment, 68)}, drift ${driftPpb} ppb`);
+  if (asOf > monotonicNs + COARSE_NS)
+    return unavailable('clockbound', 'the segment is from the future: of another boot, or not of this host');
   const age = monotonicNs > asOf ? monotonicNs - asOf : 0n;
-  const known = monotonicNs > voidAfter ? 'unknown' : age > GRACE_NS && status === 'synchronized' ? 'free-running' : status;
+  const known =
+    monotonicNs > voidAfter ? 'unknown' : age > GRACE_NS && status === 'synchronized' ? 'free-running' : status;
   const boundNs = Number(i64(segment, 48));
   const grown = boundNs > 0 ? boundNs + (Number(age) / 1e9) * driftPpb : NaN;
   return stated({
@@ -71,7 +83,13 @@ function interpretClockBound(segment: Buffer, monotonicNs: bigint): Stated {
     status: known,
     errorNs: known === 'unknown' || known === 'stepped' ? null : statedError(grown),
     found: known === status ? status : `${status} ${Math.round(Number(age) / 1e9)} s ago, silent since`,
-    detail: { boundNs, maxDriftPpb: driftPpb, ageMs: Math.round(Number(age) / 1e6), status, disruptionSupport: segment[72] === 1 },
+    detail: {
+      boundNs,
+      maxDriftPpb: driftPpb,
+      ageMs: Math.round(Number(age) / 1e6),
+      status,
+      disruptionSupport: segment[72] === 1,
+    },
   });
 }
 

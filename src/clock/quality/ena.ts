@@ -16,7 +16,15 @@ export function readEna(device: string, sysfs: string = '/sys'): Stated {
     return unavailable('ena', `${path}: ${reasonOf(error)}`);
   }
   const boundNs = /^\d{1,15}$/.test(text) ? Number(text) : NaN;
-  if (Number.isNaN(boundNs)) return unavailable('ena', `${path} holds ${JSON.stringify(text.slice(0, 40))}, which is no number of nanoseconds`);
+  if (Number.isNaN(boundNs))
+    return unavailable('ena', `${path} holds ${JSON.stringify(text.slice(0, 40))}, which is no number of nanoseconds`);
   const errorNs = statedError(boundNs);
-  return stated({ source: 'ena', about: 'phc', status: errorNs === null ? 'unknown' : 'synchronized', errorNs, found: errorNs === null ? `says ${boundNs} ns, which no clock has` : `within ${boundNs} ns`, detail: { boundNs } });
+  return stated({
+    source: 'ena',
+    about: 'phc',
+    status: errorNs === null ? 'unknown' : 'synchronized',
+    errorNs,
+    found: errorNs === null ? `says ${boundNs} ns, which no clock has` : `within ${boundNs} ns`,
+    detail: { boundNs },
+  });
 }

@@ -38,7 +38,13 @@ export function interpretKernel(record: KernelClockRecord): Stated {
     about: 'realtime',
     status: unsynchronized ? 'free-running' : 'synchronized',
     errorNs: unsynchronized || fromZero ? null : statedError(maxErrorUs * 1e3),
-    found: silent ? `its daemon has said nothing for ${Math.round(maxErrorUs / GROWTH_US)} s` : unsynchronized ? 'no daemon has told the kernel that its clock is synchronized' : fromZero ? 'told that its clock is synchronized, by a daemon that does not say how well' : 'told that its clock is synchronized',
+    found: silent
+      ? `its daemon has said nothing for ${Math.round(maxErrorUs / GROWTH_US)} s`
+      : unsynchronized
+        ? 'no daemon has told the kernel that its clock is synchronized'
+        : fromZero
+          ? 'told that its clock is synchronized, by a daemon that does not say how well'
+          : 'told that its clock is synchronized',
     detail: {
       offsetNs: record.offset * ((record.status & STA_NANO) !== 0 ? 1 : 1e3),
       frequencyPpb: Math.round((record.frequency / 65536) * 1e3),

@@ -9,6 +9,14 @@ import { stated, unavailable, type Stated } from './statement.js';
 const KEPT = /^(KVM virtual PTP|hyperv|vmclock|ptp_vmw|ena-ptp)/i;
 
 export function readPlatform(device: ClockDevice): Stated {
-  if (!KEPT.test(device.clockName)) return unavailable('platform', `${device.clockName} is no clock that a hypervisor or cloud is known to keep`);
-  return stated({ source: 'platform', about: 'phc', status: 'synchronized', errorNs: null, found: `${device.clockName} is kept by the platform, which does not say how well`, detail: { clockName: device.clockName } });
+  if (!KEPT.test(device.clockName))
+    return unavailable('platform', `${device.clockName} is no clock that a hypervisor or cloud is known to keep`);
+  return stated({
+    source: 'platform',
+    about: 'phc',
+    status: 'synchronized',
+    errorNs: null,
+    found: `${device.clockName} is kept by the platform, which does not say how well`,
+    detail: { clockName: device.clockName },
+  });
 }

@@ -26,8 +26,26 @@ const MANAGEMENT = 0x0d;
 const GET = 0;
 const RESPONSE = 2;
 const TLV_MANAGEMENT = 0x0001;
-const Id = { currentDataSet: 0x2001, parentDataSet: 0x2002, timeProperties: 0x2003, portDataSet: 0x2004, timeStatus: 0xc000, portProperties: 0xc004 } as const;
-const PORT_STATES = ['', 'initializing', 'faulty', 'disabled', 'listening', 'pre-master', 'master', 'passive', 'uncalibrated', 'slave'] as const;
+const Id = {
+  currentDataSet: 0x2001,
+  parentDataSet: 0x2002,
+  timeProperties: 0x2003,
+  portDataSet: 0x2004,
+  timeStatus: 0xc000,
+  portProperties: 0xc004,
+} as const;
+const PORT_STATES = [
+  '',
+  'initializing',
+  'faulty',
+  'disabled',
+  'listening',
+  'pre-master',
+  'master',
+  'passive',
+  'uncalibrated',
+  'slave',
+] as const;
 /** Domain numbers that ptp4l takes. Most networks use 0; telecom profiles 24 and 44, video 127. ptp4l answers only to its own. */
 const DOMAINS = 128;
 /** Requests at a time while the domain is looked for: a socket takes no more than ten that were not read. */
@@ -64,7 +82,11 @@ export interface Ptp4lReport {
 }
 
 /** Asks the first of `sockets` that answers. */
-export async function readPtp4l(binding: NativeBinding, sockets: readonly string[] = PTP4L_SOCKETS, timeoutMs: number = TIMEOUT_MS): Promise<Stated & { readonly report?: Ptp4lReport }> {
+export async function readPtp4l(
+  binding: NativeBinding,
+  sockets: readonly string[] = PTP4L_SOCKETS,
+  timeoutMs: number = TIMEOUT_MS,
+): Promise<Stated & { readonly report?: Ptp4lReport }> {
   if (!binding.available) return unavailable('ptp4l', binding.reason);
   const reasons: string[] = [];
   for (const socket of sockets) {
@@ -82,13 +104,21 @@ export async function readPtp4l(binding: NativeBinding, sockets: readonly string
 export function interpretPtp4l(report: Ptp4lReport): Extract<Stated, { readonly available: true }> {
   const { portState, offsetFromMasterNs, meanPathDelayNs, grandmaster } = report;
   const following = portState === 'slave';
-  const status: ClockStatus = following ? 'synchronized' : portState === 'uncalibrated' ? 'stepped' : portState === 'master' || portState === 'grand-master' ? 'unknown' : 'free-running';
+  const status: ClockStatus = following
+    ? 'synchronized'
+    : portState === 'uncalibrated'
+      ? 'stepped'
+      : portState === 'master' || portState === 'grand-master'
+        ? 'unknown'
+        : 'free-running';
   return stated({
     source: 'ptp4l',
     about: report.timestamping === 'software' ? 'realtime' : 'phc',
     status,
     errorNs: following ? statedError(Math.abs(offsetFromMasterNs) + Math.max(0, meanPathDelayNs)) : null,
-    found: following ? `follows ${grandmaster}${report.timeTraceable ? '' : ', which claims no traceable time'}` : `port is ${portState}${portState === 'master' ? ': others follow this clock' : ''}`,
+    found: following
+      ? `follows ${grandmaster}${report.timeTraceable ? '' : ', which claims no traceable time'}`
+      : `port is ${portState}${portState === 'master' ? ': others follow this clock' : ''}`,
     detail: {
       domain: report.domain,
       portState,
@@ -136,7 +166,11 @@ export function managementData(bytes: Buffer, id: number, sequence: number): Buf
 
 let sequences = 0;
 
-async function query(UnixDatagram: new (local: string, remote: string) => UnixDatagramHandle, remote: string, timeoutMs: number): Promise<Ptp4lReport | undefined> {
+async function query(
+  UnixDatagram: new (local: string, remote: string) => UnixDatagramHandle,
+  remote: string,
+  timeoutMs: number,
+): Promise<Ptp4lReport | undefined> {
   const socket = connectTo(UnixDatagram, remote);
   try {
     const deadline = performance.now() + timeoutMs;
@@ -147,10 +181,14 @@ async function query(UnixDatagram: new (local: string, remote: string) => UnixDa
     const [parent] = await ask(Id.parentDataSet, 32);
     const [properties] = await ask(Id.timeProperties, 4);
     const ports = await ask(Id.portDataSet, 11);
-    if (current === undefined || parent === undefined || properties === undefined || ports.length === 0) return undefined;
+    if (current === undefined || parent === undefined || properties === undefined || ports.length === 0)
+      return undefined;
     const [status] = await ask(Id.timeStatus, 50);
     const states = ports.map((port) => PORT_STATES[port[10]!] ?? `state-${port[10]}`);
-    const at = Math.max(0, states.findIndex((state) => state === 'slave' || state === 'uncalibrated'));
+    const at = Math.max(
+      0,
+      states.findIndex((state) => state === 'slave' || state === 'uncalibrated'),
+    );
     const flags = properties[2]!;
     return {
       domain,
@@ -175,9 +213,15 @@ async function query(UnixDatagram: new (local: string, remote: string) => UnixDa
  * ptp4l answers by name, which it has to see. A file beside its own socket is seen by it whatever /tmp is in either process
  * (systemd's PrivateTmp); who may not write there gets a name of the network namespace, which is that of the host then.
  */
-function connectTo(UnixDatagram: new (local: string, remote: string) => UnixDatagramHandle, remote: string): UnixDatagramHandle {
+function connectTo(
+  UnixDatagram: new (local: string, remote: string) => UnixDatagramHandle,
+  remote: string,
+): UnixDatagramHandle {
   try {
-    return new UnixDatagram(join(dirname(remote), `jitpaxos-${process.pid}-${randomInt(2 ** 47).toString(36)}`), remote);
+    return new UnixDatagram(
+      join(dirname(remote), `jitpaxos-${process.pid}-${randomInt(2 ** 47).toString(36)}`),
+      remote,
+    );
   } catch (error) {
     if (!['EACCES', 'EPERM', 'EROFS'].includes(nameOf(error))) throw error;
     return new UnixDatagram('', remote);
@@ -213,7 +257,11 @@ async function findDomain(socket: UnixDatagramHandle, remote: string, deadline: 
   };
   send(domains.get(remote) ?? 0);
   let found = await answer(performance.now() + DOMAIN_MS);
-  for (let first = 0; found === undefined && first < DOMAINS && performance.now() < deadline; first += DOMAINS_AT_ONCE) {
+  for (
+    let first = 0;
+    found === undefined && first < DOMAINS && performance.now() < deadline;
+    first += DOMAINS_AT_ONCE
+  ) {
     for (let domain = first; domain < first + DOMAINS_AT_ONCE; domain++) send(domain);
     found = await answer(performance.now() + POLL_MS);
   }
@@ -230,7 +278,13 @@ function nextSequence(): number {
 }
 
 /** One question. Port data sets come as one answer a port, all within a moment of each other. */
-async function exchange(socket: UnixDatagramHandle, domain: number, id: number, sizeMin: number, deadline: number): Promise<Buffer[]> {
+async function exchange(
+  socket: UnixDatagramHandle,
+  domain: number,
+  id: number,
+  sizeMin: number,
+  deadline: number,
+): Promise<Buffer[]> {
   const sequence = nextSequence();
   socket.send(managementRequest(id, sequence, process.pid, domain));
   const answers: Buffer[] = [];
@@ -260,7 +314,8 @@ function propertiesOf(answers: readonly Buffer[], port: Buffer): Pick<Ptp4lRepor
     if (!answer.subarray(0, 10).equals(port.subarray(0, 10))) continue;
     const timestamping = answer[11] === 0 ? 'software' : 'hardware';
     const length = answer[12]!;
-    const name = length < INTERFACE_BYTES_MAX && 13 + length <= answer.length ? answer.toString('latin1', 13, 13 + length) : '';
+    const name =
+      length < INTERFACE_BYTES_MAX && 13 + length <= answer.length ? answer.toString('latin1', 13, 13 + length) : '';
     return { timestamping, interface: /^[\w.:@-]+$/.test(name) ? name : undefined };
   }
   return { timestamping: undefined, interface: undefined };

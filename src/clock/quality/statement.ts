@@ -26,7 +26,9 @@ export interface Statement {
   readonly detail: Readonly<Record<string, number | string | boolean | null>>;
 }
 
-export type Stated = { readonly available: true; readonly statement: Statement } | { readonly available: false; readonly source: QualitySourceName; readonly reason: string };
+export type Stated =
+  | { readonly available: true; readonly statement: Statement }
+  | { readonly available: false; readonly source: QualitySourceName; readonly reason: string };
 
 /** A bound above this is too wide to stamp by: requests of different clients would be in the wrong order all the time. */
 export const ERROR_LIMIT_NS = 1_000_000;

@@ -51,12 +51,24 @@ async function compile(target: string): Promise<void> {
   for (const candidate of candidates) {
     const [command, ...first] = candidate.trim().split(/\s+/);
     const error = await new Promise<(Error & { code?: unknown; stderr: string }) | null>((resolve) =>
-      execFile(command!, [...first, '-O2', '-std=c++17', '-pthread', '-o', target, SOURCE], { timeout: COMPILE_TIMEOUT_MS }, (failed, _, stderr) => resolve(failed === null ? null : Object.assign(failed, { stderr }))),
+      execFile(
+        command!,
+        [...first, '-O2', '-std=c++17', '-pthread', '-o', target, SOURCE],
+        { timeout: COMPILE_TIMEOUT_MS },
+        (failed, _, stderr) => resolve(failed === null ? null : Object.assign(failed, { stderr })),
+      ),
     );
     if (error === null) return;
-    if (error.code !== 'ENOENT') throw new CliError('worker-failed', `${command} could not compile native/bench/echo.cc (${error.stderr.trim().split('\n')[0] || error.message}); leave the C baselines out with --baselines`);
+    if (error.code !== 'ENOENT')
+      throw new CliError(
+        'worker-failed',
+        `${command} could not compile native/bench/echo.cc (${error.stderr.trim().split('\n')[0] || error.message}); leave the C baselines out with --baselines`,
+      );
   }
-  throw new CliError('compiler-missing', `none of ${candidates.join(', ')} is there, and the C baselines are compiled from native/bench/echo.cc; install a C++ compiler (Debian: apt-get install g++), name yours in CXX, or leave them out with --baselines dgram-echo,unreplicated`);
+  throw new CliError(
+    'compiler-missing',
+    `none of ${candidates.join(', ')} is there, and the C baselines are compiled from native/bench/echo.cc; install a C++ compiler (Debian: apt-get install g++), name yours in CXX, or leave them out with --baselines dgram-echo,unreplicated`,
+  );
 }
 
 /** Spinning servers share a process where there is no core for each, as ours do. */
@@ -77,15 +89,52 @@ export class CEcho implements Contestant {
   async run(point: Point, timing: Timing): Promise<Measured> {
     await using children = new Children();
     const sizes = sizesOf(point);
-    const common = ['--wait', this.wait, '--datagram', sizes.datagram, '--envelope', sizes.envelope, '--request', sizes.request, '--answer', sizes.answer, '--other-answer', sizes.otherAnswer].map(String);
+    const common = [
+      '--wait',
+      this.wait,
+      '--datagram',
+      sizes.datagram,
+      '--envelope',
+      sizes.envelope,
+      '--request',
+      sizes.request,
+      '--answer',
+      sizes.answer,
+      '--other-answer',
+      sizes.otherAnswer,
+    ].map(String);
     const sockets = sharesProcess(this.wait === 'spin', point) ? point.replicas : 1;
     const servers = Array.from({ length: point.replicas / sockets }, (_, index) =>
-      children.add(LineChild.start(this.program.path, ['server', '--sockets', String(sockets), '--first', String(index * sockets), ...common], `C echo server ${index}`)),
+      children.add(
+        LineChild.start(
+          this.program.path,
+          ['server', '--sockets', String(sockets), '--first', String(index * sockets), ...common],
+          `C echo server ${index}`,
+        ),
+      ),
     );
-    const ports = (await Promise.all(servers.map((server) => server.ready<{ ports: number[] }>()))).flatMap((ready) => ready.ports);
-    const load = ['--ports', ports.slice(0, quorumOf(point.replicas)).join(','), '--open', String(point.open), '--per-datagram', String(sizes.perDatagram)];
+    const ports = (await Promise.all(servers.map((server) => server.ready<{ ports: number[] }>()))).flatMap(
+      (ready) => ready.ports,
+    );
+    const load = [
+      '--ports',
+      ports.slice(0, quorumOf(point.replicas)).join(','),
+      '--open',
+      String(point.open),
+      '--per-datagram',
+      String(sizes.perDatagram),
+    ];
     const times = ['--warmup-ms', String(Math.min(WARMUP_MS, timing.warmupMs)), '--ms', String(timing.ms)];
-    const clients = Array.from({ length: point.clients }, (_, index) => children.add(LineChild.start(this.program.path, ['client', ...load, ...times, ...common], `C echo client ${index}`)));
-    return await measureClients(clients, servers.map(({ pid }) => pid), quorumOf(point.replicas), timing);
+    const clients = Array.from({ length: point.clients }, (_, index) =>
+      children.add(
+        LineChild.start(this.program.path, ['client', ...load, ...times, ...common], `C echo client ${index}`),
+      ),
+    );
+    return await measureClients(
+      clients,
+      servers.map(({ pid }) => pid),
+      quorumOf(point.replicas),
+      timing,
+    );
   }
 }

@@ -62,7 +62,17 @@ export class OurCluster implements Contestant {
   constructor(
     readonly name: string,
     private readonly wiring: TransportChoice,
-    { replicas, durability = 'memory', authenticated = false, unkeyedChain = false }: { readonly replicas?: number; readonly durability?: Durability; readonly authenticated?: boolean; readonly unkeyedChain?: boolean } = {},
+    {
+      replicas,
+      durability = 'memory',
+      authenticated = false,
+      unkeyedChain = false,
+    }: {
+      readonly replicas?: number;
+      readonly durability?: Durability;
+      readonly authenticated?: boolean;
+      readonly unkeyedChain?: boolean;
+    } = {},
   ) {
     this.replicas = replicas;
     this.durability = durability;
@@ -74,11 +84,28 @@ export class OurCluster implements Contestant {
     const point = { ...asked, replicas: this.replicas ?? asked.replicas };
     const { machine, replicas, datagramBytes } = point;
     if (sharesProcess(this.wiring.idle === 'busy', point)) {
-      const { directory, clusterFile } = await writeCluster(replicas, { authenticated: this.authenticated, unkeyedChain: this.unkeyedChain });
+      const { directory, clusterFile } = await writeCluster(replicas, {
+        authenticated: this.authenticated,
+        unkeyedChain: this.unkeyedChain,
+      });
       try {
         await using children = new Children(); // they end before their directory goes
         const ids = Array.from({ length: replicas }, (_, id) => id);
-        const server = children.add(LineChild.startModule('./shared-replicas.js', { ...this.wiring, cluster: clusterFile, ids, machine, durability: this.durability, data: directory, datagramBytes } satisfies SharedReplicasSetup, 'the replicas'));
+        const server = children.add(
+          LineChild.startModule(
+            './shared-replicas.js',
+            {
+              ...this.wiring,
+              cluster: clusterFile,
+              ids,
+              machine,
+              durability: this.durability,
+              data: directory,
+              datagramBytes,
+            } satisfies SharedReplicasSetup,
+            'the replicas',
+          ),
+        );
         await server.ready();
         return await this.measure(clusterFile, point, timing, children, [server.pid]);
       } finally {
@@ -86,7 +113,15 @@ export class OurCluster implements Contestant {
       }
     }
     await using children = new Children();
-    await using cluster = await LocalCluster.start({ replicas, machine, datagramBytes, ...this.wiring, durability: this.durability, authenticated: this.authenticated, unkeyedChain: this.unkeyedChain });
+    await using cluster = await LocalCluster.start({
+      replicas,
+      machine,
+      datagramBytes,
+      ...this.wiring,
+      durability: this.durability,
+      authenticated: this.authenticated,
+      unkeyedChain: this.unkeyedChain,
+    });
     const pids = cluster.replicas.map(({ child }) => child.pid);
     return await this.measure(cluster.clusterFile, point, timing, children, pids);
   }
@@ -97,34 +132,98 @@ export class OurCluster implements Contestant {
    */
   async runMetered(point: Point, timing: Timing, operations: number, idleMs: number): Promise<Metered> {
     await using children = new Children();
-    await using cluster = await LocalCluster.start({ replicas: point.replicas, machine: point.machine, datagramBytes: point.datagramBytes, ...this.wiring, durability: this.durability, authenticated: this.authenticated, unkeyedChain: this.unkeyedChain });
+    await using cluster = await LocalCluster.start({
+      replicas: point.replicas,
+      machine: point.machine,
+      datagramBytes: point.datagramBytes,
+      ...this.wiring,
+      durability: this.durability,
+      authenticated: this.authenticated,
+      unkeyedChain: this.unkeyedChain,
+    });
     const pids = cluster.replicas.map(({ child }) => child.pid);
     await cluster.ask('meter-start');
     await new Promise((resolve) => setTimeout(resolve, idleMs));
-    const idle = (await cluster.ask('meter-stop')).map((answer) => ((answer?.heap?.allocatedBytes ?? 0) * 1000) / idleMs);
+    const idle = (await cluster.ask('meter-stop')).map(
+      (answer) => ((answer?.heap?.allocatedBytes ?? 0) * 1000) / idleMs,
+    );
     const warm = (): Promise<unknown> => cluster.ask('meter-start');
-    const measured = await this.measure(cluster.clusterFile, point, timing, children, pids, { ...(operations === undefined ? {} : { operations }), ...(warm === undefined ? {} : { warm }) });
+    const measured = await this.measure(cluster.clusterFile, point, timing, children, pids, {
+      ...(operations === undefined ? {} : { operations }),
+      ...(warm === undefined ? {} : { warm }),
+    });
     const answers = await cluster.ask('meter-stop');
-    return { measured, client: measured.heap ?? null, replicas: answers.map((answer) => answer?.heap ?? null), view: Number(answers[0]?.status['view'] ?? 0), idle };
+    return {
+      measured,
+      client: measured.heap ?? null,
+      replicas: answers.map((answer) => answer?.heap ?? null),
+      view: Number(answers[0]?.status['view'] ?? 0),
+      idle,
+    };
   }
 
   /** One run of one client and a process a replica with the profiler on. The files are there when it resolves, unless a process had to be killed. */
   async runProfiled(point: Point, timing: Timing, { directory, intervalUs }: Profiling): Promise<Profiled> {
     const fileOf = (name: string): string => `${name}.cpuprofile`;
-    const flagsFor = (name: string): string[] => ['--cpu-prof', `--cpu-prof-dir=${directory}`, `--cpu-prof-name=${fileOf(name)}`, `--cpu-prof-interval=${intervalUs}`];
+    const flagsFor = (name: string): string[] => [
+      '--cpu-prof',
+      `--cpu-prof-dir=${directory}`,
+      `--cpu-prof-name=${fileOf(name)}`,
+      `--cpu-prof-interval=${intervalUs}`,
+    ];
     const names = Array.from({ length: point.replicas }, (_, id) => `replica-${id}`);
     await using children = new Children(PROFILE_TIMEOUT_MS);
-    await using cluster = await LocalCluster.start({ replicas: point.replicas, machine: point.machine, datagramBytes: point.datagramBytes, ...this.wiring, durability: this.durability, authenticated: this.authenticated, unkeyedChain: this.unkeyedChain, nodeFlags: (id) => flagsFor(names[id]!), stopTimeoutMs: PROFILE_TIMEOUT_MS });
+    await using cluster = await LocalCluster.start({
+      replicas: point.replicas,
+      machine: point.machine,
+      datagramBytes: point.datagramBytes,
+      ...this.wiring,
+      durability: this.durability,
+      authenticated: this.authenticated,
+      unkeyedChain: this.unkeyedChain,
+      nodeFlags: (id) => flagsFor(names[id]!),
+      stopTimeoutMs: PROFILE_TIMEOUT_MS,
+    });
     const pids = cluster.replicas.map(({ child }) => child.pid);
-    const measured = await this.measure(cluster.clusterFile, { ...point, clients: 1 }, timing, children, pids, { cpu: mainThreadCpuSeconds, nodeFlags: flagsFor('client') });
+    const measured = await this.measure(cluster.clusterFile, { ...point, clients: 1 }, timing, children, pids, {
+      cpu: mainThreadCpuSeconds,
+      nodeFlags: flagsFor('client'),
+    });
     const [answer] = await cluster.ask('stats');
-    return { measured, view: Number(answer?.status['view'] ?? 0), clientFile: join(directory, fileOf('client')), replicaFiles: names.map((name) => join(directory, fileOf(name))) };
+    return {
+      measured,
+      view: Number(answer?.status['view'] ?? 0),
+      clientFile: join(directory, fileOf('client')),
+      replicaFiles: names.map((name) => join(directory, fileOf(name))),
+    };
   }
 
-  private measure(cluster: string, { clients, machine, operation, open, bytes, replicas, datagramBytes }: Point, timing: Timing, children: Children, serverPids: readonly (number | undefined)[], { operations, nodeFlags, ...measuring }: Measuring & { readonly operations?: number; readonly nodeFlags?: readonly string[] } = {}): Promise<Measured> {
+  private measure(
+    cluster: string,
+    { clients, machine, operation, open, bytes, replicas, datagramBytes }: Point,
+    timing: Timing,
+    children: Children,
+    serverPids: readonly (number | undefined)[],
+    {
+      operations,
+      nodeFlags,
+      ...measuring
+    }: Measuring & { readonly operations?: number; readonly nodeFlags?: readonly string[] } = {},
+  ): Promise<Measured> {
     const run = this.runs++;
     const all = Array.from({ length: clients }, (_, index) => {
-      const setup: SlotClientSetup = { ...this.wiring, cluster, machine, operation, open, bytes, datagramBytes, seed: run * 1000 + index, ...timing, ...(operations === undefined ? {} : { operations }) };
+      const setup: SlotClientSetup = {
+        ...this.wiring,
+        cluster,
+        machine,
+        operation,
+        open,
+        bytes,
+        datagramBytes,
+        seed: run * 1000 + index,
+        ...timing,
+        ...(operations === undefined ? {} : { operations }),
+      };
       return children.add(LineChild.startModule('./slot-client.js', setup, `client ${index}`, nodeFlags));
     });
     return measureClients(all, serverPids, quorumOf(replicas), timing, measuring);
@@ -132,12 +231,23 @@ export class OurCluster implements Contestant {
 }
 
 /** A cluster file for replicas on free ports of loopback. */
-async function writeCluster(replicas: number, keys: { readonly authenticated: boolean; readonly unkeyedChain: boolean }): Promise<{ directory: string; clusterFile: string }> {
+async function writeCluster(
+  replicas: number,
+  keys: { readonly authenticated: boolean; readonly unkeyedChain: boolean },
+): Promise<{ directory: string; clusterFile: string }> {
   const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-'));
   const clusterFile = join(directory, 'cluster.json');
   const ports = await freePorts(replicas);
   const id = randomBytes(8).toString('hex');
-  writeFileSync(clusterFile, JSON.stringify({ schema: CLUSTER_SCHEMA, id, ...authenticationOf(keys), replicas: ports.map((port) => `127.0.0.1:${port}`) }));
+  writeFileSync(
+    clusterFile,
+    JSON.stringify({
+      schema: CLUSTER_SCHEMA,
+      id,
+      ...authenticationOf(keys),
+      replicas: ports.map((port) => `127.0.0.1:${port}`),
+    }),
+  );
   if (keys.authenticated) writeFirstKeys(clusterFile, id, !keys.unkeyedChain);
   return { directory, clusterFile };
 }

@@ -10,7 +10,12 @@ import { mediansOf, median, ratioOf } from './rounds.js';
 import type { Point } from './shape.js';
 
 /** Latencies and throughput are medians of the rounds; counts and processor time are sums over them. */
-export function compareReport(point: Point, durability: Durability, ours: readonly Measured[], baselines: ReadonlyMap<string, readonly Measured[]>): BenchReport {
+export function compareReport(
+  point: Point,
+  durability: Durability,
+  ours: readonly Measured[],
+  baselines: ReadonlyMap<string, readonly Measured[]>,
+): BenchReport {
   const counts = ours.reduce((sum, { counts: some }) => addCounts(sum, some ?? NO_COUNTS), NO_COUNTS);
   const operations = ours.reduce((sum, run) => sum + run.operations, 0);
   const [first] = ours;
@@ -22,7 +27,8 @@ export function compareReport(point: Point, durability: Durability, ours: readon
     if (Number.isFinite(ratio)) ratios[key] = rounded(ratio, 3);
   };
   for (const [name, theirs] of baselines) {
-    for (const percentile of ['p50', 'p99'] as const) setRatio(`${percentile}/${name}`, ({ histogram }) => histogram.summary()[percentile] ?? NaN, theirs);
+    for (const percentile of ['p50', 'p99'] as const)
+      setRatio(`${percentile}/${name}`, ({ histogram }) => histogram.summary()[percentile] ?? NaN, theirs);
     setRatio(`opsPerSecond/${name}`, (run) => run.opsPerSecond, theirs);
   }
   return {
@@ -51,10 +57,25 @@ export function compareReport(point: Point, durability: Durability, ours: readon
     failed: counts.failed,
     viewChanges: counts.viewChanges,
     cpuSeconds: {
-      client: rounded(ours.reduce((sum, run) => sum + (run.cpuSeconds.clients ?? 0), 0), 3),
-      replicas: first!.cpuSeconds.servers.map((_, server) => rounded(ours.reduce((sum, run) => sum + (run.cpuSeconds.servers[server] ?? 0), 0), 3)),
+      client: rounded(
+        ours.reduce((sum, run) => sum + (run.cpuSeconds.clients ?? 0), 0),
+        3,
+      ),
+      replicas: first!.cpuSeconds.servers.map((_, server) =>
+        rounded(
+          ours.reduce((sum, run) => sum + (run.cpuSeconds.servers[server] ?? 0), 0),
+          3,
+        ),
+      ),
     },
-    allocatedBytesPerOp: { client: operations === 0 ? null : rounded(ours.reduce((sum, run) => sum + (run.heap?.allocatedBytes ?? 0), 0) / operations, 2), primary: null, member: null },
+    allocatedBytesPerOp: {
+      client:
+        operations === 0
+          ? null
+          : rounded(ours.reduce((sum, run) => sum + (run.heap?.allocatedBytes ?? 0), 0) / operations, 2),
+      primary: null,
+      member: null,
+    },
     clock: { source: null, errorNs: null },
     operationsPerDatagram: rounded(median(ours.map(({ perDatagram }) => perDatagram ?? 0)), 2),
     processes: first!.processes,
@@ -69,20 +90,56 @@ export function compareTable(reports: readonly BenchReport[], rounds: number, ti
   const lines: string[] = [];
   for (const report of reports) {
     const [operation] = Object.keys(report.mix);
-    lines.push(`${report.replicas} replicas, ${report.clients} client${report.clients === 1 ? '' : 's'} × ${report.lanes} open, ${report.machine} ${operation}, ${report.opBytes} bytes, ${report.transport}${report.idle === null ? '' : ` (${report.idle})`}`);
-    const ours = { name: 'cluster', latencyNs: report.latencyNs, opsPerSecond: report.opsPerSecond, processes: report.processes };
-    const rows = [['', 'p50', 'p99', 'p99.9', 'operations/s', 'servers', 'ours/p50', 'ours/rate'], ...[ours, ...report.baselines].map((row) => rowOf(report, row))];
+    lines.push(
+      `${report.replicas} replicas, ${report.clients} client${report.clients === 1 ? '' : 's'} × ${report.lanes} open, ${report.machine} ${operation}, ${report.opBytes} bytes, ${report.transport}${report.idle === null ? '' : ` (${report.idle})`}`,
+    );
+    const ours = {
+      name: 'cluster',
+      latencyNs: report.latencyNs,
+      opsPerSecond: report.opsPerSecond,
+      processes: report.processes,
+    };
+    const rows = [
+      ['', 'p50', 'p99', 'p99.9', 'operations/s', 'servers', 'ours/p50', 'ours/rate'],
+      ...[ours, ...report.baselines].map((row) => rowOf(report, row)),
+    ];
     const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-    for (const row of rows) lines.push(`  ${row.map((cell, column) => (column === 0 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!))).join('  ')}`.trimEnd());
-    lines.push(`  ${report.fastPathRatio === null ? 'nothing committed' : `${(100 * report.fastPathRatio).toFixed(2)} % in one round trip`}, ${report.operationsPerDatagram} operations a datagram, ${report.failed} failed`, ...(typeof report.partial === 'string' ? [`  ${report.partial}`] : []), '');
+    for (const row of rows)
+      lines.push(
+        `  ${row.map((cell, column) => (column === 0 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!))).join('  ')}`.trimEnd(),
+      );
+    lines.push(
+      `  ${report.fastPathRatio === null ? 'nothing committed' : `${(100 * report.fastPathRatio).toFixed(2)} % in one round trip`}, ${report.operationsPerDatagram} operations a datagram, ${report.failed} failed`,
+      ...(typeof report.partial === 'string' ? [`  ${report.partial}`] : []),
+      '',
+    );
   }
-  lines.push(`medians of ${rounds} rounds in turns, ${timing.ms / 1000} s each after ${timing.warmupMs / 1000} s; ratios are medians of the rounds' own`);
+  lines.push(
+    `medians of ${rounds} rounds in turns, ${timing.ms / 1000} s each after ${timing.warmupMs / 1000} s; ratios are medians of the rounds' own`,
+  );
   return lines.join('\n');
 }
 
-function rowOf(report: BenchReport, { name, latencyNs, opsPerSecond, processes }: { name: string; latencyNs: LatencySummary; opsPerSecond: number; processes?: Measured['processes'] | undefined }): string[] {
+function rowOf(
+  report: BenchReport,
+  {
+    name,
+    latencyNs,
+    opsPerSecond,
+    processes,
+  }: { name: string; latencyNs: LatencySummary; opsPerSecond: number; processes?: Measured['processes'] | undefined },
+): string[] {
   const ratio = (value: string): string => report.ratios[`${value}/${name}`]?.toFixed(2) ?? '';
-  return [name, formatDuration(latencyNs.p50), formatDuration(latencyNs.p99), formatDuration(latencyNs.p999), formatCount(opsPerSecond), String(processes?.servers ?? ''), ratio('p50'), ratio('opsPerSecond')];
+  return [
+    name,
+    formatDuration(latencyNs.p50),
+    formatDuration(latencyNs.p99),
+    formatDuration(latencyNs.p999),
+    formatCount(opsPerSecond),
+    String(processes?.servers ?? ''),
+    ratio('p50'),
+    ratio('opsPerSecond'),
+  ];
 }
 
 function rounded(value: number, digits: number): number {

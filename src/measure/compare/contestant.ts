@@ -62,7 +62,13 @@ export interface Measuring {
 }
 
 /** Waits until all clients are warm, starts them together, merges what they measured. */
-export async function measureClients(clients: readonly LineChild[], serverPids: readonly (number | undefined)[], members: number, timing: Timing, { warm, cpu = cpuSeconds }: Measuring = {}): Promise<Measured> {
+export async function measureClients(
+  clients: readonly LineChild[],
+  serverPids: readonly (number | undefined)[],
+  members: number,
+  timing: Timing,
+  { warm, cpu = cpuSeconds }: Measuring = {},
+): Promise<Measured> {
   await Promise.all(clients.map((client) => client.ready()));
   await warm?.();
   const pids = clients.map(({ pid }) => pid);
@@ -87,18 +93,35 @@ export async function measureClients(clients: readonly LineChild[], serverPids: 
   const seconds = (endedNs - startedNs) / 1e9;
   const datagrams = results.reduce((sum, result) => sum + (result.datagrams ?? 0), 0);
   const heaps = results.map(({ heap }) => heap).filter((heap) => heap !== null && heap !== undefined);
-  const cpuClients = clientsAfter.reduce<number | null>((sum, after, i) => (sum === null || after === null || clientsBefore[i] === null ? null : sum + (after - clientsBefore[i]!) / CPU_READ_AT), 0);
+  const cpuClients = clientsAfter.reduce<number | null>(
+    (sum, after, i) =>
+      sum === null || after === null || clientsBefore[i] === null
+        ? null
+        : sum + (after - clientsBefore[i]!) / CPU_READ_AT,
+    0,
+  );
   return {
     histogram,
     operations,
     seconds,
     span: { startedNs, endedNs },
     opsPerSecond: operations / seconds,
-    cpuSeconds: { clients: clientsAfter.length === 0 ? null : cpuClients, servers: serversAfter.map((after, i) => (after === null || serversBefore[i] === null ? null : after - serversBefore[i]!)) },
+    cpuSeconds: {
+      clients: clientsAfter.length === 0 ? null : cpuClients,
+      servers: serversAfter.map((after, i) =>
+        after === null || serversBefore[i] === null ? null : after - serversBefore[i]!,
+      ),
+    },
     processes: { clients: clients.length, servers: serverPids.length },
     resent: results.reduce((sum, result) => sum + (result.resent ?? result.counts?.retransmitted ?? 0), 0),
     counts,
-    heap: heaps.length === 0 ? undefined : { allocatedBytes: heaps.reduce((sum, heap) => sum + heap.allocatedBytes, 0), collections: heaps.reduce((sum, heap) => sum + heap.collections, 0) },
+    heap:
+      heaps.length === 0
+        ? undefined
+        : {
+            allocatedBytes: heaps.reduce((sum, heap) => sum + heap.allocatedBytes, 0),
+            collections: heaps.reduce((sum, heap) => sum + heap.collections, 0),
+          },
     transport: results[0]!.transport,
     idle: results[0]!.idle,
     perDatagram: datagrams === 0 ? undefined : (operations * members) / datagrams,

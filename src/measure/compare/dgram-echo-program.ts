@@ -12,7 +12,14 @@ import type { Sizes } from './shape.js';
 
 export type DgramEchoSetup =
   | { readonly role: 'server'; readonly index: number; readonly sizes: Sizes }
-  | { readonly role: 'client'; readonly ports: readonly number[]; readonly open: number; readonly sizes: Sizes; readonly warmupMs: number; readonly ms: number };
+  | {
+      readonly role: 'client';
+      readonly ports: readonly number[];
+      readonly open: number;
+      readonly sizes: Sizes;
+      readonly warmupMs: number;
+      readonly ms: number;
+    };
 
 const NS_PER_MS = 1e6;
 /** A datagram that loopback dropped is sent again; nothing else would ever go on. */
@@ -26,7 +33,12 @@ type Lookup = (host: string, options: unknown, done: (error: null, address: stri
 const numeric: Lookup = (host, _options, done) => done(null, host, 4);
 
 function open(): Promise<Socket> {
-  const socket = createSocket({ type: 'udp4', lookup: numeric as never, recvBufferSize: BUFFER_BYTES, sendBufferSize: BUFFER_BYTES });
+  const socket = createSocket({
+    type: 'udp4',
+    lookup: numeric as never,
+    recvBufferSize: BUFFER_BYTES,
+    sendBufferSize: BUFFER_BYTES,
+  });
   return new Promise((resolve, reject) => socket.once('error', reject).bind(0, '127.0.0.1', () => resolve(socket)));
 }
 
@@ -87,9 +99,16 @@ class Client {
       this.drained = resolve;
       const slots = Array.from({ length: setup.open }, (_, slot) => slot);
       for (const slot of slots) this.renew(slot);
-      for (let from = 0; from < slots.length; from += setup.sizes.perDatagram) this.send(slots.slice(from, from + setup.sizes.perDatagram));
+      for (let from = 0; from < slots.length; from += setup.sizes.perDatagram)
+        this.send(slots.slice(from, from + setup.sizes.perDatagram));
     });
-    return { operations: histogram.count, resent: this.resent, startedNs, endedNs: Number(process.hrtime.bigint()), histogram: histogram.toData() };
+    return {
+      operations: histogram.count,
+      resent: this.resent,
+      startedNs,
+      endedNs: Number(process.hrtime.bigint()),
+      histogram: histogram.toData(),
+    };
   }
 
   private take(message: Buffer): void {
@@ -100,7 +119,13 @@ class Client {
     const ready: number[] = [];
     for (let at = sizes.envelope; at + answer <= message.length; at += answer) {
       const slot = message.readInt32BE(at + AT_SLOT);
-      if (slot < 0 || slot >= open || message.readInt32BE(at + AT_NUMBER) !== this.numbers[slot]! || (this.missing[slot]! & (1 << server)) === 0) continue;
+      if (
+        slot < 0 ||
+        slot >= open ||
+        message.readInt32BE(at + AT_NUMBER) !== this.numbers[slot]! ||
+        (this.missing[slot]! & (1 << server)) === 0
+      )
+        continue;
       this.missing[slot]! &= ~(1 << server);
       if (this.missing[slot] !== 0) continue;
       this.histogram.record((nowMs - this.sentMs[slot]!) * NS_PER_MS);
@@ -146,7 +171,13 @@ async function drive(setup: Extract<DgramEchoSetup, { role: 'client' }>): Promis
   const socket = await open();
   const client = new Client(socket, setup);
   if (setup.warmupMs > 0) await client.run(setup.warmupMs);
-  process.stdin.once('data', () => void client.run(setup.ms).then((result) => process.stdout.write(`${JSON.stringify(result)}\n`, () => process.exit())));
+  process.stdin.once(
+    'data',
+    () =>
+      void client
+        .run(setup.ms)
+        .then((result) => process.stdout.write(`${JSON.stringify(result)}\n`, () => process.exit())),
+  );
   process.stdout.write('ready {}\n');
 }
 

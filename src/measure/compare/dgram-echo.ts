@@ -10,10 +10,20 @@ export class DgramEcho implements Contestant {
   async run(point: Point, timing: Timing): Promise<Measured> {
     await using children = new Children();
     const sizes = sizesOf(point);
-    const start = (setup: DgramEchoSetup): LineChild => children.add(LineChild.startModule('./dgram-echo-program.js', setup, `dgram echo ${setup.role}`));
+    const start = (setup: DgramEchoSetup): LineChild =>
+      children.add(LineChild.startModule('./dgram-echo-program.js', setup, `dgram echo ${setup.role}`));
     const servers = Array.from({ length: point.replicas }, (_, index) => start({ role: 'server', index, sizes }));
-    const ports = (await Promise.all(servers.map((server) => server.ready<{ ports: number[] }>()))).flatMap((ready) => ready.ports);
-    const clients = Array.from({ length: point.clients }, () => start({ role: 'client', ports: ports.slice(0, quorumOf(point.replicas)), open: point.open, sizes, ...timing }));
-    return await measureClients(clients, servers.map(({ pid }) => pid), quorumOf(point.replicas), timing);
+    const ports = (await Promise.all(servers.map((server) => server.ready<{ ports: number[] }>()))).flatMap(
+      (ready) => ready.ports,
+    );
+    const clients = Array.from({ length: point.clients }, () =>
+      start({ role: 'client', ports: ports.slice(0, quorumOf(point.replicas)), open: point.open, sizes, ...timing }),
+    );
+    return await measureClients(
+      clients,
+      servers.map(({ pid }) => pid),
+      quorumOf(point.replicas),
+      timing,
+    );
   }
 }

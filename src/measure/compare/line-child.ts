@@ -26,7 +26,9 @@ export class LineChild {
     private readonly what: string,
   ) {
     child.stdout!.setEncoding('utf8').on('data', (text: string) => this.take(text));
-    child.stderr!.setEncoding('utf8').on('data', (text: string) => (this.complaint = (this.complaint + text).slice(-COMPLAINT_CHARACTERS)));
+    child
+      .stderr!.setEncoding('utf8')
+      .on('data', (text: string) => (this.complaint = (this.complaint + text).slice(-COMPLAINT_CHARACTERS)));
     child.stdin!.on('error', () => {}); // that it has gone is told by its end
     child.on('error', (error) => this.end(error.message));
     child.on('close', (code, signal) => this.end(signal ?? `exit code ${code}`));
@@ -39,7 +41,11 @@ export class LineChild {
 
   /** A compiled module of this folder, with its setup as JSON in the arguments. */
   static startModule(module: string, setup: object, what: string, nodeFlags: readonly string[] = []): LineChild {
-    return LineChild.start(process.execPath, [...nodeFlags, fileURLToPath(new URL(module, import.meta.url)), JSON.stringify(setup)], what);
+    return LineChild.start(
+      process.execPath,
+      [...nodeFlags, fileURLToPath(new URL(module, import.meta.url)), JSON.stringify(setup)],
+      what,
+    );
   }
 
   get pid(): number | undefined {
@@ -108,7 +114,10 @@ export class LineChild {
 
   private failure(why: string): CliError {
     const said = this.complaint.trim().split('\n').at(-1) ?? '';
-    return new CliError('worker-failed', `${this.what} ${why}${said === '' ? '' : `: ${said}`}; run again, and look at the load of this host`);
+    return new CliError(
+      'worker-failed',
+      `${this.what} ${why}${said === '' ? '' : `: ${said}`}; run again, and look at the load of this host`,
+    );
   }
 }
 

@@ -7,7 +7,14 @@ import type { Point } from './shape.js';
  * In every round each contestant once; who begins changes from round to round. The results by name, then by round. Ends
  * before the next run when `interrupted` says so: a round that is not complete is left out, because ratios are of one round.
  */
-export async function runRounds(contestants: readonly Contestant[], point: Point, timing: Timing, rounds: number, progress: (round: number, name: string, measured: Measured) => void, interrupted: () => boolean = () => false): Promise<ReadonlyMap<string, readonly Measured[]>> {
+export async function runRounds(
+  contestants: readonly Contestant[],
+  point: Point,
+  timing: Timing,
+  rounds: number,
+  progress: (round: number, name: string, measured: Measured) => void,
+  interrupted: () => boolean = () => false,
+): Promise<ReadonlyMap<string, readonly Measured[]>> {
   const measured = new Map<string, Measured[]>(contestants.map(({ name }) => [name, []]));
   for (let round = 0; round < rounds; round++) {
     const results = new Map<string, Measured>();
@@ -33,7 +40,9 @@ export function mediansOf(runs: readonly Measured[]): Medians {
   const summaries = runs.map(({ histogram }) => histogram.summary());
   const names = Object.keys(summaries[0]!) as (keyof LatencySummary)[];
   return {
-    latencyNs: Object.fromEntries(names.map((name) => [name, medianKnown(summaries.map((summary) => summary[name]))])) as unknown as LatencySummary,
+    latencyNs: Object.fromEntries(
+      names.map((name) => [name, medianKnown(summaries.map((summary) => summary[name]))]),
+    ) as unknown as LatencySummary,
     opsPerSecond: median(runs.map(({ opsPerSecond }) => opsPerSecond)),
   };
 }
@@ -44,7 +53,11 @@ function medianKnown(values: readonly (number | null)[]): number | null {
 }
 
 /** The median over the rounds of ours ÷ theirs, both of the same round. */
-export function ratioOf(ours: readonly Measured[], theirs: readonly Measured[], value: (measured: Measured) => number): number {
+export function ratioOf(
+  ours: readonly Measured[],
+  theirs: readonly Measured[],
+  value: (measured: Measured) => number,
+): number {
   return median(ours.map((run, round) => value(run) / value(theirs[round]!)));
 }
 

@@ -34,8 +34,18 @@ export function sizesOf(point: Point): Sizes {
   const [request, answer] = point.operation === 'read' ? [Read, ReadReply] : [Request, Reply];
   const requestBytes = request.size + operationBytes(point);
   const answerBytes = answer.size + resultBytes(point);
-  const datagram = Math.max(point.datagramBytes ?? JUMBO_DATAGRAM_BYTES, ENVELOPE_BYTES + Math.max(requestBytes, answerBytes));
-  return { datagram, envelope: ENVELOPE_BYTES, request: requestBytes, answer: answerBytes, otherAnswer: answer.size, perDatagram: Math.floor((datagram - ENVELOPE_BYTES) / requestBytes) };
+  const datagram = Math.max(
+    point.datagramBytes ?? JUMBO_DATAGRAM_BYTES,
+    ENVELOPE_BYTES + Math.max(requestBytes, answerBytes),
+  );
+  return {
+    datagram,
+    envelope: ENVELOPE_BYTES,
+    request: requestBytes,
+    answer: answerBytes,
+    otherAnswer: answer.size,
+    perDatagram: Math.floor((datagram - ENVELOPE_BYTES) / requestBytes),
+  };
 }
 
 /** Members of a quorum. */

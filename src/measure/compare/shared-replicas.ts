@@ -20,10 +20,35 @@ export interface SharedReplicasSetup extends TransportChoice {
   readonly datagramBytes?: number | undefined;
 }
 
-async function main({ cluster, ids, machine, transport, idle, durability, data, datagramBytes }: SharedReplicasSetup): Promise<void> {
-  const replicas = await Promise.all(ids.map((id) => Replica.start({ cluster, id, machine: machine === 'kv' ? new KvMachine() : new EchoMachine(), transport, idle, datagramBytes, durability, data: join(data, `replica-${id}`) })));
+async function main({
+  cluster,
+  ids,
+  machine,
+  transport,
+  idle,
+  durability,
+  data,
+  datagramBytes,
+}: SharedReplicasSetup): Promise<void> {
+  const replicas = await Promise.all(
+    ids.map((id) =>
+      Replica.start({
+        cluster,
+        id,
+        machine: machine === 'kv' ? new KvMachine() : new EchoMachine(),
+        transport,
+        idle,
+        datagramBytes,
+        durability,
+        data: join(data, `replica-${id}`),
+      }),
+    ),
+  );
   for (const replica of replicas) replica.closed.catch(fail);
-  process.stdin.once('end', () => void Promise.all(replicas.map((replica) => replica.close())).then(() => process.exit()));
+  process.stdin.once(
+    'end',
+    () => void Promise.all(replicas.map((replica) => replica.close())).then(() => process.exit()),
+  );
   process.stdin.resume();
   process.stdout.write('ready {}\n');
 }

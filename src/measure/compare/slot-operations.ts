@@ -23,7 +23,8 @@ export class SlotOperations {
       const value = new Uint8Array(bytes).fill(0x2e);
       const scratch = new Uint8Array(bytes + KV_KEY_BYTES + 16);
       this.table = Array.from({ length: KV_KEYS }, (_, number) => {
-        const length = operation === 'read' ? encodeGet(scratch, 0, keyOf(number)) : encodePut(scratch, 0, keyOf(number), value);
+        const length =
+          operation === 'read' ? encodeGet(scratch, 0, keyOf(number)) : encodePut(scratch, 0, keyOf(number), value);
         return scratch.slice(0, length);
       });
     }

@@ -40,7 +40,13 @@ export class BenchKeys {
     let done = 0;
     let client: Client | undefined;
     try {
-      client = await Client.connect({ cluster: this.cluster, ...workerKeys(), lanes: LANES, timeout: OPERATION_TIMEOUT_MS, ...this.choice });
+      client = await Client.connect({
+        cluster: this.cluster,
+        ...workerKeys(),
+        lanes: LANES,
+        timeout: OPERATION_TIMEOUT_MS,
+        ...this.choice,
+      });
       const store = new KvClient(client);
       const deadline = performance.now() + this.limitMs;
       let next = 0;

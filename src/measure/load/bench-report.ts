@@ -45,7 +45,11 @@ export interface BenchReport {
   readonly viewChanges: number;
   readonly cpuSeconds: { readonly client: number; readonly replicas: readonly (number | null)[] | null };
   /** JavaScript heap only (metrics/heap-meter.ts), the transport's share included. */
-  readonly allocatedBytesPerOp: { readonly client: number | null; readonly primary: number | null; readonly member: number | null };
+  readonly allocatedBytesPerOp: {
+    readonly client: number | null;
+    readonly primary: number | null;
+    readonly member: number | null;
+  };
   /** Of the replicas: the source of one of them, the largest error that any states (null: one does not know). */
   readonly clock: {
     readonly source: string | null;
@@ -57,7 +61,12 @@ export interface BenchReport {
   readonly operationsPerDatagram?: number;
   /** `compare` only: replicas that poll without sleeping share a process where the host has fewer cores. */
   readonly processes?: { readonly clients: number; readonly servers: number };
-  readonly baselines: readonly { readonly name: string; readonly latencyNs: LatencySummary; readonly opsPerSecond: number; readonly processes?: { readonly clients: number; readonly servers: number } }[];
+  readonly baselines: readonly {
+    readonly name: string;
+    readonly latencyNs: LatencySummary;
+    readonly opsPerSecond: number;
+    readonly processes?: { readonly clients: number; readonly servers: number };
+  }[];
   readonly ratios: Readonly<Record<string, number>>;
   readonly host: { readonly cpu: string; readonly cores: number; readonly kernel: string; readonly node: string };
   readonly version: string;
@@ -79,7 +88,10 @@ export interface TimelineInterval extends Interval {
 
 /** The command as typed, quoted where a shell needs it. */
 export function commandLine(args: readonly string[] = process.argv.slice(2)): string {
-  return ['jitpaxos', ...args.map((arg) => (/^[\w@%+=:,./-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`))].join(' ');
+  return [
+    'jitpaxos',
+    ...args.map((arg) => (/^[\w@%+=:,./-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`)),
+  ].join(' ');
 }
 
 export function hostInfo(): BenchReport['host'] {
@@ -93,13 +105,21 @@ export function parseMix(text: string, allowed: readonly string[]): Mix {
   for (const part of text.split(',')) {
     const match = /^\s*([a-z]+)\s*=\s*(\d+(?:\.\d+)?)\s*$/.exec(part);
     if (match === null || !allowed.includes(match[1]!) || weights[match[1]!] !== undefined) {
-      throw new CliError('flag-invalid', `--mix "${text}" is not a list like read=50,write=50; this machine has ${allowed.join(', ')}, each once`);
+      throw new CliError(
+        'flag-invalid',
+        `--mix "${text}" is not a list like read=50,write=50; this machine has ${allowed.join(', ')}, each once`,
+      );
     }
     weights[match[1]!] = Number(match[2]);
   }
   const sum = Object.values(weights).reduce((a, b) => a + b, 0);
-  if (sum <= 0) throw new CliError('flag-invalid', `--mix "${text}" adds up to 0; give at least one operation a weight`);
-  return Object.fromEntries(Object.entries(weights).filter(([, weight]) => weight > 0).map(([name, weight]) => [name, weight / sum]));
+  if (sum <= 0)
+    throw new CliError('flag-invalid', `--mix "${text}" adds up to 0; give at least one operation a weight`);
+  return Object.fromEntries(
+    Object.entries(weights)
+      .filter(([, weight]) => weight > 0)
+      .map(([name, weight]) => [name, weight / sum]),
+  );
 }
 
 export interface Assertion {
@@ -109,7 +129,17 @@ export interface Assertion {
 }
 
 const LATENCIES = ['min', 'p50', 'p90', 'p99', 'p999', 'max', 'mean'] as const;
-const NUMBERS = ['opsPerSecond', 'operations', 'seconds', 'fastPathRatio', 'rejected', 'reconciled', 'retransmitted', 'failed', 'viewChanges'] as const;
+const NUMBERS = [
+  'opsPerSecond',
+  'operations',
+  'seconds',
+  'fastPathRatio',
+  'rejected',
+  'reconciled',
+  'retransmitted',
+  'failed',
+  'viewChanges',
+] as const;
 const UNIT_NS: Readonly<Record<string, number>> = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9 };
 
 /** `p99<150us`, `fastPathRatio>0.99`: a field of the report, a comparison, a number; latencies need a unit. Throws CliError. */
@@ -117,14 +147,22 @@ export function parseAssertion(text: string): Assertion {
   const match = /^\s*(\w+)\s*(<=|>=|<|>|=)\s*(\d+(?:\.\d+)?)\s*(ns|us|µs|ms|s)?\s*$/.exec(text);
   const name = match?.[1] ?? '';
   const latency = (LATENCIES as readonly string[]).includes(name);
-  if (match === null || (latency ? match[4] === undefined : match[4] !== undefined || !(NUMBERS as readonly string[]).includes(name))) {
-    throw new CliError('flag-invalid', `--assert "${text}" is not a comparison like p99<150us or fastPathRatio>0.99; fields: ${LATENCIES.join(', ')} (with ns, us, ms or s), ${NUMBERS.join(', ')}`);
+  if (
+    match === null ||
+    (latency ? match[4] === undefined : match[4] !== undefined || !(NUMBERS as readonly string[]).includes(name))
+  ) {
+    throw new CliError(
+      'flag-invalid',
+      `--assert "${text}" is not a comparison like p99<150us or fastPathRatio>0.99; fields: ${LATENCIES.join(', ')} (with ns, us, ms or s), ${NUMBERS.join(', ')}`,
+    );
   }
   const bound = Number(match[3]) * (latency ? UNIT_NS[match[4]!]! : 1);
   return {
     text,
     evaluate: (report) => {
-      const found = latency ? report.latencyNs[name as (typeof LATENCIES)[number]] : report[name as (typeof NUMBERS)[number]];
+      const found = latency
+        ? report.latencyNs[name as (typeof LATENCIES)[number]]
+        : report[name as (typeof NUMBERS)[number]];
       return { found, holds: found !== null && compare(found, match[2]!, bound) };
     },
   };
@@ -132,9 +170,14 @@ export function parseAssertion(text: string): Assertion {
 
 /** Throws CliError `assertion-failed` that names every assertion that does not hold, and what was found. */
 export function checkAssertions(assertions: readonly Assertion[], report: BenchReport): void {
-  const broken = assertions.map((assertion) => ({ text: assertion.text, ...assertion.evaluate(report) })).filter(({ holds }) => !holds);
+  const broken = assertions
+    .map((assertion) => ({ text: assertion.text, ...assertion.evaluate(report) }))
+    .filter(({ holds }) => !holds);
   if (broken.length === 0) return;
-  throw new CliError('assertion-failed', `${broken.map(({ text, found }) => `${text} does not hold (found ${found === null ? 'nothing: no operation was measured' : `${found}${/^(p\d|min|max|mean)/.test(text) ? ' ns' : ''}`})`).join(', ')}; see the report`);
+  throw new CliError(
+    'assertion-failed',
+    `${broken.map(({ text, found }) => `${text} does not hold (found ${found === null ? 'nothing: no operation was measured' : `${found}${/^(p\d|min|max|mean)/.test(text) ? ' ns' : ''}`})`).join(', ')}; see the report`,
+  );
 }
 
 function compare(a: number, operator: string, b: number): boolean {
@@ -157,19 +200,50 @@ export function tableOf(report: BenchReport): string {
   const { latencyNs: latency, host } = report;
   const mix = Object.entries(report.mix).map(([name, share]) => `${name} ${Math.round(share * 100)} %`);
   const rows: [string, string][] = [
-    ['cluster', `${report.replicas} replicas, ${report.transport}${report.idle === null ? '' : ` (${report.idle})`}, ${report.durability ?? 'durability unknown'}${report.authenticated ? ', authenticated' : ''}`],
-    ['load', `${report.clients} client${report.clients === 1 ? '' : 's'} × ${report.lanes} open, ${report.machine}, ${report.opBytes} bytes, ${mix.join(', ')}`],
-    ['operations', `${formatCount(report.operations)}${ofArrivals(report)} in ${report.seconds.toFixed(2)} s${report.warmupOperations === null ? '' : `, after ${formatCount(report.warmupOperations)} to warm up`}`],
-    ['throughput', `${formatCount(report.opsPerSecond)} operations/s${report.load === undefined ? '' : ' completed'}${report.offeredPerSecond === null ? '' : ` of ${formatCount(report.offeredPerSecond)} offered`}`],
-    ['latency', `p50 ${formatDuration(latency.p50)}   p90 ${formatDuration(latency.p90)}   p99 ${formatDuration(latency.p99)}   p99.9 ${formatDuration(latency.p999)}   max ${formatDuration(latency.max)}`],
-    ['one round trip', report.fastPathRatio === null ? 'nothing committed' : `${(report.fastPathRatio * 100).toFixed(2)} % of commits`],
-    ['otherwise', `${formatCount(report.rejected)} rejects, ${formatCount(report.reconciled)} reconciled, ${formatCount(report.retransmitted)} resent, ${formatCount(report.failed)} failed, ${report.viewChanges} view changes`],
+    [
+      'cluster',
+      `${report.replicas} replicas, ${report.transport}${report.idle === null ? '' : ` (${report.idle})`}, ${report.durability ?? 'durability unknown'}${report.authenticated ? ', authenticated' : ''}`,
+    ],
+    [
+      'load',
+      `${report.clients} client${report.clients === 1 ? '' : 's'} × ${report.lanes} open, ${report.machine}, ${report.opBytes} bytes, ${mix.join(', ')}`,
+    ],
+    [
+      'operations',
+      `${formatCount(report.operations)}${ofArrivals(report)} in ${report.seconds.toFixed(2)} s${report.warmupOperations === null ? '' : `, after ${formatCount(report.warmupOperations)} to warm up`}`,
+    ],
+    [
+      'throughput',
+      `${formatCount(report.opsPerSecond)} operations/s${report.load === undefined ? '' : ' completed'}${report.offeredPerSecond === null ? '' : ` of ${formatCount(report.offeredPerSecond)} offered`}`,
+    ],
+    [
+      'latency',
+      `p50 ${formatDuration(latency.p50)}   p90 ${formatDuration(latency.p90)}   p99 ${formatDuration(latency.p99)}   p99.9 ${formatDuration(latency.p999)}   max ${formatDuration(latency.max)}`,
+    ],
+    [
+      'one round trip',
+      report.fastPathRatio === null ? 'nothing committed' : `${(report.fastPathRatio * 100).toFixed(2)} % of commits`,
+    ],
+    [
+      'otherwise',
+      `${formatCount(report.rejected)} rejects, ${formatCount(report.reconciled)} reconciled, ${formatCount(report.retransmitted)} resent, ${formatCount(report.failed)} failed, ${report.viewChanges} view changes`,
+    ],
     ['clocks', clocksText(report.clock)],
-    ['processor', `clients ${report.cpuSeconds.client.toFixed(2)} s${report.cpuSeconds.replicas === null ? '' : `, replicas ${report.cpuSeconds.replicas.map((seconds) => seconds?.toFixed(2) ?? '?').join(', ')} s`}`],
-    ['heap', `${perOp(report.allocatedBytesPerOp.client)} client, ${perOp(report.allocatedBytesPerOp.primary)} primary, ${perOp(report.allocatedBytesPerOp.member)} member: bytes an operation, the transport's included`],
+    [
+      'processor',
+      `clients ${report.cpuSeconds.client.toFixed(2)} s${report.cpuSeconds.replicas === null ? '' : `, replicas ${report.cpuSeconds.replicas.map((seconds) => seconds?.toFixed(2) ?? '?').join(', ')} s`}`,
+    ],
+    [
+      'heap',
+      `${perOp(report.allocatedBytesPerOp.client)} client, ${perOp(report.allocatedBytesPerOp.primary)} primary, ${perOp(report.allocatedBytesPerOp.member)} member: bytes an operation, the transport's included`,
+    ],
     ['host', `${host.cores} × ${host.cpu}, Linux ${host.kernel}, Node ${host.node}`],
   ];
-  if (report.keysLeft !== undefined && report.keysLeft > 0) rows.push(['left behind', `up to ${formatCount(report.keysLeft)} keys in the store; the next run with as many --keys removes them`]);
+  if (report.keysLeft !== undefined && report.keysLeft > 0)
+    rows.push([
+      'left behind',
+      `up to ${formatCount(report.keysLeft)} keys in the store; the next run with as many --keys removes them`,
+    ]);
   if (typeof report.partial === 'string') rows.push(['partial', report.partial]);
   const width = Math.max(...rows.map(([name]) => name.length));
   return rows.map(([name, value]) => `${name.padEnd(width)}  ${value}`).join('\n');
@@ -189,7 +263,9 @@ export function partialOf(report: BenchReport): string | null {
 
 function clocksText({ source, errorNs, offsets }: BenchReport['clock']): string {
   const own = `${source ?? 'unknown'}, ${errorNs === null ? 'error unknown' : `within ${formatDuration(errorNs)}`}`;
-  const heard = (offsets ?? []).flatMap(({ offsetNs, uncertaintyNs }, replica) => (offsetNs === null ? [] : [`replica ${replica} ${signed(offsetNs)} ±${formatDuration(uncertaintyNs!)}`]));
+  const heard = (offsets ?? []).flatMap(({ offsetNs, uncertaintyNs }, replica) =>
+    offsetNs === null ? [] : [`replica ${replica} ${signed(offsetNs)} ±${formatDuration(uncertaintyNs!)}`],
+  );
   return heard.length === 0 ? own : `${own}; from the first client's: ${heard.join(', ')}`;
 }
 

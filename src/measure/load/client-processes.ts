@@ -10,7 +10,9 @@ import { CliError } from '../../console/exit.js';
 const READY_TIMEOUT_MS = 120_000;
 
 /** What a client process of any kind may say besides its own messages. */
-export type FromClientProcess = { readonly type: 'ready' } | { readonly type: 'failed'; readonly code: string; readonly message: string };
+export type FromClientProcess =
+  | { readonly type: 'ready' }
+  | { readonly type: 'failed'; readonly code: string; readonly message: string };
 
 export interface ClientProcessesOptions<To, From> {
   readonly count: number;
@@ -34,7 +36,11 @@ export class ClientProcesses<To extends object, From extends { readonly type: st
 
   /** Resolves when all have said that they are ready; throws CliError `worker-failed` or what a process failed with. */
   ready(): Promise<unknown> {
-    return within(Promise.all(this.readies.map(({ promise }) => promise)), READY_TIMEOUT_MS, 'the clients were not warm');
+    return within(
+      Promise.all(this.readies.map(({ promise }) => promise)),
+      READY_TIMEOUT_MS,
+      'the clients were not warm',
+    );
   }
 
   send(message: To): void {
@@ -52,7 +58,11 @@ export class ClientProcesses<To extends object, From extends { readonly type: st
 
   private add(index: number, { script, setup, onMessage, onFailure }: ClientProcessesOptions<To, From>): void {
     // Detached: Ctrl-C on the terminal is for the parent, which ends the run in order. An orphan ends itself on `disconnect`.
-    const child = fork(fileURLToPath(new URL(script, import.meta.url)), [], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'], execArgv: [], detached: true });
+    const child = fork(fileURLToPath(new URL(script, import.meta.url)), [], {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      execArgv: [],
+      detached: true,
+    });
     this.children.push(child);
     const ready = deferred<void>();
     this.readies.push(ready);
@@ -63,11 +73,19 @@ export class ClientProcesses<To extends object, From extends { readonly type: st
     child.on('message', (raw) => {
       const message = raw as From | FromClientProcess;
       if (message.type === 'ready') ready.resolve();
-      else if (message.type === 'failed' && 'code' in message) fail(Object.assign(new Error(message.message), { code: message.code }));
+      else if (message.type === 'failed' && 'code' in message)
+        fail(Object.assign(new Error(message.message), { code: message.code }));
       else onMessage(index, message as From);
     });
     child.on('error', fail);
-    child.on('exit', (code, signal) => fail(new CliError('worker-failed', `client process ${index} ended with ${signal ?? `exit code ${code}`} before its work was done; run again, and with --clients 1 to see whether it lasts`)));
+    child.on('exit', (code, signal) =>
+      fail(
+        new CliError(
+          'worker-failed',
+          `client process ${index} ended with ${signal ?? `exit code ${code}`} before its work was done; run again, and with --clients 1 to see whether it lasts`,
+        ),
+      ),
+    );
     child.send(setup(index));
   }
 }
@@ -89,7 +107,11 @@ export function deferred<T>(): Deferred<T> {
 async function within<T>(promise: Promise<T>, ms: number, what: string): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const expired = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new CliError('worker-failed', `${what} within ${ms / 1000} s; use fewer clients or a smaller warm-up`)), ms);
+    timer = setTimeout(
+      () =>
+        reject(new CliError('worker-failed', `${what} within ${ms / 1000} s; use fewer clients or a smaller warm-up`)),
+      ms,
+    );
   });
   try {
     return await Promise.race([promise, expired]);

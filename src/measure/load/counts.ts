@@ -2,7 +2,17 @@
 import type { ClientStats } from '../../client/client-stats.js';
 import type { ClientCounts } from './messages.js';
 
-export const NO_COUNTS: ClientCounts = { committed: 0, fast: 0, ordered: 0, rejected: 0, restamped: 0, reconciled: 0, retransmitted: 0, failed: 0, viewChanges: 0 };
+export const NO_COUNTS: ClientCounts = {
+  committed: 0,
+  fast: 0,
+  ordered: 0,
+  rejected: 0,
+  restamped: 0,
+  reconciled: 0,
+  retransmitted: 0,
+  failed: 0,
+  viewChanges: 0,
+};
 
 /** @param failed operations that ended without a result, which the bench counts itself */
 export function countsOf(stats: ClientStats, failed: number): ClientCounts {

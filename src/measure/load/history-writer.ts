@@ -64,7 +64,11 @@ export class HistoryWriter {
 
 /** Merges the files of several client processes of one host into one in order of time. */
 export function mergeHistories(parts: readonly string[], target: string): void {
-  const lines = parts.flatMap((part) => readFileSync(part, 'utf8').split('\n').filter((line) => line !== ''));
+  const lines = parts.flatMap((part) =>
+    readFileSync(part, 'utf8')
+      .split('\n')
+      .filter((line) => line !== ''),
+  );
   const timed = lines.map((line) => ({ line, time: (JSON.parse(line) as { time: number }).time }));
   timed.sort((a, b) => a.time - b.time);
   writeFileSync(target, timed.map(({ line }) => `${line}\n`).join(''));

@@ -54,7 +54,11 @@ export class Interruption implements Disposable {
       return stopping();
     }
     if (measured && !asked) return; // it ends by itself, with its result
-    process.stderr.write(asked ? 'interrupted: a second time; what was measured is lost, run again\n' : 'interrupted: nothing was being measured; run again\n');
+    process.stderr.write(
+      asked
+        ? 'interrupted: a second time; what was measured is lost, run again\n'
+        : 'interrupted: nothing was being measured; run again\n',
+    );
     // The `exit` handlers of clusters, clients and directories remove what is there.
     process.exit(Exit.failed);
   };

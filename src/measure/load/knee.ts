@@ -22,7 +22,13 @@ export interface StepFacts {
   readonly latencyNs: LatencySummary;
   readonly schedulingDelayNs: { readonly p99: number | null };
   /** Cores that each kept busy; null: not known. */
-  readonly cores: { readonly clients: readonly number[]; readonly replicas: readonly (number | null)[]; readonly host: number | null; readonly hostTotal: number; /** The replicas ran on this host. */ readonly replicasHere: boolean };
+  readonly cores: {
+    readonly clients: readonly number[];
+    readonly replicas: readonly (number | null)[];
+    readonly host: number | null;
+    readonly hostTotal: number /** The replicas ran on this host. */;
+    readonly replicasHere: boolean;
+  };
   /** Replicas that did not answer at the end of the step, by id. */
   readonly silentReplicas: readonly number[];
   /** Messages and datagrams that found no room in a replica; null: not known. */
@@ -42,8 +48,10 @@ export function shortfallOf(step: StepFacts, bestP99 = Infinity): string | undef
   const share = step.completedInWindow / step.offered;
   if (share < SUSTAINED_SHARE) return `${percent(share)} of what arrived was completed in time`;
   const lost = step.failed + step.unsent;
-  if (lost > LOST_SHARE * step.offered) return `${formatCount(lost)} of ${formatCount(step.offered)} operations failed or were not sent`;
-  if (step.latencyNs.p99 !== null && step.latencyNs.p99 > P99_FACTOR * bestP99) return `p99 rose to ${formatDuration(step.latencyNs.p99)}, more than ${P99_FACTOR} times the ${formatDuration(bestP99)} of the best step`;
+  if (lost > LOST_SHARE * step.offered)
+    return `${formatCount(lost)} of ${formatCount(step.offered)} operations failed or were not sent`;
+  if (step.latencyNs.p99 !== null && step.latencyNs.p99 > P99_FACTOR * bestP99)
+    return `p99 rose to ${formatDuration(step.latencyNs.p99)}, more than ${P99_FACTOR} times the ${formatDuration(bestP99)} of the best step`;
   return undefined;
 }
 
@@ -80,7 +88,18 @@ export function isOver(steps: readonly StepFacts[]): boolean {
   return shortfalls.length >= 2 && shortfalls.slice(-2).every((shortfall) => shortfall !== undefined);
 }
 
-export type Resource = 'replicas' | 'queue-full' | 'replica-cpu' | 'client-cpu' | 'host-cpu' | 'view-changes' | 'datagram-loss' | 'rejects' | 'lanes' | 'other-work' | 'unknown';
+export type Resource =
+  | 'replicas'
+  | 'queue-full'
+  | 'replica-cpu'
+  | 'client-cpu'
+  | 'host-cpu'
+  | 'view-changes'
+  | 'datagram-loss'
+  | 'rejects'
+  | 'lanes'
+  | 'other-work'
+  | 'unknown';
 
 export interface Limit {
   /** What most likely ended it: the first of `evidence`. */
@@ -109,28 +128,46 @@ export function limitOf(step: StepFacts): Limit {
   const silent = step.silentReplicas;
   const said = `replica${silent.length === 1 ? '' : 's'} ${silent.join(', ')} did not answer at the end`;
   if (isLost(step)) found.push(['replicas', `${said}: there is no majority, and nothing commits`]);
-  if (per(busy) > BUSY_SHARE) found.push(['queue-full', `replicas rejected ${formatCount(busy)} requests as busy: a queue or the log was full`]);
+  if (per(busy) > BUSY_SHARE)
+    found.push(['queue-full', `replicas rejected ${formatCount(busy)} requests as busy: a queue or the log was full`]);
   const replica = largest(cores.replicas);
-  if (replica !== undefined && replica.value >= CORE_FULL) found.push(['replica-cpu', `replica ${replica.index} used ${percent(replica.value)} of a core`]);
+  if (replica !== undefined && replica.value >= CORE_FULL)
+    found.push(['replica-cpu', `replica ${replica.index} used ${percent(replica.value)} of a core`]);
   const client = largest(cores.clients);
   if (client !== undefined && client.value >= CORE_FULL && (step.schedulingDelayNs.p99 ?? 0) >= LATE_NS) {
-    found.push(['client-cpu', `client process ${client.index} used ${percent(client.value)} of a core and sent late (scheduling delay p99 ${formatDuration(step.schedulingDelayNs.p99)}): more --clients`]);
+    found.push([
+      'client-cpu',
+      `client process ${client.index} used ${percent(client.value)} of a core and sent late (scheduling delay p99 ${formatDuration(step.schedulingDelayNs.p99)}): more --clients`,
+    ]);
   }
   const own = ownCores(step);
   const hostIsFull = cores.host !== null && cores.host >= HOST_FULL * cores.hostTotal;
-  const host = hostIsFull ? `this host's ${cores.hostTotal} cores were ${percent(cores.host! / cores.hostTotal)} busy, ${own.toFixed(1)} of them with this measurement` : '';
+  const host = hostIsFull
+    ? `this host's ${cores.hostTotal} cores were ${percent(cores.host! / cores.hostTotal)} busy, ${own.toFixed(1)} of them with this measurement`
+    : '';
   if (hostIsFull && own >= OWN_SHARE * cores.host!) found.push(['host-cpu', host]);
   if (silent.length > 0 && !isLost(step)) found.push(['replicas', said]);
-  if (step.viewChanges > 0) found.push(['view-changes', `the view changed ${step.viewChanges === 1 ? 'once' : `${step.viewChanges} times`}`]);
+  if (step.viewChanges > 0)
+    found.push(['view-changes', `the view changed ${step.viewChanges === 1 ? 'once' : `${step.viewChanges} times`}`]);
   if (per(step.retransmitted) > RETRANSMITTED_SHARE || (step.replicaDrops ?? 0) > 0) {
-    found.push(['datagram-loss', `${formatCount(step.retransmitted)} requests were sent again${step.replicaDrops === null ? '' : `, ${formatCount(step.replicaDrops)} messages found no room in a replica`}`]);
+    found.push([
+      'datagram-loss',
+      `${formatCount(step.retransmitted)} requests were sent again${step.replicaDrops === null ? '' : `, ${formatCount(step.replicaDrops)} messages found no room in a replica`}`,
+    ]);
   }
   const rejected = Object.values(step.rejectedByReason).reduce((sum, count) => sum + count, 0);
-  if (per(rejected) > REJECTED_SHARE) found.push(['rejects', `${formatCount(rejected)} rejects, ${per(rejected).toFixed(2)} a commit: ${reasons(step.rejectedByReason)}`]);
+  if (per(rejected) > REJECTED_SHARE)
+    found.push([
+      'rejects',
+      `${formatCount(rejected)} rejects, ${per(rejected).toFixed(2)} a commit: ${reasons(step.rejectedByReason)}`,
+    ]);
   // What was never sent waited for a lane until the end.
   const waited = step.queued + step.unsent;
   if (waited > QUEUED_SHARE * step.offered) {
-    found.push(['lanes', `${percent(waited / step.offered)} of the operations had to wait because every lane was open${step.unsent === 0 ? '' : `, and ${formatCount(step.unsent)} were never sent`}: more --lanes, if nothing else is at its limit`]);
+    found.push([
+      'lanes',
+      `${percent(waited / step.offered)} of the operations had to wait because every lane was open${step.unsent === 0 ? '' : `, and ${formatCount(step.unsent)} were never sent`}: more --lanes, if nothing else is at its limit`,
+    ]);
   }
   // Somebody else's work is no limit of what was measured; it may be why the rest is as it is.
   if (hostIsFull && own < OWN_SHARE * cores.host!) found.push(['other-work', `${host}: measure on a host at rest`]);
@@ -145,7 +182,8 @@ export function isLost({ silentReplicas, cores }: Pick<StepFacts, 'silentReplica
 
 /** Cores of this host that the measurement itself kept busy: a host may be full of other people's work. */
 function ownCores({ cores }: StepFacts): number {
-  const sum = (values: readonly (number | null)[]): number => values.reduce<number>((total, value) => total + (value ?? 0), 0);
+  const sum = (values: readonly (number | null)[]): number =>
+    values.reduce<number>((total, value) => total + (value ?? 0), 0);
   return sum(cores.clients) + (cores.replicasHere ? sum(cores.replicas) : 0);
 }
 

@@ -30,7 +30,9 @@ export class LoadDisplay {
   /** A step is over. */
   step(step: RampStep): void {
     if (this.frame.live || this.output.json) return;
-    this.output.note(`${rate(step.ratePerSecond)} offered: ${rate(step.measurement.counts.completedInWindow / Math.max(1e-9, step.measurement.seconds))} completed, p50 ${formatDuration(step.facts.latencyNs.p50)}, p99 ${formatDuration(step.facts.latencyNs.p99)}, p99.9 ${formatDuration(step.facts.latencyNs.p999)}`);
+    this.output.note(
+      `${rate(step.ratePerSecond)} offered: ${rate(step.measurement.counts.completedInWindow / Math.max(1e-9, step.measurement.seconds))} completed, p50 ${formatDuration(step.facts.latencyNs.p50)}, p99 ${formatDuration(step.facts.latencyNs.p99)}, p99.9 ${formatDuration(step.facts.latencyNs.p999)}`,
+    );
   }
 
   end(): void {
@@ -59,7 +61,10 @@ export class LoadDisplay {
     const filled = Math.round(Math.min(1, elapsedMs / stepMs) * BAR_WIDTH);
     const warming = elapsedMs * 1e6 < plan.warmupNs;
     const many = plan.rates.length > 1 ? `step ${running.index + 1} of ${plan.rates.length}  ` : '';
-    const views = [...steps.map(({ facts }) => facts.viewChanges), counts.viewChanges].reduce((sum, changes) => sum + changes, 0);
+    const views = [...steps.map(({ facts }) => facts.viewChanges), counts.viewChanges].reduce(
+      (sum, changes) => sum + changes,
+      0,
+    );
     const label = (text: string): string => this.paint(Colour.dim, text);
     return [
       `${this.paint(Colour.bold, 'JITPaxos load')}  ${this.title}`,
@@ -83,10 +88,14 @@ export class LoadDisplay {
 
   private recent({ timeline }: RunningRampStep): { readonly operationsPerSecond: number; readonly p99: number } {
     // The last interval may lack the report of a client process.
-    const intervals = timeline.intervals().slice(0, -1).slice(-Math.max(1, Math.round(RECENT_MS / timeline.intervalMs)));
+    const intervals = timeline
+      .intervals()
+      .slice(0, -1)
+      .slice(-Math.max(1, Math.round(RECENT_MS / timeline.intervalMs)));
     if (intervals.length === 0) return { operationsPerSecond: 0, p99: 0 };
     return {
-      operationsPerSecond: intervals.reduce((sum, { operationsPerSecond }) => sum + operationsPerSecond, 0) / intervals.length,
+      operationsPerSecond:
+        intervals.reduce((sum, { operationsPerSecond }) => sum + operationsPerSecond, 0) / intervals.length,
       p99: Math.max(...intervals.map(({ p99 }) => p99 ?? 0)),
     };
   }

@@ -7,14 +7,32 @@ import { table } from '../../console/terminal.js';
 import { formatCount, formatDuration } from '../../console/units.js';
 
 /** What of a report is known before anything was measured. */
-export type LoadSetting = Pick<BenchReport, 'replicas' | 'machine' | 'durability' | 'authenticated' | 'clients' | 'lanes' | 'opBytes' | 'mix' | 'clock' | 'version' | 'commandLine'> &
+export type LoadSetting = Pick<
+  BenchReport,
+  | 'replicas'
+  | 'machine'
+  | 'durability'
+  | 'authenticated'
+  | 'clients'
+  | 'lanes'
+  | 'opBytes'
+  | 'mix'
+  | 'clock'
+  | 'version'
+  | 'commandLine'
+> &
   Pick<LoadSection, 'pacing' | 'keys' | 'distribution' | 'opBytesMax'>;
 
 /** A clause for `partial`; undefined for a run that was complete. */
 export type Partial = string | undefined;
 
 /** @param steps at least one */
-export function loadReport(setting: LoadSetting, plan: RampPlan, steps: readonly RampStep[], partial: Partial): BenchReport {
+export function loadReport(
+  setting: LoadSetting,
+  plan: RampPlan,
+  steps: readonly RampStep[],
+  partial: Partial,
+): BenchReport {
   const { pacing, keys, distribution, opBytesMax, ...common } = setting;
   const knee = kneeOf(steps.map(({ facts }) => facts));
   const isRamp = plan.rates.length > 1;
@@ -29,7 +47,10 @@ export function loadReport(setting: LoadSetting, plan: RampPlan, steps: readonly
     transport: measurement.transport,
     idle: measurement.idle,
     ...common,
-    clock: { ...common.clock, ...(measurement.clockOffsets === undefined ? {} : { offsets: measurement.clockOffsets }) },
+    clock: {
+      ...common.clock,
+      ...(measurement.clockOffsets === undefined ? {} : { offsets: measurement.clockOffsets }),
+    },
     seconds: measurement.seconds,
     operations: figures.operations,
     warmupOperations: null,
@@ -42,8 +63,21 @@ export function loadReport(setting: LoadSetting, plan: RampPlan, steps: readonly
     retransmitted: client.retransmitted,
     failed: figures.failed,
     viewChanges: client.viewChanges,
-    cpuSeconds: { client: round(measurement.clientCpuSeconds.reduce((sum, seconds) => sum + seconds, 0), 3), replicas: usage.replicaCpuSeconds.map((seconds) => (seconds === null ? null : round(seconds, 3))) },
-    allocatedBytesPerOp: { client: measurement.clientAllocatedBytes === null || figures.operations === 0 ? null : round(measurement.clientAllocatedBytes / figures.operations, 1), primary: null, member: null },
+    cpuSeconds: {
+      client: round(
+        measurement.clientCpuSeconds.reduce((sum, seconds) => sum + seconds, 0),
+        3,
+      ),
+      replicas: usage.replicaCpuSeconds.map((seconds) => (seconds === null ? null : round(seconds, 3))),
+    },
+    allocatedBytesPerOp: {
+      client:
+        measurement.clientAllocatedBytes === null || figures.operations === 0
+          ? null
+          : round(measurement.clientAllocatedBytes / figures.operations, 1),
+      primary: null,
+      member: null,
+    },
     baselines: [],
     ratios: {},
     host: hostInfo(),
@@ -60,7 +94,10 @@ export function loadReport(setting: LoadSetting, plan: RampPlan, steps: readonly
       steps: loadSteps,
       reported,
       serviceHistogram: measurement.service.toData(),
-      knee: isRamp && knee.index >= 0 ? { offeredPerSecond: figures.offeredPerSecond, opsPerSecond: figures.opsPerSecond } : null,
+      knee:
+        isRamp && knee.index >= 0
+          ? { offeredPerSecond: figures.offeredPerSecond, opsPerSecond: figures.opsPerSecond }
+          : null,
       limit: knee.endedAt < 0 ? null : limitOf(steps[knee.endedAt]!.facts),
       partial: partial ?? null,
     },
@@ -118,11 +155,21 @@ export function loadText(report: BenchReport): string {
   if (load.steps.length > 1) lines.push(...stepTable(load.steps), '');
   lines.push(tableOf(report));
   const rows: [string, string][] = [
-    ['service', `from the actual send: p50 ${formatDuration(step.serviceLatencyNs.p50)}   p99 ${formatDuration(step.serviceLatencyNs.p99)}   p99.9 ${formatDuration(step.serviceLatencyNs.p999)}   max ${formatDuration(step.serviceLatencyNs.max)}`],
-    ['scheduling', `client late by p50 ${formatDuration(step.schedulingDelayNs.p50)}   p99 ${formatDuration(step.schedulingDelayNs.p99)}   max ${formatDuration(step.schedulingDelayNs.max)}; ${formatCount(step.queued)} waited for a lane, ${formatCount(step.unsent)} were never sent`],
+    [
+      'service',
+      `from the actual send: p50 ${formatDuration(step.serviceLatencyNs.p50)}   p99 ${formatDuration(step.serviceLatencyNs.p99)}   p99.9 ${formatDuration(step.serviceLatencyNs.p999)}   max ${formatDuration(step.serviceLatencyNs.max)}`,
+    ],
+    [
+      'scheduling',
+      `client late by p50 ${formatDuration(step.schedulingDelayNs.p50)}   p99 ${formatDuration(step.schedulingDelayNs.p99)}   max ${formatDuration(step.schedulingDelayNs.max)}; ${formatCount(step.queued)} waited for a lane, ${formatCount(step.unsent)} were never sent`,
+    ],
     ['arrivals', `${load.arrivals}, seed ${load.seed}`],
   ];
-  if (load.knee !== null && load.limit !== null) rows.push(['knee', `${formatCount(load.knee.offeredPerSecond)} operations/s offered, ${formatCount(load.knee.opsPerSecond)} completed`]);
+  if (load.knee !== null && load.limit !== null)
+    rows.push([
+      'knee',
+      `${formatCount(load.knee.offeredPerSecond)} operations/s offered, ${formatCount(load.knee.opsPerSecond)} completed`,
+    ]);
   rows.push(...verdictRows(report));
   const width = 'one round trip'.length;
   lines.push(...rows.map(([name, value]) => `${name.padEnd(width)}  ${value}`));
@@ -134,8 +181,12 @@ export function verdictRows(report: BenchReport): [string, string][] {
   const load = report.load!;
   const step = load.steps[load.reported]!;
   const rows: [string, string][] = [];
-  if (step.shortfall !== null) rows.push(['not sustained', `the ${formatCount(step.offeredPerSecond)}/s that were asked for: ${step.shortfall}`]);
-  if (load.limit !== null) load.limit.evidence.forEach((evidence, index) => rows.push([index === 0 ? 'ended by' : '', `${index === 0 ? `${load.limit!.resource}: ` : ''}${evidence}`]));
+  if (step.shortfall !== null)
+    rows.push(['not sustained', `the ${formatCount(step.offeredPerSecond)}/s that were asked for: ${step.shortfall}`]);
+  if (load.limit !== null)
+    load.limit.evidence.forEach((evidence, index) =>
+      rows.push([index === 0 ? 'ended by' : '', `${index === 0 ? `${load.limit!.resource}: ` : ''}${evidence}`]),
+    );
   else if (load.steps.length > 1) rows.push(['knee', 'not reached: every rate was sustained']);
   if (load.partial !== null) rows.push(['partial', load.partial]);
   return rows;
@@ -152,7 +203,10 @@ function stepTable(steps: readonly LoadStep[]): string[] {
     formatDuration(step.schedulingDelayNs.p99),
     step.shortfall ?? 'sustained',
   ]);
-  return table([['offered/s', 'done/s', 'p50', 'p99', 'p99.9', 'fast path', 'late p99', ''], ...rows], new Set([0, 1, 2, 3, 4, 5, 6]));
+  return table(
+    [['offered/s', 'done/s', 'p50', 'p99', 'p99.9', 'fast path', 'late p99', ''], ...rows],
+    new Set([0, 1, 2, 3, 4, 5, 6]),
+  );
 }
 
 function round(value: number, digits: number): number {

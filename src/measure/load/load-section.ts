@@ -34,7 +34,12 @@ export interface LoadStep {
   /** Sent late because no lane was free. */
   readonly queued: number;
   /** Cores kept busy: by each client process, by each replica (null: did not answer), by everything on this host. */
-  readonly cores: { readonly clients: readonly number[]; readonly replicas: readonly (number | null)[]; readonly host: number; readonly hostTotal: number };
+  readonly cores: {
+    readonly clients: readonly number[];
+    readonly replicas: readonly (number | null)[];
+    readonly host: number;
+    readonly hostTotal: number;
+  };
   /** Null: the rate was sustained; else why not. */
   readonly shortfall: string | null;
 }

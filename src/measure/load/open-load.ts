@@ -73,7 +73,19 @@ export class OpenLoad {
     this.processes = new ClientProcesses({
       count: clients,
       script: './open-worker.js',
-      setup: (worker) => ({ type: 'setup', worker, workers: clients, cluster, transport, idle, workload: workload(worker), pacing, share: shares?.[worker], maxLeadNs, history: history?.(worker) }),
+      setup: (worker) => ({
+        type: 'setup',
+        worker,
+        workers: clients,
+        cluster,
+        transport,
+        idle,
+        workload: workload(worker),
+        pacing,
+        share: shares?.[worker],
+        maxLeadNs,
+        history: history?.(worker),
+      }),
       onMessage: (index, message) => this.onMessage(index, message),
       onFailure: (index, error) => this.onFailure(index, error),
     });
@@ -98,7 +110,10 @@ export class OpenLoad {
     this.onProgress = onProgress;
     this.parts = Array.from({ length: this.options.clients }, () => deferred<StepPart>());
     const startNs = Number(process.hrtime.bigint()) + HEAD_START_NS;
-    this.processes.send({ type: 'step', step: { kind, ratePerSecond, seed, startNs, warmupNs, durationNs, intervalMs } });
+    this.processes.send({
+      type: 'step',
+      step: { kind, ratePerSecond, seed, startNs, warmupNs, durationNs, intervalMs },
+    });
     return merge(await Promise.all(this.parts.map(({ promise }) => promise)));
   }
 
@@ -120,7 +135,8 @@ export class OpenLoad {
   }
 
   private onMessage(index: number, message: FromOpenWorker): void {
-    if (message.type === 'progress') this.onProgress(message.index, Histogram.fromData(message.histogram), message.counts);
+    if (message.type === 'progress')
+      this.onProgress(message.index, Histogram.fromData(message.histogram), message.counts);
     else if (message.type === 'step-done') this.parts[index]!.resolve(message.part);
     else this.ended[index]!.resolve();
   }
@@ -149,7 +165,9 @@ export function merge(parts: readonly StepPart[]): StepMeasurement {
     pacing: histogramOf('pacing'),
     seconds: Math.max(...parts.map(({ seconds }) => seconds)),
     clientCpuSeconds: parts.map(({ cpuSeconds }) => cpuSeconds),
-    clientAllocatedBytes: parts.every(({ heap }) => heap !== null) ? parts.reduce((sum, { heap }) => sum + heap!.allocatedBytes, 0) : null,
+    clientAllocatedBytes: parts.every(({ heap }) => heap !== null)
+      ? parts.reduce((sum, { heap }) => sum + heap!.allocatedBytes, 0)
+      : null,
     clockOffsets: parts[0]!.clockOffsets,
     transport: parts[0]!.transport,
     idle: parts[0]!.idle,
@@ -160,6 +178,7 @@ export function merge(parts: readonly StepPart[]): StepMeasurement {
 /** Field by field. */
 function sumOf<T extends object>(records: readonly T[]): T {
   const sum: Record<string, number> = {};
-  for (const record of records) for (const [name, value] of Object.entries(record) as [string, number][]) sum[name] = (sum[name] ?? 0) + value;
+  for (const record of records)
+    for (const [name, value] of Object.entries(record) as [string, number][]) sum[name] = (sum[name] ?? 0) + value;
   return sum as T;
 }

@@ -82,7 +82,15 @@ export class OpenLoop {
 
   get counts(): OpenLoopCounts {
     const { numbers } = this;
-    return { offered: numbers[OFFERED]!, sent: numbers[SENT]!, succeeded: numbers[SUCCEEDED]!, failed: numbers[FAILED]!, unsent: numbers[UNSENT]!, queued: numbers[QUEUED]!, completedInWindow: numbers[COMPLETED_IN_WINDOW]! };
+    return {
+      offered: numbers[OFFERED]!,
+      sent: numbers[SENT]!,
+      succeeded: numbers[SUCCEEDED]!,
+      failed: numbers[FAILED]!,
+      unsent: numbers[UNSENT]!,
+      queued: numbers[QUEUED]!,
+      completedInWindow: numbers[COMPLETED_IN_WINDOW]!,
+    };
   }
 
   get openLanes(): number {
@@ -139,7 +147,10 @@ export class OpenLoop {
 
   /** Ends the window early. What is open may still complete. */
   cutShort(nowNs: number): void {
-    this.window = { measureFromNs: Math.min(this.window.measureFromNs, nowNs), endNs: Math.min(this.window.endNs, nowNs) };
+    this.window = {
+      measureFromNs: Math.min(this.window.measureFromNs, nowNs),
+      endNs: Math.min(this.window.endNs, nowNs),
+    };
   }
 
   /** Once nothing is open and the end has passed: accounts for the arrivals that were never sent. */

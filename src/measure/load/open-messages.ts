@@ -67,6 +67,11 @@ export interface StepPart {
 /** Client process → parent, besides what every client process says (client-processes.ts). */
 export type FromOpenWorker =
   /** What ended in interval `index` of the measured window. */
-  | { readonly type: 'progress'; readonly index: number; readonly histogram: HistogramData; readonly counts: ClientCounts }
+  | {
+      readonly type: 'progress';
+      readonly index: number;
+      readonly histogram: HistogramData;
+      readonly counts: ClientCounts;
+    }
   | { readonly type: 'step-done'; readonly part: StepPart }
   | { readonly type: 'ended' };

@@ -49,14 +49,22 @@ class Worker {
     this.operations = operationsFor(worker, { ...workload, warmup: 0, operations: undefined });
     this.timeoutUs = workload.timeoutMs * 1000;
     this.pacer = new Pacer(pacing, () => this.turn());
-    if (setup.history !== undefined) this.record(() => (this.history = new HistoryWriter(setup.history!, worker, workload.lanes)));
+    if (setup.history !== undefined)
+      this.record(() => (this.history = new HistoryWriter(setup.history!, worker, workload.lanes)));
   }
 
   static async connect(setup: Setup): Promise<Worker> {
     const { cluster, transport, idle, workload, maxLeadNs } = setup;
     const worker = new Worker(setup);
     worker.host = await ClientHost.connect(
-      { cluster, ...workerKeys(), transport, idle, lanes: workload.lanes, ...(maxLeadNs === undefined ? {} : { timings: { maxLeadNs } }) },
+      {
+        cluster,
+        ...workerKeys(),
+        transport,
+        idle,
+        lanes: workload.lanes,
+        ...(maxLeadNs === undefined ? {} : { timings: { maxLeadNs } }),
+      },
       {
         completed: (lane, outcome, status) => worker.onCompleted(lane, outcome, status),
         ready: () => worker.turn(),
@@ -69,10 +77,24 @@ class Worker {
   start(step: Step): void {
     const { worker, workers, workload, share } = this.setup;
     const { kind, ratePerSecond, seed, warmupNs, durationNs } = step;
-    const arrivals = new Arrivals({ kind, ratePerSecond: share === undefined ? ratePerSecond : ratePerSecond * share * workers, seed, client: worker, clients: workers });
-    const loop = new OpenLoop(workload.lanes, (lane) => this.send(lane), arrivals, { measureFromNs: warmupNs, endNs: warmupNs + durationNs });
+    const arrivals = new Arrivals({
+      kind,
+      ratePerSecond: share === undefined ? ratePerSecond : ratePerSecond * share * workers,
+      seed,
+      client: worker,
+      clients: workers,
+    });
+    const loop = new OpenLoop(workload.lanes, (lane) => this.send(lane), arrivals, {
+      measureFromNs: warmupNs,
+      endNs: warmupNs + durationNs,
+    });
     this.errors = {};
-    this.running = new RunningStep(step, loop, () => this.counts(), () => this.rejectedByReason());
+    this.running = new RunningStep(
+      step,
+      loop,
+      () => this.counts(),
+      () => this.rejectedByReason(),
+    );
     this.turn();
   }
 
@@ -102,7 +124,8 @@ class Worker {
   private send(lane: number): void {
     const { operations, host } = this;
     operations.prepare(lane);
-    if (this.history !== undefined) this.record(() => this.history!.invoke(lane, operations.describe(lane), hostMonotonicNs()));
+    if (this.history !== undefined)
+      this.record(() => this.history!.invoke(lane, operations.describe(lane), hostMonotonicNs()));
     const bytes = operations.bytes(lane);
     if (this.submitted.length < bytes.length) this.submitted = new Uint8Array(bytes.length);
     copyBytes(bytes, 0, this.submitted, 0, bytes.length);
@@ -132,7 +155,12 @@ class Worker {
   }
 
   private fail(lane: number, outcome: number): void {
-    const code = outcome === Outcome.refused ? 'operation-refused' : outcome === Outcome.sessionLost ? 'session-lost' : 'outcome-unknown';
+    const code =
+      outcome === Outcome.refused
+        ? 'operation-refused'
+        : outcome === Outcome.sessionLost
+          ? 'session-lost'
+          : 'outcome-unknown';
     this.failed += 1;
     this.errors[code] = (this.errors[code] ?? 0) + 1;
     this.operations.failed(lane, outcome === Outcome.refused);
@@ -142,7 +170,17 @@ class Worker {
     this.running = undefined;
     this.pacer.disarm();
     running.loop.finish();
-    tell({ type: 'step-done', part: { ...running.result(), transport: this.host.transport.kind, idle: this.host.transport.idle, clockOffsets: this.host.clockReport().replicas, errors: this.errors, historyError: this.historyError } });
+    tell({
+      type: 'step-done',
+      part: {
+        ...running.result(),
+        transport: this.host.transport.kind,
+        idle: this.host.transport.idle,
+        clockOffsets: this.host.clockReport().replicas,
+        errors: this.errors,
+        historyError: this.historyError,
+      },
+    });
   }
 
   /** A history that cannot be written any more (a full disk) ends the history, not the measurement. */
@@ -209,7 +247,8 @@ class RunningStep {
     if (nowNs >= this.loop.endNs) this.endMeasurement();
     else {
       const intervalNs = this.step.intervalMs * NS_PER_MS;
-      this.nextObservationNs = this.step.warmupNs + (Math.floor((nowNs - this.step.warmupNs) / intervalNs) + 1) * intervalNs;
+      this.nextObservationNs =
+        this.step.warmupNs + (Math.floor((nowNs - this.step.warmupNs) / intervalNs) + 1) * intervalNs;
     }
   }
 
@@ -219,7 +258,9 @@ class RunningStep {
     return {
       counts: loop.counts,
       client: differenceOf(this.counts(), this.before!),
-      rejectedByReason: Object.fromEntries(Object.entries(now).map(([reason, count]) => [reason, count - (this.rejectedBefore[reason] ?? 0)])),
+      rejectedByReason: Object.fromEntries(
+        Object.entries(now).map(([reason, count]) => [reason, count - (this.rejectedBefore[reason] ?? 0)]),
+      ),
       latency: loop.latency.toData(),
       service: loop.service.toData(),
       pacing: loop.pacing.toData(),
@@ -261,7 +302,10 @@ function tell(message: FromOpenWorker | FromClientProcess): void {
 
 function giveUp(error: unknown): void {
   const { code, message } = error as { code?: string; message?: string };
-  process.send?.({ type: 'failed', code: code ?? 'worker-failed', message: message ?? String(error) } satisfies FromClientProcess, () => process.exit(1));
+  process.send?.(
+    { type: 'failed', code: code ?? 'worker-failed', message: message ?? String(error) } satisfies FromClientProcess,
+    () => process.exit(1),
+  );
 }
 
 let worker: Worker | undefined;

@@ -116,9 +116,15 @@ class EchoOperations implements Operations {
   finish(lane: number, bytes: Uint8Array, length: number): void {
     const { bytes: sent, read } = this.chosen[lane]!;
     // A part: a reply has less room than an operation.
-    const isEcho = length === 0 ? sent.length === 0 : length <= sent.length && sent[0] === bytes[0] && sent[length - 1] === bytes[length - 1];
+    const isEcho =
+      length === 0
+        ? sent.length === 0
+        : length <= sent.length && sent[0] === bytes[0] && sent[length - 1] === bytes[length - 1];
     if (!isEcho) {
-      throw new JitPaxosError('result-unexpected', `the answer to an echo ${read ? 'query' : 'operation'} of ${sent.length} bytes is another one, of ${length}; measure a cluster that runs the key-value store, as replicas do by default, with --machine kv`);
+      throw new JitPaxosError(
+        'result-unexpected',
+        `the answer to an echo ${read ? 'query' : 'operation'} of ${sent.length} bytes is another one, of ${length}; measure a cluster that runs the key-value store, as replicas do by default, with --machine kv`,
+      );
     }
   }
 
@@ -184,7 +190,15 @@ class KvOperations implements Operations {
     this.known = new Array<Uint8Array | null>(keys).fill(null);
     const operationBytes = FRAME_BYTES + this.keyBytes.at(-1)!.length + sizeMax * (mix['cas'] === undefined ? 1 : 2);
     this.buffers = Array.from({ length: lanes }, () => new Uint8Array(operationBytes));
-    this.chosen = Array.from({ length: lanes }, () => ({ f: 'read', key: 0, value: NOTHING, compare: null, readValue: null, swapped: false, bytes: NOTHING }));
+    this.chosen = Array.from({ length: lanes }, () => ({
+      f: 'read',
+      key: 0,
+      value: NOTHING,
+      compare: null,
+      readValue: null,
+      swapped: false,
+      bytes: NOTHING,
+    }));
   }
 
   prepare(lane: number): void {
@@ -211,9 +225,16 @@ class KvOperations implements Operations {
   finish(lane: number, bytes: Uint8Array, length: number): void {
     const chosen = this.chosen[lane]!;
     const result = decodeResult(RESULT_NAMES[chosen.f], bytes, 0, length);
-    if (result.status === 'full') throw new JitPaxosError('kv-store-full', 'the store has reached its limits of keys or bytes; measure with fewer --keys or a smaller --size');
+    if (result.status === 'full')
+      throw new JitPaxosError(
+        'kv-store-full',
+        'the store has reached its limits of keys or bytes; measure with fewer --keys or a smaller --size',
+      );
     if (result.status === 'bad-operation' || result.status === 'too-large') {
-      throw new JitPaxosError('result-unexpected', `the store answers ${result.status} to ${chosen.f}; run the same version of jitpaxos on replicas and clients`);
+      throw new JitPaxosError(
+        'result-unexpected',
+        `the store answers ${result.status} to ${chosen.f}; run the same version of jitpaxos on replicas and clients`,
+      );
     }
     if (chosen.f === 'read') chosen.readValue = 'value' in result ? (result.value as Uint8Array) : null;
     else chosen.swapped = result.status === 'ok';
@@ -222,7 +243,11 @@ class KvOperations implements Operations {
 
   describe(lane: number): HistoryEntry {
     const { f, key, value, compare } = this.chosen[lane]!;
-    return { f, key: this.names[key]!, value: f === 'read' ? null : f === 'write' ? text(value) : [compare && text(compare), text(value)] };
+    return {
+      f,
+      key: this.names[key]!,
+      value: f === 'read' ? null : f === 'write' ? text(value) : [compare && text(compare), text(value)],
+    };
   }
 
   outcome(lane: number): HistoryOutcome {

@@ -5,7 +5,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ArrivalKind } from './arrivals.js';
 import { isOver, type StepFacts } from './knee.js';
-import { OpenLoad, type StepMeasurement } from './open-load.js';
+import type { OpenLoad, StepMeasurement } from './open-load.js';
 import { Timeline } from './timeline.js';
 import type { Usage, UsageMeter } from './usage.js';
 
@@ -96,19 +96,38 @@ export class Ramp {
       durationNs,
       intervalMs,
       // What ends behind the window is in the step's histogram; on the time line it would look like throughput.
-      onProgress: (interval, histogram, counts) => interval * intervalMs * NS_PER_MS < durationNs && timeline.add((interval + 1) * intervalMs, histogram, counts),
+      onProgress: (interval, histogram, counts) =>
+        interval * intervalMs * NS_PER_MS < durationNs && timeline.add((interval + 1) * intervalMs, histogram, counts),
     });
-    const over = measured.then(() => undefined, () => undefined);
+    const over = measured.then(
+      () => undefined,
+      () => undefined,
+    );
     const at = (ns: number): Promise<void> => Promise.race([delay(ns / NS_PER_MS, undefined, { ref: false }), over]);
-    const metered = at(warmupNs).then(() => meter.start()).then(() => at(durationNs)).then(() => meter.stop());
+    const metered = at(warmupNs)
+      .then(() => meter.start())
+      .then(() => at(durationNs))
+      .then(() => meter.stop());
     const [measurement] = await Promise.all([measured, metered]);
     const usage = meter.usage();
     const startSeconds = (startedAtMs - began) / 1000 + warmupNs / 1e9;
-    return { ratePerSecond, measurement, usage, facts: factsOf(ratePerSecond, measurement, usage, { hostTotal: hostCores, replicasHere }), timeline, startSeconds };
+    return {
+      ratePerSecond,
+      measurement,
+      usage,
+      facts: factsOf(ratePerSecond, measurement, usage, { hostTotal: hostCores, replicasHere }),
+      timeline,
+      startSeconds,
+    };
   }
 }
 
-function factsOf(offeredPerSecond: number, measurement: StepMeasurement, usage: Usage, host: { readonly hostTotal: number; readonly replicasHere: boolean }): StepFacts {
+function factsOf(
+  offeredPerSecond: number,
+  measurement: StepMeasurement,
+  usage: Usage,
+  host: { readonly hostTotal: number; readonly replicasHere: boolean },
+): StepFacts {
   const { counts, client, seconds } = measurement;
   const share = (cpuSeconds: number): number => (seconds === 0 ? 0 : cpuSeconds / seconds);
   return {
@@ -124,7 +143,12 @@ function factsOf(offeredPerSecond: number, measurement: StepMeasurement, usage: 
     rejectedByReason: measurement.rejectedByReason,
     latencyNs: measurement.latency.summary(),
     schedulingDelayNs: { p99: measurement.pacing.summary().p99 },
-    cores: { clients: measurement.clientCpuSeconds.map(share), replicas: usage.replicaCores, host: usage.hostCores, ...host },
+    cores: {
+      clients: measurement.clientCpuSeconds.map(share),
+      replicas: usage.replicaCores,
+      host: usage.hostCores,
+      ...host,
+    },
     silentReplicas: usage.silentReplicas,
     replicaDrops: usage.replicaDrops,
   };

@@ -24,9 +24,15 @@ export class RecordedKv {
   }
 
   /** Runs one operation of logical client `process`; what a read saw, or undefined when the outcome is unknown. */
-  async run(kv: KvClient, process: number, operation: KvOperation, timeoutMs: number): Promise<{ readonly value: HistoryValue } | undefined> {
+  async run(
+    kv: KvClient,
+    process: number,
+    operation: KvOperation,
+    timeoutMs: number,
+  ): Promise<{ readonly value: HistoryValue } | undefined> {
     const { f, key } = operation;
-    const value: HistoryEvent['value'] = f === 'read' ? null : f === 'write' ? operation.value : [operation.compare, operation.value];
+    const value: HistoryEvent['value'] =
+      f === 'read' ? null : f === 'write' ? operation.value : [operation.compare, operation.value];
     this.push({ process, type: 'invoke', f, key, value });
     try {
       if (f === 'read') {

@@ -55,7 +55,8 @@ export class Timeline {
     let operations = 0;
     let slowestNs: number | null = null;
     this.slots.forEach(({ histogram }, index) => {
-      if ((index + 1) * this.intervalMs > ms) slowestNs = histogram.count === 0 ? slowestNs : Math.max(slowestNs ?? 0, histogram.max);
+      if ((index + 1) * this.intervalMs > ms)
+        slowestNs = histogram.count === 0 ? slowestNs : Math.max(slowestNs ?? 0, histogram.max);
       if (index * this.intervalMs >= ms) operations += histogram.count;
     });
     return { operations, slowestNs };

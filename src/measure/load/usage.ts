@@ -61,7 +61,9 @@ export class UsageMeter {
     if (before === undefined || after === undefined) throw new RangeError('usage needs a start and a stop');
     const seconds = Math.max(1e-3, (after.atMs - before.atMs) / 1000);
     const cpu = after.answers.map((answer, id) => difference(cpuOf(before.answers[id]!), cpuOf(answer)));
-    const drops = after.answers.map((answer, id) => difference(dropsOf(before.answers[id]!), dropsOf(answer))).filter((count) => count !== null);
+    const drops = after.answers
+      .map((answer, id) => difference(dropsOf(before.answers[id]!), dropsOf(answer)))
+      .filter((count) => count !== null);
     return {
       replicaCores: cpu.map((used) => (used === null ? null : used / seconds)),
       replicaCpuSeconds: cpu,
@@ -75,7 +77,12 @@ export class UsageMeter {
   async facts(): Promise<ClusterFacts> {
     const { answers } = await this.samples;
     const report = answers.find((answer) => answer.report !== undefined)?.report;
-    return { replicas: answers.length, durability: report?.durability ?? null, clockSource: report?.clock.source ?? null, clockErrorNs: largestError(answers.map((answer) => answer.report?.clock)) };
+    return {
+      replicas: answers.length,
+      durability: report?.durability ?? null,
+      clockSource: report?.clock.source ?? null,
+      clockErrorNs: largestError(answers.map((answer) => answer.report?.clock)),
+    };
   }
 
   close(): Promise<void> {

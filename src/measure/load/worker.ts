@@ -125,7 +125,10 @@ class Worker {
     try {
       write();
     } catch (error) {
-      throw new CliError('output-unwritable', `the history could not be written in mid-run (${(error as Error).message}), and nothing was kept; make room in the directory for temporary files and run again`);
+      throw new CliError(
+        'output-unwritable',
+        `the history could not be written in mid-run (${(error as Error).message}), and nothing was kept; make room in the directory for temporary files and run again`,
+      );
     }
   }
 
@@ -156,8 +159,16 @@ function tell(message: FromWorker | FromClientProcess): void {
 
 async function connect(setup: Setup): Promise<{ worker: Worker; client: Client; history: HistoryWriter | undefined }> {
   const { workload, cluster, transport, idle } = setup;
-  const client = await Client.connect({ cluster, ...workerKeys(), transport, idle, lanes: workload.lanes, timeout: workload.timeoutMs });
-  const history = setup.history === undefined ? undefined : new HistoryWriter(setup.history, setup.worker, workload.lanes);
+  const client = await Client.connect({
+    cluster,
+    ...workerKeys(),
+    transport,
+    idle,
+    lanes: workload.lanes,
+    timeout: workload.timeoutMs,
+  });
+  const history =
+    setup.history === undefined ? undefined : new HistoryWriter(setup.history, setup.worker, workload.lanes);
   return { worker: new Worker(setup, client, operationsFor(setup.worker, workload), history), client, history };
 }
 
@@ -181,9 +192,11 @@ async function serve(message: ToWorker): Promise<void> {
 process.on('message', (message) => {
   serve(message as ToWorker).catch((error: unknown) => {
     const { code, message: text } = error as { code?: string; message?: string };
-    process.send?.({ type: 'failed', code: code ?? 'worker-failed', message: text ?? String(error) } satisfies FromClientProcess, () => process.exit(1));
+    process.send?.(
+      { type: 'failed', code: code ?? 'worker-failed', message: text ?? String(error) } satisfies FromClientProcess,
+      () => process.exit(1),
+    );
   });
 });
 process.once('disconnect', () => process.exit());
 if (process.send !== undefined && !process.connected) process.exit(); // the parent went while this was loaded
-

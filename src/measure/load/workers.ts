@@ -40,7 +40,16 @@ export class Workers {
     this.processes = new ClientProcesses({
       count,
       script: './worker.js',
-      setup: (worker) => ({ type: 'setup', worker, cluster, transport, idle, workload: workload(worker), history: history?.(worker), progressMs: progressMs ?? 0 }),
+      setup: (worker) => ({
+        type: 'setup',
+        worker,
+        cluster,
+        transport,
+        idle,
+        workload: workload(worker),
+        history: history?.(worker),
+        progressMs: progressMs ?? 0,
+      }),
       onMessage: (index, message) => {
         if (message.type === 'progress') onProgress?.(index, Histogram.fromData(message.histogram), message.counts);
         else this.results[index]!.resolve(message.result);

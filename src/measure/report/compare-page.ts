@@ -48,7 +48,9 @@ export function comparison(runs: readonly NamedReport[]): { readonly head: strin
       ...runs.flatMap(({ report }, index) => {
         const value = row.value(report);
         const text = value === null ? '–' : row.format(value);
-        return index === 0 ? [text] : [text, value === null || first === null || first === 0 ? '' : (value / first).toFixed(2)];
+        return index === 0
+          ? [text]
+          : [text, value === null || first === null || first === 0 ? '' : (value / first).toFixed(2)];
       }),
     ];
   });
@@ -77,22 +79,40 @@ export function differences(runs: readonly NamedReport[]): string[] {
     ['version', ({ version }) => version],
     ['transport', ({ transport, idle }) => `${transport}${idle === null ? '' : ` (${idle})`}`],
     ['replicas', ({ replicas }) => String(replicas)],
-    ['operations', ({ machine, mix, opBytes }) => `${machine}, ${Object.entries(mix).map(([name, share]) => `${name} ${Math.round(100 * share)} %`).join(' ')}, ${opBytes} bytes`],
+    [
+      'operations',
+      ({ machine, mix, opBytes }) =>
+        `${machine}, ${Object.entries(mix)
+          .map(([name, share]) => `${name} ${Math.round(100 * share)} %`)
+          .join(' ')}, ${opBytes} bytes`,
+    ],
     ['durability', ({ durability }) => durability ?? 'unknown'],
     ['authentication', ({ authenticated }) => (authenticated ? 'keys' : 'none')],
-    ['offered', ({ offeredPerSecond, load }) => (offeredPerSecond === null ? 'as fast as answers come' : `${rateText(offeredPerSecond)}${load === undefined || load.steps.length === 1 ? '' : ', the knee of a ramp'}`)],
+    [
+      'offered',
+      ({ offeredPerSecond, load }) =>
+        offeredPerSecond === null
+          ? 'as fast as answers come'
+          : `${rateText(offeredPerSecond)}${load === undefined || load.steps.length === 1 ? '' : ', the knee of a ramp'}`,
+    ],
     ['duration', ({ seconds, load }) => (load === undefined ? '' : `${Number(seconds.toPrecision(2))} s`)],
     ['clients', ({ clients, lanes }) => `${clients} × ${lanes}`],
   ];
   return facts.flatMap(([name, of]) => {
     const values = runs.map(({ report }) => of(report));
-    return values.every((value) => value === values[0]) ? [] : [`${name}: ${runs.map((run, index) => `${run.name} ${values[index]}`).join(', ')}`];
+    return values.every((value) => value === values[0])
+      ? []
+      : [`${name}: ${runs.map((run, index) => `${run.name} ${values[index]}`).join(', ')}`];
   });
 }
 
 export function comparePage(runs: readonly NamedReport[]): string {
   const [first, ...others] = runs;
-  const named = runs.flatMap(({ name, report }, index) => (report.histogram === undefined ? [] : [{ name, tone: TONES[index]!, histogram: Histogram.fromData(report.histogram) }]));
+  const named = runs.flatMap(({ name, report }, index) =>
+    report.histogram === undefined
+      ? []
+      : [{ name, tone: TONES[index]!, histogram: Histogram.fromData(report.histogram) }],
+  );
   const { head, rows } = comparison(runs);
   const apart = differences(runs);
   const wrong = flaws(runs);
@@ -102,8 +122,16 @@ export function comparePage(runs: readonly NamedReport[]): string {
     lead: `${wrong.map((flaw) => `${flaw}. `).join('')}Figures behind × are ratios to ${first!.name}. ${apart.length === 0 ? 'The runs had the same setting.' : `The runs differ in more than their name: ${apart.join('; ')}.`}`,
     sections: [
       section('Figures', dataTable(head, rows)),
-      percentileSection(named, 'Every nine has the same width; latency is on a logarithmic scale. One run says little: repeat both, in turns, before you believe a difference.'),
-      ...runs.map(({ name, report }) => section(name, particulars(particularsOf(report)) + (report.commandLine === undefined ? '' : command(report.commandLine)))),
+      percentileSection(
+        named,
+        'Every nine has the same width; latency is on a logarithmic scale. One run says little: repeat both, in turns, before you believe a difference.',
+      ),
+      ...runs.map(({ name, report }) =>
+        section(
+          name,
+          particulars(particularsOf(report)) + (report.commandLine === undefined ? '' : command(report.commandLine)),
+        ),
+      ),
     ],
   });
 }

@@ -2,8 +2,11 @@
 import { STYLE } from './style.js';
 
 /** Text for content and attributes. */
-export function escape(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' })[character]!);
+export function escapeHtml(text: string): string {
+  return text.replace(
+    /[&<>"']/g,
+    (character) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' })[character]!,
+  );
 }
 
 export interface Figure {
@@ -31,12 +34,12 @@ export function page({ title, heading, lead, sections, style = '' }: Page): stri
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>${escape(title)}</title>
+<title>${escapeHtml(title)}</title>
 <style>${STYLE}${style}</style>
 </head>
 <body>
 <main>
-<header><p class="brand">JITPaxos</p><h1>${escape(heading)}</h1><p>${escape(lead)}</p></header>
+<header><p class="brand">JITPaxos</p><h1>${escapeHtml(heading)}</h1><p>${escapeHtml(lead)}</p></header>
 ${sections.filter((section) => section !== '').join('\n')}
 </main>
 </body>
@@ -46,29 +49,32 @@ ${sections.filter((section) => section !== '').join('\n')}
 
 /** A section with a heading; `content` and `note` are HTML. */
 export function section(heading: string, content: string, note = ''): string {
-  return `<section><h2>${escape(heading)}</h2>${content}${note === '' ? '' : `<p class="note">${note}</p>`}</section>`;
+  return `<section><h2>${escapeHtml(heading)}</h2>${content}${note === '' ? '' : `<p class="note">${note}</p>`}</section>`;
 }
 
 export function figures(items: readonly Figure[]): string {
-  return `<section class="figures">${items.map(({ name, value, remark }) => `<div><span>${escape(name)}</span><strong>${escape(value)}</strong><small>${escape(remark)}</small></div>`).join('')}</section>`;
+  return `<section class="figures">${items.map(({ name, value, remark }) => `<div><span>${escapeHtml(name)}</span><strong>${escapeHtml(value)}</strong><small>${escapeHtml(remark)}</small></div>`).join('')}</section>`;
 }
 
 /** What the reader has to know before the figures. */
 export function notice(tone: 'good' | 'warn', headline: string, lines: readonly string[]): string {
-  return `<section class="notice ${tone}"><strong>${escape(headline)}</strong>${lines.map((line) => `<p>${escape(line)}</p>`).join('')}</section>`;
+  return `<section class="notice ${tone}"><strong>${escapeHtml(headline)}</strong>${lines.map((line) => `<p>${escapeHtml(line)}</p>`).join('')}</section>`;
 }
 
 /** Names and values; a value of several lines is a list of paragraphs. */
 export function particulars(rows: readonly (readonly [name: string, value: string])[]): string {
-  return `<dl>${rows.map(([name, value]) => `<div><dt>${escape(name)}</dt><dd>${escape(value)}</dd></div>`).join('')}</dl>`;
+  return `<dl>${rows.map(([name, value]) => `<div><dt>${escapeHtml(name)}</dt><dd>${escapeHtml(value)}</dd></div>`).join('')}</dl>`;
 }
 
 /** The first column holds names, the others figures. `emphasized`: the row to look at. */
 export function dataTable(head: readonly string[], rows: readonly (readonly string[])[], emphasized = -1): string {
-  const body = rows.map((row, index) => `<tr${index === emphasized ? ' class="emphasized"' : ''}>${row.map((cell, column) => (column === 0 ? `<th scope="row">${escape(cell)}</th>` : `<td>${escape(cell)}</td>`)).join('')}</tr>`);
-  return `<div class="scroll"><table><thead><tr>${head.map((cell) => `<th scope="col">${escape(cell)}</th>`).join('')}</tr></thead><tbody>${body.join('')}</tbody></table></div>`;
+  const body = rows.map(
+    (row, index) =>
+      `<tr${index === emphasized ? ' class="emphasized"' : ''}>${row.map((cell, column) => (column === 0 ? `<th scope="row">${escapeHtml(cell)}</th>` : `<td>${escapeHtml(cell)}</td>`)).join('')}</tr>`,
+  );
+  return `<div class="scroll"><table><thead><tr>${head.map((cell) => `<th scope="col">${escapeHtml(cell)}</th>`).join('')}</tr></thead><tbody>${body.join('')}</tbody></table></div>`;
 }
 
 export function command(text: string): string {
-  return `<pre>${escape(text)}</pre>`;
+  return `<pre>${escapeHtml(text)}</pre>`;
 }

@@ -19,7 +19,10 @@ export function linearScale(high: number, format: (value: number) => string): Sc
     at: (value) => clamp(value / top),
     ticks: (wanted) => {
       const step = niceStep(top / Math.max(1, wanted));
-      return Array.from({ length: Math.floor(top / step + 1e-9) + 1 }, (_, index) => ({ at: (index * step) / top, label: format(index * step) }));
+      return Array.from({ length: Math.floor(top / step + 1e-9) + 1 }, (_, index) => ({
+        at: (index * step) / top,
+        label: format(index * step),
+      }));
     },
   };
 }
@@ -41,18 +44,28 @@ export function logScale(low: number, high: number, format: (value: number) => s
     }
     return ticks;
   };
-  return { at, ticks: (wanted) => [[1, 2, 5], [1, 3], [1]].map(within).find((ticks) => ticks.length <= wanted) ?? within([1]) };
+  return {
+    at,
+    ticks: (wanted) => [[1, 2, 5], [1, 3], [1]].map(within).find((ticks) => ticks.length <= wanted) ?? within([1]),
+  };
 }
 
 /** Percentiles from 0 on a scale that gives every nine behind the point the same width; the right end is the maximum. */
 export function percentileScale(count: number): Scale {
   const decades = Math.max(1, Math.log10(Math.max(10, count)));
-  const at = (percentile: number): number => (percentile >= 100 ? 1 : clamp(-Math.log10(1 - percentile / 100) / decades));
+  const at = (percentile: number): number =>
+    percentile >= 100 ? 1 : clamp(-Math.log10(1 - percentile / 100) / decades);
   return {
     at,
     ticks: (wanted) => {
-      const labels = [0, 50, 90, 99, 99.9, 99.99, 99.999, 99.9999].filter((percentile) => at(percentile) < (wanted > 5 ? 0.94 : 0.84) && (percentile !== 50 || (wanted > 5 && decades < 6)));
-      return [...labels.map((percentile) => ({ at: at(percentile), label: `${percentile} %` })), { at: 1, label: 'max' }];
+      const labels = [0, 50, 90, 99, 99.9, 99.99, 99.999, 99.9999].filter(
+        (percentile) =>
+          at(percentile) < (wanted > 5 ? 0.94 : 0.84) && (percentile !== 50 || (wanted > 5 && decades < 6)),
+      );
+      return [
+        ...labels.map((percentile) => ({ at: at(percentile), label: `${percentile} %` })),
+        { at: 1, label: 'max' },
+      ];
     },
   };
 }
@@ -64,7 +77,10 @@ export function timeScale(end: number): Scale {
     at: (value) => clamp(value / span),
     ticks: (wanted) => {
       const step = niceStep(span / Math.max(1, wanted));
-      return Array.from({ length: Math.floor(span / step + 1e-9) + 1 }, (_, index) => ({ at: (index * step) / span, label: `${Number((index * step).toFixed(2))} s` }));
+      return Array.from({ length: Math.floor(span / step + 1e-9) + 1 }, (_, index) => ({
+        at: (index * step) / span,
+        label: `${Number((index * step).toFixed(2))} s`,
+      }));
     },
   };
 }
@@ -84,12 +100,18 @@ export function tickCount(value: number): string {
 
 function niceTop(value: number): number {
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10].map((factor) => factor * power).find((candidate) => candidate >= value * (1 - 1e-9)) ?? 10 * power;
+  return (
+    [1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10]
+      .map((factor) => factor * power)
+      .find((candidate) => candidate >= value * (1 - 1e-9)) ?? 10 * power
+  );
 }
 
 function niceStep(atLeast: number): number {
   const power = 10 ** Math.floor(Math.log10(atLeast));
-  return [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= atLeast * (1 - 1e-9)) ?? 10 * power;
+  return (
+    [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= atLeast * (1 - 1e-9)) ?? 10 * power
+  );
 }
 
 function clamp(position: number): number {

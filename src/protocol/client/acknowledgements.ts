@@ -66,7 +66,12 @@ export class Acknowledgements {
     const of = slot * this.replicas + replica;
     const count = Math.min(this.counts[of]!, KEPT);
     for (let at = of * KEPT; at < of * KEPT + count; at++) {
-      if (this.indexes[at] === this.primaryIndexes[slot] && this.chains[2 * at] === this.primaryChains[2 * slot] && this.chains[2 * at + 1] === this.primaryChains[2 * slot + 1]) return true;
+      if (
+        this.indexes[at] === this.primaryIndexes[slot] &&
+        this.chains[2 * at] === this.primaryChains[2 * slot] &&
+        this.chains[2 * at + 1] === this.primaryChains[2 * slot + 1]
+      )
+        return true;
     }
     return false;
   }

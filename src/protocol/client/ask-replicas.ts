@@ -6,7 +6,14 @@ import type { Outbox } from '../contract.js';
 import { ClientCounter } from '../counters.js';
 
 /** @param view that the client sends in @param unreachable replicas that it does not hear, a bit each @param counters by ClientCounter */
-export function askReplicas(outbox: Outbox, replicas: number, view: number, plead: boolean, unreachable: number, counters: Float64Array): void {
+export function askReplicas(
+  outbox: Outbox,
+  replicas: number,
+  view: number,
+  plead: boolean,
+  unreachable: number,
+  counters: Float64Array,
+): void {
   for (let r = 0; r < replicas; r++) {
     const o = outbox.reserve(r, Probe.size);
     if (o < 0) continue;

@@ -49,7 +49,7 @@ export class ClientClock {
       this.hi = addHi(now.wallHi, now.wallLo, shiftNs);
       this.lo = addLo(now.wallLo, shiftNs);
     } else if (differenceU64(now.wallHi, now.wallLo, 0, 0) > -shiftNs) {
-      const borrow = (now.wallLo >>> 0) < -shiftNs % TWO_32 ? 1 : 0;
+      const borrow = now.wallLo >>> 0 < -shiftNs % TWO_32 ? 1 : 0;
       this.hi = (now.wallHi - Math.floor(-shiftNs / TWO_32) - borrow) | 0;
       this.lo = (now.wallLo - (-shiftNs % TWO_32)) | 0;
     }
@@ -63,7 +63,12 @@ export class ClientClock {
 
   /** The first answer to the present timestamp of `slot`, sent once: what it says of the replica's clock and the way there. */
   heard(replica: number, slot: number, slackUs: number, now: Instant): void {
-    this.offsets.heard(replica, slackUs + this.stampAheadNs[slot]! / 1000, now.monotonicUs - this.stampedUs[slot]!, now.monotonicUs);
+    this.offsets.heard(
+      replica,
+      slackUs + this.stampAheadNs[slot]! / 1000,
+      now.monotonicUs - this.stampedUs[slot]!,
+      now.monotonicUs,
+    );
   }
 
   /**

@@ -150,7 +150,10 @@ export class ClientCore {
 
   /** Starts to register the session, after a pause where sessions before it were refused; `events.registered` says how it ended. */
   register(now: Instant): void {
-    invariant(this.state[this.lanes] === State.idle && !this.registered && this.registration.atUs === Infinity, 'a session is registered once');
+    invariant(
+      this.state[this.lanes] === State.idle && !this.registered && this.registration.atUs === Infinity,
+      'a session is registered once',
+    );
     this.registration.schedule(now);
     if (this.registration.atUs <= now.monotonicUs) this.beginRegistration(now);
     else this.earliestUs = Math.min(this.earliestUs, this.registration.atUs);
@@ -159,7 +162,12 @@ export class ClientCore {
   private beginRegistration(now: Instant): void {
     const { timestamps } = this;
     timestamps.stamp(this.lanes, this.lead.leadNs, now);
-    this.operations.put(this.lanes, viewOf(this.registration.operation(timestamps.lastHi, timestamps.lastLo)), 0, REGISTER_BYTES);
+    this.operations.put(
+      this.lanes,
+      viewOf(this.registration.operation(timestamps.lastHi, timestamps.lastLo)),
+      0,
+      REGISTER_BYTES,
+    );
     this.begin(this.lanes, State.write, Infinity, now);
   }
 
@@ -168,8 +176,17 @@ export class ClientCore {
   }
 
   /** What the core of the client's next session starts from: spread it into its configuration. */
-  succession(): Pick<ClientConfig, 'afterHi' | 'afterLo' | 'aheadNs' | 'correctionNs' | 'bornHi' | 'bornLo' | 'refusals'> {
-    return { afterHi: this.timestamps.lastHi, afterLo: this.timestamps.lastLo, aheadNs: this.clock.aheadNs, correctionNs: this.clock.correctionNs, ...this.registration.succession(this.worn && !this.sessionLost) };
+  succession(): Pick<
+    ClientConfig,
+    'afterHi' | 'afterLo' | 'aheadNs' | 'correctionNs' | 'bornHi' | 'bornLo' | 'refusals'
+  > {
+    return {
+      afterHi: this.timestamps.lastHi,
+      afterLo: this.timestamps.lastLo,
+      aheadNs: this.clock.aheadNs,
+      correctionNs: this.clock.correctionNs,
+      ...this.registration.succession(this.worn && !this.sessionLost),
+    };
   }
 
   /**
@@ -251,8 +268,12 @@ export class ClientCore {
       case wire.ProbeReply.type: {
         const at = wire.ProbeReply.at;
         const bit = 1 << from;
-        this.majorityLost = (bytes[offset + at.condition]! & wire.ReplicaCondition.majorityLost) !== 0 ? this.majorityLost | bit : this.majorityLost & ~bit;
-        if (bytes[offset + at.status] === ReplicaStatus.normal) this.learnView(readI32(bytes, offset + at.view), from, now);
+        this.majorityLost =
+          (bytes[offset + at.condition]! & wire.ReplicaCondition.majorityLost) !== 0
+            ? this.majorityLost | bit
+            : this.majorityLost & ~bit;
+        if (bytes[offset + at.status] === ReplicaStatus.normal)
+          this.learnView(readI32(bytes, offset + at.view), from, now);
         return;
       }
       default:
@@ -262,7 +283,12 @@ export class ClientCore {
   /** The operating system at a replica says that nobody listens there. Where requests need it, the others are asked at once what to do without it. */
   unreachable(replica: number, now: Instant): void {
     this.counters[ClientCounter.unreachable]!++;
-    if (this.open === 0 || !this.views.isMember(this.view, replica) || now.monotonicUs - this.lastProbeUs < this.config.timings.retryUs) return;
+    if (
+      this.open === 0 ||
+      !this.views.isMember(this.view, replica) ||
+      now.monotonicUs - this.lastProbeUs < this.config.timings.retryUs
+    )
+      return;
     this.askForView(true, now);
   }
 
@@ -289,7 +315,10 @@ export class ClientCore {
   }
 
   private accept(lane: number, bytes: Uint8Array, offset: number, length: number): void {
-    invariant(lane >= 0 && lane < this.lanes && this.state[lane] === State.idle, 'a request is submitted on an idle lane');
+    invariant(
+      lane >= 0 && lane < this.lanes && this.state[lane] === State.idle,
+      'a request is submitted on an idle lane',
+    );
     invariant(length <= this.config.limits.operationBytes, 'an operation keeps within the limit');
     this.operations.put(lane, this.submitted.of(bytes), offset, length);
   }
@@ -347,13 +376,35 @@ export class ClientCore {
     const { view } = this;
     const message = this.state[slot] === State.read ? wire.Read : wire.Request;
     // The primary last: its reply carries the result, and the others' are on their way by then.
-    this.sender.request(message, this.views.memberMask(view), this.views.primary(view), view, slot, this.wireLane(slot), this.request[slot]!, this.flags[slot]!, this.timestamps.hi[slot]!, this.timestamps.lo[slot]!);
+    this.sender.request(
+      message,
+      this.views.memberMask(view),
+      this.views.primary(view),
+      view,
+      slot,
+      this.wireLane(slot),
+      this.request[slot]!,
+      this.flags[slot]!,
+      this.timestamps.hi[slot]!,
+      this.timestamps.lo[slot]!,
+    );
     this.scheduleRetry(slot, now);
   }
 
   private sendReconcile(slot: number, replica: number): void {
     const { acks } = this;
-    if (!this.sender.reconcile(replica, this.view, this.wireLane(slot), this.request[slot]!, acks.primaryIndex(slot), acks.primaryChainHi(slot), acks.primaryChainLo(slot))) return;
+    if (
+      !this.sender.reconcile(
+        replica,
+        this.view,
+        this.wireLane(slot),
+        this.request[slot]!,
+        acks.primaryIndex(slot),
+        acks.primaryChainHi(slot),
+        acks.primaryChainLo(slot),
+      )
+    )
+      return;
     this.counters[ClientCounter.reconciled]!++;
     this.pace[slot] = Pace.more;
   }
@@ -364,7 +415,11 @@ export class ClientCore {
 
   /** The slot that a message of our session speaks of, when its request is the open one and in this state; else −1. */
   private slotOf(message: DataView, sessionAt: number, laneAt: number, requestAt: number): number {
-    if (message.getInt32(sessionAt) !== this.config.sessionHi || message.getInt32(sessionAt + 4) !== this.config.sessionLo) return -1;
+    if (
+      message.getInt32(sessionAt) !== this.config.sessionHi ||
+      message.getInt32(sessionAt + 4) !== this.config.sessionLo
+    )
+      return -1;
     const lane = message.getUint16(laneAt);
     const slot = lane === REGISTER_LANE ? this.lanes : lane < this.lanes ? lane : -1;
     if (slot < 0 || this.state[slot] === State.idle || message.getInt32(requestAt) !== this.request[slot]) return -1;
@@ -483,7 +538,8 @@ export class ClientCore {
     if (this.state[slot] !== State.write || view !== this.view) return;
     const primary = this.views.primary(view);
     // Only what is said of the present timestamp; an older one was given up already.
-    if (!this.timestamps.isPresent(slot, readI32(bytes, o + at.timestamp), readI32(bytes, o + at.timestamp + 4))) return;
+    if (!this.timestamps.isPresent(slot, readI32(bytes, o + at.timestamp), readI32(bytes, o + at.timestamp + 4)))
+      return;
     if (reason !== RejectReason.late || from === primary) this.pace[slot] = Pace.more;
     const lastHi = readI32(bytes, o + at.lastTimestamp);
     const lastLo = readI32(bytes, o + at.lastTimestamp + 4);
@@ -631,7 +687,12 @@ export class ClientCore {
     this.attempts[slot]!++;
     // As long as others commit, the view is not what is wrong.
     const silent = now.monotonicUs - this.committedUs >= retries.waitUs(0);
-    if (silent && this.attempts[slot]! > PROBE_AFTER && now.monotonicUs - this.lastProbeUs >= this.config.timings.retryUs) this.askForView(this.attempts[slot]! > PLEA_AFTER, now);
+    if (
+      silent &&
+      this.attempts[slot]! > PROBE_AFTER &&
+      now.monotonicUs - this.lastProbeUs >= this.config.timings.retryUs
+    )
+      this.askForView(this.attempts[slot]! > PLEA_AFTER, now);
     if (!retries.spend(now.monotonicUs)) {
       this.scheduleRetry(slot, now);
       return;

@@ -1,7 +1,7 @@
 /** Writes the messages of a client into the outbox. */
 import { copyWords, LastView } from '../../wire/copy.js';
 import { begin, mark } from '../../wire/layout.js';
-import { Read, Reconcile, Request } from '../../wire/messages.js';
+import { type Read, Reconcile, Request } from '../../wire/messages.js';
 import { writeI32, writeIndex, writeU16 } from '../../wire/u64.js';
 import type { Outbox } from '../contract.js';
 import type { Payloads } from '../log/payloads.js';
@@ -21,20 +21,50 @@ export class ClientSender {
    * To the replicas in `mask`, a bit each, `last` behind the others, with the operation of `slot`. A Read has no flags and no
    * timestamp: what is given is not looked at.
    */
-  request(message: typeof Read | typeof Request, mask: number, last: number, view: number, slot: number, lane: number, request: number, flags: number, timestampHi: number, timestampLo: number): void {
+  request(
+    message: typeof Read | typeof Request,
+    mask: number,
+    last: number,
+    view: number,
+    slot: number,
+    lane: number,
+    request: number,
+    flags: number,
+    timestampHi: number,
+    timestampLo: number,
+  ): void {
     const { outbox } = this;
     const length = message.size + this.operations.length(slot);
     if (outbox.reserveEach !== undefined) {
-      this.write(outbox.reserveEach(mask, last, length), message, view, slot, lane, request, flags, timestampHi, timestampLo);
+      this.write(
+        outbox.reserveEach(mask, last, length),
+        message,
+        view,
+        slot,
+        lane,
+        request,
+        flags,
+        timestampHi,
+        timestampLo,
+      );
       return;
     }
     for (let r = 0; r < this.replicas; r++) {
-      if (r !== last && ((mask >>> r) & 1) === 1) this.write(outbox.reserve(r, length), message, view, slot, lane, request, flags, timestampHi, timestampLo);
+      if (r !== last && ((mask >>> r) & 1) === 1)
+        this.write(outbox.reserve(r, length), message, view, slot, lane, request, flags, timestampHi, timestampLo);
     }
     this.write(outbox.reserve(last, length), message, view, slot, lane, request, flags, timestampHi, timestampLo);
   }
 
-  reconcile(replica: number, view: number, lane: number, request: number, index: number, chainHi: number, chainLo: number): boolean {
+  reconcile(
+    replica: number,
+    view: number,
+    lane: number,
+    request: number,
+    index: number,
+    chainHi: number,
+    chainLo: number,
+  ): boolean {
     const o = this.outbox.reserve(replica, Reconcile.size);
     if (o < 0) return false;
     const { bytes } = this.outbox;
@@ -52,7 +82,17 @@ export class ClientSender {
     return true;
   }
 
-  private write(o: number, message: typeof Read | typeof Request, view: number, slot: number, lane: number, request: number, flags: number, timestampHi: number, timestampLo: number): void {
+  private write(
+    o: number,
+    message: typeof Read | typeof Request,
+    view: number,
+    slot: number,
+    lane: number,
+    request: number,
+    flags: number,
+    timestampHi: number,
+    timestampLo: number,
+  ): void {
     if (o < 0) return;
     const target = this.outbox.view ?? this.targets.of(this.outbox.bytes);
     const length = this.operations.length(slot);

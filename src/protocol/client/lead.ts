@@ -64,7 +64,8 @@ export class LeadControl {
     const estimate = this.delayUs[replica]!;
     // Steps up 99 times as far as down: settles where one sample of a hundred is above.
     const step = Math.max(0.1, Math.abs(estimate) / 128);
-    this.delayUs[replica] = sample > estimate ? Math.min(sample, estimate + 99 * step) : Math.max(sample, estimate - step);
+    this.delayUs[replica] =
+      sample > estimate ? Math.min(sample, estimate + 99 * step) : Math.max(sample, estimate - step);
   }
 
   /** Another view: others are members, and who is not says nothing any more. */
@@ -76,7 +77,8 @@ export class LeadControl {
   committedFast(sentUs: Float64Array, slot: number, now: Instant): void {
     const { roundTripUs } = this;
     const us = now.monotonicUs - sentUs[slot]!;
-    if (this.leadNs === this.minNs) roundTripUs[0] = roundTripUs[0]! < 1 ? us : roundTripUs[0]! + (us - roundTripUs[0]!) * SMOOTHING;
+    if (this.leadNs === this.minNs)
+      roundTripUs[0] = roundTripUs[0]! < 1 ? us : roundTripUs[0]! + (us - roundTripUs[0]!) * SMOOTHING;
     if (++this.seen >= WINDOW) this.endWindow();
   }
 

@@ -59,7 +59,15 @@ export class Margins {
   }
 
   /** The primary rejected the present timestamp of `slot` as late; its log ends at `last`. */
-  rejected(slot: number, timestampHi: number, timestampLo: number, lastHi: number, lastLo: number, slackUs: number, now: Instant): void {
+  rejected(
+    slot: number,
+    timestampHi: number,
+    timestampLo: number,
+    lastHi: number,
+    lastLo: number,
+    slackUs: number,
+    now: Instant,
+  ): void {
     if (this.lates[slot]! < DOUBLINGS_MAX) this.lates[slot]!++;
     if (this.lates[slot]! < 2) return;
     const doublings = 2 ** (this.lates[slot]! - 2);
@@ -73,7 +81,12 @@ export class Margins {
     } else {
       const wayNs = Math.max(0, this.clock.lateNs(slot, slackUs));
       this.stepNs[slot] = 0;
-      this.byClockNs[slot] = wayNs + Math.min(EXTRA_MAX_NS, doublings * Math.max(EXTRA_NS, Math.min(wayNs, this.clock.ageNs(slot, now)) * EXTRA_WAY));
+      this.byClockNs[slot] =
+        wayNs +
+        Math.min(
+          EXTRA_MAX_NS,
+          doublings * Math.max(EXTRA_NS, Math.min(wayNs, this.clock.ageNs(slot, now)) * EXTRA_WAY),
+        );
     }
   }
 

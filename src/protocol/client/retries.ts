@@ -63,7 +63,10 @@ export class Retries {
   /** How long to wait for an answer after so many attempts without one, µs. */
   waitUs(attempts: number): number {
     const usualUs = Math.min(WAIT_MAX_US, 2 * this.longestUs);
-    return Math.min(Math.max(this.retryMaxUs, usualUs), Math.max(this.retryUs, usualUs) * (1 << Math.min(attempts, 10)));
+    return Math.min(
+      Math.max(this.retryMaxUs, usualUs),
+      Math.max(this.retryUs, usualUs) * (1 << Math.min(attempts, 10)),
+    );
   }
 
   /** Whether a request may be sent again now. */

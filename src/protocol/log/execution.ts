@@ -192,7 +192,10 @@ export class Execution {
       this.lastStatus = this.executeRegister(index);
       return;
     }
-    const session = this.sessions.find(readI32(bytes, record + RecordAt.session), readI32(bytes, record + RecordAt.session + 4));
+    const session = this.sessions.find(
+      readI32(bytes, record + RecordAt.session),
+      readI32(bytes, record + RecordAt.session + 4),
+    );
     if (session === undefined) {
       this.lastStatus = ReplyStatus.sessionUnknown;
       return;
@@ -222,7 +225,17 @@ export class Execution {
     }
     invariant(reply.length <= reply.capacity, 'a state machine keeps within the reply capacity');
     this.lastStatus = ReplyStatus.ok;
-    session.record(lane, request, index, log.chainHi(index), log.chainLo(index), ReplyStatus.ok, this.replies.of(reply.bytes), reply.offset, reply.length);
+    session.record(
+      lane,
+      request,
+      index,
+      log.chainHi(index),
+      log.chainLo(index),
+      ReplyStatus.ok,
+      this.replies.of(reply.bytes),
+      reply.offset,
+      reply.length,
+    );
     this.sessions.used(session, index);
   }
 
@@ -236,20 +249,35 @@ export class Execution {
   private executeRegister(index: number): number {
     const { log } = this;
     const at = log.operationOffset(index);
-    if (log.operationLength(index) !== REGISTER_BYTES || log.lane(index) !== REGISTER_LANE) return ReplyStatus.badRequest;
+    if (log.operationLength(index) !== REGISTER_BYTES || log.lane(index) !== REGISTER_LANE)
+      return ReplyStatus.badRequest;
     const nonceHi = readI32(log.bytes, at);
     const nonceLo = readI32(log.bytes, at + 4);
     const lanes = readU16(log.bytes, at + 8);
     if (lanes < 1 || lanes > this.limits.lanesPerSession) return ReplyStatus.badRequest;
     const known = this.sessions.find(log.sessionHi(index), log.sessionLo(index));
-    if (known !== undefined) return known.nonceHi === nonceHi && known.nonceLo === nonceLo ? ReplyStatus.ok : ReplyStatus.sessionTaken;
+    if (known !== undefined)
+      return known.nonceHi === nonceHi && known.nonceLo === nonceLo ? ReplyStatus.ok : ReplyStatus.sessionTaken;
     const bornHi = readI32(log.bytes, at + REGISTER_BORN);
     const bornLo = readI32(log.bytes, at + REGISTER_BORN + 4);
     // Not later than its entry, so that a client cannot push the horizon ahead of time.
     if (compareU64(bornHi, bornLo, log.timestampHi(index), log.timestampLo(index)) > 0) return ReplyStatus.badRequest;
     if (this.sessions.mayBeEvicted(bornHi, bornLo)) return ReplyStatus.sessionTaken;
     const before = this.sessions.evicted;
-    this.sessions.register(new Session(log.sessionHi(index), log.sessionLo(index), nonceHi, nonceLo, lanes, bornHi, bornLo, index, log.chainHi(index), log.chainLo(index)));
+    this.sessions.register(
+      new Session(
+        log.sessionHi(index),
+        log.sessionLo(index),
+        nonceHi,
+        nonceLo,
+        lanes,
+        bornHi,
+        bornLo,
+        index,
+        log.chainHi(index),
+        log.chainLo(index),
+      ),
+    );
     this.counters[Counter.sessions_evicted]! += this.sessions.evicted - before;
     return ReplyStatus.ok;
   }

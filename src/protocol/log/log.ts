@@ -117,7 +117,12 @@ export class Log {
 
   /** True when `index` is in the log, or is its base, and its chain is the given one. */
   matches(index: number, chainHi: number, chainLo: number): boolean {
-    return index >= this.baseIndex && index <= this.lastIndex && this.chainHi(index) === chainHi && this.chainLo(index) === chainLo;
+    return (
+      index >= this.baseIndex &&
+      index <= this.lastIndex &&
+      this.chainHi(index) === chainHi &&
+      this.chainLo(index) === chainLo
+    );
   }
 
   timestampHi(index: number): number {
@@ -125,7 +130,9 @@ export class Log {
   }
 
   timestampLo(index: number): number {
-    return index === this.baseIndex ? this.baseKey[1]! : readI32(this.bytes, this.record(index) + RecordAt.timestamp + 4);
+    return index === this.baseIndex
+      ? this.baseKey[1]!
+      : readI32(this.bytes, this.record(index) + RecordAt.timestamp + 4);
   }
 
   sessionHi(index: number): number {
@@ -192,7 +199,10 @@ export class Log {
   /** Sign of (timestamp, session) − key of the last entry. */
   compareToLast(timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number): number {
     const { lastKey } = this;
-    return compareU64(timestampHi, timestampLo, lastKey[0]!, lastKey[1]!) || compareU64(sessionHi, sessionLo, lastKey[2]!, lastKey[3]!);
+    return (
+      compareU64(timestampHi, timestampLo, lastKey[0]!, lastKey[1]!) ||
+      compareU64(sessionHi, sessionLo, lastKey[2]!, lastKey[3]!)
+    );
   }
 
   /** Share of the capacity in use, 0…1: the larger of entries and bytes. */
@@ -204,11 +214,25 @@ export class Log {
    * Appends an entry; false, and nothing changed, when the log is full, or the operation longer than any may be.
    * The key must be above the last one: the caller has checked (rule S), this asserts.
    */
-  append(timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number, lane: number, request: number, flags: number, source: Uint8Array, offset: number, length: number): boolean {
+  append(
+    timestampHi: number,
+    timestampLo: number,
+    sessionHi: number,
+    sessionLo: number,
+    lane: number,
+    request: number,
+    flags: number,
+    source: Uint8Array,
+    offset: number,
+    length: number,
+  ): boolean {
     if (this.lastIndex - this.baseIndex >= this.capacity) return false;
     const need = RECORD_HEADER_BYTES + length;
     if (length > this.operationBytes || this.recordBytes + need > this.limit) return false;
-    invariant(this.compareToLast(timestampHi, timestampLo, sessionHi, sessionLo) > 0, 'the key of an appended entry is above the last key of the log');
+    invariant(
+      this.compareToLast(timestampHi, timestampLo, sessionHi, sessionLo) > 0,
+      'the key of an appended entry is above the last key of the log',
+    );
     const last = this.lastIndex;
     if (last - this.baseIndex > this.mask) this.useRows((this.mask + 1) * 2);
     const at = this.placeFor(need);
@@ -262,13 +286,30 @@ export class Log {
     invariant(index >= this.baseIndex && index <= this.lastIndex, 'a log is cut at an index that it holds');
     if (index === this.baseIndex) return;
     this.recordBytes -= this.bytesOf(this.baseIndex, index);
-    this.reset(index, this.chainHi(index), this.chainLo(index), this.timestampHi(index), this.timestampLo(index), this.sessionHi(index), this.sessionLo(index), this.lastIndex);
+    this.reset(
+      index,
+      this.chainHi(index),
+      this.chainLo(index),
+      this.timestampHi(index),
+      this.timestampLo(index),
+      this.sessionHi(index),
+      this.sessionLo(index),
+      this.lastIndex,
+    );
     const slots = (this.mask + 1) / 2;
     if (slots >= SLOTS_MIN && (this.lastIndex - index) * SPARSE <= slots) this.useRows(slots);
   }
 
   /** Starts anew, empty, behind the entry `index` with that chain and key. */
-  install(index: number, chainHi: number, chainLo: number, timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number): void {
+  install(
+    index: number,
+    chainHi: number,
+    chainLo: number,
+    timestampHi: number,
+    timestampLo: number,
+    sessionHi: number,
+    sessionLo: number,
+  ): void {
     this.recordBytes = 0;
     this.reset(index, chainHi, chainLo, timestampHi, timestampLo, sessionHi, sessionLo, index);
   }
@@ -307,7 +348,8 @@ export class Log {
     } else {
       if (this.head + need <= this.room) return this.head;
       if (need <= first) {
-        if (this.recordBytes * SPARSE <= this.room && this.room > ROOM_MIN) this.room = Math.max(ROOM_MIN, this.room >>> 1);
+        if (this.recordBytes * SPARSE <= this.room && this.room > ROOM_MIN)
+          this.room = Math.max(ROOM_MIN, this.room >>> 1);
         return 0;
       }
     }
@@ -361,7 +403,16 @@ export class Log {
     return sum;
   }
 
-  private reset(index: number, chainHi: number, chainLo: number, timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number, lastIndex: number): void {
+  private reset(
+    index: number,
+    chainHi: number,
+    chainLo: number,
+    timestampHi: number,
+    timestampLo: number,
+    sessionHi: number,
+    sessionLo: number,
+    lastIndex: number,
+  ): void {
     this.baseIndex = index;
     this.lastIndex = lastIndex;
     this.baseChain[0] = chainHi;
@@ -412,7 +463,8 @@ export function appendEntry(log: Log, source: Uint8Array, offset: number, length
 
 /** True when the key of the entry in wire form at `source[offset]` is above that of the one at `before[beforeOffset]`. */
 export function keyFollows(before: Uint8Array, beforeOffset: number, source: Uint8Array, offset: number): boolean {
-  for (let i = 0; i < KEY_BYTES; i++) if (source[offset + i] !== before[beforeOffset + i]) return source[offset + i]! > before[beforeOffset + i]!;
+  for (let i = 0; i < KEY_BYTES; i++)
+    if (source[offset + i] !== before[beforeOffset + i]) return source[offset + i]! > before[beforeOffset + i]!;
   return false;
 }
 
@@ -420,7 +472,12 @@ export function keyFollows(before: Uint8Array, beforeOffset: number, source: Uin
 export function entryFollows(log: Log, index: number, source: Uint8Array, offset: number): boolean {
   return (
     (compareU64(readI32(source, offset), readI32(source, offset + 4), log.timestampHi(index), log.timestampLo(index)) ||
-      compareU64(readI32(source, offset + 8), readI32(source, offset + 12), log.sessionHi(index), log.sessionLo(index))) > 0
+      compareU64(
+        readI32(source, offset + 8),
+        readI32(source, offset + 12),
+        log.sessionHi(index),
+        log.sessionLo(index),
+      )) > 0
   );
 }
 
@@ -429,19 +486,27 @@ export function entryFollows(log: Log, index: number, source: Uint8Array, offset
  * snapshot meanwhile; what is not has to fit at once.
  * @param entries those from `firstIndex` on
  */
-export function misfitOf(entries: Iterable<Uint8Array>, firstIndex: number, committed: number, limits: Pick<Limits, 'logEntries' | 'logBytes' | 'operationBytes'>): string | undefined {
+export function misfitOf(
+  entries: Iterable<Uint8Array>,
+  firstIndex: number,
+  committed: number,
+  limits: Pick<Limits, 'logEntries' | 'logBytes' | 'operationBytes'>,
+): string | undefined {
   let index = firstIndex - 1;
   let count = 0;
   let bytes = 0;
   for (const entry of entries) {
     index++;
     const operationBytes = entry.length - ENTRY_HEADER_BYTES;
-    if (operationBytes > limits.operationBytes) return `entry ${index} has an operation of ${operationBytes} bytes, and operationBytes is ${limits.operationBytes}`;
+    if (operationBytes > limits.operationBytes)
+      return `entry ${index} has an operation of ${operationBytes} bytes, and operationBytes is ${limits.operationBytes}`;
     if (index <= committed) continue;
     count++;
     bytes += RECORD_HEADER_BYTES + operationBytes;
   }
-  if (count > limits.logEntries) return `${count} entries are not known to be committed, and logEntries is ${limits.logEntries}`;
-  if (bytes > limits.logBytes) return `the entries not known to be committed take ${bytes} bytes, and logBytes is ${limits.logBytes}`;
+  if (count > limits.logEntries)
+    return `${count} entries are not known to be committed, and logEntries is ${limits.logEntries}`;
+  if (bytes > limits.logBytes)
+    return `the entries not known to be committed take ${bytes} bytes, and logBytes is ${limits.logBytes}`;
   return undefined;
 }

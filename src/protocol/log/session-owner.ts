@@ -24,7 +24,14 @@ export function ownedSessionLo(lo: number, owner: number): number {
  * @param session undefined when it is not known, or its Register not executed yet
  * @param nonceHi upper half of the nonce when the request is a Register, else undefined
  */
-export function isForeign(state: ReplicaState, session: Session | undefined, sessionHi: number, sessionLo: number, nonceHi: number | undefined, owner: number): boolean {
+export function isForeign(
+  state: ReplicaState,
+  session: Session | undefined,
+  sessionHi: number,
+  sessionLo: number,
+  nonceHi: number | undefined,
+  owner: number,
+): boolean {
   if ((sessionLo & 1) !== 0) return false;
   if (nonceHi !== undefined) return nonceHi !== owner;
   if (session !== undefined) return session.nonceHi !== owner;

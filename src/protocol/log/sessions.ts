@@ -72,7 +72,17 @@ export class Session {
   }
 
   /** Remembers the executed request of a lane with its result, copied. */
-  record(lane: number, request: number, index: number, chainHi: number, chainLo: number, status: number, source: DataView, offset: number, length: number): void {
+  record(
+    lane: number,
+    request: number,
+    index: number,
+    chainHi: number,
+    chainLo: number,
+    status: number,
+    source: DataView,
+    offset: number,
+    length: number,
+  ): void {
     this.request[lane] = request;
     this.index[lane] = index;
     this.chainHi[lane] = chainHi;
@@ -167,7 +177,8 @@ export class SessionTable {
     for (const session of this.slots) {
       if (!session) continue;
       length += SESSION_BYTES;
-      for (let lane = 0; lane < session.lanes; lane++) length += NUMBER_BYTES + (session.request[lane] === 0 ? 0 : EXECUTED_BYTES + session.results.length(lane));
+      for (let lane = 0; lane < session.lanes; lane++)
+        length += NUMBER_BYTES + (session.request[lane] === 0 ? 0 : EXECUTED_BYTES + session.results.length(lane));
     }
     return length;
   }
@@ -243,7 +254,17 @@ export class SessionTable {
         at += NUMBER_BYTES;
         if (request === 0) continue;
         const length = readU16(source, at + 17);
-        session.record(lane, request, readIndex(source, at), readI32(source, at + 8), readI32(source, at + 12), source[at + 16]!, view, at + 19, length);
+        session.record(
+          lane,
+          request,
+          readIndex(source, at),
+          readI32(source, at + 8),
+          readI32(source, at + 12),
+          source[at + 16]!,
+          view,
+          at + 19,
+          length,
+        );
         at += EXECUTED_BYTES + length;
       }
       sessions.push(session);
@@ -334,13 +355,22 @@ export interface SessionBounds {
  * Why `bytes[offset … end)` cannot be a table that `write` wrote behind entry `index`, whose timestamp is given, in a few words;
  * undefined when it can. What passes, `read` takes up, and `write` writes the same bytes again.
  */
-export function sessionsFault(source: Uint8Array, offset: number, end: number, index: number, timestampHi: number, timestampLo: number, bounds: SessionBounds): string | undefined {
+export function sessionsFault(
+  source: Uint8Array,
+  offset: number,
+  end: number,
+  index: number,
+  timestampHi: number,
+  timestampLo: number,
+  bounds: SessionBounds,
+): string | undefined {
   let at = offset;
   const beyond = (length: number): boolean => at + length > end;
   if (beyond(12)) return 'the session table is cut off';
   const count = readI32(source, at);
   if (count < 0 || count > bounds.maxSessions) return `${count >>> 0} sessions, of at most ${bounds.maxSessions}`;
-  if (compareU64(readI32(source, at + 4), readI32(source, at + 8), timestampHi, timestampLo) > 0) return 'the horizon of evicted sessions is later than its last entry';
+  if (compareU64(readI32(source, at + 4), readI32(source, at + 8), timestampHi, timestampLo) > 0)
+    return 'the horizon of evicted sessions is later than its last entry';
   at += 12;
   let lanesOfAll = 0;
   let previousHi = 0;
@@ -348,7 +378,8 @@ export function sessionsFault(source: Uint8Array, offset: number, end: number, i
   /** Each entry registered one session, or is the last one of one lane. */
   const entries = new Set<number>();
   const uses = new Set<number>();
-  const isEntry = (entry: number, above: number): boolean => entry > above && entry <= index && entries.size < entries.add(entry).size;
+  const isEntry = (entry: number, above: number): boolean =>
+    entry > above && entry <= index && entries.size < entries.add(entry).size;
   for (let i = 0; i < count; i++) {
     if (beyond(SESSION_BYTES)) return `session ${i + 1} of ${count} is cut off`;
     const hi = readI32(source, at);
@@ -357,13 +388,16 @@ export function sessionsFault(source: Uint8Array, offset: number, end: number, i
     const registered = readIndex(source, at + 18);
     const lastUsed = readIndex(source, at + 34);
     const name = `session ${i + 1} of ${count}`;
-    if (i > 0 && compareU64(hi, lo, previousHi, previousLo) <= 0) return `${name} is not above the one before it, or is that one again`;
+    if (i > 0 && compareU64(hi, lo, previousHi, previousLo) <= 0)
+      return `${name} is not above the one before it, or is that one again`;
     previousHi = hi;
     previousLo = lo;
-    if (lanes < 1 || lanes > bounds.lanesPerSession) return `${name} has ${lanes} lanes, of at most ${bounds.lanesPerSession}`;
+    if (lanes < 1 || lanes > bounds.lanesPerSession)
+      return `${name} has ${lanes} lanes, of at most ${bounds.lanesPerSession}`;
     if ((lanesOfAll += lanes) > bounds.maxLanes) return `more than ${bounds.maxLanes} lanes`;
     if (!isEntry(registered, 0)) return `${name} was registered by an entry that cannot have done it`;
-    if (compareU64(readI32(source, at + 42), readI32(source, at + 46), timestampHi, timestampLo) > 0) return `${name} was born later than the last entry`;
+    if (compareU64(readI32(source, at + 42), readI32(source, at + 46), timestampHi, timestampLo) > 0)
+      return `${name} was born later than the last entry`;
     at += SESSION_BYTES;
     let newest = registered;
     for (let lane = 0; lane < lanes; lane++) {
@@ -374,8 +408,10 @@ export function sessionsFault(source: Uint8Array, offset: number, end: number, i
       if (request < 0) return `lane ${lane} of ${name} has executed a request without a number`;
       if (beyond(EXECUTED_BYTES)) return `lane ${lane} of ${name} is cut off`;
       const executed = readIndex(source, at);
-      if (!isEntry(executed, registered)) return `lane ${lane} of ${name} was used by an entry that cannot have done it`;
-      if (source[at + 16]! > ReplyStatus.badRequest) return `lane ${lane} of ${name} has a result without a known status`;
+      if (!isEntry(executed, registered))
+        return `lane ${lane} of ${name} was used by an entry that cannot have done it`;
+      if (source[at + 16]! > ReplyStatus.badRequest)
+        return `lane ${lane} of ${name} has a result without a known status`;
       newest = Math.max(newest, executed);
       const length = readU16(source, at + 17);
       at += EXECUTED_BYTES;
@@ -383,7 +419,8 @@ export function sessionsFault(source: Uint8Array, offset: number, end: number, i
       if (beyond(length)) return `the result of lane ${lane} of ${name} is cut off`;
       at += length;
     }
-    if (!(lastUsed >= newest && lastUsed <= index) || uses.size === uses.add(lastUsed).size) return `${name} was used last by an entry that cannot have done it`;
+    if (!(lastUsed >= newest && lastUsed <= index) || uses.size === uses.add(lastUsed).size)
+      return `${name} was used last by an entry that cannot have done it`;
   }
   return at === end ? undefined : `${end - at} bytes behind the last session`;
 }

@@ -50,7 +50,15 @@ export function machineBytes(snapshot: Snapshot): Uint8Array {
 /** Why no replica with these limits can have written it, in a few words; undefined when one can. The machine's part only the machine knows. Of one that `decodeSnapshot` read. */
 export function snapshotFault(snapshot: Snapshot, bounds: SessionBounds): string | undefined {
   const { bytes, index } = snapshot;
-  return sessionsFault(bytes, HEADER_BYTES, HEADER_BYTES + readI32(bytes, 36), index, readI32(bytes, KEY), readI32(bytes, KEY + 4), bounds);
+  return sessionsFault(
+    bytes,
+    HEADER_BYTES,
+    HEADER_BYTES + readI32(bytes, 36),
+    index,
+    readI32(bytes, KEY),
+    readI32(bytes, KEY + 4),
+    bounds,
+  );
 }
 
 /** Whether the key of the entry in wire form at `source[offset]` is above that of the snapshot's last entry. */
@@ -66,5 +74,13 @@ export function restoreSessions(snapshot: Snapshot, sessions: SessionTable): voi
 /** Starts the log anew behind the snapshot. */
 export function installBase(snapshot: Snapshot, log: Log): void {
   const { bytes } = snapshot;
-  log.install(snapshot.index, snapshot.chainHi, snapshot.chainLo, readI32(bytes, 20), readI32(bytes, 24), readI32(bytes, 28), readI32(bytes, 32));
+  log.install(
+    snapshot.index,
+    snapshot.chainHi,
+    snapshot.chainLo,
+    readI32(bytes, 20),
+    readI32(bytes, 24),
+    readI32(bytes, 28),
+    readI32(bytes, 32),
+  );
 }

@@ -74,7 +74,12 @@ export class TailIndex {
       const index = table[slot]!;
       if (index === 0) return slot;
       const at = log.record(index);
-      if (readU16(bytes, at + RecordAt.lane) === lane && readI32(bytes, at + RecordAt.session + 4) === sessionLo && readI32(bytes, at + RecordAt.session) === sessionHi) return slot;
+      if (
+        readU16(bytes, at + RecordAt.lane) === lane &&
+        readI32(bytes, at + RecordAt.session + 4) === sessionLo &&
+        readI32(bytes, at + RecordAt.session) === sessionHi
+      )
+        return slot;
     }
   }
 
@@ -106,6 +111,9 @@ export class TailIndex {
 
 /** Neighbouring lanes, which are mostly used one after another, are neighbours: eight share a line of the processor's cache. */
 function hash(sessionHi: number, sessionLo: number, lane: number): number {
-  const h = Math.imul(sessionHi ^ Math.imul(sessionLo, 0x9e3779b1) ^ Math.imul((lane >>> 3) + 1, 0xc2b2ae35), 0x85ebca6b);
+  const h = Math.imul(
+    sessionHi ^ Math.imul(sessionLo, 0x9e3779b1) ^ Math.imul((lane >>> 3) + 1, 0xc2b2ae35),
+    0x85ebca6b,
+  );
   return ((h ^ (h >>> 15)) << 3) | (lane & 7);
 }

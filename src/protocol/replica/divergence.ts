@@ -169,7 +169,11 @@ export class Divergence {
     if (chain === undefined || (chain.hi === chainHi && chain.lo === chainLo)) return false;
     this.contradictions[from] = { index, chainHi, chainLo, digestHi: 0, digestLo: 0 };
     this.log |= 1 << from;
-    this.name(from, `says that entry ${index} is committed with chain ${toHex(chainHi, chainLo)}, and here it is with ${toHex(chain.hi, chain.lo)}`, now);
+    this.name(
+      from,
+      `says that entry ${index} is committed with chain ${toHex(chainHi, chainLo)}, and here it is with ${toHex(chain.hi, chain.lo)}`,
+      now,
+    );
     // Whoever differs answers; whoever agrees with this one tells the other.
     this.answer(from, index, now);
     this.judgeLog();
@@ -207,7 +211,11 @@ export class Divergence {
     if (before >= 0) list[before] = said;
     else list.push(said);
     // The limits, said first, stay.
-    while (list.length > KEPT + 1) list.splice(list.findIndex(({ index }) => index !== 0), 1);
+    while (list.length > KEPT + 1)
+      list.splice(
+        list.findIndex(({ index }) => index !== 0),
+        1,
+      );
     if (own === undefined) return;
     own.heard |= 1 << from;
     this.judge(own, now);
@@ -221,17 +229,30 @@ export class Divergence {
     const { echo } = this;
     // What was compared before an installation was another state.
     if (echo === undefined || installs !== this.installs || echo.differed !== 0) this.quietUs = now.monotonicUs;
-    else if (this.isHeard(echo) || now.monotonicUs - this.quietUs >= QUIET * state.config.timings.suspectUs) state.isEcho = false;
+    else if (this.isHeard(echo) || now.monotonicUs - this.quietUs >= QUIET * state.config.timings.suspectUs)
+      state.isEcho = false;
     this.installs = installs;
     const { isEcho } = state;
-    const own = this.say({ index, chainHi, chainLo, digestHi: readI32(this.digest, 0), digestLo: readI32(this.digest, 4) }, isEcho, now);
+    const own = this.say(
+      { index, chainHi, chainLo, digestHi: readI32(this.digest, 0), digestLo: readI32(this.digest, 4) },
+      isEcho,
+      now,
+    );
     this.echo = isEcho ? own : undefined;
   }
 
   private say(said: Said, isEcho: boolean, now: Instant): Own | undefined {
     const { state } = this;
     if (state.n === 1) return undefined;
-    const own: Own = { ...said, heard: 1 << state.id, agreed: 1 << state.id, differed: 0, isEcho, repeats: 0, repeatUs: now.monotonicUs + this.pauseUs(0) };
+    const own: Own = {
+      ...said,
+      heard: 1 << state.id,
+      agreed: 1 << state.id,
+      differed: 0,
+      isEcho,
+      repeats: 0,
+      repeatUs: now.monotonicUs + this.pauseUs(0),
+    };
     this.said.forEach((list, r) => {
       if (list.some(({ index }) => index === said.index)) own.heard |= 1 << r;
     });
@@ -251,16 +272,18 @@ export class Divergence {
     let agreeing = 1;
     for (let r = 0; r < state.n; r++) {
       const said = this.said[r]!.find(({ index }) => index === own.index);
-      if (said === undefined || (own.index > 0 && (said.chainHi !== own.chainHi || said.chainLo !== own.chainLo))) continue;
-      if (valueOf(said) === valueOf(own)) {
+      if (said === undefined || (own.index > 0 && (said.chainHi !== own.chainHi || said.chainLo !== own.chainLo)))
+        continue;
+      if (compared(said) === compared(own)) {
         agreeing++;
         this.settle(own, r);
       } else {
-        votes.set(valueOf(said), (votes.get(valueOf(said)) ?? 0) | (1 << r));
+        votes.set(compared(said), (votes.get(compared(said)) ?? 0) | (1 << r));
       }
     }
     for (const replicas of votes.values()) if (count(replicas) > state.views.f) this.stopBy(own, replicas, now);
-    for (const replicas of votes.values()) for (let r = 0; r < state.n; r++) if (((replicas >>> r) & 1) === 1) this.differs(own, r, agreeing);
+    for (const replicas of votes.values())
+      for (let r = 0; r < state.n; r++) if (((replicas >>> r) & 1) === 1) this.differs(own, r, agreeing);
   }
 
   private settle(own: Own, r: number): void {
@@ -279,17 +302,24 @@ export class Divergence {
     const { state } = this;
     const said = this.said[r]!.find(({ index }) => index === own.index)!;
     const isDecided = agreeing > state.views.f;
-    const who = isDecided ? `${agreeing} replicas agree with this one, so replica ${r} is in the wrong and stops itself` : 'which of them is in the wrong is not known, so none is stopped: look at both';
+    const who = isDecided
+      ? `${agreeing} replicas agree with this one, so replica ${r} is in the wrong and stops itself`
+      : 'which of them is in the wrong is not known, so none is stopped: look at both';
     const known = own.index === 0 ? this.limits : this.states;
     const isNews = ((known >>> r) & 1) === 0 || (isDecided && ((this.decided >>> r) & 1) === 0);
     if (isDecided) this.decided |= 1 << r;
     else if (isNews) this.decided &= ~(1 << r);
     if (own.index === 0) {
-      if (isNews) state.transition('limits-differ', `from replica ${r}: ${compareLimits(own, said, `replica ${r}`)}; ${who}`);
+      if (isNews)
+        state.transition('limits-differ', `from replica ${r}: ${compareLimits(own, said, `replica ${r}`)}; ${who}`);
       this.limits |= 1 << r;
       return;
     }
-    if (isNews) state.transition('state-diverged', `from replica ${r}: behind entry ${own.index}, chain ${toHex(own.chainHi, own.chainLo)}, the state here has digest ${toHex(own.digestHi, own.digestLo)} and there ${toHex(said.digestHi, said.digestLo)}; ${who}`);
+    if (isNews)
+      state.transition(
+        'state-diverged',
+        `from replica ${r}: behind entry ${own.index}, chain ${toHex(own.chainHi, own.chainLo)}, the state here has digest ${toHex(own.digestHi, own.digestLo)} and there ${toHex(said.digestHi, said.digestLo)}; ${who}`,
+      );
     if (((own.differed >>> r) & 1) === 0) state.counters[Counter.states_differed]!++;
     own.differed |= 1 << r;
     this.states |= 1 << r;
@@ -306,7 +336,10 @@ export class Divergence {
     const said = this.said[r]!.find(({ index }) => index === own.index)!;
     this.verdictUs = now.monotonicUs + this.state.config.timings.syncIntervalUs;
     if (own.index === 0) {
-      this.verdict = new DivergedError('limits-differ', `this replica has other limits than replicas ${others}: ${compareLimits(own, said, 'there')}; limits decide what is executed, so give all replicas the same and start it again`);
+      this.verdict = new DivergedError(
+        'limits-differ',
+        `this replica has other limits than replicas ${others}: ${compareLimits(own, said, 'there')}; limits decide what is executed, so give all replicas the same and start it again`,
+      );
       return;
     }
     this.verdict = new DivergedError(
@@ -322,14 +355,21 @@ export class Divergence {
     this.contradictions.forEach((said, r) => {
       const chain = said === undefined ? undefined : this.committedChain(said.index);
       // A snapshot that was installed meanwhile may have put things right.
-      if (said !== undefined && chain !== undefined && (chain.hi !== said.chainHi || chain.lo !== said.chainLo)) replicas |= 1 << r;
+      if (said !== undefined && chain !== undefined && (chain.hi !== said.chainHi || chain.lo !== said.chainLo))
+        replicas |= 1 << r;
     });
     this.log = replicas;
     if (count(replicas) <= state.views.f) return;
     throw new DivergedError(
       'log-diverged',
-      `what replica ${state.id} takes for committed is not what replicas ${names(replicas)} committed: ${this.contradictions.map((said, r) => (said !== undefined && ((replicas >>> r) & 1) === 1 ? `entry ${said.index} has chain ${toHex(said.chainHi, said.chainLo)} at replica ${r}` : '')).filter((text) => text !== '').join(', ')}, and another here. ` +
-        `Its log is not that of this cluster; ${NEXT}`,
+      `what replica ${state.id} takes for committed is not what replicas ${names(replicas)} committed: ${this.contradictions
+        .map((said, r) =>
+          said !== undefined && ((replicas >>> r) & 1) === 1
+            ? `entry ${said.index} has chain ${toHex(said.chainHi, said.chainLo)} at replica ${r}`
+            : '',
+        )
+        .filter((text) => text !== '')
+        .join(', ')}, and another here. ` + `Its log is not that of this cluster; ${NEXT}`,
     );
   }
 
@@ -394,13 +434,24 @@ export class Divergence {
 function packLimits(limits: Limits): Omit<Said, 'index'> {
   const { maxSessions, maxLanes, lanesPerSession, operationBytes, resultBytes } = limits;
   const packed = BigInt(maxSessions) | (BigInt(maxLanes) << 21n) | (BigInt(lanesPerSession) << 46n);
-  return { chainHi: Number(BigInt.asIntN(32, packed >> 32n)), chainLo: Number(BigInt.asIntN(32, packed)), digestHi: 0, digestLo: (operationBytes << 16) | resultBytes };
+  return {
+    chainHi: Number(BigInt.asIntN(32, packed >> 32n)),
+    chainLo: Number(BigInt.asIntN(32, packed)),
+    digestHi: 0,
+    digestLo: (operationBytes << 16) | resultBytes,
+  };
 }
 
 function unpackLimits(said: Said): Record<string, number> {
   const packed = (BigInt.asUintN(32, BigInt(said.chainHi)) << 32n) | BigInt.asUintN(32, BigInt(said.chainLo));
   const bits = (from: bigint, width: number): number => Number(BigInt.asUintN(width, packed >> from));
-  return { maxSessions: bits(0n, 21), maxLanes: bits(21n, 25), lanesPerSession: bits(46n, 16), operationBytes: said.digestLo >>> 16, resultBytes: said.digestLo & 0xffff };
+  return {
+    maxSessions: bits(0n, 21),
+    maxLanes: bits(21n, 25),
+    lanesPerSession: bits(46n, 16),
+    operationBytes: said.digestLo >>> 16,
+    resultBytes: said.digestLo & 0xffff,
+  };
 }
 
 /** The limits that differ, with both values. */
@@ -413,10 +464,14 @@ function compareLimits(own: Said, said: Said, there: string): string {
 }
 
 /** What is compared: the state; of index 0 all of it. */
-function valueOf(said: Said): string {
-  return said.index === 0 ? `${said.chainHi},${said.chainLo},${said.digestHi},${said.digestLo}` : `${said.digestHi},${said.digestLo}`;
+function compared(said: Said): string {
+  return said.index === 0
+    ? `${said.chainHi},${said.chainLo},${said.digestHi},${said.digestLo}`
+    : `${said.digestHi},${said.digestLo}`;
 }
 
 function names(mask: number): string {
-  return Array.from({ length: 32 }, (_, r) => r).filter((r) => ((mask >>> r) & 1) === 1).join(' and ');
+  return Array.from({ length: 32 }, (_, r) => r)
+    .filter((r) => ((mask >>> r) & 1) === 1)
+    .join(' and ');
 }

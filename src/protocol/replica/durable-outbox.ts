@@ -69,7 +69,11 @@ export class DurableOutbox implements Outbox {
       this.inner.commit(length);
       return;
     }
-    this.kept.push({ token: this.dirty ? this.lastToken + 1 : this.lastToken, to: this.to, message: this.scratch.slice(0, length) });
+    this.kept.push({
+      token: this.dirty ? this.lastToken + 1 : this.lastToken,
+      to: this.to,
+      message: this.scratch.slice(0, length),
+    });
   }
 
   /** The token of the write that ends this turn. */

@@ -67,7 +67,16 @@ export class HoldBack {
   }
 
   /** Takes a message in; false when there is no room for it. */
-  hold(source: Uint8Array, offset: number, length: number, from: number, timestampHi: number, timestampLo: number, nowUs: number, dueUs: number): boolean {
+  hold(
+    source: Uint8Array,
+    offset: number,
+    length: number,
+    from: number,
+    timestampHi: number,
+    timestampLo: number,
+    nowUs: number,
+    dueUs: number,
+  ): boolean {
     if (this.count === this.capacity || length > SLOT_BYTES) return false;
     if (dueUs > nowUs) this.sortsUntilUs = nowUs + SORT_US;
     const slot = this.free[this.count]!;
@@ -99,7 +108,9 @@ export class HoldBack {
   takeUpTo(timestampHi: number, timestampLo: number): number {
     if (this.count === 0) return -1;
     const first = this.heap[0]!;
-    return compareU64(this.timestamps[2 * first]!, this.timestamps[2 * first + 1]!, timestampHi, timestampLo) > 0 ? -1 : this.takeFirst();
+    return compareU64(this.timestamps[2 * first]!, this.timestamps[2 * first + 1]!, timestampHi, timestampLo) > 0
+      ? -1
+      : this.takeFirst();
   }
 
   private takeFirst(): number {
@@ -141,7 +152,12 @@ export class HoldBack {
   }
 
   private before(a: number, b: number): boolean {
-    const order = compareU64(this.timestamps[2 * a]!, this.timestamps[2 * a + 1]!, this.timestamps[2 * b]!, this.timestamps[2 * b + 1]!);
+    const order = compareU64(
+      this.timestamps[2 * a]!,
+      this.timestamps[2 * a + 1]!,
+      this.timestamps[2 * b]!,
+      this.timestamps[2 * b + 1]!,
+    );
     return order !== 0 ? order < 0 : a < b;
   }
 }

@@ -49,7 +49,9 @@ export class ForgottenError extends Error {
     /** What the replica itself knows of, 0: nothing. */
     readonly incarnation: number,
   ) {
-    super(`replica ${by} remembers incarnation ${remembered} of replica ${replica}, which itself knows of ${incarnation === 0 ? 'none' : incarnation}`);
+    super(
+      `replica ${by} remembers incarnation ${remembered} of replica ${replica}, which itself knows of ${incarnation === 0 ? 'none' : incarnation}`,
+    );
     this.name = 'ForgottenError';
   }
 }
@@ -139,10 +141,19 @@ export class Introduction {
     const life = readI32(bytes, o + at.life);
     state.remember(from, incarnation, life);
     // It does not know what it was: tell it.
-    if (incarnation > 0 && (incarnation < state.known[from]! || differ(life, state.lives[from]!))) this.sender.probeReply(from, 0, false);
+    if (incarnation > 0 && (incarnation < state.known[from]! || differ(life, state.lives[from]!)))
+      this.sender.probeReply(from, 0, false);
     if (!state.starting) {
-      if (remembered > state.incarnation || (remembered === state.incarnation && differ(state.life, readI32(bytes, o + at.knownLife)))) throw new ForgottenError(state.id, from, remembered, state.incarnation);
-      if (state.alone && readI32(bytes, o + at.nonce) === this.nonce && (bytes[o + at.condition]! & ReplicaCondition.starting) === 0) {
+      if (
+        remembered > state.incarnation ||
+        (remembered === state.incarnation && differ(state.life, readI32(bytes, o + at.knownLife)))
+      )
+        throw new ForgottenError(state.id, from, remembered, state.incarnation);
+      if (
+        state.alone &&
+        readI32(bytes, o + at.nonce) === this.nonce &&
+        (bytes[o + at.condition]! & ReplicaCondition.starting) === 0
+      ) {
         this.begun |= 1 << from;
         state.alone = count(this.begun) < state.views.f;
       }
@@ -156,9 +167,19 @@ export class Introduction {
     // A release that does not say what its cluster file lists does not say whether it is starting either.
     // One that was unused after this replica had begun to ask is as new as this one, whatever it has done since: it could do that without this one.
     const wasUnused = ((state.met >>> from) & 1) === 1;
-    const unused = starting || wasUnused || (list !== 0 && status === ReplicaStatus.normal && view === 0 && readIndex(bytes, o + at.lastIndex) === 0);
+    const unused =
+      starting ||
+      wasUnused ||
+      (list !== 0 && status === ReplicaStatus.normal && view === 0 && readIndex(bytes, o + at.lastIndex) === 0);
     if (unused) state.met |= 1 << from;
-    this.answers.set(from, { view, starting, unused, met: !starting || (condition & ReplicaCondition.met) !== 0, lost: status === ReplicaStatus.recovering, remembered });
+    this.answers.set(from, {
+      view,
+      starting,
+      unused,
+      met: !starting || (condition & ReplicaCondition.met) !== 0,
+      lost: status === ReplicaStatus.recovering,
+      remembered,
+    });
     this.decide(now);
   }
 
@@ -220,7 +241,12 @@ export class Introduction {
   /** As long as nothing shows that this replica was ever in use, nothing may until f others have begun. */
   private beAlone(): void {
     const { state } = this;
-    state.alone = !state.starting && state.view === 0 && state.status === ReplicaStatus.normal && state.log.lastIndex === 0 && state.views.f > 0;
+    state.alone =
+      !state.starting &&
+      state.view === 0 &&
+      state.status === ReplicaStatus.normal &&
+      state.log.lastIndex === 0 &&
+      state.views.f > 0;
   }
 
   /** The cluster files of two replicas differ: each would count other quorums, or write to other addresses. */
@@ -230,7 +256,14 @@ export class Introduction {
     const isSame = replicas === n && (list === own || (list & DIGEST) === 0 || (own & DIGEST) === 0);
     if (list === 0 || isSame !== (((this.state.otherList >>> from) & 1) === 1)) return;
     this.state.otherList ^= 1 << from;
-    if (isSame) this.state.transition('cluster-agrees', `the cluster file of replica ${from} lists what this one's does again`);
-    else this.state.transition('cluster-differs', replicas === n ? `the cluster file of replica ${from} lists other addresses than this one's` : `the cluster file of replica ${from} lists ${replicas} replicas, this one's ${n}`);
+    if (isSame)
+      this.state.transition('cluster-agrees', `the cluster file of replica ${from} lists what this one's does again`);
+    else
+      this.state.transition(
+        'cluster-differs',
+        replicas === n
+          ? `the cluster file of replica ${from} lists other addresses than this one's`
+          : `the cluster file of replica ${from} lists ${replicas} replicas, this one's ${n}`,
+      );
   }
 }

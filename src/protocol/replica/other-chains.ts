@@ -35,7 +35,11 @@ export class OtherChains {
   private changed(from: number, differs: boolean): void {
     const { state } = this;
     state.otherChain ^= 1 << from;
-    if (differs) state.transition('chain-differs', `replica ${from} chains its log under another secret, or by another function, than this replica; neither hears the other`);
+    if (differs)
+      state.transition(
+        'chain-differs',
+        `replica ${from} chains its log under another secret, or by another function, than this replica; neither hears the other`,
+      );
     else state.transition('chain-agrees', `replica ${from} chains its log as this replica does again`);
   }
 }

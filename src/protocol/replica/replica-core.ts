@@ -10,7 +10,17 @@ import * as wire from '../../wire/messages.js';
 import { ReplicaStatus, typeOf } from '../../wire/messages.js';
 import { readI32, readU16 } from '../../wire/u64.js';
 import { checkLimits, type ReplicaConfig } from '../config.js';
-import { unkeyedChain, type Chain, type FirstStart, type Hasher, type Instant, type Outbox, type Recovered, type ReplicaObserver, type Storage } from '../contract.js';
+import {
+  unkeyedChain,
+  type Chain,
+  type FirstStart,
+  type Hasher,
+  type Instant,
+  type Outbox,
+  type Recovered,
+  type ReplicaObserver,
+  type Storage,
+} from '../contract.js';
 import { Counter } from '../counters.js';
 import { Divergence } from './divergence.js';
 import { HoldBack } from './hold-back.js';
@@ -49,19 +59,48 @@ export class ReplicaCore {
    * @param hasher XXH3-64, for digests of snapshots
    * @param chain what chains the log; XXH3-64 unless given
    */
-  constructor(config: ReplicaConfig, outbox: Outbox, storage: Storage, machine: StateMachine, hasher: Hasher, observer: ReplicaObserver, chain: Chain = unkeyedChain(hasher)) {
+  constructor(
+    config: ReplicaConfig,
+    outbox: Outbox,
+    storage: Storage,
+    machine: StateMachine,
+    hasher: Hasher,
+    observer: ReplicaObserver,
+    chain: Chain = unkeyedChain(hasher),
+  ) {
     checkLimits(config.limits);
-    if (!Number.isInteger(config.id) || config.id < 0 || config.id >= config.replicas) throw new RangeError(`replica id ${config.id} is not one of 0…${config.replicas - 1}`);
+    if (!Number.isInteger(config.id) || config.id < 0 || config.id >= config.replicas)
+      throw new RangeError(`replica id ${config.id} is not one of 0…${config.replicas - 1}`);
     this.state = new ReplicaState(config, outbox, storage, machine, chain, observer);
     const sender = new Sender(this.state);
     this.otherChains = new OtherChains(this.state);
     this.holdBack = new HoldBack(config.limits.held, config.timings.maxHoldNs);
     this.divergence = new Divergence(this.state, sender, hasher);
     this.repair = new Repair(this.state, sender, this.divergence);
-    this.synchronization = new Synchronization(this.state, sender, this.repair, new OrderPush(this.state, sender), this.divergence);
-    this.viewChanges = new ViewChanges(this.state, sender, this.synchronization, hasher, this.divergence, () => this.viewEnded());
-    this.introduction = new Introduction(this.state, sender, () => this.first, (now) => this.begin(now));
-    this.requests = new Requests(this.state, sender, this.synchronization, this.repair, this.viewChanges, this.holdBack);
+    this.synchronization = new Synchronization(
+      this.state,
+      sender,
+      this.repair,
+      new OrderPush(this.state, sender),
+      this.divergence,
+    );
+    this.viewChanges = new ViewChanges(this.state, sender, this.synchronization, hasher, this.divergence, () =>
+      this.viewEnded(),
+    );
+    this.introduction = new Introduction(
+      this.state,
+      sender,
+      () => this.first,
+      (now) => this.begin(now),
+    );
+    this.requests = new Requests(
+      this.state,
+      sender,
+      this.synchronization,
+      this.repair,
+      this.viewChanges,
+      this.holdBack,
+    );
   }
 
   /** Counters by index of COUNTER_NAMES. */
@@ -110,7 +149,14 @@ export class ReplicaCore {
    * @param from replica index, or an endpoint ≥ N when the envelope says that a client sent it
    * @param owner whose key it came under (session-owner.ts)
    */
-  receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant, owner: number = NO_OWNER): void {
+  receive(
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+    from: number,
+    now: Instant,
+    owner: number = NO_OWNER,
+  ): void {
     this.enter(now);
     const { state } = this;
     const type = typeOf(bytes, offset);
@@ -202,7 +248,8 @@ export class ReplicaCore {
     if (type === wire.Probe.type) {
       this.introduction.onProbe(bytes, offset, from);
       this.viewChanges.onProbe(bytes, offset, from, now);
-    } else if (type === wire.ProbeReply.type && from < this.state.n && from !== this.state.id) this.introduction.onProbeReply(bytes, offset, from, now);
+    } else if (type === wire.ProbeReply.type && from < this.state.n && from !== this.state.id)
+      this.introduction.onProbeReply(bytes, offset, from, now);
     else this.state.counters[Counter.ignored]!++;
   }
 
@@ -222,7 +269,8 @@ export class ReplicaCore {
         this.synchronization.onFetch(bytes, offset, from, now, this.viewChanges.installation.offerSnapshot);
         return;
       case wire.Chunk.type:
-        if (!this.viewChanges.installation.onChunk(bytes, offset, from, now)) this.synchronization.onChunk(bytes, offset, from, now);
+        if (!this.viewChanges.installation.onChunk(bytes, offset, from, now))
+          this.synchronization.onChunk(bytes, offset, from, now);
         return;
       case wire.ViewChange.type:
         this.viewChanges.onViewChange(bytes, offset, from, now);

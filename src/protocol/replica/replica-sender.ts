@@ -24,7 +24,16 @@ export class Sender {
   }
 
   /** The same with what became of it at the primary. Of what the log says of the entry, bytes go from there to here. */
-  answer(to: number, index: number, status: number, slackUs: number, ordered: number, result: Uint8Array, resultOffset: number, resultLength: number): void {
+  answer(
+    to: number,
+    index: number,
+    status: number,
+    slackUs: number,
+    ordered: number,
+    result: Uint8Array,
+    resultOffset: number,
+    resultLength: number,
+  ): void {
     const { out, log, view } = this.state;
     const o = out.reserve(to, wire.Reply.size + resultLength);
     if (o < 0) return this.noRoom();
@@ -54,7 +63,23 @@ export class Sender {
   }
 
   /** An answer about an entry that the log need not hold any more. */
-  reply(to: number, sessionHi: number, sessionLo: number, lane: number, request: number, status: number, index: number, chainHi: number, chainLo: number, timestampHi: number, timestampLo: number, slackUs: number, result: Uint8Array, resultOffset: number, resultLength: number): void {
+  reply(
+    to: number,
+    sessionHi: number,
+    sessionLo: number,
+    lane: number,
+    request: number,
+    status: number,
+    index: number,
+    chainHi: number,
+    chainLo: number,
+    timestampHi: number,
+    timestampLo: number,
+    slackUs: number,
+    result: Uint8Array,
+    resultOffset: number,
+    resultLength: number,
+  ): void {
     const { out } = this.state;
     const o = out.reserve(to, wire.Reply.size + resultLength);
     if (o < 0) return this.noRoom();
@@ -76,12 +101,25 @@ export class Sender {
     bytes[o + at.ordered] = this.state.pushing ? 1 : 0;
     writeI32(bytes, o + at.list, this.state.list);
     writeU16(bytes, o + at.result, resultLength);
-    if (resultLength > 0) copyWords(this.sources.of(result), resultOffset, this.outView(), o + wire.Reply.size, resultLength);
+    if (resultLength > 0)
+      copyWords(this.sources.of(result), resultOffset, this.outView(), o + wire.Reply.size, resultLength);
     out.commit(wire.Reply.size + resultLength);
   }
 
   /** `lastHi, lastLo`: the timestamp that the client has to exceed, or for `tooFarAhead` the replica's clock. */
-  reject(to: number, sessionHi: number, sessionLo: number, lane: number, request: number, reason: number, timestampHi: number, timestampLo: number, lastHi: number, lastLo: number, slackUs: number): void {
+  reject(
+    to: number,
+    sessionHi: number,
+    sessionLo: number,
+    lane: number,
+    request: number,
+    reason: number,
+    timestampHi: number,
+    timestampLo: number,
+    lastHi: number,
+    lastLo: number,
+    slackUs: number,
+  ): void {
     const o = this.open(wire.Reject, to, 0);
     if (o < 0) return;
     const bytes = this.state.out.bytes;
@@ -99,7 +137,16 @@ export class Sender {
     this.state.out.commit(wire.Reject.size);
   }
 
-  readReply(to: number, sessionHi: number, sessionLo: number, lane: number, request: number, result: Uint8Array, resultOffset: number, resultLength: number): void {
+  readReply(
+    to: number,
+    sessionHi: number,
+    sessionLo: number,
+    lane: number,
+    request: number,
+    result: Uint8Array,
+    resultOffset: number,
+    resultLength: number,
+  ): void {
     const { log } = this.state;
     const o = this.open(wire.ReadReply, to, resultLength);
     if (o < 0) return;
@@ -112,7 +159,8 @@ export class Sender {
     this.indexAndChain(bytes, o + at.lastIndex, o + at.lastChain, log.lastIndex);
     writeI32(bytes, o + at.list, this.state.list);
     writeU16(bytes, o + at.result, resultLength);
-    if (resultLength > 0) copyWords(this.sources.of(result), resultOffset, this.outView(), o + wire.ReadReply.size, resultLength);
+    if (resultLength > 0)
+      copyWords(this.sources.of(result), resultOffset, this.outView(), o + wire.ReadReply.size, resultLength);
     this.state.out.commit(wire.ReadReply.size + resultLength);
   }
 
@@ -275,7 +323,12 @@ export class Sender {
     writeI32(bytes, o + at.knownIncarnation, to < state.n ? state.known[to]! : 0);
     writeI32(bytes, o + at.knownLife, to < state.n ? state.lives[to]! : 0);
     writeI32(bytes, o + at.life, state.life);
-    bytes[o + at.condition] = (state.lostLogs === 0 ? 0 : wire.ReplicaCondition.majorityLost) | (state.starting ? wire.ReplicaCondition.starting | (((state.met >>> to) & 1) === 1 && to < state.n ? wire.ReplicaCondition.met : 0) : 0);
+    bytes[o + at.condition] =
+      (state.lostLogs === 0 ? 0 : wire.ReplicaCondition.majorityLost) |
+      (state.starting
+        ? wire.ReplicaCondition.starting |
+          (((state.met >>> to) & 1) === 1 && to < state.n ? wire.ReplicaCondition.met : 0)
+        : 0);
     writeI32(bytes, o + at.list, state.list);
     writeI32(bytes, o + at.fingerprint, state.chain.fingerprint);
     state.out.commit(wire.ProbeReply.size);
@@ -317,9 +370,13 @@ export class Sender {
   snapshotChunks(to: number, offset: number, room: number): void {
     const { chunkBytes } = this.state.config.limits;
     const longest = this.transferBytes(wire.SnapshotChunk.size);
-    const end = Math.min(this.state.execution.stable.bytes.length, offset + Math.max(longest, Math.min(room, chunkBytes)));
+    const end = Math.min(
+      this.state.execution.stable.bytes.length,
+      offset + Math.max(longest, Math.min(room, chunkBytes)),
+    );
     const last = room === 0 ? Math.min(end, offset + longest) : end;
-    for (let at = offset; at < last; at += longest) if (!this.snapshotChunk(to, at, Math.min(longest, last - at), at + longest < last)) return;
+    for (let at = offset; at < last; at += longest)
+      if (!this.snapshotChunk(to, at, Math.min(longest, last - at), at + longest < last)) return;
   }
 
   /** False when there was no room. */
@@ -347,7 +404,15 @@ export class Sender {
   }
 
   /** Digest zero: of the chain alone. `asks`: for the same of `to`. */
-  stateDigest(to: number, index: number, chainHi: number, chainLo: number, digestHi: number, digestLo: number, asks: boolean): void {
+  stateDigest(
+    to: number,
+    index: number,
+    chainHi: number,
+    chainLo: number,
+    digestHi: number,
+    digestLo: number,
+    asks: boolean,
+  ): void {
     const o = this.open(wire.StateDigest, to, 0);
     if (o < 0) return;
     const bytes = this.state.out.bytes;

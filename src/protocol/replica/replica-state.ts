@@ -10,7 +10,16 @@ import { LastView } from '../../wire/copy.js';
 import { ReplicaStatus } from '../../wire/messages.js';
 import { BucketCounts } from '../bucket-counts.js';
 import type { ReplicaConfig } from '../config.js';
-import type { Chain, HardState, Outbox, PersistBatch, Recovered, ReplicaObserver, Snapshot, Storage } from '../contract.js';
+import type {
+  Chain,
+  HardState,
+  Outbox,
+  PersistBatch,
+  Recovered,
+  ReplicaObserver,
+  Snapshot,
+  Storage,
+} from '../contract.js';
 import { COUNTER_NAMES, Counter } from '../counters.js';
 import { DurableOutbox } from './durable-outbox.js';
 import { Execution } from '../log/execution.js';
@@ -24,7 +33,12 @@ import { Views } from '../views.js';
 import { count } from '../masks.js';
 
 /** What was written to the disk was written under the limits of then. */
-const UNBOUNDED: SessionBounds = { maxSessions: Infinity, maxLanes: Infinity, lanesPerSession: Infinity, resultBytes: Infinity };
+const UNBOUNDED: SessionBounds = {
+  maxSessions: Infinity,
+  maxLanes: Infinity,
+  lanesPerSession: Infinity,
+  resultBytes: Infinity,
+};
 
 /** `logView` of a replica that lost its log and has not installed another. Durable, like any other. */
 export const NO_LOG = -1;
@@ -49,7 +63,9 @@ const CUT_FILL = 0.75;
 const LAST_FILL = 0.9;
 
 /** From a client's clock that is ahead (negative) to one that is behind, or a slow network. */
-const SLACK_BOUNDS_US = [-10_000, -1_000, -300, -100, -30, 0, 10, 20, 30, 50, 75, 100, 200, 300, 1_000, 3_000, 10_000, 100_000];
+const SLACK_BOUNDS_US = [
+  -10_000, -1_000, -300, -100, -30, 0, 10, 20, 30, 50, 75, 100, 200, 300, 1_000, 3_000, 10_000, 100_000,
+];
 
 export class ReplicaState implements PersistBatch {
   readonly id: number;
@@ -129,7 +145,12 @@ export class ReplicaState implements PersistBatch {
     this.views = new Views(config.replicas);
     this.known = new Array<number>(config.replicas).fill(0);
     this.lives = this.known;
-    this.log = new Log(config.limits.logEntries, config.limits.logBytes, Math.max(config.limits.operationBytes, REGISTER_BYTES), chain);
+    this.log = new Log(
+      config.limits.logEntries,
+      config.limits.logBytes,
+      Math.max(config.limits.operationBytes, REGISTER_BYTES),
+      chain,
+    );
     this.tail = new TailIndex(this.log);
     this.execution = new Execution(this.log, this.tail, machine, config.limits, this.counters);
     this.out = new DurableOutbox(outbox);
@@ -137,7 +158,9 @@ export class ReplicaState implements PersistBatch {
     this.takeRole();
     // Until the log is long enough to tell how long its entries are.
     const { logEntries } = config.limits;
-    this.execution.setPitch(nearestPowerOfTwo(storage.keepsLog ? SNAPSHOT_FILL_MAX * logEntries : SNAPSHOT_FILL_MIN * KEPT_PART * logEntries));
+    this.execution.setPitch(
+      nearestPowerOfTwo(storage.keepsLog ? SNAPSHOT_FILL_MAX * logEntries : SNAPSHOT_FILL_MIN * KEPT_PART * logEntries),
+    );
   }
 
   /** Highest view joined or promised. Durable. */
@@ -207,11 +230,17 @@ export class ReplicaState implements PersistBatch {
         // Behind a snapshot that was still being written memory had cut entries that the disk still has; or the limits were lowered.
         this.commitTo(Math.min(committed, this.log.lastIndex));
         this.makeRoom();
-        invariant(appendEntry(this.log, entry, 0, entry.length), 'a log that was durable fits: its host has asked misfitOf');
+        invariant(
+          appendEntry(this.log, entry, 0, entry.length),
+          'a log that was durable fits: its host has asked misfitOf',
+        );
       }
       this.tail.add(this.log.lastIndex);
     }
-    invariant(committed <= this.log.lastIndex, 'the commit index that is recovered is within the log that is recovered');
+    invariant(
+      committed <= this.log.lastIndex,
+      'the commit index that is recovered is within the log that is recovered',
+    );
     this.commitTo(committed);
     this.synced = this.isPrimary ? this.log.lastIndex : this.committed;
     this.rewriteLog();
@@ -256,13 +285,21 @@ export class ReplicaState implements PersistBatch {
     const lostCount = count(lost);
     this.lostLogs = lostCount > this.views.f ? lost : 0;
     if (before !== 0 || this.lostLogs === 0) return;
-    this.transition('majority-lost', `${lostCount} of ${this.n} replicas lost their logs at once, more than the ${this.views.f} that this cluster survives: it stays stopped unless one of them returns with its log; see docs/operations.md`);
+    this.transition(
+      'majority-lost',
+      `${lostCount} of ${this.n} replicas lost their logs at once, more than the ${this.views.f} that this cluster survives: it stays stopped unless one of them returns with its log; see docs/operations.md`,
+    );
   }
 
   /** Replica `replica` says that these are its incarnation and life. */
   remember(replica: number, incarnation: number, life: number): void {
     const known = this.known[replica]!;
-    if (replica === this.id || incarnation < known || (incarnation === known && (life === 0 || this.lives[replica] !== 0))) return;
+    if (
+      replica === this.id ||
+      incarnation < known ||
+      (incarnation === known && (life === 0 || this.lives[replica] !== 0))
+    )
+      return;
     this.known = this.known.map((before, r) => (r === replica ? incarnation : before));
     this.lives = this.lives.map((before, r) => (r === replica ? life : before));
     // Not while nothing of this replica itself is known: what is durable says that there was a start.
@@ -345,7 +382,8 @@ export class ReplicaState implements PersistBatch {
     // Nothing else makes room: wherever it is. A provisional snapshot is given the time to become stable, a new one after half of that at the soonest.
     const newest = execution.provisional?.index ?? execution.stable.index;
     const late = fill >= CUT_FILL && execution.executed - newest >= entries / 2;
-    if (late || (fill >= LAST_FILL && newest === log.baseIndex && execution.executed > newest)) execution.takeSnapshot(this.committed);
+    if (late || (fill >= LAST_FILL && newest === log.baseIndex && execution.executed > newest))
+      execution.takeSnapshot(this.committed);
     this.cut(fill < CUT_FILL ? Math.min(execution.stable.index - kept, this.neededFrom) : execution.stable.index);
   }
 
@@ -379,7 +417,10 @@ export class ReplicaState implements PersistBatch {
   persist(): void {
     if (!this.out.dirty) return;
     invariant(!this.starting, 'nothing is durable of a replica that does not know what it is');
-    invariant(this.execution.stable.index <= this.committed && this.committed <= this.log.lastIndex, 'what is stored of commits is within the log that is stored');
+    invariant(
+      this.execution.stable.index <= this.committed && this.committed <= this.log.lastIndex,
+      'what is stored of commits is within the log that is stored',
+    );
     const token = this.out.nextToken();
     this.storage.persist(token, this);
     this.dirtyFrom = Infinity;
@@ -394,7 +435,14 @@ export class ReplicaState implements PersistBatch {
   // PersistBatch
 
   get hardState(): HardState {
-    return { view: this.view, logView: this.logView, incarnation: this.incarnation, known: this.known, lives: this.lives, isEcho: this.isEcho };
+    return {
+      view: this.view,
+      logView: this.logView,
+      incarnation: this.incarnation,
+      known: this.known,
+      lives: this.lives,
+      isEcho: this.isEcho,
+    };
   }
 
   get entriesFrom(): number {
@@ -406,7 +454,9 @@ export class ReplicaState implements PersistBatch {
   }
 
   get snapshot(): Snapshot | undefined {
-    return this.log.baseIndex === this.persistedBase || this.execution.stable.index === 0 ? undefined : this.execution.stable;
+    return this.log.baseIndex === this.persistedBase || this.execution.stable.index === 0
+      ? undefined
+      : this.execution.stable;
   }
 
   readEntry(index: number, target: Uint8Array, offset: number): number {

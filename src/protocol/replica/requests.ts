@@ -5,7 +5,15 @@
  * key is above the last key of the log. What the lane's log already holds is answered, never appended again.
  */
 import { LastView } from '../../wire/copy.js';
-import { Read, Reconcile, RejectReason, ReplicaStatus, ReplyStatus, Request, RequestFlag } from '../../wire/messages.js';
+import {
+  Read,
+  Reconcile,
+  RejectReason,
+  ReplicaStatus,
+  ReplyStatus,
+  Request,
+  RequestFlag,
+} from '../../wire/messages.js';
 import { addHi, addLo, compareU64, differenceU64, readI32, readIndex, readU16 } from '../../wire/u64.js';
 import { Budget } from './budget.js';
 import { DEFAULT_LATE } from '../config.js';
@@ -79,13 +87,22 @@ export class Requests {
     const request = message.getInt32(o + at.request);
     const register = (message.getUint8(o + at.flags) & RequestFlag.register) !== 0;
     const length = message.getUint16(o + at.operation);
-    if (request <= 0 || (sessionHi | sessionLo) === 0 || length > state.config.limits.operationBytes || register !== (lane === REGISTER_LANE) || (register && length !== REGISTER_BYTES)) {
+    if (
+      request <= 0 ||
+      (sessionHi | sessionLo) === 0 ||
+      length > state.config.limits.operationBytes ||
+      register !== (lane === REGISTER_LANE) ||
+      (register && length !== REGISTER_BYTES)
+    ) {
       this.reject(bytes, o, from, RejectReason.badRequest, now);
       return;
     }
     const session = state.execution.sessions.find(sessionHi, sessionLo);
     // What was held back was its owner's when it came.
-    if (!released && isForeign(state, session, sessionHi, sessionLo, register ? message.getInt32(o + Request.size) : undefined, owner)) {
+    if (
+      !released &&
+      isForeign(state, session, sessionHi, sessionLo, register ? message.getInt32(o + Request.size) : undefined, owner)
+    ) {
       this.reject(bytes, o, from, RejectReason.sessionUnknown, now);
       return;
     }
@@ -114,11 +131,40 @@ export class Requests {
       const isAhead = compareU64(timestampHi, timestampLo, now.wallHi, now.wallLo) > 0;
       if (isAhead || this.holdBack.sorts(now.monotonicUs)) {
         const aheadNs = differenceU64(timestampHi, timestampLo, now.wallHi, now.wallLo);
-        if (aheadNs > state.config.timings.maxAheadNs && state.log.compareToLast(timestampHi, timestampLo, sessionHi, sessionLo) > 0 && !this.isWithinOrder(timestampHi, timestampLo)) {
-          this.append(bytes, o, timestampHi, timestampLo, sessionHi, sessionLo, lane, request, length, from, now, RejectReason.tooFarAhead);
+        if (
+          aheadNs > state.config.timings.maxAheadNs &&
+          state.log.compareToLast(timestampHi, timestampLo, sessionHi, sessionLo) > 0 &&
+          !this.isWithinOrder(timestampHi, timestampLo)
+        ) {
+          this.append(
+            bytes,
+            o,
+            timestampHi,
+            timestampLo,
+            sessionHi,
+            sessionLo,
+            lane,
+            request,
+            length,
+            from,
+            now,
+            RejectReason.tooFarAhead,
+          );
           return;
         }
-        if (aheadNs <= this.holdBack.limitNs && this.holdBack.hold(bytes, o, Request.size + length, from, timestampHi, timestampLo, now.monotonicUs, now.monotonicUs + aheadNs / 1000)) {
+        if (
+          aheadNs <= this.holdBack.limitNs &&
+          this.holdBack.hold(
+            bytes,
+            o,
+            Request.size + length,
+            from,
+            timestampHi,
+            timestampLo,
+            now.monotonicUs,
+            now.monotonicUs + aheadNs / 1000,
+          )
+        ) {
           if (isAhead) state.counters[Counter.held]!++;
           return;
         }
@@ -134,7 +180,14 @@ export class Requests {
   private isWithinOrder(timestampHi: number, timestampLo: number): boolean {
     const { state } = this;
     if (state.isPrimary || state.synced < state.log.baseIndex) return false;
-    return differenceU64(timestampHi, timestampLo, state.log.timestampHi(state.synced), state.log.timestampLo(state.synced)) <= state.config.timings.maxAheadNs;
+    return (
+      differenceU64(
+        timestampHi,
+        timestampLo,
+        state.log.timestampHi(state.synced),
+        state.log.timestampLo(state.synced),
+      ) <= state.config.timings.maxAheadNs
+    );
   }
 
   /** Its host has no time for it. */
@@ -154,7 +207,8 @@ export class Requests {
     const lane = readU16(bytes, o + at.lane);
     const request = readI32(bytes, o + at.request);
     if (view !== state.view || !state.isMember) {
-      if (view < state.view) this.sender.reject(from, sessionHi, sessionLo, lane, request, RejectReason.wrongView, 0, 0, 0, 0, 0);
+      if (view < state.view)
+        this.sender.reject(from, sessionHi, sessionLo, lane, request, RejectReason.wrongView, 0, 0, 0, 0, 0);
       else if (view > state.view) this.viewChanges.askAbout(view, now);
       return;
     }
@@ -164,7 +218,16 @@ export class Requests {
     }
     const { execution } = state;
     execution.query(bytes, o + Read.size, readU16(bytes, o + at.operation));
-    this.sender.readReply(from, sessionHi, sessionLo, lane, request, execution.reply.bytes, execution.reply.offset, execution.reply.length);
+    this.sender.readReply(
+      from,
+      sessionHi,
+      sessionLo,
+      lane,
+      request,
+      execution.reply.bytes,
+      execution.reply.offset,
+      execution.reply.length,
+    );
   }
 
   /** A client says that the primary has its request at `index` under `chain`. */
@@ -184,21 +247,61 @@ export class Requests {
     if (isForeign(state, session, sessionHi, sessionLo, undefined, owner)) return;
     if (session !== undefined) session.replyTo = from;
     if (this.acknowledgeAt(from, sessionHi, sessionLo, lane, request, index, chainHi, chainLo)) return;
-    if (index > state.log.baseIndex) this.synchronization.waitFor(index, chainHi, chainLo, sessionHi, sessionLo, lane, request, from, now);
+    if (index > state.log.baseIndex)
+      this.synchronization.waitFor(index, chainHi, chainLo, sessionHi, sessionLo, lane, request, from, now);
   }
 
   /** Acknowledges the request of entry `index` when it stands there under that chain. */
-  acknowledgeAt(to: number, sessionHi: number, sessionLo: number, lane: number, request: number, index: number, chainHi: number, chainLo: number): boolean {
+  acknowledgeAt(
+    to: number,
+    sessionHi: number,
+    sessionLo: number,
+    lane: number,
+    request: number,
+    index: number,
+    chainHi: number,
+    chainLo: number,
+  ): boolean {
     const { log, execution } = this.state;
     if (log.has(index)) {
-      if (!log.matches(index, chainHi, chainLo) || log.request(index) !== request || log.lane(index) !== lane || log.sessionHi(index) !== sessionHi || log.sessionLo(index) !== sessionLo) return false;
+      if (
+        !log.matches(index, chainHi, chainLo) ||
+        log.request(index) !== request ||
+        log.lane(index) !== lane ||
+        log.sessionHi(index) !== sessionHi ||
+        log.sessionLo(index) !== sessionLo
+      )
+        return false;
       this.sender.acknowledge(to, index, 0, 1);
       return true;
     }
     const session = execution.sessions.find(sessionHi, sessionLo);
-    if (index > log.baseIndex || session === undefined || lane >= session.lanes || session.request[lane] !== request || session.index[lane] !== index) return false;
+    if (
+      index > log.baseIndex ||
+      session === undefined ||
+      lane >= session.lanes ||
+      session.request[lane] !== request ||
+      session.index[lane] !== index
+    )
+      return false;
     if (session.chainHi[lane] !== chainHi || session.chainLo[lane] !== chainLo) return false;
-    this.sender.reply(to, sessionHi, sessionLo, lane, request, ReplyStatus.ok, index, chainHi, chainLo, 0, 0, 0, NOTHING, 0, 0);
+    this.sender.reply(
+      to,
+      sessionHi,
+      sessionLo,
+      lane,
+      request,
+      ReplyStatus.ok,
+      index,
+      chainHi,
+      chainLo,
+      0,
+      0,
+      0,
+      NOTHING,
+      0,
+      0,
+    );
     return true;
   }
 
@@ -206,20 +309,72 @@ export class Requests {
    * Appends a request that is new, under the key that it came with; gives it another one, or rejects it, when it is late or the log is full.
    * @param misplaced `tooFarAhead`: its timestamp is not to be taken as it is; else 0
    */
-  private append(bytes: Uint8Array, o: number, timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number, lane: number, request: number, length: number, from: number, now: Instant, misplaced: number): void {
+  private append(
+    bytes: Uint8Array,
+    o: number,
+    timestampHi: number,
+    timestampLo: number,
+    sessionHi: number,
+    sessionLo: number,
+    lane: number,
+    request: number,
+    length: number,
+    from: number,
+    now: Instant,
+    misplaced: number,
+  ): void {
     const { state } = this;
     const { log, execution } = state;
     if (this.repair.waits) {
       // Under a timestamp that is not to be taken it would be put back behind the order: under none it comes in by the primary's alone.
-      this.repair.hold(misplaced === 0 ? timestampHi : 0, misplaced === 0 ? timestampLo : 0, sessionHi, sessionLo, lane, request, bytes[o + Request.at.flags]!, bytes, o + Request.size, length, from, this.synchronization.follows(now));
+      this.repair.hold(
+        misplaced === 0 ? timestampHi : 0,
+        misplaced === 0 ? timestampLo : 0,
+        sessionHi,
+        sessionLo,
+        lane,
+        request,
+        bytes[o + Request.at.flags]!,
+        bytes,
+        o + Request.size,
+        length,
+        from,
+        this.synchronization.follows(now),
+      );
       this.synchronization.held(now);
       return;
     }
     if (misplaced !== 0 || log.compareToLast(timestampHi, timestampLo, sessionHi, sessionLo) <= 0) {
-      this.misplaced(bytes, o, timestampHi, timestampLo, sessionHi, sessionLo, lane, request, length, from, now, misplaced === 0 ? RejectReason.late : misplaced);
+      this.misplaced(
+        bytes,
+        o,
+        timestampHi,
+        timestampLo,
+        sessionHi,
+        sessionLo,
+        lane,
+        request,
+        length,
+        from,
+        now,
+        misplaced === 0 ? RejectReason.late : misplaced,
+      );
       return;
     }
-    if (!log.append(timestampHi, timestampLo, sessionHi, sessionLo, lane, request, bytes[o + Request.at.flags]!, bytes, o + Request.size, length)) {
+    if (
+      !log.append(
+        timestampHi,
+        timestampLo,
+        sessionHi,
+        sessionLo,
+        lane,
+        request,
+        bytes[o + Request.at.flags]!,
+        bytes,
+        o + Request.size,
+        length,
+      )
+    ) {
       this.reject(bytes, o, from, RejectReason.busy, now);
       return;
     }
@@ -234,11 +389,33 @@ export class Requests {
     }
     execution.executeTo(index);
     const { reply } = execution;
-    this.sender.answer(from, index, execution.lastStatus, slack, state.pushing ? 1 : 0, reply.bytes, reply.offset, reply.length);
+    this.sender.answer(
+      from,
+      index,
+      execution.lastStatus,
+      slack,
+      state.pushing ? 1 : 0,
+      reply.bytes,
+      reply.offset,
+      reply.length,
+    );
   }
 
   /** The key of a new request is not above the last one of the log (`late`), or further ahead of the clock than may be (`tooFarAhead`). */
-  private misplaced(bytes: Uint8Array, o: number, timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number, lane: number, request: number, length: number, from: number, now: Instant, reason: number): void {
+  private misplaced(
+    bytes: Uint8Array,
+    o: number,
+    timestampHi: number,
+    timestampLo: number,
+    sessionHi: number,
+    sessionLo: number,
+    lane: number,
+    request: number,
+    length: number,
+    from: number,
+    now: Instant,
+    reason: number,
+  ): void {
     const { state, synchronization } = this;
     if (this.restamp(bytes, o, sessionHi, sessionLo, lane, request, length, from, now, reason)) return;
     if (state.isPrimary) {
@@ -248,7 +425,19 @@ export class Requests {
     }
     // The primary may have taken it: then it comes back in its order, or by a repair. By nothing else where it is too far ahead.
     const isLate = reason === RejectReason.late;
-    this.repair.remember(isLate ? timestampHi : 0, isLate ? timestampLo : 0, sessionHi, sessionLo, lane, request, bytes[o + Request.at.flags]!, bytes, o + Request.size, length, from);
+    this.repair.remember(
+      isLate ? timestampHi : 0,
+      isLate ? timestampLo : 0,
+      sessionHi,
+      sessionLo,
+      lane,
+      request,
+      bytes[o + Request.at.flags]!,
+      bytes,
+      o + Request.size,
+      length,
+      from,
+    );
     if (!synchronization.follows(now)) this.reject(bytes, o, from, reason, now);
     if (isLate) synchronization.late(now);
   }
@@ -265,7 +454,18 @@ export class Requests {
    * - A request ahead of the clock gets one while the log is ahead of the clock: above its last key there is nothing else to stamp. Its own
    *   timestamp would let a client walk the log's time ahead; by the smallest step the log stands still until the clock has caught up.
    */
-  private restamp(bytes: Uint8Array, o: number, sessionHi: number, sessionLo: number, lane: number, request: number, length: number, from: number, now: Instant, reason: number): boolean {
+  private restamp(
+    bytes: Uint8Array,
+    o: number,
+    sessionHi: number,
+    sessionLo: number,
+    lane: number,
+    request: number,
+    length: number,
+    from: number,
+    now: Instant,
+    reason: number,
+  ): boolean {
     const { state } = this;
     const { log } = state;
     const last = log.lastIndex;
@@ -296,28 +496,55 @@ export class Requests {
     invariant(execution.executed === log.lastIndex, 'a primary has executed its whole log');
     const bornHi = readI32(bytes, o + Request.size + REGISTER_BORN);
     const bornLo = readI32(bytes, o + Request.size + REGISTER_BORN + 4);
-    return compareU64(bornHi, bornLo, timestampHi, timestampLo) <= 0 && !execution.sessions.mayBeEvicted(bornHi, bornLo);
+    return (
+      compareU64(bornHi, bornLo, timestampHi, timestampLo) <= 0 && !execution.sessions.mayBeEvicted(bornHi, bornLo)
+    );
   }
 
   /** The lane had this request, or a later one: of what is in the log its newest is `newest`, 0 when all of it was executed. */
-  private isKnown(session: Session | undefined, newest: number, lane: number, request: number, register: boolean): boolean {
+  private isKnown(
+    session: Session | undefined,
+    newest: number,
+    lane: number,
+    request: number,
+    register: boolean,
+  ): boolean {
     if (newest !== 0) return request <= this.state.log.request(newest);
     return session !== undefined && (register || (lane < session.lanes && request <= session.request[lane]!));
   }
 
   /** The lane's newest request in the log, `newest`, is this one or a later one. */
-  private answerAppended(newest: number, request: number, timestampHi: number, timestampLo: number, from: number, now: Instant): void {
+  private answerAppended(
+    newest: number,
+    request: number,
+    timestampHi: number,
+    timestampLo: number,
+    from: number,
+    now: Instant,
+  ): void {
     const { state } = this;
     const { log } = state;
     state.counters[Counter.duplicates]!++;
     if (request < log.request(newest)) return;
     this.sender.acknowledge(from, newest, this.slackUs, 0);
     // The client moved on to a later timestamp, so the primary may hold the request under that one.
-    if (newest > state.synced && compareU64(timestampHi, timestampLo, log.timestampHi(newest), log.timestampLo(newest)) > 0) this.synchronization.repair(now);
+    if (
+      newest > state.synced &&
+      compareU64(timestampHi, timestampLo, log.timestampHi(newest), log.timestampLo(newest)) > 0
+    )
+      this.synchronization.repair(now);
   }
 
   /** The lane's last executed request is this one or a later one. */
-  private answerExecuted(bytes: Uint8Array, o: number, session: Session, lane: number, request: number, register: boolean, from: number): void {
+  private answerExecuted(
+    bytes: Uint8Array,
+    o: number,
+    session: Session,
+    lane: number,
+    request: number,
+    register: boolean,
+    from: number,
+  ): void {
     const { state } = this;
     state.counters[Counter.duplicates]!++;
     if (register) {
@@ -328,15 +555,50 @@ export class Requests {
     const timestampHi = readI32(bytes, o + Request.at.timestamp);
     const timestampLo = readI32(bytes, o + Request.at.timestamp + 4);
     const length = state.isPrimary ? session.results.length(lane) : 0;
-    this.sender.reply(from, session.hi, session.lo, lane, request, session.status[lane]!, session.index[lane]!, session.chainHi[lane]!, session.chainLo[lane]!, timestampHi, timestampLo, this.slackUs, session.results.bytes(lane), 0, length);
+    this.sender.reply(
+      from,
+      session.hi,
+      session.lo,
+      lane,
+      request,
+      session.status[lane]!,
+      session.index[lane]!,
+      session.chainHi[lane]!,
+      session.chainLo[lane]!,
+      timestampHi,
+      timestampLo,
+      this.slackUs,
+      session.results.bytes(lane),
+      0,
+      length,
+    );
   }
 
   private answerRegistered(bytes: Uint8Array, o: number, session: Session, from: number, slack: number): void {
     const at = Request.at;
     const operation = o + Request.size;
-    const mine = readU16(bytes, o + at.operation) === REGISTER_BYTES && readI32(bytes, operation) === session.nonceHi && readI32(bytes, operation + 4) === session.nonceLo;
+    const mine =
+      readU16(bytes, o + at.operation) === REGISTER_BYTES &&
+      readI32(bytes, operation) === session.nonceHi &&
+      readI32(bytes, operation + 4) === session.nonceLo;
     const status = mine ? ReplyStatus.ok : ReplyStatus.sessionTaken;
-    this.sender.reply(from, session.hi, session.lo, REGISTER_LANE, readI32(bytes, o + at.request), status, session.registerIndex, session.registerChainHi, session.registerChainLo, readI32(bytes, o + at.timestamp), readI32(bytes, o + at.timestamp + 4), slack, NOTHING, 0, 0);
+    this.sender.reply(
+      from,
+      session.hi,
+      session.lo,
+      REGISTER_LANE,
+      readI32(bytes, o + at.request),
+      status,
+      session.registerIndex,
+      session.registerChainHi,
+      session.registerChainLo,
+      readI32(bytes, o + at.timestamp),
+      readI32(bytes, o + at.timestamp + 4),
+      slack,
+      NOTHING,
+      0,
+      0,
+    );
   }
 
   private notMine(bytes: Uint8Array, o: number, view: number, from: number, now: Instant): void {
@@ -362,7 +624,9 @@ export class Requests {
     const timestampLo = readI32(bytes, o + at.timestamp + 4);
     // What the cluster takes for now: the clock, or the end of a log that is ahead of it.
     const last = log.lastIndex;
-    const clock = reason === RejectReason.tooFarAhead && compareU64(now.wallHi, now.wallLo, log.timestampHi(last), log.timestampLo(last)) > 0;
+    const clock =
+      reason === RejectReason.tooFarAhead &&
+      compareU64(now.wallHi, now.wallLo, log.timestampHi(last), log.timestampLo(last)) > 0;
     const slack = slackUs(now, timestampHi, timestampLo);
     if (reason === RejectReason.tooFarAhead || reason === RejectReason.late) state.arrivalSlackUs.record(slack);
     this.sender.reject(

@@ -32,7 +32,10 @@ export class Clocks {
     /** By how much all are ahead at the start; 0: not at all. */
     readonly aheadNs: number,
   ) {
-    this.models = Array.from({ length: replicas }, (_, id) => new Model(join(directory, `clock-${id}`), { hostAheadNs: BigInt(aheadNs) }));
+    this.models = Array.from(
+      { length: replicas },
+      (_, id) => new Model(join(directory, `clock-${id}`), { hostAheadNs: BigInt(aheadNs) }),
+    );
   }
 
   /** Clocks for so many replicas, all of them ahead at the start or not; or why there are none here. */
@@ -41,7 +44,13 @@ export class Clocks {
     if (why !== false) return why;
     const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-clocks-'));
     try {
-      return new Clocks(directory, compileStandIn(directory), replicas, `${random.pick(['phc', 'disciplined'])}:${DEVICE}`, ahead ? between(AHEAD_NS_MIN, OFFSET_NS_MAX, random) : 0);
+      return new Clocks(
+        directory,
+        compileStandIn(directory),
+        replicas,
+        `${random.pick(['phc', 'disciplined'])}:${DEVICE}`,
+        ahead ? between(AHEAD_NS_MIN, OFFSET_NS_MAX, random) : 0,
+      );
     } catch (error) {
       rmSync(directory, { recursive: true, force: true });
       throw error;
@@ -86,5 +95,5 @@ export class Clocks {
 
 /** Drawn evenly by its logarithm, whole ns. */
 function between(min: number, max: number, random: Random): number {
-  return Math.round(min * Math.pow(max / min, random.unit()));
+  return Math.round(min * (max / min) ** random.unit());
 }

@@ -36,7 +36,9 @@ export class Disks {
     try {
       for (let id = 0; id < count; id++) {
         mkdirSync(disks.path(id));
-        execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${bytes},mode=700`, 'tmpfs', disks.path(id)], { stdio: ['ignore', 'ignore', 'pipe'] });
+        execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${bytes},mode=700`, 'tmpfs', disks.path(id)], {
+          stdio: ['ignore', 'ignore', 'pipe'],
+        });
         disks.mounted.push(disks.path(id));
       }
       return disks;
@@ -56,7 +58,8 @@ export class Disks {
     const file = await open(this.ballast(id), 'a');
     try {
       const zeros = new Uint8Array(CHUNK_BYTES);
-      for (let left = bavail * bsize - leave; left > 0; left -= CHUNK_BYTES) await file.write(zeros, 0, Math.min(left, CHUNK_BYTES));
+      for (let left = bavail * bsize - leave; left > 0; left -= CHUNK_BYTES)
+        await file.write(zeros, 0, Math.min(left, CHUNK_BYTES));
     } catch (error) {
       // The replica took the last of it first.
       if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;

@@ -59,7 +59,8 @@ export class Load {
           wrong.push(`${key}: not readable`);
           return;
         }
-        if (expected !== undefined && seen.value !== expected) wrong.push(`${key}: ${String(seen.value)} instead of ${expected}`);
+        if (expected !== undefined && seen.value !== expected)
+          wrong.push(`${key}: ${String(seen.value)} instead of ${expected}`);
       }
     };
     await Promise.all(Array.from({ length: lanes }, (_, first) => reader(first)));
@@ -68,7 +69,16 @@ export class Load {
 
   /** Each client that was there in the trouble commits once more; those that do not within `timeoutMs`. */
   async commitOnceMore(clients: readonly Client[], timeoutMs: number): Promise<number[]> {
-    const results = await Promise.all(clients.map((client, i) => this.recorded.run(new KvClient(client), this.recorded.newProcess(), { f: 'write', key: `last-${i}`, value: `v${++this.values}` }, timeoutMs)));
+    const results = await Promise.all(
+      clients.map((client, i) =>
+        this.recorded.run(
+          new KvClient(client),
+          this.recorded.newProcess(),
+          { f: 'write', key: `last-${i}`, value: `v${++this.values}` },
+          timeoutMs,
+        ),
+      ),
+    );
     return results.flatMap((result, i) => (result === undefined ? [i] : []));
   }
 

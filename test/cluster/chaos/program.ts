@@ -23,45 +23,93 @@ await program(
       seed: { kind: 'text', value: 'A..B', default: '1', help: 'seeds to run, or a single one; odd ones authenticate' },
       seconds: { kind: 'count', default: '60', min: 1, max: 3_600, help: 'length of the trouble in each run' },
       replicas: { kind: 'text', value: 'N,…', default: '3', help: 'cluster sizes: each seed runs at each of them' },
-      durability: { kind: 'text', value: 'LIST', default: 'fsync', help: `each seed runs in each of them: some of ${DURABILITIES.join(', ')}` },
+      durability: {
+        kind: 'text',
+        value: 'LIST',
+        default: 'fsync',
+        help: `each seed runs in each of them: some of ${DURABILITIES.join(', ')}`,
+      },
       verbose: { kind: 'switch', help: 'say what is done as it is done' },
     },
-    examples: ['npm run chaos -- --seed 1..10 --seconds 60 --replicas 3,5 --durability fsync,memory', 'npm run chaos -- --seed 7 --verbose'],
+    examples: [
+      'npm run chaos -- --seed 1..10 --seconds 60 --replicas 3,5 --durability fsync,memory',
+      'npm run chaos -- --seed 7 --verbose',
+    ],
   },
   async ({ seed, seconds, replicas, durability, verbose }, output) => {
     const [first, last] = seedRange(seed);
     const sizes = replicas.split(',').map(clusterSize);
-    if (sizes.includes(1)) throw new CliError('flag-invalid', '--replicas: a cluster of one survives nothing; give 3 or more');
+    if (sizes.includes(1))
+      throw new CliError('flag-invalid', '--replicas: a cluster of one survives nothing; give 3 or more');
     const modes = durability.split(',').map(durabilityOf);
     const results: ChaosResult[] = [];
     for (let one = first; one <= last; one++) {
       for (const size of sizes) {
         for (const mode of modes) {
           const startedMs = performance.now();
-          const result = await chaos({ seed: one, replicas: size, durability: mode, seconds, say: (line) => verbose && output.note(`${((performance.now() - startedMs) / 1000).toFixed(3).padStart(8)} ${line}`) });
+          const result = await chaos({
+            seed: one,
+            replicas: size,
+            durability: mode,
+            seconds,
+            say: (line) =>
+              verbose && output.note(`${((performance.now() - startedMs) / 1000).toFixed(3).padStart(8)} ${line}`),
+          });
           results.push(result);
           if (!output.json) output.line(lineOf(result));
           if (results.length === 1) for (const what of result.notTried) output.note(`not tried here: ${what}`);
           if (result.failures.length === 0) continue;
           const file = `chaos-${one}-${size}-${mode}.history`;
           writeFileSync(file, formatHistory(result.events));
-          output.note([...result.failures, `history: ${file}`, `again: npm run chaos -- --seed ${one} --seconds ${seconds} --replicas ${size} --durability ${mode} --verbose`].join('\n'));
+          output.note(
+            [
+              ...result.failures,
+              `history: ${file}`,
+              `again: npm run chaos -- --seed ${one} --seconds ${seconds} --replicas ${size} --durability ${mode} --verbose`,
+            ].join('\n'),
+          );
         }
       }
     }
     const total = totalsOf(results, seconds);
-    output.line(output.json ? JSON.stringify({ schema: 'jitpaxos.chaos/1', ...total, runs: results.map(({ events: _, ...run }) => run) }) : textOf(total));
-    if (total.failed > 0) throw new CliError('assertion-failed', `${total.failed} of ${results.length} runs failed; run them again with the commands above`);
+    output.line(
+      output.json
+        ? JSON.stringify({ schema: 'jitpaxos.chaos/1', ...total, runs: results.map(({ events: _, ...run }) => run) })
+        : textOf(total),
+    );
+    if (total.failed > 0)
+      throw new CliError(
+        'assertion-failed',
+        `${total.failed} of ${results.length} runs failed; run them again with the commands above`,
+      );
   },
 );
 
 function durabilityOf(text: string): Durability {
-  if (!(DURABILITIES as readonly string[]).includes(text)) throw new CliError('flag-invalid', `--durability: "${text}" is none of ${DURABILITIES.join(', ')}`);
+  if (!(DURABILITIES as readonly string[]).includes(text))
+    throw new CliError('flag-invalid', `--durability: "${text}" is none of ${DURABILITIES.join(', ')}`);
   return text as Durability;
 }
 
-function lineOf({ seed, replicas, durability, authenticated, committed, unknown, acknowledgedOnce, lost, history, failures, done, views, longestPauseMs, recoveryMs }: ChaosResult): string {
-  const trouble = Object.entries(done).map(([what, count]) => `${count} ${what}`).join(', ');
+function lineOf({
+  seed,
+  replicas,
+  durability,
+  authenticated,
+  committed,
+  unknown,
+  acknowledgedOnce,
+  lost,
+  history,
+  failures,
+  done,
+  views,
+  longestPauseMs,
+  recoveryMs,
+}: ChaosResult): string {
+  const trouble = Object.entries(done)
+    .map(([what, count]) => `${count} ${what}`)
+    .join(', ');
   return `${failures.length === 0 ? 'ok    ' : 'FAILED'} seed ${seed}, ${replicas} replicas, ${durability}${authenticated ? ', keys' : ''}: ${committed} committed, ${unknown} unknown, ${lost.length} of ${acknowledgedOnce} lost, history ${history}; view ${views}; longest pause ${longestPauseMs.toFixed(0)} ms, recovered in ${recoveryMs.toFixed(0)} ms; ${trouble}`;
 }
 
@@ -80,7 +128,8 @@ interface Totals {
 function totalsOf(results: readonly ChaosResult[], seconds: number): Totals {
   const sum = (of: (result: ChaosResult) => number): number => results.reduce((total, result) => total + of(result), 0);
   const done: Record<string, number> = {};
-  for (const result of results) for (const [what, count] of Object.entries(result.done)) done[what] = (done[what] ?? 0) + count;
+  for (const result of results)
+    for (const [what, count] of Object.entries(result.done)) done[what] = (done[what] ?? 0) + count;
   return {
     all: results.length,
     failed: results.filter(({ failures }) => failures.length > 0).length,
@@ -99,6 +148,8 @@ function textOf(total: Totals): string {
     `runs        ${total.all} of ${total.seconds} s in all, ${total.failed} failed`,
     `histories   ${total.linearizable} linearizable, of ${total.committed + total.unknown} operations: ${total.committed} committed, ${total.unknown} with unknown outcome`,
     `written once and acknowledged: ${total.acknowledgedOnce}, lost ${total.lost}`,
-    `trouble     ${Object.entries(total.done).map(([what, count]) => `${count} ${what}`).join(', ')}`,
+    `trouble     ${Object.entries(total.done)
+      .map(([what, count]) => `${count} ${what}`)
+      .join(', ')}`,
   ].join('\n');
 }

@@ -54,7 +54,8 @@ class Link {
 
   private onMessage(bytes: Buffer, from: number): void {
     if (from === this.replicaPort) {
-      if (this.processPort !== 0) this.relay.carry(bytes, this.socket, this.processPort, `${this.replica}>${this.process}`);
+      if (this.processPort !== 0)
+        this.relay.carry(bytes, this.socket, this.processPort, `${this.replica}>${this.process}`);
       return;
     }
     this.processPort = from;
@@ -79,7 +80,9 @@ export class Relay {
       replicas.map(async (address, replica) => {
         if (String(replica) === process) return address;
         const socket = createSocket({ type: 'udp4', recvBufferSize: 1 << 20 });
-        await new Promise<void>((resolve, reject) => socket.once('error', reject).bind(0, '127.0.0.1', () => resolve()));
+        await new Promise<void>((resolve, reject) =>
+          socket.once('error', reject).bind(0, '127.0.0.1', () => resolve()),
+        );
         socket.removeAllListeners('error');
         const link = new Link(this, socket, process, replica, Number(address.split(':')[1]));
         this.links.push(link);

@@ -108,19 +108,40 @@ export async function chaos({ seed, replicas, durability, seconds, say }: ChaosO
       detour,
       replicaFlags: ['--segment-bytes', String(SEGMENT_BYTES)],
       ...(typeof disks === 'string' ? {} : { dataDirectory: (id: number) => disks.path(id) }),
-      ...(typeof clocks === 'string' ? {} : { clock: clocks.spec, environment: (id: number) => clocks.environment(id) }),
+      ...(typeof clocks === 'string'
+        ? {}
+        : { clock: clocks.spec, environment: (id: number) => clocks.environment(id) }),
     });
-    const keys = authenticated ? { keys: JSON.parse(readFileSync(join(cluster.directory, KEY_FILE_NAMES.client), 'utf8')) as KeyFile } : {};
+    const keys = authenticated
+      ? { keys: JSON.parse(readFileSync(join(cluster.directory, KEY_FILE_NAMES.client), 'utf8')) as KeyFile }
+      : {};
     const names = Array.from({ length: CLIENTS }, (_, i) => `c${i}`);
     const leads = random.fork('leads');
     for (const name of names) {
       const leadNs = leads.chance(FAST_CLIENTS) ? leads.below(LEAD_NS_MAX) : 0;
       const config = { ...cluster.config(), replicas: await relay.connect(name, addresses) };
-      const client = await Client.connect({ cluster: config, ...keys, lanes: PROCESSES_A_CLIENT, connectTimeout: 20_000, idle: 'block', leadNs, logger: silentLogger });
+      const client = await Client.connect({
+        cluster: config,
+        ...keys,
+        lanes: PROCESSES_A_CLIENT,
+        connectTimeout: 20_000,
+        idle: 'block',
+        leadNs,
+        logger: silentLogger,
+      });
       clients.push(client);
       load.start(client, PROCESSES_A_CLIENT, random.fork(name));
     }
-    const tormentor = new Tormentor(cluster, relay, names, typeof disks === 'string' ? undefined : disks, typeof clocks === 'string' ? undefined : clocks, busy, random.fork('tormentor'), say);
+    const tormentor = new Tormentor(
+      cluster,
+      relay,
+      names,
+      typeof disks === 'string' ? undefined : disks,
+      typeof clocks === 'string' ? undefined : clocks,
+      busy,
+      random.fork('tormentor'),
+      say,
+    );
     let recoveryMs = NaN;
     let lost: string[] = [];
     let views = 0;
@@ -130,8 +151,17 @@ export async function chaos({ seed, replicas, durability, seconds, say }: ChaosO
       recoveryMs = await tormentor.recovery();
       views = Math.max(...(await cluster.ask('stats')).map((answer) => Number(answer?.status['view'] ?? 0)));
       const stuck = await load.commitOnceMore(clients, COMMIT_LIMIT_MS);
-      if (stuck.length > 0) failures.push(`clients ${stuck.join(',')} commit nothing within ${COMMIT_LIMIT_MS / 1000} s, though all is well`);
-      await using reader = await Client.connect({ cluster: cluster.config(), ...keys, lanes: READ_BACK_LANES, connectTimeout: 20_000, logger: silentLogger });
+      if (stuck.length > 0)
+        failures.push(
+          `clients ${stuck.join(',')} commit nothing within ${COMMIT_LIMIT_MS / 1000} s, though all is well`,
+        );
+      await using reader = await Client.connect({
+        cluster: cluster.config(),
+        ...keys,
+        lanes: READ_BACK_LANES,
+        connectTimeout: 20_000,
+        logger: silentLogger,
+      });
       lost = await load.readBack(reader, READ_BACK_LANES);
     } catch (error) {
       failures.push(error instanceof Error ? error.message : String(error));
@@ -139,13 +169,29 @@ export async function chaos({ seed, replicas, durability, seconds, say }: ChaosO
     await load.stop();
     tormentor.over = true;
     failures.push(...tormentor.fallen);
-    if (lost.length > 0) failures.push(`${lost.length} acknowledged writes are not there: ${lost.slice(0, 5).join('; ')}`);
+    if (lost.length > 0)
+      failures.push(`${lost.length} acknowledged writes are not there: ${lost.slice(0, 5).join('; ')}`);
     const verdict = checkHistory(load.recorded.events);
     if (verdict.outcome !== 'linearizable') failures.push(explain(verdict));
     if (load.committed === 0) failures.push('nothing was committed at all');
     return {
-      seed, replicas, durability, authenticated, committed: load.committed, unknown: load.unknown, acknowledgedOnce: load.acknowledged.size,
-      longestPauseMs: load.longestPauseMs, recoveryMs, views, done: tormentor.done, relay: relay.counts, history: verdict.outcome, lost, notTried, failures, events: load.recorded.events,
+      seed,
+      replicas,
+      durability,
+      authenticated,
+      committed: load.committed,
+      unknown: load.unknown,
+      acknowledgedOnce: load.acknowledged.size,
+      longestPauseMs: load.longestPauseMs,
+      recoveryMs,
+      views,
+      done: tormentor.done,
+      relay: relay.counts,
+      history: verdict.outcome,
+      lost,
+      notTried,
+      failures,
+      events: load.recorded.events,
     };
   } finally {
     await load.stop();

@@ -55,7 +55,15 @@ export class Tormentor {
   async run(ms: number): Promise<void> {
     this.endMs = performance.now() + ms;
     const { random } = this;
-    await Promise.all([this.processes(random.fork('processes')), this.network(random.fork('network')), this.fullDisks(random.fork('disks')), this.wrongClocks(random.fork('clocks')), this.clocksSetRight(random.fork('set right')), this.readersGone(random.fork('readers')), this.load(random.fork('load'))]);
+    await Promise.all([
+      this.processes(random.fork('processes')),
+      this.network(random.fork('network')),
+      this.fullDisks(random.fork('disks')),
+      this.wrongClocks(random.fork('clocks')),
+      this.clocksSetRight(random.fork('set right')),
+      this.readersGone(random.fork('readers')),
+      this.load(random.fork('load')),
+    ]);
     this.relay.heal();
   }
 
@@ -63,11 +71,21 @@ export class Tormentor {
   async recovery(): Promise<number> {
     const startedMs = performance.now();
     for (;;) {
-      const reports = (await this.cluster.ask('stats')).map((answer) => answer?.status as ReplicaStatusReport | undefined);
+      const reports = (await this.cluster.ask('stats')).map(
+        (answer) => answer?.status as ReplicaStatusReport | undefined,
+      );
       const committed = Math.max(...reports.map((report) => report?.committedIndex ?? 0));
-      if (reports.every((report) => report?.status === 'normal' && report.view === reports[0]!.view && report.committedIndex === committed)) return performance.now() - startedMs;
+      if (
+        reports.every(
+          (report) =>
+            report?.status === 'normal' && report.view === reports[0]!.view && report.committedIndex === committed,
+        )
+      )
+        return performance.now() - startedMs;
       if (performance.now() - startedMs > RECOVERY_LIMIT_MS) {
-        throw new Error(`the replicas did not recover within ${RECOVERY_LIMIT_MS / 1000} s: ${reports.map((report, id) => `${id} ${report === undefined ? 'silent' : `${report.status}, view ${report.view}, committed ${report.committedIndex}`}`).join('; ')}`);
+        throw new Error(
+          `the replicas did not recover within ${RECOVERY_LIMIT_MS / 1000} s: ${reports.map((report, id) => `${id} ${report === undefined ? 'silent' : `${report.status}, view ${report.view}, committed ${report.committedIndex}`}`).join('; ')}`,
+        );
       }
       await sleep(20);
     }
@@ -82,9 +100,11 @@ export class Tormentor {
     while (this.left > 0 && this.fallen.length === 0) {
       await sleep(random.between(20, 400));
       const draw = random.unit();
-      if (draw < 0.1 && keepsLog && this.disks !== undefined) await this.drown(this.disks, this.some(random, random.between(this.f + 1, this.n)), random);
+      if (draw < 0.1 && keepsLog && this.disks !== undefined)
+        await this.drown(this.disks, this.some(random, random.between(this.f + 1, this.n)), random);
       else if (draw < 0.3) await this.kill(this.some(random, random.between(1, this.f)), random);
-      else if (draw < 0.5) await this.kill(this.some(random, keepsLog ? random.between(this.f + 1, this.n) : this.f), random);
+      else if (draw < 0.5)
+        await this.kill(this.some(random, keepsLog ? random.between(this.f + 1, this.n) : this.f), random);
       else if (draw < 0.75) await this.ambush(random);
       else await this.pause(this.some(random, random.between(1, this.f)), random.between(20, 1_000));
       if (!keepsLog) await this.haveLogs();
@@ -135,7 +155,9 @@ export class Tormentor {
   /** For a moment the primary alone hears clients, and is heard by nobody else; then it is killed. What only it had must not have been acknowledged. */
   private async ambush(random: Random): Promise<void> {
     const answers = await this.cluster.ask('stats');
-    const reports = answers.map((answer) => answer?.status as ReplicaStatusReport | undefined).filter((report) => report?.status === 'normal');
+    const reports = answers
+      .map((answer) => answer?.status as ReplicaStatusReport | undefined)
+      .filter((report) => report?.status === 'normal');
     if (reports.length === 0) return;
     const { primary } = reports.reduce((a, b) => (b!.view > a!.view ? b : a))!;
     const ms = random.between(5, 60);
@@ -156,7 +178,11 @@ export class Tormentor {
     const before = this.storageFailures;
     // Those whose log nobody reads say it to nobody.
     const speaking = victims.filter((id) => this.cluster.replicas[id]!.child.stderr?.destroyed === false).length;
-    for (const until = performance.now() + DROWNING_MS_MAX; performance.now() < until && this.storageFailures - before < speaking; await sleep(20));
+    for (
+      const until = performance.now() + DROWNING_MS_MAX;
+      performance.now() < until && this.storageFailures - before < speaking;
+      await sleep(20)
+    );
     await sleep(random.between(0, 300));
     await this.kill(victims, random, () => void Promise.all(victims.map((id) => disks.empty(id))));
   }
@@ -172,7 +198,12 @@ export class Tormentor {
   private async haveLogs(): Promise<void> {
     for (const limit = performance.now() + RECOVERY_LIMIT_MS; performance.now() < limit; await sleep(20)) {
       const answers = await this.cluster.ask('stats');
-      if (answers.every((answer) => answer !== undefined && (answer.status as unknown as ReplicaStatusReport).logView >= 0)) return;
+      if (
+        answers.every(
+          (answer) => answer !== undefined && (answer.status as unknown as ReplicaStatusReport).logView >= 0,
+        )
+      )
+        return;
       // What cuts a replica off may last until the end; a kill may not come before the log does.
       if (this.left <= 0) return;
     }
@@ -202,8 +233,17 @@ export class Tormentor {
           break;
         }
         default: {
-          const weather: Weather = { cut: false, loss: random.unit() * 0.3, duplication: random.unit() * 0.3, delayed: random.unit() * 0.5, delayMsMax: random.between(1, random.chance(0.2) ? 200 : 20) };
-          this.note('storms', `loss ${percent(weather.loss)}, repeated ${percent(weather.duplication)}, delayed ${percent(weather.delayed)} by up to ${weather.delayMsMax} ms, for ${ms} ms`);
+          const weather: Weather = {
+            cut: false,
+            loss: random.unit() * 0.3,
+            duplication: random.unit() * 0.3,
+            delayed: random.unit() * 0.5,
+            delayMsMax: random.between(1, random.chance(0.2) ? 200 : 20),
+          };
+          this.note(
+            'storms',
+            `loss ${percent(weather.loss)}, repeated ${percent(weather.duplication)}, delayed ${percent(weather.delayed)} by up to ${weather.delayMsMax} ms, for ${ms} ms`,
+          );
           relay.setGeneral(weather);
         }
       }
@@ -247,7 +287,10 @@ export class Tormentor {
     const { clocks } = this;
     if (clocks === undefined || clocks.aheadNs === 0) return;
     await sleep(this.left * (0.2 + 0.5 * random.unit()));
-    this.note('clocks of all hosts set right', `the clocks of all hosts, ${(clocks.aheadNs / 1e9).toFixed(3)} s ahead, are set right`);
+    this.note(
+      'clocks of all hosts set right',
+      `the clocks of all hosts, ${(clocks.aheadNs / 1e9).toFixed(3)} s ahead, are set right`,
+    );
     clocks.setRight();
   }
 
@@ -255,7 +298,9 @@ export class Tormentor {
   private async readersGone(random: Random): Promise<void> {
     while (this.left > 0 && this.fallen.length === 0) {
       await sleep(random.between(100, 1_500));
-      const ids = this.some(random, random.between(1, this.n)).filter((id) => this.cluster.replicas[id]!.ready !== undefined);
+      const ids = this.some(random, random.between(1, this.n)).filter(
+        (id) => this.cluster.replicas[id]!.ready !== undefined,
+      );
       if (ids.length === 0) continue;
       this.note('readers of logs gone', `nobody reads the logs of ${ids.join(',')} any more`);
       for (const id of ids) {
@@ -301,7 +346,10 @@ export class Tormentor {
       this.count('times that storage failed');
     });
     replica.child.once('exit', (code, signal) => {
-      if (!this.killed.has(id) && this.cluster.replicas[id] === replica && !this.over && refusal(replica) === undefined) this.fallen.push(`replica ${id} ended with ${signal ?? `exit code ${code}`}: ${replica.complaint.trim().split('\n').at(-1) ?? ''}`);
+      if (!this.killed.has(id) && this.cluster.replicas[id] === replica && !this.over && refusal(replica) === undefined)
+        this.fallen.push(
+          `replica ${id} ended with ${signal ?? `exit code ${code}`}: ${replica.complaint.trim().split('\n').at(-1) ?? ''}`,
+        );
     });
   }
 

@@ -19,7 +19,14 @@ const log: string[] = [];
 /** A large message is on its way for a while: what comes after it waits for `sent`. */
 const say = (message: FromClient, sent?: () => void): void => void process.send!(message, undefined, {}, sent);
 
-const client = await Client.connect({ cluster, clock, lanes: 1, connectTimeout: 20_000, idle: 'block', logger: lineLogger({ level: 'info', format: 'json', write: (line) => log.push(line) }) });
+const client = await Client.connect({
+  cluster,
+  clock,
+  lanes: 1,
+  connectTimeout: 20_000,
+  idle: 'block',
+  logger: lineLogger({ level: 'info', format: 'json', write: (line) => log.push(line) }),
+});
 const kv = new KvClient(client);
 const recorded = new RecordedKv(() => Number(process.hrtime.bigint()));
 const random = new Random(Number(seed));
@@ -48,7 +55,13 @@ async function run(ms: number): Promise<ClientPhase> {
     } else if (operation.f === 'read') seen = result.value as string | null;
   }
   const after = client.stats();
-  return { latenciesNs, longestPauseNs, commits: after.commits - before.commits, fast: after.fastCommits - before.fastCommits, clock: after.clock };
+  return {
+    latenciesNs,
+    longestPauseNs,
+    commits: after.commits - before.commits,
+    fast: after.fastCommits - before.fastCommits,
+    clock: after.clock,
+  };
 }
 
 /** Keys are the same in all clients in the same period: the clock that they share says which one it is. */
@@ -65,7 +78,10 @@ process.on('message', (message) => {
   const { type, ms } = message as ToClient;
   if (type === 'run') void run(ms).then((phase) => say({ type: 'phase', phase }));
   else {
-    say({ type: 'end', events: recorded.events, unknown, log, clock: client.stats().clock }, () => void client.close().then(() => process.disconnect()));
+    say(
+      { type: 'end', events: recorded.events, unknown, log, clock: client.stats().clock },
+      () => void client.close().then(() => process.disconnect()),
+    );
   }
 });
 process.once('disconnect', () => process.exit());

@@ -17,4 +17,10 @@ export interface ClientPhase {
 export type FromClient =
   | { readonly type: 'ready' }
   | { readonly type: 'phase'; readonly phase: ClientPhase }
-  | { readonly type: 'end'; readonly events: readonly HistoryEvent[]; readonly unknown: number; readonly log: readonly string[]; readonly clock: ClientClockReport };
+  | {
+      readonly type: 'end';
+      readonly events: readonly HistoryEvent[];
+      readonly unknown: number;
+      readonly log: readonly string[];
+      readonly clock: ClientClockReport;
+    };

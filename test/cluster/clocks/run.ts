@@ -56,7 +56,10 @@ class ClientProcess {
     let onExit: ((code: number | null) => void) | undefined;
     const message = await new Promise<FromClient>((resolve, reject) => {
       this.waiting.push(resolve);
-      timer = setTimeout(() => reject(new Error(`a client process did not say "${type}" within ${ANSWER_MS / 1000} s`)), ANSWER_MS);
+      timer = setTimeout(
+        () => reject(new Error(`a client process did not say "${type}" within ${ANSWER_MS / 1000} s`)),
+        ANSWER_MS,
+      );
       onExit = (code) => reject(new Error(`a client process ended with ${code} before it said "${type}"`));
       this.child.once('exit', onExit);
     }).finally(() => {
@@ -92,12 +95,30 @@ export class ClockedCluster {
   }
 
   static async start({ library, directory, replicasNs, clientsNs, seed }: ClockedHosts): Promise<ClockedCluster> {
-    const model = (name: string, offsetNs: number): Model => new Model(join(directory, name), { offsetNs: BigInt(offsetNs), noiseNs: 100n, bracketNs: 500n, gone: 0n });
+    const model = (name: string, offsetNs: number): Model =>
+      new Model(join(directory, name), { offsetNs: BigInt(offsetNs), noiseNs: 100n, bracketNs: 500n, gone: 0n });
     const replicaModels = replicasNs.map((ns, id) => model(`replica-${id}`, ns));
     const clientModels = clientsNs.map((ns, id) => model(`client-${id}`, ns));
     const env = ({ path }: Model): NodeJS.ProcessEnv => standInEnvironment(library, path);
-    const cluster = await LocalCluster.start({ replicas: replicasNs.length, machine: 'kv', transport: 'auto', idle: 'block', durability: 'memory', clock: CLOCK, environment: (id) => env(replicaModels[id]!) });
-    const clients = clientModels.map((own, id) => new ClientProcess(fork(CLIENT, [cluster.clusterFile, CLOCK, `c${id}`, String(seed + id)], { env: env(own), execArgv: [], stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })));
+    const cluster = await LocalCluster.start({
+      replicas: replicasNs.length,
+      machine: 'kv',
+      transport: 'auto',
+      idle: 'block',
+      durability: 'memory',
+      clock: CLOCK,
+      environment: (id) => env(replicaModels[id]!),
+    });
+    const clients = clientModels.map(
+      (own, id) =>
+        new ClientProcess(
+          fork(CLIENT, [cluster.clusterFile, CLOCK, `c${id}`, String(seed + id)], {
+            env: env(own),
+            execArgv: [],
+            stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+          }),
+        ),
+    );
     const started = new ClockedCluster(cluster, clients, replicaModels, clientModels);
     try {
       await Promise.all(clients.map((client) => client.answer('ready')));
@@ -122,7 +143,9 @@ export class ClockedCluster {
     const replicas = await this.replicas();
     const ends = await Promise.all(this.clients.map((client) => client.answer('end', { type: 'end', ms: 0 })));
     // Each client numbers its processes from 0.
-    const events = ends.flatMap((end, id) => end.events.map((event) => ({ ...event, process: event.process * ends.length + id }))).sort((a, b) => a.time - b.time);
+    const events = ends
+      .flatMap((end, id) => end.events.map((event) => ({ ...event, process: event.process * ends.length + id })))
+      .sort((a, b) => a.time - b.time);
     const verdict = checkHistory(events);
     const lines = [...this.logs, ...ends.map(({ log }) => log.join('\n'))];
     return {
@@ -131,7 +154,12 @@ export class ClockedCluster {
       unknown: ends.reduce((sum, end) => sum + end.unknown, 0),
       replicas,
       clients: ends.map(({ clock }) => clock),
-      clockLogs: lines.map((text) => text.split('\n').filter((line) => /"event":"(replica|client)\.clock"/.test(line)).map((line) => JSON.parse(line) as Record<string, unknown>)),
+      clockLogs: lines.map((text) =>
+        text
+          .split('\n')
+          .filter((line) => /"event":"(replica|client)\.clock"/.test(line))
+          .map((line) => JSON.parse(line) as Record<string, unknown>),
+      ),
     };
   }
 

@@ -76,17 +76,48 @@ export class Repair {
   }
 
   /** Keeps a request that has no place in the log now. */
-  remember(timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number, lane: number, request: number, flags: number, source: Uint8Array, offset: number, length: number, from: number): void {
+  remember(
+    timestampHi: number,
+    timestampLo: number,
+    sessionHi: number,
+    sessionLo: number,
+    lane: number,
+    request: number,
+    flags: number,
+    source: Uint8Array,
+    offset: number,
+    length: number,
+    from: number,
+  ): void {
     this.cache.put(timestampHi, timestampLo, sessionHi, sessionLo, lane, request, flags, source, offset, length, from);
   }
 
   /** Takes a request in while the order waits; goes on with the order when it is the one that was missing. */
-  hold(timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number, lane: number, request: number, flags: number, source: Uint8Array, offset: number, length: number, from: number, quiet: boolean): void {
+  hold(
+    timestampHi: number,
+    timestampLo: number,
+    sessionHi: number,
+    sessionLo: number,
+    lane: number,
+    request: number,
+    flags: number,
+    source: Uint8Array,
+    offset: number,
+    length: number,
+    from: number,
+    quiet: boolean,
+  ): void {
     if (this.keptFrom < 0) this.keptFrom = this.cache.end;
     this.remember(timestampHi, timestampLo, sessionHi, sessionLo, lane, request, flags, source, offset, length, from);
     const at = this.recordAt(this.orderBase + 1);
     const { orders } = this;
-    if (readI32(orders, at + 16) === request && readI32(orders, at + 12) === sessionLo && readI32(orders, at + 8) === sessionHi && readU16(orders, at + 20) === lane) this.settle(quiet);
+    if (
+      readI32(orders, at + 16) === request &&
+      readI32(orders, at + 12) === sessionLo &&
+      readI32(orders, at + 8) === sessionHi &&
+      readU16(orders, at + 20) === lane
+    )
+      this.settle(quiet);
   }
 
   /**
@@ -118,7 +149,10 @@ export class Repair {
       if (end <= this.orderEnd) return true;
       const mine = this.recordAt(this.orderEnd) + ENTRY_HEADER_BYTES;
       const meet = chainAt(o, base, this.orderEnd);
-      if (readI32(this.orders, mine) !== readI32(bytes, meet) || readI32(this.orders, mine + 4) !== readI32(bytes, meet + 4)) {
+      if (
+        readI32(this.orders, mine) !== readI32(bytes, meet) ||
+        readI32(this.orders, mine + 4) !== readI32(bytes, meet + 4)
+      ) {
         this.broken = true;
         return false;
       }
@@ -149,7 +183,12 @@ export class Repair {
       if (!log.has(index + 1) || !log.equalsEntry(index + 1, bytes, offset, length)) {
         if (index < state.synced) {
           // It follows an entry of the primary's log, and so does the one that is here and was known to.
-          if (index >= log.baseIndex) this.divergence.impossible(from, `sends an entry ${index + 1} of the primary's log, and another one is known to stand there`, now);
+          if (index >= log.baseIndex)
+            this.divergence.impossible(
+              from,
+              `sends an entry ${index + 1} of the primary's log, and another one is known to stand there`,
+              now,
+            );
           break;
         }
         if (!entryFollows(log, index, bytes, offset)) {
@@ -226,9 +265,14 @@ export class Repair {
     const offset = cache.operationOffset(slot);
     const length = cache.operationLength(slot);
     if (log.compareToLast(timestampHi, timestampLo, sessionHi, sessionLo) <= 0) return this.contradicted();
-    if (!log.append(timestampHi, timestampLo, sessionHi, sessionLo, lane, request, flags, cache.bytes, offset, length)) {
+    if (
+      !log.append(timestampHi, timestampLo, sessionHi, sessionLo, lane, request, flags, cache.bytes, offset, length)
+    ) {
       state.makeRoom();
-      if (!log.append(timestampHi, timestampLo, sessionHi, sessionLo, lane, request, flags, cache.bytes, offset, length)) return this.contradicted();
+      if (
+        !log.append(timestampHi, timestampLo, sessionHi, sessionLo, lane, request, flags, cache.bytes, offset, length)
+      )
+        return this.contradicted();
     }
     if (!this.stands(index)) {
       // Another operation under the same number: nobody has heard of this entry yet.
@@ -263,7 +307,19 @@ export class Repair {
     if (log.lastIndex === index) return;
     if (this.keptFrom < 0) this.keptFrom = cache.end;
     for (let i = index + 1; i <= log.lastIndex; i++) {
-      cache.put(log.timestampHi(i), log.timestampLo(i), log.sessionHi(i), log.sessionLo(i), log.lane(i), log.request(i), log.flags(i), log.bytes, log.operationOffset(i), log.operationLength(i), log.replyTo(i));
+      cache.put(
+        log.timestampHi(i),
+        log.timestampLo(i),
+        log.sessionHi(i),
+        log.sessionLo(i),
+        log.lane(i),
+        log.request(i),
+        log.flags(i),
+        log.bytes,
+        log.operationOffset(i),
+        log.operationLength(i),
+        log.replyTo(i),
+      );
     }
     if (this.quietTo > index) this.quietTo = index;
     state.differed = true;
@@ -279,7 +335,21 @@ export class Repair {
     for (let number = cache.from(this.keptFrom); number < end; number++) {
       const slot = cache.slotOf(number);
       if (slot < 0 || !this.mayGoBack(slot)) continue;
-      if (!log.append(cache.timestampHi[slot]!, cache.timestampLo[slot]!, cache.sessionHi[slot]!, cache.sessionLo[slot]!, cache.lane[slot]!, cache.request[slot]!, cache.flags[slot]!, cache.bytes, cache.operationOffset(slot), cache.operationLength(slot))) break;
+      if (
+        !log.append(
+          cache.timestampHi[slot]!,
+          cache.timestampLo[slot]!,
+          cache.sessionHi[slot]!,
+          cache.sessionLo[slot]!,
+          cache.lane[slot]!,
+          cache.request[slot]!,
+          cache.flags[slot]!,
+          cache.bytes,
+          cache.operationOffset(slot),
+          cache.operationLength(slot),
+        )
+      )
+        break;
       state.appended();
       log.setReplyTo(log.lastIndex, cache.replyTo[slot]!);
       state.counters[Counter.entries_kept]!++;
@@ -299,7 +369,8 @@ export class Repair {
     const sessionLo = cache.sessionLo[slot]!;
     const lane = cache.lane[slot]!;
     const request = cache.request[slot]!;
-    if (state.log.compareToLast(cache.timestampHi[slot]!, cache.timestampLo[slot]!, sessionHi, sessionLo) <= 0) return false;
+    if (state.log.compareToLast(cache.timestampHi[slot]!, cache.timestampLo[slot]!, sessionHi, sessionLo) <= 0)
+      return false;
     const newest = state.tail.find(sessionHi, sessionLo, lane);
     if (newest !== 0 && state.log.request(newest) >= request) return false;
     const session = state.execution.sessions.find(sessionHi, sessionLo);

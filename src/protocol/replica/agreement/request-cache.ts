@@ -84,14 +84,31 @@ export class RequestCache {
   }
 
   /** Keeps a request, in place of an earlier copy of it. One that is longer than the whole arena is not kept. */
-  put(timestampHi: number, timestampLo: number, sessionHi: number, sessionLo: number, lane: number, request: number, flags: number, source: Uint8Array, offset: number, length: number, replyTo: number): void {
+  put(
+    timestampHi: number,
+    timestampLo: number,
+    sessionHi: number,
+    sessionLo: number,
+    lane: number,
+    request: number,
+    flags: number,
+    source: Uint8Array,
+    offset: number,
+    length: number,
+    replyTo: number,
+  ): void {
     const size = this.bytes.length;
     if (length > size) return;
     const known = this.find(sessionHi, sessionLo, lane, request);
     if (known >= 0) this.drop(known);
     let start = this.head;
     if ((start % size) + length > size) start += size - (start % size);
-    while (this.first < this.next && (this.next - this.first === this.capacity || start + length - this.starts[this.first & (this.capacity - 1)]! > size)) this.evict();
+    while (
+      this.first < this.next &&
+      (this.next - this.first === this.capacity ||
+        start + length - this.starts[this.first & (this.capacity - 1)]! > size)
+    )
+      this.evict();
     const slot = this.next & (this.capacity - 1);
     this.next++;
     this.head = start + length;
@@ -130,12 +147,21 @@ export class RequestCache {
     for (let at = this.home(sessionHi, sessionLo, lane, request); ; at = (at + 1) & this.mask) {
       const slot = this.table[at]! - 1;
       if (slot < 0) return at;
-      if (this.request[slot] === request && this.sessionLo[slot] === sessionLo && this.sessionHi[slot] === sessionHi && this.lane[slot] === lane) return at;
+      if (
+        this.request[slot] === request &&
+        this.sessionLo[slot] === sessionLo &&
+        this.sessionHi[slot] === sessionHi &&
+        this.lane[slot] === lane
+      )
+        return at;
     }
   }
 
   private home(sessionHi: number, sessionLo: number, lane: number, request: number): number {
-    const h = Math.imul(sessionHi ^ Math.imul(sessionLo, 0x9e3779b1) ^ Math.imul(lane + 1, 0xc2b2ae35) ^ Math.imul(request, 0x27d4eb2f), 0x85ebca6b);
+    const h = Math.imul(
+      sessionHi ^ Math.imul(sessionLo, 0x9e3779b1) ^ Math.imul(lane + 1, 0xc2b2ae35) ^ Math.imul(request, 0x27d4eb2f),
+      0x85ebca6b,
+    );
     return (h ^ (h >>> 15)) & this.mask;
   }
 

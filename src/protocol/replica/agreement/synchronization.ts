@@ -139,7 +139,8 @@ export class Synchronization {
     const { state } = this;
     let mask = 0;
     if (!state.isPrimary || state.log.lastIndex === 0) return mask;
-    for (let r = 0; r < state.n; r++) if (r !== state.id && state.views.isMember(state.view, r) && this.matched[r] === 0) mask |= 1 << r;
+    for (let r = 0; r < state.n; r++)
+      if (r !== state.id && state.views.isMember(state.view, r) && this.matched[r] === 0) mask |= 1 << r;
     return mask;
   }
 
@@ -147,7 +148,8 @@ export class Synchronization {
   answering(now: Instant): number {
     const { state } = this;
     let mask = 1 << state.id;
-    for (let r = 0; r < state.n; r++) if (now.monotonicUs - this.ackedUs[r]! < state.config.timings.suspectUs) mask |= 1 << r;
+    for (let r = 0; r < state.n; r++)
+      if (now.monotonicUs - this.ackedUs[r]! < state.config.timings.suspectUs) mask |= 1 << r;
     return mask;
   }
 
@@ -180,7 +182,8 @@ export class Synchronization {
     }
     if (now.monotonicUs - this.behindUs >= timings.repairDelayUs) {
       this.behindUs = Infinity;
-      if (state.log.lastIndex < this.behindIndex || state.synced < Math.min(state.log.lastIndex, this.behindIndex)) this.pull(now);
+      if (state.log.lastIndex < this.behindIndex || state.synced < Math.min(state.log.lastIndex, this.behindIndex))
+        this.pull(now);
     }
     if (now.monotonicUs - this.doubtUs >= timings.repairDelayUs) {
       this.doubtUs = Infinity;
@@ -220,7 +223,14 @@ export class Synchronization {
       this.ackedUs[from] = now.monotonicUs;
     }
     const sentUs = this.lag.sentAtUs(sequence);
-    if (!Number.isNaN(sentUs)) state.clocks.heard(from, readI32(bytes, o + SyncAck.at.clock), readI32(bytes, o + SyncAck.at.clock + 4), sentUs, now);
+    if (!Number.isNaN(sentUs))
+      state.clocks.heard(
+        from,
+        readI32(bytes, o + SyncAck.at.clock),
+        readI32(bytes, o + SyncAck.at.clock + 4),
+        sentUs,
+        now,
+      );
     this.lag.heard(from, sequence, now);
     this.needed[from] = readIndex(bytes, o + SyncAck.at.neededIndex);
     if (matched > this.matched[from]!) this.matched[from] = matched;
@@ -232,7 +242,8 @@ export class Synchronization {
   differs(now: Instant): void {
     const { state } = this;
     let agreed = state.log.lastIndex;
-    for (let r = 0; r < state.n; r++) if (r !== state.id && state.views.isMember(state.view, r)) agreed = Math.min(agreed, this.matched[r]!);
+    for (let r = 0; r < state.n; r++)
+      if (r !== state.id && state.views.isMember(state.view, r)) agreed = Math.min(agreed, this.matched[r]!);
     this.orderPush.needed(agreed, now);
   }
 
@@ -254,9 +265,21 @@ export class Synchronization {
     }
     const lastIndex = readIndex(bytes, o + at.lastIndex);
     const committed = readIndex(bytes, o + at.committedIndex);
-    if (committed > lastIndex || this.divergence.contradicts(from, committed, readI32(bytes, o + at.committedChain), readI32(bytes, o + at.committedChain + 4), now)) return;
-    if (log.matches(lastIndex, readI32(bytes, o + at.lastChain), readI32(bytes, o + at.lastChain + 4))) this.repairs.confirm(lastIndex);
-    else if (log.matches(committed, readI32(bytes, o + at.committedChain), readI32(bytes, o + at.committedChain + 4))) this.repairs.confirm(committed);
+    if (
+      committed > lastIndex ||
+      this.divergence.contradicts(
+        from,
+        committed,
+        readI32(bytes, o + at.committedChain),
+        readI32(bytes, o + at.committedChain + 4),
+        now,
+      )
+    )
+      return;
+    if (log.matches(lastIndex, readI32(bytes, o + at.lastChain), readI32(bytes, o + at.lastChain + 4)))
+      this.repairs.confirm(lastIndex);
+    else if (log.matches(committed, readI32(bytes, o + at.committedChain), readI32(bytes, o + at.committedChain + 4)))
+      this.repairs.confirm(committed);
     if (committed > this.heardCommitted) this.heardCommitted = committed;
     state.commitTo(Math.min(this.heardCommitted, state.synced));
 
@@ -276,7 +299,13 @@ export class Synchronization {
   /** The primary's order of what it appended. */
   onOrder(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const { state, repairs } = this;
-    if (readI32(bytes, o + Order.at.view) !== state.view || from !== state.primary || !state.isMember || state.isPrimary) return;
+    if (
+      readI32(bytes, o + Order.at.view) !== state.view ||
+      from !== state.primary ||
+      !state.isMember ||
+      state.isPrimary
+    )
+      return;
     this.orderHeardUs = now.monotonicUs;
     const follows = repairs.take(bytes, o, true);
     state.commitTo(Math.min(this.heardCommitted, state.synced));
@@ -341,9 +370,20 @@ export class Synchronization {
   }
 
   /** A client waits for entry `index` to be here as it is at the primary. */
-  waitFor(index: number, chainHi: number, chainLo: number, sessionHi: number, sessionLo: number, lane: number, request: number, from: number, now: Instant): void {
+  waitFor(
+    index: number,
+    chainHi: number,
+    chainLo: number,
+    sessionHi: number,
+    sessionLo: number,
+    lane: number,
+    request: number,
+    from: number,
+    now: Instant,
+  ): void {
     // When the list is full the client asks again: nothing is lost with its request.
-    if (this.waiting.length < this.state.config.limits.waiting) this.waiting.push({ index, chainHi, chainLo, sessionHi, sessionLo, lane, request, from });
+    if (this.waiting.length < this.state.config.limits.waiting)
+      this.waiting.push({ index, chainHi, chainLo, sessionHi, sessionLo, lane, request, from });
     this.repair(now);
   }
 

@@ -69,9 +69,18 @@ export class BetterView {
   private withoutClock(now: Instant): number {
     const { state, synchronization, clockChanges } = this;
     const { clocks } = state;
-    if (clocks.judge(now)) state.transition(clocks.off === 0 && !clocks.divided ? 'clocks-agree' : 'clock-off', clocks.describe());
-    if ((clocks.off & state.views.memberMask(state.view)) === 0 || clockChanges.sinceUs(now) < CLOCK_PAUSE_US * 4 ** Math.max(0, clockChanges.at(now) - 1)) return -1;
-    const fit = clocks.right & ~this.avoided(now) & synchronization.answering(now) & synchronization.lag.keepingUp(synchronization.matched);
+    if (clocks.judge(now))
+      state.transition(clocks.off === 0 && !clocks.divided ? 'clocks-agree' : 'clock-off', clocks.describe());
+    if (
+      (clocks.off & state.views.memberMask(state.view)) === 0 ||
+      clockChanges.sinceUs(now) < CLOCK_PAUSE_US * 4 ** Math.max(0, clockChanges.at(now) - 1)
+    )
+      return -1;
+    const fit =
+      clocks.right &
+      ~this.avoided(now) &
+      synchronization.answering(now) &
+      synchronization.lag.keepingUp(synchronization.matched);
     this.reason = ViewReason.clock;
     this.why = clocks.describe();
     return state.views.next(state.view, fit, ((fit >>> state.id) & 1) === 1 ? state.id : -1, fit);

@@ -41,7 +41,9 @@ export class Experience {
 
   /** View changes that count now: none after long enough a calm. */
   at(now: Instant): number {
-    return this.level === 0 ? 0 : Math.max(0, this.level - Math.floor((now.monotonicUs - this.changedUs) / (this.calms * CALM_US)));
+    return this.level === 0
+      ? 0
+      : Math.max(0, this.level - Math.floor((now.monotonicUs - this.changedUs) / (this.calms * CALM_US)));
   }
 
   /** µs since the last one. */

@@ -90,14 +90,17 @@ export class MemberLag {
 
   /** When a Sync was sent; NaN when that is not known any more. */
   sentAtUs(sequence: number): number {
-    return sequence > 0 && sequence <= this.sequence && sequence > this.sequence - SYNCS ? this.writtenUs[sequence & (SYNCS - 1)]! : NaN;
+    return sequence > 0 && sequence <= this.sequence && sequence > this.sequence - SYNCS
+      ? this.writtenUs[sequence & (SYNCS - 1)]!
+      : NaN;
   }
 
   /** Replicas that have all that is committed but for what a few Syncs announce, a bit each. */
   keepingUp(matched: Float64Array): number {
     const { state } = this;
     let mask = 1 << state.id;
-    for (let r = 0; r < state.n; r++) if (matched[r]! >= state.committed - SPARE_SYNCS_BEHIND * state.config.timings.syncEntries) mask |= 1 << r;
+    for (let r = 0; r < state.n; r++)
+      if (matched[r]! >= state.committed - SPARE_SYNCS_BEHIND * state.config.timings.syncEntries) mask |= 1 << r;
     return mask;
   }
 
@@ -105,10 +108,13 @@ export class MemberLag {
   heard(replica: number, sequence: number, now: Instant): void {
     if (sequence <= this.answered[replica]! || sequence > this.sequence) return;
     this.answered[replica] = sequence;
-    const us = sequence > this.sequence - SYNCS ? now.monotonicUs - this.sentUs[sequence & (SYNCS - 1)]! : this.lagUs[replica]!;
-    this.lagUs[replica] = this.samples[replica] === 0 ? us : this.lagUs[replica]! + (us - this.lagUs[replica]!) * SMOOTHING;
+    const us =
+      sequence > this.sequence - SYNCS ? now.monotonicUs - this.sentUs[sequence & (SYNCS - 1)]! : this.lagUs[replica]!;
+    this.lagUs[replica] =
+      this.samples[replica] === 0 ? us : this.lagUs[replica]! + (us - this.lagUs[replica]!) * SMOOTHING;
     this.samples[replica]!++;
-    this.prompt[replica] = this.prompt[replica]! + ((us <= this.limitUs ? 1 : 0) - this.prompt[replica]!) * PROMPT_SMOOTHING;
+    this.prompt[replica] =
+      this.prompt[replica]! + ((us <= this.limitUs ? 1 : 0) - this.prompt[replica]!) * PROMPT_SMOOTHING;
   }
 
   /** Lag of a replica now, µs; Infinity when too little is known of it. */
@@ -131,7 +137,8 @@ export class MemberLag {
     this.checkUs = now.monotonicUs + CHECK_INTERVAL_US;
     let spareUs = Infinity;
     for (let r = 0; r < state.n; r++) {
-      if (state.views.isMember(state.view, r) || matched[r]! < state.committed - SPARE_SYNCS_BEHIND * syncEntries) continue;
+      if (state.views.isMember(state.view, r) || matched[r]! < state.committed - SPARE_SYNCS_BEHIND * syncEntries)
+        continue;
       spareUs = Math.min(spareUs, this.of(r, now));
     }
     const limitUs = Math.max(SLOW_FLOOR_US, SLOW_RATIO * spareUs);
@@ -147,7 +154,13 @@ export class MemberLag {
       if (slow && this.slowUs[r] === Infinity) this.slowUs[r] = now.monotonicUs;
       else if (!slow) this.slowUs[r] = Infinity;
       if (slow && now.monotonicUs - this.slowUs[r]! >= afterUs) due = true;
-      else if (member ? !slow : us <= limitUs / SLOW_RATIO + SLOW_FLOOR_US / SLOW_RATIO && matched[r]! >= state.committed - SPARE_SYNCS_BEHIND * syncEntries) mask |= 1 << r;
+      else if (
+        member
+          ? !slow
+          : us <= limitUs / SLOW_RATIO + SLOW_FLOOR_US / SLOW_RATIO &&
+            matched[r]! >= state.committed - SPARE_SYNCS_BEHIND * syncEntries
+      )
+        mask |= 1 << r;
     }
     return due && this.changes.sinceUs(now) >= this.pauseUs(now) ? mask : 0;
   }

@@ -74,7 +74,15 @@ export class Pleas {
     }
     if (complaint === undefined) {
       if (this.complaints.length === COMPLAINTS_MAX) this.forgetOldest();
-      complaint = { client, mask, heardUs: now.monotonicUs, sinceUs: now.monotonicUs, view: state.view, namedUs: new Float64Array(state.n).fill(-Infinity), budget: new Budget(CLIENT_CHANGES, CLIENT_REFILL_US) };
+      complaint = {
+        client,
+        mask,
+        heardUs: now.monotonicUs,
+        sinceUs: now.monotonicUs,
+        view: state.view,
+        namedUs: new Float64Array(state.n).fill(-Infinity),
+        budget: new Budget(CLIENT_CHANGES, CLIENT_REFILL_US),
+      };
       this.complaints.push(complaint);
     }
     if (complaint.view !== state.view) complaint.sinceUs = now.monotonicUs;
@@ -97,7 +105,8 @@ export class Pleas {
     let least = Infinity;
     for (let view = above + 1; view <= above + views.cycle; view++) {
       const members = views.memberMask(view);
-      if ((members & alive) !== members || ((withLog >>> views.primary(view)) & 1) === 0 || !this.relieves(view, now)) continue;
+      if ((members & alive) !== members || ((withLog >>> views.primary(view)) & 1) === 0 || !this.relieves(view, now))
+        continue;
       // Half of one for another primary: the present one stays where that is as good.
       const complaining = this.complaining(view, now) + (views.primary(view) === state.primary ? 0 : 0.5);
       if (complaining >= least) continue;
@@ -121,7 +130,8 @@ export class Pleas {
   /** Replicas that some client did not hear lately: others are preferred where there is a choice. */
   avoided(now: Instant): number {
     let mask = 0;
-    for (const { heardUs, mask: of } of this.complaints) if (now.monotonicUs - heardUs < REMEMBERED_US && this.canServe(of)) mask |= of;
+    for (const { heardUs, mask: of } of this.complaints)
+      if (now.monotonicUs - heardUs < REMEMBERED_US && this.canServe(of)) mask |= of;
     return mask;
   }
 
@@ -134,12 +144,19 @@ export class Pleas {
 
   /** Some client that cannot be served now can in `view`. */
   private relieves(view: number, now: Instant): boolean {
-    return this.complaints.some((complaint) => this.counts(complaint, this.state.view, now) && !this.counts(complaint, view, now));
+    return this.complaints.some(
+      (complaint) => this.counts(complaint, this.state.view, now) && !this.counts(complaint, view, now),
+    );
   }
 
   /** The client cannot be served in `view`, and may still say so. */
   private counts({ heardUs, mask, budget }: Complaint, view: number, now: Instant): boolean {
-    return now.monotonicUs - heardUs < REMEMBERED_US && (mask & this.state.views.memberMask(view)) !== 0 && this.canServe(mask) && budget.has(now);
+    return (
+      now.monotonicUs - heardUs < REMEMBERED_US &&
+      (mask & this.state.views.memberMask(view)) !== 0 &&
+      this.canServe(mask) &&
+      budget.has(now)
+    );
   }
 
   private add(complaint: Complaint, mask: number, now: Instant): void {

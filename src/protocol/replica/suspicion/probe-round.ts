@@ -56,7 +56,12 @@ export class ProbeRound {
 
   take(bytes: Uint8Array, o: number, from: number): void {
     const { at } = ProbeReply;
-    this.answers.set(from, { view: readI32(bytes, o + at.view), status: bytes[o + at.status]!, heardPrimary: bytes[o + at.heardPrimary] === 1, starting: (bytes[o + at.condition]! & ReplicaCondition.starting) !== 0 });
+    this.answers.set(from, {
+      view: readI32(bytes, o + at.view),
+      status: bytes[o + at.status]!,
+      heardPrimary: bytes[o + at.heardPrimary] === 1,
+      starting: (bytes[o + at.condition]! & ReplicaCondition.starting) !== 0,
+    });
   }
 
   tick(now: Instant): void {
@@ -107,7 +112,8 @@ export class ProbeRound {
   /** The highest view that some replica says it works in; −1 when none does. */
   highestNormal(): number {
     let highest = -1;
-    for (const { status, view } of this.answers.values()) if (status === ReplicaStatus.normal) highest = Math.max(highest, view);
+    for (const { status, view } of this.answers.values())
+      if (status === ReplicaStatus.normal) highest = Math.max(highest, view);
     return highest;
   }
 
@@ -129,7 +135,8 @@ export class ProbeRound {
   private goneMembers(): number {
     const { state } = this;
     let mask = 0;
-    for (let r = 0; r < state.n; r++) if (r !== state.id && state.views.isMember(state.view, r) && this.isGone(r)) mask |= 1 << r;
+    for (let r = 0; r < state.n; r++)
+      if (r !== state.id && state.views.isMember(state.view, r) && this.isGone(r)) mask |= 1 << r;
     return mask;
   }
 }

@@ -78,7 +78,8 @@ export class ReplicaClocks {
       this.pendingUs = now.monotonicUs;
     }
     this.right = majority ? agreeing : 0;
-    if (now.monotonicUs - this.pendingUs < SURE_AFTER_US || (off === this.off && divided === this.divided)) return false;
+    if (now.monotonicUs - this.pendingUs < SURE_AFTER_US || (off === this.off && divided === this.divided))
+      return false;
     this.off = off;
     this.divided = divided;
     return true;
@@ -91,14 +92,20 @@ export class ReplicaClocks {
 
   /** For people. */
   describe(): string {
-    const of = (mask: number): number[] => Array.from({ length: this.n }, (_, r) => r).filter((r) => ((mask >>> r) & 1) === 1);
+    const of = (mask: number): number[] =>
+      Array.from({ length: this.n }, (_, r) => r).filter((r) => ((mask >>> r) & 1) === 1);
     if (this.divided) {
       const others = of((1 << this.n) - 1).filter((r) => r !== this.id && !Number.isNaN(this.offsetUs(r)));
       return `no majority of the replicas' clocks agree: against that of replica ${this.id}, ${others.map((r) => `replica ${r} ${this.offsetUs(r) < 0 ? '−' : '+'}${amount(this.offsetUs(r))}`).join(', ')}`;
     }
     if (this.off === 0) return 'the clocks of the replicas agree';
     const reference = of(this.right)[0] ?? this.id;
-    return of(this.off).map((r) => `the clock of replica ${r} is ${difference(this.offsetUs(r) - this.offsetUs(reference))} those of ${of(this.right).join(', ')}`).join('; ');
+    return of(this.off)
+      .map(
+        (r) =>
+          `the clock of replica ${r} is ${difference(this.offsetUs(r) - this.offsetUs(reference))} those of ${of(this.right).join(', ')}`,
+      )
+      .join('; ');
   }
 
   private agreeingWith(replica: number): number {
@@ -118,5 +125,11 @@ function difference(us: number): string {
 
 function amount(us: number): string {
   const s = Math.abs(us) / 1e6;
-  return s >= 7200 ? `${(s / 3600).toFixed(1)} h` : s >= 120 ? `${(s / 60).toFixed(1)} min` : s >= 1 ? `${s.toFixed(1)} s` : `${(s * 1000).toFixed(0)} ms`;
+  return s >= 7200
+    ? `${(s / 3600).toFixed(1)} h`
+    : s >= 120
+      ? `${(s / 60).toFixed(1)} min`
+      : s >= 1
+        ? `${s.toFixed(1)} s`
+        : `${(s * 1000).toFixed(0)} ms`;
 }

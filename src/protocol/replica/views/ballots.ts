@@ -40,7 +40,12 @@ export interface Choice {
 }
 
 /** @param failed replicas that did not deliver their log: they are asked again last */
-export function chooseVote(votes: ReadonlyMap<number, Ballot>, failed: ReadonlySet<number>, views: Views, self: number): Choice {
+export function chooseVote(
+  votes: ReadonlyMap<number, Ballot>,
+  failed: ReadonlySet<number>,
+  views: Views,
+  self: number,
+): Choice {
   let highest = 0;
   let committed = 0;
   let accuser = -1;

@@ -128,11 +128,18 @@ export class Installation {
     this.abandon();
     this.target = target;
     this.progressUs = now.monotonicUs;
-    state.transition('install', `log of view ${target.logView} up to ${target.lastIndex} from replica ${target.source}`);
+    state.transition(
+      'install',
+      `log of view ${target.logView} up to ${target.lastIndex} from replica ${target.source}`,
+    );
     if (state.log.matches(target.lastIndex, target.chainHi, target.chainLo)) {
       for (const claim of target.claims) {
         const { committed } = claim;
-        if (committed >= state.log.baseIndex && !this.agrees(claim, committed, state.log.chainHi(committed), state.log.chainLo(committed), now)) return;
+        if (
+          committed >= state.log.baseIndex &&
+          !this.agrees(claim, committed, state.log.chainHi(committed), state.log.chainLo(committed), now)
+        )
+          return;
       }
       this.restage(target.lastIndex, target.chainHi, target.chainLo);
       this.complete(now);
@@ -162,12 +169,14 @@ export class Installation {
   }
 
   tick(now: Instant): void {
-    if (this.target !== undefined && now.monotonicUs - this.askedUs >= this.state.config.timings.fetchTimeoutUs) this.ask(now);
+    if (this.target !== undefined && now.monotonicUs - this.askedUs >= this.state.config.timings.fetchTimeoutUs)
+      this.ask(now);
   }
 
   /** The source brought nothing for so long that it is given up. It may only be far away: the next one is waited for twice as long. */
   bringsNothing(now: Instant): boolean {
-    if (now.monotonicUs - this.progressUs < SOURCE_TIMEOUTS * 2 ** this.vain * this.state.config.timings.fetchTimeoutUs) return false;
+    if (now.monotonicUs - this.progressUs < SOURCE_TIMEOUTS * 2 ** this.vain * this.state.config.timings.fetchTimeoutUs)
+      return false;
     this.vain = Math.min(this.vain + 1, VAIN_MAX);
     return true;
   }
@@ -176,14 +185,25 @@ export class Installation {
   onChunk(bytes: Uint8Array, o: number, from: number, now: Instant): boolean {
     const { target, state } = this;
     const at = Chunk.at;
-    if (target === undefined || from !== target.source || readI32(bytes, o + at.view) !== target.view || readI32(bytes, o + at.logView) !== target.logView) return false;
+    if (
+      target === undefined ||
+      from !== target.source ||
+      readI32(bytes, o + at.view) !== target.view ||
+      readI32(bytes, o + at.logView) !== target.logView
+    )
+      return false;
     if (this.arriving !== undefined) return true;
     const base = readIndex(bytes, o + at.baseIndex);
     if (base !== this.endIndex) {
-      if (base > this.endIndex && base < target.lastIndex) this.keepAhead(base, bytes, o, Chunk.size + readU16(bytes, o + at.entries));
+      if (base > this.endIndex && base < target.lastIndex)
+        this.keepAhead(base, bytes, o, Chunk.size + readU16(bytes, o + at.entries));
       return true;
     }
-    if (readI32(bytes, o + at.baseChain) !== this.endChainHi || readI32(bytes, o + at.baseChain + 4) !== this.endChainLo) return true;
+    if (
+      readI32(bytes, o + at.baseChain) !== this.endChainHi ||
+      readI32(bytes, o + at.baseChain + 4) !== this.endChainLo
+    )
+      return true;
     let offset = o + Chunk.size;
     const end = offset + readU16(bytes, o + at.entries);
     const before = this.endIndex;
@@ -193,7 +213,11 @@ export class Installation {
       offset += 2;
       if (offset + length > end) break;
       if (!this.isInOrder(bytes, offset)) {
-        this.divergence.impossible(from, `sends an entry ${this.endIndex + 1} whose key is not above the one before it`, now);
+        this.divergence.impossible(
+          from,
+          `sends an entry ${this.endIndex + 1} whose key is not above the one before it`,
+          now,
+        );
         state.transition('install-failed', `entry ${this.endIndex + 1} is not in key order`);
         this.abandon();
         return true;
@@ -203,8 +227,15 @@ export class Installation {
       longest = Math.max(longest, length - ENTRY_HEADER_BYTES);
       offset += length;
     }
-    if (longest > state.log.operationBytes || this.stagedBytes > state.config.limits.logBytes || this.entries.length > state.config.limits.logEntries) {
-      state.transition('install-failed', 'the log to install does not fit this replica: limits differ between replicas');
+    if (
+      longest > state.log.operationBytes ||
+      this.stagedBytes > state.config.limits.logBytes ||
+      this.entries.length > state.config.limits.logEntries
+    ) {
+      state.transition(
+        'install-failed',
+        'the log to install does not fit this replica: limits differ between replicas',
+      );
       this.abandon();
       return true;
     }
@@ -227,14 +258,29 @@ export class Installation {
   onSnapshotOffer(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const at = SnapshotOffer.at;
     // What a snapshot covers is committed.
-    if (this.divergence.contradicts(from, readIndex(bytes, o + at.index), readI32(bytes, o + at.chain), readI32(bytes, o + at.chain + 4), now)) return;
+    if (
+      this.divergence.contradicts(
+        from,
+        readIndex(bytes, o + at.index),
+        readI32(bytes, o + at.chain),
+        readI32(bytes, o + at.chain + 4),
+        now,
+      )
+    )
+      return;
     const index = readIndex(bytes, o + at.index);
     const digestHi = readI32(bytes, o + at.digest);
     const digestLo = readI32(bytes, o + at.digest + 4);
     if (this.timesUnusable(from, { index, digestHi, digestLo }) >= DAMAGED_MAX) return; // it brings nothing, and another source is taken
     if (this.target === undefined) this.startInView(bytes, o, from, now);
     const { target } = this;
-    if (target === undefined || from !== target.source || readI32(bytes, o + at.view) !== target.view || readI32(bytes, o + at.logView) !== target.logView) return;
+    if (
+      target === undefined ||
+      from !== target.source ||
+      readI32(bytes, o + at.view) !== target.view ||
+      readI32(bytes, o + at.logView) !== target.logView
+    )
+      return;
     const length = readI32(bytes, o + at.length);
     const chainHi = readI32(bytes, o + at.chain);
     const chainLo = readI32(bytes, o + at.chain + 4);
@@ -245,9 +291,25 @@ export class Installation {
       if (target.logView !== target.view) return;
       this.target = { ...target, lastIndex: index, chainHi, chainLo, committed: index };
     }
-    if (this.arriving !== undefined && this.arriving.index === index && this.arriving.chainHi === chainHi && this.arriving.chainLo === chainLo && this.arriving.length === length) return;
+    if (
+      this.arriving !== undefined &&
+      this.arriving.index === index &&
+      this.arriving.chainHi === chainHi &&
+      this.arriving.chainLo === chainLo &&
+      this.arriving.length === length
+    )
+      return;
     this.ahead.clear();
-    this.arriving = { index, chainHi, chainLo, digestHi, digestLo, length, bytes: new Uint8Array(Math.min(length, FIRST_SNAPSHOT_BYTES)), received: 0 };
+    this.arriving = {
+      index,
+      chainHi,
+      chainLo,
+      digestHi,
+      digestLo,
+      length,
+      bytes: new Uint8Array(Math.min(length, FIRST_SNAPSHOT_BYTES)),
+      received: 0,
+    };
     this.progressUs = now.monotonicUs;
     this.ask(now);
   }
@@ -257,25 +319,52 @@ export class Installation {
     const { state } = this;
     const at = SnapshotOffer.at;
     const index = readIndex(bytes, o + at.index);
-    if (state.status !== ReplicaStatus.normal || state.isPrimary || readI32(bytes, o + at.view) !== state.view || index <= state.synced) return;
+    if (
+      state.status !== ReplicaStatus.normal ||
+      state.isPrimary ||
+      readI32(bytes, o + at.view) !== state.view ||
+      index <= state.synced
+    )
+      return;
     const chainHi = readI32(bytes, o + at.chain);
     const chainLo = readI32(bytes, o + at.chain + 4);
     // What a snapshot covers is committed, so a log that agrees with it there is the primary's up to there.
     if (state.log.matches(index, chainHi, chainLo)) state.synced = index;
-    else this.start({ view: state.view, logView: state.view, source: from, lastIndex: index, chainHi, chainLo, committed: index, claims: NO_CLAIMS }, now);
+    else
+      this.start(
+        {
+          view: state.view,
+          logView: state.view,
+          source: from,
+          lastIndex: index,
+          chainHi,
+          chainLo,
+          committed: index,
+          claims: NO_CLAIMS,
+        },
+        now,
+      );
   }
 
   onSnapshotChunk(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const { target, arriving, state } = this;
     const at = SnapshotChunk.at;
     if (target === undefined || arriving === undefined || from !== target.source) return;
-    if (readIndex(bytes, o + at.index) !== arriving.index || readI32(bytes, o + at.chain) !== arriving.chainHi || readI32(bytes, o + at.chain + 4) !== arriving.chainLo) return;
+    if (
+      readIndex(bytes, o + at.index) !== arriving.index ||
+      readI32(bytes, o + at.chain) !== arriving.chainHi ||
+      readI32(bytes, o + at.chain + 4) !== arriving.chainLo
+    )
+      return;
     const length = readU16(bytes, o + at.data);
     const offset = readI32(bytes, o + at.offset);
-    if (offset > arriving.received && offset < arriving.length) this.keepAhead(offset, bytes, o, SnapshotChunk.size + length);
+    if (offset > arriving.received && offset < arriving.length)
+      this.keepAhead(offset, bytes, o, SnapshotChunk.size + length);
     if (offset !== arriving.received || arriving.received + length > arriving.length || length === 0) return;
     if (arriving.received + length > arriving.bytes.length) {
-      const larger = new Uint8Array(Math.min(arriving.length, Math.max(2 * arriving.bytes.length, arriving.received + length)));
+      const larger = new Uint8Array(
+        Math.min(arriving.length, Math.max(2 * arriving.bytes.length, arriving.received + length)),
+      );
       larger.set(arriving.bytes);
       arriving.bytes = larger;
     }
@@ -298,7 +387,12 @@ export class Installation {
       return;
     }
     const snapshot = decodeSnapshot(arriving.bytes);
-    if (snapshot === undefined || snapshot.index !== arriving.index || snapshot.chainHi !== arriving.chainHi || snapshot.chainLo !== arriving.chainLo) {
+    if (
+      snapshot === undefined ||
+      snapshot.index !== arriving.index ||
+      snapshot.chainHi !== arriving.chainHi ||
+      snapshot.chainLo !== arriving.chainLo
+    ) {
       this.refuseSnapshot(arriving, from, 'the header is that of another one, or of none', now);
       return;
     }
@@ -341,7 +435,9 @@ export class Installation {
 
   private timesUnusable(from: number, { index, digestHi, digestLo }: Omit<Unusable, 'times'>): number {
     const known = this.unusable.get(from);
-    return known !== undefined && known.index === index && known.digestHi === digestHi && known.digestLo === digestLo ? known.times : 0;
+    return known !== undefined && known.index === index && known.digestHi === digestHi && known.digestLo === digestLo
+      ? known.times
+      : 0;
   }
 
   /** Whether the key of the entry in wire form at `bytes[offset]` is above that of what it is staged behind. */
@@ -370,7 +466,11 @@ export class Installation {
     if (readI32(bytes, o + at.view) !== state.view) return;
     const offset = readI32(bytes, o + at.offset);
     // A newer snapshot took its place: offer that one, the other side starts over.
-    if (readIndex(bytes, o + at.index) !== stable.index || readI32(bytes, o + at.chain) !== stable.chainHi || readI32(bytes, o + at.chain + 4) !== stable.chainLo) {
+    if (
+      readIndex(bytes, o + at.index) !== stable.index ||
+      readI32(bytes, o + at.chain) !== stable.chainHi ||
+      readI32(bytes, o + at.chain + 4) !== stable.chainLo
+    ) {
       this.offerSnapshot(from);
       return;
     }
@@ -401,17 +501,28 @@ export class Installation {
   private ask(now: Instant): void {
     const target = this.target!;
     this.askedUs = now.monotonicUs;
-    if (this.arriving !== undefined) this.sender.snapshotFetch(target.source, target.view, this.arriving.index, this.arriving.chainHi, this.arriving.chainLo, this.arriving.received);
+    if (this.arriving !== undefined)
+      this.sender.snapshotFetch(
+        target.source,
+        target.view,
+        this.arriving.index,
+        this.arriving.chainHi,
+        this.arriving.chainLo,
+        this.arriving.received,
+      );
     else this.sender.fetch(target.source, target.view, target.logView, this.endIndex, this.endChainHi, this.endChainLo);
   }
 
   /** What was claimed of the entry that the staged part ends with holds. Otherwise the staged log is dropped. */
   private claimsHold(now: Instant): boolean {
-    return this.target!.claims.every((claim) => this.agrees(claim, this.endIndex, this.endChainHi, this.endChainLo, now));
+    return this.target!.claims.every((claim) =>
+      this.agrees(claim, this.endIndex, this.endChainHi, this.endChainLo, now),
+    );
   }
 
   private agrees(claim: Claim, index: number, chainHi: number, chainLo: number, now: Instant): boolean {
-    if (claim.committed !== index || (claim.committedChainHi === chainHi && claim.committedChainLo === chainLo)) return true;
+    if (claim.committed !== index || (claim.committedChainHi === chainHi && claim.committedChainLo === chainLo))
+      return true;
     const target = this.target!;
     this.abandon();
     this.refused(target, claim, now);
@@ -445,11 +556,14 @@ export class Installation {
   private contradicting(): string | undefined {
     const { committed, log } = this.state;
     const { lastIndex } = this.target!;
-    if (lastIndex < committed) return `has a log of ${lastIndex} entries for a view in which ${committed} entries have to be: so many are committed here`;
-    if (this.snapshot !== undefined && this.snapshot.index < committed) return `sends the snapshot of ${this.snapshot.index}, and ${committed} entries are committed here`;
+    if (lastIndex < committed)
+      return `has a log of ${lastIndex} entries for a view in which ${committed} entries have to be: so many are committed here`;
+    if (this.snapshot !== undefined && this.snapshot.index < committed)
+      return `sends the snapshot of ${this.snapshot.index}, and ${committed} entries are committed here`;
     for (let i = 0, index = this.baseIndex + 1; index <= committed && i < this.entries.length; i++, index++) {
       const entry = this.entries[i]!;
-      if (log.has(index) && !log.equalsEntry(index, entry, 0, entry.length)) return `sends another entry ${index} than the one that is committed here`;
+      if (log.has(index) && !log.equalsEntry(index, entry, 0, entry.length))
+        return `sends another entry ${index} than the one that is committed here`;
     }
     return undefined;
   }
@@ -461,7 +575,10 @@ export class Installation {
     const { log } = state;
     const target = this.target!;
     const { snapshot, entries } = this;
-    if (state.status === ReplicaStatus.normal && (target.lastIndex <= state.synced || log.matches(target.lastIndex, target.chainHi, target.chainLo))) {
+    if (
+      state.status === ReplicaStatus.normal &&
+      (target.lastIndex <= state.synced || log.matches(target.lastIndex, target.chainHi, target.chainLo))
+    ) {
       // Meanwhile the entries came by themselves.
       state.synced = Math.max(state.synced, target.lastIndex);
       this.abandon();
@@ -498,7 +615,10 @@ export class Installation {
       index++;
     }
     state.truncate(target.lastIndex);
-    invariant(log.matches(target.lastIndex, target.chainHi, target.chainLo), 'the installed log ends with the chain that was asked for');
+    invariant(
+      log.matches(target.lastIndex, target.chainHi, target.chainLo),
+      'the installed log ends with the chain that was asked for',
+    );
     this.abandon();
     this.installed(target, now);
   }

@@ -108,7 +108,14 @@ export class ViewChanges {
     this.jitter = new Jitter(state.config.seed);
     this.better = new BetterView(state, synchronization);
     this.round = new ProbeRound(state);
-    this.installation = new Installation(state, sender, hasher, divergence, (target, now) => this.installed(target, now), (target, claim, now) => this.disagree(target.source, claim.from, claim.committed, now));
+    this.installation = new Installation(
+      state,
+      sender,
+      hasher,
+      divergence,
+      (target, now) => this.installed(target, now),
+      (target, claim, now) => this.disagree(target.source, claim.from, claim.committed, now),
+    );
   }
 
   /** After recovery: nothing is known of the others yet. */
@@ -176,7 +183,13 @@ export class ViewChanges {
   onProbe(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const { state } = this;
     // A primary that is about to be replaced does not say that all is well; one that is alone has to be heard by those that are to begin beside it. Who asks from another view has to know of it: two such primaries would be silent to each other for ever.
-    if (from < state.n && this.synchronization.unheard && !state.alone && readI32(bytes, o + Probe.at.view) === state.view) return;
+    if (
+      from < state.n &&
+      this.synchronization.unheard &&
+      !state.alone &&
+      readI32(bytes, o + Probe.at.view) === state.view
+    )
+      return;
     this.sender.probeReply(from, readI32(bytes, o + Probe.at.nonce), this.heardPrimary(now));
     if (state.status !== ReplicaStatus.normal) this.remember(from);
     // Whoever asks from an older view is told of this one by its primary's Sync.
@@ -219,7 +232,10 @@ export class ViewChanges {
   /** Somebody has been silent for longer than is usual, if not yet for as long as is borne: what a plea may find. */
   private isWorried(now: Instant): boolean {
     const { syncIntervalUs, suspectUs } = this.state.config.timings;
-    return now.monotonicUs - this.silentFromUs() >= Math.max(3 * syncIntervalUs, 2 * this.synchronization.silence.worstUs, (suspectUs * (this.borneTimes - 1)) / 2);
+    return (
+      now.monotonicUs - this.silentFromUs() >=
+      Math.max(3 * syncIntervalUs, 2 * this.synchronization.silence.worstUs, (suspectUs * (this.borneTimes - 1)) / 2)
+    );
   }
 
   /**
@@ -237,8 +253,14 @@ export class ViewChanges {
       if (this.round.allAnswered()) this.decide(now);
       return;
     }
-    if (state.status !== ReplicaStatus.normal || now.monotonicUs - this.round.sentUs < state.config.timings.syncIntervalUs) return;
-    const matters = state.isPrimary ? state.views.isMember(state.view, replica) && synchronization.wasHeard(replica) : replica === state.primary && state.syncHeard > 0;
+    if (
+      state.status !== ReplicaStatus.normal ||
+      now.monotonicUs - this.round.sentUs < state.config.timings.syncIntervalUs
+    )
+      return;
+    const matters = state.isPrimary
+      ? state.views.isMember(state.view, replica) && synchronization.wasHeard(replica)
+      : replica === state.primary && state.syncHeard > 0;
     if (!matters) return;
     this.suspect(now);
     this.hinted = true;
@@ -269,7 +291,16 @@ export class ViewChanges {
     const logView = readI32(bytes, o + at.logView);
     if (logView >= view || committed > lastIndex || this.refused.has(from)) return;
     // Whoever takes something else for committed says nothing that a view could start from. It may stop itself, this replica goes on.
-    if (this.divergence.contradicts(from, committed, readI32(bytes, o + at.committedChain), readI32(bytes, o + at.committedChain + 4), now)) return;
+    if (
+      this.divergence.contradicts(
+        from,
+        committed,
+        readI32(bytes, o + at.committedChain),
+        readI32(bytes, o + at.committedChain + 4),
+        now,
+      )
+    )
+      return;
     this.votes.set(from, readBallot(bytes, o, from));
     this.choose(now);
   }
@@ -292,12 +323,37 @@ export class ViewChanges {
     const lastIndex = readIndex(bytes, o + at.lastIndex);
     const committed = readIndex(bytes, o + at.committedIndex);
     if (committed > lastIndex) return true;
-    if (this.divergence.contradicts(from, committed, readI32(bytes, o + at.committedChain), readI32(bytes, o + at.committedChain + 4), now)) return true;
+    if (
+      this.divergence.contradicts(
+        from,
+        committed,
+        readI32(bytes, o + at.committedChain),
+        readI32(bytes, o + at.committedChain + 4),
+        now,
+      )
+    )
+      return true;
     if (lastIndex < state.committed) {
-      this.divergence.impossible(from, `starts view ${view} with a log of ${lastIndex} entries, and ${state.committed} are committed here`, now);
+      this.divergence.impossible(
+        from,
+        `starts view ${view} with a log of ${lastIndex} entries, and ${state.committed} are committed here`,
+        now,
+      );
       return true;
     }
-    this.installation.start({ view, logView: view, source: this.installation.sourceFor(from), lastIndex, chainHi: readI32(bytes, o + at.lastChain), chainLo: readI32(bytes, o + at.lastChain + 4), committed, claims: [] }, now);
+    this.installation.start(
+      {
+        view,
+        logView: view,
+        source: this.installation.sourceFor(from),
+        lastIndex,
+        chainHi: readI32(bytes, o + at.lastChain),
+        chainLo: readI32(bytes, o + at.lastChain + 4),
+        committed,
+        claims: [],
+      },
+      now,
+    );
     return true;
   }
 
@@ -349,20 +405,42 @@ export class ViewChanges {
     if (this.refused.has(state.id)) return;
     const last = log.lastIndex;
     const { committed } = state;
-    this.votes.set(state.id, { from: state.id, logView: state.logView, lastIndex: last, chainHi: log.chainHi(last), chainLo: log.chainLo(last), committed, committedChainHi: log.chainHi(committed), committedChainLo: log.chainLo(committed) });
+    this.votes.set(state.id, {
+      from: state.id,
+      logView: state.logView,
+      lastIndex: last,
+      chainHi: log.chainHi(last),
+      chainLo: log.chainLo(last),
+      committed,
+      committedChainHi: log.chainHi(committed),
+      committedChainLo: log.chainLo(committed),
+    });
   }
 
   /** The primary of the promised view chooses the starting log, once it has f+1 votes. */
   private choose(now: Instant): void {
     const { state } = this;
-    if (state.status !== ReplicaStatus.viewChange || this.chosen !== undefined || this.votes.size < state.views.f + 1) return;
+    if (state.status !== ReplicaStatus.viewChange || this.chosen !== undefined || this.votes.size < state.views.f + 1)
+      return;
     const { vote, committed, accuser } = chooseVote(this.votes, this.failed, state.views, state.id);
     if (vote.lastIndex < committed) {
       this.disagree(vote.from, accuser, committed, now);
       return;
     }
     this.chosen = vote;
-    this.installation.start({ view: state.view, logView: vote.logView, source: vote.from, lastIndex: vote.lastIndex, chainHi: vote.chainHi, chainLo: vote.chainLo, committed, claims: [...this.votes.values()] }, now);
+    this.installation.start(
+      {
+        view: state.view,
+        logView: vote.logView,
+        source: vote.from,
+        lastIndex: vote.lastIndex,
+        chainHi: vote.chainHi,
+        chainLo: vote.chainLo,
+        committed,
+        claims: [...this.votes.values()],
+      },
+      now,
+    );
   }
 
   /**
@@ -377,7 +455,11 @@ export class ViewChanges {
       this.votes.delete(r);
       this.refused.add(r);
     }
-    this.divergence.impossible(source, `has a log for view ${state.view} that does not hold entry ${index}, which is committed as replica ${accuser} says`, now);
+    this.divergence.impossible(
+      source,
+      `has a log for view ${state.view} that does not hold entry ${index}, which is committed as replica ${accuser} says`,
+      now,
+    );
     this.choose(now);
   }
 
@@ -394,7 +476,12 @@ export class ViewChanges {
     invariant(target.view >= state.view, 'a view that is installed is not below the promised one');
     if (primary) {
       for (const vote of this.votes.values()) {
-        invariant(vote.committed <= log.lastIndex && (vote.committed < log.baseIndex || log.matches(vote.committed, vote.committedChainHi, vote.committedChainLo)), 'the log that starts a view holds every committed entry');
+        invariant(
+          vote.committed <= log.lastIndex &&
+            (vote.committed < log.baseIndex ||
+              log.matches(vote.committed, vote.committedChainHi, vote.committedChainLo)),
+          'the log that starts a view holds every committed entry',
+        );
       }
     }
     state.view = target.view;
@@ -451,7 +538,8 @@ export class ViewChanges {
     if (!state.isPrimary) return this.synchronization.primaryHeardUs;
     let silent = Infinity;
     for (let r = 0; r < state.n; r++) {
-      if (r !== state.id && state.views.isMember(state.view, r) && this.synchronization.ackedUs[r]! < silent) silent = this.synchronization.ackedUs[r]!;
+      if (r !== state.id && state.views.isMember(state.view, r) && this.synchronization.ackedUs[r]! < silent)
+        silent = this.synchronization.ackedUs[r]!;
     }
     return silent;
   }
@@ -465,23 +553,36 @@ export class ViewChanges {
     const rest = this.round.sentUs + syncIntervalUs * Math.min(16, 1 << Math.min(this.probeRounds, 4));
     if (state.status === ReplicaStatus.recovering) due[SUSPECT] = rest;
     else {
-      const since = isNormal ? this.silentFromUs() : Math.max(this.promisedUs, this.installation.target === undefined ? 0 : this.installation.progressUs);
-      due[SUSPECT] = Math.max(since + (isNormal ? Math.max(this.patienceUs * this.borneTimes, this.borneUs()) : this.patienceUs), rest);
+      const since = isNormal
+        ? this.silentFromUs()
+        : Math.max(this.promisedUs, this.installation.target === undefined ? 0 : this.installation.progressUs);
+      due[SUSPECT] = Math.max(
+        since + (isNormal ? Math.max(this.patienceUs * this.borneTimes, this.borneUs()) : this.patienceUs),
+        rest,
+      );
     }
     // To look costs a message each way where the process is not gone.
     const looks = isNormal && !this.probing && !state.isPrimary && state.syncHeard !== 0;
-    due[LOOK] = looks ? Math.max(synchronization.primaryHeardUs + LOOK_AFTER * syncIntervalUs, this.lookedUs + syncIntervalUs) : Infinity;
+    due[LOOK] = looks
+      ? Math.max(synchronization.primaryHeardUs + LOOK_AFTER * syncIntervalUs, this.lookedUs + syncIntervalUs)
+      : Infinity;
   }
 
   /** Silence that is borne in the present view, but for the jitter. */
   private borneUs(): number {
     const { suspectUs } = this.state.config.timings;
-    return Math.min(Math.max(SILENCE_BORNE * this.synchronization.silence.worstUs, suspectUs * this.borneTimes), SUSPECT_MAX * suspectUs);
+    return Math.min(
+      Math.max(SILENCE_BORNE * this.synchronization.silence.worstUs, suspectUs * this.borneTimes),
+      SUSPECT_MAX * suspectUs,
+    );
   }
 
   private windowUs(): number {
     const { probeWindowUs } = this.state.config.timings;
-    return probeWindowUs * Math.min(WINDOW_MAX, Math.max(2 ** this.undecided, this.synchronization.silence.worstUs / 2 / probeWindowUs));
+    return (
+      probeWindowUs *
+      Math.min(WINDOW_MAX, Math.max(2 ** this.undecided, this.synchronization.silence.worstUs / 2 / probeWindowUs))
+    );
   }
 
   /** A replica answers a probe of a round that is over: it was alive all the time. One that a view was asked for without was accused wrongly. */
@@ -492,7 +593,10 @@ export class ViewChanges {
     if (!round.accusedGone) this.synchronization.silence.note(now.monotonicUs - round.accusedSinceUs);
     else {
       round.wasForged(now);
-      this.state.transition('gone-wrongly', `replica ${from} answers, and its host was said to have nobody who listens; such words are not believed for ten minutes`);
+      this.state.transition(
+        'gone-wrongly',
+        `replica ${from} answers, and its host was said to have nobody who listens; such words are not believed for ten minutes`,
+      );
     }
   }
 
@@ -502,19 +606,29 @@ export class ViewChanges {
     if (now.monotonicUs - this.lookedUs < state.config.timings.syncIntervalUs / 4) return;
     this.lookedUs = now.monotonicUs;
     if (!state.isPrimary) this.sender.probe(state.primary, 0);
-    else for (let r = 0; r < state.n; r++) if (r !== state.id && state.views.isMember(state.view, r)) this.sender.probe(r, 0);
+    else
+      for (let r = 0; r < state.n; r++)
+        if (r !== state.id && state.views.isMember(state.view, r)) this.sender.probe(r, 0);
   }
 
   /** A client that waits for a view is told when it starts here. */
   private remember(endpoint: number): void {
-    if (endpoint < this.state.n || this.curiousCount === CURIOUS_MAX || this.curious.subarray(0, this.curiousCount).includes(endpoint)) return;
+    if (
+      endpoint < this.state.n ||
+      this.curiousCount === CURIOUS_MAX ||
+      this.curious.subarray(0, this.curiousCount).includes(endpoint)
+    )
+      return;
     this.curious[this.curiousCount++] = endpoint;
   }
 
   /** How long silence is borne now: drawn anew for each view, so that replicas do not ask for views at the same moment. */
   private draw(): void {
     const { timings } = this.state.config;
-    const base = this.state.status === ReplicaStatus.viewChange ? Math.min(timings.viewChangeUs * 2 ** Math.min(this.attempts, 10), timings.viewChangeMaxUs) : timings.suspectUs;
+    const base =
+      this.state.status === ReplicaStatus.viewChange
+        ? Math.min(timings.viewChangeUs * 2 ** Math.min(this.attempts, 10), timings.viewChangeMaxUs)
+        : timings.suspectUs;
     this.patienceUs = base * (1 + 0.5 * this.jitter.next());
     this.probeRounds = this.undecided = 0;
   }
@@ -552,7 +666,8 @@ export class ViewChanges {
     let lost = mine === ReplicaStatus.recovering ? 1 << state.id : 0;
     for (const [r, answer] of this.round.answers) {
       // One that is starting has lost nothing where there is nothing yet.
-      if (answer.status === ReplicaStatus.recovering && (!answer.starting || state.view > 0 || state.log.lastIndex > 0)) lost |= 1 << r;
+      if (answer.status === ReplicaStatus.recovering && (!answer.starting || state.view > 0 || state.log.lastIndex > 0))
+        lost |= 1 << r;
       if (answer.view === state.view && answer.heardPrimary && r !== state.primary) heard = true;
       if (answer.view > above) {
         above = answer.view;
@@ -563,7 +678,13 @@ export class ViewChanges {
         }
         if (answer.status === ReplicaStatus.normal) this.askAbout(answer.view, now);
       }
-      if (answer.view > state.view && answer.status === ReplicaStatus.normal && answer.heardPrimary && r !== state.views.primary(answer.view)) elsewhere = Math.max(elsewhere, answer.view);
+      if (
+        answer.view > state.view &&
+        answer.status === ReplicaStatus.normal &&
+        answer.heardPrimary &&
+        r !== state.views.primary(answer.view)
+      )
+        elsewhere = Math.max(elsewhere, answer.view);
     }
     state.noteLost(lost, alive);
     if (pleading && mine === ReplicaStatus.normal && above === state.view) {
@@ -576,20 +697,44 @@ export class ViewChanges {
       if (!this.isWorried(now)) return;
     }
     const answerOfPrimary = this.round.answers.get(state.primary);
-    if (mine === ReplicaStatus.normal && !state.isPrimary && answerOfPrimary !== undefined && answerOfPrimary.view === state.view && answerOfPrimary.status === ReplicaStatus.normal) {
+    if (
+      mine === ReplicaStatus.normal &&
+      !state.isPrimary &&
+      answerOfPrimary !== undefined &&
+      answerOfPrimary.view === state.view &&
+      answerOfPrimary.status === ReplicaStatus.normal
+    ) {
       // It lives, and its Sync was lost or is on its way.
       this.synchronization.primaryAnswered(now);
       this.suspicion = this.undecided = 0;
       return;
     }
     // The hint did not come true: no host says that nobody listens there, and silence is borne for as long as without it.
-    if (mine === ReplicaStatus.normal && this.hinted && !this.round.someoneGone() && now.monotonicUs < this.silentFromUs() + this.borneUs()) {
+    if (
+      mine === ReplicaStatus.normal &&
+      this.hinted &&
+      !this.round.someoneGone() &&
+      now.monotonicUs < this.silentFromUs() + this.borneUs()
+    ) {
       if (state.isPrimary) this.membersAnswered(now);
       return;
     }
-    if (mine === ReplicaStatus.normal && !state.isPrimary && heard && !this.round.isGone(state.primary) && (++this.suspicion <= PATIENCE || !state.isMember)) return;
+    if (
+      mine === ReplicaStatus.normal &&
+      !state.isPrimary &&
+      heard &&
+      !this.round.isGone(state.primary) &&
+      (++this.suspicion <= PATIENCE || !state.isMember)
+    )
+      return;
     // Where it is needed, that view's primary misses it. To take everybody out of a view that serves would only move the hole.
-    if (mine !== ReplicaStatus.recovering && elsewhere === above && elsewhere > state.view && (++this.suspicion <= PATIENCE || !state.views.isMember(elsewhere, state.id))) return;
+    if (
+      mine !== ReplicaStatus.recovering &&
+      elsewhere === above &&
+      elsewhere > state.view &&
+      (++this.suspicion <= PATIENCE || !state.views.isMember(elsewhere, state.id))
+    )
+      return;
     if (state.isPrimary && this.membersAnswered(now)) return;
     // A recovering member needs a view above its durable one; a recovering spare only needs to hear of the one that runs.
     if (mine === ReplicaStatus.recovering && (above > state.view || !state.views.isMember(state.view, state.id))) {
@@ -602,7 +747,8 @@ export class ViewChanges {
       return;
     }
     const keep = state.primary;
-    const keepAlive = ((withLog >>> keep) & 1) === 1 && (mine !== ReplicaStatus.viewChange || keep === state.id || this.attempts === 0);
+    const keepAlive =
+      ((withLog >>> keep) & 1) === 1 && (mine !== ReplicaStatus.viewChange || keep === state.id || this.attempts === 0);
     // That clients do not hear a replica, or its clock is off, is no reason to have no view; nor to wait once more for a member that did not come.
     const preferred = alive & ~this.better.avoided(now);
     const absent = this.synchronization.absentMembers();
@@ -613,7 +759,12 @@ export class ViewChanges {
     if (view < 0) view = state.views.next(above, preferred, -1, withLog);
     if (view < 0) view = state.views.next(above, alive, -1, withLog);
     if (view < 0) return;
-    const reason = mine !== ReplicaStatus.normal ? ViewReason.unknown : this.round.someoneGone() ? ViewReason.gone : ViewReason.silence;
+    const reason =
+      mine !== ReplicaStatus.normal
+        ? ViewReason.unknown
+        : this.round.someoneGone()
+          ? ViewReason.gone
+          : ViewReason.silence;
     this.askFor(view, `alive ${maskToString(alive, state.n)}`, reason);
     this.accuse();
     if (mine !== ReplicaStatus.recovering) this.promise(view, 'own suspicion', now, reason);
@@ -624,7 +775,11 @@ export class ViewChanges {
    * for it, so answers count for as long as the longest window.
    */
   private isPleaOpen(now: Instant): boolean {
-    return this.pleaOpen && now.monotonicUs - this.round.sentUs < WINDOW_MAX * this.state.config.timings.probeWindowUs && !this.round.allAnswered();
+    return (
+      this.pleaOpen &&
+      now.monotonicUs - this.round.sentUs < WINDOW_MAX * this.state.config.timings.probeWindowUs &&
+      !this.round.allAnswered()
+    );
   }
 
   /** An answer came after its round, which was for the sake of a client: there may be a view for it now. */
@@ -642,7 +797,13 @@ export class ViewChanges {
     const { state, synchronization } = this;
     const sinceUs = this.silentFromUs();
     let silent = 0;
-    for (let r = 0; r < state.n; r++) if (r !== state.id && state.views.isMember(state.view, r) && (state.isPrimary ? synchronization.ackedUs[r] === sinceUs : r === state.primary)) silent |= 1 << r;
+    for (let r = 0; r < state.n; r++)
+      if (
+        r !== state.id &&
+        state.views.isMember(state.view, r) &&
+        (state.isPrimary ? synchronization.ackedUs[r] === sinceUs : r === state.primary)
+      )
+        silent |= 1 << r;
     this.round.accuse(state.status === ReplicaStatus.normal ? silent : 0, sinceUs);
   }
 
@@ -664,7 +825,8 @@ export class ViewChanges {
     if (synchronization.unheard) return;
     synchronization.unheard = true;
     // One that starts first is alone for a while: nobody lost it.
-    if (synchronization.heardAnyone()) state.transition('unheard', `only ${maskToString(alive, state.n)} answer: no Sync until more do`);
+    if (synchronization.heardAnyone())
+      state.transition('unheard', `only ${maskToString(alive, state.n)} answer: no Sync until more do`);
   }
 
   /** At the primary: the members that were silent did answer; they are alive, if slow. */
@@ -678,7 +840,8 @@ export class ViewChanges {
       if (answer === undefined || answer.view !== state.view || answer.status !== ReplicaStatus.normal) return false;
     }
     for (const r of this.round.answers.keys()) {
-      if (state.views.isMember(state.view, r)) this.synchronization.silence.note(now.monotonicUs - this.synchronization.ackedUs[r]!);
+      if (state.views.isMember(state.view, r))
+        this.synchronization.silence.note(now.monotonicUs - this.synchronization.ackedUs[r]!);
       this.synchronization.ackedUs[r] = now.monotonicUs;
     }
     if (this.synchronization.unheard) {
