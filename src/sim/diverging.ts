@@ -107,7 +107,7 @@ interface MarkedHost {
   readonly id: number;
   /** Undefined until it begins for the first time. */
   readonly probe: { readonly mark: number; readonly nextMark: number; readonly wentWrong: boolean } | undefined;
-  /** It says what its state is: it is not what another replica gave it. */
+  /** It says what its state is: it has one, and not from another replica. */
   readonly hasOwnState: boolean;
 }
 

@@ -148,9 +148,9 @@ export class ReplicaHost implements EventHandler {
     return this.core !== undefined;
   }
 
-  /** True when it says what its state is: it is not what another replica gave it. */
+  /** True when it says what its state is: it has one, and not from another replica. */
   get hasOwnState(): boolean {
-    return this.core !== undefined && !this.core.state.isEcho;
+    return this.core !== undefined && this.core.state.logView >= 0 && !this.core.state.isEcho;
   }
 
   /** True when a restart that keeps the disk would find that a log was installed. */

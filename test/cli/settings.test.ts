@@ -166,7 +166,7 @@ t.test('jitpaxos config explain', async (t) => {
   );
   t.match(
     (await jitpaxos(['replica', '--id', '0', '--suspect-after', '6ms'])).stderr,
-    /^flag-invalid: --suspect-after is less than twice --sync-interval/,
+    /"code":"flag-invalid","error":"--suspect-after is less than twice --sync-interval/,
   );
 });
 

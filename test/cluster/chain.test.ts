@@ -263,7 +263,10 @@ for (const durability of ['os', 'fsync'] as const) {
 
 t.test('a log of before is not taken up under a keyed chain', async (t) => {
   const at = await home(t, { unkeyedChain: true });
-  await (await at.start(0, { durability: 'fsync' })).close();
+  // It writes nothing before it knows that it is new.
+  const first = await Promise.all([0, 1, 2].map((id) => at.start(id, { durability: 'fsync' })));
+  await until('it has begun', () => first[0]!.status().status === 'normal');
+  await Promise.all(first.map((replica) => replica.close()));
   const keys = { ...keysOf(at.file('replica.keys')), chainSecret: '5a'.repeat(16) };
   const error: unknown = await at
     .start(0, { durability: 'fsync', cluster: { ...at.config, chain: 'siphash-2-4' }, keys })
