@@ -12,7 +12,7 @@ import { ClientCore } from '../protocol/client/client-core.js';
 import { DEFAULT_CLIENT_TIMINGS, REQUESTS_PER_LANE_MAX, type ClientTimings } from '../protocol/config.js';
 import type { ClientEvents, Instant } from '../protocol/contract.js';
 import { NO_OWNER, ownedSessionLo } from '../protocol/log/session-owner.js';
-import { ClientSessions } from './client-sessions.js';
+import { ClientSessions } from '../protocol/client/client-sessions.js';
 import { ClockTrust } from './clock-trust.js';
 import { AddressBook } from '../host/address-book.js';
 import { loadCluster, type Cluster, type ClusterConfig } from '../host/cluster-config.js';

@@ -1,12 +1,13 @@
 /**
- * A simulated client process: drives a client core with several lanes, each of which runs one operation after another,
- * gives some of them up, and writes down what it saw.
+ * A simulated client process: drives its sessions, the class that ships, with several lanes, each of which runs one operation after
+ * another, gives some of them up, and writes down what it saw.
  */
+import { ClientSessions } from '../protocol/client/client-sessions.js';
 import type { ClientConfig } from '../protocol/config.js';
 import { Instant, Outcome, type ClientEvents } from '../protocol/contract.js';
 import { InvariantError } from '../protocol/invariant.js';
 import { ownedSessionLo } from '../protocol/log/session-owner.js';
-import { ReplyStatus, Request, typeOf } from '../wire/messages.js';
+import { Request, typeOf } from '../wire/messages.js';
 import { readI32, readU16 } from '../wire/u64.js';
 import type { SimulatedClock } from './clock.js';
 import type { CreateClient, SimulatedClientCore } from './cores.js';
@@ -63,6 +64,8 @@ export interface ClientCounts {
   unknown: number;
   refused: number;
   sessions: number;
+  /** Worn sessions that another one followed. */
+  renewed: number;
   /** Committed operations that began after the faults had ended. */
   fresh: number;
 }
@@ -73,7 +76,9 @@ interface Lane {
   invokedUs: number;
   /** Counts the lane's operations. */
   operation: number;
-  /** Number of the last request that was sent for this lane. */
+  /** Session and number of the last request that was sent for this lane. */
+  sessionHi: number;
+  sessionLo: number;
   request: number;
   /** What is open was begun by the pace, and is followed by nothing. */
   paced: boolean;
@@ -88,22 +93,24 @@ interface HostEvent {
 type Configure = (sessionHi: number, sessionLo: number, nonceHi: number, nonceLo: number, seed: number) => ClientConfig;
 
 export class ClientHost implements EventHandler {
-  readonly counts: ClientCounts = { committed: 0, fast: 0, unknown: 0, refused: 0, sessions: 0, fresh: 0 };
+  readonly counts: ClientCounts = { committed: 0, fast: 0, unknown: 0, refused: 0, sessions: 0, renewed: 0, fresh: 0 };
   readonly outbox: SimulatedOutbox;
-  private core: SimulatedClientCore | undefined;
+  private sessions: ClientSessions<SimulatedClientCore> | undefined;
   private readonly workload: Workload;
   private readonly lanes: Lane[];
   private readonly now = new Instant();
   private sessionHi = 0;
   private sessionLo = 0;
-  private lanesStarted = false;
+  private lanesReady = false;
+  private readonly wakeUs = new Float64Array(1);
   private generation = 0;
   private timerAtUs = Infinity;
   private pausedUntilUs = 0;
   private inbox: Datagram[] = [];
   private stopping = false;
   private healedAtUs = Infinity;
-  private sessionLost = false;
+  /** The cluster gives no session of that many lanes: as a process that tries again. */
+  private refusedLanes = false;
 
   constructor(
     readonly endpoint: number,
@@ -123,6 +130,8 @@ export class ClientHost implements EventHandler {
       item: undefined,
       invokedUs: 0,
       operation: 0,
+      sessionHi: 0,
+      sessionLo: 0,
       request: 0,
       paced: false,
     }));
@@ -142,10 +151,10 @@ export class ClientHost implements EventHandler {
           : `${i}: ${lane.item.f} ${lane.item.quorumRead ? '(quorum) ' : ''}since ${lane.invokedUs}`,
       )
       .filter((text) => text !== '');
-    return `client ${this.endpoint}: ${this.core?.registered === true ? 'registered' : 'not registered'}, ${this.counts.committed} committed, ${this.counts.fresh} of them fresh; open: ${open.length === 0 ? 'none' : open.join(', ')}`;
+    return `client ${this.endpoint}: ${this.sessions?.ready === true ? 'registered' : 'not registered'}, ${this.counts.committed} committed, ${this.counts.fresh} of them fresh; open: ${open.length === 0 ? 'none' : open.join(', ')}`;
   }
 
-  /** The session that it has, or tries to register. */
+  /** The newest session that it has, or tries to register. */
   get session(): readonly [number, number] {
     return [this.sessionHi, this.sessionLo];
   }
@@ -155,29 +164,46 @@ export class ClientHost implements EventHandler {
    * @param anew as a process that knows nothing of an earlier one
    */
   start(anew = false): void {
-    const { random, queue, clock } = this.around;
-    if (anew) this.core = undefined;
+    const before = anew ? undefined : this.sessions?.core;
     for (const lane of this.lanes) this.abandon(lane);
+    this.begins();
+    this.refusedLanes = false;
+    this.sessions = new ClientSessions<SimulatedClientCore>(
+      this.lanes.length,
+      (events, earlier) => this.newCore(events, earlier ?? before),
+      {
+        completed: (lane, outcome, _status, fast) => this.completed(lane, outcome, fast),
+        ready: () => {
+          this.lanesReady = true;
+          for (let lane = 0; lane < this.lanes.length; lane++) this.think(lane);
+        },
+        refusedLanes: () => {
+          this.refusedLanes = true;
+        },
+        lost: () => this.begins(),
+        refused: () => this.begins(),
+        renewed: () => {
+          this.counts.renewed++;
+        },
+      },
+    );
+    this.call((sessions) => sessions.register(this.now));
+  }
+
+  /** What was planned of lanes and timers is void: a session is over, or the process was. */
+  private begins(): void {
     this.generation++;
-    this.counts.sessions++;
-    this.lanesStarted = false;
-    this.sessionLost = false;
+    this.lanesReady = false;
     this.timerAtUs = Infinity;
+  }
+
+  private newCore(events: ClientEvents, earlier: SimulatedClientCore | undefined): SimulatedClientCore {
+    const { random, queue, clock, owned, wire, createClient } = this.around;
+    this.counts.sessions++;
     this.sessionHi = random.next() | 1;
     this.sessionLo = random.next();
-    for (const lane of this.lanes) lane.request = 0;
-    const generation = this.generation;
-    const clientEvents: ClientEvents = {
-      registered: (status) => {
-        // Refused (another client drew the same id, or the cluster's limits are too small): try another.
-        if (generation === this.generation && status !== ReplyStatus.ok) this.sessionLost = true;
-      },
-      completed: (lane, outcome, _status, fast) => {
-        if (generation === this.generation) this.completed(lane, outcome, fast);
-      },
-    };
     const nonceHi = random.next();
-    if (this.around.owned) this.sessionLo = ownedSessionLo(this.sessionLo, this.endpoint);
+    if (owned) this.sessionLo = ownedSessionLo(this.sessionLo, this.endpoint);
     const isOwned = (this.sessionLo & 1) === 0; // both kinds occur: see protocol/log/session-owner.ts
     const config = this.configure(
       this.sessionHi,
@@ -186,10 +212,11 @@ export class ClientHost implements EventHandler {
       random.next(),
       random.next(),
     );
-    this.core = this.around.createClient({ ...config, ...this.core?.succession() }, this.outbox, clientEvents);
+    const core = createClient({ ...config, ...earlier?.succession() }, this.outbox, events);
+    if (earlier?.worn === true) return core; // beside the earlier one, in the same process
     clock.read(queue.nowUs, this.now);
-    this.around.wire.start(this.now);
-    this.call((core) => core.register(this.now));
+    wire.start(this.now);
+    return core;
   }
 
   arrive(datagram: Datagram): void {
@@ -204,9 +231,9 @@ export class ClientHost implements EventHandler {
   /** The host of a replica says that nobody listens there. */
   unreachable(replica: number): void {
     const { queue, clock } = this.around;
-    if (queue.nowUs < this.pausedUntilUs || this.core === undefined) return;
+    if (queue.nowUs < this.pausedUntilUs || this.sessions === undefined) return;
     clock.read(queue.nowUs, this.now);
-    this.call((core) => core.unreachable(replica, this.now));
+    this.call((sessions) => sessions.unreachable(replica, this.now));
   }
 
   pause(forUs: number): void {
@@ -250,8 +277,9 @@ export class ClientHost implements EventHandler {
       if (this.around.queue.nowUs >= this.timerAtUs) this.timerAtUs = Infinity;
       if (this.around.queue.nowUs < this.pausedUntilUs) return;
       this.around.clock.read(this.around.queue.nowUs, this.now);
-      this.call((core) => {
-        if (this.now.monotonicUs >= core.wakeAtUs) core.tick(this.now);
+      this.call((sessions) => {
+        sessions.writeWakeUs(this.wakeUs);
+        if (this.now.monotonicUs >= this.wakeUs[0]!) sessions.tick(this.now);
       });
     } else if (kind === LANE) {
       this.begin(lane);
@@ -261,29 +289,29 @@ export class ClientHost implements EventHandler {
       this.lanes[lane]!.item !== undefined
     ) {
       this.around.clock.read(this.around.queue.nowUs, this.now);
-      this.call((core) => core.cancel(lane, this.now));
+      this.call((sessions) => sessions.cancel(lane));
     }
   }
 
   private resume(): void {
     const { queue, clock } = this.around;
-    if (queue.nowUs < this.pausedUntilUs || this.core === undefined) return;
+    if (queue.nowUs < this.pausedUntilUs || this.sessions === undefined) return;
     const inbox = this.inbox;
     this.inbox = [];
     for (const datagram of inbox) this.receive(datagram);
     clock.read(queue.nowUs, this.now);
-    this.call((core) => core.tick(this.now));
+    this.call((sessions) => sessions.tick(this.now));
   }
 
   private receive(datagram: Datagram): void {
     const { wire, network, events, queue, clock, replicas } = this.around;
-    if (this.core !== undefined) {
+    if (this.sessions !== undefined) {
       clock.read(queue.nowUs, this.now);
-      this.call((core) => {
+      this.call((sessions) => {
         const handle = (bytes: Uint8Array, offset: number, length: number, from: number): void => {
           if (from >= replicas) return;
           events.received(this.endpoint, from, bytes, offset, length);
-          core.receive(bytes, offset, length, from, this.now);
+          sessions.receive(bytes, offset, length, from, this.now);
         };
         wire.read(
           datagram.bytes,
@@ -298,11 +326,28 @@ export class ClientHost implements EventHandler {
     network.release(datagram);
   }
 
-  /** Calls the core, then sends what it wrote and sets its timer. */
-  private call(use: (core: SimulatedClientCore) => void): void {
-    const core = this.core!;
+  /** Calls the sessions, then sends what they wrote and sets their timer. */
+  private call(use: (sessions: ClientSessions<SimulatedClientCore>) => void): void {
+    const sessions = this.sessions!;
+    this.guard(() => use(sessions));
+    this.outbox.flush();
+    this.guard(() => sessions.endTurn(this.now));
+    this.outbox.flush();
+    if (this.refusedLanes) {
+      this.start();
+      return;
+    }
+    const { queue, clock } = this.around;
+    sessions.writeWakeUs(this.wakeUs);
+    const atUs = Math.max(clock.trueUs(this.wakeUs[0]!), queue.nowUs + 1);
+    if (atUs >= this.timerAtUs) return;
+    this.timerAtUs = atUs;
+    queue.schedule(atUs, this, TIMER, this.event(0));
+  }
+
+  private guard(use: () => void): void {
     try {
-      use(core);
+      use();
     } catch (error) {
       if (error instanceof Violation) throw error;
       const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
@@ -312,20 +357,6 @@ export class ClientHost implements EventHandler {
         { cause: error },
       );
     }
-    this.outbox.flush();
-    if (this.sessionLost) {
-      this.start();
-      return;
-    }
-    if (core.registered && !this.lanesStarted) {
-      this.lanesStarted = true;
-      for (let lane = 0; lane < this.lanes.length; lane++) this.think(lane);
-    }
-    const { queue, clock } = this.around;
-    const atUs = Math.max(clock.trueUs(core.wakeAtUs), queue.nowUs + 1);
-    if (atUs >= this.timerAtUs) return;
-    this.timerAtUs = atUs;
-    queue.schedule(atUs, this, TIMER, this.event(0));
   }
 
   private think(lane: number): void {
@@ -337,7 +368,7 @@ export class ClientHost implements EventHandler {
     const { queue, pace } = this.around;
     if (this.stopping) return;
     const idle =
-      this.lanesStarted && queue.nowUs >= this.pausedUntilUs
+      this.lanesReady && queue.nowUs >= this.pausedUntilUs
         ? this.lanes.findIndex((lane) => lane.item === undefined)
         : -1;
     if (idle >= 0) this.begin(idle, true);
@@ -371,9 +402,9 @@ export class ClientHost implements EventHandler {
     clock.read(queue.nowUs, this.now);
     const byDeadline = random.chance(0.5);
     const timeoutUs = impatient && byDeadline ? patienceUs : Infinity;
-    this.call((core) => {
-      if (item.quorumRead) core.read(index, this.workload.bytes, 0, item.length, timeoutUs, this.now);
-      else core.submit(index, this.workload.bytes, 0, item.length, timeoutUs, this.now);
+    this.call((sessions) => {
+      if (item.quorumRead) sessions.read(index, this.workload.bytes, 0, item.length, timeoutUs, this.now);
+      else sessions.submit(index, this.workload.bytes, 0, item.length, timeoutUs, this.now);
     });
     if (impatient && !byDeadline) queue.schedule(queue.nowUs + patienceUs, this, IMPATIENCE, this.event(index));
   }
@@ -391,10 +422,10 @@ export class ClientHost implements EventHandler {
     const time = queue.nowUs * 1000;
     switch (outcome) {
       case Outcome.committed: {
-        const core = this.core!;
-        const seen = this.workload.outcome(item, core.resultBytes(index), core.resultLength(index));
+        const sessions = this.sessions!;
+        const seen = this.workload.outcome(item, sessions.resultBytes(index), sessions.resultLength(index));
         // A quorum read leaves no request in the log, unless it fell back to it.
-        if (!item.quorumRead) events.committed(this.sessionHi, this.sessionLo, index, lane.request);
+        if (!item.quorumRead) events.committed(lane.sessionHi, lane.sessionLo, index, lane.request);
         lane.item = undefined;
         events.record({ process: lane.process, f: item.f, key: item.key, ...seen, time });
         this.counts.committed++;
@@ -408,9 +439,8 @@ export class ClientHost implements EventHandler {
         events.record({ process: lane.process, type: 'fail', f: item.f, key: item.key, value: item.value, time });
         break;
       case Outcome.sessionLost:
+        // Another session follows when the call ends in which this one was lost; its lanes begin again when it is ready.
         this.abandon(lane);
-        // The core is in the middle of a call: it is replaced when that ends.
-        this.sessionLost = true;
         return;
       default:
         this.abandon(lane);
@@ -439,7 +469,11 @@ export class ClientHost implements EventHandler {
   private sent(to: number, bytes: Uint8Array, offset: number, length: number): void {
     if (typeOf(bytes, offset) === Request.type) {
       const lane = this.lanes[readU16(bytes, offset + Request.at.lane)];
-      if (lane !== undefined) lane.request = readI32(bytes, offset + Request.at.request) >>> 0;
+      if (lane !== undefined) {
+        lane.sessionHi = readI32(bytes, offset + Request.at.session);
+        lane.sessionLo = readI32(bytes, offset + Request.at.session + 4);
+        lane.request = readI32(bytes, offset + Request.at.request) >>> 0;
+      }
     }
     this.around.events.sent(this.endpoint, to, bytes, offset, length);
   }

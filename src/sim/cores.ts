@@ -3,6 +3,7 @@
  * in factories that return cores with that rule broken; nothing in the shipped code can be switched off.
  */
 import { ClientCore } from '../protocol/client/client-core.js';
+import type { SessionCore } from '../protocol/client/client-sessions.js';
 import type { ClientConfig, ReplicaConfig } from '../protocol/config.js';
 import type {
   Chain,
@@ -55,22 +56,7 @@ export interface SimulatedReplicaCore {
   readonly state: ReplicaStateView & { readonly isEcho: boolean };
 }
 
-export interface SimulatedClientCore {
-  register(now: Instant): void;
-  readonly registered: boolean;
-  submit(lane: number, bytes: Uint8Array, offset: number, length: number, timeoutUs: number, now: Instant): void;
-  read(lane: number, bytes: Uint8Array, offset: number, length: number, timeoutUs: number, now: Instant): void;
-  cancel(lane: number, now: Instant): void;
-  receive(bytes: Uint8Array, offset: number, length: number, fromReplica: number, now: Instant): void;
-  unreachable(replica: number, now: Instant): void;
-  tick(now: Instant): void;
-  readonly wakeAtUs: number;
-  isIdle(lane: number): boolean;
-  resultBytes(lane: number): Uint8Array;
-  resultLength(lane: number): number;
-  readonly counters: Float64Array;
-  succession(): Pick<ClientConfig, 'afterHi' | 'afterLo' | 'aheadNs'>;
-}
+export type SimulatedClientCore = SessionCore & Pick<ClientCore, 'succession'>;
 
 export type CreateReplica = (
   config: ReplicaConfig,

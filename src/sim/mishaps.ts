@@ -9,6 +9,7 @@ import { Random } from './random.js';
 /** Names for `--faults`, with what they do. Part of the table of docs/simulation.md. */
 export const MISHAPS = {
   stop: 'replicas are stopped cleanly, in the middle of a turn too, and start again',
+  wear: 'lanes have few request numbers in a session: clients go on in another one, again and again',
   diverge: 'at most f replicas apply one operation wrongly: the others must notice',
 } as const;
 
@@ -21,6 +22,14 @@ export interface MishapTargets {
 
 /** Messages that change a log and what is known to be committed of it. A stop in their turn is worth more than in any other. */
 const STOPS_AT = [-1, Sync.type, Chunk.type, Chunk.type, SnapshotChunk.type] as const;
+
+/** Request numbers of a lane in one session where the plan wears sessions; else undefined, and no session is worn in a run. */
+export function drawRequestsPerLane(seed: number, allowed: ReadonlySet<string>): number | undefined {
+  const random = new Random(seed).fork('wear');
+  const wears = random.chance(0.2);
+  const requests = 8 + random.below(57);
+  return wears && allowed.has('wear') ? requests : undefined;
+}
 
 export class MishapDriver implements EventHandler {
   private stopped = false;

@@ -51,7 +51,7 @@ import type { TraceRing, TransitionLog } from './trace.js';
 import { Violation, type InvariantName } from './violation.js';
 import { WireEnd } from './wire-end.js';
 import { describeWorld, distanceUs, drawWorld, livable, type World } from './world.js';
-import { MishapDriver, type MishapTargets } from './mishaps.js';
+import { drawRequestsPerLane, MishapDriver, type MishapTargets } from './mishaps.js';
 import { within } from './plan-in-world.js';
 import { WorldDriver, type WorldTargets } from './world-driver.js';
 import { Enemy } from './enemy.js';
@@ -134,6 +134,7 @@ class Simulation
   private readonly datagramBytes: number;
   private readonly ambush: AmbushDriver | undefined;
   private readonly mishaps: MishapDriver;
+  private readonly requestsPerLane: number | undefined;
   private readonly worldDriver: WorldDriver;
   private readonly diverging: DivergingDriver | undefined;
   private readonly divergingText: string;
@@ -218,6 +219,7 @@ class Simulation
     }
     this.worldDriver = new WorldDriver(this.queue, new Random(seed).fork('world'), this.world, this);
     this.beginnings = new BeginningDriver(this.queue, this.world.firstStarts, this.world.directoryLosses, this);
+    this.requestsPerLane = drawRequestsPerLane(seed, faults);
     this.mishaps = new MishapDriver(this.queue, seed, faults, this.plan.faultIntervalUs, this);
     this.driver = new FaultDriver(this.queue, this.random.fork('faults'), this.plan, this);
     const hasher = new SimulationHasher();
@@ -584,7 +586,13 @@ class Simulation
   /** The plan and the world in one line. */
   private describe(): string {
     const world = describeWorld(this.world, this.replicas);
-    const mishaps = [this.mishaps.describe(), this.divergingText].filter((text) => text !== '').join(', ');
+    const mishaps = [
+      this.mishaps.describe(),
+      this.requestsPerLane === undefined ? '' : `wear ${this.requestsPerLane} requests a lane`,
+      this.divergingText,
+    ]
+      .filter((text) => text !== '')
+      .join(', ');
     return `${describePlan(this.plan)}, chain ${this.chain === undefined ? 'without keys' : 'keyed'}${mishaps === '' ? '' : `; ${mishaps}`}${world === '' ? '' : `; world: ${world}`}`;
   }
 
@@ -664,6 +672,7 @@ class Simulation
       nonceHi,
       nonceLo,
       limits: { operationBytes, resultBytes },
+      ...(this.requestsPerLane === undefined ? {} : { requestsPerLane: this.requestsPerLane }),
       timings: { ...DEFAULT_CLIENT_TIMINGS, ...plan.leads[endpoint - replicas] },
     });
     this.clients.push(
@@ -839,6 +848,7 @@ class Simulation
       held: counter('held'),
       rollbacks: counter('rollbacks'),
       snapshotsInstalled: counter('snapshots_installed'),
+      sessionsRenewed: sum((client) => client.counts.renewed),
       chosen: this.checks.chosenLength,
       enemy: this.enemy?.messages ?? 0,
       astray: this.network.counts.astray,

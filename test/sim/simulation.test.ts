@@ -339,3 +339,20 @@ t.test('docs/simulation.md lists every fault and every invariant, and no other',
   t.same(listed('What is checked'), Object.keys(INVARIANTS));
   t.end();
 });
+
+t.test('sessions are worn: clients go on in others, and every operation happens once', (t) => {
+  let renewed = 0;
+  for (const seed of [1, 2, 3, 4, 5, 6, 7, 8]) {
+    const result = simulate({
+      seed,
+      replicas: 3,
+      faults: new Set<FaultName>(['wear', 'loss', 'duplicate', 'crash', 'pause']),
+    });
+    t.equal(result.failure, undefined, complaint(result));
+    const wears = /wear \d+ requests a lane/.test(result.plan);
+    if (!wears) t.equal(result.totals.sessionsRenewed, 0, `seed ${seed}`);
+    renewed += result.totals.sessionsRenewed;
+  }
+  t.ok(renewed > 10, `${renewed} sessions were renewed`);
+  t.end();
+});

@@ -8,36 +8,60 @@
  *
  * Nothing is allocated for a request: each lane knows the core that it used last.
  */
-import type { ClientCore } from '../protocol/client/client-core.js';
-import { Outcome, type ClientEvents, type Instant } from '../protocol/contract.js';
-import { CLIENT_COUNTER_NAMES } from '../protocol/counters.js';
-import { ReplyStatus } from '../wire/messages.js';
+import type { ClientCore } from './client-core.js';
+import { Outcome, type ClientEvents, type Instant } from '../contract.js';
+import { CLIENT_COUNTER_NAMES } from '../counters.js';
+import { ReplyStatus } from '../../wire/messages.js';
 
-export interface ClientSessionsEvents extends Pick<ClientEvents, 'completed'> {
+/** What is used of a core here. */
+export type SessionCore = Pick<
+  ClientCore,
+  | 'register'
+  | 'registered'
+  | 'submit'
+  | 'read'
+  | 'cancel'
+  | 'receive'
+  | 'unreachable'
+  | 'tick'
+  | 'wakeAtUs'
+  | 'correctClock'
+  | 'isIdle'
+  | 'openLanes'
+  | 'worn'
+  | 'resultBytes'
+  | 'resultLength'
+  | 'counters'
+>;
+
+export interface ClientSessionsEvents<Core extends SessionCore = ClientCore> extends Pick<ClientEvents, 'completed'> {
   /** Lanes may be used (again). Called at the end of a turn. */
   ready(): void;
   /** The cluster does not give a session of that many lanes. */
   refusedLanes(): void;
   /** A session that was registered ended, and another is about to be registered. Called before `completed` says so of its lanes. */
-  lost(session: ClientCore): void;
+  lost(session: Core): void;
   /** A session was not given, so many in a row by now, and another is asked for. */
-  refused(session: ClientCore, inARow: number): void;
+  refused(session: Core, inARow: number): void;
   /** A worn session was followed by another. */
-  renewed(from: ClientCore, to: ClientCore): void;
+  renewed(from: Core, to: Core): void;
 }
 
 /** Makes the core of another session, with an id of its own, from what an earlier one learnt. */
-export type CreateSession = (events: ClientEvents, earlier: ClientCore | undefined) => ClientCore;
+export type CreateSession<Core extends SessionCore = ClientCore> = (
+  events: ClientEvents,
+  earlier: Core | undefined,
+) => Core;
 
-export class ClientSessions {
+export class ClientSessions<Core extends SessionCore = ClientCore> {
   /** Requests begin in this one. */
-  core: ClientCore;
+  core: Core;
   /** A worn one in which requests are open. */
-  private previous: ClientCore | undefined;
+  private previous: Core | undefined;
   /** The one that is to follow, while it is registered. */
-  private next: ClientCore | undefined;
+  private next: Core | undefined;
   /** The core that each lane used last: its request is open there, or its result lies there. A session is worn once in many hours, so what idle lanes keep is little. */
-  private readonly laneCores: ClientCore[];
+  private readonly laneCores: Core[];
   /** Counters of sessions that are over. */
   private readonly pastCounters = new Float64Array(CLIENT_COUNTER_NAMES.length);
   /** Sessions refused one after the other, until one was registered. */
@@ -51,11 +75,11 @@ export class ClientSessions {
 
   constructor(
     lanes: number,
-    private readonly create: CreateSession,
-    private readonly events: ClientSessionsEvents,
+    private readonly create: CreateSession<Core>,
+    private readonly events: ClientSessionsEvents<Core>,
   ) {
     this.core = this.newCore(undefined);
-    this.laneCores = new Array<ClientCore>(lanes).fill(this.core);
+    this.laneCores = new Array<Core>(lanes).fill(this.core);
   }
 
   /** False while no session is registered: nothing may be submitted then. */
@@ -138,7 +162,7 @@ export class ClientSessions {
     this.events.ready();
   }
 
-  private coreFor(lane: number): ClientCore {
+  private coreFor(lane: number): Core {
     const before = this.laneCores[lane]!;
     if (before === this.core) return before; // which says by itself when the lane is not idle
     if (!before.isIdle(lane)) return before;
@@ -146,8 +170,8 @@ export class ClientSessions {
     return this.core;
   }
 
-  private newCore(earlier: ClientCore | undefined): ClientCore {
-    const core: ClientCore = this.create(
+  private newCore(earlier: Core | undefined): Core {
+    const core: Core = this.create(
       {
         registered: (status) => this.onRegistered(core, status),
         completed: (lane, outcome, status, fast) => this.onCompleted(core, lane, outcome, status, fast),
@@ -157,7 +181,7 @@ export class ClientSessions {
     return core;
   }
 
-  private onRegistered(core: ClientCore, status: number): void {
+  private onRegistered(core: Core, status: number): void {
     const isOk = status === ReplyStatus.ok;
     this.refused = isOk ? 0 : this.refused + 1;
     if (core === this.core) {
@@ -172,7 +196,7 @@ export class ClientSessions {
     }
   }
 
-  private onCompleted(core: ClientCore, lane: number, outcome: number, status: number, fast: boolean): void {
+  private onCompleted(core: Core, lane: number, outcome: number, status: number, fast: boolean): void {
     if (outcome === Outcome.sessionLost && core === this.core) {
       this.isOpen = false;
       this.coreEnded = true;
@@ -235,7 +259,7 @@ export class ClientSessions {
     }
   }
 
-  private retire(core: ClientCore): void {
+  private retire(core: Core): void {
     for (let i = 0; i < this.pastCounters.length; i++) this.pastCounters[i]! += core.counters[i]!;
   }
 }

@@ -1,6 +1,6 @@
 // The sessions of one client, one after the other, on the cores: what is worn is followed, what is lost is replaced.
 import t from 'tap';
-import { ClientSessions } from '../../src/client/client-sessions.js';
+import { ClientSessions } from '../../src/protocol/client/client-sessions.js';
 import { CounterMachine } from '../../src/machine/counter.js';
 import { ClientCore } from '../../src/protocol/client/client-core.js';
 import { DEFAULT_CLIENT_TIMINGS } from '../../src/protocol/config.js';
