@@ -67,7 +67,7 @@ await program(
       'cluster-rounds': { kind: 'count', default: '5', min: 1, max: 1000, help: 'rounds of the clusters' },
       svg: { kind: 'text', value: 'FILE', help: 'write a plot of error and bound' },
     },
-    examples: ['npm run bench:clock', 'npm run bench:clock -- --svg docs/clock-error.svg'],
+    examples: ['npm run bench:clock', 'npm run bench:clock -- --svg docs/measurements/clock-error.svg'],
   },
   async ({ hours, rounds, seed, cluster, 'cluster-rounds': clusterRounds, svg }, output) => {
     const results = DEVICES.map((device) =>

@@ -3,7 +3,7 @@
 // The rule: a hot function touches memory only after `Fits` said yes to offset and width against the length that the array
 // has *in this call* (JavaScript may have detached or resized it since the last one), and no argument whatever, NaN,
 // fraction or string, reaches a pointer. Raw Node-API instead of node-addon-api, because its wrapper objects cost
-// a measurable part of calls that take 50 ns in all (docs/decisions/node-addon-api.md).
+// a measurable part of calls that take 50 ns in all (docs/internals/decisions/node-addon-api.md).
 #pragma once
 
 #include <node_api.h>

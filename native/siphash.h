@@ -1,6 +1,6 @@
 // SipHash-2-4, 64 bits: the keyed function that chains the log of a cluster with keys. Written from the description in
 // Aumasson, Bernstein, "SipHash: a fast short-input PRF" (2012), section 2; its test vectors (appendix A) are in
-// test/native/siphash.test.ts. docs/decisions/keyed-chain.md says why this function.
+// test/native/siphash.test.ts. docs/internals/decisions/keyed-chain.md says why this function.
 #pragma once
 
 #include <cstddef>

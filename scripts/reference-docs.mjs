@@ -4,7 +4,7 @@
  *   node scripts/reference-docs.mjs            writes the pages below
  *   node scripts/reference-docs.mjs --check    writes nothing; exit code 1 when a page is not what it would write
  *
- * docs/api.md: from the docstrings of what src/index.ts exports. docs/configuration.md: from the flags of `jitpaxos replica`. docs/metrics.md: from the metrics of a replica and a client.
+ * docs/reference/api.md: from the docstrings of what src/index.ts exports. docs/reference/configuration.md: from the flags of `jitpaxos replica`. docs/reference/metrics.md: from the metrics of a replica and a client.
  * Build first: npm run build. Exit code 2: unknown argument.
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
@@ -23,9 +23,9 @@ if (!existsSync(join(ROOT, 'dist', 'src', 'index.js')))
   end(1, 'not-built: dist/src/ is not there; run `npm run build` first');
 
 const pages = [
-  ['docs/api.md', apiPage()],
-  ['docs/configuration.md', configurationPage()],
-  ['docs/metrics.md', await metricsPage()],
+  ['docs/reference/api.md', apiPage()],
+  ['docs/reference/configuration.md', configurationPage()],
+  ['docs/reference/metrics.md', await metricsPage()],
 ];
 const stale = [];
 for (const [name, text] of pages) {

@@ -49,7 +49,7 @@ const STEPS = [
   {
     name: 'simulation',
     commands: [node('dist/src/cli/main.js', 'sim', '--seed', '1..300', '--replicas', '3,5')],
-    advice: 'the report above names the seed and the command that replays it; docs/simulation.md says how to read it',
+    advice: 'the report above names the seed and the command that replays it; docs/internals/simulation.md says how to read it',
   },
 ];
 

@@ -1,8 +1,8 @@
 /**
- * Writes docs/wire.md from the table that the code itself uses (dist/src/wire/), so that the page cannot say anything else.
+ * Writes docs/reference/wire.md from the table that the code itself uses (dist/src/wire/), so that the page cannot say anything else.
  *
- *   node scripts/wire-docs.mjs            writes docs/wire.md
- *   node scripts/wire-docs.mjs --check    writes nothing; exit code 1 when docs/wire.md is not what it would write
+ *   node scripts/wire-docs.mjs            writes docs/reference/wire.md
+ *   node scripts/wire-docs.mjs --check    writes nothing; exit code 1 when docs/reference/wire.md is not what it would write
  *
  * Offsets, markers, codes and names come from the built modules; what a message is for, from the comment above its table in
  * src/wire/messages.ts. Build first: npm run build. Exit code 2: unknown argument.
@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
-const PAGE = join(ROOT, 'docs', 'wire.md');
+const PAGE = join(ROOT, 'docs', 'reference', 'wire.md');
 const MESSAGES_SOURCE = join(ROOT, 'src', 'wire', 'messages.ts');
 const BUILT = new URL('../dist/src/wire/', import.meta.url);
 
@@ -47,11 +47,11 @@ const { WIRE_VERSION, PREVIOUS_WIRE_VERSION } = await import(new URL('versions.j
 const page = render();
 if (!args.includes('--check')) {
   writeFileSync(PAGE, page);
-  console.log(`wrote docs/wire.md: ${messages.ALL_MESSAGES.length} messages`);
+  console.log(`wrote docs/reference/wire.md: ${messages.ALL_MESSAGES.length} messages`);
 } else if (!existsSync(PAGE) || readFileSync(PAGE, 'utf8') !== page) {
   end(
     1,
-    'docs-stale: docs/wire.md is not what the tables in src/wire/ say; run `npm run build && node scripts/wire-docs.mjs` and commit the result',
+    'docs-stale: docs/reference/wire.md is not what the tables in src/wire/ say; run `npm run build && node scripts/wire-docs.mjs` and commit the result',
   );
 }
 
@@ -74,7 +74,7 @@ function render() {
     '',
     'The mac covers the whole datagram, itself counted as zeros: HMAC-SHA-256 under the key of that id, cut to 128 bits. Under key id 0 it is an XXH3-64',
     'checksum followed by eight zero bytes, which detects damage, not forgery. A process with keys accepts nothing under id 0, one without nothing else. See',
-    '[security.md](security.md).',
+    '[../operate/security.md](../operate/security.md).',
     '',
     'The version byte holds two versions: in its low half the one that the datagram is written in, in its high half the newest one that its sender speaks. So',
     `${[
@@ -93,7 +93,7 @@ function render() {
     '',
     '## Versions',
     '',
-    `A process reads versions ${WIRE_VERSION} and ${PREVIOUS_WIRE_VERSION}, and writes to each other one in the newest that both speak; how it learns which that is, and what may not differ between versions: [decisions/versions.md](decisions/versions.md).`,
+    `A process reads versions ${WIRE_VERSION} and ${PREVIOUS_WIRE_VERSION}, and writes to each other one in the newest that both speak; how it learns which that is, and what may not differ between versions: [../internals/decisions/versions.md](../internals/decisions/versions.md).`,
     'The layouts below are those of version ' +
       WIRE_VERSION +
       (differing().length === 0

@@ -1,7 +1,7 @@
 /**
  * The errors of the library. The rule: `code` names one situation for programs, the message names what is wrong and what
  * to do for people, `retryable` says whether the same call may succeed later without anybody changing anything.
- * docs/errors.md lists every code; a test holds the two together.
+ * docs/reference/errors.md lists every code; a test holds the two together.
  */
 
 /** Who has to act: whoever wrote the call or the configuration, whoever runs the hosts, or we (a bug). */

@@ -96,7 +96,9 @@ t.test('the dashboard', (t) => {
 
 t.test('every alert is explained, and nothing else is', (t) => {
   const rules = alertRules();
-  const documented = [...read('docs/operations.md').matchAll(/^\| `(JitPaxos\w+)` \|/gm)].map((match) => match[1]!);
+  const documented = [...read('docs/operate/operations.md').matchAll(/^\| `(JitPaxos\w+)` \|/gm)].map(
+    (match) => match[1]!,
+  );
   t.same(rules.map(({ alert }) => alert).sort(), documented.sort());
   t.ok(rules.every(({ expr, annotations }) => expr.includes('job="jitpaxos"') && annotations.summary !== ''));
   t.end();

@@ -336,8 +336,8 @@ t.test('no source file is too long, and none is left unfinished', (t) => {
 });
 
 t.test('every error code is documented, and nothing else is', async (t) => {
-  const docs = join(ROOT, 'docs', 'errors.md');
-  t.ok(existsSync(docs), 'docs/errors.md exists');
+  const docs = join(ROOT, 'docs', 'reference', 'errors.md');
+  t.ok(existsSync(docs), 'docs/reference/errors.md exists');
   if (!existsSync(docs)) return;
   const documented = new Set(
     [...readFileSync(docs, 'utf8').matchAll(/^\| `([a-z][a-z-]*)` \|/gm)].map((match) => match[1]!),
@@ -347,12 +347,12 @@ t.test('every error code is documented, and nothing else is', async (t) => {
   t.same(
     [...codes].filter((code) => !documented.has(code)),
     [],
-    'codes without a row `| `code` |` in docs/errors.md',
+    'codes without a row `| `code` |` in docs/reference/errors.md',
   );
   t.same(
     [...documented].filter((code) => !codes.has(code)),
     [],
-    'rows of docs/errors.md for codes that do not exist',
+    'rows of docs/reference/errors.md for codes that do not exist',
   );
 });
 

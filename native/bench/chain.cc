@@ -1,4 +1,4 @@
-// What a link of the chain costs by each function that was considered for it: docs/decisions/keyed-chain.md. Not built with
+// What a link of the chain costs by each function that was considered for it: docs/internals/decisions/keyed-chain.md. Not built with
 // the addon. In a checkout with node_modules:
 //
 //   g++ -std=c++17 -O3 -Wall -Wextra -isystem node_modules/xxhash-addon/xxHash native/bench/chain.cc -lcrypto -o /tmp/chain && /tmp/chain

@@ -1,4 +1,4 @@
-/** docs/configuration.md: every setting of a replica, from the table that parses it. */
+/** docs/reference/configuration.md: every setting of a replica, from the table that parses it. */
 import { REPLICA_SETTINGS } from '../../dist/src/cli/config.js';
 import { standardText } from '../../dist/src/console/flags.js';
 import { CONFIG_SCHEMA, keyOf, variableOf } from '../../dist/src/console/settings.js';

@@ -44,7 +44,7 @@ export const sim = defineCommand(
       'trace-file': {
         kind: 'text',
         value: 'FILE',
-        help: 'write every state transition of a single run, one JSON object a line (docs/simulation.md)',
+        help: 'write every state transition of a single run, one JSON object a line (docs/internals/simulation.md)',
       },
     },
     examples: ['jitpaxos sim --seed 1..1000 --replicas 3,5,7', 'jitpaxos sim --seed 42 --replicas 3 --trace'],

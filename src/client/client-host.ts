@@ -519,7 +519,7 @@ export class ClientHost {
     const say = this.cluster.replicas.flatMap((_, replica) =>
       ((majorityLost >>> replica) & 1) === 1 ? [replica] : [],
     );
-    return `majority-lost: replica${say.length === 1 ? ' ' : 's '}${say.join(', ')} say${say.length === 1 ? 's' : ''} that more logs are lost than the cluster survives, so nothing commits until an operator acts; \`jitpaxos status\` says which, docs/operations.md what can be done`;
+    return `majority-lost: replica${say.length === 1 ? ' ' : 's '}${say.join(', ')} say${say.length === 1 ? 's' : ''} that more logs are lost than the cluster survives, so nothing commits until an operator acts; \`jitpaxos status\` says which, docs/operate/operations.md what can be done`;
   }
 
   /** Undefined, or which replicas are not heard because their cluster file lists another number of them: a sentence without its end. */

@@ -62,7 +62,7 @@ export const CONFIG_FLAG = {
   kind: 'text',
   value: 'FILE',
   standard: 'none',
-  help: 'a file with any of these settings (docs/configuration.md)',
+  help: 'a file with any of these settings (docs/reference/configuration.md)',
 } as const satisfies Flag;
 
 /** All flags of a table as settings. */

@@ -1,7 +1,7 @@
 /**
  * What chains the log of a cluster: the function that its cluster file names, and with keys the secret that is in the replicas'
  * key file and nowhere else. Both are settled when the cluster is set up and never change: log, snapshots and the replicas'
- * agreement stand on them. docs/decisions/keyed-chain.md.
+ * agreement stand on them. docs/internals/decisions/keyed-chain.md.
  */
 import { createHash } from 'node:crypto';
 import { JitPaxosError } from '../errors.js';
@@ -71,4 +71,4 @@ export function chainWarning({ authentication, chain }: ChainChoice): string | u
 }
 
 export const CHAIN_REMEDY =
-  'move to a cluster with a keyed chain by a backup: docs/operations.md, "A keyed chain for an old cluster"';
+  'move to a cluster with a keyed chain by a backup: docs/operate/operations.md, "A keyed chain for an old cluster"';

@@ -4,7 +4,7 @@
  *
  * Two implementations with one interface and identical bytes, as of XXH3 (hash64.ts); both allocate nothing. The one without the
  * addon computes by 32-bit halves and takes about ten times as long. A cluster may mix them. Source: Aumasson, Bernstein,
- * "SipHash: a fast short-input PRF" (2012), section 2. docs/decisions/keyed-chain.md says why this function.
+ * "SipHash: a fast short-input PRF" (2012), section 2. docs/internals/decisions/keyed-chain.md says why this function.
  */
 import { native, type NativeBinding } from './addon.js';
 import { fits, invalidArgument, outOfBounds } from './errors.js';

@@ -121,7 +121,7 @@ export interface ClientTimings {
   readonly retryMaxUs: number;
   /** Nanoseconds added to the clock reading; the lead of an uncontended client is 0. */
   readonly leadNs: number;
-  /** The lead adapts to what is observed, up to this; 0, the default, keeps it at `leadNs`. Members hold requests no longer than this by a clock that is not trusted (docs/decisions/lead.md). */
+  /** The lead adapts to what is observed, up to this; 0, the default, keeps it at `leadNs`. Members hold requests no longer than this by a clock that is not trusted (docs/internals/decisions/lead.md). */
   readonly maxLeadNs: number;
 }
 

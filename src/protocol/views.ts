@@ -3,7 +3,7 @@
  *
  * View numbers enumerate all N·C(N−1, f) pairs of a primary and f fellow members, each exactly once a cycle, the primary
  * changing with every view. Safety holds for any assignment; this one leaves no set of f+1 living replicas without a
- * view of its own, which contiguous arcs of a ring do not (docs/protocol.md). Model: JITViews.tla.
+ * view of its own, which contiguous arcs of a ring do not (docs/internals/protocol.md). Model: JITViews.tla.
  */
 import { invariant } from './invariant.js';
 

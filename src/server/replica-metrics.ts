@@ -1,4 +1,4 @@
-/** A replica as metrics: its status report in Prometheus' terms. docs/metrics.md is written from what this gives. */
+/** A replica as metrics: its status report in Prometheus' terms. docs/reference/metrics.md is written from what this gives. */
 import {
   byLabel,
   counter,

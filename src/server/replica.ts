@@ -78,7 +78,7 @@ export interface ReplicaOptions {
   /**
    * What is on disk when an operation is acknowledged. `os` (default with `data`): the log is written; it survives the process. `fsync`: the
    * log is synced; it survives the host. `memory` (default without `data`): the promises alone; the log is kept by being on
-   * several hosts, and is lost when more than f replicas stop at once. See docs/durability.md.
+   * several hosts, and is lost when more than f replicas stop at once. See docs/operate/durability.md.
    */
   readonly durability?: Durability;
   /** Size of a segment of the log on disk, bytes, 64 KiB to 1 GiB; two of them are allocated from the start on. Default 16 MiB. */
@@ -97,7 +97,7 @@ export interface ReplicaOptions {
   readonly datagramBytes?: number | undefined;
   /**
    * The newest version of the wire that this replica speaks: by default the newest that it knows. The previous one holds it
-   * back while a cluster is being upgraded. See docs/operations.md.
+   * back while a cluster is being upgraded. See docs/operate/operations.md.
    */
   readonly wireVersion?: number | undefined;
   /** See openClock. Default `auto`. */

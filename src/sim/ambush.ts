@@ -4,7 +4,7 @@
  * An ambush is a script. It holds messages of one kind on one link back, waits for a message or a transition of a
  * replica, and then takes somebody down or lets go of what it held. What it waits for and how long it takes is drawn
  * from the seed, so a run with ambushes is replayed like any other. Each script is written after a rule of the protocol
- * that random faults hardly ever put to the test (docs/mutations.md); the last two try whatever comes.
+ * that random faults hardly ever put to the test (docs/internals/mutations.md); the last two try whatever comes.
  */
 import {
   Chunk,

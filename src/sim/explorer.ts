@@ -95,7 +95,7 @@ const LIMITS: Limits = {
 const INCREMENT = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 1);
 /** A host that is not called for longer than a quarter of `suspectUs` counts as stalled; a chosen timeout is no stall. */
 const STEP_US = DEFAULT_TIMINGS.suspectUs / 8;
-/** As the walked configurations were counted (docs/explorer.md): members that differ fetch, and nothing is pushed. */
+/** As the walked configurations were counted (docs/internals/explorer.md): members that differ fetch, and nothing is pushed. */
 const TIMINGS: Timings = { ...DEFAULT_TIMINGS, orderHoldUs: 0, lateRepairUs: 0, slowAfterUs: 0 };
 const WALL_NS = 1_000_000;
 

@@ -13,7 +13,7 @@ import type { Random } from './random.js';
 import { MISHAPS } from './mishaps.js';
 import { WORLD_FAULTS } from './world.js';
 
-/** Names for `--faults`, with what they do. The table of docs/simulation.md. */
+/** Names for `--faults`, with what they do. The table of docs/internals/simulation.md. */
 const FAULTS = {
   loss: 'datagrams are lost',
   duplicate: 'datagrams arrive twice',

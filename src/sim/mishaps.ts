@@ -6,7 +6,7 @@ import { Chunk, SnapshotChunk, Sync } from '../wire/messages.js';
 import type { EventHandler, EventQueue } from './event-queue.js';
 import { Random } from './random.js';
 
-/** Names for `--faults`, with what they do. Part of the table of docs/simulation.md. */
+/** Names for `--faults`, with what they do. Part of the table of docs/internals/simulation.md. */
 export const MISHAPS = {
   stop: 'replicas are stopped cleanly, in the middle of a turn too, and start again',
   wear: 'lanes have few request numbers in a session: clients go on in another one, again and again',

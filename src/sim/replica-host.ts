@@ -379,7 +379,7 @@ export class ReplicaHost implements EventHandler {
     this.setTimer();
   }
 
-  /** False when the replica stopped itself, being in the wrong, as it should: it comes back as docs/operations.md says. */
+  /** False when the replica stopped itself, being in the wrong, as it should: it comes back as docs/operate/operations.md says. */
   private tick(core: SimulatedReplicaCore): boolean {
     try {
       core.tick(this.now);

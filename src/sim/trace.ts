@@ -1,6 +1,6 @@
 /**
  * What a run can leave for eyes and tools: the last few thousand messages and events as aligned lines (`--trace`), and
- * every state transition of every replica as JSON lines (`--trace-file`). docs/simulation.md describes both; the second is
+ * every state transition of every replica as JSON lines (`--trace-file`). docs/internals/simulation.md describes both; the second is
  * a contract with tools outside.
  */
 import { layoutOf, REJECT_REASON_NAMES, Reject, REPLICA_STATUS_NAMES, typeOf } from '../wire/messages.js';

@@ -17,7 +17,7 @@ import { NEVER_SET } from './clock.js';
 import { DATAGRAM_BYTES_MIN } from '../wire/envelope.js';
 import { Random } from './random.js';
 
-/** Names for `--faults`, with what they do. Behind the others in the table of docs/simulation.md. */
+/** Names for `--faults`, with what they do. Behind the others in the table of docs/internals/simulation.md. */
 export const WORLD_FAULTS = {
   distance: 'endpoints are at different distances, 20 µs to 50 ms one way; replicas in one room or two',
   busy: 'one client keeps the cluster busy, up to 20,000 operations/s, while others come and go',

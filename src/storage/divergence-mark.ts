@@ -31,6 +31,6 @@ export function refuseDiverged(directory: string): void {
   const code: ErrorCode = first in ERRORS ? (first as ErrorCode) : 'state-diverged';
   throw new JitPaxosError(
     code,
-    `${path} says: ${rest.join(' ').trim()}. Find out why; then delete everything in ${directory} but the file hard-state, and start the replica again: it fetches log and state from the others (docs/operations.md, "A replica that diverged")`,
+    `${path} says: ${rest.join(' ').trim()}. Find out why; then delete everything in ${directory} but the file hard-state, and start the replica again: it fetches log and state from the others (docs/operate/operations.md, "A replica that diverged")`,
   );
 }

@@ -1,6 +1,6 @@
 /**
  * The formats of what is on disk. The rule: a release reads a format one release before it writes it, so that what it writes
- * can be read by the release before it, and going back one release always works (docs/decisions/versions.md). So `newest` is
+ * can be read by the release before it, and going back one release always works (docs/internals/decisions/versions.md). So `newest` is
  * raised first, and `written` a release later, when `oldest` follows to what the release before wrote.
  */
 import { JitPaxosError } from '../errors.js';

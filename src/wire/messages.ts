@@ -73,7 +73,7 @@ export const ReadReply = defineMessage('ReadReply', 5, {
   result: 'bin16',
 });
 
-/** Primary → all: heartbeat, where its log ends, what is committed. The first of a view starts it (StartView). `sequence` counts the Syncs of the view; 0: no answer to it is timed. `fingerprint`: of what chains the sender's log (docs/security.md), 0 when it does not say. */
+/** Primary → all: heartbeat, where its log ends, what is committed. The first of a view starts it (StartView). `sequence` counts the Syncs of the view; 0: no answer to it is timed. `fingerprint`: of what chains the sender's log (docs/operate/security.md), 0 when it does not say. */
 export const Sync = defineMessage('Sync', 6, {
   view: 'u32',
   sequence: 'u32',

@@ -171,7 +171,7 @@ t.test('jitpaxos config explain', async (t) => {
 });
 
 t.test('every setting is in the documentation', (t) => {
-  const page = readFileSync(new URL('../../../docs/configuration.md', import.meta.url), 'utf8');
+  const page = readFileSync(new URL('../../../docs/reference/configuration.md', import.meta.url), 'utf8');
   for (const name of Object.keys(REPLICA_SETTINGS))
     t.ok(page.includes(`| \`--${name}\` | \`${variableOf(name)}\` |`), name);
   t.end();

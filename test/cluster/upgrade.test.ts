@@ -56,7 +56,7 @@ async function reportOf(cluster: LocalCluster, id: number): Promise<ReplicaStatu
   return (await cluster.replicas[id]!.ask('stats'))?.status as ReplicaStatusReport | undefined;
 }
 
-/** Stops a replica, starts it as another version, and waits until it has a log again: as docs/operations.md says. */
+/** Stops a replica, starts it as another version, and waits until it has a log again: as docs/operate/operations.md says. */
 async function replace(cluster: LocalCluster, id: number, program: ReplicaProgram): Promise<void> {
   await cluster.replicas[id]!.stop();
   await cluster.spawn(id, program).waitReady();

@@ -132,7 +132,7 @@ function theWrongOneStops(t: Test, s: Story, wrong: number, stopped: Map<number,
   t.match(
     error.message,
     new RegExp(
-      `^the state of replica ${wrong} behind entry \\d+, chain [0-9a-f]{16}, has digest [0-9a-f]{16}, and that of replicas .* behind the same log, [0-9a-f]{16}: .*docs/operations.md`,
+      `^the state of replica ${wrong} behind entry \\d+, chain [0-9a-f]{16}, has digest [0-9a-f]{16}, and that of replicas .* behind the same log, [0-9a-f]{16}: .*docs/operate/operations.md`,
     ),
   );
   for (const replica of s.c.replicas) {

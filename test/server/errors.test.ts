@@ -20,15 +20,18 @@ t.test('an error carries the traits of its code', async (t) => {
   t.notOk('cause' in new JitPaxosError('busy', 'x'));
 });
 
-t.test('docs/errors.md says of each code what the table says, and each code is thrown somewhere', async (t) => {
-  const docs = readFileSync(join(ROOT, 'docs', 'errors.md'), 'utf8');
-  const sources = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' })
-    .filter((path) => path.endsWith('.ts') && path !== 'errors.ts')
-    .map((path) => readFileSync(join(ROOT, 'src', path), 'utf8'))
-    .join('\n');
-  for (const code of Object.keys(ERRORS) as ErrorCode[]) {
-    const row = new RegExp(`^\\| \`${code}\` \\| (\\w+) \\| (yes|no) \\|`, 'm').exec(docs);
-    t.same(row?.slice(1), [ERRORS[code].category, ERRORS[code].retryable ? 'yes' : 'no'], code);
-    t.ok(sources.includes(`'${code}'`), `${code} is used`);
-  }
-});
+t.test(
+  'docs/reference/errors.md says of each code what the table says, and each code is thrown somewhere',
+  async (t) => {
+    const docs = readFileSync(join(ROOT, 'docs', 'reference', 'errors.md'), 'utf8');
+    const sources = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' })
+      .filter((path) => path.endsWith('.ts') && path !== 'errors.ts')
+      .map((path) => readFileSync(join(ROOT, 'src', path), 'utf8'))
+      .join('\n');
+    for (const code of Object.keys(ERRORS) as ErrorCode[]) {
+      const row = new RegExp(`^\\| \`${code}\` \\| (\\w+) \\| (yes|no) \\|`, 'm').exec(docs);
+      t.same(row?.slice(1), [ERRORS[code].category, ERRORS[code].retryable ? 'yes' : 'no'], code);
+      t.ok(sources.includes(`'${code}'`), `${code} is used`);
+    }
+  },
+);

@@ -3,7 +3,7 @@
  *
  * Each takes a core as it was made and replaces methods of that one instance, so nothing in the shipped code can be
  * switched off. Private members are reached by their names in brackets, which keeps their types: renaming one breaks the
- * compilation of this file, not silently the mutation. docs/mutations.md says what caught each of them.
+ * compilation of this file, not silently the mutation. docs/internals/mutations.md says what caught each of them.
  */
 import { ClientCore } from '../../src/protocol/client/client-core.js';
 import type { HardState } from '../../src/protocol/contract.js';

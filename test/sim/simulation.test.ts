@@ -329,8 +329,8 @@ t.test('reports: totals add up, failures carry their replay command, parts merge
   t.end();
 });
 
-t.test('docs/simulation.md lists every fault and every invariant, and no other', (t) => {
-  const text = readFileSync(new URL('../../../docs/simulation.md', import.meta.url), 'utf8');
+t.test('docs/internals/simulation.md lists every fault and every invariant, and no other', (t) => {
+  const text = readFileSync(new URL('../../../docs/internals/simulation.md', import.meta.url), 'utf8');
   const listed = (heading: string): string[] => {
     const section = text.slice(text.indexOf(`\n## ${heading}\n`)).split('\n## ', 2)[1]!;
     return [...section.matchAll(/^\| `([a-z-]+)` \|/gm)].map(([, name]) => name!);

@@ -183,11 +183,11 @@ function divergedRemarks(reports: readonly ReplicaStatusReport[]): string[] {
       (others ?? []).map((other) => `replicas ${Math.min(id, other)} and ${Math.max(id, other)}`);
     for (const pair of pairs(diverged?.log))
       found.add(
-        `log-diverged: ${pair} take different entries for committed; docs/operations.md, "A replica that diverged"`,
+        `log-diverged: ${pair} take different entries for committed; docs/operate/operations.md, "A replica that diverged"`,
       );
     for (const pair of pairs(diverged?.state))
       found.add(
-        `state-diverged: ${pair} have different states behind the same log; docs/operations.md, "A replica that diverged"`,
+        `state-diverged: ${pair} have different states behind the same log; docs/operate/operations.md, "A replica that diverged"`,
       );
     for (const pair of pairs(diverged?.limits))
       found.add(`limits-differ: ${pair} have different limits; give all replicas the same cluster file`);

@@ -52,7 +52,7 @@ function checkDevice(device: ClockDevice): Finding {
   if (problem === undefined)
     return ok(check, `${device.path} (${device.clockName}) counts ${epoch!.toUpperCase()} and is sampled by ${method}`);
   const [found, ...advice] = problem.split(': ');
-  return warn(check, found!, advice.length > 0 ? advice.join(': ') : 'see docs/clocks.md, permissions');
+  return warn(check, found!, advice.length > 0 ? advice.join(': ') : 'see docs/operate/clocks.md, permissions');
 }
 
 export function judge(clock: Pick<HostClock, 'source' | 'quality'>): Finding {
@@ -62,7 +62,7 @@ export function judge(clock: Pick<HostClock, 'source' | 'quality'>): Finding {
   return warn(
     'clock quality',
     stated,
-    'answers stay right, but the worse the clock the more commits take a second round trip; run linuxptp or chrony on every host (docs/clocks.md)',
+    'answers stay right, but the worse the clock the more commits take a second round trip; run linuxptp or chrony on every host (docs/operate/clocks.md)',
   );
 }
 

@@ -200,13 +200,13 @@ export async function checkReplicas(
       );
     const [mixed] = wireRemarks(summary.replicas);
     if (mixed !== undefined)
-      findings.push(warn('wire versions', mixed, 'docs/operations.md, "Upgrading one replica at a time"'));
+      findings.push(warn('wire versions', mixed, 'docs/operate/operations.md, "Upgrading one replica at a time"'));
     else if (summary.wireVersion !== undefined)
       findings.push(ok('wire versions', `all that answer speak version ${summary.wireVersion}`));
     for (const remark of logAheadRemarks(answers.flatMap(({ report }) => (report === undefined ? [] : [report]))))
-      findings.push(warn('log and clocks', remark, 'docs/clocks.md, "A clock that was ahead once"'));
+      findings.push(warn('log and clocks', remark, 'docs/operate/clocks.md, "A clock that was ahead once"'));
     const [differs] = chainRemarks(summary.replicas);
-    if (differs !== undefined) findings.push(fail('chain', differs, 'docs/security.md, "The chain"'));
+    if (differs !== undefined) findings.push(fail('chain', differs, 'docs/operate/security.md, "The chain"'));
     const reports = answers.flatMap(({ report }) => (report === undefined ? [] : [report]));
     const [apart] = clocksApart(reports);
     if (apart !== undefined)
@@ -226,7 +226,7 @@ export async function checkReplicas(
     if (summary.available) findings.push(ok('quorum', `view ${summary.view}, replicas ${summary.members.join(', ')}`));
     else if (summary.answered === 0) findings.push(warn('quorum', 'no replica answers', 'start the replicas'));
     else if (summary.majorityLost !== undefined)
-      findings.push(fail('quorum', summary.remarks[0]!, 'docs/operations.md, "majority-lost"'));
+      findings.push(fail('quorum', summary.remarks[0]!, 'docs/operate/operations.md, "majority-lost"'));
     else
       findings.push(
         fail(
@@ -304,5 +304,5 @@ function measureSync(file: string): number {
 function splitMessage(error: unknown): [found: string, advice: string] {
   const message = error instanceof Error ? error.message : String(error);
   const at = message.lastIndexOf('; ');
-  return at < 0 ? [message, 'see docs/errors.md'] : [message.slice(0, at), message.slice(at + 2)];
+  return at < 0 ? [message, 'see docs/reference/errors.md'] : [message.slice(0, at), message.slice(at + 2)];
 }

@@ -9,7 +9,7 @@ import { keyFollows, type Log } from './log.js';
 import { sessionsFault, type SessionBounds, type SessionTable } from './sessions.js';
 import { invariant } from '../invariant.js';
 
-/** All replicas of a cluster have to write the same one: see docs/decisions/versions.md before raising it. */
+/** All replicas of a cluster have to write the same one: see docs/internals/decisions/versions.md before raising it. */
 export const SNAPSHOT_FORMAT = { oldest: 1, newest: 1, written: 1 } as const;
 const HEADER_BYTES = 40;
 /** Offset of the key in the header, as in an entry. */

@@ -56,7 +56,7 @@ const ANSWER_US = 1_000_000;
 /** Sync intervals for which a replica that is in the wrong waits for what it said to leave. */
 const WAITS_MAX = 20;
 
-const NEXT = 'the others go on; docs/operations.md, "A replica that diverged", says how to bring it back';
+const NEXT = 'the others go on; docs/operate/operations.md, "A replica that diverged", says how to bring it back';
 
 /** What a replica said of one index. Index 0: its limits. */
 interface Said {

@@ -15,7 +15,7 @@
  *   anything. Whatever view it acknowledged in had the promises of f+1 replicas, so of any f+1 that remember theirs one
  *   says so: above the highest view that f+1 say, none can be that it acknowledged in. It leaps further above, by more views than can have been
  *   asked for without any of those hearing of one, makes that its durable view, and from there on it is a replica that lost its log
- *   (rule R1): it acknowledges only in a view above, and votes once it has installed a log. The argument is in docs/protocol.md.
+ *   (rule R1): it acknowledges only in a view above, and votes once it has installed a log. The argument is in docs/internals/protocol.md.
  *
  * Everybody remembers, durably, the highest incarnation of each other replica that it heard of, and says it in answer to a
  * Probe. One that learns that others remember more of it than it knows of itself, because its directory is an old copy or because nobody

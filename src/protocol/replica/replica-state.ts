@@ -287,7 +287,7 @@ export class ReplicaState implements PersistBatch {
     if (before !== 0 || this.lostLogs === 0) return;
     this.transition(
       'majority-lost',
-      `${lostCount} of ${this.n} replicas lost their logs at once, more than the ${this.views.f} that this cluster survives: it stays stopped unless one of them returns with its log; see docs/operations.md`,
+      `${lostCount} of ${this.n} replicas lost their logs at once, more than the ${this.views.f} that this cluster survives: it stays stopped unless one of them returns with its log; see docs/operate/operations.md`,
     );
   }
 
