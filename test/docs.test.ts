@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const ROOMS = ['start', 'operate', 'reference', 'internals', 'measurements'];
+const README_WORDS_MAX = 900;
 const SKIPPED = new Set(['node_modules', 'dist', 'build', '.git', '.tap']);
 /** A page of another project. */
 const FOREIGN = new Set(['docs/PROTOCOL.md']);
@@ -105,5 +106,13 @@ t.test('what the source names below docs/ exists, and so does the heading that i
   }
   t.same(wrong, []);
   t.ok(count > 50, `${count} mentions were followed`);
+  t.end();
+});
+
+t.test(`the README has at most ${README_WORDS_MAX} words`, (t) => {
+  const words = read('README.md')
+    .split(/\s+/)
+    .filter((word) => /[\p{L}\p{N}]/u.test(word));
+  t.ok(words.length > 300 && words.length <= README_WORDS_MAX, `${words.length} words`);
   t.end();
 });

@@ -45,15 +45,15 @@ t.test('the package has the examples, and everything that the docs point to', as
   t.same(missing, []);
 });
 
-t.test("the types stand alone, and the README's programs have no type errors", async (t) => {
+t.test('the types stand alone, and the programs of the docs have no type errors', async (t) => {
   const path = directory(t);
   mkdirSync(join(path, 'node_modules'));
   symlinkSync(ROOT, join(path, 'node_modules', 'jitpaxos'));
-  const programs = [...read('README.md').matchAll(/```(?:js|ts)\n([^]*?)```/g)].map(([, text]) => text!);
+  const programs = [...read('docs/start/library.md').matchAll(/```(?:js|ts)\n([^]*?)```/g)].map(([, text]) => text!);
   t.equal(programs.length, 2);
   programs.forEach((text, i) =>
     writeFileSync(
-      join(path, `readme${i}.ts`),
+      join(path, `program${i}.ts`),
       `declare const console: { log(text: unknown): void };\n${text}export {};\n`,
     ),
   );
