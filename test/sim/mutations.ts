@@ -619,11 +619,9 @@ function acknowledgeAfterPromise(core: ReplicaCore): void {
       onRequest.call(requests, bytes, o, from, owner, now, released);
       return;
     }
-    state.view = old;
-    state.status = ReplicaStatus.normal;
+    force(state, { view: old, status: ReplicaStatus.normal });
     onRequest.call(requests, bytes, o, from, owner, now, released);
-    state.view = view;
-    state.status = ReplicaStatus.viewChange;
+    force(state, { view, status: ReplicaStatus.viewChange });
   };
 }
 
@@ -739,6 +737,28 @@ function restampWithEqualKey(core: ReplicaCore): void {
   };
 }
 
+/** Writes what only verbs of the state may change, without what they check. */
+export function force(
+  state: ReplicaCore['state'],
+  to: { readonly view?: number; readonly status?: number; readonly logView?: number; readonly incarnation?: number },
+): void {
+  state['presentView'] = to.view ?? state.view;
+  state['presentStatus'] = to.status ?? state.status;
+  state['presentLogView'] = to.logView ?? state.logView;
+  state['presentIncarnation'] = to.incarnation ?? state.incarnation;
+  state['takeRole']();
+}
+
+/** Runs `before` whenever a view is installed, so that what the verb checks holds. */
+function installUnasked(core: ReplicaCore, before: (view: number) => void): void {
+  const { state } = core;
+  const install = state.install;
+  state.install = (view) => {
+    before(view);
+    install.call(state, view);
+  };
+}
+
 type Ballot = NonNullable<ReplicaCore['viewChanges']['chosen']>;
 
 /** Replaces the choice of the log. Nothing else of the view change is touched; what votes say of commits is left out, so that no invariant of the core notices first. */
@@ -835,6 +855,7 @@ function twoStarts(core: ReplicaCore): void {
   /** The logView of the log that the present view was started from. */
   let startedFrom = -1;
   const start = viewChanges.installation.start;
+  installUnasked(core, () => force(state, { logView: NO_LOG }));
   viewChanges.installation.start = (target, now) => {
     if (state.views.primary(target.view) === state.id) startedFrom = target.logView;
     start.call(viewChanges.installation, target, now);
@@ -851,7 +872,7 @@ function twoStarts(core: ReplicaCore): void {
       return;
     }
     restarted.add(`${view},${from}`);
-    state.status = ReplicaStatus.viewChange;
+    force(state, { status: ReplicaStatus.viewChange });
     viewChanges.installation.start(
       {
         view,
@@ -971,8 +992,7 @@ function voteWithLostLog(core: ReplicaCore): void {
   afterRecovery(core, (found) => (logView = Math.max(found, 0)));
   viewChanges['promise'] = (view, why, now) => {
     if (state.status === ReplicaStatus.recovering) {
-      state.status = ReplicaStatus.viewChange;
-      state.logView = logView;
+      force(state, { status: ReplicaStatus.viewChange, logView });
     }
     promise.call(viewChanges, view, why, now);
   };
@@ -996,13 +1016,15 @@ function acknowledgeWithLostLog(core: ReplicaCore): void {
   const viewChanges = core['viewChanges'];
   const onSync = viewChanges.onSync;
   const { views } = state;
+  installUnasked(core, (view) => {
+    if (state.status === ReplicaStatus.recovering) force(state, { view: view - 1 });
+  });
   viewChanges.onSync = (bytes, o, from, now) => {
     if (state.status !== ReplicaStatus.recovering) return onSync.call(viewChanges, bytes, o, from, now);
     views.isMember = () => false;
     const done = onSync.call(viewChanges, bytes, o, from, now);
     Reflect.deleteProperty(views, 'isMember');
-    const { view } = state;
-    state.view = view; // which settles its role anew
+    force(state, {}); // which settles its role anew
     return done;
   };
 }

@@ -87,14 +87,8 @@ export class ReplicaState implements PersistBatch {
   isPrimary = false;
   /** A member of the present view's quorum that may acknowledge in it. */
   isMember = false;
-  /** View whose starting log was installed last. Durable. */
-  logView = 0;
-  /** How often this replica was started. Durable. */
-  incarnation = 0;
   /** See HardState. Durable with the log. */
   isEcho = false;
-  /** The log up to here is known to equal the primary's in this view. */
-  synced = 0;
   /** Entries up to here are committed, as far as this replica knows. */
   committed = 0;
   /** Index up to which some other replica that was heard lately has the log; what is behind may still be asked for. */
@@ -125,7 +119,10 @@ export class ReplicaState implements PersistBatch {
   lives: readonly number[];
 
   private presentView = 0;
+  private presentLogView = 0;
+  private presentIncarnation = 0;
   private presentStatus: number = ReplicaStatus.normal;
+  private presentSynced = 0;
   private readonly entryTargets = new LastView();
   private dirtyFrom = Infinity;
   private persistedBase = 0;
@@ -168,9 +165,14 @@ export class ReplicaState implements PersistBatch {
     return this.presentView;
   }
 
-  set view(view: number) {
-    this.presentView = view;
-    this.takeRole();
+  /** View whose starting log was installed last. Durable. */
+  get logView(): number {
+    return this.presentLogView;
+  }
+
+  /** How often this replica was started. Durable. */
+  get incarnation(): number {
+    return this.presentIncarnation;
   }
 
   /** ReplicaStatus. */
@@ -178,9 +180,9 @@ export class ReplicaState implements PersistBatch {
     return this.presentStatus;
   }
 
-  set status(status: number) {
-    this.presentStatus = status;
-    this.takeRole();
+  /** The log up to here is known to equal the primary's in this view. */
+  get synced(): number {
+    return this.presentSynced;
   }
 
   get executed(): number {
@@ -197,25 +199,24 @@ export class ReplicaState implements PersistBatch {
     if (hardState === undefined && first !== undefined) {
       // Nothing of it is durable, so that the next start asks as well.
       this.starting = true;
-      this.logView = NO_LOG;
-      this.status = ReplicaStatus.recovering;
+      this.loseLog();
       return;
     }
-    this.incarnation = (hardState?.incarnation ?? 0) + 1;
+    this.presentIncarnation = (hardState?.incarnation ?? 0) + 1;
     this.markHardState();
     if (hardState === undefined) return;
     this.known = this.known.map((_, replica) => hardState.known?.[replica] ?? 0);
     this.lives = this.lives.map((_, replica) => hardState.lives?.[replica] ?? 0);
-    this.view = hardState.view;
+    this.presentView = hardState.view;
     // A log that was lost stays lost until another is installed, however often the replica starts in between.
     if (log === undefined || hardState.logView === NO_LOG) {
-      this.logView = NO_LOG;
-      this.status = ReplicaStatus.recovering;
+      this.loseLog();
       return;
     }
-    this.logView = hardState.logView;
+    invariant(hardState.logView <= hardState.view, 'the log that is recovered is of no view above the promised one');
+    this.presentLogView = hardState.logView;
     this.isEcho = hardState.isEcho === true;
-    this.status = this.view === this.logView ? ReplicaStatus.normal : ReplicaStatus.viewChange;
+    this.become(this.view === this.logView ? ReplicaStatus.normal : ReplicaStatus.viewChange);
     if (log.snapshot !== undefined) {
       // Its checksum is right, so this is how it was written.
       const fault = snapshotFault(log.snapshot, UNBOUNDED) ?? this.execution.install(log.snapshot);
@@ -242,7 +243,7 @@ export class ReplicaState implements PersistBatch {
       'the commit index that is recovered is within the log that is recovered',
     );
     this.commitTo(committed);
-    this.synced = this.isPrimary ? this.log.lastIndex : this.committed;
+    this.presentSynced = this.isPrimary ? this.log.lastIndex : this.committed;
     this.rewriteLog();
     if (this.isPrimary) this.execution.executeTo(this.log.lastIndex);
   }
@@ -250,21 +251,68 @@ export class ReplicaState implements PersistBatch {
   /** It was never in use, nor were the others. */
   beginNew(): void {
     invariant(this.starting, 'a replica begins once');
+    invariant(this.view === 0 && this.log.lastIndex === 0, 'a replica that is new has neither a promise nor an entry');
     this.starting = false;
-    this.logView = 0;
-    this.incarnation = 1;
+    this.presentLogView = 0;
+    this.presentIncarnation = 1;
     this.lostLogs = 0;
-    this.status = ReplicaStatus.normal;
+    this.become(ReplicaStatus.normal);
     this.drawLife();
   }
 
   /** It may have been in use: `view` is above all views that it may have acknowledged or promised, `incarnation` above all that others remember. */
   beginWithoutMemory(view: number, incarnation: number): void {
     invariant(this.starting, 'a replica begins once');
+    invariant(view > this.view && incarnation > this.incarnation, 'a replica that forgot begins above what it was');
     this.starting = false;
-    this.view = view;
-    this.incarnation = incarnation;
+    this.presentView = view;
+    this.presentIncarnation = incarnation;
+    this.takeRole();
     this.drawLife();
+    invariant(
+      this.status === ReplicaStatus.recovering && this.logView === NO_LOG,
+      'a replica that forgot has no log to vote with',
+    );
+  }
+
+  /**
+   * The promise (Promise in model/): from now on it acknowledges in no view below `view`, and its log stands for its vote until a view
+   * starts. Durable before anything else is said.
+   */
+  promise(view: number): void {
+    invariant(this.status !== ReplicaStatus.recovering, 'a replica that lost its log promises nothing');
+    invariant(view > this.view, 'a promise is for a higher view');
+    this.presentView = view;
+    this.become(ReplicaStatus.viewChange);
+    this.markHardState();
+    invariant(this.logView < this.view && !this.isMember, 'a replica that promised a view acknowledges in none');
+  }
+
+  /** The starting log of `view` is the log (SyncInstall and Start in model/): it takes part in that view. Once a view. */
+  install(view: number): void {
+    invariant(view >= this.view, 'a view that is installed is not below the promised one');
+    invariant(this.logView < view, 'a view starts here once');
+    invariant(
+      this.status !== ReplicaStatus.recovering || view > this.view || !this.views.isMember(view, this.id),
+      'a replica that lost its log is no member again in the view that it may have acknowledged in',
+    );
+    this.presentView = view;
+    this.presentLogView = view;
+    this.presentSynced = this.log.lastIndex;
+    this.lostLogs = 0;
+    this.become(ReplicaStatus.normal);
+    this.markHardState();
+    invariant(this.committed <= this.synced, 'the log that starts a view holds what is committed here');
+  }
+
+  /** The log up to `index` is known to equal the primary's in this view. */
+  confirm(index: number): void {
+    if (index <= this.presentSynced) return;
+    invariant(
+      this.presentStatus === ReplicaStatus.normal && index <= this.log.lastIndex,
+      "only what is in the log of a running view is known to equal the primary's",
+    );
+    this.presentSynced = index;
   }
 
   /** See HardState; 0: not known. */
@@ -334,7 +382,7 @@ export class ReplicaState implements PersistBatch {
     const executed = this.execution.executed;
     for (let i = log.lastIndex; i > index && i > executed; i--) this.tail.truncated(i, executed);
     log.truncate(index);
-    this.synced = Math.min(this.synced, index);
+    this.presentSynced = Math.min(this.presentSynced, index);
     this.markLog(index + 1);
     this.execution.truncated(index, this.committed);
   }
@@ -347,7 +395,7 @@ export class ReplicaState implements PersistBatch {
     this.isEcho = true;
     installBase(snapshot, this.log);
     this.committed = snapshot.index;
-    this.synced = snapshot.index;
+    this.presentSynced = snapshot.index;
     this.counters[Counter.snapshots_installed]!++;
     this.markLog(snapshot.index + 1);
     return undefined;
@@ -467,6 +515,18 @@ export class ReplicaState implements PersistBatch {
     return ENTRY_HEADER_BYTES + this.log.operationLength(index);
   }
 
+  private become(status: number): void {
+    this.presentStatus = status;
+    this.takeRole();
+  }
+
+  /** Whatever there was of the log is gone, and nothing is installed. */
+  private loseLog(): void {
+    this.presentLogView = NO_LOG;
+    this.become(ReplicaStatus.recovering);
+  }
+
+  /** Follows each change of view and status. */
   private takeRole(): void {
     const isNormal = this.presentStatus === ReplicaStatus.normal;
     this.isPrimary = isNormal && this.views.primary(this.presentView) === this.id;

@@ -71,7 +71,7 @@ export class Repair {
   /** The log up to `index` is known to equal the primary's. */
   confirm(index: number): void {
     const { state } = this;
-    if (index > state.synced) state.synced = index;
+    state.confirm(index);
     while (this.quietFrom <= this.quietTo && this.quietFrom <= index) this.acknowledge(this.quietFrom++);
   }
 

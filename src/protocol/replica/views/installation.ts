@@ -329,7 +329,7 @@ export class Installation {
     const chainHi = readI32(bytes, o + at.chain);
     const chainLo = readI32(bytes, o + at.chain + 4);
     // What a snapshot covers is committed, so a log that agrees with it there is the primary's up to there.
-    if (state.log.matches(index, chainHi, chainLo)) state.synced = index;
+    if (state.log.matches(index, chainHi, chainLo)) state.confirm(index);
     else
       this.start(
         {
@@ -580,7 +580,7 @@ export class Installation {
       (target.lastIndex <= state.synced || log.matches(target.lastIndex, target.chainHi, target.chainLo))
     ) {
       // Meanwhile the entries came by themselves.
-      state.synced = Math.max(state.synced, target.lastIndex);
+      state.confirm(target.lastIndex);
       this.abandon();
       return;
     }

@@ -361,12 +361,9 @@ export class ViewChanges {
   private promise(view: number, why: string, now: Instant, reason: number = ViewReason.unknown): void {
     const { state } = this;
     if (state.status === ReplicaStatus.recovering || view > MAX_VIEW) return;
-    invariant(view > state.view, 'a promise is for a higher view');
     if (state.status === ReplicaStatus.viewChange) this.attempts++;
     this.left = state.view;
-    state.view = view;
-    state.status = ReplicaStatus.viewChange;
-    state.markHardState();
+    state.promise(view);
     state.counters[Counter.view_changes_started]!++;
     this.votes.clear();
     this.chosen = undefined;
@@ -473,7 +470,6 @@ export class ViewChanges {
       this.sender.syncAck(state.primary, now);
       return;
     }
-    invariant(target.view >= state.view, 'a view that is installed is not below the promised one');
     if (primary) {
       for (const vote of this.votes.values()) {
         invariant(
@@ -484,15 +480,10 @@ export class ViewChanges {
         );
       }
     }
-    state.view = target.view;
-    state.logView = target.view;
-    state.status = ReplicaStatus.normal;
-    state.synced = log.lastIndex;
-    state.markHardState();
+    state.install(target.view);
     state.counters[Counter.views_installed]!++;
     this.attempts = 0;
     this.suspicion = 0;
-    state.lostLogs = 0;
     this.probing = false;
     this.votes.clear();
     this.chosen = undefined;
