@@ -759,28 +759,28 @@ function installUnasked(core: ReplicaCore, before: (view: number) => void): void
   };
 }
 
-type Ballot = NonNullable<ReplicaCore['viewChanges']['chosen']>;
+type Ballot = NonNullable<ReplicaCore['viewChanges']['viewStart']['chosen']>;
 
 /** Replaces the choice of the log. Nothing else of the view change is touched; what votes say of commits is left out, so that no invariant of the core notices first. */
 function chooseBy(core: ReplicaCore, needed: (f: number) => number, pick: (votes: Ballot[]) => Ballot): void {
   const { state } = core;
-  const viewChanges = core['viewChanges'];
-  viewChanges['choose'] = (now) => {
+  const viewStart = core['viewChanges']['viewStart'];
+  viewStart.choose = (now) => {
     if (
       state.status !== ReplicaStatus.viewChange ||
-      viewChanges['chosen'] !== undefined ||
-      viewChanges['votes'].size < needed(state.views.f)
+      viewStart['chosen'] !== undefined ||
+      viewStart['votes'].size < needed(state.views.f)
     )
       return;
-    const votes = [...viewChanges['votes'].values()];
+    const votes = [...viewStart['votes'].values()];
     if (votes.length === 0) return;
-    const alive = votes.filter((vote) => !viewChanges['failed'].has(vote.from));
+    const alive = votes.filter((vote) => !viewStart['failed'].has(vote.from));
     const vote = pick(alive.length > 0 ? alive : votes);
     if (vote.lastIndex < state.committed) return;
-    viewChanges['chosen'] = vote;
-    for (const [from, other] of viewChanges['votes'])
-      viewChanges['votes'].set(from, { ...other, committed: 0, committedChainHi: 0, committedChainLo: 0 });
-    viewChanges.installation.start(
+    viewStart['chosen'] = vote;
+    for (const [from, other] of viewStart['votes'])
+      viewStart['votes'].set(from, { ...other, committed: 0, committedChainHi: 0, committedChainLo: 0 });
+    viewStart.installation.start(
       {
         view: state.view,
         logView: vote.logView,
@@ -986,15 +986,15 @@ function afterRecovery(core: ReplicaCore, then: (logView: number) => void): void
 
 function voteWithLostLog(core: ReplicaCore): void {
   const { state } = core;
-  const viewChanges = core['viewChanges'];
-  const promise = viewChanges['promise'];
+  const promises = core['viewChanges']['promises'];
+  const promise = promises.promise;
   let logView = 0;
   afterRecovery(core, (found) => (logView = Math.max(found, 0)));
-  viewChanges['promise'] = (view, why, now) => {
+  promises.promise = (view, why, now) => {
     if (state.status === ReplicaStatus.recovering) {
       force(state, { status: ReplicaStatus.viewChange, logView });
     }
-    promise.call(viewChanges, view, why, now);
+    promise.call(promises, view, why, now);
   };
 }
 

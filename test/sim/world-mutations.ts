@@ -185,7 +185,7 @@ function clockAlone(core: ReplicaCore): void {
 }
 
 function windowStays(core: ReplicaCore): void {
-  core['viewChanges']['windowUs'] = () => core.state.config.timings.probeWindowUs;
+  core['suspicion']['patience'].windowUs = () => core.state.config.timings.probeWindowUs;
 }
 
 function ignoreDigests(core: ReplicaCore): void {
@@ -193,7 +193,7 @@ function ignoreDigests(core: ReplicaCore): void {
 }
 
 function leadOn(core: ReplicaCore): void {
-  core['viewChanges']['stopLeading'] = () => {};
+  core['suspicion']['verdict']['stopLeading'] = () => {};
 }
 
 function dropOvertaken(core: ReplicaCore): void {
@@ -201,11 +201,11 @@ function dropOvertaken(core: ReplicaCore): void {
 }
 
 function ignoreMask(core: ReplicaCore): void {
-  const viewChanges = core['viewChanges'];
-  const onPlea = viewChanges.onPlea;
-  viewChanges.onPlea = (bytes, o, ...rest) => {
+  const suspicion = core['suspicion'];
+  const onPlea = suspicion.onPlea;
+  suspicion.onPlea = (bytes, o, ...rest) => {
     writeI32(bytes, o + Plea.at.unreachable, 0);
-    onPlea.call(viewChanges, bytes, o, ...rest);
+    onPlea.call(suspicion, bytes, o, ...rest);
   };
 }
 

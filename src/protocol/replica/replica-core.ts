@@ -2,7 +2,7 @@
  * A replica: takes one message, tick or completion at a time and hands it to the role that handles it.
  *
  * Read replica-state.ts for what a replica is, requests.ts for normal operation, synchronization.ts for what keeps the
- * logs of a view equal, view-changes.ts and installation.ts for what carries the log into the next. The contract with
+ * logs of a view equal, views/ for what carries the log into the next, suspicion/ for when. The contract with
  * the host is contract.ts. A broken invariant throws InvariantError out of any method here.
  */
 import type { StateMachine } from '../../machine/state-machine.js';
@@ -33,6 +33,7 @@ import { ReplicaState } from './replica-state.js';
 import { Requests } from './requests.js';
 import { Sender } from './replica-sender.js';
 import { NO_OWNER } from '../log/session-owner.js';
+import { Suspicion } from './suspicion/suspicion.js';
 import { Synchronization } from './agreement/synchronization.js';
 import { ViewChanges } from './views/view-changes.js';
 
@@ -43,6 +44,7 @@ export class ReplicaCore {
   private readonly repair: Repair;
   private readonly synchronization: Synchronization;
   private readonly viewChanges: ViewChanges;
+  private readonly suspicion: Suspicion;
   /** What other replicas say that cannot be. For reading only. */
   readonly divergence: Divergence;
   private readonly introduction: Introduction;
@@ -84,23 +86,22 @@ export class ReplicaCore {
       new OrderPush(this.state, sender),
       this.divergence,
     );
-    this.viewChanges = new ViewChanges(this.state, sender, this.synchronization, hasher, this.divergence, () =>
-      this.viewEnded(),
-    );
+    this.viewChanges = new ViewChanges(this.state, sender, this.synchronization, hasher, this.divergence, {
+      promised: (left, wasWaiting, reason, at) => {
+        this.suspicion.promised(left, wasWaiting, reason, at);
+        this.viewEnded();
+      },
+      asked: (reason, at) => this.suspicion.asked(reason, at),
+      started: (at) => this.suspicion.started(at),
+    });
+    this.suspicion = new Suspicion(this.state, sender, this.synchronization, this.viewChanges);
     this.introduction = new Introduction(
       this.state,
       sender,
       () => this.first,
       (now) => this.begin(now),
     );
-    this.requests = new Requests(
-      this.state,
-      sender,
-      this.synchronization,
-      this.repair,
-      this.viewChanges,
-      this.holdBack,
-    );
+    this.requests = new Requests(this.state, sender, this.synchronization, this.repair, this.suspicion, this.holdBack);
   }
 
   /** Counters by index of COUNTER_NAMES. */
@@ -119,7 +120,7 @@ export class ReplicaCore {
   }
 
   private begin(now: Instant): void {
-    this.viewChanges.start(now);
+    this.suspicion.start(now);
     this.state.transition('start', `incarnation ${this.state.incarnation}`);
     this.divergence.start(now);
   }
@@ -139,7 +140,7 @@ export class ReplicaCore {
   writeWakeUs(out: Float64Array): void {
     out[0] = this.holdBack.dueUs;
     this.synchronization.wakeBefore(out);
-    if (!this.state.starting) this.viewChanges.wakeBefore(out);
+    if (!this.state.starting) this.suspicion.wakeBefore(out);
     this.divergence.wakeBefore(out);
     this.introduction.wakeBefore(out);
   }
@@ -178,10 +179,10 @@ export class ReplicaCore {
         return;
       case wire.Probe.type:
         this.introduction.onProbe(bytes, offset, from);
-        this.viewChanges.onProbe(bytes, offset, from, now);
+        this.suspicion.onProbe(bytes, offset, from, now);
         return;
       case wire.Plea.type:
-        this.viewChanges.onPlea(bytes, offset, from, owner, now);
+        this.suspicion.onPlea(bytes, offset, from, owner, now);
         return;
       default:
         // The rest is between replicas.
@@ -202,7 +203,7 @@ export class ReplicaCore {
    */
   unreachable(replica: number, now: Instant): void {
     this.enter(now);
-    if (!this.state.starting) this.viewChanges.unreachable(replica, now);
+    if (!this.state.starting) this.suspicion.unreachable(replica, now);
   }
 
   /** Time passed. */
@@ -212,6 +213,8 @@ export class ReplicaCore {
     if (this.state.starting) return;
     this.synchronization.tick(now);
     this.viewChanges.tick(now);
+    this.suspicion.tick(now);
+    this.viewChanges.giveUpSource(now);
     this.divergence.tick(now);
   }
 
@@ -220,7 +223,7 @@ export class ReplicaCore {
     if (this.holdBack.dueUs <= this.turnUs) this.releaseHeld(now);
     this.turnUs = -Infinity;
     this.synchronization.flush(now);
-    this.viewChanges.improve(now);
+    this.suspicion.improve(now);
     this.state.bound();
     this.divergence.flush(now);
     this.state.persist();
@@ -247,7 +250,7 @@ export class ReplicaCore {
     const type = typeOf(bytes, offset);
     if (type === wire.Probe.type) {
       this.introduction.onProbe(bytes, offset, from);
-      this.viewChanges.onProbe(bytes, offset, from, now);
+      this.suspicion.onProbe(bytes, offset, from, now);
     } else if (type === wire.ProbeReply.type && from < this.state.n && from !== this.state.id)
       this.introduction.onProbeReply(bytes, offset, from, now);
     else this.state.counters[Counter.ignored]!++;
@@ -280,7 +283,7 @@ export class ReplicaCore {
         return;
       case wire.ProbeReply.type:
         this.introduction.onProbeReply(bytes, offset, from, now);
-        this.viewChanges.onProbeReply(bytes, offset, from, now);
+        this.suspicion.onProbeReply(bytes, offset, from, now);
         return;
       case wire.SnapshotOffer.type:
         this.viewChanges.installation.onSnapshotOffer(bytes, offset, from, now);
@@ -306,6 +309,7 @@ export class ReplicaCore {
     this.lastTurnUs = now.monotonicUs;
     if (gap <= this.state.config.timings.suspectUs / 4) return;
     this.synchronization.forgive(gap);
+    this.suspicion.forgive(gap);
     this.viewChanges.forgive(gap);
   }
 

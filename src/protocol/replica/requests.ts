@@ -27,7 +27,7 @@ import type { Sender } from './replica-sender.js';
 import { isForeign } from '../log/session-owner.js';
 import { REGISTER_BORN, REGISTER_BYTES, REGISTER_LANE, type Session } from '../log/sessions.js';
 import type { Synchronization } from './agreement/synchronization.js';
-import type { ViewChanges } from './views/view-changes.js';
+import type { Suspicion } from './suspicion/suspicion.js';
 
 /**
  * Late Registers that a primary stamps anew: this many at once, and another one after each interval. Somebody who registers without end
@@ -64,7 +64,7 @@ export class Requests {
     private readonly sender: Sender,
     private readonly synchronization: Synchronization,
     private readonly repair: Repair,
-    private readonly viewChanges: ViewChanges,
+    private readonly suspicion: Suspicion,
     private readonly holdBack: HoldBack,
   ) {
     this.restamps = (state.config.late ?? DEFAULT_LATE) === 'restamp';
@@ -209,7 +209,7 @@ export class Requests {
     if (view !== state.view || !state.isMember) {
       if (view < state.view)
         this.sender.reject(from, sessionHi, sessionLo, lane, request, RejectReason.wrongView, 0, 0, 0, 0, 0);
-      else if (view > state.view) this.viewChanges.askAbout(view, now);
+      else if (view > state.view) this.suspicion.askAbout(view, now);
       return;
     }
     if (!state.isPrimary) {
@@ -604,7 +604,7 @@ export class Requests {
   private notMine(bytes: Uint8Array, o: number, view: number, from: number, now: Instant): void {
     const { state } = this;
     if (view > state.view) {
-      this.viewChanges.askAbout(view, now);
+      this.suspicion.askAbout(view, now);
       state.counters[Counter.ignored]!++;
     } else if (view < state.view) {
       this.reject(bytes, o, from, RejectReason.wrongView, now);

@@ -1,0 +1,35 @@
+/** Clients that asked in a view that does not serve them: they are told when one starts here. */
+import type { Sender } from '../replica-sender.js';
+
+/** Clients that are remembered; those beyond have to ask again. */
+const CURIOUS_MAX = 64;
+
+export class CuriousClients {
+  private readonly endpoints = new Int32Array(CURIOUS_MAX);
+  private count = 0;
+
+  constructor(
+    private readonly replicas: number,
+    private readonly sender: Sender,
+  ) {}
+
+  /** Of an endpoint that is a client's. */
+  remember(endpoint: number): void {
+    if (
+      endpoint < this.replicas ||
+      this.count === CURIOUS_MAX ||
+      this.endpoints.subarray(0, this.count).includes(endpoint)
+    )
+      return;
+    this.endpoints[this.count++] = endpoint;
+  }
+
+  tell(): void {
+    for (let i = 0; i < this.count; i++) this.sender.probeReply(this.endpoints[i]!, 0, true);
+    this.forget();
+  }
+
+  forget(): void {
+    this.count = 0;
+  }
+}

@@ -1,0 +1,113 @@
+/**
+ * How long silence is tolerated, and how long answers to a probe are waited for. Speed only: too short costs needless view changes,
+ * too long a pause when a process has died.
+ */
+import { ReplicaStatus } from '../../../wire/messages.js';
+import type { Instant } from '../../contract.js';
+import { Jitter } from '../../jitter.js';
+import type { Synchronization } from '../agreement/synchronization.js';
+import type { ReplicaState } from '../replica-state.js';
+import { Experience } from './experience.js';
+
+/** Silence that is tolerated, in multiples of the longest that turned out to be harmless recently (silence.ts). */
+const SILENCE_BORNE = 3;
+/** The longest that is tolerated, in multiples of `suspectUs`. */
+const SUSPECT_MAX = 50;
+/** Views left for silence that count: each one after the first doubles what is tolerated. */
+const SILENCES_MAX = 6;
+/** The longest wait for answers to a probe, in multiples of `probeWindowUs`. */
+const WINDOW_MAX = 50;
+
+export class Patience {
+  /** Views in a row that were promised and did not start. */
+  attempts = 0;
+  /** Silence that is tolerated in the present view, with its jitter, µs. */
+  drawnUs = 0;
+  /** Probe rounds since the last view began. */
+  probeRounds = 0;
+  /** Rounds in a row in which too few answered for a view. */
+  undecided = 0;
+  /** What views left for silence multiply `suspectUs` by, now. */
+  borneTimes = 1;
+  private readonly jitter: Jitter;
+  private readonly silences = new Experience(SILENCES_MAX);
+
+  constructor(
+    private readonly state: ReplicaState,
+    private readonly synchronization: Synchronization,
+  ) {
+    this.jitter = new Jitter(state.config.seed);
+  }
+
+  tick(now: Instant): void {
+    this.borneTimes = 2 ** Math.max(0, this.silences.at(now) - 1);
+  }
+
+  /** A view was left because somebody was silent. */
+  leftForSilence(now: Instant): void {
+    this.silences.changed(now);
+  }
+
+  /** Drawn anew for each view, so that replicas do not ask for views at the same moment. */
+  draw(): void {
+    const { timings } = this.state.config;
+    const base =
+      this.state.status === ReplicaStatus.viewChange
+        ? Math.min(timings.viewChangeUs * 2 ** Math.min(this.attempts, 10), timings.viewChangeMaxUs)
+        : timings.suspectUs;
+    this.drawnUs = base * (1 + 0.5 * this.jitter.next());
+    this.probeRounds = this.undecided = 0;
+  }
+
+  /** Since when nothing was heard of the one whose silence matters: the primary; at the primary the most silent member. */
+  silentFromUs(): number {
+    const { state } = this;
+    if (!state.isPrimary) return this.synchronization.primaryHeardUs;
+    let silent = Infinity;
+    for (let r = 0; r < state.n; r++) {
+      if (r !== state.id && state.views.isMember(state.view, r) && this.synchronization.ackedUs[r]! < silent)
+        silent = this.synchronization.ackedUs[r]!;
+    }
+    return silent;
+  }
+
+  /** Silence that is tolerated in the present view, without the jitter. */
+  borneUs(): number {
+    const { suspectUs } = this.state.config.timings;
+    return Math.min(
+      Math.max(SILENCE_BORNE * this.synchronization.silence.worstUs, suspectUs * this.borneTimes),
+      SUSPECT_MAX * suspectUs,
+    );
+  }
+
+  /**
+   * An answer to a probe is waited for as long as half of the silence that turned out to be harmless. When too few answered for a view they
+   * may be farther away: twice as long the next time.
+   */
+  windowUs(): number {
+    const { probeWindowUs } = this.state.config.timings;
+    return (
+      probeWindowUs *
+      Math.min(WINDOW_MAX, Math.max(2 ** this.undecided, this.synchronization.silence.worstUs / 2 / probeWindowUs))
+    );
+  }
+
+  /** An answer that comes later than this after its probe tells nothing about now. */
+  get longestWindowUs(): number {
+    return WINDOW_MAX * this.state.config.timings.probeWindowUs;
+  }
+
+  /** True while nothing says that the primary, or at the primary a member, is gone. */
+  heardPrimary(now: Instant): boolean {
+    return this.state.status === ReplicaStatus.normal && now.monotonicUs < this.silentFromUs() + this.borneUs();
+  }
+
+  /** Somebody has been silent for longer than is usual, if not yet for as long as is borne: what a plea may find. */
+  isWorried(now: Instant): boolean {
+    const { syncIntervalUs, suspectUs } = this.state.config.timings;
+    return (
+      now.monotonicUs - this.silentFromUs() >=
+      Math.max(3 * syncIntervalUs, 2 * this.synchronization.silence.worstUs, (suspectUs * (this.borneTimes - 1)) / 2)
+    );
+  }
+}

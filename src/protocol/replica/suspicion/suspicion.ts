@@ -1,0 +1,331 @@
+/**
+ * Who is suspected, and when: silence of the primary or of members, what hosts and clients say, and the probes that follow.
+ *
+ * Everything in this folder is liveness, and may be changed freely. It writes neither view, logView, status nor log (a test holds
+ * that): it asks ViewChanges for a promise, and the rules in views/ decide. Before it asks for a view a replica probes who is
+ * alive (probe-round.ts), draws its conclusion (verdict.ts), and backs off when views do not start (patience.ts).
+ */
+import { Plea, Probe, ReplicaStatus, ViewReason } from '../../../wire/messages.js';
+import { readI32 } from '../../../wire/u64.js';
+import type { Instant } from '../../contract.js';
+import { Counter } from '../../counters.js';
+import { NO_OWNER } from '../../log/session-owner.js';
+import type { Synchronization } from '../agreement/synchronization.js';
+import type { Sender } from '../replica-sender.js';
+import type { ReplicaState } from '../replica-state.js';
+import type { ViewChanges } from '../views/view-changes.js';
+import type { ViewListener } from '../views/view-listener.js';
+import { BetterView } from './better-view.js';
+import { CuriousClients } from './curious-clients.js';
+import { Patience } from './patience.js';
+import { ProbeRound } from './probe-round.js';
+import { Verdict } from './verdict.js';
+
+/** Silence of the primary, in Sync intervals, after which a member sends it a probe, so that its host may say that nobody listens. */
+const LOOK_AFTER = 1.5;
+/** Fields of `due`. */
+const SUSPECT = 0;
+const LOOK = 1;
+
+export class Suspicion implements ViewListener {
+  private readonly round: ProbeRound;
+  private readonly patience: Patience;
+  private readonly better: BetterView;
+  private readonly verdict: Verdict;
+  private readonly curious: CuriousClients;
+
+  private probing = false;
+  /** The running probe is for the sake of a client. */
+  private pleading = false;
+  /** The last round was for the sake of a client, and found no view for it yet: an answer that comes later may. */
+  private pleaOpen = false;
+  /** The running probe was begun by what a host says, before anybody had been silent for as long as is tolerated. */
+  private hinted = false;
+  /** Monotonic µs, by `findDue`: when the one who is silent is suspected, and when it is looked whether the primary's process is gone. */
+  private readonly due = new Float64Array(2);
+  private lookedUs = -Infinity;
+  /** Monotonic µs at which the present view was promised, and at which that is said again. */
+  private promisedUs = 0;
+  private repeatUs = 0;
+  /** ViewReason of the present view, as far as it was heard, and the view that was left for it. */
+  private reason: number = ViewReason.unknown;
+  private left = 0;
+
+  constructor(
+    private readonly state: ReplicaState,
+    private readonly sender: Sender,
+    private readonly synchronization: Synchronization,
+    private readonly viewChanges: ViewChanges,
+  ) {
+    this.better = new BetterView(state, synchronization);
+    this.round = new ProbeRound(state);
+    this.patience = new Patience(state, synchronization);
+    this.verdict = new Verdict(state, sender, synchronization, viewChanges, this.round, this.patience, this.better);
+    this.curious = new CuriousClients(state.n, sender);
+  }
+
+  /** After recovery: nothing is known of the others yet. */
+  start(now: Instant): void {
+    const { state } = this;
+    this.patience.draw();
+    this.promisedUs = now.monotonicUs;
+    if (state.status === ReplicaStatus.normal) this.synchronization.viewStarted(now);
+  }
+
+  /** Lowers `out[0]` to the monotonic µs of the next thing to do by time. */
+  wakeBefore(out: Float64Array): void {
+    const { state } = this;
+    if (this.probing) {
+      out[0] = Math.min(out[0]!, this.round.sentUs + this.patience.windowUs());
+      return;
+    }
+    this.findDue();
+    let at = Math.min(out[0]!, this.due[SUSPECT]!, this.due[LOOK]!);
+    if (state.status === ReplicaStatus.viewChange) at = Math.min(at, this.repeatUs);
+    if (this.viewChanges.installation.target !== undefined) at = Math.min(at, this.viewChanges.installation.wakeAtUs);
+    out[0] = at;
+  }
+
+  tick(now: Instant): void {
+    const { state } = this;
+    this.patience.tick(now);
+    this.round.tick(now);
+    if (this.probing && now.monotonicUs - this.round.sentUs >= this.patience.windowUs()) this.decide(now);
+    if (state.status === ReplicaStatus.viewChange && now.monotonicUs >= this.repeatUs) this.repeat(now);
+    this.findDue();
+    if (!this.probing && now.monotonicUs >= this.due[SUSPECT]!) this.suspect(now);
+    else if (now.monotonicUs >= this.due[LOOK]!) this.look(now);
+  }
+
+  /** Primary, end of a turn: leaves a view that works for a better one, where that is worth it. */
+  improve(now: Instant): void {
+    if (!this.state.isPrimary) return;
+    const view = this.better.find(now);
+    if (view >= 0) this.verdict.leaveFor(view, now);
+  }
+
+  forgive(gapUs: number): void {
+    this.promisedUs += gapUs;
+    if (this.probing) this.round.sentUs += gapUs;
+  }
+
+  promised(left: number, wasWaiting: boolean, reason: number, now: Instant): void {
+    if (wasWaiting) this.patience.attempts++;
+    this.left = left;
+    this.probing = false;
+    this.pleading = false;
+    this.pleaOpen = false;
+    this.verdict.alarms = 0;
+    this.promisedUs = now.monotonicUs;
+    this.count(reason, now);
+    this.repeatUs = now.monotonicUs + this.state.config.timings.syncIntervalUs;
+    this.patience.draw();
+  }
+
+  asked(reason: number, now: Instant): void {
+    // A vote may have come first.
+    if (this.reason === ViewReason.unknown) this.count(reason, now);
+  }
+
+  started(_now: Instant): void {
+    this.patience.attempts = 0;
+    this.verdict.alarms = 0;
+    this.probing = false;
+    this.patience.draw();
+    // Not by the primary, which is first: requests would come to members that are not there yet.
+    if (this.state.isPrimary) this.curious.forget();
+    else this.curious.tell();
+  }
+
+  /** A client or replica speaks of a view above ours: ask that view's primary, do not believe. */
+  askAbout(view: number, now: Instant): void {
+    this.verdict.askAbout(view, now);
+  }
+
+  onProbe(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+    const { state } = this;
+    // A primary that is about to be replaced does not say that all is well; one that is alone has to be heard by those that are to begin beside it. Who asks from another view has to know of it: two such primaries would be silent to each other for ever.
+    if (
+      from < state.n &&
+      this.synchronization.unheard &&
+      !state.alone &&
+      readI32(bytes, o + Probe.at.view) === state.view
+    )
+      return;
+    this.sender.probeReply(from, readI32(bytes, o + Probe.at.nonce), this.patience.heardPrimary(now));
+    if (state.status !== ReplicaStatus.normal) this.curious.remember(from);
+    // Whoever asks from an older view is told of this one by its primary's Sync.
+    if (from < state.n && state.isPrimary && readI32(bytes, o + Probe.at.view) < state.view) this.sender.sync(from, 0);
+  }
+
+  onProbeReply(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+    if (!this.round.isAnswer(bytes, o)) return;
+    if (!this.probing && !this.isPleaOpen(now)) {
+      this.answeredLate(from, now);
+      return;
+    }
+    this.round.take(bytes, o, from);
+    if (!this.probing) {
+      this.answeredLate(from, now);
+      this.relieve(now);
+    } else if (this.round.allAnswered()) this.decide(now);
+  }
+
+  /** A client says that nothing commits: look at once, instead of when the timeout has passed; and whether to leave the view for its sake. */
+  onPlea(bytes: Uint8Array, o: number, from: number, owner: number, now: Instant): void {
+    const { state } = this;
+    if (readI32(bytes, o + Plea.at.view) !== state.view) return;
+    this.curious.remember(from);
+    if (this.probing || state.status !== ReplicaStatus.normal) return;
+    const rested = now.monotonicUs - this.round.sentUs >= state.config.timings.suspectUs;
+    const unreachable = readI32(bytes, o + Plea.at.unreachable);
+    if (unreachable !== 0 && this.better.pleas.heard(owner === NO_OWNER ? -from : owner, unreachable, now) && rested) {
+      // Another round would make nothing of the answers to this one, and where replicas are far apart those always come later.
+      if (this.isPleaOpen(now)) return;
+      this.suspect(now);
+      this.pleading = true;
+      this.patience.probeRounds = 0; // nobody is suspected yet
+      return;
+    }
+    if (!this.patience.isWorried(now) || !rested) this.look(now);
+    else this.suspect(now);
+  }
+
+  /**
+   * The host of replica `replica` says that nobody listens at its address: its process is gone. A hint, and forgeable: it
+   * brings a probe forward, and stands for an answer only when it came since that was sent; silence it makes no longer than
+   * it is. After one that was false, hosts are not believed for a while. One that was not heard in this view is not gone, it
+   * has not come yet.
+   */
+  unreachable(replica: number, now: Instant): void {
+    const { state, synchronization } = this;
+    if (replica < 0 || replica >= state.n || replica === state.id) return;
+    state.counters[Counter.unreachable]!++;
+    this.round.hostSays(replica, now);
+    if (this.probing) {
+      if (this.round.allAnswered()) this.decide(now);
+      return;
+    }
+    if (
+      state.status !== ReplicaStatus.normal ||
+      now.monotonicUs - this.round.sentUs < state.config.timings.syncIntervalUs
+    )
+      return;
+    const matters = state.isPrimary
+      ? state.views.isMember(state.view, replica) && synchronization.wasHeard(replica)
+      : replica === state.primary && state.syncHeard > 0;
+    if (!matters) return;
+    this.suspect(now);
+    this.hinted = true;
+  }
+
+  /** Remembers why the present view was asked for: what comes back again and again was no good reason. */
+  private count(reason: number, now: Instant): void {
+    this.reason = reason;
+    this.better.count(reason, this.left, now);
+    if (reason === ViewReason.silence) this.patience.leftForSilence(now);
+  }
+
+  /** Says the promise again, as long as the view has not started. */
+  private repeat(now: Instant): void {
+    this.repeatUs =
+      now.monotonicUs + this.state.config.timings.syncIntervalUs * Math.min(8, 1 + this.patience.attempts);
+    this.viewChanges.repeat(this.reason, now);
+  }
+
+  /** Finds out when somebody is to be suspected, and looked at. */
+  private findDue(): void {
+    const { state, due, synchronization, patience } = this;
+    const { installation } = this.viewChanges;
+    const { syncIntervalUs } = state.config.timings;
+    const isNormal = state.status === ReplicaStatus.normal;
+    // A round without a decision is repeated, more slowly each time.
+    const rest = this.round.sentUs + syncIntervalUs * Math.min(16, 1 << Math.min(patience.probeRounds, 4));
+    if (state.status === ReplicaStatus.recovering) due[SUSPECT] = rest;
+    else {
+      const since = isNormal
+        ? patience.silentFromUs()
+        : Math.max(this.promisedUs, installation.target === undefined ? 0 : installation.progressUs);
+      due[SUSPECT] = Math.max(
+        since + (isNormal ? Math.max(patience.drawnUs * patience.borneTimes, patience.borneUs()) : patience.drawnUs),
+        rest,
+      );
+    }
+    // To look costs a message each way where the process is not gone.
+    const looks = isNormal && !this.probing && !state.isPrimary && state.syncHeard !== 0;
+    due[LOOK] = looks
+      ? Math.max(synchronization.primaryHeardUs + LOOK_AFTER * syncIntervalUs, this.lookedUs + syncIntervalUs)
+      : Infinity;
+  }
+
+  /** A replica answers a probe of a round that is over: it was alive all the time. One that a view was asked for without was accused wrongly. */
+  private answeredLate(from: number, now: Instant): void {
+    const { round } = this;
+    if (!round.acquits(from)) return;
+    this.state.counters[Counter.false_suspicions]!++;
+    if (!round.accusedGone) this.synchronization.silence.note(now.monotonicUs - round.accusedSinceUs);
+    else {
+      round.wasForged(now);
+      this.state.transition(
+        'gone-wrongly',
+        `replica ${from} answers, and its host was said to have nobody who listens; such words are not believed for ten minutes`,
+      );
+    }
+  }
+
+  /** Sends a probe to those whose end would matter. Not for the answer: where nobody listens, its host says so. */
+  private look(now: Instant): void {
+    const { state } = this;
+    if (now.monotonicUs - this.lookedUs < state.config.timings.syncIntervalUs / 4) return;
+    this.lookedUs = now.monotonicUs;
+    if (!state.isPrimary) this.sender.probe(state.primary, 0);
+    else
+      for (let r = 0; r < state.n; r++)
+        if (r !== state.id && state.views.isMember(state.view, r)) this.sender.probe(r, 0);
+  }
+
+  /** Something is wrong: ask all replicas how they are. */
+  private suspect(now: Instant): void {
+    const { state } = this;
+    this.round.sentUs = now.monotonicUs;
+    if (state.n === 1) {
+      if (state.status === ReplicaStatus.recovering) state.noteLost(1, 1);
+      return;
+    }
+    state.counters[Counter.suspicions]!++;
+    this.probing = true;
+    this.pleaOpen = false;
+    this.hinted = false;
+    const nonce = this.round.begin();
+    this.patience.probeRounds++;
+    for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.probe(r, nonce);
+  }
+
+  /** The answers are in, or time is up. */
+  private decide(now: Instant): void {
+    const { pleading } = this;
+    this.probing = false;
+    this.pleading = false;
+    if (this.verdict.decide(pleading, this.hinted, now)) this.pleaOpen = true;
+  }
+
+  /**
+   * A round for the sake of a client is not over with the window of a suspicion, in which only those nearby answer: nobody waits
+   * for it, so answers count for as long as the longest window.
+   */
+  private isPleaOpen(now: Instant): boolean {
+    return (
+      this.pleaOpen && now.monotonicUs - this.round.sentUs < this.patience.longestWindowUs && !this.round.allAnswered()
+    );
+  }
+
+  /** An answer came after its round, which was for the sake of a client: there may be a view for it now. */
+  private relieve(now: Instant): void {
+    const { state } = this;
+    if (state.status !== ReplicaStatus.normal) return;
+    const alive = this.round.alive() | (1 << state.id);
+    const withLog = this.round.withLog() | (1 << state.id);
+    const view = this.better.forClients(alive, withLog, now);
+    if (view >= 0) this.verdict.leaveFor(view, now);
+  }
+}

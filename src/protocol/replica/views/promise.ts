@@ -1,0 +1,62 @@
+/**
+ * The promise to leave all older views, and the vote that goes with it.
+ *
+ * Rule S, *promise* (action `Promise` in model/JITPaxos.tla): from the moment that a replica's durable view is v it acknowledges in
+ * no older one, ever. A replica that lost its log promises nothing and casts no vote (rule R1). Its vote says what its log is; the
+ * log stays as it is until a view starts. The promise is durable before the vote leaves (durable-outbox.ts).
+ */
+import { ReplicaStatus, ViewReason } from '../../../wire/messages.js';
+import type { Instant } from '../../contract.js';
+import { Counter } from '../../counters.js';
+import { invariant } from '../../invariant.js';
+import { MAX_VIEW } from '../../views.js';
+import type { Divergence } from '../divergence.js';
+import type { Sender } from '../replica-sender.js';
+import type { ReplicaState } from '../replica-state.js';
+import type { ViewListener } from './view-listener.js';
+import type { ViewStart } from './view-start.js';
+
+export class Promises {
+  constructor(
+    private readonly state: ReplicaState,
+    private readonly sender: Sender,
+    private readonly viewStart: ViewStart,
+    private readonly divergence: Divergence,
+    private readonly listener: ViewListener,
+  ) {}
+
+  /** Promises view `view`, and votes for it. Nothing, when the log is lost. */
+  promise(view: number, why: string, now: Instant, reason: number = ViewReason.unknown): void {
+    const { state } = this;
+    if (state.status === ReplicaStatus.recovering || view > MAX_VIEW) return;
+    const wasWaiting = state.status === ReplicaStatus.viewChange;
+    const left = state.view;
+    state.promise(view);
+    state.counters[Counter.view_changes_started]!++;
+    this.viewStart.reset();
+    this.listener.promised(left, wasWaiting, reason, now);
+    state.transition('promise', why);
+    this.vote();
+    if (state.primary === state.id) this.viewStart.choose(now);
+  }
+
+  /** Says to the primary of the promised view what the own log is. */
+  vote(): void {
+    const { state } = this;
+    invariant(
+      state.status === ReplicaStatus.viewChange && state.logView < state.view,
+      'a vote is cast by a replica that has its log, for a view that has not started there',
+    );
+    if (state.primary === state.id) this.viewStart.takeOwn();
+    // One that takes something else for committed would ignore it; one of an earlier release would stop.
+    else if (((this.divergence.log >>> state.primary) & 1) === 0) this.sender.vote(state.primary);
+  }
+
+  /** Says the promise again, as long as the view has not started. */
+  repeat(reason: number, now: Instant): void {
+    const { state } = this;
+    for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.viewChange(r, state.view, reason);
+    this.vote();
+    this.viewStart.choose(now);
+  }
+}

@@ -1,0 +1,186 @@
+/**
+ * How a view starts: votes, the choice among them, and the installed log.
+ *
+ * Rules S guarded here (actions `Start` and `SyncInstall` in model/JITPaxos.tla; the choice itself, `Candidates`, is ballots.ts):
+ * - *Start*: the primary of v starts from the votes of f+1 replicas, its own among them.
+ * - *One start*: it fixes the log once; later votes change nothing.
+ * - *Whole log*: a replica takes part in v when it holds the log that v starts from, up to its last chain (installation.ts).
+ */
+import { ReplicaStatus } from '../../../wire/messages.js';
+import type { Hasher, Instant } from '../../contract.js';
+import { Counter } from '../../counters.js';
+import { invariant } from '../../invariant.js';
+import type { Synchronization } from '../agreement/synchronization.js';
+import type { Divergence } from '../divergence.js';
+import type { Sender } from '../replica-sender.js';
+import type { ReplicaState } from '../replica-state.js';
+import { chooseVote, type Ballot } from './ballots.js';
+import { Installation, type Target } from './installation.js';
+import type { ViewListener } from './view-listener.js';
+
+export class ViewStart {
+  readonly installation: Installation;
+
+  /** Votes for the present view, at its primary. */
+  private readonly votes = new Map<number, Ballot>();
+  /** The vote whose log is being fetched, and the replicas that failed to deliver theirs. */
+  private chosen: Ballot | undefined;
+  private readonly failed = new Set<number>();
+  /** Replicas whose votes for the present view contradict each other: none of them counts. */
+  private readonly refused = new Set<number>();
+
+  constructor(
+    private readonly state: ReplicaState,
+    private readonly sender: Sender,
+    private readonly synchronization: Synchronization,
+    hasher: Hasher,
+    private readonly divergence: Divergence,
+    private readonly listener: ViewListener,
+  ) {
+    this.installation = new Installation(
+      state,
+      sender,
+      hasher,
+      divergence,
+      (target, now) => this.installed(target, now),
+      (target, claim, now) => this.disagree(target.source, claim.from, claim.committed, now),
+    );
+  }
+
+  /** Another view was promised: what was gathered for the last one says nothing of it. */
+  reset(): void {
+    this.votes.clear();
+    this.chosen = undefined;
+    this.failed.clear();
+    this.refused.clear();
+    this.installation.abandon();
+  }
+
+  /** Whether a vote of that replica would change anything. */
+  lacks(replica: number): boolean {
+    return !this.votes.has(replica) && !this.refused.has(replica);
+  }
+
+  /** The vote of another replica for the present view. */
+  take(ballot: Ballot, now: Instant): void {
+    invariant(ballot.logView < this.state.view, 'the log that a vote stands for is of an older view');
+    this.votes.set(ballot.from, ballot);
+    this.choose(now);
+  }
+
+  /** The vote of this replica itself. */
+  takeOwn(): void {
+    const { state } = this;
+    if (this.refused.has(state.id)) return;
+    const { log, committed } = state;
+    const last = log.lastIndex;
+    this.votes.set(state.id, {
+      from: state.id,
+      logView: state.logView,
+      lastIndex: last,
+      chainHi: log.chainHi(last),
+      chainLo: log.chainLo(last),
+      committed,
+      committedChainHi: log.chainHi(committed),
+      committedChainLo: log.chainLo(committed),
+    });
+  }
+
+  /** The primary of the promised view chooses the starting log, once it has f+1 votes. */
+  choose(now: Instant): void {
+    const { state } = this;
+    if (state.status !== ReplicaStatus.viewChange || this.chosen !== undefined || this.votes.size < state.views.f + 1)
+      return;
+    const { vote, committed, accuser } = chooseVote(this.votes, this.failed, state.views, state.id);
+    invariant(
+      state.primary === state.id && vote.logView < state.view,
+      'the primary of a view chooses its log among those of older views',
+    );
+    if (vote.lastIndex < committed) {
+      this.disagree(vote.from, accuser, committed, now);
+      return;
+    }
+    this.chosen = vote;
+    this.installation.start(
+      {
+        view: state.view,
+        logView: vote.logView,
+        source: vote.from,
+        lastIndex: vote.lastIndex,
+        chainHi: vote.chainHi,
+        chainLo: vote.chainLo,
+        committed,
+        claims: [...this.votes.values()],
+      },
+      now,
+    );
+  }
+
+  /**
+   * The log of replica `source`, from which the view would start, does not hold what replica `accuser` takes for committed: one of the
+   * two is wrong. What is committed at this replica itself it does not doubt; otherwise it cannot know which, and neither vote counts.
+   * A view starts from f + 1 votes that do not contradict each other, or not at all.
+   */
+  private disagree(source: number, accuser: number, index: number, now: Instant): void {
+    const { state } = this;
+    this.chosen = undefined;
+    for (const r of source === accuser || accuser === state.id ? [source] : [source, accuser]) {
+      this.votes.delete(r);
+      this.refused.add(r);
+    }
+    this.divergence.impossible(
+      source,
+      `has a log for view ${state.view} that does not hold entry ${index}, which is committed as replica ${accuser} says`,
+      now,
+    );
+    this.choose(now);
+  }
+
+  /** The log of `target` is in place. */
+  private installed(target: Target, now: Instant): void {
+    const { state } = this;
+    const { log } = state;
+    const primary = state.views.primary(target.view) === state.id;
+    if (state.status === ReplicaStatus.normal) {
+      // A spare that lagged too far took a snapshot of the view it is in; the next Sync shows what follows.
+      this.sender.syncAck(state.primary, now);
+      return;
+    }
+    if (primary) {
+      for (const vote of this.votes.values()) {
+        invariant(
+          vote.committed <= log.lastIndex &&
+            (vote.committed < log.baseIndex ||
+              log.matches(vote.committed, vote.committedChainHi, vote.committedChainLo)),
+          'the log that starts a view holds every committed entry',
+        );
+      }
+    }
+    state.install(target.view);
+    state.counters[Counter.views_installed]!++;
+    this.votes.clear();
+    this.chosen = undefined;
+    this.synchronization.viewStarted(now);
+    state.commitTo(Math.max(state.committed, target.committed));
+    if (primary) {
+      state.execution.executeTo(log.lastIndex);
+      state.transition('start-view', `log up to ${log.lastIndex}`);
+      this.synchronization.sync(now);
+    } else {
+      state.transition('join-view', `log up to ${log.lastIndex}`);
+      this.sender.syncAck(state.primary, now);
+    }
+    this.listener.started(now);
+  }
+
+  /** The source of an installation brings nothing: another vote that qualifies, or whoever speaks next. */
+  giveUpSource(now: Instant): void {
+    const { installation } = this;
+    if (installation.target === undefined || !installation.bringsNothing(now)) return;
+    this.state.transition('install-failed', `replica ${installation.target.source} brings nothing`);
+    this.failed.add(installation.target.source);
+    installation.abandon();
+    this.chosen = undefined;
+    this.choose(now);
+  }
+}
