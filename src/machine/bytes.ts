@@ -21,7 +21,7 @@ export function compareBytes(
 ): number {
   const common = aLength < bLength ? aLength : bLength;
   for (let i = 0; i < common; i++) {
-    const difference = a[aOffset + i] - b[bOffset + i];
+    const difference = a[aOffset + i]! - b[bOffset + i]!;
     if (difference !== 0) return difference;
   }
   return aLength - bLength;
@@ -33,13 +33,13 @@ export function hashBytes(bytes: Uint8Array, offset: number, length: number, see
   const end = offset + length;
   let i = offset;
   for (; i + 4 <= end; i += 4) {
-    hash ^= scramble(bytes[i] | (bytes[i + 1] << 8) | (bytes[i + 2] << 16) | (bytes[i + 3] << 24));
+    hash ^= scramble(bytes[i]! | (bytes[i + 1]! << 8) | (bytes[i + 2]! << 16) | (bytes[i + 3]! << 24));
     hash = (hash << 13) | (hash >>> 19);
     hash = (Math.imul(hash, 5) + 0xe6546b64) | 0;
   }
   if (i < end) {
     let rest = 0;
-    for (let shift = 0; i < end; i++, shift += 8) rest |= bytes[i] << shift;
+    for (let shift = 0; i < end; i++, shift += 8) rest |= bytes[i]! << shift;
     hash ^= scramble(rest);
   }
   hash ^= length;

@@ -20,7 +20,7 @@ export class CounterMachine implements StateMachine {
   readonly #value = new Int32Array(2);
 
   get value(): bigint {
-    return (BigInt(this.#value[HI]) << 32n) | BigInt(this.#value[LO] >>> 0);
+    return (BigInt(this.#value[HI]!) << 32n) | BigInt(this.#value[LO]! >>> 0);
   }
 
   apply(operation: Operation, _context: ApplyContext, reply: Reply): void {
@@ -28,8 +28,8 @@ export class CounterMachine implements StateMachine {
     const value = this.#value;
     const addHi = readI32(operation.bytes, operation.offset);
     const addLo = readI32(operation.bytes, operation.offset + 4);
-    value[HI] += addHi + carryOf(value[LO], addLo);
-    value[LO] += addLo;
+    value[HI]! += addHi + carryOf(value[LO]!, addLo);
+    value[LO]! += addLo;
     this.#answer(reply);
   }
 
@@ -59,8 +59,8 @@ export class CounterMachine implements StateMachine {
   }
 
   #write(bytes: Uint8Array, offset: number): void {
-    writeI32(bytes, offset, this.#value[HI]);
-    writeI32(bytes, offset + 4, this.#value[LO]);
+    writeI32(bytes, offset, this.#value[HI]!);
+    writeI32(bytes, offset + 4, this.#value[LO]!);
   }
 }
 

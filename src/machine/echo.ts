@@ -24,17 +24,17 @@ export class EchoMachine implements StateMachine {
 
   /** Operations applied so far; exact up to 2^53. */
   get count(): number {
-    return (this.#state[COUNT_HI] >>> 0) * 2 ** 32 + (this.#state[COUNT_LO] >>> 0);
+    return (this.#state[COUNT_HI]! >>> 0) * 2 ** 32 + (this.#state[COUNT_LO]! >>> 0);
   }
 
   apply(operation: Operation, _context: ApplyContext, reply: Reply): void {
     const state = this.#state;
-    state[COUNT_HI] += carryOf(state[COUNT_LO], 1);
-    state[COUNT_LO] += 1;
+    state[COUNT_HI]! += carryOf(state[COUNT_LO]!, 1);
+    state[COUNT_LO]! += 1;
     // Beginning each with the digest so far makes it depend on the order.
-    const digest = digestOf(this.#operations.of(operation.bytes), operation.offset, operation.length, state[DIGEST_A]);
+    const digest = digestOf(this.#operations.of(operation.bytes), operation.offset, operation.length, state[DIGEST_A]!);
     state[DIGEST_A] = digest;
-    state[DIGEST_B] = (Math.imul(state[DIGEST_B], 0x01000193) + digest) | 0;
+    state[DIGEST_B] = (Math.imul(state[DIGEST_B]!, 0x01000193) + digest) | 0;
     this.#echo(operation, reply);
   }
 
@@ -44,7 +44,7 @@ export class EchoMachine implements StateMachine {
 
   snapshot(): Uint8Array {
     const bytes = new Uint8Array(SNAPSHOT_BYTES);
-    for (let i = 0; i < this.#state.length; i++) writeI32(bytes, i * 4, this.#state[i]);
+    for (let i = 0; i < this.#state.length; i++) writeI32(bytes, i * 4, this.#state[i]!);
     return bytes;
   }
 

@@ -200,11 +200,11 @@ export function decodeResult<Name extends KvOperationName>(
 
 function decode(name: KvOperationName, bytes: Uint8Array, offset: number, length: number): KvResult {
   if (length < RESULT_STATUS_BYTES) throw malformed(name, 'it is empty (was the reply capacity 0?)');
-  const code = bytes[offset];
+  const code = bytes[offset]!;
   const at = offset + RESULT_STATUS_BYTES;
   const rest = length - RESULT_STATUS_BYTES;
   if (code === STATUS_BAD_OPERATION) {
-    const reason = rest === 0 ? null : KV_BAD_REASON_NAMES[bytes[at]];
+    const reason = rest === 0 ? null : KV_BAD_REASON_NAMES[bytes[at]!];
     if (rest > 1 || reason === undefined) throw malformed(name, 'the reason of bad-operation is unknown');
     return { status: 'bad-operation', reason };
   }
@@ -232,7 +232,7 @@ function decodeIncrement(bytes: Uint8Array, at: number, rest: number): KvResult 
 
 function decodeScan(bytes: Uint8Array, offset: number, length: number): KvResult {
   const end = offset + length;
-  if (length < SCAN_RESULT_FIXED_BYTES || bytes[offset + 1] > 1) throw malformed('scan', 'its fixed part is damaged');
+  if (length < SCAN_RESULT_FIXED_BYTES || bytes[offset + 1]! > 1) throw malformed('scan', 'its fixed part is damaged');
   const count = readU16(bytes, offset + 2);
   const entries: KvEntry[] = [];
   let at = offset + SCAN_RESULT_FIXED_BYTES;

@@ -72,11 +72,11 @@ export class RecordHeap {
   }
 
   keyLength(id: number): number {
-    return this.#keyLength[id];
+    return this.#keyLength[id]!;
   }
 
   valueLength(id: number): number {
-    return this.#valueLength[id];
+    return this.#valueLength[id]!;
   }
 
   add(
@@ -102,11 +102,11 @@ export class RecordHeap {
 
   /** In place when the record's size allows it and does not leave more than half of it unused. */
   setValue(id: number, value: Uint8Array, valueOffset: number, valueLength: number): void {
-    const place = this.#place[id];
+    const place = this.#place[id]!;
     const segment = this.#segmentAt(place);
     const offset = offsetAt(place);
-    const keyLength = this.#keyLength[id];
-    const size = segment.words[(offset >> 2) + 1];
+    const keyLength = this.#keyLength[id]!;
+    const size = segment.words[(offset >> 2) + 1]!;
     const needed = recordSize(keyLength, valueLength);
     if (needed <= size && needed * 2 >= size) {
       copyBytes(value, valueOffset, segment.bytes, offset + RECORD_HEADER_BYTES + keyLength, valueLength);
@@ -126,8 +126,8 @@ export class RecordHeap {
   }
 
   remove(id: number): void {
-    const place = this.#place[id];
-    const size = this.#segmentAt(place).words[(offsetAt(place) >> 2) + 1];
+    const place = this.#place[id]!;
+    const size = this.#segmentAt(place).words[(offsetAt(place) >> 2) + 1]!;
     this.#place[id] = NO_PLACE;
     this.#freeIds[this.#freeIdCount++] = id;
     this.#discard(place, size);
@@ -136,17 +136,17 @@ export class RecordHeap {
 
   keyEquals(id: number, bytes: Uint8Array, offset: number, length: number): boolean {
     if (this.#keyLength[id] !== length) return false;
-    const place = this.#place[id];
+    const place = this.#place[id]!;
     return equalBytes(this.#segmentAt(place).bytes, offsetAt(place) + RECORD_HEADER_BYTES, bytes, offset, length);
   }
 
   /** Sign of (key of `id`) − (the bytes given). */
   compareKey(id: number, bytes: Uint8Array, offset: number, length: number): number {
-    const place = this.#place[id];
+    const place = this.#place[id]!;
     return compareBytes(
       this.#segmentAt(place).bytes,
       offsetAt(place) + RECORD_HEADER_BYTES,
-      this.#keyLength[id],
+      this.#keyLength[id]!,
       bytes,
       offset,
       length,
@@ -159,21 +159,27 @@ export class RecordHeap {
   }
 
   copyKey(id: number, target: Uint8Array, offset: number): void {
-    const place = this.#place[id];
-    copyBytes(this.#segmentAt(place).bytes, offsetAt(place) + RECORD_HEADER_BYTES, target, offset, this.#keyLength[id]);
+    const place = this.#place[id]!;
+    copyBytes(
+      this.#segmentAt(place).bytes,
+      offsetAt(place) + RECORD_HEADER_BYTES,
+      target,
+      offset,
+      this.#keyLength[id]!,
+    );
   }
 
   copyValue(id: number, target: Uint8Array, offset: number): void {
-    copyBytes(this.valueBytes(id), this.valueOffset(id), target, offset, this.#valueLength[id]);
+    copyBytes(this.valueBytes(id), this.valueOffset(id), target, offset, this.#valueLength[id]!);
   }
 
   /** The array that holds the value, at `valueOffset(id)`; both hold until the next change of the heap. */
   valueBytes(id: number): Uint8Array {
-    return this.#segmentAt(this.#place[id]).bytes;
+    return this.#segmentAt(this.#place[id]!).bytes;
   }
 
   valueOffset(id: number): number {
-    return offsetAt(this.#place[id]) + RECORD_HEADER_BYTES + this.#keyLength[id];
+    return offsetAt(this.#place[id]!) + RECORD_HEADER_BYTES + this.#keyLength[id]!;
   }
 
   #segmentAt(place: number): Segment {
@@ -181,7 +187,7 @@ export class RecordHeap {
   }
 
   #takeId(): number {
-    if (this.#freeIdCount > 0) return this.#freeIds[--this.#freeIdCount];
+    if (this.#freeIdCount > 0) return this.#freeIds[--this.#freeIdCount]!;
     if (this.#idCount === this.#place.length) this.#growIds();
     return this.#idCount++;
   }
@@ -255,7 +261,7 @@ export class RecordHeap {
     let best = -1;
     let bestLive = SEGMENT_BYTES + 1;
     for (let i = 0; i < this.#segments.length; i++) {
-      const segment = this.#segments[i];
+      const segment = this.#segments[i] as Segment | null;
       if (segment === null || i === this.#open || segment.liveBytes >= bestLive) continue;
       best = i;
       bestLive = segment.liveBytes;
@@ -268,14 +274,14 @@ export class RecordHeap {
     const end = source.filledBytes;
     for (let offset = 0; offset < end; ) {
       const word = offset >> 2;
-      const id = source.words[word];
-      const size = source.words[word + 1];
+      const id = source.words[word]!;
+      const size = source.words[word + 1]!;
       const place = (index << UNITS_PER_SEGMENT_SHIFT) | (offset >> PLACE_SHIFT);
       if (this.#place[id] === place) {
         const newPlace = this.#append(id, size);
         const target = this.#segmentAt(newPlace).words;
         const targetWord = offsetAt(newPlace) >> 2;
-        for (let i = RECORD_HEADER_BYTES / 4; i < size / 4; i++) target[targetWord + i] = source.words[word + i];
+        for (let i = RECORD_HEADER_BYTES / 4; i < size / 4; i++) target[targetWord + i] = source.words[word + i]!;
         this.#place[id] = newPlace;
         this.#discard(place, size);
       }

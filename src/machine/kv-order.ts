@@ -42,10 +42,10 @@ export class OrderIndex {
     if (at.block === this.#blocks.length || (at.position === 0 && at.block > 0)) {
       // Between two blocks: the end of the one before, where an ascending load keeps appending.
       at.block--;
-      at.position = this.#blocks[at.block].count;
+      at.position = this.#blocks[at.block]!.count;
     }
-    if (this.#blocks[at.block].count === BLOCK_IDS_MAX) this.#split(at);
-    const block = this.#blocks[at.block];
+    if (this.#blocks[at.block]!.count === BLOCK_IDS_MAX) this.#split(at);
+    const block = this.#blocks[at.block]!;
     block.ids.copyWithin(at.position + 1, at.position, block.count);
     block.ids[at.position] = id;
     block.count++;
@@ -55,7 +55,7 @@ export class OrderIndex {
   remove(key: Uint8Array, offset: number, length: number): void {
     const at = this.#found;
     this.seek(key, offset, length, at);
-    const block = this.#blocks[at.block];
+    const block = this.#blocks[at.block]!;
     block.ids.copyWithin(at.position, at.position + 1, block.count);
     block.count--;
     this.#mergeAround(at.block);
@@ -68,19 +68,19 @@ export class OrderIndex {
     let high = blocks.length;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      const block = blocks[middle];
-      if (this.#heap.compareKey(block.ids[block.count - 1], key, offset, length) < 0) low = middle + 1;
+      const block = blocks[middle]!;
+      if (this.#heap.compareKey(block.ids[block.count - 1]!, key, offset, length) < 0) low = middle + 1;
       else high = middle;
     }
     cursor.block = low;
     cursor.position = 0;
     if (low === blocks.length) return;
-    const ids = blocks[low].ids;
+    const ids = blocks[low]!.ids;
     let from = 0;
-    let to = blocks[low].count;
+    let to = blocks[low]!.count;
     while (from < to) {
       const middle = (from + to) >>> 1;
-      if (this.#heap.compareKey(ids[middle], key, offset, length) < 0) from = middle + 1;
+      if (this.#heap.compareKey(ids[middle]!, key, offset, length) < 0) from = middle + 1;
       else to = middle;
     }
     cursor.position = from;
@@ -88,18 +88,18 @@ export class OrderIndex {
 
   /** The id at the cursor, or -1 at the end. */
   idAt(cursor: OrderCursor): number {
-    return cursor.block < this.#blocks.length ? this.#blocks[cursor.block].ids[cursor.position] : -1;
+    return cursor.block < this.#blocks.length ? this.#blocks[cursor.block]!.ids[cursor.position]! : -1;
   }
 
   advance(cursor: OrderCursor): void {
-    if (++cursor.position < this.#blocks[cursor.block].count) return;
+    if (++cursor.position < this.#blocks[cursor.block]!.count) return;
     cursor.block++;
     cursor.position = 0;
   }
 
   /** Splits the full block at the cursor and moves the cursor along. An append leaves the old block full: ascending loads fill blocks whole. */
   #split(at: OrderCursor): void {
-    const block = this.#blocks[at.block];
+    const block = this.#blocks[at.block]!;
     const added = new Block();
     const keep = at.position === block.count ? block.count : block.count >>> 1;
     added.ids.set(block.ids.subarray(keep, block.count));
@@ -114,7 +114,7 @@ export class OrderIndex {
 
   #mergeAround(index: number): void {
     const blocks = this.#blocks;
-    if (blocks[index].count === 0) {
+    if (blocks[index]!.count === 0) {
       blocks.splice(index, 1);
       return;
     }
@@ -124,8 +124,8 @@ export class OrderIndex {
   #mergeWithNext(left: number): boolean {
     const blocks = this.#blocks;
     if (left < 0 || left + 1 >= blocks.length) return false;
-    const a = blocks[left];
-    const b = blocks[left + 1];
+    const a = blocks[left]!;
+    const b = blocks[left + 1]!;
     if (a.count + b.count >= BLOCK_IDS_MAX / 2) return false;
     a.ids.set(b.ids.subarray(0, b.count), a.count);
     a.count += b.count;

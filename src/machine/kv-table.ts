@@ -37,7 +37,7 @@ export class KeyTable {
   /** The entry id, or -1. */
   find(key: Uint8Array, offset: number, length: number): number {
     const slot = this.#slotOf(key, offset, length, hashBytes(key, offset, length, HASH_SEED));
-    return this.#slots[slot * SLOT_WORDS] - 1;
+    return this.#slots[slot * SLOT_WORDS]! - 1;
   }
 
   /** Adds an id whose key, given here, is not in the table yet. */
@@ -55,11 +55,11 @@ export class KeyTable {
     let hole = this.#slotOf(key, offset, length, hashBytes(key, offset, length, HASH_SEED));
     if (slots[hole * SLOT_WORDS] === 0) return;
     for (let next = (hole + 1) & mask; slots[next * SLOT_WORDS] !== 0; next = (next + 1) & mask) {
-      const home = slots[next * SLOT_WORDS + 1] & mask;
+      const home = slots[next * SLOT_WORDS + 1]! & mask;
       // An entry may move into the hole only if the hole lies on its way from home.
       if (((next - home) & mask) < ((next - hole) & mask)) continue;
-      slots[hole * SLOT_WORDS] = slots[next * SLOT_WORDS];
-      slots[hole * SLOT_WORDS + 1] = slots[next * SLOT_WORDS + 1];
+      slots[hole * SLOT_WORDS] = slots[next * SLOT_WORDS]!;
+      slots[hole * SLOT_WORDS + 1] = slots[next * SLOT_WORDS + 1]!;
       hole = next;
     }
     slots[hole * SLOT_WORDS] = 0;
@@ -72,7 +72,7 @@ export class KeyTable {
     const mask = this.#mask;
     let slot = hash & mask;
     for (;;) {
-      const stored = slots[slot * SLOT_WORDS];
+      const stored = slots[slot * SLOT_WORDS]!;
       if (stored === 0) return slot;
       if (slots[slot * SLOT_WORDS + 1] === hash && this.#heap.keyEquals(stored - 1, key, offset, length)) return slot;
       slot = (slot + 1) & mask;
@@ -91,6 +91,6 @@ export class KeyTable {
     const old = this.#slots;
     this.#slots = new Int32Array(old.length * 2);
     this.#mask = this.#slots.length / SLOT_WORDS - 1;
-    for (let i = 0; i < old.length; i += SLOT_WORDS) if (old[i] !== 0) this.#put(old[i], old[i + 1]);
+    for (let i = 0; i < old.length; i += SLOT_WORDS) if (old[i] !== 0) this.#put(old[i]!, old[i + 1]!);
   }
 }

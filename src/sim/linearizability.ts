@@ -198,14 +198,14 @@ class KeySearch {
       if (this.#states > this.#maxStates) {
         return { outcome: 'unknown', key: this.#key, operations, states: this.#states, maxStates: this.#maxStates };
       }
-      const frame = frames[frames.length - 1];
+      const frame = frames[frames.length - 1]!;
       if (frame.tried === frame.choices.length) {
         this.#leave(frame);
         frames.pop();
         continue;
       }
-      const choice = frame.choices[frame.tried++];
-      const step = choice >= 0 ? this.#required[choice] : this.#optional[-1 - choice];
+      const choice = frame.choices[frame.tried++]!;
+      const step = choice >= 0 ? this.#required[choice]! : this.#optional[-1 - choice]!;
       const path = { step, before: frame.path, length: (frame.path?.length ?? 0) + 1 };
       outcome = this.#enter(
         frames,
@@ -233,7 +233,7 @@ class KeySearch {
     const required = this.#required;
     const end = required.length;
     const frame: Frame = { value, high, path, choices: [], tried: 0, unlinked: [], used };
-    if (used >= 0 && this.#tracksUsed) this.#used[used >>> 5] |= 1 << (used & 31);
+    if (used >= 0 && this.#tracksUsed) this.#used[used >>> 5]! |= 1 << (used & 31);
     if (choice >= 0) this.#unlink(choice, frame);
 
     // Everything met on this walk was invoked before the first remaining completion, so it may come next.
@@ -241,8 +241,8 @@ class KeySearch {
     let frontier = -1;
     const absorbedFrom = frame.unlinked.length;
     const wanted = new Set<number>();
-    for (let i = this.#next[end]; i !== end; i = this.#next[i]) {
-      const step = required[i];
+    for (let i = this.#next[end]!; i !== end; i = this.#next[i]!) {
+      const step = required[i]!;
       if (step.operation.invoked > firstCompleted) break;
       const after = this.#after(step, value);
       if (after === value && step.operation.f !== 'write') {
@@ -269,9 +269,9 @@ class KeySearch {
       this.#leave(frame);
       return 'open';
     }
-    if (unseen) frame.choices = frame.choices.filter((i) => required[i].operation.f !== 'write');
+    if (unseen) frame.choices = frame.choices.filter((i) => required[i]!.operation.f !== 'write');
     // Soonest completed first: it is the one that cannot wait.
-    frame.choices.sort((a, b) => required[a].operation.completed - required[b].operation.completed);
+    frame.choices.sort((a, b) => required[a]!.operation.completed - required[b]!.operation.completed);
     this.#addOptional(frame, firstCompleted, unseen, wanted);
     frames.push(frame);
     return 'open';
@@ -280,7 +280,7 @@ class KeySearch {
   /** Of the unknown ones, those whose effect something that may come right after would see. */
   #addOptional(frame: Frame, firstCompleted: number, unseen: boolean, wanted: Set<number>): void {
     for (let j = 0; j < this.#optional.length; j++) {
-      const step = this.#optional[j];
+      const step = this.#optional[j]!;
       if (step.operation.invoked > firstCompleted) return;
       if (this.#isUsed(j) || (step.twin >= 0 && !this.#isUsed(step.twin))) continue;
       if (unseen && step.operation.f === 'write') continue;
@@ -299,28 +299,28 @@ class KeySearch {
 
   #leave(frame: Frame): void {
     for (let i = frame.unlinked.length - 1; i >= 0; i--) {
-      const index = frame.unlinked[i];
-      this.#next[this.#previous[index]] = index;
-      this.#previous[this.#next[index]] = index;
+      const index = frame.unlinked[i]!;
+      this.#next[this.#previous[index]!] = index;
+      this.#previous[this.#next[index]!] = index;
     }
-    if (frame.used >= 0 && this.#tracksUsed) this.#used[frame.used >>> 5] &= ~(1 << (frame.used & 31));
+    if (frame.used >= 0 && this.#tracksUsed) this.#used[frame.used >>> 5]! &= ~(1 << (frame.used & 31));
   }
 
   #unlink(index: number, frame: Frame): void {
-    this.#next[this.#previous[index]] = this.#next[index];
-    this.#previous[this.#next[index]] = this.#previous[index];
+    this.#next[this.#previous[index]!] = this.#next[index]!;
+    this.#previous[this.#next[index]!] = this.#previous[index]!;
     frame.unlinked.push(index);
     if (index >= frame.high) frame.high = index + 1;
   }
 
   #isUsed(optional: number): boolean {
-    return (this.#used[optional >>> 5] & (1 << (optional & 31))) !== 0;
+    return (this.#used[optional >>> 5]! & (1 << (optional & 31))) !== 0;
   }
 
   /** Whether a configuration at least as free as this one was tried before; if not, this one is noted. */
   #isKnown(frame: Frame, unseen: boolean): boolean {
     let name = `${unseen ? '!' : ''}${frame.value}:${frame.high}`;
-    for (let i = this.#next[this.#required.length]; i < frame.high; i = this.#next[i]) name += `,${i}`;
+    for (let i = this.#next[this.#required.length]!; i < frame.high; i = this.#next[i]!) name += `,${i}`;
     const sets = this.#seen.get(name);
     if (sets === undefined) {
       this.#seen.set(name, this.#tracksUsed ? [this.#used.slice()] : NOTHING_USED);
@@ -399,7 +399,7 @@ class KeySearch {
     const prefix: HistoryOperation[] = [];
     for (let path = this.#bestPath; path !== null; path = path.before) prefix.push(path.step.operation);
     prefix.reverse();
-    const frontier = this.#required[this.#bestFrontier].operation;
+    const frontier = this.#required[this.#bestFrontier]!.operation;
     const blocked = known ?? frontier;
     return {
       outcome: 'violation',
@@ -452,7 +452,7 @@ function valueAfter(order: HistoryOperation[], initial: HistoryValue): HistoryVa
 }
 
 function isSubset(set: Uint32Array, of: Uint32Array): boolean {
-  for (let i = 0; i < set.length; i++) if ((set[i] & ~of[i]) !== 0) return false;
+  for (let i = 0; i < set.length; i++) if ((set[i]! & ~of[i]!) !== 0) return false;
   return true;
 }
 

@@ -94,17 +94,17 @@ t.test('bench latency prints the documented object', async (t) => {
     offeredPerSecond: null,
     failed: 0,
   });
-  const latency = Object.values(report['latencyNs'] as Record<string, number>);
+  const latency = Object.values(report['latencyNs']! as Record<string, number>);
   t.equal(latency.length, 7);
   t.ok(
     latency.every((ns) => ns > 1_000 && ns < 60e9),
     latency.join(' '),
   );
-  const cpu = report['cpuSeconds'] as { client: number; replicas: number[] };
+  const cpu = report['cpuSeconds']! as { client: number; replicas: number[] };
   t.ok(cpu.client > 0 && cpu.replicas.length === 3 && cpu.replicas.every((seconds) => seconds >= 0));
-  const { client } = report['allocatedBytesPerOp'] as { client: number };
+  const { client } = report['allocatedBytesPerOp']! as { client: number };
   t.ok(client > 0);
-  t.ok(report['fastPathRatio'] > 0 && report['fastPathRatio'] <= 1);
+  t.ok(report['fastPathRatio']! > 0 && report['fastPathRatio']! <= 1);
   t.match(readFileSync(hgrm, 'utf8'), /Total count {4}= {10}401/);
 });
 
@@ -180,7 +180,7 @@ t.test('the demo runs, reads everything back and leaves a report that needs noth
   const { code, stdout, stderr } = await jitpaxos(['demo', '--duration', '2s', '--report', file, '--json']);
   t.equal(code, 0, stderr);
   const result = JSON.parse(stdout) as Record<string, never>;
-  t.ok(result['operations'] >= 10_000, `${String(result['operations'])} operations`);
+  t.ok(result['operations']! >= 10_000, `${String(result['operations'])} operations`);
   t.match(result, {
     schema: 'jitpaxos.demo/1',
     replicas: 3,
@@ -188,8 +188,8 @@ t.test('the demo runs, reads everything back and leaves a report that needs noth
     killed: { role: 'member' },
     readBack: { wrong: 0 },
   });
-  t.ok((result['readBack'] as { keys: number }).keys > 500);
-  t.ok((result['killed'] as { committedAfter: number }).committedAfter > 0, 'commits went on');
+  t.ok((result['readBack']! as { keys: number }).keys > 500);
+  t.ok((result['killed']! as { committedAfter: number }).committedAfter > 0, 'commits went on');
   const html = readFileSync(file, 'utf8');
   t.match(html, /<svg.*<\/svg>/s);
   t.notMatch(html, /NaN|undefined|Infinity/);

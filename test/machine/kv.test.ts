@@ -456,8 +456,8 @@ t.test('no bytes whatever make it throw', (t) => {
       bytes = Uint8Array.from({ length: random(40) }, () => random(256));
       if (bytes.length > 0 && random(3) > 0) bytes[0] = random(8);
     } else {
-      bytes = valid[random(valid.length)].slice();
-      for (let flips = random(4); flips >= 0; flips--) bytes[random(bytes.length)] ^= 1 << random(8);
+      bytes = valid[random(valid.length)]!.slice();
+      for (let flips = random(4); flips >= 0; flips--) bytes[random(bytes.length)]! ^= 1 << random(8);
     }
     const capacity = random(4) === 0 ? random(30) : 2000;
     const result = run(machine, bytes, capacity);
@@ -543,8 +543,8 @@ t.test('random operations answer like a plain Map, through snapshots too', (t) =
     const random = randomFrom(SEED + game);
     const maxKeys = game === 0 ? 40 : 3000;
     const maxBytes = game === 1 ? 4000 : 1 << 20;
-    const keySpace = [60, 60, 20, 4000, 1000, 8000][game];
-    const largest = [20, 60, 3000, 30, 700, 8][game];
+    const keySpace = [60, 60, 20, 4000, 1000, 8000][game]!;
+    const largest = [20, 60, 3000, 30, 700, 8][game]!;
     let machine = new KvMachine({ maxKeys, maxBytes });
     const model = new Model(maxKeys, maxBytes);
     const aKey = (): string => {
@@ -682,7 +682,7 @@ t.test('restore refuses what is no snapshot and leaves the state alone', (t) => 
   refuse(large.machine.snapshot(), /201 bytes of contents are more than maxBytes 200/);
   for (let round = 0; round < 2000; round++) {
     const bytes = good.slice();
-    for (let flips = random(3); flips >= 0; flips--) bytes[random(bytes.length)] ^= 1 << random(8);
+    for (let flips = random(3); flips >= 0; flips--) bytes[random(bytes.length)]! ^= 1 << random(8);
     const machine = new KvMachine();
     try {
       machine.restore(bytes);
@@ -719,7 +719,7 @@ t.test('memory is reclaimed on overwrite and delete', (t) => {
   const store = new Store();
   const sizes = [10, 5000, 200, 30_000, 1000];
   for (let round = 0; round < 12_000; round++)
-    store.put(`k${random(300)}`, new Uint8Array(random(sizes[random(sizes.length)])));
+    store.put(`k${random(300)}`, new Uint8Array(random(sizes[random(sizes.length)]!)));
   const { contentBytes, heldBytes } = store.machine;
   // A third garbage, in-place slack below half a record, and segments that are not full.
   t.ok(

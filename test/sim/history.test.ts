@@ -60,8 +60,8 @@ t.test('invocations are paired with their completions', (t) => {
       ['read', 'info', 12, Infinity],
     ],
   );
-  t.equal(operations[1].value, 'a', 'a read takes the value of its completion');
-  t.equal(operations[2].result, true);
+  t.equal(operations[1]!.value, 'a', 'a read takes the value of its completion');
+  t.equal(operations[2]!.result, true);
   t.end();
 });
 

@@ -36,7 +36,7 @@ function history(text: string, key = 'k'): HistoryEvent[] {
     .trim()
     .split(/\s+/)
     .map((word, time) => {
-      const name = word[0];
+      const name = word[0]!;
       const process = name.charCodeAt(0) - 65;
       const rest = word.slice(2);
       const value = (char: string): HistoryValue => (char === '_' ? null : char);
@@ -45,9 +45,9 @@ function history(text: string, key = 'k'): HistoryEvent[] {
           rest[0] === 'r'
             ? { process, type: 'invoke', f: 'read', key, value: null, time }
             : rest[0] === 'w'
-              ? { process, type: 'invoke', f: 'write', key, value: value(rest[1]), time }
+              ? { process, type: 'invoke', f: 'write', key, value: value(rest[1]!), time }
               : rest[0] === 'c'
-                ? { process, type: 'invoke', f: 'cas', key, value: [value(rest[1]), value(rest[2])], time }
+                ? { process, type: 'invoke', f: 'cas', key, value: [value(rest[1]!), value(rest[2]!)], time }
                 : { process, type: 'invoke', f: 'increment', key, value: Number(rest.slice(1)), time };
         open.set(name, event);
         return event;
@@ -253,7 +253,7 @@ t.test('long histories are judged, those with a late stale read too', (t) => {
   for (const [operations, infoPercent] of [
     [30_000, 0],
     [10_000, 1],
-  ]) {
+  ] as const) {
     const { events } = randomHistory(random, { processes: 8, operations, values: 1_000_000, infoPercent });
     const start = performance.now();
     const verdict = checkHistory(events);
@@ -261,7 +261,7 @@ t.test('long histories are judged, those with a late stale read too', (t) => {
       `${operations} operations on a key, ${infoPercent} % unknown: ${(performance.now() - start).toFixed(0)} ms, ${verdict.outcome}`,
     );
     t.equal(verdict.outcome, 'linearizable', `SEED=${SEED}: ${explain(verdict)}`);
-    const end = events[events.length - 1].time;
+    const end = events[events.length - 1]!.time;
     // Written once, so that nothing of unknown outcome can bring it back.
     const timesWritten = new Map<unknown, number>();
     for (const { type, f, value } of events) {
@@ -325,12 +325,12 @@ function tinyHistory(random: (n: number) => number): HistoryEvent[] {
   const numbers = random(4) === 0;
   const value = (): HistoryValue => {
     const pick = random(4);
-    return pick === 0 ? null : numbers ? pick : 'abc'[pick - 1];
+    return pick === 0 ? null : numbers ? pick : 'abc'[pick - 1]!;
   };
   const steps = 4 + random(10);
   for (let time = 0; time < steps; time++) {
     const slot = random(processes.length);
-    const process = processes[slot];
+    const process = processes[slot]!;
     const invoked = open.get(process);
     if (invoked === undefined) {
       const kind = random(numbers ? 12 : 10);
@@ -392,7 +392,7 @@ function randomHistory(random: (n: number) => number, shape: Shape): { events: H
     time++;
     const move = random(3);
     if (move === 0 && started < shape.operations && idle.length > 0) {
-      const process = idle.splice(random(idle.length), 1)[0];
+      const process = idle.splice(random(idle.length), 1)[0]!;
       const kind = random(10);
       const event: HistoryEvent =
         kind < 5
@@ -411,11 +411,11 @@ function randomHistory(random: (n: number) => number, shape: Shape): { events: H
       started++;
       pending.push({ event, applied: false, completion: null });
     } else if (move === 1 && pending.length > 0) {
-      const one = pending[random(pending.length)];
+      const one = pending[random(pending.length)]!;
       if (one.completion === null) one.completion = apply(one.event);
     } else if (pending.length > 0) {
       const index = random(pending.length);
-      const { event, completion } = pending[index];
+      const { event, completion } = pending[index]!;
       if (random(100) < shape.infoPercent) {
         pending.splice(index, 1);
         events.push({ ...event, type: 'info', time });
@@ -427,7 +427,7 @@ function randomHistory(random: (n: number) => number, shape: Shape): { events: H
         idle.push(event.process);
       }
     }
-    if (late.length > 0 && random(20) === 0) apply(late.splice(random(late.length), 1)[0]);
+    if (late.length > 0 && random(20) === 0) apply(late.splice(random(late.length), 1)[0]!);
   }
   return { events };
 }
