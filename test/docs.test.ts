@@ -116,3 +116,29 @@ t.test(`the README has at most ${README_WORDS_MAX} words`, (t) => {
   t.ok(words.length > 300 && words.length <= README_WORDS_MAX, `${words.length} words`);
   t.end();
 });
+
+t.test('source files that a page names exist', (t) => {
+  const wrong: string[] = [];
+  let count = 0;
+  // The changelog and the measurements speak of the code as it was.
+  for (const page of pages.filter((each) => each !== 'CHANGELOG.md' && !each.startsWith('docs/measurements/'))) {
+    for (const [, path] of read(page).matchAll(
+      /`((?:src|test|native|scripts|bench|examples|model|deploy)\/[\w/.-]+)`/g,
+    )) {
+      count++;
+      if (!existsSync(join(ROOT, path!))) wrong.push(`${page}: ${path}`);
+    }
+  }
+  t.same(wrong, []);
+  t.ok(count > 100, `${count} paths were looked up`);
+  t.end();
+});
+
+t.test('the table of rooms in the architecture page has every room of src/', (t) => {
+  const rows = [...read('docs/internals/architecture.md').matchAll(/^\| `([\w-]+(?:\/|\.ts))` \| .* \| .* \|$/gm)];
+  const rooms = readdirSync(join(ROOT, 'src'), { withFileTypes: true }).map(
+    (entry) => entry.name + (entry.isDirectory() ? '/' : ''),
+  );
+  t.same(rows.map(([, room]) => room!).sort(), rooms.sort());
+  t.end();
+});
