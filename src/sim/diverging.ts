@@ -109,6 +109,8 @@ interface MarkedHost {
   readonly probe: { readonly mark: number; readonly nextMark: number; readonly wentWrong: boolean } | undefined;
   /** It says what its state is: it has one, and not from another replica. */
   readonly hasOwnState: boolean;
+  /** What its log holds; undefined while it is down. */
+  readonly log: { readonly baseIndex: number; readonly lastIndex: number } | undefined;
 }
 
 /** What the detail of the transition `state-diverged` begins with. */
@@ -155,13 +157,18 @@ export class WrongStates {
   /**
    * One that is in the wrong is known to be, and is gone when `f + 1` of the others have a right state of their own, which they say.
    * One that only took the state of such a replica says nothing of it, and a spare that is filled again and again never compares what
-   * it has; and where nobody is right there is nothing to compare with.
+   * it has; neither does one whose log ends where the others' begin, as the next thing that it executes is a state of theirs; and where
+   * nobody is right there is nothing to compare with.
    */
   areNoticed(): boolean {
     const right = this.hosts.filter((host) => markOf(host) === 0);
     const mustStop = right.filter(({ hasOwnState }) => hasOwnState).length > (this.hosts.length - 1) / 2;
+    const begin = Math.min(...right.map(({ log }) => log?.baseIndex ?? 0));
     const isNoticed = (host: MarkedHost): boolean =>
-      markOf(host) === 0 || (!mustStop && this.stillNamed.has(host.id)) || !(host.probe!.wentWrong || host.hasOwnState);
+      markOf(host) === 0 ||
+      (host.log !== undefined && host.log.lastIndex < begin) ||
+      (!mustStop && this.stillNamed.has(host.id)) ||
+      !(host.probe!.wentWrong || host.hasOwnState);
     return (
       this.hosts.every(({ probe }) => (probe?.nextMark ?? 0) === 0) &&
       (right.length === 0 || this.hosts.every(isNoticed))

@@ -148,6 +148,11 @@ export class ReplicaHost implements EventHandler {
     return this.core !== undefined;
   }
 
+  /** What its log holds; undefined while it is down. */
+  get log(): { readonly baseIndex: number; readonly lastIndex: number } | undefined {
+    return this.core?.state.log;
+  }
+
   /** True when it says what its state is: it has one, and not from another replica. */
   get hasOwnState(): boolean {
     return this.core !== undefined && this.core.state.logView >= 0 && !this.core.state.isEcho;
