@@ -74,7 +74,7 @@ function render() {
     '',
     'The mac covers the whole datagram, itself counted as zeros: HMAC-SHA-256 under the key of that id, cut to 128 bits. Under key id 0 it is an XXH3-64',
     'checksum followed by eight zero bytes, which detects damage, not forgery. A process with keys accepts nothing under id 0, one without nothing else. See',
-    '[../operate/security.md](../operate/security.md).',
+    '[security](../operate/security.md).',
     '',
     'The version byte holds two versions: in its low half the one that the datagram is written in, in its high half the newest one that its sender speaks. So',
     `${[
@@ -93,7 +93,7 @@ function render() {
     '',
     '## Versions',
     '',
-    `A process reads versions ${WIRE_VERSION} and ${PREVIOUS_WIRE_VERSION}, and writes to each other one in the newest that both speak; how it learns which that is, and what may not differ between versions: [../internals/decisions/versions.md](../internals/decisions/versions.md).`,
+    `A process reads versions ${WIRE_VERSION} and ${PREVIOUS_WIRE_VERSION}, and writes to each other one in the newest that both speak; how it learns which that is, and what may not differ between versions: [versions](../internals/decisions/versions.md).`,
     'The layouts below are those of version ' +
       WIRE_VERSION +
       (differing().length === 0

@@ -29,7 +29,7 @@ export function apiPage() {
     '',
     '<!-- Written by scripts/reference-docs.mjs. Do not edit: change the docstrings in src/ and run `npm run docs:reference`. -->',
     '',
-    "What `import … from 'jitpaxos'` gives. Everything else is internal and may change. Programs that use it are in [examples/](../../examples/), its errors in [errors.md](errors.md).",
+    "What `import … from 'jitpaxos'` gives. Everything else is internal and may change. Programs that use it are in [examples/](../../examples/), its errors in [errors](errors.md).",
     '',
     ...entries.flatMap(({ name, target }) => section(name, target, checker)),
   ].join('\n');

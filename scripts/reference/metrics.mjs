@@ -14,7 +14,7 @@ export async function metricsPage() {
       '',
       '<!-- Written by scripts/reference-docs.mjs. Do not edit: change the tables in src/ and run `npm run docs:reference`. -->',
       '',
-      'Base units throughout: seconds, bytes. Counters end in `_total` and begin at zero with each start. [../operate/operations.md](../operate/operations.md) says how they are served and what to alert on.',
+      'Base units throughout: seconds, bytes. Counters end in `_total` and begin at zero with each start. [operations](../operate/operations.md) says how they are served and what to alert on.',
       '',
       'What being scraped costs, `npm run bench:scraping -- --rounds 11` (2026-11-26, three replicas and their load of 1,000 operations a second on two cores with other work beside them, each replica scraped every second, 60 times as often as Prometheus by default): p99 18.0 ms without and',
       '15.4 ms with, p50 3.05 and 2.64 ms, medians of 11 rounds in turns. Single rounds differ by more (p99 of the last seven pairs 9.96 to 22.3 ms), so no cost was seen at that resolution, and a smaller one than that was not looked for.',
