@@ -75,6 +75,44 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   ],
 };
 
+/**
+ * Rooms of src/protocol (a folder, or a file that is one by itself) → the rooms that each may import besides itself, types included.
+ * From the bottom up: a room names only rooms above its own line, so there is no circle between them.
+ * Two files of replica/ are rooms by themselves. They are the door of the replica: they drive agreement/, views/ and suspicion/, which
+ * are built on the rest of that folder (state, sender, outbox). They stand there because that is where a reader looks for them.
+ */
+const ROOMS: Readonly<Record<string, readonly string[]>> = {
+  protocol: [],
+  'protocol/log': ['protocol'],
+  'protocol/client': ['protocol', 'protocol/log'],
+  'protocol/replica': ['protocol', 'protocol/log'],
+  'protocol/replica/agreement': ['protocol', 'protocol/log', 'protocol/replica'],
+  'protocol/replica/views': ['protocol', 'protocol/log', 'protocol/replica', 'protocol/replica/agreement'],
+  'protocol/replica/suspicion': [
+    'protocol',
+    'protocol/log',
+    'protocol/replica',
+    'protocol/replica/agreement',
+    'protocol/replica/views',
+  ],
+  'protocol/replica/requests.ts': [
+    'protocol',
+    'protocol/log',
+    'protocol/replica',
+    'protocol/replica/agreement',
+    'protocol/replica/suspicion',
+  ],
+  'protocol/replica/replica-core.ts': [
+    'protocol',
+    'protocol/log',
+    'protocol/replica',
+    'protocol/replica/agreement',
+    'protocol/replica/views',
+    'protocol/replica/suspicion',
+    'protocol/replica/requests.ts',
+  ],
+};
+
 /** The protocol core may name none of these: time, chance and I/O come in as arguments. */
 const IMPURE =
   /\b(Date|Math\s*\.\s*random|process|setTimeout|setInterval|setImmediate|queueMicrotask|performance|Promise|async|await|Buffer|globalThis|require)\b/;
@@ -145,6 +183,41 @@ function upwardImports(file: SourceFile): string[] {
   return wrong;
 }
 
+/** The room of a file below src/protocol/: itself, or the folder that it stands in. */
+function roomOf(path: string): string {
+  const file = relative(SRC, path).replaceAll('\\', '/');
+  return file in ROOMS ? file : dirname(file);
+}
+
+/** Imports of a file of the protocol that its room may not have, as sentences. */
+function importsAcrossRooms(file: SourceFile): string[] {
+  const own = roomOf(file.path);
+  const allowed = ROOMS[own];
+  if (allowed === undefined)
+    return [`${relative(ROOT, file.path)}: the room "${own}" is not in this test's table; add it where it belongs`];
+  return file.imports
+    .filter(({ specifier }) => specifier.startsWith('.'))
+    .map(({ specifier }) => resolve(dirname(file.path), specifier.replace(/\.js$/, '.ts')))
+    .filter((target) => layerOf(target) === 'protocol' && roomOf(target) !== own && !allowed.includes(roomOf(target)))
+    .map((target) => `${relative(ROOT, file.path)} imports ${relative(SRC, target)}: ${own} may not import that room`);
+}
+
+/** What suspicion may call of the state of a replica; everything else there either is read or is a rule's business. */
+const STATE_CALLS = new Set(['transition', 'noteLost']);
+
+/** Where a file of suspicion/ writes state that carries safety, or touches the log beyond where it ends, as sentences. */
+function writesOfState(file: SourceFile): string[] {
+  const code = withoutStrings(file.code);
+  const found = [
+    ...[...code.matchAll(/\bstate(?:\.\w+)+\s*(?:=(?![=>])|[-+*/|&^]=|\+\+|--)/g)].map(([text]) => text),
+    ...[...code.matchAll(/(?:\+\+|--)\s*(?:this\.)?state(?:\.\w+)+(?![.\w[])/g)].map(([text]) => text),
+    ...[...code.matchAll(/\bstate\.(\w+)\s*\(/g)].filter(([, name]) => !STATE_CALLS.has(name!)).map(([text]) => text),
+    ...[...code.matchAll(/\blog\.(\w+)/g)].filter(([, name]) => name !== 'lastIndex').map(([text]) => text),
+    ...[...code.matchAll(/\b(?:state|log)\s*\[|\b(?:appendEntry|installBase|execution|tail)\b/g)].map(([text]) => text),
+  ];
+  return found.map((text) => `${relative(ROOT, file.path)}: ${text.trim()}`);
+}
+
 function impurities(file: SourceFile): string[] {
   const wrong = file.imports
     .filter(({ specifier }) => !specifier.startsWith('.'))
@@ -167,6 +240,31 @@ const sources = sourcesBelow(SRC);
 t.test('imports only point down', (t) => {
   t.ok(sources.length > 10, `${sources.length} source files were read`);
   t.same(sources.flatMap(upwardImports), []);
+  t.end();
+});
+
+t.test('rooms of the protocol import each other in one direction', (t) => {
+  const core = sources.filter((file) => layerOf(file.path) === 'protocol');
+  t.ok(core.length > 40, `${core.length} files were read`);
+  t.same(core.flatMap(importsAcrossRooms), []);
+  const rooms = Object.keys(ROOMS);
+  t.same(
+    rooms.filter((room, at) => ROOMS[room]!.some((target) => rooms.indexOf(target) < 0 || rooms.indexOf(target) >= at)),
+    [],
+    'a room names only rooms that stand above it in the table',
+  );
+  t.same(
+    rooms.filter((room) => !core.some((file) => roomOf(file.path) === room)),
+    [],
+    'every room of the table exists',
+  );
+  t.end();
+});
+
+t.test('suspicion writes neither view, logView, status nor log', (t) => {
+  const files = sources.filter((file) => roomOf(file.path) === 'protocol/replica/suspicion');
+  t.ok(files.length > 5, `${files.length} files were read`);
+  t.same(files.flatMap(writesOfState), [], 'it asks ViewChanges for a promise; the rules decide');
   t.end();
 });
 
@@ -300,6 +398,43 @@ t.test('the checks above see what they are for', (t) => {
     'an import over several lines',
   );
   t.equal(upwardImports(made('elsewhere/a.ts', '')).length, 1, 'a layer without a place');
+  for (const [path, specifier, wrong] of [
+    ['protocol/replica/agreement/a.ts', '../suspicion/b.js', 1],
+    ['protocol/replica/views/a.ts', '../suspicion/b.js', 1],
+    ['protocol/replica/a.ts', './requests.js', 1],
+    ['protocol/log/a.ts', '../replica/b.js', 1],
+    ['protocol/elsewhere/a.ts', '../config.js', 1],
+    ['protocol/replica/suspicion/a.ts', '../views/b.js', 0],
+    ['protocol/replica/requests.ts', './agreement/b.js', 0],
+    ['protocol/replica/agreement/a.ts', '../../../wire/u64.js', 0],
+  ] as const)
+    t.equal(
+      importsAcrossRooms(made(path, `import type { x } from '${specifier}';`)).length,
+      wrong,
+      `${path}: ${specifier}`,
+    );
+  for (const line of [
+    'this.state.view = 1;',
+    'state.logView++;',
+    '++state.committed;',
+    'state.met |= 1;',
+    'state.promise(2);',
+    'state.commitTo(1);',
+    'log.truncate(1);',
+    'this.state.log.append(x);',
+    "state['presentView'] = 1;",
+    'state.execution.rewind(1);',
+  ])
+    t.equal(writesOfState(made('protocol/replica/suspicion/a.ts', line)).length > 0, true, line);
+  for (const line of [
+    'complaint.view = state.view;',
+    'if (state.view === 1 || state.status >= x) f();',
+    'state.counters[1]!++;',
+    "state.transition('a', 'state.view = 1');",
+    'state.views.next(state.view, 1);',
+    'const mask = state.isPrimary ? 1 : state.log.lastIndex;',
+  ])
+    t.same(writesOfState(made('protocol/replica/suspicion/a.ts', line)), [], line);
   t.equal(impurities(made('protocol/a.ts', "import { readFileSync } from 'node:fs';")).length, 1);
   for (const line of [
     'Date.now()',

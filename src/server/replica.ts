@@ -354,7 +354,7 @@ export class Replica {
       port: this.address.port,
       ...protocolReport(this.core.state, this.cluster.replicas.length, this.running),
       ...(this.core.state.isPrimary
-        ? { replicaClocks: clocksReport(this.core.state.clocks, this.cluster.replicas.length) }
+        ? { replicaClocks: clocksReport(this.core.clocks, this.cluster.replicas.length) }
         : {}),
       ...this.logAhead(),
       chain: {

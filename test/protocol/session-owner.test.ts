@@ -87,8 +87,9 @@ t.test('ids', (t) => {
     t.not(ownedSessionLo(lo, ALICE), 0);
     t.equal(ownedSessionLo(lo, NO_OWNER) & 1, 1);
   }
+  const { log, tail } = new Cluster(3).replica(0).state;
   t.notOk(
-    isForeign(new Cluster(3).replica(0).state, undefined, 0, 2, undefined, MALLORY),
+    isForeign(log, tail, undefined, 0, 2, undefined, MALLORY),
     'an unknown session is refused as unknown, not as foreign',
   );
   t.end();

@@ -8,8 +8,9 @@
  * have the same Register. An odd session id is nobody's, as those of clients without keys, and of earlier versions.
  */
 import { readI32 } from '../../wire/u64.js';
-import type { ReplicaState } from '../replica/replica-state.js';
+import type { Log } from './log.js';
 import { REGISTER_LANE, type Session } from './sessions.js';
+import type { TailIndex } from './tail-index.js';
 
 /** Of a sender without a key. */
 export const NO_OWNER = 0;
@@ -25,7 +26,8 @@ export function ownedSessionLo(lo: number, owner: number): number {
  * @param nonceHi upper half of the nonce when the request is a Register, else undefined
  */
 export function isForeign(
-  state: ReplicaState,
+  log: Log,
+  tail: TailIndex,
   session: Session | undefined,
   sessionHi: number,
   sessionLo: number,
@@ -35,7 +37,6 @@ export function isForeign(
   if ((sessionLo & 1) !== 0) return false;
   if (nonceHi !== undefined) return nonceHi !== owner;
   if (session !== undefined) return session.nonceHi !== owner;
-  const { log, tail } = state;
   const index = tail.find(sessionHi, sessionLo, REGISTER_LANE);
   return index !== 0 && readI32(log.bytes, log.operationOffset(index)) !== owner;
 }

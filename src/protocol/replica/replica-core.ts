@@ -33,6 +33,8 @@ import { ReplicaState } from './replica-state.js';
 import { Requests } from './requests.js';
 import { Sender } from './replica-sender.js';
 import { NO_OWNER } from '../log/session-owner.js';
+import type { ReplicaClocks } from './suspicion/replica-clocks.js';
+import { SyncAnswers } from './suspicion/sync-answers.js';
 import { Suspicion } from './suspicion/suspicion.js';
 import { Synchronization } from './agreement/synchronization.js';
 import { ViewChanges } from './views/view-changes.js';
@@ -47,6 +49,8 @@ export class ReplicaCore {
   private readonly suspicion: Suspicion;
   /** What other replicas say that cannot be. For reading only. */
   readonly divergence: Divergence;
+  /** The clocks of all replicas, as seen by this one while it is the primary. For reading only. */
+  readonly clocks: ReplicaClocks;
   private readonly introduction: Introduction;
   private first: FirstStart | undefined;
   private readonly holdBack: HoldBack;
@@ -79,12 +83,15 @@ export class ReplicaCore {
     this.holdBack = new HoldBack(config.limits.held, config.timings.maxHoldNs);
     this.divergence = new Divergence(this.state, sender, hasher);
     this.repair = new Repair(this.state, sender, this.divergence);
+    const answers = new SyncAnswers(this.state);
+    this.clocks = answers.clocks;
     this.synchronization = new Synchronization(
       this.state,
       sender,
       this.repair,
       new OrderPush(this.state, sender),
       this.divergence,
+      answers,
     );
     this.viewChanges = new ViewChanges(this.state, sender, this.synchronization, hasher, this.divergence, {
       promised: (left, wasWaiting, reason, at) => {
@@ -94,7 +101,7 @@ export class ReplicaCore {
       asked: (reason, at) => this.suspicion.asked(reason, at),
       started: (at) => this.suspicion.started(at),
     });
-    this.suspicion = new Suspicion(this.state, sender, this.synchronization, this.viewChanges);
+    this.suspicion = new Suspicion(this.state, sender, this.synchronization, this.viewChanges, answers);
     this.introduction = new Introduction(
       this.state,
       sender,

@@ -25,7 +25,6 @@ import { DurableOutbox } from './durable-outbox.js';
 import { Execution } from '../log/execution.js';
 import { invariant } from '../invariant.js';
 import { appendEntry, ENTRY_HEADER_BYTES, Log } from '../log/log.js';
-import { ReplicaClocks } from './suspicion/replica-clocks.js';
 import { REGISTER_BYTES, type SessionBounds } from '../log/sessions.js';
 import { installBase, snapshotFault } from '../log/snapshots.js';
 import { TailIndex } from '../log/tail-index.js';
@@ -77,8 +76,6 @@ export class ReplicaState implements PersistBatch {
   readonly tail: TailIndex;
   readonly execution: Execution;
   readonly out: DurableOutbox;
-  /** Of all replicas, as this primary sees them. */
-  readonly clocks: ReplicaClocks;
   readonly counters = new Float64Array(COUNTER_NAMES.length);
   /** Arrival clock − timestamp of requests that were appended, late or too far ahead, µs. */
   readonly arrivalSlackUs = new BucketCounts(SLACK_BOUNDS_US);
@@ -151,7 +148,6 @@ export class ReplicaState implements PersistBatch {
     this.tail = new TailIndex(this.log);
     this.execution = new Execution(this.log, this.tail, machine, config.limits, this.counters);
     this.out = new DurableOutbox(outbox);
-    this.clocks = new ReplicaClocks(config.id, config.replicas, config.timings.maxAheadNs);
     this.takeRole();
     // Until the log is long enough to tell how long its entries are.
     const { logEntries } = config.limits;

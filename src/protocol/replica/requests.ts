@@ -101,7 +101,15 @@ export class Requests {
     // What was held back was its owner's when it came.
     if (
       !released &&
-      isForeign(state, session, sessionHi, sessionLo, register ? message.getInt32(o + Request.size) : undefined, owner)
+      isForeign(
+        state.log,
+        state.tail,
+        session,
+        sessionHi,
+        sessionLo,
+        register ? message.getInt32(o + Request.size) : undefined,
+        owner,
+      )
     ) {
       this.reject(bytes, o, from, RejectReason.sessionUnknown, now);
       return;
@@ -244,7 +252,7 @@ export class Requests {
     const chainHi = readI32(bytes, o + at.chain);
     const chainLo = readI32(bytes, o + at.chain + 4);
     const session = state.execution.sessions.find(sessionHi, sessionLo);
-    if (isForeign(state, session, sessionHi, sessionLo, undefined, owner)) return;
+    if (isForeign(state.log, state.tail, session, sessionHi, sessionLo, undefined, owner)) return;
     if (session !== undefined) session.replyTo = from;
     if (this.acknowledgeAt(from, sessionHi, sessionLo, lane, request, index, chainHi, chainLo)) return;
     if (index > state.log.baseIndex)

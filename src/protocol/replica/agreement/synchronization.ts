@@ -11,7 +11,6 @@ import { readI32, readIndex, readU16 } from '../../../wire/u64.js';
 import type { Instant } from '../../contract.js';
 import { Counter } from '../../counters.js';
 import type { Divergence } from '../divergence.js';
-import { MemberLag } from '../suspicion/member-lag.js';
 import type { OrderPush } from './order-push.js';
 import type { Repair } from './repair.js';
 import type { ReplicaState } from '../replica-state.js';
@@ -30,6 +29,17 @@ interface Waiting {
   readonly from: number;
 }
 
+/** Hears of Syncs and their answers at the primary, and judges by them who is slow and whose clock is off (suspicion/). */
+export interface SyncListener {
+  /** Another view, or none: its Syncs are counted anew. */
+  reset(): void;
+  /** The host stood still for `gapUs`: nobody's answer was late in that time. */
+  forgive(gapUs: number): void;
+  sent(sequence: number, now: Instant): void;
+  /** Replica `from` has answered, having heard the Syncs up to `sequence`; its clock showed this then, ns, 0: it does not say. */
+  answered(from: number, sequence: number, clockHi: number, clockLo: number, now: Instant): void;
+}
+
 export class Synchronization {
   /** Monotonic µs at which the primary was last heard in this view. */
   primaryHeardUs = 0;
@@ -37,7 +47,6 @@ export class Synchronization {
   readonly ackedUs: Float64Array;
   /** At the primary: index up to which the log of each replica equals its own, as far as it knows, and how long they take to answer. */
   readonly matched: Float64Array;
-  readonly lag: MemberLag;
   /** Of the primary, and at the primary of its members. */
   readonly silence = new Silence();
   /**
@@ -77,10 +86,10 @@ export class Synchronization {
     private readonly repairs: Repair,
     private readonly orderPush: OrderPush,
     private readonly divergence: Divergence,
+    private readonly listener: SyncListener,
   ) {
     this.ackedUs = new Float64Array(state.n);
     this.matched = new Float64Array(state.n);
-    this.lag = new MemberLag(state);
     this.needed = new Float64Array(state.n);
     this.ackedSequence = new Int32Array(state.n);
   }
@@ -109,8 +118,7 @@ export class Synchronization {
     this.sequence = 0;
     this.unheard = false;
     this.ackedSequence.fill(0);
-    this.lag.reset();
-    this.state.clocks.reset();
+    this.listener.reset();
     this.state.syncHeard = 0;
     this.state.differed = false;
     this.repairs.reset();
@@ -121,7 +129,7 @@ export class Synchronization {
   forgive(gapUs: number): void {
     this.primaryHeardUs += gapUs;
     for (let r = 0; r < this.ackedUs.length; r++) this.ackedUs[r]! += gapUs;
-    this.lag.forgive(gapUs);
+    this.listener.forgive(gapUs);
   }
 
   /** At the primary: replica `replica` has answered a Sync of this view. */
@@ -206,7 +214,7 @@ export class Synchronization {
     if (this.unheard) return;
     state.counters[Counter.syncs]!++;
     this.sequence = (this.sequence + 1) & 0x7fffffff || 1;
-    this.lag.sent(this.sequence, now);
+    this.listener.sent(this.sequence, now);
     for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.sync(r, this.sequence);
     this.advanceCommit();
   }
@@ -222,16 +230,13 @@ export class Synchronization {
       if (state.views.isMember(state.view, from)) this.silence.note(now.monotonicUs - this.ackedUs[from]!);
       this.ackedUs[from] = now.monotonicUs;
     }
-    const sentUs = this.lag.sentAtUs(sequence);
-    if (!Number.isNaN(sentUs))
-      state.clocks.heard(
-        from,
-        readI32(bytes, o + SyncAck.at.clock),
-        readI32(bytes, o + SyncAck.at.clock + 4),
-        sentUs,
-        now,
-      );
-    this.lag.heard(from, sequence, now);
+    this.listener.answered(
+      from,
+      sequence,
+      readI32(bytes, o + SyncAck.at.clock),
+      readI32(bytes, o + SyncAck.at.clock + 4),
+      now,
+    );
     this.needed[from] = readIndex(bytes, o + SyncAck.at.neededIndex);
     if (matched > this.matched[from]!) this.matched[from] = matched;
     this.advanceCommit();

@@ -10,6 +10,7 @@ import { Experience } from './experience.js';
 import { maskToString } from '../../masks.js';
 import { Pleas } from './pleas.js';
 import type { ReplicaState } from '../replica-state.js';
+import type { SyncAnswers } from './sync-answers.js';
 import type { Synchronization } from '../agreement/synchronization.js';
 
 /** Pause after a view was left because of a clock: four times as long each time, for this many of them. */
@@ -26,6 +27,7 @@ export class BetterView {
   constructor(
     private readonly state: ReplicaState,
     private readonly synchronization: Synchronization,
+    private readonly answers: SyncAnswers,
   ) {
     this.pleas = new Pleas(state);
   }
@@ -46,19 +48,19 @@ export class BetterView {
 
   /** Replicas without which a view is better, where there is a choice. */
   avoided(now: Instant): number {
-    return this.pleas.avoided(now) | this.state.clocks.off;
+    return this.pleas.avoided(now) | this.answers.clocks.off;
   }
 
   /** View `left` was left for this reason, whichever replica asked. */
   count(reason: number, left: number, now: Instant): void {
-    if (reason === ViewReason.slow) this.synchronization.lag.changed(now);
+    if (reason === ViewReason.slow) this.answers.lag.changed(now);
     if (reason === ViewReason.clock) this.clockChanges.changed(now);
     if (reason === ViewReason.plea) this.pleas.changed(left, now);
   }
 
   private withoutSlow(now: Instant): number {
-    const { state, synchronization } = this;
-    const mask = synchronization.lag.withoutSlow(synchronization.matched, now);
+    const { state, synchronization, answers } = this;
+    const mask = answers.lag.withoutSlow(synchronization.matched, now);
     if (mask === 0) return -1;
     this.reason = ViewReason.slow;
     this.why = `slow members; as fast as the best spare ${maskToString(mask, state.n)}`;
@@ -68,7 +70,7 @@ export class BetterView {
   /** Says whose clock is off, too. */
   private withoutClock(now: Instant): number {
     const { state, synchronization, clockChanges } = this;
-    const { clocks } = state;
+    const { clocks, lag } = this.answers;
     if (clocks.judge(now))
       state.transition(clocks.off === 0 && !clocks.divided ? 'clocks-agree' : 'clock-off', clocks.describe());
     if (
@@ -77,10 +79,7 @@ export class BetterView {
     )
       return -1;
     const fit =
-      clocks.right &
-      ~this.avoided(now) &
-      synchronization.answering(now) &
-      synchronization.lag.keepingUp(synchronization.matched);
+      clocks.right & ~this.avoided(now) & synchronization.answering(now) & lag.keepingUp(synchronization.matched);
     this.reason = ViewReason.clock;
     this.why = clocks.describe();
     return state.views.next(state.view, fit, ((fit >>> state.id) & 1) === 1 ? state.id : -1, fit);

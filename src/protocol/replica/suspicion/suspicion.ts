@@ -19,6 +19,7 @@ import { BetterView } from './better-view.js';
 import { CuriousClients } from './curious-clients.js';
 import { Patience } from './patience.js';
 import { ProbeRound } from './probe-round.js';
+import type { SyncAnswers } from './sync-answers.js';
 import { Verdict } from './verdict.js';
 
 /** Silence of the primary, in Sync intervals, after which a member sends it a probe, so that its host may say that nobody listens. */
@@ -56,8 +57,9 @@ export class Suspicion implements ViewListener {
     private readonly sender: Sender,
     private readonly synchronization: Synchronization,
     private readonly viewChanges: ViewChanges,
+    answers: SyncAnswers,
   ) {
-    this.better = new BetterView(state, synchronization);
+    this.better = new BetterView(state, synchronization, answers);
     this.round = new ProbeRound(state);
     this.patience = new Patience(state, synchronization);
     this.verdict = new Verdict(state, sender, synchronization, viewChanges, this.round, this.patience, this.better);
