@@ -41,6 +41,11 @@ const STEPS = [
     advice: 'npm run docs:wire and npm run docs:reference write the pages anew; commit them with the change',
   },
   {
+    name: 'package',
+    commands: [[join(ROOT, 'node_modules/.bin/publint'), 'run', '.', '--strict', '--pack', 'npm']],
+    advice: 'mend package.json as the message says; npm pack --dry-run lists what is in the package',
+  },
+  {
     name: 'tests',
     commands: [node('scripts/test.mjs')],
     advice:
@@ -49,7 +54,8 @@ const STEPS = [
   {
     name: 'simulation',
     commands: [node('dist/src/cli/main.js', 'sim', '--seed', '1..300', '--replicas', '3,5')],
-    advice: 'the report above names the seed and the command that replays it; docs/internals/simulation.md says how to read it',
+    advice:
+      'the report above names the seed and the command that replays it; docs/internals/simulation.md says how to read it',
   },
 ];
 
