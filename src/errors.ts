@@ -1,7 +1,8 @@
 /**
  * The errors of the library. The rule: `code` names one situation for programs, the message names what is wrong and what
  * to do for people, `retryable` says whether the same call may succeed later without anybody changing anything.
- * docs/reference/errors.md lists every code; a test holds the two together.
+ * docs/reference/errors.md lists every code; a test holds the two together. Every error class of the library extends
+ * JitPaxosError, so that one `instanceof` catches them all.
  */
 
 /** Who has to act: whoever wrote the call or the configuration, whoever runs the hosts, or we (a bug). */
@@ -12,7 +13,7 @@ interface Traits {
   readonly retryable: boolean;
 }
 
-/** Every code of JitPaxosError with its traits. */
+/** Every code of the library with its traits. */
 export const ERRORS = {
   /** An option of a call is unknown, of the wrong type or out of range. */
   'option-invalid': { category: 'caller', retryable: false },
@@ -102,13 +103,81 @@ export const ERRORS = {
   'kv-result-too-large': { category: 'caller', retryable: false },
   /** An answer is not what the state machine in use would give. */
   'result-unexpected': { category: 'environment', retryable: false },
+  /** InvariantError: a rule of the protocol did not hold; the replica stopped. A bug. */
+  'invariant-broken': { category: 'invariant', retryable: false },
+  /** KvError: a key, value, range or delta is outside its limits. */
+  'kv-limit': { category: 'caller', retryable: false },
+  /** KvError: the operation does not fit the buffer. */
+  'kv-buffer-too-small': { category: 'caller', retryable: false },
+  /** KvError: an option of the machine is unknown or out of range. */
+  'kv-option': { category: 'caller', retryable: false },
+  /** KvError: the bytes are no result of the operation named. */
+  'kv-result-malformed': { category: 'environment', retryable: false },
+  /** SnapshotError: the bytes are no snapshot of this machine. */
+  'snapshot-invalid': { category: 'environment', retryable: false },
+  /** HistoryError: the lines are no history of operations. */
+  'history-malformed': { category: 'caller', retryable: false },
+  // The codes of ClockError.
+  /** No such clock device. */
+  'clock-not-found': { category: 'environment', retryable: false },
+  /** The device exists, and this user may not read it. */
+  'clock-permission': { category: 'environment', retryable: false },
+  /** The path leads to something that does not tell the time. */
+  'clock-not-a-clock': { category: 'environment', retryable: false },
+  /** The clock specification is not one of the accepted forms. */
+  'clock-spec-invalid': { category: 'caller', retryable: false },
+  /** This clock can be read only with the native addon, and that is not there. */
+  'clock-addon-missing': { category: 'environment', retryable: false },
+  /** Read after close(). */
+  'clock-closed': { category: 'caller', retryable: false },
+  /** Too many hardware clocks, or too many files, are open. */
+  'clock-limit': { category: 'environment', retryable: true },
+  /** An open clock stopped answering: the device is gone or its driver failed. */
+  'clock-lost': { category: 'environment', retryable: false },
+  /** The device tells the time, but not that of any epoch: nobody has set it. */
+  'clock-not-set': { category: 'environment', retryable: true },
+  /** Opening failed for another reason, which the message gives. */
+  'clock-unavailable': { category: 'environment', retryable: true },
 } as const satisfies Record<string, Traits>;
 
 export type ErrorCode = keyof typeof ERRORS;
 
+/** The codes that the `jitpaxos` command adds to those of the library, with its exit code (console/exit.ts). */
+export const COMMAND_ERRORS = {
+  'node-too-old': { category: 'environment', retryable: false, exit: 1 },
+  'unknown-command': { category: 'caller', retryable: false, exit: 2 },
+  'unknown-flag': { category: 'caller', retryable: false, exit: 2 },
+  'flag-invalid': { category: 'caller', retryable: false, exit: 2 },
+  'argument-invalid': { category: 'caller', retryable: false, exit: 2 },
+  'file-exists': { category: 'caller', retryable: false, exit: 2 },
+  'backup-empty': { category: 'environment', retryable: false, exit: 1 },
+  'backup-other': { category: 'caller', retryable: false, exit: 2 },
+  'cluster-running': { category: 'environment', retryable: false, exit: 1 },
+  'key-unknown': { category: 'caller', retryable: false, exit: 2 },
+  'key-role': { category: 'caller', retryable: false, exit: 2 },
+  'key-in-use': { category: 'caller', retryable: false, exit: 2 },
+  'key-file-full': { category: 'caller', retryable: false, exit: 2 },
+  'config-file-unreadable': { category: 'environment', retryable: false, exit: 1 },
+  'config-invalid': { category: 'caller', retryable: false, exit: 2 },
+  'key-not-found': { category: 'environment', retryable: false, exit: 1 },
+  'cas-mismatch': { category: 'environment', retryable: false, exit: 1 },
+  'replica-not-ready': { category: 'environment', retryable: false, exit: 1 },
+  'worker-failed': { category: 'environment', retryable: false, exit: 1 },
+  'compiler-missing': { category: 'environment', retryable: false, exit: 1 },
+  'read-back-differs': { category: 'environment', retryable: false, exit: 1 },
+  'output-unwritable': { category: 'environment', retryable: false, exit: 1 },
+  interrupted: { category: 'environment', retryable: false, exit: 1 },
+  'cluster-gone': { category: 'environment', retryable: false, exit: 3 },
+  'assertion-failed': { category: 'environment', retryable: false, exit: 4 },
+} as const satisfies Record<string, Traits & { readonly exit: number }>;
+
+export type CommandErrorCode = keyof typeof COMMAND_ERRORS;
+
+const TRAITS: Readonly<Record<string, Traits>> = { ...ERRORS, ...COMMAND_ERRORS };
+
 export class JitPaxosError extends Error {
-  override readonly name = 'JitPaxosError';
-  readonly code: ErrorCode;
+  override readonly name: string = 'JitPaxosError';
+  readonly code: ErrorCode | CommandErrorCode;
   readonly category: ErrorCategory;
   readonly retryable: boolean;
 
@@ -116,10 +185,11 @@ export class JitPaxosError extends Error {
    * @param message what is wrong and, behind a semicolon, what to do
    * @param cause the error of the system or the reason of an AbortSignal, where there is one
    */
-  constructor(code: ErrorCode, message: string, cause?: unknown) {
+  constructor(code: ErrorCode | CommandErrorCode, message: string, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause });
     this.code = code;
-    this.category = ERRORS[code].category;
-    this.retryable = ERRORS[code].retryable;
+    const { category, retryable } = TRAITS[code]!;
+    this.category = category;
+    this.retryable = retryable;
   }
 }

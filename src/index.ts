@@ -7,7 +7,7 @@ export { StatusClient, type StatusAnswer, type StatusClientOptions } from './cli
 export { openClock } from './clock/open.js';
 export type { Clock, ClockEpoch } from './clock/clock.js';
 export { ClockError, type ClockErrorCode } from './clock/errors.js';
-export { ERRORS, JitPaxosError, type ErrorCategory, type ErrorCode } from './errors.js';
+export { ERRORS, JitPaxosError, type CommandErrorCode, type ErrorCategory, type ErrorCode } from './errors.js';
 export { CounterMachine } from './machine/counter.js';
 export { EchoMachine } from './machine/echo.js';
 export { KvMachine, type KvOptions } from './machine/kv.js';

@@ -12,17 +12,17 @@ const LINES_MAX = 1050;
 const LAYERS: Readonly<Record<string, readonly string[]>> = {
   wire: [],
   native: [],
-  machine: ['wire'],
+  machine: ['wire', 'errors.ts'],
   metrics: [],
   'errors.ts': [],
-  protocol: ['wire', 'type:machine'],
+  protocol: ['wire', 'errors.ts', 'type:machine'],
   transport: ['native', 'wire', 'errors.ts', 'type:protocol'],
   storage: ['native', 'wire', 'errors.ts', 'protocol'],
   clock: ['native', 'wire', 'errors.ts'],
   host: ['native', 'wire', 'errors.ts', 'protocol', 'transport', 'clock', 'metrics', 'storage'],
   server: ['native', 'wire', 'errors.ts', 'protocol', 'transport', 'clock', 'metrics', 'storage', 'machine', 'host'],
   client: ['native', 'wire', 'errors.ts', 'protocol', 'transport', 'clock', 'metrics', 'machine', 'host'],
-  sim: ['native', 'wire', 'protocol', 'machine'],
+  sim: ['native', 'wire', 'errors.ts', 'protocol', 'machine'],
   console: ['native', 'errors.ts', 'transport', 'clock', 'storage', 'host'],
   measure: [
     'native',
@@ -491,12 +491,68 @@ t.test('every error code is documented, and nothing else is', async (t) => {
   );
 });
 
+/** A class of errors of its own: the base of all, and what the simulator throws for itself to catch. */
+const OWN_ERRORS = ['errors.ts: JitPaxosError', 'sim/violation.ts: Violation'];
+
+t.test('every error class extends JitPaxosError', (t) => {
+  const own = sources.flatMap((file) =>
+    [...file.code.matchAll(/\bclass (\w+) extends \w*Error\b/g)]
+      .filter(([declaration]) => !declaration.endsWith('extends JitPaxosError'))
+      .map(([, name]) => `${relative(SRC, file.path).replaceAll('\\', '/')}: ${name}`),
+  );
+  t.same(own.sort(), OWN_ERRORS);
+  t.end();
+});
+
+/** Words with hyphens in backquotes, as codes are written, of a sentence that begins with "Throws" and names an error class. */
+function codesNamed(comment: string): string[] {
+  return [...comment.matchAll(/\bThrows\b[^.]*?\w+Error\b[^.]*/g)].flatMap(([sentence]) =>
+    [...sentence.matchAll(/`([a-z]+(?:-[a-z]+)+)`/g)].map((match) => match[1]!),
+  );
+}
+
+t.test('docstrings name codes that exist, and all that their file throws', async (t) => {
+  const codes = await errorCodes();
+  const comments = sources.flatMap((file) =>
+    [...file.text.matchAll(/\/\*\*[\s\S]*?\*\//g)].map((match) => ({
+      file,
+      comment: match[0].replace(/\s*\n \*\s*/g, ' '),
+    })),
+  );
+  const named = comments.flatMap(({ file, comment }) =>
+    codesNamed(comment).map((code) => ({ path: relative(ROOT, file.path), code })),
+  );
+  t.ok(named.length > 50, `${named.length} codes are named`);
+  t.same(
+    named.filter(({ code }) => !codes.has(code)),
+    [],
+    'codes that do not exist',
+  );
+  t.same(codesNamed('/** Throws JitPaxosError `no-such-code`, and `no-other` of `code`. Then `no-more`. */'), [
+    'no-such-code',
+    'no-other',
+  ]);
+  const index = read(join(SRC, 'index.ts'));
+  const published = index.imports.map(({ specifier }) => resolve(SRC, specifier.replace(/\.js$/, '.ts')));
+  const silent = sources
+    .filter((file) => published.includes(file.path))
+    .flatMap((file) => {
+      const said = comments
+        .filter((one) => one.file === file)
+        .map(({ comment }) => comment)
+        .join('\n');
+      const thrown = [...file.code.matchAll(/\bnew (?:JitPaxos|Clock|Kv)Error\(\s*'([a-z-]+)'/g)].map((match) => match[1]!);
+      return [...new Set(thrown)]
+        .filter((code) => !said.includes(`\`${code}\``))
+        .map((code) => `${relative(ROOT, file.path)}: ${code}`);
+    });
+  t.same(silent, [], 'codes that a file of the public API throws and no docstring in it names');
+});
+
 /** The tables of codes, and what single classes and Object.assign say. */
 async function errorCodes(): Promise<Set<string>> {
-  const { ERRORS } = await import('../src/errors.js');
-  const { CLOCK_ERRORS } = await import('../src/clock/errors.js');
-  const { CLI_ERROR_CODES } = await import('../src/console/exit.js');
-  const codes = new Set([...Object.keys(ERRORS), ...Object.keys(CLOCK_ERRORS), ...Object.keys(CLI_ERROR_CODES)]);
+  const { COMMAND_ERRORS, ERRORS } = await import('../src/errors.js');
+  const codes = new Set([...Object.keys(ERRORS), ...Object.keys(COMMAND_ERRORS)]);
   for (const file of sources) {
     for (const match of file.code.matchAll(/\b(?:readonly code = |code: )'([a-z][a-z-]*)'/g)) codes.add(match[1]!);
     for (const match of file.code.matchAll(/export type \w+Code = ((?:\s*\|?\s*'[a-z-]+')+)/g))

@@ -40,7 +40,11 @@ export interface ScanResult {
 
 const DEFAULT_SCAN_LIMIT = Math.min(100, KV_SCAN_LIMIT_MAX);
 
-/** All methods reject as Client.execute does, with KvError `kv-limit` for keys and values out of bounds, with `text-ill-formed` for strings that are no Unicode text, and with the codes named. */
+/**
+ * All methods reject as Client.execute does, with KvError `kv-limit` for keys and values out of bounds, with `text-ill-formed`
+ * for strings that are no Unicode text, with `result-unexpected` or KvError `kv-result-malformed` where another state machine
+ * answers, and with the codes named.
+ */
 export class KvClient {
   private readonly encoder = new TextEncoder();
   /** Operations are encoded here: the client copies them before it returns. */

@@ -1,6 +1,7 @@
 /**
  * How the command fails: exit codes and the one line on stderr, `code: what; what to do`.
  */
+import { COMMAND_ERRORS, JitPaxosError, type CommandErrorCode } from '../errors.js';
 
 export const Exit = {
   done: 0,
@@ -17,52 +18,18 @@ const UNAVAILABLE = new Set(['cluster-unavailable', 'majority-lost', 'outcome-un
 /** Codes of the library for something wrong with what the user gave us. */
 const USAGE_CATEGORY = 'caller';
 
-/** Every code that the command adds to the library's, with the exit code it stands for. */
-export const CLI_ERROR_CODES = {
-  'node-too-old': Exit.failed,
-  'unknown-command': Exit.usage,
-  'unknown-flag': Exit.usage,
-  'flag-invalid': Exit.usage,
-  'argument-invalid': Exit.usage,
-  'file-exists': Exit.usage,
-  'backup-empty': Exit.failed,
-  'backup-other': Exit.usage,
-  'cluster-running': Exit.failed,
-  'key-unknown': Exit.usage,
-  'key-role': Exit.usage,
-  'key-in-use': Exit.usage,
-  'key-file-full': Exit.usage,
-  'config-file-unreadable': Exit.failed,
-  'config-invalid': Exit.usage,
-  'key-not-found': Exit.failed,
-  'cas-mismatch': Exit.failed,
-  'replica-not-ready': Exit.failed,
-  'worker-failed': Exit.failed,
-  'compiler-missing': Exit.failed,
-  'read-back-differs': Exit.failed,
-  'output-unwritable': Exit.failed,
-  interrupted: Exit.failed,
-  'cluster-gone': Exit.unavailable,
-  'assertion-failed': Exit.assertion,
-} as const;
+export type CliErrorCode = CommandErrorCode;
 
-export type CliErrorCode = keyof typeof CLI_ERROR_CODES;
-
-export class CliError extends Error {
-  readonly category: 'caller' | 'environment';
-  readonly retryable = false;
+export class CliError extends JitPaxosError {
+  override readonly name = 'CliError';
+  declare readonly code: CliErrorCode;
   /** @param message what is wrong and, behind a semicolon, what to do; one line */
-  constructor(
-    readonly code: CliErrorCode,
-    message: string,
-  ) {
-    super(message);
-    this.name = 'CliError';
-    this.category = CLI_ERROR_CODES[code] === Exit.usage ? 'caller' : 'environment';
+  constructor(code: CliErrorCode, message: string) {
+    super(code, message);
   }
 
   get exitCode(): number {
-    return CLI_ERROR_CODES[this.code];
+    return COMMAND_ERRORS[this.code].exit;
   }
 }
 

@@ -3,22 +3,20 @@
  * code that encodes an operation, decodes a result, constructs a machine or restores a snapshot.
  */
 
-/** Who can do something about it: the calling code, the surroundings (a damaged file, a foreign peer), or we ourselves. */
-export type MachineErrorCategory = 'caller' | 'environment' | 'invariant';
+import { JitPaxosError, type ErrorCode } from '../errors.js';
 
 /** `restore` was given bytes that are no snapshot of this machine. The state is unchanged. Try another copy of the snapshot. */
-export class SnapshotError extends Error {
-  readonly code = 'snapshot-invalid';
-  readonly category: MachineErrorCategory = 'environment';
-  readonly retryable = false;
+export class SnapshotError extends JitPaxosError {
+  override readonly name = 'SnapshotError';
+  declare readonly code: 'snapshot-invalid';
   /** Which machine refused it: `kv`, `echo`, `counter`. */
   readonly machine: string;
 
   constructor(machine: string, problem: string) {
     super(
+      'snapshot-invalid',
       `not a snapshot of the ${machine} machine: ${problem}; restore another copy, or one taken by a cluster with the same machine and limits`,
     );
-    this.name = 'SnapshotError';
     this.machine = machine;
   }
 }
@@ -28,18 +26,14 @@ export class SnapshotError extends Error {
  * buffer. `kv-option`: an option of the machine is unknown or out of range. `kv-result-malformed`: the bytes are no
  * result of the operation named.
  */
-export type KvErrorCode = 'kv-limit' | 'kv-buffer-too-small' | 'kv-option' | 'kv-result-malformed';
+export type KvErrorCode = Extract<ErrorCode, 'kv-limit' | 'kv-buffer-too-small' | 'kv-option' | 'kv-result-malformed'>;
 
 /** Thrown by the key-value codec and by the machine's constructor; the message names the limit, the actual value and the remedy. */
-export class KvError extends Error {
-  readonly code: KvErrorCode;
-  readonly category: MachineErrorCategory;
-  readonly retryable = false;
+export class KvError extends JitPaxosError {
+  override readonly name = 'KvError';
+  declare readonly code: KvErrorCode;
 
   constructor(code: KvErrorCode, message: string) {
-    super(message);
-    this.name = 'KvError';
-    this.code = code;
-    this.category = code === 'kv-result-malformed' ? 'environment' : 'caller';
+    super(code, message);
   }
 }

@@ -1,11 +1,11 @@
+import { JitPaxosError } from '../errors.js';
+
 /** A broken invariant is a bug in the protocol or its implementation: the host logs the state and stops the replica. A stopped replica is a failure that the protocol survives; a wrong one is not. */
-export class InvariantError extends Error {
-  readonly code = 'invariant-broken';
-  readonly category = 'invariant';
-  readonly retryable = false;
+export class InvariantError extends JitPaxosError {
+  override readonly name = 'InvariantError';
+  declare readonly code: 'invariant-broken';
   constructor(mustHold: string) {
-    super(`invariant broken: ${mustHold}`);
-    this.name = 'InvariantError';
+    super('invariant-broken', `invariant broken: ${mustHold}`);
   }
 }
 

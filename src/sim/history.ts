@@ -8,6 +8,7 @@
  * every completion belongs to an invocation, time never runs backwards, and a process whose outcome is unknown (`info`)
  * is not heard of again. What breaks the rule is refused with its line and what was expected there.
  */
+import { JitPaxosError } from '../errors.js';
 
 /** What a key holds; `null`: absent. Numbers are safe integers. */
 export type HistoryValue = string | number | null;
@@ -48,16 +49,14 @@ export interface HistoryOperation {
   completedNs: number | null;
 }
 
-export class HistoryError extends Error {
-  readonly code = 'history-malformed';
-  readonly category = 'caller';
-  readonly retryable = false;
+export class HistoryError extends JitPaxosError {
+  override readonly name = 'HistoryError';
+  declare readonly code: 'history-malformed';
   /** From 1: the line of a file, or the position in a sequence of events. */
   readonly line: number;
 
   constructor(line: number, problem: string) {
-    super(`history line ${line}: ${problem}; correct the recorder or the file`);
-    this.name = 'HistoryError';
+    super('history-malformed', `history line ${line}: ${problem}; correct the recorder or the file`);
     this.line = line;
   }
 }

@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { Clock, ClockEpoch } from '../../src/clock/clock.js';
-import { CLOCK_ERRORS, ClockError, type ClockErrorCode } from '../../src/clock/errors.js';
+import { ClockError, type ClockErrorCode } from '../../src/clock/errors.js';
+import { ERRORS } from '../../src/errors.js';
 import { JavaScriptMonotonicClock, JavaScriptRealtimeClock } from '../../src/clock/javascript-clock.js';
 import { openClock } from '../../src/clock/open.js';
 import { native, type NativeBinding } from '../../src/native/addon.js';
@@ -274,9 +275,9 @@ t.test('devices that are no clock', { skip }, (t) => {
 });
 
 t.test('errors carry what the table says', (t) => {
-  for (const code of Object.keys(CLOCK_ERRORS) as ClockErrorCode[]) {
+  for (const code of Object.keys(ERRORS).filter((each) => each.startsWith('clock-')) as ClockErrorCode[]) {
     const error = new ClockError(code, 'x', 'y');
-    t.match(error, { code, name: 'ClockError', cause: 'y', ...CLOCK_ERRORS[code] });
+    t.match(error, { code, name: 'ClockError', cause: 'y', ...ERRORS[code] });
   }
   t.notOk('cause' in new ClockError('clock-closed', 'x'));
   t.end();

@@ -20,6 +20,7 @@
  * Digests are XXH3-64, unkeyed: against accidents, which do not search for collisions. A client does not bring about states that
  * differ in the first place: it would have to make two operations stand under one chain, and that is the chain's to prevent.
  */
+import { JitPaxosError } from '../../errors.js';
 import { StateDigest } from '../../wire/messages.js';
 import { readI32, readIndex, toHex } from '../../wire/u64.js';
 import type { Limits } from '../config.js';
@@ -32,15 +33,11 @@ import type { Sender } from './replica-sender.js';
 export type DivergenceCode = 'log-diverged' | 'state-diverged' | 'limits-differ';
 
 /** This replica is the one in the wrong, by the word of f + 1 others. Its host stops it. */
-export class DivergedError extends Error {
-  readonly category = 'environment';
-  readonly retryable = false;
-  constructor(
-    readonly code: DivergenceCode,
-    message: string,
-  ) {
-    super(message);
-    this.name = 'DivergedError';
+export class DivergedError extends JitPaxosError {
+  override readonly name = 'DivergedError';
+  declare readonly code: DivergenceCode;
+  constructor(code: DivergenceCode, message: string) {
+    super(code, message);
   }
 }
 

@@ -21,6 +21,7 @@
  * Probe. One that learns that others remember more of it than it knows of itself, because its directory is an old copy or because nobody
  * was there to ask when it began, stops too.
  */
+import { JitPaxosError } from '../../errors.js';
 import { Probe, ProbeReply, ReplicaCondition, ReplicaStatus } from '../../wire/messages.js';
 import { readI32, readIndex } from '../../wire/u64.js';
 import type { FirstStart, Instant } from '../contract.js';
@@ -40,7 +41,9 @@ export const VIEW_LEAP = 1 << 20;
 export const INCARNATION_LEAP = 1 << 16;
 
 /** Others remember more of a replica than it does itself: it must not take part. */
-export class ForgottenError extends Error {
+export class ForgottenError extends JitPaxosError {
+  override readonly name = 'ForgottenError';
+  declare readonly code: 'promises-forgotten';
   constructor(
     readonly replica: number,
     /** Who remembers, and which incarnation. */
@@ -50,9 +53,9 @@ export class ForgottenError extends Error {
     readonly incarnation: number,
   ) {
     super(
+      'promises-forgotten',
       `replica ${by} remembers incarnation ${remembered} of replica ${replica}, which itself knows of ${incarnation === 0 ? 'none' : incarnation}`,
     );
-    this.name = 'ForgottenError';
   }
 }
 
