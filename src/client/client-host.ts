@@ -19,7 +19,7 @@ import { loadCluster, type Cluster, type ClusterConfig } from '../host/cluster-c
 import type { KeyFile } from '../host/key-file.js';
 import { openKeys, type ProcessKeys } from '../host/keyring.js';
 import { guardedLogger, stderrLogger, type Logger } from '../host/logger.js';
-import { checkInteger, checkKeys, show } from '../host/options.js';
+import { checkInteger, checkKeys, optionNames, show } from '../host/options.js';
 import type { TransportKind } from '../host/transport-choice.js';
 import { TurnLoop } from '../host/turn-loop.js';
 import { explainSilence } from '../transport/silence.js';
@@ -58,22 +58,22 @@ export interface ClientHostOptions {
   readonly logger?: Logger;
 }
 
-export const CLIENT_HOST_OPTION_NAMES: readonly (keyof ClientHostOptions)[] = [
-  'cluster',
-  'keys',
-  'lanes',
-  'connectTimeout',
-  'signal',
-  'transport',
-  'idle',
-  'datagramBytes',
-  'wireVersion',
-  'clock',
-  'leadNs',
-  'timings',
-  'requestsPerLane',
-  'logger',
-];
+export const CLIENT_HOST_OPTION_NAMES = optionNames<ClientHostOptions>({
+  cluster: true,
+  keys: true,
+  lanes: true,
+  connectTimeout: true,
+  signal: true,
+  transport: true,
+  idle: true,
+  datagramBytes: true,
+  wireVersion: true,
+  clock: true,
+  leadNs: true,
+  timings: true,
+  requestsPerLane: true,
+  logger: true,
+});
 
 const DEFAULT_LANES = 64;
 const DEFAULT_CONNECT_TIMEOUT_MS = 5_000;

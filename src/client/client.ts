@@ -11,7 +11,7 @@ import type { Family } from '../metrics/exposition.js';
 import { BucketCounts } from '../protocol/bucket-counts.js';
 import { Outcome } from '../protocol/contract.js';
 import { ReplyStatus } from '../wire/messages.js';
-import { checkInteger, checkKeys, show } from '../host/options.js';
+import { checkInteger, checkKeys, optionNames, show } from '../host/options.js';
 import { aborted, CLIENT_HOST_OPTION_NAMES, ClientHost, type ClientHostOptions } from './client-host.js';
 import { clientMetrics, DURATION_BOUNDS_US } from './client-metrics.js';
 import { clientStats, type ClientStats } from './client-stats.js';
@@ -29,6 +29,12 @@ export interface CallOptions {
   /** ms, in place of the client's. */
   readonly timeout?: number;
 }
+
+const CLIENT_OPTION_NAMES = [
+  ...CLIENT_HOST_OPTION_NAMES,
+  ...optionNames<Omit<ClientOptions, keyof ClientHostOptions>>({ timeout: true, queue: true }),
+];
+const CALL_OPTION_NAMES = optionNames<CallOptions>({ signal: true, timeout: true });
 
 const DEFAULT_TIMEOUT_MS = 5_000;
 const DEFAULT_QUEUE = 10_000;
@@ -103,11 +109,12 @@ export class Client {
   /**
    * Connects to the cluster and registers a session.
    *
-   * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `host-unresolved`,
-   * `address-unavailable`, `cluster-unavailable`, `majority-lost` or `aborted`; and ClockError.
+   * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `key-file-unreadable`,
+   * `key-file-invalid`, `key-file-exposed`, `host-unresolved`, `address-unavailable`, `cluster-unavailable`,
+   * `cluster-file-changed`, `majority-lost` or `aborted`; and ClockError.
    */
   static async connect(options: ClientOptions): Promise<Client> {
-    checkKeys('option-invalid', 'Client.connect', options, [...CLIENT_HOST_OPTION_NAMES, 'timeout', 'queue']);
+    checkKeys('option-invalid', 'Client.connect', options, CLIENT_OPTION_NAMES);
     const { timeout, queue, ...hostOptions } = options;
     const timeoutMs = checkTimeout('Client.connect', timeout ?? DEFAULT_TIMEOUT_MS);
     const queueMax = checkInteger('option-invalid', 'Client.connect: queue', queue ?? DEFAULT_QUEUE, 0, 0x7fffffff);
@@ -126,8 +133,9 @@ export class Client {
    * Has the cluster execute an operation, at most once, and resolves to the state machine's result. The operation is
    * copied before this returns.
    *
-   * Rejects with JitPaxosError `option-invalid`, `operation-too-large`, `busy`, `aborted`, `client-closed`: not executed;
-   * `operation-refused`: not executed; `outcome-unknown`, `session-lost`: unknown.
+   * Rejects with JitPaxosError `option-invalid`, `read-only`, `operation-too-large`, `busy`, `aborted`, `client-closed`: not
+   * executed; `operation-refused`: not executed; `outcome-unknown`, `session-lost`: unknown. The `cause` of an `outcome-unknown`
+   * may be a JitPaxosError `replicas-silent` or `cluster-file-changed`.
    */
   execute(operation: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
     return this.call(operation, false, options);
@@ -191,7 +199,7 @@ export class Client {
     if (this.isClosed) throw closedError();
     if (!(operation instanceof Uint8Array))
       throw new JitPaxosError('option-invalid', `the operation is ${show(operation)}; it has to be a Uint8Array`);
-    if (options !== undefined) checkKeys('option-invalid', 'options of the call', options, ['signal', 'timeout']);
+    if (options !== undefined) checkKeys('option-invalid', 'options of the call', options, CALL_OPTION_NAMES);
     if (!isQuery) this.host.checkMayWrite();
     const limit = this.host.cluster.limits.operationBytes;
     if (operation.length > limit) {

@@ -13,7 +13,7 @@ import { loadCluster, type Cluster, type ClusterConfig } from '../host/cluster-c
 import type { KeyFile } from '../host/key-file.js';
 import { openKeys } from '../host/keyring.js';
 import { guardedLogger, silentLogger, type Logger } from '../host/logger.js';
-import { checkInteger, checkKeys } from '../host/options.js';
+import { checkInteger, checkKeys, optionNames } from '../host/options.js';
 import { decodeReport } from '../host/status-codec.js';
 import type { ReplicaStatusReport } from '../host/status.js';
 import type { TransportKind } from '../host/transport-choice.js';
@@ -35,7 +35,12 @@ export interface StatusClientOptions {
   readonly logger?: Logger;
 }
 
-const OPTION_NAMES: readonly (keyof StatusClientOptions)[] = ['cluster', 'keys', 'transport', 'logger'];
+const OPTION_NAMES = optionNames<StatusClientOptions>({
+  cluster: true,
+  keys: true,
+  transport: true,
+  logger: true,
+});
 
 /** What one replica of the cluster file answered, or did not. */
 export interface StatusAnswer {

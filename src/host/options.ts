@@ -13,6 +13,11 @@ export function checkKeys(code: ErrorCode, where: string, value: object, known: 
   }
 }
 
+/** The names of all options of `T`, for `checkKeys`. A table with a name too few or too many is a type error. */
+export function optionNames<T extends object>(table: Readonly<Record<keyof T, true>>): readonly string[] {
+  return Object.keys(table);
+}
+
 /** An integer in a range, or JitPaxosError `code`. */
 export function checkInteger(code: ErrorCode, where: string, value: unknown, low: number, high: number): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= low && value <= high) return value;

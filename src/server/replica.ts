@@ -7,7 +7,7 @@
  */
 import { randomInt } from 'node:crypto';
 import { HostClock, type ClockQuality } from '../clock/host-clock.js';
-import { JitPaxosError } from '../errors.js';
+import { JitPaxosError, type ErrorCode } from '../errors.js';
 import type { StateMachine } from '../machine/state-machine.js';
 import type { Family } from '../metrics/exposition.js';
 import { loadHash } from '../native/hash64.js';
@@ -27,13 +27,13 @@ import { markDiverged } from '../storage/divergence-mark.js';
 import { DurableStorage } from '../storage/durable-storage.js';
 import type { MemoryStorage } from '../storage/memory-storage.js';
 import type { Address, IdleStrategy } from '../transport/transport.js';
-import { REPLICA_STATUS_NAMES, Status, typeOf } from '../wire/messages.js';
+import { REPLICA_STATUS_NAMES, Status, typeOf, type TypesFor } from '../wire/messages.js';
 import { WIRE_VERSION } from '../wire/versions.js';
 import { AddressBook, unresolved } from '../host/address-book.js';
 import { CHAIN_REMEDY, chainWarning, openChain, showFingerprint } from '../host/chain.js';
 import { listDigest, loadCluster, mergeLimits, type Cluster, type ClusterConfig } from '../host/cluster-config.js';
 import { guardedLogger, stderrLogger, type Logger } from '../host/logger.js';
-import { checkInteger, checkKeys, show } from '../host/options.js';
+import { checkInteger, checkKeys, optionNames, show } from '../host/options.js';
 import { replicaMetrics } from './replica-metrics.js';
 import {
   DEFAULT_DURABILITY,
@@ -112,25 +112,25 @@ export interface ReplicaOptions {
   readonly late?: LateRule;
 }
 
-const OPTION_NAMES: readonly (keyof ReplicaOptions)[] = [
-  'cluster',
-  'keys',
-  'id',
-  'machine',
-  'data',
-  'durability',
-  'segmentBytes',
-  'logLost',
-  'transport',
-  'idle',
-  'datagramBytes',
-  'wireVersion',
-  'clock',
-  'logger',
-  'limits',
-  'timings',
-  'late',
-];
+const OPTION_NAMES = optionNames<ReplicaOptions>({
+  cluster: true,
+  keys: true,
+  id: true,
+  machine: true,
+  data: true,
+  durability: true,
+  segmentBytes: true,
+  logLost: true,
+  transport: true,
+  idle: true,
+  datagramBytes: true,
+  wireVersion: true,
+  clock: true,
+  logger: true,
+  limits: true,
+  timings: true,
+  late: true,
+});
 
 /** Transitions that an operator has to know of; what to do, where they do not say so themselves. */
 const WARNINGS: Readonly<Record<string, string | undefined>> = {
@@ -227,18 +227,17 @@ export class Replica {
       });
       opened.push(() => clock.close());
       const durability = options.durability ?? (options.data === undefined ? 'memory' : DEFAULT_DURABILITY);
-      const { storage, lock } = await openStorage(
-        options.data,
+      const { storage, lock } = await openStorage({
+        data: options.data,
         durability,
         cluster,
         limits,
         id,
         hash,
         logger,
-        options.segmentBytes,
-        undefined,
-        chain.fingerprint,
-      );
+        segmentBytes: options.segmentBytes,
+        chain: chain.fingerprint,
+      });
       opened.push(
         () => lock?.release(),
         () => storage.close(),
@@ -444,8 +443,15 @@ export class Replica {
     this.listenToStorage();
     loop.start({
       receive: (bytes, offset, length, from, now, owner) => {
-        if (typeOf(bytes, offset) === Status.type) statusService.onStatus(bytes, offset, from, now);
-        else core.receive(bytes, offset, length, from, now, owner);
+        const known = typeOf(bytes, offset) as TypesFor<'replicaHost'>;
+        switch (known) {
+          case Status.type:
+            statusService.onStatus(bytes, offset, from, now);
+            return;
+          default:
+            known satisfies never; // each message for the host has its case; the others are for the core
+            core.receive(bytes, offset, length, from, now, owner);
+        }
       },
       refuse: (bytes, offset, from, now) => core.refuse(bytes, offset, from, now),
       tick: (now) => core.tick(now),
@@ -513,7 +519,7 @@ export class Replica {
       this.storage instanceof DurableStorage &&
       (error.code === 'log-diverged' || error.code === 'state-diverged')
     )
-      this.mark(error);
+      this.mark(error.code, error.message);
     const described = error instanceof Error ? { error: error.message, stack: error.stack } : { error: String(error) };
     let state: unknown;
     try {
@@ -526,9 +532,9 @@ export class Replica {
   }
 
   /** A start from the disk would serve again what is not the cluster's. In `memory` it is gone with the process. */
-  private mark(error: JitPaxosError): void {
+  private mark(code: ErrorCode, message: string): void {
     try {
-      markDiverged(this.data!, error.code, error.message);
+      markDiverged(this.data!, code, message);
     } catch (failed) {
       this.logger.error('replica.not-marked', {
         replica: this.id,

@@ -53,19 +53,37 @@ export function checkDurability(durability: unknown, data: unknown): void {
   }
 }
 
-/** @param chain its fingerprint. Throws JitPaxosError `data-directory-locked`, `data-directory-unusable`, `data-directory-foreign`, `chain-differs`, `cluster-file-changed`, `hard-state-corrupt`, `hard-state-missing`, `boot-id-unknown`, `limits-too-small`, `log-diverged`, `state-diverged`, `restore-missing` or `option-invalid`. */
-export async function openStorage(
-  data: string | undefined,
-  durability: Durability,
-  cluster: Cluster,
-  limits: Limits,
-  id: number,
-  hash: Hash64,
-  logger: Logger,
-  segmentBytes?: number,
+export interface StorageOptions {
+  /** The data directory; undefined: the replica has none, and keeps everything in memory. */
+  readonly data: string | undefined;
+  readonly durability: Durability;
+  readonly cluster: Cluster;
+  readonly limits: Limits;
+  /** The replica's index. */
+  readonly id: number;
+  readonly hash: Hash64;
+  readonly logger: Logger;
+  /** Default: see DurableStorage. */
+  readonly segmentBytes?: number | undefined;
+  /** The boot id as 32 hex digits. Default: the host's. */
+  readonly boot?: string | undefined;
+  /** The fingerprint of what chains the log. Default: that of the unkeyed chain. */
+  readonly chain?: number | undefined;
+}
+
+/** Throws JitPaxosError `data-directory-locked`, `data-directory-unusable`, `data-directory-foreign`, `chain-differs`, `cluster-file-changed`, `hard-state-corrupt`, `hard-state-missing`, `boot-id-unknown`, `limits-too-small`, `log-diverged`, `state-diverged`, `restore-missing` or `option-invalid`. */
+export async function openStorage({
+  data,
+  durability,
+  cluster,
+  limits,
+  id,
+  hash,
+  logger,
+  segmentBytes,
   boot = bootDigits(),
-  chain: number = UNKEYED_FINGERPRINT,
-): Promise<OpenedStorage> {
+  chain = UNKEYED_FINGERPRINT,
+}: StorageOptions): Promise<OpenedStorage> {
   if (cluster.restored !== undefined && durability === 'memory') {
     throw new JitPaxosError(
       'option-invalid',

@@ -18,6 +18,7 @@ const cluster = loadCluster({
   replicas: ['127.0.0.1:7400', '127.0.0.1:7401', '127.0.0.1:7402'],
 });
 const SEGMENT_BYTES = 1 << 16;
+const COMMON = { cluster, limits: cluster.limits, id: 1, hash, logger: silentLogger, segmentBytes: SEGMENT_BYTES };
 
 function directory(t: Test): string {
   const path = mkdtempSync(join(tmpdir(), 'jitpaxos-server-storage-'));
@@ -27,16 +28,7 @@ function directory(t: Test): string {
 
 /** Opens, writes once or twice, and ends without a clean stop. */
 async function live(data: string, durability: Durability, writes = 2): Promise<void> {
-  const { storage, lock } = await openStorage(
-    data,
-    durability,
-    cluster,
-    cluster.limits,
-    1,
-    hash,
-    silentLogger,
-    SEGMENT_BYTES,
-  );
+  const { storage, lock } = await openStorage({ ...COMMON, data, durability });
   for (let token = 1; token <= writes; token++) {
     await new Promise<void>((resolve, reject) => {
       if (storage instanceof DurableStorage)
@@ -66,23 +58,13 @@ async function live(data: string, durability: Durability, writes = 2): Promise<v
 t.test('durability os without a boot id is refused, and names the remedy; fsync needs none', async (t) => {
   const data = directory(t);
   const none = '0'.repeat(32);
-  await t.rejects(openStorage(data, 'os', cluster, cluster.limits, 1, hash, silentLogger, SEGMENT_BYTES, none), {
+  await t.rejects(openStorage({ ...COMMON, data, durability: 'os', boot: none }), {
     code: 'boot-id-unknown',
     category: 'environment',
     message: /use durability "fsync"/,
   });
   t.same(readdirSync(data), [], 'nothing was made, and nothing is locked');
-  const { storage, lock } = await openStorage(
-    data,
-    'fsync',
-    cluster,
-    cluster.limits,
-    1,
-    hash,
-    silentLogger,
-    SEGMENT_BYTES,
-    none,
-  );
+  const { storage, lock } = await openStorage({ ...COMMON, data, durability: 'fsync', boot: none });
   await storage.close();
   lock!.release();
 });
@@ -95,7 +77,7 @@ t.test('promises that are gone are refused in every durability, and nothing stay
     const names = readdirSync(data);
     for (const now of ['memory', 'os', 'fsync'] as const) {
       await t.rejects(
-        openStorage(data, now, cluster, cluster.limits, 1, hash, silentLogger, SEGMENT_BYTES),
+        openStorage({ ...COMMON, data, durability: now }),
         { code: 'hard-state-missing' },
         `${before}, then ${now}`,
       );
