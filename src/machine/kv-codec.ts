@@ -1,39 +1,35 @@
 /**
  * The client's side of the key-value store: writes operations into a buffer it is given, reads results into objects.
  *
- * The layout is drawn in kv-layout.ts. Encoders return the number of bytes written, allocate nothing, and throw `KvError`
+ * The operations are in the table of kv-layout.ts. Encoders return the number of bytes written, allocate nothing, and throw `KvError`
  * (`kv-limit` for a key, value, range or delta outside its limits, `kv-buffer-too-small`) before they write anything.
  */
 import { copyBytes } from '../wire/copy.js';
 import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
 import {
-  CAS_FIXED_BYTES,
-  DELETE_FIXED_BYTES,
-  GET_FIXED_BYTES,
-  INCREMENT_FIXED_BYTES,
+  Cas,
+  Delete,
+  Get,
+  Increment,
   KV_ABSENT_LENGTH,
   KV_BAD_REASON_NAMES,
   KV_KEY_BYTES_MAX,
   KV_KEY_BYTES_MIN,
   KV_NUMBER_BYTES,
+  KV_OPERATIONS,
   KV_SCAN_LIMIT_MAX,
   KV_STATUS_NAMES,
   KV_VALUE_BYTES_MAX,
-  OP_CAS,
-  OP_DELETE,
-  OP_GET,
-  OP_INCREMENT,
-  OP_PUT,
-  OP_SCAN,
-  PUT_FIXED_BYTES,
+  Put,
   RESULT_STATUS_BYTES,
+  Scan,
   SCAN_ENTRY_FIXED_BYTES,
-  SCAN_FIXED_BYTES,
   SCAN_RESULT_FIXED_BYTES,
   STATUS_BAD_OPERATION,
   STATUS_OK,
   STATUS_TOO_LARGE,
   type KvBadReason,
+  type KvOperationName,
 } from './kv-layout.js';
 import { KvError } from './machine-error.js';
 
@@ -44,33 +40,33 @@ export {
   KV_SCAN_LIMIT_MAX,
   KV_VALUE_BYTES_MAX,
 } from './kv-layout.js';
-export type { KvBadReason, KvStatus } from './kv-layout.js';
+export type { KvBadReason, KvOperationName, KvStatus } from './kv-layout.js';
 export { KvError } from './machine-error.js';
 
 /** No operation is longer than this many bytes. */
-export const KV_OPERATION_BYTES_MAX = CAS_FIXED_BYTES + KV_KEY_BYTES_MAX + 2 * KV_VALUE_BYTES_MAX;
+export const KV_OPERATION_BYTES_MAX = Cas.size + KV_KEY_BYTES_MAX + 2 * KV_VALUE_BYTES_MAX;
 
 /** `null`: the key is to be absent. */
 export type KvExpected = Uint8Array | null;
 
 export function encodeGet(target: Uint8Array, offset: number, key: Uint8Array): number {
-  return encodeKeyOnly(target, offset, OP_GET, GET_FIXED_BYTES, key);
+  return encodeKeyOnly(target, offset, Get, key);
 }
 
 export function encodeDelete(target: Uint8Array, offset: number, key: Uint8Array): number {
-  return encodeKeyOnly(target, offset, OP_DELETE, DELETE_FIXED_BYTES, key);
+  return encodeKeyOnly(target, offset, Delete, key);
 }
 
 export function encodePut(target: Uint8Array, offset: number, key: Uint8Array, value: Uint8Array): number {
   checkKey(key);
   checkValue('value', value);
-  const length = PUT_FIXED_BYTES + key.length + value.length;
+  const length = Put.size + key.length + value.length;
   checkRoom(target, offset, length);
-  target[offset] = OP_PUT;
-  writeU16(target, offset + 1, key.length);
-  writeU16(target, offset + 3, value.length);
-  copyBytes(key, 0, target, offset + PUT_FIXED_BYTES, key.length);
-  copyBytes(value, 0, target, offset + PUT_FIXED_BYTES + key.length, value.length);
+  target[offset] = Put.opcode;
+  writeU16(target, offset + Put.at.key, key.length);
+  writeU16(target, offset + Put.at.value, value.length);
+  copyBytes(key, 0, target, offset + Put.size, key.length);
+  copyBytes(value, 0, target, offset + Put.size + key.length, value.length);
   return length;
 }
 
@@ -86,13 +82,13 @@ export function encodeCas(
   if (expected !== null) checkValue('expected value', expected);
   if (replacement !== null) checkValue('new value', replacement);
   const expectedLength = expected === null ? 0 : expected.length;
-  const length = CAS_FIXED_BYTES + key.length + expectedLength + (replacement === null ? 0 : replacement.length);
+  const length = Cas.size + key.length + expectedLength + (replacement === null ? 0 : replacement.length);
   checkRoom(target, offset, length);
-  target[offset] = OP_CAS;
-  writeU16(target, offset + 1, key.length);
-  writeU16(target, offset + 3, expected === null ? KV_ABSENT_LENGTH : expected.length);
-  writeU16(target, offset + 5, replacement === null ? KV_ABSENT_LENGTH : replacement.length);
-  const at = offset + CAS_FIXED_BYTES;
+  target[offset] = Cas.opcode;
+  writeU16(target, offset + Cas.at.key, key.length);
+  writeU16(target, offset + Cas.at.expected, expected === null ? KV_ABSENT_LENGTH : expected.length);
+  writeU16(target, offset + Cas.at.new, replacement === null ? KV_ABSENT_LENGTH : replacement.length);
+  const at = offset + Cas.size;
   copyBytes(key, 0, target, at, key.length);
   if (expected !== null) copyBytes(expected, 0, target, at + key.length, expected.length);
   if (replacement !== null) copyBytes(replacement, 0, target, at + key.length + expectedLength, replacement.length);
@@ -105,7 +101,7 @@ export function encodeCas(
  */
 export function encodeIncrement(target: Uint8Array, offset: number, key: Uint8Array, delta: number | bigint): number {
   checkKey(key);
-  const length = INCREMENT_FIXED_BYTES + key.length;
+  const length = Increment.size + key.length;
   let hi: number;
   let lo: number;
   if (typeof delta === 'bigint') {
@@ -120,11 +116,11 @@ export function encodeIncrement(target: Uint8Array, offset: number, key: Uint8Ar
     lo = delta | 0;
   }
   checkRoom(target, offset, length);
-  target[offset] = OP_INCREMENT;
-  writeU16(target, offset + 1, key.length);
-  writeI32(target, offset + 3, hi);
-  writeI32(target, offset + 7, lo);
-  copyBytes(key, 0, target, offset + INCREMENT_FIXED_BYTES, key.length);
+  target[offset] = Increment.opcode;
+  writeU16(target, offset + Increment.at.key, key.length);
+  writeI32(target, offset + Increment.at.delta, hi);
+  writeI32(target, offset + Increment.at.delta + 4, lo);
+  copyBytes(key, 0, target, offset + Increment.size, key.length);
   return length;
 }
 
@@ -144,14 +140,14 @@ export function encodeScan(
       `scan limit must be an integer from 1 to ${KV_SCAN_LIMIT_MAX}, not ${limit}; scan in several pages`,
     );
   }
-  const length = SCAN_FIXED_BYTES + from.length + (to === null ? 0 : to.length);
+  const length = Scan.size + from.length + (to === null ? 0 : to.length);
   checkRoom(target, offset, length);
-  target[offset] = OP_SCAN;
-  writeU16(target, offset + 1, from.length);
-  writeU16(target, offset + 3, to === null ? KV_ABSENT_LENGTH : to.length);
-  writeU16(target, offset + 5, limit);
-  copyBytes(from, 0, target, offset + SCAN_FIXED_BYTES, from.length);
-  if (to !== null) copyBytes(to, 0, target, offset + SCAN_FIXED_BYTES + from.length, to.length);
+  target[offset] = Scan.opcode;
+  writeU16(target, offset + Scan.at.from, from.length);
+  writeU16(target, offset + Scan.at.to, to === null ? KV_ABSENT_LENGTH : to.length);
+  writeU16(target, offset + Scan.at.limit, limit);
+  copyBytes(from, 0, target, offset + Scan.size, from.length);
+  if (to !== null) copyBytes(to, 0, target, offset + Scan.size + from.length, to.length);
   return length;
 }
 
@@ -173,17 +169,7 @@ export interface KvResults {
   /** `more`: keys of the range are left; go on from the last key followed by a zero byte. */
   scan: { status: 'ok'; entries: KvEntry[]; more: boolean } | KvRefusal;
 }
-export type KvOperationName = keyof KvResults;
 export type KvResult = KvResults[KvOperationName];
-
-const STATUSES: { readonly [Name in KvOperationName]: ReadonlySet<string> } = {
-  get: new Set(['ok', 'not-found']),
-  put: new Set(['ok', 'full']),
-  delete: new Set(['ok', 'not-found']),
-  cas: new Set(['ok', 'mismatch', 'full']),
-  increment: new Set(['ok', 'not-a-number', 'full']),
-  scan: new Set(['ok']),
-};
 
 /**
  * Reads the result of the operation named. Throws `KvError` (`kv-result-malformed`) when the bytes are no such result,
@@ -213,7 +199,7 @@ function decode(name: KvOperationName, bytes: Uint8Array, offset: number, length
     return { status: 'too-large', neededBytes: rest === 0 ? null : readI32(bytes, at) >>> 0 };
   }
   const status = KV_STATUS_NAMES[code];
-  if (status === undefined || !STATUSES[name].has(status))
+  if (status === undefined || !KV_OPERATIONS[name].statuses.has(status))
     throw malformed(name, `status ${code} (${status ?? 'unknown'}) is none of its own`);
   if (code === STATUS_OK) {
     if (name === 'get') return { status: 'ok', value: copyOf(bytes, at, at + rest) };
@@ -251,16 +237,15 @@ function decodeScan(bytes: Uint8Array, offset: number, length: number): KvResult
 function encodeKeyOnly(
   target: Uint8Array,
   offset: number,
-  opcode: number,
-  fixedBytes: number,
+  operation: typeof Get | typeof Delete,
   key: Uint8Array,
 ): number {
   checkKey(key);
-  const length = fixedBytes + key.length;
+  const length = operation.size + key.length;
   checkRoom(target, offset, length);
-  target[offset] = opcode;
-  writeU16(target, offset + 1, key.length);
-  copyBytes(key, 0, target, offset + fixedBytes, key.length);
+  target[offset] = operation.opcode;
+  writeU16(target, offset + operation.at.key, key.length);
+  copyBytes(key, 0, target, offset + operation.size, key.length);
   return length;
 }
 

@@ -1,13 +1,16 @@
 /**
  * The bytes of the key-value store's operations and results, and its limits. The machine and the codec both take them
- * from here. Numbers are big-endian, `||` marks the end of the fixed part; nothing may follow the last field.
+ * from here. Numbers are big-endian, `||` marks the end of the fixed part; nothing may follow the last field. The table of the
+ * operations is KV_OPERATIONS below; a test holds this drawing of it.
  *
  *     get        | 1 | key u16 || key |
  *     put        | 2 | key u16 | value u16 || key | value |
  *     delete     | 3 | key u16 || key |
- *     cas        | 4 | key u16 | expected u16 | new u16 || key | expected | new |       ffff: absent, no bytes
+ *     cas        | 4 | key u16 | expected u16 | new u16 || key | expected | new |
  *     increment  | 5 | key u16 | delta i64 || key |
- *     scan       | 6 | from u16 | to u16 | limit u16 || from | to |                     to ffff: no upper end
+ *     scan       | 6 | from u16 | to u16 | limit u16 || from | to |
+ *
+ * A length of ffff stands for no bytes: in cas for an absent key, in scan as `to` for no upper end.
  *
  *     result     | status u8 | what the status carries |
  *       ok, get            | value |
@@ -33,20 +36,6 @@ export const KV_NUMBER_BYTES = 8;
 
 export const KV_ABSENT_LENGTH = 0xffff;
 
-export const OP_GET = 1;
-export const OP_PUT = 2;
-export const OP_DELETE = 3;
-export const OP_CAS = 4;
-export const OP_INCREMENT = 5;
-export const OP_SCAN = 6;
-
-export const GET_FIXED_BYTES = 3;
-export const PUT_FIXED_BYTES = 5;
-export const DELETE_FIXED_BYTES = 3;
-export const CAS_FIXED_BYTES = 7;
-export const INCREMENT_FIXED_BYTES = 11;
-export const SCAN_FIXED_BYTES = 7;
-
 export const STATUS_OK = 0;
 export const STATUS_NOT_FOUND = 1;
 export const STATUS_MISMATCH = 2;
@@ -66,6 +55,74 @@ export const KV_STATUS_NAMES = [
   'full',
 ] as const;
 export type KvStatus = (typeof KV_STATUS_NAMES)[number];
+
+/** A field of the fixed part of an operation. `length`: u16, of bytes that follow the fixed part, in the order of their lengths. */
+const FIELD_BYTES = { length: 2, u16: 2, i64: 8 } as const;
+type OperationFields = Readonly<Record<string, keyof typeof FIELD_BYTES>>;
+
+/** An operation as the machine and the codec use it. */
+export interface KvOperation<F extends OperationFields = OperationFields, Opcode extends number = number> {
+  readonly opcode: Opcode;
+  readonly fields: F;
+  /** Offset of each field of the fixed part. */
+  readonly at: Readonly<Record<keyof F, number>>;
+  /** Length of the fixed part: where the bytes begin. */
+  readonly size: number;
+  /** What its result may be, besides the refusals that every operation may get. */
+  readonly statuses: ReadonlySet<KvStatus>;
+}
+
+function defineOperation<const F extends OperationFields, const Opcode extends number>(
+  opcode: Opcode,
+  fields: F,
+  statuses: readonly KvStatus[],
+): KvOperation<F, Opcode> {
+  const at: Record<string, number> = {};
+  let size = 1; // behind the opcode
+  for (const [name, kind] of Object.entries(fields)) {
+    at[name] = size;
+    size += FIELD_BYTES[kind];
+  }
+  return Object.freeze({
+    opcode,
+    fields,
+    at: Object.freeze(at) as Record<keyof F, number>,
+    size,
+    statuses: new Set(statuses),
+  });
+}
+
+export const Get = defineOperation(1, { key: 'length' }, ['ok', 'not-found']);
+export const Put = defineOperation(2, { key: 'length', value: 'length' }, ['ok', 'full']);
+export const Delete = defineOperation(3, { key: 'length' }, ['ok', 'not-found']);
+export const Cas = defineOperation(4, { key: 'length', expected: 'length', new: 'length' }, ['ok', 'mismatch', 'full']);
+export const Increment = defineOperation(5, { key: 'length', delta: 'i64' }, ['ok', 'not-a-number', 'full']);
+export const Scan = defineOperation(6, { from: 'length', to: 'length', limit: 'u16' }, ['ok']);
+
+/**
+ * Every operation by name. A new one is added here; then the compiler asks for its result and its encoder's name in kv-codec.ts,
+ * and for its case in kv.ts.
+ */
+export const KV_OPERATIONS = {
+  get: Get,
+  put: Put,
+  delete: Delete,
+  cas: Cas,
+  increment: Increment,
+  scan: Scan,
+} as const;
+
+export type KvOperationName = keyof typeof KV_OPERATIONS;
+/** For a `switch` that is checked for completeness. */
+export type KvOpcode = (typeof KV_OPERATIONS)[KvOperationName]['opcode'];
+
+/** The drawing of an operation, as above. */
+export function drawOperation(name: KvOperationName): string {
+  const { opcode, fields }: KvOperation = KV_OPERATIONS[name];
+  const fixed = Object.entries(fields).map(([field, kind]) => `${field} ${kind === 'length' ? 'u16' : kind}`);
+  const bytes = Object.keys(fields).filter((field) => fields[field] === 'length');
+  return `${name.padEnd(11)}| ${opcode} | ${fixed.join(' | ')} || ${bytes.join(' | ')} |`;
+}
 
 export const BAD_OPCODE = 0;
 export const BAD_LENGTH = 1;

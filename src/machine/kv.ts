@@ -16,25 +16,19 @@ import {
   BAD_OPCODE,
   BAD_VALUE,
   BAD_WRITE_IN_QUERY,
-  CAS_FIXED_BYTES,
-  DELETE_FIXED_BYTES,
-  GET_FIXED_BYTES,
-  INCREMENT_FIXED_BYTES,
+  Cas,
+  Delete,
+  Get,
+  Increment,
   KV_ABSENT_LENGTH,
   KV_KEY_BYTES_MAX,
   KV_KEY_BYTES_MIN,
   KV_NUMBER_BYTES,
   KV_VALUE_BYTES_MAX,
-  OP_CAS,
-  OP_DELETE,
-  OP_GET,
-  OP_INCREMENT,
-  OP_PUT,
-  OP_SCAN,
-  PUT_FIXED_BYTES,
+  Put,
   RESULT_STATUS_BYTES,
+  Scan,
   SCAN_ENTRY_FIXED_BYTES,
-  SCAN_FIXED_BYTES,
   SCAN_RESULT_FIXED_BYTES,
   STATUS_BAD_OPERATION,
   STATUS_FULL,
@@ -43,6 +37,7 @@ import {
   STATUS_NOT_FOUND,
   STATUS_OK,
   STATUS_TOO_LARGE,
+  type KvOpcode,
 } from './kv-layout.js';
 import { KvStore, type KvOptions } from './kv-store.js';
 import type { ApplyContext, Operation, Reply, StateMachine } from './state-machine.js';
@@ -75,20 +70,22 @@ export class KvMachine implements StateMachine {
 
   apply(operation: Operation, _context: ApplyContext, reply: Reply): void {
     if (operation.length === 0) return refuse(reply, BAD_LENGTH);
-    switch (operation.bytes[operation.offset]) {
-      case OP_GET:
+    const opcode = operation.bytes[operation.offset] as KvOpcode;
+    switch (opcode) {
+      case Get.opcode:
         return this.#get(operation, reply);
-      case OP_PUT:
+      case Put.opcode:
         return this.#put(operation, reply);
-      case OP_DELETE:
+      case Delete.opcode:
         return this.#delete(operation, reply);
-      case OP_CAS:
+      case Cas.opcode:
         return this.#compareAndSet(operation, reply);
-      case OP_INCREMENT:
+      case Increment.opcode:
         return this.#increment(operation, reply);
-      case OP_SCAN:
+      case Scan.opcode:
         return this.#scan(operation, reply);
       default:
+        opcode satisfies never; // each operation of the table has its case
         return refuse(reply, BAD_OPCODE);
     }
   }
@@ -96,17 +93,19 @@ export class KvMachine implements StateMachine {
   /** Serves get and scan; a write is answered `bad-operation`. */
   query(operation: Operation, _context: ApplyContext, reply: Reply): void {
     if (operation.length === 0) return refuse(reply, BAD_LENGTH);
-    switch (operation.bytes[operation.offset]) {
-      case OP_GET:
+    const opcode = operation.bytes[operation.offset] as KvOpcode;
+    switch (opcode) {
+      case Get.opcode:
         return this.#get(operation, reply);
-      case OP_SCAN:
+      case Scan.opcode:
         return this.#scan(operation, reply);
-      case OP_PUT:
-      case OP_DELETE:
-      case OP_CAS:
-      case OP_INCREMENT:
+      case Put.opcode:
+      case Delete.opcode:
+      case Cas.opcode:
+      case Increment.opcode:
         return refuse(reply, BAD_WRITE_IN_QUERY);
       default:
+        opcode satisfies never; // each operation of the table has its case
         return refuse(reply, BAD_OPCODE);
     }
   }
@@ -122,11 +121,11 @@ export class KvMachine implements StateMachine {
 
   #get(operation: Operation, reply: Reply): void {
     const { bytes, offset, length } = operation;
-    if (length < GET_FIXED_BYTES) return refuse(reply, BAD_LENGTH);
-    const keyLength = readU16(bytes, offset + 1);
+    if (length < Get.size) return refuse(reply, BAD_LENGTH);
+    const keyLength = readU16(bytes, offset + Get.at.key);
     if (badKey(keyLength)) return refuse(reply, BAD_KEY);
-    if (length !== GET_FIXED_BYTES + keyLength) return refuse(reply, BAD_LENGTH);
-    const id = this.#store.find(bytes, offset + GET_FIXED_BYTES, keyLength);
+    if (length !== Get.size + keyLength) return refuse(reply, BAD_LENGTH);
+    const id = this.#store.find(bytes, offset + Get.size, keyLength);
     if (id < 0) return answer(reply, STATUS_NOT_FOUND);
     const records = this.#store.records;
     const needed = RESULT_STATUS_BYTES + records.valueLength(id);
@@ -138,13 +137,13 @@ export class KvMachine implements StateMachine {
 
   #put(operation: Operation, reply: Reply): void {
     const { bytes, offset, length } = operation;
-    if (length < PUT_FIXED_BYTES) return refuse(reply, BAD_LENGTH);
-    const keyLength = readU16(bytes, offset + 1);
-    const valueLength = readU16(bytes, offset + 3);
+    if (length < Put.size) return refuse(reply, BAD_LENGTH);
+    const keyLength = readU16(bytes, offset + Put.at.key);
+    const valueLength = readU16(bytes, offset + Put.at.value);
     if (badKey(keyLength)) return refuse(reply, BAD_KEY);
     if (valueLength > KV_VALUE_BYTES_MAX) return refuse(reply, BAD_VALUE);
-    if (length !== PUT_FIXED_BYTES + keyLength + valueLength) return refuse(reply, BAD_LENGTH);
-    const key = offset + PUT_FIXED_BYTES;
+    if (length !== Put.size + keyLength + valueLength) return refuse(reply, BAD_LENGTH);
+    const key = offset + Put.size;
     const id = this.#store.find(bytes, key, keyLength);
     const fits = this.#store.put(id, bytes, key, keyLength, bytes, key + keyLength, valueLength);
     answer(reply, fits ? STATUS_OK : STATUS_FULL);
@@ -152,11 +151,11 @@ export class KvMachine implements StateMachine {
 
   #delete(operation: Operation, reply: Reply): void {
     const { bytes, offset, length } = operation;
-    if (length < DELETE_FIXED_BYTES) return refuse(reply, BAD_LENGTH);
-    const keyLength = readU16(bytes, offset + 1);
+    if (length < Delete.size) return refuse(reply, BAD_LENGTH);
+    const keyLength = readU16(bytes, offset + Delete.at.key);
     if (badKey(keyLength)) return refuse(reply, BAD_KEY);
-    if (length !== DELETE_FIXED_BYTES + keyLength) return refuse(reply, BAD_LENGTH);
-    const key = offset + DELETE_FIXED_BYTES;
+    if (length !== Delete.size + keyLength) return refuse(reply, BAD_LENGTH);
+    const key = offset + Delete.size;
     const id = this.#store.find(bytes, key, keyLength);
     if (id < 0) return answer(reply, STATUS_NOT_FOUND);
     this.#store.remove(id, bytes, key, keyLength);
@@ -165,16 +164,16 @@ export class KvMachine implements StateMachine {
 
   #compareAndSet(operation: Operation, reply: Reply): void {
     const { bytes, offset, length } = operation;
-    if (length < CAS_FIXED_BYTES) return refuse(reply, BAD_LENGTH);
-    const keyLength = readU16(bytes, offset + 1);
-    const expectedField = readU16(bytes, offset + 3);
-    const newField = readU16(bytes, offset + 5);
+    if (length < Cas.size) return refuse(reply, BAD_LENGTH);
+    const keyLength = readU16(bytes, offset + Cas.at.key);
+    const expectedField = readU16(bytes, offset + Cas.at.expected);
+    const newField = readU16(bytes, offset + Cas.at.new);
     const expectedLength = expectedField === KV_ABSENT_LENGTH ? 0 : expectedField;
     const newLength = newField === KV_ABSENT_LENGTH ? 0 : newField;
     if (badKey(keyLength)) return refuse(reply, BAD_KEY);
     if (expectedLength > KV_VALUE_BYTES_MAX || newLength > KV_VALUE_BYTES_MAX) return refuse(reply, BAD_VALUE);
-    if (length !== CAS_FIXED_BYTES + keyLength + expectedLength + newLength) return refuse(reply, BAD_LENGTH);
-    const key = offset + CAS_FIXED_BYTES;
+    if (length !== Cas.size + keyLength + expectedLength + newLength) return refuse(reply, BAD_LENGTH);
+    const key = offset + Cas.size;
     const expected = key + keyLength;
     const id = this.#store.find(bytes, key, keyLength);
     const matches =
@@ -193,11 +192,11 @@ export class KvMachine implements StateMachine {
   /** An absent key counts as 0; the sum wraps at 64 bits. */
   #increment(operation: Operation, reply: Reply): void {
     const { bytes, offset, length } = operation;
-    if (length < INCREMENT_FIXED_BYTES) return refuse(reply, BAD_LENGTH);
-    const keyLength = readU16(bytes, offset + 1);
+    if (length < Increment.size) return refuse(reply, BAD_LENGTH);
+    const keyLength = readU16(bytes, offset + Increment.at.key);
     if (badKey(keyLength)) return refuse(reply, BAD_KEY);
-    if (length !== INCREMENT_FIXED_BYTES + keyLength) return refuse(reply, BAD_LENGTH);
-    const key = offset + INCREMENT_FIXED_BYTES;
+    if (length !== Increment.size + keyLength) return refuse(reply, BAD_LENGTH);
+    const key = offset + Increment.size;
     const id = this.#store.find(bytes, key, keyLength);
     let hi = 0;
     let lo = 0;
@@ -208,8 +207,8 @@ export class KvMachine implements StateMachine {
       hi = readI32(records.valueBytes(id), at);
       lo = readI32(records.valueBytes(id), at + 4);
     }
-    const deltaLo = readI32(bytes, offset + 7);
-    writeI32(this.#number, 0, (hi + readI32(bytes, offset + 3) + carryOf(lo, deltaLo)) | 0);
+    const deltaLo = readI32(bytes, offset + Increment.at.delta + 4);
+    writeI32(this.#number, 0, (hi + readI32(bytes, offset + Increment.at.delta) + carryOf(lo, deltaLo)) | 0);
     writeI32(this.#number, 4, (lo + deltaLo) | 0);
     if (!this.#store.put(id, bytes, key, keyLength, this.#number, 0, KV_NUMBER_BYTES))
       return answer(reply, STATUS_FULL);
@@ -222,18 +221,18 @@ export class KvMachine implements StateMachine {
 
   #scan(operation: Operation, reply: Reply): void {
     const { bytes, offset, length } = operation;
-    if (length < SCAN_FIXED_BYTES) return refuse(reply, BAD_LENGTH);
-    const fromLength = readU16(bytes, offset + 1);
-    const toField = readU16(bytes, offset + 3);
-    const limit = readU16(bytes, offset + 5);
+    if (length < Scan.size) return refuse(reply, BAD_LENGTH);
+    const fromLength = readU16(bytes, offset + Scan.at.from);
+    const toField = readU16(bytes, offset + Scan.at.to);
+    const limit = readU16(bytes, offset + Scan.at.limit);
     const bounded = toField !== KV_ABSENT_LENGTH;
     const toLength = bounded ? toField : 0;
     if (fromLength > KV_KEY_BYTES_MAX || toLength > KV_KEY_BYTES_MAX) return refuse(reply, BAD_KEY);
     if (limit === 0) return refuse(reply, BAD_LIMIT);
-    if (length !== SCAN_FIXED_BYTES + fromLength + toLength) return refuse(reply, BAD_LENGTH);
+    if (length !== Scan.size + fromLength + toLength) return refuse(reply, BAD_LENGTH);
     if (reply.capacity < SCAN_RESULT_FIXED_BYTES) return tooLarge(reply, SCAN_RESULT_FIXED_BYTES);
 
-    const from = offset + SCAN_FIXED_BYTES;
+    const from = offset + Scan.size;
     const records = this.#store.records;
     const cursor = this.#cursor;
     this.#store.seek(bytes, from, fromLength, cursor);

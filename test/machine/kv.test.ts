@@ -3,6 +3,7 @@
  * byte. Replay a random failure with SEED=n.
  */
 import t from 'tap';
+import { readFileSync } from 'node:fs';
 import {
   KV_KEY_BYTES_MAX,
   KV_OPERATION_BYTES_MAX,
@@ -19,6 +20,7 @@ import {
   type KvOperationName,
   type KvResults,
 } from '../../src/machine/kv-codec.js';
+import { drawOperation, KV_OPERATIONS } from '../../src/machine/kv-layout.js';
 import { KvMachine, type KvOptions } from '../../src/machine/kv.js';
 
 const SEED = Number(process.env['SEED'] ?? Date.now() % 1e9);
@@ -745,5 +747,14 @@ t.test('memory is reclaimed on overwrite and delete', (t) => {
   );
   for (let i = 0; i < 6000; i++)
     if (mixed.value(`stays ${i}`) !== String(i).repeat(20)) t.fail(`entry ${i} was damaged by moving`);
+  t.end();
+});
+
+t.test('the drawing of the operations in kv-layout.ts is that of the table', (t) => {
+  const source = readFileSync(new URL('../../../src/machine/kv-layout.ts', import.meta.url), 'utf8');
+  const names = Object.keys(KV_OPERATIONS) as KvOperationName[];
+  const drawn = [...source.matchAll(/^ \* {5}(\w+ +\| \d \| .*)$/gm)].map((match) => match[1]!);
+  t.strictSame(drawn, names.map(drawOperation));
+  t.equal(new Set(names.map((name) => KV_OPERATIONS[name].opcode)).size, names.length, 'opcodes are distinct');
   t.end();
 });
