@@ -386,14 +386,14 @@ function run(setting: ContentionSetting, conditions: Conditions): Row {
       (sum, client, k) => sum + client.core.counters[ClientCounter[name]]! - before[k]![ClientCounter[name]]!,
       0,
     );
-  const committed = grown('committed');
+  const committed = grown('commits');
   const row = {
     setting: setting.name,
     clients: conditions.clients,
     rate: conditions.rate,
     throughput: Math.round((measured.throughput * 1e9) / (measured.toNs - measured.fromNs)),
-    oneRoundTrip: grown('committed_fast') / committed,
-    moreThanOneAndAHalf: (committed - grown('committed_fast') - grown('committed_ordered')) / committed,
+    oneRoundTrip: grown('commits_fast') / committed,
+    moreThanOneAndAHalf: (committed - grown('commits_fast') - grown('commits_ordered')) / committed,
     rejects: grown('rejected_late') / committed,
     reconciles: grown('reconciled') / committed,
     retransmissions: grown('retransmitted') / committed,

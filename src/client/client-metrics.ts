@@ -22,8 +22,13 @@ export function clientMetrics(stats: ClientStats, executeUs: BucketSnapshot, que
   return [
     counter(
       name('commits_total'),
-      'Operations committed; path fast: in one round trip',
-      byLabel('path', { fast: stats.fastCommits, reconciled: stats.commits - stats.fastCommits }),
+      "Operations committed, by what they needed: fast, one round trip; ordered, the primary's order pushed to a member that differed; reconciled, such a member asked by the client; resent, the request sent again",
+      byLabel('path', {
+        fast: stats.fastCommits,
+        ordered: stats.orderedCommits,
+        reconciled: stats.reconciledCommits,
+        resent: stats.commits - stats.fastCommits - stats.orderedCommits - stats.reconciledCommits,
+      }),
     ),
     counter(name('client_reads_total'), 'Reads begun', stats.reads),
     counter(
@@ -38,16 +43,16 @@ export function clientMetrics(stats: ClientStats, executeUs: BucketSnapshot, que
       samples: [inSeconds('execute', executeUs), inSeconds('query', queryUs)],
     },
     counter(
-      name('client_rejects_total'),
+      name('client_rejected_total'),
       'Rejects received from replicas, by reason; most are overcome by sending again',
       byLabel('reason', stats.rejected),
     ),
     counter(
-      name('client_reconciles_total'),
+      name('client_reconciled_total'),
       'Members asked to bring an entry in line with the primary',
       stats.reconciled,
     ),
-    counter(name('client_retransmissions_total'), 'Requests sent again', stats.retransmitted),
+    counter(name('client_retransmitted_total'), 'Requests sent again', stats.retransmitted),
     counter(name('client_view_changes_total'), 'Views that the client moved on to', stats.viewChanges),
     gauge(name('client_view'), 'View that the client sends to', stats.view),
     gauge(name('client_operations_open'), 'Operations sent and not answered yet', stats.openOperations),

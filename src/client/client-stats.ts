@@ -1,5 +1,5 @@
 /** What a client did since it connected, for people and benches. */
-import { CLIENT_COUNTER_NAMES, ClientCounter } from '../protocol/counters.js';
+import { CLIENT_COUNTER_NAMES, ClientCounter, rejectedByReason } from '../protocol/counters.js';
 import { dropsReport, named } from '../host/status.js';
 import { TRANSPORT_COUNTER_NAMES } from '../transport/transport.js';
 import type { ClientClockReport, ClientHost } from './client-host.js';
@@ -16,6 +16,8 @@ export interface ClientStats {
   readonly fastCommits: number;
   /** Committed in one and a half: a member differed, and the primary's order set that right. */
   readonly orderedCommits: number;
+  /** A member differed, and this client asked it to fetch the primary's entry. The other commits needed a request to be sent again. */
+  readonly reconciledCommits: number;
   readonly reads: number;
   /** Answered in one round trip, without a log entry. */
   readonly fastReads: number;
@@ -36,30 +38,26 @@ export interface ClientStats {
   };
 }
 
-const REJECTED = 'rejected_';
-
 export function clientStats(host: ClientHost, openOperations: number, waitingOperations: number): ClientStats {
   const counters = host.counters();
-  const rejected: Record<string, number> = {};
-  CLIENT_COUNTER_NAMES.forEach((name, index) => {
-    if (name.startsWith(REJECTED)) rejected[name.slice(REJECTED.length).replaceAll('_', '-')] = counters[index]!;
-  });
+  const byName = named(CLIENT_COUNTER_NAMES, counters);
   return {
     view: host.view,
     session: host.sessionId,
     lanes: host.lanes,
     openOperations,
     waitingOperations,
-    commits: counters[ClientCounter.committed]!,
-    fastCommits: counters[ClientCounter.committed_fast]!,
-    orderedCommits: counters[ClientCounter.committed_ordered]!,
+    commits: counters[ClientCounter.commits]!,
+    fastCommits: counters[ClientCounter.commits_fast]!,
+    orderedCommits: counters[ClientCounter.commits_ordered]!,
+    reconciledCommits: counters[ClientCounter.commits_reconciled]!,
     reads: counters[ClientCounter.reads]!,
     fastReads: counters[ClientCounter.reads_fast]!,
-    rejected,
+    rejected: rejectedByReason(byName),
     reconciled: counters[ClientCounter.reconciled]!,
     retransmitted: counters[ClientCounter.retransmitted]!,
     viewChanges: counters[ClientCounter.view_changes]!,
-    counters: named(CLIENT_COUNTER_NAMES, counters),
+    counters: byName,
     clock: host.clockReport(),
     drops: dropsReport(host.drops),
     transport: {

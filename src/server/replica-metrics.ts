@@ -9,38 +9,32 @@ import {
   type Sample,
 } from '../metrics/exposition.js';
 import type { BucketSnapshot } from '../protocol/bucket-counts.js';
-import { COUNTER_NAMES, type CounterName } from '../protocol/counters.js';
+import { COUNTER_NAMES, isRejected, rejectedByReason, type CounterName } from '../protocol/counters.js';
 import { REPORTED_STATUS_NAMES, spokenIn, type ReplicaStatusReport } from '../host/status.js';
 
 const MICROSECONDS = 1e6;
 const NANOSECONDS = 1e9;
-const REJECTED = 'rejected_';
 
-/** Core counters with a metric of their own, and its help. All others are values of `jitpaxos_core_events_total`. */
-const NAMED_COUNTERS: Partial<Record<CounterName, readonly [name: string, help: string]>> = {
-  requests: ['requests_total', 'Requests of clients received, repeats included'],
-  reads: ['reads_total', 'Quorum reads received'],
-  duplicates: ['requests_duplicate_total', 'Requests that were known already and answered again'],
-  held: ['requests_held_total', 'Requests held back until their timestamp was due'],
-  appended: ['entries_appended_total', 'Entries appended to the log, whoever brought them'],
-  committed: [
-    'entries_committed_total',
+/** The help of core counters that are a metric of their own, named as they are. All others are values of `jitpaxos_core_events_total`. */
+const COUNTER_HELP: Partial<Record<CounterName, string>> = {
+  requests: 'Requests of clients received, repeats included',
+  reads: 'Quorum reads received',
+  requests_duplicate: 'Requests that were known already and answered again',
+  requests_held: 'Requests held back until their timestamp was due',
+  entries_appended: 'Entries appended to the log, whoever brought them',
+  entries_committed:
     'Entries that were committed while this replica was the primary: the sum over the replicas is what the cluster committed',
-  ],
-  executed: ['entries_executed_total', 'Operations executed, those that were rolled back included'],
-  entries_fetched: ['entries_fetched_total', 'Entries that came from another replica, not from a client'],
-  entries_cut: ['entries_cut_total', 'Entries cut from the log because the primary has others there'],
-  repairs: [
-    'chain_mismatches_total',
-    "Times this member found, or was told, that its log differs from the primary's and fetched that",
-  ],
-  reconciles: ['reconciles_total', 'Requests of clients to bring an entry in line with the primary'],
-  view_changes_started: ['view_changes_started_total', 'View changes asked for by this replica'],
-  views_installed: ['views_installed_total', 'Views this replica took part in'],
-  suspicions: ['suspicions_total', 'Times this replica suspected another of having failed'],
-  snapshots_taken: ['snapshots_taken_total', 'Snapshots taken of the state machine'],
-  snapshots_installed: ['snapshots_installed_total', 'Snapshots installed from another replica'],
-  sessions_evicted: ['sessions_evicted_total', 'Client sessions evicted to make room for others'],
+  entries_executed: 'Operations executed, those that were rolled back included',
+  entries_fetched: 'Entries that came from another replica, not from a client',
+  entries_cut: 'Entries cut from the log because the primary has others there',
+  repairs: "Times this member found, or was told, that its log differs from the primary's and fetched that",
+  reconciles: 'Requests of clients to bring an entry in line with the primary',
+  view_changes_started: 'View changes asked for by this replica',
+  views_installed: 'Views this replica took part in',
+  suspicions: 'Times this replica suspected another of having failed',
+  snapshots_taken: 'Snapshots taken of the state machine',
+  snapshots_installed: 'Snapshots installed from another replica',
+  sessions_evicted: 'Client sessions evicted to make room for others',
 };
 
 export interface MetricsSource {
@@ -127,17 +121,15 @@ export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: 
     ),
     count('requests_rejected_total', 'Requests not appended, by reason', byLabel('reason', rejectedByReason(counters))),
     ...COUNTER_NAMES.flatMap((key) => {
-      const named = NAMED_COUNTERS[key];
-      return named === undefined ? [] : [count(named[0], named[1], counters[key] ?? 0)];
+      const help = COUNTER_HELP[key];
+      return help === undefined ? [] : [count(`${key}_total`, help, counters[key] ?? 0)];
     }),
     count(
       'core_events_total',
       'Rarer events of the protocol core, by name',
       byLabel(
         'event',
-        Object.fromEntries(
-          Object.entries(counters).filter(([key]) => !(key in NAMED_COUNTERS) && !key.startsWith(REJECTED)),
-        ),
+        Object.fromEntries(Object.entries(counters).filter(([key]) => !(key in COUNTER_HELP) && !isRejected(key))),
       ),
     ),
     {
@@ -183,14 +175,6 @@ export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: 
       byLabel('outcome', { ...report.statusRequests }),
     ),
   ];
-}
-
-function rejectedByReason(counters: Readonly<Record<string, number>>): Record<string, number> {
-  return Object.fromEntries(
-    Object.entries(counters).flatMap(([key, value]) =>
-      key.startsWith(REJECTED) ? [[key.slice(REJECTED.length).replaceAll('_', '-'), value]] : [],
-    ),
-  );
 }
 
 /** A clock that knows its quality says so; others give no such sample, which is not the same as 0. */

@@ -845,7 +845,7 @@ class Simulation
       directoriesLost: this.directoriesLost,
       forgotten: this.forgottenStops,
       repairs: counter('repairs'),
-      held: counter('held'),
+      held: counter('requests_held'),
       rollbacks: counter('rollbacks'),
       snapshotsInstalled: counter('snapshots_installed'),
       sessionsRenewed: sum((client) => client.counts.renewed),

@@ -280,7 +280,7 @@ t.test('datagrams of strangers get no answer and change nothing; they are counte
     committedIndex,
   });
   t.same(quiet(after), quiet(before), 'nothing changed');
-  const handled = ['requests', 'reads', 'reconciles', 'appended', 'duplicates', 'ignored'] as const;
+  const handled = ['requests', 'reads', 'reconciles', 'entries_appended', 'requests_duplicate', 'ignored'] as const;
   for (const name of handled)
     t.equal(
       (after.counters as Record<string, number>)[name],

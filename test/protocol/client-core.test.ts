@@ -117,7 +117,7 @@ t.test("commit rule: every member of the view's quorum, its primary included; th
   t.match(lone.client.completions, [
     { lane: 0, outcome: Outcome.committed, status: ReplyStatus.ok, fast: true, result: 'result' },
   ]);
-  t.equal(lone.count('committed_fast'), 1);
+  t.equal(lone.count('commits_fast'), 1);
   lone.reply(2, 2, 77);
   t.equal(lone.client.completions.length, 1, 'once');
   t.end();
@@ -283,6 +283,21 @@ t.test('a reject is not a final failure: the request may still commit', (t) => {
   lone.reply(0, 2, 77);
   lone.reply(1, 2, 77);
   t.strictSame(lone.outcomes, [Outcome.committed]);
+  t.end();
+});
+
+t.test('each reject is counted by its reason, one that is in no table as unknown', (t) => {
+  const lone = new Lone();
+  lone.client.submit('a');
+  const [first] = lone.client.sent();
+  for (const reason of [RejectReason.busy, RejectReason.notInQuorum, 0, 8, 255]) lone.reject(0, reason, first!);
+  t.strictSame(
+    (['rejected_busy', 'rejected_not_in_quorum', 'rejected_unknown'] as const).map((name) => lone.count(name)),
+    [1, 1, 3],
+  );
+  lone.reply(0, 2, 77);
+  lone.reply(1, 2, 77);
+  t.strictSame(lone.outcomes, [Outcome.committed], 'the request may still commit');
   t.end();
 });
 

@@ -564,8 +564,8 @@ t.test(
     );
     t.strictSame(
       [
-        client.core.counters[ClientCounter.committed_fast],
-        client.core.counters[ClientCounter.committed_ordered],
+        client.core.counters[ClientCounter.commits_fast],
+        client.core.counters[ClientCounter.commits_ordered],
         client.core.counters[ClientCounter.restamped],
       ],
       [1, 0, 0],
@@ -584,7 +584,7 @@ t.test(
     c.give(alice, Request, alice.request(1_010_500_000, 1, 'a'), 0, 1);
     c.give(bob, Request, bob.request(1_010_600_000, 1, 'b'), 1);
     t.strictSame(
-      [c.replica(0).last, c.replica(1).last, c.replica(1).counter('held')],
+      [c.replica(0).last, c.replica(1).last, c.replica(1).counter('requests_held')],
       [3, 2, 2],
       'the primary has it, the member waits',
     );

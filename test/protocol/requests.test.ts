@@ -255,7 +255,7 @@ t.test('members may hold a request whose timestamp is still ahead of their clock
   t.strictSame(c.replica(0).operations, ['R', 'R', 'b', 'a']);
   t.equal(c.replica(0).chain(4), c.replica(1).chain(4), 'in the same order everywhere');
   t.equal(c.take({ message: Reply }).length, 4);
-  t.equal(c.replica(0).counter('held'), 2);
+  t.equal(c.replica(0).counter('requests_held'), 2);
   t.end();
 });
 

@@ -270,7 +270,7 @@ t.test('at most once = (session lane, request number)', (t) => {
   t.strictSame(c.replica(0).receive(Request, alice.request(50, 1, 'a'), alice.endpoint), [], 'older: ignored');
   c.replica(0).receive(Request, alice.request(60, 1, 'c', { lane: 1 }), alice.endpoint);
   t.strictSame(journal(c), ['a', 'b', 'c'], 'another lane has numbers of its own');
-  t.equal(c.replica(0).counter('duplicates'), 2);
+  t.equal(c.replica(0).counter('requests_duplicate'), 2);
   t.end();
 });
 

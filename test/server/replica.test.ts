@@ -228,7 +228,7 @@ t.test('a cluster of one', async (t) => {
     t.equal(status.executedIndex, 2, 'a registration and a put; a read leaves no entry');
     t.equal(status.lastIndex, 2);
     t.match(status.lastChain, /^[0-9a-f]{16}$/);
-    t.ok(status.counters['appended']! >= 2);
+    t.ok(status.counters['entries_appended']! >= 2);
     t.ok(status.transport.counters['datagrams_received']! >= 2);
     t.ok(status.cpuSeconds.user > 0 && status.uptimeSeconds > 0);
     t.same(JSON.parse(JSON.stringify(status)), status, 'as JSON it is the same');

@@ -381,7 +381,7 @@ t.test('what the answers say together', async (t) => {
       committedIndex: 300,
       counters: {
         ...base.counters,
-        committed: base.counters['committed']! + 200,
+        entries_committed: base.counters['entries_committed']! + 200,
         rejected_late: base.counters['rejected_late']! + 10,
       },
     });

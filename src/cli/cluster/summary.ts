@@ -2,6 +2,7 @@
  * What the answers of single replicas say about the cluster: for `jitpaxos status` and `top`. Rates are differences between two
  * answers of the same process; after a restart there are none until it has answered twice.
  */
+import { rejectedByReason } from '../../protocol/counters.js';
 import type { StatusAnswer } from '../../client/status-client.js';
 import { CHAIN_REMEDY, chainWarning } from '../../host/chain.js';
 import type { Cluster } from '../../host/cluster-config.js';
@@ -57,7 +58,6 @@ export interface ClusterSummary {
   readonly remarks: readonly string[];
 }
 
-const REJECTED = 'rejected_';
 /** A spare may be this far behind without a remark: it fetches what is committed every few milliseconds. */
 const LAG_REMARK = 10_000;
 
@@ -155,7 +155,7 @@ function stalledBetween(
 }
 
 /** Rejections that say that the cluster takes no requests, rather than that a client is wrong. */
-const HINDERING = ['late', 'too_far_ahead', 'busy'];
+const HINDERING = ['late', 'too-far-ahead', 'busy'];
 
 function hindrance(before: ReplicaStatusReport | undefined, now: ReplicaStatusReport | undefined): string | undefined {
   if (
@@ -166,9 +166,8 @@ function hindrance(before: ReplicaStatusReport | undefined, now: ReplicaStatusRe
     now.committedIndex > before.committedIndex
   )
     return undefined;
-  const reasons = HINDERING.filter(
-    (reason) => (now.counters[REJECTED + reason] ?? 0) > (before.counters[REJECTED + reason] ?? 0),
-  ).map((reason) => reason.replaceAll('_', '-'));
+  const [rejectedNow, rejectedBefore] = [rejectedByReason(now.counters), rejectedByReason(before.counters)];
+  const reasons = HINDERING.filter((reason) => (rejectedNow[reason] ?? 0) > (rejectedBefore[reason] ?? 0));
   if (reasons.length > 0) return `the primary rejects every request (${reasons.join(', ')})`;
   return before.lastIndex > now.committedIndex
     ? `the primary has had entries up to ${before.lastIndex} and no more than ${now.committedIndex} are committed: a member does not have them, or does not hear from the primary`
@@ -237,16 +236,15 @@ function ratesBetween(
     of: (report: ReplicaStatusReport) => Readonly<Record<string, number>> = (report) => report.counters,
   ): number => Math.max(0, (of(now)[name] ?? 0) - (of(before)[name] ?? 0)) / seconds;
   const transport = (report: ReplicaStatusReport): Readonly<Record<string, number>> => report.transport.counters;
-  const rejected: Record<string, number> = {};
-  for (const name of Object.keys(now.counters))
-    if (name.startsWith(REJECTED)) rejected[name.slice(REJECTED.length).replaceAll('_', '-')] = rate(name);
+  const byReason = (report: ReplicaStatusReport): Record<string, number> => rejectedByReason(report.counters);
+  const rejected = Object.fromEntries(Object.keys(byReason(now)).map((reason) => [reason, rate(reason, byReason)]));
   const cpu = (report: ReplicaStatusReport): number => report.cpuSeconds.user + report.cpuSeconds.system;
   return {
     seconds,
     // A primary counts its commits. Elsewhere, and at a replica of an earlier version, the index shows how fast this one follows.
     commits:
-      now.primary === now.id && before.primary === now.id && now.counters['committed'] !== undefined
-        ? rate('committed')
+      now.primary === now.id && before.primary === now.id && now.counters['entries_committed'] !== undefined
+        ? rate('entries_committed')
         : Math.max(0, now.committedIndex - before.committedIndex) / seconds,
     requests: rate('requests'),
     rejected,

@@ -11,13 +11,21 @@
  */
 import { LastView, viewOf } from '../../wire/copy.js';
 import * as wire from '../../wire/messages.js';
-import { RejectReason, ReplicaStatus, ReplyStatus, RequestFlag, typeOf } from '../../wire/messages.js';
+import {
+  RejectReason,
+  type RejectReasonCode,
+  ReplicaStatus,
+  ReplyStatus,
+  RequestFlag,
+  typeOf,
+  type TypesFor,
+} from '../../wire/messages.js';
 import { indexAt, readI32, readIndex, readU16 } from '../../wire/u64.js';
 import { Acknowledgements } from './acknowledgements.js';
 import { askReplicas } from './ask-replicas.js';
 import { checkLanes, checkRequestsPerLane, REQUESTS_PER_LANE_MAX, type ClientConfig } from '../config.js';
 import { Outcome, type ClientEvents, type Instant, type Outbox } from '../contract.js';
-import { CLIENT_COUNTER_NAMES, ClientCounter } from '../counters.js';
+import { CLIENT_COUNTER_NAMES, CLIENT_REJECT_COUNTERS, ClientCounter } from '../counters.js';
 import { invariant } from '../invariant.js';
 import type { ClientClock } from './client-clock.js';
 import { Pace, State } from './client-request.js';
@@ -255,7 +263,8 @@ export class ClientCore {
       return;
     }
     this.hearing.heard(from, now);
-    switch (type) {
+    const known = type as TypesFor<'client'>;
+    switch (known) {
       case wire.Reply.type:
         this.onReply(bytes, offset, from, now);
         return;
@@ -277,6 +286,7 @@ export class ClientCore {
         return;
       }
       default:
+        known satisfies never; // each message for a client has its case; others are ignored
     }
   }
 
@@ -406,7 +416,7 @@ export class ClientCore {
     )
       return;
     this.counters[ClientCounter.reconciled]!++;
-    this.pace[slot] = Pace.more;
+    if (this.pace[slot] !== Pace.more) this.pace[slot] = Pace.reconciled;
   }
 
   private wireLane(slot: number): number {
@@ -513,9 +523,10 @@ export class ClientCore {
       return;
     }
     if (status === ReplyStatus.ok) {
-      this.counters[ClientCounter.committed]!++;
-      if (this.pace[slot] === Pace.one) this.counters[ClientCounter.committed_fast]!++;
-      else if (this.pace[slot] === Pace.oneAndAHalf) this.counters[ClientCounter.committed_ordered]!++;
+      this.counters[ClientCounter.commits]!++;
+      if (this.pace[slot] === Pace.one) this.counters[ClientCounter.commits_fast]!++;
+      else if (this.pace[slot] === Pace.oneAndAHalf) this.counters[ClientCounter.commits_ordered]!++;
+      else if (this.pace[slot] === Pace.reconciled) this.counters[ClientCounter.commits_reconciled]!++;
       this.complete(slot, Outcome.committed, status);
     } else if (status === ReplyStatus.sessionUnknown) {
       this.loseSession(now);
@@ -528,10 +539,10 @@ export class ClientCore {
     const at = wire.Reject.at;
     const slot = this.slotOf(this.received.of(bytes), o + at.session, o + at.lane, o + at.request);
     if (slot < 0) return;
-    const reason = bytes[o + at.reason]!;
+    const reason = bytes[o + at.reason]! as RejectReasonCode;
     const view = readI32(bytes, o + at.view);
     if (reason === RejectReason.wrongView) {
-      this.counters[ClientCounter.rejected_wrong_view]!++;
+      this.counters[CLIENT_REJECT_COUNTERS[reason]!]!++;
       this.learnView(view, from, now);
       return;
     }
@@ -540,12 +551,12 @@ export class ClientCore {
     // Only what is said of the present timestamp; an older one was given up already.
     if (!this.timestamps.isPresent(slot, readI32(bytes, o + at.timestamp), readI32(bytes, o + at.timestamp + 4)))
       return;
+    this.counters[CLIENT_REJECT_COUNTERS[reason]!]!++;
     if (reason !== RejectReason.late || from === primary) this.pace[slot] = Pace.more;
     const lastHi = readI32(bytes, o + at.lastTimestamp);
     const lastLo = readI32(bytes, o + at.lastTimestamp + 4);
     switch (reason) {
       case RejectReason.late:
-        this.counters[ClientCounter.rejected_late]!++;
         this.heardSlack(from, slot, readI32(bytes, o + at.slack), now);
         if (from !== primary) {
           this.differed(slot);
@@ -568,7 +579,6 @@ export class ClientCore {
         this.restamp(slot, now);
         return;
       case RejectReason.tooFarAhead: {
-        this.counters[ClientCounter.rejected_too_far_ahead]!++;
         if (from !== primary) {
           // One member's clock. Ours is wrong when the primary says so.
           this.rejectedMask[slot]! |= 1 << from;
@@ -584,19 +594,17 @@ export class ClientCore {
         return;
       }
       case RejectReason.sessionUnknown:
-        this.counters[ClientCounter.rejected_session_unknown]!++;
         if (from === primary) this.loseSession(now);
         else this.rejectedMask[slot]! |= 1 << from;
         return;
       case RejectReason.badRequest:
-        this.counters[ClientCounter.rejected_bad_request]!++;
         if (from === primary) this.complete(slot, Outcome.refused, ReplyStatus.badRequest);
         return;
       case RejectReason.busy:
-        this.counters[ClientCounter.rejected_busy]!++;
-        return;
+      case RejectReason.notInQuorum:
+        return; // it is sent again when the wait for an answer is over
       default:
-        this.counters[ClientCounter.rejected_not_in_quorum]!++;
+        reason satisfies never; // each reason has its case; one of a later version is only counted, as unknown
     }
   }
 

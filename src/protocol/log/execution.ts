@@ -183,7 +183,7 @@ export class Execution {
 
   private execute(index: number): void {
     const { log, reply } = this;
-    this.counters[Counter.executed]!++;
+    this.counters[Counter.entries_executed]!++;
     this.emptyReply();
     const { bytes } = log;
     const record = log.record(index);

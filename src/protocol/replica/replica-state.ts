@@ -364,7 +364,7 @@ export class ReplicaState implements PersistBatch {
   /** An entry was just appended. On a primary it is executed at once by the caller. */
   appended(): void {
     const index = this.log.lastIndex;
-    this.counters[Counter.appended]!++;
+    this.counters[Counter.entries_appended]!++;
     if (!this.isPrimary) this.tail.add(index);
     this.markLog(index);
   }

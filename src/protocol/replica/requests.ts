@@ -9,6 +9,7 @@ import {
   Read,
   Reconcile,
   RejectReason,
+  type RejectReasonCode,
   ReplicaStatus,
   ReplyStatus,
   Request,
@@ -18,7 +19,7 @@ import { addHi, addLo, compareU64, differenceU64, readI32, readIndex, readU16 } 
 import { Budget } from './budget.js';
 import { DEFAULT_LATE } from '../config.js';
 import type { Instant } from '../contract.js';
-import { Counter } from '../counters.js';
+import { Counter, REJECT_COUNTERS } from '../counters.js';
 import type { HoldBack } from './hold-back.js';
 import { invariant } from '../invariant.js';
 import type { Repair } from './agreement/repair.js';
@@ -38,17 +39,6 @@ export const LATE_REGISTER_US = 100_000;
 
 const NOTHING = new Uint8Array(0);
 const INT32_MAX = 0x7fffffff;
-
-const REASON_COUNTERS: readonly number[] = [
-  0,
-  Counter.rejected_late,
-  Counter.rejected_too_far_ahead,
-  Counter.rejected_wrong_view,
-  Counter.rejected_busy,
-  Counter.rejected_not_in_quorum,
-  Counter.rejected_session_unknown,
-  Counter.rejected_bad_request,
-];
 
 export class Requests {
   /** How long the request that is handled now was held back, whole µs: its slack is that of its arrival. */
@@ -173,7 +163,7 @@ export class Requests {
             now.monotonicUs + aheadNs / 1000,
           )
         ) {
-          if (isAhead) state.counters[Counter.held]!++;
+          if (isAhead) state.counters[Counter.requests_held]!++;
           return;
         }
       }
@@ -329,7 +319,7 @@ export class Requests {
     length: number,
     from: number,
     now: Instant,
-    misplaced: number,
+    misplaced: RejectReasonCode | 0,
   ): void {
     const { state } = this;
     const { log, execution } = state;
@@ -422,7 +412,7 @@ export class Requests {
     length: number,
     from: number,
     now: Instant,
-    reason: number,
+    reason: RejectReasonCode,
   ): void {
     const { state, synchronization } = this;
     if (this.restamp(bytes, o, sessionHi, sessionLo, lane, request, length, from, now, reason)) return;
@@ -472,7 +462,7 @@ export class Requests {
     length: number,
     from: number,
     now: Instant,
-    reason: number,
+    reason: RejectReasonCode,
   ): boolean {
     const { state } = this;
     const { log } = state;
@@ -532,7 +522,7 @@ export class Requests {
   ): void {
     const { state } = this;
     const { log } = state;
-    state.counters[Counter.duplicates]!++;
+    state.counters[Counter.requests_duplicate]!++;
     if (request < log.request(newest)) return;
     this.sender.acknowledge(from, newest, this.slackUs, 0);
     // The client moved on to a later timestamp, so the primary may hold the request under that one.
@@ -554,7 +544,7 @@ export class Requests {
     from: number,
   ): void {
     const { state } = this;
-    state.counters[Counter.duplicates]!++;
+    state.counters[Counter.requests_duplicate]!++;
     if (register) {
       this.answerRegistered(bytes, o, session, from, this.slackUs);
       return;
@@ -623,11 +613,11 @@ export class Requests {
     }
   }
 
-  private reject(bytes: Uint8Array, o: number, from: number, reason: number, now: Instant): void {
+  private reject(bytes: Uint8Array, o: number, from: number, reason: RejectReasonCode, now: Instant): void {
     const { state } = this;
     const { log } = state;
     const at = Request.at;
-    state.counters[REASON_COUNTERS[reason]!]!++;
+    state.counters[REJECT_COUNTERS[reason]!]!++;
     const timestampHi = readI32(bytes, o + at.timestamp);
     const timestampLo = readI32(bytes, o + at.timestamp + 4);
     // What the cluster takes for now: the clock, or the end of a log that is ahead of it.

@@ -467,7 +467,7 @@ export class Synchronization {
     const before = state.committed;
     state.commitTo(committed);
     // Only here, at a primary: a log that was fetched or read from the disk is committed as well, and was not committed now.
-    state.counters[Counter.committed]! += state.committed - before;
+    state.counters[Counter.entries_committed]! += state.committed - before;
   }
 
   /** Asks for what follows `synced`: a member the primary; a spare a member that is not the primary, as long as that answers. */
