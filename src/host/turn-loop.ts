@@ -34,7 +34,7 @@ import {
   MAX_DATAGRAM_BYTES,
 } from '../wire/envelope.js';
 import { PeerVersions } from '../wire/peer-versions.js';
-import { Challenge, Proof, typeOf } from '../wire/messages.js';
+import { Challenge, Proof, typeOf, type TypesFor } from '../wire/messages.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
 import type { Silence } from '../transport/silence.js';
 import type { AddressBook } from './address-book.js';
@@ -214,10 +214,19 @@ export class TurnLoop {
     );
     this.failed = options.failed;
     const handle = (bytes: Uint8Array, offset: number, length: number, from: number, owner: number): void => {
-      const type = typeOf(bytes, offset);
-      if (type === Proof.type || type === Challenge.type) this.onAddress(type, bytes, offset, from);
-      else if (this.refusing) this.driven!.refuse?.(bytes, offset, from, instant);
-      else this.driven!.receive(bytes, offset, length, from, instant, owner);
+      const known = typeOf(bytes, offset) as TypesFor<'turnLoop'>;
+      switch (known) {
+        case Proof.type:
+          this.onProof(bytes, offset, from);
+          return;
+        case Challenge.type:
+          this.onChallenge(bytes, offset, from);
+          return;
+        default:
+          known satisfies never; // each message for the loop has its case; the others are for the host or its core
+          if (this.refusing) this.driven!.refuse?.(bytes, offset, from, instant);
+          else this.driven!.receive(bytes, offset, length, from, instant, owner);
+      }
     };
     const heard = { peers: this.versions, hello: (endpoint: number) => this.outbox.hello(endpoint) };
     this.reader = new DatagramReader(
@@ -345,13 +354,15 @@ export class TurnLoop {
     }
   }
 
-  /** A client is asked to prove, and proves, that it receives where it sends from. */
-  private onAddress(type: number, bytes: Uint8Array, offset: number, from: number): void {
-    if (this.addresses !== undefined) {
-      if (type === Proof.type) this.addresses.prove(from, bytes, offset);
-      return;
-    }
-    const o = type === Challenge.type ? this.outbox.reserve(from, Proof.size) : -1;
+  /** At a replica: a client proves that it receives where it sends from. */
+  private onProof(bytes: Uint8Array, offset: number, from: number): void {
+    if (this.addresses !== undefined) this.addresses.prove(from, bytes, offset);
+  }
+
+  /** At a client: a replica asks for that proof. */
+  private onChallenge(bytes: Uint8Array, offset: number, from: number): void {
+    if (this.addresses !== undefined) return;
+    const o = this.outbox.reserve(from, Proof.size);
     if (o >= 0) this.outbox.commit(writeProof(bytes, offset, this.outbox.bytes, o));
   }
 

@@ -56,7 +56,8 @@ export interface Layout<Name extends PropertyKey = string> {
 }
 
 /** A message of the present version, in which the cores read and write it, with its form in the previous one. */
-export interface Message<F extends Fields = Fields> extends Layout<Present<F>> {
+export interface Message<F extends Fields = Fields, T extends number = number> extends Layout<Present<F>> {
+  readonly type: T;
   /** The same object when both versions have the same layout; undefined when the previous one has no such message. */
   readonly previous: Layout | undefined;
   /** First version that has the message. */
@@ -64,12 +65,12 @@ export interface Message<F extends Fields = Fields> extends Layout<Present<F>> {
 }
 
 /** Builds the layouts of a message from its fields, in order. Throws when the table itself is wrong. */
-export function defineMessage<const F extends Fields>(
+export function defineMessage<const F extends Fields, const T extends number>(
   name: string,
-  type: number,
+  type: T,
   fields: F,
   since = PREVIOUS_WIRE_VERSION,
-): Message<F> {
+): Message<F, T> {
   if (!Number.isInteger(type) || type < 1 || type > 127)
     throw new Error(`message ${name}: type ${type} is no positive fixint`);
   checkVersion(name, since);
@@ -86,7 +87,7 @@ export function defineMessage<const F extends Fields>(
   if (before !== undefined)
     message.previous =
       JSON.stringify(before) === JSON.stringify(present) ? message : Object.freeze(layOut(name, type, before));
-  return Object.freeze(message) as unknown as Message<F>;
+  return Object.freeze(message) as unknown as Message<F, T>;
 }
 
 /** What begins, or ended, before the versions that are spoken has no business in the tables. */

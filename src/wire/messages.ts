@@ -269,32 +269,47 @@ export const Challenge = defineMessage('Challenge', 34, { view: 'u32', nonce: 'u
 /** Answer to Challenge: its number. */
 export const Proof = defineMessage('Proof', 35, { view: 'u32', nonce: 'u64' });
 
-export const ALL_MESSAGES: readonly Message[] = [
-  Request,
-  Reply,
-  Reject,
-  Read,
-  ReadReply,
-  Sync,
-  SyncAck,
-  Reconcile,
-  Order,
-  Fetch,
-  Chunk,
-  ViewChange,
-  Vote,
-  Probe,
-  ProbeReply,
-  Plea,
-  SnapshotOffer,
-  SnapshotFetch,
-  SnapshotChunk,
-  StateDigest,
-  Status,
-  StatusReply,
-  Challenge,
-  Proof,
-];
+/**
+ * Who takes which message. Every message stands in at least one group: a message in no group is no message, for `validate`
+ * either. The one that takes a group has a `switch` over its types that ends in `never`, so that a message without a handler
+ * does not compile. A new message is added in two places: here, and where its group is taken.
+ */
+const GROUPS = {
+  /** Taken by a replica's core from clients and from other replicas (replica-core.ts). */
+  replicaFromAnyone: [Request, Read, Reconcile, Probe, Plea],
+  /** Taken by a replica's core from other replicas only (replica-core.ts). */
+  replicaFromReplica: [
+    Sync,
+    SyncAck,
+    Order,
+    Fetch,
+    Chunk,
+    ViewChange,
+    Vote,
+    ProbeReply,
+    SnapshotOffer,
+    SnapshotFetch,
+    SnapshotChunk,
+    StateDigest,
+  ],
+  /** Taken by a client's core (client-core.ts). */
+  client: [Reply, Reject, ReadReply, ProbeReply],
+  /** Taken by the turn loop, before it asks the host or the core (turn-loop.ts). */
+  turnLoop: [Challenge, Proof],
+  /** Taken by the host of a replica (server/replica.ts). */
+  replicaHost: [Status],
+  /** Taken by a tool that asks for a status (client/status-client.ts). */
+  statusClient: [StatusReply],
+} as const satisfies Record<string, readonly Message[]>;
+
+type Groups = typeof GROUPS;
+/** The types of the messages of a group, as literals: for a `switch` that is checked for completeness. */
+export type TypesFor<Group extends keyof Groups> = Groups[Group][number]['type'];
+
+/** Every message once, by type. */
+export const ALL_MESSAGES: readonly Message[] = [...new Set<Message>(Object.values(GROUPS).flat())].sort(
+  (a, b) => a.type - b.type,
+);
 
 export const RequestFlag = {
   /** The operation registers the session (protocol/log/sessions.ts), it is not one of the state machine's. */
@@ -323,6 +338,10 @@ export const ReplyStatus = {
   badRequest: 4,
 } as const;
 
+/**
+ * Why a replica does not append a request. This is the one table of the reasons: the words of commands, metrics and docs, the
+ * counters (protocol/counters.ts) and their types are made of its names.
+ */
 export const RejectReason = {
   late: 1,
   tooFarAhead: 2,
@@ -332,6 +351,8 @@ export const RejectReason = {
   sessionUnknown: 6,
   badRequest: 7,
 } as const;
+
+export type RejectReasonCode = (typeof RejectReason)[keyof typeof RejectReason];
 
 /** Bits of ProbeReply's `condition`. */
 export const ReplicaCondition = {
@@ -343,17 +364,14 @@ export const ReplicaCondition = {
   met: 4,
 } as const;
 
-/** The words of commands, metrics and docs for the codes above, by code. */
-export const REJECT_REASON_NAMES: readonly string[] = [
-  '',
-  'late',
-  'too-far-ahead',
-  'wrong-view',
-  'busy',
-  'not-in-quorum',
-  'session-unknown',
-  'bad-request',
-];
+/** The words for the reasons in commands, metrics and docs, by code: `too-far-ahead`. Code 0 is no reason. */
+export const REJECT_REASON_NAMES: readonly string[] = Object.entries(RejectReason).reduce<string[]>(
+  (names, [name, code]) => {
+    names[code] = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    return names;
+  },
+  [''],
+);
 
 /** Why a view is asked for. Those above `gone` leave a view that works, for a better one: how often, all replicas count. */
 export const ViewReason = {

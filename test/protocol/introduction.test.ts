@@ -15,7 +15,7 @@ import {
 import { Cluster, type HandClient } from './harness.js';
 
 /** What only a replica that takes part may say. */
-const SAID_BY_PART_TAKERS = new Set([SyncAck.type, Vote.type, Sync.type, ViewChange.type, Fetch.type]);
+const SAID_BY_PART_TAKERS = new Set<number>([SyncAck.type, Vote.type, Sync.type, ViewChange.type, Fetch.type]);
 
 /** All replicas asked, and are there; `operations` were committed. */
 function inUse(n: number, operations: readonly string[] = ['a', 'b']): { c: Cluster; alice: HandClient } {

@@ -12,6 +12,7 @@ import {
 } from '../../src/wire/envelope.js';
 import { WIRE_VERSION } from '../../src/wire/versions.js';
 import { begin, defineMessage, draw, type Layout } from '../../src/wire/layout.js';
+import * as table from '../../src/wire/messages.js';
 import {
   ALL_MESSAGES,
   layoutOf,
@@ -432,5 +433,14 @@ t.test('64-bit halves compute what BigInt computes', (t) => {
       t.fail(`index ${label}`);
   }
   t.pass('5,000 rounds');
+  t.end();
+});
+
+t.test('every message that is defined stands in a group of those that take it', (t) => {
+  const defined = Object.values(table).filter(
+    (value) => typeof value === 'object' && 'template' in value && 'type' in value,
+  );
+  t.ok(defined.length > 20);
+  t.same(defined.map((message) => (message as Layout).name).sort(), ALL_MESSAGES.map((message) => message.name).sort());
   t.end();
 });

@@ -7,7 +7,7 @@
  */
 import type { StateMachine } from '../../machine/state-machine.js';
 import * as wire from '../../wire/messages.js';
-import { ReplicaStatus, typeOf } from '../../wire/messages.js';
+import { ReplicaStatus, typeOf, type TypesFor } from '../../wire/messages.js';
 import { readI32, readU16 } from '../../wire/u64.js';
 import { checkLimits, type ReplicaConfig } from '../config.js';
 import {
@@ -38,6 +38,10 @@ import { SyncAnswers } from './suspicion/sync-answers.js';
 import { Suspicion } from './suspicion/suspicion.js';
 import { Synchronization } from './agreement/synchronization.js';
 import { ViewChanges } from './views/view-changes.js';
+
+/** Types that another replica may send. A client may send the first group only. */
+type FromReplica = TypesFor<'replicaFromReplica'>;
+type Known = TypesFor<'replicaFromAnyone'> | FromReplica;
 
 export class ReplicaCore {
   /** For reading only, by hosts, tools and checks. */
@@ -170,10 +174,12 @@ export class ReplicaCore {
     const type = typeOf(bytes, offset);
     if (from < state.n && this.otherChains.refuses(type, bytes, offset, from)) return;
     if (state.starting) {
-      this.receiveWhileStarting(bytes, offset, from, now);
+      this.receiveWhileStarting(type, bytes, offset, from, now);
       return;
     }
-    switch (type) {
+    // Of another type, such as one that a client's core takes, nothing is done either: `default` counts it as ignored.
+    const known = type as Known;
+    switch (known) {
       case wire.Request.type:
         if (state.alone) state.counters[Counter.ignored]!++;
         else this.requests.onRequest(bytes, offset, from, owner, now, false);
@@ -193,7 +199,7 @@ export class ReplicaCore {
         return;
       default:
         // The rest is between replicas.
-        if (from < state.n && from !== state.id && length > 0) this.receiveFromReplica(bytes, offset, from, now);
+        if (from < state.n && from !== state.id && length > 0) this.receiveFromReplica(known, bytes, offset, from, now);
         else state.counters[Counter.ignored]!++;
     }
   }
@@ -253,8 +259,7 @@ export class ReplicaCore {
   }
 
   /** Nothing is known yet: it says how it is, and listens to what others remember. */
-  private receiveWhileStarting(bytes: Uint8Array, offset: number, from: number, now: Instant): void {
-    const type = typeOf(bytes, offset);
+  private receiveWhileStarting(type: number, bytes: Uint8Array, offset: number, from: number, now: Instant): void {
     if (type === wire.Probe.type) {
       this.introduction.onProbe(bytes, offset, from);
       this.suspicion.onProbe(bytes, offset, from, now);
@@ -263,8 +268,8 @@ export class ReplicaCore {
     else this.state.counters[Counter.ignored]!++;
   }
 
-  private receiveFromReplica(bytes: Uint8Array, offset: number, from: number, now: Instant): void {
-    switch (typeOf(bytes, offset)) {
+  private receiveFromReplica(known: FromReplica, bytes: Uint8Array, offset: number, from: number, now: Instant): void {
+    switch (known) {
       case wire.Sync.type:
         if (!this.viewChanges.onSync(bytes, offset, from, now)) this.synchronization.onSync(bytes, offset, from, now);
         return;
@@ -305,6 +310,7 @@ export class ReplicaCore {
         this.divergence.onStateDigest(bytes, offset, from, now);
         return;
       default:
+        known satisfies never; // each message that a replica may send has its case
         this.state.counters[Counter.ignored]!++;
     }
   }
