@@ -95,7 +95,7 @@ t.test(
       t.equal(error?.code, 'log-diverged');
       t.match(
         error?.message,
-        /what replica 0 takes for committed is not what replicas 1 and 2.* committed: entry \d has chain 1234567812345678 at replica 1.*docs\/operations\.md/,
+        /what replica 0 takes for committed is not what replicas 1 and 2.* committed: entry \d has chain 1234567812345678 at replica 1.*docs\/operate\/operations\.md/,
       );
     }
     t.end();
