@@ -1,12 +1,13 @@
 /**
  * Votes for a view, and which of them it starts from.
  *
- * Rule S guarded here (*choice*): of those with the highest logView the vote of that view's primary, else of a member of its quorum,
+ * Rule S, *choice* (`Candidates` in model/JITPaxos.tla): of those with the highest logView the vote of that view's primary, else of a member of its quorum,
  * else (no member can then have acknowledged in it) any.
  */
 import { Vote } from '../../../wire/messages.js';
 import { readI32, readIndex } from '../../../wire/u64.js';
 import type { Claim } from './installation.js';
+import { invariant } from '../../invariant.js';
 import type { Views } from '../../views.js';
 
 export interface Ballot extends Claim {
@@ -63,5 +64,13 @@ export function chooseVote(
   const candidates = qualified.filter((vote) => !failed.has(vote.from));
   const pool = candidates.length > 0 ? candidates : qualified;
   // All qualify alike; the own log spares the fetch.
-  return { vote: pool.find((vote) => vote.from === self) ?? pool[0]!, committed, accuser };
+  const vote = pool.find((one) => one.from === self) ?? pool[0];
+  invariant(
+    vote !== undefined &&
+      vote.logView === highest &&
+      (vote.from === views.primary(highest) ||
+        (primaries.length === 0 && (members.length === 0 || views.isMember(highest, vote.from)))),
+    'a view starts from the newest log: that of its primary, else of a member, else of any replica',
+  );
+  return { vote, committed, accuser };
 }

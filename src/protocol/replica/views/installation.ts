@@ -1,6 +1,9 @@
 /**
  * Installs the starting log of a view, whole or not at all.
  *
+ * Rule S guarded here (the change of `log` in `Start` and `SyncInstall` in model/JITPaxos.tla): the log that a replica takes up is exactly
+ * the one that was asked for, up to its last chain, and holds every entry that is committed here.
+ *
  * A replica that joins a view adopts a log that another replica holds: the primary the one of the vote it chose, all
  * others the primary's. Until it has all of it, its own log stays as it is, because its vote still stands for that one
  * if the view comes to nothing. So what is fetched is staged apart, a snapshot first when the entries needed are no
@@ -591,6 +594,10 @@ export class Installation {
       this.abandon();
       return;
     }
+    invariant(
+      this.endIndex === target.lastIndex && this.endChainHi === target.chainHi && this.endChainLo === target.chainLo,
+      'what takes the place of a log is whole',
+    );
     const fault = snapshot === undefined ? undefined : state.installSnapshot(snapshot);
     if (fault !== undefined) {
       this.refuseSnapshot(this.arrived!, target.source, fault, now);

@@ -85,7 +85,8 @@ export class ViewChanges {
     const lastIndex = readIndex(bytes, o + at.lastIndex);
     const committed = readIndex(bytes, o + at.committedIndex);
     const logView = readI32(bytes, o + at.logView);
-    if (logView >= view || committed > lastIndex) return;
+    // A replica without a log casts no vote.
+    if (logView < 0 || logView >= view || committed > lastIndex) return;
     // Whoever takes something else for committed says nothing that a view could start from. It may stop itself, this replica goes on.
     if (
       this.divergence.contradicts(
