@@ -1,9 +1,9 @@
 /**
- * `auto`: the best clock of the host that somebody keeps, and why.
+ * `auto`: chooses the best disciplined clock of the host, and says why.
  *
- * A PTP hardware clock is taken only when there is evidence that somebody sets it: ptp4l follows a master on its port, the
- * driver states a bound, or the platform keeps it. A card's clock that nobody keeps is set when the driver loads and
- * drifts from there; it would look like the best clock of all.
+ * A PTP hardware clock is chosen only with evidence that something disciplines it: ptp4l follows a master on its port,
+ * the driver states an error bound, or the platform keeps it. An undisciplined card is set when its driver loads and
+ * drifts from then on; it would look like the best clock of all.
  */
 import { native, type NativeBinding } from '../native/addon.js';
 import type { Clock } from './clock.js';
@@ -19,19 +19,22 @@ import { ERROR_LIMIT_NS } from './quality/statement.js';
 import { parseClockSpec } from './spec.js';
 
 export interface Candidate {
-  /** As `--clock` takes it. */
+  /** In the form that `--clock` takes. */
   readonly spec: string;
   readonly usable: boolean;
-  /** What its keeper says that it is off by at most, ns; null: it does not say. Absent where it is not usable, and of the system clock. */
+  /**
+   * The error bound that the clock's daemon or driver states, ns; null: it states none. Absent if the clock is not
+   * usable, and for the system clock.
+   */
   readonly errorNs?: number | null;
-  /** Why it is better than those behind it, or why it is none. */
+  /** Why it ranks above the candidates after it, or why it cannot be used. */
   readonly why: string;
-  /** The hardware clock behind it, and what came of opening it; undefined for the system clock. */
+  /** The hardware clock and the result of opening it; undefined for the system clock. */
   readonly device?: ClockDevice;
   readonly probed?: Probed;
 }
 
-/** For tests: what is asked in place of this host. */
+/** For tests: what is asked instead of this host. */
 export interface Surroundings {
   readonly binding?: NativeBinding;
   readonly root?: string;
@@ -42,8 +45,8 @@ export interface Surroundings {
 /**
  * All candidates of this host, best first; the last one is the system clock. Opens every device for a moment.
  *
- * A clock whose error is known is better than one of unknown error, and a smaller error is better than a larger one. The
- * number of a device says nothing: it is the order in which drivers were loaded, and differs from boot to boot.
+ * A clock of known error ranks above one of unknown error, and a smaller error ranks above a larger one. A device's
+ * number says nothing: it follows the order in which drivers were loaded, and changes from boot to boot.
  */
 export async function candidates(surroundings: Surroundings = {}): Promise<Candidate[]> {
   const { binding = native, root = '/', probe = (path: string) => probeDevice(binding, path) } = surroundings;
@@ -52,7 +55,8 @@ export async function candidates(surroundings: Surroundings = {}): Promise<Candi
   if (devices.length === 0) return [system];
   const answer = await readPtp4l(binding, surroundings.ptp4lSockets);
   const judged = devices.map((device) => {
-    // Before anything is asked of its driver: ENA states the bound of the last reading, and none before the first.
+    // Before the driver is asked anything: ENA states the bound of the last reading, and no bound before the first
+    // reading.
     const probed = probe(device.path);
     const keeper = judge(device, answer.report, root, answer.available ? undefined : answer.reason);
     return {
@@ -66,13 +70,13 @@ export async function candidates(surroundings: Surroundings = {}): Promise<Candi
   return [...usable, ...judged.filter(({ usable }) => !usable), system];
 }
 
-/** Those that are equal stay in the order of their numbers. */
+/** Candidates with equal errors stay in the order of their device numbers. */
 function compareErrors(a: number | null | undefined, b: number | null | undefined): number {
   if (typeof a === 'number' && typeof b === 'number') return a - b;
   return Number(typeof b === 'number') - Number(typeof a === 'number');
 }
 
-/** Whether somebody keeps the device. `unasked`: why ptp4l did not answer. */
+/** Whether anything disciplines the device. `unasked`: why ptp4l did not answer. */
 function judge(
   device: ClockDevice,
   ptp4l: Ptp4lReport | undefined,
@@ -84,11 +88,11 @@ function judge(
     if (timestamping === 'software')
       return {
         usable: false,
-        why: `ptp4l on ${ptp4l.interface} stamps in software: it keeps the system clock, and this one runs free`,
+        why: `ptp4l on ${ptp4l.interface} timestamps in software: it disciplines the system clock, not this one`,
       };
     if (portState === 'slave')
       return within(interpretPtp4l(ptp4l).statement.errorNs, `ptp4l on ${ptp4l.interface} follows ${grandmaster}`);
-    return { usable: false, why: `ptp4l on ${ptp4l.interface} follows nobody: its port is ${portState}` };
+    return { usable: false, why: `ptp4l on ${ptp4l.interface} follows no master: its port is ${portState}` };
   }
   const ena = readEna(device.name, `${root}/sys`);
   if (ena.available && ena.statement.status === 'synchronized')
@@ -101,11 +105,11 @@ function judge(
       : 'no ptp4l follows a master on its port';
   return {
     usable: false,
-    why: `nobody is known to keep it: ${silent}, and its driver states no bound; name it with --clock if somebody does`,
+    why: `nothing is known to discipline it: ${silent}, and its driver states no bound; name it with --clock if something does`,
   };
 }
 
-/** A clock that its own keeper knows to be far off is left alone, until it is not. */
+/** A clock whose own daemon reports a large error is not used until the error is small again. */
 function within(errorNs: number | null, why: string): Pick<Candidate, 'usable' | 'errorNs' | 'why'> {
   if (errorNs !== null && errorNs > ERROR_LIMIT_NS)
     return {
@@ -121,9 +125,9 @@ export interface Chosen {
 }
 
 /**
- * Opens what a specification names, `auto` and `phc` included.
+ * Opens the clock that a specification names, including `auto` and `phc`.
  *
- * Throws ClockError as openClock; `clock-not-found` for `phc` on a host without a usable device.
+ * Throws the ClockErrors of openClock, and `clock-not-found` for `phc` on a host without a usable device.
  */
 export async function chooseClock(
   spec: string,
@@ -147,7 +151,7 @@ export async function chooseClock(
       continue;
     }
     try {
-      // Who asks for `phc` takes any device that works; `auto` only one that somebody keeps.
+      // `phc` takes any device that works; `auto` takes only a disciplined one.
       if (candidate.usable || (parsed.kind === 'disciplined' && candidate.probed?.problem === undefined))
         return { clock: openClock(candidate.spec, binding, options), why: candidate.why };
       passedOver.push(candidate.why.startsWith('/') ? candidate.why : `${candidate.device!.path}: ${candidate.why}`);

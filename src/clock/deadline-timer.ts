@@ -1,8 +1,9 @@
 /**
- * A one-shot timer for times of `performance.now()`, as precise as the host has one.
+ * A one-shot timer on the time scale of `performance.now()`, as precise as the host allows.
  *
- * With the addon it is one of the kernel's (native/timer.cc): it fires a wake-up's length after its time, on time while the transport polls, and
- * arming it allocates nothing. Without, it is one of Node's, which count whole milliseconds and come up to two late.
+ * With the addon it is a kernel timer (native/timer.cc): it fires one wake-up latency after its time, or on time while
+ * the transport polls. Arming it allocates nothing. Without the addon it is a Node timer, which counts whole
+ * milliseconds and fires up to two late.
  */
 import { native, type NativeBinding, type TimerHandle } from '../native/addon.js';
 import { monotonicOriginNs } from './monotonic.js';
@@ -13,16 +14,19 @@ const US_PER_MS = 1000;
 const LONGEST_MS = 0x3fffffff;
 
 export interface DeadlineTimer {
-  /** Counts in less than milliseconds. */
+  /** Resolution is finer than a millisecond. */
   readonly isPrecise: boolean;
-  /** Fires once at `atUs`, or as soon after it as may be; Infinity: never. In place of what was armed before. Times in µs. */
+  /**
+   * Fires once at `atUs`, or as soon afterwards as possible; Infinity: never. Replaces what was armed before. Times in
+   * µs.
+   */
   arm(atUs: number, nowUs: number): void;
   disarm(): void;
-  /** It does not fire afterwards, whatever is called. */
+  /** After closing, the timer never fires, even if `arm` is called. */
   close(): void;
 }
 
-/** Throws an Error with `errno` when the process has no descriptor left. */
+/** Throws an Error with `errno` when the process is out of file descriptors. */
 export function openDeadlineTimer(fired: () => void, binding: NativeBinding = native): DeadlineTimer {
   return binding.available ? new KernelTimer(new binding.addon.Timer(fired)) : new NodeTimer(fired);
 }

@@ -7,14 +7,14 @@ export interface ClockDevice {
   readonly name: string;
   /** `/dev/ptp0`. */
   readonly path: string;
-  /** What the driver calls it. */
+  /** The name that the driver gives it. */
   readonly clockName: string;
   readonly driver: string | undefined;
-  /** Network interfaces whose packets it stamps. */
+  /** Network interfaces whose packets it timestamps. */
   readonly interfaces: readonly string[];
 }
 
-/** In order of their numbers; empty where there are none. `root` is for tests. */
+/** In order of device number; empty if there are none. `root` is for tests. */
 export function listDevices(root: string = '/'): ClockDevice[] {
   const ptp = join(root, 'sys/class/ptp');
   const networks = join(root, 'sys/class/net');

@@ -1,21 +1,21 @@
 /**
- * What a disciplined clock shows: follows the device's line without ever going back.
+ * The reading of a disciplined clock: follows the device's line and never goes back.
  *
- * After each sample the line is a little elsewhere. A small difference is slewed away before the next sample is due. A
- * large one forwards is a jump, because staying behind would serve nobody; a large one backwards is time given back at
- * half speed, because no reading may be below an earlier one. Jumps and half speed are counted as steps.
+ * After each sample the line has moved a little. A small difference is slewed away before the next sample is due. A
+ * large difference forwards is a jump, because lagging behind helps nobody. A large difference backwards is worked off
+ * at half speed, because no reading may be below an earlier one. Jumps and half-speed phases are counted as steps.
  *
- * Pure, like the filter. Segments have the form that native/discipline.h follows, and `read` computes what it computes.
+ * Pure, like the filter. Segments have the form that native/discipline.h follows, and `read` computes the same values.
  */
 import type { PhcLine } from './phc-filter.js';
 
-/** Differences up to here are slewed. */
+/** Differences up to this size are slewed. */
 export const STEP_NS = 100_000;
-/** Fastest slew: what the kernel allows for its own clock (adjtimex). */
+/** Fastest slew: the limit that the kernel sets for its own clock (adjtimex). */
 const SLEW_RATE_MAX = 500e-6;
-/** A clock that is ahead goes at half speed until it is not. */
+/** A clock that is ahead runs at half speed until it is not. */
 const HALF_SPEED = -0.5;
-/** Shortest time for a slew, ns: the interval between samples is not always what it should be. */
+/** Shortest time for a slew, ns: samples do not always arrive at their interval. */
 const SLEW_NS_MIN = 1_000_000;
 const RATE_SHIFT = 40n;
 const RATE_UNIT = 2 ** 40;
@@ -23,11 +23,11 @@ const RATE_UNIT = 2 ** 40;
 export class Discipline {
   /** [raw, reading, rate] of the present segment and of the next: what the addon's `set` takes. */
   readonly segments = new BigInt64Array(6);
-  /** Jumps forward, and backward differences that were given back at half speed. */
+  /** Jumps forward, and backward differences that were worked off at half speed. */
   steps = 0;
   private started = false;
 
-  /** From `raw` on follow `line` (plus `shiftNs`), reaching it within `slewNs` where that is possible. */
+  /** Follows `line` (plus `shiftNs`) from `raw` on, and reaches it within `slewNs` if possible. */
   follow(line: PhcLine, shiftNs: bigint, raw: bigint, slewNs: number): void {
     const { segments } = this;
     const target = lineAt(line, shiftNs, raw);
@@ -63,7 +63,7 @@ export class Discipline {
     segments[5] = rateOf(line.rate);
   }
 
-  /** What the clock shows at `raw`, without its guard against going back. */
+  /** The clock's reading at `raw`, without the guard against going back. */
   read(raw: bigint): bigint {
     const { segments } = this;
     const at = raw < segments[3]! ? 0 : 3;
@@ -71,7 +71,7 @@ export class Discipline {
     return segments[at + 1]! + elapsed + ((elapsed * segments[at + 2]!) >> RATE_SHIFT);
   }
 
-  /** The clock is ahead of its device and goes at half speed. */
+  /** The clock is ahead of its device and runs at half speed. */
   giveBack(raw: bigint): boolean {
     return raw < this.segments[3]! && this.segments[2]! < rateOf(HALF_SPEED / 2);
   }
@@ -85,7 +85,7 @@ export class Discipline {
   }
 }
 
-/** What the line says the device shows at `raw`, shifted. */
+/** The device's reading at `raw` according to the line, shifted. */
 function lineAt(line: PhcLine, shiftNs: bigint, raw: bigint): bigint {
   const elapsed = raw - line.rawAt;
   return line.deviceAt + shiftNs + elapsed + ((elapsed * rateOf(line.rate)) >> RATE_SHIFT);

@@ -1,15 +1,15 @@
 /**
- * A PTP hardware clock at the cost of a vDSO reading: sampled ten times a second, extrapolated in between from
+ * A PTP hardware clock at the cost of a vDSO reading: sampled ten times a second, and extrapolated in between from
  * CLOCK_MONOTONIC_RAW by the addon (native/discipline.h).
  *
- * Readings are UTC whatever the device counts in, so that hosts with and without such a clock can share a cluster, and
- * falling back to the system clock is no leap. What a device counts in is found when it is opened, and again after a step:
- * ptp4l takes a card from UTC to TAI when it starts, and a card that lost its link may go back. The offset of a device in
- * TAI stays the same in between: across a leap second the readings go on evenly.
+ * Readings are UTC whatever epoch the device uses. Hosts with and without such a clock can therefore share a cluster,
+ * and falling back to the system clock is no leap. The epoch of the device is found when it is opened, and again after
+ * a step: ptp4l moves a card from UTC to TAI when it starts, and a card that lost its link may move back. Between steps
+ * the offset of a TAI device stays the same, so readings run on evenly across a leap second.
  *
- * The rule: reading never throws before close(), and never goes back. When the device is gone, or was set to a time that
- * is neither UTC nor TAI, the line goes on towards the system clock from the next sample, and says so; the device is looked
- * for again meanwhile.
+ * The rule: reading never throws before close(), and never goes back. If the device disappears, or is set to a time
+ * that is neither UTC nor TAI, the clock slews towards the system clock from the next sample on and reports it.
+ * Meanwhile it keeps looking for the device.
  */
 import type { DisciplinedHandle, NativeAddon } from '../native/addon.js';
 import type { Clock } from './clock.js';
@@ -22,19 +22,22 @@ import { findEpoch } from './probe.js';
 import type { ClockStatus } from './quality/statement.js';
 import { PhcSampler, RealtimeSampler, type Sampler } from './sampler.js';
 
-/** Between samples; while the filter has few of them, a tenth of it. */
+/** Time between samples; a tenth of it while the filter has few. */
 export const SAMPLE_INTERVAL_MS = 100;
 const FAST_SAMPLES = 16;
-/** A line that was not confirmed for so many intervals is a guess. */
+/** A line that no sample confirmed for this many intervals is a guess. */
 const STALE_INTERVALS = 10;
-/** A device that was lost is looked for again so often. */
+/** How often a lost device is looked for. */
 const REOPEN_MS = 1_000;
 
 export interface DisciplinedOptions {
   readonly intervalMs?: number;
-  /** It takes over from the system clock: begins with its reading, and goes to the device from there without going back. Default false. */
+  /**
+   * Takes over from the system clock: starts with the system clock's reading and moves to the device from there without
+   * going back. Default false.
+   */
   readonly fromSystem?: boolean;
-  /** After every sample, and when there was none. */
+  /** Called after every sample, also after a failed one. */
   readonly sampled?: () => void;
 }
 
@@ -44,11 +47,14 @@ export interface DisciplinedReport {
   readonly method: string;
   readonly deviceEpoch: 'utc' | 'tai';
   readonly status: ClockStatus;
-  /** The device was set to a time that is neither UTC nor TAI, and the system clock is followed instead. */
+  /** The device was set to a time that is neither UTC nor TAI; the system clock is followed instead. */
   readonly unset: boolean;
-  /** Largest difference between what is shown and the device (not true time: what the device is off by is another matter); null when the device is lost or unset. */
+  /**
+   * Largest difference between the reading and the device (not true time: the device's own error comes on top); null
+   * when the device is lost or unset.
+   */
   readonly errorNs: number | null;
-  /** What is shown minus the device, as far as the samples tell. */
+  /** The reading minus the device, as far as the samples tell. */
   readonly offsetNs: number;
   /** The device's rate against CLOCK_MONOTONIC_RAW. */
   readonly frequencyPpb: number;
@@ -70,7 +76,7 @@ export class DisciplinedClock implements Clock {
   private readonly handle: DisciplinedHandle;
   private timer: NodeJS.Timeout | undefined;
   private closed = false;
-  /** Why the system clock is followed instead of the device; undefined while the device is. */
+  /** Why the system clock is followed instead of the device; undefined while the device is followed. */
   private away: 'lost' | 'unset' | undefined;
   private fallbacks = 0;
   private taken = 0;
@@ -89,7 +95,7 @@ export class DisciplinedClock implements Clock {
     this.reading = nativeClock(addon, this.source, this.epoch, this.handle.id, this.handle);
   }
 
-  /** Throws ClockError as openClock does for a device; and `clock-not-set`, `clock-lost`. */
+  /** Throws the ClockErrors of openClock for a device, and `clock-not-set` and `clock-lost`. */
   static open(addon: NativeAddon, path: string, options: DisciplinedOptions = {}): DisciplinedClock {
     const sampler = PhcSampler.open(addon, path);
     try {
@@ -99,7 +105,7 @@ export class DisciplinedClock implements Clock {
       if (clock.filter.line === undefined)
         throw new ClockError(
           'clock-unavailable',
-          `${path} gave no undisturbed sample: somebody is setting the system clock all the time; see which daemons do (two of them?)`,
+          `${path} gave no undisturbed sample: something keeps setting the system clock; see which daemons do so (two of them?)`,
         );
       clock.arm();
       return clock;
@@ -187,7 +193,7 @@ export class DisciplinedClock implements Clock {
     if (!this.closed) this.arm();
   }
 
-  /** Undefined when there was none to be had. */
+  /** Undefined if no sample could be taken. */
   private takeSample(): PhcSample | undefined {
     const sample = this.sampler.sample();
     if (sample === undefined) return undefined;
@@ -204,7 +210,10 @@ export class DisciplinedClock implements Clock {
     return sample;
   }
 
-  /** After a step: false when the device now counts from no epoch. A small step leaves the epoch as it was, wherever the system clock is. */
+  /**
+   * Called after a step. False: the device's time now belongs to no epoch. A small step leaves the epoch unchanged,
+   * wherever the system clock is.
+   */
   private findEpochAgain(sample: PhcSample): boolean {
     const steppedNs = sample.device + this.deviceEpoch.toUtcNs - this.discipline.read(sample.raw);
     if (steppedNs < TOLERANCE_NS && steppedNs > -TOLERANCE_NS) return true;
@@ -214,7 +223,7 @@ export class DisciplinedClock implements Clock {
     return epoch !== undefined;
   }
 
-  /** The first line is the system clock's; what follows is slewed, or given back, from there. */
+  /** The first line is the system clock's; later lines are slewed to, or waited for at half speed, from there. */
   private beginAtSystem(): void {
     const { filter, discipline, handle, addon } = this;
     const sample = new RealtimeSampler(addon).sample();
@@ -222,12 +231,13 @@ export class DisciplinedClock implements Clock {
     discipline.follow(filter.line!, 0n, sample.raw, 0);
     handle.set(discipline.segments);
     filter.restart();
-    // The sample is known to half its bracket: whoever read the system clock just now may have seen a little more.
+    // The sample is exact only to half its bracket: code that read the system clock just now may have seen a slightly
+    // later time.
     const seen = addon.clockReadBigInt(addon.systemClocks.realtime);
     while (this.nowBigInt() < seen);
   }
 
-  /** From now on the system clock, until the device is back. The line's rate is what a new one begins with. */
+  /** Follows the system clock until the device is back. A new line starts with the present line's rate. */
   private fallBack(away: 'lost' | 'unset'): void {
     this.away = away;
     this.fallbacks++;
@@ -246,7 +256,7 @@ export class DisciplinedClock implements Clock {
       this.away = undefined;
       this.use(sampler, epoch);
     } catch {
-      sampler?.close(); // not back yet, or not set yet
+      sampler?.close(); // not back yet, or still unset
     }
   }
 

@@ -1,17 +1,17 @@
 /**
- * Which epoch a PTP clock counts from. Nothing in the device tells: ptp4l keeps it in TAI, hypervisors and AWS's cards in
- * UTC, and one that nobody has set counts from 1970 or from the start of the host. So it is compared with the system
- * clock, which is right to the second wherever these clocks are of use.
+ * Finds which epoch a PTP clock uses. Nothing in the device tells: ptp4l keeps it in TAI, hypervisors and AWS's cards
+ * keep it in UTC, and a clock that was never set counts from 1970 or from the host's start. So it is compared with the
+ * system clock, which is right to the second wherever these clocks are useful.
  */
 import type { ClockEpoch } from './clock.js';
 
-/** TAI − UTC has been 37 s since 2017; it can only have been smaller before, and a step more will take years. */
+/** TAI − UTC has been 37 s since 2017. It was smaller before, and one more step will take years. */
 const TAI_OFFSETS_S = [35, 40] as const;
-/** A device this far from a whole offset is not set. */
+/** A device further than this from a whole offset is not set. */
 export const TOLERANCE_NS = 400_000_000n;
 
 export type DeviceEpoch = {
-  readonly epoch: Extract<ClockEpoch, 'utc' | 'tai'> /** To be added to the device for UTC, ns. */;
+  readonly epoch: Extract<ClockEpoch, 'utc' | 'tai'> /** Add this to the device's time to get UTC, ns. */;
   readonly toUtcNs: bigint;
 };
 

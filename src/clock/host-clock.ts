@@ -1,8 +1,9 @@
 /**
- * The clock of a replica or client: reads what was chosen, watches how good it is, and goes on without it.
+ * The clock of a replica or client: reads the chosen clock, watches how good it is, and continues without it if it
+ * fails.
  *
- * The rule: a clock decides speed, never an answer, so nothing that happens to it may stop a host. A device that is gone is
- * replaced by the system clock; a clock that is not to be trusted says so once, and the host does without it where it can.
+ * The rule: a clock affects speed, never an answer, so no clock failure may stop a host. A lost device is replaced by
+ * the system clock. A clock that cannot be trusted reports it once, and the host does without it where it can.
  */
 import { join } from 'node:path';
 import { native, type NativeBinding } from '../native/addon.js';
@@ -21,43 +22,51 @@ import { readPlatform } from './quality/platform.js';
 import { readPtp4l } from './quality/ptp4l.js';
 import { ERROR_LIMIT_NS, type ClockStatus, type Stated, type Statement } from './quality/statement.js';
 
-/** Once it was too wide it has to be below this share of the limit: a bound about the limit is not to be said again and again. */
+/**
+ * After a bound was too wide it must fall below this share of the limit: a bound that hovers around the limit must not
+ * be reported again and again.
+ */
 const HYSTERESIS = 0.5;
-/** Assessments without any answer until what was said before no longer holds: daemons are busy at times. */
+/**
+ * After this many assessments without any answer, the previous statement no longer holds: daemons are busy at times.
+ */
 const UNHEARD_MAX = 2;
-/** Whether a better clock has appeared is looked at every so many assessments. */
+/** Every this many assessments, the host looks for a better clock. */
 const LOOK_AGAIN = 5;
-/** The statements of others are read so often. */
+/** How often the statements of daemons and drivers are read. */
 const ASSESS_MS = 2_000;
 
 export interface ClockQuality {
   readonly status: ClockStatus;
   /** Largest error against true time, ns; null: unknown. */
   readonly errorNs: number | null;
-  /** Nothing speaks against stamping by it. A clock of unknown error is used, which does not say that it is good: look at `errorNs`. */
+  /**
+   * Nothing speaks against using it for timestamps. A clock of unknown error is used too, so this does not mean that it
+   * is good: look at `errorNs`.
+   */
   readonly healthy: boolean;
-  /** In a few words, for people. */
+  /** In a few words, for display. */
   readonly found: string;
 }
 
 export interface TimeInterval {
-  /** ns since the clock's epoch; null when the error is unknown. True time is between the two. */
+  /** ns since the clock's epoch; null when the error is unknown. True time lies between the two. */
   readonly earliest: bigint | null;
   readonly latest: bigint | null;
   readonly status: ClockStatus;
 }
 
 export interface HostClockOptions {
-  /** Status or health changed; called once a change. */
+  /** Called once for each change of status or health. */
   readonly changed?: (now: ClockQuality, before: ClockQuality) => void;
   readonly errorLimitNs?: number;
   readonly binding?: NativeBinding;
-  /** Between two assessments; for tests. */
+  /** Time between two assessments; for tests. */
   readonly assessMs?: number;
   readonly sources?: Sources;
 }
 
-/** Where others are asked in place of where they are on a host; for tests. */
+/** For tests: where to find the daemons and drivers, instead of their places on a host. */
 export interface Sources {
   readonly chronyPort?: number;
   readonly clockBoundPath?: string;
@@ -65,17 +74,17 @@ export interface Sources {
   readonly root?: string;
 }
 
-/** What a host reports of its clock, in a few bytes. */
+/** A host's report on its clock, in a few bytes. */
 export interface HostClockReport {
   readonly source: string;
   readonly epoch: ClockEpoch;
   readonly status: ClockStatus;
   readonly healthy: boolean;
-  /** What it may be wrong by at most; absent when nobody tells. */
+  /** Error bound; absent if nothing states one. */
   readonly errorBoundNs?: number;
-  /** Of the system clock from this one; absent when this is the system clock. */
+  /** The system clock minus this clock; absent if this is the system clock. */
   readonly offsetNs?: number;
-  /** Changes of status or health, steps of the device, and times that the device was lost, since the start. */
+  /** Since the start: changes of status or health, steps of the device, and losses of the device. */
   readonly changes: number;
   readonly steps: number;
   readonly fallbacks: number;
@@ -89,21 +98,21 @@ export class HostClock implements Clock {
   private statements: readonly Stated[] = [];
   private unheard = 0;
   private assessments = 0;
-  /** Who vouched for the clock last. */
+  /** The last source that vouched for the clock. */
   private voucher: string | undefined;
-  /** Who said last that the clock's error is too wide; its silence about the error does not take that back. */
+  /** The source that last reported too wide an error; its silence does not take that back. */
   private tooWideBy: string | undefined;
-  /** What a device that is read directly counts from now, where that is no longer what it counted from when it was opened. */
+  /** The present epoch of a device that is read directly, if it differs from the epoch at opening. */
   private otherEpoch: ClockEpoch | undefined;
-  /** The hardware clock that is read, `unlisted` when sysfs does not know it; undefined for the system clock. */
+  /** The hardware clock being read, `unlisted` if sysfs does not list it; undefined for the system clock. */
   private device: ClockDevice | 'unlisted' | undefined;
   private readonly system: Clock;
-  /** What the system clock lacks to the epoch of a direct clock, and that epoch. */
+  /** What to add to the system clock to reach the epoch of a direct clock; and that epoch. */
   private shiftNs = 0n;
   private readonly directEpoch: ClockEpoch;
   private replaced = false;
   private closed = false;
-  /** The first judgement is no change. */
+  /** The first assessment is not a change. */
   private opened = false;
 
   private constructor(
@@ -121,7 +130,7 @@ export class HostClock implements Clock {
       this.shiftNs = -(epochOf(clock.nowBigInt() - this.system.nowBigInt())?.toUtcNs ?? 0n);
   }
 
-  /** Throws ClockError as chooseClock. */
+  /** Throws the ClockErrors of chooseClock. */
   static async open(spec: string, options: HostClockOptions = {}): Promise<HostClock> {
     let host: HostClock | undefined;
     const { clock, why } = await chooseClock(spec, { sampled: () => host?.judge() }, options);
@@ -172,7 +181,7 @@ export class HostClock implements Clock {
     }
   }
 
-  /** The interval that true time is in, as far as anybody vouches for it. */
+  /** The interval that contains true time, if any source vouches for one. */
   now(): TimeInterval {
     const reading = this.nowBigInt();
     this.judge();
@@ -199,12 +208,12 @@ export class HostClock implements Clock {
     };
   }
 
-  /** In place of a direct clock. */
+  /** Replaces the reading of a direct clock. */
   private systemReading(): bigint {
     return this.system.nowBigInt() + this.shiftNs;
   }
 
-  /** Of CLOCK_REALTIME from a clock of hardware that counts UTC as well. */
+  /** CLOCK_REALTIME minus a hardware clock that also counts UTC. */
   private systemOffset(): { offsetNs?: number } {
     if (!(this.clock instanceof DisciplinedClock)) return {};
     const before = this.clock.nowBigInt();
@@ -219,7 +228,7 @@ export class HostClock implements Clock {
     this.clock.close();
   }
 
-  /** Asks everybody who may know, judges, and arms the next time. */
+  /** Asks every source, judges the answers, and schedules the next assessment. */
   private async assess(): Promise<void> {
     const { binding = native, sources } = this.options;
     if (this.replaced) this.takeBack();
@@ -241,7 +250,10 @@ export class HostClock implements Clock {
     this.assessLater();
   }
 
-  /** An assessment that fails (no descriptors left, a file of /sys that vanished) leaves what was known, and the next one due. */
+  /**
+   * An assessment that fails (no descriptors left, a vanished file of /sys) changes nothing; the next one stays
+   * scheduled.
+   */
   private assessLater(): void {
     if (this.closed) return;
     const assess = (): void => void this.assess().catch(() => this.assessLater());
@@ -249,7 +261,10 @@ export class HostClock implements Clock {
     this.timer.unref();
   }
 
-  /** `auto` found no hardware clock that somebody keeps: there may be one by now. It is slewed to from where the system clock is. */
+  /**
+   * `auto` found no disciplined hardware clock at first; one may exist by now. The clock slews to it from the system
+   * clock's reading.
+   */
   private async lookAgain(): Promise<void> {
     if (listDevices().length === 0) return;
     const { binding = native } = this.options;
@@ -269,14 +284,17 @@ export class HostClock implements Clock {
     }
   }
 
-  /** A device that is read directly may be set while it is read, from UTC to TAI above all: then it is 37 s from the clocks of others. */
+  /**
+   * A device that is read directly may be set meanwhile, typically from UTC to TAI: then it is 37 s away from the
+   * clocks of others.
+   */
   private compareEpoch(): void {
     const aheadNs = this.nowBigInt() - this.system.nowBigInt();
     const epoch = epochOf(aheadNs)?.epoch ?? 'boot';
     this.otherEpoch = epoch === this.directEpoch ? undefined : epoch;
   }
 
-  /** A direct clock that was lost may be back. One that counts from another epoch now is not what it was. */
+  /** A lost direct clock may be back. If its epoch has changed, it is not the same clock. */
   private takeBack(): void {
     let clock: Clock | undefined;
     try {
@@ -296,7 +314,10 @@ export class HostClock implements Clock {
     this.replaced = false;
   }
 
-  /** Cheap: called after every sample of a disciplined clock as well. `another`: a clock that takes the place of another is a change whatever it is worth. */
+  /**
+   * Cheap: also called after every sample of a disciplined clock. `another`: a different clock took over, which counts
+   * as a change whatever its quality.
+   */
   private judge(another = false): void {
     const quality = this.replaced
       ? { status: 'lost' as const, errorNs: null, found: 'the device stopped answering; the system clock is used' }
@@ -318,7 +339,10 @@ export class HostClock implements Clock {
     this.options.changed?.(this.quality, before);
   }
 
-  /** Too wide is too wide until the same source states less than half of the limit: silence is not a better bound. */
+  /**
+   * A bound that was too wide stays so until the same source states less than half of the limit: silence is not a
+   * better bound.
+   */
   private isNarrow(errorNs: number | null): boolean {
     if (errorNs === null) return this.tooWideBy === undefined || this.tooWideBy !== this.voucher;
     const limit = this.options.errorLimitNs ?? ERROR_LIMIT_NS;
@@ -328,8 +352,8 @@ export class HostClock implements Clock {
   }
 
   /**
-   * Only the loss of a device is answered by another clock; everything else is the caller's mistake, or closed. False: the
-   * device is busy, and the system clock gives this one reading.
+   * Only a lost device is answered with another clock; every other error is the caller's mistake, or a closed clock.
+   * False: the device is busy, and the system clock provides this one reading.
    */
   private replace(error: unknown): boolean {
     if (!this.replaced && error instanceof ClockError && error.code === 'clock-unavailable') return false;
@@ -352,7 +376,10 @@ function writeReadingHalves(out: Int32Array, index: number, reading: bigint): vo
   out[index + 1] = Number(BigInt.asIntN(32, reading));
 }
 
-/** Of CLOCK_REALTIME. A ptp4l that does not answer may be the one that keeps it: only one that is known to stamp in hardware is left out. */
+/**
+ * Statements about CLOCK_REALTIME. A ptp4l that does not answer may be the daemon that disciplines it; only a ptp4l
+ * known to timestamp in hardware is left out.
+ */
 export async function systemStatements(binding: NativeBinding, sources: Sources = {}): Promise<readonly Stated[]> {
   const monotonic = process.hrtime.bigint(); // CLOCK_MONOTONIC
   const [chrony, ptp4l] = await Promise.all([
@@ -363,7 +390,10 @@ export async function systemStatements(binding: NativeBinding, sources: Sources 
   return [readClockBound(monotonic, sources.clockBoundPath), chrony, ...ours, readKernel(binding)];
 }
 
-/** The largest error that the drivers of this host's hardware clocks state, ns; null when one of them states none, or there is no such clock. */
+/**
+ * The largest error that the drivers of this host's hardware clocks state, ns; null if one of them states none, or if
+ * there is no such clock.
+ */
 function phcErrorNs(root: string = '/'): number | null {
   let largest: number | null = null;
   for (const device of listDevices(root)) {
@@ -374,7 +404,7 @@ function phcErrorNs(root: string = '/'): number | null {
   return largest;
 }
 
-/** Of a PTP hardware clock. */
+/** Statements about a PTP hardware clock. */
 export async function deviceStatements(
   binding: NativeBinding,
   device: ClockDevice,
@@ -393,7 +423,7 @@ export async function deviceStatements(
   ];
 }
 
-/** The first source that says something decides: they are in the order of how much they know. */
+/** The first source that says something decides: the sources are ordered by how much they know. */
 function judgeStatements(
   epoch: ClockEpoch,
   statements: readonly Stated[],
@@ -406,7 +436,7 @@ function judgeStatements(
     : { status: known.status, errorNs: known.errorNs, found: `${known.source}: ${known.found}` };
 }
 
-/** The clock's distance from its device, and the device's from true time. */
+/** The clock's distance from its device, plus the device's distance from true time. */
 function judgeDisciplined(
   clock: DisciplinedClock,
   statements: readonly Stated[],
@@ -441,10 +471,10 @@ function judgeDisciplined(
   };
 }
 
-/** That nobody ever said anything is not known to be bad; that somebody kept it and is gone is. */
+/** A clock that was never vouched for is not known to be bad. A clock whose daemon has vanished is. */
 function unvouched(voucher: string | undefined): Omit<ClockQuality, 'healthy'> {
-  if (voucher === undefined) return { status: 'unknown', errorNs: null, found: 'nobody says how good it is' };
-  return { status: 'free-running', errorNs: null, found: `${voucher} vouched for it and does not answer any more` };
+  if (voucher === undefined) return { status: 'unknown', errorNs: null, found: 'no source states its error' };
+  return { status: 'free-running', errorNs: null, found: `${voucher} vouched for it but no longer answers` };
 }
 
 function firstKnown(statements: readonly Stated[]): Statement | undefined {

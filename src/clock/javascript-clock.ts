@@ -1,13 +1,13 @@
 /**
- * Clocks without the addon, from what Node offers: good enough to run, not to be fast.
+ * Clocks without the addon, built from what Node offers: good enough to run, but not fast.
  *
- * Each reading allocates BigInts (some 200 bytes) and takes several times as long as the addon's. `monotonic-js` has the
- * precision of process.hrtime. `realtime-js` joins two sources: Date.now() knows the time but only in whole milliseconds,
- * process.hrtime has nanoseconds but no date. It looks at both until a millisecond begins, takes that moment as its anchor
- * and counts on from there: within 5 µs of the system clock, or half a millisecond where the process was hardly running
- * for 20 ms. When the two sources come to disagree by more than 1 ms, because somebody set the clock, it
- * anchors anew. Less than that it cannot tell from the width of a millisecond: after a small step, or slow drift, it is
- * off by 2 ms at most.
+ * Each reading allocates BigInts (some 200 bytes) and takes several times as long as the addon's. `monotonic-js` has
+ * the precision of process.hrtime. `realtime-js` joins two sources: Date.now() knows the time but only in whole
+ * milliseconds; process.hrtime has nanoseconds but no date. It watches both until a millisecond begins, takes that
+ * moment as its anchor, and counts on from there: within 5 µs of the system clock, or half a millisecond if the process
+ * hardly ran for 20 ms. If the two sources differ by more than 1 ms, because the clock was set, it anchors anew. It
+ * cannot tell a smaller difference from the width of a millisecond: after a small step, or slow drift, it is off by 2
+ * ms at most.
  */
 
 import { fits, invalidArgument, outOfBounds } from '../native/errors.js';
@@ -16,20 +16,23 @@ import { ClockError } from './errors.js';
 
 const NS_PER_MS = 1_000_000n;
 
-/** How far the anchored reading may be from Date.now() before it is anchored anew. */
+/** How far the anchored reading may be from Date.now() before it anchors anew. */
 const DIVERGENCE_NS_MAX = NS_PER_MS;
 
-/** Anchoring blocks the process, so it ends after this time with what it has by then. Long enough to outlast a time slice or two that another process took. */
+/**
+ * Anchoring blocks the process, so it ends after this time with its best result. Long enough to outlast one or two time
+ * slices of another process.
+ */
 const ANCHOR_SEARCH_NS_MAX = 20n * NS_PER_MS;
 
 /** An anchor known to this width is good enough: two looks at the clocks take 1 µs. */
 const ANCHOR_WIDTH_NS = 5_000n;
 
-/** Where the readings come from; another one in tests. */
+/** Where the readings come from; replaced in tests. */
 export interface TimeSources {
   /** Whole milliseconds since 1970, UTC. */
   dateMs(): number;
-  /** Nanoseconds from any start, never going back. */
+  /** Nanoseconds from an arbitrary start; never goes back. */
   monotonicNs(): bigint;
 }
 
@@ -85,7 +88,10 @@ export class JavaScriptMonotonicClock extends JavaScriptClock {
   }
 }
 
-/** UTC. Opening it blocks for 1 ms at most (20 ms on an overloaded host), and so does the first reading after the system clock was set. */
+/**
+ * UTC. Opening it blocks for at most 1 ms (20 ms on an overloaded host), and so does the first reading after the system
+ * clock was set.
+ */
 export class JavaScriptRealtimeClock extends JavaScriptClock {
   readonly source = 'realtime-js';
   readonly epoch = 'utc';
@@ -103,8 +109,8 @@ export class JavaScriptRealtimeClock extends JavaScriptClock {
     const before = this.#sources.monotonicNs();
     const dateNs = BigInt(this.#sources.dateMs()) * NS_PER_MS;
     const after = this.#sources.monotonicNs();
-    // The date was taken between `before` and `after` and stands for [date, date + 1 ms): only what is outside of both by
-    // more than the threshold is a divergence. A process that was suspended between the two has not diverged.
+    // The date was taken between `before` and `after` and stands for [date, date + 1 ms). Only a reading outside of
+    // both by more than the threshold is a divergence. A process that was suspended between the two has not diverged.
     const behind = dateNs - (after + this.#offsetNs);
     const ahead = before + this.#offsetNs - (dateNs + NS_PER_MS);
     if (behind > DIVERGENCE_NS_MAX || ahead > DIVERGENCE_NS_MAX) {
@@ -115,8 +121,8 @@ export class JavaScriptRealtimeClock extends JavaScriptClock {
   }
 
   /**
-   * Each look says: realtime was in [date, date + 1 ms) at some moment between `before` and `after`. That bounds the offset
-   * from both sides; over many looks the bounds close in on it, at the latest where a millisecond begins.
+   * Each look says: realtime was in [date, date + 1 ms) at some moment between `before` and `after`. That bounds the
+   * offset from both sides. Over many looks the bounds close in on it, at the latest when a millisecond begins.
    */
   #anchor(): bigint {
     const { dateMs, monotonicNs } = this.#sources;
@@ -130,7 +136,7 @@ export class JavaScriptRealtimeClock extends JavaScriptClock {
       const lowest = dateNs - after;
       const highest = dateNs + NS_PER_MS - before;
       if (low === undefined || lowest > high || highest < low) {
-        // The first look, or one that contradicts those in front of it: the clock was set just now.
+        // The first look, or one that contradicts the earlier ones: the clock was set just now.
         low = lowest;
         high = highest;
       } else {

@@ -1,12 +1,12 @@
-/** CLOCK_MONOTONIC, which all processes of a host share, and how `performance.now()` lies in it. */
+/** CLOCK_MONOTONIC, which all processes of a host share, and its offset to `performance.now()`. */
 import { native, type NativeBinding } from '../native/addon.js';
 
 const NS_PER_US = 1e3;
 const NS_PER_MS = 1e6;
-/** Readings of both, of which the closest pair says how far they are apart. */
+/** Pairs of readings; the closest pair gives the offset. */
 const ORIGIN_SAMPLES = 32;
 
-/** CLOCK_MONOTONIC now, ns. Allocates; for what must be exact across processes, as histories. */
+/** CLOCK_MONOTONIC now, ns. Allocates; for data that must be comparable across processes, such as histories. */
 export function hostMonotonicNs(): number {
   return Number(process.hrtime.bigint());
 }
@@ -18,7 +18,9 @@ export function monotonicOriginNs(): number {
   return (origin ??= measureOrigin());
 }
 
-/** The narrowest of several brackets: a process that is preempted between two readings would be off by as long as that took. */
+/**
+ * Takes the narrowest of several brackets: a process that is preempted between two readings would be off by that pause.
+ */
 function measureOrigin(): number {
   let narrowest = Infinity;
   let measured = 0;
@@ -33,7 +35,7 @@ function measureOrigin(): number {
   return measured;
 }
 
-/** Reads `performance.now()`, in µs, for whom a number that a call returns would be one allocation too many. */
+/** Reads `performance.now()`, in µs, without the allocation that a returned number would cost. */
 export interface MonotonicReader {
   /** µs, after `read`. */
   readonly at: Float64Array;

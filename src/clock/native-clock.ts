@@ -1,8 +1,9 @@
 /**
  * Clocks read by the addon: the kernel's own and PTP hardware clocks.
  *
- * A reading is one call into the addon with a small integer, which allocates nothing; what the addon throws becomes a
- * ClockError only when it is thrown, so the good case pays nothing for it. Precision is the source's own: 1 ns steps.
+ * A reading is one call into the addon with a small integer, which allocates nothing. An error of the addon is turned
+ * into a ClockError only when it is thrown, so a good reading pays nothing for it. Precision is the source's own, in
+ * steps of 1 ns.
  */
 
 import { getSystemErrorName } from 'node:util';
@@ -19,18 +20,21 @@ const EPOCHS: Readonly<Record<SystemClockName, ClockEpoch>> = {
   'monotonic-raw': 'boot',
 };
 
-/** No id of the addon: reading it says `clock-closed`. */
+/** Not an id of the addon: reading it throws `clock-closed`. */
 const CLOSED = -1;
 
-/** What the addon puts on an error of a system call. */
+/** The fields that the addon sets on an error of a system call. */
 export interface SystemCallError extends Error {
   readonly errno?: number;
   readonly code?: string;
 }
 
-/** Not now: the device was asked too often, or took too long (ENA: EBUSY; PCIe cross timestamps: ETIMEDOUT). The next answer may be good. */
+/**
+ * Temporary: the device was asked too often, or took too long (ENA: EBUSY; PCIe cross timestamps: ETIMEDOUT). The next
+ * answer may be good.
+ */
 const TRANSIENT = new Set(['EBUSY', 'EAGAIN', 'EINTR', 'ETIMEDOUT']);
-/** ENA answers nobody for a millisecond after a reading that took too long. */
+/** ENA does not answer for a millisecond after a reading that took too long. */
 const PAUSES_MS = [1, 2] as const;
 
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
@@ -40,8 +44,8 @@ export function isTransient(error: unknown): boolean {
 }
 
 /**
- * Calls `read` again, after a pause, while it gives nothing or throws what may pass. It holds the thread, 3 ms at most: for
- * the opening of a device, not for readings. What it throws in the end is what the last call threw.
+ * Calls `read` again, after a pause, while it returns nothing or throws a temporary error. It blocks the thread for at
+ * most 3 ms: use it to open a device, not for readings. In the end it throws the error of the last call.
  */
 export function patiently<T>(read: () => T | undefined): T | undefined {
   for (const pauseMs of PAUSES_MS) {
@@ -56,7 +60,7 @@ export function patiently<T>(read: () => T | undefined): T | undefined {
   return read();
 }
 
-/** `ENODEV`; empty when no system call failed. */
+/** The name of the error, such as `ENODEV`; empty if no system call failed. */
 export function errnoName(error: SystemCallError): string {
   return error.errno === undefined ? '' : getSystemErrorName(error.errno);
 }
@@ -68,7 +72,7 @@ class NativeClock implements Clock {
   readonly #handle: { close(): void } | null;
   #id: number;
 
-  /** `handle` is kept so that the descriptor lives as long as this clock, and no longer. */
+  /** `handle` keeps the descriptor open exactly as long as this clock lives. */
   constructor(addon: NativeAddon, source: string, epoch: ClockEpoch, id: number, handle: { close(): void } | null) {
     this.#addon = addon;
     this.source = source;
@@ -125,12 +129,12 @@ class NativeClock implements Clock {
   }
 }
 
-/** A clock of the kernel. Does not throw. */
+/** A kernel clock. Does not throw. */
 export function openSystemClock(addon: NativeAddon, name: SystemClockName): Clock {
   return new NativeClock(addon, name, EPOCHS[name], addon.systemClocks[name], null);
 }
 
-/** The clock of the addon behind `id`, which `handle` keeps open. */
+/** The clock of the addon with this `id`; `handle` keeps it open. */
 export function nativeClock(
   addon: NativeAddon,
   source: string,
@@ -141,7 +145,10 @@ export function nativeClock(
   return new NativeClock(addon, source, epoch, id, handle);
 }
 
-/** The PTP hardware clock behind `path`, opened read-only; its epoch is found by comparing it with the system clock (epoch.ts), `boot` when it is in none. Throws ClockError. */
+/**
+ * The PTP hardware clock at `path`, opened read-only. Its epoch is found by comparison with the system clock
+ * (epoch.ts), `boot` if it has none. Throws ClockError.
+ */
 export function openPhc(addon: NativeAddon, path: string): Clock {
   let handle: PhcHandle;
   try {
@@ -162,7 +169,7 @@ export function openPhc(addon: NativeAddon, path: string): Clock {
   return new NativeClock(addon, `phc:${path}`, epoch, handle.id, handle);
 }
 
-/** ClockError for what the addon threw when a device was opened. */
+/** Turns the addon's error at opening a device into a ClockError. */
 export function explainOpen(path: string, error: SystemCallError): ClockError {
   if (error.code === 'clock-limit') {
     return new ClockError(

@@ -1,4 +1,4 @@
-/** Opens clocks by name: the way in for everything above. */
+/** Opens clocks by name: the entry point for everything above. */
 
 import { native, type NativeBinding } from '../native/addon.js';
 import type { Clock } from './clock.js';
@@ -13,21 +13,21 @@ import { parseClockSpec } from './spec.js';
  *
  * | spec | reads | epoch |
  * | --- | --- | --- |
- * | `auto` | `realtime` here, where nobody may be asked; replicas and clients choose the best that somebody keeps (choose.ts) | utc |
+ * | `auto` | `realtime` here, because this function asks no daemon; replicas and clients choose the best disciplined clock (choose.ts) | utc |
  * | `realtime` | CLOCK_REALTIME: the system clock, which NTP, chrony or phc2sys disciplines | utc |
- * | `tai` | CLOCK_TAI: the same without leap seconds. Its offset has to be given to the kernel by the time daemon (phc2sys, chrony with `leapsectz`); as long as nobody did, the offset is 0 and it **reads the same as UTC**. All members and clients of a cluster must agree on that. | tai |
- * | `monotonic` | CLOCK_MONOTONIC: time since boot, rate disciplined. For tests within one host | boot |
- * | `monotonic-raw` | CLOCK_MONOTONIC_RAW: the same undisciplined. For measuring other clocks | boot |
- * | `disciplined:/dev/ptpN` | CLOCK_MONOTONIC_RAW, steered to the hardware clock of a network card: as good, at the cost of a vDSO reading (disciplined-clock.ts) | utc |
- * | `phc:/dev/ptpN` | the hardware clock of a network card, by a system call (0.3–1 µs and more: the card is asked). ptp4l keeps it in TAI, clouds and hypervisors in UTC; `epoch` is found by comparing it with the system clock, `boot` when nobody has set it | as found |
+ * | `tai` | CLOCK_TAI: the same without leap seconds. A time daemon (phc2sys, chrony with `leapsectz`) must tell the kernel the offset; until then the offset is 0 and it **reads the same as UTC**. All members and clients of a cluster must agree on that. | tai |
+ * | `monotonic` | CLOCK_MONOTONIC: time since boot, with a disciplined rate. For tests within one host | boot |
+ * | `monotonic-raw` | CLOCK_MONOTONIC_RAW: the same without discipline. For measuring other clocks | boot |
+ * | `disciplined:/dev/ptpN` | CLOCK_MONOTONIC_RAW, steered to the hardware clock of a network card: as good as that, at the cost of a vDSO reading (disciplined-clock.ts) | utc |
+ * | `phc:/dev/ptpN` | the hardware clock of a network card, by a system call (0.3–1 µs or more, because the card is asked). ptp4l keeps it in TAI, clouds and hypervisors in UTC; `epoch` is found by comparison with the system clock, `boot` if the clock was never set | as found |
  *
- * Without the addon `realtime` (and `auto`) and `monotonic` are read through JavaScript: see javascript-clock.ts for what that costs
- * in precision. The others then throw.
+ * Without the addon, `realtime` (and `auto`) and `monotonic` are read through JavaScript; javascript-clock.ts says what
+ * that costs in precision. The other specifications then throw.
  *
- * Throws ClockError `clock-spec-invalid`, `clock-addon-missing`, and for a device `clock-not-found`, `clock-permission`,
- * `clock-not-a-clock`, `clock-not-set`, `clock-lost`, `clock-limit`, `clock-unavailable`; `clock-spec-invalid` also for `phc`
- * without a path, which chooseClock opens. At most 60 hardware clocks can be open in a thread.
- * `binding` is for tests; `options` for a disciplined clock.
+ * Throws ClockError `clock-spec-invalid`, `clock-addon-missing`, and for a device `clock-not-found`,
+ * `clock-permission`, `clock-not-a-clock`, `clock-not-set`, `clock-lost`, `clock-limit`, `clock-unavailable`;
+ * `clock-spec-invalid` also for `phc` without a path, which chooseClock opens. At most 60 hardware clocks can be open
+ * in a thread. `binding` is for tests; `options` are for a disciplined clock.
  */
 export function openClock(spec: string, binding: NativeBinding = native, options: DisciplinedOptions = {}): Clock {
   const parsed = parseClockSpec(spec);

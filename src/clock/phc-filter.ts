@@ -1,56 +1,57 @@
 /**
- * From samples of a device to a line: where it is, how fast it goes, and how far that can be trusted.
+ * Fits a line to samples of a device: where it is, how fast it runs, and how far that can be trusted.
  *
  * A sample says what the device showed while the raw clock was in the middle of a bracket. Samples are noisy, some are
- * far off, and now and then the device itself is set. So: a line is fitted through a window of samples, robustly (what
- * lies far from it loses its weight); a sample that contradicts the line is held, and only the next ones tell whether it
- * was a freak or a step, after which the window starts anew. Meanwhile the doubt is part of the bound.
+ * far off, and now and then the device itself is set. A line is therefore fitted robustly through a window of samples:
+ * a sample far from it loses its weight. A sample that contradicts the line is held; the next ones tell whether it was
+ * an outlier or a step. After a step the window starts anew. Until then the doubt is part of the bound.
  *
- * The bound has three parts: half the bracket, because nobody knows where in it the device was read and averaging does
- * not tell; the spread of the fit at that age; and what the rate may have changed since. It grows with age.
+ * The bound has three parts: half the bracket, because the moment of the reading within it is unknown and averaging
+ * does not reveal it; the spread of the fit at that age; and how much the rate may have changed since. It grows with
+ * age.
  *
  * Pure: no clock is read here, so that an hour can be simulated in a second. Numbers are ns relative to the newest
  * sample, so that doubles are exact enough; absolute times are BigInt and cold.
  */
 
-/** Samples in the long window and in the short one, which takes over when the rate has changed lately. */
+/** Samples in the long window, and in the short one, which takes over when the rate has changed recently. */
 const WINDOW = 64;
 const WINDOW_SHORT = 16;
-/** Below so many samples the rate of the window before goes on, as long as these do not contradict it. */
+/** With fewer samples than this, the previous window's rate is kept unless these samples contradict it. */
 const RATE_SAMPLES = 8;
-/** Standard deviations in a bound. */
+/** Width of a bound in standard deviations. */
 const SIGMAS = 6;
-/** How fast a rate may change without the samples having shown it yet: ppb a second. A crystal in a warming case does 10. */
+/** How fast a rate may change before the samples show it: ppb a second. A crystal in a warming case does 10. */
 const WANDER_PER_S = 20e-9;
-/** A sample so far off the line is no noise, whatever the noise is. */
+/** A sample this far off the line is not noise, however large the noise is. */
 const GATE_NS_MIN = 2_000;
 const GATE_SIGMAS = 10;
-/** Noise is never taken for smaller than this. */
+/** The noise estimate is never below this. */
 const SIGMA_NS_MIN = 2;
-/** Nor for smaller than this when there are too few samples to see it. */
+/** With too few samples to see the noise, the estimate is never below this. */
 const SIGMA_NS_FEW = 200;
-/** Samples in a row that must agree with each other, against the line, to prove a step: fewer when it is a large one. */
+/** Consecutive samples that must agree with each other, against the line, to prove a step; fewer for a large step. */
 const STEP_SAMPLES_LARGE = 2;
 const STEP_SAMPLES = 3;
 const STEP_LARGE_NS = 100_000;
-/** After so many that agree with nothing, the line is given up. */
+/** After this many samples that agree with nothing, the line is given up. */
 const SUSPECTS_MAX = 6;
-/** What the rate may differ by over a step, for samples to agree. */
+/** Samples around a step agree if their rates differ by no more than this. */
 const STEP_RATE = 10e-6;
-/** The short window takes over when the two disagree by so many deviations. */
+/** The short window takes over when the two differ by this many deviations. */
 const WINDOW_SIGMAS = 4;
-/** Of a rate about which nothing is known: worse than any crystal. */
+/** Standard deviation of an unknown rate: worse than any crystal. */
 const RATE_SIGMA_UNKNOWN = 100e-6;
 const REWEIGHTINGS = 3;
-/** Residuals beyond so many deviations weigh nothing (Tukey's biweight). */
+/** Residuals beyond this many deviations have no weight (Tukey's biweight). */
 const TUKEY = 5;
-/** Median absolute deviation to standard deviation, for a normal distribution. */
+/** Converts the median absolute deviation to a standard deviation, for a normal distribution. */
 const MAD_TO_SIGMA = 1.4826;
 
 export interface PhcSample {
   /** CLOCK_MONOTONIC_RAW, ns. */
   readonly raw: bigint;
-  /** The device at that moment, ns. */
+  /** The device's reading at that moment, ns. */
   readonly device: bigint;
   /** Width of the interval of raw time within which the device was read, ns. */
   readonly bracketNs: number;
@@ -69,7 +70,10 @@ export interface PhcLine {
   boundNs(ageNs: number): number;
 }
 
-/** What became of a sample: it fits; it contradicts and is held; it was held and was a freak; it proves a step. */
+/**
+ * What a sample turned out to be: it fits; it contradicts the line and is held; it was held and was an outlier; it
+ * proves a step.
+ */
 export type SampleVerdict = 'taken' | 'suspect' | 'outlier' | 'step';
 
 interface Fit {
@@ -82,9 +86,9 @@ interface Fit {
   readonly span: number;
   readonly count: number;
   readonly halfBracket: number;
-  /** What the other window says that this one does not. */
+  /** The distance to the other window's value, if the two disagree. */
   readonly disputed?: number;
-  /** Set when the rate is not this window's own. */
+  /** Set if the rate comes from an earlier window. */
   readonly rateSigma: number | undefined;
 }
 
@@ -94,7 +98,7 @@ export class PhcFilter {
   steps = 0;
   outliers = 0;
   private readonly samples: PhcSample[] = [];
-  /** What is held against the line: how far from it the newest sample was, ns. To be added to the line's bound. */
+  /** The doubt about the line: how far from it the newest held sample was, ns. Add it to the line's bound. */
   doubtNs = 0;
   private readonly suspects: PhcSample[] = [];
   private priorRate: number | undefined;
@@ -130,7 +134,7 @@ export class PhcFilter {
     return 'step';
   }
 
-  /** Forgets everything but the counts: another device, or the same after a gap. */
+  /** Forgets everything but the counts: for another device, or for the same device after a gap. */
   restart(): void {
     this.samples.length = 0;
     this.settle();
@@ -173,7 +177,7 @@ export class PhcFilter {
     };
   }
 
-  /** Everything relative to `newest`: x = raw, y = device − raw. `offset` is the line's value at x = 0. */
+  /** Fits relative to `newest`: x = raw, y = device − raw. `offset` is the line's value at x = 0. */
   private fit(samples: readonly PhcSample[], newest: PhcSample): Fit {
     const count = samples.length;
     const xs = samples.map(({ raw }) => Number(raw - newest.raw));
@@ -207,7 +211,7 @@ export class PhcFilter {
     );
     const own = { sigma, weight, meanX, spreadX, span, count, halfBracket };
     if (count >= RATE_SAMPLES) return { ...own, rate, offset, rateSigma: undefined };
-    // Too few for a rate: the one before goes on unless they contradict it.
+    // Too few samples for a rate: the previous rate is kept unless they contradict it.
     const ownRateSigma = count < 2 ? RATE_SIGMA_UNKNOWN : (sigma + halfBracket) / Math.sqrt(weight * spreadX);
     const prior = this.priorRate ?? 0;
     const determined =
@@ -226,13 +230,13 @@ export class PhcFilter {
   }
 }
 
-/** The device's reading of a sample minus that of the line, ns. */
+/** The device's reading in a sample minus the line's, ns. */
 export function offsetFrom(line: PhcLine, sample: PhcSample): number {
   const elapsed = Number(sample.raw - line.rawAt);
   return Number(sample.device - line.deviceAt - (sample.raw - line.rawAt)) - elapsed * line.rate;
 }
 
-/** Two samples in a row that show the same device, whatever the line says. */
+/** Two consecutive samples that show the same device, whatever the line says. */
 function agreeWithEachOther(first: PhcSample, second: PhcSample, rate: number): boolean {
   const elapsed = Number(second.raw - first.raw);
   const off = Number(second.device - first.device - (second.raw - first.raw)) - elapsed * rate;
@@ -247,14 +251,17 @@ function spreadAt(fit: Fit, ageNs: number): number {
   return Math.hypot(sigma / Math.sqrt(weight), ofRate * distance);
 }
 
-/** What a rate that changes by WANDER_PER_S makes of a line through a window of `spanNs`, `ageNs` after its end. */
+/** How far a rate that changes by WANDER_PER_S moves a line fitted over `spanNs`, `ageNs` after the window's end. */
 function wander(spanNs: number, ageNs: number): number {
   const span = spanNs / 1e9;
   const age = ageNs / 1e9;
   return WANDER_PER_S * (span ** 2 / 12 + (span * age) / 2 + age ** 2 / 2) * 1e9;
 }
 
-/** The median slope between samples half a window apart, and the median level: up to a quarter of the samples may lie. */
+/**
+ * The median slope between samples half a window apart, and the median level: up to a quarter of the samples may be
+ * wrong.
+ */
 function initialLine(
   xs: readonly number[],
   ys: readonly number[],
@@ -301,7 +308,7 @@ function weightedMean(values: readonly number[], weights: readonly number[]): nu
   return total > 0 ? sum / total : values[values.length - 1]!;
 }
 
-/** How many samples of equal weight would be worth as much (Kish). */
+/** The number of samples of equal weight that would be worth as much (Kish). */
 function effectiveCount(weights: readonly number[]): number {
   let sum = 0;
   let squares = 0;

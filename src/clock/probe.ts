@@ -1,4 +1,6 @@
-/** Whether a PTP hardware clock can be used by this process: opened, sampled, and set to some epoch. */
+/**
+ * Whether this process can use a PTP hardware clock: it can be opened and sampled, and its time belongs to an epoch.
+ */
 import type { NativeAddon, NativeBinding, PhcCapabilities } from '../native/addon.js';
 import { epochOf, type DeviceEpoch } from './epoch.js';
 import { ClockError } from './errors.js';
@@ -7,10 +9,10 @@ import { PhcSampler, RealtimeSampler, type SampleMethod } from './sampler.js';
 
 export interface Probed {
   readonly method?: SampleMethod;
-  /** Undefined when the driver does not tell. */
+  /** Undefined if the driver does not tell. */
   readonly capabilities?: PhcCapabilities | undefined;
   readonly epoch?: DeviceEpoch['epoch'];
-  /** Why it cannot be used, and what to do; undefined when it can. */
+  /** Why it cannot be used, and what to do; undefined if it can. */
   readonly problem?: string;
 }
 
@@ -30,7 +32,10 @@ export function probeDevice(binding: NativeBinding, path: string): Probed {
   }
 }
 
-/** A device that is busy for a moment is asked again, after a pause. Throws ClockError `clock-not-set`, `clock-lost`, `clock-unavailable`. */
+/**
+ * A device that is briefly busy is asked again after a pause. Throws ClockError `clock-not-set`, `clock-lost`,
+ * `clock-unavailable`.
+ */
 export function findEpoch(addon: NativeAddon, sampler: PhcSampler): DeviceEpoch {
   const device = patiently(() => sampler.sample());
   const realtime = new RealtimeSampler(addon).sample();
@@ -42,13 +47,13 @@ export function findEpoch(addon: NativeAddon, sampler: PhcSampler): DeviceEpoch 
   const aheadNs = device.device - device.raw - (realtime.device - realtime.raw);
   const epoch = epochOf(aheadNs);
   if (epoch !== undefined) return epoch;
-  // ENA, ptp_kvm: a clock that cannot be adjusted cannot be set either, and ptp4l is not for it.
+  // ENA, ptp_kvm: a clock that cannot be adjusted cannot be set either, so ptp4l cannot help.
   const cure =
     sampler.capabilities()?.maxAdjustmentPpb === 0
-      ? 'its driver lets nobody set it: see that the system clock is right, and what the cloud or hypervisor says'
+      ? 'its driver does not allow setting it: check that the system clock is right, and what the cloud or hypervisor says'
       : 'run ptp4l, or set it once with phc_ctl';
   throw new ClockError(
     'clock-not-set',
-    `${sampler.path} is ${(Number(aheadNs) / 1e9).toFixed(3)} s from the system clock, which is neither UTC nor TAI: nobody has set it, or the system clock is wrong; ${cure}`,
+    `${sampler.path} is ${(Number(aheadNs) / 1e9).toFixed(3)} s from the system clock, which is neither UTC nor TAI: it was never set, or the system clock is wrong; ${cure}`,
   );
 }

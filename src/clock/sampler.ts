@@ -1,38 +1,41 @@
 /**
- * Where samples come from: a PTP hardware clock, or the system clock when there is no device any more.
+ * Where samples come from: a PTP hardware clock, or the system clock when the device is gone.
  *
- * A device is asked in the best way that it offers (native/phc.cc). Which one that is, is found out once, when it is
- * opened: drivers answer EOPNOTSUPP, old kernels ENOTTY, to what they lack.
+ * A device is asked by the best method that it offers (native/phc.cc). That method is found once, at opening: for a
+ * method that they lack, drivers answer EOPNOTSUPP and old kernels ENOTTY.
  */
 import type { NativeAddon, PhcCapabilities, PhcHandle } from '../native/addon.js';
 import { ClockError } from './errors.js';
 import { errnoName, explainOpen, isTransient, patiently, type SystemCallError } from './native-clock.js';
 import type { PhcSample } from './phc-filter.js';
 
-/** Best first; the numbers of native/phc.cc. */
+/** Best first; the numbers are those of native/phc.cc. */
 const SAMPLE_METHODS = { precise: 1, extended: 2, offset: 3, gettime: 4 } as const;
 
 export type SampleMethod = keyof typeof SAMPLE_METHODS;
 
-/** Readings a sample; the narrowest is kept. */
+/** Readings for each sample; the narrowest is kept. */
 const READINGS = 5;
-/** A sample that was disturbed is taken again so often. */
+/** Attempts at a sample, if others are disturbed. */
 const ATTEMPTS = 3;
-/** libuv calls EOPNOTSUPP by its other name. */
+/** libuv's name for EOPNOTSUPP is ENOTSUP. */
 const LACKING = new Set(['ENOTSUP', 'ENOTTY', 'EINVAL', 'ENOSYS']);
 
 export interface Sampler {
   /** `phc:/dev/ptp0` or `realtime`. */
   readonly source: string;
   readonly method: string;
-  /** Undefined when every attempt was disturbed, or the device had no time. Throws ClockError `clock-lost` when the device is gone. */
+  /**
+   * Undefined if every attempt was disturbed, or the device was busy. Throws ClockError `clock-lost` if the device is
+   * gone.
+   */
   sample(): PhcSample | undefined;
   close(): void;
 }
 
 export class PhcSampler implements Sampler {
   readonly source: string;
-  /** Why the last sample gave nothing, in a few words. */
+  /** Why the last sample failed, in a few words. */
   hindrance = '';
   private readonly out = new BigInt64Array(3);
 
@@ -44,11 +47,11 @@ export class PhcSampler implements Sampler {
     this.source = `phc:${path}`;
   }
 
-  /** Throws ClockError as openClock does for a device, and `clock-lost`. */
+  /** Throws the ClockErrors of openClock for a device, and `clock-lost`. */
   static open(addon: NativeAddon, path: string): PhcSampler {
     let handle: PhcHandle;
     try {
-      handle = patiently(() => new addon.PhcHandle(path))!; // which reads it once
+      handle = patiently(() => new addon.PhcHandle(path))!; // reads the device once
     } catch (error) {
       throw explainOpen(path, error as SystemCallError);
     }
@@ -68,7 +71,7 @@ export class PhcSampler implements Sampler {
     handle.close();
     throw new ClockError(
       'clock-not-a-clock',
-      `${path} answers none of ${Object.keys(SAMPLE_METHODS).join(', ')}: it is no PTP clock; \`ls /dev/ptp*\` lists them`,
+      `${path} answers none of ${Object.keys(SAMPLE_METHODS).join(', ')}: it is not a PTP clock; \`ls /dev/ptp*\` lists them`,
     );
   }
 
@@ -89,7 +92,7 @@ export class PhcSampler implements Sampler {
     return undefined;
   }
 
-  /** Undefined when the driver does not tell. */
+  /** Undefined if the driver does not tell. */
   capabilities(): PhcCapabilities | undefined {
     try {
       return this.handle.capabilities();
@@ -103,7 +106,7 @@ export class PhcSampler implements Sampler {
   }
 }
 
-/** CLOCK_REALTIME in place of a device. */
+/** Samples CLOCK_REALTIME when there is no device. */
 export class RealtimeSampler implements Sampler {
   readonly source = 'realtime';
   readonly method = 'gettime';

@@ -1,18 +1,18 @@
-/** The names by which people choose a clock: on the command line, in configuration files. */
+/** The names by which users choose a clock: on the command line, in configuration files. */
 
 import { ClockError } from './errors.js';
 
 /** A clock of the kernel that needs no device. */
 export type SystemClockName = 'realtime' | 'tai' | 'monotonic' | 'monotonic-raw';
 
-/** A clock specification, taken apart. */
+/** A parsed clock specification. */
 export type ClockSpec =
-  /** The best of the host. */
+  /** The best clock of the host. */
   | { readonly kind: 'auto' }
   | { readonly kind: 'system'; readonly name: SystemClockName }
   /** A PTP hardware clock, asked for each reading. */
   | { readonly kind: 'phc'; readonly path: string }
-  /** A PTP hardware clock, sampled and extrapolated; without a path the best of the host. */
+  /** A PTP hardware clock, sampled and extrapolated; without a path, the best one of the host. */
   | { readonly kind: 'disciplined'; readonly path: string | undefined };
 
 /** For messages and usage texts. */
@@ -33,7 +33,7 @@ function invalid(spec: unknown, what: string): ClockError {
   return new ClockError('clock-spec-invalid', `${shown} is not a clock: ${what}; use one of ${CLOCK_SPEC_FORMS}`);
 }
 
-/** Takes a specification apart without opening anything. Throws ClockError `clock-spec-invalid`. */
+/** Parses a specification without opening anything. Throws ClockError `clock-spec-invalid`. */
 export function parseClockSpec(spec: string): ClockSpec {
   switch (spec) {
     case 'auto':

@@ -144,12 +144,12 @@ function readFile(path: string, names: readonly string[], flags: Flags): Map<str
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new CliError('config-invalid', `configuration file ${path} is no JSON (${messageOf(error)}); correct it`);
+    throw new CliError('config-invalid', `configuration file ${path} is not JSON (${messageOf(error)}); correct it`);
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     throw new CliError(
       'config-invalid',
-      `configuration file ${path}: ${show(value)} is no JSON object; write { "schema": "${CONFIG_SCHEMA}", … }`,
+      `configuration file ${path}: ${show(value)} is not a JSON object; write { "schema": "${CONFIG_SCHEMA}", … }`,
     );
   const { schema, ...given } = value as Record<string, unknown>;
   if (schema !== CONFIG_SCHEMA)

@@ -1,10 +1,11 @@
 /**
- * Where the replicas are, by the names of the cluster file: looked up at the start, and again when a replica says nothing.
+ * Where the replicas are: the names of the cluster file are resolved at the start, and again when a replica is silent.
  *
- * The rule: a name server decides no more than it must. A process starts with the names that resolve and goes on trying the
- * others. A replica that is heard is never looked up, so its address cannot be taken away; one that is silent is,
- * seldom, with a pause that grows, off the fast path. What is sent to a wrong address is authenticated like all else: whoever
- * answers from there without the keys is not heard, so the replica stays silent and is looked up again.
+ * The rule: a name server decides no more than it must. A process starts with the names that resolve and keeps trying
+ * the others. A replica that is heard is never looked up, so its address cannot be taken away. A silent replica is
+ * looked up rarely, with growing pauses, off the fast path. Datagrams to a wrong address are authenticated like all
+ * others: a host that answers from there without the keys is ignored, so the replica stays silent and is looked up
+ * again.
  */
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
@@ -12,27 +13,30 @@ import { JitPaxosError } from '../errors.js';
 import type { Address, Notice } from '../transport/transport.js';
 import type { Cluster, HostAndPort } from './cluster-config.js';
 
-/** All addresses of a name, in the order of preference. Rejects when it has none. */
+/** All addresses of a name, in order of preference. Rejects if it has none. */
 export type Resolver = (host: string) => Promise<readonly { readonly address: string; readonly family: number }[]>;
 
 const systemResolver: Resolver = (host) => lookup(host, { all: true });
 
-/** A start waits so long for names that others of the cluster do not need. */
+/** How long a start waits for names that it can do without. */
 const START_MS = 1_000;
-/** How often it is looked who is silent. */
+/** How often silent replicas are looked for. */
 const LOOK_MS = 1_000;
-/** Between two lookups of a name, at first and at most; a share of it by chance, so that processes do not ask all at once. */
+/**
+ * Pause between two lookups of a name, at first and at most. A random share of it keeps processes from asking all at
+ * once.
+ */
 const PAUSE_MS = 1_000;
 const PAUSE_MAX_MS = 30_000;
 const JITTER = 0.5;
 
-/** What a process knows of who speaks: see PeerVersions. */
+/** What a process knows about who has spoken: see PeerVersions. */
 export interface Hearing {
   readonly heardLately: Uint8Array;
   readonly spoken: Uint8Array;
 }
 
-/** What a book does its work with; tests put others in their place. */
+/** The tools of a book; tests replace them. */
 export interface AddressTools {
   readonly resolver?: Resolver;
   readonly random?: () => number;
@@ -45,7 +49,7 @@ export class AddressBook {
   readonly addresses: Address[];
   private readonly pauseMs: Float64Array;
   private readonly dueMs: Float64Array;
-  /** A lookup is under way. */
+  /** A lookup is in progress. */
   private readonly pending: Uint8Array;
   private readonly failures: (string | undefined)[];
   private moved: (replica: number, address: Address) => void = () => undefined;
@@ -75,8 +79,8 @@ export class AddressBook {
   }
 
   /**
-   * Looks all names up. Resolves when all are known or failed, or after a second when some are; a name that has not answered by
-   * then goes on being tried. Throws JitPaxosError `host-unresolved` when not one replica has an address.
+   * Looks up all names. Resolves when all are known or failed, or after a second if some are known; names that have not
+   * answered by then are tried again later. Throws JitPaxosError `host-unresolved` if no replica has an address.
    */
   static async open({ replicas }: Pick<Cluster, 'replicas'>, tools: AddressTools = {}): Promise<AddressBook> {
     const book = new AddressBook(replicas, tools);
@@ -89,7 +93,7 @@ export class AddressBook {
       new Promise<void>((resolve) => (timer = setTimeout(resolve, tools.startMs ?? START_MS))),
     ]);
     clearTimeout(timer);
-    // With none of them there is nothing to begin with: the first one that resolves is waited for.
+    // Without any address there is nothing to start with: wait for the first one.
     const known = lookups.map(async (each, replica) => {
       await each;
       if (book.addresses[replica]!.host === '') throw new Error('unknown');
@@ -99,12 +103,12 @@ export class AddressBook {
     return book;
   }
 
-  /** How many replicas have an address. */
+  /** Number of replicas with an address. */
   get known(): number {
     return this.addresses.reduce((sum, { host }) => sum + (host === '' ? 0 : 1), 0);
   }
 
-  /** Names that have no address, and why. */
+  /** Names without an address, and why. */
   unresolved(): readonly { readonly replica: number; readonly host: string; readonly error: string }[] {
     return this.addresses.flatMap(({ host }, replica) =>
       host === ''
@@ -113,7 +117,10 @@ export class AddressBook {
     );
   }
 
-  /** From now on silent replicas are looked up again. @param moved told of each address that is another @param self is never looked up */
+  /**
+   * From now on silent replicas are looked up again. @param moved called for each address that changed @param self is
+   * never looked up
+   */
   watch(hearing: Hearing, moved: (replica: number, address: Address) => void, notice: Notice, self = -1): void {
     this.moved = moved;
     this.notice = notice;
@@ -128,7 +135,10 @@ export class AddressBook {
     clearInterval(this.timer);
   }
 
-  /** Looks up who is silent and due, one after the other: a name server that does not answer holds up one thread at most. */
+  /**
+   * Looks up silent replicas that are due, one after the other: a name server that does not answer blocks one thread at
+   * most.
+   */
   async look({ heardLately, spoken }: Hearing, self = -1): Promise<void> {
     if (this.looking) return;
     this.looking = true;
@@ -159,7 +169,7 @@ export class AddressBook {
       const found = await this.resolver(name);
       if (this.closed || found.length === 0) return;
       this.failures[replica] = undefined;
-      // Of several addresses of a name the next one: the present one does not answer.
+      // If a name has several addresses, take the next one: the present one does not answer.
       const at = found.findIndex(({ address }) => address === present.host);
       const { address: host, family } = found[(at + 1) % found.length]!;
       if (host === present.host) return;
@@ -172,7 +182,7 @@ export class AddressBook {
         to: host,
         next:
           present.host === ''
-            ? 'nothing: the name resolves by now'
+            ? 'nothing: the name resolves now'
             : 'nothing, when the replica moved; else see who changed the name',
       });
       this.moved(replica, address);
@@ -212,7 +222,7 @@ export function unresolved(
   );
 }
 
-/** `localhost` stays where it is. */
+/** `localhost` never moves. */
 function named(host: string): { readonly name?: string } {
   return host === 'localhost' ? {} : { name: host };
 }

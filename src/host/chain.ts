@@ -1,7 +1,7 @@
 /**
- * What chains the log of a cluster: the function that its cluster file names, and with keys the secret that is in the replicas'
- * key file and nowhere else. Both are settled when the cluster is set up and never change: log, snapshots and the replicas'
- * agreement stand on them. docs/internals/decisions/keyed-chain.md.
+ * What chains the log of a cluster: the function that the cluster file names, and, in clusters with keys, a secret that
+ * is only in the replicas' key file. Both are chosen when the cluster is set up and never change: the log, snapshots
+ * and agreement between replicas depend on them. See docs/internals/decisions/keyed-chain.md.
  */
 import { createHash } from 'node:crypto';
 import { JitPaxosError } from '../errors.js';
@@ -9,22 +9,25 @@ import type { Hash64 } from '../native/hash64.js';
 import { loadSipHash, SIP_SECRET_BYTES } from '../native/siphash.js';
 import { chainOf, UNKEYED_FINGERPRINT, unkeyedChain, type Chain } from '../protocol/contract.js';
 
-/** The second needs keys. */
+/** The second one needs keys. */
 export const CHAIN_FUNCTIONS = ['xxh3-64', 'siphash-2-4'] as const;
 export type ChainFunction = (typeof CHAIN_FUNCTIONS)[number];
 
-/** What a cluster file says of it. */
+/** What a cluster file says about the chain. */
 export interface ChainChoice {
   readonly authentication: 'none' | 'keys';
   readonly chain: ChainFunction;
 }
 
-/** Of every cluster with keys that is set up now. */
+/** The function for every new cluster with keys. */
 export const KEYED_CHAIN: ChainFunction = 'siphash-2-4';
 
 export { SIP_SECRET_BYTES as CHAIN_SECRET_BYTES };
 
-/** @param secret `chainSecret` of the replicas' key file, undefined where it has none. Throws as `checkChainSecret`. */
+/**
+ * @param secret `chainSecret` of the replicas' key file, undefined if it has none. Throws the errors of
+ * `checkChainSecret`.
+ */
 export function openChain(cluster: Pick<ChainChoice, 'chain'>, secret: string | undefined, hash: Hash64): Chain {
   checkChainSecret(cluster, secret);
   if (secret === undefined) return unkeyedChain(hash);
@@ -42,12 +45,14 @@ export function chainFingerprint(name: ChainFunction, secret: string | undefined
   return fingerprint === 0 || fingerprint === UNKEYED_FINGERPRINT ? UNKEYED_FINGERPRINT + 1 : fingerprint;
 }
 
-/** Eight hexadecimal digits, for people. */
+/** Eight hexadecimal digits, for display. */
 export function showFingerprint(fingerprint: number): string {
   return (fingerprint >>> 0).toString(16).padStart(8, '0');
 }
 
-/** Throws JitPaxosError `chain-secret-missing` or `chain-differs` when cluster file and key file do not go together. */
+/**
+ * Throws JitPaxosError `chain-secret-missing` or `chain-differs` if cluster file and key file do not belong together.
+ */
 export function checkChainSecret(cluster: Pick<ChainChoice, 'chain'>, secret: string | undefined): void {
   const keyed = cluster.chain === KEYED_CHAIN;
   if (keyed && secret === undefined) {
@@ -64,10 +69,13 @@ export function checkChainSecret(cluster: Pick<ChainChoice, 'chain'>, secret: st
   }
 }
 
-/** With keys and the chain of before, a client's key is enough to make replicas differ. Undefined when there is nothing to say. */
+/**
+ * With keys and the older chain, any client's key is enough to make replicas diverge. Undefined if there is nothing to
+ * warn about.
+ */
 export function chainWarning({ authentication, chain }: ChainChoice): string | undefined {
   if (authentication === 'none' || chain === KEYED_CHAIN) return undefined;
-  return 'the chain of this cluster has no secret: whoever holds any of its keys, a read-only one included, can make replicas hold different data unnoticed';
+  return 'the chain of this cluster has no secret: the holder of any of its keys, even a read-only one, can make replicas hold different data unnoticed';
 }
 
 export const CHAIN_REMEDY =

@@ -1,8 +1,9 @@
 /**
- * The cluster file: who the replicas are and what they agreed on. Every process of a cluster, clients included, reads
- * the same one.
+ * The cluster file: the replicas and what they agreed on. Every process of a cluster, clients included, reads the same
+ * file.
  *
- *     { "schema": "jitpaxos.cluster/1", "id": "<16 hex digits>", "replicas": ["10.0.0.1:7400", "[::1]:7401", "c.example:7400"], "authentication": "keys", "chain": "siphash-2-4", "limits": { … } }
+ *     { "schema": "jitpaxos.cluster/1", "id": "<16 hex digits>", "replicas": ["10.0.0.1:7400", "[::1]:7401",
+ *     "c.example:7400"], "authentication": "keys", "chain": "siphash-2-4", "limits": { … } }
  */
 import { lookup } from 'node:dns/promises';
 import { readFileSync } from 'node:fs';
@@ -19,25 +20,36 @@ import { DATAGRAM_BYTES_MIN, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
 
 export const CLUSTER_SCHEMA = 'jitpaxos.cluster/1';
 
-/** The file's content, or the object given in its place. */
+/** The file's content, or an object given instead of a file. */
 export interface ClusterConfig {
   readonly schema: typeof CLUSTER_SCHEMA;
-  /** Sixteen hexadecimal digits, drawn at random when the cluster is set up: datagrams of another cluster are refused. */
+  /**
+   * Sixteen hexadecimal digits, chosen at random when the cluster is set up: datagrams of other clusters are refused.
+   */
   readonly id: string;
-  /** `host:port` by replica index; IPv6 addresses in brackets. An odd number of them. */
+  /** `host:port` by replica index, IPv6 addresses in brackets. The number of replicas is odd. */
   readonly replicas: readonly string[];
-  /** `keys`: every datagram is authenticated, and every process needs a key file (key-file.ts). Default `none`: for development, on a network that nobody else is on. */
+  /**
+   * `keys`: every datagram is authenticated, and every process needs a key file (key-file.ts). Default `none`: for
+   * development, on a network without other users.
+   */
   readonly authentication?: Authentication;
   /**
-   * What chains the log. `siphash-2-4`, which `jitpaxos init` writes with keys, is keyed by a secret that only replicas hold, and needs `authentication` `keys`.
-   * Default `xxh3-64`: for clusters without keys, and those with keys from before there was another. It never changes.
+   * What chains the log. `siphash-2-4`, which `jitpaxos init` writes with keys, uses a secret that only replicas hold,
+   * and needs `authentication` `keys`. Default `xxh3-64`: for clusters without keys, and for older clusters with keys.
+   * It never changes.
    */
   readonly chain?: ChainFunction;
-  /** Id of the backup that the cluster began with (storage/backup.ts): every replica is given it before its first start. */
+  /**
+   * Id of the backup from which the cluster started (storage/backup.ts): every replica gets it before its first start.
+   */
   readonly restored?: string;
-  /** What differs from DEFAULT_LIMITS. */
+  /** Limits that differ from DEFAULT_LIMITS. */
   readonly limits?: Partial<Limits>;
-  /** Longest datagram that the paths between all hosts of the cluster carry: their MTU less 48, 256 to 60,000. Default: see ReplicaOptions.datagramBytes. */
+  /**
+   * Longest datagram that all paths between the hosts of the cluster carry: their MTU minus 48, 256 to 60,000. Default:
+   * see ReplicaOptions.datagramBytes.
+   */
   readonly datagramBytes?: number;
 }
 
@@ -52,7 +64,7 @@ export interface Cluster {
   readonly replicas: readonly HostAndPort[];
   readonly authentication: Authentication;
   readonly chain: ChainFunction;
-  /** Undefined: it began empty. */
+  /** Undefined: it started empty. */
   readonly restored: string | undefined;
   readonly limits: Limits;
   readonly datagramBytes: number | undefined;
@@ -85,7 +97,7 @@ export function loadCluster(source: string | ClusterConfig): Cluster {
   } catch (error) {
     throw new JitPaxosError(
       'cluster-file-invalid',
-      `cluster file ${source} is no JSON (${messageOf(error)}); correct it, or write one with \`jitpaxos init\``,
+      `cluster file ${source} is not JSON (${messageOf(error)}); correct it, or write one with \`jitpaxos init\``,
       error,
     );
   }
@@ -94,7 +106,7 @@ export function loadCluster(source: string | ClusterConfig): Cluster {
 
 function checkCluster(where: string, value: unknown): Cluster {
   if (!isObject(value))
-    throw invalid(`${where}: ${show(value)} is no JSON object; write a cluster file with \`jitpaxos init\``);
+    throw invalid(`${where}: ${show(value)} is not a JSON object; write a cluster file with \`jitpaxos init\``);
   checkKeys('cluster-file-invalid', where, value, [
     'schema',
     'id',
@@ -161,7 +173,7 @@ function checkCluster(where: string, value: unknown): Cluster {
   };
 }
 
-/** `base` with what is given in `overrides`, checked as a whole. Throws JitPaxosError `code`. */
+/** `base` with the values of `overrides`, checked as a whole. Throws JitPaxosError `code`. */
 export function mergeLimits(
   code: 'cluster-file-invalid' | 'option-invalid',
   where: string,
@@ -180,7 +192,10 @@ export function mergeLimits(
   return limits;
 }
 
-/** Of a host in JSON: a name of the DNS has 253 characters at most. Data directories keep the addresses, in a place of fixed size. */
+/**
+ * Longest host in JSON: a DNS name has at most 253 characters. Data directories keep the addresses in a place of fixed
+ * size.
+ */
 const MAX_HOST_BYTES = 257;
 
 function parseHostAndPort(where: string, value: unknown): HostAndPort {
@@ -197,12 +212,12 @@ function parseHostAndPort(where: string, value: unknown): HostAndPort {
   return { host, port };
 }
 
-/** The address as it is written in a cluster file, in one spelling. */
+/** The address as written in a cluster file, in canonical form. */
 export function addressText({ host, port }: HostAndPort): string {
   return host.includes(':') ? `[${host.toLowerCase()}]:${port}` : `${host.toLowerCase()}:${port}`;
 }
 
-/** Of the addresses, 28 bits, never 0: what replicas and clients compare (protocol/replica/introduction.ts). */
+/** Digest of the addresses, 28 bits, never 0: replicas and clients compare it (protocol/replica/introduction.ts). */
 export function listDigest(cluster: Cluster, hash: Hash64): number {
   const bytes = Buffer.from(JSON.stringify(cluster.replicas.map(addressText)));
   const digest = new Uint8Array(8);
@@ -210,7 +225,10 @@ export function listDigest(cluster: Cluster, hash: Hash64): number {
   return readI32(digest, 0) & 0x0fffffff || 1;
 }
 
-/** The numeric addresses of the replicas now, all of them. For tools; processes have an AddressBook. Throws JitPaxosError `host-unresolved`. */
+/**
+ * The numeric addresses that all replicas have now. For tools; processes have an AddressBook. Throws JitPaxosError
+ * `host-unresolved`.
+ */
 export function resolveAddresses(cluster: Cluster): Promise<Address[]> {
   return Promise.all(
     cluster.replicas.map(async ({ host, port }): Promise<Address> => {

@@ -1,15 +1,17 @@
 /**
- * The key file: whom a process believes, and as whom it speaks. Replicas hold the cluster's key and every client's; a client
- * holds its own alone.
+ * The key file: which keys a process accepts, and which one it uses itself. Replicas hold the cluster's key and every
+ * client's; a client holds only its own.
  *
  *     { "schema": "jitpaxos.keys/1", "cluster": "<16 hex digits>", "use": 1,
- *       "keys": [{ "id": 1, "role": "replica", "secret": "<64 hex digits>" }, { "id": 2, "role": "client", "secret": "…" }],
+ *       "keys": [{ "id": 1, "role": "replica", "secret": "<64 hex digits>" }, { "id": 2, "role": "client", "secret":
+ *       "…" }],
  *       "chainSecret": "<32 hex digits>" }
  *
- * `chainSecret` is in the replicas' file only: it keys what chains their log (chain.ts), and stays for the life of the cluster.
- * A further key of the same client has the first one's id as its "owner": sessions belong to clients, not to keys.
+ * `chainSecret` is only in the replicas' file: it keys the chain of their log (chain.ts), and stays for the life of the
+ * cluster. A further key of the same client has the first one's id as its "owner": sessions belong to clients, not to
+ * keys.
  *
- * The rule: a file that others may read holds no secrets, and is refused.
+ * The rule: a file that other users may read holds no secrets, and is refused.
  */
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { JitPaxosError } from '../errors.js';
@@ -23,34 +25,35 @@ export const KEYS_SCHEMA = 'jitpaxos.keys/1';
 const KEY_ROLES = ['replica', 'client', 'read-only'] as const;
 export type KeyRole = (typeof KEY_ROLES)[number];
 
-/** Keys in a file: as many as the addon holds open, with room for those of a file that replaces it. */
+/** Most keys in a file: half of what the addon can hold open, so that a replacement file fits beside it. */
 export const MAX_KEYS = 1024;
 
 export interface KeyEntry {
-  /** 1 to 2³¹−1; stands in every datagram under the key. */
+  /** 1 to 2³¹−1; part of every datagram under the key. */
   readonly id: number;
   readonly role: KeyRole;
   /** 64 hexadecimal digits. */
   readonly secret: string;
-  /** Of a client's key: the id of the first key that the client had, whose sessions this one goes on with. Default: its own id. */
+  /** For a client's key: the id of the client's first key, whose sessions this key continues. Default: its own id. */
   readonly owner?: number;
 }
 
-/** The file's content, or the object given in its place. */
+/** The file's content, or an object given instead of a file. */
 export interface KeyFile {
   readonly schema: typeof KEYS_SCHEMA;
   /** The cluster file's `id`. */
   readonly cluster: string;
-  /** Id of the key that this process seals with. */
+  /** Id of the key with which this process seals datagrams. */
   readonly use: number;
   readonly keys: readonly KeyEntry[];
-  /** 32 hexadecimal digits: of a replica's file, in a cluster whose chain is keyed. */
+  /** 32 hexadecimal digits; only in a replica's file, in a cluster with a keyed chain. */
   readonly chainSecret?: string;
 }
 
 /**
- * Reads and checks a key file, or checks the object. `speaksFor`: whose process it is, a replica's or a client's; undefined for a tool that only looks.
- * Throws JitPaxosError `key-file-unreadable`, `key-file-exposed` or `key-file-invalid`; no message holds a secret.
+ * Reads and checks a key file, or checks the object. `speaksFor`: whether the process is a replica or a client;
+ * undefined for a tool that only looks. Throws JitPaxosError `key-file-unreadable`, `key-file-exposed` or
+ * `key-file-invalid`; no message holds a secret.
  */
 export function loadKeys(
   source: string | KeyFile,
@@ -81,7 +84,7 @@ function readKeyFile(path: string): unknown {
   try {
     const fd = openSync(path, 'r');
     try {
-      const { mode } = fstatSync(fd); // of what is read, not of what has the name by then
+      const { mode } = fstatSync(fd); // of the open file, not of what has the name by then
       if ((mode & 0o077) !== 0) {
         throw new JitPaxosError(
           'key-file-exposed',
@@ -104,12 +107,12 @@ function readKeyFile(path: string): unknown {
     return JSON.parse(text);
   } catch {
     // The parser's message quotes the text, which is secret.
-    throw invalid(`key file ${path} is no JSON; correct it, or write one with \`jitpaxos keys\``);
+    throw invalid(`key file ${path} is not JSON; correct it, or write one with \`jitpaxos keys\``);
   }
 }
 
 function checkKeyFile(where: string, value: unknown): KeyFile {
-  if (!isObject(value)) throw invalid(`${where} is no JSON object; write one with \`jitpaxos keys\``);
+  if (!isObject(value)) throw invalid(`${where} is not a JSON object; write one with \`jitpaxos keys\``);
   checkKeys('key-file-invalid', where, value, ['schema', 'cluster', 'use', 'keys', 'chainSecret']);
   const { schema, cluster, use, keys, chainSecret } = value;
   if (schema !== KEYS_SCHEMA)
@@ -121,7 +124,7 @@ function checkKeyFile(where: string, value: unknown): KeyFile {
   const ids = new Set<number>();
   keys.forEach((key: unknown, index) => {
     const at = `${where}: "keys"[${index}]`;
-    if (!isObject(key)) throw invalid(`${at} is no object; it has to be { "id", "role", "secret" }`);
+    if (!isObject(key)) throw invalid(`${at} is not an object; it has to be { "id", "role", "secret" }`);
     checkKeys('key-file-invalid', at, key, ['id', 'role', 'secret', 'owner']);
     const { id, role, secret, owner } = key;
     if (!isKeyId(id)) throw invalid(`${at}: "id" is ${show(id)}; it has to be a whole number from 1 to 2147483647`);

@@ -1,6 +1,6 @@
 /**
- * The keys of a process, open for use. A slot belongs to one key id and secret for as long as the file has them, so that a
- * new file changes nothing for the keys that stay.
+ * The open keys of a process. A slot belongs to one key id and secret for as long as the file has them, so a new file
+ * changes nothing for keys that stay.
  */
 import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -18,13 +18,16 @@ interface OpenKey {
 }
 
 export class Keyring implements WireKeyring {
-  /** By slot; undefined where a key was taken away. A slot is given again only once nothing can refer to it: never. */
+  /** By slot; undefined if the key was removed. Slots are never reused, because something may still refer to them. */
   private readonly open: (OpenKey | undefined)[] = [];
   private readonly slots = new Map<number, number>();
-  /** Slot of the key that this process seals with. */
+  /** Slot of the key with which this process seals datagrams. */
   own = -1;
 
-  /** @param isReplica whose process it is. A client holds keys of its own only, under which the replicas answer it. */
+  /**
+   * @param isReplica whether the process is a replica. A client holds only its own keys, and the replicas answer it
+   * under these.
+   */
   constructor(
     file: KeyFile,
     private readonly isReplica: boolean,
@@ -32,7 +35,7 @@ export class Keyring implements WireKeyring {
     this.replace(file);
   }
 
-  /** Takes the keys of a file in place of the present ones: rotation. Returns the ids that are new and those that are gone. */
+  /** Replaces the present keys by those of a file: rotation. Returns the ids that were added and removed. */
   replace(file: KeyFile): { readonly added: readonly number[]; readonly removed: readonly number[] } {
     const added: number[] = [];
     const removed: number[] = [];
@@ -102,14 +105,14 @@ export class Keyring implements WireKeyring {
   }
 }
 
-/** Names of the key files that `jitpaxos init` writes beside the cluster file, and that a process looks for there. */
+/** Names of the key files that `jitpaxos init` writes beside the cluster file, where processes look for them. */
 export const KEY_FILE_NAMES = { replica: 'replica.keys', client: 'client.keys' } as const;
 
-/** The cluster file that names nothing else: files that go with another one have its name in theirs. */
+/** The default cluster file; files that belong to another cluster file contain its name. */
 const DEFAULT_CLUSTER_FILE = 'cluster.json';
 
 /**
- * What a file beside a cluster file begins with, so that clusters can share a directory: nothing for `cluster.json`,
+ * Prefix of files that belong to a cluster file, so that clusters can share a directory: nothing for `cluster.json`,
  * `monday.` for `monday.json`.
  */
 export function prefixBeside(clusterFile: string): string {
@@ -126,23 +129,24 @@ export function newKeyFileBeside(clusterFile: string, kind: keyof typeof KEY_FIL
 export function keyFileBeside(clusterFile: string, kind: keyof typeof KEY_FILE_NAMES): string {
   const own = newKeyFileBeside(clusterFile, kind);
   const plain = join(dirname(clusterFile), KEY_FILE_NAMES[kind]);
-  // A file that was written before names told clusters apart.
+  // A file from before key file names contained the cluster's name.
   return own !== plain && !existsSync(own) && existsSync(plain) ? plain : own;
 }
 
-/** The keys of a process and where they came from, so that they can be read again. */
+/** The keys of a process and their source, so that they can be read again. */
 export interface ProcessKeys {
   readonly ring: Keyring;
-  /** Of a replica, in a cluster with a keyed chain. */
+  /** In a replica of a cluster with a keyed chain. */
   readonly chainSecret: string | undefined;
-  /** Reads the file again. Throws as `openKeys`; the present keys stay then. */
+  /** Reads the file again. Throws the errors of `openKeys`; the present keys then stay. */
   reload(): { readonly added: readonly number[]; readonly removed: readonly number[] };
 }
 
 /**
- * The keys that a process needs, or undefined in a cluster without. `keys`: path or content; by default the file beside the
- * cluster file. Throws JitPaxosError `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`, of a replica `chain-secret-missing`
- * and `chain-differs`, or `option-invalid` for keys in a cluster without.
+ * The keys that a process needs, or undefined in a cluster without keys. `keys`: path or content; default: the file
+ * beside the cluster file. Throws JitPaxosError `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`; for a
+ * replica also `chain-secret-missing` and `chain-differs`; `option-invalid` for keys in a cluster without
+ * authentication.
  */
 export function openKeys(
   cluster: Cluster,

@@ -1,11 +1,11 @@
 /**
- * Where hosts report what is not an answer to a call: one line an event, its particulars as fields.
+ * Where hosts report events that are not an answer to a call: one line for each event, with its details as fields.
  *
- * The rule: a log never floods. A line that says the same as one shortly before is counted, not written, and the count is
- * written with the next.
+ * The rule: a log never floods. A line that equals a recent one is counted, not written, and the count is written with
+ * the next one.
  *
- * And: a log only informs. Nothing that happens to it, in the code of an application or at the other end of a pipe, may
- * stop whoever logs.
+ * And: a log only informs. Nothing that happens in an application's logger, or at the other end of a pipe, may stop the
+ * host.
  */
 import { JitPaxosError } from '../errors.js';
 import { LineOutput, type LineStream } from './line-output.js';
@@ -19,35 +19,40 @@ export interface Logger {
   error(event: string, fields: LogFields): void;
 }
 
-/** From the most to the least. `info`: starts, stops and every transition of a replica; `warn`: what an operator should look at; `error`: what stopped something. */
+/**
+ * From most to least verbose. `info`: starts, stops and every transition of a replica; `warn`: what an operator should
+ * look at; `error`: what stopped something.
+ */
 export const LOG_LEVELS = ['info', 'warn', 'error'] as const;
 
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
-/** `json`: one object a line, for machines. `text`: for people. */
+/** `json`: one object per line, for machines. `text`: for people. */
 export type LogFormat = 'json' | 'text';
 
-/** What a format that was asked for means on a stream. `auto`, or nothing that is a format: text on a terminal, JSON elsewhere. */
+/** The format to use on a stream. `auto`, or an unknown format: text on a terminal, JSON elsewhere. */
 export function formatFor(asked: string | undefined, stream: { readonly isTTY?: boolean }): LogFormat {
   if (asked === 'json' || asked === 'text') return asked;
   return stream.isTTY === true ? 'text' : 'json';
 }
 
 export interface LineLoggerOptions {
-  /** Less than this is not written. */
+  /** Lines below this level are not written. */
   readonly level: LogLevel;
   readonly format: LogFormat;
-  /** Takes one line without its end. */
+  /** Takes one line without its line end. */
   readonly write: (line: string) => void;
   /** ms since 1970, for the time that a line shows. Default: the system's clock. */
   readonly now?: () => number;
-  /** ms of a clock that is never set: how long ago a line was written. Default: the process's monotonic clock. */
+  /**
+   * ms of a clock that is never set; measures how long ago a line was written. Default: the process's monotonic clock.
+   */
   readonly monotonicMs?: () => number;
 }
 
-/** The same line is written once in this time. */
+/** A repeated line is written once in this time. */
 const REPEAT_MS = 10_000;
-/** Different lines that are remembered for that at once. */
+/** Different lines remembered at once to detect repetition. */
 const REMEMBERED_MAX = 256;
 
 /** Writes lines; see the rule above. */
@@ -59,7 +64,10 @@ export function lineLogger({
   monotonicMs = () => performance.now(),
 }: LineLoggerOptions): Logger {
   const lowest = LOG_LEVELS.indexOf(level);
-  /** What was written lately: until when it counts, and how often it came again. In the order of writing. */
+  /**
+   * Recently written lines: until when repetitions are counted, and how often each was repeated. In the order of
+   * writing.
+   */
   const recent = new Map<string, { readonly untilMs: number; repeated: number }>();
   const log = (at: LogLevel, event: string, fields: LogFields): void => {
     if (LOG_LEVELS.indexOf(at) < lowest) return;
@@ -83,7 +91,7 @@ export function lineLogger({
   };
 }
 
-/** Writes lines to a stream that may be slow, full or gone: see line-output.ts. */
+/** Writes lines to a stream that may be slow, full or closed: see line-output.ts. */
 export function streamLogger(stream: LineStream, level: LogLevel, format: LogFormat): Logger {
   const lines = new LineOutput(stream, (lost) =>
     formatLine(format, Date.now(), 'warn', 'log.lines-lost', {
@@ -95,22 +103,25 @@ export function streamLogger(stream: LineStream, level: LogLevel, format: LogFor
 }
 
 let onStderr: Logger | undefined;
-/** Made with the first line: a program that logs nothing keeps its stderr as it was. */
+/** Created with the first line: a program that logs nothing leaves its stderr unchanged. */
 const toStderr = (): Logger => (onStderr ??= streamLogger(process.stderr, 'warn', 'json'));
 
-/** The default: warnings and errors on stderr as JSON; nothing else. A stderr that fails from then on ends no process. */
+/**
+ * The default: warnings and errors on stderr as JSON, and nothing else. From then on an error of stderr does not end
+ * the process.
+ */
 export const stderrLogger: Logger = {
   info: () => undefined,
   warn: (event, fields) => toStderr().warn(event, fields),
   error: (event, fields) => toStderr().error(event, fields),
 };
 
-/** For tools that report in their own words. */
+/** For tools that report in their own way. */
 export const silentLogger: Logger = { info: () => undefined, warn: () => undefined, error: () => undefined };
 
 /**
- * An application's logger as a host may use it: what it throws, at once or in a promise, stops nothing. The first time is
- * told as a warning of the process. Throws JitPaxosError `option-invalid` for an object that is no logger.
+ * Wraps an application's logger for use by a host: an exception or a rejected promise in it stops nothing. The first
+ * one is reported as a process warning. Throws JitPaxosError `option-invalid` for an object that is not a logger.
  */
 export function guardedLogger(where: string, logger: Logger): Logger {
   let told = false;
@@ -118,7 +129,7 @@ export function guardedLogger(where: string, logger: Logger): Logger {
     if (told) return;
     told = true;
     process.emitWarning(
-      `${where}: the logger threw, and the line is lost: ${error instanceof Error ? error.message : String(error)}; what it throws from now on is not told`,
+      `${where}: the logger threw, and the line is lost: ${error instanceof Error ? error.message : String(error)}; its further errors are not reported`,
       'JitPaxosWarning',
     );
   };
@@ -145,7 +156,7 @@ export function guardedLogger(where: string, logger: Logger): Logger {
   };
 }
 
-/** One line of a log, without its end. */
+/** One line of a log, without its line end. */
 export function formatLine(
   format: LogFormat,
   timeMs: number,

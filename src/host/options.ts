@@ -1,7 +1,13 @@
-/** Options are checked one by one: the one that is wrong is named, with what was expected and what was perhaps meant. */
+/**
+ * Checks options one by one. The message names the wrong one, says what was expected, and suggests what was perhaps
+ * meant.
+ */
 import { JitPaxosError, type ErrorCode } from '../errors.js';
 
-/** Throws JitPaxosError `code` for the first key of `value` that is not in `known`. `where` begins the message: "Replica.start". */
+/**
+ * Throws JitPaxosError `code` for the first key of `value` that is not in `known`. `where` begins the message:
+ * "Replica.start".
+ */
 export function checkKeys(code: ErrorCode, where: string, value: object, known: readonly string[]): void {
   for (const key of Object.keys(value)) {
     if (known.includes(key)) continue;
@@ -24,7 +30,7 @@ export function checkInteger(code: ErrorCode, where: string, value: unknown, low
   throw new JitPaxosError(code, `${where} is ${show(value)}; it has to be an integer from ${low} to ${high}`);
 }
 
-/** Whatever was given, short and on one line, for messages. */
+/** Any value, short and on one line, for messages. */
 export function show(value: unknown): string {
   if (typeof value === 'bigint') return `${value}n`;
   if (typeof value === 'function') return 'a function';
@@ -32,7 +38,7 @@ export function show(value: unknown): string {
   return text.length > 80 ? `${text.slice(0, 79)}…` : text;
 }
 
-/** The known word that differs by the fewest edits, when these are few for its length. */
+/** The known word with the fewest edits, if these are few for its length. */
 export function nearest(word: string, known: readonly string[]): string | undefined {
   let best: string | undefined;
   let bestDistance = Infinity;

@@ -1,9 +1,9 @@
 /**
- * A status report as bytes: a msgpack map, so that a newer replica's report can be read by an older tool and the other way
- * round. Counters that are zero are left out; whoever reads puts them back.
+ * A status report as bytes: a msgpack map, so that older tools can read a newer replica's report and vice versa.
+ * Counters that are zero are left out; the reader puts them back.
  *
- * The rule: what comes from the network is checked before anything uses it. A report that is cut, of another shape, or
- * holds text that would disturb a terminal is no report.
+ * The rule: data from the network is checked before anything uses it. A report is rejected if it is cut, has another
+ * shape, or holds text that would disturb a terminal.
  */
 import { Packr, Unpackr } from 'msgpackr';
 import { COUNTER_NAMES } from '../protocol/counters.js';
@@ -11,12 +11,12 @@ import { TRANSPORT_COUNTER_NAMES } from '../transport/transport.js';
 import { DROP_REASON_NAMES } from '../wire/envelope.js';
 import { STATUS_SCHEMA, type ReplicaStatusReport } from './status.js';
 
-/** A report nests this deep at most; what nests deeper is not one. */
+/** Deepest nesting of a report; deeper data is not a report. */
 const DEPTH_MAX = 6;
 /** Control characters, which a terminal would obey. */
 const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/;
 
-/** What every version reports, and of which type. Further keys are passed on as they are. */
+/** What every version reports, with its type. Further keys are passed on unchanged. */
 const REQUIRED = {
   schema: 'string',
   id: 'number',
@@ -60,7 +60,7 @@ export function encodeReport(report: ReplicaStatusReport): Uint8Array {
   });
 }
 
-/** The report, or undefined when the bytes are none. Never throws. */
+/** The report, or undefined if the bytes are not one. Never throws. */
 export function decodeReport(bytes: Uint8Array): ReplicaStatusReport | undefined {
   let value: unknown;
   try {
@@ -150,7 +150,7 @@ function isMap(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value) && !ArrayBuffer.isView(value);
 }
 
-/** Numbers, flags, harmless text, and lists and maps of them. */
+/** Numbers, flags, harmless text, and lists and maps of these. */
 function isPlain(value: unknown, depth: number): boolean {
   if (value === null || typeof value === 'boolean' || typeof value === 'number') return true;
   if (typeof value === 'string') return !CONTROL.test(value);

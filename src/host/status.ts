@@ -1,4 +1,4 @@
-/** What a replica says about itself to people and tools. A snapshot: nothing in it changes later. */
+/** What a replica reports about itself to operators and tools. A snapshot: nothing in it changes later. */
 import type { HostClockReport } from '../clock/host-clock.js';
 import type { Log } from '../protocol/log/log.js';
 import { COUNTER_NAMES } from '../protocol/counters.js';
@@ -23,11 +23,17 @@ export interface ReplicaStatusReport {
   readonly pid: number;
   readonly address: string;
   readonly port: number;
-  /** normal, view-change, recovering; starting: nothing was on its disk, and it asks the others whether it is new; majority-lost, whatever it was before: nothing commits, and waiting will not change that; or stopped. */
+  /**
+   * One of: normal; view-change; recovering; starting: its disk was empty, and it asks the others whether it is new;
+   * majority-lost, which replaces any other: nothing commits, and waiting will not change that; stopped.
+   */
   readonly status: string;
-  /** The replicas that have lost their logs, when those are more than the cluster survives. Absent otherwise. */
+  /** The replicas that have lost their logs, if those are more than the cluster survives. Absent otherwise. */
   readonly majorityLost?: readonly number[];
-  /** Replicas that differ from this one in what is committed, in the state behind it, or in limits. Absent when none does, as far as it knows. */
+  /**
+   * Replicas that differ from this one in committed entries, in the state behind them, or in limits. Absent if it knows
+   * of none.
+   */
   readonly diverged?: DivergedReport;
   readonly view: number;
   readonly logView: number;
@@ -39,54 +45,61 @@ export interface ReplicaStatusReport {
   readonly lastIndex: number;
   /** The checksum of the whole log up to `lastIndex`, sixteen hexadecimal digits. */
   readonly lastChain: string;
-  /** The log up to here is the primary's; at the primary itself its last index. */
+  /** Up to here the log equals the primary's; at the primary itself its last index. */
   readonly syncedIndex: number;
   readonly committedIndex: number;
   readonly executedIndex: number;
-  /** How far the key of the log's last entry is ahead of this replica's clock, ns; 0 when it is not. Absent: an earlier version, or a clock that cannot be read. */
+  /**
+   * How far the timestamp of the last entry is ahead of this replica's clock, ns; 0 if it is not ahead. Absent: an
+   * earlier version, or an unreadable clock.
+   */
   readonly logAheadNs?: number;
   /**
-   * What chains the log; a replica of an earlier version does not say. `fingerprint`: eight hexadecimal digits that tell secrets apart and give none
-   * away. `differs`: replicas that have another one, where there are any; neither hears the other.
+   * What chains the log; absent from a replica of an earlier version. `fingerprint`: eight hexadecimal digits that tell
+   * secrets apart without revealing them. `differs`: replicas with a different fingerprint, if any; neither accepts the
+   * other's messages.
    */
   readonly chain?: { readonly function: string; readonly fingerprint: string; readonly differs?: readonly number[] };
-  /** Replicas that said last that their cluster file lists another number of replicas, or other addresses. Absent when there are none. */
+  /**
+   * Replicas whose last message said that their cluster file lists another number of replicas, or other addresses.
+   * Absent if there are none.
+   */
   readonly clusterFileDiffers?: readonly number[];
   readonly durability: Durability;
-  /** Of the log on disk; null in durability `memory`. */
+  /** State of the log on disk; null in durability `memory`. */
   readonly storage: DurableStorageStatus | null;
   readonly transport: {
     readonly kind: string;
     readonly idle: string;
     readonly counters: Readonly<Record<string, number>>;
   };
-  /** A replica of an earlier version says less. */
+  /** A replica of an earlier version reports less. */
   readonly clock: Pick<HostClockReport, 'source' | 'epoch'> & Partial<HostClockReport>;
-  /** The clocks of all replicas as a primary sees them. Absent elsewhere. */
+  /** The clocks of all replicas as a primary sees them. Absent at other replicas. */
   readonly replicaClocks?: ReplicaClocksReport;
   readonly counters: Readonly<Record<string, number>>;
-  /** Versions of the wire, by replica: the one in which this replica writes to it; of itself the newest that it speaks. */
+  /** Wire version by replica: the one in which this replica writes to it; for itself, the newest that it speaks. */
   readonly wire: readonly number[];
   /** Datagrams dropped, by reason. */
   readonly drops: Readonly<Record<string, number>>;
-  /** Messages that found no room in the outbox. */
+  /** Messages for which the outbox had no room. */
   readonly outboxDropped: number;
-  /** Questions for this report over the network: answered, and refused because too many came. */
+  /** Requests for this report over the network: answered, and refused because too many came. */
   readonly statusRequests: { readonly answered: number; readonly refused: number };
-  /** Of the whole process. */
+  /** CPU time of the whole process. */
   readonly cpuSeconds: { readonly user: number; readonly system: number };
   readonly eventLoop: { readonly stalls: number; readonly stallMaxUs: number };
   readonly uptimeSeconds: number;
 }
 
 export interface ReplicaClocksReport {
-  /** Each replica's clock minus the primary's, ns; null where it was not heard lately. */
+  /** Each replica's clock minus the primary's, ns; null if it was not heard recently. */
   readonly offsetsNs: readonly (number | null)[];
   /** Replicas whose clocks differ from those of a majority. */
   readonly off: readonly number[];
-  /** No majority of the clocks agrees: nobody can say whose is off. */
+  /** No majority of the clocks agrees: it cannot be told which are off. */
   readonly divided: boolean;
-  /** The same for people; empty when nothing is wrong. */
+  /** The same in words; empty if nothing is wrong. */
   readonly says: string;
 }
 
@@ -104,7 +117,7 @@ export function clocksReport(clocks: ReplicaClocks, replicas: number): ReplicaCl
   };
 }
 
-/** The newest version of the wire that the reporting replica speaks. */
+/** The newest wire version that the reporting replica speaks. */
 export function spokenIn({ id, wire }: Pick<ReplicaStatusReport, 'id' | 'wire'>): number {
   return wire[id]!;
 }
@@ -115,7 +128,7 @@ export interface DivergedReport {
   readonly limits: readonly number[];
 }
 
-/** `divergence`: a bit for each replica. */
+/** `divergence`: one bit for each replica. */
 export function divergedReport({
   log,
   states,
@@ -147,18 +160,18 @@ export interface ReportedState {
   readonly starting: boolean;
 }
 
-/** Of a replica that knows that more logs are lost than the cluster survives: in place of its protocol's status. */
+/** Replaces the protocol's status of a replica that knows that more logs are lost than the cluster survives. */
 const MAJORITY_LOST = 'majority-lost';
-/** Of one that found nothing on its disk and asks the others whether it is new. */
+/** The status of a replica whose disk was empty and that asks the others whether it is new. */
 const STARTING = 'starting';
-/** What a report's `status` may be. */
+/** All values of a report's `status`. */
 export const REPORTED_STATUS_NAMES: readonly string[] = [...REPLICA_STATUS_NAMES, STARTING, MAJORITY_LOST, 'stopped'];
 
-/** What happened and what can be done, for people: of the replicas that lost their logs. */
+/** What happened and what can be done, in words. `lost`: the replicas that lost their logs. */
 export function majorityLostText(lost: readonly number[], replicas: number): string {
   const f = (replicas - 1) / 2;
   return (
-    `majority-lost: replica${lost.length === 1 ? '' : 's'} ${lost.join(', ')} lost ${lost.length === 1 ? 'its log' : 'their logs'}, ${lost.length} of ${replicas}, and this cluster survives ${f}. Nothing commits, and waiting does not change that: what was committed may be in no log that is left. ` +
+    `majority-lost: replica${lost.length === 1 ? '' : 's'} ${lost.join(', ')} lost ${lost.length === 1 ? 'its log' : 'their logs'}, ${lost.length} of ${replicas}, and this cluster survives ${f}. Nothing commits, and waiting does not change that: committed operations may be missing from every log that is left. ` +
     'If a replica with a log is only out of reach, bring it back without starting it anew. Otherwise begin a new cluster, from a backup if there is one: docs/operate/operations.md, "majority-lost"'
   );
 }
@@ -195,7 +208,7 @@ export function protocolReport(state: ReportedState, replicas: number, running: 
   };
 }
 
-/** See ReplicaStatusReport; `clock`: the halves of a reading. */
+/** See ReplicaStatusReport; `clock`: the two halves of a reading. */
 export function logAheadNs(log: Pick<Log, 'lastIndex' | 'timestampHi' | 'timestampLo'>, clock: Int32Array): number {
   return Math.max(
     0,
@@ -221,7 +234,7 @@ export function coreCounters(counters: Float64Array): Record<string, number> {
   return named(COUNTER_NAMES, counters);
 }
 
-/** Reasons by name; index 0 of DROP_REASON_NAMES is none. */
+/** Drop counts by reason; index 0 of DROP_REASON_NAMES is not a reason. */
 export function dropsReport(drops: Float64Array): Record<string, number> {
   return named(DROP_REASON_NAMES.slice(1), drops.subarray(1));
 }

@@ -1,4 +1,4 @@
-/** Which transport a host gets: the one it asks for, or the fastest that there is. */
+/** Which transport a host gets: the requested one, or the fastest available. */
 import { JitPaxosError } from '../errors.js';
 import { native, type NativeBinding } from '../native/addon.js';
 import { DgramTransport } from '../transport/dgram.js';
@@ -6,16 +6,16 @@ import { NativeUdpTransport } from '../transport/native-udp.js';
 import { IDLE_STRATEGIES, type IdleStrategy, type Transport, type TransportOptions } from '../transport/transport.js';
 import { show } from './options.js';
 
-/** `auto`: native where the addon is, otherwise dgram. */
+/** `auto`: native if the addon is available, otherwise dgram. */
 export type TransportKind = (typeof TRANSPORT_KINDS)[number];
 
 export const TRANSPORT_KINDS = ['auto', 'dgram', 'native'] as const;
 
 /**
- * Throws JitPaxosError `option-invalid`, or `native-transport-missing` when that one is asked for by name. A transport that
- * `auto` chose instead is told by a notice `transport.dgram`.
+ * Throws JitPaxosError `option-invalid`, or `native-transport-missing` if that one is requested by name. If `auto`
+ * falls back to dgram, a notice `transport.dgram` says so.
  *
- * @param idle of the native transport; dgram always blocks, and refuses to be told otherwise
+ * @param idle for the native transport; dgram always blocks, and any other choice is refused
  */
 export function createTransport(
   kind: TransportKind | undefined,

@@ -1,10 +1,10 @@
 /**
- * Drives a core: datagrams, timer and time in, datagrams out. Replica and client hosts are built on it.
+ * Drives a core: datagrams, timers and time go in, datagrams come out. Replica and client hosts are built on it.
  *
- * A turn is what comes together, and what was said in it to each destination leaves together. A transport that takes many
- * datagrams at once says where a turn ends: behind a batch, and once more behind what the application did about it. Of
- * one that hands them over one by one, a turn is a datagram that came alone, or what one pass of the event loop brings. What the
- * application does by itself, and a timer, end their turn in the loop's check phase.
+ * A turn handles what arrived together, and its messages to one destination leave together. A transport that receives
+ * many datagrams at once tells where a turn ends: after a batch, and once more after the application's reaction to it.
+ * With a transport that hands over datagrams one by one, a turn is a single datagram, or everything from one pass of
+ * the event loop. A turn that the application or a timer began ends in the loop's check phase.
  *
  * The rule: a core that threw is never called again.
  */
@@ -45,39 +45,45 @@ import { checkInteger } from './options.js';
 import { createTransport, type TransportKind } from './transport-choice.js';
 import { WakeTimer } from './wake-timer.js';
 
-/** What a turn loop needs of a core, or of the host around it. */
+/** What a turn loop needs from a core, or from the host around it. */
 export interface Driven {
-  /** `owner`: whose key it came under, 0 without keys. */
+  /** `owner`: the owner of the key it came under, 0 without keys. */
   receive(bytes: Uint8Array, offset: number, length: number, from: number, now: Instant, owner: number): void;
-  /** In place of `receive`, for a message of a client that has sent more than its share: answers that it came too often. */
+  /**
+   * Called instead of `receive` for a message of a client that has sent more than its share: answers that the client is
+   * too fast.
+   */
   refuse?(bytes: Uint8Array, offset: number, from: number, now: Instant): void;
   tick(now: Instant): void;
-  /** The operating system at a replica says that nobody listens there. */
+  /** A replica's operating system reports that no process listens there. */
   unreachable(replica: number, now: Instant): void;
-  /** Last call of a turn; what it writes to the outbox still leaves in it. */
+  /** Last call of a turn; what it writes to the outbox still leaves in this turn. */
   endTurn(now: Instant): void;
-  /** Writes to `out[0]` when `tick` is to be called: monotonic µs, Infinity when nothing is due. Not a result, which would be a number on the heap. */
+  /**
+   * Writes the time of the next `tick` to `out[0]`: monotonic µs, Infinity if nothing is due. Not a return value, which
+   * would be a number on the heap.
+   */
   writeWakeUs(out: Float64Array): void;
-  /** `tick` is called after so long at the latest, µs; Infinity for a core that does not care. */
+  /** `tick` is called at the latest after this time, µs; Infinity for a core that does not need that. */
   readonly longestQuietUs: number;
 }
 
 export interface TurnLoopOptions {
   readonly cluster: Cluster;
-  /** Where the replicas are; the loop watches it from `start` on, and closes it. */
+  /** The replicas' addresses; the loop watches the book from `start` on, and closes it. */
   readonly book: AddressBook;
   /** Where a replica listens. Default: at its address. */
   readonly listen?: Address | undefined;
   /** A replica's index, or CLIENT_SENDER. */
   readonly sender: number;
   readonly transport: TransportKind | undefined;
-  /** Default `adaptive`, where the transport has a choice. */
+  /** Default `adaptive`, if the transport has a choice. */
   readonly idle: IdleStrategy | undefined;
-  /** Bytes that a datagram may grow to. Default: what the cluster file says, else see datagramBytesFor. */
+  /** Longest datagram in bytes. Default: the cluster file's value, else see datagramBytesFor. */
   readonly datagramBytes: number | undefined;
   /** Undefined in a cluster without authentication. */
   readonly keys: Keyring | undefined;
-  /** The newest version of the wire that is spoken. Default WIRE_VERSION. */
+  /** The newest wire version that this process speaks. Default WIRE_VERSION. */
   readonly wireVersion: number | undefined;
   readonly clock: Clock;
   readonly hash: Hash64;
@@ -90,34 +96,38 @@ export interface TurnLoopOptions {
 const CLIENT_ENDPOINTS = 1;
 
 /**
- * A datagram that comes alone ends its turn at once: going through the check phase costs its answer some microseconds.
- * When more than so many come within so long, the turn stays open until all are handled, and answers share datagrams.
+ * A datagram that arrives alone ends its turn at once: going through the check phase would delay its answer by some
+ * microseconds. If more than this many arrive within BURST_US, the turn stays open until all are handled, and answers
+ * share datagrams.
  */
 const BURST_DATAGRAMS = 2;
 const BURST_US = 20;
 
 /**
- * Both the native transport and libuv take 32 datagrams at once, or more of those that came as one. A batch or pass of so many is full:
- * there may be more behind it. When so many have come in full ones, more than a client with a few hundred operations open sends at a
- * time, clients' datagrams wait in a FairQueue, until it is empty again.
+ * Both the native transport and libuv take 32 datagrams at once, or more if some arrived as one. A batch or pass of
+ * this size is full: more may be waiting. After CROWD_DATAGRAMS in consecutive full batches, which is more than a
+ * client with a few hundred open operations sends at a time, clients' datagrams go through a FairQueue until it is
+ * empty again.
  */
 const FULL_DATAGRAMS = 32;
 const CROWD_DATAGRAMS = 128;
-/** Of a transport without batches: so many in one pass are worth finding out where it ends. */
+/** For a transport without batches: with this many in one pass, it pays to find out where the pass ends. */
 const PASS_DATAGRAMS = 8;
-/** Datagrams of the queue that are handled before the socket is looked at again. What dgram takes from it is less, one by one. */
+/** Datagrams of the queue that are handled before the socket is read again. dgram reads fewer at a time, one by one. */
 const QUEUE_TURN = { batches: 64, single: 24 } as const;
 const QUEUE_BYTES = 4 << 20;
 
-/** Messages of one batch that share a turn, by whole datagrams: answers to the first need not wait for the last. */
+/**
+ * Messages of one batch that share a turn, rounded to whole datagrams: answers to the first need not wait for the last.
+ */
 const TURN_MESSAGES = 256;
-/** After so many of them the time of the last datagram is still the time. */
+/** The clock is read again only after this many messages. */
 const FRESH_MESSAGES = 48;
 
 export class TurnLoop {
   readonly transport: Transport;
   readonly outbox: DatagramOutbox;
-  /** What a datagram may grow to. */
+  /** Longest datagram. */
   readonly datagramBytes: number;
   readonly reader: DatagramReader;
   readonly versions: PeerVersions;
@@ -125,7 +135,7 @@ export class TurnLoop {
   readonly addresses: AddressProofs | undefined;
   readonly timer = new WakeTimer(() => this.onWake());
 
-  /** When the operating system at each replica last said that nobody listens there, monotonic µs. */
+  /** When the operating system of each replica last reported that no process listens there, monotonic µs. */
   private readonly refusedUs: Float64Array;
   private readonly book: AddressBook;
   private readonly sender: number;
@@ -141,17 +151,17 @@ export class TurnLoop {
   private burstUs = -1.5;
   private burst = 0;
   private stopped = false;
-  /** Datagrams of clients that wait for their turn; undefined at a client. */
+  /** Waiting client datagrams; undefined at a client. */
   private readonly queue: FairQueue | undefined;
-  /** Datagrams in the present batch or pass, and in it and the full ones right before. */
+  /** Datagrams in the present batch or pass, and in it together with the full ones right before. */
   private passDatagrams = 0;
   private crowd = 0;
-  /** The queue is in use: from a crowd on, until there was none while it was empty. */
+  /** The queue is in use: from the moment of a crowd until the queue is empty and there is no crowd. */
   private crowded = false;
   private wasCrowd = false;
   /** Messages handled in the open turn of a batch. */
   private turnMessages = 0;
-  /** Whoever is refused now hears of it; once for each look at the queue, since answers cost as much as requests. */
+  /** Whether a refused client is told. Once for each look at the queue, since such answers cost as much as requests. */
   private mayRefuse = false;
   private refusing = false;
   private readonly keys: Keyring | undefined;
@@ -241,12 +251,12 @@ export class TurnLoop {
     this.queue = isClient ? undefined : new FairQueue(replicas, endpoints, datagramBytes, QUEUE_BYTES);
   }
 
-  /** A replica is elsewhere from now on. */
+  /** A replica has a new address. */
   readdress(replica: number, address: Address): void {
     if (!this.stopped) this.transport.readdress(replica, address);
   }
 
-  /** What is known of replicas that said nothing since then, monotonic µs. Allocates. */
+  /** What is known about replicas that have been silent since then, monotonic µs. Allocates. */
   silence(silent: readonly number[], sinceUs: number): Silence {
     const { own } = this.keys ?? { own: -1 };
     return {
@@ -262,12 +272,12 @@ export class TurnLoop {
     };
   }
 
-  /** The present moment as it was read last. */
+  /** The present moment as last read. */
   get instant(): Instant {
     return this.now.instant;
   }
 
-  /** Binds the sockets. Datagrams are ignored until `start`. Throws as Transport.open. */
+  /** Binds the sockets. Datagrams are ignored until `start`. Throws the errors of Transport.open. */
   open(): Promise<void> {
     return this.transport.open();
   }
@@ -279,8 +289,8 @@ export class TurnLoop {
   }
 
   /**
-   * The present moment, for a call of the application; opens a turn. The same object each time. What a datagram brings about
-   * happens at the datagram's time: reading two clocks again for each of its messages costs more than handling one.
+   * The present moment, for a call of the application; opens a turn. Always the same object. The effects of a datagram
+   * happen at the datagram's time: reading two clocks again for each of its messages costs more than handling one.
    */
   enter(): Instant {
     if (this.handling) return this.now.instant;
@@ -289,7 +299,7 @@ export class TurnLoop {
     return instant;
   }
 
-  /** A turn for something that came from elsewhere than the network: `body` calls the core, and the turn ends with it. */
+  /** A turn for an event from outside the network: `body` calls the core, and the turn ends with it. */
   turn(body: (now: Instant) => void): void {
     if (this.stopped || this.driven === undefined) return;
     try {
@@ -301,7 +311,7 @@ export class TurnLoop {
     }
   }
 
-  /** Ends the turn that is open, now. For hosts that must say something before they close. */
+  /** Ends the open turn now. For hosts that must send something before they close. */
   endTurn(at?: Instant): void {
     this.turnOpen = false;
     this.turnMessages = 0;
@@ -367,7 +377,7 @@ export class TurnLoop {
   }
 
   private onBatchEnd(): void {
-    // Of a few messages the time when the last datagram was read is as good as another reading of two clocks.
+    // For a few messages, the time at which the last datagram was read is as good as reading two clocks again.
     if (this.turnOpen)
       this.endTurn(this.turnMessages > 0 && this.turnMessages <= FRESH_MESSAGES ? this.now.instant : undefined);
     this.passEnded();
@@ -384,12 +394,12 @@ export class TurnLoop {
   private passEnded(): void {
     if (this.passDatagrams < FULL_DATAGRAMS) {
       this.crowd = 0;
-      if (!this.crowded) this.wasCrowd = false; // it was of strangers, who do not wait
+      if (!this.crowded) this.wasCrowd = false; // it held only strangers' datagrams, which do not wait
     }
     this.passDatagrams = 0;
   }
 
-  /** True when the datagram, of a client that was heard before, waits in the queue, or was refused. */
+  /** True if the datagram, from a client heard before, waits in the queue or was refused. */
   private enqueue(bytes: Uint8Array, offset: number, length: number): boolean {
     const endpoint = this.transport.knownSender();
     if (endpoint < 0) return false;
@@ -411,7 +421,7 @@ export class TurnLoop {
     return true;
   }
 
-  /** Handles some of what waits; the rest when the loop has looked at its sockets again. */
+  /** Handles part of the queue; the rest after the loop has read its sockets again. */
   private readonly onQueue = (): void => {
     if (this.stopped) return;
     const queue = this.queue!;
@@ -438,7 +448,7 @@ export class TurnLoop {
     if (this.crowded) setImmediate(this.onQueue);
   };
 
-  /** `replicas`: a bit each. */
+  /** `replicas`: one bit each. */
   private onUnreachable(replicas: number): void {
     this.turn((now) => {
       for (let replica = 0; replicas >>> replica !== 0; replica++)
@@ -459,9 +469,9 @@ export class TurnLoop {
     this.endTurn();
   }
 
-  /** The turn goes on until the loop has handed over everything that has arrived: its answers share datagrams. */
+  /** The turn stays open until the loop has handed over everything that arrived: its answers share datagrams. */
   private openTurn(): void {
-    // What handling a datagram brings belongs to its turn.
+    // The effects of a datagram belong to its turn.
     if (this.turnOpen || this.handling) return;
     this.turnOpen = true;
     if (!this.transport.endBatchSoon()) setImmediate(this.onCheckPhase);

@@ -1,25 +1,25 @@
 /**
  * Wakes a host when its core wants it.
  *
- * A core's wake-up time moves with nearly every operation, mostly to later, and arming a timer is a system call. So a timer
- * that fires too early is left alone: the host finds nothing due and arms it again. Where the timer counts whole
- * milliseconds (no addon), the last few hundred microseconds before a wake-up (a request held back until its time) pass in
- * turns of the event loop instead, which still serves packets as they come.
+ * A core's wake-up time changes with nearly every operation, mostly to a later one, and arming a timer is a system
+ * call. So a timer that is too early is left alone: the host finds nothing due and arms it again. If the timer counts
+ * whole milliseconds (no addon), the host spends the last few hundred microseconds before a wake-up (a held-back
+ * request) in turns of the event loop instead, which still serves arriving packets.
  */
 import { openDeadlineTimer, type DeadlineTimer } from '../clock/deadline-timer.js';
 import type { NativeBinding } from '../native/addon.js';
 
 const TURNS_US = 400;
-/** A timer that comes so much later than asked for means that something held the event loop. */
+/** A timer this late means that something blocked the event loop. */
 const STALL_US = 10_000;
 
 export class WakeTimer {
-  /** How often, and at worst how long, the event loop was held up, as far as timers noticed. */
+  /** How often, and at worst how long, the event loop was blocked, as far as timers noticed. */
   stalls = 0;
-  stallMaxUs = 0.5; // a fraction from the start on: V8 then keeps the field as a double
+  stallMaxUs = 0.5; // starts as a fraction: V8 then keeps the field as a double
 
   private readonly timer: DeadlineTimer;
-  /** When it wakes at the latest; Infinity: not armed. Arming it for later than that does nothing. */
+  /** Latest time at which it wakes; Infinity: not armed. Arming it for a later time does nothing. */
   armedForUs = Infinity;
   private immediate: NodeJS.Immediate | undefined;
 
@@ -31,10 +31,10 @@ export class WakeTimer {
     this.timer = openDeadlineTimer(() => this.fired(), binding);
   }
 
-  /** Sees to it that `wake` is called at `wakeAtUs` or before. Times are those of `performance.now()`, in µs. */
+  /** Makes sure that `wake` is called at `wakeAtUs` or earlier. Times are those of `performance.now()`, in µs. */
   arm(wakeAtUs: number, nowUs: number): void {
     if (wakeAtUs >= this.armedForUs) return;
-    this.armedForUs = Math.max(wakeAtUs, nowUs); // late is counted from then on
+    this.armedForUs = Math.max(wakeAtUs, nowUs); // lateness is measured from then on
     clearImmediate(this.immediate);
     if (this.timer.isPrecise || wakeAtUs - nowUs >= TURNS_US) this.timer.arm(wakeAtUs, nowUs);
     else {
@@ -43,7 +43,7 @@ export class WakeTimer {
     }
   }
 
-  /** It does not wake afterwards. */
+  /** Afterwards it never wakes. */
   stop(): void {
     this.timer.close();
     clearImmediate(this.immediate);

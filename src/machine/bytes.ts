@@ -1,8 +1,8 @@
 /**
- * Byte ranges inside larger buffers: compare and hash. Copies and integers are those of the wire.
+ * Compares and hashes byte ranges inside larger buffers. Copies and integers are in wire/.
  *
- * Everything here works on (array, offset, length) and creates no view, because a `subarray` costs some hundred bytes of
- * garbage and these calls are on the path of every operation. Bounds are the caller's duty.
+ * Everything here works on (array, offset, length) and creates no view, because a `subarray` costs some hundred bytes
+ * of garbage and these calls are on the path of every operation. The caller must check bounds.
  */
 
 export function equalBytes(a: Uint8Array, aOffset: number, b: Uint8Array, bOffset: number, length: number): boolean {
@@ -10,7 +10,10 @@ export function equalBytes(a: Uint8Array, aOffset: number, b: Uint8Array, bOffse
   return true;
 }
 
-/** Order of unsigned bytes, a prefix before what it begins. Negative, zero or positive as a is below, equal to or above b. */
+/**
+ * Compares as unsigned bytes; a prefix comes before longer keys. Negative, zero or positive as a is below, equal to or
+ * above b.
+ */
 export function compareBytes(
   a: Uint8Array,
   aOffset: number,
@@ -27,7 +30,10 @@ export function compareBytes(
   return aLength - bLength;
 }
 
-/** MurmurHash3 x86 32-bit (Austin Appleby, public domain), signed. Not resistant to chosen keys: for tables, not for trust. */
+/**
+ * MurmurHash3 x86 32-bit (Austin Appleby, public domain), signed. Not resistant to chosen keys: for tables only, never
+ * for trust.
+ */
 export function hashBytes(bytes: Uint8Array, offset: number, length: number, seed: number): number {
   let hash = seed | 0;
   const end = offset + length;
@@ -53,7 +59,7 @@ function scramble(word: number): number {
   return Math.imul((product << 15) | (product >>> 17), 0x1b873593);
 }
 
-/** 1 when adding the two unsigned lower halves overflows 32 bits. */
+/** 1 if adding the two unsigned lower halves overflows 32 bits. */
 export function carryOf(aLo: number, bLo: number): number {
   return (aLo >>> 0) + (bLo >>> 0) > 0xffffffff ? 1 : 0;
 }

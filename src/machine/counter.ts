@@ -1,10 +1,10 @@
 /**
- * The smallest machine with a result that depends on every operation before it: one signed 64-bit counter that wraps.
- * A lost, doubled or reordered application shows in the replies, which is what it is for.
+ * The smallest machine whose result depends on every earlier operation: one signed 64-bit counter that wraps. A lost,
+ * doubled or reordered operation shows in the replies, which is its purpose.
  *
- * apply: 8 bytes, the big-endian amount to add → 8 bytes, the new value. query: no bytes → 8 bytes, the value.
- * Anything else, and a reply capacity below 8, → one byte, `COUNTER_BAD_OPERATION` (no bytes if capacity is 0). The amount
- * is added whatever the reply's capacity.
+ * apply: 8 bytes, the big-endian amount to add → 8 bytes, the new value. query: no bytes → 8 bytes, the value. Anything
+ * else, and a reply capacity below 8, → one byte, `COUNTER_BAD_OPERATION` (no bytes if capacity is 0). The amount is
+ * added whatever the reply's capacity.
  */
 import { readI32, writeI32 } from '../wire/u64.js';
 import { carryOf } from './bytes.js';

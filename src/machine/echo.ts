@@ -1,6 +1,7 @@
 /**
- * The machine for benches: answers with the operation's bytes. It also keeps a count and a digest of all that it applied,
- * so that two replicas whose histories differ in content or order have different snapshots. Applying allocates nothing.
+ * The machine for benches: answers with the operation's bytes. It also keeps a count and a digest of everything it
+ * applied, so two replicas whose histories differ in content or order have different snapshots. Applying allocates
+ * nothing.
  *
  * An operation longer than the reply's capacity is answered by its first `capacity` bytes.
  */
@@ -18,7 +19,7 @@ const DIGEST_A = 2;
 const DIGEST_B = 3;
 
 export class EchoMachine implements StateMachine {
-  /** In a typed array because a field that outgrows 31 bits would allocate on every write. */
+  /** A typed array, because a field that outgrows 31 bits would allocate on every write. */
   readonly #state = new Int32Array(SNAPSHOT_BYTES / 4);
   readonly #operations = new LastView();
 
@@ -62,7 +63,7 @@ export class EchoMachine implements StateMachine {
   }
 }
 
-/** Four sums side by side, which do not wait for each other: what a machine for benches does should not be what they measure. */
+/** Four independent sums side by side: a bench must not measure its own machine. */
 function digestOf(view: DataView, offset: number, length: number, seed: number): number {
   let a = seed;
   let b = 0x9e3779b1 | 0;

@@ -1,5 +1,5 @@
 /**
- * The client's side of the key-value store: writes operations into a buffer it is given, reads results into objects.
+ * The client's side of the key-value store: writes operations into a given buffer, reads results into objects.
  *
  * The operations are in the table of kv-layout.ts. Encoders return the number of bytes written, allocate nothing, and throw `KvError`
  * (`kv-limit` for a key, value, range or delta outside its limits, `kv-buffer-too-small`) before they write anything.
@@ -46,7 +46,7 @@ export { KvError } from './machine-error.js';
 /** No operation is longer than this many bytes. */
 export const KV_OPERATION_BYTES_MAX = Cas.size + KV_KEY_BYTES_MAX + 2 * KV_VALUE_BYTES_MAX;
 
-/** `null`: the key is to be absent. */
+/** `null`: the key must be absent. */
 export type KvExpected = Uint8Array | null;
 
 export function encodeGet(target: Uint8Array, offset: number, key: Uint8Array): number {
@@ -111,7 +111,7 @@ export function encodeIncrement(target: Uint8Array, offset: number, key: Uint8Ar
     lo = Number(BigInt.asIntN(32, delta));
   } else {
     if (!Number.isSafeInteger(delta))
-      throw new KvError('kv-limit', `delta ${delta} is no safe integer; give larger amounts as a bigint`);
+      throw new KvError('kv-limit', `delta ${delta} is not a safe integer; give larger amounts as a bigint`);
     hi = Math.floor(delta / 2 ** 32);
     lo = delta | 0;
   }
@@ -124,7 +124,10 @@ export function encodeIncrement(target: Uint8Array, offset: number, key: Uint8Ar
   return length;
 }
 
-/** The keys from `from` (included; no bytes: the first key) to `to` (not included; `null`: no upper end), at most `limit` of them. */
+/**
+ * The keys from `from` (included; no bytes: the first key) to `to` (excluded; `null`: no upper end), at most `limit` of
+ * them.
+ */
 export function encodeScan(
   target: Uint8Array,
   offset: number,
@@ -151,7 +154,7 @@ export function encodeScan(
   return length;
 }
 
-/** What any operation may get. `full`: the store is at its limits, nothing was changed. */
+/** Refusals that any operation may get. `full`: the store is at its limits; nothing was changed. */
 export type KvRefusal =
   | { status: 'bad-operation'; reason: KvBadReason | null }
   | { status: 'too-large'; neededBytes: number | null };
@@ -166,13 +169,13 @@ export interface KvResults {
   delete: { status: 'ok' } | { status: 'not-found' } | KvRefusal;
   cas: { status: 'ok' } | { status: 'mismatch' } | { status: 'full' } | KvRefusal;
   increment: { status: 'ok'; value: bigint } | { status: 'not-a-number' } | { status: 'full' } | KvRefusal;
-  /** `more`: keys of the range are left; go on from the last key followed by a zero byte. */
+  /** `more`: the range has further keys; continue from the last key followed by a zero byte. */
   scan: { status: 'ok'; entries: KvEntry[]; more: boolean } | KvRefusal;
 }
 export type KvResult = KvResults[KvOperationName];
 
 /**
- * Reads the result of the operation named. Throws `KvError` (`kv-result-malformed`) when the bytes are no such result,
+ * Reads the result of the operation named. Throws `KvError` (`kv-result-malformed`) if the bytes are not such a result,
  * which means that another machine runs there, or another version of this one.
  */
 export function decodeResult<Name extends KvOperationName>(
@@ -249,7 +252,7 @@ function encodeKeyOnly(
   return length;
 }
 
-/** Not `slice`: that of a Buffer shares memory. */
+/** Not `slice`: a Buffer's shares memory. */
 function copyOf(bytes: Uint8Array, from: number, to: number): Uint8Array {
   const copy = new Uint8Array(to - from);
   copyBytes(bytes, from, copy, 0, to - from);

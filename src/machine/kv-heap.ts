@@ -1,13 +1,13 @@
 /**
- * Where the keys and values of the store lie: records in 256 KiB segments, found by a small entry id.
+ * Stores the keys and values: records in 256 KiB segments, found by a small entry id.
  *
- * Records are only ever appended to the open segment. What an overwrite or a delete leaves behind is garbage until its
- * segment is cleaned: the live records of the segment with most garbage move to the open one, and the segment is used
- * again. One call cleans at most two segments, so the pause is bounded (some tens of microseconds), and garbage stays
- * near a third of the filled bytes. No result of the store depends on where a record lies or when it moves.
+ * Records are only ever appended to the open segment. An overwrite or a delete leaves garbage behind until the segment
+ * is cleaned: the live records of the segment with most garbage move to the open one, and the segment is used again.
+ * One call cleans at most two segments, so the pause is bounded (some tens of microseconds), and garbage stays near a
+ * third of the filled bytes. No result of the store depends on where a record lies or when it moves.
  *
- *     segment  | record | record | record | …               |
- *     record   | id i32 | size i32 | key | value | padding to 8 |     in words of the machine; it never leaves the process
+ *     segment | record | record | record | … |
+ *     record | id i32 | size i32 | key | value | padding to 8 | in words of the machine; it never leaves the process
  *
  * The rule it guards: `place[id]` names the one live record of `id`; any other record that carries this id is garbage.
  */
@@ -16,15 +16,15 @@ import { compareBytes, equalBytes } from './bytes.js';
 
 const SEGMENT_BYTES = 256 * 1024;
 const RECORD_HEADER_BYTES = 8;
-/** Places count in these, which lets an int32 reach 8 GiB. */
+/** Unit of places, so that an int32 reaches 8 GiB. */
 const PLACE_UNIT_BYTES = 8;
 const PLACE_SHIFT = 3;
 const UNITS_PER_SEGMENT_SHIFT = 15; // 256 KiB / 8
 const UNITS_PER_SEGMENT_MASK = (1 << UNITS_PER_SEGMENT_SHIFT) - 1;
 const NO_PLACE = -1;
-/** Empty segments kept for reuse; more go back to the garbage collector. */
+/** Empty segments kept for reuse; further ones go back to the garbage collector. */
 const SPARE_SEGMENTS_MAX = 4;
-/** Below this much garbage cleaning is not worth it. */
+/** With less garbage than this, cleaning does not pay. */
 const GARBAGE_BYTES_MIN = 2 * SEGMENT_BYTES;
 const CLEANED_SEGMENTS_PER_CALL_MAX = 2;
 
@@ -100,7 +100,7 @@ export class RecordHeap {
     return id;
   }
 
-  /** In place when the record's size allows it and does not leave more than half of it unused. */
+  /** Writes in place if the record is large enough and not more than half of it stays unused. */
   setValue(id: number, value: Uint8Array, valueOffset: number, valueLength: number): void {
     const place = this.#place[id]!;
     const segment = this.#segmentAt(place);
@@ -173,7 +173,7 @@ export class RecordHeap {
     copyBytes(this.valueBytes(id), this.valueOffset(id), target, offset, this.#valueLength[id]!);
   }
 
-  /** The array that holds the value, at `valueOffset(id)`; both hold until the next change of the heap. */
+  /** The array that holds the value, at `valueOffset(id)`; both are valid until the heap changes. */
   valueBytes(id: number): Uint8Array {
     return this.#segmentAt(this.#place[id]!).bytes;
   }
@@ -256,7 +256,7 @@ export class RecordHeap {
     }
   }
 
-  /** There is one: so much garbage cannot lie in the open segment alone. */
+  /** It exists: this much garbage cannot lie in the open segment alone. */
   #emptiestSealed(): number {
     let best = -1;
     let bestLive = SEGMENT_BYTES + 1;

@@ -12,24 +12,24 @@
  *
  * A length of ffff stands for no bytes: in cas for an absent key, in scan as `to` for no upper end.
  *
- *     result     | status u8 | what the status carries |
- *       ok, get            | value |
- *       ok, increment      | new value i64 |
- *       ok, scan           | more u8 | count u16 | count × ( key u16 | value u16 | key | value ) |
- *       ok, others         nothing
- *       bad-operation      | reason u8 |
- *       too-large          | bytes needed u32 |    the reply's capacity is below what the result takes
- *       others             nothing
+ *     result | status u8 | what the status carries |
+ *       ok, get | value |
+ *       ok, increment | new value i64 |
+ *       ok, scan | more u8 | count u16 | count × ( key u16 | value u16 | key | value ) |
+ *       ok, others nothing
+ *       bad-operation | reason u8 |
+ *       too-large | bytes needed u32 | the reply's capacity is less than the result needs
+ *       others nothing
  *
- * A result that has no room for what its status carries is cut to the status byte, and to nothing at capacity 0. What an
- * operation does to the state never depends on the reply's capacity.
+ * If the reply has no room for a result, the result is cut to the status byte, and to nothing at capacity 0. An
+ * operation's effect on the state never depends on the reply's capacity.
  */
 
 export const KV_KEY_BYTES_MIN = 1;
 export const KV_KEY_BYTES_MAX = 1024;
 export const KV_VALUE_BYTES_MAX = 32 * 1024;
 export const KV_SCAN_LIMIT_MAX = 0xffff;
-/** What an entry counts towards `maxBytes` besides the bytes of its key and value. */
+/** Overhead of an entry that counts towards `maxBytes`, besides the bytes of its key and value. */
 export const KV_ENTRY_OVERHEAD_BYTES = 32;
 /** The counters of `increment`: big-endian two's complement in a value of exactly this length. */
 export const KV_NUMBER_BYTES = 8;

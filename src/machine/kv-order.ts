@@ -1,8 +1,9 @@
 /**
- * The entry ids in the order of their keys: a list of sorted blocks of up to 512 ids each, for scans and snapshots.
+ * The entry ids in the order of their keys, for scans and snapshots: a list of sorted blocks of up to 512 ids each.
  *
- * Only the first write of a key and its deletion touch it: two binary searches and a move within one block, so it costs
- * nothing where keys are overwritten. A full block splits; blocks that together fill less than half a block merge.
+ * Only the first write of a key and its deletion change it: two binary searches and a move within one block.
+ * Overwriting keys costs nothing here. A full block splits; neighbouring blocks that together fill less than half a
+ * block merge.
  */
 import type { RecordHeap } from './kv-heap.js';
 
@@ -28,7 +29,7 @@ export class OrderIndex {
     this.#heap = heap;
   }
 
-  /** Inserts an id whose key, given here, is not in the order yet. */
+  /** Inserts an id; its key, given here, must not be in the order yet. */
   insert(id: number, key: Uint8Array, offset: number, length: number): void {
     if (this.#blocks.length === 0) {
       const first = new Block();
@@ -40,7 +41,7 @@ export class OrderIndex {
     const at = this.#found;
     this.seek(key, offset, length, at);
     if (at.block === this.#blocks.length || (at.position === 0 && at.block > 0)) {
-      // Between two blocks: the end of the one before, where an ascending load keeps appending.
+      // Between two blocks, use the end of the earlier one: an ascending load keeps appending there.
       at.block--;
       at.position = this.#blocks[at.block]!.count;
     }
@@ -97,7 +98,10 @@ export class OrderIndex {
     cursor.position = 0;
   }
 
-  /** Splits the full block at the cursor and moves the cursor along. An append leaves the old block full: ascending loads fill blocks whole. */
+  /**
+   * Splits the full block at the cursor and moves the cursor along. An append leaves the old block full, so ascending
+   * loads fill blocks completely.
+   */
   #split(at: OrderCursor): void {
     const block = this.#blocks[at.block]!;
     const added = new Block();

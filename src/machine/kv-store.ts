@@ -1,9 +1,9 @@
 /**
- * The state of the key-value machine: a map from key bytes to value bytes with an order, within `maxKeys` and `maxBytes`.
+ * The state of the key-value machine: an ordered map from key bytes to value bytes, within `maxKeys` and `maxBytes`.
  *
- * Whether a write fits is decided by the contents alone (number of keys; bytes of keys and values plus a fixed charge an
- * entry), never by how memory happens to be laid out, so all replicas decide alike. Three parts do the work: records
- * (kv-heap), the hash table that finds them (kv-table) and their order (kv-order).
+ * The contents alone decide whether a write fits (number of keys; bytes of keys and values plus a fixed charge for each
+ * entry), never the memory layout, so all replicas decide alike. It has three parts: records (kv-heap), the hash table
+ * that finds them (kv-table) and their order (kv-order).
  */
 import { KvError, SnapshotError } from './machine-error.js';
 import { RecordHeap } from './kv-heap.js';
@@ -17,9 +17,12 @@ import { compareBytes } from './bytes.js';
 export interface KvOptions {
   /** Default 1,048,576. */
   maxKeys?: number;
-  /** Keys and values plus 32 bytes an entry; default 256 MiB. Memory used is up to about twice this. */
+  /** Bytes of keys and values plus 32 bytes for each entry; default 256 MiB. Memory use is up to about twice this. */
   maxBytes?: number;
-  /** Sizes the tables ahead, which avoids the pauses of growing them. Local: results do not depend on it. Default 1,024. */
+  /**
+   * Sizes the tables in advance, which avoids the pauses of growing. Local to a replica: results do not depend on it.
+   * Default 1,024.
+   */
   expectedKeys?: number;
 }
 
@@ -66,17 +69,17 @@ export class KvStore {
     return this.#table.count;
   }
 
-  /** What counts towards `maxBytes`. */
+  /** The bytes that count towards `maxBytes`. */
   get contentBytes(): number {
     return this.#contentBytes;
   }
 
-  /** Memory held for records, garbage and reserve included. */
+  /** Memory held for records, including garbage and reserve. */
   get heldBytes(): number {
     return this.#heap.heldBytes;
   }
 
-  /** Keys and values by entry id. Read-only for callers; ids hold until the next write. */
+  /** Keys and values by entry id. Read-only for callers; ids are valid until the next write. */
   get records(): Pick<
     RecordHeap,
     'keyLength' | 'valueLength' | 'copyKey' | 'copyValue' | 'compareKey' | 'valueEquals' | 'valueBytes' | 'valueOffset'
@@ -90,7 +93,8 @@ export class KvStore {
   }
 
   /**
-   * Writes the value of a key; `id` is what `find` just said of it. False when the store has no room; nothing is changed then.
+   * Writes the value of a key; `id` is what `find` just returned for it. False if the store has no room; nothing is
+   * then changed.
    */
   put(
     id: number,
@@ -103,7 +107,7 @@ export class KvStore {
   ): boolean {
     if (id >= 0) {
       const growth = valueLength - this.#heap.valueLength(id);
-      // A store restored at its limits may always shrink.
+      // A store that was restored at its limits may still shrink.
       if (growth > 0 && this.#contentBytes + growth > this.maxBytes) return false;
       this.#heap.setValue(id, value, valueOffset, valueLength);
       this.#contentBytes += growth;
@@ -118,7 +122,7 @@ export class KvStore {
     return true;
   }
 
-  /** Removes the entry `id`, whose key is given too. */
+  /** Removes the entry `id` with this key. */
   remove(id: number, key: Uint8Array, offset: number, length: number): void {
     this.#contentBytes -= KV_ENTRY_OVERHEAD_BYTES + length + this.#heap.valueLength(id);
     this.#order.remove(key, offset, length);
@@ -126,7 +130,7 @@ export class KvStore {
     this.#heap.remove(id);
   }
 
-  /** Sets the cursor to the first key at or above the one given. */
+  /** Sets the cursor to the first key at or above the given one. */
   seek(key: Uint8Array, offset: number, length: number, cursor: OrderCursor): void {
     this.#order.seek(key, offset, length, cursor);
   }
@@ -138,7 +142,7 @@ export class KvStore {
     return id;
   }
 
-  /** Depends on the contents only, not on how they came about. */
+  /** Depends on the contents only, not on their history. */
   snapshot(): Uint8Array {
     const count = this.#table.count;
     const entryBytes = this.#contentBytes - count * KV_ENTRY_OVERHEAD_BYTES + count * SNAPSHOT_ENTRY_BYTES;
@@ -160,7 +164,10 @@ export class KvStore {
     return bytes;
   }
 
-  /** Replaces the contents. Throws `SnapshotError`, with the contents unchanged, when the bytes are no snapshot or exceed the limits. */
+  /**
+   * Replaces the contents. Throws `SnapshotError`, with the contents unchanged, if the bytes are not a snapshot or
+   * exceed the limits.
+   */
   restore(snapshot: Uint8Array): void {
     const count = this.#validate(snapshot);
     this.#clear(Math.max(count, this.#expectedKeys));
@@ -181,7 +188,7 @@ export class KvStore {
     this.#contentBytes = 0;
   }
 
-  /** Number of entries of a sound snapshot. */
+  /** Number of entries of a valid snapshot. */
   #validate(snapshot: Uint8Array): number {
     if (snapshot.length < SNAPSHOT_HEADER_BYTES) throw invalid(`${snapshot.length} bytes are less than a header`);
     if (readI32(snapshot, 0) !== SNAPSHOT_MAGIC) throw invalid('it does not begin with "KVS1"');

@@ -1,14 +1,14 @@
 /**
- * From key bytes to entry id: an open-addressing table with linear probing over one Int32Array.
+ * Maps key bytes to entry ids: an open-addressing table with linear probing over one Int32Array.
  *
- *     slot i   | id + 1, 0 when empty | hash of the key |
+ *     slot i | id + 1, 0 when empty | hash of the key |
  *
- * The table is at most half full, and a removal shifts the entries behind it back, so there are no tombstones and probe
- * runs stay short whatever the mix of inserts and deletes. Growing doubles the array in one go, which is a pause (about
- * 10 ns an entry): `expectedEntries` avoids it.
+ * The table is at most half full, and a removal shifts the following entries back. There are no tombstones, and probe
+ * runs stay short whatever the mix of inserts and deletes. Growing doubles the array at once, which is a pause (about
+ * 10 ns for each entry); `expectedEntries` avoids it.
  *
- * A Map with latin1 string keys, the obvious alternative, was slower at 100,000 keys (1.7 against 2.1 million gets and puts
- * a second) and left 32 bytes of garbage an operation; this leaves none (bench/kv.ts measures both).
+ * A Map with latin1 string keys, the obvious alternative, was slower at 100,000 keys (1.7 against 2.1 million gets and
+ * puts a second) and left 32 bytes of garbage per operation; this leaves none (bench/kv.ts measures both).
  */
 import { hashBytes } from './bytes.js';
 import type { RecordHeap } from './kv-heap.js';
@@ -40,7 +40,7 @@ export class KeyTable {
     return this.#slots[slot * SLOT_WORDS]! - 1;
   }
 
-  /** Adds an id whose key, given here, is not in the table yet. */
+  /** Adds an id; its key, given here, must not be in the table yet. */
   add(id: number, key: Uint8Array, offset: number, length: number): void {
     if ((this.#count + 1) * 2 > this.#mask + 1) this.#grow();
     const hash = hashBytes(key, offset, length, HASH_SEED);
@@ -66,7 +66,7 @@ export class KeyTable {
     this.#count--;
   }
 
-  /** The slot that holds the key, or the empty one where its probe run ends. */
+  /** The slot that holds the key, or the empty slot where its probe run ends. */
   #slotOf(key: Uint8Array, offset: number, length: number, hash: number): number {
     const slots = this.#slots;
     const mask = this.#mask;

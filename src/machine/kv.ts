@@ -1,10 +1,10 @@
 /**
  * A key-value store as a state machine: get, put, delete, compare-and-set, increment, scan.
  *
- * Its bytes are drawn in kv-layout.ts; kv-codec.ts writes operations and reads results. Two rules: malformed bytes get
- * the result `bad-operation` and change nothing; and state and reply depend on nothing but the operations applied, the
- * limits, and (the reply alone) its capacity. A get, put, compare-and-set or increment of an existing key creates no
- * object (values of 256 bytes and more: two views for the copy).
+ * kv-layout.ts shows its bytes; kv-codec.ts writes operations and reads results. Two rules. Malformed bytes get the
+ * result `bad-operation` and change nothing. State and reply depend only on the operations applied, the limits, and
+ * (the reply alone) its capacity. A get, put, compare-and-set or increment of an existing key creates no object (values
+ * of 256 bytes and more: two views for the copy).
  */
 import { copyBytes } from '../wire/copy.js';
 import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
@@ -58,12 +58,12 @@ export class KvMachine implements StateMachine {
     return this.#store.keyCount;
   }
 
-  /** Bytes of keys and values plus 32 an entry: what `maxBytes` bounds. */
+  /** Bytes of keys and values plus 32 for each entry: what `maxBytes` bounds. */
   get contentBytes(): number {
     return this.#store.contentBytes;
   }
 
-  /** Memory held for records, garbage and reserve included. */
+  /** Memory held for records, including garbage and reserve. */
   get heldBytes(): number {
     return this.#store.heldBytes;
   }
@@ -90,7 +90,7 @@ export class KvMachine implements StateMachine {
     }
   }
 
-  /** Serves get and scan; a write is answered `bad-operation`. */
+  /** Serves get and scan; a write is answered with `bad-operation`. */
   query(operation: Operation, _context: ApplyContext, reply: Reply): void {
     if (operation.length === 0) return refuse(reply, BAD_LENGTH);
     const opcode = operation.bytes[operation.offset] as KvOpcode;
@@ -114,7 +114,10 @@ export class KvMachine implements StateMachine {
     return this.#store.snapshot();
   }
 
-  /** Throws `SnapshotError`, with the state unchanged, when the bytes are no snapshot of this machine or exceed its limits. */
+  /**
+   * Throws `SnapshotError`, with the state unchanged, if the bytes are not a snapshot of this machine or exceed its
+   * limits.
+   */
   restore(snapshot: Uint8Array): void {
     this.#store.restore(snapshot);
   }
@@ -245,7 +248,7 @@ export class KvMachine implements StateMachine {
       const valueLength = records.valueLength(id);
       const end = at + SCAN_ENTRY_FIXED_BYTES + keyLength + valueLength;
       if (count === limit || end > reply.capacity) {
-        // An empty page with "more" would have the caller ask for ever.
+        // An empty page with "more" would make the caller ask forever.
         if (count === 0) return tooLarge(reply, end);
         more = 1;
         break;

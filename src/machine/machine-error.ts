@@ -1,6 +1,6 @@
 /**
- * The errors that the machines and their codecs throw. A machine never throws out of `apply` or `query`; these reach the
- * code that encodes an operation, decodes a result, constructs a machine or restores a snapshot.
+ * The errors that the machines and their codecs throw. A machine never throws out of `apply` or `query`; these errors
+ * reach code that encodes an operation, decodes a result, constructs a machine or restores a snapshot.
  */
 
 import { JitPaxosError, type ErrorCode } from '../errors.js';
@@ -23,7 +23,7 @@ export class SnapshotError extends JitPaxosError {
 
 /**
  * `kv-limit`: a key, value, range or delta outside its limits. `kv-buffer-too-small`: the operation does not fit the
- * buffer. `kv-option`: an option of the machine is unknown or out of range. `kv-result-malformed`: the bytes are no
+ * buffer. `kv-option`: an option of the machine is unknown or out of range. `kv-result-malformed`: the bytes are not a
  * result of the operation named.
  */
 export type KvErrorCode = Extract<ErrorCode, 'kv-limit' | 'kv-buffer-too-small' | 'kv-option' | 'kv-result-malformed'>;

@@ -1,32 +1,42 @@
 /**
- * What a replicated program has to be: a deterministic function from its state and an operation to a new state and a reply.
+ * What a replicated program must be: a deterministic function from its state and an operation to a new state and a
+ * reply.
  *
- * Every replica applies the same operations in the same order, so `apply` may use nothing but its arguments and the
- * state: no clock (the agreed timestamp comes in the context), no randomness, no I/O, no iteration order that depends on
+ * Every replica applies the same operations in the same order. `apply` may therefore use nothing but its arguments and
+ * the state: no clock (the context has the agreed timestamp), no randomness, no I/O, no iteration order that depends on
  * anything but the operations applied. A primary applies an operation before it is committed and may have to take it
- * back: then `restore` is called with an earlier snapshot and the operations that stand are applied again.
+ * back: then `restore` is called with an earlier snapshot, and the operations that stay are applied again.
  */
 export interface StateMachine {
-  /** Applies one operation and writes its result into `reply`. Must not throw: a malformed operation gets an error result of the machine's own. */
+  /**
+   * Applies one operation and writes its result into `reply`. Must not throw: a malformed operation gets an error
+   * result that the machine defines.
+   */
   apply(operation: Operation, context: ApplyContext, reply: Reply): void;
-  /** Answers a read against the present state without changing it. Same rules as `apply`. */
+  /** Answers a read from the present state without changing it. Same rules as `apply`. */
   query(operation: Operation, context: ApplyContext, reply: Reply): void;
   /** The whole state as bytes. The same state always gives the same bytes. The caller keeps the array; later calls must not change it. */
   snapshot(): Uint8Array;
-  /** Replaces the state by that of a snapshot. Throws when the bytes are not a snapshot of this machine; the state is then unchanged. */
+  /**
+   * Replaces the state by a snapshot's. Throws if the bytes are not a snapshot of this machine; the state is then
+   * unchanged.
+   */
   restore(snapshot: Uint8Array): void;
 }
 
-/** The operation's bytes where they lie: a reused view, valid only during the call. */
+/** The operation's bytes in place: a reused view, valid only during the call. */
 export interface Operation {
   bytes: Uint8Array;
   offset: number;
   length: number;
 }
 
-/** What the replicas agree on about the operation, besides its bytes. */
+/** What the replicas agreed on about the operation, besides its bytes. */
 export interface ApplyContext {
-  /** Agreed timestamp in nanoseconds, upper and lower 32 bits, each as a signed int32 (see wire/u64.ts). Strictly increasing with the index but for ties between sessions. 0 in `query`. */
+  /**
+   * Agreed timestamp in nanoseconds, upper and lower 32 bits, each as a signed int32 (see wire/u64.ts). Strictly
+   * increasing with the index, except for ties between sessions. 0 in `query`.
+   */
   timestampHi: number;
   timestampLo: number;
   /** Log index of the operation, from 1. In `query`: the index of the last entry that the state reflects. */
@@ -34,8 +44,9 @@ export interface ApplyContext {
 }
 
 /**
- * Where the result goes: write at most `capacity` bytes from `bytes[offset]` on, then set `length`. A result that lies somewhere already, in
- * the operation or in memory of the machine that stays as it is until its next call, need not be copied: set `bytes` and `offset` to it.
+ * Where the result goes: write at most `capacity` bytes from `bytes[offset]` on, then set `length`. A result that
+ * already lies in the operation, or in memory of the machine that does not change before its next call, need not be
+ * copied: set `bytes` and `offset` to it.
  */
 export interface Reply {
   bytes: Uint8Array;

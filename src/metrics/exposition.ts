@@ -1,11 +1,11 @@
 /**
- * Metrics as Prometheus reads them: the text format 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats).
+ * Metrics in the format that Prometheus reads: text format 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats).
  *
- * The rule is Prometheus' own about names: base units (seconds, bytes), `_total` on counters and on nothing else, one
- * help text each. `lint` says what breaks it.
+ * Names follow Prometheus' own rules: base units (seconds, bytes), `_total` on counters and on nothing else, one help
+ * text each. `lint` reports violations.
  */
 
-/** Of every metric of ours. */
+/** Prefix of every metric of this project. */
 export const METRIC_PREFIX = 'jitpaxos_';
 
 export type Labels = Readonly<Record<string, string>>;
@@ -15,7 +15,7 @@ export interface Sample {
   readonly value: number;
 }
 
-/** Not cumulative; `counts` has one more element than `bounds`, for what is above the last. */
+/** Not cumulative; `counts` has one more element than `bounds`, for values above the last bound. */
 export interface HistogramSample {
   readonly labels?: Labels;
   readonly bounds: readonly number[];
@@ -66,7 +66,7 @@ export function expose(families: readonly Family[]): string {
   return `${lines.join('\n')}\n`;
 }
 
-/** What is wrong with the names, helps and samples, as sentences. */
+/** What is wrong with names, help texts and samples, as sentences. */
 export function lint(families: readonly Family[], prefix: string): string[] {
   const wrong: string[] = [];
   const seen = new Set<string>();

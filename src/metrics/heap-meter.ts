@@ -1,10 +1,10 @@
 /**
- * How many bytes this process allocates on the JavaScript heap between two moments.
+ * Measures how many bytes this process allocates on the JavaScript heap between two moments.
  *
- * V8 has no such counter on Node 20, but what it has says the same: the heap grows by what is allocated and shrinks only
- * in collections, so allocated = growth from the first moment to the last + what each collection between them freed.
- * `v8.GCProfiler` records the heap before and after every collection outside the heap, so watching adds nothing.
- * Backing stores of Buffers lie outside the heap and are not in the figure.
+ * Node 20's V8 has no such counter, but it can be computed: the heap grows by allocation and shrinks only in
+ * collections, so allocated = growth from the first moment to the last + what each collection in between freed.
+ * `v8.GCProfiler` records the heap before and after every collection, outside the heap, so measuring adds nothing.
+ * Backing stores of Buffers lie outside the heap and are not counted.
  */
 import v8 from 'node:v8';
 
@@ -24,7 +24,7 @@ export class HeapMeter {
     this.startedAt = v8.getHeapStatistics().used_heap_size;
   }
 
-  /** Undefined when `start` was not called. */
+  /** Undefined if `start` was not called. */
   stop(): HeapUse | undefined {
     if (this.profiler === undefined) return undefined;
     const now = v8.getHeapStatistics().used_heap_size;

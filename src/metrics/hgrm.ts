@@ -1,7 +1,7 @@
 /**
- * The percentile file that HdrHistogram's tools and plotters read: a line for each percentile on a scale that gets finer
- * towards 100 %, values in microseconds. Format, to the column: HdrHistogram's `outputPercentileDistribution` with 5 ticks a
- * half distance and a scaling ratio of 1000.
+ * The percentile file that HdrHistogram's tools and plotters read: one line for each percentile, on a scale that gets
+ * finer towards 100 %, with values in microseconds. The format matches, to the column, HdrHistogram's
+ * `outputPercentileDistribution` with 5 ticks per half distance and a scaling ratio of 1000.
  */
 import { HISTOGRAM_SHAPE, type Histogram } from './histogram.js';
 
@@ -9,8 +9,8 @@ const TICKS_PER_HALF_DISTANCE = 5;
 const NS_PER_US = 1000;
 
 /**
- * The percentiles (0…100) of the file: as HdrHistogram's iterator has them, up to the first that covers every value, and
- * then 100. Plotters draw the rows before the last one, so the maximum has to be in one of them.
+ * The percentiles (0…100) of the file: those of HdrHistogram's iterator up to the first that covers every value, and
+ * then 100. Plotters draw all rows but the last, so the maximum must be in an earlier row too.
  */
 export function percentileTicks(histogram: Pick<Histogram, 'count' | 'max' | 'quantile'>): number[] {
   const ticks: number[] = [];

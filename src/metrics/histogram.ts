@@ -1,8 +1,8 @@
 /**
- * A histogram of latencies in nanoseconds: log-linear buckets in a typed array, as HdrHistogram has them.
+ * A histogram of latencies in nanoseconds: log-linear buckets in a typed array, like HdrHistogram's.
  *
- * Every power of two is cut into 128 buckets, so a reported value is above the recorded one by less than 1/128 (0.8 %).
- * `record` does a few integer operations and allocates nothing, so that measuring does not disturb what is measured.
+ * Every power of two is cut into 128 buckets, so a reported value exceeds the recorded one by less than 1/128 (0.8 %).
+ * `record` does a few integer operations and allocates nothing, so measuring does not disturb what is measured.
  * Histograms of several processes are merged by adding their counts: percentiles are then those of all operations, not
  * an average of averages.
  */
@@ -12,19 +12,22 @@ const SUB = 1 << SUB_BITS;
 const SHIFTS = 35;
 const BUCKETS = (SHIFTS + 2) * SUB;
 
-/** In HdrHistogram's terms: the first of its buckets is linear, each further one covers twice as much with half as many new sub-buckets. */
+/**
+ * In HdrHistogram's terms: the first bucket is linear; each further one covers twice as much with half as many new
+ * sub-buckets.
+ */
 export const HISTOGRAM_SHAPE = { buckets: SHIFTS + 1, subBuckets: 2 * SUB } as const;
 
 /** Values at or above this (73 minutes) are counted in the last bucket; `max` stays exact. */
 export const HISTOGRAM_LIMIT_NS = 2 ** (SHIFTS + SUB_BITS + 1);
 
-// Positions in `totals`: a field that holds a double would be boxed on every write.
+// Positions in `totals`, an array because a field that holds a double would be boxed on every write.
 const COUNT = 0;
 const SUM = 1;
 const MIN = 2;
 const MAX = 3;
 
-/** What travels between processes: sparse, plain numbers, survives JSON. */
+/** What is sent between processes: sparse, plain numbers, survives JSON. */
 export interface HistogramData {
   readonly count: number;
   readonly sum: number;
@@ -34,7 +37,7 @@ export interface HistogramData {
   readonly buckets: readonly number[];
 }
 
-/** The percentiles that a bench reports, in ns; null: nothing was recorded, which is not the same as 0. */
+/** The percentiles that a bench reports, in ns; null: nothing was recorded, which differs from 0. */
 export interface LatencySummary {
   readonly min: number | null;
   readonly p50: number | null;
@@ -78,7 +81,10 @@ export class Histogram {
     return this.count === 0 ? 0 : this.totals[SUM]! / this.count;
   }
 
-  /** The smallest recorded value that `fraction` (0…1) of all values do not exceed, up to the bucket's width. 0 when empty. */
+  /**
+   * The smallest recorded value that a `fraction` (0…1) of all values does not exceed, up to the bucket's width. 0 if
+   * empty.
+   */
   quantile(fraction: number): number {
     const wanted = Math.max(1, Math.ceil(fraction * this.count - 1e-9));
     let seen = 0;
@@ -89,7 +95,7 @@ export class Histogram {
     return this.max;
   }
 
-  /** From the middles of the buckets. */
+  /** Computed from the middles of the buckets. */
   get standardDeviation(): number {
     if (this.count === 0) return 0;
     const mean = this.mean;
@@ -139,7 +145,7 @@ export class Histogram {
     return { count: this.count, sum: this.totals[SUM]!, min: this.min, max: this.max, buckets };
   }
 
-  /** Throws RangeError when the data names a bucket that does not exist. */
+  /** Throws RangeError if the data names a bucket that does not exist. */
   static fromData(data: HistogramData): Histogram {
     const histogram = new Histogram();
     for (let i = 0; i + 1 < data.buckets.length; i += 2) {

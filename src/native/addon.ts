@@ -1,10 +1,9 @@
 /**
  * Finds and loads the C++ addon.
  *
- * The rule: the addon is an accelerator, never a condition. Importing this module cannot fail; when the addon isn't there,
- * `native.reason` says in plain words why and what to do, and every user of it has a way without (or an error
- * that repeats the reason). The addon belongs to the package, so it is looked for from this file, never from the working
- * directory.
+ * The rule: the addon makes things faster but is never required. Importing this module cannot fail. If the addon is
+ * missing, `native.reason` says why and what to do, and every user of it has another way (or an error that repeats the
+ * reason). The addon belongs to the package, so it is looked for relative to this file, never to the working directory.
  */
 
 import { existsSync } from 'node:fs';
@@ -14,22 +13,25 @@ import type { UdpPort, UdpPortOptions } from './udp-port.js';
 
 /**
  * What `native/` exports, function by function. Hot functions allocate nothing on the JavaScript heap and check every
- * bound themselves; they throw TypeError (`invalid-argument`) and RangeError (`out-of-bounds`), each with `code`,
+ * bound themselves. They throw TypeError (`invalid-argument`) and RangeError (`out-of-bounds`), each with `code`,
  * `category` and `retryable`.
  */
-/** Memory, zeroed, at most 2^31 − 1 bytes, whose ranges are hashed at a third of the price of `hash64`: a call has no arguments, which each cost as much as the hash. */
+/**
+ * Zeroed memory, at most 2^31 − 1 bytes. Hashing a range of it costs a third of `hash64`: the call has no arguments,
+ * and each argument costs as much as the hash.
+ */
 export interface HashArena {
   readonly bytes: Uint8Array;
-  /** Offset and length of what to hash, then the digest: upper and lower half, as in wire/u64.ts. */
+  /** Input: offset and length of the range. Output: the digest, upper and lower half, as in wire/u64.ts. */
   readonly fields: Int32Array;
-  /** Throws RangeError `out-of-bounds`; the digest stays as it was. */
+  /** Throws RangeError `out-of-bounds`; the digest then stays unchanged. */
   readonly hash: () => void;
 }
 
 export interface NativeAddon {
   /** See Hash64. */
   hash64(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
-  /** SipHash-2-4 under a secret of 16 bytes: see loadSipHash. The rest is as of `hash64`. */
+  /** SipHash-2-4 under a secret of 16 bytes: see loadSipHash. The other arguments are those of `hash64`. */
   sipHash64(
     secret: Uint8Array,
     bytes: Uint8Array,
@@ -38,9 +40,12 @@ export interface NativeAddon {
     out: Uint8Array,
     outOffset: number,
   ): void;
-  /** See Hash64. With a secret of 16 bytes it hashes by SipHash-2-4. */
+  /** See Hash64. With a secret of 16 bytes it uses SipHash-2-4. */
   hashArena(length: number, secret?: Uint8Array): HashArena;
-  /** Expands a key of 32 bytes: a slot for `hmac128`. Throws an Error with code `hmac-limit` (4,096 a thread) or `hmac-unavailable`. */
+  /**
+   * Expands a key of 32 bytes and returns a slot for `hmac128`. Throws an Error with code `hmac-limit` (4,096 per
+   * thread) or `hmac-unavailable`.
+   */
   hmacOpen(key: Uint8Array): number;
   /** Forgets a key. */
   hmacClose(slot: number): void;
@@ -48,13 +53,19 @@ export interface NativeAddon {
   hmac128(slot: number, bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
   /** Clock ids that are always open, by name. */
   readonly systemClocks: Readonly<Record<'realtime' | 'tai' | 'monotonic' | 'monotonic-raw', number>>;
-  /** Nanoseconds. Allocates the BigInt. This and the next two throw an Error with code `clock-closed`, or with `errno` when the device is gone. */
+  /**
+   * Nanoseconds. Allocates the BigInt. This and the next two functions throw an Error with code `clock-closed`, or with
+   * `errno` if the device is gone.
+   */
   clockReadBigInt(id: number): bigint;
   /** Nanoseconds, 8 bytes big-endian from `bytes[offset]` on. */
   clockWriteBE(id: number, bytes: Uint8Array, offset: number): void;
   /** Nanoseconds, upper half into `out[index]`, lower into `out[index + 1]`, as in wire/u64.ts. */
   clockWriteHalves(id: number, out: Int32Array, index: number): void;
-  /** Opens a PTP hardware clock. Throws an Error with `errno` (negative) and `syscall`, or with code `clock-limit` (60 a thread). */
+  /**
+   * Opens a PTP hardware clock. Throws an Error with `errno` (negative) and `syscall`, or with code `clock-limit` (60
+   * per thread).
+   */
   readonly PhcHandle: new (
     path: string,
   ) => PhcHandle;
@@ -62,17 +73,17 @@ export interface NativeAddon {
   readonly UdpPort: new (
     options: UdpPortOptions,
   ) => UdpPort;
-  /** A clock made of CLOCK_MONOTONIC_RAW (native/discipline.h). Throws an Error with code `clock-limit`. */
+  /** A clock computed from CLOCK_MONOTONIC_RAW (native/discipline.h). Throws an Error with code `clock-limit`. */
   readonly DisciplinedClock: new () => DisciplinedHandle;
-  /** adjtimex(2), changing nothing. Throws an Error with `errno`. */
+  /** adjtimex(2), without changing anything. Throws an Error with `errno`. */
   kernelClock(): KernelClockRecord;
   /** A Unix datagram socket, bound to the path `local` and connected to `remote`. Throws an Error with `errno` and `syscall`. */
-  /** `local` empty: a name that the kernel picks. */
+  /** `local` empty: the kernel picks a name. */
   readonly UnixDatagram: new (
     local: string,
     remote: string,
   ) => UnixDatagramHandle;
-  /** A timer that calls `fired` once each time that it was armed. Throws an Error with `errno` and `syscall`. */
+  /** A timer that calls `fired` once each time it is armed. Throws an Error with `errno` and `syscall`. */
   readonly Timer: new (
     fired: () => void,
   ) => TimerHandle;
@@ -85,15 +96,15 @@ export interface PhcHandle {
   /** PTP_CLOCK_GETCAPS. Throws an Error with `errno`. */
   capabilities(): PhcCapabilities;
   /**
-   * Reads device and host at once by `method` (1 PRECISE, 2 EXTENDED, 3 OFFSET, 4 clock_gettime), `count` (1…25) times,
-   * and keeps the narrowest: out[0] CLOCK_MONOTONIC_RAW ns, out[1] device ns, out[2] width of the bracket in ns.
-   * False when it has to be taken again; throws an Error with `errno` when the device does not answer this way.
+   * Reads device and host together by `method` (1 PRECISE, 2 EXTENDED, 3 OFFSET, 4 clock_gettime), `count` (1…25)
+   * times, and keeps the narrowest: out[0] CLOCK_MONOTONIC_RAW ns, out[1] device ns, out[2] width of the bracket in ns.
+   * False: the sample must be taken again. Throws an Error with `errno` if the device does not support this method.
    */
   sample(method: number, count: number, out: BigInt64Array): boolean;
   close(): void;
 }
 
-/** What a PTP clock says that it can do; source: struct ptp_clock_caps in linux/ptp_clock.h. */
+/** The capabilities of a PTP clock; source: struct ptp_clock_caps in linux/ptp_clock.h. */
 export interface PhcCapabilities {
   readonly maxAdjustmentPpb: number;
   readonly alarms: number;
@@ -101,22 +112,22 @@ export interface PhcCapabilities {
   readonly periodicOutputs: number;
   readonly pins: number;
   readonly pps: boolean;
-  /** The device can latch its own time and the host's at once. */
+  /** The device can latch its own time and the host's at the same moment. */
   readonly crossTimestamping: boolean;
 }
 
-/** A clock whose readings are those of the lines that were set, and never go back. */
+/** A clock whose readings follow the lines that were set, and never go back. */
 export interface DisciplinedHandle {
   /** For the clock functions; −1 once closed. */
   readonly id: number;
-  /** Two segments [raw ns, reading ns, rate in 2^-40]; the second holds from its own `raw` on. Copied. */
+  /** Two segments [raw ns, reading ns, rate in 2^-40]; the second applies from its own `raw` on. Copied. */
   set(segments: BigInt64Array): void;
   close(): void;
 }
 
-/** Fields of struct timex that matter here, in the kernel's units; see adjtimex(2). */
+/** The fields of struct timex that matter here, in the kernel's units; see adjtimex(2). */
 export interface KernelClockRecord {
-  /** What the call returned: TIME_OK 0 … TIME_ERROR 5. */
+  /** Return value of the call: TIME_OK 0 … TIME_ERROR 5. */
   readonly state: number;
   /** STA_* bits. */
   readonly status: number;
@@ -126,36 +137,39 @@ export interface KernelClockRecord {
   readonly frequency: number;
   readonly maxErrorUs: number;
   readonly estimatedErrorUs: number;
-  /** TAI − UTC, s; 0 when nobody told the kernel. */
+  /** TAI − UTC, s; 0 if no daemon told the kernel. */
   readonly taiOffsetS: number;
 }
 
 export interface UnixDatagramHandle {
   /** Throws an Error with `errno`. */
   send(bytes: Uint8Array): void;
-  /** The length of the datagram that was waiting, written to `bytes` and cut to its length; −1 when there was none. Throws an Error with `errno`. */
+  /**
+   * Writes the waiting datagram to `bytes`, cut to its length, and returns the datagram's length; −1 if there was none.
+   * Throws an Error with `errno`.
+   */
   receive(bytes: Uint8Array): number;
   /** Also removes the local path. */
   close(): void;
 }
 
-/** A timerfd on the event loop. It holds a descriptor until `close`; an armed one keeps the process alive. */
+/** A timerfd on the event loop. It holds a descriptor until `close`; while armed it keeps the process alive. */
 export interface TimerHandle {
-  /** When to fire, ns of CLOCK_MONOTONIC; a time that has passed is due at once. Read by `arm`. */
+  /** When to fire, ns of CLOCK_MONOTONIC; a time in the past is due at once. Read by `arm`. */
   readonly at: Float64Array;
-  /** In place of what was armed before. */
+  /** Replaces what was armed before. */
   arm(): void;
   disarm(): void;
   close(): void;
 }
 
-/** The addon, or why there is none. */
+/** The addon, or the reason why it is missing. */
 export type NativeBinding =
   | { readonly available: true; readonly addon: NativeAddon; readonly reason: '' }
   | { readonly available: false; readonly addon: null; readonly reason: string };
 
-// One entry an export: an addon that was built before one of them existed is stale, and is refused as a whole. The type
-// makes a forgotten entry a compile error.
+// One entry for each export. An addon that lacks one of them was built from older source, and is refused as a whole.
+// The type makes a forgotten entry a compile error.
 const EXPORTS: Readonly<Record<keyof NativeAddon, 'function' | 'object'>> = {
   hash64: 'function',
   sipHash64: 'function',

@@ -1,9 +1,9 @@
 /**
  * XXH3, 64 bits, seed 0: the checksum that chains the log.
  *
- * Two implementations with one interface and identical bytes. The addon's allocates nothing and is the one for the
- * packet path; the one without the addon goes through xxhash-addon's JavaScript API, which allocates a Buffer for each digest and
- * takes about ten times as long. A cluster may mix them.
+ * Two implementations with one interface and identical bytes. The addon's allocates nothing and serves the packet path.
+ * The other one uses xxhash-addon's JavaScript API, which allocates a Buffer for each digest and takes about ten times
+ * as long. A cluster may mix them.
  */
 
 import { createRequire } from 'node:module';
@@ -13,20 +13,23 @@ import { fits, invalidArgument, outOfBounds } from './errors.js';
 /** XXH3-64 over bytes in place. Source: xxHash, doc/xxhash_spec.md, "XXH3". */
 export interface Hash64 {
   /**
-   * Hashes `length` bytes from `bytes[offset]` on (0 is allowed) and writes the canonical digest, 8 bytes big-endian, to
-   * `out[outOffset]`. `out` may be `bytes`, overlap included: the digest is computed before it is written.
+   * Hashes `length` bytes from `bytes[offset]` on (0 is allowed) and writes the canonical digest, 8 bytes big-endian,
+   * to `out[outOffset]`. `out` may be `bytes`, even overlapping: the digest is computed before it is written.
    *
-   * Throws RangeError `out-of-bounds` when a range leaves its array or a number is not a whole one, TypeError
-   * `invalid-argument` when an array is not a Uint8Array; nothing is written then.
+   * Throws RangeError `out-of-bounds` if a range leaves its array or a number is not whole, TypeError
+   * `invalid-argument` if an array is not a Uint8Array; nothing is then written.
    */
   hash64(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
-  /** Memory of `length` bytes that is hashed often; only the addon's has it. Throws RangeError `out-of-bounds` for a length that is none or above 2^31 − 1. */
+  /**
+   * Memory of `length` bytes that is hashed often; only the addon has it. Throws RangeError `out-of-bounds` if `length`
+   * is not a length, or above 2^31 − 1.
+   */
   hashArena?(length: number): HashArena;
 }
 
 const DIGEST_BYTES = 8;
 
-/** The part of xxhash-addon that is used. Its own types ask for an instance's methods too. */
+/** The part of xxhash-addon that is used here. Its own types also ask for an instance's methods. */
 interface OneShot {
   readonly XXHash3: { hash(data: Uint8Array): Uint8Array };
 }
@@ -55,12 +58,12 @@ class JavaScriptHash64 implements Hash64 {
 }
 
 /**
- * The fastest hash that this process can have: the addon's, else the one without it.
- * Throws what `require` throws when there is neither (xxhash-addon has no binary for this platform and was not compiled).
+ * The fastest hash available: the addon's, else the other one. Throws what `require` throws if both are missing
+ * (xxhash-addon has no binary for this platform and was not compiled).
  */
 export function loadHash(binding: NativeBinding = native): Hash64 {
   if (binding.available) return binding.addon;
-  // Loaded only here: a process that has the addon need not open a second one.
+  // Loaded only here: a process with the addon need not load a second one.
   const { XXHash3 } = createRequire(import.meta.url)('xxhash-addon') as OneShot;
   return new JavaScriptHash64(XXHash3);
 }

@@ -1,8 +1,8 @@
 /**
- * HMAC-SHA-256 cut to 128 bits (RFC 2104; RFC 4868, section 2.3): what authenticates a datagram.
+ * HMAC-SHA-256 cut to 128 bits (RFC 2104; RFC 4868, section 2.3): authenticates datagrams.
  *
- * Two implementations with one interface and identical bytes, both on the OpenSSL inside Node: the addon's allocates
- * nothing; the other goes through node:crypto, allocates several objects a call and takes about ten times as long.
+ * Two implementations with one interface and identical bytes, both on the OpenSSL inside Node. The addon's allocates
+ * nothing. The other one uses node:crypto, allocates several objects per call and takes about ten times as long.
  */
 import { createHmac } from 'node:crypto';
 import { native, type NativeBinding } from './addon.js';
@@ -14,11 +14,11 @@ export const MAC_BYTES = 16;
 /** One key, ready for use. */
 export interface Mac {
   /**
-   * Authenticates `length` bytes from `bytes[offset]` on (0 is allowed) and writes 16 bytes to `out[outOffset]`. `out` may
-   * be `bytes`, overlap included.
+   * Authenticates `length` bytes from `bytes[offset]` on (0 is allowed) and writes 16 bytes to `out[outOffset]`. `out`
+   * may be `bytes`, even overlapping.
    *
-   * Throws RangeError `out-of-bounds` when a range leaves its array, TypeError `invalid-argument` when an array is
-   * not a Uint8Array or the key was closed; nothing is written then.
+   * Throws RangeError `out-of-bounds` if a range leaves its array, TypeError `invalid-argument` if an array is not a
+   * Uint8Array or the key was closed; nothing is then written.
    */
   mac128(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
   /** Forgets the key. Closing again does nothing. */
@@ -26,7 +26,7 @@ export interface Mac {
 }
 
 class NativeMac implements Mac {
-  /** −1 once closed, which hmac128 refuses: the slot may be another key's by then. */
+  /** −1 once closed, which hmac128 refuses: the slot may belong to another key by then. */
   #slot: number;
 
   constructor(
@@ -52,7 +52,7 @@ class JavaScriptMac implements Mac {
   constructor(key: Uint8Array) {
     if (!(key instanceof Uint8Array) || key.length !== MAC_KEY_BYTES)
       throw invalidArgument(`mac: a key has ${MAC_KEY_BYTES} bytes`);
-    this.#key = new Uint8Array(key); // not slice: that of a Buffer shares its memory, which the caller wipes
+    this.#key = new Uint8Array(key); // not slice: a Buffer's shares its memory, which the caller wipes
   }
 
   mac128(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void {
@@ -75,7 +75,10 @@ class JavaScriptMac implements Mac {
   }
 }
 
-/** The fastest MAC that this process can have under `key`, 32 bytes, which is copied. Throws as NativeAddon.hmacOpen, but for `hmac-unavailable`. */
+/**
+ * The fastest MAC available under `key`, 32 bytes, which is copied. Throws the errors of NativeAddon.hmacOpen, except
+ * `hmac-unavailable`.
+ */
 export function openMac(key: Uint8Array, binding: NativeBinding = native): Mac {
   if (!binding.available) return new JavaScriptMac(key);
   try {

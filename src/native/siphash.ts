@@ -1,10 +1,11 @@
 /**
- * SipHash-2-4, 64 bits, under a secret of 16 bytes: what chains the log of a cluster with keys. Without the secret nobody can
- * find two operations that give one chain, nor say what the chain of any operation will be.
+ * SipHash-2-4, 64 bits, under a secret of 16 bytes: chains the log of a cluster with keys. Without the secret nobody
+ * can find two operations with the same chain, or predict the chain of any operation.
  *
- * Two implementations with one interface and identical bytes, as of XXH3 (hash64.ts); both allocate nothing. The one without the
- * addon computes by 32-bit halves and takes about ten times as long. A cluster may mix them. Source: Aumasson, Bernstein,
- * "SipHash: a fast short-input PRF" (2012), section 2. docs/internals/decisions/keyed-chain.md says why this function.
+ * Two implementations with one interface and identical bytes, like those of XXH3 (hash64.ts); both allocate nothing.
+ * The one without the addon computes with 32-bit halves and takes about ten times as long. A cluster may mix them.
+ * Source: Aumasson, Bernstein, "SipHash: a fast short-input PRF" (2012), section 2. docs/internals/decisions/keyed-chain.md
+ * explains the choice.
  */
 import { native, type NativeBinding } from './addon.js';
 import { fits, invalidArgument, outOfBounds } from './errors.js';
@@ -81,8 +82,8 @@ class JavaScriptSipHash implements Hash64 {
 }
 
 /**
- * The fastest SipHash-2-4 that this process can have under `secret`, 16 bytes, which is copied. Its digest is the 64-bit number of
- * the paper, big-endian, as that of hash64 is. Throws TypeError `invalid-argument` for another secret.
+ * The fastest SipHash-2-4 available under `secret`, 16 bytes, which is copied. Its digest is the paper's 64-bit number,
+ * big-endian like hash64's. Throws TypeError `invalid-argument` for any other length of secret.
  */
 export function loadSipHash(secret: Uint8Array, binding: NativeBinding = native): Hash64 {
   if (!(secret instanceof Uint8Array) || secret.length !== SIP_SECRET_BYTES)
@@ -94,7 +95,10 @@ function littleEndian(bytes: Uint8Array, at: number): number {
   return bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
 }
 
-/** One loop over the whole words, the last one, which ends with the length, and the finalization: all three are rounds on the state. */
+/**
+ * One loop over the whole words, the last word, which ends with the length, and the finalization: all three are rounds
+ * on the state.
+ */
 function sipHash24(initial: Int32Array, bytes: Uint8Array, offset: number, length: number, digest: Int32Array): void {
   let v0l = initial[0]!;
   let v0h = initial[1]!;

@@ -1,6 +1,6 @@
 /**
- * What JavaScript sees of native/udp.cc: the sockets of one transport, the arrays that it shares with them, and the
- * numbers by which both sides name the fields in these arrays.
+ * The JavaScript side of native/udp.cc: the sockets of one transport, the arrays shared with them, and the numbers by
+ * which both sides name the fields in these arrays.
  */
 
 /** How a port waits for datagrams: the addon's numbers. */
@@ -11,32 +11,35 @@ export const UdpEntry = Object.freeze({
   /** Where the datagram begins in `received` or `transmit`. */
   offset: 0,
   length: 1,
-  /** Of a received one: the sender's number, −1 when it has none yet (`intern` gives one). */
+  /** In a received entry: the sender's number, −1 if it has none yet (`intern` gives one). */
   endpoint: 2,
   fields: 3,
 });
 
 /** Fields of `state`. */
 export const UdpState = Object.freeze({
-  /** 1 while a callback runs, the promises included that it settles. */
+  /** 1 while a callback runs, or promises that it settles. */
   dispatching: 0,
   /** Set by JavaScript while `dispatching`: call `onTurn` before anything else. */
   turnWanted: 1,
   /** Entries of the present batch. */
   received: 2,
-  /** Entries that `onBatch` has begun to handle, and one more for the end of the batch. Written by JavaScript; when a receiver throws, `onBatch` is called again for the rest. */
+  /**
+   * How many entries `onBatch` has begun to handle, plus one for the end of the batch. Written by JavaScript; if a
+   * receiver throws, `onBatch` is called again for the rest.
+   */
   handled: 3,
-  /** errno of the last datagram, 0 when it left. */
+  /** errno of the last datagram, 0 if it left. */
   sendErrno: 4,
-  /** Replicas whose host said that nobody listens there, a bit each. Valid during `onUnreachable`. */
+  /** Replicas whose host reported that no process listens there, one bit each. Valid during `onUnreachable`. */
   unreachable: 5,
 });
 
 export interface UdpPortOptions {
-  /** The replicas' numeric hosts and their ports, by index; an empty host for one whose address is not known yet. */
+  /** The replicas' numeric hosts and ports, by index; the host is empty while the address is unknown. */
   readonly hosts: readonly string[];
   readonly ports: readonly number[];
-  /** Addresses besides the replicas that have a number, a power of two up to 65,536. */
+  /** Addresses other than replicas that have a number, a power of two up to 65,536. */
   readonly endpoints: number;
   readonly transmitBytes: number;
   /** Entries of `sends`. */
@@ -51,7 +54,7 @@ export interface UdpPortOptions {
   readonly counters: readonly string[];
 }
 
-/** Throws TypeError `invalid-argument` for options that are none. */
+/** Throws TypeError `invalid-argument` for invalid options. */
 export interface UdpPort {
   readonly received: Uint8Array;
   readonly entries: Int32Array;
@@ -60,22 +63,26 @@ export interface UdpPort {
   readonly state: Int32Array;
   readonly counters: Float64Array;
   /**
-   * To be called once, before `bind`. `onBatch`: `state[received]` datagrams are described in `entries`. `onTurn`: as
-   * `state[turnWanted]` asked. `onWritable`: the kernel has room again after a `flush` that was not done.
-   * `onUnreachable`: ICMP messages said that nobody listens at the addresses of `state[unreachable]`.
+   * Call it once, before `bind`. `onBatch`: `state[received]` datagrams are described in `entries`. `onTurn`: as
+   * `state[turnWanted]` requested. `onWritable`: the kernel has room again after an incomplete `flush`.
+   * `onUnreachable`: ICMP messages reported that no process listens at the addresses of `state[unreachable]`.
    */
   start(onBatch: () => void, onTurn: () => void, onWritable: () => void, onUnreachable: () => void): void;
   /** Opens a socket for the family of `host`; returns its port. Throws an Error with `errno` (negative) and `syscall`. */
   bind(host: string, port: number, receiveBufferBytes: number, sendBufferBytes: number): number;
-  /** What the kernel granted, as it counts: twice what it was asked for. */
+  /** The size that the kernel granted, in its own terms: twice the requested size. */
   bufferBytes(family: 4 | 6, direction: 'receive' | 'send'): number;
-  /** Sends the first `count` entries of `sends`. Returns how many are done with, sent or lost; the rest waits for room. */
+  /**
+   * Sends the first `count` entries of `sends`. Returns how many are finished, sent or lost; the rest waits for room.
+   */
   flush(count: number): number;
   /** Number of the sender of an entry of the present batch. */
   intern(entry: number): number;
   endpointOf(host: string, port: number): number;
-  /** The replica is elsewhere from now on. */
+  /** The replica has a new address. */
   readdress(replica: number, host: string, port: number): void;
-  /** The descriptors are closed when it returns, and no callback is called afterwards. Again: nothing. */
+  /**
+   * The descriptors are closed when it returns, and no callback is called afterwards. Calling it again does nothing.
+   */
   close(): void;
 }

@@ -1,17 +1,17 @@
 /**
- * A backup: the committed state of one replica as one file, to begin another cluster with.
+ * A backup: the committed state of one replica in one file, from which another cluster can start.
  *
- * The rules: it holds what the disk knows to be committed and nothing else, so it is a state that the cluster was in. It
- * is written aside, synced and renamed: under its name it is whole. And it is never a replica's own log again: a replica
- * that came back with an older log than it acknowledged could vote with it. So a backup is restored to a *new* cluster,
- * whose file names the backup, and to all of its replicas.
+ * The rules. It holds what the disk knows to be committed and nothing else, so it is a state that the cluster was in.
+ * It is written under another name, synced and renamed, so a file with its final name is complete. It never becomes a
+ * replica's own log again: a replica that came back with an older log than it acknowledged could vote with it. So a
+ * backup is restored to a *new* cluster, whose file names the backup, and to all of its replicas.
  *
- *     0      4         8            16        20             28    36                44                52
+ *     0 4 8 16 20 28 36 44 52
  *     | JPBK | version | cluster id | replica | base index | chain | snapshot length | entries' length | …
- *     52           60                     68
+ *     52 60 68
  *     | last index | checksum of the body | checksum of 0…67 | body: snapshot, then the entries behind it, each: length u32, entry
  *
- * All big-endian; checksums are XXH3-64. The last one is the backup's id.
+ * All big-endian; checksums are XXH3-64. The last checksum is the backup's id.
  */
 import { JitPaxosError } from '../errors.js';
 import type { Hash64 } from '../native/hash64.js';
@@ -31,16 +31,16 @@ const HEADER_BYTES = 76;
 const UNFINISHED = '.new';
 
 export interface Backup {
-  /** 16 hex digits, of its content: what a cluster file names. */
+  /** 16 hex digits, derived from the content; a cluster file names a backup by it. */
   readonly id: string;
-  /** Whose directory it was taken from. */
+  /** The owner of the directory that was backed up. */
   readonly owner: Owner;
   /** Snapshot and entries; all of them committed. */
   readonly log: StoredLog;
   readonly lastIndex: number;
 }
 
-/** @param log as it was found on disk; what is not known to be committed is left out */
+/** @param log the log as found on disk; entries not known to be committed are left out */
 export function encodeBackup(log: StoredLog, owner: Owner, hash: Hash64): Uint8Array {
   const base = log.snapshot?.index ?? 0;
   const entries = log.entries.slice(0, Math.max(0, log.committed - base));
@@ -70,12 +70,12 @@ export function encodeBackup(log: StoredLog, owner: Owner, hash: Hash64): Uint8A
   return bytes;
 }
 
-/** Throws JitPaxosError `backup-unusable`, which names `path`, unless every byte is as it was written. */
+/** Throws JitPaxosError `backup-unusable`, which names `path`, unless every byte is intact. */
 export function decodeBackup(bytes: Uint8Array, hash: Hash64, path: string): Backup {
   const refuse = (what: string, next: string): JitPaxosError =>
     new JitPaxosError('backup-unusable', `${path} ${what}; ${next}`);
   if (bytes.length < HEADER_BYTES || readI32(bytes, 0) !== MAGIC)
-    throw refuse('is no backup of jitpaxos', 'give a file that jitpaxos backup wrote');
+    throw refuse('is not a backup of jitpaxos', 'give a file that jitpaxos backup wrote');
   const damaged = (where: string): JitPaxosError =>
     refuse(`is damaged: its ${where} not as it was written`, 'use another copy of it, or another backup');
   if (!holds(bytes, 0, AT_CHECKSUM, AT_CHECKSUM, hash)) throw damaged('first 76 bytes are');
@@ -85,7 +85,7 @@ export function decodeBackup(bytes: Uint8Array, hash: Hash64, path: string): Bac
   const base = readIndex(bytes, 20);
   const snapshotBytes = readIndex(bytes, 36);
   const end = HEADER_BYTES + snapshotBytes + readIndex(bytes, 44);
-  if (bytes.length !== end) throw refuse(`has ${bytes.length} bytes in place of ${end}`, 'copy it again, as a whole');
+  if (bytes.length !== end) throw refuse(`has ${bytes.length} bytes instead of ${end}`, 'copy it again, as a whole');
   if (!holds(bytes, HEADER_BYTES, end - HEADER_BYTES, AT_BODY_CHECKSUM, hash)) throw damaged('content is');
   const entries: Uint8Array[] = [];
   for (let at = HEADER_BYTES + snapshotBytes; at < end; ) {
@@ -111,7 +111,7 @@ export function decodeBackup(bytes: Uint8Array, hash: Hash64, path: string): Bac
   };
 }
 
-/** Writes the file `name`, which appears whole and durable or not at all. Rejects with the system's errors. */
+/** Writes the file `name`, which appears complete and durable or not at all. Rejects with the system's errors. */
 export async function writeWhole(files: Files, name: string, bytes: Uint8Array): Promise<void> {
   try {
     const file = await files.create(name + UNFINISHED);
@@ -129,7 +129,10 @@ export async function writeWhole(files: Files, name: string, bytes: Uint8Array):
   await files.sync();
 }
 
-/** Makes a new data directory of a backup, in which a replica starts in view 0 with the backup's log. Rejects with the system's errors, and the directory is then of no use. */
+/**
+ * Creates a new data directory from a backup; its replica starts in view 0 with the backup's log. Rejects with the
+ * system's errors; the directory is then unusable.
+ */
 export async function restoreBackup(backup: Backup, options: DurableStorageOptions): Promise<void> {
   const { snapshot, entries, hardState } = backup.log;
   const storage = await DurableStorage.open(options);

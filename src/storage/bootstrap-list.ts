@@ -1,14 +1,15 @@
 /**
  * The replicas that a cluster was set up with, as a data directory remembers them.
  *
- * The rule: their number never changes, and none of them takes the place of another. Which replicas are a quorum follows from
- * the number and the ids, so two processes that count differently may both believe to have one; and where two ids
- * exchange their addresses, what is said to the one reaches the other. An address that nobody had before is a replica that moved: allowed, and
- * said, because identity is in the data directory and in the sender field of datagrams, not in the address.
+ * The rule: the number of replicas never changes, and no replica takes the place of another. Quorums follow from the
+ * number and the ids, so two processes that count differently could both believe that they have one; and if two ids
+ * exchange addresses, messages for one replica reach the other. An address that no replica had before is a replica that
+ * moved. That is allowed and reported, because identity lies in the data directory and in the sender field of
+ * datagrams, not in the address.
  */
 import { JitPaxosError } from '../errors.js';
 
-/** Throws JitPaxosError `cluster-file-changed`. `where`: what remembers `stored`, for the message. */
+/** Throws JitPaxosError `cluster-file-changed`. `where`: the file that remembers `stored`, for the message. */
 export function checkAddresses(where: string, stored: readonly string[], given: readonly string[]): void {
   if (stored.length !== given.length) {
     throw changed(
@@ -22,13 +23,13 @@ export function checkAddresses(where: string, stored: readonly string[], given: 
     if (before >= 0 && before !== id)
       throw changed(
         where,
-        `the cluster file now gives replica ${id} the address ${address}, which is that of replica ${before}`,
-        'the order of the addresses is which replica is which',
+        `the cluster file now gives replica ${id} the address ${address}, which belonged to replica ${before}`,
+        'the order of the addresses tells which replica is which',
       );
   }
 }
 
-/** The replicas whose address is another one now. Of lists that `checkAddresses` accepts. */
+/** The replicas whose address has changed. Takes lists that `checkAddresses` accepts. */
 export function movedReplicas(
   stored: readonly string[],
   given: readonly string[],

@@ -1,19 +1,20 @@
 /**
- * One process a data directory.
+ * Allows one process per data directory.
  *
- * The lock is a file `lock` that names its holder: pid, when that process was started, and the boot it was started in.
- * The rules:
- * - Two living processes never hold it both. It appears whole and only where there is none (`link`).
- * - Nothing that a dead process left locks the directory for ever. The lock of a dead process is replaced by one process
- *   at a time: a starter that finds it announces itself by a file of its own, `lock.takeover…`, then looks for those of
- *   others, and goes on only when none of them is of a living process. Of two that announce themselves at once the later
- *   one sees the earlier one's file, because that was there before it looked. What a dead process announced counts for
- *   nothing, so a crash at any point leaves nothing to be cleared by hand.
- * - A pid is used again sooner or later, so a process is taken for the holder only when its start time, read from /proc,
- *   is the one recorded.
- * - A pid says something in its own pid namespace only, and each container has one. So a process in a namespace of its own listens on a socket in the
- *   directory as long as it lives (life-sign.ts), which others of the same kernel can see from wherever they are. A lock of another
- *   namespace of this boot is taken over only when that socket says that its process is dead; one that says nothing is refused.
+ * The lock is a file `lock` that names its holder: pid, start time of that process, and the boot it was started in. The
+ * rules:
+ * - Two living processes never both hold it. It appears complete, and only if there is none (`link`).
+ * - Nothing that a dead process left locks the directory forever. One process at a time replaces the lock of a dead
+ *   process: a starter that finds it announces itself by a file of its own, `lock.takeover…`, then looks for the files
+ *   of others, and continues only if none of them belongs to a living process. If two announce themselves at once, the
+ *   later one sees the earlier one's file, because that was there before it looked. The announcement of a dead process
+ *   does not count, so a crash at any point leaves nothing to be cleared by hand.
+ * - A pid is reused sooner or later. A process therefore counts as the holder only if its start time, read from /proc,
+ *   is the recorded one.
+ * - A pid is meaningful only in its own pid namespace, and each container has one. A process in such a namespace
+ *   therefore listens on a socket in the directory as long as it lives (life-sign.ts). Other processes of the same
+ *   kernel can see that socket from any namespace. A lock from another namespace of this boot is taken over only if
+ *   that socket shows that its process is dead; if the socket tells nothing, the lock is refused.
  */
 import { randomBytes } from 'node:crypto';
 import { linkSync, mkdirSync, readdirSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
@@ -26,34 +27,36 @@ const LOCK = 'lock';
 const ANNOUNCED = 'lock.takeover';
 const UNFINISHED = 'lock.new';
 
-/** A takeover is a few calls of the system; one that lasts this long waits for a process that is stopped. */
+/** A takeover takes a few system calls; one that lasts this long is waiting for a stopped process. */
 const TAKEOVER_MS = 3_000;
 const PAUSE_MS = 10;
 
 export interface Holder {
   readonly pid: number;
-  /** Clock ticks from boot to the start of the process; '' where there is no /proc. */
+  /** Clock ticks from boot to the start of the process; '' without /proc. */
   readonly started: string;
   readonly boot: string;
-  /** What its pid is a number of; absent: not known, or a release that did not say. */
+  /** The namespace that the pid belongs to; absent if unknown, or if an older release wrote the file. */
   readonly namespace?: string;
-  /** The file in the directory that says whether it lives, where its pid namespace is not everybody's. */
+  /**
+   * The file in the directory that shows whether the process lives, if its pid namespace is not the host's first one.
+   */
   readonly lifeSign?: string;
 }
 
-/** What locking needs of the system: of one directory, seen by one process. */
+/** The system calls that locking needs, for one directory as one process sees it. */
 export interface LockSystem {
   readonly self: Holder;
   readonly isAlive: (holder: Holder) => boolean;
   readonly names: () => readonly string[];
-  /** Undefined when there is no such file. */
+  /** Undefined if there is no such file. */
   readonly read: (name: string) => string | undefined;
   readonly write: (name: string, content: string) => void;
   /** False when `to` exists. */
   readonly link: (from: string, to: string) => boolean;
-  /** No error when there is no such file. */
+  /** No error if there is no such file. */
   readonly unlink: (name: string) => void;
-  /** Another name each time. */
+  /** A different name each time. */
   readonly unique: () => string;
 }
 
@@ -65,8 +68,8 @@ export class DirectoryLock {
   ) {}
 
   /**
-   * Creates `directory` when it does not exist, and locks it until `release` or the end of the process.
-   * Throws JitPaxosError `data-directory-locked`, which names the holder's pid, or `data-directory-unusable`.
+   * Creates `directory` if needed, and locks it until `release` or the end of the process. Throws JitPaxosError
+   * `data-directory-locked`, which names the holder's pid, or `data-directory-unusable`.
    */
   static acquire(directory: string): DirectoryLock {
     let lifeSign: LifeSign | undefined;
@@ -96,7 +99,7 @@ export class DirectoryLock {
     if (!this.held) return;
     this.held = false;
     const { system } = this;
-    // Where liveness can't be seen (another container) somebody may have taken it; that one's lock stays.
+    // If liveness cannot be seen (another container), another process may have taken the lock; its lock stays.
     const holder = holderIn(system.read(LOCK));
     if (holder === undefined || isSame(holder, system.self)) system.unlink(LOCK);
     this.lifeSign?.end();
@@ -104,8 +107,9 @@ export class DirectoryLock {
 }
 
 /**
- * Takes the lock in steps: yields before each call of the system, with the living process that it waits for where there is
- * one; returns undefined when the lock is held, otherwise its holder. So that tests can stop it anywhere, and run many beside each other.
+ * Takes the lock in steps: yields before each system call, with the living process that it waits for, if any. Returns
+ * undefined when the lock is held, otherwise its holder. Tests can therefore stop it anywhere, and run many side by
+ * side.
  */
 export function* lockSteps(
   system: LockSystem,
@@ -121,7 +125,7 @@ export function* lockSteps(
     if (!(yield* place(system, announced))) continue;
     try {
       let rival: Rival | undefined;
-      // One of two that see each other has to step back: the one with the later name.
+      // Of two that see each other, the one with the later name steps back.
       while ((rival = yield* livingRival(system, announced)) !== undefined && rival.name > announced)
         yield rival.holder;
       if (rival !== undefined) {
@@ -138,13 +142,14 @@ export function* lockSteps(
         yield;
         if (successor?.lifeSign !== undefined) system.unlink(successor.lifeSign);
         system.unlink(LOCK);
-      } // Otherwise it is gone, and somebody may be placing his at this moment.
+      } // Otherwise it is gone, and another process may be placing its own lock at this moment.
       if (yield* place(system, LOCK)) break;
     } finally {
       system.unlink(announced);
     }
   }
-  // What processes left that died in the middle of this. Only from here: a starter that finds the lock held changes nothing.
+  // Removes files of processes that died while taking the lock. Only from here: a starter that finds the lock held
+  // changes nothing.
   for (const name of system.names()) {
     if (!name.startsWith(ANNOUNCED) && !name.startsWith(UNFINISHED)) continue;
     const left = holderIn(system.read(name));
@@ -158,7 +163,7 @@ interface Rival {
   readonly holder: Holder;
 }
 
-/** Another living process that is taking the lock over: the one with the first name. */
+/** Another living process that is taking over the lock: the one with the first name. */
 function* livingRival(system: LockSystem, own: string): Generator<Holder | undefined, Rival | undefined, void> {
   yield;
   for (const name of [...system.names()].sort()) {
@@ -170,7 +175,7 @@ function* livingRival(system: LockSystem, own: string): Generator<Holder | undef
   return undefined;
 }
 
-/** Creates the file with its content at once, unless it exists: false. */
+/** Creates the file with its content at once; returns false if it exists. */
 function* place(system: LockSystem, name: string): Generator<Holder | undefined, boolean, void> {
   const temporary = `${UNFINISHED}.${system.unique()}`;
   try {
@@ -222,13 +227,15 @@ function systemOf(directory: string, lifeSign?: LifeSign): LockSystem {
   };
 }
 
-/** Pid of the living process that holds the lock of `directory`; undefined when none does. Takes and changes nothing. */
+/** Pid of the living process that holds the lock of `directory`; undefined if none does. Changes nothing. */
 export function lockHolder(directory: string): number | undefined {
   const holder = holderIn(systemOf(directory).read(LOCK));
   return holder !== undefined && isAlive(holder, directory) ? holder.pid : undefined;
 }
 
-/** Undefined when there is no lock, or an empty or torn one: a power failure left it, and its holder did not survive that. */
+/**
+ * Undefined if there is no lock, or an empty or torn one: a power failure left it, and its holder did not survive that.
+ */
 function holderIn(content: string | undefined): Holder | undefined {
   if (content === undefined) return undefined;
   try {
@@ -250,21 +257,21 @@ function isSame(a: Holder, b: Holder): boolean {
   return a.pid === b.pid && a.namespace === b.namespace && a.started === b.started && a.boot === b.boot;
 }
 
-/** Its namespace is known, and not this process's: its pid says nothing here. */
+/** Its namespace is known and differs from this process's: its pid means nothing here. */
 function isElsewhere({ namespace }: Holder): boolean {
   return namespace !== undefined && namespace !== '' && pidNamespace() !== '' && namespace !== pidNamespace();
 }
 
 function isAlive(holder: Holder, directory: string): boolean {
   if (holder.boot !== bootId()) return false;
-  // Where nothing tells, it may live.
+  // If nothing tells, it may be alive.
   if (isElsewhere(holder)) return holder.lifeSign === undefined || LifeSign.of(directory, holder.lifeSign) !== 'dead';
   const stat = statOf(holder.pid);
-  // A process that ended and that its parent has not asked about yet holds nothing any more.
+  // A zombie, a process that ended and that its parent has not waited for, no longer holds anything.
   if (stat !== undefined && (stat.state === 'Z' || stat.state === 'X')) return false;
   if (stat !== undefined && holder.started !== '') return stat.started === holder.started;
   try {
-    process.kill(holder.pid, 0); // signal 0 only asks
+    process.kill(holder.pid, 0); // signal 0 only checks
     return true;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM';
@@ -275,7 +282,10 @@ function startedAt(pid: number): string | undefined {
   return statOf(pid)?.started;
 }
 
-/** Fields 3 and 22 of /proc/<pid>/stat (proc(5)); the second is in parentheses and may hold anything. Undefined: no such process, it is hidden, or there is no /proc. */
+/**
+ * Fields 3 and 22 of /proc/<pid>/stat (proc(5)); field 2 is in parentheses and may hold anything. Undefined: no such
+ * process, it is hidden, or there is no /proc.
+ */
 function statOf(pid: number): { readonly state: string; readonly started: string } | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
@@ -286,7 +296,7 @@ function statOf(pid: number): { readonly state: string; readonly started: string
   }
 }
 
-/** Of the running kernel, a UUID; '' where there is no /proc. */
+/** A UUID of the running kernel's boot; '' without /proc. */
 export function bootId(): string {
   try {
     return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
@@ -330,6 +340,6 @@ function locked(directory: string, holder: Holder | undefined): JitPaxosError {
 function takeoverUnderWay(directory: string, by: Holder): JitPaxosError {
   return new JitPaxosError(
     'data-directory-locked',
-    `${directory} is being taken over from a dead process by process ${by.pid}, which takes long; see whether that is stopped, then try again`,
+    `${directory} is being taken over from a dead process by process ${by.pid}, which is taking long; check whether that process is stopped, then try again`,
   );
 }

@@ -1,20 +1,22 @@
-/** How long the disk takes: for metrics. Nothing depends on these figures. */
+/** Disk latencies, for metrics. Nothing depends on these figures. */
 import { BucketCounts } from '../protocol/bucket-counts.js';
 import type { Files, OpenFile } from './files.js';
 
-/** From a disk with a battery to one that hangs. */
+/** From a disk with a battery-backed cache to one that hangs. */
 const BOUNDS_US = [
   20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 5_000_000,
 ];
 
 export class DiskTimes {
-  /** Writes of frames of the log: in mode `fsync` until they are durable, in mode `os` until the system has them. */
+  /**
+   * Time to write frames of the log: in mode `fsync` until they are durable, in mode `os` until the system has them.
+   */
   readonly writeUs = new BucketCounts(BOUNDS_US);
-  /** Syncs of files and of the directory. */
+  /** Time to sync files and the directory. */
   readonly syncUs = new BucketCounts(BOUNDS_US);
 }
 
-/** `files`, with the time of each sync recorded. One that fails is recorded, too: it may have taken the longest. */
+/** Wraps `files` and records the time of each sync. Failed syncs count too: they may have taken the longest. */
 export function timed(files: Files, times: DiskTimes, nowMs: () => number): Files {
   const sync = async (target: { sync(): Promise<void> }): Promise<void> => {
     const began = nowMs();

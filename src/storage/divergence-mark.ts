@@ -1,6 +1,6 @@
 /**
- * A file that keeps a replica from starting with a log or state that was found not to be the cluster's. It lies in the data
- * directory beside what it is about, and goes with it.
+ * A file that keeps a replica from starting with a log or state that diverged from the cluster's. It lies in the data
+ * directory beside that log and goes with it.
  */
 import { closeSync, existsSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -27,7 +27,7 @@ export function refuseDiverged(directory: string): void {
   const path = join(directory, DIVERGENCE_MARK);
   if (!existsSync(path)) return;
   const [first = '', ...rest] = readFileSync(path, 'utf8').slice(0, MESSAGE_MAX).split('\n');
-  // Whatever it holds, it was put there to keep a replica from starting.
+  // Whatever its content, it was put there to keep a replica from starting.
   const code: ErrorCode = first in ERRORS ? (first as ErrorCode) : 'state-diverged';
   throw new JitPaxosError(
     code,

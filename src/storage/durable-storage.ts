@@ -2,14 +2,14 @@
  * Storage for durability `os` and `fsync`: hard state, log and snapshots on disk.
  *
  * The rules:
- * - A batch is acknowledged (`persisted`) when all of it is on disk: its frame written, in mode `fsync` synced, and then
- *   the promises of the hard state file if they changed. Frame before promises: whatever is on disk, the log is never
- *   behind a promise that was relied on, so one that is was not kept up, and counts as lost.
- * - One write at a time. Batches that come meanwhile are merged and go with the next one.
- * - After an error of the disk nothing is tried again as if nothing had happened: nothing more is acknowledged, the files
- *   in use are given up, and after a while the whole log, which the core has in memory, is written anew, as a new
- *   generation in new files. When that is on disk, all that waited is acknowledged. So a full disk heals by itself.
- * - A start does the same: it writes what it read as a new generation before anything of it is relied upon.
+ * - A batch is acknowledged (`persisted`) when all of it is on disk: first its frame is written, and in mode `fsync`
+ *   synced; then the promises of the hard state file are written if they changed. Because of that order the log on disk
+ *   is never behind a promise that anything relied on. A log that is behind was not kept up, and counts as lost.
+ * - One write at a time. Batches that arrive meanwhile are merged and go with the next write.
+ * - After a disk error, nothing is retried as if nothing had happened. Nothing more is acknowledged, and the files in
+ *   use are given up. After a while the whole log, which the core has in memory, is written anew, as a new generation
+ *   in new files. When that is on disk, everything that waited is acknowledged. So a full disk heals by itself.
+ * - A start does the same: it writes what it read as a new generation before it relies on any of it.
  */
 import type { Hash64 } from '../native/hash64.js';
 import {
@@ -45,11 +45,11 @@ import { Segments } from './segments.js';
 
 const DEFAULT_SEGMENT_BYTES = 16 << 20;
 
-/** A write that takes longer than this is as bad for the cluster as a disk that fails. */
+/** A write that takes longer than this harms the cluster as much as a failed disk. */
 const STALL_MS = 500;
-/** After an error the log is written anew after this long, … */
+/** Delay before the log is written anew after an error; doubled each time up to RETRY_MAX_MS. */
 const RETRY_MS = 100;
-/** … doubled each time, up to this. */
+/** Longest delay before the log is written anew. */
 const RETRY_MAX_MS = 5_000;
 
 export interface DurableStorageOptions {
@@ -58,10 +58,10 @@ export interface DurableStorageOptions {
   readonly directory: string;
   readonly owner: Owner;
   readonly hash: Hash64;
-  /** Fingerprint of what chains the log. Default: that of the chain without a secret. */
+  /** Fingerprint of the log's chain secret. Default: the chain without a secret. */
   readonly chain?: number;
   readonly mode: LogMode;
-  /** Of this boot of the host, 32 hex digits. */
+  /** Boot id of the host, 32 hex digits. */
   readonly bootId: string;
   /** Default DEFAULT_SEGMENT_BYTES. */
   readonly segmentBytes?: number;
@@ -69,17 +69,17 @@ export interface DurableStorageOptions {
   readonly nowMs: () => number;
   /** A random int32. */
   readonly random: () => number;
-  /** Calls back after so long; must not keep the process alive. */
+  /** Calls back after this delay; must not keep the process alive. */
   readonly later: (delayMs: number, callback: () => void) => void;
 }
 
-/** What durable storage asks of the host of the core. All are called from outside of `persist`. */
+/** What durable storage asks of the core's host. All are called outside of `persist`. */
 export interface DurableStorageEvents {
   /** Everything up to this token is durable. */
   persisted(token: number): void;
-  /** Have the core persist its whole log (ReplicaCore.rewriteLog). */
+  /** Make the core persist its whole log (ReplicaCore.rewriteLog). */
   rewrite(): void;
-  /** The disk refuses; nothing is acknowledged from here on … */
+  /** The disk fails: nothing is acknowledged from here on. */
   failed(error: Error): void;
   /** … until here. */
   healed(): void;
@@ -88,14 +88,14 @@ export interface DurableStorageEvents {
 }
 
 export interface DurableStorageStatus {
-  /** The error of the disk that keeps it from acknowledging, or null. */
+  /** The disk error that keeps it from acknowledging, or null. */
   readonly failing: string | null;
   readonly generation: number;
   readonly segments: number;
-  /** Index of the snapshot that the log on disk stands on. */
+  /** Index of the snapshot on which the log on disk stands. */
   readonly baseIndex: number;
   readonly frames: number;
-  /** Batches that went with these frames. */
+  /** Batches contained in these frames. */
   readonly batches: number;
   readonly writtenBytes: number;
   readonly failures: number;
@@ -107,7 +107,7 @@ interface Base {
   readonly chainLo: number;
 }
 
-/** The last frame that is on disk. */
+/** The last frame on disk. */
 interface LastFrame {
   /** Of its segment. */
   readonly ordinal: number;
@@ -129,13 +129,13 @@ export class DurableStorage implements Storage {
   private lastGeneration: number;
   private sequence = 0;
   private last: LastFrame | undefined;
-  /** The newest snapshot that is on disk. */
+  /** The newest snapshot on disk. */
   private base: Base;
-  /** A snapshot to be written while the log goes on. */
+  /** A snapshot to be written while the log continues. */
   private cut: Snapshot | undefined;
   private background: Promise<void> = Promise.resolve();
   private cleanedBase = 0;
-  /** A damaged log is there, to be set aside. */
+  /** There is a damaged log to set aside. */
   private setAside: boolean;
   private hardStateFile: OpenFile | undefined;
   private hardStateSequence: number;
@@ -167,7 +167,7 @@ export class DurableStorage implements Storage {
     this.hardStateSequence = stored.hardStateSequence;
   }
 
-  /** Reads what is there; changes nothing before the first `persist`. Throws as `readStored`. */
+  /** Reads what is there; changes nothing before the first `persist`. Throws the errors of `readStored`. */
   static async open(options: DurableStorageOptions): Promise<DurableStorage> {
     return new DurableStorage(
       options,
@@ -179,7 +179,7 @@ export class DurableStorage implements Storage {
     return { hardState: this.stored.hardState, log: this.stored.log };
   }
 
-  /** Nothing becomes durable for long: the others should do without this replica. */
+  /** Nothing has become durable for a long time: the others should continue without this replica. */
   get stalled(): boolean {
     return this.failure !== undefined || this.options.nowMs() - this.busySinceMs > STALL_MS;
   }
@@ -195,7 +195,7 @@ export class DurableStorage implements Storage {
   }
 
   persist(token: number, batch: PersistBatch): void {
-    // While the disk fails nothing is kept of what comes: all of it will be written anew.
+    // While the disk fails, incoming batches are not kept: the whole log will be written anew.
     if (this.closing || this.failure !== undefined) return;
     const { pending } = this;
     const base = pending.snapshot?.index ?? Math.max(this.base.index, this.writing.snapshot?.index ?? 0);
@@ -213,8 +213,8 @@ export class DurableStorage implements Storage {
   }
 
   /**
-   * Waits for what is being written, marks the end of the log, and closes the files. What the end says of commits is what the
-   * last batch said: only a batch has a commit index and the log that it speaks of from one state (ReplicaCore.finish).
+   * Waits for the current write, marks the end of the log, and closes the files. The commit index of that end mark is
+   * the last batch's: only in a batch do the commit index and the log come from one state (ReplicaCore.finish).
    */
   async close(): Promise<void> {
     this.closing = true;
@@ -224,7 +224,7 @@ export class DurableStorage implements Storage {
       try {
         await this.writeEnd(this.segments);
       } catch {
-        // Then the log ends as after a crash, which a start is made for.
+        // The log then ends as after a crash; a start can handle that.
       }
     }
     await this.releaseFiles();
@@ -256,7 +256,7 @@ export class DurableStorage implements Storage {
     this.retryMs = Math.min(2 * this.retryMs, RETRY_MAX_MS);
   }
 
-  /** All of it is on disk when this resolves. */
+  /** Resolves when all of it is on disk. */
   private async write(change: PendingChange): Promise<void> {
     const { options } = this;
     const begins = this.segments === undefined;
@@ -295,7 +295,7 @@ export class DurableStorage implements Storage {
     );
     invariant(logView <= view, 'the log on disk is of no view above the promised one');
     const frameBytes = FRAME_HEADER_BYTES + change.bodyBytes;
-    // Without a wait where none is needed: the write begins in the turn that asked for it.
+    // Does not wait if it need not: the write begins in the turn that asked for it.
     const segment = segments.present(frameBytes) ?? (await segments.withRoom(frameBytes));
     const header = {
       generation: segments.generation,
@@ -340,7 +340,7 @@ export class DurableStorage implements Storage {
     await this.writeFrame(segments, end, FRAME_CLEAN, true);
   }
 
-  /** A snapshot counts when it has its name; then it is the base of the frames to come. */
+  /** A snapshot counts once it has its final name; then it is the base of the frames to come. */
   private async writeSnapshot(snapshot: Snapshot): Promise<void> {
     const { files, owner, hash } = this.options;
     const name = snapshotName(snapshot.index, snapshot.chainHi, snapshot.chainLo);
@@ -362,7 +362,9 @@ export class DurableStorage implements Storage {
       this.base = { index: snapshot.index, chainHi: snapshot.chainHi, chainLo: snapshot.chainLo };
   }
 
-  /** Slot by slot, so that one is whole at any moment; after a start or an error in a new file. */
+  /**
+   * Writes one slot after the other, so that one is intact at any moment; uses a new file after a start or an error.
+   */
   private async writeHardState(state: HardState): Promise<void> {
     const { storedHardState: stored, record, options } = this;
     if (this.hardStateFile !== undefined && stored !== undefined && isSame(stored, state)) return;
@@ -381,7 +383,7 @@ export class DurableStorage implements Storage {
     this.storedHardState = state;
   }
 
-  /** What only an older generation needed goes; a damaged log is set aside for whoever looks into it. */
+  /** Removes what only an older generation needed; sets a damaged log aside for inspection. */
   private async removeOthers(generation: number): Promise<void> {
     const { files } = this.options;
     const { setAside } = this;
@@ -403,7 +405,7 @@ export class DurableStorage implements Storage {
     this.cleanedBase = this.base.index;
   }
 
-  /** In the background: a snapshot behind which the log was cut, and then what it makes superfluous. */
+  /** In the background: writes the snapshot at which the log was cut, then removes what it makes superfluous. */
   private tidy(): void {
     const { cut, segments } = this;
     const last = this.last!;
@@ -415,7 +417,7 @@ export class DurableStorage implements Storage {
         if (cut !== undefined && cut.index > this.base.index) await this.writeSnapshot(cut);
         if (last.baseIndex > this.cleanedBase) await this.removeCovered(segments, last);
       })
-      // The log stands as it was; the next cut tries again.
+      // The log stays as it was; the next cut tries again.
       .catch((error: unknown) => (isOfTheSystem(error) ? undefined : this.events!.broken(error)));
   }
 

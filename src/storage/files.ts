@@ -1,21 +1,22 @@
 /**
- * The files of one directory, as durable storage uses them: the edge between the rules of the log and a disk.
+ * The files of one directory, as durable storage uses them: the boundary between the rules of the log and a disk.
  *
- * The rule that every implementation keeps: what was written is durable when `sync` of its file has resolved, a file's
- * name (creation, rename, removal) when `sync` of the directory has; nothing before that, in no order. After a `sync`
- * that was rejected, what became of the bytes is unknown and a later `sync` says nothing about them (on Linux the pages
- * are marked clean: "fsyncgate", 2018): whoever gets such an error writes the bytes again, to another file.
+ * Every implementation keeps this rule: written bytes are durable when `sync` of their file has resolved; a file's name
+ * (creation, rename, removal) is durable when `sync` of the directory has resolved. Before that, nothing is durable,
+ * and no order is guaranteed. After a rejected `sync` the state of the bytes is unknown, and a later `sync` says
+ * nothing about them (on Linux the pages are marked clean: "fsyncgate", 2018). A caller that gets such an error writes
+ * the bytes again, to another file.
  *
- * Everything runs in libuv's pool: a slow disk keeps a thread of it waiting, never the event loop.
+ * Everything runs in libuv's pool: a slow disk blocks one of its threads, never the event loop.
  */
 import { close, constants, fdatasync, fsync, open, readFile, readdir, rename, unlink, write } from 'node:fs';
 import { join } from 'node:path';
 
-/** One file that is open for writing. After an error it is of no use but for `close`. */
+/** A file that is open for writing. After an error it can only be closed. */
 export interface OpenFile {
-  /** Writes bytes[0 … length] at `position`. Of a file from `openThrough` it resolves when they are durable. */
+  /** Writes bytes[0 … length] at `position`. For a file from `openThrough`, it resolves when they are durable. */
   write(bytes: Uint8Array, length: number, position: number): Promise<void>;
-  /** Resolves when all that was written is durable (fdatasync). */
+  /** Resolves when everything written is durable (fdatasync). */
   sync(): Promise<void>;
   close(): Promise<void>;
 }
@@ -23,23 +24,23 @@ export interface OpenFile {
 /** Rejections are the system's own errors, with `code`. */
 export interface Files {
   list(): Promise<readonly string[]>;
-  /** Undefined when there is no such file. */
+  /** Undefined if there is no such file. */
   read(name: string): Promise<Uint8Array | undefined>;
-  /** A new file, or an old one emptied. */
+  /** Creates a file, or empties an existing one. */
   create(name: string): Promise<OpenFile>;
   /**
-   * A file that is there, to be written through: what `write` was given is durable when it has resolved, in one call of the system and
-   * one turn in the pool instead of two (O_DSYNC). A write that was rejected is a sync that was.
+   * Opens an existing file for write-through: `write` resolves when its bytes are durable, in one system call and one
+   * turn in the pool instead of two (O_DSYNC). A rejected write counts as a rejected sync.
    */
   openThrough(name: string): Promise<OpenFile>;
   rename(from: string, to: string): Promise<void>;
-  /** No error when there is no such file. */
+  /** No error if there is no such file. */
   remove(name: string): Promise<void>;
   /** Makes creations, renames and removals durable. */
   sync(): Promise<void>;
 }
 
-/** A directory of the file system, which exists. */
+/** An existing directory of the file system. */
 export class DirectoryFiles implements Files {
   constructor(private readonly directory: string) {}
 
@@ -57,7 +58,7 @@ export class DirectoryFiles implements Files {
 
   async openThrough(name: string): Promise<OpenFile> {
     const path = join(this.directory, name);
-    // Elsewhere O_DSYNC is not there, or means less than fdatasync.
+    // Other systems lack O_DSYNC, or it means less there than fdatasync.
     if (process.platform !== 'linux')
       return new SyncedFile(await call<number>((done) => open(path, constants.O_WRONLY, done)));
     return new DescriptorFile(await call<number>((done) => open(path, constants.O_WRONLY | constants.O_DSYNC, done)));
@@ -102,7 +103,7 @@ class DescriptorFile implements OpenFile {
   }
 }
 
-/** Writes through where the system has no way to. */
+/** Emulates write-through on systems without it. */
 class SyncedFile extends DescriptorFile {
   override async write(bytes: Uint8Array, length: number, position: number): Promise<void> {
     await super.write(bytes, length, position);

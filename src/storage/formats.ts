@@ -1,12 +1,12 @@
 /**
- * The formats of what is on disk. The rule: a release reads a format one release before it writes it, so that what it writes
- * can be read by the release before it, and going back one release always works (docs/internals/decisions/versions.md). So `newest` is
- * raised first, and `written` a release later, when `oldest` follows to what the release before wrote.
+ * The versions of the formats on disk. The rule: a release can read a format one release before it writes it. So the
+ * previous release can read what it writes, and going back one release always works (docs/internals/decisions/versions.md). Raise
+ * `newest` first; raise `written` one release later, together with `oldest`, to what the previous release wrote.
  */
 import { JitPaxosError } from '../errors.js';
 
 export interface Format {
-  /** Formats from `oldest` to `newest` are read. */
+  /** Formats from `oldest` to `newest` can be read. */
   readonly oldest: number;
   readonly newest: number;
   readonly written: number;
@@ -16,8 +16,9 @@ export const FORMATS = {
   /** hard-state.ts */
   hardState: { oldest: 1, newest: 1, written: 1 },
   /**
-   * Segments with their frames, and the headers of snapshot files: log-format.ts. A log whose chain is keyed is written in format 2 from
-   * the first release on that reads it: a release before that refuses the cluster file of such a cluster.
+   * Segments with their frames, and the headers of snapshot files: log-format.ts. A log with a keyed chain is written
+   * in format 2 from the first release that reads it: an older release refuses the cluster file of such a cluster
+   * anyway.
    */
   log: { oldest: 1, newest: 2, written: 1 },
   /** backup.ts */
@@ -31,10 +32,10 @@ export function isRead({ oldest, newest }: Format, found: number): boolean {
   return found >= oldest && found <= newest;
 }
 
-/** What is wrong with a format, and what to do: for messages that begin with the file's path. */
+/** What is wrong with a format, and what to do; the message begins with the file's path. */
 export function formatRefusal({ oldest, newest }: Format, found: number): string {
   const known = oldest === newest ? `format ${oldest}` : `formats ${oldest} to ${newest}`;
-  return `was written in format ${found}, and this version of jitpaxos reads ${known}; use the version that wrote it, ${found > newest ? 'or a newer one; going back is supported by one release only' : 'or one release after another from that on'}`;
+  return `was written in format ${found}, and this version of jitpaxos reads ${known}; use the version that wrote it, ${found > newest ? 'or a newer one; going back is supported by one release only' : 'or upgrade one release after another from there'}`;
 }
 
 /** Throws JitPaxosError `data-directory-unusable`, naming the file, the format and what to do. */

@@ -1,25 +1,25 @@
 /**
  * What a replica must never forget: the views it promised and how often it was started.
  *
- * One file, two slots of 4,096 bytes, each with the same record. A write goes to the first slot, is made durable, then to
- * the second and is made durable again. The rule it guards: once `write` has returned, neither a crash at any byte
- * of a later write nor the loss of one slot can bring back an older state. A crash leaves one slot whole (the
- * new state in the first or the old one in the second); of two whole slots the newer counts. A file without a whole slot
- * is refused: a replica that forgets its promises may break the agreement, one that stays away may not.
+ * One file has two slots of 4,096 bytes, each with the same record. A write goes to the first slot and is made durable,
+ * then to the second and is made durable again. This guards a rule: once `write` has returned, neither a crash at any
+ * byte of a later write nor the loss of one slot can bring back an older state. A crash leaves one slot intact (the new
+ * state in the first or the old one in the second); of two intact slots the newer counts. A file without an intact slot
+ * is refused: a replica that forgets its promises may break agreement; a replica that stays away cannot.
  *
- *      0      4         8          16           24        28     32        36            40         56
+ *      0 4 8 16 24 28 32 36 40 56
  *      | JPHS | version | sequence | cluster id | replica | view | logView | incarnation | reserved | XXH3-64 of 0…55 |
  *
- * Behind it in the slot follows what the replica knows of the others. Releases before it neither read nor write that, and drop
- * it; the next start of this one takes it up anew.
+ * The rest of the slot holds what the replica knows about the others. Older releases neither read nor write that, and
+ * drop it; the next start of this release learns it anew.
  *
- *      64     68        72         80         84                              136             188              192      4088
+ *      64 68 72 80 84 136 188 192 4088
  *      | JPHX | version | sequence | replicas | known incarnations, 13 of u32 | lives, 13 … u32 | length of list | list … | XXH3-64 of 64…4087 |
  *
- * `list`: the addresses of all replicas as the cluster file had them, JSON. Their number and order are the identity of the
- * cluster as much as its id is: quorums follow from them (bootstrap-list.ts).
+ * `list`: the addresses of all replicas as the cluster file had them, JSON. Their number and order belong to the
+ * identity of the cluster as much as its id does: quorums follow from them (bootstrap-list.ts).
  *
- * All big-endian. The file is created under another name and renamed, so that it is never seen half made.
+ * All big-endian. The file is created under another name and renamed, so that it is never seen half-written.
  */
 import { closeSync, existsSync, fdatasyncSync, fsyncSync, openSync, readSync, renameSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -38,7 +38,7 @@ export const HARD_STATE_SLOTS = 2;
 const MAGIC = 0x4a504853;
 const PEERS_MAGIC = 0x4a504858;
 const PEERS_VERSION = 1;
-/** Of the promises; what is behind them in the slot has a checksum of its own. */
+/** Length of the promises' record; what follows it in the slot has its own checksum. */
 const RECORD_BYTES = 64;
 const AT_VERSION = 4;
 const AT_SEQUENCE = 8;
@@ -57,20 +57,23 @@ const AT_LIST_LENGTH = 188;
 const AT_LIST = 192;
 const AT_PEERS_CHECKSUM = SLOT_BYTES - 8;
 
-/** Whose state it is: a data directory that was mounted in the wrong place must not be used. */
+/** The owner of the state: a data directory mounted in the wrong place must not be used. */
 export interface Owner {
   readonly clusterHi: number;
   readonly clusterLo: number;
   readonly replica: number;
-  /** Addresses of all replicas of the cluster, by id. Undefined: not looked at, as by tools. */
+  /** Addresses of all replicas of the cluster, by id. Undefined: not checked, as in tools. */
   readonly addresses?: readonly string[];
 }
 
-/** What the file says. */
+/** Content of the file. */
 export interface StoredPromises {
   readonly sequence: number;
   readonly state: HardState;
-  /** Of all replicas, as the cluster file had them when it was written; undefined when a release wrote it that did not keep them. */
+  /**
+   * Addresses of all replicas in the cluster file when this was written; undefined if an older release wrote it, which
+   * did not keep them.
+   */
   readonly addresses: readonly string[] | undefined;
 }
 
@@ -78,9 +81,9 @@ export class HardStateFile {
   private readonly record = new Uint8Array(SLOT_BYTES);
   private sequence = 0;
   private recordBytes = 0;
-  /** See StoredPromises; undefined also when there has never been a file. */
+  /** See StoredPromises; also undefined if there has never been a file. */
   addresses: readonly string[] | undefined;
-  /** The state on disk, undefined when there has never been one. */
+  /** The state on disk; undefined if there has never been one. */
   private stored: HardState | undefined;
   private fd: number | undefined;
 
@@ -111,12 +114,12 @@ export class HardStateFile {
     }
   }
 
-  /** The state as it was when the replica last made it durable; undefined on the very first start. */
+  /** The state that the replica last made durable; undefined on the very first start. */
   get state(): HardState | undefined {
     return this.stored;
   }
 
-  /** Returns when the state is durable. Throws JitPaxosError `storage-failed`; the file must not be used afterwards. */
+  /** Returns when the state is durable. Throws JitPaxosError `storage-failed`; do not use the file afterwards. */
   write(state: HardState): void {
     try {
       this.recordBytes = encodeHardState(this.record, state, ++this.sequence, this.owner, this.hash);
@@ -125,7 +128,7 @@ export class HardStateFile {
     } catch (error) {
       throw new JitPaxosError(
         'storage-failed',
-        `${this.path} cannot be written (${messageOf(error)}); see to the disk, then start the replica again`,
+        `${this.path} cannot be written (${messageOf(error)}); check the disk, then start the replica again`,
         error,
       );
     }
@@ -167,7 +170,7 @@ export class HardStateFile {
   }
 }
 
-/** Writes the content of a slot into `record`, SLOT_BYTES long, and returns how much of it is to be written. */
+/** Writes the content of a slot into `record`, SLOT_BYTES long, and returns how many bytes of it must be written. */
 export function encodeHardState(
   record: Uint8Array,
   state: HardState,
@@ -206,8 +209,9 @@ export function encodeHardState(
 }
 
 /**
- * The newest whole slot of the file's content. Throws JitPaxosError `hard-state-corrupt`, `data-directory-foreign`,
- * `data-directory-unusable`, or `cluster-file-changed` when the owner's addresses are not those of the same replicas; `path` is for the message.
+ * The newest intact slot of the file's content. Throws JitPaxosError `hard-state-corrupt`, `data-directory-foreign`,
+ * `data-directory-unusable`, or `cluster-file-changed` if the owner's addresses belong to other replicas; `path` is for
+ * the message.
  */
 export function decodeHardState(bytes: Uint8Array, owner: Owner, hash: Hash64, path: string): StoredPromises {
   const record = newestSlot(bytes, hash, path);
@@ -233,7 +237,9 @@ export function decodeHardState(bytes: Uint8Array, owner: Owner, hash: Hash64, p
   };
 }
 
-/** Undefined when there is nothing, or it is damaged: that of the other slot is not looked for, because it may be older than the promises. */
+/**
+ * Undefined if it is missing or damaged. The other slot's copy is not used, because it may be older than the promises.
+ */
 function peersIn(
   slot: Uint8Array,
   hash: Hash64,
@@ -258,7 +264,10 @@ function peersIn(
   return { known: numbers(AT_KNOWN), lives: numbers(AT_LIVES), addresses };
 }
 
-/** Whose hard state the file's content is; undefined when no slot is whole. Throws JitPaxosError `data-directory-unusable`. */
+/**
+ * The owner according to the file's content; undefined if no slot is intact. Throws JitPaxosError
+ * `data-directory-unusable`.
+ */
 export function ownerOfHardState(bytes: Uint8Array, hash: Hash64): Owner | undefined {
   const record = newestSlot(bytes, hash, HARD_STATE_FILE);
   return record === undefined ? undefined : ownerIn(record);
@@ -298,7 +307,7 @@ function holds(bytes: Uint8Array, offset: number, length: number, checksumAt: nu
   return readI32(digest, 0) === readI32(bytes, checksumAt) && readI32(digest, 4) === readI32(bytes, checksumAt + 4);
 }
 
-/** Throws JitPaxosError `data-directory-foreign` when the file at `path` says that it is another's. */
+/** Throws JitPaxosError `data-directory-foreign` if the file at `path` names another owner. */
 export function checkOwner(path: string, owner: Owner, found: Owner): void {
   if (found.clusterHi === owner.clusterHi && found.clusterLo === owner.clusterLo && found.replica === owner.replica)
     return;

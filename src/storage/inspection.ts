@@ -1,8 +1,8 @@
 /**
- * What is in a data directory, for people and tools: everything that a start would find, and where it would find damage.
+ * What is in a data directory, for operators and tools: everything that a start would find, and any damage.
  *
- * The rule: nothing is changed, and no lock is taken, so that the directory of a running replica can be looked at. What
- * such a replica removes or writes meanwhile may look like damage; then it is read again.
+ * The rule: nothing is changed and no lock is taken, so the directory of a running replica can be inspected. Files that
+ * such a replica removes or writes meanwhile may look damaged; they are then read again.
  */
 import { JitPaxosError } from '../errors.js';
 import type { Hash64 } from '../native/hash64.js';
@@ -24,39 +24,42 @@ import {
 } from './log-format.js';
 import { readLog, readPromised, type Damage, type Promised, type SegmentReport, type Stored } from './log-reader.js';
 
-/** A replica that writes while it is read seldom does so in the same place again. */
+/** A replica that writes during the inspection rarely does so twice in the same place. */
 const ATTEMPTS = 4;
 
 export interface Inspection {
   readonly cluster: string;
   readonly replica: number;
-  /** Pid of the living process that has the directory. */
+  /** Pid of the living process that uses the directory. */
   readonly lockedBy: number | null;
-  /** The newest promises on disk; null when the file of them is damaged and no log says either. */
+  /** The newest promises on disk; null if their file is damaged and no log has them either. */
   readonly hardState: HardState | null;
   readonly log: LogInspection;
-  /** What chains the log, by its newest intact segment; null where there is none. Chains are not on disk, so none is verified here. */
+  /**
+   * The chain of the log, according to its newest intact segment; null if there is none. Chain values are not on disk,
+   * so none is verified here.
+   */
   readonly chain: { readonly keyed: boolean; readonly fingerprint: number } | null;
   readonly segments: readonly SegmentInspection[];
   readonly snapshots: readonly SnapshotInspection[];
-  /** Whatever is not as it was written. A write that was cut off is none. */
+  /** Everything that is not as it was written. A write that was cut off does not count. */
   readonly damage: readonly Damage[];
-  /** Where a write was cut off, or is under way. */
+  /** Where a write was cut off, or is in progress. */
   readonly torn: { readonly file: string; readonly offset: number } | null;
-  /** Files in the making, set aside, or not ours. */
+  /** Unfinished files, files that were set aside, and foreign files. */
   readonly others: readonly { readonly name: string; readonly what: 'unfinished' | 'set aside' | 'not of a replica' }[];
 }
 
 export interface LogInspection {
   /** `lost`: the others would refill it; `none`: durability memory, or never started. */
   readonly found: 'whole' | 'lost' | 'none';
-  /** Of a lost one. */
+  /** Why it is lost. */
   readonly why: string | null;
   readonly baseIndex: number | null;
   readonly lastIndex: number | null;
   readonly committed: number | null;
   readonly entryBytes: number | null;
-  /** It ends with a clean stop. */
+  /** Ends with a clean stop. */
   readonly clean: boolean | null;
 }
 
@@ -72,7 +75,7 @@ export interface FrameInspection {
   readonly offset: number;
   readonly sequence: number;
   readonly bytes: number;
-  /** Entries `from` to `to` in place of whatever was stored from `from` on; `to` is `from − 1` when there are none. */
+  /** Entries `from` to `to` replace whatever was stored from `from` on; `to` is `from − 1` if there are none. */
   readonly from: number;
   readonly to: number;
   readonly baseIndex: number;
@@ -80,28 +83,28 @@ export interface FrameInspection {
   readonly view: number;
   readonly logView: number;
   readonly incarnation: number;
-  /** The log begins with it. */
+  /** The log begins with this frame. */
   readonly reset: boolean;
-  /** It is a clean stop. */
+  /** A clean stop. */
   readonly clean: boolean;
 }
 
 export interface SnapshotInspection {
   readonly name: string;
   readonly bytes: number;
-  /** Null when it is damaged. */
+  /** Null if it is damaged. */
   readonly index: number | null;
 }
 
 export interface InspectionOptions {
   readonly hash: Hash64;
-  /** Of this boot of the host, 32 hex digits. */
+  /** Boot id of the host, 32 hex digits. */
   readonly bootId: string;
   /** Where the files are, for messages. */
   readonly directory: string;
 }
 
-/** Undefined when the directory holds nothing of a replica. Throws JitPaxosError `data-directory-unusable`. */
+/** Undefined if the directory holds nothing of a replica. Throws JitPaxosError `data-directory-unusable`. */
 export async function inspect(files: Files, options: InspectionOptions): Promise<Inspection | undefined> {
   for (let attempt = 1; ; attempt++) {
     try {
@@ -114,14 +117,14 @@ export async function inspect(files: Files, options: InspectionOptions): Promise
       )
         return inspection;
     } catch (error) {
-      // A segment that vanished: the replica has just removed it.
+      // A segment vanished: the replica has just removed it.
       if (!(error instanceof JitPaxosError) || lockHolder(options.directory) === undefined || attempt === ATTEMPTS)
         throw error;
     }
   }
 }
 
-/** Whose the directory is, by any of its files that is intact; undefined when none is. */
+/** The owner of the directory, according to any intact file; undefined if there is none. */
 export async function findOwner(files: Files, hash: Hash64): Promise<Owner | undefined> {
   for (const name of await files.list()) {
     if (name !== HARD_STATE_FILE && parseSegmentName(name) === undefined && !isSnapshotName(name)) continue;
@@ -147,7 +150,7 @@ async function inspectOnce(files: Files, options: InspectionOptions): Promise<In
   if (owner === undefined)
     throw new JitPaxosError(
       'data-directory-unusable',
-      `${directory} holds files of a replica, and none with an intact header; check the disk`,
+      `${directory} holds files of a replica, but none with an intact header; check the disk`,
     );
   const frames = new Map<string, FrameInspection[]>();
   const of = {

@@ -1,11 +1,12 @@
 /**
- * Whether a process of another pid namespace is alive: each container has one, and its pids say nothing outside.
+ * Whether a process of another pid namespace is alive. Each container has such a namespace, and its pids mean nothing
+ * outside.
  *
- * A process listens on a socket in the file system for as long as it lives, and the kernel ends that with the process, however it dies. Whoever sees the
- * same file on the same kernel can connect, from any namespace, also while the process stands still: connections wait in its queue. A socket that
- * nobody listens on refuses.
+ * A process listens on a socket in the file system for as long as it lives; the kernel closes it when the process dies,
+ * however that happens. A process of any namespace that sees the same file on the same kernel can connect, even while
+ * the listener is stopped: connections wait in its queue. A socket without a listener refuses.
  *
- * In the first pid namespace of a host nobody listens: there, and in containers that use it, pids are enough.
+ * In the first pid namespace of a host no process listens: there, and in containers that share it, pids are enough.
  */
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -14,17 +15,17 @@ import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 
 const NAME = /^lock\.alive\.[0-9a-f]{12}$/;
-/** Of the namespace that the kernel begins with (PROC_PID_INIT_INO in include/linux/proc_ns.h). */
+/** The namespace that the kernel starts with (PROC_PID_INIT_INO in include/linux/proc_ns.h). */
 const FIRST_NAMESPACE = 'pid:[4026531836]';
 const ASK_MS = 5_000;
-/** Longest path of a socket, bytes (unix(7), sun_path with its end). */
+/** Longest path of a socket, bytes (unix(7), sun_path including the final zero). */
 const PATH_MAX_BYTES = 107;
 
-/** Asks by connecting, which Node can only do without waiting: so in a process of its own. */
+/** Checks by connecting. Node can connect only asynchronously, so this runs in a process of its own. */
 const ASK =
   "require('node:net').connect(process.argv[1]).on('connect', () => process.exit(10)).on('error', (error) => process.exit(error.code === 'ECONNREFUSED' ? 11 : 12))";
 
-/** Of this process: what its pid is a number of; '' where there is no /proc. */
+/** The pid namespace of this process; '' without /proc. */
 export function pidNamespace(): string {
   try {
     return readlinkSync('/proc/self/ns/pid');
@@ -40,12 +41,12 @@ export class LifeSign {
     private readonly server: Server,
   ) {}
 
-  /** Undefined where none is needed, or none can be had. */
+  /** Undefined if no life sign is needed, or none can be created. */
   static begin(directory: string): LifeSign | undefined {
     if (['', FIRST_NAMESPACE].includes(pidNamespace())) return undefined;
     const name = `lock.alive.${randomBytes(6).toString('hex')}`;
     const server = createServer((socket) => socket.destroy());
-    server.on('error', () => undefined); // then it does not listen
+    server.on('error', () => undefined); // without a socket there is no life sign
     shortened(directory, name, (path) => server.listen(path));
     server.unref();
     return server.listening ? new LifeSign(name, directory, server) : undefined;
@@ -55,7 +56,7 @@ export class LifeSign {
     return typeof name === 'string' && NAME.test(name);
   }
 
-  /** Of whoever listens at `name`; unknown: the file is gone, or may not be asked. */
+  /** State of the process that listens at `name`; unknown: the file is gone, or may not be opened. */
   static of(directory: string, name: string): 'alive' | 'dead' | 'unknown' {
     const { status } = shortened(directory, name, (path, descriptor) => {
       const inChild = descriptor < 0 ? path : `/proc/self/fd/3/${name}`;
@@ -77,7 +78,10 @@ export class LifeSign {
   }
 }
 
-/** Calls `use` with a path that a socket may have: a long one goes by a descriptor of the directory, which a child is given as its 3. */
+/**
+ * Calls `use` with a path short enough for a socket. A long path goes through a descriptor of the directory, which a
+ * child process gets as its descriptor 3.
+ */
 function shortened<T>(directory: string, name: string, use: (path: string, descriptor: number) => T): T {
   const path = join(directory, name);
   if (Buffer.byteLength(path) <= PATH_MAX_BYTES) return use(path, -1);

@@ -42,23 +42,23 @@ import { readI32, readIndex, toHex, writeI32, writeIndex } from '../wire/u64.js'
 import { checkOwner, type Owner } from './hard-state.js';
 import { checkFormat, FORMATS, KEYED_LOG_FORMAT } from './formats.js';
 
-/** What a disk writes whole or not at all. */
+/** A disk writes this much completely or not at all. */
 export const SECTOR_BYTES = 512;
 export const SEGMENT_HEADER_BYTES = SECTOR_BYTES;
 export const FRAME_HEADER_BYTES = 96;
 export const SNAPSHOT_HEADER_BYTES = 64;
-/** The length of an entry in a frame's body. */
+/** Size of the length field of an entry in a frame's body. */
 export const ENTRY_LENGTH_BYTES = 4;
-/** Names of files in the making end so; a start removes them. */
+/** Suffix of unfinished files; a start removes them. */
 export const UNFINISHED = '.new';
-/** Names of segments of a log that was found damaged begin so. */
+/** Prefix of segments of a damaged log. */
 export const DAMAGED = 'damaged-';
 
-/** The state of before does not count: the log begins behind `baseIndex`. */
+/** Earlier state does not count: the log begins after `baseIndex`. */
 export const FRAME_RESET = 1;
 /** Written last, at a clean stop: everything before it was synced, in every mode. */
 export const FRAME_CLEAN = 2;
-/** Of the hard state: `isEcho`. Releases before it neither write nor look at it. */
+/** The hard state's `isEcho`. Older releases neither write nor read it. */
 const FRAME_ECHO = 4;
 
 const SEGMENT_MAGIC = 0x4a50574c;
@@ -81,11 +81,11 @@ export interface SegmentHeader {
   readonly generation: number;
   readonly ordinal: number;
   readonly mode: LogMode;
-  /** Fingerprint of what chains the log (protocol/contract.ts). */
+  /** Fingerprint of the log's chain secret (protocol/contract.ts). */
   readonly chain: number;
-  /** 32 hex digits, of the boot in which it was written. */
+  /** Boot id under which it was written, 32 hex digits. */
   readonly bootId: string;
-  /** Random, the same in every frame: so that no client can make up bytes that pass for a frame. */
+  /** Random, the same in every frame, so that no client can make up bytes that pass for a frame. */
   readonly saltHi: number;
   readonly saltLo: number;
 }
@@ -106,7 +106,9 @@ export interface FrameHeader {
   readonly saltLo: number;
 }
 
-/** Where the system has no boot id. The rule: it equals no boot, not even itself, because two boots may both have it. */
+/**
+ * Used if the system has no boot id. The rule: it equals no boot, not even itself, because two boots may both have it.
+ */
 export const NO_BOOT_ID = '0'.repeat(2 * BOOT_BYTES);
 
 const SEGMENT_NAME = /^log-([0-9a-f]{8})-([0-9a-f]{8})$/;
@@ -116,7 +118,7 @@ export function segmentName(generation: number, ordinal: number): string {
   return `log-${hex(generation, 8)}-${hex(ordinal, 8)}`;
 }
 
-/** Undefined when it is not the name of a segment. */
+/** Undefined if it is not the name of a segment. */
 export function parseSegmentName(name: string): { readonly generation: number; readonly ordinal: number } | undefined {
   const match = SEGMENT_NAME.exec(name);
   return match === null ? undefined : { generation: parseInt(match[1]!, 16), ordinal: parseInt(match[2]!, 16) };
@@ -130,7 +132,7 @@ export function isSnapshotName(name: string): boolean {
   return SNAPSHOT_NAME.test(name);
 }
 
-/** The offset of the first sector that begins at `bytes` or behind. */
+/** Offset of the first sector boundary at or after `bytes`. */
 export function toSector(bytes: number): number {
   return Math.ceil(bytes / SECTOR_BYTES) * SECTOR_BYTES;
 }
@@ -153,9 +155,9 @@ export function encodeSegmentHeader(header: SegmentHeader, owner: Owner, hash: H
 }
 
 /**
- * Undefined when the bytes are no header. Throws JitPaxosError `data-directory-foreign`, `chain-differs` or, for another format,
- * `data-directory-unusable`. `path` is for the message.
- * @param chain the fingerprint that it must have; undefined: whichever
+ * Undefined if the bytes are not a header. Throws JitPaxosError `data-directory-foreign`, `chain-differs` or, for
+ * another format, `data-directory-unusable`. `path` is for the message.
+ * @param chain the fingerprint that it must have; undefined: any
  */
 export function decodeSegmentHeader(
   bytes: Uint8Array,
@@ -183,7 +185,7 @@ export function decodeSegmentHeader(
   };
 }
 
-/** Writes the header of a frame whose body is in place behind it, the checksums included. */
+/** Writes the header of a frame, with checksums; the frame's body is already in place behind it. */
 export function encodeFrameHeader(frame: FrameHeader, bytes: Uint8Array, hash: Hash64): void {
   writeI32(bytes, 0, FRAME_MAGIC);
   writeI32(bytes, 4, frame.generation);
@@ -205,7 +207,7 @@ export function encodeFrameHeader(frame: FrameHeader, bytes: Uint8Array, hash: H
   hash.hash64(bytes, 0, AT_FRAME_CHECKSUM, bytes, AT_FRAME_CHECKSUM);
 }
 
-/** The header at `offset`, when one of this segment's generation and salt is there and intact. Says nothing about the body. */
+/** The intact header at `offset`, if it has this segment's generation and salt. Says nothing about the body. */
 export function decodeFrameHeader(
   bytes: Uint8Array,
   offset: number,
@@ -252,7 +254,7 @@ export function bodyIsWhole(bytes: Uint8Array, offset: number, frame: FrameHeade
   );
 }
 
-/** @param chain fingerprint of what chains the log that stands on it */
+/** @param chain fingerprint of the chain secret of the log that stands on it */
 export function encodeSnapshotHeader(snapshot: Snapshot, owner: Owner, hash: Hash64, chain: number): Uint8Array {
   const bytes = new Uint8Array(SNAPSHOT_HEADER_BYTES);
   begin(bytes, SNAPSHOT_MAGIC, owner, chain);
@@ -266,7 +268,7 @@ export function encodeSnapshotHeader(snapshot: Snapshot, owner: Owner, hash: Has
   return bytes;
 }
 
-/** Undefined when any byte of the file is not as it was written. Throws as `decodeSegmentHeader`. */
+/** Undefined if any byte of the file has changed. Throws the errors of `decodeSegmentHeader`. */
 export function decodeSnapshotFile(
   bytes: Uint8Array,
   owner: Owner,
@@ -292,7 +294,7 @@ export function decodeSnapshotFile(
   };
 }
 
-/** Whose the file of a segment or snapshot is; undefined when its header is not intact. */
+/** The owner of a segment or snapshot file; undefined if its header is damaged. */
 export function ownerOf(bytes: Uint8Array, hash: Hash64): Owner | undefined {
   if (bytes.length < AT_SEGMENT_CHECKSUM + 8) return undefined;
   const checkedBytes = readI32(bytes, 0) === SEGMENT_MAGIC ? AT_SEGMENT_CHECKSUM : AT_SNAPSHOT_CHECKSUM;
@@ -311,7 +313,7 @@ function begin(bytes: Uint8Array, magic: number, owner: Owner, chain: number): v
   writeI32(bytes, 16, owner.replica);
 }
 
-/** Magic, checksum; then, of an intact one, version and owner. */
+/** Checks magic and checksum, then version and owner. */
 function isWhole(
   bytes: Uint8Array,
   magic: number,
@@ -331,7 +333,10 @@ function isWhole(
   return true;
 }
 
-/** Throws JitPaxosError `chain-differs`: with another chain every entry of the log would seem to be another than the others have. */
+/**
+ * Throws JitPaxosError `chain-differs`: under another chain secret every entry would seem to differ from the others'
+ * entries.
+ */
 function checkChain(path: string, expected: number | undefined, found: number): void {
   if (expected === undefined || found === expected) return;
   const [was, is] = [found, expected].map((fingerprint) =>

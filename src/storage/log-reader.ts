@@ -1,10 +1,10 @@
 /**
- * Reads a durable log: what a replica finds that starts, and what `jitpaxos inspect` shows.
+ * Reads a durable log: for a starting replica, and for `jitpaxos inspect`.
  *
- * The rule: a log is taken whole or counts as lost. Only the last frame of a log may be torn, because a frame is written
- * when the one before it was synced; then the log ends before it. Anything else that is not as it was written, with
- * a later frame behind it, is a hole or rot in what was acknowledged, and is named with file and offset. Rot in the very last
- * frame can't be told from a torn write; a clean stop closes that gap with one frame more.
+ * The rule: a log is taken whole or counts as lost. Only the last frame of a log may be torn, because a frame is
+ * written only after the one before it was synced; the log then ends before it. Any other change, with a later frame
+ * behind it, is a hole or bit rot in acknowledged data, and is reported with file and offset. Bit rot in the very last
+ * frame cannot be told from a torn write; a clean stop closes that gap with one more frame.
  */
 import { JitPaxosError } from '../errors.js';
 import type { Hash64 } from '../native/hash64.js';
@@ -32,7 +32,7 @@ import {
   type SegmentHeader,
 } from './log-format.js';
 
-/** Where something is not as it was written. */
+/** Where the data differs from what was written. */
 export interface Damage {
   readonly file: string;
   readonly offset: number;
@@ -40,14 +40,14 @@ export interface Damage {
 }
 
 export interface StoredLog {
-  /** As of its last frame. */
+  /** From its last frame. */
   readonly hardState: HardState;
   readonly snapshot: Snapshot | undefined;
-  /** Behind the snapshot, oldest first. */
+  /** The entries after the snapshot, oldest first. */
   readonly entries: readonly Uint8Array[];
   /** Entries up to here were known to be committed when the last batch was written. */
   readonly committed: number;
-  /** It ends with a clean stop. */
+  /** Ends with a clean stop. */
   readonly clean: boolean;
 }
 
@@ -55,47 +55,50 @@ export interface SegmentReport {
   readonly name: string;
   readonly bytes: number;
   readonly frames: number;
-  /** Where the last whole frame ends. */
+  /** Where the last intact frame ends. */
   readonly usedBytes: number;
   readonly header: SegmentHeader | undefined;
 }
 
 export interface Stored {
-  /** The newest promises on disk, of file and log together; undefined in a new directory. */
+  /** The newest promises on disk, from file and log together; undefined in a new directory. */
   readonly hardState: HardState | undefined;
-  /** Sequence number of the hard state file's newest slot; 0 when there is no such file. */
+  /** Sequence number of the hard state file's newest slot; 0 if there is no such file. */
   readonly hardStateSequence: number;
   /** See StoredPromises. */
   readonly addresses: readonly string[] | undefined;
-  /** Undefined when there never was one, or it is lost. */
+  /** Undefined if there never was one, or it is lost. */
   readonly log: StoredLog | undefined;
-  /** Why the log is lost; undefined when it is not, or there never was one. */
+  /** Why the log is lost; undefined if it is not lost, or there never was one. */
   readonly lost: string | undefined;
-  /** Where the log was damaged, when that is why. */
+  /** Where the log was damaged, if that is the reason. */
   readonly damage: Damage | undefined;
-  /** Where a write was cut off by a crash: normal after one. */
+  /** Where a crash cut off a write: normal after one. */
   readonly torn: { readonly file: string; readonly offset: number } | undefined;
   /** Every segment found, oldest first. */
   readonly segments: readonly SegmentReport[];
-  /** No file is of a higher generation. */
+  /** Highest generation of any file. */
   readonly lastGeneration: number;
-  /** The file of the promises is missing, and this shows that there was one: the replica no longer knows what it promised. */
+  /**
+   * The file of the promises is missing; this is the evidence that it existed: the replica no longer knows what it
+   * promised.
+   */
   readonly forgotten: string | undefined;
 }
 
-/** The promises as the hard state file has them. */
+/** The promises in the hard state file. */
 export type Promised = ReturnType<typeof decodeHardState> | undefined;
 
 export interface StoredOwner {
   readonly owner: Owner;
   readonly hash: Hash64;
-  /** Fingerprint of what chains the log; undefined, of tools, which need not know: whichever it has. */
+  /** Fingerprint of the log's chain secret; undefined in tools, which accept any. */
   readonly chain?: number;
-  /** Of this boot of the host, 32 hex digits. */
+  /** Boot id of the host, 32 hex digits. */
   readonly bootId: string;
   /** Where the files are, for messages. */
   readonly directory: string;
-  /** Called for each whole frame that is read, for tools. */
+  /** Called for each intact frame that is read, for tools. */
   readonly frame?: (segment: string, offset: number, frame: FrameHeader) => void;
 }
 
@@ -107,17 +110,17 @@ interface Segment {
   readonly header: SegmentHeader | undefined;
 }
 
-/** What the frames of one generation come to. */
+/** The result of replaying the frames of one generation. */
 type Replayed =
   | { readonly kind: 'whole'; readonly log: Replay }
   | { readonly kind: 'unfinished' }
   | { readonly kind: 'damaged'; readonly damage: Damage };
 
 /**
- * Reads all that the directory holds; changes nothing.
+ * Reads everything in the directory; changes nothing.
  *
- * Throws JitPaxosError `hard-state-corrupt`, `hard-state-missing`, `data-directory-foreign`, `chain-differs`, `data-directory-unusable`. A
- * damaged log is no error: it is lost, and the others have it.
+ * Throws JitPaxosError `hard-state-corrupt`, `hard-state-missing`, `data-directory-foreign`, `chain-differs`,
+ * `data-directory-unusable`. A damaged log is not an error: it counts as lost, and the others have it.
  */
 export async function readStored(files: Files, of: StoredOwner): Promise<Stored> {
   const stored = await readLog(files, of, await readPromised(files, of));
@@ -135,7 +138,10 @@ export async function readPromised(files: Files, { owner, hash, directory }: Sto
   return bytes === undefined ? undefined : decodeHardState(bytes, owner, hash, `${directory}/${HARD_STATE_FILE}`);
 }
 
-/** The log, by the side of these promises. Throws as `readStored`, but for `hard-state-corrupt` and `hard-state-missing`. */
+/**
+ * The log that belongs to these promises. Throws the errors of `readStored`, except `hard-state-corrupt` and
+ * `hard-state-missing`.
+ */
 export async function readLog(files: Files, of: StoredOwner, promised: Promised): Promise<Stored> {
   const { owner, hash, directory } = of;
   const segments = await readSegments(files, of);
@@ -175,7 +181,7 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
           ),
           forgotten: evidence,
         };
-      // Nothing was acknowledged: the very first write of the first life, or of each life since, did not get as far.
+      // Nothing was acknowledged: the very first write of the first life, or of each life since, did not complete.
       if (replayed.kind === 'whole' && isFromAnotherBoot(replayed.log, of)) continue;
     }
     if (replayed.kind === 'damaged')
@@ -183,7 +189,7 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
         `${directory}/${replayed.damage.file} is damaged at byte ${replayed.damage.offset}: ${replayed.damage.what}`,
         replayed.damage,
       );
-    // A generation whose first frame is not there has never counted: the one before it has not been removed.
+    // A generation without its first frame never counted: the one before it has not been removed.
     if (replayed.kind === 'unfinished') continue;
     const { log } = replayed;
     const { last } = log;
@@ -200,13 +206,13 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
     }
     if (isFromAnotherBoot(log, of))
       return lost('the host was started anew since, and in mode os the log survives the process, not the host');
-    // The empty log of a replica that waits for another one is whole, and no log (rule R1).
+    // The empty log of a replica that waits for another one's log is intact, but it is not a log (rule R1).
     if (hardState.logView < 0)
       return lost('it was found lost at an earlier start, and none was installed since', undefined, hardState);
-    // Of no use to anybody: what it would execute as committed is not what the cluster committed.
+    // Useless: it would execute entries as committed that the cluster did not commit.
     if (log.committed < last.baseIndex || log.committed > log.lastIndex) {
       return lost(
-        `the log's last frame says that ${log.committed} entries are committed, and the log goes from ${last.baseIndex} to ${log.lastIndex}: one of them is wrong`,
+        `the log's last frame says that ${log.committed} entries are committed, but the log goes from ${last.baseIndex} to ${log.lastIndex}: one of them is wrong`,
         undefined,
         hardState,
       );
@@ -237,7 +243,7 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
     });
   }
   if (promised === undefined) {
-    // Not a snapshot: the very first write may have got as far as that.
+    // Not a snapshot: the very first write may have stopped there.
     const left = (await files.list()).find((name) => name.startsWith(DAMAGED));
     return result({
       hardState: undefined,
@@ -253,8 +259,8 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
 }
 
 /**
- * What shows that a generation was more than begun. The promises are written behind its first frame and before anything
- * else, so whatever came later came when they were on disk.
+ * Evidence that a generation was used after it was begun. The promises are written after its first frame and before
+ * anything else, so anything later was written when they were on disk.
  */
 function evidenceOfUse(replayed: Replayed, segments: readonly Segment[]): string | undefined {
   if (replayed.kind === 'damaged') return `${replayed.damage.file} is not as it was written: ${replayed.damage.what}`;
@@ -264,7 +270,7 @@ function evidenceOfUse(replayed: Replayed, segments: readonly Segment[]): string
   return sequence > 1 ? `its log has ${sequence} writes, the last in view ${hardState.view}` : undefined;
 }
 
-/** It may lack what only the host's memory had. */
+/** It may lack data that was only in the host's memory. */
 function isFromAnotherBoot(log: Replay, of: StoredOwner): boolean {
   return log.unsynced && (log.last.flags & FRAME_CLEAN) === 0 && (log.bootId !== of.bootId || of.bootId === NO_BOOT_ID);
 }
@@ -286,33 +292,34 @@ async function readSegments(files: Files, { owner, hash, directory, chain }: Sto
   return segments.sort((a, b) => a.generation - b.generation || a.ordinal - b.ordinal);
 }
 
-/** A frame has the promises; what is known of the others is in the file of the promises only. */
+/** A frame has the promises; knowledge of the other replicas is only in the file of the promises. */
 function withKnown(hardState: HardState, promised: Promised): HardState {
   const { known, lives } = promised?.state ?? {};
   return known === undefined || lives === undefined ? hardState : { ...hardState, known, lives };
 }
 
-/** Where frames go, one after the other. */
+/** Applies frames one after the other. */
 class Replay {
   last!: FrameHeader;
   /**
-   * As of the last frame that holds a batch. The end that a clean stop writes is not believed: a release before this one took its commit
-   * index from memory, where it may have spoken of entries that a turn had replaced and never wrote.
+   * From the last frame that holds a batch. The commit index of a clean stop's end mark is not used: older releases
+   * took it from memory, where it could cover entries that a turn had replaced and never written.
    */
   committed = 0;
-  /** Some of it was written in mode `os` … */
+  /** Some of it was written in mode `os`, under the boot `bootId`. */
   unsynced = false;
-  /** … in this boot. */
+  /** Boot of the frames that were written in mode `os`. */
   bootId = '';
   torn: { file: string; offset: number } | undefined;
   private first = 1;
   private entries: Uint8Array[] = [];
   frames = 0;
 
-  /** False: the frame does not follow what is there. */
+  /** False: the frame does not continue the log so far. */
   apply(frame: FrameHeader, bytes: Uint8Array, offset: number): boolean {
     this.frames++;
-    // It may replace more than is left, when older segments were removed; whether the rest reaches the base is asked at the end.
+    // It may replace more than is left, if older segments were removed; whether the rest reaches the base is checked at
+    // the end.
     if (this.frames === 1 || (frame.flags & FRAME_RESET) !== 0 || frame.entriesFrom < this.first) {
       this.entries = [];
       this.first = frame.entriesFrom;
@@ -335,7 +342,7 @@ class Replay {
     return at === end;
   }
 
-  /** The entries reach down to the base. */
+  /** Entries exist down to the base. */
   get reachesBase(): boolean {
     return this.first <= this.last.baseIndex + 1 && this.last.baseIndex < this.first + this.entries.length;
   }
@@ -355,7 +362,7 @@ function replay(
   reports: Map<string, { frames: number; usedBytes: number }>,
 ): Replayed {
   const log = new Replay();
-  /** Where reading stopped in the segment before: all right if what follows goes on from there. */
+  /** Where reading stopped in the previous segment: fine if the next one continues from there. */
   let stopped: Damage | undefined;
   for (const [i, segment] of segments.entries()) {
     const { header, bytes, name } = segment;
@@ -419,7 +426,10 @@ function replay(
   return { kind: 'whole', log };
 }
 
-/** The sequence number of a frame behind `from` that can't be there if the log ended at `from`. Of the frame at `from` itself a part may be there: it is the torn one. */
+/**
+ * The sequence number of a frame after `from` that could not be there if the log ended at `from`. Part of the frame at
+ * `from` itself may be there: it is the torn one.
+ */
 function laterFrame(
   bytes: Uint8Array,
   from: number,

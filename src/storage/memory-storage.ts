@@ -2,11 +2,11 @@
  * Storage for durability `memory`: the log lives in memory only, the hard state on disk.
  *
  * The hard state changes with views and starts, not with operations, so it is written synchronously: the caller waits a
- * disk's few milliseconds, and what depends on it can't leave before.
+ * few milliseconds for the disk, and nothing that depends on it can leave earlier.
  */
 import type { HardState, PersistBatch, Recovered, Storage } from '../protocol/contract.js';
 
-/** Where the hard state goes: a HardStateFile, or memory for replicas that will never be started again. */
+/** Where the hard state goes: a HardStateFile, or memory for replicas that are never started again. */
 export interface HardStateStore {
   readonly state: HardState | undefined;
   write(state: HardState): void;
@@ -16,17 +16,17 @@ export interface HardStateStore {
 export class MemoryStorage implements Storage {
   readonly keepsLog = false;
   readonly stalled = false;
-  /** Told the token of each batch as soon as it is durable, during `persist`. */
+  /** Gets the token of each batch as soon as it is durable, during `persist`. */
   persisted: (token: number) => void = () => undefined;
 
   constructor(private readonly hardState: HardStateStore) {}
 
-  /** No hard state: the first start. Otherwise the replica was here before, and the log it had is lost. */
+  /** Without a hard state this is the first start. Otherwise the replica existed before, and its log is lost. */
   recovered(): Recovered {
     return { hardState: this.hardState.state, log: undefined };
   }
 
-  /** Throws JitPaxosError `storage-failed`: nothing of the batch may be taken for durable, the replica has to stop. */
+  /** Throws JitPaxosError `storage-failed`: nothing of the batch is durable, and the replica must stop. */
   persist(token: number, batch: PersistBatch): void {
     this.hardState.write(batch.hardState);
     this.persisted(token);
@@ -37,7 +37,7 @@ export class MemoryStorage implements Storage {
   }
 }
 
-/** Forgets with the process: for a replica that is never started a second time, as in tests and benches. */
+/** Forgets with the process: for replicas that are never started a second time, as in tests and benches. */
 export class VolatileHardState implements HardStateStore {
   state: HardState | undefined;
 

@@ -1,8 +1,8 @@
 /**
- * What is to be written next: the net change of all batches since the last write began, as the body of one frame.
+ * The next write: the net change of all batches since the last write began, as the body of one frame.
  *
- * Batches that come while the disk is busy are merged, so that one write and one sync serve them all, and what a later
- * batch replaced is not written at all. That bounds it: it never holds more than the log does.
+ * Batches that arrive while the disk is busy are merged, so one write and one sync serve them all, and entries that a
+ * later batch replaced are not written at all. This bounds it: it never holds more than the log does.
  */
 import { invariant } from '../protocol/invariant.js';
 import type { HardState, PersistBatch, Snapshot } from '../protocol/contract.js';
@@ -12,18 +12,18 @@ import { ENTRY_LENGTH_BYTES, FRAME_HEADER_BYTES } from './log-format.js';
 const FIRST_BYTES = 1 << 16;
 
 export class PendingChange {
-  /** A frame in the making: room for its header, then the body. */
+  /** A frame under construction: room for its header, then the body. */
   bytes = new Uint8Array(FIRST_BYTES);
   bodyBytes = 0;
-  /** Of the last batch; 0: nothing is pending. */
+  /** Token of the last batch; 0: nothing is pending. */
   token = 0;
   count = 0;
   entriesFrom = 1;
   committed = 0;
   hardState: HardState = { view: 0, logView: 0, incarnation: 0 };
-  /** The state of before does not count. */
+  /** Earlier state does not count. */
   reset = false;
-  /** Has to be on disk before this change, which stands on it. */
+  /** The snapshot on which this change stands; it must be on disk first. */
   snapshot: Snapshot | undefined;
 
   clear(): void {
@@ -36,7 +36,7 @@ export class PendingChange {
 
   /**
    * Adds a batch. Entries up to `base` are covered by a snapshot and left out. `onSnapshot`: the entries stand on the
-   * batch's snapshot, and nothing that was stored before counts.
+   * batch's snapshot, and nothing stored earlier counts.
    */
   add(token: number, batch: PersistBatch, base: number, onSnapshot: boolean): void {
     if (onSnapshot) {

@@ -1,8 +1,8 @@
 /**
- * The segment that is written now, and the one after it, which is made ready while there is time.
+ * The segment being written, and the next one, which is prepared in advance.
  *
- * A segment gets its name when it is there as a whole: filled with zeros, headed, synced. So an intact file under the
- * name of a segment is one, and a full disk is noticed here rather than in the middle of a frame.
+ * A segment gets its name when it is complete: filled with zeros, with a header, synced. So a file with the name of a
+ * segment is one, and a full disk is noticed here rather than in the middle of a frame.
  */
 import type { Hash64 } from '../native/hash64.js';
 import type { Files, OpenFile } from './files.js';
@@ -25,7 +25,7 @@ export interface SegmentOptions {
   readonly bootId: string;
   readonly owner: Owner;
   readonly hash: Hash64;
-  /** Fingerprint of what chains the log. */
+  /** Fingerprint of the log's chain secret. */
   readonly chain: number;
 }
 
@@ -43,7 +43,7 @@ export interface Segment {
 
 /** The segments of one generation, for writing. */
 export class Segments {
-  /** All that are kept, oldest first; the last one is written to. */
+  /** All segments that are kept, oldest first; the last one is written to. */
   readonly kept: Segment[] = [];
   private next: Promise<Segment> | undefined;
   private readonly zeros = new Uint8Array(FILL_BYTES);
@@ -60,7 +60,7 @@ export class Segments {
     return this.kept.at(-1);
   }
 
-  /** The present segment, when it has room for a frame of `frameBytes`. */
+  /** The present segment, if it has room for a frame of `frameBytes`. */
   present(frameBytes: number): Segment | undefined {
     const { current } = this;
     return current !== undefined && current.end + frameBytes <= current.bytes ? current : undefined;
@@ -71,7 +71,7 @@ export class Segments {
     const { current } = this;
     if (this.present(frameBytes) !== undefined) return current!;
     if (current !== undefined) {
-      // In mode os this is where earlier frames become durable, so that a clean stop has one file to sync.
+      // In mode os this makes earlier frames durable, so that a clean stop needs to sync only one file.
       if (this.options.mode === 'os') await current.file.sync();
       await current.file.close();
     }
@@ -88,14 +88,17 @@ export class Segments {
     return segment;
   }
 
-  /** Makes the next segment ready, if it is not. */
+  /** Prepares the next segment, unless it is ready. */
   prepare(): void {
     if (this.next !== undefined) return;
     this.next = this.create(this.current!.ordinal + 1, 0);
-    this.next.catch(() => undefined); // whoever needs the segment hears of it
+    this.next.catch(() => undefined); // the caller that needs the segment gets the error
   }
 
-  /** Removes the oldest segments, as long as they hold no entry behind `index` and are older than segment `before`, which has the frame that says so. */
+  /**
+   * Removes the oldest segments that hold no entry after `index` and are older than segment `before`, whose frame says
+   * so.
+   */
   async removeUpTo(index: number, before: number): Promise<void> {
     while (this.kept[0]!.ordinal < before && this.kept[0]!.lastIndex <= index) {
       await this.files.remove(this.kept[0]!.name);
@@ -103,14 +106,14 @@ export class Segments {
     }
   }
 
-  /** Closes the files. Never throws: after an error of the disk there is nothing more to learn from them. */
+  /** Closes the files. Never throws: after a disk error there is nothing more to learn from them. */
   async close(): Promise<void> {
     const open = [this.current, this.next === undefined ? undefined : await this.next.catch(() => undefined)];
     this.next = undefined;
     for (const segment of open) await segment?.file.close().catch(() => undefined);
   }
 
-  /** `frameBytes`: of the frame that will be written first, which need not be filled with zeros before. */
+  /** `frameBytes`: size of the frame that will be written first; that space need not be filled with zeros. */
   private async create(ordinal: number, frameBytes: number): Promise<Segment> {
     const { options, files, generation, saltHi, saltLo } = this;
     const name = segmentName(generation, ordinal);

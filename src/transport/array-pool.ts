@@ -1,10 +1,13 @@
 /**
- * Arrays for datagrams, in two sizes, lent and given back. Made when first needed and then kept, so the steady state
- * allocates nothing; bounded, so a peer that does not take what we send costs datagrams, not memory.
+ * Arrays for datagrams, in two sizes, lent and given back. They are made when first needed and then kept, so the steady
+ * state allocates nothing. Their number is bounded: a peer that does not take what we send costs datagrams, not memory.
  */
 import { MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
 
-/** Arrays of one length. A stack in an array of fixed length: one that pushes and pops reallocates around empty, again and again. */
+/**
+ * A stack of arrays of one length, with fixed capacity: an array that pushes and pops reallocates around empty, again
+ * and again.
+ */
 class Stack {
   out = 0;
   private free = 0;
@@ -37,9 +40,9 @@ export class ArrayPool {
 
   /**
    * @param smallBytes length of most arrays
-   * @param smallMax arrays of that length at once
-   * @param largeMax arrays of MAX_DATAGRAM_BYTES at once
-   * @param make a new array of a length; called at most smallMax and largeMax times
+   * @param smallMax most arrays of that length
+   * @param largeMax most arrays of MAX_DATAGRAM_BYTES
+   * @param make makes a new array of a length; called at most smallMax and largeMax times
    */
   constructor(
     private readonly smallBytes: number,
@@ -56,7 +59,7 @@ export class ArrayPool {
     return this.small.out + this.large.out;
   }
 
-  /** An array of at least `length` bytes, or undefined: all are lent, or it is longer than any. */
+  /** An array of at least `length` bytes; undefined if all are lent, or none is that long. */
   acquire(length: number): Uint8Array | undefined {
     if (length <= this.smallBytes) return this.small.take();
     return length <= MAX_DATAGRAM_BYTES ? this.large.take() : undefined;

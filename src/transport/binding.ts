@@ -1,15 +1,18 @@
-/** What all transports do alike when they bind their sockets: where, and what they say when it goes wrong. */
+/** What all transports share when they bind sockets: the addresses, and the messages when it fails. */
 import { JitPaxosError } from '../errors.js';
 import type { Address, Notice } from './transport.js';
 
-/** Loopback suffices where all peers are there, and will stay there: a port that the network can't see needs no firewall. */
+/**
+ * Loopback suffices if all peers are on this host and stay there: a port that the network cannot reach needs no
+ * firewall.
+ */
 function anyAddress(family: 4 | 6, peers: readonly Address[]): string {
   const stays = peers.length > 0 && peers.every(({ name }) => name === undefined);
   if (family === 6) return stays && peers.every(({ host }) => host === '::1') ? '::1' : '::';
   return stays && peers.every(({ host }) => host.startsWith('127.')) ? '127.0.0.1' : '0.0.0.0';
 }
 
-/** The sockets that a transport needs: of the family it listens at, and of each family that its peers have. */
+/** The sockets that a transport needs: one of the family it listens at, and one of each family that its peers have. */
 export function bindingsOf(listen: Address | undefined, replicas: readonly Address[]): Address[] {
   const bindings: Address[] = [];
   for (const family of [4, 6] as const) {
@@ -20,12 +23,12 @@ export function bindingsOf(listen: Address | undefined, replicas: readonly Addre
   return bindings;
 }
 
-/** Where to open a socket for a replica that moved to a family that had none. */
+/** Where to open a socket if a replica moved to an address family without one. */
 export function bindingFor(family: 4 | 6): Address {
   return { host: anyAddress(family, []), port: 0, family };
 }
 
-/** Tells that a replica's new address cannot be sent to from this host. */
+/** Reports that this host cannot send to a replica's new address. */
 export function noticeUnbound(notice: Notice, { host, name }: Address, error: unknown): void {
   notice('transport.no-socket', {
     host,
@@ -52,7 +55,7 @@ export function bindError(error: NodeJS.ErrnoException, host: string, port: numb
   return new JitPaxosError('address-unavailable', `UDP ${where} cannot be bound (${messageOf(error)}); ${cure}`, error);
 }
 
-/** Linux doubles what it is asked for, for its own bookkeeping, after cutting it to the sysctl. */
+/** Linux first limits the request to the sysctl, then doubles it for its own bookkeeping. */
 export function checkBuffer(notice: Notice, direction: 'receive' | 'send', gotBytes: number, askedBytes: number): void {
   const usableBytes = process.platform === 'linux' ? gotBytes / 2 : gotBytes;
   if (usableBytes >= askedBytes) return;
@@ -65,7 +68,7 @@ export function checkBuffer(notice: Notice, direction: 'receive' | 'send', gotBy
   });
 }
 
-/** Tells once that sends fail, and again only after one succeeded. */
+/** Reports once that sends fail, and again only after one succeeded. */
 export function noticeSendFailing(notice: Notice, error: string): void {
   notice('transport.send-failing', { error, next: 'check the route to the other hosts and this host’s firewall' });
 }

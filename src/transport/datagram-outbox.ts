@@ -1,11 +1,11 @@
 /**
- * The outbox of a core over datagrams: what goes to the same destination within a turn shares one.
+ * The outbox of a core over datagrams: messages to the same destination within a turn share one.
  *
- * A message is written where it is sent from. Each destination has at most one open datagram; a message that it has no
- * room for sends it on its way and opens another, so messages to one destination leave in order. A message that is
- * longer than a datagram should be travels alone, and the kernel fragments it.
+ * A message is written directly into the datagram that will carry it. Each destination has at most one open datagram;
+ * if a message does not fit, that datagram is sent and another one is opened, so messages to one destination leave in
+ * order. A message longer than a datagram should be travels alone, and the kernel fragments it.
  *
- * A datagram is of one version, chosen when it is opened; in the previous one its messages are translated as they come.
+ * The version of a datagram is chosen when it is opened; in the previous version, messages are translated as they come.
  */
 import type { Outbox } from '../protocol/contract.js';
 import { ENVELOPE_BYTES, MAX_DATAGRAM_BYTES, type Envelope } from '../wire/envelope.js';
@@ -17,49 +17,56 @@ import { NO_PROOFS, type Addresses } from '../wire/address-proofs.js';
 import { NO_KEYS, type SealKeys } from './peer-keys.js';
 import { TransportCounter, type Transport } from './transport.js';
 
-/** Destinations besides the replicas with an open datagram; one more, and all leave. */
+/** Destinations other than replicas with an open datagram; one more, and all datagrams are sent. */
 const OPEN_MAX = 64;
 const NOTHING = new Uint8Array(0);
-/** In the table of destinations: each of the replicas whose bits are set below, to the one whose number stands above behind the others. */
+/**
+ * In the table of destinations: marks a set of replicas. The low bits name all of them but the last; the number above
+ * is the last.
+ */
 const EACH = 1 << 30;
 const EACH_LAST_SHIFT = 16;
 const EACH_LAST_MASK = 0x3fff;
 const EACH_MASK = 0xffff;
-/** Shorter than this, only what a datagram has is copied, else all of its array: that takes no view. */
+/** Below this length only the datagram's bytes are copied, otherwise its whole array: that needs no view. */
 const COPY_ALL_BYTES = 1024;
 
 export class DatagramOutbox implements Outbox {
   bytes: Uint8Array = NOTHING;
   view: DataView = viewOf(NOTHING);
-  /** Messages that found no room. */
+  /** Messages for which there was no room. */
   dropped = 0;
-  /** Datagrams to a client whose key was taken away: not sent. */
+  /** Datagrams not sent because the client's key was removed. */
   unsealed = 0;
   /** Messages committed. */
   messages = 0;
-  /** Of these, not sent because the peer's version of the wire does not have them. */
+  /** Of the dropped messages, those that the peer's wire version does not have. */
   unknownToPeer = 0;
 
   private readonly arrays: Uint8Array[];
-  /** Of the arrays that the transport lends, each made once. */
+  /** One DataView for each array that the transport lends, made once. */
   private readonly viewsOf = new Map<Uint8Array, DataView>();
   private readonly views: DataView[];
   private readonly lengths: Int32Array;
   private readonly destinations: Int32Array;
   private readonly written: Uint8Array;
   private opened = 0;
-  /** Where the open reservation is: a position in the tables above, or `alone`. −1: none. */
+  /** Where the open reservation is: a position in the tables above, or `alone`. −1: there is none. */
   private reserved = -1;
   private readonly alone: number;
   private aloneTo = 0;
   private readonly translator: Translator;
-  /** A message to several that cannot share a datagram of one length and version, and whom it goes to; 0: none. */
+  /**
+   * A message to several replicas that cannot share a datagram of one length and version, and its recipients; 0: there
+   * is none.
+   */
   private apart: Uint8Array = NOTHING;
   private apartView: DataView = this.view;
   private apartTo = 0;
 
   /**
-   * @param datagramBytes a datagram grows up to this, envelope included; at most what the transport lends without fragmenting
+   * @param datagramBytes a datagram grows up to this, envelope included; at most what the transport lends without
+   * fragmenting
    */
   constructor(
     private readonly transport: Transport,
@@ -110,7 +117,7 @@ export class DatagramOutbox implements Outbox {
     return this.lengths[at]!;
   }
 
-  /** The datagram is made and sealed once, for the first of them; the others get copies. */
+  /** The datagram is made and sealed once, for the first recipient; the others get copies. */
   reserveEach(mask: number, last: number, messageLength: number): number {
     const to = EACH | (last << EACH_LAST_SHIFT) | mask;
     if (ENVELOPE_BYTES + messageLength <= this.datagramBytes && (this.find(to) >= 0 || this.allPresent(mask)))
@@ -156,14 +163,14 @@ export class DatagramOutbox implements Outbox {
     }
   }
 
-  /** Ends a turn: every open datagram leaves. */
+  /** Ends a turn: sends every open datagram. */
   flush(): void {
     this.dropReservation();
     this.sendAll();
     this.transport.flush();
   }
 
-  /** Sends an empty datagram at once, in the version that the peer is written to in: see peer-versions.ts. */
+  /** Sends an empty datagram at once, in the version used towards the peer: see peer-versions.ts. */
   hello(to: number): void {
     const bytes = this.transport.acquire(this.datagramBytes);
     if (bytes === undefined) return;
@@ -206,7 +213,7 @@ export class DatagramOutbox implements Outbox {
     return -1;
   }
 
-  /** Whether the present version is what each of them is written to in. */
+  /** Whether each of them is written to in the present version. */
   private allPresent(mask: number): boolean {
     let present = true;
     for (let replica = 0; mask >>> replica !== 0; replica++)
@@ -230,7 +237,7 @@ export class DatagramOutbox implements Outbox {
     this.commit(messageLength);
   }
 
-  /** A reservation that was never committed: the datagram keeps what it had. */
+  /** Drops a reservation that was never committed; the datagram keeps its earlier messages. */
   private dropReservation(): void {
     this.apartTo = 0;
     if (this.reserved === this.alone) {
@@ -240,7 +247,7 @@ export class DatagramOutbox implements Outbox {
     this.reserved = -1;
   }
 
-  /** Sends one and puts the last in its place. */
+  /** Sends one and moves the last one to its place. */
   private sendOpen(at: number): void {
     const last = --this.opened;
     const bytes = this.arrays[at]!;
@@ -279,7 +286,7 @@ export class DatagramOutbox implements Outbox {
     this.leave(bytes, length, to, version);
   }
 
-  /** Replicas are written to under one key, this process's own, and have all proven their addresses. */
+  /** All replicas share one key, this process's own, and all have proven their addresses. */
   private sealEach(bytes: Uint8Array, length: number, to: number): void {
     const last = (to >>> EACH_LAST_SHIFT) & EACH_LAST_MASK;
     if (!this.envelope.seal(bytes, 0, length, this.keys.keyFor(last), WIRE_VERSION)) {
@@ -310,7 +317,7 @@ export class DatagramOutbox implements Outbox {
     }
   }
 
-  /** In place of a datagram that is too long for an endpoint without a proof. */
+  /** Replaces a datagram that is too long for an endpoint that has not proven its address. */
   private challenge(bytes: Uint8Array, to: number): void {
     this.transport.counters[TransportCounter.datagrams_withheld]!++;
     const length = ENVELOPE_BYTES + this.addresses.writeChallenge(to, bytes, ENVELOPE_BYTES);

@@ -1,6 +1,6 @@
 /**
- * From a received datagram to the messages in it. The rule: whatever the bytes are, nothing throws, nothing is read
- * beyond their end, and what is refused is counted by its reason.
+ * Extracts the messages of a received datagram. The rule: whatever the bytes are, nothing throws, nothing is read
+ * beyond their end, and each refusal is counted by its reason.
  */
 import { CLIENT_SENDER, DROP_REASON_NAMES, ENVELOPE_BYTES, type Envelope, type Keyring } from '../wire/envelope.js';
 import { isReadOnly, validate } from '../wire/messages.js';
@@ -11,11 +11,11 @@ import type { AddressProofs } from '../wire/address-proofs.js';
 import type { PeerKeys } from './peer-keys.js';
 import type { Transport } from './transport.js';
 
-/** What a message is for: a core's `receive`, with the time added by whoever drives it. */
+/** The consumer of a message: a core's `receive`, to which the driver adds the time. */
 export type MessageHandler = (bytes: Uint8Array, offset: number, length: number, from: number, owner: number) => void;
 
 const SENDER_REFUSED = DROP_REASON_NAMES.indexOf('sender');
-/** What a reader does about versions: learns whom to write to in which, and answers the hello of a client. */
+/** What a reader does about versions: it learns which version each peer uses, and answers the hello of a client. */
 export interface HeardVersions {
   readonly peers: Pick<PeerVersions, 'heard'>;
   hello(endpoint: number): void;
@@ -30,8 +30,9 @@ export class DatagramReader {
   private readonly translator = new Translator();
 
   /**
-   * @param acceptClients false for a client: it hears replicas only
-   * @param handle called for each message that passed `validate`; `from` is a replica's index or the sender's endpoint, `owner` whose key it came under, 0 without keys. What it throws is passed on
+   * @param acceptClients false for a client: it accepts replicas only
+   * @param handle called for each message that passed `validate`; `from` is a replica's index or the sender's endpoint,
+   * `owner` is the owner of its key, 0 without keys. What it throws is passed on
    * @param keys undefined in a cluster without keys
    */
   constructor(
@@ -45,13 +46,14 @@ export class DatagramReader {
   ) {}
 
   /**
-   * Reads one datagram and returns how many messages it held. The rest of a datagram behind a bad message is dropped.
-   * @param client endpoint that it came from, when it is not the one that the transport is handing over; a replica's datagram is refused then
+   * Reads one datagram and returns how many messages it held. Everything after a bad message is dropped.
+   * @param client endpoint that it came from, if that is not the one that the transport is handing over; a replica's
+   * datagram is then refused
    */
   read(bytes: Uint8Array, offset: number, length: number, client = -1): number {
     const sender = this.envelope.open(bytes, offset, length);
     if (sender < 0) return this.drop(-sender, 0);
-    let from = sender; // a replica is whom the envelope names, not an address: hosts have several
+    let from = sender; // the envelope names the replica, not the address: hosts have several
     if (sender === CLIENT_SENDER) {
       if (!this.acceptClients) return this.drop(SENDER_REFUSED, 0);
       from = client < 0 ? this.transport.sender() : client;
@@ -81,7 +83,7 @@ export class DatagramReader {
     return messages;
   }
 
-  /** The messages of a datagram of the previous version, in their present form. */
+  /** Converts the messages of a previous-version datagram to their present form. */
   private readPrevious(
     bytes: Uint8Array,
     offset: number,

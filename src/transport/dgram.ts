@@ -1,10 +1,10 @@
 /**
  * The transport that every Node has: UDP by node:dgram, one socket for each address family that the cluster uses.
  *
- * What dgram allocates for a datagram is not ours to avoid (a Buffer and an rinfo to receive one, a request and a view to send
- * one); we add nothing to it. It sends at once, without copying, and when the kernel has no room keeps a reference to
- * the array until it has: then the array must not be written again before the socket's queue is empty. No name is
- * looked up: all addresses are numeric.
+ * dgram itself allocates for each datagram (a Buffer and an rinfo to receive one, a request and a view to send one);
+ * this transport adds nothing to it. dgram sends at once, without copying. If the kernel has no room, it keeps a
+ * reference to the array, which must then not be written again before the socket's queue is empty. No name is looked
+ * up: all addresses are numeric.
  */
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
 import { ArrayPool } from './array-pool.js';
@@ -27,17 +27,20 @@ import {
   type TransportOptions,
 } from './transport.js';
 
-/** Arrays at once: as many datagrams may wait for the kernel before more are dropped. */
+/** Arrays in use at once: this many datagrams may wait for the kernel before more are dropped. */
 const SMALL_ARRAYS = 1024;
 const LARGE_ARRAYS = 64;
 
-/** What an IP packet of 65,535 bytes leaves. */
+/** The payload that a 65,535-byte IP packet can carry. */
 const UDP_PAYLOAD_MAX = 65_507;
 
-/** dgram keeps silent about a send that fails unless it is given a callback, which costs. One in so many gets it, the first included: what fails persistently is noticed. */
+/**
+ * dgram reports a failed send only to a callback, which costs. One send in this many gets one, the first included:
+ * persistent failures are noticed.
+ */
 const SENDS_PER_REPORT = 64;
 
-/** How a socket is made. Tests put one in its place whose kernel is always full. */
+/** Makes a socket. Tests replace it with one whose kernel is always full. */
 export type SocketFactory = (family: 4 | 6, receiveBufferBytes: number, sendBufferBytes: number) => Socket;
 
 export class DgramTransport implements Transport {
@@ -53,7 +56,7 @@ export class DgramTransport implements Transport {
   private readonly receiver: Receiver;
   private socket4: Socket | undefined;
   private socket6: Socket | undefined;
-  /** Arrays that a socket's queue may still refer to. */
+  /** Arrays that a socket's queue may still reference. */
   private readonly deferred: Uint8Array[] = [];
   private readonly received = new Uint8Array(UDP_PAYLOAD_MAX);
   private rinfo: RemoteInfo | undefined;
@@ -198,7 +201,7 @@ export class DgramTransport implements Transport {
     this.counters[TransportCounter.datagrams_received]!++;
     this.counters[TransportCounter.bytes_received]! += bytes.length;
     this.rinfo = rinfo;
-    // Into the same array each time: a handler may keep a view of that.
+    // Always the same array: a handler may keep a view of it.
     this.received.set(bytes);
     this.receiver(this.received, 0, bytes.length);
     this.rinfo = undefined;
@@ -216,7 +219,7 @@ export class DgramTransport implements Transport {
     noticeSendFailing(this.options.notice, messageOf(error));
   }
 
-  /** All queues empty: nothing refers to the arrays any more. */
+  /** All queues are empty: nothing references the arrays any more. */
   private reclaim(): void {
     if ((this.socket4?.getSendQueueCount() ?? 0) !== 0 || (this.socket6?.getSendQueueCount() ?? 0) !== 0) return;
     for (let bytes = this.deferred.pop(); bytes !== undefined; bytes = this.deferred.pop()) this.pool.release(bytes);
@@ -255,7 +258,7 @@ function closeSocket(socket: Socket | undefined): Promise<void> {
     try {
       socket.close(() => resolve());
     } catch {
-      resolve(); // it failed to bind and is closed already
+      resolve(); // it failed to bind and is already closed
     }
   });
 }

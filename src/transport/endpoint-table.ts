@@ -1,12 +1,12 @@
 /**
  * Numbers for addresses: replicas have their index, other senders get a number when they are first heard.
  *
- * The rule: a number stands for one address. The table is bounded, and the address unused for longest makes room for a
- * new one, which then gets a *new* number: `replicas + slot + capacity · generation`, the generation of a slot rising
- * with each reuse. So an answer to a number whose address is gone is dropped, not sent to a stranger. Numbers stay in
- * the int32 range (small integers in V8), so with the full capacity a slot's numbers repeat after 32,767 reuses, that is
- * after two billion other addresses: whoever still held the first would send one datagram to a client that
- * ignores it, since it is not of its session.
+ * The rule: a number stands for one address. The table is bounded. The least recently used address makes room for a new
+ * one, which then gets a *new* number: `replicas + slot + capacity · generation`; a slot's generation rises with each
+ * reuse. So an answer to a number whose address is gone is dropped, not sent to a stranger. Numbers stay in the int32
+ * range (small integers in V8). With the full capacity a slot's numbers therefore repeat after 32,767 reuses, that is
+ * after two billion other addresses. A host that still held the first number would then send one datagram to a client,
+ * which ignores it because it is not for its session.
  *
  * A lookup compares the port, by which the slots are chained, then the address; it builds no string.
  */
@@ -15,18 +15,18 @@ export class EndpointTable {
   private readonly hosts: (string | undefined)[];
   private readonly ports: Uint16Array;
   private readonly generations: Int32Array;
-  /** First slot of each port, −1: none; then the next with the same port. */
+  /** First slot of each port, −1: none; then the next slot with the same port. */
   private readonly firstOfPort = new Int32Array(65_536).fill(-1);
   private readonly nextOfPort: Int32Array;
-  /** By last use, most recent first; a ring through slot `capacity`, which is no slot. */
+  /** By last use, most recent first; a ring through `capacity`, which is not a real slot. */
   private readonly newer: Int32Array;
   private readonly older: Int32Array;
   private readonly maxGeneration: number;
   private used = 0;
 
   /**
-   * @param replicas numbers below this are not ours to give
-   * @param capacity addresses at once, a power of two up to 65,536
+   * @param replicas numbers below this belong to replicas
+   * @param capacity most addresses at once, a power of two up to 65,536
    */
   constructor(
     private readonly replicas: number,
@@ -49,7 +49,7 @@ export class EndpointTable {
     return this.used;
   }
 
-  /** The number of an address, a new one when it has none. Marks it as used. */
+  /** The number of an address; a new number if it has none. Marks it as used. */
   intern(host: string, port: number): number {
     const known = this.find(host, port);
     if (known >= 0) return known;
@@ -62,7 +62,7 @@ export class EndpointTable {
     return this.numberOf(slot);
   }
 
-  /** The number of an address, −1 when it has none. Marks it as used. */
+  /** The number of an address, −1 if it has none. Marks it as used. */
   find(host: string, port: number): number {
     for (let slot = this.firstOfPort[port]!; slot >= 0; slot = this.nextOfPort[slot]!) {
       if (this.hosts[slot] === host) {
@@ -73,7 +73,7 @@ export class EndpointTable {
     return -1;
   }
 
-  /** The slot of a number that still stands for an address, or −1. `hostOf` and `portOf` tell which. */
+  /** The slot of a number that still stands for an address, or −1. `hostOf` and `portOf` give the address. */
   slotOf(endpoint: number): number {
     const serial = endpoint - this.replicas;
     if (serial < 0) return -1;

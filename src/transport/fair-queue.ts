@@ -1,23 +1,23 @@
 /**
- * Where datagrams of clients wait when more come than can be handled at once, and leave in turns: deficit round robin over
- * endpoints, by bytes (Shreedhar and Varghese, 1995). A client that floods then waits behind itself.
+ * Where client datagrams wait when more arrive than can be handled at once. They leave by deficit round robin over
+ * endpoints, by bytes (Shreedhar and Varghese, 1995): a client that floods waits behind itself.
  *
- * The rule: bounded in bytes, and nobody can fill it. An endpoint may hold as many bytes as are free at that moment (dynamic
- * thresholds, Choudhury and Hahne, 1998): alone it gets half of the queue, and whoever comes next always finds room. Allocates arrays
- * when they are first needed, and keeps them.
+ * The rule: the queue is bounded in bytes, and no client can fill it. An endpoint may hold as many bytes as are free at
+ * that moment (dynamic thresholds, Choudhury and Hahne, 1998): alone it gets half of the queue, and the next endpoint
+ * always finds room. Arrays are allocated when first needed, and kept.
  */
 import { MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
 import { ArrayPool } from './array-pool.js';
 
-/** What an endpoint may have handled before it is the next one's turn, bytes. */
+/** How much of an endpoint's data is handled in one turn, bytes. */
 const QUANTUM_BYTES = 1500;
-/** The least that a datagram counts for in a turn: handling a short one costs more than its bytes. */
+/** The least that a datagram counts in a turn: handling a short one costs more than its bytes. */
 const LEAST_BYTES = 256;
-/** Up to here a loop copies faster than a view is made. */
+/** Up to this length, a loop copies faster than making a view. */
 const SHORT_BYTES = 256;
 
 export class FairQueue {
-  /** What `take` took, valid until `release`. */
+  /** The datagram that `take` took, valid until `release`. */
   bytes: Uint8Array = new Uint8Array(0);
   length = 0;
   endpoint = 0;
@@ -31,23 +31,23 @@ export class FairQueue {
   private freeBytes: number;
   private count = 0;
 
-  // By flow, which is an endpoint's place in the endpoint table.
+  // Indexed by flow, which is an endpoint's place in the endpoint table.
   private readonly first: Int32Array;
   private readonly last: Int32Array;
   private readonly flowEndpoint: Int32Array;
   private readonly flowBytes: Int32Array;
   private readonly deficit: Int32Array;
-  /** Flows that wait are a ring. */
+  /** The waiting flows form a ring. */
   private readonly nextFlow: Int32Array;
-  /** Before the one whose turn it is, −1: none waits. */
+  /** The flow before the one whose turn it is; −1: none waits. */
   private previous = -1;
   private turnBegun = false;
 
   /**
-   * @param replicas endpoints below it are replicas, which never wait here
+   * @param replicas endpoints below this are replicas, which never wait here
    * @param endpoints places of the endpoint table, a power of two
    * @param datagramBytes length of most datagrams; a shorter one takes as much room
-   * @param capacityBytes of all that waits
+   * @param capacityBytes bound on all waiting datagrams
    */
   constructor(
     private readonly replicas: number,
@@ -74,12 +74,12 @@ export class FairQueue {
     return this.count;
   }
 
-  /** Copies a datagram of a client's endpoint in; false when the endpoint holds its share already. */
+  /** Copies in a datagram from a client's endpoint; false if the endpoint already holds its share. */
   put(endpoint: number, source: Uint8Array, offset: number, length: number): boolean {
     const flow = (endpoint - this.replicas) & (this.endpoints - 1);
     const room = this.roomOf(length);
     const held = this.flowBytes[flow]!;
-    // A place that another endpoint took over: what the former one sent is handled as the former one's.
+    // Another endpoint took over this place: datagrams of the former one are still handled as the former one's.
     if (held > 0 && this.flowEndpoint[flow] !== endpoint) return false;
     if (this.free < 0 || held + room > this.freeBytes) return false;
     const array = this.pool.acquire(length);
@@ -100,7 +100,7 @@ export class FairQueue {
     return true;
   }
 
-  /** Takes out the datagram whose turn it is; false when none waits. */
+  /** Takes out the next datagram; false if none waits. */
   take(): boolean {
     if (this.count === 0) return false;
     for (;;) {
@@ -134,7 +134,7 @@ export class FairQueue {
     }
   }
 
-  /** Gives back what `take` took. */
+  /** Gives back the datagram that `take` took. */
   release(): void {
     this.pool.release(this.bytes);
   }
@@ -154,7 +154,7 @@ export class FairQueue {
       this.nextFlow[flow] = this.nextFlow[this.previous]!;
       this.nextFlow[this.previous] = flow;
     }
-    this.previous = flow; // the one whose turn it is keeps it
+    this.previous = flow; // the flow whose turn it is keeps it
   }
 
   private leave(flow: number): void {

@@ -1,10 +1,10 @@
 /**
- * The transport of the addon (native/udp.cc): many datagrams a system call, one call into JavaScript a batch, one out of
- * it a turn, and nothing allocated for any of them.
+ * The transport of the addon (native/udp.cc): many datagrams for each system call, one call into JavaScript for each
+ * batch, one out of it for each turn, and no allocation for any of them.
  *
- * Received datagrams lie in one array that is overwritten by the next batch; arrays to send are views, made once, of
- * another. `send` writes down what to send, `flush` sends it. What the kernel has no room for waits in order, and
- * its arrays stay lent until it has; their number bounds what waits.
+ * Received datagrams lie in one array that the next batch overwrites. Arrays to send are views of another array, made
+ * once. `send` records what to send, `flush` sends it. Datagrams for which the kernel has no room wait in order, and
+ * their arrays stay lent until then; the number of arrays bounds what waits.
  */
 import { getSystemErrorName } from 'node:util';
 import type { NativeAddon } from '../native/addon.js';
@@ -22,13 +22,16 @@ import {
   type TransportOptions,
 } from './transport.js';
 
-/** Arrays at once: as many datagrams may wait for the kernel before more are dropped. Fewer of long ones, so that they keep within this many bytes. */
+/**
+ * Arrays in use at once: this many datagrams may wait for the kernel before more are dropped. There are fewer long
+ * ones, to keep within this many bytes.
+ */
 const SMALL_ARRAYS_MAX = 1024;
 const SMALL_ARRAYS_MIN = 128;
 const SMALL_BYTES_MAX = 8 << 20;
 const LARGE_ARRAYS = 64;
 
-/** Waking a process takes about as long; polling any longer would cost more than it saves. */
+/** Waking a process takes about this long; polling longer would cost more than it saves. */
 const SPIN_NS = 50_000;
 
 export class NativeUdpTransport implements Transport {
@@ -46,19 +49,19 @@ export class NativeUdpTransport implements Transport {
   private readonly entries: Int32Array;
   private readonly state: Int32Array;
   private readonly sends: Int32Array;
-  /** What `sends` describes, in order; undefined from `waiting` on. */
+  /** The arrays that `sends` describes, in order; undefined from `waiting` on. */
   private readonly arrays: (Uint8Array | undefined)[];
   private waiting = 0;
   /** For `group`. */
   private readonly grouped: Int32Array;
   private readonly groupedArrays: (Uint8Array | undefined)[];
-  /** Of `waiting`, those that the kernel once refused. */
+  /** Of `waiting`, the number that the kernel once refused. */
   private deferred = 0;
-  /** Bytes of the transmit slab that have been made into arrays. */
+  /** Bytes of the transmit slab already made into arrays. */
   private carved = 0;
   private sendFailing = false;
   private isClosed = false;
-  /** That have a socket. */
+  /** Address families that have a socket. */
   private readonly families = new Set<4 | 6>();
 
   constructor(
@@ -137,7 +140,7 @@ export class NativeUdpTransport implements Transport {
   acquire(length: number): Uint8Array | undefined {
     let bytes = this.pool.acquire(length);
     if (bytes === undefined && this.waiting > 0) {
-      this.flush(); // a long turn: what it has said so far may leave
+      this.flush(); // a long turn: what it has sent so far may leave
       bytes = this.pool.acquire(length);
     }
     if (bytes === undefined) this.counters[TransportCounter.send_queue_full]!++;
@@ -231,8 +234,8 @@ export class NativeUdpTransport implements Transport {
   }
 
   /**
-   * Puts what goes to one endpoint side by side, in its own order: the addon sends neighbours as one. What was written in turns to
-   * several never stands so.
+   * Puts datagrams to one endpoint side by side, in their order: the addon sends neighbours as one. Datagrams written
+   * in turns to several endpoints are never neighbours otherwise.
    */
   private group(): void {
     const { waiting, sends, arrays, grouped, groupedArrays } = this;
@@ -255,7 +258,7 @@ export class NativeUdpTransport implements Transport {
     }
   }
 
-  /** Moves what the kernel refused to the front of the lists. */
+  /** Moves datagrams that the kernel refused to the front of the lists. */
   private keepDeferred(done: number): void {
     const { arrays, waiting } = this;
     this.sends.copyWithin(0, done * UdpEntry.fields, (done + waiting) * UdpEntry.fields);

@@ -1,10 +1,10 @@
 /**
- * Under which key a datagram leaves: to a replica under this process's own, to a client under the one that the client's last
- * authenticated datagram was under. So a client's key needs to be known to the replicas and to that client only.
+ * Chooses the key that seals a datagram: to a replica, this process's own; to a client, the key of the client's last
+ * authenticated datagram. So only the replicas and the client itself need to know a client's key.
  */
 import { NO_KEY } from '../wire/envelope.js';
 
-/** What a datagram to an endpoint is sealed with. */
+/** Which key seals a datagram to an endpoint. */
 export interface SealKeys {
   /** Slot of a Keyring, or NO_KEY. */
   keyFor(endpoint: number): number;
@@ -14,12 +14,15 @@ export interface SealKeys {
 export const NO_KEYS: SealKeys = { keyFor: () => NO_KEY };
 
 export class PeerKeys implements SealKeys {
-  /** By endpoint's place in the endpoint table; a place that another endpoint took over has that one's key by then. */
+  /**
+   * By the endpoint's place in the endpoint table; when another endpoint takes over a place, it has set its own key by
+   * then.
+   */
   private readonly slots: Int32Array;
 
   /**
-   * @param process where the slot of this process's own key is; it changes when keys are rotated
-   * @param replicas endpoints below it are replicas
+   * @param process holds the slot of this process's own key, which changes when keys are rotated
+   * @param replicas endpoints below this are replicas
    * @param endpoints places of the endpoint table, a power of two
    */
   constructor(
@@ -30,7 +33,7 @@ export class PeerKeys implements SealKeys {
     this.slots = new Int32Array(endpoints).fill(NO_KEY);
   }
 
-  /** An authenticated datagram came from a client's endpoint. */
+  /** An authenticated datagram arrived from a client's endpoint. */
   heard(endpoint: number, slot: number): void {
     this.slots[(endpoint - this.replicas) & (this.endpoints - 1)] = slot;
   }

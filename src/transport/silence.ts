@@ -1,23 +1,27 @@
 /**
- * What silence says. A replica answers no datagram that it cannot authenticate, so a wrong or removed key looks like a dead
- * cluster. But the operating system of a host where nobody listens says so (ICMP port unreachable); where it is silent as
- * well, somebody listens and drops what comes, or the host or the network between is down.
+ * Interprets silence. A replica does not answer a datagram that it cannot authenticate, so a wrong or removed key looks
+ * like a dead cluster. But if no process listens, the host's operating system says so (ICMP port unreachable). If the
+ * host is silent as well, either a process listens and drops what arrives, or the host or the network in between is
+ * down.
  */
 
 export interface Silence {
-  /** Replicas that say nothing, by index. */
+  /** Indices of replicas that do not answer. */
   readonly silent: readonly number[];
-  /** Of these, the ones whose hosts said that nobody listens there. */
+  /** Of these, replicas whose hosts reported that no process listens there. */
   readonly refused: readonly number[];
-  /** The transport hears what hosts say of it. */
+  /** The transport receives such reports from hosts. */
   readonly tells: boolean;
-  /** Id of the key under which this process speaks; undefined in a cluster without keys. */
+  /** Id of this process's key; undefined in a cluster without keys. */
   readonly key: number | undefined;
-  /** Datagrams that came and were refused here, by reason, without zeros. */
+  /** Datagrams that arrived and were refused here, by reason, without zeros. */
   readonly dropped: Readonly<Record<string, number>>;
 }
 
-/** What it means and what to do, one sentence without its end; causes that can be told apart are. */
+/**
+ * What the silence means and what to do, as one sentence without a full stop; causes are named where they can be told
+ * apart.
+ */
 export function explainSilence({ silent, refused, tells, key, dropped }: Silence): string {
   const mute = silent.filter((replica) => !refused.includes(replica));
   const parts: string[] = [];

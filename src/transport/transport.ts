@@ -1,33 +1,33 @@
 /**
- * What moves datagrams, and the names it has for where they go.
+ * What moves datagrams, and how it names destinations.
  *
- * An *endpoint* is a number: 0…N−1 are the replicas, larger ones are whoever else sent us something
- * (endpoint-table.ts). The rule: nothing that a datagram says sizes an allocation, takes an endpoint or makes a
- * transport throw, before the caller has checked the datagram and asked for its sender.
+ * An *endpoint* is a number: 0…N−1 are the replicas, larger numbers are other senders (endpoint-table.ts). The rule:
+ * before the caller has checked a datagram and asked for its sender, nothing in it may size an allocation, take an
+ * endpoint or make a transport throw.
  *
- * Arrays belong to the transport. `acquire` lends one, `send` or `release` gives it back, and a datagram is written where
- * it is sent from.
+ * Arrays belong to the transport. `acquire` lends one; `send` or `release` gives it back. A datagram is written
+ * directly into the array that is sent.
  */
 
-/** Called for each datagram. The bytes are valid, and may be overwritten, during the call only. */
+/** Called for each datagram. The bytes are valid only during the call, and may be overwritten in it. */
 export type Receiver = (bytes: Uint8Array, offset: number, length: number) => void;
 
-/** Where a socket listens or a replica is found: numeric address, never a name. */
+/** Where a socket listens or a replica is found: a numeric address, never a name. */
 export interface Address {
-  /** Empty: not known yet; what is sent there is dropped and counted. */
+  /** Empty: not known yet; datagrams to it are dropped and counted. */
   readonly host: string;
   readonly port: number;
   readonly family: 4 | 6;
-  /** The name that it stands for, where there is one: it may stand for another tomorrow. */
+  /** The name that resolved to this address, if there was one; it may resolve to another one tomorrow. */
   readonly name?: string;
 }
 
-/** Something that an operator should hear about: an event name and its particulars. */
+/** A notice for the operator: an event name and its details. */
 export type Notice = (event: string, fields: Readonly<Record<string, unknown>>) => void;
 
 /**
  * How a transport waits for datagrams. `block`: it sleeps. `adaptive`: after a flush it polls for some 50 µs before it
- * sleeps, and gives that up where it does not pay. `busy`: it polls always, and wants a processor of its own.
+ * sleeps, and stops doing so if that does not pay. `busy`: it always polls, and needs a processor of its own.
  */
 export type IdleStrategy = (typeof IDLE_STRATEGIES)[number];
 
@@ -36,21 +36,24 @@ export const IDLE_STRATEGIES = ['block', 'adaptive', 'busy'] as const;
 export interface TransportOptions {
   /** The replicas' addresses, by index: endpoints 0…N−1. */
   readonly replicas: readonly Address[];
-  /** Where to listen. Undefined, as for clients: at any free port, of each family that the replicas' addresses have. */
+  /** Where to listen. Undefined, for clients: any free port, of each family that the replicas' addresses have. */
   readonly listen: Address | undefined;
   readonly receive: Receiver;
-  /** Called by transports with `batches`: after the last datagram of a batch, and when `endBatchSoon` was granted. */
+  /** Called by transports with `batches`: after the last datagram of a batch, and when `endBatchSoon` returned true. */
   readonly batchEnd: () => void;
-  /** Called by transports that are told: the operating system of these replicas, a bit each, said that nobody listens at their address. */
+  /**
+   * Called by transports that receive such reports: the operating systems of these replicas, one bit each, said that no
+   * process listens at their address.
+   */
   readonly unreachable?: (replicas: number) => void;
-  /** For transports that have a choice. */
+  /** Used by transports that have a choice. */
   readonly idle: IdleStrategy;
   readonly notice: Notice;
-  /** What a datagram usually has room for, bytes: the size of most arrays that `acquire` lends. */
+  /** Usual size of a datagram, bytes: the size of most arrays that `acquire` lends. */
   readonly datagramBytes: number;
-  /** Endpoints besides the replicas that are remembered at once, a power of two. */
+  /** Endpoints other than replicas that are remembered at once, a power of two. */
   readonly endpoints: number;
-  /** Asked of the kernel for each socket, bytes. */
+  /** Requested from the kernel for each socket, bytes. */
   readonly receiveBufferBytes: number;
   readonly sendBufferBytes: number;
 }
@@ -64,33 +67,38 @@ export const DEFAULT_TRANSPORT = {
 
 export interface Transport {
   readonly kind: string;
-  /** What it does, which may be less than it was asked for. */
+  /** The strategy in use, which may be less than requested. */
   readonly idle: IdleStrategy;
-  /** Hands over what arrived together as a batch, with `batchEnd` behind it; otherwise `batchEnd` is never called. */
+  /** Datagrams that arrived together form a batch, followed by `batchEnd`; otherwise `batchEnd` is never called. */
   readonly batches: boolean;
-  /** The port that it listens at: the one asked for, or the one the kernel chose. 0 before `open`. */
+  /** The port it listens at: the requested one, or the kernel's choice. 0 before `open`. */
   readonly port: number;
-  /** TRANSPORT_COUNTER_NAMES gives the names. */
+  /** Named by TRANSPORT_COUNTER_NAMES. */
   readonly counters: Float64Array;
   /** Throws JitPaxosError `port-in-use` or `address-unavailable`. */
   open(): Promise<void>;
-  /** An array for a datagram of `length` bytes (at most MAX_DATAGRAM_BYTES), or undefined when all are on their way. */
+  /** An array for a datagram of `length` bytes (at most MAX_DATAGRAM_BYTES), or undefined if all are in use. */
   acquire(length: number): Uint8Array | undefined;
   /** Gives an array back unsent. */
   release(bytes: Uint8Array): void;
-  /** Sends the first `length` bytes and takes the array back. What cannot be sent is dropped and counted. */
+  /** Sends the first `length` bytes and takes the array back. A datagram that cannot be sent is dropped and counted. */
   send(bytes: Uint8Array, length: number, endpoint: number): void;
-  /** Ends a turn: what was sent and not left yet leaves. */
+  /** Ends a turn: sends everything that has not left yet. */
   flush(): void;
-  /** Endpoint of the sender of the datagram being received; takes a new number for an unknown one. During a Receiver call only. */
+  /**
+   * Endpoint of the sender of the present datagram; gives an unknown sender a new number. Only during a Receiver call.
+   */
   sender(): number;
-  /** As `sender`, but takes no number: −1 for an unknown one. */
+  /** Like `sender`, but gives no number: −1 for an unknown sender. */
   knownSender(): number;
-  /** Endpoint of an address. For tools and tests: replies go to `sender()`. */
+  /** Endpoint of an address, for tools and tests; replies go to `sender()`. */
   endpointOf(host: string, port: number): number;
-  /** A replica is elsewhere from now on. Opens a socket of the address's family where there is none; a failure is a notice. */
+  /** A replica has a new address. Opens a socket of the address's family if there is none; a failure is a notice. */
   readdress(replica: number, address: Address): void;
-  /** While a batch is handed over, or promises run that it settled: true, and `batchEnd` is called behind them. Otherwise false, and nothing is done. */
+  /**
+   * True while a batch is handed over, or while promises run that it settled: `batchEnd` will be called after them.
+   * Otherwise false, and nothing happens.
+   */
   endBatchSoon(): boolean;
   /** Nothing is received afterwards. Closing again does nothing. */
   close(): Promise<void>;

@@ -1,11 +1,12 @@
 /**
- * Which clients have proven that they receive where they send from, after QUIC (RFC 9000, section 8.1). A datagram that was recorded
- * can be sent again with any source address, and its answer goes there. The rule: to an endpoint without a proof go at most
- * AMPLIFICATION times the bytes of the authentic datagrams that came from it.
+ * Which clients have proven that they receive at the address they send from, after QUIC (RFC 9000, section 8.1). A
+ * recorded datagram can be replayed with any source address, and its answer goes there. The rule: an endpoint without a
+ * proof gets at most AMPLIFICATION times the bytes of the authentic datagrams that came from it.
  *
- * What is longer is replaced by a Challenge, which holds a number drawn for this endpoint. A Proof that brings it back, under the
- * endpoint's key, came from somebody who received it and has the key. The answer to the hello of a new client holds one too
- * (peer-versions.ts), so that nothing of an honest client is ever replaced; where something is, its retry is answered.
+ * A longer datagram is replaced by a Challenge, which holds a number drawn for this endpoint. A Proof that returns the
+ * number, under the endpoint's key, came from a process that received it and has the key. The answer to a new client's
+ * hello also holds one (peer-versions.ts), so nothing for an honest client is ever replaced; if something is, the
+ * client's retry is answered.
  */
 import { begin } from './layout.js';
 import { Challenge, Proof } from './messages.js';
@@ -19,21 +20,22 @@ const State = { unproven: 0, proven: 1 } as const;
 
 /** What an outbox asks before it sends. */
 export interface Addresses {
-  /** Whether a datagram so long may leave to an endpoint; it is counted. */
+  /** Whether a datagram of this length may leave to an endpoint; if so, it is counted. */
   mayCarry(endpoint: number, length: number): boolean;
-  /** Writes a Challenge for an endpoint that has to prove itself. Its length, 0 for others. */
+  /** Writes a Challenge for an endpoint that must prove itself. Returns its length, 0 for other endpoints. */
   writeChallenge(endpoint: number, bytes: Uint8Array, offset: number): number;
 }
 
-/** For whoever answers replicas only. */
+/** For processes that answer replicas only. */
 export const NO_PROOFS: Addresses = { mayCarry: () => true, writeChallenge: () => 0 };
 
 export class AddressProofs implements Addresses {
-  /** Challenges written, and proofs that were right. */
+  /** Challenges written, and correct proofs. */
   challenges = 0;
   proofs = 0;
 
-  // By a client's place in the endpoint table. `known` is the endpoint's number plus one: another in its place begins anew.
+  // By the client's place in the endpoint table. `known` is the endpoint's number plus one: a different endpoint in the
+  // same place starts anew.
   private readonly known: Int32Array;
   private readonly keys: Int32Array;
   private readonly state: Uint8Array;
@@ -43,9 +45,9 @@ export class AddressProofs implements Addresses {
   private readonly drawn: Int32Array<ArrayBuffer> = new Int32Array(2);
 
   /**
-   * @param replicas endpoints below it are replicas, which prove nothing
+   * @param replicas endpoints below this are replicas, which prove nothing
    * @param endpoints places of the endpoint table, a power of two
-   * @param draw fills an array at random, unforeseeable for anybody outside
+   * @param draw fills an array with random bytes that outsiders cannot predict
    */
   constructor(
     private readonly replicas: number,
@@ -59,7 +61,7 @@ export class AddressProofs implements Addresses {
     this.nonces = new Int32Array(2 * endpoints);
   }
 
-  /** An authentic datagram of `length` bytes, under the key of a slot, came from a client. */
+  /** An authentic datagram of `length` bytes, under the key in this slot, came from a client. */
   heard(endpoint: number, key: number, length: number): void {
     const place = (endpoint - this.replicas) & (this.endpoints - 1);
     if (this.known[place] !== endpoint + 1 || this.keys[place] !== key) {
@@ -92,7 +94,8 @@ export class AddressProofs implements Addresses {
 
   mayCarry(endpoint: number, length: number): boolean {
     const place = this.placeOf(endpoint);
-    if (place < 0 || this.state[place] !== State.unproven) return true; // an endpoint that nobody is at any more is sent nothing
+    // an endpoint that no longer exists is sent nothing
+    if (place < 0 || this.state[place] !== State.unproven) return true;
     if (length > this.credit[place]!) return false;
     this.credit[place]! -= length;
     return true;
@@ -113,7 +116,7 @@ export class AddressProofs implements Addresses {
     return Challenge.size;
   }
 
-  /** −1 for a replica, and for a number whose place another endpoint has, or none. */
+  /** −1 for a replica, and for a number whose place is empty or belongs to another endpoint. */
   private placeOf(endpoint: number): number {
     if (endpoint < this.replicas) return -1;
     const place = (endpoint - this.replicas) & (this.endpoints - 1);

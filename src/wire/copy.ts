@@ -1,11 +1,11 @@
 /**
  * Copies that allocate nothing.
  *
- * A loop over bytes is most of what handling a small operation costs, and a native copy needs a view of the range, which is
- * garbage. A DataView of the whole array, made once, lets a loop take four bytes at a time, wherever they lie.
+ * A loop over bytes is most of the cost of a small operation, and a native copy needs a view of the range, which is
+ * garbage. A DataView of the whole array, made once, lets a loop take four bytes at a time at any offset.
  */
 
-/** From so many bytes on a native copy wins by more than the two views that it takes. */
+/** From this length on, a native copy gains more than its two views cost. */
 const NATIVE_COPY_BYTES_MIN = 2048;
 
 /** Copies `length` bytes; the ranges do not overlap. Throws RangeError beyond the end of either. Allocates two short-lived views for 2,048 bytes and more. */
@@ -37,7 +37,7 @@ export function copyWords(
   for (; i < length; i++) target.setUint8(targetOffset + i, source.getUint8(sourceOffset + i));
 }
 
-/** As `copyWords`, of arrays that nobody has a view of. */
+/** Like `copyWords`, for arrays without a ready view. */
 export function copyBytes(
   source: Uint8Array,
   sourceOffset: number,
@@ -49,7 +49,7 @@ export function copyBytes(
     target.set(source.subarray(sourceOffset, sourceOffset + length), targetOffset);
     return;
   }
-  // Eight at a time: half of a plain loop's time goes into the loop.
+  // Eight at a time: half of a plain loop's time is loop overhead.
   const whole = length & ~7;
   let i = 0;
   for (; i < whole; i += 8) {
@@ -71,7 +71,7 @@ export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** The views of the two arrays that it was asked for last: allocates when asked for a third one. */
+/** Keeps the views of the two arrays used last; allocates when asked for a third one. */
 export class LastView {
   private bytes: Uint8Array = new Uint8Array(0);
   private view = viewOf(this.bytes);

@@ -1,39 +1,49 @@
 /**
- * The envelope: what stands before the messages of a datagram, `[magic+version, clusterId, sender, keyId, mac]`, 41
- * bytes, all fixed widths, so that the first message starts at a constant offset.
+ * The envelope precedes the messages of a datagram: `[magic+version, clusterId, sender, keyId, mac]`, 41 bytes, all
+ * fixed widths, so that the first message starts at a constant offset.
  *
- * The mac field guards the whole datagram, itself counted as zeros. Under a key it holds HMAC-SHA-256 cut to 128 bits. Under
- * key id 0 (a cluster without keys) it holds an XXH3-64 checksum and eight zero bytes: UDP's own 16 bits are too
- * few to stake a log on. The rule: a process that has keys accepts nothing under id 0, one that has none nothing else.
+ * The mac field guards the whole datagram; the field itself counts as zeros. Under a key it holds HMAC-SHA-256 cut to
+ * 128 bits. Under key id 0 (a cluster without keys) it holds an XXH3-64 checksum and eight zero bytes: UDP's own 16
+ * bits are too few to protect a log. The rule: a process with keys accepts nothing under id 0; a process without keys
+ * accepts nothing else.
  */
 import { readI32, readU16, writeI32, writeU16 } from './u64.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from './versions.js';
 
-/** Writes the 8-byte big-endian XXH3-64 of a range into `out`. The addon and its JavaScript stand-in both do. */
+/**
+ * Writes the 8-byte big-endian XXH3-64 of a range into `out`. Both the addon and its JavaScript stand-in provide it.
+ */
 export interface Hash64 {
   hash64(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
 }
 
 /**
- * The keys of one process. A *slot* is a small number for a key it has now; a key that was taken away loses its slot for
- * good.
+ * The keys of one process. A *slot* is a small number for a key that it has now; a removed key loses its slot for good.
  */
 export interface Keyring {
   /** The slot of a key id from the wire, or −1. */
   find(keyId: number): number;
-  /** Whether datagrams of this sender (replica index or CLIENT_SENDER) may be under the key: a client's key does not speak for a replica. */
+  /**
+   * Whether this sender (replica index or CLIENT_SENDER) may use the key: a client's key cannot speak for a replica.
+   */
   permits(slot: number, sender: number): boolean;
-  /** The client that a key belongs to: the id of its first key. A session belongs to one client (protocol/log/session-owner.ts). */
+  /**
+   * The client that owns a key: the id of its first key. A session belongs to one client
+   * (protocol/log/session-owner.ts).
+   */
   ownerOf(slot: number): number;
-  /** False for a key that only reads: see isReadOnly in messages.ts. */
+  /** False for a read-only key: see isReadOnly in messages.ts. */
   mayWrite(slot: number): boolean;
-  /** The id of the key in a slot, or 0 when it was taken away. */
+  /** The id of the key in a slot, or 0 if it was removed. */
   idOf(slot: number): number;
-  /** Writes the 16-byte MAC of a range into `out`, under the key of a slot that `find` gave or whose `idOf` is not 0. */
+  /**
+   * Writes the 16-byte MAC of a range into `out`, under the key of a slot that `find` returned or whose `idOf` is not
+   * 0.
+   */
   mac128(slot: number, bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
 }
 
-/** The slot of what has no key: a checksum guards it. */
+/** The slot of datagrams without a key: a checksum guards them. */
 export const NO_KEY = -1;
 
 /** 'J' 'I' 'T', and room for the version byte. */
@@ -50,19 +60,19 @@ const MAC_BYTES = 16;
 /** The sender field of a client. */
 export const CLIENT_SENDER = 0xffff;
 
-/** Payload of a datagram that fits an Ethernet frame whole: 1,500 less IPv6 and UDP headers, less a VLAN and tunnel margin. */
+/** Payload that fits an Ethernet frame: 1,500 minus IPv6 and UDP headers, minus a margin for VLAN and tunnels. */
 export const DEFAULT_DATAGRAM_BYTES = 1432;
 
-/** The same of a jumbo frame, 9,000. */
+/** The same for a jumbo frame, 9,000. */
 export const JUMBO_DATAGRAM_BYTES = 8932;
 
-/** Below this not even every message without its bytes fits a datagram. */
+/** Below this, some messages would not fit a datagram even without their bytes. */
 export const DATAGRAM_BYTES_MIN = 256;
 
-/** A single message may be this long with its envelope; it then travels alone and the kernel fragments it. */
+/** Longest single message, with its envelope; it then travels alone and the kernel fragments it. */
 export const MAX_DATAGRAM_BYTES = 60_000;
 
-/** Names of what `open` and `validate` refuse, as in metrics. Index = −code. */
+/** Reasons for which `open` and `validate` refuse, as named in metrics. Index = −code. */
 export const DROP_REASON_NAMES: readonly string[] = [
   '',
   'truncated',
@@ -80,7 +90,7 @@ export const DROP_REASON_NAMES: readonly string[] = [
   'crowded',
 ];
 
-/** Counted by hosts: too many datagrams of one client waited to be handled. */
+/** Counted by hosts: too many datagrams of one client were waiting. */
 export const CROWDED = DROP_REASON_NAMES.indexOf('crowded');
 
 const Refused = {
@@ -111,20 +121,23 @@ const FIXED: readonly (readonly [number, number])[] = [
  * Seals and opens the datagrams of one cluster for one sender. Holds scratch space, so one instance serves one thread.
  */
 export class Envelope {
-  /** The slot of the key under which the last datagram that `open` accepted was, or NO_KEY. */
+  /** The slot of the key of the last datagram that `open` accepted, or NO_KEY. */
   openedKey = NO_KEY;
-  /** The version in which that datagram was written, … */
+  /** The version in which that datagram was written. */
   openedVersion = WIRE_VERSION;
-  /** … and the newest one that its sender speaks. */
+  /** The newest version that its sender speaks. */
   openedNewest = WIRE_VERSION;
 
-  /** What stands at AT_MAGIC in a datagram of this process's newest version, from one of the same. */
+  /** The value at AT_MAGIC of a datagram in this process's newest version, from a sender of the same. */
   private readonly ownMagic: number;
-  /** What the mac field of a received datagram has to hold. A process has keys or none, so a checksum always finds zeros behind it. */
+  /**
+   * The expected mac field of a received datagram. A process either has keys or has none, so a checksum is always
+   * followed by zeros.
+   */
   private readonly digest = new Uint8Array(MAC_BYTES);
 
   /**
-   * @param clusterHi,clusterLo the 64-bit cluster id; datagrams of another cluster are refused
+   * @param clusterHi,clusterLo the 64-bit cluster id; datagrams of other clusters are refused
    * @param sender replica index, or CLIENT_SENDER
    * @param replicas number of replicas; a sender at or above it is a client or refused
    * @param keys undefined in a cluster without keys
@@ -143,8 +156,8 @@ export class Envelope {
   }
 
   /**
-   * Writes the envelope into the first ENVELOPE_BYTES of a datagram whose messages already stand behind it. False, and the
-   * datagram must not be sent, when this process has keys and none in `slot`: it was taken away, or never there.
+   * Writes the envelope into the first ENVELOPE_BYTES of a datagram whose messages already follow it. False if this
+   * process has keys but none in `slot` (it was removed, or never existed); the datagram must then not be sent.
    */
   seal(
     bytes: Uint8Array,
@@ -167,8 +180,8 @@ export class Envelope {
   }
 
   /**
-   * Checks a received datagram: the sender (replica index or CLIENT_SENDER), or a negative code whose name is
-   * `DROP_REASON_NAMES[-code]`. Never throws. The mac field is zeroed on the way.
+   * Checks a received datagram. Returns the sender (replica index or CLIENT_SENDER), or a negative code whose name is
+   * `DROP_REASON_NAMES[-code]`. Never throws. Overwrites the mac field with zeros.
    */
   open(bytes: Uint8Array, offset: number, length: number): number {
     if (length > MAX_DATAGRAM_BYTES) return Refused.oversized;
@@ -202,7 +215,7 @@ export class Envelope {
     const d = readI32(bytes, at + 12);
     const { digest } = this;
     this.guard(bytes, offset, length, slot, digest, 0);
-    // All four words are compared, whichever differs: the time taken tells nothing of how much of a guess was right.
+    // All four words are always compared: the time taken does not reveal how much of a guess was right.
     const difference =
       (readI32(digest, 0) ^ a) | (readI32(digest, 4) ^ b) | (readI32(digest, 8) ^ c) | (readI32(digest, 12) ^ d);
     if (difference !== 0) return Refused.checksum;
@@ -213,7 +226,7 @@ export class Envelope {
     return sender;
   }
 
-  /** Writes what the mac field has to hold to `out`, which may be the field, and zeros to the field before. */
+  /** Zeroes the mac field, then writes its right value to `out`, which may be the field itself. */
   private guard(
     bytes: Uint8Array,
     offset: number,

@@ -1,29 +1,29 @@
 /**
- * One table a message: the source of its offsets, its validation and its drawing in the docs, in both versions of the
- * wire that are spoken, so that they cannot disagree.
+ * One table for each message: the source of its offsets, its validation and its drawing in the docs, for both wire
+ * versions that are spoken, so that they cannot disagree.
  *
- * A message is a msgpack array `[type, field…]` in which every field has a fixed width and therefore a constant offset;
- * only the last may be bytes of variable length. Any msgpack decoder reads it; ours reads a field by looking at
- * `bytes[offset + Message.at.field]`, after `validate` has seen that the markers stand where the table says.
+ * A message is a msgpack array `[type, field…]`. Every field has a fixed width and therefore a constant offset; only
+ * the last may be bytes of variable length. Any msgpack decoder reads it. This code reads a field at `bytes[offset +
+ * Message.at.field]`, after `validate` has checked that the markers stand where the table says.
  */
 
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from './versions.js';
 
-/** msgpack marker and width in bytes of the value behind it. */
+/** msgpack marker, and width in bytes of the value after it. */
 const KINDS = {
   u8: { marker: 0xcc, width: 1 },
   u16: { marker: 0xcd, width: 2 },
   u32: { marker: 0xce, width: 4 },
   u64: { marker: 0xcf, width: 8 },
   i32: { marker: 0xd2, width: 4 },
-  /** `width` is that of the length; the bytes follow. Last field only. */
+  /** `width` is the width of the length; the bytes follow. Last field only. */
   bin16: { marker: 0xc5, width: 2 },
 } as const;
 
 export type FieldKind = keyof typeof KINDS;
 /**
- * A field of every version, of those from `since` on, or of those up to `until`. Where a version lacks the field it reads
- * as zero, or as no bytes: so that has to mean what the other version did without it.
+ * A field of every version, of versions from `since` on, or of versions up to `until`. In a version without the field
+ * it reads as zero, or as no bytes; so that value must mean what the version did without the field.
  */
 export type Field =
   | FieldKind
@@ -35,23 +35,23 @@ type Present<F extends Fields> = keyof {
   readonly [K in keyof F as F[K] extends { readonly until: number } ? never : K]: 0;
 };
 
-/** A message as one version of the wire has it. */
+/** A message in the layout of one version of the wire. */
 export interface Layout<Name extends PropertyKey = string> {
   readonly name: string;
   /** First element of the array, a positive fixint (below 128). */
   readonly type: number;
   readonly fields: Readonly<Record<Name, FieldKind>>;
-  /** Offset of each field's value from the start of the message; for bytes, of their u16 length. */
+  /** Offset of each field's value from the start of the message; for bytes, the offset of their u16 length. */
   readonly at: Readonly<Record<Name, number>>;
-  /** Length of the message without its trailing bytes: where those begin. */
+  /** Length of the message without its trailing bytes, which begin there. */
   readonly size: number;
-  /** True when the message ends in bytes. */
+  /** The message ends in bytes. */
   readonly hasBytes: boolean;
   /** The message with all values zero, to be copied and filled in. */
   readonly template: Uint8Array;
-  /** The bytes that never change, array header, type and markers: offset << 8 | value. */
+  /** The bytes that never change (array header, type and markers): offset << 8 | value. */
   readonly marks: Uint16Array;
-  /** The same, up to four at a time: offset, mask and value of little-endian words. Three numbers each. */
+  /** The same, up to four bytes at a time: offset, mask and value of little-endian words. Three numbers each. */
   readonly markWords: Int32Array;
 }
 
@@ -72,7 +72,7 @@ export function defineMessage<const F extends Fields, const T extends number>(
   since = PREVIOUS_WIRE_VERSION,
 ): Message<F, T> {
   if (!Number.isInteger(type) || type < 1 || type > 127)
-    throw new Error(`message ${name}: type ${type} is no positive fixint`);
+    throw new Error(`message ${name}: type ${type} is not a positive fixint`);
   checkVersion(name, since);
   for (const field of Object.values(fields)) {
     if (typeof field === 'object') checkVersion(name, 'since' in field ? field.since : field.until + 1);
@@ -90,7 +90,7 @@ export function defineMessage<const F extends Fields, const T extends number>(
   return Object.freeze(message) as unknown as Message<F, T>;
 }
 
-/** What begins, or ended, before the versions that are spoken has no business in the tables. */
+/** Anything that began or ended before the spoken versions does not belong in the tables. */
 function checkVersion(name: string, begins: number): void {
   if (begins !== PREVIOUS_WIRE_VERSION && begins !== WIRE_VERSION)
     throw new Error(
@@ -157,7 +157,7 @@ function wordsOf(fixed: readonly (readonly [number, number])[], size: number): I
   return Int32Array.from(words);
 }
 
-/** Bytes of a field's value; for bytes, of their length. */
+/** Bytes of a field's value; for bytes, the width of their length. */
 export function widthOf(kind: FieldKind): number {
   return KINDS[kind].width;
 }
@@ -168,13 +168,13 @@ export function begin(message: Layout, bytes: Uint8Array, offset: number): void 
   for (let i = 0; i < template.length; i++) bytes[offset + i] = template[i]!;
 }
 
-/** As `begin`, where the caller writes every value afterwards: some of what stood there before is overwritten, some is not. */
+/** Like `begin`, for callers that write every value afterwards: overwrites some of the old bytes, but not all. */
 export function mark(message: Layout, view: DataView, offset: number): void {
   const { markWords } = message;
   for (let i = 0; i < markWords.length; i += 3) view.setInt32(offset + markWords[i]!, markWords[i + 2]!, true);
 }
 
-/** A drawing of the message, one row a field, for the docs. */
+/** A drawing of the message, one row for each field, for the docs. */
 export function draw(message: Layout): string {
   const rows = [
     `${message.name} (type ${message.type}, ${message.size} bytes${message.hasBytes ? ' + bytes' : ''})`,

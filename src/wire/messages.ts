@@ -1,9 +1,9 @@
 /**
- * Every message of the protocol. Adding a field here changes offsets, validation, translation and docs at once; it also
- * changes the wire, so it is marked with the version that it comes with (versions.ts).
+ * Every message of the protocol. A field added here changes offsets, validation, translation and docs at once. It also
+ * changes the wire, so mark it with the version that introduces it (versions.ts).
  *
  * `view` comes first everywhere. u64 fields that are indexes are read with `readIndex`; timestamps (ns), sessions and
- * chains as halves.
+ * chains are read as halves.
  */
 import { LastView } from './copy.js';
 import { defineMessage, type Layout, type Message } from './layout.js';
@@ -21,9 +21,10 @@ export const Request = defineMessage('Request', 1, {
 });
 
 /**
- * Member → client: the request stands in my log at `index` under `chain`, with `timestamp` as its key. Only the primary's carries a result. `slack`: arrival clock − timestamp in µs, saturated.
- * `ordered`: at the primary 1 when it pushes its order to members at present; at a member 1 when the request stands there by a repair, not as it arrived.
- * `list`: as in Probe, of the member.
+ * Member → client: the request is in my log at `index` under `chain`, with `timestamp` as its key. Only the primary's
+ * Reply carries a result. `slack`: arrival clock − timestamp in µs, saturated. `ordered`: at the primary, 1 while it
+ * pushes its order to members; at a member, 1 if a repair placed the request there, not its arrival. `list`: as in
+ * Probe, for the member.
  */
 export const Reply = defineMessage('Reply', 2, {
   view: 'u32',
@@ -40,7 +41,10 @@ export const Reply = defineMessage('Reply', 2, {
   result: 'bin16',
 });
 
-/** Replica → client: not appended, and why. `view` is the replica's, `lastTimestamp` that of its log's last key (for `too-far-ahead`: its clock). */
+/**
+ * Replica → client: not appended, and why. `view` is the replica's. `lastTimestamp` is the key of its log's last entry
+ * (for `too-far-ahead`: its clock).
+ */
 export const Reject = defineMessage('Reject', 3, {
   view: 'u32',
   session: 'u64',
@@ -52,7 +56,7 @@ export const Reject = defineMessage('Reject', 3, {
   slack: 'i32',
 });
 
-/** Client → member: quorum read. `request` is a nonce of the client's, fresh for every attempt. */
+/** Client → member: quorum read. `request` is the client's nonce, new for every attempt. */
 export const Read = defineMessage('Read', 4, {
   view: 'u32',
   session: 'u64',
@@ -61,7 +65,9 @@ export const Read = defineMessage('Read', 4, {
   operation: 'bin16',
 });
 
-/** Member → client: my log ends here; the primary also answers the query against it. `list`: as in Probe, of the member. */
+/**
+ * Member → client: my log ends here; the primary also answers the query from it. `list`: as in Probe, for the member.
+ */
 export const ReadReply = defineMessage('ReadReply', 5, {
   view: 'u32',
   session: 'u64',
@@ -73,7 +79,11 @@ export const ReadReply = defineMessage('ReadReply', 5, {
   result: 'bin16',
 });
 
-/** Primary → all: heartbeat, where its log ends, what is committed. The first of a view starts it (StartView). `sequence` counts the Syncs of the view; 0: no answer to it is timed. `fingerprint`: of what chains the sender's log (docs/operate/security.md), 0 when it does not say. */
+/**
+ * Primary → all: heartbeat, end of its log, commit index. The first one of a view starts it (StartView). `sequence`
+ * counts the Syncs of the view; 0: answers to it are not timed. `fingerprint`: of the chain secret of the sender's log
+ * (docs/operate/security.md), 0 if not given.
+ */
 export const Sync = defineMessage('Sync', 6, {
   view: 'u32',
   sequence: 'u32',
@@ -85,9 +95,9 @@ export const Sync = defineMessage('Sync', 6, {
 });
 
 /**
- * Replica → primary: my log equals yours up to `matchedIndex`; everything after `neededIndex` I may still ask for. `sequence`: of the newest Sync heard.
- * `differed`: 1 when the log of this member differed, or may have, since its last one: the primary pushes its order then.
- * `clock`: the sender's clock as it wrote this, ns; 0 when it does not say.
+ * Replica → primary: my log equals yours up to `matchedIndex`; I may still ask for anything after `neededIndex`.
+ * `sequence`: of the newest Sync heard. `differed`: 1 if the log of this member differed, or may have, since its last
+ * SyncAck; the primary then pushes its order. `clock`: the sender's clock when it wrote this, ns; 0 if not given.
  */
 export const SyncAck = defineMessage('SyncAck', 7, {
   view: 'u32',
@@ -98,7 +108,7 @@ export const SyncAck = defineMessage('SyncAck', 7, {
   clock: { kind: 'u64', since: 4 },
 });
 
-/** Client → member that differs: the primary has this request at `index` under `chain`. */
+/** Client → member whose log differs: the primary has this request at `index` under `chain`. */
 export const Reconcile = defineMessage('Reconcile', 8, {
   view: 'u32',
   session: 'u64',
@@ -109,8 +119,9 @@ export const Reconcile = defineMessage('Reconcile', 8, {
 });
 
 /**
- * Primary → member, once a turn while members differ: the order of what it appended behind `baseIndex`, without the operations. `orders`: for each entry its
- * header as in the log (timestamp u64, session u64, request u32, lane u16, flags u8, 0) and its chain u64, 32 bytes.
+ * Primary → member, once a turn while members differ: the order of what it appended after `baseIndex`, without the
+ * operations. `orders`: for each entry its header as in the log (timestamp u64, session u64, request u32, lane u16,
+ * flags u8, 0) and its chain u64, 32 bytes.
  */
 export const Order = defineMessage('Order', 9, {
   view: 'u32',
@@ -119,7 +130,10 @@ export const Order = defineMessage('Order', 9, {
   orders: 'bin16',
 });
 
-/** Replica → replica: send the entries after `baseIndex` of the log you installed in `logView`, about `room` bytes of them in as many Chunks as that takes; 0: in one Chunk. */
+/**
+ * Replica → replica: send the entries after `baseIndex` of the log you installed in `logView`, about `room` bytes of
+ * them in as many Chunks as needed; 0: in one Chunk.
+ */
 export const Fetch = defineMessage('Fetch', 16, {
   view: 'u32',
   logView: 'u32',
@@ -128,7 +142,11 @@ export const Fetch = defineMessage('Fetch', 16, {
   room: { kind: 'u16', since: 4 },
 });
 
-/** Answer to Fetch: entries (see protocol/log/log.ts) that follow `baseIndex`, whose chain here is `baseChain`; the sender's log goes on to `lastIndex`. An answer whose base differs from the asked one says that the asked base is not in this log. `more`: 1 when another Chunk of the same answer follows, so that it is not time yet to ask for what comes next. */
+/**
+ * Answer to Fetch: entries (see protocol/log/log.ts) that follow `baseIndex`, whose chain here is `baseChain`; the
+ * sender's log ends at `lastIndex`. If the base differs from the requested one, the requested base is not in this log.
+ * `more`: 1 if another Chunk of the same answer follows; until the last one, the receiver does not ask for more.
+ */
 export const Chunk = defineMessage('Chunk', 17, {
   view: 'u32',
   logView: 'u32',
@@ -143,7 +161,7 @@ export const Chunk = defineMessage('Chunk', 17, {
 /** Replica → all: promise `view`. `reason`: see ViewReason. */
 export const ViewChange = defineMessage('ViewChange', 18, { view: 'u32', reason: { kind: 'u8', since: 4 } });
 
-/** Replica → primary of `view`: I promised, and this is where my log, of `logView`, ends for good. `fingerprint`: as in Sync. */
+/** Replica → primary of `view`: I promised; this is the final end of my log of `logView`. `fingerprint`: as in Sync. */
 export const Vote = defineMessage('Vote', 19, {
   view: 'u32',
   logView: 'u32',
@@ -155,8 +173,10 @@ export const Vote = defineMessage('Vote', 19, {
 });
 
 /**
- * Anyone → replica: which view are you in? `incarnation`: of the replica that asks; 0 of a client, and of a replica that does not know it yet. `life`: a number that it drew when it last began with nothing on its disk, 0: not known. `list`: what
- * the asker's cluster file lists, the number of replicas in the upper four bits and a digest of their addresses in the others; 0: not said. `fingerprint`: as in Sync; a client has none.
+ * Any process → replica: which view are you in? `incarnation`: of the asking replica; 0 from a client, and from a
+ * replica that does not know it yet. `life`: a number that it drew when it last began with an empty disk, 0: unknown.
+ * `list`: what the asker's cluster file lists: the number of replicas in the upper four bits, a digest of their
+ * addresses in the others; 0: not given. `fingerprint`: as in Sync; a client has none.
  */
 export const Probe = defineMessage('Probe', 20, {
   view: 'u32',
@@ -168,8 +188,10 @@ export const Probe = defineMessage('Probe', 20, {
 });
 
 /**
- * Answer to Probe. `status`: see ReplicaStatus. `heardPrimary`: 1 when its primary is alive as far as it knows. `knownIncarnation`: the highest
- * incarnation of the replica that asks which this one has heard of, 0 for none; `knownLife`: the life that came with it. `life`: as in Probe, of this one. `list`, `fingerprint`: as in Probe. `condition`: see ReplicaCondition.
+ * Answer to Probe. `status`: see ReplicaStatus. `heardPrimary`: 1 if its primary is alive as far as it knows.
+ * `knownIncarnation`: the highest incarnation of the asking replica that this one has heard of, 0 for none;
+ * `knownLife`: the life that came with it. `life`: as in Probe, for this one. `list`, `fingerprint`: as in Probe.
+ * `condition`: see ReplicaCondition.
  */
 export const ProbeReply = defineMessage('ProbeReply', 21, {
   view: 'u32',
@@ -188,10 +210,13 @@ export const ProbeReply = defineMessage('ProbeReply', 21, {
   fingerprint: { kind: 'u32', since: 4 },
 });
 
-/** Client → replica: nothing commits in `view`; look whether it lives. `unreachable`: the replicas that do not answer this client, bit r for replica r. */
+/**
+ * Client → replica: nothing commits in `view`; check whether it works. `unreachable`: the replicas that do not answer
+ * this client, bit r for replica r.
+ */
 export const Plea = defineMessage('Plea', 22, { view: 'u32', unreachable: { kind: 'u32', since: 4 } });
 
-/** Answer to Fetch when the asked base is behind the sender's log: take this snapshot first. */
+/** Answer to Fetch if the sender's log no longer reaches back to the requested base: install this snapshot first. */
 export const SnapshotOffer = defineMessage('SnapshotOffer', 23, {
   view: 'u32',
   logView: 'u32',
@@ -201,7 +226,10 @@ export const SnapshotOffer = defineMessage('SnapshotOffer', 23, {
   digest: 'u64',
 });
 
-/** Replica → replica: send the snapshot of `index` from byte `offset` on, `room` bytes of it in as many SnapshotChunks as that takes; 0: in one. */
+/**
+ * Replica → replica: send the snapshot of `index` from byte `offset` on, `room` bytes of it in as many SnapshotChunks
+ * as needed; 0: in one.
+ */
 export const SnapshotFetch = defineMessage('SnapshotFetch', 24, {
   view: 'u32',
   index: 'u64',
@@ -221,8 +249,10 @@ export const SnapshotChunk = defineMessage('SnapshotChunk', 25, {
 });
 
 /**
- * Replica → replica: entry `index` is committed under `chain`, and behind it, where a snapshot of mine became stable, my machine and session table have this digest (XXH3-64 of the snapshot; 0: of the log alone).
- * Index 0: `chain` and `digest` hold the limits that decide what is executed (protocol/replica/divergence.ts). `asks`: 1 when the sender has heard none of the receiver's at this index; without a digest that is all it wants: its state came from another replica.
+ * Replica → replica: entry `index` is committed under `chain`. If a snapshot of mine became stable at it, `digest` is
+ * that of my machine and session table (XXH3-64 of the snapshot; 0: about the log alone). Index 0: `chain` and `digest`
+ * hold the limits that decide what is executed (protocol/replica/divergence.ts). `asks`: 1 if the sender has not heard
+ * the receiver's at this index; without a digest it only asks: its state came from another replica.
  */
 export const StateDigest = defineMessage(
   'StateDigest',
@@ -238,8 +268,10 @@ export const StateDigest = defineMessage(
 );
 
 /**
- * Tool → replica: tell about yourself. `padding` says by its length how long the answer's `report` may be, so that a forged sender gains nothing: no answer is longer than what asked for it. `reserved` (zero) makes the two equally long.
- * `serial`: 1 asks for the first piece of a new report, a larger number for the piece from `offset` on of the report that has it; 0 for a report as a whole.
+ * Tool → replica: report about yourself. The length of `padding` bounds the answer's `report`, so that a forged sender
+ * gains nothing: no answer is longer than its question. `reserved` (zero) makes the two equally long. `serial`: 1 asks
+ * for the first piece of a new report; a larger number asks for the piece from `offset` on of the report with that
+ * serial; 0 asks for a whole report.
  */
 export const Status = defineMessage('Status', 32, {
   view: 'u32',
@@ -251,8 +283,9 @@ export const Status = defineMessage('Status', 32, {
 });
 
 /**
- * Answer to Status, by the replica's host: a msgpack map (host/status-codec.ts) of `length` bytes. To `serial` 0 all of it, or nothing when the padding was shorter than that. Otherwise as much of it from `offset` on as padding and datagram
- * have room for; `serial` is then that of the report, which need not be the one that was asked for. It is larger than 1.
+ * Answer to Status, by the replica's host: a msgpack map (host/status-codec.ts) of `length` bytes. To `serial` 0: all
+ * of it, or nothing if the padding was too short. Otherwise the part from `offset` on for which padding and datagram
+ * have room; `serial` is then the report's, which may differ from the requested one. It is larger than 1.
  */
 export const StatusReply = defineMessage('StatusReply', 33, {
   view: 'u32',
@@ -263,7 +296,10 @@ export const StatusReply = defineMessage('StatusReply', 33, {
   report: 'bin16',
 });
 
-/** Replica's host → client's: prove that you receive where you send from (address-proofs.ts). `view`: zero, as in its answer. */
+/**
+ * Replica's host → client's host: prove that you receive at the address you send from (address-proofs.ts). `view`:
+ * zero, as in its answer.
+ */
 export const Challenge = defineMessage('Challenge', 34, { view: 'u32', nonce: 'u64' });
 
 /** Answer to Challenge: its number. */
@@ -312,13 +348,13 @@ export const ALL_MESSAGES: readonly Message[] = [...new Set<Message>(Object.valu
 );
 
 export const RequestFlag = {
-  /** The operation registers the session (protocol/log/sessions.ts), it is not one of the state machine's. */
+  /** The operation registers the session (protocol/log/sessions.ts); it is not for the state machine. */
   register: 1,
-  /** The operation is a query that came into the log because its quorum read did not succeed: it changes nothing. */
+  /** The operation is a query that was logged because its quorum read failed: it changes nothing. */
   query: 2,
 } as const;
 
-/** Whether a client whose key is read-only may send this (validated) message. Whatever is not a Request appends nothing. */
+/** Whether a client with a read-only key may send this (validated) message. Only a Request appends anything. */
 export function isReadOnly(bytes: Uint8Array, offset: number): boolean {
   return (
     typeOf(bytes, offset) !== Request.type ||
@@ -328,9 +364,9 @@ export function isReadOnly(bytes: Uint8Array, offset: number): boolean {
 
 export const ReplyStatus = {
   ok: 0,
-  /** In the log, but its session was evicted before it was executed: refused, and never executed. */
+  /** Logged, but its session was evicted before it was executed: refused, and never executed. */
   sessionUnknown: 1,
-  /** In the log, but a later request of its lane was executed before: refused. */
+  /** Logged, but a later request of its lane was executed before: refused. */
   superseded: 2,
   /** Register only: another client holds this session id. */
   sessionTaken: 3,
@@ -358,9 +394,9 @@ export type RejectReasonCode = (typeof RejectReason)[keyof typeof RejectReason];
 export const ReplicaCondition = {
   /** It knows that more than f replicas have lost their logs. */
   majorityLost: 1,
-  /** It found nothing on its disk, and does not know yet whether it is new or forgot. */
+  /** Its disk was empty, and it does not know yet whether it is new or has lost its data. */
   starting: 2,
-  /** It is starting, and has heard the replica that asks say that it is unused. */
+  /** It is starting, and the asking replica told it that it is unused. */
   met: 4,
 } as const;
 
@@ -373,19 +409,21 @@ export const REJECT_REASON_NAMES: readonly string[] = Object.entries(RejectReaso
   [''],
 );
 
-/** Why a view is asked for. Those above `gone` leave a view that works, for a better one: how often, all replicas count. */
+/**
+ * Why a view is requested. Reasons above `gone` leave a working view for a better one; all replicas count how often.
+ */
 export const ViewReason = {
-  /** Not said, or because a replica without a log needs a view, or a view came to nothing. */
+  /** Not given; or a replica without a log needs a view; or a view failed. */
   unknown: 0,
   /** A replica was silent for too long. */
   silence: 1,
-  /** The host of a replica says that its process is gone. */
+  /** A replica's host reports that its process is gone. */
   gone: 2,
-  /** A member holds the others up, and a spare would not. */
+  /** A member delays the others, and a spare would not. */
   slow: 3,
   /** A client does not hear a member. */
   plea: 4,
-  /** The clock of a member is off. */
+  /** A member's clock is off. */
   clock: 5,
 } as const;
 
@@ -403,14 +441,14 @@ for (const message of ALL_MESSAGES) BY_TYPE[message.type] = message;
 const U64_INDEX_FIELDS = new Set(['index', 'lastIndex', 'committedIndex', 'baseIndex', 'matchedIndex', 'neededIndex']);
 
 /**
- * What `validate` needs of the messages of one version, by type, in a few arrays: objects, one a message, would each have a shape of
- * their own, and every look at one would be a search.
+ * What `validate` needs about the messages of one version, by type, in a few arrays. One object for each message would
+ * each have a shape of its own, and every access would be a lookup.
  */
 interface Checks {
   /** 0: no such message. */
   readonly sizes: Int32Array;
   readonly hasBytes: Uint8Array;
-  /** Layout.markWords of all, and where those of a type begin. */
+  /** Layout.markWords of all messages, and where those of a type begin. */
   readonly words: Int32Array;
   readonly wordsFrom: Int32Array;
   /** Offsets of indexes, and where those of a type begin. */
@@ -448,21 +486,21 @@ function checksOf(layouts: readonly (Layout | undefined)[]): Checks {
 const PRESENT = checksOf(BY_TYPE);
 const PREVIOUS = checksOf(BY_TYPE.map((message) => message?.previous));
 
-/** Of the array that datagrams are received in, which is mostly one and the same. */
+/** The view of the array that datagrams are received in, which rarely changes. */
 const validated = new LastView();
 
-/** Why a message was refused; negative so that it cannot be taken for a length. Same order as DROP_REASON_NAMES. */
+/** Why a message was refused; negative so that it cannot be mistaken for a length. Same order as DROP_REASON_NAMES. */
 export const Malformed = { truncated: -1, unknownType: -2, marker: -3, number: -4 } as const;
 
 /**
- * Length of the message at `bytes[offset]`, or a negative code of Malformed. Looks at nothing at or beyond `end`.
- * After this every field may be read without further checks.
+ * Length of the message at `bytes[offset]`, or a negative code of Malformed. Reads nothing at or beyond `end`.
+ * Afterwards every field may be read without further checks.
  */
 export function validate(bytes: Uint8Array, offset: number, end: number): number {
   return validateAs(PRESENT, bytes, offset, end);
 }
 
-/** As `validate`, of a message in the layout of the previous version. */
+/** Like `validate`, for a message in the layout of the previous version. */
 export function validatePrevious(bytes: Uint8Array, offset: number, end: number): number {
   return validateAs(PREVIOUS, bytes, offset, end);
 }

@@ -1,17 +1,17 @@
 /**
- * In which version this process writes to each of the others. It reads both, so it understands every answer; the rule is
- * that a peer that knows only the previous version is written to in that one.
+ * In which version this process writes to each of the others. It reads both, so it understands every answer; the rule
+ * is that a peer that knows only the previous version is addressed in that version.
  *
- * - Every datagram says in which version it is written and which is the newest that its sender speaks. From then on the
- *   sender is written to in the newest that both speak.
- * - A peer that this process has not heard of is written to in the previous version, which it reads whatever it is.
- * - A client adds a *hello* to the first datagram for a replica: an empty datagram. The replica answers it with an empty one,
- *   or with a Challenge (address-proofs.ts), so that the client has proven its address before an answer is long. While the replica
- *   is written to in the previous version, the hello is repeated after 1 s, 2 s, … 32 s.
- * - A replica that was written to and has said nothing for 200 ms may have been replaced by an older one: it is written to in
- *   the previous version again until it says more.
+ * - Every datagram states its own version and the newest that its sender speaks. From then on the sender is written to
+ *   in the newest version that both speak.
+ * - A peer that this process has not heard from is written to in the previous version, which every peer reads.
+ * - A client adds a *hello*, an empty datagram, to the first datagram for a replica. The replica answers it with an
+ *   empty one, or with a Challenge (address-proofs.ts), so that the client has proven its address before an answer is
+ *   long. While the replica is written to in the previous version, the hello is repeated after 1 s, 2 s, … 32 s.
+ * - A replica that was written to and has been silent for 200 ms may have been replaced by an older one: it is written
+ *   to in the previous version until it is heard again.
  *
- * Nothing here depends on an answer, waits, or allocates, and every mistake it can make is one of speed: both
+ * Nothing here depends on an answer, waits, or allocates, and every mistake it can make affects speed only: both
  * versions say the same.
  */
 import { CLIENT_SENDER } from './envelope.js';
@@ -21,30 +21,33 @@ import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from './versions.js';
 export interface WriteVersions {
   /** Version of the next datagram to an endpoint. */
   versionFor(endpoint: number): number;
-  /** True when a hello is to go with it; the next one is due later then. */
+  /** True if a hello is to accompany it; the next one is then due later. */
   helloDue(endpoint: number): boolean;
 }
 
 /** For a process whose peers all speak the present version. */
 export const PRESENT_VERSION: WriteVersions = { versionFor: () => WIRE_VERSION, helloDue: () => false };
 
-/** Silence after which a replica is written to in the previous version again, ms. */
+/** After this silence a replica is written to in the previous version again, ms. */
 const DOUBT_MS = 200;
 const HELLO_MS = 1_000;
 const HELLO_MAX_MS = 32_000;
 
 export class PeerVersions implements WriteVersions {
-  /** Of the replicas, what is written to them. */
+  /** By replica: the version in which it is written to. */
   private readonly written: Uint8Array;
-  /** Replicas that said something, and those that were written to, since whoever looks cleared it. */
+  /** Replicas that were heard, and replicas that were written to, since the reader last cleared these. */
   readonly heardLately: Uint8Array;
   readonly spoken: Uint8Array;
-  /** Since when a replica owes us a datagram; counts where `owes` is 1. Monotonic ms as int32, may wrap. */
+  /** Since when a replica owes us a datagram; valid if `owes` is 1. Monotonic ms as int32, may wrap. */
   private readonly owesSinceMs: Int32Array;
   private readonly owes: Uint8Array;
   private readonly helloAtMs: Int32Array;
   private readonly helloWaitMs: Int32Array;
-  /** By a client's place in the endpoint table; a place that another endpoint took over has that one's by then. */
+  /**
+   * By the client's place in the endpoint table; when another endpoint takes over a place, it has set its own version
+   * by then.
+   */
   private readonly clients: Uint8Array;
 
   /**
@@ -100,8 +103,8 @@ export class PeerVersions implements WriteVersions {
   }
 
   /**
-   * An intact datagram came.
-   * @param newest the newest that its sender speaks
+   * An intact datagram arrived.
+   * @param newest the newest version that its sender speaks
    */
   heard(endpoint: number, newest: number): void {
     const speaks = Math.min(this.newest, newest);
@@ -111,7 +114,8 @@ export class PeerVersions implements WriteVersions {
       this.written[endpoint] = speaks;
       this.heardLately[endpoint] = 1;
       this.owes[endpoint] = 0;
-      if (speaks !== PREVIOUS_WIRE_VERSION) this.helloWaitMs[endpoint] = 0; // else it is due again with every answer
+      // otherwise it is due again with every answer
+      if (speaks !== PREVIOUS_WIRE_VERSION) this.helloWaitMs[endpoint] = 0;
     }
   }
 
@@ -119,7 +123,10 @@ export class PeerVersions implements WriteVersions {
     return (this.now.monotonicUs / 1000) | 0;
   }
 
-  /** The version in which a replica is written to; of this process, if it is one, the newest that it speaks. */
+  /**
+   * The version in which a replica is written to; for this process itself, if it is a replica, the newest that it
+   * speaks.
+   */
   writtenTo(replica: number): number {
     return replica === this.self ? this.newest : this.written[replica]!;
   }

@@ -1,9 +1,9 @@
 /**
- * Messages from one version's layout into the other's. The cores know the present layouts only; what a peer of the previous
- * version says or hears is translated at the edge, and costs nobody else anything.
+ * Translates messages between the layouts of two versions. The cores know only the present layouts; messages to and
+ * from a peer of the previous version are translated at the edge, and cost other peers nothing.
  *
- * A field that both versions have keeps its value, one that only the target has becomes zero (layout.ts says why that is
- * enough). A message that the previous version does not have cannot be said to it: whoever sends one asks first.
+ * A field that both versions have keeps its value; one that only the target has becomes zero (layout.ts says why that
+ * is enough). A message that the previous version lacks cannot be sent to such a peer; the sender asks first.
  */
 import { MAX_DATAGRAM_BYTES } from './envelope.js';
 import { begin, widthOf, type Layout, type Message } from './layout.js';
@@ -14,7 +14,7 @@ import { readU16, writeU16 } from './u64.js';
 export interface Move {
   readonly from: Layout;
   readonly to: Layout;
-  /** Of each field that both have, the bytes at the end excepted: where it was, where it goes, how wide it is. */
+  /** For each common field, except the bytes at the end: source, target and width. */
   readonly copies: Uint8Array;
   readonly keepsBytes: boolean;
 }
@@ -32,7 +32,10 @@ function moveBetween(from: Layout, to: Layout): Move {
   };
 }
 
-/** Writes the message at `bytes[offset]` in its other layout at `out[outOffset]` and returns its length there. The two may not overlap. */
+/**
+ * Writes the message at `bytes[offset]` in its other layout at `out[outOffset]` and returns its new length. The two may
+ * not overlap.
+ */
 export function move(
   { from, to, copies, keepsBytes }: Move,
   bytes: Uint8Array,
@@ -53,7 +56,7 @@ export function move(
   return to.size + length;
 }
 
-/** Of each type; undefined: both versions have the same layout. */
+/** By type; undefined: both versions have the same layout. */
 type Moves = readonly (Move | undefined)[];
 
 function movesOf(messages: readonly Message[], make: (message: Message, previous: Layout) => Move): Moves {
@@ -64,11 +67,11 @@ function movesOf(messages: readonly Message[], make: (message: Message, previous
   return moves;
 }
 
-/** Translates what one process reads and writes. Has scratch space for a datagram: one for each. */
+/** Translates what one process reads and writes. Has scratch space for one datagram. */
 export class Translator {
-  /** A message may be this much longer in the previous version than in the present one, bytes. */
+  /** How much longer a message may be in the previous version than in the present one, bytes. */
   readonly growth: number;
-  /** Where the message is that `read` took. */
+  /** Where the message is that `read` produced. */
   bytes: Uint8Array;
   offset = 0;
   length = 0;
@@ -77,7 +80,7 @@ export class Translator {
   private readonly toPresent: Moves;
   private readonly unknown = new Uint8Array(128);
 
-  /** @param messages the table; tests have others */
+  /** @param messages the table; tests use others */
   constructor(
     messages: readonly Message[] = ALL_MESSAGES,
     private readonly validate: typeof validatePrevious = validatePrevious,
@@ -93,8 +96,8 @@ export class Translator {
   }
 
   /**
-   * Takes the message of the previous version at `bytes[offset]`: its length there, or a negative code of Malformed, after
-   * which `bytes`, `offset` and `length` of this object say where it is in its present form until the next call.
+   * Reads the message of the previous version at `bytes[offset]`. Returns its length there, or a negative code of
+   * Malformed. `bytes`, `offset` and `length` of this object then hold its present form until the next call.
    */
   read(bytes: Uint8Array, offset: number, end: number): number {
     const length = this.validate(bytes, offset, end);
@@ -112,7 +115,10 @@ export class Translator {
     return length;
   }
 
-  /** Brings the message at `bytes[offset]`, behind which `growth` bytes are free, into the previous version's form. Its length then, or 0: there is none. */
+  /**
+   * Rewrites the message at `bytes[offset]`, behind which `growth` bytes are free, into the previous version. Returns
+   * its new length, or 0 if that version lacks it.
+   */
   rewrite(bytes: Uint8Array, offset: number, length: number): number {
     const type = typeOf(bytes, offset);
     if (this.unknown[type] === 1) return 0;

@@ -1,9 +1,9 @@
 /**
  * 64-bit values without BigInt.
  *
- * Timestamps, session ids and chains exceed 2^53, and a BigInt is an allocation. They travel as two halves, `hi` and
- * `lo`, each a *signed* int32 that holds the bits of the unsigned half: a signed int32 is always a small integer in V8
- * and so never boxed, whichever function it is passed to. They are compared as unsigned. In bytes they are big-endian.
+ * Timestamps, session ids and chains exceed 2^53, and a BigInt is an allocation. They are passed as two halves, `hi`
+ * and `lo`, each a *signed* int32 that holds the bits of the unsigned half: a signed int32 is always a small integer in
+ * V8 and so never boxed, whichever function receives it. They are compared as unsigned. In bytes they are big-endian.
  */
 
 const TWO_32 = 4294967296;
@@ -33,14 +33,14 @@ export function writeU16(bytes: Uint8Array, offset: number, value: number): void
   bytes[offset + 1] = value;
 }
 
-/** A u64 that is an index or a count: a plain number, or NaN when it is above 2^53 (which no honest sender writes). */
+/** A u64 that is an index or a count: a plain number, or NaN if it is above 2^53 (which no honest sender writes). */
 export function readIndex(bytes: Uint8Array, offset: number): number {
   const hi = readI32(bytes, offset) >>> 0;
   const lo = readI32(bytes, offset + 4) >>> 0;
   return hi < INDEX_HI_LIMIT ? hi * TWO_32 + lo : NaN;
 }
 
-/** As `readIndex`, of a view. */
+/** Like `readIndex`, for a view. */
 export function indexAt(view: DataView, offset: number): number {
   const hi = view.getUint32(offset);
   return hi < INDEX_HI_LIMIT ? hi * TWO_32 + view.getUint32(offset + 4) : NaN;
@@ -79,7 +79,7 @@ export function addLo(aLo: number, delta: number): number {
   return (aLo + (delta % TWO_32)) | 0;
 }
 
-/** For people and cold paths only: allocates. */
+/** For display and cold paths only: allocates. */
 export function toBigInt(hi: number, lo: number): bigint {
   return (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
 }

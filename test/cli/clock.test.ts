@@ -122,7 +122,7 @@ t.test('clock list', { skip }, async (t) => {
   sysfs.plug('igb');
   t.match(
     await json('clock', 'list'),
-    { chosen: 'realtime', candidates: [{ usable: false, why: /nobody is known to keep it/ }] },
+    { chosen: 'realtime', candidates: [{ usable: false, why: /nothing is known to discipline it/ }] },
     'nobody keeps it',
   );
   sysfs.plug('igb', 1_000);

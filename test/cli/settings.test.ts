@@ -122,8 +122,8 @@ t.test('what is wrong is named with its source, and exit code 2', (t) => {
     ],
     ['another type', config({ schema: CONFIG_SCHEMA, loud: 1 }), {}, 'config-invalid', /it has to be true or false/],
     ['no schema', config({ id: 1 }), {}, 'config-invalid', /"schema" is undefined/],
-    ['a list', config([]), {}, 'config-invalid', /no JSON object/],
-    ['no JSON', config('{'), {}, 'config-invalid', /is no JSON/],
+    ['a list', config([]), {}, 'config-invalid', /not a JSON object/],
+    ['no JSON', config('{'), {}, 'config-invalid', /is not JSON/],
   ];
   for (const [what, args, env, code, words] of cases) {
     try {

@@ -247,7 +247,7 @@ t.test('a device that is busy for a moment when it is opened, or read', async (t
   model.set({ fixed: 1n, offsetNs: -1_000_000_000_000_000_000n });
   t.throws(
     () => open(),
-    { code: 'clock-not-set', message: /its driver lets nobody set it/ },
+    { code: 'clock-not-set', message: /its driver does not allow setting it/ },
     'nobody is told to run ptp4l for a clock that cannot be set',
   );
   model.set({ fixed: 0n, offsetNs: 0n });
@@ -274,7 +274,7 @@ t.test('a device that is unplugged, and comes back', async (t) => {
   t.match(
     host.now(),
     { status: 'unknown', earliest: null, latest: null },
-    'nobody says how good it is: unknown, and no interval',
+    'no source states its error: unknown, and no interval',
   );
   t.equal(host.report().fallbacks, 1);
   host.close();
@@ -385,7 +385,7 @@ t.test(
       t.match(host.quality, {
         healthy: false,
         errorNs: null,
-        found: /ena vouched for it and does not answer any more/,
+        found: /ena vouched for it but no longer answers/,
       });
       t.equal(heard.filter((line) => line.startsWith('free-running: within')).length, 1, 'said once');
       host.close();
@@ -408,14 +408,14 @@ t.test('what a device can do; and auto leaves one alone that nobody keeps', asyn
     {
       spec: 'disciplined:/dev/ptp0',
       usable: false,
-      why: /nobody is known to keep it/,
+      why: /nothing is known to discipline it/,
       probed: { method: 'precise', epoch: 'utc' },
     },
     { spec: 'realtime', usable: true },
   ]);
   const { clock, why } = await chooseClock('auto', {});
   t.equal(clock.source, 'realtime');
-  t.match(why, /nobody is known to keep it/);
+  t.match(why, /nothing is known to discipline it/);
   clock.close();
   const any = await chooseClock('phc', {});
   t.equal(any.clock.source, 'disciplined:/dev/ptp0', 'who asks for phc takes what works');

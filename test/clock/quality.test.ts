@@ -403,8 +403,8 @@ t.test('devices, and which of them auto takes', async (t) => {
   const found = await candidates({ root, ptp4lSockets: [join(root, 'none')], probe: () => ({ method: 'precise' }) });
   t.match(found, [
     { spec: 'disciplined:/dev/ptp3', usable: true, why: /within 21000 ns/ },
-    { spec: 'disciplined:/dev/ptp10', usable: true, why: /kept by the platform/ },
-    { spec: 'disciplined:/dev/ptp2', usable: false, why: /nobody is known to keep it/ },
+    { spec: 'disciplined:/dev/ptp10', usable: true, why: /disciplined by the platform/ },
+    { spec: 'disciplined:/dev/ptp2', usable: false, why: /nothing is known to discipline it/ },
     { spec: 'realtime', usable: true },
   ]);
   t.same(

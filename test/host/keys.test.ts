@@ -199,7 +199,7 @@ t.test('a key file is refused with its reason, and no message holds a secret', a
   };
   refused('key-file-exposed', /mode 0644.*chmod 600/, file(1), 'replica', 0o644);
   refused('key-file-exposed', /mode 0620/, file(1), 'replica', 0o620);
-  refused('key-file-invalid', /no JSON/, `{"keys": "${secrets[0]!}"`);
+  refused('key-file-invalid', /not JSON/, `{"keys": "${secrets[0]!}"`);
   refused('key-file-invalid', /"schema"/, { ...file(1), schema: 'x' });
   refused('key-file-invalid', /cluster file's id is 00000001000000ff/, { ...file(1), cluster: '0'.repeat(16) });
   refused('key-file-invalid', /"use" is 4/, file(4));

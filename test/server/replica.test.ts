@@ -46,7 +46,7 @@ t.test('cluster file', async (t) => {
 
   await t.test('what is wrong is named, with what was expected', async (t) => {
     const wrong: [string, unknown, RegExp][] = [
-      ['no object', [GOOD], /is no JSON object/],
+      ['no object', [GOOD], /is not a JSON object/],
       ['a misspelt key', { ...GOOD, replica: [] }, /"replica" .* did you mean "replicas"\?/],
       [
         'an unknown key',
@@ -100,7 +100,7 @@ t.test('cluster file', async (t) => {
     const path = join(directory(t), 'cluster.json');
     t.throws(() => loadCluster(path), { code: 'cluster-file-unreadable', message: /jitpaxos init/ });
     writeFileSync(path, '{ "schema": ');
-    t.throws(() => loadCluster(path), { code: 'cluster-file-invalid', message: /is no JSON/ });
+    t.throws(() => loadCluster(path), { code: 'cluster-file-invalid', message: /is not JSON/ });
   });
 
   await t.test('names are resolved once; a name without address is an error of its own', async (t) => {

@@ -240,7 +240,7 @@ t.test('a batch whose commit index is beyond its entries counts as a lost log, w
   forge(disk, () => ({ committed: 3 }));
   const stored = await found(disk);
   t.equal(stored.log, undefined);
-  t.match(stored.lost, /says that 3 entries are committed, and the log goes from 0 to 2/);
+  t.match(stored.lost, /says that 3 entries are committed, but the log goes from 0 to 2/);
 });
 
 t.test('a batch that says so is not written: the replica stops', async (t) => {

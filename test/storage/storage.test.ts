@@ -230,8 +230,8 @@ t.test('the replicas that a cluster was set up with', async (t) => {
     for (const [after, what] of [
       [['a:1', 'b:1', 'c:1', 'd:1', 'e:1'], /set up with 3 replicas \(a:1, b:1, c:1\).* now lists 5/],
       [['a:1'], /set up with 3 .* lists 1/],
-      [['b:1', 'a:1', 'c:1'], /replica 0 the address b:1, which is that of replica 1/],
-      [['a:1', 'c:1', 'new:1'], /replica 1 the address c:1, which is that of replica 2/],
+      [['b:1', 'a:1', 'c:1'], /replica 0 the address b:1, which belonged to replica 1/],
+      [['a:1', 'c:1', 'new:1'], /replica 1 the address c:1, which belonged to replica 2/],
     ] as const) {
       t.throws(() => reopened(path, three, after), { code: 'cluster-file-changed', category: 'caller', message: what });
     }

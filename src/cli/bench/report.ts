@@ -75,7 +75,7 @@ function readReport(path: string): BenchReport {
   } catch (error) {
     throw refuse(
       error instanceof SyntaxError
-        ? `is no JSON (${error.message})`
+        ? `is not JSON (${error.message})`
         : `cannot be read (${(error as NodeJS.ErrnoException).code})`,
     );
   }

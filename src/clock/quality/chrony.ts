@@ -1,11 +1,11 @@
 /**
- * chronyd's tracking report: how far CLOCK_REALTIME is from what its sources say, and how far these may be off. Asked over
- * its command port on loopback, which answers everybody (candm.h of chrony: protocol version 6, REQ_TRACKING 33,
+ * chronyd's tracking report: how far CLOCK_REALTIME is from chronyd's sources, and how far those may be off. Read from
+ * chronyd's command port on loopback, which answers every user (candm.h of chrony: protocol version 6, REQ_TRACKING 33,
  * RPY_TRACKING 5; a request is padded to the length of its reply).
  *
- * The bound is NTP's root distance, as chrony's own documentation gives it: |correction| + dispersion + delay / 2. In it
- * chrony counts the error of a reference clock (a PTP hardware clock, GPS) as nothing, so that has to be added, or the
- * bound is unknown.
+ * The bound is NTP's root distance, as chrony's documentation gives it: |correction| + dispersion + delay / 2. chrony
+ * counts the error of a reference clock (a PTP hardware clock, GPS) as zero, so that error must be added, or the bound
+ * is unknown.
  */
 import { createSocket } from 'node:dgram';
 import { randomInt } from 'node:crypto';
@@ -19,19 +19,25 @@ const REPLY = 2;
 const TRACKING = 33;
 const TRACKING_REPLY = 5;
 const HEADER_BYTES = 28;
-/** Reference id, address, stratum, leap, time, nine floats; and the end mark, which some versions leave out. */
+/** Reference id, address, stratum, leap, time, nine floats; and the end mark, which some versions omit. */
 const TRACKING_BYTES = 72;
 const REPLY_BYTES = HEADER_BYTES + TRACKING_BYTES + 4;
 const LEAP_UNSYNCHRONIZED = 3;
-/** 127.127.1.1: chronyd takes its own clock for the truth (`local`). */
+/** 127.127.1.1: chronyd takes its own clock as the reference (`local`). */
 const LOCAL_REFERENCE = 0x7f7f0101;
 /** addressing.h: a reference clock has no address, an NTP server has one. */
 const NO_ADDRESS = 0;
-/** What chronyd calls its reference clocks when the operator names none: three letters of the driver and a digit. These three are no hardware clocks of PTP. */
+/**
+ * chronyd's default names for reference clocks: three letters of the driver and a digit. These three drivers are not
+ * PTP hardware clocks.
+ */
 const OTHER_REFERENCE_CLOCKS = /^(SHM|SOC|PPS)\d$/;
 const TIMEOUT_MS = 200;
 
-/** `phcErrorNs`: the largest error that the drivers of this host's PTP hardware clocks state, ns; null: one of them states none, or there is no such clock. */
+/**
+ * `phcErrorNs`: the largest error that the drivers of this host's PTP hardware clocks state, ns; null if one of them
+ * states none, or if there is no such clock.
+ */
 export async function readChrony(
   port: number = CHRONY_PORT,
   timeoutMs: number = TIMEOUT_MS,
@@ -64,7 +70,7 @@ export function trackingRequest(sequence: number): Buffer {
 
 export function interpretTracking(reply: Buffer, sequence: number, phcErrorNs: number | null = null): Stated {
   if (reply.length < HEADER_BYTES || reply[0] !== PROTOCOL || reply[1] !== REPLY)
-    return unavailable('chrony', `the answer is none of protocol ${PROTOCOL}`);
+    return unavailable('chrony', `the answer is not of protocol ${PROTOCOL}`);
   if (reply.readUInt16BE(4) !== TRACKING || reply.readUInt32BE(16) !== sequence)
     return unavailable('chrony', 'the answer is to another question');
   if (reply.readUInt16BE(8) !== 0) return unavailable('chrony', `chronyd refuses: status ${reply.readUInt16BE(8)}`);
@@ -122,14 +128,17 @@ function byReferenceClock(
   };
 }
 
-/** chrony's own: a signed 7-bit exponent over a signed 25-bit coefficient. */
+/** chrony's own float format: a signed 7-bit exponent over a signed 25-bit coefficient. */
 export function chronyFloat(bits: number): number {
   const exponent = (bits >> 25) - 25;
   const coefficient = (bits << 7) >> 7;
   return coefficient * 2 ** exponent;
 }
 
-/** The first answer that fits, or undefined. The socket is connected: others are not heard, and a closed port is an error. */
+/**
+ * The first answer that fits, or undefined. The socket is connected: it hears no other sender, and a closed port is an
+ * error.
+ */
 function ask(
   port: number,
   request: Buffer,

@@ -1,12 +1,14 @@
 /**
- * The shared memory segment of AWS's ClockBound daemon, layout version 2 (docs/PROTOCOL.md of aws/clock-bound): a bound on
- * the error of CLOCK_REALTIME, and the rate by which it grows.
+ * The shared memory segment of AWS's ClockBound daemon, layout version 2 (docs/PROTOCOL.md of aws/clock-bound): a bound
+ * on the error of CLOCK_REALTIME, and the rate by which it grows.
  *
- *   0 magic u32 u32 · 8 size u32 · 12 version u16 · 14 generation u16 · 16 as-of s, ns · 32 void-after s, ns (CLOCK_MONOTONIC)
- *   48 bound ns i64 · 56 disruption marker u64 · 64 drift ppb u32 · 68 status i32 · 72 disruption support u8 · 73 padding
+ *   0 magic u32 u32 · 8 size u32 · 12 version u16 · 14 generation u16 · 16 as-of s, ns · 32 void-after s, ns
+ *   (CLOCK_MONOTONIC)
+ *   48 bound ns i64 · 56 disruption marker u64 · 64 drift ppb u32 · 68 status i32 · 72 disruption support u8 · 73
+ *   padding
  *
- * The rule: the daemon makes the generation odd while it writes. What was read counts only when the generation was the
- * same and even before and after. Another magic, version or size is somebody else's, and is not trusted.
+ * The rule: the daemon makes the generation odd while it writes. A reading counts only if the generation was even and
+ * the same before and after. A segment with another magic, version or size is not ClockBound's and is not trusted.
  */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { endianness } from 'node:os';
@@ -19,9 +21,9 @@ const VERSION = 2;
 const MAGIC = [0x414d5a4e, 0x43420200] as const;
 const STATUSES: readonly ClockStatus[] = ['unknown', 'synchronized', 'free-running', 'stepped'];
 const ATTEMPTS = 5;
-/** A daemon that has not written for so long may be restarting; after it, its word is old. */
+/** A daemon that has not written for this long may be restarting; later than that, its statement is too old. */
 const GRACE_NS = 5_000_000_000n;
-/** The daemon's clock is the coarse one, up to a tick behind. */
+/** The daemon uses the coarse clock, which is up to a tick behind. */
 const COARSE_NS = 10_000_000n;
 const DRIFT_PPB_MAX = 1e9;
 

@@ -1,12 +1,12 @@
 /**
- * The error bound of the hardware clock of AWS's network cards, which the ENA driver shows in sysfs: nanoseconds against
- * true time, as text. Source: Amazon EC2 User Guide, "Compare timestamps for your Linux instances".
+ * The error bound of the hardware clock of AWS's network cards, which the ENA driver shows in sysfs: nanoseconds
+ * against true time, as text. Source: Amazon EC2 User Guide, "Compare timestamps for your Linux instances".
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { reasonOf, stated, statedError, unavailable, type Stated } from './statement.js';
 
-/** `device`: as in /dev, `ptp0`. `sysfs` is for tests. */
+/** `device`: its name in /dev, such as `ptp0`. `sysfs` is for tests. */
 export function readEna(device: string, sysfs: string = '/sys'): Stated {
   const path = join(sysfs, 'class/ptp', device, 'device/phc_error_bound');
   let text: string;

@@ -1,15 +1,15 @@
-/** What the kernel was told of CLOCK_REALTIME by whoever keeps it: ntp_adjtime(3), adjtimex(2). */
+/** What a time daemon told the kernel about CLOCK_REALTIME: ntp_adjtime(3), adjtimex(2). */
 import type { KernelClockRecord, NativeBinding } from '../../native/addon.js';
 import { reasonOf, stated, statedError, unavailable, type Stated } from './statement.js';
 
 /** linux/timex.h. */
 const STA_CLOCKERR = 0x1000;
 const STA_NANO = 0x2000;
-/** NTP_PHASE_LIMIT: where maxerror stops growing, and what it is while nobody keeps the clock. */
+/** NTP_PHASE_LIMIT: where maxerror stops growing, and its value while no daemon disciplines the clock. */
 const PHASE_LIMIT_US = 16_000_000;
-/** By so much maxerror grows each second. */
+/** maxerror grows by this much each second. */
 const GROWTH_US = 500;
-/** systemd-timesyncd polls every 2,048 s at the longest; twice that long without a word, and it is not there any more. */
+/** systemd-timesyncd polls every 2,048 s at most; after twice that long without an update it is gone. */
 const SILENT_US = 2 * 2_048 * GROWTH_US;
 
 export function readKernel(binding: NativeBinding): Stated {
@@ -22,11 +22,11 @@ export function readKernel(binding: NativeBinding): Stated {
 }
 
 /**
- * maxerror is what the daemon said last, and grows by 500 ppm until it says something again. Without a daemon it is 16 s,
- * and that alone decides: STA_UNSYNC also stands where chronyd runs without `rtcsync` and keeps maxerror all the same.
+ * maxerror is the daemon's last statement, and grows by 500 ppm until the next one. Without a daemon it is 16 s, and
+ * that alone decides: STA_UNSYNC is also set where chronyd runs without `rtcsync` and still updates maxerror.
  *
- * systemd-timesyncd and phc2sys write a maxerror of 0, which nobody measured: what is read is half a millisecond for each
- * second since then. Such a bound is unknown.
+ * systemd-timesyncd and phc2sys write a maxerror of 0, which is not a measurement: the value read is half a millisecond
+ * for each second since then. Such a bound is unknown.
  */
 export function interpretKernel(record: KernelClockRecord): Stated {
   const { maxErrorUs, estimatedErrorUs } = record;

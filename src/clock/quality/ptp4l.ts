@@ -1,10 +1,11 @@
 /**
- * ptp4l, asked through its management socket as linuxptp's pmc asks it: how far the port's clock is from the
- * grandmaster's. Source: IEEE 1588-2008, 15 (management messages) and, for the identifiers from 0xC000 on, tlv.h of linuxptp.
+ * ptp4l, asked through its management socket as linuxptp's pmc does: how far the port's clock is from the
+ * grandmaster's. Source: IEEE 1588-2008, 15 (management messages) and, for the identifiers from 0xC000 on, tlv.h of
+ * linuxptp.
  *
- * The bound is |offsetFromMaster| + meanPathDelay: PTP takes the way there to be as long as the way back, and nobody but
- * the network knows; the error of that cannot be larger than the whole delay. What the grandmaster itself is off by is its
- * own business: `found` names it, and whether it claims to be traceable.
+ * The bound is |offsetFromMaster| + meanPathDelay. PTP assumes that both directions take equally long, and cannot check
+ * it; the resulting error cannot exceed the whole delay. The error of the grandmaster itself is not included: `found`
+ * names the grandmaster, and says whether it claims to be traceable.
  */
 import { randomInt } from 'node:crypto';
 import { dirname, join } from 'node:path';
@@ -13,7 +14,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { NativeBinding, UnixDatagramHandle } from '../../native/addon.js';
 import { reasonOf, stated, statedError, unavailable, type ClockStatus, type Stated } from './statement.js';
 
-/** The read-only socket, which everybody may use, is there from linuxptp 4.0 on. */
+/** The read-only socket, which every user may use, exists since linuxptp 4.0. */
 const PTP4L_SOCKETS = ['/var/run/ptp4lro', '/var/run/ptp4l'] as const;
 
 const HEADER_BYTES = 34;
@@ -46,11 +47,14 @@ const PORT_STATES = [
   'uncalibrated',
   'slave',
 ] as const;
-/** Domain numbers that ptp4l takes. Most networks use 0; telecom profiles 24 and 44, video 127. ptp4l answers only to its own. */
+/**
+ * Domain numbers that ptp4l takes. Most networks use 0; telecom profiles use 24 and 44, video uses 127. ptp4l answers
+ * only to its own.
+ */
 const DOMAINS = 128;
-/** Requests at a time while the domain is looked for: a socket takes no more than ten that were not read. */
+/** Requests at a time while the domain is looked for: a socket holds no more than ten unread ones. */
 const DOMAINS_AT_ONCE = 8;
-/** So long for an answer in the domain that answered last. */
+/** Time to wait for an answer in the domain that answered last. */
 const DOMAIN_MS = 100;
 const TIMEOUT_MS = 300;
 const POLL_MS = 2;
@@ -64,11 +68,11 @@ const FLAG_TIME_TRACEABLE = 0x10;
 
 export interface Ptp4lReport {
   readonly domain: number;
-  /** Of the port that follows a master, or of the first one. */
+  /** State of the port that follows a master, or of the first port. */
   readonly portState: string;
-  /** Of that port, where ptp4l tells. */
+  /** Interface of that port, if ptp4l tells. */
   readonly interface: string | undefined;
-  /** In software it is the system clock that this ptp4l keeps, whatever clock the card has; undefined: not told. */
+  /** `software`: this ptp4l disciplines the system clock, whatever clock the card has; undefined: not told. */
   readonly timestamping: 'software' | 'hardware' | undefined;
   readonly offsetFromMasterNs: number;
   readonly meanPathDelayNs: number;
@@ -210,8 +214,9 @@ async function query(
 }
 
 /**
- * ptp4l answers by name, which it has to see. A file beside its own socket is seen by it whatever /tmp is in either process
- * (systemd's PrivateTmp); who may not write there gets a name of the network namespace, which is that of the host then.
+ * ptp4l answers to a socket by its name, so it must see that name. A file beside its own socket is visible to it
+ * whatever /tmp is in either process (systemd's PrivateTmp). A process that may not write there gets a name in the
+ * abstract namespace of the network namespace, which then is the host's.
  */
 function connectTo(
   UnixDatagram: new (local: string, remote: string) => UnixDatagramHandle,
@@ -239,7 +244,7 @@ async function findDomain(socket: UnixDatagramHandle, remote: string, deadline: 
     try {
       socket.send(managementRequest(Id.currentDataSet, sequence, process.pid, domain));
     } catch (error) {
-      // Its queue is full: it is busy, and this domain goes without a question.
+      // Its queue is full: it is busy, and this domain is skipped.
       if (nameOf(error) !== 'EAGAIN') throw error;
     }
   };
@@ -277,7 +282,7 @@ function nextSequence(): number {
   return (sequences = (sequences + 1) & 0xffff);
 }
 
-/** One question. Port data sets come as one answer a port, all within a moment of each other. */
+/** Sends one question. Port data sets arrive as one answer for each port, all within a moment. */
 async function exchange(
   socket: UnixDatagramHandle,
   domain: number,
@@ -303,7 +308,7 @@ async function exchange(
   return answers;
 }
 
-/** MANAGEMENT_ERROR_STATUS: this ptp4l does not know the data set, or does not show it to us. */
+/** MANAGEMENT_ERROR_STATUS: this ptp4l does not know the data set, or does not show it to this user. */
 function refused(bytes: Buffer, sequence: number): boolean {
   return bytes.length >= DATA_AT && bytes.readUInt16BE(30) === sequence && bytes.readUInt16BE(TLV_AT) === 0x0002;
 }
@@ -321,7 +326,7 @@ function propertiesOf(answers: readonly Buffer[], port: Buffer): Pick<Ptp4lRepor
   return { timestamping: undefined, interface: undefined };
 }
 
-/** As pmc prints it: 001122.fffe.334455. */
+/** In pmc's format: 001122.fffe.334455. */
 function identity(bytes: Buffer): string {
   const hex = bytes.toString('hex');
   return `${hex.slice(0, 6)}.${hex.slice(6, 10)}.${hex.slice(10)}`;
