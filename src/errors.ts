@@ -5,7 +5,10 @@
  * JitPaxosError, so that one `instanceof` catches them all.
  */
 
-/** Who has to act: whoever wrote the call or the configuration, whoever runs the hosts, or we (a bug). */
+/**
+ * Who has to act: `caller`, the author of the call or the configuration; `environment`, the operator of the hosts;
+ * `invariant`, the authors of this library (a bug).
+ */
 export type ErrorCategory = 'caller' | 'environment' | 'invariant';
 
 interface Traits {
@@ -19,7 +22,7 @@ export const ERRORS = {
   'option-invalid': { category: 'caller', retryable: false },
   /** The cluster file cannot be read. */
   'cluster-file-unreadable': { category: 'environment', retryable: false },
-  /** The cluster file, or the object in its place, breaks the schema. */
+  /** The cluster file, or the object given instead, breaks the schema. */
   'cluster-file-invalid': { category: 'caller', retryable: false },
   /** The key file cannot be read, or the cluster has keys and this process was given none. */
   'key-file-unreadable': { category: 'environment', retryable: false },
@@ -27,23 +30,23 @@ export const ERRORS = {
   'key-file-invalid': { category: 'caller', retryable: false },
   /** A write by a client whose key is read-only: nothing was sent. */
   'read-only': { category: 'caller', retryable: false },
-  /** Others than its owner may read or write the key file. */
+  /** Users other than its owner may read or write the key file. */
   'key-file-exposed': { category: 'environment', retryable: false },
   /** A host name of the cluster file does not resolve. */
   'host-unresolved': { category: 'environment', retryable: true },
-  /** The id given is not that of a replica of the cluster. */
+  /** The given id does not belong to any replica of the cluster. */
   'replica-id-out-of-range': { category: 'caller', retryable: false },
   /** Another socket has the replica's port. */
   'port-in-use': { category: 'environment', retryable: true },
-  /** The replica's address cannot be bound: not one of this host's, or not permitted. */
+  /** The replica's address cannot be bound: it is not an address of this host, or binding is not permitted. */
   'address-unavailable': { category: 'environment', retryable: false },
   /** Another living process uses the data directory. */
   'data-directory-locked': { category: 'environment', retryable: true },
-  /** The native transport was asked for, and the addon isn't there. */
+  /** The native transport was requested, but the addon is missing. */
   'native-transport-missing': { category: 'environment', retryable: false },
   /** The data directory cannot be created, read or written. */
   'data-directory-unusable': { category: 'environment', retryable: false },
-  /** The cluster has a keyed chain, and the replicas' key file has no secret for it. */
+  /** The cluster has a keyed chain, but the replicas' key file has no secret for it. */
   'chain-secret-missing': { category: 'caller', retryable: false },
   /** The log in the data directory, or the key file, was made for another chain than the cluster file says. */
   'chain-differs': { category: 'caller', retryable: false },
@@ -51,29 +54,32 @@ export const ERRORS = {
   'data-directory-foreign': { category: 'caller', retryable: false },
   /** The cluster file lists another number of replicas than the cluster was set up with, or in another order. */
   'cluster-file-changed': { category: 'caller', retryable: false },
-  /** The hard state exists, and none of its copies is intact. */
+  /** The hard state exists, but none of its copies is intact. */
   'hard-state-corrupt': { category: 'environment', retryable: false },
-  /** The data directory was in use, and the file of the replica's promises is gone. */
+  /** The data directory was in use, but the file of the replica's promises is gone. */
   'hard-state-missing': { category: 'environment', retryable: false },
-  /** The data directory is empty, or an old copy, and another replica remembers more of this one. */
+  /** The data directory is empty, or an old copy, but another replica remembers a later state of this one. */
   'promises-forgotten': { category: 'caller', retryable: false },
-  /** Durability `os` needs the host's boot id, and there is none to be read. */
+  /** Durability `os` needs the host's boot id, which cannot be read. */
   'boot-id-unknown': { category: 'environment', retryable: false },
   /** What is stored does not fit the limits of the cluster file. */
   'limits-too-small': { category: 'caller', retryable: false },
-  /** A file is no backup, or not as it was written. */
+  /** A file is not a backup, or has changed since it was written. */
   'backup-unusable': { category: 'environment', retryable: false },
-  /** The cluster began with a backup, and this replica has not been given it. */
+  /** The cluster started from a backup, which this replica has not been given. */
   'restore-missing': { category: 'caller', retryable: false },
   /** The hard state could not be made durable; the replica stopped. */
   'storage-failed': { category: 'environment', retryable: false },
-  /** What this replica took for committed is not what f + 1 others committed; the replica stopped itself. */
+  /**
+   * The entries that this replica took as committed differ from what f + 1 others committed; the replica stopped
+   * itself.
+   */
   'log-diverged': { category: 'environment', retryable: false },
-  /** The state of this replica differs from that of f + 1 others behind the same log; the replica stopped itself. */
+  /** After the same log, the state of this replica differs from that of f + 1 others; the replica stopped itself. */
   'state-diverged': { category: 'environment', retryable: false },
-  /** This replica has other limits than f + 1 others have in common; the replica stopped itself. */
+  /** The limits of this replica differ from those that f + 1 others share; the replica stopped itself. */
   'limits-differ': { category: 'caller', retryable: false },
-  /** A text has half of a surrogate pair, which no bytes of UTF-8 stand for. */
+  /** A text has half of a surrogate pair, which UTF-8 cannot encode. */
   'text-ill-formed': { category: 'caller', retryable: false },
   /** An operation is longer than the cluster accepts. */
   'operation-too-large': { category: 'caller', retryable: false },
@@ -81,27 +87,30 @@ export const ERRORS = {
   'cluster-unavailable': { category: 'environment', retryable: true },
   /** No session could be registered: more replicas have lost their logs than the cluster survives. Waiting does not help. */
   'majority-lost': { category: 'environment', retryable: false },
-  /** The `cause` of an outcome-unknown: no replica has said anything since the operation was sent. They are down, out of reach, or drop what this client sends (its key was removed). */
+  /**
+   * The `cause` of an outcome-unknown: no replica has answered since the operation was sent. They are down, out of
+   * reach, or drop what this client sends (its key was removed).
+   */
   'replicas-silent': { category: 'environment', retryable: true },
-  /** The operation was sent and no answer is certain: it may have been executed, may still be, or never. */
+  /** The operation was sent and no answer is certain: it may have been executed, may be executed later, or never. */
   'outcome-unknown': { category: 'environment', retryable: false },
   /** The operation was decided, and refused: it was not executed and never will be. */
   'operation-refused': { category: 'environment', retryable: true },
   /** The cluster evicted the client's session: whether operations in flight were executed is unknown. */
   'session-lost': { category: 'environment', retryable: false },
-  /** The operation was withdrawn, or its time was up, before anything was sent: it was not executed. */
+  /** The operation was withdrawn, or its time was up, before it was sent: it was not executed. */
   aborted: { category: 'caller', retryable: true },
-  /** All lanes are busy and the queue in front of them is full: not executed. */
+  /** All lanes are busy and the queue is full: not executed. */
   busy: { category: 'environment', retryable: true },
   /** The client was closed before the operation was sent. */
   'client-closed': { category: 'caller', retryable: false },
   /** The key-value store has reached its limits; nothing was changed. */
   'kv-store-full': { category: 'environment', retryable: true },
-  /** Increment of a value that is no number; nothing was changed. */
+  /** Increment of a value that is not a number; nothing was changed. */
   'kv-not-a-number': { category: 'caller', retryable: false },
   /** A result is longer than the cluster's `resultBytes`. */
   'kv-result-too-large': { category: 'caller', retryable: false },
-  /** An answer is not what the state machine in use would give. */
+  /** An answer that the state machine in use would not give. */
   'result-unexpected': { category: 'environment', retryable: false },
   /** InvariantError: a rule of the protocol did not hold; the replica stopped. A bug. */
   'invariant-broken': { category: 'invariant', retryable: false },
@@ -182,8 +191,8 @@ export class JitPaxosError extends Error {
   readonly retryable: boolean;
 
   /**
-   * @param message what is wrong and, behind a semicolon, what to do
-   * @param cause the error of the system or the reason of an AbortSignal, where there is one
+   * @param message what is wrong and, after a semicolon, what to do
+   * @param cause the error of the system or the reason of an AbortSignal, if there is one
    */
   constructor(code: ErrorCode | CommandErrorCode, message: string, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause });

@@ -1,4 +1,4 @@
-/** The library: what `import … from 'jitpaxos'` gives. Everything else is internal and may change. */
+/** The library: what `import … from 'jitpaxos'` provides. Everything else is internal and may change. */
 export { Client, type CallOptions, type ClientOptions } from './client/client.js';
 export { ClientHost, type ClientHostEvents, type ClientHostOptions } from './client/client-host.js';
 export type { ClientStats } from './client/client-stats.js';

@@ -140,7 +140,7 @@ t.test(
         process.execPath,
         MAIN,
       ]);
-    t.match((await run('\\377')).stderr, /^argument-invalid: ".*" has bytes that are no UTF-8/);
+    t.match((await run('\\377')).stderr, /^argument-invalid: ".*" has bytes that are not UTF-8/);
     t.match((await run('\\357\\277\\275')).stderr, /^cluster-file-unreadable/, 'a U+FFFD that was meant');
     t.match((await jitpaxos(['kv', 'get', 'plain', '--cluster', '/nowhere'])).stderr, /^cluster-file-unreadable/);
   },

@@ -1,6 +1,7 @@
 /**
- * `jitpaxos backup` and `jitpaxos restore`: the committed state of a replica as one file, and a new cluster out of it.
- * The rule that restoring guards is in storage/backup.ts: a backup never becomes the log of a replica that was in use.
+ * `jitpaxos backup` and `jitpaxos restore`: write the committed state of a replica to one file, and start a new cluster
+ * from it. storage/backup.ts has the rule that restoring guards: a backup never becomes the log of a replica that was
+ * in use.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { randomInt } from 'node:crypto';
@@ -162,7 +163,10 @@ export const restore = defineCommand(
   },
 );
 
-/** Of what chains the log of this cluster: segments name it, so that a replica with another secret is refused. Throws as `openKeys`. */
+/**
+ * Fingerprint of the chain secret of this cluster's log: segments contain it, so that a replica with another secret is
+ * refused. Throws the errors of `openKeys`.
+ */
 function fingerprintFor(cluster: Cluster, clusterFile: string, keys: string | undefined): number {
   const opened = openKeys(cluster, clusterFile, keys, 'replica');
   opened?.ring.close();
@@ -181,7 +185,7 @@ export function readBackup(file: string): Backup {
       `${file} can't be read (${(error as NodeJS.ErrnoException).code ?? String(error)}); give the file that jitpaxos backup wrote`,
     );
   }
-  // Earlier versions wrote such files of a lost log.
+  // Earlier versions wrote such files for a lost log.
   if (backup.lastIndex === 0)
     throw new CliError(
       'backup-empty',
@@ -190,7 +194,7 @@ export function readBackup(file: string): Backup {
   return backup;
 }
 
-/** A cluster that has begun is ahead of the backup, and a replica that comes back with that could vote with it. */
+/** A cluster that has begun is ahead of the backup, and a replica that went back to the backup could vote with it. */
 async function refuseRunning(cluster: string, keys: string | undefined): Promise<void> {
   await using client = await StatusClient.open({ cluster, ...(keys === undefined ? {} : { keys }) });
   const running = (await client.ask(ANSWER_MS)).find(({ report }) => report !== undefined);

@@ -1,4 +1,7 @@
-/** `jitpaxos config explain`: every setting of a replica as it would be used, and where its value comes from. Starts nothing. */
+/**
+ * `jitpaxos config explain`: every setting of a replica as it would be used, with the source of its value. Starts
+ * nothing.
+ */
 import { defineCommand } from '../console/command.js';
 import { Exit } from '../console/exit.js';
 import { COMMON_FLAGS, standardWords, type Flags } from '../console/flags.js';
@@ -6,7 +9,7 @@ import { replica } from './replica.js';
 import { variableOf } from '../console/settings.js';
 import { Colour, paint, table } from '../console/terminal.js';
 
-/** The flags of `replica` that are settings of it. */
+/** The flags of `replica` that are settings. */
 export const REPLICA_SETTINGS: Flags = Object.fromEntries(
   Object.entries(replica.shape.flags).filter(([name]) => !(name in COMMON_FLAGS)),
 );

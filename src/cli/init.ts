@@ -1,4 +1,4 @@
-/** `jitpaxos init`: writes a cluster file and its key files. Never over an existing one: its id is what keeps clusters apart. */
+/** `jitpaxos init`: writes a cluster file and its key files. Never overwrites one: its id keeps clusters apart. */
 import { randomBytes } from 'node:crypto';
 import { KEYED_CHAIN } from '../host/chain.js';
 import { CLUSTER_SCHEMA, loadCluster, type ClusterConfig } from '../host/cluster-config.js';
@@ -29,7 +29,7 @@ export const init = defineCommand(
       },
       insecure: {
         kind: 'switch',
-        help: 'no keys: whoever can send a datagram to a replica can do everything. For development',
+        help: 'no keys: anyone who can send a datagram to a replica can do everything. For development',
       },
     },
     examples: ['jitpaxos init --replicas 127.0.0.1:7400,127.0.0.1:7401,127.0.0.1:7402'],

@@ -1,4 +1,4 @@
-/** `jitpaxos inspect`: what is in a data directory, of a replica that runs or not, read-only. */
+/** `jitpaxos inspect`: shows the content of a data directory, read-only, whether or not the replica is running. */
 import { statSync } from 'node:fs';
 import { loadHash } from '../native/hash64.js';
 import { showFingerprint } from '../host/chain.js';
@@ -48,7 +48,7 @@ export const inspect = defineCommand(
   },
 );
 
-/** Throws CliError `argument-invalid` unless there is such a directory. */
+/** Throws CliError `argument-invalid` if there is no such directory. */
 export function checkDirectory(directory: string): void {
   if (statSync(directory, { throwIfNoEntry: false })?.isDirectory() !== true)
     throw noDataDirectory(directory, 'there is no such directory');
@@ -57,7 +57,7 @@ export function checkDirectory(directory: string): void {
 export function noDataDirectory(directory: string, why: string): CliError {
   return new CliError(
     'argument-invalid',
-    `${directory} is no data directory: ${why}; give the directory that the replica was started with, as --data`,
+    `${directory} is not a data directory: ${why}; give the directory that the replica was started with, as --data`,
   );
 }
 

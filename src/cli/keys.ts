@@ -1,6 +1,7 @@
 /**
- * `jitpaxos keys add|list|use|remove`: shows and writes the key files of a cluster and rotates their keys. Files are written aside with
- * mode 0600, synced and renamed: a crash leaves the old or the new. What is printed never holds a secret.
+ * `jitpaxos keys add|list|use|remove`: shows and writes the key files of a cluster and rotates their keys. Files are
+ * written under another name with mode 0600, synced and renamed: a crash leaves the old or the new one. The output
+ * never holds a secret.
  */
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
@@ -138,7 +139,7 @@ export const list = defineCommand(
   },
 );
 
-/** Eight digits that two equal secrets share and that say nothing of them: a hash of 256 random bits. */
+/** Eight digits that equal secrets share and that reveal nothing about them: a hash of 256 random bits. */
 function checkOf(cluster: string, secret: string): string {
   return createHash('sha256').update(`jitpaxos key check ${cluster} ${secret.toLowerCase()}`).digest('hex').slice(0, 8);
 }
@@ -172,7 +173,7 @@ export const use = defineCommand(
 export const remove = defineCommand(
   {
     name: 'keys remove',
-    summary: 'Takes a key away: whoever uses it is not heard any more.',
+    summary: 'Removes a key: its user is no longer heard.',
     positionals: ['ID'],
     flags: FILES,
     examples: ['jitpaxos keys remove 123456789'],

@@ -1,6 +1,6 @@
 /**
- * `jitpaxos kv get|put|cas|del|incr|scan`: the key-value store from the shell. A value goes to stdout and nothing else
- * does. A key that is not there, or a compare-and-set that found something else, is exit code 1.
+ * `jitpaxos kv get|put|cas|del|incr|scan`: the key-value store from the shell. Only values go to stdout. Exit code 1
+ * means that the key does not exist, or that a compare-and-set found something else.
  */
 import { Client } from '../client/client.js';
 import { KvClient } from '../client/kv-client.js';
@@ -18,7 +18,7 @@ const CONNECTION_FLAGS = {
   ...TRANSPORT_FLAGS,
 } as const satisfies Flags;
 
-/** How a compare-and-set says that the key is to be absent. */
+/** How a compare-and-set says that the key must be absent. */
 const ABSENT_WORD = '--absent';
 
 interface Connection {
@@ -189,20 +189,20 @@ export const scan: Command = defineCommand(
 );
 
 function notFound(key: string): CliError {
-  return new CliError('key-not-found', `there is no key "${key}"; jitpaxos kv scan lists what there is`);
+  return new CliError('key-not-found', `there is no key "${key}"; jitpaxos kv scan lists the keys`);
 }
 
 function printJson(output: Output, command: string, key: string, fields: Record<string, unknown>): void {
   output.line(JSON.stringify({ schema: 'jitpaxos.kv/1', command, key, ...fields }));
 }
 
-/** The bytes as they are; behind them a line end for people. */
+/** The bytes unchanged; with a line end after them on a terminal. */
 function printBytes(value: Uint8Array): void {
   process.stdout.write(value);
   process.stdout.write('\n');
 }
 
-/** JSON has no bytes: text as it is, anything else in base64 under another name. */
+/** JSON has no bytes: text is written as text, anything else in base64 under another name. */
 function valueFields(value: Uint8Array): Record<string, string> {
   const text = textOf(value);
   return text === undefined ? { valueBase64: base64(value) } : { value: text };

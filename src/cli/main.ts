@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * The `jitpaxos` command: finds the subcommand, parses its flags, runs it, and turns whatever goes wrong into one line
- * on stderr and an exit code. A subcommand's file is loaded only when it is asked for.
+ * The `jitpaxos` command: finds the subcommand, parses its flags, runs it, and turns any error into one line on stderr
+ * and an exit code. A subcommand's file is loaded only when needed.
  */
 import { readFileSync } from 'node:fs';
 import { nearest } from '../host/options.js';
@@ -78,7 +78,7 @@ const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => P
   ],
 };
 
-/** How long something that a failed command left behind may keep the process. */
+/** How long something that a failed command left behind may keep the process alive. */
 const LEFT_BEHIND_MS = 2_000;
 
 async function main(args: readonly string[]): Promise<number> {
@@ -124,8 +124,8 @@ async function main(args: readonly string[]): Promise<number> {
 }
 
 /**
- * Node makes U+FFFD of bytes that are no UTF-8, so that two keys, or two files, that differ would be one. Where the system shows the
- * arguments as they were, a U+FFFD that was meant is told from those.
+ * Node turns bytes that are not UTF-8 into U+FFFD, so two different keys, or files, would become one. If the system
+ * shows the original arguments, an intended U+FFFD can be told from such damage.
  */
 function checkEncoding(args: readonly string[]): void {
   const damaged = args.find((arg) => arg.includes('\ufffd'));
@@ -135,7 +135,7 @@ function checkEncoding(args: readonly string[]): void {
   } catch {
     throw new CliError(
       'argument-invalid',
-      `"${damaged}" has bytes that are no UTF-8; give text, or use the library, which takes bytes`,
+      `"${damaged}" has bytes that are not UTF-8; give text, or use the library, which takes bytes`,
     );
   }
 }
@@ -155,10 +155,10 @@ function overview(prefix: string): string {
 }
 
 const LOG_FORMAT = 'log-format';
-/** Of a service, as far as it is known: why it does not start, or stopped, is a line of its log. */
+/** For a service, once known: the reason why it does not start, or stops, is then a log line. */
 let logFormat: LogFormat | undefined;
 
-/** What the command line says of it, where the rest of that may be wrong. */
+/** The format according to the command line, even if the rest of that is wrong. */
 function formatIn(args: readonly string[]): string | undefined {
   const at = args.findIndex((arg) => arg === `--${LOG_FORMAT}` || arg.startsWith(`--${LOG_FORMAT}=`));
   return at < 0 ? undefined : args[at] === `--${LOG_FORMAT}` ? args[at + 1] : args[at]!.slice(LOG_FORMAT.length + 3);
@@ -174,7 +174,10 @@ function logLineOf(error: unknown): string {
   });
 }
 
-/** What a service prints only informs; a tool whose result cannot be written has failed, and says so where somebody still listens. */
+/**
+ * A service's output only informs. A tool whose result cannot be written has failed, and says so on stderr if that
+ * still works.
+ */
 let isService = false;
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (isService) return;
@@ -184,7 +187,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   );
   process.exit(Exit.failed);
 });
-// Progress and remarks that nobody can read are no reason to end.
+// Progress and remarks that nobody reads are no reason to end.
 process.stderr.on('error', () => undefined);
 
 main(process.argv.slice(2)).then(
@@ -194,7 +197,8 @@ main(process.argv.slice(2)).then(
   (error: unknown) => {
     process.stderr.write(`${logFormat === 'json' ? logLineOf(error) : lineOf(error)}\n`);
     process.exitCode = exitCodeOf(error);
-    // A command that failed in between has nothing to wait for: what it started, and did not come to stop, would keep it for ever.
+    // A command that failed half-way need not wait: things that it started but did not stop would keep it alive
+    // forever.
     setTimeout(() => process.exit(), LEFT_BEHIND_MS).unref();
   },
 );

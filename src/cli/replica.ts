@@ -1,8 +1,8 @@
 /**
  * `jitpaxos replica`: runs one replica until SIGTERM or SIGINT, or until it stops by itself (exit code 1).
  *
- * Forked with an IPC channel, as benches and tests do it, it answers questions about itself (load/messages.ts) and stops
- * when the parent is gone, so that no replica is left behind.
+ * If a bench or test forks it with an IPC channel, it answers questions about itself (load/messages.ts) and stops when
+ * the parent is gone, so that no replica is left behind.
  */
 import { CLOCK_SPEC_FORMS } from '../clock/spec.js';
 import { EchoMachine } from '../machine/echo.js';
@@ -26,9 +26,9 @@ import { asSettings, CLUSTER_FLAG, CONFIG_FLAG } from '../console/settings.js';
 import { TRANSPORT_FLAGS, transportChoice } from '../console/transport-flags.js';
 
 const MICROSECONDS = 1e6;
-/** A metrics address that is taken is tried again after this. */
+/** If the metrics address is taken, it is tried again after this. */
 const METRICS_RETRY_MS = 10_000;
-/** How long a replica that is done waits for a reader of its last lines. */
+/** How long a stopping replica waits for a reader of its last lines. */
 const LAST_LINES_MS = 2_000;
 
 export const replica = defineCommand(
@@ -119,31 +119,31 @@ export const replica = defineCommand(
         min: 1e6,
         max: 3600e9,
         standard: `${DEFAULT_TIMINGS.suspectUs / 1e3}ms`,
-        help: `silence after which another replica is suspected; several times --sync-interval`,
+        help: `a replica silent for this long is suspected; several times --sync-interval`,
       },
       'max-ahead': {
         kind: 'duration',
         max: 3600e9,
         standard: `${DEFAULT_TIMINGS.maxAheadNs / 1e6}ms`,
-        help: `a request stamped further ahead of this clock is rejected`,
+        help: `a request with a timestamp further ahead of this clock is rejected`,
       },
       'max-hold': {
         kind: 'duration',
         max: 60e9,
         standard: `${DEFAULT_TIMINGS.maxHoldNs / 1e6}ms`,
-        help: `a request is held back until its timestamp is due, so long at most; 0s: never`,
+        help: `a request is held back until its timestamp is due, at most for this long; 0s: never`,
       },
       late: {
         kind: 'choice',
         choices: LATE_RULES,
         default: DEFAULT_LATE,
-        help: 'what a primary does with a request that is late: restamp gives it the next key, reject leaves that to the client',
+        help: 'what a primary does with a late request: restamp gives it the next key, reject leaves that to the client',
       },
       'order-hold': {
         kind: 'duration',
         max: 60e9,
         standard: `${DEFAULT_TIMINGS.orderHoldUs / 1e3}ms`,
-        help: `the primary pushes its order to members until none has differed for so long; 0s: never`,
+        help: `the primary pushes its order to members until none has differed for this long; 0s: never`,
       },
       'slow-after': {
         kind: 'duration',
@@ -208,7 +208,8 @@ export const replica = defineCommand(
       `ready ${JSON.stringify({ id, view, port, pid: process.pid, transport: transport.kind, idle: transport.idle, durability, ...(metrics?.url === undefined ? {} : { metrics: `${metrics.url}/metrics` }) })}`,
     );
     await running.closed.finally(() => {
-      setTimeout(() => process.exit(process.exitCode ?? Exit.failed), LAST_LINES_MS).unref(); // what nobody reads would keep the process
+      // unread messages would keep the process alive
+      setTimeout(() => process.exit(process.exitCode ?? Exit.failed), LAST_LINES_MS).unref();
       return metrics?.close();
     });
     if (process.connected) process.disconnect();
@@ -218,7 +219,7 @@ export const replica = defineCommand(
 
 type TimingFlag = 'sync-interval' | 'suspect-after' | 'max-ahead' | 'max-hold' | 'order-hold' | 'slow-after';
 
-/** What was given; all else is as DEFAULT_TIMINGS has it. */
+/** The given values; the others come from DEFAULT_TIMINGS. */
 function timingsOf(values: Readonly<Record<TimingFlag, number | undefined>>): Partial<Timings> {
   const syncNs = values['sync-interval'];
   const suspectNs = values['suspect-after'];
@@ -245,7 +246,7 @@ interface ServedMetrics {
   close(): Promise<void>;
 }
 
-/** A replica whose metrics cannot be served serves its cluster all the same, says so, and tries again. */
+/** A replica whose metrics cannot be served still serves its cluster, reports the problem, and tries again. */
 async function serveMetrics(listen: string, running: Replica, logger: Logger): Promise<ServedMetrics> {
   let server: MetricsServer | undefined;
   let timer: NodeJS.Timeout | undefined;
@@ -298,8 +299,8 @@ function answerParent(running: Replica, stop: () => void): void {
       cpuSeconds: (cpu.user + cpu.system) / MICROSECONDS,
       heap: ask === 'meter-stop' ? (meter.stop() ?? null) : null,
     };
-    process.send?.(answer, () => undefined); // a parent that has gone is told by `disconnect`
+    process.send?.(answer, () => undefined); // a parent that has gone shows as `disconnect`
   });
   process.once('disconnect', stop);
-  if (!process.connected) stop(); // it went while the replica started
+  if (!process.connected) stop(); // it went while the replica was starting
 }

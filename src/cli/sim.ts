@@ -1,6 +1,6 @@
 /**
- * `jitpaxos sim`: runs seeds of the deterministic simulator (src/sim/), each at every cluster size asked for. One line a
- * seed that fails, with the command that replays it; a summary of what all of them went through.
+ * `jitpaxos sim`: runs seeds of the deterministic simulator (src/sim/), each at every requested cluster size. Prints
+ * one line for each failing seed, with the command that replays it, and a summary of what all of them went through.
  */
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { ALL_FAULTS, FAULT_NAMES, type FaultName } from '../sim/faults.js';
@@ -11,7 +11,7 @@ import { nearest } from '../host/options.js';
 import { defineCommand } from '../console/command.js';
 import { CliError, Exit } from '../console/exit.js';
 
-/** Lines of the trace that are printed before a failure. */
+/** Trace lines printed before a failure. */
 const TRACE_LINES = 120;
 const PROGRESS_MS = 2_000;
 

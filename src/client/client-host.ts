@@ -1,9 +1,9 @@
 /**
- * A client core with its sockets, timer and clock: lanes to submit on, completions by callback, nothing of ours
- * allocated for an operation. Client puts promises on it; benches use it as it is.
+ * A client core with its sockets, timer and clock: lanes to submit on, completions by callback, no allocation of its
+ * own for an operation. Client adds promises; benches use it directly.
  *
- * The rule: every submit is completed exactly once, unless the host is closed first. A session that the cluster evicted
- * ends all lanes with Outcome.sessionLost, and the host registers another (client-sessions.ts).
+ * The rule: every submit is completed exactly once, unless the host is closed first. If the cluster evicts the session,
+ * all lanes end with Outcome.sessionLost, and the host registers another session (client-sessions.ts).
  */
 import { HostClock, type ClockQuality, type HostClockReport } from '../clock/host-clock.js';
 import { JitPaxosError } from '../errors.js';
@@ -30,29 +30,38 @@ import { toHex } from '../wire/u64.js';
 export interface ClientHostOptions {
   /** Path of the cluster file, or its content. */
   readonly cluster: string | ClusterConfig;
-  /** The key file's path, or its content, in a cluster with keys. Default: `client.keys` beside the cluster file, `NAME.client.keys` beside one called NAME.json. */
+  /**
+   * The key file's path, or its content, in a cluster with keys. Default: `client.keys` beside the cluster file,
+   * `NAME.client.keys` beside a file called NAME.json.
+   */
   readonly keys?: string | KeyFile;
-  /** Operations that may be open at once. Default 64; at most the cluster's `lanesPerSession`. */
+  /** How many operations may be open at once. Default 64; at most the cluster's `lanesPerSession`. */
   readonly lanes?: number;
   /** How long connecting may take, ms: names, clock and session. Default 5,000. */
   readonly connectTimeout?: number;
   /** Gives up connecting. */
   readonly signal?: AbortSignal;
-  /** Default `auto`: native where the addon is, otherwise dgram. */
+  /** Default `auto`: native if the addon is available, otherwise dgram. */
   readonly transport?: TransportKind;
   /** How the native transport waits. Default `adaptive`. */
   readonly idle?: IdleStrategy | undefined;
-  /** No datagram is longer than this, but for one with a single operation that is. Default: what the cluster file says, else 1,432; 8,932 when all replicas are on loopback. */
+  /**
+   * Longest datagram, unless a single operation is longer. Default: the cluster file's value, else 1,432; 8,932 if all
+   * replicas are on loopback.
+   */
   readonly datagramBytes?: number | undefined;
-  /** The newest version of the wire that this client speaks: by default the newest that it knows. */
+  /** The newest wire version that this client speaks. Default: the newest that it knows. */
   readonly wireVersion?: number | undefined;
   /** See openClock. Default `auto`. */
   readonly clock?: string;
   /** Added to timestamps, ns; the client raises it by itself under contention. Default 0. */
   readonly leadNs?: number;
-  /** What differs from DEFAULT_CLIENT_TIMINGS; `leadNs` above goes before the one in here. */
+  /** Timings that differ from DEFAULT_CLIENT_TIMINGS; `leadNs` above takes precedence over the one in here. */
   readonly timings?: Partial<ClientTimings>;
-  /** Requests of a lane after which the client goes on with another session, without a pause; for tests of that. Default, and most: 2,147,483,646. */
+  /**
+   * After this many requests of a lane, the client continues with another session, without a pause; for tests of that.
+   * Default and maximum: 2,147,483,646.
+   */
   readonly requestsPerLane?: number;
   /** Default: warnings and errors to stderr. */
   readonly logger?: Logger;
@@ -77,26 +86,29 @@ export const CLIENT_HOST_OPTION_NAMES = optionNames<ClientHostOptions>({
 
 const DEFAULT_LANES = 64;
 const DEFAULT_CONNECT_TIMEOUT_MS = 5_000;
-/** Of that, for names that the others can do without. */
+/** Part of that time for names that the others can do without. */
 const NAMES_MS = 1_000;
 const TRUST_INTERVAL_MS = 250;
-/** One or two sessions are refused where clocks differ; from so many in a row on somebody should look. */
+/** One or two sessions are refused if clocks differ; from this many in a row on, an operator should look. */
 const REFUSED_WARN = 4;
 
-/** What the host tells whoever uses it. */
+/** What the host reports to its user. */
 export interface ClientHostEvents extends Pick<ClientEvents, 'completed'> {
   /** A session was registered: lanes may be used (again). */
   ready(): void;
-  /** The core broke an invariant, or the cluster refuses to give another session; the host is closed, open lanes are not completed. */
+  /**
+   * The core broke an invariant, or the cluster refuses to give another session. The host is closed, and open lanes are
+   * not completed.
+   */
   failed(error: unknown): void;
 }
 
-/** Of the client's clock; offsets are replica minus client, and known to the uncertainty; null: not heard of lately. */
+/** Report on the client's clock. Offsets are replica minus client, with their uncertainty; null: not heard recently. */
 export interface ClientClockReport extends HostClockReport {
-  /** A majority of the replicas' clocks contradict this one now; and how often that began. */
+  /** Whether a majority of the replicas' clocks contradict this one now, and how often that began. */
   readonly contradicted: boolean;
   readonly contradictions: number;
-  /** What is added to readings at present. */
+  /** What is currently added to readings. */
   readonly correctionNs: number;
   readonly replicas: readonly { readonly offsetNs: number | null; readonly uncertaintyNs: number | null }[];
 }
@@ -109,7 +121,7 @@ export class ClientHost {
   private contradictions = 0;
   /** The first session is being registered. */
   private connecting = true;
-  /** Replicas that count otherwise, as was last said in the log. */
+  /** Replicas whose cluster file lists others, as last logged. */
   private saidOtherLists = 0;
   private isClosed = false;
 
@@ -135,8 +147,10 @@ export class ClientHost {
   /**
    * Registers a session with the cluster.
    *
-   * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`, `host-unresolved`,
-   * `address-unavailable`, `cluster-unavailable` (nobody, or too few, answered in time), `cluster-file-changed` (replicas that answer count the cluster's replicas otherwise), `majority-lost` or `aborted`; and ClockError.
+   * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `key-file-unreadable`,
+   * `key-file-invalid`, `key-file-exposed`, `host-unresolved`, `address-unavailable`, `cluster-unavailable` (too few
+   * replicas, or none, answered in time), `cluster-file-changed` (the replicas that answer list another number of
+   * replicas), `majority-lost` or `aborted`; and ClockError.
    */
   static async connect(options: ClientHostOptions, events: ClientHostEvents): Promise<ClientHost> {
     checkKeys('option-invalid', 'Client.connect', options, CLIENT_HOST_OPTION_NAMES);
@@ -203,7 +217,7 @@ export class ClientHost {
     }
   }
 
-  /** False while a session is being registered: nothing may be submitted then. */
+  /** False while a session is being registered; do not submit then. */
   get ready(): boolean {
     return this.sessions.ready && !this.isClosed;
   }
@@ -212,7 +226,7 @@ export class ClientHost {
     return this.sessions.core.view;
   }
 
-  /** Throws JitPaxosError `read-only` when the client's key only reads: the replicas would not hear a write. */
+  /** Throws JitPaxosError `read-only` if the client's key is read-only: the replicas would ignore a write. */
   checkMayWrite(): void {
     if (this.keys === undefined || this.keys.ring.mayWrite(this.keys.ring.own)) return;
     throw new JitPaxosError(
@@ -226,7 +240,10 @@ export class ClientHost {
     return toHex(this.sessions.core.sessionHi, this.sessions.core.sessionLo);
   }
 
-  /** The moment of what is happening: within `completed` that of the datagram that completed it, behind `submit` its own. Costs no look at a clock. */
+  /**
+   * The time of the present event: within `completed`, that of the datagram that completed the operation; after
+   * `submit`, that of the submit. Reads no clock.
+   */
   get instant(): Readonly<Instant> {
     return this.loop.instant;
   }
@@ -244,7 +261,8 @@ export class ClientHost {
    * Sends an operation on an idle lane; the bytes are copied. The operation must be within the cluster's
    * `operationBytes`. `timeoutUs`: whole µs after which it ends with Outcome.unknown, Infinity for never.
    *
-   * Throws JitPaxosError `busy` while there is no session (`ready` is false), `read-only` when the client's key only reads, InvariantError when the lane is not idle.
+   * Throws JitPaxosError `busy` while there is no session (`ready` is false), `read-only` if the client's key is
+   * read-only, InvariantError if the lane is not idle.
    */
   submit(lane: number, bytes: Uint8Array, offset: number, length: number, timeoutUs: number): void {
     this.checkReady();
@@ -252,7 +270,7 @@ export class ClientHost {
     this.sessions.submit(lane, bytes, offset, length, timeoutUs, this.loop.enter());
   }
 
-  /** As `submit`, for a query of the state machine: read from the members without a log entry where that is possible. */
+  /** Like `submit`, for a query of the state machine: read from the members, without a log entry if possible. */
   read(lane: number, bytes: Uint8Array, offset: number, length: number, timeoutUs: number): void {
     this.checkReady();
     this.sessions.read(lane, bytes, offset, length, timeoutUs, this.loop.enter());
@@ -264,7 +282,7 @@ export class ClientHost {
     this.sessions.cancel(lane);
   }
 
-  /** Where the result of the lane's last operation lies, until the next submit on it: `[0 … resultLength(lane))`. */
+  /** Where the result of the lane's last operation is, until the next submit on it: `[0 … resultLength(lane))`. */
   resultBytes(lane: number): Uint8Array {
     return this.sessions.resultBytes(lane);
   }
@@ -282,7 +300,7 @@ export class ClientHost {
     return this.loop.transport;
   }
 
-  /** This client's clock, and what it and the replicas say of it. Allocates. */
+  /** This client's clock, its own quality and what the replicas' clocks say about it. Allocates. */
   clockReport(): ClientClockReport {
     const { offsets } = this.sessions.core.clock;
     return {
@@ -305,7 +323,7 @@ export class ClientHost {
   }
 
   /**
-   * Reads the key file again and takes its keys in place of the present ones, which stay when it throws: JitPaxosError
+   * Reads the key file again and replaces the present keys. If it throws, they stay: JitPaxosError
    * `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`. Does nothing in a cluster without keys.
    */
   reloadKeys(): void {
@@ -320,7 +338,7 @@ export class ClientHost {
     this.clock.close();
   }
 
-  /** A request taken now would belong to the session that is over, and never be completed. */
+  /** A request taken now would belong to the ended session, and never be completed. */
   private checkReady(): void {
     if (!this.ready)
       throw new JitPaxosError(
@@ -393,7 +411,7 @@ export class ClientHost {
     return core;
   }
 
-  /** Said once for each change; counted in the clock's report. */
+  /** Logged once for each change; counted in the clock's report. */
   private clockChanged(now: ClockQuality, before: ClockQuality): void {
     const fields = {
       clock: this.clock.source,
@@ -433,7 +451,7 @@ export class ClientHost {
       });
   }
 
-  /** Said once for each change. */
+  /** Logged once for each change. */
   private sayLists(): void {
     const { mask } = this.sessions.core.lists;
     if (mask === this.saidOtherLists || this.connecting) return;
@@ -456,7 +474,7 @@ export class ClientHost {
     try {
       await new Promise<void>((resolve, reject) => {
         timer = setTimeout(() => reject(this.unavailable(timeoutMs)), leftMs);
-        throwIfAborted(signal); // perhaps while names or clock were waited for
+        throwIfAborted(signal); // perhaps while it waited for names or the clock
         onAbort = () => reject(aborted(signal!));
         signal?.addEventListener('abort', onAbort, { once: true });
         this.onReady = resolve;
@@ -502,7 +520,7 @@ export class ClientHost {
     return this.loop.transport.counters[TransportCounter.datagrams_received]!;
   }
 
-  /** What it means that no replica has said anything since `sinceUs`: a sentence without its end. */
+  /** Why no replica may have answered since `sinceUs`: a sentence without a full stop. */
   explainSilence(sinceUs: number): string {
     return explainSilence(
       this.loop.silence(
@@ -512,7 +530,10 @@ export class ClientHost {
     );
   }
 
-  /** Undefined, or what replicas say of a cluster that has lost more logs than it survives: a half-sentence. */
+  /**
+   * What replicas say about a cluster that has lost more logs than it survives: a half-sentence; undefined if none says
+   * so.
+   */
   get majorityLost(): string | undefined {
     const { majorityLost } = this.sessions.core;
     if (majorityLost === 0) return undefined;
@@ -522,7 +543,10 @@ export class ClientHost {
     return `majority-lost: replica${say.length === 1 ? ' ' : 's '}${say.join(', ')} say${say.length === 1 ? 's' : ''} that more logs are lost than the cluster survives, so nothing commits until an operator acts; \`jitpaxos status\` says which, docs/operate/operations.md what can be done`;
   }
 
-  /** Undefined, or which replicas are not heard because their cluster file lists another number of them: a sentence without its end. */
+  /**
+   * Which replicas are ignored because their cluster file lists another number of replicas: a sentence without a full
+   * stop; undefined if there are none.
+   */
   get listsDiffer(): string | undefined {
     const { lists } = this.sessions.core;
     if (lists.mask === 0) return undefined;

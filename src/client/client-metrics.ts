@@ -1,4 +1,4 @@
-/** A client as metrics. Commits are counted here: only the client knows when an operation was committed, and how. */
+/** A client's metrics. Commits are counted here: only the client knows when an operation was committed, and how. */
 import {
   METRIC_PREFIX,
   byLabel,

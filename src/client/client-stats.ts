@@ -14,14 +14,14 @@ export interface ClientStats {
   readonly commits: number;
   /** Committed in one round trip. */
   readonly fastCommits: number;
-  /** Committed in one and a half: a member differed, and the primary's order set that right. */
+  /** Committed in one and a half round trips: a member differed, and the primary's order corrected it. */
   readonly orderedCommits: number;
   /** A member differed, and this client asked it to fetch the primary's entry. The other commits needed a request to be sent again. */
   readonly reconciledCommits: number;
   readonly reads: number;
   /** Answered in one round trip, without a log entry. */
   readonly fastReads: number;
-  /** Rejects received, by reason; most of them are overcome without the caller noticing. */
+  /** Rejects received, by reason; the client recovers from most of them without the caller noticing. */
   readonly rejected: Readonly<Record<string, number>>;
   readonly reconciled: number;
   readonly retransmitted: number;

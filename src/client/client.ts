@@ -2,8 +2,8 @@
 /**
  * The client that applications use: promises over lanes.
  *
- * As many operations are open as there are lanes; more wait in a bounded queue, in order. The rule: an operation that
- * is rejected with `aborted`, `busy` or `client-closed` was never sent; `operation-refused` was decided and not executed;
+ * Each lane has one open operation; more operations wait in a bounded queue, in order. The rule: an operation that is
+ * rejected with `aborted`, `busy` or `client-closed` was never sent; `operation-refused` was decided and not executed;
  * `outcome-unknown` and `session-lost` may have been executed, once.
  */
 import { JitPaxosError } from '../errors.js';
@@ -17,16 +17,16 @@ import { clientMetrics, DURATION_BOUNDS_US } from './client-metrics.js';
 import { clientStats, type ClientStats } from './client-stats.js';
 
 export interface ClientOptions extends ClientHostOptions {
-  /** Default time for one operation, ms; Infinity: wait for ever. Default 5,000. */
+  /** Default time for one operation, ms; Infinity: wait forever. Default 5,000. */
   readonly timeout?: number;
   /** Operations that may wait for a lane. Default 10,000. */
   readonly queue?: number;
 }
 
 export interface CallOptions {
-  /** Ends the wait. Before the operation was sent it is withdrawn. */
+  /** Ends the wait. If the operation was not sent yet, it is withdrawn. */
   readonly signal?: AbortSignal;
-  /** ms, in place of the client's. */
+  /** ms; overrides the client's. */
   readonly timeout?: number;
 }
 
@@ -52,11 +52,11 @@ interface Call {
   bytes: Uint8Array | undefined;
   /** −1 while it waits. */
   lane: number;
-  /** Datagrams that had come when it was sent. */
+  /** Datagrams that had arrived when it was sent. */
   heard: number;
 }
 
-/** The calls of one AbortSignal, behind one listener: a signal that ends many calls is no leak. */
+/** The calls of one AbortSignal, behind one listener: a signal for many calls does not leak listeners. */
 class SignalCalls {
   readonly calls = new Set<Call>();
 
@@ -73,7 +73,7 @@ class SignalCalls {
 
   private readonly onAbort = (): void => {
     const calls = [...this.calls];
-    // Those that wait first: the lane of one that was sent would be theirs otherwise, and their outcome as unknown.
+    // Waiting calls first: otherwise they would take the lane of a sent one, and end as unknown.
     for (const call of calls) if (call.lane < 0) this.abort(call);
     for (const call of calls) if (call.lane >= 0) this.abort(call);
   };
@@ -85,7 +85,7 @@ export class Client {
   private readonly idleLanes: number[];
   /** In order of arrival. */
   private readonly waiting = new Set<Call>();
-  /** From the call to its commit, µs, waiting for a lane included. */
+  /** From the call to its commit, µs, including the wait for a lane. */
   private readonly durationsUs = {
     execute: new BucketCounts(DURATION_BOUNDS_US),
     query: new BucketCounts(DURATION_BOUNDS_US),
@@ -141,7 +141,10 @@ export class Client {
     return this.call(operation, false, options);
   }
 
-  /** Answers a read of the state machine's `query`, linearizable; without a log entry where all members agree. Rejects as `execute`. */
+  /**
+   * Answers a read with the state machine's `query`, linearizable; without a log entry if all members agree. Rejects
+   * with the errors of `execute`.
+   */
   query(operation: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
     return this.call(operation, true, options);
   }
@@ -150,12 +153,15 @@ export class Client {
     return clientStats(this.host, this.open.length - this.idleLanes.length, this.waiting.size);
   }
 
-  /** The client now as metrics: what replicas cannot know, how long operations took and how many commits took one round trip. Allocates. */
+  /**
+   * The client's present metrics: what replicas cannot know, such as how long operations took and how many commits took
+   * one round trip. Allocates.
+   */
   metrics(): Family[] {
     return clientMetrics(this.stats(), this.durationsUs.execute.snapshot(), this.durationsUs.query.snapshot());
   }
 
-  /** Operations that were sent reject with `outcome-unknown`, those that wait with `client-closed`. Closing again does nothing. */
+  /** Rejects sent operations with `outcome-unknown`, waiting ones with `client-closed`. Closing again does nothing. */
   async close(): Promise<void> {
     if (!this.isClosed) {
       this.isClosed = true;
@@ -229,7 +235,7 @@ export class Client {
         `all ${this.open.length} lanes are in use and ${this.waiting.size} operations wait; send less at once, connect with more lanes, or use several clients`,
       );
     }
-    call.bytes = new Uint8Array(operation); // not slice: that of a Buffer shares memory
+    call.bytes = new Uint8Array(operation); // not slice: a Buffer's shares memory
     this.waiting.add(call);
     this.armWaitingTimer(call.deadlineUs);
   }
@@ -335,7 +341,7 @@ export class Client {
     this.signals.delete(call.signal);
   }
 
-  /** One timer for all that wait: set to the first deadline among them. */
+  /** One timer for all waiting calls, set to the first deadline among them. */
   private armWaitingTimer(deadlineUs: number): void {
     if (deadlineUs >= this.waitingTimerUs) return;
     clearTimeout(this.waitingTimer);

@@ -1,7 +1,8 @@
 /**
- * The key-value store (src/machine/kv.ts) as methods. Keys and values are bytes, or strings, which are taken as UTF-8.
+ * The key-value store (src/machine/kv.ts) as methods. Keys and values are bytes, or strings, which are encoded as
+ * UTF-8.
  *
- * What the store answers for good (absent, differs) is a return value; what it can't do is an error.
+ * A normal answer of the store (absent, differs) is a return value; what it cannot do is an error.
  */
 import { JitPaxosError } from '../errors.js';
 import {
@@ -24,15 +25,15 @@ import type { CallOptions, Client } from './client.js';
 export type Bytes = Uint8Array | string;
 
 export interface ScanOptions extends CallOptions {
-  /** First key, included. Default: the first there is. */
+  /** First key, included. Default: the first key of the store. */
   readonly from?: Bytes;
-  /** Last key, not included. Default: no end. */
+  /** Upper end, excluded. Default: no end. */
   readonly to?: Bytes;
-  /** At most so many entries. Default 100. */
+  /** Most entries to return. Default 100. */
   readonly limit?: number;
 }
 
-/** `more`: keys of the range are left; go on from the last key followed by a zero byte. */
+/** `more`: the range has further keys; continue from the last key followed by a zero byte. */
 export interface ScanResult {
   readonly entries: readonly KvEntry[];
   readonly more: boolean;
@@ -52,7 +53,7 @@ export class KvClient {
 
   constructor(private readonly client: Pick<Client, 'execute' | 'query'>) {}
 
-  /** The value, or undefined when the key is absent. Linearizable. */
+  /** The value, or undefined if the key is absent. Linearizable. */
   async get(key: Bytes, options?: CallOptions): Promise<Uint8Array | undefined> {
     const length = encodeGet(this.scratch, 0, this.toBytes(key));
     const result = this.decode('get', await this.client.query(this.scratch.subarray(0, length), options));
@@ -65,13 +66,16 @@ export class KvClient {
     this.decode('put', await this.client.execute(this.scratch.subarray(0, length), options));
   }
 
-  /** False when the key was absent. */
+  /** False if the key was absent. */
   async delete(key: Bytes, options?: CallOptions): Promise<boolean> {
     const length = encodeDelete(this.scratch, 0, this.toBytes(key));
     return this.decode('delete', await this.client.execute(this.scratch.subarray(0, length), options)).status === 'ok';
   }
 
-  /** Puts `value` (null: deletes the key) if the present value is `expected` (null: if the key is absent); false when it is not. Also rejects with `kv-store-full`. */
+  /**
+   * Puts `value` (null: deletes the key) if the present value is `expected` (null: if the key is absent); otherwise
+   * false. Also rejects with `kv-store-full`.
+   */
   async compareAndSet(
     key: Bytes,
     expected: Bytes | null,
@@ -113,7 +117,7 @@ export class KvClient {
     return { entries, more };
   }
 
-  /** TextEncoder writes U+FFFD for half of a surrogate pair, so keys that differ would be one. */
+  /** TextEncoder writes U+FFFD for half of a surrogate pair, so different keys would become one. */
   private toBytes(value: Bytes): Uint8Array {
     if (typeof value !== 'string') return value;
     if (!value.isWellFormed())
@@ -124,7 +128,7 @@ export class KvClient {
     return this.encoder.encode(value);
   }
 
-  /** The result, when it is an answer; the store's refusals are thrown. */
+  /** The result, if it is an answer; refusals of the store are thrown. */
   private decode<Name extends KvOperationName>(
     name: Name,
     bytes: Uint8Array,

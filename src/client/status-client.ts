@@ -1,7 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /**
- * Asks replicas about themselves: what `jitpaxos status` and `top` are made of. Takes no session and changes nothing; a
- * replica that cannot commit anything still answers.
+ * Asks replicas about themselves, for `jitpaxos status` and `top`. Takes no session and changes nothing; even a replica
+ * that cannot commit anything answers.
  */
 import type { Clock } from '../clock/clock.js';
 import { openClock } from '../clock/open.js';
@@ -28,7 +28,10 @@ import { WIRE_VERSION } from '../wire/versions.js';
 export interface StatusClientOptions {
   /** Path of the cluster file, or its content. */
   readonly cluster: string | ClusterConfig;
-  /** The key file's path, or its content, in a cluster with keys. Default: `client.keys` beside the cluster file, `NAME.client.keys` beside one called NAME.json. */
+  /**
+   * The key file's path, or its content, in a cluster with keys. Default: `client.keys` beside the cluster file,
+   * `NAME.client.keys` beside a file called NAME.json.
+   */
   readonly keys?: string | KeyFile;
   readonly transport?: TransportKind;
   /** Default: silent. */
@@ -42,36 +45,42 @@ const OPTION_NAMES = optionNames<StatusClientOptions>({
   logger: true,
 });
 
-/** What one replica of the cluster file answered, or did not. */
+/** What one replica of the cluster file answered, if it did. */
 export interface StatusAnswer {
   readonly id: number;
   /** `host:port` as in the cluster file, IPv6 in brackets. */
   readonly address: string;
   /** Undefined: no answer in time. */
   readonly report: ReplicaStatusReport | undefined;
-  /** Without an answer: what is known of the silence of all that gave none, and what to do. */
+  /** If there was no answer: what is known about the silent replicas, and what to do. */
   readonly silence?: string;
-  /** From the question that was answered to its answer, µs. */
+  /** From a question to its answer, µs. */
   readonly roundTripUs: number | undefined;
 }
 
 const DEFAULT_TIMEOUT_MS = 1_000;
 const TIMEOUT_MS_MAX = 3_600_000;
-/** A question is repeated after so long without an answer, … */
+/**
+ * A question without an answer is repeated after this time; for a replica that stays silent, after growing times up to
+ * REPEAT_US_MAX.
+ */
 const REPEAT_US = 100_000;
-/** … to a replica that is gone ever more rarely, up to this. */
+/** Longest time between two questions. */
 const REPEAT_US_MAX = 1_000_000;
-/** The longest report that is asked for; a longer one is none of ours. */
+/** The longest report that is accepted; a longer one is not ours. */
 const REPORT_BYTES_MAX = 32_768;
-/** Questions and the answers to them are no longer than this: every path that carries IPv6 carries 1,280 bytes, headers included. Whoever has trouble asks. */
+/**
+ * Longest question and answer: every path that carries IPv6 carries 1,280 bytes, headers included. This tool is needed
+ * most when the network has trouble.
+ */
 const QUESTION_BYTES_MAX = 1_280 - 48;
-/** A first piece that is shorter would take too many others. */
+/** A shorter first piece would need too many others. */
 const PIECE_BYTES_MIN = 128;
-/** Status.serial: a report as a whole, as before version 4 of the wire; the first piece of a new one. */
+/** Values of Status.serial: a whole report, as before version 4 of the wire; the first piece of a new one. */
 const WHOLE = 0;
 const NEWEST = 1;
 
-/** A report of which not all pieces have come. */
+/** A report of which some pieces are missing. */
 interface Pieces {
   readonly serial: number;
   readonly bytes: Uint8Array;
@@ -96,7 +105,10 @@ export class StatusClient {
   private query: Query | undefined;
   /** Bytes of room in a question for a piece of a report. */
   private readonly room: number;
-  /** Of replicas before version 4 of the wire, which give a report as a whole: the room for it. 0: not asked so. */
+  /**
+   * For replicas before version 4 of the wire, which answer with a whole report: the room for it. 0: not asked this
+   * way.
+   */
   private readonly padding: Int32Array;
   private readonly nonce = new Int32Array(2);
   private failure: unknown;
@@ -121,10 +133,10 @@ export class StatusClient {
   }
 
   /**
-   * Opens sockets; asks nobody yet.
+   * Opens sockets; asks nothing yet.
    *
-   * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`, `host-unresolved`,
-   * `address-unavailable`.
+   * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `key-file-unreadable`,
+   * `key-file-invalid`, `key-file-exposed`, `host-unresolved`, `address-unavailable`.
    */
   static async open(options: StatusClientOptions): Promise<StatusClient> {
     checkKeys('option-invalid', 'StatusClient.open', options, OPTION_NAMES);
@@ -161,11 +173,11 @@ export class StatusClient {
   }
 
   /**
-   * Asks every replica, and resolves with an answer for each, by replica index, as soon as all have answered or the
-   * time is up. A replica that did not answer has no report; that is no error.
+   * Asks every replica. Resolves with an answer for each, by replica index, as soon as all have answered or the time is
+   * up. A replica that did not answer has no report; that is not an error.
    *
-   * @param timeoutMs default 1,000
-   * Throws JitPaxosError `option-invalid`, `client-closed`, and `busy` while another query is open.
+   * @param timeoutMs default 1,000 Throws JitPaxosError `option-invalid`, `client-closed`, and `busy` while another
+   * query is open.
    */
   async ask(timeoutMs: number = DEFAULT_TIMEOUT_MS): Promise<readonly StatusAnswer[]> {
     checkInteger('option-invalid', 'StatusClient.ask: timeoutMs', timeoutMs, 1, TIMEOUT_MS_MAX);
@@ -207,7 +219,7 @@ export class StatusClient {
     return answers.map((answer) => (answer.report === undefined ? { ...answer, silence } : answer));
   }
 
-  /** Ends an open query with the answers that came. */
+  /** Ends an open query with the answers so far. */
   async close(): Promise<void> {
     this.isClosed = true;
     this.query?.end();
@@ -280,9 +292,9 @@ export class StatusClient {
     }
   }
 
-  /** A replica that was written to in version 3 has no pieces to give; one that answered in version 4 has. */
+  /** A replica that was written to in version 3 cannot answer in pieces; one that answered in version 4 can. */
   private askWhole(query: Query, from: number, wanted: number, now: Instant): void {
-    // Some to spare: its counters grow.
+    // With some to spare: its counters grow.
     const padding = wanted + (wanted >> 2);
     const givesPieces = this.loop.versions.writtenTo(from) === WIRE_VERSION;
     if (!givesPieces && (padding <= this.padding[from]! || padding > REPORT_BYTES_MAX)) return;
@@ -292,7 +304,7 @@ export class StatusClient {
     else this.send(from, WHOLE, 0, padding);
   }
 
-  /** Keeps a piece; the first one has the others asked for. Returns what is complete. */
+  /** Keeps a piece; after the first one, the others are requested. Returns the complete report, if it is complete. */
   private pieceCame(
     query: Query,
     from: number,

@@ -1,4 +1,4 @@
-/** Figures of clocks as people read them. */
+/** Clock figures in readable form. */
 import type { ClockStatus } from '../clock/quality/statement.js';
 import { Colour } from './terminal.js';
 import { formatDuration } from './units.js';

@@ -4,11 +4,11 @@ import { COMMON_FLAGS, type CommandShape, type Flags, type Parsed } from './flag
 export interface Output {
   /** Results: stdout. */
   line(text: string): void;
-  /** Progress and remarks for people: stderr, silent with --quiet. */
+  /** Progress and remarks for the user: stderr, silent with --quiet. */
   note(text: string): void;
   readonly json: boolean;
   readonly quiet: boolean;
-  /** Stdout is a terminal that people look at. */
+  /** Stdout is a terminal. */
   readonly terminal: boolean;
   /** The terminal shows colours: it is one, and NO_COLOR is not set. */
   readonly colours: boolean;
@@ -16,7 +16,10 @@ export interface Output {
 
 export interface Command {
   readonly shape: CommandShape<Flags>;
-  /** Runs with what is behind the command's name and returns the exit code. Throws what exit.ts turns into a line. */
+  /**
+   * Runs with the arguments after the command's name and returns the exit code. Throws errors that exit.ts turns into a
+   * line.
+   */
   run(parsed: Parsed<Flags>, output: Output): Promise<number>;
 }
 

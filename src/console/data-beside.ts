@@ -1,4 +1,4 @@
-/** Where the data directory of a replica is when nobody says so: beside its cluster file, apart from those of other clusters there. */
+/** The default data directory of a replica: beside its cluster file, apart from those of other clusters there. */
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { loadHash } from '../native/hash64.js';
@@ -13,7 +13,7 @@ export function dataBeside(clusterFile: string, id: number): string {
   const prefix = prefixBeside(clusterFile);
   if (prefix === '') return plain;
   const own = join(folder, prefix.slice(0, -1), `replica-${id}`);
-  // One from before names told clusters apart: it is taken unless it is known to be another cluster's.
+  // A directory from before names contained the cluster's: used unless it is known to belong to another cluster.
   return existsSync(own) || !existsSync(plain) || isForeign(plain, clusterFile) ? own : plain;
 }
 
@@ -23,6 +23,6 @@ function isForeign(data: string, clusterFile: string): boolean {
     const { idHi, idLo } = loadCluster(clusterFile);
     return owner !== undefined && (owner.clusterHi !== idHi || owner.clusterLo !== idLo);
   } catch {
-    return false; // whoever opens it says what is wrong with it
+    return false; // opening it reports what is wrong with it
   }
 }

@@ -1,4 +1,4 @@
-/** What the replicas of a measurement keep on disk: a flag of every bench that starts some. */
+/** What the replicas of a measurement keep on disk: a flag of every bench that starts replicas. */
 import { DURABILITIES } from '../storage/durability.js';
 import type { Flag } from './flags.js';
 

@@ -9,13 +9,13 @@ export const Exit = {
   usage: 2,
   unavailable: 3,
   assertion: 4,
-  /** The reader of stdout has gone (`jitpaxos … | head`): 128 + SIGPIPE, as a shell shows it of other tools. */
+  /** The reader of stdout has gone (`jitpaxos … | head`): 128 + SIGPIPE, as a shell reports for other tools. */
   readerGone: 141,
 } as const;
 
-/** Codes of the library that mean that the cluster could not be reached or did not answer in time. */
+/** Library codes that mean that the cluster could not be reached or did not answer in time. */
 const UNAVAILABLE = new Set(['cluster-unavailable', 'majority-lost', 'outcome-unknown']);
-/** Codes of the library for something wrong with what the user gave us. */
+/** Library codes for mistakes in the user's input. */
 const USAGE_CATEGORY = 'caller';
 
 export type CliErrorCode = CommandErrorCode;
@@ -33,7 +33,7 @@ export class CliError extends JitPaxosError {
   }
 }
 
-/** The exit code an error stands for. */
+/** The exit code for an error. */
 export function exitCodeOf(error: unknown): number {
   if (error instanceof CliError) return error.exitCode;
   const { code, category } = fieldsOf(error);
@@ -45,7 +45,7 @@ export function exitCodeOf(error: unknown): number {
 export function lineOf(error: unknown): string {
   const { code } = fieldsOf(error);
   const message = error instanceof Error ? error.message : String(error);
-  // Errors of the system begin with their code themselves.
+  // Errors of the system already begin with their code.
   if (code !== undefined && message.startsWith(`${code}: `)) return `failed: ${message.replace(/\s*\n\s*/g, ' ')}`;
   return `${code ?? 'failed'}: ${message.replace(/\s*\n\s*/g, ' ')}`;
 }

@@ -1,6 +1,6 @@
 /**
- * One table of flags a command: it gives the parser, the types of the values and the help text, so that they cannot
- * disagree. Parsing proper is node:util's; this adds kinds with units, bounds and errors that say what to do.
+ * One table of flags for each command gives the parser, the types of the values and the help text, so that they cannot
+ * disagree. node:util parses; this adds kinds with units, bounds, and errors that say what to do.
  */
 import { parseArgs } from 'node:util';
 import { nearest } from '../host/options.js';
@@ -13,11 +13,11 @@ interface FlagBase {
   readonly value?: string;
   /** May be given several times; the value is then a list. */
   readonly many?: boolean;
-  /** May come from the environment and a configuration file as well (settings.ts). */
+  /** May also come from the environment and a configuration file (settings.ts). */
   readonly setting?: true;
   /** Another name of the flag on the command line. */
   readonly alias?: string;
-  /** What holds when it is not given, in words or as it would be written, where that is no `default` of the table. */
+  /** What applies if the flag is not given, in words or as a value, if the table has no `default` for it. */
   readonly standard?: string;
 }
 export type Flag =
@@ -53,7 +53,7 @@ export const COMMON_FLAGS = {
   help: { kind: 'switch', help: 'print this help' },
 } as const satisfies Flags;
 
-/** What a command declares of itself; `run` is in the same file. */
+/** What a command declares about itself; `run` is in the same file. */
 export interface CommandShape<F extends Flags> {
   /** As typed: `jitpaxos bench latency`. */
   readonly name: string;
@@ -62,18 +62,18 @@ export interface CommandShape<F extends Flags> {
   readonly positionals: readonly string[];
   readonly flags: F;
   readonly examples: readonly string[];
-  /** It serves others: that nobody reads what it prints is no reason to end. */
+  /** It serves others: an unread output is no reason to end. */
   readonly service?: true;
 }
 
 export interface Parsed<F extends Flags> {
   readonly values: Values<F>;
   readonly positionals: readonly string[];
-  /** Where the value of each flag comes from; none for a flag that has no value. */
+  /** Where the value of each flag comes from; absent for a flag without a value. */
   readonly origins: Readonly<Record<string, Origin>>;
 }
 
-/** One value as it was written, and where. */
+/** One value as written, and where. */
 export interface Origin {
   readonly from: 'flag' | 'environment' | 'file' | 'default';
   /** `--id`, `JITPAXOS_ID`, `FILE: "id"`. */
@@ -81,14 +81,14 @@ export interface Origin {
   readonly text: string;
 }
 
-/** Values that were given elsewhere than on the command line. */
+/** Values from sources other than the command line. */
 export interface Settings {
   lookup(name: string): Origin | undefined;
 }
 
 /**
- * Parses `args` (behind the command's name). Throws CliError with exit code 2 for anything that is not in the table.
- * @param settings opens the other sources of values; is given what --config says
+ * Parses `args` (after the command's name). Throws CliError with exit code 2 for anything that is not in the table.
+ * @param settings opens the other sources of values; gets the value of --config
  */
 export function parseFlags<const F extends Flags>(
   command: CommandShape<F>,
@@ -181,7 +181,7 @@ export function standardText(flag: Flag): string {
   return standard === undefined ? '' : ` (default ${standard})`;
 }
 
-/** What holds when the flag is not given, or undefined when that says nothing. */
+/** What applies if the flag is not given; undefined if there is nothing useful to say. */
 export function standardWords(flag: Flag): string | undefined {
   return flag.kind === 'switch' ? flag.standard : (flag.default ?? flag.standard);
 }

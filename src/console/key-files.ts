@@ -1,4 +1,4 @@
-/** The key files that are made: a cluster's first ones, and one for each key that is added. */
+/** Makes key files: a cluster's first ones, and one for each key that is added. */
 import { randomBytes, randomInt } from 'node:crypto';
 import { MAC_KEY_BYTES } from '../native/mac.js';
 import { CHAIN_SECRET_BYTES } from '../host/chain.js';
@@ -8,7 +8,10 @@ import { writeTogether, type NewFile } from './output-file.js';
 
 export const KEY_FILE_MODE = 0o600;
 
-/** The first key files of a cluster, beside its cluster file: one key for the replicas, one for clients, and for a cluster with a keyed chain its secret. As files of writeTogether. */
+/**
+ * The first key files of a cluster, beside its cluster file: one key for the replicas, one for clients, and the secret
+ * if the chain is keyed. In the form that writeTogether takes.
+ */
 export function firstKeyFiles(clusterFile: string, clusterId: string, keyedChain = true): readonly NewFile[] {
   const replicas = newKey('replica', []);
   const client = newKey('client', [replicas]);
@@ -43,7 +46,7 @@ export function writeFirstKeys(
   return { replica: files[0]!.path, client: files[1]!.path };
 }
 
-/** Ids are drawn, so that two operators who add a key at once do not give two keys one id. */
+/** Ids are random, so that two operators who add keys at once do not give both the same id. */
 export function newKey(role: KeyRole, present: readonly KeyEntry[]): KeyEntry {
   for (;;) {
     const id = randomInt(1, 0x80000000);

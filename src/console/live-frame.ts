@@ -1,4 +1,4 @@
-/** Lines at the bottom of a terminal that are drawn anew in place. Where there is no terminal, it draws nothing. */
+/** Lines at the bottom of a terminal, redrawn in place. Draws nothing if there is no terminal. */
 import type { Output } from './command.js';
 import { cut } from './terminal.js';
 
@@ -8,7 +8,7 @@ const HIDE_CURSOR = '\x1b[?25l';
 const SHOW_CURSOR = '\x1b[?25h';
 
 export class LiveFrame {
-  /** Somebody looks at the terminal: whoever has a frame should draw, and otherwise print lines now and then. */
+  /** There is a terminal: draw if this is true, otherwise print lines now and then. */
   readonly live: boolean;
   private drawn = 0;
   private hidden = false;
@@ -31,7 +31,7 @@ export class LiveFrame {
     this.drawn = lines.length;
   }
 
-  /** Leaves the last drawing on the screen, and gives the cursor back. */
+  /** Leaves the last drawing on the screen and restores the cursor. */
   end(): void {
     if (!this.hidden) return;
     this.hidden = false;

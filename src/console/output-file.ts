@@ -1,6 +1,6 @@
 /**
- * Files that a command writes when its work is done. A path that cannot be written is found before the work begins; what
- * goes wrong afterwards (a full disk) does not take the result with it, which is printed first.
+ * Files that a command writes when its work is done. An unwritable path is found before the work begins. A later
+ * failure (a full disk) does not lose the result, which is printed first.
  */
 import {
   accessSync,
@@ -20,7 +20,10 @@ import {
 import { dirname, resolve } from 'node:path';
 import { CliError } from './exit.js';
 
-/** Throws CliError `flag-invalid` when `path`, the value of `--flag`, can not be written to. Leaves nothing behind, and what is there as it is. */
+/**
+ * Throws CliError `flag-invalid` if `path`, the value of `--flag`, cannot be written to. Leaves nothing behind, and
+ * changes no existing file.
+ */
 export function checkWritable(flag: string, path: string | undefined): void {
   if (path === undefined) return;
   const refuse = (why: string): CliError =>
@@ -28,7 +31,7 @@ export function checkWritable(flag: string, path: string | undefined): void {
   const folder = dirname(resolve(path));
   try {
     if (!existsSync(path)) {
-      // The system is asked to do it: permissions alone tell neither a read-only mount nor what root may not either.
+      // Asks the system by trying: permissions alone show neither a read-only mount nor what even root may not do.
       closeSync(openSync(path, 'wx'));
       unlinkSync(path);
     } else if (statSync(path).isDirectory()) throw refuse('it is a directory');
@@ -66,9 +69,9 @@ export interface NewFile {
 }
 
 /**
- * Writes several files that belong together, all or none of them: aside first, synced, then each under its name. A crash in
- * between leaves some of them, and the next run says which. Throws CliError `file-exists` for one that is there already, unless
- * `replace`, and `output-unwritable`; nothing is left then.
+ * Writes several files that belong together, all or none of them: first under other names and synced, then each under
+ * its own name. A crash in between leaves some of them, and the next run says which. Throws CliError `file-exists` if
+ * one exists, unless `replace`, and `output-unwritable`; nothing is then left.
  */
 export function writeTogether(files: readonly NewFile[], replace = false): void {
   if (!replace) for (const { path } of files) if (existsSync(path)) throw exists(path);
@@ -86,7 +89,7 @@ export function writeTogether(files: readonly NewFile[], replace = false): void 
     });
     files.forEach(({ path }, at) => {
       if (replace) renameSync(aside[at]!, path);
-      else linkSync(aside[at]!, path); // unlike a rename never over one that somebody wrote meanwhile
+      else linkSync(aside[at]!, path); // unlike rename, link never overwrites a file that appeared meanwhile
       if (!replace) placed.push(path);
     });
     for (const folder of new Set(files.map(({ path }) => dirname(resolve(path))))) syncFolder(folder);

@@ -1,7 +1,8 @@
 /**
- * Settings: flags whose values may also come from the environment (`JITPAXOS_SYNC_INTERVAL`) and from a configuration file
- * (`"syncInterval"`). The flag tables of the commands are the one source of names, kinds, bounds and help; nothing here has
- * a list of its own. The command line goes before the environment, that before the file, that before the default.
+ * Settings are flags whose values may also come from the environment (`JITPAXOS_SYNC_INTERVAL`) and from a
+ * configuration file (`"syncInterval"`). The commands' flag tables are the one source of names, kinds, bounds and help;
+ * nothing here has its own list. The command line takes precedence over the environment, that over the file, and that
+ * over the default.
  *
  *     { "schema": "jitpaxos.replica/1", "id": 0, "cluster": "/etc/jitpaxos/cluster.json", "syncInterval": "5ms" }
  */
@@ -14,7 +15,7 @@ import type { CommandShape, Flag, Flags, Origin, Settings } from './flags.js';
 export const CONFIG_SCHEMA = 'jitpaxos.replica/1';
 
 const PREFIX = 'JITPAXOS_';
-/** Variables of ours that are no settings: of the installation and of tests. */
+/** JITPAXOS variables that are not settings: for installation and tests. */
 const OTHER_VARIABLES = new Set(['SKIP_NATIVE', 'REQUIRE_NATIVE', 'WARNINGS_ARE_ERRORS', 'TEST_SEED']);
 
 /** The flag of every command that talks to a cluster. */
@@ -27,8 +28,8 @@ export const CLUSTER_FLAG = {
 } as const satisfies Flag;
 
 /**
- * The key file of a client: one name with every command. Where a command has had `--keys` for it, that is the other name.
- * The variable is the same as a replica's, JITPAXOS_KEYS: whoever sets it means it for whatever runs.
+ * The key file of a client: the same name in every command. Commands that used `--keys` for it keep that as an alias.
+ * The variable is the same as a replica's, JITPAXOS_KEYS: it applies to whatever runs.
  */
 export const KEY_FILE_FLAG = {
   kind: 'text',
@@ -38,20 +39,20 @@ export const KEY_FILE_FLAG = {
   help: "this client's key file, in a cluster with keys",
 } as const satisfies Flag;
 
-/** What a client is told of its keys. */
+/** The option of a client for its keys. */
 export function keysOf(values: { readonly 'key-file': string | undefined }): { readonly keys?: string } {
   return values['key-file'] === undefined ? {} : { keys: values['key-file'] };
 }
 
 const KEYS_VARIABLE = 'JITPAXOS_KEYS';
 
-/** For the processes of a bench: the key file of the cluster that is measured; a local one has none. */
+/** For the processes of a bench: the key file of the measured cluster; a local cluster has none. */
 export function setWorkerKeys(file: string | undefined): void {
   if (file === undefined) delete process.env[KEYS_VARIABLE];
   else process.env[KEYS_VARIABLE] = resolve(file);
 }
 
-/** In such a process. */
+/** Called in such a process. */
 export function workerKeys(): { readonly keys?: string } {
   const keys = process.env[KEYS_VARIABLE];
   return keys === undefined || keys === '' ? {} : { keys };
@@ -85,9 +86,9 @@ export function keyOf(flag: string): string {
 }
 
 /**
- * Reads the other sources for a command. Throws CliError `config-file-unreadable` or `config-invalid`, naming the key or
- * variable, with what was perhaps meant.
- * @param file what --config says
+ * Reads the other sources for a command. Throws CliError `config-file-unreadable` or `config-invalid`; it names the key
+ * or variable, and suggests what was perhaps meant.
+ * @param file the value of --config
  */
 export function openSettings(command: CommandShape<Flags>, file: string | undefined, env: NodeJS.ProcessEnv): Settings {
   const names = Object.entries(command.flags).flatMap(([name, flag]) => (flag.setting === true ? [name] : []));
@@ -104,18 +105,18 @@ export function openSettings(command: CommandShape<Flags>, file: string | undefi
   };
 }
 
-/** The environment without settings, for replicas that are told everything on their command line. */
+/** The environment without settings, for replicas that get everything on their command line. */
 export function withoutSettings(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith(PREFIX)));
 }
 
-/** An empty variable counts as not set: that is how many tools unset one. */
+/** An empty variable counts as not set: many tools unset one that way. */
 function textOf(env: NodeJS.ProcessEnv, name: string): string | undefined {
   const text = env[variableOf(name)];
   return text === '' ? undefined : text;
 }
 
-/** A variable that is nearly one of ours is refused: silence would hide that it does nothing. */
+/** A variable that is nearly one of ours is refused: ignoring it would hide that it does nothing. */
 function checkVariables(names: readonly string[], env: NodeJS.ProcessEnv): void {
   const known = names.map((name) => variableOf(name).slice(PREFIX.length));
   for (const variable of Object.keys(env)) {
@@ -173,7 +174,7 @@ function readFile(path: string, names: readonly string[], flags: Flags): Map<str
   return content;
 }
 
-/** Numbers where a flag takes one without a unit, true and false for switches, text for all. */
+/** Numbers for flags without a unit, true and false for switches, text for all. */
 function textIn(path: string, key: string, value: unknown, flag: Flag): string {
   if (typeof value === 'string') return value;
   if (typeof value === 'number' && (flag.kind === 'count' || flag.kind === 'bytes')) return String(value);

@@ -1,4 +1,4 @@
-/** Lines for a terminal: colours that can be left out, a width that holds, tables, sparklines. */
+/** Lines for a terminal: optional colours, a fixed width, tables, sparklines. */
 
 const SPARKS = '▁▂▃▄▅▆▇█';
 
@@ -6,12 +6,15 @@ export const Colour = { bold: '1', dim: '2', red: '31', green: '32', yellow: '33
 
 export type Colour = (typeof Colour)[keyof typeof Colour];
 
-/** `text` in a colour, or as it is. */
+/** `text` in a colour, or unchanged. */
 export function paint(colours: boolean, colour: Colour, text: string): string {
   return colours ? `\x1b[${colour}m${text}\x1b[0m` : text;
 }
 
-/** Cuts a line to `columns`; a wrapped one would spoil redrawing. Escapes take no room, and are kept, so that no colour leaks. */
+/**
+ * Cuts a line to `columns`; a wrapped line would spoil redrawing. Escapes take no room, and are kept, so that no colour
+ * leaks.
+ */
 export function cut(line: string, columns: number): string {
   let width = 0;
   let result = '';
@@ -32,7 +35,7 @@ export function widthOf(text: string): number {
   return [...text.replace(/\x1b\[[0-9;]*m/g, '')].length;
 }
 
-/** Rows as aligned columns, two spaces between them. `right`: columns that hold numbers. */
+/** Rows as aligned columns, two spaces apart. `right`: columns that hold numbers. */
 export function table(rows: readonly (readonly string[])[], right: ReadonlySet<number> = new Set()): string[] {
   const widths: number[] = [];
   for (const row of rows)
@@ -48,7 +51,7 @@ export function table(rows: readonly (readonly string[])[], right: ReadonlySet<n
   );
 }
 
-/** The values as block characters, the mean of several a character when there are more than `width`. */
+/** The values as block characters; each shows the mean of several if there are more than `width`. */
 export function sparkline(values: readonly number[], width: number): string {
   const each = Math.max(1, Math.ceil(values.length / width));
   const means: number[] = [];
@@ -61,8 +64,8 @@ export function sparkline(values: readonly number[], width: number): string {
 }
 
 /**
- * The values as points over time, `rows` high: a column stands for several values when there are more than `columns`, with
- * a line from the least to the most of them. The scale stands left of it, as `label` writes it.
+ * The values as points over time, `rows` high. If there are more than `columns`, a column stands for several values,
+ * with a line from the lowest to the highest. The scale is on the left, formatted by `label`.
  */
 export function plotLines(
   values: readonly number[],

@@ -1,4 +1,4 @@
-/** How datagrams are sent: the flags of every command that opens a transport, and what becomes of them. */
+/** The flags of every command that opens a transport, and the choice that they make. */
 import { TRANSPORT_KINDS, type TransportKind } from '../host/transport-choice.js';
 import { IDLE_STRATEGIES, type IdleStrategy } from '../transport/transport.js';
 import type { Flags } from './flags.js';
@@ -8,7 +8,7 @@ export const TRANSPORT_FLAGS = {
     kind: 'choice',
     choices: TRANSPORT_KINDS,
     default: 'auto',
-    help: 'how datagrams are sent; auto: native where the addon is',
+    help: 'how datagrams are sent; auto: native if the addon is available',
   },
   idle: {
     kind: 'choice',
@@ -18,13 +18,13 @@ export const TRANSPORT_FLAGS = {
   },
 } as const satisfies Flags;
 
-/** As Replica.start, Client.connect and the processes of a bench take it. */
+/** In the form that Replica.start, Client.connect and the processes of a bench take. */
 export interface TransportChoice {
   readonly transport: TransportKind;
   readonly idle?: IdleStrategy | undefined;
 }
 
-/** The parser has checked that both are one of their choices. */
+/** The parser has checked that both are valid choices. */
 export function transportChoice(values: {
   readonly transport: string;
   readonly idle: string | undefined;

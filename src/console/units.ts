@@ -1,6 +1,6 @@
 /**
- * Numbers with units, as people write them: `5s`, `200ms`, `64KiB`. A duration without a unit is refused, because
- * nobody agrees on what it means; a size without one is bytes.
+ * Numbers with units, in the form that users write: `5s`, `200ms`, `64KiB`. A duration without a unit is refused,
+ * because its meaning is ambiguous; a size without one is bytes.
  */
 
 const DURATION_NS: Readonly<Record<string, number>> = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9, m: 60e9, h: 3600e9 };
@@ -17,13 +17,13 @@ const SIZE_BYTES: Readonly<Record<string, number>> = {
 
 const NUMBER = String.raw`(\d+(?:\.\d+)?)`;
 
-/** Nanoseconds, or undefined when `text` is not a duration. */
+/** Nanoseconds, or undefined if `text` is not a duration. */
 export function parseDuration(text: string): number | undefined {
   const match = new RegExp(`^${NUMBER}\\s*(ns|us|µs|ms|s|m|h)$`).exec(text.trim());
   return match ? Math.round(Number(match[1]) * DURATION_NS[match[2]!]!) : undefined;
 }
 
-/** As `parseDuration` reads it, in the largest unit that divides it: `5ms`, `1h`. */
+/** In the form that `parseDuration` reads, in the largest unit that divides it: `5ms`, `1h`. */
 export function writeDuration(ns: number): string {
   const [unit, each] = Object.entries(DURATION_NS)
     .filter(([, size]) => ns > 0 && ns % size === 0)
@@ -31,7 +31,7 @@ export function writeDuration(ns: number): string {
   return `${ns / each}${unit}`;
 }
 
-/** Bytes, or undefined when `text` is not a size. */
+/** Bytes, or undefined if `text` is not a size. */
 export function parseSize(text: string): number | undefined {
   const match = new RegExp(`^${NUMBER}\\s*(B|KB|KiB|MB|MiB|GB|GiB)?$`).exec(text.trim());
   if (!match) return undefined;
@@ -48,7 +48,7 @@ export function parseCount(text: string): number | undefined {
 
 const RATE_FACTORS: Readonly<Record<string, number>> = { '': 1, k: 1e3, M: 1e6 };
 
-/** Operations a second, like `500`, `10k` or `1.5M`; undefined when `text` is no such rate, or 0. */
+/** Operations a second, like `500`, `10k` or `1.5M`; undefined if `text` is not a rate, or is 0. */
 export function parseRate(text: string): number | undefined {
   const match = new RegExp(`^${NUMBER}\\s*(k|M)?$`).exec(text.trim());
   if (!match) return undefined;
@@ -56,7 +56,7 @@ export function parseRate(text: string): number | undefined {
   return rate > 0 ? rate : undefined;
 }
 
-/** A duration in ns with three significant digits and a fitting unit; – for one that was not measured. */
+/** A duration in ns with three significant digits and a fitting unit; – if it was not measured. */
 export function formatDuration(ns: number | null): string {
   if (ns === null) return '–';
   if (ns < 1e3) return `${Math.round(ns)} ns`;
@@ -65,7 +65,7 @@ export function formatDuration(ns: number | null): string {
   return `${significant(ns / 1e9)} s`;
 }
 
-/** A long duration in whole minutes, hours or days; a short one as formatDuration. */
+/** A long duration in whole minutes, hours or days; a short one like formatDuration. */
 export function formatLongDuration(ns: number): string {
   const minutes = ns / 60e9;
   if (minutes < 2) return formatDuration(ns);
@@ -75,7 +75,7 @@ export function formatLongDuration(ns: number): string {
     : `${formatCount(Math.floor(minutes / (24 * 60)))} days`;
 }
 
-/** A number with thousands separators, for people. */
+/** A number with thousands separators, for display. */
 export function formatCount(value: number): string {
   return Math.round(value).toLocaleString('en-US');
 }

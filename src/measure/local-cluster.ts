@@ -1,8 +1,8 @@
 /**
- * A cluster of replica processes on loopback, for benches, the demo and tests: the `jitpaxos replica` command forked once
- * a replica, on free ports, with its files in a temporary directory.
+ * A cluster of replica processes on loopback, for benches, the demo and tests: the `jitpaxos replica` command forked
+ * once per replica, on free ports, with its files in a temporary directory.
  *
- * Whatever happens, nothing outlives it: `close` and the end of this process stop every child by its pid, and a replica
+ * Nothing outlives it, whatever happens: `close` and the end of this process stop every child by its pid, and a replica
  * stops by itself when its parent is gone. Every wait has a bound.
  */
 import { fork, type ChildProcess } from 'node:child_process';
@@ -24,10 +24,10 @@ export const MAIN = fileURLToPath(new URL('../cli/main.js', import.meta.url));
 const READY_TIMEOUT_MS = 15_000;
 const ANSWER_TIMEOUT_MS = 5_000;
 const STOP_TIMEOUT_MS = 3_000;
-/** A free port may be taken by another process before the replica binds it; then all are chosen anew. */
+/** Another process may take a free port before the replica binds it; then all ports are chosen anew. */
 const PORT_ATTEMPTS = 3;
 
-/** What a replica runs, when that is not this build as it is: for clusters of two versions. */
+/** A different program for a replica than this build: for clusters of two versions. */
 export interface ReplicaProgram {
   /** Path of a build's main.js. */
   readonly main: string;
@@ -43,34 +43,38 @@ export interface LocalClusterOptions {
   readonly clock?: string | undefined;
   /** Further flags of `jitpaxos replica`. */
   readonly replicaFlags?: readonly string[];
-  /** What each replica runs to begin with. Default: this build. */
+  /** What each replica runs at first. Default: this build. */
   readonly program?: ReplicaProgram;
-  /** The cluster has keys, as `jitpaxos init` writes them: replica.keys and client.keys beside the cluster file. Default false. */
+  /**
+   * The cluster has keys, as `jitpaxos init` writes them: replica.keys and client.keys beside the cluster file. Default
+   * false.
+   */
   readonly authenticated?: boolean;
-  /** With keys: the chain of clusters from before there was a keyed one. Default: the keyed one. */
+  /** With keys: use the older, unkeyed chain. Default: the keyed one. */
   readonly unkeyedChain?: boolean;
   /**
-   * For something that stands between the processes: given where the replicas listen, says for each replica by which addresses
-   * it is to know them, its own being the true one. Called again when ports have to be chosen anew.
+   * For a program between the processes: gets the addresses at which the replicas listen, and returns for each replica
+   * the addresses by which it knows the others; its own must be the true one. Called again if ports must be chosen
+   * anew.
    */
   readonly detour?: (addresses: readonly string[]) => Promise<(replica: number) => readonly string[]>;
   /** Where a replica keeps its files. Default: in the cluster's temporary directory. */
   readonly dataDirectory?: (replica: number) => string;
-  /** What a replica's environment has besides that of this process. */
+  /** Environment of a replica, in addition to that of this process. */
   readonly environment?: (replica: number) => NodeJS.ProcessEnv;
   /** Flags of Node itself, before the program. Default: none. */
   readonly nodeFlags?: (replica: number) => readonly string[];
   readonly datagramBytes?: number | undefined;
-  /** A replica that has not ended so long after SIGTERM is killed. Default: 3 s. */
+  /** A replica that has not ended this long after SIGTERM is killed. Default: 3 s. */
   readonly stopTimeoutMs?: number;
 }
 
 /** One replica's process. */
 export class ReplicaProcess {
   exited = false;
-  /** Last words on stderr, for errors. */
+  /** The end of its stderr, for errors. */
   complaint = '';
-  /** Of the `ready` line. */
+  /** From the `ready` line. */
   ready: { readonly id: number; readonly view: number; readonly port: number; readonly pid: number } | undefined;
   private readonly pending = new Map<number, (answer: ReplicaAnswer | undefined) => void>();
   private lastQuestion = 0;
@@ -94,7 +98,7 @@ export class ReplicaProcess {
     child.on('error', () => (this.exited = true));
   }
 
-  /** The answer, or undefined when the process is gone or does not answer in time. */
+  /** The answer; undefined if the process is gone or does not answer in time. */
   ask(ask: ReplicaQuestion['ask']): Promise<ReplicaAnswer | undefined> {
     if (this.exited || !this.child.connected) return Promise.resolve(undefined);
     const id = ++this.lastQuestion;
@@ -114,7 +118,7 @@ export class ReplicaProcess {
     if (!this.exited) this.child.kill(signal);
   }
 
-  /** Resolves when the process has ended; kills it when SIGTERM was not enough. */
+  /** Resolves when the process has ended; kills it if SIGTERM was not enough. */
   async stop(): Promise<void> {
     if (this.exited) return;
     const ended = new Promise<void>((resolve) => this.child.once('exit', () => resolve()));
@@ -177,7 +181,8 @@ export class LocalCluster {
   static async start(options: LocalClusterOptions): Promise<LocalCluster> {
     for (let attempt = 1; ; attempt++) {
       const ports = await freePorts(options.replicas);
-      const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-')); // from here on nothing waits until it is known what to remove
+      // no waits from here until it is known what must be removed
+      const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-'));
       const clusterFile = join(directory, 'cluster.json');
       const config: ClusterConfig = {
         schema: CLUSTER_SCHEMA,
@@ -207,7 +212,7 @@ export class LocalCluster {
     }
   }
 
-  /** Starts replica `id` (again). `waitReady` of what it returns says when it serves. */
+  /** Starts replica `id` (again). `waitReady` of the result resolves when it serves. */
   spawn(id: number, program: ReplicaProgram | undefined = this.options.program): ReplicaProcess {
     const { machine, transport, idle, durability, clock, datagramBytes } = this.options;
     const args = [
@@ -224,7 +229,7 @@ export class LocalCluster {
     if (clock !== undefined) args.push('--clock', clock);
     if (datagramBytes !== undefined) args.push('--datagram-bytes', String(datagramBytes));
     args.push(...(this.options.replicaFlags ?? []), ...(program?.flags ?? []));
-    // Detached: Ctrl-C on the terminal is for this process, which stops the replicas when it is done with them.
+    // Detached: Ctrl-C on the terminal is for this process, which stops the replicas when it no longer needs them.
     const child = fork(program?.main ?? MAIN, args, {
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
       execArgv: [...(this.options.nodeFlags?.(id) ?? [])],
@@ -254,7 +259,7 @@ export class LocalCluster {
   }
 }
 
-/** The last line of a replica's log; where that says why it ended, as it says it to people. */
+/** The last line of a replica's log; if it says why the replica ended, in readable form. */
 function lastWords(log: string): string {
   const line = log.trim().split('\n').at(-1) ?? '';
   try {
@@ -265,7 +270,7 @@ function lastWords(log: string): string {
   }
 }
 
-/** What a cluster file says of keys, as `jitpaxos init` writes it. */
+/** The authentication part of a cluster file, as `jitpaxos init` writes it. */
 export function authenticationOf({
   authenticated = false,
   unkeyedChain = false,
@@ -275,7 +280,7 @@ export function authenticationOf({
     : { authentication: 'none' };
 }
 
-/** UDP ports of 127.0.0.1 that nothing is bound to now; held together, so that they differ. */
+/** UDP ports of 127.0.0.1 that are free now; held together, so that they differ. */
 export async function freePorts(count: number): Promise<number[]> {
   const sockets = await Promise.all(
     Array.from({ length: count }, () => {

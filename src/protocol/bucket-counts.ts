@@ -1,8 +1,11 @@
-/** How often a value fell into each of a few fixed ranges. Recording allocates nothing; reading is for tools and metrics. */
+/**
+ * Counts how often a value fell into each of a few fixed ranges. Recording allocates nothing; reading is for tools and
+ * metrics.
+ */
 
 /** A copy at one moment. */
 export interface BucketSnapshot {
-  /** Upper limits of the ranges, inclusive, ascending; values above the last are counted in one more. */
+  /** Upper limits of the ranges, inclusive, ascending; values above the last limit have a count of their own. */
   readonly bounds: readonly number[];
   /** One more than there are bounds; not cumulative. */
   readonly counts: readonly number[];
@@ -12,7 +15,7 @@ export interface BucketSnapshot {
 export class BucketCounts {
   private readonly limits: Float64Array;
   private readonly counts: Float64Array;
-  /** In an array: a field that holds a double would be boxed on every write. */
+  /** An array, because a field that holds a double would be boxed on every write. */
   private readonly sum = new Float64Array(1);
 
   /** @param bounds ascending */

@@ -1,15 +1,16 @@
 /**
- * What replies tell a client of its clock, for free: how far each replica's clock is ahead of its own. Speed only.
+ * What replies tell a client about its clock at no cost: how far each replica's clock is ahead of its own. Speed only.
  *
- * A reply carries its slack, the replica's clock at arrival minus the timestamp. The way there took some part of the round
- * trip, so the offset is known to half of it; of many replies that with the shortest round trip says most (NTP's clock
- * filter, RFC 5905, 10). Two windows of a second are kept, so that an estimate is never older than two.
+ * A reply carries its slack: the replica's clock at arrival minus the timestamp. The delay to the replica is an unknown
+ * part of the round trip, so the offset is known to half of it; of many replies, the one with the shortest round trip
+ * says most (NTP's clock filter, RFC 5905, 10). Two windows of a second are kept, so an estimate is never older than
+ * two.
  */
 
 const WINDOW_US = 1_000_000;
 
 export class ClockOffsets {
-  /** Two windows, each with the best sample of each replica: offset and round trip in µs. Infinity: none. */
+  /** Two windows, each with the best sample of each replica: offset and round trip in µs. Infinity: no sample. */
   private readonly offsets: [Float64Array, Float64Array];
   private readonly roundTrips: [Float64Array, Float64Array];
   private windowEndUs = 0.5;
@@ -24,7 +25,10 @@ export class ClockOffsets {
     this.roundTrips = table();
   }
 
-  /** `offsetUs`: slack plus what the timestamp was ahead of our clock's reading. It still contains the way there. */
+  /**
+   * `offsetUs`: slack plus what the timestamp was ahead of our clock's reading. It still contains the delay to the
+   * replica.
+   */
   heard(replica: number, offsetUs: number, roundTripUs: number, nowUs: number): void {
     if (nowUs >= this.windowEndUs) this.turn(nowUs);
     const roundTrips = this.roundTrips[this.present]!;
@@ -33,7 +37,7 @@ export class ClockOffsets {
     this.offsets[this.present]![replica] = offsetUs - roundTripUs / 2;
   }
 
-  /** Replica's clock minus ours, µs; NaN when nothing was heard of it lately. */
+  /** Replica's clock minus ours, µs; NaN if it was not heard recently. */
   offsetUs(replica: number): number {
     const window = this.bestWindow(replica);
     return this.roundTrips[window]![replica]! === Infinity ? NaN : this.offsets[window]![replica]!;
@@ -46,7 +50,7 @@ export class ClockOffsets {
 
   /**
    * What a majority of the replicas agree on, as far as they can be told apart: [offset, uncertainty] in µs; undefined
-   * when there is no such majority. Allocates: for hosts, now and then.
+   * if there is no such majority. Allocates: for hosts, now and then.
    */
   majority(nowUs: number): readonly [offsetUs: number, uncertaintyUs: number] | undefined {
     if (nowUs >= this.windowEndUs) this.turn(nowUs);
@@ -66,7 +70,7 @@ export class ClockOffsets {
   }
 
   private turn(nowUs: number): void {
-    // After a pause both windows are old.
+    // After a pause both windows are too old.
     if (nowUs >= this.windowEndUs + WINDOW_US) this.roundTrips[this.present]!.fill(Infinity);
     this.present = 1 - this.present;
     this.roundTrips[this.present]!.fill(Infinity);

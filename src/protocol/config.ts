@@ -1,18 +1,20 @@
 /**
- * What a core can be told. Sizes bound every table and arena of it; times are those of the monotonic clock in µs unless
- * the name says otherwise. All replicas of a cluster must have the same `limits`: they decide what is executed.
+ * The configuration of a core. Sizes bound all of its tables and arenas; times are those of the monotonic clock in µs
+ * unless the name says otherwise. All replicas of a cluster must have the same `limits`: they decide what is executed.
  */
 
 export interface Limits {
-  /** Entries that the log holds at once, a power of two. */
+  /** Most entries in the log at once, a power of two. */
   readonly logEntries: number;
-  /** Bytes of the log's entries, 32 of them for each besides its operation. The arena is longer by one entry of the longest. */
+  /**
+   * Bytes of the log's entries: 32 for each, plus its operation. The arena is longer by one entry of the longest kind.
+   */
   readonly logBytes: number;
-  /** Sessions at once; registering one more evicts the one unused for longest. */
+  /** Most sessions at once; registering one more evicts the least recently used one. */
   readonly maxSessions: number;
-  /** Lanes of all sessions together; bounded like the sessions. */
+  /** Lanes of all sessions together; evicts like `maxSessions`. */
   readonly maxLanes: number;
-  /** Lanes that one session may ask for. */
+  /** Most lanes of one session. */
   readonly lanesPerSession: number;
   /** Longest operation, bytes. */
   readonly operationBytes: number;
@@ -20,11 +22,16 @@ export interface Limits {
   readonly resultBytes: number;
   /** Reconcile requests that wait for a repair. */
   readonly waiting: number;
-  /** Bytes of log or snapshot in one answer of a transfer, which is as many messages as datagrams demand. */
+  /**
+   * Bytes of log or snapshot in one answer of a transfer, which takes as many messages as the datagram size requires.
+   */
   readonly chunkBytes: number;
   /** Requests held back until their timestamp is due. */
   readonly held: number;
-  /** Requests seen but not in the log that are kept for the primary's order, a power of two, and bytes of their operations. */
+  /**
+   * Requests seen but not in the log that are kept for the primary's order, a power of two; and bytes of their
+   * operations.
+   */
   readonly cachedRequests: number;
   readonly cachedBytes: number;
 }
@@ -45,9 +52,9 @@ export const DEFAULT_LIMITS: Limits = {
 };
 
 export interface Timings {
-  /** The primary sends a Sync at least this often, … */
+  /** Longest time between two Syncs of the primary. */
   readonly syncIntervalUs: number;
-  /** … and after so many entries. */
+  /** The primary also sends a Sync after this many entries. */
   readonly syncEntries: number;
   /** How long a member that is behind waits for the requests themselves before it fetches them. */
   readonly repairDelayUs: number;
@@ -55,21 +62,30 @@ export interface Timings {
   readonly fetchTimeoutUs: number;
   /** Silence after which a replica suspects the primary, or the primary a member. */
   readonly suspectUs: number;
-  /** How long answers to a probe are waited for before a view is chosen from those that came. */
+  /** How long to wait for answers to a probe before a view is chosen from those that arrived. */
   readonly probeWindowUs: number;
-  /** A view that has not started after this is given up for a higher one; doubled with every failure, up to … */
+  /**
+   * A view that has not started after this is given up for a higher one; doubled with every failure, up to
+   * viewChangeMaxUs.
+   */
   readonly viewChangeUs: number;
   /** … this. */
   readonly viewChangeMaxUs: number;
-  /** A request stamped further ahead of a member's clock than this is rejected, ns. */
+  /** A request with a timestamp further ahead of a member's clock than this is rejected, ns. */
   readonly maxAheadNs: number;
-  /** A request is held back at most so long before its timestamp is due, ns; 0 never holds. */
+  /** Longest time that a request is held back before its timestamp is due, ns; 0 never holds. */
   readonly maxHoldNs: number;
-  /** The primary pushes its order to members until nothing has differed for so long; 0 never pushes. */
+  /** The primary pushes its order to members until nothing has differed for this long; 0 never pushes. */
   readonly orderHoldUs: number;
-  /** A member that rejects a request as late asks for a repair by itself, at most this often; 0 waits until a client or a Sync says so. */
+  /**
+   * A member that rejects a request as late asks for a repair by itself, at most this often; 0 waits until a client or
+   * a Sync reports a difference.
+   */
   readonly lateRepairUs: number;
-  /** A member much slower than a spare leaves the quorum when it was so for this long without a break; 0 never changes the view for that. */
+  /**
+   * A member that was much slower than a spare for this long without a break leaves the quorum; 0 never changes the
+   * view for that.
+   */
   readonly slowAfterUs: number;
 }
 
@@ -90,15 +106,18 @@ export const DEFAULT_TIMINGS: Timings = {
 };
 
 /**
- * What a primary does with a request whose key is not above the last one of its log: `reject` it, and the client stamps it
- * anew (as published), or `restamp` it: append it with the smallest key that is above, and say so in the Reply.
+ * What a primary does with a request whose key is not above the last one of its log. `reject`: the client restamps it
+ * (as published). `restamp`: the primary appends it with the next higher key, and says so in the Reply.
  */
 export type LateRule = 'reject' | 'restamp';
 export const LATE_RULES: readonly LateRule[] = ['reject', 'restamp'];
 export const DEFAULT_LATE: LateRule = 'restamp';
 
 export interface ReplicaConfig {
-  /** A digest of the addresses in the cluster file, 28 bits, for comparing it with others' (introduction.ts). Absent or 0: not compared. */
+  /**
+   * A digest of the addresses in the cluster file, 28 bits, to be compared with others' (introduction.ts). Absent or 0:
+   * not compared.
+   */
   readonly list?: number;
   /** This replica's index, 0…replicas−1. */
   readonly id: number;
@@ -108,20 +127,23 @@ export interface ReplicaConfig {
   readonly seed: number;
   /** Default DEFAULT_LATE. */
   readonly late?: LateRule;
-  /** No datagram is longer than this, but for one with a single operation or result that is. Default DEFAULT_DATAGRAM_BYTES. */
+  /** Longest datagram, unless a single operation or result is longer. Default DEFAULT_DATAGRAM_BYTES. */
   readonly datagramBytes?: number;
   readonly limits: Limits;
   readonly timings: Timings;
 }
 
 export interface ClientTimings {
-  /** Shortest time without an answer after which a request is sent again; the observed round trip raises it. */
+  /** Shortest time without an answer after which a request is resent; the observed round trip raises it. */
   readonly retryUs: number;
   /** Longest such time. */
   readonly retryMaxUs: number;
   /** Nanoseconds added to the clock reading; the lead of an uncontended client is 0. */
   readonly leadNs: number;
-  /** The lead adapts to what is observed, up to this; 0, the default, keeps it at `leadNs`. Members hold requests no longer than this by a clock that is not trusted (docs/internals/decisions/lead.md). */
+  /**
+   * The lead adapts up to this; 0, the default, keeps it at `leadNs`. A member whose clock is not trusted holds
+   * requests no longer than this (docs/internals/decisions/lead.md).
+   */
   readonly maxLeadNs: number;
 }
 
@@ -133,7 +155,7 @@ export const DEFAULT_CLIENT_TIMINGS: ClientTimings = {
 };
 
 export interface ClientConfig {
-  /** N of the cluster. */
+  /** Number of replicas, N. */
   readonly replicas: number;
   /** Requests that may be open at once. */
   readonly lanes: number;
@@ -142,24 +164,29 @@ export interface ClientConfig {
   /** Session id, drawn at random by the host. Not zero. */
   readonly sessionHi: number;
   readonly sessionLo: number;
-  /** Tells two clients apart that drew the same session id. Random as well, but for the upper half of a session that has an owner (session-owner.ts). */
+  /**
+   * Tells apart two clients that drew the same session id. Random too, except for the upper half if the session has an
+   * owner (session-owner.ts).
+   */
   readonly nonceHi: number;
   readonly nonceLo: number;
-  /** Timestamps begin above this, ns: the last one of the client's earlier session, if it had one. */
+  /** Timestamps start above this, ns: the last one of the client's earlier session, if there was one. */
   readonly afterHi?: number;
   readonly afterLo?: number;
-  /** What its clock was found to be ahead of the cluster's, ns. */
+  /** How far its clock was found to be ahead of the cluster's, ns. */
   readonly aheadNs?: number;
   /** What an earlier core was told to add to its clock's readings, ns. Default 0. */
   readonly correctionNs?: number;
-  /** What the Register says it was born at, ns, where the cluster's log is ahead of the clocks; else its timestamp. */
+  /** The `born` of the Register, ns, if the cluster's log is ahead of the clocks; otherwise its timestamp. */
   readonly bornHi?: number;
   readonly bornLo?: number;
-  /** Sessions of the client that were refused or lost one soon after the other: the next one waits a little longer each time. */
+  /**
+   * Sessions of the client that were refused or lost in quick succession: the next one waits a little longer each time.
+   */
   readonly refusals?: number;
   /**
-   * Requests that a lane may number in one session. From seven eighths of it on the core is `worn` and its host should go on
-   * with another session. Default and most: REQUESTS_PER_LANE_MAX.
+   * Requests that a lane may number in one session. From seven eighths of it the core is `worn`, and its host should
+   * continue with another session. Default and maximum: REQUESTS_PER_LANE_MAX.
    */
   readonly requestsPerLane?: number;
   readonly limits: Pick<Limits, 'operationBytes' | 'resultBytes'>;
@@ -184,23 +211,23 @@ const LIMIT_RANGES: Readonly<Record<keyof Limits, readonly [number, number]>> = 
   cachedBytes: [1, 1 << 30],
 };
 
-/** Throws RangeError when a client cannot have so many lanes. */
+/** Throws RangeError for a number of lanes that a client cannot have. */
 export function checkLanes(lanes: number): void {
   const [low, high] = LIMIT_RANGES.lanesPerSession;
   if (!Number.isInteger(lanes) || lanes < low || lanes > high)
     throw new RangeError(`a client has from ${low} to ${high} lanes, not ${lanes}`);
 }
 
-/** Throws RangeError when a lane cannot number so many requests. */
+/** Throws RangeError for a number of requests that a lane cannot count. */
 export function checkRequestsPerLane(requests: number): void {
   if (!Number.isInteger(requests) || requests < 8 || requests > REQUESTS_PER_LANE_MAX)
     throw new RangeError(`a lane numbers from 8 to ${REQUESTS_PER_LANE_MAX} requests, not ${requests}`);
 }
 
-/** Names of the limits, for whoever checks a configuration. */
+/** Names of the limits, for checking a configuration. */
 export const LIMIT_NAMES = Object.keys(LIMIT_RANGES) as (keyof Limits)[];
 
-/** Throws RangeError that names the first limit that is out of its range, or contradicts another. */
+/** Throws RangeError that names the first limit that is out of range, or contradicts another. */
 export function checkLimits(limits: Limits): void {
   for (const name of LIMIT_NAMES) {
     const [low, high] = LIMIT_RANGES[name];

@@ -9,7 +9,9 @@ export class InvariantError extends JitPaxosError {
   }
 }
 
-/** Throws InvariantError unless `condition`. `mustHold` says what must hold, as a sentence. Stays on in production. */
+/**
+ * Throws InvariantError unless `condition`. `mustHold` is a sentence that says what must hold. Stays on in production.
+ */
 export function invariant(condition: boolean, mustHold: string): asserts condition {
   if (!condition) throw new InvariantError(mustHold);
 }

@@ -1,6 +1,9 @@
-/** Deterministic jitter for timeouts: the core draws nothing at random, its seed comes in with the configuration. Mulberry32. */
+/**
+ * Deterministic jitter for timeouts: the core draws nothing at random; its seed comes with the configuration.
+ * Mulberry32.
+ */
 export class Jitter {
-  /** What `step` drew, from 0 to below 1. In an array, since a double that a call returns is allocated. */
+  /** The number that `step` drew, from 0 to below 1. An array, since a double that a call returns is allocated. */
   readonly value = new Float64Array(1);
   private state: number;
 

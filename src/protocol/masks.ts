@@ -1,4 +1,4 @@
-/** Sets of replicas, a bit each. */
+/** Sets of replicas, one bit each. */
 
 export function count(mask: number): number {
   let n = 0;

@@ -4,14 +4,14 @@
  * gone is found by what its host says of it (Suspicion.unreachable), however patient this makes.
  */
 const FORGOTTEN_AFTER_US = 30_000_000;
-/** A longer silence counts as one of this length: it was a stop, not a stall, and says nothing about the next one. */
+/** A longer silence counts as this long: it was a stop, not a stall, and says nothing about the next one. */
 const LONGEST_US = 700_000;
 
 export class Silence {
-  /** Longest lately, µs; what is older counts for less and less. */
-  worstUs = 0.5; // a fraction from the start on, so that V8 keeps the field as a double
+  /** Longest recent silence, µs; older ones count for less and less. */
+  worstUs = 0.5; // starts as a fraction, so that V8 keeps the field as a double
 
-  /** Somebody was silent for `gapUs`, and lives. */
+  /** A replica was silent for `gapUs`, and lives. */
   note(gapUs: number): void {
     if (gapUs <= 0) return;
     const rest = this.worstUs * (1 - Math.min(1, gapUs / FORGOTTEN_AFTER_US));

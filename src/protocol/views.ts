@@ -1,16 +1,19 @@
 /**
- * From a view number to its primary and quorum.
+ * Maps a view number to its primary and quorum.
  *
- * View numbers enumerate all N·C(N−1, f) pairs of a primary and f fellow members, each exactly once a cycle, the primary
- * changing with every view. Safety holds for any assignment; this one leaves no set of f+1 living replicas without a
- * view of its own, which contiguous arcs of a ring do not (docs/internals/protocol.md). Model: JITViews.tla.
+ * View numbers enumerate all N·C(N−1, f) pairs of a primary and f fellow members, each exactly once per cycle; the
+ * primary changes with every view. Safety holds for any assignment. This one leaves no set of f+1 living replicas
+ * without a view of its own, which contiguous arcs of a ring do not (docs/internals/protocol.md). Model: JITViews.tla.
  */
 import { invariant } from './invariant.js';
 
-/** Replicas a cluster may have: bounded by the 32-bit member masks and by C(N−1, f) staying small. */
+/** Most replicas of a cluster: bounded by the 32-bit member masks and by C(N−1, f) staying small. */
 export const MAX_REPLICAS = 13;
 
-/** Views are u32 on the wire and int32 in the core; at one view change a millisecond the last comes after 24 days. */
+/**
+ * Views are u32 on the wire and int32 in the core; at one view change per millisecond, the last one comes after 24
+ * days.
+ */
 export const MAX_VIEW = 0x7fffffff;
 
 export class Views {
@@ -19,7 +22,7 @@ export class Views {
   /** Views after which the assignment repeats. */
   readonly cycle: number;
   private readonly combinations: number;
-  /** Bit r is set in masks[v mod cycle] when replica r is a member of view v. */
+  /** Bit r is set in masks[v mod cycle] if replica r is a member of view v. */
   private readonly masks: Int32Array;
 
   /** @param n number of replicas, odd, 1…MAX_REPLICAS; throws RangeError otherwise */
@@ -58,8 +61,8 @@ export class Views {
   }
 
   /**
-   * The smallest view above `above` whose members are all in `aliveMask` and whose primary is `primary`, or, when
-   * `primary` is −1, any that is in `primaryMask`. −1 when there is none.
+   * The smallest view above `above` whose members are all in `aliveMask` and whose primary is `primary` or, if
+   * `primary` is −1, any in `primaryMask`. −1 if there is none.
    */
   next(above: number, aliveMask: number, primary: number, primaryMask: number): number {
     for (let view = above + 1; view <= above + this.cycle && view <= MAX_VIEW; view++) {

@@ -1,9 +1,9 @@
 /**
- * `/metrics`, `/healthz` and `/readyz` over HTTP. Off unless asked for, and on loopback unless another address is named.
+ * `/metrics`, `/healthz` and `/readyz` over HTTP. Off by default, and on loopback unless another address is given.
  *
- * The rule: whoever asks costs the replica little. A text serves all who ask within a tenth of a second, connections and
- * their time are bounded, and nothing is read from a request but its method and path. What cannot be told is answered with
- * status 500; it stops nothing.
+ * The rule: a request costs the replica little. One text serves all requests within a tenth of a second, connections
+ * and their time are bounded, and only method and path are read from a request. A text that cannot be produced is
+ * answered with status 500; that stops nothing.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { isIP, type AddressInfo } from 'node:net';
@@ -11,12 +11,12 @@ import { JitPaxosError } from '../errors.js';
 import { expose, EXPOSITION_CONTENT_TYPE, type Family } from '../metrics/exposition.js';
 import { show } from '../host/options.js';
 
-/** What the server tells about. */
+/** What the server reports on. */
 export interface Monitored {
   metrics(): readonly Family[];
-  /** Undefined: fine. Else a sentence that says what is wrong. */
+  /** Undefined: fine. Otherwise a sentence that says what is wrong. */
   unhealthy(): string | undefined;
-  /** As `unhealthy`: not to be relied on yet, or at the moment. */
+  /** Like `unhealthy`: not ready yet, or not at the moment. */
   unready(): string | undefined;
 }
 
@@ -41,7 +41,7 @@ export class MetricsServer {
         this.answer(request, response);
       } catch (error) {
         if (response.headersSent) response.destroy();
-        else send(response, 500, `cannot be told: ${error instanceof Error ? error.message : String(error)}\n`);
+        else send(response, 500, `cannot be reported: ${error instanceof Error ? error.message : String(error)}\n`);
       }
     });
   }
@@ -64,7 +64,8 @@ export class MetricsServer {
       server.once('error', (error) => reject(listenError(error, listen)));
       server.listen(port, host, resolve);
     });
-    server.removeAllListeners('error').on('error', () => undefined); // of single connections; they end by themselves
+    // errors of single connections, which end by themselves
+    server.removeAllListeners('error').on('error', () => undefined);
     return started;
   }
 
@@ -83,7 +84,7 @@ export class MetricsServer {
     return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`;
   }
 
-  /** Connections that are open are cut. */
+  /** Cuts open connections. */
   async close(): Promise<void> {
     this.server.closeAllConnections();
     await new Promise<void>((resolve) => this.server.close(() => resolve()));
@@ -120,7 +121,7 @@ function send(
   text: string,
   headers: Readonly<Record<string, string>> = {},
 ): void {
-  // One request a connection: idle ones would take the places of those who come.
+  // One request per connection: idle connections would take the places of new ones.
   response.writeHead(status, {
     connection: 'close',
     'content-type': 'text/plain; charset=utf-8',
@@ -137,7 +138,7 @@ function parseListen(listen: unknown): { readonly host: string; readonly port: n
   if (match === null || port > 65_535 || isIP(host) !== (match[1] === undefined ? 4 : 6)) {
     throw new JitPaxosError(
       'option-invalid',
-      `metrics: ${show(listen)} is no address to listen at; use a port, which is opened on ${LOOPBACK} only, or ADDRESS:PORT with a numeric address, IPv6 in brackets`,
+      `metrics: ${show(listen)} is not an address to listen at; use a port, which is opened on ${LOOPBACK} only, or ADDRESS:PORT with a numeric address, IPv6 in brackets`,
     );
   }
   return { host, port };

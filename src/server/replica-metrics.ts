@@ -1,4 +1,4 @@
-/** A replica as metrics: its status report in Prometheus' terms. docs/reference/metrics.md is written from what this gives. */
+/** A replica's metrics: its status report in Prometheus' terms. docs/reference/metrics.md is generated from it. */
 import {
   byLabel,
   counter,
@@ -216,7 +216,7 @@ function clockMetrics(clock: ReplicaStatusReport['clock']): Family[] {
   ];
 }
 
-/** Only a primary compares the clocks of replicas. */
+/** Only a primary compares the replicas' clocks. */
 function replicaClockMetrics(clocks: ReplicaStatusReport['replicaClocks']): Family[] {
   const of = (value: (replica: number) => number | null): Sample[] =>
     (clocks?.offsetsNs ?? []).flatMap((_, replica) => {

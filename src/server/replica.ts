@@ -1,9 +1,10 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /**
- * A replica in this process: opens what a replica core needs, drives it, and stops it when it must be stopped.
+ * A replica in this process: opens what a replica core needs, drives it, and stops it when necessary.
  *
  * The rule: nothing is sent before the data directory is locked and the hard state is known, and nothing after the core
- * or its storage threw. A stopped replica is one failure, which the cluster survives; a wrong one is not.
+ * or its storage threw. A stopped replica is one failure, which the cluster survives; a wrong replica may not be
+ * survivable.
  */
 import { randomInt } from 'node:crypto';
 import { HostClock, type ClockQuality } from '../clock/host-clock.js';
@@ -64,39 +65,51 @@ import { version } from '../host/version.js';
 export interface ReplicaOptions {
   /** Path of the cluster file, or its content. */
   readonly cluster: string | ClusterConfig;
-  /** The key file's path, or its content, in a cluster with keys. Default: `replica.keys` beside the cluster file, `NAME.replica.keys` beside one called NAME.json. */
+  /**
+   * The key file's path, or its content, in a cluster with keys. Default: `replica.keys` beside the cluster file,
+   * `NAME.replica.keys` beside a file called NAME.json.
+   */
   readonly keys?: string | KeyFile;
   /** Index of this replica in the cluster file's `replicas`. */
   readonly id: number;
   /** What the cluster replicates: the same machine with the same options on every replica, in its initial state. */
   readonly machine: StateMachine;
   /**
-   * Data directory, created when missing; one for each replica. Without it the replica's promises are forgotten with
-   * the process: it must then never be started again in the same cluster while that is in use. For tests and benches.
+   * Data directory, created if missing; one for each replica. Without it the replica's promises are forgotten with the
+   * process: it must then never be started again in the same cluster while that is in use. Omit it only in tests and
+   * benches.
    */
   readonly data?: string;
   /**
-   * What is on disk when an operation is acknowledged. `os` (default with `data`): the log is written; it survives the process. `fsync`: the
-   * log is synced; it survives the host. `memory` (default without `data`): the promises alone; the log is kept by being on
-   * several hosts, and is lost when more than f replicas stop at once. See docs/operate/durability.md.
+   * What is on disk when an operation is acknowledged. `os` (default with `data`): the log is written; it survives the
+   * process. `fsync`: the log is synced; it survives the host. `memory` (default without `data`): only the promises;
+   * the log is kept by being on several hosts, and is lost when more than f replicas stop at once. See
+   * docs/operate/durability.md.
    */
   readonly durability?: Durability;
-  /** Size of a segment of the log on disk, bytes, 64 KiB to 1 GiB; two of them are allocated from the start on. Default 16 MiB. */
+  /**
+   * Size of a segment of the log on disk, bytes, 64 KiB to 1 GiB; two of them are allocated from the start. Default 16
+   * MiB.
+   */
   readonly segmentBytes?: number;
   /**
-   * The operator's word that this replica was in use and what it had on disk is lost, so that its data directory is empty. Without it such a replica
-   * stops as soon as another one remembers it (`promises-forgotten`); with it, it takes part as one that lost its log, as soon as f + 1
-   * others answer. Of no effect where the directory knows the replica. Default false.
+   * The operator's statement that this replica was in use and its data on disk is lost, so that its data directory is
+   * empty. Without it such a replica stops as soon as another one remembers it (`promises-forgotten`). With it, the
+   * replica takes part as one that lost its log, as soon as f + 1 others answer. No effect if the directory knows the
+   * replica. Default false.
    */
   readonly logLost?: boolean;
-  /** Default `auto`: native where the addon is, otherwise dgram. */
+  /** Default `auto`: native if the addon is available, otherwise dgram. */
   readonly transport?: TransportKind;
   /** How the native transport waits. Default `adaptive`. */
   readonly idle?: IdleStrategy | undefined;
-  /** No datagram is longer than this, but for one with a single operation or result that is. Default: what the cluster file says, else 1,432; 8,932 when all replicas are on loopback. */
+  /**
+   * Longest datagram, unless a single operation or result is longer. Default: the cluster file's value, else 1,432;
+   * 8,932 if all replicas are on loopback.
+   */
   readonly datagramBytes?: number | undefined;
   /**
-   * The newest version of the wire that this replica speaks: by default the newest that it knows. The previous one holds it
+   * The newest wire version that this replica speaks. Default: the newest that it knows. The previous version holds it
    * back while a cluster is being upgraded. See docs/operate/operations.md.
    */
   readonly wireVersion?: number | undefined;
@@ -104,11 +117,11 @@ export interface ReplicaOptions {
   readonly clock?: string;
   /** Default: warnings and errors to stderr. */
   readonly logger?: Logger;
-  /** What differs from the cluster file's limits. All replicas alike. */
+  /** Limits that differ from the cluster file's. The same on all replicas. */
   readonly limits?: Partial<Limits>;
-  /** What differs from DEFAULT_TIMINGS. */
+  /** Timings that differ from DEFAULT_TIMINGS. */
   readonly timings?: Partial<Timings>;
-  /** What a primary does with a late request. All replicas alike. Default `restamp`. */
+  /** What a primary does with a late request. The same on all replicas. Default `restamp`. */
   readonly late?: LateRule;
 }
 
@@ -132,26 +145,28 @@ const OPTION_NAMES = optionNames<ReplicaOptions>({
   late: true,
 });
 
-/** Transitions that an operator has to know of; what to do, where they do not say so themselves. */
+/** Transitions that an operator must know about, and what to do, if they do not say so themselves. */
 const WARNINGS: Readonly<Record<string, string | undefined>> = {
   'majority-lost': undefined,
   contradicted: undefined,
   'state-diverged': undefined,
   'limits-differ': undefined,
-  unheard: 'see to the network of this host: others may hear it while it hears too few of them',
+  unheard: 'check the network of this host: others may hear it while it hears too few of them',
   'clock-off':
     'set that clock right: jitpaxos clock read on its host, jitpaxos doctor; the cluster goes on, without that replica in its quorum where it can',
   'gone-wrongly':
-    'see who may send this host ICMP messages: somebody forges them, or the path to that replica answers for it now and then',
+    'find out which hosts may send ICMP messages to this one: they may be forged, or a router on the path answers for that replica now and then',
   'chain-differs':
     'give both the same replica.keys and cluster file: jitpaxos doctor shows which replicas have which chain',
 };
 
-/** A core takes a longer time without a tick for a stall of its host, and suspects nobody then. */
+/** After a longer time without a tick, a core assumes that its host stalled, and suspects nobody. */
 const TICK_INTERVAL_US = 5_000;
 
 export class Replica {
-  /** Resolves when the replica was closed; rejects with the error that stopped it: InvariantError, or `storage-failed`. */
+  /**
+   * Resolves when the replica was closed; rejects with the error that stopped it: InvariantError, or `storage-failed`.
+   */
   readonly closed: Promise<void>;
 
   private readonly startedAtMs = performance.now();
@@ -188,15 +203,18 @@ export class Replica {
       this.resolveClosed = resolve;
       this.rejectClosed = reject;
     });
-    this.closed.catch(() => undefined); // whoever does not look has the log's word for it
+    this.closed.catch(() => undefined); // a caller that does not look at it still has the log
   }
 
   /**
    * Starts a replica; resolves when it takes part.
    *
-   * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`, `chain-secret-missing`, `chain-differs`, `host-unresolved`,
-   * `replica-id-out-of-range`, `port-in-use`, `address-unavailable`, `data-directory-locked`, `data-directory-unusable`,
-   * `data-directory-foreign`, `cluster-file-changed`, `hard-state-corrupt`, `hard-state-missing`, `boot-id-unknown`, `limits-too-small`, `restore-missing`, `log-diverged`, `state-diverged`, `storage-failed`; and ClockError.
+   * Throws JitPaxosError `option-invalid`, `cluster-file-unreadable`, `cluster-file-invalid`, `key-file-unreadable`,
+   * `key-file-invalid`, `key-file-exposed`, `chain-secret-missing`, `chain-differs`, `host-unresolved`,
+   * `replica-id-out-of-range`, `port-in-use`, `address-unavailable`, `data-directory-locked`,
+   * `data-directory-unusable`, `data-directory-foreign`, `cluster-file-changed`, `hard-state-corrupt`,
+   * `hard-state-missing`, `boot-id-unknown`, `limits-too-small`, `restore-missing`, `log-diverged`, `state-diverged`,
+   * `storage-failed`; and ClockError.
    */
   static async start(options: ReplicaOptions): Promise<Replica> {
     checkOptions(options);
@@ -332,15 +350,16 @@ export class Replica {
   }
 
   /**
-   * Reads the key file again and takes its keys in place of the present ones, which stay when it throws: JitPaxosError
-   * `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`, `chain-differs`. Does nothing in a cluster without keys.
+   * Reads the key file again and replaces the present keys. If it throws, they stay: JitPaxosError
+   * `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`, `chain-differs`. Does nothing in a cluster without
+   * keys.
    */
   reloadKeys(): void {
     if (this.keys === undefined || !this.running) return;
     this.logger.info('keys.reloaded', { replica: this.id, ...this.keys.reload() });
   }
 
-  /** The replica now. Allocates: for people and tools. */
+  /** The replica's present status. Allocates: for operators and tools. */
   status(): ReplicaStatusReport {
     const { user, system } = process.cpuUsage();
     return {
@@ -380,12 +399,12 @@ export class Replica {
     try {
       this.clock.writeHalves(halves, 0);
     } catch {
-      return {}; // a clock whose device is gone: what is not known is not said
+      return {}; // a clock whose device is gone: unknown figures are left out
     }
     return { logAheadNs: logAheadNs(this.core.state.log, halves) };
   }
 
-  /** The replica now as metrics, for an exporter. Allocates. */
+  /** The replica's present metrics, for an exporter. Allocates. */
   metrics(): Family[] {
     const { storage } = this;
     const disk =
@@ -400,7 +419,7 @@ export class Replica {
     });
   }
 
-  /** Undefined, or why it has stopped. */
+  /** Why it has stopped; undefined if it runs. */
   unhealthy(): string | undefined {
     if (this.running) return undefined;
     return this.failure === undefined
@@ -408,7 +427,7 @@ export class Replica {
       : `the replica stopped: ${this.failure instanceof Error ? this.failure.message : String(this.failure)}`;
   }
 
-  /** Undefined, or why it does not serve: a rolling restart waits for this before it goes on to the next. */
+  /** Why it does not serve; undefined if it does. A rolling restart waits for this before the next replica. */
   unready(): string | undefined {
     const { length } = this.cluster.replicas;
     const { status, majorityLost } = protocolReport(this.core.state, length, this.running);
@@ -420,12 +439,12 @@ export class Replica {
       : `its chain has another secret than that of replicas ${others.join(', ')}`;
   }
 
-  /** Those of a mask, a bit each. */
+  /** The replicas of a mask, one bit each. */
   private replicasOf(mask: number): number[] {
     return this.cluster.replicas.flatMap((_, replica) => (((mask >>> replica) & 1) === 1 ? [replica] : []));
   }
 
-  /** Stops taking part; the others go on while they are a majority. Closing again waits for the first. */
+  /** Stops taking part; the others continue while they are a majority. Closing again waits for the first call. */
   close(): Promise<void> {
     this.closing ??= this.releaseAll().then(() => {
       if (this.failure === undefined) this.resolveClosed();
@@ -461,13 +480,14 @@ export class Replica {
       longestQuietUs: TICK_INTERVAL_US,
     });
     core.trustClock(this.clock.quality.healthy);
-    // Held back to the previous version it begins as that release did: no answer says whether others remember it, or are starting too.
+    // If held back to the previous version, it begins as that release did: no answer says whether others remember it,
+    // or are starting too.
     const ask = loop.versions.newest === WIRE_VERSION ? { first: 'ask' as const } : {};
     core.start({ ...this.storage.recovered(), ...(this.logLost ? { first: 'log-lost' as const } : ask) }, loop.enter());
     loop.endTurn();
   }
 
-  /** Said once for each change; counted in the clock's report. */
+  /** Logged once for each change; counted in the clock's report. */
   private clockChanged(now: ClockQuality, before: ClockQuality): void {
     this.core.trustClock(now.healthy);
     const fields = {
@@ -544,12 +564,12 @@ export class Replica {
     }
   }
 
-  /** All of it, whatever fails: a port or a lock that stayed taken would outlive the replica. */
+  /** Releases everything, even if some of it fails: a port or lock that stayed taken would outlive the replica. */
   private async releaseAll(): Promise<void> {
-    await undefined; // `closing` is set first: what fails from here on finds it
+    await undefined; // `closing` is set first: later failures see it
     if (this.running) this.logger.info('replica.closing', { replica: this.id, ...transitionState(this.core) });
     this.running = false;
-    // A turn that is open changed the log in memory: it ends here, so that what the storage has is one state, not parts of two.
+    // An open turn has changed the log in memory. It ends here, so that the storage has one consistent state.
     if (this.failure === undefined) this.loop.turn((now) => this.core.finish(now));
     const steps = [
       () => this.loop.close(),
@@ -570,7 +590,7 @@ export class Replica {
   }
 }
 
-/** The same for whoever runs the hosts. */
+/** The same for the operator. */
 function forgotten({ replica, by, remembered, incarnation }: ForgottenError, data: string): JitPaxosError {
   const where =
     data === ''
@@ -587,14 +607,14 @@ function forgotten({ replica, by, remembered, incarnation }: ForgottenError, dat
   );
 }
 
-/** What a transition is about; before the core has started there is nothing to tell. */
+/** State of the core that a transition is reported with; empty before the core has started. */
 function transitionState(core: ReplicaCore | undefined): { readonly view?: number; readonly status?: string } {
   return core === undefined ? {} : { view: core.state.view, status: REPLICA_STATUS_NAMES[core.state.status] ?? '' };
 }
 
 /**
- * Where replica `id` listens: at its address; with keys, when its own name does not resolve, at its port of all this host's
- * addresses, because the others may well know where it is. Throws JitPaxosError `host-unresolved`.
+ * Where replica `id` listens: at its address. With keys, if its own name does not resolve: at its port on all addresses
+ * of this host, because the others may know where it is. Throws JitPaxosError `host-unresolved`.
  */
 function listeningAddress(cluster: Cluster, book: AddressBook, id: number): Address {
   const own = book.addresses[id]!;

@@ -1,9 +1,11 @@
 /**
- * Answers Status for a replica, beside its core: the core never sees the message, and a report is built off the fast path.
+ * Answers Status for a replica, beside its core: the core never sees the message, and a report is built off the fast
+ * path.
  *
- * The rule: asking costs a replica little, and gains a stranger nothing. An answer is never longer than its question
- * (wire/messages.ts), nor than a datagram: a report is given in pieces. A report serves all who ask within some milliseconds, and beyond a rate nobody is answered. A
- * report that cannot be made costs its asker the answer, and the replica nothing.
+ * The rule: a question costs a replica little, and gains a stranger nothing. An answer is never longer than its
+ * question (wire/messages.ts), nor than a datagram: a report is given in pieces. One report serves all questions within
+ * some milliseconds, and beyond a rate questions are not answered. If a report cannot be made, the questioner gets no
+ * answer, and the replica is not harmed.
  */
 import type { Instant, Outbox } from '../protocol/contract.js';
 import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES } from '../wire/envelope.js';
@@ -13,14 +15,14 @@ import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
 import { encodeReport } from '../host/status-codec.js';
 import type { ReplicaStatusReport } from '../host/status.js';
 
-/** A report is built anew when the last one is older than this. */
+/** A report older than this is built anew. */
 const FRESH_US = 20_000;
-/** Answers at once, and a second. A report takes three of them or four. */
+/** Most answers at once, and per second. A report takes three or four. */
 const BURST = 100;
 const PER_SECOND = 400;
-/** Reports that are kept, so that whoever has the first piece of one gets the others of the same. */
+/** Reports that are kept, so that all pieces sent to one questioner come from the same report. */
 const KEPT = 8;
-/** Values of Status.serial that stand for no report. */
+/** Values of Status.serial that do not name a report. */
 const WHOLE = 0;
 const NEWEST = 1;
 
@@ -34,12 +36,12 @@ const NOTHING = new Uint8Array(0);
 
 export class StatusService {
   answered = 0;
-  /** Questions beyond the rate, answers that found no room, and reports that could not be made. */
+  /** Questions beyond the rate, answers for which there was no room, and reports that could not be made. */
   refused = 0;
 
   private readonly kept: Kept[] = [];
   private newest: Kept = { serial: NEWEST, bytes: NOTHING, view: 0 };
-  /** Drawn anew in each life, so that pieces of two lives are not taken for one report. */
+  /** Starts at a random number in each life, so that pieces of two lives are not taken for one report. */
   private serial = crypto.getRandomValues(new Uint32Array(1))[0]!;
   private builtAtUs = -Infinity;
   private tokens = BURST;

@@ -1,4 +1,4 @@
-/** What a replica stores, and where: chooses by durability, locks the directory, reads what is there. */
+/** Chooses a replica's storage by durability, locks the directory, and reads what is there. */
 import { randomInt } from 'node:crypto';
 import { JitPaxosError } from '../errors.js';
 import type { Hash64 } from '../native/hash64.js';
@@ -23,12 +23,12 @@ import { show } from '../host/options.js';
 import { DURABILITIES, type Durability } from '../storage/durability.js';
 
 /**
- * Of a replica with a data directory, unless told otherwise. Not `memory`: a cluster whose replicas are all stopped, as at night, would
- * have lost everything. `fsync` only where `os` cannot be had.
+ * The default for a replica with a data directory. Not `memory`: if all replicas of a cluster stop, as at night,
+ * everything would be lost. `fsync` only if `os` is not possible.
  */
 export const DEFAULT_DURABILITY: Durability = bootDigits() === NO_BOOT_ID ? 'fsync' : 'os';
 
-/** What a segment of the log may measure. */
+/** Bounds of the size of a log segment. */
 export const SEGMENT_BYTES_MIN = 1 << 16;
 export const SEGMENT_BYTES_MAX = 1 << 30;
 
@@ -109,7 +109,7 @@ export async function openStorage({
     const files = new DirectoryFiles(data);
     if (durability === 'memory') {
       const promises = HardStateFile.open(data, owner, hash);
-      // Another durability may have been in use here before.
+      // Another durability may have been used here before.
       if (promises.state === undefined) await readStored(files, { owner, hash, bootId: boot, directory: data });
       sayMoved(promises.addresses, owner, logger);
       return { storage: new MemoryStorage(promises), lock };
@@ -165,7 +165,7 @@ export async function openStorage({
   }
 }
 
-/** Whose a data directory is. */
+/** The owner of a data directory. */
 export function ownerOf(cluster: Cluster, replica: number): Owner {
   return { clusterHi: cluster.idHi, clusterLo: cluster.idLo, replica, addresses: cluster.replicas.map(addressText) };
 }
@@ -192,7 +192,7 @@ export function checkFits(log: StoredLog, limits: Limits, where: string): void {
     );
 }
 
-/** The boot id as 32 hex digits; NO_BOOT_ID where the system has none. */
+/** The boot id as 32 hex digits; NO_BOOT_ID if the system has none. */
 export function bootDigits(): string {
   const digits = bootId().replaceAll('-', '').toLowerCase();
   return /^[0-9a-f]{32}$/.test(digits) ? digits : NO_BOOT_ID;

@@ -1,10 +1,10 @@
 /**
- * Ambushes: faults that wait for the worst moment, instead of striking at random ones.
+ * Ambushes: faults that wait for the worst moment, instead of striking at random.
  *
- * An ambush is a script. It holds messages of one kind on one link back, waits for a message or a transition of a
- * replica, and then takes somebody down or lets go of what it held. What it waits for and how long it takes is drawn
- * from the seed, so a run with ambushes is replayed like any other. Each script is written after a rule of the protocol
- * that random faults hardly ever put to the test (docs/internals/mutations.md); the last two try whatever comes.
+ * An ambush is a script. It holds back messages of one kind on one link, waits for a message or a transition of a
+ * replica, and then crashes a process or releases what it held. The seed decides what it waits for and how long it
+ * takes, so a run with ambushes is replayed like any other. Each script targets a rule of the protocol that random
+ * faults hardly ever test (docs/internals/mutations.md); the last two try anything.
  */
 import {
   Chunk,
@@ -24,7 +24,7 @@ import type { Plan } from './faults.js';
 import type { Hold, HoldMode } from './network.js';
 import type { Random } from './random.js';
 
-/** Something that a script may wait for. */
+/** An event that a script may wait for. */
 export interface Seen {
   readonly endpoint: number;
   /** `sent` and `received`: a message of that `type`. `transition`: a replica's, with its `event`. */
@@ -39,37 +39,37 @@ export interface Seen {
 export interface AmbushTargets {
   readonly replicas: number;
   readonly endpoints: number;
-  /** The quorum of the highest view that runs, its primary first; undefined when none does. */
+  /** The quorum of the highest running view, its primary first; undefined if no view runs. */
   quorum(): readonly number[] | undefined;
-  /** Takes a replica down for `downUs`, unless one log lost more would be too many. */
+  /** Takes a replica down for `downUs`, unless that would lose too many logs. */
   crash(replica: number, host: boolean, downUs: number): void;
   setBlocked(from: number, to: number, blocked: boolean): void;
   stepClock(endpoint: number, byNs: number): void;
-  /** The client forgets everything and comes back with a new session. */
+  /** The client forgets everything and returns with a new session. */
   restartClient(endpoint: number): void;
-  /** Catches datagrams from `from` to `to` with a message of one of the types, from now on. */
+  /** From now on catches datagrams from `from` to `to` with a message of one of the types. */
   hold(from: number, to: number, types: ReadonlySet<number>, mode: HoldMode): Hold;
-  /** Delivers the first `count` datagrams that were kept. */
+  /** Delivers the first `count` datagrams that were caught. */
   deliverHeld(hold: Hold, count: number): void;
-  /** Forgets the datagrams that were kept. */
+  /** Drops the caught datagrams. */
   discardHeld(hold: Hold): void;
   /** Ends a hold; what is left in it is delivered. */
   letGo(hold: Hold): void;
   note(text: string): void;
 }
 
-/** A pause of a script: until something is seen that `until` accepts, for `forUs` at most. */
+/** A pause of a script: until `until` accepts an event, for `forUs` at most. */
 interface Pause {
   readonly forUs: number;
   readonly until?: (seen: Seen) => boolean;
 }
 
-/** Yields pauses; is resumed with what ended each, or undefined when its time was up. */
+/** Yields pauses; is resumed with the event that ended each, or undefined if its time was up. */
 type Script = Generator<Pause, void, Seen | undefined>;
 
 const TRANSFERS = new Set([Chunk.type, SnapshotChunk.type]);
 const REQUESTS = new Set([Request.type, Reconcile.type]);
-/** Kinds that the undirected scripts hold, or wait for. */
+/** Message kinds that the undirected scripts hold, or wait for. */
 const KINDS = [Request, Reply, Sync, SyncAck, Reconcile, Fetch, Chunk, ViewChange, Vote] as const;
 const TRANSITIONS = ['promise', 'ask-view', 'install', 'start-view', 'join-view'] as const;
 
@@ -86,13 +86,13 @@ export class AmbushDriver implements EventHandler {
   ];
   private script: Script | undefined;
   private pause: Pause | undefined;
-  /** Counts pauses, so that the timeout of one that has ended is recognized. */
+  /** Counts pauses, so that the timeout of an ended pause is recognized. */
   private pauses = 0;
   private holds: Hold[] = [];
   private cut: (readonly [number, number])[] = [];
   private stopped = false;
 
-  /** @param strength 0…1: the stronger, the shorter the time between two ambushes */
+  /** @param strength 0…1: the higher, the shorter the time between two ambushes */
   constructor(
     private readonly queue: EventQueue,
     private readonly random: Random,
@@ -109,7 +109,7 @@ export class AmbushDriver implements EventHandler {
     this.stopped = true;
   }
 
-  /** A message left or arrived, or a replica changed. The script goes on when the turn has ended. */
+  /** A message left or arrived, or a replica changed. The script continues when the turn has ended. */
   see(endpoint: number, kind: Seen['kind'], type: number, peer: number, event: string): void {
     if (this.stopped || this.pause?.until === undefined) return;
     const seen = { endpoint, kind, type, peer, event };
@@ -151,7 +151,7 @@ export class AmbushDriver implements EventHandler {
   }
 
   /**
-   * A primary is lost just after it has started its view, while others fetch its log: they have heard of it, and have
+   * A primary is lost just after it has started its view, while others fetch its log: they have heard of it, but have
    * their own logs for the next view, or nothing.
    */
   private *lostStart(): Script {
@@ -159,7 +159,7 @@ export class AmbushDriver implements EventHandler {
     const old = targets.quorum()?.[0];
     if (old === undefined) return;
     targets.note(`ambush: replica ${old} is cut off from the other replicas, the next primary is lost as it starts`);
-    // Its clients still reach it: what it commits with them it does not learn to be committed.
+    // Its clients still reach it: what it commits with them, it does not learn to be committed.
     this.isolate(old, targets.replicas);
     const started = yield { forUs: 200_000, until: (seen) => seen.event === 'start-view' && seen.endpoint !== old };
     if (started === undefined) return;
@@ -178,8 +178,8 @@ export class AmbushDriver implements EventHandler {
   }
 
   /**
-   * A member acknowledges what the primary has not got yet, and loses its log; then the primary takes it, answers, and is
-   * lost.
+   * A member acknowledges what the primary does not have yet, and loses its log; then the primary gets it, answers, and
+   * is lost.
    */
   private *forgottenAcknowledgement(): Script {
     const { random, targets } = this;
@@ -196,7 +196,7 @@ export class AmbushDriver implements EventHandler {
       late.push(this.hold(client, primary, REQUESTS, 'keep'));
       for (const other of members) settling.push(this.hold(client, other, REQUESTS, 'lose'));
     }
-    // What is under way still arrives, so that all have the same log; then only the members get more.
+    // Messages in flight still arrive, so that all have the same log; after that only the members get more.
     yield { forUs: random.between(500, 3000) };
     for (const hold of late) targets.discardHeld(hold);
     for (const hold of settling) targets.letGo(hold);
@@ -207,7 +207,7 @@ export class AmbushDriver implements EventHandler {
     if (acknowledged === undefined) return;
     for (let client = targets.replicas; client < targets.endpoints; client++)
       this.hold(client, member, REQUESTS, 'lose');
-    // It hears of the view that runs before it hears from enough others to ask for another.
+    // It hears of the running view before it hears from enough others to ask for another.
     for (let from = 0; from < targets.replicas; from++)
       if (from !== member) this.hold(from, member, new Set([ProbeReply.type]), 'lose');
     targets.crash(member, true, random.exponential(500));
@@ -228,8 +228,8 @@ export class AmbushDriver implements EventHandler {
   }
 
   /**
-   * A session registers, is used and is evicted. Then a copy of its Register arrives, which a primary stamps anew however late it is, and
-   * after it the client's retries.
+   * A session registers, is used and is evicted. Then a copy of its Register arrives, to which a primary gives a new
+   * timestamp however late it is, and after it the client's retries.
    */
   private *returningSession(): Script {
     const { random, targets } = this;
@@ -251,7 +251,7 @@ export class AmbushDriver implements EventHandler {
       return;
     const registers = copies.map(({ kept }) => kept.length);
     yield { forUs: random.between(200, 2000) };
-    // Its requests are executed and it does not hear of it.
+    // Its requests are executed, but it does not hear of it.
     this.hold(primary, client, new Set([Reply.type]), 'lose');
     yield { forUs: random.between(3000, 12_000) };
     const mute: Hold[] = [];
@@ -260,7 +260,8 @@ export class AmbushDriver implements EventHandler {
       for (let other = replicas; other < endpoints; other++) if (other !== client) targets.restartClient(other);
       yield { forUs: random.between(1000, 4000) };
     }
-    // The copy arrives just before the client's next retry, which is not late: a member has the Register then, and has not executed it.
+    // The copy arrives just before the client's next retry, which is not late: a member then has the Register, but has
+    // not executed it.
     yield {
       forUs: 20_000,
       until: (seen) => seen.kind === 'sent' && seen.type === Request.type && seen.endpoint === client,
@@ -275,7 +276,7 @@ export class AmbushDriver implements EventHandler {
     yield { forUs: random.between(10_000, 40_000) };
   }
 
-  /** One kind of message does not get through, on one link, from one endpoint or to one. */
+  /** One kind of message does not get through: on one link, from one endpoint or to one. */
   private *heldMessages(): Script {
     const { random, targets } = this;
     const kind = random.pick(KINDS);

@@ -1,8 +1,9 @@
 /**
- * Starts without a memory: a cluster whose replicas all begin with nothing on their disks, each in its own time, with clients
- * that ask at once; and replicas that lose their whole directory later, promises included.
+ * Starts without a memory: a cluster whose replicas all begin with empty disks, each in its own time, with clients that
+ * ask at once; and replicas that later lose their whole directory, promises included.
  *
- * Both keep to the rule of all faults: never more than f replicas without their log at a time. One that has not begun has none.
+ * Both obey the rule of all faults: never more than f replicas without their log at a time. A replica that has not
+ * begun has none.
  */
 import { Probe, ProbeReply } from '../wire/messages.js';
 import type { FirstStart } from '../protocol/contract.js';
@@ -10,13 +11,13 @@ import type { EventHandler, EventQueue } from './event-queue.js';
 import type { Hold, HoldMode } from './network.js';
 import type { Random } from './random.js';
 
-/** What is said at a first start. */
+/** The messages of a first start. */
 const INTRODUCTIONS: ReadonlySet<number> = new Set([Probe.type, ProbeReply.type]);
-/** When a loss would be one too many, it is tried again after this. */
+/** If a loss would be one too many, it is tried again after this. */
 const AGAIN_US = 5_000;
 
 export interface FirstStarts {
-  /** By replica. Beyond the safety phase: at most f, and the others have to begin without these. */
+  /** By replica. At most f start after the safety phase; the others must begin without these. */
   readonly startsAtUs: readonly number[];
   /** Directed paths between replicas on which introductions are lost or late at first, and until when. */
   readonly paths: readonly {
@@ -25,7 +26,7 @@ export interface FirstStarts {
     readonly mode: HoldMode;
     readonly untilUs: number;
   }[];
-  /** Processes that are killed meanwhile, and start again with what is on their disks. */
+  /** Processes that are killed meanwhile, and start again with the content of their disks. */
   readonly kills: readonly { readonly replica: number; readonly atUs: number; readonly downUs: number }[];
 }
 
@@ -33,7 +34,7 @@ export interface DirectoryLoss {
   readonly replica: number;
   readonly atUs: number;
   readonly downUs: number;
-  /** `ask`: the operator says nothing of it at the next start. */
+  /** `ask`: the operator says nothing about it at the next start. */
   readonly first: FirstStart;
 }
 
@@ -43,7 +44,7 @@ export interface BeginningTargets {
   begin(replica: number): void;
   isUp(replica: number): boolean;
   crash(replica: number, hostCrash: boolean, downUs: number): void;
-  /** A replica stops and all that it had on disk is gone. False when it is down, or one lost log more would be too many. */
+  /** A replica stops and loses everything on its disk. False if it is down, or if that would lose too many logs. */
   loseDirectory(replica: number, downUs: number, first: FirstStart): boolean;
   hold(from: number, to: number, types: ReadonlySet<number>, mode: HoldMode): Hold;
   letGo(hold: Hold): void;
@@ -111,7 +112,7 @@ export class BeginningDriver implements EventHandler {
     return this.starts !== undefined || this.losses !== undefined;
   }
 
-  /** The processes start now, or when their time comes. */
+  /** The processes start now, or at their times. */
   start(replicas: number): void {
     const { starts, losses, targets } = this;
     if (starts === undefined) {
@@ -133,7 +134,7 @@ export class BeginningDriver implements EventHandler {
     for (const loss of losses ?? []) this.at(loss.atUs, () => this.lose(loss));
   }
 
-  /** The faults end; who was to come later still does. */
+  /** The faults end; replicas with a later start still start. */
   faultsEnd(): void {
     this.safety = false;
   }

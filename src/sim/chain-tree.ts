@@ -1,8 +1,9 @@
 /**
- * Every log prefix that any replica ever held, as a tree: a node is one entry in one place, its parent the entry before
- * it. A chain value names a node, so that comparing two prefixes is comparing two small integers.
+ * Every log prefix that any replica ever held, as a tree: a node is one entry in one place; its parent is the entry
+ * before it. A chain value names a node, so comparing two prefixes means comparing two small integers.
  *
- * Rules checked here once for each node, and thereby for every log: key order, and one chain value for one prefix.
+ * Two rules are checked here once for each node, and thereby for every log: key order, and one chain value for one
+ * prefix.
  */
 import { compareU64, toHex } from '../wire/u64.js';
 import type { LogView } from './cores.js';
@@ -38,13 +39,13 @@ export class ChainTree {
     return this.parents.length;
   }
 
-  /** The node of a chain value, or −1 when no log ever had it. */
+  /** The node of a chain value, or −1 if no log ever had it. */
   find(hi: number, lo: number): number {
     const node = this.byChain.get(keyOf(hi, lo));
     return node !== undefined && this.chainHis[node] === hi && this.chainLos[node] === lo ? node : -1;
   }
 
-  /** The node of entry `index` of a log, whose entry before it is `parent`; added when it is new. */
+  /** The node of entry `index` of a log, whose previous entry is `parent`; added if it is new. */
   extend(parent: number, log: LogView, index: number): number {
     const hi = log.chainHi(index);
     const lo = log.chainLo(index);
@@ -61,7 +62,7 @@ export class ChainTree {
     return this.add(parent, log, index, hi, lo);
   }
 
-  /** The id of (session, lane, request); the same for the same three. */
+  /** The id of (session, lane, request); equal triples have equal ids. */
   requestOf(sessionHi: number, sessionLo: number, lane: number, request: number): number {
     const name = `${toHex(sessionHi, sessionLo)}/${lane}/${request}`;
     let id = this.requestIds.get(name);
@@ -120,7 +121,7 @@ export class ChainTree {
   }
 }
 
-/** 53 bits of a chain as one number; what collides in them is told apart by `find` and `extend`. */
+/** 53 bits of a chain as one number; `find` and `extend` tell collisions apart. */
 function keyOf(hi: number, lo: number): number {
   return (hi >>> 0) * 0x200000 + (lo >>> 11);
 }

@@ -1,10 +1,10 @@
 /**
  * The invariants of the model (JITPaxos.tla), checked on the states and messages of a running simulation.
  *
- * The checker is an omniscient observer. It sees every message that a replica lets out and, after each call, every
- * replica's state. From the messages it computes what is *chosen*, as the model does: a prefix of what the primary of a
- * view has said of its log, vouched for by every other member in that view. Everything is incremental: the cost of an
- * event is that of what it changed.
+ * The checker is an omniscient observer. It sees every message that a replica sends and, after each call, every
+ * replica's state. From the messages it computes what is *chosen*, as the model does: a prefix of the log that the
+ * primary of a view has announced, vouched for by every other member in that view. Everything is incremental: an event
+ * costs only as much as it changed.
  */
 import { Chunk, Order, Reply, ReplicaStatus, REPLICA_STATUS_NAMES, Sync, SyncAck, typeOf } from '../wire/messages.js';
 import { readI32, readIndex, readU16, toHex } from '../wire/u64.js';
@@ -16,23 +16,23 @@ import type { LogView, ReplicaStateView } from './cores.js';
 import type { MachineProbe } from './machine-probe.js';
 import { Violation } from './violation.js';
 
-/** What is known of one view. */
+/** What is known about one view. */
 interface ViewRecord {
   readonly view: number;
   readonly primary: number;
   readonly memberMask: number;
-  /** Node at each index of what the primary has said of its log; `length` −1 before it said anything. */
+  /** Node at each index of the log that the primary has announced; `length` −1 before it announced anything. */
   readonly path: number[];
   length: number;
   /** Up to which index each member vouches for the primary's log. */
   readonly vouched: number[];
-  /** Acknowledged prefixes that go beyond what the primary has said so far. */
+  /** Acknowledged prefixes beyond what the primary has announced so far. */
   pending: Acknowledgement[];
   /** Length of the chosen prefix. */
   chosen: number;
 }
 
-/** What is known of one replica's log. */
+/** What is known about one replica's log. */
 interface Mirror {
   readonly path: number[];
   last: number;
@@ -100,12 +100,12 @@ export class Checks {
     this.mirrors[replica] = { path: [ROOT], last: 0, verified: 0, executed: 0, restores: 0 };
   }
 
-  /** Its process is gone; its log counts for nothing until it is started again. */
+  /** Its process is gone; its log does not count until it is started again. */
   stopped(replica: number): void {
     this.states[replica] = undefined;
   }
 
-  /** A replica lets a message out. Judged in `after`, when its log is known. */
+  /** A replica sends a message. Judged in `after`, when its log is known. */
   sent(replica: number, bytes: Uint8Array, offset: number): void {
     switch (typeOf(bytes, offset)) {
       case Reply.type:
@@ -118,7 +118,7 @@ export class Checks {
         this.state(replica, 'sync-ack', bytes, offset, SyncAck.at.view, SyncAck.at.matchedIndex, -1);
         break;
       case Order.type: {
-        // The chains that an Order names are the primary's log, the last of them all of it.
+        // The chains in an Order are the primary's log; the last one stands for all of it.
         const length = readU16(bytes, offset + Order.at.orders);
         const last = offset + Order.size + length - 8;
         this.state(
@@ -134,7 +134,7 @@ export class Checks {
         break;
       }
       case Chunk.type: {
-        // The primary's answer to a repair discloses its log as a Sync does; that of a voter, of an older view, does not.
+        // The primary's answer to a repair reveals its log as a Sync does; a voter's, from an older view, does not.
         const view = readI32(bytes, offset + Chunk.at.view);
         if (readI32(bytes, offset + Chunk.at.logView) === view && this.views.primary(view) === replica) {
           this.state(replica, 'primary', bytes, offset, Chunk.at.view, Chunk.at.lastIndex, Chunk.at.lastChain);
@@ -144,7 +144,7 @@ export class Checks {
     }
   }
 
-  /** Call after each call of a core: takes up what changed and checks it. */
+  /** Call it after each call of a core: records what changed and checks it. */
   after(replica: number, probe: MachineProbe): void {
     const state = this.states[replica];
     if (state === undefined) return;
@@ -170,7 +170,7 @@ export class Checks {
       );
   }
 
-  /** One line on a replica, for reports. */
+  /** One line about a replica, for reports. */
   describe(replica: number): string {
     const state = this.states[replica];
     if (state === undefined) return `replica ${replica}: down`;
@@ -197,8 +197,8 @@ export class Checks {
     behind = 0,
   ): void {
     if (atChain >= 0 && this.tree.find(readI32(bytes, offset + atChain), readI32(bytes, offset + atChain + 4)) < 0) {
-      // Said of a log that may look otherwise when the call ends: an entry held back is appended, acknowledged and, by the
-      // very message that woke it, cut again. So the log is read now.
+      // The log may differ when the call ends: a held-back entry is appended, acknowledged, and then cut by the same
+      // message that woke it. So the log is read now.
       const state = this.states[replica];
       if (state !== undefined) this.follow(replica, this.mirrors[replica]!, state.log);
     }
@@ -247,7 +247,7 @@ export class Checks {
 
   private checkOnce(replica: number, path: readonly number[], index: number, node: number, lane: number): void {
     const { tree } = this;
-    // A Register may stand twice when its session was evicted in between; executing the second is what must refuse it.
+    // A Register may stand twice if its session was evicted in between; executing the second one must refuse it.
     if (lane === REGISTER_LANE) return;
     const request = tree.requests[node]!;
     const carriers = tree.carriersOf(request);
@@ -351,8 +351,9 @@ export class Checks {
   }
 
   /**
-   * A member acknowledges a prefix: it vouches for what that has in common with the primary's. A chain that no log is
-   * known to have had (it was cut before its message left the disk's queue) vouches for nothing until the primary says it.
+   * A member acknowledges a prefix: it vouches for the part that this has in common with the primary's. A chain that no
+   * log is known to have had (it was cut before its message left the disk's queue) vouches for nothing until the
+   * primary announces it.
    */
   private acknowledged(record: ViewRecord, acknowledgement: Acknowledgement): void {
     const { replica, index, chainHi, chainLo } = acknowledgement;
@@ -405,7 +406,7 @@ export class Checks {
     for (let r = 0; r < this.replicas; r++) this.checkStable(r);
   }
 
-  /** What view `lower` chose is in the log of `record`, a later one. */
+  /** What view `lower` chose is in the log of `record`, a later view. */
   private checkContains(record: ViewRecord, lower: ViewRecord): void {
     if (lower.chosen > record.length || record.path[lower.chosen] !== this.chosen[lower.chosen]) {
       throw new Violation(

@@ -27,12 +27,12 @@ const RESUME = 2;
 const IMPATIENCE = 3;
 const PACE = 4;
 
-/** What a client host tells the simulation. */
+/** What a client host reports to the simulation. */
 export interface ClientHostEvents {
   record(event: HistoryEvent): void;
-  /** A number for one more logical client. */
+  /** The number of one more logical client. */
   newProcess(): number;
-  /** The core said that this request is committed. */
+  /** The core reported that this request is committed. */
   committed(sessionHi: number, sessionLo: number, lane: number, request: number): void;
   sent(endpoint: number, to: number, bytes: Uint8Array, offset: number, length: number): void;
   received(endpoint: number, from: number, bytes: Uint8Array, offset: number, length: number): void;
@@ -50,11 +50,11 @@ export interface ClientSurroundings {
   readonly plan: WorkloadPlan;
   /** Strength of the fault `give-up`, 0…1. */
   readonly giveUp: number;
-  /** Every session is this client's own, as with keys; else some are nobody's. */
+  /** Every session belongs to this client, as with keys; otherwise some belong to no client. */
   readonly owned: boolean;
   /** Longest datagram. */
   readonly datagramBytes: number;
-  /** Besides what its lanes do: an operation every so often, from then on, on a lane that is idle. */
+  /** In addition to its lanes: an operation every `everyUs`, from `fromUs` on, on an idle lane. */
   readonly pace: { readonly everyUs: number; readonly fromUs: number } | undefined;
 }
 
@@ -80,7 +80,7 @@ interface Lane {
   sessionHi: number;
   sessionLo: number;
   request: number;
-  /** What is open was begun by the pace, and is followed by nothing. */
+  /** The open operation was begun by the pace, and no other follows it. */
   paced: boolean;
 }
 
@@ -160,7 +160,7 @@ export class ClientHost implements EventHandler {
   }
 
   /**
-   * Begins with a new session; whatever was open ends with an unknown outcome.
+   * Begins with a new session; open operations end with an unknown outcome.
    * @param anew as a process that knows nothing of an earlier one
    */
   start(anew = false): void {
@@ -228,7 +228,7 @@ export class ClientHost implements EventHandler {
     this.receive(datagram);
   }
 
-  /** The host of a replica says that nobody listens there. */
+  /** A replica's host reports that no process listens there. */
   unreachable(replica: number): void {
     const { queue, clock } = this.around;
     if (queue.nowUs < this.pausedUntilUs || this.sessions === undefined) return;
@@ -243,7 +243,7 @@ export class ClientHost implements EventHandler {
     this.around.queue.schedule(until, this, RESUME, undefined);
   }
 
-  /** Begins to keep the cluster busy, when it is one of those. */
+  /** Begins to keep the cluster busy, if this client has a pace. */
   setPace(): void {
     const { pace, queue } = this.around;
     if (pace !== undefined) queue.schedule(Math.max(queue.nowUs, pace.fromUs), this, PACE, undefined);
@@ -424,7 +424,7 @@ export class ClientHost implements EventHandler {
       case Outcome.committed: {
         const sessions = this.sessions!;
         const seen = this.workload.outcome(item, sessions.resultBytes(index), sessions.resultLength(index));
-        // A quorum read leaves no request in the log, unless it fell back to it.
+        // A quorum read leaves no request in the log, unless it fell back to a logged read.
         if (!item.quorumRead) events.committed(lane.sessionHi, lane.sessionLo, index, lane.request);
         lane.item = undefined;
         events.record({ process: lane.process, f: item.f, key: item.key, ...seen, time });
@@ -448,7 +448,7 @@ export class ClientHost implements EventHandler {
     if (!lane.paced) this.think(index);
   }
 
-  /** Ends what a lane has open without knowing how. */
+  /** Ends a lane's open operation with an unknown outcome. */
   private abandon(lane: Lane): void {
     const { item } = lane;
     if (item === undefined) return;

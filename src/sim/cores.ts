@@ -1,6 +1,6 @@
 /**
- * What the simulator needs of the cores, and how it gets them. A test that wants to know whether a rule is watched hands
- * in factories that return cores with that rule broken; nothing in the shipped code can be switched off.
+ * What the simulator needs from the cores, and how it gets them. A test that wants to know whether a rule is checked
+ * passes factories that return cores with that rule broken; nothing in the shipped code can be switched off.
  */
 import { ClientCore } from '../protocol/client/client-core.js';
 import type { SessionCore } from '../protocol/client/client-sessions.js';
@@ -52,7 +52,7 @@ export interface SimulatedReplicaCore {
   persisted(token: number): void;
   readonly wakeAtUs: number;
   readonly counters: Float64Array;
-  /** `isEcho`: its state came from another replica, and counts for nothing yet (protocol/replica/divergence.ts). */
+  /** `isEcho`: its state came from another replica, and does not count yet (protocol/replica/divergence.ts). */
   readonly state: ReplicaStateView & { readonly isEcho: boolean };
 }
 

@@ -1,10 +1,10 @@
 /**
- * The simulated disk of one replica, and the machine around it that may lose power.
+ * The simulated disk of one replica, and the power of its machine.
  *
  * Hard state lies in two slots, written one after the other, each with a checksum: a crash at any byte leaves at least
- * one whole, and one slot may rot while the process runs. A batch is atomic together with its log entries. What was not
- * yet acknowledged at a crash is lost from some batch on; of the batch that was being written, either everything counts
- * or nothing, whatever bytes of it had reached the slots.
+ * one intact, and one slot may rot while the process runs. A batch is atomic together with its log entries. At a crash,
+ * unacknowledged batches are lost from some batch on. Of the batch being written, either everything counts or nothing,
+ * whatever bytes of it had reached the slots.
  */
 import { ENTRY_HEADER_BYTES } from '../protocol/log/log.js';
 import type { Hasher, HardState, PersistBatch, Recovered, Snapshot, Storage } from '../protocol/contract.js';
@@ -13,7 +13,10 @@ import type { EventHandler, EventQueue } from './event-queue.js';
 import type { Random } from './random.js';
 import { Violation } from './violation.js';
 
-/** view, logView, incarnation, sequence; where replicas remember each other: what is known of each (incarnation, life); then the checksum of all before. */
+/**
+ * Fields: view, logView, incarnation, sequence; if replicas remember each other, what is known of each (incarnation,
+ * life); then the checksum of all before.
+ */
 const SLOT_BYTES = 24;
 const KNOWN_BYTES = 8;
 const CHECKSUM_BYTES = 8;
@@ -37,12 +40,12 @@ interface PendingBatch {
   readonly committed: number;
 }
 
-/** How a replica went down, as far as its disk is concerned. */
+/** What a replica's failure did to its log. */
 export type LogFate = 'kept' | 'lost';
 
 export class SimulatedDisk implements Storage, EventHandler {
   readonly stalled = false;
-  /** Called when a batch is durable; set by the host of the process that runs now. */
+  /** Called when a batch is durable; set by the host of the present process. */
   onPersisted: (token: number) => void = () => {};
   /** Batches torn, slots rotten: for reports. */
   readonly counts = { batches: 0, torn: 0, unsynced: 0, rotten: 0 };
@@ -53,9 +56,9 @@ export class SimulatedDisk implements Storage, EventHandler {
   private logFirst = 1;
   private logLast = 0;
   private snapshot: Snapshot | undefined;
-  /** What the last batch that is on disk said of commits. */
+  /** The commit index of the last batch on disk. */
   private committed = 0;
-  /** … and of its state, which is kept with the log. */
+  /** Whether its state came from another replica; kept with the log. */
   private isEcho = false;
   private pending: PendingBatch[] = [];
   private generation = 0;
@@ -64,7 +67,7 @@ export class SimulatedDisk implements Storage, EventHandler {
   private logLost = false;
   private installedView: number;
 
-  /** @param known replicas of which the hard state keeps what was heard; 0: as of a release that did not keep it */
+  /** @param known replicas about which the hard state keeps what was heard; 0: like a release that did not keep it */
   constructor(
     private readonly queue: EventQueue,
     private readonly random: Random,
@@ -78,12 +81,14 @@ export class SimulatedDisk implements Storage, EventHandler {
     this.installedView = this.viewOfNone;
   }
 
-  /** Nothing was ever written, or all of it is gone, and nothing is under way. */
+  /** Nothing was ever written, or all of it is gone, and nothing is being written. */
   get isEmpty(): boolean {
     return this.sequence === 0 && this.pending.length === 0;
   }
 
-  /** With an empty disk a replica that asks who it is has no log; one whose host vouches that it is new has one. */
+  /**
+   * On an empty disk, a replica that asks who it is has no log; a replica whose host vouches that it is new has one.
+   */
   private get viewOfNone(): number {
     return this.known > 0 ? -1 : 0;
   }
@@ -92,7 +97,7 @@ export class SimulatedDisk implements Storage, EventHandler {
     return this.conditions.keepsLog;
   }
 
-  /** True when a restart that keeps the disk finds that a log was installed. */
+  /** True if a restart that keeps the disk finds an installed log. */
   get hasInstalledLog(): boolean {
     return !this.logLost && this.installedView >= 0;
   }
@@ -146,7 +151,7 @@ export class SimulatedDisk implements Storage, EventHandler {
     this.queue.schedule(this.busyUntilUs, this, 0, copy);
   }
 
-  /** True while `persist` itself reports completion: the host's turn still runs and will send what comes of it. */
+  /** True while `persist` itself reports completion: the host's turn is still running and will send the results. */
   get withinPersist(): boolean {
     return this.persisting;
   }
@@ -159,7 +164,7 @@ export class SimulatedDisk implements Storage, EventHandler {
     this.onPersisted(batch.token);
   }
 
-  /** The process stops. Batches under way are lost but for a first part of them. */
+  /** The process stops. Of the batches being written, only a first part survives. */
   crash(fate: LogFate): void {
     const survivors = this.random.below(this.pending.length + 1);
     for (let i = 0; i < survivors; i++) this.apply(this.pending[i]!);
@@ -179,7 +184,7 @@ export class SimulatedDisk implements Storage, EventHandler {
     }
   }
 
-  /** The whole directory is gone, the promises too. Between two processes. */
+  /** The whole directory is gone, including the promises. Between two processes. */
   wipe(): void {
     for (const slot of this.slots) slot.fill(0);
     this.sequence = 0;
@@ -193,7 +198,7 @@ export class SimulatedDisk implements Storage, EventHandler {
     this.installedView = this.viewOfNone;
   }
 
-  /** A clean stop: everything under way is written. */
+  /** A clean stop: completes all writes. */
   close(): void {
     for (const batch of this.pending) this.apply(batch);
     this.pending = [];
@@ -201,7 +206,9 @@ export class SimulatedDisk implements Storage, EventHandler {
     this.busyUntilUs = 0;
   }
 
-  /** Damages one of the two slots, as ageing media do; nothing when they do not agree (that would be two faults at once). */
+  /**
+   * Damages one of the two slots, as ageing media do; does nothing if they differ (that would be two faults at once).
+   */
   rot(): void {
     const [a, b] = this.slots;
     if (this.sequence === 0 || sequenceOf(a) !== sequenceOf(b)) return;
@@ -210,7 +217,7 @@ export class SimulatedDisk implements Storage, EventHandler {
     this.slots[this.random.below(2)]![this.random.below(this.slotBytes)]! ^= 1 << this.random.below(8);
   }
 
-  /** What a process finds that starts now. */
+  /** What a starting process finds. */
   recover(): Recovered {
     const found = this.slots.map((slot) => decodeSlot(slot, this.hasher)).filter((slot) => slot !== undefined);
     found.sort((a, b) => b.sequence - a.sequence);
@@ -240,7 +247,7 @@ export class SimulatedDisk implements Storage, EventHandler {
     const { view, logView, incarnation } = batch.hardState;
     if (before !== undefined) {
       const old = before.hardState;
-      // A process that starts without the log has installed none, so its logView begins again; the promise stands.
+      // A process that starts without the log has installed none, so its logView starts again; the promise stays.
       const fellBack = logView < old.logView && incarnation === old.incarnation;
       const forgot = batch.hardState.known?.some((heard, replica) => heard < (old.known?.[replica] ?? 0)) === true;
       if (forgot)
@@ -275,7 +282,7 @@ export class SimulatedDisk implements Storage, EventHandler {
       );
     }
     for (let index = entriesFrom; index <= this.logLast; index++) this.log.delete(index);
-    // Entries that came and were covered by the snapshot within one turn need not be kept.
+    // Entries that arrived and were covered by the snapshot within one turn need not be kept.
     for (let i = 0; i < entries.length; i++)
       if (entriesFrom + i >= this.logFirst) this.log.set(entriesFrom + i, entries[i]!);
     this.logLast = Math.max(entriesFrom + entries.length, this.logFirst) - 1;
@@ -287,7 +294,7 @@ export class SimulatedDisk implements Storage, EventHandler {
     for (const slot of this.slots) encodeSlot(slot, hardState, sequence, this.hasher);
   }
 
-  /** The crash came while the slots were being written: some first bytes of the new one are there. */
+  /** The crash came while the slots were being written: the first bytes of the new one are there. */
   private tear(batch: PendingBatch): void {
     // With the other slot rotten this would be two faults at once, which two slots do not survive.
     if (this.sequence > 0 && decodeSlot(this.slots[1], this.hasher) === undefined) return;
@@ -297,7 +304,7 @@ export class SimulatedDisk implements Storage, EventHandler {
     const [first] = this.slots;
     const written = this.random.below(this.slotBytes + 1);
     for (let i = 0; i < written; i++) first[i] = whole[i]!;
-    // A first slot that is whole counts, and its batch with it.
+    // An intact first slot counts, and its batch with it.
     if (decodeSlot(first, this.hasher)?.sequence !== this.sequence + 1) return;
     this.sequence++;
     this.applyLog(batch);

@@ -1,24 +1,26 @@
 /**
- * Machines that diverge on purpose: at a drawn time a replica applies one operation wrongly, and the others must notice.
+ * Machines that diverge on purpose: at a drawn time a replica applies one operation wrongly, and the others must
+ * notice.
  *
- * What is wrong is a mark in the state that no operation shows (machine-probe.ts). A machine that gives wrong results while nobody has
- * noticed it makes clients see wrong results by its nature, and the check of histories would have to look away from then on. A mark
- * leaves all results right: the history of such a run is judged in full, and the digests of snapshots differ all the same.
+ * The error is a mark in the state that no operation shows (machine-probe.ts). If a machine gave wrong results before
+ * anyone noticed, clients would necessarily see them, and the check of histories would have to look away from then on.
+ * A mark leaves all results right: the history of such a run is judged in full, and the digests of snapshots differ all
+ * the same.
  *
- * At most f replicas are wrong or without their log at a time, by a fault. One more may become wrong by taking its state from
- * one that is wrong, which is the protocol's affair.
+ * At most f replicas are wrong or without their log at a time, by a fault. One more may become wrong by taking its
+ * state from a wrong one; handling that is up to the protocol.
  *
- * Draws from a generator of its own, as mishaps.ts does.
+ * Draws from its own generator, like mishaps.ts.
  */
 import type { Limits } from '../protocol/config.js';
 import type { EventHandler, EventQueue } from './event-queue.js';
 import { Random } from './random.js';
 
-/** Share of the runs that have such a machine. */
+/** Share of runs with such a machine. */
 const SHARE = 0.2;
-/** Where a replica may not go wrong just then, it is tried again after this, µs. */
+/** If a replica may not go wrong at that moment, it is tried again after this, µs. */
 const TRY_AGAIN_US = 2000;
-/** Logs are this short, so that snapshots are taken often: with a log that is kept on disk, and without. */
+/** Logs are this short, so that snapshots are taken often; one value for logs kept on disk, one without. */
 const LOG_ENTRIES_KEPT = 128;
 const LOG_ENTRIES_MEMORY = 1024;
 
@@ -30,12 +32,15 @@ export interface WrongMachine {
 
 /** What the driver can do to a cluster. */
 export interface DivergingTargets {
-  /** Makes the next operation that it applies come out wrong, marked with `mark`; false when it is down, or one more would be too many. */
+  /**
+   * Makes the next operation that it applies go wrong, marked with `mark`; false if it is down, or if one more would be
+   * too many.
+   */
   goWrong(replica: number, mark: number): boolean;
 }
 
 /**
- * Which machines go wrong in a run: none in most.
+ * Which machines go wrong in a run; in most runs none.
  * @param ticks length of the safety phase, µs
  */
 export function drawDiverging(
@@ -59,7 +64,7 @@ export function shortLog(limits: Limits, keepsLog: boolean): Limits {
   return { ...limits, logEntries: Math.min(limits.logEntries, keepsLog ? LOG_ENTRIES_KEPT : LOG_ENTRIES_MEMORY) };
 }
 
-/** For people; empty when there are none. */
+/** For display; empty if there are none. */
 export function describeDiverging(machines: readonly WrongMachine[]): string {
   return machines.length === 0
     ? ''
@@ -83,7 +88,7 @@ export class DivergingDriver implements EventHandler {
     for (const machine of this.machines) this.queue.schedule(machine.atUs, this, 0, machine);
   }
 
-  /** None goes wrong from now on. */
+  /** From now on no machine goes wrong. */
   stop(): void {
     this.stopped = true;
   }
@@ -96,42 +101,42 @@ export class DivergingDriver implements EventHandler {
       this.queue.schedule(this.queue.nowUs + TRY_AGAIN_US, this, 0, machine);
   }
 
-  /** How long somebody takes to bring a replica back that stopped itself, µs. */
+  /** How long an operator takes to bring back a replica that stopped itself, µs. */
   returnUs(): number {
     return this.random.logNormal(10_000, 1);
   }
 }
 
-/** A replica as far as its state is concerned. */
+/** A replica's state, as this file needs it. */
 interface MarkedHost {
   readonly id: number;
   /** Undefined until it begins for the first time. */
   readonly probe: { readonly mark: number; readonly nextMark: number; readonly wentWrong: boolean } | undefined;
-  /** It says what its state is: it has one, and not from another replica. */
+  /** It reports its state: it has one, and not from another replica. */
   readonly hasOwnState: boolean;
   /** What its log holds; undefined while it is down. */
   readonly log: { readonly baseIndex: number; readonly lastIndex: number } | undefined;
 }
 
-/** What the detail of the transition `state-diverged` begins with. */
+/** How the detail of the transition `state-diverged` begins. */
 const NAMED = /^from replica (\d+): /;
 
-/** Knows whose states are wrong, and judges whether they are noticed, and nobody else named. */
+/** Knows which states are wrong, and judges whether they are noticed and no other replica is named. */
 export class WrongStates {
-  /** Stops of those in the wrong. */
+  /** Stops of replicas that were wrong. */
   stopped = 0;
-  /** Replicas that had a wrong state at any time, those that were named with one, and those of them that still have it. */
+  /** Replicas that ever had a wrong state, those that were named with one, and of these the ones that still have it. */
   private readonly ever = new Set<number>();
   private readonly everNamed = new Set<number>();
   private readonly stillNamed = new Set<number>();
 
-  /** @param hosts filled when the first call comes */
+  /** @param hosts filled before the first call */
   constructor(
     private readonly hosts: readonly MarkedHost[],
     private readonly note: (replica: number, text: string) => void,
   ) {}
 
-  /** Call whenever the state of a replica may have changed. */
+  /** Call it whenever the state of a replica may have changed. */
   see(replica: number): void {
     const mark = markOf(this.hosts[replica]!);
     if (mark === 0) this.stillNamed.delete(replica);
@@ -141,7 +146,7 @@ export class WrongStates {
     }
   }
 
-  /** A replica says that its state and another one's differ. False when neither ever was wrong. */
+  /** A replica reports that its state and another one's differ. False if neither ever was wrong. */
   named(by: number, detail: string): boolean {
     const other = Number(NAMED.exec(detail)?.[1] ?? NaN);
     for (const host of this.hosts) {

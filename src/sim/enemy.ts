@@ -1,8 +1,8 @@
 /**
- * A client that holds a key and means harm: it sends whatever is well-formed, under its key, to any replica at any time, and its
- * own datagrams again. It knows the protocol: it learns the view, ends of logs, chains and sessions from what it hears, so that
- * much of what it sends is nearly right. What it may not do: forge another's datagrams, or touch keys that the others' history
- * is judged by.
+ * A malicious client that holds a key: it sends anything well-formed, under its key, to any replica at any time, and
+ * replays its own datagrams. It knows the protocol: it learns the view, ends of logs, chains and sessions from what it
+ * hears, so much of what it sends is nearly right. It may not forge others' datagrams, or touch keys by which the
+ * others' history is judged.
  */
 import { encodeDelete, encodeIncrement, encodePut } from '../machine/kv-codec.js';
 import { Instant } from '../protocol/contract.js';
@@ -47,7 +47,7 @@ export interface EnemySurroundings {
   sent(endpoint: number, to: number, bytes: Uint8Array, offset: number, length: number): void;
 }
 
-/** What it remembers of each kind. */
+/** Most items of each kind that it remembers. */
 const REMEMBERED_MAX = 32;
 const MAX_AHEAD_NS = 100_000_000;
 const encoder = new TextEncoder();
@@ -65,7 +65,7 @@ export class Enemy implements EventHandler {
   private readonly now = new Instant();
   private readonly own: Session[] = [];
   private readonly recorded: Uint8Array[] = [];
-  /** Ends of logs that it heard of: index, chain. */
+  /** Ends of logs that it has heard of: index, chain. */
   private readonly heard: (readonly [number, number, number])[] = [];
   private readonly operation = new Uint8Array(1024);
   private view = 0;
@@ -91,7 +91,7 @@ export class Enemy implements EventHandler {
     this.next();
   }
 
-  /** It goes on, at another rate. */
+  /** It continues, at another rate. */
   faultsEnd(): void {
     this.after = true;
   }
@@ -219,7 +219,7 @@ export class Enemy implements EventHandler {
         ? random.pick([0, 1, random.below(0x10000), REGISTER_LANE])
         : random.below(session.lanes);
     let [stampHi, stampLo] = this.timestamp();
-    // To each its own stamp, or its own operation, under one number: what no honest client does.
+    // Each replica gets its own timestamp, or its own operation, under one number: no honest client does that.
     const differs = random.chance(0.3);
     let length = this.writeOperation();
     for (const to of targets) {
@@ -242,7 +242,7 @@ export class Enemy implements EventHandler {
     }
   }
 
-  /** Sends one of what it sent before, to whomever. */
+  /** Replays one of its earlier messages, to any replica. */
   private replay(): void {
     const { random } = this.around;
     if (this.recorded.length === 0) return;
@@ -316,7 +316,7 @@ export class Enemy implements EventHandler {
       case 'request':
         return random.pick([1, 2, random.between(1, 50), 0]);
       default:
-        // Nonces, masks, flags and whatever the wire gets: small numbers are the interesting ones.
+        // Nonces, masks, flags and everything else on the wire: small numbers are the interesting ones.
         return random.chance(0.7) ? random.below(128) : random.next();
     }
   }
@@ -327,7 +327,7 @@ export class Enemy implements EventHandler {
     return honest.length > 0 && random.chance(0.8) ? random.pick(honest) : [random.next(), random.next()];
   }
 
-  /** Now, nearly now, as far ahead as is borne, farther, long ago, or the end of time. */
+  /** Now, nearly now, as far ahead as is tolerated, further, long ago, or the end of time. */
   private timestamp(): [number, number] {
     const { random } = this.around;
     const { wallHi, wallLo } = this.now;
@@ -356,7 +356,7 @@ export class Enemy implements EventHandler {
     }
   }
 
-  /** An operation on keys of its own, or noise. Its length; never longer than the limit. */
+  /** Writes an operation on its own keys, or noise. Returns its length, never above the limit. */
   private writeOperation(): number {
     const { random, operationBytes } = this.around;
     const { operation } = this;
@@ -368,7 +368,7 @@ export class Enemy implements EventHandler {
         return encodeDelete(operation, 0, key);
       case 2: {
         const length = random.chance(0.2) ? random.below(operationBytes + 1) : random.below(20);
-        // No operation of the machine begins so (kv-codec.ts).
+        // No operation of the machine begins with this (kv-codec.ts).
         operation.fill(0xee, 0, length);
         return length;
       }

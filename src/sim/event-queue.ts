@@ -1,6 +1,6 @@
 /**
- * Virtual time: a binary heap of what is to happen, earliest first; ties in the order in which they were scheduled, so
- * that a run never depends on how the heap happens to lie.
+ * Virtual time: a binary heap of coming events, earliest first. Ties are in scheduling order, so a run never depends on
+ * the layout of the heap.
  */
 
 export interface EventHandler {
@@ -17,7 +17,7 @@ interface ScheduledEvent {
 }
 
 export class EventQueue {
-  /** Present virtual time, µs; that of the event that runs. A tick is one µs. */
+  /** Present virtual time, µs: that of the running event. A tick is one µs. */
   nowUs = 0;
   private readonly heap: ScheduledEvent[] = [];
   private sequence = 0;
@@ -26,7 +26,7 @@ export class EventQueue {
     return this.heap.length;
   }
 
-  /** Calls `handler.handle(kind, payload)` at `timeUs`, or now when that is past. */
+  /** Calls `handler.handle(kind, payload)` at `timeUs`, or now if that has passed. */
   schedule(timeUs: number, handler: EventHandler, kind: number, payload: unknown): void {
     const event: ScheduledEvent = {
       timeUs: Math.max(this.nowUs, Math.ceil(timeUs)),
@@ -47,7 +47,7 @@ export class EventQueue {
     heap[at] = event;
   }
 
-  /** Runs the next event, unless it is later than `untilUs` (then time moves there); false when none was run. */
+  /** Runs the next event, unless it is later than `untilUs` (then time moves there); false if none was run. */
   step(untilUs: number): boolean {
     const heap = this.heap;
     const event = heap[0];

@@ -1,11 +1,11 @@
 /**
- * Walks *every* order of delivery, loss, timeout, promise and crash of a tiny cluster made of the cores that ship, and
- * checks the same invariants as the simulator in each state.
+ * Walks *every* order of delivery, loss, timeout, promise and crash of a tiny cluster made of the shipped cores, and
+ * checks the simulator's invariants in each state.
  *
- * Cores cannot be copied, so a state is the list of choices that leads to it, replayed from the start; it is recognized
- * by a hash of all that can influence what follows: everything the cores hold, the messages under way, and what the
- * checks remember. The walk is breadth first: the first violation found is one of the shortest. Time stands still but
- * where a timeout is chosen, which moves the clock of that one host to its next deadline.
+ * Cores cannot be copied, so a state is the list of choices that leads to it, replayed from the start. It is recognized
+ * by a hash of everything that can influence what follows: the content of the cores, the messages in flight, and the
+ * memory of the checks. The walk is breadth first: the first violation found is one of the shortest. Time stands still
+ * except when a timeout is chosen, which moves the clock of that one host to its next deadline.
  */
 import { CounterMachine } from '../machine/counter.js';
 import { DEFAULT_CLIENT_TIMINGS, DEFAULT_TIMINGS, type Limits, type Timings } from '../protocol/config.js';
@@ -36,13 +36,13 @@ export interface Configuration {
   readonly replicas: number;
   /** Each has a session when the walk begins, and one lane. */
   readonly clients: number;
-  /** Increments that each client asks for, one after the other; 0: none, the clients' registrations are all there is. */
+  /** Increments that each client requests, one after the other; 0: none, only the clients' registrations. */
   readonly requests: number;
-  /** Messages that may be lost in one path. */
+  /** How many messages may be lost in one path. */
   readonly losses?: number;
-  /** Messages that may be delivered and stay under way all the same. */
+  /** How many messages may be delivered and stay in flight too. */
   readonly duplicates?: number;
-  /** Timeouts that may fire in one path, of these endpoints (replicas, then clients). */
+  /** How many timeouts may fire in one path, at these endpoints (replicas, then clients). */
   readonly timeouts?: { readonly budget: number; readonly endpoints: readonly number[] };
   /** Views that these replicas may be asked to promise, each once, in this order, at any moment. */
   readonly views?: readonly { readonly view: number; readonly replicas: readonly number[] }[];
@@ -53,7 +53,7 @@ export interface Configuration {
 export interface ExploreOptions {
   /** Longest path, choices; default 200. */
   readonly depthMax?: number;
-  /** The walk is given up after so many states; default 1,000,000. */
+  /** The walk is given up after this many states; default 1,000,000. */
   readonly statesMax?: number;
   readonly createReplica?: CreateReplica;
   readonly createClient?: CreateClient;
@@ -62,13 +62,13 @@ export interface ExploreOptions {
 export interface Exploration {
   readonly name: string;
   readonly states: number;
-  /** Choices made: edges of the graph of states. */
+  /** Choices made: edges of the state graph. */
   readonly transitions: number;
   /** Longest of the shortest paths to a state. */
   readonly depth: number;
-  /** Every state that can be reached was reached; false when a bound or a violation ended the walk. */
+  /** Every reachable state was reached; false if a bound or a violation ended the walk. */
   readonly complete: boolean;
-  /** States in which nothing is left to happen. */
+  /** States in which nothing more can happen. */
   readonly ends: number;
   /** Ends in which every request was committed. */
   readonly committedEnds: number;
@@ -93,9 +93,15 @@ const LIMITS: Limits = {
 };
 /** An increment by one, and the length of its result (machine/counter.ts). */
 const INCREMENT = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 1);
-/** A host that is not called for longer than a quarter of `suspectUs` counts as stalled; a chosen timeout is no stall. */
+/**
+ * A host that is not called for longer than a quarter of `suspectUs` counts as stalled; a chosen timeout must not be a
+ * stall.
+ */
 const STEP_US = DEFAULT_TIMINGS.suspectUs / 8;
-/** As the walked configurations were counted (docs/internals/explorer.md): members that differ fetch, and nothing is pushed. */
+/**
+ * The timings under which the walked configurations were counted (docs/internals/explorer.md): members that differ
+ * fetch, and nothing is pushed.
+ */
 const TIMINGS: Timings = { ...DEFAULT_TIMINGS, orderHoldUs: 0, lateRepairUs: 0, slowAfterUs: 0 };
 const WALL_NS = 1_000_000;
 
@@ -120,7 +126,7 @@ interface Node {
   readonly choices: number;
 }
 
-/** Walks a configuration to its end, or to a bound. Never throws for what the cores do. */
+/** Walks a configuration to its end, or to a bound. Never throws, whatever the cores do. */
 export function explore(configuration: Configuration, options: ExploreOptions = {}): Exploration {
   const depthMax = options.depthMax ?? 200;
   const statesMax = options.statesMax ?? 1_000_000;
@@ -192,7 +198,7 @@ export function explore(configuration: Configuration, options: ExploreOptions = 
   return result(undefined);
 }
 
-/** What a path does, a line a choice; it ends where it is broken off by the violation. */
+/** What a path does, one line for each choice; it stops at the violation, if there is one. */
 function describePath(configuration: Configuration, options: ExploreOptions, path: readonly number[]): string[] {
   const world = new World(configuration, options);
   const lines: string[] = [];
@@ -216,7 +222,10 @@ function reasonOf(error: unknown): { invariant: string; detail: string } {
   };
 }
 
-/** What the checks will hold later states against. Nodes of their tree are numbered as they come: here their chains stand for them. */
+/**
+ * The memory of the checks, against which later states are judged. Nodes of their tree are numbered as they appear, so
+ * their chains stand for them here.
+ */
 function memoryOf(checks: Checks): unknown {
   const { tree } = checks;
   const chains = (nodes: readonly number[]): string =>
@@ -267,7 +276,8 @@ class World {
     this.crashes = configuration.crashes?.budget ?? 0;
     this.clocks = Array.from({ length: replicas + clients }, (_, endpoint) => {
       const now = new Instant();
-      // Clients' clocks differ, replicas' are later than all requests: none is held back or refused as too early.
+      // Clients' clocks differ; replicas' clocks are later than all requests, so that none is held back or refused as
+      // too early.
       now.wallLo = endpoint < replicas ? 1000 * WALL_NS : (endpoint + 1) * WALL_NS;
       return now;
     });
@@ -276,7 +286,7 @@ class World {
       this.startClient(index);
       this.settle();
     }
-    // What follows the registrations: everybody has them, and knows that they are committed.
+    // The state after the registrations: all replicas have them, and know that they are committed.
     for (let round = 0; round < 2; round++) {
       this.timeout(0);
       this.settle();
@@ -290,12 +300,12 @@ class World {
     return this.left.every((left) => left === 0) && this.clients.every((client) => client.isIdle(0));
   }
 
-  /** All that can happen next, in an order that depends on the state alone. */
+  /** Everything that can happen next, in an order that depends on the state alone. */
   choices(): Choice[] {
     const { configuration, inFlight } = this;
     const choices: Choice[] = [];
     inFlight.forEach(({ key }, message) => {
-      // Of equal messages one stands for all.
+      // One of several equal messages stands for all.
       if (message > 0 && inFlight[message - 1]!.key === key) return;
       choices.push({ kind: 'deliver', message });
       if (this.losses > 0) choices.push({ kind: 'lose', message });
@@ -312,7 +322,7 @@ class World {
     return choices;
   }
 
-  /** Makes the choice of that number; throws when a rule is broken by it. */
+  /** Makes the choice with that number; throws if that breaks a rule. */
   make(number: number): void {
     const choice = this.choices()[number]!;
     this.steps++;
@@ -341,7 +351,7 @@ class World {
         this.promised++;
         this.askForView(choice.view, choice.replicas);
     }
-    // A client that is done ignores what still arrives.
+    // A client that is done ignores later messages.
     this.inFlight = this.inFlight.filter(
       ({ to }) => to < this.configuration.replicas || !this.isDone(to - this.configuration.replicas),
     );
@@ -364,12 +374,12 @@ class World {
     }
   }
 
-  /** The same for two states only when the same can follow from both. */
+  /** Equal for two states only if the same can follow from both. */
   fingerprint(): string {
     const print = new Fingerprint();
     print.add(this.replicas);
     print.add(this.clients);
-    // Its state is private to the machine; what it executed is the probe's.
+    // Its state is private to the machine; the probe has what it executed.
     for (const probe of this.probes) print.add(probe.snapshot());
     print.add(this.disks);
     print.add(this.clocks.map((now) => now.monotonicUs));
@@ -507,7 +517,7 @@ class World {
     }
   }
 
-  /** Delivers in order until nothing is under way. */
+  /** Delivers in order until nothing is in flight. */
   private settle(): void {
     for (let message = this.inFlight.shift(); message !== undefined; message = this.inFlight.shift())
       this.deliver(message);

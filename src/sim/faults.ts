@@ -1,9 +1,9 @@
 /**
- * What goes wrong in a run: a plan drawn from the seed (which faults, how strongly, in which surroundings) and the driver
- * that carries it out during the safety phase.
+ * What goes wrong in a run: a plan drawn from the seed (which faults, how strong, in which surroundings), and the
+ * driver that carries it out during the safety phase.
  *
  * The one rule: never more than f replicas without their log at a time (rule R1 of the protocol says that the cluster
- * then stops for good). Pauses, partitions and crashes that keep the log know no bound here.
+ * then stops for good). Pauses, partitions and crashes that keep the log have no such bound.
  */
 import { LATE_RULES, type ClientTimings, type LateRule, type Limits, type Timings } from '../protocol/config.js';
 import type { DiskConditions } from './disk.js';
@@ -40,12 +40,14 @@ const FAULTS = {
 export type FaultName = keyof typeof FAULTS;
 export const FAULT_NAMES = Object.keys(FAULTS) as FaultName[];
 
-/** Those of a world that is kind otherwise: what was there before world.ts. */
+/** Faults of a world that is otherwise benign: those that existed before world.ts. */
 export const KIND_FAULTS: readonly FaultName[] = FAULT_NAMES.filter(
   (name) => !(name in WORLD_FAULTS) && !(name in MISHAPS),
 );
 
-/** Parts of the world that are known to find what is not mended yet: `all` leaves them out, their names do not. */
+/**
+ * Faults of the world that are known to find unfixed problems: `all` leaves them out; their names still select them.
+ */
 const NOT_IN_ALL: readonly FaultName[] = [];
 /** What `--faults all` means. */
 export const ALL_FAULTS: readonly FaultName[] = FAULT_NAMES.filter((name) => !NOT_IN_ALL.includes(name));
@@ -65,7 +67,7 @@ export interface WorkloadPlan {
   readonly cas: number;
   readonly increments: number;
   readonly deletes: number;
-  /** Of the reads, those that go through the log. */
+  /** Share of the reads that go through the log. */
   readonly loggedReads: number;
 }
 
@@ -77,22 +79,25 @@ export interface Plan {
   readonly limits: Limits;
   /** Time a replica takes for a message, µs. */
   readonly messageCostUs: number;
-  /** Standard spread of wall clocks without faults, ns; 0: all equal, so that timestamps of clients tie. */
+  /** Standard deviation of wall clocks without faults, ns; 0: all equal, so that clients' timestamps tie. */
   readonly clockSpreadNs: number;
   /** Strength of each active fault, 0…1. */
   readonly faults: ReadonlyMap<FaultName, number>;
   /** Mean time between two faults that are events, µs. */
   readonly faultIntervalUs: number;
-  /** Of each client, in the order of endpoints. */
+  /** For each client, in the order of endpoints. */
   readonly leads: readonly LeadPlan[];
-  /** Probability that a datagram to a replica whose process is gone makes its host say so to the sender; and that one to a replica that is there does. */
+  /**
+   * Probability that a datagram to a replica whose process is gone makes its host report that to the sender; and the
+   * same for a replica that is there.
+   */
   readonly unreachable: number;
   readonly falselyUnreachable: number;
   /** What replicas do when members differ. */
   readonly contention: Pick<Timings, 'orderHoldUs' | 'lateRepairUs' | 'slowAfterUs'> & { readonly late: LateRule };
 }
 
-/** How far ahead of its clock a client stamps its requests: from `leadNs` on, up to `maxLeadNs` when it adapts. */
+/** How far ahead of its clock a client sets its timestamps: from `leadNs` up to `maxLeadNs` if it adapts. */
 export type LeadPlan = Pick<ClientTimings, 'leadNs' | 'maxLeadNs'>;
 
 const ORDINARY_LIMITS: Limits = {
@@ -110,15 +115,15 @@ const ORDINARY_LIMITS: Limits = {
   cachedBytes: 1 << 14,
 };
 
-/** They came last: drawn among the others they would have changed what every seed means. */
+/** Later additions: drawn among the others they would have changed the meaning of every seed. */
 const DRAWN_LAST: readonly FaultName[] = ['ambush', 'versions'];
 
-/** Draws everything about a run that does not happen at a moment of it. */
+/** Draws everything about a run that does not happen at a particular moment. */
 export function drawPlan(random: Random, allowed: ReadonlySet<FaultName>): Plan {
   const faults = new Map<FaultName, number>();
   const share = random.pick([0.2, 0.5, 0.8]);
   const draw = (name: FaultName): void => {
-    // Drawn for every fault, so that leaving one out of the list leaves the others as they were.
+    // Drawn for every fault, so that leaving one out of the list leaves the others unchanged.
     const strength = random.unit();
     const active = random.chance(share);
     if (allowed.has(name) && active) faults.set(name, strength);
@@ -149,7 +154,7 @@ export function drawPlan(random: Random, allowed: ReadonlySet<FaultName>): Plan 
     workload: {
       clients,
       lanes,
-      // Few, so that they are hot, but not so few that the checker drowns in what is open on one of them.
+      // Few, so that they are hot, but not so few that the checker drowns in concurrent operations on one of them.
       keys: Math.max(random.between(1, 4), Math.ceil((clients * lanes) / 8)),
       thinkUs: (clients * lanes * 1e6) / operationsPerSecond,
       reads: random.pick([0.1, 0.3, 0.6]),
@@ -175,7 +180,10 @@ export function drawPlan(random: Random, allowed: ReadonlySet<FaultName>): Plan 
   return { ...plan, unreachable: random.pick([0, 0.5, 1]), falselyUnreachable: random.pick([0, 0, 0.001, 0.1]) };
 }
 
-/** Half of the runs have no lead at all, as clients have unless told otherwise. In the others most clients do, and some never go without. */
+/**
+ * Half of the runs have no lead at all, as clients have by default. In the others most clients have one, and some never
+ * go without.
+ */
 function drawLeads(random: Random, clients: number): LeadPlan[] {
   const used = random.chance(0.5);
   return Array.from({ length: clients }, () => {
@@ -203,7 +211,7 @@ function drawLimits(random: Random, small: boolean, clients: number, lanes: numb
   return small ? drawn : ORDINARY_LIMITS;
 }
 
-/** The plan in one line, for people. */
+/** The plan in one line, for display. */
 export function describePlan(plan: Plan): string {
   const { network, workload, disk } = plan;
   const faults = [...plan.faults].map(([name, strength]) => `${name} ${strength.toFixed(2)}`).join(', ');
@@ -224,7 +232,7 @@ export interface FaultTargets {
   readonly replicas: number;
   readonly endpoints: number;
   isUp(replica: number): boolean;
-  /** Takes a replica down for `downUs`; nothing when it is down, or when one lost log more would be too many. */
+  /** Takes a replica down for `downUs`; does nothing if it is down, or if that would lose too many logs. */
   crash(replica: number, host: boolean, downUs: number): void;
   pause(endpoint: number, forUs: number): void;
   setSlowness(replica: number, factor: number): void;
@@ -235,7 +243,7 @@ export interface FaultTargets {
   freezeClock(endpoint: number): void;
   thawClock(endpoint: number): void;
   rot(replica: number): void;
-  /** The client forgets everything and comes back with a new session. */
+  /** The client forgets everything and returns with a new session. */
   restartClient(endpoint: number): void;
   note(text: string): void;
 }
@@ -252,7 +260,7 @@ const EVENT_FAULTS: readonly FaultName[] = [
   'disk',
   'give-up',
 ];
-/** Probability that a view change seen is answered by a crash, at full strength. */
+/** Probability that an observed view change is answered by a crash, at full strength. */
 const VIEW_CHANGE_CRASH = 0.3;
 
 /** Makes the faults of a plan happen, until stopped. */
@@ -308,7 +316,7 @@ export class FaultDriver implements EventHandler {
     this.later(this.random.exponential(300), () => this.targets.crash(replica, this.random.chance(0.5), this.downUs()));
   }
 
-  /** A replica has come back up. */
+  /** A replica is up again. */
   restarted(replica: number): void {
     const left = this.loops.get(replica) ?? 0;
     if (this.stopped || left === 0) return;
@@ -333,7 +341,7 @@ export class FaultDriver implements EventHandler {
         return;
       case 'crash':
         targets.crash(random.below(targets.replicas), random.chance(0.5), this.downUs());
-        // Several at once are a different matter than one by one.
+        // Several at once differ from one after another.
         if (random.chance(0.3 * strength))
           targets.crash(random.below(targets.replicas), random.chance(0.5), this.downUs());
         return;
@@ -382,7 +390,7 @@ export class FaultDriver implements EventHandler {
       const [a, b] = this.link();
       pairs.push([a, b], [b, a]);
     } else {
-      // Two halves, clients dealt out to them.
+      // Two halves, with the clients divided between them.
       const side = Array.from({ length: targets.endpoints }, () => random.chance(0.5));
       for (let from = 0; from < targets.endpoints; from++) {
         for (let to = 0; to < n; to++) if (side[from] !== side[to]) pairs.push([from, to], [to, from]);
@@ -415,7 +423,7 @@ export class FaultDriver implements EventHandler {
     }
   }
 
-  /** A directed link with a replica at one end at least. */
+  /** A directed link with a replica at one end or both. */
   private link(): [number, number] {
     const { random, targets } = this;
     const replica = random.below(targets.replicas);

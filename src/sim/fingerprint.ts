@@ -1,15 +1,15 @@
 /**
- * A digest of everything that an object graph holds, for recognizing a state that was reached before. It may tell two
- * states apart that behave alike (that costs time), and must never take two for one that do not (that would cost the
- * proof): so all fields count, private ones too, but for those that are named here with the reason.
+ * A digest of everything that an object graph holds, to recognize a state that was reached before. It may tell apart
+ * two states that behave alike (that costs time), but must never equate two that do not (that would cost the proof). So
+ * all fields count, including private ones, except those named here with the reason.
  */
 import { Log } from '../protocol/log/log.js';
 import { LastView } from '../wire/copy.js';
 import { SimulationHasher } from './hash.js';
 
-/** Fields that say nothing of what can follow. */
+/** Fields that cannot influence what follows. */
 const IGNORED = new Set([
-  // Constant in a walk, or the surroundings, or derived from what is constant.
+  // Constant in a walk, or the environment, or derived from constants.
   'config',
   'views',
   'hasher',
@@ -20,7 +20,7 @@ const IGNORED = new Set([
   'events',
   'limits',
   'around',
-  // Counted for people, or written before it is read.
+  // Counted for display, or written before it is read.
   'counters',
   'digest',
   'offeredDigest',
@@ -49,7 +49,7 @@ export class Fingerprint {
       return;
     }
     this.visited.set(value, this.visited.size);
-    if (value instanceof LastView) return; // looks at an array of somebody else's; what it has changes nothing but who allocates
+    if (value instanceof LastView) return; // a view of another object's array; it only decides which object allocates
     if (value instanceof DataView)
       this.parts.push(new Uint8Array(value.buffer, value.byteOffset, value.byteLength).join(), ';');
     else if (ArrayBuffer.isView(value)) this.parts.push((value as Uint8Array).join(), ';');
@@ -83,7 +83,7 @@ export class Fingerprint {
     this.parts.push('}');
   }
 
-  /** The entries that it holds, by their chains; not what lies in the arena from entries that were cut. */
+  /** The entries that it holds, by their chains; not the remains of cut entries in the arena. */
   private log(log: Log): void {
     this.parts.push('L', String(log.baseIndex), ',');
     for (let index = log.baseIndex; index <= log.lastIndex; index++) {

@@ -1,9 +1,10 @@
 /**
- * A 64-bit hash for simulated clusters: two MurmurHash3 of 32 bits with different seeds. Where the real cluster uses
- * XXH3-64 by way of an addon or a package, a simulation needs only that different bytes give different values, the same
- * values everywhere, at little cost.
+ * A 64-bit hash for simulated clusters: two MurmurHash3 of 32 bits with different seeds. The real cluster uses XXH3-64
+ * from an addon or a package; a simulation only needs a cheap function that gives different values for different bytes,
+ * and the same values everywhere.
  *
- * In half of the runs the log is chained by another function than all else, as in a cluster with keys: what takes the one for the other is noticed there.
+ * In half of the runs the log is chained by another function than everything else uses, as in a cluster with keys: code
+ * that confuses the two is noticed there.
  */
 import { hashBytes } from '../machine/bytes.js';
 import { chainOf, type Chain, type Hasher } from '../protocol/contract.js';
@@ -24,8 +25,8 @@ export class SimulationHasher implements Hasher {
 }
 
 /**
- * The chain of a simulated cluster with keys: the shipped function, as hosts without the addon compute it, whatever this host has.
- * @param random what the secret is drawn from
+ * The chain of a simulated cluster with keys: the shipped function, computed as on hosts without the addon.
+ * @param random draws the secret
  */
 export function simulationChain(random: Random): Chain {
   const secret = Uint8Array.from({ length: SIP_SECRET_BYTES }, () => random.below(256));

@@ -1,16 +1,16 @@
 /**
- * Histories: what the clients of a key-value store asked and saw, one event a line, in real-time order.
+ * Histories: what the clients of a key-value store requested and saw, one event per line, in real-time order.
  *
  *     {"process":3,"type":"invoke","f":"cas","key":"k","value":["a","b"],"time":1200}
  *     {"process":3,"type":"ok","f":"cas","key":"k","value":["a","b"],"result":true,"time":3400}
  *
- * The rule it guards: a history that passes is one that can be judged. Each process has one operation open at a time,
- * every completion belongs to an invocation, time never runs backwards, and a process whose outcome is unknown (`info`)
- * is not heard of again. What breaks the rule is refused with its line and what was expected there.
+ * The rule it guards: a history that passes can be judged. Each process has one operation open at a time, every
+ * completion belongs to an invocation, time never runs backwards, and a process with an unknown outcome (`info`) never
+ * appears again. A violation is refused with its line and what was expected there.
  */
 import { JitPaxosError } from '../errors.js';
 
-/** What a key holds; `null`: absent. Numbers are safe integers. */
+/** The value of a key; `null`: absent. Numbers are safe integers. */
 export type HistoryValue = string | number | null;
 export type HistoryFunction = 'read' | 'write' | 'cas' | 'increment';
 /** `fail`: certainly not applied. `info`: unknown, may take effect at any later time or never. */
@@ -108,7 +108,7 @@ export class HistoryReader {
     try {
       parsed = JSON.parse(line);
     } catch {
-      throw new HistoryError(this.#line, 'no JSON, one object a line expected');
+      throw new HistoryError(this.#line, 'not JSON, one object a line expected');
     }
     const event = checkEvent(parsed, this.#line);
     this.#order.add(event, this.#line);
@@ -136,7 +136,7 @@ class HistoryOrder {
   #position = 0;
   #lastTime = -Infinity;
 
-  /** The operation that an invocation opens, completed later in place; `null` for a completion. */
+  /** Returns the operation that an invocation opens, which its completion later updates; `null` for a completion. */
   add(event: HistoryEvent, line: number): HistoryOperation | null {
     const { process, type, f, key, value, time } = event;
     if (time < this.#lastTime)

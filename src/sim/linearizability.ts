@@ -1,32 +1,35 @@
 /**
- * Is a history linearizable: can each operation be given one moment between its invocation and its completion at which it
- * took effect, so that the results are those of a plain map? Keys are judged one by one, which loses nothing
- * (linearizability is local: Herlihy & Wing 1990).
+ * Decides whether a history is linearizable: whether each operation can be given one moment between its invocation and
+ * its completion at which it took effect, so that the results are those of a plain map. Keys are judged one by one,
+ * which loses nothing (linearizability is local: Herlihy & Wing 1990).
  *
  * For one key the search is that of Wing & Gong (1993) with Lowe's memory of configurations (2017): it builds the order
- * operation by operation. Next may come any operation invoked before every remaining one had completed. A configuration
- * is what has been ordered and the value that results; one that failed is not tried again. Five facts keep it small:
+ * operation by operation. The next one may be any operation that was invoked before every remaining one had completed.
+ * A configuration consists of the operations ordered so far and the resulting value; one that failed is not tried
+ * again. Five facts keep the search small:
  *
  * - An operation that fits and changes nothing (a read of the present value, a refused cas) is ordered at once: nothing
- *   later can be lost by that, so there is nothing to try instead.
- * - What has been ordered is written down by what has not: the operations missing below the newest one ordered. They were
- *   all open together, so there are never more of them than clients, however long the history.
- * - An operation of unknown outcome may come at any time after its invocation, or never. It is used only if something
- *   sees its effect before a plain write hides it; otherwise the order without it is as good.
- * - Values that nothing in the history asks for are all the same value.
- * - A configuration that has used more of the unknown ones than an equal one tried before can do nothing that one could not.
+ *   can be lost by that, so there is no alternative to try.
+ * - The ordered operations are represented by what is missing below the newest one. The missing ones were all open
+ *   together, so there are never more of them than clients, however long the history.
+ * - An operation of unknown outcome may take effect at any time after its invocation, or never. It is used only if
+ *   something sees its effect before a plain write hides it; otherwise the order without it is as good.
+ * - Values that nothing in the history asks for count as one value.
+ * - A configuration that has used more unknown operations than an equal one tried before can achieve nothing that the
+ *   other could not.
  *
- * Where unknown outcomes abound, refuting takes every choice of them, which is exponential. So a relaxed search goes first,
- * in which an unknown operation may take effect as often as it likes: it is quick, and what it refutes is refuted.
+ * If there are many unknown outcomes, a refutation must try every choice of them, which is exponential. So a relaxed
+ * search goes first, in which an unknown operation may take effect as often as it likes: it is quick, and what it
+ * refutes is refuted.
  *
- * The rule it guards: no answer but a proven one. A search that outgrows `maxStates` ends in `unknown`.
+ * The rule it guards: every answer is proven. A search that outgrows `maxStates` ends in `unknown`.
  */
 import { collectOperations, type HistoryEvent, type HistoryOperation, type HistoryValue } from './history.js';
 
 export interface CheckOptions {
   /** Configurations examined for one key before giving up; default 2,000,000 (some ten seconds, half a gigabyte). */
   maxStates?: number;
-  /** What keys held before the first event; absent if not named. */
+  /** Values of keys before the first event; absent if not named. */
   initial?: ReadonlyMap<string, HistoryValue>;
 }
 
@@ -45,21 +48,25 @@ export interface Violation {
   blocked: HistoryOperation;
   /** An order of the longest linearizable prefix. */
   prefix: HistoryOperation[];
-  /** The prefix holds all that completed before `blocked`, which then is the first such. If not, the search for a longer one was cut short. */
+  /**
+   * The prefix holds everything that completed before `blocked`, which is then the first such completion. If not, the
+   * search for a longer prefix was cut short.
+   */
   prefixComplete: boolean;
-  /** What the key holds after `prefix`. */
+  /** The value of the key after `prefix`. */
   value: HistoryValue;
-  /** All operations of the key, `fail` apart, that were open at some time while `blocked` was, itself included. */
+  /** All operations of the key, except `fail`, that overlapped with `blocked`, including itself. */
   window: HistoryOperation[];
 }
 
 const MAX_STATES_DEFAULT = 2_000_000;
-/** What a refuted history is worth to find a prefix for the explanation. */
+/** Most configurations to examine for the prefix of an explanation. */
 const PREFIX_STATES_MAX = 20_000;
 
 /**
  * Judges a whole history. A violation of any key outweighs an `unknown` of another. Increments are plain sums of safe
- * integers on an absent key or a number. Throws `HistoryError` when the events are no history, RangeError for a bad option.
+ * integers on an absent key or a number. Throws `HistoryError` if the events are not a history, RangeError for a bad
+ * option.
  */
 export function checkHistory(events: Iterable<HistoryEvent>, options: CheckOptions = {}): Verdict {
   const maxStates = options.maxStates ?? MAX_STATES_DEFAULT;
@@ -87,7 +94,7 @@ export function checkHistory(events: Iterable<HistoryEvent>, options: CheckOptio
 
 function checkKey(key: string, operations: HistoryOperation[], initial: HistoryValue, maxStates: number): Verdict {
   const unknown = operations.filter((operation) => operation.outcome === 'info');
-  // An increment taken again and again has no end.
+  // An increment that is applied again and again has no end.
   if (unknown.length > 0 && unknown.every((operation) => operation.f !== 'increment')) {
     const relaxed = new KeySearch(key, operations, initial, maxStates, true).run();
     if (relaxed.outcome === 'violation') {
@@ -104,9 +111,9 @@ interface Step {
   operation: HistoryOperation;
   /** write: the value. cas: the one expected. read: the one seen. increment: unused. */
   first: number;
-  /** cas: the new value. increment: the result, -1 when unknown. */
+  /** cas: the new value. increment: the result, -1 if unknown. */
   second: number;
-  /** Of unknown ones: the one before it that is the same in all but its moment, or -1. */
+  /** For unknown operations: the previous one that is equal except for its moment, or -1. */
   twin: number;
 }
 
@@ -117,16 +124,16 @@ interface Path {
   length: number;
 }
 
-/** One configuration on the way of the search, and what is left to try from it. */
+/** One configuration on the search path, and what is left to try from it. */
 interface Frame {
   value: number;
   /** One above the newest ordered index, and what it was before this frame. */
   high: number;
   path: Path | null;
-  /** Indexes to take next: of `required` from 0 up, of `optional` as -1 - index. */
+  /** Indexes to try next: of `required` from 0 up, of `optional` as -1 - index. */
   choices: number[];
   tried: number;
-  /** Taken out of the list when this frame was entered, in this order. */
+  /** Removed from the list when this frame was entered, in this order. */
   unlinked: number[];
   /** Index in `optional` that led here, or -1. */
   used: number;
@@ -143,7 +150,7 @@ class KeySearch {
   readonly #key: string;
   readonly #maxStates: number;
   readonly #operations: HistoryOperation[];
-  /** What is read or expected by any operation; `null` where increments may make any number of it. */
+  /** Every value that an operation reads or expects; `null` if increments may turn it into any number. */
   readonly #observed: Set<HistoryValue> | null;
   readonly #values: HistoryValue[] = [null, ''];
   readonly #valueIds = new Map<HistoryValue, number>([[null, ABSENT]]);
@@ -151,17 +158,17 @@ class KeySearch {
   readonly #required: Step[] = [];
   /** Of unknown outcome, in the order of invocation. */
   readonly #optional: Step[] = [];
-  /** The values that some optional one would act on. */
+  /** The values on which some optional operation would act. */
   readonly #wantedByOptional = new Set<number>();
   readonly #initial: number;
   readonly #initialValue: HistoryValue;
-  /** The required ones not ordered yet: a doubly linked list by invocation, with its end at `required.length`. */
+  /** The required operations not ordered yet: a doubly linked list by invocation, with its end at `required.length`. */
   readonly #next: Int32Array;
   readonly #previous: Int32Array;
-  /** One bit an optional operation: used on the present way. */
+  /** One bit per optional operation: used on the present path. */
   readonly #used: Uint32Array;
   readonly #tracksUsed: boolean;
-  /** By what is ordered and the value: the sets of optional operations used there. */
+  /** By ordered operations and value: the sets of optional operations used there. */
   readonly #seen = new Map<string, Uint32Array[]>();
   #states = 0;
   #bestCompleted = -1;
@@ -220,7 +227,10 @@ class KeySearch {
     return this.violation();
   }
 
-  /** Takes a choice: orders what changes nothing, then pushes a frame with what may come next, unless it is known to fail. */
+  /**
+   * Makes a choice: orders what changes nothing, then pushes a frame with what may come next, unless it is known to
+   * fail.
+   */
   #enter(
     frames: Frame[],
     value: number,
@@ -236,7 +246,7 @@ class KeySearch {
     if (used >= 0 && this.#tracksUsed) this.#used[used >>> 5]! |= 1 << (used & 31);
     if (choice >= 0) this.#unlink(choice, frame);
 
-    // Everything met on this walk was invoked before the first remaining completion, so it may come next.
+    // Every operation on this walk was invoked before the first remaining completion, so it may come next.
     let firstCompleted = Infinity;
     let frontier = -1;
     const absorbedFrom = frame.unlinked.length;
@@ -277,7 +287,7 @@ class KeySearch {
     return 'open';
   }
 
-  /** Of the unknown ones, those whose effect something that may come right after would see. */
+  /** Adds unknown operations whose effect would be seen by an operation that may come right after. */
   #addOptional(frame: Frame, firstCompleted: number, unseen: boolean, wanted: Set<number>): void {
     for (let j = 0; j < this.#optional.length; j++) {
       const step = this.#optional[j]!;
@@ -317,7 +327,7 @@ class KeySearch {
     return (this.#used[optional >>> 5]! & (1 << (optional & 31))) !== 0;
   }
 
-  /** Whether a configuration at least as free as this one was tried before; if not, this one is noted. */
+  /** Whether a configuration at least as free as this one was tried before; if not, this one is recorded. */
   #isKnown(frame: Frame, unseen: boolean): boolean {
     let name = `${unseen ? '!' : ''}${frame.value}:${frame.high}`;
     for (let i = this.#next[this.#required.length]!; i < frame.high; i = this.#next[i]!) name += `,${i}`;
@@ -327,14 +337,17 @@ class KeySearch {
       return false;
     }
     if (!this.#tracksUsed) return true;
-    // Long lists cost time like configurations do, so they count towards the bound like them.
+    // Long lists take as much time as configurations, so they count towards the bound too.
     this.#states += sets.length >>> 5;
     for (const set of sets) if (isSubset(set, this.#used)) return true;
     sets.push(this.#used.slice());
     return false;
   }
 
-  /** The value that an operation leaves behind, or -1 when its result rules it out here. An unknown cas counts only where it sets. */
+  /**
+   * The value that an operation leaves behind, or -1 if its result rules it out here. An unknown cas counts only if it
+   * sets.
+   */
   #after(step: Step, value: number): number {
     const { f, outcome, result } = step.operation;
     switch (f) {
@@ -366,7 +379,7 @@ class KeySearch {
     return { operation, first: this.#idOf(value as HistoryValue), second: -1, twin: -1 };
   }
 
-  /** Drops unknown writes whose value nobody can have seen, and links those that are alike: they are used in their order. */
+  /** Drops unknown writes whose value cannot have been seen, and links equal ones: they are used in their order. */
   #keepVisible(optional: Step[]): void {
     const seen = new Set<number>();
     let anythingSees = false;
@@ -394,7 +407,10 @@ class KeySearch {
     return this.#values.push(value) - 1;
   }
 
-  /** What is to be said of a history that cannot be linearized; `known`: the completion that stands in the way, if found elsewhere. */
+  /**
+   * The violation of a history that cannot be linearized; `known`: the completion that stands in the way, if found
+   * elsewhere.
+   */
   violation(known?: HistoryOperation): Violation {
     const prefix: HistoryOperation[] = [];
     for (let path = this.#bestPath; path !== null; path = path.before) prefix.push(path.step.operation);
@@ -418,8 +434,8 @@ class KeySearch {
 }
 
 /**
- * The value that an operation which does not fit at present waits for; ANY when any other would do, NONE when it does
- * not care.
+ * The value that an operation which does not fit now waits for; ANY if any other would do, NONE if it does not depend
+ * on it.
  */
 function wantedBy(step: Step): number {
   const { f, outcome, result } = step.operation;
@@ -429,7 +445,7 @@ function wantedBy(step: Step): number {
 }
 
 function observedIn(operations: HistoryOperation[]): Set<HistoryValue> | null {
-  // null: absent has a number of its own.
+  // null: absent has its own number.
   const observed = new Set<HistoryValue>([null]);
   for (const { f, value } of operations) {
     if (f === 'increment') return null;
@@ -439,7 +455,7 @@ function observedIn(operations: HistoryOperation[]): Set<HistoryValue> | null {
   return observed;
 }
 
-/** What an order of operations that all fit leaves behind. */
+/** The value after an order of operations that all fit. */
 function valueAfter(order: HistoryOperation[], initial: HistoryValue): HistoryValue {
   let current = initial;
   for (const { f, outcome, value, result } of order) {
@@ -459,7 +475,10 @@ function isSubset(set: Uint32Array, of: Uint32Array): boolean {
 const EXPLAIN_PREFIX_MAX = 8;
 const EXPLAIN_WINDOW_MAX = 16;
 
-/** The verdict for a person: one line, and for a violation what could be ordered, what could not, and what was open then. */
+/**
+ * The verdict in readable form: one line, and for a violation what could be ordered, what could not, and what was open
+ * then.
+ */
 export function explain(verdict: Verdict): string {
   switch (verdict.outcome) {
     case 'linearizable':

@@ -1,30 +1,30 @@
 /**
- * Stands between a replica and its state machine and notes what was executed where: a digest of operation, timestamp and
- * result for each index, so that the checks can compare replicas that hold the same log. It also counts the time that the
- * machine's work would take of its host.
+ * Stands between a replica and its state machine and records what was executed where: a digest of operation, timestamp
+ * and result for each index, so that the checks can compare replicas with the same log. It also counts the time that
+ * the machine's work would take.
  *
- * Where machines go wrong on purpose (diverging.ts), the state that it shows to the replica ends in a mark of one byte: 0 as long
- * as all operations were applied rightly. It goes where the state goes: into snapshots, to replicas that take one, and back
- * with them.
+ * If machines go wrong on purpose (diverging.ts), the state that it shows to the replica ends in a mark of one byte: 0
+ * as long as all operations were applied correctly. The mark goes wherever the state goes: into snapshots, and to
+ * replicas that install one.
  */
 import { hashBytes } from '../machine/bytes.js';
 import type { ApplyContext, Operation, Reply, StateMachine } from '../machine/state-machine.js';
 import { Violation } from './violation.js';
 import type { Standstill } from './world.js';
 
-/** As many bytes of a snapshot that came from elsewhere count as an entry that is in the state. */
+/** This many bytes of a snapshot from elsewhere count as one entry of the state. */
 const SNAPSHOT_ENTRY_BYTES = 8;
 
 export class MachineProbe implements StateMachine {
-  /** Digest of what was executed at each index; undefined where nothing was, or where a snapshot came from elsewhere. */
+  /** Digest of what was executed at each index; undefined if nothing was, or if a snapshot came from elsewhere. */
   readonly digests: (number | undefined)[] = [];
   /** How often the state was replaced. */
   restores = 0;
-  /** What the state is marked with: 0 when it is as it should be. */
+  /** The mark of the state: 0 if it is correct. */
   mark = 0;
-  /** It was this machine that went wrong, since it was made: it did not take its mark from another one. */
+  /** This machine itself went wrong since it was made: it did not take its mark from another one. */
   wentWrong = false;
-  /** What the next operation that is applied marks it with. */
+  /** The mark that the next applied operation sets. */
   nextMark = 0;
   private lastIndex = 0;
   private costUs = 0;
@@ -89,7 +89,7 @@ export class MachineProbe implements StateMachine {
       this.costUs += this.standstill.snapshotEntryUs * Math.max(this.lastIndex, snapshot.length / SNAPSHOT_ENTRY_BYTES);
     const end = snapshot.length - (this.marked ? 1 : 0);
     if (this.marked) {
-      // What it goes back to is its own, unless the mark is another one.
+      // After a rollback the state is its own; a different mark shows that it came from elsewhere.
       if (snapshot[end] !== this.mark) this.wentWrong = false;
       this.mark = snapshot[end]!;
     }

@@ -1,6 +1,6 @@
 /**
- * Faults that came after the seeds had their meaning: each draws from a generator of its own, made from the seed, so that it changes
- * nothing else of a run.
+ * Faults added after the seeds had a fixed meaning: each draws from its own generator, made from the seed, so that it
+ * changes nothing else of a run.
  */
 import { Chunk, SnapshotChunk, Sync } from '../wire/messages.js';
 import type { EventHandler, EventQueue } from './event-queue.js';
@@ -16,11 +16,14 @@ export const MISHAPS = {
 /** What the driver can do to a cluster. */
 export interface MishapTargets {
   readonly replicas: number;
-  /** Stops a replica cleanly, in the next turn in which a message of `type` has come (−1: the next turn), and starts it after `downUs`. */
+  /**
+   * Stops a replica cleanly, in the next turn in which a message of `type` arrived (−1: the next turn), and starts it
+   * after `downUs`.
+   */
   stopCleanly(replica: number, type: number, downUs: number): void;
 }
 
-/** Messages that change a log and what is known to be committed of it. A stop in their turn is worth more than in any other. */
+/** Messages that change a log and its commit index. A stop in their turn tests more than in any other. */
 const STOPS_AT = [-1, Sync.type, Chunk.type, Chunk.type, SnapshotChunk.type] as const;
 
 /** Request numbers of a lane in one session where the plan wears sessions; else undefined, and no session is worn in a run. */
@@ -55,7 +58,7 @@ export class MishapDriver implements EventHandler {
     this.stopped = true;
   }
 
-  /** For people; empty when there are none. */
+  /** For display; empty if there are none. */
   describe(): string {
     return this.stops ? 'stop' : '';
   }

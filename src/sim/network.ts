@@ -1,12 +1,12 @@
 /**
- * The simulated network: datagrams between endpoints that may be delayed, lost, repeated, overtaken and damaged, and
+ * The simulated network: datagrams between endpoints that may be delayed, lost, duplicated, reordered and damaged, and
  * links that may be cut in one direction or both.
  *
  * Endpoints are numbered like destinations of an Outbox: replicas 0…N−1, then clients. Damage is real: bytes of the
- * datagram are changed, and it is for the envelope of the receiver to notice.
+ * datagram are changed, and the receiver's envelope must notice.
  *
- * An endpoint has an address: its own number, until it moves. What is sent to an address that it has left is lost, and what it
- * sends comes from the new one, so that to a replica a client that moved is another destination.
+ * An endpoint has an address: its own number, until it moves. Datagrams to an address that it has left are lost, and
+ * what it sends comes from the new one. So a client that moved is another destination to a replica.
  */
 import { ENVELOPE_BYTES, writtenVersion } from '../wire/envelope.js';
 import { typeOf, validate, validatePrevious } from '../wire/messages.js';
@@ -21,7 +21,7 @@ export interface NetworkConditions {
   readonly delay: DelayModel;
   /** Median one-way delay, µs. */
   readonly delayUs: number;
-  /** Spread: sigma of the log-normal model, share of the median in the constant one, 1/shape of the heavy tail. */
+  /** Spread: sigma of the log-normal model, share of the median in the constant model, 1/shape of the heavy tail. */
   readonly spread: number;
   /** Probabilities for each datagram. */
   readonly loss: number;
@@ -41,7 +41,7 @@ export interface Datagram {
   to: number;
 }
 
-/** Why a link is cut: each cause is mended by itself. */
+/** Why a link is cut: each cause is mended separately. */
 export const Cut = { partition: 1, oneWay: 2, moved: 4 } as const;
 
 /** What a hold does with a datagram: keeps it for later, loses it, or lets it through and keeps a copy. */
@@ -53,7 +53,7 @@ export interface Hold {
   readonly to: number;
   readonly types: ReadonlySet<number>;
   readonly mode: HoldMode;
-  /** What was kept, oldest first. */
+  /** The kept datagrams, oldest first. */
   readonly kept: Uint8Array[];
 }
 
@@ -67,13 +67,13 @@ export interface NetworkCounts {
   corrupted: number;
   /** Longer than their path carries. */
   tooLong: number;
-  /** Sent to an address that nobody has any more. */
+  /** Sent to an address that its endpoint has left. */
   astray: number;
 }
 
-/** Longest one-way delay, µs: what takes longer than this is as good as lost. */
+/** Longest one-way delay, µs: anything slower is as good as lost. */
 const DELAY_MAX_US = 200_000;
-/** A long way varies by up to this share of it. */
+/** The delay of a long path varies by up to this share of it. */
 const DISTANCE_SPREAD = 0.02;
 /** Datagrams that a hold keeps; further ones are lost. */
 const HELD_MAX = 256;
@@ -94,7 +94,7 @@ export class Network implements EventHandler {
   };
   private readonly blocked: Uint8Array;
   private readonly linkFactor: Float64Array;
-  /** Of each directed path beyond the common delay, µs. */
+  /** Delay of each directed path in addition to the common delay, µs. */
   private readonly distanceUs: Float64Array;
   /** Longest datagram that each directed path carries. */
   private readonly longest: Float64Array;
@@ -102,7 +102,7 @@ export class Network implements EventHandler {
   private readonly pool: Datagram[] = [];
   private readonly holds = new Set<Hold>();
 
-  /** @param deliver gets each datagram that arrives; must call `release` when it has done with it */
+  /** @param deliver gets each arriving datagram; must call `release` when done with it */
   constructor(
     private readonly queue: EventQueue,
     private readonly random: Random,
@@ -127,27 +127,27 @@ export class Network implements EventHandler {
     else this.blocked[from * this.endpoints + to]! &= ~cause;
   }
 
-  /** How much farther than the common delay it is from one endpoint to another. */
+  /** The delay from one endpoint to another in addition to the common delay. */
   setDistance(from: number, to: number, us: number): void {
     this.distanceUs[from * this.endpoints + to] = us;
   }
 
-  /** The longest datagram that a path carries; longer ones are lost, and nobody is told. */
+  /** The longest datagram that a path carries; longer ones are lost silently. */
   setLongest(from: number, to: number, bytes: number): void {
     this.longest[from * this.endpoints + to] = bytes;
   }
 
-  /** The endpoint gets another address; what is under way to the old one is lost. */
+  /** The endpoint gets another address; datagrams in flight to the old one are lost. */
   move(endpoint: number): void {
     this.addresses[endpoint]! += this.endpoints;
   }
 
-  /** Whose address it is, or was. */
+  /** The endpoint that has, or had, this address. */
   endpointOf(address: number): number {
     return address % this.endpoints;
   }
 
-  /** How much longer than others a link takes. */
+  /** How many times longer than others a link takes. */
   setLinkFactor(from: number, to: number, factor: number): void {
     this.linkFactor[from * this.endpoints + to] = factor;
   }
@@ -159,23 +159,23 @@ export class Network implements EventHandler {
     return hold;
   }
 
-  /** Lets the oldest `count` datagrams that were kept go their way. */
+  /** Releases the oldest `count` kept datagrams. */
   deliverHeld(hold: Hold, count: number): void {
     for (const bytes of hold.kept.splice(0, count))
       this.transmit(hold.from, this.addresses[hold.to]!, bytes, bytes.length, 0);
   }
 
-  /** Forgets what was kept. */
+  /** Drops the kept datagrams. */
   discardHeld(hold: Hold): void {
     hold.kept.length = 0;
   }
 
-  /** Opens the link again; what was kept goes its way. */
+  /** Opens the link again and releases the kept datagrams. */
   letGo(hold: Hold): void {
     if (this.holds.delete(hold)) this.deliverHeld(hold, Infinity);
   }
 
-  /** Ends every partition, every link's slowness and every hold; what was held is lost. */
+  /** Ends every partition, every slow link and every hold; held datagrams are lost. */
   heal(): void {
     this.holds.clear();
     this.blocked.fill(0);
@@ -185,7 +185,7 @@ export class Network implements EventHandler {
   /**
    * Sends `length` bytes from `bytes[0]` on; they are copied.
    * @param to an address
-   * @param afterUs when the sender comes to it
+   * @param afterUs delay until the sender gets to it
    */
   send(from: number, to: number, bytes: Uint8Array, length: number, afterUs = 0): void {
     const { conditions, random, counts } = this;
@@ -225,7 +225,7 @@ export class Network implements EventHandler {
     this.deliver(datagram);
   }
 
-  /** Takes a delivered datagram back; its bytes are spoiled, so that whoever kept a reference notices. */
+  /** Takes a delivered datagram back and overwrites its bytes, so that code that kept a reference is noticed. */
   release(datagram: Datagram): void {
     datagram.bytes.fill(0xa5, 0, datagram.length);
     if (datagram.bytes.length === POOLED_BYTES) this.pool.push(datagram);

@@ -1,6 +1,6 @@
 /**
- * The Outbox of a simulated host: puts the messages of a turn into datagrams, as many in each as fit, the way the real
- * transport does, and seals them with the real envelope in the version that the destination is written to in.
+ * The Outbox of a simulated host: puts the messages of a turn into as few datagrams as possible, like the real
+ * transport, and seals them with the real envelope in the version used towards the destination.
  */
 import type { Outbox } from '../protocol/contract.js';
 import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
@@ -10,7 +10,7 @@ import { WIRE_VERSION } from '../wire/versions.js';
 import type { Network } from './network.js';
 import type { WireEnd } from './wire-end.js';
 
-/** One datagram in the making; `length` 0 when there is none. */
+/** One datagram under construction; `length` 0 if there is none. */
 interface Staging {
   bytes: Uint8Array;
   length: number;
@@ -33,7 +33,7 @@ export class SimulatedOutbox implements Outbox {
   private to = -1;
   private at = 0;
   private afterUs = 0;
-  /** What is being written for `to` goes to these replicas as well, a bit each. */
+  /** Replicas that also get the message being written for `to`, one bit each. */
   private others = 0;
 
   constructor(
@@ -41,7 +41,7 @@ export class SimulatedOutbox implements Outbox {
     private readonly wire: WireEnd,
     private readonly network: Network,
     private readonly observe: MessageObserver,
-    /** Longest datagram, but for one with a single message that is longer. */
+    /** Longest datagram, unless a single message is longer. */
     private readonly datagramBytes = DEFAULT_DATAGRAM_BYTES,
   ) {}
 
@@ -83,7 +83,7 @@ export class SimulatedOutbox implements Outbox {
     this.observe(to, staging.bytes, at, messageLength);
     const length = this.wire.rewrite(staging.version, staging.bytes, at, messageLength);
     if (at > ENVELOPE_BYTES && at + length > this.datagramBytes) {
-      // What was there before leaves; the new message begins the next datagram.
+      // The earlier content is sent; the new message begins the next datagram.
       this.emit(to, staging.bytes, at, staging.version);
       staging.bytes.copyWithin(ENVELOPE_BYTES, at, at + length);
       staging.length = ENVELOPE_BYTES + length;
@@ -102,7 +102,7 @@ export class SimulatedOutbox implements Outbox {
       this.bytes.set(message, o);
       this.commit(messageLength);
     }
-    // Nothing was committed to the last one meanwhile: its place is as it was reserved.
+    // Nothing was committed to the last one meanwhile: its place is still as reserved.
     this.to = to;
     this.at = at;
     this.others = 0;
@@ -111,8 +111,8 @@ export class SimulatedOutbox implements Outbox {
 
   /**
    * Sends what has been committed.
-   * @param limit at most so many datagrams, the rest is lost (the process died between)
-   * @param afterUs when the process comes to it
+   * @param limit at most this many datagrams; the rest is lost (the process died in between)
+   * @param afterUs delay until the process gets to it
    */
   flush(limit = Infinity, afterUs = 0): void {
     let left = limit;

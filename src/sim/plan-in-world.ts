@@ -1,19 +1,22 @@
-/** What a world changes of the plan that was drawn for a kind one. */
+/** What a world changes in the plan that was drawn for a benign one. */
 import type { Plan } from './faults.js';
 import type { World } from './world.js';
 
-/** Common delay where endpoints are at different distances, µs. */
+/** Common delay if endpoints are at different distances, µs. */
 const NEAR_US = 10;
-/** Where paths have a limit: what an operation has around it in the longest message that holds one, and what a transfer asks for at once. */
+/**
+ * For paths with a limit: the overhead around an operation in the longest message that holds one, and what a transfer
+ * requests at once.
+ */
 const ENTRY_OVERHEAD_BYTES = 180;
 const LONG_CHUNK_BYTES = 16_384;
 
-/** The plan in its world, where that changes it. */
+/** The plan in its world, changed where necessary. */
 export function within(plan: Plan, { distance, longest }: World): Plan {
-  // What is the same for all is short then: the way makes the difference.
+  // The common part is then short: the distance makes the difference.
   const network = distance === undefined ? plan.network : { ...plan.network, delayUs: NEAR_US };
   if (longest === undefined) return { ...plan, network };
-  // A single operation is never divided, so it has to fit; a transfer that does not is divided.
+  // A single operation is never divided, so it must fit; a transfer that does not fit is divided.
   const limits = {
     ...plan.limits,
     operationBytes: Math.min(plan.limits.operationBytes, longest - ENTRY_OVERHEAD_BYTES),

@@ -2,8 +2,8 @@
  * The only source of chance in a simulation: sfc32 (Chris Doty-Humphrey's small fast counting generator, 128 bits of
  * state, passes PractRand), on integers, so that a seed means the same on every machine.
  *
- * Each part of a simulation draws from a fork of its own. Otherwise a change in one (a message more) would reshuffle all
- * the others, and a seed would stop meaning anything with every change of the code.
+ * Each part of a simulation draws from its own fork. Otherwise a change in one part (one more message) would reshuffle
+ * all the others, and every change of the code would change the meaning of every seed.
  */
 export class Random {
   private a: number;
@@ -21,7 +21,7 @@ export class Random {
     for (let i = 0; i < 16; i++) this.next();
   }
 
-  /** An independent generator, decided by this one's state and `label`; draws once. */
+  /** An independent generator, determined by this one's state and `label`; draws once. */
   fork(label: string): Random {
     let hash = this.next();
     for (let i = 0; i < label.length; i++) hash = Math.imul(hash ^ label.charCodeAt(i), 0x01000193);
@@ -77,7 +77,7 @@ export class Random {
     return least / (1 - this.unit()) ** (1 / shape);
   }
 
-  /** Sorts nothing, swaps in place. */
+  /** Shuffles in place and returns the array. */
   shuffle<T>(values: T[]): T[] {
     for (let i = values.length - 1; i > 0; i--) {
       const j = this.below(i + 1);

@@ -1,6 +1,6 @@
 /**
- * A simulated replica process and the machine it runs on: hands datagrams, timers and completions of the disk to a core
- * in turns, as the real host does, and can be made to crash at any point of a turn, stand still, or be slow.
+ * A simulated replica process and its machine: hands datagrams, timers and disk completions to a core in turns, like
+ * the real host, and can be made to crash at any point of a turn, stand still, or be slow.
  */
 import type { ReplicaConfig } from '../protocol/config.js';
 import { Instant, type Chain, type FirstStart, type Hasher } from '../protocol/contract.js';
@@ -21,7 +21,7 @@ import { Violation } from './violation.js';
 import type { WireEnd } from './wire-end.js';
 import type { Standstill } from './world.js';
 
-/** Datagrams that wait for a turn: what a socket's buffer holds. */
+/** Datagrams that can wait for a turn: the size of a socket's buffer. */
 const INBOX_MAX = 512;
 /** Datagrams handled in one turn. */
 const TURN_MAX = 32;
@@ -35,20 +35,20 @@ const RESUME = 3;
 const CRASH_POINTS = ['between turns', 'before flush', 'before sending', 'while sending'] as const;
 type CrashPoint = (typeof CRASH_POINTS)[number];
 
-/** What a replica host tells the simulation. */
+/** What a replica host reports to the simulation. */
 export interface ReplicaEvents {
-  /** A core was called: its state may have changed. `event` is what it was called with. */
+  /** A core was called: its state may have changed. `event` says which call it was. */
   called(replica: number, event: string): void;
   started(replica: number, logLost: boolean, wireVersion: number): void;
   crashed(replica: number, fate: LogFate): void;
-  /** Others remember more of it than it does itself: its process ends. */
+  /** Others remember more of this replica than it does itself: its process ends. */
   forgotten(replica: number, error: ForgottenError): void;
   /** A message leaves. */
   sent(replica: number, to: number, bytes: Uint8Array, offset: number, length: number): void;
   /** A message arrives at the core. */
   received(replica: number, from: number, bytes: Uint8Array, offset: number, length: number): void;
   transition(replica: number, event: string, detail: string): void;
-  /** A replica whose machine went wrong stops itself: what becomes of it. */
+  /** A replica whose machine went wrong stops itself. Returns what becomes of it. */
   diverged(replica: number): { readonly fate: LogFate; readonly downUs: number };
 }
 
@@ -60,7 +60,7 @@ export interface ReplicaSurroundings {
   readonly disk: SimulatedDisk;
   readonly wire: WireEnd;
   readonly hasher: Hasher;
-  /** What chains the log; undefined: as without keys. */
+  /** What chains the log; undefined: as in a cluster without keys. */
   readonly chain: Chain | undefined;
   readonly createReplica: CreateReplica;
   readonly createMachine: () => StateMachine;
@@ -70,7 +70,7 @@ export interface ReplicaSurroundings {
   readonly standstill: Standstill | undefined;
   /** Machines may go wrong in this run. */
   readonly diverging: boolean;
-  /** Replicas that find nothing on their disks ask who they are, as they do in real hosts; else the host vouches that they are new. */
+  /** Replicas with an empty disk ask who they are, as in real hosts; otherwise the host vouches that they are new. */
   readonly asks: boolean;
 }
 
@@ -78,9 +78,9 @@ interface Crash {
   readonly fate: LogFate;
   readonly point: CrashPoint;
   readonly downUs: number;
-  /** The whole directory goes as well; how the operator starts the replica then. */
+  /** The whole directory is lost too; how the operator then starts the replica. */
   readonly wiped: FirstStart | undefined;
-  /** Nothing happens if something was written before the crash came: that would be a log lost. */
+  /** If something was written before the crash, nothing happens: that would lose a log. */
   readonly whileEmpty: boolean;
 }
 
@@ -89,13 +89,16 @@ export class ReplicaHost implements EventHandler {
   /** Undefined until it begins for the first time. */
   probe: MachineProbe | undefined;
   readonly outbox: SimulatedOutbox;
-  /** Its log is gone and it has not got one again. */
+  /** Its log is gone, and it has not installed one yet. */
   logLost = false;
-  /** Its directory was lost, some time. */
+  /** Its directory was lost at some time. */
   hasForgotten = false;
-  /** It came back without saying that its log is lost, and nobody who knows better may have been there to ask: it may find out later. */
+  /**
+   * It returned without reporting that its log is lost, and perhaps no replica that knows better was there to ask: it
+   * may find out later.
+   */
   private doubtful = false;
-  /** What the operator says at the next start, when nothing is on disk. */
+  /** What the operator says at the next start if nothing is on disk. */
   private first: FirstStart = 'ask';
   /** How many times as long as usual everything takes. */
   slowness = 1;
@@ -105,14 +108,14 @@ export class ReplicaHost implements EventHandler {
   private readonly now = new Instant();
   private inbox: Datagram[] = [];
   private tokens: number[] = [];
-  /** Replicas whose hosts said that nobody listens there. */
+  /** Replicas whose hosts reported that no process listens there. */
   private unreachables: number[] = [];
   private generation = 0;
   private turnScheduled = false;
   private timerAtUs = Infinity;
   private busyUntilUs = 0;
   private pausedUntilUs = 0;
-  /** A clean stop is due in the next turn in which a message of `type` came. */
+  /** A clean stop is due in the next turn in which a message of `type` arrived. */
   private stopping:
     | { readonly fate: LogFate; readonly type: number; readonly downUs: number; seen: boolean }
     | undefined;
@@ -134,12 +137,15 @@ export class ReplicaHost implements EventHandler {
     this.logLost = around.asks;
   }
 
-  /** Without its log, or it may turn out to be. One that has not begun yet counts too: it has no log, and cannot help those that lost theirs. */
+  /**
+   * Without its log, or perhaps so. A replica that has not begun counts too: it has no log, and cannot help those that
+   * lost theirs.
+   */
   get countsAsLost(): boolean {
     return this.logLost || this.doubtful;
   }
 
-  /** It has nothing that a crash could take away. */
+  /** It has nothing that a crash could destroy. */
   get isEmpty(): boolean {
     return this.around.asks && this.around.disk.isEmpty;
   }
@@ -158,12 +164,12 @@ export class ReplicaHost implements EventHandler {
     return this.core !== undefined && this.core.state.logView >= 0 && !this.core.state.isEcho;
   }
 
-  /** True when a restart that keeps the disk would find that a log was installed. */
+  /** True if a restart that keeps the disk would find an installed log. */
   get hasInstalledLog(): boolean {
     return this.around.disk.hasInstalledLog;
   }
 
-  /** Starts the process with what the disk holds. */
+  /** Starts the process with the content of the disk. */
   start(): void {
     const { around } = this;
     const recovered = around.disk.recover();
@@ -171,7 +177,7 @@ export class ReplicaHost implements EventHandler {
     const lost =
       recovered.hardState === undefined ? asks : recovered.log === undefined || recovered.hardState.logView < 0;
     if (recovered.hardState !== undefined) this.first = 'ask';
-    // A seed of its own for each life, as hosts draw it: it is what tells two lives apart.
+    // A new seed for each life, as hosts draw it: it tells two lives apart.
     const config = asks ? { ...this.config, seed: around.random.next() } : this.config;
     this.logLost = lost;
     this.probe = new MachineProbe(around.createMachine(), `replica ${this.id}`, around.standstill, around.diverging);
@@ -206,7 +212,7 @@ export class ReplicaHost implements EventHandler {
   logRegained(): void {
     if (this.crashing?.fate === 'lost' || this.stopping?.fate === 'lost') return;
     this.logLost = false;
-    // Begun as one that may have been in use. One that took itself for new may still hear otherwise.
+    // It started as one that may have been in use. One that took itself for new may still learn otherwise.
     if (this.core!.state.incarnation >= INCARNATION_LEAP) this.doubtful = false;
   }
 
@@ -219,7 +225,7 @@ export class ReplicaHost implements EventHandler {
     this.scheduleTurn();
   }
 
-  /** The host of a replica says that nobody listens there. */
+  /** A replica's host reports that no process listens there. */
   unreachable(replica: number): void {
     if (this.core === undefined || this.unreachables.length >= INBOX_MAX) return;
     this.unreachables.push(replica);
@@ -227,8 +233,8 @@ export class ReplicaHost implements EventHandler {
   }
 
   /**
-   * The process stops at its next turn, or now, at a point drawn at random, and is started again after `downUs`.
-   * @param wiped the whole directory goes as well; how the operator starts it then
+   * The process stops at its next turn, or now, at a random point, and is started again after `downUs`.
+   * @param wiped the whole directory is lost too; how the operator then starts it
    */
   crash(fate: LogFate, downUs: number, wiped?: FirstStart): void {
     if (this.core === undefined || this.crashing !== undefined) return;
@@ -238,7 +244,10 @@ export class ReplicaHost implements EventHandler {
     if (point === 'between turns') this.stop();
   }
 
-  /** The process is told to end, in the next turn in which a message of `type` has come (−1: the next one), before that is flushed. */
+  /**
+   * The process is told to end, in the next turn in which a message of `type` arrived (−1: the next one), before that
+   * turn is flushed.
+   */
   stopCleanly(fate: LogFate, type: number, downUs: number): void {
     if (this.core === undefined || this.crashing !== undefined || this.stopping !== undefined) return;
     this.stopping = { fate, type, downUs, seen: type < 0 };
@@ -254,8 +263,8 @@ export class ReplicaHost implements EventHandler {
   }
 
   /**
-   * The faults are over: up, awake, as fast as ever.
-   * @param starts false: one that was never started stays so for now
+   * The faults are over: up, awake, at full speed.
+   * @param starts false: a replica that was never started stays so for now
    */
   heal(starts = true): void {
     this.slowness = 1;
@@ -269,7 +278,7 @@ export class ReplicaHost implements EventHandler {
       this.start();
     } else {
       this.busyUntilUs = this.around.queue.nowUs;
-      // A turn that was put off to the end of a pause comes now.
+      // A turn that was delayed to the end of a pause comes now.
       this.turnScheduled = false;
       this.scheduleTurn();
     }
@@ -316,7 +325,7 @@ export class ReplicaHost implements EventHandler {
     } catch (error) {
       if (!(error instanceof ForgottenError) || !this.around.asks) throw error;
       this.around.events.forgotten(this.id, error);
-      // The operator reads what it says, and starts it on an empty directory as one that lost its log.
+      // The operator reads the message, and starts it on an empty directory as one that lost its log.
       this.logLost = true;
       this.crashing = {
         fate: 'lost',
@@ -376,7 +385,7 @@ export class ReplicaHost implements EventHandler {
       this.stop();
       return;
     }
-    // What the turn says leaves when its work is done.
+    // The output of a turn leaves when its work is done.
     const costUs = this.probe!.takeCostUs();
     this.outbox.flush(Infinity, costUs);
     this.busyUntilUs = queue.nowUs + costUs + (1 + this.messages - before) * this.around.messageCostUs * this.slowness;
@@ -384,7 +393,10 @@ export class ReplicaHost implements EventHandler {
     this.setTimer();
   }
 
-  /** False when the replica stopped itself, being in the wrong, as it should: it comes back as docs/operate/operations.md says. */
+  /**
+   * False if the replica rightly stopped itself because it is wrong: it returns as docs/operate/operations.md
+   * describes.
+   */
   private tick(core: SimulatedReplicaCore): boolean {
     try {
       core.tick(this.now);
@@ -446,7 +458,7 @@ export class ReplicaHost implements EventHandler {
     this.doubtful = wiped === 'ask' || this.doubtful;
   }
 
-  /** The process is gone. `stop`: cleanly, so that its disk has all of it. */
+  /** The process is gone. `stop`: cleanly, so its disk has everything. */
   private end(downUs: number, how: LogFate | 'stop'): void {
     const { around } = this;
     const fate = how === 'stop' ? 'kept' : how;

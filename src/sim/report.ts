@@ -1,5 +1,5 @@
 /**
- * What a campaign of many runs came to: totals, failures with the command that replays each, and the same as JSON
+ * The result of a campaign of many runs: totals, failures with the command that replays each, and the same as JSON
  * (schema `jitpaxos.sim/1`).
  */
 import { DEFAULT_TICKS, type SimulationResult, type SimulationTotals } from './simulation.js';
@@ -23,7 +23,7 @@ export interface FailureReport {
 export interface CampaignReport {
   readonly runs: number;
   readonly failures: readonly FailureReport[];
-  /** Runs whose history the linearizability checker did not decide within its bound. */
+  /** Runs whose history the linearizability checker could not decide within its bound. */
   readonly undecided: readonly { readonly seed: number; readonly replicas: number }[];
   readonly totals: SimulationTotals;
   /** The longest liveness phase, ticks. */
@@ -58,7 +58,7 @@ const NO_TOTALS: SimulationTotals = {
   wrongStopped: 0,
 };
 
-/** The command that runs exactly this again. */
+/** The command that repeats exactly this run. */
 export function replayCommand(seed: number, replicas: number, { ticks, faults }: CampaignOptions): string {
   return [
     'jitpaxos sim',
@@ -79,7 +79,7 @@ export class Campaign {
 
   constructor(private readonly options: CampaignOptions) {}
 
-  /** Takes a result up; its failure, when it has one. */
+  /** Adds a result; returns its failure, if it has one. */
   add(result: SimulationResult): FailureReport | undefined {
     const { seed, replicas, failure } = result;
     this.merge({
@@ -96,7 +96,7 @@ export class Campaign {
     return report;
   }
 
-  /** Takes up the report of another part of the same campaign. */
+  /** Adds the report of another part of the same campaign. */
   merge(part: CampaignReport): void {
     this.runs += part.runs;
     this.failures.push(...part.failures);
@@ -131,7 +131,7 @@ export function failureText(result: SimulationResult, options: CampaignOptions):
   ].join('\n');
 }
 
-/** How far a campaign of `all` runs has come. */
+/** Progress of a campaign of `all` runs. */
 export function progressLine({ runs, failures, totals }: CampaignReport, all: number, seconds: number): string {
   return `${count(runs)} of ${count(all)} runs, ${failures.length} failed, ${count(totals.commits)} commits, ${count(Math.round(totals.messages / Math.max(seconds, 0.001)))} messages/s`;
 }

@@ -1,4 +1,4 @@
-/** What a run of the simulator comes to. */
+/** The result of one simulator run. */
 import type { HistoryEvent } from './history.js';
 import type { InvariantName } from './violation.js';
 
@@ -20,7 +20,7 @@ export interface SimulationTotals {
   logsLost: number;
   /** Whole directories, promises included. */
   directoriesLost: number;
-  /** Replicas that stopped because others remembered more of them than they did. */
+  /** Replicas that stopped because others remembered more of them than they did themselves. */
   forgotten: number;
   repairs: number;
   /** Requests held back until their timestamp was due. */
@@ -37,7 +37,10 @@ export interface SimulationTotals {
   astray: number;
   /** Datagrams lost because they were longer than their path carries. */
   tooLong: number;
-  /** Replicas that had a wrong state, those of them that another one named or that named another, and stops of those in the wrong. */
+  /**
+   * Replicas that had a wrong state; those of them that were named by another one, or named another; and stops of wrong
+   * replicas.
+   */
   wrong: number;
   wrongNamed: number;
   wrongStopped: number;
@@ -59,12 +62,12 @@ export interface SimulationResult {
   readonly ticks: number;
   readonly plan: string;
   readonly failure: SimulationFailure | undefined;
-  /** Set when the linearizability of the history was not decided within the checker's bound; all other checks held. */
+  /** Set if the checker could not decide the linearizability of the history within its bound; all other checks held. */
   readonly undecided: string | undefined;
   readonly totals: SimulationTotals;
-  /** Of every datagram delivered, with its time and ends: equal runs have equal digests. */
+  /** Over every datagram delivered, with its time and ends: equal runs have equal digests. */
   readonly digest: string;
-  /** Ticks that the liveness phase took; 0 when it was not reached. */
+  /** Ticks that the liveness phase took; 0 if it was not reached. */
   readonly recoveryTicks: number;
   readonly history: readonly HistoryEvent[];
 }

@@ -1,9 +1,9 @@
 /**
- * One run: a cluster, its clients and its network made from a seed; a safety phase with faults; then the faults end, and
- * a liveness phase in which everything must work again within a stated time.
+ * One run: a cluster, its clients and its network, made from a seed. First a safety phase with faults; then the faults
+ * end, and in a liveness phase everything must work again within a given time.
  *
- * Nothing here or below reads a clock, draws from another source of chance than the seed, or waits: the same options give
- * the same run, message for message, which `digest` witnesses.
+ * Nothing here or below reads a clock, waits, or uses any source of chance but the seed: the same options give the same
+ * run, message for message, as `digest` shows.
  */
 import { KvMachine } from '../machine/kv.js';
 import { DEFAULT_CLIENT_TIMINGS, DEFAULT_TIMINGS, type ClientConfig, type ReplicaConfig } from '../protocol/config.js';
@@ -58,23 +58,23 @@ import { Enemy } from './enemy.js';
 
 export type { SimulationFailure, SimulationResult, SimulationTotals } from './result.js';
 
-/** Length of the safety phase unless said otherwise, ticks (µs of virtual time). */
+/** Default length of the safety phase, ticks (µs of virtual time). */
 export const DEFAULT_TICKS = 500_000;
-/** The liveness phase must reach its goals within this, ticks, unless said otherwise. */
+/** Default time within which the liveness phase must reach its goals, ticks. */
 export const LIVENESS_TICKS = 10_000_000;
 /** Operations that each client must commit in the liveness phase. */
 export const FRESH_OPERATIONS = 3;
 
-/** Configurations that the linearizability checker looks at for a key before it leaves the history undecided. */
+/** Configurations that the linearizability checker examines for a key before it leaves the history undecided. */
 const CHECKER_STATES_MAX = 200_000;
 
 const CLUSTER_HI = 0x51313131;
 const CLUSTER_LO = 0x7a7a7a7a;
 /** Offset of the first bytes of the checksum in a sealed datagram (wire/envelope.ts): they stand for its contents. */
 const AT_CHECKSUM = 25;
-/** Places of the tables of clients' addresses where those change, or strangers come. */
+/** Places in the tables of clients' addresses, if addresses change or strangers appear. */
 const ADDRESSES = 1024;
-/** The liveness phase looks at its goals this often, ticks. */
+/** How often the liveness phase checks its goals, ticks. */
 const GOAL_CHECK_TICKS = 2000;
 
 export interface SimulationOptions {
@@ -87,9 +87,9 @@ export interface SimulationOptions {
   readonly livenessTicks?: number;
   /** Which faults may happen; default ALL_FAULTS. */
   readonly faults?: ReadonlySet<FaultName>;
-  /** Instead of what was drawn of the world. */
+  /** Overrides what was drawn for the world. */
   readonly world?: Partial<World>;
-  /** No client comes before the liveness phase: nothing is asked until then. */
+  /** No client starts before the liveness phase: nothing is requested until then. */
   readonly idle?: boolean;
   readonly createReplica?: CreateReplica;
   readonly createClient?: CreateClient;
@@ -98,12 +98,15 @@ export interface SimulationOptions {
   readonly transitions?: TransitionLog;
 }
 
-/** Runs one seed to its end. Never throws for what the cores do: that is a failure in the result. */
+/** Runs one seed to its end. Never throws, whatever the cores do: an exception is a failure in the result. */
 export function simulate(options: SimulationOptions): SimulationResult {
   return new Simulation(options).run();
 }
 
-/** Transitions that say that a replica is not as it should be: none of those that are simulated is, whatever happens to them, but for the state of one that went wrong on purpose. */
+/**
+ * Transitions that report that a replica is wrong. No simulated replica is, whatever happens to it, except for the
+ * state of one that went wrong on purpose.
+ */
 const CONTRADICTIONS: ReadonlySet<string> = new Set(['contradicted', 'state-diverged', 'limits-differ']);
 
 class Simulation
@@ -130,7 +133,7 @@ class Simulation
   private readonly network: Network;
   private readonly views: Views;
   private readonly driver: FaultDriver;
-  /** Longest datagram that a host makes of more than one message. */
+  /** Longest datagram into which a host puts more than one message. */
   private readonly datagramBytes: number;
   private readonly ambush: AmbushDriver | undefined;
   private readonly mishaps: MishapDriver;
@@ -187,7 +190,7 @@ class Simulation
     };
     this.idle = options.idle === true;
     const inWorld = within(plan, this.world);
-    // The previous version of the wire has no words for digests.
+    // The previous wire version has no messages for digests.
     const wrong = plan.faults.has('versions') ? [] : drawDiverging(seed, faults, replicas, this.ticks);
     this.divergingText = describeDiverging(wrong);
     this.plan = wrong.length === 0 ? inWorld : { ...inWorld, limits: shortLog(inWorld.limits, inWorld.disk.keepsLog) };
@@ -223,7 +226,7 @@ class Simulation
     this.mishaps = new MishapDriver(this.queue, seed, faults, this.plan.faultIntervalUs, this);
     this.driver = new FaultDriver(this.queue, this.random.fork('faults'), this.plan, this);
     const hasher = new SimulationHasher();
-    // As of versions: everybody else draws as without it.
+    // Like versions: everything else draws the same with or without it.
     const keyed = new Random(seed).fork('chain');
     this.chain = keyed.chance(0.5) ? simulationChain(keyed) : undefined;
     const setup = this.random.fork('setup');
@@ -234,7 +237,7 @@ class Simulation
       endpoints: this.world.moveEveryUs === undefined && enemy === undefined ? this.endpoints : ADDRESSES,
     };
     const versions = this.plan.faults.get('versions');
-    // A fork of the seed, not of what all others are forks of, so that they draw as without it.
+    // A fork of the seed, not of the common generator, so that all others draw the same with or without it.
     const draw =
       versions === undefined
         ? undefined
@@ -348,7 +351,7 @@ class Simulation
     const { state } = host.core!;
     this.wrongStates.see(replica);
     this.transitions?.state(this.queue.nowUs, replica, event, state);
-    // An installation that is not durable yet is still undone by a crash, so the log counts as lost until then.
+    // A crash still undoes an installation that is not durable, so the log counts as lost until then.
     if (host.logLost && state.status === ReplicaStatus.normal && host.hasInstalledLog) host.logRegained();
     if (state.status === this.statuses[replica]) return;
     this.statuses[replica] = state.status;
@@ -458,7 +461,7 @@ class Simulation
     return true;
   }
 
-  /** Not more than f are without their logs. A host counts from the moment that its crash is decided on until it is normal again. */
+  /** At most f are without their logs. A host counts from the moment its crash is decided until it is normal again. */
   private mayLoseLog(host: ReplicaHost): boolean {
     const lacks = ({ countsAsLost, probe }: ReplicaHost): boolean =>
       countsAsLost || (probe !== undefined && (probe.mark !== 0 || probe.nextMark !== 0));
@@ -709,7 +712,7 @@ class Simulation
     else this.clients[endpoint - this.replicas]!.arrive(datagram);
   }
 
-  /** Word that nobody listens reaches the endpoint whose datagram it is about. */
+  /** The report that no process listens reaches the endpoint whose datagram caused it. */
   private readonly said: EventHandler = {
     handle: (by, to) => {
       const endpoint = to as number;
@@ -719,7 +722,7 @@ class Simulation
     },
   };
 
-  /** All faults end: links whole, clocks right, everybody up. */
+  /** All faults end: links intact, clocks right, every process up. */
   private heal(): void {
     this.note('all faults end');
     this.healed = true;
@@ -748,7 +751,9 @@ class Simulation
     else for (const endpoint of this.world.newcomers) this.clients[endpoint - this.replicas]!.start(true);
   }
 
-  /** Runs until every client has committed fresh operations, then until all is quiet and every replica has caught up. */
+  /**
+   * Runs until every client has committed fresh operations, then until all is quiet and every replica has caught up.
+   */
   private awaitGoals(): void {
     const deadline = this.ticks + this.livenessTicks;
     this.runUntil(deadline, 'a client commits nothing fresh', () =>
@@ -767,9 +772,10 @@ class Simulation
     this.runUntil(deadline, 'an operation does not end', () => this.clients.every((client) => client.isIdle));
     this.runUntil(deadline, 'a replica does not catch up', () => {
       const length = this.checks.chosenLength;
-      // A log may end in an entry that its client gave up before the primary took it: it goes with the next that differs.
+      // A log may end in an entry that its client gave up before the primary took it: it disappears with the next one
+      // that differs.
       return this.hosts.every(({ core }) => {
-        // One that was in the wrong may just have stopped; another may come only now.
+        // A wrong replica may just have stopped; another one may return only now.
         if (core === undefined) return false;
         const { status, committed, executed } = core.state;
         return status === ReplicaStatus.normal && committed === length && executed === length;
@@ -805,14 +811,14 @@ class Simulation
     }
   }
 
-  /** What the checker could not decide, when it could not. */
+  /** What the checker could not decide, if anything. */
   private judgeHistory(): string | undefined {
     const verdict = checkHistory(this.history, { maxStates: CHECKER_STATES_MAX });
     if (verdict.outcome === 'violation') throw new Violation('linearizable', explain(verdict));
     return verdict.outcome === 'unknown' ? explain(verdict) : undefined;
   }
 
-  /** A process is about to go: what it counted is kept. */
+  /** A process is about to end: its counters are kept. */
   private rememberCounters(replica: number): void {
     const { counters } = this.hosts[replica]!.core!;
     const seen = this.countersSeen[replica]!;

@@ -1,7 +1,7 @@
 /**
- * What a run can leave for eyes and tools: the last few thousand messages and events as aligned lines (`--trace`), and
- * every state transition of every replica as JSON lines (`--trace-file`). docs/internals/simulation.md describes both; the second is
- * a contract with tools outside.
+ * What a run can record for people and tools: the last few thousand messages and events as aligned lines (`--trace`),
+ * and every state transition of every replica as JSON lines (`--trace-file`). docs/internals/simulation.md describes
+ * both; the second is a contract with external tools.
  */
 import { layoutOf, REJECT_REASON_NAMES, Reject, REPLICA_STATUS_NAMES, typeOf } from '../wire/messages.js';
 import { readI32, readIndex, readU16, toHex } from '../wire/u64.js';
@@ -9,7 +9,7 @@ import type { ReplicaStateView } from './cores.js';
 
 /** Lines kept for `--trace`. */
 const RING_LINES = 4000;
-/** u64 fields that are indexes; the others are shown as hexadecimal. */
+/** u64 fields that are indexes; the others are shown in hexadecimal. */
 const INDEX_FIELDS = new Set(['index', 'lastIndex', 'committedIndex', 'baseIndex', 'matchedIndex', 'neededIndex']);
 
 interface TraceRecord {
@@ -22,7 +22,7 @@ interface TraceRecord {
   readonly text: string;
 }
 
-/** A ring of what happened last. Recording copies messages; formatting waits until someone asks. */
+/** A ring of the latest events. Recording copies messages; formatting waits until it is asked for. */
 export class TraceRing {
   private readonly ring: TraceRecord[] = [];
   private next = 0;
@@ -93,7 +93,7 @@ export function formatMessage(bytes: Uint8Array): string {
   return `${layout.name.padEnd(13)} ${fields.join('  ')}`;
 }
 
-/** Writes a line whenever a replica's state differs from the one before. */
+/** Writes a line whenever a replica's state differs from the previous one. */
 export class TransitionLog {
   private readonly last: string[];
 
@@ -112,7 +112,7 @@ export class TransitionLog {
     this.line(timeUs, replica, event, rest);
   }
 
-  /** The replica's process is gone. `view` and `logView` are null: nobody is there to hold them. */
+  /** The replica's process is gone. `view` and `logView` are null, because no process holds them. */
   down(timeUs: number, replica: number, event: string): void {
     this.line(
       timeUs,

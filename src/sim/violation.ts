@@ -1,6 +1,6 @@
-/** What a simulation stops for: a broken rule, and what was seen. */
+/** What stops a simulation: a broken rule, and what was seen. */
 
-/** Every rule that is watched, by name, with what it says. The table of docs/internals/simulation.md. */
+/** Every rule that is checked, by name, with its statement. The table of docs/internals/simulation.md. */
 export const INVARIANTS = {
   'chosen-agree': 'committed prefixes of all views form one chain',
   'chosen-stable':

@@ -1,6 +1,6 @@
 /**
- * Where a simulated process meets the wire: the real envelope and the real translation, and with the fault `versions` the
- * real negotiation too, between processes of which some speak the previous version only, and the real address proofs.
+ * Where a simulated process meets the wire: the real envelope and the real translation. With the fault `versions` also
+ * the real negotiation, between processes of which some speak only the previous version, and the real address proofs.
  */
 import { CLIENT_SENDER, ENVELOPE_BYTES, Envelope } from '../wire/envelope.js';
 import type { Hasher } from '../protocol/contract.js';
@@ -19,7 +19,7 @@ export interface Cluster {
   readonly endpoints: number;
 }
 
-/** How a process comes by its version at each start. */
+/** How a process gets its version at each start. */
 export interface VersionDraw {
   readonly random: Random;
   /** Probability of the previous one. */
@@ -28,10 +28,13 @@ export interface VersionDraw {
 
 export type MessageHandler = (bytes: Uint8Array, offset: number, length: number, from: number) => void;
 
-/** What is sent counts so many times: ordinary answers are longer than their requests, so much is withheld and has to come by a retry. */
+/**
+ * Sent bytes count this many times: ordinary answers are longer than their requests, so much is withheld and must be
+ * retried.
+ */
 const DEARNESS = AMPLIFICATION;
 
-/** All of them translate one after the other: one has the scratch space. */
+/** Translations happen one after another, so they share one scratch space. */
 const translator = new Translator();
 
 export class WireEnd {
@@ -42,7 +45,7 @@ export class WireEnd {
   private challenges = 0;
   private readonly sender: number;
 
-  /** @param draw undefined: everybody speaks the present version and knows it of the others */
+  /** @param draw undefined: every process speaks the present version and knows that of the others */
   constructor(
     endpoint: number,
     private readonly hasher: Hasher,
@@ -53,7 +56,7 @@ export class WireEnd {
     this.envelope = this.envelopeOf(WIRE_VERSION);
   }
 
-  /** The process begins, perhaps as another version than it ended. The newest version that it speaks. */
+  /** The process begins, perhaps with another version than before. Returns the newest version that it speaks. */
   start(now: { readonly monotonicUs: number }): number {
     if (this.draw === undefined) return WIRE_VERSION;
     const { replicas, endpoints } = this.cluster;
@@ -76,17 +79,17 @@ export class WireEnd {
     return this.versions?.helloDue(to) === true;
   }
 
-  /** Whether a datagram so long may leave; if not, `writeChallenge` says what does in its place. */
+  /** Whether a datagram of this length may leave; if not, `writeChallenge` writes its replacement. */
   mayCarry(to: number, length: number): boolean {
     return this.addresses === undefined || this.addresses.mayCarry(to, DEARNESS * length);
   }
 
-  /** The same of an answer to a hello, and of a challenge. */
+  /** The same for an answer to a hello, and for a challenge. */
   mayCarryHello(to: number, length: number): boolean {
     return this.addresses === undefined || this.addresses.mayCarry(to, length);
   }
 
-  /** Writes into the datagram at `bytes` what asks `to` for a proof. Length of the datagram then. */
+  /** Writes a datagram into `bytes` that asks `to` for a proof. Returns its length. */
   writeChallenge(to: number, bytes: Uint8Array): number {
     return ENVELOPE_BYTES + (this.addresses?.writeChallenge(to, bytes, ENVELOPE_BYTES) ?? 0);
   }
@@ -96,7 +99,7 @@ export class WireEnd {
     return version === WIRE_VERSION ? 0 : translator.growth;
   }
 
-  /** Brings a message into the form of a version. Its length then, or 0: that version does not have it. */
+  /** Rewrites a message into a version. Returns its length, or 0 if that version lacks it. */
   rewrite(version: number, bytes: Uint8Array, offset: number, length: number): number {
     return version === WIRE_VERSION ? length : translator.rewrite(bytes, offset, length);
   }
@@ -106,10 +109,10 @@ export class WireEnd {
   }
 
   /**
-   * Hands over the messages of a datagram in their present form. False when it, or its rest, is refused.
+   * Passes on the messages of a datagram in their present form. False if it, or its rest, is refused.
    * @param origin endpoint that it came from
-   * @param hello called when it asks for one
-   * @param prove called when it asks for a proof, with the Challenge
+   * @param hello called if it is a hello
+   * @param prove called with its Challenge, if it holds one
    */
   read(
     bytes: Uint8Array,
@@ -137,7 +140,7 @@ export class WireEnd {
       } else if (present) {
         handle(bytes, offset, size, from);
       } else {
-        // What the handler says may be translated in the same scratch space.
+        // The handler's own messages may be translated in the same scratch space.
         const message = translator.bytes === bytes ? bytes : translator.bytes.slice(0, translator.length);
         handle(message, translator.offset, translator.length, from);
       }

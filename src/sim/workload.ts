@@ -1,6 +1,6 @@
 /**
- * What the clients ask for: reads, writes, compare-and-sets, increments and deletes on a few hot keys. Every value
- * written is unique, so that a read says which write it saw, and the linearizability check is as sharp as it can be.
+ * What the clients request: reads, writes, compare-and-sets, increments and deletes on a few hot keys. Every written
+ * value is unique, so a read shows which write it saw, and the linearizability check is as sharp as possible.
  */
 import { decodeResult, encodeCas, encodeDelete, encodeGet, encodeIncrement, encodePut } from '../machine/kv-codec.js';
 import type { HistoryEvent, HistoryFunction, HistoryValue } from './history.js';
@@ -21,13 +21,13 @@ export interface WorkItem {
 }
 
 /**
- * Operations of a client after which the keys get new names. Every operation with an unknown outcome stays possible on its
- * key for ever, and deciding a history takes time exponential in those.
+ * After this many operations of a client, the keys get new names. Every operation with an unknown outcome stays
+ * possible on its key forever, and deciding a history takes time exponential in their number.
  */
 const OPERATIONS_PER_NAME = 25;
 
 export class Workload {
-  /** Where `next` leaves the operation's bytes. */
+  /** Where `next` puts the operation's bytes. */
   readonly bytes = new Uint8Array(256);
   private readonly lastSeen = new Map<string, HistoryValue>();
   private written = 0;
@@ -84,7 +84,7 @@ export class Workload {
     return { f: 'write', key, value, quorumRead: false, length: encodePut(bytes, 0, keyBytes, encoder.encode(value)) };
   }
 
-  /** What a committed operation's result means for the history; throws when the machine answered what it cannot. */
+  /** What a committed operation's result means for the history; throws if the machine could not have given it. */
   outcome(item: WorkItem, bytes: Uint8Array, length: number): Pick<HistoryEvent, 'type' | 'value' | 'result'> {
     switch (item.f) {
       case 'read': {

@@ -1,4 +1,7 @@
-/** Makes the parts of a world happen that happen at moments: clocks set right, cuts that last, moves, waits for the processor. */
+/**
+ * Carries out the parts of a world that happen at moments: clocks set right, lasting cuts, moves, waits for the
+ * processor.
+ */
 import type { EventHandler, EventQueue } from './event-queue.js';
 import { Cut } from './network.js';
 import type { Random } from './random.js';
@@ -8,19 +11,19 @@ import type { OneWayCut, World } from './world.js';
 export interface WorldTargets {
   readonly replicas: number;
   readonly endpoints: number;
-  /** The quorum of the highest view that runs, its primary first; undefined when none does. */
+  /** The quorum of the highest running view, its primary first; undefined if no view runs. */
   quorum(): readonly number[] | undefined;
-  /** No replica is down, or without a log. */
+  /** Every replica is up and has a log. */
   allHaveLogs(): boolean;
   setBlocked(from: number, to: number, blocked: boolean, cause: number): void;
   setDate(endpoint: number, aheadS: number): void;
-  /** What is sent to the endpoint's old address is lost. */
+  /** Datagrams to the endpoint's old address are lost. */
   move(endpoint: number): void;
   pause(endpoint: number, forUs: number): void;
   note(text: string): void;
 }
 
-/** How long others send to a replica's old address before they look its name up again, µs. */
+/** How long others send to a replica's old address before they look up its name again, µs. */
 const LOOKUP_MEDIAN_US = 60_000;
 const LOOK_AGAIN_US = 2_000;
 /** Shortest wait for the processor, µs. */
@@ -58,14 +61,14 @@ export class WorldDriver implements EventHandler {
       for (let endpoint = 0; endpoint < this.targets.endpoints; endpoint++) this.waitNext(endpoint);
   }
 
-  /** The other faults end: what is tolerable goes on, or begins again. */
+  /** The other faults end: tolerable ones continue, or begin again. */
   faultsEnd(): void {
     const { clocks, oneWay, moveEveryUs } = this.world;
     this.safety = false;
     this.mend();
     if (clocks !== undefined && clocks.rightAtUs !== Infinity) this.setClocks();
     if (oneWay?.stays === true) this.cutWhenWhole(oneWay);
-    // The last move: nobody knows yet where it went.
+    // The last move: its new address is not known yet.
     if (moveEveryUs !== undefined) this.move(this.random.below(this.targets.endpoints));
   }
 
@@ -88,7 +91,7 @@ export class WorldDriver implements EventHandler {
     for (const endpoint of endpoints) this.targets.setDate(endpoint, 0);
   }
 
-  /** With logs lost as well it might be one failure more than a cluster survives. */
+  /** With lost logs as well it might be one failure more than a cluster survives. */
   private cutWhenWhole(oneWay: OneWayCut): void {
     if (this.targets.allHaveLogs()) this.cut(oneWay);
     else this.later(LOOK_AGAIN_US, () => this.cutWhenWhole(oneWay));
@@ -150,7 +153,7 @@ export class WorldDriver implements EventHandler {
     this.later(this.random.exponential(everyUs), () => this.moveNext(everyUs));
   }
 
-  /** A client is answered where it is heard from; a replica is found again when its name is looked up. */
+  /** A client is answered at the address it is heard from; a replica is found again when its name is looked up. */
   private move(endpoint: number): void {
     const { targets, random } = this;
     targets.note(`endpoint ${endpoint} changes its address`);

@@ -1,9 +1,9 @@
 /**
- * The world that a run takes place in, where it is less kind than a rack of equal machines with perfect clocks: what is so
- * from the beginning, mostly stays when the faults have ended, and has to be lived with.
+ * The world of a run, where it is less benign than a rack of equal machines with perfect clocks: conditions that exist
+ * from the beginning, mostly remain after the faults have ended, and must be tolerated.
  *
- * Each part draws from a generator of its own, made from the seed: adding one, or leaving one out, changes no other, nor the
- * plan. What is dear to simulate is drawn in fewer runs.
+ * Each part draws from its own generator, made from the seed: adding or removing one changes no other, nor the plan.
+ * Parts that are costly to simulate are drawn in fewer runs.
  */
 import {
   describeDirectoryLosses,
@@ -17,7 +17,7 @@ import { NEVER_SET } from './clock.js';
 import { DATAGRAM_BYTES_MIN } from '../wire/envelope.js';
 import { Random } from './random.js';
 
-/** Names for `--faults`, with what they do. Behind the others in the table of docs/internals/simulation.md. */
+/** Names for `--faults`, with what they do. They follow the others in the table of docs/internals/simulation.md. */
 export const WORLD_FAULTS = {
   distance: 'endpoints are at different distances, 20 µs to 50 ms one way; replicas in one room or two',
   busy: 'one client keeps the cluster busy, up to 20,000 operations/s, while others come and go',
@@ -36,7 +36,7 @@ export const WORLD_FAULTS = {
 
 export type WorldFaultName = keyof typeof WORLD_FAULTS;
 
-/** Share of the runs that each is drawn in. */
+/** Share of the runs in which each is drawn. */
 const SHARES: Readonly<Record<WorldFaultName, number>> = {
   distance: 0.2,
   busy: 0.04,
@@ -51,7 +51,7 @@ const SHARES: Readonly<Record<WorldFaultName, number>> = {
   'directory-lost': 0.12,
 };
 
-/** One way between two endpoints: what each has to its room's switch, and what is between the rooms, µs. */
+/** One way between two endpoints: each one's delay to its room's switch, and the delay between the rooms, µs. */
 export interface Distances {
   /** By endpoint. */
   readonly rooms: readonly number[];
@@ -63,7 +63,7 @@ export interface BusyClient {
   readonly endpoint: number;
   readonly everyUs: number;
   readonly lanes: number;
-  /** From then on, µs; until the others have what they need. */
+  /** When it begins, µs; it goes on until the others have what they need. */
   readonly fromUs: number;
 }
 
@@ -71,7 +71,7 @@ export interface ClockHistory {
   readonly endpoints: readonly number[];
   /** Seconds, or NEVER_SET. */
   readonly aheadS: number;
-  /** When it is set right, µs; Infinity: never. All of one time server are at the same moment. */
+  /** When it is set right, µs; Infinity: never. All clocks of one time server are corrected at the same moment. */
   readonly rightAtUs: number;
 }
 
@@ -85,7 +85,7 @@ const ONE_WAY_KINDS = [
   'one replica does not hear',
 ] as const;
 export type OneWayKind = (typeof ONE_WAY_KINDS)[number];
-/** A client gets out of these by a plea that says whom it does not hear. */
+/** A client escapes from these by a plea that names the replicas it does not hear. */
 const OF_A_CLIENT: ReadonlySet<OneWayKind> = new Set([
   'a client does not hear',
   'does not hear a client',
@@ -95,22 +95,22 @@ export const ROLES = ['primary', 'member', 'any'] as const;
 
 export interface OneWayCut {
   readonly kind: OneWayKind;
-  /** Of the replica that it is about, at the moment when it happens. */
+  /** Role of the affected replica when the cut happens. */
   readonly role: (typeof ROLES)[number];
   readonly fromUs: number;
   readonly forUs: number;
-  /** Another one, while the cluster has to work. */
+  /** Another cut, while the cluster must work. */
   readonly stays: boolean;
 }
 
 export interface Standstill {
   readonly applyUs: number;
-  /** For each entry that is in the state, to write or read a snapshot of it. */
+  /** Time for each entry of the state to write or read a snapshot of it. */
   readonly snapshotEntryUs: number;
 }
 
 export interface EnemyPlan {
-  /** Messages a second while there are other faults, and afterwards. */
+  /** Messages a second during the other faults, and afterwards. */
   readonly rate: number;
   readonly rateAfter: number;
 }
@@ -135,11 +135,11 @@ export interface World {
   readonly scheduling: Scheduling | undefined;
   readonly firstStarts: FirstStarts | undefined;
   readonly directoryLosses: readonly DirectoryLoss[] | undefined;
-  /** Clients that come with a new session when the faults have ended, by endpoint. */
+  /** Clients that return with a new session after the faults have ended, by endpoint. */
   readonly newcomers: readonly number[];
 }
 
-/** What a world is drawn for. */
+/** The sizes for which a world is drawn. */
 export interface WorldBounds {
   readonly replicas: number;
   readonly clients: number;
@@ -164,7 +164,7 @@ export function drawWorld(seed: number, allowed: ReadonlySet<string>, bounds: Wo
     busy: part('busy', (random): BusyClient => {
       const everyUs = random.pick([50, 100, 250]);
       const lanes = Math.max(bounds.lanes, Math.min(bounds.lanesPerSession, Math.ceil(2000 / everyUs)));
-      // A few hundred operations before the faults end: what it does afterwards is what matters, and is dear.
+      // A few hundred operations before the faults end: what it does afterwards matters, and is costly.
       return {
         endpoint: replicas + random.below(clients),
         everyUs,
@@ -207,7 +207,7 @@ export function drawWorld(seed: number, allowed: ReadonlySet<string>, bounds: Wo
   const come = Array.from({ length: clients }, (_, i) => (random.chance(0.5) ? replicas + i : -1)).filter(
     (endpoint) => endpoint >= 0,
   );
-  // The busy one stays: it is the others that have to get in beside it.
+  // The busy client stays: the others must get their operations in beside it.
   const newcomers = Object.values(world).some((drawn) => drawn !== undefined)
     ? come.filter((endpoint) => endpoint !== world.busy?.endpoint)
     : [];
@@ -215,10 +215,10 @@ export function drawWorld(seed: number, allowed: ReadonlySet<string>, bounds: Wo
 }
 
 /**
- * As drawn, but for a cut that nobody could live with: one of a client does not stay where a plea is not heard. Version 3 of the
- * wire has no words for it. Nor has it any for a replica that does not know who it is: a process that speaks nothing else begins without
- * asking.
- * @param versions some processes may speak the previous version of the wire
+ * The drawn world, without a cut that cannot be survived: a client's cut does not stay if a plea is not heard, and
+ * version 3 of the wire has no field for it. Version 3 also has none for a replica that does not know who it is: a
+ * process that speaks only that version begins without asking.
+ * @param versions some processes may speak the previous wire version
  */
 export function livable(world: World, versions: boolean): World {
   if (!versions) return world;
@@ -253,7 +253,7 @@ function drawClocks(random: Random, replicas: number, endpoints: number, ticks: 
     case 2:
       return { endpoints: [random.below(endpoints)], aheadS, rightAtUs };
     case 3:
-      // Replicas have a time server of their own.
+      // Replicas have their own time server.
       return { endpoints: all.slice(0, replicas), aheadS, rightAtUs };
     default:
       return {
@@ -273,7 +273,7 @@ export function distanceUs({ rooms, toSwitchUs, betweenRoomsUs }: Distances, fro
   return toSwitchUs[from]! + toSwitchUs[to]! + (rooms[from] === rooms[to] ? 0 : betweenRoomsUs);
 }
 
-/** The world in one line, for people; empty when it is kind. */
+/** The world in one line, for display; empty if it is benign. */
 export function describeWorld(world: World, replicas: number): string {
   const {
     distance,

@@ -138,7 +138,11 @@ t.test('inspect, backup, restore', async (t) => {
         ['inspect', path],
         ['backup', path, '--out', join(home, 'x.jpb')],
       ])
-        t.match(await jitpaxos(args), { code: 2, stdout: '', stderr: /^argument-invalid: .* is no data directory: / });
+        t.match(await jitpaxos(args), {
+          code: 2,
+          stdout: '',
+          stderr: /^argument-invalid: .* is not a data directory: /,
+        });
     }
     t.notOk(existsSync(join(home, 'x.jpb')));
   });

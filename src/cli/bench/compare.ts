@@ -1,6 +1,6 @@
 /**
- * `jitpaxos bench compare`: the cluster beside baselines of the same shape, in turns, several rounds; medians and ratios.
- * What takes part is in compare/.
+ * `jitpaxos bench compare`: measures the cluster and baselines of the same shape alternately, in several rounds; prints
+ * medians and ratios. compare/ has the contestants.
  */
 import { DEFAULT_DATAGRAM_BYTES, JUMBO_DATAGRAM_BYTES } from '../../wire/envelope.js';
 import { KV_VALUE_BYTES_MAX } from '../../machine/kv-codec.js';
@@ -178,7 +178,7 @@ function pointsOf(values: {
   return points;
 }
 
-/** Every combination that there is: dgram always blocks. */
+/** Every combination that exists: dgram always blocks. */
 function wiringsOf(transports: string, idles: string | undefined): TransportChoice[] {
   const strategies = idles === undefined ? [undefined] : wordsOf('idle', idles, IDLE_STRATEGIES);
   return wordsOf('transport', transports, TRANSPORT_KINDS).flatMap((transport): TransportChoice[] =>

@@ -1,6 +1,6 @@
 /**
  * `jitpaxos bench latency`: a closed loop. C client processes keep L operations open each, N in all, and every latency
- * goes into a histogram. The first operations warm the compiler and are not measured.
+ * goes into a histogram. The first operations warm up the compiler and are not measured.
  */
 import { randomBytes } from 'node:crypto';
 import { formatHgrm } from '../../metrics/hgrm.js';
@@ -36,10 +36,10 @@ import { TRANSPORT_FLAGS, transportChoice, type TransportChoice } from '../../co
 import { formatCount } from '../../console/units.js';
 import { version } from '../../host/version.js';
 
-/** A tenth of the operations, so that small runs stay small, but not more than the compiler needs. */
+/** A tenth of the operations, so that small runs stay small, but no more than the compiler needs. */
 const WARMUP_SHARE = 0.1;
 const WARMUP_MAX = 20_000;
-/** Of the time line of a report. */
+/** Interval of a report's time line. */
 const INTERVAL_MS = 100;
 
 interface Plan extends TransportChoice {
@@ -71,7 +71,7 @@ export const benchLatency = defineCommand(
         value: 'N',
         min: 1,
         max: 13,
-        help: 'start so many replicas on loopback for the measurement (default 3)',
+        help: 'start this many replicas on loopback for the measurement (default 3)',
       },
       cluster: {
         kind: 'text',
@@ -181,7 +181,7 @@ export const benchLatency = defineCommand(
       }
       if (written !== undefined) report = { ...report, keysLeft: await written.remove() };
     }
-    // The result first: a file that can't be written must not take it along.
+    // The result first: a file that cannot be written must not lose it.
     output.line(output.json ? JSON.stringify(report) : tableOf(report));
     writeOutput('hgrm', values.hgrm, () => formatHgrm(load.histogram));
     writeOutput('report', values.report, () => benchPage(report));
@@ -317,7 +317,10 @@ function workloadOf(plan: Plan, index: number): Workload {
   };
 }
 
-/** Of the primary and the other members of the view that all replicas are in at the end; null when views changed meanwhile. */
+/**
+ * Allocation of the primary and of the other members, for the view that all replicas are in at the end; null if views
+ * changed meanwhile.
+ */
 function allocated(
   load: LoadResult,
   answers: readonly (ReplicaAnswer | undefined)[] | undefined,
@@ -345,7 +348,7 @@ function allocated(
   };
 }
 
-/** A running cluster is asked as `jitpaxos status` does. */
+/** Asks a running cluster as `jitpaxos status` does. */
 async function factsOf(clusterFile: string): Promise<ClusterFacts> {
   const meter = await UsageMeter.open(clusterFile);
   try {
@@ -355,7 +358,7 @@ async function factsOf(clusterFile: string): Promise<ClusterFacts> {
   }
 }
 
-/** As the replicas say. */
+/** The clocks that the replicas report. */
 function replicaClocks(
   answers: readonly (ReplicaAnswer | undefined)[] | undefined,
 ): Pick<BenchReport['clock'], 'source' | 'errorNs'> {

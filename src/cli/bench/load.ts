@@ -1,6 +1,7 @@
 /**
- * `jitpaxos bench load`: an open loop. Operations arrive at a chosen rate whether or not the cluster keeps up, and every
- * latency counts from the moment at which the operation was to be sent. One rate, or a ramp that finds the knee.
+ * `jitpaxos bench load`: an open loop. Operations arrive at a chosen rate whether or not the cluster keeps up, and
+ * every latency counts from the moment at which the operation should have been sent. Takes one rate, or a ramp that
+ * finds the knee.
  */
 import { randomBytes } from 'node:crypto';
 import { cpus } from 'node:os';
@@ -41,16 +42,16 @@ import { TRANSPORT_FLAGS, transportChoice, type TransportChoice } from '../../co
 import { formatCount, parseRate, parseSize } from '../../console/units.js';
 
 const DEFAULT_WARMUP_NS = 1e9;
-/** Of the duration, so that short runs are not mostly warm-up. */
+/** Share of the duration, so that short runs are not mostly warm-up. */
 const WARMUP_SHARE = 0.25;
 const DEFAULT_STEPS = 10;
 const RATE_MAX = 1e8;
 const SIZE_MAX = 48 * 1024;
-/** The end of the history is written when the clients end. */
+/** Length of the random prefix of keys in a history. */
 const KEY_PREFIX_BYTES = 4;
 
 interface Setup extends TransportChoice {
-  /** Of the replicas started here. */
+  /** Durability of the replicas started here. */
   readonly durability: string;
   readonly clients: number;
   readonly lanes: number;
@@ -116,7 +117,7 @@ export const benchLoad = defineCommand(
         value: 'N',
         min: 1,
         max: 13,
-        help: 'start so many replicas on loopback for the measurement (default 3)',
+        help: 'start this many replicas on loopback for the measurement (default 3)',
       },
       cluster: {
         kind: 'text',
@@ -244,7 +245,7 @@ export const benchLoad = defineCommand(
       written,
     );
     const report: BenchReport = written === undefined ? measured : { ...measured, keysLeft: await written.remove() };
-    // The result first: a file that can't be written must not take it along.
+    // The result first: a file that cannot be written must not lose it.
     output.line(output.json ? JSON.stringify(report) : loadText(report));
     writeOutput('hgrm', values.hgrm, () => formatHgrm(Histogram.fromData(report.histogram!)));
     writeOutput('report', values.report, () => benchPage(report));
@@ -258,7 +259,7 @@ export const benchLoad = defineCommand(
 
 interface Measured {
   readonly report: BenchReport;
-  /** Why the command fails all the same. */
+  /** Why the command fails although it has a result. */
   readonly failure: unknown;
 }
 
@@ -376,7 +377,10 @@ async function measure(
   }
 }
 
-/** Runs the ramp with the display; Ctrl-C ends it in order, a second one at once. Returns what a client process failed with. */
+/**
+ * Runs the ramp with the display; Ctrl-C ends it in order, a second one at once. Returns the error of a client process,
+ * if one failed.
+ */
 async function runShown(ramp: Ramp, title: string, output: Output, interruption: Interruption): Promise<unknown> {
   const display = new LoadDisplay(output, title, ramp);
   output.note(`load: ${title}`);
@@ -393,7 +397,7 @@ async function runShown(ramp: Ramp, title: string, output: Output, interruption:
   }
 }
 
-/** Ends the client processes and writes the history. Returns the CliError when it is not complete. */
+/** Ends the client processes and writes the history. Returns a CliError if the history is incomplete. */
 async function endHistory(
   load: OpenLoad,
   parts: readonly string[] | undefined,

@@ -1,4 +1,6 @@
-/** `jitpaxos bench report`: shows what a bench wrote with --json, or compares several of them, as text or as a page. */
+/**
+ * `jitpaxos bench report`: shows the result of a bench with --json, or compares several of them, as text or as a page.
+ */
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { Histogram } from '../../metrics/histogram.js';
@@ -65,7 +67,7 @@ function withoutCurves({ histogram: _histogram, timeline: _timeline, load, ...re
   return { ...report, load: section };
 }
 
-/** Throws CliError `argument-invalid` for what is no result of a bench. */
+/** Throws CliError `argument-invalid` for anything but a result of a bench. */
 function readReport(path: string): BenchReport {
   const refuse = (why: string): CliError =>
     new CliError('argument-invalid', `${path} ${why}; give a file that a bench wrote with --json`);
@@ -80,7 +82,7 @@ function readReport(path: string): BenchReport {
     );
   }
   if (value?.schema !== 'jitpaxos.bench/1')
-    throw refuse(`is no result of a bench: its schema is ${JSON.stringify(value?.schema)}, not "jitpaxos.bench/1"`);
+    throw refuse(`is not a result of a bench: its schema is ${JSON.stringify(value?.schema)}, not "jitpaxos.bench/1"`);
   if ('points' in value) throw refuse('is the result of bench compare, which compares already');
   try {
     const numbers = [
@@ -89,7 +91,7 @@ function readReport(path: string): BenchReport {
       value.seconds,
       ...Object.values(value.latencyNs).filter((latency) => latency !== null),
     ];
-    if (!numbers.every(Number.isFinite)) throw new TypeError('a figure is no number');
+    if (!numbers.every(Number.isFinite)) throw new TypeError('a figure is not a number');
     for (const data of [value.histogram, value.load?.serviceHistogram])
       if (data !== undefined) Histogram.fromData(data);
   } catch (error) {
@@ -98,7 +100,7 @@ function readReport(path: string): BenchReport {
   return value;
 }
 
-/** A field that is missing in a damaged file shows only when it is drawn. */
+/** A field missing from a damaged file shows only when it is drawn. */
 function rendered(draw: () => string, paths: readonly string[]): string {
   try {
     return draw();
@@ -110,7 +112,7 @@ function rendered(draw: () => string, paths: readonly string[]): string {
   }
 }
 
-/** Runs are named by their files, and told apart when these have the same name. */
+/** Runs are named by their files, and numbered if these have the same name. */
 function nameOf(path: string, paths: readonly string[], index: number): string {
   const name = basename(path, '.json');
   return paths.some((other, at) => at !== index && basename(other, '.json') === name) ? `${name} (${index + 1})` : name;

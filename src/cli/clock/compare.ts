@@ -1,4 +1,4 @@
-/** `jitpaxos clock compare A B`: offset and rate of two clocks over a while. */
+/** `jitpaxos clock compare A B`: offset and rate of two clocks over time. */
 import { defineCommand } from '../../console/command.js';
 import { measurements, ratePpb, type Difference } from './difference.js';
 import { signed } from '../../console/clock-values.js';

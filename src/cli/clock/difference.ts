@@ -1,24 +1,29 @@
-/** How two clocks differ, over time: what `clock compare` and `clock watch` measure. */
+/** The difference of two clocks over time: what `clock compare` and `clock watch` measure. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { candidates, chooseClock, type Surroundings } from '../../clock/choose.js';
 import type { Clock } from '../../clock/clock.js';
 import { DisciplinedClock } from '../../clock/disciplined-clock.js';
 
-/** Pairs of readings a measurement; the one with the shortest round trip counts. */
+/** Pairs of readings for each measurement; the one with the shortest round trip counts. */
 const PAIRS = 9;
-/** Clocks further apart than two hours count from different epochs. */
+/** Clocks further apart than two hours use different epochs. */
 const OFFSET_NS_MAX = 7_200_000_000_000n;
 
 export interface Difference {
-  /** Of the first measurement, ns. */
+  /** Since the first measurement, ns. */
   readonly elapsedNs: number;
   /** A minus B minus `baseNs`, ns. */
   readonly offsetNs: number;
-  /** 0; or, where the clocks count from different epochs, the whole first offset: a number would not hold it to the nanosecond. */
+  /**
+   * 0; or, if the clocks use different epochs, the whole first offset: a number would not hold it to the nanosecond.
+   */
   readonly baseNs: bigint;
-  /** Time that the pair of readings of B around that of A took: the offset is known to half of it. */
+  /** Time between the two readings of B around the one of A: the offset is known to half of it. */
   readonly delayNs: number;
-  /** A clock of the two whose device is lost, or set to no time that can be used: it follows the system clock meanwhile, and the difference says nothing. */
+  /**
+   * The clock whose device is lost, or set to an unusable time: it follows the system clock meanwhile, and the
+   * difference says nothing.
+   */
   readonly lost?: string;
 }
 
@@ -41,7 +46,7 @@ export function difference(a: Clock, b: Clock, baseNs: bigint, startNs: bigint):
   return best!;
 }
 
-/** ppb by which A runs faster than B; 0 with less than two measurements. */
+/** How much faster A runs than B, ppb; 0 with fewer than two measurements. */
 export function ratePpb(differences: readonly Difference[]): number {
   const count = differences.length;
   const meanX = differences.reduce((sum, { elapsedNs }) => sum + elapsedNs, 0) / count;
@@ -56,8 +61,8 @@ export function ratePpb(differences: readonly Difference[]): number {
 }
 
 /**
- * Measures every `everyNs`, `count` times, or until `signal`; both clocks are closed in the end. Takes what `--clock` takes.
- * Throws ClockError as chooseClock and as a reading.
+ * Measures every `everyNs`, `count` times, or until `signal`; closes both clocks at the end. Takes what `--clock`
+ * takes. Throws the ClockErrors of chooseClock and of readings.
  */
 export async function* measurements(
   aSpec: string,
@@ -87,7 +92,7 @@ export async function* measurements(
   }
 }
 
-/** What is compared when nobody says: the system clock and the host's best hardware clock, usable or not, or the raw one. */
+/** What is compared by default: the system clock and the host's best hardware clock, usable or not, or the raw one. */
 export async function defaultPair(surroundings?: Surroundings): Promise<readonly [string, string]> {
   const [best] = await candidates(surroundings);
   return ['realtime', best?.device === undefined ? 'monotonic-raw' : best.spec];

@@ -1,4 +1,4 @@
-/** `jitpaxos clock list`: the clocks of this host, who says how good they are, and which one `auto` takes. */
+/** `jitpaxos clock list`: the clocks of this host, what is known about their quality, and which one `auto` takes. */
 import { candidates, type Candidate } from '../../clock/choose.js';
 import { deviceStatements, systemStatements } from '../../clock/host-clock.js';
 import { ERROR_LIMIT_NS, type Stated } from '../../clock/quality/statement.js';
@@ -55,7 +55,7 @@ export const clockList = defineCommand(
     output.line(bold('system clock (CLOCK_REALTIME)'));
     for (const line of statementLines(system, output)) output.line(`    ${line}`);
     output.line('');
-    output.line(bold('auto takes the first that can be used and that somebody keeps, the smallest known error first'));
+    output.line(bold('auto takes the first usable clock that something disciplines, the smallest known error first'));
     for (const candidate of considered) output.line(candidateLine(candidate, candidate === chosen, output));
     return Exit.done;
   },

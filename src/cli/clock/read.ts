@@ -1,4 +1,4 @@
-/** `jitpaxos clock read`: every clock of this host side by side, with what a reading costs. */
+/** `jitpaxos clock read`: every clock of this host side by side, with the cost of a reading. */
 import type { Clock } from '../../clock/clock.js';
 import { listDevices } from '../../clock/devices.js';
 import { openClock } from '../../clock/open.js';
@@ -12,18 +12,18 @@ import { Colour, paint, table } from '../../console/terminal.js';
 import { formatDuration } from '../../console/units.js';
 
 const SYSTEM = ['realtime', 'tai', 'monotonic', 'monotonic-raw'] as const;
-/** Readings that a cost is measured over: a multiple of what the clock's own resolution and the compiler disturb. */
+/** Readings over which a cost is measured: enough to outweigh the clock's resolution and the compiler. */
 const READINGS = 20_000;
-/** The fastest of so many counts: the others were disturbed, or not compiled yet. */
+/** The fastest of this many rounds counts: the others were disturbed, or not compiled yet. */
 const ROUNDS = 5;
-/** A device is asked less often: a reading may take microseconds. */
+/** A device is read less often: a reading may take microseconds. */
 const DEVICE_READINGS = 500;
 
 interface Reading {
   readonly clock: string;
   readonly epoch: string;
   readonly ns: string;
-  /** This clock minus the system clock, and what that is known to; null where the two count from different moments. */
+  /** This clock minus the system clock, and the precision of that; null if the two use different epochs. */
   readonly fromRealtimeNs: number | null;
   readonly uncertaintyNs: number | null;
   readonly costNs: number;
@@ -74,14 +74,14 @@ export const clockRead = defineCommand(
     for (const { clock, reason } of refused) output.line(`${paint(output.colours, Colour.yellow, clock)}: ${reason}`);
     output.line(
       taiOffsetS === null
-        ? 'the kernel has not been told what TAI is ahead of UTC: tai reads as realtime'
+        ? 'the kernel has not been told the offset of TAI from UTC: tai reads as realtime'
         : `TAI is ${taiOffsetS} s ahead of UTC, as the kernel was told`,
     );
     return Exit.done;
   },
 );
 
-/** Whole seconds apart, so that the rest is not lost beside them. */
+/** Whole seconds apart, so that the rest stays readable beside them. */
 function distance(clock: string, fromRealtimeNs: number | null, uncertaintyNs: number | null): [string, string] {
   if (fromRealtimeNs === null || clock === 'realtime') return ['–', '–'];
   const seconds = Math.round(fromRealtimeNs / 1e9);
@@ -91,7 +91,7 @@ function distance(clock: string, fromRealtimeNs: number | null, uncertaintyNs: n
   ];
 }
 
-/** Null as long as nobody has told the kernel, which then says 0. */
+/** Null until a daemon tells the kernel, which says 0 before. */
 function kernelTaiOffset(): number | null {
   const stated = readKernel(native);
   const offset = stated.available ? stated.statement.detail['taiOffsetS'] : null;

@@ -1,15 +1,15 @@
 /**
- * `jitpaxos clock watch`: one line a second, in the words and the order of linuxptp's phc2sys, so that what reads its log
- * reads this one: the clock, what it is held against, offset of the one from the other, state, freq, delay; the time in
- * brackets is CLOCK_MONOTONIC, as in its lines. Freq is measured here, not set.
+ * `jitpaxos clock watch`: one line a second, in the words and order of linuxptp's phc2sys, so that a program that reads
+ * phc2sys's log can read this one: the clock, its reference, their offset, state, freq, delay. The time in brackets is
+ * CLOCK_MONOTONIC, as in phc2sys. Freq is measured here, not set.
  */
 import { defineCommand } from '../../console/command.js';
 import { defaultPair, measurements, ratePpb, type Difference } from './difference.js';
 import { Exit } from '../../console/exit.js';
 
-/** Measurements that the frequency is taken from. */
+/** Measurements from which the frequency is computed. */
 const RATE_WINDOW = 16;
-/** A jump beyond this is state s1, just set; s0 has no frequency yet, or no device any more; s2 follows. */
+/** A jump beyond this is state s1, just set. s0: no frequency yet, or the device is lost; s2: following. */
 const STEP_NS = 100_000;
 const FOREVER = Number.MAX_SAFE_INTEGER;
 

@@ -1,4 +1,6 @@
-/** `jitpaxos status`: asks every replica about itself, twice, so that there are rates, and prints what they say together. */
+/**
+ * `jitpaxos status`: asks every replica for its status, twice, so that there are rates, and prints the combined answer.
+ */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StatusClient } from '../../client/status-client.js';
 import { seemsStalled, summarize, withChainRemark } from './summary.js';
@@ -27,7 +29,7 @@ export const status = defineCommand(
         kind: 'duration',
         default: '250ms',
         max: 3600e9,
-        help: 'time between the two questions that rates are taken from; 0s asks once and shows none',
+        help: 'time between the two questions that rates are computed from; 0s asks once and shows no rates',
       },
     },
     examples: ['jitpaxos status', 'jitpaxos status --json | jq .available'],

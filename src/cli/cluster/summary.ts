@@ -1,6 +1,6 @@
 /**
- * What the answers of single replicas say about the cluster: for `jitpaxos status` and `top`. Rates are differences between two
- * answers of the same process; after a restart there are none until it has answered twice.
+ * Combines the answers of single replicas into the state of the cluster, for `jitpaxos status` and `top`. Rates are
+ * differences between two answers of the same process; after a restart there are none until it has answered twice.
  */
 import { rejectedByReason } from '../../protocol/counters.js';
 import type { StatusAnswer } from '../../client/status-client.js';
@@ -12,13 +12,13 @@ import { formatLongDuration } from '../../console/units.js';
 export interface ReplicaSummary {
   readonly id: number;
   readonly address: string;
-  /** primary, member, spare; none of a replica without a report. */
+  /** Primary, member or spare; undefined for a replica without a report. */
   readonly role: 'primary' | 'member' | 'spare' | undefined;
   readonly report: ReplicaStatusReport | undefined;
   readonly roundTripUs: number | undefined;
   /** See StatusAnswer. */
   readonly silence?: string;
-  /** Entries of the primary's log that this replica does not know to share. */
+  /** Entries of the primary's log that this replica is not known to have. */
   readonly lag: number | undefined;
   readonly rates: Rates | undefined;
 }
@@ -32,24 +32,33 @@ export interface Rates {
   readonly reconciles: number;
   readonly datagramsIn: number;
   readonly datagramsOut: number;
-  /** Processor time a second of time. */
+  /** Processor time per second. */
   readonly cpu: number;
 }
 
 export interface ClusterSummary {
   readonly cluster: string;
-  /** Operations commit, or would: every member of the newest view's quorum answered, is normal, and is in that view; and it is not `stalled`. */
+  /**
+   * Operations commit, or would if there were any: every member of the newest view's quorum answered, is normal, and is
+   * in that view; and the cluster is not `stalled`.
+   */
   readonly available: boolean;
-  /** Highest view that a replica which answered is in. */
+  /** Highest view of any replica that answered. */
   readonly view: number | undefined;
   readonly primary: number | undefined;
   readonly members: readonly number[];
   readonly answered: number;
-  /** The newest version of the wire that all replicas which answered speak. */
+  /** The newest wire version that all replicas that answered speak. */
   readonly wireVersion: number | undefined;
-  /** The replicas that have lost their logs, when a replica says that those are more than the cluster survives: nothing commits, and waiting does not help. Undefined otherwise. */
+  /**
+   * The replicas that have lost their logs, if a replica reports that those are more than the cluster survives: nothing
+   * commits, and waiting does not help. Undefined otherwise.
+   */
   readonly majorityLost: readonly number[] | undefined;
-  /** Why nothing commits although the quorum is there: requests arrive and none of them commits, in two intervals. Undefined otherwise, and when nobody asked three times. */
+  /**
+   * Why nothing commits although the quorum is there: requests arrived and none committed, in two intervals. Undefined
+   * otherwise, and if there were fewer than three answers.
+   */
   readonly stalled: string | undefined;
   readonly commitsPerSecond: number | undefined;
   readonly rejectedPerSecond: Readonly<Record<string, number>>;
@@ -61,7 +70,7 @@ export interface ClusterSummary {
 /** A spare may be this far behind without a remark: it fetches what is committed every few milliseconds. */
 const LAG_REMARK = 10_000;
 
-/** @param earlier answers before `previous`: with them the summary can say whether the cluster is stalled */
+/** @param earlier answers before `previous`: they show whether the cluster is stalled */
 export function summarize(
   cluster: string,
   answers: readonly StatusAnswer[],
@@ -136,14 +145,17 @@ export function summarize(
   };
 }
 
-/** True when requests arrived at the primary between two answers and none committed: worth asking once more. */
+/** True if requests arrived at the primary between two answers and none committed: worth asking once more. */
 export function seemsStalled(answers: readonly StatusAnswer[], previous: readonly StatusAnswer[]): boolean {
   return answers.some(
     ({ id, report }) => report?.primary === id && hindrance(previous[id]?.report, report) !== undefined,
   );
 }
 
-/** What hindered every commit in both intervals, as a remark. One alone says little: a request may have come just before the answer. */
+/**
+ * What prevented every commit in both intervals, as a remark. One interval says little: a request may have arrived just
+ * before the answer.
+ */
 function stalledBetween(
   first: ReplicaStatusReport | undefined,
   second: ReplicaStatusReport | undefined,
@@ -174,7 +186,7 @@ function hindrance(before: ReplicaStatusReport | undefined, now: ReplicaStatusRe
     : undefined;
 }
 
-/** Replicas that differ where none may: each pair once for each thing. */
+/** Replicas that differ where they must not: each pair once for each subject. */
 function divergedRemarks(reports: readonly ReplicaStatusReport[]): string[] {
   const found = new Set<string>();
   for (const { id, diverged } of reports) {
@@ -194,21 +206,21 @@ function divergedRemarks(reports: readonly ReplicaStatusReport[]): string[] {
   return [...found].sort();
 }
 
-/** A log this far ahead of a clock is worth a word; less comes of clients that stamp ahead. */
+/** A log this far ahead of a clock deserves a remark; clients that use a lead cause less than this. */
 const LOG_AHEAD_NS = 1e9;
 
-/** What is to be said of the clocks of replicas. */
+/** Remarks about the replicas' clocks. */
 export function clockRemarks(reports: readonly ReplicaStatusReport[]): string[] {
   return [...clocksApart(reports), ...logAheadRemarks(reports)];
 }
 
-/** What the primary of the newest view says of the clocks of all replicas. */
+/** What the primary of the newest view reports about all replicas' clocks. */
 export function clocksApart(reports: readonly ReplicaStatusReport[]): string[] {
   const [newest] = reports.filter(({ replicaClocks }) => replicaClocks !== undefined).sort((a, b) => b.view - a.view);
   return newest === undefined || newest.replicaClocks!.says === '' ? [] : [newest.replicaClocks!.says];
 }
 
-/** A log that is ahead of clocks: of all, because a clock was ahead once; or of some, which are behind. */
+/** A log that is ahead of clocks: of all clocks, because one was ahead once; or of some, which are behind. */
 export function logAheadRemarks(reports: readonly ReplicaStatusReport[]): string[] {
   const ahead = reports.filter(({ logAheadNs }) => logAheadNs !== undefined && logAheadNs > LOG_AHEAD_NS);
   if (ahead.length === 0) return [];
@@ -241,7 +253,8 @@ function ratesBetween(
   const cpu = (report: ReplicaStatusReport): number => report.cpuSeconds.user + report.cpuSeconds.system;
   return {
     seconds,
-    // A primary counts its commits. Elsewhere, and at a replica of an earlier version, the index shows how fast this one follows.
+    // A primary counts its commits. For other replicas, and those of an earlier version, the index shows how fast they
+    // follow.
     commits:
       now.primary === now.id && before.primary === now.id && now.counters['entries_committed'] !== undefined
         ? rate('entries_committed')
@@ -284,7 +297,7 @@ function remarksOn(replicas: readonly ReplicaSummary[], view: number | undefined
   return remarks;
 }
 
-/** With a first remark when the chain that the cluster file names is one that clients can forge. */
+/** Adds a first remark if the cluster file's chain is one that clients can forge. */
 export function withChainRemark(
   summary: ClusterSummary,
   cluster: Pick<Cluster, 'authentication' | 'chain'>,
@@ -293,7 +306,10 @@ export function withChainRemark(
   return warning === undefined ? summary : { ...summary, remarks: [`${warning}; ${CHAIN_REMEDY}`, ...summary.remarks] };
 }
 
-/** Empty when the logs of all that answered are chained alike, or one does not say. Replicas that differ do not hear each other. */
+/**
+ * Empty if the logs of all that answered are chained alike, or if one does not say. Replicas that differ ignore each
+ * other.
+ */
 export function chainRemarks(replicas: readonly Pick<ReplicaSummary, 'id' | 'report'>[]): string[] {
   const chains = new Map<string, number[]>();
   for (const { id, report } of replicas) {
@@ -304,11 +320,11 @@ export function chainRemarks(replicas: readonly Pick<ReplicaSummary, 'id' | 'rep
   if (chains.size < 2) return [];
   const found = [...chains].map(([chain, ids]) => `replica ${ids.join(', ')}: ${chain}`);
   return [
-    `the logs are chained under different secrets (${found.join('; ')}), so these replicas do not hear each other: give all the cluster file and the replica.keys of the majority`,
+    `the logs are chained under different secrets (${found.join('; ')}), so these replicas ignore each other: give all the cluster file and the replica.keys of the majority`,
   ];
 }
 
-/** Empty when all that answered speak the same. */
+/** Empty if all that answered speak the same. */
 export function wireRemarks(replicas: readonly Pick<ReplicaSummary, 'id' | 'report'>[]): string[] {
   const speakers = new Map<number, number[]>();
   for (const { id, report } of replicas)

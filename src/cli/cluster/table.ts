@@ -23,7 +23,7 @@ const HEADER = [
 const RIGHT = new Set([4, 5, 6, 7, 8, 9, 11, 12]);
 const NONE = '–';
 
-/** Headline, one row a replica, rejects, remarks. */
+/** Headline, one row for each replica, rejects, remarks. */
 export function summaryLines(summary: ClusterSummary, colours: boolean): string[] {
   const tone = (colour: Colour, text: string): string => paint(colours, colour, text);
   const rows = summary.replicas.map((replica) => rowOf(replica, tone));
@@ -100,7 +100,7 @@ function clockOf({ source, errorBoundNs }: ReplicaStatusReport['clock']): string
   return typeof errorBoundNs === 'number' ? `${source} ±${formatDuration(errorBoundNs)}` : `${source} ±?`;
 }
 
-/** Below ten a second with one decimal. */
+/** With one decimal below ten a second. */
 function formatRate(rate: number): string {
   return rate > 0 && rate < 10 ? rate.toFixed(1) : formatCount(rate);
 }

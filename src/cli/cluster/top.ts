@@ -1,6 +1,6 @@
 /**
- * `jitpaxos top`: the cluster, again and again. A screen on a terminal, plain lines elsewhere, one JSON object a sample with
- * --json. Ends with Ctrl-C or q, leaves the terminal as it was, and its last sample on it.
+ * `jitpaxos top`: shows the cluster continuously: a screen on a terminal, plain lines elsewhere, one JSON object per
+ * sample with --json. Ctrl-C or q ends it; the terminal is restored, with the last sample on it.
  */
 import { StatusClient, type StatusAnswer } from '../../client/status-client.js';
 import { summarize, type ClusterSummary, withChainRemark } from './summary.js';
@@ -12,7 +12,7 @@ import { Colour, cut, paint, sparkline } from '../../console/terminal.js';
 import { formatCount } from '../../console/units.js';
 
 const SPARK_WIDTH = 60;
-/** A replica that does not answer holds up a sample no longer than this. */
+/** A silent replica delays a sample no longer than this. */
 const ANSWER_MS_MAX = 500;
 
 const ENTER = '\x1b[?1049h\x1b[?25l';
@@ -30,7 +30,7 @@ export const top = defineCommand(
       cluster: CLUSTER_FLAG,
       'key-file': { ...KEY_FILE_FLAG, alias: 'keys' },
       interval: { kind: 'duration', default: '1s', min: 50e6, max: 3600e9, help: 'time between two samples' },
-      count: { kind: 'count', min: 1, help: 'end after so many samples (default: never)' },
+      count: { kind: 'count', min: 1, help: 'end after this many samples (default: never)' },
     },
     examples: ['jitpaxos top', 'jitpaxos top --interval 200ms --count 10 --json'],
   },
@@ -82,7 +82,7 @@ class Screen {
     else output.line(plainLine(summary));
   }
 
-  /** What was on the screen stays behind on the terminal. */
+  /** The last drawing stays on the terminal. */
   end(): void {
     if (this.live) process.stdout.write(`${LEAVE}${this.last.join('\n')}\n`);
   }
@@ -124,7 +124,7 @@ class Stop {
     process.stdin.setRawMode(true).resume().on('data', this.onKey);
   }
 
-  /** `performance.now()`; returns at once when the time has passed or the end is wanted. */
+  /** `performance.now()`; returns at once if the time has passed or a stop was requested. */
   async sleepUntil(dueMs: number): Promise<void> {
     if (this.wanted) return;
     await new Promise<void>((resolve) => {

@@ -1,7 +1,7 @@
 /**
- * `jitpaxos demo`, behind `npm start`: three replica processes on this machine, a measured key-value workload, a replica
- * killed half-way, everything read back, a report. Nothing in it is staged: what it prints was counted by the clients,
- * and when something differs from what was written it says so and fails.
+ * `jitpaxos demo`, also `npm start`: three replica processes on this machine, a measured key-value workload, a replica
+ * killed half-way, everything read back, a report. Nothing is staged: the clients counted what it prints, and if a
+ * value differs from what was written, it says so and fails.
  */
 import { resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -26,7 +26,7 @@ import { version } from '../../host/version.js';
 
 const REPLICAS = 3;
 const MIN_OPERATIONS = 10_000;
-/** However slow the machine, the workload ends by then. */
+/** The workload ends by then, however slow the machine. */
 const WORKLOAD_LIMIT_MS = 60_000;
 const INTERVAL_MS = 100;
 const REFRESH_MS = 200;
@@ -172,7 +172,7 @@ async function runWorkload(
   }
 }
 
-/** SIGKILL, as `kill -9` would: the replica has no chance to say good-bye. Returns its id. */
+/** SIGKILL, as by `kill -9`: the replica cannot say good-bye. Returns its id. */
 async function killOne(cluster: LocalCluster, target: KillTarget): Promise<number> {
   const view = await latestView(cluster);
   const views = new Views(REPLICAS);
@@ -188,7 +188,7 @@ async function latestView(cluster: LocalCluster): Promise<number> {
   return Math.max(0, ...answers.map((answer) => Number(answer?.status['view'] ?? 0)));
 }
 
-/** A dead replica keeps the role that it died in. */
+/** A dead replica keeps its last role. */
 async function learnRoles(cluster: LocalCluster, state: DemoState): Promise<void> {
   const view = await latestView(cluster);
   for (const replica of state.replicas) if (replica.killedAtMs === undefined) replica.role = roleOf(replica.id, view);
@@ -216,7 +216,7 @@ function workloadOf(index: number, lanes: number): Workload {
   };
 }
 
-/** A new client, which knows nothing of the run, reads every key that the clients wrote. */
+/** A new client, which knows nothing about the run, reads every key that the clients wrote. */
 async function readEverythingBack(
   cluster: LocalCluster,
   load: LoadResult,

@@ -1,4 +1,6 @@
-/** What the demo shows while it runs: a few lines redrawn in place on a terminal, a line every two seconds elsewhere. */
+/**
+ * What the demo shows while it runs: a few lines redrawn in place on a terminal, a line every two seconds elsewhere.
+ */
 import type { Output } from '../../console/command.js';
 import type { Timeline } from '../../measure/load/timeline.js';
 import { LiveFrame } from '../../console/live-frame.js';
@@ -35,7 +37,7 @@ export class Display {
     }
   }
 
-  /** Leaves the last drawing on the screen and gives the cursor back. */
+  /** Leaves the last drawing on the screen and restores the cursor. */
   end(): void {
     this.frame.end();
   }

@@ -1,4 +1,6 @@
-/** Checks of the clocks: which one a replica or client would stamp by here, who keeps it, and how far it can be trusted. */
+/**
+ * Checks the clocks: which one a replica or client would use here, what disciplines it, and how far it can be trusted.
+ */
 import { setTimeout as delay } from 'node:timers/promises';
 import { candidates } from '../../clock/choose.js';
 import { listDevices, type ClockDevice } from '../../clock/devices.js';
@@ -13,7 +15,7 @@ import { ok, skip, warn, type Finding } from './finding.js';
 /** A disciplined clock knows its device to within microseconds at first, and far better after some samples. */
 const SETTLE_MS = 500;
 
-/** Of this host itself: not of one that is mounted elsewhere. */
+/** Only for this host itself, not for one mounted elsewhere. */
 export async function checkClocks(): Promise<Finding[]> {
   const devices = listDevices();
   const findings = devices.map(checkDevice);
@@ -44,7 +46,7 @@ export async function checkClocks(): Promise<Finding[]> {
   return findings;
 }
 
-/** Whether this user can read the device, and whether anybody has set it. */
+/** Whether this user can read the device, and whether it was ever set. */
 function checkDevice(device: ClockDevice): Finding {
   const check = `clock ${device.name}`;
   if (!native.available) return skip(check, 'the native addon is not loaded');
@@ -67,8 +69,9 @@ export function judge(clock: Pick<HostClock, 'source' | 'quality'>): Finding {
 }
 
 /**
- * What each source says of the clock; one that is not there is nothing to act on, one that may not be asked is. An unknown
- * error is not a good one, and one that is too wide is a bad one. `device`: whose clock it is; undefined for the system's.
+ * What each source states about the clock. A missing source needs no action; one that this user may not ask does. An
+ * unknown error is not a good one, and one that is too wide is a bad one. `device`: whose clock it is; undefined for
+ * the system's.
  */
 export function fromStatement(stated: Stated, device?: string): Finding {
   const check = `clock by ${stated.available ? stated.statement.source : stated.source}`;
@@ -116,7 +119,7 @@ const ADVICE: Readonly<Record<QualitySourceName, string>> = {
   platform: 'see what the hypervisor or cloud says of its clock',
 };
 
-/** The kernel's TAI offset: 0 until somebody sets it, and then CLOCK_TAI is no TAI. */
+/** The kernel's TAI offset: 0 until a daemon sets it, and until then CLOCK_TAI is not TAI. */
 function checkTai(statements: readonly Stated[]): Finding[] {
   for (const stated of statements) {
     if (!stated.available || stated.statement.source !== 'kernel') continue;

@@ -1,4 +1,4 @@
-/** Checks of a cluster as seen from this host, and of a replica's data directory. */
+/** Checks a cluster as seen from this host, and a replica's data directory. */
 import { closeSync, existsSync, fsyncSync, mkdtempSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
@@ -13,19 +13,19 @@ import { spokenIn } from '../../host/status.js';
 import { chainRemarks, clocksApart, logAheadRemarks, summarize, wireRemarks } from '../cluster/summary.js';
 import { fail, ok, warn, type Finding } from './finding.js';
 
-/** Linux, statfs(2): file systems that are gone after a restart. */
+/** Linux, statfs(2): file systems whose content does not survive a restart. */
 const VOLATILE_FILE_SYSTEMS = new Map([
   [0x01021994, 'tmpfs'],
   [0x858458f6, 'ramfs'],
 ]);
 const FREE_BYTES_MIN = 64 << 20;
 const SYNCS = 15;
-/** How long the name server is waited for. */
+/** How long to wait for the name server. */
 const NAMES_MS = 5_000;
-/** A view change waits for this; twice per replica and change. */
+/** A view change waits for such a sync, twice on each replica. */
 const SYNC_NS_GOOD = 10e6;
 
-/** The file itself. What is wrong with it is one finding. */
+/** Checks the file itself. All of its problems are one finding. */
 export function readCluster(file: string): { readonly cluster: Cluster | undefined; readonly finding: Finding } {
   try {
     const cluster = loadCluster(file);
@@ -39,7 +39,7 @@ export function readCluster(file: string): { readonly cluster: Cluster | undefin
   }
 }
 
-/** Whether those who have a key can make replicas differ. */
+/** Whether the holder of a key can make replicas diverge. */
 export function checkChain(cluster: Cluster): Finding {
   const warning = chainWarning(cluster);
   if (warning !== undefined) return warn('chain', warning, CHAIN_REMEDY);
@@ -47,11 +47,11 @@ export function checkChain(cluster: Cluster): Finding {
     'chain',
     cluster.chain === KEYED_CHAIN
       ? `${cluster.chain}, under a secret of the replicas`
-      : `${cluster.chain}, and no keys: whoever reaches a replica can do everything`,
+      : `${cluster.chain}, and no keys: anyone who reaches a replica can do everything`,
   );
 }
 
-/** Numeric addresses of the replicas, as far as their names resolve, and which of them are this host's. */
+/** Numeric addresses of the replicas whose names resolve, and which of them belong to this host. */
 export async function checkAddresses(
   cluster: Cluster,
 ): Promise<{ readonly addresses: string[]; readonly findings: Finding[] }> {
@@ -91,12 +91,12 @@ export async function checkAddresses(
   }
 }
 
-/** Reasons of drops that speak of keys. */
+/** Drop reasons that concern keys. */
 const UNHEARD = ['key', 'checksum', 'role'];
 
 /**
- * The key files beside the cluster file, as far as they are on this host: whether the replicas' has what the client's speaks
- * under. Secrets are compared, never shown.
+ * Checks the key files beside the cluster file, if they are on this host: whether the replicas' file contains the
+ * client's key. Secrets are compared, never shown.
  */
 export function checkKeys(file: string, cluster: Cluster, clientFile?: string): Finding[] {
   if (cluster.authentication === 'none') return [];
@@ -121,7 +121,7 @@ export function checkKeys(file: string, cluster: Cluster, clientFile?: string): 
       warn(
         'keys',
         `neither ${client.path} nor ${replica.path} is there, and the cluster authenticates its datagrams`,
-        'get a key file from whoever set the cluster up',
+        'get a key file from the operator who set the cluster up',
       ),
     ];
   if (client.keys === undefined)
@@ -162,7 +162,7 @@ export async function checkReplicas(
 ): Promise<Finding[]> {
   const client = await StatusClient.open({ cluster: file, ...keys });
   try {
-    await client.ask(timeoutMs); // the first answers pay for code that was never run
+    await client.ask(timeoutMs); // the first answers pay for code that has not run yet
     const answers = await client.ask(timeoutMs);
     const summary = summarize(client.cluster.id, answers);
     const findings: Finding[] = answers.map(({ id, address, report, roundTripUs, silence }) =>
@@ -195,7 +195,7 @@ export async function checkReplicas(
                 `replica ${id}: ${count} since its start under a key it does not have, or with another secret`,
             )
             .join('; '),
-          'a client with an old or foreign key file is out there, or somebody tries: jitpaxos_datagrams_dropped_total{reason="key"|"checksum"|"role"} shows whether it goes on',
+          'a client with an old or foreign key file is running, or someone tries to get in: jitpaxos_datagrams_dropped_total{reason="key"|"checksum"|"role"} shows whether it continues',
         ),
       );
     const [mixed] = wireRemarks(summary.replicas);
@@ -241,7 +241,7 @@ export async function checkReplicas(
   }
 }
 
-/** Where the replica would keep its promises: writes, and measures how long the disk takes to be sure. */
+/** The directory where the replica would keep its promises: writes there, and measures how long a sync takes. */
 export function checkDataDirectory(directory: string): Finding[] {
   const check = 'data directory';
   let scratch: string | undefined;
@@ -300,7 +300,7 @@ function measureSync(file: string): number {
   }
 }
 
-/** Our errors say what is wrong and, behind the last semicolon, what to do. */
+/** This project's errors say what is wrong and, after the last semicolon, what to do. */
 function splitMessage(error: unknown): [found: string, advice: string] {
   const message = error instanceof Error ? error.message : String(error);
   const at = message.lastIndexOf('; ');

@@ -1,4 +1,7 @@
-/** `jitpaxos doctor`: looks at this host, the cluster as seen from it, and a data directory; says what to do about what it finds. */
+/**
+ * `jitpaxos doctor`: checks this host, the cluster as seen from it, and a data directory; says what to do about its
+ * findings.
+ */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { DEFAULT_LIMITS, type Limits } from '../../protocol/config.js';
@@ -20,7 +23,7 @@ import { CliError, Exit } from '../../console/exit.js';
 import { Colour, paint } from '../../console/terminal.js';
 
 const DEFAULT_CLUSTER = 'cluster.json';
-/** Bytes of tables for an entry of the log, and of the process without a log; both rounded up. */
+/** Bytes of tables for each log entry, and of the process without a log; both rounded up. */
 const ENTRY_BYTES = 128;
 const PROCESS_BYTES = 96 << 20;
 
@@ -41,7 +44,7 @@ export const doctor = defineCommand(
       cluster: {
         kind: 'text',
         value: 'FILE',
-        help: `the cluster file (default ${DEFAULT_CLUSTER} where there is one; otherwise the host alone is checked)`,
+        help: `the cluster file (default ${DEFAULT_CLUSTER} if it exists; otherwise only the host is checked)`,
       },
       'key-file': { ...KEY_FILE_FLAG, alias: 'keys' },
       data: { kind: 'text', value: 'DIR', help: 'a data directory to try: writes and removes a small file' },
@@ -84,7 +87,7 @@ export const doctor = defineCommand(
         known?.cluster?.datagramBytes,
       )),
     );
-    // A host that is mounted elsewhere has clocks that nobody here can read.
+    // A host that is mounted elsewhere has clocks that cannot be read from here.
     if (values.root === '/') findings.push(...(await checkClocks()));
     if (known !== undefined) findings.push(known.finding);
     if (known?.cluster !== undefined) findings.push(checkChain(known.cluster));
@@ -135,7 +138,7 @@ function report(findings: readonly Finding[], strict: boolean, output: Output): 
       if (advice !== undefined) output.line(`${' '.repeat(TAGS.ok[0].length + 1)}${' '.repeat(width)}  → ${advice}`);
     }
     output.line(
-      `${count('ok')} in order, ${warned} warnings, ${failed} failures${count('skip') > 0 ? `, ${count('skip')} not to be seen here` : ''}`,
+      `${count('ok')} in order, ${warned} warnings, ${failed} failures${count('skip') > 0 ? `, ${count('skip')} not visible from here` : ''}`,
     );
   }
   return failed > 0 || (strict && warned > 0) ? Exit.failed : Exit.done;

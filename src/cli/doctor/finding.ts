@@ -1,14 +1,17 @@
-/** What a check found. */
+/** The result of a check. */
 
 export type Level = 'ok' | 'warn' | 'fail' | 'skip';
 
 export interface Finding {
-  /** A few words that name the check; one check may find several things. */
+  /** A few words that name the check; one check may have several findings. */
   readonly check: string;
-  /** `warn`: it works, slower or less safely than it could. `fail`: a replica or client will not work. `skip`: not to be found out here. */
+  /**
+   * `warn`: it works, slower or less safely than it could. `fail`: a replica or client will not work. `skip`: cannot be
+   * found out here.
+   */
   readonly level: Level;
   readonly found: string;
-  /** What to do; warnings and failures have it. */
+  /** What to do; present for warnings and failures. */
   readonly advice?: string;
 }
 

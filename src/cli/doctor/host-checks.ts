@@ -1,4 +1,7 @@
-/** Checks of this host: what makes a replica slow, or keeps it from running. Each looks at one thing and says what to do. */
+/**
+ * Checks this host: what makes a replica slow, or keeps it from running. Each check looks at one thing and says what to
+ * do.
+ */
 import { createSocket } from 'node:dgram';
 import { arch, availableParallelism, networkInterfaces, platform } from 'node:os';
 import { native } from '../../native/addon.js';
@@ -8,13 +11,13 @@ import { DEFAULT_DATAGRAM_BYTES } from '../../wire/envelope.js';
 import { fail, ok, skip, warn, type Finding } from './finding.js';
 import type { Host } from './host.js';
 
-/** A replica, its peers' interrupts and a client on fewer cores than this take time from each other. */
+/** With fewer cores than this, a replica, its peers' interrupts and a client compete for time. */
 const CORES_GOOD = 2;
 /** Headers of UDP over IPv6. */
 const HEADER_BYTES = 48;
-/** Waking from a deeper idle state than this costs more than a round trip on a good network, µs. */
+/** Waking from an idle state deeper than this costs more than a round trip on a good network, µs. */
 const IDLE_LATENCY_US_MAX = 50;
-/** Share of processor time that the hypervisor kept for others. */
+/** Share of processor time that the hypervisor gave to others. */
 const STEAL_MAX = 0.01;
 
 export function checkNode(version: string = process.versions.node): Finding {
@@ -31,7 +34,7 @@ export function checkAddon(binding: { readonly available: boolean; readonly reas
   );
 }
 
-/** The kernel's own source of time: a slow one makes every clock reading a call to a device. */
+/** The kernel's own time source: a slow one makes every clock reading a call to a device. */
 export function checkClockSource(host: Host): Finding {
   const folder = 'sys/devices/system/clocksource/clocksource0';
   const source = host.read(`${folder}/current_clocksource`);
@@ -50,7 +53,7 @@ export function checkPtpDevices(host: Host): Finding {
     return warn(
       'ptp clock',
       'no /dev/ptp*: the network card has no hardware clock, or it is not passed to this machine',
-      'commits take one round trip the more often the closer the clocks are: use a card with a PTP clock (ethtool -T INTERFACE), or the best NTP there is',
+      'the closer the clocks, the more commits take one round trip: use a card with a PTP clock (ethtool -T INTERFACE), or the best NTP available',
     );
   return ok(
     'ptp clock',
@@ -67,7 +70,7 @@ export function checkTimeDaemon(host: Host): Finding {
     return warn(
       'time daemon',
       `${precise.join(', ')} without phc2sys: the card keeps time, the system clock does not follow it`,
-      'start phc2sys (linuxptp); replicas and clients with --clock auto stamp by the card itself',
+      'start phc2sys (linuxptp); replicas and clients with --clock auto use the card itself',
     );
   }
   if (precise.length > 0) return ok('time daemon', precise.join(', '));
@@ -86,13 +89,13 @@ export function checkTimeDaemon(host: Host): Finding {
   );
 }
 
-/** Asks the kernel for what a replica will ask for. */
+/** Asks the kernel for the buffers that a replica will ask for. */
 export async function checkSocketBuffers(): Promise<Finding[]> {
   const asked = { receive: DEFAULT_TRANSPORT.receiveBufferBytes, send: DEFAULT_TRANSPORT.sendBufferBytes };
   const socket = createSocket({ type: 'udp4', recvBufferSize: asked.receive, sendBufferSize: asked.send });
   try {
     await new Promise<void>((resolve, reject) => socket.once('error', reject).bind(0, '127.0.0.1', resolve));
-    // Linux doubles what it is asked for, for its own bookkeeping.
+    // Linux doubles the requested size, for its own bookkeeping.
     const share = platform() === 'linux' ? 2 : 1;
     return [
       socketBuffer('receive', 'net.core.rmem_max', socket.getRecvBufferSize() / share, asked.receive),
@@ -121,7 +124,7 @@ export function socketBuffer(direction: string, sysctl: string, got: number, ask
   );
 }
 
-/** Datagrams that the kernel has thrown away since the host started. */
+/** Datagrams that the kernel has dropped since the host started. */
 export function checkUdpLosses(host: Host): Finding {
   const [names, values] = (host.read('proc/net/snmp') ?? '')
     .split('\n')
@@ -175,7 +178,10 @@ export function checkIdleStates(host: Host): Finding {
   );
 }
 
-/** `addresses`: the replicas' that may be this host's; without any, all interfaces that are up. `datagramBytes`: what the cluster file says. */
+/**
+ * `addresses`: the replicas' addresses that may be this host's; without any, all interfaces that are up.
+ * `datagramBytes`: the cluster file's value.
+ */
 export function checkMtu(
   host: Host,
   addresses: readonly string[],
@@ -215,7 +221,7 @@ export function checkCores(host: Host, cores: number = availableParallelism()): 
     return warn(
       'cores',
       `${cores}`,
-      `a replica is best with ${CORES_GOOD} cores and more: one for it, one for interrupts and all else`,
+      `a replica works best with ${CORES_GOOD} cores or more: one for itself, one for interrupts and everything else`,
     );
   return ok('cores', `${cores}`);
 }
@@ -230,10 +236,10 @@ export function checkMemory(host: Host, neededBytes: number): Finding {
   if (room < neededBytes)
     return fail(
       'memory',
-      `${mebibytes(room)} to be had; needed: ${needed}`,
+      `${mebibytes(room)} available; needed: ${needed}`,
       'give it more memory, or lower logBytes and logEntries in the cluster file, for all replicas alike',
     );
-  return ok('memory', `${mebibytes(room)} to be had; needed: ${needed}`);
+  return ok('memory', `${mebibytes(room)} available; needed: ${needed}`);
 }
 
 export function checkSwap(host: Host): Finding {

@@ -1,4 +1,4 @@
-/** Where the checks look: files below a root, so that a test can be a host of its own. What is not there reads as undefined. */
+/** The files that checks read, below a root, so that a test can simulate a host. A missing file reads as undefined. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -6,7 +6,7 @@ export class Host {
   /** @param root `/`, or a folder that stands for it */
   constructor(readonly root: string) {}
 
-  /** A file's text without the white space around it. */
+  /** A file's text, trimmed. */
   read(path: string): string | undefined {
     try {
       return readFileSync(join(this.root, path), 'utf8').trim();
@@ -21,7 +21,7 @@ export class Host {
     return text === undefined || text === '' || !Number.isFinite(value) ? undefined : value;
   }
 
-  /** Names in a folder, sorted, numbers by their value. */
+  /** Names in a folder, sorted, with numbers by value. */
   list(path: string): string[] {
     try {
       return readdirSync(join(this.root, path)).sort((a, b) => a.localeCompare(b, 'en', { numeric: true }));
@@ -30,7 +30,7 @@ export class Host {
     }
   }
 
-  /** Names of the processes that run. */
+  /** Names of running processes. */
   processes(): Set<string> {
     const names = new Set<string>();
     for (const pid of this.list('proc')) {

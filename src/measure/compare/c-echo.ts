@@ -9,14 +9,14 @@ import { measureClients, type Contestant, type Measured, type Timing } from './c
 import { Children, LineChild } from './line-child.js';
 import { quorumOf, sizesOf, type Point } from './shape.js';
 
-/** From dist/src/cli/compare to native/, in a checkout as in the package. */
+/** From dist/src/measure/compare to native/, in a checkout as in the package. */
 const SOURCE = fileURLToPath(new URL('../../../../native/bench/echo.cc', import.meta.url));
 const COMPILERS = ['c++', 'g++', 'clang++'];
 const COMPILE_TIMEOUT_MS = 120_000;
 /** There is no compiler to warm up. */
 const WARMUP_MS = 200;
 
-/** The compiled program, gone when it is closed and at the end of this process. */
+/** The compiled program; deleted when it is closed, and at the end of this process. */
 export class EchoProgram implements Disposable {
   private readonly remove = (): void => rmSync(this.directory, { recursive: true, force: true });
 
@@ -28,7 +28,7 @@ export class EchoProgram implements Disposable {
     return join(this.directory, 'echo');
   }
 
-  /** Throws CliError `compiler-missing`, or `worker-failed` with the compiler's first words. */
+  /** Throws CliError `compiler-missing`, or `worker-failed` with the compiler's first line. */
   static async build(): Promise<EchoProgram> {
     const program = new EchoProgram(mkdtempSync(join(tmpdir(), 'jitpaxos-echo-')));
     try {
@@ -71,7 +71,7 @@ async function compile(target: string): Promise<void> {
   );
 }
 
-/** Spinning servers share a process where there is no core for each, as ours do. */
+/** Spinning servers share a process if there are not enough cores, like the replicas of a comparison. */
 export function sharesProcess(spins: boolean, { replicas, clients }: Pick<Point, 'replicas' | 'clients'>): boolean {
   return spins && cpus().length < replicas + clients;
 }

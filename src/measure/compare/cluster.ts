@@ -1,4 +1,4 @@
-/** Ours: a cluster of replica processes on loopback, and clients of the slot interface. */
+/** The contestant of this project: a cluster of replica processes on loopback, and clients of the slot interface. */
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -22,19 +22,19 @@ export interface Metered {
   /** By replica id. */
   readonly replicas: readonly (HeapUse | null)[];
   readonly view: number;
-  /** Bytes that each replica allocates a second with nothing to do. */
+  /** Bytes that each idle replica allocates per second. */
   readonly idle: readonly number[];
 }
 
 /** V8's sampling profiler in every process of a run. */
 export interface Profiling {
-  /** Where each process leaves its profile when it ends. */
+  /** Where each process writes its profile when it ends. */
   readonly directory: string;
   readonly intervalUs: number;
 }
 
 export interface Profiled {
-  /** With the processor time of main threads only: these are what the profiler samples. */
+  /** With the processor time of main threads only, which are what the profiler samples. */
   readonly measured: Measured;
   /** At the end of the run. */
   readonly view: number;
@@ -54,10 +54,11 @@ export class OurCluster implements Contestant {
   private runs = 0;
 
   /**
-   * @param replicas in place of the point's: 1 is a server without replication, of the same wire, log and machine
+   * @param replicas overrides the point's number: 1 is a server without replication, with the same wire, log and
+   * machine
    * @param durability default `memory`
    * @param authenticated default false
-   * @param unkeyedChain with keys: the chain of before; default false
+   * @param unkeyedChain with keys: the older chain; default false
    */
   constructor(
     readonly name: string,
@@ -89,7 +90,7 @@ export class OurCluster implements Contestant {
         unkeyedChain: this.unkeyedChain,
       });
       try {
-        await using children = new Children(); // they end before their directory goes
+        await using children = new Children(); // they end before their directory is removed
         const ids = Array.from({ length: replicas }, (_, id) => id);
         const server = children.add(
           LineChild.startModule(
@@ -127,8 +128,8 @@ export class OurCluster implements Contestant {
   }
 
   /**
-   * One run of a process a replica, in which the heap use of all is metered: over so many operations (or until the time is
-   * over), and before that, as bytes a second, over some time with nothing to do.
+   * One run with one process per replica, in which the heap use of all is metered: over this many operations (or until
+   * the time is over), and before that while idle, as bytes per second.
    */
   async runMetered(point: Point, timing: Timing, operations: number, idleMs: number): Promise<Metered> {
     await using children = new Children();
@@ -162,7 +163,10 @@ export class OurCluster implements Contestant {
     };
   }
 
-  /** One run of one client and a process a replica with the profiler on. The files are there when it resolves, unless a process had to be killed. */
+  /**
+   * One run of one client and one process per replica, with the profiler on. The files exist when it resolves, unless a
+   * process had to be killed.
+   */
   async runProfiled(point: Point, timing: Timing, { directory, intervalUs }: Profiling): Promise<Profiled> {
     const fileOf = (name: string): string => `${name}.cpuprofile`;
     const flagsFor = (name: string): string[] => [

@@ -1,4 +1,4 @@
-/** What a comparison says: an object of the schema jitpaxos.bench/1 for each point, and the table for people. */
+/** The result of a comparison: an object of the schema jitpaxos.bench/1 for each point, and a table. */
 import { version } from '../../host/version.js';
 import type { LatencySummary } from '../../metrics/histogram.js';
 import type { Durability } from '../../storage/durability.js';
@@ -21,7 +21,7 @@ export function compareReport(
   const [first] = ours;
   const { latencyNs, opsPerSecond } = mediansOf(ours);
   const ratios: Record<string, number> = {};
-  // A ratio to something that was not measured is none.
+  // A ratio to something that was not measured does not exist.
   const setRatio = (key: string, value: (run: Measured) => number, theirs: readonly Measured[]): void => {
     const ratio = ratioOf(ours, theirs, value);
     if (Number.isFinite(ratio)) ratios[key] = rounded(ratio, 3);

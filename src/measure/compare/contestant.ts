@@ -7,7 +7,7 @@ import { cpuSeconds, type LineChild } from './line-child.js';
 import type { Point } from './shape.js';
 
 export interface Timing {
-  /** Before anything is measured; the C program gets by with less. */
+  /** Warm-up before measuring; the C program needs less. */
   readonly warmupMs: number;
   readonly ms: number;
 }
@@ -20,17 +20,17 @@ export interface Measured {
   /** The same two moments by CLOCK_MONOTONIC. */
   readonly span: { readonly startedNs: number; readonly endedNs: number } | undefined;
   readonly opsPerSecond: number;
-  /** Processor time of the measured part; null where the kernel does not say. */
+  /** Processor time of the measured part; null if the kernel does not tell. */
   readonly cpuSeconds: { readonly clients: number | null; readonly servers: readonly (number | null)[] };
   readonly processes: { readonly clients: number; readonly servers: number };
-  /** Requests that were sent again. */
+  /** Requests that were resent. */
   readonly resent: number;
   /** Ours only. */
   readonly counts: ClientCounts | undefined;
   readonly heap: HeapUse | undefined;
   readonly transport: string | undefined;
   readonly idle: string | undefined;
-  /** Operations to a replica that shared a datagram, on average. */
+  /** Average number of operations that share a datagram to a replica. */
   readonly perDatagram: number | undefined;
 }
 
@@ -39,7 +39,7 @@ export interface Contestant {
   run(point: Point, timing: Timing): Promise<Measured>;
 }
 
-/** What a client process prints, whatever it is. */
+/** What every kind of client process prints. */
 interface ClientResult {
   readonly operations: number;
   readonly startedNs: number;
@@ -76,7 +76,7 @@ export async function measureClients(
   const clientsBefore = pids.map(cpu);
   let clientsAfter: (number | null)[] = [];
   for (const client of clients) client.go();
-  // A client that has ended has no processor time left to read.
+  // The processor time of an ended client can no longer be read.
   const reading = setTimeout(() => (clientsAfter = pids.map(cpu)), timing.ms * CPU_READ_AT);
   const results = await Promise.all(clients.map((client) => client.result<ClientResult>(timing.ms)));
   clearTimeout(reading);
@@ -128,5 +128,5 @@ export async function measureClients(
   };
 }
 
-/** The clients' processor time is read after this share of the measurement, and scaled: at its end they may be gone. */
+/** The clients' processor time is read after this share of the measurement, and scaled: they may be gone at its end. */
 const CPU_READ_AT = 0.9;

@@ -1,10 +1,11 @@
 /**
- * The floor of what node:dgram can do in our shape: servers that answer, and a client that sends each operation to a
- * quorum of them and waits for all answers. No protocol, no checks; messages as long as ours are on the wire, and as many
- * in a datagram. Started with its role as JSON; speaks as line-child.ts says.
+ * The upper limit of node:dgram for the same message pattern: servers that answer, and a client that sends each
+ * operation to a quorum of them and waits for all answers. There is no protocol and there are no checks; messages are
+ * as long as ours on the wire, and as many share a datagram. Started with its role as JSON; speaks as line-child.ts
+ * says.
  *
- * It is written as fast as dgram goes: the trivial `lookup` that spares the DNS path, no callbacks of send, buffers made
- * beforehand. A slower baseline would flatter us.
+ * It is written as fast as dgram allows: a trivial `lookup` that avoids the DNS path, no send callbacks, preallocated
+ * buffers. A slower baseline would flatter us.
  */
 import { createSocket, type Socket } from 'node:dgram';
 import { Histogram } from '../../metrics/histogram.js';
@@ -22,7 +23,7 @@ export type DgramEchoSetup =
     };
 
 const NS_PER_MS = 1e6;
-/** A datagram that loopback dropped is sent again; nothing else would ever go on. */
+/** A datagram that loopback dropped is resent; otherwise the slot would wait forever. */
 const RESEND_MS = 100;
 /** Slot and number of the operation, at the start of a message. */
 const AT_SLOT = 0;
@@ -48,7 +49,8 @@ async function serve(index: number, sizes: Sizes): Promise<void> {
   const answer = index === 0 ? sizes.answer : sizes.otherAnswer;
   const bytes = Buffer.alloc(datagram);
   bytes[0] = index;
-  // A send is synchronous as long as the kernel takes it, so the buffer is free again; what it does not take is lost.
+  // A send is synchronous as long as the kernel takes it, so the buffer is free again; what the kernel does not take is
+  // lost.
   socket.on('message', (message, from) => {
     let at = envelope;
     for (let offset = envelope; offset + request <= message.length; offset += request) {
@@ -68,7 +70,7 @@ class Client {
   private readonly histogram = new Histogram();
   private readonly bytes: Buffer;
   private readonly numbers: Int32Array;
-  /** A bit for each server that has not answered. */
+  /** One bit for each server that has not answered. */
   private readonly missing: Uint32Array;
   private readonly sentMs: Float64Array;
   private untilMs = 0;

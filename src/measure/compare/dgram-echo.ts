@@ -1,4 +1,4 @@
-/** The bare dgram baseline: its processes (dgram-echo-program.ts), as many as ours. */
+/** The bare dgram baseline: its processes (dgram-echo-program.ts), as many as in our contestant. */
 import { measureClients, type Contestant, type Measured, type Timing } from './contestant.js';
 import type { DgramEchoSetup } from './dgram-echo-program.js';
 import { Children, LineChild } from './line-child.js';

@@ -1,7 +1,7 @@
 /**
- * Processes of a comparison, whatever they are written in. A child prints `ready {…}` when it is warm, waits for a line
- * on stdin, and prints its result as one line of JSON; a server prints `ready {…}` and serves. Both end when their stdin
- * does, so that none outlives its parent. Every wait has a bound.
+ * The processes of a comparison, whatever their language. A child prints `ready {…}` when it is warm, waits for a line
+ * on stdin, and prints its result as one line of JSON; a server prints `ready {…}` and serves. Both end when their
+ * stdin does, so none outlives its parent. Every wait has a bound.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { CliError } from '../../console/exit.js';
 
 const READY_TIMEOUT_MS = 60_000;
-/** Beyond the time that a measurement is told to take. */
+/** Allowance beyond the time that a measurement should take. */
 const RESULT_TIMEOUT_MS = 30_000;
 const COMPLAINT_CHARACTERS = 2_000;
 const NS_PER_SECOND = 1e9;
@@ -29,7 +29,7 @@ export class LineChild {
     child
       .stderr!.setEncoding('utf8')
       .on('data', (text: string) => (this.complaint = (this.complaint + text).slice(-COMPLAINT_CHARACTERS)));
-    child.stdin!.on('error', () => {}); // that it has gone is told by its end
+    child.stdin!.on('error', () => {}); // its end shows that it has gone
     child.on('error', (error) => this.end(error.message));
     child.on('close', (code, signal) => this.end(signal ?? `exit code ${code}`));
   }
@@ -52,7 +52,7 @@ export class LineChild {
     return this.child.pid;
   }
 
-  /** What stands behind `ready`. Throws CliError `worker-failed` with the child's own words. */
+  /** The data after `ready`. Throws CliError `worker-failed` with the child's own words. */
   async ready<T>(): Promise<T> {
     const line = await this.line(READY_TIMEOUT_MS);
     if (!line.startsWith('ready ')) throw this.failure(`said "${line}" where "ready" was expected`);
@@ -72,7 +72,7 @@ export class LineChild {
     if (this.ended === undefined) this.child.kill(signal);
   }
 
-  /** Resolves when it is gone; killed when the end of its stdin was not enough. */
+  /** Resolves when it is gone; it is killed if the end of its stdin was not enough. */
   async stop(afterMs: number): Promise<void> {
     if (this.ended !== undefined) return;
     const closed = new Promise<void>((resolve) => this.child.once('close', () => resolve()));
@@ -126,7 +126,7 @@ export class Children implements AsyncDisposable {
   private readonly all: LineChild[] = [];
   private readonly killAll = (): void => this.all.forEach((child) => child.kill());
 
-  /** @param stopTimeoutMs a child that has not ended so long after its stdin is killed */
+  /** @param stopTimeoutMs a child that has not ended this long after its stdin is killed */
   constructor(private readonly stopTimeoutMs = STOP_TIMEOUT_MS) {
     process.once('exit', this.killAll);
   }
@@ -144,7 +144,10 @@ export class Children implements AsyncDisposable {
 
 const STOP_TIMEOUT_MS = 2_000;
 
-/** Processor time of all threads of a process so far, in seconds; null where the kernel does not say. Linux, Documentation/scheduler/sched-stats.rst. */
+/**
+ * Processor time of all threads of a process so far, in seconds; null if the kernel does not tell. Linux,
+ * Documentation/scheduler/sched-stats.rst.
+ */
 export function cpuSeconds(pid: number | undefined): number | null {
   try {
     return readdirSync(`/proc/${pid}/task`).reduce((sum, thread) => sum + threadNs(pid, thread), 0) / NS_PER_SECOND;
@@ -153,7 +156,7 @@ export function cpuSeconds(pid: number | undefined): number | null {
   }
 }
 
-/** The same of the thread that runs JavaScript, without the compiler's, the collector's and a profiler's. */
+/** The same for the thread that runs JavaScript, without the compiler, the collector and a profiler. */
 export function mainThreadCpuSeconds(pid: number | undefined): number | null {
   try {
     return threadNs(pid, String(pid)) / NS_PER_SECOND;

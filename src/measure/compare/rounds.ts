@@ -1,11 +1,15 @@
-/** Runs contestants in turns, because a host's speed drifts by more than what is compared, and takes medians. */
+/**
+ * Runs contestants alternately, because a host's speed drifts by more than the differences to be measured, and takes
+ * medians.
+ */
 import type { LatencySummary } from '../../metrics/histogram.js';
 import type { Contestant, Measured, Timing } from './contestant.js';
 import type { Point } from './shape.js';
 
 /**
- * In every round each contestant once; who begins changes from round to round. The results by name, then by round. Ends
- * before the next run when `interrupted` says so: a round that is not complete is left out, because ratios are of one round.
+ * Runs each contestant once in every round; the order changes from round to round. Returns the results by name, then by
+ * round. Ends before the next run if `interrupted` says so. An incomplete round is left out, because ratios are taken
+ * within one round.
  */
 export async function runRounds(
   contestants: readonly Contestant[],
@@ -47,12 +51,12 @@ export function mediansOf(runs: readonly Measured[]): Medians {
   };
 }
 
-/** Of what was measured; null when a round measured nothing. */
+/** Median of the measured values; null if a round measured nothing. */
 function medianKnown(values: readonly (number | null)[]): number | null {
   return values.some((value) => value === null) ? null : median(values as readonly number[]);
 }
 
-/** The median over the rounds of ours ÷ theirs, both of the same round. */
+/** The median over the rounds of ours ÷ theirs, both from the same round. */
 export function ratioOf(
   ours: readonly Measured[],
   theirs: readonly Measured[],
@@ -61,7 +65,7 @@ export function ratioOf(
   return median(ours.map((run, round) => value(run) / value(theirs[round]!)));
 }
 
-/** The middle value; of an even number, the mean of the two in the middle. */
+/** The middle value; for an even number of values, the mean of the two in the middle. */
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;

@@ -1,4 +1,4 @@
-/** What is measured at a point, and how large its messages are: the same for ours and for every baseline. */
+/** What is measured at a point, and how large its messages are: the same for our contestant and for every baseline. */
 import { KV_KEY_BYTES, keyOf } from './slot-operations.js';
 import { encodeGet, encodePut } from '../../machine/kv-codec.js';
 import { JUMBO_DATAGRAM_BYTES, ENVELOPE_BYTES } from '../../wire/envelope.js';
@@ -9,11 +9,11 @@ export interface Point {
   readonly clients: number;
   /** Operations open in each client. */
   readonly open: number;
-  /** Of an echoed operation, or of a value. */
+  /** Size of an echoed operation, or of a value. */
   readonly bytes: number;
   readonly operation: 'read' | 'write';
   readonly machine: 'echo' | 'kv';
-  /** What a datagram of several messages grows to, envelope included. Default: what ours takes on loopback. */
+  /** Longest datagram of several messages, envelope included. Default: what the cluster uses on loopback. */
   readonly datagramBytes?: number | undefined;
 }
 
@@ -22,11 +22,11 @@ export interface Sizes {
   readonly datagram: number;
   readonly envelope: number;
   readonly request: number;
-  /** The primary's, with the result. */
+  /** The primary's answer, with the result. */
   readonly answer: number;
   /** The other members'. */
   readonly otherAnswer: number;
-  /** Requests that share a datagram at most. Of answers, as many as fit. */
+  /** Most requests that share a datagram. Answers: as many as fit. */
   readonly perDatagram: number;
 }
 
@@ -59,7 +59,7 @@ function operationBytes({ machine, operation, bytes }: Point): number {
   return operation === 'read' ? encodeGet(target, 0, keyOf(0)) : encodePut(target, 0, keyOf(0), new Uint8Array(bytes));
 }
 
-/** A put answers with its status, a get with that and the value. */
+/** A put answers with its status, a get with its status and the value. */
 function resultBytes({ machine, operation, bytes }: Point): number {
   if (machine === 'echo') return bytes;
   return operation === 'read' ? bytes + 1 : 1;

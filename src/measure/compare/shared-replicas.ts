@@ -1,6 +1,6 @@
 /**
- * Several replicas in one process, for measurements only: replicas that poll without sleeping need a core each, and where
- * the host has fewer, sharing one is the only way to measure what they do with it. A process of its own, started with its
+ * Several replicas in one process, for measurements only. Replicas that poll without sleeping need a core each; on a
+ * host with fewer cores, sharing a process is the only way to measure them. A process of its own, started with its
  * setup as JSON; speaks as line-child.ts says.
  */
 import { join } from 'node:path';
@@ -15,7 +15,7 @@ export interface SharedReplicasSetup extends TransportChoice {
   readonly ids: readonly number[];
   readonly machine: 'echo' | 'kv';
   readonly durability: Durability;
-  /** Where each gets a data directory. */
+  /** Parent of the replicas' data directories. */
   readonly data: string;
   readonly datagramBytes?: number | undefined;
 }

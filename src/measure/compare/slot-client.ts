@@ -2,9 +2,9 @@
  * A client process of a comparison: a closed loop over the slot interface (ClientHost), which allocates nothing for an
  * operation. Started with its setup as JSON; speaks as line-child.ts says.
  *
- * A latency is from the submit to the completion of the slot, by the time of the datagram that brings either about, as in
- * the C program: whatever is done about a datagram belongs to the latencies of what it submits. Operations that fail are counted, and
- * are not in the histogram.
+ * A latency runs from the submit to the completion of the slot. Both are taken at the time of the datagram that causes
+ * them, as in the C program, so the handling of a datagram counts towards the operations that it submits. Failed
+ * operations are counted, and are not in the histogram.
  */
 import { ClientHost } from '../../client/client-host.js';
 import { clientStats } from '../../client/client-stats.js';
@@ -28,7 +28,7 @@ export interface SlotClientSetup extends TransportChoice {
   readonly seed: number;
   readonly warmupMs: number;
   readonly ms: number;
-  /** The measurement also ends after so many operations. */
+  /** The measurement also ends after this many operations. */
   readonly operations?: number;
 }
 
@@ -48,10 +48,10 @@ export interface SlotClientResult {
 const TIMEOUT_US = 10e6;
 const NS_PER_US = 1e3;
 const US_PER_MS = 1e3;
-/** Where operations fail at once, a closed loop must not become a busy one. */
+/** If operations fail at once, the closed loop pauses so that it does not become a busy one. */
 const PAUSE_AFTER_FAILURE_MS = 2;
 
-// Positions in `numbers`: a field that holds a double would be boxed on some writes.
+// Positions in `numbers`, an array because a field that holds a double would be boxed on some writes.
 const REMAINING = 0;
 const UNTIL_US = 1;
 const OPEN = 2;
@@ -134,7 +134,8 @@ class ClosedLoop {
     const { monotonicUs } = this.host.instant;
     numbers[OPEN]! -= 1;
     if (outcome === Outcome.committed && status === ReplyStatus.ok) {
-      this.histogram.record(Math.round((monotonicUs - this.sentUs[lane]!) * NS_PER_US)); // whole: a fraction as an argument would be on the heap
+      // whole: a fractional argument would be on the heap
+      this.histogram.record(Math.round((monotonicUs - this.sentUs[lane]!) * NS_PER_US));
       if (monotonicUs < numbers[UNTIL_US]!) this.submit(lane);
     } else {
       numbers[FAILED]! += 1;

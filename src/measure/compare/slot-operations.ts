@@ -1,7 +1,6 @@
 /**
- * Operations for clients of the slot interface, made beforehand: choosing one allocates nothing and costs next to
- * nothing, so that what is measured is ours and not the load tool's. Where operations must differ, as for a history, see
- * load/operations.ts.
+ * Precomputed operations for clients of the slot interface: choosing one allocates nothing and costs almost nothing, so
+ * that the load tool is not what is measured. If operations must differ, as for a history, see load/operations.ts.
  */
 import { encodeGet, encodePut } from '../../machine/kv-codec.js';
 
@@ -16,7 +15,7 @@ export class SlotOperations {
   private readonly table: Uint8Array[];
   private readonly state: Int32Array;
 
-  /** @param bytes of an echoed operation, or of a value */
+  /** @param bytes size of an echoed operation, or of a value */
   constructor(machine: 'echo' | 'kv', operation: 'read' | 'write', bytes: number, seed: number) {
     if (machine === 'echo') this.table = [new Uint8Array(bytes).fill(0x2e)];
     else {
@@ -31,7 +30,7 @@ export class SlotOperations {
     this.state = Int32Array.of(seed | 1);
   }
 
-  /** The next operation: of the store, on a key drawn at random (xorshift). */
+  /** The next operation; for the store, on a random key (xorshift). */
   next(): Uint8Array {
     const { table, state } = this;
     if (table.length === 1) return table[0]!;

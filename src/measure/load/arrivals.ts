@@ -1,9 +1,9 @@
 /**
  * When an open loop intends to send: fixed before anything is measured, by rate and seed alone, so that a slow server
- * cannot slow down its own questioning.
+ * cannot slow down its own load.
  *
- * A load is shared by several client processes. Poisson: each has arrivals of its own at its share of the rate; together
- * they are Poisson again. Even: client i of C takes every C-th moment of one even grid, so that together they are even.
+ * Several client processes share a load. Poisson: each has its own arrivals at its share of the rate; together they are
+ * Poisson again. Even: client i of C takes every C-th moment of one even grid, so that together they are even.
  */
 import { seededRandom } from './random.js';
 
@@ -11,7 +11,7 @@ export type ArrivalKind = 'poisson' | 'even';
 
 export interface ArrivalsOptions {
   readonly kind: ArrivalKind;
-  /** Of all clients together. */
+  /** For all clients together. */
   readonly ratePerSecond: number;
   readonly seed: number;
   /** Which of `clients` this is, from 0. */
@@ -24,9 +24,9 @@ const NS_PER_SECOND = 1e9;
 export class Arrivals {
   private readonly random: () => number;
   private readonly meanGapNs: number;
-  /** How many moments of an even grid lie behind. */
+  /** How many moments of an even grid have passed. */
   private taken = 0;
-  /** A field that holds a double from the start on is written in place. */
+  /** A field that holds a double from the start is written in place. */
   private nextAtNs = 0.5;
 
   constructor(private readonly options: ArrivalsOptions) {
@@ -41,7 +41,7 @@ export class Arrivals {
     return this.nextAtNs;
   }
 
-  /** Goes on to the arrival after `nextNs`. */
+  /** Moves on to the arrival after `nextNs`. */
   advance(): void {
     if (this.options.kind === 'even') {
       this.taken += 1;
@@ -49,7 +49,7 @@ export class Arrivals {
     } else this.nextAtNs += this.exponential();
   }
 
-  /** From the number of the moment, not by adding gaps: nothing drifts. */
+  /** Computed from the number of the moment, not by adding gaps, so it does not drift. */
   private onGrid(): number {
     return (this.taken + this.options.client / this.options.clients) * this.meanGapNs;
   }

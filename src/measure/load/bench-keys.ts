@@ -1,6 +1,6 @@
 /**
- * The keys that a bench writes into the store of a running cluster: under a prefix of their own, so that they touch nothing
- * of anybody's, and removed at the end as far as that is possible. What is left is said.
+ * The keys that a bench writes into the store of a running cluster. They have their own prefix, so that they touch no
+ * one else's data, and are removed at the end as far as possible. The bench reports what is left.
  */
 import { workerKeys } from '../../console/settings.js';
 import { Client } from '../../client/client.js';
@@ -8,12 +8,12 @@ import { KvClient } from '../../client/kv-client.js';
 import type { TransportChoice } from '../../console/transport-flags.js';
 import { formatCount } from '../../console/units.js';
 
-/** Of every key that a bench writes. */
+/** Prefix of every key that a bench writes. */
 export const BENCH_PREFIX = 'jitpaxos-bench/';
 
 const LANES = 32;
 const OPERATION_TIMEOUT_MS = 5_000;
-/** A million keys take longer than anybody waits for. */
+/** Removing a million keys would take longer than users wait. */
 const REMOVE_LIMIT_MS = 30_000;
 
 export class BenchKeys {
@@ -25,17 +25,17 @@ export class BenchKeys {
     private readonly limitMs = REMOVE_LIMIT_MS,
   ) {}
 
-  /** For people, before anything is written. */
+  /** Shown before anything is written. */
   get announcement(): string {
     return `store: writes up to ${formatCount(this.count)} keys from ${this.prefix}0 on into ${this.cluster}, and removes them at the end`;
   }
 
-  /** For people, when nothing could be removed. */
+  /** Shown if nothing could be removed. */
   get abandoned(): string {
     return `store: up to ${formatCount(this.count)} keys from ${this.prefix}0 on may be left in ${this.cluster}; the next run with as many --keys removes them`;
   }
 
-  /** How many of the keys may be left. Never throws: what was measured is worth more than a clean store. */
+  /** Returns how many keys may be left. Never throws: the measurement is worth more than a clean store. */
   async remove(): Promise<number> {
     let done = 0;
     let client: Client | undefined;
@@ -58,7 +58,7 @@ export class BenchKeys {
       };
       await Promise.all(Array.from({ length: LANES }, lane));
     } catch {
-      // the cluster is not there, or does not answer: the rest is left
+      // the cluster is gone, or does not answer: the rest is left
     } finally {
       await client?.close().catch(() => undefined);
     }

@@ -1,4 +1,4 @@
-/** What a bench reports: the JSON object of the schema `jitpaxos.bench/1`, its table for people, and assertions on it. */
+/** The report of a bench: the JSON object of the schema `jitpaxos.bench/1`, its table, and assertions on it. */
 import { cpus, release } from 'node:os';
 import type { HistogramData, LatencySummary } from '../../metrics/histogram.js';
 import { signed } from '../../console/clock-values.js';
@@ -12,29 +12,32 @@ import type { Interval } from './timeline.js';
 export interface BenchReport {
   readonly schema: 'jitpaxos.bench/1';
   readonly command: 'latency' | 'load' | 'compare';
-  /** Why the run is not complete, like "interrupted after 2.1 of 30 s"; absent or null: it is. Of `bench load` it is in `load`. */
+  /**
+   * Why the run is incomplete, such as "interrupted after 2.1 of 30 s"; absent or null if it is complete. For `bench
+   * load` it is in `load`.
+   */
   readonly partial?: string | null;
   readonly replicas: number;
   readonly transport: string;
   readonly idle: string | null;
   readonly machine: string;
-  /** As a replica says; null when none answered. */
+  /** As reported by a replica; null if none answered. */
   readonly durability: string | null;
-  /** Datagrams are authenticated: the cluster file says so. */
+  /** The cluster file says that datagrams are authenticated. */
   readonly authenticated: boolean;
-  /** Keys that the bench wrote into the store of a running cluster and could not remove, at most; absent where it wrote none. */
+  /** Most keys that the bench may have left in the store of a running cluster; absent if it wrote none. */
   readonly keysLeft?: number;
   readonly clients: number;
-  /** Operations open at a time in each client. */
+  /** Open operations in each client. */
   readonly lanes: number;
   readonly opBytes: number;
   readonly mix: Mix;
   readonly seconds: number;
   readonly operations: number;
-  /** Operations before these, not measured; null where the warm-up was a time. */
+  /** Unmeasured operations before these; null if the warm-up was a time. */
   readonly warmupOperations: number | null;
   readonly opsPerSecond: number;
-  /** Of an open loop; of a ramp: the step that the figures are of. */
+  /** The rate of an open loop; for a ramp, the rate of the step that the figures describe. */
   readonly offeredPerSecond: number | null;
   readonly latencyNs: LatencySummary;
   readonly fastPathRatio: number | null;
@@ -44,22 +47,28 @@ export interface BenchReport {
   readonly failed: number;
   readonly viewChanges: number;
   readonly cpuSeconds: { readonly client: number; readonly replicas: readonly (number | null)[] | null };
-  /** JavaScript heap only (metrics/heap-meter.ts), the transport's share included. */
+  /** JavaScript heap only (metrics/heap-meter.ts), including the transport's share. */
   readonly allocatedBytesPerOp: {
     readonly client: number | null;
     readonly primary: number | null;
     readonly member: number | null;
   };
-  /** Of the replicas: the source of one of them, the largest error that any states (null: one does not know). */
+  /**
+   * The replicas' clocks: the source of one of them, and the largest error that any states (null: one of them does not
+   * know).
+   */
   readonly clock: {
     readonly source: string | null;
     readonly errorNs: number | null;
-    /** Each replica's clock minus that of the first client, as its replies told at the end, and what that is known to; null: not heard of lately. */
+    /**
+     * Each replica's clock minus the first client's, from its last replies, with the uncertainty; null: not heard
+     * recently.
+     */
     readonly offsets?: readonly ClockOffset[];
   };
-  /** `compare` only: operations to a replica that shared a datagram, on average. */
+  /** `compare` only: average number of operations that share a datagram to a replica. */
   readonly operationsPerDatagram?: number;
-  /** `compare` only: replicas that poll without sleeping share a process where the host has fewer cores. */
+  /** `compare` only: replicas that poll without sleeping share a process if the host has too few cores. */
   readonly processes?: { readonly clients: number; readonly servers: number };
   readonly baselines: readonly {
     readonly name: string;
@@ -72,7 +81,7 @@ export interface BenchReport {
   readonly version: string;
   /** As typed. */
   readonly commandLine?: string;
-  /** What `latencyNs` was taken from, for whoever draws or compares. */
+  /** The source of `latencyNs`, for drawing and comparing. */
   readonly histogram?: HistogramData;
   /** The whole run in intervals of equal length. */
   readonly timeline?: readonly TimelineInterval[];
@@ -82,11 +91,11 @@ export interface BenchReport {
 
 export interface TimelineInterval extends Interval {
   readonly seconds: number;
-  /** Null in a closed loop. */
+  /** Null for a closed loop. */
   readonly offeredPerSecond: number | null;
 }
 
-/** The command as typed, quoted where a shell needs it. */
+/** The command as typed, with shell quoting where needed. */
 export function commandLine(args: readonly string[] = process.argv.slice(2)): string {
   return [
     'jitpaxos',
@@ -168,7 +177,7 @@ export function parseAssertion(text: string): Assertion {
   };
 }
 
-/** Throws CliError `assertion-failed` that names every assertion that does not hold, and what was found. */
+/** Throws CliError `assertion-failed`, which names every failed assertion and the value found. */
 export function checkAssertions(assertions: readonly Assertion[], report: BenchReport): void {
   const broken = assertions
     .map((assertion) => ({ text: assertion.text, ...assertion.evaluate(report) }))
@@ -195,7 +204,7 @@ function compare(a: number, operator: string, b: number): boolean {
   }
 }
 
-/** The report as a table for people. */
+/** The report as a table. */
 export function tableOf(report: BenchReport): string {
   const { latencyNs: latency, host } = report;
   const mix = Object.entries(report.mix).map(([name, share]) => `${name} ${Math.round(share * 100)} %`);
@@ -249,14 +258,17 @@ export function tableOf(report: BenchReport): string {
   return rows.map(([name, value]) => `${name.padEnd(width)}  ${value}`).join('\n');
 }
 
-/** An open loop counts what became of the arrivals of its window; what completed in the window, and arrived before, is in the throughput. */
+/**
+ * An open loop counts what became of the arrivals of its window. Operations that completed in the window, but arrived
+ * before it, count towards the throughput.
+ */
 function ofArrivals({ operations, load }: BenchReport): string {
   if (load === undefined) return '';
   const { failed, unsent } = load.steps[load.reported]!;
   return ` of the ${formatCount(operations + failed + unsent)} that arrived`;
 }
 
-/** Why a run is not complete; null when it is. */
+/** Why a run is incomplete; null if it is complete. */
 export function partialOf(report: BenchReport): string | null {
   return report.partial ?? report.load?.partial ?? null;
 }
@@ -269,7 +281,7 @@ function clocksText({ source, errorNs, offsets }: BenchReport['clock']): string 
   return heard.length === 0 ? own : `${own}; from the first client's: ${heard.join(', ')}`;
 }
 
-/** The largest error that any of the replicas' clocks states; null when one does not know. */
+/** The largest error that any of the replicas' clocks states; null if one of them does not know. */
 export function largestError(clocks: readonly ({ readonly errorBoundNs?: number } | undefined)[]): number | null {
   const errors = clocks.map((clock) => clock?.errorBoundNs);
   return errors.length > 0 && errors.every((error) => error !== undefined) ? Math.max(...(errors as number[])) : null;

@@ -1,7 +1,7 @@
 /**
- * The parent's side of the client processes of a bench, whatever their work is: forks them, waits until all are ready,
- * passes messages on, and sees to it that none outlives its parent. Clients run in processes of their own so that the
- * parent's display and merging disturb nothing that is measured.
+ * The parent's side of the client processes of a bench, whatever their work is. It forks them, waits until all are
+ * ready, passes messages on, and makes sure that none outlives its parent. Clients run in processes of their own so
+ * that the parent's display and merging do not disturb the measurement.
  */
 import { fork, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -9,7 +9,7 @@ import { CliError } from '../../console/exit.js';
 
 const READY_TIMEOUT_MS = 120_000;
 
-/** What a client process of any kind may say besides its own messages. */
+/** What any client process may send besides its own messages. */
 export type FromClientProcess =
   | { readonly type: 'ready' }
   | { readonly type: 'failed'; readonly code: string; readonly message: string };
@@ -34,7 +34,10 @@ export class ClientProcesses<To extends object, From extends { readonly type: st
     for (let index = 0; index < options.count; index++) this.add(index, options);
   }
 
-  /** Resolves when all have said that they are ready; throws CliError `worker-failed` or what a process failed with. */
+  /**
+   * Resolves when all have reported that they are ready; throws CliError `worker-failed`, or the error of a failed
+   * process.
+   */
   ready(): Promise<unknown> {
     return within(
       Promise.all(this.readies.map(({ promise }) => promise)),
@@ -57,7 +60,8 @@ export class ClientProcesses<To extends object, From extends { readonly type: st
   };
 
   private add(index: number, { script, setup, onMessage, onFailure }: ClientProcessesOptions<To, From>): void {
-    // Detached: Ctrl-C on the terminal is for the parent, which ends the run in order. An orphan ends itself on `disconnect`.
+    // Detached: Ctrl-C on the terminal is for the parent, which ends the run in order. An orphan ends itself on
+    // `disconnect`.
     const child = fork(fileURLToPath(new URL(script, import.meta.url)), [], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       execArgv: [],
@@ -100,7 +104,7 @@ export function deferred<T>(): Deferred<T> {
   let resolve!: (value: T) => void;
   let reject!: (error: Error) => void;
   const promise = new Promise<T>((a, b) => ([resolve, reject] = [a, b]));
-  promise.catch(() => {}); // whoever awaits it hears of it; an early failure of another process may come first
+  promise.catch(() => {}); // the caller that awaits it gets the error; another process may have failed earlier
   return { promise, resolve, reject };
 }
 

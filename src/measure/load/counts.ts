@@ -1,4 +1,4 @@
-/** What the clients of a bench counted: taken from a client, sums, differences. */
+/** What the clients of a bench counted: read from a client, added, subtracted. */
 import type { ClientStats } from '../../client/client-stats.js';
 import type { ClientCounts } from './messages.js';
 
@@ -30,7 +30,7 @@ export function countsOf(stats: ClientStats, failed: number): ClientCounts {
   };
 }
 
-/** View changes are the same ones seen by several clients: their largest number, not their sum. */
+/** Several clients see the same view changes: take their largest number, not their sum. */
 export function addCounts(a: ClientCounts, b: ClientCounts): ClientCounts {
   return {
     committed: a.committed + b.committed,
@@ -45,7 +45,7 @@ export function addCounts(a: ClientCounts, b: ClientCounts): ClientCounts {
   };
 }
 
-/** What was counted from `before` to `now`. */
+/** The counts from `before` to `now`. */
 export function differenceOf(now: ClientCounts, before: ClientCounts): ClientCounts {
   const result: Record<string, number> = {};
   for (const name of Object.keys(NO_COUNTS) as (keyof ClientCounts)[]) result[name] = now[name] - before[name];

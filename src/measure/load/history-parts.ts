@@ -1,4 +1,7 @@
-/** Where client processes write their parts of a history, until these are merged: a temporary directory that is gone at the end, however that comes. */
+/**
+ * Where client processes write their parts of a history before these are merged: a temporary directory that is removed
+ * at the end, whatever happens.
+ */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,7 +14,7 @@ export class HistoryParts implements Disposable {
     process.once('exit', this.remove);
   }
 
-  /** Of client process `index`. */
+  /** File of client process `index`. */
   path(index: number): string {
     return join(this.directory, `${index}.jsonl`);
   }

@@ -1,8 +1,8 @@
 /**
- * Records the operations of one client process in the format of sim/history.ts, so that the checker can judge them.
+ * Records the operations of one client process in the format of sim/history.ts, for the checker.
  *
- * A *process* is one logical client with one operation open at a time: here a lane. After an operation whose outcome is
- * unknown (`info`) its number is not used again, because that operation may still take effect at any later time.
+ * A *process* is one logical client with one operation open at a time: here a lane. After an operation with an unknown
+ * outcome (`info`) its number is not used again, because that operation may still take effect at any later time.
  */
 import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { formatHistoryEvent, type HistoryEvent, type HistoryEventType } from '../../sim/history.js';
@@ -10,7 +10,7 @@ import { formatHistoryEvent, type HistoryEvent, type HistoryEventType } from '..
 /** What an operation asks for. */
 export type HistoryEntry = Pick<HistoryEvent, 'f' | 'key' | 'value'>;
 
-/** What it gave: the value read, or whether a compare-and-set was one. Nothing for a write. */
+/** Its result: the value read, or whether a compare-and-set succeeded. Nothing for a write. */
 export type HistoryOutcome = Partial<Pick<HistoryEvent, 'value' | 'result'>>;
 
 const PROCESSES_PER_WORKER = 1_000_000;
@@ -62,7 +62,7 @@ export class HistoryWriter {
   }
 }
 
-/** Merges the files of several client processes of one host into one in order of time. */
+/** Merges the files of several client processes of one host into one, in order of time. */
 export function mergeHistories(parts: readonly string[], target: string): void {
   const lines = parts.flatMap((part) =>
     readFileSync(part, 'utf8')

@@ -1,9 +1,9 @@
 /**
- * Ctrl-C (and SIGTERM) in a measurement: what was measured until then is kept, nothing is left behind.
+ * Ctrl-C (and SIGTERM) in a measurement: what was measured so far is kept, and nothing is left behind.
  *
- * Without a handler Node ends without its `exit` event, and with it without what removes directories and processes. So one
- * is there from the first moment. While something is measured the first signal ends that in order, and a second one ends
- * the process; before there is anything to end in order, the first one does.
+ * Without a handler Node ends without its `exit` event, and so without the code that removes directories and processes.
+ * A handler is therefore installed from the first moment. During a measurement the first signal ends it in order, and a
+ * second one ends the process; before a measurement, the first one ends the process.
  */
 import { Exit } from '../../console/exit.js';
 
@@ -20,17 +20,17 @@ export class Interruption implements Disposable {
     for (const signal of SIGNALS) process.on(signal, this.onSignal);
   }
 
-  /** Somebody asked for the end. */
+  /** The user asked for the end. */
   get requested(): boolean {
     return this.asked;
   }
 
-  /** What was measured was ended before its time. */
+  /** The measurement was ended early. */
   get stopped(): boolean {
     return this.endedEarly;
   }
 
-  /** `stop` is called at the first signal while `work` goes on, which then ends by itself, sooner than it would have. */
+  /** Calls `stop` at the first signal during `work`, which then ends by itself, earlier than planned. */
   async during<T>(stop: () => void, work: () => Promise<T>): Promise<T> {
     this.stopping = stop;
     try {
@@ -59,7 +59,7 @@ export class Interruption implements Disposable {
         ? 'interrupted: a second time; what was measured is lost, run again\n'
         : 'interrupted: nothing was being measured; run again\n',
     );
-    // The `exit` handlers of clusters, clients and directories remove what is there.
+    // The `exit` handlers of clusters, clients and directories clean up.
     process.exit(Exit.failed);
   };
 }

@@ -1,8 +1,8 @@
-/** Which key comes next: all alike, or few of them most of the time. */
+/** Chooses keys: all equally often, or few of them most of the time. */
 
 export type KeyDistribution = 'uniform' | 'zipfian';
 
-/** Skew of the Zipf distribution; that of YCSB, so that results can be compared. */
+/** Skew of the Zipf distribution; the same as YCSB's, so that results can be compared. */
 export const ZIPF_THETA = 0.99;
 
 /** Turns random numbers in [0, 1) into key numbers 0 … keys−1. */
@@ -12,7 +12,8 @@ export function keyChooser(distribution: KeyDistribution, keys: number): (random
 
 /**
  * Key k with probability (k+1)^−θ / ζ(keys, θ), approximated as in Gray et al., "Quickly Generating Billion-Record
- * Synthetic Databases" (SIGMOD 1994), section 3.2: exact for keys 0 and 1, a power law behind them. Key 0 is the hottest.
+ * Synthetic Databases" (SIGMOD 1994), section 3.2: exact for keys 0 and 1, a power law after them. Key 0 is the
+ * hottest.
  */
 function zipfian(keys: number): (random: number) => number {
   const zeta = (n: number): number => {

@@ -1,6 +1,6 @@
 /**
- * Judges the steps of a ramp: which rate was sustained, where the knee is, and what ended it. Arithmetic on what was
- * measured, nothing else, so that it can be tested with made-up steps.
+ * Judges the steps of a ramp: which rates were sustained, where the knee is, and what ended it. It only computes on
+ * measured figures, so it can be tested with made-up steps.
  */
 import type { LatencySummary } from '../../metrics/histogram.js';
 import { formatCount, formatDuration } from '../../console/units.js';
@@ -9,7 +9,7 @@ import { formatCount, formatDuration } from '../../console/units.js';
 export interface StepFacts {
   /** As asked for. */
   readonly offeredPerSecond: number;
-  /** Arrivals of the window. */
+  /** Arrivals in the window. */
   readonly offered: number;
   readonly completedInWindow: number;
   readonly failed: number;
@@ -21,7 +21,7 @@ export interface StepFacts {
   readonly rejectedByReason: Readonly<Record<string, number>>;
   readonly latencyNs: LatencySummary;
   readonly schedulingDelayNs: { readonly p99: number | null };
-  /** Cores that each kept busy; null: not known. */
+  /** Cores that each kept busy; null: unknown. */
   readonly cores: {
     readonly clients: readonly number[];
     readonly replicas: readonly (number | null)[];
@@ -31,18 +31,21 @@ export interface StepFacts {
   };
   /** Replicas that did not answer at the end of the step, by id. */
   readonly silentReplicas: readonly number[];
-  /** Messages and datagrams that found no room in a replica; null: not known. */
+  /** Messages and datagrams for which a replica had no room; null: unknown. */
   readonly replicaDrops: number | null;
 }
 
-/** Completed within the window, of those that arrived in it. */
+/** Least share of the window's arrivals that must complete within it. */
 const SUSTAINED_SHARE = 0.98;
-/** Failed or never sent, at most. */
+/** Largest share that may fail or never be sent. */
 const LOST_SHARE = 0.001;
-/** A p99 so many times that of the best step before it is past the knee, whatever the throughput. */
+/** If p99 is this many times that of the best earlier step, the step is past the knee, whatever its throughput. */
 const P99_FACTOR = 10;
 
-/** Why the step did not sustain its rate, as a clause; undefined when it did. `bestP99`: the lowest of the steps before, ns. */
+/**
+ * Why the step did not sustain its rate, as a clause; undefined if it did. `bestP99`: the lowest p99 of earlier steps,
+ * ns.
+ */
 export function shortfallOf(step: StepFacts, bestP99 = Infinity): string | undefined {
   if (step.offered === 0) return 'nothing arrived in the window';
   const share = step.completedInWindow / step.offered;
@@ -56,17 +59,17 @@ export function shortfallOf(step: StepFacts, bestP99 = Infinity): string | undef
 }
 
 export interface Knee {
-  /** The last step that was sustained before the end; −1 when none was. */
+  /** The last step that was sustained before the end; −1 if there is none. */
   readonly index: number;
-  /** The step that shows what ended it; −1 when every rate was sustained. */
+  /** The step that shows what ended it; −1 if every rate was sustained. */
   readonly endedAt: number;
   /** By step, why it was not sustained. */
   readonly shortfalls: readonly (string | undefined)[];
 }
 
 /**
- * The knee: the highest rate that was sustained before two steps in a row (or the last one) were not. A single step that
- * fell short between sustained ones is an accident, and is passed over.
+ * The knee: the highest rate that was sustained before two steps in a row (or the last one) were not. A single failing
+ * step between sustained ones is an accident, and is ignored.
  */
 export function kneeOf(steps: readonly StepFacts[]): Knee {
   let bestP99 = Infinity;
@@ -104,22 +107,22 @@ export type Resource =
 export interface Limit {
   /** What most likely ended it: the first of `evidence`. */
   readonly resource: Resource;
-  /** All that was at or near its limit, in words, the cause before its consequences. */
+  /** Everything that was at or near its limit, in words, causes before consequences. */
   readonly evidence: readonly string[];
 }
 
 const CORE_FULL = 0.9;
 const HOST_FULL = 0.92;
-/** A client that spins keeps a core busy at any rate; it is the limit when it also comes late. */
+/** A client that spins keeps a core busy at any rate; it is the limit only if it also sends late. */
 const LATE_NS = 1e6;
 const BUSY_SHARE = 0.01;
 const RETRANSMITTED_SHARE = 0.05;
 const REJECTED_SHARE = 0.2;
 const QUEUED_SHARE = 0.05;
-/** Of the busy cores of a host: below this it is others who keep them busy. */
+/** Share of a host's busy cores: below this, other programs keep them busy. */
 const OWN_SHARE = 0.5;
 
-/** Which resource was at its limit in a step that fell short. */
+/** Which resource was at its limit in a failing step. */
 export function limitOf(step: StepFacts): Limit {
   const { cores, committed } = step;
   const found: [Resource, string][] = [];
@@ -161,7 +164,7 @@ export function limitOf(step: StepFacts): Limit {
       'rejects',
       `${formatCount(rejected)} rejects, ${per(rejected).toFixed(2)} a commit: ${reasons(step.rejectedByReason)}`,
     ]);
-  // What was never sent waited for a lane until the end.
+  // Operations that were never sent waited for a lane until the end.
   const waited = step.queued + step.unsent;
   if (waited > QUEUED_SHARE * step.offered) {
     found.push([
@@ -169,18 +172,18 @@ export function limitOf(step: StepFacts): Limit {
       `${percent(waited / step.offered)} of the operations had to wait because every lane was open${step.unsent === 0 ? '' : `, and ${formatCount(step.unsent)} were never sent`}: more --lanes, if nothing else is at its limit`,
     ]);
   }
-  // Somebody else's work is no limit of what was measured; it may be why the rest is as it is.
+  // Other programs' load is not a limit of the measured system, but it may explain the rest.
   if (hostIsFull && own < OWN_SHARE * cores.host!) found.push(['other-work', `${host}: measure on a host at rest`]);
   if (found.length === 0) found.push(['unknown', 'nothing that was measured was at its limit']);
   return { resource: found[0]![0], evidence: found.map(([, text]) => text) };
 }
 
-/** No majority answered any more. */
+/** A majority no longer answered. */
 export function isLost({ silentReplicas, cores }: Pick<StepFacts, 'silentReplicas' | 'cores'>): boolean {
   return 2 * silentReplicas.length > cores.replicas.length;
 }
 
-/** Cores of this host that the measurement itself kept busy: a host may be full of other people's work. */
+/** Cores of this host that the measurement itself kept busy: other programs may use the rest. */
 function ownCores({ cores }: StepFacts): number {
   const sum = (values: readonly (number | null)[]): number =>
     values.reduce<number>((total, value) => total + (value ?? 0), 0);

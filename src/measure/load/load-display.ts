@@ -10,7 +10,7 @@ const REFRESH_MS = 200;
 const LINE_EVERY_MS = 2_000;
 const SPARK_WIDTH = 60;
 const BAR_WIDTH = 40;
-/** The figures of "now" are those of the last second or so. */
+/** Current figures cover about the last second. */
 const RECENT_MS = 1_000;
 
 export class LoadDisplay {
@@ -105,11 +105,11 @@ export class LoadDisplay {
   }
 }
 
-/** Latencies span decades: a sparkline of their logarithms, from the smallest up, shows more than their peak. */
+/** Latencies span decades: a sparkline of their logarithms, starting at the smallest, shows more than their peak. */
 function logarithms(intervals: readonly Interval[]): number[] {
   const logs = intervals.map(({ p99 }) => Math.log10(Math.max(1_000, p99 ?? 0)));
   const lowest = Math.min(...logs, 9);
-  // Sparklines begin at 0 and call 1 full at least.
+  // Sparklines begin at 0 and treat at least 1 as full.
   return logs.map((log) => (log - lowest) * 10);
 }
 

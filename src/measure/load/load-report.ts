@@ -1,4 +1,4 @@
-/** From the steps of a load to its report, and the report as text for people. */
+/** Turns the steps of a load into its report, and the report into text. */
 import { hostInfo, tableOf, type BenchReport, type TimelineInterval } from './bench-report.js';
 import { kneeOf, limitOf } from './knee.js';
 import type { LoadSection, LoadStep } from './load-section.js';
@@ -6,7 +6,7 @@ import type { RampPlan, RampStep } from './ramp.js';
 import { table } from '../../console/terminal.js';
 import { formatCount, formatDuration } from '../../console/units.js';
 
-/** What of a report is known before anything was measured. */
+/** The fields of a report that are known before measuring. */
 export type LoadSetting = Pick<
   BenchReport,
   | 'replicas'
@@ -23,7 +23,7 @@ export type LoadSetting = Pick<
 > &
   Pick<LoadSection, 'pacing' | 'keys' | 'distribution' | 'opBytesMax'>;
 
-/** A clause for `partial`; undefined for a run that was complete. */
+/** A clause for `partial`; undefined for a complete run. */
 export type Partial = string | undefined;
 
 /** @param steps at least one */
@@ -147,7 +147,7 @@ function timelineOf(step: RampStep, intervalMs: number): TimelineInterval[] {
   }));
 }
 
-/** The report as text for people. */
+/** The report as text. */
 export function loadText(report: BenchReport): string {
   const load = report.load!;
   const step = load.steps[load.reported]!;
@@ -176,7 +176,7 @@ export function loadText(report: BenchReport): string {
   return lines.join('\n');
 }
 
-/** What has to be said about the run, if anything: that it is partial, fell short, and why. */
+/** Remarks about the run, if any: that it is partial, or fell short, and why. */
 export function verdictRows(report: BenchReport): [string, string][] {
   const load = report.load!;
   const step = load.steps[load.reported]!;

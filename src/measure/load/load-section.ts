@@ -7,7 +7,7 @@ import type { PacingKind } from './pacer.js';
 
 export interface LoadStep {
   readonly offeredPerSecond: number;
-  /** What a random process made of it in the window. */
+  /** The arrivals that the random process actually produced in the window. */
   readonly arrivedPerSecond: number;
   readonly sentPerSecond: number;
   /** Completed within the window. */
@@ -18,7 +18,7 @@ export interface LoadStep {
   readonly latencyNs: LatencySummary;
   /** From the moment of sending. */
   readonly serviceLatencyNs: LatencySummary;
-  /** From the intended time until the client was there: its own lateness. */
+  /** From the intended time until the client handled it: its own lateness. */
   readonly schedulingDelayNs: LatencySummary;
   readonly fastPathRatio: number | null;
   readonly rejected: number;
@@ -29,18 +29,18 @@ export interface LoadStep {
   readonly failed: number;
   /** Failed operations by error code. */
   readonly errors: Readonly<Record<string, number>>;
-  /** Never sent, because no lane was free before the end; in the latencies with the time they had waited. */
+  /** Never sent, because no lane was free before the end; they are in the latencies with the time they had waited. */
   readonly unsent: number;
   /** Sent late because no lane was free. */
   readonly queued: number;
-  /** Cores kept busy: by each client process, by each replica (null: did not answer), by everything on this host. */
+  /** Cores kept busy: by each client process, by each replica (null: did not answer), by the whole host. */
   readonly cores: {
     readonly clients: readonly number[];
     readonly replicas: readonly (number | null)[];
     readonly host: number;
     readonly hostTotal: number;
   };
-  /** Null: the rate was sustained; else why not. */
+  /** Null if the rate was sustained; otherwise the reason why not. */
   readonly shortfall: string | null;
 }
 
@@ -50,19 +50,19 @@ export interface LoadSection {
   readonly pacing: PacingKind;
   readonly keys: number | null;
   readonly distribution: KeyDistribution | null;
-  /** Operations have from `opBytes` to so many bytes. */
+  /** Operations have between `opBytes` and this many bytes. */
   readonly opBytesMax: number;
   /** Of each step. */
   readonly warmupSeconds: number;
   readonly steps: readonly LoadStep[];
-  /** Which of `steps` the report's own figures are of: the only one, or the knee, or the first when none was sustained. */
+  /** The step that the report's own figures describe: the only one, or the knee, or the first if none was sustained. */
   readonly reported: number;
   /** Of that step, from the moment of sending. */
   readonly serviceHistogram: HistogramData;
-  /** The highest rate that was sustained; null when there was none, or a single rate was asked for. */
+  /** The highest rate that was sustained; null if there was none, or if a single rate was requested. */
   readonly knee: { readonly offeredPerSecond: number; readonly opsPerSecond: number } | null;
-  /** What ended it; null when every rate was sustained. */
+  /** What ended it; null if every rate was sustained. */
   readonly limit: Limit | null;
-  /** Null: the run was complete; else why it is not, like "interrupted after 2.1 of 30 s". */
+  /** Null if the run was complete; otherwise the reason, such as "interrupted after 2.1 of 30 s". */
   readonly partial: string | null;
 }

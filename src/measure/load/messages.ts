@@ -1,6 +1,6 @@
 /**
- * What a bench and the processes that it forked say to each other over Node's IPC channel (JSON). A replica answers
- * questions and otherwise knows nothing of benches; a worker is told a workload and reports what it measured.
+ * Messages between a bench and the processes that it forked, over Node's IPC channel (JSON). A replica answers
+ * questions and otherwise knows nothing about benches; a worker gets a workload and reports what it measured.
  */
 import type { HistogramData } from '../../metrics/histogram.js';
 import type { HeapUse } from '../../metrics/heap-meter.js';
@@ -16,7 +16,7 @@ export interface ReplicaQuestion {
 /** Replica → parent, one for each question, with its `id`. */
 export interface ReplicaAnswer {
   readonly id: number;
-  /** As `Replica.status()` gives it. */
+  /** The result of `Replica.status()`. */
   readonly status: Readonly<Record<string, unknown>>;
   /** Processor time of the process since it started, user and system, in seconds. */
   readonly cpuSeconds: number;
@@ -24,7 +24,7 @@ export interface ReplicaAnswer {
   readonly heap: HeapUse | null;
 }
 
-/** A replica's clock minus the client's, ns, and what that is known to; null: not heard of lately. */
+/** A replica's clock minus the client's, ns, with the uncertainty; null: not heard recently. */
 export interface ClockOffset {
   readonly offsetNs: number | null;
   readonly uncertaintyNs: number | null;
@@ -38,11 +38,11 @@ export interface Workload {
   /** Operations open at a time. */
   readonly lanes: number;
   readonly warmup: number;
-  /** Measured operations; undefined: until told to stop. */
+  /** Measured operations; undefined: until stopped. */
   readonly operations: number | undefined;
-  /** Bytes of an echoed operation, of a value. */
+  /** Bytes of an echoed operation, or of a value. */
   readonly size: number;
-  /** Sizes are drawn from `size` to here, all alike; undefined: all are `size`. */
+  /** Sizes are drawn uniformly from `size` to this; undefined: all are `size`. */
   readonly sizeMax?: number;
   readonly mix: Mix;
   /** Number of different keys that this worker uses. */
@@ -50,7 +50,7 @@ export interface Workload {
   readonly keyPrefix: string;
   /** How often each key is chosen. Default uniform. */
   readonly distribution?: KeyDistribution;
-  /** Each lane writes keys of its own only: what the store must hold at the end is then certain. Otherwise lanes share them. */
+  /** Each lane writes only its own keys, so the final content of the store is certain. Otherwise lanes share them. */
   readonly ownKeys: boolean;
   readonly seed: number;
   /** Milliseconds that an operation may take. */
@@ -79,7 +79,7 @@ export interface ClientCounts {
   /** Committed in one and a half round trips, by the primary's order. */
   readonly ordered: number;
   readonly rejected: number;
-  /** Stamped anew after a reject. */
+  /** Sent with a new timestamp after a reject. */
   readonly restamped: number;
   readonly reconciled: number;
   readonly retransmitted: number;
@@ -100,15 +100,18 @@ export interface WorkerResult {
   readonly endedNs: number;
   readonly cpuSeconds: number;
   readonly heap: HeapUse | null;
-  /** Each replica's clock minus this client's, as the replies told. */
+  /** Each replica's clock minus this client's, according to the replies. */
   readonly clockOffsets: readonly ClockOffset[];
   /** Errors of failed operations by code. */
   readonly errors: Readonly<Record<string, number>>;
-  /** What the store must hold: the last acknowledged value of each key of this worker, kv only; keys whose last write ended unknown are left out. */
+  /**
+   * What the store must hold: the last acknowledged value of each key of this worker, kv only. Keys whose last write
+   * has an unknown outcome are left out.
+   */
   readonly expected: Readonly<Record<string, string>>;
 }
 
-/** Worker → parent, besides what every client process says (client-processes.ts). */
+/** Worker → parent, besides the messages of every client process (client-processes.ts). */
 export type FromWorker =
   /** What happened since the last report. */
   | { readonly type: 'progress'; readonly histogram: HistogramData; readonly counts: ClientCounts }

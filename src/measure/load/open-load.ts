@@ -1,6 +1,6 @@
 /**
- * The parent's side of an open loop: several client processes that run one step at a time together, their parts merged
- * into one result.
+ * The parent's side of an open loop: several client processes that run one step at a time together; their results are
+ * merged into one.
  */
 import type { ClockOffset } from './messages.js';
 import { Histogram } from '../../metrics/histogram.js';
@@ -13,7 +13,7 @@ import type { FromOpenWorker, StepPart, ToOpenWorker } from './open-messages.js'
 import type { PacingKind } from './pacer.js';
 import type { TransportChoice } from '../../console/transport-flags.js';
 
-/** Until all processes have been told: their arrivals begin at the same moment. */
+/** Time to tell all processes, so that their arrivals begin at the same moment. */
 const HEAD_START_NS = 30e6;
 const END_TIMEOUT_MS = 10_000;
 
@@ -23,7 +23,7 @@ export interface OpenLoadOptions extends TransportChoice {
   readonly pacing: PacingKind;
   readonly workload: (index: number) => Omit<Workload, 'warmup' | 'operations'>;
   readonly history: ((index: number) => string) | undefined;
-  /** Share of the arrivals of each client; default all alike. */
+  /** Share of the arrivals of each client; default: equal shares. */
   readonly shares?: readonly number[];
   /** See ClientTimings. */
   readonly maxLeadNs?: number;
@@ -53,7 +53,7 @@ export interface StepMeasurement {
   /** Processor time of each client process. */
   readonly clientCpuSeconds: readonly number[];
   readonly clientAllocatedBytes: number | null;
-  /** Of the first client; undefined: it did not tell. */
+  /** Offsets of the first client; undefined if it did not tell. */
   readonly clockOffsets?: readonly ClockOffset[] | undefined;
   readonly transport: string;
   readonly idle: string;
@@ -103,7 +103,7 @@ export class OpenLoad {
     }
   }
 
-  /** One step after the other. Throws as `start`. */
+  /** Runs one step; steps must follow one another. Throws the errors of `start`. */
   async step(options: StepOptions): Promise<StepMeasurement> {
     if (this.failure !== undefined) throw this.failure;
     const { kind, ratePerSecond, seed, warmupNs, durationNs, intervalMs, onProgress } = options;
@@ -122,7 +122,9 @@ export class OpenLoad {
     this.processes.send({ type: 'stop' });
   }
 
-  /** Ends the client processes in order, which completes their histories. Whoever takes more than 10 s is killed. */
+  /**
+   * Ends the client processes in order, which completes their histories. A process that takes more than 10 s is killed.
+   */
   async end(): Promise<void> {
     this.processes.send({ type: 'end' });
     const timer = setTimeout(this.processes.killAll, END_TIMEOUT_MS);
@@ -148,7 +150,7 @@ export class OpenLoad {
   }
 }
 
-/** Sums, except where the processes saw the same thing (the window, view changes). Exported for tests. */
+/** Adds the parts, except what the processes saw in common (the window, view changes). Exported for tests. */
 export function merge(parts: readonly StepPart[]): StepMeasurement {
   const histogramOf = (name: 'latency' | 'service' | 'pacing'): Histogram => {
     const sum = new Histogram();

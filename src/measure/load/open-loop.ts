@@ -1,12 +1,12 @@
 /**
- * The open loop itself, without time, sockets or processes: the caller says what time it is, and this says what is to be
- * sent, and records how long it took.
+ * The open loop itself, without time, sockets or processes: the caller gives the time, and this says what to send, and
+ * records how long it took.
  *
- * The rule that keeps it honest: an arrival's latency begins when it was *intended* to be sent, whether or not the client
- * was on time or a lane was free, and every arrival of the measured window ends up in the histogram. Those that failed
- * count with the time until they did, those that were not sent before the end with the time they had waited: less than
- * the truth, never left out. So a stalled server shows in the percentiles as it would to users who arrive independently
- * (what leaving them out hides is known as coordinated omission).
+ * The rule that keeps it honest: an arrival's latency begins when it was *intended* to be sent, whether or not the
+ * client was on time or a lane was free, and every arrival of the measured window ends up in the histogram. Failed
+ * operations count with the time until they failed, unsent ones with the time they had waited: less than the truth, but
+ * never left out. A stalled server therefore shows in the percentiles as it would to users who arrive independently
+ * (leaving them out is known as coordinated omission).
  */
 import { Histogram } from '../../metrics/histogram.js';
 import type { Arrivals } from './arrivals.js';
@@ -22,7 +22,7 @@ export interface Window {
 /** Sends the operation of a free lane. */
 export type Send = (lane: number) => void;
 
-/** Sends in one turn at most: what comes back has to be handled in between. */
+/** Most sends in one turn: answers must be handled in between. */
 const SENDS_A_TURN = 64;
 
 // Positions in `counts`.
@@ -35,27 +35,32 @@ const QUEUED = 5;
 const COMPLETED_IN_WINDOW = 6;
 
 export interface OpenLoopCounts {
-  /** Arrivals of the window; the sum of `succeeded`, `failed` and `unsent` once all is over. */
+  /** Arrivals of the window; once all is over, the sum of `succeeded`, `failed` and `unsent`. */
   readonly offered: number;
   readonly sent: number;
   readonly succeeded: number;
   readonly failed: number;
-  /** The end came before there was a lane for them. */
+  /** The end came before a lane was free for them. */
   readonly unsent: number;
   /** Sent later than the client could have, because every lane was in use. */
   readonly queued: number;
-  /** Operations that succeeded within the window, whenever they were sent: divided by its length, the throughput. */
+  /**
+   * Operations that succeeded within the window, whenever they were sent; divided by its length this is the throughput.
+   */
   readonly completedInWindow: number;
 }
 
 export class OpenLoop {
   /** From the intended time. */
   readonly latency = new Histogram();
-  /** From the moment of sending, of those that succeeded. */
+  /** From the moment of sending, for operations that succeeded. */
   readonly service = new Histogram();
-  /** From the intended time to the moment when the client noticed it: the client's own fault. Without those that found every lane in use. */
+  /**
+   * From the intended time until the client noticed it: the client's own delay. Excludes arrivals that found every lane
+   * in use.
+   */
   readonly pacing = new Histogram();
-  /** As `latency`, of those that ended since whoever reads it last reset it. */
+  /** Like `latency`, for operations that ended since the reader last reset it. */
   readonly interval = new Histogram();
 
   private readonly intended: Float64Array;
@@ -63,9 +68,9 @@ export class OpenLoop {
   private readonly idle: Int32Array;
   private idleCount: number;
   private readonly numbers = new Float64Array(7);
-  /** Until when arrivals were looked at. */
+  /** Arrivals up to this time have been looked at. */
   private lookedAtNs = -0.5;
-  /** The last look ended because no lane was free: what came due since then is not the client's fault. */
+  /** The last look ended because no lane was free: later arrivals are not delayed by the client. */
   private blocked = false;
 
   constructor(
@@ -97,25 +102,30 @@ export class OpenLoop {
     return this.lanes - this.idleCount;
   }
 
-  /** An arrival is due and no lane was free for it: to be pumped again after the next completion. */
+  /** An arrival is due but no lane was free: call `pump` again after the next completion. */
   get isBlocked(): boolean {
     return this.blocked;
   }
 
-  /** Sends what is due. Returns when to call again: a time that may have passed already, or Infinity when the next completion or nothing at all brings more to do. */
+  /**
+   * Sends what is due. Returns when to call again: a time that may already have passed, or Infinity if only the next
+   * completion, or nothing at all, brings more to do.
+   */
   pump(nowNs: number): number {
     const { arrivals, window, numbers } = this;
     if (this.blocked) this.lookedAtNs = nowNs;
     this.blocked = false;
     let budget = SENDS_A_TURN;
     while (arrivals.nextNs <= nowNs && arrivals.nextNs < window.endNs) {
-      // Behind the end only what the client itself is late with still leaves: a backlog would go on for as long as it is.
+      // After the end, only arrivals that the client itself delayed are still sent: a backlog would otherwise go on for
+      // its whole length.
       if (nowNs >= window.endNs && arrivals.nextNs <= this.lookedAtNs) return Infinity;
       if (this.idleCount === 0) {
         this.blocked = true;
         return Infinity;
       }
-      if (budget-- === 0) return arrivals.nextNs; // the rest has not been looked at: what it waits is the client's fault
+      // later arrivals were not looked at: their wait is the client's own delay
+      if (budget-- === 0) return arrivals.nextNs;
       const intended = arrivals.nextNs;
       arrivals.advance();
       const lane = this.idle[--this.idleCount]!;
@@ -145,7 +155,7 @@ export class OpenLoop {
     if (succeeded) this.service.record(nowNs - this.sent[lane]!);
   }
 
-  /** Ends the window early. What is open may still complete. */
+  /** Ends the window early. Open operations may still complete. */
   cutShort(nowNs: number): void {
     this.window = {
       measureFromNs: Math.min(this.window.measureFromNs, nowNs),
@@ -153,7 +163,7 @@ export class OpenLoop {
     };
   }
 
-  /** Once nothing is open and the end has passed: accounts for the arrivals that were never sent. */
+  /** Call it once nothing is open and the end has passed: accounts for arrivals that were never sent. */
   finish(): void {
     const { arrivals, window, numbers } = this;
     for (; arrivals.nextNs < window.endNs; arrivals.advance()) {
@@ -164,7 +174,7 @@ export class OpenLoop {
     }
   }
 
-  /** When the window ends, as it is now. */
+  /** When the window ends, as currently planned. */
   get endNs(): number {
     return this.window.endNs;
   }

@@ -1,4 +1,4 @@
-/** What `bench load` and its client processes say to each other over Node's IPC channel (JSON). */
+/** Messages between `bench load` and its client processes over Node's IPC channel (JSON). */
 import type { ClockOffset } from './messages.js';
 import type { HeapUse } from '../../metrics/heap-meter.js';
 import type { HistogramData } from '../../metrics/histogram.js';
@@ -10,10 +10,10 @@ import type { TransportChoice } from '../../console/transport-flags.js';
 
 export interface Step {
   readonly kind: ArrivalKind;
-  /** Of all clients together. */
+  /** For all clients together. */
   readonly ratePerSecond: number;
   readonly seed: number;
-  /** CLOCK_MONOTONIC, which the processes of a host share: when the arrivals begin. */
+  /** When the arrivals begin: CLOCK_MONOTONIC, which the processes of a host share. */
   readonly startNs: number;
   readonly warmupNs: number;
   readonly durationNs: number;
@@ -21,7 +21,10 @@ export interface Step {
   readonly intervalMs: number;
 }
 
-/** Parent → client process. `step` may come again when the last one is done; `stop` cuts the present one short; `end` ends the process. */
+/**
+ * Parent → client process. `step` may be sent again after the last one is done; `stop` cuts the present one short;
+ * `end` ends the process.
+ */
 export type ToOpenWorker =
   | (TransportChoice & {
       readonly type: 'setup';
@@ -30,9 +33,9 @@ export type ToOpenWorker =
       readonly cluster: string;
       readonly workload: Omit<Workload, 'warmup' | 'operations'>;
       readonly pacing: PacingKind;
-      /** Of the arrivals, this process's share; undefined: all alike. */
+      /** This process's share of the arrivals; undefined: equal shares. */
       readonly share: number | undefined;
-      /** What its client may stamp ahead, ns; undefined: the client's default. */
+      /** Largest lead that its client may use, ns; undefined: the client's default. */
       readonly maxLeadNs: number | undefined;
       /** Where to write the history; undefined: no history. */
       readonly history: string | undefined;
@@ -54,17 +57,17 @@ export interface StepPart {
   readonly latency: HistogramData;
   readonly service: HistogramData;
   readonly pacing: HistogramData;
-  /** Of the measured window, which `stop` may have cut short. */
+  /** Length of the measured window, which `stop` may have cut short. */
   readonly seconds: number;
   readonly cpuSeconds: number;
   readonly heap: HeapUse | null;
-  /** Each replica's clock minus this client's, as the replies told. */
+  /** Each replica's clock minus this client's, according to the replies. */
   readonly clockOffsets?: readonly ClockOffset[];
-  /** The history could not be written any more: what went wrong. */
+  /** Why the history could no longer be written, if so. */
   readonly historyError: string | null;
 }
 
-/** Client process → parent, besides what every client process says (client-processes.ts). */
+/** Client process → parent, besides the messages of every client process (client-processes.ts). */
 export type FromOpenWorker =
   /** What ended in interval `index` of the measured window. */
   | {

@@ -1,7 +1,7 @@
 /**
- * A client process of `bench load`: connects, reports `ready`, and then drives one open loop a step (open-loop.ts) over
- * the slot interface of the client, which allocates nothing for an operation. Started by open-load.ts; speaks
- * open-messages.ts.
+ * A client process of `bench load`: connects, reports `ready`, and then drives one open loop for each step
+ * (open-loop.ts) over the slot interface of the client, which allocates nothing for an operation. Started by
+ * open-load.ts; speaks open-messages.ts.
  */
 import { workerKeys } from '../../console/settings.js';
 import { ClientHost } from '../../client/client-host.js';
@@ -24,7 +24,7 @@ import { Pacer } from './pacer.js';
 const NS_PER_MS = 1e6;
 const NS_PER_US = 1e3;
 const MICROSECONDS = 1e6;
-/** Timers of a process that has nothing to send still have to see that a step is over. */
+/** A process with nothing to send must still notice that a step is over. */
 const LONGEST_SLEEP_NS = 50 * NS_PER_MS;
 
 type Setup = Extract<ToOpenWorker, { type: 'setup' }>;
@@ -40,7 +40,7 @@ class Worker {
   /** Operations that failed since the process started. */
   private failed = 0;
   private errors: Record<string, number> = {};
-  /** Operations are submitted from one array: the core makes a view of each array that it has not just seen. */
+  /** All operations are submitted from one array: the core makes a view of each array that it has not just seen. */
   private submitted = new Uint8Array(0);
   private readonly originNs = monotonicOriginNs();
 
@@ -109,7 +109,7 @@ class Worker {
     await this.host.close();
   }
 
-  /** Sends what is due and sees to what else it is time for; arms the pacer for the next turn. */
+  /** Sends what is due, does whatever else is due, and sets the pacer for the next turn. */
   private turn(): void {
     const { running, host } = this;
     if (running === undefined || !host.ready) return;
@@ -149,7 +149,7 @@ class Worker {
       else this.record(() => this.history!.failed(lane, outcome === Outcome.refused, hostMonotonicNs()));
     }
     running.loop.completed(lane, succeeded, nowNs);
-    // The arrivals behind the one that waited for this lane have their times too.
+    // Arrivals after the one that waited for this lane have their own times.
     if (host.ready && running.loop.isBlocked) this.arm(running.loop.pump(nowNs), nowNs);
     if (nowNs >= running.loop.endNs && running.loop.openLanes === 0) this.arm(nowNs, nowNs);
   }
@@ -183,7 +183,7 @@ class Worker {
     });
   }
 
-  /** A history that cannot be written any more (a full disk) ends the history, not the measurement. */
+  /** If a history can no longer be written (a full disk), the history ends, not the measurement. */
   private record(write: () => void): void {
     try {
       write();
@@ -201,7 +201,7 @@ class Worker {
     return clientStats(this.host, 0, 0).rejected;
   }
 
-  /** What performance.now() was when the step began, ns. */
+  /** The value of performance.now() when the step began, ns. */
   private startNs(): number {
     return this.running!.step.startNs - this.originNs;
   }
@@ -210,7 +210,7 @@ class Worker {
     return performance.now() * NS_PER_MS - this.startNs();
   }
 
-  /** The next turn is at `atNs`, or before. Times are ns of the step. */
+  /** The next turn is at `atNs`, or earlier. Times are ns of the step. */
   private arm(atNs: number, nowNs: number): void {
     const startNs = this.startNs();
     const wantedNs = Math.min(atNs, this.running!.nextObservationNs, nowNs + LONGEST_SLEEP_NS);
@@ -218,7 +218,7 @@ class Worker {
   }
 }
 
-/** A step and the instruments that are read while it runs. */
+/** A step and its instruments. */
 class RunningStep {
   nextObservationNs: number;
   private readonly meter = new HeapMeter();
@@ -239,7 +239,7 @@ class RunningStep {
     this.nextObservationNs = step.warmupNs;
   }
 
-  /** Begins the measurement, reports an interval, ends the measurement, when it is time for it. */
+  /** Begins the measurement, reports an interval, or ends the measurement, when it is time. */
   observe(nowNs: number): void {
     if (nowNs < Math.min(this.nextObservationNs, this.loop.endNs) || this.measured) return;
     if (this.cpu === undefined) this.begin();
@@ -324,4 +324,4 @@ async function serve(message: ToOpenWorker): Promise<void> {
 
 process.on('message', (message) => void serve(message as ToOpenWorker).catch(giveUp));
 process.once('disconnect', () => process.exit());
-if (process.send !== undefined && !process.connected) process.exit(); // the parent went while this was loaded
+if (process.send !== undefined && !process.connected) process.exit(); // the parent went while this was loading

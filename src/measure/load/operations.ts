@@ -1,9 +1,9 @@
 /**
- * The operations of a workload: what each lane does next, and what is known about the result. Chosen by a seeded
- * generator, so that a workload can be repeated.
+ * The operations of a workload: what each lane does next, and what is known about the result. A seeded generator
+ * chooses them, so that a workload can be repeated.
  *
- * A lane prepares an operation (not measured), sends its bytes, and gives the result to `finish`. How it is sent, in a
- * closed loop or an open one, is the worker's business. Values carry the worker, the lane and a number, so that every
+ * A lane prepares an operation (not measured), sends its bytes, and passes the result to `finish`. The worker decides
+ * how it is sent, in a closed loop or an open one. Values contain the worker, the lane and a number, so that every
  * write of a run is different and a checker can tell which one a read saw.
  */
 import { JitPaxosError } from '../../errors.js';
@@ -16,21 +16,24 @@ import { seededRandom } from './random.js';
 /** Names allowed in a mix, by machine. */
 export const OPERATION_NAMES = { echo: ['read', 'write'], kv: ['read', 'write', 'cas'] } as const;
 
-/** Bytes at the start of a value that make it unlike any other: worker (3), lane (5) and number (8) in hexadecimal. */
+/** Bytes at the start of a value that make it unique: worker (3), lane (5) and number (8) in hexadecimal. */
 export const VALUE_TAG_BYTES = 16;
 
 export interface Operations {
   /** Chooses the lane's next operation. */
   prepare(lane: number): void;
-  /** The prepared operation as the cluster takes it, until the next `prepare` of the lane. */
+  /** The bytes of the prepared operation; valid until the next `prepare` of the lane. */
   bytes(lane: number): Uint8Array;
   /** The prepared operation is a query. */
   isRead(lane: number): boolean;
-  /** Takes the result. Throws JitPaxosError `kv-store-full`, `result-unexpected` or KvError when it is no result of this operation. */
+  /**
+   * Takes the result. Throws JitPaxosError `kv-store-full`, `result-unexpected`, or KvError if it is not a result of
+   * this operation.
+   */
   finish(lane: number, bytes: Uint8Array, length: number): void;
   /** The prepared operation, for a history. */
   describe(lane: number): HistoryEntry;
-  /** What the operation that ran well gave, for a history. */
+  /** The result of a successful operation, for a history. */
   outcome(lane: number): HistoryOutcome;
   /** The operation failed; `certain`: it had no effect. */
   failed(lane: number, certain: boolean): void;
@@ -59,7 +62,7 @@ class Chooser {
   }
 }
 
-/** One value buffer a lane; its tag is renewed for every write. */
+/** One value buffer per lane; its tag is renewed for every write. */
 class Values {
   private readonly buffers: Uint8Array[];
   private readonly numbers: Uint32Array;
@@ -115,7 +118,7 @@ class EchoOperations implements Operations {
 
   finish(lane: number, bytes: Uint8Array, length: number): void {
     const { bytes: sent, read } = this.chosen[lane]!;
-    // A part: a reply has less room than an operation.
+    // Compare only a part: a reply has less room than an operation.
     const isEcho =
       length === 0
         ? sent.length === 0
@@ -154,7 +157,7 @@ interface Chosen {
 }
 
 const NOTHING = new Uint8Array(0);
-/** Opcode and lengths around the key and the values of the longest operation, generously. */
+/** Upper bound for opcode and lengths around the key and values of the longest operation. */
 const FRAME_BYTES = 16;
 const RESULT_NAMES = { read: 'get', write: 'put', cas: 'cas' } as const;
 
@@ -167,7 +170,7 @@ class KvOperations implements Operations {
   private readonly buffers: Uint8Array[];
   private readonly names: readonly string[];
   private readonly keyBytes: readonly Uint8Array[];
-  /** What this worker last knew of each key: the start of a compare-and-set. */
+  /** This worker's last knowledge of each key: the start of a compare-and-set. */
   private readonly known: (Uint8Array | null)[];
   /** Only with keys that no other lane writes. */
   private readonly mustHold = new Map<string, string>();

@@ -1,16 +1,17 @@
 /**
- * Wakes an open loop when the next arrival is due, with the precision that the host has.
+ * Wakes an open loop when the next arrival is due, as precisely as the host allows.
  *
- * `sleep`: by a timer (clock/deadline-timer.ts), a wake-up's length late; without the addon arrivals go out in bursts, up
- * to two milliseconds late, and the reported scheduling delay says so. `spin`: a timer for all but the last bit, then turns of the event
- * loop, which serve packets as they come; a client so keeps a core busy, unless it sends rarely.
+ * `sleep`: by a timer (clock/deadline-timer.ts), one wake-up latency late. Without the addon, arrivals go out in
+ * bursts, up to two milliseconds late, and the reported scheduling delay shows it. `spin`: a timer for all but the last
+ * moment, then turns of the event loop, which serve arriving packets; such a client keeps a core busy, unless it sends
+ * rarely.
  */
 import { openDeadlineTimer, type DeadlineTimer } from '../../clock/deadline-timer.js';
 import type { NativeBinding } from '../../native/addon.js';
 
 export type PacingKind = 'spin' | 'sleep';
 
-/** At least as long as timers come late. */
+/** At least as long as the lateness of timers. */
 const SPIN_US = 200;
 const SPIN_IMPRECISE_US = 2_000;
 
@@ -32,8 +33,9 @@ export class Pacer {
   }
 
   /**
-   * Calls `wake` as near to `atUs` as may be, and perhaps before; Infinity: perhaps not at all. Times are those of `performance.now()`, in µs.
-   * A timer that fires too early is left alone: setting one is a system call, and an open loop at its limit asks with every completion.
+   * Calls `wake` as close to `atUs` as possible, perhaps earlier; Infinity: perhaps not at all. Times are those of
+   * `performance.now()`, in µs. A timer that is too early is left alone: setting one is a system call, and an open loop
+   * at its limit asks after every completion.
    */
   arm(atUs: number, nowUs: number): void {
     if (atUs - nowUs > this.turnsUs) {
@@ -46,7 +48,7 @@ export class Pacer {
       this.timerUs = Infinity;
       this.timer.disarm();
       this.immediate = setImmediate(this.onImmediate);
-    } // else it comes with the next turn anyway
+    } // otherwise it comes with the next turn anyway
   }
 
   disarm(): void {

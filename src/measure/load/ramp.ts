@@ -1,6 +1,6 @@
 /**
- * Runs the steps of a load one after the other, reads the meters around each, and stops early where there is nothing more
- * to learn: two steps in a row fell short, or somebody pressed Ctrl-C.
+ * Runs the steps of a load one after the other, reads the meters around each, and stops early if two steps in a row
+ * fell short, or if the user pressed Ctrl-C.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ArrivalKind } from './arrivals.js';
@@ -27,7 +27,7 @@ export interface RampStep {
   readonly usage: Usage;
   readonly facts: StepFacts;
   readonly timeline: Timeline;
-  /** When its measured window began, since the beginning of the ramp. */
+  /** When its measured window began, since the start of the ramp. */
   readonly startSeconds: number;
 }
 
@@ -40,7 +40,7 @@ export interface RunningRampStep {
 }
 
 const NS_PER_MS = 1e6;
-/** Interval lengths that people read easily; the first that makes at most so many intervals. */
+/** Readable interval lengths; the first one that makes no more than INTERVALS_MAX intervals is used. */
 const INTERVALS_MS = [100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000];
 const INTERVALS_MAX = 150;
 
@@ -48,7 +48,7 @@ export function intervalFor(durationNs: number): number {
   return INTERVALS_MS.find((ms) => durationNs / NS_PER_MS / ms <= INTERVALS_MAX) ?? INTERVALS_MS.at(-1)!;
 }
 
-/** Rates from `from` to `to` inclusive, each the same factor above the one before: a knee may be anywhere. */
+/** Rates from `from` to `to` inclusive, in equal ratios: a knee may be anywhere. */
 export function ratesBetween(from: number, to: number, steps: number): number[] {
   if (steps === 1) return [to];
   return Array.from({ length: steps }, (_, index) => Math.round(from * (to / from) ** (index / (steps - 1))));
@@ -65,7 +65,7 @@ export class Ramp {
     readonly plan: RampPlan,
   ) {}
 
-  /** Throws what the client processes fail with; the steps before are kept. */
+  /** Throws the error of a failed client process; earlier steps are kept. */
   async run(onStep: (step: RampStep) => void): Promise<void> {
     const began = performance.now();
     for (const [index, ratePerSecond] of this.plan.rates.entries()) {
@@ -95,7 +95,8 @@ export class Ramp {
       warmupNs,
       durationNs,
       intervalMs,
-      // What ends behind the window is in the step's histogram; on the time line it would look like throughput.
+      // Operations that end after the window are in the step's histogram; on the time line they would look like
+      // throughput.
       onProgress: (interval, histogram, counts) =>
         interval * intervalMs * NS_PER_MS < durationNs && timeline.add((interval + 1) * intervalMs, histogram, counts),
     });

@@ -1,11 +1,11 @@
 /**
- * Operations on the key-value store, each written down as it begins and as it ends, for the linearizability checker. All of a
- * history is recorded in one process, or by a clock that the processes share, so that its order is the real-time order.
+ * Operations on the key-value store, recorded as they begin and end, for the linearizability checker. One process, or a
+ * clock that the processes share, records a whole history, so its order is the real-time order.
  */
 import type { KvClient } from '../../client/kv-client.js';
 import type { HistoryEvent, HistoryValue } from '../../sim/history.js';
 
-/** What to do: `compare` is only there for `cas`. */
+/** What to do; `compare` is only used for `cas`. */
 export type KvOperation =
   | { readonly f: 'read'; readonly key: string }
   | { readonly f: 'write'; readonly key: string; readonly value: string }
@@ -18,12 +18,14 @@ export class RecordedKv {
   /** `nowNs`: monotonic ns, the same in every process that adds to the history. */
   constructor(private readonly nowNs: () => number = () => Math.round(performance.now() * 1e6)) {}
 
-  /** The number of a new logical client. One whose operation ended unknown is not used again. */
+  /** The number of a new logical client. After an unknown outcome a number is not used again. */
   newProcess(): number {
     return this.processes++;
   }
 
-  /** Runs one operation of logical client `process`; what a read saw, or undefined when the outcome is unknown. */
+  /**
+   * Runs one operation of logical client `process`. Returns what a read saw, or undefined if the outcome is unknown.
+   */
   async run(
     kv: KvClient,
     process: number,
@@ -50,7 +52,7 @@ export class RecordedKv {
       }
       return { value: operation.value };
     } catch {
-      // Whatever the error, it may have taken effect.
+      // Whatever the error, the operation may have taken effect.
       this.push({ process, type: 'info', f, key, value });
       return undefined;
     }

@@ -1,4 +1,4 @@
-/** What a run looked like over time: the progress reports of all clients, put into intervals of equal length. */
+/** A run over time: the progress reports of all clients, in intervals of equal length. */
 import { Histogram } from '../../metrics/histogram.js';
 import { addCounts, NO_COUNTS } from './counts.js';
 import type { ClientCounts } from './messages.js';
@@ -6,10 +6,10 @@ import type { ClientCounts } from './messages.js';
 export interface Interval {
   readonly startSeconds: number;
   readonly operationsPerSecond: number;
-  /** ns; null when nothing completed. */
+  /** ns; null if nothing completed. */
   readonly p50: number | null;
   readonly p99: number | null;
-  /** Null when nothing committed. */
+  /** Null if nothing committed. */
   readonly fastPathRatio: number | null;
   readonly rejected: number;
   readonly viewChanges: number;
@@ -22,7 +22,7 @@ export class Timeline {
 
   constructor(readonly intervalMs: number) {}
 
-  /** @param atMs when the report came, since the start; its operations ended in the interval before */
+  /** @param atMs when the report arrived, since the start; its operations ended in the interval before */
   add(atMs: number, histogram: Histogram, counts: ClientCounts): void {
     const index = Math.max(0, Math.round(atMs / this.intervalMs) - 1);
     while (this.slots.length <= index) this.slots.push({ histogram: new Histogram(), counts: NO_COUNTS });
@@ -33,7 +33,7 @@ export class Timeline {
     this.totals = addCounts(this.totals, counts);
   }
 
-  /** Of everything so far. */
+  /** Everything so far. */
   get total(): { readonly histogram: Histogram; readonly counts: ClientCounts } {
     return { histogram: this.whole, counts: this.totals };
   }
@@ -50,7 +50,10 @@ export class Timeline {
     }));
   }
 
-  /** Of the operations that ended after `ms`: how many, in whole intervals, and the slowest, also in the interval that `ms` lies in. */
+  /**
+   * The operations that ended after `ms`: their number, in whole intervals, and the slowest one, including the interval
+   * that contains `ms`.
+   */
   after(ms: number): { readonly operations: number; readonly slowestNs: number | null } {
     let operations = 0;
     let slowestNs: number | null = null;

@@ -1,4 +1,4 @@
-/** What a cluster and this host used up between two moments, as far as they tell. */
+/** What a cluster and this host used between two moments, as far as they tell. */
 import { workerKeys } from '../../console/settings.js';
 import { cpus } from 'node:os';
 import { StatusClient, type StatusAnswer } from '../../client/status-client.js';
@@ -8,29 +8,29 @@ const ANSWER_TIMEOUT_MS = 2_000;
 
 interface Sample {
   readonly atMs: number;
-  /** Core-seconds of the host that were not idle, since it was started. */
+  /** Core-seconds of the host that were not idle, since its start. */
   readonly hostBusySeconds: number;
   readonly answers: readonly StatusAnswer[];
 }
 
 export interface Usage {
-  /** Cores that each replica kept busy on average; null: it did not answer. */
+  /** Average number of cores that each replica kept busy; null: it did not answer. */
   readonly replicaCores: readonly (number | null)[];
   readonly replicaCpuSeconds: readonly (number | null)[];
-  /** Cores of this host that were not idle, whoever used them. */
+  /** Cores of this host that were not idle, whatever used them. */
   readonly hostCores: number;
   /** Replicas that did not answer the last `stop`. */
   readonly silentReplicas: readonly number[];
-  /** Messages and datagrams that found no room, all replicas together; null: none answered. */
+  /** Messages and datagrams for which there was no room, over all replicas; null: none answered. */
   readonly replicaDrops: number | null;
 }
 
-/** What replicas say of themselves that does not change. */
+/** Facts that replicas report and that do not change. */
 export interface ClusterFacts {
   readonly replicas: number;
   readonly durability: string | null;
   readonly clockSource: string | null;
-  /** The largest error that a replica's clock states; null: one does not know. */
+  /** The largest error that a replica's clock states; null if one of them does not know. */
   readonly clockErrorNs: number | null;
 }
 
@@ -114,7 +114,7 @@ function dropsOf({ report }: StatusAnswer): number | undefined {
   return report === undefined ? undefined : report.outboxDropped + (report.counters['outbox_full'] ?? 0);
 }
 
-/** Null when one is missing, or the replica was started anew in between. */
+/** Null if one is missing, or if the replica was restarted in between. */
 function difference(before: number | undefined, after: number | undefined): number | null {
   return before === undefined || after === undefined || after < before ? null : after - before;
 }

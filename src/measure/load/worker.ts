@@ -1,9 +1,9 @@
 /**
  * A client process of a bench: connects, runs a warm-up, reports `ready`, waits for `go`, runs the measured operations
- * in a closed loop on its lanes, reports what it measured. Started by workers.ts; speaks load/messages.ts.
+ * in a closed loop on its lanes, and reports what it measured. Started by workers.ts; speaks load/messages.ts.
  *
- * An operation's latency is from the call of the library to its result, as an application sees it. Operations that fail
- * are counted and are not in the histogram.
+ * An operation's latency runs from the call of the library to its result, as an application sees it. Failed operations
+ * are counted, and are not in the histogram.
  */
 import { workerKeys } from '../../console/settings.js';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -19,12 +19,12 @@ import { operationsFor, type Operations } from './operations.js';
 
 const NS_PER_MS = 1e6;
 const MICROSECONDS = 1e6;
-/** Where operations fail at once, a closed loop must not become a busy one. */
+/** If operations fail at once, the closed loop pauses so that it does not become a busy one. */
 const PAUSE_AFTER_FAILURE_MS = 2;
 
 type Setup = Extract<ToWorker, { type: 'setup' }>;
 
-/** Errors that say something of the whole run and not of one operation. */
+/** Errors that concern the whole run, not one operation. */
 const ENDING: ReadonlySet<string> = new Set(['unknown-error', 'result-unexpected', 'output-unwritable']);
 
 class Worker {
@@ -120,7 +120,7 @@ class Worker {
     }
   }
 
-  /** Without all of it a history is worth nothing, and a closed loop has nothing else to go on for. */
+  /** An incomplete history is worthless, and this closed loop has no other purpose. */
   private record(write: () => void): void {
     try {
       write();
@@ -199,4 +199,4 @@ process.on('message', (message) => {
   });
 });
 process.once('disconnect', () => process.exit());
-if (process.send !== undefined && !process.connected) process.exit(); // the parent went while this was loaded
+if (process.send !== undefined && !process.connected) process.exit(); // the parent went while this was loading

@@ -1,6 +1,6 @@
 /**
- * A closed loop in several client processes: starts them, waits until all are connected and warm, starts them together,
- * merges what they measured.
+ * A closed loop in several client processes: starts them, waits until all are connected and warm, starts the
+ * measurement together, and merges the results.
  */
 import { Histogram } from '../../metrics/histogram.js';
 import type { TransportChoice } from '../../console/transport-flags.js';
@@ -26,7 +26,7 @@ export interface LoadResult {
   readonly counts: ClientCounts;
   /** From the first submit of any worker to the last completion of any. */
   readonly seconds: number;
-  /** Operations that were run before, all workers together. */
+  /** Unmeasured operations before the run, over all workers. */
   readonly warmup: number;
   readonly workers: readonly WorkerResult[];
 }
@@ -86,7 +86,10 @@ export class Workers {
     return { histogram, counts, seconds: (ended - started) / 1e9, warmup, workers };
   }
 
-  /** Asks workers without a number of operations to finish what is open; `run` then resolves. Whoever does not within 30 s is killed, which fails the run. */
+  /**
+   * Tells workers without a number of operations to finish the open ones; `run` then resolves. A worker that does not
+   * within 30 s is killed, which fails the run.
+   */
   stop(): void {
     this.processes.send({ type: 'stop' });
     setTimeout(this.processes.killAll, STOP_TIMEOUT_MS).unref();

@@ -218,7 +218,7 @@ function stepsSection(load: LoadSection): string {
   );
 }
 
-/** Of the cores that each process kept busy, the most. */
+/** The largest number of cores that any process kept busy. */
 function busiest(cores: readonly (number | null)[]): string {
   const known = cores.filter((value) => value !== null);
   return known.length === 0 ? '–' : Math.max(...known).toFixed(2);

@@ -1,6 +1,6 @@
 /**
- * One chart as SVG, drawn twice: for a wide page and for a narrow one. Scaling one drawing down to a phone would scale its
- * labels with it, so CSS shows the one that fits (style.ts). No script: values are in `<title>`s that the browser shows.
+ * One chart as SVG, drawn twice: for a wide page and for a narrow one. Scaling one drawing down to a phone would scale
+ * its labels too, so CSS shows the one that fits (style.ts). No script: values are in `<title>`s, which browsers show.
  */
 import { escapeHtml } from './html.js';
 import type { Scale } from './scale.js';
@@ -10,7 +10,7 @@ export type Tone = 'a' | 'b' | 'c' | 'soft';
 export interface Point {
   readonly x: number;
   readonly y: number;
-  /** Shown when the pointer rests on it; only points with one are drawn as dots. */
+  /** Shown when the pointer rests on it; only points with a title are drawn as dots. */
   readonly title?: string;
 }
 
@@ -23,19 +23,19 @@ export interface Series {
   readonly filled?: boolean;
   /** Values hold until the next point. */
   readonly stepped?: boolean;
-  /** Lines; between two of them is a gap. Values of the scales. */
+  /** Lines with gaps between them, in values of the scales. */
   readonly runs: readonly (readonly Point[])[];
 }
 
 export interface Mark {
   readonly x: number;
   readonly label: string;
-  /** A thing that happened, or a line to read by. */
+  /** An event, or a guide line. */
   readonly tone: 'event' | 'guide';
 }
 
 export interface Chart {
-  /** Read out in place of the picture. */
+  /** Read out by screen readers. */
   readonly label: string;
   readonly x: Scale;
   readonly y: Scale;
@@ -43,7 +43,7 @@ export interface Chart {
   readonly marks?: readonly Mark[];
   /** Height of the wide drawing. */
   readonly height?: number;
-  /** What the x axis shows, where its ticks do not say it. */
+  /** Title of the x axis, if its ticks do not say it. */
   readonly xTitle?: string;
 }
 
@@ -138,7 +138,7 @@ function draw(chart: Chart, size: Size): string {
   return `<svg class="${size.name}" viewBox="0 0 ${size.width} ${size.height}" role="img" aria-label="${escapeHtml(label)}">${parts.join('')}</svg>`;
 }
 
-/** Vertical lines; a label only where it does not run into the one before. */
+/** Vertical lines; a label only if it does not run into the previous one. */
 function guides(marks: readonly Mark[], x: Scale, px: (at: number) => string, py: (at: number) => string): string[] {
   let free = -Infinity;
   return marks.map(({ x: value, label, tone }) => {
@@ -153,7 +153,7 @@ function guides(marks: readonly Mark[], x: Scale, px: (at: number) => string, py
   });
 }
 
-/** Labels need room: a tick too near the one before is left out, but never the last. */
+/** Labels need room: a tick too near the previous one is left out, but never the last. */
 function thinned<T extends { readonly at: number }>(ticks: readonly T[], size: Size): T[] {
   const inner = size.width - size.left - size.right;
   const gap = (size.name === 'wide' ? LABEL_GAP : LABEL_GAP - 14) / inner;

@@ -1,4 +1,4 @@
-/** Several runs side by side: what each measured, and how it stands to the first. */
+/** Several runs side by side: what each measured, and its ratio to the first. */
 import { Histogram } from '../../metrics/histogram.js';
 import { partialOf, type BenchReport } from '../load/bench-report.js';
 import { formatCount, formatDuration } from '../../console/units.js';
@@ -12,7 +12,7 @@ export interface NamedReport {
   readonly report: BenchReport;
 }
 
-/** Runs that one page can tell apart. */
+/** Most runs that one page can tell apart. */
 export const COMPARED_MAX = 4;
 
 const TONES: readonly Tone[] = ['a', 'b', 'c', 'soft'];
@@ -38,7 +38,7 @@ const ROWS: readonly Row[] = [
   { name: 'view changes', value: ({ viewChanges }) => viewChanges, format: formatCount },
 ];
 
-/** Head and rows of the comparison; a ratio behind every run but the first. Rows that no run has are left out. */
+/** Head and rows of the comparison, with a ratio for every run but the first. Rows that no run has are left out. */
 export function comparison(runs: readonly NamedReport[]): { readonly head: string[]; readonly rows: string[][] } {
   const head = ['', ...runs.flatMap(({ name }, index) => (index === 0 ? [name] : [name, '×']))];
   const rows = ROWS.filter((row) => runs.some(({ report }) => row.value(report) !== null)).map((row) => {
@@ -57,7 +57,7 @@ export function comparison(runs: readonly NamedReport[]): { readonly head: strin
   return { head, rows };
 }
 
-/** What is wrong with a run by itself: whoever compares has to know it first. */
+/** What is wrong with a single run: the reader must know it before comparing. */
 export function flaws(runs: readonly NamedReport[]): string[] {
   return runs.flatMap(({ name, report }) => {
     const partial = partialOf(report);

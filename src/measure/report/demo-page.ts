@@ -1,4 +1,4 @@
-/** The page of the demo: the same charts, and what happened half-way. */
+/** The page of the demo: the same charts, and the failure half-way. */
 import type { Histogram } from '../../metrics/histogram.js';
 import type { BenchReport } from '../load/bench-report.js';
 import type { Interval } from '../load/timeline.js';
@@ -43,7 +43,7 @@ export interface DemoResult {
   } | null;
   readonly readBack: { readonly keys: number; readonly wrong: number };
   readonly report: string | null;
-  /** Why the run is not complete; null: it is. */
+  /** Why the run is incomplete; null if it is complete. */
   readonly partial: string | null;
   readonly host: BenchReport['host'];
   readonly version: string;
@@ -60,7 +60,7 @@ export function demoPage(
   const kill: Mark[] =
     killed === null ? [] : [{ x: killed.atSeconds, label: `replica ${killed.replica} killed`, tone: 'event' }];
   const views = viewChangeMarks(intervals, spacing);
-  // A view change that a kill brought lies right beside it: the kill's label has the room.
+  // A view change caused by a kill lies right beside it: the kill's label gets the room.
   const marks = killed === null ? views : kill;
   return page({
     title: `JITPaxos: ${formatCount(result.operations)} operations`,

@@ -1,7 +1,7 @@
-/** The frame of every report: one HTML file that needs nothing else, no script, no font, no request. */
+/** The frame of every report: one HTML file that needs nothing else: no script, no font, no request. */
 import { STYLE } from './style.js';
 
-/** Text for content and attributes. */
+/** Escapes text for content and attributes. */
 export function escapeHtml(text: string): string {
   return text.replace(
     /[&<>"']/g,
@@ -16,7 +16,7 @@ export interface Figure {
 }
 
 export interface Page {
-  /** Of the browser's tab. */
+  /** Title of the browser's tab. */
   readonly title: string;
   readonly heading: string;
   /** One sentence below the heading. */
@@ -56,12 +56,12 @@ export function figures(items: readonly Figure[]): string {
   return `<section class="figures">${items.map(({ name, value, remark }) => `<div><span>${escapeHtml(name)}</span><strong>${escapeHtml(value)}</strong><small>${escapeHtml(remark)}</small></div>`).join('')}</section>`;
 }
 
-/** What the reader has to know before the figures. */
+/** What the reader must know before the figures. */
 export function notice(tone: 'good' | 'warn', headline: string, lines: readonly string[]): string {
   return `<section class="notice ${tone}"><strong>${escapeHtml(headline)}</strong>${lines.map((line) => `<p>${escapeHtml(line)}</p>`).join('')}</section>`;
 }
 
-/** Names and values; a value of several lines is a list of paragraphs. */
+/** Names and values; a value of several lines becomes several paragraphs. */
 export function particulars(rows: readonly (readonly [name: string, value: string])[]): string {
   return `<dl>${rows.map(([name, value]) => `<div><dt>${escapeHtml(name)}</dt><dd>${escapeHtml(value)}</dd></div>`).join('')}</dl>`;
 }

@@ -14,12 +14,15 @@ export interface NamedHistogram {
   readonly histogram: Histogram;
 }
 
-/** An interval of a run; `offeredPerSecond` where there is such a thing. */
+/** An interval of a run; `offeredPerSecond` in an open loop. */
 export interface TimePoint extends Interval {
   readonly offeredPerSecond?: number | null;
 }
 
-/** The shape that HdrHistogram's plotter made known: percentiles on a scale that gets finer to the right, latency on a logarithmic one. */
+/**
+ * The chart known from HdrHistogram's plotter: percentiles on a scale that gets finer to the right, latency on a
+ * logarithmic scale.
+ */
 export function percentileSection(named: readonly NamedHistogram[], note: string): string {
   const filled = named.filter(({ histogram }) => histogram.count > 0);
   if (filled.length === 0) return '';
@@ -122,7 +125,7 @@ export function fastPathSection(points: readonly TimePoint[], spacing: number, m
   return section('Fast path', legend(series, marks) + chart);
 }
 
-/** View changes in the intervals in which a client saw them. */
+/** View changes, in the intervals in which a client saw them. */
 export function viewChangeMarks(points: readonly TimePoint[], spacing: number): Mark[] {
   return points
     .filter(({ viewChanges }) => viewChanges > 0)

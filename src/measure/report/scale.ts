@@ -8,7 +8,7 @@ export interface Tick {
 
 export interface Scale {
   at(value: number): number;
-  /** At most some `wanted` of them. */
+  /** About `wanted` ticks at most. */
   ticks(wanted: number): Tick[];
 }
 
@@ -27,7 +27,7 @@ export function linearScale(high: number, format: (value: number) => string): Sc
   };
 }
 
-/** Ticks at 1, 2 and 5 times the powers of ten, or at powers of ten only when these are many. */
+/** Ticks at 1, 2 and 5 times the powers of ten, or only at powers of ten if these are many. */
 export function logScale(low: number, high: number, format: (value: number) => string): Scale {
   const margin = 0.04;
   const bottom = Math.log10(Math.max(low, Number.MIN_VALUE)) - margin;
@@ -50,7 +50,9 @@ export function logScale(low: number, high: number, format: (value: number) => s
   };
 }
 
-/** Percentiles from 0 on a scale that gives every nine behind the point the same width; the right end is the maximum. */
+/**
+ * Percentiles from 0, on a scale that gives every nine after the point the same width; the right end is the maximum.
+ */
 export function percentileScale(count: number): Scale {
   const decades = Math.max(1, Math.log10(Math.max(10, count)));
   const at = (percentile: number): number =>
@@ -85,7 +87,7 @@ export function timeScale(end: number): Scale {
   };
 }
 
-/** A duration without digits that say nothing: for ticks. */
+/** A duration without superfluous digits, for ticks. */
 export function tickDuration(ns: number): string {
   if (ns < 1e3) return `${ns} ns`;
   if (ns < 1e6) return `${ns / 1e3} µs`;

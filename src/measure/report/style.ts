@@ -1,4 +1,4 @@
-/** The look of the reports. Colours have a name each, with a value for light and for dark surroundings. */
+/** The look of the reports. Each colour has a name, with a value for light and one for dark mode. */
 export const STYLE = `
 :root{color-scheme:light dark;--paper:#f7f7f5;--card:#fff;--ink:#16191d;--soft:#5d6673;--rule:#e4e4df;--grid:#ecece8;--a:#2463eb;--b:#d4570a;--c:#8a3ffc;--event:#cf2a3c;--good:#1f7a3f;--good-paper:#e9f6ec;--warn:#9a5b00;--warn-paper:#fff4de}
 @media(prefers-color-scheme:dark){:root{--paper:#0e1114;--card:#161a1f;--ink:#e9ebee;--soft:#9aa4b2;--rule:#262c34;--grid:#222830;--a:#6ea8ff;--b:#ffa057;--c:#c19bff;--event:#ff7c88;--good:#7ddb9a;--good-paper:#12261a;--warn:#ffc46b;--warn-paper:#2b2212}}

@@ -1,15 +1,16 @@
 /**
- * What the members answered to each open request of a client: the primary's (index, chain), and of every other member the
- * last few. A set, not the last word: a member may acknowledge under one chain, be repaired, and an answer of before may
- * arrive after; any one that equals the primary's counts. The set is bounded; what it forgets is asked for again.
+ * What the members answered to each open request of a client: the primary's (index, chain), and the last few answers of
+ * every other member. A set, not only the last answer: a member may acknowledge under one chain, be repaired, and an
+ * earlier answer may arrive later. Any answer that equals the primary's counts. The set is bounded; the client asks
+ * again for what it forgets.
  */
 
-/** Answers kept of each member. */
+/** Answers kept for each member. */
 const KEPT = 4;
 
 export class Acknowledgements {
   private readonly primaryIndexes: Float64Array;
-  /** Chain of the primary's, two halves a slot. */
+  /** Chain of the primary's answer, two halves for each slot. */
   private readonly primaryChains: Int32Array;
   private readonly counts: Int32Array;
   private readonly indexes: Float64Array;
@@ -76,14 +77,14 @@ export class Acknowledgements {
     return false;
   }
 
-  /** Those of the members in `mask`, a bit each, of which no answer equals the primary's. */
+  /** The members of `mask`, one bit each, with no answer that equals the primary's. */
   missing(slot: number, mask: number): number {
     let missing = 0;
     for (let r = 0; r < this.replicas; r++) if (((mask >>> r) & 1) === 1 && !this.agrees(slot, r)) missing |= 1 << r;
     return missing;
   }
 
-  /** This member answered, but nothing that equals the primary's. Ask after `agrees`. */
+  /** This member answered, but no answer equals the primary's. Ask `agrees` first. */
   differs(slot: number, replica: number): boolean {
     return this.counts[slot * this.replicas + replica]! > 0;
   }

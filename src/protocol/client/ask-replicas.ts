@@ -1,11 +1,17 @@
-/** What a client sends to all replicas when nothing commits: which view do you run (Probe), and do look whether it should go on (Plea). */
+/**
+ * What a client sends to all replicas when nothing commits: which view are you in (Probe), and please check whether it
+ * works (Plea).
+ */
 import { begin } from '../../wire/layout.js';
 import { Plea, Probe } from '../../wire/messages.js';
 import { writeI32 } from '../../wire/u64.js';
 import type { Outbox } from '../contract.js';
 import { ClientCounter } from '../counters.js';
 
-/** @param view that the client sends in @param unreachable replicas that it does not hear, a bit each @param counters by ClientCounter */
+/**
+ * @param view the view in which the client sends @param unreachable replicas that it does not hear, one bit each @param
+ * counters by ClientCounter
+ */
 export function askReplicas(
   outbox: Outbox,
   replicas: number,

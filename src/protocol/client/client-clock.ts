@@ -1,9 +1,11 @@
 /**
- * The clock that a client stamps by: its host's readings, corrected by what the cluster says of them. Speed only.
+ * The clock from which a client takes its timestamps: its host's readings, corrected by what the cluster says about
+ * them. Speed only.
  *
- * Two corrections: what the host asks for when it does not trust its clock, and what a replica's refusal of a timestamp as
- * `too-far-ahead` proved since. The first is measured, and replaces the second whenever it changes. It may be old, though: where the
- * replicas' clocks were set back or slew meanwhile, only the refusals tell, because no answer comes that could be measured.
+ * There are two corrections: the one that the host asks for when it does not trust its clock, and what a replica's
+ * refusal of a timestamp as `too-far-ahead` has proved since. The first is measured, and replaces the second whenever
+ * it changes. It may be old, though: if the replicas' clocks were set back or slew meanwhile, only the refusals show
+ * it, because no answer arrives that could be measured.
  */
 import { ClockOffsets } from '../clock-offsets.js';
 import type { Instant } from '../contract.js';
@@ -12,16 +14,18 @@ import { addHi, addLo, differenceU64 } from '../../wire/u64.js';
 const TWO_32 = 4294967296;
 
 export class ClientClock {
-  /** Each replica's clock against ours. */
+  /** Each replica's clock compared with ours. */
   readonly offsets: ClockOffsets;
   /** The last reading. */
   hi = 0;
   lo = 0;
-  /** What the cluster's clocks say our clock, corrected by the host, is ahead; 0 as long as nobody minds. */
+  /** How far our clock, corrected by the host, is ahead of the cluster's clocks; 0 as long as no replica objects. */
   aheadNs = 0.5;
-  /** What the host adds to readings; 0 takes them as they are. */
+  /** What the host adds to readings; 0 leaves them unchanged. */
   correctionNs = 0.5;
-  /** When the present timestamp of each slot was made, monotonic µs, and how far above the clock's reading it is, ns. */
+  /**
+   * When the present timestamp of each slot was made, monotonic µs, and how far it is above the clock's reading, ns.
+   */
   private readonly stampedUs: Float64Array;
   private readonly stampAheadNs: Float64Array;
 
@@ -33,14 +37,14 @@ export class ClientClock {
     this.correctionNs = correctionNs;
   }
 
-  /** The host adds `ns` from now on. What refusals said of another correction is not said of this one. */
+  /** The host adds `ns` from now on. Refusals under another correction do not apply to this one. */
   correct(ns: number): void {
     if (ns === this.correctionNs) return;
     this.correctionNs = ns;
     this.aheadNs = 0;
   }
 
-  /** `now` plus `leadNs`, corrected, into `hi` and `lo`. */
+  /** Writes `now` plus `leadNs`, corrected, to `hi` and `lo`. */
   read(now: Instant, leadNs: number): void {
     const shiftNs = this.shiftNs(leadNs);
     this.hi = now.wallHi;
@@ -61,7 +65,10 @@ export class ClientClock {
     this.stampAheadNs[slot] = differenceU64(hi, lo, now.wallHi, now.wallLo);
   }
 
-  /** The first answer to the present timestamp of `slot`, sent once: what it says of the replica's clock and the way there. */
+  /**
+   * The first answer to the present timestamp of `slot`, which was sent once: it shows the replica's clock and the
+   * delay to it.
+   */
   heard(replica: number, slot: number, slackUs: number, now: Instant): void {
     this.offsets.heard(
       replica,
@@ -72,8 +79,8 @@ export class ClientClock {
   }
 
   /**
-   * How late the reading of our clock at the present timestamp of `slot` reached a replica, by that one's clock, ns: the way there and what
-   * our clock is behind, whatever was added to the reading.
+   * How late our clock's reading at the present timestamp of `slot` reached a replica, by that replica's clock, ns: the
+   * network delay plus what our clock is behind, whatever was added to the reading.
    */
   lateNs(slot: number, slackUs: number): number {
     return slackUs * 1000 + this.stampAheadNs[slot]!;
@@ -84,7 +91,10 @@ export class ClientClock {
     return Math.round((now.monotonicUs - this.stampedUs[slot]!) * 1000);
   }
 
-  /** A replica refused the present timestamp of `slot`, which is ahead of its clock by `ns`. What was not our reading, but put on top of it, is not our clock's fault. */
+  /**
+   * A replica refused the present timestamp of `slot`, which is ahead of its clock by `ns`. What was added on top of
+   * our reading is not our clock's fault.
+   */
   refusedAhead(slot: number, ns: number, leadNs: number): void {
     const aboveNs = Math.max(0, this.stampAheadNs[slot]! - this.shiftNs(leadNs));
     this.aheadNs += Math.max(0, ns - aboveNs);
@@ -95,7 +105,7 @@ export class ClientClock {
     return leadNs + this.correctionNs - this.aheadNs;
   }
 
-  /** Our clock no longer runs ahead, or less: what was taken off the readings is given back. */
+  /** Our clock no longer runs ahead, or less so: what was subtracted from the readings is given back. */
   correctBehind(slackUs: number): void {
     if (this.aheadNs > 0 && slackUs > 1000) this.aheadNs = Math.max(0, this.aheadNs - slackUs * 1000);
   }

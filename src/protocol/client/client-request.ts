@@ -1,4 +1,4 @@
-/** What an open request of a client is, by slot. */
+/** State of a client's request, by slot. */
 
 export const State = { idle: 0, write: 1, read: 2 } as const;
 

@@ -1,10 +1,10 @@
 /**
- * The sessions of one client host, of which it has one at a time, but for a moment when it goes over to another.
+ * The sessions of one client host. It has one at a time, except for a moment when it moves to another.
  *
- * - A session that was refused or lost is replaced: what was open in it ends with Outcome.sessionLost.
- * - A session that is *worn*, because a lane has used most of its request numbers, is followed by another one while it still serves. Requests
- *   begin in the new session from the moment it is registered, and those that are open end where they began. No request is ever in both,
- *   so at most once holds as it does in one.
+ * - A session that was refused or lost is replaced: its open operations end with Outcome.sessionLost.
+ * - A session is *worn* when a lane has used most of its request numbers. It is followed by another one while it still
+ *   serves. From the moment the new session is registered, requests begin in it; open ones end where they began. No
+ *   request is ever in both, so at-most-once execution holds as in a single session.
  *
  * Nothing is allocated for a request: each lane knows the core that it used last.
  */
@@ -37,37 +37,40 @@ export type SessionCore = Pick<
 export interface ClientSessionsEvents<Core extends SessionCore = ClientCore> extends Pick<ClientEvents, 'completed'> {
   /** Lanes may be used (again). Called at the end of a turn. */
   ready(): void;
-  /** The cluster does not give a session of that many lanes. */
+  /** The cluster refuses a session with this many lanes. */
   refusedLanes(): void;
-  /** A session that was registered ended, and another is about to be registered. Called before `completed` says so of its lanes. */
+  /** A registered session ended, and another one will be registered. Called before `completed` reports its lanes. */
   lost(session: Core): void;
-  /** A session was not given, so many in a row by now, and another is asked for. */
+  /** A session was refused, this many in a row, and another one is requested. */
   refused(session: Core, inARow: number): void;
   /** A worn session was followed by another. */
   renewed(from: Core, to: Core): void;
 }
 
-/** Makes the core of another session, with an id of its own, from what an earlier one learnt. */
+/** Makes the core of another session, with its own id, from what an earlier one learnt. */
 export type CreateSession<Core extends SessionCore = ClientCore> = (
   events: ClientEvents,
   earlier: Core | undefined,
 ) => Core;
 
 export class ClientSessions<Core extends SessionCore = ClientCore> {
-  /** Requests begin in this one. */
+  /** Requests begin in this session. */
   core: Core;
-  /** A worn one in which requests are open. */
+  /** A worn session with open requests. */
   private previous: Core | undefined;
-  /** The one that is to follow, while it is registered. */
+  /** The next session, while it is being registered. */
   private next: Core | undefined;
-  /** The core that each lane used last: its request is open there, or its result lies there. A session is worn once in many hours, so what idle lanes keep is little. */
+  /**
+   * The core that each lane used last: its request is open there, or its result is there. Sessions wear out once in
+   * many hours, so idle lanes keep little alive.
+   */
   private readonly laneCores: Core[];
-  /** Counters of sessions that are over. */
+  /** Counters of ended sessions. */
   private readonly pastCounters = new Float64Array(CLIENT_COUNTER_NAMES.length);
   /** Sessions refused one after the other, until one was registered. */
   refused = 0;
   private isOpen = false;
-  /** What the end of the turn is to do: not from within a call of the core that it is about. */
+  /** What the end of the turn must do: not from within a call of the core concerned. */
   private readyPending = false;
   private coreEnded = false;
   private nextEnded = false;
@@ -82,7 +85,7 @@ export class ClientSessions<Core extends SessionCore = ClientCore> {
     this.laneCores = new Array<Core>(lanes).fill(this.core);
   }
 
-  /** False while no session is registered: nothing may be submitted then. */
+  /** False while no session is registered; do not submit then. */
   get ready(): boolean {
     return this.isOpen;
   }
@@ -95,7 +98,7 @@ export class ClientSessions<Core extends SessionCore = ClientCore> {
     return this.laneCores[lane]!.isIdle(lane);
   }
 
-  /** On an idle lane. */
+  /** The lane must be idle. */
   submit(lane: number, bytes: Uint8Array, offset: number, length: number, timeoutUs: number, now: Instant): void {
     this.coreFor(lane).submit(lane, bytes, offset, length, timeoutUs, now);
   }
@@ -164,7 +167,7 @@ export class ClientSessions<Core extends SessionCore = ClientCore> {
 
   private coreFor(lane: number): Core {
     const before = this.laneCores[lane]!;
-    if (before === this.core) return before; // which says by itself when the lane is not idle
+    if (before === this.core) return before; // which itself reports it if the lane is not idle
     if (!before.isIdle(lane)) return before;
     this.laneCores[lane] = this.core;
     return this.core;
@@ -189,7 +192,7 @@ export class ClientSessions<Core extends SessionCore = ClientCore> {
         this.isOpen = true;
         this.readyPending = true;
       } else if (status === ReplyStatus.badRequest) this.events.refusedLanes();
-      else this.coreEnded = true; // the id is another client's: draw again
+      else this.coreEnded = true; // another client has this id: draw again
     } else if (core === this.next) {
       if (isOk) this.nextReady = true;
       else this.nextEnded = true;
@@ -204,7 +207,7 @@ export class ClientSessions<Core extends SessionCore = ClientCore> {
     this.events.completed(lane, outcome, status, fast);
   }
 
-  /** The session is over. */
+  /** The session has ended. */
   private replace(now: Instant): void {
     const old = this.core;
     this.coreEnded = false;
@@ -230,7 +233,7 @@ export class ClientSessions<Core extends SessionCore = ClientCore> {
     this.nextEnded = false;
   }
 
-  /** Goes over from a worn session to another, a step at a time. */
+  /** Moves from a worn session to another, one step at a time. */
   private renew(now: Instant): void {
     if (this.previous !== undefined) {
       if (this.previous.openLanes > 0) return;
@@ -243,7 +246,7 @@ export class ClientSessions<Core extends SessionCore = ClientCore> {
       this.next = this.newCore(this.core);
       this.next.register(now);
     } else if (this.nextEnded) {
-      // The old one still serves. Where the cluster takes no session of that many lanes any more, its end will say so.
+      // The old one still serves. If the cluster no longer accepts a session with this many lanes, its end will say so.
       const refused = this.next;
       this.nextEnded = false;
       this.retire(refused);

@@ -1,17 +1,18 @@
 /**
- * Which replicas a client does not hear, while nothing commits: it asks all of them for their view again and again, and some do not answer.
+ * Which replicas a client does not hear while nothing commits: it repeatedly asks all of them for their view, and some
+ * do not answer.
  *
- * Its plea names them, so that the cluster can go on in a view without them (pleas.ts). It should be sure: silence for
- * UNHEARD_US in spite of UNHEARD_ASKED questions, while enough replicas for a view do answer. A client that stood still, or
- * is cut off itself, says nothing of others.
+ * Its plea names them, so that the cluster can continue in a view without them (pleas.ts). The client should be sure:
+ * silence for UNHEARD_US despite UNHEARD_ASKED questions, while enough replicas for a view do answer. A client that
+ * stood still, or is cut off itself, must not accuse others.
  */
 import type { Instant } from '../contract.js';
 
 export const UNHEARD_US = 400_000;
 export const UNHEARD_ASKED = 8;
-/** Where round trips are long, so many of the longest have to pass. */
+/** If round trips are long, this many of the longest must pass. */
 const ROUND_TRIPS = 4;
-/** Questions further apart than this are not of the same time of trouble. */
+/** Questions further apart than this belong to different periods of trouble. */
 const APART_US = 1_000_000;
 
 export class Hearing {
@@ -34,7 +35,7 @@ export class Hearing {
     this.questions = 0;
   }
 
-  /** All replicas are asked, again. The ones that do not answer, a bit each; 0 as long as that is not sure. */
+  /** All replicas are asked again. Returns those that do not answer, one bit each; 0 as long as that is not sure. */
   asked(now: Instant, longestRoundTripUs: number): number {
     if (this.questions === 0 || now.monotonicUs - this.askedUs > APART_US) {
       this.questions = 0;

@@ -1,33 +1,33 @@
 /**
- * How far ahead of its clock a client stamps its requests. Speed only.
+ * How far ahead of its clock a client sets the timestamps of its requests. Speed only.
  *
- * Members hold a request until its timestamp is due, so requests of several clients enter all logs in the same order
- * when they arrive before their time. Whoever leads waits, and in return misses less; so:
+ * Members hold a request until its timestamp is due. So requests of several clients that arrive before their timestamps
+ * enter all logs in the same order. A client with a lead waits longer, but misses less often; therefore:
  *
- * - The lead is zero until rejects and mismatches show that there is contention.
- * - It is what the slowest member's observed delay asks for, and never more than a round trip: then a request that waits for
- *   its time takes no longer than one that misses and is set right by the primary's order.
- * - It has to earn its keep. A lead under which misses are not halved is given up, and tried again only after a pause that
- *   doubles: where processes wait for a processor, not for the network, no lead that is worth its time covers that.
- * - It decays when things are quiet.
+ * - The lead is zero until rejects and mismatches show contention.
+ * - It follows the slowest member's observed delay, and is never more than a round trip: a request that waits for its
+ *   time then takes no longer than one that misses and is corrected by the primary's order.
+ * - It must pay off. A lead that does not halve the misses is given up, and tried again only after a pause that
+ *   doubles: if processes wait for a processor, not for the network, no affordable lead covers that.
+ * - It decays when there is no contention.
  */
 import type { Instant } from '../contract.js';
 
-/** Requests after which the share of misses is looked at. */
+/** The share of misses is checked after this many requests. */
 const WINDOW = 64;
-/** Share of misses in a window above which the lead rises, and below which it may fall. */
+/** Above this share of misses in a window the lead rises; below the other one it may fall. */
 const RISE = 0.02;
 const FALL = 0.005;
-/** Windows in a row that were quiet before the lead falls. */
+/** Consecutive quiet windows before the lead falls. */
 const QUIET_WINDOWS = 8;
-/** Windows after which a lead is judged, by the second half of them: others have to lead as well before it shows. */
+/** A lead is judged after this many windows, by the second half of them: it shows only once others lead too. */
 const TRIAL_WINDOWS = 16;
-/** What may be left of the misses that there were without it. */
+/** The largest share of the earlier misses that may remain. */
 const WORTH = 0.5;
 /** Windows without a lead after one was given up: the first pause, and the longest. */
 const PAUSE_WINDOWS = 32;
 const PAUSE_WINDOWS_MAX = 1024;
-/** A window without WINDOW requests ends after this, µs. */
+/** A window with fewer than WINDOW requests ends after this, µs. */
 const WINDOW_US = 100_000;
 const SMOOTHING = 1 / 16;
 
@@ -42,7 +42,7 @@ export class LeadControl {
   private misses = 0;
   private quiet = 0;
   private windowEndUs = 0.5;
-  /** Share of misses before the lead rose; windows with it since it was judged, and their shares together. */
+  /** Share of misses before the lead rose; windows with the lead since it was judged, and the sum of their shares. */
   private before = 0.5;
   private trial = 0;
   private trialShares = 0.5;
@@ -62,18 +62,18 @@ export class LeadControl {
   heard(replica: number, slackUs: number): void {
     const sample = slackUs + this.leadNs / 1000;
     const estimate = this.delayUs[replica]!;
-    // Steps up 99 times as far as down: settles where one sample of a hundred is above.
+    // Steps up 99 times as far as down: settles where one sample in a hundred is above.
     const step = Math.max(0.1, Math.abs(estimate) / 128);
     this.delayUs[replica] =
       sample > estimate ? Math.min(sample, estimate + 99 * step) : Math.max(sample, estimate - step);
   }
 
-  /** Another view: others are members, and who is not says nothing any more. */
+  /** Another view: its members may differ, and replicas that are no longer members do not count. */
   forget(): void {
     this.delayUs.fill(0);
   }
 
-  /** A request that was sent at `sentUs[slot]` was committed in one round trip. Arguments as those of Retries.committed. */
+  /** A request sent at `sentUs[slot]` was committed in one round trip. The arguments are those of Retries.committed. */
   committedFast(sentUs: Float64Array, slot: number, now: Instant): void {
     const { roundTripUs } = this;
     const us = now.monotonicUs - sentUs[slot]!;
@@ -114,7 +114,7 @@ export class LeadControl {
   }
 
   private judge(share: number): void {
-    this.leadNs = Math.min(this.leadNs, this.wantedNs()); // beyond what the slowest member takes a lead only costs
+    this.leadNs = Math.min(this.leadNs, this.wantedNs()); // a lead above the slowest member's delay only costs time
     if (++this.trial > TRIAL_WINDOWS / 2) this.trialShares += share;
     if (this.trial === TRIAL_WINDOWS) {
       if (this.trialShares / (TRIAL_WINDOWS / 2) > Math.max(RISE, WORTH * this.before)) {
@@ -141,7 +141,7 @@ export class LeadControl {
     this.nextPause = Math.min(PAUSE_WINDOWS_MAX, 2 * this.nextPause);
   }
 
-  /** What the slowest member's delay asks for, within a round trip and the bounds. */
+  /** The lead that the slowest member's delay asks for, within a round trip and the bounds. */
   private wantedNs(): number {
     let us = 0;
     for (let r = 0; r < this.delayUs.length; r++) us = Math.max(us, this.delayUs[r]!);

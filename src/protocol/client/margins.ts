@@ -1,19 +1,20 @@
 /**
- * How far above its clock a client stamps a request that the primary rejected as late, so that it gets in at last. Speed only.
+ * How far above its clock a client sets the timestamp of a request that the primary rejected as late, so that it is
+ * accepted at last. Speed only.
  *
- * A request stamped anew without a margin arrives as late as the one before: what came from nearer clients meanwhile is
- * above it. So from the second rejection on (a Register from its first), a request is stamped by what the primary's clock
- * will show when it arrives: our reading, plus how late the reading before arrived there, plus an extra for the jitter of the
- * way, which doubles with each rejection. Members hold what arrives before its time, so nobody else is made late by it.
+ * Restamped without a margin, a request arrives as late as before: requests from nearer clients are above it by then.
+ * So from the second rejection on (for a Register, from the first), the timestamp is what the primary's clock will show
+ * at its arrival: our reading, plus how late the previous reading arrived there, plus an extra for jitter, which
+ * doubles with each rejection. Members hold early requests, so this makes no other request late.
  *
- * Where the log is ahead of the primary's clock its time hardly moves, and small steps above its end are enough: more would push it
- * further ahead.
+ * If the log is ahead of the primary's clock, its time hardly moves, and small steps above its end are enough: larger
+ * ones would push it further ahead.
  */
 import type { ClientClock } from './client-clock.js';
 import type { Instant } from '../contract.js';
 import { addHi, addLo, compareU64, differenceU64 } from '../../wire/u64.js';
 
-/** First extra: this, or an eighth of the way there, ns; and the most that doubling makes of it. */
+/** First extra: this, or an eighth of the delay, ns; and the limit for doubling. */
 const EXTRA_NS = 50_000;
 const EXTRA_WAY = 1 / 8;
 const EXTRA_MAX_NS = 20_000_000;
@@ -27,11 +28,11 @@ export class Margins {
   /** What `raise` found. */
   hi = 0;
   lo = 0;
-  /** Rejections as late by the primary, of the open request of each slot. */
+  /** How often the primary rejected the open request of each slot as late. */
   private readonly lates: Uint8Array;
   /** Added to the clock's reading for the next timestamp, ns. */
   private readonly byClockNs: Float64Array;
-  /** Added to the timestamp that there would be otherwise, ns. */
+  /** Added to the timestamp that the request would get otherwise, ns. */
   private readonly stepNs: Float64Array;
 
   constructor(
@@ -43,7 +44,7 @@ export class Margins {
     this.stepNs = new Float64Array(slots);
   }
 
-  /** Another request is open on the slot. */
+  /** The slot has a new request. */
   clear(slot: number): void {
     this.lates[slot] = 0;
   }
@@ -53,7 +54,7 @@ export class Margins {
     if (this.lates[slot] === 0) this.lates[slot] = 1;
   }
 
-  /** The request was rejected often enough to be given a margin. */
+  /** The request was rejected often enough to get a margin. */
   isLate(slot: number): boolean {
     return this.lates[slot]! > 1;
   }
@@ -73,7 +74,8 @@ export class Margins {
     const doublings = 2 ** (this.lates[slot]! - 2);
     this.byClockNs[slot] = 0;
     if (slackUs >= SLACK_MAX_US) {
-      // Our clock is so far behind that nobody says how far: from the end of the log on, which goes on while the next one is on its way.
+      // Our clock is so far behind that the difference is unknown: start at the end of the log, which moves on while
+      // the request travels.
       const wayNs = this.clock.ageNs(slot, now);
       this.stepNs[slot] = wayNs + Math.min(EXTRA_MAX_NS, doublings * Math.max(EXTRA_NS, wayNs * EXTRA_WAY));
     } else if (differenceU64(lastHi, lastLo, timestampHi, timestampLo) > slackUs * 1000 + EXTRA_NS) {
@@ -90,12 +92,12 @@ export class Margins {
     }
   }
 
-  /** The primary refused the present timestamp as too far ahead: less is tried. */
+  /** The primary refused the present timestamp as too far ahead: try less. */
   tooMuch(slot: number): void {
     this.lates[slot]! >>= 1;
   }
 
-  /** Raises the timestamp `hi`, `lo` of a request that is late, into `this.hi` and `this.lo`. */
+  /** Raises the timestamp `hi`, `lo` of a late request, into `this.hi` and `this.lo`. */
   raise(slot: number, hi: number, lo: number, now: Instant): void {
     this.hi = addHi(hi, lo, Math.round(this.stepNs[slot]!));
     this.lo = addLo(lo, Math.round(this.stepNs[slot]!));

@@ -1,52 +1,63 @@
 /**
- * When a client takes a request for lost, and how many it may send again. Speed only: a request that is sent again is the
- * same request.
+ * When a client considers a request lost, and how many it may resend. Speed only: a resent request is the same request.
  *
- * What is lost on a network is rare; what is late where hosts are overloaded is not, and sending that again is more work for
- * those who have too much. Two rules keep a burst of load from feeding itself:
+ * Losses on a network are rare; delays on overloaded hosts are not, and resending adds work where there is already too
+ * much. Two rules keep a burst of load from feeding itself:
  *
- * - The wait is twice the longest round trip of the last seconds, and at least `retryUs`. Only requests that were sent once
- *   are measured: of others nobody knows which copy was answered (Karn and Partridge, 1987). But where every request of a while was
- *   sent again, the wait is shorter than the way there and back; then they are measured from their first copy.
- * - What is sent again is paid for with tokens: each commit earns a part of one, and time a few.
+ * - The wait is twice the longest round trip of the last seconds, and at least `retryUs`. Only requests that were sent
+ *   once are measured: for others it is unknown which copy was answered (Karn and Partridge, 1987). But if every
+ *   request of some time was resent, the wait is shorter than the round trip; then they are measured from their first
+ *   copy.
+ * - Resending costs tokens: each commit earns a part of one, and time a few.
  */
 
 import type { Instant } from '../contract.js';
 
-/** Longest wait, whatever was seen, µs. */
+/** Longest wait, whatever was observed, µs. */
 const WAIT_MAX_US = 250_000;
-/** The longest round trip is that of the present window and the one before, µs each. */
+/** The longest round trip is that of the present window and the previous one, µs each. */
 const WINDOW_US = 2_000_000;
-/** Commits in a row of requests that were sent again, after which these are measured. */
+/** After this many consecutive commits of resent requests, these are measured. */
 const REPEATED_ROW = 4;
-/** Tokens that a commit earns, and the most that are kept: a burst of losses, as when a buffer ran over. */
+/**
+ * Tokens that a commit earns, and the most that are kept: enough for a burst of losses, as when a buffer overflowed.
+ */
 const TOKENS_A_COMMIT = 0.125;
 const TOKENS_MAX = 64;
 
 export class Retries {
-  /** Longest round trip lately, µs. */
+  /** Longest recent round trip, µs. */
   longestUs = 0.5;
   private present = 0.5;
-  /** Commits in a row of requests that were sent again. */
+  /** Consecutive commits of resent requests. */
   private repeated = 0;
   private windowEndUs = 0.5;
   private tokens = TOKENS_MAX + 0.5;
   private earnedUs = 0.5;
 
-  /** @param retryUs shortest wait; a token comes this often, too @param retryMaxUs what the wait of a request doubles up to */
+  /**
+   * @param retryUs shortest wait; also the interval at which a token is added @param retryMaxUs limit up to which the
+   * wait of a request doubles
+   */
   constructor(
     private readonly retryUs: number,
     private readonly retryMaxUs: number,
   ) {}
 
-  /** A request that was sent once, at `sentUs[slot]`, was committed. Not told the time that it took, which would be a number on the heap. */
+  /**
+   * A request that was sent once, at `sentUs[slot]`, was committed. Takes the array instead of a duration, which would
+   * be a number on the heap.
+   */
   committed(sentUs: Float64Array, slot: number, now: Instant): void {
     this.repeated = 0;
     this.tokens = Math.min(TOKENS_MAX, this.tokens + TOKENS_A_COMMIT);
     this.measure(sentUs, slot, now);
   }
 
-  /** The same of one that was sent more than once, `sentUs[slot]` the first time: how long it took is at least a round trip. */
+  /**
+   * The same for a request that was sent more than once, first at `sentUs[slot]`: the time it took is at least a round
+   * trip.
+   */
   committedAgain(sentUs: Float64Array, slot: number, now: Instant): void {
     if (this.repeated < REPEATED_ROW) this.repeated++;
     else this.measure(sentUs, slot, now);
@@ -60,7 +71,7 @@ export class Retries {
     if (us > this.longestUs) this.longestUs = us;
   }
 
-  /** How long to wait for an answer after so many attempts without one, µs. */
+  /** How long to wait for an answer after this many attempts without one, µs. */
   waitUs(attempts: number): number {
     const usualUs = Math.min(WAIT_MAX_US, 2 * this.longestUs);
     return Math.min(
@@ -69,7 +80,7 @@ export class Retries {
     );
   }
 
-  /** Whether a request may be sent again now. */
+  /** Whether a request may be resent now. */
   spend(nowUs: number): boolean {
     this.tokens = Math.min(TOKENS_MAX, this.tokens + (nowUs - this.earnedUs) / this.retryUs);
     this.earnedUs = nowUs;
@@ -79,7 +90,7 @@ export class Retries {
   }
 
   private turn(nowUs: number): void {
-    // After a pause the window before is old.
+    // After a pause the previous window is too old.
     this.longestUs = nowUs >= this.windowEndUs + WINDOW_US ? 0.5 : this.present;
     this.present = 0.5;
     this.windowEndUs = nowUs + WINDOW_US;

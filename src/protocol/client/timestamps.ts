@@ -1,6 +1,7 @@
 /**
- * The timestamps that a client gives its requests: its clock's reading plus its lead, always above the last one that it gave or was
- * told, and further above where the primary rejected it as late (margins.ts). Speed only; typed arrays, a slot a lane.
+ * The timestamps that a client gives its requests: its clock's reading plus its lead, always above the last one that it
+ * gave or was told, and further above if the primary rejected it as late (margins.ts). Speed only; typed arrays with
+ * one slot per lane.
  */
 import { addHi, addLo, compareU64, differenceU64 } from '../../wire/u64.js';
 import { ClientClock } from './client-clock.js';
@@ -27,7 +28,7 @@ export class Timestamps {
     this.lastLo = config.afterLo ?? 0;
   }
 
-  /** Gives the request of `slot` a new one. */
+  /** Gives the request of `slot` a new timestamp. */
   stamp(slot: number, leadNs: number, now: Instant): void {
     const { clock, margins } = this;
     clock.read(now, leadNs);
@@ -51,19 +52,22 @@ export class Timestamps {
     return hi === this.hi[slot] && lo === this.lo[slot];
   }
 
-  /** The primary gave the request a key of its own: our next one is to be above that. */
+  /** The primary gave the request another key: our next timestamp must be above it. */
   learn(slot: number, hi: number, lo: number): void {
     if (compareU64(hi, lo, this.hi[slot]!, this.lo[slot]!) > 0) this.raiseTo(hi, lo);
   }
 
-  /** The primary rejected the present one of `slot` as late; its log ends at `lastHi`, `lastLo`. */
+  /** The primary rejected the present timestamp of `slot` as late; its log ends at `lastHi`, `lastLo`. */
   late(slot: number, lastHi: number, lastLo: number, slackUs: number, now: Instant): void {
     this.clock.correctBehind(slackUs);
     this.margins.rejected(slot, this.hi[slot]!, this.lo[slot]!, lastHi, lastLo, slackUs, now);
     this.raiseTo(lastHi, lastLo);
   }
 
-  /** The primary refused the present one of `slot` as too far ahead of what it takes for now: that replaces our clock from here on. */
+  /**
+   * The primary refused the present timestamp of `slot` as too far ahead of what it accepts now: that replaces our
+   * clock from here on.
+   */
   tooFarAhead(slot: number, leadNs: number, nowHi: number, nowLo: number): void {
     this.clock.refusedAhead(slot, differenceU64(this.hi[slot]!, this.lo[slot]!, nowHi, nowLo), leadNs);
     this.margins.tooMuch(slot);

@@ -1,11 +1,11 @@
 /**
- * Executes the log: runs the state machine, keeps the session table with it, takes snapshots, takes back what was
- * executed too early.
+ * Executes the log: runs the state machine, keeps the session table in step with it, takes snapshots, and rolls back
+ * what was executed too early.
  *
- * A primary executes what it appends, before it is committed; members and spares what is committed. When entries that
- * were executed leave the log, which only a view change does, the state goes back to the last snapshot at or below
- * `committed` and the entries that stand are executed again. A snapshot is *provisional* until its index is committed and
- * then *stable*; only behind a stable one is the log cut.
+ * A primary executes entries as it appends them, before they are committed; members and spares execute committed
+ * entries. Only a view change removes executed entries from the log. The state then goes back to the last snapshot at
+ * or below `committed`, and the entries that stay are executed again. A snapshot is *provisional* until its index is
+ * committed, and then *stable*; the log is cut only at a stable one.
  */
 import type { ApplyContext, Operation, Reply as MachineReply, StateMachine } from '../../machine/state-machine.js';
 import { ReplyStatus, RequestFlag } from '../../wire/messages.js';
@@ -26,24 +26,24 @@ export class Execution {
   executed = 0;
   /** The newest snapshot whose index is committed. */
   stable: Snapshot;
-  /** A newer one whose index is not committed yet. */
+  /** A newer snapshot whose index is not committed yet. */
   provisional: Snapshot | undefined;
-  /** Entries up to here are committed: the state's (replica-state.ts), which says so before it has them executed. */
+  /** Entries up to here are committed, according to replica-state.ts, which reports it before it has them executed. */
   committed = 0;
-  /** A snapshot of what was executed here, not one from elsewhere, that became stable: whoever compares it takes it away. */
+  /** A stable snapshot of what was executed here, not one from elsewhere; the code that compares it takes it away. */
   comparable: Snapshot | undefined;
-  /** How often the state was replaced by one from elsewhere. */
+  /** How often the state was replaced by another replica's. */
   installs = 0;
-  /** Where the last execution left its result: valid until the next one. */
+  /** Where the last execution put its result: valid until the next one. */
   readonly reply: MachineReply;
   /** ReplyStatus of the last execution. */
   lastStatus = 0;
 
-  /** A snapshot is taken behind each entry whose index is a multiple of this; the next one behind `snapshotAt`. */
+  /** A snapshot is taken after each entry whose index is a multiple of this; the next one after `snapshotAt`. */
   private pitch = Infinity;
   private snapshotAt = Infinity;
   private readonly operation: Operation;
-  /** Where the machine writes a result, if it has none to point at. */
+  /** Where the machine writes a result, unless it points to its own memory. */
   private readonly results: Uint8Array;
   private readonly replies = new LastView();
   private readonly context: ApplyContext = { timestampHi: 0, timestampLo: 0, index: 0 };
@@ -66,7 +66,7 @@ export class Execution {
   executeTo(index: number): void {
     invariant(index <= this.log.lastIndex, 'only what is in the log is executed');
     while (this.executed < index) {
-      // Not right after the execution, whose result the caller has not read yet.
+      // Not right after the execution, because the caller has not read its result yet.
       if (this.executed === this.snapshotAt) this.takeDueSnapshot();
       const next = this.executed + 1;
       if (this.tail.size > 0) this.tail.executed(next);
@@ -75,7 +75,7 @@ export class Execution {
     }
   }
 
-  /** Answers a read against the state as it is; the result is in `reply`. */
+  /** Answers a read from the present state; the result is in `reply`. */
   query(bytes: Uint8Array, offset: number, length: number): void {
     this.operation.bytes = bytes;
     this.operation.offset = offset;
@@ -89,7 +89,7 @@ export class Execution {
     this.operation.bytes = this.log.bytes;
   }
 
-  /** `committed` moved: a provisional snapshot may have become stable. */
+  /** `committed` advanced: a provisional snapshot may have become stable. */
   committedTo(committed: number): void {
     this.committed = committed;
     if (this.provisional === undefined || this.provisional.index > committed) return;
@@ -98,14 +98,14 @@ export class Execution {
     this.comparable = this.stable;
   }
 
-  /** From now on a snapshot is taken behind each entry whose index is a multiple of `entries`. */
+  /** From now on a snapshot is taken after each entry whose index is a multiple of `entries`. */
   setPitch(entries: number): void {
     if (entries === this.pitch) return;
     this.pitch = entries;
     this.aim();
   }
 
-  /** Ends a turn: the snapshot behind the entry that was executed last, where one is to be. */
+  /** Ends a turn: takes the snapshot after the last executed entry, if one is due. */
   takeDueSnapshot(): void {
     if (this.executed !== this.snapshotAt) return;
     this.takeSnapshot(this.committed);
@@ -116,7 +116,7 @@ export class Execution {
     this.snapshotAt = (Math.floor(this.executed / this.pitch) + 1) * this.pitch;
   }
 
-  /** Takes a snapshot of the state as it is, unless there is one of that index already. */
+  /** Takes a snapshot of the present state, unless there is one of that index. */
   takeSnapshot(committed: number): void {
     if (this.executed === this.stable.index || this.executed === this.provisional?.index) return;
     this.provisional = encodeSnapshot(this.log, this.executed, this.sessions, this.machine.snapshot());
@@ -124,7 +124,7 @@ export class Execution {
     this.committedTo(committed);
   }
 
-  /** The entries behind `index` leave the log. Call after the truncation. */
+  /** The entries after `index` leave the log. Call it after the truncation. */
   truncated(index: number, committed: number): void {
     if (this.provisional !== undefined && this.provisional.index > index) this.provisional = undefined;
     if (this.executed <= index) return;
@@ -136,7 +136,7 @@ export class Execution {
     for (let i = this.executed + 1; i <= index; i++) this.tail.add(i);
   }
 
-  /** Takes back what was executed beyond `committed`, all of it still in the log. */
+  /** Rolls back what was executed beyond `committed`; all of it is still in the log. */
   rewind(committed: number): void {
     if (this.executed <= committed) return;
     this.counters[Counter.rollbacks]!++;
@@ -148,8 +148,8 @@ export class Execution {
   }
 
   /**
-   * Takes over a snapshot from elsewhere, in which `snapshotFault` found nothing. The caller resets the log.
-   * Returns why the state machine refuses it: then nothing has changed.
+   * Installs a snapshot from another replica, in which `snapshotFault` found nothing. The caller resets the log.
+   * Returns the reason if the state machine refuses it; then nothing has changed.
    */
   install(snapshot: Snapshot): string | undefined {
     try {
@@ -167,14 +167,14 @@ export class Execution {
     return undefined;
   }
 
-  /** Goes back to an own one. */
+  /** Goes back to one of its own snapshots. */
   private restore(snapshot: Snapshot): void {
     invariant(decodeSnapshot(snapshot.bytes) !== undefined, 'a snapshot that was checked can be read');
     this.machine.restore(machineBytes(snapshot));
     this.restored(snapshot);
   }
 
-  /** The machine has its part. */
+  /** The machine has restored its part. */
   private restored(snapshot: Snapshot): void {
     restoreSessions(snapshot, this.sessions);
     this.executed = snapshot.index;

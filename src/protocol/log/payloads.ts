@@ -1,8 +1,8 @@
 /**
- * A few bytes for each of a fixed number of slots: operations that wait to commit, results that wait to be asked for again.
+ * A few bytes for each of a fixed number of slots: operations that wait to commit, results that may be requested again.
  *
- * Short ones lie side by side in one array, so that writing one looks up nothing and touches little memory; a longer one has an
- * array of its own, kept for the next.
+ * Short payloads lie side by side in one array, so writing one needs no lookup and touches little memory; a longer one
+ * has its own array, which is kept for the next.
  */
 import { copyWords, viewOf } from '../../wire/copy.js';
 
@@ -11,15 +11,15 @@ const EMPTY_VIEW = viewOf(EMPTY);
 
 export class Payloads {
   private readonly lengths: Int32Array;
-  /** Made when the first short payload comes. */
+  /** Created when the first short payload arrives. */
   private short = EMPTY;
   private shortView = EMPTY_VIEW;
   private readonly long: Uint8Array[];
   private readonly longViews: DataView[];
-  /** Of `short`, for those who want an array that begins with the payload. */
+  /** Parts of `short`, for callers that need an array that begins with the payload. */
   private readonly parts: (Uint8Array | undefined)[];
 
-  /** @param shortBytes up to here a payload is short */
+  /** @param shortBytes longest short payload */
   constructor(
     private readonly slots: number,
     private readonly shortBytes: number,
@@ -30,7 +30,7 @@ export class Payloads {
     this.parts = new Array<Uint8Array | undefined>(slots).fill(undefined);
   }
 
-  /** Copies `length` bytes into a slot. Allocates when no payload of this slot was so long before. */
+  /** Copies `length` bytes into a slot. Allocates if no earlier payload of this slot was as long. */
   put(slot: number, source: DataView, offset: number, length: number): void {
     this.lengths[slot] = length;
     if (length > this.shortBytes) {
@@ -46,7 +46,7 @@ export class Payloads {
     return this.lengths[slot]!;
   }
 
-  /** Where the payload lies: from `offset` of `view` on; valid until the next `put`. */
+  /** Where the payload is: from `offset` of `view` on; valid until the next `put`. */
   view(slot: number): DataView {
     return this.lengths[slot]! > this.shortBytes ? this.longViews[slot]! : this.shortView;
   }

@@ -1,15 +1,15 @@
 /**
  * The session table: part of the replicated state, changed only by executing entries in log order. It guards *at most
- * once*: an operation is executed when its request number is above the last one executed of its lane, and the result of
+ * once*: an operation is executed only if its request number is above the last one executed in its lane. The result of
  * that last one is kept to answer retries, across view changes and snapshots.
  *
- * Bounded by sessions and by lanes of all sessions; registering evicts the session that was used longest ago, by log
- * index, which every replica decides alike. A request of an evicted session is refused, never executed again; and lest a
- * delayed copy of its Register bring the session back, with no memory of what it executed, a Register is refused when it
- * was first stamped (`born`) no later than that of any session evicted before.
+ * It is bounded by the number of sessions and of lanes. Registering evicts the least recently used session, by log
+ * index, so that every replica decides alike. A request of an evicted session is refused, never executed again. A
+ * delayed copy of its Register must not bring the session back without its memory of what it executed. Therefore a
+ * Register is refused if its first timestamp (`born`) is not later than that of every session evicted before.
  *
- * Looking up allocates nothing (open addressing, removal by backward shift); registering a session does. The sessions are
- * linked in the order of their last use, so that finding the one to evict takes no search.
+ * Lookups allocate nothing (open addressing, removal by backward shift); registering a session does. The sessions are
+ * linked in the order of their last use, so finding the one to evict needs no search.
  */
 import { copyBytes, viewOf } from '../../wire/copy.js';
 import { ReplyStatus } from '../../wire/messages.js';
@@ -24,17 +24,20 @@ export const REGISTER_BYTES = 18;
 /** Offset of that timestamp in it. */
 export const REGISTER_BORN = 10;
 
-/** A session's fixed bytes in a snapshot, and those of a lane that executed a request: number, and what is known of it before the result. */
+/**
+ * Fixed bytes of a session in a snapshot; and of a lane that executed a request: the request number, and what precedes
+ * the result.
+ */
 const SESSION_BYTES = 50;
 const NUMBER_BYTES = 4;
 const EXECUTED_BYTES = 19;
 
-/** Room for a result that every lane has, whatever it is used for. */
+/** Every lane has this much room for a result. */
 const SHORT_RESULT_BYTES = 64;
 
 /** The last executed request of each lane of one session. */
 export class Session {
-  /** Request number last executed; 0: none yet. */
+  /** Number of the last executed request; 0: none yet. */
   readonly request: Int32Array;
   /** Log index and chain of that request's entry. */
   readonly index: Float64Array;
@@ -71,7 +74,7 @@ export class Session {
     this.lastUsed = registerIndex;
   }
 
-  /** Remembers the executed request of a lane with its result, copied. */
+  /** Records the executed request of a lane, with a copy of its result. */
   record(
     lane: number,
     request: number,
@@ -94,7 +97,7 @@ export class Session {
 
 export class SessionTable {
   private slots: (Session | undefined)[];
-  /** What was looked for last, as long as it is in the table: requests of one session come in a row. */
+  /** The session looked up last, as long as it is in the table: requests of one session come in a row. */
   private found: Session | undefined;
   private mask: number;
   private count = 0;
@@ -134,7 +137,7 @@ export class SessionTable {
     }
   }
 
-  /** Adds a session that is not there, evicting the least recently used ones where the bounds ask for it. */
+  /** Adds a session that is not in the table, and evicts the least recently used ones if the bounds require it. */
   register(session: Session): void {
     invariant(this.find(session.hi, session.lo) === undefined, 'a session is registered once');
     invariant(session.lanes <= this.maxLanes, 'a session has no more lanes than the table');
@@ -142,7 +145,7 @@ export class SessionTable {
     this.insert(session);
   }
 
-  /** The entry `index`, the last executed, used the session. */
+  /** The entry `index`, the last executed one, used the session. */
   used(session: Session, index: number): void {
     session.lastUsed = index;
     if (session === this.newest) return;
@@ -150,7 +153,7 @@ export class SessionTable {
     this.link(session);
   }
 
-  /** True when a session first registered at that time may have been here before and been evicted. */
+  /** True if a session first registered at that time may have been here before and been evicted. */
   mayBeEvicted(bornHi: number, bornLo: number): boolean {
     return compareU64(bornHi, bornLo, this.horizonHi, this.horizonLo) <= 0;
   }
@@ -171,7 +174,7 @@ export class SessionTable {
     return all.sort((a, b) => compareU64(a.hi, a.lo, b.hi, b.lo));
   }
 
-  /** Bytes that `write` takes. */
+  /** The number of bytes that `write` writes. */
   encodedLength(): number {
     let length = 12;
     for (const session of this.slots) {
@@ -183,7 +186,7 @@ export class SessionTable {
     return length;
   }
 
-  /** Writes the whole table; the same table always gives the same bytes. Returns the offset behind them. */
+  /** Writes the whole table; the same table always gives the same bytes. Returns the offset after them. */
   write(target: Uint8Array, offset: number): number {
     const sessions = this.sorted();
     let at = offset;
@@ -221,7 +224,7 @@ export class SessionTable {
     return at;
   }
 
-  /** Replaces the table by what `write` wrote, and nothing else: see `sessionsFault`. */
+  /** Replaces the table by what `write` wrote. Accepts nothing else: see `sessionsFault`. */
   read(source: Uint8Array, offset: number): void {
     const heard = new Map<string, number>();
     for (const session of this.slots) if (session) heard.set(`${session.hi},${session.lo}`, session.replyTo);
@@ -322,7 +325,7 @@ export class SessionTable {
     while (slots[hole] !== session) hole = (hole + 1) & mask;
     for (let next = (hole + 1) & mask; slots[next] !== undefined; next = (next + 1) & mask) {
       const home = hash(slots[next]!.hi, slots[next]!.lo) & mask;
-      // One may move into the hole when its home is not between the hole and where it stands.
+      // An entry may move into the hole if its home is not between the hole and its present slot.
       if (((next - home) & mask) >= ((next - hole) & mask)) {
         slots[hole] = slots[next];
         hole = next;
@@ -352,8 +355,8 @@ export interface SessionBounds {
 }
 
 /**
- * Why `bytes[offset … end)` cannot be a table that `write` wrote behind entry `index`, whose timestamp is given, in a few words;
- * undefined when it can. What passes, `read` takes up, and `write` writes the same bytes again.
+ * Why `bytes[offset … end)` cannot be a table that `write` wrote after entry `index`, whose timestamp is given, in a
+ * few words; undefined if it can be. `read` accepts whatever passes, and `write` then writes the same bytes again.
  */
 export function sessionsFault(
   source: Uint8Array,
@@ -425,7 +428,7 @@ export function sessionsFault(
   return at === end ? undefined : `${end - at} bytes behind the last session`;
 }
 
-/** Spreads a session id, which is random when honest clients drew it. */
+/** Spreads a session id, which is random if an honest client drew it. */
 function hash(hi: number, lo: number): number {
   const h = Math.imul(hi ^ Math.imul(lo, 0x9e3779b1), 0x85ebca6b);
   return h ^ (h >>> 15);

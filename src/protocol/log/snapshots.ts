@@ -1,7 +1,8 @@
 /**
- * A snapshot's bytes: everything that the entries up to its index came to. All big-endian.
+ * A snapshot's bytes: everything that results from the entries up to its index. All big-endian.
  *
- *     version u32 | index u64 | chain u64 | key of that entry: timestamp u64, session u64 | sessions' length u32 | sessions | machine state
+ *     version u32 | index u64 | chain u64 | key of that entry: timestamp u64, session u64 | sessions' length u32 |
+ *     sessions | machine state
  */
 import { readI32, readIndex, writeI32, writeIndex } from '../../wire/u64.js';
 import type { Snapshot } from '../contract.js';
@@ -9,7 +10,9 @@ import { keyFollows, type Log } from './log.js';
 import { sessionsFault, type SessionBounds, type SessionTable } from './sessions.js';
 import { invariant } from '../invariant.js';
 
-/** All replicas of a cluster have to write the same one: see docs/internals/decisions/versions.md before raising it. */
+/**
+ * All replicas of a cluster must write the same version: see docs/internals/decisions/versions.md before raising it.
+ */
 export const SNAPSHOT_FORMAT = { oldest: 1, newest: 1, written: 1 } as const;
 const HEADER_BYTES = 40;
 /** Offset of the key in the header, as in an entry. */
@@ -33,7 +36,7 @@ export function encodeSnapshot(log: Log, index: number, sessions: SessionTable, 
   return { index, chainHi: log.chainHi(index), chainLo: log.chainLo(index), bytes };
 }
 
-/** Reads the header. Undefined when the bytes are no snapshot of this version. */
+/** Reads the header. Undefined if the bytes are not a snapshot of this version. */
 export function decodeSnapshot(bytes: Uint8Array): Snapshot | undefined {
   if (bytes.length < HEADER_BYTES || readI32(bytes, 0) !== SNAPSHOT_FORMAT.written) return undefined;
   const index = readIndex(bytes, 4);
@@ -47,7 +50,10 @@ export function machineBytes(snapshot: Snapshot): Uint8Array {
   return snapshot.bytes.subarray(HEADER_BYTES + readI32(snapshot.bytes, 36));
 }
 
-/** Why no replica with these limits can have written it, in a few words; undefined when one can. The machine's part only the machine knows. Of one that `decodeSnapshot` read. */
+/**
+ * Why no replica with these limits can have written it, in a few words; undefined if one can. Only the machine can
+ * check its own part. Takes a snapshot that `decodeSnapshot` read.
+ */
 export function snapshotFault(snapshot: Snapshot, bounds: SessionBounds): string | undefined {
   const { bytes, index } = snapshot;
   return sessionsFault(
@@ -66,12 +72,12 @@ export function followsSnapshot(snapshot: Snapshot, source: Uint8Array, offset: 
   return keyFollows(snapshot.bytes, KEY, source, offset);
 }
 
-/** Of a snapshot that is this replica's own, or in which `snapshotFault` found nothing. */
+/** Takes this replica's own snapshot, or one in which `snapshotFault` found nothing. */
 export function restoreSessions(snapshot: Snapshot, sessions: SessionTable): void {
   sessions.read(snapshot.bytes, HEADER_BYTES);
 }
 
-/** Starts the log anew behind the snapshot. */
+/** Starts the log anew after the snapshot. */
 export function installBase(snapshot: Snapshot, log: Log): void {
   const { bytes } = snapshot;
   log.install(

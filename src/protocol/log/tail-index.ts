@@ -1,10 +1,12 @@
 /**
- * The tail index: which request each lane has in the part of the log that was not executed yet.
+ * The tail index: the requests of each lane in the part of the log that was not executed yet.
  *
- * The session table knows what was executed; a member that appends ahead of execution must also recognise what it
- * appended since, or a retry would enter its log twice. Keys are (session, lane), the value is the lane's newest entry in
- * (executed, last]; older ones of the same lane are linked by `log.laneBefore`, so that truncating the log brings them back; the log also keeps the hash of each entry's key, so that nothing that moves in the table is hashed again.
- * On a primary, which executes as it appends, it is empty. Open addressing with backward shift: no tombstones, no allocation.
+ * The session table knows what was executed. A member that appends ahead of execution must also recognise what it
+ * appended since, or a retry would enter its log twice. Keys are (session, lane); the value is the lane's newest entry
+ * in (executed, last]. Older entries of the same lane are linked by `log.laneBefore`, so that truncating the log brings
+ * them back. The log also keeps the hash of each entry's key, so that moving an entry in the table hashes nothing
+ * again. On a primary, which executes as it appends, it is empty. Open addressing with backward shift: no tombstones,
+ * no allocation.
  */
 import { readI32, readU16 } from '../../wire/u64.js';
 import { RecordAt, type Log } from './log.js';
@@ -30,7 +32,7 @@ export class TailIndex {
     return this.table[this.locate(sessionHi, sessionLo, lane, hash(sessionHi, sessionLo, lane))]!;
   }
 
-  /** The entry `index`, just appended, is its lane's newest. */
+  /** The entry `index`, just appended, becomes its lane's newest. */
   add(index: number): void {
     const { log, table } = this;
     const at = log.record(index);
@@ -51,7 +53,10 @@ export class TailIndex {
     if (slot >= 0) this.remove(slot);
   }
 
-  /** The entry `index` is about to be truncated; called from the last entry downwards. `executed`: entries up to there are not in the index. */
+  /**
+   * The entry `index` is about to be truncated; called from the last entry downwards. `executed`: entries up to there
+   * are not in the index.
+   */
   truncated(index: number, executed: number): void {
     const slot = this.slotOf(index);
     if (slot < 0) return;
@@ -83,7 +88,7 @@ export class TailIndex {
     }
   }
 
-  /** Where `index` itself is, as long as it is its lane's newest; else −1. */
+  /** The slot of `index` itself, as long as it is its lane's newest; otherwise −1. */
   private slotOf(index: number): number {
     const { table, mask } = this;
     for (let slot = this.log.laneHash(index) & mask; ; slot = (slot + 1) & mask) {
@@ -98,7 +103,7 @@ export class TailIndex {
     let hole = slot;
     for (let next = (hole + 1) & mask; table[next] !== 0; next = (next + 1) & mask) {
       const index = table[next]!;
-      // An entry may move into the hole when its home is not between the hole and where it stands.
+      // An entry may move into the hole if its home is not between the hole and its present slot.
       if (((next - log.laneHash(index)) & mask) >= ((next - hole) & mask)) {
         table[hole] = index;
         hole = next;
@@ -109,7 +114,9 @@ export class TailIndex {
   }
 }
 
-/** Neighbouring lanes, which are mostly used one after another, are neighbours: eight share a line of the processor's cache. */
+/**
+ * Neighbouring lanes, which are mostly used one after another, are neighbours in the table: eight share a cache line.
+ */
 function hash(sessionHi: number, sessionLo: number, lane: number): number {
   const h = Math.imul(
     sessionHi ^ Math.imul(sessionLo, 0x9e3779b1) ^ Math.imul((lane >>> 3) + 1, 0xc2b2ae35),

@@ -1,4 +1,4 @@
-/** Something that clients may cause only so often: this many at once, and another one after each interval. */
+/** Limits how often clients may cause something: this many at once, and one more after each interval. */
 import type { Instant } from '../contract.js';
 
 export class Budget {

@@ -1,24 +1,26 @@
 /**
- * What replicas find out about each other that cannot be when all of them do as they should: logs that differ where both are
- * committed, states that differ behind the same log, limits that decide what is executed and are not the same.
+ * What replicas find out about each other that cannot happen if all of them work correctly: logs that differ where both
+ * are committed, different states after the same log, and different limits that decide what is executed.
  *
- * Who is at fault? One replica's word against another's decides nothing, so a message that contradicts what is committed here
- * is ignored, named, and answered with what this replica has. The replica whose committed log f + 1 others contradict, or whose
- * state or limits f + 1 others have in common otherwise, is the one in the wrong, as at most f are: it stops *itself*, by throwing
- * DivergedError. So no replica, whatever it says, stops another, and between two that are alone nobody is stopped: both name the
- * other, until a third decides.
+ * Which one is at fault? One replica's word against another's decides nothing. A message that contradicts what is
+ * committed here is therefore ignored, reported, and answered with what this replica has. A replica is in the wrong if
+ * f + 1 others contradict its committed log, or share another state or other limits, since at most f are wrong: it
+ * stops *itself*, by throwing DivergedError. So no replica, whatever it says, stops another, and of two that are alone
+ * neither is stopped: each reports the other, until a third decides.
  *
- * `StateDigest` carries all three. With a digest it speaks of machine and session table at a snapshot's index; without one (zero) of
- * the log alone, and may ask for the other's digest; at index 0, where there is no state yet, chain and digest hold the limits themselves (`packLimits`).
+ * `StateDigest` carries all three. With a digest it is about machine and session table at a snapshot's index; without
+ * one (zero) it is about the log alone, and may ask for the other's digest; at index 0, where there is no state yet,
+ * chain and digest hold the limits themselves (`packLimits`).
  *
- * Digests are those of snapshots that this replica took of what it executed itself, at indexes that all replicas choose alike
- * (replica-state.ts). One that was installed would only echo its source. So would what follows from it: of two that differ, the one
- * that a third was filled from would have a majority by that. So after an installation a replica says nothing: it asks the others what they
- * have at each index, until all of them have agreed at one, or nobody has contradicted it for a while (they may be as mute as it is), or
- * f + 1 have contradicted it and it stops. That it is mute is kept with the log, because a restart makes no state its own.
+ * Digests are those of snapshots that this replica took of its own execution, at indexes that all replicas choose alike
+ * (replica-state.ts). An installed snapshot would only echo its source, and so would everything that follows from it:
+ * of two that differ, the one from which a third was filled would get a majority that way. So after an installation a
+ * replica reports nothing. It asks the others what they have at each index, until all of them have agreed at one, or
+ * none has contradicted it for a while (they may be as mute as it is), or f + 1 have contradicted it and it stops. This
+ * muteness is kept with the log, because a restart does not make a state its own.
  *
- * Digests are XXH3-64, unkeyed: against accidents, which do not search for collisions. A client does not bring about states that
- * differ in the first place: it would have to make two operations stand under one chain, and that is the chain's to prevent.
+ * Digests are XXH3-64, unkeyed: they guard against accidents, which do not search for collisions. A client cannot cause
+ * different states in the first place: it would need two operations under one chain, and the chain prevents that.
  */
 import { JitPaxosError } from '../../errors.js';
 import { StateDigest } from '../../wire/messages.js';
@@ -41,21 +43,26 @@ export class DivergedError extends JitPaxosError {
   }
 }
 
-/** Indexes whose digests are remembered, of each replica. */
+/** Indexes whose digests are remembered, for each replica. */
 const KEPT = 4;
-/** A digest is said again, and asked for, where none of that index was heard: so many times, each time after twice as long. What was asked for is said once. */
+/**
+ * If no digest for an index was heard, this replica repeats its own and asks again: this many times, with doubling
+ * pauses. A requested one is sent once.
+ */
 const REPEATS = 5;
-/** A state that came from another replica is taken for the own one when nobody has contradicted it for so many times the time of suspicion. */
+/**
+ * A state from another replica counts as the own one when no replica has contradicted it for this many suspicion times.
+ */
 const QUIET = 64;
-/** What contradicts this replica is answered at most this often, µs. */
+/** A message that contradicts this replica is answered at most this often, µs. */
 const ANSWER_US = 1_000_000;
 
-/** Sync intervals for which a replica that is in the wrong waits for what it said to leave. */
+/** Sync intervals for which a replica in the wrong waits until its last messages have left. */
 const WAITS_MAX = 20;
 
 const NEXT = 'the others go on; docs/operate/operations.md, "A replica that diverged", says how to bring it back';
 
-/** What a replica said of one index. Index 0: its limits. */
+/** What a replica reported about one index. Index 0: its limits. */
 interface Said {
   readonly index: number;
   readonly chainHi: number;
@@ -64,37 +71,40 @@ interface Said {
   readonly digestLo: number;
 }
 
-/** … and this replica itself. */
+/** What this replica itself has at one index, and what was heard about it. */
 interface Own extends Said {
-  /** Replicas that have said something of this index, a bit each. */
+  /** Replicas that have reported something for this index, one bit each. */
   heard: number;
-  /** … and those of them that said the same. */
+  /** Of these, replicas that reported the same. */
   agreed: number;
-  /** … and another thing. */
+  /** Of these, replicas that reported something else. */
   differed: number;
-  /** It is not said, only asked about: the state is another replica's. */
+  /** Not reported, only asked about: the state is another replica's. */
   readonly isEcho: boolean;
   repeats: number;
   repeatUs: number;
 }
 
 export class Divergence {
-  /** Replicas that differ from this one, as far as it knows, a bit each: in what is committed, in the state behind it, in the limits. */
+  /**
+   * Replicas that differ from this one, as far as it knows, one bit each: in committed entries, in the state behind
+   * them, in the limits.
+   */
   log = 0;
   states = 0;
   limits = 0;
 
-  /** What `Execution.installs` was at the last snapshot. */
+  /** The value of `Execution.installs` at the last snapshot. */
   private installs = 0;
-  /** The last index that was compared since the state came from another, and not said; undefined: none. */
+  /** The last index that was compared, but not reported, since the state came from another replica; undefined: none. */
   private echo: Own | undefined;
-  /** Since when nobody has contradicted that state, monotonic µs. */
+  /** Since when no replica has contradicted that state, monotonic µs. */
   private quietUs = 0;
   /** Why this replica stops, and when. */
   private verdict: DivergedError | undefined;
   private verdictUs = Infinity;
   private waits = 0;
-  /** Replicas of which it was said that they are in the wrong. */
+  /** Replicas already reported as being in the wrong. */
   private decided = 0;
   private readonly own: Own[] = [];
   private readonly said: Said[][];
@@ -120,7 +130,7 @@ export class Divergence {
     this.differedAt = new Float64Array(n).fill(-1);
   }
 
-  /** A life begins: says under which limits. */
+  /** A life begins: reports the limits. */
   start(now: Instant): void {
     this.say({ index: 0, ...packLimits(this.state.config.limits) }, false, now);
   }
@@ -134,7 +144,7 @@ export class Divergence {
     this.took(snapshot, now);
   }
 
-  /** Lowers `out[0]` to the monotonic µs of the next thing to do by time. */
+  /** Lowers `out[0]` to the time of the next timed action, monotonic µs. */
   wakeBefore(out: Float64Array): void {
     if (this.verdictUs < out[0]!) out[0] = this.verdictUs;
     for (const own of this.own) if (this.isOpen(own) && own.repeatUs < out[0]!) out[0] = own.repeatUs;
@@ -143,7 +153,7 @@ export class Divergence {
   /** Throws DivergedError. */
   tick(now: Instant): void {
     if (this.verdict !== undefined && now.monotonicUs >= this.verdictUs) {
-      // A disk that hangs is no reason to go on with a wrong state.
+      // A hanging disk is no reason to continue with a wrong state.
       if (this.state.out.idle || ++this.waits > WAITS_MAX) throw this.verdict;
       this.verdictUs = now.monotonicUs + this.state.config.timings.syncIntervalUs;
     }
@@ -156,8 +166,8 @@ export class Divergence {
   }
 
   /**
-   * Replica `from` says that entry `index` is committed under that chain. True when another is committed here under that index: what
-   * said so is to be ignored. Throws DivergedError.
+   * Replica `from` reports that entry `index` is committed under that chain. True if another chain is committed here
+   * under that index: the message must then be ignored. Throws DivergedError.
    */
   contradicts(from: number, index: number, chainHi: number, chainLo: number, now: Instant): boolean {
     const { log, committed } = this.state;
@@ -171,19 +181,22 @@ export class Divergence {
       `says that entry ${index} is committed with chain ${toHex(chainHi, chainLo)}, and here it is with ${toHex(chain.hi, chain.lo)}`,
       now,
     );
-    // Whoever differs answers; whoever agrees with this one tells the other.
+    // A replica that differs answers; a replica that agrees with this one tells the other.
     this.answer(from, index, now);
     this.judgeLog();
     return true;
   }
 
-  /** Replica `from` says something else that cannot be beside what is committed here: `what`. It is to be ignored. */
+  /** Replica `from` reports something else that contradicts what is committed here: `what`. It must be ignored. */
   impossible(from: number, what: string, now: Instant): void {
     this.name(from, what, now);
     this.answer(from, this.state.committed, now);
   }
 
-  /** Replica `from` takes `index` to have another chain than what is committed here: it is told. It alone knows whether that is committed there. */
+  /**
+   * Replica `from` believes that `index` has another chain than what is committed here: it is told. Only it knows
+   * whether that is committed there.
+   */
   correct(from: number, index: number, now: Instant): void {
     if (this.committedChain(index) === undefined || now.monotonicUs - this.answeredUs[from]! < ANSWER_US) return;
     this.answeredUs[from] = now.monotonicUs;
@@ -207,7 +220,7 @@ export class Divergence {
     const before = list.findIndex(({ index }) => index === said.index);
     if (before >= 0) list[before] = said;
     else list.push(said);
-    // The limits, said first, stay.
+    // The limits reported first stay.
     while (list.length > KEPT + 1)
       list.splice(
         list.findIndex(({ index }) => index !== 0),
@@ -255,14 +268,14 @@ export class Divergence {
     });
     this.own.push(own);
     while (this.own.length > KEPT + 1) this.own.splice(1, 1); // the first are the limits
-    // The others may have said their limits long ago.
+    // The others may have reported their limits long ago.
     if (isEcho) this.ask(own);
     else for (let r = 0; r < state.n; r++) if (r !== state.id) this.send(r, own, said.index === 0);
     this.judge(own, now);
     return own;
   }
 
-  /** Compares what others said of an index with what this replica has. */
+  /** Compares what others reported for an index with what this replica has. */
   private judge(own: Own, now: Instant): void {
     const { state } = this;
     const votes = new Map<string, number>();
@@ -294,7 +307,7 @@ export class Divergence {
     if (own.index > this.differedAt[r]!) this.states &= ~(1 << r);
   }
 
-  /** Said when it is found, and again when it becomes known who is in the wrong. */
+  /** Reported when it is found, and again when it becomes known which replica is in the wrong. */
   private differs(own: Own, r: number, agreeing: number): void {
     const { state } = this;
     const said = this.said[r]!.find(({ index }) => index === own.index)!;
@@ -323,10 +336,14 @@ export class Divergence {
     this.differedAt[r] = Math.max(this.differedAt[r]!, own.index);
   }
 
-  /** This replica is the one in the wrong. It stops when what it said of itself has left, so that the others know whom they differ from. */
+  /**
+   * This replica is in the wrong. It stops after its own reports have left, so that the others know from whom they
+   * differ.
+   */
   private stopBy(own: Own, replicas: number, now: Instant): void {
     if (this.verdict !== undefined) return;
-    // f + 1 others have another state in common, so the word of this one makes no majority for its own, whosever it is.
+    // f + 1 others share another state, so this one's report gives no majority to its own state, wherever that came
+    // from.
     if (own.isEcho) for (let to = 0; to < this.state.n; to++) if (to !== this.state.id) this.send(to, own, false);
     const others = names(replicas);
     const r = 31 - Math.clz32(replicas & -replicas);
@@ -351,7 +368,7 @@ export class Divergence {
     let replicas = 0;
     this.contradictions.forEach((said, r) => {
       const chain = said === undefined ? undefined : this.committedChain(said.index);
-      // A snapshot that was installed meanwhile may have put things right.
+      // A snapshot that was installed meanwhile may have corrected it.
       if (said !== undefined && chain !== undefined && (chain.hi !== said.chainHi || chain.lo !== said.chainLo))
         replicas |= 1 << r;
     });
@@ -370,7 +387,7 @@ export class Divergence {
     );
   }
 
-  /** The chain of a committed entry, as far as it is known. */
+  /** The chain of a committed entry, if it is known. */
   private committedChain(index: number): { readonly hi: number; readonly lo: number } | undefined {
     const { log, committed } = this.state;
     if (index <= committed && index >= log.baseIndex) return { hi: log.chainHi(index), lo: log.chainLo(index) };
@@ -378,7 +395,7 @@ export class Divergence {
     return own === undefined ? undefined : { hi: own.chainHi, lo: own.chainLo };
   }
 
-  /** Says to the log, once for each thing that a replica said, and not more often than it is answered. */
+  /** Logs it, once for each thing that a replica reported, and not more often than it is answered. */
   private name(from: number, what: string, now: Instant): void {
     if (this.named[from] === what || now.monotonicUs - this.namedUs[from]! < ANSWER_US) return;
     this.named[from] = what;
@@ -387,7 +404,7 @@ export class Divergence {
     this.state.transition('contradicted', `replica ${from} ${what}; its message is ignored`);
   }
 
-  /** Tells all what is committed here: those that differ answer. */
+  /** Tells all replicas what is committed here: those that differ answer. */
   private answer(from: number, index: number, now: Instant): void {
     if (now.monotonicUs - this.answeredUs[from]! < ANSWER_US) return;
     this.answeredUs[from] = now.monotonicUs;
@@ -399,7 +416,10 @@ export class Divergence {
     this.sender.stateDigest(to, index, chain.hi, chain.lo, 0, 0, false);
   }
 
-  /** Asks those that have said nothing of that index, and says what this replica has, if that is its own. */
+  /**
+   * Asks the replicas that have reported nothing for that index, and reports what this replica has, if the state is its
+   * own.
+   */
   private ask(own: Own): void {
     const { state } = this;
     for (let r = 0; r < state.n; r++) {
@@ -417,7 +437,7 @@ export class Divergence {
     return own.repeats < REPEATS && !this.isHeard(own);
   }
 
-  /** All others have said something of that index. */
+  /** All others have reported something for that index. */
   private isHeard(own: Own): boolean {
     return own.heard === (1 << this.state.n) - 1;
   }
@@ -427,7 +447,10 @@ export class Divergence {
   }
 }
 
-/** The limits that decide what is executed, in the place of chain and digest: bits 0…20 maxSessions, 21…45 maxLanes, 46…61 lanesPerSession; then operationBytes and resultBytes, 16 bits each. */
+/**
+ * The limits that decide what is executed, packed in the place of chain and digest: bits 0…20 maxSessions, 21…45
+ * maxLanes, 46…61 lanesPerSession; then operationBytes and resultBytes, 16 bits each.
+ */
 function packLimits(limits: Limits): Omit<Said, 'index'> {
   const { maxSessions, maxLanes, lanesPerSession, operationBytes, resultBytes } = limits;
   const packed = BigInt(maxSessions) | (BigInt(maxLanes) << 21n) | (BigInt(lanesPerSession) << 46n);
@@ -460,7 +483,7 @@ function compareLimits(own: Said, said: Said, there: string): string {
     .join(', ');
 }
 
-/** What is compared: the state; of index 0 all of it. */
+/** What is compared: the state; at index 0 everything. */
 function compared(said: Said): string {
   return said.index === 0
     ? `${said.chainHi},${said.chainLo},${said.digestHi},${said.digestLo}`

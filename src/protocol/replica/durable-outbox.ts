@@ -1,16 +1,16 @@
 /**
- * Orders messages behind durability: what a replica says leaves only after the state that it was said from is durable.
+ * Orders messages behind durability: a replica's messages leave only after the state that they are based on is durable.
  *
- * As long as nothing waits to be persisted, messages go straight into the host's outbox. From the moment that a turn
- * changes durable state, messages are kept here, and leave when the storage reports that turn's token. Keeping them all,
- * not only the acknowledgements, is simpler to trust and costs nothing in mode `memory`, where only view changes write.
+ * While nothing waits to be persisted, messages go straight into the host's outbox. Once a turn changes durable state,
+ * messages are kept here, and leave when the storage reports that turn's token. Keeping all of them, not only the
+ * acknowledgements, is simpler to trust and costs nothing in mode `memory`, where only view changes write.
  *
- * But for one kind: a sign of life says nothing about the log, so entries that are still being written need not hold it
- * up (`reserveAhead`), or every slow write would make the others suspect this replica.
+ * There is one exception. A sign of life says nothing about the log, so entries that are still being written need not
+ * delay it (`reserveAhead`); otherwise every slow write would make the others suspect this replica.
  */
 import type { Outbox } from '../contract.js';
 
-/** Messages kept at once; above it they are lost as on the network, which the protocol mends by itself. */
+/** Most messages kept at once; further ones are lost as on the network, and the protocol recovers. */
 const MAX_KEPT = 65_536;
 
 interface Kept {
@@ -22,10 +22,10 @@ interface Kept {
 export class DurableOutbox implements Outbox {
   /** The present turn changed durable state that has no token yet. */
   dirty = false;
-  /** … and the hard state is part of it. */
+  /** The hard state is part of that change. */
   promised = false;
   private lastToken = 0;
-  /** Of the last write that changed the hard state. */
+  /** Token of the last write that changed the hard state. */
   private promiseToken = 0;
   private durableToken = 0;
   private kept: Kept[] = [];
@@ -43,12 +43,12 @@ export class DurableOutbox implements Outbox {
     return this.keeping ? undefined : this.inner.view;
   }
 
-  /** True when everything said so far has left. */
+  /** True if all messages so far have left. */
   get idle(): boolean {
     return !this.dirty && this.durableToken === this.lastToken;
   }
 
-  /** As `reserve`, for what depends on the hard state alone: overtakes messages that wait for the log. */
+  /** Like `reserve`, for messages that depend on the hard state alone: they overtake messages that wait for the log. */
   reserveAhead(to: number, length: number): number {
     if (this.promised || this.promiseToken > this.durableToken) return this.reserve(to, length);
     this.keeping = false;
@@ -85,7 +85,7 @@ export class DurableOutbox implements Outbox {
     return this.lastToken;
   }
 
-  /** Everything up to `token` is durable: what waited for it leaves. */
+  /** Everything up to `token` is durable: messages that waited for it leave. */
   persisted(token: number): void {
     if (token <= this.durableToken) return;
     this.durableToken = token;

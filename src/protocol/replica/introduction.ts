@@ -30,14 +30,14 @@ import type { ReplicaState } from './replica-state.js';
 import type { Sender } from './replica-sender.js';
 import { MAX_VIEW } from '../views.js';
 
-/** Where f others are unused too, this is how long the rest have to answer before the cluster begins without them. */
+/** If f others are unused too, the rest have this long to answer before the cluster begins without them. */
 const REST_US = 1_000_000;
-/** Answers are asked for this often while starting, and in normal operation of those who never answered. */
+/** How often answers are requested: while starting, and in normal operation from replicas that never answered. */
 const ASK_US = 20_000;
 const ANNOUNCE_US = 1_000_000;
 /** How far a replica of unknown promises leaps above the views of f+1 others. */
 export const VIEW_LEAP = 1 << 20;
-/** The same for its incarnation: some that do not answer may remember a later one than those that do. */
+/** The same for its incarnation: replicas that do not answer may remember a later one than those that do. */
 export const INCARNATION_LEAP = 1 << 16;
 
 /** Others remember more of a replica than it does itself: it must not take part. */
@@ -46,10 +46,10 @@ export class ForgottenError extends JitPaxosError {
   declare readonly code: 'promises-forgotten';
   constructor(
     readonly replica: number,
-    /** Who remembers, and which incarnation. */
+    /** The replica that remembers, and the incarnation. */
     readonly by: number,
     readonly remembered: number,
-    /** What the replica itself knows of, 0: nothing. */
+    /** The incarnation that the replica itself knows, 0: none. */
     readonly incarnation: number,
   ) {
     super(
@@ -59,7 +59,7 @@ export class ForgottenError extends JitPaxosError {
   }
 }
 
-/** Of two numbers that are known. */
+/** Both are known, and they differ. */
 function differ(a: number, b: number): boolean {
   return a !== 0 && b !== 0 && a !== b;
 }
@@ -72,7 +72,7 @@ interface Answer {
   readonly starting: boolean;
   /** Nothing was ever committed there, as far as it knows. */
   readonly unused: boolean;
-  /** It is not starting any more, or has heard that this one is unused. */
+  /** It is no longer starting, or has heard that this one is unused. */
   readonly met: boolean;
   readonly lost: boolean;
   readonly remembered: number;
@@ -82,12 +82,12 @@ export class Introduction {
   private nonce: number;
   private readonly answers = new Map<number, Answer>();
   private askedUs = -Infinity;
-  /** Since when f others are unused and have met this one. */
+  /** Since when f others have been unused and have met this one. */
   private enoughUs = Infinity;
   private announced = false;
-  /** Replicas that answered, a bit each. */
+  /** Replicas that answered, one bit each. */
   private heard = 0;
-  /** While alone: the others that have begun, and know that this one has, a bit each. */
+  /** While alone: the others that have begun and know that this one has, one bit each. */
   private begun = 0;
 
   /** @param begins called when the replica knows what it is, and takes part */
@@ -97,11 +97,11 @@ export class Introduction {
     private readonly first: () => FirstStart | undefined,
     private readonly begins: (now: Instant) => void,
   ) {
-    // Another one in each life, so that answers of an earlier one are none to this one.
+    // A different number in each life, so that answers to an earlier life do not count in this one.
     this.nonce = (state.config.seed ^ 0x2545f491) & 0x7fffffff || 1;
   }
 
-  /** A life begins. Without `first` nothing is asked: for hosts that know that nobody forgot. */
+  /** A life begins. Without `first` nothing is asked: for hosts that know that nothing was forgotten. */
   start(now: Instant): void {
     if (this.first() === undefined) return;
     this.announced = true;
@@ -167,8 +167,9 @@ export class Introduction {
     const status = bytes[o + at.status]!;
     const condition = bytes[o + at.condition]!;
     const starting = (condition & ReplicaCondition.starting) !== 0;
-    // A release that does not say what its cluster file lists does not say whether it is starting either.
-    // One that was unused after this replica had begun to ask is as new as this one, whatever it has done since: it could do that without this one.
+    // A release that does not report what its cluster file lists does not report whether it is starting either. A
+    // replica that was unused after this one had begun to ask is as new as this one, whatever it has done since: it
+    // could do that without this one.
     const wasUnused = ((state.met >>> from) & 1) === 1;
     const unused =
       starting ||
@@ -194,7 +195,7 @@ export class Introduction {
   private ask(now: Instant): void {
     const { state } = this;
     this.askedUs = now.monotonicUs;
-    // While it is starting the newest answer of each counts.
+    // While it is starting, the newest answer of each counts.
     const others = ((1 << state.n) - 1) & ~(1 << state.id);
     const asked = state.starting ? others : state.alone ? others & ~this.begun : this.unheard;
     for (let r = 0; r < state.n; r++) if (((asked >>> r) & 1) === 1) this.sender.probe(r, this.nonce);
@@ -234,14 +235,14 @@ export class Introduction {
       return;
     }
     this.begins(now);
-    // Nobody has heard of this incarnation yet. What answers this nonce was said after it was heard.
+    // No replica has heard of this incarnation yet. An answer to this nonce was sent after the sender heard of it.
     this.heard = 0;
     this.nonce = (this.nonce + 1) & 0x7fffffff || 1;
     this.beAlone();
     this.ask(now);
   }
 
-  /** As long as nothing shows that this replica was ever in use, nothing may until f others have begun. */
+  /** As long as nothing shows that this replica was ever in use, it must stay so until f others have begun. */
   private beAlone(): void {
     const { state } = this;
     state.alone =

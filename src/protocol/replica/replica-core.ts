@@ -1,5 +1,5 @@
 /**
- * A replica: takes one message, tick or completion at a time and hands it to the role that handles it.
+ * A replica: takes one message, tick or completion at a time and passes it to the role that handles it.
  *
  * Read replica-state.ts for what a replica is, requests.ts for normal operation, synchronization.ts for what keeps the
  * logs of a view equal, views/ for what carries the log into the next, suspicion/ for when. The contract with
@@ -65,9 +65,9 @@ export class ReplicaCore {
   private turnUs = -Infinity;
 
   /**
-   * Throws RangeError when the configuration is out of its ranges.
+   * Throws RangeError if the configuration is out of range.
    * @param hasher XXH3-64, for digests of snapshots
-   * @param chain what chains the log; XXH3-64 unless given
+   * @param chain what chains the log; default XXH3-64
    */
   constructor(
     config: ReplicaConfig,
@@ -147,7 +147,7 @@ export class ReplicaCore {
     return this.wake[0]!;
   }
 
-  /** The same, to `out[0]`: what a call returns may be a number on the heap. */
+  /** The same, to `out[0]`: the result of a call may be a number on the heap. */
   writeWakeUs(out: Float64Array): void {
     out[0] = this.holdBack.dueUs;
     this.synchronization.wakeBefore(out);
@@ -158,8 +158,8 @@ export class ReplicaCore {
 
   /**
    * Takes one message that has passed `validate`.
-   * @param from replica index, or an endpoint ≥ N when the envelope says that a client sent it
-   * @param owner whose key it came under (session-owner.ts)
+   * @param from replica index, or an endpoint ≥ N if the envelope says that a client sent it
+   * @param owner owner of the key it came under (session-owner.ts)
    */
   receive(
     bytes: Uint8Array,
@@ -204,15 +204,18 @@ export class ReplicaCore {
     }
   }
 
-  /** As `receive`, of a client that has sent more than its share: a Request is rejected as `busy`, the rest ignored. */
+  /**
+   * Like `receive`, for a client that has sent more than its share: a Request is rejected as `busy`, the rest is
+   * ignored.
+   */
   refuse(bytes: Uint8Array, offset: number, from: number, now: Instant): void {
     if (typeOf(bytes, offset) === wire.Request.type) this.requests.refuse(bytes, offset, from, now);
     else this.state.counters[Counter.ignored]!++;
   }
 
   /**
-   * The operating system at replica `replica` says that nobody listens at its address. Speed only: hosts that never learn of
-   * it find out by silence.
+   * The operating system of replica `replica` reports that no process listens at its address. Speed only: without such
+   * a report, silence shows it later.
    */
   unreachable(replica: number, now: Instant): void {
     this.enter(now);
@@ -242,7 +245,10 @@ export class ReplicaCore {
     this.state.persist();
   }
 
-  /** A clean stop: ends the turn that is open, and hands the storage what is known to be committed. Nothing but `persisted` is called afterwards. */
+  /**
+   * A clean stop: ends the open turn, and gives the storage the commit index. Nothing but `persisted` is called
+   * afterwards.
+   */
   finish(now: Instant): void {
     this.state.markCommitted();
     this.flush(now);
@@ -253,7 +259,7 @@ export class ReplicaCore {
     this.state.out.persisted(token);
   }
 
-  /** The storage lost what it had, as after an error of the disk: has it persist everything when the turn ends. */
+  /** The storage lost its data, for example after a disk error: makes it persist everything when the turn ends. */
   rewriteLog(): void {
     this.state.rewriteLog();
   }
@@ -315,7 +321,7 @@ export class ReplicaCore {
     }
   }
 
-  /** A host that was stalled has heard nobody in that time, and must not hold it against them. */
+  /** A stalled host has heard no replica in that time, and must not suspect them for it. */
   private enter(now: Instant): void {
     if (this.turnUs === -Infinity) this.turnUs = now.monotonicUs;
     const gap = now.monotonicUs - this.lastTurnUs;
@@ -327,15 +333,18 @@ export class ReplicaCore {
   }
 
   /**
-   * Hands on what was due when the turn began: by its end everything that had arrived by then was looked at, and is in its
-   * place. What became due since then may have to wait for something that arrived meanwhile.
+   * Releases what was due when the turn began. By the turn's end, everything that had arrived by then was looked at and
+   * is in its place. Requests that became due since then may have to wait for others that arrived meanwhile.
    */
   private releaseHeld(now: Instant): void {
     const { turnUs, holdBack } = this;
     for (let slot = holdBack.take(turnUs); slot >= 0; slot = holdBack.take(turnUs)) this.release(slot, now);
   }
 
-  /** The primary has placed what it names, and what comes before that: it is due, whatever the clock here says. */
+  /**
+   * The primary has placed the requests that it names, and those before them: they are due, whatever the clock here
+   * says.
+   */
   private releaseOrdered(bytes: Uint8Array, o: number, now: Instant): void {
     const { holdBack } = this;
     const length = readU16(bytes, o + wire.Order.at.orders);

@@ -1,10 +1,11 @@
 /**
- * The primary's order, pushed to members while they differ. Speed only: what a member does with it is the repair rule.
+ * The primary's order, pushed to members while they differ. Speed only: the repair rule decides what a member does with
+ * it.
  *
- * One late request at one member makes every later chain differ there, and waiting for clients to notice each time
- * collapses under load. So from the moment that the primary hears that a member differs, or expects it (a late request),
- * it sends members, once a turn, the order of what it appended; a contended request then commits in one and a half round
- * trips. When nothing has differed for `orderHoldUs` the push stops.
+ * One late request at one member changes every later chain there, and waiting for clients to notice each difference
+ * collapses under load. So once the primary hears that a member differs, or expects it (a late request), it sends
+ * members, once a turn, the order of what it appended; a contended request then commits in one and a half round trips.
+ * When nothing has differed for `orderHoldUs` the push stops.
  */
 import type { Instant } from '../../contract.js';
 import { Counter } from '../../counters.js';
@@ -15,7 +16,7 @@ import type { Sender } from '../replica-sender.js';
 import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES } from '../../../wire/envelope.js';
 import { Order } from '../../../wire/messages.js';
 
-/** Entries in one Order: as many as fit a datagram of the usual length. */
+/** Most entries in one Order: as many as fit a datagram of the usual length. */
 const ORDER_ENTRIES_MAX = entriesIn(DEFAULT_DATAGRAM_BYTES);
 
 export class OrderPush {

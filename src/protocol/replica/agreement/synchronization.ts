@@ -1,10 +1,10 @@
 /**
- * Keeps the logs of one view equal: the primary's Sync, the commit index, when a member that differs asks for a repair and
- * of what kind, spares that learn, and the entries that all of them fetch. The repair rule itself is repair.ts.
+ * Keeps the logs of one view equal: the primary's Sync, the commit index, when a differing member asks for which kind
+ * of repair, how spares learn, and the entries that all of them fetch. The repair rule itself is in repair.ts.
  *
- * A member that differs says so, and the primary pushes its order (order-push.ts). Where that is switched off, or did not
- * settle things within `repairDelayUs`, it fetches the entries. There is no blocking status: a lost answer leaves a timer,
- * nothing else.
+ * A member that differs reports it, and the primary pushes its order (order-push.ts). If that is switched off, or did
+ * not help within `repairDelayUs`, the member fetches the entries. There is no blocking status: a lost answer leaves a
+ * timer, nothing else.
  */
 import { Chunk, Fetch, Order, ReplicaStatus, Sync, SyncAck } from '../../../wire/messages.js';
 import { readI32, readIndex, readU16 } from '../../../wire/u64.js';
@@ -45,36 +45,39 @@ export class Synchronization {
   primaryHeardUs = 0;
   /** At the primary: when each replica last answered a Sync of this view. */
   readonly ackedUs: Float64Array;
-  /** At the primary: index up to which the log of each replica equals its own, as far as it knows, and how long they take to answer. */
+  /**
+   * At the primary: up to which index each replica's log equals its own, as far as it knows, and how long the replica
+   * takes to answer.
+   */
   readonly matched: Float64Array;
   /** Of the primary, and at the primary of its members. */
   readonly silence = new Silence();
   /**
-   * At the primary: too few replicas answer to lead any view. It sends no Sync then, so that replicas that still hear it go on
-   * without it: a primary that hears nobody cannot be told that it should stop.
+   * At the primary: too few replicas answer to lead any view. It then sends no Sync, so that replicas that still hear
+   * it continue without it: a primary that hears no replica cannot be told to stop.
    */
   unheard = false;
 
   private readonly needed: Float64Array;
-  /** Sequence of the newest Sync that each replica said it heard: an older one is no sign of life (isNewer). */
+  /** Sequence of the newest Sync that each replica reported; an older one is not a sign of life (isNewer). */
   private readonly ackedSequence: Int32Array;
   private lastSyncUs = -Infinity;
   private lastSyncIndex = 0;
 
-  /** A Fetch within the view is open, since then, to that replica. */
+  /** A Fetch within the view is open: since when, and to which replica. */
   private fetching = false;
   private fetchSentUs = 0;
   private fetchBase = 0;
   private fetchFailures = 0;
-  /** The primary's log goes up to here, and this one does not, since `behindUs`. */
+  /** The primary's log reaches this index; this one does not, since `behindUs`. */
   private behindIndex = 0;
   private behindUs = Infinity;
-  /** What the primary says is committed; the own log may not go so far yet. */
+  /** What the primary reports as committed; the own log may not reach it yet. */
   private heardCommitted = 0;
   private waiting: Waiting[] = [];
-  /** This member's log differs, or may, and nothing settled it, since then. */
+  /** Since when this member's log differs, or may, and nothing has settled it. */
   private doubtUs = Infinity;
-  /** When it last said so, when it last fetched for a late request by itself, and when an Order last came. */
+  /** When it last reported that, when it last fetched because of a late request, and when an Order last arrived. */
   private reportedUs = -Infinity;
   private lateUs = -Infinity;
   private orderHeardUs = -Infinity;
@@ -94,7 +97,7 @@ export class Synchronization {
     this.ackedSequence = new Int32Array(state.n);
   }
 
-  /** A view was joined (status normal): nothing heard in an earlier one counts. */
+  /** A view was joined (status normal): nothing heard in an earlier view counts. */
   viewStarted(now: Instant): void {
     this.primaryHeardUs = now.monotonicUs;
     this.ackedUs.fill(now.monotonicUs);
@@ -106,7 +109,7 @@ export class Synchronization {
     this.viewEnded();
   }
 
-  /** The view is given up: what it left open is dropped. */
+  /** The view is given up: drops what it left open. */
   viewEnded(): void {
     this.fetching = false;
     this.fetchFailures = 0;
@@ -142,7 +145,10 @@ export class Synchronization {
     return this.ackedSequence.some((sequence) => sequence > 0);
   }
 
-  /** At the primary of a running view: members that have never acknowledged in it, as those that are still fetching its log. */
+  /**
+   * At the primary of a running view: members that have never acknowledged in it, for example because they are still
+   * fetching its log.
+   */
   absentMembers(): number {
     const { state } = this;
     let mask = 0;
@@ -152,7 +158,7 @@ export class Synchronization {
     return mask;
   }
 
-  /** At the primary: replicas that answer Syncs, itself among them, a bit each. */
+  /** At the primary: replicas that answer Syncs, including itself, one bit each. */
   answering(now: Instant): number {
     const { state } = this;
     let mask = 1 << state.id;
@@ -161,7 +167,7 @@ export class Synchronization {
     return mask;
   }
 
-  /** Lowers `out[0]` to the monotonic µs of the next thing to do by time. */
+  /** Lowers `out[0]` to the time of the next timed action, monotonic µs. */
   wakeBefore(out: Float64Array): void {
     const { state } = this;
     const { timings } = state.config;
@@ -199,14 +205,14 @@ export class Synchronization {
     }
   }
 
-  /** End of a turn at the primary: its order, when members differ; a Sync after every so many entries. */
+  /** End of a turn at the primary: sends its order if members differ, and a Sync after every `syncEntries` entries. */
   flush(now: Instant): void {
     const { state } = this;
     if (state.pushing) this.orderPush.flush(now);
     if (state.isPrimary && state.log.lastIndex - this.lastSyncIndex >= state.config.timings.syncEntries) this.sync(now);
   }
 
-  /** Primary: says to all where the log ends and what is committed. */
+  /** Primary: tells all replicas where the log ends and what is committed. */
   sync(now: Instant): void {
     const { state } = this;
     this.lastSyncUs = now.monotonicUs;
@@ -243,7 +249,7 @@ export class Synchronization {
     if (bytes[o + SyncAck.at.differed] === 1 && state.views.isMember(state.view, from)) this.differs(now);
   }
 
-  /** Primary: a member differs, or a late request says that it may. */
+  /** Primary: a member differs, or a late request suggests that it may. */
   differs(now: Instant): void {
     const { state } = this;
     let agreed = state.log.lastIndex;
@@ -252,7 +258,7 @@ export class Synchronization {
     this.orderPush.needed(agreed, now);
   }
 
-  /** The primary pushes its order, as far as this member knows: it will say by itself what differs. */
+  /** The primary pushes its order, as far as this member knows: it will report differences by itself. */
   follows(now: Instant): boolean {
     return now.monotonicUs - this.orderHeardUs < this.state.config.timings.orderHoldUs / 2;
   }
@@ -326,14 +332,14 @@ export class Synchronization {
     if (state.differed) this.report(now);
   }
 
-  /** A request came that the primary's order may wait for. */
+  /** A request arrived for which the primary's order may be waiting. */
   held(now: Instant): void {
     if (!this.repairs.broken) return;
     this.repairs.broken = false;
     this.pull(now);
   }
 
-  /** A client sent a request that has no place in the log any more: the primary may have it. */
+  /** A client sent a request that no longer has a place in the log: the primary may have it. */
   late(now: Instant): void {
     const { timings } = this.state.config;
     if (timings.orderHoldUs > 0) {
@@ -344,7 +350,7 @@ export class Synchronization {
     }
   }
 
-  /** This member's log differs, or is said to differ, from the primary's. */
+  /** This member's log differs, or reportedly differs, from the primary's. */
   repair(now: Instant): void {
     if (!this.state.isMember || this.state.isPrimary) return;
     this.doubt(now);
@@ -365,7 +371,10 @@ export class Synchronization {
     }
   }
 
-  /** Tells the primary that this member differs: now and then while it pushes its order anyway, so that it goes on. */
+  /**
+   * Reports to the primary that this member differs; repeated now and then while the primary pushes its order, so that
+   * it continues.
+   */
   private report(now: Instant): void {
     const { timings } = this.state.config;
     const pauseUs = this.follows(now) ? timings.orderHoldUs / 4 : timings.lateRepairUs;
@@ -374,7 +383,7 @@ export class Synchronization {
     this.sender.syncAck(this.state.primary, now);
   }
 
-  /** A client waits for entry `index` to be here as it is at the primary. */
+  /** A client waits until entry `index` is here as it is at the primary. */
   waitFor(
     index: number,
     chainHi: number,
@@ -386,7 +395,7 @@ export class Synchronization {
     from: number,
     now: Instant,
   ): void {
-    // When the list is full the client asks again: nothing is lost with its request.
+    // If the list is full the client asks again: its request is not lost.
     if (this.waiting.length < this.state.config.limits.waiting)
       this.waiting.push({ index, chainHi, chainLo, sessionHi, sessionLo, lane, request, from });
     this.repair(now);
@@ -399,7 +408,7 @@ export class Synchronization {
     const at = Fetch.at;
     if (state.status === ReplicaStatus.recovering) return;
     if (readI32(bytes, o + at.view) !== state.view || readI32(bytes, o + at.logView) !== state.logView) return;
-    // Only the primary's log, or one that a vote stands for, is anyone's business beyond what is committed.
+    // Beyond the committed entries, only the primary's log, or one that a vote stands for, may be given to others.
     const limit = state.status === ReplicaStatus.viewChange || state.isPrimary ? log.lastIndex : state.committed;
     const base = readIndex(bytes, o + at.baseIndex);
     if (base < log.baseIndex) {
@@ -416,7 +425,7 @@ export class Synchronization {
     if (state.isPrimary && state.views.isMember(state.view, from)) this.orderPush.needed(limit, now);
   }
 
-  /** Entries of the primary's log of this view (from it, or committed ones from a member). */
+  /** Entries of the primary's log of this view (from the primary, or committed ones from a member). */
   onChunk(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const { state } = this;
     const { log } = state;
@@ -426,7 +435,7 @@ export class Synchronization {
     const base = readIndex(bytes, o + at.baseIndex);
     if (!log.matches(base, readI32(bytes, o + at.baseChain), readI32(bytes, o + at.baseChain + 4))) return;
     const end = this.repairs.apply(bytes, o, base, this.follows(now), from, now);
-    // A spare executes what it fetched at once: its turn to be the primary may come before the next Sync.
+    // A spare executes what it fetched at once: it may become the primary before the next Sync.
     state.commitTo(Math.min(this.heardCommitted, state.synced));
     const lastIndex = readIndex(bytes, o + at.lastIndex);
     this.answerWaiting(lastIndex);
@@ -447,7 +456,7 @@ export class Synchronization {
     if (!more) this.sender.syncAck(state.primary, now);
   }
 
-  /** The primary answered a probe: it lives, whatever became of its Syncs. One that was started again counts them anew. */
+  /** The primary answered a probe: it lives, whatever happened to its Syncs. After a restart it counts them anew. */
   primaryAnswered(now: Instant): void {
     this.silence.note(now.monotonicUs - this.primaryHeardUs);
     this.primaryHeardUs = now.monotonicUs;
@@ -470,7 +479,10 @@ export class Synchronization {
     state.counters[Counter.entries_committed]! += state.committed - before;
   }
 
-  /** Asks for what follows `synced`: a member the primary; a spare a member that is not the primary, as long as that answers. */
+  /**
+   * Asks for what follows `synced`: a member asks the primary; a spare asks a member that is not the primary, as long
+   * as that answers.
+   */
   private pull(now: Instant): void {
     const { state } = this;
     if (this.fetching) return;
@@ -486,7 +498,7 @@ export class Synchronization {
     this.sender.fetch(source, state.view, state.logView, base, state.log.chainHi(base), state.log.chainLo(base));
   }
 
-  /** `primaryLast`: where the primary's log ends; a wait for more than that was for nothing. */
+  /** `primaryLast`: the end of the primary's log; waiting for anything beyond it is pointless. */
   private answerWaiting(primaryLast: number): void {
     if (this.waiting.length === 0) return;
     const { state } = this;
@@ -504,9 +516,9 @@ export class Synchronization {
 }
 
 /**
- * Whether Sync `sequence` was sent after Sync `other`; 0: none. Only then is it, or the answer to it, a sign of life: otherwise
- * whoever recorded one datagram could make a dead replica look alive by sending it again, and no view would ever replace it.
- * Sequences go round: what was sent more than 2³⁰ Syncs ago looks new.
+ * Whether Sync `sequence` was sent after Sync `other`; 0: none. Only then is it, or the answer to it, a sign of life.
+ * Otherwise anyone who recorded one datagram could replay it and make a dead replica look alive, and no view would ever
+ * replace it. Sequences wrap around: a Sync from more than 2³⁰ Syncs ago looks new.
  */
 function isNewer(sequence: number, other: number): boolean {
   return sequence > 0 && (other === 0 || (sequence !== other && ((sequence - other) & 0x7fffffff) < 0x40000000));
