@@ -1,12 +1,13 @@
 /**
- * Bytes that our own code allocates on the JavaScript heap for one operation: replica core (primary and member) and
- * client core, driven through in-memory outboxes in one process, without sockets and without what dgram allocates.
+ * Measures how many bytes this project's code allocates on the JavaScript heap for one operation: replica core (primary
+ * and member) and client core, driven through in-memory outboxes in one process, without sockets and without dgram's
+ * own allocations.
  *
- * Operations go in batches: the client submits on all its lanes, then the primary takes the whole batch, then the member,
- * then the client takes the answers. The size of the used heap is read before and after each of these steps, so each role
- * has its own figure. What reading itself allocates is measured in empty steps and subtracted. A step in which the heap
- * shrank had a collection inside and is left out; collections are forced between batches so that this is rare. That the
- * instrument sees what it should is checked at the start, with objects of known size: otherwise the bench fails.
+ * Operations go in batches: the client submits on all its lanes, then the primary takes the whole batch, then the
+ * member, then the client takes the answers. The size of the used heap is read before and after each step, so each role
+ * has its own figure. The cost of reading itself is measured in empty steps and subtracted. A step in which the heap
+ * shrank contained a collection and is left out; collections are forced between batches so that this is rare. At the
+ * start, objects of known size check the instrument: if it does not see them, the bench fails.
  *
  *   npm run bench:allocation -- [--ops 1000000] [--json]
  */
@@ -31,7 +32,7 @@ const BATCHES_BETWEEN_COLLECTIONS = 16;
 const CALIBRATION_STEPS = 200;
 const CALIBRATION_ROUNDS = 41;
 
-/** Sums of heap growth of one kind of step. */
+/** Sums of heap growth for one kind of step. */
 class Meter {
   bytes = 0;
   steps = 0;
@@ -57,7 +58,7 @@ function usedHeap(): number {
   return v8.getHeapStatistics().used_heap_size;
 }
 
-/** Bytes that one reading costs; and a check that objects of a known size are seen. */
+/** Bytes that one reading costs; also checks that objects of a known size are seen. */
 function calibrate(collect: () => void): number {
   const costs: number[] = [];
   collect();
@@ -77,9 +78,10 @@ function calibrate(collect: () => void): number {
     });
     if (meter.steps === 1) seenInRound.push((meter.bytes - cost) / LANES);
   }
-  // The median, because in some round V8 compiles the loop, which takes heap too.
+  // The median, because V8 compiles the loop in some round, which takes heap too.
   const seen = median(seenInRound);
-  // An array of four: an object of 32 bytes and elements of 16 + 4 × 8; and a memento of 16 until V8 has compiled the loop.
+  // An array of four is an object of 32 bytes plus elements of 16 + 4 × 8; and a memento of 16 until V8 has compiled
+  // the loop.
   if (!(seen >= 76 && seen <= 100) || kept.length !== LANES)
     throw new CliError(
       'worker-failed',

@@ -1,8 +1,8 @@
 /**
- * What authentication costs: a cluster with keys beside one without, in turns.
+ * What authentication costs: a cluster with keys and one without, measured alternately.
  *
  *   npm run bench:authentication -- [--rounds 7] [--seconds 2s] [--json]
- *   npm run bench:authentication -- --chain         what of it the keyed chain costs: with keys, beside the chain of before
+ *   npm run bench:authentication -- --chain the keyed chain's share: with keys, compared with the older chain
  */
 import { OurCluster } from '../src/measure/compare/cluster.js';
 import type { Contestant, Measured } from '../src/measure/compare/contestant.js';

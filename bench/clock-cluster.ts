@@ -1,7 +1,7 @@
 /**
- * What wrong clocks cost a cluster: three replicas and two clients, each process with a stand-in for a hardware clock, that
- * of one replica, of one client, of both 2 ms ahead, in turns; and with the devices of both unplugged in the middle. One operation
- * open in each client. Every history is checked.
+ * What wrong clocks cost a cluster: three replicas and two clients, each process with a stand-in for a hardware clock.
+ * The clock of one replica, of one client, or of both is 2 ms ahead, in turns; in another setting both devices are
+ * unplugged in the middle. Each client has one open operation. Every history is checked.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -25,14 +25,14 @@ const SETTINGS = [
 export interface ClientFigures {
   readonly p50Ns: number;
   readonly p99Ns: number;
-  /** To that of the same client with all clocks right, in the same round; absent where there is none. */
+  /** Ratio to the same client with all clocks right, in the same round; absent if there is none. */
   readonly p50Ratio?: number;
   readonly longestPauseNs: number;
   readonly fastPathRatio: number;
   readonly opsPerSecond: number;
   /** What is added to its clock's readings because the replicas contradict it. */
   readonly correctionNs: number;
-  /** Of each replica's clock from its own, as the replies tell. */
+  /** Each replica's clock minus its own, according to the replies. */
   readonly offsetsNs: readonly (number | null)[];
 }
 
@@ -44,7 +44,7 @@ export interface ClusterFigures {
 }
 
 export interface UnplugFigures extends ClusterFigures {
-  /** From the moment that the devices are gone to the line in the log: replica 0, client 1. */
+  /** Time from the loss of the devices to the line in the log: replica 0, client 1. */
   readonly noticedMs: readonly number[];
   readonly fallbacks: readonly number[];
 }
@@ -53,7 +53,7 @@ export type ClusterMeasurement =
   | { readonly measured: readonly ClusterFigures[]; readonly unplugged: UnplugFigures }
   | { readonly why: string };
 
-/** `rounds` runs of each setting, in turns. */
+/** Runs each setting `rounds` times, alternately. */
 export async function measureClusters(ms: number, rounds: number, seed: number): Promise<ClusterMeasurement> {
   const why = whyNoStandIn();
   if (why !== false) return { why };

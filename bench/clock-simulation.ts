@@ -1,6 +1,6 @@
 /**
- * The disciplined clock against a simulated device whose truth is known, at full speed: a simulated hour takes a second.
- * The very filter and discipline of src/clock run; only the samples are made up.
+ * Runs the disciplined clock against a simulated device with known true time, at full speed: a simulated hour takes a
+ * second. The real filter and discipline of src/clock run; only the samples are made up.
  */
 import { Discipline } from '../src/clock/discipline.js';
 import { Random } from '../src/sim/random.js';
@@ -10,17 +10,17 @@ export interface SimulatedDevice {
   readonly name: string;
   /** Frequency error, ppm. */
   readonly driftPpm: number;
-  /** The frequency wanders as a sine of this amplitude in ppm … */
+  /** The frequency follows a sine of this amplitude, ppm. */
   readonly wanderPpm?: number;
-  /** … and this period in seconds. */
+  /** Period of that sine, seconds. */
   readonly wanderPeriodS?: number;
   /** Standard deviation of a reading, ns. */
   readonly noiseNs: number;
-  /** Width of the bracket, ns; the device is read somewhere in it. */
+  /** Width of the bracket, ns; the device is read at some moment in it. */
   readonly bracketNs: number;
   /** Share of readings that are far off, by up to 50 µs. */
   readonly freakShare?: number;
-  /** The device is set by so much at so many seconds. */
+  /** Times at which the device is set, and by how much. */
   readonly steps?: readonly { readonly atS: number; readonly byNs: number }[];
 }
 
@@ -28,7 +28,7 @@ export interface SimulatedRun {
   readonly seconds: number;
   readonly intervalNs: number;
   readonly seed: number;
-  /** Readings before this are not counted: the filter has to see something first. */
+  /** Readings before this are not counted: the filter needs some samples first. */
   readonly warmupS: number;
 }
 
@@ -38,17 +38,22 @@ export interface SimulatedResult {
   readonly readings: number;
   readonly errorNs: { readonly p50: number; readonly p99: number; readonly max: number };
   readonly boundNs: { readonly p50: number; readonly max: number };
-  /** Readings whose error was larger than the bound stated with them. */
+  /** Readings whose error exceeded their stated bound. */
   readonly outsideBound: number;
-  /** Readings after the device was set and before it was sampled again: nobody can know yet. Not in `outsideBound`. */
+  /**
+   * Readings after the device was set and before it was sampled again: the change cannot be known yet. Not in
+   * `outsideBound`.
+   */
   readonly beforeNotice: number;
-  /** Readings below one handed out before. */
+  /** Readings below an earlier one. */
   readonly backwards: number;
   readonly stepsSeen: number;
-  /** Samples from a step of the device until the filter first called a sample suspect, and until it called it a step. */
+  /**
+   * Samples from a step of the device until the filter first called a sample suspect, and until it called it a step.
+   */
   readonly stepNoticed: readonly { readonly suspectAfter: number; readonly stepAfter: number }[];
   readonly outliers: number;
-  /** One reading in so many, for a plot: seconds, error, bound. */
+  /** One reading in this many, for a plot: seconds, error, bound. */
   readonly trace: readonly (readonly [s: number, errorNs: number, boundNs: number])[];
 }
 
@@ -101,7 +106,7 @@ export function simulateClock(device: SimulatedDevice, run: SimulatedRun): Simul
       last = handedOut;
       if (readNs < run.warmupS * 1e9) continue;
       const error = Number(handedOut - raw - DEVICE_AHEAD) - truthAheadNs(device, readNs);
-      // What the clock itself says: the line's bound at this age, and how far what it shows is from the line.
+      // The clock's own statement: the line's bound at this age, plus the distance of the reading from the line.
       const gap = offsetFrom(line, { raw, device: handedOut, bracketNs: 0 });
       const bound = line.boundNs(Number(raw - line.rawAt)) + filter.doubtNs + Math.abs(gap);
       errors.push(Math.abs(error));
@@ -131,7 +136,7 @@ export function simulateClock(device: SimulatedDevice, run: SimulatedRun): Simul
 
 function takeSample(device: SimulatedDevice, atNs: number, random: Random): PhcSample {
   const { bracketNs, noiseNs } = device;
-  // Where in the bracket the device is read is part of the noise: it may be anywhere, and nobody sees it.
+  // The moment of the reading within the bracket is part of the noise: it is unknown.
   const where = (random.unit() - 0.5) * bracketNs * 0.1;
   const freak = random.unit() < (device.freakShare ?? 0) ? (random.unit() - 0.5) * 100_000 : 0;
   const readNs = atNs + where;

@@ -1,7 +1,7 @@
 /**
- * The goals of the clocks by one command: the disciplined clock's error and bound over simulated hours, what happens at a
- * step, the cost of a reading beside a bare one of CLOCK_REALTIME through the same addon, in turns; and what a cluster does
- * whose hosts have wrong clocks or lose them.
+ * Measures the goals of the clocks: the disciplined clock's error and bound over simulated hours, its behaviour at a
+ * step, the cost of a reading compared alternately with a bare CLOCK_REALTIME reading through the same addon; and the
+ * behaviour of a cluster whose hosts have wrong clocks or lose them.
  *
  *   npm run bench:clock -- [--hours 1] [--rounds 9] [--cluster 1500ms] [--svg FILE] [--json]
  *

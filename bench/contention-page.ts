@@ -1,4 +1,7 @@
-/** What bench:contention found, as one page: for each number of clients and each skew the settings beside each other as the load rises. */
+/**
+ * The results of bench:contention as one page: for each number of clients and each skew, the settings side by side as
+ * the load rises.
+ */
 import { chartSvg, legend, type Series, type Tone } from '../src/measure/report/chart.js';
 import { command, dataTable, page, section } from '../src/measure/report/html.js';
 import { percentText, rateText } from '../src/measure/report/latency-charts.js';

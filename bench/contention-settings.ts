@@ -20,7 +20,10 @@ export const CONTENTION_SETTINGS: readonly ContentionSetting[] = [
 ];
 export const CONTENTION_NAMES = CONTENTION_SETTINGS.map(({ name }) => name);
 
-/** Shares of the load of so many clients: alike with `skew` 0, else of client k in proportion to 1 / (k + 1)^skew. */
+/**
+ * Shares of the load of this many clients: equal with `skew` 0, otherwise client k's is proportional to 1 / (k +
+ * 1)^skew.
+ */
 export function shares(clients: number, skew: number): number[] {
   const weights = Array.from({ length: clients }, (_, k) => 1 / (k + 1) ** skew);
   const whole = weights.reduce((a, b) => a + b, 0);

@@ -1,11 +1,11 @@
 /**
- * Contention in virtual time: the cores that ship, several clients in an open loop, a network of log-normal delays and hosts
- * that take a fixed time for a message. Nothing here depends on the host that it runs on: a seed gives the same table
- * everywhere. Four settings: the protocol as published, with the clients' adaptive lead, with order push and restamping,
- * with all.
+ * Contention in virtual time: the shipped cores, several clients in an open loop, a network with log-normal delays, and
+ * hosts that take a fixed time for a message. The result does not depend on the host: a seed gives the same table
+ * everywhere. Four settings: the protocol as published, with the clients' adaptive lead, with order push and
+ * restamping, with all of these.
  *
- * A host takes the messages that wait as one turn, `--cost` for each, and what it writes leaves at the end of the turn, one
- * datagram a destination. Clients take no time: they are many hosts in reality. Latency counts from the arrival of an
+ * A host takes the waiting messages as one turn, `--cost` for each, and what it writes leaves at the end of the turn,
+ * one datagram per destination. Clients take no time: they stand for many hosts. Latency counts from the arrival of an
  * operation, whether or not a lane was free.
  *
  *   npm run bench:contention-sim -- [--clients 8] [--rates 1000,10000,…] [--ms 200] [--json]
@@ -28,7 +28,7 @@ import { namesOf, numbersOf, program } from './program.js';
 
 const LANES = 256;
 const OPERATION_BYTES = 64;
-/** Operations that wait for a lane at a client; beyond, they are dropped and counted. */
+/** Operations that wait for a lane at a client; further ones are dropped and counted. */
 const BACKLOG_MAX = 1 << 14;
 const NS = 1000;
 /** Wall time at the start, ns: upper half. */
@@ -37,21 +37,24 @@ const EPOCH_HI = 0x18a9_5c00;
 interface Conditions {
   readonly replicas: number;
   readonly clients: number;
-  /** Operations a second of all clients together. */
+  /** Operations a second for all clients together. */
   readonly rate: number;
-  /** 0: all clients alike; s: client k has a share in proportion to 1 / (k + 1)^s. */
+  /** 0: equal shares; s: client k has a share proportional to 1 / (k + 1)^s. */
   readonly skew: number;
   readonly delayNs: number;
   readonly sigma: number;
   readonly costNs: number;
   readonly ms: number;
   readonly seed: number;
-  /** In mid-run a member takes so many times as long for a message; 1: none does. */
+  /** In mid-run a member begins to take this many times as long for a message; 1: none does. */
   readonly slow: number;
 }
 
 interface Row {
-  /** With `slow`: time from the slowing down of a member to a view without it, ms; null: there was none. And p50 before, and after that. */
+  /**
+   * With `slow`: time from the slowdown of a member to a view without it, ms; null: there was none. And p50 before, and
+   * after that.
+   */
   readonly withoutSlowMs?: number | null;
   readonly p50BeforeUs?: number;
   readonly p50AfterUs?: number;
@@ -351,7 +354,7 @@ interface Measured {
   throughput: number;
 }
 
-/** Share of the run that warms up, and time after its end in which what is open may still finish. */
+/** Share of the run used as warm-up, and time after its end in which open operations may still finish. */
 const WARM_UP = 0.3;
 const DRAIN_NS = 20e6;
 
@@ -410,7 +413,7 @@ function run(setting: ContentionSetting, conditions: Conditions): Row {
   };
 }
 
-/** Slows the first member down and lets half of the time that is left pass; then a new measurement begins. */
+/** Slows down the first member and lets half of the remaining time pass; then a new measurement begins. */
 function slowDown(world: World, measured: Measured): Pick<Row, 'withoutSlowMs' | 'p50BeforeUs' | 'p50AfterUs'> {
   const { slow } = world.conditions;
   const primary = world.hosts[0] as ReplicaProcess;

@@ -1,14 +1,15 @@
 /**
- * Contention on real sockets: 2, 4, 8, 16 client processes in an open loop against a cluster on loopback, at rising rates,
- * with all clients alike and with a skewed load, for each setting of contention-settings.ts. After the last rate each
- * setting gets the first one again: how much of the peak is left past the knee, and how soon it is as fast as it was when
- * the load drops: from the end of the highest rate to the first tenth of a second with its throughput and a median of at
- * most twice what it was.
+ * Contention on real sockets: 2, 4, 8, 16 client processes in an open loop against a cluster on loopback, at rising
+ * rates, with equal and with skewed load, for each setting of contention-settings.ts. After the last rate each setting
+ * gets the first one again. This shows how much of the peak is left past the knee, and how soon a setting recovers when
+ * the load drops: from the end of the highest rate to the first tenth of a second with its throughput and a median of
+ * at most twice the earlier one.
  *
- * Where cores are fewer than processes, what is measured is mostly the host's scheduler; the ratios between settings in one
- * invocation are worth more than the numbers. bench:contention-sim has the same without a host.
+ * If there are fewer cores than processes, the result is mostly the host's scheduler; the ratios between settings in
+ * one invocation are worth more than the numbers. bench:contention-sim measures the same without a host.
  *
- *   npm run bench:contention -- [--clients 2,4,8,16] [--rates 2000,10000,40000] [--seconds 2] [--report contention.html] [--json]
+ *   npm run bench:contention -- [--clients 2,4,8,16] [--rates 2000,10000,40000] [--seconds 2] [--report
+ *   contention.html] [--json]
  */
 import { availableParallelism } from 'node:os';
 import { LocalCluster } from '../src/measure/local-cluster.js';
@@ -24,15 +25,18 @@ const OPERATION_BYTES = 64;
 const LANES = 256;
 const TIMEOUT_MS = 5_000;
 const WARM_UP_SHARE = 0.25;
-/** Compilers and lead settle before the first step, at its rate. */
+/** Time for compilers and lead to settle before the first step, at its rate. */
 const SETTLE_MS = 2000;
-/** Intervals in which recovery is looked for, and what counts as recovered: share of the rate, and medians of before. */
+/**
+ * Intervals in which recovery is looked for, and what counts as recovered: share of the rate, and multiple of the
+ * earlier median.
+ */
 const INTERVAL_MS = 100;
 const RECOVERED_SHARE = 0.8;
 const RECOVERED_MEDIANS = 2;
 /** Between two steps: the head start that all processes get. */
 const HEAD_START_MS = 30;
-/** What is left of the peak past the knee: the goal. */
+/** The goal: share of the peak that is left past the knee. */
 const PAST_KNEE = 0.8;
 
 export interface Row {
@@ -52,7 +56,7 @@ export interface Row {
   readonly viewChanges: number;
   readonly p50Us: number;
   readonly p99Us: number;
-  /** After the peak: from the end of the highest rate until all was as before; null: not within the step. */
+  /** After the peak: time from the end of the highest rate until all was as before; null: not within the step. */
   readonly recoveredMs: number | null;
 }
 
@@ -233,7 +237,7 @@ async function measure(
       );
       const recoveredMs =
         !afterPeak || recovered < 0 ? null : Math.round(drainedMs + HEAD_START_MS + (recovered + 1) * INTERVAL_MS);
-      // What was still open when the window ended was answered by now.
+      // Operations still open at the end of the window have been answered by now.
       drainedMs = Math.max(0, performance.now() - startedMs - HEAD_START_MS - seconds * 1000);
       const each = (count: number): number => count / Math.max(1, client.committed);
       done({
@@ -266,7 +270,7 @@ export interface Verdict {
   readonly clients: number;
   readonly skew: number;
   readonly peak: number;
-  /** Throughput at the highest rate, in peaks. */
+  /** Throughput at the highest rate, as a multiple of the peak. */
   readonly last: number;
   /** See Row. */
   readonly recoveredMs: number | null;

@@ -1,9 +1,9 @@
 /**
- * Replica cores and client cores in one process, driven through in-memory outboxes with a clock of their own: what our
- * code costs by itself, without sockets, timers and processes. For bench:allocation and bench:growth.
+ * Replica cores and client cores in one process, driven through in-memory outboxes with a clock of their own: the cost
+ * of this project's code alone, without sockets, timers and processes. For bench:allocation and bench:growth.
  *
- * Operations go in batches, a step a role: the clients submit on all lanes, each replica takes the whole batch, the
- * clients take the answers. `steps` are these, in order.
+ * Operations go in batches, one step per role: the clients submit on all lanes, each replica takes the whole batch, the
+ * clients take the answers. `steps` holds these steps in order.
  */
 import { CliError } from '../src/console/exit.js';
 import { loadHash } from '../src/native/hash64.js';
@@ -22,13 +22,13 @@ import type { StateMachine } from '../src/machine/state-machine.js';
 import { viewOf } from '../src/wire/copy.js';
 import { ReplyStatus, validate } from '../src/wire/messages.js';
 
-/** Messages that a host hands over in one turn. */
+/** Messages that a host passes on in one turn. */
 const MESSAGES_A_TURN = 16;
 const US_BETWEEN_OPERATIONS = 1;
 const REGISTRATION_TURNS_MAX = 10_000;
 /** Sessions that register at the same time. */
 const REGISTRATIONS = 256;
-/** Of what is not an operation's, in a queue. */
+/** Room in a queue for messages that do not belong to an operation. */
 const SPARE_MESSAGES = 4096;
 
 export interface CoreRigOptions {
@@ -37,18 +37,18 @@ export interface CoreRigOptions {
   readonly machine: () => StateMachine;
   /** Operations open at once, over all clients that submit. */
   readonly lanes: number;
-  /** Clients that submit; `lanes` is a multiple. */
+  /** Clients that submit; `lanes` is a multiple of it. */
   readonly clients: number;
-  /** Sessions in the table, those of the clients included. */
+  /** Sessions in the table, including those of the clients. */
   readonly sessions: number;
   readonly limits?: Partial<Limits>;
   /** The next operation, valid until the next call. */
   readonly operation: () => Uint8Array;
-  /** What chains the logs. Default: as without keys. */
+  /** What chains the logs. Default: the chain without keys. */
   readonly chain?: Chain;
 }
 
-/** Messages to one destination, in memory that is made once. */
+/** Messages to one destination, in preallocated memory. */
 class Queue {
   readonly bytes: Uint8Array;
   readonly view: DataView;
@@ -105,7 +105,7 @@ class MemoryOutbox implements Outbox {
   }
 }
 
-/** Durable at once, as in mode `memory` without a data directory. */
+/** Durable at once, like mode `memory` without a data directory. */
 class NoStorage implements Storage {
   readonly keepsLog = false;
   readonly stalled = false;
@@ -118,7 +118,7 @@ class NoStorage implements Storage {
 
 export class CoreRig {
   readonly replicas: ReplicaCore[];
-  /** committed, fast: written on every completion, hence in a typed array. */
+  /** committed, fast: written on every completion, so a typed array. */
   readonly counts = new Float64Array(2);
   /** Submit, replica 0, replica 1, …, take the answers. */
   readonly steps: readonly (() => void)[];
@@ -182,7 +182,8 @@ export class CoreRig {
         },
       };
       const sessionLo = this.nextSession++;
-      // Operations and results here are short; what a client sets aside for long ones would only fill the memory.
+      // Operations and results are short here; the space that a client reserves for long ones would only fill the
+      // memory.
       const clientLimits = { ...DEFAULT_LIMITS, ...limits };
       return new ClientCore(
         {

@@ -1,12 +1,12 @@
 /**
- * What a log on disk costs, beside the disk itself: mode `fsync` with one operation open against a bare `fdatasync` of the
- * same size and our own latency in mode `memory`, and what group commit makes of many open.
+ * What a log on disk costs, compared with the disk itself: mode `fsync` with one open operation against a bare
+ * `fdatasync` of the same size and against mode `memory`, and the effect of group commit with many open operations.
  *
  *   npm run bench:durability -- [--rounds 7] [--seconds 2s] [--json]
  *
- * All take turns, because disks drift more than anything. Three replicas on one host share one disk, where the members of
- * the quorum sync at the same time; so it is also measured what two bare writes at once take that are synced as ours are, from
- * Node's pool to files with O_DSYNC.
+ * All take turns, because disks drift more than anything. Three replicas on one host share one disk, and the members of
+ * the quorum sync at the same time. So two simultaneous bare writes are measured too, synced like ours: from Node's
+ * pool to files with O_DSYNC.
  */
 import { closeSync, constants, fdatasyncSync, mkdtempSync, openSync, rmSync, write, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -32,7 +32,7 @@ const WRITE_BYTES = FRAME_HEADER_BYTES + ENTRY_LENGTH_BYTES + ENTRY_HEADER_BYTES
 const OPEN = 128;
 const LATENCY_GOAL = 1.3;
 const RATE_GOAL = 20;
-/** Filled with zeros before, as our segments are, and begun anew at its end. */
+/** Filled with zeros before, like our segments; writing starts again at its end. */
 const FILE_BYTES = 8 << 20;
 
 const pointOf = (open: number): Point => ({
@@ -44,7 +44,10 @@ const pointOf = (open: number): Point => ({
   machine: 'echo',
 });
 
-/** Writes and syncs, one after the other, from sector to sector: in the calling thread, or to several files at once from the pool, written through. */
+/**
+ * Writes and syncs one after the other, from sector to sector: in the calling thread, or to several files at once from
+ * the pool, written through.
+ */
 class BareSync implements Contestant {
   constructor(
     readonly name: string,
@@ -111,7 +114,7 @@ function filled(path: string, flags: number): number {
   return openSync(path, constants.O_WRONLY | flags);
 }
 
-/** Runs at a point of its own, whatever the others run at. */
+/** Runs at its own point, whatever the others run at. */
 function at(open: number, ours: OurCluster): Contestant {
   return { name: ours.name, run: (_, timing) => ours.run(pointOf(open), timing) };
 }

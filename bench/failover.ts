@@ -1,13 +1,13 @@
 /**
- * Kills replicas of a cluster of real processes under load, brings them back, and says how long nothing committed.
+ * Kills replicas of a cluster of real processes under load, restarts them, and reports for how long nothing committed.
  *
- *   npm run bench:failover                                      the primary, 50 times
- *   npm run bench:failover -- --replicas 5 --victims subsets    every pair of replicas at once; at 7 every three
+ *   npm run bench:failover the primary, 50 times
+ *   npm run bench:failover -- --replicas 5 --victims subsets every pair of replicas at once; at 7 every three
  *
- * The load is a closed loop of reads, writes and compare-and-sets on a few keys; all that its clients saw is a history,
- * which must be linearizable in the end: an acknowledged write that was lost would show in it. Every kill is SIGKILL, and
- * in durability `memory` loses the log. The interval without commits is the longest between two commits from just before
- * the kill to the time when the victims are back.
+ * The load is a closed loop of reads, writes and compare-and-sets on a few keys. Everything its clients saw is a
+ * history, which must be linearizable in the end: a lost acknowledged write would show in it. Every kill is SIGKILL,
+ * and loses the log in durability `memory`. The interval without commits is the longest between two commits from just
+ * before the kill until the victims are back.
  */
 import { KvClient } from '../src/client/kv-client.js';
 import { Client } from '../src/client/client.js';
@@ -24,7 +24,7 @@ import { median } from '../src/measure/compare/rounds.js';
 import { program } from './program.js';
 
 const KEYS = 64;
-/** Between two operations of a process, ms: the load is to be steady, not to starve what it measures. */
+/** Pause between two operations of a process, ms: the load should be steady without starving what is measured. */
 const THINK_MS = 1;
 const RECOVERY_LIMIT_MS = 20_000;
 const OPERATION_TIMEOUT_MS = 5_000;
@@ -170,7 +170,7 @@ await program(
   },
 );
 
-/** Status of every replica, once all are in normal operation of one view and hold all that is committed. */
+/** Status of every replica, once all are in normal operation of one view and hold everything committed. */
 async function allNormal(cluster: LocalCluster): Promise<ReplicaStatusReport[]> {
   const deadline = performance.now() + RECOVERY_LIMIT_MS;
   for (;;) {

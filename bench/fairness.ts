@@ -1,11 +1,12 @@
 /**
- * What one noisy client costs the others: well-behaved clients at a moderate rate, alone and beside a client that floods.
+ * What one noisy client costs the others: well-behaved clients at a moderate rate, alone and beside a client that
+ * floods.
  *
  *   npm run bench:fairness -- [--transports dgram,native] [--noise lanes,again,garbage] [--noises 1] [--json]
  *
- * `elsewhere` is the yardstick: the same flood, towards sockets that nobody reads. It takes the processor that a flood takes
- * and nothing of the cluster, so what a noise costs beyond it is what the cluster let it take. All processes share the host's cores.
- * A latency is from the moment an operation was sent to its commit, retries included.
+ * `elsewhere` is the reference: the same flood, towards sockets that nobody reads. It uses as much processor time as a
+ * flood, but nothing of the cluster. Any further cost of a noise is what the cluster allowed it to take. All processes
+ * share the host's cores. A latency runs from the sending of an operation to its commit, including retries.
  */
 import { fileURLToPath } from 'node:url';
 import { Children, LineChild } from '../src/measure/compare/line-child.js';
@@ -245,7 +246,7 @@ function queuedOf(report: ReplicaStatusReport): number {
   return report.transport.counters['datagrams_queued'] ?? 0;
 }
 
-/** Medians over the rounds; what went wrong is summed up. */
+/** Medians over the rounds; failures are added up. */
 function rowOf(transport: string, noise: string, all: readonly Run[]): Row {
   const runs = all.filter((run) => run.noise === noise);
   const middle = (value: (run: Run) => number): number => median(runs.map(value));

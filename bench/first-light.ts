@@ -1,7 +1,8 @@
 /**
- * Ours beside the bare dgram program of the same shape (src/measure/compare/dgram-echo-program.ts): one client, one operation open, the echo machine,
- * three replicas of which two form the quorum. The two take turns, several rounds in one invocation, because the host's
- * speed drifts by more than what is compared; medians of the rounds are reported, and their ratio.
+ * Compares the cluster with the bare dgram program of the same shape (src/measure/compare/dgram-echo-program.ts): one
+ * client, one open operation, the echo machine, three replicas of which two form the quorum. The two take turns,
+ * several rounds in one invocation, because the host's speed drifts by more than the difference to be measured;
+ * reported are medians of the rounds, and their ratio.
  *
  *   npm run bench:first-light -- [--rounds 5] [--ops 20000] [--size 64] [--json]
  */
@@ -50,7 +51,7 @@ await program(
   async ({ rounds, ops, warmup, size, seconds }, output) => {
     const measured: Round[] = [];
     for (let round = 0; round < rounds; round++) {
-      // Whoever goes first changes with every round.
+      // The order changes with every round.
       const bareFirst = round % 2 === 0;
       const early = bareFirst ? await bare(size, seconds / 1e6) : undefined;
       const ours = await runOurs(size, ops, warmup);
@@ -99,7 +100,7 @@ async function bare(size: number, ms: number): Promise<LatencySummary> {
   return histogram.summary();
 }
 
-/** The very command that people run. */
+/** The same command that users run. */
 async function runOurs(size: number, operations: number, warmup: number): Promise<BenchReport> {
   const args = ['bench', 'latency', '--local', '3', '--clients', '1', '--lanes', '1', '--transport', 'dgram', '--json'];
   const { stdout } = await promisify(execFile)(

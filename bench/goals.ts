@@ -1,10 +1,10 @@
 /**
- * Measures every goal of the project's performance by one command and says which hold.
+ * Measures every performance goal of the project with one command and says which ones hold.
  *
  *   npm run bench:goals -- [--json] [--rows native-512,kv] [--rounds 5]
  *
- * Ratios are medians over rounds in which ours and the baseline take turns. Rates and times without a baseline say as much
- * about the host: the goals are those for two cores and loopback. With the defaults it takes some five minutes.
+ * Ratios are medians over rounds in which ours and the baseline take turns. Rates and times without a baseline depend
+ * on the host as well: the goals are those for two cores and loopback. With the defaults it takes some five minutes.
  */
 import { EchoProgram } from '../src/measure/compare/c-echo.js';
 import { CliError } from '../src/console/exit.js';

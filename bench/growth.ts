@@ -1,12 +1,13 @@
 /**
- * What an operation costs against the length of the log, the size of the state, the number of sessions, and the number of
- * replicas: the cores alone (core-rig.ts), so that a slope is ours and not a scheduler's.
+ * How the cost of an operation depends on the length of the log, the size of the state, the number of sessions, and the
+ * number of replicas. Only the cores run (core-rig.ts), so a slope is due to this code and not to a scheduler.
  *
  *   npm run bench:growth -- [--ops 10000000] [--json]
  *
- * A cost is processor time of one operation at the primary, at a member of its quorum and in the client, ns: the median of
- * batches, and the mean, which has in it what happens once in a while (a snapshot when the log is half full). `longest` is the
- * longest single batch of the primary. Memory is that of the process with all replicas and clients in it.
+ * A cost is the processor time of one operation at the primary, at a member of its quorum and in the client, ns. It is
+ * given as the median of batches, and as the mean, which includes rare events (a snapshot when the log is half full).
+ * `longest` is the longest single batch of the primary. Memory is that of the process with all replicas and clients in
+ * it.
  */
 import { median } from '../src/measure/compare/rounds.js';
 import { hostInfo } from '../src/measure/load/bench-report.js';
@@ -22,11 +23,11 @@ import { program } from './program.js';
 const LANES = 1024;
 const BYTES = 64;
 const BATCHES_A_WINDOW_MAX = 100;
-/** Clients that submit, where the number of sessions is what varies: so the table is looked into all over. */
+/** Clients that submit when the number of sessions varies, so that lookups spread over the whole table. */
 const CLIENTS_MAX = 256;
 const BAR_CHARACTERS = 40;
 const NS_PER_MS = 1e6;
-/** Above this, in either direction, a curve is not flat: neighbouring runs differ by less. */
+/** Above this factor, in either direction, a curve is not flat: neighbouring runs differ by less. */
 const FLAT_FACTOR = 1.5;
 
 interface Sample {
@@ -43,12 +44,15 @@ interface Curve {
   readonly name: string;
   readonly against: string;
   readonly samples: readonly Sample[];
-  /** Dearest ÷ cheapest median of the primary. */
+  /** Most expensive ÷ cheapest median of the primary. */
   readonly factor: number;
   readonly flat: boolean;
 }
 
-/** Processor time of this process, in steps of 1 µs: of a batch, precise enough, and blind to what else the host does. */
+/**
+ * Processor time of this process, in steps of 1 µs: precise enough for a batch, and independent of other load on the
+ * host.
+ */
 function cpuMs(): number {
   const { user, system } = process.cpuUsage();
   return (user + system) / 1000;
@@ -78,7 +82,7 @@ class Meter {
     for (const times of this.times) times.length = 0;
   }
 
-  /** Of what ran since `forget`; in view 0 the primary is replica 0 and a member replica 1. */
+  /** Of what ran since `forget`; in view 0 the primary is replica 0 and replica 1 is a member. */
   sample(at: number): Sample {
     const perOpNs = (ms: number): number => Math.round((ms * NS_PER_MS) / LANES);
     const of = (step: number): number => perOpNs(median(this.times[step]!.slice(-BATCHES_A_WINDOW_MAX)));
@@ -112,7 +116,7 @@ function started(options: CoreRigOptions): Meter {
   return new Meter(rig);
 }
 
-/** One cluster; its cost after so many operations. */
+/** One cluster; its cost after these numbers of operations. */
 function againstLog(marks: readonly number[]): Sample[] {
   const meter = started(plain);
   return marks.map((mark) => {
@@ -124,7 +128,7 @@ function againstLog(marks: readonly number[]): Sample[] {
   });
 }
 
-/** A cluster for each value; every one runs the same number of operations, so that a snapshot is among them. */
+/** One cluster for each value; every one runs the same number of operations, so that a snapshot is among them. */
 function againstValue(
   values: readonly number[],
   operations: number,
@@ -234,7 +238,7 @@ function logarithmic(from: number, to: number): number[] {
   return [...values, to];
 }
 
-/** A power of two, so that the lanes divide. */
+/** A power of two, so that the lanes divide evenly. */
 function clientsFor(sessions: number): number {
   return 2 ** Math.floor(Math.log2(Math.min(sessions, CLIENTS_MAX)));
 }

@@ -1,5 +1,5 @@
 /**
- * The key-value machine alone, no network: operations a second and heap bytes an operation on one core.
+ * The key-value machine alone, without network: operations a second and heap bytes per operation on one core.
  *
  *     node --expose-gc dist/bench/kv.js [--keys 100000] [--key-bytes 16] [--value-bytes 64] [--seconds 1] [--json]
  *
@@ -140,7 +140,7 @@ function put(): void {
   machine.apply(operation, context, reply);
 }
 
-/** Scrambled, so that neighbours in time are not neighbours in order. */
+/** Scrambled, so that consecutive keys are not neighbours in key order. */
 function setKey(index: number): void {
   const scrambled = Math.imul(index, 0x9e3779b1);
   for (let i = 0; i < 4; i++) {
@@ -156,7 +156,10 @@ function nextRandom(): number {
   return random >>> 1;
 }
 
-/** Runs for about `--seconds`, or `exactly` this often. The new space is drained first; what grows meanwhile is ours. */
+/**
+ * Runs for about `--seconds`, or `exactly` this often. The new space is drained first; later growth is due to the
+ * operations.
+ */
 function measure(name: string, run: () => void, exactly?: number): Row {
   const batch = 5_000;
   if (exactly === undefined) for (let i = 0; i < batch * 4; i++) run();
@@ -169,7 +172,7 @@ function measure(name: string, run: () => void, exactly?: number): Row {
     const size = exactly === undefined ? batch : Math.min(batch, exactly - operations);
     const before = process.memoryUsage().heapUsed;
     for (let i = 0; i < size; i++) run();
-    // A collection within the batch makes the difference negative; such a batch says nothing.
+    // A collection within the batch makes the difference negative; such a batch is ignored.
     heapBytes += Math.max(0, process.memoryUsage().heapUsed - before);
     operations += size;
     elapsedNs = Number(process.hrtime.bigint() - start);

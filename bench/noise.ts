@@ -1,6 +1,6 @@
 /**
- * A client that floods, as a process of its own: started by bench/fairness.ts with its setup as JSON, speaks as
- * src/measure/compare/line-child.ts says. It floods from `go` until its stdin ends, then says how much it sent.
+ * A client that floods, as a separate process: started by bench/fairness.ts with its setup as JSON, speaks as
+ * src/measure/compare/line-child.ts says. It floods from `go` until its stdin ends, then reports how much it sent.
  */
 import { createSocket } from 'node:dgram';
 import { ClientHost } from '../src/client/client-host.js';
@@ -24,7 +24,7 @@ export interface NoiseSetup {
 }
 
 export interface NoiseResult {
-  /** Datagrams, or for the kinds that are clients operations. */
+  /** Datagrams; for the kinds that are clients, operations. */
   readonly sent: number;
   readonly seconds: number;
 }
@@ -35,10 +35,10 @@ interface Noise {
   readonly sent: number;
 }
 
-/** Datagrams between two looks at the event loop. */
+/** Datagrams between two turns of the event loop. */
 const BURST = 64;
 
-/** A client of ours with a closed loop of so many operations, each of so many bytes. */
+/** A normal client with a closed loop of this many operations, each of this many bytes. */
 class BusyClient implements Noise {
   sent = 0;
   private running = false;
@@ -81,7 +81,7 @@ class BusyClient implements Noise {
   }
 }
 
-/** Datagrams written by `write`, or the same one again and again, as fast as the transport takes them. */
+/** Datagrams written by `write`, or the same one repeatedly, as fast as the transport takes them. */
 class Flood implements Noise {
   sent = 0;
   private running = false;
@@ -129,7 +129,7 @@ class Flood implements Noise {
   };
 }
 
-/** A Request of 64 bytes, or a Register, of a session drawn at random. */
+/** A Request of 64 bytes, or a Register, of a random session. */
 function writeRequest(bytes: Uint8Array, o: number, register: boolean): number {
   const length = register ? REGISTER_BYTES : 64;
   const { at } = Request;
@@ -189,7 +189,7 @@ async function floodOf(
   );
 }
 
-/** Sockets that nobody reads, one for each replica: what is sent there costs its sender what it costs towards replicas. */
+/** Sockets that nobody reads, one for each replica: sending there costs the sender as much as sending to replicas. */
 async function bystanders(count: number): Promise<Address[]> {
   return Promise.all(
     Array.from({ length: count }, () => {

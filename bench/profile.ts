@@ -1,11 +1,12 @@
 /**
- * Where the processor time goes at full load: V8's sampling profiler in every process of a local cluster and in its client,
- * the ten costliest functions of each, and a flame graph of each in one HTML file.
+ * Where the processor time goes at full load: V8's sampling profiler in every process of a local cluster and in its
+ * client. Shows the ten most expensive functions of each process, and a flame graph of each in one HTML file.
  *
  *   npm run bench:profile -- [--open 512] [--transport dgram] [--report profile.html] [--json]
  *
- * Cluster and client are those of `jitpaxos bench compare`, a process a replica. The profiler takes its part of the time, so
- * the rate is lower than without; shares say where to look, `bench compare` whether a change has helped.
+ * Cluster and client are those of `jitpaxos bench compare`, one process per replica. The profiler takes part of the
+ * time, so the rate is lower than without it. Shares show where to look; `bench compare` shows whether a change has
+ * helped.
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -27,7 +27,7 @@ export function numbersOf(flag: string, text: string): number[] {
   return numbers;
 }
 
-/** What a flag's list of names names. Throws CliError `flag-invalid`. */
+/** The items that a flag's list names. Throws CliError `flag-invalid`. */
 export function namesOf<T extends { readonly name: string }>(flag: string, text: string, known: readonly T[]): T[] {
   return text.split(',').map((name) => {
     const found = known.find((one) => one.name === name);

@@ -1,6 +1,6 @@
 /**
- * What being scraped costs: open-loop latency of one cluster while every replica's metrics are read at a fixed interval and
- * while nobody reads them, in turns.
+ * What scraping costs: open-loop latency of one cluster while every replica's metrics are read at a fixed interval, and
+ * while they are not, alternately.
  *
  *   npm run bench:scraping -- [--rounds 7] [--interval 1s] [--json]
  */
@@ -104,7 +104,7 @@ await program(
   },
 );
 
-/** Starts a replica. Returns where its metrics are. */
+/** Starts a replica. Returns the URL of its metrics. */
 async function start(cluster: string, id: number, replicas: ChildProcess[]): Promise<string> {
   const replica = spawn(
     process.execPath,

@@ -1,6 +1,6 @@
 /**
- * The client of bench:soak: a closed loop over the slot interface until its stdin ends, which says once an interval what came of
- * it. Speaks as src/measure/compare/line-child.ts says, with a line of SoakInterval for each interval.
+ * The client of bench:soak: a closed loop over the slot interface until its stdin ends; it reports once per interval.
+ * Speaks as src/measure/compare/line-child.ts says, with a line of SoakInterval for each interval.
  */
 import { ClientHost } from '../src/client/client-host.js';
 import { clientStats } from '../src/client/client-stats.js';
@@ -27,15 +27,15 @@ export interface SoakInterval {
   readonly seconds: number;
   readonly histogram: HistogramData;
   readonly counts: ClientCounts;
-  /** The longest time between two commits, one that began in an earlier interval and goes on included, ns. */
+  /** The longest time between two commits, ns; it may have begun in an earlier interval. */
   readonly longestPauseNs: number;
 }
 
 const TIMEOUT_US = 10e6;
-/** Where operations fail at once, a closed loop must not become a busy one. */
+/** If operations fail at once, the closed loop pauses so that it does not become a busy one. */
 const PAUSE_AFTER_FAILURE_MS = 2;
 
-// Positions in `numbers`: a field that holds a double would be boxed on some writes.
+// Positions in `numbers`, an array because a field that holds a double would be boxed on some writes.
 const NOW_NS = 0;
 const LAST_COMMIT_NS = 1;
 const LONGEST_PAUSE_NS = 2;

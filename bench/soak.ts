@@ -1,12 +1,12 @@
 /**
- * Full load on a cluster of real processes for as long as you like, in which nothing goes wrong: nobody may be suspected, no view
- * may change, and memory may not grow. What a failure detector that is quick does to a cluster in good health shows here.
+ * Full load on a cluster of real processes for as long as you like, in which nothing may go wrong: no replica
+ * suspected, no view change, no growth of memory. It shows what a fast failure detector does to a healthy cluster.
  *
- *   npm run bench:soak                          an hour
+ *   npm run bench:soak an hour
  *   npm run bench:soak -- --duration 8h --machine kv --json
  *
- * The host should have nothing else to do. A replica that does not run for as long as it takes to suspect it is as good as
- * gone, and a host that is busy elsewhere does that to it.
+ * The host should have nothing else to do. A replica that does not run for the suspicion time is as good as gone, and a
+ * host that is busy elsewhere causes that.
  */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -41,11 +41,11 @@ type Watched = Readonly<Record<(typeof WATCHED)[number], number>>;
 interface Sample {
   readonly views: readonly number[];
   readonly counted: Watched;
-  /** Of the replicas, by id, and of the client, bytes; null where the kernel does not say. */
+  /** Memory of the replicas, by id, and of the client, bytes; null if the kernel does not report it. */
   readonly resident: readonly (number | null)[];
 }
 
-/** Throws CliError `replica-not-ready` when one does not answer: nobody ended it on purpose. */
+/** Throws CliError `replica-not-ready` if one does not answer: none was ended on purpose. */
 async function sample(cluster: LocalCluster, clientPid: number | undefined): Promise<Sample> {
   const reports = (await cluster.ask('stats')).map((answer, id) => {
     if (answer === undefined)
@@ -78,7 +78,7 @@ function since(now: Watched, before: Watched): Watched {
   return Object.fromEntries(WATCHED.map((name) => [name, now[name] - before[name]])) as unknown as Watched;
 }
 
-/** Mean of the first and of the last quarter of the samples, MiB, and their ratio; null where one was not to be had. */
+/** Mean of the first and of the last quarter of the samples, MiB, and their ratio; null if one was missing. */
 function growthOf(
   samples: readonly (number | null)[],
 ): { readonly firstMiB: number; readonly lastMiB: number; readonly ratio: number } | null {
@@ -172,7 +172,7 @@ await program(
       counts = addCounts(counts, interval.counts);
       longestPauseNs = Math.max(longestPauseNs, interval.longestPauseNs);
       const counted = since(present.counted, last.counted);
-      // A view counts once, however many replicas went along with it.
+      // A view counts once, however many replicas took part in it.
       const views = Math.max(...present.views) - Math.max(...last.views);
       moved += views;
       resident.push(present.resident);

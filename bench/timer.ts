@@ -1,6 +1,6 @@
 /**
- * How late timers fire, and what waiting for them costs: the kernel's through the addon, asleep and beside a transport that
- * polls, and Node's own, in turns.
+ * How late timers fire, and what waiting for them costs: the kernel's through the addon, asleep and beside a polling
+ * transport, and Node's own, alternately.
  *
  *   npm run bench:timer -- [--fires 3000] [--json]
  */
@@ -17,14 +17,14 @@ import { program } from './program.js';
 const SHORTEST_US = 20;
 const LONGEST_US = 2_000;
 const NS_PER_US = 1000;
-/** Fires of one kind before the next has its turn. */
+/** Fires of one kind before the next kind's turn. */
 const FIRES_A_TURN = 100;
 const WITHOUT_ADDON: NativeBinding = { available: false, addon: null, reason: 'measured' };
 
 interface Kind {
   readonly name: string;
   readonly binding: NativeBinding;
-  /** A transport that polls is open meanwhile. */
+  /** A polling transport is open meanwhile. */
   readonly polling: boolean;
   readonly late: Histogram;
   cpuUs: number;

@@ -1,5 +1,5 @@
-// How the addon refuses arguments: the same shape of error that the TypeScript side throws (src/native/errors.ts), so that
-// a caller cannot tell which of the two checked.
+// How the addon refuses arguments: the same errors that the TypeScript side throws (src/native/errors.ts), so that a
+// caller cannot tell which of the two checked.
 
 #include "arguments.h"
 

@@ -1,9 +1,9 @@
 // Arguments of hot functions, read without an allocation and without trust.
 //
-// The rule: a hot function touches memory only after `Fits` said yes to offset and width against the length that the array
-// has *in this call* (JavaScript may have detached or resized it since the last one), and no argument whatever, NaN,
-// fraction or string, reaches a pointer. Raw Node-API instead of node-addon-api, because its wrapper objects cost
-// a measurable part of calls that take 50 ns in all (docs/internals/decisions/node-addon-api.md).
+// The rule: a hot function touches memory only after `Fits` has checked offset and width against the length that the
+// array has *in this call* (JavaScript may have detached or resized it since the last one). No unchecked argument, be
+// it NaN, a fraction or a string, reaches a pointer. Raw Node-API instead of node-addon-api, because its wrapper
+// objects cost a measurable part of calls that take 50 ns in all (docs/internals/decisions/node-addon-api.md).
 #pragma once
 
 #include <node_api.h>
@@ -28,7 +28,7 @@ struct Int32Span {
 void ThrowOutOfBounds(napi_env env, const char* message);
 void ThrowInvalidArgument(napi_env env, const char* message);
 
-// A number that is a whole one from 0 to 2^53 - 1: an offset, a length, an index.
+// A whole number from 0 to 2^53 - 1: an offset, a length, an index.
 inline bool ReadIndex(napi_env env, napi_value value, size_t* out) {
   double number;
   if (napi_get_value_double(env, value, &number) != napi_ok) return false;
@@ -37,7 +37,7 @@ inline bool ReadIndex(napi_env env, napi_value value, size_t* out) {
   return static_cast<double>(*out) == number;
 }
 
-// Uint8Array or Buffer. The array buffer itself is not asked for: that would make a handle.
+// Uint8Array or Buffer. Does not ask for the array buffer itself: that would create a handle.
 inline bool ReadBytes(napi_env env, napi_value value, ByteSpan* out) {
   napi_typedarray_type type;
   void* data;

@@ -1,5 +1,6 @@
-// What addon.cc registers: one function a capability, each defined in the .cc of its name. A capability puts its functions
-// onto `exports` and keeps its own state for each environment (main thread and every worker load the addon separately).
+// What addon.cc registers: one function per capability, each defined in the .cc of its name. A capability adds its
+// functions to `exports` and keeps its own state for each environment (main thread and every worker load the addon
+// separately).
 #pragma once
 
 #include <napi.h>

@@ -1,12 +1,13 @@
-// Clocks of the kernel, read into where the reading is needed.
+// Kernel clocks, read straight into where the reading is needed.
 //
-// A PTP hardware clock is a character device that is also a POSIX clock: an open descriptor of /dev/ptpN becomes a clock id
-// by ((~fd) << 3) | 3, and clock_gettime with that id asks the network card. Source: Linux, Documentation/driver-api/ptp.rst
-// ("PTP hardware clock user space API") and FD_TO_CLOCKID in tools/testing/selftests/ptp/testptp.c; clock_gettime(2),
-// "Dynamic clocks".
+// A PTP hardware clock is a character device that is also a POSIX clock: an open descriptor of /dev/ptpN becomes a
+// clock id by ((~fd) << 3) | 3, and clock_gettime with that id asks the network card. Source: Linux,
+// Documentation/driver-api/ptp.rst ("PTP hardware clock user space API") and FD_TO_CLOCKID in
+// tools/testing/selftests/ptp/testptp.c; clock_gettime(2), "Dynamic clocks".
 //
-// The rule: a descriptor has one owner, a PhcHandle. It is closed by close() or when the handle is collected, and its id
-// leaves the table before the descriptor is closed. Readings are nanoseconds as an unsigned 64-bit number; that lasts until 2554.
+// The rule: a descriptor has one owner, a PhcHandle. It is closed by close() or when the handle is collected, and its
+// id leaves the table before the descriptor is closed. Readings are nanoseconds as an unsigned 64-bit number; that
+// lasts until 2554.
 
 #include <errno.h>
 #include <fcntl.h>
@@ -54,7 +55,7 @@ bool ReadClock(napi_env env, const ClockTable& table, napi_value id_value, uint6
   return true;
 }
 
-// The table of the environment comes as the function's data pointer: one load, no lookup.
+// The environment's table is the function's data pointer: one load, no lookup.
 const ClockTable& Arguments(napi_env env, napi_callback_info info, size_t count, napi_value* args) {
   void* table;
   napi_get_cb_info(env, info, &count, args, nullptr, &table);
@@ -114,8 +115,8 @@ napi_value WriteHalves(napi_env env, napi_callback_info info) {
 
 // --- Opening: cold ----------------------------------------------------------------------------------------------------
 
-// new PhcHandle(path): opens the device and makes sure by one reading that it is a clock. `id` is for the functions above.
-// Throws with `errno` and `syscall` when a call failed, with `code` "clock-limit" when the table is full.
+// new PhcHandle(path): opens the device and checks by one reading that it is a clock. `id` is for the functions above.
+// Throws with `errno` and `syscall` if a call failed, with `code` "clock-limit" if the table is full.
 class PhcHandle : public Napi::ObjectWrap<PhcHandle> {
  public:
   static Napi::Function Define(Napi::Env env, std::shared_ptr<ClockTable>* table) {
@@ -143,7 +144,7 @@ class PhcHandle : public Napi::ObjectWrap<PhcHandle> {
   Napi::Value SampleFromJs(const Napi::CallbackInfo& info) { return PhcSampleFromJs(info, fd_); }
 
   void Open(Napi::Env env, const std::string& path) {
-    // O_NONBLOCK: a FIFO under this name must not hang the process. It means nothing to a clock.
+    // O_NONBLOCK: a FIFO with this name must not block the process. It has no effect on a clock.
     fd_ = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd_ < 0) return ThrowErrno(env, errno, "open");
     timespec reading;
@@ -173,8 +174,8 @@ class PhcHandle : public Napi::ObjectWrap<PhcHandle> {
   int32_t id_ = -1;
 };
 
-// new DisciplinedClock(): an id for the functions above whose readings follow `set`. Reading before the first `set` gives 0.
-// Throws with `code` "clock-limit" when the table is full.
+// new DisciplinedClock(): an id for the functions above whose readings follow `set`. Reading before the first `set`
+// gives 0. Throws with `code` "clock-limit" if the table is full.
 class DisciplinedClock : public Napi::ObjectWrap<DisciplinedClock> {
  public:
   static Napi::Function Define(Napi::Env env, std::shared_ptr<ClockTable>* table) {
@@ -196,7 +197,7 @@ class DisciplinedClock : public Napi::ObjectWrap<DisciplinedClock> {
   Napi::Value GetId(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), id_); }
   void CloseFromJs(const Napi::CallbackInfo&) { Close(); }
 
-  // set(segments): BigInt64Array [raw, out, rate] of the segment that holds now, and of the one that follows it.
+  // set(segments): BigInt64Array [raw, out, rate] of the present segment, and of the one that follows it.
   void Set(const Napi::CallbackInfo& info) {
     int64_t values[2 * Discipline::kSegmentFields];
     if (!ReadBigInt64s(info.Env(), info[0], std::size(values), values)) {

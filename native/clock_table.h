@@ -1,8 +1,8 @@
 // The clocks that one environment has open, by small integer.
 //
-// Why a table and not a clockid_t in JavaScript: a dynamic clock id *is* a file descriptor, and after close() the kernel
-// gives that number to the next file. An id here carries a generation, so a stale one is refused and can never read what
-// took its place. Looking one up is a mask and a comparison.
+// Why a table and not a clockid_t in JavaScript: a dynamic clock id *is* a file descriptor, and after close() the
+// kernel gives that number to the next file. An id here contains a generation, so a stale one is refused and can never
+// read another clock. A lookup is a mask and a comparison.
 #pragma once
 
 #include <time.h>
@@ -20,8 +20,8 @@ class ClockTable {
   static constexpr uint32_t kSlots = 1u << kSlotBits;
   static constexpr int32_t kFull = -1;
 
-  // Returns the id, from 0 on, or kFull.
-  // With a discipline, which must outlive the entry, readings are its output for the readings of `clock`.
+  // Returns the id, from 0 on, or kFull. With a discipline, which must outlive the entry, readings are its output for
+  // the readings of `clock`.
   int32_t Add(clockid_t clock, Discipline* discipline = nullptr) {
     for (uint32_t slot = 0; slot < kSlots; slot++) {
       Entry& entry = entries_[slot];
@@ -48,7 +48,7 @@ class ClockTable {
     Discipline* discipline = nullptr;
   };
 
-  // Null when the id was never given out or is closed. Valid until the next Remove.
+  // Null if the id was never given out or is closed. Valid until the next Remove.
   const Entry* Find(int32_t id) const {
     if (id < 0) return nullptr;
     const Entry& entry = entries_[Slot(id)];

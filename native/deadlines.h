@@ -1,6 +1,7 @@
-// What the timers of one thread wait for. The event loop learns of it by their descriptors, which are set just before it
-// sleeps: setting one is a system call, and a deadline that comes and goes while a transport polls needs none. Whoever polls
-// in the loop's prepare phase looks here meanwhile, and has the descriptors set when it is done.
+// The deadlines of one thread's timers. The event loop learns about them through their descriptors, which are set just
+// before it sleeps. Setting one is a system call, and a deadline that comes and goes while a transport polls needs
+// none. Code that polls in the loop's prepare phase checks the deadlines here meanwhile, and has the descriptors set
+// when it is done.
 #pragma once
 
 #include <algorithm>
@@ -23,10 +24,10 @@ class Deadline {
  private:
   friend class Deadlines;
 
-  // Its time has come, and it is set to kNever. May set and remove any deadline of the thread.
+  // Its time has come; it has been set to kNever. May set and remove any deadline of the thread.
   virtual void OnDue() = 0;
 
-  // The loop is about to sleep, perhaps: the descriptor is to be readable at `at_ns`, or before.
+  // The loop may be about to sleep: the descriptor must be readable at `at_ns`, or earlier.
   virtual void SetDescriptor() = 0;
 
   uint64_t at_ns_ = kNever;
@@ -41,7 +42,7 @@ class Deadlines {
 
   uint64_t earliest_ns() const { return earliest_ns_; }
 
-  // Of those that poll in the prepare phase, and so call SetDescriptors at its end, how many there are.
+  // Number of pollers in the prepare phase, which call SetDescriptors at its end.
   void AddPolling(int count) { polling_ += count; }
   bool polled() const { return polling_ > 0; }
 
@@ -68,13 +69,13 @@ class Deadlines {
     deadline->OnDue();
   }
 
-  // Fires what is due; what is set anew to a time that has passed already comes with the next call.
+  // Fires what is due; a deadline that is set to a past time meanwhile fires in the next call.
   void FireDue(uint64_t now_ns) {
     for (size_t left = all_.size(); left > 0 && earliest_ns_ <= now_ns; left--) {
       for (Deadline* deadline : all_) {
         if (deadline->at_ns_ > now_ns) continue;
         Fire(deadline);
-        break;  // the list may be another one now
+        break;  // the list may have changed
       }
     }
   }
@@ -85,7 +86,7 @@ class Deadlines {
     for (const Deadline* deadline : all_) earliest_ns_ = std::min(earliest_ns_, deadline->at_ns_);
   }
 
-  std::vector<Deadline*> all_;  // a handful: one a transport, one a pacer
+  std::vector<Deadline*> all_;  // a handful: one per transport, one per pacer
   uint64_t earliest_ns_ = Deadline::kNever;
   int polling_ = 0;
 };

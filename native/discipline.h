@@ -1,10 +1,11 @@
-// A clock made of another: a straight line over the readings of a clock that nobody steps (CLOCK_MONOTONIC_RAW).
+// A clock derived from another: a straight line over the readings of a clock that is never stepped
+// (CLOCK_MONOTONIC_RAW).
 //
-// src/clock/disciplined-clock.ts decides the lines; here they are only followed, because this runs for every timestamp:
-// one vDSO reading, one multiplication, two comparisons. There are two segments, so that a slew ends by itself at the
-// right moment without anybody waking up for it.
+// src/clock/disciplined-clock.ts decides the lines. They are only followed here, because this runs for every timestamp:
+// one vDSO reading, one multiplication, two comparisons. There are two segments, so that a slew ends at the right
+// moment without a wake-up.
 //
-// The rule: what was handed out never goes back, whatever lines are set.
+// The rule: readings never go back, whatever lines are set.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,7 @@ class Discipline {
   // Rates are in units of 2^-40: a thousandth of a part per billion.
   static constexpr int kRateShift = 40;
 
-  // [raw, out, rate] twice. The second segment holds from its own `raw` on.
+  // [raw, out, rate] twice. The second segment applies from its own `raw` on.
   void Set(const int64_t* values) {
     now_ = {values[0], values[1], values[2]};
     next_ = {values[3], values[4], values[5]};

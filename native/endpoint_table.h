@@ -1,8 +1,8 @@
 // Numbers for addresses: replicas have their index, other senders get a number when they are first interned.
 //
-// The same rule and the same numbers as src/transport/endpoint-table.ts, which says why: `replicas + slot + capacity *
-// generation`, the slot unused for longest makes room, and its next address gets a new number. The hash is seeded, so that
-// nobody outside can choose addresses that collide.
+// The same rule and the same numbers as src/transport/endpoint-table.ts, which gives the reasons: `replicas + slot +
+// capacity * generation`. The least recently used slot makes room, and its next address gets a new number. The hash is
+// seeded, so that outsiders cannot choose addresses that collide.
 #pragma once
 
 #include <sys/random.h>
@@ -33,7 +33,7 @@ class EndpointTable {
     if (getrandom(&seed_, sizeof seed_, GRND_NONBLOCK) != sizeof seed_) seed_ = reinterpret_cast<uintptr_t>(this);
   }
 
-  // The number of a known sender, which is marked as used; kUnknown when it has none.
+  // The number of a known sender, which is marked as used; kUnknown if it has none.
   int32_t Find(const SocketAddress& address) {
     const int32_t slot = FindSlot(address, Bucket(address));
     if (slot == kNone) return kUnknown;
@@ -41,7 +41,7 @@ class EndpointTable {
     return NumberOf(slot);
   }
 
-  // As Find, but gives a number to an address that has none.
+  // Like Find, but gives a number to an address that has none.
   int32_t Intern(const SocketAddress& address) {
     const uint32_t bucket = Bucket(address);
     int32_t slot = FindSlot(address, bucket);
@@ -59,10 +59,10 @@ class EndpointTable {
     return NumberOf(slot);
   }
 
-  // A replica is elsewhere from now on. `replica` is below their number.
+  // A replica has a new address. `replica` is below their number.
   void SetReplica(size_t replica, const SocketAddress& address) { replicas_[replica] = address; }
 
-  // Null when the number stands for no address (any more, or yet: a replica whose name has not been resolved).
+  // Null if the number stands for no address (no longer, or not yet: a replica whose name has not been resolved).
   const SocketAddress* AddressOf(int32_t endpoint) const {
     if (endpoint < 0) return nullptr;
     const int32_t replicas = static_cast<int32_t>(replicas_.size());
@@ -71,7 +71,7 @@ class EndpointTable {
     return slot < used_ && NumberOf(slot) == endpoint ? &entries_[slot].address : nullptr;
   }
 
-  // Index of the replica at this address; kUnknown when there is none.
+  // Index of the replica at this address; kUnknown if there is none.
   int32_t ReplicaOf(const SocketAddress& address) const {
     for (size_t replica = 0; replica < replicas_.size(); replica++) {
       if (replicas_[replica] == address) return static_cast<int32_t>(replica);
@@ -89,7 +89,7 @@ class EndpointTable {
     uint32_t bucket = 0;
     int32_t next = kNone;
     int32_t generation = 0;
-    // By last use; a ring through the entry behind the last, which is no slot.
+    // By last use; a ring through the entry after the last, which is not a slot.
     int32_t newer = 0;
     int32_t older = 0;
   };

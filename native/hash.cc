@@ -1,7 +1,7 @@
-// The two functions that chain the log: XXH3, 64 bits, seed 0, which is also the checksum of files and datagrams; and in a
-// cluster with keys SipHash-2-4 under a secret (siphash.h). XXH3 is inlined from the single header that the
-// xxhash-addon package ships, so the same source answers here and in that package's own JavaScript API, which the
-// fallback uses (src/native/hash64.ts) and which is the oracle in the tests.
+// The two functions that chain the log: XXH3, 64 bits, seed 0, which is also the checksum of files and datagrams; and,
+// in a cluster with keys, SipHash-2-4 under a secret (siphash.h). XXH3 is inlined from the single header that the
+// xxhash-addon package ships. The same source is therefore behind that package's own JavaScript API, which the fallback
+// uses (src/native/hash64.ts) and which is the oracle in the tests.
 
 #include "arguments.h"
 #include "capabilities.h"
@@ -20,7 +20,7 @@ namespace {
 constexpr size_t kDigestBytes = 8;
 constexpr size_t kArenaBytesMax = INT32_MAX;
 
-// What is hashed, and where the digest goes.
+// The input range, and where the digest goes.
 struct HashCall {
   const uint8_t* bytes;
   size_t length;
@@ -54,7 +54,7 @@ bool ReadHashCall(napi_env env, const napi_value* args, HashCall* call) {
 napi_value Hash64(napi_env env, napi_callback_info info) {
   napi_value args[5];
   size_t count = 5;
-  napi_get_cb_info(env, info, &count, args, nullptr, nullptr);  // fills what is missing with undefined
+  napi_get_cb_info(env, info, &count, args, nullptr, nullptr);  // fills missing arguments with undefined
   HashCall call;
   // The digest is computed before it is written: the two ranges may overlap.
   if (ReadHashCall(env, args, &call)) WriteU64BigEndian(call.out, XXH3_64bits(call.bytes, call.length));
@@ -82,8 +82,8 @@ napi_value SipHash64(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// Memory that is hashed often: what a call would ask JavaScript about its arrays is known once and for all, and what it would
-// be given lies in memory too.
+// Memory that is hashed often: what a call would otherwise ask JavaScript about its arrays is known in advance, and the
+// arguments lie in memory too.
 struct HashArena {
   HashArena(size_t length, bool is_keyed, const SipSecret& secret) : bytes(length), fields(4), is_keyed(is_keyed), secret(secret) {}
   bool valid() const { return bytes.valid() && fields.valid(); }
@@ -94,7 +94,7 @@ struct HashArena {
   const SipSecret secret;
 };
 
-// hash(), of one arena
+// hash() of one arena
 napi_value HashOfArena(napi_env env, napi_callback_info info) {
   void* data;
   napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
@@ -131,7 +131,7 @@ Napi::Value MakeHashArena(const Napi::CallbackInfo& info) {
   result.Set("bytes", arena->bytes.Expose(env));
   result.Set("fields", arena->fields.Expose(env));
   napi_value function;
-  // Raw, as all that is called for an operation. The function owns the arena; the arrays have shares of its memory.
+  // Raw Node-API, like everything called for an operation. The function owns the arena; the arrays share its memory.
   if (napi_create_function(env, "hash", NAPI_AUTO_LENGTH, HashOfArena, arena.get(), &function) != napi_ok) return env.Undefined();
   auto release = [](napi_env, void* data, void*) { delete static_cast<HashArena*>(data); };
   if (napi_add_finalizer(env, function, arena.get(), release, nullptr, nullptr) != napi_ok) return env.Undefined();

@@ -1,14 +1,16 @@
-// HMAC-SHA-256 cut to 128 bits (RFC 2104; RFC 4868, section 2.3): what authenticates a datagram. SHA-256 is that of the OpenSSL inside
-// Node, whose symbols the executable exports and whose headers come with Node's: no further dependency, and the fastest
-// that this processor has.
+// HMAC-SHA-256 cut to 128 bits (RFC 2104; RFC 4868, section 2.3): authenticates datagrams. SHA-256 comes from the
+// OpenSSL inside Node, whose symbols the executable exports and whose headers come with Node's: no further dependency,
+// and the fastest code for this processor.
 //
-// A key is expanded once (hmacOpen) into the states that SHA-256 has behind the inner and the outer block of the key (RFC 2104,
-// section 4). A MAC begins from copies of these, so it costs the compression of the bytes and one block more, and allocates
-// nothing. EVP_MAC does the same and copies its contexts on the heap: 90 ns of 210 for 100 bytes.
+// A key is expanded once (hmacOpen) into the states of SHA-256 after the inner and the outer block of the key (RFC
+// 2104, section 4). A MAC starts from copies of these, so it costs the compression of the bytes and one more block, and
+// allocates nothing. EVP_MAC does the same but copies its contexts on the heap: 90 ns of 210 for 100 bytes.
 //
-// What goes to several replicas is often the same, byte for byte, and so is its MAC: that of the last bytes is kept with them.
+// A datagram to several replicas is often the same, byte for byte, and so is its MAC: the last MAC is kept with its
+// bytes.
 
-// SHA256_Init and its like are called old by OpenSSL 3 and are there; its EVP calls have no state that can be copied without the heap.
+// OpenSSL 3 calls SHA256_Init and its like deprecated, but still has them; its EVP calls have no state that can be
+// copied without the heap.
 #define OPENSSL_SUPPRESS_DEPRECATED
 
 #include <napi.h>
@@ -22,7 +24,7 @@
 #include "arguments.h"
 #include "capabilities.h"
 
-// Absent from a Node that has them no more: hmacOpen says so, and the addon loads all the same.
+// A newer Node may lack them: hmacOpen then says so, and the addon loads all the same.
 #pragma weak SHA256_Init
 #pragma weak SHA256_Update
 #pragma weak SHA256_Final
@@ -37,10 +39,10 @@ constexpr size_t kDigestBytes = 32;
 constexpr size_t kBlockBytes = 64;
 // A replica holds at most as many keys as a key file may name (src/host/key-file.ts), for each loop of the thread.
 constexpr size_t kMaxKeys = 4096;
-// Longer than a datagram on Ethernet. What is longer, comparing it and keeping it would cost more than it saves.
+// Longer than a datagram on Ethernet. For longer ones, comparing and keeping would cost more than it saves.
 constexpr size_t kRememberedBytes = 2048;
 
-// SHA-256 behind the first block, which is the key's.
+// SHA-256 after the first block, which is the key's.
 class Key {
  public:
   explicit Key(const uint8_t* key) {
@@ -80,7 +82,7 @@ class Key {
 
 class HmacTable {
  public:
-  // The slot of the new key; kMaxKeys when all are taken.
+  // The slot of the new key; kMaxKeys if all are taken.
   size_t Open(const uint8_t* key) {
     size_t slot = 0;
     while (slot < kMaxKeys && keys_[slot]) slot++;
@@ -91,12 +93,12 @@ class HmacTable {
   void Close(int32_t slot) {
     if (!Has(slot)) return;
     keys_[slot].reset();
-    if (last_slot_ == slot) last_slot_ = -1;  // the slot may be another key's next
+    if (last_slot_ == slot) last_slot_ = -1;  // the slot may soon belong to another key
   }
 
   bool Has(int32_t slot) const { return slot >= 0 && static_cast<size_t>(slot) < kMaxKeys && keys_[slot]; }
 
-  // Under the key of a slot that there is. `out` may overlap `bytes`.
+  // Under the key of an occupied slot. `out` may overlap `bytes`.
   void Mac(int32_t slot, const uint8_t* bytes, size_t length, uint8_t* out) {
     if (length == 0 || length > kRememberedBytes) {
       keys_[slot]->Mac(bytes, length, out);
@@ -113,7 +115,7 @@ class HmacTable {
 
  private:
   std::array<std::unique_ptr<Key>, kMaxKeys> keys_;
-  // What was authenticated last; slot -1: nothing.
+  // The last authenticated bytes; slot -1: none.
   int32_t last_slot_ = -1;
   size_t last_length_ = 0;
   std::array<uint8_t, kRememberedBytes> last_bytes_;

@@ -1,4 +1,5 @@
-// What the kernel was told of its own clock: the record that ntp_adjtime(3) and adjtimex(2) give. Nothing is changed.
+// What the kernel was told about its own clock: the record that ntp_adjtime(3) and adjtimex(2) return. Nothing is
+// changed.
 
 #include <errno.h>
 #include <napi.h>

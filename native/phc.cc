@@ -1,13 +1,14 @@
-// A sample says: while CLOCK_MONOTONIC_RAW went from `raw - bracket / 2` to `raw + bracket / 2`, the device showed `device`.
+// A sample says: while CLOCK_MONOTONIC_RAW went from `raw - bracket / 2` to `raw + bracket / 2`, the device showed
+// `device`.
 //
 // The kernel takes such readings itself, much closer together than a program could: PTP_SYS_OFFSET_PRECISE has the
 // hardware latch both at once, PTP_SYS_OFFSET_EXTENDED brackets the very register read, PTP_SYS_OFFSET brackets the
-// driver's call. Of several readings the one with the narrowest bracket was disturbed least and is kept. Source: Linux,
-// include/uapi/linux/ptp_clock.h and drivers/ptp/ptp_chardev.c.
+// driver's call. Of several readings, the one with the narrowest bracket was disturbed least and is kept. Source:
+// Linux, include/uapi/linux/ptp_clock.h and drivers/ptp/ptp_chardev.c.
 //
-// All but PRECISE compare with CLOCK_REALTIME, which others step and slew. Its reading is carried over to the raw clock by
-// looking at both just before and just after; where these two looks differ, the clock was set meanwhile and the sample is
-// thrown away.
+// All but PRECISE compare with CLOCK_REALTIME, which other programs step and slew. Its reading is converted to the raw
+// clock by reading both just before and just after. If these two comparisons differ, the clock was set meanwhile and
+// the sample is dropped.
 
 #include "phc.h"
 
@@ -74,7 +75,8 @@ void KeepNarrowest(int64_t before, int64_t device, int64_t after, Sample* best) 
   *best = {WrappingAdd(before, bracket / 2), device, bracket};
 }
 
-// The following three fill `best`, with `raw` in CLOCK_REALTIME for the ioctls that know nothing else. 0 or an errno.
+// The following three fill `best`, with `raw` in CLOCK_REALTIME for ioctls that know nothing else. They return 0 or an
+// errno.
 
 int SampleExtended(int fd, unsigned count, Sample* best) {
   ptp_sys_offset_extended request = {};
@@ -146,7 +148,7 @@ Napi::Value PhcCapabilities(Napi::Env env, int fd) {
   return result;
 }
 
-// sample(method, count, out): out[0 … 2] = raw ns, device ns, bracket ns. True when there is a sample; false when it has to
+// sample(method, count, out): out[0 … 2] = raw ns, device ns, bracket ns. True if there is a sample; false if it must
 // be taken again.
 Napi::Value PhcSampleFromJs(const Napi::CallbackInfo& info, int fd) {
   Napi::Env env = info.Env();

@@ -1,7 +1,7 @@
-// Memory that the addon and JavaScript both see, as a typed array over it.
+// Memory that the addon and JavaScript share, as a typed array over it.
 //
-// The rule: it lives as long as either of them holds it. JavaScript may drop, transfer or detach its array whenever it likes; the
-// addon's pointer stays good, because the array's finalizer gives up one share and not the memory.
+// The rule: it lives as long as either of them holds it. JavaScript may drop, transfer or detach its array at any time;
+// the addon's pointer stays valid, because the array's finalizer gives up one share and not the memory.
 #pragma once
 
 #include <napi.h>
@@ -14,8 +14,8 @@ namespace jitpaxos {
 template <typename T>
 class SharedArray {
  public:
-  // Zeroed. Pages that are never touched cost address space only; those that were go back to the kernel at the end, which
-  // malloc does not promise for blocks of this size.
+  // Zeroed. Untouched pages cost only address space; touched ones go back to the kernel at the end, which malloc does
+  // not promise for blocks of this size.
   explicit SharedArray(size_t length) : length_(length) {
     const size_t bytes = length * sizeof(T);
     void* mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -63,7 +63,7 @@ inline uint64_t SipHash24(const SipSecret& secret, const uint8_t* bytes, size_t 
   siphash::State state{secret.k0 ^ 0x736f6d6570736575u, secret.k1 ^ 0x646f72616e646f6du, secret.k0 ^ 0x6c7967656e657261u, secret.k1 ^ 0x7465646279746573u};
   const size_t whole = length & ~size_t{7};
   for (size_t at = 0; at < whole; at += 8) state.Compress(siphash::ReadLittleEndian(bytes + at));
-  // The last word: what is left, and the length in the topmost byte.
+  // The last word: the remaining bytes, and the length in the topmost byte.
   uint8_t rest[8] = {};
   if (length > whole) std::memcpy(rest, bytes + whole, length - whole);
   rest[7] = static_cast<uint8_t>(length);

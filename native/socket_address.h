@@ -1,7 +1,7 @@
 // An IPv4 or IPv6 address with its port, comparable byte by byte.
 //
-// The rule: whatever does not distinguish two peers is zero (what lies behind an IPv4 address, the flow label), so that equal
-// peers are equal bytes. Source: ip(7), ipv6(7).
+// The rule: whatever does not distinguish two peers is zero (the bytes after an IPv4 address, the flow label), so equal
+// peers have equal bytes. Source: ip(7), ipv6(7).
 #pragma once
 
 #include <netdb.h>
@@ -15,7 +15,7 @@ namespace jitpaxos {
 
 struct SocketAddress {
   union {
-    sockaddr_in6 v6 = {};  // the longest, without padding
+    sockaddr_in6 v6 = {};  // the longest one, without padding
     sockaddr_in v4;
     sockaddr any;
   };
@@ -31,7 +31,7 @@ struct SocketAddress {
     if (family() == AF_INET6) v6.sin6_flowinfo = 0;
   }
 
-  // Numeric host (an IPv6 one may have a scope), never a name. False when it is none.
+  // Numeric host (an IPv6 one may have a scope), never a name. False if it is not one.
   bool Parse(const std::string& host, uint16_t port) {
     addrinfo hints = {};
     hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;

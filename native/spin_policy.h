@@ -1,7 +1,8 @@
-// Whether polling a socket for a while, instead of sleeping, pays.
+// Whether it pays to poll a socket for a while instead of sleeping.
 //
-// Each spin that a datagram ended earns a credit, each that ran out costs one. Without credit nothing spins for a number
-// of occasions, twice as many each time; then a few spins try again. One that pays brings the pause back to its shortest.
+// Each spin that a datagram ended earns a credit; each that ran out costs one. Without credit nothing spins for a
+// number of occasions, twice as many each time; then a few spins try again. A successful one resets the pause to its
+// shortest.
 #pragma once
 
 #include <cstdint>
@@ -19,13 +20,13 @@ class SpinPolicy {
     return false;
   }
 
-  // A datagram came while spinning.
+  // A datagram arrived while spinning.
   void Paid() {
     pause_ = kPauseMin;
     if (credit_ < kCreditMax) credit_++;
   }
 
-  // None came in time.
+  // None arrived in time.
   void Wasted() {
     if (--credit_ > 0) return;
     skip_ = pause_;

@@ -1,10 +1,11 @@
-// One-shot timers on Node's event loop with the precision of the kernel's: libuv counts whole milliseconds.
+// One-shot timers on Node's event loop with the kernel's precision: libuv counts whole milliseconds.
 //
-// A timerfd that uv_poll watches wakes the loop when it sleeps, and is set in the prepare phase, before that. A transport that polls
-// instead fires the deadline itself (deadlines.h). A descriptor that is readable too early is left alone: whoever reads it
-// finds nothing due, and it is set again before the next sleep.
+// A timerfd that uv_poll watches wakes the loop when it sleeps; it is set in the prepare phase, before that. A polling
+// transport fires the deadline itself instead (deadlines.h). A descriptor that becomes readable too early does no harm:
+// its reader finds nothing due, and it is set again before the next sleep.
 //
-// The rule: the memory of the handle lives until libuv has given it back, and the JavaScript object at least until `close`.
+// The rule: the memory of the handle lives until libuv has given it back, and the JavaScript object at least until
+// `close`.
 
 #include <errno.h>
 #include <napi.h>
@@ -30,7 +31,7 @@ class Timer final : public Deadline {
   explicit Timer(napi_env env) : env_(env), at(1) {}
 
   const Napi::Env env_;
-  // Written by JavaScript, so that a time is no argument, which would be a number on the heap.
+  // Written by JavaScript, so that a time is not an argument, which would be a number on the heap.
   const SharedArray<double> at;
 
   // Returns 0 or errno, and what failed.
@@ -57,7 +58,7 @@ class Timer final : public Deadline {
     Deadlines::OfThread().Add(this);
     uv_poll_start(&poll_, UV_READABLE, [](uv_poll_t* handle, int, int) { static_cast<Timer*>(handle->data)->OnReadable(); });
     uv_prepare_start(&prepare_, [](uv_prepare_t* handle) {
-      // One that polls may fire the deadline yet.
+      // A poller may still fire the deadline.
       if (!Deadlines::OfThread().polled()) static_cast<Timer*>(handle->data)->SetDescriptor();
     });
     uv_unref(reinterpret_cast<uv_handle_t*>(&prepare_));
@@ -69,7 +70,7 @@ class Timer final : public Deadline {
   void Arm() {
     if (fd_ < 0) return;
     const double wanted = at[0];
-    // 0 would disarm; what is no number is due at once.
+    // 0 would disarm; a value that is not a number is due at once.
     const uint64_t at_ns = wanted >= 1 ? (wanted < 9e18 ? static_cast<uint64_t>(wanted) : uint64_t{9'000'000'000'000'000'000u}) : 1;
     Deadlines::OfThread().Set(this, at_ns);
     Hold(true);
@@ -101,7 +102,7 @@ class Timer final : public Deadline {
  private:
   ~Timer() = default;
 
-  // As with Node's own timers, the process stays for one that is armed.
+  // As with Node's own timers, an armed timer keeps the process alive.
   void Hold(bool process) {
     if (process) uv_ref(reinterpret_cast<uv_handle_t*>(&poll_));
     else uv_unref(reinterpret_cast<uv_handle_t*>(&poll_));

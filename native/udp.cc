@@ -1,4 +1,4 @@
-// What JavaScript has of a UDP port (udp_port.h): its options checked, its arrays handed out, its calls.
+// The JavaScript side of a UDP port (udp_port.h): checks its options, hands out its arrays, takes its calls.
 
 #include "udp_port.h"
 
@@ -110,8 +110,8 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
     return result;
   }
 
-  // start(onBatch, onTurn, onWritable, onUnreachable). Not options of the constructor: held from there, they would keep a port that is never
-  // started, and with it themselves, for ever.
+  // start(onBatch, onTurn, onWritable, onUnreachable). They are not options of the constructor: held from there, they
+  // would keep a port alive that is never started, and themselves with it, forever.
   void Start(const Napi::CallbackInfo& info) {
     if (info.Length() < 4 || !info[0].IsFunction() || !info[1].IsFunction() || !info[2].IsFunction() || !info[3].IsFunction() || port_->started() || port_->closed()) {
       ThrowInvalidArgument(info.Env(), "UdpPort: start takes four functions, once");
@@ -187,7 +187,8 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
     std::vector<std::string> strings;
     if (!value.IsArray()) return strings;
     Napi::Array array = value.As<Napi::Array>();
-    // What is no string would run code of the caller's, which may throw: it counts as empty, which names nothing.
+    // Converting a value that is not a string would run code of the caller's, which may throw. It counts as empty,
+    // which names nothing.
     for (uint32_t i = 0; i < array.Length(); i++) strings.push_back(array.Get(i).IsString() ? array.Get(i).As<Napi::String>().Utf8Value() : std::string());
     return strings;
   }

@@ -1,7 +1,7 @@
-// One non-blocking UDP socket: many datagrams a system call, nothing allocated. Knows nothing of Node.
+// One non-blocking UDP socket: many datagrams per system call, nothing allocated. Knows nothing of Node.
 //
-// A run of datagrams of one length to one address crosses the kernel as one large one (segmentation offload), in both
-// directions, and is cut or put together at the edge: a packet costs the kernel several times what its bytes do.
+// A run of datagrams of one length to one address crosses the kernel as one large datagram (segmentation offload), in
+// both directions, and is cut or assembled at the edge: a packet costs the kernel several times as much as its bytes.
 //
 // Source: recvmmsg(2), recvmsg(2), sendmmsg(2), udp(7) for UDP_SEGMENT and UDP_GRO.
 #pragma once
@@ -22,20 +22,21 @@
 
 namespace jitpaxos {
 
-// Datagrams taken at once. What is not taken waits in the socket's buffer.
+// Datagrams taken at once. The others wait in the socket's buffer.
 constexpr int kReceiveSlots = 32;
-// Room for the longest datagram there is (65,527 bytes, IPv6). Not a power of two: slots that begin a multiple of 4 KiB apart
-// would share the same few lines of the processor's cache.
+// Room for the longest possible datagram (65,527 bytes, IPv6). Not a power of two: slots that begin a multiple of 4 KiB
+// apart would share the same few cache lines.
 constexpr size_t kSlotBytes = 65536 + 1536;
-// Messages handed to the kernel at once, each a datagram or a run of them.
+// Messages passed to the kernel at once, each a datagram or a run of them.
 constexpr int kSendBatch = 64;
-// Datagrams in a run: the kernel's UDP_MAX_SEGMENTS, before it was raised; and bytes, less than a UDP length can say.
+// Datagrams in a run: the kernel's UDP_MAX_SEGMENTS, before it was raised; and bytes, less than a UDP length can
+// express.
 constexpr int kRunMax = 64;
 constexpr size_t kRunBytesMax = 65000;
-// Datagrams in all slots; of runs that are longer still, as a later kernel may make them, the rest is lost.
+// Datagrams in all slots. If a later kernel makes longer runs, the rest of them is lost.
 constexpr size_t kReceivedMax = kReceiveSlots * kRunMax;
 
-// Says in a message's control data how its bytes are to be cut.
+// Tells in a message's control data how its bytes are to be cut.
 class SegmentControl {
  public:
   void Attach(msghdr* header, uint16_t segment_bytes) {
@@ -62,7 +63,7 @@ class UdpChannel {
   int fd() const { return fd_; }
   bool open() const { return fd_ >= 0; }
 
-  // Binds to `local`. Returns 0, or errno of the call that `*failed` names; nothing stays open then.
+  // Binds to `local`. Returns 0, or errno of the call that `*failed` names; nothing then stays open.
   int Open(const SocketAddress& local, int receive_buffer_bytes, int send_buffer_bytes, const char** failed) {
     fd_ = socket(local.family(), SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     *failed = "socket";
@@ -70,13 +71,13 @@ class UdpChannel {
     const int on = 1;
     *failed = "setsockopt";
     if (local.family() == AF_INET6 && setsockopt(fd_, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) != 0) return CloseWithErrno();
-    // ICMP messages are kept for TakeUnreachable, with the address that they speak of. Without it a socket that is not connected
-    // hears nothing of them.
+    // ICMP messages are kept for TakeUnreachable, with the address that they are about. Without this, a socket that is
+    // not connected does not receive them.
     setsockopt(fd_, local.family() == AF_INET6 ? IPPROTO_IPV6 : IPPROTO_IP, local.family() == AF_INET6 ? IPV6_RECVERR : IP_RECVERR, &on, sizeof on);
-    // The kernel cuts these to its limits and says nothing; BufferBytes tells what came of them.
+    // The kernel silently limits these; BufferBytes tells the result.
     setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer_bytes, sizeof receive_buffer_bytes);
     setsockopt(fd_, SOL_SOCKET, SO_SNDBUF, &send_buffer_bytes, sizeof send_buffer_bytes);
-    // Where the kernel does not know it, datagrams come one by one.
+    // A kernel that does not know it delivers datagrams one by one.
     setsockopt(fd_, SOL_UDP, UDP_GRO, &on, sizeof on);
     *failed = "bind";
     if (bind(fd_, &local.any, local.length()) != 0) return CloseWithErrno();
@@ -103,15 +104,15 @@ class UdpChannel {
     return bytes;
   }
 
-  // Takes and clears the error that the kernel keeps for the socket, as an ICMP message leaves it.
+  // Takes and clears the error that the kernel keeps for the socket, such as one from an ICMP message.
   int TakeError() const {
     int error = 0;
     socklen_t length = sizeof error;
     return getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &length) == 0 ? error : errno;
   }
 
-  // Takes one message off the error queue (ip(7), IP_RECVERR). Returns 0 when there is none, or its errno: ECONNREFUSED when
-  // the host of `*to` says that nobody listens there.
+  // Takes one message off the error queue (ip(7), IP_RECVERR). Returns 0 if there is none, or its errno: ECONNREFUSED
+  // if the host of `*to` reports that no process listens there.
   int TakeUnreachable(SocketAddress* to) const {
     alignas(cmsghdr) uint8_t control[512];
     msghdr message = {};
@@ -134,7 +135,7 @@ class UdpChannel {
     return error;
   }
 
-  // Fills slots of `slab` from the first on. Returns how many datagrams came, or -errno; 0 when none is waiting.
+  // Fills slots of `slab` from the first on. Returns the number of datagrams, or -errno; 0 if none is waiting.
   int Receive(uint8_t* slab) {
     for (int i = 0; i < kReceiveSlots; i++) Prepare(slab, i);
     int received;
@@ -146,7 +147,7 @@ class UdpChannel {
     return received;
   }
 
-  // The same for one slot: spares a datagram that comes alone the search for a second one.
+  // The same for one slot: for a datagram that comes alone, it saves the search for a second one.
   int ReceiveOne(uint8_t* slab) {
     Prepare(slab, 0);
     ssize_t length;
@@ -162,7 +163,7 @@ class UdpChannel {
   // Of the last Receive.
   size_t LengthOf(int slot) const { return headers_[slot].msg_len; }
 
-  // Length of each datagram in the slot but the last, which may be shorter; that of the slot when it holds one.
+  // Length of each datagram in the slot but the last, which may be shorter; the slot's length if it holds one.
   size_t SegmentBytesOf(int slot) {
     msghdr* header = &headers_[slot].msg_hdr;
     for (cmsghdr* control = CMSG_FIRSTHDR(header); control != nullptr; control = CMSG_NXTHDR(header, control)) {

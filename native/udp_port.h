@@ -1,16 +1,16 @@
-// Batched UDP on Node's event loop: the sockets of one transport (src/transport/native-udp.ts, which says what each part
-// means to JavaScript).
+// Batched UDP on Node's event loop: the sockets of one transport (src/transport/native-udp.ts, which explains what each
+// part means to JavaScript).
 //
-// What arrives goes into one slab, by recvmmsg, and becomes known to JavaScript by one call a batch. What is sent lies in
-// another slab and leaves by sendmmsg, one call a turn. Both slabs, and the lists of what is in them, are arrays that JavaScript has from
-// the beginning, so neither direction allocates.
+// Received data goes into one slab, by recvmmsg, and is passed to JavaScript by one call per batch. Data to send lies
+// in another slab and leaves by sendmmsg, one call per turn. Both slabs, and the lists of what is in them, are arrays
+// that JavaScript has from the beginning, so neither direction allocates.
 //
-// Who waits: uv_poll wakes the loop when it sleeps. Before it sleeps, in the loop's prepare phase, the idle strategy may
-// poll the sockets for some microseconds, since waking a sleeping process costs more than most requests. Polling ends as soon as
-// the loop has anything else to do; deadlines of this thread's timers (timer.cc) are met meanwhile.
+// Waiting: uv_poll wakes the loop when it sleeps. Before it sleeps, in the loop's prepare phase, the idle strategy may
+// poll the sockets for some microseconds, since waking a sleeping process costs more than most requests. Polling ends
+// as soon as the loop has anything else to do; deadlines of this thread's timers (timer.cc) are met meanwhile.
 //
-// The rule: a callback into JavaScript may do anything, closing included, so whoever calls one looks at `closed_` before
-// going on; and the memory of the handles lives until libuv has given back the last of them.
+// The rule: a callback into JavaScript may do anything, including closing, so its caller checks `closed_` before it
+// continues; and the memory of the handles lives until libuv has given back the last of them.
 
 #pragma once
 
@@ -43,21 +43,21 @@ enum State : size_t { kDispatching, kTurnWanted, kReceived, kHandled, kSendErrno
 
 // Batches before the event loop gets a turn, so that timers and other sockets are served under any load.
 constexpr int kBatchesPerPass = 16;
-// Turns that an application may ask for while one batch is handled.
+// Turns that an application may request while one batch is handled.
 constexpr int kTurnsPerBatch = 8;
-// Of the error queue, messages taken at once.
+// Messages of the error queue taken at once.
 constexpr int kUnreachablePerPass = 64;
-// Tries of a send that fails by what earlier datagrams left at the socket.
+// Attempts at a send that fails because of an error that earlier datagrams left at the socket.
 constexpr int kSendTries = 4;
 // Datagrams gathered at once.
 constexpr size_t kSendPieces = 512;
 // How long `busy` polls between two passes of the event loop.
 constexpr uint64_t kBusyPassNs = 50'000;
-// A yield of the processor that took less found nobody who wanted it; polls that then go without one.
+// A processor yield shorter than this found no other process that wanted it; the next polls then skip the yield.
 constexpr uint64_t kYieldAloneNs = 1'000;
 constexpr int kQuietPolls = 8;
 
-// Where each counter is in the array that JavaScript keeps; it gives the names, so the order is its own.
+// Where each counter is in the array that JavaScript keeps; JavaScript gives the names, so it decides the order.
 struct Counters {
   double* at = nullptr;
   size_t datagrams_received, bytes_received, datagrams_sent, bytes_sent, datagrams_fragmented, datagrams_segmented, send_errors, receive_errors,
@@ -75,7 +75,7 @@ struct Run {
   size_t count = 1;
 
   bool Takes(int32_t to, size_t length) const {
-    // A shorter datagram ends a run: what would follow is cut at the wrong place.
+    // A shorter datagram ends a run: later ones would be cut at the wrong place.
     return to == endpoint && length > 0 && length <= segment_bytes && bytes == count * segment_bytes && count < kRunMax && bytes + length <= kRunBytesMax;
   }
 
@@ -87,13 +87,13 @@ struct Run {
 
 class UdpPort;
 
-// A channel and what the event loop has of it.
+// A channel and its event loop handle.
 struct Socket {
   UdpPort* port = nullptr;
   UdpChannel channel;
   uv_poll_t poll;
   bool wants_writable = false;
-  // It was empty when it was last looked at while polling, and before that gave one datagram: the next one probably comes alone, too.
+  // It was empty when last polled, and gave one datagram before that: the next one probably comes alone, too.
   bool calm = false;
   bool gave_one = false;
 };
@@ -157,7 +157,8 @@ class UdpPort {
     return 0;
   }
 
-  // Called once, before the first Bind. From here to the last handle's end `owner` and the callbacks are kept alive.
+  // Called once, before the first Bind. From here until the last handle is closed, `owner` and the callbacks are kept
+  // alive.
   void Start(Napi::Object owner, Napi::Function on_batch, Napi::Function on_turn, Napi::Function on_writable, Napi::Function on_unreachable) {
     owner_ = Napi::Persistent(owner);
     on_batch_ = Napi::Persistent(on_batch);
@@ -215,7 +216,7 @@ class UdpPort {
 
   // --- Sending ------------------------------------------------------------------------------------------------------
 
-  // Sends the first `count` of `sends`. Returns how many are done with, sent or lost; the rest waits for the kernel.
+  // Sends the first `count` of `sends`. Returns how many are finished, sent or lost; the rest waits for the kernel.
   size_t Flush(size_t count) {
     last_flush_ns_ = options_.idle == Idle::kAdaptive ? MonotonicNs() : 0;
     size_t at = 0;
@@ -281,7 +282,7 @@ class UdpPort {
 
   void OnReady(Socket& socket, int status, int events) {
     if (status < 0) {
-      // libuv stops a handle whose descriptor is in an error; for UDP that is what an ICMP message left behind.
+      // libuv stops a handle whose descriptor has an error; for UDP that is what an ICMP message left behind.
       counters.Add(counters.receive_errors, 1);
       Listen(socket);
       TakeUnreachable(socket);
@@ -297,12 +298,12 @@ class UdpPort {
       const int received = Receive(socket);
       if (received == 0) return;
       Dispatch(received);
-      // One that came alone was all there was; behind several more have come meanwhile.
+      // If one came alone, it was the only one; after several, more have arrived meanwhile.
       if (closed_ || received == 1) return;
     }
   }
 
-  // Takes what ICMP messages left behind, and tells which replicas are not there.
+  // Takes what ICMP messages left behind, and reports which replicas are not there.
   void TakeUnreachable(Socket& socket) {
     socket.channel.TakeError();
     uint32_t unreachable = 0;
@@ -319,19 +320,19 @@ class UdpPort {
   }
 
   void OnPrepare() {
-    // Or they would hide what else there is to do.
+    // Otherwise they would hide other events.
     for (UdpPort* port : PortsOfThread()) {
       if (port->awake_) port->KeepAwake(false);
     }
     const bool may_sleep = Spin();
     if (!closed_ && (options_.idle == Idle::kBusy || !may_sleep)) KeepAwake(true);
-    // A loop that does not sleep comes back here before long.
+    // A loop that does not sleep soon comes back here.
     Deadlines& deadlines = Deadlines::OfThread();
     if (uv_backend_timeout(loop_) != 0) deadlines.SetDescriptors();
     else if (const uint64_t now = MonotonicNs(); deadlines.earliest_ns() <= now) deadlines.FireDue(now);
   }
 
-  // Polls until nothing came for as long as the strategy says. False: come back without sleeping.
+  // Polls until nothing has arrived for as long as the strategy says. False: come back without sleeping.
   bool Spin() {
     uint64_t now = MonotonicNs();
     const uint64_t entered = now;
@@ -340,7 +341,8 @@ class UdpPort {
     int polls = 0;
     for (int batches = 0; batches < kBatchesPerPass;) {
       if (uv_backend_timeout(loop_) == 0) return true;  // something else is due
-      // Those of all ports, or the others of this thread would wait until this one has had enough. One that closes leaves the list.
+      // Serve all ports, or the others of this thread would wait until this one is done. A closing port leaves the
+      // list.
       int received = 0;
       for (size_t i = 0; i < PortsOfThread().size(); i++) {
         received += PortsOfThread()[i]->Poll();
@@ -366,9 +368,9 @@ class UdpPort {
         if (!busy) policy_.Wasted();
         return true;
       }
-      // Whoever else wants this processor gets it now, perhaps the very process that is to answer. Where many do, the yield
-      // outlasts the spin, which is then wasted, and the policy sleeps from then on. With a core of one's own nobody does, and there is
-      // no hurry to ask again.
+      // Any other process that wants this processor gets it now, perhaps the very one that is to answer. If many do,
+      // the yield outlasts the spin, which is then wasted, and the policy sleeps from then on. With a core of its own
+      // no other process wants it, and it need not yield again soon.
       if (++polls < quiet_polls_) continue;
       polls = 0;
       sched_yield();
@@ -377,7 +379,7 @@ class UdpPort {
     return false;
   }
 
-  // Takes and hands over what waits in the port's sockets now. Returns how many datagrams.
+  // Takes and passes on what waits in the port's sockets now. Returns the number of datagrams.
   int Poll() {
     int received = 0;
     for (Socket& socket : sockets_) {
@@ -393,7 +395,7 @@ class UdpPort {
     return received;
   }
 
-  // Those that were started and not closed.
+  // Ports that were started and not closed.
   static std::vector<UdpPort*>& PortsOfThread() {
     thread_local std::vector<UdpPort*> ports;
     return ports;
@@ -409,7 +411,7 @@ class UdpPort {
   int Receive(Socket& socket, bool one = false) {
     const int received = one ? socket.channel.ReceiveOne(this->received.data()) : socket.channel.Receive(this->received.data());
     if (received < 0) {
-      // The error is told once; what it was about stays in the error queue, which wakes the loop (OnReady).
+      // The error is reported once; its cause stays in the error queue, which wakes the loop (OnReady).
       counters.Add(counters.receive_errors, 1);
       return 0;
     }
@@ -420,7 +422,7 @@ class UdpPort {
       const size_t segment = socket.channel.SegmentBytesOf(slot);
       const int32_t endpoint = table_.Find(socket.channel.SourceOf(slot));
       size_t at = slot * kSlotBytes;
-      do {  // once at least: a datagram may be empty
+      do {  // at least once: a datagram may be empty
         const size_t length = segment < end - at ? segment : end - at;
         if (datagrams == kReceivedMax) {
           counters.Add(counters.receive_errors, 1);  // the rest of a run is lost, as on the network
@@ -444,8 +446,8 @@ class UdpPort {
   void Dispatch(int count) {
     state[kReceived] = count;
     state[kHandled] = 0;
-    // JavaScript counts what it has begun to handle, the end of the batch included. A receiver that throws costs its own
-    // datagram; the rest follows.
+    // JavaScript counts the entries that it has begun to handle, including the end of the batch. A receiver that throws
+    // costs its own datagram; the rest follows.
     for (int32_t handled = -1; !closed_ && handled < state[kHandled] && state[kHandled] <= count;) {
       handled = state[kHandled];
       Call(on_batch_);
@@ -453,7 +455,7 @@ class UdpPort {
     RunTurns();
   }
 
-  // What the application did in callbacks and promises that the batch settled leaves at once.
+  // What the application sent in callbacks and promises that the batch settled leaves at once.
   void RunTurns() {
     for (int turn = 0; turn < kTurnsPerBatch && !closed_ && state[kTurnWanted] != 0; turn++) {
       state[kTurnWanted] = 0;
@@ -472,9 +474,9 @@ class UdpPort {
 
   // --- Sending ------------------------------------------------------------------------------------------------------
 
-  // Makes messages of the entries from `at` on that go through one socket, at most kSendBatch, and says which they are in
-  // gathered_. Entries that follow each other to one address in one length, but for a shorter last, are one message. Entries
-  // that no socket can send are lost here.
+  // Makes at most kSendBatch messages of the entries from `at` on that go through one socket, and records them in
+  // gathered_. Consecutive entries to one address with one length, except for a shorter last one, form one message.
+  // Entries that no socket can send are lost here.
   int Gather(size_t at, size_t count, Socket** through) {
     int gathered = 0;
     size_t iovecs = 0;
@@ -485,7 +487,7 @@ class UdpPort {
       const SocketAddress* to = table_.AddressOf(send[2]);
       Socket* socket = to == nullptr ? nullptr : &SocketFor(to->family());
       const bool possible = socket != nullptr && socket->channel.open() && Fits(transmit.length(), offset, length);
-      // Nothing is skipped behind the first: what is gathered again after a part of it left must not be counted twice.
+      // Nothing is skipped after the first: entries gathered again after a part of them left must not be counted twice.
       if (gathered > 0 && (!possible || socket != *through)) break;
       if (!possible) {
         counters.Add(to == nullptr ? counters.endpoint_unknown : counters.send_errors, 1);
@@ -516,11 +518,11 @@ class UdpPort {
     return gathered;
   }
 
-  // Returns how many of the gathered are done with, -1 when the kernel has no room for the first, 0 when they are to be
-  // gathered anew.
+  // Returns how many of the gathered messages are finished, -1 if the kernel has no room for the first, 0 if they must
+  // be gathered again.
   int SendGathered(Socket& socket, int gathered) {
     int sent = socket.channel.Send(send_headers_.data(), gathered);
-    // An error that an earlier datagram left at the socket is told once, and this one was not sent.
+    // An error that an earlier datagram left at the socket is reported once, and this one was not sent.
     for (int tries = 1; tries < kSendTries && sent < 0 && sent != -EAGAIN && sent != -EWOULDBLOCK && sent != -ENOBUFS; tries++) {
       sent = socket.channel.Send(send_headers_.data(), gathered);
     }
@@ -532,7 +534,7 @@ class UdpPort {
       return -1;
     }
     if (gathered_[0].count > 1 && (sent == -EINVAL || sent == -EIO || sent == -EOPNOTSUPP || sent == -EMSGSIZE)) {
-      // This kernel, this device or this path does not cut: one that takes shorter datagrams only, for example.
+      // This kernel, device or path does not cut, for example one that takes shorter datagrams only.
       segments_ = false;
       return 0;
     }

@@ -1,6 +1,6 @@
 // Datagrams over a Unix socket, which Node cannot send: ptp4l's management socket is one.
 //
-// The rule: nothing here waits. `receive` says −1 when nothing has arrived, and the caller decides when to look again.
+// The rule: nothing here waits. `receive` returns −1 if nothing has arrived, and the caller decides when to look again.
 // The socket is connected, so the kernel delivers what the daemon at `remote` sent and nothing else.
 
 #include <errno.h>
@@ -29,8 +29,8 @@ bool SetPath(sockaddr_un* address, const std::string& path) {
   return true;
 }
 
-// new UnixDatagram(local, remote): binds `local`, which must not exist, or with an empty `local` a name that the kernel picks and
-// that is in no file system (unix(7), autobind); connects to `remote`. Throws with `errno`.
+// new UnixDatagram(local, remote): binds `local`, which must not exist; with an empty `local` the kernel picks a name
+// that is in no file system (unix(7), autobind). Connects to `remote`. Throws with `errno`.
 class UnixDatagram : public Napi::ObjectWrap<UnixDatagram> {
  public:
   static Napi::Function Define(Napi::Env env) {
@@ -59,7 +59,7 @@ class UnixDatagram : public Napi::ObjectWrap<UnixDatagram> {
     const socklen_t local_length = local.empty() ? sizeof(sa_family_t) : sizeof local_address;
     if (bind(fd_, reinterpret_cast<sockaddr*>(&local_address), local_length) != 0) return Fail(env, "bind");
     local_ = local;
-    // The daemon answers by name, perhaps as another user.
+    // The daemon answers to the socket's name, perhaps as another user.
     if (!local.empty() && chmod(local.c_str(), 0666) != 0) return Fail(env, "chmod");
     if (connect(fd_, reinterpret_cast<sockaddr*>(&remote_address), sizeof remote_address) != 0) return Fail(env, "connect");
   }
@@ -77,7 +77,7 @@ class UnixDatagram : public Napi::ObjectWrap<UnixDatagram> {
     if (send(fd_, bytes.data, bytes.length, MSG_NOSIGNAL) < 0) ThrowErrno(info.Env(), errno, "send");
   }
 
-  // receive(bytes): the length of the datagram that was waiting, cut to the array; −1 when there was none.
+  // receive(bytes): the length of the waiting datagram, cut to the array; −1 if there was none.
   Napi::Value Receive(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
     ByteSpan bytes;

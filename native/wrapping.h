@@ -1,5 +1,5 @@
-// Arithmetic on nanoseconds that others hand in: a device or a caller may say anything, and a sum that does not fit an int64
-// wraps around, as the processor does it. The result is then as much nonsense as what it was made of, and no more than that.
+// Arithmetic on nanoseconds from outside: a device or a caller may give any value, and a sum that does not fit an int64
+// wraps around, as on the processor. The result is then as meaningless as its inputs, but nothing worse.
 #pragma once
 
 #include <cstdint>

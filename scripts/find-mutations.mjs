@@ -1,11 +1,11 @@
 /**
- * Looks, for each mutation of test/sim/mutations.ts, for the first run of the simulator that notices it.
+ * For each mutation of test/sim/mutations.ts, finds the first run of the simulator that notices it.
  *
- *   node scripts/find-mutations.mjs [--runs 400] [--faults a,b,…] [name…]      after `npm run build`
+ *   node scripts/find-mutations.mjs [--runs 400] [--faults a,b,…] [name…] after `npm run build`
  *
- * Runs are numbered: run k has seed ⌊k/2⌋+1, and N = 3 when k is even, 5 when it is odd. A violation of liveness does not
- * count, nor does an exception that is none of the core's invariants: the mutation itself may be at fault. Prints a line
- * a mutation, in the form in which mutations.test.ts keeps it.
+ * Runs are numbered: run k has seed ⌊k/2⌋+1, and N = 3 if k is even, 5 if it is odd. A violation of liveness does not
+ * count, nor does an exception that is not one of the core's invariants: the mutation itself may cause it. Prints one
+ * line for each mutation, in the form in which mutations.test.ts keeps it.
  */
 import { parseArgs } from 'node:util';
 import { KIND_FAULTS } from '../dist/src/sim/faults.js';

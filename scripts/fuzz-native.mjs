@@ -1,11 +1,12 @@
 /**
- * npm run fuzz:native [-- --seconds 60] [--seed N] [--corpus DIR] [--replay FILE]: the addon under libFuzzer, guided by coverage, with
- * AddressSanitizer and UndefinedBehaviorSanitizer. Every function that it exports is called, by real Node-API, with arguments
- * that an input describes (native/fuzz/program.mjs), and system calls whose answers it parses answer from the input too
- * (native/fuzz/kernel.h). Nothing outside of a temporary directory is changed.
+ * npm run fuzz:native [-- --seconds 60] [--seed N] [--corpus DIR] [--replay FILE]: the addon under libFuzzer, guided by
+ * coverage, with AddressSanitizer and UndefinedBehaviorSanitizer. Every function that it exports is called, by real
+ * Node-API, with arguments that an input describes (native/fuzz/program.mjs), and system calls whose answers it parses
+ * answer from the input too (native/fuzz/kernel.h). Nothing outside of a temporary directory is changed.
  *
- * Needs clang with its runtime (Debian: clang-14 libclang-rt-14-dev; CLANG says which). Without them it says so and exits
- * with 0, unless JITPAXOS_REQUIRE_FUZZ=1. Exit code 1: a finding, with the input that it takes in the present directory.
+ * Needs clang with its runtime (Debian: clang-14 libclang-rt-14-dev; CLANG says which). Without them it says so and
+ * exits with 0, unless JITPAXOS_REQUIRE_FUZZ=1. Exit code 1: a finding, with the input that it takes in the present
+ * directory.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -104,7 +105,8 @@ try {
       join(dirname(require.resolve('xxhash-addon/package.json')), 'xxHash'),
       '-include',
       join(ROOT, 'native/fuzz/kernel.h'),
-      ...SOURCES.map((source) => join(ROOT, source)), // The runtime of the sanitizers has coverage functions of its own, which do nothing: those of the fuzzer are to be called.
+      // The sanitizers' runtime has its own coverage functions, which do nothing: those of the fuzzer must be called.
+      ...SOURCES.map((source) => join(ROOT, source)),
       libraries[0],
       '-Wl,-Bsymbolic',
       '-lstdc++',

@@ -1,13 +1,14 @@
 /**
- * npm's `install` script, and `npm run build:native`: builds the addon where that is possible.
+ * npm's `install` script, and `npm run build:native`: builds the addon if possible.
  *
- * The rule: an installation never fails for want of a compiler. Everything works without the addon, only slower, so what is
- * missing is said in plain words and the exit code is 0. A compiler that is there and refuses our source is our fault and is
- * shown with what it said; JITPAXOS_REQUIRE_NATIVE=1 turns every reason for having no addon into a failure.
+ * The rule: an installation never fails for lack of a compiler. Everything works without the addon, only slower, so
+ * what is missing is explained and the exit code is 0. If a compiler exists and refuses our source, that is our fault,
+ * and its output is shown. JITPAXOS_REQUIRE_NATIVE=1 turns every reason for having no addon into a failure.
  *
- * Environment: JITPAXOS_SKIP_NATIVE=1 builds nothing. JITPAXOS_REQUIRE_NATIVE=1 fails when there is no addon in the
- * end. CXX, MAKE and PYTHON are honoured as node-gyp honours them; npm's `nodedir` says where Node's headers are.
- * npm shows what a dependency's script prints only with --foreground-scripts; src/native/addon.ts says it again at run time.
+ * Environment: JITPAXOS_SKIP_NATIVE=1 builds nothing. JITPAXOS_REQUIRE_NATIVE=1 fails if there is no addon in the end.
+ * CXX, MAKE and PYTHON are honoured as node-gyp honours them; npm's `nodedir` says where Node's headers are. npm shows
+ * the output of a dependency's script only with --foreground-scripts; src/native/addon.ts repeats the reason at run
+ * time.
  */
 
 import { spawn } from 'node:child_process';
@@ -37,7 +38,7 @@ const TOOLCHAIN_ADVICE = [
 
 const required = process.env.JITPAXOS_REQUIRE_NATIVE === '1';
 
-/** Ends without an addon: said to people, and a failure only where one was asked for. */
+/** Ends without an addon: explains why, and fails only if one was required. */
 function endWithout(reason, advice) {
   const lines = [`jitpaxos: the native addon was not built: ${reason}.`, ...advice, ...WITHOUT];
   if (required) lines.push('JITPAXOS_REQUIRE_NATIVE=1 is set, so this is a failure.');
@@ -61,7 +62,7 @@ function onPath(command) {
     .some((directory) => directory !== '' && isExecutable(join(directory, command)));
 }
 
-/** The tools of node-gyp's make build that are not there, in words. */
+/** The missing tools of node-gyp's make build, in words. */
 function missingTools() {
   const tools = [
     // A value such as "ccache g++" is a command with arguments.
@@ -82,8 +83,8 @@ function missingTools() {
 }
 
 /**
- * Where Node's headers are: what npm was told, else beside this very Node when they are of the same version (its tarballs
- * and most packages bring them), which spares node-gyp a download. Undefined: let node-gyp fetch them.
+ * Where Node's headers are: what npm was told, or else beside this Node if they have the same version (its tarballs and
+ * most packages include them), which saves node-gyp a download. Undefined: let node-gyp fetch them.
  */
 function headersDirectory() {
   if (process.env.npm_config_nodedir) return process.env.npm_config_nodedir;
@@ -97,12 +98,12 @@ function headersDirectory() {
   }
 }
 
-/** Runs node-gyp and keeps the end of what it prints. */
+/** Runs node-gyp and keeps the end of its output. */
 function build(nodeGyp) {
   const env = { ...process.env };
   const nodedir = headersDirectory();
   if (nodedir !== undefined) env.npm_config_nodedir = nodedir;
-  // In a checkout, whose people can mend a warning; not in a package, whose users cannot.
+  // In a checkout, whose developers can fix a warning; not in a package, whose users cannot.
   if (existsSync(join(ROOT, 'tsconfig.json'))) env.JITPAXOS_WARNINGS_ARE_ERRORS = '1';
   return new Promise((resolve) => {
     const child = spawn(process.execPath, [nodeGyp, 'rebuild', '--jobs', 'max'], {
@@ -123,7 +124,7 @@ function build(nodeGyp) {
   });
 }
 
-/** The lines to look at: from the first error on, else the end. */
+/** The relevant lines: from the first error on, otherwise the end. */
 function excerpt(log) {
   const lines = log.trimEnd().split('\n');
   const first = lines.findIndex((line) => /\berror\b/i.test(line));

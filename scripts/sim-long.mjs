@@ -1,11 +1,13 @@
 #!/usr/bin/env node
 /**
- * A long campaign of the simulator over several processes, which can be stopped at any time and goes on where it was:
+ * A long campaign of the simulator over several processes, which can be stopped at any time and continues where it
+ * stopped:
  *
- *     node scripts/sim-long.mjs --state long.json --seed 1..20000 --replicas 3,5,7 [--workers 2] [--ticks N] [--faults LIST]
+ *     node scripts/sim-long.mjs --state long.json --seed 1..20000 --replicas 3,5,7 [--workers 2] [--ticks N] [--faults
+ *     LIST]
  *
- * Seeds are dealt out in small blocks; after each block the state file is replaced as a whole. Exit code 1 when any seed
- * failed, 2 for wrong flags. SIGINT and SIGTERM end it after what is under way is thrown away: those blocks run again.
+ * Seeds are handed out in small blocks; after each block the state file is replaced as a whole. Exit code 1 if any seed
+ * failed, 2 for wrong flags. SIGINT and SIGTERM end it and drop the blocks in progress, which run again next time.
  */
 import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
@@ -70,7 +72,7 @@ async function work() {
   }
 }
 
-/** Runs a block in a process of its own: its report, or undefined when it was told to stop. */
+/** Runs a block in a separate process. Returns its report, or undefined if it was told to stop. */
 function runBlock(from, to) {
   const child = spawn(
     process.execPath,
@@ -154,7 +156,7 @@ function readOptions() {
   };
 }
 
-/** What was done before, when the state file is of the same campaign. */
+/** What was done before, if the state file belongs to the same campaign. */
 function readState({ state: path, from, to, replicas, plan }) {
   const identity = JSON.stringify({ from, to, replicas, ...plan });
   if (!existsSync(path)) return { identity, blocks: [], report: undefined, seconds: 0 };

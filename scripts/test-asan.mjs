@@ -2,8 +2,8 @@
  * npm run test:asan: builds the addon with AddressSanitizer into a directory of its own, and runs the tests that use it
  * (or those given as arguments) with it. Needs gcc's libasan; exit code 1 when a test failed or an error was found.
  *
- * Leaks are not reported: Node and V8 keep much until the process ends. test/transport/native-udp.test.ts counts descriptors
- * and memory instead.
+ * Leaks are not reported: Node and V8 keep much until the process ends. test/transport/native-udp.test.ts counts
+ * descriptors and memory instead.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';

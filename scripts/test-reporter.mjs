@@ -1,9 +1,10 @@
 /**
- * What a person reads of a test run: a line for each file as it ends, each failure once with what explains it, what was skipped and
- * why, and the sums as the last line. Every assertion, seed and note is in the complete log beside it (scripts/test.mjs).
+ * What a person reads of a test run: a line for each file as it ends, each failure once with its explanation, what was
+ * skipped and why, and the totals as the last line. The complete log beside it (scripts/test.mjs) has every assertion,
+ * seed and note.
  *
- * A custom reporter of `node --test`: https://nodejs.org/docs/latest-v20.x/api/test.html#custom-reporters.
- * Colours only on a terminal and without NO_COLOR.
+ * A custom reporter of `node --test`: https://nodejs.org/docs/latest-v20.x/api/test.html#custom-reporters. Colours only
+ * on a terminal and without NO_COLOR.
  */
 import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -12,7 +13,7 @@ import { stripVTControlCharacters } from 'node:util';
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const COLOURS = process.stdout.isTTY === true && (process.env.NO_COLOR ?? '') === '';
 const paint = (code, text) => (COLOURS ? `\x1b[${code}m${text}\x1b[0m` : text);
-/** Lines of what a failed file wrote to stderr, and of its notes, that are shown. */
+/** Lines that are shown of a failed file's stderr, and of its notes. */
 const SHOWN_LINES = 40;
 
 /** One file's results, gathered until the next file begins. */
@@ -78,12 +79,13 @@ export default async function* report(events) {
       skipped.push(reasonOf(data));
       continue;
     }
-    // An assertion that fails in a helper comes under the helper's name: it belongs to the group that ends after it.
+    // An assertion that fails in a helper is reported under the helper's name: it belongs to the group that ends after
+    // it.
     if (!isTestFile) {
       homeless.push([type, data]);
       continue;
     }
-    // Results come file by file.
+    // Results arrive file by file.
     const file = fileOf(data.file);
     if (file !== current) {
       if (current !== undefined) yield* current.lines();
@@ -127,7 +129,7 @@ function take(file, type, data) {
     if (!isGroup) file.passed++;
   } else {
     const error = data.details?.error;
-    // A group whose parts failed says nothing that they have not said.
+    // A group whose parts failed adds nothing to what they reported.
     if (error?.failureType === 'subtestsFailed') return;
     const name = data.nesting === 0 && nameOf(data.name) === file.name ? 'the file as a whole' : data.name;
     const message =

@@ -4,9 +4,9 @@
  *   node scripts/test.mjs                      all of dist/test
  *   node scripts/test.mjs dist/test/wire …     these files, or all below these folders
  *
- * Node 20's runner takes no glob, so the list is expanded here. A compiled file in dist/ without a source (a test that was
- * renamed or removed) is deleted first: otherwise it would go on running, and passing. Exit code 1 when a test failed,
- * and also when there was none to run.
+ * Node 20's runner takes no glob, so the list is expanded here. A compiled file in dist/ without a source (a test that
+ * was renamed or removed) is deleted first: otherwise it would go on running, and passing. Exit code 1 when a test
+ * failed, and also when there was none to run.
  *
  * A line for each file goes to stdout (scripts/test-reporter.mjs), every assertion, note and seed to LOG.
  */
@@ -18,7 +18,10 @@ import { fileURLToPath } from 'node:url';
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const DIST = join(ROOT, 'dist');
 const CONCURRENCY = 2;
-/** On a host at rest the longest file takes a minute, at a load of 20 ten. The limit ends what hangs; files have none of their own. */
+/**
+ * On an idle host the longest file takes a minute, at a load of 20 ten. The limit ends files that hang; files have no
+ * limit of their own.
+ */
 const FILE_LIMIT_MS = 30 * 60_000;
 const LOG = join(ROOT, '.tap', 'test.log');
 /** What tsc writes for a source file. */
@@ -48,7 +51,7 @@ const reporters = [
   `--test-reporter-destination=${LOG}`,
 ];
 const flags = ['--test', ...reporters, `--test-concurrency=${CONCURRENCY}`, `--test-timeout=${FILE_LIMIT_MS}`];
-// tap would end a file after 30 s unless told otherwise; one limit is enough.
+// tap would end a file after 30 s by default; one limit is enough.
 const env = { ...process.env, TAP_TIMEOUT: String(FILE_LIMIT_MS / 1000) };
 const runner = spawn(process.execPath, [...flags, ...files], {
   cwd: ROOT,

@@ -1,11 +1,12 @@
 /**
- * Writes docs/reference/wire.md from the table that the code itself uses (dist/src/wire/), so that the page cannot say anything else.
+ * Writes docs/reference/wire.md from the table that the code itself uses (dist/src/wire/), so that the page cannot say
+ * anything else.
  *
  *   node scripts/wire-docs.mjs            writes docs/reference/wire.md
  *   node scripts/wire-docs.mjs --check    writes nothing; exit code 1 when docs/reference/wire.md is not what it would write
  *
- * Offsets, markers, codes and names come from the built modules; what a message is for, from the comment above its table in
- * src/wire/messages.ts. Build first: npm run build. Exit code 2: unknown argument.
+ * Offsets, markers, codes and names come from the built modules; what a message is for, from the comment above its
+ * table in src/wire/messages.ts. Build first: npm run build. Exit code 2: unknown argument.
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -23,7 +24,7 @@ const ENVELOPE_FIELDS = [
   'key id',
   'mac',
 ];
-/** msgpack marker → [name, bytes of the value]; only what an envelope may hold. */
+/** msgpack marker → [name, bytes of the value]; only those that an envelope may hold. */
 const SCALARS = new Map([
   [0xcc, ['u8', 1]],
   [0xcd, ['u16', 2]],
@@ -141,12 +142,12 @@ function section(message, comment) {
   ];
 }
 
-/** Messages that are not the same in both versions. */
+/** Messages that differ between the two versions. */
 function differing() {
   return messages.ALL_MESSAGES.filter((message) => message.previous !== message);
 }
 
-/** As an envelope has it, in hexadecimal. */
+/** As in an envelope, in hexadecimal. */
 function versionByte(written, newest) {
   const bytes = new Uint8Array(envelope.ENVELOPE_BYTES);
   new envelope.Envelope({ hash64: () => undefined }, 0, 0, 0, 1, undefined, newest).seal(
@@ -169,7 +170,7 @@ function messageComments() {
   return comments;
 }
 
-/** Seals an envelope and walks over what was written: the drawing is of the bytes, not of a second table. */
+/** Seals an envelope and walks over the result: the drawing shows the real bytes, not a second table. */
 function drawEnvelope() {
   const bytes = new Uint8Array(envelope.ENVELOPE_BYTES);
   new envelope.Envelope({ hash64: () => undefined }, 0, 0, 0, 1).seal(bytes, 0, bytes.length);

@@ -85,7 +85,10 @@ export const ERRORS = {
   'operation-too-large': { category: 'caller', retryable: false },
   /** No session could be registered: too few replicas answer. */
   'cluster-unavailable': { category: 'environment', retryable: true },
-  /** No session could be registered: more replicas have lost their logs than the cluster survives. Waiting does not help. */
+  /**
+   * No session could be registered: more replicas have lost their logs than the cluster survives. Waiting does not
+   * help.
+   */
   'majority-lost': { category: 'environment', retryable: false },
   /**
    * The `cause` of an outcome-unknown: no replica has answered since the operation was sent. They are down, out of

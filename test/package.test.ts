@@ -1,4 +1,5 @@
-// What an application gets: the files of the package, types that need nothing else, examples that run, and the Node that it needs.
+// What an application gets: the files of the package, types that need nothing else, examples that run, and the Node
+// that it needs.
 import { execFile } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -275,7 +275,10 @@ t.test('the protocol core imports no I/O and names no clock, chance or timer', (
   t.end();
 });
 
-/** Paths of files that import each other in a circle, a list for each circle; type imports count: who reads one of them needs all. */
+/**
+ * Paths of files that import each other in a circle, a list for each circle; type imports count: who reads one of them
+ * needs all.
+ */
 function circles(imports: ReadonlyMap<string, readonly string[]>): string[][] {
   const found: string[][] = [];
   const done = new Set<string>();
@@ -353,7 +356,10 @@ t.test('what is exported is used elsewhere; a type may only be part of what is',
   t.end();
 });
 
-/** Where the wall clock is read: to show a time to people, and as the clock that `realtime-js` is. It is set at times; a duration by it may take an hour, or none. */
+/**
+ * Where the wall clock is read: to show a time to people, and as the clock that `realtime-js` is. It is set at times; a
+ * duration by it may take an hour, or none.
+ */
 const WALL_CLOCK = ['cli/main.ts', 'clock/javascript-clock.ts', 'host/logger.ts'];
 
 t.test('no duration is measured by the wall clock', (t) => {

@@ -1,7 +1,7 @@
 /**
- * Bytes allocated an operation by client, primary and member, over real sockets in a steady state: heap growth and what
- * collections freed meanwhile (metrics/heap-meter.ts), less what the same processes allocate in the same time with nothing to
- * do, which is timers and heartbeats.
+ * Bytes allocated per operation by client, primary and member, over real sockets in a steady state: heap growth plus
+ * what collections freed meanwhile (metrics/heap-meter.ts), minus what the same processes allocate in the same time
+ * while idle, for timers and heartbeats.
  */
 import { OurCluster } from '../../src/measure/compare/cluster.js';
 import { Views } from '../../src/protocol/views.js';
@@ -9,7 +9,7 @@ import { formatCount } from '../../src/console/units.js';
 import type { HeapUse } from '../../src/metrics/heap-meter.js';
 import type { RowGroup } from './row.js';
 
-/** An object takes 16 bytes or so: below this not one operation in thirty makes one. */
+/** An object takes about 16 bytes: below this value, fewer than one operation in thirty makes one. */
 const ZERO_BELOW = 0.5;
 const LONGEST_MS = 120_000;
 const IDLE_MS = 2_000;

@@ -1,4 +1,4 @@
-/** Rows that compare with a baseline, or count operations, over the contestants of `bench compare`. */
+/** Rows that compare with a baseline, or count operations, with the contestants of `bench compare`. */
 import { CEcho, type EchoProgram } from '../../src/measure/compare/c-echo.js';
 import { OurCluster } from '../../src/measure/compare/cluster.js';
 import type { Contestant, Measured } from '../../src/measure/compare/contestant.js';
@@ -22,7 +22,7 @@ const pointOf = (open: number, machine: Point['machine'] = 'echo'): Point => ({
   machine,
 });
 
-/** Our own latency with one operation open, as a multiple of a baseline's. */
+/** Our latency with one open operation, as a multiple of a baseline's. */
 export function latencyRow(name: string, what: string, goal: number, ours: OurCluster, baseline: Contestant): RowGroup {
   return {
     names: [name],
@@ -49,7 +49,7 @@ export function latencyRow(name: string, what: string, goal: number, ours: OurCl
   };
 }
 
-/** Throughput rows and the store's share of each: all run in the same rounds. */
+/** Throughput rows, and the store's share of each: all run in the same rounds. */
 export function throughputRows(program: EchoProgram): RowGroup {
   const native = { transport: 'native', idle: 'block' } as const;
   const dgram = { transport: 'dgram' } as const;
@@ -59,7 +59,8 @@ export function throughputRows(program: EchoProgram): RowGroup {
       const echo = new CEcho(program, 'block');
       const at32 = await withStore(native, 32, effort);
       const at512 = await withStore(native, 512, effort, echo);
-      // With longer datagrams the C program has next to nothing left to do: what it is to be compared with is what a network carries.
+      // With longer datagrams the C program has almost nothing left to do; a fair comparison uses datagrams that a
+      // network carries.
       const onEthernet = await both(
         new OurCluster('echo', native),
         echo,

@@ -1,7 +1,7 @@
 /**
- * Rows with a given rate from several client processes, over the open loop of `bench load`. Latencies here count from the
- * moment of sending, not from the intended one: clients that share two cores with the replicas wait for their arrivals
- * asleep, and then for a processor, and that wait would hide what is compared.
+ * Rows with a given rate from several client processes, with the open loop of `bench load`. Here latencies count from
+ * the moment of sending, not from the intended one: clients that share two cores with the replicas sleep until their
+ * arrivals and then wait for a processor, and that wait would hide the difference.
  */
 import { OurCluster } from '../../src/measure/compare/cluster.js';
 import { median } from '../../src/measure/compare/rounds.js';
@@ -18,11 +18,11 @@ const LANES = 64;
 const BYTES = 64;
 const LOW_RATE = 10_000;
 const NS_PER_MS = 1e6;
-/** A given rate is lower than what a closed loop does: compilers take longer to be warm. */
+/** A given rate is lower than a closed loop's: compilers take longer to warm up. */
 const WARMUP_FACTOR = 3;
 
 const SLOW_RATE = 5_000;
-/** Of each period, the member runs for a tenth: tenfold slower, and never silent for long enough to be suspected. */
+/** The member runs for a tenth of each period: ten times slower, but never silent long enough to be suspected. */
 const PERIOD_MS = 10;
 const RUNNING_MS = 1;
 const LEAVE_LIMIT_MS = 10_000;
@@ -141,7 +141,7 @@ export const halfPeakRows: RowGroup = {
       const many = await measure(CLIENTS, rate, round, effort);
       const one = await measure(1, rate, round, effort);
       ratios.push(many.service.quantile(0.5) / one.service.quantile(0.5));
-      // Each of these is more than a round and a half; what is counted twice makes the share larger, not smaller.
+      // Each of these takes more than a round and a half; double counting makes the share larger, not smaller.
       slow.push((many.client.restamped + many.client.reconciled + many.client.retransmitted) / many.client.committed);
       completed.push(many.counts.completedInWindow / many.seconds / rate);
       effort.progress(
@@ -231,7 +231,7 @@ export const slowMemberRows: RowGroup = {
   },
 };
 
-/** Lets a process run for a tenth of the time. It goes on normally when it is stopped, and at the end of this process. */
+/** Lets a process run for a tenth of the time. It runs normally again after `stop`, and at the end of this process. */
 class SlowedProcess {
   private readonly timer: NodeJS.Timeout;
   private resuming: NodeJS.Timeout | undefined;
@@ -257,12 +257,12 @@ class SlowedProcess {
     try {
       process.kill(this.pid, signal);
     } catch {
-      // it has ended; whoever waits for it hears of that
+      // it has ended; whatever waits for it gets the error
     }
   }
 }
 
-/** Of the replica with the highest view. */
+/** Status of the replica with the highest view. */
 async function statusOf(cluster: LocalCluster, except?: number): Promise<ReplicaStatusReport> {
   const answers = await Promise.all(
     cluster.replicas.filter(({ id }) => id !== except).map((replica) => replica.ask('stats')),
@@ -273,7 +273,7 @@ async function statusOf(cluster: LocalCluster, except?: number): Promise<Replica
   return reports.reduce((highest, report) => (report.view > highest.view ? report : highest));
 }
 
-/** Milliseconds; Infinity when it took too long. */
+/** Milliseconds; Infinity if it took too long. */
 async function timeUntilWithout(cluster: LocalCluster, victim: number): Promise<number> {
   const startedMs = performance.now();
   while (performance.now() - startedMs < LEAVE_LIMIT_MS) {

@@ -1,9 +1,9 @@
-/** A row of the table of goals: what it asks for, what was measured, whether it holds. */
+/** A row of the table of goals: what it requires, what was measured, whether it holds. */
 import type { Timing } from '../../src/measure/compare/contestant.js';
 import { hostInfo } from '../../src/measure/load/bench-report.js';
 
 export interface RowResult {
-  /** For `--rows` and programs. */
+  /** Name for `--rows` and programs. */
   readonly name: string;
   readonly what: string;
   readonly goal: string;
@@ -11,7 +11,7 @@ export interface RowResult {
   readonly measured: string;
   readonly holds: boolean;
   readonly values: Readonly<Record<string, unknown>>;
-  /** What a reader has to know to judge the figure. */
+  /** What a reader must know to judge the figure. */
   readonly note?: string;
 }
 
@@ -29,7 +29,7 @@ export interface RowGroup {
   measure(effort: Effort): Promise<RowResult[]>;
 }
 
-/** The rows for people, as Markdown. */
+/** The rows as a Markdown table. */
 export function goalsTable(rows: readonly RowResult[], seconds: number): string {
   const { cpu, cores, kernel, node } = hostInfo();
   const lines = [

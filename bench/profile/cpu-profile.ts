@@ -1,27 +1,28 @@
 /**
- * What V8's sampling profiler wrote (`--cpu-prof`, the format of the DevTools protocol's Profiler.Profile): the samples of
- * some span, merged by function.
+ * The output of V8's sampling profiler (`--cpu-prof`, the format of the DevTools protocol's Profiler.Profile): the
+ * samples of a time span, merged by function.
  *
- * A sample is what the main thread was doing at one moment. Idle ones are counted and left out of everything else. Shares
- * go by number of samples, not by the time between them: a process that waits for a core is not sampled, and the sample
- * behind a long wait says no more than any other.
+ * A sample shows what the main thread was doing at one moment. Idle samples are counted and left out of everything
+ * else. Shares are by number of samples, not by the time between them: a process that waits for a core is not sampled,
+ * and the sample after a long wait says no more than any other.
  *
- * Node tells V8 that it is idle for the whole poll phase of the event loop, in which it also receives datagrams. What the
- * kernel counted as processor time of the thread and no sample shows was spent there: it is added as one entry of its own.
+ * Node tells V8 that it is idle for the whole poll phase of the event loop, in which it also receives datagrams.
+ * Processor time of the thread that the kernel counted and no sample shows was spent there: it is added as a separate
+ * entry.
  */
 import { median } from '../../src/measure/compare/rounds.js';
 
-/** Of whose code a frame is. `native`: compiled code, the addon's and Node's; `collector`: garbage collection. */
+/** Whose code a frame is. `native`: compiled code, of the addon and of Node; `collector`: garbage collection. */
 export type FrameKind = 'ours' | 'node' | 'native' | 'collector';
 
 export interface FrameName {
   readonly name: string;
-  /** `file:line`, or what stands for it where there is no source. */
+  /** `file:line`, or a substitute if there is no source. */
   readonly place: string;
   readonly kind: FrameKind;
 }
 
-/** As V8 writes it; lines and columns from 0, and −1 where there is no source. */
+/** As V8 writes it; lines and columns from 0, and −1 without a source. */
 export interface CallFrame {
   readonly functionName: string;
   readonly url: string;
@@ -41,13 +42,13 @@ export interface CpuProfile {
   readonly startTime: number;
   /** Node ids. */
   readonly samples: readonly number[];
-  /** µs from the sample before, the first from `startTime`. */
+  /** µs since the previous sample, for the first since `startTime`. */
   readonly timeDeltas: readonly number[];
 }
 
 /** A function as called along one path. */
 export interface Frame extends FrameName {
-  /** Samples in it and in what it calls. */
+  /** Samples in it and in the functions it calls. */
   total: number;
   self: number;
   readonly callees: Map<string, Frame>;
@@ -59,13 +60,13 @@ export interface FunctionSamples extends FrameName {
 }
 
 export interface ProcessProfile {
-  /** Samples that were not idle, and those of the poll phase that were idle in name only. */
+  /** Samples that were not idle, plus those of the poll phase that only seemed idle. */
   readonly busy: number;
-  /** All that V8 took for idle. */
+  /** Samples that V8 considered idle. */
   readonly idle: number;
   /** `total` is `busy`. */
   readonly root: Frame;
-  /** By self time, the costliest first. */
+  /** By self time, the most expensive first. */
   readonly functions: readonly FunctionSamples[];
 }
 
@@ -83,7 +84,7 @@ export const POLL_PHASE: FrameName = {
 };
 
 /**
- * @param span by CLOCK_MONOTONIC; what was sampled before and after it does not count
+ * @param span by CLOCK_MONOTONIC; samples before and after it do not count
  * @param cpuSeconds of the sampled thread in that span; null: unknown, and the poll phase is left out
  */
 export function readProfile(
@@ -148,7 +149,10 @@ function countSamples(profile: CpuProfile, span: Span): Map<number, number> {
   return counts;
 }
 
-/** As the sampler kept it, which is longer than asked for: the median between two samples of work. Infinite where there are none. */
+/**
+ * The sampler's actual period, which is longer than requested: the median between two samples of work. Infinite if
+ * there are none.
+ */
 function samplingPeriodUs(profile: CpuProfile, span: Span, nodes: ReadonlyMap<number, ProfileNode>): number {
   const periods: number[] = [];
   let afterWork = false;

@@ -1,9 +1,12 @@
-/** A flame graph of boxes: each as wide as its share, callers above what they call. Places are percentages, so it fits any width. */
+/**
+ * A flame graph of boxes: each as wide as its share, callers above what they call. Positions are percentages, so it
+ * fits any width.
+ */
 import { escapeHtml } from '../../src/measure/report/html.js';
 import type { Frame } from './cpu-profile.js';
 
 const ROW_PX = 19;
-/** A narrower box would not be seen, and there are thousands of them. */
+/** Narrower boxes would not be visible, and there are thousands of them. */
 const SHARE_MIN = 0.002;
 /** Below this no letter fits. */
 const LABEL_SHARE_MIN = 0.02;
@@ -30,7 +33,7 @@ export const FLAME_LEGEND = `<ul class="legend">${[
   .map(([kind, text]) => `<li><span class="swatch ${kind}"></span>${text}</li>`)
   .join('')}</ul>`;
 
-/** @param describe what a box says when it is pointed at, given its share of `root` */
+/** @param describe text of a box when the pointer rests on it, given its share of `root` */
 export function flameGraph(root: Frame, label: string, describe: (frame: Frame, share: number) => string): string {
   if (root.total === 0) return '<p class="note">Not one sample that was not idle.</p>';
   const boxes: string[] = [];

@@ -1,4 +1,4 @@
-/** Names for what a profiler saw: functions by file and line of the package, and V8's own entries in plain words. */
+/** Names for a profiler's entries: functions by file and line of the package, and V8's own entries in plain words. */
 import { existsSync, readFileSync } from 'node:fs';
 import { SourceMap } from 'node:module';
 import { dirname, relative, resolve } from 'node:path';
@@ -8,7 +8,7 @@ import type { CallFrame, FrameName } from './cpu-profile.js';
 /** From dist/bench/profile to the package. */
 const PACKAGE = fileURLToPath(new URL('../../../', import.meta.url));
 
-/** Entries of V8 that are no functions. */
+/** Entries of V8 that are not functions. */
 const SPECIAL: Readonly<Record<string, FrameName>> = {
   '(garbage collector)': { name: 'garbage collection', place: 'V8', kind: 'collector' },
   '(program)': { name: 'native code outside functions', place: 'event loop, kernel, V8', kind: 'native' },
@@ -34,7 +34,7 @@ export class FrameNames {
     };
   };
 
-  /** The file and line (from 1) that were compiled, where a map beside the file tells. */
+  /** The original file and line (from 1), if a map beside the file gives them. */
   private sourceOf(path: string, line: number, column: number): readonly [file: string, line: number] | undefined {
     if (!this.maps.has(path))
       this.maps.set(

@@ -1,4 +1,7 @@
-/** What one run under the profiler says: the costliest functions of each process, as an object, as text, as a page. */
+/**
+ * The result of one run under the profiler: the most expensive functions of each process, as an object, as text, as a
+ * page.
+ */
 import type { Point } from '../../src/measure/compare/shape.js';
 import type { BenchReport } from '../../src/measure/load/bench-report.js';
 import { command, dataTable, figures, page, particulars, section } from '../../src/measure/report/html.js';
@@ -13,9 +16,9 @@ export interface FunctionCost {
   readonly name: string;
   readonly place: string;
   readonly kind: FrameKind;
-  /** Of the process's samples that were not idle. */
+  /** Share of the process's samples that were not idle. */
   readonly share: number;
-  /** Null where the kernel does not say what processor time was used. */
+  /** Null if the kernel does not report the processor time. */
   readonly usPerOperation: number | null;
 }
 
@@ -38,7 +41,7 @@ export interface ProfileReport {
   readonly warmupSeconds: number;
   readonly seconds: number;
   readonly operations: number;
-  /** Under the profiler, which takes its part. */
+  /** With the profiler, which takes its part. */
   readonly opsPerSecond: number;
   readonly viewChanges: number;
   readonly processes: readonly ProcessCost[];

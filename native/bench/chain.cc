@@ -1,11 +1,12 @@
-// What a link of the chain costs by each function that was considered for it: docs/internals/decisions/keyed-chain.md. Not built with
-// the addon. In a checkout with node_modules:
+// What a link of the chain costs with each function that was considered for it:
+// docs/internals/decisions/keyed-chain.md. Not built with the addon. In a checkout with node_modules:
 //
-//   g++ -std=c++17 -O3 -Wall -Wextra -isystem node_modules/xxhash-addon/xxHash native/bench/chain.cc -lcrypto -o /tmp/chain && /tmp/chain
+//   g++ -std=c++17 -O3 -Wall -Wextra -isystem node_modules/xxhash-addon/xxHash native/bench/chain.cc -lcrypto -o
+//   /tmp/chain && /tmp/chain
 //
-// With HighwayHash, which is no dependency (`npm pack highwayhash`, unpacked to DIR): add
-//   -DHIGHWAYHASH -isystem DIR/package/src DIR/package/src/highwayhash/{arch_specific,instruction_sets}.cc
-// and -msse4.1 or -mavx2 for the instructions that it is compiled for; without, it is the portable one.
+// With HighwayHash, which is not a dependency (`npm pack highwayhash`, unpacked to DIR): add
+//   -DHIGHWAYHASH -isystem DIR/package/src DIR/package/src/highwayhash/{arch_specific,instruction_sets}.cc and -msse4.1
+//   or -mavx2 for the instructions that it is compiled for; without them it is the portable one.
 #include <openssl/evp.h>
 #include <openssl/sha.h>
 #include <time.h>
@@ -34,7 +35,8 @@ double NowNs() {
   return now.tv_sec * 1e9 + now.tv_nsec;
 }
 
-// Each link's bytes begin with the one before it, as in the log: nothing of two links can overlap. Ns a link, the best round: others may use the host.
+// The bytes of each link begin with the previous link, as in the log, so two links cannot overlap in time. Ns per link,
+// the best round: others may use the host.
 template <typename Hash>
 double Measure(std::vector<uint8_t> record, Hash hash) {
   std::vector<double> rounds;
@@ -56,7 +58,7 @@ int main() {
   uint8_t secret[32];
   for (size_t i = 0; i < sizeof secret; i++) secret[i] = static_cast<uint8_t>(i * 7);
   const jitpaxos::SipSecret sip = jitpaxos::ReadSipSecret(secret);
-  SHA256_CTX keyed;  // SHA-256 behind a block of the secret; what is hashed has no length extension once cut to 64 bits
+  SHA256_CTX keyed;  // SHA-256 after a block with the secret; cut to 64 bits, the result allows no length extension
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
   SHA256_Init(&keyed);
   uint8_t block[64] = {};

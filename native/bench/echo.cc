@@ -1,5 +1,6 @@
-// The floor that `jitpaxos bench compare` measures against: UDP echo servers and a closed-loop client of the shape of the
-// cluster's fast path, without protocol, checks or checksums. No part of the addon; the bench compiles it when it needs it.
+// The floor that `jitpaxos bench compare` measures against: UDP echo servers and a closed-loop client of the shape of
+// the cluster's fast path, without protocol, checks or checksums. No part of the addon; the bench compiles it when it
+// needs it.
 //
 //   echo server --wait block|spin --sockets S --first N SIZES
 //     Binds S sockets of 127.0.0.1 (block: one), prints `ready {"ports":[…]}`, answers until its stdin ends. They are servers
@@ -11,8 +12,8 @@
 //     for --ms, prints one JSON object: operations, resent, startedNs, endedNs and a histogram (src/metrics/histogram.ts).
 //
 // A datagram is an envelope of B bytes, of which the first two name the server that answers, and messages of equal
-// length, each of which begins with its slot and the number of its operation. Slot for slot is stamped and looked up, as a
-// real client has to. SIZES, in bytes: --datagram (the longest), --envelope, --request, --answer, --other-answer.
+// length, each of which begins with its slot and the number of its operation. Slot for slot is stamped and looked up,
+// as a real client has to. SIZES, in bytes: --datagram (the longest), --envelope, --request, --answer, --other-answer.
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -39,7 +40,7 @@ constexpr size_t kDatagramBytesMax = 65507;
 constexpr int kBufferBytes = 4 << 20;
 constexpr uint64_t kResendNs = 100'000'000;
 constexpr int kReceiveTimeoutMs = 50;
-// Between two looks at the clock for what has to be sent again, in polls that found nothing.
+// Polls without a result between two looks at the clock for what must be resent.
 constexpr uint32_t kPollsBetweenChecks = 1 << 12;
 constexpr size_t kMessageHeaderBytes = 8;
 constexpr size_t kEnvelopeHeaderBytes = 2;
@@ -122,7 +123,7 @@ int openSocket(bool spins) {
   return fd;
 }
 
-// Datagrams in memory that is made once, for recvmmsg and sendmmsg.
+// Datagrams in preallocated memory, for recvmmsg and sendmmsg.
 class Batch {
  public:
   explicit Batch(int capacity, size_t bytes) : capacity_(capacity), bytes_(bytes), slab_(capacity * bytes), vectors_(capacity), addresses_(capacity), headers_(capacity) {
@@ -140,7 +141,7 @@ class Batch {
   const sockaddr_in& address(int i) const { return addresses_[i]; }
   bool full() const { return count_ == capacity_; }
 
-  // The number received; 0 when there was nothing, or nothing in time.
+  // The number received; 0 if there was nothing, or nothing in time.
   int receive(int fd, bool spins) {
     for (int i = 0; i < capacity_; i++) {
       vectors_[i].iov_len = bytes_;
@@ -148,7 +149,7 @@ class Batch {
     }
     int got = recvmmsg(fd, headers_.data(), capacity_, spins ? MSG_DONTWAIT : MSG_WAITFORONE, nullptr);
     if (got >= 0) return got;
-    // ECONNREFUSED: a server that is gone; its clients notice by themselves.
+    // ECONNREFUSED: a server is gone; its clients notice by themselves.
     if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR || errno == ECONNREFUSED) return 0;
     fail("recvmmsg");
   }
@@ -163,7 +164,7 @@ class Batch {
 
   uint8_t* next() { return at(count_); }
 
-  // What the kernel has no room for is lost, as on the network: clients send again.
+  // Datagrams for which the kernel has no room are lost, as on the network: clients resend.
   void send(int fd) {
     int sent = 0;
     if (count_ == 0) return;
@@ -190,7 +191,7 @@ class Batch {
 
 // --- server ----------------------------------------------------------------------------------------------------------
 
-// A thread that does nothing but wait for the parent to go: the servers themselves never look at stdin.
+// A thread that only waits for the parent to go: the servers themselves never read stdin.
 void* endWithParent(void*) {
   char byte;
   while (read(STDIN_FILENO, &byte, 1) > 0) {
@@ -315,7 +316,7 @@ class Client {
     ready_.reserve(slots_);
   }
 
-  // Keeps all slots open for so long, then lets them end.
+  // Keeps all slots open for this long, then lets them end.
   void run(uint64_t ms) {
     histogram_.reset();
     resent_ = 0;
@@ -347,7 +348,7 @@ class Client {
   struct Slot {
     uint64_t sentNs = 0;
     uint32_t number = 0;
-    uint32_t missing = 0;  // a bit for each server
+    uint32_t missing = 0;  // one bit for each server
   };
 
   void take(const uint8_t* bytes, size_t length, uint64_t now, uint64_t until) {

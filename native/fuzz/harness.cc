@@ -1,11 +1,12 @@
-// The addon with libFuzzer inside: what addon.cc exports, and with it
+// The addon with libFuzzer inside: the exports of addon.cc, and also
 //
-//   fuzz(arguments, one)   runs libFuzzer with these arguments; calls one(bytes, length) for each input, and never returns
-//   kernel(bytes, from, to)  what the system calls of kernel.h answer from now on, byte by byte; zeros behind the end
-//   turn()                 one pass of the event loop, in which sockets and timers call back
+//   fuzz(arguments, one) runs libFuzzer with these arguments; calls one(bytes, length) for each input, and never
+//   returns
+//   kernel(bytes, from, to) what the system calls of kernel.h answer from now on, byte by byte; zeros after the end
+//   turn() one pass of the event loop, in which sockets and timers call back
 //
-// The inputs are read by program.mjs, so that everything goes the way it goes in a replica: real Node-API, real arrays,
-// detached and shared ones included. Only for scripts/fuzz-native.mjs.
+// program.mjs interprets the inputs, so that everything works as in a replica: real Node-API, real arrays, including
+// detached and shared ones. Only for scripts/fuzz-native.mjs.
 #include "kernel.h"
 
 // Here they are the kernel's.
@@ -48,7 +49,7 @@ struct Answers {
     if (some > 0) std::memcpy(to, bytes.data() + at, some);
     at += some;
   }
-  // Half of the time a call goes to the kernel.
+  // Half of the calls go to the kernel.
   bool Says() { return at < bytes.size() && (Byte() & 1) != 0; }
 };
 
@@ -63,7 +64,7 @@ int Ioctl(int descriptor, unsigned long request, void* argument) {
     errno = draw - 0xf0;
     return -1;
   }
-  // What the caller asked for stays as it is, as in the kernel.
+  // The caller's requested fields stay unchanged, as in the kernel.
   uint32_t samples = 0;
   std::memcpy(&samples, argument, sizeof samples);
   answers.Fill(argument, _IOC_SIZE(request));
@@ -122,7 +123,7 @@ napi_ref one_input;
 napi_ref input_array;
 uint8_t* input;
 
-// What JavaScript throws is a finding: program.mjs catches what it expects.
+// An exception from JavaScript is a finding: program.mjs catches the expected ones.
 void Fail(const char* what) {
   bool pending = false;
   napi_value error, text;

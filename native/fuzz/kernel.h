@@ -1,5 +1,5 @@
-// Included before every source of the fuzzed build (-include): the system calls whose answers are parsed are answered by the
-// fuzzer's bytes instead of the kernel.
+// Included before every source of the fuzzed build (-include): system calls whose answers are parsed are answered by
+// the fuzzer's bytes instead of the kernel.
 #pragma once
 
 #include <errno.h>

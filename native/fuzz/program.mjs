@@ -1,9 +1,9 @@
 /**
- * What an input of the fuzzer means: a list of calls of the addon, with arguments that are right, nearly right, or nothing of
- * the kind, and behind it what the kernel answers. Started by scripts/fuzz-native.mjs, once a run.
+ * Interprets an input of the fuzzer: a list of calls of the addon, with arguments that are right, nearly right, or
+ * entirely wrong, followed by the kernel's answers. Started by scripts/fuzz-native.mjs, once per run.
  *
- * The rule that is checked here: whatever it is called with, the addon answers or throws an Error. What the sanitizers
- * see (memory, undefined behaviour) ends the process by itself.
+ * The rule that is checked here: however it is called, the addon answers or throws an Error. Findings of the sanitizers
+ * (memory, undefined behaviour) end the process by themselves.
  */
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -12,9 +12,9 @@ const [addonPath, directory, ...fuzzerArguments] = process.argv.slice(2);
 const addon = createRequire(import.meta.url)(addonPath);
 
 const COUNTERS = ['datagrams_received', 'bytes_received', 'datagrams_sent', 'bytes_sent', 'datagrams_fragmented', 'send_errors', 'receive_errors', 'endpoint_unknown', 'endpoints_evicted', 'spins_paid', 'spins_wasted'];
-/** Objects kept alive of each kind; the oldest goes. */
+/** Objects of each kind that are kept alive; the oldest leaves. */
 const KEPT = 4;
-/** Inputs between two collections, whose finalizers are fuzzed as well. */
+/** Inputs between two collections, so that finalizers are fuzzed as well. */
 const COLLECT_EVERY = 512;
 const CALLS_MAX = 48;
 
@@ -28,7 +28,7 @@ const timers = [];
 const ports = [];
 const slots = [0];
 const ids = Object.values(addon.systemClocks);
-/** Connected to itself: what is sent is what is received. */
+/** Connected to itself: it receives what it sends. */
 const unix = new addon.UnixDatagram(join(directory, 'datagram'), join(directory, 'datagram'));
 
 const byte = () => (at < end ? input[at++] : 0);
@@ -36,7 +36,7 @@ const below = (n) => byte() % n;
 const int32 = () => byte() | (byte() << 8) | (byte() << 16) | (byte() << 24);
 const pick = (list) => list[below(list.length)];
 
-/** A number where a whole one belongs, mostly. */
+/** Usually a number where a whole one is expected. */
 function number(limit) {
   switch (below(12)) {
     case 0: return -1;
@@ -102,7 +102,7 @@ function newPort() {
   return port;
 }
 
-/** A port that is open and knows two replicas, of which nobody is one. */
+/** An open port that knows two replicas, neither of which exists. */
 function goodPort() {
   const port = new addon.UdpPort({ hosts: ['127.0.0.1', '::1'], ports: [9, 9], endpoints: 4, transmitBytes: 2_000, sends: 16, datagramBytes: 500, idle: below(3), spinNs: 1_000, counters: COUNTERS });
   port.start(
@@ -128,7 +128,7 @@ function onBatch(port) {
   if (below(16) === 0) port.close();
 }
 
-/** Throws on what is no Error: the addon must not let anything else out. */
+/** Throws if something other than an Error is thrown: the addon must not let anything else out. */
 function call(what) {
   try {
     return what();
@@ -190,7 +190,7 @@ const CALLS = [
 
 addon.fuzz(fuzzerArguments, (given, length) => {
   input = given;
-  // A third is calls, the rest what the kernel says.
+  // A third of the bytes are calls, the rest the kernel's answers.
   end = Math.ceil(length / 3);
   at = 0;
   addon.kernel(given, end, length);

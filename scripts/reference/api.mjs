@@ -1,4 +1,7 @@
-/** docs/reference/api.md: what `import … from 'jitpaxos'` gives, with the docstrings of the source. Public members only. */
+/**
+ * docs/reference/api.md: what `import … from 'jitpaxos'` provides, with the docstrings of the source. Public members
+ * only.
+ */
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 
@@ -56,7 +59,7 @@ function section(name, symbol, checker) {
   ];
 }
 
-/** Of classes and interfaces: what is public, in the order of the source. */
+/** Public members of classes and interfaces, in the order of the source. */
 function membersOf(declaration) {
   if (!ts.isClassDeclaration(declaration) && !ts.isInterfaceDeclaration(declaration)) return undefined;
   return declaration.members.filter(

@@ -1,4 +1,7 @@
-/** docs/reference/metrics.md: every metric with its kind, labels and help, from a replica and a client that run in this process. */
+/**
+ * docs/reference/metrics.md: every metric with its kind, labels and help, from a replica and a client that run in this
+ * process.
+ */
 import { Client, KvClient, KvMachine, Replica, silentLogger } from '../../dist/src/index.js';
 import { freePorts } from '../../dist/src/measure/local-cluster.js';
 
@@ -34,7 +37,7 @@ export async function metricsPage() {
   }
 }
 
-/** Some metrics have samples only when replies have come that say something: the page has them. */
+/** Some metrics have samples only after certain replies have arrived: the page must have them. */
 async function heard(client) {
   const store = new KvClient(client);
   for (let tries = 0; tries < 100; tries++) {
@@ -59,7 +62,7 @@ function table(families) {
   ];
 }
 
-/** Label names, with their values where these are the same everywhere: not so the events of a transport. */
+/** Label names, with their values if these are the same everywhere, which is not so for the events of a transport. */
 function labels(samples) {
   const values = new Map();
   for (const sample of samples)

@@ -92,7 +92,10 @@ export class KvClient {
     return this.decode('cas', await this.client.execute(this.scratch.subarray(0, length), options)).status === 'ok';
   }
 
-  /** Adds to the signed 64-bit number under the key (absent: 0) and resolves to the sum. Also rejects with `kv-not-a-number` and `kv-store-full`. */
+  /**
+   * Adds to the signed 64-bit number under the key (absent: 0) and resolves to the sum. Also rejects with
+   * `kv-not-a-number` and `kv-store-full`.
+   */
   async increment(key: Bytes, delta: number | bigint = 1, options?: CallOptions): Promise<bigint> {
     const length = encodeIncrement(this.scratch, 0, this.toBytes(key), delta);
     const result = this.decode('increment', await this.client.execute(this.scratch.subarray(0, length), options));

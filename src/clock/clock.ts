@@ -1,8 +1,9 @@
 /**
  * What a clock is to the rest of the program.
  *
- * The rule: a clock reading affects speed, never an answer (docs/internals/protocol.md). A clock may therefore jump, run backwards
- * or be wrong. It must not allocate on the hot path, so a reading is written straight to where it is needed.
+ * The rule: a clock reading affects speed, never an answer (docs/internals/protocol.md). A clock may therefore jump,
+ * run backwards or be wrong. It must not allocate on the hot path, so a reading is written straight to where it is
+ * needed.
  */
 
 /**

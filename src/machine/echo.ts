@@ -32,7 +32,7 @@ export class EchoMachine implements StateMachine {
     const state = this.#state;
     state[COUNT_HI]! += carryOf(state[COUNT_LO]!, 1);
     state[COUNT_LO]! += 1;
-    // Beginning each with the digest so far makes it depend on the order.
+    // Each digest starts from the previous one, so it depends on the order.
     const digest = digestOf(this.#operations.of(operation.bytes), operation.offset, operation.length, state[DIGEST_A]!);
     state[DIGEST_A] = digest;
     state[DIGEST_B] = (Math.imul(state[DIGEST_B]!, 0x01000193) + digest) | 0;

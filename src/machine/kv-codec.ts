@@ -96,8 +96,8 @@ export function encodeCas(
 }
 
 /**
- * Adds a signed 64-bit amount to the number stored under the key (8 bytes, big-endian; absent counts as 0). The sum wraps
- * at 64 bits. A `number` must be a safe integer; a `bigint` must fit 64 bits.
+ * Adds a signed 64-bit amount to the number stored under the key (8 bytes, big-endian; absent counts as 0). The sum
+ * wraps at 64 bits. A `number` must be a safe integer; a `bigint` must fit 64 bits.
  */
 export function encodeIncrement(target: Uint8Array, offset: number, key: Uint8Array, delta: number | bigint): number {
   checkKey(key);

@@ -13,7 +13,9 @@ import { KeyTable } from './kv-table.js';
 import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
 import { compareBytes } from './bytes.js';
 
-/** All replicas of a cluster must have the same `maxKeys` and `maxBytes`: they decide which writes are answered `full`. */
+/**
+ * All replicas of a cluster must have the same `maxKeys` and `maxBytes`: they decide which writes are answered `full`.
+ */
 export interface KvOptions {
   /** Default 1,048,576. */
   maxKeys?: number;

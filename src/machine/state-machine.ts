@@ -15,7 +15,10 @@ export interface StateMachine {
   apply(operation: Operation, context: ApplyContext, reply: Reply): void;
   /** Answers a read from the present state without changing it. Same rules as `apply`. */
   query(operation: Operation, context: ApplyContext, reply: Reply): void;
-  /** The whole state as bytes. The same state always gives the same bytes. The caller keeps the array; later calls must not change it. */
+  /**
+   * The whole state as bytes. The same state always gives the same bytes. The caller keeps the array; later calls must
+   * not change it.
+   */
   snapshot(): Uint8Array;
   /**
    * Replaces the state by a snapshot's. Throws if the bytes are not a snapshot of this machine; the state is then

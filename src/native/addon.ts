@@ -77,7 +77,10 @@ export interface NativeAddon {
   readonly DisciplinedClock: new () => DisciplinedHandle;
   /** adjtimex(2), without changing anything. Throws an Error with `errno`. */
   kernelClock(): KernelClockRecord;
-  /** A Unix datagram socket, bound to the path `local` and connected to `remote`. Throws an Error with `errno` and `syscall`. */
+  /**
+   * A Unix datagram socket, bound to the path `local` and connected to `remote`. Throws an Error with `errno` and
+   * `syscall`.
+   */
   /** `local` empty: the kernel picks a name. */
   readonly UnixDatagram: new (
     local: string,

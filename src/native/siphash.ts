@@ -4,8 +4,8 @@
  *
  * Two implementations with one interface and identical bytes, like those of XXH3 (hash64.ts); both allocate nothing.
  * The one without the addon computes with 32-bit halves and takes about ten times as long. A cluster may mix them.
- * Source: Aumasson, Bernstein, "SipHash: a fast short-input PRF" (2012), section 2. docs/internals/decisions/keyed-chain.md
- * explains the choice.
+ * Source: Aumasson, Bernstein, "SipHash: a fast short-input PRF" (2012), section 2.
+ * docs/internals/decisions/keyed-chain.md explains the choice.
  */
 import { native, type NativeBinding } from './addon.js';
 import { fits, invalidArgument, outOfBounds } from './errors.js';

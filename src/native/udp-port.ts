@@ -68,7 +68,9 @@ export interface UdpPort {
    * `onUnreachable`: ICMP messages reported that no process listens at the addresses of `state[unreachable]`.
    */
   start(onBatch: () => void, onTurn: () => void, onWritable: () => void, onUnreachable: () => void): void;
-  /** Opens a socket for the family of `host`; returns its port. Throws an Error with `errno` (negative) and `syscall`. */
+  /**
+   * Opens a socket for the family of `host`; returns its port. Throws an Error with `errno` (negative) and `syscall`.
+   */
   bind(host: string, port: number, receiveBufferBytes: number, sendBufferBytes: number): number;
   /** The size that the kernel granted, in its own terms: twice the requested size. */
   bufferBytes(family: 4 | 6, direction: 'receive' | 'send'): number;

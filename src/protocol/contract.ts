@@ -203,7 +203,10 @@ export interface Recovered {
  * not call back into the core.
  */
 export interface ReplicaObserver {
-  /** After every transition off the fast path: `event` is a name of the table in docs/internals/protocol.md, `detail` a few words for people. */
+  /**
+   * After every transition off the fast path: `event` is a name of the table in docs/internals/protocol.md, `detail` a
+   * few words for people.
+   */
   transition(event: string, detail: string): void;
 }
 

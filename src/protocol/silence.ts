@@ -1,7 +1,8 @@
 /**
- * How long others were silent and yet alive, of late: what a host stalls, a collector stops and a network delays. Whoever has
- * been silent for not much longer than that is not suspected, so that a loaded host costs patience, not views. A process that is
- * gone is found by what its host says of it (Suspicion.unreachable), however patient this makes.
+ * How long others were silent and yet alive, of late: what a host stalls, a collector stops and a network delays.
+ * Whoever has been silent for not much longer than that is not suspected, so that a loaded host costs patience, not
+ * views. A process that is gone is found by what its host says of it (Suspicion.unreachable), however patient this
+ * makes.
  */
 const FORGOTTEN_AFTER_US = 30_000_000;
 /** A longer silence counts as this long: it was a stop, not a stall, and says nothing about the next one. */

@@ -1,6 +1,6 @@
 /**
- * A simulated client process: drives its sessions, the class that ships, with several lanes, each of which runs one operation after
- * another, gives some of them up, and writes down what it saw.
+ * A simulated client process: drives its sessions, the class that ships, with several lanes, each of which runs one
+ * operation after another, gives some of them up, and writes down what it saw.
  */
 import { ClientSessions } from '../protocol/client/client-sessions.js';
 import type { ClientConfig } from '../protocol/config.js';
@@ -439,7 +439,8 @@ export class ClientHost implements EventHandler {
         events.record({ process: lane.process, type: 'fail', f: item.f, key: item.key, value: item.value, time });
         break;
       case Outcome.sessionLost:
-        // Another session follows when the call ends in which this one was lost; its lanes begin again when it is ready.
+        // Another session follows when the call ends in which this one was lost; its lanes begin again when it is
+        // ready.
         this.abandon(lane);
         return;
       default:

@@ -23,8 +23,8 @@ export interface HistoryEvent {
   f: HistoryFunction;
   key: string;
   /**
-   * write: the value written (`null` deletes). cas: `[expected, new]`. increment: the amount. read: `null`, and in `ok` the
-   * value seen. Completions of write, cas and increment repeat it.
+   * write: the value written (`null` deletes). cas: `[expected, new]`. increment: the amount. read: `null`, and in `ok`
+   * the value seen. Completions of write, cas and increment repeat it.
    */
   value: HistoryValue | [HistoryValue, HistoryValue];
   /** In `ok` of cas: whether it was set. In `ok` of increment: the new value. */
@@ -116,7 +116,10 @@ export class HistoryReader {
   }
 }
 
-/** Pairs invocations with their completions, in the order of invocation. Throws `HistoryError`, counting events as lines. */
+/**
+ * Pairs invocations with their completions, in the order of invocation. Throws `HistoryError`, counting events as
+ * lines.
+ */
 export function collectOperations(events: Iterable<HistoryEvent>): HistoryOperation[] {
   const order = new HistoryOrder();
   const operations: HistoryOperation[] = [];

@@ -280,7 +280,7 @@ class KeySearch {
       return 'open';
     }
     if (unseen) frame.choices = frame.choices.filter((i) => required[i]!.operation.f !== 'write');
-    // Soonest completed first: it is the one that cannot wait.
+    // Earliest completion first: it can wait least.
     frame.choices.sort((a, b) => required[a]!.operation.completed - required[b]!.operation.completed);
     this.#addOptional(frame, firstCompleted, unseen, wanted);
     frames.push(frame);

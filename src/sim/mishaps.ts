@@ -26,7 +26,10 @@ export interface MishapTargets {
 /** Messages that change a log and its commit index. A stop in their turn tests more than in any other. */
 const STOPS_AT = [-1, Sync.type, Chunk.type, Chunk.type, SnapshotChunk.type] as const;
 
-/** Request numbers of a lane in one session where the plan wears sessions; else undefined, and no session is worn in a run. */
+/**
+ * Request numbers of a lane in one session where the plan wears sessions; else undefined, and no session is worn in a
+ * run.
+ */
 export function drawRequestsPerLane(seed: number, allowed: ReadonlySet<string>): number | undefined {
   const random = new Random(seed).fork('wear');
   const wears = random.chance(0.2);

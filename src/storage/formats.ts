@@ -1,7 +1,8 @@
 /**
  * The versions of the formats on disk. The rule: a release can read a format one release before it writes it. So the
- * previous release can read what it writes, and going back one release always works (docs/internals/decisions/versions.md). Raise
- * `newest` first; raise `written` one release later, together with `oldest`, to what the previous release wrote.
+ * previous release can read what it writes, and going back one release always works
+ * (docs/internals/decisions/versions.md). Raise `newest` first; raise `written` one release later, together with
+ * `oldest`, to what the previous release wrote.
  */
 import { JitPaxosError } from '../errors.js';
 

@@ -8,7 +8,10 @@
 /** From this length on, a native copy gains more than its two views cost. */
 const NATIVE_COPY_BYTES_MIN = 2048;
 
-/** Copies `length` bytes; the ranges do not overlap. Throws RangeError beyond the end of either. Allocates two short-lived views for 2,048 bytes and more. */
+/**
+ * Copies `length` bytes; the ranges do not overlap. Throws RangeError beyond the end of either. Allocates two
+ * short-lived views for 2,048 bytes and more.
+ */
 export function copyWords(
   source: DataView,
   sourceOffset: number,

@@ -1,7 +1,7 @@
 /**
  * The versions of the wire. A process writes and reads this version and the one before it, so a cluster can be
- * upgraded, or taken back, one process at a time; docs/internals/decisions/versions.md says how two processes find out which they
- * share.
+ * upgraded, or taken back, one process at a time; docs/internals/decisions/versions.md says how two processes find out
+ * which they share.
  *
  * To make a new version: raise both numbers, drop what is marked `until` the version that falls out, and mark what is
  * new in the tables of messages.ts with `since`.

@@ -1,4 +1,5 @@
-// `npm run bench:durability` and the benches' --durability, tiny, so that they cannot rot. What was measured is not judged.
+// `npm run bench:durability` and the benches' --durability, tiny, so that they cannot rot. What was measured is not
+// judged.
 import t from 'tap';
 import { fileURLToPath } from 'node:url';
 import { jitpaxos, runNode } from '../cluster/processes.js';

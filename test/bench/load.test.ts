@@ -1,5 +1,5 @@
-// bench load and bench report as people run them, tiny. What was measured is not judged, with one exception: stalls that
-// are known to be there have to show.
+// bench load and bench report as people run them, tiny. What was measured is not judged, with one exception: stalls
+// that are known to be there have to show.
 import t from 'tap';
 import { fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -383,7 +383,8 @@ t.test('known truth: a server that stalls 100 ms every second', async (t) => {
     .map(([name, fraction]) => `${name} ${(histogram.quantile(fraction) / 1e6).toFixed(1)} ms`)
     .join(', ');
   t.comment(`${quantiles}; predicted: p89 below 1 ms, p95 50 ms, p99 90 ms, max 100 ms`);
-  // A tenth of the arrivals find a stall and wait from 100 ms down to 0. A busy host can add to that, and take nothing away.
+  // A tenth of the arrivals find a stall and wait from 100 ms down to 0. A busy host can add to that, and take nothing
+  // away.
   t.ok(histogram.quantile(0.95) >= 30e6, `p95 shows the stalls: ${quantiles}`);
   t.ok(report.latencyNs.p99! >= 75e6, `so does p99`);
   t.ok(report.latencyNs.max! >= 90e6, 'and the slowest');

@@ -1,4 +1,5 @@
-// `npm run bench:profile`: how samples are counted, and a tiny run, so that it cannot rot. What was measured is not judged.
+// `npm run bench:profile`: how samples are counted, and a tiny run, so that it cannot rot. What was measured is not
+// judged.
 import t from 'tap';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

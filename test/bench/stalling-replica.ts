@@ -1,6 +1,6 @@
 /**
- * A cluster of one replica that does nothing for 100 ms of every second: a known truth to hold `bench load` against.
- * Prints `ready` when it serves, and stops with its parent. Arguments: cluster file, directory for its data.
+ * A cluster of one replica that does nothing for 100 ms of every second: a known truth against which `bench load` is
+ * checked. Prints `ready` when it serves, and stops with its parent. Arguments: cluster file, directory for its data.
  */
 import { EchoMachine } from '../../src/machine/echo.js';
 import { Replica } from '../../src/server/replica.js';

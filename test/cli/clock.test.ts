@@ -1,4 +1,5 @@
-// The clock commands and the clock part of doctor as people run them, on hosts with a stand-in for hardware and without.
+// The clock commands and the clock part of doctor as people run them, on hosts with a stand-in for hardware and
+// without.
 import t, { type Test } from 'tap';
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';

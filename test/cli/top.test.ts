@@ -1,4 +1,5 @@
-// `jitpaxos top` without a terminal: samples, a replica that goes, and the end it was asked for. And what a terminal is given.
+// `jitpaxos top` without a terminal: samples, a replica that goes, and the end it was asked for. And what a terminal is
+// given.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,7 @@
-/** One-shot timers: what they promise, with the addon and without, and what is left of them. How late they are is bench:timer's. */
+/**
+ * One-shot timers: what they promise, with the addon and without, and what is left of them. How late they are is
+ * bench:timer's.
+ */
 import { spawnSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';

@@ -1,6 +1,6 @@
 /**
  * Disciplined clocks against the stand-in's model clock, whose clock_gettime is the truth; run by disciplined.test.ts.
- * Every wait ends when what it waits for is there, and fails after a time that no loaded machine takes.
+ * Every wait ends when its condition holds, and fails after a time that no loaded machine needs.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
@@ -18,7 +18,7 @@ const DEVICE = '/dev/ptp-model';
 const TAI_NS = 37_000_000_000n;
 const INTERVAL_MS = 20;
 const WAIT_MS = 20_000;
-/** A process may be suspended between two readings; the narrowest of so many brackets counts. */
+/** A process may be suspended between two readings; the narrowest of this many brackets counts. */
 const BRACKETS = 200;
 
 const addon = native.addon!;
@@ -340,7 +340,7 @@ t.test('a device that this user may not read', async (t) => {
 t.test(
   'auto: a device that appears later is taken, without going back; one whose keeper is gone is not trusted',
   async (t) => {
-    // Far enough that going back shows between two readings of a busy host.
+    // Far enough that going back shows between two readings even on a busy host.
     for (const offsetNs of [-300_000_000n, 300_000_000n]) {
       model.set({ offsetNs, driftPpb: 0n });
       const heard: string[] = [];
@@ -348,7 +348,7 @@ t.test(
       let behindNs: number | undefined;
       const changed = ({ status, found }: ClockQuality): void => {
         heard.push(`${status}: ${found}`);
-        // Called in the same turn in which the device is taken: on a busy host no timer is as near.
+        // Called in the same turn in which the device is taken away: on a busy host no timer is as close.
         behindNs ??= Number(system.nowBigInt() - host.nowBigInt());
       };
       const host: HostClock = await HostClock.open('auto', { assessMs: 20, changed });

@@ -1,4 +1,4 @@
-/** Answers as chronyd gives them: a tracking report, and a server that sends what a test hands it. */
+/** Answers in chronyd's form: a tracking report, and a server that sends what a test provides. */
 import { createSocket } from 'node:dgram';
 import type { Test } from 'tap';
 
@@ -9,7 +9,9 @@ export interface TrackingFields {
   readonly family?: number;
   readonly stratum?: number;
   readonly status?: number;
-  /** In chrony's form: correction, offset, deviation, frequency, residual, skew, root delay, root dispersion, interval. */
+  /**
+   * In chrony's form: correction, offset, deviation, frequency, residual, skew, root delay, root dispersion, interval.
+   */
   readonly floats?: readonly number[];
 }
 
@@ -42,7 +44,7 @@ export function trackingFloats(correctionS: number, rootDelayS: number, rootDisp
   return [toChronyFloat(correctionS), 0, 0, 0, 0, 0, toChronyFloat(rootDelayS), toChronyFloat(rootDispersionS), 0];
 }
 
-/** A server that answers each request with what `answers` makes of its sequence number; its port. */
+/** A server that answers each request with the result of `answers` for its sequence number. Returns its port. */
 export async function fakeChrony(t: Test, answers: (sequence: number) => readonly Buffer[]): Promise<number> {
   const server = createSocket('udp4');
   await new Promise<void>((resolve) => server.bind(0, '127.0.0.1', resolve));

@@ -43,7 +43,7 @@ export class Model {
         ? bytes.writeBigInt64LE(this.fields[name], 8 * index)
         : bytes.writeBigInt64BE(this.fields[name], 8 * index),
     );
-    // In place and in one write: the file is mapped by those who read it.
+    // In place and in one write: readers map the file.
     const fd = openSync(this.path, constants.O_RDWR | constants.O_CREAT);
     writeSync(fd, bytes, 0, bytes.length, 0);
     closeSync(fd);

@@ -1,4 +1,7 @@
-/** Runs phc-program.ts with a stand-in for PTP hardware, so that opening and reading a clock device is exercised on hosts that have none. */
+/**
+ * Runs phc-program.ts with a stand-in for PTP hardware, so that opening and reading a clock device is exercised on
+ * hosts that have none.
+ */
 import t from 'tap';
 import { buildStandIn, runProgram, standInEnvironment, whyNoStandIn } from './stand-in.js';
 

@@ -1,4 +1,7 @@
-/** The stand-in for PTP hardware (test/native/fake-ptp.c), built once a test file, and programs run with it preloaded. */
+/**
+ * The stand-in for PTP hardware (test/native/fake-ptp.c), built once for each test file, and programs that run with it
+ * preloaded.
+ */
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -12,7 +15,7 @@ const PROGRAM_MS = 120_000;
 
 const compiler = ['cc', 'gcc', 'clang'].find((command) => spawnSync(command, ['--version']).status === 0);
 
-/** Why there is no stand-in here, or false. */
+/** Why there is no stand-in on this host, or false. */
 export function whyNoStandIn(): string | false {
   if (!native.available) return native.reason;
   return compiler === undefined ? 'no C compiler (cc, gcc, clang) to build test/native/fake-ptp.c with' : false;
@@ -30,7 +33,7 @@ export function compileStandIn(directory: string): string {
   return library;
 }
 
-/** Builds the library in a folder of its own, which is removed with the test; the folder is free for other files. */
+/** Builds the library in its own folder, which is removed with the test; the folder may hold other files. */
 export function buildStandIn(t: Test): { readonly library: string; readonly directory: string } {
   const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-fake-ptp-'));
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
@@ -49,7 +52,7 @@ export function standInEnvironment(library: string, model?: string, root?: strin
   return env;
 }
 
-/** Runs a test program with the stand-in; it must pass `tests` tests, so that one that ends early does not. */
+/** Runs a test program with the stand-in. It must pass `tests` tests, so that ending early counts as a failure. */
 export async function runProgram(t: Test, program: URL, env: NodeJS.ProcessEnv, tests: number): Promise<void> {
   const child = spawn(process.execPath, ['--expose-gc', fileURLToPath(program)], {
     env,

@@ -1,4 +1,7 @@
-/** What the stand-in shows below /sys and /dev (FAKE_PTP_ROOT of test/native/fake-ptp.c): one device, /dev/ptp0, or none. */
+/**
+ * What the stand-in shows below /sys and /dev (FAKE_PTP_ROOT of test/native/fake-ptp.c): one device, /dev/ptp0, or
+ * none.
+ */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 

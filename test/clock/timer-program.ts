@@ -1,5 +1,5 @@
 /**
- * Timers of a thread or a process that ends, or does not, in the way that the test says. Run by deadline-timer.test.ts,
+ * Timers of a thread or a process that ends, or does not, in the way the test specifies. Run by deadline-timer.test.ts,
  * which sees how it ended.
  */
 import { readdirSync } from 'node:fs';
@@ -24,7 +24,7 @@ function ticking(each: () => void): DeadlineTimer {
 }
 
 if (how === 'unarmed') {
-  // Neither one that was never armed nor one that has fired nor one that was disarmed keeps the process.
+  // A timer that was never armed, has fired, or was disarmed does not keep the process alive.
   openDeadlineTimer(() => undefined);
   openDeadlineTimer(() => console.log('fired')).arm(nowUs() + 20_000, nowUs());
   const disarmed = openDeadlineTimer(() => console.log('fired though disarmed'));

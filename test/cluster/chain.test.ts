@@ -1,5 +1,5 @@
-// The keyed chain with real replicas: what a client's key could do to the chain of before and cannot to this one; what replicas
-// with another secret do; and the way from the one to the other.
+// The keyed chain with real replicas: what a client's key could do to the chain of before and cannot to this one; what
+// replicas with another secret do; and the way from the one to the other.
 import t, { type Test } from 'tap';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
@@ -151,7 +151,8 @@ for (const unkeyedChain of [true, false]) {
         const socket = createSocket('udp4');
         socket.bind(0, '127.0.0.1');
         await once(socket, 'listening');
-        // On a busy host a view may change in between, or a member fetch the entry before it is sent its own: then it is tried again.
+        // On a busy host a view may change in between, or a member fetch the entry before it is sent its own: then it
+        // is tried again.
         let differ = false;
         let committed = 0;
         for (let request = 1; request <= ATTEMPTS && !differ && (unkeyedChain || committed === 0); request++) {

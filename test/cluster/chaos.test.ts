@@ -1,4 +1,5 @@
-// Short chaos runs (test/cluster/chaos/): the long ones are `npm run chaos`, and what they came to is in docs/measurements/reliability.md.
+// Short chaos runs (test/cluster/chaos/): the long ones are `npm run chaos`, and what they came to is in
+// docs/measurements/reliability.md.
 import t from 'tap';
 import { randomInt } from 'node:crypto';
 import { whyNoStandIn } from '../clock/stand-in.js';

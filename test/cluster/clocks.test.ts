@@ -32,7 +32,8 @@ t.test('one of three replicas and one of two clients are 2 ms ahead', { skip }, 
     clientsNs: [0, OFF_NS],
     seed,
   });
-  // Members of the quorum are heard of, and only what came within two seconds counts: on a busy host it takes a few phases.
+  // Members of the quorum are heard of, and only what came within two seconds counts: on a busy host it takes a few
+  // phases.
   let phases = await cluster.run(PHASE_MS);
   const shown = ({ clock }: ClientPhase): number => clock.replicas.filter(({ offsetNs }) => offsetNs !== null).length;
   for (let i = 1; i < PHASES_MAX && phases.some((phase) => shown(phase) === 0); i++)

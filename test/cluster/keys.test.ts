@@ -351,7 +351,10 @@ function datagram(
   };
 }
 
-/** Sends datagrams to a replica from a socket of our own, and waits until each was answered or dropped. How many were answered. */
+/**
+ * Sends datagrams to a replica from a socket of our own, and waits until each was answered or dropped. How many were
+ * answered.
+ */
 async function throwAt(cluster: LocalCluster, replica: number, datagrams: readonly Uint8Array[]): Promise<number> {
   const dropped = async (): Promise<number> =>
     Object.values((await reports(cluster))[replica]!.drops).reduce((sum, count) => sum + count, 0);

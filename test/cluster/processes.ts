@@ -1,4 +1,4 @@
-/** For tests with real processes: runs the command as people do, and always with a bound. */
+/** For tests with real processes: runs the command as users do, and always with a bound. */
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
@@ -10,7 +10,7 @@ export interface Ended {
   readonly stderr: string;
 }
 
-/** Longer than anything takes on a busy host: it ends what hangs. */
+/** Longer than anything takes on a busy host: ends processes that hang. */
 const RUN_LIMIT_MS = 600_000;
 
 /** Runs a script with this Node and waits for its end; killed, and rejected, after `timeoutMs`. */

@@ -1,8 +1,9 @@
 /**
  * A cluster is upgraded, and taken back, one replica at a time under load: processes of two versions beside each other.
  *
- * The previous version is this build held back to it (`--wire-version 3`), which writes and refuses byte for byte what that
- * version did (test/wire/versions.test.ts). PREVIOUS=DIR takes another checkout, built, in its place, for replicas and clients:
+ * The previous version is this build held back to it (`--wire-version 3`), which writes and refuses byte for byte what
+ * that version did (test/wire/versions.test.ts). PREVIOUS=DIR takes another checkout, built, in its place, for replicas
+ * and clients:
  *
  *     git worktree add ../previous 2aa9dae && (cd ../previous && npm ci)
  *     PREVIOUS=../previous node --test dist/test/cluster/upgrade.test.js
@@ -56,7 +57,10 @@ async function reportOf(cluster: LocalCluster, id: number): Promise<ReplicaStatu
   return (await cluster.replicas[id]!.ask('stats'))?.status as ReplicaStatusReport | undefined;
 }
 
-/** Stops a replica, starts it as another version, and waits until it has a log again: as docs/operate/operations.md says. */
+/**
+ * Stops a replica, starts it as another version, and waits until it has a log again: as docs/operate/operations.md
+ * says.
+ */
 async function replace(cluster: LocalCluster, id: number, program: ReplicaProgram): Promise<void> {
   await cluster.replicas[id]!.stop();
   await cluster.spawn(id, program).waitReady();

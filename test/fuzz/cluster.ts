@@ -1,7 +1,7 @@
 /**
- * What the fuzzers throw at: three real replica cores and a client core, each behind the receive path of its host (envelope
- * with keys, datagram reader), and a network that delivers at once, in one thread. Everything that any of them says is sealed
- * as its host would, and the newest of it is kept: the corpus.
+ * The fuzzers' target: three real replica cores and a client core, each behind the receive path of its host (envelope
+ * with keys, datagram reader), and a network that delivers at once, in one thread. Everything that they send is sealed
+ * as their hosts would, and the newest datagrams are kept as the corpus.
  */
 import { KvMachine } from '../../src/machine/kv.js';
 import { encodePut } from '../../src/machine/kv-codec.js';
@@ -24,13 +24,13 @@ import { Challenge, Proof, ReplyStatus, typeOf } from '../../src/wire/messages.j
 export const REPLICAS = 3;
 export const LANES = 4;
 const ENDPOINTS = 16;
-/** The endpoint of whoever throws. */
+/** The fuzzer's endpoint. */
 const FUZZER = REPLICAS + 1;
 export const CLUSTER_HI = 0x0badcafe;
 export const CLUSTER_LO = 0x600df00d;
 const CORPUS = 1_024;
 const STEP_US = 40;
-/** Deliveries in one `settle`; a storm of answers to answers would show here. */
+/** Most deliveries in one `settle`; a storm of answers to answers would exceed it. */
 const DELIVERIES_MAX = 10_000;
 
 /** Small, so that every table and arena is full most of the time. */
@@ -123,11 +123,14 @@ export class FuzzCluster {
   readonly ring: Keyring;
   readonly clientRing: Keyring;
   private readonly readerRing: Keyring;
-  /** As whom the fuzzer speaks: each replica, and, last, a client; a client that only reads; replicas that speak under the client's key. */
+  /**
+   * The identities that the fuzzer uses: each replica, and, last, a client; a read-only client; replicas that use the
+   * client's key.
+   */
   readonly speakers: readonly { readonly envelope: Envelope; readonly ring: Keyring }[];
   readonly reader: { readonly envelope: Envelope; readonly ring: Keyring };
   readonly liars: readonly Envelope[];
-  /** Which endpoint the datagram being read came from. */
+  /** The endpoint that the datagram being read came from. */
   private endpoint = REPLICAS;
   /** And where it ends. */
   private end = 0;
@@ -177,7 +180,7 @@ export class FuzzCluster {
     }
   }
 
-  /** The cluster at its ordinary work for so many steps of 40 µs. */
+  /** Lets the cluster do its ordinary work for this many steps of 40 µs. */
   work(steps: number): void {
     for (let step = 0; step < steps; step++) {
       this.now.monotonicUs += STEP_US;
@@ -193,7 +196,7 @@ export class FuzzCluster {
     }
   }
 
-  /** Throws when two replicas hold different things at an index that both take for committed. */
+  /** Throws if two replicas hold different entries at an index that both consider committed. */
   checkAgreement(): void {
     for (const { core: a } of this.replicas) {
       for (const { core: b } of this.replicas) {

@@ -1,4 +1,7 @@
-/** `npm run fuzz`: datagrams by the million at the receive path (receive-path.ts). Exit code 1 when anything crashed or changed that may not. */
+/**
+ * `npm run fuzz`: sends datagrams by the million to the receive path (receive-path.ts). Exit code 1 if anything
+ * crashed, or changed that must not.
+ */
 import { program } from '../../bench/program.js';
 import { CliError } from '../../src/console/exit.js';
 import { KINDS, ReceivePathFuzzer, type Kind } from './receive-path.js';

@@ -1,13 +1,15 @@
 /**
- * Throws seeded datagrams at the whole receive path: envelope and keys, reader, replica cores, client core, state machine.
+ * Sends seeded datagrams through the whole receive path: envelope and keys, reader, replica cores, client core, state
+ * machine.
  *
- * - *forged*: authentic datagrams, changed in any way that a stranger could change them (bytes, lengths, the fields of the
- *   envelope, another's key, no key), and datagrams made up. The rule: none is heard, nothing is asked of the transport, the state
- *   of the replica is what it was, each is counted once.
- * - *client*: well-formed datagrams under a good client's key whose messages say anything at all. The rule: nothing throws, no
+ * - *forged*: authentic datagrams, changed in any way that a stranger could change them (bytes, lengths, the fields of
+ *   the envelope, another's key, no key), and invented ones. The rule: none is accepted, nothing is asked of the
+ *   transport, the state of the replica does not change, and each is counted once.
+ * - *client*: well-formed datagrams under a good client's key with arbitrary messages. The rule: nothing throws, no
  *   invariant breaks, what is committed stays, and replicas agree on it.
- * - *replica*: the same under the replicas' key, as from a replica that went mad or a key that was stolen. The protocol survives
- *   replicas that stop, not ones that lie, so an invariant may stop the replica that hears it, or what they say of its log or its promises (STOPS); nothing else may be thrown.
+ * - *replica*: the same under the replicas' key, as from a faulty replica or a stolen key. The protocol survives
+ *   replicas that stop, not ones that lie. So an invariant may stop the replica that receives it, or a contradiction
+ *   about its log or its promises (STOPS); nothing else may be thrown.
  * - *answers*: the same at a client. The rule: nothing throws.
  */
 import { DivergedError } from '../../src/protocol/replica/divergence.js';
@@ -25,16 +27,19 @@ import * as wire from '../../src/wire/messages.js';
 import { writeI32, writeU16 } from '../../src/wire/u64.js';
 import { envelopeOf, FuzzCluster, keyFile, KEYS, REPLICAS } from './cluster.js';
 
-/** By these a core stops itself. */
+/** Errors by which a core stops itself. */
 const STOPS = [InvariantError, DivergedError, ForgottenError];
 
 export const KINDS = ['forged', 'client', 'replica', 'answers'] as const;
 export type Kind = (typeof KINDS)[number];
 
-/** Datagrams thrown at one cluster, of one kind, before it is checked and gets to work again (more of those that change nothing), … */
+/**
+ * Datagrams of one kind that are sent to one cluster before it is checked and works again; more for those that change
+ * nothing.
+ */
 const ROUND = 1_000;
 const FORGED_ROUND = 8_000;
-/** … and rounds before it is replaced: what hostile messages lead to is not to be seen only once. */
+/** Rounds before the cluster is replaced, so that the effects of hostile messages can be seen more than once. */
 const ROUNDS = 20;
 const FROM_CLIENTS: readonly Message[] = [
   wire.Request,
@@ -52,11 +57,13 @@ const CAPACITY = 61_000;
 export interface FuzzCounts {
   /** By kind. */
   readonly tried: Record<Kind, number>;
-  /** Things thrown that are no broken invariant, by what they say; must stay empty. */
+  /** Errors thrown that are not broken invariants, by message; must stay empty. */
   readonly crashes: Map<string, number>;
-  /** Invariants that a message under a client's key broke, disagreements, changes by what was forged; must stay empty. */
+  /**
+   * Invariants broken by a message under a client's key, disagreements, changes by forged datagrams; must stay empty.
+   */
   readonly violations: Map<string, number>;
-  /** Invariants that stopped a replica which heard a lying replica, by what they say. */
+  /** Invariants that stopped a replica after it heard a lying replica, by message. */
   readonly stopped: Map<string, number>;
   /** Messages of well-formed datagrams that reached a core. */
   heard: number;
@@ -84,7 +91,7 @@ export class ReceivePathFuzzer {
     ),
     true,
   );
-  /** Seals what `forged` makes up: with a checksum, or under a stranger's secrets. */
+  /** Seals invented datagrams: with a checksum, or under a stranger's secrets. */
   private readonly checksummed = [envelopeOf(1, undefined), envelopeOf(CLIENT_SENDER, undefined)];
   private readonly strangers = [envelopeOf(1, this.strangerRing), envelopeOf(CLIENT_SENDER, this.strangerRing)];
 
@@ -135,7 +142,7 @@ export class ReceivePathFuzzer {
     if (kind === 'replica' || kind === 'answers') this.poisoned = true;
   }
 
-  /** A replica or the client was lied to: from here on the cluster's agreement says nothing. */
+  /** A replica or the client was lied to: from here on the cluster's agreement means nothing. */
   private poisoned = false;
 
   private replaceCluster(): void {
@@ -191,7 +198,7 @@ export class ReceivePathFuzzer {
       case 2: // cut off
         length = random.below(length);
         break;
-      case 3: // more behind it: another authentic datagram's messages
+      case 3: // append the messages of another authentic datagram
         {
           const { bytes: other } = random.pick(cluster.corpus);
           bytes.set(other.subarray(ENVELOPE_BYTES), length);
@@ -211,7 +218,7 @@ export class ReceivePathFuzzer {
       case 6: // well-formed, under the right id and another's secret
         random.pick(this.strangers).seal(bytes, 0, length, this.strangerRing.find(random.between(1, KEYS.length)));
         break;
-      default: // made up, with the envelope of a real one more often than not
+      default: // invented, usually with the envelope of a real one
         length = random.chance(0.01) ? random.between(0, CAPACITY) : random.below(300);
         for (let i = random.chance(0.7) ? ENVELOPE_BYTES - 16 : 0; i < length; i++) bytes[i] = random.next();
     }
@@ -222,7 +229,7 @@ export class ReceivePathFuzzer {
     else cluster.clientReader.read(bytes, 0, length);
   }
 
-  /** A good MAC and anything behind it, from a replica, or, REPLICAS, from a client. */
+  /** A good MAC and anything after it, from a replica, or, if REPLICAS, from a client. */
   private hostile(from: number): void {
     const { random, cluster } = this;
     this.counts.tried[from < REPLICAS ? 'replica' : 'client']++;
@@ -235,7 +242,7 @@ export class ReceivePathFuzzer {
     if (random.chance(0.1)) cluster.settle();
   }
 
-  /** What a lying replica, or whoever has this client's key, tells the client. */
+  /** What a lying replica, or a thief of this client's key, tells the client. */
   private answer(): void {
     const { random, cluster } = this;
     this.counts.tried.answers++;
@@ -246,12 +253,18 @@ export class ReceivePathFuzzer {
     if (random.chance(0.02)) cluster.work(1);
   }
 
-  /** Of the wire, to write a datagram in: now and then the previous one, with the present layouts, which it may not have. */
+  /**
+   * Wire version in which to write a datagram: sometimes the previous one, with the present layouts, which it may not
+   * have.
+   */
   private version(): number {
     return this.random.chance(0.1) ? PREVIOUS_WIRE_VERSION : WIRE_VERSION;
   }
 
-  /** One to three messages behind the room for the envelope: real ones with some fields replaced, or made up. Returns the datagram's length. */
+  /**
+   * One to three messages behind the room for the envelope: real ones with some fields replaced, or made up. Returns
+   * the datagram's length.
+   */
   private compose(target: number, messages: readonly Message[]): number {
     const { random, bytes } = this;
     let at = ENVELOPE_BYTES;
@@ -290,7 +303,7 @@ export class ReceivePathFuzzer {
     if (message === wire.Order) length = ORDER_RECORD_BYTES * random.below(40) + (random.chance(0.05) ? 1 : 0);
     for (let i = 0; i < length; i++) bytes[at + i] = random.next();
     if (message === wire.Chunk) {
-      // Entries whose lengths mostly are what they say.
+      // Entries whose lengths are mostly right.
       length = 0;
       for (let entries = random.below(6); entries > 0; entries--) {
         const operation = random.below(40);
@@ -308,7 +321,8 @@ export class ReceivePathFuzzer {
     const o = at + message.at[field]!;
     switch (message.fields[field]!) {
       case 'bin16':
-        writeU16(bytes, o, random.chance(0.95) ? messageBytes - message.size : random.next() & 0xffff); // the reader drops what does not add up
+        // the reader drops what does not fit
+        writeU16(bytes, o, random.chance(0.95) ? messageBytes - message.size : random.next() & 0xffff);
         return;
       case 'u8':
         bytes[o] = random.chance(0.8) ? random.below(8) : random.next();
@@ -367,7 +381,7 @@ export class ReceivePathFuzzer {
       return;
     }
     if (/chain/i.test(field) && random.chance(0.8)) {
-      // Of an index that is here, as `fill` may have named it a moment ago.
+      // An existing index, which `fill` may have used a moment ago.
       const index = random.pick([
         log.baseIndex,
         log.lastIndex,

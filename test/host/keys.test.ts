@@ -1,4 +1,7 @@
-/** Key files, the keyring, and what a replica hears: whoever has no key, the wrong one or too little of one is not heard. */
+/**
+ * Key files, the keyring, and what a replica hears: whoever has no key, the wrong one or too little of one is not
+ * heard.
+ */
 import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

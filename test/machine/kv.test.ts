@@ -1,6 +1,6 @@
 /**
- * The key-value machine: each operation and limit, then random operations against a plain Map, reply by reply and byte by
- * byte. Replay a random failure with SEED=n.
+ * The key-value machine: each operation and limit, then random operations against a plain Map, reply by reply and byte
+ * by byte. Replay a random failure with SEED=n.
  */
 import t from 'tap';
 import { readFileSync } from 'node:fs';
@@ -704,7 +704,8 @@ t.test('the order survives blocks that empty', (t) => {
   store.delete('only');
   t.same(store.keys('', null, 10), [[], false]);
   t.equal(store.machine.snapshot().length, 8);
-  // Ascending loads fill blocks of 512 whole, so the last one empties beside a full neighbour, and so does one in between.
+  // Ascending loads fill blocks of 512 whole, so the last one empties beside a full neighbour, and so does one in
+  // between.
   const name = (i: number): string => `key ${String(i).padStart(5, '0')}`;
   for (let i = 0; i < 1540; i++) store.put(name(i), 'x');
   for (let i = 1539; i >= 1536; i--) store.delete(name(i));

@@ -156,7 +156,8 @@ t.test('known truth: a server that stalls 100 ms every second gives the percenti
     near(loop.latency.quantile(0.99), 90 * MS, `${lanes} lanes, p99`);
     near(loop.latency.max, 100 * MS, `${lanes} lanes, max`);
   }
-  // What a closed loop, or latencies from the moment of sending, would say with one lane: nine in a thousand noticed nothing.
+  // What a closed loop, or latencies from the moment of sending, would say with one lane: nine in a thousand noticed
+  // nothing.
   const one = simulate(1, 1_000, 10, (sent) => stallingServer(sent, 0.1 * MS));
   t.ok(one.service.quantile(0.99) < 0.2 * MS, 'from the actual send, one lane, p99 hides the stalls');
   t.ok(one.latency.quantile(0.99) > 80 * MS, 'from the intended time it does not');

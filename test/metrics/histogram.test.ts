@@ -101,7 +101,8 @@ t.test('the percentile file has the columns of HdrHistogram, character by charac
   t.equal(lines[last + 2], '#[Max     =      250.000, Total count    =            4]');
   t.equal(lines[last + 3], '#[Buckets =           36, SubBuckets     =          256]');
   t.same(lines.slice(last + 4), ['']);
-  // What HdrHistogram's plotter takes: lines of four fields that do not begin with #, the first the latency, the last the x axis.
+  // What HdrHistogram's plotter takes: lines of four fields that do not begin with #, the first the latency, the last
+  // the x axis.
   const plotted = lines
     .filter((line) => !line.startsWith('#'))
     .map((line) => line.trim().split(/ +/))

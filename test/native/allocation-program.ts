@@ -1,7 +1,7 @@
 /**
- * Measures what a call of each hot function leaves on the JavaScript heap, and prints it as JSON; run by addon.test.ts
- * with a young generation so large that nothing is collected in between. `clockReadBigInt` is the control: it must
- * show, or the measurement is blind.
+ * Measures what a call of each hot function leaves on the JavaScript heap, and prints it as JSON. Run by addon.test.ts
+ * with a young generation so large that nothing is collected in between. `clockReadBigInt` is the control: if it does
+ * not show, the measurement is blind.
  */
 
 import { native } from '../../src/native/addon.js';

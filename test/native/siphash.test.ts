@@ -32,8 +32,9 @@ function digestOf(hash: Hash64, bytes: Uint8Array, offset = 0, length = bytes.le
 const SECRET = Uint8Array.from({ length: 16 }, (_, i) => i);
 
 /**
- * Of the messages of 0 to 63 bytes 00, 01, 02 … under the secret 00 01 … 0f: the reference implementation's vectors_sip64, which
- * belong to the paper (https://github.com/veorq/SipHash, vectors.h), as bytes, least significant first.
+ * Of the messages of 0 to 63 bytes 00, 01, 02 … under the secret 00 01 … 0f: the reference implementation's
+ * vectors_sip64, which belong to the paper (https://github.com/veorq/SipHash, vectors.h), as bytes, least significant
+ * first.
  */
 const VECTORS = `
 310e0edd47db6f72 fd67dc93c539f874 5a4fa9d909806c0d 2d7efbd796666785 b7877127e09427cf 8da699cd64557618 cee3fe586e46c9cb 37d1018bf50002ab

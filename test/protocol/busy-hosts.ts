@@ -1,8 +1,10 @@
 /**
- * Replica cores on hosts that other programs share: processes that are not scheduled for a while, at moments and for lengths
- * drawn from a seed, over minutes of virtual time. Deterministic; a few seconds of real time for some minutes.
+ * Replica cores on hosts that other programs share: processes that are not scheduled for a while, at moments and for
+ * durations drawn from a seed, over minutes of virtual time. Deterministic; some minutes take a few seconds of real
+ * time.
  *
- * While a process stands still datagrams wait at its socket. When it runs again its timers come first, as in Node's loop.
+ * While a process stands still, datagrams wait at its socket. When it runs again its timers come first, as in Node's
+ * loop.
  */
 import { CounterMachine } from '../../src/machine/counter.js';
 import { DEFAULT_TIMINGS, type Timings } from '../../src/protocol/config.js';
@@ -11,10 +13,10 @@ import { Jitter } from '../../src/protocol/jitter.js';
 import { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
 import { hasher, TEST_LIMITS } from './harness.js';
 
-/** How the hosts are at a moment: mean time between two pauses of a process, and their length. */
+/** Load of the hosts at a moment: mean time between two pauses of a process, and their length. */
 export interface Busyness {
   readonly everyUs: number;
-  /** Shortest and longest pause; lengths between are as likely in each octave. */
+  /** Shortest and longest pause; every octave in between is equally likely. */
   readonly fromUs: number;
   readonly toUs: number;
 }
@@ -23,7 +25,7 @@ export interface BusyOptions {
   readonly replicas: number;
   readonly seed: number;
   readonly timings?: Partial<Timings>;
-  /** Of each process at a moment, µs since the start; undefined: it is scheduled at once. */
+  /** Load of each process at a moment, µs since the start; undefined: it is scheduled at once. */
   readonly busyness: (atUs: number, replica: number) => Busyness | undefined;
   /** How long a turn of a replica takes, µs. */
   readonly turnUs?: (atUs: number, replica: number) => number;
@@ -37,7 +39,7 @@ interface Event {
   readonly run: () => void;
 }
 
-/** One-way delay between two processes on a quiet network, µs, and what is drawn on top of it. */
+/** One-way delay between two processes on a quiet network, µs, and the range of the random addition. */
 const DELAY_US = 40;
 const DELAY_DRAWN_US = 20;
 /** As in server/replica.ts: a core gets a tick at least this often. */
@@ -140,7 +142,7 @@ export class BusyHosts {
     this.arm(id);
   }
 
-  /** The host is gone: nothing answers, and nobody says that nobody listens. */
+  /** The host is gone: nothing answers, and no ICMP message says so. */
   stop(id: number): void {
     this.processes[id]!.down = true;
     this.processes[id]!.inbox = [];
@@ -158,7 +160,7 @@ export class BusyHosts {
     this.nowUs = until;
   }
 
-  /** µs until `reached`, looked at each millisecond; Infinity after `us`. */
+  /** Runs until `reached`, checked each millisecond; returns the µs it took, Infinity after `us`. */
   runUntil(reached: () => boolean, us: number): number {
     const from = this.nowUs;
     while (this.nowUs < from + us) {
@@ -234,7 +236,7 @@ export class BusyHosts {
     this.at(this.nowUs - everyUs * Math.log(1 - this.jitter.next()), () => {
       const process = this.processes[id]!;
       process.readyUs = Math.max(process.readyUs, this.nowUs + fromUs * (toUs / fromUs) ** this.jitter.next());
-      // It draws the next one when this one is over.
+      // The next one is drawn when this one is over.
       this.at(process.readyUs, () => this.planPause(id));
     });
   }

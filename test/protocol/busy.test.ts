@@ -1,5 +1,5 @@
-// Hosts that other programs share: processes stand still for a while, at any moment. Nobody is exchanged for that again and
-// again; and what is really gone, or really slow, is found as fast as on a quiet host when the host is quiet.
+// Hosts that other programs share: processes stand still for a while, at any moment. Nobody is exchanged for that again
+// and again; and what is really gone, or really slow, is found as fast as on a quiet host when the host is quiet.
 import t from 'tap';
 import { Experience, CALM_US } from '../../src/protocol/replica/suspicion/experience.js';
 import { Instant } from '../../src/protocol/contract.js';

@@ -14,8 +14,8 @@ const XXH3_SECRET = Buffer.from(
 );
 
 /**
- * Of 64 bytes, chain and header included, XXH3 takes the last 16 as (a ^ secret) * (b ^ secret): with a equal to the secret
- * nothing comes of b. So operations that differ in b alone have one chain, whatever stands before them.
+ * Of 64 bytes, chain and header included, XXH3 takes the last 16 as (a ^ secret) * (b ^ secret): with a equal to the
+ * secret nothing comes of b. So operations that differ in b alone have one chain, whatever stands before them.
  */
 function colliding(b: string, query = false): Uint8Array {
   const block = Buffer.concat([XXH3_SECRET.subarray(56, 64), XXH3_SECRET.subarray(16, 24), Buffer.from(b)]);

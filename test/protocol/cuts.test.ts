@@ -162,7 +162,8 @@ t.test('it goes on when it hears its members again before the others have begun'
 });
 
 t.test('while it hears too few it answers who asks from another view, not who asks from its own', (t) => {
-  // Two primaries of two views, each of which hears too few, would else never hear more. In its own view an answer would keep the others from leaving it.
+  // Two primaries of two views, each of which hears too few, would else never hear more. In its own view an answer
+  // would keep the others from leaving it.
   const { c } = scene(3);
   c.loses = ({ to }) => to === 0;
   for (let ms = 0; ms < 200 && !c.replica(0).transitions.some((line) => line.startsWith('unheard')); ms++) c.run(1000);

@@ -1,4 +1,5 @@
-// Clients that are farther away than those that keep the replicas busy, and clocks that were ahead once: everybody gets in, in a bounded time.
+// Clients that are farther away than those that keep the replicas busy, and clocks that were ahead once: everybody gets
+// in, in a bounded time.
 import t from 'tap';
 import { ClientCounter } from '../../src/protocol/counters.js';
 import { LATE_RULES } from '../../src/protocol/config.js';

@@ -1,6 +1,7 @@
 /**
- * A cluster in virtual time whose endpoints are at different distances: a fixed way for each pair with a little jitter, nothing lost, and a
- * clock for each host. For the question whether a client gets in beside others that keep the replicas busy.
+ * A cluster in virtual time whose endpoints are at different distances: a fixed delay for each pair with a little
+ * jitter, no losses, and a clock for each host. It answers whether a client gets its requests in beside others that
+ * keep the replicas busy.
  */
 import { CounterMachine } from '../../src/machine/counter.js';
 import { ClientCore } from '../../src/protocol/client/client-core.js';
@@ -54,9 +55,9 @@ export interface DistanceOptions {
   readonly wayUs: (endpoint: number) => number;
   /** One-way delay between two replicas, µs; default 20. */
   readonly betweenUs?: (from: number, to: number) => number;
-  /** True of what is lost on the way. */
+  /** True for messages that are lost on the way. */
   readonly loses?: (from: number, to: number) => boolean;
-  /** What the clock of an endpoint is ahead of the right time, ns. */
+  /** How far an endpoint's clock is ahead of the right time, ns. */
   readonly aheadNs?: (endpoint: number, nowUs: number) => number;
 }
 
@@ -87,7 +88,7 @@ export class Distances {
     for (const host of this.hosts.values()) this.arm(host);
   }
 
-  /** The end of the primary's log against the right time, ns. */
+  /** End of the primary's log minus the right time, ns. */
   get logAheadNs(): number {
     const { log } = this.replicas[0]!.state;
     const { wallHi, wallLo } = this.instantOf(0);
@@ -101,11 +102,11 @@ export class Distances {
   at(atUs: number, run: () => void): void {
     let i = this.events.length;
     while (i > 0 && this.events[i - 1]!.atUs < atUs) i--;
-    // Behind those of the same time, which stand in front: the last one is the next.
+    // Inserts after those of the same time.
     this.events.splice(i, 0, { atUs, run });
   }
 
-  /** A client core on the network. `host` is told whenever something happened to it. */
+  /** A client core on the network. `host` is called whenever something happened to it. */
   attach(endpoint: number, core: ClientCore): Host {
     const host = { core, endpoint, wakeUs: Infinity };
     this.hosts.set(endpoint, host);

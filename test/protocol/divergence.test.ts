@@ -1,5 +1,5 @@
-// What one replica says that contradicts what another has committed: it is ignored and named, and the one in the wrong stops itself.
-// Of three: view 0 = primary 0, member 1; 1 = 1, 2; 2 = 2, 0; 3 = 0, 2; 4 = 1, 0; 5 = 2, 1.
+// What one replica says that contradicts what another has committed: it is ignored and named, and the one in the wrong
+// stops itself. Of three: view 0 = primary 0, member 1; 1 = 1, 2; 2 = 2, 0; 3 = 0, 2; 4 = 1, 0; 5 = 2, 1.
 import t, { type Test } from 'tap';
 import { DivergedError } from '../../src/protocol/replica/divergence.js';
 import {
@@ -170,7 +170,8 @@ t.test(
   (t) => {
     const source = scene({}, 5).c.replica(3);
     const { primary, view } = newPrimary();
-    // Replica 1, a member of view 0's quorum, comes with an empty log, as from an emptied directory; replica 3, a spare, saw two entries committed.
+    // Replica 1, a member of view 0's quorum, comes with an empty log, as from an emptied directory; replica 3, a
+    // spare, saw two entries committed.
     const empty: Values = { view, logView: 0, lastIndex: 0n, lastChain: 0n, committedIndex: 0n, committedChain: 0n };
     primary.receive(
       Vote,

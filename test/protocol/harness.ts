@@ -1,7 +1,7 @@
 /**
  * A cluster in one thread whose network delivers by hand: nothing arrives unless a test says so, and time stands still
- * until a test lets it pass. Replica cores, client cores and hand-written messages share the network, so that a test reads
- * as the story that it tells.
+ * until a test lets it pass. Replica cores, client cores and hand-written messages share the network, so that a test
+ * reads like the story it tells.
  *
  * Messages are written here field by field from their table and read by msgpackr, not by the code under test.
  */
@@ -121,7 +121,7 @@ export class HandOutbox implements Outbox {
   }
 }
 
-/** A disk that is written at once, or, `held`, when the test says so. Keeps the log in the modes that do. */
+/** A disk that is written at once or, if `held`, when the test says so. Keeps the log in the modes that do. */
 export class Disk implements Storage {
   hardState: HardState | undefined;
   snapshot: Snapshot | undefined;
@@ -172,7 +172,7 @@ export class Disk implements Storage {
     }
   }
 
-  /** The directory is lost, and an empty one in its place. */
+  /** The directory is lost, and replaced by an empty one. */
   wipe(): void {
     this.forget();
     this.hardState = undefined;
@@ -181,7 +181,7 @@ export class Disk implements Storage {
     this.lastIndex = 0;
   }
 
-  /** A crash before the write: what waited is gone. */
+  /** A crash before the write: pending batches are gone. */
   forget(): void {
     this.waiting = [];
     this.held = false;
@@ -213,7 +213,7 @@ export class TestReplica {
     private readonly late: LateRule,
     private readonly createMachine: (id: number) => StateMachine,
     private readonly datagramBytes: number | undefined,
-    /** Another one counts from the next start on. */
+    /** A different chain counts from the next start on. */
     public chained: Chain | undefined,
   ) {}
 
@@ -420,7 +420,7 @@ export class TestClient {
     return this.cluster.history.slice(before).filter((packet) => packet.from === this.endpoint);
   }
 
-  /** The messages that the client sent since the test last asked. */
+  /** The messages that the client sent since the last call. */
   sent(message?: Message<any>): Packet[] {
     const found = this.cluster.inFlight.filter(
       (packet) => packet.from === this.endpoint && (message === undefined || packet.message.type === message.type),
@@ -431,18 +431,18 @@ export class TestClient {
 }
 
 export interface ClusterOptions {
-  /** `ask`: nothing is started; the test starts each replica with what it says of its first start. */
+  /** `ask`: no replica is started; the test starts each one and says what it knows about its first start. */
   readonly first?: FirstStart;
   readonly limits?: Partial<Limits>;
-  /** The published rules unless a test says otherwise: members that differ fetch, nothing is pushed, what is late is rejected. */
+  /** The published rules by default: members that differ fetch, nothing is pushed, late requests are rejected. */
   readonly timings?: Partial<Timings>;
   readonly late?: LateRule;
   readonly keepsLog?: boolean;
   readonly datagramBytes?: number;
   readonly machine?: (id: number) => StateMachine;
-  /** What one replica's limits differ in from the others'. */
+  /** How one replica's limits differ from the others'. */
   readonly limitsOf?: (id: number) => Partial<Limits>;
-  /** What chains the log of each replica. Default: as without keys. */
+  /** What chains the log of each replica. Default: the chain without keys. */
   readonly chain?: (id: number) => Chain;
   /** False: no replica is started; for tests of clients alone. */
   readonly replicas?: boolean;
@@ -543,7 +543,7 @@ export class Cluster {
     return this.replicas[id]!;
   }
 
-  /** A hand-written client with a session of its own. */
+  /** A hand-written client with its own session. */
   hand(session = BigInt(this.nextEndpoint)): HandClient {
     return new HandClient(this.nextEndpoint++, session);
   }
@@ -566,7 +566,7 @@ export class Cluster {
     return client;
   }
 
-  /** What the synchronized clocks say, ns. */
+  /** Sets the synchronized clocks, ns. */
   setWall(wall: bigint): void {
     this.wall = wall;
     this.now.wallHi = Number(BigInt.asIntN(32, wall >> 32n));
@@ -584,7 +584,7 @@ export class Cluster {
     if (!this.loses(packet)) this.inFlight.push(packet);
   }
 
-  /** Delivers what is in flight now and fits, in the order it was sent; returns how many. */
+  /** Delivers matching packets that are in flight now, in sending order; returns how many. */
   deliver(which: Which = {}): number {
     const due = this.take(which);
     for (const packet of due) this.arrive(packet);
@@ -597,7 +597,7 @@ export class Cluster {
       if (rounds > 1000) throw new Error('the cluster does not come to rest');
   }
 
-  /** Takes packets off the network; give them to `arrive` later, or not. */
+  /** Takes packets off the network; pass them to `arrive` later, or not. */
   take(which: Which = {}): Packet[] {
     const found = this.inFlight.filter((packet) => fits(packet, which));
     this.inFlight = this.inFlight.filter((packet) => !fits(packet, which));
@@ -651,7 +651,7 @@ export class Cluster {
     this.loses = () => false;
   }
 
-  /** Gives a hand-written message of a client to some replicas; answers stay in flight. */
+  /** Passes a client's hand-written message to some replicas; answers stay in flight. */
   give(client: HandClient, message: Message<any>, values: Values, ...to: number[]): void {
     for (const id of to) this.replica(id).receive(message, values, client.endpoint);
   }

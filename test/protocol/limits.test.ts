@@ -1,4 +1,5 @@
-// What a replica answers when a request asks for more than a limit allows. The others of docs/reference/limits.md have tests of their own.
+// What a replica answers when a request asks for more than a limit allows. The others of docs/reference/limits.md have
+// tests of their own.
 import t from 'tap';
 import { Reconcile, Reject, RejectReason, Reply, ReplyStatus, Request } from '../../src/wire/messages.js';
 import { Cluster, type HandClient, type Packet } from './harness.js';

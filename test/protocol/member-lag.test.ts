@@ -1,11 +1,15 @@
-// A slow member leaves the quorum, once, and only for a spare that is faster. View 0 of three: primary 0, member 1, spare 2.
+// A slow member leaves the quorum, once, and only for a spare that is faster. View 0 of three: primary 0, member 1,
+// spare 2.
 import t from 'tap';
 import { Sync, SyncAck, ViewChange } from '../../src/wire/messages.js';
 import { Cluster } from './harness.js';
 
 const SLOW_AFTER_US = 100_000;
 
-/** Time passes; each replica's answers to a Sync reach the primary so much later. Returns µs until the view changed, or Infinity. */
+/**
+ * Time passes; each replica's answers to a Sync reach the primary so much later. Returns µs until the view changed, or
+ * Infinity.
+ */
 function run(c: Cluster, us: number, delayUs: (replica: number, atUs: number) => number, primary = 0): number {
   const waiting: { atUs: number; packet: Parameters<Cluster['arrive']>[0] }[] = [];
   const from = c.now.monotonicUs;

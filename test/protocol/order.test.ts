@@ -1,4 +1,5 @@
-// The primary's order: pushed while members differ, applied from what a member saw. View 0 of three: primary 0, member 1, spare 2.
+// The primary's order: pushed while members differ, applied from what a member saw. View 0 of three: primary 0, member
+// 1, spare 2.
 import t from 'tap';
 import { ClientCounter } from '../../src/protocol/counters.js';
 import { REGISTER_LANE } from '../../src/protocol/log/sessions.js';
@@ -674,7 +675,8 @@ t.test('request cache: bounded in requests and in bytes, the oldest leave; again
 t.test(
   'a request that was executed under its first stamp does not go back behind a repair under its later one',
   (t) => {
-    // The order waits for q; r comes again, stamped later, and is kept; a Chunk brings q and r as the primary has them, and both are executed.
+    // The order waits for q; r comes again, stamped later, and is kept; a Chunk brings q and r as the primary has them,
+    // and both are executed.
     const S = 1_000_000_000;
     const c = new Cluster(3, { timings: { orderHoldUs: 1_000_000 }, late: 'restamp' });
     const hands = [c.hand(), c.hand(), c.hand()] as const;

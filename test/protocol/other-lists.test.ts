@@ -1,4 +1,5 @@
-// A client that counts the cluster's replicas otherwise than they do takes other sets for a quorum: nothing may commit for it.
+// A client that counts the cluster's replicas otherwise than they do takes other sets for a quorum: nothing may commit
+// for it.
 import t from 'tap';
 import { Outcome } from '../../src/protocol/contract.js';
 import { REGISTER_LANE } from '../../src/protocol/log/sessions.js';
@@ -21,7 +22,10 @@ type AnyMessage = (typeof ALL_MESSAGES)[number];
 /** As Probe says it: the number of replicas, and a digest of their addresses. */
 const list = (replicas: number, digest = 0): number => ((replicas << 28) | digest) >>> 0;
 
-/** A registered client of a cluster of three of which there are only the answers that a test writes: view 0 = primary 0, member 1. */
+/**
+ * A registered client of a cluster of three of which there are only the answers that a test writes: view 0 = primary 0,
+ * member 1.
+ */
 function lone(): { c: Cluster; client: TestClient; answer: (message: AnyMessage, from: number, said: number) => void } {
   const c = new Cluster(3, { replicas: false });
   const client = c.client();

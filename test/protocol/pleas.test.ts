@@ -1,4 +1,5 @@
-// A client that does not hear, or reach, one member of the quorum gets a view that it can use, and costs the others little, whatever it says.
+// A client that does not hear, or reach, one member of the quorum gets a view that it can use, and costs the others
+// little, whatever it says.
 import t, { type Test } from 'tap';
 import { Instant, Outcome } from '../../src/protocol/contract.js';
 import {
@@ -141,7 +142,10 @@ t.test('a client that is cut off itself changes nothing', (t) => {
   t.end();
 });
 
-/** A key holder pleads without end, of every set of replicas in turns, and to all. Returns the views that were left, and how long the last hours took each. */
+/**
+ * A key holder pleads without end, of every set of replicas in turns, and to all. Returns the views that were left, and
+ * how long the last hours took each.
+ */
 function plead(t: Test, owners: readonly number[], hours: number): number[] {
   const c = new Cluster(3, { late: 'restamp' });
   c.run(20_000);

@@ -1,4 +1,5 @@
-// Whoever recorded datagrams may send them again at any time (docs/operate/security.md). Of three: view 0 = primary 0, member 1.
+// Whoever recorded datagrams may send them again at any time (docs/operate/security.md). Of three: view 0 = primary 0,
+// member 1.
 import t from 'tap';
 import { ReplicaStatus, Request, Sync, SyncAck } from '../../src/wire/messages.js';
 import { Cluster, type Packet } from './harness.js';

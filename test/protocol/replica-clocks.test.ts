@@ -1,4 +1,5 @@
-// A clock that is far off: whose it is, and a view without it where there is one. View 0 of three: primary 0, member 1, spare 2.
+// A clock that is far off: whose it is, and a view without it where there is one. View 0 of three: primary 0, member 1,
+// spare 2.
 import t from 'tap';
 import { Instant } from '../../src/protocol/contract.js';
 import { ReplicaClocks } from '../../src/protocol/replica/suspicion/replica-clocks.js';

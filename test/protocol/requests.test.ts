@@ -1,4 +1,5 @@
-// Normal operation: "Replica, on Request of its view, status normal, member of the quorum". View 0 of three: primary 0, member 1, spare 2.
+// Normal operation: "Replica, on Request of its view, status normal, member of the quorum". View 0 of three: primary 0,
+// member 1, spare 2.
 import t from 'tap';
 import {
   Probe,

@@ -1,4 +1,5 @@
-// Snapshots from elsewhere whose bytes came as they were sent: what no replica can have written is refused by name, and changes nothing.
+// Snapshots from elsewhere whose bytes came as they were sent: what no replica can have written is refused by name, and
+// changes nothing.
 import t from 'tap';
 import type { Snapshot } from '../../src/protocol/contract.js';
 import { decodeSnapshot, snapshotFault } from '../../src/protocol/log/snapshots.js';
@@ -151,7 +152,10 @@ t.test(
   },
 );
 
-/** A snapshot of 50 entries: sessions 1 (two lanes, request 3 executed by entry 7, three bytes) and 2 (one lane, nothing yet). */
+/**
+ * A snapshot of 50 entries: sessions 1 (two lanes, request 3 executed by entry 7, three bytes) and 2 (one lane, nothing
+ * yet).
+ */
 function two(change: (bytes: Buffer) => void = () => undefined): string | undefined {
   const table = new SessionTable(6, 24);
   const first = new Session(0, 1, 0, 1, 2, 0, 5, 2, 0, 0);

@@ -1,4 +1,5 @@
-// Replicas compare their states at snapshots, and their limits as they start: who differs is named, the minority stops itself.
+// Replicas compare their states at snapshots, and their limits as they start: who differs is named, the minority stops
+// itself.
 import t, { type Test } from 'tap';
 import type { StateMachine } from '../../src/machine/state-machine.js';
 import { DivergedError } from '../../src/protocol/replica/divergence.js';

@@ -175,7 +175,8 @@ t.test('repair rule: if P is a prefix of the local log, change nothing', (t) => 
   const { c, alice } = scene();
   c.give(alice, Request, alice.request(100, 1, 'a'), 0, 1);
   c.lose();
-  // The primary hands over its log up to 3; before that arrives both append two more, which the clients take for committed.
+  // The primary hands over its log up to 3; before that arrives both append two more, which the clients take for
+  // committed.
   c.replica(0).receive(Fetch, { view: 0, logView: 0, baseIndex: 2n, baseChain: c.replica(0).chain(2) }, 1);
   const late = c.take({ message: Chunk })[0]!;
   c.give(alice, Request, alice.request(101, 2, 'b'), 0, 1);

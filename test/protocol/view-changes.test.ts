@@ -1,4 +1,5 @@
-// View changes and the return of a replica. Of three: view 0 = primary 0, member 1; 1 = 1, 2; 2 = 2, 0; 3 = 0, 2; 4 = 1, 0; 5 = 2, 1.
+// View changes and the return of a replica. Of three: view 0 = primary 0, member 1; 1 = 1, 2; 2 = 2, 0; 3 = 0, 2; 4 =
+// 1, 0; 5 = 2, 1.
 import t from 'tap';
 import {
   Chunk,

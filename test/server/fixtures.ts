@@ -4,7 +4,7 @@ import type { ClusterConfig } from '../../src/host/cluster-config.js';
 import { silentLogger } from '../../src/host/logger.js';
 import { Replica, type ReplicaOptions } from '../../src/server/replica.js';
 
-/** Ports that are free on loopback, of the family of `host`. All are held until all are known, so that they differ. */
+/** Free ports on loopback, in the address family of `host`. All are held until all are known, so that they differ. */
 export async function freePorts(count: number, host = '127.0.0.1'): Promise<number[]> {
   const sockets: Socket[] = [];
   for (let i = 0; i < count; i++) {

@@ -1,4 +1,5 @@
-// A cluster of durability memory that was stopped as a whole: everything that shows a cluster says that its majority is lost.
+// A cluster of durability memory that was stopped as a whole: everything that shows a cluster says that its majority is
+// lost.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,5 @@
-// What a replica says about itself over the network: the report as bytes, the bounds of answering, and the tools that ask.
+// What a replica says about itself over the network: the report as bytes, the bounds of answering, and the tools that
+// ask.
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';

@@ -1,4 +1,6 @@
-/** Each invariant on states and messages made by hand: it is silent while the rule holds and speaks when it is broken. */
+/**
+ * Each invariant on states and messages made by hand: it is silent while the rule holds and speaks when it is broken.
+ */
 import t from 'tap';
 import type { ApplyContext, Operation, Reply as MachineReply, StateMachine } from '../../src/machine/state-machine.js';
 import { Checks } from '../../src/sim/checks.js';

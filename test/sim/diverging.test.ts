@@ -1,4 +1,6 @@
-/** Machines that diverge on purpose: what is drawn, that the wrong state is noticed, and that nobody else is accused. */
+/**
+ * Machines that diverge on purpose: what is drawn, that the wrong state is noticed, and that nobody else is accused.
+ */
 import t from 'tap';
 import { KvMachine } from '../../src/machine/kv.js';
 import type { StateMachine } from '../../src/machine/state-machine.js';

@@ -1,7 +1,7 @@
 /**
- * The schedule explorer: tiny configurations that it walks to their end, larger ones to a bound, and broken rules that it
- * notices. The numbers of states are in docs/internals/explorer.md; they change when a core holds more or sends more, so they are
- * printed here, not compared.
+ * The schedule explorer: tiny configurations that it walks to their end, larger ones to a bound, and broken rules that
+ * it notices. The numbers of states are in docs/internals/explorer.md; they change when a core holds more or sends
+ * more, so they are printed here, not compared.
  */
 import t from 'tap';
 import { explore, type Configuration } from '../../src/sim/explorer.js';

@@ -26,8 +26,8 @@ function randomFrom(seed: number): (n: number) => number {
 }
 
 /**
- * Histories in short: each word is an event of process A, B, … on key k. `A:w1` invokes a write of "1", `A:r`, `A:c12` (cas
- * from "1" to "2"), `A:i5` (increment); `A.` completes it (`A.1` a read that saw "1", `A.+`/`A.-` a cas, `A.7` an
+ * Histories in short: each word is an event of process A, B, … on key k. `A:w1` invokes a write of "1", `A:r`, `A:c12`
+ * (cas from "1" to "2"), `A:i5` (increment); `A.` completes it (`A.1` a read that saw "1", `A.+`/`A.-` a cas, `A.7` an
  * increment), `A!` fails, `A?` is unknown. `_` is null.
  */
 function history(text: string, key = 'k'): HistoryEvent[] {
@@ -366,7 +366,10 @@ interface Shape {
   infoPercent: number;
 }
 
-/** Runs clients against an atomic register: each operation takes effect at a random moment while it is open (unknown ones later, or never). */
+/**
+ * Runs clients against an atomic register: each operation takes effect at a random moment while it is open (unknown
+ * ones later, or never).
+ */
 function randomHistory(random: (n: number) => number, shape: Shape): { events: HistoryEvent[] } {
   const events: HistoryEvent[] = [];
   const pending: { event: HistoryEvent; applied: boolean; completion: HistoryEvent | null }[] = [];
@@ -433,8 +436,8 @@ function randomHistory(random: (n: number) => number, shape: Shape): { events: H
 }
 
 /**
- * The judge to compare with: tries every order and every choice of the unknown ones, with nothing clever. With `cut` only
- * what completed up to that event has to be placed; what completed later may be, with the result it had.
+ * The judge to compare with: tries every order and every choice of the unknown ones, with nothing clever. With `cut`
+ * only what completed up to that event has to be placed; what completed later may be, with the result it had.
  */
 function bruteForce(events: HistoryEvent[], cut = 1e9): boolean {
   const operations = collectOperations(events).filter(

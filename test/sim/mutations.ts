@@ -1,9 +1,10 @@
 /**
- * Ways to break the rules of the protocol, one a mutation: what a simulator that is worth its time must notice.
+ * Ways to break the rules of the protocol, one in each mutation: a useful simulator must notice them.
  *
- * Each takes a core as it was made and replaces methods of that one instance, so nothing in the shipped code can be
- * switched off. Private members are reached by their names in brackets, which keeps their types: renaming one breaks the
- * compilation of this file, not silently the mutation. docs/internals/mutations.md says what caught each of them.
+ * Each takes a finished core and replaces methods of that one instance, so nothing in the shipped code can be switched
+ * off. Private members are reached by their names in brackets, which keeps their types: renaming one breaks the
+ * compilation of this file, and does not silently disable the mutation. docs/internals/mutations.md says what caught
+ * each of them.
  */
 import { ClientCore } from '../../src/protocol/client/client-core.js';
 import type { HardState } from '../../src/protocol/contract.js';
@@ -314,7 +315,7 @@ function readFromPrimary(core: ClientCore): void {
 function retryUnderNewNumber(core: ClientCore): void {
   const again = core['again'];
   core['again'] = (slot, now) => {
-    // Not the registration, whose number is no part of what the session table knows.
+    // Not the registration, whose number is not in the session table.
     if (slot < core['lanes'] && core['state'][slot] === 1) {
       core['request'][slot]!++;
       core['forget'](slot);
@@ -418,7 +419,7 @@ function readmitEvicted(core: ReplicaCore): void {
   core.state.execution.sessions.mayBeEvicted = () => false;
 }
 
-/** Stamps late requests anew where `also` says so, whatever the session table and the rule for late ones say. */
+/** Restamps late requests if `also` says so, whatever the session table and the rule for late ones say. */
 function restampAlso(core: ReplicaCore, also: (lane: number, sessionHi: number, sessionLo: number) => boolean): void {
   const requests = core['requests'];
   const restamp = requests['restamp'];
@@ -445,7 +446,7 @@ function restampAlso(core: ReplicaCore, also: (lane: number, sessionHi: number, 
   };
 }
 
-/** Of a session whose Register is in the log and was not executed. */
+/** Whether a session's Register is in the log but was not executed. */
 function isUnexecuted(core: ReplicaCore, sessionHi: number, sessionLo: number): boolean {
   return core['requests']['restamps'] && core.state.execution.sessions.find(sessionHi, sessionLo) === undefined;
 }
@@ -504,7 +505,7 @@ function replaceLogOnRepair(core: ReplicaCore): void {
   };
 }
 
-/** Puts back every kept request that `mayGoBack` lets through. */
+/** Puts back every kept request for which `mayGoBack` is true. */
 function putBackWhere(core: ReplicaCore, mayGoBack: (slot: number) => boolean): void {
   const repair = core['repair'];
   const { log } = core.state;
@@ -512,7 +513,7 @@ function putBackWhere(core: ReplicaCore, mayGoBack: (slot: number) => boolean): 
   repair['putBack'] = (quiet) => {
     const { compareToLast } = log;
     const own = repair['mayGoBack'];
-    // The log's own assertion is left out, so that what is put back is noticed by the checks.
+    // The log's own assertion is left out, so that the checks notice what is put back.
     repair['mayGoBack'] = (slot) => {
       const may = mayGoBack(slot);
       if (may) log.compareToLast = () => 1;
@@ -761,7 +762,10 @@ function installUnasked(core: ReplicaCore, before: (view: number) => void): void
 
 type Ballot = NonNullable<ReplicaCore['viewChanges']['viewStart']['chosen']>;
 
-/** Replaces the choice of the log. Nothing else of the view change is touched; what votes say of commits is left out, so that no invariant of the core notices first. */
+/**
+ * Replaces the choice of the log and nothing else of the view change. What votes say of commits is left out, so that no
+ * invariant of the core notices first.
+ */
 function chooseBy(core: ReplicaCore, needed: (f: number) => number, pick: (votes: Ballot[]) => Ballot): void {
   const { state } = core;
   const viewStart = core['viewChanges']['viewStart'];
@@ -866,7 +870,7 @@ function twoStarts(core: ReplicaCore): void {
     const logView = readI32(bytes, o + at.logView);
     const lastIndex = readIndex(bytes, o + at.lastIndex);
     const late = view === state.view && state.isPrimary && logView === startedFrom && lastIndex >= state.committed;
-    // Its log qualified as much as the one that was chosen.
+    // Its log qualified as much as the chosen one.
     if (!late || !state.views.isMember(logView, from) || restarted.has(`${view},${from}`)) {
       onVote.call(viewChanges, bytes, o, from, now);
       return;
@@ -895,7 +899,7 @@ function installWithoutChain(core: ReplicaCore): void {
   const start = installation.start;
   installation.start = (target, now) => {
     const { lastIndex } = target;
-    // A shorter log is fetched as always: what is missing comes from the source, and its chain is right by itself.
+    // A shorter log is fetched as always: the missing part comes from the source, and its chain is right by itself.
     const own = lastIndex >= log.baseIndex && lastIndex <= log.lastIndex;
     start.call(
       installation,
@@ -948,7 +952,7 @@ function speakBeforeDurable(core: ReplicaCore): void {
 function stopInTurn(core: ReplicaCore): void {
   const { state } = core;
   const persist = state.persist;
-  /** What the storage was handed last. */
+  /** What the storage received last. */
   let lastIndex = 0;
   let hardState: HardState | undefined;
   state.persist = () => {
@@ -974,7 +978,7 @@ function stopInTurn(core: ReplicaCore): void {
   };
 }
 
-/** Runs `then` after recovery with the logView that the disk held. */
+/** Runs `then` after recovery with the logView on the disk. */
 function afterRecovery(core: ReplicaCore, then: (logView: number) => void): void {
   const { state } = core;
   const recover = state.recover;

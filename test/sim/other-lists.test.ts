@@ -1,4 +1,5 @@
-// A client whose cluster file lists fewer replicas, beside others in a simulated cluster: with the rule it gets no session, without it what it was told is untrue.
+// A client whose cluster file lists fewer replicas, beside others in a simulated cluster: with the rule it gets no
+// session, without it what it was told is untrue.
 import t from 'tap';
 import { ClientCore } from '../../src/protocol/client/client-core.js';
 import type { CreateClient } from '../../src/sim/cores.js';

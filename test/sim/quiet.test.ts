@@ -1,14 +1,15 @@
 /**
- * Nothing is asked of three replicas on hosts so busy that each process waits for the processor, up to 0.8 s at a time: views
- * must not go on changing for ever. In virtual time; QUIET_MINUTES=30 runs the half hour.
+ * Nothing is asked of three replicas on hosts so busy that each process waits for the processor, up to 0.8 s at a time:
+ * views must not go on changing for ever. In virtual time; QUIET_MINUTES=30 runs the half hour.
  */
 import t from 'tap';
 import { simulate } from '../../src/sim/simulation.js';
 
 const MINUTES = Number(process.env['QUIET_MINUTES'] ?? 5);
 /**
- * The cores before silence was borne by experience started four views a minute. Those that left a silent replica sooner for a false
- * word of its host (in the plans of the seeds 3, 5 and 6 one for each thousand datagrams) had 21 or 22 in half an hour with these seeds.
+ * The cores before silence was borne by experience started four views a minute. Those that left a silent replica sooner
+ * for a false word of its host (in the plans of the seeds 3, 5 and 6 one for each thousand datagrams) had 21 or 22 in
+ * half an hour with these seeds.
  */
 const VIEWS_A_MINUTE = 0.1;
 const VIEWS_FIRST = 5;

@@ -1,4 +1,6 @@
-/** The simulated surroundings one by one: chance, time, clocks, network, outbox, disk, plan. Each test prints its seed. */
+/**
+ * The simulated surroundings one by one: chance, time, clocks, network, outbox, disk, plan. Each test prints its seed.
+ */
 import t from 'tap';
 import { Instant, type PersistBatch } from '../../src/protocol/contract.js';
 import { NEVER_SET, SimulatedClock } from '../../src/sim/clock.js';

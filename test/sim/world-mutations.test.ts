@@ -1,4 +1,6 @@
-/** The widened simulator notices each rule that is broken in world-mutations.ts, and passes the same run when it is not. */
+/**
+ * The widened simulator notices each rule that is broken in world-mutations.ts, and passes the same run when it is not.
+ */
 import t from 'tap';
 import { drawDiverging } from '../../src/sim/diverging.js';
 import { drawPlan, KIND_FAULTS, type FaultName } from '../../src/sim/faults.js';
@@ -111,7 +113,8 @@ t.test(`${COMPARED.deafPrimary.name}: ${COMPARED.deafPrimary.breaks}`, (t) => {
 });
 
 t.test(`${COMPARED.overtaken.name}: ${COMPARED.overtaken.breaks}`, (t) => {
-  // With the rule all have caught up after 26 to 48 ms. Without it a log that travels in many short datagrams comes in pieces, 180 to 360 ms long.
+  // With the rule all have caught up after 26 to 48 ms. Without it a log that travels in many short datagrams comes in
+  // pieces, 180 to 360 ms long.
   const short = {
     ticks: 300_000,
     livenessTicks: 120_000,

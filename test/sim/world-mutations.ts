@@ -1,6 +1,6 @@
 /**
- * Rules that a kinder world never put to the test, broken one at a time as in mutations.ts. Most are rules of liveness: to stand still
- * is how they are noticed.
+ * Rules that a benign world never tested, broken one at a time as in mutations.ts. Most are rules of liveness: they are
+ * noticed because the cluster stands still.
  */
 import { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
 import type { Chain } from '../../src/protocol/contract.js';
@@ -14,13 +14,13 @@ import { readI32, writeI32 } from '../../src/wire/u64.js';
 export interface WorldMutation {
   readonly name: string;
   readonly breaks: string;
-  /** The run that notices it: parts of the world besides the faults of a kind one. */
+  /** The run that notices it: parts of the world in addition to the faults of a benign one. */
   readonly seed: number;
   readonly replicas: number;
   readonly world: readonly FaultName[];
   readonly noticed: InvariantName;
   readonly break: (core: ReplicaCore) => void;
-  /** Longest datagram that the core is told, instead of that of the plan. */
+  /** Longest datagram that the core is told, instead of the plan's. */
   readonly datagramBytes?: number;
 }
 
@@ -133,7 +133,10 @@ function beginAsNew(core: ReplicaCore): void {
   };
 }
 
-/** Breaks a core that hosts and world are the same for: noticed by what the whole core does of the same run, not by an invariant alone. */
+/**
+ * Breaks a core in ways that only a comparison shows: noticed by what the whole core does in the same run, not by an
+ * invariant alone.
+ */
 export interface Comparison {
   readonly name: string;
   readonly breaks: string;
@@ -225,7 +228,7 @@ function keepAtItsWord(core: ReplicaCore): void {
   };
 }
 
-/** Whoever sends, is taken for the owner of the session. */
+/** Accepts every sender as the owner of the session. */
 function takeForeign(core: ReplicaCore): void {
   const requests = core['requests'];
   const { onRequest, onReconcile } = requests;

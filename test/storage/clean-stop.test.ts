@@ -1,4 +1,5 @@
-// What a clean stop writes, and what a start believes of it: durable metadata never speaks of entries that are not on disk.
+// What a clean stop writes, and what a start believes of it: durable metadata never speaks of entries that are not on
+// disk.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -114,8 +115,8 @@ class Alone {
 }
 
 /**
- * Entry 1 is committed in view 0. Entry 2 of replica 1 is "old", which nobody else has; replicas 2 and 0 committed "new" there, in view 2.
- * Replica 1 has just installed that, in a turn that is still open.
+ * Entry 1 is committed in view 0. Entry 2 of replica 1 is "old", which nobody else has; replicas 2 and 0 committed
+ * "new" there, in view 2. Replica 1 has just installed that, in a turn that is still open.
  */
 async function openTurn(disk: MemoryDisk): Promise<Alone> {
   const c = new Cluster(3, { late: 'restamp' });

@@ -1,4 +1,6 @@
-/** The files of a real directory, where they have to keep what the disk in memory of the other tests takes for granted. */
+/**
+ * The files of a real directory, where they have to keep what the disk in memory of the other tests takes for granted.
+ */
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

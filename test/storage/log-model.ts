@@ -1,4 +1,7 @@
-/** A core that only persists: changes a log at random, hands the batches to durable storage, and knows every state that may be found on disk. */
+/**
+ * A core that only persists: changes a log at random, passes the batches to durable storage, and knows every state that
+ * may be found on disk.
+ */
 import type { Random } from '../../src/sim/random.js';
 import type { HardState, PersistBatch, Recovered, Snapshot } from '../../src/protocol/contract.js';
 import type { DurableStorage, DurableStorageEvents } from '../../src/storage/durable-storage.js';
@@ -10,7 +13,7 @@ interface State {
   readonly hardState: HardState;
   /** Entry i is entries[i − 1]; undefined up to `floor`. */
   readonly entries: readonly (Uint8Array | undefined)[];
-  /** A log found on disk can't begin before this. */
+  /** A log found on disk cannot begin before this. */
   readonly floor: number;
   readonly committed: number;
 }
@@ -35,7 +38,7 @@ export class LogModel implements DurableStorageEvents {
 
   constructor(private readonly random: Random) {}
 
-  /** A life begins, with nothing or with what `check` returned. */
+  /** A life begins, with nothing or with the result of `check`. */
   begin(recovered: Recovered): void {
     const { hardState, log } = recovered;
     this.states = [];
@@ -54,7 +57,8 @@ export class LogModel implements DurableStorageEvents {
     ];
     this.committed = Math.max(this.base, log?.committed ?? 0);
     this.all = true;
-    // Found on disk, and nothing newer yet: a crash before the first write brings it back, with the incarnation of before.
+    // Found on disk, with nothing newer yet: a crash before the first write brings it back, with the previous
+    // incarnation.
     this.states.push({
       token: 0,
       hardState: hardState ?? this.hardState,
@@ -94,7 +98,10 @@ export class LogModel implements DurableStorageEvents {
     this.persist(Math.max(from, this.base + 1), snapshot);
   }
 
-  /** What is wrong with what a start finds, or undefined: it must be the state after some batch, and none before the last one acknowledged. */
+  /**
+   * What is wrong with what a start finds; undefined if it is the state after some batch, and not older than the last
+   * acknowledged one.
+   */
   check(stored: Stored): string | undefined {
     if (stored.lost !== undefined) return `the log is lost: ${stored.lost}`;
     const { log } = stored;

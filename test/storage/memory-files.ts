@@ -1,9 +1,9 @@
 /**
- * A disk in memory that forgets what was not synced, and fails when told to: the power-loss shim under durable storage.
+ * A disk in memory that forgets what was not synced, and fails on demand: the power-loss shim under durable storage.
  *
- * Of what was not synced, each sector of 512 bytes survives or not by chance, and of the changes to the directory some
- * first ones. After a failed sync the pages pass for clean, as on Linux: they are read as written, and no later sync
- * brings them to the disk.
+ * Each unsynced sector of 512 bytes survives or not by chance, and so do the first few changes of the directory. After
+ * a failed sync the pages pass for clean, as on Linux: they are read as written, and no later sync brings them to the
+ * disk.
  */
 import type { Random } from '../../src/sim/random.js';
 import type { Files, OpenFile } from '../../src/storage/files.js';
@@ -29,12 +29,12 @@ export class MemoryDisk {
   names = new Map<string, Inode>();
   private durableNames = new Map<string, Inode>();
   private renames: ((names: Map<string, Inode>) => void)[] = [];
-  /** Files of an earlier life are dead: what was under way never ends. */
+  /** Files of an earlier life are dead: operations in progress never end. */
   life = 0;
 
   constructor(private readonly random: Random) {}
 
-  /** Operations under way never end, and everything not synced is up to chance. */
+  /** Operations in progress never end, and chance decides about everything not synced. */
   cutPower(): void {
     this.stop();
     const kept = this.random.below(this.renames.length + 1);
@@ -48,7 +48,7 @@ export class MemoryDisk {
     this.names = new Map(this.durableNames);
   }
 
-  /** The process ends, the host goes on: what was written is there. */
+  /** The process ends, the host continues: written data is there. */
   stop(): void {
     this.life++;
   }
@@ -57,7 +57,7 @@ export class MemoryDisk {
     return this.names.get(name)!.view;
   }
 
-  /** Puts a file there as if it had always been. */
+  /** Places a file as if it had always been there. */
   place(name: string, bytes: Uint8Array): void {
     const inode: Inode = { view: bytes.slice(), durable: bytes.slice(), dirty: new Set() };
     this.names.set(name, inode);
@@ -69,7 +69,9 @@ export class MemoryDisk {
     this.renames.push(apply);
   }
 
-  /** Each dirty sector reaches the disk with that probability; the others are forgotten, which only a loss of power shows. */
+  /**
+   * Each dirty sector reaches the disk with that probability; the others are forgotten, which only a power loss shows.
+   */
   settle(inode: Inode, share: number): void {
     const durable =
       inode.view.length > inode.durable.length ? enlarged(inode.durable, inode.view.length) : inode.durable;
@@ -121,7 +123,7 @@ export class MemoryFiles implements Files {
       if (inode === undefined) throw failure('ENOENT', 'open', name);
       return this.fileOf(inode);
     });
-    // The power may go between the two, and either may fail.
+    // The power may fail between the two, and either may fail.
     return {
       ...file,
       write: async (bytes, length, position) => (await file.write(bytes, length, position), file.sync()),
@@ -166,7 +168,10 @@ export class MemoryFiles implements Files {
     };
   }
 
-  /** Takes some time, and perhaps fails. What it does, it does in one step; never, and without an end, when the power has been cut. */
+  /**
+   * Takes some time, and perhaps fails. Its effect happens in one step; after a power cut there is no effect, and it
+   * never ends.
+   */
   private async perform<T>(operation: DiskOperation | undefined, name: string, effect: () => T): Promise<T> {
     const { disk } = this;
     for (let wait = this.random.below(4); wait >= 0; wait--) await undefined;

@@ -1,7 +1,8 @@
-// Durable storage on a disk that forgets what was not synced, fails, and heals: the power goes at any operation, and what
-// a start finds is the state after some batch, none before the last one acknowledged.
+// Durable storage on a disk that forgets what was not synced, fails, and heals: the power goes at any operation, and
+// what a start finds is the state after some batch, none before the last one acknowledged.
 //
-// A failing seed is replayed alone with JITPAXOS_SEED=N node dist/test/storage/power-loss.test.js; JITPAXOS_SEED=A..B runs many.
+// A failing seed is replayed alone with JITPAXOS_SEED=N node dist/test/storage/power-loss.test.js; JITPAXOS_SEED=A..B
+// runs many.
 import t from 'tap';
 import { Random } from '../../src/sim/random.js';
 import { SimulationHasher } from '../../src/sim/hash.js';

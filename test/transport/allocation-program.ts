@@ -1,7 +1,7 @@
 /**
- * Measures what a message leaves on the JavaScript heap on its way through outbox and reader, and prints it as JSON; run
- * by transport.test.ts with `--expose-gc` and a young generation so large that nothing is collected in between. `control`
- * allocates one view a message: it must show, or the measurement is blind.
+ * Measures what a message leaves on the JavaScript heap on its way through outbox and reader, and prints it as JSON.
+ * Run by transport.test.ts with `--expose-gc` and a young generation so large that nothing is collected in between.
+ * `control` allocates one view per message: if it does not show, the measurement is blind.
  */
 import { loadHash } from '../../src/native/hash64.js';
 import { ArrayPool } from '../../src/transport/array-pool.js';
@@ -30,7 +30,10 @@ let heard = 0;
 
 const received = new Uint8Array(DEFAULT_DATAGRAM_BYTES);
 
-/** What is sent is read at once, as if it came from one of many clients: from one array, as every transport receives into. */
+/**
+ * Sent datagrams are read at once, as if they came from one of many clients: from one array, like the one into which
+ * every transport receives.
+ */
 const transport: Pick<Transport, 'acquire' | 'release' | 'send' | 'flush' | 'sender'> = {
   acquire: (length) => pool.acquire(length),
   release: (bytes) => pool.release(bytes),

@@ -1,4 +1,7 @@
-/** Opens, uses and closes transports by the thousand, and prints what they left behind; run by native-udp.test.ts with --expose-gc. */
+/**
+ * Opens, uses and closes transports by the thousand, and prints what they left behind; run by native-udp.test.ts with
+ * --expose-gc.
+ */
 import { readdirSync } from 'node:fs';
 import { setImmediate as pass } from 'node:timers/promises';
 import { freeAddress, nativeTransport, until } from './fixtures.js';

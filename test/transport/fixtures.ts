@@ -12,7 +12,7 @@ import {
 } from '../../src/transport/transport.js';
 import { DEFAULT_DATAGRAM_BYTES } from '../../src/wire/envelope.js';
 
-/** Why tests of the native transport are left out; false where it is there. */
+/** Why tests of the native transport are skipped; false if it is available. */
 export const withoutNative = native.available ? false : native.reason;
 
 export function nativeTransport(overrides: Partial<TransportOptions> = {}): NativeUdpTransport {

@@ -1,7 +1,7 @@
 /**
- * Measures what a datagram leaves on the JavaScript heap on its way through two native transports, and prints it as JSON;
- * run by native-udp.test.ts with --expose-gc and a young generation so large that nothing is collected in between.
- * `control` makes one view a datagram: it must show, or the measurement is blind.
+ * Measures what a datagram leaves on the JavaScript heap on its way through two native transports, and prints it as
+ * JSON. Run by native-udp.test.ts with --expose-gc and a young generation so large that nothing is collected in
+ * between. `control` makes one view per datagram: if it does not show, the measurement is blind.
  *
  * Node itself makes an empty object in each pass of the event loop (Environment::RunAndClearNativeImmediates): the
  * passes are counted, and their objects are not the transport's.
@@ -53,7 +53,7 @@ async function measure(): Promise<{ bytesPerDatagram: number; datagrams: number 
   const passes = passesOfTheLoop();
   await exchange(DATAGRAMS);
   const ofNode = (passesOfTheLoop() - passes) * BYTES_A_PASS;
-  // Each one was received twice, here and there.
+  // Each one was received twice, once at each end.
   return { bytesPerDatagram: (process.memoryUsage().heapUsed - heap - ofNode) / DATAGRAMS / 2, datagrams: heard[0]! };
 }
 

@@ -1,4 +1,5 @@
-// The native transport alone: batches, turns, its table of endpoints, what the kernel refuses, and what it leaves behind.
+// The native transport alone: batches, turns, its table of endpoints, what the kernel refuses, and what it leaves
+// behind.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -259,7 +260,8 @@ t.test('the port refuses what is no argument', { skip: withoutNative }, async (t
   t.throws(() => port.bind('localhost', 0, 1, 1), { code: 'invalid-argument' });
   t.throws(() => port.bind('127.0.0.1', 0, 1n as never, 1), { code: 'invalid-argument' });
   port.bind('127.0.0.1', 0, 4096, 4096);
-  // Found by fuzz:native: the first socket's handle was made anew under the event loop, which never came back from its next pass.
+  // Found by fuzz:native: the first socket's handle was made anew under the event loop, which never came back from its
+  // next pass.
   t.throws(() => port.bind('127.0.0.1', 0, 4096, 4096), { code: 'invalid-argument' }, 'twice in a family');
   port.sends.set([90, 11, 0, -1, 5, 0, 0, -1, 0, 2 ** 31 - 1, 1, 0]);
   t.equal(port.flush(4), 4);
@@ -336,7 +338,8 @@ t.test('nothing is left behind', { skip: withoutNative }, async (t) => {
 
   await t.test('by a thread that ends with open transports, in whatever way', async (t) => {
     for (const how of ['terminate', 'exit', 'close', 'throw', 'return'] as const) {
-      // Terminated in the middle of a call into the addon, which happens every fiftieth time or so, a thread once ended the process.
+      // Terminated in the middle of a call into the addon, which happens every fiftieth time or so, a thread once ended
+      // the process.
       for (let round = 0; round < (how === 'terminate' ? 40 : 3); round++) {
         const worker = new Worker(program('thread-program'), { workerData: how, stderr: true });
         const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve()));

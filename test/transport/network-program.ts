@@ -1,6 +1,6 @@
 /**
- * Sends over the loopback interface of a network namespace, which it may slow down (`full`), make narrow (`narrow`) or take down (`down`). Run by
- * native-udp.test.ts under unshare(1); prints what happened as JSON.
+ * Sends over the loopback interface of a network namespace, which it may slow down (`full`), make narrow (`narrow`) or
+ * take down (`down`). Run by native-udp.test.ts under unshare(1); prints what happened as JSON.
  */
 import { execFileSync } from 'node:child_process';
 import { TransportCounter } from '../../src/transport/transport.js';
@@ -61,7 +61,8 @@ if (process.argv[2] === 'full') {
     }),
   );
 } else if (process.argv[2] === 'narrow') {
-  // Datagrams that the path does not take whole cannot be cut out of one: they leave one by one, and are fragmented.
+  // Datagrams that the path does not take whole cannot be cut out of a larger one: they leave one by one, and are
+  // fragmented.
   run('ip link set lo mtu 1280');
   for (let round = 0; round < 3; round++) {
     for (let i = 0; i < 10; i++) say(10 * round + i, 1400);

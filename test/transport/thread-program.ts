@@ -1,6 +1,6 @@
 /**
- * Two transports that send to each other for ever, until their thread or process ends with both open, in the way that the
- * test says: `return` leaves them open and lets go of everything else, `throw` ends in the middle of a batch.
+ * Two transports that send to each other forever, until their thread or process ends with both open, in the way the
+ * test specifies: `return` leaves them open and releases everything else, `throw` ends in the middle of a batch.
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { freeAddress, nativeTransport } from './fixtures.js';

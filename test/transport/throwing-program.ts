@@ -1,6 +1,6 @@
 /**
- * A receiver that throws at every fourth datagram, with a handler for uncaught exceptions; prints what was heard. Run by
- * sockets.test.ts, because a test runner would take the exceptions for its own. Argument: a name of TRANSPORTS.
+ * A receiver that throws at every fourth datagram, with a handler for uncaught exceptions; prints what was heard. Run
+ * by sockets.test.ts, because a test runner would attribute the exceptions to itself. Argument: a name of TRANSPORTS.
  */
 import { freeAddress, TRANSPORTS, until } from './fixtures.js';
 

@@ -1,4 +1,5 @@
-// The wire: every message against msgpackr as oracle, and everything that is not a message refused without an exception.
+// The wire: every message against msgpackr as oracle, and everything that is not a message refused without an
+// exception.
 import t from 'tap';
 import { isDeepStrictEqual } from 'node:util';
 import { Unpackr } from 'msgpackr';
@@ -230,8 +231,8 @@ t.test(
         bytes[at]! ^= 1 << (bit & 7);
         const result = validate(bytes, 0, length);
         if (fixed.has(at)) {
-          // The type may become that of another message, whose markers do not fit; but ViewChange and Plea differ in nothing
-          // else, there only the checksum of the envelope tells.
+          // The type may become that of another message, whose markers do not fit; but ViewChange and Plea differ in
+          // nothing else, there only the checksum of the envelope tells.
           const other = layoutOf(bytes[1]!);
           const twin =
             at === 1 &&

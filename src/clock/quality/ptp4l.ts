@@ -313,7 +313,9 @@ function refused(bytes: Buffer, sequence: number): boolean {
   return bytes.length >= DATA_AT && bytes.readUInt16BE(30) === sequence && bytes.readUInt16BE(TLV_AT) === 0x0002;
 }
 
-/** PORT_PROPERTIES_NP: port identity 10, state u8, timestamping u8 (0: software), then the interface as length and text. */
+/**
+ * PORT_PROPERTIES_NP: port identity 10, state u8, timestamping u8 (0: software), then the interface as length and text.
+ */
 function propertiesOf(answers: readonly Buffer[], port: Buffer): Pick<Ptp4lReport, 'interface' | 'timestamping'> {
   for (const answer of answers) {
     if (!answer.subarray(0, 10).equals(port.subarray(0, 10))) continue;

@@ -151,7 +151,10 @@ const NUMBERS = [
 ] as const;
 const UNIT_NS: Readonly<Record<string, number>> = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9 };
 
-/** `p99<150us`, `fastPathRatio>0.99`: a field of the report, a comparison, a number; latencies need a unit. Throws CliError. */
+/**
+ * `p99<150us`, `fastPathRatio>0.99`: a field of the report, a comparison, a number; latencies need a unit. Throws
+ * CliError.
+ */
 export function parseAssertion(text: string): Assertion {
   const match = /^\s*(\w+)\s*(<=|>=|<|>|=)\s*(\d+(?:\.\d+)?)\s*(ns|us|µs|ms|s)?\s*$/.exec(text);
   const name = match?.[1] ?? '';

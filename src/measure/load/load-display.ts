@@ -1,4 +1,7 @@
-/** What `bench load` shows while it runs: a few lines redrawn in place on a terminal, a line every two seconds elsewhere. */
+/**
+ * What `bench load` shows while it runs: a few lines redrawn in place on a terminal, a line every two seconds
+ * elsewhere.
+ */
 import type { Output } from '../../console/command.js';
 import type { Ramp, RampStep, RunningRampStep } from './ramp.js';
 import type { Interval } from './timeline.js';

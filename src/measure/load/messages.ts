@@ -57,7 +57,9 @@ export interface Workload {
   readonly timeoutMs: number;
 }
 
-/** Parent → worker: first `setup`, and after its `ready` a `go`. `stop` ends a workload without a number of operations. */
+/**
+ * Parent → worker: first `setup`, and after its `ready` a `go`. `stop` ends a workload without a number of operations.
+ */
 export type ToWorker =
   | (TransportChoice & {
       readonly type: 'setup';

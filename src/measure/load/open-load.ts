@@ -91,7 +91,9 @@ export class OpenLoad {
     });
   }
 
-  /** Resolves when all client processes are connected. Throws CliError `worker-failed`, and what a client fails with. */
+  /**
+   * Resolves when all client processes are connected. Throws CliError `worker-failed`, and what a client fails with.
+   */
   static async start(options: OpenLoadOptions): Promise<OpenLoad> {
     const load = new OpenLoad(options);
     try {

@@ -1,4 +1,7 @@
-/** A small seeded generator (mulberry32) for workloads: the same seed gives the same keys and the same mix. Returns numbers in [0, 1). */
+/**
+ * A small seeded generator (mulberry32) for workloads: the same seed gives the same keys and the same mix. Returns
+ * numbers in [0, 1).
+ */
 export function seededRandom(seed: number): () => number {
   const state = Int32Array.of(seed);
   return () => {

@@ -51,7 +51,7 @@ export class ReplicaCore {
   private readonly synchronization: Synchronization;
   private readonly viewChanges: ViewChanges;
   private readonly suspicion: Suspicion;
-  /** What other replicas say that cannot be. For reading only. */
+  /** What other replicas report that cannot be true. For reading only. */
   readonly divergence: Divergence;
   /** The clocks of all replicas, as seen by this one while it is the primary. For reading only. */
   readonly clocks: ReplicaClocks;

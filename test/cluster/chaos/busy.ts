@@ -1,6 +1,6 @@
 /**
- * Load of the host in a chaos run: processes that compute and do nothing else, a few at a time and for a bounded time. Each ends by
- * itself, whatever becomes of this process, and all are stopped by their pid when their time is up.
+ * Load on the host in a chaos run: processes that only compute, a few at a time and for a bounded time. Each ends by
+ * itself, whatever happens to this process, and all are stopped by their pid when their time is up.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 

@@ -1,8 +1,8 @@
 /**
- * The clocks of a chaos run: every replica reads a hardware clock of its own, the stand-in of test/native/fake-ptp.c, which
- * can be set off, made to drift and taken away while the replica runs. In half of the runs all clocks of all hosts, the systems' as
- * well, are ahead at the start, as by one time server that was wrong, and set right in the middle: clients follow the replicas'
- * clocks meanwhile, so the log is ahead of all clocks from then on.
+ * The clocks of a chaos run. Every replica reads its own hardware clock, the stand-in of test/native/fake-ptp.c, which
+ * can be set off, made to drift and taken away while the replica runs. In half of the runs all clocks of all hosts,
+ * system clocks included, are ahead at the start, as if by one wrong time server, and are set right in the middle.
+ * Clients follow the replicas' clocks meanwhile, so the log is ahead of all clocks from then on.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,11 +13,11 @@ import { compileStandIn, whyNoStandIn } from '../../clock/stand-in.js';
 
 const DEVICE = '/dev/ptp-model';
 const FAIR = { offsetNs: 0n, driftPpb: 0n, driftFromRawNs: 0n, gone: 0n } as const;
-/** Offsets are drawn evenly by their logarithm: from here on … */
+/** Smallest offset, ns; offsets are drawn evenly by their logarithm. */
 const OFFSET_NS_MIN = 1e3;
-/** … to an hour. */
+/** Largest offset: an hour. */
 const OFFSET_NS_MAX = 3.6e12;
-/** What all are ahead by at the start, at least: more than a replica takes for too far ahead. */
+/** Least lead of all clocks at the start: more than a replica accepts as not too far ahead. */
 const AHEAD_NS_MIN = 1e9;
 
 export class Clocks {
@@ -27,9 +27,9 @@ export class Clocks {
     private readonly directory: string,
     private readonly library: string,
     replicas: number,
-    /** As `jitpaxos replica --clock` takes it: asked for each reading, or sampled and extrapolated. */
+    /** In the form that `jitpaxos replica --clock` takes: asked for each reading, or sampled and extrapolated. */
     readonly spec: string,
-    /** By how much all are ahead at the start; 0: not at all. */
+    /** How far all clocks are ahead at the start; 0: not at all. */
     readonly aheadNs: number,
   ) {
     this.models = Array.from(
@@ -38,7 +38,9 @@ export class Clocks {
     );
   }
 
-  /** Clocks for so many replicas, all of them ahead at the start or not; or why there are none here. */
+  /**
+   * Clocks for this many replicas, all of them ahead at the start or not; or the reason why they are not possible here.
+   */
   static make(replicas: number, ahead: boolean, random: Random): Clocks | string {
     const why = whyNoStandIn();
     if (why !== false) return why;
@@ -61,7 +63,7 @@ export class Clocks {
     return { LD_PRELOAD: this.library, FAKE_PTP_MODEL: this.models[id]!.path };
   }
 
-  /** Does something to a replica's clock; what, in a few words. */
+  /** Disturbs a replica's clock; returns what it did, in a few words. */
   disturb(id: number, random: Random): string {
     const model = this.models[id]!;
     const draw = random.unit();
@@ -83,7 +85,7 @@ export class Clocks {
     this.models[id]!.set(FAIR);
   }
 
-  /** All clocks of all hosts that were ahead go back to the time. */
+  /** All clocks of all hosts that were ahead return to the right time. */
   setRight(): void {
     for (const model of this.models) model.set({ hostAheadNs: 0n });
   }

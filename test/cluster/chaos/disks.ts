@@ -1,6 +1,6 @@
 /**
  * The disks of a chaos run: a small tmpfs for each replica, which can be filled and emptied while the replica runs. The
- * kernel itself answers ENOSPC then, at any write, as on a host whose disk somebody else has filled.
+ * kernel itself then answers ENOSPC to any write, as on a host whose disk another program has filled.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
@@ -17,7 +17,7 @@ export class Disks {
       try {
         execFileSync('umount', ['-l', path], { stdio: 'ignore' });
       } catch {
-        // It stays until the host restarts, in memory, and empty.
+        // It stays, empty and in memory, until the host restarts.
       }
     }
     rmSync(this.directory, { recursive: true, force: true });
@@ -61,7 +61,7 @@ export class Disks {
       for (let left = bavail * bsize - leave; left > 0; left -= CHUNK_BYTES)
         await file.write(zeros, 0, Math.min(left, CHUNK_BYTES));
     } catch (error) {
-      // The replica took the last of it first.
+      // The replica took the last of the space first.
       if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
     } finally {
       await file.close();

@@ -1,7 +1,7 @@
 /**
- * What clients do during a chaos run, written down. Two kinds of keys: shared ones, on which all clients race (new ones every
- * few seconds, so that no key's history grows without bound), and keys that are written once, by one client: those of them that
- * were acknowledged must be there in the end, every one.
+ * What clients do during a chaos run, recorded. There are two kinds of keys. All clients race on shared keys (new ones
+ * every few seconds, so that no key's history grows without bound). Other keys are written once, by one client: every
+ * acknowledged one must be there in the end.
  */
 import { KvClient } from '../../../src/client/kv-client.js';
 import type { Client } from '../../../src/client/client.js';
@@ -11,7 +11,10 @@ import type { Random } from '../../../src/sim/random.js';
 const SHARED_KEYS = 4;
 const PERIOD_MS = 2_000;
 const OPERATION_TIMEOUT_MS = 600;
-/** Between two operations of a process, ms at most: the relay and the replicas share two cores with us in the worst case. */
+/**
+ * Longest pause between two operations of a process, ms: the relay and the replicas may have to share two cores with
+ * the clients.
+ */
 const THINK_MS_MAX = 4;
 
 export class Load {
@@ -35,7 +38,8 @@ export class Load {
   /** Starts `processes` logical clients on a connection. */
   start(client: Client, processes: number, random: Random): void {
     const kv = new KvClient(client);
-    if (this.done.length === 0) this.lastCommitMs = performance.now(); // the start of the cluster is no pause
+    // the start of the cluster does not count as a pause
+    if (this.done.length === 0) this.lastCommitMs = performance.now();
     for (let i = 0; i < processes; i++) this.done.push(this.process(kv, random.fork(`process ${i}`)));
   }
 
@@ -44,7 +48,10 @@ export class Load {
     await Promise.all(this.done);
   }
 
-  /** Reads everything back, in the same history. The keys whose acknowledged value is not there, or that could not be read. */
+  /**
+   * Reads everything back, in the same history. Returns the keys whose acknowledged value is missing, or that could not
+   * be read.
+   */
   async readBack(client: Client, lanes: number): Promise<string[]> {
     const kv = new KvClient(client);
     const keys = [...this.acknowledged.keys(), ...this.shared];
@@ -67,7 +74,7 @@ export class Load {
     return wrong;
   }
 
-  /** Each client that was there in the trouble commits once more; those that do not within `timeoutMs`. */
+  /** Each client that was there during the trouble commits once more. Returns those that did not within `timeoutMs`. */
   async commitOnceMore(clients: readonly Client[], timeoutMs: number): Promise<number[]> {
     const results = await Promise.all(
       clients.map((client, i) =>

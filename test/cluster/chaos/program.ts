@@ -1,7 +1,7 @@
 /**
- * `npm run chaos`: chaos runs on real processes, one seed after the other, each at every cluster size and durability asked for.
- * A line a run, totals at the end; exit code 1 when a run failed, with the command that brings the same trouble again and the
- * history in a file.
+ * `npm run chaos`: chaos runs on real processes, one seed after the other, each at every requested cluster size and
+ * durability. Prints a line per run, and totals at the end; exit code 1 if a run failed, with the command that repeats
+ * the same trouble, and the history in a file.
  */
 import { writeFileSync } from 'node:fs';
 import { program } from '../../../bench/program.js';
@@ -11,7 +11,8 @@ import { DURABILITIES, type Durability } from '../../../src/storage/durability.j
 import { formatHistory } from '../../../src/sim/history.js';
 import { chaos, type ChaosResult } from './run.js';
 
-// Ended from outside, a replica that is stopped just then would stay for ever: the cluster kills its processes when this one exits.
+// If this program were killed now, a stopped replica would stay forever: the cluster kills its processes when this one
+// exits.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
 
 await program(

@@ -1,15 +1,15 @@
 /**
- * The network of a chaos run: a UDP relay between every process and every replica, which loses, delays, repeats, reorders
- * and cuts off. The kernels that this runs on need no netem for it.
+ * The network of a chaos run: a UDP relay between every process and every replica, which loses, delays, duplicates,
+ * reorders and cuts off. It needs no netem in the kernel.
  *
- * A *link* leads from one process to one replica: a socket whose port the process knows as the replica's address. What
- * arrives from the process goes on to the replica, and what the replica answers there (it answers clients where they came
- * from; other replicas it knows by links of its own) goes back. Each direction has its own weather.
+ * A *link* leads from one process to one replica: a socket whose port the process knows as the replica's address.
+ * Datagrams from the process go on to the replica, and the replica's answers there go back (it answers clients where
+ * they came from; other replicas it knows by links of its own). Each direction has its own weather.
  */
 import { createSocket, type Socket } from 'node:dgram';
 import type { Random } from '../../../src/sim/random.js';
 
-/** What becomes of the datagrams of one direction. */
+/** What happens to the datagrams of one direction. */
 export interface Weather {
   /** Nothing arrives. */
   readonly cut: boolean;
@@ -22,7 +22,7 @@ export interface Weather {
 
 export const FAIR: Weather = { cut: false, loss: 0, duplication: 0, delayed: 0, delayMsMax: 0 };
 
-/** Datagrams held back at once; what comes beyond is lost. */
+/** Datagrams held back at once; further ones are lost. */
 const HELD_MAX = 4_096;
 
 export interface RelayCounts {
@@ -45,7 +45,7 @@ class Link {
     private readonly replicaPort: number,
   ) {
     socket.on('message', (bytes, { port }) => this.onMessage(bytes, port));
-    socket.on('error', () => undefined); // a process that is dead refuses: it loses the datagram
+    socket.on('error', () => undefined); // a dead process refuses, and the datagram is lost
   }
 
   get port(): number {
@@ -66,7 +66,7 @@ class Link {
 export class Relay {
   readonly counts: RelayCounts = { passed: 0, lost: 0, cut: 0, repeated: 0, delayed: 0 };
   private readonly links: Link[] = [];
-  /** By direction, `from>to`: a replica's index, or a client's name. What is not here is fair. */
+  /** By direction, `from>to`: a replica's index, or a client's name. Directions that are missing have fair weather. */
   private readonly weather = new Map<string, Weather>();
   private general: Weather = FAIR;
   private held = 0;
@@ -74,7 +74,10 @@ export class Relay {
 
   constructor(private readonly random: Random) {}
 
-  /** Opens a link from a process to each of the replicas, but for itself; the addresses by which it is to know them. */
+  /**
+   * Opens a link from a process to each of the other replicas. Returns the addresses by which the process is to know
+   * them.
+   */
   async connect(process: string, replicas: readonly string[]): Promise<readonly string[]> {
     return Promise.all(
       replicas.map(async (address, replica) => {
@@ -91,7 +94,7 @@ export class Relay {
     );
   }
 
-  /** Of all directions that have none of their own. */
+  /** Weather of all directions without their own. */
   setGeneral(weather: Weather): void {
     this.general = weather;
   }
@@ -135,7 +138,7 @@ export class Relay {
     await Promise.all(this.links.map(({ socket }) => new Promise<void>((resolve) => socket.close(() => resolve()))));
   }
 
-  /** A cut that begins meanwhile does not reach what is under way, as on a network. */
+  /** A cut that begins meanwhile does not stop datagrams in flight, as on a network. */
   private later(bytes: Buffer, by: Socket, to: number, ms: number): void {
     if (this.held === HELD_MAX) {
       this.counts.lost++;

@@ -1,4 +1,4 @@
-/** One chaos run: real replica processes, clients, a relay between them, trouble for a while, then the judgement. */
+/** One chaos run: real replica processes, clients, a relay between them, trouble for a while, and then the verdict. */
 import { join } from 'node:path';
 import { readFileSync } from 'node:fs';
 import { Client } from '../../../src/client/client.js';
@@ -20,12 +20,12 @@ import { Tormentor } from './tormentor.js';
 const CLIENTS = 3;
 const PROCESSES_A_CLIENT = 2;
 const READ_BACK_LANES = 16;
-/** Small, so that a run fills several. */
+/** Small, so that a run fills several segments. */
 const SEGMENT_BYTES = 64 << 10;
-/** Of a disk, bytes: the log of a run twice, as during a start, and what fills it. */
+/** Size of a disk, bytes: the log of a run twice, as during a start, and what fills it. */
 const DISK_BYTES_MIN = 16 << 20;
 const DISK_BYTES_A_SECOND = 512 << 10;
-/** Share of the clients that stamp ahead of their clock, and by how much at most, ns: as if it were fast. */
+/** Share of the clients with a timestamp lead, as if their clock were fast, and the largest lead, ns. */
 const FAST_CLIENTS = 0.3;
 const LEAD_NS_MAX = 20e6;
 
@@ -37,7 +37,7 @@ export interface ChaosOptions {
   readonly replicas: number;
   readonly durability: Durability;
   readonly seconds: number;
-  /** Hears what is done, as it is done. */
+  /** Called for each action as it happens. */
   readonly say: (line: string) => void;
 }
 
@@ -58,9 +58,9 @@ export interface ChaosResult {
   readonly history: 'linearizable' | 'violation' | 'unknown' | 'not judged';
   /** Acknowledged writes that were not there in the end. */
   readonly lost: readonly string[];
-  /** Trouble that this host has no means for. */
+  /** Trouble that is not possible on this host. */
   readonly notTried: readonly string[];
-  /** What went wrong; empty: nothing. */
+  /** What went wrong; empty if nothing did. */
   readonly failures: readonly string[];
   readonly events: readonly HistoryEvent[];
 }
@@ -70,7 +70,7 @@ function isAuthenticated(seed: number): boolean {
   return seed % 2 === 1;
 }
 
-/** Of half of the seeds of either kind: all clocks are ahead at the start. */
+/** In half of the seeds of either kind, all clocks are ahead at the start. */
 export function beginsAhead(seed: number): boolean {
   return (seed >> 1) % 2 === 1;
 }

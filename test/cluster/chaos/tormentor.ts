@@ -1,10 +1,11 @@
 /**
- * What is done to the cluster: streams of trouble for the processes (SIGKILL, SIGSTOP, restarts), the network, the disks, the
- * clocks, the readers of logs and the host, at the same time, all drawn from the seed. What is drawn and in which order is the seed's; when a step ends is the
- * machine's, so a seed brings the same trouble again, not the same run.
+ * Torments the cluster: the processes (SIGKILL, SIGSTOP, restarts), the network, the disks, the clocks, the readers of
+ * logs and the host, all at the same time, and all drawn from the seed. The seed decides what is drawn, and in which
+ * order; the machine decides when a step ends. So a seed repeats the same trouble, not the same run.
  *
  * The rule: nothing is done that the cluster does not promise to survive. In durability `memory` at most f replicas are
- * without their log at a time, so the next one is killed when all have one again; in `os` and `fsync` all may be killed at once.
+ * without their log at a time, so the next one is killed only when all have one again; in `os` and `fsync` all may be
+ * killed at once.
  */
 import type { LocalCluster, ReplicaProcess } from '../../../src/measure/local-cluster.js';
 import type { ReplicaStatusReport } from '../../../src/host/status.js';
@@ -15,19 +16,25 @@ import type { Disks } from './disks.js';
 import { FAIR, type Relay, type Weather } from './relay.js';
 
 const CUT: Weather = { ...FAIR, cut: true };
-/** How long all replicas may take to be in normal operation again once nothing more is done to them. */
+/** Once the trouble is over, how long all replicas may take to return to normal operation. */
 const RECOVERY_LIMIT_MS = 30_000;
-/** A replica that refused to start on a full disk or by a clock that nobody has set is started again after this, as a supervisor does. */
+/**
+ * A replica that refused to start, because of a full disk or an unset clock, is started again after this, as a
+ * supervisor would.
+ */
 const RESTART_MS = 50;
-/** What a filled disk may have left, bytes: nothing; the lock, but no segment of the log; one segment, but not the next. */
+/**
+ * What a filled disk may have left, bytes: nothing; room for the lock, but no segment of the log; room for one segment,
+ * but not the next.
+ */
 const LEFT_OVER = [0, 16 << 10, 100 << 10] as const;
-/** How long replicas are given to run into their full disks before they are killed. */
+/** How long replicas may run into their full disks before they are killed. */
 const DROWNING_MS_MAX = 4_000;
 
 export class Tormentor {
   /** What was done, by name. */
   readonly done: Record<string, number> = {};
-  /** Replicas that ended though nobody killed them, with their last words. */
+  /** Replicas that ended although they were not killed, with their last words. */
   readonly fallen: string[] = [];
   private readonly killed = new Set<number>();
   private readonly n: number;
@@ -39,7 +46,7 @@ export class Tormentor {
     private readonly cluster: LocalCluster,
     private readonly relay: Relay,
     private readonly clients: readonly string[],
-    /** Undefined: as they are. */
+    /** Undefined: the disks stay as they are. */
     private readonly disks: Disks | undefined,
     private readonly clocks: Clocks | undefined,
     private readonly busy: Busy,
@@ -51,7 +58,7 @@ export class Tormentor {
     for (let id = 0; id < this.n; id++) this.watch(id);
   }
 
-  /** Torments for so long. Whatever was begun is ended: all replicas run, the network is fair. */
+  /** Torments for this long. Everything that was begun is then ended: all replicas run, the network is fair. */
   async run(ms: number): Promise<void> {
     this.endMs = performance.now() + ms;
     const { random } = this;
@@ -67,7 +74,10 @@ export class Tormentor {
     this.relay.heal();
   }
 
-  /** Waits until every replica is in normal operation and holds what is committed; ms that it took. Throws when it takes too long. */
+  /**
+   * Waits until every replica is in normal operation and holds everything committed. Returns the time it took, ms.
+   * Throws if it takes too long.
+   */
   async recovery(): Promise<number> {
     const startedMs = performance.now();
     for (;;) {
@@ -111,7 +121,7 @@ export class Tormentor {
     }
   }
 
-  /** @param dead called when the victims are gone, before they come back */
+  /** @param dead called when the victims are gone, before they return */
   private async kill(victims: readonly number[], random: Random, dead = (): void => undefined): Promise<void> {
     this.note(victims.length > this.f ? 'kills of a majority at once' : 'kills', `kill ${victims.join(',')}`);
     this.count('replicas killed', victims.length);
@@ -135,7 +145,7 @@ export class Tormentor {
     this.say(`${victims.join(',')} back`);
   }
 
-  /** Starts a replica that is dead, as often as it takes while its disk is full or its clock impossible. */
+  /** Starts a dead replica, repeatedly while its disk is full or its clock unusable. */
   private async start(id: number): Promise<void> {
     for (;;) {
       const replica = this.cluster.spawn(id);
@@ -152,7 +162,10 @@ export class Tormentor {
     }
   }
 
-  /** For a moment the primary alone hears clients, and is heard by nobody else; then it is killed. What only it had must not have been acknowledged. */
+  /**
+   * For a moment only clients reach the primary, and it reaches no replica; then it is killed. What only it had must
+   * not have been acknowledged.
+   */
   private async ambush(random: Random): Promise<void> {
     const answers = await this.cluster.ask('stats');
     const reports = answers
@@ -171,12 +184,15 @@ export class Tormentor {
     await this.kill([primary], random, () => this.relay.heal());
   }
 
-  /** Fills the disks of a majority, waits until a log needs room, and kills all of them while it is not there: what was acknowledged meanwhile must not have been lost. */
+  /**
+   * Fills the disks of a majority, waits until a log needs room, and kills all of them while there is none: what was
+   * acknowledged meanwhile must not be lost.
+   */
   private async drown(disks: Disks, victims: readonly number[], random: Random): Promise<void> {
     this.note('killed with full disks', `fill the disks of ${victims.join(',')}, and kill them`);
     await Promise.all(victims.map((id) => disks.fill(id, 0)));
     const before = this.storageFailures;
-    // Those whose log nobody reads say it to nobody.
+    // A replica whose log has no reader reports it in vain.
     const speaking = victims.filter((id) => this.cluster.replicas[id]!.child.stderr?.destroyed === false).length;
     for (
       const until = performance.now() + DROWNING_MS_MAX;
@@ -194,7 +210,9 @@ export class Tormentor {
     for (const id of victims) this.cluster.replicas[id]!.kill('SIGCONT');
   }
 
-  /** Memory only: until no replica is without a log, or time is up for it by far, which is then for `recovery` to say. */
+  /**
+   * Memory only: waits until no replica is without a log, or far beyond the time limit, which `recovery` then reports.
+   */
   private async haveLogs(): Promise<void> {
     for (const limit = performance.now() + RECOVERY_LIMIT_MS; performance.now() < limit; await sleep(20)) {
       const answers = await this.cluster.ask('stats');
@@ -204,7 +222,7 @@ export class Tormentor {
         )
       )
         return;
-      // What cuts a replica off may last until the end; a kill may not come before the log does.
+      // A replica may be cut off until the end; it must not be killed before it has a log.
       if (this.left <= 0) return;
     }
   }
@@ -252,7 +270,7 @@ export class Tormentor {
     }
   }
 
-  /** Of any replicas, all at once included: a full disk costs acknowledgements, nothing that was acknowledged. */
+  /** For any replicas, even all at once: a full disk costs acknowledgements, never acknowledged data. */
   private async fullDisks(random: Random): Promise<void> {
     const { disks } = this;
     if (disks === undefined) return;
@@ -268,7 +286,7 @@ export class Tormentor {
     }
   }
 
-  /** Of any replicas: a clock decides how fast an answer comes, never which one. */
+  /** For any replicas: a clock affects how fast an answer comes, never the answer. */
   private async wrongClocks(random: Random): Promise<void> {
     const { clocks } = this;
     if (clocks === undefined) return;
@@ -282,7 +300,7 @@ export class Tormentor {
     }
   }
 
-  /** Ahead since the start, all by the same: then set right, all at once. */
+  /** Ahead since the start, all by the same amount: then set right, all at once. */
   private async clocksSetRight(random: Random): Promise<void> {
     const { clocks } = this;
     if (clocks === undefined || clocks.aheadNs === 0) return;
@@ -294,7 +312,10 @@ export class Tormentor {
     clocks.setRight();
   }
 
-  /** Of any replicas, all at once included: nobody reads stdout and stderr any more, for the rest of their lives. What they write from then on fails. */
+  /**
+   * For any replicas, even all at once: stdout and stderr lose their reader for the rest of the process's life. Writes
+   * to them fail from then on.
+   */
   private async readersGone(random: Random): Promise<void> {
     while (this.left > 0 && this.fallen.length === 0) {
       await sleep(random.between(100, 1_500));
@@ -321,7 +342,7 @@ export class Tormentor {
     }
   }
 
-  /** Nothing passes between these replicas and all else, each other included. */
+  /** Cuts these replicas off from everything else, and from each other. */
   private cutOff(replicas: readonly number[]): string {
     const all = [...Array.from({ length: this.n }, (_, id) => String(id)), ...this.clients];
     for (const id of replicas) {
@@ -339,7 +360,7 @@ export class Tormentor {
 
   private watch(id: number): void {
     const replica = this.cluster.replicas[id]!;
-    // Counted, so that a run says whether a replica that served met its full disk.
+    // Counted, so that a run tells whether a running replica met its full disk.
     replica.child.stderr?.on('data', (text: string) => {
       if (!text.includes('storage.failed')) return;
       this.storageFailures++;
@@ -353,7 +374,7 @@ export class Tormentor {
     });
   }
 
-  /** The replicas are about to be stopped: from now on none falls. */
+  /** The replicas are about to be stopped: from now on an end does not count as a fall. */
   over = false;
 
   private note(what: string, line: string): void {
@@ -366,7 +387,10 @@ export class Tormentor {
   }
 }
 
-/** Why it did not get as far as to serve, where that is what it should do; undefined otherwise. One that serves goes on, whatever becomes of disk and clock. */
+/**
+ * Why it did not start to serve, if it rightly refused; undefined otherwise. A replica that serves continues, whatever
+ * happens to disk and clock.
+ */
 function refusal(replica: ReplicaProcess): string | undefined {
   if (replica.ready !== undefined) return undefined;
   if (replica.complaint.includes('ENOSPC')) return 'a full disk';

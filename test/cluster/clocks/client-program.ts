@@ -1,6 +1,6 @@
 /**
- * One client of a cluster in a process of its own, because a stand-in for hardware is preloaded when a process starts.
- * Runs operations one after the other for as long as it is told to, and hands over what it saw.
+ * One client of a cluster in its own process, because the stand-in for hardware is preloaded when a process starts.
+ * Runs operations one after the other until it is told to stop, and hands over what it saw.
  */
 import { Client } from '../../../src/client/client.js';
 import { KvClient } from '../../../src/client/kv-client.js';
@@ -16,7 +16,7 @@ const TIMEOUT_MS = 10_000;
 
 const [cluster, clock, name, seed] = process.argv.slice(2) as [string, string, string, string];
 const log: string[] = [];
-/** A large message is on its way for a while: what comes after it waits for `sent`. */
+/** A large message takes a while: later ones wait for `sent`. */
 const say = (message: FromClient, sent?: () => void): void => void process.send!(message, undefined, {}, sent);
 
 const client = await Client.connect({
@@ -64,7 +64,7 @@ async function run(ms: number): Promise<ClientPhase> {
   };
 }
 
-/** Keys are the same in all clients in the same period: the clock that they share says which one it is. */
+/** All clients use the same keys in the same period: the clock that they share tells which period it is. */
 function choose(): KvOperation {
   const key = `k${Math.floor(Number(process.hrtime.bigint()) / 1e6 / PERIOD_MS)}-${random.below(SHARED_KEYS)}`;
   const value = `${name}-${++values}`;

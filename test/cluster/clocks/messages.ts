@@ -1,4 +1,4 @@
-/** What a client process and its parent say to each other. */
+/** Messages between a client process and its parent. */
 import type { ClientClockReport } from '../../../src/client/client-host.js';
 import type { HistoryEvent } from '../../../src/sim/history.js';
 

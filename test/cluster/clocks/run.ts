@@ -1,6 +1,6 @@
 /**
- * Three replicas and two clients, each process with a hardware clock of its own (the stand-in), which may be off or be
- * unplugged. All run on one host, so their clocks are as far apart as the stand-ins say.
+ * Three replicas and two clients, each process with its own hardware clock (the stand-in), which may be off or be
+ * unplugged. All run on one host, so their clocks differ exactly as the stand-ins say.
  */
 import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -19,14 +19,14 @@ export type { ClientPhase } from './messages.js';
 
 const CLIENT = fileURLToPath(new URL('./client-program.js', import.meta.url));
 const CLOCK = 'disciplined:/dev/ptp-model';
-/** A client that does not answer for so long is not waited for. */
+/** How long to wait for a client's answer. */
 const ANSWER_MS = 60_000;
 
 export interface ClockedHosts {
   readonly library: string;
   /** For the models of the stand-in; the caller removes it. */
   readonly directory: string;
-  /** What each one's device is ahead of the truth, ns. */
+  /** How far each device is ahead of the truth, ns. */
   readonly replicasNs: readonly number[];
   readonly clientsNs: readonly number[];
   readonly seed: number;
@@ -173,7 +173,7 @@ export class ClockedCluster {
   }
 }
 
-/** The smallest value that a share `q` of all is not above. */
+/** The smallest value that a share `q` of all does not exceed. */
 export function quantile(values: readonly number[], q: number): number {
   const sorted = Float64Array.from(values).sort();
   return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? NaN;
