@@ -159,7 +159,7 @@ export class ReplicaHost implements EventHandler {
     return this.core?.state.log;
   }
 
-  /** True when it says what its state is: it has one, and not from another replica. */
+  /** True if it reports its state: it has one, and not from another replica. */
   get hasOwnState(): boolean {
     return this.core !== undefined && this.core.state.logView >= 0 && !this.core.state.isEcho;
   }
