@@ -34,7 +34,7 @@ export function namesOf<T extends { readonly name: string }>(flag: string, text:
     if (found === undefined)
       throw new CliError(
         'flag-invalid',
-        `${flag}: "${name}" is none of ${known.map((one) => one.name).join(', ')}; use some of these, with commas between them`,
+        `${flag}: "${name}" is not one of ${known.map((one) => one.name).join(', ')}; use some of these, with commas between them`,
       );
     return found;
   });

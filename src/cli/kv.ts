@@ -55,7 +55,7 @@ async function withStore<T>(connection: Connection, use: (kv: KvClient) => Promi
 export const get: Command = defineCommand(
   {
     name: 'kv get',
-    summary: 'Prints the value of a key. Exit code 1 when there is none.',
+    summary: 'Prints the value of a key. Exit code 1 if there is none.',
     positionals: ['KEY'],
     flags: CONNECTION_FLAGS,
     examples: ['jitpaxos kv get greeting'],
@@ -165,7 +165,7 @@ export const scan: Command = defineCommand(
     positionals: ['[FROM]', '[TO]'],
     flags: {
       ...CONNECTION_FLAGS,
-      limit: { kind: 'count', default: '100', min: 1, max: KV_SCAN_LIMIT_MAX, help: 'at most so many' },
+      limit: { kind: 'count', default: '100', min: 1, max: KV_SCAN_LIMIT_MAX, help: 'at most this many' },
     },
     examples: ['jitpaxos kv scan user/ user0 --limit 20'],
   },

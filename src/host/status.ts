@@ -18,7 +18,7 @@ export interface ReplicaStatusReport {
   readonly schema: typeof STATUS_SCHEMA;
   readonly id: number;
   readonly cluster: string;
-  /** Of the package. */
+  /** Version of the package. */
   readonly version: string;
   readonly pid: number;
   readonly address: string;

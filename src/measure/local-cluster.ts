@@ -19,7 +19,7 @@ import { writeFirstKeys } from '../console/key-files.js';
 import { withoutSettings } from '../console/settings.js';
 import type { ReplicaAnswer, ReplicaQuestion } from './load/messages.js';
 
-/** Of this build. */
+/** The command of this build. */
 export const MAIN = fileURLToPath(new URL('../cli/main.js', import.meta.url));
 const READY_TIMEOUT_MS = 15_000;
 const ANSWER_TIMEOUT_MS = 5_000;

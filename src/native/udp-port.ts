@@ -46,7 +46,7 @@ export interface UdpPortOptions {
   readonly sends: number;
   /** Longer datagrams count as fragmented. */
   readonly datagramBytes: number;
-  /** Of NATIVE_IDLE. */
+  /** One of NATIVE_IDLE. */
   readonly idle: number;
   /** How long `adaptive` polls after a flush. */
   readonly spinNs: number;

@@ -69,7 +69,7 @@ export interface Timings {
    * viewChangeMaxUs.
    */
   readonly viewChangeUs: number;
-  /** … this. */
+  /** Longest time before a view that has not started is given up. */
   readonly viewChangeMaxUs: number;
   /** A request with a timestamp further ahead of a member's clock than this is rejected, ns. */
   readonly maxAheadNs: number;

@@ -1,8 +1,7 @@
 /**
- * How long others were silent and yet alive, of late: what a host stalls, a collector stops and a network delays.
- * Whoever has been silent for not much longer than that is not suspected, so that a loaded host costs patience, not
- * views. A process that is gone is found by what its host says of it (Suspicion.unreachable), however patient this
- * makes.
+ * How long others were recently silent and yet alive: stalled hosts, garbage collections, network delays. A replica that
+ * has been silent for not much longer than that is not suspected, so a loaded host costs patience, not views. A process
+ * that is gone is found by its host's report (Suspicion.unreachable), however patient this makes a replica.
  */
 const FORGOTTEN_AFTER_US = 30_000_000;
 /** A longer silence counts as this long: it was a stop, not a stall, and says nothing about the next one. */

@@ -156,7 +156,7 @@ class KeySearch {
   readonly #valueIds = new Map<HistoryValue, number>([[null, ABSENT]]);
   /** Completed, in the order of invocation. */
   readonly #required: Step[] = [];
-  /** Of unknown outcome, in the order of invocation. */
+  /** Operations of unknown outcome, in the order of invocation. */
   readonly #optional: Step[] = [];
   /** The values on which some optional operation would act. */
   readonly #wantedByOptional = new Set<number>();

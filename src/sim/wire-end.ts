@@ -40,7 +40,7 @@ const translator = new Translator();
 export class WireEnd {
   private envelope: Envelope;
   private versions: PeerVersions | undefined;
-  /** Of a replica. */
+  /** Undefined at a client. */
   private addresses: AddressProofs | undefined;
   private challenges = 0;
   private readonly sender: number;

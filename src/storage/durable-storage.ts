@@ -81,7 +81,7 @@ export interface DurableStorageEvents {
   rewrite(): void;
   /** The disk fails: nothing is acknowledged from here on. */
   failed(error: Error): void;
-  /** … until here. */
+  /** The disk works again, and everything that waited is acknowledged. */
   healed(): void;
   /** A bug. The replica has to stop. */
   broken(error: unknown): void;
@@ -109,7 +109,7 @@ interface Base {
 
 /** The last frame on disk. */
 interface LastFrame {
-  /** Of its segment. */
+  /** Ordinal of its segment. */
   readonly ordinal: number;
   readonly lastIndex: number;
   readonly baseIndex: number;

@@ -79,7 +79,7 @@ export interface BenchReport {
   readonly ratios: Readonly<Record<string, number>>;
   readonly host: { readonly cpu: string; readonly cores: number; readonly kernel: string; readonly node: string };
   readonly version: string;
-  /** As typed. */
+  /** The command as typed. */
   readonly commandLine?: string;
   /** The source of `latencyNs`, for drawing and comparing. */
   readonly histogram?: HistogramData;

@@ -7,7 +7,7 @@ import { formatCount, formatDuration } from '../../console/units.js';
 
 /** What is known about a step when it is judged. */
 export interface StepFacts {
-  /** As asked for. */
+  /** The requested rate. */
   readonly offeredPerSecond: number;
   /** Arrivals in the window. */
   readonly offered: number;

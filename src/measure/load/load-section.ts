@@ -52,7 +52,7 @@ export interface LoadSection {
   readonly distribution: KeyDistribution | null;
   /** Operations have between `opBytes` and this many bytes. */
   readonly opBytesMax: number;
-  /** Of each step. */
+  /** Unmeasured time before each step. */
   readonly warmupSeconds: number;
   readonly steps: readonly LoadStep[];
   /** The step that the report's own figures describe: the only one, or the knee, or the first if none was sustained. */

@@ -1,28 +1,27 @@
 /**
  * Who a replica is to the others: its first start, its return without a memory, and what others remember of it.
  *
- * A replica that finds nothing on its disk does not know whether it is new or forgot. Taken for new it could vote with
- * an empty log, and acknowledge in views that it promised to leave. So it asks first, and neither votes nor
- * acknowledges until it knows:
- * - *Forgotten (S)*: somebody remembers an incarnation of it, so it was here before. It stops, unless its operator says
- *   that the log is lost.
- * - *New*: every other replica that answers is as unused as itself, or was when it first answered, and these are all of
- *   them, or f after a while. It begins in view 0. Those of them that are starting too must have heard the same of this
- *   one before it begins (`met`): to one that has not it would be in use as soon as a client's first request stands in
- *   its log, and nobody could say any more that it was new. Until f others have said that they have begun as well it is
- *   *alone*: it takes no request, so that it stays as unused as it was. Those that were killed before they began, and
- *   start again, know nothing of what they had heard; but once a log has an entry f+1 replicas have begun, and they are
- *   the f+1 that remember.
- * - *Unknown (S)*: some replica that answers is in use, or the operator says that the log is lost. It may have promised
- *   and acknowledged anything. Whatever view it acknowledged in had the promises of f+1 replicas, so of any f+1 that
- *   remember theirs one says so: above the highest view that f+1 say, none can be that it acknowledged in. It leaps
- *   further above, by more views than can have been asked for without any of those hearing of one, makes that its
- *   durable view, and from there on it is a replica that lost its log (rule R1): it acknowledges only in a view above,
- *   and votes once it has installed a log. The argument is in docs/internals/protocol.md.
+ * A replica with an empty disk does not know whether it is new or has lost its data. If it assumed that it is new, it
+ * could vote with an empty log, and acknowledge in views that it promised to leave. So it asks first, and neither votes
+ * nor acknowledges until it knows which of these it is:
+ * - *Forgotten (S)*: another replica remembers an incarnation of it, so it was here before. It stops, unless its
+ *   operator says that the log is lost.
+ * - *New*: every other replica that answers is unused too, or was when it first answered, and all of them have answered,
+ *   or f after a while. It begins in view 0. Those of them that are starting too must have heard that this one is unused
+ *   before it begins (`met`): to one that has not, it would be in use as soon as a client's first request is in its log,
+ *   and no replica could tell any more that it was new. Until f others have reported that they have begun as well it is
+ *   *alone*: it takes no request, so that it stays unused. Replicas that were killed before they began, and start again,
+ *   know nothing of what they had heard. But once a log has an entry, f+1 replicas have begun, and these f+1 remember.
+ * - *Unknown (S)*: some replica that answers is in use, or the operator says that the log is lost. This one may have
+ *   promised and acknowledged anything. Every view that it acknowledged in had the promises of f+1 replicas, so among any
+ *   f+1 that remember theirs, one reports at least that view: it acknowledged in no view above the highest that f+1
+ *   report. It leaps further above, by more views than can have been requested without any of those hearing of one, and
+ *   makes that its durable view. From there on it is a replica that lost its log (rule R1): it acknowledges only in a
+ *   higher view, and votes once it has installed a log. The argument is in docs/internals/protocol.md.
  *
- * Everybody remembers, durably, the highest incarnation of each other replica that it heard of, and says it in answer
- * to a Probe. One that learns that others remember more of it than it knows of itself, because its directory is an old
- * copy or because nobody was there to ask when it began, stops too.
+ * Every replica durably remembers the highest incarnation of each other replica that it heard of, and states it in
+ * answer to a Probe. A replica stops, too, if it learns later that others remember more of it than it knows itself,
+ * because its directory is an old copy or because no replica was there to ask when it began.
  */
 import { JitPaxosError } from '../../errors.js';
 import { Probe, ProbeReply, ReplicaCondition, ReplicaStatus } from '../../wire/messages.js';

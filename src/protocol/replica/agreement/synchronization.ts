@@ -50,7 +50,7 @@ export class Synchronization {
    * takes to answer.
    */
   readonly matched: Float64Array;
-  /** Of the primary, and at the primary of its members. */
+  /** Silence of the primary; at the primary, of its members. */
   readonly silence = new Silence();
   /**
    * At the primary: too few replicas answer to lead any view. It then sends no Sync, so that replicas that still hear
