@@ -1,4 +1,4 @@
-/** What a client did since it connected, for people and benches. */
+/** What a client did since it connected, for display and benches. */
 import { CLIENT_COUNTER_NAMES, ClientCounter, rejectedByReason } from '../protocol/counters.js';
 import { dropsReport, named } from '../host/status.js';
 import { TRANSPORT_COUNTER_NAMES } from '../transport/transport.js';

@@ -1,6 +1,4 @@
-/**
- * How the command fails: exit codes and the one line on stderr, `code: what; what to do`.
- */
+/** How the command fails: exit codes, and the one line on stderr, `code: what; what to do`. */
 import { COMMAND_ERRORS, JitPaxosError, type CommandErrorCode } from '../errors.js';
 
 export const Exit = {
@@ -23,7 +21,7 @@ export type CliErrorCode = CommandErrorCode;
 export class CliError extends JitPaxosError {
   override readonly name = 'CliError';
   declare readonly code: CliErrorCode;
-  /** @param message what is wrong and, behind a semicolon, what to do; one line */
+  /** @param message what is wrong and, after a semicolon, what to do; one line */
   constructor(code: CliErrorCode, message: string) {
     super(code, message);
   }

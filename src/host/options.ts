@@ -24,7 +24,7 @@ export function optionNames<T extends object>(table: Readonly<Record<keyof T, tr
   return Object.keys(table);
 }
 
-/** An integer in a range, or JitPaxosError `code`. */
+/** Returns an integer in a range, or throws JitPaxosError `code`. */
 export function checkInteger(code: ErrorCode, where: string, value: unknown, low: number, high: number): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= low && value <= high) return value;
   throw new JitPaxosError(code, `${where} is ${show(value)}; it has to be an integer from ${low} to ${high}`);

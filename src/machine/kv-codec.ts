@@ -43,7 +43,7 @@ export {
 export type { KvBadReason, KvOperationName, KvStatus } from './kv-layout.js';
 export { KvError } from './machine-error.js';
 
-/** No operation is longer than this many bytes. */
+/** Longest operation in bytes. */
 export const KV_OPERATION_BYTES_MAX = Cas.size + KV_KEY_BYTES_MAX + 2 * KV_VALUE_BYTES_MAX;
 
 /** `null`: the key must be absent. */
@@ -203,7 +203,7 @@ function decode(name: KvOperationName, bytes: Uint8Array, offset: number, length
   }
   const status = KV_STATUS_NAMES[code];
   if (status === undefined || !KV_OPERATIONS[name].statuses.has(status))
-    throw malformed(name, `status ${code} (${status ?? 'unknown'}) is none of its own`);
+    throw malformed(name, `status ${code} (${status ?? 'unknown'}) is not one of its own`);
   if (code === STATUS_OK) {
     if (name === 'get') return { status: 'ok', value: copyOf(bytes, at, at + rest) };
     if (name === 'increment') return decodeIncrement(bytes, at, rest);

@@ -5,11 +5,14 @@
 
 import { JitPaxosError, type ErrorCode } from '../errors.js';
 
-/** `restore` was given bytes that are no snapshot of this machine. The state is unchanged. Try another copy of the snapshot. */
+/**
+ * `restore` was given bytes that are not a snapshot of this machine. The state is unchanged. Try another copy of the
+ * snapshot.
+ */
 export class SnapshotError extends JitPaxosError {
   override readonly name = 'SnapshotError';
   declare readonly code: 'snapshot-invalid';
-  /** Which machine refused it: `kv`, `echo`, `counter`. */
+  /** The machine that refused it: `kv`, `echo`, `counter`. */
   readonly machine: string;
 
   constructor(machine: string, problem: string) {

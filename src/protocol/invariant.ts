@@ -1,6 +1,9 @@
 import { JitPaxosError } from '../errors.js';
 
-/** A broken invariant is a bug in the protocol or its implementation: the host logs the state and stops the replica. A stopped replica is a failure that the protocol survives; a wrong one is not. */
+/**
+ * A broken invariant is a bug in the protocol or its implementation: the host logs the state and stops the replica. The
+ * protocol survives a stopped replica, but perhaps not a wrong one.
+ */
 export class InvariantError extends JitPaxosError {
   override readonly name = 'InvariantError';
   declare readonly code: 'invariant-broken';

@@ -19,7 +19,7 @@ const NANOSECONDS = 1e9;
 const COUNTER_HELP: Partial<Record<CounterName, string>> = {
   requests: 'Requests of clients received, repeats included',
   reads: 'Quorum reads received',
-  requests_duplicate: 'Requests that were known already and answered again',
+  requests_duplicate: 'Repeated requests that were already known and answered again',
   requests_held: 'Requests held back until their timestamp was due',
   entries_appended: 'Entries appended to the log, whoever brought them',
   entries_committed:
@@ -177,7 +177,7 @@ export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: 
   ];
 }
 
-/** A clock that knows its quality says so; others give no such sample, which is not the same as 0. */
+/** A clock that knows its error reports it; others have no such sample, which differs from 0. */
 function clockMetrics(clock: ReplicaStatusReport['clock']): Family[] {
   const sample = (value: number | undefined): Sample[] =>
     value !== undefined && Number.isFinite(value) ? [{ value: value / NANOSECONDS }] : [];

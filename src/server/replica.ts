@@ -551,7 +551,10 @@ export class Replica {
     void this.close();
   }
 
-  /** A start from the disk would serve again what is not the cluster's. In `memory` it is gone with the process. */
+  /**
+   * A start from this disk would again serve data that is not the cluster's. With `memory` the data is gone with the
+   * process.
+   */
   private mark(code: ErrorCode, message: string): void {
     try {
       markDiverged(this.data!, code, message);

@@ -55,16 +55,16 @@ export interface Layout<Name extends PropertyKey = string> {
   readonly markWords: Int32Array;
 }
 
-/** A message of the present version, in which the cores read and write it, with its form in the previous one. */
+/** A message of the present version, which the cores read and write, with its form in the previous version. */
 export interface Message<F extends Fields = Fields, T extends number = number> extends Layout<Present<F>> {
   readonly type: T;
-  /** The same object when both versions have the same layout; undefined when the previous one has no such message. */
+  /** The same object if both versions have the same layout; undefined if the previous one lacks the message. */
   readonly previous: Layout | undefined;
   /** First version that has the message. */
   readonly since: number;
 }
 
-/** Builds the layouts of a message from its fields, in order. Throws when the table itself is wrong. */
+/** Builds the layouts of a message from its fields, in order. Throws if the table itself is wrong. */
 export function defineMessage<const F extends Fields, const T extends number>(
   name: string,
   type: T,

@@ -67,7 +67,7 @@ export interface ClusterSummary {
   readonly remarks: readonly string[];
 }
 
-/** A spare may be this far behind without a remark: it fetches what is committed every few milliseconds. */
+/** A spare may lag this far without a remark: it fetches committed entries every few milliseconds. */
 const LAG_REMARK = 10_000;
 
 /** @param earlier answers before `previous`: they show whether the cluster is stalled */
@@ -166,7 +166,7 @@ function stalledBetween(
   return before === undefined || now === undefined ? undefined : `nothing commits: ${now}`;
 }
 
-/** Rejections that say that the cluster takes no requests, rather than that a client is wrong. */
+/** Rejections that show that the cluster takes no requests, rather than that a client is wrong. */
 const HINDERING = ['late', 'too-far-ahead', 'busy'];
 
 function hindrance(before: ReplicaStatusReport | undefined, now: ReplicaStatusReport | undefined): string | undefined {

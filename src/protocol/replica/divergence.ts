@@ -34,7 +34,7 @@ import type { Sender } from './replica-sender.js';
 
 export type DivergenceCode = 'log-diverged' | 'state-diverged' | 'limits-differ';
 
-/** This replica is the one in the wrong, by the word of f + 1 others. Its host stops it. */
+/** This replica is in the wrong, according to f + 1 others. Its host stops it. */
 export class DivergedError extends JitPaxosError {
   override readonly name = 'DivergedError';
   declare readonly code: DivergenceCode;

@@ -264,7 +264,7 @@ export class ReplicaCore {
     this.state.rewriteLog();
   }
 
-  /** Nothing is known yet: it says how it is, and listens to what others remember. */
+  /** Nothing is known yet: it reports its condition, and listens to what others remember. */
   private receiveWhileStarting(type: number, bytes: Uint8Array, offset: number, from: number, now: Instant): void {
     if (type === wire.Probe.type) {
       this.introduction.onProbe(bytes, offset, from);

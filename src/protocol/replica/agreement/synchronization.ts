@@ -475,7 +475,8 @@ export class Synchronization {
     state.neededFrom = needed;
     const before = state.committed;
     state.commitTo(committed);
-    // Only here, at a primary: a log that was fetched or read from the disk is committed as well, and was not committed now.
+    // Counted only here, at a primary: a log that was fetched or read from the disk is also committed, but was not
+    // committed now.
     state.counters[Counter.entries_committed]! += state.committed - before;
   }
 
