@@ -149,8 +149,7 @@ t.test('where replicas refuse every session, a client asks for a few a second', 
   };
   refuse();
   for (const core of world.replicas)
-    core['requests']['append'] = (bytes, o, _hi, _lo, _sessionHi, _sessionLo, _lane, _request, _length, from, now) =>
-      core['requests']['reject'](bytes, o, from, 2, now);
+    core['requests']['append'] = (arrived, _misplaced, now) => core['requests']['reject'](arrived, 2, now);
   world.run(5_000_000);
   t.notOk(client.registered);
   t.ok(client.sessions > 8 && client.sessions < 30, `${client.sessions} sessions in five seconds`);

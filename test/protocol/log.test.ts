@@ -1,6 +1,7 @@
 // The log: an arena with a chain. "chain(i) is the checksum of the whole log up to i."
 import t from 'tap';
 import { loadHash } from '../../src/native/hash64.js';
+import { entryOf } from './entries.js';
 import { appendEntry, ENTRY_HEADER_BYTES, Log } from '../../src/protocol/log/log.js';
 import { copyBytes, copyWords, viewOf } from '../../src/wire/copy.js';
 import { toBigInt } from '../../src/wire/u64.js';
@@ -35,15 +36,20 @@ const halves = (value: bigint): [number, number] => [
 ];
 
 function append(log: Log, e: Entry): boolean {
+  const [timestampHi, timestampLo] = halves(e.timestamp);
+  const [sessionHi, sessionLo] = halves(e.session);
   return log.append(
-    ...halves(e.timestamp),
-    ...halves(e.session),
-    e.lane,
-    e.request,
-    e.flags,
-    e.operation,
-    0,
-    e.operation.length,
+    entryOf({
+      timestampHi,
+      timestampLo,
+      sessionHi,
+      sessionLo,
+      lane: e.lane,
+      request: e.request,
+      flags: e.flags,
+      operationBytes: e.operation,
+      operationLength: e.operation.length,
+    }),
   );
 }
 

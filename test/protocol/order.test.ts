@@ -3,6 +3,8 @@
 import t from 'tap';
 import { ClientCounter } from '../../src/protocol/counters.js';
 import { REGISTER_LANE } from '../../src/protocol/log/sessions.js';
+import { Entry } from '../../src/protocol/log/entry.js';
+import { entryOf } from './entries.js';
 import { RequestCache } from '../../src/protocol/replica/agreement/request-cache.js';
 import {
   Chunk,
@@ -489,7 +491,19 @@ t.test(
       reason: RejectReason.late,
     });
     const { log, execution } = c.replica(0).state;
-    t.ok(log.append(-1, -1, -1, -1, REGISTER_LANE, 1, 1, new Uint8Array(0), 0, 0));
+    t.ok(
+      log.append(
+        entryOf({
+          timestampHi: -1,
+          timestampLo: -1,
+          sessionHi: -1,
+          sessionLo: -1,
+          lane: REGISTER_LANE,
+          request: 1,
+          flags: 1,
+        }),
+      ),
+    );
     execution.executeTo(3);
     t.match(c.replica(0).receive(Request, alice.request(100, 1, 'a'), alice.endpoint)[0]!.values, {
       reason: RejectReason.late,
@@ -633,6 +647,7 @@ t.test('request cache: bounded in requests and in bytes, the oldest leave; again
       (seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0) / 2 ** 32
   )(20260101);
   const cache = new RequestCache(16, 256);
+  const entry = new Entry();
   let model: { session: number; lane: number; request: number; operation: string }[] = [];
   for (let step = 0; step < 5000; step++) {
     const [session, lane, request] = [
@@ -645,8 +660,9 @@ t.test('request cache: bounded in requests and in bytes, the oldest leave; again
     // What is there is right; what the model has may have left for lack of room.
     if (slot >= 0) {
       if (known === undefined) throw new Error(`step ${step}: the cache has what was dropped`);
+      cache.pointAt(slot, entry);
       const found = Buffer.from(
-        cache.bytes.subarray(cache.operationOffset(slot), cache.operationOffset(slot) + cache.operationLength(slot)),
+        cache.bytes.subarray(entry.operationOffset, entry.operationOffset + entry.operationLength),
       ).toString();
       if (found !== known.operation) throw new Error(`step ${step}: ${found} is not ${known.operation}`);
     }
@@ -656,18 +672,27 @@ t.test('request cache: bounded in requests and in bytes, the oldest leave; again
       continue;
     }
     const operation = `${step}`.repeat(1 + Math.floor(random() * 12));
-    cache.put(0, step, 0, session, lane, request, 0, Buffer.from(operation), 0, operation.length, 9);
+    cache.put(
+      entryOf({
+        timestampLo: step,
+        sessionLo: session,
+        lane,
+        request,
+        operationBytes: Buffer.from(operation),
+        operationLength: operation.length,
+      }),
+    );
     model = model.filter((m) => m !== known);
     model.push({ session, lane, request, operation });
     if (cache.find(0, session, lane, request) < 0) throw new Error(`step ${step}: what was just put is not there`);
     const live = Array.from({ length: cache.end - cache.from(0) }, (_, i) => cache.slotOf(cache.from(0) + i)).filter(
       (at) => at >= 0,
     );
-    const bytes = live.reduce((sum, at) => sum + cache.operationLength(at), 0);
+    const bytes = live.reduce((sum, at) => sum + cache.pointAt(at, entry).operationLength, 0);
     if (live.length > 16 || bytes > 256) throw new Error(`step ${step}: ${live.length} requests, ${bytes} bytes`);
   }
   t.ok(cache.end > 1000);
-  cache.put(0, 1, 0, 99, 0, 1, 0, new Uint8Array(257), 0, 257, 9);
+  cache.put(entryOf({ sessionLo: 99, request: 1, operationBytes: new Uint8Array(257), operationLength: 257 }));
   t.equal(cache.find(0, 99, 0, 1), -1, 'longer than all of the arena: not kept');
   t.end();
 });

@@ -1,5 +1,6 @@
 // Sessions, the tail index, execution and hold-back: at most once, in log order.
 import t from 'tap';
+import { arrivedOf, entryOf } from './entries.js';
 import { HoldBack } from '../../src/protocol/replica/hold-back.js';
 import { Log } from '../../src/protocol/log/log.js';
 import { Session, SessionTable } from '../../src/protocol/log/sessions.js';
@@ -145,12 +146,12 @@ t.test('the tail index knows the newest unexecuted entry of each lane, also afte
   const tail = new TailIndex(log);
   let executed = 0;
   let timestamp = 0;
-  const nothing = new Uint8Array(0);
   let largest = 0;
   for (let step = 0; step < 20_000; step++) {
     const choice = random();
     if (choice < 0.6) {
-      if (log.append(0, ++timestamp, 0, 1 + below(5), below(3), step, 0, nothing, 0, 0)) tail.add(log.lastIndex);
+      if (log.append(entryOf({ timestampLo: ++timestamp, sessionLo: 1 + below(5), lane: below(3), request: step })))
+        tail.add(log.lastIndex);
     } else if (choice < 0.8) {
       if (executed < log.lastIndex) tail.executed(++executed);
     } else if (choice < 0.9) {
@@ -188,8 +189,9 @@ t.test('held requests come out in the order of their timestamps when due, and no
   for (let step = 0; step < 5000; step++) {
     if (random() < 0.5) {
       const timestamp = now + 1 + below(50);
-      const bytes = Uint8Array.from([0, ++mark & 255, 9]);
-      const taken = holdBack.hold(bytes, 1, 1, mark, 0, timestamp, 0, timestamp);
+      const operationBytes = new Uint8Array(1 + Request.size).fill(++mark & 255, 1, 2);
+      const arrived = arrivedOf({ operationBytes, messageOffset: 1, replyTo: mark, timestampLo: timestamp });
+      const taken = holdBack.hold(arrived, 0, timestamp);
       if (taken !== model.length < 16) throw new Error(`SEED=${SEED}`);
       if (taken) model.push({ timestamp, mark });
     } else {
@@ -213,8 +215,10 @@ t.test('held requests come out in the order of their timestamps when due, and no
   }
   holdBack.clear();
   t.equal(holdBack.take(Infinity), -1);
-  t.notOk(holdBack.hold(new Uint8Array(600), 0, 513, 1, 0, 1, 0, 1), 'a message that is too long is not held');
-  t.ok(holdBack.hold(new Uint8Array(600), 0, 512, 1, 0, 1, 0, 1));
+  const longest = arrivedOf({ operationBytes: new Uint8Array(600), operationLength: 512 - Request.size });
+  t.ok(holdBack.hold(longest, 0, 1));
+  longest.operationLength++;
+  t.notOk(holdBack.hold(longest, 0, 1), 'a message that is too long is not held');
   t.end();
 });
 

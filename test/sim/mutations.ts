@@ -8,8 +8,10 @@
  */
 import { ClientCore } from '../../src/protocol/client/client-core.js';
 import type { HardState } from '../../src/protocol/contract.js';
+import { ArrivedRequest } from '../../src/protocol/replica/arrived-request.js';
 import { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
 import { REGISTER_LANE } from '../../src/protocol/log/sessions.js';
+import { NO_RESULT } from '../../src/protocol/replica/replica-sender.js';
 import { NO_LOG } from '../../src/protocol/replica/replica-state.js';
 import {
   createShippedClient,
@@ -27,7 +29,7 @@ import {
   ReplyStatus,
   Vote,
 } from '../../src/wire/messages.js';
-import { addHi, addLo, compareU64, readI32, readIndex, readU16, writeI32 } from '../../src/wire/u64.js';
+import { addHi, addLo, compareU64, readI32, readIndex, writeI32 } from '../../src/wire/u64.js';
 
 export interface Mutation {
   readonly name: string;
@@ -335,59 +337,18 @@ function equalTimestampIsDuplicate(core: ReplicaCore): void {
   const requests = core['requests'];
   const append = requests['append'];
   const { log, execution } = core.state;
-  requests['append'] = (
-    bytes,
-    o,
-    timestampHi,
-    timestampLo,
-    sessionHi,
-    sessionLo,
-    lane,
-    request,
-    length,
-    from,
-    now,
-    misplaced,
-  ) => {
+  requests['append'] = (arrived, misplaced, now) => {
     const last = log.lastIndex;
     if (
       last > log.baseIndex &&
-      compareU64(timestampHi, timestampLo, log.timestampHi(last), log.timestampLo(last)) === 0
+      compareU64(arrived.timestampHi, arrived.timestampLo, log.timestampHi(last), log.timestampLo(last)) === 0
     ) {
-      requests['sender'].reply(
-        from,
-        sessionHi,
-        sessionLo,
-        lane,
-        request,
-        ReplyStatus.ok,
-        last,
-        log.chainHi(last),
-        log.chainLo(last),
-        timestampHi,
-        timestampLo,
-        0,
-        execution.reply.bytes,
-        execution.reply.offset,
-        core.state.isPrimary ? execution.reply.length : 0,
-      );
+      const result = core.state.isPrimary ? execution.reply : NO_RESULT;
+      arrived.slackUs = 0;
+      requests['sender'].reply(arrived, ReplyStatus.ok, last, log.chainHi(last), log.chainLo(last), result);
       return;
     }
-    append.call(
-      requests,
-      bytes,
-      o,
-      timestampHi,
-      timestampLo,
-      sessionHi,
-      sessionLo,
-      lane,
-      request,
-      length,
-      from,
-      now,
-      misplaced,
-    );
+    append.call(requests, arrived, misplaced, now);
   };
 }
 
@@ -411,8 +372,8 @@ function noAtMostOnce(core: ReplicaCore): void {
 function admissionForgetsExecuted(core: ReplicaCore): void {
   const requests = core['requests'];
   const isKnown = requests['isKnown'];
-  requests['isKnown'] = (session, newest, lane, request, register) =>
-    isKnown.call(requests, register ? session : undefined, newest, lane, request, register);
+  requests['isKnown'] = (arrived, session, newest) =>
+    isKnown.call(requests, arrived, arrived.isRegister ? session : undefined, newest);
 }
 
 function readmitEvicted(core: ReplicaCore): void {
@@ -420,77 +381,48 @@ function readmitEvicted(core: ReplicaCore): void {
 }
 
 /** Restamps late requests if `also` says so, whatever the session table and the rule for late ones say. */
-function restampAlso(core: ReplicaCore, also: (lane: number, sessionHi: number, sessionLo: number) => boolean): void {
+function restampAlso(core: ReplicaCore, also: (late: ArrivedRequest) => boolean): void {
   const requests = core['requests'];
   const restamp = requests['restamp'];
   const { log } = core.state;
-  requests['restamp'] = (bytes, o, sessionHi, sessionLo, lane, request, length, from, now, reason) => {
-    if (reason !== RejectReason.late || !also(lane, sessionHi, sessionLo))
-      return restamp.call(requests, bytes, o, sessionHi, sessionLo, lane, request, length, from, now, reason);
+  requests['restamp'] = (arrived, reason, now) => {
+    if (reason !== RejectReason.late || !also(arrived)) return restamp.call(requests, arrived, reason, now);
     const last = log.lastIndex;
-    requests['append'](
-      bytes,
-      o,
-      addHi(log.timestampHi(last), log.timestampLo(last), 1),
-      addLo(log.timestampLo(last), 1),
-      sessionHi,
-      sessionLo,
-      lane,
-      request,
-      length,
-      from,
-      now,
-      0,
-    );
+    arrived.stamp(addHi(log.timestampHi(last), log.timestampLo(last), 1), addLo(log.timestampLo(last), 1));
+    requests['append'](arrived, 0, now);
     return true;
   };
 }
 
 /** Whether a session's Register is in the log but was not executed. */
-function isUnexecuted(core: ReplicaCore, sessionHi: number, sessionLo: number): boolean {
-  return core['requests']['restamps'] && core.state.execution.sessions.find(sessionHi, sessionLo) === undefined;
+function isUnexecuted(core: ReplicaCore, late: ArrivedRequest): boolean {
+  return (
+    core['requests']['restamps'] && core.state.execution.sessions.find(late.sessionHi, late.sessionLo) === undefined
+  );
 }
 
 function memberRestampsRegister(core: ReplicaCore): void {
-  restampAlso(core, (lane, sessionHi, sessionLo) =>
-    lane === REGISTER_LANE ? !core.state.isPrimary : isUnexecuted(core, sessionHi, sessionLo),
-  );
+  restampAlso(core, (late) => (late.lane === REGISTER_LANE ? !core.state.isPrimary : isUnexecuted(core, late)));
 }
 
 function primaryRestampsEvicted(core: ReplicaCore): void {
   core['requests']['mayRegister'] = () => true;
-  restampAlso(core, (lane, sessionHi, sessionLo) => lane !== REGISTER_LANE && isUnexecuted(core, sessionHi, sessionLo));
+  restampAlso(core, (late) => late.lane !== REGISTER_LANE && isUnexecuted(core, late));
 }
 
 function reconcileWithoutComparing(core: ReplicaCore): void {
   const requests = core['requests'];
   const acknowledgeAt = requests.acknowledgeAt;
   const { log } = core.state;
-  requests.acknowledgeAt = (to, sessionHi, sessionLo, lane, request, index, chainHi, chainLo) => {
+  requests.acknowledgeAt = (named, index, chainHi, chainLo) => {
     const same =
       log.has(index) &&
-      log.request(index) === request &&
-      log.lane(index) === lane &&
-      log.sessionHi(index) === sessionHi &&
-      log.sessionLo(index) === sessionLo;
-    if (!same) return acknowledgeAt.call(requests, to, sessionHi, sessionLo, lane, request, index, chainHi, chainLo);
-    requests['sender'].reply(
-      to,
-      sessionHi,
-      sessionLo,
-      lane,
-      request,
-      ReplyStatus.ok,
-      index,
-      chainHi,
-      chainLo,
-      0,
-      0,
-      0,
-      log.bytes,
-      0,
-      0,
-    );
+      log.request(index) === named.request &&
+      log.lane(index) === named.lane &&
+      log.sessionHi(index) === named.sessionHi &&
+      log.sessionLo(index) === named.sessionLo;
+    if (!same) return acknowledgeAt.call(requests, named, index, chainHi, chainLo);
+    requests['sender'].reply(named, ReplyStatus.ok, index, chainHi, chainLo, NO_RESULT);
     return true;
   };
 }
@@ -609,7 +541,7 @@ function acknowledgeAfterPromise(core: ReplicaCore): void {
   const { state } = core;
   const requests = core['requests'];
   const onRequest = requests.onRequest;
-  requests.onRequest = (bytes, o, from, owner, now, released) => {
+  requests.onRequest = (bytes, o, from, owner, now, heldUs) => {
     const { view } = state;
     const old = state.logView;
     if (
@@ -617,11 +549,11 @@ function acknowledgeAfterPromise(core: ReplicaCore): void {
       readI32(bytes, o + Request.at.view) !== old ||
       !state.views.isMember(old, state.id)
     ) {
-      onRequest.call(requests, bytes, o, from, owner, now, released);
+      onRequest.call(requests, bytes, o, from, owner, now, heldUs);
       return;
     }
     force(state, { view: old, status: ReplicaStatus.normal });
-    onRequest.call(requests, bytes, o, from, owner, now, released);
+    onRequest.call(requests, bytes, o, from, owner, now, heldUs);
     force(state, { view, status: ReplicaStatus.viewChange });
   };
 }
@@ -656,36 +588,21 @@ function answerBeforeVerified(core: ReplicaCore): void {
   const orders = repair['orders'];
   const sender = repair['sender'];
   const settle = repair['settle'];
+  const named = new ArrivedRequest();
   repair['settle'] = (quiet) => {
     for (let index = repair['orderBase'] + 1; index <= repair['orderEnd']; index++) {
       const at = repair['recordAt'](index);
-      const [sessionHi, sessionLo, request, lane] = [
-        readI32(orders, at + 8),
-        readI32(orders, at + 12),
-        readI32(orders, at + 16),
-        readU16(orders, at + 20),
-      ];
-      const slot = cache.find(sessionHi, sessionLo, lane, request);
+      named.pointAtHeader(orders, at);
+      named.stampedHi = named.timestampHi;
+      named.stampedLo = named.timestampLo;
+      const slot = cache.find(named.sessionHi, named.sessionLo, named.lane, named.request);
       const to =
-        slot >= 0 ? cache.replyTo[slot]! : (core.state.execution.sessions.find(sessionHi, sessionLo)?.replyTo ?? -1);
-      if (to >= 0)
-        sender.reply(
-          to,
-          sessionHi,
-          sessionLo,
-          lane,
-          request,
-          ReplyStatus.ok,
-          index,
-          readI32(orders, at + 24),
-          readI32(orders, at + 28),
-          readI32(orders, at),
-          readI32(orders, at + 4),
-          0,
-          orders,
-          0,
-          0,
-        );
+        slot >= 0
+          ? cache.replyTo[slot]!
+          : (core.state.execution.sessions.find(named.sessionHi, named.sessionLo)?.replyTo ?? -1);
+      if (to < 0) continue;
+      named.replyTo = to;
+      sender.reply(named, ReplyStatus.ok, index, readI32(orders, at + 24), readI32(orders, at + 28), NO_RESULT);
     }
     settle.call(repair, quiet);
   };
@@ -715,24 +632,12 @@ function cacheReturnsAnother(core: ReplicaCore): void {
 function restampWithEqualKey(core: ReplicaCore): void {
   const requests = core['requests'];
   const { log } = core.state;
-  requests['restamp'] = (bytes, o, sessionHi, sessionLo, lane, request, length, from, now) => {
-    if (!requests['restamps'] || lane === REGISTER_LANE) return false;
+  requests['restamp'] = (arrived, _reason, now) => {
+    if (!requests['restamps'] || arrived.lane === REGISTER_LANE) return false;
     const { compareToLast } = log;
     log.compareToLast = () => 1;
-    requests['append'](
-      bytes,
-      o,
-      log.timestampHi(log.lastIndex),
-      log.timestampLo(log.lastIndex),
-      sessionHi,
-      sessionLo,
-      lane,
-      request,
-      length,
-      from,
-      now,
-      0,
-    );
+    arrived.stamp(log.timestampHi(log.lastIndex), log.timestampLo(log.lastIndex));
+    requests['append'](arrived, 0, now);
     log.compareToLast = compareToLast;
     return true;
   };

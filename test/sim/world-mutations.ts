@@ -182,9 +182,8 @@ function hearOtherChains(core: ReplicaCore): void {
 function clockAlone(core: ReplicaCore): void {
   const requests = core['requests'];
   const restamp = requests['restamp'];
-  requests['restamp'] = (bytes, o, sessionHi, sessionLo, lane, request, length, from, now, reason) =>
-    reason !== RejectReason.tooFarAhead &&
-    restamp.call(requests, bytes, o, sessionHi, sessionLo, lane, request, length, from, now, reason);
+  requests['restamp'] = (arrived, reason, now) =>
+    reason !== RejectReason.tooFarAhead && restamp.call(requests, arrived, reason, now);
 }
 
 function windowStays(core: ReplicaCore): void {
@@ -218,13 +217,13 @@ function keepAtItsWord(core: ReplicaCore): void {
   const requests = core['requests'];
   const append = requests['append'];
   let own: readonly [number, number] = [0, 0];
-  requests['append'] = (bytes, o, timestampHi, timestampLo, ...rest) => {
-    own = [timestampHi, timestampLo];
-    append.call(requests, bytes, o, timestampHi, timestampLo, ...rest);
+  requests['append'] = (arrived, misplaced, now) => {
+    own = [arrived.timestampHi, arrived.timestampLo];
+    append.call(requests, arrived, misplaced, now);
   };
-  repair.remember = (timestampHi, timestampLo, ...rest) => {
-    const [hi, lo] = (timestampHi | timestampLo) === 0 ? own : [timestampHi, timestampLo];
-    remember.call(repair, hi, lo, ...rest);
+  repair.remember = (request) => {
+    if ((request.timestampHi | request.timestampLo) === 0) [request.timestampHi, request.timestampLo] = own;
+    remember.call(repair, request);
   };
 }
 
@@ -234,8 +233,8 @@ function takeForeign(core: ReplicaCore): void {
   const { onRequest, onReconcile } = requests;
   const ownerOf = (bytes: Uint8Array, at: number, owner: number): number =>
     core.state.execution.sessions.find(readI32(bytes, at), readI32(bytes, at + 4))?.nonceHi ?? owner;
-  requests.onRequest = (bytes, o, from, owner, now, released) =>
-    onRequest.call(requests, bytes, o, from, ownerOf(bytes, o + Request.at.session, owner), now, released);
+  requests.onRequest = (bytes, o, from, owner, now, heldUs) =>
+    onRequest.call(requests, bytes, o, from, ownerOf(bytes, o + Request.at.session, owner), now, heldUs);
   requests.onReconcile = (bytes, o, from, owner, now) =>
     onReconcile.call(requests, bytes, o, from, ownerOf(bytes, o + Reconcile.at.session, owner), now);
 }

@@ -30,12 +30,12 @@ import { compareU64, readI32, readU16, writeI32, writeU16 } from '../../wire/u64
 import type { Limits } from '../config.js';
 import { HashField, type HashArena, type Hasher } from '../contract.js';
 import { invariant } from '../invariant.js';
+import { Entry, ENTRY_HEADER_BYTES } from './entry.js';
 
-/** Bytes of an entry before its operation, on the wire and on disk. */
-export const ENTRY_HEADER_BYTES = 24;
-/** An entry in an Order: its header as above, and its chain. */
+export { ENTRY_HEADER_BYTES };
 /** An entry begins with its key: timestamp and session, most significant byte first. */
 const KEY_BYTES = 16;
+/** An entry in an Order: its header, and its chain. */
 export const ORDER_RECORD_BYTES = ENTRY_HEADER_BYTES + 8;
 /** Of an entry in the arena: offsets from where its record lies. */
 export const RecordAt = { timestamp: 8, session: 16, request: 24, lane: 28, flags: 30, operation: 32 } as const;
@@ -76,6 +76,8 @@ export class Log {
   private readonly baseKey = new Int32Array(4);
   private readonly arena: HashArena;
   private readonly sources = new LastView();
+  /** Points at what `appendEntry` appends. */
+  readonly stored = new Entry();
   /** Key of entry `lastIndex`: timestamp and session, two halves each. */
   private readonly lastKey = new Int32Array(4);
 
@@ -178,6 +180,24 @@ export class Log {
     this.rows[this.row(index) + Row.replyTo] = endpoint;
   }
 
+  /** Points `entry` at entry `index`; its operation stays where it is until the log changes. */
+  pointAt(index: number, entry: Entry): Entry {
+    const { view } = this;
+    const at = this.record(index);
+    entry.timestampHi = view.getInt32(at + RecordAt.timestamp);
+    entry.timestampLo = view.getInt32(at + RecordAt.timestamp + 4);
+    entry.sessionHi = view.getInt32(at + RecordAt.session);
+    entry.sessionLo = view.getInt32(at + RecordAt.session + 4);
+    entry.request = view.getInt32(at + RecordAt.request);
+    entry.lane = view.getUint16(at + RecordAt.lane);
+    entry.flags = view.getUint8(at + RecordAt.flags);
+    entry.operationBytes = this.bytes;
+    entry.operationOffset = at + RecordAt.operation;
+    entry.operationLength = this.operationLength(index);
+    entry.replyTo = this.replyTo(index);
+    return entry;
+  }
+
   /** The entry before it of the same lane that was not executed when it was appended, or 0. */
   laneBefore(index: number): number {
     const distance = this.rows[this.row(index) + Row.laneBefore]!;
@@ -214,18 +234,8 @@ export class Log {
    * Appends an entry; false, and nothing changed, when the log is full, or the operation longer than any may be.
    * The key must be above the last one: the caller has checked (rule S), this asserts.
    */
-  append(
-    timestampHi: number,
-    timestampLo: number,
-    sessionHi: number,
-    sessionLo: number,
-    lane: number,
-    request: number,
-    flags: number,
-    source: Uint8Array,
-    offset: number,
-    length: number,
-  ): boolean {
+  append(entry: Entry): boolean {
+    const { timestampHi, timestampLo, sessionHi, sessionLo, operationLength: length } = entry;
     if (this.lastIndex - this.baseIndex >= this.capacity) return false;
     const need = RECORD_HEADER_BYTES + length;
     if (length > this.operationBytes || this.recordBytes + need > this.limit) return false;
@@ -243,11 +253,17 @@ export class Log {
     writeI32(bytes, at + RecordAt.timestamp + 4, timestampLo);
     writeI32(bytes, at + RecordAt.session, sessionHi);
     writeI32(bytes, at + RecordAt.session + 4, sessionLo);
-    writeI32(bytes, at + RecordAt.request, request);
-    writeU16(bytes, at + RecordAt.lane, lane);
-    bytes[at + RecordAt.flags] = flags;
+    writeI32(bytes, at + RecordAt.request, entry.request);
+    writeU16(bytes, at + RecordAt.lane, entry.lane);
+    bytes[at + RecordAt.flags] = entry.flags;
     bytes[at + RecordAt.flags + 1] = 0;
-    copyWords(this.sources.of(source), offset, this.view, at + RECORD_HEADER_BYTES, length);
+    copyWords(
+      this.sources.of(entry.operationBytes),
+      entry.operationOffset,
+      this.view,
+      at + RECORD_HEADER_BYTES,
+      length,
+    );
     const { rows } = this;
     const { fields } = this.arena;
     fields[HashField.offset] = at;
@@ -258,7 +274,7 @@ export class Log {
     rows[row + Row.operationLength] = length;
     rows[row + Row.chainHi] = fields[HashField.hi]!;
     rows[row + Row.chainLo] = fields[HashField.lo]!;
-    rows[row + Row.replyTo] = -1;
+    rows[row + Row.replyTo] = entry.replyTo;
     rows[row + Row.laneBefore] = 0;
     this.head = at + need;
     this.recordBytes += need;
@@ -447,18 +463,7 @@ function plainArena(length: number, hasher: Hasher): HashArena {
 
 /** Appends an entry in its wire form; false when the log is full. */
 export function appendEntry(log: Log, source: Uint8Array, offset: number, length: number): boolean {
-  return log.append(
-    readI32(source, offset),
-    readI32(source, offset + 4),
-    readI32(source, offset + 8),
-    readI32(source, offset + 12),
-    readU16(source, offset + 20),
-    readI32(source, offset + 16),
-    source[offset + 22]!,
-    source,
-    offset + ENTRY_HEADER_BYTES,
-    length - ENTRY_HEADER_BYTES,
-  );
+  return log.append(log.stored.pointAtEntry(source, offset, length));
 }
 
 /** True when the key of the entry in wire form at `source[offset]` is above that of the one at `before[beforeOffset]`. */

@@ -11,6 +11,7 @@
  */
 import { copyBytes } from '../../wire/copy.js';
 import { compareU64 } from '../../wire/u64.js';
+import type { ArrivedRequest } from './arrived-request.js';
 
 /** Longest message that is held; longer ones are handled at once. */
 const SLOT_BYTES = 512;
@@ -66,25 +67,17 @@ export class HoldBack {
     return nowUs < this.sortsUntilUs;
   }
 
-  /** Takes a message in; false when there is no room for it. */
-  hold(
-    source: Uint8Array,
-    offset: number,
-    length: number,
-    from: number,
-    timestampHi: number,
-    timestampLo: number,
-    nowUs: number,
-    dueUs: number,
-  ): boolean {
+  /** Takes a request in until `dueUs`; false when there is no room for it. */
+  hold(arrived: ArrivedRequest, nowUs: number, dueUs: number): boolean {
+    const length = arrived.messageLength;
     if (this.count === this.capacity || length > SLOT_BYTES) return false;
     if (dueUs > nowUs) this.sortsUntilUs = nowUs + SORT_US;
     const slot = this.free[this.count]!;
-    copyBytes(source, offset, this.bytes, slot * SLOT_BYTES, length);
+    copyBytes(arrived.operationBytes, arrived.messageOffset, this.bytes, slot * SLOT_BYTES, length);
     this.lengths[slot] = length;
-    this.from[slot] = from;
-    this.timestamps[2 * slot] = timestampHi;
-    this.timestamps[2 * slot + 1] = timestampLo;
+    this.from[slot] = arrived.replyTo;
+    this.timestamps[2 * slot] = arrived.timestampHi;
+    this.timestamps[2 * slot + 1] = arrived.timestampLo;
     this.due[slot] = dueUs;
     this.arrived[slot] = nowUs;
     let hole = this.count++;

@@ -30,7 +30,7 @@ import { OrderPush } from './agreement/order-push.js';
 import { OtherChains } from './other-chains.js';
 import { Repair } from './agreement/repair.js';
 import { ReplicaState } from './replica-state.js';
-import { Requests } from './requests.js';
+import { NOT_HELD, Requests } from './requests.js';
 import { Sender } from './replica-sender.js';
 import { NO_OWNER } from '../log/session-owner.js';
 import type { ReplicaClocks } from './suspicion/replica-clocks.js';
@@ -182,7 +182,7 @@ export class ReplicaCore {
     switch (known) {
       case wire.Request.type:
         if (state.alone) state.counters[Counter.ignored]!++;
-        else this.requests.onRequest(bytes, offset, from, owner, now, false);
+        else this.requests.onRequest(bytes, offset, from, owner, now, NOT_HELD);
         return;
       case wire.Read.type:
         this.requests.onRead(bytes, offset, from, now);
@@ -357,9 +357,8 @@ export class ReplicaCore {
 
   private release(slot: number, now: Instant): void {
     const { holdBack, requests } = this;
-    requests.heldUs = Math.round(holdBack.heldUs(slot, now.monotonicUs));
-    requests.onRequest(holdBack.bytes, holdBack.offsetOf(slot), holdBack.fromOf(slot), NO_OWNER, now, true);
-    requests.heldUs = 0;
+    const heldUs = Math.round(holdBack.heldUs(slot, now.monotonicUs));
+    requests.onRequest(holdBack.bytes, holdBack.offsetOf(slot), holdBack.fromOf(slot), NO_OWNER, now, heldUs);
   }
 
   private viewEnded(): void {

@@ -1,15 +1,18 @@
 /** Writes the messages of a replica into the outbox: one method a message, so that a handler reads as what it says to whom. */
+import type { Reply } from '../../machine/state-machine.js';
 import * as wire from '../../wire/messages.js';
 import { copyBytes, copyWords, LastView } from '../../wire/copy.js';
 import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES } from '../../wire/envelope.js';
 import { begin, mark, type Message } from '../../wire/layout.js';
 import { writeI32, writeIndex, writeU16 } from '../../wire/u64.js';
+import type { ArrivedRequest } from './arrived-request.js';
 import type { Instant } from '../contract.js';
 import { Counter } from '../counters.js';
 import { ENTRY_HEADER_BYTES, ORDER_RECORD_BYTES, RecordAt } from '../log/log.js';
 import type { ReplicaState } from './replica-state.js';
 
-const NOTHING = new Uint8Array(0);
+/** What a member answers in place of a result. */
+export const NO_RESULT: Reply = { bytes: new Uint8Array(0), offset: 0, capacity: 0, length: 0 };
 const TWO_32 = 4294967296;
 
 export class Sender {
@@ -20,20 +23,12 @@ export class Sender {
 
   /** Tells a client that its request stands in the log as entry `index`. `ordered`: see Reply. */
   acknowledge(to: number, index: number, slackUs: number, ordered: number): void {
-    this.answer(to, index, wire.ReplyStatus.ok, slackUs, ordered, NOTHING, 0, 0);
+    this.answer(to, index, wire.ReplyStatus.ok, slackUs, ordered, NO_RESULT);
   }
 
-  /** The same with what became of it at the primary. Of what the log says of the entry, bytes go from there to here. */
-  answer(
-    to: number,
-    index: number,
-    status: number,
-    slackUs: number,
-    ordered: number,
-    result: Uint8Array,
-    resultOffset: number,
-    resultLength: number,
-  ): void {
+  /** Tells a client where its request stands in the log, and what became of it at the primary. What the log says of the entry goes from its bytes to the message's. */
+  answer(to: number, index: number, status: number, slackUs: number, ordered: number, result: Reply): void {
+    const resultLength = result.length;
     const { out, log, view } = this.state;
     const o = out.reserve(to, wire.Reply.size + resultLength);
     if (o < 0) return this.noRoom();
@@ -58,110 +53,73 @@ export class Sender {
     target.setInt8(o + at.ordered, ordered);
     target.setInt32(o + at.list, this.state.list);
     target.setInt16(o + at.result, resultLength);
-    if (resultLength > 0) copyWords(this.sources.of(result), resultOffset, target, o + wire.Reply.size, resultLength);
+    if (resultLength > 0)
+      copyWords(this.sources.of(result.bytes), result.offset, target, o + wire.Reply.size, resultLength);
     out.commit(wire.Reply.size + resultLength);
   }
 
-  /** An answer about an entry that the log need not hold any more. */
-  reply(
-    to: number,
-    sessionHi: number,
-    sessionLo: number,
-    lane: number,
-    request: number,
-    status: number,
-    index: number,
-    chainHi: number,
-    chainLo: number,
-    timestampHi: number,
-    timestampLo: number,
-    slackUs: number,
-    result: Uint8Array,
-    resultOffset: number,
-    resultLength: number,
-  ): void {
+  /** Answers `request`, whose entry the log need not hold any more. */
+  reply(request: ArrivedRequest, status: number, index: number, chainHi: number, chainLo: number, result: Reply): void {
     const { out } = this.state;
-    const o = out.reserve(to, wire.Reply.size + resultLength);
+    const resultLength = result.length;
+    const o = out.reserve(request.replyTo, wire.Reply.size + resultLength);
     if (o < 0) return this.noRoom();
     const { bytes } = out;
     const at = wire.Reply.at;
     mark(wire.Reply, this.outView(), o);
     writeI32(bytes, o + at.view, this.state.view);
-    writeI32(bytes, o + at.session, sessionHi);
-    writeI32(bytes, o + at.session + 4, sessionLo);
-    writeU16(bytes, o + at.lane, lane);
-    writeI32(bytes, o + at.request, request);
+    writeI32(bytes, o + at.session, request.sessionHi);
+    writeI32(bytes, o + at.session + 4, request.sessionLo);
+    writeU16(bytes, o + at.lane, request.lane);
+    writeI32(bytes, o + at.request, request.request);
     bytes[o + at.status] = status;
     writeIndex(bytes, o + at.index, index);
     writeI32(bytes, o + at.chain, chainHi);
     writeI32(bytes, o + at.chain + 4, chainLo);
-    writeI32(bytes, o + at.timestamp, timestampHi);
-    writeI32(bytes, o + at.timestamp + 4, timestampLo);
-    writeI32(bytes, o + at.slack, slackUs);
+    writeI32(bytes, o + at.timestamp, request.stampedHi);
+    writeI32(bytes, o + at.timestamp + 4, request.stampedLo);
+    writeI32(bytes, o + at.slack, request.slackUs);
     bytes[o + at.ordered] = this.state.pushing ? 1 : 0;
     writeI32(bytes, o + at.list, this.state.list);
     writeU16(bytes, o + at.result, resultLength);
-    if (resultLength > 0)
-      copyWords(this.sources.of(result), resultOffset, this.outView(), o + wire.Reply.size, resultLength);
+    this.copyResult(result, o + wire.Reply.size);
     out.commit(wire.Reply.size + resultLength);
   }
 
   /** `lastHi, lastLo`: the timestamp that the client has to exceed, or for `tooFarAhead` the replica's clock. */
-  reject(
-    to: number,
-    sessionHi: number,
-    sessionLo: number,
-    lane: number,
-    request: number,
-    reason: number,
-    timestampHi: number,
-    timestampLo: number,
-    lastHi: number,
-    lastLo: number,
-    slackUs: number,
-  ): void {
-    const o = this.open(wire.Reject, to, 0);
+  reject(request: ArrivedRequest, reason: number, lastHi: number, lastLo: number): void {
+    const o = this.open(wire.Reject, request.replyTo, 0);
     if (o < 0) return;
     const bytes = this.state.out.bytes;
     const at = wire.Reject.at;
-    writeI32(bytes, o + at.session, sessionHi);
-    writeI32(bytes, o + at.session + 4, sessionLo);
-    writeU16(bytes, o + at.lane, lane);
-    writeI32(bytes, o + at.request, request);
+    writeI32(bytes, o + at.session, request.sessionHi);
+    writeI32(bytes, o + at.session + 4, request.sessionLo);
+    writeU16(bytes, o + at.lane, request.lane);
+    writeI32(bytes, o + at.request, request.request);
     bytes[o + at.reason] = reason;
-    writeI32(bytes, o + at.timestamp, timestampHi);
-    writeI32(bytes, o + at.timestamp + 4, timestampLo);
+    writeI32(bytes, o + at.timestamp, request.stampedHi);
+    writeI32(bytes, o + at.timestamp + 4, request.stampedLo);
     writeI32(bytes, o + at.lastTimestamp, lastHi);
     writeI32(bytes, o + at.lastTimestamp + 4, lastLo);
-    writeI32(bytes, o + at.slack, slackUs);
+    writeI32(bytes, o + at.slack, request.slackUs);
     this.state.out.commit(wire.Reject.size);
   }
 
-  readReply(
-    to: number,
-    sessionHi: number,
-    sessionLo: number,
-    lane: number,
-    request: number,
-    result: Uint8Array,
-    resultOffset: number,
-    resultLength: number,
-  ): void {
+  readReply(read: ArrivedRequest, result: Reply): void {
     const { log } = this.state;
-    const o = this.open(wire.ReadReply, to, resultLength);
+    const o = this.open(wire.ReadReply, read.replyTo, result.length);
     if (o < 0) return;
     const bytes = this.state.out.bytes;
     const at = wire.ReadReply.at;
-    writeI32(bytes, o + at.session, sessionHi);
-    writeI32(bytes, o + at.session + 4, sessionLo);
-    writeU16(bytes, o + at.lane, lane);
-    writeI32(bytes, o + at.request, request);
+    writeI32(bytes, o + at.session, read.sessionHi);
+    writeI32(bytes, o + at.session + 4, read.sessionLo);
+    writeU16(bytes, o + at.lane, read.lane);
+    writeI32(bytes, o + at.request, read.request);
     this.indexAndChain(bytes, o + at.lastIndex, o + at.lastChain, log.lastIndex);
     writeI32(bytes, o + at.list, this.state.list);
-    writeU16(bytes, o + at.result, resultLength);
-    if (resultLength > 0)
-      copyWords(this.sources.of(result), resultOffset, this.outView(), o + wire.ReadReply.size, resultLength);
-    this.state.out.commit(wire.ReadReply.size + resultLength);
+    writeU16(bytes, o + at.result, result.length);
+    this.copyResult(result, o + wire.ReadReply.size);
+    this.state.out.commit(wire.ReadReply.size + result.length);
   }
 
   /** @param sequence 0 when the answer is not to be timed */
@@ -442,6 +400,11 @@ export class Sender {
 
   private noRoom(): void {
     this.state.counters[Counter.outbox_full]!++;
+  }
+
+  private copyResult(result: Reply, target: number): void {
+    if (result.length > 0)
+      copyWords(this.sources.of(result.bytes), result.offset, this.outView(), target, result.length);
   }
 
   /** Of what was reserved last. */

@@ -5,6 +5,7 @@
  * key is above the last key of the log. What the lane's log already holds is answered, never appended again.
  */
 import { LastView } from '../../wire/copy.js';
+import type { Reply } from '../../machine/state-machine.js';
 import {
   Read,
   Reconcile,
@@ -12,10 +13,9 @@ import {
   type RejectReasonCode,
   ReplicaStatus,
   ReplyStatus,
-  Request,
-  RequestFlag,
 } from '../../wire/messages.js';
 import { addHi, addLo, compareU64, differenceU64, readI32, readIndex, readU16 } from '../../wire/u64.js';
+import { ArrivedRequest } from './arrived-request.js';
 import { Budget } from './budget.js';
 import { DEFAULT_LATE } from '../config.js';
 import type { Instant } from '../contract.js';
@@ -24,7 +24,7 @@ import type { HoldBack } from './hold-back.js';
 import { invariant } from '../invariant.js';
 import type { Repair } from './agreement/repair.js';
 import type { ReplicaState } from './replica-state.js';
-import type { Sender } from './replica-sender.js';
+import { NO_RESULT, type Sender } from './replica-sender.js';
 import { isForeign } from '../log/session-owner.js';
 import { REGISTER_BORN, REGISTER_BYTES, REGISTER_LANE, type Session } from '../log/sessions.js';
 import type { Synchronization } from './agreement/synchronization.js';
@@ -37,14 +37,14 @@ import type { Suspicion } from './suspicion/suspicion.js';
 export const LATE_REGISTERS = 16;
 export const LATE_REGISTER_US = 100_000;
 
-const NOTHING = new Uint8Array(0);
-const INT32_MAX = 0x7fffffff;
+/** In place of how long a request was held: it has just arrived. */
+export const NOT_HELD = -1;
 
 export class Requests {
-  /** How long the request that is handled now was held back, whole µs: its slack is that of its arrival. */
-  heldUs = 0;
-  /** Arrival clock − timestamp of the request that is handled now, as it came, whatever key it gets. */
-  private slackUs = 0;
+  /** Points at the message that is handled now. */
+  private readonly arrived = new ArrivedRequest();
+  /** Points at the result that is sent now, where the session table keeps it. */
+  private readonly kept: Reply = { bytes: NO_RESULT.bytes, offset: 0, capacity: 0, length: 0 };
   private readonly restamps: boolean;
   private readonly lateRegisters = new Budget(LATE_REGISTERS, LATE_REGISTER_US);
   private readonly received = new LastView();
@@ -60,72 +60,67 @@ export class Requests {
     this.restamps = (state.config.late ?? DEFAULT_LATE) === 'restamp';
   }
 
-  /** `released`: it was held back until its timestamp was due, and is not held again, whatever the clock says now. */
-  onRequest(bytes: Uint8Array, o: number, from: number, owner: number, now: Instant, released: boolean): void {
+  /**
+   * @param heldUs how long it was held back until its timestamp was due, whole µs: such a request is not held again, whatever the
+   * clock says now. NOT_HELD: it has just arrived.
+   */
+  onRequest(bytes: Uint8Array, o: number, from: number, owner: number, now: Instant, heldUs: number): void {
     const { state } = this;
-    const at = Request.at;
-    const message = this.received.of(bytes);
-    if (!released) state.counters[Counter.requests]!++;
-    const view = message.getInt32(o + at.view);
-    if (view !== state.view || !state.isMember) {
-      this.notMine(bytes, o, view, from, now);
+    const isNew = heldUs === NOT_HELD;
+    const arrived = this.pointAt(bytes, o, from, isNew ? 0 : heldUs, now);
+    if (isNew) state.counters[Counter.requests]!++;
+    if (arrived.view !== state.view || !state.isMember) {
+      this.notMine(arrived, now);
       return;
     }
-    const sessionHi = message.getInt32(o + at.session);
-    const sessionLo = message.getInt32(o + at.session + 4);
-    const lane = message.getUint16(o + at.lane);
-    const request = message.getInt32(o + at.request);
-    const register = (message.getUint8(o + at.flags) & RequestFlag.register) !== 0;
-    const length = message.getUint16(o + at.operation);
+    const { sessionHi, sessionLo, lane, isRegister } = arrived;
     if (
-      request <= 0 ||
+      arrived.request <= 0 ||
       (sessionHi | sessionLo) === 0 ||
-      length > state.config.limits.operationBytes ||
-      register !== (lane === REGISTER_LANE) ||
-      (register && length !== REGISTER_BYTES)
+      arrived.operationLength > state.config.limits.operationBytes ||
+      isRegister !== (lane === REGISTER_LANE) ||
+      (isRegister && arrived.operationLength !== REGISTER_BYTES)
     ) {
-      this.reject(bytes, o, from, RejectReason.badRequest, now);
+      this.reject(arrived, RejectReason.badRequest, now);
       return;
     }
     const session = state.execution.sessions.find(sessionHi, sessionLo);
     // What was held back was its owner's when it came.
     if (
-      !released &&
+      isNew &&
       isForeign(
         state.log,
         state.tail,
         session,
         sessionHi,
         sessionLo,
-        register ? message.getInt32(o + Request.size) : undefined,
+        isRegister ? readI32(bytes, arrived.operationOffset) : undefined,
         owner,
       )
     ) {
-      this.reject(bytes, o, from, RejectReason.sessionUnknown, now);
+      this.reject(arrived, RejectReason.sessionUnknown, now);
       return;
     }
     if (session !== undefined) session.replyTo = from;
-    const timestampHi = message.getInt32(o + at.timestamp);
-    const timestampLo = message.getInt32(o + at.timestamp + 4);
-    this.slackUs = slackUs(now, timestampHi, timestampLo);
     const newest = state.tail.find(sessionHi, sessionLo, lane);
-    if (this.isKnown(session, newest, lane, request, register)) {
-      if (newest !== 0) this.answerAppended(newest, request, timestampHi, timestampLo, from, now);
-      else this.answerExecuted(bytes, o, session!, lane, request, register, from);
+    if (this.isKnown(arrived, session, newest)) {
+      if (newest !== 0) this.answerAppended(arrived, newest, now);
+      else this.answerExecuted(arrived, session!);
       return;
     }
-    if (!register) {
+    if (!isRegister) {
       if (session === undefined) {
         if (state.tail.find(sessionHi, sessionLo, REGISTER_LANE) === 0) {
-          this.reject(bytes, o, from, RejectReason.sessionUnknown, now);
+          this.reject(arrived, RejectReason.sessionUnknown, now);
           return;
         }
       } else if (lane >= session.lanes) {
-        this.reject(bytes, o, from, RejectReason.badRequest, now);
+        this.reject(arrived, RejectReason.badRequest, now);
         return;
       }
     }
-    if (!released) {
+    if (isNew) {
+      const { timestampHi, timestampLo } = arrived;
       const isAhead = compareU64(timestampHi, timestampLo, now.wallHi, now.wallLo) > 0;
       if (isAhead || this.holdBack.sorts(now.monotonicUs)) {
         const aheadNs = differenceU64(timestampHi, timestampLo, now.wallHi, now.wallLo);
@@ -134,41 +129,23 @@ export class Requests {
           state.log.compareToLast(timestampHi, timestampLo, sessionHi, sessionLo) > 0 &&
           !this.isWithinOrder(timestampHi, timestampLo)
         ) {
-          this.append(
-            bytes,
-            o,
-            timestampHi,
-            timestampLo,
-            sessionHi,
-            sessionLo,
-            lane,
-            request,
-            length,
-            from,
-            now,
-            RejectReason.tooFarAhead,
-          );
+          this.append(arrived, RejectReason.tooFarAhead, now);
           return;
         }
         if (
           aheadNs <= this.holdBack.limitNs &&
-          this.holdBack.hold(
-            bytes,
-            o,
-            Request.size + length,
-            from,
-            timestampHi,
-            timestampLo,
-            now.monotonicUs,
-            now.monotonicUs + aheadNs / 1000,
-          )
+          this.holdBack.hold(arrived, now.monotonicUs, now.monotonicUs + aheadNs / 1000)
         ) {
           if (isAhead) state.counters[Counter.requests_held]!++;
           return;
         }
       }
     }
-    this.append(bytes, o, timestampHi, timestampLo, sessionHi, sessionLo, lane, request, length, from, now, 0);
+    this.append(arrived, 0, now);
+  }
+
+  private pointAt(bytes: Uint8Array, o: number, from: number, heldUs: number, now: Instant): ArrivedRequest {
+    return this.arrived.pointAtRequest(this.received.of(bytes), bytes, o, from, heldUs, now);
   }
 
   /**
@@ -191,76 +168,50 @@ export class Requests {
   /** Its host has no time for it. */
   refuse(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     this.state.counters[Counter.requests]!++;
-    this.reject(bytes, o, from, RejectReason.busy, now);
+    this.reject(this.pointAt(bytes, o, from, 0, now), RejectReason.busy, now);
   }
 
   /** Quorum read: where the log ends, and at the primary the answer. */
   onRead(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const { state } = this;
-    const at = Read.at;
     state.counters[Counter.reads]!++;
-    const view = readI32(bytes, o + at.view);
-    const sessionHi = readI32(bytes, o + at.session);
-    const sessionLo = readI32(bytes, o + at.session + 4);
-    const lane = readU16(bytes, o + at.lane);
-    const request = readI32(bytes, o + at.request);
-    if (view !== state.view || !state.isMember) {
-      if (view < state.view)
-        this.sender.reject(from, sessionHi, sessionLo, lane, request, RejectReason.wrongView, 0, 0, 0, 0, 0);
-      else if (view > state.view) this.suspicion.askAbout(view, now);
+    const read = this.arrived.pointAtRead(bytes, o, from);
+    if (read.view !== state.view || !state.isMember) {
+      if (read.view < state.view) this.sender.reject(read, RejectReason.wrongView, 0, 0);
+      else if (read.view > state.view) this.suspicion.askAbout(read.view, now);
       return;
     }
     if (!state.isPrimary) {
-      this.sender.readReply(from, sessionHi, sessionLo, lane, request, NOTHING, 0, 0);
+      this.sender.readReply(read, NO_RESULT);
       return;
     }
     const { execution } = state;
-    execution.query(bytes, o + Read.size, readU16(bytes, o + at.operation));
-    this.sender.readReply(
-      from,
-      sessionHi,
-      sessionLo,
-      lane,
-      request,
-      execution.reply.bytes,
-      execution.reply.offset,
-      execution.reply.length,
-    );
+    execution.query(bytes, o + Read.size, readU16(bytes, o + Read.at.operation));
+    this.sender.readReply(read, execution.reply);
   }
 
   /** A client says that the primary has its request at `index` under `chain`. */
   onReconcile(bytes: Uint8Array, o: number, from: number, owner: number, now: Instant): void {
     const { state } = this;
     const at = Reconcile.at;
-    if (readI32(bytes, o + at.view) !== state.view || !state.isMember || state.isPrimary) return;
+    const named = this.arrived.pointAtReconcile(bytes, o, from);
+    if (named.view !== state.view || !state.isMember || state.isPrimary) return;
     state.counters[Counter.reconciles]!++;
-    const sessionHi = readI32(bytes, o + at.session);
-    const sessionLo = readI32(bytes, o + at.session + 4);
-    const lane = readU16(bytes, o + at.lane);
-    const request = readI32(bytes, o + at.request);
+    const { sessionHi, sessionLo } = named;
     const index = readIndex(bytes, o + at.index);
     const chainHi = readI32(bytes, o + at.chain);
     const chainLo = readI32(bytes, o + at.chain + 4);
     const session = state.execution.sessions.find(sessionHi, sessionLo);
     if (isForeign(state.log, state.tail, session, sessionHi, sessionLo, undefined, owner)) return;
     if (session !== undefined) session.replyTo = from;
-    if (this.acknowledgeAt(from, sessionHi, sessionLo, lane, request, index, chainHi, chainLo)) return;
-    if (index > state.log.baseIndex)
-      this.synchronization.waitFor(index, chainHi, chainLo, sessionHi, sessionLo, lane, request, from, now);
+    if (this.acknowledgeAt(named, index, chainHi, chainLo)) return;
+    if (index > state.log.baseIndex) this.synchronization.waitFor(index, chainHi, chainLo, from, now);
   }
 
-  /** Acknowledges the request of entry `index` when it stands there under that chain. */
-  acknowledgeAt(
-    to: number,
-    sessionHi: number,
-    sessionLo: number,
-    lane: number,
-    request: number,
-    index: number,
-    chainHi: number,
-    chainLo: number,
-  ): boolean {
+  /** Acknowledges the request that a Reconcile names when entry `index` is that request, under that chain. */
+  acknowledgeAt(named: ArrivedRequest, index: number, chainHi: number, chainLo: number): boolean {
     const { log, execution } = this.state;
+    const { sessionHi, sessionLo, lane, request } = named;
     if (log.has(index)) {
       if (
         !log.matches(index, chainHi, chainLo) ||
@@ -270,7 +221,7 @@ export class Requests {
         log.sessionLo(index) !== sessionLo
       )
         return false;
-      this.sender.acknowledge(to, index, 0, 1);
+      this.sender.acknowledge(named.replyTo, index, 0, 1);
       return true;
     }
     const session = execution.sessions.find(sessionHi, sessionLo);
@@ -283,23 +234,7 @@ export class Requests {
     )
       return false;
     if (session.chainHi[lane] !== chainHi || session.chainLo[lane] !== chainLo) return false;
-    this.sender.reply(
-      to,
-      sessionHi,
-      sessionLo,
-      lane,
-      request,
-      ReplyStatus.ok,
-      index,
-      chainHi,
-      chainLo,
-      0,
-      0,
-      0,
-      NOTHING,
-      0,
-      0,
-    );
+    this.sender.reply(named, ReplyStatus.ok, index, chainHi, chainLo, NO_RESULT);
     return true;
   }
 
@@ -307,136 +242,54 @@ export class Requests {
    * Appends a request that is new, under the key that it came with; gives it another one, or rejects it, when it is late or the log is full.
    * @param misplaced `tooFarAhead`: its timestamp is not to be taken as it is; else 0
    */
-  private append(
-    bytes: Uint8Array,
-    o: number,
-    timestampHi: number,
-    timestampLo: number,
-    sessionHi: number,
-    sessionLo: number,
-    lane: number,
-    request: number,
-    length: number,
-    from: number,
-    now: Instant,
-    misplaced: RejectReasonCode | 0,
-  ): void {
+  private append(arrived: ArrivedRequest, misplaced: RejectReasonCode | 0, now: Instant): void {
     const { state } = this;
     const { log, execution } = state;
     if (this.repair.waits) {
       // Under a timestamp that is not to be taken it would be put back behind the order: under none it comes in by the primary's alone.
-      this.repair.hold(
-        misplaced === 0 ? timestampHi : 0,
-        misplaced === 0 ? timestampLo : 0,
-        sessionHi,
-        sessionLo,
-        lane,
-        request,
-        bytes[o + Request.at.flags]!,
-        bytes,
-        o + Request.size,
-        length,
-        from,
-        this.synchronization.follows(now),
-      );
+      if (misplaced !== 0) arrived.stamp(0, 0);
+      this.repair.hold(arrived, this.synchronization.follows(now));
       this.synchronization.held(now);
       return;
     }
-    if (misplaced !== 0 || log.compareToLast(timestampHi, timestampLo, sessionHi, sessionLo) <= 0) {
-      this.misplaced(
-        bytes,
-        o,
-        timestampHi,
-        timestampLo,
-        sessionHi,
-        sessionLo,
-        lane,
-        request,
-        length,
-        from,
-        now,
-        misplaced === 0 ? RejectReason.late : misplaced,
-      );
+    if (
+      misplaced !== 0 ||
+      log.compareToLast(arrived.timestampHi, arrived.timestampLo, arrived.sessionHi, arrived.sessionLo) <= 0
+    ) {
+      this.misplaced(arrived, misplaced === 0 ? RejectReason.late : misplaced, now);
       return;
     }
-    if (
-      !log.append(
-        timestampHi,
-        timestampLo,
-        sessionHi,
-        sessionLo,
-        lane,
-        request,
-        bytes[o + Request.at.flags]!,
-        bytes,
-        o + Request.size,
-        length,
-      )
-    ) {
-      this.reject(bytes, o, from, RejectReason.busy, now);
+    if (!log.append(arrived)) {
+      this.reject(arrived, RejectReason.busy, now);
       return;
     }
     const index = log.lastIndex;
     state.appended();
-    log.setReplyTo(index, from);
-    const slack = this.slackUs - this.heldUs;
+    const from = arrived.replyTo;
+    const slack = arrived.slackUs - arrived.heldUs;
     state.arrivalSlackUs.record(slack);
     if (!state.isPrimary) {
       this.sender.acknowledge(from, index, slack, 0);
       return;
     }
     execution.executeTo(index);
-    const { reply } = execution;
-    this.sender.answer(
-      from,
-      index,
-      execution.lastStatus,
-      slack,
-      state.pushing ? 1 : 0,
-      reply.bytes,
-      reply.offset,
-      reply.length,
-    );
+    this.sender.answer(from, index, execution.lastStatus, slack, state.pushing ? 1 : 0, execution.reply);
   }
 
   /** The key of a new request is not above the last one of the log (`late`), or further ahead of the clock than may be (`tooFarAhead`). */
-  private misplaced(
-    bytes: Uint8Array,
-    o: number,
-    timestampHi: number,
-    timestampLo: number,
-    sessionHi: number,
-    sessionLo: number,
-    lane: number,
-    request: number,
-    length: number,
-    from: number,
-    now: Instant,
-    reason: RejectReasonCode,
-  ): void {
+  private misplaced(arrived: ArrivedRequest, reason: RejectReasonCode, now: Instant): void {
     const { state, synchronization } = this;
-    if (this.restamp(bytes, o, sessionHi, sessionLo, lane, request, length, from, now, reason)) return;
+    if (this.restamp(arrived, reason, now)) return;
+    const isLate = reason === RejectReason.late;
     if (state.isPrimary) {
-      if (reason === RejectReason.late) synchronization.differs(now);
-      this.reject(bytes, o, from, reason, now);
+      if (isLate) synchronization.differs(now);
+      this.reject(arrived, reason, now);
       return;
     }
     // The primary may have taken it: then it comes back in its order, or by a repair. By nothing else where it is too far ahead.
-    const isLate = reason === RejectReason.late;
-    this.repair.remember(
-      isLate ? timestampHi : 0,
-      isLate ? timestampLo : 0,
-      sessionHi,
-      sessionLo,
-      lane,
-      request,
-      bytes[o + Request.at.flags]!,
-      bytes,
-      o + Request.size,
-      length,
-      from,
-    );
-    if (!synchronization.follows(now)) this.reject(bytes, o, from, reason, now);
+    if (!isLate) arrived.stamp(0, 0);
+    this.repair.remember(arrived);
+    if (!synchronization.follows(now)) this.reject(arrived, reason, now);
     if (isLate) synchronization.late(now);
   }
 
@@ -452,20 +305,10 @@ export class Requests {
    * - A request ahead of the clock gets one while the log is ahead of the clock: above its last key there is nothing else to stamp. Its own
    *   timestamp would let a client walk the log's time ahead; by the smallest step the log stands still until the clock has caught up.
    */
-  private restamp(
-    bytes: Uint8Array,
-    o: number,
-    sessionHi: number,
-    sessionLo: number,
-    lane: number,
-    request: number,
-    length: number,
-    from: number,
-    now: Instant,
-    reason: RejectReasonCode,
-  ): boolean {
+  private restamp(arrived: ArrivedRequest, reason: RejectReasonCode, now: Instant): boolean {
     const { state } = this;
     const { log } = state;
+    const { sessionHi, sessionLo, lane } = arrived;
     const last = log.lastIndex;
     let hi = log.timestampHi(last);
     let lo = log.timestampLo(last);
@@ -480,171 +323,117 @@ export class Requests {
     // The end of time: the sum began anew.
     if (log.compareToLast(hi, lo, sessionHi, sessionLo) <= 0) return false;
     if (lane === REGISTER_LANE) {
-      if (!state.isPrimary || !this.mayRegister(bytes, o, hi, lo) || !this.lateRegisters.has(now)) return false;
+      if (!state.isPrimary || !this.mayRegister(arrived, hi, lo) || !this.lateRegisters.has(now)) return false;
       this.lateRegisters.spend(now);
     } else if (state.execution.sessions.find(sessionHi, sessionLo) === undefined) return false;
     state.counters[Counter.restamped]!++;
-    this.append(bytes, o, hi, lo, sessionHi, sessionLo, lane, request, length, from, now, 0);
+    arrived.stamp(hi, lo);
+    this.append(arrived, 0, now);
     return true;
   }
 
   /** Execution will not refuse this Register, under that timestamp, as born too late or as one that may have been evicted. */
-  private mayRegister(bytes: Uint8Array, o: number, timestampHi: number, timestampLo: number): boolean {
+  private mayRegister(register: ArrivedRequest, timestampHi: number, timestampLo: number): boolean {
     const { execution, log } = this.state;
     invariant(execution.executed === log.lastIndex, 'a primary has executed its whole log');
-    const bornHi = readI32(bytes, o + Request.size + REGISTER_BORN);
-    const bornLo = readI32(bytes, o + Request.size + REGISTER_BORN + 4);
+    const born = register.operationOffset + REGISTER_BORN;
+    const bornHi = readI32(register.operationBytes, born);
+    const bornLo = readI32(register.operationBytes, born + 4);
     return (
       compareU64(bornHi, bornLo, timestampHi, timestampLo) <= 0 && !execution.sessions.mayBeEvicted(bornHi, bornLo)
     );
   }
 
   /** The lane had this request, or a later one: of what is in the log its newest is `newest`, 0 when all of it was executed. */
-  private isKnown(
-    session: Session | undefined,
-    newest: number,
-    lane: number,
-    request: number,
-    register: boolean,
-  ): boolean {
+  private isKnown(arrived: ArrivedRequest, session: Session | undefined, newest: number): boolean {
+    const { lane, request } = arrived;
     if (newest !== 0) return request <= this.state.log.request(newest);
-    return session !== undefined && (register || (lane < session.lanes && request <= session.request[lane]!));
+    return session !== undefined && (arrived.isRegister || (lane < session.lanes && request <= session.request[lane]!));
   }
 
   /** The lane's newest request in the log, `newest`, is this one or a later one. */
-  private answerAppended(
-    newest: number,
-    request: number,
-    timestampHi: number,
-    timestampLo: number,
-    from: number,
-    now: Instant,
-  ): void {
+  private answerAppended(arrived: ArrivedRequest, newest: number, now: Instant): void {
     const { state } = this;
     const { log } = state;
     state.counters[Counter.requests_duplicate]!++;
-    if (request < log.request(newest)) return;
-    this.sender.acknowledge(from, newest, this.slackUs, 0);
+    if (arrived.request < log.request(newest)) return;
+    this.sender.acknowledge(arrived.replyTo, newest, arrived.slackUs, 0);
     // The client moved on to a later timestamp, so the primary may hold the request under that one.
     if (
       newest > state.synced &&
-      compareU64(timestampHi, timestampLo, log.timestampHi(newest), log.timestampLo(newest)) > 0
+      compareU64(arrived.timestampHi, arrived.timestampLo, log.timestampHi(newest), log.timestampLo(newest)) > 0
     )
       this.synchronization.repair(now);
   }
 
   /** The lane's last executed request is this one or a later one. */
-  private answerExecuted(
-    bytes: Uint8Array,
-    o: number,
-    session: Session,
-    lane: number,
-    request: number,
-    register: boolean,
-    from: number,
-  ): void {
-    const { state } = this;
+  private answerExecuted(arrived: ArrivedRequest, session: Session): void {
+    const { state, kept } = this;
+    const { lane } = arrived;
     state.counters[Counter.requests_duplicate]!++;
-    if (register) {
-      this.answerRegistered(bytes, o, session, from, this.slackUs);
+    if (arrived.isRegister) {
+      this.answerRegistered(arrived, session);
       return;
     }
-    if (request < session.request[lane]!) return;
-    const timestampHi = readI32(bytes, o + Request.at.timestamp);
-    const timestampLo = readI32(bytes, o + Request.at.timestamp + 4);
-    const length = state.isPrimary ? session.results.length(lane) : 0;
+    if (arrived.request < session.request[lane]!) return;
+    kept.bytes = session.results.bytes(lane);
+    kept.length = state.isPrimary ? session.results.length(lane) : 0;
     this.sender.reply(
-      from,
-      session.hi,
-      session.lo,
-      lane,
-      request,
+      arrived,
       session.status[lane]!,
       session.index[lane]!,
       session.chainHi[lane]!,
       session.chainLo[lane]!,
-      timestampHi,
-      timestampLo,
-      this.slackUs,
-      session.results.bytes(lane),
-      0,
-      length,
+      kept,
     );
   }
 
-  private answerRegistered(bytes: Uint8Array, o: number, session: Session, from: number, slack: number): void {
-    const at = Request.at;
-    const operation = o + Request.size;
-    const mine =
-      readU16(bytes, o + at.operation) === REGISTER_BYTES &&
-      readI32(bytes, operation) === session.nonceHi &&
-      readI32(bytes, operation + 4) === session.nonceLo;
-    const status = mine ? ReplyStatus.ok : ReplyStatus.sessionTaken;
+  private answerRegistered(register: ArrivedRequest, session: Session): void {
+    const { operationBytes, operationOffset } = register;
+    const isMine =
+      register.operationLength === REGISTER_BYTES &&
+      readI32(operationBytes, operationOffset) === session.nonceHi &&
+      readI32(operationBytes, operationOffset + 4) === session.nonceLo;
     this.sender.reply(
-      from,
-      session.hi,
-      session.lo,
-      REGISTER_LANE,
-      readI32(bytes, o + at.request),
-      status,
+      register,
+      isMine ? ReplyStatus.ok : ReplyStatus.sessionTaken,
       session.registerIndex,
       session.registerChainHi,
       session.registerChainLo,
-      readI32(bytes, o + at.timestamp),
-      readI32(bytes, o + at.timestamp + 4),
-      slack,
-      NOTHING,
-      0,
-      0,
+      NO_RESULT,
     );
   }
 
-  private notMine(bytes: Uint8Array, o: number, view: number, from: number, now: Instant): void {
+  private notMine(arrived: ArrivedRequest, now: Instant): void {
     const { state } = this;
-    if (view > state.view) {
-      this.suspicion.askAbout(view, now);
+    if (arrived.view > state.view) {
+      this.suspicion.askAbout(arrived.view, now);
       state.counters[Counter.ignored]!++;
-    } else if (view < state.view) {
-      this.reject(bytes, o, from, RejectReason.wrongView, now);
+    } else if (arrived.view < state.view) {
+      this.reject(arrived, RejectReason.wrongView, now);
     } else if (state.status === ReplicaStatus.normal) {
-      this.reject(bytes, o, from, RejectReason.notInQuorum, now);
+      this.reject(arrived, RejectReason.notInQuorum, now);
     } else {
       state.counters[Counter.ignored]!++;
     }
   }
 
-  private reject(bytes: Uint8Array, o: number, from: number, reason: RejectReasonCode, now: Instant): void {
+  private reject(arrived: ArrivedRequest, reason: RejectReasonCode, now: Instant): void {
     const { state } = this;
     const { log } = state;
-    const at = Request.at;
     state.counters[REJECT_COUNTERS[reason]!]!++;
-    const timestampHi = readI32(bytes, o + at.timestamp);
-    const timestampLo = readI32(bytes, o + at.timestamp + 4);
     // What the cluster takes for now: the clock, or the end of a log that is ahead of it.
     const last = log.lastIndex;
     const clock =
       reason === RejectReason.tooFarAhead &&
       compareU64(now.wallHi, now.wallLo, log.timestampHi(last), log.timestampLo(last)) > 0;
-    const slack = slackUs(now, timestampHi, timestampLo);
-    if (reason === RejectReason.tooFarAhead || reason === RejectReason.late) state.arrivalSlackUs.record(slack);
+    if (reason === RejectReason.tooFarAhead || reason === RejectReason.late)
+      state.arrivalSlackUs.record(arrived.slackUs);
     this.sender.reject(
-      from,
-      readI32(bytes, o + at.session),
-      readI32(bytes, o + at.session + 4),
-      readU16(bytes, o + at.lane),
-      readI32(bytes, o + at.request),
+      arrived,
       reason,
-      timestampHi,
-      timestampLo,
       clock ? now.wallHi : log.timestampHi(last),
       clock ? now.wallLo : log.timestampLo(last),
-      slack,
     );
   }
-}
-
-/** Arrival clock − timestamp in µs, saturated to an int32. */
-function slackUs(now: Instant, timestampHi: number, timestampLo: number): number {
-  const us = Math.trunc(differenceU64(now.wallHi, now.wallLo, timestampHi, timestampLo) / 1000);
-  return us > INT32_MAX ? INT32_MAX : us < -INT32_MAX ? -INT32_MAX : us;
 }

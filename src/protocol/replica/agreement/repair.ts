@@ -21,6 +21,7 @@ import { readI32, readIndex, readU16 } from '../../../wire/u64.js';
 import type { Instant } from '../../contract.js';
 import { Counter } from '../../counters.js';
 import type { Divergence } from '../divergence.js';
+import { Entry } from '../../log/entry.js';
 import { appendEntry, entryFollows, ENTRY_HEADER_BYTES, ORDER_RECORD_BYTES } from '../../log/log.js';
 import type { ReplicaState } from '../replica-state.js';
 import { RequestCache } from './request-cache.js';
@@ -43,6 +44,10 @@ export class Repair {
   /** The primary's order behind `orderBase`, which is in the log as it is at the primary, up to `orderEnd`. */
   private orderBase = 0;
   private orderEnd = 0;
+  /** Points at the entry of the order that is handled now. */
+  private readonly ordered = new Entry();
+  /** Points at the entry of the log or of the cache that is moved now. */
+  private readonly moved = new Entry();
   private readonly orders = new Uint8Array(ORDERS_MAX * ORDER_RECORD_BYTES);
 
   constructor(
@@ -76,47 +81,15 @@ export class Repair {
   }
 
   /** Keeps a request that has no place in the log now. */
-  remember(
-    timestampHi: number,
-    timestampLo: number,
-    sessionHi: number,
-    sessionLo: number,
-    lane: number,
-    request: number,
-    flags: number,
-    source: Uint8Array,
-    offset: number,
-    length: number,
-    from: number,
-  ): void {
-    this.cache.put(timestampHi, timestampLo, sessionHi, sessionLo, lane, request, flags, source, offset, length, from);
+  remember(request: Entry): void {
+    this.cache.put(request);
   }
 
   /** Takes a request in while the order waits; goes on with the order when it is the one that was missing. */
-  hold(
-    timestampHi: number,
-    timestampLo: number,
-    sessionHi: number,
-    sessionLo: number,
-    lane: number,
-    request: number,
-    flags: number,
-    source: Uint8Array,
-    offset: number,
-    length: number,
-    from: number,
-    quiet: boolean,
-  ): void {
+  hold(request: Entry, quiet: boolean): void {
     if (this.keptFrom < 0) this.keptFrom = this.cache.end;
-    this.remember(timestampHi, timestampLo, sessionHi, sessionLo, lane, request, flags, source, offset, length, from);
-    const at = this.recordAt(this.orderBase + 1);
-    const { orders } = this;
-    if (
-      readI32(orders, at + 16) === request &&
-      readI32(orders, at + 12) === sessionLo &&
-      readI32(orders, at + 8) === sessionHi &&
-      readU16(orders, at + 20) === lane
-    )
+    this.remember(request);
+    if (this.ordered.pointAtHeader(this.orders, this.recordAt(this.orderBase + 1)).isSameRequest(request))
       this.settle(quiet);
   }
 
@@ -253,26 +226,17 @@ export class Repair {
     const { state, cache, orders } = this;
     const { log } = state;
     const at = this.recordAt(index);
-    const timestampHi = readI32(orders, at);
-    const timestampLo = readI32(orders, at + 4);
-    const sessionHi = readI32(orders, at + 8);
-    const sessionLo = readI32(orders, at + 12);
-    const request = readI32(orders, at + 16);
-    const lane = readU16(orders, at + 20);
-    const flags = orders[at + 22]!;
-    const slot = cache.find(sessionHi, sessionLo, lane, request);
+    const ordered = this.ordered.pointAtHeader(orders, at);
+    const slot = cache.find(ordered.sessionHi, ordered.sessionLo, ordered.lane, ordered.request);
     if (slot < 0) return false;
-    const offset = cache.operationOffset(slot);
-    const length = cache.operationLength(slot);
-    if (log.compareToLast(timestampHi, timestampLo, sessionHi, sessionLo) <= 0) return this.contradicted();
-    if (
-      !log.append(timestampHi, timestampLo, sessionHi, sessionLo, lane, request, flags, cache.bytes, offset, length)
-    ) {
+    if (log.compareToLast(ordered.timestampHi, ordered.timestampLo, ordered.sessionHi, ordered.sessionLo) <= 0)
+      return this.contradicted();
+    // The primary's timestamp and flags, the operation from the cache.
+    const { moved } = this;
+    cache.pointAt(slot, moved).pointAtHeader(orders, at);
+    if (!log.append(moved)) {
       state.makeRoom();
-      if (
-        !log.append(timestampHi, timestampLo, sessionHi, sessionLo, lane, request, flags, cache.bytes, offset, length)
-      )
-        return this.contradicted();
+      if (!log.append(moved)) return this.contradicted();
     }
     if (!this.stands(index)) {
       // Another operation under the same number: nobody has heard of this entry yet.
@@ -281,7 +245,6 @@ export class Repair {
       return this.contradicted();
     }
     state.appended();
-    log.setReplyTo(index, cache.replyTo[slot]!);
     state.counters[Counter.entries_ordered]!++;
     this.confirm(index);
     this.acknowledge(index);
@@ -306,21 +269,7 @@ export class Repair {
     const { log } = state;
     if (log.lastIndex === index) return;
     if (this.keptFrom < 0) this.keptFrom = cache.end;
-    for (let i = index + 1; i <= log.lastIndex; i++) {
-      cache.put(
-        log.timestampHi(i),
-        log.timestampLo(i),
-        log.sessionHi(i),
-        log.sessionLo(i),
-        log.lane(i),
-        log.request(i),
-        log.flags(i),
-        log.bytes,
-        log.operationOffset(i),
-        log.operationLength(i),
-        log.replyTo(i),
-      );
-    }
+    for (let i = index + 1; i <= log.lastIndex; i++) cache.put(log.pointAt(i, this.moved));
     if (this.quietTo > index) this.quietTo = index;
     state.differed = true;
     state.truncate(index);
@@ -335,23 +284,8 @@ export class Repair {
     for (let number = cache.from(this.keptFrom); number < end; number++) {
       const slot = cache.slotOf(number);
       if (slot < 0 || !this.mayGoBack(slot)) continue;
-      if (
-        !log.append(
-          cache.timestampHi[slot]!,
-          cache.timestampLo[slot]!,
-          cache.sessionHi[slot]!,
-          cache.sessionLo[slot]!,
-          cache.lane[slot]!,
-          cache.request[slot]!,
-          cache.flags[slot]!,
-          cache.bytes,
-          cache.operationOffset(slot),
-          cache.operationLength(slot),
-        )
-      )
-        break;
+      if (!log.append(cache.pointAt(slot, this.moved))) break;
       state.appended();
-      log.setReplyTo(log.lastIndex, cache.replyTo[slot]!);
       state.counters[Counter.entries_kept]!++;
     }
     this.keptFrom = -1;
@@ -365,19 +299,17 @@ export class Repair {
 
   private mayGoBack(slot: number): boolean {
     const { state, cache } = this;
-    const sessionHi = cache.sessionHi[slot]!;
-    const sessionLo = cache.sessionLo[slot]!;
-    const lane = cache.lane[slot]!;
-    const request = cache.request[slot]!;
-    if (state.log.compareToLast(cache.timestampHi[slot]!, cache.timestampLo[slot]!, sessionHi, sessionLo) <= 0)
-      return false;
+    const { moved } = this;
+    cache.pointAt(slot, moved);
+    const { sessionHi, sessionLo, lane, request } = moved;
+    if (state.log.compareToLast(moved.timestampHi, moved.timestampLo, sessionHi, sessionLo) <= 0) return false;
     const newest = state.tail.find(sessionHi, sessionLo, lane);
     if (newest !== 0 && state.log.request(newest) >= request) return false;
     const session = state.execution.sessions.find(sessionHi, sessionLo);
     if (session !== undefined) return lane < session.lanes && session.request[lane]! < request;
     // What requests.ts would not append now: it may be of a session that was evicted meanwhile.
     if (lane !== REGISTER_LANE) return state.tail.find(sessionHi, sessionLo, REGISTER_LANE) !== 0;
-    const born = cache.operationOffset(slot) + REGISTER_BORN;
+    const born = moved.operationOffset + REGISTER_BORN;
     return !state.execution.sessions.mayBeEvicted(readI32(cache.bytes, born), readI32(cache.bytes, born + 4));
   }
 

@@ -8,6 +8,7 @@
  */
 import { copyBytes } from '../../../wire/copy.js';
 import { invariant } from '../../invariant.js';
+import type { Entry } from '../../log/entry.js';
 
 const DEAD = -1;
 
@@ -75,28 +76,25 @@ export class RequestCache {
     return this.lengths[slot] === DEAD ? -1 : slot;
   }
 
-  operationOffset(slot: number): number {
-    return this.starts[slot]! % this.bytes.length;
-  }
-
-  operationLength(slot: number): number {
-    return this.lengths[slot]!;
+  /** Points `entry` at the request of a slot; its operation stays where it is until the next `put`. */
+  pointAt(slot: number, entry: Entry): Entry {
+    entry.timestampHi = this.timestampHi[slot]!;
+    entry.timestampLo = this.timestampLo[slot]!;
+    entry.sessionHi = this.sessionHi[slot]!;
+    entry.sessionLo = this.sessionLo[slot]!;
+    entry.request = this.request[slot]!;
+    entry.lane = this.lane[slot]!;
+    entry.flags = this.flags[slot]!;
+    entry.operationBytes = this.bytes;
+    entry.operationOffset = this.starts[slot]! % this.bytes.length;
+    entry.operationLength = this.lengths[slot]!;
+    entry.replyTo = this.replyTo[slot]!;
+    return entry;
   }
 
   /** Keeps a request, in place of an earlier copy of it. One that is longer than the whole arena is not kept. */
-  put(
-    timestampHi: number,
-    timestampLo: number,
-    sessionHi: number,
-    sessionLo: number,
-    lane: number,
-    request: number,
-    flags: number,
-    source: Uint8Array,
-    offset: number,
-    length: number,
-    replyTo: number,
-  ): void {
+  put(entry: Entry): void {
+    const { sessionHi, sessionLo, lane, request, operationLength: length } = entry;
     const size = this.bytes.length;
     if (length > size) return;
     const known = this.find(sessionHi, sessionLo, lane, request);
@@ -114,15 +112,15 @@ export class RequestCache {
     this.head = start + length;
     this.starts[slot] = start;
     this.lengths[slot] = length;
-    this.timestampHi[slot] = timestampHi;
-    this.timestampLo[slot] = timestampLo;
+    this.timestampHi[slot] = entry.timestampHi;
+    this.timestampLo[slot] = entry.timestampLo;
     this.sessionHi[slot] = sessionHi;
     this.sessionLo[slot] = sessionLo;
     this.request[slot] = request;
     this.lane[slot] = lane;
-    this.flags[slot] = flags;
-    this.replyTo[slot] = replyTo;
-    copyBytes(source, offset, this.bytes, start % size, length);
+    this.flags[slot] = entry.flags;
+    this.replyTo[slot] = entry.replyTo;
+    copyBytes(entry.operationBytes, entry.operationOffset, this.bytes, start % size, length);
     this.table[this.locate(sessionHi, sessionLo, lane, request)] = slot + 1;
   }
 

@@ -22,10 +22,6 @@ interface Waiting {
   readonly index: number;
   readonly chainHi: number;
   readonly chainLo: number;
-  readonly sessionHi: number;
-  readonly sessionLo: number;
-  readonly lane: number;
-  readonly request: number;
   readonly from: number;
 }
 
@@ -384,20 +380,9 @@ export class Synchronization {
   }
 
   /** A client waits until entry `index` is here as it is at the primary. */
-  waitFor(
-    index: number,
-    chainHi: number,
-    chainLo: number,
-    sessionHi: number,
-    sessionLo: number,
-    lane: number,
-    request: number,
-    from: number,
-    now: Instant,
-  ): void {
+  waitFor(index: number, chainHi: number, chainLo: number, from: number, now: Instant): void {
     // If the list is full the client asks again: its request is not lost.
-    if (this.waiting.length < this.state.config.limits.waiting)
-      this.waiting.push({ index, chainHi, chainLo, sessionHi, sessionLo, lane, request, from });
+    if (this.waiting.length < this.state.config.limits.waiting) this.waiting.push({ index, chainHi, chainLo, from });
     this.repair(now);
   }
 

@@ -1,0 +1,70 @@
+/**
+ * An entry, as one object in place of ten numbers: what a client asked for, under the timestamp that it has now.
+ *
+ * A flyweight, as Agrona's are: made once, then pointed at one entry after another, so that passing an entry on allocates
+ * nothing. The key and the numbers are copied into its fields, each a small integer for V8; the operation stays where it
+ * lies, and is valid as long as that memory is. Whoever keeps an entry copies it (Log.append, RequestCache.put).
+ *
+ * In its wire form, which Chunk, Order and the disk share, an entry is
+ *
+ *      0           8         16        20     22      23  24
+ *      | timestamp | session | request | lane | flags | 0 | operation …
+ */
+import { readI32, readU16 } from '../../wire/u64.js';
+
+/** Bytes of an entry before its operation, on the wire and on disk. */
+export const ENTRY_HEADER_BYTES = 24;
+
+/** Offsets in an entry's wire form. */
+const EntryAt = { timestamp: 0, session: 8, request: 16, lane: 20, flags: 22 } as const;
+
+const NOTHING = new Uint8Array(0);
+
+export class Entry {
+  timestampHi = 0;
+  timestampLo = 0;
+  sessionHi = 0;
+  sessionLo = 0;
+  lane = 0;
+  request = 0;
+  /** RequestFlag. */
+  flags = 0;
+  /** Where the operation lies. */
+  operationBytes: Uint8Array = NOTHING;
+  operationOffset = 0;
+  operationLength = 0;
+  /** The client's endpoint by which it came, or −1. */
+  replyTo = -1;
+
+  /** Points at an entry in wire form; `length` includes its header. */
+  pointAtEntry(bytes: Uint8Array, offset: number, length: number): this {
+    this.pointAtHeader(bytes, offset);
+    this.operationBytes = bytes;
+    this.operationOffset = offset + ENTRY_HEADER_BYTES;
+    this.operationLength = length - ENTRY_HEADER_BYTES;
+    this.replyTo = -1;
+    return this;
+  }
+
+  /** Points at the header of an entry in wire form, as an Order has it: what it says of the operation is what it said before. */
+  pointAtHeader(bytes: Uint8Array, offset: number): this {
+    this.timestampHi = readI32(bytes, offset + EntryAt.timestamp);
+    this.timestampLo = readI32(bytes, offset + EntryAt.timestamp + 4);
+    this.sessionHi = readI32(bytes, offset + EntryAt.session);
+    this.sessionLo = readI32(bytes, offset + EntryAt.session + 4);
+    this.request = readI32(bytes, offset + EntryAt.request);
+    this.lane = readU16(bytes, offset + EntryAt.lane);
+    this.flags = bytes[offset + EntryAt.flags]!;
+    return this;
+  }
+
+  /** It is the same request: another timestamp does not make it another one. */
+  isSameRequest(other: Entry): boolean {
+    return (
+      this.request === other.request &&
+      this.sessionLo === other.sessionLo &&
+      this.sessionHi === other.sessionHi &&
+      this.lane === other.lane
+    );
+  }
+}
