@@ -547,7 +547,9 @@ t.test('docstrings name codes that exist, and all that their file throws', async
         .filter((one) => one.file === file)
         .map(({ comment }) => comment)
         .join('\n');
-      const thrown = [...file.code.matchAll(/\bnew (?:JitPaxos|Clock|Kv)Error\(\s*'([a-z-]+)'/g)].map((match) => match[1]!);
+      const thrown = [...file.code.matchAll(/\bnew (?:JitPaxos|Clock|Kv)Error\(\s*'([a-z-]+)'/g)].map(
+        (match) => match[1]!,
+      );
       return [...new Set(thrown)]
         .filter((code) => !said.includes(`\`${code}\``))
         .map((code) => `${relative(ROOT, file.path)}: ${code}`);
