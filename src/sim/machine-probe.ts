@@ -24,6 +24,8 @@ export class MachineProbe implements StateMachine {
   mark = 0;
   /** This machine itself went wrong since it was made: it did not take its mark from another one. */
   wentWrong = false;
+  /** The state was wrong at some time since the machine was made, whoever made it so. */
+  wasWrong = false;
   /** The mark that the next applied operation sets. */
   nextMark = 0;
   private lastIndex = 0;
@@ -62,6 +64,7 @@ export class MachineProbe implements StateMachine {
     if (this.nextMark === 0) return;
     this.mark = this.nextMark;
     this.wentWrong = true;
+    this.wasWrong = true;
     this.nextMark = 0;
   }
 
@@ -92,6 +95,7 @@ export class MachineProbe implements StateMachine {
       // After a rollback the state is its own; a different mark shows that it came from elsewhere.
       if (snapshot[end] !== this.mark) this.wentWrong = false;
       this.mark = snapshot[end]!;
+      if (this.mark !== 0) this.wasWrong = true;
     }
     this.inner.restore(snapshot.subarray(0, end));
     this.restores++;

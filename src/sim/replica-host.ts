@@ -402,7 +402,7 @@ export class ReplicaHost implements EventHandler {
       core.tick(this.now);
       return true;
     } catch (error) {
-      if (!(error instanceof DivergedError) || error.code !== 'state-diverged' || this.probe!.mark === 0)
+      if (!(error instanceof DivergedError) || error.code !== 'state-diverged' || !this.probe!.wasWrong)
         this.fail(error);
     }
     const { fate, downUs } = this.around.events.diverged(this.id);

@@ -44,13 +44,14 @@ import { simulationChain, SimulationHasher } from './hash.js';
 import type { HistoryEvent } from './history.js';
 import { checkHistory, explain } from './linearizability.js';
 import { Network, type Datagram, type Hold, type HoldMode } from './network.js';
+import { EVEN_US as PLEA_TURN_US } from '../protocol/replica/suspicion/pleas.js';
 import { Random } from './random.js';
 import { ReplicaHost, type ReplicaEvents } from './replica-host.js';
 import type { SimulationFailure, SimulationResult, SimulationTotals } from './result.js';
 import type { TraceRing, TransitionLog } from './trace.js';
 import { Violation, type InvariantName } from './violation.js';
 import { WireEnd } from './wire-end.js';
-import { describeWorld, distanceUs, drawWorld, livable, type World } from './world.js';
+import { describeWorld, distanceUs, drawWorld, livable, type World, OF_A_CLIENT } from './world.js';
 import { drawRequestsPerLane, MishapDriver, type MishapTargets } from './mishaps.js';
 import { within } from './plan-in-world.js';
 import { WorldDriver, type WorldTargets } from './world-driver.js';
@@ -124,7 +125,7 @@ class Simulation
   readonly endpoints: number;
   private readonly seed: number;
   private readonly ticks: number;
-  private readonly livenessTicks: number;
+  private livenessTicks: number;
   private readonly idle: boolean;
   private readonly random: Random;
   private readonly queue = new EventQueue();
@@ -188,6 +189,9 @@ class Simulation
       ),
       ...options.world,
     };
+    // What another client complained of before may count as much until its turn is over.
+    const waitsTurn = this.world.oneWay?.stays === true && OF_A_CLIENT.has(this.world.oneWay.kind);
+    if (options.livenessTicks === undefined && waitsTurn) this.livenessTicks += PLEA_TURN_US;
     this.idle = options.idle === true;
     const inWorld = within(plan, this.world);
     // The previous wire version has no messages for digests.

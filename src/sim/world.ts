@@ -86,7 +86,7 @@ const ONE_WAY_KINDS = [
 ] as const;
 export type OneWayKind = (typeof ONE_WAY_KINDS)[number];
 /** A client escapes from these by a plea that names the replicas it does not hear. */
-const OF_A_CLIENT: ReadonlySet<OneWayKind> = new Set([
+export const OF_A_CLIENT: ReadonlySet<OneWayKind> = new Set([
   'a client does not hear',
   'does not hear a client',
   'a client cut off from',
