@@ -3,6 +3,7 @@
  * two states that behave alike (that costs time), but must never equate two that do not (that would cost the proof). So
  * all fields count, including private ones, except those named here with the reason.
  */
+import { Entry } from '../protocol/log/entry.js';
 import { Log } from '../protocol/log/log.js';
 import { LastView } from '../wire/copy.js';
 import { SimulationHasher } from './hash.js';
@@ -49,6 +50,7 @@ export class Fingerprint {
       return;
     }
     this.visited.set(value, this.visited.size);
+    if (value instanceof Entry) return; // a flyweight: it is pointed at something before it is read
     if (value instanceof LastView) return; // a view of another object's array; it only decides which object allocates
     if (value instanceof DataView)
       this.parts.push(new Uint8Array(value.buffer, value.byteOffset, value.byteLength).join(), ';');

@@ -175,7 +175,7 @@ t.test('checks of a host', (t) => {
         100 << 20,
       ),
       'fail',
-      /64 MiB to be had/,
+      /64 MiB available/,
     ],
     [
       'no limit',
