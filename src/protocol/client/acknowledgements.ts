@@ -2,7 +2,7 @@
  * What the members answered to each open request of a client: the primary's (index, chain), and the last few answers of
  * every other member. A set, not only the last answer: a member may acknowledge under one chain, be repaired, and an
  * earlier answer may arrive later. Any answer that equals the primary's counts. The set is bounded; the client asks
- * again for what it forgets.
+ * again for what it forgets. The commit rule that reads this is in client-core.ts (`settle`).
  */
 
 /** Answers kept for each member. */
