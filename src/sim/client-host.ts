@@ -439,10 +439,10 @@ export class ClientHost implements EventHandler {
         events.record({ process: lane.process, type: 'fail', f: item.f, key: item.key, value: item.value, time });
         break;
       case Outcome.sessionLost:
-        // Another session follows when the call ends in which this one was lost; its lanes begin again when it is
-        // ready.
         this.abandon(lane);
-        return;
+        // Its lanes begin again when another session is ready. If one is, it was a worn session beside it that ended.
+        if (!this.sessions!.ready) return;
+        break;
       default:
         this.abandon(lane);
     }
