@@ -20,7 +20,7 @@ import { CliError } from '../src/console/exit.js';
 import { hostInfo } from '../src/measure/load/bench-report.js';
 import { formatCount, formatDuration } from '../src/console/units.js';
 import { Histogram } from '../src/metrics/histogram.js';
-import { ENTRY_HEADER_BYTES } from '../src/protocol/log/log.js';
+import { ENTRY_HEADER_BYTES } from '../src/protocol/log/entry.js';
 import { version } from '../src/host/version.js';
 import { ENTRY_LENGTH_BYTES, FRAME_HEADER_BYTES, toSector } from '../src/storage/log-format.js';
 import { goalsTable, type RowResult } from './goals/row.js';

@@ -6,7 +6,7 @@
  * unacknowledged batches are lost from some batch on. Of the batch being written, either everything counts or nothing,
  * whatever bytes of it had reached the slots.
  */
-import { ENTRY_HEADER_BYTES } from '../protocol/log/log.js';
+import { ENTRY_HEADER_BYTES } from '../protocol/log/entry.js';
 import type { Hasher, HardState, PersistBatch, Recovered, Snapshot, Storage } from '../protocol/contract.js';
 import { readI32, writeI32 } from '../wire/u64.js';
 import type { EventHandler, EventQueue } from './event-queue.js';

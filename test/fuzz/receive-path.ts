@@ -15,7 +15,8 @@
 import { DivergedError } from '../../src/protocol/replica/divergence.js';
 import { ForgottenError } from '../../src/protocol/replica/introduction.js';
 import { InvariantError } from '../../src/protocol/invariant.js';
-import { ENTRY_HEADER_BYTES, ORDER_RECORD_BYTES } from '../../src/protocol/log/log.js';
+import { ENTRY_HEADER_BYTES } from '../../src/protocol/log/entry.js';
+import { ORDER_RECORD_BYTES } from '../../src/protocol/log/log.js';
 import { REGISTER_LANE } from '../../src/protocol/log/sessions.js';
 import { Keyring } from '../../src/host/keyring.js';
 import { Fingerprint } from '../../src/sim/fingerprint.js';

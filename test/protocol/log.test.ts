@@ -2,7 +2,8 @@
 import t from 'tap';
 import { loadHash } from '../../src/native/hash64.js';
 import { entryOf } from './entries.js';
-import { appendEntry, ENTRY_HEADER_BYTES, Log } from '../../src/protocol/log/log.js';
+import { ENTRY_HEADER_BYTES } from '../../src/protocol/log/entry.js';
+import { appendEntry, Log } from '../../src/protocol/log/log.js';
 import { copyBytes, copyWords, viewOf } from '../../src/wire/copy.js';
 import { toBigInt } from '../../src/wire/u64.js';
 

@@ -32,7 +32,6 @@ import { HashField, type HashArena, type Hasher } from '../contract.js';
 import { invariant } from '../invariant.js';
 import { Entry, ENTRY_HEADER_BYTES } from './entry.js';
 
-export { ENTRY_HEADER_BYTES };
 /** An entry begins with its key: timestamp and session, most significant byte first. */
 const KEY_BYTES = 16;
 /** An entry in an Order: its header, and its chain. */
@@ -174,10 +173,6 @@ export class Log {
   /** The client's endpoint by which the entry came, or −1: volatile, for answers to requests that a repair brings. */
   replyTo(index: number): number {
     return this.rows[this.row(index) + Row.replyTo]!;
-  }
-
-  setReplyTo(index: number, endpoint: number): void {
-    this.rows[this.row(index) + Row.replyTo] = endpoint;
   }
 
   /** Points `entry` at entry `index`; its operation stays where it is until the log changes. */

@@ -8,7 +8,8 @@ import { writeI32, writeIndex, writeU16 } from '../../wire/u64.js';
 import type { ArrivedRequest } from './arrived-request.js';
 import type { Instant } from '../contract.js';
 import { Counter } from '../counters.js';
-import { ENTRY_HEADER_BYTES, ORDER_RECORD_BYTES, RecordAt } from '../log/log.js';
+import { ENTRY_HEADER_BYTES } from '../log/entry.js';
+import { ORDER_RECORD_BYTES, RecordAt } from '../log/log.js';
 import type { ReplicaState } from './replica-state.js';
 
 /** What a member answers in place of a result. */
