@@ -12,7 +12,7 @@ import { CliError } from '../src/console/exit.js';
 import { hostInfo } from '../src/measure/load/bench-report.js';
 import { formatCount, formatDuration } from '../src/console/units.js';
 import { version } from '../src/host/version.js';
-import { goalsTable, type RowResult } from './goals/row.js';
+import { goalsTable, judged, type RowResult } from './goals/row.js';
 import { program } from './program.js';
 
 const OPEN = 512;
@@ -117,14 +117,14 @@ await program(
 function latencyRow(keys: readonly Measured[], none: readonly Measured[]): RowResult {
   const ratio = ratioOf(keys, none, p50);
   const [ours, without] = [median(keys.map(p50)), median(none.map(p50))];
-  return {
+  return judged({
     name: 'authentication-1',
     what: '1 open: p50 with keys ÷ without',
     goal: `≤ ${LATENCY_GOAL}`,
     measured: `${ratio.toFixed(2)} (${formatDuration(ours)} / ${formatDuration(without)})`,
-    holds: ratio <= LATENCY_GOAL,
+    figures: [{ value: ratio, atMost: LATENCY_GOAL }],
     values: { ratio, p50Ns: { keys: ours, none: without } },
-  };
+  });
 }
 
 function rateRow(
@@ -137,12 +137,12 @@ function rateRow(
 ): RowResult {
   const ratio = ratioOf(keys, none, ({ opsPerSecond }) => opsPerSecond);
   const [ours, without] = [mediansOf(keys).opsPerSecond, mediansOf(none).opsPerSecond];
-  return {
+  return judged({
     name,
     what,
     goal: `≥ ${goal}`,
     measured: `${ratio.toFixed(2)} (${formatCount(ours)}/s / ${formatCount(without)}/s)`,
-    holds: ratio >= goal,
+    figures: [{ value: ratio, atLeast: goal }],
     values: { ratio, opsPerSecond: { [names[0]]: ours, [names[1]]: without } },
-  };
+  });
 }

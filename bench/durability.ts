@@ -23,7 +23,7 @@ import { Histogram } from '../src/metrics/histogram.js';
 import { ENTRY_HEADER_BYTES } from '../src/protocol/log/entry.js';
 import { version } from '../src/host/version.js';
 import { ENTRY_LENGTH_BYTES, FRAME_HEADER_BYTES, toSector } from '../src/storage/log-format.js';
-import { goalsTable, type RowResult } from './goals/row.js';
+import { goalsTable, judged, type RowResult } from './goals/row.js';
 import { program } from './program.js';
 
 const OPERATION_BYTES = 64;
@@ -197,12 +197,12 @@ function latencyRow(
     number,
     number,
   ];
-  return {
+  return judged({
     name: 'fsync-1',
     what: 'mode fsync, 1 open: our p50 ÷ (one bare fdatasync of the same size + our p50 in mode memory)',
     goal: `≤ ${LATENCY_GOAL}`,
     measured: `${ratio.toFixed(2)} (${formatDuration(ours)} / (${formatDuration(disk)} + ${formatDuration(inMemory)}))`,
-    holds: ratio <= LATENCY_GOAL,
+    figures: [{ value: ratio, atMost: LATENCY_GOAL }],
     values: {
       ratio,
       ratiosOfRounds,
@@ -210,18 +210,18 @@ function latencyRow(
       ratioOverTwo,
     },
     note: `two at once, from Node's pool, take the disk ${formatDuration(both)}; over that the ratio is ${ratioOverTwo.toFixed(2)}`,
-  };
+  });
 }
 
 function rateRow(one: readonly Measured[], many: readonly Measured[]): RowResult {
   const ratio = ratioOf(many, one, ({ opsPerSecond }) => opsPerSecond);
   const rates = [mediansOf(many).opsPerSecond, mediansOf(one).opsPerSecond] as const;
-  return {
+  return judged({
     name: `fsync-${OPEN}`,
     what: `mode fsync, ${OPEN} open: operations/s ÷ those with 1 open`,
     goal: `≥ ${RATE_GOAL}`,
     measured: `${ratio.toFixed(1)} (${formatCount(rates[0])}/s / ${formatCount(rates[1])}/s)`,
-    holds: ratio >= RATE_GOAL,
+    figures: [{ value: ratio, atLeast: RATE_GOAL }],
     values: { ratio, opsPerSecond: { many: rates[0], one: rates[1] } },
-  };
+  });
 }

@@ -21,8 +21,13 @@ import { silentLogger } from '../src/host/logger.js';
 import type { ReplicaStatusReport } from '../src/host/status.js';
 import { checkHistory, explain } from '../src/sim/linearizability.js';
 import { median } from '../src/measure/compare/rounds.js';
+import { goalsTable, judged, type RowResult } from './goals/row.js';
 import { program } from './program.js';
+import { version } from '../src/host/version.js';
 
+/** The goal: the median pause, and the longest one of nearly all kills. */
+const MEDIAN_GOAL_MS = 50;
+const WORST_GOAL_MS = 150;
 const KEYS = 64;
 /** Pause between two operations of a process, ms: the load should be steady without starving what is measured. */
 const THINK_MS = 1;
@@ -119,6 +124,7 @@ await program(
     });
     await using client = await Client.connect({ cluster: cluster.clusterFile, lanes: processes, logger: silentLogger });
     const load = new Load(new KvClient(client), seededRandom(seed));
+    const startedMs = performance.now();
     load.start(processes);
     await allNormal(cluster);
     const plan =
@@ -142,8 +148,11 @@ await program(
     const verdict = checkHistory(load.recorded.events);
     const views = (await allNormal(cluster))[0]!.view;
     const worstMs = Math.max(...pausesMs);
+    const rows = [pauseRow(replicas, victims, pausesMs)];
     const result = {
       schema: 'jitpaxos.failover/1',
+      rows,
+      missed: rows.filter(({ holds }) => !holds).map(({ name }) => name),
       replicas,
       victims,
       seed,
@@ -153,7 +162,9 @@ await program(
       view: views,
       pauseMs: { median: median(pausesMs), worst: worstMs, all: pausesMs.map((ms) => Math.round(ms * 10) / 10) },
       history: verdict.outcome,
+      seconds: (performance.now() - startedMs) / 1000,
       host: hostInfo(),
+      version: version(),
     };
     output.line(
       output.json
@@ -163,12 +174,30 @@ await program(
             `operations  ${result.operations} committed, ${result.unknown} with unknown outcome`,
             `no commits  median ${formatDuration(result.pauseMs.median * 1e6)}, worst ${formatDuration(worstMs * 1e6)}`,
             `history     ${verdict.outcome}`,
+            '',
+            goalsTable(rows, result.seconds),
           ].join('\n'),
     );
     if (verdict.outcome !== 'linearizable')
       throw new CliError('read-back-differs', `the history is not linearizable (--seed ${seed}): ${explain(verdict)}`);
   },
 );
+
+function pauseRow(replicas: number, victims: string, pausesMs: readonly number[]): RowResult {
+  const [middle, worst] = [median(pausesMs), Math.max(...pausesMs)];
+  const killed = victims === 'primary' ? 'the primary' : `every ${(replicas - 1) / 2} replicas at once`;
+  return judged({
+    name: 'failover',
+    what: `kill -9 of ${killed}, ${replicas} replicas, ${pausesMs.length} kills: time without commits; worst`,
+    goal: `≤ ${MEDIAN_GOAL_MS} ms; ≤ ${WORST_GOAL_MS} ms`,
+    measured: `${formatDuration(middle * 1e6)}; ${formatDuration(worst * 1e6)}`,
+    figures: [
+      { value: middle, atMost: MEDIAN_GOAL_MS },
+      { value: worst, atMost: WORST_GOAL_MS },
+    ],
+    values: { medianMs: middle, worstMs: worst },
+  });
+}
 
 /** Status of every replica, once all are in normal operation of one view and hold everything committed. */
 async function allNormal(cluster: LocalCluster): Promise<ReplicaStatusReport[]> {

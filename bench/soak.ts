@@ -19,7 +19,7 @@ import { formatCount, formatDuration } from '../src/console/units.js';
 import { Histogram } from '../src/metrics/histogram.js';
 import type { ReplicaStatusReport } from '../src/host/status.js';
 import { version } from '../src/host/version.js';
-import { goalsTable, type RowResult } from './goals/row.js';
+import { goalsTable, judged, type RowResult } from './goals/row.js';
 import { program } from './program.js';
 import type { SoakClientSetup, SoakInterval } from './soak-client.js';
 
@@ -248,14 +248,17 @@ await program(
 );
 
 function alarmsRow(name: string, what: string, happened: number, started: number): RowResult {
-  return {
+  return judged({
     name,
     what,
     goal: '0',
     measured: started > happened ? `${happened} (${started} asked for)` : String(happened),
-    holds: happened === 0 && started === 0,
+    figures: [
+      { value: happened, atMost: 0 },
+      { value: started, atMost: 0 },
+    ],
     values: { happened, started },
-  };
+  });
 }
 
 function inMiB(bytes: number | null): number | null {

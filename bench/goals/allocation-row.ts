@@ -7,10 +7,10 @@ import { OurCluster } from '../../src/measure/compare/cluster.js';
 import { Views } from '../../src/protocol/views.js';
 import { formatCount } from '../../src/console/units.js';
 import type { HeapUse } from '../../src/metrics/heap-meter.js';
-import type { RowGroup } from './row.js';
+import { judged, type RowGroup } from './row.js';
 
-/** An object takes about 16 bytes: below this value, fewer than one operation in thirty makes one. */
-const ZERO_BELOW = 0.5;
+/** An object takes about 16 bytes: up to this value, fewer than one operation in thirty makes one. */
+const ZERO_UP_TO = 0.5;
 const LONGEST_MS = 120_000;
 const IDLE_MS = 2_000;
 
@@ -41,14 +41,14 @@ export const allocationRow: RowGroup = {
     };
     progress(`allocation: ${formatCount(measured.operations)} operations in ${measured.seconds.toFixed(1)} s`);
     return [
-      {
+      judged({
         name: 'allocation',
         what: 'heap bytes allocated an operation by client, primary, member (slot interface, native block, 512 open)',
         goal: '0',
         measured: Object.values(bytes)
           .map((value) => value.toFixed(2))
           .join(', '),
-        holds: Object.values(bytes).every((value) => value < ZERO_BELOW),
+        figures: Object.values(bytes).map((value) => ({ value, atMost: ZERO_UP_TO })),
         values: {
           operations: measured.operations,
           seconds: measured.seconds,
@@ -56,8 +56,8 @@ export const allocationRow: RowGroup = {
           collections,
           idleBytesPerSecond: idle,
         },
-        note: `over ${formatCount(measured.operations)} operations, ${collections.client}, ${collections.primary}, ${collections.member} collections in ${measured.seconds.toFixed(0)} s; what the replicas allocate when idle is subtracted; 0 means below ${ZERO_BELOW}, as an object takes 16`,
-      },
+        note: `over ${formatCount(measured.operations)} operations, ${collections.client}, ${collections.primary}, ${collections.member} collections in ${measured.seconds.toFixed(0)} s; what the replicas allocate when idle is subtracted; 0 means at most ${ZERO_UP_TO}, as an object takes 16`,
+      }),
     ];
   },
 };

@@ -7,7 +7,7 @@ import { median, mediansOf, ratioOf, runRounds } from '../../src/measure/compare
 import type { Point } from '../../src/measure/compare/shape.js';
 import { formatCount, formatDuration } from '../../src/console/units.js';
 import { DEFAULT_DATAGRAM_BYTES, JUMBO_DATAGRAM_BYTES } from '../../src/wire/envelope.js';
-import type { Effort, RowGroup, RowResult } from './row.js';
+import { judged, type Effort, type RowGroup, type RowResult } from './row.js';
 
 const NS_PER_MS = 1e6;
 const P99_GOAL_NS = 2 * NS_PER_MS;
@@ -30,12 +30,12 @@ export function latencyRow(name: string, what: string, goal: number, ours: OurCl
       const [mine, theirs] = await both(ours, baseline, pointOf(1), effort);
       const ratio = ratioOf(mine, theirs, ({ histogram }) => histogram.quantile(0.5));
       const [a, b] = [mediansOf(mine), mediansOf(theirs)];
-      const row: RowResult = {
+      const row = judged({
         name,
         what,
         goal: `≤ ${goal}`,
         measured: `${ratio.toFixed(2)} (${formatDuration(a.latencyNs.p50)} / ${formatDuration(b.latencyNs.p50)})`,
-        holds: ratio <= goal,
+        figures: [{ value: ratio, atMost: goal }],
         values: {
           ratioP50: ratio,
           ours: a,
@@ -43,7 +43,7 @@ export function latencyRow(name: string, what: string, goal: number, ours: OurCl
           ratiosOfRounds: mine.map((run, i) => run.histogram.quantile(0.5) / theirs[i]!.histogram.quantile(0.5)),
         },
         ...noteOf(mine, theirs),
-      };
+      });
       return [row];
     },
   };
@@ -89,12 +89,12 @@ export function throughputRows(program: EchoProgram): RowGroup {
           ...rateRow('native-512', '512 open, native block; p99', 700_000, rates[1], at512.ours, p99),
           values: { opsPerSecond: rates[1], p99Ns: p99, perDatagram: perDatagram(at512.ours) },
         },
-        {
+        judged({
           name: 'native-512-c',
           what: `512 open, native block, datagrams of ${formatCount(DEFAULT_DATAGRAM_BYTES)} bytes as on Ethernet: operations/s ÷ C blocking echo with the same coalescing`,
           goal: '≥ 0.5',
           measured: `${shareOfC.toFixed(2)} (${ourRate} / ${theirRate})`,
-          holds: shareOfC >= 0.5,
+          figures: [{ value: shareOfC, atLeast: 0.5 }],
           values: {
             ratio: shareOfC,
             ours: mediansOf(onEthernet[0]),
@@ -102,16 +102,16 @@ export function throughputRows(program: EchoProgram): RowGroup {
             longDatagrams: { ratio: shareOfLongDatagrams, baseline: mediansOf(at512.baseline!) },
           },
           note: `with datagrams of ${formatCount(JUMBO_DATAGRAM_BYTES)} bytes, as on loopback by default and in the row before: ${shareOfLongDatagrams.toFixed(2)} of ${formatCount(mediansOf(at512.baseline!).opsPerSecond)}/s`,
-        },
+        }),
         rateRow('dgram-512', '512 open, dgram', 150_000, rates[2], overDgram.ours),
-        {
+        judged({
           name: 'kv',
           what: 'key-value store instead of echo, share of the three rates above in the same rounds',
           goal: `≥ ${KV_SHARE}`,
           measured: shares.map((share) => share.toFixed(2)).join(', '),
-          holds: shares.every((share) => share >= KV_SHARE),
+          figures: shares.map((value) => ({ value, atLeast: KV_SHARE })),
           values: { shares: { 'native-32': shares[0], 'native-512': shares[1], 'dgram-512': shares[2] } },
-        },
+        }),
       ];
     },
   };
@@ -148,14 +148,14 @@ function rateRow(
   runs: readonly Measured[],
   p99?: number,
 ): RowResult {
-  return {
+  return judged({
     name,
     what,
     goal: `≥ ${formatCount(goal)}/s${p99 === undefined ? '' : `; ≤ ${formatDuration(P99_GOAL_NS)}`}`,
     measured: `${formatCount(rate)}/s${p99 === undefined ? '' : `; ${formatDuration(p99)}`}`,
-    holds: rate >= goal && (p99 === undefined || p99 <= P99_GOAL_NS),
+    figures: [{ value: rate, atLeast: goal }, ...(p99 === undefined ? [] : [{ value: p99, atMost: P99_GOAL_NS }])],
     values: { opsPerSecond: rate, perDatagram: perDatagram(runs) },
-  };
+  });
 }
 
 function perDatagram(runs: readonly Measured[]): number {

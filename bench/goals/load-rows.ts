@@ -10,7 +10,7 @@ import { OpenLoad, type StepMeasurement } from '../../src/measure/load/open-load
 import { formatCount, formatDuration } from '../../src/console/units.js';
 import type { ReplicaStatusReport } from '../../src/host/status.js';
 import { BatchScheduling } from '../scheduling.js';
-import type { Effort, RowGroup } from './row.js';
+import { judged, type Effort, type RowGroup } from './row.js';
 
 const REPLICAS = 3;
 const CLIENTS = 8;
@@ -112,15 +112,15 @@ export const oneRoundTripRow: RowGroup = {
       ? `${REPLICAS + CLIENTS} processes share the processors, so all run under SCHED_BATCH: then none that wakes takes the processor from a client between its sends to two members; ${usual.toFixed(4)} in one run under the usual policy`
       : `one run before: ${usual.toFixed(4)}`;
     return [
-      {
+      judged({
         name: 'clients-10k',
         what: `${CLIENTS} client processes, ${formatCount(LOW_RATE)} operations/s in all: share of commits in one round trip`,
         goal: '≥ 0.98',
         measured: measured.toFixed(4),
-        holds: measured >= 0.98,
+        figures: [{ value: measured, atLeast: 0.98 }],
         values: { share: measured, rounds: shares, usualScheduling: usual, batchScheduling: scheduling.inForce },
         note,
-      },
+      }),
     ];
   },
 };
@@ -151,24 +151,24 @@ export const halfPeakRows: RowGroup = {
     const [ratio, share] = [median(ratios), median(slow)];
     const note = `half of the peak is ${formatCount(rate)}/s, of which ${(100 * median(completed)).toFixed(0)} % were completed in time`;
     return [
-      {
+      judged({
         name: 'half-peak-p50',
         what: `${CLIENTS} client processes at half of their peak: p50 ÷ p50 of one client process at the same rate`,
         goal: '≤ 1.5',
         measured: ratio.toFixed(2),
-        holds: ratio <= 1.5,
+        figures: [{ value: ratio, atMost: 1.5 }],
         values: { ratio, rounds: ratios, peakPerSecond: peak.opsPerSecond },
         note,
-      },
-      {
+      }),
+      judged({
         name: 'half-peak-slow',
         what: 'the same: share of requests that needed more than one and a half round trips',
         goal: '≤ 0.001',
         measured: share.toFixed(4),
-        holds: share <= 0.001,
+        figures: [{ value: share, atMost: 0.001 }],
         values: { share, rounds: slow },
         note: 'requests restamped by the client, reconciled or sent again: an upper bound',
-      },
+      }),
     ];
   },
 };
@@ -207,26 +207,26 @@ export const slowMemberRows: RowGroup = {
     }
     const [left, ratio] = [median(leftMs), median(ratios)];
     return [
-      {
+      judged({
         name: 'slow-member',
         what: 'a member of the quorum slowed tenfold: time until a view without it',
         goal: '≤ 1 s',
         measured: Number.isFinite(left) ? formatDuration(left * NS_PER_MS) : `not within ${LEAVE_LIMIT_MS / 1000} s`,
-        holds: left <= 1_000,
+        figures: [{ value: left, atMost: 1_000 }],
         values: {
           ms: Number.isFinite(left) ? left : null,
           rounds: leftMs.map((value) => (Number.isFinite(value) ? value : null)),
         },
         note: `slowed by stopping its process for ${PERIOD_MS - RUNNING_MS} of every ${PERIOD_MS} ms`,
-      },
-      {
+      }),
+      judged({
         name: 'slow-member-p50',
         what: 'the same: p50 afterwards ÷ before',
         goal: '≤ 1.1',
         measured: ratio.toFixed(2),
-        holds: ratio <= 1.1,
+        figures: [{ value: ratio, atMost: 1.1 }],
         values: { ratio, rounds: ratios },
-      },
+      }),
     ];
   },
 };

@@ -2,6 +2,13 @@
 import type { Timing } from '../../src/measure/compare/contestant.js';
 import { hostInfo } from '../../src/measure/load/bench-report.js';
 
+/** A number and the bound that the goal sets for it. */
+export interface Figure {
+  readonly value: number;
+  readonly atMost?: number;
+  readonly atLeast?: number;
+}
+
 export interface RowResult {
   /** Name for `--rows` and programs. */
   readonly name: string;
@@ -9,10 +16,20 @@ export interface RowResult {
   readonly goal: string;
   /** In words, for the table. */
   readonly measured: string;
+  /** What the goal speaks of; it holds if every one is within its bound. */
+  readonly figures: readonly Figure[];
   readonly holds: boolean;
   readonly values: Readonly<Record<string, unknown>>;
   /** What a reader must know to judge the figure. */
   readonly note?: string;
+}
+
+/** A row that holds if each of its figures is within its bound. A figure that is not a number is not. */
+export function judged(row: Omit<RowResult, 'holds'>): RowResult {
+  const holds = row.figures.every(
+    ({ value, atMost = Infinity, atLeast = -Infinity }) => value <= atMost && value >= atLeast,
+  );
+  return { ...row, holds };
 }
 
 export interface Effort {
