@@ -5,7 +5,8 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { ALL_FAULTS, FAULT_NAMES, type FaultName } from '../sim/faults.js';
 import { Campaign, failureLine, failureText, progressLine, summaryJson, summaryLines } from '../sim/report.js';
-import { DEFAULT_TICKS, simulate } from '../sim/simulation.js';
+import { DEFAULT_TICKS } from '../sim/assembly.js';
+import { simulate } from '../sim/simulation.js';
 import { TraceRing, TransitionLog } from '../sim/trace.js';
 import { nearest } from '../host/options.js';
 import { defineCommand } from '../console/command.js';

@@ -13,13 +13,12 @@ import type { SimulatedClock } from './clock.js';
 import type { CreateClient, SimulatedClientCore } from './cores.js';
 import type { EventHandler, EventQueue } from './event-queue.js';
 import type { WorkloadPlan } from './faults.js';
-import type { HistoryEvent } from './history.js';
 import type { Datagram, Network } from './network.js';
 import { SimulatedOutbox } from './outbox.js';
 import type { Random } from './random.js';
 import { Violation } from './violation.js';
 import type { WireEnd } from './wire-end.js';
-import { Workload, type WorkItem } from './workload.js';
+import type { ClientWorkload, SentRequest, WorkItem, Workload } from './workload.js';
 
 const TIMER = 0;
 const LANE = 1;
@@ -29,7 +28,6 @@ const PACE = 4;
 
 /** What a client host reports to the simulation. */
 export interface ClientHostEvents {
-  record(event: HistoryEvent): void;
   /** The number of one more logical client. */
   newProcess(): number;
   /** The core reported that this request is committed. */
@@ -48,6 +46,7 @@ export interface ClientSurroundings {
   readonly createClient: CreateClient;
   readonly events: ClientHostEvents;
   readonly plan: WorkloadPlan;
+  readonly workload: Workload;
   /** Strength of the fault `give-up`, 0…1. */
   readonly giveUp: number;
   /** Every session belongs to this client, as with keys; otherwise some belong to no client. */
@@ -70,13 +69,14 @@ export interface ClientCounts {
   fresh: number;
 }
 
-interface Lane {
+/** The last request that was sent for the lane is that of its open operation, if one was sent. */
+interface Lane extends SentRequest {
+  readonly lane: number;
   process: number;
   item: WorkItem | undefined;
   invokedUs: number;
   /** Counts the lane's operations. */
   operation: number;
-  /** Session and number of the last request that was sent for this lane. */
   sessionHi: number;
   sessionLo: number;
   request: number;
@@ -96,7 +96,7 @@ export class ClientHost implements EventHandler {
   readonly counts: ClientCounts = { committed: 0, fast: 0, unknown: 0, refused: 0, sessions: 0, renewed: 0, fresh: 0 };
   readonly outbox: SimulatedOutbox;
   private sessions: ClientSessions<SimulatedClientCore> | undefined;
-  private readonly workload: Workload;
+  private readonly workload: ClientWorkload;
   private readonly lanes: Lane[];
   private readonly now = new Instant();
   private sessionHi = 0;
@@ -124,8 +124,9 @@ export class ClientHost implements EventHandler {
       (to, bytes, offset, length) => this.sent(to, bytes, offset, length),
       around.datagramBytes,
     );
-    this.workload = new Workload(around.random.fork('workload'), around.plan, `c${endpoint}`);
-    this.lanes = Array.from({ length: around.plan.lanes }, () => ({
+    this.workload = around.workload.client(around.random.fork('workload'), around.plan, `c${endpoint}`);
+    this.lanes = Array.from({ length: around.plan.lanes }, (_, lane) => ({
+      lane,
       process: around.events.newProcess(),
       item: undefined,
       invokedUs: 0,
@@ -376,7 +377,7 @@ export class ClientHost implements EventHandler {
   }
 
   private begin(index: number, paced = false): void {
-    const { queue, clock, events, random, giveUp } = this.around;
+    const { queue, clock, random, giveUp } = this.around;
     if (this.stopping) return;
     if (queue.nowUs < this.pausedUntilUs) {
       queue.schedule(this.pausedUntilUs, this, LANE, this.event(index));
@@ -389,14 +390,8 @@ export class ClientHost implements EventHandler {
     lane.paced = paced;
     lane.operation++;
     lane.invokedUs = queue.nowUs;
-    events.record({
-      process: lane.process,
-      type: 'invoke',
-      f: item.f,
-      key: item.key,
-      value: item.value,
-      time: queue.nowUs * 1000,
-    });
+    lane.request = 0;
+    this.workload.invoked(item, lane.process, queue.nowUs);
     const impatient = queue.nowUs < this.healedAtUs && random.chance(0.3 * giveUp);
     const patienceUs = random.logNormal(5000, 1.5);
     clock.read(queue.nowUs, this.now);
@@ -419,15 +414,14 @@ export class ClientHost implements EventHandler {
     if (item === undefined)
       throw new Violation('client-result', `client ${this.endpoint} completed lane ${index}, which had nothing open`);
     const { events, queue } = this.around;
-    const time = queue.nowUs * 1000;
     switch (outcome) {
       case Outcome.committed: {
         const sessions = this.sessions!;
-        const seen = this.workload.outcome(item, sessions.resultBytes(index), sessions.resultLength(index));
+        const result = sessions.resultBytes(index);
+        this.workload.committed(item, lane.process, queue.nowUs, lane, result, sessions.resultLength(index));
         // A quorum read leaves no request in the log, unless it fell back to a logged read.
         if (!item.quorumRead) events.committed(lane.sessionHi, lane.sessionLo, index, lane.request);
         lane.item = undefined;
-        events.record({ process: lane.process, f: item.f, key: item.key, ...seen, time });
         this.counts.committed++;
         if (fast) this.counts.fast++;
         if (lane.invokedUs >= this.healedAtUs) this.counts.fresh++;
@@ -436,7 +430,7 @@ export class ClientHost implements EventHandler {
       case Outcome.refused:
         lane.item = undefined;
         this.counts.refused++;
-        events.record({ process: lane.process, type: 'fail', f: item.f, key: item.key, value: item.value, time });
+        this.workload.refused(item, lane.process, queue.nowUs);
         break;
       case Outcome.sessionLost:
         this.abandon(lane);
@@ -455,14 +449,7 @@ export class ClientHost implements EventHandler {
     if (item === undefined) return;
     const { events, queue } = this.around;
     this.counts.unknown++;
-    events.record({
-      process: lane.process,
-      type: 'info',
-      f: item.f,
-      key: item.key,
-      value: item.value,
-      time: queue.nowUs * 1000,
-    });
+    this.workload.lost(item, lane.process, queue.nowUs, lane);
     lane.process = events.newProcess();
     lane.item = undefined;
   }

@@ -2,7 +2,8 @@
  * The result of a campaign of many runs: totals, failures with the command that replays each, and the same as JSON
  * (schema `jitpaxos.sim/1`).
  */
-import { DEFAULT_TICKS, type SimulationResult, type SimulationTotals } from './simulation.js';
+import { DEFAULT_TICKS } from './assembly.js';
+import type { SimulationResult, SimulationTotals } from './result.js';
 import { INVARIANTS } from './violation.js';
 
 /** What the runs of a campaign have in common. `faults` as given on the command line. */

@@ -6,7 +6,8 @@
  */
 import t from 'tap';
 import { KIND_FAULTS, type FaultName } from '../../src/sim/faults.js';
-import { simulate, type SimulationFailure } from '../../src/sim/simulation.js';
+import type { SimulationFailure } from '../../src/sim/result.js';
+import { simulate } from '../../src/sim/simulation.js';
 import { MUTATIONS, mutated, runOf, TICKS, type Mutation } from './mutations.js';
 
 interface Known {

@@ -4,7 +4,8 @@ import t from 'tap';
 import { ClientCore } from '../../src/protocol/client/client-core.js';
 import type { CreateClient } from '../../src/sim/cores.js';
 import { KIND_FAULTS } from '../../src/sim/faults.js';
-import { simulate, type SimulationResult } from '../../src/sim/simulation.js';
+import type { SimulationResult } from '../../src/sim/result.js';
+import { simulate } from '../../src/sim/simulation.js';
 
 const REPLICAS = 5;
 const LISTED = 3;

@@ -6,7 +6,9 @@ import { drawDiverging } from '../../src/sim/diverging.js';
 import { drawPlan, KIND_FAULTS, type FaultName } from '../../src/sim/faults.js';
 import { simulationChain } from '../../src/sim/hash.js';
 import { Random } from '../../src/sim/random.js';
-import { DEFAULT_TICKS, FRESH_OPERATIONS, simulate } from '../../src/sim/simulation.js';
+import { DEFAULT_TICKS } from '../../src/sim/assembly.js';
+import { FRESH_OPERATIONS } from '../../src/sim/judging.js';
+import { simulate } from '../../src/sim/simulation.js';
 import { drawWorld } from '../../src/sim/world.js';
 import { broken, COMPARED, withOddChain, WORLD_MUTATIONS, type WorldMutation } from './world-mutations.js';
 

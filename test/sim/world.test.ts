@@ -2,7 +2,8 @@
 import t from 'tap';
 import { drawPlan, FAULT_NAMES, type FaultName } from '../../src/sim/faults.js';
 import { Random } from '../../src/sim/random.js';
-import { simulate, type SimulationResult } from '../../src/sim/simulation.js';
+import type { SimulationResult } from '../../src/sim/result.js';
+import { simulate } from '../../src/sim/simulation.js';
 import { TraceRing } from '../../src/sim/trace.js';
 import {
   describeWorld,

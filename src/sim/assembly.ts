@@ -1,0 +1,372 @@
+/**
+ * Everything that a run consists of, made from its options: the plan and the world that the seed draws, the network, the
+ * replicas with their disks and machines, the clients, and the drivers of faults.
+ *
+ * The order of what is drawn here decides what every seed means. A part that is added later draws from a fork of the seed
+ * itself, not of the common generator, so that all others draw the same with or without it.
+ */
+import { KvMachine } from '../machine/kv.js';
+import type { StateMachine } from '../machine/state-machine.js';
+import { DEFAULT_CLIENT_TIMINGS, DEFAULT_TIMINGS, type ClientConfig, type ReplicaConfig } from '../protocol/config.js';
+import type { Chain } from '../protocol/contract.js';
+import { EVEN_US as PLEA_TURN_US } from '../protocol/replica/suspicion/pleas.js';
+import { Views } from '../protocol/views.js';
+import { DEFAULT_DATAGRAM_BYTES } from '../wire/envelope.js';
+import { AmbushDriver } from './ambush.js';
+import { BeginningDriver } from './beginnings.js';
+import { Checks } from './checks.js';
+import { ClientHost } from './client-host.js';
+import { SimulatedClock } from './clock.js';
+import { createShippedClient, createShippedReplica, type CreateClient, type CreateReplica } from './cores.js';
+import { Delivery } from './delivery.js';
+import { SimulatedDisk } from './disk.js';
+import { describeDiverging, DivergingDriver, drawDiverging, shortLog, WrongStates } from './diverging.js';
+import { Enemy } from './enemy.js';
+import { EventQueue } from './event-queue.js';
+import { ALL_FAULTS, describePlan, drawPlan, FaultDriver, type FaultName, type Plan } from './faults.js';
+import { simulationChain, SimulationHasher } from './hash.js';
+import { Interference } from './interference.js';
+import { drawRequestsPerLane, MishapDriver } from './mishaps.js';
+import { Network } from './network.js';
+import { Observation } from './observation.js';
+import type { Parts } from './parts.js';
+import { within } from './plan-in-world.js';
+import { Random } from './random.js';
+import { ReplicaHost } from './replica-host.js';
+import { Tally } from './tally.js';
+import type { TraceRing, TransitionLog } from './trace.js';
+import { WireEnd } from './wire-end.js';
+import type { Workload } from './workload.js';
+import { describeWorld, distanceUs, drawWorld, livable, OF_A_CLIENT, type World } from './world.js';
+import { WorldDriver } from './world-driver.js';
+
+/** Default length of the safety phase, ticks (µs of virtual time). */
+export const DEFAULT_TICKS = 500_000;
+/** Default time within which the liveness phase must reach its goals, ticks. */
+const LIVENESS_TICKS = 10_000_000;
+
+const CLUSTER_HI = 0x51313131;
+const CLUSTER_LO = 0x7a7a7a7a;
+/** Places in the tables of clients' addresses, if addresses change or strangers appear. */
+const ADDRESSES = 1024;
+
+export interface SimulationOptions {
+  /** A safe integer from 0 on. */
+  readonly seed: number;
+  /** N, odd. */
+  readonly replicas: number;
+  readonly ticks?: number;
+  /** The liveness phase must reach its goals within this, ticks; default LIVENESS_TICKS. */
+  readonly livenessTicks?: number;
+  /** Which faults may happen; default ALL_FAULTS. */
+  readonly faults?: ReadonlySet<FaultName>;
+  /** Overrides what was drawn for the world. */
+  readonly world?: Partial<World>;
+  /** No client starts before the liveness phase: nothing is requested until then. */
+  readonly idle?: boolean;
+  readonly createReplica?: CreateReplica;
+  readonly createClient?: CreateClient;
+  /** Makes the machine of a replica's process, at each of its starts. Default: the key-value store. */
+  readonly createMachine?: (replica: number) => StateMachine;
+  /** Longest operation and longest result, bytes, where the plan's would be shorter. Default: the plan's. */
+  readonly operationBytes?: number;
+  readonly resultBytes?: number;
+  readonly trace?: TraceRing;
+  readonly transitions?: TransitionLog;
+}
+
+/** How the endpoints speak: what all of them share. */
+interface Wiring {
+  readonly hasher: SimulationHasher;
+  readonly cluster: ConstructorParameters<typeof WireEnd>[2];
+  readonly versions: ConstructorParameters<typeof WireEnd>[3];
+}
+
+export class Assembly implements Parts {
+  readonly seed: number;
+  readonly replicas: number;
+  readonly endpoints: number;
+  readonly ticks: number;
+  readonly livenessTicks: number;
+  readonly plan: Plan;
+  readonly world: World;
+  readonly queue = new EventQueue();
+  readonly network: Network;
+  readonly views: Views;
+  readonly hosts: ReplicaHost[] = [];
+  readonly disks: SimulatedDisk[] = [];
+  readonly clients: ClientHost[] = [];
+  readonly clocks: SimulatedClock[] = [];
+  readonly enemy: Enemy | undefined;
+  readonly chain: Chain | undefined;
+  readonly driver: FaultDriver;
+  readonly ambush: AmbushDriver | undefined;
+  readonly mishaps: MishapDriver;
+  readonly worldDriver: WorldDriver;
+  readonly beginnings: BeginningDriver;
+  readonly diverging: DivergingDriver | undefined;
+  readonly wrongStates: WrongStates;
+  readonly checks: Checks;
+  readonly tally: Tally;
+  readonly trace: TraceRing | undefined;
+  readonly transitions: TransitionLog | undefined;
+  readonly delivery: Delivery;
+  private readonly observation: Observation;
+  /** Longest datagram into which a host puts more than one message. */
+  private readonly datagramBytes: number;
+  private readonly requestsPerLane: number | undefined;
+  private readonly divergingText: string;
+
+  constructor(
+    private readonly options: SimulationOptions,
+    readonly workload: Workload,
+  ) {
+    const { seed, replicas } = options;
+    this.seed = seed;
+    this.replicas = replicas;
+    this.ticks = options.ticks ?? DEFAULT_TICKS;
+    this.trace = options.trace;
+    this.transitions = options.transitions;
+    const random = new Random(seed);
+    const faults: ReadonlySet<FaultName> = options.faults ?? new Set(ALL_FAULTS);
+    const plan = drawPlan(random.fork('plan'), faults);
+    const { clients, lanes } = plan.workload;
+    const { lanesPerSession } = plan.limits;
+    this.endpoints = replicas + clients;
+    this.world = {
+      ...livable(
+        drawWorld(seed, faults, { replicas, clients, lanes, lanesPerSession, ticks: this.ticks }),
+        plan.faults.has('versions'),
+      ),
+      ...options.world,
+    };
+    // What another client complained of before may count as much until its turn is over.
+    const waitsTurn = this.world.oneWay?.stays === true && OF_A_CLIENT.has(this.world.oneWay.kind);
+    this.livenessTicks = options.livenessTicks ?? LIVENESS_TICKS + (waitsTurn ? PLEA_TURN_US : 0);
+    const inWorld = withRoom(within(plan, this.world), options);
+    // The previous wire version has no messages for digests.
+    const wrong = plan.faults.has('versions') ? [] : drawDiverging(seed, faults, replicas, this.ticks);
+    this.divergingText = describeDiverging(wrong);
+    this.plan = wrong.length === 0 ? inWorld : { ...inWorld, limits: shortLog(inWorld.limits, inWorld.disk.keepsLog) };
+    const interference = new Interference(this);
+    this.observation = new Observation(this);
+    this.wrongStates = new WrongStates(this.hosts, (replica, text) =>
+      this.trace?.note(this.queue.nowUs, replica, text),
+    );
+    if (wrong.length > 0) this.diverging = new DivergingDriver(this.queue, seed, wrong, interference);
+    const { longest, enemy } = this.world;
+    this.datagramBytes = longest ?? DEFAULT_DATAGRAM_BYTES;
+    this.checks = new Checks(replicas);
+    this.views = new Views(replicas);
+    this.tally = new Tally(replicas);
+    this.network = new Network(
+      this.queue,
+      random.fork('network'),
+      this.endpoints + (enemy === undefined ? 0 : 1),
+      this.plan.network,
+      (datagram) => this.delivery.deliver(datagram),
+    );
+    this.layOut();
+    this.worldDriver = new WorldDriver(this.queue, new Random(seed).fork('world'), this.world, interference);
+    this.beginnings = new BeginningDriver(this.queue, this.world.firstStarts, this.world.directoryLosses, interference);
+    this.requestsPerLane = drawRequestsPerLane(seed, faults);
+    this.mishaps = new MishapDriver(this.queue, seed, faults, this.plan.faultIntervalUs, interference);
+    this.driver = new FaultDriver(this.queue, random.fork('faults'), this.plan, interference);
+    const hasher = new SimulationHasher();
+    // Like versions: everything else draws the same with or without it.
+    const keyed = new Random(seed).fork('chain');
+    this.chain = keyed.chance(0.5) ? simulationChain(keyed) : undefined;
+    const setup = random.fork('setup');
+    const wiring: Wiring = {
+      hasher,
+      cluster: {
+        idHi: CLUSTER_HI,
+        idLo: CLUSTER_LO,
+        replicas,
+        endpoints: this.world.moveEveryUs === undefined && enemy === undefined ? this.endpoints : ADDRESSES,
+      },
+      versions: this.drawVersions(),
+    };
+    for (let endpoint = 0; endpoint < this.endpoints; endpoint++) {
+      const clock = new SimulatedClock(setup.between(0, 1e9), (setup.unit() - 0.5) * 100);
+      clock.set((setup.unit() - 0.5) * 2 * this.plan.clockSpreadNs, 0);
+      this.clocks.push(clock);
+      const wire = new WireEnd(endpoint, hasher, wiring.cluster, wiring.versions);
+      if (endpoint < replicas) this.addReplica(endpoint, setup, wire, hasher, clock);
+      else this.addClient(endpoint, setup, wire, clock);
+    }
+    this.enemy = this.makeEnemy(wiring);
+    const full = this.plan.faults.get('full-outbox');
+    if (full !== undefined) {
+      const chance = setup.fork('outbox');
+      for (const host of [...this.hosts, ...this.clients]) host.outbox.isFull = () => chance.chance(0.02 * full);
+    }
+    const ambush = this.plan.faults.get('ambush');
+    if (ambush !== undefined)
+      this.ambush = new AmbushDriver(this.queue, random.fork('ambush'), this.plan, ambush, interference);
+    this.delivery = new Delivery(this, random.fork('unreachable'));
+  }
+
+  /** The plan and the world in one line. */
+  describe(): string {
+    const world = describeWorld(this.world, this.replicas);
+    const mishaps = [
+      this.mishaps.describe(),
+      this.requestsPerLane === undefined ? '' : `wear ${this.requestsPerLane} requests a lane`,
+      this.divergingText,
+    ]
+      .filter((text) => text !== '')
+      .join(', ');
+    return `${describePlan(this.plan)}, chain ${this.chain === undefined ? 'without keys' : 'keyed'}${mishaps === '' ? '' : `; ${mishaps}`}${world === '' ? '' : `; world: ${world}`}`;
+  }
+
+  /** Sets how far the endpoints are apart, and what their paths carry. */
+  private layOut(): void {
+    const { network, endpoints } = this;
+    const { distance, longest } = this.world;
+    for (let from = 0; from < endpoints; from++) {
+      for (let to = 0; to < endpoints; to++) {
+        if (longest !== undefined) network.setLongest(from, to, longest);
+        if (distance !== undefined && from !== to) network.setDistance(from, to, distanceUs(distance, from, to));
+      }
+    }
+  }
+
+  private drawVersions(): Wiring['versions'] {
+    const strength = this.plan.faults.get('versions');
+    if (strength === undefined) return undefined;
+    return { random: new Random(this.seed).fork('versions'), previous: 0.2 + 0.6 * strength };
+  }
+
+  private addReplica(id: number, setup: Random, wire: WireEnd, hasher: SimulationHasher, clock: SimulatedClock): void {
+    const { plan, queue, network, options } = this;
+    const disk = new SimulatedDisk(
+      queue,
+      setup.fork('disk'),
+      hasher,
+      plan.disk,
+      `replica ${id}`,
+      this.beginnings.asks ? this.replicas : 0,
+    );
+    const { late, ...timings } = plan.contention;
+    const config: ReplicaConfig = {
+      id,
+      replicas: this.replicas,
+      seed: setup.next(),
+      late,
+      datagramBytes: this.datagramBytes,
+      limits: plan.limits,
+      timings: { ...DEFAULT_TIMINGS, ...timings },
+    };
+    const { createMachine } = options;
+    this.disks.push(disk);
+    this.hosts.push(
+      new ReplicaHost(id, config, {
+        queue,
+        network,
+        random: setup.fork('replica'),
+        clock,
+        disk,
+        wire,
+        hasher,
+        chain: this.chain,
+        createReplica: options.createReplica ?? createShippedReplica,
+        createMachine:
+          createMachine === undefined
+            ? () => new KvMachine({ maxKeys: 4096, maxBytes: 1 << 20, expectedKeys: 8 })
+            : () => createMachine(id),
+        events: this.observation,
+        messageCostUs: plan.messageCostUs,
+        standstill: this.world.standstill,
+        diverging: this.diverging !== undefined,
+        asks: this.beginnings.asks,
+      }),
+    );
+  }
+
+  private addClient(endpoint: number, setup: Random, wire: WireEnd, clock: SimulatedClock): void {
+    const { plan, queue, network, replicas, world, options } = this;
+    const { operationBytes, resultBytes } = plan.limits;
+    const busy = world.busy?.endpoint === endpoint ? world.busy : undefined;
+    const lanes = busy?.lanes ?? plan.workload.lanes;
+    const configure = (
+      sessionHi: number,
+      sessionLo: number,
+      nonceHi: number,
+      nonceLo: number,
+      seed: number,
+    ): ClientConfig => ({
+      replicas,
+      lanes,
+      seed,
+      sessionHi,
+      sessionLo,
+      nonceHi,
+      nonceLo,
+      limits: { operationBytes, resultBytes },
+      ...(this.requestsPerLane === undefined ? {} : { requestsPerLane: this.requestsPerLane }),
+      timings: { ...DEFAULT_CLIENT_TIMINGS, ...plan.leads[endpoint - replicas] },
+    });
+    this.clients.push(
+      new ClientHost(endpoint, configure, {
+        queue,
+        network,
+        random: setup.fork('client'),
+        clock,
+        wire,
+        replicas,
+        createClient: options.createClient ?? createShippedClient,
+        events: this.observation,
+        plan: { ...plan.workload, lanes },
+        workload: this.workload,
+        giveUp: plan.faults.get('give-up') ?? 0,
+        datagramBytes: this.datagramBytes,
+        owned: world.enemy !== undefined,
+        pace: busy,
+      }),
+    );
+  }
+
+  private makeEnemy({ hasher, cluster, versions }: Wiring): Enemy | undefined {
+    const { enemy } = this.world;
+    if (enemy === undefined) return undefined;
+    const random = new Random(this.seed).fork('enemy');
+    const wire = new WireEnd(
+      this.endpoints,
+      hasher,
+      cluster,
+      versions === undefined ? undefined : { ...versions, random: random.fork('versions') },
+    );
+    return new Enemy(this.endpoints, {
+      queue: this.queue,
+      network: this.network,
+      random,
+      clock: new SimulatedClock(0, 0),
+      wire,
+      replicas: this.replicas,
+      plan: enemy,
+      operationBytes: this.plan.limits.operationBytes,
+      datagramBytes: this.datagramBytes,
+      lanesPerSession: this.plan.limits.lanesPerSession,
+      sessions: () => this.clients.map((client) => client.session),
+      sent: (...message) => this.observation.sent(...message),
+    });
+  }
+}
+
+/** The plan with limits that hold the longest operation and result of the machine in use. */
+function withRoom(plan: Plan, { operationBytes = 0, resultBytes = 0 }: SimulationOptions): Plan {
+  const { limits } = plan;
+  if (operationBytes <= limits.operationBytes && resultBytes <= limits.resultBytes) return plan;
+  const longest = Math.max(operationBytes, limits.operationBytes);
+  return {
+    ...plan,
+    limits: {
+      ...limits,
+      operationBytes: longest,
+      resultBytes: Math.max(resultBytes, limits.resultBytes),
+      logBytes: Math.max(limits.logBytes, 16 * (longest + 32)),
+      cachedBytes: Math.max(limits.cachedBytes, 2 * longest),
+    },
+  };
+}

@@ -1,0 +1,175 @@
+/** What the drivers of faults can do to a run: to processes, links, clocks and disks. */
+import type { FirstStart } from '../protocol/contract.js';
+import { ReplicaStatus } from '../wire/messages.js';
+import type { AmbushTargets } from './ambush.js';
+import type { BeginningTargets } from './beginnings.js';
+import type { LogFate } from './disk.js';
+import type { DivergingTargets } from './diverging.js';
+import type { FaultTargets } from './faults.js';
+import type { MishapTargets } from './mishaps.js';
+import type { Hold, HoldMode } from './network.js';
+import { mayLoseLog, type Parts } from './parts.js';
+import type { WorldTargets } from './world-driver.js';
+
+export class Interference
+  implements FaultTargets, AmbushTargets, WorldTargets, MishapTargets, DivergingTargets, BeginningTargets
+{
+  readonly replicas: number;
+  readonly endpoints: number;
+
+  constructor(private readonly parts: Parts) {
+    this.replicas = parts.replicas;
+    this.endpoints = parts.endpoints;
+  }
+
+  // processes
+
+  isUp(replica: number): boolean {
+    return this.parts.hosts[replica]!.isUp;
+  }
+
+  crash(replica: number, hostCrash: boolean, downUs: number): void {
+    const { hosts, plan, tally } = this.parts;
+    const host = hosts[replica]!;
+    const fate: LogFate = plan.durability === 'memory' || (plan.durability === 'os' && hostCrash) ? 'lost' : 'kept';
+    if (!host.isUp || (fate === 'lost' && !host.isEmpty && !mayLoseLog(this.parts, host))) return;
+    tally.remember(host);
+    host.crash(fate, downUs);
+  }
+
+  begin(replica: number): void {
+    const host = this.parts.hosts[replica]!;
+    if (!host.isUp) host.start();
+  }
+
+  loseDirectory(replica: number, downUs: number, first: FirstStart): boolean {
+    const { hosts, tally, trace, queue } = this.parts;
+    const host = hosts[replica]!;
+    if (!host.isUp || host.isEmpty || !mayLoseLog(this.parts, host)) return false;
+    trace?.note(queue.nowUs, replica, `is about to lose its directory, then to start with '${first}'`);
+    tally.remember(host);
+    tally.directoriesLost++;
+    host.crash('lost', downUs, first);
+    return true;
+  }
+
+  goWrong(replica: number, mark: number): boolean {
+    const host = this.parts.hosts[replica]!;
+    if (!host.isUp || !mayLoseLog(this.parts, host)) return false;
+    host.probe!.nextMark = mark;
+    return true;
+  }
+
+  stopCleanly(replica: number, type: number, downUs: number): void {
+    const { hosts, plan, tally } = this.parts;
+    const host = hosts[replica]!;
+    const fate: LogFate = plan.durability === 'memory' ? 'lost' : 'kept';
+    if (!host.isUp || (fate === 'lost' && !mayLoseLog(this.parts, host))) return;
+    tally.remember(host);
+    host.stopCleanly(fate, type, downUs);
+  }
+
+  pause(endpoint: number, forUs: number): void {
+    this.noteAt(endpoint, `stands still for ${Math.round(forUs)}`);
+    if (endpoint < this.replicas) this.parts.hosts[endpoint]!.pause(forUs);
+    else this.parts.clients[endpoint - this.replicas]!.pause(forUs);
+  }
+
+  setSlowness(replica: number, factor: number): void {
+    this.parts.hosts[replica]!.slowness = factor;
+  }
+
+  restartClient(endpoint: number): void {
+    this.noteAt(endpoint, 'comes back with a new session');
+    this.parts.clients[endpoint - this.replicas]!.start();
+  }
+
+  allHaveLogs(): boolean {
+    return this.parts.hosts.every((host) => host.isUp && !host.countsAsLost);
+  }
+
+  quorum(): readonly number[] | undefined {
+    const { hosts, views } = this.parts;
+    let found: number[] | undefined;
+    let highest = -1;
+    for (const { id, core } of hosts) {
+      if (
+        core === undefined ||
+        core.state.status !== ReplicaStatus.normal ||
+        core.state.view <= highest ||
+        views.primary(core.state.view) !== id
+      )
+        continue;
+      highest = core.state.view;
+      found = [id, ...views.members(highest).filter((member) => member !== id)];
+    }
+    return found;
+  }
+
+  // links
+
+  setBlocked(from: number, to: number, blocked: boolean, cause?: number): void {
+    this.parts.network.setBlocked(from, to, blocked, cause);
+  }
+
+  setLinkFactor(from: number, to: number, factor: number): void {
+    this.parts.network.setLinkFactor(from, to, factor);
+  }
+
+  move(endpoint: number): void {
+    this.parts.network.move(endpoint);
+  }
+
+  hold(from: number, to: number, types: ReadonlySet<number>, mode: HoldMode): Hold {
+    return this.parts.network.hold(from, to, types, mode);
+  }
+
+  deliverHeld(hold: Hold, count: number): void {
+    this.parts.network.deliverHeld(hold, count);
+  }
+
+  discardHeld(hold: Hold): void {
+    this.parts.network.discardHeld(hold);
+  }
+
+  letGo(hold: Hold): void {
+    this.parts.network.letGo(hold);
+  }
+
+  // clocks and disks
+
+  setClock(endpoint: number, offsetNs: number, driftPpm: number): void {
+    this.noteAt(endpoint, `clock off by ${Math.round(offsetNs)} ns, drifts by ${driftPpm.toFixed(1)} ppm`);
+    this.parts.clocks[endpoint]!.set(offsetNs, driftPpm);
+  }
+
+  stepClock(endpoint: number, byNs: number): void {
+    this.noteAt(endpoint, `clock jumps by ${Math.round(byNs)} ns`);
+    this.parts.clocks[endpoint]!.step(byNs);
+  }
+
+  setDate(endpoint: number, aheadS: number): void {
+    this.parts.clocks[endpoint]!.setDate(aheadS);
+  }
+
+  freezeClock(endpoint: number): void {
+    this.noteAt(endpoint, 'clock stands still');
+    this.parts.clocks[endpoint]!.freeze(this.parts.queue.nowUs);
+  }
+
+  thawClock(endpoint: number): void {
+    this.parts.clocks[endpoint]!.thaw();
+  }
+
+  rot(replica: number): void {
+    this.parts.disks[replica]!.rot();
+  }
+
+  note(text: string): void {
+    this.noteAt(-1, text);
+  }
+
+  private noteAt(endpoint: number, text: string): void {
+    this.parts.trace?.note(this.parts.queue.nowUs, endpoint, text);
+  }
+}

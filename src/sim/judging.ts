@@ -1,0 +1,113 @@
+/**
+ * The end of a run: all faults end, and everything must work again within a given time. Then the machines of all
+ * replicas are compared, and what the clients saw is judged.
+ */
+import { ReplicaStatus } from '../wire/messages.js';
+import type { Delivery } from './delivery.js';
+import type { Parts } from './parts.js';
+import { Violation, type InvariantName } from './violation.js';
+
+/** Operations that each client must commit in the liveness phase. */
+export const FRESH_OPERATIONS = 3;
+/** How often the liveness phase checks its goals, ticks. */
+const GOAL_CHECK_TICKS = 2000;
+
+/**
+ * All faults end: links intact, clocks right, every process up.
+ * @param idle clients start only now
+ */
+export function heal(parts: Parts, delivery: Delivery, idle: boolean): void {
+  const { trace, queue, driver, ambush, mishaps, diverging, network, plan, world, ticks } = parts;
+  trace?.note(queue.nowUs, -1, 'all faults end');
+  delivery.healed = true;
+  driver.stop();
+  ambush?.stop();
+  mishaps.stop();
+  diverging?.stop();
+  network.heal();
+  network.setConditions({
+    ...plan.network,
+    delay: 'log-normal',
+    spread: 0.3,
+    loss: 0,
+    duplicate: 0,
+    corrupt: 0,
+    reorder: 0,
+  });
+  for (const disk of parts.disks) disk.setConditions({ ...plan.disk, hiccup: 0 });
+  for (const clock of parts.clocks) clock.set(0, 0);
+  parts.beginnings.faultsEnd();
+  for (const host of parts.hosts) host.heal((world.firstStarts?.startsAtUs[host.id] ?? 0) <= ticks);
+  for (const client of parts.clients) client.heal();
+  parts.worldDriver.faultsEnd();
+  parts.enemy?.faultsEnd();
+  if (idle) startClients(parts);
+  else for (const endpoint of world.newcomers) parts.clients[endpoint - parts.replicas]!.start(true);
+}
+
+export function startClients({ clients }: Parts): void {
+  for (const client of clients) {
+    client.start();
+    client.setPace();
+  }
+}
+
+/** Runs until every client has committed fresh operations, then until all is quiet and every replica has caught up. */
+export function awaitGoals(parts: Parts): void {
+  const { clients, hosts, checks } = parts;
+  runUntil(parts, 'a client commits nothing fresh', () =>
+    clients.every((client) => client.counts.fresh >= FRESH_OPERATIONS),
+  );
+  parts.worldDriver.stop();
+  parts.enemy?.stop();
+  if (parts.diverging !== undefined)
+    runUntil(
+      parts,
+      'a replica with a wrong state goes on unnoticed',
+      () => parts.wrongStates.areNoticed(),
+      'divergence-noticed',
+    );
+  for (const client of clients) client.finish();
+  runUntil(parts, 'an operation does not end', () => clients.every((client) => client.isIdle));
+  runUntil(parts, 'a replica does not catch up', () => {
+    const length = checks.chosenLength;
+    // A log may end in an entry that its client gave up before the primary took it: it disappears with the next one
+    // that differs.
+    return hosts.every(({ core }) => {
+      // A wrong replica may just have stopped; another one may return only now.
+      if (core === undefined) return false;
+      const { status, committed, executed } = core.state;
+      return status === ReplicaStatus.normal && committed === length && executed === length;
+    });
+  });
+}
+
+function runUntil(
+  { queue, ticks, livenessTicks }: Parts,
+  complaint: string,
+  reached: () => boolean,
+  invariant: InvariantName = 'stuck',
+): void {
+  const deadline = ticks + livenessTicks;
+  while (!reached()) {
+    const until = queue.nowUs + GOAL_CHECK_TICKS;
+    if (until > deadline)
+      throw new Violation(invariant, `${complaint}, ${livenessTicks / 1e6} s after the faults have ended`);
+    while (queue.step(until));
+  }
+}
+
+/** Call it when every replica has executed the whole chosen log. */
+export function compareMachines({ hosts, checks }: Parts): void {
+  const [first, ...others] = hosts;
+  const expected = first!.probe!.state();
+  for (const other of others) {
+    const actual = other.probe!.state();
+    if (actual.length !== expected.length || actual.some((byte, i) => byte !== expected[i])) {
+      throw new Violation(
+        'snapshots-equal',
+        `replicas ${first!.id} and ${other.id} executed the same ${checks.chosenLength} entries and hold different states`,
+      );
+    }
+  }
+}

@@ -1,0 +1,115 @@
+/** What the hosts of a run report: it goes to the checks, the trace, and the drivers that wait for it. */
+import type { ForgottenError } from '../protocol/replica/introduction.js';
+import { ReplicaStatus, typeOf } from '../wire/messages.js';
+import type { ClientHostEvents } from './client-host.js';
+import type { LogFate } from './disk.js';
+import { mayLoseLog, type Parts } from './parts.js';
+import type { ReplicaEvents } from './replica-host.js';
+import { Violation } from './violation.js';
+
+/**
+ * Transitions that report that a replica is wrong. No simulated replica is, whatever happens to it, except for the
+ * state of one that went wrong on purpose.
+ */
+const CONTRADICTIONS: ReadonlySet<string> = new Set(['contradicted', 'state-diverged', 'limits-differ']);
+
+export class Observation implements ReplicaEvents, ClientHostEvents {
+  private readonly statuses: number[];
+  private processes = 0;
+
+  constructor(private readonly parts: Parts) {
+    this.statuses = new Array<number>(parts.replicas).fill(-1);
+  }
+
+  // ReplicaEvents
+
+  called(replica: number, event: string): void {
+    const { hosts, checks, wrongStates, transitions, queue, driver } = this.parts;
+    const host = hosts[replica]!;
+    checks.after(replica, host.probe!);
+    const { state } = host.core!;
+    wrongStates.see(replica);
+    transitions?.state(queue.nowUs, replica, event, state);
+    // A crash still undoes an installation that is not durable, so the log counts as lost until then.
+    if (host.logLost && state.status === ReplicaStatus.normal && host.hasInstalledLog) host.logRegained();
+    if (state.status === this.statuses[replica]) return;
+    this.statuses[replica] = state.status;
+    if (state.status === ReplicaStatus.viewChange) driver.viewChangeSeen(replica);
+  }
+
+  started(replica: number, logLost: boolean, wireVersion: number): void {
+    const { hosts, checks, tally, driver } = this.parts;
+    checks.started(replica, hosts[replica]!.core!.state);
+    this.statuses[replica] = -1;
+    tally.started(replica);
+    this.note(replica, `${logLost ? 'starts without its log' : 'starts'}, speaks version ${wireVersion}`);
+    driver.restarted(replica);
+  }
+
+  crashed(replica: number, fate: LogFate): void {
+    const { checks, tally, transitions, queue } = this.parts;
+    tally.crashes++;
+    if (fate === 'lost') tally.logsLost++;
+    checks.stopped(replica);
+    this.note(replica, `crashes, its log is ${fate}`);
+    transitions?.down(queue.nowUs, replica, 'crash');
+  }
+
+  sent(endpoint: number, to: number, bytes: Uint8Array, offset: number, length: number): void {
+    const { replicas, checks, trace, queue, ambush, network } = this.parts;
+    if (endpoint < replicas) checks.sent(endpoint, bytes, offset);
+    trace?.message(queue.nowUs, '->', endpoint, to, bytes, offset, length);
+    ambush?.see(endpoint, 'sent', typeOf(bytes, offset), network.endpointOf(to), '');
+  }
+
+  received(endpoint: number, from: number, bytes: Uint8Array, offset: number, length: number): void {
+    const { trace, queue, ambush } = this.parts;
+    trace?.message(queue.nowUs, '=>', from, endpoint, bytes, offset, length);
+    ambush?.see(endpoint, 'received', typeOf(bytes, offset), from, '');
+  }
+
+  transition(replica: number, event: string, detail: string): void {
+    const { wrongStates, ambush } = this.parts;
+    this.note(replica, `${event} ${detail}`);
+    if (CONTRADICTIONS.has(event) && !(event === 'state-diverged' && wrongStates.named(replica, detail)))
+      throw new Violation('contradiction', `replica ${replica}: ${event}: ${detail}`);
+    ambush?.see(replica, 'transition', -1, -1, event);
+  }
+
+  diverged(replica: number): { readonly fate: LogFate; readonly downUs: number } {
+    const { hosts, wrongStates, tally, plan, diverging } = this.parts;
+    const host = hosts[replica]!;
+    wrongStates.stopped++;
+    tally.remember(host);
+    const fate: LogFate = plan.durability === 'memory' || mayLoseLog(this.parts, host) ? 'lost' : 'kept';
+    this.note(replica, `stops itself: its state is marked with ${host.probe!.mark}`);
+    return { fate, downUs: diverging!.returnUs() };
+  }
+
+  forgotten(replica: number, error: ForgottenError): void {
+    const { hosts, tally } = this.parts;
+    this.note(replica, `stops: ${error.message}`);
+    if (!hosts[replica]!.hasForgotten)
+      throw new Violation(
+        'core-exception',
+        `replica ${replica} stops though it never lost its directory: ${error.message}`,
+        { cause: error },
+      );
+    tally.forgottenStops++;
+    tally.remember(hosts[replica]!);
+  }
+
+  // ClientHostEvents
+
+  newProcess(): number {
+    return this.processes++;
+  }
+
+  committed(sessionHi: number, sessionLo: number, lane: number, request: number): void {
+    this.parts.checks.clientCommitted(sessionHi, sessionLo, lane, request);
+  }
+
+  private note(endpoint: number, text: string): void {
+    this.parts.trace?.note(this.parts.queue.nowUs, endpoint, text);
+  }
+}

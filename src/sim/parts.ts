@@ -1,0 +1,68 @@
+/** The parts of a run, as they are seen by what is done to it, what is noticed in it, and what judges it. */
+import type { Chain } from '../protocol/contract.js';
+import type { Views } from '../protocol/views.js';
+import type { AmbushDriver } from './ambush.js';
+import type { BeginningDriver } from './beginnings.js';
+import type { Checks } from './checks.js';
+import type { ClientHost } from './client-host.js';
+import type { SimulatedClock } from './clock.js';
+import type { SimulatedDisk } from './disk.js';
+import type { DivergingDriver, WrongStates } from './diverging.js';
+import type { Enemy } from './enemy.js';
+import type { EventQueue } from './event-queue.js';
+import type { FaultDriver, Plan } from './faults.js';
+import type { MishapDriver } from './mishaps.js';
+import type { Network } from './network.js';
+import type { ReplicaHost } from './replica-host.js';
+import type { Tally } from './tally.js';
+import type { TraceRing, TransitionLog } from './trace.js';
+import type { Workload } from './workload.js';
+import type { World } from './world.js';
+import type { WorldDriver } from './world-driver.js';
+
+export interface Parts {
+  readonly seed: number;
+  readonly replicas: number;
+  /** Replicas, then clients. */
+  readonly endpoints: number;
+  /** Length of the safety phase. */
+  readonly ticks: number;
+  /** The liveness phase must reach its goals within this, ticks. */
+  readonly livenessTicks: number;
+  readonly plan: Plan;
+  readonly world: World;
+  readonly queue: EventQueue;
+  readonly network: Network;
+  readonly views: Views;
+  /** By replica. */
+  readonly hosts: readonly ReplicaHost[];
+  readonly disks: readonly SimulatedDisk[];
+  readonly clients: readonly ClientHost[];
+  /** By endpoint. */
+  readonly clocks: readonly SimulatedClock[];
+  readonly workload: Workload;
+  readonly enemy: Enemy | undefined;
+  /** What chains the logs in half of the runs, as in a cluster with keys. */
+  readonly chain: Chain | undefined;
+  readonly driver: FaultDriver;
+  readonly ambush: AmbushDriver | undefined;
+  readonly mishaps: MishapDriver;
+  readonly worldDriver: WorldDriver;
+  readonly beginnings: BeginningDriver;
+  readonly diverging: DivergingDriver | undefined;
+  readonly wrongStates: WrongStates;
+  readonly checks: Checks;
+  readonly tally: Tally;
+  readonly trace: TraceRing | undefined;
+  readonly transitions: TransitionLog | undefined;
+}
+
+/**
+ * True if this host may lose its log too: at most f replicas are without their logs. A host counts from the moment its
+ * crash is decided until it is normal again.
+ */
+export function mayLoseLog({ hosts, replicas }: Pick<Parts, 'hosts' | 'replicas'>, host: ReplicaHost): boolean {
+  const lacks = ({ countsAsLost, probe }: ReplicaHost): boolean =>
+    countsAsLost || (probe !== undefined && (probe.mark !== 0 || probe.nextMark !== 0));
+  return hosts.filter((other) => other !== host && lacks(other)).length + 1 <= (replicas - 1) / 2;
+}
