@@ -19,7 +19,7 @@ import {
 } from '../src/protocol/contract.js';
 import { ReplicaCore } from '../src/protocol/replica/replica-core.js';
 import type { StateMachine } from '../src/machine/state-machine.js';
-import { viewOf } from '../src/wire/copy.js';
+import { wordsOf } from '../src/wire/copy.js';
 import { ReplyStatus, validate } from '../src/wire/messages.js';
 
 /** Messages that a host passes on in one turn. */
@@ -51,7 +51,7 @@ export interface CoreRigOptions {
 /** Messages to one destination, in preallocated memory. */
 class Queue {
   readonly bytes: Uint8Array;
-  readonly view: DataView;
+  readonly words: DataView;
   readonly offsets: Int32Array;
   readonly lengths: Int32Array;
   readonly senders: Int32Array;
@@ -60,7 +60,7 @@ class Queue {
 
   constructor(messages: number) {
     this.bytes = new Uint8Array(messages * 256);
-    this.view = viewOf(this.bytes);
+    this.words = wordsOf(this.bytes);
     this.offsets = new Int32Array(messages);
     this.lengths = new Int32Array(messages);
     this.senders = new Int32Array(messages);
@@ -75,7 +75,7 @@ class Queue {
 /** Puts messages into the queues of their destinations. */
 class MemoryOutbox implements Outbox {
   bytes: Uint8Array;
-  view: DataView;
+  words: DataView;
   private to = 0;
 
   constructor(
@@ -83,7 +83,7 @@ class MemoryOutbox implements Outbox {
     private readonly from: number,
   ) {
     this.bytes = queues[0]!.bytes;
-    this.view = queues[0]!.view;
+    this.words = queues[0]!.words;
   }
 
   reserve(to: number, length: number): number {
@@ -91,7 +91,7 @@ class MemoryOutbox implements Outbox {
     if (queue.count === queue.offsets.length || queue.end + length > queue.bytes.length) return -1;
     this.to = to;
     this.bytes = queue.bytes;
-    this.view = queue.view;
+    this.words = queue.words;
     return queue.end;
   }
 

@@ -8,6 +8,7 @@
  *
  * The rule: a core that threw is never called again.
  */
+import { DOUBLE_ZERO } from '../protocol/double-zero.js';
 import type { Clock } from '../clock/clock.js';
 import type { Hash64 } from '../native/hash64.js';
 import type { Instant } from '../protocol/contract.js';
@@ -148,7 +149,7 @@ export class TurnLoop {
   /** A datagram is being handled. */
   private handling = false;
   /** When the present burst of datagrams began, and how many of them ended their own turn. */
-  private burstUs = -1.5;
+  private burstUs = DOUBLE_ZERO;
   private burst = 0;
   private stopped = false;
   /** Waiting client datagrams; undefined at a client. */

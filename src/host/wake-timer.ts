@@ -6,6 +6,7 @@
  * whole milliseconds (no addon), the host spends the last few hundred microseconds before a wake-up (a held-back
  * request) in turns of the event loop instead, which still serves arriving packets.
  */
+import { DOUBLE_ZERO } from '../protocol/double-zero.js';
 import { openDeadlineTimer, type DeadlineTimer } from '../clock/deadline-timer.js';
 import type { NativeBinding } from '../native/addon.js';
 
@@ -16,7 +17,7 @@ const STALL_US = 10_000;
 export class WakeTimer {
   /** How often, and at worst how long, the event loop was blocked, as far as timers noticed. */
   stalls = 0;
-  stallMaxUs = 0.5; // starts as a fraction: V8 then keeps the field as a double
+  stallMaxUs = DOUBLE_ZERO;
 
   private readonly timer: DeadlineTimer;
   /** Latest time at which it wakes; Infinity: not armed. Arming it for a later time does nothing. */

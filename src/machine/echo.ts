@@ -5,7 +5,7 @@
  *
  * An operation longer than the reply's capacity is answered by its first `capacity` bytes.
  */
-import { LastView } from '../wire/copy.js';
+import { LastWords } from '../wire/copy.js';
 import { readI32, writeI32 } from '../wire/u64.js';
 import { carryOf } from './bytes.js';
 import { SnapshotError } from './machine-error.js';
@@ -21,7 +21,7 @@ const DIGEST_B = 3;
 export class EchoMachine implements StateMachine {
   /** A typed array, because a field that outgrows 31 bits would allocate on every write. */
   readonly #state = new Int32Array(SNAPSHOT_BYTES / 4);
-  readonly #operations = new LastView();
+  readonly #operations = new LastWords();
 
   /** Operations applied so far; exact up to 2^53. */
   get count(): number {
@@ -64,7 +64,7 @@ export class EchoMachine implements StateMachine {
 }
 
 /** Four independent sums side by side: a bench must not measure its own machine. */
-function digestOf(view: DataView, offset: number, length: number, seed: number): number {
+function digestOf(words: DataView, offset: number, length: number, seed: number): number {
   let a = seed;
   let b = 0x9e3779b1 | 0;
   let c = 0x85ebca6b | 0;
@@ -72,12 +72,12 @@ function digestOf(view: DataView, offset: number, length: number, seed: number):
   const blocks = offset + (length & ~15);
   let at = offset;
   for (; at < blocks; at += 16) {
-    a = Math.imul(a ^ view.getInt32(at, true), 0x01000193);
-    b = Math.imul(b ^ view.getInt32(at + 4, true), 0x01000193);
-    c = Math.imul(c ^ view.getInt32(at + 8, true), 0x01000193);
-    d = Math.imul(d ^ view.getInt32(at + 12, true), 0x01000193);
+    a = Math.imul(a ^ words.getInt32(at, true), 0x01000193);
+    b = Math.imul(b ^ words.getInt32(at + 4, true), 0x01000193);
+    c = Math.imul(c ^ words.getInt32(at + 8, true), 0x01000193);
+    d = Math.imul(d ^ words.getInt32(at + 12, true), 0x01000193);
   }
-  for (; at < offset + length; at++) a = Math.imul(a ^ view.getUint8(at), 0x01000193);
+  for (; at < offset + length; at++) a = Math.imul(a ^ words.getUint8(at), 0x01000193);
   a = Math.imul(a ^ length ^ (b << 7) ^ (b >>> 25), 0x85ebca6b);
   a = Math.imul(a ^ (c << 13) ^ (c >>> 19), 0xc2b2ae35);
   a = Math.imul(a ^ (d << 19) ^ (d >>> 13), 0x85ebca6b);

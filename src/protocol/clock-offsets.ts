@@ -6,6 +6,7 @@
  * says most (NTP's clock filter, RFC 5905, 10). Two windows of a second are kept, so an estimate is never older than
  * two.
  */
+import { DOUBLE_ZERO } from './double-zero.js';
 
 const WINDOW_US = 1_000_000;
 
@@ -13,7 +14,7 @@ export class ClockOffsets {
   /** Two windows, each with the best sample of each replica: offset and round trip in µs. Infinity: no sample. */
   private readonly offsets: [Float64Array, Float64Array];
   private readonly roundTrips: [Float64Array, Float64Array];
-  private windowEndUs = 0.5;
+  private windowEndUs = DOUBLE_ZERO;
   private present = 0;
 
   constructor(private readonly replicas: number) {

@@ -10,6 +10,7 @@
  * the outbox leaves only after everything that it made durable is durable. The core itself ensures that order
  * (durable-outbox.ts); a host need only call `persisted`.
  */
+import { DOUBLE_ZERO } from './double-zero.js';
 
 /**
  * A moment as its host sees it. The host reuses it and writes it in place before each call, because a clock reading has
@@ -23,7 +24,7 @@ export class Instant {
   wallHi = 0;
   wallLo = 0;
   /** Monotonic time in µs from an arbitrary start. Never goes back. Drives every timeout. */
-  monotonicUs = 0.5; // starts as a fraction, so that V8 keeps the field as a double and writes it in place
+  monotonicUs = DOUBLE_ZERO;
 }
 
 /**
@@ -33,8 +34,8 @@ export class Instant {
 export interface Outbox {
   /** The array to write into after a successful `reserve`; it may differ each time. */
   readonly bytes: Uint8Array;
-  /** A view of `bytes`, if the host keeps one: otherwise the core makes one for each array. */
-  readonly view?: DataView | undefined;
+  /** The DataView of `bytes`, if the host keeps one; otherwise the core makes one for each array. */
+  readonly words?: DataView | undefined;
   /**
    * Makes room for one message of at most `length` bytes to `to` and returns its offset in `bytes`; −1 if there is no
    * room, and the message is then lost as if on the network. At most one reservation is open at a time.

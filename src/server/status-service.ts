@@ -7,6 +7,7 @@
  * some milliseconds, and beyond a rate questions are not answered. If a report cannot be made, the questioner gets no
  * answer, and the replica is not harmed.
  */
+import { DOUBLE_ZERO } from '../protocol/double-zero.js';
 import type { Instant, Outbox } from '../protocol/contract.js';
 import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES } from '../wire/envelope.js';
 import { begin } from '../wire/layout.js';
@@ -45,7 +46,7 @@ export class StatusService {
   private serial = crypto.getRandomValues(new Uint32Array(1))[0]!;
   private builtAtUs = -Infinity;
   private tokens = BURST;
-  private refilledAtUs = 0.5;
+  private refilledAtUs = DOUBLE_ZERO;
 
   constructor(
     private readonly describe: () => ReplicaStatusReport,

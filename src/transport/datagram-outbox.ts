@@ -9,7 +9,7 @@
  */
 import type { Outbox } from '../protocol/contract.js';
 import { ENVELOPE_BYTES, MAX_DATAGRAM_BYTES, type Envelope } from '../wire/envelope.js';
-import { copyWords, viewOf } from '../wire/copy.js';
+import { copyWords, wordsOf } from '../wire/copy.js';
 import { PRESENT_VERSION, type WriteVersions } from '../wire/peer-versions.js';
 import { Translator } from '../wire/translation.js';
 import { WIRE_VERSION } from '../wire/versions.js';
@@ -28,12 +28,12 @@ const EACH = 1 << 30;
 const EACH_LAST_SHIFT = 16;
 const EACH_LAST_MASK = 0x3fff;
 const EACH_MASK = 0xffff;
-/** Below this length only the datagram's bytes are copied, otherwise its whole array: that needs no view. */
+/** Below this length only the datagram's bytes are copied, otherwise its whole array: that needs no DataView. */
 const COPY_ALL_BYTES = 1024;
 
 export class DatagramOutbox implements Outbox {
   bytes: Uint8Array = NOTHING;
-  view: DataView = viewOf(NOTHING);
+  words: DataView = wordsOf(NOTHING);
   /** Messages for which there was no room. */
   dropped = 0;
   /** Datagrams not sent because the client's key was removed. */
@@ -44,9 +44,9 @@ export class DatagramOutbox implements Outbox {
   unknownToPeer = 0;
 
   private readonly arrays: Uint8Array[];
-  /** One DataView for each array that the transport lends, made once. */
-  private readonly viewsOf = new Map<Uint8Array, DataView>();
-  private readonly views: DataView[];
+  /** The DataView of each array that the transport lends, made once. */
+  private readonly wordsByArray = new Map<Uint8Array, DataView>();
+  private readonly openWords: DataView[];
   private readonly lengths: Int32Array;
   private readonly destinations: Int32Array;
   private readonly written: Uint8Array;
@@ -61,7 +61,7 @@ export class DatagramOutbox implements Outbox {
    * is none.
    */
   private apart: Uint8Array = NOTHING;
-  private apartView: DataView = this.view;
+  private apartWords: DataView = this.words;
   private apartTo = 0;
 
   /**
@@ -79,7 +79,7 @@ export class DatagramOutbox implements Outbox {
   ) {
     this.translator = translator ?? new Translator();
     this.arrays = new Array<Uint8Array>(OPEN_MAX + 1).fill(NOTHING);
-    this.views = new Array<DataView>(OPEN_MAX + 1).fill(this.view);
+    this.openWords = new Array<DataView>(OPEN_MAX + 1).fill(this.words);
     this.lengths = new Int32Array(OPEN_MAX + 1);
     this.destinations = new Int32Array(OPEN_MAX + 1).fill(-1);
     this.written = new Uint8Array(OPEN_MAX + 1);
@@ -103,7 +103,7 @@ export class DatagramOutbox implements Outbox {
       if (bytes === undefined) return this.noRoom();
       at = this.opened++;
       this.arrays[at] = bytes;
-      this.views[at] = this.viewFor(bytes);
+      this.openWords[at] = this.wordsFor(bytes);
       this.lengths[at] = ENVELOPE_BYTES;
       this.destinations[at] = to;
       this.written[at] = version;
@@ -112,7 +112,7 @@ export class DatagramOutbox implements Outbox {
     const bytes = this.arrays[at]!;
     if (bytes !== this.bytes) {
       this.bytes = bytes;
-      this.view = this.views[at]!;
+      this.words = this.openWords[at]!;
     }
     return this.lengths[at]!;
   }
@@ -125,11 +125,11 @@ export class DatagramOutbox implements Outbox {
     this.dropReservation();
     if (this.apart.length < messageLength) {
       this.apart = new Uint8Array(MAX_DATAGRAM_BYTES);
-      this.apartView = viewOf(this.apart);
+      this.apartWords = wordsOf(this.apart);
     }
     this.apartTo = to;
     this.bytes = this.apart;
-    this.view = this.apartView;
+    this.words = this.apartWords;
     return 0;
   }
 
@@ -198,14 +198,14 @@ export class DatagramOutbox implements Outbox {
     this.aloneTo = to;
     this.reserved = this.alone;
     this.bytes = bytes;
-    this.view = this.viewFor(bytes);
+    this.words = this.wordsFor(bytes);
     return ENVELOPE_BYTES;
   }
 
-  private viewFor(bytes: Uint8Array): DataView {
-    let view = this.viewsOf.get(bytes);
-    if (view === undefined) this.viewsOf.set(bytes, (view = viewOf(bytes)));
-    return view;
+  private wordsFor(bytes: Uint8Array): DataView {
+    let words = this.wordsByArray.get(bytes);
+    if (words === undefined) this.wordsByArray.set(bytes, (words = wordsOf(bytes)));
+    return words;
   }
 
   private noRoom(): number {
@@ -255,7 +255,7 @@ export class DatagramOutbox implements Outbox {
     const to = this.destinations[at]!;
     const version = this.written[at]!;
     this.arrays[at] = this.arrays[last]!;
-    this.views[at] = this.views[last]!;
+    this.openWords[at] = this.openWords[last]!;
     this.lengths[at] = this.lengths[last]!;
     this.destinations[at] = this.destinations[last]!;
     this.written[at] = this.written[last]!;
@@ -301,7 +301,7 @@ export class DatagramOutbox implements Outbox {
         this.dropped++;
         continue;
       }
-      if (length < COPY_ALL_BYTES) copyWords(this.viewFor(bytes), 0, this.viewFor(copy), 0, length);
+      if (length < COPY_ALL_BYTES) copyWords(this.wordsFor(bytes), 0, this.wordsFor(copy), 0, length);
       else copy.set(bytes);
       this.transport.send(copy, length, replica);
     }

@@ -40,7 +40,7 @@ export function copyWords(
   for (; i < length; i++) target.setUint8(targetOffset + i, source.getUint8(sourceOffset + i));
 }
 
-/** Like `copyWords`, for arrays without a ready view. */
+/** Like `copyWords`, for arrays without a ready DataView. */
 export function copyBytes(
   source: Uint8Array,
   sourceOffset: number,
@@ -70,27 +70,28 @@ export function copyBytes(
   for (; i < length; i++) target[targetOffset + i] = source[sourceOffset + i]!;
 }
 
-export function viewOf(bytes: Uint8Array): DataView {
+/** The DataView of a whole array, which reads and writes its words. */
+export function wordsOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** Keeps the views of the two arrays used last; allocates when asked for a third one. */
-export class LastView {
+/** Keeps the DataViews of the two arrays used last; allocates when asked for a third one. */
+export class LastWords {
   private bytes: Uint8Array = new Uint8Array(0);
-  private view = viewOf(this.bytes);
+  private words = wordsOf(this.bytes);
   private otherBytes = this.bytes;
-  private otherView = this.view;
+  private otherWords = this.words;
 
   of(bytes: Uint8Array): DataView {
     if (bytes !== this.bytes) this.turnTo(bytes);
-    return this.view;
+    return this.words;
   }
 
   private turnTo(bytes: Uint8Array): void {
-    const view = bytes === this.otherBytes ? this.otherView : viewOf(bytes);
+    const words = bytes === this.otherBytes ? this.otherWords : wordsOf(bytes);
     this.otherBytes = this.bytes;
-    this.otherView = this.view;
+    this.otherWords = this.words;
     this.bytes = bytes;
-    this.view = view;
+    this.words = words;
   }
 }

@@ -134,12 +134,12 @@ function layOut(name: string, type: number, fields: Readonly<Record<string, Fiel
     hasBytes,
     template,
     marks: Uint16Array.from(fixed, ([position, value]) => (position << 8) | value),
-    markWords: wordsOf(fixed, offset),
+    markWords: markWordsOf(fixed, offset),
   };
 }
 
 /** @param fixed positions and values, ascending @param size of the message, beyond which no word reaches */
-function wordsOf(fixed: readonly (readonly [number, number])[], size: number): Int32Array {
+function markWordsOf(fixed: readonly (readonly [number, number])[], size: number): Int32Array {
   const words: number[] = [];
   let left = fixed;
   while (left.length > 0) {
@@ -169,9 +169,9 @@ export function begin(message: Layout, bytes: Uint8Array, offset: number): void 
 }
 
 /** Like `begin`, for callers that write every value afterwards: overwrites some of the old bytes, but not all. */
-export function mark(message: Layout, view: DataView, offset: number): void {
+export function mark(message: Layout, target: DataView, offset: number): void {
   const { markWords } = message;
-  for (let i = 0; i < markWords.length; i += 3) view.setInt32(offset + markWords[i]!, markWords[i + 2]!, true);
+  for (let i = 0; i < markWords.length; i += 3) target.setInt32(offset + markWords[i]!, markWords[i + 2]!, true);
 }
 
 /** A drawing of the message, one row for each field, for the docs. */

@@ -5,7 +5,7 @@
  * `view` comes first everywhere. u64 fields that are indexes are read with `readIndex`; timestamps (ns), sessions and
  * chains are read as halves.
  */
-import { LastView } from './copy.js';
+import { LastWords } from './copy.js';
 import { defineMessage, type Layout, type Message } from './layout.js';
 import { isIndex } from './u64.js';
 
@@ -486,8 +486,8 @@ function checksOf(layouts: readonly (Layout | undefined)[]): Checks {
 const PRESENT = checksOf(BY_TYPE);
 const PREVIOUS = checksOf(BY_TYPE.map((message) => message?.previous));
 
-/** The view of the array that datagrams are received in, which rarely changes. */
-const validated = new LastView();
+/** Words of the array that datagrams are received in, which rarely changes. */
+const validated = new LastWords();
 
 /** Why a message was refused; negative so that it cannot be mistaken for a length. Same order as DROP_REASON_NAMES. */
 export const Malformed = { truncated: -1, unknownType: -2, marker: -3, number: -4 } as const;
@@ -511,18 +511,18 @@ function validateAs(checks: Checks, bytes: Uint8Array, offset: number, end: numb
   let length = type < 128 ? checks.sizes[type]! : 0;
   if (length === 0) return Malformed.unknownType;
   if (offset + length > end) return Malformed.truncated;
-  const view = validated.of(bytes);
+  const data = validated.of(bytes);
   const { words, indexes } = checks;
   const wordsEnd = checks.wordsFrom[type + 1]!;
   for (let i = checks.wordsFrom[type]!; i < wordsEnd; i += 3) {
-    if ((view.getInt32(offset + words[i]!, true) & words[i + 1]!) !== words[i + 2]!) return Malformed.marker;
+    if ((data.getInt32(offset + words[i]!, true) & words[i + 1]!) !== words[i + 2]!) return Malformed.marker;
   }
   const indexesEnd = checks.indexesFrom[type + 1]!;
   for (let i = checks.indexesFrom[type]!; i < indexesEnd; i++) {
-    if (!isIndex(view, offset + indexes[i]!)) return Malformed.number;
+    if (!isIndex(data, offset + indexes[i]!)) return Malformed.number;
   }
   if (checks.hasBytes[type] === 1) {
-    length += view.getUint16(offset + length - 2);
+    length += data.getUint16(offset + length - 2);
     if (offset + length > end) return Malformed.truncated;
   }
   return length;

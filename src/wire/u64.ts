@@ -40,15 +40,15 @@ export function readIndex(bytes: Uint8Array, offset: number): number {
   return hi < INDEX_HI_LIMIT ? hi * TWO_32 + lo : NaN;
 }
 
-/** Like `readIndex`, for a view. */
-export function indexAt(view: DataView, offset: number): number {
-  const hi = view.getUint32(offset);
-  return hi < INDEX_HI_LIMIT ? hi * TWO_32 + view.getUint32(offset + 4) : NaN;
+/** Like `readIndex`, from a DataView. */
+export function indexAt(words: DataView, offset: number): number {
+  const hi = words.getUint32(offset);
+  return hi < INDEX_HI_LIMIT ? hi * TWO_32 + words.getUint32(offset + 4) : NaN;
 }
 
 /** Whether the u64 is one that `readIndex` can read. */
-export function isIndex(view: DataView, offset: number): boolean {
-  return view.getUint32(offset) < INDEX_HI_LIMIT;
+export function isIndex(words: DataView, offset: number): boolean {
+  return words.getUint32(offset) < INDEX_HI_LIMIT;
 }
 
 /** Writes a safe integer as u64. */

@@ -4,7 +4,7 @@ import { loadHash } from '../../src/native/hash64.js';
 import { entryOf } from './entries.js';
 import { ENTRY_HEADER_BYTES } from '../../src/protocol/log/entry.js';
 import { appendEntry, Log } from '../../src/protocol/log/log.js';
-import { copyBytes, copyWords, viewOf } from '../../src/wire/copy.js';
+import { copyBytes, copyWords, wordsOf } from '../../src/wire/copy.js';
 import { toBigInt } from '../../src/wire/u64.js';
 
 const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
@@ -206,7 +206,7 @@ t.test('what one log holds any other holds, wherever in its ring it begins', (t)
       log.sessionLo(base),
     );
     for (let i = base + 1; i <= log.lastIndex; i++)
-      if (!appendEntry(other, bytes, 0, log.writeEntry(i, viewOf(bytes), 0)))
+      if (!appendEntry(other, bytes, 0, log.writeEntry(i, wordsOf(bytes), 0)))
         t.fail(`entry ${i} does not fit the other log, SEED=${SEED}`);
     if (chain(other, other.lastIndex) !== chain(log, log.lastIndex)) t.fail(`another chain, SEED=${SEED}`);
     const middle = base + random(log.lastIndex - base + 1);
@@ -295,7 +295,7 @@ t.test('an entry on the wire is its record without the chain, and makes the same
   for (let i = 1; i <= 5; i++) append(log, entry(i, `operation ${i}`, { lane: i, flags: i & 1 }));
   const bytes = new Uint8Array(200);
   for (let i = 1; i <= 5; i++) {
-    const length = log.writeEntry(i, viewOf(bytes), 7);
+    const length = log.writeEntry(i, wordsOf(bytes), 7);
     t.equal(length, ENTRY_HEADER_BYTES + log.operationLength(i));
     t.ok(log.equalsEntry(i, bytes, 7, length));
     t.notOk(log.equalsEntry(i, bytes, 7, length - 1));
@@ -391,7 +391,7 @@ t.test('copies of every length are whole', (t) => {
     t.strictSame(target.slice(2, 2 + length), source.slice(3));
     t.ok(target[1] === 0xee && target[2 + length] === 0xee);
     const words = new Uint8Array(length + 5).fill(0xee);
-    copyWords(viewOf(source), 3, viewOf(words), 2, length);
+    copyWords(wordsOf(source), 3, wordsOf(words), 2, length);
     t.strictSame(words, target);
   }
   t.end();

@@ -5,7 +5,7 @@ import { HoldBack } from '../../src/protocol/replica/hold-back.js';
 import { Log } from '../../src/protocol/log/log.js';
 import { Session, SessionTable } from '../../src/protocol/log/sessions.js';
 import { TailIndex } from '../../src/protocol/log/tail-index.js';
-import { viewOf } from '../../src/wire/copy.js';
+import { wordsOf } from '../../src/wire/copy.js';
 import { ReplyStatus, Request, Reply, Reject, RejectReason } from '../../src/wire/messages.js';
 import { Cluster, hasher, type JournalMachine } from './harness.js';
 
@@ -72,7 +72,7 @@ t.test('the same table always gives the same bytes, and they give the table back
     for (let i = 1; i <= before; i++) table.register(session(1000 + i, i - 1000, 1, 0));
     for (const id of [1, 3, 5, 9]) {
       const s = session(id, id, 3, id * 10);
-      s.record(2, 7, 100 + id, id, -id, ReplyStatus.ok, viewOf(Uint8Array.from([id, 2, 3])), 1, 2);
+      s.record(2, 7, 100 + id, id, -id, ReplyStatus.ok, wordsOf(Uint8Array.from([id, 2, 3])), 1, 2);
       table.register(s);
     }
     for (const id of [9, 3]) table.used(table.find(0, id)!, 109 - id);

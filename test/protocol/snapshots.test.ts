@@ -5,7 +5,7 @@ import type { Snapshot } from '../../src/protocol/contract.js';
 import { decodeSnapshot, snapshotFault } from '../../src/protocol/log/snapshots.js';
 import { Session, SessionTable, type SessionBounds } from '../../src/protocol/log/sessions.js';
 import { Random } from '../../src/sim/random.js';
-import { viewOf } from '../../src/wire/copy.js';
+import { wordsOf } from '../../src/wire/copy.js';
 import { ReplicaStatus, Request } from '../../src/wire/messages.js';
 import { Cluster, type JournalMachine } from './harness.js';
 
@@ -48,7 +48,7 @@ function drawSnapshot(random: Random): Uint8Array {
         random.next(),
         random.next(),
         0,
-        viewOf(result),
+        wordsOf(result),
         0,
         random.below(BOUNDS.resultBytes + 1),
       );
@@ -161,7 +161,7 @@ function two(change: (bytes: Buffer) => void = () => undefined): string | undefi
   const first = new Session(0, 1, 0, 1, 2, 0, 5, 2, 0, 0);
   table.register(first);
   table.register(new Session(0, 2, 0, 2, 1, 0, 6, 4, 0, 0));
-  first.record(0, 3, 7, 0, 0, 0, viewOf(new Uint8Array([1, 2, 3])), 0, 3);
+  first.record(0, 3, 7, 0, 0, 0, wordsOf(new Uint8Array([1, 2, 3])), 0, 3);
   table.used(first, 7);
   const length = table.encodedLength();
   const bytes = Buffer.alloc(HEADER_BYTES + length + 5);

@@ -7,6 +7,7 @@
  * it changes. It may be old, though: if the replicas' clocks were set back or slew meanwhile, only the refusals show
  * it, because no answer arrives that could be measured.
  */
+import { DOUBLE_ZERO } from '../double-zero.js';
 import { ClockOffsets } from '../clock-offsets.js';
 import type { Instant } from '../contract.js';
 import { addHi, addLo, differenceU64 } from '../../wire/u64.js';
@@ -20,9 +21,9 @@ export class ClientClock {
   hi = 0;
   lo = 0;
   /** How far our clock, corrected by the host, is ahead of the cluster's clocks; 0 as long as no replica objects. */
-  aheadNs = 0.5;
+  aheadNs = DOUBLE_ZERO;
   /** What the host adds to readings; 0 leaves them unchanged. */
-  correctionNs = 0.5;
+  correctionNs = DOUBLE_ZERO;
   /**
    * When the present timestamp of each slot was made, monotonic µs, and how far it is above the clock's reading, ns.
    */

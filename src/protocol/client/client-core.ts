@@ -9,7 +9,7 @@
  *
  * A lane has one request open. All state lies in typed arrays, a slot a lane: `submit`, `receive` and `tick` allocate nothing.
  */
-import { LastView, viewOf } from '../../wire/copy.js';
+import { LastWords, wordsOf } from '../../wire/copy.js';
 import * as wire from '../../wire/messages.js';
 import {
   RejectReason,
@@ -100,8 +100,8 @@ export class ClientCore {
   private readonly operations: Payloads;
   private readonly results: Payloads;
   private readonly resultStatus: Uint8Array;
-  private readonly submitted = new LastView();
-  private readonly received = new LastView();
+  private readonly submitted = new LastWords();
+  private readonly received = new LastWords();
   private readonly sender: ClientSender;
   /** When a request was last committed, monotonic µs. */
   private committedUs = -Infinity;
@@ -172,7 +172,7 @@ export class ClientCore {
     timestamps.stamp(this.lanes, this.lead.leadNs, now);
     this.operations.put(
       this.lanes,
-      viewOf(this.registration.operation(timestamps.lastHi, timestamps.lastLo)),
+      wordsOf(this.registration.operation(timestamps.lastHi, timestamps.lastLo)),
       0,
       REGISTER_BYTES,
     );

@@ -1,5 +1,5 @@
 /** Writes the messages of a client into the outbox. */
-import { copyWords, LastView } from '../../wire/copy.js';
+import { copyWords, LastWords } from '../../wire/copy.js';
 import { begin, mark } from '../../wire/layout.js';
 import { type Read, Reconcile, Request } from '../../wire/messages.js';
 import { writeI32, writeIndex, writeU16 } from '../../wire/u64.js';
@@ -7,7 +7,7 @@ import type { Outbox } from '../contract.js';
 import type { Payloads } from '../log/payloads.js';
 
 export class ClientSender {
-  private readonly targets = new LastView();
+  private readonly targets = new LastWords();
 
   constructor(
     private readonly outbox: Outbox,
@@ -94,7 +94,7 @@ export class ClientSender {
     timestampLo: number,
   ): void {
     if (o < 0) return;
-    const target = this.outbox.view ?? this.targets.of(this.outbox.bytes);
+    const target = this.outbox.words ?? this.targets.of(this.outbox.bytes);
     const length = this.operations.length(slot);
     const { at } = message;
     mark(message, target, o);
@@ -109,7 +109,7 @@ export class ClientSender {
       target.setInt32(o + Request.at.timestamp + 4, timestampLo);
     }
     target.setUint16(o + at.operation, length);
-    copyWords(this.operations.view(slot), this.operations.offset(slot), target, o + message.size, length);
+    copyWords(this.operations.words(slot), this.operations.offset(slot), target, o + message.size, length);
     this.outbox.commit(message.size + length);
   }
 }

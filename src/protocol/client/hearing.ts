@@ -6,6 +6,7 @@
  * silence for UNHEARD_US despite UNHEARD_ASKED questions, while enough replicas for a view do answer. A client that
  * stood still, or is cut off itself, must not accuse others.
  */
+import { DOUBLE_ZERO } from '../double-zero.js';
 import type { Instant } from '../contract.js';
 
 export const UNHEARD_US = 400_000;
@@ -19,8 +20,8 @@ export class Hearing {
   private readonly heardUs: Float64Array;
   /** Questions since the last commit, and when the first and the last were asked. */
   private questions = 0;
-  private sinceUs = 0.5;
-  private askedUs = 0.5;
+  private sinceUs = DOUBLE_ZERO;
+  private askedUs = DOUBLE_ZERO;
 
   constructor(private readonly replicas: number) {
     this.heardUs = new Float64Array(replicas).fill(-Infinity);

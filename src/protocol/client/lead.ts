@@ -11,6 +11,7 @@
  *   doubles: if processes wait for a processor, not for the network, no affordable lead covers that.
  * - It decays when there is no contention.
  */
+import { DOUBLE_ZERO } from '../double-zero.js';
 import type { Instant } from '../contract.js';
 
 /** The share of misses is checked after this many requests. */
@@ -37,15 +38,15 @@ export class LeadControl {
   /** Estimate of each replica's p99 of (arrival clock − our clock), µs. */
   private readonly delayUs: Float64Array;
   /** Smoothed round trip of fast commits without a lead, µs. */
-  private readonly roundTripUs = Float64Array.of(0.5);
+  private readonly roundTripUs = Float64Array.of(DOUBLE_ZERO);
   private seen = 0;
   private misses = 0;
   private quiet = 0;
-  private windowEndUs = 0.5;
+  private windowEndUs = DOUBLE_ZERO;
   /** Share of misses before the lead rose; windows with the lead since it was judged, and the sum of their shares. */
-  private before = 0.5;
+  private before = DOUBLE_ZERO;
   private trial = 0;
-  private trialShares = 0.5;
+  private trialShares = DOUBLE_ZERO;
   private pause = 0;
   private nextPause = PAUSE_WINDOWS;
 

@@ -11,6 +11,7 @@
  * - Resending costs tokens: each commit earns a part of one, and time a few.
  */
 
+import { DOUBLE_ZERO } from '../double-zero.js';
 import type { Instant } from '../contract.js';
 
 /** Longest wait, whatever was observed, µs. */
@@ -27,13 +28,13 @@ const TOKENS_MAX = 64;
 
 export class Retries {
   /** Longest recent round trip, µs. */
-  longestUs = 0.5;
-  private present = 0.5;
+  longestUs = DOUBLE_ZERO;
+  private present = DOUBLE_ZERO;
   /** Consecutive commits of resent requests. */
   private repeated = 0;
-  private windowEndUs = 0.5;
-  private tokens = TOKENS_MAX + 0.5;
-  private earnedUs = 0.5;
+  private windowEndUs = DOUBLE_ZERO;
+  private tokens = TOKENS_MAX + DOUBLE_ZERO;
+  private earnedUs = DOUBLE_ZERO;
 
   /**
    * @param retryUs shortest wait; also the interval at which a token is added @param retryMaxUs limit up to which the
@@ -91,8 +92,8 @@ export class Retries {
 
   private turn(nowUs: number): void {
     // After a pause the previous window is too old.
-    this.longestUs = nowUs >= this.windowEndUs + WINDOW_US ? 0.5 : this.present;
-    this.present = 0.5;
+    this.longestUs = nowUs >= this.windowEndUs + WINDOW_US ? DOUBLE_ZERO : this.present;
+    this.present = DOUBLE_ZERO;
     this.windowEndUs = nowUs + WINDOW_US;
   }
 }

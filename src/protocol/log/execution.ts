@@ -9,7 +9,7 @@
  */
 import type { ApplyContext, Operation, Reply as MachineReply, StateMachine } from '../../machine/state-machine.js';
 import { ReplyStatus, RequestFlag } from '../../wire/messages.js';
-import { LastView } from '../../wire/copy.js';
+import { LastWords } from '../../wire/copy.js';
 import { compareU64, readI32, readU16 } from '../../wire/u64.js';
 import type { Limits } from '../config.js';
 import type { Snapshot } from '../contract.js';
@@ -45,7 +45,7 @@ export class Execution {
   private readonly operation: Operation;
   /** Where the machine writes a result, unless it points to its own memory. */
   private readonly results: Uint8Array;
-  private readonly replies = new LastView();
+  private readonly replies = new LastWords();
   private readonly context: ApplyContext = { timestampHi: 0, timestampLo: 0, index: 0 };
 
   constructor(

@@ -25,7 +25,7 @@
  * Of the arena and of the rows only as much is used as was needed of late, twice that when it is not enough: a log that is cut
  * often stays in the processor's cache, however large it may become. To go round all of the arena costs a third of the throughput.
  */
-import { copyBytes, copyWords, LastView, viewOf } from '../../wire/copy.js';
+import { copyBytes, copyWords, LastWords, wordsOf } from '../../wire/copy.js';
 import { compareU64, readI32, readU16, writeI32, writeU16 } from '../../wire/u64.js';
 import type { Limits } from '../config.js';
 import { HashField, type HashArena, type Hasher } from '../contract.js';
@@ -60,7 +60,7 @@ export class Log {
   lastIndex = 0;
   /** The arena. */
   readonly bytes: Uint8Array;
-  readonly view: DataView;
+  readonly words: DataView;
 
   private readonly rows: Int32Array;
   /** Rows in use, a power of two, less one. */
@@ -74,7 +74,7 @@ export class Log {
   private readonly baseChain = new Int32Array(2);
   private readonly baseKey = new Int32Array(4);
   private readonly arena: HashArena;
-  private readonly sources = new LastView();
+  private readonly sources = new LastWords();
   /** Points at what `appendEntry` appends. */
   readonly stored = new Entry();
   /** Key of entry `lastIndex`: timestamp and session, two halves each. */
@@ -97,7 +97,7 @@ export class Log {
     const size = limit + RECORD_HEADER_BYTES + operationBytes;
     this.arena = chain.hashArena?.(size) ?? plainArena(size, chain);
     this.bytes = this.arena.bytes;
-    this.view = viewOf(this.bytes);
+    this.words = wordsOf(this.bytes);
     this.room = Math.min(size, ROOM_MIN);
     this.mask = Math.min(capacity, SLOTS_MIN) - 1;
     this.rows = new Int32Array(capacity << ROW_SHIFT);
@@ -177,15 +177,15 @@ export class Log {
 
   /** Points `entry` at entry `index`; its operation stays where it is until the log changes. */
   pointAt(index: number, entry: Entry): Entry {
-    const { view } = this;
+    const { words } = this;
     const at = this.record(index);
-    entry.timestampHi = view.getInt32(at + RecordAt.timestamp);
-    entry.timestampLo = view.getInt32(at + RecordAt.timestamp + 4);
-    entry.sessionHi = view.getInt32(at + RecordAt.session);
-    entry.sessionLo = view.getInt32(at + RecordAt.session + 4);
-    entry.request = view.getInt32(at + RecordAt.request);
-    entry.lane = view.getUint16(at + RecordAt.lane);
-    entry.flags = view.getUint8(at + RecordAt.flags);
+    entry.timestampHi = words.getInt32(at + RecordAt.timestamp);
+    entry.timestampLo = words.getInt32(at + RecordAt.timestamp + 4);
+    entry.sessionHi = words.getInt32(at + RecordAt.session);
+    entry.sessionLo = words.getInt32(at + RecordAt.session + 4);
+    entry.request = words.getInt32(at + RecordAt.request);
+    entry.lane = words.getUint16(at + RecordAt.lane);
+    entry.flags = words.getUint8(at + RecordAt.flags);
     entry.operationBytes = this.bytes;
     entry.operationOffset = at + RecordAt.operation;
     entry.operationLength = this.operationLength(index);
@@ -255,7 +255,7 @@ export class Log {
     copyWords(
       this.sources.of(entry.operationBytes),
       entry.operationOffset,
-      this.view,
+      this.words,
       at + RECORD_HEADER_BYTES,
       length,
     );
@@ -328,7 +328,7 @@ export class Log {
   /** Writes entry `index` (ENTRY_HEADER_BYTES + operation) and returns its length. */
   writeEntry(index: number, target: DataView, offset: number): number {
     const length = ENTRY_HEADER_BYTES + this.operationLength(index);
-    copyWords(this.view, this.record(index) + RecordAt.timestamp, target, offset, length);
+    copyWords(this.words, this.record(index) + RecordAt.timestamp, target, offset, length);
     return length;
   }
 

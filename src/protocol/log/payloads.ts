@@ -4,18 +4,18 @@
  * Short payloads lie side by side in one array, so writing one needs no lookup and touches little memory; a longer one
  * has its own array, which is kept for the next.
  */
-import { copyWords, viewOf } from '../../wire/copy.js';
+import { copyWords, wordsOf } from '../../wire/copy.js';
 
 const EMPTY = new Uint8Array(0);
-const EMPTY_VIEW = viewOf(EMPTY);
+const EMPTY_WORDS = wordsOf(EMPTY);
 
 export class Payloads {
   private readonly lengths: Int32Array;
   /** Created when the first short payload arrives. */
   private short = EMPTY;
-  private shortView = EMPTY_VIEW;
+  private shortWords = EMPTY_WORDS;
   private readonly long: Uint8Array[];
-  private readonly longViews: DataView[];
+  private readonly longWords: DataView[];
   /** Parts of `short`, for callers that need an array that begins with the payload. */
   private readonly parts: (Uint8Array | undefined)[];
 
@@ -26,7 +26,7 @@ export class Payloads {
   ) {
     this.lengths = new Int32Array(slots);
     this.long = new Array<Uint8Array>(slots).fill(EMPTY);
-    this.longViews = new Array<DataView>(slots).fill(EMPTY_VIEW);
+    this.longWords = new Array<DataView>(slots).fill(EMPTY_WORDS);
     this.parts = new Array<Uint8Array | undefined>(slots).fill(undefined);
   }
 
@@ -35,20 +35,20 @@ export class Payloads {
     this.lengths[slot] = length;
     if (length > this.shortBytes) {
       if (length > this.long[slot]!.length) this.lengthen(slot, length);
-      copyWords(source, offset, this.longViews[slot]!, 0, length);
+      copyWords(source, offset, this.longWords[slot]!, 0, length);
       return;
     }
     if (this.short.length === 0) this.makeShort();
-    copyWords(source, offset, this.shortView, slot * this.shortBytes, length);
+    copyWords(source, offset, this.shortWords, slot * this.shortBytes, length);
   }
 
   length(slot: number): number {
     return this.lengths[slot]!;
   }
 
-  /** Where the payload is: from `offset` of `view` on; valid until the next `put`. */
-  view(slot: number): DataView {
-    return this.lengths[slot]! > this.shortBytes ? this.longViews[slot]! : this.shortView;
+  /** Where the payload is: from `offset` of `words` on; valid until the next `put`. */
+  words(slot: number): DataView {
+    return this.lengths[slot]! > this.shortBytes ? this.longWords[slot]! : this.shortWords;
   }
 
   offset(slot: number): number {
@@ -64,13 +64,13 @@ export class Payloads {
 
   private makeShort(): void {
     this.short = new Uint8Array(this.slots * this.shortBytes);
-    this.shortView = viewOf(this.short);
+    this.shortWords = wordsOf(this.short);
   }
 
   private lengthen(slot: number, length: number): void {
     let size = 2 * this.shortBytes;
     while (size < length) size *= 2;
     this.long[slot] = new Uint8Array(size);
-    this.longViews[slot] = viewOf(this.long[slot]!);
+    this.longWords[slot] = wordsOf(this.long[slot]!);
   }
 }

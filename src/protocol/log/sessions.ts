@@ -11,7 +11,7 @@
  * Lookups allocate nothing (open addressing, removal by backward shift); registering a session does. The sessions are
  * linked in the order of their last use, so finding the one to evict needs no search.
  */
-import { copyBytes, viewOf } from '../../wire/copy.js';
+import { copyBytes, wordsOf } from '../../wire/copy.js';
 import { ReplyStatus } from '../../wire/messages.js';
 import { compareU64, readI32, readIndex, readU16, writeI32, writeIndex, writeU16 } from '../../wire/u64.js';
 import { invariant } from '../invariant.js';
@@ -235,7 +235,7 @@ export class SessionTable {
     this.horizonLo = readI32(source, at + 8);
     at += 12;
     const sessions: Session[] = [];
-    const view = viewOf(source);
+    const words = wordsOf(source);
     for (let i = 0; i < count; i++) {
       const session = new Session(
         readI32(source, at),
@@ -264,7 +264,7 @@ export class SessionTable {
           readI32(source, at + 8),
           readI32(source, at + 12),
           source[at + 16]!,
-          view,
+          words,
           at + 19,
           length,
         );

@@ -39,8 +39,8 @@ export class DurableOutbox implements Outbox {
     return this.keeping ? this.scratch : this.inner.bytes;
   }
 
-  get view(): DataView | undefined {
-    return this.keeping ? undefined : this.inner.view;
+  get words(): DataView | undefined {
+    return this.keeping ? undefined : this.inner.words;
   }
 
   /** True if all messages so far have left. */

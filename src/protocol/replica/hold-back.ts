@@ -9,6 +9,7 @@
  * A binary heap of slots, ordered by timestamp and then by slot, over one preallocated slab; bounded in requests and in
  * the length of each.
  */
+import { DOUBLE_ZERO } from '../double-zero.js';
 import { copyBytes } from '../../wire/copy.js';
 import { compareU64 } from '../../wire/u64.js';
 import type { ArrivedRequest } from './arrived-request.js';
@@ -35,7 +36,7 @@ export class HoldBack {
   /** When each arrived, monotonic µs. */
   private readonly arrived: Float64Array;
   private count = 0;
-  private sortsUntilUs = 0.5;
+  private sortsUntilUs = DOUBLE_ZERO;
 
   /** @param maxHoldNs longest hold by a clock that is trusted, ns */
   constructor(

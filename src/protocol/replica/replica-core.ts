@@ -5,6 +5,7 @@
  * logs of a view equal, views/ for what carries the log into the next, suspicion/ for when. The contract with
  * the host is contract.ts. A broken invariant throws InvariantError out of any method here.
  */
+import { DOUBLE_ZERO } from '../double-zero.js';
 import type { StateMachine } from '../../machine/state-machine.js';
 import * as wire from '../../wire/messages.js';
 import { ReplicaStatus, typeOf, type TypesFor } from '../../wire/messages.js';
@@ -60,7 +61,7 @@ export class ReplicaCore {
   private readonly holdBack: HoldBack;
   private readonly otherChains: OtherChains;
   private readonly wake = new Float64Array(1);
-  private lastTurnUs = 0.5;
+  private lastTurnUs = DOUBLE_ZERO;
   /** When the present turn began; −Infinity between turns. */
   private turnUs = -Infinity;
 

@@ -1,7 +1,7 @@
 /** Writes the messages of a replica into the outbox: one method a message, so that a handler reads as what it says to whom. */
 import type { Reply } from '../../machine/state-machine.js';
 import * as wire from '../../wire/messages.js';
-import { copyBytes, copyWords, LastView } from '../../wire/copy.js';
+import { copyBytes, copyWords, LastWords } from '../../wire/copy.js';
 import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES } from '../../wire/envelope.js';
 import { begin, mark, type Message } from '../../wire/layout.js';
 import { writeI32, writeIndex, writeU16 } from '../../wire/u64.js';
@@ -17,8 +17,8 @@ export const NO_RESULT: Reply = { bytes: new Uint8Array(0), offset: 0, capacity:
 const TWO_32 = 4294967296;
 
 export class Sender {
-  private readonly sources = new LastView();
-  private readonly targets = new LastView();
+  private readonly sources = new LastWords();
+  private readonly targets = new LastWords();
 
   constructor(private readonly state: ReplicaState) {}
 
@@ -33,8 +33,8 @@ export class Sender {
     const { out, log, view } = this.state;
     const o = out.reserve(to, wire.Reply.size + resultLength);
     if (o < 0) return this.noRoom();
-    const target = this.outView();
-    const entry = log.view;
+    const target = this.outWords();
+    const entry = log.words;
     const record = log.record(index);
     const at = wire.Reply.at;
     mark(wire.Reply, target, o);
@@ -67,7 +67,7 @@ export class Sender {
     if (o < 0) return this.noRoom();
     const { bytes } = out;
     const at = wire.Reply.at;
-    mark(wire.Reply, this.outView(), o);
+    mark(wire.Reply, this.outWords(), o);
     writeI32(bytes, o + at.view, this.state.view);
     writeI32(bytes, o + at.session, request.sessionHi);
     writeI32(bytes, o + at.session + 4, request.sessionLo);
@@ -221,10 +221,10 @@ export class Sender {
     bytes[o + at.more] = more ? 1 : 0;
     writeU16(bytes, o + at.entries, length);
     let offset = o + wire.Chunk.size;
-    const view = this.outView();
+    const target = this.outWords();
     for (let index = base + 1; index <= last; index++) {
       writeU16(bytes, offset, log.operationLength(index));
-      offset += 2 + log.writeEntry(index, view, offset + 2);
+      offset += 2 + log.writeEntry(index, target, offset + 2);
     }
     this.state.out.commit(wire.Chunk.size + length);
     return true;
@@ -405,13 +405,13 @@ export class Sender {
 
   private copyResult(result: Reply, target: number): void {
     if (result.length > 0)
-      copyWords(this.sources.of(result.bytes), result.offset, this.outView(), target, result.length);
+      copyWords(this.sources.of(result.bytes), result.offset, this.outWords(), target, result.length);
   }
 
   /** Of what was reserved last. */
-  private outView(): DataView {
+  private outWords(): DataView {
     const { out } = this.state;
-    return out.view ?? this.targets.of(out.bytes);
+    return out.words ?? this.targets.of(out.bytes);
   }
 
   private indexAndChain(bytes: Uint8Array, indexAt: number, chainAt: number, index: number): void {

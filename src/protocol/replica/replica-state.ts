@@ -6,7 +6,7 @@
  * before it is written (durable-outbox.ts).
  */
 import type { StateMachine } from '../../machine/state-machine.js';
-import { LastView } from '../../wire/copy.js';
+import { LastWords } from '../../wire/copy.js';
 import { ReplicaStatus } from '../../wire/messages.js';
 import { BucketCounts } from '../bucket-counts.js';
 import type { ReplicaConfig } from '../config.js';
@@ -121,7 +121,7 @@ export class ReplicaState implements PersistBatch {
   private presentIncarnation = 0;
   private presentStatus: number = ReplicaStatus.normal;
   private presentSynced = 0;
-  private readonly entryTargets = new LastView();
+  private readonly entryTargets = new LastWords();
   private dirtyFrom = Infinity;
   private persistedBase = 0;
 

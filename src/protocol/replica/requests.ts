@@ -4,7 +4,7 @@
  * Rule S guarded here: a request is appended only by a member of the view it names, in status normal, and only when its
  * key is above the last key of the log. What the lane's log already holds is answered, never appended again.
  */
-import { LastView } from '../../wire/copy.js';
+import { LastWords } from '../../wire/copy.js';
 import type { Reply } from '../../machine/state-machine.js';
 import {
   Read,
@@ -47,7 +47,7 @@ export class Requests {
   private readonly kept: Reply = { bytes: NO_RESULT.bytes, offset: 0, capacity: 0, length: 0 };
   private readonly restamps: boolean;
   private readonly lateRegisters = new Budget(LATE_REGISTERS, LATE_REGISTER_US);
-  private readonly received = new LastView();
+  private readonly received = new LastWords();
 
   constructor(
     private readonly state: ReplicaState,

@@ -7,6 +7,7 @@
  * members, once a turn, the order of what it appended; a contended request then commits in one and a half round trips.
  * When nothing has differed for `orderHoldUs` the push stops.
  */
+import { DOUBLE_ZERO } from '../../double-zero.js';
 import type { Instant } from '../../contract.js';
 import { Counter } from '../../counters.js';
 import { ORDER_RECORD_BYTES } from '../../log/log.js';
@@ -20,7 +21,7 @@ import { Order } from '../../../wire/messages.js';
 const ORDER_ENTRIES_MAX = entriesIn(DEFAULT_DATAGRAM_BYTES);
 
 export class OrderPush {
-  private untilUs = 0.5;
+  private untilUs = DOUBLE_ZERO;
   private pushed = 0;
   private readonly entriesMax: number;
 

@@ -5,6 +5,7 @@
  * bring what was hoped for: hosts that other programs share make every replica look slow, or silent, in turns. All replicas
  * count all of these view changes, as the ViewChange says why it is asked for, so that another primary does not begin anew.
  */
+import { DOUBLE_ZERO } from '../../double-zero.js';
 import type { Instant } from '../../contract.js';
 
 /** After this long without another one, one of them is forgotten. */
@@ -14,7 +15,7 @@ const RELAPSE = 4;
 
 export class Experience {
   /** View changes that count. */
-  private level = 0.5; // a fraction from the start on, so that V8 keeps the field as a double
+  private level = DOUBLE_ZERO;
   private changedUs = -Infinity;
   /** How long it takes until one is forgotten, in CALM_US. */
   private calms = 1;

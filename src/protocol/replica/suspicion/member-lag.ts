@@ -13,6 +13,7 @@
  * slow for four times as long without a break, and a pause comes first, a second, then twice as long each time. While nothing
  * is asked of the cluster nobody is held up, and the bar is one step higher.
  */
+import { DOUBLE_ZERO } from '../../double-zero.js';
 import type { Instant } from '../../contract.js';
 import { Experience } from './experience.js';
 import type { ReplicaState } from '../replica-state.js';
@@ -53,7 +54,7 @@ export class MemberLag {
   /** The same, whatever was forgiven since. */
   private readonly writtenUs = new Float64Array(SYNCS);
   private sequence = 0;
-  private checkUs = 0.5;
+  private checkUs = DOUBLE_ZERO;
   private checkedIndex = 0;
   private appendedUs = -Infinity;
   private readonly changes = new Experience(CHANGES_MAX, CALMS_MAX);

@@ -5,6 +5,7 @@
  * silence does, but anybody can forge it. So it counts only when it came since the round was sent and instead of an answer. A
  * replica that is left as gone and then answers that very round was alive: the word was false, and for a while none is believed.
  */
+import { DOUBLE_ZERO } from '../../double-zero.js';
 import { ProbeReply, ReplicaCondition, ReplicaStatus } from '../../../wire/messages.js';
 import { readI32 } from '../../../wire/u64.js';
 import type { Instant } from '../../contract.js';
@@ -33,7 +34,7 @@ export class ProbeRound {
   private believesHosts = true;
   private accused = 0;
   /** Of the last accusation: since when they had been silent, and whether their hosts said that they are gone. */
-  accusedSinceUs = 0.5;
+  accusedSinceUs = DOUBLE_ZERO;
   accusedGone = false;
 
   constructor(private readonly state: ReplicaState) {

@@ -7,6 +7,7 @@
  * that (clock-offsets.ts). A majority of all replicas' clocks that agree to `OFF_PART` of `maxAheadNs` are right; a clock outside is off,
  * the primary's own no less than another. Without such a majority nobody's clock is called off, and that is said.
  */
+import { DOUBLE_ZERO } from '../../double-zero.js';
 import { differenceU64 } from '../../../wire/u64.js';
 import { ClockOffsets } from '../../clock-offsets.js';
 import type { Instant } from '../../contract.js';
@@ -27,10 +28,10 @@ export class ReplicaClocks {
 
   private readonly offsets: ClockOffsets;
   private readonly toleranceUs: number;
-  private checkUs = 0.5;
+  private checkUs = DOUBLE_ZERO;
   private pendingOff = 0;
   private pendingDivided = false;
-  private pendingUs = 0.5;
+  private pendingUs = DOUBLE_ZERO;
 
   constructor(
     private readonly id: number,
