@@ -3,6 +3,7 @@ import t from 'tap';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { DEFAULT_LIMITS } from '../src/protocol/config.js';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const ROOMS = ['start', 'operate', 'reference', 'internals', 'measurements'];
@@ -131,6 +132,19 @@ t.test('source files that a page names exist', (t) => {
   }
   t.same(wrong, []);
   t.ok(count > 100, `${count} paths were looked up`);
+  t.end();
+});
+
+t.test('the limits page has every limit of a cluster file, with its default', (t) => {
+  const page = read('docs/reference/limits.md');
+  for (const [name, value] of Object.entries(DEFAULT_LIMITS)) {
+    const text = !name.endsWith('Bytes')
+      ? value.toLocaleString('en')
+      : value < 1 << 20
+        ? `${value >> 10} KiB`
+        : `${value >> 20} MiB`;
+    t.ok(page.includes(`\`${name}\` (${text})`), `${name}, ${text}`);
+  }
   t.end();
 });
 
