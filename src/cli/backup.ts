@@ -32,9 +32,9 @@ export const backup = defineCommand(
   {
     name: 'backup',
     summary:
-      'Writes what is committed in a data directory (durability os or fsync) as one file, which appears whole or not at all. The replica may be running: then it has what the disk knew as committed at that moment.',
+      'Writes the committed state of a data directory (durability os or fsync) to one file, which appears whole or not at all. The replica may be running; the backup then has what its disk knew as committed at that moment.',
     positionals: ['DIR'],
-    flags: { out: { kind: 'text', value: 'FILE', help: 'the file to write; never over an existing one' } },
+    flags: { out: { kind: 'text', value: 'FILE', help: 'the file to write; an existing file is refused' } },
     examples: ['jitpaxos backup .jitpaxos/replica-0 --out monday.jpb'],
   },
   async ({ values, positionals }, output) => {
@@ -76,7 +76,7 @@ export const restore = defineCommand(
   {
     name: 'restore',
     summary:
-      'Makes the data directory of one replica of a new cluster out of a backup. Every replica of that cluster needs it, before the first of them starts.',
+      'Makes the data directory of one replica of a new cluster from a backup. Run it for every replica of that cluster before the first of them starts.',
     positionals: ['FILE'],
     flags: {
       cluster: {
@@ -92,12 +92,12 @@ export const restore = defineCommand(
         standard: `${KEY_FILE_NAMES.replica} beside the cluster file`,
         help: "the replicas' key file, in a cluster with keys: it has the secret of the chain",
       },
-      id: { kind: 'count', help: 'which replica of the file this is, from 0' },
+      id: { kind: 'count', help: 'index of this replica in the cluster file, from 0' },
       data: {
         kind: 'text',
         value: 'DIR',
         standard: '.jitpaxos/replica-N beside the cluster file',
-        help: 'its data directory, empty or not there yet',
+        help: 'data directory of the replica: empty, or not there yet',
       },
     },
     examples: [

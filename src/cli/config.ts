@@ -18,7 +18,7 @@ export const explain = defineCommand(
   {
     name: 'config explain',
     summary:
-      'Shows every setting of `jitpaxos replica` with its value and where that comes from: the command line, the environment, the file of --config, or the default.',
+      'Shows every setting of `jitpaxos replica` with its value and the source of the value: the command line, the environment, the file of --config, or the default.',
     positionals: [],
     flags: REPLICA_SETTINGS,
     examples: [

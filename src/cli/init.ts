@@ -12,7 +12,7 @@ export const init = defineCommand(
   {
     name: 'init',
     summary:
-      'Writes a cluster file, which every replica and client needs, and two key files: one for the replicas, one for clients.',
+      'Writes a cluster file, which every replica and client reads, and two key files: one for the replicas and one for clients.',
     positionals: [],
     flags: {
       replicas: { kind: 'text', value: 'HOST:PORT,…', help: 'addresses, an odd number of them; [::1]:7400 for IPv6' },
@@ -20,16 +20,16 @@ export const init = defineCommand(
         kind: 'text',
         value: 'FILE',
         default: 'cluster.json',
-        help: 'the cluster file to write; its key files are written beside it, under its name when that is not cluster.json',
+        help: 'the cluster file to write. Its key files are written beside it; unless it is cluster.json, they carry its name',
       },
       restore: {
         kind: 'text',
         value: 'FILE',
-        help: 'the cluster begins with this backup: give it to every replica with jitpaxos restore',
+        help: 'the cluster begins with this backup; then run jitpaxos restore for every replica',
       },
       insecure: {
         kind: 'switch',
-        help: 'no keys: anyone who can send a datagram to a replica can do everything. For development',
+        help: 'no keys: anyone who can send a datagram to a replica can do everything. Only for development',
       },
     },
     examples: ['jitpaxos init --replicas 127.0.0.1:7400,127.0.0.1:7401,127.0.0.1:7402'],

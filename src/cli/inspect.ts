@@ -13,7 +13,7 @@ export const inspect = defineCommand(
   {
     name: 'inspect',
     summary:
-      "Shows what is in a replica's data directory: promises, log, segments, snapshots, and damage by file and offset. Changes nothing; the replica may be running. Exit code 1 when something is damaged.",
+      "Shows what is in a replica's data directory: promises, log, segments, snapshots, and damage by file and offset. Changes nothing; the replica may be running. Exit code 1 if something is damaged.",
     positionals: ['DIR'],
     flags: { frames: { kind: 'switch', help: 'list every frame of the log' } },
     examples: ['jitpaxos inspect .jitpaxos/replica-0', 'jitpaxos inspect /var/lib/jitpaxos --frames --json'],

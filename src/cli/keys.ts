@@ -40,12 +40,12 @@ export const add = defineCommand(
         kind: 'choice',
         choices: ['client', 'read-only', 'replica'],
         default: 'client',
-        help: 'whose key: a client that may write, one that only reads, or the replicas (the first step of a rotation)',
+        help: 'what the key is for: a client that may write, a client that only reads, or the replicas (first step of a rotation)',
       },
       for: {
         kind: 'text',
         value: 'ID',
-        help: 'a key that the client has already: its sessions go on under the new one',
+        help: 'a key that the client already has; its sessions continue under the new key',
       },
       out: {
         kind: 'text',
@@ -95,13 +95,13 @@ export const list = defineCommand(
   {
     name: 'keys list',
     summary:
-      "Shows the keys of a file without their secrets: by default the replicas' key file, else the client's. A check of each secret tells whether two files have the same one.",
+      'Shows the keys of a file without their secrets. The column check is the same in two files if the secrets are the same.',
     positionals: [],
     flags: {
       ...FILES,
       keys: {
         ...FILES.keys,
-        standard: `${KEY_FILE_NAMES.replica} beside the cluster file, or ${KEY_FILE_NAMES.client} where that is not there`,
+        standard: `${KEY_FILE_NAMES.replica} beside the cluster file, or ${KEY_FILE_NAMES.client} if there is none`,
         help: 'the key file',
       },
     },
@@ -148,7 +148,7 @@ export const use = defineCommand(
   {
     name: 'keys use',
     summary:
-      'Makes the replicas speak under another of their keys: the second step of a rotation, when every replica has it.',
+      'Makes the replicas use another of their keys. This is the second step of a rotation, when every replica has the new key.',
     positionals: ['ID'],
     flags: FILES,
     examples: ['jitpaxos keys use 2000000001'],
@@ -173,7 +173,7 @@ export const use = defineCommand(
 export const remove = defineCommand(
   {
     name: 'keys remove',
-    summary: 'Removes a key: its user is no longer heard.',
+    summary: 'Removes a key: datagrams under it are dropped.',
     positionals: ['ID'],
     flags: FILES,
     examples: ['jitpaxos keys remove 123456789'],

@@ -14,7 +14,7 @@ import { TRANSPORT_FLAGS, transportChoice } from '../console/transport-flags.js'
 const CONNECTION_FLAGS = {
   cluster: CLUSTER_FLAG,
   'key-file': { ...KEY_FILE_FLAG, alias: 'keys' },
-  timeout: { kind: 'duration', default: '5s', min: 1e6, max: 3600e9, help: 'how long to wait, connecting included' },
+  timeout: { kind: 'duration', default: '5s', min: 1e6, max: 3600e9, help: 'how long to wait, including connecting' },
   ...TRANSPORT_FLAGS,
 } as const satisfies Flags;
 
@@ -55,7 +55,7 @@ async function withStore<T>(connection: Connection, use: (kv: KvClient) => Promi
 export const get: Command = defineCommand(
   {
     name: 'kv get',
-    summary: 'Prints the value of a key. Exit code 1 if there is none.',
+    summary: 'Prints the value of a key. Exit code 1 if the key is absent.',
     positionals: ['KEY'],
     flags: CONNECTION_FLAGS,
     examples: ['jitpaxos kv get greeting'],
@@ -92,7 +92,7 @@ export const cas: Command = defineCommand(
   {
     name: 'kv cas',
     summary:
-      'Sets a key to NEW if its value is EXPECTED, or, with --absent, to the only VALUE given if there is no such key. Exit code 1 when it found something else.',
+      'Sets a key to NEW if its value is EXPECTED. With --absent, sets it to the one value given if the key does not exist. Exit code 1 if the key has another value.',
     positionals: ['KEY', 'EXPECTED', '[NEW]'],
     flags: {
       ...CONNECTION_FLAGS,
@@ -123,7 +123,7 @@ export const cas: Command = defineCommand(
 export const del: Command = defineCommand(
   {
     name: 'kv del',
-    summary: 'Removes a key. Exit code 1 when there was none.',
+    summary: 'Removes a key. Exit code 1 if it was absent.',
     positionals: ['KEY'],
     flags: CONNECTION_FLAGS,
     examples: ['jitpaxos kv del greeting'],
@@ -139,7 +139,7 @@ export const del: Command = defineCommand(
 export const incr: Command = defineCommand(
   {
     name: 'kv incr',
-    summary: 'Adds to the 64-bit number in a key (0 when there is none) and prints the sum.',
+    summary: 'Adds to the 64-bit number in a key (0 if the key is absent) and prints the sum.',
     positionals: ['KEY', '[DELTA]'],
     flags: CONNECTION_FLAGS,
     examples: ['jitpaxos kv incr visits', 'jitpaxos kv incr stock -- -5'],
@@ -161,11 +161,11 @@ export const scan: Command = defineCommand(
   {
     name: 'kv scan',
     summary:
-      'Lists keys and values from FROM (inclusive) to TO (exclusive) in order of bytes, one a line, key and value separated by a tab.',
+      'Lists keys and values from FROM (inclusive) to TO (exclusive) in byte order, one pair a line, separated by a tab.',
     positionals: ['[FROM]', '[TO]'],
     flags: {
       ...CONNECTION_FLAGS,
-      limit: { kind: 'count', default: '100', min: 1, max: KV_SCAN_LIMIT_MAX, help: 'at most this many' },
+      limit: { kind: 'count', default: '100', min: 1, max: KV_SCAN_LIMIT_MAX, help: 'list at most this many' },
     },
     examples: ['jitpaxos kv scan user/ user0 --limit 20'],
   },

@@ -18,41 +18,44 @@ const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => P
   replica: ['run one replica', async () => (await import('./replica.js')).replica],
   'kv get': ['read a key', async () => (await import('./kv.js')).get],
   'kv put': ['set a key', async () => (await import('./kv.js')).put],
-  'kv cas': ['set a key if it has a certain value', async () => (await import('./kv.js')).cas],
+  'kv cas': ['set a key if it has an expected value', async () => (await import('./kv.js')).cas],
   'kv del': ['remove a key', async () => (await import('./kv.js')).del],
   'kv incr': ['add to the number in a key', async () => (await import('./kv.js')).incr],
   'kv scan': ['list a range of keys', async () => (await import('./kv.js')).scan],
   'keys add': ['add a key for a client, or for the replicas', async () => (await import('./keys.js')).add],
-  'keys use': ['make the replicas speak under another key', async () => (await import('./keys.js')).use],
+  'keys use': ['make the replicas use another key', async () => (await import('./keys.js')).use],
   'keys list': ['show the keys of a file, without their secrets', async () => (await import('./keys.js')).list],
-  'keys remove': ['take a key away', async () => (await import('./keys.js')).remove],
+  'keys remove': ['remove a key', async () => (await import('./keys.js')).remove],
   'config explain': [
     'show the configuration of a replica, and where each value comes from',
     async () => (await import('./config.js')).explain,
   ],
-  backup: ['write what is committed in a data directory as one file', async () => (await import('./backup.js')).backup],
+  backup: [
+    'write the committed state of a data directory to one file',
+    async () => (await import('./backup.js')).backup,
+  ],
   restore: [
-    'make the data directory of a replica of a new cluster out of a backup',
+    'make a data directory for a replica of a new cluster from a backup',
     async () => (await import('./backup.js')).restore,
   ],
   inspect: ['show what is in a data directory', async () => (await import('./inspect.js')).inspect],
   status: ['show the cluster now', async () => (await import('./cluster/status.js')).status],
-  doctor: ['check this host and the cluster as seen from it', async () => (await import('./doctor/doctor.js')).doctor],
+  doctor: ['check this host, and the cluster as seen from it', async () => (await import('./doctor/doctor.js')).doctor],
   top: ['show the cluster live', async () => (await import('./cluster/top.js')).top],
   'clock list': [
-    'the clocks of this host, and which one is taken and why',
+    'list the clocks of this host, and which one is used and why',
     async () => (await import('./clock/list.js')).clockList,
   ],
   'clock read': [
-    'all clocks side by side, with the cost of a reading',
+    'read all clocks side by side, with the cost of a reading',
     async () => (await import('./clock/read.js')).clockRead,
   ],
   'clock compare': [
-    'offset and rate of two clocks over a while',
+    'measure offset and rate of two clocks over some seconds',
     async () => (await import('./clock/compare.js')).clockCompare,
   ],
   'clock watch': [
-    'one clock against another, a line a second',
+    'watch one clock against another, one line a second',
     async () => (await import('./clock/watch.js')).clockWatch,
   ],
   'bench latency': [
@@ -60,11 +63,11 @@ const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => P
     async () => (await import('./bench/latency.js')).benchLatency,
   ],
   'bench compare': [
-    'measure a cluster beside baselines of the same shape',
+    'compare a cluster with baselines of the same shape',
     async () => (await import('./bench/compare.js')).benchCompare,
   ],
   'bench load': [
-    'measure with an open loop at a chosen rate; find the knee',
+    'measure at a fixed rate with an open loop, or find the highest sustained rate',
     async () => (await import('./bench/load.js')).benchLoad,
   ],
   'bench report': [
@@ -73,7 +76,7 @@ const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => P
   ],
   sim: ['run the protocol in a simulator that tries to break it', async () => (await import('./sim.js')).sim],
   demo: [
-    'three replicas on this machine, a workload, a failure, a report',
+    'run three replicas on this host, a workload and a failure; write a report',
     async () => (await import('./demo/demo.js')).demo,
   ],
 };
@@ -85,7 +88,7 @@ async function main(args: readonly string[]): Promise<number> {
   if (isOldNode(process.versions.node))
     throw new CliError(
       'node-too-old',
-      `this is Node ${process.versions.node}, and jitpaxos needs ${NODE_MIN} or later; install one (nodejs.org), and see that it is the first \`node\` in PATH`,
+      `this is Node ${process.versions.node}, and jitpaxos needs ${NODE_MIN} or later; install it (nodejs.org), and make sure that it is the first \`node\` in PATH`,
     );
   checkEncoding(args);
   if (args[0] === '--version' || args[0] === 'version') {
@@ -149,7 +152,7 @@ function overview(prefix: string): string {
     'Commands:',
     ...rows.map(([name, [summary]]) => `  ${name.padEnd(width)}  ${summary}`),
     '',
-    'Every command has --help. Exit codes: 0 done, 1 failed, 2 usage, 3 cluster unavailable, 4 an --assert did not hold, 141 nobody reads stdout.',
+    'Every command has --help. Exit codes: 0 done, 1 failed, 2 usage, 3 cluster unavailable, 4 an --assert did not hold, 141 the reader of stdout ended.',
     '',
   ].join('\n');
 }
@@ -183,7 +186,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (isService) return;
   if (error.code === 'EPIPE') process.exit(Exit.readerGone); // `jitpaxos … | head` has what it wanted: end quietly
   process.stderr.write(
-    `output-unwritable: stdout cannot be written (${error.code ?? error.message}); see to space and permissions, then run it again\n`,
+    `output-unwritable: stdout cannot be written (${error.code ?? error.message}); check space and permissions, then run it again\n`,
   );
   process.exit(Exit.failed);
 });

@@ -36,7 +36,7 @@ export const replica = defineCommand(
     name: 'replica',
     service: true,
     summary:
-      'Runs one replica of a cluster. Prints one line when it serves: ready {"id":…,"view":…,"port":…,"pid":…,"transport":…,"idle":…,"durability":…}',
+      'Runs one replica of a cluster. Prints one line when it can receive: ready {"id":…,"view":…,"port":…,"pid":…,"transport":…,"idle":…,"durability":…}',
     positionals: [],
     flags: asSettings({
       config: CONFIG_FLAG,
@@ -46,110 +46,115 @@ export const replica = defineCommand(
         value: 'FILE',
         alias: 'key-file',
         standard: 'replica.keys beside the cluster file',
-        help: 'the key file, in a cluster with keys; SIGHUP reads it again',
+        help: 'the key file, in a cluster with keys; on SIGHUP it is read again',
       },
-      id: { kind: 'count', help: 'which replica of the file this is, from 0' },
+      id: { kind: 'count', help: 'index of this replica in the cluster file, from 0' },
       data: {
         kind: 'text',
         value: 'DIR',
         standard: '.jitpaxos/replica-N beside the cluster file',
-        help: 'where it keeps its files',
+        help: 'data directory of this replica',
       },
       durability: {
         kind: 'choice',
         choices: DURABILITIES,
         default: DEFAULT_DURABILITY,
-        help: 'what is on disk when an operation is acknowledged: os, it is written and survives the process; fsync, synced and survives the host; memory, nothing of it: lost when more than f replicas stop at once',
+        help: 'what is on disk when an operation is acknowledged. os: it is written, and survives the process. fsync: it is synced, and survives the host. memory: nothing, and it is lost if more than f replicas stop at once',
       },
       'log-lost': {
         kind: 'switch',
-        help: 'what this replica had on disk is lost, and its directory is empty: it takes part as one that lost its log, instead of stopping because others remember it',
+        help: 'the data directory was lost for good and is empty: join as a replica that lost its log, although others remember this one',
       },
       'segment-bytes': {
         kind: 'bytes',
         min: SEGMENT_BYTES_MIN,
         max: SEGMENT_BYTES_MAX,
         standard: '16MiB',
-        help: 'size of a segment of the log on disk; two of them are allocated from the start on',
+        help: 'size of a segment of the log on disk; two are always allocated',
       },
       ...TRANSPORT_FLAGS,
-      clock: { kind: 'text', value: 'CLOCK', default: 'auto', help: `one of ${CLOCK_SPEC_FORMS}` },
+      clock: {
+        kind: 'text',
+        value: 'CLOCK',
+        default: 'auto',
+        help: `the clock that timestamps come from: one of ${CLOCK_SPEC_FORMS}`,
+      },
       metrics: {
         kind: 'text',
         value: '[HOST:]PORT',
-        standard: 'not at all',
-        help: 'serve /metrics, /healthz and /readyz there over HTTP; a port alone is opened on 127.0.0.1 only',
+        standard: 'off',
+        help: 'serve /metrics, /healthz and /readyz over HTTP at this address; without HOST, on 127.0.0.1 only',
       },
       machine: { kind: 'choice', choices: ['kv', 'echo'], default: 'kv', help: 'the state machine' },
       'log-level': {
         kind: 'choice',
         choices: LOG_LEVELS,
         default: 'info',
-        help: 'what is logged to stderr: info has starts, stops and every transition',
+        help: 'lowest level that is logged to stderr; info includes starts, stops and every transition',
       },
       'log-format': {
         kind: 'choice',
         choices: ['auto', 'json', 'text'],
         default: 'auto',
-        help: 'auto: text on a terminal, JSON elsewhere',
+        help: 'format of the log; auto: text on a terminal, JSON elsewhere',
       },
       'datagram-bytes': {
         kind: 'bytes',
         min: 256,
         max: 60_000,
-        standard: `what the cluster file says, else ${DEFAULT_DATAGRAM_BYTES}; ${JUMBO_DATAGRAM_BYTES} when all replicas are on loopback`,
-        help: `no datagram is longer, but for one operation or result that is: the MTU of the path less 48`,
+        standard: `from the cluster file, else ${DEFAULT_DATAGRAM_BYTES}, or ${JUMBO_DATAGRAM_BYTES} if all replicas are on loopback`,
+        help: `longest datagram: the MTU of the path less 48. Only a single longer operation or result exceeds it`,
       },
       'wire-version': {
         kind: 'count',
         min: PREVIOUS_WIRE_VERSION,
         max: WIRE_VERSION,
         standard: `${WIRE_VERSION}`,
-        help: `the newest version of the wire that is spoken; ${PREVIOUS_WIRE_VERSION} holds this replica back while others are upgraded`,
+        help: `newest wire version to speak; ${PREVIOUS_WIRE_VERSION} rules the newer one out as the cause of a problem`,
       },
       'sync-interval': {
         kind: 'duration',
         min: 1e3,
         max: 60e9,
         standard: `${DEFAULT_TIMINGS.syncIntervalUs / 1e3}ms`,
-        help: `the primary is heard from at least this often`,
+        help: `the primary sends a heartbeat at least this often`,
       },
       'suspect-after': {
         kind: 'duration',
         min: 1e6,
         max: 3600e9,
         standard: `${DEFAULT_TIMINGS.suspectUs / 1e3}ms`,
-        help: `a replica silent for this long is suspected; several times --sync-interval`,
+        help: `a replica that is silent for this long is suspected; make it several times --sync-interval`,
       },
       'max-ahead': {
         kind: 'duration',
         max: 3600e9,
         standard: `${DEFAULT_TIMINGS.maxAheadNs / 1e6}ms`,
-        help: `a request with a timestamp further ahead of this clock is rejected`,
+        help: `requests with a timestamp further ahead of this replica's clock are rejected`,
       },
       'max-hold': {
         kind: 'duration',
         max: 60e9,
         standard: `${DEFAULT_TIMINGS.maxHoldNs / 1e6}ms`,
-        help: `a request is held back until its timestamp is due, at most for this long; 0s: never`,
+        help: `longest time that a request is held back until its timestamp is due; 0s: never held`,
       },
       late: {
         kind: 'choice',
         choices: LATE_RULES,
         default: DEFAULT_LATE,
-        help: 'what a primary does with a late request: restamp gives it the next key, reject leaves that to the client',
+        help: 'what the primary does with a late request. restamp: assign the next free timestamp. reject: let the client stamp it again',
       },
       'order-hold': {
         kind: 'duration',
         max: 60e9,
         standard: `${DEFAULT_TIMINGS.orderHoldUs / 1e3}ms`,
-        help: `the primary pushes its order to members until none has differed for this long; 0s: never`,
+        help: `after a member differed, the primary pushes its order to members for this long; 0s: never`,
       },
       'slow-after': {
         kind: 'duration',
         max: 3600e9,
         standard: `${DEFAULT_TIMINGS.slowAfterUs / 1e3}ms`,
-        help: `a member much slower than a spare leaves the quorum after this; 0s: never`,
+        help: `a member that is much slower than a spare for this long leaves the quorum; 0s: never`,
       },
     }),
     examples: [
@@ -196,7 +201,7 @@ export const replica = defineCommand(
         logger.error('keys.not-reloaded', {
           replica: id,
           error: (error as Error).message,
-          next: 'the present keys stay in use',
+          next: 'the current keys stay in use',
         });
       }
     });
@@ -227,7 +232,7 @@ function timingsOf(values: Readonly<Record<TimingFlag, number | undefined>>): Pa
   if ((syncNs ?? DEFAULT_TIMINGS.syncIntervalUs * 1e3) * 2 > suspectUs * 1e3) {
     throw new CliError(
       'flag-invalid',
-      `--suspect-after is less than twice --sync-interval: a healthy primary would be suspected; raise the one or lower the other`,
+      `--suspect-after is less than twice --sync-interval, so a healthy primary would be suspected; raise --suspect-after or lower --sync-interval`,
     );
   }
   return {
@@ -262,7 +267,7 @@ async function serveMetrics(listen: string, running: Replica, logger: Logger): P
         replica: running.id,
         code: error.code,
         error: error.message,
-        next: `the replica goes on without, and tries again every ${METRICS_RETRY_MS / 1e3} s`,
+        next: `the replica runs without metrics, and tries again every ${METRICS_RETRY_MS / 1e3} s`,
       });
       timer = setTimeout(() => void open().then(told, told), METRICS_RETRY_MS).unref();
     }
@@ -273,7 +278,7 @@ async function serveMetrics(listen: string, running: Replica, logger: Logger): P
       logger.error('metrics.not-served', {
         replica: running.id,
         error: error instanceof Error ? error.message : String(error),
-        next: 'the replica goes on without',
+        next: 'the replica runs without metrics',
       });
   };
   await open();

@@ -20,7 +20,7 @@ export const sim = defineCommand(
   {
     name: 'sim',
     summary:
-      'Runs the protocol in a deterministic simulator under faults, and checks the invariants and what clients saw.',
+      'Runs the protocol in a deterministic simulator under faults, and checks the invariants and the results that clients saw.',
     positionals: [],
     flags: {
       seed: { kind: 'text', value: 'A..B', default: '1..100', help: 'seeds to run, or a single one' },
@@ -30,7 +30,7 @@ export const sim = defineCommand(
         default: String(DEFAULT_TICKS),
         min: 1_000,
         max: 1e9,
-        help: 'length of the phase with faults, µs of virtual time',
+        help: 'length of the phase with faults, in µs of virtual time',
       },
       faults: {
         kind: 'text',
@@ -40,7 +40,7 @@ export const sim = defineCommand(
       },
       trace: {
         kind: 'switch',
-        help: 'print the messages and events before a failure; with a single run, before its end',
+        help: 'print the last messages and events before a failure; of a single run, also without a failure',
       },
       'trace-file': {
         kind: 'text',

@@ -22,7 +22,7 @@ export function clientMetrics(stats: ClientStats, executeUs: BucketSnapshot, que
   return [
     counter(
       name('commits_total'),
-      "Operations committed, by what they needed: fast, one round trip; ordered, the primary's order pushed to a member that differed; reconciled, such a member asked by the client; resent, the request sent again",
+      'Operations committed, by what they needed. fast: one round trip; ordered: the primary pushed its order to a member that differed; reconciled: the client asked such a member to reconcile; resent: the request was sent again',
       byLabel('path', {
         fast: stats.fastCommits,
         ordered: stats.orderedCommits,
@@ -33,50 +33,50 @@ export function clientMetrics(stats: ClientStats, executeUs: BucketSnapshot, que
     counter(name('client_reads_total'), 'Reads begun', stats.reads),
     counter(
       name('client_reads_fast_total'),
-      'Reads answered in one round trip, without a log entry; the others become commits',
+      'Reads answered in one round trip without a log entry; other reads become commits',
       stats.fastReads,
     ),
     {
       name: name('commit_duration_seconds'),
       kind: 'histogram',
-      help: 'From the call to its answer, by kind of call',
+      help: 'Time from a call to its answer, by kind of call',
       samples: [inSeconds('execute', executeUs), inSeconds('query', queryUs)],
     },
     counter(
       name('client_rejected_total'),
-      'Rejects received from replicas, by reason; most are overcome by sending again',
+      'Rejects received from replicas, by reason; after most, sending again succeeds',
       byLabel('reason', stats.rejected),
     ),
     counter(
       name('client_reconciled_total'),
-      'Members asked to bring an entry in line with the primary',
+      'Reconciles sent: members asked to make an entry agree with the primary',
       stats.reconciled,
     ),
     counter(name('client_retransmitted_total'), 'Requests sent again', stats.retransmitted),
-    counter(name('client_view_changes_total'), 'Views that the client moved on to', stats.viewChanges),
+    counter(name('client_view_changes_total'), 'Changes of the client to a newer view', stats.viewChanges),
     gauge(name('client_view'), 'View that the client sends to', stats.view),
     gauge(name('client_operations_open'), 'Operations sent and not answered yet', stats.openOperations),
     gauge(name('client_operations_waiting'), 'Operations that wait for a lane', stats.waitingOperations),
     gauge(
       name('client_clock_offset_seconds'),
-      "A replica's clock minus the client's, as its replies tell; absent when it was not heard of lately",
+      "A replica's clock minus the client's, from its replies; absent if it has not replied recently",
       stats.clock.replicas.flatMap(({ offsetNs }, replica) => seconds(offsetNs, { replica: String(replica) })),
     ),
     gauge(
       name('client_clock_offset_uncertainty_seconds'),
-      'What that offset is known to',
+      'Uncertainty of that offset',
       stats.clock.replicas.flatMap(({ uncertaintyNs }, replica) =>
         seconds(uncertaintyNs, { replica: String(replica) }),
       ),
     ),
     gauge(
       name('client_clock_error_bound_seconds'),
-      "What the client's clock may be wrong by at most, as far as its source knows; absent when it knows nothing",
+      "Largest error of the client's clock that its source states; absent if it states none",
       seconds(stats.clock.errorBoundNs ?? null, {}),
     ),
     gauge(
       name('client_clock_correction_seconds'),
-      "What is added to the client's clock because the replicas contradict it, or it is unhealthy",
+      "Correction added to the client's clock because the replicas contradict it or it is unhealthy",
       stats.clock.correctionNs / 1e9,
     ),
     gauge(

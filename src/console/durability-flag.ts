@@ -6,5 +6,5 @@ export const DURABILITY_FLAG = {
   kind: 'choice',
   choices: DURABILITIES,
   default: 'memory',
-  help: 'of the replicas that --local starts: what is on disk when an operation is acknowledged. Not the default of jitpaxos replica',
+  help: 'durability of the replicas that --local starts. The default differs from that of jitpaxos replica',
 } as const satisfies Flag;

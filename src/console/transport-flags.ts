@@ -8,13 +8,13 @@ export const TRANSPORT_FLAGS = {
     kind: 'choice',
     choices: TRANSPORT_KINDS,
     default: 'auto',
-    help: 'how datagrams are sent; auto: native if the addon is available',
+    help: 'how datagrams are sent; auto: native if the addon is available, else dgram',
   },
   idle: {
     kind: 'choice',
     choices: IDLE_STRATEGIES,
     standard: 'adaptive',
-    help: 'how the native transport waits: asleep, polling a little first, or polling always',
+    help: 'how the native transport waits: asleep, after a little polling, or polling always',
   },
 } as const satisfies Flags;
 

@@ -17,18 +17,18 @@ const NANOSECONDS = 1e9;
 
 /** The help of core counters that are a metric of their own, named as they are. All others are values of `jitpaxos_core_events_total`. */
 const COUNTER_HELP: Partial<Record<CounterName, string>> = {
-  requests: 'Requests of clients received, repeats included',
+  requests: 'Requests received from clients, including repeats',
   reads: 'Quorum reads received',
   requests_duplicate: 'Repeated requests that were already known and answered again',
   requests_held: 'Requests held back until their timestamp was due',
-  entries_appended: 'Entries appended to the log, whoever brought them',
+  entries_appended: 'Entries appended to the log, from clients or replicas',
   entries_committed:
-    'Entries that were committed while this replica was the primary: the sum over the replicas is what the cluster committed',
-  entries_executed: 'Operations executed, those that were rolled back included',
+    'Entries committed while this replica was the primary; the sum over all replicas is what the cluster committed',
+  entries_executed: 'Operations executed, including those rolled back later',
   entries_fetched: 'Entries that came from another replica, not from a client',
-  entries_cut: 'Entries cut from the log because the primary has others there',
-  repairs: "Times this member found, or was told, that its log differs from the primary's and fetched that",
-  reconciles: 'Requests of clients to bring an entry in line with the primary',
+  entries_cut: 'Entries cut from the log because the primary has other entries there',
+  repairs: "Times this member's log differed from the primary's and it fetched the primary's entries",
+  reconciles: 'Reconciles received: requests of clients to make an entry agree with the primary',
   view_changes_started: 'View changes asked for by this replica',
   views_installed: 'Views this replica took part in',
   suspicions: 'Times this replica suspected another of having failed',
@@ -54,7 +54,7 @@ export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: 
   const level = (rest: string, help: string, value: number | readonly Sample[]): Family =>
     gauge(name(rest), help, value);
   return [
-    level('build_info', 'Always 1; the labels say what runs', [
+    level('build_info', 'Always 1; the labels describe the running replica', [
       {
         labels: {
           version: report.version,
@@ -70,22 +70,22 @@ export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: 
     level('view', 'View that this replica is in', report.view),
     level(
       'is_primary',
-      'Whether this replica takes itself for the primary of a running view: 1 or 0',
+      'Whether this replica is the primary of a running view (1 or 0)',
       status === 'normal' && report.primary === report.id ? 1 : 0,
     ),
     level(
       'is_member',
-      'Whether this replica is in the quorum of its running view, the primary included: 1 or 0',
+      'Whether this replica is in the quorum of its running view, as the primary always is (1 or 0)',
       status === 'normal' && report.members.includes(report.id) ? 1 : 0,
     ),
     level(
       'status',
-      'Status of the replica: 1 for the one that it has, 0 for the others',
+      'Status of the replica: 1 for the current one, 0 for the others',
       byLabel('status', Object.fromEntries(REPORTED_STATUS_NAMES.map((each) => [each, each === status ? 1 : 0]))),
     ),
     level(
       'replicas_diverged',
-      'Replicas that differ from this one in what is committed, in the state behind it, or in limits',
+      'Replicas that differ from this one in committed entries (log), in the state after them (state), or in limits',
       byLabel('in', {
         log: report.diverged?.log.length ?? 0,
         state: report.diverged?.state.length ?? 0,
@@ -94,7 +94,7 @@ export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: 
     ),
     level(
       'replicas_set_up_otherwise',
-      'Replicas that were given another chain than this one (key file, or chain in the cluster file), or another list of replicas in the cluster file',
+      'Replicas that were started with another chain than this one (key file, or chain in the cluster file), or with another list of replicas in the cluster file',
       byLabel('in', {
         chain: report.chain?.differs?.length ?? 0,
         cluster_file: report.clusterFileDiffers?.length ?? 0,
@@ -105,18 +105,18 @@ export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: 
     level('log_last_index', 'Last index of the log', report.lastIndex),
     level(
       'log_synced_index',
-      'Last index known to be the same at the primary; at the primary its last index',
+      'Last index known to be the same as at the primary; at the primary, its last index',
       report.syncedIndex,
     ),
     level(
       'log_committed_index',
-      'Last index known to be committed. It begins at 0 when a log is lost and jumps when one is fetched: for a rate take entries_committed_total',
+      'Last index known to be committed. It returns to 0 when the log is lost and jumps when a log is fetched; for a rate, use entries_committed_total',
       report.committedIndex,
     ),
     level('log_executed_index', 'Last index executed', report.executedIndex),
     level(
       'log_ahead_of_clock_seconds',
-      "How far the timestamp of the last entry is ahead of this replica's clock, 0 when it is not; absent when the clock cannot be read",
+      "How far the timestamp of the last entry is ahead of this replica's clock, or 0; absent if the clock cannot be read",
       report.logAheadNs === undefined ? [] : [{ value: report.logAheadNs / NANOSECONDS }],
     ),
     count('requests_rejected_total', 'Requests not appended, by reason', byLabel('reason', rejectedByReason(counters))),
@@ -135,19 +135,19 @@ export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: 
     {
       name: name('arrival_slack_seconds'),
       kind: 'histogram',
-      help: "Clock on arrival minus timestamp, of requests; negative: the client's clock is ahead",
+      help: "This replica's clock at the arrival of a request, minus its timestamp; negative: the client's clock is ahead",
       samples: [inSeconds(arrivalSlackUs)],
     },
     {
       name: name('log_write_seconds'),
       kind: 'histogram',
-      help: 'Time that writing a frame of the log to the disk takes: in durability fsync until it is durable, in os until the system has it; absent in memory',
+      help: 'Time to write a frame of the log: with durability fsync, until it is durable; with os, until the system has it; absent with memory',
       samples: disk === undefined ? [] : [inSeconds(disk.writeUs)],
     },
     {
       name: name('disk_sync_seconds'),
       kind: 'histogram',
-      help: 'Time that a sync of a file or of the data directory takes: hard state, segments, snapshots; absent in durability memory',
+      help: 'Time to sync a file or the data directory: hard state, segments, snapshots; absent with durability memory',
       samples: disk === undefined ? [] : [inSeconds(disk.syncUs)],
     },
     ...clockMetrics(clock),
@@ -160,18 +160,18 @@ export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: 
       byLabel('replica', Object.fromEntries((report.wire ?? []).map((version, replica) => [String(replica), version]))),
     ),
     count('datagrams_dropped_total', 'Datagrams refused, by reason', byLabel('reason', report.drops)),
-    count('messages_unsent_total', 'Messages that found no room on the way out', report.outboxDropped),
+    count('messages_unsent_total', 'Messages not sent because there was no room for them', report.outboxDropped),
     level(
       'loop_stall_seconds',
-      'Longest time that something held up the event loop, since the start',
+      'Longest time that something blocked the event loop since the start',
       eventLoop.stallMaxUs / MICROSECONDS,
     ),
-    count('loop_stalls_total', 'Times that something held up the event loop for more than 10 ms', eventLoop.stalls),
+    count('loop_stalls_total', 'Times that something blocked the event loop for more than 10 ms', eventLoop.stalls),
     count('cpu_seconds_total', 'Processor time of the process, by mode', byLabel('mode', { ...cpuSeconds })),
     level('resident_memory_bytes', 'Memory of the process', residentBytes),
     count(
       'status_requests_total',
-      'Questions for the status over the network, by what became of them',
+      'Status questions received over the network, by outcome',
       byLabel('outcome', { ...report.statusRequests }),
     ),
   ];
@@ -185,7 +185,7 @@ function clockMetrics(clock: ReplicaStatusReport['clock']): Family[] {
   return [
     gauge(
       `${METRIC_PREFIX}clock_healthy`,
-      'Whether nothing speaks against the clock (1 or 0): then requests that are early are held back by it. A clock of unknown error is 1, and its error bound is absent',
+      'Whether nothing speaks against the clock (1 or 0). Only a healthy clock is used to hold back early requests. A clock of unknown error counts as healthy, and its error bound is absent',
       clock.healthy === undefined ? [] : [{ value: clock.healthy ? 1 : 0 }],
     ),
     counter(
@@ -195,22 +195,22 @@ function clockMetrics(clock: ReplicaStatusReport['clock']): Family[] {
     ),
     counter(
       `${METRIC_PREFIX}clock_steps_total`,
-      'Times that the hardware clock was set while it was followed',
+      'Times that the hardware clock was set while in use',
       count(clock.steps),
     ),
     counter(
       `${METRIC_PREFIX}clock_fallbacks_total`,
-      'Times that the hardware clock was lost and the system clock taken in its place',
+      'Times that the hardware clock was lost and replaced by the system clock',
       count(clock.fallbacks),
     ),
     gauge(
       `${METRIC_PREFIX}clock_error_bound_seconds`,
-      'What the clock may be wrong by at most, as far as its source knows; absent when it knows nothing',
+      'Largest error of the clock that its source states; absent if it states none',
       sample(clock.errorBoundNs),
     ),
     gauge(
       `${METRIC_PREFIX}clock_offset_seconds`,
-      'Offset of the system clock from the clock in use, as last measured; absent when there is none',
+      'Last measured offset of the system clock from the clock in use; absent without a measurement',
       sample(clock.offsetNs),
     ),
   ];
@@ -230,19 +230,19 @@ function replicaClockMetrics(clocks: ReplicaStatusReport['replicaClocks']): Fami
   return [
     gauge(
       `${METRIC_PREFIX}replica_clock_offset_seconds`,
-      "A replica's clock minus the primary's, by replica, as answers to Syncs tell; only at a primary, absent of a replica that was not heard lately",
+      "A replica's clock minus the primary's, from the answers to Syncs; only at a primary, absent for a replica that was not heard recently",
       of(offsetOf),
     ),
     gauge(
       `${METRIC_PREFIX}replica_clock_off`,
-      'Whether the clock of a replica differs from those of a majority by so much that requests through it are slow: 1 or 0, by replica; only at a primary, absent where no majority of the clocks agrees',
+      "Whether a replica's clock differs so much from those of a majority that requests through it are slow (1 or 0); only at a primary, absent if no majority of the clocks agrees",
       clocks?.divided === true
         ? []
         : of((replica) => (clocks!.offsetsNs[replica] === null ? null : clocks!.off.includes(replica) ? 1 : 0)),
     ),
     gauge(
       `${METRIC_PREFIX}replica_clocks_divided`,
-      "Whether no majority of the replicas' clocks agrees: 1 or 0; only at a primary",
+      "Whether no majority of the replicas' clocks agrees (1 or 0); only at a primary",
       clocks === undefined ? [] : [{ value: clocks.divided ? 1 : 0 }],
     ),
   ];
@@ -263,7 +263,7 @@ function transportMetrics(counters: Readonly<Record<string, number>>): Family[] 
     ),
     counter(
       `${METRIC_PREFIX}transport_events_total`,
-      'What else the transport counts, by name',
+      'Other events that the transport counts, by name',
       byLabel('event', rest),
     ),
   ];

@@ -63,7 +63,7 @@ interface Plan extends TransportChoice {
 export const benchLatency = defineCommand(
   {
     name: 'bench latency',
-    summary: 'Measures latency with a closed loop: C client processes, L operations open in each, N in all.',
+    summary: 'Measures latency with a closed loop: each client sends the next operation as soon as one is answered.',
     positionals: [],
     flags: {
       local: {
@@ -76,16 +76,16 @@ export const benchLatency = defineCommand(
       cluster: {
         kind: 'text',
         value: 'FILE',
-        help: `measure this running cluster instead; with --machine kv it writes keys under ${BENCH_PREFIX} into its store, and removes them at the end`,
+        help: `measure this running cluster instead. With --machine kv, keys under ${BENCH_PREFIX} are written to its store and removed at the end`,
       },
       'key-file': KEY_FILE_FLAG,
       clients: { kind: 'count', default: '1', min: 1, max: 256, help: 'client processes' },
-      lanes: { kind: 'count', default: '1', min: 1, max: 4096, help: 'operations open at a time in each client' },
+      lanes: { kind: 'count', default: '1', min: 1, max: 4096, help: 'operations open at once in each client' },
       ops: { kind: 'count', default: '50000', min: 1, max: 1e9, help: 'operations to measure, all clients together' },
       warmup: {
         kind: 'count',
         max: 1e9,
-        help: `operations before these, not measured (default a tenth of --ops, at most ${WARMUP_MAX})`,
+        help: `operations before those, not measured (default a tenth of --ops, at most ${WARMUP_MAX})`,
       },
       size: { kind: 'bytes', default: '64', max: 48 * 1024, help: 'bytes of an operation (echo) or value (kv)' },
       ...TRANSPORT_FLAGS,
@@ -94,7 +94,7 @@ export const benchLatency = defineCommand(
         kind: 'choice',
         choices: ['echo', 'kv'],
         default: 'echo',
-        help: 'the state machine; a running cluster must have the same',
+        help: 'the state machine; a running cluster must use the same',
       },
       mix: {
         kind: 'text',
@@ -102,7 +102,7 @@ export const benchLatency = defineCommand(
         default: 'write=100',
         help: 'shares of the operations: read, write, and cas (kv only)',
       },
-      keys: { kind: 'count', default: '1000', min: 1, max: 1e6, help: 'different keys (kv)' },
+      keys: { kind: 'count', default: '1000', min: 1, max: 1e6, help: 'number of different keys (kv)' },
       seed: { kind: 'count', default: '1', max: 2 ** 31 - 1, help: 'seed of the choice of operations and keys' },
       timeout: { kind: 'duration', default: '5s', min: 1e6, help: 'how long an operation may take' },
       history: { kind: 'text', value: 'FILE', help: 'write every operation for a checker (kv)' },
@@ -112,7 +112,7 @@ export const benchLatency = defineCommand(
         kind: 'text',
         value: 'EXPR',
         many: true,
-        help: "exit with 4 unless it holds, like 'p99<150us' or 'fastPathRatio>0.99'; may be repeated",
+        help: "exit with 4 unless this holds, like 'p99<150us' or 'fastPathRatio>0.99'. May be repeated",
       },
     },
     examples: [

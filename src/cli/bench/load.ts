@@ -72,7 +72,7 @@ export const benchLoad = defineCommand(
   {
     name: 'bench load',
     summary:
-      'Measures with an open loop: operations arrive at a chosen rate, and latency counts from when each was to be sent. With a range of rates it finds the knee.',
+      'Measures with an open loop: operations arrive at a chosen rate, and latency counts from the intended time of each. With a range of rates, finds the highest sustained rate (the knee).',
     positionals: [],
     flags: {
       rate: {
@@ -84,14 +84,14 @@ export const benchLoad = defineCommand(
         kind: 'count',
         min: 2,
         max: 100,
-        help: `rates of a ramp, each the same factor above the one before (default ${DEFAULT_STEPS}); it ends early when two in a row were not sustained`,
+        help: `number of rates in a ramp, each the same factor above the one before (default ${DEFAULT_STEPS}). The ramp ends early when two in a row are not sustained`,
       },
       duration: {
         kind: 'duration',
         default: '10s',
         min: 1e8,
         max: 86_400e9,
-        help: 'how long to measure, at each rate',
+        help: 'how long to measure at each rate',
       },
       warmup: {
         kind: 'duration',
@@ -102,7 +102,7 @@ export const benchLoad = defineCommand(
         kind: 'choice',
         choices: ['poisson', 'even'],
         default: 'poisson',
-        help: 'random, as independent users arrive, or at even distances',
+        help: 'poisson: at random, as from independent users; even: at even distances',
       },
       clients: { kind: 'count', default: '1', min: 1, max: 256, help: 'client processes that share the rate' },
       lanes: {
@@ -110,7 +110,7 @@ export const benchLoad = defineCommand(
         default: '512',
         min: 1,
         max: 4096,
-        help: 'operations that each client may have open; what arrives beyond waits, and its latency counts on',
+        help: 'operations that each client may have open; further arrivals wait, and their latency includes the wait',
       },
       local: {
         kind: 'count',
@@ -122,7 +122,7 @@ export const benchLoad = defineCommand(
       cluster: {
         kind: 'text',
         value: 'FILE',
-        help: `measure this running cluster instead; with --machine kv it writes keys under ${BENCH_PREFIX} into its store, and removes them at the end`,
+        help: `measure this running cluster instead. With --machine kv, keys under ${BENCH_PREFIX} are written to its store and removed at the end`,
       },
       'key-file': KEY_FILE_FLAG,
       ...TRANSPORT_FLAGS,
@@ -131,13 +131,13 @@ export const benchLoad = defineCommand(
         kind: 'choice',
         choices: ['spin', 'sleep'],
         default: 'sleep',
-        help: 'how a client waits for the next arrival: sleep by a timer of the kernel, some 50 µs late; spin keeps a core busy and is on time',
+        help: 'how a client waits for the next arrival. sleep: by a kernel timer, about 50 µs late. spin: on time, and keeps a core busy',
       },
       machine: {
         kind: 'choice',
         choices: ['echo', 'kv'],
         default: 'kv',
-        help: 'the state machine; a running cluster must have the same',
+        help: 'the state machine; a running cluster must use the same',
       },
       mix: {
         kind: 'text',
@@ -149,14 +149,14 @@ export const benchLoad = defineCommand(
         kind: 'text',
         value: 'SIZE|MIN..MAX',
         default: '64',
-        help: 'bytes of an operation (echo) or value (kv); a range: all sizes in it alike',
+        help: 'bytes of an operation (echo) or value (kv); of a range, all sizes are equally likely',
       },
-      keys: { kind: 'count', default: '1000', min: 1, max: 1e6, help: 'different keys (kv)' },
+      keys: { kind: 'count', default: '1000', min: 1, max: 1e6, help: 'number of different keys (kv)' },
       distribution: {
         kind: 'choice',
         choices: ['uniform', 'zipfian'],
         default: 'uniform',
-        help: `how keys are chosen; zipfian: few of them most of the time (skew ${ZIPF_THETA})`,
+        help: `how keys are chosen; zipfian: a few keys most of the time (skew ${ZIPF_THETA})`,
       },
       seed: {
         kind: 'count',
@@ -171,7 +171,7 @@ export const benchLoad = defineCommand(
         kind: 'text',
         value: 'EXPR',
         many: true,
-        help: "exit with 4 unless it holds, like 'p99<150us' or 'fastPathRatio>0.99'; may be repeated; of a ramp: at the knee",
+        help: "exit with 4 unless this holds, like 'p99<150us' or 'fastPathRatio>0.99'. May be repeated; a ramp checks it at the knee",
       },
     },
     examples: [

@@ -23,9 +23,9 @@ import { table } from '../../console/terminal.js';
 export const benchReport = defineCommand(
   {
     name: 'bench report',
-    summary: `Shows the result that a bench wrote with --json, or compares up to ${COMPARED_MAX} of them; ratios are to the first.`,
+    summary: `Shows a result that a bench wrote with --json, or compares up to ${COMPARED_MAX} results; ratios are to the first.`,
     positionals: ['RUN.json', ...Array.from({ length: COMPARED_MAX - 1 }, () => '[RUN.json]')],
-    flags: { report: { kind: 'text', value: 'FILE', help: 'write it as one HTML file' } },
+    flags: { report: { kind: 'text', value: 'FILE', help: 'write the result as one HTML file' } },
     examples: [
       'jitpaxos bench load --rate 5k --json > a.json',
       'jitpaxos bench report a.json b.json --report compared.html',

@@ -13,11 +13,11 @@ export const clockCompare = defineCommand(
   {
     name: 'clock compare',
     summary:
-      'Compares two clocks of this host: offset (A minus B) and rate over time, least, median and most, with a small plot.',
+      'Compares two clocks of this host: minimum, median and maximum of the offset (A minus B), the rate, and a small plot.',
     positionals: ['A', 'B'],
     flags: {
-      duration: { kind: 'duration', default: '5s', min: 1e6, max: 86_400e9, help: 'how long' },
-      interval: { kind: 'duration', default: '100ms', min: 1e6, max: 60e9, help: 'between two measurements' },
+      duration: { kind: 'duration', default: '5s', min: 1e6, max: 86_400e9, help: 'how long to compare' },
+      interval: { kind: 'duration', default: '100ms', min: 1e6, max: 60e9, help: 'time between two measurements' },
     },
     examples: [
       'jitpaxos clock compare realtime monotonic-raw',

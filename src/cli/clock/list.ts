@@ -11,7 +11,7 @@ import { Colour, paint, table } from '../../console/terminal.js';
 export const clockList = defineCommand(
   {
     name: 'clock list',
-    summary: 'Lists the clocks of this host, what is known of them, and which one auto takes, and why.',
+    summary: 'Lists the clocks of this host and what is known of each, and says which one auto uses and why.',
     positionals: [],
     flags: {},
     examples: ['jitpaxos clock list', 'jitpaxos clock list --json | jq .chosen'],

@@ -17,10 +17,10 @@ export const clockWatch = defineCommand(
   {
     name: 'clock watch',
     summary:
-      'Watches one clock against another (by default the system clock against the best hardware clock), a line a second like phc2sys: offset (A minus B), state, freq (how much faster A runs, ppb), delay.',
+      'Watches clock A against clock B (by default the system clock against the best hardware clock). Prints one line a second in the format of phc2sys: offset (A minus B), state, freq (how much faster A runs, ppb), delay.',
     positionals: ['[A]', '[B]'],
     flags: {
-      interval: { kind: 'duration', default: '1s', min: 1e6, max: 3600e9, help: 'between two lines' },
+      interval: { kind: 'duration', default: '1s', min: 1e6, max: 3600e9, help: 'time between two lines' },
       count: { kind: 'count', min: 1, help: 'lines to print (default: until interrupted)' },
     },
     examples: ['jitpaxos clock watch', 'jitpaxos clock watch realtime phc:/dev/ptp0 --count 10 --json'],

@@ -13,7 +13,7 @@ export const status = defineCommand(
   {
     name: 'status',
     summary:
-      'Shows the cluster now: view, primary, quorum, logs and how far behind each replica is. Exit code 3 when the quorum cannot commit, or does not although requests arrive.',
+      'Shows the cluster now: view, primary, quorum, and the log and lag of each replica. Exit code 3 if the quorum cannot commit, or does not commit although requests arrive.',
     positionals: [],
     flags: {
       cluster: CLUSTER_FLAG,
@@ -29,7 +29,7 @@ export const status = defineCommand(
         kind: 'duration',
         default: '250ms',
         max: 3600e9,
-        help: 'time between the two questions that rates are computed from; 0s asks once and shows no rates',
+        help: 'time between the two samples that rates are computed from; 0s takes one sample and shows no rates',
       },
     },
     examples: ['jitpaxos status', 'jitpaxos status --json | jq .available'],

@@ -40,7 +40,7 @@ export const demo = defineCommand(
   {
     name: 'demo',
     summary:
-      'Starts three replica processes on this machine, runs a measured key-value workload, kills one replica half-way, reads everything back and writes a report.',
+      'Starts three replica processes on this host, runs a measured key-value workload, kills one replica half-way, reads everything back and writes a report.',
     positionals: [],
     flags: {
       duration: {
@@ -48,15 +48,15 @@ export const demo = defineCommand(
         default: '12s',
         min: 1e9,
         max: WORKLOAD_LIMIT_MS * 1e6,
-        help: `how long the workload runs; longer when it takes that for ${formatCount(MIN_OPERATIONS)} operations`,
+        help: `how long the workload runs; it runs longer if ${formatCount(MIN_OPERATIONS)} operations take longer`,
       },
       clients: { kind: 'count', default: '2', min: 1, max: 16, help: 'client processes' },
-      lanes: { kind: 'count', default: '4', min: 1, max: 256, help: 'operations open at a time in each client' },
+      lanes: { kind: 'count', default: '4', min: 1, max: 256, help: 'operations open at once in each client' },
       kill: {
         kind: 'choice',
         choices: ['member', 'spare', 'none'],
         default: 'member',
-        help: 'which replica is killed half-way: one of the quorum, the spare, or none',
+        help: 'which replica is killed half-way: a member of the quorum, the spare, or none',
       },
       ...TRANSPORT_FLAGS,
       report: { kind: 'text', value: 'FILE', default: 'jitpaxos-report.html', help: 'where to write the report' },

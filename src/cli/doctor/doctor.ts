@@ -38,7 +38,7 @@ export const doctor = defineCommand(
   {
     name: 'doctor',
     summary:
-      'Checks this host, and the cluster as seen from it: what is found, and what to do. Exit code 1 when something failed.',
+      'Checks this host, and the cluster as seen from it. Prints what it finds and what to do. Exit code 1 if a check failed.',
     positionals: [],
     flags: {
       cluster: {
@@ -47,7 +47,7 @@ export const doctor = defineCommand(
         help: `the cluster file (default ${DEFAULT_CLUSTER} if it exists; otherwise only the host is checked)`,
       },
       'key-file': { ...KEY_FILE_FLAG, alias: 'keys' },
-      data: { kind: 'text', value: 'DIR', help: 'a data directory to try: writes and removes a small file' },
+      data: { kind: 'text', value: 'DIR', help: 'a data directory to test: a small file is written and removed' },
       timeout: {
         kind: 'duration',
         default: '1s',
@@ -55,12 +55,12 @@ export const doctor = defineCommand(
         max: 3600e9,
         help: 'how long to wait for a replica that does not answer',
       },
-      strict: { kind: 'switch', help: 'a warning counts as a failure' },
+      strict: { kind: 'switch', help: 'count a warning as a failure' },
       root: {
         kind: 'text',
         value: 'DIR',
         default: '/',
-        help: 'where /proc, /sys and /dev are found: another place when the host is mounted into a container',
+        help: "directory with the host's proc, sys and dev; for a container into which they are mounted",
       },
     },
     examples: [
