@@ -4,7 +4,8 @@
  *   node scripts/reference-docs.mjs            writes the pages below
  *   node scripts/reference-docs.mjs --check    writes nothing; exit code 1 when a page is not what it would write
  *
- * docs/reference/api.md: from the docstrings of what src/index.ts exports. docs/reference/configuration.md: from the
+ * docs/reference/api.md: from the docstrings of what src/index.ts and
+ * src/testing/index.ts export. docs/reference/configuration.md: from the
  * flags of `jitpaxos replica`. docs/reference/metrics.md: from the metrics of a replica and a client. Build first: npm
  * run build. Exit code 2: unknown argument.
  */

@@ -50,8 +50,10 @@ t.test('the types stand alone, and the programs of the docs have no type errors'
   const path = directory(t);
   mkdirSync(join(path, 'node_modules'));
   symlinkSync(ROOT, join(path, 'node_modules', 'jitpaxos'));
-  const programs = [...read('docs/start/library.md').matchAll(/```(?:js|ts)\n([^]*?)```/g)].map(([, text]) => text!);
-  t.equal(programs.length, 2);
+  const programs = ['library', 'testing'].flatMap((page) =>
+    [...read(`docs/start/${page}.md`).matchAll(/```(?:js|ts)\n([^]*?)```/g)].map(([, text]) => text!),
+  );
+  t.equal(programs.length, 4);
   programs.forEach((text, i) =>
     writeFileSync(
       join(path, `program${i}.ts`),
@@ -71,6 +73,11 @@ t.test('the types stand alone, and the programs of the docs have no type errors'
   writeFileSync(join(path, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, include: ['*.ts'] }));
   const { code, stdout } = await runNode([join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', path]);
   t.equal(code, 0, stdout);
+  const entry = await runNode(
+    ['--input-type=module', '-e', "console.log(Object.keys(await import('jitpaxos/testing')).join())"],
+    { cwd: path },
+  );
+  t.match(entry.stdout, /\bcheckHistory\b.*\bsimulate\b/, entry.stderr);
 });
 
 t.test('the examples run as programs against a cluster as `init` makes it, with keys', async (t) => {

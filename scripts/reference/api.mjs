@@ -1,41 +1,70 @@
 /**
- * docs/reference/api.md: what `import … from 'jitpaxos'` provides, with the docstrings of the source. Public members
- * only.
+ * docs/reference/api.md: what `import … from 'jitpaxos'` and `… from 'jitpaxos/testing'` provide, with the docstrings of
+ * the source. Public members only.
  */
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 
-const INDEX = fileURLToPath(new URL('../../src/index.ts', import.meta.url));
+/** Each entry of the package: its name, its source, and a sentence about it. */
+const ENTRIES = [
+  [
+    'jitpaxos',
+    'index.ts',
+    'Clients, replicas, state machines. Programs that use them are in [examples/](../../examples/), the errors in [errors](errors.md).',
+  ],
+  [
+    'jitpaxos/testing',
+    'testing/index.ts',
+    'Tools for tests of a state machine of your own. [Testing](../start/testing.md) shows how to use them.',
+  ],
+].map(([name, source, about]) => ({
+  name,
+  source: fileURLToPath(new URL(`../../src/${source}`, import.meta.url)),
+  about,
+}));
 const LINE_MAX = 240;
 
 export function apiPage() {
-  const program = ts.createProgram([INDEX], {
-    target: ts.ScriptTarget.ES2022,
-    module: ts.ModuleKind.NodeNext,
-    moduleResolution: ts.ModuleResolutionKind.NodeNext,
-    lib: ['lib.es2022.d.ts', 'lib.esnext.disposable.d.ts'],
-    types: ['node'],
-    strict: true,
-    exactOptionalPropertyTypes: true,
-    skipLibCheck: true,
-  });
+  const program = ts.createProgram(
+    ENTRIES.map(({ source }) => source),
+    {
+      target: ts.ScriptTarget.ES2022,
+      module: ts.ModuleKind.NodeNext,
+      moduleResolution: ts.ModuleResolutionKind.NodeNext,
+      lib: ['lib.es2022.d.ts', 'lib.esnext.disposable.d.ts'],
+      types: ['node'],
+      strict: true,
+      exactOptionalPropertyTypes: true,
+      skipLibCheck: true,
+    },
+  );
   const checker = program.getTypeChecker();
-  const symbols = checker.getExportsOfModule(checker.getSymbolAtLocation(program.getSourceFile(INDEX)));
-  const entries = symbols
-    .map((symbol) => ({
-      name: symbol.name,
-      target: symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol,
-    }))
-    .sort((a, b) => a.name.localeCompare(b.name, 'en'));
   return [
     '# API',
     '',
     '<!-- Written by scripts/reference-docs.mjs. Do not edit: change the docstrings in src/ and run `npm run docs:reference`. -->',
     '',
-    "What `import … from 'jitpaxos'` gives. Everything else is internal and may change. Programs that use it are in [examples/](../../examples/), its errors in [errors](errors.md).",
+    "What the package's two entries give. Everything else is internal and may change.",
     '',
-    ...entries.flatMap(({ name, target }) => section(name, target, checker)),
+    ...ENTRIES.flatMap(({ name, source, about }) => [
+      `## From '${name}'`,
+      '',
+      about,
+      '',
+      ...exportsOf(program.getSourceFile(source), checker).flatMap((each) => section(each.name, each.target, checker)),
+    ]),
   ].join('\n');
+}
+
+/** Names and symbols of what a file exports, in alphabetical order. */
+function exportsOf(file, checker) {
+  return checker
+    .getExportsOfModule(checker.getSymbolAtLocation(file))
+    .map((symbol) => ({
+      name: symbol.name,
+      target: symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol,
+    }))
+    .sort((a, b) => a.name.localeCompare(b.name, 'en'));
 }
 
 function section(name, symbol, checker) {
@@ -43,7 +72,7 @@ function section(name, symbol, checker) {
   if (declaration === undefined) return [];
   const members = membersOf(declaration);
   return [
-    `## ${name}`,
+    `### ${name}`,
     '',
     ...prose(symbol, checker),
     ...(members === undefined

@@ -68,6 +68,8 @@ export interface SimulationOptions {
   readonly createClient?: CreateClient;
   /** Makes the machine of a replica's process, at each of its starts. Default: the key-value store. */
   readonly createMachine?: (replica: number) => StateMachine;
+  /** Hears of each entry of the chosen log once, when a replica is first seen to have executed it. */
+  readonly executed?: (replica: number, index: number) => void;
   /** Longest operation and longest result, bytes, where the plan's would be shorter. Default: the plan's. */
   readonly operationBytes?: number;
   readonly resultBytes?: number;
@@ -156,7 +158,7 @@ export class Assembly implements Parts {
     if (wrong.length > 0) this.diverging = new DivergingDriver(this.queue, seed, wrong, interference);
     const { longest, enemy } = this.world;
     this.datagramBytes = longest ?? DEFAULT_DATAGRAM_BYTES;
-    this.checks = new Checks(replicas);
+    this.checks = new Checks(replicas, options.executed);
     this.views = new Views(replicas);
     this.tally = new Tally(replicas);
     this.network = new Network(

@@ -74,7 +74,11 @@ export class Checks {
   private readonly digests: (number | undefined)[] = [];
   private statements: Statement[] = [];
 
-  constructor(readonly replicas: number) {
+  /** @param executed hears of each entry of the chosen log, once: this replica was the first that is seen to have executed it */
+  constructor(
+    readonly replicas: number,
+    private readonly executed?: (replica: number, index: number) => void,
+  ) {
     this.views = new Views(replicas);
     this.mirrors = Array.from({ length: replicas }, () => ({
       path: [ROOT],
@@ -168,6 +172,11 @@ export class Checks {
         'client-result',
         `request ${this.tree.requestName(id)} was reported as committed and is not in the chosen log of ${this.chosenLength} entries`,
       );
+  }
+
+  /** Where this request stands in the chosen log; undefined: nowhere so far. */
+  indexOf(sessionHi: number, sessionLo: number, lane: number, request: number): number | undefined {
+    return this.chosenRequests[this.tree.requestOf(sessionHi, sessionLo, lane, request)];
   }
 
   /** One line about a replica, for reports. */
@@ -463,6 +472,7 @@ export class Checks {
       if (mirror.path[index] !== this.chosen[index]) break;
       const digest = probe.digests[index];
       if (digest !== undefined) {
+        if (this.digests[index] === undefined) this.executed?.(replica, index);
         const canonical = (this.digests[index] ??= digest);
         if (canonical !== digest)
           throw new Violation(

@@ -19,7 +19,7 @@ export function simulate(options: SimulationOptions): SimulationResult {
 }
 
 /** The same with the operations that `workload` gives, which are those of the machine that `options` make. */
-function simulateWorkload(options: SimulationOptions, workload: Workload): Omit<SimulationResult, 'history'> {
+export function simulateWorkload(options: SimulationOptions, workload: Workload): Omit<SimulationResult, 'history'> {
   const run = new Assembly(options, workload);
   let failure: SimulationFailure | undefined;
   let recoveryTicks = 0;

@@ -1,0 +1,140 @@
+/**
+ * Stands between a simulated replica and the user's machine, holds the machine to the contract of `StateMachine`, and
+ * keeps what it executed.
+ *
+ * At drawn moments the state is saved and restored, into the same machine or a new one, as a view change or a restart
+ * would. That must change nothing: a machine whose behaviour depends on more than its snapshot is found soon.
+ */
+import type { ApplyContext, Operation, Reply, StateMachine } from '../machine/state-machine.js';
+import type { Random } from '../sim/random.js';
+import { describeBytes, sameBytes } from './bytes.js';
+import type { Faults } from './fault.js';
+import type { StandIns } from './stand-ins.js';
+
+/** How often an operation finds a state that was just saved and restored. */
+const RESTORED = 1 / 16;
+/** Of these, how often into a new machine. */
+const ANEW = 0.5;
+/** How often a query is checked to change nothing. */
+const QUERY_CHECKED = 1 / 4;
+
+/** One operation that a machine executed. */
+export interface Execution {
+  readonly operation: Uint8Array;
+  readonly result: Uint8Array;
+  readonly timestampHi: number;
+  readonly timestampLo: number;
+  /** Room that the machine had for the result, bytes. */
+  readonly capacity: number;
+}
+
+export class CheckedMachine implements StateMachine {
+  /** By log index, since the state was last replaced by the replica. */
+  readonly executions: (Execution | undefined)[] = [];
+  /** Entries before which the state was saved and restored. */
+  readonly restoredBefore: number[] = [];
+  private machine: StateMachine;
+  private kept: { readonly given: Uint8Array; readonly copy: Uint8Array } | undefined;
+
+  /** @param name of the replica, for texts */
+  constructor(
+    private readonly create: () => StateMachine,
+    private readonly name: string,
+    private readonly random: Random,
+    private readonly standIns: StandIns,
+    private readonly faults: Faults,
+  ) {
+    this.machine = this.make();
+  }
+
+  apply(operation: Operation, context: ApplyContext, reply: Reply): void {
+    if (this.random.chance(RESTORED)) this.replace(context.index);
+    const given = bytesOf(operation);
+    const { timestampHi, timestampLo, index } = context;
+    const { capacity } = reply;
+    this.call('apply', given, () => this.machine.apply(operation, context, reply));
+    this.checkReply('apply', given, reply, capacity);
+    if (!sameBytes(given, bytesOf(operation)))
+      this.broke(`apply changed the bytes of the operation ${describeBytes(given)}`);
+    this.executions[index] = { operation: given, result: resultOf(reply), timestampHi, timestampLo, capacity };
+  }
+
+  query(operation: Operation, context: ApplyContext, reply: Reply): void {
+    const given = bytesOf(operation);
+    const { capacity } = reply;
+    const before = this.random.chance(QUERY_CHECKED) ? this.snapshot().slice() : undefined;
+    this.call('query', given, () => this.machine.query(operation, context, reply));
+    this.checkReply('query', given, reply, capacity);
+    if (before === undefined) return;
+    // The reply may lie in memory of the machine, which is valid until the next call only.
+    const result = resultOf(reply);
+    if (!sameBytes(before, this.snapshot())) this.broke(`query changed the state: ${describeBytes(given)}`);
+    reply.bytes = result;
+    reply.offset = 0;
+  }
+
+  snapshot(): Uint8Array {
+    const given = this.call('snapshot', undefined, () => this.machine.snapshot());
+    if (!(given instanceof Uint8Array)) this.broke(`snapshot returned ${String(given)}, not a Uint8Array`);
+    if (this.kept !== undefined && !sameBytes(this.kept.given, this.kept.copy))
+      this.broke('an array that snapshot had returned was changed afterwards; it has to return a new one each time');
+    this.kept = { given, copy: given.slice() };
+    return given;
+  }
+
+  restore(snapshot: Uint8Array): void {
+    this.executions.length = 0;
+    this.restoreChecked(snapshot);
+  }
+
+  private replace(index: number): void {
+    const saved = this.snapshot().slice();
+    if (this.random.chance(ANEW)) {
+      this.machine = this.make();
+      this.kept = undefined;
+    }
+    this.restoreChecked(saved);
+    this.restoredBefore.push(index);
+  }
+
+  private restoreChecked(snapshot: Uint8Array): void {
+    const given = snapshot.slice();
+    this.call('restore', undefined, () => this.machine.restore(given));
+    const again = this.snapshot();
+    if (!sameBytes(snapshot, again))
+      this.broke(
+        `after restore(${describeBytes(snapshot)}) snapshot() returned ${describeBytes(again)}; the same state always gives the same bytes`,
+      );
+  }
+
+  private checkReply(call: string, given: Uint8Array, { bytes, offset, length }: Reply, capacity: number): void {
+    const fits = Number.isInteger(length) && length >= 0 && length <= capacity;
+    if (!fits || !(bytes instanceof Uint8Array) || !(offset >= 0 && offset + length <= bytes.length))
+      this.broke(
+        `${call} of ${describeBytes(given)} set reply.length to ${length}, with room for ${capacity} bytes; see Reply`,
+      );
+  }
+
+  private make(): StateMachine {
+    return this.call('the constructor', undefined, this.create);
+  }
+
+  private call<T>(what: string, operation: Uint8Array | undefined, call: () => T): T {
+    const named = `${what}${operation === undefined ? '' : ` of ${describeBytes(operation)}`} (${this.name})`;
+    const given = this.faults.guard('machine-threw', named, () => this.standIns.during(this.random, call));
+    if (given instanceof Promise) this.broke(`${what} returned a promise; a machine works within the call`);
+    return given;
+  }
+
+  private broke(detail: string): never {
+    return this.faults.report('contract-broken', `${this.name}: ${detail}`);
+  }
+}
+
+function bytesOf({ bytes, offset, length }: Operation): Uint8Array {
+  return bytes.slice(offset, offset + length);
+}
+
+function resultOf({ bytes, offset, length }: Reply): Uint8Array {
+  return bytes.slice(offset, offset + length);
+}
