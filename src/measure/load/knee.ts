@@ -26,7 +26,8 @@ export interface StepFacts {
     readonly clients: readonly number[];
     readonly replicas: readonly (number | null)[];
     readonly host: number | null;
-    readonly hostTotal: number /** The replicas ran on this host. */;
+    readonly hostTotal: number;
+    /** The replicas ran on this host. */
     readonly replicasHere: boolean;
   };
   /** Replicas that did not answer at the end of the step, by id. */
