@@ -13,7 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { median } from '../src/measure/compare/rounds.js';
 import { CliError } from '../src/console/exit.js';
-import { freePorts } from '../src/measure/local-cluster.js';
+import { freePorts } from '../src/host/free-ports.js';
 import { hostInfo, type BenchReport } from '../src/measure/load/bench-report.js';
 import { table } from '../src/console/terminal.js';
 import { formatDuration } from '../src/console/units.js';

@@ -127,6 +127,8 @@ export const ERRORS = {
   'kv-result-malformed': { category: 'environment', retryable: false },
   /** SnapshotError: the bytes are no snapshot of this machine. */
   'snapshot-invalid': { category: 'environment', retryable: false },
+  /** LocalCluster: the module with the machine cannot be loaded, or does not export it. */
+  'machine-module-failed': { category: 'caller', retryable: false },
   /** HistoryError: the lines are no history of operations. */
   'history-malformed': { category: 'caller', retryable: false },
   // The codes of ClockError.

@@ -4,6 +4,8 @@ import { main as counter } from '../examples/counter.js';
 import { main as deadlines, putWithin } from '../examples/deadlines.js';
 import { main as fencingLock } from '../examples/fencing-lock.js';
 import { main as ownStateMachine, Maximum } from '../examples/own-state-machine.js';
+import { InOrder, main as testYourMachine, workload } from '../examples/test-your-machine.js';
+import { simulate } from '../src/testing/simulate.js';
 import { Client } from '../src/client/client.js';
 import { KvClient } from '../src/client/kv-client.js';
 import { KvMachine } from '../src/machine/kv.js';
@@ -48,4 +50,11 @@ t.test('fencing-lock', async (t) => {
     written: ['first', 'second'],
     refused: 'token 1 is over, 2 was here',
   });
+});
+
+t.test('test-your-machine', async (t) => {
+  const { wrong, right } = await testYourMachine();
+  t.match(wrong, /^results-differ with seed \d+: replica \d executed entry \d+/);
+  t.match(right, /^20 runs without a failure, \d+ operations committed$/);
+  t.equal(simulate({ machine: () => new InOrder(), workload, seeds: [21, 25] }).failure, undefined);
 });

@@ -28,7 +28,7 @@ t.test('the package has the examples, and everything that the docs point to', as
   });
   const [{ files }] = JSON.parse(stdout) as [{ files: { path: string }[] }];
   const packed = new Set(files.map(({ path }) => path));
-  for (const name of ['counter', 'deadlines', 'fencing-lock', 'own-state-machine', 'run'])
+  for (const name of ['counter', 'deadlines', 'fencing-lock', 'own-state-machine', 'run', 'test-your-machine'])
     t.ok(packed.has(`examples/${name}.ts`) && packed.has(`dist/examples/${name}.js`), name);
   t.notOk(
     [...packed].some((path) => /^(dist\/)?(test|bench)\//.test(path)),
@@ -53,7 +53,7 @@ t.test('the types stand alone, and the programs of the docs have no type errors'
   const programs = ['library', 'testing'].flatMap((page) =>
     [...read(`docs/start/${page}.md`).matchAll(/```(?:js|ts)\n([^]*?)```/g)].map(([, text]) => text!),
   );
-  t.equal(programs.length, 4);
+  t.equal(programs.length, 5);
   programs.forEach((text, i) =>
     writeFileSync(
       join(path, `program${i}.ts`),
@@ -67,6 +67,7 @@ t.test('the types stand alone, and the programs of the docs have no type errors'
     target: 'ES2022',
     module: 'NodeNext',
     skipLibCheck: false,
+    lib: ['ES2022', 'DOM', 'ESNext.Disposable'],
     types: [],
     preserveSymlinks: true,
   };

@@ -3,7 +3,7 @@
  * process.
  */
 import { Client, KvClient, KvMachine, Replica, silentLogger } from '../../dist/src/index.js';
-import { freePorts } from '../../dist/src/measure/local-cluster.js';
+import { freePorts } from '../../dist/src/host/free-ports.js';
 
 export async function metricsPage() {
   const [port] = await freePorts(1);

@@ -6,7 +6,6 @@
  * stops by itself when its parent is gone. Every wait has a bound.
  */
 import { fork, type ChildProcess } from 'node:child_process';
-import { createSocket } from 'node:dgram';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
 import { tmpdir } from 'node:os';
@@ -14,6 +13,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { KEYED_CHAIN } from '../host/chain.js';
 import { CLUSTER_SCHEMA, type ClusterConfig } from '../host/cluster-config.js';
+import { freePorts } from '../host/free-ports.js';
 import { CliError } from '../console/exit.js';
 import { writeFirstKeys } from '../console/key-files.js';
 import { withoutSettings } from '../console/settings.js';
@@ -278,19 +278,4 @@ export function authenticationOf({
   return authenticated
     ? { authentication: 'keys', ...(unkeyedChain ? {} : { chain: KEYED_CHAIN }) }
     : { authentication: 'none' };
-}
-
-/** UDP ports of 127.0.0.1 that are free now; held together, so that they differ. */
-export async function freePorts(count: number): Promise<number[]> {
-  const sockets = await Promise.all(
-    Array.from({ length: count }, () => {
-      const socket = createSocket('udp4');
-      return new Promise<typeof socket>((resolve, reject) =>
-        socket.once('error', reject).bind(0, '127.0.0.1', () => resolve(socket)),
-      );
-    }),
-  );
-  const ports = sockets.map((socket) => socket.address().port);
-  await Promise.all(sockets.map((socket) => new Promise<void>((resolve) => socket.close(() => resolve()))));
-  return ports;
 }

@@ -6,7 +6,7 @@ import t from 'tap';
 import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import { dataBeside } from '../../src/console/data-beside.js';
-import { freePorts } from '../../src/measure/local-cluster.js';
+import { freePorts } from '../../src/host/free-ports.js';
 import { writeTogether } from '../../src/console/output-file.js';
 import { writeDuration, parseDuration } from '../../src/console/units.js';
 import { KvMachine } from '../../src/machine/kv.js';

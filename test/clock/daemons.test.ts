@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { freePorts } from '../../src/measure/local-cluster.js';
+import { freePorts } from '../../src/host/free-ports.js';
 import { readChrony } from '../../src/clock/quality/chrony.js';
 import { readPtp4l } from '../../src/clock/quality/ptp4l.js';
 import { native } from '../../src/native/addon.js';

@@ -11,7 +11,7 @@ import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import { StatusClient } from '../../src/client/status-client.js';
 import { Exit } from '../../src/console/exit.js';
-import { freePorts } from '../../src/measure/local-cluster.js';
+import { freePorts } from '../../src/host/free-ports.js';
 import { jitpaxos, MAIN } from './processes.js';
 
 /** Three replicas, each with the pipes or files that the test gives it; killed in the end. */
