@@ -219,6 +219,16 @@ function writesOfState(file: SourceFile): string[] {
   return found.map((text) => `${relative(ROOT, file.path)}: ${text.trim()}`);
 }
 
+/** Where a file writes a field of a replica's state, as sentences: it changes through its verbs only. */
+function writesOfFields(file: SourceFile): string[] {
+  const code = withoutStrings(file.code);
+  return [
+    ...code.matchAll(/\bstate(?:\.(?:others|out))?\.\w+\s*(?:=(?![=>])|[-+*/|&^]=|\+\+|--)/g),
+    ...code.matchAll(/(?:\+\+|--)\s*(?:this\.)?state(?:\.(?:others|out))?\.\w+(?![.\w[])/g),
+    ...code.matchAll(/\bstate\s*\[/g),
+  ].map(([text]) => `${relative(ROOT, file.path)}: ${text.trim()}`);
+}
+
 function impurities(file: SourceFile): string[] {
   const wrong = file.imports
     .filter(({ specifier }) => !specifier.startsWith('.'))
@@ -266,6 +276,13 @@ t.test('suspicion writes neither view, logView, status nor log', (t) => {
   const files = sources.filter((file) => roomOf(file.path) === 'protocol/replica/suspicion');
   t.ok(files.length > 5, `${files.length} files were read`);
   t.same(files.flatMap(writesOfState), [], 'it asks ViewChanges for a promise; the rules decide');
+  t.end();
+});
+
+t.test('the state of a replica is written by its verbs alone', (t) => {
+  const files = sources.filter((file) => roomOf(file.path).startsWith('protocol/replica'));
+  t.ok(files.length > 40, `${files.length} files were read`);
+  t.same(files.flatMap(writesOfFields), [], 'replica-state.ts has a verb for each change, or gets one');
   t.end();
 });
 
@@ -442,6 +459,22 @@ t.test('the checks above see what they are for', (t) => {
     'const mask = state.isPrimary ? 1 : state.log.lastIndex;',
   ])
     t.same(writesOfState(made('protocol/replica/suspicion/a.ts', line)), [], line);
+  for (const line of [
+    'this.state.alone = true;',
+    'state.others.met |= 1;',
+    'state.neededFrom = needed;',
+    'state.out.dirty = true;',
+    '--this.state.committed;',
+    "state['isEcho'] = true;",
+  ])
+    t.equal(writesOfFields(made('protocol/replica/a.ts', line)).length, 1, line);
+  for (const line of [
+    'state.counters[1]!++;',
+    'state.append(entry);',
+    'if (state.alone === true) f();',
+    'x = state.met;',
+  ])
+    t.same(writesOfFields(made('protocol/replica/a.ts', line)), [], line);
   t.equal(impurities(made('protocol/a.ts', "import { readFileSync } from 'node:fs';")).length, 1);
   for (const line of [
     'Date.now()',

@@ -378,9 +378,13 @@ export class Replica {
       chain: {
         function: this.cluster.chain,
         fingerprint: showFingerprint(this.core.state.chain.fingerprint),
-        ...(this.core.state.otherChain === 0 ? {} : { differs: this.replicasOf(this.core.state.otherChain) }),
+        ...(this.core.state.others.otherChain === 0
+          ? {}
+          : { differs: this.replicasOf(this.core.state.others.otherChain) }),
       },
-      ...(this.core.state.otherList === 0 ? {} : { clusterFileDiffers: this.replicasOf(this.core.state.otherList) }),
+      ...(this.core.state.others.otherList === 0
+        ? {}
+        : { clusterFileDiffers: this.replicasOf(this.core.state.others.otherList) }),
       durability: this.durability,
       storage: this.storage instanceof DurableStorage ? this.storage.status() : null,
       clock: this.clock.report(),
@@ -433,7 +437,7 @@ export class Replica {
     const { status, majorityLost } = protocolReport(this.core.state, length, this.running);
     if (majorityLost !== undefined) return majorityLostText(majorityLost, length);
     if (status !== 'normal') return `status is ${status}`;
-    const others = this.replicasOf(this.core.state.otherChain);
+    const others = this.replicasOf(this.core.state.others.otherChain);
     return others.length <= length >> 1
       ? undefined
       : `its chain has another secret than that of replicas ${others.join(', ')}`;

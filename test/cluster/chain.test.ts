@@ -21,6 +21,8 @@ import type { KeyFile } from '../../src/host/key-file.js';
 import { Keyring } from '../../src/host/keyring.js';
 import { silentLogger, type Logger } from '../../src/host/logger.js';
 import { Replica, type ReplicaOptions } from '../../src/server/replica.js';
+import { ENTRY_HEADER_BYTES } from '../../src/protocol/log/entry.js';
+import { wordsOf } from '../../src/wire/copy.js';
 import { CLIENT_SENDER, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
 import { Request, RequestFlag } from '../../src/wire/messages.js';
 import { encode } from '../protocol/harness.js';
@@ -108,8 +110,9 @@ async function until(what: string, holds: () => boolean): Promise<void> {
 function entriesOf(replica: Replica, committed: number): string[] {
   const { state } = (replica as unknown as { core: ReplicaCore }).core;
   return Array.from({ length: committed - state.log.baseIndex }, (_, i) => {
-    const bytes = Buffer.alloc(state.entryBytes(state.log.baseIndex + 1 + i));
-    state.readEntry(state.log.baseIndex + 1 + i, bytes, 0);
+    const index = state.log.baseIndex + 1 + i;
+    const bytes = Buffer.alloc(ENTRY_HEADER_BYTES + state.log.operationLength(index));
+    state.log.writeEntry(index, wordsOf(bytes), 0);
     return bytes.toString('hex');
   });
 }

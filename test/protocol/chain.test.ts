@@ -4,6 +4,8 @@ import { KvMachine } from '../../src/machine/kv.js';
 import { encodeGet, encodePut } from '../../src/machine/kv-codec.js';
 import { loadSipHash } from '../../src/native/siphash.js';
 import { chainOf, UNKEYED_FINGERPRINT, type Chain } from '../../src/protocol/contract.js';
+import { ENTRY_HEADER_BYTES } from '../../src/protocol/log/entry.js';
+import { wordsOf } from '../../src/wire/copy.js';
 import { Chunk, Reply, Request, RequestFlag, ViewChange, Vote } from '../../src/wire/messages.js';
 import { Cluster, hasher, type HandClient } from './harness.js';
 
@@ -52,8 +54,8 @@ const request = (hand: HandClient, lane: number, timestamp: number, operation: U
 /** An entry as it goes over the wire. */
 function entryOf(c: Cluster, replica: number, index: number): Buffer {
   const { state } = c.replica(replica);
-  const bytes = Buffer.alloc(state.entryBytes(index));
-  state.readEntry(index, bytes, 0);
+  const bytes = Buffer.alloc(ENTRY_HEADER_BYTES + state.log.operationLength(index));
+  state.log.writeEntry(index, wordsOf(bytes), 0);
   return bytes;
 }
 
@@ -170,12 +172,12 @@ t.test(
             ),
           `replica ${id} names it`,
         );
-        t.equal(c.replica(id).state.otherChain, 1 << odd);
+        t.equal(c.replica(id).state.others.otherChain, 1 << odd);
         t.same(c.replica(id).operations, ['R', 'hello']);
       }
       t.notOk(c.replica(others[0]!).state.views.isMember(c.replica(others[0]!).state.view, odd), 'a view without it');
       t.equal(
-        c.replica(odd).state.otherChain,
+        c.replica(odd).state.others.otherChain,
         others.reduce((mask, id) => mask | (1 << id), 0),
         'it names both others',
       );
@@ -186,7 +188,7 @@ t.test(
       c.replica(odd).start(true);
       c.run(1_000_000);
       t.same(c.replica(odd).operations, ['R', 'hello'], 'with the right secret it is one of them again');
-      for (const id of [0, 1, 2]) t.equal(c.replica(id).state.otherChain, 0);
+      for (const id of [0, 1, 2]) t.equal(c.replica(id).state.others.otherChain, 0);
       t.ok(c.replica(others[0]!).transitions.some((said) => said.startsWith(`chain-agrees: replica ${odd}`)));
     }
     t.end();
@@ -210,7 +212,7 @@ t.test('nothing of a replica with another chain counts: neither its vote nor tha
     2,
   );
   t.equal(state.view, 0, 'a vote of a replica without keys is not one');
-  t.equal(state.otherChain, 1 << 2);
+  t.equal(state.others.otherChain, 1 << 2);
   c.replica(1).receive(ViewChange, { view: 1 }, 2);
   t.equal(state.view, 0, 'nor is what it asks for heard, which says nothing of its chain');
   c.replica(1).receive(

@@ -145,7 +145,7 @@ t.test('where replicas refuse every session, a client asks for a few a second', 
   const world = new Distances({ wayUs, aheadNs: (endpoint) => (endpoint === 200 ? (++calls % 2) * 24 * HOUR_NS : 0) });
   const client = new DistantClient(world, 200, 1, 1_000);
   const refuse = (): void => {
-    for (const core of world.replicas) core['requests']['mayRegister'] = () => false;
+    for (const core of world.replicas) core['requests']['restamping']['mayRegister'] = () => false;
   };
   refuse();
   for (const core of world.replicas)

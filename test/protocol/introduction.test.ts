@@ -92,7 +92,7 @@ t.test(
       const slow = 1 - quick;
       for (const id of [quick, slow]) c.replica(id).start(false, 'ask');
       // What would tell the slow one that the quick one has heard it is lost, so it has to wait for longer.
-      while (c.replica(slow).state.met === 0) c.run(1_000);
+      while (c.replica(slow).state.others.met === 0) c.run(1_000);
       c.loses = ({ to, message }) => to === slow && message === ProbeReply;
       while (c.replica(quick).state.starting) c.run(1_000);
       t.equal(c.replica(slow).state.starting, true);
@@ -474,10 +474,10 @@ t.test('cluster files that differ are named once', (t) => {
     member.transitions.filter((line) => line.startsWith('cluster-differs')),
     ["cluster-differs: the cluster file of replica 2 lists 5 replicas, this one's 3"],
   );
-  t.equal(member.state.otherList, 1 << 2);
+  t.equal(member.state.others.otherList, 1 << 2);
   for (const list of [0, 0x30000007]) {
     member.receive(Probe, { view: 0, nonce: 5, incarnation: 1, life: 0, list, fingerprint: 0 }, 2);
-    t.equal(member.state.otherList, list === 0 ? 1 << 2 : 0, 'version 3 of the wire does not say');
+    t.equal(member.state.others.otherList, list === 0 ? 1 << 2 : 0, 'version 3 of the wire does not say');
   }
   t.equal(member.transitions.filter((line) => line.startsWith('cluster-agrees')).length, 1);
   t.end();

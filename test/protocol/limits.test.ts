@@ -56,7 +56,7 @@ t.test('waiting: beyond it a Reconcile starts the repair like any other, and is 
       { view: 0, session: alice.session, lane: 0, request: i + 1, index: BigInt(40 + i), ...chain },
       1,
     );
-  const { waiting } = c.replica(1).core['synchronization'] as unknown as { waiting: unknown[] };
+  const { waiting } = c.replica(1).core['synchronization']['waiting'] as unknown as { waiting: unknown[] };
   t.equal(waiting.length, 4);
   t.equal(c.replica(1).counter('reconciles'), 20);
   t.end();

@@ -12,7 +12,7 @@ import {
   Request,
   ViewChange,
 } from '../../src/wire/messages.js';
-import { LATE_REGISTER_US, LATE_REGISTERS } from '../../src/protocol/replica/requests.js';
+import { LATE_REGISTER_US, LATE_REGISTERS } from '../../src/protocol/replica/restamping.js';
 import { Cluster, encode, type HandClient, type Packet, type Values } from './harness.js';
 
 const reasonOf = (packet: Packet): unknown => {

@@ -803,7 +803,7 @@ t.test(
     ] as const) {
       const { c } = scene();
       // Hosts that other programs share: 300 ms of silence were harmless, 900 are borne.
-      for (const { core } of c.replicas) core['synchronization'].silence.note(300_000);
+      for (const { core } of c.replicas) core['synchronization'].heartbeat.silence.note(300_000);
       c.run(10_000);
       const { view } = c.replica(by).state;
       c.isolate(gone);

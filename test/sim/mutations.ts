@@ -11,7 +11,7 @@ import type { HardState } from '../../src/protocol/contract.js';
 import { ArrivedRequest } from '../../src/protocol/replica/arrived-request.js';
 import { ReplicaCore } from '../../src/protocol/replica/replica-core.js';
 import { REGISTER_LANE } from '../../src/protocol/log/sessions.js';
-import { NO_RESULT } from '../../src/protocol/replica/replica-sender.js';
+import { NO_RESULT } from '../../src/protocol/replica/message-writer.js';
 import { NO_LOG } from '../../src/protocol/replica/replica-state.js';
 import {
   createShippedClient,
@@ -345,7 +345,7 @@ function equalTimestampIsDuplicate(core: ReplicaCore): void {
     ) {
       const result = core.state.isPrimary ? execution.reply : NO_RESULT;
       arrived.slackUs = 0;
-      requests['sender'].reply(arrived, ReplyStatus.ok, last, log.chainHi(last), log.chainLo(last), result);
+      requests['answers'].reply(arrived, ReplyStatus.ok, last, log.chainHi(last), log.chainLo(last), result);
       return;
     }
     append.call(requests, arrived, misplaced, now);
@@ -357,7 +357,7 @@ function acceptOlderKey(core: ReplicaCore): void {
 }
 
 function noAtMostOnce(core: ReplicaCore): void {
-  core['requests']['isKnown'] = () => false;
+  core['requests']['known'].isKnown = () => false;
   const { execution } = core.state;
   const execute = execution['execute'];
   execution['execute'] = (index) => {
@@ -370,10 +370,10 @@ function noAtMostOnce(core: ReplicaCore): void {
 }
 
 function admissionForgetsExecuted(core: ReplicaCore): void {
-  const requests = core['requests'];
-  const isKnown = requests['isKnown'];
-  requests['isKnown'] = (arrived, session, newest) =>
-    isKnown.call(requests, arrived, arrived.isRegister ? session : undefined, newest);
+  const known = core['requests']['known'];
+  const isKnown = known.isKnown;
+  known.isKnown = (arrived, session, newest) =>
+    isKnown.call(known, arrived, arrived.isRegister ? session : undefined, newest);
 }
 
 function readmitEvicted(core: ReplicaCore): void {
@@ -382,14 +382,13 @@ function readmitEvicted(core: ReplicaCore): void {
 
 /** Restamps late requests if `also` says so, whatever the session table and the rule for late ones say. */
 function restampAlso(core: ReplicaCore, also: (late: ArrivedRequest) => boolean): void {
-  const requests = core['requests'];
-  const restamp = requests['restamp'];
+  const restamping = core['requests']['restamping'];
+  const restamp = restamping.restamp;
   const { log } = core.state;
-  requests['restamp'] = (arrived, reason, now) => {
-    if (reason !== RejectReason.late || !also(arrived)) return restamp.call(requests, arrived, reason, now);
+  restamping.restamp = (arrived, reason, now) => {
+    if (reason !== RejectReason.late || !also(arrived)) return restamp.call(restamping, arrived, reason, now);
     const last = log.lastIndex;
     arrived.stamp(addHi(log.timestampHi(last), log.timestampLo(last), 1), addLo(log.timestampLo(last), 1));
-    requests['append'](arrived, 0, now);
     return true;
   };
 }
@@ -397,7 +396,8 @@ function restampAlso(core: ReplicaCore, also: (late: ArrivedRequest) => boolean)
 /** Whether a session's Register is in the log but was not executed. */
 function isUnexecuted(core: ReplicaCore, late: ArrivedRequest): boolean {
   return (
-    core['requests']['restamps'] && core.state.execution.sessions.find(late.sessionHi, late.sessionLo) === undefined
+    core['requests']['restamping']['lateGetOne'] &&
+    core.state.execution.sessions.find(late.sessionHi, late.sessionLo) === undefined
   );
 }
 
@@ -406,54 +406,58 @@ function memberRestampsRegister(core: ReplicaCore): void {
 }
 
 function primaryRestampsEvicted(core: ReplicaCore): void {
-  core['requests']['mayRegister'] = () => true;
+  core['requests']['restamping']['mayRegister'] = () => true;
   restampAlso(core, (late) => late.lane !== REGISTER_LANE && isUnexecuted(core, late));
 }
 
 function reconcileWithoutComparing(core: ReplicaCore): void {
   const requests = core['requests'];
-  const acknowledgeAt = requests.acknowledgeAt;
+  const known = requests['known'];
+  const acknowledgeAt = known.acknowledgeAt;
   const { log } = core.state;
-  requests.acknowledgeAt = (named, index, chainHi, chainLo) => {
+  known.acknowledgeAt = (named, index, chainHi, chainLo) => {
     const same =
       log.has(index) &&
       log.request(index) === named.request &&
       log.lane(index) === named.lane &&
       log.sessionHi(index) === named.sessionHi &&
       log.sessionLo(index) === named.sessionLo;
-    if (!same) return acknowledgeAt.call(requests, named, index, chainHi, chainLo);
-    requests['sender'].reply(named, ReplyStatus.ok, index, chainHi, chainLo, NO_RESULT);
+    if (!same) return acknowledgeAt.call(known, named, index, chainHi, chainLo);
+    requests['answers'].reply(named, ReplyStatus.ok, index, chainHi, chainLo, NO_RESULT);
     return true;
   };
 }
 
 function replaceLogOnRepair(core: ReplicaCore): void {
   const repair = core['repair'];
-  const apply = repair.apply;
-  repair.apply = (bytes, o, base, quiet, from, now) => {
-    const end = apply.call(repair, bytes, o, base, quiet, from, now);
+  const { apply, settle } = repair;
+  let end = -1;
+  repair.apply = (...segment) => (end = apply.apply(repair, segment));
+  repair.settle = (quiet) => {
+    const agrees = settle.call(repair, quiet);
     if (end >= core.state.committed) core.state.truncate(end);
-    return end;
+    end = -1;
+    return agrees;
   };
 }
 
 /** Puts back every kept request for which `mayGoBack` is true. */
 function putBackWhere(core: ReplicaCore, mayGoBack: (slot: number) => boolean): void {
-  const repair = core['repair'];
+  const tail = core['repair']['tail'];
   const { log } = core.state;
-  const putBack = repair['putBack'];
-  repair['putBack'] = (quiet) => {
+  const putBack = tail.putBack;
+  tail.putBack = () => {
     const { compareToLast } = log;
-    const own = repair['mayGoBack'];
+    const own = tail['mayGoBack'];
     // The log's own assertion is left out, so that the checks notice what is put back.
-    repair['mayGoBack'] = (slot) => {
+    tail['mayGoBack'] = (slot) => {
       const may = mayGoBack(slot);
       if (may) log.compareToLast = () => 1;
       return may;
     };
-    putBack.call(repair, quiet);
+    putBack.call(tail);
     log.compareToLast = compareToLast;
-    repair['mayGoBack'] = own;
+    tail['mayGoBack'] = own;
   };
 }
 
@@ -492,12 +496,17 @@ function syncIndexWithoutChain(core: ReplicaCore): void {
 
 function syncedBeyondSegment(core: ReplicaCore): void {
   const repair = core['repair'];
-  const confirm = repair.confirm;
-  const apply = repair.apply;
-  repair.apply = (bytes, o, base, quiet, from, now) => {
-    apply.call(repair, bytes, o, base, quiet, from, now);
-    confirm.call(repair, core.state.log.lastIndex);
-    return core.state.log.lastIndex;
+  const { confirm, apply, settle } = repair;
+  let applied = false;
+  repair.apply = (...segment) => {
+    applied = true;
+    return apply.apply(repair, segment);
+  };
+  repair.settle = (quiet) => {
+    const agrees = settle.call(repair, quiet);
+    if (applied) confirm.call(repair, core.state.log.lastIndex);
+    applied = false;
+    return agrees;
   };
 }
 
@@ -518,14 +527,14 @@ function repairFromUncheckedBase(core: ReplicaCore): void {
 
 function commitWithoutMembers(core: ReplicaCore): void {
   const { state } = core;
-  const synchronization = core['synchronization'];
-  const advanceCommit = synchronization['advanceCommit'];
-  synchronization['advanceCommit'] = () => {
-    advanceCommit.call(synchronization);
+  const { commitIndex } = core['synchronization'];
+  const advance = commitIndex.advance;
+  commitIndex.advance = () => {
+    advance.call(commitIndex);
     const matched = state.views
       .members(state.view)
       .filter((r) => r !== state.id)
-      .map((r) => synchronization['matched'][r]!);
+      .map((r) => commitIndex.matched[r]!);
     matched.sort((a, b) => a - b);
     state.commitTo(Math.min(state.log.lastIndex, matched[1] ?? state.log.lastIndex));
   };
@@ -585,14 +594,13 @@ function orderOfAnotherView(core: ReplicaCore): void {
 function answerBeforeVerified(core: ReplicaCore): void {
   const repair = core['repair'];
   const { cache } = repair;
-  const orders = repair['orders'];
-  const sender = repair['sender'];
-  const settle = repair['settle'];
+  const order = repair['order'];
+  const answers = repair['answers'];
+  const settle = repair.settle;
   const named = new ArrivedRequest();
-  repair['settle'] = (quiet) => {
-    for (let index = repair['orderBase'] + 1; index <= repair['orderEnd']; index++) {
-      const at = repair['recordAt'](index);
-      named.pointAtHeader(orders, at);
+  repair.settle = (quiet) => {
+    for (let index = order.base + 1; index <= order.end; index++) {
+      order.pointAt(index, named);
       named.stampedHi = named.timestampHi;
       named.stampedLo = named.timestampLo;
       const slot = cache.find(named.sessionHi, named.sessionLo, named.lane, named.request);
@@ -602,18 +610,20 @@ function answerBeforeVerified(core: ReplicaCore): void {
           : (core.state.execution.sessions.find(named.sessionHi, named.sessionLo)?.replyTo ?? -1);
       if (to < 0) continue;
       named.replyTo = to;
-      sender.reply(named, ReplyStatus.ok, index, readI32(orders, at + 24), readI32(orders, at + 28), NO_RESULT);
+      answers.reply(named, ReplyStatus.ok, index, order.chainHi(index), order.chainLo(index), NO_RESULT);
     }
-    settle.call(repair, quiet);
+    return settle.call(repair, quiet);
   };
 }
 
 function cacheReturnsAnother(core: ReplicaCore): void {
   const repair = core['repair'];
   const { cache } = repair;
+  const order = repair['order'];
   const find = cache.find;
+  const slotOf = repair['slotOf'];
   const place = repair['place'];
-  repair['place'] = (index) => {
+  repair['slotOf'] = (index) => {
     cache.find = (sessionHi, sessionLo) => {
       for (let number = cache.end - 1; number >= cache.from(0); number--) {
         const slot = cache.slotOf(number);
@@ -621,25 +631,32 @@ function cacheReturnsAnother(core: ReplicaCore): void {
       }
       return -1;
     };
-    repair['stands'] = () => true;
-    const placed = place.call(repair, index);
+    const slot = slotOf.call(repair, index);
     cache.find = find;
-    Reflect.deleteProperty(repair, 'stands');
+    return slot;
+  };
+  repair['place'] = (index, slot) => {
+    order.standsIn = () => true;
+    const placed = place.call(repair, index, slot);
+    Reflect.deleteProperty(order, 'standsIn');
     return placed;
   };
 }
 
 function restampWithEqualKey(core: ReplicaCore): void {
   const requests = core['requests'];
+  const restamping = requests['restamping'];
   const { log } = core.state;
-  requests['restamp'] = (arrived, _reason, now) => {
-    if (!requests['restamps'] || arrived.lane === REGISTER_LANE) return false;
+  restamping.restamp = () => false;
+  const misplaced = requests['misplaced'];
+  requests['misplaced'] = (arrived, reason, now) => {
+    if (!restamping['lateGetOne'] || arrived.lane === REGISTER_LANE)
+      return misplaced.call(requests, arrived, reason, now);
     const { compareToLast } = log;
     log.compareToLast = () => 1;
     arrived.stamp(log.timestampHi(log.lastIndex), log.timestampLo(log.lastIndex));
     requests['append'](arrived, 0, now);
     log.compareToLast = compareToLast;
-    return true;
   };
 }
 
@@ -665,13 +682,13 @@ function installUnasked(core: ReplicaCore, before: (view: number) => void): void
   };
 }
 
-type Ballot = NonNullable<ReplicaCore['viewChanges']['viewStart']['chosen']>;
+type CastVote = NonNullable<ReplicaCore['viewChanges']['viewStart']['chosen']>;
 
 /**
  * Replaces the choice of the log and nothing else of the view change. What votes say of commits is left out, so that no
  * invariant of the core notices first.
  */
-function chooseBy(core: ReplicaCore, needed: (f: number) => number, pick: (votes: Ballot[]) => Ballot): void {
+function chooseBy(core: ReplicaCore, needed: (f: number) => number, pick: (votes: CastVote[]) => CastVote): void {
   const { state } = core;
   const viewStart = core['viewChanges']['viewStart'];
   viewStart.choose = (now) => {
@@ -705,7 +722,7 @@ function chooseBy(core: ReplicaCore, needed: (f: number) => number, pick: (votes
   };
 }
 
-function highest(votes: Ballot[]): Ballot[] {
+function highest(votes: CastVote[]): CastVote[] {
   const logView = Math.max(...votes.map((vote) => vote.logView));
   return votes.filter((vote) => vote.logView === logView);
 }

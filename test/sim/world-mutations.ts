@@ -180,10 +180,10 @@ function hearOtherChains(core: ReplicaCore): void {
 }
 
 function clockAlone(core: ReplicaCore): void {
-  const requests = core['requests'];
-  const restamp = requests['restamp'];
-  requests['restamp'] = (arrived, reason, now) =>
-    reason !== RejectReason.tooFarAhead && restamp.call(requests, arrived, reason, now);
+  const restamping = core['requests']['restamping'];
+  const restamp = restamping.restamp;
+  restamping.restamp = (arrived, reason, now) =>
+    reason !== RejectReason.tooFarAhead && restamp.call(restamping, arrived, reason, now);
 }
 
 function windowStays(core: ReplicaCore): void {
@@ -199,7 +199,7 @@ function leadOn(core: ReplicaCore): void {
 }
 
 function dropOvertaken(core: ReplicaCore): void {
-  core['viewChanges'].installation['keepAhead'] = () => {};
+  core['viewChanges'].installation['transfer']['early'].keep = () => {};
 }
 
 function ignoreMask(core: ReplicaCore): void {

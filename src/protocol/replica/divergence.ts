@@ -240,7 +240,7 @@ export class Divergence {
     // What was compared before an installation was another state.
     if (echo === undefined || installs !== this.installs || echo.differed !== 0) this.quietUs = now.monotonicUs;
     else if (this.isHeard(echo) || now.monotonicUs - this.quietUs >= QUIET * state.config.timings.suspectUs)
-      state.isEcho = false;
+      state.ownState();
     this.installs = installs;
     const { isEcho } = state;
     const own = this.say(

@@ -1,14 +1,17 @@
 /**
- * Orders messages behind durability: a replica's messages leave only after the state that they are based on is durable.
+ * Orders messages behind durability. Rule S (model/JITPaxos.tla): a step is durable before a message that depends on it
+ * leaves. The model has no action for it: because of this rule, a crash that keeps the log changes nothing there.
  *
  * While nothing waits to be persisted, messages go straight into the host's outbox. Once a turn changes durable state,
  * messages are kept here, and leave when the storage reports that turn's token. Keeping all of them, not only the
  * acknowledgements, is simpler to trust and costs nothing in mode `memory`, where only view changes write.
  *
  * There is one exception. A sign of life says nothing about the log, so entries that are still being written need not
- * delay it (`reserveAhead`); otherwise every slow write would make the others suspect this replica.
+ * delay it (`reserveAhead`); otherwise every slow write would make the others suspect this replica. It waits for the
+ * hard state all the same.
  */
 import type { Outbox } from '../contract.js';
+import { invariant } from '../invariant.js';
 
 /** Most messages kept at once; further ones are lost as on the network, and the protocol recovers. */
 const MAX_KEPT = 65_536;
@@ -23,15 +26,18 @@ export class DurableOutbox implements Outbox {
   /** The present turn changed durable state that has no token yet. */
   dirty = false;
   /** The hard state is part of that change. */
-  promised = false;
+  private hardStateDirty = false;
   private lastToken = 0;
   /** Token of the last write that changed the hard state. */
-  private promiseToken = 0;
+  private hardStateToken = 0;
   private durableToken = 0;
   private kept: Kept[] = [];
   private scratch = new Uint8Array(0);
   private to = -1;
+  /** The open message is kept; otherwise it goes straight out. */
   private keeping = false;
+  /** The open message goes straight out as a sign of life. */
+  private ahead = false;
 
   constructor(private readonly inner: Outbox) {}
 
@@ -43,20 +49,33 @@ export class DurableOutbox implements Outbox {
     return this.keeping ? undefined : this.inner.words;
   }
 
-  /** True if all messages so far have left. */
+  /** True if all durable state is written, so that all messages so far have left. */
   get idle(): boolean {
     return !this.dirty && this.durableToken === this.lastToken;
   }
 
+  /** The log changed in this turn. */
+  markLog(): void {
+    this.dirty = true;
+  }
+
+  /** The hard state changed in this turn. */
+  markHardState(): void {
+    this.dirty = true;
+    this.hardStateDirty = true;
+  }
+
   /** Like `reserve`, for messages that depend on the hard state alone: they overtake messages that wait for the log. */
   reserveAhead(to: number, length: number): number {
-    if (this.promised || this.promiseToken > this.durableToken) return this.reserve(to, length);
+    if (!this.hardStateIsDurable) return this.reserve(to, length);
     this.keeping = false;
+    this.ahead = true;
     return this.inner.reserve(to, length);
   }
 
   reserve(to: number, length: number): number {
-    this.keeping = this.dirty || this.durableToken !== this.lastToken;
+    this.ahead = false;
+    this.keeping = !this.idle;
     if (!this.keeping) return this.inner.reserve(to, length);
     if (this.kept.length >= MAX_KEPT) return -1;
     if (this.scratch.length < length) this.scratch = new Uint8Array(Math.max(2048, length));
@@ -66,27 +85,31 @@ export class DurableOutbox implements Outbox {
 
   commit(length: number): void {
     if (!this.keeping) {
+      // Also against a change of durable state between `reserve` and here.
+      invariant(
+        this.ahead ? this.hardStateIsDurable : this.idle,
+        'a message leaves after everything that it depends on is durable',
+      );
       this.inner.commit(length);
       return;
     }
-    this.kept.push({
-      token: this.dirty ? this.lastToken + 1 : this.lastToken,
-      to: this.to,
-      message: this.scratch.slice(0, length),
-    });
+    const token = this.dirty ? this.lastToken + 1 : this.lastToken;
+    invariant(token > this.durableToken, 'a message that is kept waits for a write that is not durable yet');
+    this.kept.push({ token, to: this.to, message: this.scratch.slice(0, length) });
   }
 
   /** The token of the write that ends this turn. */
   nextToken(): number {
     this.dirty = false;
     this.lastToken++;
-    if (this.promised) this.promiseToken = this.lastToken;
-    this.promised = false;
+    if (this.hardStateDirty) this.hardStateToken = this.lastToken;
+    this.hardStateDirty = false;
     return this.lastToken;
   }
 
   /** Everything up to `token` is durable: messages that waited for it leave. */
   persisted(token: number): void {
+    invariant(token <= this.lastToken, 'the storage makes durable only what it was given');
     if (token <= this.durableToken) return;
     this.durableToken = token;
     let released = 0;
@@ -100,5 +123,13 @@ export class DurableOutbox implements Outbox {
       released++;
     }
     this.kept.splice(0, released);
+    invariant(
+      this.kept.length === 0 || this.kept[0]!.token > this.durableToken,
+      'messages leave in the order in which they were written, up to the first that still waits',
+    );
+  }
+
+  private get hardStateIsDurable(): boolean {
+    return !this.hardStateDirty && this.hardStateToken <= this.durableToken;
   }
 }

@@ -1,6 +1,10 @@
 /**
  * Who a replica is to the others: its first start, its return without a memory, and what others remember of it.
  *
+ * Rules S guarded here (`Crash` in model/JITPaxos.tla, where the view number survives; here it is found again): a replica
+ * that may have been in use neither votes nor acknowledges before it knows a view above all that it may have promised or
+ * acknowledged in, and a replica that others remember better than it does itself takes no part.
+ *
  * A replica with an empty disk does not know whether it is new or has lost its data. If it assumed that it is new, it
  * could vote with an empty log, and acknowledge in views that it promised to leave. So it asks first, and neither votes
  * nor acknowledges until it knows which of these it is:
@@ -27,7 +31,9 @@ import { JitPaxosError } from '../../errors.js';
 import { Probe, ProbeReply, ReplicaCondition, ReplicaStatus } from '../../wire/messages.js';
 import { readI32, readIndex } from '../../wire/u64.js';
 import type { FirstStart, Instant } from '../contract.js';
+import { invariant } from '../invariant.js';
 import { count } from '../masks.js';
+import { OtherLists } from './other-lists.js';
 import type { ReplicaState } from './replica-state.js';
 import type { Sender } from './replica-sender.js';
 import { MAX_VIEW } from '../views.js';
@@ -66,9 +72,6 @@ function differ(a: number, b: number): boolean {
   return a !== 0 && b !== 0 && a !== b;
 }
 
-/** The part of a `list` that is a digest. */
-const DIGEST = 0x0fffffff;
-
 interface Answer {
   readonly view: number;
   readonly starting: boolean;
@@ -82,6 +85,7 @@ interface Answer {
 
 export class Introduction {
   private nonce: number;
+  private readonly lists: OtherLists;
   private readonly answers = new Map<number, Answer>();
   private askedUs = -Infinity;
   /** Since when f others have been unused and have met this one. */
@@ -99,6 +103,7 @@ export class Introduction {
     private readonly first: () => FirstStart | undefined,
     private readonly begins: (now: Instant) => void,
   ) {
+    this.lists = new OtherLists(state);
     // A different number in each life, so that answers to an earlier life do not count in this one.
     this.nonce = (state.config.seed ^ 0x2545f491) & 0x7fffffff || 1;
   }
@@ -107,7 +112,7 @@ export class Introduction {
   start(now: Instant): void {
     if (this.first() === undefined) return;
     this.announced = true;
-    this.beAlone();
+    this.state.beAlone();
     this.ask(now);
     if (this.state.starting) this.decide(now);
   }
@@ -131,7 +136,7 @@ export class Introduction {
   onProbe(bytes: Uint8Array, o: number, from: number): void {
     const at = Probe.at;
     if (from >= this.state.n) return;
-    this.compare(from, readI32(bytes, o + at.list));
+    this.lists.compare(from, readI32(bytes, o + at.list));
     this.state.remember(from, readI32(bytes, o + at.incarnation), readI32(bytes, o + at.life));
   }
 
@@ -141,12 +146,12 @@ export class Introduction {
     const incarnation = readI32(bytes, o + at.incarnation);
     const remembered = readI32(bytes, o + at.knownIncarnation);
     const list = readI32(bytes, o + at.list);
-    this.compare(from, list);
+    this.lists.compare(from, list);
     this.heard |= 1 << from;
     const life = readI32(bytes, o + at.life);
     state.remember(from, incarnation, life);
     // It does not know what it was: tell it.
-    if (incarnation > 0 && (incarnation < state.known[from]! || differ(life, state.lives[from]!)))
+    if (incarnation > 0 && (incarnation < state.others.known[from]! || differ(life, state.others.lives[from]!)))
       this.sender.probeReply(from, 0, false);
     if (!state.starting) {
       if (
@@ -160,7 +165,7 @@ export class Introduction {
         (bytes[o + at.condition]! & ReplicaCondition.starting) === 0
       ) {
         this.begun |= 1 << from;
-        state.alone = count(this.begun) < state.views.f;
+        state.othersBegan(count(this.begun));
       }
       return;
     }
@@ -172,12 +177,12 @@ export class Introduction {
     // A release that does not report what its cluster file lists does not report whether it is starting either. A
     // replica that was unused after this one had begun to ask is as new as this one, whatever it has done since: it
     // could do that without this one.
-    const wasUnused = ((state.met >>> from) & 1) === 1;
+    const wasUnused = state.others.hasMet(from);
     const unused =
       starting ||
       wasUnused ||
       (list !== 0 && status === ReplicaStatus.normal && view === 0 && readIndex(bytes, o + at.lastIndex) === 0);
-    if (unused) state.met |= 1 << from;
+    if (unused) state.others.meet(from);
     this.answers.set(from, {
       view,
       starting,
@@ -232,6 +237,11 @@ export class Introduction {
       state.beginNew();
     } else if (intact > state.views.f && highest + VIEW_LEAP <= MAX_VIEW) {
       state.beginWithoutMemory(highest + VIEW_LEAP, remembered + INCARNATION_LEAP);
+      for (const answer of this.answers.values())
+        invariant(
+          answer.starting || answer.view + VIEW_LEAP <= state.view,
+          'a replica that forgot its promises begins far above every view that is known of',
+        );
     } else {
       state.noteLost(lost, -1);
       return;
@@ -240,36 +250,7 @@ export class Introduction {
     // No replica has heard of this incarnation yet. An answer to this nonce was sent after the sender heard of it.
     this.heard = 0;
     this.nonce = (this.nonce + 1) & 0x7fffffff || 1;
-    this.beAlone();
+    this.state.beAlone();
     this.ask(now);
-  }
-
-  /** As long as nothing shows that this replica was ever in use, it must stay so until f others have begun. */
-  private beAlone(): void {
-    const { state } = this;
-    state.alone =
-      !state.starting &&
-      state.view === 0 &&
-      state.status === ReplicaStatus.normal &&
-      state.log.lastIndex === 0 &&
-      state.views.f > 0;
-  }
-
-  /** The cluster files of two replicas differ: each would count other quorums, or write to other addresses. */
-  private compare(from: number, list: number): void {
-    const { n, list: own } = this.state;
-    const replicas = list >>> 28;
-    const isSame = replicas === n && (list === own || (list & DIGEST) === 0 || (own & DIGEST) === 0);
-    if (list === 0 || isSame !== (((this.state.otherList >>> from) & 1) === 1)) return;
-    this.state.otherList ^= 1 << from;
-    if (isSame)
-      this.state.transition('cluster-agrees', `the cluster file of replica ${from} lists what this one's does again`);
-    else
-      this.state.transition(
-        'cluster-differs',
-        replicas === n
-          ? `the cluster file of replica ${from} lists other addresses than this one's`
-          : `the cluster file of replica ${from} lists ${replicas} replicas, this one's ${n}`,
-      );
   }
 }

@@ -22,19 +22,17 @@ export class OtherChains {
   refuses(type: number, bytes: Uint8Array, o: number, from: number): boolean {
     const { state } = this;
     const at = FINGERPRINT_AT[type]!;
-    const bit = 1 << from;
     if (at > 0) {
       const theirs = readI32(bytes, o + at);
       // 0: a process of the previous wire version, which does not report it.
       const differs = theirs !== 0 && theirs !== state.chain.fingerprint;
-      if (differs !== ((state.otherChain & bit) !== 0)) this.changed(from, differs);
+      if (state.others.noteChain(from, differs)) this.changed(from, differs);
     }
-    return (state.otherChain & bit) !== 0 && type !== Probe.type;
+    return ((state.others.otherChain >>> from) & 1) === 1 && type !== Probe.type;
   }
 
   private changed(from: number, differs: boolean): void {
     const { state } = this;
-    state.otherChain ^= 1 << from;
     if (differs)
       state.transition(
         'chain-differs',

@@ -31,8 +31,11 @@ import { OrderPush } from './agreement/order-push.js';
 import { OtherChains } from './other-chains.js';
 import { Repair } from './agreement/repair.js';
 import { ReplicaState } from './replica-state.js';
+import { ClientAnswers } from './client-answers.js';
 import { NOT_HELD, Requests } from './requests.js';
 import { Sender } from './replica-sender.js';
+import { TransferSender } from './transfer-sender.js';
+import { Serving } from './agreement/serve.js';
 import { NO_OWNER } from '../log/session-owner.js';
 import type { ReplicaClocks } from './suspicion/replica-clocks.js';
 import { SyncAnswers } from './suspicion/sync-answers.js';
@@ -56,6 +59,7 @@ export class ReplicaCore {
   readonly divergence: Divergence;
   /** The clocks of all replicas, as seen by this one while it is the primary. For reading only. */
   readonly clocks: ReplicaClocks;
+  private readonly serving: Serving;
   private readonly introduction: Introduction;
   private first: FirstStart | undefined;
   private readonly holdBack: HoldBack;
@@ -84,21 +88,27 @@ export class ReplicaCore {
       throw new RangeError(`replica id ${config.id} is not one of 0…${config.replicas - 1}`);
     this.state = new ReplicaState(config, outbox, storage, machine, chain, observer);
     const sender = new Sender(this.state);
+    const answers = new ClientAnswers(this.state);
+    const transfers = new TransferSender(this.state);
     this.otherChains = new OtherChains(this.state);
     this.holdBack = new HoldBack(config.limits.held, config.timings.maxHoldNs);
     this.divergence = new Divergence(this.state, sender, hasher);
-    this.repair = new Repair(this.state, sender, this.divergence);
-    const answers = new SyncAnswers(this.state);
-    this.clocks = answers.clocks;
+    this.repair = new Repair(this.state, answers, this.divergence);
+    const orderPush = new OrderPush(this.state, sender);
+    this.serving = new Serving(this.state, transfers, hasher, this.divergence, orderPush);
+    const syncAnswers = new SyncAnswers(this.state);
+    this.clocks = syncAnswers.clocks;
     this.synchronization = new Synchronization(
       this.state,
       sender,
-      this.repair,
-      new OrderPush(this.state, sender),
-      this.divergence,
+      transfers,
       answers,
+      this.repair,
+      orderPush,
+      this.divergence,
+      syncAnswers,
     );
-    this.viewChanges = new ViewChanges(this.state, sender, this.synchronization, hasher, this.divergence, {
+    this.viewChanges = new ViewChanges(this.state, sender, this.synchronization, transfers, hasher, this.divergence, {
       promised: (left, wasWaiting, reason, at) => {
         this.suspicion.promised(left, wasWaiting, reason, at);
         this.viewEnded();
@@ -106,14 +116,14 @@ export class ReplicaCore {
       asked: (reason, at) => this.suspicion.asked(reason, at),
       started: (at) => this.suspicion.started(at),
     });
-    this.suspicion = new Suspicion(this.state, sender, this.synchronization, this.viewChanges, answers);
+    this.suspicion = new Suspicion(this.state, sender, this.synchronization, this.viewChanges, syncAnswers);
     this.introduction = new Introduction(
       this.state,
       sender,
       () => this.first,
       (now) => this.begin(now),
     );
-    this.requests = new Requests(this.state, sender, this.synchronization, this.repair, this.suspicion, this.holdBack);
+    this.requests = new Requests(this.state, answers, this.synchronization, this.repair, this.suspicion, this.holdBack);
   }
 
   /** Counters by index of COUNTER_NAMES. */
@@ -288,7 +298,7 @@ export class ReplicaCore {
         this.synchronization.onOrder(bytes, offset, from, now);
         return;
       case wire.Fetch.type:
-        this.synchronization.onFetch(bytes, offset, from, now, this.viewChanges.installation.offerSnapshot);
+        this.serving.onFetch(bytes, offset, from, now);
         return;
       case wire.Chunk.type:
         if (!this.viewChanges.installation.onChunk(bytes, offset, from, now))
@@ -308,7 +318,7 @@ export class ReplicaCore {
         this.viewChanges.installation.onSnapshotOffer(bytes, offset, from, now);
         return;
       case wire.SnapshotFetch.type:
-        this.viewChanges.installation.onSnapshotFetch(bytes, offset, from);
+        this.serving.onSnapshotFetch(bytes, offset, from);
         return;
       case wire.SnapshotChunk.type:
         this.viewChanges.installation.onSnapshotChunk(bytes, offset, from, now);

@@ -11,7 +11,7 @@ import { DOUBLE_ZERO } from '../../double-zero.js';
 import type { Instant } from '../../contract.js';
 import { Counter } from '../../counters.js';
 import { ORDER_RECORD_BYTES } from '../../log/log.js';
-import { ORDERS_MAX } from './repair.js';
+import { ORDERS_MAX } from './order-buffer.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { Sender } from '../replica-sender.js';
 import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES } from '../../../wire/envelope.js';
@@ -33,7 +33,7 @@ export class OrderPush {
   }
 
   reset(): void {
-    this.state.pushing = false;
+    this.state.stopPushing();
   }
 
   /** A member differs, or is about to. @param agreed all members agree up to here, as far as is known */
@@ -43,7 +43,7 @@ export class OrderPush {
     if (orderHoldUs === 0) return;
     this.untilUs = now.monotonicUs + orderHoldUs;
     if (state.pushing) return;
-    state.pushing = true;
+    state.startPushing();
     this.pushed = Math.max(agreed, state.log.baseIndex, state.log.lastIndex - ORDERS_MAX);
   }
 
@@ -62,7 +62,7 @@ export class OrderPush {
       }
     }
     this.pushed = log.lastIndex;
-    if (now.monotonicUs >= this.untilUs) state.pushing = false;
+    if (now.monotonicUs >= this.untilUs) state.stopPushing();
   }
 }
 

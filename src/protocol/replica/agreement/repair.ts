@@ -1,82 +1,71 @@
 /**
- * The repair rule (S), for both forms in which a segment of the primary's log of this view arrives: its entries (Chunk),
- * or their order alone (Order), whose operations are taken from what this member saw itself.
+ * The repair rule (S; `Repaired` and `SyncRepair` in model/JITPaxos.tla), for both forms in which a segment of the
+ * primary's log of this view arrives: its entries (Chunk), or their order alone (Order), whose operations are taken from
+ * what this member saw itself.
  *
- * A log that agrees with the segment is not changed; otherwise it is cut at the *first* entry that differs and the rest of
- * the segment appended. A log is never shortened where its compared part matches: what lies behind may be committed. An
- * entry that an Order names is believed, acknowledged and counted as synced only when its own chain, computed here from
- * the operation in the cache, is the primary's; otherwise it leaves the log again and is fetched.
+ * A log that agrees with the segment is not changed. Otherwise it is cut at the *first* entry that differs, and the rest
+ * of the segment is appended. A log is never shortened where its compared part matches: what lies behind may be
+ * committed. An entry that an Order names is believed, acknowledged and counted as synced only when its own chain,
+ * computed here from the operation in the cache, is the primary's; otherwise it leaves the log again and is fetched.
  *
- * Own entries behind the repaired part are kept behind it when their key is larger and their request is not in it
- * (TailRule "keep" of the model); an acknowledgement sent from here on covers the log as it is then. While the primary
- * pushes its order, those that were kept are acknowledged when it confirms them, so that clients hear once, not each time
- * that they move.
+ * Own entries behind the repaired part may stay behind it (kept-tail.ts). While the primary pushes its order, those that
+ * were kept are acknowledged when it confirms them, so that clients hear once, not each time that they move.
  *
  * When an Order names a request that this member has not seen, the order *waits*: the request is probably on its way, and
  * what arrives meanwhile goes to the cache, because the log's next entries are known to be others.
  */
-import { copyBytes } from '../../../wire/copy.js';
-import { Chunk, Order } from '../../../wire/messages.js';
-import { readI32, readIndex, readU16 } from '../../../wire/u64.js';
+import { Chunk, ReplicaStatus } from '../../../wire/messages.js';
+import { readU16 } from '../../../wire/u64.js';
 import type { Instant } from '../../contract.js';
 import { Counter } from '../../counters.js';
-import type { Divergence } from '../divergence.js';
+import { invariant } from '../../invariant.js';
 import { ENTRY_HEADER_BYTES, Entry } from '../../log/entry.js';
-import { appendEntry, entryFollows, ORDER_RECORD_BYTES } from '../../log/log.js';
+import { entryFollows } from '../../log/log.js';
+import type { ClientAnswers } from '../client-answers.js';
+import type { Divergence } from '../divergence.js';
 import type { ReplicaState } from '../replica-state.js';
+import { KeptTail } from './kept-tail.js';
+import { endsAs, lastOfOrder, entriesOfOrder, OrderBuffer, Taken } from './order-buffer.js';
 import { RequestCache } from './request-cache.js';
-import type { Sender } from '../replica-sender.js';
-import { REGISTER_BORN, REGISTER_LANE } from '../../log/sessions.js';
-
-/** Entries whose order may be known and wait for a request, a power of two; what is ordered beyond is fetched. */
-export const ORDERS_MAX = 1024;
 
 export class Repair {
   readonly cache: RequestCache;
-  /** An Order contradicted what is here, or made an entry with another chain: the entries have to be fetched. */
-  broken = false;
-
-  /** Number in the cache of the first request that goes back into the log behind what is repaired, or −1. */
-  private keptFrom = -1;
+  private readonly tail: KeptTail;
+  private readonly order = new OrderBuffer();
   /** Entries that were put back and whose clients do not know where they stand; none when `quietFrom > quietTo`. */
   private quietFrom = 1;
   private quietTo = 0;
-  /** The primary's order behind `orderBase`, which is in the log as it is at the primary, up to `orderEnd`. */
-  private orderBase = 0;
-  private orderEnd = 0;
   /** Points at the entry of the order that is handled now. */
   private readonly ordered = new Entry();
-  /** Points at the entry of the log or of the cache that is moved now. */
-  private readonly moved = new Entry();
-  private readonly orders = new Uint8Array(ORDERS_MAX * ORDER_RECORD_BYTES);
+  /** Points at the same entry with the operation from the cache. */
+  private readonly placed = new Entry();
 
   constructor(
     private readonly state: ReplicaState,
-    private readonly sender: Sender,
+    private readonly answers: ClientAnswers,
     private readonly divergence: Divergence,
   ) {
     const { cachedRequests, cachedBytes } = state.config.limits;
     this.cache = new RequestCache(cachedRequests, cachedBytes);
+    this.tail = new KeptTail(state, this.cache);
   }
 
   /** The primary's order goes on behind the log, with a request that is not here. */
   get waits(): boolean {
-    return this.orderEnd > this.orderBase;
+    return this.order.waits;
   }
 
-  /** A view was joined or given up: its order says nothing any more. What was seen of requests stays. */
+  /** A view was joined or given up: its order says nothing any more. Requests that were seen stay in the cache. */
   reset(): void {
-    this.forgetOrder();
-    this.broken = false;
-    this.keptFrom = -1;
+    this.order.forget();
+    this.tail.forget();
     this.quietFrom = 1;
     this.quietTo = 0;
   }
 
   /** The log up to `index` is known to equal the primary's. */
   confirm(index: number): void {
-    const { state } = this;
-    state.confirm(index);
+    this.state.confirm(index);
     while (this.quietFrom <= this.quietTo && this.quietFrom <= index) this.acknowledge(this.quietFrom++);
   }
 
@@ -85,164 +74,151 @@ export class Repair {
     this.cache.put(request);
   }
 
-  /** Takes a request in while the order waits; goes on with the order when it is the one that was missing. */
-  hold(request: Entry, quiet: boolean): void {
-    if (this.keptFrom < 0) this.keptFrom = this.cache.end;
+  /**
+   * Takes a request in while the order waits; goes on with the order when it is the one that was missing. False when the
+   * entries have to be fetched (`settle`).
+   */
+  hold(request: Entry, quiet: boolean): boolean {
+    this.tail.open();
     this.remember(request);
-    if (this.ordered.pointAtHeader(this.orders, this.recordAt(this.orderBase + 1)).isSameRequest(request))
-      this.settle(quiet);
+    return !this.order.pointAt(this.order.base + 1, this.ordered).isSameRequest(request) || this.settle(quiet);
   }
 
   /**
-   * Takes an Order of this view's primary. False when it does not follow what is known here: something is missing before it.
+   * Takes an Order of this view's primary. False when the entries have to be fetched: something is missing before it, or
+   * it contradicts what is known here.
    * @param quiet see `settle`
    */
   take(bytes: Uint8Array, o: number, quiet: boolean): boolean {
     const { log } = this.state;
-    const at = Order.at;
-    const length = readU16(bytes, o + at.orders);
-    const count = length / ORDER_RECORD_BYTES;
-    if (length === 0 || length % ORDER_RECORD_BYTES !== 0) return true;
-    const base = readIndex(bytes, o + at.baseIndex);
-    const end = base + count;
-    if (!this.waits) {
-      const last = chainAt(o, base, end);
-      if (log.matches(end, readI32(bytes, last), readI32(bytes, last + 4))) {
-        this.confirm(end);
-        return true;
-      }
-      if (end <= log.baseIndex) return true;
-      const start = Math.max(base, log.baseIndex);
-      const meet = chainAt(o, base, start);
-      if (!log.matches(start, readI32(bytes, meet), readI32(bytes, meet + 4))) return false;
-      this.orderBase = start;
-      this.orderEnd = start;
-    } else {
-      if (base > this.orderEnd) return false;
-      if (end <= this.orderEnd) return true;
-      const mine = this.recordAt(this.orderEnd) + ENTRY_HEADER_BYTES;
-      const meet = chainAt(o, base, this.orderEnd);
-      if (
-        readI32(this.orders, mine) !== readI32(bytes, meet) ||
-        readI32(this.orders, mine + 4) !== readI32(bytes, meet + 4)
-      ) {
-        this.broken = true;
-        return false;
-      }
+    if (entriesOfOrder(bytes, o) === 0) return true;
+    const end = lastOfOrder(bytes, o);
+    if (!this.order.waits && endsAs(log, bytes, o)) {
+      this.confirm(end);
+      return true;
     }
-    while (this.orderEnd < end && this.orderEnd - this.orderBase < ORDERS_MAX) {
-      const from = o + Order.size + (this.orderEnd - base) * ORDER_RECORD_BYTES;
-      copyBytes(bytes, from, this.orders, this.recordAt(++this.orderEnd), ORDER_RECORD_BYTES);
-    }
-    this.settle(quiet);
-    return true;
+    const taken = this.order.take(log, bytes, o);
+    return taken === Taken.follows ? this.settle(quiet) : taken === Taken.known;
   }
 
   /**
-   * Applies the entries of a Chunk, which follow `base`. Returns the index up to which the log equals the segment; short of
-   * its end when an entry is malformed or does not fit.
+   * Applies the entries of a Chunk, which follow `base`; the caller settles afterwards. Returns the index up to which the
+   * log equals the segment. That is short of the segment's end when an entry is malformed or does not fit.
    */
-  apply(bytes: Uint8Array, o: number, base: number, quiet: boolean, from: number, now: Instant): number {
+  apply(bytes: Uint8Array, o: number, base: number, from: number, now: Instant): number {
     const { state } = this;
     const { log } = state;
+    const lastBefore = log.lastIndex;
     let offset = o + Chunk.size;
     const end = offset + readU16(bytes, o + Chunk.at.entries);
     let index = base;
+    let differs = false;
     let firstNew = Infinity;
     while (offset < end) {
       const length = offset + 2 <= end ? ENTRY_HEADER_BYTES + readU16(bytes, offset) : Infinity;
       if (offset + 2 + length > end) break;
       offset += 2;
       if (!log.has(index + 1) || !log.equalsEntry(index + 1, bytes, offset, length)) {
-        if (index < state.synced) {
-          // It follows an entry of the primary's log, and so does the one that is here and was known to.
-          if (index >= log.baseIndex)
-            this.divergence.impossible(
-              from,
-              `sends an entry ${index + 1} of the primary's log, and another one is known to stand there`,
-              now,
-            );
-          break;
-        }
-        if (!entryFollows(log, index, bytes, offset)) {
-          this.divergence.impossible(from, `sends an entry ${index + 1} whose key is not above the one before it`, now);
-          break;
-        }
+        if (!this.mayReplace(index, bytes, offset, from, now)) break;
+        differs = true;
         this.cutBehind(index);
-        if (!appendEntry(log, bytes, offset, length)) {
+        if (!state.appendStored(bytes, offset, length)) {
           state.makeRoom();
-          if (!appendEntry(log, bytes, offset, length)) break;
+          if (!state.appendStored(bytes, offset, length)) break;
         }
-        state.appended();
+        invariant(log.lastIndex === index + 1, 'a repair appends the entry that follows the part that agrees');
         state.counters[Counter.entries_fetched]!++;
         if (firstNew === Infinity) firstNew = log.lastIndex;
       }
       index++;
       offset += length;
     }
+    invariant(differs || log.lastIndex === lastBefore, "a log that agrees with a part of the primary's is not changed");
     this.confirm(index);
     if (state.isMember) for (let i = firstNew; i <= index; i++) this.acknowledge(i);
-    this.settle(quiet);
     return index;
   }
 
+  /** Whether what follows entry `index` may give way to the entry at `bytes[offset]`. If not, replica `from` is named. */
+  private mayReplace(index: number, bytes: Uint8Array, offset: number, from: number, now: Instant): boolean {
+    const { log, synced } = this.state;
+    if (index < synced) {
+      // The sent entry follows an entry of the primary's log, and the one that stands here was known to do so.
+      if (index >= log.baseIndex)
+        this.divergence.impossible(
+          from,
+          `sends an entry ${index + 1} of the primary's log, and another one is known to stand there`,
+          now,
+        );
+      return false;
+    }
+    if (entryFollows(log, index, bytes, offset)) return true;
+    this.divergence.impossible(from, `sends an entry ${index + 1} whose key is not above the one before it`, now);
+    return false;
+  }
+
   /**
-   * Goes as far with the primary's order as requests are here, then puts back what was kept.
+   * Goes as far with the primary's order as requests are here, then puts back what was kept. False when the order
+   * contradicted what is here, or made an entry with another chain: the entries have to be fetched.
    * @param quiet the primary pushes its order: what is put back is acknowledged when it confirms it
    */
-  private settle(quiet: boolean): void {
-    if (this.waits) this.follow();
-    if (!this.waits && this.keptFrom >= 0) this.putBack(quiet);
+  settle(quiet: boolean): boolean {
+    const agrees = !this.order.waits || this.follow();
+    if (!this.order.waits && this.tail.isOpen) this.putBack(quiet);
+    return agrees;
   }
 
-  private follow(): void {
-    const { log } = this.state;
-    let index = Math.max(this.orderBase, log.baseIndex);
-    if (index >= this.orderEnd || index > log.lastIndex) {
-      this.forgetOrder();
-      return;
-    }
-    while (index < this.orderEnd && this.stands(index + 1)) index++;
-    this.confirm(index);
-    this.orderBase = index;
-    if (index === this.orderEnd) return;
-    if (index < this.state.synced) {
-      // What follows here is known to be the primary's: the order is not.
-      this.contradicted();
-      return;
-    }
-    this.cutBehind(index);
-    while (index < this.orderEnd && this.place(index + 1)) this.orderBase = ++index;
-  }
-
-  /** True when entry `index` of the log is the one that the primary ordered there. */
-  private stands(index: number): boolean {
-    const chain = this.recordAt(index) + ENTRY_HEADER_BYTES;
-    return this.state.log.matches(index, readI32(this.orders, chain), readI32(this.orders, chain + 4));
-  }
-
-  /** Appends the entry that the primary ordered at `index`, the next one of the log; false when its request is not here, or not the one that the primary has. */
-  private place(index: number): boolean {
-    const { state, cache, orders } = this;
+  private follow(): boolean {
+    const { state, order } = this;
     const { log } = state;
-    const at = this.recordAt(index);
-    const ordered = this.ordered.pointAtHeader(orders, at);
-    const slot = cache.find(ordered.sessionHi, ordered.sessionLo, ordered.lane, ordered.request);
-    if (slot < 0) return false;
-    if (log.compareToLast(ordered.timestampHi, ordered.timestampLo, ordered.sessionHi, ordered.sessionLo) <= 0)
-      return this.contradicted();
-    // The primary's timestamp and flags, the operation from the cache.
-    const { moved } = this;
-    cache.pointAt(slot, moved).pointAtHeader(orders, at);
-    if (!log.append(moved)) {
-      state.makeRoom();
-      if (!log.append(moved)) return this.contradicted();
+    let index = Math.max(order.base, log.baseIndex);
+    if (index >= order.end || index > log.lastIndex) {
+      order.forget();
+      return true;
     }
-    if (!this.stands(index)) {
+    while (index < order.end && order.standsIn(log, index + 1)) index++;
+    this.confirm(index);
+    order.reached(index);
+    if (index === order.end) return true;
+    // What follows here is known to be the primary's: the order is not.
+    if (index < state.synced) return this.contradicted();
+    this.cutBehind(index);
+    while (index < order.end) {
+      const slot = this.slotOf(index + 1);
+      if (slot < 0) return true;
+      if (!this.place(index + 1, slot)) return this.contradicted();
+      order.reached(++index);
+    }
+    return true;
+  }
+
+  /** Where the cache has the request that the primary ordered at `index`; −1 when it has not been seen. */
+  private slotOf(index: number): number {
+    const { sessionHi, sessionLo, lane, request } = this.order.pointAt(index, this.ordered);
+    return this.cache.find(sessionHi, sessionLo, lane, request);
+  }
+
+  /**
+   * Appends what the primary ordered at `index`, the next entry of the log, with the operation in `slot` of the cache.
+   * False, and the log as before, when it cannot be what the primary has.
+   */
+  private place(index: number, slot: number): boolean {
+    const { state, cache, order, ordered, placed } = this;
+    const { log } = state;
+    invariant(log.lastIndex === index - 1, 'the order is followed entry by entry');
+    if (log.compareToLast(ordered.timestampHi, ordered.timestampLo, ordered.sessionHi, ordered.sessionLo) <= 0)
+      return false;
+    // The primary's timestamp and flags, the operation from the cache.
+    order.pointAt(index, cache.pointAt(slot, placed));
+    if (!log.append(placed)) {
+      state.makeRoom();
+      if (!log.append(placed)) return false;
+    }
+    if (!order.standsIn(log, index)) {
       // Another operation under the same number: nobody has heard of this entry yet.
       log.truncate(index - 1);
       cache.drop(slot);
-      return this.contradicted();
+      return false;
     }
     state.appended();
     state.counters[Counter.entries_ordered]!++;
@@ -252,43 +228,33 @@ export class Repair {
   }
 
   private contradicted(): false {
-    this.broken = true;
     this.state.counters[Counter.orders_refused]!++;
-    this.forgetOrder();
+    this.order.forget();
     return false;
-  }
-
-  private forgetOrder(): void {
-    this.orderBase = 0;
-    this.orderEnd = 0;
   }
 
   /** Cuts the entries behind `index`, the first of which differs from the primary's; they go to the cache, in order. */
   private cutBehind(index: number): void {
-    const { state, cache } = this;
-    const { log } = state;
-    if (log.lastIndex === index) return;
-    if (this.keptFrom < 0) this.keptFrom = cache.end;
-    for (let i = index + 1; i <= log.lastIndex; i++) cache.put(log.pointAt(i, this.moved));
+    const { state } = this;
+    invariant(
+      state.status === ReplicaStatus.normal && !state.isPrimary,
+      "a repair changes the log of a running view, and never the primary's",
+    );
+    invariant(
+      index >= state.synced && index >= state.committed,
+      "a repair cuts neither what is known to be the primary's nor what is committed",
+    );
+    if (state.log.lastIndex === index) return;
+    this.tail.keepBehind(index);
     if (this.quietTo > index) this.quietTo = index;
-    state.differed = true;
+    state.noteDifference();
     state.truncate(index);
   }
 
-  /** Appends kept requests, in the order in which they were kept, whose key is above the last one and which are not in the log. */
   private putBack(quiet: boolean): void {
-    const { state, cache } = this;
-    const { log } = state;
+    const { log } = this.state;
     const first = log.lastIndex + 1;
-    const end = cache.end;
-    for (let number = cache.from(this.keptFrom); number < end; number++) {
-      const slot = cache.slotOf(number);
-      if (slot < 0 || !this.mayGoBack(slot)) continue;
-      if (!log.append(cache.pointAt(slot, this.moved))) break;
-      state.appended();
-      state.counters[Counter.entries_kept]!++;
-    }
-    this.keptFrom = -1;
+    this.tail.putBack();
     if (!quiet) {
       for (let index = first; index <= log.lastIndex; index++) this.acknowledge(index);
     } else if (log.lastIndex >= first) {
@@ -297,37 +263,12 @@ export class Repair {
     }
   }
 
-  private mayGoBack(slot: number): boolean {
-    const { state, cache } = this;
-    const { moved } = this;
-    cache.pointAt(slot, moved);
-    const { sessionHi, sessionLo, lane, request } = moved;
-    if (state.log.compareToLast(moved.timestampHi, moved.timestampLo, sessionHi, sessionLo) <= 0) return false;
-    const newest = state.tail.find(sessionHi, sessionLo, lane);
-    if (newest !== 0 && state.log.request(newest) >= request) return false;
-    const session = state.execution.sessions.find(sessionHi, sessionLo);
-    if (session !== undefined) return lane < session.lanes && session.request[lane]! < request;
-    // What requests.ts would not append now: it may be of a session that was evicted meanwhile.
-    if (lane !== REGISTER_LANE) return state.tail.find(sessionHi, sessionLo, REGISTER_LANE) !== 0;
-    const born = moved.operationOffset + REGISTER_BORN;
-    return !state.execution.sessions.mayBeEvicted(readI32(cache.bytes, born), readI32(cache.bytes, born + 4));
-  }
-
   /** Tells the client of entry `index`, which a repair brought or moved, where it stands now, so that it need not ask. */
   private acknowledge(index: number): void {
     const { log, execution } = this.state;
     if (!log.has(index)) return;
     let to = log.replyTo(index);
     if (to < 0) to = execution.sessions.find(log.sessionHi(index), log.sessionLo(index))?.replyTo ?? -1;
-    if (to >= 0) this.sender.acknowledge(to, index, 0, 1);
+    if (to >= 0) this.answers.acknowledge(to, index, 0, 1);
   }
-
-  private recordAt(index: number): number {
-    return (index & (ORDERS_MAX - 1)) * ORDER_RECORD_BYTES;
-  }
-}
-
-/** Where the chain of `index`, from `base` to the end of an Order, stands in its message. */
-function chainAt(o: number, base: number, index: number): number {
-  return index === base ? o + Order.at.baseChain : o + Order.size + (index - base) * ORDER_RECORD_BYTES - 8;
 }

@@ -60,7 +60,7 @@ export class BetterView {
 
   private withoutSlow(now: Instant): number {
     const { state, synchronization, answers } = this;
-    const mask = answers.lag.withoutSlow(synchronization.matched, now);
+    const mask = answers.lag.withoutSlow(synchronization.commitIndex.matched, now);
     if (mask === 0) return -1;
     this.reason = ViewReason.slow;
     this.why = `slow members; as fast as the best spare ${maskToString(mask, state.n)}`;
@@ -79,7 +79,10 @@ export class BetterView {
     )
       return -1;
     const fit =
-      clocks.right & ~this.avoided(now) & synchronization.answering(now) & lag.keepingUp(synchronization.matched);
+      clocks.right &
+      ~this.avoided(now) &
+      synchronization.heartbeat.answering(now) &
+      lag.keepingUp(synchronization.commitIndex.matched);
     this.reason = ViewReason.clock;
     this.why = clocks.describe();
     return state.views.next(state.view, fit, ((fit >>> state.id) & 1) === 1 ? state.id : -1, fit);

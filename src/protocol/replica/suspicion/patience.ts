@@ -62,11 +62,11 @@ export class Patience {
   /** Since when nothing was heard of the one whose silence matters: the primary; at the primary the most silent member. */
   silentFromUs(): number {
     const { state } = this;
-    if (!state.isPrimary) return this.synchronization.primaryHeardUs;
+    if (!state.isPrimary) return this.synchronization.heartbeat.primaryHeardUs;
     let silent = Infinity;
     for (let r = 0; r < state.n; r++) {
-      if (r !== state.id && state.views.isMember(state.view, r) && this.synchronization.ackedUs[r]! < silent)
-        silent = this.synchronization.ackedUs[r]!;
+      if (r !== state.id && state.views.isMember(state.view, r) && this.synchronization.heartbeat.ackedUs[r]! < silent)
+        silent = this.synchronization.heartbeat.ackedUs[r]!;
     }
     return silent;
   }
@@ -75,7 +75,7 @@ export class Patience {
   borneUs(): number {
     const { suspectUs } = this.state.config.timings;
     return Math.min(
-      Math.max(SILENCE_BORNE * this.synchronization.silence.worstUs, suspectUs * this.borneTimes),
+      Math.max(SILENCE_BORNE * this.synchronization.heartbeat.silence.worstUs, suspectUs * this.borneTimes),
       SUSPECT_MAX * suspectUs,
     );
   }
@@ -88,7 +88,10 @@ export class Patience {
     const { probeWindowUs } = this.state.config.timings;
     return (
       probeWindowUs *
-      Math.min(WINDOW_MAX, Math.max(2 ** this.undecided, this.synchronization.silence.worstUs / 2 / probeWindowUs))
+      Math.min(
+        WINDOW_MAX,
+        Math.max(2 ** this.undecided, this.synchronization.heartbeat.silence.worstUs / 2 / probeWindowUs),
+      )
     );
   }
 
@@ -107,7 +110,11 @@ export class Patience {
     const { syncIntervalUs, suspectUs } = this.state.config.timings;
     return (
       now.monotonicUs - this.silentFromUs() >=
-      Math.max(3 * syncIntervalUs, 2 * this.synchronization.silence.worstUs, (suspectUs * (this.borneTimes - 1)) / 2)
+      Math.max(
+        3 * syncIntervalUs,
+        2 * this.synchronization.heartbeat.silence.worstUs,
+        (suspectUs * (this.borneTimes - 1)) / 2,
+      )
     );
   }
 }

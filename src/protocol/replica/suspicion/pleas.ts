@@ -17,7 +17,7 @@
  * So a client that pleads without end costs at most 4 view changes at once and 6 an hour beside them, and all
  * such clients together 8 and 12. Speed only: any view is as safe as any other.
  */
-import { Budget } from '../budget.js';
+import { TriggerBudget } from '../trigger-budget.js';
 import type { Instant } from '../../contract.js';
 import { count } from '../../masks.js';
 import type { ReplicaState } from '../replica-state.js';
@@ -50,12 +50,12 @@ interface Complaint {
   /** When it first complained of the present view. */
   sinceUs: number;
   view: number;
-  readonly budget: Budget;
+  readonly budget: TriggerBudget;
 }
 
 export class Pleas {
   private complaints: Complaint[] = [];
-  private readonly all = new Budget(ALL_CHANGES, ALL_REFILL_US);
+  private readonly all = new TriggerBudget(ALL_CHANGES, ALL_REFILL_US);
   private changedUs = -Infinity;
 
   constructor(private readonly state: ReplicaState) {}
@@ -81,7 +81,7 @@ export class Pleas {
         sinceUs: now.monotonicUs,
         view: state.view,
         namedUs: new Float64Array(state.n).fill(-Infinity),
-        budget: new Budget(CLIENT_CHANGES, CLIENT_REFILL_US),
+        budget: new TriggerBudget(CLIENT_CHANGES, CLIENT_REFILL_US),
       };
       this.complaints.push(complaint);
     }

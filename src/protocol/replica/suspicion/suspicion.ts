@@ -149,7 +149,7 @@ export class Suspicion implements ViewListener {
     // A primary that is about to be replaced does not say that all is well; one that is alone has to be heard by those that are to begin beside it. Who asks from another view has to know of it: two such primaries would be silent to each other for ever.
     if (
       from < state.n &&
-      this.synchronization.unheard &&
+      this.synchronization.heartbeat.unheard &&
       !state.alone &&
       readI32(bytes, o + Probe.at.view) === state.view
     )
@@ -214,7 +214,7 @@ export class Suspicion implements ViewListener {
     )
       return;
     const matters = state.isPrimary
-      ? state.views.isMember(state.view, replica) && synchronization.wasHeard(replica)
+      ? state.views.isMember(state.view, replica) && synchronization.heartbeat.wasHeard(replica)
       : replica === state.primary && state.syncHeard > 0;
     if (!matters) return;
     this.suspect(now);
@@ -256,7 +256,7 @@ export class Suspicion implements ViewListener {
     // To look costs a message each way where the process is not gone.
     const looks = isNormal && !this.probing && !state.isPrimary && state.syncHeard !== 0;
     due[LOOK] = looks
-      ? Math.max(synchronization.primaryHeardUs + LOOK_AFTER * syncIntervalUs, this.lookedUs + syncIntervalUs)
+      ? Math.max(synchronization.heartbeat.primaryHeardUs + LOOK_AFTER * syncIntervalUs, this.lookedUs + syncIntervalUs)
       : Infinity;
   }
 
@@ -265,7 +265,7 @@ export class Suspicion implements ViewListener {
     const { round } = this;
     if (!round.acquits(from)) return;
     this.state.counters[Counter.false_suspicions]!++;
-    if (!round.accusedGone) this.synchronization.silence.note(now.monotonicUs - round.accusedSinceUs);
+    if (!round.accusedGone) this.synchronization.heartbeat.silence.note(now.monotonicUs - round.accusedSinceUs);
     else {
       round.wasForged(now);
       this.state.transition(

@@ -1,6 +1,6 @@
 /** What the answers to a primary's Syncs say of replicas: how long they take (member-lag.ts), and what their clocks show (replica-clocks.ts). */
 import type { Instant } from '../../contract.js';
-import type { SyncListener } from '../agreement/synchronization.js';
+import type { SyncListener } from '../agreement/heartbeat.js';
 import type { ReplicaState } from '../replica-state.js';
 import { MemberLag } from './member-lag.js';
 import { ReplicaClocks } from './replica-clocks.js';

@@ -91,7 +91,7 @@ export class Verdict {
       answerOfPrimary.status === ReplicaStatus.normal
     ) {
       // It lives, and its Sync was lost or is on its way.
-      this.synchronization.primaryAnswered(now);
+      this.synchronization.heartbeat.primaryAnswered(now);
       this.alarms = this.patience.undecided = 0;
       return pleaOpen;
     }
@@ -139,7 +139,7 @@ export class Verdict {
       (mine !== ReplicaStatus.viewChange || keep === state.id || patience.attempts === 0);
     // That clients do not hear a replica, or its clock is off, is no reason to have no view; nor to wait once more for a member that did not come.
     const preferred = alive & ~this.better.avoided(now);
-    const absent = this.synchronization.absentMembers();
+    const absent = this.synchronization.commitIndex.absentMembers();
     let view = keepAlive ? state.views.next(above, preferred & ~absent, keep, 0) : -1;
     if (view < 0 && keepAlive && absent !== 0) view = state.views.next(above, alive & ~absent, keep, 0);
     if (view < 0 && keepAlive) view = state.views.next(above, preferred, keep, 0);
@@ -183,7 +183,7 @@ export class Verdict {
       if (
         r !== state.id &&
         state.views.isMember(state.view, r) &&
-        (state.isPrimary ? synchronization.ackedUs[r] === sinceUs : r === state.primary)
+        (state.isPrimary ? synchronization.heartbeat.ackedUs[r] === sinceUs : r === state.primary)
       )
         silent |= 1 << r;
     this.round.accuse(state.status === ReplicaStatus.normal ? silent : 0, sinceUs);
@@ -198,10 +198,10 @@ export class Verdict {
   /** The primary of a running view hears too few replicas for any view: the others have to go on without it, and are let know by silence. */
   private stopLeading(alive: number): void {
     const { state, synchronization } = this;
-    if (synchronization.unheard) return;
-    synchronization.unheard = true;
+    if (synchronization.heartbeat.unheard) return;
+    synchronization.heartbeat.unheard = true;
     // One that starts first is alone for a while: nobody lost it.
-    if (synchronization.heardAnyone())
+    if (synchronization.heartbeat.heardAnyone())
       state.transition('unheard', `only ${maskToString(alive, state.n)} answer: no Sync until more do`);
   }
 
@@ -212,17 +212,17 @@ export class Verdict {
       if (r === state.id || !state.views.isMember(state.view, r)) continue;
       const answer = this.round.answers.get(r);
       if (this.round.isGone(r)) return false;
-      if (now.monotonicUs - this.synchronization.ackedUs[r]! < state.config.timings.suspectUs) continue;
+      if (now.monotonicUs - this.synchronization.heartbeat.ackedUs[r]! < state.config.timings.suspectUs) continue;
       if (answer === undefined || answer.view !== state.view || answer.status !== ReplicaStatus.normal) return false;
     }
     for (const r of this.round.answers.keys()) {
       if (state.views.isMember(state.view, r))
-        this.synchronization.silence.note(now.monotonicUs - this.synchronization.ackedUs[r]!);
-      this.synchronization.ackedUs[r] = now.monotonicUs;
+        this.synchronization.heartbeat.silence.note(now.monotonicUs - this.synchronization.heartbeat.ackedUs[r]!);
+      this.synchronization.heartbeat.ackedUs[r] = now.monotonicUs;
     }
-    if (this.synchronization.unheard) {
-      this.synchronization.unheard = false;
-      if (this.synchronization.heardAnyone()) state.transition('heard-again', 'members answer: Syncs go on');
+    if (this.synchronization.heartbeat.unheard) {
+      this.synchronization.heartbeat.unheard = false;
+      if (this.synchronization.heartbeat.heardAnyone()) state.transition('heard-again', 'members answer: Syncs go on');
       this.synchronization.sync(now);
     }
     return true;

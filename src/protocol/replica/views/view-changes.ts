@@ -1,7 +1,7 @@
 /**
  * View changes, message by message: what others say of views, handed to the rules that decide on it.
  *
- * promise.ts holds the promise and the vote, view-start.ts and ballots.ts how a view starts, installation.ts how a log is taken over.
+ * promise.ts holds the promise and the vote, view-start.ts and votes.ts how a view starts, installation.ts how a log is taken over.
  * *When* a view is asked for is decided in suspicion/.
  *
  * Rule S guarded here, *R1* (the second case of `SyncInstall` in model/JITPaxos.tla): a replica that lost its log casts no vote and
@@ -15,11 +15,13 @@ import type { Synchronization } from '../agreement/synchronization.js';
 import type { Divergence } from '../divergence.js';
 import type { Sender } from '../replica-sender.js';
 import type { ReplicaState } from '../replica-state.js';
-import { readBallot } from './ballots.js';
+import type { TransferSender } from '../transfer-sender.js';
+
 import type { Installation } from './installation.js';
 import { Promises } from './promise.js';
 import type { ViewListener } from './view-listener.js';
 import { ViewStart } from './view-start.js';
+import { readVote } from './votes.js';
 
 export class ViewChanges {
   private readonly viewStart: ViewStart;
@@ -29,11 +31,12 @@ export class ViewChanges {
     private readonly state: ReplicaState,
     private readonly sender: Sender,
     synchronization: Synchronization,
+    transfers: TransferSender,
     hasher: Hasher,
     private readonly divergence: Divergence,
     private readonly listener: ViewListener,
   ) {
-    this.viewStart = new ViewStart(state, sender, synchronization, hasher, divergence, listener);
+    this.viewStart = new ViewStart(state, sender, synchronization, transfers, hasher, divergence, listener);
     this.promises = new Promises(state, sender, this.viewStart, divergence, listener);
   }
 
@@ -46,7 +49,7 @@ export class ViewChanges {
   }
 
   forgive(gapUs: number): void {
-    this.installation.progressUs += gapUs;
+    this.installation.forgive(gapUs);
   }
 
   /** Promises a view that this replica, or a client of it, wants. */
@@ -98,7 +101,7 @@ export class ViewChanges {
       )
     )
       return;
-    this.viewStart.take(readBallot(bytes, o, from), now);
+    this.viewStart.take(readVote(bytes, o, from), now);
   }
 
   /** A Sync of a view that this replica has not started: adopt it. True when there is nothing else to do with it. */

@@ -1,7 +1,7 @@
 /**
  * How a view starts: votes, the choice among them, and the installed log.
  *
- * Rules S guarded here (actions `Start` and `SyncInstall` in model/JITPaxos.tla; the choice itself, `Candidates`, is ballots.ts):
+ * Rules S guarded here (actions `Start` and `SyncInstall` in model/JITPaxos.tla; the choice itself, `Candidates`, is votes.ts):
  * - *Start*: the primary of v starts from the votes of f+1 replicas, its own among them.
  * - *One start*: it fixes the log once; later votes change nothing.
  * - *Whole log*: a replica takes part in v when it holds the log that v starts from, up to its last chain (installation.ts).
@@ -13,18 +13,20 @@ import { invariant } from '../../invariant.js';
 import type { Synchronization } from '../agreement/synchronization.js';
 import type { Divergence } from '../divergence.js';
 import type { Sender } from '../replica-sender.js';
+import type { TransferSender } from '../transfer-sender.js';
 import type { ReplicaState } from '../replica-state.js';
-import { chooseVote, type Ballot } from './ballots.js';
-import { Installation, type Target } from './installation.js';
+import { chooseVote, type CastVote } from './votes.js';
+import { Installation } from './installation.js';
+import type { Target } from './log-transfer.js';
 import type { ViewListener } from './view-listener.js';
 
 export class ViewStart {
   readonly installation: Installation;
 
   /** Votes for the present view, at its primary. */
-  private readonly votes = new Map<number, Ballot>();
+  private readonly votes = new Map<number, CastVote>();
   /** The vote whose log is being fetched, and the replicas that failed to deliver theirs. */
-  private chosen: Ballot | undefined;
+  private chosen: CastVote | undefined;
   private readonly failed = new Set<number>();
   /** Replicas whose votes for the present view contradict each other: none of them counts. */
   private readonly refused = new Set<number>();
@@ -33,13 +35,14 @@ export class ViewStart {
     private readonly state: ReplicaState,
     private readonly sender: Sender,
     private readonly synchronization: Synchronization,
+    transfers: TransferSender,
     hasher: Hasher,
     private readonly divergence: Divergence,
     private readonly listener: ViewListener,
   ) {
     this.installation = new Installation(
       state,
-      sender,
+      transfers,
       hasher,
       divergence,
       (target, now) => this.installed(target, now),
@@ -62,9 +65,9 @@ export class ViewStart {
   }
 
   /** The vote of another replica for the present view. */
-  take(ballot: Ballot, now: Instant): void {
-    invariant(ballot.logView < this.state.view, 'the log that a vote stands for is of an older view');
-    this.votes.set(ballot.from, ballot);
+  take(vote: CastVote, now: Instant): void {
+    invariant(vote.logView < this.state.view, 'the log that a vote stands for is of an older view');
+    this.votes.set(vote.from, vote);
     this.choose(now);
   }
 
@@ -91,13 +94,13 @@ export class ViewStart {
     const { state } = this;
     if (state.status !== ReplicaStatus.viewChange || this.chosen !== undefined || this.votes.size < state.views.f + 1)
       return;
-    const { vote, committed, accuser } = chooseVote(this.votes, this.failed, state.views, state.id);
+    const { vote, committed, claimant } = chooseVote(this.votes, this.failed, state.views, state.id);
     invariant(
       state.primary === state.id && vote.logView < state.view,
       'the primary of a view chooses its log among those of older views',
     );
     if (vote.lastIndex < committed) {
-      this.disagree(vote.from, accuser, committed, now);
+      this.disagree(vote.from, claimant, committed, now);
       return;
     }
     this.chosen = vote;
@@ -117,20 +120,20 @@ export class ViewStart {
   }
 
   /**
-   * The log of replica `source`, from which the view would start, does not hold what replica `accuser` takes for committed: one of the
+   * The log of replica `source`, from which the view would start, does not hold what replica `claimant` takes for committed: one of the
    * two is wrong. What is committed at this replica itself it does not doubt; otherwise it cannot know which, and neither vote counts.
    * A view starts from f + 1 votes that do not contradict each other, or not at all.
    */
-  private disagree(source: number, accuser: number, index: number, now: Instant): void {
+  private disagree(source: number, claimant: number, index: number, now: Instant): void {
     const { state } = this;
     this.chosen = undefined;
-    for (const r of source === accuser || accuser === state.id ? [source] : [source, accuser]) {
+    for (const r of source === claimant || claimant === state.id ? [source] : [source, claimant]) {
       this.votes.delete(r);
       this.refused.add(r);
     }
     this.divergence.impossible(
       source,
-      `has a log for view ${state.view} that does not hold entry ${index}, which is committed as replica ${accuser} says`,
+      `has a log for view ${state.view} that does not hold entry ${index}, which is committed as replica ${claimant} says`,
       now,
     );
     this.choose(now);
@@ -176,7 +179,7 @@ export class ViewStart {
   /** The source of an installation brings nothing: another vote that qualifies, or whoever speaks next. */
   giveUpSource(now: Instant): void {
     const { installation } = this;
-    if (installation.target === undefined || !installation.bringsNothing(now)) return;
+    if (installation.target === undefined || !installation.isSourceGivenUp(now)) return;
     this.state.transition('install-failed', `replica ${installation.target.source} brings nothing`);
     this.failed.add(installation.target.source);
     installation.abandon();

@@ -1,7 +1,10 @@
-/** Limits how often clients may cause something: this many at once, and one more after each interval. */
+/**
+ * Limits how often clients may trigger something that costs others: this many times at once, and once more after each
+ * interval.
+ */
 import type { Instant } from '../contract.js';
 
-export class Budget {
+export class TriggerBudget {
   private left: number;
   private fromUs = -Infinity;
 

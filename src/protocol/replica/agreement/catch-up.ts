@@ -1,0 +1,193 @@
+/**
+ * When a replica whose log differs from the primary's, or ends before it, asks for what it lacks, and whom. May be changed
+ * freely: what comes is applied by the repair rule (repair.ts), whenever it was asked for.
+ *
+ * A member that differs tells the primary, which then pushes its order (order-push.ts). If that is switched off, or did
+ * not help within `repairDelayUs`, the member fetches the entries. A spare fetches what is committed. Nothing blocks: a
+ * lost answer leaves a timer, nothing else.
+ */
+import type { Instant } from '../../contract.js';
+import { Counter } from '../../counters.js';
+import type { ReplicaState } from '../replica-state.js';
+import type { Sender } from '../replica-sender.js';
+import type { TransferSender } from '../transfer-sender.js';
+
+export class CatchUp {
+  /** A Fetch within the view is open: since when, and behind which index. */
+  private fetching = false;
+  private fetchSentUs = 0;
+  private fetchBase = 0;
+  private fetchFailures = 0;
+  /** The primary's log reaches `behindIndex` and this one does not, since `behindUs`. */
+  private behindIndex = 0;
+  private behindUs = Infinity;
+  /** Since when this member's log differs, or may, and nothing has settled it. */
+  private doubtUs = Infinity;
+  /** When the primary was last told that this member differs. */
+  private toldUs = -Infinity;
+  /** When a late request last made this member look whether its log differs. */
+  private lateUs = -Infinity;
+  /** When an Order last arrived. */
+  private orderHeardUs = -Infinity;
+
+  constructor(
+    private readonly state: ReplicaState,
+    private readonly sender: Sender,
+    private readonly transfers: TransferSender,
+  ) {}
+
+  /** The view ended: drops what it left open. */
+  reset(): void {
+    this.fetching = false;
+    this.fetchFailures = 0;
+    this.behindUs = Infinity;
+    this.behindIndex = 0;
+    this.doubtUs = Infinity;
+    this.orderHeardUs = -Infinity;
+    this.state.forgetDifference();
+  }
+
+  /** Lowers `out[0]` to the time of the next timed action, monotonic µs. */
+  wakeBefore(out: Float64Array): void {
+    const { timings } = this.state.config;
+    let at = out[0]!;
+    if (this.fetching) at = Math.min(at, this.fetchSentUs + timings.fetchTimeoutUs);
+    if (this.behindUs !== Infinity) at = Math.min(at, this.behindUs + timings.repairDelayUs);
+    if (this.doubtUs !== Infinity) at = Math.min(at, this.doubtUs + timings.repairDelayUs);
+    out[0] = at;
+  }
+
+  tick(now: Instant): void {
+    const { state } = this;
+    const { timings } = state.config;
+    if (this.fetching && now.monotonicUs - this.fetchSentUs >= timings.fetchTimeoutUs) {
+      this.fetching = false;
+      this.fetchFailures++;
+      this.fetch(now);
+    }
+    if (now.monotonicUs - this.behindUs >= timings.repairDelayUs) {
+      this.behindUs = Infinity;
+      if (state.log.lastIndex < this.behindIndex || state.synced < Math.min(state.log.lastIndex, this.behindIndex))
+        this.fetch(now);
+    }
+    if (now.monotonicUs - this.doubtUs >= timings.repairDelayUs) {
+      this.doubtUs = Infinity;
+      if (state.isMember) this.fetch(now);
+    }
+  }
+
+  /** The primary's log ends at `lastIndex` and is committed up to `committed`. */
+  hear(lastIndex: number, committed: number, now: Instant): void {
+    const { state } = this;
+    if (!state.isMember) {
+      if (committed > state.synced) this.fetch(now);
+    } else if (lastIndex > state.log.lastIndex) {
+      // The missing requests may be on their way from the clients.
+      if (committed > state.synced) this.fetch(now);
+      else if (this.behindUs === Infinity) this.behindUs = now.monotonicUs;
+      if (lastIndex > this.behindIndex) this.behindIndex = lastIndex;
+    } else if (lastIndex > state.synced) {
+      this.doubt(now);
+    }
+  }
+
+  /** The primary pushes its order, as far as this member knows, so the member will learn of differences without asking. */
+  isPushed(now: Instant): boolean {
+    return now.monotonicUs - this.orderHeardUs < this.state.config.timings.orderHoldUs / 2;
+  }
+
+  orderHeard(now: Instant): void {
+    this.orderHeardUs = now.monotonicUs;
+  }
+
+  /** The primary's order waits for a request, which is probably on its way. */
+  orderWaits(now: Instant): void {
+    if (this.doubtUs === Infinity) this.doubtUs = now.monotonicUs;
+  }
+
+  /** Nothing that is known of the primary's log differs from this one. */
+  settled(): void {
+    this.doubtUs = Infinity;
+  }
+
+  /** A client sent a request that no longer has a place in the log: the primary may have it. */
+  lateRequest(now: Instant): void {
+    const { timings } = this.state.config;
+    if (timings.orderHoldUs > 0) {
+      this.mayDiffer(now);
+    } else if (timings.lateRepairUs > 0 && now.monotonicUs - this.lateUs >= timings.lateRepairUs) {
+      this.lateUs = now.monotonicUs;
+      this.mayDiffer(now);
+    }
+  }
+
+  /** This member's log differs from the primary's, or is said to. */
+  mayDiffer(now: Instant): void {
+    if (!this.state.isMember || this.state.isPrimary) return;
+    this.doubt(now);
+    this.tellPrimary(now);
+  }
+
+  private doubt(now: Instant): void {
+    const { state } = this;
+    if (state.config.timings.orderHoldUs > 0) {
+      state.noteDifference();
+      if (this.doubtUs !== Infinity) return;
+      this.doubtUs = now.monotonicUs;
+      state.counters[Counter.repairs]!++;
+    } else if (!this.fetching) {
+      state.counters[Counter.repairs]!++;
+      this.fetch(now);
+    }
+  }
+
+  /**
+   * Tells the primary that this member differs, if it does; repeated now and then while the primary pushes its order, so
+   * that it continues.
+   */
+  tellPrimary(now: Instant): void {
+    if (!this.state.differed) return;
+    const { timings } = this.state.config;
+    const pauseUs = this.isPushed(now) ? timings.orderHoldUs / 4 : timings.lateRepairUs;
+    if (now.monotonicUs - this.toldUs < pauseUs) return;
+    this.toldUs = now.monotonicUs;
+    this.sender.syncAck(this.state.primary, now);
+  }
+
+  /**
+   * Asks for what follows `synced`, unless such a question is open. A member asks the primary; a spare asks a member that
+   * is not the primary, as long as that one answers.
+   */
+  fetch(now: Instant): void {
+    const { state } = this;
+    if (this.fetching) return;
+    this.fetching = true;
+    this.fetchSentUs = now.monotonicUs;
+    let source = state.primary;
+    if (!state.isMember && this.fetchFailures % 2 === 0) {
+      const others = state.views.members(state.view).filter((r) => r !== state.primary);
+      if (others.length > 0) source = others[(this.fetchFailures / 2 + state.id) % others.length]!;
+    }
+    const base = state.synced;
+    this.fetchBase = base;
+    this.transfers.fetch(source, state.view, state.logView, base, state.log.chainHi(base), state.log.chainLo(base));
+  }
+
+  /**
+   * A Chunk of the entries behind `base` was applied up to `end`.
+   * @param lastIndex the end of the primary's log
+   * @param more further Chunks of the same answer are on their way
+   */
+  chunkApplied(base: number, end: number, lastIndex: number, more: boolean, now: Instant): void {
+    if (!this.fetching || base !== this.fetchBase) return;
+    this.fetchFailures = 0;
+    if (more && end > base) {
+      this.fetchBase = end;
+      this.fetchSentUs = now.monotonicUs;
+      return;
+    }
+    this.fetching = false;
+    // Without progress (a full log) the next Sync tries again, not this answer.
+    if (end > base && this.state.synced < lastIndex) this.fetch(now);
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ * What a replica gives to others of its log and its state: entries for a Fetch, the stable snapshot where the entries are
+ * gone.
+ *
+ * Rule S guarded here (model/JITPaxos.tla: `SyncRepair`, `SyncInstall` and `Start` take over the log of a primary, or of a
+ * vote): beyond the committed entries a replica gives only a log that cannot change in the view named, the primary's or
+ * one that a promise froze, and only behind an entry that both have. A replica that lost its log gives nothing.
+ */
+import { Fetch, ReplicaStatus, SnapshotFetch } from '../../../wire/messages.js';
+import { readI32, readIndex, readU16 } from '../../../wire/u64.js';
+import type { Hasher, Instant, Snapshot } from '../../contract.js';
+import { Counter } from '../../counters.js';
+import type { Divergence } from '../divergence.js';
+import type { ReplicaState } from '../replica-state.js';
+import type { TransferSender } from '../transfer-sender.js';
+import type { OrderPush } from './order-push.js';
+
+export class Serving {
+  /** The snapshot whose digest is `digest`: hashing a large one takes milliseconds. */
+  private hashed: Snapshot | undefined;
+  private readonly digest = new Uint8Array(8);
+
+  constructor(
+    private readonly state: ReplicaState,
+    private readonly transfers: TransferSender,
+    private readonly hasher: Hasher,
+    private readonly divergence: Divergence,
+    private readonly orderPush: OrderPush,
+  ) {}
+
+  /** Another replica asks for entries: of the log as it is, or frozen by a promise. */
+  onFetch(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+    const { state } = this;
+    const { log } = state;
+    const at = Fetch.at;
+    if (state.status === ReplicaStatus.recovering) return;
+    if (readI32(bytes, o + at.view) !== state.view || readI32(bytes, o + at.logView) !== state.logView) return;
+    const limit = state.status === ReplicaStatus.viewChange || state.isPrimary ? log.lastIndex : state.committed;
+    const base = readIndex(bytes, o + at.baseIndex);
+    if (base < log.baseIndex) {
+      this.offerSnapshot(from);
+      return;
+    }
+    if (base > limit) return;
+    if (!log.matches(base, readI32(bytes, o + at.baseChain), readI32(bytes, o + at.baseChain + 4))) {
+      this.divergence.correct(from, base, now);
+      return;
+    }
+    state.counters[Counter.fetches_answered]!++;
+    this.transfers.chunks(from, base, limit, readU16(bytes, o + at.room));
+    if (state.isPrimary && state.views.isMember(state.view, from)) this.orderPush.needed(limit, now);
+  }
+
+  onSnapshotFetch(bytes: Uint8Array, o: number, from: number): void {
+    const { state } = this;
+    const at = SnapshotFetch.at;
+    const { stable } = state.execution;
+    if (readI32(bytes, o + at.view) !== state.view) return;
+    const offset = readI32(bytes, o + at.offset);
+    // A newer snapshot took its place: it is offered, and the other side starts over.
+    if (
+      readIndex(bytes, o + at.index) !== stable.index ||
+      readI32(bytes, o + at.chain) !== stable.chainHi ||
+      readI32(bytes, o + at.chain + 4) !== stable.chainLo
+    ) {
+      this.offerSnapshot(from);
+      return;
+    }
+    if (offset < 0 || offset >= stable.bytes.length) return;
+    this.transfers.snapshotChunks(from, offset, readU16(bytes, o + at.room));
+  }
+
+  /** Offers the stable snapshot to a replica that asks for entries that are cut. */
+  private offerSnapshot(to: number): void {
+    const { stable } = this.state.execution;
+    if (this.hashed !== stable) {
+      this.hasher.hash64(stable.bytes, 0, stable.bytes.length, this.digest, 0);
+      this.hashed = stable;
+    }
+    this.transfers.snapshotOffer(to, readI32(this.digest, 0), readI32(this.digest, 4));
+  }
+}

@@ -1,0 +1,87 @@
+/**
+ * When a snapshot is due, and how much of the log is kept behind it. May be changed freely: what is cut is committed and
+ * covered by a stable snapshot, whatever is chosen here (ReplicaState.cut holds that).
+ *
+ * A snapshot is due when the log is SNAPSHOT_TIMES as long as the last snapshot (Ongaro, "Consensus: Bridging Theory and
+ * Practice", 5.1.3), but not before the log fills SNAPSHOT_FILL_MIN of its capacity, below which a snapshot is not worth
+ * its cost, and at the latest at SNAPSHOT_FILL_MAX, because the rest has to be kept free. If the log is on disk, so is
+ * each snapshot, and SNAPSHOT_FILL_MAX counts alone.
+ *
+ * Replicas take snapshots at indexes that all of them choose alike, so that they can be compared (state-digests.ts):
+ * multiples of a power of two, which is about as many entries as make one due.
+ */
+import type { Limits } from '../config.js';
+import type { Execution } from '../log/execution.js';
+import type { Log } from '../log/log.js';
+
+const SNAPSHOT_TIMES = 4;
+const SNAPSHOT_FILL_MIN = 1 / 16;
+const SNAPSHOT_FILL_MAX = 0.5;
+/**
+ * Entries that are kept in front of the snapshot for replicas that are a little behind: this part of what makes a
+ * snapshot due, and less where one was due only at SNAPSHOT_FILL_MAX. A spare that is always handed a snapshot has no
+ * state of its own to compare with the others'.
+ */
+const KEPT_PART = 0.5;
+const KEPT_PART_AT_MOST_FILL = 0.125;
+/** Above this fill the log is no longer kept for replicas that lag: they get the snapshot. */
+const CUT_FILL = 0.75;
+/** From this fill on, any snapshot that makes any room is taken. */
+const LAST_FILL = 0.9;
+
+/** Returned when nothing is to be cut. */
+const NO_CUT = -1;
+
+export class LogCapacity {
+  constructor(
+    private readonly log: Log,
+    private readonly execution: Execution,
+    private readonly limits: Limits,
+    /** The storage has the log, and so each snapshot as well. */
+    private readonly keepsLog: boolean,
+  ) {
+    // Until the log is long enough to show how long its entries are.
+    const { logEntries } = limits;
+    execution.setPitch(
+      nearestPowerOfTwo(keepsLog ? SNAPSHOT_FILL_MAX * logEntries : SNAPSHOT_FILL_MIN * KEPT_PART * logEntries),
+    );
+  }
+
+  /**
+   * Takes a snapshot if one is due. Returns the index up to which the log is to be cut, or NO_CUT.
+   * @param neededFrom some other replica may still ask for entries behind this index
+   */
+  bound(committed: number, neededFrom: number): number {
+    const { log, execution } = this;
+    execution.takeDueSnapshot();
+    const fill = log.fill();
+    if (fill < SNAPSHOT_FILL_MIN) return NO_CUT;
+    const due = this.snapshotFill();
+    // As many entries as make one due, of the length that they have now.
+    const entries = ((log.lastIndex - log.baseIndex) * due) / fill;
+    const kept = Math.floor(entries * (due < SNAPSHOT_FILL_MAX ? KEPT_PART : KEPT_PART_AT_MOST_FILL));
+    execution.setPitch(nearestPowerOfTwo(entries - kept));
+    if (fill < due) return NO_CUT;
+    // Nothing else makes room, so a snapshot of any index will do. A provisional one first gets the time to become
+    // stable; a new one is taken after half of that at the earliest.
+    const newest = execution.provisional?.index ?? execution.stable.index;
+    const isOverdue = fill >= CUT_FILL && execution.executed - newest >= entries / 2;
+    if (isOverdue || (fill >= LAST_FILL && newest === log.baseIndex && execution.executed > newest))
+      execution.takeSnapshot(committed);
+    return fill < CUT_FILL ? Math.min(execution.stable.index - kept, neededFrom) : execution.stable.index;
+  }
+
+  private snapshotFill(): number {
+    if (this.keepsLog) return SNAPSHOT_FILL_MAX;
+    const share = (SNAPSHOT_TIMES * this.execution.stable.bytes.length) / this.limits.logBytes;
+    return Math.min(SNAPSHOT_FILL_MAX, Math.max(SNAPSHOT_FILL_MIN, share));
+  }
+}
+
+/**
+ * 1 at least. Of the two powers around a value, the nearer one by ratio, so that replicas whose estimates differ a little
+ * choose the same.
+ */
+function nearestPowerOfTwo(value: number): number {
+  return 2 ** Math.max(0, Math.round(Math.log2(Math.max(1, value))));
+}

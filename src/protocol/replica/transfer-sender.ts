@@ -1,0 +1,162 @@
+/**
+ * Messages of a transfer, by which a replica gets entries or a snapshot from another one.
+ *
+ * Rule S guarded here (`SyncRepair`, `SyncInstall` and `Start` in model/JITPaxos.tla read the log of a primary, or of a
+ * vote): entries beyond the committed ones are given to others only from a log that cannot change any more in the view
+ * named, which is the primary's, or one that a promise froze.
+ */
+import * as wire from '../../wire/messages.js';
+import { copyBytes } from '../../wire/copy.js';
+import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES } from '../../wire/envelope.js';
+import { writeI32, writeIndex, writeU16 } from '../../wire/u64.js';
+import { invariant } from '../invariant.js';
+import { ENTRY_HEADER_BYTES } from '../log/entry.js';
+import { MessageWriter } from './message-writer.js';
+
+export class TransferSender extends MessageWriter {
+  /**
+   * Asks for the entries behind `baseIndex`.
+   * @param view the view that `to` is in
+   */
+  fetch(to: number, view: number, logView: number, baseIndex: number, baseChainHi: number, baseChainLo: number): void {
+    const o = this.open(wire.Fetch, to, 0);
+    if (o < 0) return;
+    const bytes = this.state.out.bytes;
+    const at = wire.Fetch.at;
+    writeI32(bytes, o + at.view, view);
+    writeI32(bytes, o + at.logView, logView);
+    writeIndex(bytes, o + at.baseIndex, baseIndex);
+    writeI32(bytes, o + at.baseChain, baseChainHi);
+    writeI32(bytes, o + at.baseChain + 4, baseChainLo);
+    writeU16(bytes, o + at.room, this.state.config.limits.chunkBytes);
+    this.state.out.commit(wire.Fetch.size);
+  }
+
+  /**
+   * Sends the entries behind `base`, none behind `limit`, in Chunks that fit a datagram each; an entry that is longer than a
+   * datagram travels alone. The first Chunk is always sent, with at least one entry if there is one; further ones while
+   * `room` lasts.
+   */
+  chunks(to: number, base: number, limit: number, room: number): void {
+    const { log, status, isPrimary, committed } = this.state;
+    invariant(base >= log.baseIndex && limit <= log.lastIndex, 'only entries that stand in the log are sent');
+    invariant(
+      limit <= committed || isPrimary || status === wire.ReplicaStatus.viewChange,
+      'beyond what is committed, others get entries only of a log that cannot change in its view',
+    );
+    const longest = this.transferBytes(wire.Chunk.size);
+    let left = Math.min(room, this.state.config.limits.chunkBytes);
+    for (let from = base; ; ) {
+      let length = 0;
+      let last = from;
+      while (last < limit) {
+        const entry = 2 + (ENTRY_HEADER_BYTES + log.operationLength(last + 1));
+        if (last > from && length + entry > (from === base ? longest : Math.min(longest, left))) break;
+        length += entry;
+        last++;
+      }
+      left -= length;
+      const more = last < limit && left >= 2 + (ENTRY_HEADER_BYTES + log.operationLength(last + 1));
+      if (!this.chunk(to, from, last, limit, length, more) || !more) return;
+      from = last;
+    }
+  }
+
+  /** False when there was no room. */
+  private chunk(to: number, base: number, last: number, limit: number, length: number, more: boolean): boolean {
+    const { log } = this.state;
+    const o = this.open(wire.Chunk, to, length);
+    if (o < 0) return false;
+    const bytes = this.state.out.bytes;
+    const at = wire.Chunk.at;
+    writeI32(bytes, o + at.logView, this.state.logView);
+    this.indexAndChain(bytes, o + at.baseIndex, o + at.baseChain, base);
+    this.indexAndChain(bytes, o + at.lastIndex, o + at.lastChain, limit);
+    bytes[o + at.more] = more ? 1 : 0;
+    writeU16(bytes, o + at.entries, length);
+    let offset = o + wire.Chunk.size;
+    const target = this.outWords();
+    for (let index = base + 1; index <= last; index++) {
+      writeU16(bytes, offset, log.operationLength(index));
+      offset += 2 + log.writeEntry(index, target, offset + 2);
+    }
+    this.state.out.commit(wire.Chunk.size + length);
+    return true;
+  }
+
+  /** Offers the stable snapshot. */
+  snapshotOffer(to: number, digestHi: number, digestLo: number): void {
+    const { state } = this;
+    const snapshot = state.execution.stable;
+    const o = this.open(wire.SnapshotOffer, to, 0);
+    if (o < 0) return;
+    const bytes = state.out.bytes;
+    const at = wire.SnapshotOffer.at;
+    writeI32(bytes, o + at.logView, state.logView);
+    writeIndex(bytes, o + at.index, snapshot.index);
+    writeI32(bytes, o + at.chain, snapshot.chainHi);
+    writeI32(bytes, o + at.chain + 4, snapshot.chainLo);
+    writeI32(bytes, o + at.length, snapshot.bytes.length);
+    writeI32(bytes, o + at.digest, digestHi);
+    writeI32(bytes, o + at.digest + 4, digestLo);
+    state.out.commit(wire.SnapshotOffer.size);
+  }
+
+  /**
+   * Asks for the snapshot of `index`, from byte `offset` on.
+   * @param view the view that `to` is in
+   */
+  snapshotFetch(to: number, view: number, index: number, chainHi: number, chainLo: number, offset: number): void {
+    const o = this.open(wire.SnapshotFetch, to, 0);
+    if (o < 0) return;
+    const bytes = this.state.out.bytes;
+    const at = wire.SnapshotFetch.at;
+    writeI32(bytes, o + at.view, view);
+    writeIndex(bytes, o + at.index, index);
+    writeI32(bytes, o + at.chain, chainHi);
+    writeI32(bytes, o + at.chain + 4, chainLo);
+    writeI32(bytes, o + at.offset, offset);
+    writeU16(bytes, o + at.room, this.state.config.limits.chunkBytes);
+    this.state.out.commit(wire.SnapshotFetch.size);
+  }
+
+  /**
+   * Sends the stable snapshot from `offset` on.
+   * @param room bytes that `to` has room for, in as many SnapshotChunks as that takes; 0: one SnapshotChunk
+   */
+  snapshotChunks(to: number, offset: number, room: number): void {
+    const { chunkBytes } = this.state.config.limits;
+    const longest = this.transferBytes(wire.SnapshotChunk.size);
+    const end = Math.min(
+      this.state.execution.stable.bytes.length,
+      offset + Math.max(longest, Math.min(room, chunkBytes)),
+    );
+    const last = room === 0 ? Math.min(end, offset + longest) : end;
+    for (let at = offset; at < last; at += longest)
+      if (!this.snapshotChunk(to, at, Math.min(longest, last - at), at + longest < last)) return;
+  }
+
+  /** False when there was no room. */
+  private snapshotChunk(to: number, offset: number, length: number, more: boolean): boolean {
+    const snapshot = this.state.execution.stable;
+    const o = this.open(wire.SnapshotChunk, to, length);
+    if (o < 0) return false;
+    const bytes = this.state.out.bytes;
+    const at = wire.SnapshotChunk.at;
+    writeIndex(bytes, o + at.index, snapshot.index);
+    writeI32(bytes, o + at.chain, snapshot.chainHi);
+    writeI32(bytes, o + at.chain + 4, snapshot.chainLo);
+    writeI32(bytes, o + at.offset, offset);
+    bytes[o + at.more] = more ? 1 : 0;
+    writeU16(bytes, o + at.data, length);
+    copyBytes(snapshot.bytes, offset, bytes, o + wire.SnapshotChunk.size, length);
+    this.state.out.commit(wire.SnapshotChunk.size + length);
+    return true;
+  }
+
+  /** Bytes of log or snapshot that one message carries, besides its own `size` bytes. */
+  private transferBytes(size: number): number {
+    const { datagramBytes = DEFAULT_DATAGRAM_BYTES, limits } = this.state.config;
+    return Math.max(1, Math.min(limits.chunkBytes, datagramBytes - ENVELOPE_BYTES - size));
+  }
+}

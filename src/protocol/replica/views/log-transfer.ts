@@ -1,0 +1,274 @@
+/**
+ * Brings another replica's log here, entry by entry or a snapshot first if the entries are gone, and stages it apart.
+ *
+ * Nothing of this replica changes by it: the own log stays as it is until installation.ts takes the staged one up. An entry
+ * is staged only under the chain that its source names for what it follows, and in key order.
+ */
+import { Chunk, ReplicaStatus, SnapshotChunk, SnapshotOffer } from '../../../wire/messages.js';
+import { readI32, readIndex, readU16 } from '../../../wire/u64.js';
+import type { Hasher, Instant } from '../../contract.js';
+import type { Divergence } from '../divergence.js';
+import { ENTRY_HEADER_BYTES } from '../../log/entry.js';
+import { decodeSnapshot, snapshotFault } from '../../log/snapshots.js';
+import type { ReplicaState } from '../replica-state.js';
+import type { TransferSender } from '../transfer-sender.js';
+import { ArrivingSnapshot, isTransferable, type Offered } from './arriving-snapshot.js';
+import { EarlyMessages } from './early-messages.js';
+import { StagedLog } from './staged-log.js';
+import { TransferPace } from './transfer-pace.js';
+import { UnusableSnapshots } from './unusable-snapshots.js';
+import type { Claim } from './votes.js';
+
+/** The log to bring here. */
+export interface Target {
+  /** View that is being joined; the source is in it too. */
+  readonly view: number;
+  /** logView of the source's log. */
+  readonly logView: number;
+  readonly source: number;
+  readonly lastIndex: number;
+  readonly chainHi: number;
+  readonly chainLo: number;
+  /** Entries of the target up to here are known to be committed. */
+  readonly committed: number;
+  /** What the log has to hold: if it does not, nothing of it is installed. */
+  readonly claims: readonly Claim[];
+}
+
+export interface TransferListener {
+  /** The staged part ends elsewhere now. False when it must not go on: the transfer was dropped. */
+  staged(now: Instant): boolean;
+  /** The target is staged, up to its last chain. */
+  whole(now: Instant): void;
+}
+
+export class LogTransfer {
+  target: Target | undefined;
+  readonly staged: StagedLog;
+  readonly pace: TransferPace;
+  readonly unusable: UnusableSnapshots;
+  private readonly early = new EarlyMessages();
+  private arriving: ArrivingSnapshot | undefined;
+  /** What the staged snapshot was offered as. */
+  private arrived: Offered | undefined;
+  private readonly digest = new Uint8Array(8);
+
+  constructor(
+    private readonly state: ReplicaState,
+    private readonly sender: TransferSender,
+    private readonly hasher: Hasher,
+    private readonly divergence: Divergence,
+    private readonly listener: TransferListener,
+  ) {
+    this.staged = new StagedLog(state.log, state.chain);
+    this.pace = new TransferPace(state.config.timings);
+    this.unusable = new UnusableSnapshots(state.id, state.n);
+  }
+
+  begin(target: Target, now: Instant): void {
+    this.drop();
+    this.target = target;
+    this.pace.progressed(now);
+  }
+
+  /** Drops what was staged. */
+  drop(): void {
+    this.target = undefined;
+    this.staged.clear();
+    this.arriving = undefined;
+    this.arrived = undefined;
+    this.early.clear();
+  }
+
+  /** Stages from the own log on. Everything committed is in every log that may be chosen, and in this one. */
+  stageBehindCommitted(): void {
+    const { log, committed } = this.state;
+    const base = Math.max(committed, log.baseIndex);
+    this.staged.beginBehind(base, log.chainHi(base), log.chainLo(base));
+  }
+
+  tick(now: Instant): void {
+    if (this.target !== undefined && this.pace.mayAskAgain(now)) this.ask(now);
+  }
+
+  ask(now: Instant): void {
+    const { staged, arriving } = this;
+    const { source, view, logView } = this.target!;
+    this.pace.asked(now);
+    if (arriving === undefined) {
+      this.sender.fetch(source, view, logView, staged.endIndex, staged.endChainHi, staged.endChainLo);
+      return;
+    }
+    const { index, chainHi, chainLo } = arriving.offered;
+    this.sender.snapshotFetch(source, view, index, chainHi, chainLo, arriving.received);
+  }
+
+  /** Something came. @param more what follows was sent as well: it is asked for only when it does not come */
+  private askBehind(more: boolean, now: Instant): void {
+    if (more || !this.early.isEmpty) this.pace.asked(now);
+    else this.ask(now);
+  }
+
+  /** The message is of the transfer that goes on. */
+  private isMine(view: number, logView: number, from: number): boolean {
+    const { target } = this;
+    return target !== undefined && from === target.source && view === target.view && logView === target.logView;
+  }
+
+  /** True when the Chunk was for this. */
+  onChunk(bytes: Uint8Array, o: number, from: number, now: Instant): boolean {
+    const at = Chunk.at;
+    if (!this.isMine(readI32(bytes, o + at.view), readI32(bytes, o + at.logView), from)) return false;
+    // Entries before the snapshot that arrives are of no use, and those behind it are asked for later.
+    if (this.arriving === undefined) this.takeChunk(bytes, o, now);
+    return true;
+  }
+
+  private takeChunk(bytes: Uint8Array, o: number, now: Instant): void {
+    const { staged, state } = this;
+    const target = this.target!;
+    const at = Chunk.at;
+    const base = readIndex(bytes, o + at.baseIndex);
+    const before = staged.endIndex;
+    if (base > before && base < target.lastIndex)
+      this.early.keep(base, bytes, o, Chunk.size + readU16(bytes, o + at.entries));
+    if (!staged.endsWith(base, readI32(bytes, o + at.baseChain), readI32(bytes, o + at.baseChain + 4))) return;
+    if (!this.stageEntries(target, bytes, o, now)) return;
+    const { limits } = state.config;
+    if (!staged.fits(state.log.operationBytes, limits.logBytes, limits.logEntries)) {
+      this.fail('the log to install does not fit this replica: limits differ between replicas');
+      return;
+    }
+    if (staged.endIndex === before) return;
+    this.pace.progressed(now);
+    if (staged.endIndex < target.lastIndex) {
+      const next = this.early.take(staged.endIndex);
+      if (next !== undefined) this.takeChunk(next, 0, now);
+      else this.askBehind(bytes[o + at.more] === 1, now);
+    } else if (staged.endsWith(target.lastIndex, target.chainHi, target.chainLo)) {
+      this.listener.whole(now);
+    } else {
+      this.fail(`chain of ${target.lastIndex} is not the one asked for`);
+    }
+  }
+
+  /** Stages the entries of a Chunk, up to the end of the target. False when the transfer was dropped. */
+  private stageEntries(target: Target, bytes: Uint8Array, o: number, now: Instant): boolean {
+    const { staged } = this;
+    let offset = o + Chunk.size;
+    const end = offset + readU16(bytes, o + Chunk.at.entries);
+    while (offset + 2 <= end && staged.endIndex < target.lastIndex) {
+      const length = ENTRY_HEADER_BYTES + readU16(bytes, offset);
+      offset += 2;
+      if (offset + length > end) break;
+      if (!staged.isInOrder(bytes, offset)) {
+        const entry = staged.endIndex + 1;
+        this.divergence.impossible(
+          target.source,
+          `sends an entry ${entry} whose key is not above the one before it`,
+          now,
+        );
+        this.fail(`entry ${entry} is not in key order`);
+        return false;
+      }
+      staged.stage(bytes, offset, length);
+      if (!this.listener.staged(now)) return false;
+      offset += length;
+    }
+    return true;
+  }
+
+  private fail(why: string): void {
+    this.state.transition('install-failed', why);
+    this.drop();
+  }
+
+  /** The source no longer has the entries: its snapshot comes first. */
+  onSnapshotOffer(bytes: Uint8Array, o: number, from: number, offered: Offered, now: Instant): void {
+    const at = SnapshotOffer.at;
+    if (!this.isMine(readI32(bytes, o + at.view), readI32(bytes, o + at.logView), from)) return;
+    const target = this.target!;
+    const { index, chainHi, chainLo } = offered;
+    if (index <= this.staged.endIndex || !isTransferable(offered)) return;
+    if (index > target.lastIndex) {
+      // A log that a vote stands for is frozen. One of the view itself went on, and was cut beyond what was asked for:
+      // what the snapshot covers is committed in that view, so it is as good a log to join with, and the only one left.
+      if (target.logView !== target.view) return;
+      this.target = { ...target, lastIndex: index, chainHi, chainLo, committed: index };
+    }
+    if (this.arriving?.isOffered(offered) === true) return;
+    this.early.clear();
+    this.arriving = new ArrivingSnapshot(offered);
+    this.pace.progressed(now);
+    this.ask(now);
+  }
+
+  onSnapshotChunk(bytes: Uint8Array, o: number, from: number, now: Instant): void {
+    const { target, arriving } = this;
+    if (target === undefined || arriving === undefined || from !== target.source || !arriving.isPiece(bytes, o)) return;
+    const at = SnapshotChunk.at;
+    const offset = readI32(bytes, o + at.offset);
+    if (offset > arriving.received && offset < arriving.offered.length)
+      this.early.keep(offset, bytes, o, SnapshotChunk.size + readU16(bytes, o + at.data));
+    if (!arriving.take(bytes, o)) return;
+    this.pace.progressed(now);
+    if (arriving.isWhole) {
+      this.arriving = undefined;
+      this.early.clear();
+      this.stageSnapshot(arriving, now);
+      return;
+    }
+    const next = this.early.take(arriving.received);
+    if (next !== undefined) this.onSnapshotChunk(next, 0, from, now);
+    else this.askBehind(bytes[o + at.more] === 1, now);
+  }
+
+  private stageSnapshot(arrived: ArrivingSnapshot, now: Instant): void {
+    const { state } = this;
+    const { offered } = arrived;
+    const { source, lastIndex } = this.target!;
+    if (!arrived.isUndamaged(this.hasher, this.digest)) {
+      this.unusable.damaged(source, offered);
+      state.transition('snapshot-refused', `snapshot of ${offered.index} from replica ${source} is damaged`);
+      this.ask(now);
+      return;
+    }
+    this.arrived = offered;
+    const snapshot = decodeSnapshot(arrived.bytes);
+    if (
+      snapshot === undefined ||
+      snapshot.index !== offered.index ||
+      snapshot.chainHi !== offered.chainHi ||
+      snapshot.chainLo !== offered.chainLo
+    ) {
+      this.refuseSnapshot('the header is that of another one, or of none', now);
+      return;
+    }
+    const fault = snapshotFault(snapshot, state.config.limits);
+    if (fault !== undefined) {
+      this.refuseSnapshot(fault, now);
+      return;
+    }
+    this.staged.beginBehindSnapshot(snapshot);
+    if (!this.listener.staged(now)) return;
+    if (snapshot.index === lastIndex) this.listener.whole(now);
+    else this.ask(now);
+  }
+
+  /**
+   * The snapshot that came undamaged cannot be one of this cluster. Its source is named, nothing has changed, and the same
+   * snapshot is not fetched from there again.
+   */
+  refuseSnapshot(fault: string, now: Instant): void {
+    const { state } = this;
+    const offered = this.arrived!;
+    const { source } = this.target!;
+    this.unusable.impossible(source, offered);
+    this.divergence.impossible(source, `sends a snapshot of ${offered.index} that cannot be one: ${fault}`, now);
+    state.transition('snapshot-refused', `snapshot of ${offered.index} from replica ${source} cannot be one: ${fault}`);
+    // In a view change the source is given up when it has brought nothing for long enough. In a running view, the replica
+    // that is asked next offers its own.
+    if (state.status === ReplicaStatus.normal) this.drop();
+    else this.stageBehindCommitted();
+  }
+}

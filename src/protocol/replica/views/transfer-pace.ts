@@ -1,0 +1,58 @@
+/**
+ * When the source of a transfer is asked again, and when it is given up. May be changed freely: what arrives is checked,
+ * whenever it was asked for.
+ */
+import type { Instant } from '../../contract.js';
+import type { Timings } from '../../config.js';
+
+/** A source is given up when it has brought nothing for this many times `fetchTimeoutUs`; twice as many after each failure. */
+const SOURCE_TIMEOUTS = 4;
+/** Failures in a row that count. */
+const FAILURES_MAX = 4;
+
+export class TransferPace {
+  /** Monotonic µs at which something last arrived. */
+  progressUs = 0;
+  private askedUs = 0;
+  /** Sources in a row that were given up. */
+  private failures = 0;
+
+  constructor(private readonly timings: Timings) {}
+
+  progressed(now: Instant): void {
+    this.progressUs = now.monotonicUs;
+  }
+
+  asked(now: Instant): void {
+    this.askedUs = now.monotonicUs;
+  }
+
+  succeeded(): void {
+    this.failures = 0;
+  }
+
+  /** The host stood still for `gapUs`. */
+  forgive(gapUs: number): void {
+    this.progressUs += gapUs;
+  }
+
+  /** Monotonic µs at which the source is asked again. */
+  get askAgainUs(): number {
+    return this.askedUs + this.timings.fetchTimeoutUs;
+  }
+
+  mayAskAgain(now: Instant): boolean {
+    return now.monotonicUs - this.askedUs >= this.timings.fetchTimeoutUs;
+  }
+
+  /**
+   * True when the source has brought nothing for so long that it is given up. It may only be far away: the next one is waited
+   * for twice as long.
+   */
+  gaveUp(now: Instant): boolean {
+    const waitUs = SOURCE_TIMEOUTS * 2 ** this.failures * this.timings.fetchTimeoutUs;
+    if (now.monotonicUs - this.progressUs < waitUs) return false;
+    this.failures = Math.min(this.failures + 1, FAILURES_MAX);
+    return true;
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * Snapshots that were of no use, by the replica that offered them, and whom to ask instead. May be changed freely: it decides
+ * only who is asked. The source may have a better one later.
+ */
+import type { Offered } from './arriving-snapshot.js';
+
+/** A snapshot that came damaged this many times was damaged before it left. */
+const DAMAGED_MAX = 3;
+
+interface Unusable extends Pick<Offered, 'index' | 'digestHi' | 'digestLo'> {
+  /** How often it came damaged; Infinity: it came as it was sent. */
+  readonly times: number;
+}
+
+export class UnusableSnapshots {
+  /** The last one of each source. */
+  private readonly last = new Map<number, Unusable>();
+  /** How often another replica than a primary was to be asked. */
+  private turns = 0;
+
+  constructor(
+    private readonly id: number,
+    private readonly n: number,
+  ) {}
+
+  /** The snapshot came from `source` with another digest than was offered. */
+  damaged(source: number, offered: Offered): void {
+    this.note(source, offered, this.times(source, offered) + 1);
+  }
+
+  /** The snapshot came from `source` as it was sent, and cannot be one. */
+  impossible(source: number, offered: Offered): void {
+    this.note(source, offered, Infinity);
+  }
+
+  /** It is not asked for again. */
+  isGivenUp(source: number, offered: Offered): boolean {
+    return this.times(source, offered) >= DAMAGED_MAX;
+  }
+
+  /**
+   * Whom to ask for the log of the view that `primary` leads: the primary, or another replica in the view where the primary's
+   * snapshot was of no use. The last chain is the primary's, whichever replica brings the entries.
+   */
+  sourceFor(primary: number): number {
+    if (!this.isSpoilt(primary)) return primary;
+    const sources = Array.from({ length: this.n }, (_, r) => r).filter(
+      (r) => r !== this.id && (r === primary || !this.isSpoilt(r)),
+    );
+    return sources[this.turns++ % sources.length]!;
+  }
+
+  private isSpoilt(replica: number): boolean {
+    return (this.last.get(replica)?.times ?? 0) >= DAMAGED_MAX;
+  }
+
+  private note(source: number, { index, digestHi, digestLo }: Offered, times: number): void {
+    this.last.set(source, { index, digestHi, digestLo, times });
+  }
+
+  private times(source: number, { index, digestHi, digestLo }: Offered): number {
+    const known = this.last.get(source);
+    return known !== undefined && known.index === index && known.digestHi === digestHi && known.digestLo === digestLo
+      ? known.times
+      : 0;
+  }
+}
