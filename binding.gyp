@@ -8,6 +8,10 @@
     # Set by scripts/install.mjs in a checkout. Not in an installed package: a compiler newer than this source may warn
     # of things that no compiler knew before.
     "warnings_are_errors": "<!(node -p \"process.env.JITPAXOS_WARNINGS_ARE_ERRORS === '1' ? 1 : 0\")",
+    # Set by scripts/prebuilds.mjs: the binary is to load on systems that are older than the one that compiles it.
+    "portable": "<!(node -p \"process.env.JITPAXOS_PORTABLE === '1' ? 1 : 0\")",
+    # The loader (src/native/addon.ts) refuses an addon of another version.
+    "package_version": "<!(node -p \"require('./package.json').version\")",
   },
   "targets": [
     {
@@ -26,7 +30,7 @@
         "native/unix_datagram.cc",
       ],
       "defines": [
-        "NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED",
+        "NAPI_VERSION=8", 'JITPAXOS_VERSION="<(package_version)"', "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED",
         # A worker that is being terminated runs no JavaScript any more: what its last call would throw must not end the process.
         "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS",
       ],
@@ -40,6 +44,8 @@
       "conditions": [
         # One by one, because Node's common.gypi takes a plain -Werror out again.
         ["warnings_are_errors==1", {"cflags_cc": ["-Werror=all", "-Werror=extra"]}],
+        # Without run-time type information, shared_ptr needs a symbol of GCC 9's library.
+        ["portable==1", {"sources": ["native/portable.cc"], "cflags_cc": ["-frtti"], "cflags_cc!": ["-fno-rtti"], "ldflags": ["-s"]}],
       ],
     },
   ],

@@ -1,4 +1,4 @@
-// Registers the capabilities of the addon and does nothing else.
+// Registers the capabilities of the addon, says of which version it is, and does nothing else.
 
 #include "capabilities.h"
 
@@ -12,6 +12,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   jitpaxos::RegisterKernelClock(env, exports);
   jitpaxos::RegisterUnixDatagram(env, exports);
   jitpaxos::RegisterTimer(env, exports);
+  exports.Set("version", Napi::String::New(env, JITPAXOS_VERSION));
   return exports;
 }
 

@@ -42,8 +42,8 @@ const STEPS = [
   },
   {
     name: 'package',
-    commands: [[join(ROOT, 'node_modules/.bin/publint'), 'run', '.', '--strict', '--pack', 'npm']],
-    advice: 'mend package.json as the message says; npm pack --dry-run lists what is in the package',
+    commands: [node('scripts/check-package.mjs')],
+    advice: 'mend what the message says; npm pack --dry-run --ignore-scripts lists what is in the package',
   },
   {
     name: 'tests',

@@ -3,12 +3,14 @@
  *
  * The rule: the addon makes things faster but is never required. Importing this module cannot fail. If the addon is
  * missing, `native.reason` says why and what to do, and every user of it has another way (or an error that repeats the
- * reason). The addon belongs to the package, so it is looked for relative to this file, never to the working directory.
+ * reason). The addon belongs to the package, so it is looked for relative to this file, never to the working directory:
+ * compiled on this host in build/Release/, otherwise prebuilt in prebuilds/. A binary of another version is refused.
  */
 
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
+import { familySync, MUSL } from 'detect-libc';
 import type { UdpPort, UdpPortOptions } from './udp-port.js';
 
 /**
@@ -29,6 +31,8 @@ export interface HashArena {
 }
 
 export interface NativeAddon {
+  /** The version of the package that it was built from. */
+  readonly version: string;
   /** See Hash64. */
   hash64(bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
   /** SipHash-2-4 under a secret of 16 bytes: see loadSipHash. The other arguments are those of `hash64`. */
@@ -166,14 +170,21 @@ export interface TimerHandle {
   close(): void;
 }
 
+/** Compiled on this host, or come with the package as a binary. */
+export type AddonKind = 'compiled' | 'prebuilt';
+
 /** The addon, or the reason why it is missing. */
 export type NativeBinding =
   | { readonly available: true; readonly addon: NativeAddon; readonly reason: '' }
   | { readonly available: false; readonly addon: null; readonly reason: string };
 
+/** The addon of this package; `kind` is null without one. */
+export type OwnBinding = NativeBinding & { readonly kind: AddonKind | null };
+
 // One entry for each export. An addon that lacks one of them was built from older source, and is refused as a whole.
 // The type makes a forgotten entry a compile error.
-const EXPORTS: Readonly<Record<keyof NativeAddon, 'function' | 'object'>> = {
+const EXPORTS: Readonly<Record<keyof NativeAddon, 'function' | 'object' | 'string'>> = {
+  version: 'string',
   hash64: 'function',
   sipHash64: 'function',
   hashArena: 'function',
@@ -196,35 +207,69 @@ const REBUILD =
   'build it with `npm run build:native` in a checkout, `npm rebuild jitpaxos --foreground-scripts` where jitpaxos is a dependency';
 
 /** dist/src/native/ is three levels below the package's root. */
-const ADDON_PATH = fileURLToPath(new URL('../../../build/Release/jitpaxos.node', import.meta.url));
+const PACKAGE = new URL('../../../', import.meta.url);
+/** Where scripts/install.mjs puts the addon that it compiles for this host. */
+const COMPILED_PATH = fileURLToPath(new URL('build/Release/jitpaxos.node', PACKAGE));
+/** Where scripts/prebuilds.mjs puts the binary for a published package. */
+const PREBUILT_PATH = fileURLToPath(new URL(`prebuilds/linux-${process.arch}/jitpaxos.node`, PACKAGE));
+
+const require = createRequire(import.meta.url);
 
 function missing(reason: string): NativeBinding {
   return { available: false, addon: null, reason };
 }
 
 /** Loads the addon at `path`. Does not throw. */
-export function loadAddon(path: string): NativeBinding {
+export function loadAddon(path: string, kind: AddonKind = 'compiled'): NativeBinding {
   if (process.platform !== 'linux')
     return missing(`the native addon is Linux-only for now, and this is ${process.platform}`);
+  const name = kind === 'prebuilt' ? 'the prebuilt native addon' : 'the native addon';
+  // A reason why the prebuilt one is no good is followed by the reason why there is no compiled one: see findAddon.
+  const advice = kind === 'prebuilt' ? '' : `: ${REBUILD}`;
   if (!existsSync(path)) {
     return missing(
-      `the native addon is not built (${path} does not exist): ${REBUILD}. ` +
+      `${name} is not built (${path} does not exist): ${REBUILD}. ` +
         'It needs a C++ compiler, make and Python 3 (Debian, Ubuntu: apt-get install build-essential python3)',
     );
   }
   let addon: NativeAddon;
   try {
-    addon = createRequire(import.meta.url)(path) as NativeAddon;
+    addon = require(path) as NativeAddon;
   } catch (error) {
-    return missing(
-      `the native addon does not load (${error instanceof Error ? error.message : String(error)}): ${REBUILD}`,
-    );
+    return missing(`${name} does not load (${error instanceof Error ? error.message : String(error)})${advice}`);
   }
   const stale = (Object.keys(EXPORTS) as (keyof NativeAddon)[]).filter((name) => typeof addon[name] !== EXPORTS[name]);
   if (stale.length > 0)
-    return missing(`the native addon was built from an older source (it lacks ${stale.join(', ')}): ${REBUILD}`);
+    return missing(`${name} was built from an older source (it lacks ${stale.join(', ')})${advice}`);
+  const { version } = require(fileURLToPath(new URL('package.json', PACKAGE))) as { version: string };
+  if (addon.version !== version)
+    return missing(`${name} was built from jitpaxos ${addon.version}, and this is jitpaxos ${version}${advice}`);
   return { available: true, addon, reason: '' };
 }
 
+/**
+ * Loads the binary that came with the package. It is linked against glibc: another C library may load it and fail later,
+ * so it is not tried there.
+ */
+export function loadPrebuilt(): NativeBinding {
+  if (process.platform === 'linux' && !existsSync(PREBUILT_PATH))
+    return missing(`this package has no prebuilt native addon for linux-${process.arch}`);
+  if (process.platform === 'linux' && familySync() === MUSL)
+    return missing('the prebuilt native addon needs glibc, and this Node uses musl');
+  return loadAddon(PREBUILT_PATH, 'prebuilt');
+}
+
+/**
+ * An addon that was compiled here comes first: somebody may have wanted it (JITPAXOS_BUILD_NATIVE=1), and in a checkout
+ * it is newer than a binary that a package was made of.
+ */
+function findAddon(): OwnBinding {
+  const compiled = loadAddon(COMPILED_PATH);
+  if (compiled.available) return { ...compiled, kind: 'compiled' };
+  const prebuilt = loadPrebuilt();
+  if (prebuilt.available) return { ...prebuilt, kind: 'prebuilt' };
+  return { ...missing(`${prebuilt.reason}; ${compiled.reason}`), kind: null };
+}
+
 /** This package's addon, loaded once. */
-export const native: NativeBinding = Object.freeze(loadAddon(ADDON_PATH));
+export const native: OwnBinding = Object.freeze(findAddon());

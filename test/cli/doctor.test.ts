@@ -40,8 +40,13 @@ t.test('checks of a host', (t) => {
   const cases: [what: string, finding: Finding | Finding[], level: Level, words: RegExp][] = [
     ['node 18', checks.checkNode('18.19.0'), 'fail', /18\.19\.0/],
     ['node 22', checks.checkNode('22.1.0'), 'ok', /22\.1\.0/],
-    ['no addon', checks.checkAddon({ available: false, reason: 'it was not built' }), 'warn', /it was not built/],
-    ['addon', checks.checkAddon({ available: true, reason: '' }), 'ok', /loaded/],
+    [
+      'no addon',
+      checks.checkAddon({ available: false, kind: null, reason: 'it was not built' }),
+      'warn',
+      /it was not built/,
+    ],
+    ['addon', checks.checkAddon({ available: true, kind: 'prebuilt', reason: '' }), 'ok', /loaded \(prebuilt\)/],
     ['tsc', checks.checkClockSource(host(t, { [`${CLOCKSOURCE}/current_clocksource`]: 'tsc' })), 'ok', /tsc/],
     [
       'hpet',

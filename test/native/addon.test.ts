@@ -7,6 +7,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readFileSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -24,7 +25,14 @@ const toolchain = ['c++', 'make', 'python3'].every((command) => spawnSync(comman
 function copyOfPackage(t: Test): string {
   const root = mkdtempSync(join(tmpdir(), 'jitpaxos-package-'));
   t.teardown(() => rmSync(root, { recursive: true }));
-  for (const name of ['package.json', 'binding.gyp', 'native', 'scripts/install.mjs', 'dist/src'])
+  for (const name of [
+    'package.json',
+    'binding.gyp',
+    'native',
+    'scripts/install.mjs',
+    'scripts/node-gyp.mjs',
+    'dist/src',
+  ])
     cpSync(join(ROOT, name), join(root, name), { recursive: true });
   symlinkSync(join(ROOT, 'node_modules'), join(root, 'node_modules'));
   return root;
@@ -42,7 +50,10 @@ function install(root: string, env: NodeJS.ProcessEnv): SpawnSyncReturns<string>
 }
 
 /** What a program of the package at `root` sees, started somewhere else. */
-function bindingSeenIn(root: string): { available: boolean; reason: string; hash: string; clock: string; tai: string } {
+function bindingSeenIn(
+  root: string,
+  env: NodeJS.ProcessEnv = {},
+): { available: boolean; kind: string | null; reason: string; hash: string; clock: string; tai: string } {
   const module = (path: string): string => JSON.stringify(pathToFileURL(join(root, 'dist', 'src', path)).href);
   const program = `
     import { native } from ${module('native/addon.js')};
@@ -52,8 +63,12 @@ function bindingSeenIn(root: string): { available: boolean; reason: string; hash
     loadHash().hash64(out, 0, 0, out, 0);
     let tai;
     try { tai = openClock('tai').source; } catch (error) { tai = error.code + ': ' + error.message; }
-    console.log(JSON.stringify({ available: native.available, reason: native.reason, hash: out.toString('hex'), clock: openClock('auto').source, tai }));`;
-  const run = spawnSync(process.execPath, ['--input-type=module', '-e', program], { cwd: tmpdir(), encoding: 'utf8' });
+    console.log(JSON.stringify({ available: native.available, kind: native.kind, reason: native.reason, hash: out.toString('hex'), clock: openClock('auto').source, tai }));`;
+  const run = spawnSync(process.execPath, ['--input-type=module', '-e', program], {
+    cwd: tmpdir(),
+    encoding: 'utf8',
+    env: { ...process.env, ...env },
+  });
   if (run.status !== 0) throw new Error(run.stderr);
   return JSON.parse(run.stdout) as ReturnType<typeof bindingSeenIn>;
 }
@@ -87,17 +102,74 @@ t.test('an addon that is not as it should be', (t) => {
   refused(
     'older.cjs',
     'module.exports = { hash64() {} }',
-    /built from an older source \(it lacks sipHash64, hashArena, hmacOpen, hmacClose, hmac128, systemClocks, clockReadBigInt, clockWriteBE, clockWriteHalves, PhcHandle, UdpPort, DisciplinedClock, kernelClock, UnixDatagram, Timer\)/,
+    /built from an older source \(it lacks version, sipHash64, hashArena, hmacOpen, hmacClose, hmac128, systemClocks, clockReadBigInt, clockWriteBE, clockWriteHalves, PhcHandle, UdpPort, DisciplinedClock, kernelClock, UnixDatagram, Timer\)/,
   );
+  t.end();
+});
+
+/** Variables for a PATH that holds Node and no compiler. */
+function withoutCompiler(root: string): NodeJS.ProcessEnv {
+  const onlyNode = join(root, 'only-node');
+  mkdirSync(onlyNode);
+  symlinkSync(process.execPath, join(onlyNode, 'node'));
+  return { PATH: onlyNode, CXX: '', MAKE: '', PYTHON: '', NODE_GYP_FORCE_PYTHON: '', npm_config_python: '' };
+}
+
+t.test('a package with a prebuilt addon', { skip: native.available ? false : native.reason }, (t) => {
+  const root = copyOfPackage(t);
+  const bare = withoutCompiler(root);
+  const prebuilt = join(root, 'prebuilds', `linux-${process.arch}`, 'jitpaxos.node');
+  cpSync(join(ROOT, 'build/Release/jitpaxos.node'), prebuilt);
+
+  const used = install(root, { ...bare, JITPAXOS_REQUIRE_NATIVE: '1' });
+  t.match([used.status, used.stdout], [0, /^jitpaxos: the prebuilt native addon is used \(linux-\w+\)\n$/]);
+  t.match(bindingSeenIn(root), { available: true, kind: 'prebuilt', hash: '2d06800538d394c2', clock: 'realtime' });
+  t.match(
+    install(root, { ...bare, JITPAXOS_BUILD_NATIVE: '1' }).stderr,
+    /not built: .* not found/,
+    'unless told to build',
+  );
+
+  const musl = join(root, 'musl.cjs');
+  writeFileSync(musl, "require(require.resolve('detect-libc')).familySync = () => 'musl';");
+  const options = { NODE_OPTIONS: `--require ${musl}` };
+  const refused = install(root, { ...bare, ...options });
+  t.equal(refused.status, 0);
+  t.match(
+    refused.stderr,
+    /the prebuilt native addon needs glibc, and this Node uses musl; the native addon was not built: /,
+  );
+  t.match(bindingSeenIn(root, options), { available: false, hash: '2d06800538d394c2', clock: 'realtime-js' });
+
+  writeFileSync(prebuilt, 'no shared library');
+  t.match(
+    install(root, bare).stderr,
+    /^jitpaxos: the prebuilt native addon does not load \(.*\); the native addon was not built: /,
+  );
+  t.match(bindingSeenIn(root).reason, /^the prebuilt native addon does not load .*; the native addon is not built/);
+  rmSync(prebuilt);
+  t.match(install(root, bare).stderr, /^jitpaxos: this package has no prebuilt native addon for linux-\w+; the native/);
+  t.end();
+});
+
+t.test('an addon of another version', { skip: native.available ? false : native.reason }, (t) => {
+  const root = copyOfPackage(t);
+  const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
+  writeFileSync(join(root, 'package.json'), JSON.stringify({ ...manifest, version: '999.0.0' }));
+  const differs = `was built from jitpaxos ${manifest.version}, and this is jitpaxos 999.0.0`;
+  const addon = join(ROOT, 'build/Release/jitpaxos.node');
+  cpSync(addon, join(root, 'build/Release/jitpaxos.node'));
+  cpSync(addon, join(root, 'prebuilds', `linux-${process.arch}`, 'jitpaxos.node'));
+  const { available, reason } = bindingSeenIn(root);
+  t.notOk(available);
+  t.ok(reason.startsWith(`the prebuilt native addon ${differs}; the native addon ${differs}: build it with`), reason);
+  t.ok(install(root, withoutCompiler(root)).stderr.startsWith(`jitpaxos: the prebuilt native addon ${differs}; the`));
   t.end();
 });
 
 t.test('npm install without a compiler', (t) => {
   const root = copyOfPackage(t);
-  const onlyNode = join(root, 'only-node');
-  mkdirSync(onlyNode);
-  symlinkSync(process.execPath, join(onlyNode, 'node'));
-  const bare = { PATH: onlyNode, CXX: '', MAKE: '', PYTHON: '', NODE_GYP_FORCE_PYTHON: '', npm_config_python: '' };
+  const bare = withoutCompiler(root);
 
   const run = install(root, bare);
   t.equal(run.status, 0, 'is no failure');
@@ -132,6 +204,7 @@ t.test('npm install with a compiler', { skip: toolchain ? false : 'no compiler, 
   t.equal(built.stderr, '');
   t.match(bindingSeenIn(root), {
     available: true,
+    kind: 'compiled',
     reason: '',
     hash: '2d06800538d394c2',
     clock: 'realtime',

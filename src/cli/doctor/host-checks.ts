@@ -4,7 +4,7 @@
  */
 import { createSocket } from 'node:dgram';
 import { arch, availableParallelism, networkInterfaces, platform } from 'node:os';
-import { native } from '../../native/addon.js';
+import { native, type OwnBinding } from '../../native/addon.js';
 import { isOldNode, NODE_MIN } from '../../host/version.js';
 import { DEFAULT_TRANSPORT } from '../../transport/transport.js';
 import { DEFAULT_DATAGRAM_BYTES } from '../../wire/envelope.js';
@@ -25,11 +25,11 @@ export function checkNode(version: string = process.versions.node): Finding {
   return isOldNode(version) ? fail('node', found, `install Node ${NODE_MIN} or later`) : ok('node', found);
 }
 
-export function checkAddon(binding: { readonly available: boolean; readonly reason?: string } = native): Finding {
-  if (binding.available) return ok('addon', 'the native addon is loaded');
+export function checkAddon(binding: Omit<OwnBinding, 'addon'> = native): Finding {
+  if (binding.available) return ok('addon', `the native addon is loaded (${binding.kind})`);
   return warn(
     'addon',
-    `not loaded: ${binding.reason ?? 'no reason given'}`,
+    `not loaded: ${binding.reason}`,
     'install a C++ compiler and python3, then `npm run build:native`; without it there are no PTP clocks and the hash is slower',
   );
 }

