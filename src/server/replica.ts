@@ -21,7 +21,7 @@ import {
   type Limits,
   type Timings,
 } from '../protocol/config.js';
-import { DivergedError } from '../protocol/replica/divergence.js';
+import { DivergedError } from '../protocol/replica/diverged-error.js';
 import { ReplicaCore } from '../protocol/replica/replica-core.js';
 import type { DirectoryLock } from '../storage/directory-lock.js';
 import { markDiverged } from '../storage/divergence-mark.js';

@@ -52,7 +52,7 @@ export interface SimulatedReplicaCore {
   persisted(token: number): void;
   readonly wakeAtUs: number;
   readonly counters: Float64Array;
-  /** `isEcho`: its state came from another replica, and does not count yet (protocol/replica/divergence.ts). */
+  /** `isEcho`: its state came from another replica, and does not count yet (protocol/replica/state-digests.ts). */
   readonly state: ReplicaStateView & { readonly isEcho: boolean };
 }
 

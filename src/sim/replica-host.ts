@@ -4,7 +4,7 @@
  */
 import type { ReplicaConfig } from '../protocol/config.js';
 import { Instant, type Chain, type FirstStart, type Hasher } from '../protocol/contract.js';
-import { DivergedError } from '../protocol/replica/divergence.js';
+import { DivergedError } from '../protocol/replica/diverged-error.js';
 import { ForgottenError, INCARNATION_LEAP } from '../protocol/replica/introduction.js';
 import { InvariantError } from '../protocol/invariant.js';
 import { nameOf, typeOf } from '../wire/messages.js';

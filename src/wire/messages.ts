@@ -251,7 +251,7 @@ export const SnapshotChunk = defineMessage('SnapshotChunk', 25, {
 /**
  * Replica → replica: entry `index` is committed under `chain`. If a snapshot of mine became stable at it, `digest` is
  * that of my machine and session table (XXH3-64 of the snapshot; 0: about the log alone). Index 0: `chain` and `digest`
- * hold the limits that decide what is executed (protocol/replica/divergence.ts). `asks`: 1 if the sender has not heard
+ * hold the limits that decide what is executed (protocol/replica/limits-digest.ts). `asks`: 1 if the sender has not heard
  * the receiver's at this index; without a digest it only asks: its state came from another replica.
  */
 export const StateDigest = defineMessage(

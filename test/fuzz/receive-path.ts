@@ -12,7 +12,7 @@
  *   about its log or its promises (STOPS); nothing else may be thrown.
  * - *answers*: the same at a client. The rule: nothing throws.
  */
-import { DivergedError } from '../../src/protocol/replica/divergence.js';
+import { DivergedError } from '../../src/protocol/replica/diverged-error.js';
 import { ForgottenError } from '../../src/protocol/replica/introduction.js';
 import { InvariantError } from '../../src/protocol/invariant.js';
 import { ENTRY_HEADER_BYTES } from '../../src/protocol/log/entry.js';

@@ -1,7 +1,7 @@
 // What one replica says that contradicts what another has committed: it is ignored and named, and the one in the wrong
 // stops itself. Of three: view 0 = primary 0, member 1; 1 = 1, 2; 2 = 2, 0; 3 = 0, 2; 4 = 1, 0; 5 = 2, 1.
 import t, { type Test } from 'tap';
-import { DivergedError } from '../../src/protocol/replica/divergence.js';
+import { DivergedError } from '../../src/protocol/replica/diverged-error.js';
 import {
   Chunk,
   Fetch,

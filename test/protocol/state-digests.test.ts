@@ -2,7 +2,7 @@
 // itself.
 import t, { type Test } from 'tap';
 import type { StateMachine } from '../../src/machine/state-machine.js';
-import { DivergedError } from '../../src/protocol/replica/divergence.js';
+import { DivergedError } from '../../src/protocol/replica/diverged-error.js';
 import { Request, StateDigest } from '../../src/wire/messages.js';
 import {
   Cluster,
@@ -412,7 +412,7 @@ t.test('what is lost is said again, a bounded number of times, and asked for', (
   t.equal(s.c.replica(0).counter('states_agreed'), 0);
   s.c.heal();
   s.run(200_000, new Map());
-  const { own } = s.c.replica(0).core.divergence as unknown as { own: unknown[] };
+  const { own } = s.c.replica(0).core.divergence['digests'] as unknown as { own: unknown[] };
   t.equal(
     s.c.replica(0).counter('states_agreed'),
     (own.length - 1) * 2,

@@ -93,9 +93,10 @@ export class ReplicaCore {
     this.otherChains = new OtherChains(this.state);
     this.holdBack = new HoldBack(config.limits.held, config.timings.maxHoldNs);
     this.divergence = new Divergence(this.state, sender, hasher);
-    this.repair = new Repair(this.state, answers, this.divergence);
+    const { contradictions } = this.divergence;
+    this.repair = new Repair(this.state, answers, contradictions);
     const orderPush = new OrderPush(this.state, sender);
-    this.serving = new Serving(this.state, transfers, hasher, this.divergence, orderPush);
+    this.serving = new Serving(this.state, transfers, hasher, contradictions, orderPush);
     const syncAnswers = new SyncAnswers(this.state);
     this.clocks = syncAnswers.clocks;
     this.synchronization = new Synchronization(
@@ -105,10 +106,10 @@ export class ReplicaCore {
       answers,
       this.repair,
       orderPush,
-      this.divergence,
+      contradictions,
       syncAnswers,
     );
-    this.viewChanges = new ViewChanges(this.state, sender, this.synchronization, transfers, hasher, this.divergence, {
+    this.viewChanges = new ViewChanges(this.state, sender, this.synchronization, transfers, hasher, contradictions, {
       promised: (left, wasWaiting, reason, at) => {
         this.suspicion.promised(left, wasWaiting, reason, at);
         this.viewEnded();

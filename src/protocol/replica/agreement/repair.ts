@@ -22,7 +22,7 @@ import { invariant } from '../../invariant.js';
 import { ENTRY_HEADER_BYTES, Entry } from '../../log/entry.js';
 import { entryFollows } from '../../log/log.js';
 import type { ClientAnswers } from '../client-answers.js';
-import type { Divergence } from '../divergence.js';
+import type { Contradictions } from '../contradictions.js';
 import type { ReplicaState } from '../replica-state.js';
 import { KeptTail } from './kept-tail.js';
 import { endsAs, lastOfOrder, entriesOfOrder, OrderBuffer, Taken } from './order-buffer.js';
@@ -43,7 +43,7 @@ export class Repair {
   constructor(
     private readonly state: ReplicaState,
     private readonly answers: ClientAnswers,
-    private readonly divergence: Divergence,
+    private readonly contradictions: Contradictions,
   ) {
     const { cachedRequests, cachedBytes } = state.config.limits;
     this.cache = new RequestCache(cachedRequests, cachedBytes);
@@ -145,7 +145,7 @@ export class Repair {
     if (index < synced) {
       // The sent entry follows an entry of the primary's log, and the one that stands here was known to do so.
       if (index >= log.baseIndex)
-        this.divergence.impossible(
+        this.contradictions.impossible(
           from,
           `sends an entry ${index + 1} of the primary's log, and another one is known to stand there`,
           now,
@@ -153,7 +153,7 @@ export class Repair {
       return false;
     }
     if (entryFollows(log, index, bytes, offset)) return true;
-    this.divergence.impossible(from, `sends an entry ${index + 1} whose key is not above the one before it`, now);
+    this.contradictions.impossible(from, `sends an entry ${index + 1} whose key is not above the one before it`, now);
     return false;
   }
 

@@ -10,7 +10,7 @@ import { Fetch, ReplicaStatus, SnapshotFetch } from '../../../wire/messages.js';
 import { readI32, readIndex, readU16 } from '../../../wire/u64.js';
 import type { Hasher, Instant, Snapshot } from '../../contract.js';
 import { Counter } from '../../counters.js';
-import type { Divergence } from '../divergence.js';
+import type { Contradictions } from '../contradictions.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { TransferSender } from '../transfer-sender.js';
 import type { OrderPush } from './order-push.js';
@@ -24,7 +24,7 @@ export class Serving {
     private readonly state: ReplicaState,
     private readonly transfers: TransferSender,
     private readonly hasher: Hasher,
-    private readonly divergence: Divergence,
+    private readonly contradictions: Contradictions,
     private readonly orderPush: OrderPush,
   ) {}
 
@@ -43,7 +43,7 @@ export class Serving {
     }
     if (base > limit) return;
     if (!log.matches(base, readI32(bytes, o + at.baseChain), readI32(bytes, o + at.baseChain + 4))) {
-      this.divergence.correct(from, base, now);
+      this.contradictions.correct(from, base, now);
       return;
     }
     state.counters[Counter.fetches_answered]!++;

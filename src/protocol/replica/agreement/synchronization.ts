@@ -11,7 +11,7 @@ import { readI32, readIndex } from '../../../wire/u64.js';
 import type { Instant } from '../../contract.js';
 import { invariant } from '../../invariant.js';
 import type { ClientAnswers } from '../client-answers.js';
-import type { Divergence } from '../divergence.js';
+import type { Contradictions } from '../contradictions.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { Sender } from '../replica-sender.js';
 import type { TransferSender } from '../transfer-sender.js';
@@ -35,7 +35,7 @@ export class Synchronization {
     answers: ClientAnswers,
     private readonly repair: Repair,
     private readonly orderPush: OrderPush,
-    private readonly divergence: Divergence,
+    private readonly contradictions: Contradictions,
     listener: SyncListener,
   ) {
     this.heartbeat = new Heartbeat(state, sender, listener);
@@ -127,7 +127,8 @@ export class Synchronization {
     const committed = readIndex(bytes, o + at.committedIndex);
     const committedHi = readI32(bytes, o + at.committedChain);
     const committedLo = readI32(bytes, o + at.committedChain + 4);
-    if (committed > lastIndex || this.divergence.contradicts(from, committed, committedHi, committedLo, now)) return;
+    if (committed > lastIndex || this.contradictions.contradicts(from, committed, committedHi, committedLo, now))
+      return;
     if (log.matches(lastIndex, readI32(bytes, o + at.lastChain), readI32(bytes, o + at.lastChain + 4)))
       this.repair.confirm(lastIndex);
     else if (log.matches(committed, committedHi, committedLo)) this.repair.confirm(committed);

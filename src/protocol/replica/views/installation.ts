@@ -13,7 +13,7 @@ import { ReplicaStatus, SnapshotOffer } from '../../../wire/messages.js';
 import { readI32 } from '../../../wire/u64.js';
 import type { Hasher, Instant } from '../../contract.js';
 import { Counter } from '../../counters.js';
-import type { Divergence } from '../divergence.js';
+import type { Contradictions } from '../contradictions.js';
 import { invariant } from '../../invariant.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { TransferSender } from '../transfer-sender.js';
@@ -35,11 +35,11 @@ export class Installation implements TransferListener {
     private readonly state: ReplicaState,
     sender: TransferSender,
     hasher: Hasher,
-    private readonly divergence: Divergence,
+    private readonly contradictions: Contradictions,
     private readonly installed: (target: Target, now: Instant) => void,
     private readonly refused: (target: Target, claim: Claim, now: Instant) => void,
   ) {
-    this.transfer = new LogTransfer(state, sender, hasher, divergence, this);
+    this.transfer = new LogTransfer(state, sender, hasher, contradictions, this);
   }
 
   /** The log that is being brought here, if there is one. */
@@ -112,7 +112,7 @@ export class Installation implements TransferListener {
   onSnapshotOffer(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const offered = readOffer(bytes, o);
     // What a snapshot covers is committed.
-    if (this.divergence.contradicts(from, offered.index, offered.chainHi, offered.chainLo, now)) return;
+    if (this.contradictions.contradicts(from, offered.index, offered.chainHi, offered.chainLo, now)) return;
     // It brings nothing, so another source is taken.
     if (this.transfer.unusable.isGivenUp(from, offered)) return;
     if (this.target === undefined) this.startInView(readI32(bytes, o + SnapshotOffer.at.view), from, offered, now);
@@ -169,7 +169,7 @@ export class Installation implements TransferListener {
     }
     const contradiction = this.contradiction(target);
     if (contradiction !== undefined) {
-      this.divergence.impossible(target.source, contradiction, now);
+      this.contradictions.impossible(target.source, contradiction, now);
       state.transition('install-failed', 'it contradicts what is committed here');
       this.abandon();
       return;

@@ -7,7 +7,7 @@
 import { Chunk, ReplicaStatus, SnapshotChunk, SnapshotOffer } from '../../../wire/messages.js';
 import { readI32, readIndex, readU16 } from '../../../wire/u64.js';
 import type { Hasher, Instant } from '../../contract.js';
-import type { Divergence } from '../divergence.js';
+import type { Contradictions } from '../contradictions.js';
 import { ENTRY_HEADER_BYTES } from '../../log/entry.js';
 import { decodeSnapshot, snapshotFault } from '../../log/snapshots.js';
 import type { ReplicaState } from '../replica-state.js';
@@ -57,7 +57,7 @@ export class LogTransfer {
     private readonly state: ReplicaState,
     private readonly sender: TransferSender,
     private readonly hasher: Hasher,
-    private readonly divergence: Divergence,
+    private readonly contradictions: Contradictions,
     private readonly listener: TransferListener,
   ) {
     this.staged = new StagedLog(state.log, state.chain);
@@ -163,7 +163,7 @@ export class LogTransfer {
       if (offset + length > end) break;
       if (!staged.isInOrder(bytes, offset)) {
         const entry = staged.endIndex + 1;
-        this.divergence.impossible(
+        this.contradictions.impossible(
           target.source,
           `sends an entry ${entry} whose key is not above the one before it`,
           now,
@@ -264,7 +264,7 @@ export class LogTransfer {
     const offered = this.arrived!;
     const { source } = this.target!;
     this.unusable.impossible(source, offered);
-    this.divergence.impossible(source, `sends a snapshot of ${offered.index} that cannot be one: ${fault}`, now);
+    this.contradictions.impossible(source, `sends a snapshot of ${offered.index} that cannot be one: ${fault}`, now);
     state.transition('snapshot-refused', `snapshot of ${offered.index} from replica ${source} cannot be one: ${fault}`);
     // In a view change the source is given up when it has brought nothing for long enough. In a running view, the replica
     // that is asked next offers its own.

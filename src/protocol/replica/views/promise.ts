@@ -10,7 +10,7 @@ import type { Instant } from '../../contract.js';
 import { Counter } from '../../counters.js';
 import { invariant } from '../../invariant.js';
 import { MAX_VIEW } from '../../views.js';
-import type { Divergence } from '../divergence.js';
+import type { Contradictions } from '../contradictions.js';
 import type { Sender } from '../replica-sender.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { ViewListener } from './view-listener.js';
@@ -21,7 +21,7 @@ export class Promises {
     private readonly state: ReplicaState,
     private readonly sender: Sender,
     private readonly viewStart: ViewStart,
-    private readonly divergence: Divergence,
+    private readonly contradictions: Contradictions,
     private readonly listener: ViewListener,
   ) {}
 
@@ -49,7 +49,7 @@ export class Promises {
     );
     if (state.primary === state.id) this.viewStart.takeOwn();
     // One that takes something else for committed would ignore it; one of an earlier release would stop.
-    else if (((this.divergence.log >>> state.primary) & 1) === 0) this.sender.vote(state.primary);
+    else if (((this.contradictions.replicas >>> state.primary) & 1) === 0) this.sender.vote(state.primary);
   }
 
   /** Says the promise again, as long as the view has not started. */

@@ -12,7 +12,7 @@ import { ReplicaStatus, Sync, ViewChange, ViewReason, Vote } from '../../../wire
 import { readI32, readIndex } from '../../../wire/u64.js';
 import type { Hasher, Instant } from '../../contract.js';
 import type { Synchronization } from '../agreement/synchronization.js';
-import type { Divergence } from '../divergence.js';
+import type { Contradictions } from '../contradictions.js';
 import type { Sender } from '../replica-sender.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { TransferSender } from '../transfer-sender.js';
@@ -33,11 +33,11 @@ export class ViewChanges {
     synchronization: Synchronization,
     transfers: TransferSender,
     hasher: Hasher,
-    private readonly divergence: Divergence,
+    private readonly contradictions: Contradictions,
     private readonly listener: ViewListener,
   ) {
-    this.viewStart = new ViewStart(state, sender, synchronization, transfers, hasher, divergence, listener);
-    this.promises = new Promises(state, sender, this.viewStart, divergence, listener);
+    this.viewStart = new ViewStart(state, sender, synchronization, transfers, hasher, contradictions, listener);
+    this.promises = new Promises(state, sender, this.viewStart, contradictions, listener);
   }
 
   get installation(): Installation {
@@ -92,7 +92,7 @@ export class ViewChanges {
     if (logView < 0 || logView >= view || committed > lastIndex) return;
     // Whoever takes something else for committed says nothing that a view could start from. It may stop itself, this replica goes on.
     if (
-      this.divergence.contradicts(
+      this.contradictions.contradicts(
         from,
         committed,
         readI32(bytes, o + at.committedChain),
@@ -123,7 +123,7 @@ export class ViewChanges {
     const committed = readIndex(bytes, o + at.committedIndex);
     if (committed > lastIndex) return true;
     if (
-      this.divergence.contradicts(
+      this.contradictions.contradicts(
         from,
         committed,
         readI32(bytes, o + at.committedChain),
@@ -133,7 +133,7 @@ export class ViewChanges {
     )
       return true;
     if (lastIndex < state.committed) {
-      this.divergence.impossible(
+      this.contradictions.impossible(
         from,
         `starts view ${view} with a log of ${lastIndex} entries, and ${state.committed} are committed here`,
         now,

@@ -11,7 +11,7 @@ import type { Hasher, Instant } from '../../contract.js';
 import { Counter } from '../../counters.js';
 import { invariant } from '../../invariant.js';
 import type { Synchronization } from '../agreement/synchronization.js';
-import type { Divergence } from '../divergence.js';
+import type { Contradictions } from '../contradictions.js';
 import type { Sender } from '../replica-sender.js';
 import type { TransferSender } from '../transfer-sender.js';
 import type { ReplicaState } from '../replica-state.js';
@@ -37,14 +37,14 @@ export class ViewStart {
     private readonly synchronization: Synchronization,
     transfers: TransferSender,
     hasher: Hasher,
-    private readonly divergence: Divergence,
+    private readonly contradictions: Contradictions,
     private readonly listener: ViewListener,
   ) {
     this.installation = new Installation(
       state,
       transfers,
       hasher,
-      divergence,
+      contradictions,
       (target, now) => this.installed(target, now),
       (target, claim, now) => this.disagree(target.source, claim.from, claim.committed, now),
     );
@@ -131,7 +131,7 @@ export class ViewStart {
       this.votes.delete(r);
       this.refused.add(r);
     }
-    this.divergence.impossible(
+    this.contradictions.impossible(
       source,
       `has a log for view ${state.view} that does not hold entry ${index}, which is committed as replica ${claimant} says`,
       now,
