@@ -7,16 +7,15 @@ import { formatHgrm } from '../../metrics/hgrm.js';
 import { Views } from '../../protocol/views.js';
 import { loadCluster } from '../../host/cluster-config.js';
 import { defineCommand, type Output } from '../../console/command.js';
-import { DURABILITY_FLAG } from '../../console/durability-flag.js';
 import { CliError, Exit } from '../../console/exit.js';
 import { BENCH_PREFIX, BenchKeys } from '../../measure/load/bench-keys.js';
 import { HistoryParts } from '../../measure/load/history-parts.js';
 import { mergeHistories } from '../../measure/load/history-writer.js';
 import { Interruption } from '../../measure/load/interruption.js';
 import { LocalCluster } from '../../measure/local-cluster.js';
-import { KEY_FILE_FLAG, setWorkerKeys } from '../../console/settings.js';
+import { setWorkerKeys } from '../../console/settings.js';
 import type { Mix, ReplicaAnswer, Workload } from '../../measure/load/messages.js';
-import { OPERATION_NAMES, VALUE_TAG_BYTES } from '../../measure/load/operations.js';
+import { OPERATION_NAMES } from '../../measure/load/operations.js';
 import {
   largestError,
   checkAssertions,
@@ -32,8 +31,18 @@ import { UsageMeter, type ClusterFacts } from '../../measure/load/usage.js';
 import { Workers, type LoadResult } from '../../measure/load/workers.js';
 import { checkWritable, writeOutput } from '../../console/output-file.js';
 import { benchPage } from '../../measure/report/bench-page.js';
-import { TRANSPORT_FLAGS, transportChoice, type TransportChoice } from '../../console/transport-flags.js';
+import { transportChoice, type TransportChoice } from '../../console/transport-flags.js';
 import { formatCount } from '../../console/units.js';
+import {
+  assertFlag,
+  checkHistoryFlag,
+  checkTarget,
+  machineFlag,
+  mixFlag,
+  OPERATION_FLAGS,
+  OUTPUT_FLAGS,
+  TARGET_FLAGS,
+} from './flags.js';
 import { version } from '../../host/version.js';
 
 /** A tenth of the operations, so that small runs stay small, but no more than the compiler needs. */
@@ -66,19 +75,7 @@ export const benchLatency = defineCommand(
     summary: 'Measures latency with a closed loop: each client sends the next operation as soon as one is answered.',
     positionals: [],
     flags: {
-      local: {
-        kind: 'count',
-        value: 'N',
-        min: 1,
-        max: 13,
-        help: 'start this many replicas on loopback for the measurement (default 3)',
-      },
-      cluster: {
-        kind: 'text',
-        value: 'FILE',
-        help: `measure this running cluster instead. With --machine kv, keys under ${BENCH_PREFIX} are written to its store and removed at the end`,
-      },
-      'key-file': KEY_FILE_FLAG,
+      ...TARGET_FLAGS,
       clients: { kind: 'count', default: '1', min: 1, max: 256, help: 'client processes' },
       lanes: { kind: 'count', default: '1', min: 1, max: 4096, help: 'operations open at once in each client' },
       ops: { kind: 'count', default: '50000', min: 1, max: 1e9, help: 'operations to measure, all clients together' },
@@ -88,32 +85,12 @@ export const benchLatency = defineCommand(
         help: `operations before those, not measured (default a tenth of --ops, at most ${WARMUP_MAX})`,
       },
       size: { kind: 'bytes', default: '64', max: 48 * 1024, help: 'bytes of an operation (echo) or value (kv)' },
-      ...TRANSPORT_FLAGS,
-      durability: DURABILITY_FLAG,
-      machine: {
-        kind: 'choice',
-        choices: ['echo', 'kv'],
-        default: 'echo',
-        help: 'the state machine; a running cluster must use the same',
-      },
-      mix: {
-        kind: 'text',
-        value: 'read=50,write=50',
-        default: 'write=100',
-        help: 'shares of the operations: read, write, and cas (kv only)',
-      },
-      keys: { kind: 'count', default: '1000', min: 1, max: 1e6, help: 'number of different keys (kv)' },
+      machine: machineFlag('echo'),
+      mix: mixFlag('write=100', 'read=50,write=50'),
+      ...OPERATION_FLAGS,
       seed: { kind: 'count', default: '1', max: 2 ** 31 - 1, help: 'seed of the choice of operations and keys' },
-      timeout: { kind: 'duration', default: '5s', min: 1e6, help: 'how long an operation may take' },
-      history: { kind: 'text', value: 'FILE', help: 'write every operation for a checker (kv)' },
-      hgrm: { kind: 'text', value: 'FILE', help: 'write the percentiles in the format of HdrHistogram' },
-      report: { kind: 'text', value: 'FILE', help: 'write the report as one HTML file' },
-      assert: {
-        kind: 'text',
-        value: 'EXPR',
-        many: true,
-        help: "exit with 4 unless this holds, like 'p99<150us' or 'fastPathRatio>0.99'. May be repeated",
-      },
+      ...OUTPUT_FLAGS,
+      assert: assertFlag(),
     },
     examples: [
       'jitpaxos bench latency --local 3 --clients 1 --ops 50000 --size 64 --json',
@@ -122,16 +99,8 @@ export const benchLatency = defineCommand(
   },
   async ({ values }, output) => {
     setWorkerKeys(values.cluster === undefined ? undefined : values['key-file']);
-    if (values.local !== undefined && values.cluster !== undefined)
-      throw new CliError('flag-invalid', '--local and --cluster exclude each other; give one');
-    if (values.local !== undefined && values.local % 2 === 0)
-      throw new CliError('flag-invalid', `--local ${values.local} is even; a cluster has an odd number of replicas`);
-    if (values.history !== undefined && (values.machine !== 'kv' || values.size < VALUE_TAG_BYTES)) {
-      throw new CliError(
-        'flag-invalid',
-        `--history needs --machine kv and a --size of at least ${VALUE_TAG_BYTES}, so that values differ; add them`,
-      );
-    }
+    checkTarget(values);
+    checkHistoryFlag(values.history, values.machine, values.size);
     const machine = values.machine === 'kv' ? 'kv' : 'echo';
     const choice = transportChoice(values);
     const mix = parseMix(values.mix, OPERATION_NAMES[machine]);

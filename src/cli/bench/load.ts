@@ -10,7 +10,6 @@ import { Histogram } from '../../metrics/histogram.js';
 import { loadCluster } from '../../host/cluster-config.js';
 import { version } from '../../host/version.js';
 import { defineCommand, type Output } from '../../console/command.js';
-import { DURABILITY_FLAG } from '../../console/durability-flag.js';
 import { CliError, Exit } from '../../console/exit.js';
 import { LoadDisplay } from '../../measure/load/load-display.js';
 import type { ArrivalKind } from '../../measure/load/arrivals.js';
@@ -21,10 +20,10 @@ import { Interruption } from '../../measure/load/interruption.js';
 import { ZIPF_THETA, type KeyDistribution } from '../../measure/load/keys.js';
 import { loadReport, loadText, verdictRows, type LoadSetting } from '../../measure/load/load-report.js';
 import { LocalCluster } from '../../measure/local-cluster.js';
-import { KEY_FILE_FLAG, setWorkerKeys } from '../../console/settings.js';
+import { setWorkerKeys } from '../../console/settings.js';
 import type { Mix, Workload } from '../../measure/load/messages.js';
 import { OpenLoad } from '../../measure/load/open-load.js';
-import { OPERATION_NAMES, VALUE_TAG_BYTES } from '../../measure/load/operations.js';
+import { OPERATION_NAMES } from '../../measure/load/operations.js';
 import type { PacingKind } from '../../measure/load/pacer.js';
 import { isLost } from '../../measure/load/knee.js';
 import { intervalFor, Ramp, ratesBetween, type RampPlan } from '../../measure/load/ramp.js';
@@ -38,7 +37,17 @@ import {
 import { UsageMeter } from '../../measure/load/usage.js';
 import { checkWritable, writeOutput, writingOutput } from '../../console/output-file.js';
 import { benchPage } from '../../measure/report/bench-page.js';
-import { TRANSPORT_FLAGS, transportChoice, type TransportChoice } from '../../console/transport-flags.js';
+import { transportChoice, type TransportChoice } from '../../console/transport-flags.js';
+import {
+  assertFlag,
+  checkHistoryFlag,
+  checkTarget,
+  machineFlag,
+  mixFlag,
+  OPERATION_FLAGS,
+  OUTPUT_FLAGS,
+  TARGET_FLAGS,
+} from './flags.js';
 import { formatCount, parseRate, parseSize } from '../../console/units.js';
 
 const DEFAULT_WARMUP_NS = 1e9;
@@ -75,6 +84,7 @@ export const benchLoad = defineCommand(
       'Measures with an open loop: operations arrive at a chosen rate, and latency counts from the intended time of each. With a range of rates, finds the highest sustained rate (the knee).',
     positionals: [],
     flags: {
+      ...TARGET_FLAGS,
       rate: {
         kind: 'text',
         value: 'R|FROM..TO',
@@ -112,46 +122,21 @@ export const benchLoad = defineCommand(
         max: 4096,
         help: 'operations that each client may have open; further arrivals wait, and their latency includes the wait',
       },
-      local: {
-        kind: 'count',
-        value: 'N',
-        min: 1,
-        max: 13,
-        help: 'start this many replicas on loopback for the measurement (default 3)',
-      },
-      cluster: {
-        kind: 'text',
-        value: 'FILE',
-        help: `measure this running cluster instead. With --machine kv, keys under ${BENCH_PREFIX} are written to its store and removed at the end`,
-      },
-      'key-file': KEY_FILE_FLAG,
-      ...TRANSPORT_FLAGS,
-      durability: DURABILITY_FLAG,
       pacing: {
         kind: 'choice',
         choices: ['spin', 'sleep'],
         default: 'sleep',
         help: 'how a client waits for the next arrival. sleep: by a kernel timer, about 50 µs late. spin: on time, and keeps a core busy',
       },
-      machine: {
-        kind: 'choice',
-        choices: ['echo', 'kv'],
-        default: 'kv',
-        help: 'the state machine; a running cluster must use the same',
-      },
-      mix: {
-        kind: 'text',
-        value: 'read=90,write=10',
-        default: 'read=50,write=50',
-        help: 'shares of the operations: read, write, and cas (kv only)',
-      },
+      machine: machineFlag('kv'),
+      mix: mixFlag('read=50,write=50', 'read=90,write=10'),
+      ...OPERATION_FLAGS,
       size: {
         kind: 'text',
         value: 'SIZE|MIN..MAX',
         default: '64',
         help: 'bytes of an operation (echo) or value (kv); of a range, all sizes are equally likely',
       },
-      keys: { kind: 'count', default: '1000', min: 1, max: 1e6, help: 'number of different keys (kv)' },
       distribution: {
         kind: 'choice',
         choices: ['uniform', 'zipfian'],
@@ -163,16 +148,8 @@ export const benchLoad = defineCommand(
         max: 2 ** 31 - 1,
         help: 'seed of arrivals, operations and keys (default drawn, and printed)',
       },
-      timeout: { kind: 'duration', default: '5s', min: 1e6, max: 3600e9, help: 'how long an operation may take' },
-      history: { kind: 'text', value: 'FILE', help: 'write every operation for a checker (kv)' },
-      hgrm: { kind: 'text', value: 'FILE', help: 'write the percentiles in the format of HdrHistogram' },
-      report: { kind: 'text', value: 'FILE', help: 'write the report as one HTML file' },
-      assert: {
-        kind: 'text',
-        value: 'EXPR',
-        many: true,
-        help: "exit with 4 unless this holds, like 'p99<150us' or 'fastPathRatio>0.99'. May be repeated; a ramp checks it at the knee",
-      },
+      ...OUTPUT_FLAGS,
+      assert: assertFlag('; a ramp checks it at the knee'),
     },
     examples: [
       'jitpaxos bench load --local 3 --rate 5k --duration 30s --report load.html',
@@ -183,18 +160,10 @@ export const benchLoad = defineCommand(
   async ({ values }, output) => {
     const { local, history, keys, clients, lanes } = values;
     setWorkerKeys(values.cluster === undefined ? undefined : values['key-file']);
-    if (local !== undefined && values.cluster !== undefined)
-      throw new CliError('flag-invalid', '--local and --cluster exclude each other; give one');
-    if (local !== undefined && local % 2 === 0)
-      throw new CliError('flag-invalid', `--local ${local} is even; a cluster has an odd number of replicas`);
+    checkTarget(values);
     const machine = values.machine === 'kv' ? 'kv' : 'echo';
     const [size, sizeMax] = parseSizes(values.size);
-    if (history !== undefined && (machine !== 'kv' || size < VALUE_TAG_BYTES)) {
-      throw new CliError(
-        'flag-invalid',
-        `--history needs --machine kv and a --size of at least ${VALUE_TAG_BYTES}, so that values differ; add them`,
-      );
-    }
+    checkHistoryFlag(history, machine, size);
     const rates = parseRates(values.rate, values.steps);
     if (rates[0]! < 0.1 * clients)
       throw new CliError(
