@@ -116,7 +116,8 @@ function withoutBody(node) {
 function headOf(name, declaration, symbol, checker) {
   if (ts.isClassDeclaration(declaration) || ts.isInterfaceDeclaration(declaration)) {
     const heritage = (declaration.heritageClauses ?? []).map((clause) => ` ${clause.getText()}`).join('');
-    return `${ts.isClassDeclaration(declaration) ? 'class' : 'interface'} ${name}${squeeze(heritage) === '' ? '' : ` ${squeeze(heritage)}`}`;
+    const parameters = (declaration.typeParameters ?? []).map((parameter) => squeeze(parameter.getText())).join(', ');
+    return `${ts.isClassDeclaration(declaration) ? 'class' : 'interface'} ${name}${parameters === '' ? '' : `<${parameters}>`}${squeeze(heritage) === '' ? '' : ` ${squeeze(heritage)}`}`;
   }
   if (ts.isTypeAliasDeclaration(declaration)) return squeeze(declaration.getText().replace(/^export\s+/, ''));
   if (ts.isFunctionDeclaration(declaration)) return squeeze(withoutBody(declaration).replace(/^export\s+/, ''));

@@ -70,7 +70,7 @@ export interface SimulationOptions {
   readonly createMachine?: (replica: number) => StateMachine;
   /** Hears of each entry of the chosen log once, when a replica is first seen to have executed it. */
   readonly executed?: (replica: number, index: number) => void;
-  /** Longest operation and longest result, bytes, where the plan's would be shorter. Default: the plan's. */
+  /** Longest operation and longest result, bytes, where the plan's would be shorter; both or neither. Default: the plan's. */
   readonly operationBytes?: number;
   readonly resultBytes?: number;
   readonly trace?: TraceRing;
@@ -356,10 +356,13 @@ export class Assembly implements Parts {
   }
 }
 
+/** Bytes of one answer of a transfer, if operations or states may be longer than those of the key-value workload. */
+const CHUNK_BYTES = 1024;
+
 /** The plan with limits that hold the longest operation and result of the machine in use. */
-function withRoom(plan: Plan, { operationBytes = 0, resultBytes = 0 }: SimulationOptions): Plan {
+function withRoom(plan: Plan, { operationBytes, resultBytes }: SimulationOptions): Plan {
   const { limits } = plan;
-  if (operationBytes <= limits.operationBytes && resultBytes <= limits.resultBytes) return plan;
+  if (operationBytes === undefined || resultBytes === undefined) return plan;
   const longest = Math.max(operationBytes, limits.operationBytes);
   return {
     ...plan,
@@ -368,6 +371,7 @@ function withRoom(plan: Plan, { operationBytes = 0, resultBytes = 0 }: Simulatio
       operationBytes: longest,
       resultBytes: Math.max(resultBytes, limits.resultBytes),
       logBytes: Math.max(limits.logBytes, 16 * (longest + 32)),
+      chunkBytes: Math.max(limits.chunkBytes, CHUNK_BYTES),
       cachedBytes: Math.max(limits.cachedBytes, 2 * longest),
     },
   };

@@ -49,6 +49,7 @@ export interface HistoryOperation {
   completedNs: number | null;
 }
 
+/** The lines or records are no history of operations; the message says what is wrong with which. */
 export class HistoryError extends JitPaxosError {
   override readonly name = 'HistoryError';
   declare readonly code: 'history-malformed';

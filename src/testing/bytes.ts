@@ -10,7 +10,7 @@ export function sameResult(a: unknown, b: unknown): boolean {
 }
 
 export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i]);
+  return Buffer.compare(a, b) === 0;
 }
 
 /** `[01 ff]`, with the text behind it if it is one: `[6f 6b] "ok"`. */

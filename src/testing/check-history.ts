@@ -19,6 +19,7 @@ import { describeBytes, sameResult } from './bytes.js';
 import { checkRecords, type RecordedOperation } from './history.js';
 import { contentKey, stepOf, type Model } from './model.js';
 
+/** By what a history is judged, and how long. */
 export interface CheckHistoryOptions<State, Operation = Uint8Array, Result = Uint8Array> {
   readonly model: Model<State, Operation, Result>;
   /**

@@ -24,13 +24,13 @@ export interface Execution {
   readonly result: Uint8Array;
   readonly timestampHi: number;
   readonly timestampLo: number;
-  /** Room that the machine had for the result, bytes. */
-  readonly capacity: number;
 }
 
 export class CheckedMachine implements StateMachine {
   /** By log index, since the state was last replaced by the replica. */
   readonly executions: (Execution | undefined)[] = [];
+  /** Room that the machine had for a result, bytes; 0: it was not called. */
+  capacity = 0;
   /** Entries before which the state was saved and restored. */
   readonly restoredBefore: number[] = [];
   private machine: StateMachine;
@@ -52,16 +52,18 @@ export class CheckedMachine implements StateMachine {
     const given = bytesOf(operation);
     const { timestampHi, timestampLo, index } = context;
     const { capacity } = reply;
+    this.capacity = capacity;
     this.call('apply', given, () => this.machine.apply(operation, context, reply));
     this.checkReply('apply', given, reply, capacity);
     if (!sameBytes(given, bytesOf(operation)))
       this.broke(`apply changed the bytes of the operation ${describeBytes(given)}`);
-    this.executions[index] = { operation: given, result: resultOf(reply), timestampHi, timestampLo, capacity };
+    this.executions[index] = { operation: given, result: resultOf(reply), timestampHi, timestampLo };
   }
 
   query(operation: Operation, context: ApplyContext, reply: Reply): void {
     const given = bytesOf(operation);
     const { capacity } = reply;
+    this.capacity = capacity;
     const before = this.random.chance(QUERY_CHECKED) ? this.snapshot().slice() : undefined;
     this.call('query', given, () => this.machine.query(operation, context, reply));
     this.checkReply('query', given, reply, capacity);

@@ -25,6 +25,7 @@ export interface MachineModule {
   readonly name?: string;
 }
 
+/** What the cluster consists of. */
 export interface LocalClusterOptions {
   /**
    * A function that makes a machine: all replicas run in this process, and can be stopped. A module: each replica runs
@@ -46,6 +47,10 @@ const PORT_ATTEMPTS = 3;
 
 const OPTION_NAMES = optionNames<LocalClusterOptions>({ machine: true, replicas: true, replica: true, client: true });
 
+/**
+ * Replicas with a machine of your own on free ports of this host, and a client. Their files are in a temporary
+ * directory, which is removed with the cluster; so are their processes, also when this process ends.
+ */
 export class LocalCluster {
   /** For further clients, of this process or another one: `Client.connect({ cluster })`. */
   readonly cluster: ClusterConfig;

@@ -9,12 +9,11 @@
  *   and reads that follow each other do not go back.
  */
 import type { StateMachine } from '../machine/state-machine.js';
-import type { Checks } from '../sim/checks.js';
 import { describeBytes, sameBytes, sameResult } from './bytes.js';
 import type { Execution } from './checked-machine.js';
 import type { Faults } from './fault.js';
 import { stepOf, type Model } from './model.js';
-import type { SimulatedOperation } from './workload.js';
+import type { ChosenLog, SimulatedOperation } from './workload.js';
 
 /** Executes a log from its beginning. Undefined: any result is right. */
 export interface Replay {
@@ -54,22 +53,22 @@ export class ModelReplay<State> implements Replay {
 
 export class MachineReplay implements Replay {
   readonly name = 'a machine that executed the same log without a restore';
-  private capacity = 0;
-
-  /** @param guard calls the machine, and reports what it throws */
+  /**
+   * @param capacity room for a result, bytes
+   * @param guard calls the machine, and reports what it throws
+   */
   constructor(
     private readonly machine: StateMachine,
+    private readonly capacity: number,
     private readonly guard: <T>(call: () => T) => T,
   ) {}
 
-  apply({ operation, timestampHi, timestampLo, capacity }: Execution, index: number): Uint8Array {
-    this.capacity = capacity;
+  apply({ operation, timestampHi, timestampLo }: Execution, index: number): Uint8Array {
     return this.call('apply', operation, timestampHi, timestampLo, index);
   }
 
-  query(operation: Uint8Array, index: number): Uint8Array | undefined {
-    // Nothing was executed yet, so it is not known how much room a result has.
-    return this.capacity === 0 ? undefined : this.call('query', operation, 0, 0, index);
+  query(operation: Uint8Array, index: number): Uint8Array {
+    return this.call('query', operation, 0, 0, index);
   }
 
   private call(
@@ -101,22 +100,22 @@ interface Read {
  */
 export function judgeLog(
   operations: readonly SimulatedOperation[],
-  checks: Checks,
+  log: ChosenLog,
   executions: readonly (Execution | null | undefined)[],
   replay: Replay,
   faults: Faults,
 ): string | undefined {
-  const placed = place(operations, checks);
+  const placed = place(operations, log);
   const byIndex = new Map(placed.map((each) => [each.index, each.operation]));
   checkRealTime(placed, faults);
-  const waiting = reads(operations, placed, checks.chosenLength);
+  const waiting = reads(operations, placed, log.chosenLength);
   let begun = 0;
   let active: Read[] = [];
-  for (let index = 0; index <= checks.chosenLength; index++) {
+  for (let index = 0; index <= log.chosenLength; index++) {
     if (index > 0) {
       const execution = executions[index];
       if (execution === undefined)
-        return `entry ${index} of ${checks.chosenLength} was executed by no replica that is still known, so that results from there on were not compared`;
+        return `entry ${index} of ${log.chosenLength} was executed by no replica one by one, so results from there on were not compared`;
       if (execution !== null) checkEntry(execution, index, byIndex.get(index), replay, faults);
     }
     while (begun < waiting.length && waiting[begun]!.from <= index) active.push(waiting[begun++]!);
@@ -140,12 +139,12 @@ interface Placed {
 }
 
 /** Operations with their entries in the chosen log, in the order of invocation. */
-function place(operations: readonly SimulatedOperation[], checks: Checks): Placed[] {
+function place(operations: readonly SimulatedOperation[], log: ChosenLog): Placed[] {
   const placed: Placed[] = [];
   for (const operation of operations) {
     const { sent, isQuery } = operation;
     if (isQuery || sent === undefined || sent.request === 0) continue;
-    const index = checks.indexOf(sent.sessionHi, sent.sessionLo, sent.lane, sent.request);
+    const index = log.indexOf(sent.sessionHi, sent.sessionLo, sent.lane, sent.request);
     if (index !== undefined) placed.push({ operation, index });
   }
   return placed;

@@ -42,11 +42,11 @@ export function stepOf<State, Operation, Result>(
 }
 
 /**
- * Makes a model of a state machine: a state is a snapshot. It is restored before each operation, so a large state costs
- * time. `apply` is called with index and timestamp 0, because clients do not know them: if results depend on those,
- * write a model of your own.
+ * Makes a model of a state machine, for `checkHistory`: a state is a snapshot, which is restored before each operation,
+ * so a large state costs time. Results are at most 48 KiB long. Index and timestamp of the context are not part of a
+ * history: if the machine uses them, write a model of your own.
  *
- * The model throws JitPaxosError `option-invalid` when a `machine` reads index or timestamp, and what the machine throws.
+ * The model throws JitPaxosError `option-invalid` when the machine reads index or timestamp, and what the machine throws.
  */
 export function machineModel(machine: () => StateMachine): Model<Uint8Array> {
   const scratch = machine();

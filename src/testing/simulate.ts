@@ -25,9 +25,14 @@ const NOT_FOR_USERS: ReadonlySet<string> = new Set(['enemy', 'diverge', 'path-li
 /** What may go wrong, by name: docs/internals/simulation.md has a line about each. */
 export const SIMULATION_FAULTS: readonly string[] = FAULT_NAMES.filter((name) => !NOT_FOR_USERS.has(name));
 
+/** What to simulate, and how much of it. */
 export interface SimulateOptions<State = unknown> {
-  /** Makes a machine in its initial state: called for each start of each replica. */
+  /**
+   * Makes a machine in its initial state: called for each start of each replica, and when a state is restored into a
+   * new one. A state should stay below some 100 KB, because it is copied and compared all the time.
+   */
   readonly machine: () => StateMachine;
+  /** What clients ask for. Include what they should not: `apply` has to answer malformed operations, too. */
   readonly workload: Workload;
   /**
    * What results must be. Default: the machine itself, replayed from the beginning, which finds differences between
@@ -60,7 +65,9 @@ export interface SimulationCounts {
   unknown: number;
   /** Entries of the log. */
   entries: number;
+  /** Views that were started, the first one of each run included. */
   views: number;
+  /** Processes of replicas that ended and were started again. */
   crashes: number;
   /** Times that the simulator saved the state of a machine and restored it, into the same or a new one. */
   restores: number;
@@ -70,6 +77,7 @@ export interface SimulationCounts {
   snapshotsInstalled: number;
 }
 
+/** The first thing that went wrong, and how to see it again. */
 export interface SimulationFailure {
   readonly kind: SimulationFailureKind;
   /** What was seen. */
@@ -85,6 +93,7 @@ export interface SimulationFailure {
   readonly cause?: unknown;
 }
 
+/** What `simulate` did and found. */
 export interface SimulationReport {
   /** Runs that were made: they end with the first failure. */
   readonly runs: number;
@@ -122,8 +131,8 @@ const OPTION_NAMES = optionNames<SimulateOptions>({
  *
  * Found are machines that are not deterministic, that keep state outside of their snapshot, that break a rule of
  * `StateMachine`, or that disagree with the model. While the user's code runs, clock and chance are replaced by ones
- * that differ from replica to replica (`Date`, `performance.now`, `process.hrtime`, `Math.random`, `crypto`): the same
- * process must not call `simulate` again from inside.
+ * that differ from replica to replica (`Date`, `performance.now`, `process.hrtime`, `Math.random`, `crypto`). It must
+ * not call `simulate` itself.
  *
  * Throws JitPaxosError `option-invalid`, also if the workload gives anything but an operation; and
  * `operation-too-large`.
@@ -216,7 +225,7 @@ class Run<State> {
       operationBytes,
       this.standIns,
       this.faults,
-      (operations, checks) => judgeLog(operations, checks, this.executions, this.replay(), this.faults),
+      (operations, log) => judgeLog(operations, log, this.executions, this.replay(), this.faults),
     );
     this.standIns.install();
     try {
@@ -280,7 +289,8 @@ class Run<State> {
     const random = this.random.fork('replay');
     const guard = <T>(call: () => T): T =>
       this.faults.guard('machine-threw', 'the replay', () => this.standIns.during(random, call));
-    return new MachineReplay(guard(machine), guard);
+    const capacity = Math.max(...this.all.map((each) => each.capacity));
+    return new MachineReplay(guard(machine), capacity, guard);
   }
 
   /** The fault behind a broken rule of the simulator. */

@@ -1,7 +1,6 @@
 /** The user's operations in a simulation, and what became of each. */
 import { JitPaxosError } from '../errors.js';
 import { show } from '../host/options.js';
-import type { Checks } from '../sim/checks.js';
 import type { Random } from '../sim/random.js';
 import type { ClientWorkload, SentRequest, WorkItem, Workload as SimulatedWorkload } from '../sim/workload.js';
 import type { WorkloadPlan } from '../sim/faults.js';
@@ -26,7 +25,7 @@ export interface Chance {
 export type WorkloadOperation = Uint8Array | { readonly query: Uint8Array };
 
 /**
- * Called once for each client of each run; returns the function that gives this client's operations, one at each call,
+ * What the clients of a simulation ask for. Called once for each client of each run; returns the function that gives this client's operations, one at each call,
  * without end. All variety comes from `chance`. Clients are 0, 1, …; a client asks for several operations at once.
  */
 export type Workload = (chance: Chance, client: number) => () => WorkloadOperation;
@@ -50,7 +49,14 @@ interface Item extends WorkItem {
   record: SimulatedOperation | undefined;
 }
 
-type Judge = (operations: readonly SimulatedOperation[], checks: Checks) => string | undefined;
+/** The log that the cluster agreed on. */
+export interface ChosenLog {
+  readonly chosenLength: number;
+  /** Where a request stands, from 1; undefined: nowhere. */
+  indexOf(sessionHi: number, sessionLo: number, lane: number, request: number): number | undefined;
+}
+
+type Judge = (operations: readonly SimulatedOperation[], log: ChosenLog) => string | undefined;
 
 export class RunWorkload implements SimulatedWorkload {
   readonly operations: SimulatedOperation[] = [];
@@ -76,8 +82,8 @@ export class RunWorkload implements SimulatedWorkload {
     return new OneClient(client, give, this.operations, () => this.events++);
   }
 
-  judge(checks: Checks): string | undefined {
-    return this.judgeOperations(this.operations, checks);
+  judge(log: ChosenLog): string | undefined {
+    return this.judgeOperations(this.operations, log);
   }
 
   private generator(random: Random, client: number): () => WorkloadOperation {
