@@ -267,24 +267,23 @@ export const MUTATIONS: readonly Mutation[] = [
 ];
 
 function commitWithFAcks(core: ClientCore): void {
-  const acks = core['acks'];
+  const rule = core['rule'];
   const settle = core['settle'];
+  const { missing } = rule;
   core['settle'] = (slot, now) => {
-    if (acks.hasPrimary(slot)) {
-      const views = core['views'];
-      const primary = views.primary(core.view);
-      const agreeing = views.members(core.view).filter((r) => r !== primary && acks.agrees(slot, r)).length;
-      if (agreeing >= views.f - 1) {
-        core['commit'](slot, now);
-        return;
-      }
-    }
+    rule.missing = (of) => {
+      const views = rule['views'];
+      const members = views.members(rule.view).filter((r) => r !== rule.primary);
+      const agreeing = members.filter((r) => rule.acks.agrees(of, r)).length;
+      return agreeing >= views.f - 1 ? 0 : missing.call(rule, of);
+    };
     settle.call(core, slot, now);
+    rule.missing = missing;
   };
 }
 
 function compareIndexes(core: ClientCore): void {
-  const acks = core['acks'];
+  const { acks } = core['rule'];
   acks.agrees = (slot, replica) => {
     const of = slot * acks['replicas'] + replica;
     const count = Math.min(acks['counts'][of]!, 4);
@@ -295,17 +294,22 @@ function compareIndexes(core: ClientCore): void {
 
 function keepAcksAcrossViews(core: ClientCore): void {
   const learnView = core['learnView'];
+  const slots = core['slots'];
+  const { acks } = core['rule'];
+  const { clear } = acks;
+  const { forgetAnswers } = slots;
   core['learnView'] = (view, from, now) => {
-    const forget = core['forget'];
-    core['forget'] = () => {};
+    acks.clear = () => {};
+    slots.forgetAnswers = () => {};
     learnView.call(core, view, from, now);
-    core['forget'] = forget;
+    acks.clear = clear;
+    slots.forgetAnswers = forgetAnswers;
   };
 }
 
 function readFromPrimary(core: ClientCore): void {
   const onReadReply = core['onReadReply'];
-  const acks = core['acks'];
+  const { acks } = core['rule'];
   core['onReadReply'] = (bytes, o, from, now) => {
     const { agrees } = acks;
     acks.agrees = () => true;
@@ -316,11 +320,13 @@ function readFromPrimary(core: ClientCore): void {
 
 function retryUnderNewNumber(core: ClientCore): void {
   const again = core['again'];
+  const slots = core['slots'];
   core['again'] = (slot, now) => {
     // Not the registration, whose number is not in the session table.
-    if (slot < core['lanes'] && core['state'][slot] === 1) {
-      core['request'][slot]!++;
-      core['forget'](slot);
+    if (slot < slots.lanes && slots.isWrite(slot)) {
+      slots.useUp(slot, slots.requestOf(slot) + 1);
+      slots.forgetAnswers(slot);
+      core['rule'].forget(slot);
       core['timestamps'].stamp(slot, 0, now);
     }
     again.call(core, slot, now);

@@ -2,7 +2,7 @@
  * What the members answered to each open request of a client: the primary's (index, chain), and the last few answers of
  * every other member. A set, not only the last answer: a member may acknowledge under one chain, be repaired, and an
  * earlier answer may arrive later. Any answer that equals the primary's counts. The set is bounded; the client asks
- * again for what it forgets. The commit rule that reads this is in client-core.ts (`settle`).
+ * again for what it forgets. commit-rule.ts decides by it.
  */
 
 /** Answers kept for each member. */
@@ -27,9 +27,15 @@ export class Acknowledgements {
     this.chains = new Int32Array(slots * replicas * KEPT * 2);
   }
 
+  /** Nothing was answered yet. */
   clear(slot: number): void {
     this.primaryIndexes[slot] = -1;
     for (let r = 0; r < this.replicas; r++) this.counts[slot * this.replicas + r] = 0;
+  }
+
+  /** The request is decided: nothing more is made of its answers. */
+  close(slot: number): void {
+    this.primaryIndexes[slot] = -1;
   }
 
   hasPrimary(slot: number): boolean {
@@ -84,8 +90,8 @@ export class Acknowledgements {
     return missing;
   }
 
-  /** This member answered, but no answer equals the primary's. Ask `agrees` first. */
-  differs(slot: number, replica: number): boolean {
+  /** This member has answered, whatever it was. */
+  hasAnswered(slot: number, replica: number): boolean {
     return this.counts[slot * this.replicas + replica]! > 0;
   }
 }

@@ -80,10 +80,10 @@ export class ClientClock {
   }
 
   /**
-   * How late our clock's reading at the present timestamp of `slot` reached a replica, by that replica's clock, ns: the
-   * network delay plus what our clock is behind, whatever was added to the reading.
+   * How long after our clock's reading for the present timestamp of `slot` a replica received it, by that replica's
+   * clock, ns: the network delay plus what our clock is behind, whatever was added to the reading.
    */
-  lateNs(slot: number, slackUs: number): number {
+  arrivedAfterNs(slot: number, slackUs: number): number {
     return slackUs * 1000 + this.stampAheadNs[slot]!;
   }
 

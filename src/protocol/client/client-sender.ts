@@ -1,115 +1,88 @@
-/** Writes the messages of a client into the outbox. */
+/** Writes a client's requests, reads and reconcile requests into the outbox. */
 import { copyWords, LastWords } from '../../wire/copy.js';
 import { begin, mark } from '../../wire/layout.js';
-import { type Read, Reconcile, Request } from '../../wire/messages.js';
+import { Read, Reconcile, Request } from '../../wire/messages.js';
 import { writeI32, writeIndex, writeU16 } from '../../wire/u64.js';
+import type { ClientConfig } from '../config.js';
 import type { Outbox } from '../contract.js';
 import type { Payloads } from '../log/payloads.js';
+import type { CommitRule } from './commit-rule.js';
+import type { Slots } from './slots.js';
+import type { Timestamps } from './timestamps.js';
 
 export class ClientSender {
   private readonly targets = new LastWords();
 
   constructor(
+    private readonly config: Pick<ClientConfig, 'replicas' | 'sessionHi' | 'sessionLo'>,
     private readonly outbox: Outbox,
-    private readonly replicas: number,
-    private readonly sessionHi: number,
-    private readonly sessionLo: number,
+    private readonly slots: Slots,
+    private readonly timestamps: Timestamps,
     private readonly operations: Payloads,
+    private readonly rule: CommitRule,
   ) {}
 
   /**
-   * To the replicas in `mask`, a bit each, `last` behind the others, with the operation of `slot`. A Read has no flags and no
-   * timestamp: what is given is not looked at.
+   * Sends the request of `slot` to every member of the view. The primary is the last: its reply carries the result, and
+   * the other replies are on their way by then.
    */
-  request(
-    message: typeof Read | typeof Request,
-    mask: number,
-    last: number,
-    view: number,
-    slot: number,
-    lane: number,
-    request: number,
-    flags: number,
-    timestampHi: number,
-    timestampLo: number,
-  ): void {
-    const { outbox } = this;
+  sendRequest(slot: number): void {
+    const { outbox, slots } = this;
+    const { members, primary } = this.rule;
+    const message = slots.isRead(slot) ? Read : Request;
+    const request = slots.requestOf(slot);
     const length = message.size + this.operations.length(slot);
     if (outbox.reserveEach !== undefined) {
-      this.write(
-        outbox.reserveEach(mask, last, length),
-        message,
-        view,
-        slot,
-        lane,
-        request,
-        flags,
-        timestampHi,
-        timestampLo,
-      );
+      this.writeRequest(outbox.reserveEach(members, primary, length), message, slot, request);
       return;
     }
-    for (let r = 0; r < this.replicas; r++) {
-      if (r !== last && ((mask >>> r) & 1) === 1)
-        this.write(outbox.reserve(r, length), message, view, slot, lane, request, flags, timestampHi, timestampLo);
+    for (let r = 0; r < this.config.replicas; r++) {
+      if (r !== primary && ((members >>> r) & 1) === 1)
+        this.writeRequest(outbox.reserve(r, length), message, slot, request);
     }
-    this.write(outbox.reserve(last, length), message, view, slot, lane, request, flags, timestampHi, timestampLo);
+    this.writeRequest(outbox.reserve(primary, length), message, slot, request);
   }
 
-  reconcile(
-    replica: number,
-    view: number,
-    lane: number,
-    request: number,
-    index: number,
-    chainHi: number,
-    chainLo: number,
-  ): boolean {
+  /** Asks a member to fetch the entry that the primary has for the request. False if there was no room. */
+  sendReconcile(slot: number, replica: number): boolean {
     const o = this.outbox.reserve(replica, Reconcile.size);
     if (o < 0) return false;
     const { bytes } = this.outbox;
     const { at } = Reconcile;
+    const { acks } = this.rule;
     begin(Reconcile, bytes, o);
-    writeI32(bytes, o + at.view, view);
-    writeI32(bytes, o + at.session, this.sessionHi);
-    writeI32(bytes, o + at.session + 4, this.sessionLo);
-    writeU16(bytes, o + at.lane, lane);
-    writeI32(bytes, o + at.request, request);
-    writeIndex(bytes, o + at.index, index);
-    writeI32(bytes, o + at.chain, chainHi);
-    writeI32(bytes, o + at.chain + 4, chainLo);
+    writeI32(bytes, o + at.view, this.rule.view);
+    writeI32(bytes, o + at.session, this.config.sessionHi);
+    writeI32(bytes, o + at.session + 4, this.config.sessionLo);
+    writeU16(bytes, o + at.lane, this.slots.wireLane(slot));
+    writeI32(bytes, o + at.request, this.slots.requestOf(slot));
+    writeIndex(bytes, o + at.index, acks.primaryIndex(slot));
+    writeI32(bytes, o + at.chain, acks.primaryChainHi(slot));
+    writeI32(bytes, o + at.chain + 4, acks.primaryChainLo(slot));
     this.outbox.commit(Reconcile.size);
     return true;
   }
 
-  private write(
-    o: number,
-    message: typeof Read | typeof Request,
-    view: number,
-    slot: number,
-    lane: number,
-    request: number,
-    flags: number,
-    timestampHi: number,
-    timestampLo: number,
-  ): void {
+  /** Writes the request of `slot` at `o`, unless the outbox had no room (`o` is −1). */
+  private writeRequest(o: number, message: typeof Read | typeof Request, slot: number, request: number): void {
     if (o < 0) return;
+    const { slots, operations } = this;
     const target = this.outbox.words ?? this.targets.of(this.outbox.bytes);
-    const length = this.operations.length(slot);
+    const length = operations.length(slot);
     const { at } = message;
     mark(message, target, o);
-    target.setInt32(o + at.view, view);
-    target.setInt32(o + at.session, this.sessionHi);
-    target.setInt32(o + at.session + 4, this.sessionLo);
-    target.setUint16(o + at.lane, lane);
+    target.setInt32(o + at.view, this.rule.view);
+    target.setInt32(o + at.session, this.config.sessionHi);
+    target.setInt32(o + at.session + 4, this.config.sessionLo);
+    target.setUint16(o + at.lane, slots.wireLane(slot));
     target.setInt32(o + at.request, request);
     if (message === Request) {
-      target.setUint8(o + Request.at.flags, flags);
-      target.setInt32(o + Request.at.timestamp, timestampHi);
-      target.setInt32(o + Request.at.timestamp + 4, timestampLo);
+      target.setUint8(o + Request.at.flags, slots.flagsOf(slot));
+      target.setInt32(o + Request.at.timestamp, this.timestamps.hi[slot]!);
+      target.setInt32(o + Request.at.timestamp + 4, this.timestamps.lo[slot]!);
     }
     target.setUint16(o + at.operation, length);
-    copyWords(this.operations.words(slot), this.operations.offset(slot), target, o + message.size, length);
+    copyWords(operations.words(slot), operations.offset(slot), target, o + message.size, length);
     this.outbox.commit(message.size + length);
   }
 }

@@ -29,7 +29,7 @@ export class Margins {
   hi = 0;
   lo = 0;
   /** How often the primary rejected the open request of each slot as late. */
-  private readonly lates: Uint8Array;
+  private readonly rejections: Uint8Array;
   /** Added to the clock's reading for the next timestamp, ns. */
   private readonly byClockNs: Float64Array;
   /** Added to the timestamp that the request would get otherwise, ns. */
@@ -39,28 +39,28 @@ export class Margins {
     slots: number,
     private readonly clock: ClientClock,
   ) {
-    this.lates = new Uint8Array(slots);
+    this.rejections = new Uint8Array(slots);
     this.byClockNs = new Float64Array(slots);
     this.stepNs = new Float64Array(slots);
   }
 
   /** The slot has a new request. */
   clear(slot: number): void {
-    this.lates[slot] = 0;
+    this.rejections[slot] = 0;
   }
 
-  /** The request counts as rejected once more. */
-  late(slot: number): void {
-    if (this.lates[slot] === 0) this.lates[slot] = 1;
+  /** A Register gets a margin from its first rejection on: it counts as rejected once before that. */
+  countRegister(slot: number): void {
+    if (this.rejections[slot] === 0) this.rejections[slot] = 1;
   }
 
   /** The request was rejected often enough to get a margin. */
-  isLate(slot: number): boolean {
-    return this.lates[slot]! > 1;
+  hasMargin(slot: number): boolean {
+    return this.rejections[slot]! > 1;
   }
 
   /** The primary rejected the present timestamp of `slot` as late; its log ends at `last`. */
-  rejected(
+  rejectedLate(
     slot: number,
     timestampHi: number,
     timestampLo: number,
@@ -69,9 +69,9 @@ export class Margins {
     slackUs: number,
     now: Instant,
   ): void {
-    if (this.lates[slot]! < DOUBLINGS_MAX) this.lates[slot]!++;
-    if (this.lates[slot]! < 2) return;
-    const doublings = 2 ** (this.lates[slot]! - 2);
+    if (this.rejections[slot]! < DOUBLINGS_MAX) this.rejections[slot]!++;
+    if (this.rejections[slot]! < 2) return;
+    const doublings = 2 ** (this.rejections[slot]! - 2);
     this.byClockNs[slot] = 0;
     if (slackUs >= SLACK_MAX_US) {
       // Our clock is so far behind that the difference is unknown: start at the end of the log, which moves on while
@@ -81,7 +81,7 @@ export class Margins {
     } else if (differenceU64(lastHi, lastLo, timestampHi, timestampLo) > slackUs * 1000 + EXTRA_NS) {
       this.stepNs[slot] = Math.min(EXTRA_MAX_NS, doublings * STEP_NS);
     } else {
-      const wayNs = Math.max(0, this.clock.lateNs(slot, slackUs));
+      const wayNs = Math.max(0, this.clock.arrivedAfterNs(slot, slackUs));
       this.stepNs[slot] = 0;
       this.byClockNs[slot] =
         wayNs +
@@ -93,8 +93,8 @@ export class Margins {
   }
 
   /** The primary refused the present timestamp as too far ahead: try less. */
-  tooMuch(slot: number): void {
-    this.lates[slot]! >>= 1;
+  refusedAhead(slot: number): void {
+    this.rejections[slot]! >>= 1;
   }
 
   /** Raises the timestamp `hi`, `lo` of a late request, into `this.hi` and `this.lo`. */

@@ -37,7 +37,7 @@ export class Timestamps {
       hi = addHi(this.lastHi, this.lastLo, 1);
       lo = addLo(this.lastLo, 1);
     }
-    if (margins.isLate(slot)) {
+    if (margins.hasMargin(slot)) {
       margins.raise(slot, hi, lo, now);
       ({ hi, lo } = margins);
     }
@@ -58,9 +58,9 @@ export class Timestamps {
   }
 
   /** The primary rejected the present timestamp of `slot` as late; its log ends at `lastHi`, `lastLo`. */
-  late(slot: number, lastHi: number, lastLo: number, slackUs: number, now: Instant): void {
+  rejectedLate(slot: number, lastHi: number, lastLo: number, slackUs: number, now: Instant): void {
     this.clock.correctBehind(slackUs);
-    this.margins.rejected(slot, this.hi[slot]!, this.lo[slot]!, lastHi, lastLo, slackUs, now);
+    this.margins.rejectedLate(slot, this.hi[slot]!, this.lo[slot]!, lastHi, lastLo, slackUs, now);
     this.raiseTo(lastHi, lastLo);
   }
 
@@ -68,9 +68,9 @@ export class Timestamps {
    * The primary refused the present timestamp of `slot` as too far ahead of what it accepts now: that replaces our
    * clock from here on.
    */
-  tooFarAhead(slot: number, leadNs: number, nowHi: number, nowLo: number): void {
+  refusedAhead(slot: number, leadNs: number, nowHi: number, nowLo: number): void {
     this.clock.refusedAhead(slot, differenceU64(this.hi[slot]!, this.lo[slot]!, nowHi, nowLo), leadNs);
-    this.margins.tooMuch(slot);
+    this.margins.refusedAhead(slot);
     this.lastHi = nowHi;
     this.lastLo = nowLo;
   }
