@@ -1,9 +1,9 @@
 /**
- * A counter that several clients raise at once. `increment` is one operation of the store: nobody reads, adds and
- * writes, so no increment is lost, and every sum is seen by exactly one caller.
+ * A counter that several clients raise at once. `increment` is a single operation of the store, not a read followed by
+ * a write. Therefore no increment is lost, and exactly one caller sees each sum.
  *
- * In a program of your own, import from 'jitpaxos'. `cluster` is the path of the cluster file, or its content; a cluster with keys needs `keys`,
- * by default the file client.keys beside the cluster file.
+ * In your own program, import from 'jitpaxos'. `cluster` is the path of the cluster file, or its content. A cluster with keys
+ * needs `keys`; the default is the file client.keys beside the cluster file.
  */
 import { Client, KvClient, type ClientOptions } from '../src/index.js';
 import { runAsProgram } from './run.js';
@@ -20,7 +20,7 @@ export async function main(cluster: ClientOptions['cluster'], keys?: string): Pr
         return mine;
       }),
     );
-    return sums.flat(); // of a new counter 1…20, each once
+    return sums.flat(); // for a new counter: 1 to 20, each once
   } finally {
     await Promise.all(clients.map((client) => client.close()));
   }

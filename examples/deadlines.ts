@@ -1,12 +1,12 @@
 /**
- * A client with deadlines: every call has an end, and the program knows afterwards what may have happened.
+ * A client with deadlines: every call ends in time, and the program then knows what may have happened.
  */
 import { Client, JitPaxosError, KvClient, type ClientOptions } from '../src/index.js';
 import { runAsProgram } from './run.js';
 
 export type Put = 'done' | 'not executed' | 'unknown';
 
-/** Writes a key within `ms`, or says what became of it. */
+/** Writes a key within `ms`, or says what may have happened. */
 export async function putWithin(
   store: KvClient,
   key: string,
@@ -24,7 +24,7 @@ export async function putWithin(
       case 'busy':
       case 'operation-refused':
         return 'not executed';
-      case 'outcome-unknown': // sent, and no certain answer: it may be executed yet, once
+      case 'outcome-unknown': // sent, without a certain answer: it may still be executed, once
       case 'session-lost':
         return 'unknown';
       default:
@@ -33,12 +33,12 @@ export async function putWithin(
   }
 }
 
-/** Writes under a deadline; where the outcome is unknown, reads what the store holds before it does anything else. */
+/** Writes under a deadline. If the outcome is unknown, reads the store before it does anything else. */
 export async function main(
   cluster: ClientOptions['cluster'],
   keys?: string,
 ): Promise<{ inTime: Put; aborted: Put; value: string | undefined }> {
-  const client = await Client.connect({ cluster, ...(keys === undefined ? {} : { keys }), timeout: 2_000 }); // for calls that name none
+  const client = await Client.connect({ cluster, ...(keys === undefined ? {} : { keys }), timeout: 2_000 }); // for calls without a timeout of their own
   try {
     const store = new KvClient(client);
     const inTime = await putWithin(store, 'answer', '42', 2_000);

@@ -1,9 +1,9 @@
 /**
- * A lock with fencing tokens. A holder may stall (a collection, a paused machine) and wake up when its lease is over and
- * another holds the lock; no lock service can prevent that. So each holder gets a token, larger than all before, and
- * what the lock protects refuses a token below the largest that it has seen.
+ * A lock with fencing tokens. A holder may stall (a garbage collection, a paused machine) and wake up after its lease has
+ * ended and another holder has the lock. No lock service can prevent that. So each holder gets a token larger than all
+ * earlier ones, and the protected resource refuses a token below the largest that it has seen.
  *
- * One key is the whole lock: absent, `free TOKEN`, or `held TOKEN OWNER`. Every change is a compare-and-set of that.
+ * One key is the whole lock: absent, `free TOKEN`, or `held TOKEN OWNER`. Every change is a compare-and-set of this value.
  */
 import { randomUUID } from 'node:crypto';
 import { Client, JitPaxosError, KvClient, type ClientOptions } from '../src/index.js';
@@ -15,17 +15,17 @@ export interface Held {
 }
 
 export class FencingLock {
-  /** What was seen last, and since when, by this process's own clock: a lease needs no agreement about time. */
+  /** The last value seen, and since when, by this process's own clock: a lease needs no agreement about time. */
   private seen: { readonly text: string; readonly sinceMs: number } | undefined;
 
-  /** @param leaseMs a holder that has not released the lock for so long, as seen from here, loses it */
+  /** @param leaseMs a holder that keeps the lock longer than this, as seen from here, loses it */
   constructor(
     private readonly store: KvClient,
     private readonly key: string,
     private readonly leaseMs: number,
   ) {}
 
-  /** One attempt; undefined when another holds the lock. */
+  /** Tries once; undefined if another holder has the lock. */
   async tryAcquire(): Promise<Held | undefined> {
     const present = await this.read();
     const [state, tokenText] = present?.split(' ') ?? ['free', '0'];
@@ -42,7 +42,7 @@ export class FencingLock {
     return now - this.seen.sinceMs >= this.leaseMs;
   }
 
-  /** When the outcome is unknown the key tells: nobody else writes `next`. */
+  /** If the outcome is unknown, reads the key: only this process writes `next`. */
   private async change(expected: string | null, next: string): Promise<boolean> {
     try {
       return await this.store.compareAndSet(this.key, expected, next);
@@ -59,7 +59,7 @@ export class FencingLock {
   }
 }
 
-/** What the lock protects. It has to look at the token itself. */
+/** The protected resource. It has to check the token itself. */
 export class Resource {
   readonly written: string[] = [];
   private newestToken = 0;
@@ -80,7 +80,7 @@ export async function main(
   try {
     const store = new KvClient(client);
     const resource = new Resource();
-    const key = `lock ${randomUUID()}`; // of this run alone
+    const key = `lock ${randomUUID()}`; // only for this run
     const first = await new FencingLock(store, key, 50).tryAcquire();
     resource.write(first!.token, 'first');
     const other = new FencingLock(store, key, 50);
@@ -96,7 +96,7 @@ export async function main(
     } catch (error) {
       refused = (error as Error).message;
     }
-    await first!.release(); // changes nothing: the lock is no longer its own
+    await first!.release(); // changes nothing: it no longer holds the lock
     await second!.release();
     const third = await other.tryAcquire();
     await store.delete(key);

@@ -1,8 +1,8 @@
 /**
- * Three replicas in this program, with a state machine of its own: the largest number it was ever given.
+ * Three replicas in this program, with its own state machine: it keeps the largest number that it was given.
  *
  * A machine is deterministic: the same operations in the same order give the same state and the same results on every
- * replica. It reads no clock, draws no random number, and looks at nothing but its operations.
+ * replica. It reads no clock, draws no random number, and depends on nothing but its operations.
  */
 import {
   Client,
@@ -16,14 +16,14 @@ import {
 } from '../src/index.js';
 import { runAsProgram } from './run.js';
 
-/** What `jitpaxos init --insecure` writes. */
+/** The same content as `jitpaxos init --insecure` writes. */
 const LOOPBACK: ClusterConfig = {
   schema: 'jitpaxos.cluster/1',
   id: '00c0ffee12345678',
   replicas: ['127.0.0.1:7410', '127.0.0.1:7411', '127.0.0.1:7412'],
 };
 
-/** Operations and results are numbers, 4 bytes big-endian; an empty operation only asks. */
+/** Operations and results are numbers, 4 bytes big-endian; an empty operation only reads. */
 export class Maximum implements StateMachine {
   private value = 0;
 
@@ -56,7 +56,7 @@ function numberOf(result: Uint8Array): number {
 }
 
 export async function main(cluster: ClusterConfig = LOOPBACK): Promise<number[]> {
-  // Each replica usually is a process on a host of its own, with a data directory: `data`.
+  // Usually each replica is a process on its own host, with a data directory: `data`.
   const replicas = await Promise.all(
     cluster.replicas.map((_, id) => Replica.start({ cluster, id, machine: new Maximum(), logger: silentLogger })),
   );
@@ -72,4 +72,4 @@ export async function main(cluster: ClusterConfig = LOOPBACK): Promise<number[]>
   }
 }
 
-await runAsProgram(import.meta.url, () => main()); // with replicas of its own: takes no cluster file
+await runAsProgram(import.meta.url, () => main()); // it starts its own replicas, so it takes no cluster file

@@ -52,14 +52,14 @@ export const backup = defineCommand(
     if (log === undefined)
       throw new CliError(
         'backup-empty',
-        `${directory} holds no log to back up${lost === undefined ? '' : `: ${lost}`}; take it from another replica, of durability os or fsync`,
+        `${directory} holds no log to back up${lost === undefined ? '' : `: ${lost}`}; back up another replica, with durability os or fsync`,
       );
     const bytes = encodeBackup(log, owner, hash);
     const { id, lastIndex } = decodeBackup(bytes, hash, out);
     if (lastIndex === 0)
       throw new CliError(
         'backup-empty',
-        `${directory} knows of no committed entry, so there is nothing to back up; if operations were committed, take it from the primary, or after a clean stop`,
+        `${directory} has no committed entry, so there is nothing to back up; if operations were committed, back up the primary, or a replica after a clean stop`,
       );
     await writeWhole(new DirectoryFiles(dirname(resolve(out))), basename(out), bytes);
     const cluster = toHex(owner.clusterHi, owner.clusterLo);
@@ -121,7 +121,7 @@ export const restore = defineCommand(
     if (cluster.restored !== from.id || cluster.id === toHex(from.owner.clusterHi, from.owner.clusterLo)) {
       throw new CliError(
         'backup-other',
-        `${values.cluster} is not of a cluster that begins with backup ${from.id}; a backup is restored to a new cluster, with an id of its own: write its file with jitpaxos init --restore ${file}`,
+        `the cluster of ${values.cluster} does not begin with backup ${from.id}; a backup is restored to a new cluster, with a new id: write its cluster file with jitpaxos init --restore ${file}`,
       );
     }
     checkFits(from.log, cluster.limits, file);
@@ -129,7 +129,7 @@ export const restore = defineCommand(
     if (existsSync(data) && readdirSync(data).length > 0)
       throw new CliError(
         'file-exists',
-        `${data} is not empty; a backup is restored to an empty data directory, of a replica that was never in use`,
+        `${data} is not empty; a backup is restored to an empty data directory of a replica that was never in use`,
       );
     const chain = fingerprintFor(cluster, values.cluster, values['replica-keys']);
     await refuseRunning(values.cluster, values['key-file']);
@@ -189,7 +189,7 @@ export function readBackup(file: string): Backup {
   if (backup.lastIndex === 0)
     throw new CliError(
       'backup-empty',
-      `${file} holds no entry: it is a backup of nothing, as of a replica that had lost its log; use another backup`,
+      `${file} holds no entry: it may be of a replica that had lost its log; use another backup`,
     );
   return backup;
 }
@@ -201,7 +201,7 @@ async function refuseRunning(cluster: string, keys: string | undefined): Promise
   if (running !== undefined) {
     throw new CliError(
       'cluster-running',
-      `replica ${running.id} of the cluster answers at ${running.address}, so the cluster has begun; a backup is restored to all replicas before any starts. For what was lost since, write a new cluster file with jitpaxos init --restore`,
+      `replica ${running.id} of the cluster answers at ${running.address}, so the cluster has already begun; a backup is restored to all replicas before any of them starts. To go back to the backup, write a new cluster file with jitpaxos init --restore`,
     );
   }
 }

@@ -38,7 +38,7 @@ export const init = defineCommand(
     if (values.replicas === undefined)
       throw new CliError(
         'flag-invalid',
-        '--replicas is missing; give the addresses, like --replicas 127.0.0.1:7400,127.0.0.1:7401,127.0.0.1:7402',
+        '--replicas is missing; give the addresses, such as --replicas 127.0.0.1:7400,127.0.0.1:7401,127.0.0.1:7402',
       );
     const config: ClusterConfig = {
       schema: CLUSTER_SCHEMA,
@@ -64,9 +64,7 @@ export const init = defineCommand(
     else {
       output.line(`wrote ${values.out}: cluster ${config.id}, ${config.replicas.length} replicas`);
       if (keys !== undefined)
-        output.line(
-          `wrote ${keys.replica} for the replicas and ${keys.client} for clients: secret, for their users alone`,
-        );
+        output.line(`wrote ${keys.replica} for the replicas and ${keys.client} for clients: keep both secret`);
       output.note(
         `start each with: jitpaxos replica --cluster ${values.out} --id 0${config.replicas.length > 1 ? `…${config.replicas.length - 1}` : ''}`,
       );

@@ -57,7 +57,7 @@ export function checkDirectory(directory: string): void {
 export function noDataDirectory(directory: string, why: string): CliError {
   return new CliError(
     'argument-invalid',
-    `${directory} is not a data directory: ${why}; give the directory that the replica was started with, as --data`,
+    `${directory} is not a data directory: ${why}; give the directory that the replica's --data names`,
   );
 }
 

@@ -65,7 +65,7 @@ export const add = defineCommand(
     if (file.keys.length === MAX_KEYS)
       throw new CliError(
         'key-file-full',
-        `${path} holds ${MAX_KEYS} keys, and no more fit; remove some with jitpaxos keys remove`,
+        `${path} holds ${MAX_KEYS} keys, which is the maximum; remove some with jitpaxos keys remove`,
       );
     const predecessor = values.for === undefined ? undefined : find(path, file, values.for);
     if (predecessor !== undefined && (predecessor.role === 'replica') !== (role === 'replica'))
@@ -159,12 +159,12 @@ export const use = defineCommand(
     if (key.role !== 'replica')
       throw new CliError(
         'key-role',
-        `key ${key.id} has the role "${key.role}"; replicas speak under one with the role "replica"`,
+        `key ${key.id} has the role "${key.role}"; replicas use a key with the role "replica"`,
       );
     writeKeyFile(path, { ...file, use: key.id }, true);
     report(output, { use: key.id, file: path }, [
-      `replicas with ${path} speak under key ${key.id}`,
-      `${NEXT}; when all did, jitpaxos keys remove ${file.use}`,
+      `replicas with ${path} use key ${key.id}`,
+      `${NEXT}; when all have, run jitpaxos keys remove ${file.use}`,
     ]);
     return Exit.done;
   },
@@ -184,7 +184,7 @@ export const remove = defineCommand(
     if (key.id === file.use)
       throw new CliError(
         'key-in-use',
-        `key ${key.id} is the one that replicas speak under; make them use another first, with jitpaxos keys use`,
+        `replicas use key ${key.id}; make them use another one first, with jitpaxos keys use`,
       );
     writeKeyFile(path, { ...file, keys: file.keys.filter(({ id }) => id !== key.id) }, true);
     report(output, { removed: key.id, file: path }, [`key ${key.id} is no longer in ${path}`, NEXT]);

@@ -114,7 +114,7 @@ export const cas: Command = defineCommand(
     if (!swapped)
       throw new CliError(
         'cas-mismatch',
-        `"${key}" does not have the expected value; nothing was changed: read it and decide again`,
+        `"${key}" does not have the expected value, and nothing was changed; read it and decide again`,
       );
     return Exit.done;
   },
@@ -183,7 +183,7 @@ export const scan: Command = defineCommand(
     }
     for (const { key, value } of entries)
       output.line(`${textOf(key) ?? base64(key)}\t${textOf(value) ?? base64(value)}`);
-    if (more) output.note('there are more; raise --limit, or go on from the last key');
+    if (more) output.note('there are more; raise --limit, or continue from the last key');
     return Exit.done;
   },
 );

@@ -117,7 +117,7 @@ export function clusterSize(text: string): number {
   if (![1, 3, 5, 7, 9, 11, 13].includes(n))
     throw new CliError(
       'flag-invalid',
-      `--replicas is an odd number from 1 to 13, or several with commas between them, not "${text}"`,
+      `--replicas is an odd number from 1 to 13, or several separated by commas, not "${text}"`,
     );
   return n;
 }

@@ -231,17 +231,17 @@ export class ClientHost {
     if (this.keys === undefined || this.keys.ring.mayWrite(this.keys.ring.own)) return;
     throw new JitPaxosError(
       'read-only',
-      'this client\'s key may read only, and nothing was sent; use `read`, or a key with the role "client" (`jitpaxos keys add`)',
+      'this client\'s key may only read, and nothing was sent; use `read`, or a key with the role "client" (`jitpaxos keys add`)',
     );
   }
 
-  /** The present session's id, sixteen hexadecimal digits. */
+  /** The current session's id, sixteen hexadecimal digits. */
   get sessionId(): string {
     return toHex(this.sessions.core.sessionHi, this.sessions.core.sessionLo);
   }
 
   /**
-   * The time of the present event: within `completed`, that of the datagram that completed the operation; after
+   * The time of the current event: within `completed`, that of the datagram that completed the operation; after
    * `submit`, that of the submit. Reads no clock.
    */
   get instant(): Readonly<Instant> {
@@ -323,7 +323,7 @@ export class ClientHost {
   }
 
   /**
-   * Reads the key file again and replaces the present keys. If it throws, they stay: JitPaxosError
+   * Reads the key file again and replaces the current keys. If it throws, they stay: JitPaxosError
    * `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`. Does nothing in a cluster without keys.
    */
   reloadKeys(): void {
@@ -356,7 +356,7 @@ export class ClientHost {
       refusedLanes: () => {
         throw new JitPaxosError(
           'option-invalid',
-          `the cluster refuses a session of ${this.lanes} lanes; connect with fewer, and see that the limits of the replicas are those of this client's cluster file`,
+          `the cluster refuses a session of ${this.lanes} lanes; connect with fewer lanes, and make sure that the replicas' limits are those of this client's cluster file`,
         );
       },
       lost: (core) =>
@@ -369,7 +369,7 @@ export class ClientHost {
           session: toHex(core.sessionHi, core.sessionLo),
           inARow,
           found: "the replicas refuse it: this client's clock and theirs, or their log's time, differ",
-          next: 'another is asked for, from what was learnt; where that goes on, compare the clocks of the hosts (jitpaxos clock read, jitpaxos status)',
+          next: 'the client asks for another session with a corrected timestamp; if this continues, compare the clocks of the hosts (jitpaxos clock read, jitpaxos status)',
         };
         if (inARow < REFUSED_WARN) this.logger.info('client.session-refused', fields);
         else this.logger.warn('client.session-refused', fields);
@@ -379,7 +379,7 @@ export class ClientHost {
           session: toHex(from.sessionHi, from.sessionLo),
           by: toHex(to.sessionHi, to.sessionLo),
           found: 'a lane had used most of its request numbers',
-          next: 'nothing; operations that are open end in the old session',
+          next: 'nothing; open operations end in the old session',
         }),
     });
   }
@@ -424,7 +424,7 @@ export class ClientHost {
     else
       this.logger.warn('client.clock', {
         ...fields,
-        next: 'requests are stamped by what the replicas say of this clock; jitpaxos clock list and jitpaxos doctor say more',
+        next: "requests are stamped by the replicas' clocks where these agree; jitpaxos clock list and jitpaxos doctor say more",
       });
     this.judgeClock();
   }
@@ -442,7 +442,7 @@ export class ClientHost {
         clock: this.clock.source,
         offsetNs: Math.round(majority![0] * 1e3),
         found: "a majority of the replicas' clocks differ from this one by more than its error",
-        next: 'requests are stamped by theirs; compare the clocks of the hosts (jitpaxos clock read)',
+        next: "requests are stamped by the replicas' clocks; compare the clocks of the hosts (jitpaxos clock read)",
       });
     } else
       this.logger.info('client.clock', {
@@ -566,13 +566,13 @@ export class ClientHost {
     if (listsDiffer !== undefined)
       return new JitPaxosError(
         'cluster-file-changed',
-        `no session within ${timeoutMs} ms, because the cluster runs a view that needs others than the replicas that agree with this client, or too few of these answer: ${listsDiffer}`,
+        `no session within ${timeoutMs} ms, because too few replicas have the same list of replicas as this client, or answer: ${listsDiffer}`,
       );
     const { refused } = this.sessions;
     if (refused > 0) {
       return new JitPaxosError(
         'cluster-unavailable',
-        `no session within ${timeoutMs} ms: the replicas answer and refused ${refused} session${refused === 1 ? '' : 's'} one after the other, as they do where this client's clock, theirs and their log's time differ; see \`jitpaxos status\` and \`jitpaxos clock read\`, then connect again`,
+        `no session within ${timeoutMs} ms: the replicas answer and refused ${refused} session${refused === 1 ? '' : 's'} one after the other. This happens when this client's clock, theirs and their log's time differ; see \`jitpaxos status\` and \`jitpaxos clock read\`, then connect again`,
       );
     }
     const none = this.heard === 0;

@@ -154,7 +154,7 @@ export class Client {
   }
 
   /**
-   * The client's present metrics: what replicas cannot know, such as how long operations took and how many commits took
+   * The client's current metrics: what replicas cannot know, such as how long operations took and how many commits took
    * one round trip. Allocates.
    */
   metrics(): Family[] {
@@ -232,7 +232,7 @@ export class Client {
     if (this.waiting.size >= this.queueMax) {
       throw new JitPaxosError(
         'busy',
-        `all ${this.open.length} lanes are in use and ${this.waiting.size} operations wait; send less at once, connect with more lanes, or use several clients`,
+        `all ${this.open.length} lanes are in use and ${this.waiting.size} operations wait; send fewer at once, connect with more lanes, or use several clients`,
       );
     }
     call.bytes = new Uint8Array(operation); // not slice: a Buffer's shares memory
@@ -366,7 +366,7 @@ export class Client {
       call.reject(
         new JitPaxosError(
           'aborted',
-          `the operation waited ${call.timeoutMs} ms for a lane and was not sent; send less at once, or connect with more lanes`,
+          `the operation waited ${call.timeoutMs} ms for a lane and was not sent; send fewer at once, or connect with more lanes`,
         ),
       );
     }

@@ -73,7 +73,7 @@ export class KvClient {
   }
 
   /**
-   * Puts `value` (null: deletes the key) if the present value is `expected` (null: if the key is absent); otherwise
+   * Puts `value` (null: deletes the key) if the current value is `expected` (null: if the key is absent); otherwise
    * false. Also rejects with `kv-store-full`.
    */
   async compareAndSet(
@@ -102,7 +102,7 @@ export class KvClient {
     if (result.status === 'ok') return result.value;
     throw new JitPaxosError(
       'kv-not-a-number',
-      'the value under the key is no 64-bit number; increment works on keys that are absent or were made by increment',
+      'the value under the key is not a 64-bit number; increment works on keys that are absent or were made by increment',
     );
   }
 
@@ -126,7 +126,7 @@ export class KvClient {
     if (!value.isWellFormed())
       throw new JitPaxosError(
         'text-ill-formed',
-        `${show(value)} has half of a surrogate pair, for which UTF-8 has no bytes; cut texts between characters, or give bytes`,
+        `${show(value)} has half of a surrogate pair, which UTF-8 cannot encode; cut texts between characters, or give bytes`,
       );
     return this.encoder.encode(value);
   }

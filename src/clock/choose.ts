@@ -161,6 +161,6 @@ export async function chooseClock(
   }
   throw new ClockError(
     'clock-not-found',
-    `phc: this host has no PTP hardware clock that can be used${passedOver.length === 0 ? '' : ` (${passedOver.join('; ')})`}; \`jitpaxos clock list\` shows what there is; use realtime`,
+    `phc: this host has no PTP hardware clock that can be used${passedOver.length === 0 ? '' : ` (${passedOver.join('; ')})`}; \`jitpaxos clock list\` shows the clocks of this host; use realtime`,
   );
 }

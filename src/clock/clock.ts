@@ -15,7 +15,7 @@ export type ClockEpoch = 'utc' | 'tai' | 'boot';
 /** A source of time. Readings are nanoseconds since the epoch, an unsigned 64-bit number. */
 export interface Clock {
   /**
-   * What is read: `realtime`, `tai`, `monotonic`, `monotonic-raw` or `phc:<path>`. The suffix `-js` means that the
+   * The source that is read: `realtime`, `tai`, `monotonic`, `monotonic-raw` or `phc:<path>`. The suffix `-js` means that the
    * addon is missing and JavaScript reads the clock.
    */
   readonly source: string;

@@ -21,7 +21,7 @@ const RATE_SHIFT = 40n;
 const RATE_UNIT = 2 ** 40;
 
 export class Discipline {
-  /** [raw, reading, rate] of the present segment and of the next: what the addon's `set` takes. */
+  /** [raw, reading, rate] of the current segment and of the next: what the addon's `set` takes. */
   readonly segments = new BigInt64Array(6);
   /** Jumps forward, and backward differences that were worked off at half speed. */
   steps = 0;

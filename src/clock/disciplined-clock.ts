@@ -105,7 +105,7 @@ export class DisciplinedClock implements Clock {
       if (clock.filter.line === undefined)
         throw new ClockError(
           'clock-unavailable',
-          `${path} gave no undisturbed sample: something keeps setting the system clock; see which daemons do so (two of them?)`,
+          `${path} gave no undisturbed sample: something keeps setting the system clock; find out which daemons do so (perhaps two)`,
         );
       clock.arm();
       return clock;
@@ -237,7 +237,7 @@ export class DisciplinedClock implements Clock {
     while (this.nowBigInt() < seen);
   }
 
-  /** Follows the system clock until the device is back. A new line starts with the present line's rate. */
+  /** Follows the system clock until the device is back. A new line starts with the current line's rate. */
   private fallBack(away: 'lost' | 'unset'): void {
     this.away = away;
     this.fallbacks++;

@@ -102,7 +102,7 @@ export class HostClock implements Clock {
   private voucher: string | undefined;
   /** The source that last reported too wide an error; its silence does not take that back. */
   private tooWideBy: string | undefined;
-  /** The present epoch of a device that is read directly, if it differs from the epoch at opening. */
+  /** The current epoch of a device that is read directly, if it differs from the epoch at opening. */
   private otherEpoch: ClockEpoch | undefined;
   /** The hardware clock being read, `unlisted` if sysfs does not list it; undefined for the system clock. */
   private device: ClockDevice | 'unlisted' | undefined;

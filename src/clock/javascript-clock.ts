@@ -1,11 +1,11 @@
 /**
  * Clocks without the addon, built from what Node offers: good enough to run, but not fast.
  *
- * Each reading allocates BigInts (some 200 bytes) and takes several times as long as the addon's. `monotonic-js` has
+ * Each reading allocates BigInts (about 200 bytes) and takes several times as long as the addon's. `monotonic-js` has
  * the precision of process.hrtime. `realtime-js` joins two sources: Date.now() knows the time but only in whole
  * milliseconds; process.hrtime has nanoseconds but no date. It watches both until a millisecond begins, takes that
  * moment as its anchor, and counts on from there: within 5 µs of the system clock, or half a millisecond if the process
- * hardly ran for 20 ms. If the two sources differ by more than 1 ms, because the clock was set, it anchors anew. It
+ * hardly ran for 20 ms. If the two sources differ by more than 1 ms, because the clock was set, it takes a new anchor. It
  * cannot tell a smaller difference from the width of a millisecond: after a small step, or slow drift, it is off by 2
  * ms at most.
  */
@@ -16,7 +16,7 @@ import { ClockError } from './errors.js';
 
 const NS_PER_MS = 1_000_000n;
 
-/** How far the anchored reading may be from Date.now() before it anchors anew. */
+/** If the anchored reading differs from Date.now() by more than this, a new anchor is taken. */
 const DIVERGENCE_NS_MAX = NS_PER_MS;
 
 /**

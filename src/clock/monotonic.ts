@@ -13,7 +13,7 @@ export function hostMonotonicNs(): number {
 
 let origin: number | undefined;
 
-/** CLOCK_MONOTONIC, ns, when this thread's `performance.now()` was 0, to some 100 ns. Measured once. */
+/** CLOCK_MONOTONIC, ns, when this thread's `performance.now()` was 0, to within about 100 ns. Measured once. */
 export function monotonicOriginNs(): number {
   return (origin ??= measureOrigin());
 }

@@ -174,7 +174,7 @@ export function explainOpen(path: string, error: SystemCallError): ClockError {
   if (error.code === 'clock-limit') {
     return new ClockError(
       'clock-limit',
-      `${path} cannot be opened: this thread already has as many hardware clocks open as it may; close one`,
+      `${path} cannot be opened: this thread has the maximum number of hardware clocks open; close one`,
       error,
     );
   }
@@ -188,7 +188,7 @@ export function explainOpen(path: string, error: SystemCallError): ClockError {
     case 'ENAMETOOLONG':
       return new ClockError(
         'clock-not-found',
-        `${path} is not there (${reason}): \`ls /dev/ptp*\` lists the hardware clocks of this host, \`ethtool -T <interface>\` names that of a network card; without one use realtime`,
+        `${path} is not there (${reason}): \`ls /dev/ptp*\` lists the hardware clocks of this host, \`ethtool -T <interface>\` names the clock of a network card; without one, use realtime`,
         error,
       );
     case 'EACCES':

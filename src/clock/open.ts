@@ -35,7 +35,7 @@ export function openClock(spec: string, binding: NativeBinding = native, options
   if (parsed.kind === 'disciplined' && parsed.path === undefined)
     throw new ClockError(
       'clock-spec-invalid',
-      'phc has to be chosen among the devices of the host, which takes time: open it with chooseClock, or name the device, disciplined:/dev/ptp0',
+      'phc has to be chosen among the devices of the host, which takes time; open it with chooseClock, or name the device: disciplined:/dev/ptp0',
     );
   if (binding.available) {
     if (name !== undefined) return openSystemClock(binding.addon, name);

@@ -4,7 +4,7 @@
  * A sample says what the device showed while the raw clock was in the middle of a bracket. Samples are noisy, some are
  * far off, and now and then the device itself is set. A line is therefore fitted robustly through a window of samples:
  * a sample far from it loses its weight. A sample that contradicts the line is held; the next ones tell whether it was
- * an outlier or a step. After a step the window starts anew. Until then the doubt is part of the bound.
+ * an outlier or a step. After a step a new window begins. Until then the doubt is part of the bound.
  *
  * The bound has three parts: half the bracket, because the moment of the reading within it is unknown and averaging
  * does not reveal it; the spread of the fit at that age; and how much the rate may have changed since. It grows with

@@ -10,7 +10,7 @@ export const KEY_FILE_MODE = 0o600;
 
 /**
  * The first key files of a cluster, beside its cluster file: one key for the replicas, one for clients, and the secret
- * if the chain is keyed. In the form that writeTogether takes.
+ * if the chain is keyed. Pass the result to writeTogether.
  */
 export function firstKeyFiles(clusterFile: string, clusterId: string, keyedChain = true): readonly NewFile[] {
   const replicas = newKey('replica', []);
@@ -35,7 +35,7 @@ export function firstKeyFiles(clusterFile: string, clusterId: string, keyedChain
   ];
 }
 
-/** Writes them. Throws CliError `file-exists` or `output-unwritable`. */
+/** Writes the first key files of a cluster. Throws CliError `file-exists` or `output-unwritable`. */
 export function writeFirstKeys(
   clusterFile: string,
   clusterId: string,

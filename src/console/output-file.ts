@@ -49,7 +49,7 @@ export function writingOutput(flag: string, path: string, write: () => void): vo
   } catch (error) {
     throw new CliError(
       'output-unwritable',
-      `--${flag} ${path} could not be written (${reasonOf(error)}); the result itself is printed: make room, or write elsewhere, and run again`,
+      `--${flag} ${path} could not be written (${reasonOf(error)}); the result itself was printed. Make room, or write elsewhere, and run again`,
     );
   }
 }
@@ -100,7 +100,7 @@ export function writeTogether(files: readonly NewFile[], replace = false): void 
     const { path } = files[Math.min(placed.length, files.length - 1)]!;
     throw new CliError(
       'output-unwritable',
-      `${path} can't be written (${reasonOf(error)}); nothing was: see to directory, permissions and space, or write elsewhere`,
+      `${path} cannot be written (${reasonOf(error)}), and nothing was written; check directory, permissions and space, or write elsewhere`,
     );
   } finally {
     for (const path of aside) rmSync(path, { force: true });
@@ -119,6 +119,6 @@ function syncFolder(folder: string): void {
 function exists(path: string): CliError {
   return new CliError(
     'file-exists',
-    `${path} exists already, and nothing was written; move it away, or write elsewhere with --out`,
+    `${path} already exists, and nothing was written; move it away, or write elsewhere with --out`,
   );
 }

@@ -1,8 +1,8 @@
 /**
  * Settings are flags whose values may also come from the environment (`JITPAXOS_SYNC_INTERVAL`) and from a
  * configuration file (`"syncInterval"`). The commands' flag tables are the one source of names, kinds, bounds and help;
- * nothing here has its own list. The command line takes precedence over the environment, that over the file, and that
- * over the default.
+ * nothing here has its own list. The command line takes precedence over the environment, the environment over the file,
+ * and the file over the default.
  *
  *     { "schema": "jitpaxos.replica/1", "id": 0, "cluster": "/etc/jitpaxos/cluster.json", "syncInterval": "5ms" }
  */
@@ -29,7 +29,7 @@ export const CLUSTER_FLAG = {
 
 /**
  * The key file of a client: the same name in every command. Commands that used `--keys` for it keep that as an alias.
- * The variable is the same as a replica's, JITPAXOS_KEYS: it applies to whatever runs.
+ * Replicas and clients read the same variable, JITPAXOS_KEYS.
  */
 export const KEY_FILE_FLAG = {
   kind: 'text',
@@ -52,13 +52,13 @@ export function setWorkerKeys(file: string | undefined): void {
   else process.env[KEYS_VARIABLE] = resolve(file);
 }
 
-/** Called in such a process. */
+/** The key file that `setWorkerKeys` gave to this process of a bench. */
 export function workerKeys(): { readonly keys?: string } {
   const keys = process.env[KEYS_VARIABLE];
   return keys === undefined || keys === '' ? {} : { keys };
 }
 
-/** The flag that names the file. */
+/** The flag that names the configuration file. */
 export const CONFIG_FLAG = {
   kind: 'text',
   value: 'FILE',
@@ -87,7 +87,7 @@ export function keyOf(flag: string): string {
 
 /**
  * Reads the other sources for a command. Throws CliError `config-file-unreadable` or `config-invalid`; it names the key
- * or variable, and suggests what was perhaps meant.
+ * or variable, and suggests the word that was probably meant.
  * @param file the value of --config
  */
 export function openSettings(command: CommandShape<Flags>, file: string | undefined, env: NodeJS.ProcessEnv): Settings {
@@ -116,7 +116,7 @@ function textOf(env: NodeJS.ProcessEnv, name: string): string | undefined {
   return text === '' ? undefined : text;
 }
 
-/** A variable that is nearly one of ours is refused: ignoring it would hide that it does nothing. */
+/** A variable that looks like a misspelt setting is refused: if it were ignored, nobody would notice that it does nothing. */
 function checkVariables(names: readonly string[], env: NodeJS.ProcessEnv): void {
   const known = names.map((name) => variableOf(name).slice(PREFIX.length));
   for (const variable of Object.keys(env)) {
@@ -138,7 +138,7 @@ function readFile(path: string, names: readonly string[], flags: Flags): Map<str
   } catch (error) {
     throw new CliError(
       'config-file-unreadable',
-      `configuration file ${path} cannot be read (${messageOf(error)}); give the path of yours with --config, or leave it out`,
+      `configuration file ${path} cannot be read (${messageOf(error)}); give the right path with --config, or leave it out`,
     );
   }
   let value: unknown;

@@ -18,7 +18,7 @@ export const TRANSPORT_FLAGS = {
   },
 } as const satisfies Flags;
 
-/** In the form that Replica.start, Client.connect and the processes of a bench take. */
+/** The choice as Replica.start, Client.connect and the processes of a bench take it. */
 export interface TransportChoice {
   readonly transport: TransportKind;
   readonly idle?: IdleStrategy | undefined;

@@ -169,7 +169,7 @@ export class AddressBook {
       const found = await this.resolver(name);
       if (this.closed || found.length === 0) return;
       this.failures[replica] = undefined;
-      // If a name has several addresses, take the next one: the present one does not answer.
+      // If a name has several addresses, take the next one: the current one does not answer.
       const at = found.findIndex(({ address }) => address === present.host);
       const { address: host, family } = found[(at + 1) % found.length]!;
       if (host === present.host) return;

@@ -58,7 +58,7 @@ export function checkChainSecret(cluster: Pick<ChainChoice, 'chain'>, secret: st
   if (keyed && secret === undefined) {
     throw new JitPaxosError(
       'chain-secret-missing',
-      `the cluster file says "chain": "${cluster.chain}", and the replicas' key file has no "chainSecret"; copy the key file of a replica that has it. It was made by jitpaxos init, is the same on all replicas, and cannot be made anew`,
+      `the cluster file says "chain": "${cluster.chain}", and the replicas' key file has no "chainSecret"; copy the key file of a replica that has it. It was made by jitpaxos init, is the same on all replicas, and cannot be made again`,
     );
   }
   if (!keyed && secret !== undefined) {

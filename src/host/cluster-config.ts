@@ -56,7 +56,7 @@ export interface ClusterConfig {
 const AUTHENTICATIONS = ['none', 'keys'] as const;
 export type Authentication = (typeof AUTHENTICATIONS)[number];
 
-/** The same, checked. */
+/** The content of a cluster file, checked. */
 export interface Cluster {
   readonly id: string;
   readonly idHi: number;
@@ -87,7 +87,7 @@ export function loadCluster(source: string | ClusterConfig): Cluster {
   } catch (error) {
     throw new JitPaxosError(
       'cluster-file-unreadable',
-      `cluster file ${source} cannot be read (${messageOf(error)}); write one with \`jitpaxos init\`, or give the path of yours`,
+      `cluster file ${source} cannot be read (${messageOf(error)}); write one with \`jitpaxos init\`, or give the right path`,
       error,
     );
   }
@@ -147,7 +147,7 @@ function checkCluster(where: string, value: unknown): Cluster {
     const same = first.get(`${host} ${port}`);
     if (same !== undefined)
       throw invalid(
-        `${where}: "replicas"[${index}] is the same address as "replicas"[${same}]; each replica needs one of its own`,
+        `${where}: "replicas"[${index}] is the same address as "replicas"[${same}]; each replica needs its own address`,
       );
     first.set(`${host} ${port}`, index);
   });
@@ -204,7 +204,7 @@ function parseHostAndPort(where: string, value: unknown): HostAndPort {
     throw invalid(`${where} is ${show(value)}; it has to be "host:port", an IPv6 address in brackets: "[::1]:7400"`);
   const host = (match[1] ?? match[2])!;
   if (match[1] !== undefined && isIP(host) !== 6)
-    throw invalid(`${where} is ${show(value)}; what stands in brackets has to be an IPv6 address`);
+    throw invalid(`${where} is ${show(value)}; the text in brackets has to be an IPv6 address`);
   if (Buffer.byteLength(JSON.stringify(host)) > MAX_HOST_BYTES)
     throw invalid(`${where} is ${show(value)}; a host name has at most 253 characters`);
   const port = Number(match[3]);

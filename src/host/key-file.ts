@@ -74,7 +74,7 @@ export function loadKeys(
   }
   if (speaksFor === 'client' && file.chainSecret !== undefined)
     throw invalid(
-      `${where}: it has a "chainSecret", which is for replicas alone; take it out, and make the cluster's chain a new one by a backup if somebody else may have read it`,
+      `${where}: it has a "chainSecret", which is only for replicas; remove it. If somebody else may have read it, move to a new cluster by a backup`,
     );
   return file;
 }
@@ -84,11 +84,11 @@ function readKeyFile(path: string): unknown {
   try {
     const fd = openSync(path, 'r');
     try {
-      const { mode } = fstatSync(fd); // of the open file, not of what has the name by then
+      const { mode } = fstatSync(fd); // of the open file: the name may belong to another file by now
       if ((mode & 0o077) !== 0) {
         throw new JitPaxosError(
           'key-file-exposed',
-          `key file ${path} has mode 0${(mode & 0o777).toString(8)}: others than its owner may use it; run \`chmod 600 ${path}\`, and rotate its keys if somebody else may have read them`,
+          `key file ${path} has mode 0${(mode & 0o777).toString(8)}: users other than its owner may use it; run \`chmod 600 ${path}\`, and rotate its keys if somebody else may have read them`,
         );
       }
       text = readFileSync(fd, 'utf8');
@@ -99,7 +99,7 @@ function readKeyFile(path: string): unknown {
     if (error instanceof JitPaxosError) throw error;
     throw new JitPaxosError(
       'key-file-unreadable',
-      `key file ${path} cannot be read (${messageOf(error)}); write one with \`jitpaxos keys\`, or give the path of yours`,
+      `key file ${path} cannot be read (${messageOf(error)}); write one with \`jitpaxos keys\`, or give the right path`,
       error,
     );
   }
@@ -134,7 +134,7 @@ function checkKeyFile(where: string, value: unknown): KeyFile {
       throw invalid(`${at}: "role" is ${show(role)}; it has to be one of ${KEY_ROLES.join(', ')}`);
     if (owner !== undefined && (!isKeyId(owner) || role === 'replica'))
       throw invalid(
-        `${at}: "owner" is ${show(owner)}; it has to be the id of the first key of the client that the key is for, and a replica's key has none`,
+        `${at}: "owner" is ${show(owner)}; it has to be the id of the client's first key; a replica's key has no owner`,
       );
     if (typeof secret !== 'string' || secret.length !== MAC_KEY_BYTES * 2 || !/^[0-9a-f]+$/i.test(secret))
       throw invalid(`${at}: "secret" has to be a string of ${MAC_KEY_BYTES * 2} hexadecimal digits`);

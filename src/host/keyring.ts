@@ -35,7 +35,7 @@ export class Keyring implements WireKeyring {
     this.replace(file);
   }
 
-  /** Replaces the present keys by those of a file: rotation. Returns the ids that were added and removed. */
+  /** Replaces the current keys by those of a file: rotation. Returns the ids that were added and removed. */
   replace(file: KeyFile): { readonly added: readonly number[]; readonly removed: readonly number[] } {
     const added: number[] = [];
     const removed: number[] = [];
@@ -138,7 +138,7 @@ export interface ProcessKeys {
   readonly ring: Keyring;
   /** In a replica of a cluster with a keyed chain. */
   readonly chainSecret: string | undefined;
-  /** Reads the file again. Throws the errors of `openKeys`; the present keys then stay. */
+  /** Reads the file again. Throws the errors of `openKeys`; the current keys then stay. */
   reload(): { readonly added: readonly number[]; readonly removed: readonly number[] };
 }
 
@@ -158,7 +158,7 @@ export function openKeys(
     if (keys === undefined) return undefined;
     throw new JitPaxosError(
       'option-invalid',
-      'keys are given, and the cluster file does not ask for any; write "authentication": "keys" into it, on every host alike, or leave the keys out',
+      'keys are given, but the cluster has none; write "authentication": "keys" into the cluster file on every host, or leave the keys out',
     );
   }
   const source = keys ?? (typeof clusterSource === 'string' ? keyFileBeside(clusterSource, speaksFor) : undefined);
@@ -177,7 +177,7 @@ export function openKeys(
     if (next.chainSecret?.toLowerCase() !== chainSecret?.toLowerCase())
       throw new JitPaxosError(
         'chain-differs',
-        'the "chainSecret" of the key file is not the one in use; put that back: the log stands on it, and it is the same for the life of the cluster',
+        'the "chainSecret" of the key file is not the one in use; put that back: the log depends on it, and it stays the same for the life of the cluster',
       );
     return ring.replace(next);
   };

@@ -8,7 +8,7 @@
 
 /** The target of lines: process.stderr, or a stand-in. */
 export interface LineStream {
-  /** Bytes that were taken but have not left yet. */
+  /** Bytes that were accepted and have not been written yet. */
   readonly writableLength: number;
   write(text: string, done: (error?: Error | null) => void): unknown;
   on(event: 'error', listener: (error: Error) => void): unknown;

@@ -96,7 +96,7 @@ export function streamLogger(stream: LineStream, level: LogLevel, format: LogFor
   const lines = new LineOutput(stream, (lost) =>
     formatLine(format, Date.now(), 'warn', 'log.lines-lost', {
       lines: lost,
-      next: 'whatever reads or stores this log was gone, too slow or full; these lines were not kept',
+      next: 'these lines were not kept: the reader of this log had ended or was too slow, or its disk was full',
     }),
   );
   return lineLogger({ level, format, write: (line) => lines.write(line) });

@@ -10,7 +10,7 @@ export class Now {
 
   constructor(private readonly clock: Clock) {}
 
-  /** The present moment; always the same object. Throws ClockError `clock-lost` if the clock's device is gone. */
+  /** The current moment; always the same object. Throws ClockError `clock-lost` if the clock's device is gone. */
   read(): Instant {
     const { instant, halves, monotonic } = this;
     this.clock.writeHalves(halves, 0);

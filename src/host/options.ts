@@ -1,6 +1,6 @@
 /**
- * Checks options one by one. The message names the wrong one, says what was expected, and suggests what was perhaps
- * meant.
+ * Checks options one by one. The message names the wrong one, says what was expected, and suggests the word
+ * that was probably meant.
  */
 import { JitPaxosError, type ErrorCode } from '../errors.js';
 
@@ -49,7 +49,7 @@ export function nearest(word: string, known: readonly string[]): string | undefi
   return bestDistance <= Math.max(1, Math.floor(word.length / 3)) ? best : undefined;
 }
 
-/** Levenshtein. */
+/** The Levenshtein distance of two words. */
 function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i++) {

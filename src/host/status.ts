@@ -99,7 +99,7 @@ export interface ReplicaClocksReport {
   readonly off: readonly number[];
   /** No majority of the clocks agrees: it cannot be told which are off. */
   readonly divided: boolean;
-  /** The same in words; empty if nothing is wrong. */
+  /** A sentence about the replicas' clocks; empty if nothing is wrong. */
   readonly says: string;
 }
 
@@ -171,8 +171,8 @@ export const REPORTED_STATUS_NAMES: readonly string[] = [...REPLICA_STATUS_NAMES
 export function majorityLostText(lost: readonly number[], replicas: number): string {
   const f = (replicas - 1) / 2;
   return (
-    `majority-lost: replica${lost.length === 1 ? '' : 's'} ${lost.join(', ')} lost ${lost.length === 1 ? 'its log' : 'their logs'}, ${lost.length} of ${replicas}, and this cluster survives ${f}. Nothing commits, and waiting does not change that: committed operations may be missing from every log that is left. ` +
-    'If a replica with a log is only out of reach, bring it back without starting it anew. Otherwise begin a new cluster, from a backup if there is one: docs/operate/operations.md, "majority-lost"'
+    `majority-lost: replica${lost.length === 1 ? '' : 's'} ${lost.join(', ')} lost ${lost.length === 1 ? 'its log' : 'their logs'}, ${lost.length} of ${replicas}, and this cluster survives ${f}. Nothing commits, and waiting does not help: committed operations may be missing from every log that is left. ` +
+    'If a replica with a log is only out of reach, bring it back without restarting it. Otherwise begin a new cluster, from a backup if there is one: docs/operate/operations.md, "majority-lost"'
   );
 }
 

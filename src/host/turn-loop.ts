@@ -148,13 +148,13 @@ export class TurnLoop {
   private turnOpen = false;
   /** A datagram is being handled. */
   private handling = false;
-  /** When the present burst of datagrams began, and how many of them ended their own turn. */
+  /** When the current burst of datagrams began, and how many of them ended their own turn. */
   private burstUs = DOUBLE_ZERO;
   private burst = 0;
   private stopped = false;
   /** Waiting client datagrams; undefined at a client. */
   private readonly queue: FairQueue | undefined;
-  /** Datagrams in the present batch or pass, and in it together with the full ones right before. */
+  /** Datagrams in the current batch or pass, and in it together with the full ones right before. */
   private passDatagrams = 0;
   private crowd = 0;
   /** The queue is in use: from the moment of a crowd until the queue is empty and there is no crowd. */
@@ -273,7 +273,7 @@ export class TurnLoop {
     };
   }
 
-  /** The present moment as last read. */
+  /** The current moment as last read. */
   get instant(): Instant {
     return this.now.instant;
   }
@@ -290,7 +290,7 @@ export class TurnLoop {
   }
 
   /**
-   * The present moment, for a call of the application; opens a turn. Always the same object. The effects of a datagram
+   * The current moment, for a call of the application; opens a turn. Always the same object. The effects of a datagram
    * happen at the datagram's time: reading two clocks again for each of its messages costs more than handling one.
    */
   enter(): Instant {

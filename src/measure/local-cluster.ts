@@ -24,7 +24,7 @@ export const MAIN = fileURLToPath(new URL('../cli/main.js', import.meta.url));
 const READY_TIMEOUT_MS = 15_000;
 const ANSWER_TIMEOUT_MS = 5_000;
 const STOP_TIMEOUT_MS = 3_000;
-/** Another process may take a free port before the replica binds it; then all ports are chosen anew. */
+/** Another process may take a free port before the replica binds it; then all ports are chosen again. */
 const PORT_ATTEMPTS = 3;
 
 /** A different program for a replica than this build: for clusters of two versions. */

@@ -148,7 +148,7 @@ function listenError(error: NodeJS.ErrnoException, listen: string): JitPaxosErro
   if (error.code === 'EADDRINUSE')
     return new JitPaxosError(
       'port-in-use',
-      `metrics: something listens at TCP ${listen} already; choose another port (\`ss -ltnp\` shows who has this one)`,
+      `metrics: another process already listens at TCP ${listen}; choose another port (\`ss -ltnp\` shows the process)`,
       error,
     );
   return new JitPaxosError(

@@ -153,9 +153,9 @@ const WARNINGS: Readonly<Record<string, string | undefined>> = {
   'limits-differ': undefined,
   unheard: 'check the network of this host: others may hear it while it hears too few of them',
   'clock-off':
-    'set that clock right: jitpaxos clock read on its host, jitpaxos doctor; the cluster goes on, without that replica in its quorum where it can',
+    'set that clock right (jitpaxos clock read on its host, jitpaxos doctor). The cluster continues, if possible without that replica in its quorum',
   'gone-wrongly':
-    'find out which hosts may send ICMP messages to this one: they may be forged, or a router on the path answers for that replica now and then',
+    'find out which hosts can send ICMP messages to this one: the messages may be forged, or a router on the path sometimes answers for that replica',
   'chain-differs':
     'give both the same replica.keys and cluster file: jitpaxos doctor shows which replicas have which chain',
 };
@@ -196,7 +196,11 @@ export class Replica {
       () => this.status(),
       loop.outbox,
       (error) =>
-        logger.error('replica.status-failed', { replica: id, error, next: 'the replica goes on; please report this' }),
+        logger.error('replica.status-failed', {
+          replica: id,
+          error,
+          next: 'the replica continues; please report this',
+        }),
       loop.datagramBytes,
     );
     this.closed = new Promise((resolve, reject) => {
@@ -284,7 +288,7 @@ export class Replica {
           if (event === 'cluster-differs')
             logger.error('cluster.differs', {
               ...fields,
-              next: 'use the same cluster file on all hosts, then start the replica anew whose file was wrong',
+              next: 'use the same cluster file on all hosts, then restart the replica whose file was wrong',
             });
           else if (event in WARNINGS)
             logger.warn(`replica.${event}`, next === undefined ? fields : { ...fields, next });
@@ -330,7 +334,7 @@ export class Replica {
         logger.warn('replica.listens-everywhere', {
           replica: id,
           name: cluster.replicas[id]!.host,
-          next: 'its own name does not resolve, so it listens at all addresses of this host; once the name resolves, start it again',
+          next: 'the name of this replica does not resolve, so it listens at all addresses of this host; restart it when the name resolves',
         });
       logger.info('replica.serving', {
         replica: id,
@@ -350,7 +354,7 @@ export class Replica {
   }
 
   /**
-   * Reads the key file again and replaces the present keys. If it throws, they stay: JitPaxosError
+   * Reads the key file again and replaces the current keys. If it throws, they stay: JitPaxosError
    * `key-file-unreadable`, `key-file-invalid`, `key-file-exposed`, `chain-differs`. Does nothing in a cluster without
    * keys.
    */
@@ -359,7 +363,7 @@ export class Replica {
     this.logger.info('keys.reloaded', { replica: this.id, ...this.keys.reload() });
   }
 
-  /** The replica's present status. Allocates: for operators and tools. */
+  /** The replica's current status. Allocates: for operators and tools. */
   status(): ReplicaStatusReport {
     const { user, system } = process.cpuUsage();
     return {
@@ -408,7 +412,7 @@ export class Replica {
     return { logAheadNs: logAheadNs(this.core.state.log, halves) };
   }
 
-  /** The replica's present metrics, for an exporter. Allocates. */
+  /** The replica's current metrics, for an exporter. Allocates. */
   metrics(): Family[] {
     const { storage } = this;
     const disk =
@@ -506,7 +510,7 @@ export class Replica {
     else
       this.logger.warn('replica.clock', {
         ...fields,
-        next: 'commits go on, perhaps more slowly; jitpaxos clock list and jitpaxos doctor say more',
+        next: 'commits continue, perhaps more slowly; jitpaxos clock list and jitpaxos doctor say more',
       });
   }
 
@@ -523,9 +527,9 @@ export class Replica {
         logger.error('storage.failed', {
           replica: id,
           error: error.message,
-          next: 'this replica acknowledges nothing until its disk can be written again; see to space, permissions and errors',
+          next: 'this replica acknowledges nothing until its disk can be written again; check space, permissions and errors',
         }),
-      healed: () => logger.warn('storage.healed', { replica: id, next: 'nothing: the log was written anew' }),
+      healed: () => logger.warn('storage.healed', { replica: id, next: 'nothing: the log was written again, whole' }),
       broken: (error) => this.fail(error),
     };
   }
@@ -610,7 +614,7 @@ function forgotten({ replica, by, remembered, incarnation }: ForgottenError, dat
   return new JitPaxosError(
     'promises-forgotten',
     `replica ${replica} was in use before: replica ${by} remembers its incarnation ${remembered}, and ${where}. A replica that forgot its promises must not take part; give it its own data directory. ` +
-      'If that is lost for good, start it on an empty one with --log-lost (library: logLost): then it takes part as one that lost its log',
+      'If that is lost for good, start it on an empty one with --log-lost (library: logLost); it then takes part as a replica that lost its log',
   );
 }
 

@@ -16,7 +16,7 @@ import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
 import { encodeReport } from '../host/status-codec.js';
 import type { ReplicaStatusReport } from '../host/status.js';
 
-/** A report older than this is built anew. */
+/** A report older than this is built again. */
 const FRESH_US = 20_000;
 /** Most answers at once, and per second. A report takes three or four. */
 const BURST = 100;

@@ -48,7 +48,7 @@ export function checkDurability(durability: unknown, data: unknown): void {
   if (durability !== undefined && durability !== 'memory' && data === undefined) {
     throw new JitPaxosError(
       'option-invalid',
-      `Replica.start: durability "${String(durability)}" keeps the log on disk, so the option data is needed: the path of a directory of this replica alone`,
+      `Replica.start: durability "${String(durability)}" keeps the log on disk, so the option data is needed: the path of a directory for this replica only`,
     );
   }
 }
@@ -87,7 +87,7 @@ export async function openStorage({
   if (cluster.restored !== undefined && durability === 'memory') {
     throw new JitPaxosError(
       'option-invalid',
-      'Replica.start: the cluster began with a backup, which is a log on disk, and durability "memory" counts that as lost; use "os" or "fsync"',
+      'Replica.start: the cluster began with a backup, which is a log on disk, and durability "memory" would lose it; use "os" or "fsync"',
     );
   }
   if (data === undefined) {
@@ -100,7 +100,7 @@ export async function openStorage({
   if (durability === 'os' && boot === NO_BOOT_ID) {
     throw new JitPaxosError(
       'boot-id-unknown',
-      'durability "os" has to know whether the host was started anew since the log was written, and this system has no boot id (/proc/sys/kernel/random/boot_id cannot be read); use durability "fsync", which needs none, or make that file readable',
+      'durability "os" has to know whether the host was restarted after the log was written, and this system has no boot id (/proc/sys/kernel/random/boot_id cannot be read); use durability "fsync", which needs none, or make that file readable',
     );
   }
   const owner = ownerOf(cluster, id);
@@ -132,7 +132,7 @@ export async function openStorage({
     if (cluster.restored !== undefined && hardState === undefined) {
       throw new JitPaxosError(
         'restore-missing',
-        `the cluster began with backup ${cluster.restored}, and ${data} is empty; before a first start give it the backup with jitpaxos restore. If this replica has been in use and its directory was lost, do not: set up a new cluster`,
+        `the cluster began with backup ${cluster.restored}, and ${data} is empty; before its first start, give it the backup with jitpaxos restore. If this replica was in use and its directory was lost, do not; set up a new cluster`,
       );
     }
     if (log !== undefined) {
@@ -150,7 +150,7 @@ export async function openStorage({
       logger.warn('log.lost', {
         replica: id,
         why: lost,
-        next: 'nothing to do as long as a majority has its log: the others refill it',
+        next: 'nothing, as long as a majority has its log: the others refill it',
       });
     else if (torn !== undefined)
       logger.info('log.torn', {
@@ -188,7 +188,7 @@ export function checkFits(log: StoredLog, limits: Limits, where: string): void {
   if (misfit !== undefined)
     throw new JitPaxosError(
       'limits-too-small',
-      `the log in ${where} does not fit the cluster's limits: ${misfit}; raise that limit again, on all replicas alike`,
+      `the log in ${where} does not fit the cluster's limits: ${misfit}; raise that limit again, on all replicas`,
     );
 }
 

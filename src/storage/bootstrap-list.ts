@@ -15,7 +15,7 @@ export function checkAddresses(where: string, stored: readonly string[], given: 
     throw changed(
       where,
       `this cluster was set up with ${stored.length} replicas (${stored.join(', ')}), and its file now lists ${given.length}`,
-      'the number of replicas of a cluster does not change; for another number set up a new cluster with `jitpaxos init`, from a backup if need be',
+      'the number of replicas of a cluster does not change; for another number, set up a new cluster with `jitpaxos init`, from a backup if needed',
     );
   }
   for (const [id, address] of given.entries()) {

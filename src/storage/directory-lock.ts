@@ -328,18 +328,18 @@ function locked(directory: string, holder: Holder | undefined): JitPaxosError {
       : `was in use by process ${holder.pid} of another container (${holder.namespace}), and nothing here says whether that is alive`;
     return new JitPaxosError(
       'data-directory-locked',
-      `${directory} ${found}; stop that replica first, or give this one a data directory of its own${seen ? '' : `. When you are sure that no process uses it any more, delete ${join(directory, LOCK)}`}`,
+      `${directory} ${found}; stop that replica first, or give this one its own data directory${seen ? '' : `. When you are sure that no process uses it, delete ${join(directory, LOCK)}`}`,
     );
   }
   return new JitPaxosError(
     'data-directory-locked',
-    `${directory} is in use by ${who}; stop that replica first, or give this one a data directory of its own`,
+    `${directory} is in use by ${who}; stop that replica first, or give this one its own data directory`,
   );
 }
 
 function takeoverUnderWay(directory: string, by: Holder): JitPaxosError {
   return new JitPaxosError(
     'data-directory-locked',
-    `${directory} is being taken over from a dead process by process ${by.pid}, which is taking long; check whether that process is stopped, then try again`,
+    `${directory} is being taken over from a dead process by process ${by.pid}, which takes long; check whether that process is stopped, then try again`,
   );
 }

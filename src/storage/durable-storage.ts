@@ -4,10 +4,10 @@
  * The rules:
  * - A batch is acknowledged (`persisted`) when all of it is on disk: first its frame is written, and in mode `fsync`
  *   synced; then the promises of the hard state file are written if they changed. Because of that order the log on disk
- *   is never behind a promise that anything relied on. A log that is behind was not kept up, and counts as lost.
+ *   is never behind a promise that anything relied on. A log that is behind lacks its end, and counts as lost.
  * - One write at a time. Batches that arrive meanwhile are merged and go with the next write.
  * - After a disk error, nothing is retried as if nothing had happened. Nothing more is acknowledged, and the files in
- *   use are given up. After a while the whole log, which the core has in memory, is written anew, as a new generation
+ *   use are given up. After a while the whole log, which the core has in memory, is written again, as a new generation
  *   in new files. When that is on disk, everything that waited is acknowledged. So a full disk heals by itself.
  * - A start does the same: it writes what it read as a new generation before it relies on any of it.
  */
@@ -47,9 +47,9 @@ const DEFAULT_SEGMENT_BYTES = 16 << 20;
 
 /** A write that takes longer than this harms the cluster as much as a failed disk. */
 const STALL_MS = 500;
-/** Delay before the log is written anew after an error; doubled each time up to RETRY_MAX_MS. */
+/** Delay before the whole log is written again after an error; doubled each time up to RETRY_MAX_MS. */
 const RETRY_MS = 100;
-/** Longest delay before the log is written anew. */
+/** Longest delay before the whole log is written again. */
 const RETRY_MAX_MS = 5_000;
 
 export interface DurableStorageOptions {
@@ -195,7 +195,7 @@ export class DurableStorage implements Storage {
   }
 
   persist(token: number, batch: PersistBatch): void {
-    // While the disk fails, incoming batches are not kept: the whole log will be written anew.
+    // While the disk fails, incoming batches are not kept: the whole log will be written again.
     if (this.closing || this.failure !== undefined) return;
     const { pending } = this;
     const base = pending.snapshot?.index ?? Math.max(this.base.index, this.writing.snapshot?.index ?? 0);

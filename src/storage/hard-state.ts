@@ -11,7 +11,7 @@
  *      | JPHS | version | sequence | cluster id | replica | view | logView | incarnation | reserved | XXH3-64 of 0…55 |
  *
  * The rest of the slot holds what the replica knows about the others. Older releases neither read nor write that, and
- * drop it; the next start of this release learns it anew.
+ * drop it; the next start of this release learns it again.
  *
  *      64 68 72 80 84 136 188 192 4088
  *      | JPHX | version | sequence | replicas | known incarnations, 13 of u32 | lives, 13 … u32 | length of list | list … | XXH3-64 of 64…4087 |
@@ -313,7 +313,7 @@ export function checkOwner(path: string, owner: Owner, found: Owner): void {
     return;
   throw new JitPaxosError(
     'data-directory-foreign',
-    `${path} belongs to replica ${found.replica} of cluster ${toHex(found.clusterHi, found.clusterLo)}, not to replica ${owner.replica} of cluster ${toHex(owner.clusterHi, owner.clusterLo)}; give each replica a data directory of its own`,
+    `${path} belongs to replica ${found.replica} of cluster ${toHex(found.clusterHi, found.clusterLo)}, not to replica ${owner.replica} of cluster ${toHex(owner.clusterHi, owner.clusterLo)}; give each replica its own data directory`,
   );
 }
 

@@ -1,15 +1,15 @@
 /**
  * What the files of the durable log look like. All big-endian; every checksum is XXH3-64.
  *
- * The log is a sequence of *frames*, each the net change of one write: entries from some index on, in place of whatever
- * was stored from there on, and the whole hard state, so that a log is never on disk without the view it belongs to. A
+ * The log is a sequence of *frames*, each the net change of one write. It holds entries from some index on, which replace
+ * everything stored from there on, and the whole hard state, so that a log is never on disk without its view. A
  * frame counts as a whole or not at all. Frames lie in *segments*, files of a fixed size that were filled with zeros
- * before use (a sync then writes data and no metadata), each frame from a sector boundary on, so that no acknowledged
+ * before use, so that a sync writes data and no metadata. Each frame begins at a sector boundary, so that no acknowledged
  * sector is ever written again.
  *
- * Segments belong to a *generation*: every start, and every recovery from an error of the disk, begins a new one with a
- * frame that has the whole log (flag `reset`), and when that is durable removes the older ones. So no life of a replica
- * relies on what an earlier one left in caches or behind a torn tail.
+ * Segments belong to a *generation*. Every start, and every recovery from an error of the disk, begins a new one with a
+ * frame that has the whole log (flag `reset`). When that is durable, the older generations are removed. So no life of a
+ * replica relies on data that an earlier one left in caches or behind a torn tail.
  *
  *   segment  log-GGGGGGGG-OOOOOOOO    (generation, ordinal in it; hex)
  *     0      4         8            16        20           24        28     32        48     56                 64  512
@@ -348,7 +348,7 @@ function checkChain(path: string, expected: number | undefined, found: number): 
       : 'use the cluster file and the replica.keys that the cluster was set up with: jitpaxos doctor shows the fingerprints of the other replicas';
   throw new JitPaxosError(
     'chain-differs',
-    `${path} is of a log whose chain has ${was}, and by the cluster file and the replicas' key file it has ${is}; ${next}`,
+    `${path} belongs to a log whose chain has ${was}, but by the cluster file and the replicas' key file it has ${is}; ${next}`,
   );
 }
 

@@ -201,14 +201,14 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
         hardState.logView < promised.state.logView)
     ) {
       return lost(
-        `the log ends with view ${hardState.view}, incarnation ${hardState.incarnation}, and the replica's promises are at view ${promised.state.view}, incarnation ${promised.state.incarnation}: it was not kept up, or its end is missing`,
+        `the log ends with view ${hardState.view}, incarnation ${hardState.incarnation}, and the replica's promises are at view ${promised.state.view}, incarnation ${promised.state.incarnation}: its end is missing, or it is from an earlier use of this directory`,
       );
     }
     if (isFromAnotherBoot(log, of))
-      return lost('the host was started anew since, and in mode os the log survives the process, not the host');
+      return lost('the host was restarted since, and in mode os the log survives the process, not the host');
     // The empty log of a replica that waits for another one's log is intact, but it is not a log (rule R1).
     if (hardState.logView < 0)
-      return lost('it was found lost at an earlier start, and none was installed since', undefined, hardState);
+      return lost('it was lost at an earlier start, and no other log was installed since', undefined, hardState);
     // Useless: it would execute entries as committed that the cluster did not commit.
     if (log.committed < last.baseIndex || log.committed > log.lastIndex) {
       return lost(

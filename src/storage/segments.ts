@@ -60,13 +60,13 @@ export class Segments {
     return this.kept.at(-1);
   }
 
-  /** The present segment, if it has room for a frame of `frameBytes`. */
+  /** The current segment, if it has room for a frame of `frameBytes`. */
   present(frameBytes: number): Segment | undefined {
     const { current } = this;
     return current !== undefined && current.end + frameBytes <= current.bytes ? current : undefined;
   }
 
-  /** A segment with room for a frame of `frameBytes`: the present one, or the next. */
+  /** A segment with room for a frame of `frameBytes`: the current one, or the next. */
   async withRoom(frameBytes: number): Promise<Segment> {
     const { current } = this;
     if (this.present(frameBytes) !== undefined) return current!;

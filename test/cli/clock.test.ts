@@ -206,7 +206,7 @@ t.test('clock compare', { skip }, async (t) => {
   );
   t.match(
     (await run('clock', 'compare', 'realtime', 'monotonic', '--duration', '50ms')).stdout,
-    /epochs {2}differ: offsets are from \d+ ns on/,
+    /epochs {2}differ: offsets are relative to \d+ ns/,
   );
 });
 

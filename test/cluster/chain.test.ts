@@ -250,7 +250,7 @@ for (const durability of ['os', 'fsync'] as const) {
     const { chainSecret: __, ...without } = good;
     await refused(
       'chain-differs',
-      /data-0\/log-.* is of a log whose chain has the secret with the fingerprint [0-9a-f]{8}, and by .* it has the secret with the fingerprint [0-9a-f]{8}; use .*replica\.keys/,
+      /data-0\/log-.* belongs to a log whose chain has the secret with the fingerprint [0-9a-f]{8}, but by .* it has the secret with the fingerprint [0-9a-f]{8}; use .*replica\.keys/,
       at.config,
       { ...good, chainSecret: '5a'.repeat(16) },
     );

@@ -217,7 +217,7 @@ t.test('a key file is refused with its reason, and no message holds a secret', a
     });
   refused(
     'key-file-invalid',
-    /has a "chainSecret", which is for replicas alone/,
+    /has a "chainSecret", which is only for replicas/,
     { ...file(2), chainSecret: secret },
     'client',
   );

@@ -380,6 +380,6 @@ t.test('without a boot id a log of mode os is never taken for one of this boot',
   disk.stop();
   t.match(
     (await readStored(new MemoryFiles(disk, random), { owner, hash, bootId: none, directory: 'disk' })).lost,
-    /host was started anew/,
+    /host was restarted/,
   );
 });

@@ -99,7 +99,7 @@ export const benchCompare = defineCommand(
         ),
       ];
       const measured = await interruption.during(
-        () => output.note('ends after the run that is under way; Ctrl-C again ends at once'),
+        () => output.note('ends after the current run; Ctrl-C again ends at once'),
         () =>
           runRounds(
             contestants,
@@ -198,7 +198,7 @@ function numbersOf(
     if (value === undefined || value < low || value > high)
       throw new CliError(
         'flag-invalid',
-        `--${flag}: "${part}" is no number from ${low} to ${high}; give one, or several with commas between them`,
+        `--${flag}: "${part}" is not a number from ${low} to ${high}; give one, or several separated by commas`,
       );
     return value;
   });
@@ -209,7 +209,7 @@ function wordsOf<const T extends string>(flag: string, text: string, known: read
     if (!known.includes(word as T))
       throw new CliError(
         'flag-invalid',
-        `--${flag}: "${word}" is not known; give one or several of ${known.join(', ')}, with commas between them`,
+        `--${flag}: "${word}" is not known; give one or several of ${known.join(', ')}, separated by commas`,
       );
     return word as T;
   });

@@ -327,7 +327,7 @@ async function measure(
       isLost(last) && report.load!.steps.at(-1)!.shortfall !== null
         ? new CliError(
             'cluster-gone',
-            `replicas ${last.silentReplicas.join(', ')} did not answer at the end; what is printed was measured until then: see whether they run, and jitpaxos status`,
+            `replicas ${last.silentReplicas.join(', ')} did not answer at the end, and the printed result was measured until then; check that they run, and see jitpaxos status`,
           )
         : undefined;
     return {
@@ -380,7 +380,7 @@ async function endHistory(
     if (typeof broken === 'string')
       return new CliError(
         'output-unwritable',
-        `the history stopped in mid-run (${broken}) and was not kept, because a checker needs all of it; make room in the directory for temporary files and run again`,
+        `the history stopped during the run (${broken}) and was not kept, because a checker needs all of it; make room in the directory for temporary files, and run again`,
       );
     writingOutput('history', history!, () => mergeHistories(parts, history!));
     return undefined;
@@ -418,21 +418,21 @@ function parseRates(text: string | undefined, steps: number | undefined): number
   if (text === undefined)
     throw new CliError(
       'flag-invalid',
-      '--rate is missing; say how many operations a second to offer, like --rate 5k, or a ramp, like --rate 1k..100k',
+      '--rate is missing; give operations a second, such as --rate 5k, or a ramp, such as --rate 1k..100k',
     );
   const bounds = text.split('..').map(parseRate);
   const [from, to] = bounds;
   if (bounds.length > 2 || bounds.some((bound) => bound === undefined || bound > RATE_MAX)) {
     throw new CliError(
       'flag-invalid',
-      `--rate "${text}" is no rate of operations a second up to ${formatCount(RATE_MAX)}, like 500, 10k or 1.5M, nor a range of two, like 10k..500k; correct it`,
+      `--rate "${text}" is not a rate of at most ${formatCount(RATE_MAX)} operations a second, such as 500, 10k or 1.5M, nor a range, such as 10k..500k; correct it`,
     );
   }
   if (to === undefined) {
     if (steps !== undefined)
       throw new CliError(
         'flag-invalid',
-        `--steps ${steps} needs a range of rates, like --rate 10k..500k; add it, or leave out --steps`,
+        `--steps ${steps} needs a range of rates, such as --rate 10k..500k; add it, or leave out --steps`,
       );
     return [from!];
   }
@@ -447,7 +447,7 @@ function parseSizes(text: string): [number, number] {
   if (bounds.length > 2 || from === undefined || to === undefined || to < from || to > SIZE_MAX) {
     throw new CliError(
       'flag-invalid',
-      `--size "${text}" is no size up to ${SIZE_MAX}, like 64 or 4KiB, nor a range of two that rises, like 16..1KiB; correct it`,
+      `--size "${text}" is not a size of at most ${SIZE_MAX}, such as 64 or 4KiB, nor a rising range, such as 16..1KiB; correct it`,
     );
   }
   return [from, to];

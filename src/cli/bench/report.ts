@@ -83,7 +83,7 @@ function readReport(path: string): BenchReport {
   }
   if (value?.schema !== 'jitpaxos.bench/1')
     throw refuse(`is not a result of a bench: its schema is ${JSON.stringify(value?.schema)}, not "jitpaxos.bench/1"`);
-  if ('points' in value) throw refuse('is the result of bench compare, which compares already');
+  if ('points' in value) throw refuse('is a result of bench compare, which already compares');
   try {
     const numbers = [
       value.opsPerSecond,
@@ -107,7 +107,7 @@ function rendered(draw: () => string, paths: readonly string[]): string {
   } catch (error) {
     throw new CliError(
       'argument-invalid',
-      `${paths.join(', ')}: a result of a bench lacks something (${error instanceof Error ? error.message : String(error)}); write it anew with this version`,
+      `${paths.join(', ')}: a result lacks a field (${error instanceof Error ? error.message : String(error)}); measure again with this version`,
     );
   }
 }

@@ -54,13 +54,13 @@ export const clockCompare = defineCommand(
     output.line(
       `${a} − ${b}, ${measured.length} measurements over ${formatDuration(measured.at(-1)!.elapsedNs)}, each to within ${formatDuration(result.delayNs.min / 2)} at best`,
     );
-    if (measured[0]!.baseNs !== 0n) output.line(`epochs  differ: offsets are from ${measured[0]!.baseNs} ns on`);
+    if (measured[0]!.baseNs !== 0n) output.line(`epochs  differ: offsets are relative to ${measured[0]!.baseNs} ns`);
     if (lost !== undefined)
       output.line(
         paint(
           output.colours,
           Colour.red,
-          `lost    the device of ${lost} stopped answering meanwhile, and the system clock was read in its place`,
+          `lost    the device of ${lost} stopped answering, and the system clock was read instead`,
         ),
       );
     output.line(

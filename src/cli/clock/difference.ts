@@ -15,7 +15,7 @@ export interface Difference {
   /** A minus B minus `baseNs`, ns. */
   readonly offsetNs: number;
   /**
-   * 0; or, if the clocks use different epochs, the whole first offset: a number would not hold it to the nanosecond.
+   * 0; or, if the clocks use different epochs, the first offset, which is too large for a number of nanoseconds.
    */
   readonly baseNs: bigint;
   /** Time between the two readings of B around the one of A: the offset is known to half of it. */

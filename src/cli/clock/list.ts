@@ -55,7 +55,7 @@ export const clockList = defineCommand(
     output.line(bold('system clock (CLOCK_REALTIME)'));
     for (const line of statementLines(system, output)) output.line(`    ${line}`);
     output.line('');
-    output.line(bold('auto takes the first usable clock that something disciplines, the smallest known error first'));
+    output.line(bold('auto uses the first usable disciplined clock, smallest known error first'));
     for (const candidate of considered) output.line(candidateLine(candidate, candidate === chosen, output));
     return Exit.done;
   },

@@ -81,7 +81,7 @@ export const clockRead = defineCommand(
   },
 );
 
-/** Whole seconds apart, so that the rest stays readable beside them. */
+/** Shows whole seconds separately, so that the rest stays readable. */
 function distance(clock: string, fromRealtimeNs: number | null, uncertaintyNs: number | null): [string, string] {
   if (fromRealtimeNs === null || clock === 'realtime') return ['–', '–'];
   const seconds = Math.round(fromRealtimeNs / 1e9);
@@ -91,7 +91,7 @@ function distance(clock: string, fromRealtimeNs: number | null, uncertaintyNs: n
   ];
 }
 
-/** Null until a daemon tells the kernel, which says 0 before. */
+/** Null until a daemon has told the kernel; before that the kernel says 0. */
 function kernelTaiOffset(): number | null {
   const stated = readKernel(native);
   const offset = stated.available ? stated.statement.detail['taiOffsetS'] : null;

@@ -43,7 +43,7 @@ export const clockWatch = defineCommand(
         );
       }
       if (window.length === 0 && one.baseNs !== 0n)
-        output.note(`${a} and ${b} count from different epochs: offsets are from ${one.baseNs} ns on`);
+        output.note(`${a} and ${b} use different epochs: offsets are relative to ${one.baseNs} ns`);
       const last = window.at(-1);
       const predicted =
         last === undefined ? one.offsetNs : last.offsetNs + (ratePpb(window) * (one.elapsedNs - last.elapsedNs)) / 1e9;

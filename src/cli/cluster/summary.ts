@@ -228,7 +228,7 @@ export function logAheadRemarks(reports: readonly ReplicaStatusReport[]): string
   const known = reports.filter(({ logAheadNs }) => logAheadNs !== undefined);
   if (ahead.length === known.length && known.length > 1)
     return [
-      `the log is ${most} ahead of the replicas' clocks: a clock ran ahead once, or all of them are behind. Operations go on, and the log's time stands still until the clocks have caught up`,
+      `the log is ${most} ahead of the replicas' clocks: a clock ran ahead once, or all of them are behind. Operations continue, and the log's time stands still until the clocks have caught up`,
     ];
   return [
     `the log is ${most} ahead of the clock of replica ${ahead.map(({ id }) => id).join(', ')}: set ${ahead.length === 1 ? 'that clock' : 'those clocks'} right, if it is behind (jitpaxos clock read on each host)`,
@@ -274,20 +274,20 @@ function remarksOn(replicas: readonly ReplicaSummary[], view: number | undefined
   if (silent.length > 0) {
     const who = silent.map(({ id, address }) => `${id} (${address})`).join(', ');
     remarks.push(
-      `${silent.length === 1 ? `replica ${who} does` : `replicas ${who} do`} not answer: ${silent[0]!.silence ?? 'see whether it runs, and whether UDP reaches it'}`,
+      `${silent.length === 1 ? `replica ${who} does` : `replicas ${who} do`} not answer: ${silent[0]!.silence ?? 'check that it runs, and that UDP reaches it'}`,
     );
   }
   for (const { id, report, lag } of replicas) {
     if (report === undefined) continue;
     if (report.status === 'starting')
       remarks.push(
-        `replica ${id} found nothing on its disk and asks the others whether it is new: in a new cluster it waits until a majority of the replicas runs, in one that is in use until a majority of others answers`,
+        `replica ${id} found nothing on its disk and asks the others whether it is new: in a new cluster it waits until a majority of the replicas runs; in a cluster in use, until a majority of the others answers`,
       );
     if (report.status === 'recovering')
-      remarks.push(`replica ${id} has no log yet and fetches one; restart no other meanwhile`);
+      remarks.push(`replica ${id} has no log yet and fetches one; do not restart another one meanwhile`);
     if (report.view !== view)
       remarks.push(
-        `replica ${id} is in view ${report.view}, the newest is ${view}: a view change is going on, or it is cut off`,
+        `replica ${id} is in view ${report.view}, the newest is ${view}: a view change is under way, or the replica is cut off`,
       );
     if (lag !== undefined && lag > LAG_REMARK) remarks.push(`replica ${id} is ${lag} entries behind the primary`);
   }
@@ -334,6 +334,6 @@ export function wireRemarks(replicas: readonly Pick<ReplicaSummary, 'id' | 'repo
     .sort(([a], [b]) => a - b)
     .map(([version, ids]) => `version ${version}: replica ${ids.join(', ')}`);
   return [
-    `the newest wire versions spoken differ (${spoken.join('; ')}): normal in the middle of an upgrade, otherwise upgrade the others or see why they are held back`,
+    `the newest wire versions spoken differ (${spoken.join('; ')}): normal during an upgrade; otherwise upgrade the others, or find out why they are held back`,
   ];
 }

@@ -109,7 +109,7 @@ export const demo = defineCommand(
     if (result.operations < MIN_OPERATIONS)
       throw new CliError(
         'worker-failed',
-        `only ${formatCount(result.operations)} operations were committed in ${result.seconds.toFixed(0)} s; look at the load of this machine`,
+        `only ${formatCount(result.operations)} operations were committed in ${result.seconds.toFixed(0)} s; check the load of this host`,
       );
     return Exit.done;
   },

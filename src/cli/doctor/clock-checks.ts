@@ -32,7 +32,7 @@ export async function checkClocks(): Promise<Finding[]> {
       warn(
         'clock quality',
         (error as Error).message,
-        'name another clock with --clock; jitpaxos clock list shows what there is',
+        'choose another clock with --clock; jitpaxos clock list shows the clocks of this host',
       ),
     );
   }
@@ -64,13 +64,13 @@ export function judge(clock: Pick<HostClock, 'source' | 'quality'>): Finding {
   return warn(
     'clock quality',
     stated,
-    'answers stay right, but the worse the clock the more commits take a second round trip; run linuxptp or chrony on every host (docs/operate/clocks.md)',
+    'results stay right, but the worse the clock, the more commits need more than one round trip; run linuxptp or chrony on every host (docs/operate/clocks.md)',
   );
 }
 
 /**
- * What each source states about the clock. A missing source needs no action; one that this user may not ask does. An
- * unknown error is not a good one, and one that is too wide is a bad one. `device`: whose clock it is; undefined for
+ * What each source states about the clock. A missing source needs no action; a source that this user may not ask
+ * does. An unknown error is a warning, and so is an error that is too wide. `device`: whose clock it is; undefined for
  * the system's.
  */
 export function fromStatement(stated: Stated, device?: string): Finding {
@@ -94,29 +94,29 @@ export function fromStatement(stated: Stated, device?: string): Finding {
 
 const MAY_NOT_ASK: Partial<Readonly<Record<QualitySourceName, string>>> = {
   ptp4l:
-    "ptp4l's socket is root's before linuxptp 4.0: give the group of the replicas the right to it after ptp4l has started (chgrp, chmod)",
+    "before linuxptp 4.0 only root may use ptp4l's socket: after ptp4l has started, give the replicas' group access to it (chgrp, chmod)",
 };
 
 const UNKNOWN_ERROR: Partial<Readonly<Record<QualitySourceName, string>>> = {
   kernel:
-    'systemd-timesyncd and phc2sys do not tell how far the clock may be off; chrony does, and ptp4l where it is asked',
+    'systemd-timesyncd and phc2sys do not state how far the clock may be off; chrony does, and so does ptp4l if it may be asked',
   chrony:
-    'chrony does not count the error of a reference clock; a PTP clock whose driver states one (AWS), or an NTP server beside it, gives a bound',
+    'chrony does not count the error of a reference clock; a PTP clock whose driver states its error (AWS), or an additional NTP server, gives a bound',
   platform:
-    'the hypervisor or cloud keeps this clock and does not say how well; the clock is used, and nobody can say how far it may be off',
+    'the hypervisor or cloud sets this clock and does not say how well; the clock is used, and its error is unknown',
 };
 
-const TOO_WIDE = `above ${ERROR_LIMIT_NS / 1e6} ms nothing is held back by this clock, and more commits take a second round trip: see which server or master it follows; tens of seconds are an offset of TAI that somebody left out`;
+const TOO_WIDE = `above ${ERROR_LIMIT_NS / 1e6} ms this clock holds back no requests, and more commits need more than one round trip: check which server or master it follows. An error of tens of seconds is a missing offset of TAI`;
 
 const ADVICE: Readonly<Record<QualitySourceName, string>> = {
   kernel:
-    'a daemon that keeps the system clock tells the kernel so: start chrony, or phc2sys beside ptp4l; where replicas and clients stamp by a hardware clock this may be left',
+    'no daemon tells the kernel that it disciplines the system clock: start chrony, or phc2sys beside ptp4l. If replicas and clients use a hardware clock, this may stay as it is',
   chrony: 'chronyc sources -v says why no source is chosen: reachability, or the firewall on UDP 123',
   clockbound: 'see the logs of clockbound and chronyd',
   ptp4l:
     'pmc -u -b 0 "GET PORT_DATA_SET" shows the port: is there a master in this domain, and does the switch pass PTP?',
   ena: 'ethtool -i INTERFACE: the ENA driver has to be 2.10 or later, loaded with phc_enable=1',
-  platform: 'see what the hypervisor or cloud says of its clock',
+  platform: 'check what the hypervisor or cloud says about its clock',
 };
 
 /** The kernel's TAI offset: 0 until a daemon sets it, and until then CLOCK_TAI is not TAI. */

@@ -70,7 +70,7 @@ export async function checkAddresses(
         (enough ? warn : fail)(
           `name ${replica}`,
           `host ${host} of replica ${replica} does not resolve (${error})`,
-          `check the name, or write the address into the cluster file; ${enough ? 'processes start without it while the others are a majority, and go on trying' : 'the others are no majority'}`,
+          `check the name, or write the address into the cluster file; ${enough ? 'processes start without it if the others are a majority, and continue to try' : 'the others are no majority'}`,
         ),
       );
     return {
@@ -120,15 +120,15 @@ export function checkKeys(file: string, cluster: Cluster, clientFile?: string): 
     return [
       warn(
         'keys',
-        `neither ${client.path} nor ${replica.path} is there, and the cluster authenticates its datagrams`,
-        'get a key file from the operator who set the cluster up',
+        `neither ${client.path} nor ${replica.path} exists, and the cluster authenticates its datagrams`,
+        'get a key file from the operator of the cluster',
       ),
     ];
   if (client.keys === undefined)
     return [
       ok(
         'keys',
-        `${replica.path}: the replicas speak under key ${replica.keys!.use}, ${replica.keys!.keys.length} keys in all`,
+        `${replica.path}: the replicas use key ${replica.keys!.use}, of ${replica.keys!.keys.length} keys in the file`,
       ),
     ];
   const own = client.keys.keys.find(({ id }) => id === client.keys!.use)!;
@@ -136,7 +136,7 @@ export function checkKeys(file: string, cluster: Cluster, clientFile?: string): 
     return [
       ok(
         'keys',
-        `${client.path}: key ${own.id}, role ${own.role}; whether the replicas have it cannot be seen here: compare with jitpaxos keys list on a replica's host`,
+        `${client.path}: key ${own.id}, role ${own.role}; this host cannot see whether the replicas have it: compare with jitpaxos keys list on a replica's host`,
       ),
     ];
   const known = replica.keys.keys.find(({ id }) => id === own.id);
@@ -145,7 +145,7 @@ export function checkKeys(file: string, cluster: Cluster, clientFile?: string): 
     return [
       fail(
         'keys',
-        `${client.path} speaks under key ${own.id}, which ${replica.path} does not have: it was removed, or is another cluster's`,
+        `${client.path} uses key ${own.id}, which ${replica.path} does not have: it was removed, or belongs to another cluster`,
         advice,
       ),
     ];
@@ -171,7 +171,7 @@ export async function checkReplicas(
             `replica ${id}`,
             `${address} does not answer`,
             silence ??
-              'start it; else see whether UDP passes between the hosts, and whether both have the same cluster file',
+              'start it; if it runs, check that UDP passes between the hosts, and that both have the same cluster file',
           )
         : ok(
             `replica ${id}`,
@@ -192,10 +192,10 @@ export async function checkReplicas(
           strangers
             .map(
               ({ id, count }) =>
-                `replica ${id}: ${count} since its start under a key it does not have, or with another secret`,
+                `replica ${id}: ${count} since its start, under a key that it does not have or with another secret`,
             )
             .join('; '),
-          'a client with an old or foreign key file is running, or someone tries to get in: jitpaxos_datagrams_dropped_total{reason="key"|"checksum"|"role"} shows whether it continues',
+          'a client with an old or foreign key file is running, or an attacker tries to get in: jitpaxos_datagrams_dropped_total{reason="key"|"checksum"|"role"} shows whether it continues',
         ),
       );
     const [mixed] = wireRemarks(summary.replicas);
@@ -232,7 +232,7 @@ export async function checkReplicas(
         fail(
           'quorum',
           `the quorum of view ${summary.view} does not commit: ${summary.remarks.join('; ')}`,
-          `see that a majority of ${(answers.length + 1) / 2} replicas runs; then jitpaxos status`,
+          `make sure that a majority of ${(answers.length + 1) / 2} replicas runs; then run jitpaxos status`,
         ),
       );
     return findings;
@@ -256,8 +256,8 @@ export function checkDataDirectory(directory: string): Finding[] {
         ? ok(check, directory)
         : fail(
             check,
-            `${directory} is a ${volatile}: a replica's promises vanish with the host's restart`,
-            'use a disk; a replica that forgets its promises can break the agreement',
+            `${directory} is a ${volatile}: a replica's promises vanish when the host restarts`,
+            'use a disk; a replica that forgets its promises can break agreement',
           ),
       free < FREE_BYTES_MIN
         ? fail('disk space', `${free >> 20} MiB free`, 'free some: a replica whose promises cannot be written stops')

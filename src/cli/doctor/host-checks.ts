@@ -30,7 +30,7 @@ export function checkAddon(binding: Omit<OwnBinding, 'addon'> = native): Finding
   return warn(
     'addon',
     `not loaded: ${binding.reason}`,
-    'install a C++ compiler and python3, then `npm run build:native`; without it there are no PTP clocks and the hash is slower',
+    'install a C++ compiler and python3, then run `npm run build:native`; without the addon there are no PTP clocks, and transport and hash are slower',
   );
 }
 
@@ -42,8 +42,8 @@ export function checkClockSource(host: Host): Finding {
   if (!['hpet', 'acpi_pm', 'jiffies', 'refined-jiffies'].includes(source)) return ok('clock source', source);
   return warn(
     'clock source',
-    `${source}: a reading takes a microsecond and more`,
-    `use one of ${host.read(`${folder}/available_clocksource`) ?? 'tsc'} if tsc is among them: echo tsc > /${folder}/current_clocksource; see dmesg for why the kernel gave it up`,
+    `${source}: a reading takes a microsecond or more`,
+    `use one of ${host.read(`${folder}/available_clocksource`) ?? 'tsc'} if tsc is among them: echo tsc > /${folder}/current_clocksource; dmesg says why the kernel stopped using it`,
   );
 }
 
@@ -52,7 +52,7 @@ export function checkPtpDevices(host: Host): Finding {
   if (devices.length === 0)
     return warn(
       'ptp clock',
-      'no /dev/ptp*: the network card has no hardware clock, or it is not passed to this machine',
+      'no /dev/ptp*: the network card has no hardware clock, or the clock is not passed to this machine',
       'the closer the clocks, the more commits take one round trip: use a card with a PTP clock (ethtool -T INTERFACE), or the best NTP available',
     );
   return ok(
@@ -69,8 +69,8 @@ export function checkTimeDaemon(host: Host): Finding {
   if (precise.includes('ptp4l') && !precise.includes('phc2sys') && !precise.includes('timemaster')) {
     return warn(
       'time daemon',
-      `${precise.join(', ')} without phc2sys: the card keeps time, the system clock does not follow it`,
-      'start phc2sys (linuxptp); replicas and clients with --clock auto use the card itself',
+      `${precise.join(', ')} without phc2sys: the card's clock is right, and the system clock does not follow it`,
+      'start phc2sys (linuxptp). Replicas and clients with --clock auto use the card directly',
     );
   }
   if (precise.length > 0) return ok('time daemon', precise.join(', '));
@@ -84,7 +84,7 @@ export function checkTimeDaemon(host: Host): Finding {
     );
   return warn(
     'time daemon',
-    'none runs here (in a container it may run outside)',
+    'none runs here (it may run outside of this container)',
     'run linuxptp (ptp4l and phc2sys) or chrony on the host',
   );
 }
@@ -106,7 +106,7 @@ export async function checkSocketBuffers(): Promise<Finding[]> {
       fail(
         'socket buffers',
         `no UDP socket on 127.0.0.1: ${error instanceof Error ? error.message : String(error)}`,
-        'see what forbids it: seccomp, a missing loopback interface',
+        'find what forbids it: seccomp, or a missing loopback interface',
       ),
     ];
   } finally {
@@ -119,8 +119,8 @@ export function socketBuffer(direction: string, sysctl: string, got: number, ask
   if (got >= asked) return ok(check, `${got} bytes`);
   return warn(
     check,
-    `${got} of ${asked} bytes: a burst is lost and sent again`,
-    `sysctl -w ${sysctl}=${asked}, and a line in /etc/sysctl.d/ to keep it`,
+    `${got} of ${asked} bytes: bursts are lost and sent again`,
+    `sysctl -w ${sysctl}=${asked}, and a line in /etc/sysctl.d/ to make it permanent`,
   );
 }
 
@@ -137,8 +137,8 @@ export function checkUdpLosses(host: Host): Finding {
   if (lost === 0) return ok('udp losses', `none of ${received} datagrams since the host started`);
   return warn(
     'udp losses',
-    `${lost} datagrams found the receive buffer full, ${received} were received`,
-    'raise net.core.rmem_max, give the replica a core of its own; compare again under load',
+    `${lost} datagrams were lost because a receive buffer was full, ${received} were received`,
+    'raise net.core.rmem_max, and give the replica a core of its own; then compare again under load',
   );
 }
 
@@ -154,7 +154,7 @@ export function checkGovernor(host: Host): Finding {
   return warn(
     'cpu governor',
     found,
-    'cpupower frequency-set -g performance: a core that has to speed up first answers late',
+    'cpupower frequency-set -g performance: a core that first has to speed up answers late',
   );
 }
 
@@ -199,8 +199,8 @@ export function checkMtu(
       findings.push(
         warn(
           'mtu',
-          `${name}: ${mtu}, and a full datagram takes ${needed}`,
-          `raise it on every host and switch between, or write "datagramBytes": ${mtu - HEADER_BYTES} into the cluster file: every full datagram is cut in two, and lost where fragments do not pass`,
+          `${name}: ${mtu}, and a full datagram needs ${needed}`,
+          `every full datagram is cut in two, and lost where fragments do not pass: raise the MTU on every host and switch, or write "datagramBytes": ${mtu - HEADER_BYTES} into the cluster file`,
         ),
       );
     else findings.push(ok('mtu', `${name}: ${mtu}`));
@@ -213,8 +213,8 @@ export function checkCores(host: Host, cores: number = availableParallelism()): 
   if (quota !== 'max' && quota !== undefined) {
     return warn(
       'cores',
-      `${cores} cores, held to ${(Number(quota) / Number(period ?? 100_000)).toFixed(2)} of them by a quota`,
-      'a process that used up its quota stands still until the next period and is suspected by the others: give whole cores instead of a quota (Kubernetes: no CPU limit, or the static CPU manager)',
+      `${cores} cores, limited to ${(Number(quota) / Number(period ?? 100_000)).toFixed(2)} of them by a quota`,
+      'a process that has used up its quota stands still until the next period, and the others suspect it: give it whole cores instead of a quota (Kubernetes: no CPU limit, or the static CPU manager)',
     );
   }
   if (cores < CORES_GOOD)
@@ -237,7 +237,7 @@ export function checkMemory(host: Host, neededBytes: number): Finding {
     return fail(
       'memory',
       `${mebibytes(room)} available; needed: ${needed}`,
-      'give it more memory, or lower logBytes and logEntries in the cluster file, for all replicas alike',
+      'give it more memory, or lower logBytes and logEntries in the cluster file of all replicas',
     );
   return ok('memory', `${mebibytes(room)} available; needed: ${needed}`);
 }

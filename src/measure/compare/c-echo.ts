@@ -67,7 +67,7 @@ async function compile(target: string): Promise<void> {
   }
   throw new CliError(
     'compiler-missing',
-    `none of ${candidates.join(', ')} is there, and the C baselines are compiled from native/bench/echo.cc; install a C++ compiler (Debian: apt-get install g++), name yours in CXX, or leave them out with --baselines dgram-echo,unreplicated`,
+    `there is no compiler (${candidates.join(', ')}), and the C baselines are compiled from native/bench/echo.cc; install a C++ compiler (Debian: apt-get install g++), name a compiler in CXX, or leave the C baselines out with --baselines dgram-echo,unreplicated`,
   );
 }
 

@@ -116,7 +116,7 @@ export class LineChild {
     const said = this.complaint.trim().split('\n').at(-1) ?? '';
     return new CliError(
       'worker-failed',
-      `${this.what} ${why}${said === '' ? '' : `: ${said}`}; run again, and look at the load of this host`,
+      `${this.what} ${why}${said === '' ? '' : `: ${said}`}; run again, and check the load of this host`,
     );
   }
 }

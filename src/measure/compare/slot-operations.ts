@@ -1,6 +1,7 @@
 /**
  * Precomputed operations for clients of the slot interface: choosing one allocates nothing and costs almost nothing, so
- * that the load tool is not what is measured. If operations must differ, as for a history, see load/operations.ts.
+ * that the load tool does not dominate the measurement. If operations must differ, as for a history, see
+ * load/operations.ts.
  */
 import { encodeGet, encodePut } from '../../machine/kv-codec.js';
 

@@ -1,6 +1,6 @@
 /**
- * The keys that a bench writes into the store of a running cluster. They have their own prefix, so that they touch no
- * one else's data, and are removed at the end as far as possible. The bench reports what is left.
+ * The keys that a bench writes into the store of a running cluster. They have their own prefix, so that they touch nobody
+ * else's data, and are removed at the end as far as possible. The bench reports what is left.
  */
 import { workerKeys } from '../../console/settings.js';
 import { Client } from '../../client/client.js';

@@ -116,7 +116,7 @@ export function parseMix(text: string, allowed: readonly string[]): Mix {
     if (match === null || !allowed.includes(match[1]!) || weights[match[1]!] !== undefined) {
       throw new CliError(
         'flag-invalid',
-        `--mix "${text}" is not a list like read=50,write=50; this machine has ${allowed.join(', ')}, each once`,
+        `--mix "${text}" is not a list such as read=50,write=50; this machine has ${allowed.join(', ')}, each at most once`,
       );
     }
     weights[match[1]!] = Number(match[2]);
@@ -165,7 +165,7 @@ export function parseAssertion(text: string): Assertion {
   ) {
     throw new CliError(
       'flag-invalid',
-      `--assert "${text}" is not a comparison like p99<150us or fastPathRatio>0.99; fields: ${LATENCIES.join(', ')} (with ns, us, ms or s), ${NUMBERS.join(', ')}`,
+      `--assert "${text}" is not a comparison such as p99<150us or fastPathRatio>0.99; fields: ${LATENCIES.join(', ')} (with ns, us, ms or s), ${NUMBERS.join(', ')}`,
     );
   }
   const bound = Number(match[3]) * (latency ? UNIT_NS[match[4]!]! : 1);
@@ -254,7 +254,7 @@ export function tableOf(report: BenchReport): string {
   if (report.keysLeft !== undefined && report.keysLeft > 0)
     rows.push([
       'left behind',
-      `up to ${formatCount(report.keysLeft)} keys in the store; the next run with as many --keys removes them`,
+      `up to ${formatCount(report.keysLeft)} keys are left in the store; the next run with as many --keys removes them`,
     ]);
   if (typeof report.partial === 'string') rows.push(['partial', report.partial]);
   const width = Math.max(...rows.map(([name]) => name.length));

@@ -86,7 +86,7 @@ export class ClientProcesses<To extends object, From extends { readonly type: st
       fail(
         new CliError(
           'worker-failed',
-          `client process ${index} ended with ${signal ?? `exit code ${code}`} before its work was done; run again, and with --clients 1 to see whether it lasts`,
+          `client process ${index} ended with ${signal ?? `exit code ${code}`} before its work was done; run again, and with --clients 1 to see whether it happens again`,
         ),
       ),
     );

@@ -156,7 +156,7 @@ export function limitOf(step: StepFacts): Limit {
   if (per(step.retransmitted) > RETRANSMITTED_SHARE || (step.replicaDrops ?? 0) > 0) {
     found.push([
       'datagram-loss',
-      `${formatCount(step.retransmitted)} requests were sent again${step.replicaDrops === null ? '' : `, ${formatCount(step.replicaDrops)} messages found no room in a replica`}`,
+      `${formatCount(step.retransmitted)} requests were sent again${step.replicaDrops === null ? '' : `, ${formatCount(step.replicaDrops)} messages had no room in a replica`}`,
     ]);
   }
   const rejected = Object.values(step.rejectedByReason).reduce((sum, count) => sum + count, 0);

@@ -57,7 +57,7 @@ export interface LoadSection {
   readonly steps: readonly LoadStep[];
   /** The step that the report's own figures describe: the only one, or the knee, or the first if none was sustained. */
   readonly reported: number;
-  /** Of that step, from the moment of sending. */
+  /** Latency in the step that the report describes, from the moment of sending. */
   readonly serviceHistogram: HistogramData;
   /** The highest rate that was sustained; null if there was none, or if a single rate was requested. */
   readonly knee: { readonly offeredPerSecond: number; readonly opsPerSecond: number } | null;

@@ -119,7 +119,7 @@ export class OpenLoad {
     return merge(await Promise.all(this.parts.map(({ promise }) => promise)));
   }
 
-  /** Cuts the present step short; what was measured so far is its result. */
+  /** Cuts the current step short; what was measured so far is its result. */
   stop(): void {
     this.processes.send({ type: 'stop' });
   }

@@ -35,7 +35,7 @@ const QUEUED = 5;
 const COMPLETED_IN_WINDOW = 6;
 
 export interface OpenLoopCounts {
-  /** Arrivals of the window; once all is over, the sum of `succeeded`, `failed` and `unsent`. */
+  /** Arrivals of the window; at the end, the sum of `succeeded`, `failed` and `unsent`. */
   readonly offered: number;
   readonly sent: number;
   readonly succeeded: number;
@@ -108,7 +108,7 @@ export class OpenLoop {
   }
 
   /**
-   * Sends what is due. Returns when to call again: a time that may already have passed, or Infinity if only the next
+   * Sends the arrivals that are due. Returns when to call again: a time that may already have passed, or Infinity if only the next
    * completion, or nothing at all, brings more to do.
    */
   pump(nowNs: number): number {

@@ -22,7 +22,7 @@ export interface Step {
 }
 
 /**
- * Parent → client process. `step` may be sent again after the last one is done; `stop` cuts the present one short;
+ * Parent → client process. `step` may be sent again after the last one is done; `stop` cuts the current one short;
  * `end` ends the process.
  */
 export type ToOpenWorker =

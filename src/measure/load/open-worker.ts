@@ -109,7 +109,7 @@ class Worker {
     await this.host.close();
   }
 
-  /** Sends what is due, does whatever else is due, and sets the pacer for the next turn. */
+  /** Sends the arrivals that are due, does any other work that is due, and sets the pacer for the next turn. */
   private turn(): void {
     const { running, host } = this;
     if (running === undefined || !host.ready) return;

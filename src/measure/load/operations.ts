@@ -126,7 +126,7 @@ class EchoOperations implements Operations {
     if (!isEcho) {
       throw new JitPaxosError(
         'result-unexpected',
-        `the answer to an echo ${read ? 'query' : 'operation'} of ${sent.length} bytes is another one, of ${length}; measure a cluster that runs the key-value store, as replicas do by default, with --machine kv`,
+        `the answer to an echo ${read ? 'query' : 'operation'} of ${sent.length} bytes differs from it and has ${length} bytes; if the cluster runs the key-value store, the default of replicas, use --machine kv`,
       );
     }
   }

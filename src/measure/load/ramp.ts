@@ -76,7 +76,7 @@ export class Ramp {
     }
   }
 
-  /** Ends the present step now; its measurement so far counts. */
+  /** Ends the current step now; its measurement so far counts. */
   interrupt(): void {
     this.interrupted = true;
     this.load.stop();

@@ -127,7 +127,7 @@ class Worker {
     } catch (error) {
       throw new CliError(
         'output-unwritable',
-        `the history could not be written in mid-run (${(error as Error).message}), and nothing was kept; make room in the directory for temporary files and run again`,
+        `the history could not be written during the run (${(error as Error).message}), and was not kept; make room in the directory for temporary files, and run again`,
       );
     }
   }

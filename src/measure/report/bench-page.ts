@@ -128,7 +128,7 @@ function percentilesOf(report: BenchReport, isRamp: boolean): string {
       { name: 'from the intended time', tone: 'a', histogram: latency },
       { name: 'from the actual send', tone: 'soft', dashed: true, histogram: service },
     ],
-    `${isRamp ? `At ${rateText(report.offeredPerSecond!)} offered. ` : ''}${LOOP_NOTE} Where the lines part, operations waited to be sent: because the client was late, or because all its lanes were open.`,
+    `${isRamp ? `At ${rateText(report.offeredPerSecond!)} offered. ` : ''}${LOOP_NOTE} Where the lines separate, operations waited to be sent, because the client was late or all its lanes were open.`,
   );
 }
 
@@ -178,7 +178,7 @@ function rampSection(load: LoadSection): string {
   return section(
     'Throughput and latency',
     legend(series) + chart,
-    'A dot for each rate that was offered. Where a line turns up, or back to the left, the cluster or its host is full; latencies there grow with the length of the test.',
+    'One dot for each offered rate. Where a line turns up, or back to the left, the cluster or its host is full; latencies there grow with the length of the test.',
   );
 }
 
@@ -214,7 +214,7 @@ function stepsSection(load: LoadSection): string {
       rows,
       emphasized,
     ),
-    'Cores: kept busy by the busiest client process, by the busiest replica, and by everything on the host that ran the clients.',
+    'Cores kept busy: by the busiest client process, by the busiest replica, and by everything on the host of the clients.',
   );
 }
 

@@ -87,7 +87,7 @@ export function demoPage(
       ]),
       percentileSection(
         [{ name: 'latency', tone: 'a', histogram }],
-        'How long the fastest so many percent of all operations took. Every nine has the same width; latency is on a logarithmic scale.',
+        'Half of all operations took no longer than the line at 50 %, and so on. Every nine has the same width; latency is on a logarithmic scale.',
       ),
       throughputSection(intervals, spacing, marks),
       latencyOverTimeSection(intervals, spacing, marks),

@@ -103,7 +103,7 @@ export function latencyOverTimeSection(points: readonly TimePoint[], spacing: nu
   return section(
     'Latency over time',
     legend(series, marks) + chart,
-    `Of what ended in each ${formatDuration(spacing * 1e9)}. A gap: nothing was measured, or nothing was completed.`,
+    `Operations that ended in each ${formatDuration(spacing * 1e9)}. A gap: nothing was measured, or nothing was completed.`,
   );
 }
 
