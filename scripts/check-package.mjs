@@ -3,7 +3,8 @@
  *
  * Packs it, lints the tarball (publint), and installs it in an empty project whose PATH has no compiler, no make and no
  * Python. There `jitpaxos doctor` must find the prebuilt addon, and three replicas and a client must commit an
- * operation over the native transport.
+ * operation over the native transport. The type tests of test/types/ are compiled there under three ways of resolving
+ * modules, with every declaration file checked (`skipLibCheck: false`).
  *
  * The arm64 binary is tried in the same way, under emulation: an arm64 Node from the npm registry runs in qemu-user on
  * Debian's arm64 libraries. Without qemu, and for any other reason for which that Node cannot run here, this is said
@@ -12,7 +13,17 @@
 
 import { spawnSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
-import { existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -50,6 +61,13 @@ class Failure extends Error {}
 function check(condition, message) {
   if (!condition) throw new Failure(message);
 }
+
+/** Settings of projects that use the package: how modules are resolved, and which library is there. */
+const PROJECTS = {
+  'node16, browser library': { module: 'Node16', moduleResolution: 'Node16', types: [] },
+  'bundler, browser library': { module: 'ESNext', moduleResolution: 'Bundler', types: [] },
+  'nodenext, @types/node': { module: 'NodeNext', moduleResolution: 'NodeNext', lib: ['ES2022'], types: ['node'] },
+};
 
 /** npm's program, so that it runs on a PATH without npm. */
 function npmProgram() {
@@ -98,6 +116,29 @@ function install(npm, tarball, env) {
   check(!existsSync(join(consumer, 'node_modules/jitpaxos/build')), 'the installation compiled something');
   console.log('installed without a compiler');
   return consumer;
+}
+
+/** Compiles test/types/ against the installed package, each project as somebody else's would be. */
+function checkTypes(consumer) {
+  const { exports } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
+  const folder = join(consumer, 'types');
+  mkdirSync(folder);
+  for (const name of readdirSync(join(ROOT, 'test/types'))) {
+    let text = readFileSync(join(ROOT, 'test/types', name), 'utf8');
+    // './dist/src/index.js' of an entry is '../../src/index.js' in a test.
+    for (const [entry, { default: target }] of Object.entries(exports).filter(([, each]) => typeof each === 'object'))
+      text = text.replaceAll(`'${target.replace('./dist/', '../../')}'`, `'${join('jitpaxos', entry)}'`);
+    check(!text.includes('/src/'), `test/types/${name} imports what package.json does not export`);
+    writeFileSync(join(folder, name), text);
+  }
+  mkdirSync(join(consumer, 'node_modules/@types'), { recursive: true });
+  symlinkSync(join(ROOT, 'node_modules/@types/node'), join(consumer, 'node_modules/@types/node'));
+  for (const [name, settings] of Object.entries(PROJECTS)) {
+    const compilerOptions = { target: 'ES2022', strict: true, noEmit: true, skipLibCheck: false, ...settings };
+    writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, include: ['*.ts'] }));
+    run(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', folder], { cwd: consumer });
+    console.log(`types: ${name}`);
+  }
 }
 
 function freePorts(count) {
@@ -168,6 +209,7 @@ async function main() {
   check(files.has(`prebuilds/${HOST.name}/jitpaxos.node`), `the package has no prebuilt addon for ${HOST.name}`);
   const env = bareEnvironment();
   const consumer = install(npm, tarball, env);
+  checkTypes(consumer);
   await use(HOST, consumer, env);
   if (!files.has('prebuilds/linux-arm64/jitpaxos.node')) return;
   const arm64 = emulatedArm64(npm);

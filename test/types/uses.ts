@@ -1,0 +1,109 @@
+// Right uses of the public API. They are compiled, never run: see misuses.ts for what this is for.
+import {
+  Client,
+  DEFAULT_LIMITS,
+  expose,
+  JitPaxosError,
+  KvClient,
+  KvError,
+  KvMachine,
+  lineLogger,
+  MetricsServer,
+  Replica,
+  StatusClient,
+  type ApplyContext,
+  type ClusterConfig,
+  type ErrorCode,
+  type Operation,
+  type Reply,
+  type StateMachine,
+} from '../../src/index.js';
+
+/** An exact type: neither wider nor narrower, and not `any`. */
+type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
+function holds<T extends true>(): T | undefined {
+  return undefined;
+}
+
+export const cluster: ClusterConfig = {
+  schema: 'jitpaxos.cluster/1',
+  id: '00c0ffee12345678',
+  replicas: ['127.0.0.1:7400'],
+};
+
+/** Every result is what the docs say, and nothing more is needed to use it. */
+export async function keyValues(): Promise<void> {
+  await using client = await Client.connect({ cluster: 'cluster.json', timeout: 2_000, transport: 'native' });
+  const store = new KvClient(client);
+  const stop = new AbortController();
+  const value = await store.get('key', { signal: stop.signal, timeout: 100 });
+  holds<Same<typeof value, Uint8Array<ArrayBufferLike> | undefined>>();
+  await store.put(new Uint8Array(1), 'value');
+  const removed = await store.delete('key');
+  holds<Same<typeof removed, boolean>>();
+  const swapped = await store.compareAndSet('key', null, 'value');
+  holds<Same<typeof swapped, boolean>>();
+  const sum = await store.increment('counter', -1n);
+  holds<Same<typeof sum, bigint>>();
+  const { entries, more } = await store.scan({ from: 'a', to: 'b', limit: 10 });
+  holds<Same<typeof more, boolean>>();
+  for (const entry of entries) holds<Same<typeof entry.key, Uint8Array<ArrayBufferLike>>>();
+  const { commits, fastCommits } = client.stats();
+  holds<Same<typeof commits | typeof fastCommits, number>>();
+}
+
+/** Any machine can be written with the exported types alone; parameters that are not used may be left out. */
+export class Length implements StateMachine {
+  private value = 0;
+  apply(operation: Operation, context: ApplyContext, reply: Reply): void {
+    this.value = operation.length + context.index;
+    reply.bytes[reply.offset] = this.value;
+    reply.length = 1;
+  }
+  query(): void {
+    this.value = 0;
+  }
+  snapshot(): Uint8Array {
+    return Uint8Array.of(this.value);
+  }
+  restore(snapshot: Uint8Array): void {
+    this.value = snapshot[0] ?? 0;
+  }
+}
+
+export async function replicas(): Promise<void> {
+  await using replica = await Replica.start({
+    cluster,
+    id: 0,
+    machine: new Length(),
+    durability: 'fsync',
+    idle: 'busy',
+    late: 'reject',
+    limits: { ...DEFAULT_LIMITS, operationBytes: 1_000 },
+    timings: { syncIntervalUs: 1_000 },
+    logger: lineLogger({ level: 'warn', format: 'json', write: (line) => void line }),
+  });
+  await Replica.start({ cluster, id: 1, machine: new KvMachine({ maxKeys: 10 }) });
+  await MetricsServer.start('127.0.0.1:0', replica);
+  const text = expose(replica.metrics());
+  holds<Same<typeof text, string>>();
+  const { view } = replica.status();
+  holds<Same<typeof view, number>>();
+}
+
+export async function status(): Promise<void> {
+  await using asked = await StatusClient.open({ cluster });
+  for (const { report, silence } of await asked.ask()) {
+    holds<Same<typeof silence, string | undefined>>();
+    const version = report?.version;
+    holds<Same<typeof version, string | undefined>>();
+  }
+}
+
+/** One `instanceof` for all errors; the code says which one, and the compiler knows the codes. */
+export function retry(error: unknown): boolean {
+  if (error instanceof KvError) return error.code === 'kv-limit';
+  if (!(error instanceof JitPaxosError)) return false;
+  const code: ErrorCode = 'outcome-unknown';
+  return error.retryable && error.code !== code && error.category !== 'invariant';
+}
