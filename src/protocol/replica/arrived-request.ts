@@ -1,8 +1,8 @@
 /**
- * A client's message that is handled now: the entry that its request may become, and what is known of its way here.
+ * A client's message that is handled now: the entry that its request may become, and how it came here.
  *
- * A flyweight like Entry: made once, and pointed at one message after another. A Read and a Reconcile name a request as well,
- * without an operation and without a timestamp.
+ * A flyweight like Entry: made once, then pointed at one message after another. A Read and a Reconcile name a request as well,
+ * without an operation and a timestamp.
  */
 import { Read, Reconcile, Request, RequestFlag } from '../../wire/messages.js';
 import { differenceU64, readI32, readU16 } from '../../wire/u64.js';
@@ -13,12 +13,12 @@ const INT32_MAX = 0x7fffffff;
 
 export class ArrivedRequest extends Entry {
   view = 0;
-  /** The timestamp that the client gave it. The entry's own differs where the replica stamped the request anew. */
+  /** The timestamp that the client gave it. The entry's own is another one if the replica stamped the request anew. */
   stampedHi = 0;
   stampedLo = 0;
   /** Arrival clock − the client's timestamp, whole µs, saturated to an int32. */
   slackUs = 0;
-  /** How long it was held back before it was handled, whole µs: no part of the way here. */
+  /** How long it was held back before it was handled, whole µs. `slackUs` includes it. */
   heldUs = 0;
   /** Where the message begins, in `operationBytes`. */
   messageOffset = 0;
@@ -78,7 +78,7 @@ export class ArrivedRequest extends Entry {
     return this;
   }
 
-  /** From here on the entry has this timestamp. What the client gave it stays known. */
+  /** Gives the entry another timestamp. The client's stays in `stampedHi` and `stampedLo`. */
   stamp(hi: number, lo: number): void {
     this.timestampHi = hi;
     this.timestampLo = lo;

@@ -1,10 +1,10 @@
 /**
- * Holds requests back until their timestamp is due, so that requests of several clients that are stamped with a lead
- * reach the logs of all members in the same order. Speed only: a request that cannot be held is handled at once.
+ * Holds requests back until their timestamp is due, so that requests that several clients stamped with a lead are appended
+ * in the same order by all members. May be changed freely: a request that cannot be held is handled at once.
  *
- * A process that was not running when requests were due finds several of them waiting, in the order in which they came. As
- * long as clients stamp ahead, what is due already is held for the rest of the turn, so that such requests, too, enter
- * the log in the order of their timestamps; without a lead the order in which they came is the better one (requests.ts).
+ * A process that was not running when requests were due finds several of them waiting, in the order in which they came. While
+ * any client uses a lead, requests that are already due wait until the end of the turn, so that they too are appended in
+ * timestamp order. Without a lead, arrival order is kept (requests.ts).
  *
  * A binary heap of slots, ordered by timestamp and then by slot, over one preallocated slab; bounded in requests and in
  * the length of each.
@@ -16,15 +16,15 @@ import type { ArrivedRequest } from './arrived-request.js';
 
 /** Longest message that is held; longer ones are handled at once. */
 const SLOT_BYTES = 512;
-/** Clients stamp ahead, as far as is known, for so long after a request that was. */
+/** Clients are taken to use a lead for this long after a request that was stamped ahead. */
 const SORT_US = 100_000;
-/** Longest hold by a clock that is not trusted, ns: what a client whose clock disagrees with it loses at most. */
+/** Longest hold by a clock that is not trusted, ns: the most that a client whose clock disagrees with it can lose. */
 const UNTRUSTED_HOLD_NS = 250_000;
 
 export class HoldBack {
-  /** Monotonic µs at which the first one is due, Infinity when none is held. */
+  /** Monotonic µs at which the first request is due, Infinity when none is held. */
   dueUs = Infinity;
-  /** Requests that are ahead by more are not held, ns. */
+  /** Requests that are ahead of the clock by more than this are not held, ns. */
   limitNs: number;
   readonly bytes: Uint8Array;
   private readonly heap: Int32Array;
@@ -33,7 +33,7 @@ export class HoldBack {
   private readonly from: Int32Array;
   private readonly timestamps: Int32Array;
   private readonly due: Float64Array;
-  /** When each arrived, monotonic µs. */
+  /** When each request arrived, monotonic µs. */
   private readonly arrived: Float64Array;
   private count = 0;
   private sortsUntilUs = DOUBLE_ZERO;
@@ -58,12 +58,12 @@ export class HoldBack {
     return this.count;
   }
 
-  /** Whether the clock that says for how long is trusted. */
+  /** Whether the clock by which requests are held is trusted. */
   trustClock(trusted: boolean): void {
     this.limitNs = trusted ? this.maxHoldNs : Math.min(this.maxHoldNs, UNTRUSTED_HOLD_NS);
   }
 
-  /** Clients stamp ahead: what is due already is held for the rest of the turn. */
+  /** Some client uses a lead: requests that are already due are held until the end of the turn. */
   sorts(nowUs: number): boolean {
     return nowUs < this.sortsUntilUs;
   }
@@ -138,7 +138,7 @@ export class HoldBack {
     return this.from[slot]!;
   }
 
-  /** A view ended: what is held was not acknowledged, and its clients will send it again. */
+  /** A view ended: requests that are held were not acknowledged, and their clients will send them again. */
   clear(): void {
     this.count = 0;
     this.dueUs = Infinity;

@@ -108,7 +108,7 @@ export class Introduction {
     this.nonce = (state.config.seed ^ 0x2545f491) & 0x7fffffff || 1;
   }
 
-  /** A life begins. Without `first` nothing is asked: for hosts that know that nothing was forgotten. */
+  /** A life begins. Without `first` the host knows that nothing was forgotten, and nothing is asked. */
   start(now: Instant): void {
     if (this.first() === undefined) return;
     this.announced = true;

@@ -1,8 +1,8 @@
 /**
  * A replica: takes one message, tick or completion at a time and passes it to the role that handles it.
  *
- * Read replica-state.ts for what a replica is, requests.ts for normal operation, synchronization.ts for what keeps the
- * logs of a view equal, views/ for what carries the log into the next, suspicion/ for when. The contract with
+ * To read on: replica-state.ts for what a replica is, requests.ts for normal operation, agreement/ for what keeps the logs of
+ * a view equal, views/ for what carries the log into the next view, suspicion/ for when that happens. The contract with
  * the host is contract.ts. A broken invariant throws InvariantError out of any method here.
  */
 import { DOUBLE_ZERO } from '../double-zero.js';
@@ -159,7 +159,7 @@ export class ReplicaCore {
     return this.wake[0]!;
   }
 
-  /** The same, to `out[0]`: the result of a call may be a number on the heap. */
+  /** Writes the same to `out[0]`, because a double that a call returns may be allocated on the heap. */
   writeWakeUs(out: Float64Array): void {
     out[0] = this.holdBack.dueUs;
     this.synchronization.wakeBefore(out);
@@ -189,7 +189,7 @@ export class ReplicaCore {
       this.receiveWhileStarting(type, bytes, offset, from, now);
       return;
     }
-    // Of another type, such as one that a client's core takes, nothing is done either: `default` counts it as ignored.
+    // A message of another type, such as one that a client's core takes, is counted as ignored by `default`.
     const known = type as Known;
     switch (known) {
       case wire.Request.type:
@@ -210,7 +210,7 @@ export class ReplicaCore {
         this.suspicion.onPlea(bytes, offset, from, owner, now);
         return;
       default:
-        // The rest is between replicas.
+        // All other types are between replicas.
         if (from < state.n && from !== state.id && length > 0) this.receiveFromReplica(known, bytes, offset, from, now);
         else state.counters[Counter.ignored]!++;
     }
@@ -276,7 +276,7 @@ export class ReplicaCore {
     this.state.rewriteLog();
   }
 
-  /** Nothing is known yet: it reports its condition, and listens to what others remember. */
+  /** Nothing is known yet: this replica says that it is starting, and listens to what others remember. */
   private receiveWhileStarting(type: number, bytes: Uint8Array, offset: number, from: number, now: Instant): void {
     if (type === wire.Probe.type) {
       this.introduction.onProbe(bytes, offset, from);

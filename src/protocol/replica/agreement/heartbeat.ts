@@ -77,7 +77,7 @@ export class Heartbeat {
     return this.lastSyncUs + this.state.config.timings.syncIntervalUs;
   }
 
-  /** At the primary: so many entries were appended since the last Sync that the next one does not wait. */
+  /** At the primary: `syncEntries` were appended since the last Sync, so the next one does not wait. */
   get isBehind(): boolean {
     return this.state.log.lastIndex - this.lastSyncIndex >= this.state.config.timings.syncEntries;
   }

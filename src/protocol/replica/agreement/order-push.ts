@@ -1,6 +1,6 @@
 /**
- * The primary's order, pushed to members while they differ. Speed only: the repair rule decides what a member does with
- * it.
+ * The primary's order, pushed to members while they differ. May be changed freely: the repair rule decides what a member does
+ * with it.
  *
  * One late request at one member changes every later chain there, and waiting for clients to notice each difference
  * collapses under load. So once the primary hears that a member differs, or expects it (a late request), it sends
@@ -36,7 +36,10 @@ export class OrderPush {
     this.state.stopPushing();
   }
 
-  /** A member differs, or is about to. @param agreed all members agree up to here, as far as is known */
+  /**
+   * A member differs, or is about to.
+   * @param agreed all members agree up to here, as far as is known
+   */
   needed(agreed: number, now: Instant): void {
     const { state } = this;
     const { orderHoldUs } = state.config.timings;
@@ -47,7 +50,7 @@ export class OrderPush {
     this.pushed = Math.max(agreed, state.log.baseIndex, state.log.lastIndex - ORDERS_MAX);
   }
 
-  /** End of a turn. */
+  /** Ends a turn: sends members the order of what was appended in it. */
   flush(now: Instant): void {
     const { state } = this;
     if (!state.pushing) return;

@@ -215,7 +215,7 @@ export class Repair {
       if (!log.append(placed)) return false;
     }
     if (!order.standsIn(log, index)) {
-      // Another operation under the same number: nobody has heard of this entry yet.
+      // Another operation under the same number: no client has heard of this entry yet.
       log.truncate(index - 1);
       cache.drop(slot);
       return false;

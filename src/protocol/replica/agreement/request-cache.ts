@@ -2,9 +2,9 @@
  * Requests that this replica saw and that are not in its log: rejected as late, cut by a repair, or arrived while the
  * primary's order has a gap. An Order names requests without their operations; they are found here.
  *
- * A ring of slots over a ring of bytes, preallocated; the oldest leave when there is no room. By (session, lane, request)
- * through open addressing with backward shift. A hint only: what is taken from here is believed when the chain of the
- * entry that it makes is the primary's (repair.ts).
+ * A ring of slots over a ring of bytes, preallocated; the oldest requests leave when there is no room. They are found by
+ * (session, lane, request), through open addressing with backward shift. A hint only: a request from here is believed when the
+ * chain of the entry that it makes is the primary's (repair.ts).
  */
 import { copyBytes } from '../../../wire/copy.js';
 import { invariant } from '../../invariant.js';
@@ -60,17 +60,17 @@ export class RequestCache {
     this.mask = this.table.length - 1;
   }
 
-  /** Number that the next request put here gets. They count up: those of a run are those from its start to `end`. */
+  /** Number of the next request that is put here. Numbers count up, so requests put since then are those from here to `end`. */
   get end(): number {
     return this.next;
   }
 
-  /** The larger of `number` and the oldest that is still kept: where to go on from. */
+  /** The larger of `number` and the oldest number that is still kept: the first to look at. */
   from(number: number): number {
     return number < this.first ? this.first : number;
   }
 
-  /** Slot of the request with that number, or −1 when it was replaced or dropped. */
+  /** Slot of the request with that number; −1: it was replaced or dropped. */
   slotOf(number: number): number {
     const slot = number & (this.capacity - 1);
     return this.lengths[slot] === DEAD ? -1 : slot;

@@ -1,8 +1,9 @@
 /**
  * Views that work, left for a better one: without a member that is slow, whose clock is off, or that a client does not hear.
+ * May be changed freely.
  *
- * Each of these is worth some milliseconds in which nobody is served, once; none is worth them again and again. How often it
- * was done already, and for what, all replicas count alike (`count`), because the ViewChange says why it is asked for.
+ * Each of these is worth some milliseconds without service once, but not again and again. All replicas count alike how often a
+ * view was left and why (`count`), because the ViewChange says why it is asked for.
  */
 import { ViewReason } from '../../../wire/messages.js';
 import type { Instant } from '../../contract.js';
@@ -19,8 +20,9 @@ const CLOCK_CHANGES_MAX = 4;
 
 export class BetterView {
   readonly pleas: Pleas;
-  /** Of the view that was found last: for the log, and ViewReason. */
+  /** Why the view that was found last is better, for people. */
   why = '';
+  /** ViewReason of the same view. */
   reason: number = ViewReason.unknown;
   private readonly clockChanges = new Experience(CLOCK_CHANGES_MAX);
 
@@ -32,13 +34,16 @@ export class BetterView {
     this.pleas = new Pleas(state);
   }
 
-  /** The primary, at the end of a turn: a view without members that are slow or whose clocks are off, where there is one and it is time; else −1. */
+  /**
+   * At the primary, at the end of a turn: a view without members that are slow or whose clocks are off. −1: there is none, or it
+   * is not time yet.
+   */
   find(now: Instant): number {
     const view = this.withoutSlow(now);
     return view >= 0 ? view : this.withoutClock(now);
   }
 
-  /** A view of living replicas for clients that do not hear a member of this one; −1 when there is none that is worth it. */
+  /** A view of living replicas for clients that do not hear a member of this one; −1: none is worth leaving this one. */
   forClients(alive: number, withLog: number, now: Instant): number {
     const { state, pleas } = this;
     this.reason = ViewReason.plea;
@@ -46,7 +51,7 @@ export class BetterView {
     return pleas.better(state.view, alive, withLog, now);
   }
 
-  /** Replicas without which a view is better, where there is a choice. */
+  /** Replicas without which a view is better, if there is a choice; a mask. */
   avoided(now: Instant): number {
     return this.pleas.avoided(now) | this.answers.clocks.off;
   }
@@ -67,7 +72,7 @@ export class BetterView {
     return state.views.next(state.view, mask & ~this.avoided(now), state.id, 0);
   }
 
-  /** Says whose clock is off, too. */
+  /** Also says whose clock is off. */
   private withoutClock(now: Instant): number {
     const { state, synchronization, clockChanges } = this;
     const { clocks, lag } = this.answers;

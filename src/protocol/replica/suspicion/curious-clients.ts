@@ -1,4 +1,4 @@
-/** Clients that asked in a view that does not serve them: they are told when one starts here. */
+/** Clients that asked while no view served them: they are told when one starts here. May be changed freely. */
 import type { Sender } from '../replica-sender.js';
 
 /** Clients that are remembered; those beyond have to ask again. */
@@ -13,7 +13,7 @@ export class CuriousClients {
     private readonly sender: Sender,
   ) {}
 
-  /** Of an endpoint that is a client's. */
+  /** Ignores an endpoint that is a replica's, and one for which there is no room. */
   remember(endpoint: number): void {
     if (
       endpoint < this.replicas ||

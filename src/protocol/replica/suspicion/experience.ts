@@ -1,16 +1,17 @@
 /**
- * How often the cluster left a view that still worked, lately: each time raises the bar for the next one, and calm lowers it again.
+ * How often the cluster recently left a view that still worked: each time raises the bar for the next one, and calm lowers it
+ * again. May be changed freely.
  *
- * The first time may be for a good reason, and costs nobody anything. When the same reason comes back soon, the view before did not
- * bring what was hoped for: hosts that other programs share make every replica look slow, or silent, in turns. All replicas
- * count all of these view changes, as the ViewChange says why it is asked for, so that another primary does not begin anew.
+ * The first time may be for a good reason. When the same reason comes back soon, the last view change did not help: on hosts
+ * that other programs share, every replica looks slow, or silent, in turns. All replicas count all of these view changes, as
+ * the ViewChange says why it is asked for, so that another primary does not begin anew.
  */
 import { DOUBLE_ZERO } from '../../double-zero.js';
 import type { Instant } from '../../contract.js';
 
 /** After this long without another one, one of them is forgotten. */
 export const CALM_US = 600_000_000;
-/** A change that comes within this many such times since the last one says that what was forgotten still holds. */
+/** A change within this many such times after the last one shows that what was forgotten still holds. */
 const RELAPSE = 4;
 
 export class Experience {
@@ -21,7 +22,7 @@ export class Experience {
   private calms = 1;
 
   /**
-   * @param most that are counted
+   * @param most view changes that are counted
    * @param calmsMax what is forgotten and comes back is remembered for twice as long the next time, up to this many CALM_US
    */
   constructor(
@@ -31,7 +32,7 @@ export class Experience {
     this.level = 0;
   }
 
-  /** One more. */
+  /** A view was left for this reason. */
   changed(now: Instant): void {
     const left = this.at(now);
     if (this.sinceUs(now) > RELAPSE * this.calms * CALM_US) this.calms = 1;

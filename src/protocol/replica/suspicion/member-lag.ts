@@ -1,17 +1,17 @@
 /**
- * How long replicas take to answer the primary, and which member holds all others up. Speed only: a view without a slow
- * member is as safe as any other.
+ * How long replicas take to answer the primary, and which member holds all others up. May be changed freely: a view without
+ * a slow member is as safe as any other.
  *
  * The lag of a replica is the time from a Sync to its answer, smoothed; one that is not answered yet counts with its age.
- * It holds what waits before the Sync at that replica, and what waits at the primary before the answer; the second part
- * is in everybody's lag. So a member as busy as the primary has about twice the lag of an idle spare, and a slow *primary*
- * makes nobody look slow. A member is slow when its lag exceeds SLOW_RATIO times that of the spare that would replace it,
- * and a floor, all the time for `slowAfterUs`, and hardly any of its answers comes promptly: a host that other programs share
- * stands still now and then and is prompt in between, and the spare's does the same a moment later.
+ * It includes the queue in front of the Sync at that replica, and the queue in front of the answer at the primary. The second
+ * part is in every lag. So a member as busy as the primary has about twice the lag of an idle spare, and a slow *primary* makes
+ * no replica look slow. A member is slow when its lag exceeds SLOW_RATIO times that of the spare that would replace it,
+ * and a floor, without a break for `slowAfterUs`, and few of its answers come promptly: a host that other programs share stands
+ * still now and then and is prompt in between, and the spare's host does the same a moment later.
  *
- * Against flapping: each change for this reason, whoever asked for it, raises the bar (experience.ts). The next member has to be
- * slow for four times as long without a break, and a pause comes first, a second, then twice as long each time. While nothing
- * is asked of the cluster nobody is held up, and the bar is one step higher.
+ * Against flapping: each change for this reason, whichever replica asked for it, raises the bar (experience.ts). The next member has to be
+ * slow for four times as long without a break, and a pause comes first, a second, then twice as long each time. While no
+ * entry is appended no request is held up, and the bar is one step higher.
  */
 import { DOUBLE_ZERO } from '../../double-zero.js';
 import type { Instant } from '../../contract.js';
@@ -34,11 +34,11 @@ const PAUSE_MAX_US = 64_000_000;
 /** What each change that counts multiplies `slowAfterUs` by, and how many count: 64 s by default. */
 const LONGER = 4;
 const CHANGES_MAX = 4;
-/** A host that stays busy makes somebody look slow again whenever the last time is forgotten: 80 minutes then, at most, instead of ten. */
+/** A host that stays busy looks slow again whenever the last time is forgotten: that takes up to 80 minutes then, not ten. */
 const CALMS_MAX = 8;
 /** Syncs whose sending time is remembered, a power of two. */
 const SYNCS = 64;
-/** A spare keeps up when it lacks no more committed entries than so many Syncs announce. */
+/** A spare keeps up when it lacks no more committed entries than this many Syncs announce. */
 const SPARE_SYNCS_BEHIND = 4;
 
 export class MemberLag {
@@ -47,11 +47,11 @@ export class MemberLag {
   private readonly answered: Int32Array;
   /** Since when a member has been slow without a break. */
   private readonly slowUs: Float64Array;
-  /** Share of prompt answers lately. */
+  /** Share of prompt answers among the last ones. */
   private readonly prompt: Float64Array;
   private limitUs = Infinity;
   private readonly sentUs = new Float64Array(SYNCS);
-  /** The same, whatever was forgiven since. */
+  /** When each Sync was really sent; `sentUs` is later by what was forgiven since. */
   private readonly writtenUs = new Float64Array(SYNCS);
   private sequence = 0;
   private checkUs = DOUBLE_ZERO;
@@ -77,7 +77,7 @@ export class MemberLag {
     this.sequence = 0;
   }
 
-  /** The host stood still: nobody's answer was late in that time. */
+  /** The host stood still: no answer was slow in that time. */
   forgive(gapUs: number): void {
     for (let i = 0; i < SYNCS; i++) this.sentUs[i]! += gapUs;
     this.slowUs.fill(Infinity);
@@ -96,7 +96,7 @@ export class MemberLag {
       : NaN;
   }
 
-  /** Replicas that have all that is committed but for what a few Syncs announce, a bit each. */
+  /** Replicas that lack no more of what is committed than a few Syncs announce; a mask. */
   keepingUp(matched: Float64Array): number {
     const { state } = this;
     let mask = 1 << state.id;
@@ -144,13 +144,13 @@ export class MemberLag {
     }
     const limitUs = Math.max(SLOW_FLOOR_US, SLOW_RATIO * spareUs);
     this.limitUs = limitUs;
-    const afterUs = this.borneUs(now);
+    const afterUs = this.slowForUs(now);
     let due = false;
     let mask = 0;
     for (let r = 0; r < state.n; r++) {
       const member = r === state.id || state.views.isMember(state.view, r);
       const us = r === state.id ? 0 : this.of(r, now);
-      // A member of whom too little is known is none that is slow: it was not there, or its answers are lost (`suspectUs`).
+      // A member of which too little is known is not slow: it was not there, or its answers are lost (`suspectUs`).
       const slow = member && us > limitUs && us !== Infinity && this.prompt[r]! <= PROMPT_SHARE;
       if (slow && this.slowUs[r] === Infinity) this.slowUs[r] = now.monotonicUs;
       else if (!slow) this.slowUs[r] = Infinity;
@@ -166,13 +166,13 @@ export class MemberLag {
     return due && this.changes.sinceUs(now) >= this.pauseUs(now) ? mask : 0;
   }
 
-  /** A view without slow members was asked for, by whichever primary. */
+  /** Some primary asked for a view without slow members. */
   changed(now: Instant): void {
     this.changes.changed(now);
   }
 
   /** How long a member has to be slow without a break. */
-  private borneUs(now: Instant): number {
+  private slowForUs(now: Instant): number {
     const { state } = this;
     if (state.log.lastIndex !== this.checkedIndex) {
       this.checkedIndex = state.log.lastIndex;

@@ -1,6 +1,6 @@
 /**
- * How long silence is tolerated, and how long answers to a probe are waited for. Speed only: too short costs needless view changes,
- * too long a pause when a process has died.
+ * How long silence is tolerated, and how long answers to a probe are waited for. May be changed freely: too short costs
+ * needless view changes, too long a pause when a process has died.
  */
 import { ReplicaStatus } from '../../../wire/messages.js';
 import type { Instant } from '../../contract.js';
@@ -10,7 +10,7 @@ import type { ReplicaState } from '../replica-state.js';
 import { Experience } from './experience.js';
 
 /** Silence that is tolerated, in multiples of the longest that turned out to be harmless recently (silence.ts). */
-const SILENCE_BORNE = 3;
+const SILENCE_TOLERATED = 3;
 /** The longest that is tolerated, in multiples of `suspectUs`. */
 const SUSPECT_MAX = 50;
 /** Views left for silence that count: each one after the first doubles what is tolerated. */
@@ -21,14 +21,14 @@ const WINDOW_MAX = 50;
 export class Patience {
   /** Views in a row that were promised and did not start. */
   attempts = 0;
-  /** Silence that is tolerated in the present view, with its jitter, µs. */
+  /** Silence that is tolerated in the present view at least, with its jitter, µs. */
   drawnUs = 0;
   /** Probe rounds since the last view began. */
   probeRounds = 0;
   /** Rounds in a row in which too few answered for a view. */
   undecided = 0;
-  /** What views left for silence multiply `suspectUs` by, now. */
-  borneTimes = 1;
+  /** What `suspectUs` is multiplied by now, because views were left for silence. */
+  silenceFactor = 1;
   private readonly jitter: Jitter;
   private readonly silences = new Experience(SILENCES_MAX);
 
@@ -40,10 +40,10 @@ export class Patience {
   }
 
   tick(now: Instant): void {
-    this.borneTimes = 2 ** Math.max(0, this.silences.at(now) - 1);
+    this.silenceFactor = 2 ** Math.max(0, this.silences.at(now) - 1);
   }
 
-  /** A view was left because somebody was silent. */
+  /** A view was left because some replica was silent. */
   leftForSilence(now: Instant): void {
     this.silences.changed(now);
   }
@@ -56,65 +56,57 @@ export class Patience {
         ? Math.min(timings.viewChangeUs * 2 ** Math.min(this.attempts, 10), timings.viewChangeMaxUs)
         : timings.suspectUs;
     this.drawnUs = base * (1 + 0.5 * this.jitter.next());
-    this.probeRounds = this.undecided = 0;
+    this.probeRounds = 0;
+    this.undecided = 0;
   }
 
-  /** Since when nothing was heard of the one whose silence matters: the primary; at the primary the most silent member. */
+  /** When the replica whose silence matters was last heard: the primary; at the primary the most silent member. */
   silentFromUs(): number {
     const { state } = this;
-    if (!state.isPrimary) return this.synchronization.heartbeat.primaryHeardUs;
+    const { heartbeat } = this.synchronization;
+    if (!state.isPrimary) return heartbeat.primaryHeardUs;
     let silent = Infinity;
     for (let r = 0; r < state.n; r++) {
-      if (r !== state.id && state.views.isMember(state.view, r) && this.synchronization.heartbeat.ackedUs[r]! < silent)
-        silent = this.synchronization.heartbeat.ackedUs[r]!;
+      if (r !== state.id && state.views.isMember(state.view, r) && heartbeat.ackedUs[r]! < silent)
+        silent = heartbeat.ackedUs[r]!;
     }
     return silent;
   }
 
   /** Silence that is tolerated in the present view, without the jitter. */
-  borneUs(): number {
+  toleratedUs(): number {
     const { suspectUs } = this.state.config.timings;
-    return Math.min(
-      Math.max(SILENCE_BORNE * this.synchronization.heartbeat.silence.worstUs, suspectUs * this.borneTimes),
-      SUSPECT_MAX * suspectUs,
-    );
+    const harmlessUs = this.synchronization.heartbeat.silence.worstUs;
+    return Math.min(Math.max(SILENCE_TOLERATED * harmlessUs, suspectUs * this.silenceFactor), SUSPECT_MAX * suspectUs);
   }
 
   /**
-   * An answer to a probe is waited for as long as half of the silence that turned out to be harmless. When too few answered for a view they
-   * may be farther away: twice as long the next time.
+   * An answer to a probe is waited for as long as half of the silence that turned out to be harmless. When too few answered
+   * for a view they may be farther away: twice as long the next time.
    */
   windowUs(): number {
     const { probeWindowUs } = this.state.config.timings;
-    return (
-      probeWindowUs *
-      Math.min(
-        WINDOW_MAX,
-        Math.max(2 ** this.undecided, this.synchronization.heartbeat.silence.worstUs / 2 / probeWindowUs),
-      )
-    );
+    const harmlessUs = this.synchronization.heartbeat.silence.worstUs;
+    return probeWindowUs * Math.min(WINDOW_MAX, Math.max(2 ** this.undecided, harmlessUs / 2 / probeWindowUs));
   }
 
-  /** An answer that comes later than this after its probe tells nothing about now. */
+  /** An answer that comes later than this after its probe says nothing about now. */
   get longestWindowUs(): number {
     return WINDOW_MAX * this.state.config.timings.probeWindowUs;
   }
 
   /** True while nothing says that the primary, or at the primary a member, is gone. */
   heardPrimary(now: Instant): boolean {
-    return this.state.status === ReplicaStatus.normal && now.monotonicUs < this.silentFromUs() + this.borneUs();
+    return this.state.status === ReplicaStatus.normal && now.monotonicUs < this.silentFromUs() + this.toleratedUs();
   }
 
-  /** Somebody has been silent for longer than is usual, if not yet for as long as is borne: what a plea may find. */
+  /** A replica has been silent for longer than is usual, if not yet for as long as is tolerated: what a plea may find. */
   isWorried(now: Instant): boolean {
     const { syncIntervalUs, suspectUs } = this.state.config.timings;
+    const harmlessUs = this.synchronization.heartbeat.silence.worstUs;
     return (
       now.monotonicUs - this.silentFromUs() >=
-      Math.max(
-        3 * syncIntervalUs,
-        2 * this.synchronization.heartbeat.silence.worstUs,
-        (suspectUs * (this.borneTimes - 1)) / 2,
-      )
+      Math.max(3 * syncIntervalUs, 2 * harmlessUs, (suspectUs * (this.silenceFactor - 1)) / 2)
     );
   }
 }

@@ -1,21 +1,22 @@
 /**
- * Clients that do not hear a member of the quorum, and what is done for them: a view of replicas that they hear, where there is one.
+ * Clients that do not hear a member of the quorum, and what is done for them: a view of replicas that they hear, if there is
+ * one. May be changed freely.
  *
  * The primary sees nothing wrong then: its member answers it. Only the client knows, and it may be wrong, broken or hostile, while
  * every view change stops all others for some milliseconds. So what a client may cost is bounded, whatever it says:
  *
- * - *Of two evils.* The newest word of each client counts for REMEMBERED_US, as long as it has a view change left in its budget. A
+ * - *Least complaints.* The newest complaint of each client counts for REMEMBERED_US, as long as it has a view change left in its budget. A
  *   view is left for one that fewer clients complain of. For one that as many complain of it is left when the last change for a plea is
  *   EVEN_US old, so that clients that contradict each other take turns.
- * - *Of one mind.* What a client names within ADDS_UP_US adds up. When too few replicas are left for any view, no view can serve it,
+ * - *No contradictions.* What a client names within ADDS_UP_US adds up. When too few replicas are left for any view, no view can serve it,
  *   and it counts for nothing: a client that names other replicas each time, so that no view pleases it, moves none.
  * - *Budgets.* Each client (its key, or without keys its endpoint) has CLIENT_CHANGES view changes, and another one each
  *   CLIENT_REFILL_US; all together have ALL_CHANGES and another one each ALL_REFILL_US. A view change is paid for by the clients that
- *   it serves: one that complains of everything pays for itself alone, and when its budget is spent nobody asks what it says.
+ *   it serves: one that complains of everything pays for itself alone, and when its budget is spent it is ignored.
  *   Every replica counts alike, as the ViewChange says that it is for a plea.
  *
- * So a client that pleads without end costs at most 4 view changes at once and 6 an hour beside them, and all
- * such clients together 8 and 12. Speed only: any view is as safe as any other.
+ * So a client that pleads without end costs at most 4 view changes at once and 6 an hour after that, and all such clients
+ * together 8 and 12.
  */
 import { TriggerBudget } from '../trigger-budget.js';
 import type { Instant } from '../../contract.js';
@@ -26,16 +27,17 @@ export const CLIENT_CHANGES = 4;
 export const CLIENT_REFILL_US = 600_000_000;
 export const ALL_CHANGES = 8;
 export const ALL_REFILL_US = 300_000_000;
-/** How long the word of a client counts, and how long a view stays that only as many complain of as of the next. */
+/** How long a complaint counts. */
 const REMEMBERED_US = 60_000_000;
+/** How long a view stays if as many clients complain of it as of the next. */
 export const EVEN_US = 60_000_000;
-/** Silence of replicas that a client names within this time is all there at once: a path that broke and healed is named no more. */
+/** Replicas that a client names within this time count as silent at once. A path that broke and healed is named no more. */
 const ADDS_UP_US = 5_000_000;
-/** Clients that are remembered; beyond, the one that was heard longest ago is forgotten. */
+/** Clients that are remembered; beyond this many, the one that was heard longest ago is forgotten. */
 const COMPLAINTS_MAX = 32;
 /**
- * Where the client does not hear the primary, that one acts on the plea first. Replica after replica behind it follows when nothing
- * has come of it after so long, and so long for each that comes before.
+ * If the client does not hear the primary, the primary still acts first on a plea that reaches it. The replica behind it acts
+ * after this long, the next one after twice as long, and so on.
  */
 const GRACE_US = 20_000;
 
@@ -68,7 +70,7 @@ export class Pleas {
     const { state } = this;
     let complaint = this.complaints.find((c) => c.client === client);
     if ((mask & state.views.memberMask(state.view)) === 0 || !this.canServe(mask)) {
-      // It is no complaint of its own, and yet what the client says.
+      // It is no complaint by itself, but adds to what the client said before.
       if (complaint !== undefined) this.add(complaint, mask, now);
       return false;
     }
@@ -95,7 +97,10 @@ export class Pleas {
     return ((mask >>> state.primary) & 1) === 1 && now.monotonicUs - complaint.sinceUs >= GRACE_US * behind;
   }
 
-  /** The smallest view above `above` that clients complain of least, with members of `alive` and a primary of `withLog`; −1 when none is worth leaving the present one. */
+  /**
+   * The smallest view above `above` that the fewest clients complain of, with members of `alive` and a primary of `withLog`. −1:
+   * none is worth leaving the present one.
+   */
   better(above: number, alive: number, withLog: number, now: Instant): number {
     const { state } = this;
     const { views } = state;
@@ -107,7 +112,7 @@ export class Pleas {
       const members = views.memberMask(view);
       if ((members & alive) !== members || ((withLog >>> views.primary(view)) & 1) === 0 || !this.relieves(view, now))
         continue;
-      // Half of one for another primary: the present one stays where that is as good.
+      // Another primary counts as half a complaint: the present one stays if that is as good.
       const complaining = this.complaining(view, now) + (views.primary(view) === state.primary ? 0 : 0.5);
       if (complaining >= least) continue;
       least = complaining;
@@ -117,7 +122,7 @@ export class Pleas {
     return Math.floor(least) < present || now.monotonicUs - this.changedUs >= EVEN_US ? best : -1;
   }
 
-  /** A view was asked for because of a plea, by whichever replica; `left` is the one before it, the present one the one asked for. */
+  /** Some replica asked for the present view because of a plea. @param left the view before it */
   changed(left: number, now: Instant): void {
     this.changedUs = now.monotonicUs;
     this.all.spend(now);
@@ -127,7 +132,7 @@ export class Pleas {
     }
   }
 
-  /** Replicas that some client did not hear lately: others are preferred where there is a choice. */
+  /** Replicas that some client recently did not hear: others are preferred if there is a choice. A mask. */
   avoided(now: Instant): number {
     let mask = 0;
     for (const { heardUs, mask: of } of this.complaints)
@@ -135,14 +140,14 @@ export class Pleas {
     return mask;
   }
 
-  /** Clients that cannot be served in `view`, by their own word. */
+  /** How many clients say that they cannot be served in `view`. */
   private complaining(view: number, now: Instant): number {
     let n = 0;
     for (const complaint of this.complaints) if (this.counts(complaint, view, now)) n++;
     return n;
   }
 
-  /** Some client that cannot be served now can in `view`. */
+  /** Some client that cannot be served now can be served in `view`. */
   private relieves(view: number, now: Instant): boolean {
     return this.complaints.some(
       (complaint) => this.counts(complaint, this.state.view, now) && !this.counts(complaint, view, now),
@@ -168,7 +173,7 @@ export class Pleas {
     }
   }
 
-  /** Enough replicas for a view are left without these. */
+  /** Without these replicas enough are left for a view. */
   private canServe(mask: number): boolean {
     const { n, views } = this.state;
     return n - count(mask & ((1 << n) - 1)) >= views.f + 1;

@@ -1,9 +1,10 @@
 /**
- * The round of probes of a replica that wants to know who is alive: what the others answered, and what their hosts say.
+ * The round of probes of a replica that asks who is alive: what the others answered, and what their hosts say. May be changed
+ * freely.
  *
- * A host says that nobody listens at an address (ICMP) when the process there is gone. That finds a dead process sooner than any
- * silence does, but anybody can forge it. So it counts only when it came since the round was sent and instead of an answer. A
- * replica that is left as gone and then answers that very round was alive: the word was false, and for a while none is believed.
+ * If the process at an address is gone, its host says so (ICMP). That finds a dead process sooner than its silence does, but
+ * anyone can forge it. So it counts only when it came after the round was sent, and instead of an answer. A replica that is
+ * left as gone and then answers that very round was alive: the report was false, and for a while no such report is believed.
  */
 import { DOUBLE_ZERO } from '../../double-zero.js';
 import { ProbeReply, ReplicaCondition, ReplicaStatus } from '../../../wire/messages.js';
@@ -20,7 +21,7 @@ export interface Answer {
   readonly starting: boolean;
 }
 
-/** False words of hosts that count: after each, ten minutes without another one have to pass until hosts are believed again. */
+/** False reports of hosts that count: after each, ten minutes have to pass without another one until hosts are believed. */
 const FORGERIES_MAX = 3;
 
 export class ProbeRound {
@@ -28,29 +29,31 @@ export class ProbeRound {
   /** Monotonic µs at which it was sent. */
   sentUs = -Infinity;
   private nonce: number;
-  /** When the host of each replica last said that nobody listens there. */
+  /** When the host of each replica last said that no process listens there. */
   private readonly saidUs: Float64Array;
   private readonly forgeries = new Experience(FORGERIES_MAX);
   private believesHosts = true;
+  /** The replicas that a view was last asked for without; a mask. */
   private accused = 0;
-  /** Of the last accusation: since when they had been silent, and whether their hosts said that they are gone. */
+  /** Since when the replicas had been silent that a view was last asked for without. */
   accusedSinceUs = DOUBLE_ZERO;
+  /** Their hosts said that they are gone. */
   accusedGone = false;
 
   constructor(private readonly state: ReplicaState) {
-    // Another one in each life, so that answers to the probes of an earlier life do not count in this one.
+    // A different number in each life, so that answers to the probes of an earlier life do not count in this one.
     this.nonce = state.config.seed & 0x3fffffff;
     this.saidUs = new Float64Array(state.n).fill(-Infinity);
   }
 
-  /** Another round; returns its nonce. */
+  /** Begins another round; returns its nonce. */
   begin(): number {
     this.nonce = (this.nonce + 1) & 0x7fffffff || 1;
     this.answers.clear();
     return this.nonce;
   }
 
-  /** True of an answer to this round, whether or not it is over. */
+  /** The ProbeReply at `bytes[o]` answers this round, whether or not the round is over. */
   isAnswer(bytes: Uint8Array, o: number): boolean {
     return readI32(bytes, o + ProbeReply.at.nonce) === this.nonce;
   }
@@ -79,7 +82,7 @@ export class ProbeRound {
     this.believesHosts = false;
   }
 
-  /** Its host said since the round was sent that nobody listens there, and it did not answer. */
+  /** Its host said after the round was sent that no process listens there, and it did not answer. */
   isGone(replica: number): boolean {
     return this.believesHosts && this.saidUs[replica]! > this.sentUs && !this.answers.has(replica);
   }
@@ -89,28 +92,48 @@ export class ProbeRound {
     return this.goneMembers() !== 0;
   }
 
-  /** Nothing is waited for any more. */
+  /** Each of the others has answered or is gone. */
   allAnswered(): boolean {
     const { state } = this;
     for (let r = 0; r < state.n; r++) if (r !== state.id && !this.answers.has(r) && !this.isGone(r)) return false;
     return true;
   }
 
-  /** Replicas that answered, a bit each. */
+  /** Replicas that answered; a mask. */
   alive(): number {
     let mask = 0;
     for (const r of this.answers.keys()) mask |= 1 << r;
     return mask;
   }
 
-  /** Those of them that have a log, a bit each. */
+  /** Replicas that answered and have a log; a mask. */
   withLog(): number {
     let mask = 0;
     for (const [r, { status }] of this.answers) if (status !== ReplicaStatus.recovering) mask |= 1 << r;
     return mask;
   }
 
-  /** The highest view that some replica says it works in; −1 when none does. */
+  /** The highest view that a replica named; −1: none answered. */
+  highest(): number {
+    let highest = -1;
+    for (const { view } of this.answers.values()) highest = Math.max(highest, view);
+    return highest;
+  }
+
+  /** A replica runs `view`, and hears its primary, which is another one. */
+  isHeardPrimary(view: number): boolean {
+    for (const [r, answer] of this.answers)
+      if (
+        answer.view === view &&
+        answer.status === ReplicaStatus.normal &&
+        answer.heardPrimary &&
+        r !== this.state.views.primary(view)
+      )
+        return true;
+    return false;
+  }
+
+  /** The highest view that a replica says it takes part in; −1: there is none. */
   highestNormal(): number {
     let highest = -1;
     for (const { status, view } of this.answers.values())
@@ -118,7 +141,10 @@ export class ProbeRound {
     return highest;
   }
 
-  /** A view is asked for because of this round: without those who are gone, or else without these, silent since then. */
+  /**
+   * A view is asked for because of this round: without the replicas that are gone, or else without `silent`.
+   * @param sinceUs when the silent ones were last heard
+   */
   accuse(silent: number, sinceUs: number): void {
     const gone = silent === 0 ? 0 : this.goneMembers();
     this.accusedGone = gone !== 0;
@@ -126,7 +152,7 @@ export class ProbeRound {
     this.accusedSinceUs = sinceUs;
   }
 
-  /** An answer after the round: true when a view was asked for without that replica, the first time. */
+  /** An answer came after the round. True the first time, if a view was asked for without that replica. */
   acquits(replica: number): boolean {
     if (((this.accused >>> replica) & 1) === 0) return false;
     this.accused = 0;

@@ -1,11 +1,12 @@
 /**
- * Whose clock is off: what the acknowledgements of Syncs tell the primary of the clocks of all replicas, spares included. Speed only.
+ * Whose clock is off: what the acknowledgements of Syncs tell the primary of the clocks of all replicas, spares included. May be
+ * changed freely.
  *
  * A clock that is an hour behind makes its replica reject every request as too far ahead, and each of them then needs the primary's
  * order. Nothing is wrong, but nothing is fast. The primary cannot ask what time it is; it can see which clocks agree. An
  * acknowledgement carries its sender's clock, and came within the round trip of its Sync, so the offset is known to half of
  * that (clock-offsets.ts). A majority of all replicas' clocks that agree to `OFF_PART` of `maxAheadNs` are right; a clock outside is off,
- * the primary's own no less than another. Without such a majority nobody's clock is called off, and that is said.
+ * be it the primary's own. Without such a majority no clock is called off, and the primary says so.
  */
 import { DOUBLE_ZERO } from '../../double-zero.js';
 import { differenceU64 } from '../../../wire/u64.js';
@@ -13,17 +14,18 @@ import { ClockOffsets } from '../../clock-offsets.js';
 import type { Instant } from '../../contract.js';
 import { count } from '../../masks.js';
 
-/** What clocks may differ by, in parts of the least by which a request is too far ahead. */
+/** What clocks may differ by, as a part of `maxAheadNs`. */
 const OFF_PART = 0.5;
 const CHECK_INTERVAL_US = 250_000;
-/** What is found has to be found for this long before it counts. */
+/** A finding has to hold for this long before it counts. */
 const SURE_AFTER_US = 1_000_000;
 
 export class ReplicaClocks {
-  /** Replicas whose clocks are off, and those whose clocks are right, a bit each. Only at a primary, and only when a majority agrees. */
+  /** Replicas whose clocks are off; a mask. Only at a primary, and only when a majority agrees. */
   off = 0;
+  /** Replicas whose clocks are right; a mask. */
   right = 0;
-  /** Enough clocks are known, and no majority of them agrees. */
+  /** Enough clocks are known, and there is no majority of clocks that agree. */
   divided = false;
 
   private readonly offsets: ClockOffsets;
@@ -57,7 +59,7 @@ export class ReplicaClocks {
     this.offsets.heard(replica, offsetUs, roundTripUs, now.monotonicUs);
   }
 
-  /** At the primary, now and then: looks again. True when what counts has changed. */
+  /** At the primary, now and then: looks again. True when the finding that counts has changed. */
   judge(now: Instant): boolean {
     if (now.monotonicUs < this.checkUs) return false;
     this.checkUs = now.monotonicUs + CHECK_INTERVAL_US;
@@ -86,7 +88,7 @@ export class ReplicaClocks {
     return true;
   }
 
-  /** A replica's clock minus this one's, µs, to half of `uncertaintyUs`; NaN when it was not heard lately. */
+  /** A replica's clock minus this one's, µs, to half of `uncertaintyUs`; NaN when it was not heard recently. */
   offsetUs(replica: number): number {
     return replica === this.id ? 0 : this.offsets.offsetUs(replica);
   }

@@ -1,9 +1,11 @@
 /**
  * Who is suspected, and when: silence of the primary or of members, what hosts and clients say, and the probes that follow.
  *
- * Everything in this folder is liveness, and may be changed freely. It writes neither view, logView, status nor log (a test holds
- * that): it asks ViewChanges for a promise, and the rules in views/ decide. Before it asks for a view a replica probes who is
- * alive (probe-round.ts), draws its conclusion (verdict.ts), and backs off when views do not start (patience.ts).
+ * Everything in this folder decides only when another view is asked for, and which one. It may be changed freely. It writes
+ * neither view, logView, status nor log (a test holds that): it asks ViewChanges for a promise, and the rules in views/ decide.
+ * Before it asks for a view a replica probes who is alive (probe-round.ts), draws its conclusion (verdict.ts), and backs off
+ * when views do not start (patience.ts). At the primary, slow members (member-lag.ts), clocks that are off (replica-clocks.ts)
+ * and pleas of clients (pleas.ts) are further reasons for another view (better-view.ts).
  */
 import { Plea, Probe, ReplicaStatus, ViewReason } from '../../../wire/messages.js';
 import { readI32 } from '../../../wire/u64.js';
@@ -22,7 +24,10 @@ import { ProbeRound } from './probe-round.js';
 import type { SyncAnswers } from './sync-answers.js';
 import { Verdict } from './verdict.js';
 
-/** Silence of the primary, in Sync intervals, after which a member sends it a probe, so that its host may say that nobody listens. */
+/**
+ * Silence of the primary, in Sync intervals, after which a member sends it a probe, so that its host may say that no process
+ * listens there.
+ */
 const LOOK_AFTER = 1.5;
 /** Fields of `due`. */
 const SUSPECT = 0;
@@ -38,11 +43,14 @@ export class Suspicion implements ViewListener {
   private probing = false;
   /** The running probe is for the sake of a client. */
   private pleading = false;
-  /** The last round was for the sake of a client, and found no view for it yet: an answer that comes later may. */
+  /** The last round was for the sake of a client and found no view for it. An answer that comes later may bring one. */
   private pleaOpen = false;
-  /** The running probe was begun by what a host says, before anybody had been silent for as long as is tolerated. */
+  /** The running probe was begun by what a host says, before any replica had been silent for as long as is tolerated. */
   private hinted = false;
-  /** Monotonic µs, by `findDue`: when the one who is silent is suspected, and when it is looked whether the primary's process is gone. */
+  /**
+   * Written by `findDue`, monotonic µs: when the silent replica is suspected (SUSPECT), and when it is asked whether the
+   * primary's process is gone (LOOK).
+   */
   private readonly due = new Float64Array(2);
   private lookedUs = -Infinity;
   /** Monotonic µs at which the present view was promised, and at which that is said again. */
@@ -99,7 +107,7 @@ export class Suspicion implements ViewListener {
     else if (now.monotonicUs >= this.due[LOOK]!) this.look(now);
   }
 
-  /** Primary, end of a turn: leaves a view that works for a better one, where that is worth it. */
+  /** Primary, end of a turn: leaves a view that works for a better one, if that is worth it. */
   improve(now: Instant): void {
     if (!this.state.isPrimary) return;
     const view = this.better.find(now);
@@ -134,7 +142,7 @@ export class Suspicion implements ViewListener {
     this.verdict.alarms = 0;
     this.probing = false;
     this.patience.draw();
-    // Not by the primary, which is first: requests would come to members that are not there yet.
+    // The primary starts first and does not tell clients: their requests would reach members that have not started.
     if (this.state.isPrimary) this.curious.forget();
     else this.curious.tell();
   }
@@ -146,7 +154,9 @@ export class Suspicion implements ViewListener {
 
   onProbe(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const { state } = this;
-    // A primary that is about to be replaced does not say that all is well; one that is alone has to be heard by those that are to begin beside it. Who asks from another view has to know of it: two such primaries would be silent to each other for ever.
+    // A primary that is about to be replaced does not say that all is well, with two exceptions. One that is alone has to be
+    // heard by the replicas that are to begin beside it. A replica that asks from another view has to learn of this one: two
+    // such primaries would be silent to each other for ever.
     if (
       from < state.n &&
       this.synchronization.heartbeat.unheard &&
@@ -156,24 +166,27 @@ export class Suspicion implements ViewListener {
       return;
     this.sender.probeReply(from, readI32(bytes, o + Probe.at.nonce), this.patience.heardPrimary(now));
     if (state.status !== ReplicaStatus.normal) this.curious.remember(from);
-    // Whoever asks from an older view is told of this one by its primary's Sync.
+    // A replica that asks from an older view learns of this one by its primary's Sync.
     if (from < state.n && state.isPrimary && readI32(bytes, o + Probe.at.view) < state.view) this.sender.sync(from, 0);
   }
 
   onProbeReply(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     if (!this.round.isAnswer(bytes, o)) return;
     if (!this.probing && !this.isPleaOpen(now)) {
-      this.answeredLate(from, now);
+      this.answeredAfterRound(from, now);
       return;
     }
     this.round.take(bytes, o, from);
     if (!this.probing) {
-      this.answeredLate(from, now);
+      this.answeredAfterRound(from, now);
       this.relieve(now);
     } else if (this.round.allAnswered()) this.decide(now);
   }
 
-  /** A client says that nothing commits: look at once, instead of when the timeout has passed; and whether to leave the view for its sake. */
+  /**
+   * A client says that nothing commits: this replica looks at once, instead of when the timeout has passed, and may leave the
+   * view for the client's sake.
+   */
   onPlea(bytes: Uint8Array, o: number, from: number, owner: number, now: Instant): void {
     const { state } = this;
     if (readI32(bytes, o + Plea.at.view) !== state.view) return;
@@ -182,11 +195,11 @@ export class Suspicion implements ViewListener {
     const rested = now.monotonicUs - this.round.sentUs >= state.config.timings.suspectUs;
     const unreachable = readI32(bytes, o + Plea.at.unreachable);
     if (unreachable !== 0 && this.better.pleas.heard(owner === NO_OWNER ? -from : owner, unreachable, now) && rested) {
-      // Another round would make nothing of the answers to this one, and where replicas are far apart those always come later.
+      // Another round would void the answers to this one, which come after it where replicas are far apart.
       if (this.isPleaOpen(now)) return;
       this.suspect(now);
       this.pleading = true;
-      this.patience.probeRounds = 0; // nobody is suspected yet
+      this.patience.probeRounds = 0; // no replica is suspected yet
       return;
     }
     if (!this.patience.isWorried(now) || !rested) this.look(now);
@@ -194,10 +207,10 @@ export class Suspicion implements ViewListener {
   }
 
   /**
-   * The host of replica `replica` says that nobody listens at its address: its process is gone. A hint, and forgeable: it
-   * brings a probe forward, and stands for an answer only when it came since that was sent; silence it makes no longer than
-   * it is. After one that was false, hosts are not believed for a while. One that was not heard in this view is not gone, it
-   * has not come yet.
+   * The host of replica `replica` says that no process listens at its address. It is a hint, and can be forged. It brings a
+   * probe forward, and stands for an answer only if it came after the probe was sent. It does not shorten the silence that is
+   * tolerated. After a false one, hosts are not believed for a while. A replica that was never heard in this view is not gone:
+   * it has not come yet.
    */
   unreachable(replica: number, now: Instant): void {
     const { state, synchronization } = this;
@@ -221,7 +234,7 @@ export class Suspicion implements ViewListener {
     this.hinted = true;
   }
 
-  /** Remembers why the present view was asked for: what comes back again and again was no good reason. */
+  /** Remembers why the present view was asked for: a reason that comes back again and again was no good one. */
   private count(reason: number, now: Instant): void {
     this.reason = reason;
     this.better.count(reason, this.left, now);
@@ -235,7 +248,7 @@ export class Suspicion implements ViewListener {
     this.viewChanges.repeat(this.reason, now);
   }
 
-  /** Finds out when somebody is to be suspected, and looked at. */
+  /** Finds out when a replica is to be suspected, and when to look whether the primary's process is gone. */
   private findDue(): void {
     const { state, due, synchronization, patience } = this;
     const { installation } = this.viewChanges;
@@ -249,19 +262,23 @@ export class Suspicion implements ViewListener {
         ? patience.silentFromUs()
         : Math.max(this.promisedUs, installation.target === undefined ? 0 : installation.progressUs);
       due[SUSPECT] = Math.max(
-        since + (isNormal ? Math.max(patience.drawnUs * patience.borneTimes, patience.borneUs()) : patience.drawnUs),
+        since +
+          (isNormal ? Math.max(patience.drawnUs * patience.silenceFactor, patience.toleratedUs()) : patience.drawnUs),
         rest,
       );
     }
-    // To look costs a message each way where the process is not gone.
+    // If the process is not gone, to look costs a message each way.
     const looks = isNormal && !this.probing && !state.isPrimary && state.syncHeard !== 0;
     due[LOOK] = looks
       ? Math.max(synchronization.heartbeat.primaryHeardUs + LOOK_AFTER * syncIntervalUs, this.lookedUs + syncIntervalUs)
       : Infinity;
   }
 
-  /** A replica answers a probe of a round that is over: it was alive all the time. One that a view was asked for without was accused wrongly. */
-  private answeredLate(from: number, now: Instant): void {
+  /**
+   * A replica answers a probe of a round that is over: it was alive all the time. If a view was asked for without it, it was
+   * suspected wrongly.
+   */
+  private answeredAfterRound(from: number, now: Instant): void {
     const { round } = this;
     if (!round.acquits(from)) return;
     this.state.counters[Counter.false_suspicions]!++;
@@ -270,12 +287,12 @@ export class Suspicion implements ViewListener {
       round.wasForged(now);
       this.state.transition(
         'gone-wrongly',
-        `replica ${from} answers, and its host was said to have nobody who listens; such words are not believed for ten minutes`,
+        `replica ${from} answers, and its host had said that nothing listens there; such reports are not believed for ten minutes`,
       );
     }
   }
 
-  /** Sends a probe to those whose end would matter. Not for the answer: where nobody listens, its host says so. */
+  /** Sends a probe to the replicas that this view needs. Not for the answer: if no process listens there, its host says so. */
   private look(now: Instant): void {
     const { state } = this;
     if (now.monotonicUs - this.lookedUs < state.config.timings.syncIntervalUs / 4) return;
@@ -312,8 +329,8 @@ export class Suspicion implements ViewListener {
   }
 
   /**
-   * A round for the sake of a client is not over with the window of a suspicion, in which only those nearby answer: nobody waits
-   * for it, so answers count for as long as the longest window.
+   * A round for the sake of a client does not end with the window of a suspicion, in which only replicas nearby answer. Nothing
+   * waits for it, so answers count for as long as the longest window.
    */
   private isPleaOpen(now: Instant): boolean {
     return (
@@ -321,7 +338,7 @@ export class Suspicion implements ViewListener {
     );
   }
 
-  /** An answer came after its round, which was for the sake of a client: there may be a view for it now. */
+  /** An answer came after its round, which was for the sake of a client: now there may be a view for that client. */
   private relieve(now: Instant): void {
     const { state } = this;
     if (state.status !== ReplicaStatus.normal) return;

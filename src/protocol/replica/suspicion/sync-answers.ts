@@ -1,4 +1,7 @@
-/** What the answers to a primary's Syncs say of replicas: how long they take (member-lag.ts), and what their clocks show (replica-clocks.ts). */
+/**
+ * What the answers to a primary's Syncs say of replicas: how long they take (member-lag.ts), and what their clocks show
+ * (replica-clocks.ts). May be changed freely.
+ */
 import type { Instant } from '../../contract.js';
 import type { SyncListener } from '../agreement/heartbeat.js';
 import type { ReplicaState } from '../replica-state.js';

@@ -2,8 +2,9 @@
  * The promise to leave all older views, and the vote that goes with it.
  *
  * Rule S, *promise* (action `Promise` in model/JITPaxos.tla): from the moment that a replica's durable view is v it acknowledges in
- * no older one, ever. A replica that lost its log promises nothing and casts no vote (rule R1). Its vote says what its log is; the
- * log stays as it is until a view starts. The promise is durable before the vote leaves (durable-outbox.ts).
+ * no older one, ever. A replica that lost its log promises nothing and casts no vote (rule R1). A vote says what the log is, and
+ * the log stays as it is until a view starts. The change of state is ReplicaState.promise (replica-state.ts); it is durable before
+ * the vote leaves (durable-outbox.ts).
  */
 import { ReplicaStatus, ViewReason } from '../../../wire/messages.js';
 import type { Instant } from '../../contract.js';
@@ -25,7 +26,7 @@ export class Promises {
     private readonly listener: ViewListener,
   ) {}
 
-  /** Promises view `view`, and votes for it. Nothing, when the log is lost. */
+  /** Promises view `view`, and votes for it. A replica that lost its log does nothing. */
   promise(view: number, why: string, now: Instant, reason: number = ViewReason.unknown): void {
     const { state } = this;
     if (state.status === ReplicaStatus.recovering || view > MAX_VIEW) return;
@@ -40,7 +41,7 @@ export class Promises {
     if (state.primary === state.id) this.viewStart.choose(now);
   }
 
-  /** Says to the primary of the promised view what the own log is. */
+  /** Tells the primary of the promised view what this replica's log is. */
   vote(): void {
     const { state } = this;
     invariant(
@@ -48,11 +49,11 @@ export class Promises {
       'a vote is cast by a replica that has its log, for a view that has not started there',
     );
     if (state.primary === state.id) this.viewStart.takeOwn();
-    // One that takes something else for committed would ignore it; one of an earlier release would stop.
+    // A primary that takes something else for committed would ignore the vote; one of an earlier release would stop.
     else if (((this.contradictions.replicas >>> state.primary) & 1) === 0) this.sender.vote(state.primary);
   }
 
-  /** Says the promise again, as long as the view has not started. */
+  /** Asks the others for the promised view again, and votes again; as long as the view has not started. */
   repeat(reason: number, now: Instant): void {
     const { state } = this;
     for (let r = 0; r < state.n; r++) if (r !== state.id) this.sender.viewChange(r, state.view, reason);

@@ -1,12 +1,12 @@
 /**
- * View changes, message by message: what others say of views, handed to the rules that decide on it.
+ * View changes, message by message: passes what others say of views to the rules that decide.
  *
  * promise.ts holds the promise and the vote, view-start.ts and votes.ts how a view starts, installation.ts how a log is taken over.
  * *When* a view is asked for is decided in suspicion/.
  *
  * Rule S guarded here, *R1* (the second case of `SyncInstall` in model/JITPaxos.tla): a replica that lost its log casts no vote and
  * acknowledges nothing in a view at or below its durable one as a member; it joins a later view, or its durable one as a spare, by
- * installing the log of that view's primary. ReplicaState.install holds it as well.
+ * installing the log of that view's primary. ReplicaState.install (replica-state.ts) checks it again.
  */
 import { ReplicaStatus, Sync, ViewChange, ViewReason, Vote } from '../../../wire/messages.js';
 import { readI32, readIndex } from '../../../wire/u64.js';
@@ -52,12 +52,12 @@ export class ViewChanges {
     this.installation.forgive(gapUs);
   }
 
-  /** Promises a view that this replica, or a client of it, wants. */
+  /** Promises a view that this replica or a client asks for. */
   promise(view: number, why: string, now: Instant, reason: number = ViewReason.unknown): void {
     this.promises.promise(view, why, now, reason);
   }
 
-  /** Says the promise again, for that ViewReason. */
+  /** Asks for the promised view again, for that ViewReason. */
   repeat(reason: number, now: Instant): void {
     this.promises.repeat(reason, now);
   }
@@ -90,7 +90,8 @@ export class ViewChanges {
     const logView = readI32(bytes, o + at.logView);
     // A replica without a log casts no vote.
     if (logView < 0 || logView >= view || committed > lastIndex) return;
-    // Whoever takes something else for committed says nothing that a view could start from. It may stop itself, this replica goes on.
+    // A replica that takes something else for committed has no log that a view could start from. It may stop itself; this one
+    // goes on.
     if (
       this.contradictions.contradicts(
         from,
@@ -104,7 +105,7 @@ export class ViewChanges {
     this.viewStart.take(readVote(bytes, o, from), now);
   }
 
-  /** A Sync of a view that this replica has not started: adopt it. True when there is nothing else to do with it. */
+  /** Joins the view of a Sync if it has not started here. True when there is nothing else to do with the Sync. */
   onSync(bytes: Uint8Array, o: number, from: number, now: Instant): boolean {
     const { state } = this;
     const at = Sync.at;

@@ -1,11 +1,11 @@
-/** What is told of view changes: by what decides when the next one is asked for (suspicion/). The rules of views depend on nothing there. */
+/** What the code that decides when a view is asked for (suspicion/) hears of view changes. The rules of views depend on none of it. */
 import type { Instant } from '../../contract.js';
 
 export interface ViewListener {
   /**
    * This replica promised the present view.
    * @param left the view that it was in before
-   * @param wasWaiting it had promised that one as well, and it never started here
+   * @param wasWaiting it had promised that view as well, and that view never started here
    * @param reason ViewReason
    */
   promised(left: number, wasWaiting: boolean, reason: number, now: Instant): void;

@@ -50,7 +50,7 @@ export class ViewStart {
     );
   }
 
-  /** Another view was promised: what was gathered for the last one says nothing of it. */
+  /** Another view was promised: votes for the last one say nothing of it. */
   reset(): void {
     this.votes.clear();
     this.chosen = undefined;
@@ -59,7 +59,7 @@ export class ViewStart {
     this.installation.abandon();
   }
 
-  /** Whether a vote of that replica would change anything. */
+  /** The vote of that replica is missing, and would count. */
   lacks(replica: number): boolean {
     return !this.votes.has(replica) && !this.refused.has(replica);
   }
@@ -176,7 +176,7 @@ export class ViewStart {
     this.listener.started(now);
   }
 
-  /** The source of an installation brings nothing: another vote that qualifies, or whoever speaks next. */
+  /** If the source of an installation brings nothing, another vote that qualifies is tried, or the next Sync is waited for. */
   giveUpSource(now: Instant): void {
     const { installation } = this;
     if (installation.target === undefined || !installation.isSourceGivenUp(now)) return;
