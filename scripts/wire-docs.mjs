@@ -74,10 +74,10 @@ function render() {
     fenced(drawEnvelope()),
     '',
     'The mac covers the whole datagram, itself counted as zeros: HMAC-SHA-256 under the key of that id, cut to 128 bits. Under key id 0 it is an XXH3-64',
-    'checksum followed by eight zero bytes, which detects damage, not forgery. A process with keys accepts nothing under id 0, one without nothing else. See',
+    'checksum followed by eight zero bytes, which detects damage, not forgery. A process with keys accepts nothing under id 0; a process without keys accepts nothing else. See',
     '[security](../operate/security.md).',
     '',
-    'The version byte holds two versions: in its low half the one that the datagram is written in, in its high half the newest one that its sender speaks. So',
+    'The version byte holds two versions. Its low half is the version that the datagram is written in. Its high half is the newest that the sender speaks. So',
     `${[
       [WIRE_VERSION, WIRE_VERSION],
       [PREVIOUS_WIRE_VERSION, WIRE_VERSION],
@@ -94,7 +94,7 @@ function render() {
     '',
     '## Versions',
     '',
-    `A process reads versions ${WIRE_VERSION} and ${PREVIOUS_WIRE_VERSION}, and writes to each other one in the newest that both speak; how it learns which that is, and what may not differ between versions: [versions](../internals/decisions/versions.md).`,
+    `A process reads versions ${WIRE_VERSION} and ${PREVIOUS_WIRE_VERSION}, and writes to each peer in the newest that both speak. [Versions](../internals/decisions/versions.md) says how it learns which that is, and what must not differ between versions.`,
     'The layouts below are those of version ' +
       WIRE_VERSION +
       (differing().length === 0
@@ -103,11 +103,11 @@ function render() {
     '',
     'To change a message, in `src/wire/messages.ts`:',
     '',
-    `- a field more: \`{ kind: 'u8', since: ${WIRE_VERSION} }\`; one less: \`{ kind: 'u8', until: ${PREVIOUS_WIRE_VERSION} }\`. Whoever lacks it reads, and is taken to have written, zero (no bytes): zero has to mean what was done without the field.`,
-    `- a message more: \`defineMessage(name, type, fields, ${WIRE_VERSION})\`. To a peer of version ${PREVIOUS_WIRE_VERSION} it is not sent, as if lost: the protocol has to do without an answer.`,
-    '- a field that has to carry more than zero to an older peer is no longer the same message: it needs a type of its own.',
+    `- to add a field: \`{ kind: 'u8', since: ${WIRE_VERSION} }\`; to remove one: \`{ kind: 'u8', until: ${PREVIOUS_WIRE_VERSION} }\`. A process without the field reads zero (no bytes), and counts as having written zero. Zero therefore has to mean the behaviour without the field.`,
+    `- to add a message: \`defineMessage(name, type, fields, ${WIRE_VERSION})\`. To a peer of version ${PREVIOUS_WIRE_VERSION} it is not sent, as if it were lost: the protocol has to work without an answer.`,
+    '- a field that must carry more than zero to an older peer makes another message, which needs its own type.',
     '',
-    'Cores, tests and the simulator see the present layout only; what an older peer says or hears is translated at the edge (`src/wire/translation.ts`).',
+    'Cores, tests and the simulator see only the current layout. Messages from and to an older peer are translated at the edge (`src/wire/translation.ts`).',
     '',
     '## Messages',
     '',
