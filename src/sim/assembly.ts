@@ -26,7 +26,7 @@ import { EventQueue } from './event-queue.js';
 import { ALL_FAULTS, describePlan, drawPlan, FaultDriver, type FaultName, type Plan } from './faults.js';
 import { simulationChain, SimulationHasher } from './hash.js';
 import { Interference } from './interference.js';
-import { drawRequestsPerLane, MishapDriver } from './mishaps.js';
+import { drawRequestsPerLane, MishapDriver, roomForWorn } from './mishaps.js';
 import { Network } from './network.js';
 import { Observation } from './observation.js';
 import type { Parts } from './parts.js';
@@ -149,7 +149,11 @@ export class Assembly implements Parts {
     // The previous wire version has no messages for digests.
     const wrong = plan.faults.has('versions') ? [] : drawDiverging(seed, faults, replicas, this.ticks);
     this.divergingText = describeDiverging(wrong);
-    this.plan = wrong.length === 0 ? inWorld : { ...inWorld, limits: shortLog(inWorld.limits, inWorld.disk.keepsLog) };
+    this.requestsPerLane = drawRequestsPerLane(seed, faults);
+    let { limits } = inWorld;
+    if (wrong.length > 0) limits = shortLog(limits, inWorld.disk.keepsLog);
+    if (this.requestsPerLane !== undefined) limits = roomForWorn(limits);
+    this.plan = { ...inWorld, limits };
     const interference = new Interference(this);
     this.observation = new Observation(this);
     this.wrongStates = new WrongStates(this.hosts, (replica, text) =>
@@ -171,7 +175,6 @@ export class Assembly implements Parts {
     this.layOut();
     this.worldDriver = new WorldDriver(this.queue, new Random(seed).fork('world'), this.world, interference);
     this.beginnings = new BeginningDriver(this.queue, this.world.firstStarts, this.world.directoryLosses, interference);
-    this.requestsPerLane = drawRequestsPerLane(seed, faults);
     this.mishaps = new MishapDriver(this.queue, seed, faults, this.plan.faultIntervalUs, interference);
     this.driver = new FaultDriver(this.queue, random.fork('faults'), this.plan, interference);
     const hasher = new SimulationHasher();
@@ -275,7 +278,7 @@ export class Assembly implements Parts {
         createReplica: options.createReplica ?? createShippedReplica,
         createMachine:
           createMachine === undefined
-            ? () => new KvMachine({ maxKeys: 4096, maxBytes: 1 << 20, expectedKeys: 8 })
+            ? () => new KvMachine({ maxKeys: 1 << 16, maxBytes: 1 << 24, expectedKeys: 8 })
             : () => createMachine(id),
         events: this.observation,
         messageCostUs: plan.messageCostUs,

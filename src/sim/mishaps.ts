@@ -2,6 +2,7 @@
  * Faults added after the seeds had a fixed meaning: each draws from its own generator, made from the seed, so that it
  * changes nothing else of a run.
  */
+import type { Limits } from '../protocol/config.js';
 import { Chunk, SnapshotChunk, Sync } from '../wire/messages.js';
 import type { EventHandler, EventQueue } from './event-queue.js';
 import { Random } from './random.js';
@@ -35,6 +36,21 @@ export function drawRequestsPerLane(seed: number, allowed: ReadonlySet<string>):
   const wears = random.chance(0.2);
   const requests = 8 + random.below(57);
   return wears && allowed.has('wear') ? requests : undefined;
+}
+
+/** Sessions that worn ones may take up in the table. Two to three seconds of the fastest renewals seen. */
+const WORN_SESSIONS = 256;
+
+/**
+ * The limits of a run that wears sessions. A real one lasts for hours. Here dozens a second follow each other, and in a
+ * small table they would evict the session of a distant client before it has committed anything.
+ */
+export function roomForWorn(limits: Limits): Limits {
+  return {
+    ...limits,
+    maxSessions: limits.maxSessions + WORN_SESSIONS,
+    maxLanes: limits.maxLanes + WORN_SESSIONS * limits.lanesPerSession,
+  };
 }
 
 export class MishapDriver implements EventHandler {
