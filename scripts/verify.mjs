@@ -52,6 +52,12 @@ const STEPS = [
       'run the file that failed alone: node scripts/test.mjs dist/test/….test.js; all that it said is in .tap/test.log',
   },
   {
+    name: 'coverage',
+    commands: [node('scripts/coverage.mjs')],
+    advice:
+      'test what is not reached: node scripts/coverage.mjs --files says in which files; the floors stand in that script',
+  },
+  {
     name: 'simulation',
     commands: [node('dist/src/cli/main.js', 'sim', '--seed', '1..300', '--replicas', '3,5')],
     advice:
