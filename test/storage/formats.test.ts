@@ -154,15 +154,15 @@ t.test('the headers of a keyed log: format 2, a fingerprint, and nothing in them
   t.same(decodeSegmentHeader(unkeyed, owner, hash, 'log'), { ...header, chain: UNKEYED_FINGERPRINT });
   t.throws(() => decodeSegmentHeader(keyed, owner, hash, 'dir/log', 7), {
     code: 'chain-differs',
-    message: /^dir\/log .*fingerprint deadbeef, and by .* fingerprint 00000007;/,
+    message: /^dir\/log .*fingerprint deadbeef, but by .* fingerprint 00000007;/,
   });
   t.throws(() => decodeSegmentHeader(unkeyed, owner, hash, 'dir/log', 7), {
     code: 'chain-differs',
-    message: /has no secret, and by/,
+    message: /has no secret, but by/,
   });
   t.throws(() => decodeSegmentHeader(keyed, owner, hash, 'dir/log', UNKEYED_FINGERPRINT), {
     code: 'chain-differs',
-    message: /deadbeef, and by .* it has no secret/,
+    message: /deadbeef, but by .* it has no secret/,
   });
   for (let bit = 0; bit < keyed.length * 8; bit++) {
     const bytes = keyed.slice();
