@@ -6,7 +6,8 @@
  *   node scripts/coverage.mjs --files  also a line for each source file, the least covered first
  *
  * V8 counts, c8 maps the counts to the TypeScript source. Nothing else of the suite is measured: counting slows code
- * down, and tests that depend on time would fail because of it.
+ * down, and tests that depend on time would fail because of it. While V8 counts, Node 20's runner does not say which
+ * file a test is in; `npm test` does.
  */
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, rmSync } from 'node:fs';
