@@ -19,7 +19,7 @@ import type { HoldBack } from './hold-back.js';
 import { invariant } from '../invariant.js';
 import { KnownRequests } from './known-requests.js';
 import { isForeign } from '../log/session-owner.js';
-import { REGISTER_BYTES, REGISTER_LANE, type Session } from '../log/sessions.js';
+import { REGISTER_BYTES, REGISTER_LANE } from '../log/sessions.js';
 import { NO_RESULT } from './message-writer.js';
 import { Rejections } from './rejections.js';
 import type { ReplicaState } from './replica-state.js';
@@ -68,14 +68,22 @@ export class Requests {
       this.notMine(arrived, now);
       return;
     }
-    if (!this.isWellFormed(arrived)) {
+    // The checks stand here, not in functions of their own: V8 would inline those and leave the look-ups below as calls.
+    const { sessionHi, sessionLo, lane, isRegister, operationLength } = arrived;
+    if (
+      arrived.request <= 0 ||
+      (sessionHi | sessionLo) === 0 ||
+      operationLength > state.config.limits.operationBytes ||
+      isRegister !== (lane === REGISTER_LANE) ||
+      (isRegister && operationLength !== REGISTER_BYTES)
+    ) {
       this.reject(arrived, RejectReason.badRequest, now);
       return;
     }
-    const { sessionHi, sessionLo, lane } = arrived;
     const session = state.execution.sessions.find(sessionHi, sessionLo);
     // A request that was held back was its owner's when it came.
-    if (isNew && this.isForeign(arrived, session, owner)) {
+    const registers = isRegister ? readI32(bytes, arrived.operationOffset) : undefined;
+    if (isNew && isForeign(state.log, state.tail, session, sessionHi, sessionLo, registers, owner)) {
       this.reject(arrived, RejectReason.sessionUnknown, now);
       return;
     }
@@ -85,7 +93,9 @@ export class Requests {
       if (this.known.answer(arrived, session, newest)) this.catchUp.mayDiffer(now);
       return;
     }
-    const fault = arrived.isRegister ? 0 : this.sessionFault(arrived, session);
+    let fault: RejectReasonCode | 0 = 0;
+    if (!isRegister && session === undefined) fault = this.unknownSession(arrived);
+    else if (!isRegister && lane >= session!.lanes) fault = RejectReason.badRequest;
     if (fault !== 0) {
       this.reject(arrived, fault, now);
       return;
@@ -157,28 +167,8 @@ export class Requests {
     }
   }
 
-  private isWellFormed(arrived: ArrivedRequest): boolean {
-    const { isRegister, operationLength } = arrived;
-    return (
-      arrived.request > 0 &&
-      (arrived.sessionHi | arrived.sessionLo) !== 0 &&
-      operationLength <= this.state.config.limits.operationBytes &&
-      isRegister === (arrived.lane === REGISTER_LANE) &&
-      (!isRegister || operationLength === REGISTER_BYTES)
-    );
-  }
-
-  /** It came under a key whose owner is not the session's. */
-  private isForeign(arrived: ArrivedRequest, session: Session | undefined, owner: number): boolean {
-    const { log, tail } = this.state;
-    const { sessionHi, sessionLo } = arrived;
-    const registers = arrived.isRegister ? readI32(arrived.operationBytes, arrived.operationOffset) : undefined;
-    return isForeign(log, tail, session, sessionHi, sessionLo, registers, owner);
-  }
-
-  /** Why the session has no place for this request, which is no Register; 0: it has one. */
-  private sessionFault(arrived: ArrivedRequest, session: Session | undefined): RejectReasonCode | 0 {
-    if (session !== undefined) return arrived.lane >= session.lanes ? RejectReason.badRequest : 0;
+  /** The request is of a session that was not executed here. 0: its Register is in the log. */
+  private unknownSession(arrived: ArrivedRequest): RejectReasonCode | 0 {
     const register = this.state.tail.find(arrived.sessionHi, arrived.sessionLo, REGISTER_LANE);
     return register === 0 ? RejectReason.sessionUnknown : 0;
   }
