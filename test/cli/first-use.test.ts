@@ -57,12 +57,12 @@ t.test('init writes all of its files or none, and two clusters share a directory
   }
   writeFileSync(join(cwd, 'b.client.keys'), 'mine');
   const refused = await run('--out', 'b.json');
-  t.match(refused, { code: 2, stderr: /^file-exists: b\.client\.keys exists already, and nothing was written/ });
+  t.match(refused, { code: 2, stderr: /^file-exists: b\.client\.keys already exists, and nothing was written/ });
   t.notOk(existsSync(join(cwd, 'b.json')) || existsSync(join(cwd, 'b.replica.keys')), 'nothing was');
   t.equal(readFileSync(join(cwd, 'b.client.keys'), 'utf8'), 'mine');
   t.match(await run('--out', 'absent/c.json'), {
     code: 1,
-    stderr: /^output-unwritable: absent\/.* can't be written \(ENOENT\); nothing was/,
+    stderr: /^output-unwritable: absent\/.* cannot be written \(ENOENT\), and nothing was written/,
   });
   t.equal(readdirSync(cwd).filter((name) => name.includes('.new')).length, 0, 'no file is left aside');
 });
