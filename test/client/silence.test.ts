@@ -127,7 +127,7 @@ t.test('a client with a wrong key, one whose key is removed, and a cluster that 
   t.match(error, { code: 'outcome-unknown', message: there }, 'a running client hears of its key, too');
   t.match(error?.cause, { code: 'replicas-silent', message: there });
   const removed = await jitpaxos(['doctor', '--cluster', file, '--timeout', '100ms']);
-  t.match(removed.stdout, /\[FAIL\] keys +[^]*client\.keys speaks under key 22, which [^]*replica\.keys does not have/);
+  t.match(removed.stdout, /\[FAIL\] keys +[^]*client\.keys uses key 22, which [^]*replica\.keys does not have/);
 
   running = false;
   await Promise.all(replicas.map((replica) => replica.close()));
