@@ -62,7 +62,7 @@ export interface Workload {
 }
 
 /** Configurations that the linearizability checker examines for a key before it leaves the history undecided. */
-const CHECKER_STATES_MAX = 200_000;
+const CHECKER_STATES_MAX = 2_000_000;
 
 /** Operations on the key-value store. */
 export class KvWorkload implements Workload {
