@@ -59,6 +59,8 @@ export class StateDigests {
   limits = 0;
 
   private readonly own: Own[] = [];
+  /** When the next question is repeated, monotonic µs; kept, because it is looked up at the end of every turn. */
+  private repeatUs = Infinity;
   private readonly heard: DigestsHeard;
   /** The value of `Execution.installs` at the last snapshot. */
   private installs = 0;
@@ -100,16 +102,18 @@ export class StateDigests {
   }
 
   wakeBefore(out: Float64Array): void {
-    for (const own of this.own) if (this.isOpen(own) && own.repeatUs < out[0]!) out[0] = own.repeatUs;
+    if (this.repeatUs < out[0]!) out[0] = this.repeatUs;
   }
 
   tick(now: Instant): void {
+    if (now.monotonicUs < this.repeatUs) return;
     for (const own of this.own) {
       if (now.monotonicUs < own.repeatUs || !this.isOpen(own)) continue;
       own.repeats++;
       own.repeatUs = now.monotonicUs + this.pauseUs(own.repeats);
       this.ask(own);
     }
+    this.findRepeat();
   }
 
   /** What this replica has at an index that it still compares with the others. */
@@ -125,6 +129,7 @@ export class StateDigests {
     this.heard.take(from, said);
     if (own === undefined) return;
     own.heard |= 1 << from;
+    this.findRepeat();
     this.judge(own, now);
   }
 
@@ -159,6 +164,7 @@ export class StateDigests {
     };
     this.own.push(own);
     while (this.own.length > INDEXES_KEPT + 1) this.own.splice(1, 1); // the first are the limits
+    this.findRepeat();
     // The others may have said their limits long ago, so they are asked for them.
     if (isEcho) this.ask(own);
     else this.sendToAll(own, said.index === 0);
@@ -278,6 +284,11 @@ export class StateDigests {
 
   private send(to: number, own: Own, asks: boolean): void {
     this.sender.stateDigest(to, own.index, own.chainHi, own.chainLo, own.digestHi, own.digestLo, asks);
+  }
+
+  private findRepeat(): void {
+    this.repeatUs = Infinity;
+    for (const own of this.own) if (this.isOpen(own)) this.repeatUs = Math.min(this.repeatUs, own.repeatUs);
   }
 
   private isOpen(own: Own): boolean {
