@@ -40,7 +40,7 @@ export class DatagramOutbox implements Outbox {
   unsealed = 0;
   /** Messages committed. */
   messages = 0;
-  /** Of the dropped messages, those that the peer's wire version does not have. */
+  /** Dropped messages that the peer's wire version does not have. */
   unknownToPeer = 0;
 
   private readonly arrays: Uint8Array[];

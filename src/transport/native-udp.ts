@@ -55,7 +55,7 @@ export class NativeUdpTransport implements Transport {
   /** For `group`. */
   private readonly grouped: Int32Array;
   private readonly groupedArrays: (Uint8Array | undefined)[];
-  /** Of `waiting`, the number that the kernel once refused. */
+  /** How many of `waiting` the kernel has refused once. */
   private deferred = 0;
   /** Bytes of the transmit slab already made into arrays. */
   private carved = 0;

@@ -8,7 +8,7 @@
 export interface Silence {
   /** Indices of replicas that do not answer. */
   readonly silent: readonly number[];
-  /** Of these, replicas whose hosts reported that no process listens there. */
+  /** Silent replicas whose hosts reported that no process listens there. */
   readonly refused: readonly number[];
   /** The transport receives such reports from hosts. */
   readonly tells: boolean;

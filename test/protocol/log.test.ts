@@ -330,7 +330,7 @@ t.test('truncate, cut and install leave the chain of what stands', (t) => {
   t.equal(chain(log, 5), chainAfter(four, entry(9, 'nine')));
   t.throws(() => log.truncate(3), { code: 'invariant-broken' });
   t.throws(() => log.cut(6), { code: 'invariant-broken' });
-  log.install(100, 1, 2, 0, 50, 0, 7);
+  log.install({ index: 100, chainHi: 1, chainLo: 2, timestampHi: 0, timestampLo: 50, sessionHi: 0, sessionLo: 7 });
   t.equal(log.lastIndex, 100);
   t.ok(log.matches(100, 1, 2));
   t.equal(log.compareToLast(0, 50, 0, 7), 0);

@@ -1,5 +1,6 @@
 /**
- * How far ahead of its clock a client sets the timestamps of its requests. Speed only.
+ * How far ahead of its clock a client sets the timestamps of all its requests: the lead. Speed only. What a single request
+ * that was rejected as late gets on top of it is in margins.ts; timestamps.ts applies both.
  *
  * Members hold a request until its timestamp is due. So requests of several clients that arrive before their timestamps
  * enter all logs in the same order. A client with a lead waits longer, but misses less often; therefore:
@@ -16,7 +17,7 @@ import type { Instant } from '../contract.js';
 
 /** The share of misses is checked after this many requests. */
 const WINDOW = 64;
-/** Above this share of misses in a window the lead rises; below the other one it may fall. */
+/** Above RISE, the share of misses in a window, the lead rises; below FALL it may fall. */
 const RISE = 0.02;
 const FALL = 0.005;
 /** Consecutive quiet windows before the lead falls. */
@@ -44,7 +45,7 @@ export class LeadControl {
   private quiet = 0;
   private windowEndUs = DOUBLE_ZERO;
   /** Share of misses before the lead rose; windows with the lead since it was judged, and the sum of their shares. */
-  private before = DOUBLE_ZERO;
+  private shareBefore = DOUBLE_ZERO;
   private trial = 0;
   private trialShares = DOUBLE_ZERO;
   private pause = 0;
@@ -107,7 +108,7 @@ export class LeadControl {
   }
 
   private rise(share: number): void {
-    this.before = share;
+    this.shareBefore = share;
     this.trial = 0;
     this.trialShares = 0;
     this.quiet = 0;
@@ -118,7 +119,7 @@ export class LeadControl {
     this.leadNs = Math.min(this.leadNs, this.wantedNs()); // a lead above the slowest member's delay only costs time
     if (++this.trial > TRIAL_WINDOWS / 2) this.trialShares += share;
     if (this.trial === TRIAL_WINDOWS) {
-      if (this.trialShares / (TRIAL_WINDOWS / 2) > Math.max(RISE, WORTH * this.before)) {
+      if (this.trialShares / (TRIAL_WINDOWS / 2) > Math.max(RISE, WORTH * this.shareBefore)) {
         this.giveUp();
         return;
       }

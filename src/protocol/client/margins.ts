@@ -1,6 +1,6 @@
 /**
  * How far above its clock a client sets the timestamp of a request that the primary rejected as late, so that it is
- * accepted at last. Speed only.
+ * accepted at last. Speed only. The lead of all requests is in lead.ts; timestamps.ts applies both.
  *
  * Restamped without a margin, a request arrives as late as before: requests from nearer clients are above it by then.
  * So from the second rejection on (for a Register, from the first), the timestamp is what the primary's clock will show
@@ -25,7 +25,7 @@ const DOUBLINGS_MAX = 20;
 const SLACK_MAX_US = 0x7fffffff;
 
 export class Margins {
-  /** What `raise` found. */
+  /** The timestamp that `raise` found. */
   hi = 0;
   lo = 0;
   /** How often the primary rejected the open request of each slot as late. */

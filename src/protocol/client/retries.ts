@@ -1,5 +1,6 @@
 /**
- * When a client considers a request lost, and how many it may resend. Speed only: a resent request is the same request.
+ * When a client considers a request lost, and how many it may resend: the retry budget. Speed only: a resent request is
+ * the same request. A request that was rejected is stamped anew instead: margins.ts says how far ahead.
  *
  * Losses on a network are rare; delays on overloaded hosts are not, and resending adds work where there is already too
  * much. Two rules keep a burst of load from feeding itself:
@@ -20,9 +21,7 @@ const WAIT_MAX_US = 250_000;
 const WINDOW_US = 2_000_000;
 /** After this many consecutive commits of resent requests, these are measured. */
 const REPEATED_ROW = 4;
-/**
- * Tokens that a commit earns, and the most that are kept: enough for a burst of losses, as when a buffer overflowed.
- */
+/** Tokens that a commit earns, and the most that are kept: enough for a burst of losses, as when a buffer overflowed. */
 const TOKENS_A_COMMIT = 0.125;
 const TOKENS_MAX = 64;
 
@@ -37,8 +36,8 @@ export class Retries {
   private earnedUs = DOUBLE_ZERO;
 
   /**
-   * @param retryUs shortest wait; also the interval at which a token is added @param retryMaxUs limit up to which the
-   * wait of a request doubles
+   * @param retryUs shortest wait; also the interval at which a token is added
+   * @param retryMaxUs limit up to which the wait of a request doubles
    */
   constructor(
     private readonly retryUs: number,
@@ -56,8 +55,8 @@ export class Retries {
   }
 
   /**
-   * The same for a request that was sent more than once, first at `sentUs[slot]`: the time it took is at least a round
-   * trip.
+   * A request that was sent more than once, first at `sentUs[slot]`, was committed. The time it took is at least a
+   * round trip.
    */
   committedAgain(sentUs: Float64Array, slot: number, now: Instant): void {
     if (this.repeated < REPEATED_ROW) this.repeated++;

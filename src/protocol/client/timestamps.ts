@@ -1,7 +1,8 @@
 /**
- * The timestamps that a client gives its requests: its clock's reading plus its lead, always above the last one that it
- * gave or was told, and further above if the primary rejected it as late (margins.ts). Speed only; typed arrays with
- * one slot per lane.
+ * The timestamps that a client gives its requests. Speed only.
+ *
+ * A timestamp is the clock's reading (client-clock.ts) plus the lead (lead.ts). It is always above the last one that the
+ * client gave or was told, and further above if the primary rejected the request as late (margins.ts). A slot per lane.
  */
 import { addHi, addLo, compareU64, differenceU64 } from '../../wire/u64.js';
 import { ClientClock } from './client-clock.js';

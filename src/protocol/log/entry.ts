@@ -1,9 +1,10 @@
 /**
- * An entry, as one object in place of ten numbers: what a client asked for, under the timestamp that it has now.
+ * An entry as one object in place of ten numbers: a client's request under its present timestamp.
  *
- * A flyweight, as Agrona's are: made once, then pointed at one entry after another, so that passing an entry on allocates
- * nothing. The key and the numbers are copied into its fields, each a small integer for V8; the operation stays where it
- * lies, and is valid as long as that memory is. Whoever keeps an entry copies it (Log.append, RequestCache.put).
+ * It is a flyweight, like Agrona's: it is made once and then pointed at one entry after another, so that passing an entry
+ * on allocates nothing. The key and the numbers are copied into its fields, each a small integer for V8. The operation
+ * stays in its memory, and is valid as long as that memory is. Code that keeps an entry copies it (Log.append,
+ * RequestCache.put).
  *
  * In its wire form, which Chunk, Order and the disk share, an entry is
  *
@@ -46,7 +47,7 @@ export class Entry {
     return this;
   }
 
-  /** Points at the header of an entry in wire form, as an Order has it: what it says of the operation is what it said before. */
+  /** Points at the header of an entry in wire form, as in an Order. The operation's fields stay as they were. */
   pointAtHeader(bytes: Uint8Array, offset: number): this {
     this.timestampHi = readI32(bytes, offset + EntryAt.timestamp);
     this.timestampLo = readI32(bytes, offset + EntryAt.timestamp + 4);
@@ -58,7 +59,7 @@ export class Entry {
     return this;
   }
 
-  /** It is the same request: another timestamp does not make it another one. */
+  /** True if both are the same request, whatever their timestamps. */
   isSameRequest(other: Entry): boolean {
     return (
       this.request === other.request &&

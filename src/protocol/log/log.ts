@@ -1,14 +1,18 @@
 /**
- * The log: an arena.
+ * The log: entries in the order of their keys, in an arena.
  *
- * Operation bytes lie in one preallocated ring between the snapshot and the head; what is known of each entry besides
- * lies in parallel typed arrays, slot `index & mask`. Nothing is allocated after construction, but for what `moveTogether` sets aside, once in a while. Entries are added at the
- * end (`append`), taken from the end (`truncate`: they were not committed) and from the front (`cut`: a snapshot covers
- * them).
+ * The rule (S): the key of an appended entry, (timestamp, session), is above the key of the last entry. The chain of an
+ * entry covers everything up to it, so replicas whose chains are equal at an index have equal logs up to there. Model:
+ * the guard of `Request`, and the invariant `Chronological` (model/JITPaxos.tla).
+ *
+ * Entries are added at the end (`append`), removed from the end (`truncate`: they were not committed), and removed from
+ * the front (`cut`: a snapshot covers them). Their bytes lie in one preallocated ring. Their places, chains and lengths
+ * lie in rows of a typed array, row `index & mask`. Nothing is allocated after construction, except by `moveTogether`,
+ * which is rare.
  *
  * chain(i) = hash(chain(i−1) ‖ timestamp ‖ session ‖ request ‖ lane ‖ flags ‖ 0 ‖ operation), all big-endian. The hash is
- * XXH3-64 without keys, SipHash-2-4 under the cluster's secret with keys (contract.ts, Chain). In the
- * ring each entry lies exactly so, one piece of memory, so that its chain is one call of the hash:
+ * XXH3-64 without keys, and SipHash-2-4 under the cluster's secret with keys (contract.ts, Chain). The ring holds each
+ * entry in exactly this form, in one piece, so its chain takes one call of the hash:
  *
  *      0         8           16        24        28     30      31   32
  *      | chain   | timestamp | session | request | lane | flags | 0  | operation …
@@ -16,14 +20,15 @@
  *
  * On the wire (Chunk) and on disk an entry is this without the first eight bytes: ENTRY_HEADER_BYTES, then the operation.
  *
- * A record never wraps: where it would, the rest is left empty and it starts at offset 0. How much is left differs between
- * replicas; what a log holds must not, or the log of one would not fit another. So room is counted in records, `limit` bytes
- * of them, and when what is free lies in pieces that are too short, the records are moved together. The arena is longer than
- * `limit` by the longest record, so that a full log, of which all is in use, has no need of that: what is left empty is
- * shorter than a record.
+ * A record never wraps: where it would, the end of the arena is left empty and the record starts at offset 0. How much is
+ * left empty differs between replicas, but how much a log holds must not, or the log of one would not fit another. So
+ * room is counted in records: a log holds `limit` bytes of them. If the free room lies in pieces that are too short, the
+ * records are moved together. The arena is longer than `limit` by the longest record, so a full log never needs that:
+ * the part that is left empty is shorter than a record.
  *
- * Of the arena and of the rows only as much is used as was needed of late, twice that when it is not enough: a log that is cut
- * often stays in the processor's cache, however large it may become. To go round all of the arena costs a third of the throughput.
+ * Only as much of the arena and of the rows is used as was needed recently, and twice that if it is not enough. So a log
+ * that is cut often stays in the processor's cache, however large it may become. Using the whole arena in turn costs a
+ * third of the throughput.
  */
 import { copyBytes, copyWords, LastWords, wordsOf } from '../../wire/copy.js';
 import { compareU64, readI32, readU16, writeI32, writeU16 } from '../../wire/u64.js';
@@ -36,27 +41,38 @@ import { Entry, ENTRY_HEADER_BYTES } from './entry.js';
 const KEY_BYTES = 16;
 /** An entry in an Order: its header, and its chain. */
 export const ORDER_RECORD_BYTES = ENTRY_HEADER_BYTES + 8;
-/** Of an entry in the arena: offsets from where its record lies. */
+/** Offsets in the record of an entry in the arena. */
 export const RecordAt = { timestamp: 8, session: 16, request: 24, lane: 28, flags: 30, operation: 32 } as const;
 const RECORD_HEADER_BYTES = RecordAt.operation;
 
 /**
- * What is known of an entry besides its record: a row of int32 each, side by side, so that all of it comes with one look at
- * memory. `laneBefore` is a distance, 0: none. `hash` and `laneBefore` are tail-index.ts's.
+ * An entry's row of int32: what is known of it besides its record, side by side, so that one cache line holds all of it.
+ * `laneBefore` is a distance; 0: no entry. tail-index.ts owns `hash` and `laneBefore`.
  */
 const Row = { place: 0, operationLength: 1, chainHi: 2, chainLo: 3, replyTo: 4, laneBefore: 5, hash: 6 } as const;
 const ROW_SHIFT = 3;
 
-/** What is used of the arena and of the rows at least, where there is as much. */
+/** The least that is used of the arena, bytes, and of the rows, unless they are smaller. */
 const ROOM_MIN = 1 << 18;
 const SLOTS_MIN = 1 << 10;
-/** Below this share of what is used, less is. */
+/** If less than one part in SPARSE of the room in use is needed, half of it is given up. */
 const SPARSE = 8;
 
+/** The last entry that a snapshot covers: its index, chain and key. */
+export interface LogBase {
+  readonly index: number;
+  readonly chainHi: number;
+  readonly chainLo: number;
+  readonly timestampHi: number;
+  readonly timestampLo: number;
+  readonly sessionHi: number;
+  readonly sessionLo: number;
+}
+
 export class Log {
-  /** Entries up to here are gone; a snapshot covers them. */
+  /** Entries up to here were cut; a snapshot covers them. */
   baseIndex = 0;
-  /** Index of the last entry; `baseIndex` when there is none. */
+  /** Index of the last entry; `baseIndex` if the log is empty. */
   lastIndex = 0;
   /** The arena. */
   readonly bytes: Uint8Array;
@@ -65,9 +81,9 @@ export class Log {
   private readonly rows: Int32Array;
   /** Rows in use, a power of two, less one. */
   private mask: number;
-  /** Bytes of the arena in use: a record that would end beyond starts anew at offset 0. */
+  /** Bytes of the arena in use: a record that would end beyond them starts at offset 0. */
   private room: number;
-  /** Where the last record ends. Not behind the first one: the records go round the end of the arena. */
+  /** Where the last record ends. If that is not behind the first record, the records go round the end of the arena. */
   private head = 0;
   /** Sum of the records of all entries. */
   private recordBytes = 0;
@@ -75,7 +91,7 @@ export class Log {
   private readonly baseKey = new Int32Array(4);
   private readonly arena: HashArena;
   private readonly sources = new LastWords();
-  /** Points at what `appendEntry` appends. */
+  /** Points at the entry that `appendEntry` appends. */
   readonly stored = new Entry();
   /** Key of entry `lastIndex`: timestamp and session, two halves each. */
   private readonly lastKey = new Int32Array(4);
@@ -84,7 +100,7 @@ export class Log {
    * @param capacity entries, a power of two
    * @param limit bytes of records
    * @param operationBytes longest operation; its entry must be within `limit`
-   * @param chain what chains the entries
+   * @param chain the hash that chains the entries
    */
   constructor(
     readonly capacity: number,
@@ -116,7 +132,7 @@ export class Log {
     return index === this.baseIndex ? this.baseChain[1]! : this.rows[this.row(index) + Row.chainLo]!;
   }
 
-  /** True when `index` is in the log, or is its base, and its chain is the given one. */
+  /** True if `index` is in the log, or is its base, and its chain is the given one. */
   matches(index: number, chainHi: number, chainLo: number): boolean {
     return (
       index >= this.baseIndex &&
@@ -156,7 +172,7 @@ export class Log {
     return this.bytes[this.record(index) + RecordAt.flags]!;
   }
 
-  /** Where the record of an entry of the log lies in `bytes`: whoever needs several fields asks once. */
+  /** Where the record of an entry of the log lies in `bytes`. A caller that needs several fields asks once. */
   record(index: number): number {
     return this.rows[this.row(index) + Row.place]!;
   }
@@ -199,7 +215,7 @@ export class Log {
     return distance === 0 ? 0 : index - distance;
   }
 
-  /** What `setLane` was given. */
+  /** The hash that `setLane` was given. */
   laneHash(index: number): number {
     return this.rows[this.row(index) + Row.hash]!;
   }
@@ -226,8 +242,8 @@ export class Log {
   }
 
   /**
-   * Appends an entry; false, and nothing changed, when the log is full, or the operation longer than any may be.
-   * The key must be above the last one: the caller has checked (rule S), this asserts.
+   * Appends an entry. Returns false, and changes nothing, if the log is full or the operation is too long.
+   * The key must be above the last one (S): the caller has checked it, and this asserts it.
    */
   append(entry: Entry): boolean {
     const { timestampHi, timestampLo, sessionHi, sessionLo, operationLength: length } = entry;
@@ -279,6 +295,10 @@ export class Log {
     lastKey[1] = timestampLo;
     lastKey[2] = sessionHi;
     lastKey[3] = sessionLo;
+    invariant(
+      this.lastIndex - this.baseIndex <= this.capacity && this.recordBytes <= this.limit,
+      'a log that has grown is within its bounds',
+    );
     return true;
   }
 
@@ -290,39 +310,41 @@ export class Log {
     this.head = this.record(index + 1);
     this.lastIndex = index;
     this.takeLastKey();
+    invariant(this.recordBytes >= 0, 'a log has no fewer bytes than it gives up');
   }
 
   /** Forgets every entry up to `index`, which a snapshot covers. */
   cut(index: number): void {
     invariant(index >= this.baseIndex && index <= this.lastIndex, 'a log is cut at an index that it holds');
     if (index === this.baseIndex) return;
+    const chainHi = this.chainHi(index);
+    const chainLo = this.chainLo(index);
     this.recordBytes -= this.bytesOf(this.baseIndex, index);
-    this.reset(
+    this.setBase({
       index,
-      this.chainHi(index),
-      this.chainLo(index),
-      this.timestampHi(index),
-      this.timestampLo(index),
-      this.sessionHi(index),
-      this.sessionLo(index),
-      this.lastIndex,
-    );
+      chainHi,
+      chainLo,
+      timestampHi: this.timestampHi(index),
+      timestampLo: this.timestampLo(index),
+      sessionHi: this.sessionHi(index),
+      sessionLo: this.sessionLo(index),
+    });
+    this.takeLastKey();
+    invariant(this.matches(index, chainHi, chainLo), 'a cut keeps the chain at its index');
     const slots = (this.mask + 1) / 2;
     if (slots >= SLOTS_MIN && (this.lastIndex - index) * SPARSE <= slots) this.useRows(slots);
   }
 
-  /** Starts anew, empty, behind the entry `index` with that chain and key. */
-  install(
-    index: number,
-    chainHi: number,
-    chainLo: number,
-    timestampHi: number,
-    timestampLo: number,
-    sessionHi: number,
-    sessionLo: number,
-  ): void {
+  /** Starts again, empty, behind the entry that `base` describes. */
+  install(base: LogBase): void {
     this.recordBytes = 0;
-    this.reset(index, chainHi, chainLo, timestampHi, timestampLo, sessionHi, sessionLo, index);
+    this.lastIndex = base.index;
+    this.setBase(base);
+    this.takeLastKey();
+    invariant(
+      this.lastIndex === this.baseIndex && this.matches(base.index, base.chainHi, base.chainLo),
+      'a log that is installed is empty and begins with the chain of its base',
+    );
   }
 
   /** Writes entry `index` (ENTRY_HEADER_BYTES + operation) and returns its length. */
@@ -337,7 +359,7 @@ export class Log {
     copyBytes(this.bytes, this.record(index) + RecordAt.timestamp, target, offset, ENTRY_HEADER_BYTES);
   }
 
-  /** True when entry `index` equals the `length` bytes of an entry at `source[offset]`. */
+  /** True if entry `index` equals the `length` bytes of an entry at `source[offset]`. */
   equalsEntry(index: number, source: Uint8Array, offset: number, length: number): boolean {
     if (length !== ENTRY_HEADER_BYTES + this.operationLength(index)) return false;
     const at = this.record(index) + RecordAt.timestamp;
@@ -349,7 +371,7 @@ export class Log {
     return (index & this.mask) << ROW_SHIFT;
   }
 
-  /** Where a record of so many bytes goes, which with all others is within the limit. */
+  /** Where a record of `need` bytes goes. With all others it is within the limit. */
   private placeFor(need: number): number {
     if (this.recordBytes === 0) return 0;
     const { bytes } = this;
@@ -376,7 +398,7 @@ export class Log {
     let start = 0;
     if (head > first) bytes.copyWithin(0, first, head);
     else {
-      // What lies from 0 to `head` follows what lies from `first` to `end`.
+      // The records from `first` to `end` come first, then those from 0 to `head`.
       const end = first + this.recordBytes - head;
       if (end + head + need <= bytes.length) {
         bytes.copyWithin(end, 0, head);
@@ -396,7 +418,7 @@ export class Log {
     this.head = at;
   }
 
-  /** Goes on with so many rows: those that do not lie where they would now are moved. */
+  /** Changes the number of rows in use, and moves those whose place changes. */
   private useRows(slots: number): void {
     const { rows, mask } = this;
     this.mask = slots - 1;
@@ -414,25 +436,14 @@ export class Log {
     return sum;
   }
 
-  private reset(
-    index: number,
-    chainHi: number,
-    chainLo: number,
-    timestampHi: number,
-    timestampLo: number,
-    sessionHi: number,
-    sessionLo: number,
-    lastIndex: number,
-  ): void {
-    this.baseIndex = index;
-    this.lastIndex = lastIndex;
-    this.baseChain[0] = chainHi;
-    this.baseChain[1] = chainLo;
-    this.baseKey[0] = timestampHi;
-    this.baseKey[1] = timestampLo;
-    this.baseKey[2] = sessionHi;
-    this.baseKey[3] = sessionLo;
-    this.takeLastKey();
+  private setBase(base: LogBase): void {
+    this.baseIndex = base.index;
+    this.baseChain[0] = base.chainHi;
+    this.baseChain[1] = base.chainLo;
+    this.baseKey[0] = base.timestampHi;
+    this.baseKey[1] = base.timestampLo;
+    this.baseKey[2] = base.sessionHi;
+    this.baseKey[3] = base.sessionLo;
   }
 
   private takeLastKey(): void {
@@ -456,19 +467,19 @@ function plainArena(length: number, hasher: Hasher): HashArena {
   return { bytes, fields, hash };
 }
 
-/** Appends an entry in its wire form; false when the log is full. */
+/** Appends an entry in its wire form. Returns false if the log is full. */
 export function appendEntry(log: Log, source: Uint8Array, offset: number, length: number): boolean {
   return log.append(log.stored.pointAtEntry(source, offset, length));
 }
 
-/** True when the key of the entry in wire form at `source[offset]` is above that of the one at `before[beforeOffset]`. */
+/** True if the key of the entry in wire form at `source[offset]` is above that of the one at `before[beforeOffset]`. */
 export function keyFollows(before: Uint8Array, beforeOffset: number, source: Uint8Array, offset: number): boolean {
   for (let i = 0; i < KEY_BYTES; i++)
     if (source[offset + i] !== before[beforeOffset + i]) return source[offset + i]! > before[beforeOffset + i]!;
   return false;
 }
 
-/** True when the key of the entry in wire form at `source[offset]` is above that of entry `index` of the log. */
+/** True if the key of the entry in wire form at `source[offset]` is above that of entry `index` of the log. */
 export function entryFollows(log: Log, index: number, source: Uint8Array, offset: number): boolean {
   return (
     (compareU64(readI32(source, offset), readI32(source, offset + 4), log.timestampHi(index), log.timestampLo(index)) ||
@@ -482,9 +493,9 @@ export function entryFollows(log: Log, index: number, source: Uint8Array, offset
 }
 
 /**
- * Why a stored log can't be taken up within `limits`, for people; undefined when it can. What is committed may go behind a
- * snapshot meanwhile; what is not has to fit at once.
- * @param entries those from `firstIndex` on
+ * Why a stored log does not fit within `limits`, in words for people; undefined if it fits. Committed entries may be
+ * covered by a snapshot while the log is read; those that are not known to be committed have to fit at once.
+ * @param entries the entries from `firstIndex` on
  */
 export function misfitOf(
   entries: Iterable<Uint8Array>,

@@ -77,16 +77,16 @@ export function restoreSessions(snapshot: Snapshot, sessions: SessionTable): voi
   sessions.read(snapshot.bytes, HEADER_BYTES);
 }
 
-/** Starts the log anew after the snapshot. */
+/** Starts the log again, empty, behind the snapshot. */
 export function installBase(snapshot: Snapshot, log: Log): void {
-  const { bytes } = snapshot;
-  log.install(
-    snapshot.index,
-    snapshot.chainHi,
-    snapshot.chainLo,
-    readI32(bytes, 20),
-    readI32(bytes, 24),
-    readI32(bytes, 28),
-    readI32(bytes, 32),
-  );
+  const { bytes, index, chainHi, chainLo } = snapshot;
+  log.install({
+    index,
+    chainHi,
+    chainLo,
+    timestampHi: readI32(bytes, KEY),
+    timestampLo: readI32(bytes, KEY + 4),
+    sessionHi: readI32(bytes, KEY + 8),
+    sessionLo: readI32(bytes, KEY + 12),
+  });
 }

@@ -1,7 +1,8 @@
 /**
  * The tail index: the requests of each lane in the part of the log that was not executed yet.
  *
- * The session table knows what was executed. A member that appends ahead of execution must also recognise what it
+ * The rule (S): no log holds a request twice (`AtMostOnce` in model/JITPaxos.tla, the guard of `Request`). The session
+ * table knows the executed requests. A member appends ahead of execution, so it must also recognise the requests that it
  * appended since, or a retry would enter its log twice. Keys are (session, lane); the value is the lane's newest entry
  * in (executed, last]. Older entries of the same lane are linked by `log.laneBefore`, so that truncating the log brings
  * them back. The log also keeps the hash of each entry's key, so that moving an entry in the table hashes nothing
@@ -9,6 +10,7 @@
  * no allocation.
  */
 import { readI32, readU16 } from '../../wire/u64.js';
+import { invariant } from '../invariant.js';
 import { RecordAt, type Log } from './log.js';
 
 export class TailIndex {
@@ -42,9 +44,11 @@ export class TailIndex {
     const hashed = hash(sessionHi, sessionLo, lane);
     const slot = this.locate(sessionHi, sessionLo, lane, hashed);
     const before = table[slot]!;
+    invariant(before < index && index <= log.lastIndex, 'an entry that is added is the newest of its lane in the log');
     log.setLane(index, before, hashed);
     if (before === 0) this.used++;
     table[slot] = index;
+    invariant(2 * this.used <= table.length, 'the tail index is at most half full');
   }
 
   /** The entry `index` is executed: entries leave in log order. */
@@ -61,6 +65,7 @@ export class TailIndex {
     const slot = this.slotOf(index);
     if (slot < 0) return;
     const before = this.log.laneBefore(index);
+    invariant(before < index, 'an entry of a lane stands before the next one');
     if (before > executed) this.table[slot] = before;
     else this.remove(slot);
   }
@@ -114,9 +119,7 @@ export class TailIndex {
   }
 }
 
-/**
- * Neighbouring lanes, which are mostly used one after another, are neighbours in the table: eight share a cache line.
- */
+/** Neighbouring lanes are mostly used one after another, so they are neighbours in the table: eight share a cache line. */
 function hash(sessionHi: number, sessionLo: number, lane: number): number {
   const h = Math.imul(
     sessionHi ^ Math.imul(sessionLo, 0x9e3779b1) ^ Math.imul((lane >>> 3) + 1, 0xc2b2ae35),
