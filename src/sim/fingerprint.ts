@@ -5,6 +5,7 @@
  */
 import { Entry } from '../protocol/log/entry.js';
 import { Log } from '../protocol/log/log.js';
+import { Executed } from '../protocol/log/sessions.js';
 import { LastWords } from '../wire/copy.js';
 import { SimulationHasher } from './hash.js';
 
@@ -50,7 +51,7 @@ export class Fingerprint {
       return;
     }
     this.visited.set(value, this.visited.size);
-    if (value instanceof Entry) return; // a flyweight: it is pointed at something before it is read
+    if (value instanceof Entry || value instanceof Executed) return; // flyweights: each is filled in before it is read
     if (value instanceof LastWords) return; // a view of another object's array; it only decides which object allocates
     if (value instanceof DataView)
       this.parts.push(new Uint8Array(value.buffer, value.byteOffset, value.byteLength).join(), ';');

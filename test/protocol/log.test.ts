@@ -196,15 +196,15 @@ t.test('what one log holds any other holds, wherever in its ring it begins', (t)
       if (!append(other, entry(clock - 20 + other.lastIndex, 'y'.repeat(random(121))))) other.cut(other.lastIndex);
     }
     const base = log.baseIndex;
-    other.install(
-      base,
-      log.chainHi(base),
-      log.chainLo(base),
-      log.timestampHi(base),
-      log.timestampLo(base),
-      log.sessionHi(base),
-      log.sessionLo(base),
-    );
+    other.install({
+      index: base,
+      chainHi: log.chainHi(base),
+      chainLo: log.chainLo(base),
+      timestampHi: log.timestampHi(base),
+      timestampLo: log.timestampLo(base),
+      sessionHi: log.sessionHi(base),
+      sessionLo: log.sessionLo(base),
+    });
     for (let i = base + 1; i <= log.lastIndex; i++)
       if (!appendEntry(other, bytes, 0, log.writeEntry(i, wordsOf(bytes), 0)))
         t.fail(`entry ${i} does not fit the other log, SEED=${SEED}`);

@@ -18,8 +18,9 @@ const random = (): number => {
 };
 const below = (n: number): number => Math.floor(random() * n);
 
+const BLANK = { hi: 0, nonceHi: 0, nonceLo: 0, bornHi: 0, registerChainHi: 0, registerChainLo: 0 };
 const session = (id: number, registerIndex: number, lanes = 1, born = registerIndex): Session =>
-  new Session(0, id, 0, id, lanes, 0, born, registerIndex, 0, 0);
+  new Session({ ...BLANK, lo: id, nonceLo: id, lanes, bornLo: born, registerIndex });
 const ids = (table: SessionTable): number[] => table.sorted().map((s) => s.lo);
 
 t.test('the table is bounded, and evicts the session that was used longest ago', (t) => {
@@ -72,7 +73,17 @@ t.test('the same table always gives the same bytes, and they give the table back
     for (let i = 1; i <= before; i++) table.register(session(1000 + i, i - 1000, 1, 0));
     for (const id of [1, 3, 5, 9]) {
       const s = session(id, id, 3, id * 10);
-      s.record(2, 7, 100 + id, id, -id, ReplyStatus.ok, wordsOf(Uint8Array.from([id, 2, 3])), 1, 2);
+      s.record({
+        lane: 2,
+        request: 7,
+        index: 100 + id,
+        chainHi: id,
+        chainLo: -id,
+        status: ReplyStatus.ok,
+        resultWords: wordsOf(Uint8Array.from([id, 2, 3])),
+        resultOffset: 1,
+        resultLength: 2,
+      });
       table.register(s);
     }
     for (const id of [9, 3]) table.used(table.find(0, id)!, 109 - id);
@@ -127,7 +138,14 @@ t.test('random registrations agree with a plain list', (t) => {
       if (used.lastUsed !== step) t.fail('the use is remembered');
       continue;
     }
-    const added = new Session(below(4), step, 0, 0, 1 + below(8), 0, step, step, 0, 0);
+    const added = new Session({
+      ...BLANK,
+      hi: below(4),
+      lo: step,
+      lanes: 1 + below(8),
+      bornLo: step,
+      registerIndex: step,
+    });
     while (model.length >= 100 || model.reduce((sum, s) => sum + s.lanes, 0) + added.lanes > 300) {
       const oldest = model.reduce((a, b) => (a.lastUsed < b.lastUsed ? a : b));
       model = model.filter((s) => s !== oldest);

@@ -3,7 +3,7 @@
 import t from 'tap';
 import type { Snapshot } from '../../src/protocol/contract.js';
 import { decodeSnapshot, snapshotFault } from '../../src/protocol/log/snapshots.js';
-import { Session, SessionTable, type SessionBounds } from '../../src/protocol/log/sessions.js';
+import { Executed, Session, SessionTable, type SessionBounds } from '../../src/protocol/log/sessions.js';
 import { Random } from '../../src/sim/random.js';
 import { wordsOf } from '../../src/wire/copy.js';
 import { ReplicaStatus, Request } from '../../src/wire/messages.js';
@@ -13,6 +13,7 @@ const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 t.comment(`SEED=${SEED} replays the drawn damage`);
 
 const HEADER_BYTES = 40;
+const BLANK = { hi: 0, nonceHi: 0, nonceLo: 0, bornHi: 0, bornLo: 0, registerChainHi: 0, registerChainLo: 0 };
 const BOUNDS: SessionBounds = { maxSessions: 6, maxLanes: 24, lanesPerSession: 8, resultBytes: 300 };
 
 /** A snapshot of a drawn table, as a replica comes to it. */
@@ -25,33 +26,33 @@ function drawSnapshot(random: Random): Uint8Array {
     const sessions = table.sorted();
     if (sessions.length === 0 || random.chance(0.3)) {
       table.register(
-        new Session(
-          random.next(),
-          random.next(),
-          random.next(),
-          random.next(),
-          1 + random.below(BOUNDS.lanesPerSession),
-          0,
-          random.below(index + 1),
-          index,
-          random.next(),
-          random.next(),
-        ),
+        new Session({
+          hi: random.next(),
+          lo: random.next(),
+          nonceHi: random.next(),
+          nonceLo: random.next(),
+          lanes: 1 + random.below(BOUNDS.lanesPerSession),
+          bornHi: 0,
+          bornLo: random.below(index + 1),
+          registerIndex: index,
+          registerChainHi: random.next(),
+          registerChainLo: random.next(),
+        }),
       );
     } else {
       const session = random.pick(sessions);
       const lane = random.below(session.lanes);
-      session.record(
+      session.record({
         lane,
-        session.request[lane]! + 1 + random.below(5),
+        request: session.request[lane]! + 1 + random.below(5),
         index,
-        random.next(),
-        random.next(),
-        0,
-        wordsOf(result),
-        0,
-        random.below(BOUNDS.resultBytes + 1),
-      );
+        chainHi: random.next(),
+        chainLo: random.next(),
+        status: 0,
+        resultWords: wordsOf(result),
+        resultOffset: 0,
+        resultLength: random.below(BOUNDS.resultBytes + 1),
+      });
       table.used(session, index);
     }
   }
@@ -135,7 +136,9 @@ t.test(
         for (let i = 1; i <= 8; i++) {
           const { index } = snapshot;
           if (table.find(1, i) === undefined)
-            table.register(new Session(1, i, 0, 0, 1 + random.below(8), 0, 0, index + i, 0, 0));
+            table.register(
+              new Session({ ...BLANK, hi: 1, lo: i, lanes: 1 + random.below(8), registerIndex: index + i }),
+            );
           if (table.size > BOUNDS.maxSessions) wrong.push(`SEED=${SEED} round ${round}: ${table.size} sessions`);
         }
       } catch (error) {
@@ -158,10 +161,15 @@ t.test(
  */
 function two(change: (bytes: Buffer) => void = () => undefined): string | undefined {
   const table = new SessionTable(6, 24);
-  const first = new Session(0, 1, 0, 1, 2, 0, 5, 2, 0, 0);
+  const first = new Session({ ...BLANK, lo: 1, nonceLo: 1, lanes: 2, bornLo: 5, registerIndex: 2 });
   table.register(first);
-  table.register(new Session(0, 2, 0, 2, 1, 0, 6, 4, 0, 0));
-  first.record(0, 3, 7, 0, 0, 0, wordsOf(new Uint8Array([1, 2, 3])), 0, 3);
+  table.register(new Session({ ...BLANK, lo: 2, nonceLo: 2, lanes: 1, bornLo: 6, registerIndex: 4 }));
+  const executed = new Executed();
+  executed.request = 3;
+  executed.index = 7;
+  executed.resultWords = wordsOf(new Uint8Array([1, 2, 3]));
+  executed.resultLength = 3;
+  first.record(executed);
   table.used(first, 7);
   const length = table.encodedLength();
   const bytes = Buffer.alloc(HEADER_BYTES + length + 5);

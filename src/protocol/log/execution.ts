@@ -1,6 +1,6 @@
 /**
  * Executes the log: runs the state machine, keeps the session table in step with it, takes snapshots, and rolls back
- * what was executed too early.
+ * what was executed too early. Model: `Execute`, and the invariants `ExecAgree` and `ExecInLog` (model/JITPaxos.tla).
  *
  * A primary executes entries as it appends them, before they are committed; members and spares execute committed
  * entries. Only a view change removes executed entries from the log. The state then goes back to the last snapshot at
@@ -16,7 +16,7 @@ import type { Snapshot } from '../contract.js';
 import { Counter } from '../counters.js';
 import { RecordAt, type Log } from './log.js';
 import { invariant } from '../invariant.js';
-import { REGISTER_BORN, REGISTER_BYTES, REGISTER_LANE, Session, SessionTable } from './sessions.js';
+import { Executed, REGISTER_BORN, REGISTER_BYTES, REGISTER_LANE, Session, SessionTable } from './sessions.js';
 import { decodeSnapshot, encodeSnapshot, machineBytes, restoreSessions } from './snapshots.js';
 import type { TailIndex } from './tail-index.js';
 
@@ -46,6 +46,7 @@ export class Execution {
   /** Where the machine writes a result, unless it points to its own memory. */
   private readonly results: Uint8Array;
   private readonly replies = new LastWords();
+  private readonly done = new Executed();
   private readonly context: ApplyContext = { timestampHi: 0, timestampLo: 0, index: 0 };
 
   constructor(
@@ -225,17 +226,17 @@ export class Execution {
     }
     invariant(reply.length <= reply.capacity, 'a state machine keeps within the reply capacity');
     this.lastStatus = ReplyStatus.ok;
-    session.record(
-      lane,
-      request,
-      index,
-      log.chainHi(index),
-      log.chainLo(index),
-      ReplyStatus.ok,
-      this.replies.of(reply.bytes),
-      reply.offset,
-      reply.length,
-    );
+    const { done } = this;
+    done.lane = lane;
+    done.request = request;
+    done.index = index;
+    done.chainHi = log.chainHi(index);
+    done.chainLo = log.chainLo(index);
+    done.status = ReplyStatus.ok;
+    done.resultWords = this.replies.of(reply.bytes);
+    done.resultOffset = reply.offset;
+    done.resultLength = reply.length;
+    session.record(done);
     this.sessions.used(session, index);
   }
 
@@ -265,18 +266,18 @@ export class Execution {
     if (this.sessions.mayBeEvicted(bornHi, bornLo)) return ReplyStatus.sessionTaken;
     const before = this.sessions.evicted;
     this.sessions.register(
-      new Session(
-        log.sessionHi(index),
-        log.sessionLo(index),
+      new Session({
+        hi: log.sessionHi(index),
+        lo: log.sessionLo(index),
         nonceHi,
         nonceLo,
         lanes,
         bornHi,
         bornLo,
-        index,
-        log.chainHi(index),
-        log.chainLo(index),
-      ),
+        registerIndex: index,
+        registerChainHi: log.chainHi(index),
+        registerChainLo: log.chainLo(index),
+      }),
     );
     this.counters[Counter.sessions_evicted]! += this.sessions.evicted - before;
     return ReplyStatus.ok;

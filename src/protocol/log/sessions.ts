@@ -1,7 +1,9 @@
 /**
- * The session table: part of the replicated state, changed only by executing entries in log order. It guards *at most
- * once*: an operation is executed only if its request number is above the last one executed in its lane. The result of
- * that last one is kept to answer retries, across view changes and snapshots.
+ * The session table: part of the replicated state, changed only by executing entries in log order.
+ *
+ * The rule (S), *at most once*: an operation is executed only if its request number is above the last one executed in its
+ * lane (`AtMostOnce` in model/JITPaxos.tla). The result of that last one is kept to answer retries, across view changes
+ * and snapshots.
  *
  * It is bounded by the number of sessions and of lanes. Registering evicts the least recently used session, by log
  * index, so that every replica decides alike. A request of an evicted session is refused, never executed again. A
@@ -32,11 +34,53 @@ const SESSION_BYTES = 50;
 const NUMBER_BYTES = 4;
 const EXECUTED_BYTES = 19;
 
+const NO_WORDS = wordsOf(new Uint8Array(0));
+
 /** Every lane has this much room for a result. */
 const SHORT_RESULT_BYTES = 64;
 
+/** What registers a session: its id, what its Register says (session-owner.ts, `born` above), and that entry. */
+export interface Registered {
+  readonly hi: number;
+  readonly lo: number;
+  readonly nonceHi: number;
+  readonly nonceLo: number;
+  readonly lanes: number;
+  readonly bornHi: number;
+  readonly bornLo: number;
+  readonly registerIndex: number;
+  readonly registerChainHi: number;
+  readonly registerChainLo: number;
+}
+
+/** An executed request, on its way into its session: a flyweight that is filled in for one request after another. */
+export class Executed {
+  lane = 0;
+  request = 0;
+  /** Index and chain of its entry. */
+  index = 0;
+  chainHi = 0;
+  chainLo = 0;
+  /** ReplyStatus. */
+  status = 0;
+  /** Where the result is. */
+  resultWords = NO_WORDS;
+  resultOffset = 0;
+  resultLength = 0;
+}
+
 /** The last executed request of each lane of one session. */
-export class Session {
+export class Session implements Registered {
+  readonly hi: number;
+  readonly lo: number;
+  readonly nonceHi: number;
+  readonly nonceLo: number;
+  readonly lanes: number;
+  readonly bornHi: number;
+  readonly bornLo: number;
+  readonly registerIndex: number;
+  readonly registerChainHi: number;
+  readonly registerChainLo: number;
   /** Number of the last executed request; 0: none yet. */
   readonly request: Int32Array;
   /** Log index and chain of that request's entry. */
@@ -53,45 +97,37 @@ export class Session {
   /** Where the client was last heard from, or −1. Volatile, not part of the replicated state. */
   replyTo = -1;
 
-  constructor(
-    readonly hi: number,
-    readonly lo: number,
-    readonly nonceHi: number,
-    readonly nonceLo: number,
-    readonly lanes: number,
-    readonly bornHi: number,
-    readonly bornLo: number,
-    readonly registerIndex: number,
-    readonly registerChainHi: number,
-    readonly registerChainLo: number,
-  ) {
+  constructor(registered: Registered) {
+    const { lanes } = registered;
+    this.hi = registered.hi;
+    this.lo = registered.lo;
+    this.nonceHi = registered.nonceHi;
+    this.nonceLo = registered.nonceLo;
+    this.lanes = lanes;
+    this.bornHi = registered.bornHi;
+    this.bornLo = registered.bornLo;
+    this.registerIndex = registered.registerIndex;
+    this.registerChainHi = registered.registerChainHi;
+    this.registerChainLo = registered.registerChainLo;
     this.request = new Int32Array(lanes);
     this.index = new Float64Array(lanes);
     this.chainHi = new Int32Array(lanes);
     this.chainLo = new Int32Array(lanes);
     this.status = new Uint8Array(lanes);
     this.results = new Payloads(lanes, SHORT_RESULT_BYTES);
-    this.lastUsed = registerIndex;
+    this.lastUsed = registered.registerIndex;
   }
 
-  /** Records the executed request of a lane, with a copy of its result. */
-  record(
-    lane: number,
-    request: number,
-    index: number,
-    chainHi: number,
-    chainLo: number,
-    status: number,
-    source: DataView,
-    offset: number,
-    length: number,
-  ): void {
+  /** Records the executed request of a lane, with a copy of its result. Its number is above the last one (S). */
+  record(executed: Executed): void {
+    const { lane, request } = executed;
+    invariant(request > this.request[lane]!, 'a lane executes requests in the order of their numbers, each once');
     this.request[lane] = request;
-    this.index[lane] = index;
-    this.chainHi[lane] = chainHi;
-    this.chainLo[lane] = chainLo;
-    this.status[lane] = status;
-    this.results.put(lane, source, offset, length);
+    this.index[lane] = executed.index;
+    this.chainHi[lane] = executed.chainHi;
+    this.chainLo[lane] = executed.chainLo;
+    this.status[lane] = executed.status;
+    this.results.put(lane, executed.resultWords, executed.resultOffset, executed.resultLength);
   }
 }
 
@@ -235,20 +271,21 @@ export class SessionTable {
     this.horizonLo = readI32(source, at + 8);
     at += 12;
     const sessions: Session[] = [];
-    const words = wordsOf(source);
+    const executed = new Executed();
+    executed.resultWords = wordsOf(source);
     for (let i = 0; i < count; i++) {
-      const session = new Session(
-        readI32(source, at),
-        readI32(source, at + 4),
-        readI32(source, at + 8),
-        readI32(source, at + 12),
-        readU16(source, at + 16),
-        readI32(source, at + 42),
-        readI32(source, at + 46),
-        readIndex(source, at + 18),
-        readI32(source, at + 26),
-        readI32(source, at + 30),
-      );
+      const session = new Session({
+        hi: readI32(source, at),
+        lo: readI32(source, at + 4),
+        nonceHi: readI32(source, at + 8),
+        nonceLo: readI32(source, at + 12),
+        lanes: readU16(source, at + 16),
+        bornHi: readI32(source, at + 42),
+        bornLo: readI32(source, at + 46),
+        registerIndex: readIndex(source, at + 18),
+        registerChainHi: readI32(source, at + 26),
+        registerChainLo: readI32(source, at + 30),
+      });
       session.lastUsed = readIndex(source, at + 34);
       session.replyTo = heard.get(`${session.hi},${session.lo}`) ?? -1;
       at += SESSION_BYTES;
@@ -256,19 +293,16 @@ export class SessionTable {
         const request = readI32(source, at);
         at += NUMBER_BYTES;
         if (request === 0) continue;
-        const length = readU16(source, at + 17);
-        session.record(
-          lane,
-          request,
-          readIndex(source, at),
-          readI32(source, at + 8),
-          readI32(source, at + 12),
-          source[at + 16]!,
-          words,
-          at + 19,
-          length,
-        );
-        at += EXECUTED_BYTES + length;
+        executed.lane = lane;
+        executed.request = request;
+        executed.index = readIndex(source, at);
+        executed.chainHi = readI32(source, at + 8);
+        executed.chainLo = readI32(source, at + 12);
+        executed.status = source[at + 16]!;
+        executed.resultOffset = at + EXECUTED_BYTES;
+        executed.resultLength = readU16(source, at + 17);
+        session.record(executed);
+        at += EXECUTED_BYTES + executed.resultLength;
       }
       sessions.push(session);
     }
