@@ -296,7 +296,7 @@ export class StatusClient {
   private askWhole(query: Query, from: number, wanted: number, now: Instant): void {
     // With some to spare: its counters grow.
     const padding = wanted + (wanted >> 2);
-    const givesPieces = this.loop.versions.writtenTo(from) === WIRE_VERSION;
+    const givesPieces = this.loop.peers.writtenTo(from) === WIRE_VERSION;
     if (!givesPieces && (padding <= this.padding[from]! || padding > REPORT_BYTES_MAX)) return;
     this.padding[from] = givesPieces ? 0 : padding;
     query.askedAtUs[from] = now.monotonicUs;

@@ -30,7 +30,7 @@ const PAUSE_MS = 1_000;
 const PAUSE_MAX_MS = 30_000;
 const JITTER = 0.5;
 
-/** What a process knows about who has spoken: see PeerVersions. */
+/** What a process knows about who has spoken: see Peers. */
 export interface Hearing {
   readonly heardLately: Uint8Array;
   readonly spoken: Uint8Array;

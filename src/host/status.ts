@@ -218,7 +218,7 @@ export function logAheadNs(log: Pick<Log, 'lastIndex' | 'timestampHi' | 'timesta
 
 export function loopReport(loop: TurnLoop, replicas: number) {
   return {
-    wire: Array.from({ length: replicas }, (_, replica) => loop.versions.writtenTo(replica)),
+    wire: Array.from({ length: replicas }, (_, replica) => loop.peers.writtenTo(replica)),
     transport: {
       kind: loop.transport.kind,
       idle: loop.transport.idle,

@@ -12,10 +12,9 @@ import { DOUBLE_ZERO } from '../protocol/double-zero.js';
 import type { Clock } from '../clock/clock.js';
 import type { Hash64 } from '../native/hash64.js';
 import type { Instant } from '../protocol/contract.js';
-import { AddressProofs, writeProof } from '../wire/address-proofs.js';
+import { writeProof } from '../wire/address-proofs.js';
 import { DatagramOutbox } from '../transport/datagram-outbox.js';
 import { FairQueue } from '../transport/fair-queue.js';
-import { PeerKeys } from '../transport/peer-keys.js';
 import { DatagramReader } from '../transport/datagram-reader.js';
 import { datagramBytesFor } from '../transport/datagram-bytes.js';
 import {
@@ -34,7 +33,7 @@ import {
   Envelope,
   MAX_DATAGRAM_BYTES,
 } from '../wire/envelope.js';
-import { PeerVersions } from '../wire/peer-versions.js';
+import { Peers } from '../wire/peers.js';
 import { Challenge, Proof, typeOf, type TypesFor } from '../wire/messages.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
 import type { Silence } from '../transport/silence.js';
@@ -131,9 +130,7 @@ export class TurnLoop {
   /** Longest datagram. */
   readonly datagramBytes: number;
   readonly reader: DatagramReader;
-  readonly versions: PeerVersions;
-  /** Undefined at a client. */
-  readonly addresses: AddressProofs | undefined;
+  readonly peers: Peers;
   readonly timer = new WakeTimer(() => this.onWake());
 
   /** When the operating system of each replica last reported that no process listens there, monotonic µs. */
@@ -208,21 +205,17 @@ export class TurnLoop {
     );
     this.now = new Now(options.clock);
     const { instant } = this.now;
-    this.versions = new PeerVersions(wireVersion, sender, replicas, endpoints, instant);
+    this.peers = new Peers({
+      self: sender,
+      replicas,
+      endpoints,
+      newest: wireVersion,
+      now: instant,
+      keys,
+      draw: (target) => void crypto.getRandomValues(target),
+    });
     const envelope = new Envelope(options.hash, cluster.idHi, cluster.idLo, sender, replicas, keys, wireVersion);
-    const peers = keys === undefined ? undefined : new PeerKeys(keys, replicas, endpoints);
-    this.addresses = isClient
-      ? undefined
-      : new AddressProofs(replicas, endpoints, (target) => void crypto.getRandomValues(target));
-    this.outbox = new DatagramOutbox(
-      this.transport,
-      envelope,
-      datagramBytes,
-      peers,
-      this.versions,
-      undefined,
-      this.addresses,
-    );
+    this.outbox = new DatagramOutbox(this.transport, envelope, datagramBytes, this.peers);
     this.failed = options.failed;
     const handle = (bytes: Uint8Array, offset: number, length: number, from: number, owner: number): void => {
       const known = typeOf(bytes, offset) as TypesFor<'turnLoop'>;
@@ -239,15 +232,8 @@ export class TurnLoop {
           else this.driven!.receive(bytes, offset, length, from, instant, owner);
       }
     };
-    const heard = { peers: this.versions, hello: (endpoint: number) => this.outbox.hello(endpoint) };
-    this.reader = new DatagramReader(
-      envelope,
-      this.transport,
-      !isClient,
-      handle,
-      peers && { ring: keys!, peers },
-      heard,
-      this.addresses,
+    this.reader = new DatagramReader(envelope, this.transport, !isClient, handle, this.peers, keys, (endpoint) =>
+      this.outbox.hello(endpoint),
     );
     this.queue = isClient ? undefined : new FairQueue(replicas, endpoints, datagramBytes, QUEUE_BYTES);
   }
@@ -286,7 +272,7 @@ export class TurnLoop {
   /** From now on `driven` is called. */
   start(driven: Driven): void {
     this.driven = driven;
-    this.book.watch(this.versions, (replica, address) => this.readdress(replica, address), this.notice, this.sender);
+    this.book.watch(this.peers, (replica, address) => this.readdress(replica, address), this.notice, this.sender);
   }
 
   /**
@@ -367,12 +353,12 @@ export class TurnLoop {
 
   /** At a replica: a client proves that it receives where it sends from. */
   private onProof(bytes: Uint8Array, offset: number, from: number): void {
-    if (this.addresses !== undefined) this.addresses.prove(from, bytes, offset);
+    this.peers.prove(from, bytes, offset);
   }
 
   /** At a client: a replica asks for that proof. */
   private onChallenge(bytes: Uint8Array, offset: number, from: number): void {
-    if (this.addresses !== undefined) return;
+    if (this.sender !== CLIENT_SENDER) return;
     const o = this.outbox.reserve(from, Proof.size);
     if (o >= 0) this.outbox.commit(writeProof(bytes, offset, this.outbox.bytes, o));
   }

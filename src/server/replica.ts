@@ -490,7 +490,7 @@ export class Replica {
     core.trustClock(this.clock.quality.healthy);
     // If held back to the previous version, it begins as that release did: no answer says whether others remember it,
     // or are starting too.
-    const ask = loop.versions.newest === WIRE_VERSION ? { first: 'ask' as const } : {};
+    const ask = loop.peers.newest === WIRE_VERSION ? { first: 'ask' as const } : {};
     core.start({ ...this.storage.recovered(), ...(this.logLost ? { first: 'log-lost' as const } : ask) }, loop.enter());
     loop.endTurn();
   }

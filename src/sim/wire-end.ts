@@ -2,11 +2,11 @@
  * Where a simulated process meets the wire: the real envelope and the real translation. With the fault `versions` also
  * the real negotiation, between processes of which some speak only the previous version, and the real address proofs.
  */
-import { CLIENT_SENDER, ENVELOPE_BYTES, Envelope } from '../wire/envelope.js';
+import { CLIENT_SENDER, ENVELOPE_BYTES, Envelope, NO_KEY } from '../wire/envelope.js';
 import type { Hasher } from '../protocol/contract.js';
-import { AddressProofs, AMPLIFICATION } from '../wire/address-proofs.js';
+import { AMPLIFICATION } from '../wire/address-proofs.js';
 import { Challenge, Proof, typeOf, validate } from '../wire/messages.js';
-import { PeerVersions } from '../wire/peer-versions.js';
+import { Peers } from '../wire/peers.js';
 import { Translator } from '../wire/translation.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
 import type { Random } from './random.js';
@@ -39,9 +39,8 @@ const translator = new Translator();
 
 export class WireEnd {
   private envelope: Envelope;
-  private versions: PeerVersions | undefined;
-  /** Undefined at a client. */
-  private addresses: AddressProofs | undefined;
+  /** Undefined without the fault `versions`. */
+  private peers: Peers | undefined;
   private challenges = 0;
   private readonly sender: number;
 
@@ -62,36 +61,39 @@ export class WireEnd {
     const { replicas, endpoints } = this.cluster;
     const newest = this.draw.random.chance(this.draw.previous) ? PREVIOUS_WIRE_VERSION : WIRE_VERSION;
     this.envelope = this.envelopeOf(newest);
-    this.versions = new PeerVersions(newest, this.sender, replicas, powerOfTwo(endpoints), now);
-    if (this.sender !== CLIENT_SENDER)
-      this.addresses = new AddressProofs(replicas, powerOfTwo(endpoints), (target) =>
-        target.set([++this.challenges, this.sender]),
-      );
+    this.peers = new Peers({
+      self: this.sender,
+      replicas,
+      endpoints: powerOfTwo(endpoints),
+      newest,
+      now,
+      draw: (target) => target.set([++this.challenges, this.sender]),
+    });
     return newest;
   }
 
   /** Version of the next datagram to an endpoint. */
   versionFor(to: number): number {
-    return this.versions === undefined ? WIRE_VERSION : this.versions.versionFor(to);
+    return this.peers === undefined ? WIRE_VERSION : this.peers.versionFor(to);
   }
 
   helloDue(to: number): boolean {
-    return this.versions?.helloDue(to) === true;
+    return this.peers?.helloDue(to) === true;
   }
 
   /** Whether a datagram of this length may leave; if not, `writeChallenge` writes its replacement. */
   mayCarry(to: number, length: number): boolean {
-    return this.addresses === undefined || this.addresses.mayCarry(to, DEARNESS * length);
+    return this.peers === undefined || this.peers.mayCarry(to, DEARNESS * length);
   }
 
   /** The same for an answer to a hello, and for a challenge. */
   mayCarryHello(to: number, length: number): boolean {
-    return this.addresses === undefined || this.addresses.mayCarry(to, length);
+    return this.peers === undefined || this.peers.mayCarry(to, length);
   }
 
   /** Writes a datagram into `bytes` that asks `to` for a proof. Returns its length. */
   writeChallenge(to: number, bytes: Uint8Array): number {
-    return ENVELOPE_BYTES + (this.addresses?.writeChallenge(to, bytes, ENVELOPE_BYTES) ?? 0);
+    return ENVELOPE_BYTES + (this.peers?.writeChallenge(to, bytes, ENVELOPE_BYTES) ?? 0);
   }
 
   /** Bytes of room that a message needs beyond its own length. */
@@ -126,15 +128,14 @@ export class WireEnd {
     if (sender < 0) return false;
     const from = sender === CLIENT_SENDER ? origin : sender;
     const { openedVersion, openedNewest } = this.envelope;
-    this.versions?.heard(from, openedNewest);
-    if (sender === CLIENT_SENDER) this.addresses?.heard(from, 0, length);
+    this.peers?.heard(from, NO_KEY, openedNewest, length);
     if (length === ENVELOPE_BYTES && sender === CLIENT_SENDER) hello(from);
     for (let offset = ENVELOPE_BYTES; offset < length; ) {
       const present = openedVersion === WIRE_VERSION;
       const size = present ? validate(bytes, offset, length) : translator.read(bytes, offset, length);
       if (size < 0) return false;
       if (typeOf(bytes, offset) === Proof.type) {
-        this.addresses?.prove(from, bytes, offset);
+        this.peers?.prove(from, bytes, offset);
       } else if (typeOf(bytes, offset) === Challenge.type) {
         if (this.sender === CLIENT_SENDER) prove(from, bytes, offset);
       } else if (present) {

@@ -10,11 +10,9 @@
 import type { Outbox } from '../protocol/contract.js';
 import { ENVELOPE_BYTES, MAX_DATAGRAM_BYTES, type Envelope } from '../wire/envelope.js';
 import { copyWords, wordsOf } from '../wire/copy.js';
-import { PRESENT_VERSION, type WriteVersions } from '../wire/peer-versions.js';
+import type { Peers } from '../wire/peers.js';
 import { Translator } from '../wire/translation.js';
 import { WIRE_VERSION } from '../wire/versions.js';
-import { NO_PROOFS, type Addresses } from '../wire/address-proofs.js';
-import { NO_KEYS, type SealKeys } from './peer-keys.js';
 import { TransportCounter, type Transport } from './transport.js';
 
 /** Destinations other than replicas with an open datagram; one more, and all datagrams are sent. */
@@ -55,7 +53,6 @@ export class DatagramOutbox implements Outbox {
   private reserved = -1;
   private readonly alone: number;
   private aloneTo = 0;
-  private readonly translator: Translator;
   /**
    * A message to several replicas that cannot share a datagram of one length and version, and its recipients; 0: there
    * is none.
@@ -72,12 +69,9 @@ export class DatagramOutbox implements Outbox {
     private readonly transport: Transport,
     private readonly envelope: Envelope,
     private readonly datagramBytes: number,
-    private readonly keys: SealKeys = NO_KEYS,
-    private readonly versions: WriteVersions = PRESENT_VERSION,
-    translator?: Translator,
-    private readonly addresses: Addresses = NO_PROOFS,
+    private readonly peers: Peers,
+    private readonly translator: Translator = new Translator(),
   ) {
-    this.translator = translator ?? new Translator();
     this.arrays = new Array<Uint8Array>(OPEN_MAX + 1).fill(NOTHING);
     this.openWords = new Array<DataView>(OPEN_MAX + 1).fill(this.words);
     this.lengths = new Int32Array(OPEN_MAX + 1);
@@ -89,7 +83,7 @@ export class DatagramOutbox implements Outbox {
   reserve(to: number, messageLength: number): number {
     this.dropReservation();
     let at = this.find(to);
-    const version = at >= 0 ? this.written[at]! : to >= EACH ? WIRE_VERSION : this.versions.versionFor(to);
+    const version = at >= 0 ? this.written[at]! : to >= EACH ? WIRE_VERSION : this.peers.versionFor(to);
     const length = version === WIRE_VERSION ? messageLength : messageLength + this.translator.growth;
     if (ENVELOPE_BYTES + length > this.datagramBytes) return this.reserveAlone(at, to, length, version);
     if (at >= 0 && this.lengths[at]! + length > this.datagramBytes) {
@@ -98,7 +92,7 @@ export class DatagramOutbox implements Outbox {
     }
     if (at < 0) {
       if (this.opened === OPEN_MAX) this.sendAll();
-      if (version !== WIRE_VERSION && this.versions.helloDue(to)) this.hello(to);
+      if (version !== WIRE_VERSION && this.peers.helloDue(to)) this.hello(to);
       const bytes = this.transport.acquire(this.datagramBytes);
       if (bytes === undefined) return this.noRoom();
       at = this.opened++;
@@ -176,9 +170,9 @@ export class DatagramOutbox implements Outbox {
     if (bytes === undefined) return;
     this.seal(
       bytes,
-      ENVELOPE_BYTES + this.addresses.writeChallenge(to, bytes, ENVELOPE_BYTES),
+      ENVELOPE_BYTES + this.peers.writeChallenge(to, bytes, ENVELOPE_BYTES),
       to,
-      this.versions.versionFor(to),
+      this.peers.versionFor(to),
     );
     this.transport.flush();
   }
@@ -217,7 +211,7 @@ export class DatagramOutbox implements Outbox {
   private allPresent(mask: number): boolean {
     let present = true;
     for (let replica = 0; mask >>> replica !== 0; replica++)
-      if (((mask >>> replica) & 1) === 1 && this.versions.versionFor(replica) !== WIRE_VERSION) present = false;
+      if (((mask >>> replica) & 1) === 1 && this.peers.versionFor(replica) !== WIRE_VERSION) present = false;
     return present;
   }
 
@@ -279,7 +273,7 @@ export class DatagramOutbox implements Outbox {
       this.sealEach(bytes, length, to);
       return;
     }
-    if (!this.addresses.mayCarry(to, length)) {
+    if (!this.peers.mayCarry(to, length)) {
       this.challenge(bytes, to);
       return;
     }
@@ -289,7 +283,7 @@ export class DatagramOutbox implements Outbox {
   /** All replicas share one key, this process's own, and all have proven their addresses. */
   private sealEach(bytes: Uint8Array, length: number, to: number): void {
     const last = (to >>> EACH_LAST_SHIFT) & EACH_LAST_MASK;
-    if (!this.envelope.seal(bytes, 0, length, this.keys.keyFor(last), WIRE_VERSION)) {
+    if (!this.envelope.seal(bytes, 0, length, this.peers.keyFor(last), WIRE_VERSION)) {
       this.transport.release(bytes);
       this.unsealed++;
       return;
@@ -309,7 +303,7 @@ export class DatagramOutbox implements Outbox {
   }
 
   private leave(bytes: Uint8Array, length: number, to: number, version: number): void {
-    if (this.envelope.seal(bytes, 0, length, this.keys.keyFor(to), version)) {
+    if (this.envelope.seal(bytes, 0, length, this.peers.keyFor(to), version)) {
       this.transport.send(bytes, length, to);
     } else {
       this.transport.release(bytes);
@@ -320,9 +314,9 @@ export class DatagramOutbox implements Outbox {
   /** Replaces a datagram that is too long for an endpoint that has not proven its address. */
   private challenge(bytes: Uint8Array, to: number): void {
     this.transport.counters[TransportCounter.datagrams_withheld]!++;
-    const length = ENVELOPE_BYTES + this.addresses.writeChallenge(to, bytes, ENVELOPE_BYTES);
-    if (length > ENVELOPE_BYTES && this.addresses.mayCarry(to, length))
-      this.leave(bytes, length, to, this.versions.versionFor(to));
+    const length = ENVELOPE_BYTES + this.peers.writeChallenge(to, bytes, ENVELOPE_BYTES);
+    if (length > ENVELOPE_BYTES && this.peers.mayCarry(to, length))
+      this.leave(bytes, length, to, this.peers.versionFor(to));
     else this.transport.release(bytes);
   }
 }

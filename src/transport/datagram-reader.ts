@@ -4,23 +4,15 @@
  */
 import { CLIENT_SENDER, DROP_REASON_NAMES, ENVELOPE_BYTES, type Envelope, type Keyring } from '../wire/envelope.js';
 import { isReadOnly, validate } from '../wire/messages.js';
-import type { PeerVersions } from '../wire/peer-versions.js';
+import type { Peers } from '../wire/peers.js';
 import { Translator } from '../wire/translation.js';
 import { WIRE_VERSION } from '../wire/versions.js';
-import type { AddressProofs } from '../wire/address-proofs.js';
-import type { PeerKeys } from './peer-keys.js';
 import type { Transport } from './transport.js';
 
 /** The consumer of a message: a core's `receive`, to which the driver adds the time. */
 export type MessageHandler = (bytes: Uint8Array, offset: number, length: number, from: number, owner: number) => void;
 
 const SENDER_REFUSED = DROP_REASON_NAMES.indexOf('sender');
-/** What a reader does about versions: it learns which version each peer uses, and answers the hello of a client. */
-export interface HeardVersions {
-  readonly peers: Pick<PeerVersions, 'heard'>;
-  hello(endpoint: number): void;
-}
-
 const ROLE_REFUSED = DROP_REASON_NAMES.indexOf('role');
 
 export class DatagramReader {
@@ -33,16 +25,18 @@ export class DatagramReader {
    * @param acceptClients false for a client: it accepts replicas only
    * @param handle called for each message that passed `validate`; `from` is a replica's index or the sender's endpoint,
    * `owner` is the owner of its key, 0 without keys. What it throws is passed on
-   * @param keys undefined in a cluster without keys
+   * @param peers learns from each authentic datagram
+   * @param ring undefined in a cluster without keys
+   * @param hello called with the endpoint of a client that says hello (peer-versions.ts)
    */
   constructor(
     private readonly envelope: Envelope,
     private readonly transport: Pick<Transport, 'sender'>,
     private readonly acceptClients: boolean,
     private readonly handle: MessageHandler,
-    private readonly keys?: { readonly ring: Pick<Keyring, 'mayWrite' | 'ownerOf'>; readonly peers: PeerKeys },
-    private readonly versions?: HeardVersions,
-    private readonly addresses?: Pick<AddressProofs, 'heard'>,
+    private readonly peers: Pick<Peers, 'heard'>,
+    private readonly ring?: Pick<Keyring, 'mayWrite' | 'ownerOf'>,
+    private readonly hello?: (endpoint: number) => void,
   ) {}
 
   /**
@@ -58,17 +52,12 @@ export class DatagramReader {
       if (!this.acceptClients) return this.drop(SENDER_REFUSED, 0);
       from = client < 0 ? this.transport.sender() : client;
     }
-    const { keys } = this;
-    const key = this.envelope.openedKey;
-    if (keys !== undefined && sender === CLIENT_SENDER) keys.peers.heard(from, key);
-    const mayWrite = keys === undefined || keys.ring.mayWrite(key);
-    const owner = keys === undefined ? 0 : keys.ring.ownerOf(key);
-    const { openedVersion } = this.envelope;
-    if (this.addresses !== undefined && sender === CLIENT_SENDER) this.addresses.heard(from, key, length);
-    if (this.versions !== undefined) {
-      this.versions.peers.heard(from, this.envelope.openedNewest);
-      if (length === ENVELOPE_BYTES && sender === CLIENT_SENDER) this.versions.hello(from);
-    }
+    const { ring } = this;
+    const { openedKey, openedVersion, openedNewest } = this.envelope;
+    const mayWrite = ring === undefined || ring.mayWrite(openedKey);
+    const owner = ring === undefined ? 0 : ring.ownerOf(openedKey);
+    this.peers.heard(from, openedKey, openedNewest, length);
+    if (length === ENVELOPE_BYTES && sender === CLIENT_SENDER) this.hello?.(from);
     const end = offset + length;
     if (openedVersion !== WIRE_VERSION)
       return this.readPrevious(bytes, offset + ENVELOPE_BYTES, end, from, owner, mayWrite);

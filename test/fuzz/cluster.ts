@@ -15,9 +15,10 @@ import { ownedSessionLo } from '../../src/protocol/log/session-owner.js';
 import { Keyring } from '../../src/host/keyring.js';
 import type { KeyFile } from '../../src/host/key-file.js';
 import type { Random } from '../../src/sim/random.js';
-import { AddressProofs, writeProof } from '../../src/wire/address-proofs.js';
+import { writeProof } from '../../src/wire/address-proofs.js';
 import { DatagramReader } from '../../src/transport/datagram-reader.js';
-import { PeerKeys } from '../../src/transport/peer-keys.js';
+import { Peers } from '../../src/wire/peers.js';
+import { WIRE_VERSION } from '../../src/wire/versions.js';
 import { CLIENT_SENDER, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
 import { Challenge, Proof, ReplyStatus, typeOf } from '../../src/wire/messages.js';
 
@@ -103,8 +104,7 @@ class NoDisk implements Storage {
 export interface Replica {
   readonly core: ReplicaCore;
   readonly reader: DatagramReader;
-  readonly peers: PeerKeys;
-  readonly proofs: AddressProofs;
+  readonly peers: Peers;
   /** Messages that passed the receive path; calls that asked for the sender's endpoint. */
   heard: number;
   asked: number;
@@ -225,22 +225,25 @@ export class FuzzCluster {
 
   private createReplica(id: number): Replica {
     const envelope = envelopeOf(id, this.ring);
-    const peers = new PeerKeys(this.ring, REPLICAS, ENDPOINTS);
+    const peers = new Peers({
+      self: id,
+      replicas: REPLICAS,
+      endpoints: ENDPOINTS,
+      newest: WIRE_VERSION,
+      now: this.now,
+      keys: this.ring,
+      draw: (target) => void target.forEach((_, i) => (target[i] = this.random.next())),
+    });
     const disk = new NoDisk();
     const outbox = new FuzzOutbox((bytes, length, to) => {
       let size = length;
-      if (!proofs.mayCarry(to, length)) {
-        size = ENVELOPE_BYTES + proofs.writeChallenge(to, bytes, ENVELOPE_BYTES);
-        if (!proofs.mayCarry(to, size)) return;
+      if (!peers.mayCarry(to, length)) {
+        size = ENVELOPE_BYTES + peers.writeChallenge(to, bytes, ENVELOPE_BYTES);
+        if (!peers.mayCarry(to, size)) return;
       }
       if (envelope.seal(bytes, 0, size, peers.keyFor(to)))
         this.post(bytes, size, Math.min(to, REPLICAS), to === REPLICAS || to < REPLICAS);
     });
-    const proofs = new AddressProofs(
-      REPLICAS,
-      ENDPOINTS,
-      (target) => void target.forEach((_, i) => (target[i] = this.random.next())),
-    );
     const core = new ReplicaCore(
       { id, replicas: REPLICAS, seed: id + 1, limits: LIMITS, timings: DEFAULT_TIMINGS },
       outbox,
@@ -258,16 +261,15 @@ export class FuzzCluster {
     const handle = (bytes: Uint8Array, offset: number, length: number, from: number, owner: number): void => {
       replica.heard++;
       if (offset + length > this.end) throw new Error('a message reaches beyond its datagram');
-      if (typeOf(bytes, offset) === Proof.type) proofs.prove(from, bytes, offset);
+      if (typeOf(bytes, offset) === Proof.type) peers.prove(from, bytes, offset);
       else core.receive(bytes, offset, length, from, this.now, owner);
     };
     const replica: Replica = {
       core,
       peers,
-      proofs,
       heard: 0,
       asked: 0,
-      reader: new DatagramReader(envelope, { sender }, true, handle, { ring: this.ring, peers }, undefined, proofs),
+      reader: new DatagramReader(envelope, { sender }, true, handle, peers, this.ring),
     };
     return replica;
   }
@@ -295,7 +297,15 @@ export class FuzzCluster {
         completed: () => void this.committed++,
       },
     );
-    const peers = new PeerKeys(this.clientRing, REPLICAS, 1);
+    const peers = new Peers({
+      self: CLIENT_SENDER,
+      replicas: REPLICAS,
+      endpoints: 1,
+      newest: WIRE_VERSION,
+      now: this.now,
+      keys: this.clientRing,
+      draw: (target) => target.set([1, 2]),
+    });
     const handle = (bytes: Uint8Array, offset: number, length: number, from: number): void => {
       this.clientHeard++;
       if (typeOf(bytes, offset) === Challenge.type) {
@@ -305,10 +315,7 @@ export class FuzzCluster {
       }
       this.client.receive(bytes, offset, length, from, this.now);
     };
-    this.clientReader = new DatagramReader(envelope, { sender: () => REPLICAS }, false, handle, {
-      ring: this.clientRing,
-      peers,
-    });
+    this.clientReader = new DatagramReader(envelope, { sender: () => REPLICAS }, false, handle, peers, this.clientRing);
   }
 
   /** `deliver` false: an answer to one of the fuzzer's endpoints, which nobody waits for. */

@@ -11,7 +11,8 @@ import { loadHash } from '../../src/native/hash64.js';
 import { loadKeys, type KeyEntry, type KeyFile, type KeyRole } from '../../src/host/key-file.js';
 import { Keyring } from '../../src/host/keyring.js';
 import { DatagramReader } from '../../src/transport/datagram-reader.js';
-import { PeerKeys } from '../../src/transport/peer-keys.js';
+import { Peers } from '../../src/wire/peers.js';
+import { WIRE_VERSION } from '../../src/wire/versions.js';
 import { CLIENT_SENDER, DROP_REASON_NAMES, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
 import { begin } from '../../src/wire/layout.js';
 import { Read, Request, RequestFlag } from '../../src/wire/messages.js';
@@ -54,16 +55,29 @@ function datagram(
   return bytes;
 }
 
+function peersOf(keys: { readonly own: number } | undefined): Peers {
+  const now = { monotonicUs: 0 };
+  return new Peers({
+    self: 0,
+    replicas: REPLICAS,
+    endpoints: 4,
+    newest: WIRE_VERSION,
+    now,
+    keys,
+    draw: (target) => target.set([1, 2]),
+  });
+}
+
 /** What a process with `ring` makes of a datagram: how many messages it heard, or why none. */
 function hear(ring: Keyring | undefined, isReplica: boolean, bytes: Uint8Array): string {
-  const peers = ring === undefined ? undefined : new PeerKeys(ring, REPLICAS, 4);
   const envelope = envelopeOf(isReplica ? 0 : CLIENT_SENDER, ring);
   const reader = new DatagramReader(
     envelope,
     { sender: () => REPLICAS },
     isReplica,
     () => undefined,
-    peers && { ring: ring!, peers },
+    peersOf(ring),
+    ring,
   );
   const messages = reader.read(bytes.slice(), 0, bytes.length);
   const refused = reader.drops.findIndex((count) => count > 0);
@@ -164,11 +178,11 @@ t.test('rotation: keys that stay keep their slots, a key that is gone is neither
 });
 
 t.test('answers go out under the key that the client spoke under', async (t) => {
-  const peers = new PeerKeys({ own: 5 }, REPLICAS, 4);
+  const peers = peersOf({ own: 5 });
   t.equal(peers.keyFor(2), 5);
   t.equal(peers.keyFor(REPLICAS), -1, 'nobody spoke');
-  peers.heard(REPLICAS, 1);
-  peers.heard(REPLICAS + 1, 2);
+  peers.heard(REPLICAS, 1, WIRE_VERSION, 100);
+  peers.heard(REPLICAS + 1, 2, WIRE_VERSION, 100);
   t.equal(peers.keyFor(REPLICAS), 1);
   t.equal(peers.keyFor(REPLICAS + 1), 2);
 });

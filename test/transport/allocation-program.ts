@@ -13,6 +13,7 @@ import { CLIENT_SENDER, DEFAULT_DATAGRAM_BYTES, Envelope } from '../../src/wire/
 import { begin } from '../../src/wire/layout.js';
 import { Request } from '../../src/wire/messages.js';
 import { writeU16 } from '../../src/wire/u64.js';
+import { presentPeers } from './present-peers.js';
 
 const MESSAGES = 1_000_000;
 const A_TURN = 16;
@@ -46,10 +47,16 @@ const transport: Pick<Transport, 'acquire' | 'release' | 'send' | 'flush' | 'sen
   flush: () => undefined,
   sender: () => endpoints.intern(hosts[datagrams % CLIENTS]!, 5000 + (datagrams % 3)),
 };
-const outbox = new DatagramOutbox(transport as Transport, envelope, DEFAULT_DATAGRAM_BYTES);
-const reader = new DatagramReader(envelope, transport, true, (_bytes, _offset, length, from) => {
-  if (length > 0 && from >= DESTINATIONS) heard++;
-});
+const outbox = new DatagramOutbox(transport as Transport, envelope, DEFAULT_DATAGRAM_BYTES, presentPeers(3));
+const reader = new DatagramReader(
+  envelope,
+  transport,
+  true,
+  (_bytes, _offset, length, from) => {
+    if (length > 0 && from >= DESTINATIONS) heard++;
+  },
+  presentPeers(3),
+);
 
 const length = Request.size + OPERATION_BYTES;
 function turn(): void {

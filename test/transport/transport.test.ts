@@ -20,6 +20,7 @@ import {
   Envelope,
   JUMBO_DATAGRAM_BYTES,
   MAX_DATAGRAM_BYTES,
+  NO_KEY,
   writtenVersion,
 } from '../../src/wire/envelope.js';
 import { begin } from '../../src/wire/layout.js';
@@ -27,6 +28,7 @@ import { Plea, Probe, Request } from '../../src/wire/messages.js';
 import { readI32, writeI32, writeU16 } from '../../src/wire/u64.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../../src/wire/versions.js';
 import { options } from './fixtures.js';
+import { presentPeers } from './present-peers.js';
 
 const hash = loadHash();
 const CLUSTER_HI = 0x01234567;
@@ -242,7 +244,7 @@ t.test('outbox', async (t) => {
 
   await t.test('messages to one destination share a datagram; destinations do not', async (t) => {
     const transport = new FakeTransport();
-    const outbox = new DatagramOutbox(transport, envelopeOf(1), DEFAULT_DATAGRAM_BYTES);
+    const outbox = new DatagramOutbox(transport, envelopeOf(1), DEFAULT_DATAGRAM_BYTES, presentPeers(3));
     for (let i = 0; i < 3; i++) for (const to of [0, 2, 1000]) t.ok(write(outbox, to, 100, i + 1));
     t.equal(transport.sent.length, 0, 'nothing leaves before the turn ends');
     outbox.flush();
@@ -263,7 +265,7 @@ t.test('outbox', async (t) => {
 
   await t.test('a message that does not fit sends the datagram before it', async (t) => {
     const transport = new FakeTransport();
-    const outbox = new DatagramOutbox(transport, envelopeOf(1), DEFAULT_DATAGRAM_BYTES);
+    const outbox = new DatagramOutbox(transport, envelopeOf(1), DEFAULT_DATAGRAM_BYTES, presentPeers(3));
     const room = DEFAULT_DATAGRAM_BYTES - ENVELOPE_BYTES;
     write(outbox, 0, room - 100, 1);
     write(outbox, 0, 100, 2);
@@ -277,7 +279,7 @@ t.test('outbox', async (t) => {
 
   await t.test('a longer message travels alone, behind what was said before it', async (t) => {
     const transport = new FakeTransport();
-    const outbox = new DatagramOutbox(transport, envelopeOf(1), DEFAULT_DATAGRAM_BYTES);
+    const outbox = new DatagramOutbox(transport, envelopeOf(1), DEFAULT_DATAGRAM_BYTES, presentPeers(3));
     write(outbox, 0, 10, 1);
     write(outbox, 2, 10, 1);
     t.ok(write(outbox, 0, 20_000, 2));
@@ -299,7 +301,7 @@ t.test('outbox', async (t) => {
 
   await t.test('a reservation that is not committed leaves no trace', async (t) => {
     const transport = new FakeTransport();
-    const outbox = new DatagramOutbox(transport, envelopeOf(1), DEFAULT_DATAGRAM_BYTES);
+    const outbox = new DatagramOutbox(transport, envelopeOf(1), DEFAULT_DATAGRAM_BYTES, presentPeers(3));
     outbox.reserve(0, 50);
     outbox.reserve(2, 30_000);
     outbox.flush();
@@ -313,7 +315,7 @@ t.test('outbox', async (t) => {
 
   await t.test('more destinations than it keeps open', async (t) => {
     const transport = new FakeTransport(512);
-    const outbox = new DatagramOutbox(transport, envelopeOf(1), DEFAULT_DATAGRAM_BYTES);
+    const outbox = new DatagramOutbox(transport, envelopeOf(1), DEFAULT_DATAGRAM_BYTES, presentPeers(3));
     for (let to = 0; to < 200; to++) t.ok(write(outbox, to, 10, to));
     outbox.flush();
     t.same(
@@ -330,7 +332,7 @@ t.test('outbox', async (t) => {
 
   await t.test('what goes to several is written once, and the last one gets it last', async (t) => {
     const transport = new FakeTransport();
-    const outbox = new DatagramOutbox(transport, envelopeOf(1), DEFAULT_DATAGRAM_BYTES);
+    const outbox = new DatagramOutbox(transport, envelopeOf(1), DEFAULT_DATAGRAM_BYTES, presentPeers(3));
     for (const fill of [1, 2]) writeEach(outbox, 0b111, 1, 600, fill);
     write(outbox, 0, 50, 3);
     writeEach(outbox, 0b111, 1, 600, 4);
@@ -378,17 +380,9 @@ t.test('outbox', async (t) => {
     'where one of several is written to in the previous version, each has a datagram of its own',
     async (t) => {
       const transport = new FakeTransport();
-      const versions = {
-        versionFor: (to: number) => (to === 0 ? PREVIOUS_WIRE_VERSION : WIRE_VERSION),
-        helloDue: () => false,
-      };
-      const outbox = new DatagramOutbox(
-        transport,
-        envelopeOf(CLIENT_SENDER),
-        DEFAULT_DATAGRAM_BYTES,
-        undefined,
-        versions,
-      );
+      const peers = presentPeers(3);
+      peers.heard(0, NO_KEY, PREVIOUS_WIRE_VERSION, 0);
+      const outbox = new DatagramOutbox(transport, envelopeOf(CLIENT_SENDER), DEFAULT_DATAGRAM_BYTES, peers);
       for (const view of [7, 8]) {
         const offset = outbox.reserveEach(0b101, 2, Plea.size);
         begin(Plea, outbox.bytes, offset);
@@ -419,7 +413,7 @@ t.test('outbox', async (t) => {
 
   await t.test('several, and arrays for one only: the others lose it, and it is counted', async (t) => {
     const transport = new FakeTransport(1);
-    const outbox = new DatagramOutbox(transport, envelopeOf(1), DEFAULT_DATAGRAM_BYTES);
+    const outbox = new DatagramOutbox(transport, envelopeOf(1), DEFAULT_DATAGRAM_BYTES, presentPeers(3));
     writeEach(outbox, 0b111, 1, 10, 1);
     outbox.flush();
     t.same(
@@ -431,7 +425,7 @@ t.test('outbox', async (t) => {
 
   await t.test('no array: the message is lost and counted', async (t) => {
     const transport = new FakeTransport(2);
-    const outbox = new DatagramOutbox(transport, envelopeOf(1), DEFAULT_DATAGRAM_BYTES);
+    const outbox = new DatagramOutbox(transport, envelopeOf(1), DEFAULT_DATAGRAM_BYTES, presentPeers(3));
     t.ok(write(outbox, 0, 10, 1));
     t.ok(write(outbox, 1, 10, 1));
     t.notOk(write(outbox, 2, 10, 1));
@@ -444,8 +438,12 @@ t.test('outbox', async (t) => {
 t.test('reader', async (t) => {
   function reader(acceptClients = true) {
     const seen: { from: number; view: number }[] = [];
-    const it = new DatagramReader(envelopeOf(0), { sender: () => 77 }, acceptClients, (bytes, offset, _length, from) =>
-      seen.push({ from, view: readI32(bytes, offset + 3) }),
+    const it = new DatagramReader(
+      envelopeOf(0),
+      { sender: () => 77 },
+      acceptClients,
+      (bytes, offset, _length, from) => seen.push({ from, view: readI32(bytes, offset + 3) }),
+      presentPeers(3),
     );
     return {
       it,

@@ -1,7 +1,9 @@
 // Endpoints that have not proven that they receive where they send from get little.
 import t from 'tap';
-import { AddressProofs, AMPLIFICATION, writeProof } from '../../src/wire/address-proofs.js';
+import { AMPLIFICATION, writeProof } from '../../src/wire/address-proofs.js';
 import { Challenge, Proof, validate } from '../../src/wire/messages.js';
+import { Peers } from '../../src/wire/peers.js';
+import { WIRE_VERSION } from '../../src/wire/versions.js';
 
 const REPLICAS = 3;
 const ENDPOINTS = 4;
@@ -13,9 +15,17 @@ function counting(): (target: Int32Array<ArrayBuffer>) => void {
   return (target) => target.set([++next, -next]);
 }
 
-const fresh = (): AddressProofs => new AddressProofs(REPLICAS, ENDPOINTS, counting());
+const fresh = (): Peers =>
+  new Peers({
+    self: 0,
+    replicas: REPLICAS,
+    endpoints: ENDPOINTS,
+    newest: WIRE_VERSION,
+    now: { monotonicUs: 0 },
+    draw: counting(),
+  });
 
-function challengeFor(proofs: AddressProofs, endpoint: number): Uint8Array {
+function challengeFor(proofs: Peers, endpoint: number): Uint8Array {
   const bytes = new Uint8Array(Challenge.size);
   return bytes.subarray(0, proofs.writeChallenge(endpoint, bytes, 0));
 }
@@ -28,17 +38,16 @@ function proofOf(challenge: Uint8Array): Uint8Array {
 
 t.test('at most so many times the bytes that came, all answers together, until there is a proof', (t) => {
   const proofs = fresh();
-  proofs.heard(5, KEY, 100);
+  proofs.heard(5, KEY, WIRE_VERSION, 100);
   t.ok(proofs.mayCarry(5, AMPLIFICATION * 100 - 1));
   t.notOk(proofs.mayCarry(5, 2));
-  proofs.heard(5, KEY, 50);
+  proofs.heard(5, KEY, WIRE_VERSION, 50);
   t.ok(proofs.mayCarry(5, 1 + AMPLIFICATION * 50));
   t.notOk(proofs.mayCarry(5, 1));
   const challenge = challengeFor(proofs, 5);
   t.equal(validate(challenge, 0, challenge.length), Challenge.size);
   proofs.prove(5, proofOf(challenge), 0);
   t.ok(proofs.mayCarry(5, 60_000));
-  t.equal(proofs.proofs, 1);
   t.equal(challengeFor(proofs, 5).length, 0, 'nobody is asked twice');
   t.end();
 });
@@ -46,12 +55,12 @@ t.test('at most so many times the bytes that came, all answers together, until t
 t.test('nothing else proves anything', (t) => {
   const proofs = fresh();
   const isProven = (endpoint: number): boolean => proofs.mayCarry(endpoint, 60_000);
-  proofs.heard(5, KEY, 50);
+  proofs.heard(5, KEY, WIRE_VERSION, 50);
   proofs.prove(5, new Uint8Array(proofOf(new Uint8Array(Challenge.size))), 0);
   t.notOk(isProven(5), 'zero, before anything was asked');
   const challenge = challengeFor(proofs, 5);
   t.same(challengeFor(proofs, 5), challenge, 'asked again, the number stays: an answer may be late');
-  proofs.heard(6, KEY, 50);
+  proofs.heard(6, KEY, WIRE_VERSION, 50);
   proofs.prove(6, proofOf(challenge), 0);
   t.notOk(isProven(6), 'the proof of another endpoint');
   const wrong = proofOf(challenge);
@@ -65,7 +74,7 @@ t.test('nothing else proves anything', (t) => {
 
 t.test('another endpoint in the place, or another key, begins anew, and an old proof is worth nothing', (t) => {
   const proofs = fresh();
-  proofs.heard(5, KEY, 50);
+  proofs.heard(5, KEY, WIRE_VERSION, 50);
   const old = proofOf(challengeFor(proofs, 5));
   proofs.prove(5, old, 0);
   for (const [endpoint, key] of [
@@ -73,7 +82,7 @@ t.test('another endpoint in the place, or another key, begins anew, and an old p
     [5 + ENDPOINTS, KEY],
     [5, KEY],
   ] as const) {
-    proofs.heard(endpoint, key, 50);
+    proofs.heard(endpoint, key, WIRE_VERSION, 50);
     challengeFor(proofs, endpoint);
     proofs.prove(endpoint, old, 0);
     t.notOk(proofs.mayCarry(endpoint, 60_000), `endpoint ${endpoint}, key ${key}`);
@@ -92,7 +101,7 @@ t.test('a replica proves nothing', (t) => {
 
 t.test('credit is bounded', (t) => {
   const proofs = fresh();
-  for (let i = 0; i < 10_000; i++) proofs.heard(5, KEY, 60_000);
+  for (let i = 0; i < 10_000; i++) proofs.heard(5, KEY, WIRE_VERSION, 60_000);
   let bytes = 0;
   while (proofs.mayCarry(5, 1 << 20)) bytes += 1 << 20;
   t.ok(bytes > 0 && bytes <= 1 << 30);

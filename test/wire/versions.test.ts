@@ -6,13 +6,14 @@ import { loadHash } from '../../src/native/hash64.js';
 import { DatagramOutbox } from '../../src/transport/datagram-outbox.js';
 import { DatagramReader } from '../../src/transport/datagram-reader.js';
 import type { Transport } from '../../src/transport/transport.js';
-import { CLIENT_SENDER, DROP_REASON_NAMES, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
+import { CLIENT_SENDER, DROP_REASON_NAMES, ENVELOPE_BYTES, Envelope, NO_KEY } from '../../src/wire/envelope.js';
 import { begin, defineMessage, type Layout } from '../../src/wire/layout.js';
 import { ALL_MESSAGES, Malformed, nameOf, Plea, typeOf, validatePrevious } from '../../src/wire/messages.js';
-import { PeerVersions } from '../../src/wire/peer-versions.js';
+import { Peers } from '../../src/wire/peers.js';
+import { presentPeers } from '../transport/present-peers.js';
 import { Translator } from '../../src/wire/translation.js';
 import { readI32, readU16, writeI32, writeU16 } from '../../src/wire/u64.js';
-import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../../src/wire/versions.js';
+import { PREVIOUS_WIRE_VERSION } from '../../src/wire/versions.js';
 
 const hash = loadHash();
 const unpackr = new Unpackr({ int64AsType: 'bigint', useRecords: false });
@@ -139,6 +140,7 @@ t.test('golden: what version 3 wrote is read, and version 3 is still written as 
       seen.push(nameOf(typeOf(bytes, offset)));
       t.equal((unpackr.unpack(bytes.slice(offset, offset + length)) as unknown[])[0], typeOf(bytes, offset));
     },
+    presentPeers(REPLICAS),
   );
   for (const [name, hex] of Object.entries(golden)) {
     const bytes = new Uint8Array(Buffer.from(hex, 'hex'));
@@ -186,6 +188,10 @@ t.test('the version byte says in which version a datagram is written and which o
   t.end();
 });
 
+function peersOf(newest: number, self: number, endpoints: number, now: { monotonicUs: number }): Peers {
+  return new Peers({ self, replicas: REPLICAS, endpoints, newest, now, draw: (target) => target.set([1, 2]) });
+}
+
 t.test('in which version to write to whom', (t) => {
   const now = { monotonicUs: 5e6 };
   const after = (ms: number): void => void (now.monotonicUs += ms * 1000);
@@ -193,7 +199,7 @@ t.test('in which version to write to whom', (t) => {
   t.test(
     'a replica that was not heard of gets the previous version, and from a client hellos that become rarer',
     (t) => {
-      const versions = new PeerVersions(4, CLIENT_SENDER, REPLICAS, 4, now);
+      const versions = peersOf(4, CLIENT_SENDER, 4, now);
       t.equal(versions.versionFor(1), 3);
       t.ok(versions.helloDue(1), 'at once');
       t.notOk(versions.helloDue(1));
@@ -204,19 +210,19 @@ t.test('in which version to write to whom', (t) => {
         if (versions.helloDue(1)) due.push((ms + 500) / 1000);
       }
       t.same(due, [1, 3, 7, 15, 31, 63, 95, 127, 159, 191]);
-      t.notOk(new PeerVersions(4, 0, REPLICAS, 4, now).helloDue(1), 'replicas prove no address to each other');
+      t.notOk(peersOf(4, 0, 4, now).helloDue(1), 'replicas prove no address to each other');
       t.end();
     },
   );
 
   t.test('what it says decides; silence lowers it', (t) => {
-    const versions = new PeerVersions(4, CLIENT_SENDER, REPLICAS, 4, now);
-    versions.heard(1, 5);
+    const versions = peersOf(4, CLIENT_SENDER, 4, now);
+    versions.heard(1, NO_KEY, 5, 1000);
     t.equal(versions.versionFor(1), 4, 'the newest that both speak');
     t.notOk(versions.helloDue(1));
     after(150);
     t.equal(versions.versionFor(1), 4);
-    versions.heard(1, 4);
+    versions.heard(1, NO_KEY, 4, 1000);
     after(10_000);
     t.equal(versions.versionFor(1), 4, 'nothing was said to it meanwhile, so it owes nothing');
     after(201);
@@ -226,20 +232,20 @@ t.test('in which version to write to whom', (t) => {
       [0, 1, 2].map((replica) => versions.writtenTo(replica)),
       [3, 3, 3],
     );
-    versions.heard(1, 4);
+    versions.heard(1, NO_KEY, 4, 1000);
     t.equal(versions.versionFor(1), 4);
-    versions.heard(1, 3);
+    versions.heard(1, NO_KEY, 3, 1000);
     t.equal(versions.versionFor(1), 3, 'an older one took its place, and says so');
     t.end();
   });
 
   t.test('a client is answered as it wrote last', (t) => {
-    const versions = new PeerVersions(4, 0, REPLICAS, 4, now);
+    const versions = peersOf(4, 0, 4, now);
     t.equal(versions.versionFor(REPLICAS + 1), 3);
-    versions.heard(REPLICAS + 1, 4);
+    versions.heard(REPLICAS + 1, NO_KEY, 4, 1000);
     t.equal(versions.versionFor(REPLICAS + 1), 4);
     t.equal(versions.versionFor(REPLICAS + 2), 3);
-    versions.heard(REPLICAS + 1, 3);
+    versions.heard(REPLICAS + 1, NO_KEY, 3, 1000);
     t.equal(versions.versionFor(REPLICAS + 1), 3);
     t.equal(versions.writtenTo(0), 4, 'itself');
     t.end();
@@ -247,10 +253,10 @@ t.test('in which version to write to whom', (t) => {
 
   t.test('held back, a process speaks the previous version only', (t) => {
     for (const self of [0, CLIENT_SENDER]) {
-      const versions = new PeerVersions(3, self, REPLICAS, 4, now);
+      const versions = peersOf(3, self, 4, now);
       t.notOk(versions.helloDue(1));
-      versions.heard(REPLICAS, 4);
-      versions.heard(1, 4);
+      versions.heard(REPLICAS, NO_KEY, 4, 1000);
+      versions.heard(1, NO_KEY, 4, 1000);
       t.same([versions.versionFor(1), versions.versionFor(REPLICAS)], [3, 3]);
     }
     t.end();
@@ -258,9 +264,9 @@ t.test('in which version to write to whom', (t) => {
 
   t.test('milliseconds that wrap', (t) => {
     const late = { monotonicUs: (2 ** 31 - 50) * 1000 };
-    const versions = new PeerVersions(4, CLIENT_SENDER, REPLICAS, 4, late);
+    const versions = peersOf(4, CLIENT_SENDER, 4, late);
     t.ok(versions.helloDue(1));
-    versions.heard(2, 4);
+    versions.heard(2, NO_KEY, 4, 1000);
     t.equal(versions.versionFor(2), 4);
     late.monotonicUs += 100 * 1000;
     t.equal(versions.versionFor(2), 4, '100 ms');
@@ -296,15 +302,24 @@ t.test('a client and a replica, of either version, find the newest one that both
     const now = { monotonicUs: 0.5 };
     const wire: { to: number; bytes: Uint8Array }[] = [];
     const heard = { client: 0, replica: 0 };
-    const process = (sender: number, newest: number, endpoints: number, received: () => void) => {
+    const process = (sender: number, newest: number, endpoints: number, heardPlea: () => void) => {
+      const received = (bytes: Uint8Array, offset: number): void => {
+        if (typeOf(bytes, offset) === Plea.type) heardPlea();
+      };
       const envelope = new Envelope(hash, 1, 2, sender, REPLICAS, undefined, newest);
-      const versions = new PeerVersions(newest, sender, REPLICAS, endpoints, now);
+      const peers = peersOf(newest, sender, endpoints, now);
       const transport = transportOf(wire);
-      const outbox = new DatagramOutbox(transport, envelope, 400, undefined, versions);
-      const reader = new DatagramReader(envelope, transport, sender !== CLIENT_SENDER, received, undefined, {
-        peers: versions,
-        hello: (to) => outbox.hello(to),
-      });
+      const outbox = new DatagramOutbox(transport, envelope, 400, peers);
+      const hello = (to: number): void => outbox.hello(to);
+      const reader = new DatagramReader(
+        envelope,
+        transport,
+        sender !== CLIENT_SENDER,
+        received,
+        peers,
+        undefined,
+        hello,
+      );
       const say = (to: number): void => {
         const o = outbox.reserve(to, Plea.size);
         begin(Plea, outbox.bytes, o);
@@ -341,14 +356,9 @@ t.test('a client and a replica, of either version, find the newest one that both
 t.test('an outbox says nothing that the peer does not know, and leaves room for what is longer there', (t) => {
   const sent: { to: number; bytes: Uint8Array }[] = [];
   const envelope = new Envelope(hash, 1, 2, 0, REPLICAS);
-  const outbox = new DatagramOutbox(
-    transportOf(sent),
-    envelope,
-    200,
-    undefined,
-    { versionFor: (to) => (to === 1 ? PREVIOUS_WIRE_VERSION : WIRE_VERSION), helloDue: () => false },
-    new Translator(MESSAGES, lengthOf),
-  );
+  const peers = presentPeers(REPLICAS);
+  peers.heard(1, NO_KEY, PREVIOUS_WIRE_VERSION, 0);
+  const outbox = new DatagramOutbox(transportOf(sent), envelope, 200, peers, new Translator(MESSAGES, lengthOf));
   const say = (to: number, message: Layout, data: string): void => {
     const bytes = written(message, 5, 6, data);
     const o = outbox.reserve(to, bytes.length);
