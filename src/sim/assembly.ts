@@ -149,7 +149,7 @@ export class Assembly implements Parts {
     // The previous wire version has no messages for digests.
     const wrong = plan.faults.has('versions') ? [] : drawDiverging(seed, faults, replicas, this.ticks);
     this.divergingText = describeDiverging(wrong);
-    this.requestsPerLane = drawRequestsPerLane(seed, faults);
+    this.requestsPerLane = drawRequestsPerLane(seed, faults, this.world);
     let { limits } = inWorld;
     if (wrong.length > 0) limits = shortLog(limits, inWorld.disk.keepsLog);
     if (this.requestsPerLane !== undefined) limits = roomForWorn(limits);
