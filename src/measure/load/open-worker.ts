@@ -3,6 +3,7 @@
  * (open-loop.ts) over the slot interface of the client, which allocates nothing for an operation. Started by
  * open-load.ts; speaks open-messages.ts.
  */
+import '../../host/inlining.js';
 import { workerKeys } from '../../console/settings.js';
 import { ClientHost } from '../../client/client-host.js';
 import { clientStats } from '../../client/client-stats.js';

@@ -5,6 +5,7 @@
  * An operation's latency runs from the call of the library to its result, as an application sees it. Failed operations
  * are counted, and are not in the histogram.
  */
+import '../../host/inlining.js';
 import { workerKeys } from '../../console/settings.js';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from '../../client/client.js';
