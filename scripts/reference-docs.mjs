@@ -4,16 +4,17 @@
  *   node scripts/reference-docs.mjs            writes the pages below
  *   node scripts/reference-docs.mjs --check    writes nothing; exit code 1 when a page is not what it would write
  *
- * docs/reference/api.md: from the docstrings of what src/index.ts and
- * src/testing/index.ts export. docs/reference/configuration.md: from the
- * flags of `jitpaxos replica`. docs/reference/metrics.md: from the metrics of a replica and a client. Build first: npm
- * run build. Exit code 2: unknown argument.
+ * docs/reference/api.md: from the docstrings of what src/index.ts and src/testing/index.ts export.
+ * docs/reference/configuration.md: from the flags of `jitpaxos replica`. docs/reference/metrics.md: from the metrics of
+ * a replica and a client. docs/measurements/results.md with its picture, and the table of results in README.md: from
+ * the results that `npm run measure` keeps. Build first: npm run build. Exit code 2: unknown argument.
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { join } from 'node:path';
 import { apiPage } from './reference/api.mjs';
 import { configurationPage } from './reference/configuration.mjs';
+import { readmePage, resultsPages } from './reference/measurements.mjs';
 import { metricsPage } from './reference/metrics.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -28,6 +29,8 @@ const pages = [
   ['docs/reference/api.md', apiPage()],
   ['docs/reference/configuration.md', configurationPage()],
   ['docs/reference/metrics.md', await metricsPage()],
+  ...resultsPages(),
+  readmePage(),
 ];
 const stale = [];
 for (const [name, text] of pages) {

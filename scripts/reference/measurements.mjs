@@ -72,13 +72,13 @@ function measurement(name, title, bench, args, notes) {
 
 /** Rows of the table in README.md: measurement, row, words. */
 const OF_README = [
-  ['goals', 'one-adaptive', 'one operation in flight, adaptive polling: p50 ÷ C program that sleeps'],
-  ['goals', 'one-busy', 'the same, always polling ÷ C program that polls'],
-  ['goals', 'one-dgram', 'the same over `dgram` ÷ bare `dgram` program'],
-  ['goals', 'native-512', '512 operations in flight: rate; p99'],
-  ['goals', 'native-512-c', 'the same, datagrams as Ethernet carries them: rate ÷ C program'],
-  ['goals', 'clients-10k', 'eight clients, 10,000/s: share of commits in one round trip'],
-  ['failover', 'failover', 'the primary of three killed under load: median time without commits; worst'],
+  ['goals', 'one-adaptive', 'p50, one operation in flight, adaptive polling ÷ a C program that sleeps'],
+  ['goals', 'one-busy', 'p50, one operation in flight, always polling ÷ a C program that polls'],
+  ['goals', 'one-dgram', 'p50, one operation in flight, over `dgram` ÷ a bare `dgram` program'],
+  ['goals', 'native-512', 'rate, 512 operations in flight; p99'],
+  ['goals', 'native-512-c', 'the same rate with datagrams of Ethernet size ÷ a C program'],
+  ['goals', 'clients-10k', 'share of commits in one round trip, eight clients, 10,000/s'],
+  ['failover', 'failover', 'time without commits after the primary of three is killed, 50 kills: median; worst'],
 ];
 const README_FROM = '<!-- results: written by npm run docs:reference -->';
 const README_TO = '<!-- end of results -->';
