@@ -35,7 +35,7 @@ export const MEASUREMENTS = [
     'chain',
     'The keyed chain',
     'authentication',
-    ['--chain', '--rounds', '35', '--warmup', '1500ms', '--seconds', '1s'],
+    ['--chain', '--rounds', '25', '--warmup', '1500ms', '--seconds', '1s'],
     [
       'Both clusters have keys. One chains its log with the keyed hash, the other with the hash of clusters without keys.',
     ],
