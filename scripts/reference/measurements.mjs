@@ -28,7 +28,7 @@ export const MEASUREMENTS = [
     'authentication',
     'Authentication',
     'authentication',
-    ['--rounds', '9'],
+    ['--rounds', '5'],
     ['A cluster with keys beside one without, in turns.'],
   ),
   measurement(
