@@ -1,8 +1,8 @@
 /**
  * Compares and hashes byte ranges inside larger buffers. Copies and integers are in wire/.
  *
- * Everything here works on (array, offset, length) and creates no view, because a `subarray` costs some hundred bytes
- * of garbage and these calls are on the path of every operation. The caller must check bounds.
+ * Everything here works on (array, offset, length) and creates no view. A `subarray` costs about a hundred bytes of
+ * garbage, and these calls are on the path of every operation. The caller must check bounds.
  */
 
 export function equalBytes(a: Uint8Array, aOffset: number, b: Uint8Array, bOffset: number, length: number): boolean {
@@ -11,8 +11,8 @@ export function equalBytes(a: Uint8Array, aOffset: number, b: Uint8Array, bOffse
 }
 
 /**
- * Compares as unsigned bytes; a prefix comes before longer keys. Negative, zero or positive as a is below, equal to or
- * above b.
+ * Compares as unsigned bytes. A prefix comes before longer keys. The result is negative, zero or positive as a is
+ * below, equal to or above b.
  */
 export function compareBytes(
   a: Uint8Array,
@@ -31,8 +31,8 @@ export function compareBytes(
 }
 
 /**
- * MurmurHash3 x86 32-bit (Austin Appleby, public domain), signed. Not resistant to chosen keys: for tables only, never
- * for trust.
+ * MurmurHash3 x86 32-bit (Austin Appleby, public domain), signed. It does not resist chosen keys: use it for tables
+ * only, never for security.
  */
 export function hashBytes(bytes: Uint8Array, offset: number, length: number, seed: number): number {
   let hash = seed | 0;

@@ -1,9 +1,9 @@
 /**
- * The machine for benches: answers with the operation's bytes. It also keeps a count and a digest of everything it
- * applied, so two replicas whose histories differ in content or order have different snapshots. Applying allocates
+ * The machine for benches: it answers with the operation's bytes. It also keeps a count and a digest of everything it
+ * applied, so two replicas whose histories differ in content or order have different snapshots. `apply` allocates
  * nothing.
  *
- * An operation longer than the reply's capacity is answered by its first `capacity` bytes.
+ * If an operation is longer than the reply's capacity, the answer is its first `capacity` bytes.
  */
 import { LastWords } from '../wire/copy.js';
 import { readI32, writeI32 } from '../wire/u64.js';
@@ -63,7 +63,7 @@ export class EchoMachine implements StateMachine {
   }
 }
 
-/** Four independent sums side by side: a bench must not measure its own machine. */
+/** Four independent sums side by side, so that a bench does not measure its own machine. */
 function digestOf(words: DataView, offset: number, length: number, seed: number): number {
   let a = seed;
   let b = 0x9e3779b1 | 0;

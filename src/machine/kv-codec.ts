@@ -1,8 +1,9 @@
 /**
  * The client's side of the key-value store: writes operations into a given buffer, reads results into objects.
  *
- * The operations are in the table of kv-layout.ts. Encoders return the number of bytes written, allocate nothing, and throw `KvError`
- * (`kv-limit` for a key, value, range or delta outside its limits, `kv-buffer-too-small`) before they write anything.
+ * The operations are in the table of kv-layout.ts. Encoders return the number of bytes written and allocate nothing.
+ * They throw `KvError` before they write anything: `kv-limit` for a key, value, range or delta outside its limits, or
+ * `kv-buffer-too-small`.
  */
 import { copyBytes } from '../wire/copy.js';
 import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';

@@ -1,15 +1,15 @@
 /**
  * Stores the keys and values: records in 256 KiB segments, found by a small entry id.
  *
- * Records are only ever appended to the open segment. An overwrite or a delete leaves garbage behind until the segment
- * is cleaned: the live records of the segment with most garbage move to the open one, and the segment is used again.
- * One call cleans at most two segments, so the pause is bounded (some tens of microseconds), and garbage stays near a
- * third of the filled bytes. No result of the store depends on where a record lies or when it moves.
+ * New records are only ever appended to the open segment. An overwrite or a delete leaves garbage behind until the
+ * segment is cleaned: the live records of the segment with the most garbage move to the open one, and the segment is
+ * used again. One call cleans at most two segments, so the pause is bounded (some tens of microseconds). Garbage stays
+ * near a third of the filled bytes. No result of the store depends on where a record lies or when it moves.
  *
  *     segment | record | record | record | … |
  *     record | id i32 | size i32 | key | value | padding to 8 | in words of the machine; it never leaves the process
  *
- * The rule it guards: `place[id]` names the one live record of `id`; any other record that carries this id is garbage.
+ * The rule: `place[id]` names the one live record of `id`. Any other record that carries this id is garbage.
  */
 import { copyBytes } from '../wire/copy.js';
 import { compareBytes, equalBytes } from './bytes.js';
@@ -22,7 +22,7 @@ const PLACE_SHIFT = 3;
 const UNITS_PER_SEGMENT_SHIFT = 15; // 256 KiB / 8
 const UNITS_PER_SEGMENT_MASK = (1 << UNITS_PER_SEGMENT_SHIFT) - 1;
 const NO_PLACE = -1;
-/** Empty segments kept for reuse; further ones go back to the garbage collector. */
+/** Most empty segments that are kept for reuse. Further ones go to the garbage collector. */
 const SPARE_SEGMENTS_MAX = 4;
 /** With less garbage than this, cleaning does not pay. */
 const GARBAGE_BYTES_MIN = 2 * SEGMENT_BYTES;
@@ -52,7 +52,7 @@ export class RecordHeap {
   #place: Int32Array;
   #keyLength: Uint16Array;
   #valueLength: Uint16Array;
-  /** A stack. */
+  /** A stack of ids for reuse. */
   #freeIds: Int32Array;
   #freeIdCount = 0;
   #idCount = 0;
@@ -256,7 +256,7 @@ export class RecordHeap {
     }
   }
 
-  /** It exists: this much garbage cannot lie in the open segment alone. */
+  /** The sealed segment with the most garbage. There is one: the open segment alone cannot hold this much garbage. */
   #emptiestSealed(): number {
     let best = -1;
     let bestLive = SEGMENT_BYTES + 1;

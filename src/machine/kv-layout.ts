@@ -1,7 +1,7 @@
 /**
- * The bytes of the key-value store's operations and results, and its limits. The machine and the codec both take them
- * from here. Numbers are big-endian, `||` marks the end of the fixed part; nothing may follow the last field. The table of the
- * operations is KV_OPERATIONS below; a test holds this drawing of it.
+ * The bytes of the key-value store's operations and results, and its limits. The machine and the codec both use this
+ * file. Numbers are big-endian. `||` marks the end of the fixed part; nothing may follow the last field. The table of
+ * the operations is KV_OPERATIONS below; a test checks that this drawing agrees with it.
  *
  *     get        | 1 | key u16 || key |
  *     put        | 2 | key u16 | value u16 || key | value |
@@ -21,7 +21,7 @@
  *       too-large | bytes needed u32 | the reply's capacity is less than the result needs
  *       others nothing
  *
- * If the reply has no room for a result, the result is cut to the status byte, and to nothing at capacity 0. An
+ * If the reply has no room for a result, the result is cut to the status byte, or to nothing if the capacity is 0. An
  * operation's effect on the state never depends on the reply's capacity.
  */
 
@@ -56,7 +56,10 @@ export const KV_STATUS_NAMES = [
 ] as const;
 export type KvStatus = (typeof KV_STATUS_NAMES)[number];
 
-/** A field of the fixed part of an operation. `length`: u16, of bytes that follow the fixed part, in the order of their lengths. */
+/**
+ * Widths of the fields of the fixed part of an operation. `length`: a u16, the length of bytes that follow the fixed
+ * part, in the order of their lengths.
+ */
 const FIELD_BYTES = { length: 2, u16: 2, i64: 8 } as const;
 type OperationFields = Readonly<Record<string, keyof typeof FIELD_BYTES>>;
 
@@ -100,8 +103,8 @@ export const Increment = defineOperation(5, { key: 'length', delta: 'i64' }, ['o
 export const Scan = defineOperation(6, { from: 'length', to: 'length', limit: 'u16' }, ['ok']);
 
 /**
- * Every operation by name. A new one is added here; then the compiler asks for its result and its encoder's name in kv-codec.ts,
- * and for its case in kv.ts.
+ * Every operation by name. Add a new one here. The compiler then asks for its result and its encoder's name in
+ * kv-codec.ts, and for its case in kv.ts.
  */
 export const KV_OPERATIONS = {
   get: Get,

@@ -1,9 +1,9 @@
 /**
  * The entry ids in the order of their keys, for scans and snapshots: a list of sorted blocks of up to 512 ids each.
  *
- * Only the first write of a key and its deletion change it: two binary searches and a move within one block.
- * Overwriting keys costs nothing here. A full block splits; neighbouring blocks that together fill less than half a
- * block merge.
+ * Only the first write of a key and its deletion change the order: two binary searches and a move within one block.
+ * Overwriting a key costs nothing here. A full block splits. Neighbouring blocks merge if together they fill less than
+ * half a block.
  */
 import type { RecordHeap } from './kv-heap.js';
 

@@ -2,8 +2,8 @@
  * The state of the key-value machine: an ordered map from key bytes to value bytes, within `maxKeys` and `maxBytes`.
  *
  * The contents alone decide whether a write fits (number of keys; bytes of keys and values plus a fixed charge for each
- * entry), never the memory layout, so all replicas decide alike. It has three parts: records (kv-heap), the hash table
- * that finds them (kv-table) and their order (kv-order).
+ * entry), never the memory layout. So all replicas decide alike. The store has three parts: records (kv-heap), the hash
+ * table that finds them (kv-table) and their order (kv-order).
  */
 import { KvError, SnapshotError } from './machine-error.js';
 import { RecordHeap } from './kv-heap.js';
@@ -95,8 +95,8 @@ export class KvStore {
   }
 
   /**
-   * Writes the value of a key; `id` is what `find` just returned for it. False if the store has no room; nothing is
-   * then changed.
+   * Writes the value of a key; `id` must be the result of `find` for that key. False if the store has no room. Nothing
+   * is then changed.
    */
   put(
     id: number,
@@ -137,7 +137,7 @@ export class KvStore {
     this.#order.seek(key, offset, length, cursor);
   }
 
-  /** The entry id at the cursor, or -1 at the end; the cursor moves on by one. */
+  /** The entry id at the cursor, or -1 at the end. Moves the cursor on by one. */
   next(cursor: OrderCursor): number {
     const id = this.#order.idAt(cursor);
     if (id >= 0) this.#order.advance(cursor);

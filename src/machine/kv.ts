@@ -1,10 +1,10 @@
 /**
  * A key-value store as a state machine: get, put, delete, compare-and-set, increment, scan.
  *
- * kv-layout.ts shows its bytes; kv-codec.ts writes operations and reads results. Two rules. Malformed bytes get the
- * result `bad-operation` and change nothing. State and reply depend only on the operations applied, the limits, and
- * (the reply alone) its capacity. A get, put, compare-and-set or increment of an existing key creates no object (values
- * of 256 bytes and more: two views for the copy).
+ * kv-layout.ts shows its bytes; kv-codec.ts writes operations and reads results. There are two rules. Malformed bytes
+ * get the result `bad-operation` and change nothing. The state depends only on the operations applied and the limits;
+ * the reply depends also on its own capacity. A get, put, compare-and-set or increment of an existing key creates no
+ * object (for values of 256 bytes and more: two views for the copy).
  */
 import { copyBytes } from '../wire/copy.js';
 import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';

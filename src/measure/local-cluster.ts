@@ -1,8 +1,8 @@
 /**
- * A cluster of replica processes on loopback, for benches, the demo and tests: the `jitpaxos replica` command forked
+ * A cluster of replica processes on loopback, for benches, the demo and tests. The `jitpaxos replica` command is forked
  * once per replica, on free ports, with its files in a temporary directory.
  *
- * Nothing outlives it, whatever happens: `close` and the end of this process stop every child by its pid, and a replica
+ * No replica outlives this process. `close` and the end of this process stop every child by its pid, and a replica
  * stops by itself when its parent is gone. Every wait has a bound.
  */
 import { fork, type ChildProcess } from 'node:child_process';
@@ -19,15 +19,15 @@ import { writeFirstKeys } from '../console/key-files.js';
 import { withoutSettings } from '../console/settings.js';
 import type { ReplicaAnswer, ReplicaQuestion } from './load/messages.js';
 
-/** The command of this build. */
+/** Path of this build's `jitpaxos` command. */
 export const MAIN = fileURLToPath(new URL('../cli/main.js', import.meta.url));
 const READY_TIMEOUT_MS = 15_000;
 const ANSWER_TIMEOUT_MS = 5_000;
 const STOP_TIMEOUT_MS = 3_000;
-/** Another process may take a free port before the replica binds it; then all ports are chosen again. */
+/** Another process may take a free port before the replica binds it. Then all ports are chosen again. */
 const PORT_ATTEMPTS = 3;
 
-/** A different program for a replica than this build: for clusters of two versions. */
+/** Another build of the program, for clusters of two versions. */
 export interface ReplicaProgram {
   /** Path of a build's main.js. */
   readonly main: string;
@@ -43,7 +43,7 @@ export interface LocalClusterOptions {
   readonly clock?: string | undefined;
   /** Further flags of `jitpaxos replica`. */
   readonly replicaFlags?: readonly string[];
-  /** What each replica runs at first. Default: this build. */
+  /** The build that each replica runs at first. Default: this build. */
   readonly program?: ReplicaProgram;
   /**
    * The cluster has keys, as `jitpaxos init` writes them: replica.keys and client.keys beside the cluster file. Default
@@ -53,9 +53,9 @@ export interface LocalClusterOptions {
   /** With keys: use the older, unkeyed chain. Default: the keyed one. */
   readonly unkeyedChain?: boolean;
   /**
-   * For a program between the processes: gets the addresses at which the replicas listen, and returns for each replica
-   * the addresses by which it knows the others; its own must be the true one. Called again if ports must be chosen
-   * anew.
+   * Puts a relay between the processes. It gets the addresses at which the replicas listen. It returns, for each
+   * replica, the addresses by which that replica knows the others; the replica's own address must be the true one. It
+   * is called again if the ports must be chosen again.
    */
   readonly detour?: (addresses: readonly string[]) => Promise<(replica: number) => readonly string[]>;
   /** Where a replica keeps its files. Default: in the cluster's temporary directory. */
@@ -72,9 +72,9 @@ export interface LocalClusterOptions {
 /** One replica's process. */
 export class ReplicaProcess {
   exited = false;
-  /** The end of its stderr, for errors. */
+  /** The end of its stderr, for error messages. */
   complaint = '';
-  /** From the `ready` line. */
+  /** The contents of the `ready` line. */
   ready: { readonly id: number; readonly view: number; readonly port: number; readonly pid: number } | undefined;
   private readonly pending = new Map<number, (answer: ReplicaAnswer | undefined) => void>();
   private lastQuestion = 0;

@@ -2,14 +2,14 @@
  * Storage for durability `os` and `fsync`: hard state, log and snapshots on disk.
  *
  * The rules:
- * - A batch is acknowledged (`persisted`) when all of it is on disk: first its frame is written, and in mode `fsync`
- *   synced; then the promises of the hard state file are written if they changed. Because of that order the log on disk
- *   is never behind a promise that anything relied on. A log that is behind lacks its end, and counts as lost.
+ * - A batch is acknowledged (`persisted`) when all of it is on disk. First its frame is written, and in mode `fsync`
+ *   synced. Then the hard state file is written, if the promises changed. Because of that order the log on disk is
+ *   never older than a promise that anything relied on. A log that is older lacks its end, and counts as lost.
  * - One write at a time. Batches that arrive meanwhile are merged and go with the next write.
- * - After a disk error, nothing is retried as if nothing had happened. Nothing more is acknowledged, and the files in
- *   use are given up. After a while the whole log, which the core has in memory, is written again, as a new generation
- *   in new files. When that is on disk, everything that waited is acknowledged. So a full disk heals by itself.
- * - A start does the same: it writes what it read as a new generation before it relies on any of it.
+ * - After a disk error, the failed write is not retried. Nothing more is acknowledged, and the files in use are
+ *   abandoned. After a while the whole log, which the core has in memory, is written again, as a new generation in new
+ *   files. When that is on disk, everything that waited is acknowledged. So a full disk heals by itself.
+ * - A start does the same: it writes the log that it read as a new generation before it relies on any of it.
  */
 import type { Hash64 } from '../native/hash64.js';
 import {
@@ -47,7 +47,7 @@ const DEFAULT_SEGMENT_BYTES = 16 << 20;
 
 /** A write that takes longer than this harms the cluster as much as a failed disk. */
 const STALL_MS = 500;
-/** Delay before the whole log is written again after an error; doubled each time up to RETRY_MAX_MS. */
+/** Delay before the whole log is written again after an error. It is doubled each time, up to RETRY_MAX_MS. */
 const RETRY_MS = 100;
 /** Longest delay before the whole log is written again. */
 const RETRY_MAX_MS = 5_000;
@@ -73,7 +73,7 @@ export interface DurableStorageOptions {
   readonly later: (delayMs: number, callback: () => void) => void;
 }
 
-/** What durable storage asks of the core's host. All are called outside of `persist`. */
+/** The calls of durable storage to the core's host. All are made outside of `persist`. */
 export interface DurableStorageEvents {
   /** Everything up to this token is durable. */
   persisted(token: number): void;
@@ -88,11 +88,11 @@ export interface DurableStorageEvents {
 }
 
 export interface DurableStorageStatus {
-  /** The disk error that keeps it from acknowledging, or null. */
+  /** The disk error because of which nothing is acknowledged, or null. */
   readonly failing: string | null;
   readonly generation: number;
   readonly segments: number;
-  /** Index of the snapshot on which the log on disk stands. */
+  /** Index of the snapshot with which the log on disk begins. */
   readonly baseIndex: number;
   readonly frames: number;
   /** Batches contained in these frames. */
@@ -156,7 +156,7 @@ export class DurableStorage implements Storage {
 
   private constructor(
     options: DurableStorageOptions,
-    /** What was found at the start. */
+    /** The files' contents at the start. */
     readonly stored: Stored,
   ) {
     this.options = { ...options, files: timed(options.files, this.times, options.nowMs) };
@@ -167,7 +167,7 @@ export class DurableStorage implements Storage {
     this.hardStateSequence = stored.hardStateSequence;
   }
 
-  /** Reads what is there; changes nothing before the first `persist`. Throws the errors of `readStored`. */
+  /** Reads the directory. Changes nothing before the first `persist`. Throws the errors of `readStored`. */
   static async open(options: DurableStorageOptions): Promise<DurableStorage> {
     return new DurableStorage(
       options,
@@ -179,7 +179,7 @@ export class DurableStorage implements Storage {
     return { hardState: this.stored.hardState, log: this.stored.log };
   }
 
-  /** Nothing has become durable for a long time: the others should continue without this replica. */
+  /** True if the disk fails, or a write has taken too long: the others should continue without this replica. */
   get stalled(): boolean {
     return this.failure !== undefined || this.options.nowMs() - this.busySinceMs > STALL_MS;
   }
@@ -213,8 +213,8 @@ export class DurableStorage implements Storage {
   }
 
   /**
-   * Waits for the current write, marks the end of the log, and closes the files. The commit index of that end mark is
-   * the last batch's: only in a batch do the commit index and the log come from one state (ReplicaCore.finish).
+   * Waits for the current write, marks the end of the log, and closes the files. The end mark has the commit index of
+   * the last batch, because only in a batch do the commit index and the log come from one state (ReplicaCore.finish).
    */
   async close(): Promise<void> {
     this.closing = true;
@@ -256,7 +256,7 @@ export class DurableStorage implements Storage {
     this.retryMs = Math.min(2 * this.retryMs, RETRY_MAX_MS);
   }
 
-  /** Resolves when all of it is on disk. */
+  /** Resolves when the whole change is on disk. */
   private async write(change: PendingChange): Promise<void> {
     const { options } = this;
     const begins = this.segments === undefined;
@@ -295,7 +295,7 @@ export class DurableStorage implements Storage {
     );
     invariant(logView <= view, 'the log on disk is of no view above the promised one');
     const frameBytes = FRAME_HEADER_BYTES + change.bodyBytes;
-    // Does not wait if it need not: the write begins in the turn that asked for it.
+    // If a segment has room, do not wait: the write then begins in the turn that asked for it.
     const segment = segments.present(frameBytes) ?? (await segments.withRoom(frameBytes));
     const header = {
       generation: segments.generation,
@@ -340,7 +340,7 @@ export class DurableStorage implements Storage {
     await this.writeFrame(segments, end, FRAME_CLEAN, true);
   }
 
-  /** A snapshot counts once it has its final name; then it is the base of the frames to come. */
+  /** A snapshot counts once it has its final name. From then on it is the base of new frames. */
   private async writeSnapshot(snapshot: Snapshot): Promise<void> {
     const { files, owner, hash } = this.options;
     const name = snapshotName(snapshot.index, snapshot.chainHi, snapshot.chainLo);
@@ -363,7 +363,7 @@ export class DurableStorage implements Storage {
   }
 
   /**
-   * Writes one slot after the other, so that one is intact at any moment; uses a new file after a start or an error.
+   * Writes one slot after the other, so that one is intact at any moment. Uses a new file after a start or an error.
    */
   private async writeHardState(state: HardState): Promise<void> {
     const { storedHardState: stored, record, options } = this;
@@ -383,7 +383,7 @@ export class DurableStorage implements Storage {
     this.storedHardState = state;
   }
 
-  /** Removes what only an older generation needed; sets a damaged log aside for inspection. */
+  /** Removes files that only an older generation needed. Renames a damaged log, to keep it for inspection. */
   private async removeOthers(generation: number): Promise<void> {
     const { files } = this.options;
     const { setAside } = this;
@@ -405,7 +405,7 @@ export class DurableStorage implements Storage {
     this.cleanedBase = this.base.index;
   }
 
-  /** In the background: writes the snapshot at which the log was cut, then removes what it makes superfluous. */
+  /** In the background: writes the snapshot at which the log was cut, then removes the files that it replaces. */
   private tidy(): void {
     const { cut, segments } = this;
     const last = this.last!;

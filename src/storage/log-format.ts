@@ -1,21 +1,21 @@
 /**
- * What the files of the durable log look like. All big-endian; every checksum is XXH3-64.
+ * The layout of the files of the durable log. Numbers are big-endian; every checksum is XXH3-64.
  *
- * The log is a sequence of *frames*, each the net change of one write. It holds entries from some index on, which replace
- * everything stored from there on, and the whole hard state, so that a log is never on disk without its view. A
- * frame counts as a whole or not at all. Frames lie in *segments*, files of a fixed size that were filled with zeros
- * before use, so that a sync writes data and no metadata. Each frame begins at a sector boundary, so that no acknowledged
- * sector is ever written again.
+ * The log is a sequence of *frames*. Each frame is the net change of one write: entries from some index on, which
+ * replace all stored entries from there on, and the whole hard state, so that a log is never on disk without its view.
+ * A frame counts as a whole or not at all. Frames lie in *segments*: files of a fixed size that were filled with zeros
+ * before use, so that a sync writes data and no metadata. Each frame begins at a sector boundary, so that no
+ * acknowledged sector is ever written again.
  *
- * Segments belong to a *generation*. Every start, and every recovery from an error of the disk, begins a new one with a
- * frame that has the whole log (flag `reset`). When that is durable, the older generations are removed. So no life of a
- * replica relies on data that an earlier one left in caches or behind a torn tail.
+ * Segments belong to a *generation*. Every start, and every recovery from a disk error, begins a new generation with a
+ * frame that has the whole log (flag `reset`). When that frame is durable, the older generations are removed. So a
+ * replica never relies on data that an earlier process left in caches or behind a torn tail.
  *
  *   segment  log-GGGGGGGG-OOOOOOOO    (generation, ordinal in it; hex)
  *     0      4         8            16        20           24        28     32        48     56                 64  512
  *     | JPWL  | version | cluster id | replica | generation | ordinal | mode | boot id | salt | checksum of 0…55 | … | frames
  *
- *     Format 1, of a log without a keyed chain: the rest of the sector is zeros. Format 2, of one with:
+ *     Format 1, for a log without a keyed chain: the rest of the sector is zeros. Format 2, for a log with one:
  *     64                  68  504                 512
  *     | chain fingerprint | 0 | checksum of 0…503 | frames
  *
@@ -49,12 +49,12 @@ export const FRAME_HEADER_BYTES = 96;
 export const SNAPSHOT_HEADER_BYTES = 64;
 /** Size of the length field of an entry in a frame's body. */
 export const ENTRY_LENGTH_BYTES = 4;
-/** Suffix of unfinished files; a start removes them. */
+/** Suffix of unfinished files. A start removes them. */
 export const UNFINISHED = '.new';
 /** Prefix of segments of a damaged log. */
 export const DAMAGED = 'damaged-';
 
-/** Earlier state does not count: the log begins after `baseIndex`. */
+/** Frames before this one do not count: the log begins after `baseIndex`. */
 export const FRAME_RESET = 1;
 /** Written last, at a clean stop: everything before it was synced, in every mode. */
 export const FRAME_CLEAN = 2;
@@ -83,9 +83,9 @@ export interface SegmentHeader {
   readonly mode: LogMode;
   /** Fingerprint of the log's chain secret (protocol/contract.ts). */
   readonly chain: number;
-  /** Boot id under which it was written, 32 hex digits. */
+  /** Boot id under which the segment was written, 32 hex digits. */
   readonly bootId: string;
-  /** Random, the same in every frame, so that no client can make up bytes that pass for a frame. */
+  /** Random, the same in every frame, so that no client can forge bytes that look like a frame. */
   readonly saltHi: number;
   readonly saltLo: number;
 }
@@ -107,7 +107,8 @@ export interface FrameHeader {
 }
 
 /**
- * Used if the system has no boot id. The rule: it equals no boot, not even itself, because two boots may both have it.
+ * Used if the system has no boot id. The rule: it never counts as equal, not even to itself, because two boots may both
+ * have it.
  */
 export const NO_BOOT_ID = '0'.repeat(2 * BOOT_BYTES);
 
@@ -118,7 +119,7 @@ export function segmentName(generation: number, ordinal: number): string {
   return `log-${hex(generation, 8)}-${hex(ordinal, 8)}`;
 }
 
-/** Undefined if it is not the name of a segment. */
+/** Returns undefined if `name` is not the name of a segment. */
 export function parseSegmentName(name: string): { readonly generation: number; readonly ordinal: number } | undefined {
   const match = SEGMENT_NAME.exec(name);
   return match === null ? undefined : { generation: parseInt(match[1]!, 16), ordinal: parseInt(match[2]!, 16) };
@@ -155,9 +156,9 @@ export function encodeSegmentHeader(header: SegmentHeader, owner: Owner, hash: H
 }
 
 /**
- * Undefined if the bytes are not a header. Throws JitPaxosError `data-directory-foreign`, `chain-differs` or, for
- * another format, `data-directory-unusable`. `path` is for the message.
- * @param chain the fingerprint that it must have; undefined: any
+ * Returns undefined if the bytes are not a header. Throws JitPaxosError `data-directory-foreign`, `chain-differs` or,
+ * for another format, `data-directory-unusable`. `path` is for the message.
+ * @param chain the fingerprint that the header must have; undefined: any
  */
 export function decodeSegmentHeader(
   bytes: Uint8Array,
@@ -185,7 +186,7 @@ export function decodeSegmentHeader(
   };
 }
 
-/** Writes the header of a frame, with checksums; the frame's body is already in place behind it. */
+/** Writes the header of a frame, with checksums. The frame's body must already be in place behind it. */
 export function encodeFrameHeader(frame: FrameHeader, bytes: Uint8Array, hash: Hash64): void {
   writeI32(bytes, 0, FRAME_MAGIC);
   writeI32(bytes, 4, frame.generation);
@@ -254,7 +255,7 @@ export function bodyIsWhole(bytes: Uint8Array, offset: number, frame: FrameHeade
   );
 }
 
-/** @param chain fingerprint of the chain secret of the log that stands on it */
+/** @param chain fingerprint of the chain secret of the log that begins with this snapshot */
 export function encodeSnapshotHeader(snapshot: Snapshot, owner: Owner, hash: Hash64, chain: number): Uint8Array {
   const bytes = new Uint8Array(SNAPSHOT_HEADER_BYTES);
   begin(bytes, SNAPSHOT_MAGIC, owner, chain);
@@ -268,7 +269,7 @@ export function encodeSnapshotHeader(snapshot: Snapshot, owner: Owner, hash: Has
   return bytes;
 }
 
-/** Undefined if any byte of the file has changed. Throws the errors of `decodeSegmentHeader`. */
+/** Returns undefined if any byte of the file has changed. Throws the errors of `decodeSegmentHeader`. */
 export function decodeSnapshotFile(
   bytes: Uint8Array,
   owner: Owner,

@@ -1,10 +1,10 @@
 /**
- * Reads a durable log: for a starting replica, and for `jitpaxos inspect`.
+ * Reads a durable log, for a starting replica and for `jitpaxos inspect`.
  *
- * The rule: a log is taken whole or counts as lost. Only the last frame of a log may be torn, because a frame is
- * written only after the one before it was synced; the log then ends before it. Any other change, with a later frame
- * behind it, is a hole or bit rot in acknowledged data, and is reported with file and offset. Bit rot in the very last
- * frame cannot be told from a torn write; a clean stop closes that gap with one more frame.
+ * The rule: a log is used as a whole, or counts as lost. Only the last frame of a log may be torn, because a frame is
+ * written only after the one before it was synced. The log then ends before the torn frame. Any other change has a
+ * later frame behind it. It is a hole or bit rot in acknowledged data, and is reported with file and offset. Bit rot in
+ * the very last frame looks like a torn write. A clean stop closes that gap with one more frame.
  */
 import { JitPaxosError } from '../errors.js';
 import type { Hash64 } from '../native/hash64.js';
@@ -32,7 +32,7 @@ import {
   type SegmentHeader,
 } from './log-format.js';
 
-/** Where the data differs from what was written. */
+/** A place where the data differs from the data that was written. */
 export interface Damage {
   readonly file: string;
   readonly offset: number;
@@ -40,14 +40,14 @@ export interface Damage {
 }
 
 export interface StoredLog {
-  /** From its last frame. */
+  /** The hard state of the log's last frame. */
   readonly hardState: HardState;
   readonly snapshot: Snapshot | undefined;
   /** The entries after the snapshot, oldest first. */
   readonly entries: readonly Uint8Array[];
   /** Entries up to here were known to be committed when the last batch was written. */
   readonly committed: number;
-  /** Ends with a clean stop. */
+  /** The log ends with a clean stop. */
   readonly clean: boolean;
 }
 
@@ -67,21 +67,21 @@ export interface Stored {
   readonly hardStateSequence: number;
   /** See StoredPromises. */
   readonly addresses: readonly string[] | undefined;
-  /** Undefined if there never was one, or it is lost. */
+  /** Undefined if there never was a log, or it is lost. */
   readonly log: StoredLog | undefined;
-  /** Why the log is lost; undefined if it is not lost, or there never was one. */
+  /** Why the log is lost. Undefined if it is not lost, or if there never was one. */
   readonly lost: string | undefined;
   /** Where the log was damaged, if that is the reason. */
   readonly damage: Damage | undefined;
-  /** Where a crash cut off a write: normal after one. */
+  /** Where a crash cut off a write. This is normal after a crash. */
   readonly torn: { readonly file: string; readonly offset: number } | undefined;
   /** Every segment found, oldest first. */
   readonly segments: readonly SegmentReport[];
   /** Highest generation of any file. */
   readonly lastGeneration: number;
   /**
-   * The file of the promises is missing; this is the evidence that it existed: the replica no longer knows what it
-   * promised.
+   * Evidence that the file of the promises existed, although it is missing: the replica no longer knows what it
+   * promised. Undefined if there is no such evidence.
    */
   readonly forgotten: string | undefined;
 }
@@ -117,10 +117,10 @@ type Replayed =
   | { readonly kind: 'damaged'; readonly damage: Damage };
 
 /**
- * Reads everything in the directory; changes nothing.
+ * Reads everything in the directory. Changes nothing.
  *
  * Throws JitPaxosError `hard-state-corrupt`, `hard-state-missing`, `data-directory-foreign`, `chain-differs`,
- * `data-directory-unusable`. A damaged log is not an error: it counts as lost, and the others have it.
+ * `data-directory-unusable`. A damaged log is not an error. It counts as lost, and other replicas have the entries.
  */
 export async function readStored(files: Files, of: StoredOwner): Promise<Stored> {
   const stored = await readLog(files, of, await readPromised(files, of));
@@ -132,7 +132,7 @@ export async function readStored(files: Files, of: StoredOwner): Promise<Stored>
   );
 }
 
-/** Throws as `readStored`. */
+/** Reads the promises. Throws the same errors as `readStored`. */
 export async function readPromised(files: Files, { owner, hash, directory }: StoredOwner): Promise<Promised> {
   const bytes = await files.read(HARD_STATE_FILE);
   return bytes === undefined ? undefined : decodeHardState(bytes, owner, hash, `${directory}/${HARD_STATE_FILE}`);
@@ -189,7 +189,7 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
         `${directory}/${replayed.damage.file} is damaged at byte ${replayed.damage.offset}: ${replayed.damage.what}`,
         replayed.damage,
       );
-    // A generation without its first frame never counted: the one before it has not been removed.
+    // A generation without its first frame never counted: the generation before it was not removed yet.
     if (replayed.kind === 'unfinished') continue;
     const { log } = replayed;
     const { last } = log;
@@ -206,10 +206,10 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
     }
     if (isFromAnotherBoot(log, of))
       return lost('the host was restarted since, and in mode os the log survives the process, not the host');
-    // The empty log of a replica that waits for another one's log is intact, but it is not a log (rule R1).
+    // A replica that waits for another replica's log has an empty log. It is intact, but does not count (rule R1).
     if (hardState.logView < 0)
       return lost('it was lost at an earlier start, and no other log was installed since', undefined, hardState);
-    // Useless: it would execute entries as committed that the cluster did not commit.
+    // This log must not be used: it would execute entries as committed that the cluster did not commit.
     if (log.committed < last.baseIndex || log.committed > log.lastIndex) {
       return lost(
         `the log's last frame says that ${log.committed} entries are committed, but the log goes from ${last.baseIndex} to ${log.lastIndex}: one of them is wrong`,
@@ -243,7 +243,7 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
     });
   }
   if (promised === undefined) {
-    // Not a snapshot: the very first write may have stopped there.
+    // Only a damaged log is evidence. A snapshot is not: the very first write may have stopped after it.
     const left = (await files.list()).find((name) => name.startsWith(DAMAGED));
     return result({
       hardState: undefined,
@@ -260,7 +260,7 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
 
 /**
  * Evidence that a generation was used after it was begun. The promises are written after its first frame and before
- * anything else, so anything later was written when they were on disk.
+ * anything else. So they were on disk when anything later was written.
  */
 function evidenceOfUse(replayed: Replayed, segments: readonly Segment[]): string | undefined {
   if (replayed.kind === 'damaged') return `${replayed.damage.file} is not as it was written: ${replayed.damage.what}`;
@@ -270,7 +270,7 @@ function evidenceOfUse(replayed: Replayed, segments: readonly Segment[]): string
   return sequence > 1 ? `its log has ${sequence} writes, the last in view ${hardState.view}` : undefined;
 }
 
-/** It may lack data that was only in the host's memory. */
+/** True if the log may lack data that was only in the memory of a host that has since restarted. */
 function isFromAnotherBoot(log: Replay, of: StoredOwner): boolean {
   return log.unsynced && (log.last.flags & FRAME_CLEAN) === 0 && (log.bootId !== of.bootId || of.bootId === NO_BOOT_ID);
 }
@@ -292,7 +292,7 @@ async function readSegments(files: Files, { owner, hash, directory, chain }: Sto
   return segments.sort((a, b) => a.generation - b.generation || a.ordinal - b.ordinal);
 }
 
-/** A frame has the promises; knowledge of the other replicas is only in the file of the promises. */
+/** Adds the knowledge of other replicas, which is only in the file of the promises: a frame has only the promises. */
 function withKnown(hardState: HardState, promised: Promised): HardState {
   const { known, lives } = promised?.state ?? {};
   return known === undefined || lives === undefined ? hardState : { ...hardState, known, lives };
@@ -302,11 +302,11 @@ function withKnown(hardState: HardState, promised: Promised): HardState {
 class Replay {
   last!: FrameHeader;
   /**
-   * From the last frame that holds a batch. The commit index of a clean stop's end mark is not used: older releases
-   * took it from memory, where it could cover entries that a turn had replaced and never written.
+   * The commit index of the last frame that holds a batch. The one in a clean stop's end mark is not used: older
+   * releases took it from memory, where it could cover entries that a turn had replaced and never written.
    */
   committed = 0;
-  /** Some of it was written in mode `os`, under the boot `bootId`. */
+  /** Some frames were written in mode `os`, under the boot `bootId`. */
   unsynced = false;
   /** Boot of the frames that were written in mode `os`. */
   bootId = '';
@@ -315,11 +315,11 @@ class Replay {
   private entries: Uint8Array[] = [];
   frames = 0;
 
-  /** False: the frame does not continue the log so far. */
+  /** Returns false if the frame does not continue the log so far. */
   apply(frame: FrameHeader, bytes: Uint8Array, offset: number): boolean {
     this.frames++;
-    // It may replace more than is left, if older segments were removed; whether the rest reaches the base is checked at
-    // the end.
+    // If older segments were removed, the frame may begin before all entries that are left. Whether the entries reach
+    // the base is checked at the end.
     if (this.frames === 1 || (frame.flags & FRAME_RESET) !== 0 || frame.entriesFrom < this.first) {
       this.entries = [];
       this.first = frame.entriesFrom;
@@ -362,7 +362,7 @@ function replay(
   reports: Map<string, { frames: number; usedBytes: number }>,
 ): Replayed {
   const log = new Replay();
-  /** Where reading stopped in the previous segment: fine if the next one continues from there. */
+  /** Where reading stopped in the previous segment. This is no damage if the next segment continues from there. */
   let stopped: Damage | undefined;
   for (const [i, segment] of segments.entries()) {
     const { header, bytes, name } = segment;
@@ -427,8 +427,8 @@ function replay(
 }
 
 /**
- * The sequence number of a frame after `from` that could not be there if the log ended at `from`. Part of the frame at
- * `from` itself may be there: it is the torn one.
+ * The sequence number of a frame after `from` that could not exist if the log ended at `from`. Bytes within the torn
+ * frame at `from` do not count.
  */
 function laterFrame(
   bytes: Uint8Array,

@@ -1,12 +1,13 @@
 /**
- * Arrays for datagrams, in two sizes, lent and given back. They are made when first needed and then kept, so the steady
- * state allocates nothing. Their number is bounded: a peer that does not take what we send costs datagrams, not memory.
+ * Arrays for datagrams, in two sizes, that are lent and given back. They are made when first needed and then kept, so
+ * the steady state allocates nothing. Their number is bounded: if a peer does not take our datagrams, some are lost,
+ * but memory does not grow.
  */
 import { MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
 
 /**
- * A stack of arrays of one length, with fixed capacity: an array that pushes and pops reallocates around empty, again
- * and again.
+ * A stack of arrays of one length, with fixed capacity. A plain array would reallocate again and again while pushes and
+ * pops alternate near empty.
  */
 class Stack {
   out = 0;
@@ -54,12 +55,12 @@ export class ArrayPool {
     this.large = new Stack(MAX_DATAGRAM_BYTES, largeMax, make);
   }
 
-  /** Arrays lent now. */
+  /** The number of arrays that are lent now. */
   get lent(): number {
     return this.small.out + this.large.out;
   }
 
-  /** An array of at least `length` bytes; undefined if all are lent, or none is that long. */
+  /** An array of at least `length` bytes. Undefined if all are lent, or none is that long. */
   acquire(length: number): Uint8Array | undefined {
     if (length <= this.smallBytes) return this.small.take();
     return length <= MAX_DATAGRAM_BYTES ? this.large.take() : undefined;

@@ -1,10 +1,10 @@
-/** What all transports share when they bind sockets: the addresses, and the messages when it fails. */
+/** Binding sockets, for all transports: the addresses, and the messages if it fails. */
 import { JitPaxosError } from '../errors.js';
 import type { Address, Notice } from './transport.js';
 
 /**
- * Loopback suffices if all peers are on this host and stay there: a port that the network cannot reach needs no
- * firewall.
+ * The address to bind. Loopback suffices if all peers are on this host and stay there: a port that the network cannot
+ * reach needs no firewall.
  */
 function anyAddress(family: 4 | 6, peers: readonly Address[]): string {
   const stays = peers.length > 0 && peers.every(({ name }) => name === undefined);
@@ -12,7 +12,7 @@ function anyAddress(family: 4 | 6, peers: readonly Address[]): string {
   return stays && peers.every(({ host }) => host.startsWith('127.')) ? '127.0.0.1' : '0.0.0.0';
 }
 
-/** The sockets that a transport needs: one of the family it listens at, and one of each family that its peers have. */
+/** The sockets that a transport needs: one for the family it listens at, and one for each family of its peers. */
 export function bindingsOf(listen: Address | undefined, replicas: readonly Address[]): Address[] {
   const bindings: Address[] = [];
   for (const family of [4, 6] as const) {
@@ -38,7 +38,7 @@ export function noticeUnbound(notice: Notice, { host, name }: Address, error: un
   });
 }
 
-/** JitPaxosError `port-in-use` or `address-unavailable`. */
+/** Makes a JitPaxosError `port-in-use` or `address-unavailable`. */
 export function bindError(error: NodeJS.ErrnoException, host: string, port: number): JitPaxosError {
   const where = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
   if (error.code === 'EADDRINUSE') {
@@ -68,7 +68,7 @@ export function checkBuffer(notice: Notice, direction: 'receive' | 'send', gotBy
   });
 }
 
-/** Reports once that sends fail, and again only after one succeeded. */
+/** Reports once that sends fail, and again only after a send has succeeded. */
 export function noticeSendFailing(notice: Notice, error: string): void {
   notice('transport.send-failing', { error, next: 'check the route to the other hosts and this host’s firewall' });
 }

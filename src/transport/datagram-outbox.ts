@@ -1,11 +1,12 @@
 /**
- * The outbox of a core over datagrams: messages to the same destination within a turn share one.
+ * The outbox of a core over datagrams: messages to the same destination within a turn share one datagram.
  *
- * A message is written directly into the datagram that will carry it. Each destination has at most one open datagram;
- * if a message does not fit, that datagram is sent and another one is opened, so messages to one destination leave in
- * order. A message longer than a datagram should be travels alone, and the kernel fragments it.
+ * A message is written directly into the datagram that will carry it. Each destination has at most one open datagram.
+ * If a message does not fit, that datagram is sent and another one is opened, so messages to one destination leave in
+ * order. A message that is longer than `datagramBytes` allows travels alone, and the kernel fragments it.
  *
- * The version of a datagram is chosen when it is opened; in the previous version, messages are translated as they come.
+ * The version of a datagram is chosen when it is opened. If it is the previous version, each message is translated when
+ * it is added.
  */
 import type { Outbox } from '../protocol/contract.js';
 import { ENVELOPE_BYTES, MAX_DATAGRAM_BYTES, type Envelope } from '../wire/envelope.js';
@@ -15,18 +16,18 @@ import { Translator } from '../wire/translation.js';
 import { WIRE_VERSION } from '../wire/versions.js';
 import { TransportCounter, type Transport } from './transport.js';
 
-/** Destinations other than replicas with an open datagram; one more, and all datagrams are sent. */
+/** Most destinations other than replicas with an open datagram. Before one more is opened, all datagrams are sent. */
 const OPEN_MAX = 64;
 const NOTHING = new Uint8Array(0);
 /**
- * In the table of destinations: marks a set of replicas. The low bits name all of them but the last; the number above
- * is the last.
+ * Marks a set of replicas in the table of destinations. The low bits name all of them but the last; the number above
+ * them is the last.
  */
 const EACH = 1 << 30;
 const EACH_LAST_SHIFT = 16;
 const EACH_LAST_MASK = 0x3fff;
 const EACH_MASK = 0xffff;
-/** Below this length only the datagram's bytes are copied, otherwise its whole array: that needs no DataView. */
+/** Below this length only the datagram's bytes are copied; otherwise its whole array, which needs no DataView. */
 const COPY_ALL_BYTES = 1024;
 
 export class DatagramOutbox implements Outbox {
@@ -49,21 +50,21 @@ export class DatagramOutbox implements Outbox {
   private readonly destinations: Int32Array;
   private readonly written: Uint8Array;
   private opened = 0;
-  /** Where the open reservation is: a position in the tables above, or `alone`. −1: there is none. */
+  /** Where the open reservation is: a position in the tables above, or `alone`. −1: there is no reservation. */
   private reserved = -1;
   private readonly alone: number;
   private aloneTo = 0;
   /**
-   * A message to several replicas that cannot share a datagram of one length and version, and its recipients; 0: there
-   * is none.
+   * A message to several replicas that cannot share a datagram of one length and version, and its recipients. 0: there
+   * is no such message.
    */
   private apart: Uint8Array = NOTHING;
   private apartWords: DataView = this.words;
   private apartTo = 0;
 
   /**
-   * @param datagramBytes a datagram grows up to this, envelope included; at most what the transport lends without
-   * fragmenting
+   * @param datagramBytes the longest datagram of several messages, envelope included. At most the length that the
+   * transport lends without fragmenting
    */
   constructor(
     private readonly transport: Transport,
@@ -111,7 +112,7 @@ export class DatagramOutbox implements Outbox {
     return this.lengths[at]!;
   }
 
-  /** The datagram is made and sealed once, for the first recipient; the others get copies. */
+  /** Reserves a message to several replicas. Its datagram is made and sealed once; other recipients get copies. */
   reserveEach(mask: number, last: number, messageLength: number): number {
     const to = EACH | (last << EACH_LAST_SHIFT) | mask;
     if (ENVELOPE_BYTES + messageLength <= this.datagramBytes && (this.find(to) >= 0 || this.allPresent(mask)))
@@ -207,7 +208,7 @@ export class DatagramOutbox implements Outbox {
     return -1;
   }
 
-  /** Whether each of them is written to in the present version. */
+  /** Whether each of these replicas is written to in the current version. */
   private allPresent(mask: number): boolean {
     let present = true;
     for (let replica = 0; mask >>> replica !== 0; replica++)
@@ -231,7 +232,7 @@ export class DatagramOutbox implements Outbox {
     this.commit(messageLength);
   }
 
-  /** Drops a reservation that was never committed; the datagram keeps its earlier messages. */
+  /** Drops a reservation that was never committed. The datagram keeps its earlier messages. */
   private dropReservation(): void {
     this.apartTo = 0;
     if (this.reserved === this.alone) {
@@ -241,7 +242,7 @@ export class DatagramOutbox implements Outbox {
     this.reserved = -1;
   }
 
-  /** Sends one and moves the last one to its place. */
+  /** Sends an open datagram, and moves the last open one to its place. */
   private sendOpen(at: number): void {
     const last = --this.opened;
     const bytes = this.arrays[at]!;
@@ -280,7 +281,7 @@ export class DatagramOutbox implements Outbox {
     this.leave(bytes, length, to, version);
   }
 
-  /** All replicas share one key, this process's own, and all have proven their addresses. */
+  /** Seals once for all: replicas share one key, this process's own, and their addresses count as proven. */
   private sealEach(bytes: Uint8Array, length: number, to: number): void {
     const last = (to >>> EACH_LAST_SHIFT) & EACH_LAST_MASK;
     if (!this.envelope.seal(bytes, 0, length, this.peers.keyFor(last), WIRE_VERSION)) {

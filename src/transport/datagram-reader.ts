@@ -1,6 +1,6 @@
 /**
- * Extracts the messages of a received datagram. The rule: whatever the bytes are, nothing throws, nothing is read
- * beyond their end, and each refusal is counted by its reason.
+ * Reads the messages of a received datagram. The rule: whatever the bytes are, nothing throws, nothing is read beyond
+ * their end, and each refusal is counted by its reason.
  */
 import { CLIENT_SENDER, DROP_REASON_NAMES, ENVELOPE_BYTES, type Envelope, type Keyring } from '../wire/envelope.js';
 import { isReadOnly, validate } from '../wire/messages.js';
@@ -24,7 +24,7 @@ export class DatagramReader {
   /**
    * @param acceptClients false for a client: it accepts replicas only
    * @param handle called for each message that passed `validate`; `from` is a replica's index or the sender's endpoint,
-   * `owner` is the owner of its key, 0 without keys. What it throws is passed on
+   * `owner` is the owner of its key, 0 without keys. Its errors are passed on
    * @param peers learns from each authentic datagram
    * @param ring undefined in a cluster without keys
    * @param hello called with the endpoint of a client that says hello (peer-versions.ts)
@@ -41,13 +41,13 @@ export class DatagramReader {
 
   /**
    * Reads one datagram and returns how many messages it held. Everything after a bad message is dropped.
-   * @param client endpoint that it came from, if that is not the one that the transport is handing over; a replica's
-   * datagram is then refused
+   * @param client endpoint of the sender, if the transport is not handing over this datagram now; a replica's datagram
+   * is then refused
    */
   read(bytes: Uint8Array, offset: number, length: number, client = -1): number {
     const sender = this.envelope.open(bytes, offset, length);
     if (sender < 0) return this.drop(-sender, 0);
-    let from = sender; // the envelope names the replica, not the address: hosts have several
+    let from = sender; // the envelope names the replica, not the address: a host may have several addresses
     if (sender === CLIENT_SENDER) {
       if (!this.acceptClients) return this.drop(SENDER_REFUSED, 0);
       from = client < 0 ? this.transport.sender() : client;
@@ -72,7 +72,7 @@ export class DatagramReader {
     return messages;
   }
 
-  /** Converts the messages of a previous-version datagram to their present form. */
+  /** Converts the messages of a previous-version datagram to their current form. */
   private readPrevious(
     bytes: Uint8Array,
     offset: number,

@@ -1,10 +1,10 @@
 /**
- * The transport that every Node has: UDP by node:dgram, one socket for each address family that the cluster uses.
+ * The transport that every Node has: UDP by node:dgram, with one socket for each address family that the cluster uses.
  *
- * dgram itself allocates for each datagram (a Buffer and an rinfo to receive one, a request and a view to send one);
- * this transport adds nothing to it. dgram sends at once, without copying. If the kernel has no room, it keeps a
- * reference to the array, which must then not be written again before the socket's queue is empty. No name is looked
- * up: all addresses are numeric.
+ * dgram itself allocates for each datagram (a Buffer and an rinfo to receive one, a request and a view to send one).
+ * This transport allocates nothing more. dgram sends at once, without copying. If the kernel has no room, dgram keeps a
+ * reference to the array. The array must then not be written again before the socket's queue is empty. No name is
+ * looked up: all addresses are numeric.
  */
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
 import { ArrayPool } from './array-pool.js';
@@ -27,7 +27,7 @@ import {
   type TransportOptions,
 } from './transport.js';
 
-/** Arrays in use at once: this many datagrams may wait for the kernel before more are dropped. */
+/** Most arrays in use at once: this many datagrams may wait for the kernel before more are dropped. */
 const SMALL_ARRAYS = 1024;
 const LARGE_ARRAYS = 64;
 
@@ -35,8 +35,8 @@ const LARGE_ARRAYS = 64;
 const UDP_PAYLOAD_MAX = 65_507;
 
 /**
- * dgram reports a failed send only to a callback, which costs. One send in this many gets one, the first included:
- * persistent failures are noticed.
+ * dgram reports a failed send only to a callback, and a callback is expensive. One send in this many gets a callback,
+ * beginning with the first. This is enough to notice persistent failures.
  */
 const SENDS_PER_REPORT = 64;
 
@@ -258,7 +258,7 @@ function closeSocket(socket: Socket | undefined): Promise<void> {
     try {
       socket.close(() => resolve());
     } catch {
-      resolve(); // it failed to bind and is already closed
+      resolve(); // the socket failed to bind and is already closed
     }
   });
 }

@@ -1,24 +1,24 @@
 /**
- * Numbers for addresses: replicas have their index, other senders get a number when they are first heard.
+ * Numbers for addresses. Replicas have their index; another sender gets a number when its first datagram arrives.
  *
  * The rule: a number stands for one address. The table is bounded. The least recently used address makes room for a new
- * one, which then gets a *new* number: `replicas + slot + capacity · generation`; a slot's generation rises with each
+ * one, which then gets a *new* number: `replicas + slot + capacity · generation`. A slot's generation rises with each
  * reuse. So an answer to a number whose address is gone is dropped, not sent to a stranger. Numbers stay in the int32
- * range (small integers in V8). With the full capacity a slot's numbers therefore repeat after 32,767 reuses, that is
- * after two billion other addresses. A host that still held the first number would then send one datagram to a client,
- * which ignores it because it is not for its session.
+ * range (small integers in V8). With the full capacity a slot's numbers therefore repeat after 32,767 reuses, which is
+ * after two billion other addresses. If a host still held the first number then, it would send one datagram to the
+ * wrong client, which ignores it because it is not for its session.
  *
- * A lookup compares the port, by which the slots are chained, then the address; it builds no string.
+ * A lookup compares the port, by which the slots are chained, and then the address. It builds no string.
  */
 export class EndpointTable {
   evicted = 0;
   private readonly hosts: (string | undefined)[];
   private readonly ports: Uint16Array;
   private readonly generations: Int32Array;
-  /** First slot of each port, −1: none; then the next slot with the same port. */
+  /** First slot of each port, or −1. The next array has the next slot with the same port. */
   private readonly firstOfPort = new Int32Array(65_536).fill(-1);
   private readonly nextOfPort: Int32Array;
-  /** By last use, most recent first; a ring through `capacity`, which is not a real slot. */
+  /** The slots by last use, most recent first: a ring through `capacity`, which is not a real slot. */
   private readonly newer: Int32Array;
   private readonly older: Int32Array;
   private readonly maxGeneration: number;
@@ -44,12 +44,12 @@ export class EndpointTable {
     this.maxGeneration = Math.floor((0x7fffffff - replicas - capacity) / capacity);
   }
 
-  /** Addresses known now. */
+  /** The number of addresses that are known now. */
   get size(): number {
     return this.used;
   }
 
-  /** The number of an address; a new number if it has none. Marks it as used. */
+  /** The number of an address, which gets a new one if it has none. Marks the address as used. */
   intern(host: string, port: number): number {
     const known = this.find(host, port);
     if (known >= 0) return known;
@@ -62,7 +62,7 @@ export class EndpointTable {
     return this.numberOf(slot);
   }
 
-  /** The number of an address, −1 if it has none. Marks it as used. */
+  /** The number of an address, or −1 if it has none. Marks the address as used. */
   find(host: string, port: number): number {
     for (let slot = this.firstOfPort[port]!; slot >= 0; slot = this.nextOfPort[slot]!) {
       if (this.hosts[slot] === host) {

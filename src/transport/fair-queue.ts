@@ -1,6 +1,6 @@
 /**
- * Where client datagrams wait when more arrive than can be handled at once. They leave by deficit round robin over
- * endpoints, by bytes (Shreedhar and Varghese, 1995): a client that floods waits behind itself.
+ * The queue in which client datagrams wait when more arrive than can be handled at once. They leave by deficit round
+ * robin over endpoints, by bytes (Shreedhar and Varghese, 1995): a client that floods waits behind its own datagrams.
  *
  * The rule: the queue is bounded in bytes, and no client can fill it. An endpoint may hold as many bytes as are free at
  * that moment (dynamic thresholds, Choudhury and Hahne, 1998): alone it gets half of the queue, and the next endpoint
@@ -11,7 +11,7 @@ import { ArrayPool } from './array-pool.js';
 
 /** How much of an endpoint's data is handled in one turn, bytes. */
 const QUANTUM_BYTES = 1500;
-/** The least that a datagram counts in a turn: handling a short one costs more than its bytes. */
+/** A shorter datagram counts as this many bytes, because handling it costs more than its bytes. */
 const LEAST_BYTES = 256;
 /** Up to this length, a loop copies faster than making a view. */
 const SHORT_BYTES = 256;
@@ -25,7 +25,7 @@ export class FairQueue {
   private readonly pool: ArrayPool;
   private readonly datagrams: (Uint8Array | undefined)[];
   private readonly lengths: Int32Array;
-  /** Next datagram of the same flow, or next free place; −1: none. */
+  /** Next datagram of the same flow, or next free place; −1: there is no next one. */
   private readonly next: Int32Array;
   private free = 0;
   private freeBytes: number;
@@ -39,7 +39,7 @@ export class FairQueue {
   private readonly deficit: Int32Array;
   /** The waiting flows form a ring. */
   private readonly nextFlow: Int32Array;
-  /** The flow before the one whose turn it is; −1: none waits. */
+  /** The flow before the one whose turn it is; −1: no flow waits. */
   private previous = -1;
   private turnBegun = false;
 
@@ -69,17 +69,17 @@ export class FairQueue {
     this.nextFlow = new Int32Array(endpoints);
   }
 
-  /** Datagrams that wait. */
+  /** The number of datagrams that wait. */
   get size(): number {
     return this.count;
   }
 
-  /** Copies in a datagram from a client's endpoint; false if the endpoint already holds its share. */
+  /** Copies a datagram from a client's endpoint into the queue. False if the endpoint already holds its share. */
   put(endpoint: number, source: Uint8Array, offset: number, length: number): boolean {
     const flow = (endpoint - this.replicas) & (this.endpoints - 1);
     const room = this.roomOf(length);
     const held = this.flowBytes[flow]!;
-    // Another endpoint took over this place: datagrams of the former one are still handled as the former one's.
+    // Another endpoint took over this place. Datagrams that still wait here belong to the former endpoint.
     if (held > 0 && this.flowEndpoint[flow] !== endpoint) return false;
     if (this.free < 0 || held + room > this.freeBytes) return false;
     const array = this.pool.acquire(length);
@@ -100,7 +100,7 @@ export class FairQueue {
     return true;
   }
 
-  /** Takes out the next datagram; false if none waits. */
+  /** Takes out the next datagram. False if no datagram waits. */
   take(): boolean {
     if (this.count === 0) return false;
     for (;;) {
@@ -154,7 +154,7 @@ export class FairQueue {
       this.nextFlow[flow] = this.nextFlow[this.previous]!;
       this.nextFlow[this.previous] = flow;
     }
-    this.previous = flow; // the flow whose turn it is keeps it
+    this.previous = flow; // the flow whose turn it is keeps its turn
   }
 
   private leave(flow: number): void {

@@ -1,10 +1,10 @@
 /**
- * The transport of the addon (native/udp.cc): many datagrams for each system call, one call into JavaScript for each
- * batch, one out of it for each turn, and no allocation for any of them.
+ * The transport of the addon (native/udp.cc). It moves many datagrams with each system call, calls into JavaScript once
+ * for each batch and out of it once for each turn, and allocates nothing for any datagram.
  *
  * Received datagrams lie in one array that the next batch overwrites. Arrays to send are views of another array, made
- * once. `send` records what to send, `flush` sends it. Datagrams for which the kernel has no room wait in order, and
- * their arrays stay lent until then; the number of arrays bounds what waits.
+ * once. `send` records a datagram, `flush` sends all recorded ones. Datagrams for which the kernel has no room wait in
+ * order, and their arrays stay lent until they are sent. So the number of arrays bounds how many can wait.
  */
 import { getSystemErrorName } from 'node:util';
 import type { NativeAddon } from '../native/addon.js';
@@ -23,15 +23,15 @@ import {
 } from './transport.js';
 
 /**
- * Arrays in use at once: this many datagrams may wait for the kernel before more are dropped. There are fewer long
- * ones, to keep within this many bytes.
+ * Most arrays in use at once: this many datagrams may wait for the kernel before more are dropped. The second bound is
+ * in bytes; because of it there are fewer long arrays.
  */
 const SMALL_ARRAYS_MAX = 1024;
 const SMALL_ARRAYS_MIN = 128;
 const SMALL_BYTES_MAX = 8 << 20;
 const LARGE_ARRAYS = 64;
 
-/** Waking a process takes about this long; polling longer would cost more than it saves. */
+/** Waking a process takes about this long. Polling for longer would cost more than it saves. */
 const SPIN_NS = 50_000;
 
 export class NativeUdpTransport implements Transport {
@@ -52,10 +52,10 @@ export class NativeUdpTransport implements Transport {
   /** The arrays that `sends` describes, in order; undefined from `waiting` on. */
   private readonly arrays: (Uint8Array | undefined)[];
   private waiting = 0;
-  /** For `group`. */
+  /** Scratch space of `group`. */
   private readonly grouped: Int32Array;
   private readonly groupedArrays: (Uint8Array | undefined)[];
-  /** How many of `waiting` the kernel has refused once. */
+  /** How many of the `waiting` datagrams the kernel has refused once. */
   private deferred = 0;
   /** Bytes of the transmit slab already made into arrays. */
   private carved = 0;
@@ -122,7 +122,7 @@ export class NativeUdpTransport implements Transport {
     }
   }
 
-  /** Returns the port. Throws the system's error. */
+  /** Binds a socket and returns its port. Throws the system's error. */
   private bind({ host, port, family }: Address): number {
     const { notice, receiveBufferBytes, sendBufferBytes } = this.options;
     let bound: number;
@@ -140,7 +140,7 @@ export class NativeUdpTransport implements Transport {
   acquire(length: number): Uint8Array | undefined {
     let bytes = this.pool.acquire(length);
     if (bytes === undefined && this.waiting > 0) {
-      this.flush(); // a long turn: what it has sent so far may leave
+      this.flush(); // a long turn: its datagrams so far may leave now
       bytes = this.pool.acquire(length);
     }
     if (bytes === undefined) this.counters[TransportCounter.send_queue_full]!++;
@@ -234,8 +234,8 @@ export class NativeUdpTransport implements Transport {
   }
 
   /**
-   * Puts datagrams to one endpoint side by side, in their order: the addon sends neighbours as one. Datagrams written
-   * in turns to several endpoints are never neighbours otherwise.
+   * Puts datagrams to one endpoint side by side, in their order, because the addon sends neighbours as one. If a turn
+   * writes to several endpoints alternately, their datagrams are not neighbours without this.
    */
   private group(): void {
     const { waiting, sends, arrays, grouped, groupedArrays } = this;

@@ -1,8 +1,8 @@
 /**
- * Interprets silence. A replica does not answer a datagram that it cannot authenticate, so a wrong or removed key looks
- * like a dead cluster. But if no process listens, the host's operating system says so (ICMP port unreachable). If the
- * host is silent as well, either a process listens and drops what arrives, or the host or the network in between is
- * down.
+ * Explains why replicas are silent. A replica does not answer a datagram that it cannot authenticate, so a wrong or
+ * removed key looks like a dead cluster. But if no process listens, the host's operating system says so (ICMP port
+ * unreachable). If the host is silent as well, there are two possibilities: a process listens and drops all datagrams,
+ * or the host or the network in between is down.
  */
 
 export interface Silence {
@@ -10,7 +10,7 @@ export interface Silence {
   readonly silent: readonly number[];
   /** Silent replicas whose hosts reported that no process listens there. */
   readonly refused: readonly number[];
-  /** The transport receives such reports from hosts. */
+  /** Whether the transport receives such reports from hosts. */
   readonly tells: boolean;
   /** Id of this process's key; undefined in a cluster without keys. */
   readonly key: number | undefined;
@@ -19,8 +19,7 @@ export interface Silence {
 }
 
 /**
- * What the silence means and what to do, as one sentence without a full stop; causes are named where they can be told
- * apart.
+ * What the silence means and what to do, as one sentence without a full stop. It names the cause if the facts show it.
  */
 export function explainSilence({ silent, refused, tells, key, dropped }: Silence): string {
   const mute = silent.filter((replica) => !refused.includes(replica));

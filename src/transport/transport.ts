@@ -1,24 +1,24 @@
 /**
- * What moves datagrams, and how it names destinations.
+ * The interface of transports, which move datagrams, and their names for destinations.
  *
  * An *endpoint* is a number: 0…N−1 are the replicas, larger numbers are other senders (endpoint-table.ts). The rule:
- * before the caller has checked a datagram and asked for its sender, nothing in it may size an allocation, take an
- * endpoint or make a transport throw.
+ * until the caller has checked a datagram and asked for its sender, nothing in the datagram may size an allocation, use
+ * up an endpoint or make a transport throw.
  *
  * Arrays belong to the transport. `acquire` lends one; `send` or `release` gives it back. A datagram is written
  * directly into the array that is sent.
  */
 
-/** Called for each datagram. The bytes are valid only during the call, and may be overwritten in it. */
+/** Called for each datagram. The bytes are valid only during the call. The receiver may overwrite them. */
 export type Receiver = (bytes: Uint8Array, offset: number, length: number) => void;
 
 /** Where a socket listens or a replica is found: a numeric address, never a name. */
 export interface Address {
-  /** Empty: not known yet; datagrams to it are dropped and counted. */
+  /** Empty if it is not known yet. Datagrams to it are then dropped and counted. */
   readonly host: string;
   readonly port: number;
   readonly family: 4 | 6;
-  /** The name that resolved to this address, if there was one; it may resolve to another one tomorrow. */
+  /** The name that resolved to this address, if there was one. It may resolve to another address later. */
   readonly name?: string;
 }
 
@@ -26,8 +26,8 @@ export interface Address {
 export type Notice = (event: string, fields: Readonly<Record<string, unknown>>) => void;
 
 /**
- * How a transport waits for datagrams. `block`: it sleeps. `adaptive`: after a flush it polls for some 50 µs before it
- * sleeps, and stops doing so if that does not pay. `busy`: it always polls, and needs a processor of its own.
+ * How a transport waits for datagrams. `block`: it sleeps. `adaptive`: after a flush it polls for about 50 µs before it
+ * sleeps, and stops polling if that does not pay. `busy`: it always polls, and needs a processor of its own.
  */
 export type IdleStrategy = (typeof IDLE_STRATEGIES)[number];
 
@@ -39,11 +39,11 @@ export interface TransportOptions {
   /** Where to listen. Undefined, for clients: any free port, of each family that the replicas' addresses have. */
   readonly listen: Address | undefined;
   readonly receive: Receiver;
-  /** Called by transports with `batches`: after the last datagram of a batch, and when `endBatchSoon` returned true. */
+  /** Called by transports with `batches`, after the last datagram of a batch and after `endBatchSoon` returned true. */
   readonly batchEnd: () => void;
   /**
-   * Called by transports that receive such reports: the operating systems of these replicas, one bit each, said that no
-   * process listens at their address.
+   * Called when the operating systems of these replicas, one bit each, reported that no process listens at their
+   * address. Only some transports receive such reports.
    */
   readonly unreachable?: (replicas: number) => void;
   /** Used by transports that have a choice. */
@@ -67,7 +67,7 @@ export const DEFAULT_TRANSPORT = {
 
 export interface Transport {
   readonly kind: string;
-  /** The strategy in use, which may be less than requested. */
+  /** The strategy in use. It may poll less than the requested one. */
   readonly idle: IdleStrategy;
   /** Datagrams that arrived together form a batch, followed by `batchEnd`; otherwise `batchEnd` is never called. */
   readonly batches: boolean;
@@ -86,7 +86,7 @@ export interface Transport {
   /** Ends a turn: sends everything that has not left yet. */
   flush(): void;
   /**
-   * Endpoint of the sender of the present datagram; gives an unknown sender a new number. Only during a Receiver call.
+   * Endpoint of the sender of the current datagram. Gives an unknown sender a new number. Only during a Receiver call.
    */
   sender(): number;
   /** Like `sender`, but gives no number: −1 for an unknown sender. */
@@ -96,8 +96,8 @@ export interface Transport {
   /** A replica has a new address. Opens a socket of the address's family if there is none; a failure is a notice. */
   readdress(replica: number, address: Address): void;
   /**
-   * True while a batch is handed over, or while promises run that it settled: `batchEnd` will be called after them.
-   * Otherwise false, and nothing happens.
+   * True while a batch is handed over, or while promises run that the batch settled. `batchEnd` is then called after
+   * them. Otherwise false, and nothing happens.
    */
   endBatchSoon(): boolean;
   /** Nothing is received afterwards. Closing again does nothing. */

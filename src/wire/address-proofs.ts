@@ -1,12 +1,12 @@
 /**
- * Which clients have proven that they receive at the address they send from, after QUIC (RFC 9000, section 8.1). A
- * recorded datagram can be replayed with any source address, and its answer goes there. The rule: an endpoint without a
- * proof gets at most AMPLIFICATION times the bytes of the authentic datagrams that came from it.
+ * Keeps which clients have proven that they receive at the address they send from, as in QUIC (RFC 9000, section 8.1).
+ * A recorded datagram can be replayed with any source address, and its answer goes there. The rule: an endpoint without
+ * a proof gets at most AMPLIFICATION times the bytes of the authentic datagrams that came from it.
  *
  * A longer datagram is replaced by a Challenge, which holds a number drawn for this endpoint. A Proof that returns the
  * number, under the endpoint's key, came from a process that received it and has the key. The answer to a new client's
- * hello also holds one (peer-versions.ts), so nothing for an honest client is ever replaced; if something is, the
- * client's retry is answered.
+ * hello also holds a Challenge (peer-versions.ts), so normally no answer to an honest client is replaced. If one is,
+ * the client's retry is answered.
  */
 import { begin } from './layout.js';
 import { Challenge, Proof } from './messages.js';
@@ -19,10 +19,10 @@ const CREDIT_MAX = 1 << 30;
 const State = { unproven: 0, proven: 1 } as const;
 
 export class AddressProofs {
-  // By the client's place in the table of peers (peers.ts).
+  // Indexed by the client's place in the table of peers (peers.ts).
   private readonly state: Uint8Array;
   private readonly credits: Int32Array;
-  /** Zero until the first challenge. */
+  /** The numbers of the challenges. Zero until the first challenge. */
   private readonly nonces: Int32Array;
   private readonly drawn: Int32Array<ArrayBuffer> = new Int32Array(2);
 
@@ -36,7 +36,7 @@ export class AddressProofs {
     this.nonces = new Int32Array(2 * places);
   }
 
-  /** Another endpoint is in this place, or the same one under another key: it has proven nothing. */
+  /** Another endpoint is now in this place, or the same one under another key. It has proven nothing yet. */
   begin(place: number): void {
     this.state[place] = State.unproven;
     this.credits[place] = 0;
@@ -71,7 +71,7 @@ export class AddressProofs {
     return true;
   }
 
-  /** Writes a Challenge. Returns its length, 0 if the endpoint has proven its address. */
+  /** Writes a Challenge. Returns its length, or 0 if the endpoint has proven its address. */
   writeChallenge(place: number, bytes: Uint8Array, offset: number): number {
     if (this.state[place] === State.proven) return 0;
     while ((this.nonces[2 * place]! | this.nonces[2 * place + 1]!) === 0) {

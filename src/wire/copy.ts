@@ -1,15 +1,15 @@
 /**
  * Copies that allocate nothing.
  *
- * A loop over bytes is most of the cost of a small operation, and a native copy needs a view of the range, which is
- * garbage. A DataView of the whole array, made once, lets a loop take four bytes at a time at any offset.
+ * A loop over bytes is most of the cost of a small operation. A native copy needs a view of the range, which becomes
+ * garbage. A DataView of the whole array, made once, lets a loop copy four bytes at a time at any offset.
  */
 
-/** From this length on, a native copy gains more than its two views cost. */
+/** From this length on, a native copy saves more than its two views cost. */
 const NATIVE_COPY_BYTES_MIN = 2048;
 
 /**
- * Copies `length` bytes; the ranges do not overlap. Throws RangeError beyond the end of either. Allocates two
+ * Copies `length` bytes. The ranges must not overlap. Throws RangeError beyond the end of either array. Allocates two
  * short-lived views for 2,048 bytes and more.
  */
 export function copyWords(
@@ -52,7 +52,7 @@ export function copyBytes(
     target.set(source.subarray(sourceOffset, sourceOffset + length), targetOffset);
     return;
   }
-  // Eight at a time: half of a plain loop's time is loop overhead.
+  // Eight bytes at a time: half of a plain loop's time is loop overhead.
   const whole = length & ~7;
   let i = 0;
   for (; i < whole; i += 8) {
@@ -75,7 +75,7 @@ export function wordsOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** Keeps the DataViews of the two arrays used last; allocates when asked for a third one. */
+/** Keeps the DataViews of the two arrays used last. Allocates when asked for a third one. */
 export class LastWords {
   private bytes: Uint8Array = new Uint8Array(0);
   private words = wordsOf(this.bytes);

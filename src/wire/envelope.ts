@@ -2,10 +2,10 @@
  * The envelope precedes the messages of a datagram: `[magic+version, clusterId, sender, keyId, mac]`, 41 bytes, all
  * fixed widths, so that the first message starts at a constant offset.
  *
- * The mac field guards the whole datagram; the field itself counts as zeros. Under a key it holds HMAC-SHA-256 cut to
- * 128 bits. Under key id 0 (a cluster without keys) it holds an XXH3-64 checksum and eight zero bytes: UDP's own 16
- * bits are too few to protect a log. The rule: a process with keys accepts nothing under id 0; a process without keys
- * accepts nothing else.
+ * The mac field guards the whole datagram, in which the field itself counts as zeros. Under a key it holds HMAC-SHA-256
+ * cut to 128 bits. Under key id 0 (a cluster without keys) it holds an XXH3-64 checksum and eight zero bytes, because
+ * UDP's own 16 bits are too few to protect a log. The rule: a process with keys accepts nothing under id 0; a process
+ * without keys accepts nothing else.
  */
 import { readI32, readU16, writeI32, writeU16 } from './u64.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from './versions.js';
@@ -18,13 +18,14 @@ export interface Hash64 {
 }
 
 /**
- * The keys of one process. A *slot* is a small number for a key that it has now; a removed key loses its slot for good.
+ * The keys of one process. A *slot* is a small number for a key that the process has now. The slot of a removed key is
+ * never used again for that key.
  */
 export interface Keyring {
   /** The slot of a key id from the wire, or −1. */
   find(keyId: number): number;
   /**
-   * Whether this sender (replica index or CLIENT_SENDER) may use the key: a client's key cannot speak for a replica.
+   * Whether this sender (replica index or CLIENT_SENDER) may use the key. A client's key cannot speak for a replica.
    */
   permits(slot: number, sender: number): boolean;
   /**
@@ -43,7 +44,7 @@ export interface Keyring {
   mac128(slot: number, bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
 }
 
-/** The slot of datagrams without a key: a checksum guards them. */
+/** The slot of datagrams without a key, which a checksum guards. */
 export const NO_KEY = -1;
 
 /** 'J' 'I' 'T', and room for the version byte. */
@@ -60,16 +61,16 @@ const MAC_BYTES = 16;
 /** The sender field of a client. */
 export const CLIENT_SENDER = 0xffff;
 
-/** Payload that fits an Ethernet frame: 1,500 minus IPv6 and UDP headers, minus a margin for VLAN and tunnels. */
+/** Payload that fits an Ethernet frame: 1,500 less IPv6 and UDP headers, less a margin for VLAN and tunnels. */
 export const DEFAULT_DATAGRAM_BYTES = 1432;
 
-/** The same for a jumbo frame, 9,000. */
+/** Payload that fits a jumbo frame of 9,000 bytes, with the same deductions. */
 export const JUMBO_DATAGRAM_BYTES = 8932;
 
-/** Below this, some messages would not fit a datagram even without their bytes. */
+/** The shortest allowed length of datagrams. Below it, some messages would not fit even without their bytes. */
 export const DATAGRAM_BYTES_MIN = 256;
 
-/** Longest single message, with its envelope; it then travels alone and the kernel fragments it. */
+/** Longest single message, with its envelope. It travels alone, and the kernel fragments it. */
 export const MAX_DATAGRAM_BYTES = 60_000;
 
 /** Reasons for which `open` and `validate` refuse, as named in metrics. Index = −code. */
@@ -118,7 +119,7 @@ const FIXED: readonly (readonly [number, number])[] = [
 ];
 
 /**
- * Seals and opens the datagrams of one cluster for one sender. Holds scratch space, so one instance serves one thread.
+ * Seals and opens the datagrams of one cluster for one sender. Has scratch space, so one instance serves one thread.
  */
 export class Envelope {
   /** The slot of the key of the last datagram that `open` accepted, or NO_KEY. */
@@ -128,7 +129,7 @@ export class Envelope {
   /** The newest version that its sender speaks. */
   openedNewest = WIRE_VERSION;
 
-  /** The value at AT_MAGIC of a datagram in this process's newest version, from a sender of the same. */
+  /** The value at AT_MAGIC of a datagram in this process's newest version, if that is its sender's newest as well. */
   private readonly ownMagic: number;
   /**
    * The expected mac field of a received datagram. A process either has keys or has none, so a checksum is always
@@ -139,7 +140,7 @@ export class Envelope {
   /**
    * @param clusterHi,clusterLo the 64-bit cluster id; datagrams of other clusters are refused
    * @param sender replica index, or CLIENT_SENDER
-   * @param replicas number of replicas; a sender at or above it is a client or refused
+   * @param replicas number of replicas; a sender at or above it is a client, or is refused
    * @param keys undefined in a cluster without keys
    * @param newest the newest version that this process speaks
    */
@@ -157,7 +158,7 @@ export class Envelope {
 
   /**
    * Writes the envelope into the first ENVELOPE_BYTES of a datagram whose messages already follow it. False if this
-   * process has keys but none in `slot` (it was removed, or never existed); the datagram must then not be sent.
+   * process has keys, but no key in `slot` (it was removed, or never existed). The datagram must then not be sent.
    */
   seal(
     bytes: Uint8Array,
@@ -215,7 +216,7 @@ export class Envelope {
     const d = readI32(bytes, at + 12);
     const { digest } = this;
     this.guard(bytes, offset, length, slot, digest, 0);
-    // All four words are always compared: the time taken does not reveal how much of a guess was right.
+    // All four words are always compared, so the time does not reveal how much of a guess was right.
     const difference =
       (readI32(digest, 0) ^ a) | (readI32(digest, 4) ^ b) | (readI32(digest, 8) ^ c) | (readI32(digest, 12) ^ d);
     if (difference !== 0) return Refused.checksum;

@@ -1,10 +1,10 @@
 /**
- * One table for each message: the source of its offsets, its validation and its drawing in the docs, for both wire
- * versions that are spoken, so that they cannot disagree.
+ * One table for each message. The table is the source of its offsets, its validation and its drawing in the docs, for
+ * both wire versions that are spoken, so that these cannot disagree.
  *
- * A message is a msgpack array `[type, field…]`. Every field has a fixed width and therefore a constant offset; only
- * the last may be bytes of variable length. Any msgpack decoder reads it. This code reads a field at `bytes[offset +
- * Message.at.field]`, after `validate` has checked that the markers stand where the table says.
+ * A message is a msgpack array `[type, field…]`. Every field has a fixed width and therefore a constant offset. Only
+ * the last field may be bytes of variable length. Any msgpack decoder reads a message. This code reads a field at
+ * `bytes[offset + Message.at.field]`, after `validate` has checked that the markers stand where the table says.
  */
 
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from './versions.js';
@@ -23,14 +23,14 @@ const KINDS = {
 export type FieldKind = keyof typeof KINDS;
 /**
  * A field of every version, of versions from `since` on, or of versions up to `until`. In a version without the field
- * it reads as zero, or as no bytes; so that value must mean what the version did without the field.
+ * it reads as zero, or as no bytes. So that value must mean the behaviour of the version without the field.
  */
 export type Field =
   | FieldKind
   | { readonly kind: FieldKind; readonly since: number }
   | { readonly kind: FieldKind; readonly until: number };
 export type Fields = Readonly<Record<string, Field>>;
-/** Names of the fields of the present version. */
+/** Names of the fields of the current version. */
 type Present<F extends Fields> = keyof {
   readonly [K in keyof F as F[K] extends { readonly until: number } ? never : K]: 0;
 };
@@ -51,11 +51,11 @@ export interface Layout<Name extends PropertyKey = string> {
   readonly template: Uint8Array;
   /** The bytes that never change (array header, type and markers): offset << 8 | value. */
   readonly marks: Uint16Array;
-  /** The same, up to four bytes at a time: offset, mask and value of little-endian words. Three numbers each. */
+  /** The same marks, up to four bytes at a time: offset, mask and value of little-endian words. Three numbers each. */
   readonly markWords: Int32Array;
 }
 
-/** A message of the present version, which the cores read and write, with its form in the previous version. */
+/** A message of the current version, which the cores read and write, with its form in the previous version. */
 export interface Message<F extends Fields = Fields, T extends number = number> extends Layout<Present<F>> {
   readonly type: T;
   /** The same object if both versions have the same layout; undefined if the previous one lacks the message. */
@@ -90,7 +90,7 @@ export function defineMessage<const F extends Fields, const T extends number>(
   return Object.freeze(message) as unknown as Message<F, T>;
 }
 
-/** Anything that began or ended before the spoken versions does not belong in the tables. */
+/** A field or message that began or ended before the spoken versions does not belong in the tables. */
 function checkVersion(name: string, begins: number): void {
   if (begins !== PREVIOUS_WIRE_VERSION && begins !== WIRE_VERSION)
     throw new Error(
@@ -168,7 +168,7 @@ export function begin(message: Layout, bytes: Uint8Array, offset: number): void 
   for (let i = 0; i < template.length; i++) bytes[offset + i] = template[i]!;
 }
 
-/** Like `begin`, for callers that write every value afterwards: overwrites some of the old bytes, but not all. */
+/** Like `begin`, for callers that write every value afterwards. It overwrites some of the old bytes, but not all. */
 export function mark(message: Layout, target: DataView, offset: number): void {
   const { markWords } = message;
   for (let i = 0; i < markWords.length; i += 3) target.setInt32(offset + markWords[i]!, markWords[i + 2]!, true);

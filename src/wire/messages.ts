@@ -251,8 +251,8 @@ export const SnapshotChunk = defineMessage('SnapshotChunk', 25, {
 /**
  * Replica → replica: entry `index` is committed under `chain`. If a snapshot of mine became stable at it, `digest` is
  * that of my machine and session table (XXH3-64 of the snapshot; 0: about the log alone). Index 0: `chain` and `digest`
- * hold the limits that decide what is executed (protocol/replica/limits-digest.ts). `asks`: 1 if the sender has not heard
- * the receiver's at this index; without a digest it only asks: its state came from another replica.
+ * hold the limits that decide what is executed (protocol/replica/limits-digest.ts). `asks`: 1 if the sender has not
+ * heard the receiver's at this index; without a digest it only asks: its state came from another replica.
  */
 export const StateDigest = defineMessage(
   'StateDigest',
@@ -306,14 +306,15 @@ export const Challenge = defineMessage('Challenge', 34, { view: 'u32', nonce: 'u
 export const Proof = defineMessage('Proof', 35, { view: 'u32', nonce: 'u64' });
 
 /**
- * Who takes which message. Every message stands in at least one group: a message in no group is no message, for `validate`
- * either. The one that takes a group has a `switch` over its types that ends in `never`, so that a message without a handler
- * does not compile. A new message is added in two places: here, and where its group is taken.
+ * Which part of the program handles which message. Every message is in at least one group. A message in no group does
+ * not exist, and `validate` refuses it. The part that handles a group has a `switch` over its types that ends in
+ * `never`, so a message without a handler does not compile. A new message is added in two places: here, and where its
+ * group is handled.
  */
 const GROUPS = {
-  /** Taken by a replica's core from clients and from other replicas (replica-core.ts). */
+  /** Handled by a replica's core, from clients and from other replicas (replica-core.ts). */
   replicaFromAnyone: [Request, Read, Reconcile, Probe, Plea],
-  /** Taken by a replica's core from other replicas only (replica-core.ts). */
+  /** Handled by a replica's core, from other replicas only (replica-core.ts). */
   replicaFromReplica: [
     Sync,
     SyncAck,
@@ -328,13 +329,13 @@ const GROUPS = {
     SnapshotChunk,
     StateDigest,
   ],
-  /** Taken by a client's core (client-core.ts). */
+  /** Handled by a client's core (client-core.ts). */
   client: [Reply, Reject, ReadReply, ProbeReply],
-  /** Taken by the turn loop, before it asks the host or the core (turn-loop.ts). */
+  /** Handled by the turn loop, before it asks the host or the core (turn-loop.ts). */
   turnLoop: [Challenge, Proof],
-  /** Taken by the host of a replica (server/replica.ts). */
+  /** Handled by the host of a replica (server/replica.ts). */
   replicaHost: [Status],
-  /** Taken by a tool that asks for a status (client/status-client.ts). */
+  /** Handled by a tool that asks for a status (client/status-client.ts). */
   statusClient: [StatusReply],
 } as const satisfies Record<string, readonly Message[]>;
 
@@ -364,19 +365,19 @@ export function isReadOnly(bytes: Uint8Array, offset: number): boolean {
 
 export const ReplyStatus = {
   ok: 0,
-  /** Logged, but its session was evicted before it was executed: refused, and never executed. */
+  /** Logged, but its session was evicted before it was executed. It is refused, and never executed. */
   sessionUnknown: 1,
-  /** Logged, but a later request of its lane was executed before: refused. */
+  /** Logged, but a later request of its lane was executed before it. It is refused. */
   superseded: 2,
   /** Register only: another client holds this session id. */
   sessionTaken: 3,
-  /** A lane that the session does not have, or a malformed Register: refused. */
+  /** A lane that the session does not have, or a malformed Register. It is refused. */
   badRequest: 4,
 } as const;
 
 /**
- * Why a replica does not append a request. This is the one table of the reasons: the words of commands, metrics and docs, the
- * counters (protocol/counters.ts) and their types are made of its names.
+ * Why a replica does not append a request. This is the only table of the reasons. The words of commands, metrics and
+ * docs, the counters (protocol/counters.ts) and their types are derived from its names.
  */
 export const RejectReason = {
   late: 1,
@@ -410,7 +411,8 @@ export const REJECT_REASON_NAMES: readonly string[] = Object.entries(RejectReaso
 );
 
 /**
- * Why a view is requested. Reasons above `gone` leave a working view for a better one; all replicas count how often.
+ * Why a view is requested. Reasons above `gone` leave a working view for a better one. All replicas count how often
+ * that happens.
  */
 export const ViewReason = {
   /** Not given; or a replica without a log needs a view; or a view failed. */
@@ -421,7 +423,7 @@ export const ViewReason = {
   gone: 2,
   /** A member delays the others, and a spare would not. */
   slow: 3,
-  /** A client does not hear a member. */
+  /** A client receives nothing from a member. */
   plea: 4,
   /** A member's clock is off. */
   clock: 5,
@@ -441,8 +443,8 @@ for (const message of ALL_MESSAGES) BY_TYPE[message.type] = message;
 const U64_INDEX_FIELDS = new Set(['index', 'lastIndex', 'committedIndex', 'baseIndex', 'matchedIndex', 'neededIndex']);
 
 /**
- * What `validate` needs about the messages of one version, by type, in a few arrays. One object for each message would
- * each have a shape of its own, and every access would be a lookup.
+ * What `validate` needs about the messages of one version, by type, in a few arrays. With one object for each message,
+ * each object would have a shape of its own, and every access would be a lookup.
  */
 interface Checks {
   /** 0: no such message. */
@@ -486,15 +488,15 @@ function checksOf(layouts: readonly (Layout | undefined)[]): Checks {
 const PRESENT = checksOf(BY_TYPE);
 const PREVIOUS = checksOf(BY_TYPE.map((message) => message?.previous));
 
-/** Words of the array that datagrams are received in, which rarely changes. */
+/** The DataView of the array in which datagrams are received. That array rarely changes. */
 const validated = new LastWords();
 
-/** Why a message was refused; negative so that it cannot be mistaken for a length. Same order as DROP_REASON_NAMES. */
+/** Why a message was refused. Negative, so that it cannot be mistaken for a length. Same order as DROP_REASON_NAMES. */
 export const Malformed = { truncated: -1, unknownType: -2, marker: -3, number: -4 } as const;
 
 /**
- * Length of the message at `bytes[offset]`, or a negative code of Malformed. Reads nothing at or beyond `end`.
- * Afterwards every field may be read without further checks.
+ * Length of the message at `bytes[offset]`, or a negative code of Malformed. Reads nothing at or beyond `end`. After it
+ * has returned a length, every field may be read without further checks.
  */
 export function validate(bytes: Uint8Array, offset: number, end: number): number {
   return validateAs(PRESENT, bytes, offset, end);

@@ -1,22 +1,23 @@
 /**
- * In which version this process writes to each of the others. It reads both, so it understands every answer; the rule
- * is that a peer that knows only the previous version is addressed in that version.
+ * The version in which this process writes to each of the others. It reads both versions, so it understands every
+ * answer. The rule: a peer that knows only the previous version is addressed in that version.
  *
- * - Every datagram states its own version and the newest that its sender speaks. From then on the sender is written to
- *   in the newest version that both speak.
+ * - Every datagram states its own version and the newest that its sender speaks. From then on, this process writes to
+ *   the sender in the newest version that both speak.
  * - A peer that this process has not heard from is written to in the previous version, which every peer reads.
  * - A client adds a *hello*, an empty datagram, to the first datagram for a replica. The replica answers it with an
- *   empty one, or with a Challenge (address-proofs.ts), so that the client has proven its address before an answer is
- *   long. While the replica is written to in the previous version, the hello is repeated after 1 s, 2 s, … 32 s.
- * - A replica that was written to and has been silent for 200 ms may have been replaced by an older one: it is written
- *   to in the previous version until it is heard again.
+ *   empty one, or with a Challenge (address-proofs.ts), so that the client has proven its address before it needs a
+ *   long answer. While the client writes to the replica in the previous version, it repeats the hello after 1 s, 2 s, …
+ *   32 s.
+ * - A replica that does not answer for 200 ms may have been replaced by an older one. This process writes to it in the
+ *   previous version until it is heard again.
  *
- * Nothing here depends on an answer, waits, or allocates, and every mistake it can make affects speed only: both
+ * Nothing here depends on an answer, waits, or allocates. Every possible mistake affects speed only, because both
  * versions say the same.
  */
 import { PREVIOUS_WIRE_VERSION } from './versions.js';
 
-/** After this silence a replica is written to in the previous version again, ms. */
+/** After this much silence, a replica is written to in the previous version again, ms. */
 const DOUBT_MS = 200;
 const HELLO_MS = 1_000;
 const HELLO_MAX_MS = 32_000;
@@ -36,7 +37,7 @@ export class PeerVersions {
   /**
    * @param newest the newest version that this process speaks
    * @param isClient only a client sends hellos
-   * @param now the present moment, kept by the host
+   * @param now the current time, kept by the host
    */
   constructor(
     private readonly newest: number,

@@ -1,12 +1,12 @@
 /**
- * What a process knows about each peer: the key that seals datagrams to it, the version in which it is written to, and
- * whether it has proven its address.
+ * What a process knows about each peer: the key that seals datagrams to it, the version of datagrams to it, and whether
+ * it has proven its address.
  *
- * A replica is known by its index. It gets this process's own key, and its version follows the rule in
- * peer-versions.ts. Any other endpoint is a client, known by its place in the endpoint table. It gets the key and the
- * version of its last authentic datagram, so only the replicas and the client itself need to know its key; what may be
- * sent to it before it has proven its address is limited by address-proofs.ts. When another endpoint takes over a place,
- * its first datagram replaces all of this.
+ * A replica is known by its index. Datagrams to it are sealed with this process's own key, and their version follows
+ * the rule in peer-versions.ts. Any other endpoint is a client, known by its place in the endpoint table. Datagrams to
+ * it have the key and the version of its last authentic datagram, so only the replicas and the client itself need to
+ * know its key. Before a client has proven its address, address-proofs.ts limits what may be sent to it. When another
+ * endpoint takes over a place, its first datagram replaces all of this.
  */
 import { AddressProofs } from './address-proofs.js';
 import { CLIENT_SENDER, NO_KEY } from './envelope.js';
@@ -22,7 +22,7 @@ export interface PeersOptions {
   readonly endpoints: number;
   /** The newest version that this process speaks. */
   readonly newest: number;
-  /** The present moment, kept by the host. */
+  /** The current time, kept by the host. */
   readonly now: { readonly monotonicUs: number };
   /** Holds the slot of this process's own key, which changes when keys are rotated. Undefined without keys. */
   readonly keys?: { readonly own: number } | undefined;
@@ -43,7 +43,7 @@ export class Peers {
   private readonly versions: PeerVersions;
   /** Undefined at a client. */
   private readonly proofs: AddressProofs | undefined;
-  // By a client's place. `known` is the endpoint's number plus one.
+  // Indexed by a client's place. `known` is the endpoint's number plus one.
   private readonly known: Int32Array;
   private readonly clientKeys: Int32Array;
   private readonly clientVersions: Uint8Array;
@@ -113,7 +113,7 @@ export class Peers {
     return this.proofs === undefined || !this.isKnown(endpoint) || this.proofs.mayCarry(this.placeOf(endpoint), length);
   }
 
-  /** Writes a Challenge for an endpoint that must prove its address. Returns its length, 0 for other endpoints. */
+  /** Writes a Challenge for an endpoint that must prove its address. Returns its length, or 0 for other endpoints. */
   writeChallenge(endpoint: number, bytes: Uint8Array, offset: number): number {
     if (this.proofs === undefined || !this.isKnown(endpoint)) return 0;
     return this.proofs.writeChallenge(this.placeOf(endpoint), bytes, offset);

@@ -1,9 +1,9 @@
 /**
- * Translates messages between the layouts of two versions. The cores know only the present layouts; messages to and
- * from a peer of the previous version are translated at the edge, and cost other peers nothing.
+ * Translates messages between the layouts of two versions. The cores know only the current layouts. Messages to and
+ * from a peer of the previous version are translated at the edge, which costs other peers nothing.
  *
- * A field that both versions have keeps its value; one that only the target has becomes zero (layout.ts says why that
- * is enough). A message that the previous version lacks cannot be sent to such a peer; the sender asks first.
+ * A field that both versions have keeps its value. A field that only the target has becomes zero (layout.ts says why
+ * that is enough). A message that the previous version lacks cannot be sent to such a peer; the sender asks first.
  */
 import { MAX_DATAGRAM_BYTES } from './envelope.js';
 import { begin, widthOf, type Layout, type Message } from './layout.js';
@@ -69,9 +69,9 @@ function movesOf(messages: readonly Message[], make: (message: Message, previous
 
 /** Translates what one process reads and writes. Has scratch space for one datagram. */
 export class Translator {
-  /** How much longer a message may be in the previous version than in the present one, bytes. */
+  /** How much longer a message may be in the previous version than in the current one, bytes. */
   readonly growth: number;
-  /** Where the message is that `read` produced. */
+  /** The array that holds the message that `read` produced. */
   bytes: Uint8Array;
   offset = 0;
   length = 0;
@@ -97,7 +97,7 @@ export class Translator {
 
   /**
    * Reads the message of the previous version at `bytes[offset]`. Returns its length there, or a negative code of
-   * Malformed. `bytes`, `offset` and `length` of this object then hold its present form until the next call.
+   * Malformed. `bytes`, `offset` and `length` of this object then hold its current form until the next call.
    */
   read(bytes: Uint8Array, offset: number, end: number): number {
     const length = this.validate(bytes, offset, end);
@@ -116,8 +116,8 @@ export class Translator {
   }
 
   /**
-   * Rewrites the message at `bytes[offset]`, behind which `growth` bytes are free, into the previous version. Returns
-   * its new length, or 0 if that version lacks it.
+   * Rewrites the message at `bytes[offset]` into the previous version; `growth` bytes behind it must be free. Returns
+   * its new length, or 0 if that version lacks the message.
    */
   rewrite(bytes: Uint8Array, offset: number, length: number): number {
     const type = typeOf(bytes, offset);

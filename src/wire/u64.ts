@@ -2,13 +2,14 @@
  * 64-bit values without BigInt.
  *
  * Timestamps, session ids and chains exceed 2^53, and a BigInt is an allocation. They are passed as two halves, `hi`
- * and `lo`, each a *signed* int32 that holds the bits of the unsigned half: a signed int32 is always a small integer in
- * V8 and so never boxed, whichever function receives it. They are compared as unsigned. In bytes they are big-endian.
+ * and `lo`. Each half is a *signed* int32 that holds the bits of the unsigned half. A signed int32 is always a small
+ * integer in V8 and so never boxed, whichever function receives it. They are compared as unsigned. In bytes they are
+ * big-endian.
  */
 
 const TWO_32 = 4294967296;
 
-/** The largest value a log index may take: `Number.MAX_SAFE_INTEGER`'s upper half is 21 bits wide. */
+/** Bound on the upper half of an index: the upper half of `Number.MAX_SAFE_INTEGER` is 21 bits wide. */
 const INDEX_HI_LIMIT = 0x200000;
 
 /** The int32 at `bytes[offset]`, big-endian. */
@@ -33,7 +34,7 @@ export function writeU16(bytes: Uint8Array, offset: number, value: number): void
   bytes[offset + 1] = value;
 }
 
-/** A u64 that is an index or a count: a plain number, or NaN if it is above 2^53 (which no honest sender writes). */
+/** Reads a u64 that is an index or a count, as a plain number. NaN above 2^53, which no honest sender writes. */
 export function readIndex(bytes: Uint8Array, offset: number): number {
   const hi = readI32(bytes, offset) >>> 0;
   const lo = readI32(bytes, offset + 4) >>> 0;

@@ -1,10 +1,10 @@
 /**
  * The versions of the wire. A process writes and reads this version and the one before it, so a cluster can be
- * upgraded, or taken back, one process at a time; docs/internals/decisions/versions.md says how two processes find out
- * which they share.
+ * upgraded, or downgraded, one process at a time. docs/internals/decisions/versions.md says how two processes find out
+ * which versions they share.
  *
- * To make a new version: raise both numbers, drop what is marked `until` the version that falls out, and mark what is
- * new in the tables of messages.ts with `since`.
+ * To make a new version, raise both numbers. Drop the fields that are marked `until` the version that is no longer
+ * spoken. Mark new fields and messages in the tables of messages.ts with `since`.
  */
 export const WIRE_VERSION = 4;
 export const PREVIOUS_WIRE_VERSION = 3;

@@ -1,6 +1,6 @@
 /**
- * The parent's side of an open loop: several client processes that run one step at a time together; their results are
- * merged into one.
+ * The parent's side of an open loop. Several client processes run one step at a time together. Their results are merged
+ * into one.
  */
 import type { ClockOffset } from './messages.js';
 import { Histogram } from '../../metrics/histogram.js';
@@ -13,7 +13,7 @@ import type { FromOpenWorker, StepPart, ToOpenWorker } from './open-messages.js'
 import type { PacingKind } from './pacer.js';
 import type { TransportChoice } from '../../console/transport-flags.js';
 
-/** Time to tell all processes, so that their arrivals begin at the same moment. */
+/** Time in which all processes learn of the step, so that their arrivals begin at the same moment. */
 const HEAD_START_NS = 30e6;
 const END_TIMEOUT_MS = 10_000;
 
@@ -36,7 +36,7 @@ export interface StepOptions {
   readonly warmupNs: number;
   readonly durationNs: number;
   readonly intervalMs: number;
-  /** What ended in interval `index` of the measured window in one of the processes. */
+  /** Called with the operations that ended in interval `index` of the measured window in one of the processes. */
   readonly onProgress: (index: number, histogram: Histogram, counts: ClientCounts) => void;
 }
 
@@ -53,7 +53,7 @@ export interface StepMeasurement {
   /** Processor time of each client process. */
   readonly clientCpuSeconds: readonly number[];
   readonly clientAllocatedBytes: number | null;
-  /** Offsets of the first client; undefined if it did not tell. */
+  /** Clock offsets of the first client; undefined if it did not report them. */
   readonly clockOffsets?: readonly ClockOffset[] | undefined;
   readonly transport: string;
   readonly idle: string;
@@ -92,7 +92,7 @@ export class OpenLoad {
   }
 
   /**
-   * Resolves when all client processes are connected. Throws CliError `worker-failed`, and what a client fails with.
+   * Resolves when all client processes are connected. Throws CliError `worker-failed`, and the errors of a client.
    */
   static async start(options: OpenLoadOptions): Promise<OpenLoad> {
     const load = new OpenLoad(options);
@@ -119,13 +119,13 @@ export class OpenLoad {
     return merge(await Promise.all(this.parts.map(({ promise }) => promise)));
   }
 
-  /** Cuts the current step short; what was measured so far is its result. */
+  /** Cuts the current step short. Its result is what was measured so far. */
   stop(): void {
     this.processes.send({ type: 'stop' });
   }
 
   /**
-   * Ends the client processes in order, which completes their histories. A process that takes more than 10 s is killed.
+   * Ends the client processes cleanly, which completes their histories. A process that takes more than 10 s is killed.
    */
   async end(): Promise<void> {
     this.processes.send({ type: 'end' });
@@ -152,7 +152,7 @@ export class OpenLoad {
   }
 }
 
-/** Adds the parts, except what the processes saw in common (the window, view changes). Exported for tests. */
+/** Adds the parts, except the values that all processes share (the window, view changes). Exported for tests. */
 export function merge(parts: readonly StepPart[]): StepMeasurement {
   const histogramOf = (name: 'latency' | 'service' | 'pacing'): Histogram => {
     const sum = new Histogram();
@@ -179,7 +179,7 @@ export function merge(parts: readonly StepPart[]): StepMeasurement {
   };
 }
 
-/** Field by field. */
+/** Adds the records field by field. */
 function sumOf<T extends object>(records: readonly T[]): T {
   const sum: Record<string, number> = {};
   for (const record of records)

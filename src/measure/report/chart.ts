@@ -1,6 +1,7 @@
 /**
  * One chart as SVG, drawn twice: for a wide page and for a narrow one. Scaling one drawing down to a phone would scale
- * its labels too, so CSS shows the one that fits (style.ts). No script: values are in `<title>`s, which browsers show.
+ * its labels too, so CSS shows the drawing that fits (style.ts). There is no script: values are in `<title>` elements,
+ * which browsers show.
  */
 import { escapeHtml } from './html.js';
 import type { Scale } from './scale.js';
@@ -10,7 +11,7 @@ export type Tone = 'a' | 'b' | 'c' | 'soft';
 export interface Point {
   readonly x: number;
   readonly y: number;
-  /** Shown when the pointer rests on it; only points with a title are drawn as dots. */
+  /** Shown when the pointer rests on the point. Only points with a title are drawn as dots. */
   readonly title?: string;
 }
 
@@ -138,7 +139,7 @@ function draw(chart: Chart, size: Size): string {
   return `<svg class="${size.name}" viewBox="0 0 ${size.width} ${size.height}" role="img" aria-label="${escapeHtml(label)}">${parts.join('')}</svg>`;
 }
 
-/** Vertical lines; a label only if it does not run into the previous one. */
+/** Vertical lines. A label is drawn only if it does not run into the previous one. */
 function guides(marks: readonly Mark[], x: Scale, px: (at: number) => string, py: (at: number) => string): string[] {
   let free = -Infinity;
   return marks.map(({ x: value, label, tone }) => {
@@ -153,7 +154,7 @@ function guides(marks: readonly Mark[], x: Scale, px: (at: number) => string, py
   });
 }
 
-/** Labels need room: a tick too near the previous one is left out, but never the last. */
+/** Labels need room: a tick too near the previous one is left out. The last tick always stays. */
 function thinned<T extends { readonly at: number }>(ticks: readonly T[], size: Size): T[] {
   const inner = size.width - size.left - size.right;
   const gap = (size.name === 'wide' ? LABEL_GAP : LABEL_GAP - 14) / inner;

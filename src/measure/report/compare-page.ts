@@ -1,4 +1,4 @@
-/** Several runs side by side: what each measured, and its ratio to the first. */
+/** Several runs side by side: the figures of each, and their ratios to the first run. */
 import { Histogram } from '../../metrics/histogram.js';
 import { partialOf, type BenchReport } from '../load/bench-report.js';
 import { formatCount, formatDuration } from '../../console/units.js';

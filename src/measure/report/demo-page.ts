@@ -1,4 +1,4 @@
-/** The page of the demo: the same charts, and the failure half-way. */
+/** The page of the demo: the charts that all reports share, and the failure half-way. */
 import type { Histogram } from '../../metrics/histogram.js';
 import type { BenchReport } from '../load/bench-report.js';
 import type { Interval } from '../load/timeline.js';
@@ -60,7 +60,7 @@ export function demoPage(
   const kill: Mark[] =
     killed === null ? [] : [{ x: killed.atSeconds, label: `replica ${killed.replica} killed`, tone: 'event' }];
   const views = viewChangeMarks(intervals, spacing);
-  // A view change caused by a kill lies right beside it: the kill's label gets the room.
+  // A view change caused by a kill lies right beside the kill. There is room for one label: the kill's.
   const marks = killed === null ? views : kill;
   return page({
     title: `JITPaxos: ${formatCount(result.operations)} operations`,

@@ -1,4 +1,4 @@
-/** The frame of every report: one HTML file that needs nothing else: no script, no font, no request. */
+/** The frame of every report: one HTML file without scripts, fonts or requests. */
 import { STYLE } from './style.js';
 
 /** Escapes text for content and attributes. */

@@ -14,7 +14,7 @@ export interface NamedHistogram {
   readonly histogram: Histogram;
 }
 
-/** An interval of a run; `offeredPerSecond` in an open loop. */
+/** An interval of a run. `offeredPerSecond` exists in an open loop only. */
 export interface TimePoint extends Interval {
   readonly offeredPerSecond?: number | null;
 }

@@ -12,7 +12,7 @@ export interface Scale {
   ticks(wanted: number): Tick[];
 }
 
-/** From 0 to the next round number at or above `high`. */
+/** A scale from 0 to the next round number at or above `high`. */
 export function linearScale(high: number, format: (value: number) => string): Scale {
   const top = niceTop(Math.max(high, Number.MIN_VALUE));
   return {
@@ -51,7 +51,7 @@ export function logScale(low: number, high: number, format: (value: number) => s
 }
 
 /**
- * Percentiles from 0, on a scale that gives every nine after the point the same width; the right end is the maximum.
+ * Percentiles from 0, on a scale that gives every nine after the point the same width. The right end is the maximum.
  */
 export function percentileScale(count: number): Scale {
   const decades = Math.max(1, Math.log10(Math.max(10, count)));
