@@ -13,7 +13,7 @@ export interface StateMachine {
    * result that the machine defines.
    */
   apply(operation: Operation, context: ApplyContext, reply: Reply): void;
-  /** Answers a read from the present state without changing it. Same rules as `apply`. */
+  /** Answers a read from the current state without changing it. Same rules as `apply`. */
   query(operation: Operation, context: ApplyContext, reply: Reply): void;
   /**
    * The whole state as bytes. The same state always gives the same bytes. The caller keeps the array; later calls must
