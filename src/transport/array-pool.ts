@@ -6,8 +6,8 @@
 import { MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
 
 /**
- * A stack of arrays of one length, with fixed capacity. A plain array would reallocate again and again while pushes and
- * pops alternate near empty.
+ * A stack of arrays of one length, with fixed capacity. A plain array that pushes and pops would reallocate again and
+ * again whenever it is nearly empty.
  */
 class Stack {
   out = 0;
