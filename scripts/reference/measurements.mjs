@@ -72,13 +72,13 @@ function measurement(name, title, bench, args, notes) {
 
 /** Rows of the table in README.md: measurement, row, words. */
 const OF_README = [
-  ['goals', 'one-adaptive', 'p50, one operation in flight, adaptive polling ÷ a C program that sleeps'],
-  ['goals', 'one-busy', 'p50, one operation in flight, always polling ÷ a C program that polls'],
-  ['goals', 'one-dgram', 'p50, one operation in flight, over `dgram` ÷ a bare `dgram` program'],
-  ['goals', 'native-512', 'rate, 512 operations in flight; p99'],
-  ['goals', 'native-512-c', 'the same rate with datagrams of Ethernet size ÷ a C program'],
-  ['goals', 'clients-10k', 'share of commits in one round trip, eight clients, 10,000/s'],
-  ['failover', 'failover', 'time without commits after the primary of three is killed, 50 kills: median; worst'],
+  ['goals', 'one-adaptive', 'p50, one in flight, adaptive polling ÷ C program that sleeps'],
+  ['goals', 'one-busy', 'p50, one in flight, always polling ÷ C program that polls'],
+  ['goals', 'one-dgram', 'p50, one in flight, over `dgram` ÷ bare `dgram` program'],
+  ['goals', 'native-512', 'rate, 512 in flight; p99'],
+  ['goals', 'native-512-c', 'the same, Ethernet-sized datagrams: rate ÷ C program'],
+  ['goals', 'clients-10k', 'commits in one round trip, eight clients, 10,000/s'],
+  ['failover', 'failover', 'pause after the primary is killed, 50 kills: median; worst'],
 ];
 const README_FROM = '<!-- results: written by npm run docs:reference -->';
 const README_TO = '<!-- end of results -->';

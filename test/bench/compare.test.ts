@@ -67,7 +67,10 @@ t.test('bench compare runs every baseline beside every way of sending', async (t
 t.test('bench compare says what it cannot measure', async (t) => {
   const without = await jitpaxos(['bench', 'compare'], { env: { CXX: '/nowhere/c++' } });
   t.equal(without.code, 1);
-  t.match(without.stderr, /^compiler-missing: there is no compiler \(\/nowhere\/c\+\+\).*; install a C\+\+ compiler .*\n$/);
+  t.match(
+    without.stderr,
+    /^compiler-missing: there is no compiler \(\/nowhere\/c\+\+\).*; install a C\+\+ compiler .*\n$/,
+  );
   for (const args of [
     ['--points', '0'],
     ['--points', '1,x'],
