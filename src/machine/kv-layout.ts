@@ -103,8 +103,8 @@ export const Increment = defineOperation(5, { key: 'length', delta: 'i64' }, ['o
 export const Scan = defineOperation(6, { from: 'length', to: 'length', limit: 'u16' }, ['ok']);
 
 /**
- * Every operation by name. Add a new one here. The compiler then asks for its result and its encoder's name in
- * kv-codec.ts, and for its case in kv.ts.
+ * Every operation by name. Add a new one here. The compiler then asks for its result in kv-codec.ts, and for its case
+ * in kv.ts.
  */
 export const KV_OPERATIONS = {
   get: Get,

@@ -3,7 +3,7 @@
  * from a peer of the previous version are translated at the edge, which costs other peers nothing.
  *
  * A field that both versions have keeps its value. A field that only the target has becomes zero (layout.ts says why
- * that is enough). A message that the previous version lacks cannot be sent to such a peer; the sender asks first.
+ * that is enough). A message that the previous version lacks is not sent to such a peer, as if it were lost.
  */
 import { MAX_DATAGRAM_BYTES } from './envelope.js';
 import { begin, widthOf, type Layout, type Message } from './layout.js';

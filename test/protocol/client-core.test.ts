@@ -290,7 +290,8 @@ t.test('each reject is counted by its reason, one that is in no table as unknown
   const lone = new Lone();
   lone.client.submit('a');
   const [first] = lone.client.sent();
-  for (const reason of [RejectReason.busy, RejectReason.notInQuorum, 0, 8, 255]) lone.reject(0, reason, first!);
+  const next = Math.max(...Object.values(RejectReason)) + 1;
+  for (const reason of [RejectReason.busy, RejectReason.notInQuorum, 0, next, 255]) lone.reject(0, reason, first!);
   t.strictSame(
     (['rejected_busy', 'rejected_not_in_quorum', 'rejected_unknown'] as const).map((name) => lone.count(name)),
     [1, 1, 3],
