@@ -12,7 +12,6 @@
  */
 
 import { spawnSync } from 'node:child_process';
-import { createSocket } from 'node:dgram';
 import {
   existsSync,
   mkdirSync,
@@ -141,14 +140,6 @@ function checkTypes(consumer) {
   }
 }
 
-function freePorts(count) {
-  const sockets = Array.from({ length: count }, () => createSocket('udp4'));
-  const ports = sockets.map(
-    (socket) => new Promise((resolve) => socket.bind(0, '127.0.0.1', () => resolve(socket.address().port))),
-  );
-  return Promise.all(ports).finally(() => sockets.forEach((socket) => socket.close()));
-}
-
 /** Uses the installed package on a runtime: Node on this host, or one under emulation. */
 async function use({ name, command: [node, ...flags] }, consumer, env) {
   const begun = performance.now();
@@ -163,6 +154,7 @@ async function use({ name, command: [node, ...flags] }, consumer, env) {
   );
 
   writeFileSync(join(consumer, 'commit.mjs'), COMMIT);
+  const { freePorts } = await import('../dist/src/host/free-ports.js'); // `npm pack` has compiled it
   const { stdout } = run(node, [...flags, 'commit.mjs', ...(await freePorts(3))], inConsumer);
   check(stdout.trim() === 'committed hello', `${name}: the program wrote "${stdout}"`);
   const seconds = ((performance.now() - begun) / 1000).toFixed(1);

@@ -3,7 +3,7 @@
  *
  *   npm run measure                       the names, and the command behind each
  *   npm run measure -- goals chain        runs these, one after the other, and writes docs/measurements/results/NAME.json
- *   npm run measure -- all                runs every one, which takes some 15 minutes
+ *   npm run measure -- all                runs every one, which takes some 20 minutes
  *
  * A result names its commit, so nothing that Git tracks may be changed, except older results. Run it on a host that has
  * nothing else to do; the load before the run is kept with the result. Afterwards `npm run docs:reference` writes the
@@ -22,7 +22,7 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const OUTPUT_BYTES_MAX = 64 << 20;
 
 const wanted = process.argv.slice(2);
-if (wanted.length === 0) {
+if (wanted.length === 0 || wanted.includes('--help')) {
   for (const { name, command } of MEASUREMENTS) console.log(`${name.padEnd(15)} ${command}`);
   process.exit(0);
 }

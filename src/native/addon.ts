@@ -14,11 +14,6 @@ import { familySync, MUSL } from 'detect-libc';
 import type { UdpPort, UdpPortOptions } from './udp-port.js';
 
 /**
- * What `native/` exports, function by function. Hot functions allocate nothing on the JavaScript heap and check every
- * bound themselves. They throw TypeError (`invalid-argument`) and RangeError (`out-of-bounds`), each with `code`,
- * `category` and `retryable`.
- */
-/**
  * Zeroed memory, at most 2^31 − 1 bytes. Hashing a range of it costs a third of `hash64`: the call has no arguments,
  * and each argument costs as much as the hash.
  */
@@ -30,6 +25,11 @@ export interface HashArena {
   readonly hash: () => void;
 }
 
+/**
+ * What `native/` exports, function by function. Hot functions allocate nothing on the JavaScript heap and check every
+ * bound themselves. They throw TypeError (`invalid-argument`) and RangeError (`out-of-bounds`), each with `code`,
+ * `category` and `retryable`.
+ */
 export interface NativeAddon {
   /** The version of the package that it was built from. */
   readonly version: string;
@@ -82,10 +82,9 @@ export interface NativeAddon {
   /** adjtimex(2), without changing anything. Throws an Error with `errno`. */
   kernelClock(): KernelClockRecord;
   /**
-   * A Unix datagram socket, bound to the path `local` and connected to `remote`. Throws an Error with `errno` and
-   * `syscall`.
+   * A Unix datagram socket, bound to the path `local` (empty: the kernel picks a name) and connected to `remote`. Throws
+   * an Error with `errno` and `syscall`.
    */
-  /** `local` empty: the kernel picks a name. */
   readonly UnixDatagram: new (
     local: string,
     remote: string,
