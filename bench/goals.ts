@@ -4,7 +4,8 @@
  *   npm run bench:goals -- [--json] [--rows native-512,kv] [--rounds 5]
  *
  * Ratios are medians over rounds in which ours and the baseline take turns. Rates and times without a baseline depend
- * on the host as well: the goals are those for two cores and loopback. With the defaults it takes some five minutes.
+ * on the host as well: the goals are those for two cores and loopback. With the defaults it takes some
+ * fifteen minutes.
  */
 import { EchoProgram } from '../src/measure/compare/c-echo.js';
 import { CliError } from '../src/console/exit.js';
@@ -27,8 +28,8 @@ await program(
       seconds: { kind: 'duration', default: '1500ms', min: 1e7, help: 'how long a run is measured' },
       warmup: {
         kind: 'duration',
-        default: '4s',
-        help: 'how long it runs before: V8 is not done with compiling for some seconds',
+        default: '10s',
+        help: 'how long it runs before: with two cores, V8 compiles beside the load for some seconds',
       },
       operations: {
         kind: 'count',
