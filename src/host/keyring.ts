@@ -2,6 +2,7 @@
  * The open keys of a process. A slot belongs to one key id and secret for as long as the file has them, so a new file
  * changes nothing for keys that stay.
  */
+import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { JitPaxosError } from '../errors.js';
@@ -11,6 +12,19 @@ import { CLIENT_SENDER, type Keyring as WireKeyring } from '../wire/envelope.js'
 import type { Cluster, ClusterConfig } from './cluster-config.js';
 import { checkChainSecret } from './chain.js';
 import { loadKeys, type KeyEntry, type KeyFile, type KeyRole } from './key-file.js';
+
+/** Which keys a process has loaded, for a report. No secret can be found from it. */
+export interface KeysReport {
+  /** Id of the key with which the process seals its own datagrams. */
+  readonly use: number;
+  /** Ids of all keys, ascending. */
+  readonly loaded: readonly number[];
+  /**
+   * Eight hexadecimal digits of a digest over ids, roles, owners and secrets: the same ids with another fingerprint are
+   * other keys.
+   */
+  readonly fingerprint: string;
+}
 
 interface OpenKey {
   readonly entry: KeyEntry;
@@ -23,6 +37,7 @@ export class Keyring implements WireKeyring {
   private readonly slots = new Map<number, number>();
   /** Slot of the key with which this process seals datagrams. */
   own = -1;
+  private described: KeysReport = { use: 0, loaded: [], fingerprint: '' };
 
   /**
    * @param isReplica whether the process is a replica. A client holds only its own keys, and the replicas answer it
@@ -64,7 +79,13 @@ export class Keyring implements WireKeyring {
       added.push(entry.id);
     }
     this.own = this.slots.get(file.use)!;
+    this.described = describeKeys(file);
     return { added, removed };
+  }
+
+  /** The keys that are loaded now. */
+  report(): KeysReport {
+    return this.described;
   }
 
   find(keyId: number): number {
@@ -103,6 +124,18 @@ export class Keyring implements WireKeyring {
   private roleOf(slot: number): KeyRole | undefined {
     return this.open[slot]?.entry.role;
   }
+}
+
+function describeKeys(file: KeyFile): KeysReport {
+  const ascending = [...file.keys].sort((a, b) => a.id - b.id);
+  const digest = createHash('sha256').update('jitpaxos keys\n');
+  for (const { id, role, owner, secret } of ascending) {
+    digest
+      .update(`${id} ${role} ${owner ?? id} `)
+      .update(Buffer.from(secret, 'hex'))
+      .update('\n');
+  }
+  return { use: file.use, loaded: ascending.map(({ id }) => id), fingerprint: digest.digest('hex').slice(0, 8) };
 }
 
 /** Names of the key files that `jitpaxos init` writes beside the cluster file, where processes look for them. */

@@ -117,6 +117,7 @@ export function decodeReport(bytes: Uint8Array): ReplicaStatusReport | undefined
     !(Array.isArray(report.wire) && report.wire.every((version) => typeof version === 'number'))
   )
     return undefined;
+  if (!isPeers(value['peers']) || !isKeys(value['keys']) || !isPrevious(value['previousVersion'])) return undefined;
   return {
     ...report,
     counters: withZeros(COUNTER_NAMES, report.counters),
@@ -135,6 +136,35 @@ function isClocks(value: unknown): boolean {
     off.every((id) => typeof id === 'number') &&
     typeof divided === 'boolean' &&
     typeof says === 'string'
+  );
+}
+
+/** The three parts below are absent from a replica of an earlier version. */
+function isPeers(value: unknown): boolean {
+  const isPeer = (peer: unknown): boolean =>
+    peer === null ||
+    (isMap(peer) &&
+      (peer['speaks'] === null || typeof peer['speaks'] === 'number') &&
+      (peer['encrypted'] === null || typeof peer['encrypted'] === 'boolean'));
+  return value === undefined || (Array.isArray(value) && value.every(isPeer));
+}
+
+function isKeys(value: unknown): boolean {
+  if (value === undefined || value === null) return true;
+  if (!isMap(value)) return false;
+  const { use, loaded, fingerprint } = value;
+  return (
+    typeof use === 'number' &&
+    Array.isArray(loaded) &&
+    loaded.every((id) => typeof id === 'number') &&
+    typeof fingerprint === 'string'
+  );
+}
+
+function isPrevious(value: unknown): boolean {
+  return (
+    value === undefined ||
+    (isMap(value) && typeof value['replicas'] === 'number' && typeof value['clients'] === 'number')
   );
 }
 

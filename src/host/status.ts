@@ -10,6 +10,8 @@ import { REPLICA_STATUS_NAMES } from '../wire/messages.js';
 import { differenceU64, toHex } from '../wire/u64.js';
 import type { DurableStorageStatus } from '../storage/durable-storage.js';
 import type { Durability } from '../storage/durability.js';
+import { ENCRYPTED_VERSION } from '../wire/versions.js';
+import type { KeysReport } from './keyring.js';
 import type { TurnLoop } from './turn-loop.js';
 
 export const STATUS_SCHEMA = 'jitpaxos.status/1';
@@ -80,6 +82,15 @@ export interface ReplicaStatusReport {
   readonly counters: Readonly<Record<string, number>>;
   /** Wire version by replica: the one in which this replica writes to it; for itself, the newest that it speaks. */
   readonly wire: readonly number[];
+  /**
+   * What this replica knows about the traffic to each of the others, by replica; null for itself. Absent: a replica of
+   * an earlier version.
+   */
+  readonly peers?: readonly (PeerReport | null)[];
+  /** Datagrams read that were written in the previous wire version. Absent: a replica of an earlier version. */
+  readonly previousVersion?: { readonly replicas: number; readonly clients: number };
+  /** The keys that are loaded; null in a cluster without keys. Absent: a replica of an earlier version. */
+  readonly keys?: KeysReport | null;
   /** Datagrams dropped, by reason. */
   readonly drops: Readonly<Record<string, number>>;
   /** Messages for which the outbox had no room. */
@@ -90,6 +101,14 @@ export interface ReplicaStatusReport {
   readonly cpuSeconds: { readonly user: number; readonly system: number };
   readonly eventLoop: { readonly stalls: number; readonly stallMaxUs: number };
   readonly uptimeSeconds: number;
+}
+
+/** The traffic from one replica to another. */
+export interface PeerReport {
+  /** The newest wire version that the other says it speaks; null: it was not heard since this replica started. */
+  readonly speaks: number | null;
+  /** Whether what is sent to it is encrypted; null: it was not heard since this replica started. */
+  readonly encrypted: boolean | null;
 }
 
 export interface ReplicaClocksReport {
@@ -216,8 +235,19 @@ export function logAheadNs(log: Pick<Log, 'lastIndex' | 'timestampHi' | 'timesta
   );
 }
 
-export function loopReport(loop: TurnLoop, replicas: number) {
+function peerReport(peers: TurnLoop['peers'], keyed: boolean, replica: number): PeerReport {
+  const speaks = peers.spokenBy(replica);
+  if (speaks === 0) return { speaks: null, encrypted: null };
+  return { speaks, encrypted: keyed && peers.writtenTo(replica) >= ENCRYPTED_VERSION };
+}
+
+export function loopReport(loop: TurnLoop, replicas: number, self: number, keys: KeysReport | undefined) {
   return {
+    keys: keys ?? null,
+    peers: Array.from({ length: replicas }, (_, replica) =>
+      replica === self ? null : peerReport(loop.peers, keys !== undefined, replica),
+    ),
+    previousVersion: { replicas: loop.reader.previous[0]!, clients: loop.reader.previous[1]! },
     wire: Array.from({ length: replicas }, (_, replica) => loop.peers.writtenTo(replica)),
     transport: {
       kind: loop.transport.kind,

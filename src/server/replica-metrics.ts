@@ -10,7 +10,7 @@ import {
 } from '../metrics/exposition.js';
 import type { BucketSnapshot } from '../protocol/bucket-counts.js';
 import { COUNTER_NAMES, isRejected, rejectedByReason, type CounterName } from '../protocol/counters.js';
-import { REPORTED_STATUS_NAMES, spokenIn, type ReplicaStatusReport } from '../host/status.js';
+import { REPORTED_STATUS_NAMES, spokenIn, type PeerReport, type ReplicaStatusReport } from '../host/status.js';
 
 const MICROSECONDS = 1e6;
 const NANOSECONDS = 1e9;
@@ -159,6 +159,26 @@ export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: 
       'Version of the wire in which this replica writes to another, by replica',
       byLabel('replica', Object.fromEntries((report.wire ?? []).map((version, replica) => [String(replica), version]))),
     ),
+    level(
+      'wire_version_heard',
+      'Newest version of the wire that another replica says it speaks, by replica; absent for one that was not heard since the start',
+      peerSamples(report, ({ speaks }) => speaks),
+    ),
+    level(
+      'wire_encrypted',
+      'Whether what this replica sends to another is encrypted (1 or 0), by replica; absent for one that was not heard since the start',
+      peerSamples(report, ({ encrypted }) => (encrypted === null ? null : Number(encrypted))),
+    ),
+    count(
+      'datagrams_previous_version_total',
+      'Datagrams read that were written in the previous version of the wire, by their sender',
+      byLabel('from', { replica: report.previousVersion?.replicas ?? 0, client: report.previousVersion?.clients ?? 0 }),
+    ),
+    level(
+      'keys_loaded',
+      'Keys that this replica has loaded; absent in a cluster without keys',
+      report.keys === undefined || report.keys === null ? [] : [{ value: report.keys.loaded.length }],
+    ),
     count('datagrams_dropped_total', 'Datagrams refused, by reason', byLabel('reason', report.drops)),
     count('messages_unsent_total', 'Messages not sent because there was no room for them', report.outboxDropped),
     level(
@@ -271,4 +291,12 @@ function transportMetrics(counters: Readonly<Record<string, number>>): Family[] 
 
 function inSeconds({ bounds, counts, sum }: BucketSnapshot): HistogramSample {
   return { bounds: bounds.map((bound) => bound / MICROSECONDS), counts, sum: sum / MICROSECONDS };
+}
+
+/** One sample for each other replica of which it is known. */
+function peerSamples(report: ReplicaStatusReport, measure: (peer: PeerReport) => number | null): readonly Sample[] {
+  return (report.peers ?? []).flatMap((peer, replica) => {
+    const value = peer === null ? null : measure(peer);
+    return value === null ? [] : [{ labels: { replica: String(replica) }, value }];
+  });
 }

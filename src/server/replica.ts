@@ -394,7 +394,7 @@ export class Replica {
       clock: this.clock.report(),
       ...divergedReport(this.core.divergence),
       counters: coreCounters(this.core.counters),
-      ...loopReport(this.loop, this.cluster.replicas.length),
+      ...loopReport(this.loop, this.cluster.replicas.length, this.id, this.keys?.ring.report()),
       statusRequests: { answered: this.statusService.answered, refused: this.statusService.refused },
       cpuSeconds: { user: user / 1e6, system: system / 1e6 },
       uptimeSeconds: (performance.now() - this.startedAtMs) / 1000,

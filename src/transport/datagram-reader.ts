@@ -19,6 +19,9 @@ export class DatagramReader {
   /** Datagrams refused, or cut at the first bad message, by index of DROP_REASON_NAMES. */
   readonly drops = new Float64Array(DROP_REASON_NAMES.length);
 
+  /** Datagrams read that were written in the previous version: of replicas, and of clients. */
+  readonly previous = new Float64Array(2);
+
   private readonly translator = new Translator();
 
   /**
@@ -59,8 +62,10 @@ export class DatagramReader {
     this.peers.heard(from, openedKey, openedNewest, length);
     if (length === ENVELOPE_BYTES && sender === CLIENT_SENDER) this.hello?.(from);
     const end = offset + length;
-    if (openedVersion !== WIRE_VERSION)
+    if (openedVersion !== WIRE_VERSION) {
+      this.previous[sender === CLIENT_SENDER ? 1 : 0]!++;
       return this.readPrevious(bytes, offset + ENVELOPE_BYTES, end, from, owner, mayWrite);
+    }
     let messages = 0;
     for (let at = offset + ENVELOPE_BYTES; at < end; messages++) {
       const messageLength = validate(bytes, at, end);

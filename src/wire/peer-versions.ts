@@ -28,6 +28,8 @@ export class PeerVersions {
   /** Replicas that were heard, and replicas that were written to, since the reader last cleared these. */
   readonly heardLately: Uint8Array;
   readonly spoken: Uint8Array;
+  /** By replica: the newest version that its last datagram says it speaks; 0 before the first. */
+  private readonly newestOf: Uint8Array;
   /** Since when a replica owes us a datagram; valid if `owes` is 1. Monotonic ms as int32, may wrap. */
   private readonly owesSinceMs: Int32Array;
   private readonly owes: Uint8Array;
@@ -48,6 +50,7 @@ export class PeerVersions {
     this.written = new Uint8Array(replicas).fill(PREVIOUS_WIRE_VERSION);
     this.heardLately = new Uint8Array(replicas);
     this.spoken = new Uint8Array(replicas);
+    this.newestOf = new Uint8Array(replicas);
     this.owesSinceMs = new Int32Array(replicas);
     this.owes = new Uint8Array(replicas);
     this.helloAtMs = new Int32Array(replicas);
@@ -89,6 +92,7 @@ export class PeerVersions {
   heard(replica: number, newest: number): void {
     const speaks = this.common(newest);
     this.written[replica] = speaks;
+    this.newestOf[replica] = newest;
     this.heardLately[replica] = 1;
     this.owes[replica] = 0;
     // otherwise it is due again with every answer
@@ -101,5 +105,10 @@ export class PeerVersions {
 
   writtenTo(replica: number): number {
     return this.written[replica]!;
+  }
+
+  /** The newest version that a replica says it speaks; 0 if it was never heard. */
+  spokenBy(replica: number): number {
+    return this.newestOf[replica]!;
   }
 }

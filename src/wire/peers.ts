@@ -108,6 +108,11 @@ export class Peers {
     return replica === this.self ? this.newest : this.versions.writtenTo(replica);
   }
 
+  /** The newest version that a replica says it speaks; 0 if it was never heard, or is this process. */
+  spokenBy(replica: number): number {
+    return this.versions.spokenBy(replica);
+  }
+
   /** Whether a datagram of this length may leave to an endpoint; if so, it is counted. */
   mayCarry(endpoint: number, length: number): boolean {
     return this.proofs === undefined || !this.isKnown(endpoint) || this.proofs.mayCarry(this.placeOf(endpoint), length);

@@ -11,6 +11,7 @@ import { LocalCluster, MAIN } from '../../src/measure/local-cluster.js';
 import { encodePut } from '../../src/machine/kv-codec.js';
 import { loadHash } from '../../src/native/hash64.js';
 import { Outcome } from '../../src/protocol/contract.js';
+import type { Finding } from '../../src/cli/doctor/finding.js';
 import type { KeyFile } from '../../src/host/key-file.js';
 import { Keyring } from '../../src/host/keyring.js';
 import { silentLogger } from '../../src/host/logger.js';
@@ -47,12 +48,12 @@ async function keys(cluster: LocalCluster, ...args: string[]): Promise<Record<st
   return JSON.parse(stdout) as Record<string, string | number>;
 }
 
-/** SIGHUP to all, and waits until each has said that it read its keys. */
-async function reload(cluster: LocalCluster): Promise<void> {
+/** SIGHUP to these replicas, and waits until each has said that it read its keys. */
+async function reload(cluster: LocalCluster, ids: readonly number[] = [0, 1, 2]): Promise<void> {
   const count = (id: number): number => cluster.replicas[id]!.complaint.split('"keys.reloaded"').length;
-  const before = cluster.replicas.map((_, id) => count(id));
-  for (const replica of cluster.replicas) replica.kill('SIGHUP');
-  if (!(await until(() => before.every((seen, id) => count(id) > seen))))
+  const before = new Map(ids.map((id) => [id, count(id)]));
+  for (const id of ids) cluster.replicas[id]!.kill('SIGHUP');
+  if (!(await until(() => ids.every((id) => count(id) > before.get(id)!))))
     throw new Error('a replica did not read its keys again');
 }
 
@@ -108,6 +109,42 @@ t.test(
     t.equal(after!.drops['key'], before!.drops['key']! + 1, 'it is counted');
   },
 );
+
+t.test('status and doctor show which keys each replica has loaded, and name one that lacks a key', async (t) => {
+  await using cluster = await LocalCluster.start(OPTIONS);
+  const shown = async (): Promise<{ status: string; json: ReplicaStatusReport[]; doctor: Finding[] }> => {
+    const [status, json, doctor] = await Promise.all([
+      jitpaxos(['status', '--cluster', cluster.clusterFile, '--interval', '0s', '--timeout', '60s']),
+      jitpaxos(['status', '--cluster', cluster.clusterFile, '--interval', '0s', '--timeout', '60s', '--json']),
+      jitpaxos(['doctor', '--cluster', cluster.clusterFile, '--timeout', '60s', '--json']),
+    ]);
+    const { replicas } = JSON.parse(json.stdout) as { replicas: { report: ReplicaStatusReport }[] };
+    const { findings } = JSON.parse(doctor.stdout) as { findings: Finding[] };
+    return {
+      status: status.stdout,
+      json: replicas.map(({ report }) => report),
+      doctor: findings.filter(({ check }) => check === 'loaded keys'),
+    };
+  };
+  const { use } = JSON.parse(readFileSync(join(cluster.directory, 'replica.keys'), 'utf8')) as KeyFile;
+  const first = await shown();
+  t.match(first.status, new RegExp(`^keys of replicas 0, 1, 2: ${use} \\(in use\\), \\d+$`, 'm'));
+  t.same(
+    first.json.map(({ keys }) => keys),
+    first.json.map(() => first.json[0]!.keys),
+    'all have the same',
+  );
+  t.equal(first.json[0]!.keys!.use, use);
+  t.match(first.doctor, [{ level: 'ok', found: `the same 2, and use key ${use}` }]);
+
+  const { added } = await keys(cluster, 'add', '--role', 'replica');
+  await reload(cluster, [0, 2]);
+  const added1 = await shown();
+  t.match(added1.doctor, [{ level: 'warn', found: `replica 1 lacks key ${added}, which others have` }]);
+  t.match(added1.status, `! replica 1 lacks key ${added}`);
+  await reload(cluster);
+  t.match((await shown()).doctor, [{ level: 'ok', found: 'the same 3' }]);
+});
 
 t.test(
   "a client's key that was removed is not heard, another's is; a key that only reads does not write",

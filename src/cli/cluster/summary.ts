@@ -8,6 +8,7 @@ import { CHAIN_REMEDY, chainWarning } from '../../host/chain.js';
 import type { Cluster } from '../../host/cluster-config.js';
 import { majorityLostText, spokenIn, type ReplicaStatusReport } from '../../host/status.js';
 import { formatLongDuration } from '../../console/units.js';
+import { keyDifferences } from './keys-loaded.js';
 
 export interface ReplicaSummary {
   readonly id: number;
@@ -50,6 +51,8 @@ export interface ClusterSummary {
   readonly answered: number;
   /** The newest wire version that all replicas that answered speak. */
   readonly wireVersion: number | undefined;
+  /** Whether what the replicas that answered send to each other is encrypted. */
+  readonly encrypted: Encrypted;
   /**
    * The replicas that have lost their logs, if a replica reports that those are more than the cluster survives: nothing
    * commits, and waiting does not help. Undefined otherwise.
@@ -65,6 +68,25 @@ export interface ClusterSummary {
   readonly replicas: readonly ReplicaSummary[];
   /** What an operator should look at, one sentence each. */
   readonly remarks: readonly string[];
+}
+
+/** `unknown`: no replica that answered has heard another one, or none says it. `partly`: some links are. */
+export type Encrypted = 'yes' | 'no' | 'partly' | 'unknown';
+
+/** A link of which nothing is known makes the answer `unknown`, unless others are known to differ. */
+export function encryptedBetween(reports: readonly Pick<ReplicaStatusReport, 'id' | 'peers'>[]): Encrypted {
+  const answered = new Set(reports.map(({ id }) => id));
+  const found = new Set<boolean | null>();
+  for (const { peers } of reports) {
+    if (peers === undefined) found.add(null);
+    else
+      peers.forEach((peer, replica) => {
+        if (peer !== null && answered.has(replica)) found.add(peer.encrypted);
+      });
+  }
+  if (found.has(true) && found.has(false)) return 'partly';
+  if (found.size === 0 || found.has(null)) return 'unknown';
+  return found.has(true) ? 'yes' : 'no';
 }
 
 /** A spare may lag this far without a remark: it fetches committed entries every few milliseconds. */
@@ -130,6 +152,7 @@ export function summarize(
     members,
     answered: reports.length,
     wireVersion: reports.length === 0 ? undefined : Math.min(...reports.map(spokenIn)),
+    encrypted: encryptedBetween(reports),
     majorityLost,
     stalled,
     commitsPerSecond: primary === undefined ? undefined : replicas[primary]?.rates?.commits,
@@ -140,6 +163,7 @@ export function summarize(
       ...(stalled === undefined ? [] : [stalled]),
       ...divergedRemarks(reports),
       ...remarksOn(replicas, view),
+      ...keyDifferences(reports).map(({ text }) => text),
       ...clockRemarks(reports),
     ],
   };

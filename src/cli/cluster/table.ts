@@ -2,7 +2,8 @@
 import type { ReplicaStatusReport } from '../../host/status.js';
 import { Colour, paint, table } from '../../console/terminal.js';
 import { formatCount, formatDuration } from '../../console/units.js';
-import type { ClusterSummary, ReplicaSummary } from './summary.js';
+import { keyLines } from './keys-loaded.js';
+import type { ClusterSummary, Encrypted, ReplicaSummary } from './summary.js';
 
 const HEADER = [
   'replica',
@@ -23,15 +24,24 @@ const HEADER = [
 const RIGHT = new Set([4, 5, 6, 7, 8, 9, 11, 12]);
 const NONE = '–';
 
+const ENCRYPTED_TEXT: Readonly<Record<Encrypted, string>> = {
+  yes: 'encrypted',
+  no: 'not encrypted',
+  partly: 'partly encrypted',
+  unknown: 'encryption unknown',
+};
+
 /** Headline, one row for each replica, rejects, remarks. */
 export function summaryLines(summary: ClusterSummary, colours: boolean): string[] {
   const tone = (colour: Colour, text: string): string => paint(colours, colour, text);
   const rows = summary.replicas.map((replica) => rowOf(replica, tone));
+  const keys = keyLines(summary.replicas.flatMap(({ report }) => (report === undefined ? [] : [report])));
   const rejected = Object.entries(summary.rejectedPerSecond).filter(([, rate]) => rate > 0);
   return [
     headline(summary, tone),
     '',
     ...table([HEADER.map((title) => tone(Colour.dim, title)), ...rows], RIGHT),
+    ...(keys.length === 0 ? [] : ['', ...keys]),
     ...(rejected.length === 0
       ? []
       : ['', `rejected a second: ${rejected.map(([reason, rate]) => `${reason} ${formatRate(rate)}`).join(', ')}`]),
@@ -55,6 +65,7 @@ function headline(summary: ClusterSummary, tone: Tone): string {
     majorityLost,
     commitsPerSecond,
     wireVersion,
+    encrypted,
   } = summary;
   const parts = [`cluster ${cluster}`];
   if (view !== undefined) parts.push(`view ${view}`, `primary ${primary}`, `quorum ${members.join(',')}`);
@@ -64,7 +75,7 @@ function headline(summary: ClusterSummary, tone: Tone): string {
       : tone(Colour.red, majorityLost === undefined ? 'not available' : 'majority-lost: not available'),
     `${answered} of ${replicas.length} replicas answer`,
   );
-  if (wireVersion !== undefined) parts.push(`wire ${wireVersion}`);
+  if (wireVersion !== undefined) parts.push(`wire ${wireVersion}`, ENCRYPTED_TEXT[encrypted]);
   if (commitsPerSecond !== undefined) parts.push(`${formatRate(commitsPerSecond)} commits/s`);
   return parts.join('   ');
 }

@@ -9,9 +9,10 @@ import { AddressBook } from '../../host/address-book.js';
 import { CHAIN_REMEDY, chainWarning, KEYED_CHAIN } from '../../host/chain.js';
 import { loadCluster, type Cluster } from '../../host/cluster-config.js';
 import { formatDuration } from '../../console/units.js';
-import { spokenIn } from '../../host/status.js';
+import { spokenIn, type ReplicaStatusReport } from '../../host/status.js';
 import { chainRemarks, clocksApart, logAheadRemarks, summarize, wireRemarks } from '../cluster/summary.js';
-import { fail, ok, warn, type Finding } from './finding.js';
+import { keyDifferences, keyGroups } from '../cluster/keys-loaded.js';
+import { fail, ok, skip, warn, type Finding } from './finding.js';
 
 /** Linux, statfs(2): file systems whose content does not survive a restart. */
 const VOLATILE_FILE_SYSTEMS = new Map([
@@ -205,6 +206,7 @@ export async function checkReplicas(
       findings.push(ok('wire versions', `all that answer speak version ${summary.wireVersion}`));
     for (const remark of logAheadRemarks(answers.flatMap(({ report }) => (report === undefined ? [] : [report]))))
       findings.push(warn('log and clocks', remark, 'docs/operate/clocks.md, "A clock that was ahead once"'));
+    findings.push(...loadedKeys(answers.flatMap(({ report }) => (report === undefined ? [] : [report]))));
     const [differs] = chainRemarks(summary.replicas);
     if (differs !== undefined) findings.push(fail('chain', differs, 'docs/operate/security.md, "The chain"'));
     const reports = answers.flatMap(({ report }) => (report === undefined ? [] : [report]));
@@ -239,6 +241,24 @@ export async function checkReplicas(
   } finally {
     await client.close();
   }
+}
+
+/** Compares the keys that the replicas have loaded. */
+export function loadedKeys(reports: readonly Pick<ReplicaStatusReport, 'id' | 'keys'>[]): Finding[] {
+  const check = 'loaded keys';
+  const groups = keyGroups(reports);
+  if (groups.length === 0) return [];
+  const differences = keyDifferences(reports);
+  if (differences.length > 0)
+    return differences.map(({ isFault, text }) =>
+      (isFault ? fail : warn)(check, text, 'docs/operate/security.md, "Rotating keys"'),
+    );
+  const silent = reports.filter(({ keys }) => keys === undefined).map(({ id }) => id);
+  const [{ use, loaded }] = groups as [(typeof groups)[number]];
+  return [
+    ok(check, `replicas that say it have the same ${loaded.length}, and use key ${use}`),
+    ...(silent.length === 0 ? [] : [skip(check, `replica ${silent.join(', ')}: an earlier version does not say`)]),
+  ];
 }
 
 /** The directory where the replica would keep its promises: writes there, and measures how long a sync takes. */
