@@ -7,6 +7,7 @@ import { defineCommand } from '../console/command.js';
 import { CliError, Exit } from '../console/exit.js';
 import { firstKeyFiles } from '../console/key-files.js';
 import { writeTogether } from '../console/output-file.js';
+import { warnWithoutKeys } from '../console/without-keys.js';
 
 export const init = defineCommand(
   {
@@ -47,7 +48,7 @@ export const init = defineCommand(
       ...(values.restore === undefined ? {} : { restored: readBackup(values.restore).id }),
       replicas: values.replicas.split(',').map((address) => address.trim()),
     };
-    loadCluster(config);
+    warnWithoutKeys(output, loadCluster(config));
     const keyFiles = values.insecure ? [] : firstKeyFiles(values.out, config.id);
     writeTogether([...keyFiles, { path: values.out, content: `${JSON.stringify(config, null, 2)}\n` }]);
     const keys = values.insecure ? undefined : { replica: keyFiles[0]!.path, client: keyFiles[1]!.path };

@@ -4,12 +4,14 @@
  */
 import { Client } from '../client/client.js';
 import { KvClient } from '../client/kv-client.js';
+import { loadCluster } from '../host/cluster-config.js';
 import { KV_SCAN_LIMIT_MAX } from '../machine/kv-codec.js';
 import { defineCommand, type Command, type Output } from '../console/command.js';
 import { CliError, Exit } from '../console/exit.js';
 import type { Flags } from '../console/flags.js';
 import { CLUSTER_FLAG, KEY_FILE_FLAG, keysOf } from '../console/settings.js';
 import { TRANSPORT_FLAGS, transportChoice } from '../console/transport-flags.js';
+import { warnWithoutKeys } from '../console/without-keys.js';
 
 const CONNECTION_FLAGS = {
   cluster: CLUSTER_FLAG,
@@ -29,7 +31,8 @@ interface Connection {
   readonly idle: string | undefined;
 }
 
-async function withStore<T>(connection: Connection, use: (kv: KvClient) => Promise<T>): Promise<T> {
+async function withStore<T>(connection: Connection, output: Output, use: (kv: KvClient) => Promise<T>): Promise<T> {
+  warnWithoutKeys(output, loadCluster(connection.cluster));
   const startedMs = performance.now();
   const timeoutMs = Math.ceil(connection.timeout / 1e6);
   const client = await Client.connect({
@@ -61,7 +64,7 @@ export const get: Command = defineCommand(
     examples: ['jitpaxos kv get greeting'],
   },
   async ({ values, positionals: [key] }, output) => {
-    const value = await withStore(values, (kv) => kv.get(key!));
+    const value = await withStore(values, output, (kv) => kv.get(key!));
     if (output.json)
       printJson(output, 'get', key!, {
         found: value !== undefined,
@@ -82,7 +85,7 @@ export const put: Command = defineCommand(
     examples: ['jitpaxos kv put greeting hello'],
   },
   async ({ values, positionals: [key, value] }, output) => {
-    await withStore(values, (kv) => kv.put(key!, value!));
+    await withStore(values, output, (kv) => kv.put(key!, value!));
     if (output.json) printJson(output, 'put', key!, { ok: true });
     return Exit.done;
   },
@@ -107,7 +110,7 @@ export const cas: Command = defineCommand(
         `${values.absent ? `${ABSENT_WORD} takes no EXPECTED` : 'NEW is missing'}; use kv cas KEY EXPECTED NEW, or kv cas KEY NEW --absent`,
       );
     }
-    const swapped = await withStore(values, (kv) =>
+    const swapped = await withStore(values, output, (kv) =>
       kv.compareAndSet(key!, values.absent ? null : first!, values.absent ? first! : second!),
     );
     if (output.json) printJson(output, 'cas', key!, { swapped });
@@ -129,7 +132,7 @@ export const del: Command = defineCommand(
     examples: ['jitpaxos kv del greeting'],
   },
   async ({ values, positionals: [key] }, output) => {
-    const deleted = await withStore(values, (kv) => kv.delete(key!));
+    const deleted = await withStore(values, output, (kv) => kv.delete(key!));
     if (output.json) printJson(output, 'del', key!, { deleted });
     if (!deleted) throw notFound(key!);
     return Exit.done;
@@ -150,7 +153,7 @@ export const incr: Command = defineCommand(
         'argument-invalid',
         `DELTA "${delta}" is not a whole number; use kv incr KEY [DELTA], and -- before a negative one`,
       );
-    const value = await withStore(values, (kv) => kv.increment(key!, BigInt(delta)));
+    const value = await withStore(values, output, (kv) => kv.increment(key!, BigInt(delta)));
     if (output.json) printJson(output, 'incr', key!, { value: String(value) });
     else output.line(String(value));
     return Exit.done;
@@ -170,7 +173,7 @@ export const scan: Command = defineCommand(
     examples: ['jitpaxos kv scan user/ user0 --limit 20'],
   },
   async ({ values, positionals: [from = '', to = ''] }, output) => {
-    const { entries, more } = await withStore(values, (kv) =>
+    const { entries, more } = await withStore(values, output, (kv) =>
       kv.scan({ from, ...(to === '' ? {} : { to }), limit: values.limit }),
     );
     if (output.json) {

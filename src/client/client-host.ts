@@ -21,6 +21,7 @@ import { openKeys, type ProcessKeys } from '../host/keyring.js';
 import { guardedLogger, stderrLogger, type Logger } from '../host/logger.js';
 import { checkInteger, checkKeys, optionNames, show } from '../host/options.js';
 import type { TransportKind } from '../host/transport-choice.js';
+import { firstWithoutKeysWarning, WITHOUT_KEYS_EVENT, WITHOUT_KEYS_REMEDY } from '../host/without-keys.js';
 import { TurnLoop } from '../host/turn-loop.js';
 import { explainSilence } from '../transport/silence.js';
 import { TransportCounter, type IdleStrategy } from '../transport/transport.js';
@@ -182,6 +183,8 @@ export class ClientHost {
           );
     const logger = guardedLogger('Client.connect', options.logger ?? stderrLogger);
     throwIfAborted(options.signal);
+    const warning = firstWithoutKeysWarning(cluster);
+    if (warning !== undefined) logger.warn(WITHOUT_KEYS_EVENT, { warning, next: WITHOUT_KEYS_REMEDY });
     const keys = openKeys(cluster, options.cluster, options.keys, 'client');
     const startedMs = performance.now();
     const book = await AddressBook.open(cluster, { startMs: Math.min(NAMES_MS, timeoutMs) });

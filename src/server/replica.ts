@@ -61,6 +61,7 @@ import type { KeyFile } from '../host/key-file.js';
 import { openKeys, type ProcessKeys } from '../host/keyring.js';
 import { TurnLoop } from '../host/turn-loop.js';
 import { version } from '../host/version.js';
+import { WITHOUT_KEYS_EVENT, WITHOUT_KEYS_REMEDY, withoutKeysWarning } from '../host/without-keys.js';
 
 export interface ReplicaOptions {
   /** Path of the cluster file, or its content. */
@@ -346,6 +347,9 @@ export class Replica {
         clock: clock.source,
         durability,
       });
+      const withoutKeys = withoutKeysWarning(cluster);
+      if (withoutKeys !== undefined)
+        logger.warn(WITHOUT_KEYS_EVENT, { replica: id, warning: withoutKeys, next: WITHOUT_KEYS_REMEDY });
       return replica;
     } catch (error) {
       for (const close of opened.reverse()) await close();

@@ -241,7 +241,7 @@ t.test('--timeout bounds connecting as well', async (t) => {
   await jitpaxos(['init', '--insecure', '--replicas', await addresses()], { cwd });
   t.match(await jitpaxos(['kv', 'get', 'a', '--timeout', '300ms'], { cwd }), {
     code: 3,
-    stderr: /^cluster-unavailable: no session within 300 ms /,
+    stderr: /^cluster-unavailable: no session within 300 ms /m,
   });
 });
 

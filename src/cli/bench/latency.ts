@@ -33,6 +33,7 @@ import { checkWritable, writeOutput } from '../../console/output-file.js';
 import { benchPage } from '../../measure/report/bench-page.js';
 import { transportChoice, type TransportChoice } from '../../console/transport-flags.js';
 import { formatCount } from '../../console/units.js';
+import { warnWithoutKeys } from '../../console/without-keys.js';
 import {
   assertFlag,
   checkHistoryFlag,
@@ -171,6 +172,7 @@ async function measure(
   using parts = plan.history === undefined ? undefined : new HistoryParts();
   const timeline = plan.timeline ? new Timeline(INTERVAL_MS) : undefined;
   let startedMs = NaN;
+  warnWithoutKeys(output, loadCluster(plan.clusterFile));
   const workers = await Workers.start({
     count: clients,
     cluster: plan.clusterFile,

@@ -49,6 +49,7 @@ import {
   TARGET_FLAGS,
 } from './flags.js';
 import { formatCount, parseRate, parseSize } from '../../console/units.js';
+import { warnWithoutKeys } from '../../console/without-keys.js';
 
 const DEFAULT_WARMUP_NS = 1e9;
 /** Share of the duration, so that short runs are not mostly warm-up. */
@@ -280,6 +281,7 @@ async function measure(
 ): Promise<Measured> {
   const { ramp: plan, history, clients } = setup;
   using parts = history === undefined ? undefined : new HistoryParts();
+  warnWithoutKeys(output, loadCluster(clusterFile));
   const meter = await UsageMeter.open(clusterFile);
   let load: OpenLoad | undefined;
   try {

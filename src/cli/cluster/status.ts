@@ -8,6 +8,7 @@ import { summaryLines } from './table.js';
 import { defineCommand } from '../../console/command.js';
 import { Exit } from '../../console/exit.js';
 import { CLUSTER_FLAG, KEY_FILE_FLAG, keysOf } from '../../console/settings.js';
+import { warnWithoutKeys } from '../../console/without-keys.js';
 
 export const status = defineCommand(
   {
@@ -37,6 +38,7 @@ export const status = defineCommand(
   async ({ values }, output) => {
     const timeoutMs = Math.ceil(values.timeout / 1e6);
     const client = await StatusClient.open({ cluster: values.cluster, ...keysOf(values) });
+    warnWithoutKeys(output, client.cluster);
     try {
       const before = await client.ask(timeoutMs);
       let summary = summarize(client.cluster.id, before);

@@ -8,6 +8,7 @@ import { summaryLines } from './table.js';
 import { defineCommand, type Output } from '../../console/command.js';
 import { Exit } from '../../console/exit.js';
 import { CLUSTER_FLAG, KEY_FILE_FLAG, keysOf } from '../../console/settings.js';
+import { warnWithoutKeys } from '../../console/without-keys.js';
 import { Colour, cut, paint, sparkline } from '../../console/terminal.js';
 import { formatCount } from '../../console/units.js';
 
@@ -37,6 +38,7 @@ export const top = defineCommand(
   async ({ values }, output) => {
     const intervalMs = values.interval / 1e6;
     const client = await StatusClient.open({ cluster: values.cluster, ...keysOf(values) });
+    warnWithoutKeys(output, client.cluster);
     const screen = new Screen(output);
     const stop = new Stop(screen.live);
     let previous: readonly StatusAnswer[] | undefined;

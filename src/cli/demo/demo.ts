@@ -76,6 +76,7 @@ export const demo = defineCommand(
       machine: 'kv',
       ...choice,
       durability: 'memory',
+      authenticated: true,
     });
     const state: DemoState = {
       clients,

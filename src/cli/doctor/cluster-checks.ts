@@ -8,6 +8,7 @@ import { loadKeys, type KeyFile } from '../../host/key-file.js';
 import { AddressBook } from '../../host/address-book.js';
 import { CHAIN_REMEDY, chainWarning, KEYED_CHAIN } from '../../host/chain.js';
 import { loadCluster, type Cluster } from '../../host/cluster-config.js';
+import { WITHOUT_KEYS_REMEDY, withoutKeysWarning } from '../../host/without-keys.js';
 import { formatDuration } from '../../console/units.js';
 import { spokenIn, type ReplicaStatusReport } from '../../host/status.js';
 import { chainRemarks, clocksApart, logAheadRemarks, summarize, wireRemarks } from '../cluster/summary.js';
@@ -100,7 +101,8 @@ const UNHEARD = ['key', 'checksum', 'role'];
  * client's key. Secrets are compared, never shown.
  */
 export function checkKeys(file: string, cluster: Cluster, clientFile?: string): Finding[] {
-  if (cluster.authentication === 'none') return [];
+  const warning = withoutKeysWarning(cluster);
+  if (warning !== undefined) return [warn('keys', warning, WITHOUT_KEYS_REMEDY)];
   const read = (
     kind: 'replica' | 'client',
   ): { readonly path: string; readonly keys?: KeyFile; readonly finding?: Finding } => {

@@ -4,6 +4,7 @@
  * open-load.ts; speaks open-messages.ts.
  */
 import '../../host/inlining.js';
+import { parentWarned } from '../../host/without-keys.js';
 import { workerKeys } from '../../console/settings.js';
 import { ClientHost } from '../../client/client-host.js';
 import { clientStats } from '../../client/client-stats.js';
@@ -57,6 +58,7 @@ class Worker {
   static async connect(setup: Setup): Promise<Worker> {
     const { cluster, transport, idle, workload, maxLeadNs } = setup;
     const worker = new Worker(setup);
+    parentWarned();
     worker.host = await ClientHost.connect(
       {
         cluster,

@@ -6,6 +6,7 @@
  * are counted, and are not in the histogram.
  */
 import '../../host/inlining.js';
+import { parentWarned } from '../../host/without-keys.js';
 import { workerKeys } from '../../console/settings.js';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from '../../client/client.js';
@@ -160,6 +161,7 @@ function tell(message: FromWorker | FromClientProcess): void {
 
 async function connect(setup: Setup): Promise<{ worker: Worker; client: Client; history: HistoryWriter | undefined }> {
   const { workload, cluster, transport, idle } = setup;
+  parentWarned();
   const client = await Client.connect({
     cluster,
     ...workerKeys(),
