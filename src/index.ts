@@ -36,6 +36,6 @@ export {
   type Logger,
   type LogLevel,
 } from './host/logger.js';
-export { MetricsServer, type Monitored } from './server/metrics-server.js';
+export { MetricsServer, type MetricsServerOptions, type Monitored } from './server/metrics-server.js';
 export { Replica, type ReplicaOptions } from './server/replica.js';
 export type { ReplicaStatusReport } from './host/status.js';

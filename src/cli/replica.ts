@@ -12,7 +12,7 @@ import { DEFAULT_LATE, DEFAULT_TIMINGS, LATE_RULES, type LateRule, type Timings 
 import { JitPaxosError } from '../errors.js';
 import { LineOutput, neverWait } from '../host/line-output.js';
 import { formatFor, LOG_LEVELS, streamLogger, type Logger, type LogLevel } from '../host/logger.js';
-import { MetricsServer } from '../server/metrics-server.js';
+import { MetricsServer, type MetricsServerOptions } from '../server/metrics-server.js';
 import { Replica } from '../server/replica.js';
 import { DEFAULT_DURABILITY, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN } from '../server/storage-choice.js';
 import { DURABILITIES, type Durability } from '../storage/durability.js';
@@ -26,8 +26,8 @@ import { asSettings, CLUSTER_FLAG, CONFIG_FLAG } from '../console/settings.js';
 import { TRANSPORT_FLAGS, transportChoice } from '../console/transport-flags.js';
 
 const MICROSECONDS = 1e6;
-/** If the metrics address is taken, it is tried again after this. */
-const METRICS_RETRY_MS = 10_000;
+/** If the address of --metrics or --health is taken, it is tried again after this. */
+const HTTP_RETRY_MS = 10_000;
 /** How long a stopping replica waits for a reader of its last lines. */
 const LAST_LINES_MS = 2_000;
 
@@ -84,6 +84,18 @@ export const replica = defineCommand(
         value: '[HOST:]PORT',
         standard: 'off',
         help: 'serve /metrics, /healthz and /readyz over HTTP at this address; without HOST, on 127.0.0.1 only',
+      },
+      'metrics-names': {
+        kind: 'text',
+        value: 'NAME[,NAME]',
+        standard: 'none',
+        help: 'host names under which --metrics and --health may be asked, beside IP addresses and localhost; other names are answered with status 421',
+      },
+      health: {
+        kind: 'text',
+        value: '[HOST:]PORT',
+        standard: 'off',
+        help: 'serve only /healthz and /readyz, at an address of their own, for probes; without HOST, on 127.0.0.1 only',
       },
       machine: { kind: 'choice', choices: ['kv', 'echo'], default: 'kv', help: 'the state machine' },
       'log-level': {
@@ -167,7 +179,9 @@ export const replica = defineCommand(
     const { id } = values;
     if (id === undefined)
       throw new CliError('flag-invalid', '--id is missing; give the index of this replica in the cluster file, from 0');
-    if (values.metrics !== undefined) MetricsServer.check(values.metrics);
+    const http = { names: values['metrics-names']?.split(',') ?? [] };
+    if (values.metrics !== undefined) MetricsServer.check(values.metrics, http);
+    if (values.health !== undefined) MetricsServer.check(values.health, http);
     for (const stream of [process.stdout, process.stderr]) neverWait(stream);
     const logger = streamLogger(
       process.stderr,
@@ -206,16 +220,21 @@ export const replica = defineCommand(
       }
     });
     if (process.send !== undefined) answerParent(running, stop);
-    const metrics = values.metrics === undefined ? undefined : await serveMetrics(values.metrics, running, logger);
+    const metrics =
+      values.metrics === undefined ? undefined : await serveHttp('metrics', values.metrics, http, running, logger);
+    const health =
+      values.health === undefined
+        ? undefined
+        : await serveHttp('health', values.health, { ...http, serves: 'health' }, running, logger);
     const { view, port, transport, durability } = running.status();
     const ready = new LineOutput(process.stdout, (lines) => `lost ${JSON.stringify({ lines })}`);
     ready.write(
-      `ready ${JSON.stringify({ id, view, port, pid: process.pid, transport: transport.kind, idle: transport.idle, durability, ...(metrics?.url === undefined ? {} : { metrics: `${metrics.url}/metrics` }) })}`,
+      `ready ${JSON.stringify({ id, view, port, pid: process.pid, transport: transport.kind, idle: transport.idle, durability, ...(metrics?.url === undefined ? {} : { metrics: `${metrics.url}/metrics` }), ...(health?.url === undefined ? {} : { health: `${health.url}/healthz` }) })}`,
     );
     await running.closed.finally(() => {
       // unread messages would keep the process alive
       setTimeout(() => process.exit(process.exitCode ?? Exit.failed), LAST_LINES_MS).unref();
-      return metrics?.close();
+      return Promise.all([metrics?.close(), health?.close()]);
     });
     if (process.connected) process.disconnect();
     return Exit.done;
@@ -245,40 +264,50 @@ function timingsOf(values: Readonly<Record<TimingFlag, number | undefined>>): Pa
   };
 }
 
-interface ServedMetrics {
+interface Served {
   /** Undefined: it could not be opened yet. */
   readonly url: string | undefined;
   close(): Promise<void>;
 }
 
-/** A replica whose metrics cannot be served still serves its cluster, reports the problem, and tries again. */
-async function serveMetrics(listen: string, running: Replica, logger: Logger): Promise<ServedMetrics> {
+/** A replica whose metrics or health cannot be served still serves its cluster, reports the problem, and tries again. */
+async function serveHttp(
+  what: 'metrics' | 'health',
+  listen: string,
+  options: MetricsServerOptions,
+  running: Replica,
+  logger: Logger,
+): Promise<Served> {
   let server: MetricsServer | undefined;
   let timer: NodeJS.Timeout | undefined;
   let closed = false;
   const open = async (): Promise<void> => {
     try {
-      const opened = await MetricsServer.start(listen, running);
+      const opened = await MetricsServer.start(listen, running, options);
       if (closed) await opened.close();
       else server = opened;
     } catch (error) {
       if (!(error instanceof JitPaxosError)) throw error;
-      logger.error('metrics.not-served', {
+      logger.error(`${what}.not-served`, {
         replica: running.id,
         code: error.code,
         error: error.message,
-        next: `the replica runs without metrics, and tries again every ${METRICS_RETRY_MS / 1e3} s`,
+        next: `the replica runs without ${what}, and tries again every ${HTTP_RETRY_MS / 1e3} s`,
       });
-      timer = setTimeout(() => void open().then(told, told), METRICS_RETRY_MS).unref();
+      timer = setTimeout(() => void open().then(told, told), HTTP_RETRY_MS).unref();
     }
   };
   const told = (error: unknown): void => {
-    if (server !== undefined) logger.info('metrics.served', { replica: running.id, metrics: `${server.url}/metrics` });
+    if (server !== undefined)
+      logger.info(`${what}.served`, {
+        replica: running.id,
+        [what]: `${server.url}/${what === 'metrics' ? 'metrics' : 'healthz'}`,
+      });
     else if (error !== undefined)
-      logger.error('metrics.not-served', {
+      logger.error(`${what}.not-served`, {
         replica: running.id,
         error: error instanceof Error ? error.message : String(error),
-        next: 'the replica runs without metrics',
+        next: `the replica runs without ${what}`,
       });
   };
   await open();

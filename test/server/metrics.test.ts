@@ -301,31 +301,23 @@ t.test('the server', async (t) => {
     await t.rejects(MetricsServer.start(listen, monitored), { code: 'option-invalid' }, listen);
 
   await t.test('holds out against many connections and endless headers', async (t) => {
-    const sockets = Array.from({ length: 40 }, () => connect(server.port, '127.0.0.1').on('error', () => undefined));
+    const sockets = Array.from({ length: 100 }, () => connect(server.port, '127.0.0.1').on('error', () => undefined));
     let ended = 0;
     await new Promise<void>((resolve) => {
       for (const socket of sockets) {
-        socket.on('data', () => undefined).on('close', () => ++ended >= 24 && resolve());
-        socket.write(`GET /metrics HTTP/1.1\r\nhost: x\r\nx: ${'y'.repeat(10)}`);
+        socket.on('data', () => undefined).on('close', () => ++ended === sockets.length && resolve());
+        socket.write(`GET /metrics HTTP/1.1\r\nhost: localhost\r\nx: ${'y'.repeat(10)}`);
       }
     });
-    t.ok(ended >= 24, 'of 40 idle connections at most 16 stay');
-    for (const socket of sockets) socket.destroy();
+    t.equal(ended, 100, 'a connection that does not ask is cut');
     const wide = connect(server.port, '127.0.0.1').on('error', () => undefined);
     const answer = await new Promise<string>((resolve) => {
       let text = '';
       wide.on('data', (data) => (text += String(data))).on('close', () => resolve(text));
-      wide.write(`GET /metrics HTTP/1.1\r\nhost: x\r\nx: ${'y'.repeat(100_000)}\r\n\r\n`);
+      wide.write(`GET /metrics HTTP/1.1\r\nhost: localhost\r\nx: ${'y'.repeat(100_000)}\r\n\r\n`);
     });
     t.match(answer, /^HTTP\/1\.1 431/);
-    // The connections above are gone when the server has heard of it.
-    let status = 0;
-    for (let i = 0; i < 100 && status === 0; i++)
-      status = await get('/healthz').then(
-        ([code]) => code,
-        () => sleep(20, 0),
-      );
-    t.equal(status, 503, 'and it still answers');
+    t.equal((await get('/healthz'))[0], 503, 'and it still answers');
   });
 });
 

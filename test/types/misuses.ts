@@ -68,6 +68,8 @@ export async function options(): Promise<void> {
   lineLogger({ level: 'debug', format: 'json', write: () => undefined });
   // @ts-expect-error: a client has no health to serve
   await MetricsServer.start('127.0.0.1:0', {} as Client);
+  // @ts-expect-error: it is `serves`
+  await MetricsServer.start('0', {} as Replica, { only: 'health' });
   // @ts-expect-error: a clock is named by a string
   openClock(0);
   // @ts-expect-error: an option of another machine

@@ -85,6 +85,7 @@ export async function replicas(): Promise<void> {
   });
   await Replica.start({ cluster, id: 1, machine: new KvMachine({ maxKeys: 10 }) });
   await MetricsServer.start('127.0.0.1:0', replica);
+  await MetricsServer.start('0', replica, { serves: 'health', names: ['replica0.example.org'] });
   const text = expose(replica.metrics());
   holds<Same<typeof text, string>>();
   const { view } = replica.status();
