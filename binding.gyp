@@ -18,6 +18,7 @@
       "target_name": "jitpaxos",
       "sources": [
         "native/addon.cc",
+        "native/aead.cc",
         "native/arguments.cc",
         "native/clock.cc",
         "native/hash.cc",

@@ -9,6 +9,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   jitpaxos::RegisterHash(env, exports);
   jitpaxos::RegisterUdp(env, exports);
   jitpaxos::RegisterHmac(env, exports);
+  jitpaxos::RegisterAead(env, exports);
   jitpaxos::RegisterKernelClock(env, exports);
   jitpaxos::RegisterUnixDatagram(env, exports);
   jitpaxos::RegisterTimer(env, exports);

@@ -11,6 +11,7 @@ void RegisterClock(Napi::Env env, Napi::Object exports);
 void RegisterHash(Napi::Env env, Napi::Object exports);
 void RegisterUdp(Napi::Env env, Napi::Object exports);
 void RegisterHmac(Napi::Env env, Napi::Object exports);
+void RegisterAead(Napi::Env env, Napi::Object exports);
 void RegisterKernelClock(Napi::Env env, Napi::Object exports);
 void RegisterUnixDatagram(Napi::Env env, Napi::Object exports);
 void RegisterTimer(Napi::Env env, Napi::Object exports);

@@ -37,8 +37,10 @@ constexpr size_t kKeyBytes = 32;
 constexpr size_t kMacBytes = 16;
 constexpr size_t kDigestBytes = 32;
 constexpr size_t kBlockBytes = 64;
-// A replica holds at most as many keys as a key file may name (src/host/key-file.ts), for each loop of the thread.
-constexpr size_t kMaxKeys = 4096;
+// Twice what a replica can hold: two for each of a file's keys (src/host/key-file.ts), and a new file beside the old.
+constexpr size_t kMaxKeys = 8192;
+// What is shorter is no datagram but the input of a key derivation (src/wire/streams.ts), whose result is not kept.
+constexpr size_t kRememberedBytesMin = 32;
 // Longer than a datagram on Ethernet. For longer ones, comparing and keeping would cost more than it saves.
 constexpr size_t kRememberedBytes = 2048;
 
@@ -100,7 +102,7 @@ class HmacTable {
 
   // Under the key of an occupied slot. `out` may overlap `bytes`.
   void Mac(int32_t slot, const uint8_t* bytes, size_t length, uint8_t* out) {
-    if (length == 0 || length > kRememberedBytes) {
+    if (length < kRememberedBytesMin || length > kRememberedBytes) {
       keys_[slot]->Mac(bytes, length, out);
       return;
     }
@@ -149,7 +151,7 @@ napi_value HmacOpen(napi_env env, napi_callback_info info) {
   }
   const size_t slot = table.Open(key.data);
   if (slot == kMaxKeys) {
-    ThrowFailure(env, "hmac-limit", "hmacOpen: 4096 keys are open in this thread; close some");
+    ThrowFailure(env, "hmac-limit", "hmacOpen: 8192 keys are open in this thread; close some");
     return nullptr;
   }
   napi_value result = nullptr;

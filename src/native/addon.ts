@@ -47,7 +47,7 @@ export interface NativeAddon {
   /** See Hash64. With a secret of 16 bytes it uses SipHash-2-4. */
   hashArena(length: number, secret?: Uint8Array): HashArena;
   /**
-   * Expands a key of 32 bytes and returns a slot for `hmac128`. Throws an Error with code `hmac-limit` (4,096 per
+   * Expands a key of 32 bytes and returns a slot for `hmac128`. Throws an Error with code `hmac-limit` (8,192 per
    * thread) or `hmac-unavailable`.
    */
   hmacOpen(key: Uint8Array): number;
@@ -55,6 +55,11 @@ export interface NativeAddon {
   hmacClose(slot: number): void;
   /** See Mac. */
   hmac128(slot: number, bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void;
+  /** AES-128-GCM under one key: see StreamCipher. Throws an Error with code `aead-unavailable` or `aead-failed`. */
+  readonly AeadStream: new (
+    frame: Uint8Array,
+    seals: boolean,
+  ) => AeadStreamHandle;
   /** Clock ids that are always open, by name. */
   readonly systemClocks: Readonly<Record<'realtime' | 'tai' | 'monotonic' | 'monotonic-raw', number>>;
   /**
@@ -93,6 +98,14 @@ export interface NativeAddon {
   readonly Timer: new (
     fired: () => void,
   ) => TimerHandle;
+}
+
+/** See StreamCipher. */
+export interface AeadStreamHandle {
+  setKey(key: Uint8Array): void;
+  seal(bytes: Uint8Array, offset: number, length: number): void;
+  open(bytes: Uint8Array, offset: number, length: number): boolean;
+  forget(): void;
 }
 
 /** An open PTP hardware clock; the descriptor is closed by `close` or when the handle is collected. */
@@ -190,6 +203,7 @@ const EXPORTS: Readonly<Record<keyof NativeAddon, 'function' | 'object' | 'strin
   hmacOpen: 'function',
   hmacClose: 'function',
   hmac128: 'function',
+  AeadStream: 'function',
   systemClocks: 'object',
   clockReadBigInt: 'function',
   clockWriteBE: 'function',
