@@ -26,6 +26,7 @@ import { TurnLoop } from '../host/turn-loop.js';
 import { explainSilence } from '../transport/silence.js';
 import { TransportCounter, type IdleStrategy } from '../transport/transport.js';
 import { CLIENT_SENDER } from '../wire/envelope.js';
+import { READ_ONLY_LANES } from '../wire/messages.js';
 import { toHex } from '../wire/u64.js';
 
 export interface ClientHostOptions {
@@ -36,7 +37,7 @@ export interface ClientHostOptions {
    * `NAME.client.keys` beside a file called NAME.json.
    */
   readonly keys?: string | KeyFile;
-  /** How many operations may be open at once. Default 64; at most the cluster's `lanesPerSession`. */
+  /** How many operations may be open at once. Default 64; at most the cluster's `lanesPerSession`, and 64 with a read-only key. */
   readonly lanes?: number;
   /** How long connecting may take, ms: names, clock and session. Default 5,000. */
   readonly connectTimeout?: number;
@@ -186,6 +187,13 @@ export class ClientHost {
     const warning = firstWithoutKeysWarning(cluster);
     if (warning !== undefined) logger.warn(WITHOUT_KEYS_EVENT, { warning, next: WITHOUT_KEYS_REMEDY });
     const keys = openKeys(cluster, options.cluster, options.keys, 'client');
+    if (keys !== undefined && !keys.ring.mayWrite(keys.ring.own) && lanes > READ_ONLY_LANES) {
+      keys.ring.close();
+      throw new JitPaxosError(
+        'option-invalid',
+        `Client.connect: lanes: ${lanes}, but replicas give a client with a read-only key at most ${READ_ONLY_LANES}; use fewer lanes, several clients, or a key with the role "client"`,
+      );
+    }
     const startedMs = performance.now();
     const book = await AddressBook.open(cluster, { startMs: Math.min(NAMES_MS, timeoutMs) });
     let host: ClientHost | undefined;

@@ -29,6 +29,7 @@ export const COUNTER_NAMES = [
   'requests_duplicate',
   'restamped',
   ...REJECTED_NAMES,
+  'registers_refused',
   'ignored',
   'requests_held',
   'reads',

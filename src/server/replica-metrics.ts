@@ -34,6 +34,7 @@ const COUNTER_HELP: Partial<Record<CounterName, string>> = {
   suspicions: 'Times this replica suspected another of having failed',
   snapshots_taken: 'Snapshots taken of the state machine',
   snapshots_installed: 'Snapshots installed from another replica',
+  registers_refused: 'New sessions refused as busy because their owner registered too many in a short time',
   sessions_evicted: 'Client sessions evicted to make room for others',
 };
 

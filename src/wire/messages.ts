@@ -7,7 +7,7 @@
  */
 import { LastWords } from './copy.js';
 import { defineMessage, type Layout, type Message } from './layout.js';
-import { isIndex } from './u64.js';
+import { isIndex, readU16 } from './u64.js';
 
 /** Client → member: append this operation. `flags`: see RequestFlag. */
 export const Request = defineMessage('Request', 1, {
@@ -355,11 +355,19 @@ export const RequestFlag = {
   query: 2,
 } as const;
 
+/** Most lanes of a session that is registered under a read-only key. */
+export const READ_ONLY_LANES = 64;
+/** Where a Register's operation names the lanes (protocol/log/sessions.ts). */
+export const REGISTER_LANES = 8;
+
 /** Whether a client with a read-only key may send this (validated) message. Only a Request appends anything. */
 export function isReadOnly(bytes: Uint8Array, offset: number): boolean {
+  if (typeOf(bytes, offset) !== Request.type) return true;
+  const flags = bytes[offset + Request.at.flags]!;
+  if ((flags & RequestFlag.register) === 0) return (flags & RequestFlag.query) !== 0;
   return (
-    typeOf(bytes, offset) !== Request.type ||
-    (bytes[offset + Request.at.flags]! & (RequestFlag.register | RequestFlag.query)) !== 0
+    readU16(bytes, offset + Request.at.operation) < REGISTER_LANES + 2 ||
+    readU16(bytes, offset + Request.size + REGISTER_LANES) <= READ_ONLY_LANES
   );
 }
 

@@ -170,6 +170,10 @@ t.test(
     });
     await using second = await connect(otherFile!);
     await using third = await connect(readerFile!);
+    await t.rejects(
+      Client.connect({ cluster: cluster.clusterFile, keys: String(readerFile), lanes: 65, logger: silentLogger }),
+      { code: 'option-invalid', message: /read-only key at most 64/ },
+    );
     await new KvClient(second).put('k', 'v');
     t.equal(Buffer.from((await new KvClient(first).get('k'))!).toString(), 'v');
     t.equal(Buffer.from((await new KvClient(third).get('k'))!).toString(), 'v');

@@ -44,7 +44,7 @@ function drawSnapshot(random: Random): Uint8Array {
       const lane = random.below(session.lanes);
       session.record({
         lane,
-        request: session.request[lane]! + 1 + random.below(5),
+        request: session.lastRequest(lane) + 1 + random.below(5),
         index,
         chainHi: random.next(),
         chainLo: random.next(),

@@ -445,3 +445,34 @@ t.test('every message that is defined stands in a group of those that take it', 
   t.same(defined.map((message) => (message as Layout).name).sort(), ALL_MESSAGES.map((message) => message.name).sort());
   t.end();
 });
+
+t.test('a read-only key registers sessions of few lanes, queries and reads', (t) => {
+  const { Request, Read, RequestFlag, READ_ONLY_LANES, isReadOnly } = table;
+  const request = (flags: number, operation: Uint8Array): Uint8Array => {
+    const bytes = new Uint8Array(3 + Request.size + operation.length);
+    bytes.set(Request.template, 3);
+    bytes[3 + Request.at.flags] = flags;
+    bytes[3 + Request.at.operation + 1] = operation.length;
+    bytes.set(operation, 3 + Request.size);
+    return bytes;
+  };
+  const register = (lanes: number, length = 18): Uint8Array => {
+    const operation = Buffer.alloc(18);
+    operation.writeUInt16BE(lanes, 8);
+    return request(RequestFlag.register, operation.subarray(0, length));
+  };
+  const { register: registers, query } = RequestFlag;
+  t.ok(isReadOnly(register(READ_ONLY_LANES), 3));
+  t.notOk(isReadOnly(register(READ_ONLY_LANES + 1), 3));
+  t.notOk(isReadOnly(register(4096), 3));
+  t.ok(isReadOnly(register(0, 9), 3), 'one that names no lanes is refused by the core, with an answer');
+  t.notOk(
+    isReadOnly(request(registers | query, register(65).subarray(3 + Request.size)), 3),
+    'another flag opens nothing',
+  );
+  t.ok(isReadOnly(request(query, new Uint8Array(4)), 3));
+  t.notOk(isReadOnly(request(0, new Uint8Array(4)), 3));
+  t.notOk(isReadOnly(request(4, new Uint8Array(4)), 3));
+  t.ok(isReadOnly(Read.template, 0));
+  t.end();
+});

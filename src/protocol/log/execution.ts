@@ -8,7 +8,7 @@
  * committed, and then *stable*; the log is cut only at a stable one.
  */
 import type { ApplyContext, Operation, Reply as MachineReply, StateMachine } from '../../machine/state-machine.js';
-import { ReplyStatus, RequestFlag } from '../../wire/messages.js';
+import { REGISTER_LANES, ReplyStatus, RequestFlag } from '../../wire/messages.js';
 import { LastWords } from '../../wire/copy.js';
 import { compareU64, readI32, readU16 } from '../../wire/u64.js';
 import type { Limits } from '../config.js';
@@ -207,7 +207,7 @@ export class Execution {
       this.lastStatus = ReplyStatus.badRequest;
       return;
     }
-    if (request <= session.request[lane]!) {
+    if (request <= session.lastRequest(lane)) {
       this.lastStatus = ReplyStatus.superseded;
       return;
     }
@@ -254,7 +254,7 @@ export class Execution {
       return ReplyStatus.badRequest;
     const nonceHi = readI32(log.bytes, at);
     const nonceLo = readI32(log.bytes, at + 4);
-    const lanes = readU16(log.bytes, at + 8);
+    const lanes = readU16(log.bytes, at + REGISTER_LANES);
     if (lanes < 1 || lanes > this.limits.lanesPerSession) return ReplyStatus.badRequest;
     const known = this.sessions.find(log.sessionHi(index), log.sessionLo(index));
     if (known !== undefined)

@@ -10,7 +10,7 @@ const EMPTY = new Uint8Array(0);
 const EMPTY_WORDS = wordsOf(EMPTY);
 
 export class Payloads {
-  private readonly lengths: Int32Array;
+  private lengths: Int32Array;
   /** Created when the first short payload arrives. */
   private short = EMPTY;
   private shortWords = EMPTY_WORDS;
@@ -21,13 +21,30 @@ export class Payloads {
 
   /** @param shortBytes longest short payload */
   constructor(
-    private readonly slots: number,
+    private slots: number,
     private readonly shortBytes: number,
   ) {
     this.lengths = new Int32Array(slots);
     this.long = new Array<Uint8Array>(slots).fill(EMPTY);
     this.longWords = new Array<DataView>(slots).fill(EMPTY_WORDS);
     this.parts = new Array<Uint8Array | undefined>(slots).fill(undefined);
+  }
+
+  /** Makes room for more slots; the first ones stay as they are. */
+  grow(slots: number): void {
+    const { lengths, short } = this;
+    this.lengths = new Int32Array(slots);
+    this.lengths.set(lengths);
+    for (let slot = this.slots; slot < slots; slot++) {
+      this.long.push(EMPTY);
+      this.longWords.push(EMPTY_WORDS);
+      this.parts.push(undefined);
+    }
+    this.slots = slots;
+    if (short.length === 0) return;
+    this.makeShort();
+    this.short.set(short);
+    this.parts.fill(undefined);
   }
 
   /** Copies `length` bytes into a slot. Allocates if no earlier payload of this slot was as long. */

@@ -69,7 +69,13 @@ export class Executed {
   resultLength = 0;
 }
 
-/** The last executed request of each lane of one session. */
+/** Lanes that a session has room for when the first of them is used. */
+const FIRST_LANES = 4;
+
+/**
+ * The last executed request of each lane of one session. Memory for a lane is allocated when that lane, or one above it,
+ * is first used: a session that only registers costs no more than its Register.
+ */
 export class Session implements Registered {
   readonly hi: number;
   readonly lo: number;
@@ -81,14 +87,14 @@ export class Session implements Registered {
   readonly registerIndex: number;
   readonly registerChainHi: number;
   readonly registerChainLo: number;
-  /** Number of the last executed request; 0: none yet. */
-  readonly request: Int32Array;
+  /** Number of the last executed request; 0: none yet. Only as long as lanes were used: see `lastRequest`. */
+  request = new Int32Array(0);
   /** Log index and chain of that request's entry. */
-  readonly index: Float64Array;
-  readonly chainHi: Int32Array;
-  readonly chainLo: Int32Array;
-  readonly status: Uint8Array;
-  readonly results: Payloads;
+  index = new Float64Array(0);
+  chainHi = new Int32Array(0);
+  chainLo = new Int32Array(0);
+  status = new Uint8Array(0);
+  readonly results = new Payloads(0, SHORT_RESULT_BYTES);
   /** Index of the entry that used the session last; `SessionTable.used` sets it. */
   lastUsed: number;
   /** Neighbours in the order of last use. */
@@ -98,29 +104,28 @@ export class Session implements Registered {
   replyTo = -1;
 
   constructor(registered: Registered) {
-    const { lanes } = registered;
     this.hi = registered.hi;
     this.lo = registered.lo;
     this.nonceHi = registered.nonceHi;
     this.nonceLo = registered.nonceLo;
-    this.lanes = lanes;
+    this.lanes = registered.lanes;
     this.bornHi = registered.bornHi;
     this.bornLo = registered.bornLo;
     this.registerIndex = registered.registerIndex;
     this.registerChainHi = registered.registerChainHi;
     this.registerChainLo = registered.registerChainLo;
-    this.request = new Int32Array(lanes);
-    this.index = new Float64Array(lanes);
-    this.chainHi = new Int32Array(lanes);
-    this.chainLo = new Int32Array(lanes);
-    this.status = new Uint8Array(lanes);
-    this.results = new Payloads(lanes, SHORT_RESULT_BYTES);
     this.lastUsed = registered.registerIndex;
+  }
+
+  /** Number of the last executed request of a lane; 0: none yet. */
+  lastRequest(lane: number): number {
+    return lane < this.request.length ? this.request[lane]! : 0;
   }
 
   /** Records the executed request of a lane, with a copy of its result. Its number is above the last one (S). */
   record(executed: Executed): void {
     const { lane, request } = executed;
+    if (lane >= this.request.length) this.grow(lane);
     invariant(request > this.request[lane]!, 'a lane executes requests in the order of their numbers, each once');
     this.request[lane] = request;
     this.index[lane] = executed.index;
@@ -128,6 +133,25 @@ export class Session implements Registered {
     this.chainLo[lane] = executed.chainLo;
     this.status[lane] = executed.status;
     this.results.put(lane, executed.resultWords, executed.resultOffset, executed.resultLength);
+  }
+
+  private grow(lane: number): void {
+    invariant(lane < this.lanes, 'a session has the lanes that its Register named');
+    let size = FIRST_LANES;
+    while (size <= lane) size *= 2;
+    const room = Math.min(size, this.lanes);
+    const { request, index, chainHi, chainLo, status } = this;
+    this.request = new Int32Array(room);
+    this.request.set(request);
+    this.index = new Float64Array(room);
+    this.index.set(index);
+    this.chainHi = new Int32Array(room);
+    this.chainHi.set(chainHi);
+    this.chainLo = new Int32Array(room);
+    this.chainLo.set(chainLo);
+    this.status = new Uint8Array(room);
+    this.status.set(status);
+    this.results.grow(room);
   }
 }
 
@@ -216,8 +240,9 @@ export class SessionTable {
     for (const session of this.slots) {
       if (!session) continue;
       length += SESSION_BYTES;
-      for (let lane = 0; lane < session.lanes; lane++)
-        length += NUMBER_BYTES + (session.request[lane] === 0 ? 0 : EXECUTED_BYTES + session.results.length(lane));
+      length += session.lanes * NUMBER_BYTES;
+      for (let lane = 0; lane < session.request.length; lane++)
+        if (session.request[lane] !== 0) length += EXECUTED_BYTES + session.results.length(lane);
     }
     return length;
   }
@@ -244,9 +269,10 @@ export class SessionTable {
       writeI32(target, at + 46, session.bornLo);
       at += SESSION_BYTES;
       for (let lane = 0; lane < session.lanes; lane++) {
-        writeI32(target, at, session.request[lane]!);
+        const request = session.lastRequest(lane);
+        writeI32(target, at, request);
         at += NUMBER_BYTES;
-        if (session.request[lane] === 0) continue;
+        if (request === 0) continue;
         writeIndex(target, at, session.index[lane]!);
         writeI32(target, at + 8, session.chainHi[lane]!);
         writeI32(target, at + 12, session.chainLo[lane]!);

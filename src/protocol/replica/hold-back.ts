@@ -31,6 +31,7 @@ export class HoldBack {
   private readonly free: Int32Array;
   private readonly lengths: Int32Array;
   private readonly from: Int32Array;
+  private readonly owners: Int32Array;
   private readonly timestamps: Int32Array;
   private readonly due: Float64Array;
   /** When each request arrived, monotonic µs. */
@@ -49,6 +50,7 @@ export class HoldBack {
     this.free = Int32Array.from({ length: capacity }, (_, i) => i);
     this.lengths = new Int32Array(capacity);
     this.from = new Int32Array(capacity);
+    this.owners = new Int32Array(capacity);
     this.timestamps = new Int32Array(capacity * 2);
     this.due = new Float64Array(capacity);
     this.arrived = new Float64Array(capacity);
@@ -77,6 +79,7 @@ export class HoldBack {
     copyBytes(arrived.operationBytes, arrived.messageOffset, this.bytes, slot * SLOT_BYTES, length);
     this.lengths[slot] = length;
     this.from[slot] = arrived.replyTo;
+    this.owners[slot] = arrived.owner;
     this.timestamps[2 * slot] = arrived.timestampHi;
     this.timestamps[2 * slot + 1] = arrived.timestampLo;
     this.due[slot] = dueUs;
@@ -136,6 +139,10 @@ export class HoldBack {
 
   fromOf(slot: number): number {
     return this.from[slot]!;
+  }
+
+  ownerOf(slot: number): number {
+    return this.owners[slot]!;
   }
 
   /** A view ended: requests that are held were not acknowledged, and their clients will send them again. */

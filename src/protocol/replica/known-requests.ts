@@ -31,7 +31,9 @@ export class KnownRequests {
   isKnown(arrived: ArrivedRequest, session: Session | undefined, newest: number): boolean {
     const { lane, request } = arrived;
     if (newest !== 0) return request <= this.state.log.request(newest);
-    return session !== undefined && (arrived.isRegister || (lane < session.lanes && request <= session.request[lane]!));
+    return (
+      session !== undefined && (arrived.isRegister || (lane < session.lanes && request <= session.lastRequest(lane)))
+    );
   }
 
   /**
@@ -62,7 +64,7 @@ export class KnownRequests {
   private answerExecuted(arrived: ArrivedRequest, session: Session): void {
     const { state, kept } = this;
     const { lane } = arrived;
-    if (arrived.request < session.request[lane]!) return;
+    if (arrived.request < session.lastRequest(lane)) return;
     invariant(session.index[lane]! <= state.executed, 'what a session remembers of a request was executed');
     kept.bytes = session.results.bytes(lane);
     kept.length = state.isPrimary ? session.results.length(lane) : 0;
@@ -113,7 +115,7 @@ export class KnownRequests {
       index > log.baseIndex ||
       session === undefined ||
       lane >= session.lanes ||
-      session.request[lane] !== request ||
+      session.lastRequest(lane) !== request ||
       session.index[lane] !== index
     )
       return false;

@@ -370,7 +370,8 @@ export class ReplicaCore {
   private release(slot: number, now: Instant): void {
     const { holdBack, requests } = this;
     const heldUs = Math.round(holdBack.heldUs(slot, now.monotonicUs));
-    requests.onRequest(holdBack.bytes, holdBack.offsetOf(slot), holdBack.fromOf(slot), NO_OWNER, now, heldUs);
+    const owner = holdBack.ownerOf(slot);
+    requests.onRequest(holdBack.bytes, holdBack.offsetOf(slot), holdBack.fromOf(slot), owner, now, heldUs);
   }
 
   private viewEnded(): void {

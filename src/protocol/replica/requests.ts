@@ -22,6 +22,7 @@ import { isForeign } from '../log/session-owner.js';
 import { REGISTER_BYTES, REGISTER_LANE } from '../log/sessions.js';
 import { NO_RESULT } from './message-writer.js';
 import { Rejections } from './rejections.js';
+import { RegisterRate } from './register-rate.js';
 import type { ReplicaState } from './replica-state.js';
 import { Restamping } from './restamping.js';
 import type { Suspicion } from './suspicion/suspicion.js';
@@ -36,6 +37,7 @@ export class Requests {
   private readonly rejections: Rejections;
   private readonly known: KnownRequests;
   private readonly restamping: Restamping;
+  private readonly registers = new RegisterRate();
   private readonly catchUp: CatchUp;
   /** Points at the message that is handled now. */
   private readonly arrived = new ArrivedRequest();
@@ -63,6 +65,7 @@ export class Requests {
     const { state } = this;
     const isNew = heldUs === NOT_HELD;
     const arrived = this.pointAt(bytes, o, from, isNew ? 0 : heldUs, now);
+    arrived.owner = owner;
     if (isNew) state.counters[Counter.requests]!++;
     if (arrived.view !== state.view || !state.isMember) {
       this.notMine(arrived, now);
@@ -221,6 +224,11 @@ export class Requests {
       arrived.view === state.view && state.isMember && !state.alone,
       'a request is appended by a member of the view that it names, in status normal',
     );
+    if (arrived.isRegister && !this.registers.permits(arrived.owner, now)) {
+      state.counters[Counter.registers_refused]!++;
+      this.reject(arrived, RejectReason.busy, now);
+      return;
+    }
     if (this.repair.waits) {
       // Its own timestamp, which is not to be taken, would put it back behind the order: under none it comes in by the
       // primary's alone.
@@ -239,6 +247,7 @@ export class Requests {
       this.reject(arrived, RejectReason.busy, now);
       return;
     }
+    if (arrived.isRegister) this.registers.spend(arrived.owner, now);
     const index = log.lastIndex;
     const from = arrived.replyTo;
     const slackUs = arrived.slackUs - arrived.heldUs;

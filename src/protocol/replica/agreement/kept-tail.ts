@@ -74,7 +74,7 @@ export class KeptTail {
     const newest = state.tail.find(sessionHi, sessionLo, lane);
     if (newest !== 0 && state.log.request(newest) >= request) return false;
     const session = state.execution.sessions.find(sessionHi, sessionLo);
-    if (session !== undefined) return lane < session.lanes && session.request[lane]! < request;
+    if (session !== undefined) return lane < session.lanes && session.lastRequest(lane) < request;
     // What requests.ts would not append now stays out: it may be of a session that was evicted meanwhile.
     if (lane !== REGISTER_LANE) return state.tail.find(sessionHi, sessionLo, REGISTER_LANE) !== 0;
     const born = moved.operationOffset + REGISTER_BORN;
