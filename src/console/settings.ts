@@ -6,8 +6,8 @@
  *
  *     { "schema": "jitpaxos.replica/1", "id": 0, "cluster": "/etc/jitpaxos/cluster.json", "syncInterval": "5ms" }
  */
-import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { readRegularText } from '../storage/regular-file.js';
 import { nearest, show } from '../host/options.js';
 import { CliError } from './exit.js';
 import type { CommandShape, Flag, Flags, Origin, Settings } from './flags.js';
@@ -134,7 +134,7 @@ function checkVariables(names: readonly string[], env: NodeJS.ProcessEnv): void 
 function readFile(path: string, names: readonly string[], flags: Flags): Map<string, string> {
   let text: string;
   try {
-    text = readFileSync(path, 'utf8');
+    text = readRegularText(path);
   } catch (error) {
     throw new CliError(
       'config-file-unreadable',

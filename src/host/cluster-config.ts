@@ -6,7 +6,6 @@
  *     "c.example:7400"], "authentication": "keys", "chain": "siphash-2-4", "limits": { … } }
  */
 import { lookup } from 'node:dns/promises';
-import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { JitPaxosError } from '../errors.js';
 import { checkLimits, DEFAULT_LIMITS, LIMIT_NAMES, type Limits } from '../protocol/config.js';
@@ -15,6 +14,7 @@ import { readI32 } from '../wire/u64.js';
 import { MAX_REPLICAS } from '../protocol/views.js';
 import type { Address } from '../transport/transport.js';
 import { CHAIN_FUNCTIONS, KEYED_CHAIN, type ChainFunction } from './chain.js';
+import { readRegularText } from '../storage/regular-file.js';
 import { checkInteger, checkKeys, show } from './options.js';
 import { DATAGRAM_BYTES_MIN, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
 
@@ -83,7 +83,7 @@ export function loadCluster(source: string | ClusterConfig): Cluster {
   if (typeof source !== 'string') return checkCluster('cluster', source);
   let text: string;
   try {
-    text = readFileSync(source, 'utf8');
+    text = readRegularText(source);
   } catch (error) {
     throw new JitPaxosError(
       'cluster-file-unreadable',

@@ -11,12 +11,13 @@
  * cluster. A further key of the same client has the first one's id as its "owner": sessions belong to clients, not to
  * keys.
  *
- * The rule: a file that other users may read holds no secrets, and is refused.
+ * The rule: a file that other users may read or write, or that another user owns, holds no secrets, and is refused.
+ * Root reads the files of every user: it administers the hosts of services that have users of their own.
  */
-import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { JitPaxosError } from '../errors.js';
 import { MAC_KEY_BYTES } from '../native/mac.js';
 import { CHAIN_SECRET_BYTES } from './chain.js';
+import { readRegularText } from '../storage/regular-file.js';
 import { checkKeys, show } from './options.js';
 
 export const KEYS_SCHEMA = 'jitpaxos.keys/1';
@@ -82,19 +83,10 @@ export function loadKeys(
 function readKeyFile(path: string): unknown {
   let text: string;
   try {
-    const fd = openSync(path, 'r');
-    try {
-      const { mode } = fstatSync(fd); // of the open file: the name may belong to another file by now
-      if ((mode & 0o077) !== 0) {
-        throw new JitPaxosError(
-          'key-file-exposed',
-          `key file ${path} has mode 0${(mode & 0o777).toString(8)}: users other than its owner may use it; run \`chmod 600 ${path}\`, and rotate its keys if somebody else may have read them`,
-        );
-      }
-      text = readFileSync(fd, 'utf8');
-    } finally {
-      closeSync(fd);
-    }
+    text = readRegularText(path, (file) => {
+      const exposure = exposureOf(path, file, process.geteuid?.() ?? file.uid);
+      if (exposure !== undefined) throw new JitPaxosError('key-file-exposed', exposure);
+    });
   } catch (error) {
     if (error instanceof JitPaxosError) throw error;
     throw new JitPaxosError(
@@ -111,6 +103,19 @@ function readKeyFile(path: string): unknown {
   }
 }
 
+/** Why other users may know the keys in a file, and what to do; undefined if they may not. `self`: the process's user. */
+export function exposureOf(
+  path: string,
+  { mode, uid }: { readonly mode: number; readonly uid: number },
+  self: number,
+): string | undefined {
+  if ((mode & 0o077) !== 0)
+    return `key file ${path} has mode 0${(mode & 0o777).toString(8)}: users other than its owner may use it; run \`chmod 600 ${path}\`, and rotate its keys if somebody else may have read them`;
+  if (uid !== self && uid !== 0 && self !== 0)
+    return `key file ${path} belongs to user ${uid}, who may know its keys, and this process is user ${self}; run \`chown ${self} ${path}\`, or give a key file of your own`;
+  return undefined;
+}
+
 function checkKeyFile(where: string, value: unknown): KeyFile {
   if (!isObject(value)) throw invalid(`${where} is not a JSON object; write one with \`jitpaxos keys\``);
   checkKeys('key-file-invalid', where, value, ['schema', 'cluster', 'use', 'keys', 'chainSecret']);
@@ -122,6 +127,7 @@ function checkKeyFile(where: string, value: unknown): KeyFile {
   if (!Array.isArray(keys) || keys.length === 0 || keys.length > MAX_KEYS)
     throw invalid(`${where}: "keys" has to be an array of 1 to ${MAX_KEYS} keys`);
   const ids = new Set<number>();
+  const idOf = new Map<string, number>();
   keys.forEach((key: unknown, index) => {
     const at = `${where}: "keys"[${index}]`;
     if (!isObject(key)) throw invalid(`${at} is not an object; it has to be { "id", "role", "secret" }`);
@@ -138,6 +144,13 @@ function checkKeyFile(where: string, value: unknown): KeyFile {
       );
     if (typeof secret !== 'string' || secret.length !== MAC_KEY_BYTES * 2 || !/^[0-9a-f]+$/i.test(secret))
       throw invalid(`${at}: "secret" has to be a string of ${MAC_KEY_BYTES * 2} hexadecimal digits`);
+    // The role and the owner of a datagram follow from its key's id. A holder of the secret could choose between them.
+    const twin = idOf.get(secret.toLowerCase());
+    if (twin !== undefined)
+      throw invalid(
+        `${at}: key ${id} has the same secret as key ${twin}; each key needs its own: remove one of them, and write a new one with \`jitpaxos keys add\``,
+      );
+    idOf.set(secret.toLowerCase(), id);
   });
   if (
     chainSecret !== undefined &&

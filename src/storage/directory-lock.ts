@@ -22,6 +22,7 @@ import { join } from 'node:path';
 import { JitPaxosError } from '../errors.js';
 import { unusable } from './hard-state.js';
 import { LifeSign, pidNamespace } from './life-sign.js';
+import { readRegularText } from './regular-file.js';
 
 const LOCK = 'lock';
 const ANNOUNCED = 'lock.takeover';
@@ -30,6 +31,8 @@ const UNFINISHED = 'lock.new';
 /** A takeover takes a few system calls; one that lasts this long is waiting for a stopped process. */
 const TAKEOVER_MS = 3_000;
 const PAUSE_MS = 10;
+/** Most bytes of a file that names a holder. */
+const HOLDER_BYTES_MAX = 4096;
 
 export interface Holder {
   readonly pid: number;
@@ -202,9 +205,10 @@ function systemOf(directory: string, lifeSign?: LifeSign): LockSystem {
     names: () => readdirSync(directory),
     read: (name) => {
       try {
-        return readFileSync(at(name), 'utf8');
+        return readRegularText(at(name), undefined, HOLDER_BYTES_MAX);
       } catch (error) {
-        return unless(error, 'ENOENT', undefined);
+        if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+        throw unusable(at(name), error);
       }
     },
     write: (name, content) => writeFileSync(at(name), content, { mode: 0o600 }),

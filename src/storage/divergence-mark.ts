@@ -2,10 +2,11 @@
  * A file that keeps a replica from starting with a log or state that diverged from the cluster's. It lies in the data
  * directory beside that log and goes with it.
  */
-import { closeSync, existsSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { ERRORS, JitPaxosError, type ErrorCode } from '../errors.js';
 import { syncDirectory } from './hard-state.js';
+import { readRegularText } from './regular-file.js';
 
 export const DIVERGENCE_MARK = 'diverged';
 const MESSAGE_MAX = 4096;
@@ -26,7 +27,7 @@ export function markDiverged(directory: string, code: ErrorCode, message: string
 export function refuseDiverged(directory: string): void {
   const path = join(directory, DIVERGENCE_MARK);
   if (!existsSync(path)) return;
-  const [first = '', ...rest] = readFileSync(path, 'utf8').slice(0, MESSAGE_MAX).split('\n');
+  const [first = '', ...rest] = readRegularText(path).slice(0, MESSAGE_MAX).split('\n');
   // Whatever its content, it was put there to keep a replica from starting.
   const code: ErrorCode = first in ERRORS ? (first as ErrorCode) : 'state-diverged';
   throw new JitPaxosError(

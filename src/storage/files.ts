@@ -9,8 +9,23 @@
  *
  * Everything runs in libuv's pool: a slow disk blocks one of its threads, never the event loop.
  */
-import { close, constants, fdatasync, fsync, open, readFile, readdir, rename, unlink, write } from 'node:fs';
+import {
+  close,
+  constants,
+  fdatasync,
+  fstat,
+  fsync,
+  open,
+  readFile,
+  readdir,
+  rename,
+  unlink,
+  write,
+  type Stats,
+} from 'node:fs';
 import { join } from 'node:path';
+import { JitPaxosError } from '../errors.js';
+import { kindOf } from './regular-file.js';
 
 /** A file that is open for writing. After an error it can only be closed. */
 export interface OpenFile {
@@ -21,10 +36,16 @@ export interface OpenFile {
   close(): Promise<void>;
 }
 
+/** The longest file that Node reads as a whole. No replica writes a longer one. */
+const FILE_BYTES_MAX = 2 ** 31 - 1;
+
 /** Rejections are the system's own errors, with `code`. */
 export interface Files {
   list(): Promise<readonly string[]>;
-  /** Undefined if there is no such file. */
+  /**
+   * Undefined if there is no such file. Rejects with JitPaxosError `data-directory-unusable` what is no regular file (a
+   * FIFO would block a thread of the pool forever), or is longer than any file of a replica.
+   */
   read(name: string): Promise<Uint8Array | undefined>;
   /** Creates a file, or empties an existing one. */
   create(name: string): Promise<OpenFile>;
@@ -49,7 +70,27 @@ export class DirectoryFiles implements Files {
   }
 
   read(name: string): Promise<Uint8Array | undefined> {
-    return call<Uint8Array | undefined>((done) => readFile(join(this.directory, name), done)).catch(unlessMissing);
+    return this.readRegular(join(this.directory, name)).catch(unlessMissing);
+  }
+
+  private async readRegular(path: string): Promise<Uint8Array> {
+    const descriptor = await call<number>((done) => open(path, constants.O_RDONLY | constants.O_NONBLOCK, done));
+    try {
+      const stat = await call<Stats>((done) => fstat(descriptor, done));
+      if (!stat.isFile())
+        throw new JitPaxosError(
+          'data-directory-unusable',
+          `${path} is ${kindOf(stat)}, not a regular file; no replica made it: find out who did`,
+        );
+      if (stat.size > FILE_BYTES_MAX)
+        throw new JitPaxosError(
+          'data-directory-unusable',
+          `${path} has ${stat.size} bytes, and at most ${FILE_BYTES_MAX} can be read; no replica writes such a file: find out who did`,
+        );
+      return await call<Uint8Array>((done) => readFile(descriptor, done));
+    } finally {
+      await call<void>((done) => close(descriptor, done));
+    }
   }
 
   async create(name: string): Promise<OpenFile> {

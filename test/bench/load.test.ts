@@ -642,7 +642,7 @@ t.test(
       await refused(['latency', '--report', '/proc/no-such-report.html'], /can't be written: E/);
     await refused(['load', '--rate', '1k', '--pacing', 'slep'], /did you mean sleep\?/);
     await refused(['load', '--rat', '1k'], /did you mean --rate\?/);
-    await refused(['report', file('absent.json')], /cannot be read \(ENOENT\)/);
+    await refused(['report', file('absent.json')], /cannot be read \(ENOENT/);
     await refused(['report', file('other.json')], /its schema is "else"/);
     await refused(['report', file('damaged.json')], /damaged/);
     const broken = await jitpaxos([

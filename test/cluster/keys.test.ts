@@ -2,7 +2,8 @@
 import t from 'tap';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { chmodSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ClientHost } from '../../src/client/client-host.js';
 import { Client } from '../../src/client/client.js';
@@ -363,6 +364,21 @@ t.test('a key file that others may read, or of another cluster, is refused with 
   cluster.replicas[0]!.kill('SIGHUP');
   t.ok(await until(() => cluster.replicas[0]!.complaint.includes('keys.not-reloaded')));
   t.equal(cluster.replicas[0]!.exited, false);
+});
+
+t.test('a FIFO in place of the key file does not hang a replica that reads its keys again', async (t) => {
+  await using cluster = await LocalCluster.start(OPTIONS);
+  const file = join(cluster.directory, 'replica.keys');
+  const content = readFileSync(file);
+  rmSync(file);
+  execFileSync('mkfifo', ['-m', '600', file]);
+  for (const replica of cluster.replicas) replica.kill('SIGHUP');
+  for (const replica of cluster.replicas)
+    t.ok(await until(() => /keys\.not-reloaded.*it is a FIFO/.test(replica.complaint)), replica.complaint);
+  const put = await jitpaxos(['kv', 'put', 'k', 'v', '--cluster', cluster.clusterFile]);
+  t.equal(put.code, 0, `with the keys that they had: ${put.stderr}`);
+  rmSync(file);
+  writeFileSync(file, content, { mode: 0o600 });
 });
 
 /** A datagram with one message of zeros, to be filled in and sealed. `ring` undefined: a checksum in place of a MAC. */

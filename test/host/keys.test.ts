@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { loadHash } from '../../src/native/hash64.js';
-import { loadKeys, type KeyEntry, type KeyFile, type KeyRole } from '../../src/host/key-file.js';
+import { exposureOf, loadKeys, type KeyEntry, type KeyFile, type KeyRole } from '../../src/host/key-file.js';
 import { Keyring } from '../../src/host/keyring.js';
 import { DatagramReader } from '../../src/transport/datagram-reader.js';
 import { Peers } from '../../src/wire/peers.js';
@@ -216,6 +216,11 @@ t.test('a key file is refused with its reason, and no message holds a secret', a
   };
   refused('key-file-exposed', /mode 0644.*chmod 600/, file(1), 'replica', 0o644);
   refused('key-file-exposed', /mode 0620/, file(1), 'replica', 0o620);
+  refused(
+    'key-file-invalid',
+    /"keys"\[3\]: key 4 has the same secret as key 2; each key needs its own/,
+    file(1, [...ALL, { id: 4, role: 'client', secret: ALL[1]!.secret.toUpperCase() }]),
+  );
   refused('key-file-invalid', /not JSON/, `{"keys": "${secrets[0]!}"`);
   refused('key-file-invalid', /"schema"/, { ...file(1), schema: 'x' });
   refused('key-file-invalid', /cluster file's id is 00000001000000ff/, { ...file(1), cluster: '0'.repeat(16) });
@@ -242,4 +247,15 @@ t.test('a key file is refused with its reason, and no message holds a secret', a
   refused('key-file-invalid', /not for clients/, file(REPLICA_KEY), 'client');
   t.throws(() => loadKeys(join(directory, 'none'), CLUSTER, 'replica'), { code: 'key-file-unreadable' });
   t.equal(loadKeys(file(READER_KEY), CLUSTER, 'client').use, READER_KEY);
+});
+
+t.test('a key file is private to its reader, or to root; root reads the files of the services of its host', (t) => {
+  const of = (mode: number, uid: number, self: number): string | undefined =>
+    exposureOf('x.keys', { mode: 0o100000 | mode, uid }, self);
+  t.equal(of(0o600, 1001, 1001), undefined);
+  t.equal(of(0o400, 0, 1001), undefined, 'a mounted secret belongs to root');
+  t.equal(of(0o600, 1001, 0), undefined);
+  t.match(of(0o600, 1002, 1001), /belongs to user 1002.*this process is user 1001; run `chown 1001 x\.keys`/);
+  for (const mode of [0o604, 0o640, 0o620, 0o601]) t.match(of(mode, 1001, 1001), /chmod 600/, mode.toString(8));
+  t.end();
 });

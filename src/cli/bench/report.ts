@@ -1,7 +1,6 @@
 /**
  * `jitpaxos bench report`: shows the result of a bench with --json, or compares several of them, as text or as a page.
  */
-import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { Histogram } from '../../metrics/histogram.js';
 import { defineCommand } from '../../console/command.js';
@@ -19,6 +18,7 @@ import {
   type NamedReport,
 } from '../../measure/report/compare-page.js';
 import { table } from '../../console/terminal.js';
+import { readRegularText } from '../../storage/regular-file.js';
 
 export const benchReport = defineCommand(
   {
@@ -67,18 +67,21 @@ function withoutCurves({ histogram: _histogram, timeline: _timeline, load, ...re
   return { ...report, load: section };
 }
 
+/** Most bytes of a result, which grows with the seconds of its timeline. */
+const RESULT_BYTES_MAX = 1 << 28;
+
 /** Throws CliError `argument-invalid` for anything but a result of a bench. */
 function readReport(path: string): BenchReport {
   const refuse = (why: string): CliError =>
     new CliError('argument-invalid', `${path} ${why}; give a file that a bench wrote with --json`);
   let value: BenchReport | null;
   try {
-    value = JSON.parse(readFileSync(path, 'utf8')) as BenchReport | null;
+    value = JSON.parse(readRegularText(path, undefined, RESULT_BYTES_MAX)) as BenchReport | null;
   } catch (error) {
     throw refuse(
       error instanceof SyntaxError
         ? `is not JSON (${error.message})`
-        : `cannot be read (${(error as NodeJS.ErrnoException).code})`,
+        : `cannot be read (${error instanceof Error ? error.message : String(error)})`,
     );
   }
   if (value?.schema !== 'jitpaxos.bench/1')
