@@ -165,6 +165,7 @@ export const COMMAND_ERRORS = {
   'argument-invalid': { category: 'caller', retryable: false, exit: 2 },
   'file-exists': { category: 'caller', retryable: false, exit: 2 },
   'backup-empty': { category: 'environment', retryable: false, exit: 1 },
+  'backup-unauthenticated': { category: 'environment', retryable: false, exit: 1 },
   'backup-other': { category: 'caller', retryable: false, exit: 2 },
   'cluster-running': { category: 'environment', retryable: false, exit: 1 },
   'key-unknown': { category: 'caller', retryable: false, exit: 2 },

@@ -1,9 +1,10 @@
 /**
  * `jitpaxos backup` and `jitpaxos restore`: write the committed state of a replica to one file, and start a new cluster
  * from it. storage/backup.ts has the rule that restoring guards: a backup never becomes the log of a replica that was
- * in use.
+ * in use. And, for a cluster with keys: its state is never anybody's. A backup that no holder of the old cluster's keys
+ * sealed is restored only if the operator says so.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { randomInt } from 'node:crypto';
 import { basename, dirname, resolve } from 'node:path';
 import { StatusClient } from '../client/status-client.js';
@@ -11,22 +12,54 @@ import { JitPaxosError } from '../errors.js';
 import { loadHash } from '../native/hash64.js';
 import { chainFingerprint } from '../host/chain.js';
 import { loadCluster, type Cluster } from '../host/cluster-config.js';
-import { KEY_FILE_NAMES, openKeys } from '../host/keyring.js';
+import { loadKeys, type KeyFile } from '../host/key-file.js';
+import { KEY_FILE_NAMES, keyFileBeside, openKeys } from '../host/keyring.js';
+import { EchoMachine } from '../machine/echo.js';
+import { KvMachine } from '../machine/kv.js';
 import { dataBeside } from '../console/data-beside.js';
 import { KEY_FILE_FLAG } from '../console/settings.js';
 import { bootDigits, checkFits, ownerOf } from '../server/storage-choice.js';
-import { type Backup, decodeBackup, encodeBackup, restoreBackup, writeWhole } from '../storage/backup.js';
+import {
+  type Backup,
+  BACKUP_BYTES_MAX,
+  decodeBackup,
+  encodeBackup,
+  isSealedWith,
+  restoreBackup,
+  writeWhole,
+} from '../storage/backup.js';
+import { backupKey, CHAIN_SECRET_KEY, type BackupKey } from '../storage/backup-seal.js';
 import { DirectoryLock } from '../storage/directory-lock.js';
 import { DirectoryFiles } from '../storage/files.js';
 import { findOwner } from '../storage/inspection.js';
+import type { Owner } from '../storage/hard-state.js';
 import { readStored } from '../storage/log-reader.js';
-import { toHex } from '../wire/u64.js';
+import { readRegularFile } from '../storage/regular-file.js';
+import { machineBytes, snapshotFault, stampOf } from '../protocol/log/snapshots.js';
+import { readI32, toHex } from '../wire/u64.js';
 import { defineCommand, type Output } from '../console/command.js';
 import { CliError, Exit } from '../console/exit.js';
+import type { Flags } from '../console/flags.js';
 import { checkDirectory, noDataDirectory } from './inspect.js';
 import { checkWritable } from '../console/output-file.js';
 
 const ANSWER_MS = 1_000;
+/** How far the clocks of hosts may be apart when a backup is restored. */
+const AHEAD_MS = 86_400_000;
+
+/** The flags of a command that takes a backup. */
+export const SOURCE_FLAGS = {
+  'backup-keys': {
+    kind: 'text',
+    value: 'FILE',
+    standard: `./${KEY_FILE_NAMES.replica}, if it is of the cluster that was backed up`,
+    help: "the replicas' key file of the cluster that was backed up: its keys must have sealed the backup",
+  },
+  unauthenticated: {
+    kind: 'switch',
+    help: 'take the backup although nothing proves who made it. A forged one decides what the new cluster holds',
+  },
+} as const satisfies Flags;
 
 export const backup = defineCommand(
   {
@@ -34,8 +67,25 @@ export const backup = defineCommand(
     summary:
       'Writes the committed state of a data directory (durability os or fsync) to one file, which appears whole or not at all. The replica may be running; the backup then has what its disk knew as committed at that moment.',
     positionals: ['DIR'],
-    flags: { out: { kind: 'text', value: 'FILE', help: 'the file to write; an existing file is refused' } },
-    examples: ['jitpaxos backup .jitpaxos/replica-0 --out monday.jpb'],
+    flags: {
+      out: { kind: 'text', value: 'FILE', help: 'the file to write; an existing file is refused' },
+      cluster: {
+        kind: 'text',
+        value: 'FILE',
+        standard: 'cluster.json, if it is of the cluster of this directory',
+        help: 'the cluster file',
+      },
+      'replica-keys': {
+        kind: 'text',
+        value: 'FILE',
+        standard: `${KEY_FILE_NAMES.replica} beside the cluster file`,
+        help: "the replicas' key file, in a cluster with keys: the backup is sealed, so that restoring shows who made it",
+      },
+    },
+    examples: [
+      'jitpaxos backup .jitpaxos/replica-0 --out monday.jpb',
+      'jitpaxos backup /var/lib/jitpaxos/0 --cluster /etc/jitpaxos/cluster.json --out monday.jpb',
+    ],
   },
   async ({ values, positionals }, output) => {
     const [directory] = positionals as [string];
@@ -54,7 +104,9 @@ export const backup = defineCommand(
         'backup-empty',
         `${directory} holds no log to back up${lost === undefined ? '' : `: ${lost}`}; back up another replica, with durability os or fsync`,
       );
-    const bytes = encodeBackup(log, owner, hash);
+    const keys = sealingKeys(values.cluster, values['replica-keys'], owner);
+    const sealed = typeof keys === 'object';
+    const bytes = encodeBackup(log, owner, hash, sealed ? keyOf(keys) : undefined);
     const { id, lastIndex } = decodeBackup(bytes, hash, out);
     if (lastIndex === 0)
       throw new CliError(
@@ -62,12 +114,25 @@ export const backup = defineCommand(
         `${directory} has no committed entry, so there is nothing to back up; if operations were committed, back up the primary, or a replica after a clean stop`,
       );
     await writeWhole(new DirectoryFiles(dirname(resolve(out))), basename(out), bytes);
-    const cluster = toHex(owner.clusterHi, owner.clusterLo);
+    const cluster = clusterOf(owner);
     tell(
       output,
-      { schema: 'jitpaxos.backup/1', file: out, id, cluster, replica: owner.replica, lastIndex, bytes: bytes.length },
-      `wrote ${out}: backup ${id}, entries 1 to ${lastIndex} of cluster ${cluster}, ${bytes.length} bytes`,
+      {
+        schema: 'jitpaxos.backup/1',
+        file: out,
+        id,
+        cluster,
+        replica: owner.replica,
+        lastIndex,
+        bytes: bytes.length,
+        sealed,
+      },
+      `wrote ${out}: backup ${id}, entries 1 to ${lastIndex} of cluster ${cluster}, ${bytes.length} bytes${sealed ? ', sealed with its keys' : ''}`,
     );
+    if (keys === undefined)
+      output.note(
+        'no keys of this cluster were given, so the backup is not sealed: a cluster with keys takes it only with --unauthenticated. If this cluster has keys, name them with --cluster or --replica-keys',
+      );
     return Exit.done;
   },
 );
@@ -99,10 +164,17 @@ export const restore = defineCommand(
         standard: '.jitpaxos/replica-N beside the cluster file',
         help: 'data directory of the replica: empty, or not there yet',
       },
+      machine: {
+        kind: 'choice',
+        choices: ['kv', 'echo', 'own'],
+        default: 'kv',
+        help: 'the state machine, which checks its state before anything is written; own: a program with its own machine, whose state is not checked',
+      },
+      ...SOURCE_FLAGS,
     },
     examples: [
-      'jitpaxos init --replicas 10.0.0.1:7400,10.0.0.2:7400,10.0.0.3:7400 --restore monday.jpb',
-      'jitpaxos restore monday.jpb --id 0',
+      'jitpaxos init --replicas 10.0.0.1:7400,10.0.0.2:7400,10.0.0.3:7400 --restore monday.jpb --backup-keys old/replica.keys',
+      'jitpaxos restore monday.jpb --backup-keys old/replica.keys --id 0',
     ],
   },
   async ({ values, positionals }, output) => {
@@ -117,14 +189,15 @@ export const restore = defineCommand(
         `--id ${id} is not in ${values.cluster}, which has replicas 0 to ${cluster.replicas.length - 1}`,
       );
     const hash = loadHash();
-    const from = readBackup(file);
-    if (cluster.restored !== from.id || cluster.id === toHex(from.owner.clusterHi, from.owner.clusterLo)) {
+    const from = readBackup(file, values, cluster.authentication === 'keys');
+    if (cluster.restored !== from.id || cluster.id === clusterOf(from.owner)) {
       throw new CliError(
         'backup-other',
         `the cluster of ${values.cluster} does not begin with backup ${from.id}; a backup is restored to a new cluster, with a new id: write its cluster file with jitpaxos init --restore ${file}`,
       );
     }
     checkFits(from.log, cluster.limits, file);
+    checkState(from, cluster, file, values.machine);
     const data = values.data ?? dataBeside(values.cluster, id);
     if (existsSync(data) && readdirSync(data).length > 0)
       throw new CliError(
@@ -173,25 +246,146 @@ function fingerprintFor(cluster: Cluster, clusterFile: string, keys: string | un
   return chainFingerprint(cluster.chain, opened?.chainSecret);
 }
 
-/** Throws CliError `argument-invalid` or `backup-empty`, JitPaxosError `backup-unusable`. */
-export function readBackup(file: string): Backup {
-  let backup: Backup;
+/**
+ * Reads and checks a backup for a new cluster. Throws CliError `argument-invalid`, `backup-empty` or
+ * `backup-unauthenticated`, JitPaxosError `backup-unusable` or an error of the key file.
+ * @param hasKeys whether the new cluster has keys
+ */
+export function readBackup(
+  file: string,
+  source: { readonly 'backup-keys': string | undefined; readonly unauthenticated: boolean },
+  hasKeys: boolean,
+): Backup {
+  let bytes: Uint8Array;
   try {
-    backup = decodeBackup(readFileSync(file), loadHash(), file);
+    bytes = readRegularFile(file, BACKUP_BYTES_MAX);
   } catch (error) {
-    if (error instanceof JitPaxosError) throw error;
     throw new CliError(
       'argument-invalid',
-      `${file} can't be read (${(error as NodeJS.ErrnoException).code ?? String(error)}); give the file that jitpaxos backup wrote`,
+      `${file} can't be read (${error instanceof Error ? error.message : String(error)}); give the file that jitpaxos backup wrote`,
     );
   }
+  const backup = decodeBackup(bytes, loadHash(), file);
   // Earlier versions wrote such files for a lost log.
   if (backup.lastIndex === 0)
     throw new CliError(
       'backup-empty',
       `${file} holds no entry: it may be of a replica that had lost its log; use another backup`,
     );
+  refuseStampedAhead(backup, file);
+  const keys = source['backup-keys'] ?? (hasKeys && !source.unauthenticated ? keysHere(backup.owner) : undefined);
+  if (keys !== undefined) checkSeal(bytes, backup, file, keys);
+  else if (hasKeys && !source.unauthenticated)
+    throw new CliError(
+      'backup-unauthenticated',
+      `nothing shows who made ${file}, and the new cluster has keys; give the ${KEY_FILE_NAMES.replica} of cluster ${clusterOf(backup.owner)} with --backup-keys, or add --unauthenticated if you know that the file was never out of your hands`,
+    );
   return backup;
+}
+
+/** The key file in the current directory, if it is of this cluster. */
+function keysHere(owner: Owner): string | undefined {
+  try {
+    loadKeys(KEY_FILE_NAMES.replica, clusterOf(owner), undefined);
+    return KEY_FILE_NAMES.replica;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Nothing that a client sends gets a place behind an entry that is stamped years ahead. */
+function refuseStampedAhead({ log: { snapshot, entries } }: Backup, file: string): void {
+  const last = entries.at(-1);
+  const [hi, lo] = last === undefined ? stampOf(snapshot!) : [readI32(last, 0), readI32(last, 4)];
+  const stampedMs = ((hi >>> 0) * 2 ** 32 + (lo >>> 0)) / 1e6;
+  if (stampedMs > Date.now() + AHEAD_MS)
+    throw new JitPaxosError(
+      'backup-unusable',
+      `${file} ends with an entry of the time ${Math.round(stampedMs)} ms since 1970, and this host's clock says ${Date.now()}; set the clock if it is wrong, or find out who made the file, and use another backup`,
+    );
+}
+
+/** Throws CliError `backup-unauthenticated`, or an error of the key file. */
+function checkSeal(bytes: Uint8Array, { owner, sealedBy }: Backup, file: string, keys: string): void {
+  const cluster = clusterOf(owner);
+  const keyFile = loadKeys(keys, cluster, undefined);
+  const refuse = (why: string): CliError =>
+    new CliError(
+      'backup-unauthenticated',
+      `${file} ${why}; use another backup, or give --unauthenticated in place of --backup-keys if you know that the file was never out of your hands`,
+    );
+  if (sealedBy === undefined)
+    throw refuse(
+      'has no seal: it was made without the key file of its cluster, or by an older release, or it is forged',
+    );
+  const secret =
+    sealedBy === CHAIN_SECRET_KEY
+      ? keyFile.chainSecret
+      : keyFile.keys.find(({ id, role }) => id === sealedBy && role === 'replica')?.secret;
+  if (secret === undefined)
+    throw refuse(
+      sealedBy === CHAIN_SECRET_KEY
+        ? `is sealed with the "chainSecret" of its cluster, and ${keys} has none`
+        : `is sealed with key ${sealedBy} of the replicas, and ${keys} does not have it: a copy of the key file from the day of the backup may`,
+    );
+  if (!isSealedWith(bytes, backupKey(cluster, sealedBy, secret)))
+    throw refuse(`was not sealed with the keys in ${keys}: it was changed, or is forged`);
+}
+
+/**
+ * The key file with whose keys a backup is sealed; `none` if the cluster has no keys, undefined if that is not known.
+ * Throws the errors of `loadCluster` and `loadKeys`, and CliError `flag-invalid`.
+ */
+function sealingKeys(
+  clusterFile: string | undefined,
+  keys: string | undefined,
+  owner: Owner,
+): KeyFile | 'none' | undefined {
+  const id = clusterOf(owner);
+  if (keys !== undefined) return loadKeys(keys, id, 'replica');
+  const path = clusterFile ?? 'cluster.json';
+  if (clusterFile === undefined && !existsSync(path)) return undefined;
+  const cluster = loadCluster(path);
+  if (cluster.id !== id) {
+    if (clusterFile === undefined) return undefined;
+    throw new CliError(
+      'flag-invalid',
+      `--cluster ${path} is of cluster ${cluster.id}, and the directory belongs to cluster ${id}; give the cluster file of the directory`,
+    );
+  }
+  return cluster.authentication === 'keys' ? loadKeys(keyFileBeside(path, 'replica'), id, 'replica') : 'none';
+}
+
+/** The key for the backups of a cluster with these keys. */
+function keyOf({ cluster, chainSecret, keys, use }: KeyFile): BackupKey {
+  return chainSecret === undefined
+    ? backupKey(cluster, use, keys.find(({ id }) => id === use)!.secret)
+    : backupKey(cluster, CHAIN_SECRET_KEY, chainSecret);
+}
+
+function clusterOf({ clusterHi, clusterLo }: Owner): string {
+  return toHex(clusterHi, clusterLo);
+}
+
+/** A replica would refuse such a state, or its machine would, at each start. Throws JitPaxosError. */
+function checkState({ log: { snapshot } }: Backup, { limits }: Cluster, file: string, machine: string): void {
+  if (snapshot === undefined) return;
+  const fault = snapshotFault(snapshot, limits);
+  if (fault !== undefined)
+    throw new JitPaxosError(
+      'limits-too-small',
+      `the snapshot in ${file} does not fit the cluster's limits: ${fault}; take the limits of the old cluster over into the new cluster file`,
+    );
+  if (machine === 'own') return;
+  try {
+    (machine === 'kv' ? new KvMachine() : new EchoMachine()).restore(machineBytes(snapshot));
+  } catch (error) {
+    throw new JitPaxosError(
+      'backup-unusable',
+      `the machine "${machine}" refuses the state in ${file} (${error instanceof Error ? error.message : String(error)}); name the machine of the replicas with --machine, which is own for a program with its own, or use another backup`,
+      error,
+    );
+  }
 }
 
 /** A cluster that has begun is ahead of the backup, and a replica that went back to the backup could vote with it. */

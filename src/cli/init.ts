@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { KEYED_CHAIN } from '../host/chain.js';
 import { CLUSTER_SCHEMA, loadCluster, type ClusterConfig } from '../host/cluster-config.js';
-import { readBackup } from './backup.js';
+import { readBackup, SOURCE_FLAGS } from './backup.js';
 import { defineCommand } from '../console/command.js';
 import { CliError, Exit } from '../console/exit.js';
 import { firstKeyFiles } from '../console/key-files.js';
@@ -28,6 +28,7 @@ export const init = defineCommand(
         value: 'FILE',
         help: 'the cluster begins with this backup; then run jitpaxos restore for every replica',
       },
+      ...SOURCE_FLAGS,
       insecure: {
         kind: 'switch',
         help: 'no keys: anyone who can send a datagram to a replica can do everything. Only for development',
@@ -45,7 +46,7 @@ export const init = defineCommand(
       schema: CLUSTER_SCHEMA,
       id: randomBytes(8).toString('hex'),
       ...(values.insecure ? {} : { authentication: 'keys' as const, chain: KEYED_CHAIN }),
-      ...(values.restore === undefined ? {} : { restored: readBackup(values.restore).id }),
+      ...(values.restore === undefined ? {} : { restored: readBackup(values.restore, values, !values.insecure).id }),
       replicas: values.replicas.split(',').map((address) => address.trim()),
     };
     warnWithoutKeys(output, loadCluster(config));

@@ -227,6 +227,11 @@ export function checkRequestsPerLane(requests: number): void {
 /** Names of the limits, for checking a configuration. */
 export const LIMIT_NAMES = Object.keys(LIMIT_RANGES) as (keyof Limits)[];
 
+/** The highest value of each limit. No cluster's limits are all this high: the memory would not be enough. */
+export const LIMITS_MAX = Object.fromEntries(
+  LIMIT_NAMES.map((name) => [name, LIMIT_RANGES[name][1]]),
+) as unknown as Limits;
+
 /** Throws RangeError that names the first limit that is out of range, or contradicts another. */
 export function checkLimits(limits: Limits): void {
   for (const name of LIMIT_NAMES) {

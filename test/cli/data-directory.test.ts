@@ -208,8 +208,6 @@ t.test('inspect, backup, restore', async (t) => {
       mkdirSync(data);
       await restoreBackup(
         {
-          id: '',
-          owner,
           lastIndex: 0,
           log: {
             hardState: { view: 3, logView, incarnation: 2 },

@@ -1,5 +1,5 @@
 // What somebody meets who uses the commands for the first time, or in a directory that has a cluster already.
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
@@ -142,13 +142,58 @@ t.test('backup and restore as they are documented, in a directory that has a clu
   t.match(await jitpaxos(['backup', 'one-data', '--out', 'monday.jpb'], { cwd }), { code: 0 });
   t.match(
     await jitpaxos(['init', '--replicas', await addresses(), '--restore', 'monday.jpb', '--out', 'new.json'], { cwd }),
-    { code: 0 },
+    { code: 1, stderr: /^backup-unauthenticated: / },
+    'a cluster without keys seals no backup',
   );
+  const unsealed = ['--restore', 'monday.jpb', '--unauthenticated', '--out', 'new.json'];
+  t.match(await jitpaxos(['init', '--replicas', await addresses(), ...unsealed], { cwd }), { code: 0 });
   for (const id of [0, 1, 2])
-    t.match(await jitpaxos(['restore', 'monday.jpb', '--cluster', 'new.json', '--id', String(id)], { cwd }), {
-      code: 0,
-      stdout: new RegExp(`in .*\\.jitpaxos/new/replica-${id}`),
-    });
+    t.match(
+      await jitpaxos(['restore', 'monday.jpb', '--cluster', 'new.json', '--id', String(id), ...unsealed.slice(2, 3)], {
+        cwd,
+      }),
+      { code: 0, stdout: new RegExp(`in .*\\.jitpaxos/new/replica-${id}`) },
+    );
+});
+
+t.test('a backup of a cluster with keys is sealed, and restored beside its keys without a flag', async (t) => {
+  const cwd = folder(t);
+  t.equal((await jitpaxos(['init', '--replicas', await addresses(1)], { cwd })).code, 0);
+  const replica = await Replica.start({
+    cluster: join(cwd, 'cluster.json'),
+    id: 0,
+    machine: new KvMachine(),
+    data: join(cwd, '.jitpaxos', 'replica-0'),
+    durability: 'os',
+    logger: silentLogger,
+  });
+  const client = await Client.connect({ cluster: join(cwd, 'cluster.json'), timeout: 30_000, connectTimeout: 30_000 });
+  await new KvClient(client).put('a', 'b');
+  await client.close();
+  await replica.close();
+  t.match(await jitpaxos(['backup', '.jitpaxos/replica-0', '--out', 'monday.jpb'], { cwd }), {
+    code: 0,
+    stdout: /sealed with its keys/,
+  });
+  // The key of today opens it, whatever happened to the others since: the seal is of the secret of the chain.
+  t.match(await jitpaxos(['keys', 'add', '--role', 'replica'], { cwd }), { code: 0 });
+  const { use: old, keys } = keyFile(cwd, 'replica.keys');
+  const added = keys.find(({ id, role }) => role === 'replica' && id !== old)!.id;
+  t.match(await jitpaxos(['keys', 'use', String(added)], { cwd }), { code: 0 });
+  t.match(await jitpaxos(['keys', 'remove', String(old)], { cwd }), { code: 0 });
+  const init = ['init', '--replicas', await addresses(), '--restore', 'monday.jpb', '--out'];
+  t.match(await jitpaxos([...init, 'new.json'], { cwd }), { code: 0 });
+  t.match(await jitpaxos(['restore', 'monday.jpb', '--cluster', 'new.json', '--id', '0'], { cwd }), { code: 0 });
+  const elsewhere = folder(t);
+  t.match(await jitpaxos([...init, 'new.json'], { cwd: elsewhere }), {
+    code: 2,
+    stderr: /^argument-invalid: monday\.jpb can't be read \(ENOENT/,
+  });
+  copyFileSync(join(cwd, 'monday.jpb'), join(elsewhere, 'monday.jpb'));
+  t.match(await jitpaxos([...init, 'new.json'], { cwd: elsewhere }), {
+    code: 1,
+    stderr: /^backup-unauthenticated: nothing shows who made monday\.jpb/,
+  });
 });
 
 t.test('a key file has one flag with every command, and the variable is never ignored', async (t) => {

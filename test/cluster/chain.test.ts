@@ -3,7 +3,8 @@
 import t, { type Test } from 'tap';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client } from '../../src/client/client.js';
@@ -379,6 +380,15 @@ t.test('keys are rotated, and the secret of the chain stays', async (t) => {
   await kv.put('k', '4');
 });
 
+/** A key file like this one, with other secrets. */
+function otherKeys(path: string, directory: string): string {
+  const file = JSON.parse(readFileSync(path, 'utf8')) as KeyFile;
+  const keys = file.keys.map((key) => ({ ...key, secret: randomBytes(32).toString('hex') }));
+  const other = join(directory, 'other.keys');
+  writeFileSync(other, JSON.stringify({ ...file, keys }), { mode: 0o600 });
+  return other;
+}
+
 t.test('an old cluster with keys warns, and moves to a keyed chain by a backup', async (t) => {
   const old = await home(t, { unkeyedChain: true });
   const before = await Promise.all([0, 1, 2].map((id) => old.start(id, { durability: 'os' })));
@@ -409,21 +419,48 @@ t.test('an old cluster with keys warns, and moves to a keyed chain by a backup',
   for (const replica of before) await replica.close();
 
   const backup = old.file('old.jpb');
-  const made = await jitpaxos(['backup', old.file('data-0'), '--out', backup]);
+  const made = await jitpaxos(['backup', old.file('data-0'), '--out', backup, '--cluster', old.clusterFile]);
   t.equal(made.code, 0, made.stderr);
+  t.match(made.stdout, /, sealed with its keys\n$/, 'with a key of the replicas: there is no secret of the chain');
   const directory = mkdtempSync(join(tmpdir(), 'jitpaxos-chain-'));
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
   const clusterFile = join(directory, 'cluster.json');
-  const init = await jitpaxos([
-    'init',
-    '--replicas',
-    (await freePorts(3)).map((port) => `127.0.0.1:${port}`).join(','),
-    '--out',
-    clusterFile,
-    '--restore',
-    backup,
-  ]);
-  t.equal(init.code, 0, init.stderr);
+  const replicaPorts = (await freePorts(3)).map((port) => `127.0.0.1:${port}`).join(',');
+  const init = (...more: string[]): ReturnType<typeof jitpaxos> =>
+    jitpaxos(['init', '--replicas', replicaPorts, '--out', clusterFile, '--restore', backup, ...more]);
+  t.match(
+    await init(),
+    { code: 1, stderr: /^backup-unauthenticated: nothing shows who made .*--backup-keys.*--unauthenticated/ },
+    'a cluster with keys asks who made the backup',
+  );
+  t.match(
+    await init('--backup-keys', otherKeys(old.file('replica.keys'), directory)),
+    { code: 1, stderr: /^backup-unauthenticated: .* was not sealed with the keys in .*: it was changed, or is forged/ },
+    'a forger has no key of the cluster',
+  );
+  const unsealed = join(directory, 'unsealed.jpb');
+  t.match(await jitpaxos(['backup', old.file('data-0'), '--out', unsealed, '--json']), {
+    code: 0,
+    stdout: /"sealed":false/,
+    stderr: /not sealed.*--cluster or --replica-keys/,
+  });
+  t.match(
+    await jitpaxos([
+      'init',
+      '--replicas',
+      replicaPorts,
+      '--out',
+      clusterFile,
+      '--restore',
+      unsealed,
+      '--backup-keys',
+      old.file('replica.keys'),
+    ]),
+    { code: 1, stderr: /^backup-unauthenticated: .* has no seal: / },
+  );
+  t.equal(existsSync(clusterFile), false, 'nothing was written');
+  const written = await init('--backup-keys', old.file('replica.keys'));
+  t.equal(written.code, 0, written.stderr);
   writeFileSync(
     clusterFile,
     JSON.stringify({ ...(JSON.parse(readFileSync(clusterFile, 'utf8')) as object), limits: old.config.limits }),
@@ -431,12 +468,21 @@ t.test('an old cluster with keys warns, and moves to a keyed chain by a backup',
   const data = (id: number): string => join(directory, `data-${id}`);
   const restore = (id: number, ...more: string[]): ReturnType<typeof jitpaxos> =>
     jitpaxos(['restore', backup, '--cluster', clusterFile, '--id', String(id), '--data', data(id), '--quiet', ...more]);
+  const sealing = ['--backup-keys', old.file('replica.keys')];
+  t.match(await restore(0), { code: 1, stderr: /^backup-unauthenticated: / });
   t.match(
-    await restore(0, '--replica-keys', old.file('replica.keys')),
+    await restore(0, ...sealing, '--machine', 'echo'),
+    { code: 1, stderr: /^backup-unusable: the machine "echo" refuses the state in / },
+    'the machine checks its state before anything is written',
+  );
+  t.equal(existsSync(data(0)), false);
+  t.match(
+    await restore(0, ...sealing, '--replica-keys', old.file('replica.keys')),
     { code: 2, stderr: /key-file-invalid/ },
     "it needs the replicas' key file: segments name the secret",
   );
-  for (const id of [0, 1, 2]) t.match(await restore(id), { code: 0 });
+  t.match(await restore(0, '--unauthenticated'), { code: 0 });
+  for (const id of [1, 2]) t.match(await restore(id, ...sealing), { code: 0 });
   const inspected = JSON.parse((await jitpaxos(['inspect', data(0), '--json'])).stdout) as {
     chain: { keyed: boolean };
     log: { baseIndex: number };

@@ -67,6 +67,11 @@ export function snapshotFault(snapshot: Snapshot, bounds: SessionBounds): string
   );
 }
 
+/** The timestamp of the snapshot's last entry: high and low half. */
+export function stampOf({ bytes }: Snapshot): readonly [number, number] {
+  return [readI32(bytes, KEY), readI32(bytes, KEY + 4)];
+}
+
 /** Whether the key of the entry in wire form at `source[offset]` is above that of the snapshot's last entry. */
 export function followsSnapshot(snapshot: Snapshot, source: Uint8Array, offset: number): boolean {
   return keyFollows(snapshot.bytes, KEY, source, offset);
