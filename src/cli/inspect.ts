@@ -1,25 +1,58 @@
-/** `jitpaxos inspect`: shows the content of a data directory, read-only, whether or not the replica is running. */
-import { statSync } from 'node:fs';
+/**
+ * `jitpaxos inspect`: shows the content of a data directory, read-only, whether or not the replica is running; with
+ * --datagram, one captured datagram.
+ */
+import { existsSync, statSync } from 'node:fs';
 import { loadHash } from '../native/hash64.js';
 import { showFingerprint } from '../host/chain.js';
+import { loadCluster } from '../host/cluster-config.js';
+import { loadKeys } from '../host/key-file.js';
+import { keyFileBeside } from '../host/keyring.js';
 import { bootDigits } from '../server/storage-choice.js';
 import { DirectoryFiles } from '../storage/files.js';
 import { inspect as inspectDirectory, type FrameInspection, type Inspection } from '../storage/inspection.js';
-import { defineCommand } from '../console/command.js';
+import { defineCommand, type Output } from '../console/command.js';
 import { CliError, Exit } from '../console/exit.js';
 import { Colour, paint, table } from '../console/terminal.js';
+import { datagramLines, describeDatagram, readDatagram } from './datagram.js';
+
+const DEFAULT_CLUSTER = 'cluster.json';
 
 export const inspect = defineCommand(
   {
     name: 'inspect',
     summary:
-      "Shows what is in a replica's data directory: promises, log, segments, snapshots, and damage by file and offset. Changes nothing; the replica may be running. Exit code 1 if something is damaged.",
-    positionals: ['DIR'],
-    flags: { frames: { kind: 'switch', help: 'list every frame of the log' } },
-    examples: ['jitpaxos inspect .jitpaxos/replica-0', 'jitpaxos inspect /var/lib/jitpaxos --frames --json'],
+      "Shows what is in a replica's data directory: promises, log, segments, snapshots, and damage by file and offset. Changes nothing; the replica may be running. With --datagram, shows one captured datagram: its envelope, whether it is intact, its messages. Exit code 1 if something is damaged, or a datagram is not intact.",
+    positionals: ['[DIR]'],
+    flags: {
+      frames: { kind: 'switch', help: 'list every frame of the log' },
+      datagram: {
+        kind: 'text',
+        value: 'HEX|FILE',
+        help: 'the payload of a UDP datagram, as hexadecimal digits or in a file, in place of DIR',
+      },
+      cluster: {
+        kind: 'text',
+        value: 'FILE',
+        help: `the cluster file, for --datagram (default ${DEFAULT_CLUSTER} if it exists)`,
+      },
+      keys: {
+        kind: 'text',
+        value: 'FILE',
+        help: 'a key file with the key of the datagram (default replica.keys or client.keys beside the cluster file)',
+      },
+    },
+    examples: [
+      'jitpaxos inspect .jitpaxos/replica-0',
+      'jitpaxos inspect /var/lib/jitpaxos --frames --json',
+      'jitpaxos inspect --datagram captured.bin --keys replica.keys',
+    ],
   },
   async ({ values, positionals }, output) => {
-    const [directory] = positionals as [string];
+    const [directory] = positionals;
+    if ((directory === undefined) === (values.datagram === undefined))
+      throw new CliError('argument-invalid', 'give either a data directory or --datagram');
+    if (directory === undefined) return inspectDatagram(values.datagram!, values.cluster, values.keys, output);
     checkDirectory(directory);
     const inspection = await inspectDirectory(new DirectoryFiles(directory), {
       hash: loadHash(),
@@ -47,6 +80,33 @@ export const inspect = defineCommand(
     return inspection.damage.length === 0 ? Exit.done : Exit.failed;
   },
 );
+
+function inspectDatagram(
+  given: string,
+  clusterFile: string | undefined,
+  keyFile: string | undefined,
+  output: Output,
+): number {
+  const datagram = readDatagram(given);
+  const file = clusterFile ?? (existsSync(DEFAULT_CLUSTER) ? DEFAULT_CLUSTER : undefined);
+  if (file === undefined && keyFile !== undefined)
+    throw new CliError('flag-invalid', '--keys needs the cluster file that the keys belong to; give it with --cluster');
+  const cluster = file === undefined ? undefined : loadCluster(file);
+  const source =
+    keyFile ??
+    (file === undefined ? [] : (['replica', 'client'] as const).map((kind) => keyFileBeside(file, kind))).find((path) =>
+      existsSync(path),
+    );
+  const isKeyed = cluster?.authentication === 'keys';
+  const found = describeDatagram(datagram, {
+    hash: loadHash(),
+    ...(cluster === undefined ? {} : { cluster }),
+    ...(source === undefined || !isKeyed ? {} : { keys: loadKeys(source, cluster.id, undefined) }),
+  });
+  if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.datagram/1', ...found }));
+  else for (const line of datagramLines(found, datagram)) output.line(line);
+  return found.verdict === 'intact' ? Exit.done : Exit.failed;
+}
 
 /** Throws CliError `argument-invalid` if there is no such directory. */
 export function checkDirectory(directory: string): void {

@@ -39,7 +39,10 @@ const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => P
     'make a data directory for a replica of a new cluster from a backup',
     async () => (await import('./backup.js')).restore,
   ],
-  inspect: ['show what is in a data directory', async () => (await import('./inspect.js')).inspect],
+  inspect: [
+    'show what is in a data directory, or in a captured datagram',
+    async () => (await import('./inspect.js')).inspect,
+  ],
   status: ['show the cluster now', async () => (await import('./cluster/status.js')).status],
   doctor: ['check this host, and the cluster as seen from it', async () => (await import('./doctor/doctor.js')).doctor],
   top: ['show the cluster live', async () => (await import('./cluster/top.js')).top],
