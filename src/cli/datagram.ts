@@ -5,7 +5,7 @@
  * The rule: the bytes may come from anywhere. They never throw, no control character of them is printed, and what was
  * not checked is not called intact.
  */
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import type { Hash64 } from '../native/hash64.js';
 import type { Cluster } from '../host/cluster-config.js';
 import type { KeyFile } from '../host/key-file.js';
@@ -24,6 +24,7 @@ import {
 } from '../wire/messages.js';
 import { readI32, readU16, toBigInt, toHex } from '../wire/u64.js';
 import { ENCRYPTED_VERSION, PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
+import { readRegularFile } from '../storage/regular-file.js';
 import { CliError } from '../console/exit.js';
 import { MAX_REPLICAS } from '../protocol/views.js';
 
@@ -83,25 +84,32 @@ const MAC_BYTES = 16;
 const AS_HEX = /^(session|.*[cC]hain|digest|nonce|fingerprint|life|knownLife|list)$/;
 /** Bytes of a variable field that are shown to people; --json has all. */
 const SHOWN_BYTES = 48;
+/** Room for the longest datagram in hexadecimal digits, with separators. */
+const FILE_BYTES_MAX = 4 * MAX_DATAGRAM_BYTES;
 
 /** The bytes of a datagram: hexadecimal digits, or a file with these or with the bytes themselves. */
 export function readDatagram(given: string): Uint8Array {
-  if (!existsSync(given)) {
-    const bytes = hexBytes(given);
-    if (bytes !== undefined) return bytes;
+  if (existsSync(given)) {
+    const content = readDatagramFile(given);
+    return hexBytes(content.toString('latin1')) ?? new Uint8Array(content);
+  }
+  const bytes = hexBytes(given);
+  if (bytes !== undefined) return bytes;
+  throw new CliError(
+    'argument-invalid',
+    '--datagram is neither a file nor hexadecimal digits; give the payload of one UDP datagram, which begins with 95ce4a4954, or a file with it',
+  );
+}
+
+function readDatagramFile(path: string): Buffer {
+  try {
+    return readRegularFile(path, FILE_BYTES_MAX);
+  } catch (error) {
     throw new CliError(
       'argument-invalid',
-      `--datagram is neither a file nor hexadecimal digits; give the payload of one UDP datagram, which begins with 95ce4a4954, or a file with it`,
+      `--datagram: ${JSON.stringify(path)} cannot be read (${error instanceof Error ? error.message : String(error)}); give a file with the payload of one UDP datagram`,
     );
   }
-  const stat = statSync(given);
-  if (!stat.isFile() || stat.size > 4 * MAX_DATAGRAM_BYTES)
-    throw new CliError(
-      'argument-invalid',
-      `--datagram: ${JSON.stringify(given)} ${stat.isFile() ? `has ${stat.size} bytes, more than a datagram` : 'is not a regular file'}; give a file with the payload of one UDP datagram`,
-    );
-  const content = readFileSync(given);
-  return hexBytes(content.toString('latin1')) ?? new Uint8Array(content);
 }
 
 /** Digits may be separated by spaces, line ends and colons. */
