@@ -3,12 +3,14 @@
  * changes nothing for keys that stay.
  */
 import { createHash } from 'node:crypto';
+import { createHmac } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { JitPaxosError } from '../errors.js';
+import { openCipher, type StreamCipher } from '../native/aead.js';
 import { openMac, type Mac } from '../native/mac.js';
 import { NO_OWNER } from '../protocol/log/session-owner.js';
-import { CLIENT_SENDER, type Keyring as WireKeyring } from '../wire/envelope.js';
+import { CLIENT_SENDER, SEALED_FRAME, type Keyring as WireKeyring } from '../wire/envelope.js';
 import type { Cluster, ClusterConfig } from './cluster-config.js';
 import { checkChainSecret } from './chain.js';
 import { loadKeys, type KeyEntry, type KeyFile, type KeyRole } from './key-file.js';
@@ -26,9 +28,21 @@ export interface KeysReport {
   readonly fingerprint: string;
 }
 
+/** Separates the keys of encryption from every other use of the secrets. */
+const STREAMS_LABEL = 'jitpaxos/5 aead';
+
 interface OpenKey {
   readonly entry: KeyEntry;
   readonly mac: Mac;
+  /** Derives the keys of streams: see `streamsKey`. */
+  readonly streams: Mac;
+}
+
+/** What the keys of streams are derived from: one for each key of a cluster. */
+export function streamsKey(secret: Uint8Array, cluster: string, keyId: number): Uint8Array {
+  const id = Buffer.alloc(4);
+  id.writeUInt32BE(keyId);
+  return createHmac('sha256', secret).update(STREAMS_LABEL).update(Buffer.from(cluster, 'hex')).update(id).digest();
 }
 
 export class Keyring implements WireKeyring {
@@ -37,6 +51,8 @@ export class Keyring implements WireKeyring {
   private readonly slots = new Map<number, number>();
   /** Slot of the key with which this process seals datagrams. */
   own = -1;
+  /** Who is told of removed keys. */
+  private readonly watchers: ((slot: number) => void)[] = [];
   private described: KeysReport = { use: 0, loaded: [], fingerprint: '' };
 
   /**
@@ -63,19 +79,20 @@ export class Keyring implements WireKeyring {
         entry.role === present.entry.role &&
         entry.secret.toLowerCase() === present.entry.secret.toLowerCase()
       ) {
-        this.open[slot] = { entry, mac: present.mac };
+        this.open[slot] = { ...present, entry };
         continue;
       }
-      present.mac.close();
-      this.open[slot] = undefined;
+      this.closeKey(slot);
       this.slots.delete(id);
       removed.push(id);
     }
     for (const entry of file.keys) {
       if (this.slots.has(entry.id)) continue;
       const secret = Buffer.from(entry.secret, 'hex');
-      this.slots.set(entry.id, this.open.push({ entry, mac: openMac(secret) }) - 1);
+      const derived = streamsKey(secret, file.cluster, entry.id);
+      this.slots.set(entry.id, this.open.push({ entry, mac: openMac(secret), streams: openMac(derived) }) - 1);
       secret.fill(0);
+      derived.fill(0);
       added.push(entry.id);
     }
     this.own = this.slots.get(file.use)!;
@@ -114,11 +131,35 @@ export class Keyring implements WireKeyring {
     this.open[slot]!.mac.mac128(bytes, offset, length, out, outOffset);
   }
 
+  streamKey(slot: number, identity: Uint8Array, out: Uint8Array): void {
+    this.open[slot]!.streams.mac128(identity, 0, identity.length, out, 0);
+  }
+
+  cipher(seals: boolean): StreamCipher {
+    return openCipher(SEALED_FRAME, seals);
+  }
+
+  draw(target: Int32Array<ArrayBuffer>): void {
+    crypto.getRandomValues(target);
+  }
+
+  watch(forget: (slot: number) => void): void {
+    this.watchers.push(forget);
+  }
+
   close(): void {
-    for (const key of this.open) key?.mac.close();
-    this.open.fill(undefined);
+    for (let slot = 0; slot < this.open.length; slot++) this.closeKey(slot);
     this.slots.clear();
     this.own = -1;
+  }
+
+  private closeKey(slot: number): void {
+    const key = this.open[slot];
+    if (key === undefined) return;
+    key.mac.close();
+    key.streams.close();
+    this.open[slot] = undefined;
+    for (const forget of this.watchers) forget(slot);
   }
 
   private roleOf(slot: number): KeyRole | undefined {

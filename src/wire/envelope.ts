@@ -1,12 +1,25 @@
 /**
- * The envelope precedes the messages of a datagram: `[magic+version, clusterId, sender, keyId, mac]`, 41 bytes, all
- * fixed widths, so that the first message starts at a constant offset.
+ * The envelope precedes the messages of a datagram. All its fields have fixed widths. It has two forms.
  *
- * The mac field guards the whole datagram, in which the field itself counts as zeros. Under a key it holds HMAC-SHA-256
+ * *Encrypted*, under a key, from version 5 on: `[magic+version, nonce, sender, keyId, tag, salt, messages]`, 62 bytes
+ * and the messages as the bytes of its last value. AES-128-GCM encrypts the messages and authenticates everything.
+ * streams.ts has the keys and nonces. The cluster id is part of the key.
+ *
+ * *Guarded*: `[magic+version, clusterId, sender, keyId, mac]`, 41 bytes, and the messages behind it. The mac field
+ * guards the whole datagram, in which the field itself counts as zeros. Under a key, in version 4, it holds HMAC-SHA-256
  * cut to 128 bits. Under key id 0 (a cluster without keys) it holds an XXH3-64 checksum and eight zero bytes, because
  * UDP's own 16 bits are too few to protect a log. The rule: a process with keys accepts nothing under id 0; a process
  * without keys accepts nothing else.
  */
+import {
+  AT_NONCE,
+  AT_SALT,
+  Direction,
+  Opened,
+  ReceivingStreams,
+  SendingStreams,
+  type StreamSource,
+} from './streams.js';
 import { readI32, readU16, writeI32, writeU16 } from './u64.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from './versions.js';
 
@@ -21,7 +34,7 @@ export interface Hash64 {
  * The keys of one process. A *slot* is a small number for a key that the process has now. The slot of a removed key is
  * never used again for that key.
  */
-export interface Keyring {
+export interface Keyring extends StreamSource {
   /** The slot of a key id from the wire, or −1. */
   find(keyId: number): number;
   /**
@@ -50,13 +63,30 @@ export const NO_KEY = -1;
 /** 'J' 'I' 'T', and room for the version byte. */
 const MAGIC = (0x4a << 24) | (0x49 << 16) | (0x54 << 8);
 
+/** Length of a guarded envelope. */
 export const ENVELOPE_BYTES = 41;
+/** Length of an encrypted envelope, the longest one. */
+export const SEALED_ENVELOPE_BYTES = 62;
+/** The first version that encrypts under keys. */
+export const ENCRYPTED_VERSION = 5;
 const AT_MAGIC = 2;
 const AT_CLUSTER = 7;
 const AT_SENDER = 16;
 const AT_KEY = 19;
 const AT_MAC = 25;
 const MAC_BYTES = 16;
+const AT_LENGTH = 60;
+
+/** Where the parts of an encrypted datagram lie: see AeadFrame in native/aead.ts. */
+export const SEALED_FRAME = {
+  nonceAt: AT_NONCE,
+  nonceBytes: 8,
+  tagAt: AT_MAC,
+  headBytes: AT_MAC,
+  tailAt: AT_LENGTH - 1,
+  tailBytes: 3,
+  bodyAt: SEALED_ENVELOPE_BYTES,
+} as const;
 
 /** The sender field of a client. */
 export const CLIENT_SENDER = 0xffff;
@@ -89,6 +119,7 @@ export const DROP_REASON_NAMES: readonly string[] = [
   'oversized',
   'role',
   'crowded',
+  'stale',
 ];
 
 /** Counted by hosts: too many datagrams of one client were waiting. */
@@ -105,9 +136,10 @@ const Refused = {
   checksum: -10,
   oversized: -11,
   role: -12,
+  stale: -14,
 } as const;
 
-/** Markers of the envelope's five values, by offset. */
+/** Markers that both forms of the envelope have, by offset. */
 const FIXED: readonly (readonly [number, number])[] = [
   [0, 0x95],
   [1, 0xce],
@@ -116,6 +148,12 @@ const FIXED: readonly (readonly [number, number])[] = [
   [18, 0xce],
   [23, 0xc4],
   [24, MAC_BYTES],
+];
+/** Markers of the salt and of the messages in an encrypted envelope. */
+const SEALED_FIXED: readonly (readonly [number, number])[] = [
+  [AT_SALT - 2, 0xc4],
+  [AT_SALT - 1, 16],
+  [AT_LENGTH - 1, 0xc5],
 ];
 
 /**
@@ -128,6 +166,8 @@ export class Envelope {
   openedVersion = WIRE_VERSION;
   /** The newest version that its sender speaks. */
   openedNewest = WIRE_VERSION;
+  /** Length of its envelope, behind which its messages begin. */
+  openedBytes = ENVELOPE_BYTES;
 
   /** The value at AT_MAGIC of a datagram in this process's newest version, if that is its sender's newest as well. */
   private readonly ownMagic: number;
@@ -136,6 +176,11 @@ export class Envelope {
    * followed by zeros.
    */
   private readonly digest = new Uint8Array(MAC_BYTES);
+  /** By version: length of the envelope. */
+  private readonly lengths = new Uint8Array(16).fill(ENVELOPE_BYTES);
+  /** Undefined in a cluster without keys. */
+  private readonly sending: SendingStreams | undefined;
+  private readonly receiving: ReceivingStreams | undefined;
 
   /**
    * @param clusterHi,clusterLo the 64-bit cluster id; datagrams of other clusters are refused
@@ -143,6 +188,7 @@ export class Envelope {
    * @param replicas number of replicas; a sender at or above it is a client, or is refused
    * @param keys undefined in a cluster without keys
    * @param newest the newest version that this process speaks
+   * @param oldest the oldest version that it reads
    */
   constructor(
     private readonly hash: Hash64,
@@ -152,13 +198,29 @@ export class Envelope {
     private readonly replicas: number,
     private readonly keys?: Keyring,
     readonly newest: number = WIRE_VERSION,
+    private readonly oldest: number = PREVIOUS_WIRE_VERSION,
   ) {
     this.ownMagic = magicOf(newest, newest);
+    if (keys === undefined) return;
+    this.lengths.fill(SEALED_ENVELOPE_BYTES, ENCRYPTED_VERSION);
+    this.sending = new SendingStreams(keys, sender, sender !== CLIENT_SENDER);
+    this.receiving = new ReceivingStreams(keys, replicas);
+  }
+
+  /** Length of this process's envelopes in a version. */
+  bytesIn(version: number): number {
+    return this.lengths[version]!;
+  }
+
+  /** A replica's incarnation became known: the salts of its streams hold it. */
+  set incarnation(incarnation: number) {
+    if (this.sending !== undefined) this.sending.incarnation = incarnation;
   }
 
   /**
-   * Writes the envelope into the first ENVELOPE_BYTES of a datagram whose messages already follow it. False if this
-   * process has keys, but no key in `slot` (it was removed, or never existed). The datagram must then not be sent.
+   * Writes the envelope into the first `bytesIn(version)` bytes of a datagram whose messages already follow it, and
+   * encrypts them if the version does. False if this process has keys, but no key in `slot` (it was removed, or never
+   * existed). The datagram must then not be sent.
    */
   seal(
     bytes: Uint8Array,
@@ -172,17 +234,24 @@ export class Envelope {
     if (keys !== undefined && keyId === 0) return false;
     for (let i = 0; i < FIXED.length; i++) bytes[offset + FIXED[i]![0]] = FIXED[i]![1];
     writeI32(bytes, offset + AT_MAGIC, version === this.newest ? this.ownMagic : magicOf(version, this.newest));
-    writeI32(bytes, offset + AT_CLUSTER, this.clusterHi);
-    writeI32(bytes, offset + AT_CLUSTER + 4, this.clusterLo);
     writeU16(bytes, offset + AT_SENDER, this.sender);
     writeI32(bytes, offset + AT_KEY, keyId);
+    if (keyId !== 0 && version >= ENCRYPTED_VERSION) {
+      for (let i = 0; i < SEALED_FIXED.length; i++) bytes[offset + SEALED_FIXED[i]![0]] = SEALED_FIXED[i]![1];
+      writeU16(bytes, offset + AT_LENGTH, length - SEALED_ENVELOPE_BYTES);
+      this.sending!.seal(slot, this.directionTo(slot), bytes, offset, length);
+      return true;
+    }
+    writeI32(bytes, offset + AT_CLUSTER, this.clusterHi);
+    writeI32(bytes, offset + AT_CLUSTER + 4, this.clusterLo);
     this.guard(bytes, offset, length, keyId === 0 ? NO_KEY : slot, bytes, offset + AT_MAC);
     return true;
   }
 
   /**
    * Checks a received datagram. Returns the sender (replica index or CLIENT_SENDER), or a negative code whose name is
-   * `DROP_REASON_NAMES[-code]`. Never throws. Overwrites the mac field with zeros.
+   * `DROP_REASON_NAMES[-code]`. Never throws. Decrypts in place; what it refuses may be garbage afterwards. Overwrites
+   * the mac field of a guarded datagram with zeros.
    */
   open(bytes: Uint8Array, offset: number, length: number): number {
     if (length > MAX_DATAGRAM_BYTES) return Refused.oversized;
@@ -197,9 +266,15 @@ export class Envelope {
       if (magic >>> 8 !== MAGIC >>> 8) return Refused.magic;
       version = magic & 0x0f;
       newest = (magic >>> 4) & 0x0f;
-      if (version < PREVIOUS_WIRE_VERSION || version > this.newest || newest < version) return Refused.version;
+      if (version < this.oldest || version > this.newest || newest < version) return Refused.version;
     }
-    if (
+    const isSealed = this.keys !== undefined && version >= ENCRYPTED_VERSION;
+    if (isSealed) {
+      if (length < SEALED_ENVELOPE_BYTES) return Refused.truncated;
+      for (let i = 0; i < SEALED_FIXED.length; i++)
+        if (bytes[offset + SEALED_FIXED[i]![0]] !== SEALED_FIXED[i]![1]) return Refused.marker;
+      if (readU16(bytes, offset + AT_LENGTH) !== length - SEALED_ENVELOPE_BYTES) return Refused.truncated;
+    } else if (
       readI32(bytes, offset + AT_CLUSTER) !== this.clusterHi ||
       readI32(bytes, offset + AT_CLUSTER + 4) !== this.clusterLo
     )
@@ -209,6 +284,16 @@ export class Envelope {
     const keyId = readI32(bytes, offset + AT_KEY);
     const slot = this.keys === undefined || keyId === 0 ? NO_KEY : this.keys.find(keyId);
     if ((this.keys === undefined) !== (keyId === 0) || (keyId !== 0 && slot < 0)) return Refused.key;
+    if (isSealed) {
+      if (!this.keys!.permits(slot, sender)) return Refused.role;
+      const opened = this.receiving!.open(slot, this.directionFrom(sender), sender, bytes, offset, length);
+      if (opened !== Opened.intact) return opened === Opened.stale ? Refused.stale : Refused.checksum;
+      this.openedKey = slot;
+      this.openedVersion = version;
+      this.openedNewest = newest;
+      this.openedBytes = SEALED_ENVELOPE_BYTES;
+      return sender;
+    }
     const at = offset + AT_MAC;
     const a = readI32(bytes, at);
     const b = readI32(bytes, at + 4);
@@ -224,7 +309,18 @@ export class Envelope {
     this.openedKey = slot;
     this.openedVersion = version;
     this.openedNewest = newest;
+    this.openedBytes = ENVELOPE_BYTES;
     return sender;
+  }
+
+  private directionTo(slot: number): Direction {
+    if (this.sender === CLIENT_SENDER) return Direction.toReplica;
+    return this.keys!.permits(slot, this.sender) ? Direction.betweenReplicas : Direction.toClient;
+  }
+
+  private directionFrom(sender: number): Direction {
+    if (sender === CLIENT_SENDER) return Direction.toReplica;
+    return this.sender === CLIENT_SENDER ? Direction.toClient : Direction.betweenReplicas;
   }
 
   /** Zeroes the mac field, then writes its right value to `out`, which may be the field itself. */
