@@ -172,6 +172,7 @@ export const COMMAND_ERRORS = {
   'key-role': { category: 'caller', retryable: false, exit: 2 },
   'key-in-use': { category: 'caller', retryable: false, exit: 2 },
   'key-file-full': { category: 'caller', retryable: false, exit: 2 },
+  'key-file-locked': { category: 'environment', retryable: true, exit: 1 },
   'config-file-unreadable': { category: 'environment', retryable: false, exit: 1 },
   'config-invalid': { category: 'caller', retryable: false, exit: 2 },
   'key-not-found': { category: 'environment', retryable: false, exit: 1 },

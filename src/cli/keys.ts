@@ -2,9 +2,12 @@
  * `jitpaxos keys add|list|use|remove`: shows and writes the key files of a cluster and rotates their keys. Files are
  * written under another name with mode 0600, synced and renamed: a crash leaves the old or the new one. The output
  * never holds a secret.
+ *
+ * The rule: one command at a time changes a key file. Each writes the whole file, so of two at once the later one would
+ * undo what the earlier one did, and a key that was removed after a theft would be back.
  */
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { existsSync, realpathSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { loadCluster } from '../host/cluster-config.js';
 import { loadKeys, MAX_KEYS, type KeyEntry, type KeyFile, type KeyRole } from '../host/key-file.js';
@@ -14,6 +17,7 @@ import { CliError, Exit } from '../console/exit.js';
 import type { Flags } from '../console/flags.js';
 import { clientFile, KEY_FILE_MODE, newKey, textOf } from '../console/key-files.js';
 import { writeTogether } from '../console/output-file.js';
+import { FileLock } from '../storage/directory-lock.js';
 import { table } from '../console/terminal.js';
 
 const FILES = {
@@ -26,6 +30,9 @@ const FILES = {
     help: "the replicas' key file",
   },
 } as const satisfies Flags;
+
+/** A command holds the lock for moments. */
+const LOCK_WAIT_MS = 10_000;
 
 const NEXT = 'copy the file to every replica, then send each SIGHUP';
 
@@ -60,7 +67,8 @@ export const add = defineCommand(
     ],
   },
   async ({ values }, output) => {
-    const { path, file } = open(values);
+    using changing = open(values);
+    const { path, file } = changing;
     const role = values.role as KeyRole;
     if (file.keys.length === MAX_KEYS)
       throw new CliError(
@@ -81,8 +89,9 @@ export const add = defineCommand(
       role === 'replica'
         ? undefined
         : (values.out ?? join(dirname(values.cluster), `${prefixBeside(values.cluster)}client-${key.id}.keys`));
-    if (out !== undefined) writeKeyFile(out, clientFile(file.cluster, key), false);
-    writeKeyFile(path, { ...file, keys: [...file.keys, key] }, true);
+    if (out !== undefined)
+      writeTogether([{ path: out, content: textOf(clientFile(file.cluster, key)), mode: KEY_FILE_MODE }]);
+    changing.write({ ...file, keys: [...file.keys, key] });
     report(output, { added: key.id, role, file: path, ...(out === undefined ? {} : { clientFile: out }) }, [
       `key ${key.id} (${role}) is in ${path}${out === undefined ? '' : `; the client's file is ${out}`}`,
       role === 'replica' ? `${NEXT}; then jitpaxos keys use ${key.id}` : NEXT,
@@ -154,14 +163,15 @@ export const use = defineCommand(
     examples: ['jitpaxos keys use 2000000001'],
   },
   async ({ values, positionals }, output) => {
-    const { path, file } = open(values);
+    using changing = open(values);
+    const { path, file } = changing;
     const key = find(path, file, positionals[0]!);
     if (key.role !== 'replica')
       throw new CliError(
         'key-role',
         `key ${key.id} has the role "${key.role}"; replicas use a key with the role "replica"`,
       );
-    writeKeyFile(path, { ...file, use: key.id }, true);
+    changing.write({ ...file, use: key.id });
     report(output, { use: key.id, file: path }, [
       `replicas with ${path} use key ${key.id}`,
       `${NEXT}; when all have, run jitpaxos keys remove ${file.use}`,
@@ -179,25 +189,55 @@ export const remove = defineCommand(
     examples: ['jitpaxos keys remove 123456789'],
   },
   async ({ values, positionals }, output) => {
-    const { path, file } = open(values);
+    using changing = open(values);
+    const { path, file } = changing;
     const key = find(path, file, positionals[0]!);
     if (key.id === file.use)
       throw new CliError(
         'key-in-use',
         `replicas use key ${key.id}; make them use another one first, with jitpaxos keys use`,
       );
-    writeKeyFile(path, { ...file, keys: file.keys.filter(({ id }) => id !== key.id) }, true);
+    changing.write({ ...file, keys: file.keys.filter(({ id }) => id !== key.id) });
     report(output, { removed: key.id, file: path }, [`key ${key.id} is no longer in ${path}`, NEXT]);
     return Exit.done;
   },
 );
 
-function open(values: { readonly cluster: string; readonly keys: string | undefined }): {
+/** A key file that only this command changes, until it is disposed. */
+interface Changing extends Disposable {
+  /** As the user wrote it. */
   readonly path: string;
   readonly file: KeyFile;
-} {
+  write(file: KeyFile): void;
+}
+
+/** Throws CliError `key-file-locked`, and the errors of `loadCluster` and `loadKeys`. */
+function open(values: { readonly cluster: string; readonly keys: string | undefined }): Changing {
   const path = values.keys ?? keyFileBeside(values.cluster, 'replica');
-  return { path, file: loadKeys(path, loadCluster(values.cluster).id, 'replica') };
+  const { id } = loadCluster(values.cluster);
+  loadKeys(path, id, 'replica'); // before a lock is left beside something that is no key file
+  // A link stays, and leads to the changed file; all names of a file have one lock.
+  const target = realpathSync(path);
+  const lock = FileLock.acquire(target, LOCK_WAIT_MS);
+  if (!(lock instanceof FileLock))
+    throw new CliError(
+      'key-file-locked',
+      `${path} is being changed by ${lock === undefined ? 'another process' : `process ${lock.pid}`}; try again when that has ended. If no such process is there, delete ${FileLock.of(target)}`,
+    );
+  try {
+    return {
+      path,
+      file: loadKeys(target, id, 'replica'),
+      write: (file) => {
+        const owner = statSync(target);
+        writeTogether([{ path: target, content: textOf(file), mode: KEY_FILE_MODE, owner }], true);
+      },
+      [Symbol.dispose]: () => lock.release(),
+    };
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
 }
 
 function find(path: string, file: KeyFile, id: string): KeyEntry {
@@ -208,10 +248,6 @@ function find(path: string, file: KeyFile, id: string): KeyEntry {
       `${path} has no key ${id}; it has ${file.keys.map((entry) => `${entry.id} (${entry.role})`).join(', ')}`,
     );
   return key;
-}
-
-function writeKeyFile(path: string, file: KeyFile, replace: boolean): void {
-  writeTogether([{ path, content: textOf(file), mode: KEY_FILE_MODE }], replace);
 }
 
 function report(output: Output, fields: Readonly<Record<string, unknown>>, lines: readonly [string, string]): void {

@@ -7,6 +7,8 @@ import {
   closeSync,
   constants,
   existsSync,
+  fchownSync,
+  fstatSync,
   fsyncSync,
   linkSync,
   openSync,
@@ -66,6 +68,8 @@ export interface NewFile {
   readonly path: string;
   readonly content: string;
   readonly mode?: number;
+  /** User and group of the file. Default: those of this process. */
+  readonly owner?: { readonly uid: number; readonly gid: number };
 }
 
 /**
@@ -78,9 +82,10 @@ export function writeTogether(files: readonly NewFile[], replace = false): void 
   const aside = files.map(({ path }) => `${path}.${process.pid}.new`);
   const placed: string[] = [];
   try {
-    files.forEach(({ content, mode }, at) => {
+    files.forEach(({ content, mode, owner }, at) => {
       const fd = openSync(aside[at]!, 'wx', mode ?? 0o666);
       try {
+        if (owner !== undefined) keepOwner(fd, owner);
         writeSync(fd, content);
         fsyncSync(fd);
       } finally {
@@ -105,6 +110,12 @@ export function writeTogether(files: readonly NewFile[], replace = false): void 
   } finally {
     for (const path of aside) rmSync(path, { force: true });
   }
+}
+
+/** Root changes files of the users of services, who must be able to read them afterwards. */
+function keepOwner(fd: number, { uid, gid }: NonNullable<NewFile['owner']>): void {
+  const own = fstatSync(fd);
+  if (own.uid !== uid || own.gid !== gid) fchownSync(fd, uid, gid);
 }
 
 function syncFolder(folder: string): void {

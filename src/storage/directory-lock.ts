@@ -18,7 +18,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { linkSync, mkdirSync, readdirSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { JitPaxosError } from '../errors.js';
 import { unusable } from './hard-state.js';
 import { LifeSign, pidNamespace } from './life-sign.js';
@@ -101,10 +101,7 @@ export class DirectoryLock {
   release(): void {
     if (!this.held) return;
     this.held = false;
-    const { system } = this;
-    // If liveness cannot be seen (another container), another process may have taken the lock; its lock stays.
-    const holder = holderIn(system.read(LOCK));
-    if (holder === undefined || isSame(holder, system.self)) system.unlink(LOCK);
+    releaseLock(this.system);
     this.lifeSign?.end();
   }
 }
@@ -191,8 +188,50 @@ function* place(system: LockSystem, name: string): Generator<Holder | undefined,
   }
 }
 
-function systemOf(directory: string, lifeSign?: LifeSign): LockSystem {
-  const at = (name: string): string => join(directory, name);
+/**
+ * Allows one process at a time to change a file: a lock with the same rules, beside the file, which waits for its holder.
+ * It is held for moments, so it needs no life sign: a lock that a killed process of another container left is deleted by hand.
+ */
+export class FileLock {
+  private constructor(private readonly system: LockSystem) {}
+
+  /**
+   * Locks `path`, an absolute path, until `release` or the end of the process. Returns the holder (undefined: unknown) if others
+   * have held it for `waitMs`. Throws the system's errors, or JitPaxosError `data-directory-unusable`.
+   */
+  static acquire(path: string, waitMs: number): FileLock | Holder | undefined {
+    const system = systemOf(dirname(path), undefined, `${basename(path)}.`);
+    for (let waitedMs = 0; ; waitedMs += PAUSE_MS) {
+      const locking = lockSteps(system);
+      let step = locking.next();
+      // A process that takes the lock over from a dead one does so in a moment.
+      while (step.done !== true && step.value === undefined) step = locking.next();
+      if (step.done === true && step.value === undefined) return new FileLock(system);
+      locking.return(undefined);
+      if (waitedMs >= waitMs) return step.done === true ? step.value!.holder : step.value;
+      pause(PAUSE_MS);
+    }
+  }
+
+  /** The name of the lock of `path`. */
+  static of(path: string): string {
+    return `${path}.${LOCK}`;
+  }
+
+  release(): void {
+    releaseLock(this.system);
+  }
+}
+
+/** If liveness cannot be seen (another container), another process may have taken the lock; its lock stays. */
+function releaseLock(system: LockSystem): void {
+  const holder = holderIn(system.read(LOCK));
+  if (holder === undefined || isSame(holder, system.self)) system.unlink(LOCK);
+}
+
+/** @param prefix of all names in the directory that belong to this lock */
+function systemOf(directory: string, lifeSign?: LifeSign, prefix = ''): LockSystem {
+  const at = (name: string): string => join(directory, prefix + name);
   return {
     self: {
       pid: process.pid,
@@ -202,7 +241,10 @@ function systemOf(directory: string, lifeSign?: LifeSign): LockSystem {
       ...(lifeSign === undefined ? {} : { lifeSign: lifeSign.name }),
     },
     isAlive: (holder) => isAlive(holder, directory),
-    names: () => readdirSync(directory),
+    names: () =>
+      readdirSync(directory)
+        .filter((name) => name.startsWith(prefix))
+        .map((name) => name.slice(prefix.length)),
     read: (name) => {
       try {
         return readRegularText(at(name), undefined, HOLDER_BYTES_MAX);
