@@ -19,7 +19,7 @@ import type { ReplicaStatusReport } from '../host/status.js';
 import type { TransportKind } from '../host/transport-choice.js';
 import { TurnLoop } from '../host/turn-loop.js';
 import { explainSilence } from '../transport/silence.js';
-import { CLIENT_SENDER, ENVELOPE_BYTES } from '../wire/envelope.js';
+import { CLIENT_SENDER, ENVELOPE_BYTES_MAX } from '../wire/envelope.js';
 import { begin } from '../wire/layout.js';
 import { Status, StatusReply, typeOf } from '../wire/messages.js';
 import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
@@ -121,7 +121,7 @@ export class StatusClient {
     private readonly clock: Clock,
   ) {
     this.padding = new Int32Array(cluster.replicas.length);
-    this.room = Math.min(loop.datagramBytes, QUESTION_BYTES_MAX) - ENVELOPE_BYTES - Status.size;
+    this.room = Math.min(loop.datagramBytes, QUESTION_BYTES_MAX) - ENVELOPE_BYTES_MAX - Status.size;
     loop.start({
       receive: (bytes, offset, _length, from, now) => this.receive(bytes, offset, from, now),
       tick: (now) => this.repeat(now),

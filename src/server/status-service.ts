@@ -9,7 +9,7 @@
  */
 import { DOUBLE_ZERO } from '../protocol/double-zero.js';
 import type { Instant, Outbox } from '../protocol/contract.js';
-import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES } from '../wire/envelope.js';
+import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES_MAX } from '../wire/envelope.js';
 import { begin } from '../wire/layout.js';
 import { Status, StatusReply } from '../wire/messages.js';
 import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
@@ -77,7 +77,7 @@ export class StatusService {
         ? left <= room
           ? left
           : 0
-        : Math.min(left, room, this.datagramBytes - ENVELOPE_BYTES - StatusReply.size);
+        : Math.min(left, room, this.datagramBytes - ENVELOPE_BYTES_MAX - StatusReply.size);
     const { outbox } = this;
     const at = outbox.reserve(from, StatusReply.size + length);
     if (at < 0) {

@@ -9,7 +9,7 @@
  * it is added.
  */
 import type { Outbox } from '../protocol/contract.js';
-import { ENVELOPE_BYTES, MAX_DATAGRAM_BYTES, type Envelope } from '../wire/envelope.js';
+import { MAX_DATAGRAM_BYTES, type Envelope } from '../wire/envelope.js';
 import { copyWords, wordsOf } from '../wire/copy.js';
 import type { Peers } from '../wire/peers.js';
 import { Translator } from '../wire/translation.js';
@@ -86,7 +86,7 @@ export class DatagramOutbox implements Outbox {
     let at = this.find(to);
     const version = at >= 0 ? this.written[at]! : to >= EACH ? WIRE_VERSION : this.peers.versionFor(to);
     const length = version === WIRE_VERSION ? messageLength : messageLength + this.translator.growth;
-    if (ENVELOPE_BYTES + length > this.datagramBytes) return this.reserveAlone(at, to, length, version);
+    if (this.envelope.bytesIn(version) + length > this.datagramBytes) return this.reserveAlone(at, to, length, version);
     if (at >= 0 && this.lengths[at]! + length > this.datagramBytes) {
       this.sendOpen(at);
       at = -1;
@@ -99,7 +99,7 @@ export class DatagramOutbox implements Outbox {
       at = this.opened++;
       this.arrays[at] = bytes;
       this.openWords[at] = this.wordsFor(bytes);
-      this.lengths[at] = ENVELOPE_BYTES;
+      this.lengths[at] = this.envelope.bytesIn(version);
       this.destinations[at] = to;
       this.written[at] = version;
     }
@@ -115,7 +115,10 @@ export class DatagramOutbox implements Outbox {
   /** Reserves a message to several replicas. Its datagram is made and sealed once; other recipients get copies. */
   reserveEach(mask: number, last: number, messageLength: number): number {
     const to = EACH | (last << EACH_LAST_SHIFT) | mask;
-    if (ENVELOPE_BYTES + messageLength <= this.datagramBytes && (this.find(to) >= 0 || this.allPresent(mask)))
+    if (
+      this.envelope.bytesIn(WIRE_VERSION) + messageLength <= this.datagramBytes &&
+      (this.find(to) >= 0 || this.allPresent(mask))
+    )
       return this.reserve(to, messageLength);
     this.dropReservation();
     if (this.apart.length < messageLength) {
@@ -135,13 +138,10 @@ export class DatagramOutbox implements Outbox {
     }
     const at = this.reserved;
     if (at < 0) return;
+    const head = this.envelope.bytesIn(this.written[at]!);
     let length = messageLength;
     if (this.written[at] !== WIRE_VERSION) {
-      length = this.translator.rewrite(
-        this.arrays[at]!,
-        at === this.alone ? ENVELOPE_BYTES : this.lengths[at]!,
-        messageLength,
-      );
+      length = this.translator.rewrite(this.arrays[at]!, at === this.alone ? head : this.lengths[at]!, messageLength);
       if (length === 0) {
         this.unknownToPeer++;
         this.dropReservation();
@@ -151,7 +151,7 @@ export class DatagramOutbox implements Outbox {
     this.reserved = -1;
     this.messages++;
     if (at === this.alone) {
-      this.seal(this.arrays[at]!, ENVELOPE_BYTES + length, this.aloneTo, this.written[at]!);
+      this.seal(this.arrays[at]!, head + length, this.aloneTo, this.written[at]!);
       this.arrays[at] = NOTHING;
     } else {
       this.lengths[at]! += length;
@@ -169,12 +169,9 @@ export class DatagramOutbox implements Outbox {
   hello(to: number): void {
     const bytes = this.transport.acquire(this.datagramBytes);
     if (bytes === undefined) return;
-    this.seal(
-      bytes,
-      ENVELOPE_BYTES + this.peers.writeChallenge(to, bytes, ENVELOPE_BYTES),
-      to,
-      this.peers.versionFor(to),
-    );
+    const version = this.peers.versionFor(to);
+    const head = this.envelope.bytesIn(version);
+    this.seal(bytes, head + this.peers.writeChallenge(to, bytes, head), to, version);
     this.transport.flush();
   }
 
@@ -185,8 +182,8 @@ export class DatagramOutbox implements Outbox {
 
   private reserveAlone(open: number, to: number, length: number, version: number): number {
     if (open >= 0) this.sendOpen(open);
-    const bytes =
-      ENVELOPE_BYTES + length <= MAX_DATAGRAM_BYTES ? this.transport.acquire(ENVELOPE_BYTES + length) : undefined;
+    const head = this.envelope.bytesIn(version);
+    const bytes = head + length <= MAX_DATAGRAM_BYTES ? this.transport.acquire(head + length) : undefined;
     if (bytes === undefined) return this.noRoom();
     this.arrays[this.alone] = bytes;
     this.written[this.alone] = version;
@@ -194,7 +191,7 @@ export class DatagramOutbox implements Outbox {
     this.reserved = this.alone;
     this.bytes = bytes;
     this.words = this.wordsFor(bytes);
-    return ENVELOPE_BYTES;
+    return head;
   }
 
   private wordsFor(bytes: Uint8Array): DataView {
@@ -255,16 +252,17 @@ export class DatagramOutbox implements Outbox {
     this.destinations[at] = this.destinations[last]!;
     this.written[at] = this.written[last]!;
     this.arrays[last] = NOTHING;
-    if (length === ENVELOPE_BYTES) this.transport.release(bytes);
+    if (length === this.envelope.bytesIn(version)) this.transport.release(bytes);
     else this.seal(bytes, length, to, version);
   }
 
   private sendAll(): void {
     for (let at = 0; at < this.opened; at++) {
       const bytes = this.arrays[at]!;
+      const version = this.written[at]!;
       this.arrays[at] = NOTHING;
-      if (this.lengths[at] === ENVELOPE_BYTES) this.transport.release(bytes);
-      else this.seal(bytes, this.lengths[at]!, this.destinations[at]!, this.written[at]!);
+      if (this.lengths[at] === this.envelope.bytesIn(version)) this.transport.release(bytes);
+      else this.seal(bytes, this.lengths[at]!, this.destinations[at]!, version);
     }
     this.opened = 0;
   }
@@ -315,9 +313,10 @@ export class DatagramOutbox implements Outbox {
   /** Replaces a datagram that is too long for an endpoint that has not proven its address. */
   private challenge(bytes: Uint8Array, to: number): void {
     this.transport.counters[TransportCounter.datagrams_withheld]!++;
-    const length = ENVELOPE_BYTES + this.peers.writeChallenge(to, bytes, ENVELOPE_BYTES);
-    if (length > ENVELOPE_BYTES && this.peers.mayCarry(to, length))
-      this.leave(bytes, length, to, this.peers.versionFor(to));
+    const version = this.peers.versionFor(to);
+    const head = this.envelope.bytesIn(version);
+    const length = head + this.peers.writeChallenge(to, bytes, head);
+    if (length > head && this.peers.mayCarry(to, length)) this.leave(bytes, length, to, version);
     else this.transport.release(bytes);
   }
 }

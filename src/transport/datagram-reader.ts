@@ -2,7 +2,7 @@
  * Reads the messages of a received datagram. The rule: whatever the bytes are, nothing throws, nothing is read beyond
  * their end, and each refusal is counted by its reason.
  */
-import { CLIENT_SENDER, DROP_REASON_NAMES, ENVELOPE_BYTES, type Envelope, type Keyring } from '../wire/envelope.js';
+import { CLIENT_SENDER, DROP_REASON_NAMES, type Envelope, type Keyring } from '../wire/envelope.js';
 import { isReadOnly, validate } from '../wire/messages.js';
 import type { Peers } from '../wire/peers.js';
 import { Translator } from '../wire/translation.js';
@@ -56,18 +56,18 @@ export class DatagramReader {
       from = client < 0 ? this.transport.sender() : client;
     }
     const { ring } = this;
-    const { openedKey, openedVersion, openedNewest } = this.envelope;
+    const { openedKey, openedVersion, openedNewest, openedBytes } = this.envelope;
     const mayWrite = ring === undefined || ring.mayWrite(openedKey);
     const owner = ring === undefined ? 0 : ring.ownerOf(openedKey);
     this.peers.heard(from, openedKey, openedNewest, length);
-    if (length === ENVELOPE_BYTES && sender === CLIENT_SENDER) this.hello?.(from);
+    if (length === openedBytes && sender === CLIENT_SENDER) this.hello?.(from);
     const end = offset + length;
     if (openedVersion !== WIRE_VERSION) {
       this.previous[sender === CLIENT_SENDER ? 1 : 0]!++;
-      return this.readPrevious(bytes, offset + ENVELOPE_BYTES, end, from, owner, mayWrite);
+      return this.readPrevious(bytes, offset + openedBytes, end, from, owner, mayWrite);
     }
     let messages = 0;
-    for (let at = offset + ENVELOPE_BYTES; at < end; messages++) {
+    for (let at = offset + openedBytes; at < end; messages++) {
       const messageLength = validate(bytes, at, end);
       if (messageLength < 0) return this.drop(-messageLength, messages);
       if (!mayWrite && !isReadOnly(bytes, at)) return this.drop(ROLE_REFUSED, messages);

@@ -65,8 +65,10 @@ const MAGIC = (0x4a << 24) | (0x49 << 16) | (0x54 << 8);
 
 /** Length of a guarded envelope. */
 export const ENVELOPE_BYTES = 41;
-/** Length of an encrypted envelope, the longest one. */
+/** Length of an encrypted envelope. */
 export const SEALED_ENVELOPE_BYTES = 62;
+/** For lengths of messages that fit in any envelope. */
+export const ENVELOPE_BYTES_MAX = SEALED_ENVELOPE_BYTES;
 /** The first version that encrypts under keys. */
 export const ENCRYPTED_VERSION = 5;
 const AT_MAGIC = 2;

@@ -7,7 +7,7 @@
  */
 import * as wire from '../../wire/messages.js';
 import { copyBytes } from '../../wire/copy.js';
-import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES } from '../../wire/envelope.js';
+import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES_MAX } from '../../wire/envelope.js';
 import { writeI32, writeIndex, writeU16 } from '../../wire/u64.js';
 import { invariant } from '../invariant.js';
 import { ENTRY_HEADER_BYTES } from '../log/entry.js';
@@ -157,6 +157,6 @@ export class TransferSender extends MessageWriter {
   /** Bytes of log or snapshot that one message carries, besides its own `size` bytes. */
   private transferBytes(size: number): number {
     const { datagramBytes = DEFAULT_DATAGRAM_BYTES, limits } = this.state.config;
-    return Math.max(1, Math.min(limits.chunkBytes, datagramBytes - ENVELOPE_BYTES - size));
+    return Math.max(1, Math.min(limits.chunkBytes, datagramBytes - ENVELOPE_BYTES_MAX - size));
   }
 }

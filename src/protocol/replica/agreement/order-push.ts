@@ -14,7 +14,7 @@ import { ORDER_RECORD_BYTES } from '../../log/log.js';
 import { ORDERS_MAX } from './order-buffer.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { Sender } from '../replica-sender.js';
-import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES } from '../../../wire/envelope.js';
+import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES_MAX } from '../../../wire/envelope.js';
 import { Order } from '../../../wire/messages.js';
 
 /** Most entries in one Order: as many as fit a datagram of the usual length. */
@@ -70,5 +70,5 @@ export class OrderPush {
 }
 
 function entriesIn(datagramBytes: number): number {
-  return Math.max(1, Math.floor((datagramBytes - ENVELOPE_BYTES - Order.size) / ORDER_RECORD_BYTES));
+  return Math.max(1, Math.floor((datagramBytes - ENVELOPE_BYTES_MAX - Order.size) / ORDER_RECORD_BYTES));
 }
