@@ -79,6 +79,11 @@ export const ERRORS = {
   'state-diverged': { category: 'environment', retryable: false },
   /** The limits of this replica differ from those that f + 1 others share; the replica stopped itself. */
   'limits-differ': { category: 'caller', retryable: false },
+  /**
+   * A feature that this version does not know was switched on in the log, or a snapshot was taken with it; the replica
+   * stopped.
+   */
+  'feature-unknown': { category: 'caller', retryable: false },
   /** A text has half of a surrogate pair, which UTF-8 cannot encode. */
   'text-ill-formed': { category: 'caller', retryable: false },
   /** An operation is longer than the cluster accepts. */
@@ -169,6 +174,8 @@ export const COMMAND_ERRORS = {
   'backup-other': { category: 'caller', retryable: false, exit: 2 },
   'cluster-running': { category: 'environment', retryable: false, exit: 1 },
   'key-unknown': { category: 'caller', retryable: false, exit: 2 },
+  /** A replica does not answer, or does not know the feature that is to be switched on. */
+  'feature-not-everywhere': { category: 'environment', retryable: true, exit: 3 },
   'key-role': { category: 'caller', retryable: false, exit: 2 },
   'key-in-use': { category: 'caller', retryable: false, exit: 2 },
   'key-file-full': { category: 'caller', retryable: false, exit: 2 },

@@ -28,6 +28,14 @@ const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => P
   'keys use': ['make the replicas use another key', async () => (await import('./keys.js')).use],
   'keys list': ['show the keys of a file, without their secrets', async () => (await import('./keys.js')).list],
   'keys remove': ['remove a key', async () => (await import('./keys.js')).remove],
+  'features list': [
+    'show which features each replica knows, and which are on',
+    async () => (await import('./features.js')).list,
+  ],
+  'features enable': [
+    'switch a feature on, when all replicas know it',
+    async () => (await import('./features.js')).enable,
+  ],
   'config explain': [
     'show the configuration of a replica, and where each value comes from',
     async () => (await import('./config.js')).explain,

@@ -137,6 +137,7 @@ export class ClientHost {
     private readonly logger: Logger,
     private readonly events: ClientHostEvents,
     private readonly requestsPerLane: number | undefined,
+    private readonly flags: number,
   ) {
     this.sessions = this.newSessions();
     this.trustTimer = setInterval(() => {
@@ -153,8 +154,9 @@ export class ClientHost {
    * `key-file-invalid`, `key-file-exposed`, `host-unresolved`, `address-unavailable`, `cluster-unavailable` (too few
    * replicas, or none, answered in time), `cluster-file-changed` (the replicas that answer list another number of
    * replicas), `majority-lost` or `aborted`; and ClockError.
+   * @param flags RequestFlag of every operation that is submitted
    */
-  static async connect(options: ClientHostOptions, events: ClientHostEvents): Promise<ClientHost> {
+  static async connect(options: ClientHostOptions, events: ClientHostEvents, flags = 0): Promise<ClientHost> {
     checkKeys('option-invalid', 'Client.connect', options, CLIENT_HOST_OPTION_NAMES);
     const cluster = loadCluster(options.cluster);
     const lanes = checkInteger(
@@ -217,7 +219,7 @@ export class ClientHost {
         failed: (error) => host?.fail(error),
       });
       await loop.open();
-      host = new ClientHost(cluster, lanes, keys, loop, clock, timings, logger, events, requestsPerLane);
+      host = new ClientHost(cluster, lanes, keys, loop, clock, timings, logger, events, requestsPerLane, flags);
       await host.firstSession(timeoutMs, Math.max(1, timeoutMs - (performance.now() - startedMs)), options.signal);
       return host;
     } catch (error) {
@@ -412,6 +414,7 @@ export class ClientHost {
         nonceLo: session[3]!,
         limits: cluster.limits,
         timings: this.timings,
+        flags: this.flags,
         ...(this.requestsPerLane === undefined ? {} : { requestsPerLane: this.requestsPerLane }),
         ...earlier?.succession(),
       },

@@ -13,6 +13,7 @@ import type { Hash64 } from '../wire/envelope.js';
 import { readI32 } from '../wire/u64.js';
 import { MAX_REPLICAS } from '../protocol/views.js';
 import type { Address } from '../transport/transport.js';
+import { FEATURE_NAMES, type FeatureName } from '../protocol/log/features.js';
 import { CHAIN_FUNCTIONS, KEYED_CHAIN, type ChainFunction } from './chain.js';
 import { readRegularText } from '../storage/regular-file.js';
 import { checkInteger, checkKeys, show } from './options.js';
@@ -41,6 +42,11 @@ export interface ClusterConfig {
    */
   readonly chain?: ChainFunction;
   /**
+   * Features that are on from the first entry of the log; `jitpaxos init` writes all that it knows. It never changes: a
+   * cluster that is in use switches a feature on with `jitpaxos features enable`.
+   */
+  readonly features?: readonly FeatureName[];
+  /**
    * Id of the backup from which the cluster started (storage/backup.ts): every replica gets it before its first start.
    */
   readonly restored?: string;
@@ -64,6 +70,7 @@ export interface Cluster {
   readonly replicas: readonly HostAndPort[];
   readonly authentication: Authentication;
   readonly chain: ChainFunction;
+  readonly features: readonly FeatureName[];
   /** Undefined: it started empty. */
   readonly restored: string | undefined;
   readonly limits: Limits;
@@ -113,11 +120,13 @@ function checkCluster(where: string, value: unknown): Cluster {
     'replicas',
     'authentication',
     'chain',
+    'features',
     'restored',
     'limits',
     'datagramBytes',
   ]);
   const { schema, id, replicas, authentication = 'none', chain = 'xxh3-64', restored, limits, datagramBytes } = value;
+  const { features = [] } = value;
   if (schema !== CLUSTER_SCHEMA)
     throw invalid(`${where}: "schema" is ${show(schema)}; this program reads "${CLUSTER_SCHEMA}"`);
   if (typeof id !== 'string' || !/^[0-9a-f]{16}$/i.test(id))
@@ -141,6 +150,10 @@ function checkCluster(where: string, value: unknown): Cluster {
     throw invalid(
       `${where}: "chain" is "${KEYED_CHAIN}", which is keyed, and "authentication" is "none"; leave "chain" out, or use the cluster file that jitpaxos init wrote`,
     );
+  if (!Array.isArray(features) || features.some((name) => !FEATURE_NAMES.includes(name as FeatureName)))
+    throw invalid(
+      `${where}: "features" is ${show(features)}; this version knows ${FEATURE_NAMES.map((name) => `"${name}"`).join(', ')}. Use the cluster file that jitpaxos init wrote, with that version or a newer one`,
+    );
   const checked = replicas.map((text, index) => parseHostAndPort(`${where}: "replicas"[${index}]`, text));
   const first = new Map<string, number>();
   checked.forEach(({ host, port }, index) => {
@@ -158,6 +171,7 @@ function checkCluster(where: string, value: unknown): Cluster {
     replicas: checked,
     authentication: authentication as Authentication,
     chain: chain as ChainFunction,
+    features: features as FeatureName[],
     restored,
     limits: mergeLimits('cluster-file-invalid', `${where}: "limits"`, DEFAULT_LIMITS, limits),
     datagramBytes:

@@ -67,6 +67,11 @@ export interface ReplicaStatusReport {
    * Absent if there are none.
    */
   readonly clusterFileDiffers?: readonly number[];
+  /**
+   * Changes of replicated behaviour by name: those that this replica knows, and those that are on behind `executedIndex`.
+   * Absent from a replica of an earlier version, which knows none.
+   */
+  readonly features?: { readonly known: readonly string[]; readonly on: readonly string[] };
   readonly durability: Durability;
   /** State of the log on disk; null in durability `memory`. */
   readonly storage: DurableStorageStatus | null;

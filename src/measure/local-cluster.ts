@@ -12,6 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { KEYED_CHAIN } from '../host/chain.js';
+import { FEATURE_NAMES, type FeatureName } from '../protocol/log/features.js';
 import { CLUSTER_SCHEMA, type ClusterConfig } from '../host/cluster-config.js';
 import { freePorts } from '../host/free-ports.js';
 import { CliError } from '../console/exit.js';
@@ -52,6 +53,8 @@ export interface LocalClusterOptions {
   readonly authenticated?: boolean;
   /** With keys: use the older, unkeyed chain. Default: the keyed one. */
   readonly unkeyedChain?: boolean;
+  /** On from the first entry of the log. Default: all for this build, none if a program is given, which may be older. */
+  readonly features?: readonly FeatureName[];
   /**
    * Puts a relay between the processes. It gets the addresses at which the replicas listen. It returns, for each
    * replica, the addresses by which that replica knows the others; the replica's own address must be the true one. It
@@ -189,6 +192,7 @@ export class LocalCluster {
         id: randomBytes(8).toString('hex'),
         replicas: ports.map((port) => `127.0.0.1:${port}`),
         ...authenticationOf(options),
+        features: options.features ?? (options.program === undefined ? FEATURE_NAMES : []),
       };
       writeFileSync(clusterFile, JSON.stringify(config, null, 2));
       if (options.authenticated === true) writeFirstKeys(clusterFile, config.id, config.chain !== undefined);

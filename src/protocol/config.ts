@@ -131,6 +131,8 @@ export interface ReplicaConfig {
   readonly datagramBytes?: number;
   readonly limits: Limits;
   readonly timings: Timings;
+  /** Features that are on from the first entry of the log, a mask (log/features.ts). Default: none. */
+  readonly features?: number;
 }
 
 export interface ClientTimings {
@@ -189,6 +191,8 @@ export interface ClientConfig {
    * continue with another session. Default and maximum: REQUESTS_PER_LANE_MAX.
    */
   readonly requestsPerLane?: number;
+  /** RequestFlag of every operation that is submitted. Default 0: operations for the state machine. */
+  readonly flags?: number;
   readonly limits: Pick<Limits, 'operationBytes' | 'resultBytes'>;
   readonly timings: ClientTimings;
 }

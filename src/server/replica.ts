@@ -22,6 +22,7 @@ import {
   type Timings,
 } from '../protocol/config.js';
 import { DivergedError } from '../protocol/replica/diverged-error.js';
+import { featureNames, featuresNamed, KNOWN_FEATURES } from '../protocol/log/features.js';
 import { ReplicaCore } from '../protocol/replica/replica-core.js';
 import type { DirectoryLock } from '../storage/directory-lock.js';
 import { markDiverged } from '../storage/divergence-mark.js';
@@ -306,6 +307,7 @@ export class Replica {
           datagramBytes: loop.datagramBytes,
           limits,
           timings,
+          features: featuresNamed(cluster.features),
         },
         loop.outbox,
         storage,
@@ -393,6 +395,10 @@ export class Replica {
       ...(this.core.state.others.otherList === 0
         ? {}
         : { clusterFileDiffers: this.replicasOf(this.core.state.others.otherList) }),
+      features: {
+        known: featureNames(KNOWN_FEATURES),
+        on: this.running ? featureNames(this.core.state.execution.features) : [],
+      },
       durability: this.durability,
       storage: this.storage instanceof DurableStorage ? this.storage.status() : null,
       clock: this.clock.report(),

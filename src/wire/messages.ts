@@ -353,6 +353,8 @@ export const RequestFlag = {
   register: 1,
   /** The operation is a query that was logged because its quorum read failed: it changes nothing. */
   query: 2,
+  /** The operation switches a feature on (protocol/log/features.ts); it is not for the state machine. */
+  feature: 4,
 } as const;
 
 /** Most lanes of a session that is registered under a read-only key. */

@@ -215,6 +215,7 @@ export class TestReplica {
     private readonly datagramBytes: number | undefined,
     /** A different chain counts from the next start on. */
     public chained: Chain | undefined,
+    private readonly features: number,
   ) {}
 
   get state(): ReplicaCore['state'] {
@@ -233,6 +234,7 @@ export class TestReplica {
         ...(this.datagramBytes === undefined ? {} : { datagramBytes: this.datagramBytes }),
         limits: this.limits,
         timings: this.timings,
+        features: this.features,
       },
       outbox,
       this.disk,
@@ -444,6 +446,8 @@ export interface ClusterOptions {
   readonly limitsOf?: (id: number) => Partial<Limits>;
   /** What chains the log of each replica. Default: the chain without keys. */
   readonly chain?: (id: number) => Chain;
+  /** Features that are on from the first entry, a mask. Default: none. */
+  readonly features?: number;
   /** False: no replica is started; for tests of clients alone. */
   readonly replicas?: boolean;
 }
@@ -530,6 +534,7 @@ export class Cluster {
           options.machine ?? (() => new JournalMachine()),
           options.datagramBytes,
           options.chain?.(id),
+          options.features ?? 0,
         ),
       );
     for (const replica of this.replicas) if (options.first === undefined) replica.start();

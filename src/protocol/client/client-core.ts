@@ -92,7 +92,7 @@ export class ClientCore {
     this.search = new ViewSearch(replicas, timings.retryUs, outbox, this.retries, this.counters);
     this.lists = new OtherLists(replicas);
     this.rule = new CommitRule(slots, new Views(replicas), this.lists);
-    this.slots = new Slots(lanes, this.retries, jitter);
+    this.slots = new Slots(lanes, this.retries, jitter, config.flags ?? 0);
     this.lead = new LeadControl(timings.leadNs, timings.maxLeadNs, replicas);
     this.timestamps = new Timestamps(slots, config);
     this.clock = this.timestamps.clock;

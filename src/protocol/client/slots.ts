@@ -64,6 +64,8 @@ export class Slots {
     readonly lanes: number,
     private readonly retries: Retries,
     private readonly jitter: Jitter,
+    /** RequestFlag of what is submitted. */
+    private readonly writeFlags: number,
   ) {
     const slots = lanes + 1;
     this.registration = lanes;
@@ -130,7 +132,7 @@ export class Slots {
   begin(slot: number, isRead: boolean, timeoutUs: number, now: Instant): number {
     this.state[slot] = isRead ? State.read : State.write;
     this.open++;
-    this.flags[slot] = slot === this.registration ? RequestFlag.register : isRead ? RequestFlag.query : 0;
+    this.flags[slot] = slot === this.registration ? RequestFlag.register : isRead ? RequestFlag.query : this.writeFlags;
     this.attempts[slot] = 0;
     this.repeated[slot] = 0;
     this.pace[slot] = Pace.one;

@@ -12,18 +12,21 @@ import { REGISTER_LANES, ReplyStatus, RequestFlag } from '../../wire/messages.js
 import { LastWords } from '../../wire/copy.js';
 import { compareU64, readI32, readU16 } from '../../wire/u64.js';
 import type { Limits } from '../config.js';
-import type { Snapshot } from '../contract.js';
+import type { Hasher, Snapshot } from '../contract.js';
 import { Counter } from '../counters.js';
 import { RecordAt, type Log } from './log.js';
 import { invariant } from '../invariant.js';
+import { featureOf, FeatureUnknownError, maskOf, unknownIn } from './features.js';
 import { Executed, REGISTER_BORN, REGISTER_BYTES, REGISTER_LANE, Session, SessionTable } from './sessions.js';
-import { decodeSnapshot, encodeSnapshot, machineBytes, restoreSessions } from './snapshots.js';
+import { decodeSnapshot, encodeSnapshot, featuresIn, machineBytes, restoreSessions } from './snapshots.js';
 import type { TailIndex } from './tail-index.js';
 
 export class Execution {
   readonly sessions: SessionTable;
   /** Index of the last entry that the state reflects. */
   executed = 0;
+  /** Features that are on behind that entry, a mask (features.ts). */
+  features: number;
   /** The newest snapshot whose index is committed. */
   stable: Snapshot;
   /** A newer snapshot whose index is not committed yet. */
@@ -55,12 +58,17 @@ export class Execution {
     private readonly machine: StateMachine,
     private readonly limits: Limits,
     private readonly counters: Float64Array,
+    /** What chains the log. */
+    private readonly chain: Hasher,
+    /** Features that are on before the first entry, a mask. */
+    features: number,
   ) {
+    this.features = features;
     this.sessions = new SessionTable(limits.maxSessions, limits.maxLanes);
     this.results = new Uint8Array(limits.resultBytes);
     this.reply = { bytes: this.results, offset: 0, capacity: limits.resultBytes, length: 0 };
     this.operation = { bytes: log.bytes, offset: 0, length: 0 };
-    this.stable = encodeSnapshot(log, 0, this.sessions, machine.snapshot());
+    this.stable = encodeSnapshot(log, 0, features, this.sessions, machine.snapshot());
   }
 
   /** Executes up to `index`, oldest first. */
@@ -120,7 +128,8 @@ export class Execution {
   /** Takes a snapshot of the present state, unless there is one of that index. */
   takeSnapshot(committed: number): void {
     if (this.executed === this.stable.index || this.executed === this.provisional?.index) return;
-    this.provisional = encodeSnapshot(this.log, this.executed, this.sessions, this.machine.snapshot());
+    const { log, executed, features, sessions } = this;
+    this.provisional = encodeSnapshot(log, executed, features, sessions, this.machine.snapshot());
     this.counters[Counter.snapshots_taken]!++;
     this.committedTo(committed);
   }
@@ -177,6 +186,7 @@ export class Execution {
 
   /** The machine has restored its part. */
   private restored(snapshot: Snapshot): void {
+    this.features = featuresIn(snapshot);
     restoreSessions(snapshot, this.sessions);
     this.executed = snapshot.index;
     this.aim();
@@ -216,7 +226,12 @@ export class Execution {
     this.context.timestampHi = readI32(bytes, record + RecordAt.timestamp);
     this.context.timestampLo = readI32(bytes, record + RecordAt.timestamp + 4);
     this.context.index = index;
-    if ((flags & RequestFlag.query) !== 0) {
+    if (flags === RequestFlag.feature) {
+      if (!this.executeFeature(index)) {
+        this.lastStatus = ReplyStatus.badRequest;
+        return;
+      }
+    } else if ((flags & RequestFlag.query) !== 0) {
       this.context.timestampHi = 0;
       this.context.timestampLo = 0;
       this.context.index = this.executed;
@@ -238,6 +253,16 @@ export class Execution {
     done.resultLength = reply.length;
     session.record(done);
     this.sessions.used(session, index);
+  }
+
+  /** False if the operation is not one that switches a feature on. Throws FeatureUnknownError. */
+  private executeFeature(index: number): boolean {
+    const { bytes, offset, length } = this.operation;
+    const number = featureOf(bytes, offset, length, this.chain);
+    if (number === 0) return false;
+    if (unknownIn(maskOf(number)) !== 0) throw new FeatureUnknownError(number, `entry ${index} of the log switches on`);
+    this.features |= maskOf(number);
+    return true;
   }
 
   private emptyReply(): void {

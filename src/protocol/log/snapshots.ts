@@ -2,10 +2,14 @@
  * A snapshot's bytes: everything that results from the entries up to its index. All big-endian.
  *
  *     version u32 | index u64 | chain u64 | key of that entry: timestamp u64, session u64 | sessions' length u32 |
- *     sessions | machine state
+ *     features u32, in version 2 only | sessions | machine state
+ *
+ * Version 2 is written once a feature is on (features.ts), and then all replicas read it. Without features it stays
+ * version 1, byte for byte.
  */
 import { readI32, readIndex, writeI32, writeIndex } from '../../wire/u64.js';
 import type { Snapshot } from '../contract.js';
+import { unknownIn } from './features.js';
 import { keyFollows, type Log } from './log.js';
 import { sessionsFault, type SessionBounds, type SessionTable } from './sessions.js';
 import { invariant } from '../invariant.js';
@@ -13,15 +17,26 @@ import { invariant } from '../invariant.js';
 /**
  * All replicas of a cluster must write the same version: see docs/internals/decisions/versions.md before raising it.
  */
-export const SNAPSHOT_FORMAT = { oldest: 1, newest: 1, written: 1 } as const;
+export const SNAPSHOT_FORMAT = { oldest: 1, newest: 2, written: 1 } as const;
 const HEADER_BYTES = 40;
+const FEATURES_AT = 40;
 /** Offset of the key in the header, as in an entry. */
 const KEY = 20;
 
-export function encodeSnapshot(log: Log, index: number, sessions: SessionTable, machine: Uint8Array): Snapshot {
+/** @param features that are on behind entry `index`, a mask */
+export function encodeSnapshot(
+  log: Log,
+  index: number,
+  features: number,
+  sessions: SessionTable,
+  machine: Uint8Array,
+): Snapshot {
   const sessionBytes = sessions.encodedLength();
-  const bytes = new Uint8Array(HEADER_BYTES + sessionBytes + machine.length);
-  writeI32(bytes, 0, SNAPSHOT_FORMAT.written);
+  const version = features === 0 ? SNAPSHOT_FORMAT.written : SNAPSHOT_FORMAT.newest;
+  const start = headerBytes(version);
+  const bytes = new Uint8Array(start + sessionBytes + machine.length);
+  writeI32(bytes, 0, version);
+  if (features !== 0) writeI32(bytes, FEATURES_AT, features);
   writeIndex(bytes, 4, index);
   writeI32(bytes, 12, log.chainHi(index));
   writeI32(bytes, 16, log.chainLo(index));
@@ -30,24 +45,40 @@ export function encodeSnapshot(log: Log, index: number, sessions: SessionTable, 
   writeI32(bytes, 28, log.sessionHi(index));
   writeI32(bytes, 32, log.sessionLo(index));
   writeI32(bytes, 36, sessionBytes);
-  const end = sessions.write(bytes, HEADER_BYTES);
-  invariant(end === HEADER_BYTES + sessionBytes, 'the session table is as long as it said');
+  const end = sessions.write(bytes, start);
+  invariant(end === start + sessionBytes, 'the session table is as long as it said');
   bytes.set(machine, end);
   return { index, chainHi: log.chainHi(index), chainLo: log.chainLo(index), bytes };
 }
 
 /** Reads the header. Undefined if the bytes are not a snapshot of this version. */
 export function decodeSnapshot(bytes: Uint8Array): Snapshot | undefined {
-  if (bytes.length < HEADER_BYTES || readI32(bytes, 0) !== SNAPSHOT_FORMAT.written) return undefined;
+  if (bytes.length < HEADER_BYTES) return undefined;
+  const version = readI32(bytes, 0);
+  if (version < SNAPSHOT_FORMAT.oldest || version > SNAPSHOT_FORMAT.newest) return undefined;
   const index = readIndex(bytes, 4);
   const sessionBytes = readI32(bytes, 36);
-  if (!(index >= 0) || sessionBytes < 0 || HEADER_BYTES + sessionBytes > bytes.length) return undefined;
+  if (!(index >= 0) || sessionBytes < 0 || headerBytes(version) + sessionBytes > bytes.length) return undefined;
   return { index, chainHi: readI32(bytes, 12), chainLo: readI32(bytes, 16), bytes };
+}
+
+function headerBytes(version: number): number {
+  return version === 1 ? HEADER_BYTES : HEADER_BYTES + 4;
+}
+
+/** Where the sessions begin. */
+function sessionsAt({ bytes }: Snapshot): number {
+  return headerBytes(readI32(bytes, 0));
+}
+
+/** Features that are on behind its last entry, a mask. */
+export function featuresIn({ bytes }: Snapshot): number {
+  return readI32(bytes, 0) === 1 ? 0 : readI32(bytes, FEATURES_AT);
 }
 
 /** The state machine's part. */
 export function machineBytes(snapshot: Snapshot): Uint8Array {
-  return snapshot.bytes.subarray(HEADER_BYTES + readI32(snapshot.bytes, 36));
+  return snapshot.bytes.subarray(sessionsAt(snapshot) + readI32(snapshot.bytes, 36));
 }
 
 /**
@@ -56,10 +87,13 @@ export function machineBytes(snapshot: Snapshot): Uint8Array {
  */
 export function snapshotFault(snapshot: Snapshot, bounds: SessionBounds): string | undefined {
   const { bytes, index } = snapshot;
+  const unknown = unknownIn(featuresIn(snapshot));
+  if (unknown !== 0) return `feature ${unknown} is on, which only a newer version knows`;
+  const start = sessionsAt(snapshot);
   return sessionsFault(
     bytes,
-    HEADER_BYTES,
-    HEADER_BYTES + readI32(bytes, 36),
+    start,
+    start + readI32(bytes, 36),
     index,
     readI32(bytes, KEY),
     readI32(bytes, KEY + 4),
@@ -79,7 +113,7 @@ export function followsSnapshot(snapshot: Snapshot, source: Uint8Array, offset: 
 
 /** Takes this replica's own snapshot, or one in which `snapshotFault` found nothing. */
 export function restoreSessions(snapshot: Snapshot, sessions: SessionTable): void {
-  sessions.read(snapshot.bytes, HEADER_BYTES);
+  sessions.read(snapshot.bytes, sessionsAt(snapshot));
 }
 
 /** Starts the log again, empty, behind the snapshot. */

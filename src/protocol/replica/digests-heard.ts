@@ -28,8 +28,9 @@ export function readDigest(bytes: Uint8Array, o: number): DigestAt {
   };
 }
 
-export function limitsDigest(limits: Limits): DigestAt {
-  return { index: 0, ...packLimits(limits) };
+/** @param features that the log began with, a mask */
+export function limitsDigest(limits: Limits, features: number): DigestAt {
+  return { index: 0, ...packLimits(limits, features) };
 }
 
 /** What two replicas are compared by: the state; at index 0 everything. */

@@ -3,6 +3,7 @@
  * of a StateDigest for index 0.
  */
 import type { Limits } from '../config.js';
+import { featureNames } from '../log/features.js';
 
 /** What a StateDigest says, besides its index. */
 export interface PackedLimits {
@@ -12,17 +13,22 @@ export interface PackedLimits {
   readonly digestLo: number;
 }
 
+/** Features that the upper half of the digest has room for. */
+const FEATURES = 10;
+
 /**
  * In the chain: bits 0…20 maxSessions, 21…45 maxLanes, 46…61 lanesPerSession. In the digest: operationBytes and
- * resultBytes, 16 bits each.
+ * resultBytes, 16 bits each, and above them the features that the log began with, in the upper ten bits; zero from a
+ * version that knew none.
+ * @param features that the log began with, a mask
  */
-export function packLimits(limits: Limits): PackedLimits {
+export function packLimits(limits: Limits, features: number): PackedLimits {
   const { maxSessions, maxLanes, lanesPerSession, operationBytes, resultBytes } = limits;
   const packed = BigInt(maxSessions) | (BigInt(maxLanes) << 21n) | (BigInt(lanesPerSession) << 46n);
   return {
     chainHi: Number(BigInt.asIntN(32, packed >> 32n)),
     chainLo: Number(BigInt.asIntN(32, packed)),
-    digestHi: 0,
+    digestHi: features << (32 - FEATURES),
     digestLo: (operationBytes << 16) | resultBytes,
   };
 }
@@ -36,7 +42,12 @@ function unpackLimits(said: PackedLimits): Record<string, number> {
     lanesPerSession: bits(46n, 16),
     operationBytes: said.digestLo >>> 16,
     resultBytes: said.digestLo & 0xffff,
+    features: said.digestHi >>> (32 - FEATURES),
   };
+}
+
+function show(name: string, value: number): string {
+  return name === 'features' ? featureNames(value).join('+') || 'none' : String(value);
 }
 
 /** The limits that differ, with both values. @param there who has the others, as `there` or `at replica 1` */
@@ -44,6 +55,6 @@ export function compareLimits(own: PackedLimits, other: PackedLimits, there: str
   const [mine, theirs] = [unpackLimits(own), unpackLimits(other)];
   return Object.keys(mine)
     .filter((name) => mine[name] !== theirs[name])
-    .map((name) => `${name} is ${mine[name]} here and ${theirs[name]} ${there}`)
+    .map((name) => `${name} is ${show(name, mine[name]!)} here and ${show(name, theirs[name]!)} ${there}`)
     .join(', ');
 }

@@ -21,9 +21,10 @@ import { Execution } from '../log/execution.js';
 import { invariant } from '../invariant.js';
 import { LogCapacity } from './log-capacity.js';
 import type { Entry } from '../log/entry.js';
+import { FeatureUnknownError, unknownIn } from '../log/features.js';
 import { appendEntry, Log } from '../log/log.js';
 import { REGISTER_BYTES, type SessionBounds } from '../log/sessions.js';
-import { installBase, snapshotFault } from '../log/snapshots.js';
+import { featuresIn, installBase, snapshotFault } from '../log/snapshots.js';
 import { TailIndex } from '../log/tail-index.js';
 import { OtherReplicas } from './others.js';
 import { Views } from '../views.js';
@@ -110,7 +111,7 @@ export class ReplicaState {
     this.others = new OtherReplicas(config.id, config.replicas, this.views);
     this.log = new Log(limits.logEntries, limits.logBytes, Math.max(limits.operationBytes, REGISTER_BYTES), chain);
     this.tail = new TailIndex(this.log);
-    this.execution = new Execution(this.log, this.tail, machine, limits, this.counters);
+    this.execution = new Execution(this.log, this.tail, machine, limits, this.counters, chain, config.features ?? 0);
     this.capacity = new LogCapacity(this.log, this.execution, limits, storage.keepsLog);
     this.out = new DurableOutbox(outbox);
     this.takeRole();
@@ -194,6 +195,12 @@ export class ReplicaState {
 
   private recoverLog(log: NonNullable<Recovered['log']>): void {
     if (log.snapshot !== undefined) {
+      const unknown = unknownIn(featuresIn(log.snapshot));
+      if (unknown !== 0)
+        throw new FeatureUnknownError(
+          unknown,
+          `the snapshot of entry ${log.snapshot.index} on the disk was taken with`,
+        );
       // Its checksum is right, so it is what a replica wrote.
       const fault = snapshotFault(log.snapshot, UNBOUNDED) ?? this.execution.install(log.snapshot);
       invariant(fault === undefined, `a snapshot on the disk is one that a replica wrote (${fault})`);

@@ -6,7 +6,14 @@
  * holds is answered, never appended again (known-requests.ts).
  */
 import { LastWords } from '../../wire/copy.js';
-import { Read, Reconcile, RejectReason, type RejectReasonCode, ReplicaStatus } from '../../wire/messages.js';
+import {
+  Read,
+  Reconcile,
+  RejectReason,
+  type RejectReasonCode,
+  ReplicaStatus,
+  RequestFlag,
+} from '../../wire/messages.js';
 import { compareU64, differenceU64, readI32, readIndex, readU16 } from '../../wire/u64.js';
 import type { CatchUp } from './agreement/catch-up.js';
 import type { Repair } from './agreement/repair.js';
@@ -18,6 +25,7 @@ import { Counter } from '../counters.js';
 import type { HoldBack } from './hold-back.js';
 import { invariant } from '../invariant.js';
 import { KnownRequests } from './known-requests.js';
+import { featureOf, maskOf, unknownIn } from '../log/features.js';
 import { isForeign } from '../log/session-owner.js';
 import { REGISTER_BYTES, REGISTER_LANE } from '../log/sessions.js';
 import { NO_RESULT } from './message-writer.js';
@@ -99,6 +107,7 @@ export class Requests {
     let fault: RejectReasonCode | 0 = 0;
     if (!isRegister && session === undefined) fault = this.unknownSession(arrived);
     else if (!isRegister && lane >= session!.lanes) fault = RejectReason.badRequest;
+    if (arrived.flags === RequestFlag.feature && !this.knowsFeature(arrived)) fault = RejectReason.badRequest;
     if (fault !== 0) {
       this.reject(arrived, fault, now);
       return;
@@ -168,6 +177,12 @@ export class Requests {
     } else {
       state.counters[Counter.ignored]!++;
     }
+  }
+
+  /** The request switches on a feature that this replica knows, on behalf of an operator. */
+  private knowsFeature({ operationBytes, operationOffset, operationLength }: ArrivedRequest): boolean {
+    const number = featureOf(operationBytes, operationOffset, operationLength, this.state.chain);
+    return number !== 0 && unknownIn(maskOf(number)) === 0;
   }
 
   /** The request is of a session that was not executed here. 0: its Register is in the log. */

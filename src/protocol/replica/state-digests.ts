@@ -89,7 +89,7 @@ export class StateDigests {
 
   /** A life begins: says what the limits are. */
   start(now: Instant): void {
-    this.say(limitsDigest(this.state.config.limits), false, now);
+    this.say(limitsDigest(this.state.config.limits, this.state.config.features ?? 0), false, now);
   }
 
   /** Ends a turn: a snapshot of this replica's own may have become stable in it. */

@@ -1,0 +1,204 @@
+// Features: switched on by an entry of the log, at all replicas at the same index, and kept in snapshots.
+import t from 'tap';
+import {
+  Feature,
+  FEATURE_NAMES,
+  featureNames,
+  featureOf,
+  featureOperation,
+  FeatureUnknownError,
+  featuresNamed,
+  KNOWN_FEATURES,
+  unknownIn,
+} from '../../src/protocol/log/features.js';
+import { decodeSnapshot, encodeSnapshot, featuresIn, snapshotFault } from '../../src/protocol/log/snapshots.js';
+import { chainOf } from '../../src/protocol/contract.js';
+import { loadSipHash } from '../../src/native/siphash.js';
+import { Reject, RejectReason, Reply, ReplyStatus, Request, RequestFlag } from '../../src/wire/messages.js';
+import { entryOf } from './entries.js';
+import { Cluster, type HandClient, hasher, TEST_LIMITS, type Values } from './harness.js';
+
+const UNKNOWN = 31;
+const { sessionQuotas } = Feature;
+
+function switching(client: HandClient, at: number, request: number, operation: Uint8Array): Values {
+  return { ...client.request(at, request, ''), flags: RequestFlag.feature, operation };
+}
+
+function registered(options: ConstructorParameters<typeof Cluster>[1] = {}): { c: Cluster; alice: HandClient } {
+  const c = new Cluster(3, options);
+  const alice = c.hand();
+  c.give(alice, Request, alice.registration(10), 0, 1);
+  return { c, alice };
+}
+
+const on = (c: Cluster, id: number): number => c.replica(id).state.execution.features;
+
+t.test('an entry switches a feature on, at each replica when it executes that entry', (t) => {
+  const { c, alice } = registered();
+  t.equal(on(c, 0), 0, 'a log begins without');
+  c.give(alice, Request, switching(alice, 20, 1, featureOperation(1, hasher)), 0, 1);
+  t.equal(on(c, 0), sessionQuotas, 'the primary executes at once');
+  t.equal(on(c, 1), 0, 'a member when it is committed');
+  c.run(20_000);
+  t.equal(on(c, 1), sessionQuotas);
+  t.equal(on(c, 2), sessionQuotas);
+  t.same(
+    c.replica(0).answer(Request, switching(alice, 30, 2, featureOperation(1, hasher)), alice.endpoint).values['status'],
+    ReplyStatus.ok,
+    'once more does no harm',
+  );
+  t.end();
+});
+
+t.test('it is taken back with its entry, and comes back with it', (t) => {
+  const { c, alice } = registered();
+  c.run(20_000);
+  const { execution, log, committed } = c.replica(0).state;
+  c.give(alice, Request, switching(alice, 20, 1, featureOperation(1, hasher)), 0);
+  t.equal(on(c, 0), sessionQuotas);
+  execution.rewind(committed);
+  t.equal(on(c, 0), 0);
+  execution.executeTo(log.lastIndex);
+  t.equal(on(c, 0), sessionQuotas);
+  t.end();
+});
+
+t.test('nobody without the secret of the chain switches a feature on, nor one that the member does not know', (t) => {
+  const { c, alice } = registered();
+  const secret = chainOf(loadSipHash(new Uint8Array(16).fill(3)), 77);
+  const spoilt = featureOperation(1, hasher);
+  spoilt[23]! ^= 1;
+  for (const [what, operation] of [
+    ['another secret', featureOperation(1, secret)],
+    ['a spoilt token', spoilt],
+    ['no feature', featureOperation(0, hasher)],
+    ['a negative number', featureOperation(-1, hasher)],
+    ['an unknown feature', featureOperation(UNKNOWN, hasher)],
+    ['too short', featureOperation(1, hasher).subarray(0, 23)],
+    ['too long', new Uint8Array(25)],
+  ] as const)
+    for (const id of [0, 1]) {
+      const { last } = c.replica(id);
+      const said = c.replica(id).answer(Request, switching(alice, 20, 1, operation), alice.endpoint);
+      t.equal(said.message.name, Reject.name, what);
+      t.equal(said.values['reason'], RejectReason.badRequest, what);
+      t.equal(c.replica(id).last, last, 'nothing is appended');
+    }
+  t.equal(featureOf(featureOperation(1, secret), 0, 24, secret), 1);
+  t.end();
+});
+
+t.test('other flags beside it do not make it one', (t) => {
+  const { c, alice } = registered();
+  const query = {
+    ...switching(alice, 20, 1, featureOperation(1, hasher)),
+    flags: RequestFlag.feature | RequestFlag.query,
+  };
+  t.equal(c.replica(0).answer(Request, query, alice.endpoint).message.name, Reply.name);
+  t.equal(on(c, 0), 0);
+  t.end();
+});
+
+t.test('a forged one that an older member appended is refused by execution, alike everywhere', (t) => {
+  const { c, alice } = registered();
+  const { state } = c.replica(0);
+  const entry = entryOf({
+    timestampLo: 20,
+    sessionHi: Number(alice.session >> 32n),
+    sessionLo: Number(alice.session & 0xffffffffn),
+    request: 1,
+    flags: RequestFlag.feature,
+    operationBytes: featureOperation(UNKNOWN, chainOf(loadSipHash(new Uint8Array(16)), 78)),
+    operationLength: 24,
+  });
+  t.ok(state.append(entry));
+  state.execution.executeTo(state.log.lastIndex);
+  t.equal(state.execution.lastStatus, ReplyStatus.badRequest);
+  t.equal(on(c, 0), 0);
+  t.end();
+});
+
+t.test('a replica does not go past a feature that it does not know', (t) => {
+  const { c, alice } = registered();
+  const { state } = c.replica(0);
+  const entry = entryOf({
+    timestampLo: 20,
+    sessionHi: Number(alice.session >> 32n),
+    sessionLo: Number(alice.session & 0xffffffffn),
+    request: 1,
+    flags: RequestFlag.feature,
+    operationBytes: featureOperation(UNKNOWN, hasher),
+    operationLength: 24,
+  });
+  t.ok(state.append(entry));
+  t.throws(() => state.execution.executeTo(state.log.lastIndex), {
+    code: 'feature-unknown',
+    message: /entry 2 of the log switches on feature 31, which this version does not know/,
+  });
+  t.equal(state.executed, 1, 'it stands before that entry');
+  t.end();
+});
+
+t.test('a snapshot carries the features, and without any is what it was before', (t) => {
+  const { c } = registered();
+  const { log, execution } = c.replica(0).state;
+  const machine = Uint8Array.of(1, 2, 3);
+  const without = encodeSnapshot(log, 1, 0, execution.sessions, machine);
+  t.equal(without.bytes[3], 1, 'version 1');
+  const snapshot = encodeSnapshot(log, 1, sessionQuotas, execution.sessions, machine);
+  t.equal(snapshot.bytes[3], 2, 'version 2');
+  t.equal(snapshot.bytes.length, without.bytes.length + 4);
+  t.same(snapshot.bytes.subarray(44), without.bytes.subarray(40));
+  t.equal(featuresIn(decodeSnapshot(snapshot.bytes)!), sessionQuotas);
+  t.equal(featuresIn(decodeSnapshot(without.bytes)!), 0);
+  t.equal(snapshotFault(decodeSnapshot(snapshot.bytes)!, TEST_LIMITS), undefined);
+  const newer = encodeSnapshot(log, 1, 1 << (UNKNOWN - 1), execution.sessions, machine);
+  t.match(
+    snapshotFault(decodeSnapshot(newer.bytes)!, TEST_LIMITS),
+    /feature 31 is on, which only a newer version knows/,
+  );
+  for (let length = 0; length < 44; length++)
+    t.equal(decodeSnapshot(snapshot.bytes.subarray(0, length)), undefined, 'cut off');
+  t.end();
+});
+
+t.test('features come back from the disk, and unknown ones stop the start', (t) => {
+  const { c, alice } = registered({ keepsLog: true });
+  c.give(alice, Request, switching(alice, 20, 1, featureOperation(1, hasher)), 0, 1);
+  c.run(20_000);
+  c.replica(1).crash();
+  c.replica(1).start();
+  c.run(50_000);
+  t.equal(on(c, 1), sessionQuotas, 'the log is executed again');
+  const { state } = c.replica(1);
+  state.execution.takeSnapshot(state.committed);
+  const { disk } = c.replica(1);
+  disk.snapshot = state.execution.stable;
+  c.replica(1).crash();
+  c.replica(1).start();
+  t.equal(c.replica(1).state.log.baseIndex, disk.snapshot.index);
+  t.equal(on(c, 1), sessionQuotas, 'from a snapshot');
+  const { log, execution } = c.replica(1).state;
+  disk.snapshot = encodeSnapshot(log, disk.snapshot.index, 1 << (UNKNOWN - 1), execution.sessions, new Uint8Array(0));
+  c.replica(1).crash();
+  t.throws(() => c.replica(1).start(), FeatureUnknownError);
+  t.end();
+});
+
+t.test('a new cluster begins with them, and replicas that began differently find out', (t) => {
+  const c = new Cluster(3, { features: sessionQuotas });
+  t.equal(on(c, 0), sessionQuotas);
+  t.equal(featuresIn(c.replica(0).state.execution.stable), sessionQuotas);
+  t.end();
+});
+
+t.test('names', (t) => {
+  t.same(featureNames(KNOWN_FEATURES), FEATURE_NAMES);
+  t.same(featureNames(sessionQuotas | (1 << 30)), ['session-quotas', 'feature 31']);
+  t.equal(featuresNamed(FEATURE_NAMES), KNOWN_FEATURES);
+  t.equal(featuresNamed(['session-quotas']), sessionQuotas);
+  t.equal(unknownIn(KNOWN_FEATURES), 0);
+  t.equal(unknownIn(KNOWN_FEATURES | (1 << 30) | (1 << 20)), 21);
+  t.end();
+});
