@@ -37,6 +37,19 @@ inline bool ReadIndex(napi_env env, napi_value value, size_t* out) {
   return static_cast<double>(*out) == number;
 }
 
+// A whole number from 0 to `last`: a port, a size.
+inline bool ReadUpTo(napi_env env, napi_value value, size_t last, size_t* out) { return ReadIndex(env, value, out) && *out <= last; }
+
+// A whole number that an int32 holds: a slot, an id. Not napi_get_value_int32, which converts as ToInt32 does: NaN and
+// 0.5 would be slot 0, and 2^32 + 1 slot 1.
+inline bool ReadInt32(napi_env env, napi_value value, int32_t* out) {
+  double number;
+  if (napi_get_value_double(env, value, &number) != napi_ok) return false;
+  if (!(number >= INT32_MIN && number <= INT32_MAX)) return false;  // written so that NaN fails
+  *out = static_cast<int32_t>(number);
+  return static_cast<double>(*out) == number;
+}
+
 // Uint8Array or Buffer. Does not ask for the array buffer itself: that would create a handle.
 inline bool ReadBytes(napi_env env, napi_value value, ByteSpan* out) {
   napi_typedarray_type type;

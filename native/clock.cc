@@ -36,7 +36,7 @@ constexpr size_t kReadingHalves = 2;
 
 bool ReadClock(napi_env env, const ClockTable& table, napi_value id_value, uint64_t* ns) {
   int32_t id;
-  if (napi_get_value_int32(env, id_value, &id) != napi_ok) {
+  if (!ReadInt32(env, id_value, &id)) {
     ThrowInvalidArgument(env, "clock: the first argument must be a clock id, an integer");
     return false;
   }

@@ -164,7 +164,11 @@ napi_value HmacClose(napi_env env, napi_callback_info info) {
   napi_value args[1];
   HmacTable& table = Arguments(env, info, 1, args);
   int32_t slot;
-  if (napi_get_value_int32(env, args[0], &slot) == napi_ok) table.Close(slot);
+  if (!ReadInt32(env, args[0], &slot)) {
+    ThrowInvalidArgument(env, "hmacClose: the argument must be what hmacOpen gave");
+    return nullptr;
+  }
+  table.Close(slot);
   return nullptr;
 }
 
@@ -173,7 +177,7 @@ napi_value Hmac128(napi_env env, napi_callback_info info) {
   napi_value args[6];
   HmacTable& table = Arguments(env, info, 6, args);
   int32_t slot;
-  if (napi_get_value_int32(env, args[0], &slot) != napi_ok || !table.Has(slot)) {
+  if (!ReadInt32(env, args[0], &slot) || !table.Has(slot)) {
     ThrowInvalidArgument(env, "hmac128: the first argument must be what hmacOpen gave and hmacClose has not taken");
     return nullptr;
   }

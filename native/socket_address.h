@@ -34,6 +34,7 @@ struct SocketAddress {
   // Numeric host (an IPv6 one may have a scope), never a name. False if it is not one.
   bool Parse(const std::string& host, uint16_t port) {
     addrinfo hints = {};
+    if (host.find('\0') != std::string::npos) return false;  // C would read a shorter host
     hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
     hints.ai_socktype = SOCK_DGRAM;
     addrinfo* found = nullptr;

@@ -124,7 +124,9 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
   Napi::Value Bind(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
     SocketAddress local;
-    if (!ReadAddress(info, &local) || info.Length() < 4 || !info[2].IsNumber() || !info[3].IsNumber() || !port_->started() || port_->closed()) {
+    size_t receive_bytes, send_bytes;
+    if (!ReadAddress(info, 0, &local) || !ReadUpTo(env, info[2], INT32_MAX, &receive_bytes) || !ReadUpTo(env, info[3], INT32_MAX, &send_bytes) || !port_->started() ||
+        port_->closed()) {
       ThrowInvalidArgument(env, "UdpPort: bind takes a numeric host, a port and two sizes of buffers, after start and before close");
       return env.Undefined();
     }
@@ -134,7 +136,7 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
     }
     const char* failed = "";
     uint16_t bound = 0;
-    const int error = port_->Bind(local, info[2].As<Napi::Number>().Int32Value(), info[3].As<Napi::Number>().Int32Value(), &failed, &bound);
+    const int error = port_->Bind(local, static_cast<int>(receive_bytes), static_cast<int>(send_bytes), &failed, &bound);
     if (error == 0) return Napi::Number::New(env, bound);
     Napi::Error thrown = Napi::Error::New(env, std::string(failed) + ": " + std::strerror(error));
     thrown.Value().Set("errno", Napi::Number::New(env, -error));
@@ -145,19 +147,21 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
 
   // bufferBytes(family, direction)
   Napi::Value BufferBytes(const Napi::CallbackInfo& info) {
-    if (info.Length() < 2 || !info[0].IsNumber() || !info[1].IsString()) {
+    size_t version;
+    const std::string direction = info[1].IsString() ? info[1].As<Napi::String>().Utf8Value() : std::string();
+    if (!ReadIndex(info.Env(), info[0], &version) || (version != 4 && version != 6) || (direction != "send" && direction != "receive")) {
       ThrowInvalidArgument(info.Env(), "UdpPort: bufferBytes takes 4 or 6, and \"send\" or \"receive\"");
       return info.Env().Undefined();
     }
-    const int family = info[0].As<Napi::Number>().Int32Value() == 6 ? AF_INET6 : AF_INET;
-    const int option = info[1].As<Napi::String>().Utf8Value() == "send" ? SO_SNDBUF : SO_RCVBUF;
+    const int family = version == 6 ? AF_INET6 : AF_INET;
+    const int option = direction == "send" ? SO_SNDBUF : SO_RCVBUF;
     return Napi::Number::New(info.Env(), port_->BufferBytes(family, option));
   }
 
   // endpointOf(host, port)
   Napi::Value EndpointOf(const Napi::CallbackInfo& info) {
     SocketAddress address;
-    if (!ReadAddress(info, &address)) {
+    if (!ReadAddress(info, 0, &address)) {
       ThrowInvalidArgument(info.Env(), "UdpPort: endpointOf takes a numeric host and a port");
       return info.Env().Undefined();
     }
@@ -168,8 +172,7 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
   void Readdress(const Napi::CallbackInfo& info) {
     size_t replica;
     SocketAddress address;
-    if (info.Length() < 3 || !ReadIndex(info.Env(), info[0], &replica) || replica >= port_->options_.replicas.size() || !info[1].IsString() || !info[2].IsNumber() ||
-        !address.Parse(info[1].As<Napi::String>(), static_cast<uint16_t>(info[2].As<Napi::Number>().Uint32Value()))) {
+    if (!ReadIndex(info.Env(), info[0], &replica) || replica >= port_->options_.replicas.size() || !ReadAddress(info, 1, &address)) {
       ThrowInvalidArgument(info.Env(), "UdpPort: readdress takes the index of a replica, a numeric host and a port");
       return;
     }
@@ -178,9 +181,11 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
 
   void Close(const Napi::CallbackInfo&) { port_->Close(); }
 
-  static bool ReadAddress(const Napi::CallbackInfo& info, SocketAddress* address) {
-    return info.Length() >= 2 && info[0].IsString() && info[1].IsNumber() &&
-           address->Parse(info[0].As<Napi::String>(), static_cast<uint16_t>(info[1].As<Napi::Number>().Uint32Value()));
+  // A host and a port, from argument `at` on. Arguments that are missing are undefined.
+  static bool ReadAddress(const Napi::CallbackInfo& info, size_t at, SocketAddress* address) {
+    size_t port;
+    return info[at].IsString() && ReadUpTo(info.Env(), info[at + 1], UINT16_MAX, &port) &&
+           address->Parse(info[at].As<Napi::String>(), static_cast<uint16_t>(port));
   }
 
   static std::vector<std::string> Strings(Napi::Value value) {
@@ -202,10 +207,14 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
       Napi::Value port = ports.As<Napi::Array>().Get(i);
       if (!given.Get("hosts").As<Napi::Array>().Get(i).IsString()) return false;
       // No host: the replica has no address yet.
-      if (!port.IsNumber() || (!hosts[i].empty() && !address.Parse(hosts[i], static_cast<uint16_t>(port.As<Napi::Number>().Uint32Value())))) return false;
+      size_t number;
+      if (!ReadUpTo(given.Env(), port, UINT16_MAX, &number) || (!hosts[i].empty() && !address.Parse(hosts[i], static_cast<uint16_t>(number)))) return false;
       options->replicas.push_back(address);
     }
-    auto number = [&given](const char* name) { return given.Get(name).IsNumber() ? given.Get(name).As<Napi::Number>().Int64Value() : -1; };
+    auto number = [&given](const char* name) {
+      size_t value;
+      return ReadIndex(given.Env(), given.Get(name), &value) ? static_cast<int64_t>(value) : int64_t{-1};
+    };
     const int64_t endpoints = number("endpoints"), transmit = number("transmitBytes"), sends = number("sends");
     const int64_t datagram = number("datagramBytes"), idle = number("idle"), spin_ns = number("spinNs");
     if (endpoints < 1 || endpoints > 65536 || (endpoints & (endpoints - 1)) != 0) return false;

@@ -115,6 +115,16 @@ function nearDate(t: Test, clock: Clock, aheadNs = 0n): void {
   clock.close();
 }
 
+t.test('an id is a whole number: nothing is made to fit', { skip }, (t) => {
+  const { addon } = native as Extract<NativeBinding, { available: true }>;
+  const id = addon.systemClocks.realtime;
+  t.type(addon.clockReadBigInt(id), 'bigint');
+  for (const wrong of [id + 0.5, id + 2 ** 32, NaN, Infinity, undefined as never, '0' as never])
+    t.throws(() => addon.clockReadBigInt(wrong), { code: 'invalid-argument' }, `id ${wrong}`);
+  t.throws(() => addon.clockReadBigInt(-1), { code: 'clock-closed' });
+  t.end();
+});
+
 t.test('with the addon', { skip }, (t) => {
   behaves(t, () => openClock('realtime'), 'realtime', 'utc');
   behaves(t, () => openClock('auto'), 'realtime', 'utc');

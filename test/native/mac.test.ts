@@ -97,5 +97,23 @@ t.test('with the addon', { skip: native.available ? false : native.reason }, asy
   for (const slot of slots) addon.hmacClose(slot);
   const again = addon.hmacOpen(randomBytes(MAC_KEY_BYTES));
   t.type(again, 'number', 'closed slots are free again');
+  const bytes = new Uint8Array(64);
+  const out = new Uint8Array(MAC_BYTES);
+  addon.hmac128(again, bytes, 0, 8, out, 0);
+  // Each of these would be `again` if it went through ToInt32, and NaN and 0.5 slot 0.
+  for (const wrong of [
+    again + 0.5,
+    again + 2 ** 32,
+    again - 2 ** 32,
+    NaN,
+    Infinity,
+    -1,
+    '0' as never,
+    undefined as never,
+  ]) {
+    t.throws(() => addon.hmac128(wrong, bytes, 0, 8, out, 0), { code: 'invalid-argument' }, `slot ${wrong}`);
+    if (wrong !== -1) t.throws(() => addon.hmacClose(wrong), { code: 'invalid-argument' }, `close ${wrong}`);
+  }
+  addon.hmac128(again, bytes, 0, 8, out, 0);
   addon.hmacClose(again);
 });

@@ -234,6 +234,15 @@ t.test('the port refuses what is no argument', { skip: withoutNative }, async (t
     { sends: 1e9 },
     { idle: 3 },
     { spinNs: -1 },
+    // Numbers that C would make fit: a port of 2¹⁶ + 9 is not port 9.
+    { ports: [65_545] },
+    { ports: [-1] },
+    { ports: [9.5] },
+    { ports: [NaN] },
+    { endpoints: 4.5 },
+    { endpoints: 2 ** 32 + 4 },
+    { idle: NaN },
+    { spinNs: 0.5 },
     { counters: ['bytes_sent'] },
   ]) {
     t.throws(() => new UdpPort({ ...good, ...bad } as never), { code: 'invalid-argument' }, JSON.stringify(bad));
@@ -252,6 +261,9 @@ t.test('the port refuses what is no argument', { skip: withoutNative }, async (t
     [4, Symbol()],
   ])
     t.throws(() => port.bufferBytes(family as never, direction as never), { code: 'invalid-argument' });
+  for (const family of [5, 4.5, NaN, 2 ** 32 + 4])
+    t.throws(() => port.bufferBytes(family as never, 'send'), { code: 'invalid-argument' }, `family ${family}`);
+  t.throws(() => port.bufferBytes(4, 'sent' as never), { code: 'invalid-argument' });
   for (const bad of [{ hosts: [Symbol()] }, { ports: [1n] }, { counters: [Symbol()] }])
     t.throws(() => new UdpPort({ ...good, ...bad } as never), { code: 'invalid-argument' });
   t.throws(() => port.start(none, none, none, undefined as never), { code: 'invalid-argument' });
@@ -259,6 +271,14 @@ t.test('the port refuses what is no argument', { skip: withoutNative }, async (t
   t.throws(() => port.start(none, none, none, none), { code: 'invalid-argument' }, 'twice');
   t.throws(() => port.bind('localhost', 0, 1, 1), { code: 'invalid-argument' });
   t.throws(() => port.bind('127.0.0.1', 0, 1n as never, 1), { code: 'invalid-argument' });
+  for (const wrong of [-1, 0.5, NaN, 2 ** 16, 2 ** 32]) {
+    t.throws(() => port.bind('127.0.0.1', wrong, 4096, 4096), { code: 'invalid-argument' }, `port ${wrong}`);
+    t.throws(() => port.endpointOf('127.0.0.1', wrong), { code: 'invalid-argument' }, `port ${wrong}`);
+    t.throws(() => port.readdress(0, '127.0.0.1', wrong), { code: 'invalid-argument' }, `port ${wrong}`);
+  }
+  for (const wrong of [-1, 0.5, NaN, 2 ** 31, 2 ** 32 + 4096])
+    t.throws(() => port.bind('127.0.0.1', 0, 4096, wrong), { code: 'invalid-argument' }, `${wrong} bytes`);
+  t.throws(() => port.endpointOf('127.0.0.1\0x', 9), { code: 'invalid-argument' }, 'C would read 127.0.0.1');
   port.bind('127.0.0.1', 0, 4096, 4096);
   // Found by fuzz:native: the first socket's handle was made anew under the event loop, which never came back from its
   // next pass.
