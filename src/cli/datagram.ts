@@ -10,7 +10,16 @@ import type { Hash64 } from '../native/hash64.js';
 import type { Cluster } from '../host/cluster-config.js';
 import type { KeyFile } from '../host/key-file.js';
 import { Keyring } from '../host/keyring.js';
-import { CLIENT_SENDER, DROP_REASON_NAMES, ENVELOPE_BYTES, Envelope, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
+import {
+  CLIENT_SENDER,
+  DROP_REASON_NAMES,
+  ENCRYPTED_VERSION,
+  ENVELOPE_BYTES,
+  Envelope,
+  MAX_DATAGRAM_BYTES,
+  SEALED_ENVELOPE_BYTES,
+} from '../wire/envelope.js';
+import { AT_NONCE, AT_SALT } from '../wire/streams.js';
 import type { FieldKind, Layout } from '../wire/layout.js';
 import {
   layoutOf,
@@ -23,7 +32,7 @@ import {
   ViewReason,
 } from '../wire/messages.js';
 import { readI32, readU16, toBigInt, toHex } from '../wire/u64.js';
-import { ENCRYPTED_VERSION, PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
+import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
 import { readRegularFile } from '../storage/regular-file.js';
 import { CliError } from '../console/exit.js';
 import { MAX_REPLICAS } from '../protocol/views.js';
@@ -79,6 +88,9 @@ export interface MessageDescription {
 /** Offsets of the envelope's values. test/cli/datagram.test.ts compares them with what Envelope writes. */
 const AT = { magic: 2, cluster: 7, sender: 16, key: 19, mac: 25 } as const;
 const MAC_BYTES = 16;
+const SALT_BYTES = 16;
+/** The newest version that this command reads. */
+const NEWEST = Math.max(WIRE_VERSION, ENCRYPTED_VERSION);
 
 /** Values that are shown as hexadecimal digits. */
 const AS_HEX = /^(session|.*[cC]hain|digest|nonce|fingerprint|life|knownLife|list)$/;
@@ -125,7 +137,8 @@ export function describeDatagram(datagram: Uint8Array, context: DatagramContext)
   const { verdict, reason, says, opened } = judge(datagram, envelope, context);
   const readable = envelope !== null && (opened !== undefined || !envelope.encrypted) && isOurs(reason);
   if (!readable) return { bytes: length, verdict, reason, says, envelope, messages: [], unread: length };
-  const { messages, end, bad } = readMessages(opened ?? datagram, ENVELOPE_BYTES, envelope.version);
+  const from = envelope.encrypted ? SEALED_ENVELOPE_BYTES : ENVELOPE_BYTES;
+  const { messages, end, bad } = readMessages(opened ?? datagram, from, envelope.version);
   const cut = bad !== undefined && verdict !== 'refused';
   return {
     bytes: length,
@@ -148,17 +161,18 @@ function describeEnvelope(bytes: Uint8Array): EnvelopeDescription {
   const version = versions & 0x0f;
   const key = readI32(bytes, AT.key) >>> 0;
   const sender = readU16(bytes, AT.sender);
+  const encrypted = version >= ENCRYPTED_VERSION && key !== 0 && bytes.length >= SEALED_ENVELOPE_BYTES;
   return {
     magic: printable(bytes.subarray(AT.magic, AT.magic + 3)),
     version,
     newest: versions >>> 4,
-    encrypted: version >= ENCRYPTED_VERSION && key !== 0,
-    cluster: toHex(readI32(bytes, AT.cluster), readI32(bytes, AT.cluster + 4)),
-    counter: null,
+    encrypted,
+    cluster: encrypted ? null : toHex(readI32(bytes, AT.cluster), readI32(bytes, AT.cluster + 4)),
+    counter: encrypted ? String(toBigInt(readI32(bytes, AT_NONCE), readI32(bytes, AT_NONCE + 4))) : null,
     sender: sender === CLIENT_SENDER ? 'client' : `replica ${sender}`,
     key,
     mac: hex(bytes.subarray(AT.mac, AT.mac + MAC_BYTES)),
-    salt: null,
+    salt: encrypted ? hex(bytes.subarray(AT_SALT, AT_SALT + SALT_BYTES)) : null,
   };
 }
 
@@ -187,7 +201,7 @@ function judge(
       const opened = datagram.slice();
       // A replica does not write to itself; a sender above the last replica is refused whoever opens it.
       const self = isReplica ? (readU16OrZero(datagram, AT.sender) === 0 ? 1 : 0) : CLIENT_SENDER;
-      const code = new Envelope(hash, hi, lo, self, replicas, ring).open(opened, 0, opened.length);
+      const code = new Envelope(hash, hi, lo, self, replicas, ring, NEWEST).open(opened, 0, opened.length);
       if (code >= 0)
         return {
           verdict: 'intact',
@@ -200,8 +214,11 @@ function judge(
       ring?.close();
     }
   }
-  if (reason === 'key' && keyed && keys === undefined && cluster?.authentication !== 'none')
+  // Without keys the envelope looks for the cluster id where an encrypted one has its counter.
+  const looked = keyed && keys === undefined && isOurs(reason) && !(reason === 'cluster' && !envelope.encrypted);
+  if (looked && cluster?.authentication !== 'none')
     return { verdict: 'unchecked', reason: null, says: `not checked: key ${envelope.key} is needed; give --keys` };
+  if (looked) reason = 'key';
   return { verdict: 'refused', reason, says: refusedText(reason, datagram, envelope, cluster) };
 }
 
@@ -213,11 +230,11 @@ function refusedText(
 ): string {
   const key = envelope?.key ?? 0;
   const texts: Readonly<Record<string, string>> = {
-    truncated: `too short: ${length} bytes, and an envelope has ${ENVELOPE_BYTES}`,
+    truncated: `cut: ${length} bytes`,
     oversized: `too long: ${length} bytes, and a datagram has at most ${MAX_DATAGRAM_BYTES}`,
     marker: 'not a datagram of this program: the markers of an envelope are not there',
     magic: 'not a datagram of this program: it lacks the letters JIT',
-    version: `written in version ${envelope?.version}, newest ${envelope?.newest}; this program reads ${PREVIOUS_WIRE_VERSION} and ${WIRE_VERSION}`,
+    version: `written in version ${envelope?.version}, newest ${envelope?.newest}; this program reads ${PREVIOUS_WIRE_VERSION} to ${NEWEST}`,
     cluster: `of another cluster, ${envelope?.cluster}; the cluster file's id is ${cluster?.id}`,
     sender: `from ${envelope?.sender}, which the cluster file does not have`,
     key:
@@ -227,7 +244,8 @@ function refusedText(
     checksum:
       key === 0
         ? 'damaged: the checksum does not fit'
-        : `damaged, or key ${key} had another secret: the mac does not fit`,
+        : `damaged, ${envelope?.encrypted === true ? 'of another cluster, ' : ''}or key ${key} had another secret: the mac does not fit`,
+    stale: 'with a counter that no sender uses',
     role: `under key ${key}, with which ${envelope?.sender} may not speak`,
   };
   return texts[reason] ?? reason;
@@ -239,7 +257,7 @@ function readMessages(
   version: number,
 ): { readonly messages: MessageDescription[]; readonly end: number; readonly bad?: string } {
   const messages: MessageDescription[] = [];
-  const current = version === WIRE_VERSION;
+  const current = version >= WIRE_VERSION;
   let at = from;
   while (at < bytes.length) {
     const length = current ? validate(bytes, at, bytes.length) : validatePrevious(bytes, at, bytes.length);

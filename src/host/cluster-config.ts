@@ -36,6 +36,13 @@ export interface ClusterConfig {
    */
   readonly authentication?: Authentication;
   /**
+   * Whether datagrams without encryption are taken. `required`, which `jitpaxos init` writes with keys: every process
+   * encrypts all that it sends and refuses what is not encrypted, so it does not understand processes before version 5
+   * of the wire. Default `preferred`: each process encrypts what it sends to those that can read it. Without keys,
+   * nothing is encrypted.
+   */
+  readonly encryption?: Encryption;
+  /**
    * What chains the log. `siphash-2-4`, which `jitpaxos init` writes with keys, uses a secret that only replicas hold,
    * and needs `authentication` `keys`. Default `xxh3-64`: for clusters without keys, and for older clusters with keys.
    * It never changes.
@@ -62,6 +69,9 @@ export interface ClusterConfig {
 const AUTHENTICATIONS = ['none', 'keys'] as const;
 export type Authentication = (typeof AUTHENTICATIONS)[number];
 
+const ENCRYPTIONS = ['preferred', 'required'] as const;
+export type Encryption = (typeof ENCRYPTIONS)[number];
+
 /** The content of a cluster file, checked. */
 export interface Cluster {
   readonly id: string;
@@ -69,6 +79,7 @@ export interface Cluster {
   readonly idLo: number;
   readonly replicas: readonly HostAndPort[];
   readonly authentication: Authentication;
+  readonly encryption: Encryption;
   readonly chain: ChainFunction;
   readonly features: readonly FeatureName[];
   /** Undefined: it started empty. */
@@ -119,14 +130,25 @@ function checkCluster(where: string, value: unknown): Cluster {
     'id',
     'replicas',
     'authentication',
+    'encryption',
     'chain',
     'features',
     'restored',
     'limits',
     'datagramBytes',
   ]);
-  const { schema, id, replicas, authentication = 'none', chain = 'xxh3-64', restored, limits, datagramBytes } = value;
-  const { features = [] } = value;
+  const {
+    schema,
+    id,
+    replicas,
+    authentication = 'none',
+    encryption = 'preferred',
+    chain = 'xxh3-64',
+    features = [],
+    restored,
+    limits,
+    datagramBytes,
+  } = value;
   if (schema !== CLUSTER_SCHEMA)
     throw invalid(`${where}: "schema" is ${show(schema)}; this program reads "${CLUSTER_SCHEMA}"`);
   if (typeof id !== 'string' || !/^[0-9a-f]{16}$/i.test(id))
@@ -143,6 +165,12 @@ function checkCluster(where: string, value: unknown): Cluster {
   if (!AUTHENTICATIONS.includes(authentication as Authentication))
     throw invalid(
       `${where}: "authentication" is ${show(authentication)}; it has to be one of ${AUTHENTICATIONS.join(', ')}`,
+    );
+  if (!ENCRYPTIONS.includes(encryption as Encryption))
+    throw invalid(`${where}: "encryption" is ${show(encryption)}; it has to be one of ${ENCRYPTIONS.join(', ')}`);
+  if (encryption === 'required' && authentication !== 'keys')
+    throw invalid(
+      `${where}: "encryption" is "required", and "authentication" is "none"; encryption needs keys: leave "encryption" out, or make a cluster with keys (jitpaxos init)`,
     );
   if (!CHAIN_FUNCTIONS.includes(chain as ChainFunction))
     throw invalid(`${where}: "chain" is ${show(chain)}; it has to be one of ${CHAIN_FUNCTIONS.join(', ')}`);
@@ -170,6 +198,7 @@ function checkCluster(where: string, value: unknown): Cluster {
     idLo: parseInt(id.slice(8), 16) | 0,
     replicas: checked,
     authentication: authentication as Authentication,
+    encryption: encryption as Encryption,
     chain: chain as ChainFunction,
     features: features as FeatureName[],
     restored,

@@ -5,12 +5,11 @@ import { COUNTER_NAMES } from '../protocol/counters.js';
 import type { ReplicaClocks } from '../protocol/replica/suspicion/replica-clocks.js';
 import { Views } from '../protocol/views.js';
 import { TRANSPORT_COUNTER_NAMES } from '../transport/transport.js';
-import { DROP_REASON_NAMES } from '../wire/envelope.js';
+import { DROP_REASON_NAMES, ENCRYPTED_VERSION } from '../wire/envelope.js';
 import { REPLICA_STATUS_NAMES } from '../wire/messages.js';
 import { differenceU64, toHex } from '../wire/u64.js';
 import type { DurableStorageStatus } from '../storage/durable-storage.js';
 import type { Durability } from '../storage/durability.js';
-import { ENCRYPTED_VERSION } from '../wire/versions.js';
 import type { KeysReport } from './keyring.js';
 import type { TurnLoop } from './turn-loop.js';
 

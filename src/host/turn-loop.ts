@@ -10,6 +10,7 @@
  */
 import { DOUBLE_ZERO } from '../protocol/double-zero.js';
 import type { Clock } from '../clock/clock.js';
+import { JitPaxosError } from '../errors.js';
 import type { Hash64 } from '../native/hash64.js';
 import type { Instant } from '../protocol/contract.js';
 import { writeProof } from '../wire/address-proofs.js';
@@ -30,6 +31,7 @@ import {
   CROWDED,
   DATAGRAM_BYTES_MIN,
   DROP_REASON_NAMES,
+  ENCRYPTED_VERSION,
   Envelope,
   MAX_DATAGRAM_BYTES,
 } from '../wire/envelope.js';
@@ -203,6 +205,7 @@ export class TurnLoop {
       PREVIOUS_WIRE_VERSION,
       WIRE_VERSION,
     );
+    const oldest = oldestRead(cluster, wireVersion);
     this.now = new Now(options.clock);
     const { instant } = this.now;
     this.peers = new Peers({
@@ -210,11 +213,13 @@ export class TurnLoop {
       replicas,
       endpoints,
       newest: wireVersion,
+      oldest,
       now: instant,
       keys,
       draw: (target) => void crypto.getRandomValues(target),
     });
-    const envelope = new Envelope(options.hash, cluster.idHi, cluster.idLo, sender, replicas, keys, wireVersion);
+    const { idHi, idLo } = cluster;
+    const envelope = new Envelope(options.hash, idHi, idLo, sender, replicas, keys, wireVersion, oldest);
     this.outbox = new DatagramOutbox(this.transport, envelope, datagramBytes, this.peers);
     this.failed = options.failed;
     const handle = (bytes: Uint8Array, offset: number, length: number, from: number, owner: number): void => {
@@ -473,4 +478,21 @@ export class TurnLoop {
     this.timer.stop();
     this.failed(error);
   }
+}
+
+/**
+ * The oldest version that a process reads and writes. Throws JitPaxosError `option-invalid` if the cluster requires
+ * encryption and the process may not speak a version that has it.
+ */
+function oldestRead({ encryption }: Pick<Cluster, 'encryption'>, wireVersion: number): number {
+  if (encryption !== 'required') return PREVIOUS_WIRE_VERSION;
+  if (wireVersion >= ENCRYPTED_VERSION) return ENCRYPTED_VERSION;
+  throw new JitPaxosError(
+    'option-invalid',
+    `the cluster file says "encryption": "required", and this process speaks wire version ${wireVersion} at most, which does not encrypt; ${
+      wireVersion < WIRE_VERSION
+        ? 'leave wireVersion (--wire-version) out, or take "encryption" out of the cluster file of every process first'
+        : 'use a release that speaks version 5, or take "encryption" out of the cluster file of every process'
+    }`,
+  );
 }

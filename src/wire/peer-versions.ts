@@ -12,6 +12,9 @@
  * - A replica that does not answer for 200 ms may have been replaced by an older one. This process writes to it in the
  *   previous version until it is heard again.
  *
+ * If a process reads no older version than the newest one, it writes to everyone in that version, and a client says hello
+ * to a replica until it has heard it.
+ *
  * Nothing here depends on an answer, waits, or allocates. Every possible mistake affects speed only, because both
  * versions say the same.
  */
@@ -40,14 +43,16 @@ export class PeerVersions {
    * @param newest the newest version that this process speaks
    * @param isClient only a client sends hellos
    * @param now the current time, kept by the host
+   * @param oldest the oldest version that this process writes
    */
   constructor(
     private readonly newest: number,
     private readonly isClient: boolean,
     replicas: number,
     private readonly now: { readonly monotonicUs: number },
+    private readonly oldest: number = PREVIOUS_WIRE_VERSION,
   ) {
-    this.written = new Uint8Array(replicas).fill(PREVIOUS_WIRE_VERSION);
+    this.written = new Uint8Array(replicas).fill(oldest);
     this.heardLately = new Uint8Array(replicas);
     this.spoken = new Uint8Array(replicas);
     this.newestOf = new Uint8Array(replicas);
@@ -66,21 +71,22 @@ export class PeerVersions {
   versionFor(replica: number): number {
     this.spoken[replica] = 1;
     const version = this.written[replica]!;
-    if (version === PREVIOUS_WIRE_VERSION) return version;
+    if (version === this.oldest) return version;
     if (this.owes[replica] === 0) {
       this.owes[replica] = 1;
       this.owesSinceMs[replica] = this.nowMs();
     } else if (((this.nowMs() - this.owesSinceMs[replica]!) | 0) > DOUBT_MS) {
-      this.written[replica] = PREVIOUS_WIRE_VERSION;
-      return PREVIOUS_WIRE_VERSION;
+      this.written[replica] = this.oldest;
+      return this.oldest;
     }
     return version;
   }
 
   /** True if a hello is to accompany a datagram to a replica; the next one is then due later. */
   helloDue(replica: number): boolean {
-    if (!this.isClient || this.newest === PREVIOUS_WIRE_VERSION || this.written[replica] !== PREVIOUS_WIRE_VERSION)
-      return false;
+    if (!this.isClient || this.newest === PREVIOUS_WIRE_VERSION) return false;
+    const found = this.oldest === this.newest ? this.newestOf[replica] !== 0 : this.written[replica] !== this.oldest;
+    if (found) return false;
     const waitMs = this.helloWaitMs[replica]!;
     if (waitMs > 0 && ((this.nowMs() - this.helloAtMs[replica]!) | 0) < 0) return false;
     this.helloWaitMs[replica] = Math.min(HELLO_MAX_MS, waitMs === 0 ? HELLO_MS : 2 * waitMs);

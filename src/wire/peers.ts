@@ -22,6 +22,8 @@ export interface PeersOptions {
   readonly endpoints: number;
   /** The newest version that this process speaks. */
   readonly newest: number;
+  /** The oldest version that this process writes. Default: the previous one. */
+  readonly oldest?: number;
   /** The current time, kept by the host. */
   readonly now: { readonly monotonicUs: number };
   /** Holds the slot of this process's own key, which changes when keys are rotated. Undefined without keys. */
@@ -48,19 +50,19 @@ export class Peers {
   private readonly clientKeys: Int32Array;
   private readonly clientVersions: Uint8Array;
 
-  constructor({ self, replicas, endpoints, newest, now, keys, draw }: PeersOptions) {
+  constructor({ self, replicas, endpoints, newest, oldest = PREVIOUS_WIRE_VERSION, now, keys, draw }: PeersOptions) {
     this.self = self;
     this.replicas = replicas;
     this.placeMask = endpoints - 1;
     this.newest = newest;
     this.keys = keys;
-    this.versions = new PeerVersions(newest, self === CLIENT_SENDER, replicas, now);
+    this.versions = new PeerVersions(newest, self === CLIENT_SENDER, replicas, now, oldest);
     this.heardLately = this.versions.heardLately;
     this.spoken = this.versions.spoken;
     this.proofs = self === CLIENT_SENDER ? undefined : new AddressProofs(endpoints, draw);
     this.known = new Int32Array(endpoints);
     this.clientKeys = new Int32Array(endpoints).fill(NO_KEY);
-    this.clientVersions = new Uint8Array(endpoints).fill(PREVIOUS_WIRE_VERSION);
+    this.clientVersions = new Uint8Array(endpoints).fill(oldest);
   }
 
   /**

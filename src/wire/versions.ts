@@ -8,6 +8,3 @@
  */
 export const WIRE_VERSION = 4;
 export const PREVIOUS_WIRE_VERSION = 3;
-
-/** From this version on, a datagram under a key is encrypted. */
-export const ENCRYPTED_VERSION = 5;

@@ -9,7 +9,7 @@ import { loadCluster, type ClusterConfig } from '../../src/host/cluster-config.j
 import type { KeyEntry, KeyFile } from '../../src/host/key-file.js';
 import { Keyring } from '../../src/host/keyring.js';
 import { loadHash } from '../../src/native/hash64.js';
-import { CLIENT_SENDER, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
+import { CLIENT_SENDER, ENCRYPTED_VERSION, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
 import { begin, type Message } from '../../src/wire/layout.js';
 import { ALL_MESSAGES, Reject, Request } from '../../src/wire/messages.js';
 import { writeU16 } from '../../src/wire/u64.js';
@@ -26,6 +26,7 @@ function below(n: number): number {
 
 const CLUSTER = '00000001000000ff';
 const hash = loadHash();
+const VERSIONS = [...new Set([PREVIOUS_WIRE_VERSION, WIRE_VERSION, ENCRYPTED_VERSION])];
 const secret = (): string => randomBytes(32).toString('hex');
 const KEYS: readonly KeyEntry[] = [
   { id: 1, role: 'replica', secret: secret() },
@@ -49,7 +50,7 @@ const OPEN: DatagramContext = { hash, cluster: loadCluster(config('none')) };
 
 /** A message in the layout of a version, with a byte of its own in every place that holds a value. */
 function message(of: Message, version: number, tail: Uint8Array): Uint8Array {
-  const layout = version === WIRE_VERSION ? of : of.previous!;
+  const layout = version >= WIRE_VERSION ? of : of.previous!;
   const bytes = new Uint8Array(layout.size + (layout.hasBytes ? tail.length : 0));
   begin(layout, bytes, 0);
   for (const [name, kind] of Object.entries(layout.fields)) {
@@ -73,9 +74,10 @@ function seal(
   { sender = 0, key = 0, version = WIRE_VERSION, cluster = 255 }: Sealing = {},
 ): Uint8Array {
   const ring = key === 0 ? undefined : new Keyring(fileOf(key), key === 1);
-  const envelope = new Envelope(hash, 1, cluster, sender, 3, ring);
-  const bytes = new Uint8Array(ENVELOPE_BYTES + body.length);
-  bytes.set(body, ENVELOPE_BYTES);
+  const envelope = new Envelope(hash, 1, cluster, sender, 3, ring, Math.max(version, WIRE_VERSION));
+  const from = envelope.bytesIn(version);
+  const bytes = new Uint8Array(from + body.length);
+  bytes.set(body, from);
   t.ok(envelope.seal(bytes, 0, bytes.length, ring === undefined ? undefined : ring.find(key), version));
   ring?.close();
   return bytes;
@@ -86,15 +88,21 @@ const HOSTILE = new Uint8Array(Buffer.from('\x1b[2J\x07\x9b\x00\r\n\u202eevil\x7
 const CONTROL = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/;
 
 t.test('every message of both versions is shown with the names and values of its table', (t) => {
-  for (const version of [WIRE_VERSION, PREVIOUS_WIRE_VERSION])
+  for (const version of VERSIONS)
     for (const of of ALL_MESSAGES) {
-      const layout = version === WIRE_VERSION ? of : of.previous;
+      const layout = version >= WIRE_VERSION ? of : of.previous;
       if (layout === undefined) continue;
       const body = message(of, version, HOSTILE);
       const datagram = seal(body, { key: 1, version, sender: 2 });
       const found = describeDatagram(datagram, KEYED);
       t.equal(found.verdict, 'intact', `${of.name} in version ${version}: ${found.says}`);
-      t.match(found.envelope, { magic: 'JIT', version, newest: WIRE_VERSION, sender: 'replica 2', key: 1 });
+      t.match(found.envelope, {
+        magic: 'JIT',
+        version,
+        newest: Math.max(version, WIRE_VERSION),
+        sender: 'replica 2',
+        key: 1,
+      });
       t.same([found.messages.length, found.unread], [1, 0]);
       const [shown] = found.messages;
       t.same([shown!.name, shown!.length], [of.name, body.length]);
@@ -130,14 +138,57 @@ t.test('the envelope as a process writes it, and several messages behind it', (t
 t.test('each direction is opened as the process that takes it', (t) => {
   const body = message(Reject, WIRE_VERSION, HOSTILE);
   const verdict = (sealing: Sealing): string => describeDatagram(seal(body, sealing), KEYED).verdict;
-  t.equal(verdict({ key: 1, sender: 1 }), 'intact', 'a replica to a replica');
-  t.equal(verdict({ key: 2, sender: CLIENT_SENDER }), 'intact', 'a client to a replica');
-  const ring = new Keyring(fileOf(1), true);
-  const answer = new Uint8Array(ENVELOPE_BYTES + body.length);
-  answer.set(body, ENVELOPE_BYTES);
-  new Envelope(hash, 1, 255, 0, 3, ring).seal(answer, 0, answer.length, ring.find(2));
-  ring.close();
-  t.equal(describeDatagram(answer, KEYED).verdict, 'intact', 'a replica to a client');
+  for (const version of [WIRE_VERSION, ENCRYPTED_VERSION]) {
+    t.equal(verdict({ version, key: 1, sender: 1 }), 'intact', 'a replica to a replica');
+    t.equal(verdict({ version, key: 2, sender: CLIENT_SENDER }), 'intact', 'a client to a replica');
+    const ring = new Keyring(fileOf(1), true);
+    const envelope = new Envelope(hash, 1, 255, 0, 3, ring, version);
+    const from = envelope.bytesIn(version);
+    const answer = new Uint8Array(from + body.length);
+    answer.set(body, from);
+    t.ok(envelope.seal(answer, 0, answer.length, ring.find(2), version));
+    ring.close();
+    t.equal(describeDatagram(answer, KEYED).verdict, 'intact', 'a replica to a client');
+  }
+  t.end();
+});
+
+t.test('an encrypted datagram', (t) => {
+  const body = message(Request, WIRE_VERSION, HOSTILE);
+  const version = ENCRYPTED_VERSION;
+  const good = seal(body, { version, key: 2, sender: CLIENT_SENDER });
+  const found = describeDatagram(good, KEYED);
+  t.match(found, {
+    verdict: 'intact',
+    envelope: { encrypted: true, cluster: null, counter: '1', salt: /^[0-9a-f]{32}$/ },
+  });
+  t.equal(found.messages[0]!.fields['operation'], Buffer.from(HOSTILE).toString('hex'));
+  const flipped = (at: number): Uint8Array => good.map((byte, i) => (i === at ? byte ^ 1 : byte));
+  const last = good.length - 1;
+  const cases: [string, Uint8Array, DatagramContext, string, string | null, RegExp][] = [
+    ['without its key', good, { hash, cluster: KEYED.cluster! }, 'unchecked', null, /key 2 is needed/],
+    ['with nothing', good, { hash }, 'unchecked', null, /key 2 is needed/],
+    ['in a cluster without keys', good, OPEN, 'refused', 'key', /a cluster without keys does not have/],
+    ['under an unknown key', good, { ...KEYED, keys: fileOf(1, [KEYS[0]!]) }, 'refused', 'key', /not in the key file/],
+    ['damaged', flipped(last), KEYED, 'refused', 'checksum', /damaged, of another cluster, or key 2/],
+    ['with another counter', flipped(14), KEYED, 'refused', 'stale', /counter that no sender uses/],
+    ['with another salt', flipped(50), KEYED, 'refused', 'checksum', /damaged/],
+    [
+      'of another cluster',
+      seal(body, { version, key: 2, sender: CLIENT_SENDER, cluster: 254 }),
+      { ...KEYED, cluster: { ...KEYED.cluster!, idLo: 254 }, keys: { ...KEYED.keys!, cluster: '00000001000000fe' } },
+      'refused',
+      'checksum',
+      /of another cluster/,
+    ],
+    ['cut', good.slice(0, last), KEYED, 'refused', 'truncated', /cut/],
+  ];
+  for (const [what, bytes, context, verdict, reason, says] of cases) {
+    const shown = describeDatagram(bytes, context);
+    t.match([shown.verdict, shown.reason, shown.says], [verdict, reason, says], what);
+    t.same([shown.messages.length, shown.unread], [0, bytes.length], `${what}: nothing of it is read`);
+    t.notMatch(datagramLines(shown, bytes).join('\n'), CONTROL, what);
+  }
   t.end();
 });
 
@@ -203,8 +254,8 @@ t.test('why a datagram is refused, or what is needed to check it', (t) => {
       'sender',
       /from replica 7/,
     ],
-    ['cut', plain.slice(0, 40), OPEN, 'refused', 'truncated', /too short: 40 bytes/],
-    ['nothing', new Uint8Array(0), OPEN, 'refused', 'truncated', /0 bytes/],
+    ['cut', plain.slice(0, 40), OPEN, 'refused', 'truncated', /cut: 40 bytes/],
+    ['nothing', new Uint8Array(0), OPEN, 'refused', 'truncated', /cut: 0 bytes/],
     ['a foreign one', new Uint8Array(100).fill(0x41), OPEN, 'refused', 'marker', /not a datagram of this program/],
     ['another version', changed(plain, 5, 0x22), OPEN, 'refused', 'version', /written in version 2/],
     ['too long', new Uint8Array(60_001), OPEN, 'refused', 'oversized', /too long/],
@@ -230,12 +281,13 @@ t.test('why a datagram is refused, or what is needed to check it', (t) => {
 
 t.test('no bytes make it throw, or print what a terminal obeys', (t) => {
   const good = [
+    seal(message(Request, WIRE_VERSION, HOSTILE), { key: 1, version: ENCRYPTED_VERSION }),
     seal(message(Request, WIRE_VERSION, HOSTILE), { key: 1 }),
     seal(message(Request, WIRE_VERSION, HOSTILE)),
   ];
   const wrong: string[] = [];
   for (let i = 0; i < 4_000; i++) {
-    const bytes = good[below(2)]!.slice(0, below(2) === 0 ? undefined : below(120));
+    const bytes = good[below(3)]!.slice(0, below(2) === 0 ? undefined : below(120));
     for (let k = below(6); k > 0 && bytes.length > 0; k--) bytes[below(bytes.length)] = below(256);
     const context = [KEYED, OPEN, { hash }][below(3)]!;
     const found = describeDatagram(bytes, context);

@@ -51,7 +51,7 @@ t.test('cluster file', async (t) => {
       [
         'an unknown key',
         { ...GOOD, zzzzzzzz: 1 },
-        /"zzzzzzzz" .* use one of schema, id, replicas, authentication, chain, restored, limits, datagramBytes/,
+        /"zzzzzzzz" .* use one of schema, id, replicas, authentication, encryption, chain, features, restored, limits, datagramBytes/,
       ],
       ['a chain that is none', { ...GOOD, chain: 'md5' }, /"chain" is "md5"; it has to be one of xxh3-64, siphash-2-4/],
       [
