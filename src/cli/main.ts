@@ -165,7 +165,7 @@ function overview(prefix: string): string {
     'Commands:',
     ...rows.map(([name, [summary]]) => `  ${name.padEnd(width)}  ${summary}`),
     '',
-    'Every command has --help. Exit codes: 0 done, 1 failed, 2 usage, 3 cluster unavailable, 4 an --assert did not hold, 141 the reader of stdout ended.',
+    'Every command has --help. Exit codes: 0 done, 1 failed, 2 usage, 3 cluster unavailable, 4 an --assert did not hold or no replica answered status, 141 the reader of stdout ended.',
     '',
   ].join('\n');
 }

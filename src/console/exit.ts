@@ -7,6 +7,8 @@ export const Exit = {
   usage: 2,
   unavailable: 3,
   assertion: 4,
+  /** Nobody answered `status` or `top`, so nothing is known: the cluster may be well, and this host cut off. */
+  unanswered: 4,
   /** The reader of stdout has gone (`jitpaxos … | head`): 128 + SIGPIPE, as a shell reports for other tools. */
   readerGone: 141,
 } as const;

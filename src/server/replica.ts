@@ -483,7 +483,7 @@ export class Replica {
         const known = typeOf(bytes, offset) as TypesFor<'replicaHost'>;
         switch (known) {
           case Status.type:
-            statusService.onStatus(bytes, offset, from, now);
+            statusService.onStatus(bytes, offset, from, now, owner, loop.hasProven(from, owner));
             return;
           default:
             known satisfies never; // each message for the host has its case; the others are for the core

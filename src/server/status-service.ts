@@ -4,10 +4,9 @@
  *
  * The rule: a question costs a replica little, and gains a stranger nothing. An answer is never longer than its
  * question (wire/messages.ts), nor than a datagram: a report is given in pieces. One report serves all questions within
- * some milliseconds, and beyond a rate questions are not answered. If a report cannot be made, the questioner gets no
- * answer, and the replica is not harmed.
+ * some milliseconds, and beyond a rate questions are not answered (status-rates.ts). If a report cannot be made, the
+ * questioner gets no answer, and the replica is not harmed.
  */
-import { DOUBLE_ZERO } from '../protocol/double-zero.js';
 import type { Instant, Outbox } from '../protocol/contract.js';
 import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES_MAX } from '../wire/envelope.js';
 import { begin } from '../wire/layout.js';
@@ -15,12 +14,10 @@ import { Status, StatusReply } from '../wire/messages.js';
 import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
 import { encodeReport } from '../host/status-codec.js';
 import type { ReplicaStatusReport } from '../host/status.js';
+import { StatusRates } from './status-rates.js';
 
 /** A report older than this is built again. */
 const FRESH_US = 20_000;
-/** Most answers at once, and per second. A report takes three or four. */
-const BURST = 100;
-const PER_SECOND = 400;
 /** Reports that are kept, so that all pieces sent to one questioner come from the same report. */
 const KEPT = 8;
 /** Values of Status.serial that do not name a report. */
@@ -45,8 +42,7 @@ export class StatusService {
   /** Starts at a random number in each life, so that pieces of two lives are not taken for one report. */
   private serial = crypto.getRandomValues(new Uint32Array(1))[0]!;
   private builtAtUs = -Infinity;
-  private tokens = BURST;
-  private refilledAtUs = DOUBLE_ZERO;
+  private readonly rates = new StatusRates();
 
   constructor(
     private readonly describe: () => ReplicaStatusReport,
@@ -56,9 +52,13 @@ export class StatusService {
     private readonly datagramBytes = DEFAULT_DATAGRAM_BYTES,
   ) {}
 
-  /** Takes one Status message that passed `validate`. */
-  onStatus(bytes: Uint8Array, o: number, from: number, now: Instant): void {
-    if (!this.takeToken(now.monotonicUs)) {
+  /**
+   * Takes one Status message that passed `validate`.
+   * @param owner of its key
+   * @param proven its endpoint has proven its address, under a key of this owner
+   */
+  onStatus(bytes: Uint8Array, o: number, from: number, now: Instant, owner: number, proven: boolean): void {
+    if (!this.rates.admits(owner, from, proven, now.monotonicUs)) {
       this.refused++;
       return;
     }
@@ -112,13 +112,5 @@ export class StatusService {
       this.failed(error instanceof Error ? error.message : String(error));
     }
     return this.newest;
-  }
-
-  private takeToken(nowUs: number): boolean {
-    this.tokens = Math.min(BURST, this.tokens + ((nowUs - this.refilledAtUs) / 1e6) * PER_SECOND);
-    this.refilledAtUs = nowUs;
-    if (this.tokens < 1) return false;
-    this.tokens--;
-    return true;
   }
 }

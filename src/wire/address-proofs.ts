@@ -71,6 +71,10 @@ export class AddressProofs {
     return true;
   }
 
+  isProven(place: number): boolean {
+    return this.state[place] === State.proven;
+  }
+
   /** Writes a Challenge. Returns its length, or 0 if the endpoint has proven its address. */
   writeChallenge(place: number, bytes: Uint8Array, offset: number): number {
     if (this.state[place] === State.proven) return 0;

@@ -131,6 +131,11 @@ export class Peers {
     if (this.proofs !== undefined && this.isKnown(endpoint)) this.proofs.prove(this.placeOf(endpoint), bytes, offset);
   }
 
+  /** Whether an endpoint has proven that it receives at its address, under `keyFor` it. False for a replica. */
+  isProven(endpoint: number): boolean {
+    return this.proofs !== undefined && this.isKnown(endpoint) && this.proofs.isProven(this.placeOf(endpoint));
+  }
+
   private placeOf(endpoint: number): number {
     return (endpoint - this.replicas) & this.placeMask;
   }

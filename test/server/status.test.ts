@@ -129,7 +129,7 @@ t.test('answering', async (t) => {
     for (const padding of [0, 1, 100, full - 1, full, full + 1, 1_367, 30_000]) {
       outbox.sent.length = 0;
       const asked = question(padding);
-      service.onStatus(asked, 0, 5, at(1e9 * (padding + 1)));
+      service.onStatus(asked, 0, 5, at(1e9 * (padding + 1)), 7, true);
       const [answer] = outbox.sent;
       t.ok(answer!.length <= asked.length, `${answer!.length} bytes for ${asked.length}`);
       t.equal(validate(answer!, 0, answer!.length), answer!.length);
@@ -145,16 +145,16 @@ t.test('answering', async (t) => {
     const outbox = collector();
     const service = new StatusService(() => (built++, report), outbox);
     const asked = question(2_000);
-    for (let i = 0; i < 10_000; i++) service.onStatus(asked, 0, 5, at(1e6 + i)); // within 10 ms
+    for (let i = 0; i < 10_000; i++) service.onStatus(asked, 0, 5, at(1e6 + i), 7, true); // within 10 ms
     t.equal(built, 1);
     t.ok(service.answered >= 100 && service.answered <= 105, `${service.answered} of 10,000 were answered`);
     t.equal(service.answered + service.refused, 10_000);
     t.equal(outbox.sent.length, service.answered);
-    service.onStatus(asked, 0, 5, at(2e6));
+    service.onStatus(asked, 0, 5, at(2e6), 7, true);
     t.equal(built, 2, 'a second later the report is a new one');
     outbox.full = true;
     const refused = service.refused;
-    service.onStatus(asked, 0, 5, at(3e6));
+    service.onStatus(asked, 0, 5, at(3e6), 7, true);
     t.equal(service.refused, refused + 1, 'no room in the outbox is counted');
     t.end();
   });
@@ -165,7 +165,7 @@ t.test('answering', async (t) => {
     const service = new StatusService(() => now, outbox, undefined, 300);
     const ask = (padding: number, serial: number, offset: number, us: number): Uint8Array => {
       const asked = question(padding, serial, offset);
-      service.onStatus(asked, 0, 5, at(us));
+      service.onStatus(asked, 0, 5, at(us), 7, true);
       const answer = outbox.sent.at(-1)!;
       t.ok(answer.length <= asked.length && ENVELOPE_BYTES + answer.length <= 300, `${answer.length} bytes`);
       return answer;
@@ -211,10 +211,10 @@ t.test('answering', async (t) => {
       outbox,
       (error) => void told.push(error),
     );
-    service.onStatus(question(2_000), 0, 5, at(1e6));
+    service.onStatus(question(2_000), 0, 5, at(1e6), 7, true);
     t.same([outbox.sent.length, service.answered, service.refused, told], [0, 0, 1, ['EPERM']]);
     works = true;
-    service.onStatus(question(2_000), 0, 5, at(2e6));
+    service.onStatus(question(2_000), 0, 5, at(2e6), 7, true);
     t.same([outbox.sent.length, service.answered], [1, 1], 'and the next one is');
     t.end();
   });
@@ -533,4 +533,11 @@ t.test('jitpaxos status', async (t) => {
   const json = await jitpaxos(['status', '--json', '--timeout', '300ms', '--interval', '0s'], { cwd: directory });
   t.equal(json.code, 3);
   t.match(JSON.parse(json.stdout), { schema: 'jitpaxos.cluster-status/1', available: false, answered: 1 });
+  await replicas[2]!.close();
+  const silent = await jitpaxos(['status', '--timeout', '300ms', '--interval', '0s'], { cwd: directory });
+  t.equal(silent.code, 4, 'nobody answers: unknown, which is not the same as "cannot commit"');
+  t.match(silent.stdout, /unknown {3}0 of 3 replicas answer/);
+  const top = await jitpaxos(['top', '--json', '--count', '1', '--interval', '300ms'], { cwd: directory });
+  t.equal(top.code, 4);
+  t.match(JSON.parse(top.stdout), { available: false, answered: 0 });
 });

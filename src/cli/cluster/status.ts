@@ -3,10 +3,9 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StatusClient } from '../../client/status-client.js';
-import { seemsStalled, summarize, withChainRemark } from './summary.js';
+import { exitOf, seemsStalled, summarize, withChainRemark } from './summary.js';
 import { summaryLines } from './table.js';
 import { defineCommand } from '../../console/command.js';
-import { Exit } from '../../console/exit.js';
 import { CLUSTER_FLAG, KEY_FILE_FLAG, keysOf } from '../../console/settings.js';
 import { warnWithoutKeys } from '../../console/without-keys.js';
 
@@ -14,7 +13,7 @@ export const status = defineCommand(
   {
     name: 'status',
     summary:
-      'Shows the cluster now: view, primary, quorum, and the log and lag of each replica. Exit code 3 if the quorum cannot commit, or does not commit although requests arrive.',
+      'Shows the cluster now: view, primary, quorum, and the log and lag of each replica. Exit code 3 if the quorum cannot commit, or does not commit although requests arrive; 4 if no replica answers, so that nothing is known.',
     positionals: [],
     flags: {
       cluster: CLUSTER_FLAG,
@@ -54,7 +53,7 @@ export const status = defineCommand(
       summary = withChainRemark(summary, client.cluster);
       if (output.json) output.line(JSON.stringify({ schema: 'jitpaxos.cluster-status/1', ...summary }));
       else for (const line of summaryLines(summary, output.colours)) output.line(line);
-      return summary.available ? Exit.done : Exit.unavailable;
+      return exitOf(summary);
     } finally {
       await client.close();
     }

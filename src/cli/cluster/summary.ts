@@ -7,6 +7,7 @@ import type { StatusAnswer } from '../../client/status-client.js';
 import { CHAIN_REMEDY, chainWarning } from '../../host/chain.js';
 import type { Cluster } from '../../host/cluster-config.js';
 import { majorityLostText, spokenIn, type ReplicaStatusReport } from '../../host/status.js';
+import { Exit } from '../../console/exit.js';
 import { formatLongDuration } from '../../console/units.js';
 import { keyDifferences } from './keys-loaded.js';
 
@@ -41,7 +42,8 @@ export interface ClusterSummary {
   readonly cluster: string;
   /**
    * Operations commit, or would if there were any: every member of the newest view's quorum answered, is normal, and is
-   * in that view; and the cluster is not `stalled`.
+   * in that view; and the cluster is not `stalled`. False if nobody answered, too: whether operations commit is then
+   * unknown.
    */
   readonly available: boolean;
   /** Highest view of any replica that answered. */
@@ -167,6 +169,12 @@ export function summarize(
       ...clockRemarks(reports),
     ],
   };
+}
+
+/** The exit code of a command that shows the cluster. "Nobody answers" is not "cannot commit". */
+export function exitOf({ answered, available }: Pick<ClusterSummary, 'answered' | 'available'>): number {
+  if (answered === 0) return Exit.unanswered;
+  return available ? Exit.done : Exit.unavailable;
 }
 
 /** True if requests arrived at the primary between two answers and none committed: worth asking once more. */

@@ -72,7 +72,9 @@ function headline(summary: ClusterSummary, tone: Tone): string {
   parts.push(
     available
       ? tone(Colour.green, 'available')
-      : tone(Colour.red, majorityLost === undefined ? 'not available' : 'majority-lost: not available'),
+      : answered === 0
+        ? tone(Colour.yellow, 'unknown')
+        : tone(Colour.red, majorityLost === undefined ? 'not available' : 'majority-lost: not available'),
     `${answered} of ${replicas.length} replicas answer`,
   );
   if (wireVersion !== undefined) parts.push(`wire ${wireVersion}`, ENCRYPTED_TEXT[encrypted]);

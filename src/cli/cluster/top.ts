@@ -3,7 +3,7 @@
  * sample with --json. Ctrl-C or q ends it; the terminal is restored, with the last sample on it.
  */
 import { StatusClient, type StatusAnswer } from '../../client/status-client.js';
-import { summarize, type ClusterSummary, withChainRemark } from './summary.js';
+import { exitOf, summarize, type ClusterSummary, withChainRemark } from './summary.js';
 import { summaryLines } from './table.js';
 import { defineCommand, type Output } from '../../console/command.js';
 import { Exit } from '../../console/exit.js';
@@ -63,7 +63,7 @@ export const top = defineCommand(
       screen.end();
       await client.close();
     }
-    return summary === undefined || summary.available ? Exit.done : Exit.unavailable;
+    return summary === undefined ? Exit.done : exitOf(summary);
   },
 );
 

@@ -1,0 +1,87 @@
+/**
+ * How many status questions a replica answers, so that nobody's questions keep another's from being answered. May be
+ * changed freely: a question that is not answered is sent again.
+ *
+ * A question from an endpoint that has proven its address (wire/address-proofs.ts) is charged to the owner of its key
+ * and to the endpoint. All others, which may be recordings sent by anyone, share one small rate. A tool proves its
+ * address in its first exchange with a replica, so at most its first question is among them.
+ */
+
+/** Answers at once, and per second. A report takes three or four. */
+export const OWNER_RATE: Rate = { burst: 200, perSecond: 400 };
+export const ENDPOINT_RATE: Rate = { burst: 100, perSecond: 200 };
+export const UNPROVEN_RATE: Rate = { burst: 50, perSecond: 100 };
+/** Owners and endpoints that are remembered. The one that asked longest ago is forgotten. */
+export const OWNERS_MAX = 1024;
+export const ENDPOINTS_MAX = 1024;
+
+interface Rate {
+  readonly burst: number;
+  readonly perSecond: number;
+}
+
+export class StatusRates {
+  private readonly owners = new Buckets(OWNER_RATE, OWNERS_MAX);
+  private readonly endpoints = new Buckets(ENDPOINT_RATE, ENDPOINTS_MAX);
+  private readonly unproven = new Bucket(UNPROVEN_RATE);
+
+  /** Owners and endpoints that are remembered now. */
+  get remembered(): number {
+    return this.owners.size + this.endpoints.size;
+  }
+
+  /**
+   * Whether a question may be answered; if so, it is charged.
+   * @param proven the endpoint has proven its address, under a key of this owner
+   */
+  admits(owner: number, endpoint: number, proven: boolean, nowUs: number): boolean {
+    if (!proven) return this.unproven.take(nowUs);
+    // Of an endpoint that asks too much, nothing is charged to the owner's other tools.
+    return this.endpoints.of(endpoint).take(nowUs) && this.owners.of(owner).take(nowUs);
+  }
+}
+
+class Bucket {
+  private tokens: number;
+  private filledAtUs = -Infinity;
+
+  constructor(private readonly rate: Rate) {
+    this.tokens = rate.burst;
+  }
+
+  take(nowUs: number): boolean {
+    const { burst, perSecond } = this.rate;
+    const earned = ((nowUs - this.filledAtUs) / 1e6) * perSecond;
+    this.tokens = Math.min(burst, this.tokens + earned);
+    this.filledAtUs = nowUs;
+    if (this.tokens < 1) return false;
+    this.tokens--;
+    return true;
+  }
+}
+
+class Buckets {
+  /** In the order of the last question. */
+  private readonly buckets = new Map<number, Bucket>();
+
+  constructor(
+    private readonly rate: Rate,
+    private readonly most: number,
+  ) {}
+
+  get size(): number {
+    return this.buckets.size;
+  }
+
+  of(key: number): Bucket {
+    const bucket = this.buckets.get(key) ?? new Bucket(this.rate);
+    this.buckets.delete(key);
+    if (this.buckets.size === this.most)
+      for (const first of this.buckets.keys()) {
+        this.buckets.delete(first);
+        break;
+      }
+    this.buckets.set(key, bucket);
+    return bucket;
+  }
+}
