@@ -142,13 +142,13 @@ export const replica = defineCommand(
         kind: 'duration',
         max: 3600e9,
         standard: `${DEFAULT_TIMINGS.maxAheadNs / 1e6}ms`,
-        help: `requests with a timestamp further ahead of this replica's clock are rejected`,
+        help: `requests with a timestamp further ahead of this replica's clock are rejected, even if --max-hold is longer`,
       },
       'max-hold': {
         kind: 'duration',
         max: 60e9,
         standard: `${DEFAULT_TIMINGS.maxHoldNs / 1e6}ms`,
-        help: `longest time that a request is held back until its timestamp is due; 0s: never held`,
+        help: `longest time that a request is held back until its timestamp is due; requests that are further ahead are rejected; 0s: never held`,
       },
       late: {
         kind: 'choice',

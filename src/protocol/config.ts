@@ -71,9 +71,12 @@ export interface Timings {
   readonly viewChangeUs: number;
   /** Longest time before a view that has not started is given up. */
   readonly viewChangeMaxUs: number;
-  /** A request with a timestamp further ahead of a member's clock than this is rejected, ns. */
+  /** A request with a timestamp further ahead of a member's clock than this is rejected, even if it could be held, ns. */
   readonly maxAheadNs: number;
-  /** Longest time that a request is held back before its timestamp is due, ns; 0 never holds. */
+  /**
+   * Longest time that a request is held back before its timestamp is due, ns. Requests that are further ahead are
+   * rejected. 0 never holds.
+   */
   readonly maxHoldNs: number;
   /** The primary pushes its order to members until nothing has differed for this long; 0 never pushes. */
   readonly orderHoldUs: number;

@@ -103,6 +103,55 @@ for (const late of LATE_RULES) {
   );
 }
 
+t.test('clients whose clocks are ahead, by more than replicas hold, are corrected once, and then are fast', (t) => {
+  const AHEAD_NS = [3e6, 20e6, 5e9];
+  const world = new Distances({
+    wayUs: () => NEAR_US,
+    aheadNs: (endpoint) => (endpoint >= 200 ? AHEAD_NS[endpoint - 200]! : 0),
+  });
+  const near = busy(world);
+  world.run(50_000);
+  const clients = AHEAD_NS.map((_, i) => new DistantClient(world, 200 + i, 1, 1_000));
+  world.run(1_050_000);
+  for (const [i, { sessions, committed, longestUs, core }] of clients.entries()) {
+    const name = `${AHEAD_NS[i]! / 1e6} ms ahead`;
+    t.equal(sessions, 2, `${name}: its first Register is refused, and no other`);
+    t.equal(core.counters[ClientCounter.rejected_too_far_ahead], 0, name);
+    t.ok(committed > 700 && longestUs < 2_000, `${name}: ${committed} committed, the longest took ${longestUs} µs`);
+  }
+  t.ok(
+    near.every(({ core }) => core.counters[ClientCounter.commits_fast]! > 0.7 * core.counters[ClientCounter.commits]!),
+  );
+  t.end();
+});
+
+for (const [replica, behindNs] of [
+  [0, 5e6],
+  [1, 5e6],
+  [1, 400e3],
+  [1, 50e6],
+] as const) {
+  t.test(
+    `the clock of the ${replica === 0 ? 'primary' : 'member'} is ${behindNs / 1e6} ms behind, and not trusted: operations are as fast as otherwise`,
+    (t) => {
+      const shares = [0, behindNs].map((ns) => {
+        const world = new Distances({ wayUs: () => NEAR_US, aheadNs: (endpoint) => (endpoint === replica ? -ns : 0) });
+        for (const core of world.replicas) core.trustClock(false);
+        const near = busy(world);
+        world.run(200_000);
+        const sum = (counter: number): number => near.reduce((total, { core }) => total + core.counters[counter]!, 0);
+        const before = [sum(ClientCounter.commits), sum(ClientCounter.commits_fast)] as const;
+        world.run(1_200_000);
+        const commits = sum(ClientCounter.commits) - before[0];
+        t.ok(commits > 15_000, `${commits} commits`);
+        return (sum(ClientCounter.commits_fast) - before[1]) / commits;
+      });
+      t.ok(shares[1]! > 0.9 * shares[0]!, `${shares[1]} in one round trip, ${shares[0]} by right clocks`);
+      t.end();
+    },
+  );
+}
+
 for (const roomUs of [12_000, 25_000, 50_000]) {
   for (const unheard of [0, 1]) {
     t.test(

@@ -563,7 +563,9 @@ t.test(
     client.register();
     c.run(20_000); // until the member has executed the Register, too
     const bob = c.hand();
-    c.give(bob, Request, bob.registration(1_070_000_000), 0, 1);
+    const last = c.wallNs;
+    c.give(bob, Request, bob.registration(Number(last)), 0, 1);
+    c.setWall(last - 1_000_000n);
     c.lose();
     client.submit('a');
     c.settle();
@@ -586,7 +588,7 @@ t.test(
       [1, 0, 0],
     );
     client.submit('b');
-    t.match(c.take({ from: client.endpoint, message: Request })[0]!.values, { timestamp: 1_070_000_002n });
+    t.match(c.take({ from: client.endpoint, message: Request })[0]!.values, { timestamp: last + 2n });
     t.end();
   },
 );
@@ -595,8 +597,11 @@ t.test(
   'the order of a request that a member still holds back makes it due there: it is appended, and confirmed',
   (t) => {
     const { c, alice, bob } = scene();
-    c.replica(0).core['holdBack'].limitNs = 0;
-    c.give(alice, Request, alice.request(1_010_500_000, 1, 'a'), 0, 1);
+    const wall = c.wallNs;
+    c.setWall(1_010_500_000n);
+    c.give(alice, Request, alice.request(1_010_500_000, 1, 'a'), 0);
+    c.setWall(wall);
+    c.give(alice, Request, alice.request(1_010_500_000, 1, 'a'), 1);
     c.give(bob, Request, bob.request(1_010_600_000, 1, 'b'), 1);
     t.strictSame(
       [c.replica(0).last, c.replica(1).last, c.replica(1).counter('requests_held')],

@@ -10,10 +10,13 @@ import {
   RejectReason,
   Reply,
   Request,
+  RequestFlag,
   ViewChange,
 } from '../../src/wire/messages.js';
+import { CounterMachine } from '../../src/machine/counter.js';
 import { LATE_REGISTER_US, LATE_REGISTERS } from '../../src/protocol/replica/restamping.js';
-import { Cluster, encode, type HandClient, type Packet, type Values } from './harness.js';
+import { LONG_SLOTS, OWNER_PART } from '../../src/protocol/replica/hold-back.js';
+import { Cluster, encode, TEST_LIMITS, type HandClient, type Packet, type Values } from './harness.js';
 
 const reasonOf = (packet: Packet): unknown => {
   if (packet.message.type !== Reject.type) throw new Error(`a ${packet.message.name}, not a Reject`);
@@ -76,15 +79,73 @@ t.test('equal timestamps of two clients: the session decides, and neither is tak
   t.end();
 });
 
-t.test('timestamp beyond now + maxAhead: rejected, with the clock of the replica', (t) => {
-  const { c, alice } = registered();
-  const rejected = c.replica(0).answer(Request, alice.request(1_100_000_001, 1, 'a'), alice.endpoint);
-  t.equal(reasonOf(rejected), RejectReason.tooFarAhead);
-  t.equal(rejected.values['lastTimestamp'], 1_000_000_000n);
+t.test('ahead of the clock by more than is held: rejected, with the clock of the replica', (t) => {
+  const { c, alice } = registered({ late: 'restamp' });
+  for (const id of [0, 1]) {
+    const rejected = c.replica(id).answer(Request, alice.request(1_002_000_001, 1, 'a'), alice.endpoint);
+    t.equal(reasonOf(rejected), RejectReason.tooFarAhead);
+    t.equal(rejected.values['lastTimestamp'], 1_000_000_000n);
+    t.equal(c.replica(id).counter('rejected_too_far_ahead'), 1);
+    t.strictSame(c.replica(id).receive(Request, alice.request(1_002_000_000, 1, 'a'), alice.endpoint), [], 'held');
+  }
+  c.pass(2_000);
+  t.strictSame(c.replica(0).operations, ['R', 'a'], 'and appended when due');
+  t.end();
+});
+
+t.test('ahead of the clock by more than `maxAhead`, which may be less: rejected', (t) => {
+  const c = new Cluster(3, { timings: { maxAheadNs: 1_000_000 } });
+  const alice = c.hand();
+  c.give(alice, Request, alice.registration(10), 0);
+  c.lose();
   t.equal(
-    c.replica(0).answer(Request, alice.request(1_100_000_000, 1, 'a'), alice.endpoint).message,
-    Reply,
-    'at the limit it is taken',
+    reasonOf(c.replica(0).answer(Request, alice.request(1_001_000_001, 1, 'a'), alice.endpoint)),
+    RejectReason.tooFarAhead,
+  );
+  t.strictSame(c.replica(0).receive(Request, alice.request(1_001_000_000, 1, 'a'), alice.endpoint), [], 'held');
+  t.end();
+});
+
+t.test('where nothing is held, a request that is ahead by a quarter of a millisecond is taken, and no other', (t) => {
+  for (const none of [{ limits: { held: 0 } }, { timings: { maxHoldNs: 0 } }]) {
+    const c = new Cluster(3, none);
+    const alice = c.hand();
+    c.give(alice, Request, alice.registration(10), 0);
+    c.lose();
+    const ask = (timestamp: number, lane: number): Packet =>
+      c.replica(0).answer(Request, alice.request(timestamp, 1, 'a', { lane }), alice.endpoint);
+    t.equal(reasonOf(ask(1_000_250_001, 1)), RejectReason.tooFarAhead);
+    t.equal(ask(1_000_250_000, 0).message, Reply);
+  }
+  t.end();
+});
+
+t.test('ahead, and nothing is free to hold it: rejected; an owner takes no other owner’s place', (t) => {
+  const { c, alice } = registered({ late: 'restamp', machine: () => new CounterMachine() });
+  const bob = c.hand();
+  c.give(bob, Request, bob.registration(20), 0);
+  c.lose();
+  let timestamp = 1_001_000_000;
+  const ask = (who: HandClient, lane: number, length: number, request = 1): Packet[] =>
+    c.replica(0).receive(Request, who.request(timestamp++, request, 'x'.repeat(length), { lane }), who.endpoint);
+  const { held } = TEST_LIMITS;
+  const refusedTo = (who: HandClient): number => c.take({ to: who.endpoint, message: Reject }).length;
+  // As many copies as it likes: none of them is in the log yet.
+  for (let i = 0; i < 2 * held; i++) ask(alice, i % 4, 4, 1 + i);
+  t.equal(refusedTo(alice), 2 * held - held / 2, 'one owner: half of the places');
+  t.strictSame(ask(bob, 0, 4), [], 'another one is held');
+  for (let i = 0; i < LONG_SLOTS; i++) ask(alice, i % 4, 2_000, 1_000 + i);
+  t.equal(refusedTo(alice), LONG_SLOTS - LONG_SLOTS * OWNER_PART, 'a quarter of those for long requests');
+  t.strictSame(ask(bob, 1, 2_000), []);
+  t.equal(c.replica(0).last, 2, 'and nothing of it entered the log');
+  c.pass(1_500);
+  t.strictSame(
+    c
+      .replica(0)
+      .operations.map((text) => text.length)
+      .filter((length) => length === 2_000).length,
+    LONG_SLOTS * OWNER_PART + 1,
+    'long requests come out whole',
   );
   t.end();
 });
@@ -166,46 +227,32 @@ t.test('a log from the future survives a restart of all, and takes new clients a
 });
 
 t.test(
-  'nobody walks the log ahead of the clock: what is stamped beyond maxAhead gets the smallest key, or none',
+  'nobody brings a log ahead of the clock: by requests, Registers or queries, to the primary or to a member',
   (t) => {
-    const { c, alice } = registered();
-    const ahead = 100_000_000;
-    const { log } = c.replica(0).state;
-    const last = (): bigint =>
-      (BigInt(log.timestampHi(log.lastIndex)) << 32n) | BigInt(log.timestampLo(log.lastIndex) >>> 0);
-    t.equal(c.replica(0).answer(Request, alice.request(1_000_000_000 + ahead, 1, 'x'), alice.endpoint).message, Reply);
-    for (let i = 2; i < 50; i++) {
-      const timestamp = Number(last()) + ahead;
-      t.equal(c.replica(0).answer(Request, alice.request(timestamp, i, 'x'), alice.endpoint).message, Reply);
-      const bob = c.hand();
-      c.replica(0).receive(Request, bob.registration(timestamp), bob.endpoint);
+    const { c, alice } = registered({ late: 'restamp' });
+    c.run(10_000);
+    c.lose();
+    const now = c.now.wallLo;
+    for (const id of [0, 1]) {
+      const replica = c.replica(id);
+      const { last } = replica;
+      for (let i = 1; i < 200; i++) {
+        const timestamp = now + 3_000_000 + 500_000 * i;
+        replica.receive(Request, alice.request(timestamp, i, 'x'), alice.endpoint);
+        replica.receive(
+          Request,
+          { ...alice.request(timestamp, i, 'x', { lane: 1 }), flags: RequestFlag.query },
+          alice.endpoint,
+        );
+        const bob = c.hand();
+        replica.receive(Request, bob.registration(timestamp), bob.endpoint);
+      }
+      t.equal(replica.last, last, `replica ${id}`);
+      t.equal(replica.counter('rejected_too_far_ahead'), 3 * 199);
     }
-    t.ok(last() <= BigInt(1_000_000_000 + ahead + 100), `the last key is ${last()}`);
-    const bob = c.hand();
-    const beyond = c.replica(0).answer(Request, bob.registration(Number(last()) + 2), bob.endpoint);
-    t.equal(reasonOf(beyond), RejectReason.tooFarAhead, 'a Register that is born later');
-    t.equal(beyond.values['lastTimestamp'], last(), 'with what the cluster takes for now');
     t.end();
   },
 );
-
-t.test("nor a member's log, which counts from what it knows to be the primary's", (t) => {
-  const { c, alice } = registered();
-  c.run(10_000);
-  c.lose();
-  const member = c.replica(1);
-  const ahead = 100_000_000;
-  const end = Number(c.now.wallLo) + ahead;
-  t.equal(member.answer(Request, alice.request(end, 1, 'x'), alice.endpoint).message, Reply);
-  for (let i = 2; i < 50; i++)
-    member.receive(
-      Request,
-      alice.request(Number(member.state.log.timestampLo(member.last)) + ahead, i, 'x'),
-      alice.endpoint,
-    );
-  t.ok(member.state.log.timestampLo(member.last) <= end + 50);
-  t.end();
-});
 
 t.test('a member whose clock is far behind takes what the primary takes', (t) => {
   const { c, alice } = registered();
@@ -225,7 +272,7 @@ t.test('a member whose clock is far behind takes what the primary takes', (t) =>
   );
   c.run(10_000);
   c.lose();
-  const answers = one(day + 50_000_000, 2);
+  const answers = one(day + 1_000_000, 2);
   t.strictSame(
     answers.map(({ message }) => message),
     [Reply, Reply],
@@ -238,6 +285,14 @@ t.test('a member whose clock is far behind takes what the primary takes', (t) =>
       ['R', 'x', 'x'],
     ],
   );
+  c.setWall(1_000_000_000n);
+  const beyond = c.replica(1).answer(Request, alice.request(day + 200_000_000, 3, 'x'), alice.endpoint);
+  t.equal(reasonOf(beyond), RejectReason.tooFarAhead, 'and no more: its time goes on from what the primary took');
+  c.isolate(0);
+  c.run(300_000);
+  c.lose();
+  t.ok(c.replica(1).state.view > 0);
+  t.equal(c.replica(1).core['synchronization'].time['provenUs'], -Infinity, 'another primary proves it anew');
   t.end();
 });
 
@@ -300,22 +355,25 @@ t.test(
   },
 );
 
-t.test('by a clock that is not trusted a request is held for a quarter of a millisecond at most', (t) => {
-  const { c, alice } = registered();
+t.test('late: reject: a request is held for as long as distant clients stamp late ones ahead, by any clock', (t) => {
+  const { c, alice } = registered({ late: 'reject' });
   c.replica(0).core.trustClock(false);
-  t.strictSame(c.replica(0).receive(Request, alice.request(1_000_250_000, 1, 'a'), alice.endpoint), [], 'held');
-  t.equal(
-    c.replica(0).answer(Request, alice.request(1_000_250_001, 1, 'b', { lane: 1 }), alice.endpoint).message,
-    Reply,
-  );
-  c.replica(0).core.trustClock(true);
-  t.strictSame(c.replica(0).receive(Request, alice.request(1_001_900_000, 1, 'c', { lane: 2 }), alice.endpoint), []);
+  const refused = c.replica(0).answer(Request, alice.request(1_025_000_001, 1, 'a'), alice.endpoint);
+  t.equal(reasonOf(refused), RejectReason.tooFarAhead);
+  t.strictSame(c.replica(0).receive(Request, alice.request(1_025_000_000, 1, 'a'), alice.endpoint), [], 'held');
   t.end();
 });
 
-t.test('a request that is ahead by more than is held is appended at once', (t) => {
-  const { c, alice } = registered();
-  t.equal(c.replica(0).answer(Request, alice.request(1_002_000_001, 1, 'a'), alice.endpoint).message, Reply);
+t.test('by a clock that is not trusted a request is held for a quarter of a millisecond at most', (t) => {
+  const { c, alice } = registered({ late: 'restamp' });
+  c.replica(0).core.trustClock(false);
+  t.strictSame(c.replica(0).receive(Request, alice.request(1_000_250_000, 1, 'a'), alice.endpoint), [], 'held');
+  t.equal(
+    reasonOf(c.replica(0).answer(Request, alice.request(1_000_250_001, 1, 'b', { lane: 1 }), alice.endpoint)),
+    RejectReason.tooFarAhead,
+  );
+  c.replica(0).core.trustClock(true);
+  t.strictSame(c.replica(0).receive(Request, alice.request(1_001_900_000, 1, 'c', { lane: 2 }), alice.endpoint), []);
   t.end();
 });
 

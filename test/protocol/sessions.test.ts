@@ -200,7 +200,7 @@ t.test('the tail index knows the newest unexecuted entry of each lane, also afte
 });
 
 t.test('held requests come out in the order of their timestamps when due, and no sooner', (t) => {
-  const holdBack = new HoldBack(16, 2_000_000);
+  const holdBack = new HoldBack(16, 2_000_000, 4_096, 'restamp');
   const model: { timestamp: number; mark: number }[] = [];
   let now = 0;
   let mark = 0;
@@ -208,7 +208,13 @@ t.test('held requests come out in the order of their timestamps when due, and no
     if (random() < 0.5) {
       const timestamp = now + 1 + below(50);
       const operationBytes = new Uint8Array(1 + Request.size).fill(++mark & 255, 1, 2);
-      const arrived = arrivedOf({ operationBytes, messageOffset: 1, replyTo: mark, timestampLo: timestamp });
+      const arrived = arrivedOf({
+        operationBytes,
+        messageOffset: 1,
+        replyTo: mark,
+        timestampLo: timestamp,
+        owner: mark,
+      });
       const taken = holdBack.hold(arrived, 0, timestamp);
       if (taken !== model.length < 16) throw new Error(`SEED=${SEED}`);
       if (taken) model.push({ timestamp, mark });
@@ -233,8 +239,14 @@ t.test('held requests come out in the order of their timestamps when due, and no
   }
   holdBack.clear();
   t.equal(holdBack.take(Infinity), -1);
-  const longest = arrivedOf({ operationBytes: new Uint8Array(600), operationLength: 512 - Request.size });
+  const longest = arrivedOf({ operationBytes: new Uint8Array(5_000).fill(3), operationLength: 4_096 - Request.size });
   t.ok(holdBack.hold(longest, 0, 1));
+  const slot = holdBack.take(1);
+  const first = holdBack.offsetOf(slot);
+  t.ok(
+    holdBack.bytes.subarray(first, first + 4_096).every((byte) => byte === 3),
+    'whole',
+  );
   longest.operationLength++;
   t.notOk(holdBack.hold(longest, 0, 1), 'a message that is too long is not held');
   t.end();

@@ -10,7 +10,7 @@ import type { StateMachine } from '../../machine/state-machine.js';
 import * as wire from '../../wire/messages.js';
 import { ReplicaStatus, typeOf, type TypesFor } from '../../wire/messages.js';
 import { readI32, readU16 } from '../../wire/u64.js';
-import { checkLimits, type ReplicaConfig } from '../config.js';
+import { checkLimits, DEFAULT_LATE, type ReplicaConfig } from '../config.js';
 import {
   unkeyedChain,
   type Chain,
@@ -37,6 +37,7 @@ import { Sender } from './replica-sender.js';
 import { TransferSender } from './transfer-sender.js';
 import { Serving } from './agreement/serve.js';
 import { NO_OWNER } from '../log/session-owner.js';
+import { REGISTER_BYTES } from '../log/sessions.js';
 import type { ReplicaClocks } from './suspicion/replica-clocks.js';
 import { SyncAnswers } from './suspicion/sync-answers.js';
 import { Suspicion } from './suspicion/suspicion.js';
@@ -91,7 +92,12 @@ export class ReplicaCore {
     const answers = new ClientAnswers(this.state);
     const transfers = new TransferSender(this.state);
     this.otherChains = new OtherChains(this.state);
-    this.holdBack = new HoldBack(config.limits.held, config.timings.maxHoldNs);
+    this.holdBack = new HoldBack(
+      config.limits.held,
+      config.timings.maxHoldNs,
+      wire.Request.size + Math.max(config.limits.operationBytes, REGISTER_BYTES),
+      config.late ?? DEFAULT_LATE,
+    );
     this.divergence = new Divergence(this.state, sender, hasher);
     const { contradictions } = this.divergence;
     this.repair = new Repair(this.state, answers, contradictions);

@@ -20,6 +20,7 @@ import type { Repair } from './agreement/repair.js';
 import type { Synchronization } from './agreement/synchronization.js';
 import { ArrivedRequest } from './arrived-request.js';
 import type { ClientAnswers } from './client-answers.js';
+import type { ClusterTime } from './cluster-time.js';
 import type { Instant } from '../contract.js';
 import { Counter } from '../counters.js';
 import type { HoldBack } from './hold-back.js';
@@ -47,6 +48,7 @@ export class Requests {
   private readonly restamping: Restamping;
   private readonly registers = new RegisterRate();
   private readonly catchUp: CatchUp;
+  private readonly time: ClusterTime;
   /** Points at the message that is handled now. */
   private readonly arrived = new ArrivedRequest();
   private readonly received = new LastWords();
@@ -62,7 +64,8 @@ export class Requests {
     this.catchUp = synchronization.catchUp;
     this.rejections = new Rejections(state, answers);
     this.known = new KnownRequests(state, answers);
-    this.restamping = new Restamping(state);
+    this.time = synchronization.time;
+    this.restamping = new Restamping(state, this.time);
   }
 
   /**
@@ -192,39 +195,32 @@ export class Requests {
   }
 
   /**
-   * Holds a request back whose time has not come. Speed only, but for timestamps so far ahead that one client would push
-   * everybody's log into the future.
+   * Holds a request back whose time has not come. Speed only, but for one client that would push everybody's log into the
+   * future: no key enters a log ahead of its time. What is ahead and cannot be held is refused.
    * @returns HELD; `tooFarAhead`: its timestamp is not to be taken as it is; 0: it is
    */
-  private placeInTime(arrived: ArrivedRequest, now: Instant): typeof HELD | RejectReasonCode | 0 {
-    const { state, holdBack } = this;
+  private placeInTime(arrived: ArrivedRequest, now: Instant): typeof HELD | typeof RejectReason.tooFarAhead | 0 {
+    const { state, holdBack, time } = this;
     const { timestampHi, timestampLo } = arrived;
     const isAhead = compareU64(timestampHi, timestampLo, now.wallHi, now.wallLo) > 0;
     if (!isAhead && !holdBack.sorts(now.monotonicUs)) return 0;
     const aheadNs = differenceU64(timestampHi, timestampLo, now.wallHi, now.wallLo);
+    const isNear = aheadNs <= state.config.timings.maxAheadNs;
     if (
-      aheadNs > state.config.timings.maxAheadNs &&
-      state.log.compareToLast(timestampHi, timestampLo, arrived.sessionHi, arrived.sessionLo) > 0 &&
-      !this.isWithinOrder(timestampHi, timestampLo)
-    )
-      return RejectReason.tooFarAhead;
-    if (aheadNs > holdBack.limitNs || !holdBack.hold(arrived, now.monotonicUs, now.monotonicUs + aheadNs / 1000))
-      return 0;
-    if (isAhead) state.counters[Counter.requests_held]!++;
-    return HELD;
-  }
-
-  /**
-   * A member's clock may be behind while the log is not: the entries that the primary took say more of the time than this
-   * clock. Only the part of the log that is known to be the primary's counts, so that no client can push a member's log ahead
-   * step by step.
-   */
-  private isWithinOrder(timestampHi: number, timestampLo: number): boolean {
-    const { state } = this;
-    const { log, synced } = state;
-    if (state.isPrimary || synced < log.baseIndex) return false;
-    const aheadNs = differenceU64(timestampHi, timestampLo, log.timestampHi(synced), log.timestampLo(synced));
-    return aheadNs <= state.config.timings.maxAheadNs;
+      isNear &&
+      aheadNs <= holdBack.limitNs &&
+      holdBack.hold(arrived, now.monotonicUs, now.monotonicUs + aheadNs / 1000)
+    ) {
+      if (isAhead) state.counters[Counter.requests_held]!++;
+      return HELD;
+    }
+    if (!isAhead || (isNear && aheadNs <= holdBack.atOnceNs)) return 0;
+    time.read(now);
+    if (compareU64(timestampHi, timestampLo, time.hi, time.lo) <= 0) return 0;
+    // One that is not above the last key of a log is late, wherever that log is.
+    return state.log.compareToLast(timestampHi, timestampLo, arrived.sessionHi, arrived.sessionLo) > 0
+      ? RejectReason.tooFarAhead
+      : 0;
   }
 
   /**
@@ -276,7 +272,7 @@ export class Requests {
     this.answers.answer(from, index, execution.lastStatus, slackUs, state.pushing ? 1 : 0, execution.reply);
   }
 
-  /** The key of a new request is not above the last one of the log (`late`), or further ahead of the clock than may be (`tooFarAhead`). */
+  /** The key of a new request is not above the last one of the log (`late`), or is ahead and cannot be held (`tooFarAhead`). */
   private misplaced(arrived: ArrivedRequest, reason: RejectReasonCode, now: Instant): void {
     const { state, catchUp } = this;
     if (this.restamping.restamp(arrived, reason, now)) {

@@ -18,6 +18,7 @@ import { Counter } from '../counters.js';
 import { invariant } from '../invariant.js';
 import { REGISTER_BORN, REGISTER_LANE } from '../log/sessions.js';
 import type { ArrivedRequest } from './arrived-request.js';
+import type { ClusterTime } from './cluster-time.js';
 import type { ReplicaState } from './replica-state.js';
 import { TriggerBudget } from './trigger-budget.js';
 
@@ -34,7 +35,10 @@ export class Restamping {
   private readonly lateGetOne: boolean;
   private readonly lateRegisters = new TriggerBudget(LATE_REGISTERS, LATE_REGISTER_US);
 
-  constructor(private readonly state: ReplicaState) {
+  constructor(
+    private readonly state: ReplicaState,
+    private readonly time: ClusterTime,
+  ) {
     this.lateGetOne = (state.config.late ?? DEFAULT_LATE) === 'restamp';
   }
 
@@ -56,7 +60,8 @@ export class Restamping {
     let hi = log.timestampHi(last);
     let lo = log.timestampLo(last);
     if (reason === RejectReason.tooFarAhead) {
-      if (compareU64(hi, lo, now.wallHi, now.wallLo) <= 0) return false;
+      this.time.read(now);
+      if (compareU64(hi, lo, this.time.hi, this.time.lo) <= 0) return false;
     } else if (!this.lateGetOne && lane !== REGISTER_LANE) return false;
     // A Register always takes the next timestamp: its client was told the last one, and is born right above it.
     if (lane === REGISTER_LANE || compareU64(sessionHi, sessionLo, log.sessionHi(last), log.sessionLo(last)) <= 0) {

@@ -11,6 +11,7 @@ import { readI32, readIndex } from '../../../wire/u64.js';
 import type { Instant } from '../../contract.js';
 import { invariant } from '../../invariant.js';
 import type { ClientAnswers } from '../client-answers.js';
+import { ClusterTime } from '../cluster-time.js';
 import type { Contradictions } from '../contradictions.js';
 import type { ReplicaState } from '../replica-state.js';
 import type { Sender } from '../replica-sender.js';
@@ -26,6 +27,8 @@ export class Synchronization {
   readonly heartbeat: Heartbeat;
   readonly commitIndex: CommitIndex;
   readonly catchUp: CatchUp;
+  /** What is now, as far as the primary's log shows it. */
+  readonly time: ClusterTime;
   private readonly waiting: WaitingClients;
 
   constructor(
@@ -42,6 +45,7 @@ export class Synchronization {
     this.commitIndex = new CommitIndex(state);
     this.catchUp = new CatchUp(state, sender, transfers);
     this.waiting = new WaitingClients(state, answers);
+    this.time = new ClusterTime(state);
   }
 
   /** A view was joined (status normal): nothing heard in an earlier view counts. */
@@ -54,6 +58,7 @@ export class Synchronization {
   /** The view is given up: drops what it left open. */
   viewEnded(): void {
     this.catchUp.reset();
+    this.time.forget();
     this.waiting.forget();
     this.heartbeat.viewEnded();
     this.repair.reset();
@@ -132,6 +137,7 @@ export class Synchronization {
     if (log.matches(lastIndex, readI32(bytes, o + at.lastChain), readI32(bytes, o + at.lastChain + 4)))
       this.repair.confirm(lastIndex);
     else if (log.matches(committed, committedHi, committedLo)) this.repair.confirm(committed);
+    this.time.learn(now);
     this.commitIndex.hear(committed);
     this.catchUp.hear(lastIndex, committed, now);
     this.sender.syncAck(from, now);
@@ -149,6 +155,7 @@ export class Synchronization {
       return;
     catchUp.orderHeard(now);
     const follows = repair.take(bytes, o, true);
+    this.time.learn(now);
     this.commitIndex.follow();
     this.waiting.answer(Infinity);
     if (!follows) catchUp.fetch(now);
@@ -167,6 +174,7 @@ export class Synchronization {
     const base = readIndex(bytes, o + at.baseIndex);
     if (!log.matches(base, readI32(bytes, o + at.baseChain), readI32(bytes, o + at.baseChain + 4))) return;
     const end = repair.apply(bytes, o, base, from, now);
+    this.time.learn(now);
     const follows = repair.settle(catchUp.isPushed(now));
     // A spare executes what it fetched at once: it may become the primary before the next Sync.
     this.commitIndex.follow();
