@@ -12,6 +12,7 @@ import { DOUBLE_ZERO } from '../protocol/double-zero.js';
 import type { Clock } from '../clock/clock.js';
 import { JitPaxosError } from '../errors.js';
 import type { Hash64 } from '../native/hash64.js';
+import { loadSipHash, SIP_SECRET_BYTES } from '../native/siphash.js';
 import type { Instant } from '../protocol/contract.js';
 import { writeProof } from '../wire/address-proofs.js';
 import { DatagramOutbox } from '../transport/datagram-outbox.js';
@@ -216,7 +217,7 @@ export class TurnLoop {
       oldest,
       now: instant,
       keys,
-      draw: (target) => void crypto.getRandomValues(target),
+      numbers: loadSipHash(crypto.getRandomValues(new Uint8Array(SIP_SECRET_BYTES))),
     });
     const { idHi, idLo } = cluster;
     const envelope = new Envelope(options.hash, idHi, idLo, sender, replicas, keys, wireVersion, oldest);
@@ -226,7 +227,7 @@ export class TurnLoop {
       const known = typeOf(bytes, offset) as TypesFor<'turnLoop'>;
       switch (known) {
         case Proof.type:
-          this.onProof(bytes, offset, from);
+          this.peers.prove(from, envelope.openedKey, bytes, offset); // at a replica: a client receives where it sends from
           return;
         case Challenge.type:
           this.onChallenge(bytes, offset, from);
@@ -237,8 +238,15 @@ export class TurnLoop {
           else this.driven!.receive(bytes, offset, length, from, instant, owner);
       }
     };
-    this.reader = new DatagramReader(envelope, this.transport, !isClient, handle, this.peers, keys, (endpoint) =>
-      this.outbox.hello(endpoint),
+    this.reader = new DatagramReader(
+      envelope,
+      this.transport,
+      !isClient,
+      handle,
+      this.peers,
+      keys,
+      (endpoint) => this.outbox.hello(endpoint),
+      (endpoint, key, newest) => this.outbox.challengeUnder(key, endpoint, newest),
     );
     this.queue = isClient ? undefined : new FairQueue(replicas, endpoints, datagramBytes, QUEUE_BYTES);
   }
@@ -360,11 +368,6 @@ export class TurnLoop {
     } catch (error) {
       this.fail(error);
     }
-  }
-
-  /** At a replica: a client proves that it receives where it sends from. */
-  private onProof(bytes: Uint8Array, offset: number, from: number): void {
-    this.peers.prove(from, bytes, offset);
   }
 
   /** At a client: a replica asks for that proof. */

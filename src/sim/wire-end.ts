@@ -2,12 +2,13 @@
  * Where a simulated process meets the wire: the real envelope and the real translation. With the fault `versions` also
  * the real negotiation, between processes of which some speak only the previous version, and the real address proofs.
  */
-import { CLIENT_SENDER, ENVELOPE_BYTES, Envelope, NO_KEY } from '../wire/envelope.js';
+import { CLIENT_SENDER, ENVELOPE_BYTES, Envelope, NO_KEY, type Hash64 } from '../wire/envelope.js';
 import type { Hasher } from '../protocol/contract.js';
 import { AMPLIFICATION } from '../wire/address-proofs.js';
 import { Challenge, Proof, typeOf, validate } from '../wire/messages.js';
 import { Peers } from '../wire/peers.js';
 import { Translator } from '../wire/translation.js';
+import { writeI32 } from '../wire/u64.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
 import type { Random } from './random.js';
 
@@ -41,7 +42,7 @@ export class WireEnd {
   private envelope: Envelope;
   /** Undefined without the fault `versions`. */
   private peers: Peers | undefined;
-  private challenges = 0;
+  private lives = 0;
   private readonly sender: number;
 
   /** @param draw undefined: every process speaks the present version and knows that of the others */
@@ -67,7 +68,7 @@ export class WireEnd {
       endpoints: powerOfTwo(endpoints),
       newest,
       now,
-      draw: (target) => target.set([++this.challenges, this.sender]),
+      numbers: this.numbersOf(++this.lives),
     });
     return newest;
   }
@@ -135,7 +136,7 @@ export class WireEnd {
       const size = present ? validate(bytes, offset, length) : translator.read(bytes, offset, length);
       if (size < 0) return false;
       if (typeOf(bytes, offset) === Proof.type) {
-        this.peers?.prove(from, bytes, offset);
+        this.peers?.prove(from, NO_KEY, bytes, offset);
       } else if (typeOf(bytes, offset) === Challenge.type) {
         if (this.sender === CLIENT_SENDER) prove(from, bytes, offset);
       } else if (present) {
@@ -148,6 +149,20 @@ export class WireEnd {
       offset += size;
     }
     return true;
+  }
+
+  /** Numbers of challenges that differ by process and by life. Nobody here tries to guess them. */
+  private numbersOf(life: number): Hash64 {
+    const { hasher, sender } = this;
+    const input = new Uint8Array(20);
+    return {
+      hash64(bytes, offset, length, out, outOffset) {
+        writeI32(input, 0, sender);
+        writeI32(input, 4, life);
+        input.set(bytes.subarray(offset, offset + length), 8);
+        hasher.hash64(input, 0, input.length, out, outOffset);
+      },
+    };
   }
 
   private envelopeOf(newest: number): Envelope {

@@ -175,6 +175,18 @@ export class DatagramOutbox implements Outbox {
     this.transport.flush();
   }
 
+  /**
+   * Asks an endpoint for a Proof under another key than its own, at the end of the turn: see peers.ts.
+   * @param newest the newest version that the sender of the datagram under this key speaks
+   */
+  challengeUnder(key: number, to: number, newest: number): void {
+    const bytes = this.transport.acquire(this.datagramBytes);
+    if (bytes === undefined) return;
+    const version = this.peers.commonVersion(newest);
+    const head = this.envelope.bytesIn(version);
+    this.leaveUnder(key, bytes, head + this.peers.writeChallengeUnder(key, to, bytes, head), to, version);
+  }
+
   private find(to: number): number {
     for (let at = this.opened - 1; at >= 0; at--) if (this.destinations[at] === to) return at;
     return -1;
@@ -302,7 +314,11 @@ export class DatagramOutbox implements Outbox {
   }
 
   private leave(bytes: Uint8Array, length: number, to: number, version: number): void {
-    if (this.envelope.seal(bytes, 0, length, this.peers.keyFor(to), version)) {
+    this.leaveUnder(this.peers.keyFor(to), bytes, length, to, version);
+  }
+
+  private leaveUnder(key: number, bytes: Uint8Array, length: number, to: number, version: number): void {
+    if (this.envelope.seal(bytes, 0, length, key, version)) {
       this.transport.send(bytes, length, to);
     } else {
       this.transport.release(bytes);

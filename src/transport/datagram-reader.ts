@@ -2,8 +2,8 @@
  * Reads the messages of a received datagram. The rule: whatever the bytes are, nothing throws, nothing is read beyond
  * their end, and each refusal is counted by its reason.
  */
-import { CLIENT_SENDER, DROP_REASON_NAMES, type Envelope, type Keyring } from '../wire/envelope.js';
-import { isReadOnly, validate } from '../wire/messages.js';
+import { CLIENT_SENDER, DROP_REASON_NAMES, UNPROVEN, type Envelope, type Keyring } from '../wire/envelope.js';
+import { isReadOnly, Proof, typeOf, validate } from '../wire/messages.js';
 import type { Peers } from '../wire/peers.js';
 import { Translator } from '../wire/translation.js';
 import { WIRE_VERSION } from '../wire/versions.js';
@@ -31,6 +31,7 @@ export class DatagramReader {
    * @param peers learns from each authentic datagram
    * @param ring undefined in a cluster without keys
    * @param hello called with the endpoint of a client that says hello (peer-versions.ts)
+   * @param challenge called for a datagram under another key than its endpoint's (peers.ts)
    */
   constructor(
     private readonly envelope: Envelope,
@@ -40,10 +41,12 @@ export class DatagramReader {
     private readonly peers: Pick<Peers, 'heard'>,
     private readonly ring?: Pick<Keyring, 'mayWrite' | 'ownerOf'>,
     private readonly hello?: (endpoint: number) => void,
+    private readonly challenge?: (endpoint: number, key: number, newest: number) => void,
   ) {}
 
   /**
-   * Reads one datagram and returns how many messages it held. Everything after a bad message is dropped.
+   * Reads one datagram and returns how many messages it held; 1 for one that a Challenge answers. Everything after a bad
+   * message is dropped.
    * @param client endpoint of the sender, if the transport is not handing over this datagram now; a replica's datagram
    * is then refused
    */
@@ -59,7 +62,8 @@ export class DatagramReader {
     const { openedKey, openedVersion, openedNewest, openedBytes } = this.envelope;
     const mayWrite = ring === undefined || ring.mayWrite(openedKey);
     const owner = ring === undefined ? 0 : ring.ownerOf(openedKey);
-    this.peers.heard(from, openedKey, openedNewest, length);
+    if (!this.peers.heard(from, openedKey, openedNewest, length))
+      return this.readProofs(bytes, offset, length, from, owner);
     if (length === openedBytes && sender === CLIENT_SENDER) this.hello?.(from);
     const end = offset + length;
     if (openedVersion !== WIRE_VERSION) {
@@ -75,6 +79,26 @@ export class DatagramReader {
       at += messageLength;
     }
     return messages;
+  }
+
+  /** Handles the Proofs of a datagram under another key than its endpoint's, and drops its other messages. */
+  private readProofs(bytes: Uint8Array, offset: number, length: number, from: number, owner: number): number {
+    const { translator, envelope, peers } = this;
+    const { openedKey, openedNewest, openedBytes } = envelope;
+    const present = envelope.openedVersion === WIRE_VERSION;
+    const end = offset + length;
+    for (let at = offset + openedBytes; at < end; ) {
+      const messageLength = present ? validate(bytes, at, end) : translator.read(bytes, at, end);
+      if (messageLength < 0) return this.drop(-messageLength, 0);
+      if (present && typeOf(bytes, at) === Proof.type) this.handle(bytes, at, messageLength, from, owner);
+      else if (!present && typeOf(translator.bytes, translator.offset) === Proof.type)
+        this.handle(translator.bytes, translator.offset, translator.length, from, owner);
+      at += messageLength;
+    }
+    if (peers.heard(from, openedKey, openedNewest, length)) return 1; // proven: the key is now the endpoint's
+    if (length > openedBytes) this.drops[UNPROVEN]!++;
+    this.challenge?.(from, openedKey, openedNewest);
+    return 1;
   }
 
   /** Converts the messages of a previous-version datagram to their current form. */

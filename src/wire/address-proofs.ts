@@ -3,45 +3,55 @@
  * A recorded datagram can be replayed with any source address, and its answer goes there. The rule: an endpoint without
  * a proof gets at most AMPLIFICATION times the bytes of the authentic datagrams that came from it.
  *
- * A longer datagram is replaced by a Challenge, which holds a number drawn for this endpoint. A Proof that returns the
- * number, under the endpoint's key, came from a process that received it and has the key. The answer to a new client's
- * hello also holds a Challenge (peer-versions.ts), so normally no answer to an honest client is replaced. If one is,
- * the client's retry is answered.
+ * A longer datagram is replaced by a Challenge, which holds a number for this endpoint and key. A Proof that returns the
+ * number, under the same key, came from a process that received it and has the key. The answer to a new client's hello
+ * also holds a Challenge (peer-versions.ts), so normally no answer to an honest client is replaced. If one is, the
+ * client's retry is answered.
+ *
+ * The numbers are not kept but computed, by a keyed hash of endpoint, key and term. The *term* of a place grows when
+ * another endpoint or another key takes over, and old Proofs are then worthless. So an attacker who sends under many
+ * keys from another client's address changes no number.
  */
+import { DEFAULT_DATAGRAM_BYTES, type Hash64 } from './envelope.js';
 import { begin } from './layout.js';
 import { Challenge, Proof } from './messages.js';
 import { readI32, writeI32 } from './u64.js';
 
 export const AMPLIFICATION = 3;
-/** Credit does not grow beyond this, bytes. */
-const CREDIT_MAX = 1 << 30;
+/**
+ * Credit does not grow beyond this, bytes: what one full datagram brings. An honest client needs more only for a longer
+ * answer, and that one is replaced by a Challenge anyway. Without this bound a replayed short datagram could save up
+ * credit, and one question would then send all of it to a victim at once.
+ */
+export const CREDIT_MAX = AMPLIFICATION * DEFAULT_DATAGRAM_BYTES;
 
+const NUMBER_BYTES = 8;
 const State = { unproven: 0, proven: 1 } as const;
 
 export class AddressProofs {
   // Indexed by the client's place in the table of peers (peers.ts).
   private readonly state: Uint8Array;
   private readonly credits: Int32Array;
-  /** The numbers of the challenges. Zero until the first challenge. */
-  private readonly nonces: Int32Array;
-  private readonly drawn: Int32Array<ArrayBuffer> = new Int32Array(2);
+  private readonly terms: Int32Array;
+  /** What the number of a challenge is computed from: endpoint, key, term. And the number. */
+  private readonly input = new Uint8Array(12);
+  private readonly number = new Uint8Array(NUMBER_BYTES);
 
-  /** @param draw fills an array with random bytes that outsiders cannot predict */
+  /** @param numbers a hash under a secret that outsiders do not know, and that differs in each life of the process */
   constructor(
     places: number,
-    private readonly draw: (target: Int32Array<ArrayBuffer>) => void,
+    private readonly numbers: Hash64,
   ) {
     this.state = new Uint8Array(places);
     this.credits = new Int32Array(places);
-    this.nonces = new Int32Array(2 * places);
+    this.terms = new Int32Array(places);
   }
 
   /** Another endpoint is now in this place, or the same one under another key. It has proven nothing yet. */
   begin(place: number): void {
     this.state[place] = State.unproven;
     this.credits[place] = 0;
-    this.nonces[2 * place] = 0;
-    this.nonces[2 * place + 1] = 0;
+    this.terms[place]!++;
   }
 
   /** An authentic datagram of `length` bytes came from the endpoint. */
@@ -50,16 +60,16 @@ export class AddressProofs {
     this.credits[place] = Math.min(CREDIT_MAX, this.credits[place]! + AMPLIFICATION * length);
   }
 
-  /** Takes a Proof. Only the number that was drawn for its endpoint proves anything. */
-  prove(place: number, bytes: Uint8Array, offset: number): void {
-    const hi = this.nonces[2 * place]!;
-    const lo = this.nonces[2 * place + 1]!;
-    if (
-      (hi | lo) === 0 ||
-      readI32(bytes, offset + Proof.at.nonce) !== hi ||
-      readI32(bytes, offset + Proof.at.nonce + 4) !== lo
-    )
-      return;
+  /** Whether a Proof is one of this endpoint and key, in the current term. */
+  isProof(place: number, endpoint: number, key: number, bytes: Uint8Array, offset: number): boolean {
+    this.compute(place, endpoint, key);
+    const { number } = this;
+    const at = offset + Proof.at.nonce;
+    return ((readI32(bytes, at) ^ readI32(number, 0)) | (readI32(bytes, at + 4) ^ readI32(number, 4))) === 0;
+  }
+
+  /** The endpoint has proven that it receives. */
+  proven(place: number): void {
     this.state[place] = State.proven;
   }
 
@@ -75,18 +85,21 @@ export class AddressProofs {
     return this.state[place] === State.proven;
   }
 
-  /** Writes a Challenge. Returns its length, or 0 if the endpoint has proven its address. */
-  writeChallenge(place: number, bytes: Uint8Array, offset: number): number {
-    if (this.state[place] === State.proven) return 0;
-    while ((this.nonces[2 * place]! | this.nonces[2 * place + 1]!) === 0) {
-      this.draw(this.drawn);
-      this.nonces[2 * place] = this.drawn[0]!;
-      this.nonces[2 * place + 1] = this.drawn[1]!;
-    }
+  /** Writes a Challenge. Returns its length. */
+  writeChallenge(place: number, endpoint: number, key: number, bytes: Uint8Array, offset: number): number {
+    this.compute(place, endpoint, key);
     begin(Challenge, bytes, offset);
-    writeI32(bytes, offset + Challenge.at.nonce, this.nonces[2 * place]!);
-    writeI32(bytes, offset + Challenge.at.nonce + 4, this.nonces[2 * place + 1]!);
+    writeI32(bytes, offset + Challenge.at.nonce, readI32(this.number, 0));
+    writeI32(bytes, offset + Challenge.at.nonce + 4, readI32(this.number, 4));
     return Challenge.size;
+  }
+
+  private compute(place: number, endpoint: number, key: number): void {
+    const { input } = this;
+    writeI32(input, 0, endpoint);
+    writeI32(input, 4, key);
+    writeI32(input, 8, this.terms[place]!);
+    this.numbers.hash64(input, 0, input.length, this.number, 0);
   }
 }
 

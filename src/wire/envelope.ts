@@ -122,10 +122,14 @@ export const DROP_REASON_NAMES: readonly string[] = [
   'role',
   'crowded',
   'stale',
+  'unproven',
 ];
 
 /** Counted by hosts: too many datagrams of one client were waiting. */
 export const CROWDED = DROP_REASON_NAMES.indexOf('crowded');
+
+/** Counted by hosts: the datagram is under another key than its endpoint's, and no Proof has come under it (peers.ts). */
+export const UNPROVEN = DROP_REASON_NAMES.indexOf('unproven');
 
 const Refused = {
   truncated: -1,

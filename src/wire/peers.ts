@@ -4,12 +4,17 @@
  *
  * A replica is known by its index. Datagrams to it are sealed with this process's own key, and their version follows
  * the rule in peer-versions.ts. Any other endpoint is a client, known by its place in the endpoint table. Datagrams to
- * it have the key and the version of its last authentic datagram, so only the replicas and the client itself need to
+ * it have its key and the version of its last authentic datagram, so only the replicas and the client itself need to
  * know its key. Before a client has proven its address, address-proofs.ts limits what may be sent to it. When another
  * endpoint takes over a place, its first datagram replaces all of this.
+ *
+ * The rule: the key of an endpoint is that of its first authentic datagram, and changes only by a Proof under another
+ * key. Until then a datagram under another key is answered by a Challenge under that key, and nothing in it is handled
+ * but a Proof. Anyone with a key, or a recording, can forge the source address of such a datagram; this rule keeps the
+ * client at that address from losing its key, its proof and its answers.
  */
 import { AddressProofs } from './address-proofs.js';
-import { CLIENT_SENDER, NO_KEY } from './envelope.js';
+import { CLIENT_SENDER, NO_KEY, type Hash64 } from './envelope.js';
 import { PeerVersions } from './peer-versions.js';
 import { PREVIOUS_WIRE_VERSION } from './versions.js';
 
@@ -28,8 +33,11 @@ export interface PeersOptions {
   readonly now: { readonly monotonicUs: number };
   /** Holds the slot of this process's own key, which changes when keys are rotated. Undefined without keys. */
   readonly keys?: { readonly own: number } | undefined;
-  /** Fills an array with random bytes that outsiders cannot predict. Not used by a client, which asks for no proof. */
-  readonly draw: (target: Int32Array<ArrayBuffer>) => void;
+  /**
+   * Computes the numbers of challenges: a hash under a secret of this process. Not used by a client, which asks for no
+   * proof.
+   */
+  readonly numbers: Hash64;
 }
 
 export class Peers {
@@ -50,7 +58,7 @@ export class Peers {
   private readonly clientKeys: Int32Array;
   private readonly clientVersions: Uint8Array;
 
-  constructor({ self, replicas, endpoints, newest, oldest = PREVIOUS_WIRE_VERSION, now, keys, draw }: PeersOptions) {
+  constructor({ self, replicas, endpoints, newest, oldest = PREVIOUS_WIRE_VERSION, now, keys, numbers }: PeersOptions) {
     this.self = self;
     this.replicas = replicas;
     this.placeMask = endpoints - 1;
@@ -59,31 +67,30 @@ export class Peers {
     this.versions = new PeerVersions(newest, self === CLIENT_SENDER, replicas, now, oldest);
     this.heardLately = this.versions.heardLately;
     this.spoken = this.versions.spoken;
-    this.proofs = self === CLIENT_SENDER ? undefined : new AddressProofs(endpoints, draw);
+    this.proofs = self === CLIENT_SENDER ? undefined : new AddressProofs(endpoints, numbers);
     this.known = new Int32Array(endpoints);
     this.clientKeys = new Int32Array(endpoints).fill(NO_KEY);
     this.clientVersions = new Uint8Array(endpoints).fill(oldest);
   }
 
   /**
-   * An authentic datagram arrived.
+   * An authentic datagram arrived. False if its endpoint has another key: its messages must then not be handled, since
+   * their answers would leave under the endpoint's own key.
    * @param key slot of its key, or NO_KEY
    * @param newest the newest version that its sender speaks
    * @param length of the datagram, bytes
    */
-  heard(endpoint: number, key: number, newest: number, length: number): void {
+  heard(endpoint: number, key: number, newest: number, length: number): boolean {
     if (endpoint < this.replicas) {
       this.versions.heard(endpoint, newest);
-      return;
+      return true;
     }
     const place = this.placeOf(endpoint);
-    if (this.known[place] !== endpoint + 1 || this.clientKeys[place] !== key) {
-      this.known[place] = endpoint + 1;
-      this.clientKeys[place] = key;
-      this.proofs?.begin(place);
-    }
+    if (this.known[place] !== endpoint + 1) this.begin(place, endpoint, key);
+    else if (this.clientKeys[place] !== key) return false;
     this.clientVersions[place] = this.versions.common(newest);
     this.proofs?.credit(place, length);
+    return true;
   }
 
   /** Slot of the key that seals a datagram to an endpoint, or NO_KEY. */
@@ -123,12 +130,38 @@ export class Peers {
   /** Writes a Challenge for an endpoint that must prove its address. Returns its length, or 0 for other endpoints. */
   writeChallenge(endpoint: number, bytes: Uint8Array, offset: number): number {
     if (this.proofs === undefined || !this.isKnown(endpoint)) return 0;
-    return this.proofs.writeChallenge(this.placeOf(endpoint), bytes, offset);
+    const place = this.placeOf(endpoint);
+    if (this.proofs.isProven(place)) return 0;
+    return this.proofs.writeChallenge(place, endpoint, this.clientKeys[place]!, bytes, offset);
   }
 
-  /** Takes a Proof from an endpoint. */
-  prove(endpoint: number, bytes: Uint8Array, offset: number): void {
-    if (this.proofs !== undefined && this.isKnown(endpoint)) this.proofs.prove(this.placeOf(endpoint), bytes, offset);
+  /**
+   * Writes the Challenge that answers a datagram under another key than its endpoint's, and returns its length. It is
+   * shorter than AMPLIFICATION times any datagram, so it needs no credit.
+   */
+  writeChallengeUnder(key: number, endpoint: number, bytes: Uint8Array, offset: number): number {
+    if (this.proofs === undefined || !this.isKnown(endpoint)) return 0;
+    return this.proofs.writeChallenge(this.placeOf(endpoint), endpoint, key, bytes, offset);
+  }
+
+  /** The version in which this process and the sender of a datagram understand each other. */
+  commonVersion(newest: number): number {
+    return this.versions.common(newest);
+  }
+
+  /** Takes a Proof from an endpoint, which came under this key. The key is then the endpoint's. */
+  prove(endpoint: number, key: number, bytes: Uint8Array, offset: number): void {
+    if (this.proofs === undefined || !this.isKnown(endpoint)) return;
+    const place = this.placeOf(endpoint);
+    if (!this.proofs.isProof(place, endpoint, key, bytes, offset)) return;
+    if (this.clientKeys[place] !== key) this.begin(place, endpoint, key);
+    this.proofs.proven(place);
+  }
+
+  private begin(place: number, endpoint: number, key: number): void {
+    this.known[place] = endpoint + 1;
+    this.clientKeys[place] = key;
+    this.proofs?.begin(place);
   }
 
   /** Whether an endpoint has proven that it receives at its address, under `keyFor` it. False for a replica. */

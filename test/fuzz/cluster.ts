@@ -25,7 +25,8 @@ import { Challenge, Proof, ReplyStatus, typeOf } from '../../src/wire/messages.j
 export const REPLICAS = 3;
 export const LANES = 4;
 const ENDPOINTS = 16;
-/** The fuzzer's endpoint. */
+/** The honest client's endpoint, and the fuzzer's. */
+export const CLIENT = REPLICAS;
 const FUZZER = REPLICAS + 1;
 export const CLUSTER_HI = 0x0badcafe;
 export const CLUSTER_LO = 0x600df00d;
@@ -153,6 +154,12 @@ export class FuzzCluster {
     for (let id = 0; id < REPLICAS; id++) this.replicas.push(this.createReplica(id));
     this.connectClient();
     for (const { core } of this.replicas) core.start({ hardState: undefined, log: undefined }, this.now);
+    // A hello from the client to each: its address has its key from the beginning.
+    const hello = new Uint8Array(ENVELOPE_BYTES);
+    for (let id = 0; id < REPLICAS; id++) {
+      this.speakers.at(-1)!.envelope.seal(hello, 0, hello.length, this.clientRing.own);
+      this.receive(id, hello.slice(), hello.length, CLIENT);
+    }
     this.client.register(this.now);
     this.work(200);
   }
@@ -208,6 +215,13 @@ export class FuzzCluster {
     }
   }
 
+  /** Throws if a replica would answer the honest client under another key than the client's own. */
+  checkClientsKey(): void {
+    for (const { core, peers } of this.replicas)
+      if (peers.keyFor(CLIENT) !== this.ring.find(KEYS[1].id))
+        throw new Error(`replica ${core.state.id} answers the client under another key than its own`);
+  }
+
   private submit(): void {
     if (!this.registered) return;
     for (let lane = 0; lane < LANES; lane++) {
@@ -232,7 +246,7 @@ export class FuzzCluster {
       newest: WIRE_VERSION,
       now: this.now,
       keys: this.ring,
-      draw: (target) => void target.forEach((_, i) => (target[i] = this.random.next())),
+      numbers: loadSipHash(Uint8Array.from({ length: 16 }, () => this.random.below(256))),
     });
     const disk = new NoDisk();
     const outbox = new FuzzOutbox((bytes, length, to) => {
@@ -261,7 +275,7 @@ export class FuzzCluster {
     const handle = (bytes: Uint8Array, offset: number, length: number, from: number, owner: number): void => {
       replica.heard++;
       if (offset + length > this.end) throw new Error('a message reaches beyond its datagram');
-      if (typeOf(bytes, offset) === Proof.type) peers.prove(from, bytes, offset);
+      if (typeOf(bytes, offset) === Proof.type) peers.prove(from, envelope.openedKey, bytes, offset);
       else core.receive(bytes, offset, length, from, this.now, owner);
     };
     const replica: Replica = {
@@ -269,7 +283,12 @@ export class FuzzCluster {
       peers,
       heard: 0,
       asked: 0,
-      reader: new DatagramReader(envelope, { sender }, true, handle, peers, this.ring),
+      reader: new DatagramReader(envelope, { sender }, true, handle, peers, this.ring, undefined, (to, slot) => {
+        const bytes = new Uint8Array(ENVELOPE_BYTES + Challenge.size);
+        if (peers.writeChallengeUnder(slot, to, bytes, ENVELOPE_BYTES) === 0) return;
+        if (envelope.seal(bytes, 0, bytes.length, slot))
+          this.post(bytes, bytes.length, Math.min(to, REPLICAS), to === REPLICAS);
+      }),
     };
     return replica;
   }
@@ -304,7 +323,7 @@ export class FuzzCluster {
       newest: WIRE_VERSION,
       now: this.now,
       keys: this.clientRing,
-      draw: (target) => target.set([1, 2]),
+      numbers: hash,
     });
     const handle = (bytes: Uint8Array, offset: number, length: number, from: number): void => {
       this.clientHeard++;

@@ -6,7 +6,8 @@
  *   the envelope, another's key, no key), and invented ones. The rule: none is accepted, nothing is asked of the
  *   transport, the state of the replica does not change, and each is counted once.
  * - *client*: well-formed datagrams under a good client's key with arbitrary messages. The rule: nothing throws, no
- *   invariant breaks, what is committed stays, and replicas agree on it.
+ *   invariant breaks, what is committed stays, and replicas agree on it. Some come under another key from the honest
+ *   client's own address, which keeps its key.
  * - *replica*: the same under the replicas' key, as from a faulty replica or a stolen key. The protocol survives
  *   replicas that stop, not ones that lie. So an invariant may stop the replica that receives it, or a contradiction
  *   about its log or its promises (STOPS); nothing else may be thrown.
@@ -26,7 +27,7 @@ import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../../src/wire/versions.js'
 import { begin, type Message } from '../../src/wire/layout.js';
 import * as wire from '../../src/wire/messages.js';
 import { writeI32, writeU16 } from '../../src/wire/u64.js';
-import { envelopeOf, FuzzCluster, keyFile, KEYS, REPLICAS } from './cluster.js';
+import { CLIENT, envelopeOf, FuzzCluster, keyFile, KEYS, REPLICAS } from './cluster.js';
 
 /** Errors by which a core stops itself. */
 const STOPS = [InvariantError, DivergedError, ForgottenError];
@@ -135,6 +136,7 @@ export class ReceivePathFuzzer {
       }
       this.cluster.settle();
       if (kind !== 'replica' && !this.poisoned) this.cluster.checkAgreement();
+      if (kind === 'client') this.cluster.checkClientsKey();
       this.cluster.work(20);
     } catch (error) {
       this.caught(error, kind === 'replica' || this.poisoned);
@@ -236,10 +238,13 @@ export class ReceivePathFuzzer {
     this.counts.tried[from < REPLICAS ? 'replica' : 'client']++;
     const target = from < REPLICAS ? (from + 1 + random.below(REPLICAS - 1)) % REPLICAS : random.below(REPLICAS);
     const length = this.compose(target, from < REPLICAS ? wire.ALL_MESSAGES : FROM_CLIENTS);
-    const who = from === REPLICAS && random.chance(0.2) ? cluster.reader : cluster.speakers[from]!;
+    const reads = from === REPLICAS && random.chance(0.2);
+    const who = reads ? cluster.reader : cluster.speakers[from]!;
+    // Each key has endpoints of its own, and sometimes speaks from one of another key.
+    const endpoint = CLIENT + 1 + (random.chance(0.1) ? random.below(8) : random.below(4) + (reads ? 4 : 0));
     who.envelope.seal(this.bytes, 0, length, who.ring.own, this.version());
     cluster.now.monotonicUs += 1;
-    cluster.receive(target, this.bytes, length, REPLICAS + 1 + random.below(8));
+    cluster.receive(target, this.bytes, length, reads && random.chance(0.2) ? CLIENT : endpoint);
     if (random.chance(0.1)) cluster.settle();
   }
 

@@ -84,7 +84,7 @@ t.test('nothing older is read or written', (t) => {
       newest: ENCRYPTED_VERSION,
       oldest: ENCRYPTED_VERSION,
       now,
-      draw: (target) => target.set([1, 2]),
+      numbers: loadHash(),
     });
   const client = peersOf(CLIENT_SENDER);
   t.equal(client.versionFor(1), ENCRYPTED_VERSION, 'also to a replica that was never heard');

@@ -1,3 +1,4 @@
+import { loadHash } from '../../src/native/hash64.js';
 import { NO_KEY } from '../../src/wire/envelope.js';
 import { Peers } from '../../src/wire/peers.js';
 import { WIRE_VERSION } from '../../src/wire/versions.js';
@@ -12,7 +13,7 @@ export function presentPeers(replicas: number): Peers {
     endpoints: ENDPOINTS,
     newest: WIRE_VERSION,
     now: { monotonicUs: 0 },
-    draw: (target) => target.set([1, 2]),
+    numbers: loadHash(),
   });
   for (let endpoint = 0; endpoint < replicas; endpoint++) peers.heard(endpoint, NO_KEY, WIRE_VERSION, 0);
   // Only the place counts for the version. Endpoints that have not been heard are not asked for a proof.

@@ -189,7 +189,7 @@ t.test('the version byte says in which version a datagram is written and which o
 });
 
 function peersOf(newest: number, self: number, endpoints: number, now: { monotonicUs: number }): Peers {
-  return new Peers({ self, replicas: REPLICAS, endpoints, newest, now, draw: (target) => target.set([1, 2]) });
+  return new Peers({ self, replicas: REPLICAS, endpoints, newest, now, numbers: hash });
 }
 
 t.test('in which version to write to whom', (t) => {

@@ -1,0 +1,160 @@
+// Datagrams under another key from a client's own address: the client keeps its key, its proof and its answers.
+import t from 'tap';
+import { createSocket, type Socket } from 'node:dgram';
+import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Client } from '../../src/client/client.js';
+import { KvClient } from '../../src/client/kv-client.js';
+import type { KeyEntry, KeyFile } from '../../src/host/key-file.js';
+import { Keyring } from '../../src/host/keyring.js';
+import { encodeGet } from '../../src/machine/kv-codec.js';
+import { KvMachine } from '../../src/machine/kv.js';
+import { loadHash } from '../../src/native/hash64.js';
+import type { Replica } from '../../src/server/replica.js';
+import { CLIENT_SENDER, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
+import { begin } from '../../src/wire/layout.js';
+import { Challenge, Read, typeOf } from '../../src/wire/messages.js';
+import { writeI32, writeU16 } from '../../src/wire/u64.js';
+import { clusterConfig, startReplicas } from './fixtures.js';
+
+const VALUE = 'x'.repeat(20_000);
+const READS = 40;
+/** Forged datagrams to each replica before each read of the client: more than one a read is all that it takes. */
+const FORGED = 4;
+const TIMEOUT_MS = 60_000;
+
+/** Stands between one client and one replica. What it sends to the replica comes from the client's address. */
+class Relay {
+  /** Datagrams to the client, by the type of their first message. */
+  readonly answers = new Map<number, number>();
+  private client = 0;
+
+  private constructor(
+    private readonly front: Socket,
+    private readonly back: Socket,
+    private readonly port: number,
+  ) {
+    front.on('message', (bytes, { port: from }) => {
+      this.client = from;
+      this.forge(bytes);
+    });
+    back.on('message', (bytes) => {
+      const type = bytes.length > ENVELOPE_BYTES ? typeOf(bytes, ENVELOPE_BYTES) : 0;
+      this.answers.set(type, (this.answers.get(type) ?? 0) + 1);
+      front.send(bytes, this.client, '127.0.0.1');
+    });
+  }
+
+  static async open(port: number): Promise<Relay> {
+    const [front, back] = await Promise.all([bound(), bound()]);
+    return new Relay(front, back, port);
+  }
+
+  get address(): string {
+    return `127.0.0.1:${this.front.address().port}`;
+  }
+
+  /** Sends to the replica, as whoever can forge the client's address would. */
+  forge(bytes: Uint8Array): void {
+    this.back.send(bytes, this.port, '127.0.0.1');
+  }
+
+  close(): void {
+    this.front.close();
+    this.back.close();
+  }
+}
+
+async function bound(): Promise<Socket> {
+  const socket = createSocket({ type: 'udp4', recvBufferSize: 4 << 20 });
+  await new Promise<void>((resolve) => socket.bind(0, '127.0.0.1', resolve));
+  return socket;
+}
+
+const entry = (id: number, role: KeyEntry['role'], owner?: number): KeyEntry => ({
+  id,
+  role,
+  secret: randomBytes(32).toString('hex'),
+  ...(owner === undefined ? {} : { owner }),
+});
+
+t.test('long answers still take one round trip, whatever other keys say from the address', async (t) => {
+  const cluster = { ...(await clusterConfig(3)), authentication: 'keys' as const };
+  const [replicaKey, own, next, other] = [
+    entry(1, 'replica'),
+    entry(22, 'client'),
+    entry(23, 'client', 22),
+    entry(33, 'read-only'),
+  ];
+  const file = (use: KeyEntry, ...more: KeyEntry[]): KeyFile => ({
+    schema: 'jitpaxos.keys/1',
+    cluster: cluster.id,
+    use: use.id,
+    keys: [use, ...more],
+  });
+  const replicas = await startReplicas(cluster, () => new KvMachine(), { keys: file(replicaKey, own, next, other) });
+  t.teardown(() => Promise.all(replicas.map((replica) => replica.close())));
+  const ports = cluster.replicas.map((address) => Number(address.split(':').at(-1)));
+  const relays = await Promise.all(ports.map((port) => Relay.open(port)));
+  t.teardown(() => relays.forEach((relay) => relay.close()));
+  const behind = { ...cluster, replicas: relays.map(({ address }) => address) };
+  const connect = (keys: KeyFile): Promise<Client> =>
+    Client.connect({ cluster: behind, keys, lanes: 1, timeout: TIMEOUT_MS, connectTimeout: TIMEOUT_MS });
+
+  const ring = new Keyring(file(other), false);
+  t.teardown(() => ring.close());
+  const [hi, lo] = [parseInt(cluster.id.slice(0, 8), 16) | 0, parseInt(cluster.id.slice(8), 16) | 0];
+  const envelope = new Envelope(loadHash(), hi, lo, CLIENT_SENDER, 3, ring);
+  const hello = new Uint8Array(ENVELOPE_BYTES);
+  envelope.seal(hello, 0, hello.length, ring.own);
+  const operation = new Uint8Array(64);
+  const question = new Uint8Array(
+    ENVELOPE_BYTES + Read.size + encodeGet(operation, 0, new Uint8Array(Buffer.from('long'))),
+  );
+  begin(Read, question, ENVELOPE_BYTES);
+  writeI32(question, ENVELOPE_BYTES + Read.at.session, 7);
+  writeI32(question, ENVELOPE_BYTES + Read.at.request, 1);
+  writeU16(question, ENVELOPE_BYTES + Read.at.operation, question.length - ENVELOPE_BYTES - Read.size);
+  question.set(operation.subarray(0, question.length - ENVELOPE_BYTES - Read.size), ENVELOPE_BYTES + Read.size);
+  envelope.seal(question, 0, question.length, ring.own);
+
+  const of = (replica: Replica): { withheld: number; reads: number; unproven: number } => {
+    const { transport, counters, drops } = replica.status();
+    return {
+      withheld: transport.counters['datagrams_withheld']!,
+      reads: (counters as Record<string, number>)['reads']!,
+      unproven: drops['unproven']!,
+    };
+  };
+  const all = (name: 'withheld' | 'reads' | 'unproven'): number => replicas.reduce((sum, r) => sum + of(r)[name], 0);
+
+  {
+    await using client = await connect(file(own));
+    const kv = new KvClient(client);
+    await kv.put('long', VALUE);
+    t.equal(Buffer.from((await kv.get('long'))!).toString(), VALUE);
+    // The first proofs are on their way; from then on nothing is withheld from this client.
+    for (let i = 0; i < 100 && (await kv.get('long')) !== undefined && all('withheld') > 0; i++) await sleep(5);
+    const [withheld, reads] = [all('withheld'), all('reads')];
+    for (let read = 0; read < READS; read++) {
+      const forged = all('unproven') + FORGED * replicas.length;
+      for (const relay of relays) {
+        for (let i = 0; i < FORGED; i++) relay.forge(question);
+        relay.forge(hello);
+      }
+      for (let i = 0; i < 5_000 && all('unproven') < forged; i++) await sleep(1);
+      t.equal(all('unproven'), forged, 'each forged question is counted, and not handled');
+      t.equal(Buffer.from((await kv.get('long'))!).toString(), VALUE);
+    }
+    t.equal(all('withheld'), withheld, 'no answer was replaced by a Challenge');
+    t.ok(all('reads') - reads < FORGED * READS, `${all('reads') - reads} questions were handled for ${READS} reads`);
+    const challenges = relays.map(({ answers }) => answers.get(Challenge.type) ?? 0);
+    for (const count of challenges) t.ok(count >= READS * FORGED, 'the other key is asked for a proof');
+  }
+
+  // The former client's key still belongs to these addresses. Its own next key proves itself and takes over.
+  await using later = await connect(file(next));
+  const kv = new KvClient(later);
+  t.equal(Buffer.from((await kv.get('long'))!).toString(), VALUE);
+  await kv.put('k', 'v');
+});
