@@ -2,15 +2,22 @@
  * `jitpaxos inspect`: shows the content of a data directory, read-only, whether or not the replica is running; with
  * --datagram, one captured datagram.
  */
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { loadHash } from '../native/hash64.js';
 import { showFingerprint } from '../host/chain.js';
 import { loadCluster } from '../host/cluster-config.js';
 import { loadKeys } from '../host/key-file.js';
 import { keyFileBeside } from '../host/keyring.js';
+import { inLine } from '../host/printable.js';
 import { bootDigits } from '../server/storage-choice.js';
 import { DirectoryFiles } from '../storage/files.js';
-import { inspect as inspectDirectory, type FrameInspection, type Inspection } from '../storage/inspection.js';
+import {
+  inspect as inspectDirectory,
+  isReadByInspection,
+  type FrameInspection,
+  type Inspection,
+} from '../storage/inspection.js';
 import { defineCommand, type Output } from '../console/command.js';
 import { CliError, Exit } from '../console/exit.js';
 import { Colour, paint, table } from '../console/terminal.js';
@@ -26,6 +33,11 @@ export const inspect = defineCommand(
     positionals: ['[DIR]'],
     flags: {
       frames: { kind: 'switch', help: 'list every frame of the log' },
+      'max-bytes': {
+        kind: 'bytes',
+        default: '1GiB',
+        help: 'how much is read into memory at most: a directory that holds more is refused',
+      },
       datagram: {
         kind: 'text',
         value: 'HEX|FILE',
@@ -54,6 +66,7 @@ export const inspect = defineCommand(
       throw new CliError('argument-invalid', 'give either a data directory or --datagram');
     if (directory === undefined) return inspectDatagram(values.datagram!, values.cluster, values.keys, output);
     checkDirectory(directory);
+    checkSize(directory, values['max-bytes']);
     const inspection = await inspectDirectory(new DirectoryFiles(directory), {
       hash: loadHash(),
       bootId: bootDigits(),
@@ -112,6 +125,21 @@ function inspectDatagram(
 export function checkDirectory(directory: string): void {
   if (statSync(directory, { throwIfNoEntry: false })?.isDirectory() !== true)
     throw noDataDirectory(directory, 'there is no such directory');
+}
+
+/**
+ * A directory from elsewhere may hold sparse files of any length, and the log is read as a whole. Throws CliError
+ * `argument-invalid`.
+ */
+function checkSize(directory: string, bytesMax: number): void {
+  let bytes = 0;
+  for (const name of readdirSync(directory))
+    if (isReadByInspection(name)) bytes += statSync(join(directory, name), { throwIfNoEntry: false })?.size ?? 0;
+  if (bytes > bytesMax)
+    throw new CliError(
+      'argument-invalid',
+      `the replica's files in ${directory} have ${bytes} bytes, and at most ${bytesMax} are read into memory; if that much is there, add --max-bytes ${Math.ceil(bytes / 2 ** 30)}GiB`,
+    );
 }
 
 export function noDataDirectory(directory: string, why: string): CliError {
@@ -197,9 +225,9 @@ function linesOf(found: Inspection, frames: boolean, colours: boolean): string[]
         ),
       );
   if (others.length > 0)
-    lines.push('', ...table([['other files', ''].map(dim), ...others.map(({ name, what }) => [name, what])]));
+    lines.push('', ...table([['other files', ''].map(dim), ...others.map(({ name, what }) => [inLine(name), what])]));
   for (const { file, offset, what } of damage)
-    lines.push('', paint(colours, Colour.red, `damaged: ${file} at byte ${offset}: ${what}`));
+    lines.push('', paint(colours, Colour.red, `damaged: ${inLine(file)} at byte ${offset}: ${inLine(what)}`));
   return lines;
 }
 

@@ -5,6 +5,7 @@
 import { Client } from '../client/client.js';
 import { KvClient } from '../client/kv-client.js';
 import { loadCluster } from '../host/cluster-config.js';
+import { inLine } from '../host/printable.js';
 import { KV_SCAN_LIMIT_MAX } from '../machine/kv-codec.js';
 import { defineCommand, type Command, type Output } from '../console/command.js';
 import { CliError, Exit } from '../console/exit.js';
@@ -70,7 +71,7 @@ export const get: Command = defineCommand(
         found: value !== undefined,
         ...(value === undefined ? { value: null } : valueFields(value)),
       });
-    else if (value !== undefined) printBytes(value);
+    else if (value !== undefined) printBytes(value, output);
     if (value === undefined) throw notFound(key!);
     return Exit.done;
   },
@@ -185,7 +186,7 @@ export const scan: Command = defineCommand(
       return Exit.done;
     }
     for (const { key, value } of entries)
-      output.line(`${textOf(key) ?? base64(key)}\t${textOf(value) ?? base64(value)}`);
+      output.line(`${inLine(textOf(key) ?? base64(key))}\t${textOf(value) ?? base64(value)}`);
     if (more) output.note('there are more; raise --limit, or continue from the last key');
     return Exit.done;
   },
@@ -199,8 +200,9 @@ function printJson(output: Output, command: string, key: string, fields: Record<
   output.line(JSON.stringify({ schema: 'jitpaxos.kv/1', command, key, ...fields }));
 }
 
-/** The bytes unchanged; with a line end after them on a terminal. */
-function printBytes(value: Uint8Array): void {
+/** The bytes unchanged, and a line end. On a terminal, what would control it is shown. */
+function printBytes(value: Uint8Array, output: Output): void {
+  if (output.terminal) return output.line(textOf(value) ?? Buffer.from(value).toString('latin1'));
   process.stdout.write(value);
   process.stdout.write('\n');
 }

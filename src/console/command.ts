@@ -1,8 +1,9 @@
 /** What a subcommand is, and what it may print to. */
+import { printable } from '../host/printable.js';
 import { COMMON_FLAGS, type CommandShape, type Flags, type Parsed } from './flags.js';
 
 export interface Output {
-  /** Results: stdout. */
+  /** Results: stdout. Text from elsewhere cannot control the terminal (host/printable.ts). */
   line(text: string): void;
   /** Progress and remarks for the user: stderr, silent with --quiet. */
   note(text: string): void;
@@ -40,12 +41,13 @@ export function outputFor(
 ): Output {
   const terminal = process.stdout.isTTY === true && env['TERM'] !== 'dumb';
   const quiet = values.quiet === true;
+  const colours = terminal && (env['NO_COLOR'] ?? '') === '';
   return {
-    line: (text) => void process.stdout.write(`${text}\n`),
-    note: (text) => void (quiet || process.stderr.write(`${text}\n`)),
+    line: (text) => void process.stdout.write(`${printable(text, colours)}\n`),
+    note: (text) => void (quiet || process.stderr.write(`${printable(text, colours)}\n`)),
     json: values.json === true,
     quiet,
     terminal,
-    colours: terminal && (env['NO_COLOR'] ?? '') === '',
+    colours,
   };
 }

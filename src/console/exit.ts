@@ -1,4 +1,5 @@
 /** How the command fails: exit codes, and the one line on stderr, `code: what; what to do`. */
+import { inLine } from '../host/printable.js';
 import { COMMAND_ERRORS, JitPaxosError, type CommandErrorCode } from '../errors.js';
 
 export const Exit = {
@@ -46,8 +47,8 @@ export function lineOf(error: unknown): string {
   const { code } = fieldsOf(error);
   const message = error instanceof Error ? error.message : String(error);
   // Errors of the system already begin with their code.
-  if (code !== undefined && message.startsWith(`${code}: `)) return `failed: ${message.replace(/\s*\n\s*/g, ' ')}`;
-  return `${code ?? 'failed'}: ${message.replace(/\s*\n\s*/g, ' ')}`;
+  const named = code !== undefined && !message.startsWith(`${code}: `) ? code : 'failed';
+  return inLine(`${named}: ${message.replace(/\s*\n\s*/g, ' ')}`);
 }
 
 function fieldsOf(error: unknown): { code: string | undefined; category: string | undefined } {

@@ -1,4 +1,5 @@
 /** Lines for a terminal: optional colours, a fixed width, tables, sparklines. */
+import { printable } from '../host/printable.js';
 
 const SPARKS = '▁▂▃▄▅▆▇█';
 
@@ -12,13 +13,13 @@ export function paint(colours: boolean, colour: Colour, text: string): string {
 }
 
 /**
- * Cuts a line to `columns`; a wrapped line would spoil redrawing. Escapes take no room, and are kept, so that no colour
- * leaks.
+ * Cuts a line to `columns`; a wrapped line would spoil redrawing. Colours take no room, and are kept, so that none
+ * leaks; other controls are shown.
  */
 export function cut(line: string, columns: number): string {
   let width = 0;
   let result = '';
-  for (const part of line.split(/(\x1b\[[0-9;]*m)/)) {
+  for (const part of printable(line, true).split(/(\x1b\[[0-9;]*m)/)) {
     if (part.startsWith('\x1b')) result += part;
     else {
       const room = Math.max(0, columns - width);

@@ -10,6 +10,7 @@
 import { JitPaxosError } from '../errors.js';
 import { LineOutput, type LineStream } from './line-output.js';
 import { show } from './options.js';
+import { inLine } from './printable.js';
 
 export type LogFields = Readonly<Record<string, unknown>>;
 
@@ -164,9 +165,11 @@ export function formatLine(
   event: string,
   fields: LogFields,
 ): string {
-  return format === 'json'
-    ? JSON.stringify({ time: new Date(timeMs).toISOString(), level, event, ...fields })
-    : textLine(timeMs, level, event, fields);
+  return inLine(
+    format === 'json'
+      ? JSON.stringify({ time: new Date(timeMs).toISOString(), level, event, ...fields })
+      : textLine(timeMs, level, event, fields),
+  );
 }
 
 /** `12:00:00.123 WARN  transport.small-buffer  replica=0 askedBytes=4194304` */

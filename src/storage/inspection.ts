@@ -127,13 +127,18 @@ export async function inspect(files: Files, options: InspectionOptions): Promise
 /** The owner of the directory, according to any intact file; undefined if there is none. */
 export async function findOwner(files: Files, hash: Hash64): Promise<Owner | undefined> {
   for (const name of await files.list()) {
-    if (name !== HARD_STATE_FILE && parseSegmentName(name) === undefined && !isSnapshotName(name)) continue;
+    if (!isReadByInspection(name)) continue;
     const bytes = await files.read(name);
     const owner =
       bytes === undefined ? undefined : name === HARD_STATE_FILE ? ownerOfHardState(bytes, hash) : ownerOf(bytes, hash);
     if (owner !== undefined) return owner;
   }
   return undefined;
+}
+
+/** Whether an inspection reads the content of a file of this name. */
+export function isReadByInspection(name: string): boolean {
+  return name === HARD_STATE_FILE || parseSegmentName(name) !== undefined || isSnapshotName(name);
 }
 
 async function inspectOnce(files: Files, options: InspectionOptions): Promise<Inspection | undefined> {

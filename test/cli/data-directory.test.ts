@@ -7,6 +7,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -136,6 +137,33 @@ t.test('inspect, backup, restore', async (t) => {
         { file: segment.name, offset },
       ],
     });
+  });
+
+  await t.test('inspect shows hostile names without their controls, and bounds what it reads', async (t) => {
+    const hostile = join(home, 'hostile');
+    mkdirSync(hostile);
+    for (const name of readdirSync(stopped)) copyFileSync(join(stopped, name), join(hostile, name));
+    const names = ['\x1b[2J\x1b[1;1Hreplica 7', 'two\nlines', '\x9b31m', '\u202etxt.exe'];
+    for (const name of names) writeFileSync(join(hostile, name), '');
+    const text = await jitpaxos(['inspect', hostile]);
+    t.equal(text.code, 0, text.stderr);
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
+    t.notMatch(text.stdout, /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/);
+    t.match(text.stdout, '\\u001b[2J\\u001b[1;1Hreplica 7');
+    t.match(text.stdout, 'two\\u000alines');
+    const { others } = JSON.parse((await jitpaxos(['inspect', hostile, '--json'])).stdout) as Inspection;
+    t.same(others.map(({ name }) => name).sort(), [...names].sort(), 'JSON has the names as they are');
+
+    writeFileSync(join(hostile, 'log-00000099-00000000'), '');
+    truncateSync(join(hostile, 'log-00000099-00000000'), 3 * 2 ** 30); // sparse
+    const refused = await jitpaxos(['inspect', hostile]);
+    t.match(refused, {
+      code: 2,
+      stderr:
+        /^argument-invalid: .* have 32\d{8} bytes, and at most 1073741824 are read into memory; .*--max-bytes 4GiB/,
+    });
+    const longer = await jitpaxos(['inspect', hostile, '--max-bytes', '4GiB']);
+    t.match(longer, { code: 1, stderr: /^data-directory-unusable: .*log-00000099-00000000 has 3221225472 bytes/ });
   });
 
   await t.test('inspect and backup refuse what is no data directory', async (t) => {

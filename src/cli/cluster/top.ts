@@ -2,6 +2,7 @@
  * `jitpaxos top`: shows the cluster continuously: a screen on a terminal, plain lines elsewhere, one JSON object per
  * sample with --json. Ctrl-C or q ends it; the terminal is restored, with the last sample on it.
  */
+import { printable } from '../../host/printable.js';
 import { StatusClient, type StatusAnswer } from '../../client/status-client.js';
 import { exitOf, summarize, type ClusterSummary, withChainRemark } from './summary.js';
 import { summaryLines } from './table.js';
@@ -86,7 +87,7 @@ class Screen {
 
   /** The last drawing stays on the terminal. */
   end(): void {
-    if (this.live) process.stdout.write(`${LEAVE}${this.last.join('\n')}\n`);
+    if (this.live) process.stdout.write(`${LEAVE}${printable(this.last.join('\n'), this.output.colours)}\n`);
   }
 
   private draw(summary: ClusterSummary, commits: readonly number[]): void {
