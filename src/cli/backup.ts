@@ -243,7 +243,7 @@ export const restore = defineCommand(
 function fingerprintFor(cluster: Cluster, clusterFile: string, keys: string | undefined): number {
   const opened = openKeys(cluster, clusterFile, keys, 'replica');
   opened?.ring.close();
-  return chainFingerprint(cluster.chain, opened?.chainSecret);
+  return chainFingerprint(cluster.chain, opened?.takeChainSecret());
 }
 
 /**

@@ -1,9 +1,11 @@
 /**
  * The open keys of a process. A slot belongs to one key id and secret for as long as the file has them, so a new file
  * changes nothing for keys that stay.
+ *
+ * Secrets are kept only by what computes with them. Their text is forgotten once the keys are open, and a new file is
+ * compared with them by digests.
  */
-import { createHash } from 'node:crypto';
-import { createHmac } from 'node:crypto';
+import { createHash, createHmac } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { JitPaxosError } from '../errors.js';
@@ -32,7 +34,11 @@ export interface KeysReport {
 const STREAMS_LABEL = 'jitpaxos/5 aead';
 
 interface OpenKey {
-  readonly entry: KeyEntry;
+  readonly id: number;
+  readonly role: KeyRole;
+  readonly owner: number;
+  /** Of the secret: see `digestOf`. */
+  readonly digest: string;
   readonly mac: Mac;
   /** Derives the keys of streams: see `streamsKey`. */
   readonly streams: Mac;
@@ -74,12 +80,8 @@ export class Keyring implements WireKeyring {
     for (const [id, slot] of this.slots) {
       const entry = wanted.get(id);
       const present = this.open[slot]!;
-      if (
-        entry !== undefined &&
-        entry.role === present.entry.role &&
-        entry.secret.toLowerCase() === present.entry.secret.toLowerCase()
-      ) {
-        this.open[slot] = { ...present, entry };
+      if (entry !== undefined && entry.role === present.role && digestOf(entry.secret) === present.digest) {
+        this.open[slot] = { ...present, owner: ownerIn(entry) };
         continue;
       }
       this.closeKey(slot);
@@ -88,11 +90,15 @@ export class Keyring implements WireKeyring {
     }
     for (const entry of file.keys) {
       if (this.slots.has(entry.id)) continue;
-      const secret = Buffer.from(entry.secret, 'hex');
-      const derived = streamsKey(secret, file.cluster, entry.id);
-      this.slots.set(entry.id, this.open.push({ entry, mac: openMac(secret), streams: openMac(derived) }) - 1);
-      secret.fill(0);
-      derived.fill(0);
+      const { id, role } = entry;
+      const key = withSecret(entry.secret, (secret) => {
+        const derived = streamsKey(secret, file.cluster, id);
+        const opened = { mac: openMac(secret), streams: openMac(derived) };
+        derived.fill(0);
+        return opened;
+      });
+      const digest = digestOf(entry.secret);
+      this.slots.set(id, this.open.push({ id, role, owner: ownerIn(entry), digest, ...key }) - 1);
       added.push(entry.id);
     }
     this.own = this.slots.get(file.use)!;
@@ -119,12 +125,11 @@ export class Keyring implements WireKeyring {
   }
 
   ownerOf(slot: number): number {
-    const entry = this.open[slot]?.entry;
-    return entry?.owner ?? entry?.id ?? NO_OWNER;
+    return this.open[slot]?.owner ?? NO_OWNER;
   }
 
   idOf(slot: number): number {
-    return this.open[slot]?.entry.id ?? 0;
+    return this.open[slot]?.id ?? 0;
   }
 
   mac128(slot: number, bytes: Uint8Array, offset: number, length: number, out: Uint8Array, outOffset: number): void {
@@ -163,18 +168,36 @@ export class Keyring implements WireKeyring {
   }
 
   private roleOf(slot: number): KeyRole | undefined {
-    return this.open[slot]?.entry.role;
+    return this.open[slot]?.role;
   }
+}
+
+function ownerIn({ id, owner }: KeyEntry): number {
+  return owner ?? id;
+}
+
+/** Lends the bytes of a secret, and wipes them. */
+function withSecret<T>(hex: string, use: (bytes: Uint8Array) => T): T {
+  const bytes = Buffer.from(hex, 'hex');
+  try {
+    return use(bytes);
+  } finally {
+    bytes.fill(0);
+  }
+}
+
+/** Tells secrets apart, in either case of their digits, without keeping them. */
+function digestOf(hex: string): string {
+  return withSecret(hex, (bytes) => createHash('sha256').update(bytes).digest('hex'));
 }
 
 function describeKeys(file: KeyFile): KeysReport {
   const ascending = [...file.keys].sort((a, b) => a.id - b.id);
   const digest = createHash('sha256').update('jitpaxos keys\n');
   for (const { id, role, owner, secret } of ascending) {
-    digest
-      .update(`${id} ${role} ${owner ?? id} `)
-      .update(Buffer.from(secret, 'hex'))
-      .update('\n');
+    digest.update(`${id} ${role} ${owner ?? id} `);
+    withSecret(secret, (bytes) => digest.update(bytes));
+    digest.update('\n');
   }
   return { use: file.use, loaded: ascending.map(({ id }) => id), fingerprint: digest.digest('hex').slice(0, 8) };
 }
@@ -210,8 +233,8 @@ export function keyFileBeside(clusterFile: string, kind: keyof typeof KEY_FILE_N
 /** The keys of a process and their source, so that they can be read again. */
 export interface ProcessKeys {
   readonly ring: Keyring;
-  /** In a replica of a cluster with a keyed chain. */
-  readonly chainSecret: string | undefined;
+  /** In a replica of a cluster with a keyed chain: its secret, which is then forgotten here. */
+  takeChainSecret(): string | undefined;
   /** Reads the file again. Throws the errors of `openKeys`; the current keys then stay. */
   reload(): { readonly added: readonly number[]; readonly removed: readonly number[] };
 }
@@ -243,17 +266,23 @@ export function openKeys(
     );
   const load = (): KeyFile => loadKeys(source, cluster.id, speaksFor);
   const file = load();
-  const { chainSecret } = file;
+  let { chainSecret } = file;
   if (speaksFor === 'replica') checkChainSecret(cluster, chainSecret);
+  const digest = chainSecret === undefined ? undefined : digestOf(chainSecret);
   const ring = new Keyring(file, speaksFor === 'replica');
+  const takeChainSecret = (): string | undefined => {
+    const taken = chainSecret;
+    chainSecret = undefined;
+    return taken;
+  };
   const reload = (): ReturnType<Keyring['replace']> => {
     const next = load();
-    if (next.chainSecret?.toLowerCase() !== chainSecret?.toLowerCase())
+    if ((next.chainSecret === undefined ? undefined : digestOf(next.chainSecret)) !== digest)
       throw new JitPaxosError(
         'chain-differs',
         'the "chainSecret" of the key file is not the one in use; put that back: the log depends on it, and it stays the same for the life of the cluster',
       );
     return ring.replace(next);
   };
-  return { ring, chainSecret, reload };
+  return { ring, takeChainSecret, reload };
 }

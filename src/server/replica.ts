@@ -240,7 +240,7 @@ export class Replica {
     const book = await AddressBook.open(cluster);
     const address = listeningAddress(cluster, book, id);
     const hash = loadHash();
-    const chain = openChain(cluster, keys?.chainSecret, hash);
+    const chain = openChain(cluster, keys?.takeChainSecret(), hash);
     const unkeyed = chainWarning(cluster);
     if (unkeyed !== undefined) logger.warn('chain.unkeyed', { replica: id, warning: unkeyed, next: CHAIN_REMEDY });
     const opened: (() => void | Promise<void>)[] = [];

@@ -227,6 +227,9 @@ t.test('a key file is refused with its reason, and no message holds a secret', a
   refused('key-file-invalid', /"use" is 4/, file(4));
   refused('key-file-invalid', /"keys"\[1\].*"id" 1 is there already/, file(1, [ALL[0]!, ALL[0]!]));
   refused('key-file-invalid', /"keys"\[0\].*"secret"/, file(1, [{ ...ALL[0]!, secret: `${secrets[0]!.slice(1)}x` }]));
+  // The neighbours of the digits, and one that Buffer.from takes for the digit "A".
+  for (const wrong of ['/', ':', '@', 'G', '`', 'g', '\u0141', ''])
+    refused('key-file-invalid', /"secret"/, file(1, [{ ...ALL[0]!, secret: secrets[0]!.slice(1) + wrong }]));
   refused('key-file-invalid', /"role"/, file(1, [{ ...ALL[0]!, role: 'king' as KeyRole }]));
   const secret = 'c0'.repeat(16);
   for (const chainSecret of [secret.slice(2), `${secret}00`, `${secret.slice(1)}x`, 5])
