@@ -5,13 +5,14 @@
  * the others. A replica that is heard is never looked up, so its address cannot be taken away. A silent replica is
  * looked up rarely, with growing pauses, off the fast path. Datagrams to a wrong address are authenticated like all
  * others: a host that answers from there without the keys is ignored, so the replica stays silent and is looked up
- * again.
+ * again. An address at which no single host receives, or at which another replica is, is not taken from it.
  */
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import { JitPaxosError } from '../errors.js';
 import type { Address, Notice } from '../transport/transport.js';
 import type { Cluster, HostAndPort } from './cluster-config.js';
+import { addressFault, canonicalHost } from './replica-address.js';
 
 /** All addresses of a name, in order of preference. Rejects if it has none. */
 export type Resolver = (host: string) => Promise<readonly { readonly address: string; readonly family: number }[]>;
@@ -29,6 +30,11 @@ const LOOK_MS = 1_000;
 const PAUSE_MS = 1_000;
 const PAUSE_MAX_MS = 30_000;
 const JITTER = 0.5;
+/**
+ * For how long an address that a name server gave to one replica is not given to another one. Not longer than it takes
+ * to look up the first one again: replicas may have changed their places with each other.
+ */
+const TAKEN_MS = 60_000;
 
 /** What a process knows about who has spoken: see Peers. */
 export interface Hearing {
@@ -52,6 +58,9 @@ export class AddressBook {
   /** A lookup is in progress. */
   private readonly pending: Uint8Array;
   private readonly failures: (string | undefined)[];
+  /** When its present address came from a name server. */
+  private readonly resolvedMs: Float64Array;
+  private self = -1;
   private moved: (replica: number, address: Address) => void = () => undefined;
   private notice: Notice = () => undefined;
   private timer: NodeJS.Timeout | undefined;
@@ -75,6 +84,7 @@ export class AddressBook {
     this.pauseMs = new Float64Array(replicas.length).fill(PAUSE_MS);
     this.dueMs = new Float64Array(replicas.length);
     this.pending = new Uint8Array(replicas.length);
+    this.resolvedMs = new Float64Array(replicas.length).fill(-Infinity);
     this.failures = new Array<string | undefined>(replicas.length).fill(undefined);
   }
 
@@ -123,6 +133,7 @@ export class AddressBook {
    */
   watch(hearing: Hearing, moved: (replica: number, address: Address) => void, notice: Notice, self = -1): void {
     this.moved = moved;
+    this.self = self;
     this.notice = notice;
     for (const { replica, host, error } of this.unresolved()) if (replica !== self) this.say(replica, host, error);
     if (this.addresses.every(({ name }, replica) => name === undefined || replica === self)) return;
@@ -166,9 +177,12 @@ export class AddressBook {
     const { host: name, port } = this.replicas[replica]!;
     const present = this.addresses[replica]!;
     try {
-      const found = await this.resolver(name);
-      if (this.closed || found.length === 0) return;
+      const all = await this.resolver(name);
+      if (this.closed || all.length === 0) return;
+      const found = all.filter(({ address }) => this.refusalOf(replica, address) === undefined);
+      if (found.length === 0) throw new Error(this.refusalOf(replica, all[0]!.address));
       this.failures[replica] = undefined;
+      this.resolvedMs[replica] = this.nowMs();
       // If a name has several addresses, take the next one: the current one does not answer.
       const at = found.findIndex(({ address }) => address === present.host);
       const { address: host, family } = found[(at + 1) % found.length]!;
@@ -195,6 +209,22 @@ export class AddressBook {
       this.dueMs[replica] = this.nowMs() + pause * (1 + JITTER * this.random());
       this.pauseMs[replica] = Math.min(PAUSE_MAX_MS, 2 * pause);
     }
+  }
+
+  /** Why the replica cannot be at an address that a name server gave. */
+  private refusalOf(replica: number, address: string): string | undefined {
+    const fault = addressFault(address);
+    if (fault !== undefined) return `it resolves to ${address}, which ${fault}`;
+    const { port } = this.replicas[replica]!;
+    const host = canonicalHost(address);
+    const at = this.addresses.findIndex(
+      (other, index) =>
+        index !== replica &&
+        other.port === port &&
+        canonicalHost(other.host) === host &&
+        (other.name === undefined || index === this.self || this.nowMs() - this.resolvedMs[index]! < TAKEN_MS),
+    );
+    return at < 0 ? undefined : `it resolves to ${address} port ${port}, where replica ${at} is`;
   }
 
   private say(replica: number, name: string, error: string): void {

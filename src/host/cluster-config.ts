@@ -17,6 +17,7 @@ import { FEATURE_NAMES, type FeatureName } from '../protocol/log/features.js';
 import { CHAIN_FUNCTIONS, KEYED_CHAIN, type ChainFunction } from './chain.js';
 import { readRegularText } from '../storage/regular-file.js';
 import { checkInteger, checkKeys, show } from './options.js';
+import { ADDRESS_ADVICE, addressFault, canonicalHost } from './replica-address.js';
 import { DATAGRAM_BYTES_MIN, MAX_DATAGRAM_BYTES } from '../wire/envelope.js';
 
 export const CLUSTER_SCHEMA = 'jitpaxos.cluster/1';
@@ -185,12 +186,13 @@ function checkCluster(where: string, value: unknown): Cluster {
   const checked = replicas.map((text, index) => parseHostAndPort(`${where}: "replicas"[${index}]`, text));
   const first = new Map<string, number>();
   checked.forEach(({ host, port }, index) => {
-    const same = first.get(`${host} ${port}`);
+    const place = `${canonicalHost(host)} ${port}`;
+    const same = first.get(place);
     if (same !== undefined)
       throw invalid(
         `${where}: "replicas"[${index}] is the same address as "replicas"[${same}]; each replica needs its own address`,
       );
-    first.set(`${host} ${port}`, index);
+    first.set(place, index);
   });
   return {
     id: id.toLowerCase(),
@@ -251,6 +253,8 @@ function parseHostAndPort(where: string, value: unknown): HostAndPort {
   if (Buffer.byteLength(JSON.stringify(host)) > MAX_HOST_BYTES)
     throw invalid(`${where} is ${show(value)}; a host name has at most 253 characters`);
   const port = Number(match[3]);
+  const fault = addressFault(host);
+  if (fault !== undefined) throw invalid(`${where} is ${show(value)}, which ${fault}; ${ADDRESS_ADVICE}`);
   if (port < 1 || port > 65_535) throw invalid(`${where} is ${show(value)}; a port is a number from 1 to 65535`);
   return { host, port };
 }

@@ -7,14 +7,10 @@
  */
 
 /** Controls (C0 without tab and line feed, DEL, C1), line separators, marks of direction. */
-const CONTROLS =
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
-  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+const CONTROLS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 /** The same, and what ends a line or a column. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
 const CONTROLS_AND_BREAKS = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 /** The colours that console/terminal.ts writes. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: escapes begin with one
 const COLOURS = /(\u001b\[(?:0|1|2|31|32|33|36)m)/;
 
 /** @param colours keeps the sequences of our own colours: they change nothing but how the text looks */

@@ -147,7 +147,6 @@ t.test('inspect, backup, restore', async (t) => {
     for (const name of names) writeFileSync(join(hostile, name), '');
     const text = await jitpaxos(['inspect', hostile]);
     t.equal(text.code, 0, text.stderr);
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
     t.notMatch(text.stdout, /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/);
     t.match(text.stdout, '\\u001b[2J\\u001b[1;1Hreplica 7');
     t.match(text.stdout, 'two\\u000alines');

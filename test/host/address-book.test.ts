@@ -61,6 +61,43 @@ t.test('a process starts with the names that resolve', async (t) => {
   );
 });
 
+t.test('an address of no host, or of another replica, is not taken from a name server', async (t) => {
+  const opened = async (names: Readonly<Record<string, readonly string[]>>): Promise<AddressBook> =>
+    AddressBook.open({ replicas: replicas.map(({ host }) => ({ host, port: 7400 })) }, world(names));
+  for (const [address, error] of [
+    ['0.0.0.0', /resolves to 0\.0\.0\.0, which is the address of no host/],
+    ['255.255.255.255', /broadcast/],
+    ['ff02::1', /multicast/],
+    ['::ffff:10.0.0.3', /resolves to ::ffff:10\.0\.0\.3 port 7400, where replica 2 is/],
+    ['10.0.0.1', /resolves to 10\.0\.0\.1 port 7400, where replica 0 is/],
+  ] as const) {
+    const book = await opened({ 'a.test': ['10.0.0.1'], 'b.test': [address] });
+    t.match(book.unresolved(), [{ replica: 1, host: 'b.test', error }], address);
+  }
+  const second = await opened({ 'a.test': ['10.0.0.1'], 'b.test': ['10.0.0.1', '10.0.0.2'] });
+  t.equal(second.addresses[1]!.host, '10.0.0.2', 'another address of the name is taken');
+});
+
+t.test('replicas that change places with each other are found again', async (t) => {
+  const w = world({ 'a.test': ['10.0.0.1'], 'b.test': ['10.0.0.2'] });
+  const book = await AddressBook.open({ replicas: replicas.map(({ host }) => ({ host, port: 7400 })) }, w);
+  const hosts = (): string[] => book.addresses.slice(0, 2).map(({ host }) => host);
+  book.watch(
+    hearing(),
+    () => undefined,
+    () => undefined,
+  );
+  t.teardown(() => book.close());
+  w.names.set('a.test', ['10.0.0.2']).set('b.test', ['10.0.0.1']);
+  await book.look(hearing());
+  t.same(hosts(), ['10.0.0.1', '10.0.0.2'], 'not at once: each is where the other was a moment ago');
+  for (let seconds = 0; seconds < 120; seconds++) {
+    w.ms += 1_000;
+    await book.look(hearing());
+  }
+  t.same(hosts(), ['10.0.0.2', '10.0.0.1']);
+});
+
 t.test('who is heard is never looked up; who is silent is, with a growing pause', async (t) => {
   const w = world({ 'a.test': ['10.0.0.1'], 'b.test': ['10.0.0.2'] });
   const book = await AddressBook.open({ replicas }, w);

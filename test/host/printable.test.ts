@@ -18,7 +18,6 @@ const HOSTILE = [
   '\x7f',
   '\0',
 ];
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
 const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/;
 
 t.test('controls are shown, in lines, logs and errors; other text is unchanged', (t) => {

@@ -80,6 +80,33 @@ t.test('cluster file', async (t) => {
         { ...GOOD, replicas: ['a:1', 'b:1', 'a:1'] },
         /"replicas"\[2\] is the same address as "replicas"\[0\]/,
       ],
+      ...(
+        [
+          ['localhost', '127.0.0.1'],
+          ['127.0.0.1', '127.1'],
+          ['127.0.0.1', '0x7f000001'],
+          ['127.0.0.1', '[::ffff:127.0.0.1]'],
+          ['[::1]', '[0:0:0:0:0:0:0:1]'],
+          ['[fe80::1%eth0]', '[FE80:0::1%eth0]'],
+          ['a.example', 'A.Example.'],
+        ] as const
+      ).map(([one, other]): [string, object, RegExp] => [
+        `${one} and ${other}`,
+        { ...GOOD, replicas: [`${one}:1`, `${other}:2`, `${other}:1`] },
+        /"replicas"\[2\] is the same address as "replicas"\[0\]; each replica needs its own/,
+      ]),
+      ...(
+        [
+          ['0.0.0.0', /is the address of no host.*write the address at which the other hosts reach this replica/],
+          ['0', /is the address of no host/],
+          ['[::]', /is the address of no host/],
+          ['[::ffff:0.0.0.0]', /is the address of no host/],
+          ['255.255.255.255', /is the broadcast address/],
+          ['224.0.0.1', /is a multicast address/],
+          ['239.255.0.1', /is a multicast address/],
+          ['[ff02::1]', /is a multicast address/],
+        ] as const
+      ).map(([host, message]): [string, object, RegExp] => [host, { ...GOOD, replicas: [`${host}:7400`] }, message]),
       ['a misspelt limit', { ...GOOD, limits: { maxSesions: 1 } }, /did you mean "maxSessions"\?/],
       [
         'a limit out of range',
@@ -94,6 +121,12 @@ t.test('cluster file', async (t) => {
         { code: 'cluster-file-invalid', category: 'caller', message },
         what,
       );
+  });
+
+  await t.test('names that only look alike are two addresses', async (t) => {
+    const replicas = ['a_b.example:1', 'replica.1:1', 'replica.2:1', 'x@127.0.0.1:1', '127.0.0.1:1'];
+    t.equal(loadCluster({ ...GOOD, replicas }).replicas.length, 5);
+    t.equal(loadCluster({ ...GOOD, replicas: ['[fe80::1%a]:1', '[fe80::1%b]:1', '223.0.0.1:1'] }).replicas.length, 3);
   });
 
   await t.test('a file that is missing, or no JSON', async (t) => {
