@@ -34,6 +34,26 @@ t.test('the package has the examples, and everything that the docs point to', as
     [...packed].some((path) => /^(dist\/)?(test|bench)\//.test(path)),
     'and no tests',
   );
+  // Maps would name sources that are not packed: a trace shows the lines of the JavaScript, which are readable.
+  t.notOk(
+    [...packed].some((path) => path.endsWith('.map') || /^src\//.test(path)),
+    'no maps without sources',
+  );
+  const native = [...packed].filter((path) => /^native\/.*\//.test(path));
+  t.same(native, ['native/bench/echo.cc'], 'only the baseline that bench compare compiles, and no fuzzers');
+  const sources = [...read('binding.gyp').matchAll(/"(native\/[^"]+\.cc)"/g)].map(([, path]) => path!);
+  t.ok(sources.length > 5);
+  t.same(
+    sources.filter((path) => !packed.has(path)),
+    [],
+    'every source of the addon',
+  );
+  const secret = /\.(keys|jpb|env|pem|node)$|(^|\/)\.(?!jitpaxos)/;
+  t.same(
+    [...packed].filter((path) => secret.test(path) && !path.startsWith('prebuilds/')),
+    [],
+    'no keys, no hidden files',
+  );
   const missing: string[] = [];
   for (const page of [...packed].filter((path) => path.endsWith('.md') && path !== 'CHANGELOG.md')) {
     for (const [, target] of read(page).matchAll(/\]\(([^)#\s]+)(?:#[^)]*)?\)/g)) {
