@@ -272,12 +272,6 @@ export class TurnLoop {
     };
   }
 
-  /** Whether an endpoint has proven that it receives at its address, under a key of this owner (0 without keys). */
-  hasProven(endpoint: number, owner: number): boolean {
-    const { keys, peers } = this;
-    return peers.isProven(endpoint) && (keys === undefined || keys.ownerOf(peers.keyFor(endpoint)) === owner);
-  }
-
   /** The current moment as last read. */
   get instant(): Instant {
     return this.now.instant;

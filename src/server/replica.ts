@@ -45,6 +45,7 @@ import {
   SEGMENT_BYTES_MIN,
 } from './storage-choice.js';
 import type { Durability } from '../storage/durability.js';
+import { hasProven } from './status-rates.js';
 import { StatusService } from './status-service.js';
 import {
   divergedReport,
@@ -483,7 +484,14 @@ export class Replica {
         const known = typeOf(bytes, offset) as TypesFor<'replicaHost'>;
         switch (known) {
           case Status.type:
-            statusService.onStatus(bytes, offset, from, now, owner, loop.hasProven(from, owner));
+            statusService.onStatus(
+              bytes,
+              offset,
+              from,
+              now,
+              owner,
+              hasProven(loop.peers, this.keys?.ring, from, owner),
+            );
             return;
           default:
             known satisfies never; // each message for the host has its case; the others are for the core

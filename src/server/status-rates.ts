@@ -6,6 +6,8 @@
  * and to the endpoint. All others, which may be recordings sent by anyone, share one small rate. A tool proves its
  * address in its first exchange with a replica, so at most its first question is among them.
  */
+import type { Keyring } from '../wire/envelope.js';
+import type { Peers } from '../wire/peers.js';
 
 /** Answers at once, and per second. A report takes three or four. */
 export const OWNER_RATE: Rate = { burst: 200, perSecond: 400 };
@@ -18,6 +20,19 @@ export const ENDPOINTS_MAX = 1024;
 interface Rate {
   readonly burst: number;
   readonly perSecond: number;
+}
+
+/**
+ * Whether an endpoint has proven its address under a key of this owner (0 without keys). A datagram under another key,
+ * with the address of a proven endpoint in front, proves nothing.
+ */
+export function hasProven(
+  peers: Pick<Peers, 'isProven' | 'keyFor'>,
+  keys: Pick<Keyring, 'ownerOf'> | undefined,
+  endpoint: number,
+  owner: number,
+): boolean {
+  return peers.isProven(endpoint) && (keys === undefined || keys.ownerOf(peers.keyFor(endpoint)) === owner);
 }
 
 export class StatusRates {

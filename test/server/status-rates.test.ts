@@ -11,18 +11,23 @@ import { Keyring } from '../../src/host/keyring.js';
 import { silentLogger } from '../../src/host/logger.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import { loadHash } from '../../src/native/hash64.js';
+import { loadSipHash } from '../../src/native/siphash.js';
 import { Replica } from '../../src/server/replica.js';
 import {
   ENDPOINTS_MAX,
   ENDPOINT_RATE,
+  hasProven,
   OWNERS_MAX,
   OWNER_RATE,
   StatusRates,
   UNPROVEN_RATE,
 } from '../../src/server/status-rates.js';
+import { writeProof } from '../../src/wire/address-proofs.js';
 import { CLIENT_SENDER, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
 import { begin } from '../../src/wire/layout.js';
-import { Status } from '../../src/wire/messages.js';
+import { Challenge, Proof, Status } from '../../src/wire/messages.js';
+import { Peers } from '../../src/wire/peers.js';
+import { WIRE_VERSION } from '../../src/wire/versions.js';
 import { clusterConfig } from './fixtures.js';
 
 const SECOND = 1e6;
@@ -81,6 +86,38 @@ t.test('what is remembered is bounded, and whoever is forgotten begins anew', (t
   for (let i = 2; i < 20_000; i++) rates.admits(i, i, true, SECOND);
   t.equal(rates.remembered, OWNERS_MAX + ENDPOINTS_MAX);
   t.ok(rates.admits(1, 1, true, SECOND));
+  t.end();
+});
+
+t.test('a proof counts for the owner whose key proved it', (t) => {
+  const replicas = 3;
+  const peers = new Peers({
+    self: 0,
+    replicas,
+    endpoints: 16,
+    newest: WIRE_VERSION,
+    now: { monotonicUs: 0 },
+    numbers: loadSipHash(new Uint8Array(16).fill(1)),
+  });
+  const keys = { ownerOf: (slot: number): number => [2, 3, 2][slot] ?? 0 }; // slot 2: a further key of owner 2
+  const bytes = new Uint8Array(Challenge.size + Proof.size);
+  const prove = (endpoint: number, slot: number): void => {
+    peers.heard(endpoint, slot, WIRE_VERSION, 41);
+    t.notOk(hasProven(peers, keys, endpoint, keys.ownerOf(slot)), 'not before the proof');
+    t.equal(peers.writeChallenge(endpoint, bytes, 0), Challenge.size);
+    writeProof(bytes, 0, bytes, Challenge.size);
+    peers.prove(endpoint, slot, bytes, Challenge.size);
+  };
+  prove(5, 0);
+  t.ok(hasProven(peers, keys, 5, 2));
+  peers.heard(5, 1, WIRE_VERSION, 1_000);
+  t.notOk(hasProven(peers, keys, 5, 3), 'another owner in front of the same address has proven nothing');
+  t.ok(hasProven(peers, keys, 5, 2), 'and takes nothing from the first');
+  prove(6, 2);
+  t.ok(hasProven(peers, keys, 6, 2), 'a further key of an owner');
+  t.notOk(hasProven(peers, keys, 7, 2), 'an endpoint that was never heard');
+  t.notOk(hasProven(peers, undefined, 7, 0));
+  t.ok(hasProven(peers, undefined, 6, 0), 'without keys there is one owner');
   t.end();
 });
 
