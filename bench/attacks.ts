@@ -1,0 +1,292 @@
+/**
+ * What a client that holds a key takes from the others: well-behaved clients at a moderate rate, alone and beside an
+ * attack, in turns.
+ *
+ *   npm run bench:attacks -- [--attacks ahead-10,member-only] [--rounds 3] [--json]
+ *
+ * Look at the share of commits in one round trip, beside the share of the quiet runs before and after. All processes share
+ * the host's cores, so times are worth less than shares.
+ */
+import { median } from '../src/measure/compare/rounds.js';
+import { CliError } from '../src/console/exit.js';
+import { formatCount, formatDuration } from '../src/console/units.js';
+import { hostInfo } from '../src/measure/load/bench-report.js';
+import { OpenLoad } from '../src/measure/load/open-load.js';
+import { LocalCluster } from '../src/measure/local-cluster.js';
+import type { Histogram } from '../src/metrics/histogram.js';
+import type { ReplicaStatusReport } from '../src/host/status.js';
+import { version } from '../src/host/version.js';
+import { addKey, type Attack, Attacker } from './attacker.js';
+import { namesOf, program } from './program.js';
+
+type To = 'member' | 'primary';
+
+interface Kind {
+  readonly name: string;
+  readonly what: string;
+  readonly role: 'client' | 'read-only';
+  readonly to: To;
+  readonly perSecond: number;
+  readonly aheadMs: number;
+}
+
+const KINDS: readonly Kind[] = [
+  ahead('ahead-10', 'read-only', 'member', 10, 95),
+  ahead('ahead-20', 'read-only', 'member', 20, 95),
+  ahead('ahead-100', 'read-only', 'member', 100, 95),
+  ahead('ahead-500', 'client', 'member', 500, 95),
+  ahead('ahead-primary', 'client', 'primary', 500, 95),
+  ahead('near-20', 'client', 'member', 20, 1.9),
+  ahead('near-500', 'client', 'member', 500, 1.9),
+  ahead('member-only', 'client', 'member', 500, 0),
+];
+const CLIENTS = 2;
+const SETTLE_MS = 300;
+/** The attack is aimed at the members of one view. On a crowded host that view shall stay. */
+const STEADY = ['--suspect-after', '5s', '--slow-after', '0s'];
+
+function ahead(name: string, role: Kind['role'], to: To, perSecond: number, aheadMs: number): Kind {
+  const what = `${perSecond} requests a second under a ${role} key, to the ${to} only${aheadMs > 0 ? `, stamped ${aheadMs} ms ahead` : ''}`;
+  return { name, what, role, to, perSecond, aheadMs };
+}
+
+interface Run {
+  readonly attack: string;
+  readonly fastShare: number;
+  readonly p50Ns: number;
+  readonly p99Ns: number;
+  readonly opsPerSecond: number;
+  readonly failed: number;
+  readonly viewChanges: number;
+  /** Requests that members refused as too far ahead. */
+  readonly refused: number;
+}
+
+class Bench {
+  private seed = 1;
+  private readonly attackers = new Map<string, Attacker>();
+
+  private constructor(
+    private readonly cluster: LocalCluster,
+    private readonly load: OpenLoad,
+    private readonly rate: number,
+    private readonly durationNs: number,
+  ) {}
+
+  static async start(rate: number, durationNs: number): Promise<Bench> {
+    const cluster = await LocalCluster.start({
+      replicas: 3,
+      machine: 'echo',
+      transport: 'auto',
+      durability: 'memory',
+      authenticated: true,
+      replicaFlags: STEADY,
+    });
+    try {
+      const load = await OpenLoad.start({
+        clients: CLIENTS,
+        cluster: cluster.clusterFile,
+        transport: 'auto',
+        idle: undefined,
+        pacing: 'sleep',
+        history: undefined,
+        workload: (index) => ({
+          machine: 'echo',
+          lanes: 64,
+          size: 64,
+          mix: { write: 1 },
+          keys: 1,
+          keyPrefix: '',
+          ownKeys: false,
+          seed: index + 1,
+          timeoutMs: 2_000,
+        }),
+      });
+      const bench = new Bench(cluster, load, rate, durationNs);
+      for (const role of ['client', 'read-only'] as const)
+        bench.attackers.set(role, await Attacker.open(cluster.clusterFile, await addKey(cluster, role)));
+      return bench;
+    } catch (error) {
+      await cluster.close();
+      throw error;
+    }
+  }
+
+  /** @param kind undefined: nobody attacks */
+  async run(kind: Kind | undefined): Promise<Run> {
+    const before = await this.report();
+    const refusedBefore = await this.refused();
+    const attacker = kind === undefined ? undefined : this.attackers.get(kind.role)!;
+    if (kind !== undefined) attacker!.start(attackOf(kind, before));
+    try {
+      const { service, seconds, errors, client } = await this.load.step({
+        kind: 'poisson',
+        ratePerSecond: this.rate,
+        seed: this.seed++,
+        warmupNs: SETTLE_MS * 1e6,
+        durationNs: this.durationNs,
+        intervalMs: 1_000,
+        onProgress: (_index: number, _histogram: Histogram) => {},
+      });
+      const after = await this.report();
+      return {
+        attack: kind?.name ?? 'none',
+        fastShare: client.fast / Math.max(1, client.committed),
+        p50Ns: service.quantile(0.5),
+        p99Ns: service.quantile(0.99),
+        opsPerSecond: service.count / seconds,
+        failed: Object.values(errors).reduce((sum, count) => sum + count, 0),
+        viewChanges: after.view - before.view,
+        refused: (await this.refused()) - refusedBefore,
+      };
+    } finally {
+      attacker?.stop();
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const attacker of this.attackers.values()) attacker.close();
+    await this.load.end();
+    await this.cluster.close();
+  }
+
+  private async report(): Promise<ReplicaStatusReport> {
+    return (await this.reports())[0]!;
+  }
+
+  private async refused(): Promise<number> {
+    const reports = await this.reports();
+    return reports.reduce((sum, { counters }) => sum + counters['rejected_too_far_ahead']!, 0);
+  }
+
+  private async reports(): Promise<ReplicaStatusReport[]> {
+    const answers = await this.cluster.ask('stats');
+    return answers.map((answer) => {
+      if (answer === undefined)
+        throw new CliError('worker-failed', 'a replica does not answer its parent; look at the load of this host');
+      return answer.status as unknown as ReplicaStatusReport;
+    });
+  }
+}
+
+function attackOf({ to, perSecond, aheadMs, role }: Kind, { view, members, primary }: ReplicaStatusReport): Attack {
+  const member = members.find((id) => id !== primary)!;
+  return {
+    view,
+    targets: [to === 'member' ? member : primary],
+    perSecond,
+    aheadMs,
+    queries: role === 'read-only',
+    operation: new Uint8Array(16),
+  };
+}
+
+interface Row extends Run {
+  /** Medians of the quiet runs just before and after each of these. */
+  readonly quietFastShare: number;
+  readonly quietP99Ns: number;
+}
+
+await program(
+  {
+    name: 'npm run bench:attacks --',
+    summary: 'Measures what a client that attacks takes from the others.',
+    positionals: [],
+    flags: {
+      attacks: {
+        kind: 'text',
+        value: 'LIST',
+        default: KINDS.map(({ name }) => name).join(','),
+        help: 'attacks, each between two quiet runs',
+      },
+      rate: {
+        kind: 'count',
+        default: '2000',
+        min: 1,
+        max: 1_000_000,
+        help: `operations a second that the ${CLIENTS} well-behaved clients offer together`,
+      },
+      rounds: { kind: 'count', default: '3', min: 1, max: 1000, help: 'runs of each attack' },
+      seconds: { kind: 'duration', default: '2s', min: 1e7, max: 3.6e12, help: 'how long a run is measured' },
+    },
+    examples: ['npm run bench:attacks', 'npm run bench:attacks -- --attacks ahead-10,near-500 --rounds 5'],
+  },
+  async ({ attacks, rate, rounds, seconds }, output) => {
+    const kinds = namesOf('--attacks', attacks, KINDS);
+    const rows: Row[] = [];
+    const bench = await Bench.start(rate, seconds);
+    try {
+      await bench.run(undefined); // warm
+      let quiet = await bench.run(undefined);
+      for (let round = 0; round < rounds; round++) {
+        for (const kind of kinds) {
+          const run = await bench.run(kind);
+          const next = await bench.run(undefined);
+          rows.push({
+            ...run,
+            quietFastShare: (quiet.fastShare + next.fastShare) / 2,
+            quietP99Ns: (quiet.p99Ns + next.p99Ns) / 2,
+          });
+          quiet = next;
+          output.note(`round ${round + 1} of ${rounds}: ${kind.name}: ${lineOf(rows.at(-1)!)}`);
+        }
+      }
+    } finally {
+      await bench.close();
+    }
+    const medians = kinds.map(({ name }) => mediansOf(rows.filter(({ attack }) => attack === name)));
+    if (output.json)
+      output.line(
+        JSON.stringify({
+          schema: 'jitpaxos.attacks/1',
+          offeredPerSecond: rate,
+          rounds,
+          rows: medians,
+          host: hostInfo(),
+          version: version(),
+        }),
+      );
+    else output.line(tableOf(medians, rate));
+  },
+);
+
+function lineOf({ fastShare, quietFastShare, p99Ns, quietP99Ns, failed, viewChanges }: Row): string {
+  return `${percent(fastShare)} in one round trip, quiet ${percent(quietFastShare)}; p99 ${formatDuration(p99Ns)}, quiet ${formatDuration(quietP99Ns)}; failed ${failed}, views ${viewChanges}`;
+}
+
+/** Medians over the rounds; failures and view changes are added up. */
+function mediansOf(runs: readonly Row[]): Row {
+  const middle = (value: (run: Row) => number): number => median(runs.map(value));
+  const sum = (value: (run: Row) => number): number => runs.reduce((total, run) => total + value(run), 0);
+  return {
+    attack: runs[0]!.attack,
+    fastShare: middle(({ fastShare }) => fastShare),
+    quietFastShare: middle(({ quietFastShare }) => quietFastShare),
+    p50Ns: middle(({ p50Ns }) => p50Ns),
+    p99Ns: middle(({ p99Ns }) => p99Ns),
+    quietP99Ns: middle(({ quietP99Ns }) => quietP99Ns),
+    opsPerSecond: middle(({ opsPerSecond }) => opsPerSecond),
+    failed: sum(({ failed }) => failed),
+    viewChanges: sum(({ viewChanges }) => viewChanges),
+    refused: sum(({ refused }) => refused),
+  };
+}
+
+function tableOf(rows: readonly Row[], rate: number): string {
+  const { cpu, cores, kernel, node } = hostInfo();
+  return [
+    '| attack | in one round trip | quiet | of quiet | p99 | quiet | failed | view changes |',
+    '| --- | --- | --- | --- | --- | --- | --- | --- |',
+    ...rows.map(
+      (row) =>
+        `| ${row.attack} | ${percent(row.fastShare)} | ${percent(row.quietFastShare)} | ${(row.fastShare / row.quietFastShare).toFixed(2)} | ${formatDuration(row.p99Ns)} | ${formatDuration(row.quietP99Ns)} | ${row.failed} | ${row.viewChanges} |`,
+    ),
+    '',
+    ...KINDS.map(({ name, what }) => `${name}: ${what}`),
+    `${CLIENTS} clients offer ${formatCount(rate)} operations a second on ${cores} × ${cpu}, Linux ${kernel}, Node ${node}`,
+  ].join('\n');
+}
+
+function percent(share: number): string {
+  return `${(100 * share).toFixed(1)} %`;
+}
