@@ -331,7 +331,9 @@ t.test(
       const { c, alice } = registered({ late: 'restamp' });
       const bob = c.hand();
       c.give(bob, Request, bob.registration(20), 0);
-      if (ahead) c.replica(0).receive(Request, alice.request(1_000_500_000, 1, 'first'), alice.endpoint);
+      if (ahead)
+        for (let lane = 0; lane < 4; lane++)
+          c.replica(0).receive(Request, alice.request(1_000_500_000 + lane, 1, 'first', { lane }), alice.endpoint);
       c.pass(1000);
       turn(c, [
         [bob.request(1_000_900_000, 1, 'b'), bob.endpoint],
@@ -339,7 +341,7 @@ t.test(
       ]);
       t.strictSame(
         c.replica(0).operations,
-        ahead ? ['R', 'R', 'first', 'a', 'b'] : ['R', 'R', 'b', 'a'],
+        ahead ? ['R', 'R', 'first', 'first', 'first', 'first', 'a', 'b'] : ['R', 'R', 'b', 'a'],
         ahead ? 'stamped ahead' : 'not',
       );
       if (ahead) {
@@ -354,6 +356,23 @@ t.test(
     t.end();
   },
 );
+
+t.test('one client that stamps ahead, beside more that do not, does not change the order of their requests', (t) => {
+  const { c, alice } = registered({ late: 'restamp' });
+  const bob = c.hand();
+  c.give(bob, Request, bob.registration(20), 0);
+  for (let i = 1; i <= 20; i++) {
+    const now = Number(c.wallNs);
+    turn(c, [
+      [alice.request(now + 500_000, i, 'x'), alice.endpoint],
+      [bob.request(now - 10, 2 * i - 1, 'b'), bob.endpoint],
+      [bob.request(now - 20, 2 * i, 'c'), bob.endpoint],
+    ]);
+    t.strictSame(c.replica(0).operations.slice(-2), ['b', 'c'], 'they are appended as they came');
+    c.pass(1_000);
+  }
+  t.end();
+});
 
 t.test('late: reject: a request is held for as long as distant clients stamp late ones ahead, by any clock', (t) => {
   const { c, alice } = registered({ late: 'reject' });

@@ -4,7 +4,7 @@
  * and cannot be held is rejected (requests.ts).
  *
  * A process that was not running when requests were due finds several of them waiting, in the order in which they came. While
- * any client uses a lead, requests that are already due wait until the end of the turn, so that they too are appended in
+ * clients use a lead, requests that are already due wait until the end of the turn, so that they too are appended in
  * timestamp order. Without a lead, arrival order is kept (requests.ts).
  *
  * A binary heap of slots, ordered by timestamp and then by slot, over one preallocated slab; bounded in requests. Most slots
@@ -24,7 +24,14 @@ const SLOT_BYTES = 512;
 export const LONG_SLOTS = 16;
 /** Once half of the short slots are taken, no owner gets more than this part of them. Of the long ones it never does. */
 export const OWNER_PART = 1 / 4;
-/** Clients are taken to use a lead for this long after a request that was stamped ahead. */
+/**
+ * Clients are taken to use a lead while more of their requests arrive ahead of their time than due: each that is ahead counts
+ * one, up to the first of these, and each that is due takes one away. From the second on, requests are sorted. One client
+ * that stamps ahead at one member only must not change the order of all others' requests there.
+ */
+const LEADS_MAX = 64;
+const LEADS_SORT = 2;
+/** And only for this long after a request that was ahead. */
 const SORT_US = 100_000;
 /** Longest hold by a clock that is not trusted, ns: the most that a client whose clock disagrees with it can lose. */
 const UNTRUSTED_HOLD_NS = 250_000;
@@ -62,6 +69,7 @@ export class HoldBack {
   private readonly arrived: Float64Array;
   private count = 0;
   private sortsUntilUs = DOUBLE_ZERO;
+  private leads = 0;
 
   /**
    * @param capacity short slots; 0: nothing is held
@@ -102,9 +110,17 @@ export class HoldBack {
     this.limitNs = Math.max(trusted ? this.maxHoldNs : Math.min(this.maxHoldNs, UNTRUSTED_HOLD_NS), this.leastNs);
   }
 
-  /** Some client uses a lead: requests that are already due are held until the end of the turn. */
+  /** A new request arrived, ahead of its time or not. */
+  arrive(isAhead: boolean, nowUs: number): void {
+    if (isAhead) {
+      this.sortsUntilUs = nowUs + SORT_US;
+      if (this.leads < LEADS_MAX) this.leads++;
+    } else if (this.leads > 0) this.leads--;
+  }
+
+  /** Clients use a lead: requests that are already due are held until the end of the turn. */
   sorts(nowUs: number): boolean {
-    return nowUs < this.sortsUntilUs;
+    return this.leads >= LEADS_SORT && nowUs < this.sortsUntilUs;
   }
 
   /** Takes a request in until `dueUs`; false when there is no room for it. */
@@ -114,7 +130,6 @@ export class HoldBack {
     const party = arrived.owner !== NO_OWNER ? arrived.owner : arrived.sessionHi ^ arrived.sessionLo || 1;
     const slot = this.slotFor(length, party);
     if (slot < 0) return false;
-    if (dueUs > nowUs) this.sortsUntilUs = nowUs + SORT_US;
     copyBytes(arrived.operationBytes, arrived.messageOffset, this.bytes, this.offsetOf(slot), length);
     this.parties[slot] = party;
     this.lengths[slot] = length;

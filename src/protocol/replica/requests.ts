@@ -203,6 +203,7 @@ export class Requests {
     const { state, holdBack, time } = this;
     const { timestampHi, timestampLo } = arrived;
     const isAhead = compareU64(timestampHi, timestampLo, now.wallHi, now.wallLo) > 0;
+    holdBack.arrive(isAhead, now.monotonicUs);
     if (!isAhead && !holdBack.sorts(now.monotonicUs)) return 0;
     const aheadNs = differenceU64(timestampHi, timestampLo, now.wallHi, now.wallLo);
     const isNear = aheadNs <= state.config.timings.maxAheadNs;
