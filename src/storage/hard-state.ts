@@ -21,7 +21,17 @@
  *
  * All big-endian. The file is created under another name and renamed, so that it is never seen half-written.
  */
-import { closeSync, existsSync, fdatasyncSync, fsyncSync, openSync, readSync, renameSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fdatasyncSync,
+  fstatSync,
+  fsyncSync,
+  openSync,
+  readSync,
+  renameSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { JitPaxosError } from '../errors.js';
 import type { HardState } from '../protocol/contract.js';
@@ -31,6 +41,7 @@ import { readI32, readIndex, toHex, writeI32, writeIndex } from '../wire/u64.js'
 import { MAX_REPLICAS } from '../protocol/views.js';
 import { checkAddresses } from './bootstrap-list.js';
 import { checkFormat, FORMATS } from './formats.js';
+import { kindOf } from './regular-file.js';
 
 export const HARD_STATE_FILE = 'hard-state';
 export const SLOT_BYTES = 4096;
@@ -106,6 +117,8 @@ export class HardStateFile {
     if (!existsSync(path)) return file;
     try {
       file.fd = openSync(path, 'r+');
+      const stat = fstatSync(file.fd);
+      if (!stat.isFile()) throw new Error(`it is ${kindOf(stat)}, not a regular file`); // reading would not end
       file.load(file.fd);
       return file;
     } catch (error) {

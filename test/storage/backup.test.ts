@@ -1,10 +1,13 @@
 // Backups that nobody wrote, or that somebody else did: every one is refused with its place, before anything is written,
 // and what is taken is a log with which a replica begins.
 import { randomInt } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { JitPaxosError } from '../../src/errors.js';
+import { freePorts } from '../../src/host/free-ports.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import { machineBytes } from '../../src/protocol/log/snapshots.js';
 import { loadHash } from '../../src/native/hash64.js';
@@ -13,6 +16,7 @@ import { Random } from '../../src/sim/random.js';
 import { type Backup, decodeBackup, encodeBackup, isSealedWith } from '../../src/storage/backup.js';
 import { backupKey, SEAL_BYTES } from '../../src/storage/backup-seal.js';
 import { readI32, readIndex, writeI32, writeIndex } from '../../src/wire/u64.js';
+import { jitpaxos, type Ended } from '../cluster/processes.js';
 import { Cluster, TEST_LIMITS } from '../protocol/harness.js';
 
 const hash = loadHash();
@@ -22,6 +26,7 @@ const original = decodeBackup(golden, hash, 'golden');
 const CLUSTER = '0123456709abcdef';
 const KEY = backupKey(CLUSTER, 0, 'c0'.repeat(16));
 const HEADER_BYTES = 76;
+const LAST_ENTRY_BYTES = 42;
 const ENTRIES = HEADER_BYTES + readIndex(golden, 36);
 
 /** Gives changed bytes the lengths and the checksums that belong to them, as anybody can. */
@@ -170,6 +175,50 @@ t.test('a sealed backup: its key opens it, nothing may be changed, and the previ
   writeIndex(stripped, 44, readIndex(stripped, 44) - 4 - SEAL_BYTES);
   t.equal(decodeBackup(withChecksums(stripped), hash, 'x').sealedBy, undefined, 'a seal that was taken off is missing');
   t.end();
+});
+
+t.test('restore looks at limits, machine and time before anything is written', async (t) => {
+  const home = mkdtempSync(join(tmpdir(), 'jitpaxos-backup-'));
+  t.teardown(() => rmSync(home, { recursive: true, force: true }));
+  const data = join(home, 'data');
+  const restoring = async (name: string, bytes: Uint8Array, limits: object, ...more: string[]): Promise<Ended> => {
+    writeFileSync(join(home, `${name}.jpb`), bytes);
+    const restored = Buffer.from(bytes.subarray(68, HEADER_BYTES)).toString('hex');
+    const replicas = [`127.0.0.1:${(await freePorts(1))[0]}`];
+    const cluster = { schema: 'jitpaxos.cluster/1', id: '00c0ffee12345678', replicas, restored, limits };
+    writeFileSync(join(home, `${name}.json`), JSON.stringify(cluster));
+    const files = ['--cluster', join(home, `${name}.json`), '--data', data];
+    return jitpaxos(['restore', join(home, `${name}.jpb`), '--id', '0', ...files, ...more]);
+  };
+  const cases: [string, Promise<Ended>, RegExp][] = [
+    [
+      'limits',
+      restoring('limits', golden, { maxLanes: 1, lanesPerSession: 1 }),
+      /^limits-too-small: .* session 1 of 1 has 2 lanes, of at most 1/,
+    ],
+    ['machine', restoring('machine', golden, {}, '--machine', 'echo'), /^backup-unusable: the machine "echo" refuses/],
+    [
+      'state',
+      restoring(
+        'state',
+        changed((bytes) => (bytes[Buffer.from(golden).indexOf('KVS1')] = 0)),
+        {},
+      ),
+      /^backup-unusable: the machine "kv" refuses the state/,
+    ],
+    [
+      'time',
+      restoring(
+        'time',
+        changed((bytes) => (bytes[bytes.length - LAST_ENTRY_BYTES] = 0x7f)),
+        {},
+      ),
+      /^backup-unusable: .* ends with an entry of the time \d+ ms since 1970, and this host's clock says/,
+    ],
+  ];
+  for (const [name, ended, message] of cases) t.match((await ended).stderr, message, name);
+  t.equal(existsSync(data), false, 'nothing was written');
+  t.match(await restoring('own', golden, {}, '--machine', 'own'), { code: 0 });
 });
 
 const seed = Number(process.env['JITPAXOS_TEST_SEED'] ?? randomInt(1, 2 ** 31));

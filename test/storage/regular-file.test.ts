@@ -8,6 +8,8 @@ import { join } from 'node:path';
 import t from 'tap';
 import { loadCluster } from '../../src/host/cluster-config.js';
 import { loadKeys } from '../../src/host/key-file.js';
+import { loadHash } from '../../src/native/hash64.js';
+import { HardStateFile } from '../../src/storage/hard-state.js';
 import { readRegularFile } from '../../src/storage/regular-file.js';
 import { jitpaxos } from '../cluster/processes.js';
 
@@ -86,6 +88,11 @@ t.test('a FIFO in a data directory', async (t) => {
       jitpaxos(['backup', directory, '--out', at(`${name}.jpb`)]),
     ]);
     t.match(inspected.stderr, /^data-directory-unusable: /, `inspect: ${name}`);
+    if (name === 'hard-state')
+      t.throws(() => HardStateFile.open(directory, { clusterHi: 1, clusterLo: 2, replica: 0 }, loadHash()), {
+        code: 'data-directory-unusable',
+        message: /it is a FIFO/,
+      });
     if (name !== 'lock') t.match(started.stderr, new RegExp(`^data-directory-unusable: .*${name} is a FIFO`));
   }
 });
