@@ -21,10 +21,13 @@ namespace jitpaxos {
 class EndpointTable {
  public:
   static constexpr int32_t kUnknown = -1;
+  // The sender of a datagram from a replica's address. The envelope says which replica.
+  static constexpr int32_t kReplica = -2;
 
   // `capacity` is a power of two.
   EndpointTable(std::vector<SocketAddress> replicas, int32_t capacity)
       : replicas_(std::move(replicas)),
+        heard_(replicas_.size()),
         capacity_(capacity),
         max_generation_((std::numeric_limits<int32_t>::max() - static_cast<int32_t>(replicas_.size()) - capacity) / capacity),
         first_(2 * static_cast<size_t>(capacity), kNone),
@@ -58,6 +61,19 @@ class EndpointTable {
     LinkNewest(slot);
     return NumberOf(slot);
   }
+
+  // Like Find, but kReplica for the address of a replica.
+  int32_t FindSender(const SocketAddress& address) {
+    const int32_t number = Find(address);
+    if (number != kUnknown) return number;
+    for (size_t replica = 0; replica < replicas_.size(); replica++) {
+      if (replicas_[replica] == address || heard_[replica] == address) return kReplica;
+    }
+    return kUnknown;
+  }
+
+  // An authentic datagram of a replica came from this address, which need not be the one that it is written to.
+  void NoteReplica(size_t replica, const SocketAddress& address) { heard_[replica] = address; }
 
   // A replica has a new address. `replica` is below their number.
   void SetReplica(size_t replica, const SocketAddress& address) { replicas_[replica] = address; }
@@ -143,6 +159,7 @@ class EndpointTable {
   }
 
   std::vector<SocketAddress> replicas_;
+  std::vector<SocketAddress> heard_;
   const int32_t capacity_;
   const int32_t max_generation_;
   std::vector<int32_t> first_;

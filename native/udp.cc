@@ -22,6 +22,9 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
                            InstanceMethod<&UdpPortObject::BufferBytes>("bufferBytes"),
                            InstanceMethod<&UdpPortObject::EndpointOf>("endpointOf"),
                            InstanceMethod<&UdpPortObject::Readdress>("readdress"),
+                           InstanceMethod<&UdpPortObject::NoteReplica>("noteReplica"),
+                           InstanceMethod<&UdpPortObject::KernelDrops>("kernelDrops"),
+                           InstanceMethod<&UdpPortObject::Filtered>("filtered"),
                            InstanceMethod<&UdpPortObject::Close>("close"),
                            Hot("flush", Flush),
                            Hot("intern", Intern),
@@ -179,6 +182,25 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
     port_->table_.SetReplica(replica, address);
   }
 
+  // noteReplica(entry, replica)
+  void NoteReplica(const Napi::CallbackInfo& info) {
+    size_t entry, replica;
+    if (!ReadIndex(info.Env(), info[0], &entry) || entry >= static_cast<size_t>(port_->state[kReceived]) || !ReadIndex(info.Env(), info[1], &replica) ||
+        replica >= port_->options_.replicas.size()) {
+      ThrowInvalidArgument(info.Env(), "UdpPort: noteReplica takes an entry of the batch and the index of a replica");
+      return;
+    }
+    port_->NoteReplica(entry, replica);
+  }
+
+  // kernelDrops(): -1 if the kernel does not say
+  Napi::Value KernelDrops(const Napi::CallbackInfo& info) {
+    double drops;
+    return Napi::Number::New(info.Env(), port_->KernelDrops(&drops) ? drops : -1);
+  }
+
+  Napi::Value Filtered(const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), port_->filtered()); }
+
   void Close(const Napi::CallbackInfo&) { port_->Close(); }
 
   // A host and a port, from argument `at` on. Arguments that are missing are undefined.
@@ -219,6 +241,13 @@ class UdpPortObject : public Napi::ObjectWrap<UdpPortObject> {
     const int64_t datagram = number("datagramBytes"), idle = number("idle"), spin_ns = number("spinNs");
     if (endpoints < 1 || endpoints > 65536 || (endpoints & (endpoints - 1)) != 0) return false;
     if (transmit < 1 || transmit > INT32_MAX || sends < 1 || sends > 65536 || datagram < 1 || idle < 0 || idle > 2 || spin_ns < 0) return false;
+    if (Napi::Value filter = given.Get("filter"); !filter.IsUndefined()) {
+      ByteSpan bytes;
+      if (!ReadBytes(given.Env(), filter, &bytes) || bytes.length == 0 || bytes.length % sizeof(sock_filter) != 0 || bytes.length / sizeof(sock_filter) > BPF_MAXINSNS)
+        return false;
+      options->filter.resize(bytes.length / sizeof(sock_filter));
+      std::memcpy(options->filter.data(), bytes.data, bytes.length);
+    }
     options->endpoints = static_cast<int32_t>(endpoints);
     options->transmit_bytes = static_cast<size_t>(transmit);
     options->sends = static_cast<size_t>(sends);

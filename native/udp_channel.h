@@ -8,6 +8,8 @@
 
 #include <errno.h>
 #include <linux/errqueue.h>
+#include <linux/filter.h>
+#include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <sys/socket.h>
@@ -17,6 +19,7 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 #include "socket_address.h"
 
@@ -64,7 +67,7 @@ class UdpChannel {
   bool open() const { return fd_ >= 0; }
 
   // Binds to `local`. Returns 0, or errno of the call that `*failed` names; nothing then stays open.
-  int Open(const SocketAddress& local, int receive_buffer_bytes, int send_buffer_bytes, const char** failed) {
+  int Open(const SocketAddress& local, int receive_buffer_bytes, int send_buffer_bytes, const std::vector<sock_filter>& filter, const char** failed) {
     fd_ = socket(local.family(), SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     *failed = "socket";
     if (fd_ < 0) return errno;
@@ -79,6 +82,11 @@ class UdpChannel {
     setsockopt(fd_, SOL_SOCKET, SO_SNDBUF, &send_buffer_bytes, sizeof send_buffer_bytes);
     // A kernel that does not know it delivers datagrams one by one.
     setsockopt(fd_, SOL_UDP, UDP_GRO, &on, sizeof on);
+    if (!filter.empty()) {
+      // Before `bind`, so that nothing passes by it. A kernel that refuses it delivers everything.
+      const sock_fprog program = {static_cast<unsigned short>(filter.size()), const_cast<sock_filter*>(filter.data())};
+      filtered_ = setsockopt(fd_, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0;
+    }
     *failed = "bind";
     if (bind(fd_, &local.any, local.length()) != 0) return CloseWithErrno();
     return 0;
@@ -102,6 +110,18 @@ class UdpChannel {
     socklen_t length = sizeof bytes;
     getsockopt(fd_, SOL_SOCKET, option, &bytes, &length);
     return bytes;
+  }
+
+  bool filtered() const { return filtered_; }
+
+  // Datagrams that the kernel dropped at this socket: for want of room, a wrong UDP checksum, or by the filter. It does
+  // not tell these apart. False if this kernel does not say.
+  bool KernelDrops(uint32_t* drops) const {
+    uint32_t values[SK_MEMINFO_VARS] = {};
+    socklen_t length = sizeof values;
+    if (getsockopt(fd_, SOL_SOCKET, SO_MEMINFO, values, &length) != 0 || length < (SK_MEMINFO_DROPS + 1) * sizeof *values) return false;
+    *drops = values[SK_MEMINFO_DROPS];
+    return true;
   }
 
   // Takes and clears the error that the kernel keeps for the socket, such as one from an ICMP message.
@@ -214,6 +234,7 @@ class UdpChannel {
   }
 
   int fd_ = -1;
+  bool filtered_ = false;
   std::array<mmsghdr, kReceiveSlots> headers_ = {};
   std::array<iovec, kReceiveSlots> iovecs_ = {};
   struct Control {

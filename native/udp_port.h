@@ -43,6 +43,8 @@ enum State : size_t { kDispatching, kTurnWanted, kReceived, kHandled, kSendErrno
 
 // Batches before the event loop gets a turn, so that timers and other sockets are served under any load.
 constexpr int kBatchesPerPass = 16;
+// And datagrams: one batch may hold kReceivedMax of them, if the kernel assembled runs.
+constexpr int kDatagramsPerPass = 1024;
 // Turns that an application may request while one batch is handled.
 constexpr int kTurnsPerBatch = 8;
 // Messages of the error queue taken at once.
@@ -106,6 +108,8 @@ struct PortOptions {
   size_t datagram_bytes = 0;
   Idle idle = Idle::kBlock;
   uint64_t spin_ns = 0;
+  // Decides in the kernel which datagrams are received; empty: all.
+  std::vector<sock_filter> filter;
 };
 
 // The part that outlives its JavaScript object until libuv is done with it.
@@ -141,7 +145,7 @@ class UdpPort {
   // Returns 0 or errno; the port that was bound in `*port`.
   int Bind(const SocketAddress& local, int receive_buffer_bytes, int send_buffer_bytes, const char** failed, uint16_t* port) {
     Socket& socket = SocketFor(local.family());
-    const int error = socket.channel.Open(local, receive_buffer_bytes, send_buffer_bytes, failed);
+    const int error = socket.channel.Open(local, receive_buffer_bytes, send_buffer_bytes, options_.filter, failed);
     if (error != 0) return error;
     *port = socket.channel.LocalAddress().port();
     *failed = "uv_poll_init";
@@ -238,6 +242,29 @@ class UdpPort {
     return number;
   }
 
+  void NoteReplica(size_t entry, size_t replica) { table_.NoteReplica(replica, sources_[slots_[entry]]); }
+
+  // Datagrams that the kernel dropped at the sockets. False if it does not say.
+  bool KernelDrops(double* drops) {
+    *drops = 0;
+    bool known = false;
+    for (Socket& socket : sockets_) {
+      uint32_t some;
+      if (!socket.channel.open()) continue;
+      if (!socket.channel.KernelDrops(&some)) return false;
+      known = true;
+      *drops += some;
+    }
+    return known;
+  }
+
+  // Whether each socket has the filter.
+  bool filtered() const {
+    bool all = !options_.filter.empty();
+    for (const Socket& socket : sockets_) all = all && (!socket.channel.open() || socket.channel.filtered());
+    return all;
+  }
+
   int32_t Intern(const SocketAddress& address) {
     const int32_t number = table_.Intern(address);
     NoteEvictions();
@@ -294,9 +321,11 @@ class UdpPort {
       Call(on_writable_);
       if (closed_) return;
     }
-    for (int batch = 0; batch < kBatchesPerPass; batch++) {
+    int passed = 0;
+    for (int batch = 0; batch < kBatchesPerPass && passed < kDatagramsPerPass; batch++) {
       const int received = Receive(socket);
       if (received == 0) return;
+      passed += received;
       Dispatch(received);
       // If one came alone, it was the only one; after several, more have arrived meanwhile.
       if (closed_ || received == 1) return;
@@ -339,7 +368,8 @@ class UdpPort {
     const bool busy = options_.idle == Idle::kBusy;
     if (!busy && (now - last_flush_ns_ >= options_.spin_ns || uv_backend_timeout(loop_) == 0 || !policy_.Allows())) return true;
     int polls = 0;
-    for (int batches = 0; batches < kBatchesPerPass;) {
+    int passed = 0;
+    for (int batches = 0; batches < kBatchesPerPass && passed < kDatagramsPerPass;) {
       if (uv_backend_timeout(loop_) == 0) return true;  // something else is due
       // Serve all ports, or the others of this thread would wait until this one is done. A closing port leaves the
       // list.
@@ -350,6 +380,7 @@ class UdpPort {
       }
       if (received > 0) {
         batches++;
+        passed += received;
         counters.Add(counters.spins_paid, 1);
         policy_.Paid();
         continue;
@@ -420,7 +451,7 @@ class UdpPort {
     for (int slot = 0; slot < received; slot++) {
       const size_t end = slot * kSlotBytes + socket.channel.LengthOf(slot);
       const size_t segment = socket.channel.SegmentBytesOf(slot);
-      const int32_t endpoint = table_.Find(socket.channel.SourceOf(slot));
+      const int32_t endpoint = table_.FindSender(socket.channel.SourceOf(slot));
       size_t at = slot * kSlotBytes;
       do {  // at least once: a datagram may be empty
         const size_t length = segment < end - at ? segment : end - at;

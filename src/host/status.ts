@@ -78,6 +78,10 @@ export interface ReplicaStatusReport {
     readonly kind: string;
     readonly idle: string;
     readonly counters: Readonly<Record<string, number>>;
+    /** Whether the kernel refuses datagrams that are not of this cluster. Absent from a replica of an earlier version. */
+    readonly filtered?: boolean;
+    /** Datagrams that the kernel dropped at the sockets, for any reason. Null if it does not say. */
+    readonly kernelDrops?: number | null;
   };
   /** A replica of an earlier version reports less. */
   readonly clock: Pick<HostClockReport, 'source' | 'epoch'> & Partial<HostClockReport>;
@@ -245,6 +249,11 @@ function peerReport(peers: TurnLoop['peers'], keyed: boolean, replica: number): 
   return { speaks, encrypted: keyed && peers.writtenTo(replica) >= ENCRYPTED_VERSION };
 }
 
+/** Null: the kernel, or the transport, does not say. */
+function knownDrops(drops: number): number | null {
+  return drops < 0 ? null : drops;
+}
+
 export function loopReport(loop: TurnLoop, replicas: number, self: number, keys: KeysReport | undefined) {
   return {
     keys: keys ?? null,
@@ -257,6 +266,8 @@ export function loopReport(loop: TurnLoop, replicas: number, self: number, keys:
       kind: loop.transport.kind,
       idle: loop.transport.idle,
       counters: named(TRANSPORT_COUNTER_NAMES, loop.transport.counters),
+      filtered: loop.transport.isFiltered(),
+      kernelDrops: knownDrops(loop.transport.kernelDrops()),
     },
     drops: dropsReport(loop.reader.drops),
     outboxDropped: loop.outbox.dropped,

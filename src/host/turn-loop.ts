@@ -17,10 +17,13 @@ import type { Instant } from '../protocol/contract.js';
 import { writeProof } from '../wire/address-proofs.js';
 import { DatagramOutbox } from '../transport/datagram-outbox.js';
 import { FairQueue } from '../transport/fair-queue.js';
+import { LONG_BYTES, StrangersShare } from './strangers-share.js';
 import { DatagramReader } from '../transport/datagram-reader.js';
 import { datagramBytesFor } from '../transport/datagram-bytes.js';
 import {
   DEFAULT_TRANSPORT,
+  REPLICA_ADDRESS,
+  STRANGER,
   TransportCounter,
   type Address,
   type IdleStrategy,
@@ -36,6 +39,7 @@ import {
   Envelope,
   MAX_DATAGRAM_BYTES,
 } from '../wire/envelope.js';
+import { kernelFilter } from '../wire/kernel-filter.js';
 import { Peers } from '../wire/peers.js';
 import { Challenge, Proof, typeOf, type TypesFor } from '../wire/messages.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
@@ -119,7 +123,6 @@ const PASS_DATAGRAMS = 8;
 /** Datagrams of the queue that are handled before the socket is read again. dgram reads fewer at a time, one by one. */
 const QUEUE_TURN = { batches: 64, single: 24 } as const;
 const QUEUE_BYTES = 4 << 20;
-
 /**
  * Messages of one batch that share a turn, rounded to whole datagrams: answers to the first need not wait for the last.
  */
@@ -160,6 +163,7 @@ export class TurnLoop {
   /** The queue is in use: from the moment of a crowd until the queue is empty and there is no crowd. */
   private crowded = false;
   private wasCrowd = false;
+  private readonly strangers = new StrangersShare();
   /** Messages handled in the open turn of a batch. */
   private turnMessages = 0;
   /** Whether a refused client is told. Once for each look at the queue, since such answers cost as much as requests. */
@@ -185,6 +189,15 @@ export class TurnLoop {
       MAX_DATAGRAM_BYTES,
     );
     this.datagramBytes = datagramBytes;
+    const wireVersion = checkInteger(
+      'option-invalid',
+      'wireVersion',
+      options.wireVersion ?? WIRE_VERSION,
+      PREVIOUS_WIRE_VERSION,
+      WIRE_VERSION,
+    );
+    const oldest = oldestRead(cluster, wireVersion);
+    const { idHi, idLo } = cluster;
     this.transport = createTransport(options.transport, options.idle, {
       ...DEFAULT_TRANSPORT,
       endpoints: isClient ? CLIENT_ENDPOINTS : DEFAULT_TRANSPORT.endpoints,
@@ -195,18 +208,19 @@ export class TurnLoop {
       unreachable: (replicas) => this.onUnreachable(replicas),
       notice: options.notice,
       datagramBytes,
+      filter: isClient
+        ? undefined
+        : kernelFilter({
+            clusterHi: idHi,
+            clusterLo: idLo,
+            oldest,
+            newest: wireVersion,
+            keyed: options.keys !== undefined,
+          }),
     });
     const { keys } = options;
     this.keys = keys;
     const endpoints = isClient ? CLIENT_ENDPOINTS : DEFAULT_TRANSPORT.endpoints;
-    const wireVersion = checkInteger(
-      'option-invalid',
-      'wireVersion',
-      options.wireVersion ?? WIRE_VERSION,
-      PREVIOUS_WIRE_VERSION,
-      WIRE_VERSION,
-    );
-    const oldest = oldestRead(cluster, wireVersion);
     this.now = new Now(options.clock);
     const { instant } = this.now;
     this.peers = new Peers({
@@ -219,7 +233,6 @@ export class TurnLoop {
       keys,
       numbers: loadSipHash(crypto.getRandomValues(new Uint8Array(SIP_SECRET_BYTES))),
     });
-    const { idHi, idLo } = cluster;
     const envelope = new Envelope(options.hash, idHi, idLo, sender, replicas, keys, wireVersion, oldest);
     this.outbox = new DatagramOutbox(this.transport, envelope, datagramBytes, this.peers);
     this.failed = options.failed;
@@ -247,6 +260,11 @@ export class TurnLoop {
       keys,
       (endpoint) => this.outbox.hello(endpoint),
       (endpoint, key, newest) => this.outbox.challengeUnder(key, endpoint, newest),
+      isClient
+        ? undefined
+        : (replica) => {
+            if (this.transport.knownSender() === STRANGER) this.transport.noteReplica(replica);
+          },
     );
     this.queue = isClient ? undefined : new FairQueue(replicas, endpoints, datagramBytes, QUEUE_BYTES);
   }
@@ -343,6 +361,7 @@ export class TurnLoop {
     try {
       if (this.queue !== undefined && this.isCrowd() && this.enqueue(bytes, offset, length)) return;
       const instant = this.now.read();
+      if (length > LONG_BYTES && this.queue !== undefined && this.isTooLong(length)) return;
       this.handling = true;
       const messages = this.reader.read(bytes, offset, length);
       this.handling = false;
@@ -389,15 +408,24 @@ export class TurnLoop {
   private passEnded(): void {
     if (this.passDatagrams < FULL_DATAGRAMS) {
       this.crowd = 0;
-      if (!this.crowded) this.wasCrowd = false; // it held only strangers' datagrams, which do not wait
+      if (!this.crowded) this.wasCrowd = false; // none of its datagrams waited
     }
     this.passDatagrams = 0;
   }
 
-  /** True if the datagram, from a client heard before, waits in the queue or was refused. */
+  /**
+   * True if the datagram waits in the queue, or was refused. Datagrams from addresses of replicas do neither; those of
+   * strangers do not wait, since their senders are unknown until they have been checked.
+   */
   private enqueue(bytes: Uint8Array, offset: number, length: number): boolean {
     const endpoint = this.transport.knownSender();
-    if (endpoint < 0) return false;
+    if (endpoint === REPLICA_ADDRESS) return false;
+    if (endpoint === STRANGER) {
+      if (this.strangers.take(length)) return false;
+      this.reader.drops[CROWDED]!++;
+      this.lookSoon();
+      return true;
+    }
     if (this.queue!.put(endpoint, bytes, offset, length)) this.transport.counters[TransportCounter.datagrams_queued]!++;
     else {
       this.reader.drops[CROWDED]!++;
@@ -409,10 +437,21 @@ export class TurnLoop {
         this.refusing = false;
       }
     }
-    if (!this.crowded) {
-      this.crowded = true;
-      setImmediate(this.onQueue);
-    }
+    this.lookSoon();
+    return true;
+  }
+
+  private lookSoon(): void {
+    if (this.crowded) return;
+    this.crowded = true;
+    setImmediate(this.onQueue);
+  }
+
+  /** True if a long datagram was refused because strangers have sent too many bytes in such. */
+  private isTooLong(length: number): boolean {
+    if (this.transport.knownSender() !== STRANGER) return false;
+    if (this.strangers.takeLong(length, this.now.instant.monotonicUs)) return false;
+    this.reader.drops[CROWDED]!++;
     return true;
   }
 
@@ -422,6 +461,7 @@ export class TurnLoop {
     const queue = this.queue!;
     try {
       this.mayRefuse = true;
+      this.strangers.renew();
       for (
         let left = this.transport.batches ? QUEUE_TURN.batches : QUEUE_TURN.single;
         left > 0 && queue.take();

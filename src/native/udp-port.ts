@@ -11,7 +11,10 @@ export const UdpEntry = Object.freeze({
   /** Where the datagram begins in `received` or `transmit`. */
   offset: 0,
   length: 1,
-  /** In a received entry: the sender's number, −1 if it has none yet (`intern` gives one). */
+  /**
+   * In a received entry: the sender's number, −1 if it has none yet (`intern` gives one), −2 for the address of a
+   * replica.
+   */
   endpoint: 2,
   fields: 3,
 });
@@ -50,6 +53,8 @@ export interface UdpPortOptions {
   readonly idle: number;
   /** How long `adaptive` polls after a flush. */
   readonly spinNs: number;
+  /** A program of classic BPF: which datagrams the kernel delivers. Undefined: all. */
+  readonly filter?: Uint8Array | undefined;
   /** Names of `counters`; the addon finds those that it counts. */
   readonly counters: readonly string[];
 }
@@ -81,6 +86,12 @@ export interface UdpPort {
   /** Number of the sender of an entry of the present batch. */
   intern(entry: number): number;
   endpointOf(host: string, port: number): number;
+  /** An entry of the present batch is an authentic datagram of this replica: its address is one of a replica. */
+  noteReplica(entry: number, replica: number): void;
+  /** Datagrams that the kernel dropped at the sockets, for any reason. −1 if it does not say. */
+  kernelDrops(): number;
+  /** Whether each socket has the filter. */
+  filtered(): boolean;
   /** The replica has a new address. */
   readdress(replica: number, host: string, port: number): void;
   /**

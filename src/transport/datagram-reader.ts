@@ -32,6 +32,7 @@ export class DatagramReader {
    * @param ring undefined in a cluster without keys
    * @param hello called with the endpoint of a client that says hello (peer-versions.ts)
    * @param challenge called for a datagram under another key than its endpoint's (peers.ts)
+   * @param replicaHeard called for each datagram of a replica that the transport is handing over
    */
   constructor(
     private readonly envelope: Envelope,
@@ -42,6 +43,7 @@ export class DatagramReader {
     private readonly ring?: Pick<Keyring, 'mayWrite' | 'ownerOf'>,
     private readonly hello?: (endpoint: number) => void,
     private readonly challenge?: (endpoint: number, key: number, newest: number) => void,
+    private readonly replicaHeard?: (replica: number) => void,
   ) {}
 
   /**
@@ -57,7 +59,7 @@ export class DatagramReader {
     if (sender === CLIENT_SENDER) {
       if (!this.acceptClients) return this.drop(SENDER_REFUSED, 0);
       from = client < 0 ? this.transport.sender() : client;
-    }
+    } else if (client < 0) this.replicaHeard?.(sender);
     const { ring } = this;
     const { openedKey, openedVersion, openedNewest, openedBytes } = this.envelope;
     const mayWrite = ring === undefined || ring.mayWrite(openedKey);

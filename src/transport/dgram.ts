@@ -19,6 +19,8 @@ import {
 } from './binding.js';
 import { EndpointTable } from './endpoint-table.js';
 import {
+  REPLICA_ADDRESS,
+  STRANGER,
   TRANSPORT_COUNTER_NAMES,
   TransportCounter,
   type Address,
@@ -53,6 +55,9 @@ export class DgramTransport implements Transport {
   private readonly pool: ArrayPool;
   private readonly endpoints: EndpointTable;
   private readonly replicas: Address[];
+  /** By replica: the address of its last datagram that came from elsewhere than the address to which it is written. */
+  private readonly heardHosts: (string | undefined)[];
+  private readonly heardPorts: number[];
   private readonly receiver: Receiver;
   private socket4: Socket | undefined;
   private socket6: Socket | undefined;
@@ -71,6 +76,8 @@ export class DgramTransport implements Transport {
     this.pool = new ArrayPool(options.datagramBytes, SMALL_ARRAYS, LARGE_ARRAYS);
     this.endpoints = new EndpointTable(options.replicas.length, options.endpoints);
     this.replicas = [...options.replicas];
+    this.heardHosts = options.replicas.map(() => undefined);
+    this.heardPorts = options.replicas.map(() => 0);
     this.receiver = options.receive;
   }
 
@@ -165,7 +172,28 @@ export class DgramTransport implements Transport {
   }
 
   knownSender(): number {
-    return this.endpoints.find(this.rinfo!.address, this.rinfo!.port);
+    const { address, port } = this.rinfo!;
+    const known = this.endpoints.find(address, port);
+    if (known >= 0) return known;
+    for (let replica = 0; replica < this.replicas.length; replica++) {
+      const { host, port: own } = this.replicas[replica]!;
+      if (own === port && host === address) return REPLICA_ADDRESS;
+      if (this.heardPorts[replica] === port && this.heardHosts[replica] === address) return REPLICA_ADDRESS;
+    }
+    return STRANGER;
+  }
+
+  noteReplica(replica: number): void {
+    this.heardHosts[replica] = this.rinfo!.address;
+    this.heardPorts[replica] = this.rinfo!.port;
+  }
+
+  kernelDrops(): number {
+    return -1;
+  }
+
+  isFiltered(): boolean {
+    return false;
   }
 
   endpointOf(host: string, port: number): number {

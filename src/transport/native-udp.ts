@@ -84,6 +84,7 @@ export class NativeUdpTransport implements Transport {
       datagramBytes,
       idle: NATIVE_IDLE[options.idle],
       spinNs: SPIN_NS,
+      filter: options.filter,
       counters: TRANSPORT_COUNTER_NAMES,
     });
     const { received, entries, state, counters, transmit } = this.udp;
@@ -190,6 +191,18 @@ export class NativeUdpTransport implements Transport {
 
   knownSender(): number {
     return this.entries[(this.state[UdpState.handled]! - 1) * UdpEntry.fields + UdpEntry.endpoint]!;
+  }
+
+  noteReplica(replica: number): void {
+    this.udp.noteReplica(this.state[UdpState.handled]! - 1, replica);
+  }
+
+  kernelDrops(): number {
+    return this.udp.kernelDrops();
+  }
+
+  isFiltered(): boolean {
+    return this.udp.filtered();
   }
 
   endpointOf(host: string, port: number): number {

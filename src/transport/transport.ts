@@ -46,6 +46,8 @@ export interface TransportOptions {
    * address. Only some transports receive such reports.
    */
   readonly unreachable?: (replicas: number) => void;
+  /** Which datagrams the kernel delivers (wire/kernel-filter.ts). Used by transports that can. Undefined: all. */
+  readonly filter?: Uint8Array | undefined;
   /** Used by transports that have a choice. */
   readonly idle: IdleStrategy;
   readonly notice: Notice;
@@ -64,6 +66,10 @@ export const DEFAULT_TRANSPORT = {
   receiveBufferBytes: 4 << 20,
   sendBufferBytes: 4 << 20,
 } as const;
+
+/** What `knownSender` says of a sender without a number. */
+export const STRANGER = -1;
+export const REPLICA_ADDRESS = -2;
 
 export interface Transport {
   readonly kind: string;
@@ -89,8 +95,20 @@ export interface Transport {
    * Endpoint of the sender of the current datagram. Gives an unknown sender a new number. Only during a Receiver call.
    */
   sender(): number;
-  /** Like `sender`, but gives no number: −1 for an unknown sender. */
+  /** Like `sender`, but gives no number: STRANGER for an unknown sender, REPLICA_ADDRESS for the address of a replica. */
   knownSender(): number;
+  /**
+   * The current datagram is an authentic one of this replica. Its address counts as one of a replica from now on. Only
+   * during a Receiver call.
+   */
+  noteReplica(replica: number): void;
+  /**
+   * Datagrams that the kernel dropped at the sockets of this transport: there was no room for them, or the filter
+   * refused them. −1 if that is not known.
+   */
+  kernelDrops(): number;
+  /** Whether the kernel refuses datagrams by `filter`. */
+  isFiltered(): boolean;
   /** Endpoint of an address, for tools and tests; replies go to `sender()`. */
   endpointOf(host: string, port: number): number;
   /** A replica has a new address. Opens a socket of the address's family if there is none; a failure is a notice. */

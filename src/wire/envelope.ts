@@ -61,7 +61,7 @@ export interface Keyring extends StreamSource {
 export const NO_KEY = -1;
 
 /** 'J' 'I' 'T', and room for the version byte. */
-const MAGIC = (0x4a << 24) | (0x49 << 16) | (0x54 << 8);
+export const MAGIC = (0x4a << 24) | (0x49 << 16) | (0x54 << 8);
 
 /** Length of a guarded envelope. */
 export const ENVELOPE_BYTES = 41;
@@ -71,8 +71,8 @@ export const SEALED_ENVELOPE_BYTES = 62;
 export const ENVELOPE_BYTES_MAX = SEALED_ENVELOPE_BYTES;
 /** The first version that encrypts under keys. */
 export const ENCRYPTED_VERSION = 5;
-const AT_MAGIC = 2;
-const AT_CLUSTER = 7;
+export const AT_MAGIC = 2;
+export const AT_CLUSTER = 7;
 const AT_SENDER = 16;
 const AT_KEY = 19;
 const AT_MAC = 25;
@@ -146,7 +146,7 @@ const Refused = {
 } as const;
 
 /** Markers that both forms of the envelope have, by offset. */
-const FIXED: readonly (readonly [number, number])[] = [
+export const FIXED: readonly (readonly [number, number])[] = [
   [0, 0x95],
   [1, 0xce],
   [6, 0xcf],

@@ -68,6 +68,13 @@ class FakeTransport implements Transport {
   knownSender() {
     return 77;
   }
+  noteReplica() {}
+  kernelDrops() {
+    return -1;
+  }
+  isFiltered() {
+    return false;
+  }
   endpointOf() {
     return 77;
   }
