@@ -160,7 +160,8 @@ export class Assembly implements Parts {
       this.trace?.note(this.queue.nowUs, replica, text),
     );
     if (wrong.length > 0) this.diverging = new DivergingDriver(this.queue, seed, wrong, interference);
-    const { longest, enemy } = this.world;
+    const { longest } = this.world;
+    const enemy = this.world.ahead ?? this.world.enemy;
     this.datagramBytes = longest ?? DEFAULT_DATAGRAM_BYTES;
     this.checks = new Checks(replicas, options.executed);
     this.views = new Views(replicas);
@@ -326,14 +327,15 @@ export class Assembly implements Parts {
         workload: this.workload,
         giveUp: plan.faults.get('give-up') ?? 0,
         datagramBytes: this.datagramBytes,
-        owned: world.enemy !== undefined,
+        owned: world.enemy !== undefined || world.ahead !== undefined,
         pace: busy,
       }),
     );
   }
 
   private makeEnemy({ hasher, cluster, versions }: Wiring): Enemy | undefined {
-    const { enemy } = this.world;
+    const { ahead } = this.world;
+    const enemy = ahead ?? this.world.enemy;
     if (enemy === undefined) return undefined;
     const random = new Random(this.seed).fork('enemy');
     const wire = new WireEnd(
@@ -350,6 +352,7 @@ export class Assembly implements Parts {
       wire,
       replicas: this.replicas,
       plan: enemy,
+      ahead,
       operationBytes: this.plan.limits.operationBytes,
       datagramBytes: this.datagramBytes,
       lanesPerSession: this.plan.limits.lanesPerSession,

@@ -3,6 +3,8 @@
  * replays its own datagrams. It knows the protocol: it learns the view, ends of logs, chains and sessions from what it
  * hears, so much of what it sends is nearly right. It may not forge others' datagrams, or touch keys by which the
  * others' history is judged.
+ *
+ * Where the world says so it does one thing only: it stamps its requests ahead, and sends each to one replica.
  */
 import { encodeDelete, encodeIncrement, encodePut } from '../machine/kv-codec.js';
 import { Instant } from '../protocol/contract.js';
@@ -29,7 +31,8 @@ import type { Datagram, Network } from './network.js';
 import { SimulatedOutbox } from './outbox.js';
 import type { Random } from './random.js';
 import type { WireEnd } from './wire-end.js';
-import type { EnemyPlan } from './world.js';
+import { Views } from '../protocol/views.js';
+import type { AheadPlan, EnemyPlan } from './world.js';
 
 export interface EnemySurroundings {
   readonly queue: EventQueue;
@@ -39,6 +42,7 @@ export interface EnemySurroundings {
   readonly wire: WireEnd;
   readonly replicas: number;
   readonly plan: EnemyPlan;
+  readonly ahead: AheadPlan | undefined;
   readonly operationBytes: number;
   readonly datagramBytes: number;
   readonly lanesPerSession: number;
@@ -69,6 +73,7 @@ export class Enemy implements EventHandler {
   private readonly heard: (readonly [number, number, number])[] = [];
   private readonly operation = new Uint8Array(1024);
   private view = 0;
+  private readonly views: Views;
   private after = false;
   private stopped = false;
 
@@ -76,6 +81,7 @@ export class Enemy implements EventHandler {
     readonly endpoint: number,
     private readonly around: EnemySurroundings,
   ) {
+    this.views = new Views(around.replicas);
     const observe = (to: number, bytes: Uint8Array, offset: number, length: number): void => {
       this.messages++;
       this.remember(this.recorded, bytes.slice(offset, offset + length));
@@ -154,6 +160,10 @@ export class Enemy implements EventHandler {
 
   private act(): void {
     const { random } = this.around;
+    if (this.around.ahead !== undefined) {
+      this.goAhead(this.around.ahead);
+      return;
+    }
     const draw = random.below(20);
     if (draw < 3) this.register();
     else if (draw < 10) this.request();
@@ -164,6 +174,34 @@ export class Enemy implements EventHandler {
     else this.replay();
   }
 
+  /** Sends a request that is ahead to one replica. Now and then it registers, in time and with all. */
+  private goAhead({ role, aheadNs }: AheadPlan): void {
+    const { random, replicas } = this.around;
+    const { wallHi, wallLo } = this.now;
+    const everybody = Array.from({ length: replicas }, (_, replica) => replica);
+    if (this.own.length === 0 || random.chance(0.02)) {
+      this.register(everybody, [wallHi, wallLo]);
+      return;
+    }
+    const primary = this.views.primary(this.view);
+    const members = this.views.members(this.view).filter((replica) => replica !== primary);
+    const target = role === 'primary' ? primary : random.pick(role === 'member' ? members : everybody);
+    const session = random.pick(this.own);
+    this.write(
+      Request,
+      target,
+      {
+        view: this.view,
+        session: [session.hi, session.lo],
+        lane: random.below(session.lanes),
+        request: ++session.request,
+        flags: random.pick([0, RequestFlag.query]),
+        timestamp: [addHi(wallHi, wallLo, aheadNs), addLo(wallLo, aheadNs)],
+      },
+      this.writeOperation(),
+    );
+  }
+
   /** One replica, some, or all. */
   private targets(): number[] {
     const { random, replicas } = this.around;
@@ -171,7 +209,7 @@ export class Enemy implements EventHandler {
     return Array.from({ length: replicas }, (_, replica) => replica).filter(() => random.chance(0.7));
   }
 
-  private register(): void {
+  private register(targets = this.targets(), at?: readonly [number, number]): void {
     const { random, lanesPerSession } = this.around;
     const session = {
       hi: random.next(),
@@ -180,15 +218,15 @@ export class Enemy implements EventHandler {
       request: 1,
     };
     this.remember(this.own, session);
-    const [hi, lo] = this.timestamp();
-    const [bornHi, bornLo] = random.chance(0.5) ? [hi, lo] : this.timestamp();
+    const [hi, lo] = at ?? this.timestamp();
+    const [bornHi, bornLo] = at ?? (random.chance(0.5) ? [hi, lo] : this.timestamp());
     const { operation } = this;
     writeI32(operation, 0, random.chance(0.9) ? this.endpoint : random.next());
     writeI32(operation, 4, random.next());
     writeU16(operation, 8, session.lanes);
     writeI32(operation, 10, bornHi);
     writeI32(operation, 14, bornLo);
-    for (const to of this.targets())
+    for (const to of targets)
       this.write(
         Request,
         to,

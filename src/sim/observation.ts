@@ -1,7 +1,11 @@
 /** What the hosts of a run report: it goes to the checks, the trace, and the drivers that wait for it. */
+import { Instant } from '../protocol/contract.js';
+import type { LogView } from './cores.js';
 import type { ForgottenError } from '../protocol/replica/introduction.js';
 import { ReplicaStatus, typeOf } from '../wire/messages.js';
+import { differenceU64 } from '../wire/u64.js';
 import type { ClientHostEvents } from './client-host.js';
+import { SimulatedClock } from './clock.js';
 import type { LogFate } from './disk.js';
 import { mayLoseLog, type Parts } from './parts.js';
 import type { ReplicaEvents } from './replica-host.js';
@@ -13,9 +17,14 @@ import { Violation } from './violation.js';
  */
 const CONTRADICTIONS: ReadonlySet<string> = new Set(['contradicted', 'state-diverged', 'limits-differ']);
 
+/** What replicas hold under `late: reject`, and by how much clocks drift apart in a run, ns. */
+const HELD_NS = 27_000_000;
+
 export class Observation implements ReplicaEvents, ClientHostEvents {
   private readonly statuses: number[];
   private processes = 0;
+  private readonly right = new SimulatedClock(0, 0);
+  private readonly now = new Instant();
 
   constructor(private readonly parts: Parts) {
     this.statuses = new Array<number>(parts.replicas).fill(-1);
@@ -28,6 +37,7 @@ export class Observation implements ReplicaEvents, ClientHostEvents {
     const host = hosts[replica]!;
     checks.after(replica, host.probe!);
     const { state } = host.core!;
+    if (this.clocksAreRight) this.checkTime(replica, state.log);
     wrongStates.see(replica);
     transitions?.state(queue.nowUs, replica, event, state);
     // A crash still undoes an installation that is not durable, so the log counts as lost until then.
@@ -35,6 +45,24 @@ export class Observation implements ReplicaEvents, ClientHostEvents {
     if (state.status === this.statuses[replica]) return;
     this.statuses[replica] = state.status;
     if (state.status === ReplicaStatus.viewChange) driver.viewChangeSeen(replica);
+  }
+
+  private get clocksAreRight(): boolean {
+    const { plan, world } = this.parts;
+    return !plan.faults.has('clock') && world.clocks === undefined;
+  }
+
+  private checkTime(replica: number, log: LogView): void {
+    const { plan, queue } = this.parts;
+    const { now } = this;
+    this.right.read(queue.nowUs, now);
+    const last = log.lastIndex;
+    const aheadNs = differenceU64(log.timestampHi(last), log.timestampLo(last), now.wallHi, now.wallLo);
+    if (aheadNs > HELD_NS + plan.clockSpreadNs)
+      throw new Violation(
+        'not-ahead',
+        `the log of replica ${replica} ends at ${last}, in a key that is ${aheadNs / 1e6} ms ahead`,
+      );
   }
 
   started(replica: number, logLost: boolean, wireVersion: number): void {

@@ -13,6 +13,7 @@ export const INVARIANTS = {
   'executed-once': 'a machine sees every index once, in order',
   'at-most-once': 'no log holds a request twice',
   'key-order': 'every log is in key order',
+  'not-ahead': 'where all clocks are right, no log ends in a key that is ahead of its time by more than is held',
   'hash-collision': 'one chain value stands for one log',
   'client-result': 'what a client was told is committed is in the committed chain',
   'promise-kept': 'durable view, logView and incarnation never go back',

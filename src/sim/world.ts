@@ -28,6 +28,7 @@ export const WORLD_FAULTS = {
     'no path carries a datagram that is longer than what the hosts were told, and nobody is told of one that was lost',
   standstill: 'replicas stand still while they apply, write and read snapshots, in proportion to the state',
   enemy: 'a client that holds a key sends anything well-formed under it, to any replica, at any time',
+  ahead: 'a client that holds a key stamps its requests 1.9 to 95 ms ahead, and sends each to one replica only',
   'busy-host': 'all processes wait for the processor for 5 to 200 ms again and again, for good',
   'first-start':
     'the cluster is new: replicas start with nothing on disk, each in its own time, and ask each other who they are',
@@ -46,6 +47,7 @@ const SHARES: Readonly<Record<WorldFaultName, number>> = {
   'path-limit': 0.15,
   standstill: 0.15,
   enemy: 0.2,
+  ahead: 0.1,
   'busy-host': 0.08,
   'first-start': 0.15,
   'directory-lost': 0.12,
@@ -115,6 +117,12 @@ export interface EnemyPlan {
   readonly rateAfter: number;
 }
 
+/** Instead of anything else, the enemy sends requests that are stamped ahead, each to one replica. */
+export interface AheadPlan extends EnemyPlan {
+  readonly role: (typeof ROLES)[number];
+  readonly aheadNs: number;
+}
+
 export interface Scheduling {
   /** Mean time between two waits, µs. */
   readonly awakeUs: number;
@@ -132,6 +140,8 @@ export interface World {
   readonly longest: number | undefined;
   readonly standstill: Standstill | undefined;
   readonly enemy: EnemyPlan | undefined;
+  /** Takes the place of `enemy` where both are drawn. */
+  readonly ahead: AheadPlan | undefined;
   readonly scheduling: Scheduling | undefined;
   readonly firstStarts: FirstStarts | undefined;
   readonly directoryLosses: readonly DirectoryLoss[] | undefined;
@@ -193,6 +203,15 @@ export function drawWorld(seed: number, allowed: ReadonlySet<string>, bounds: Wo
       'enemy',
       (random): EnemyPlan => ({ rate: random.pick([50, 300, 2000]), rateAfter: random.pick([0, 10, 50]) }),
     ),
+    ahead: part('ahead', (random): AheadPlan => {
+      const rate = random.pick([20, 100, 500]);
+      return {
+        rate,
+        rateAfter: Math.min(rate, 50),
+        role: random.pick(ROLES),
+        aheadNs: random.pick([1_900_000, 20_000_000, 95_000_000]),
+      };
+    }),
     scheduling: part(
       'busy-host',
       (random): Scheduling => ({
@@ -284,6 +303,7 @@ export function describeWorld(world: World, replicas: number): string {
     longest,
     standstill,
     enemy,
+    ahead,
     scheduling,
     firstStarts,
     directoryLosses,
@@ -318,6 +338,8 @@ export function describeWorld(world: World, replicas: number): string {
       `standstill ${standstill.applyUs} µs an operation, ${standstill.snapshotEntryUs.toFixed(1)} µs an entry of a snapshot`,
     );
   if (enemy !== undefined) parts.push(`enemy ${enemy.rate}/s, then ${enemy.rateAfter}/s`);
+  if (ahead !== undefined)
+    parts.push(`ahead ${ahead.rate}/s by ${ahead.aheadNs / 1e6} ms to one replica (${ahead.role})`);
   if (scheduling !== undefined)
     parts.push(`busy-host up to ${ms(scheduling.waitMaxUs)} every ${ms(scheduling.awakeUs)}`);
   if (firstStarts !== undefined) parts.push(`first-start ${describeFirstStarts(firstStarts)}`);

@@ -26,6 +26,7 @@ const FIELDS: Readonly<Record<WorldFaultName, keyof World>> = {
   'path-limit': 'longest',
   standstill: 'standstill',
   enemy: 'enemy',
+  ahead: 'ahead',
   'busy-host': 'scheduling',
   'first-start': 'firstStarts',
   'directory-lost': 'directoryLosses',

@@ -1,0 +1,58 @@
+/**
+ * One client that stamps its requests ahead and sends them to one member only: the others commit in one round trip about
+ * as
+ * often as without it, and no longer so where such requests are appended at once.
+ */
+import t, { type Test } from 'tap';
+import type { FaultName } from '../../src/sim/faults.js';
+import type { CreateReplica } from '../../src/sim/cores.js';
+import { simulate } from '../../src/sim/simulation.js';
+import type { World } from '../../src/sim/world.js';
+import { broken, WORLD_MUTATIONS } from './world-mutations.js';
+
+const SEEDS = [1, 2, 3, 4, 5, 6];
+const AHEAD: Partial<World> = { ahead: { rate: 20, rateAfter: 20, role: 'member', aheadNs: 95_000_000 } };
+const mutation = WORLD_MUTATIONS.find(({ name }) => name === 'ahead-at-once')!;
+
+/** Share of commits in one round trip over all seeds. */
+function share(t: Test, world: Partial<World>, createReplica?: CreateReplica): number {
+  let commits = 0;
+  let fast = 0;
+  for (const seed of SEEDS) {
+    const { failure, totals } = simulate({
+      seed,
+      replicas: 3,
+      ticks: 500_000,
+      faults: new Set<FaultName>(),
+      world,
+      ...(createReplica === undefined ? {} : { createReplica }),
+    });
+    if (createReplica === undefined) t.equal(failure, undefined, `seed ${seed}`);
+    commits += totals.commits;
+    fast += totals.fastCommits;
+  }
+  t.comment(`${fast} of ${commits} in one round trip`);
+  return fast / commits;
+}
+
+t.test('20 requests a second, 95 ms ahead, to a member only', (t) => {
+  const quiet = share(t, {});
+  const attacked = share(t, AHEAD);
+  t.ok(attacked >= 0.9 * quiet, `${attacked.toFixed(3)} in one round trip, ${quiet.toFixed(3)} without it`);
+  t.end();
+});
+
+t.test(`${mutation.name}: ${mutation.breaks}`, (t) => {
+  for (const seed of SEEDS.slice(0, 2)) {
+    const { failure } = simulate({
+      seed,
+      replicas: 3,
+      ticks: 500_000,
+      faults: new Set<FaultName>(),
+      world: { ahead: { ...AHEAD.ahead!, rate: 200 } },
+      createReplica: broken(mutation),
+    });
+    t.equal(failure?.invariant, 'not-ahead', `seed ${seed}: ${failure?.detail}`);
+  }
+  t.end();
+});
