@@ -3,7 +3,7 @@
  * The `jitpaxos` command: finds the subcommand, parses its flags, runs it, and turns any error into one line on stderr
  * and an exit code. A subcommand's file is loaded only when needed.
  */
-import '../console/inspector-signal.js';
+import '../host/inspector-signal.js';
 import '../host/inlining.js';
 import { readFileSync } from 'node:fs';
 import { nearest } from '../host/options.js';

@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync, writeFile
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { StatusClient } from '../../src/client/status-client.js';
 import { MAIN } from '../cluster/processes.js';
@@ -77,7 +78,14 @@ t.test('SIGUSR1 opens no inspector', { skip: LINUX }, async (t) => {
 
   const replica = await start(t, [MAIN, 'replica', '--cluster', clusterFile, '--id', '0']);
   const client = await start(t, [MAIN, 'top', '--cluster', clusterFile, '--interval', '100ms', '--json']);
-  for (const [what, { child, stderr }] of Object.entries({ replica, client }))
+  // A client process of a bench says that it is up when it listens to its parent.
+  const saysUp = `process.on('newListener', (event) => event === 'message' && console.log('up')); setInterval(() => undefined, 1000);`;
+  const worker = await start(t, [
+    '--import',
+    `data:text/javascript,${encodeURIComponent(saysUp)}`,
+    fileURLToPath(new URL('../../src/measure/load/worker.js', import.meta.url)),
+  ]);
+  for (const [what, { child, stderr }] of Object.entries({ replica, client, worker }))
     t.equal(await opensInspector(child, stderr), false, what);
   await using status = await StatusClient.open({ cluster });
   const [answer] = await status.ask(30_000);

@@ -3,6 +3,7 @@
  * (open-loop.ts) over the slot interface of the client, which allocates nothing for an operation. Started by
  * open-load.ts; speaks open-messages.ts.
  */
+import '../../host/inspector-signal.js';
 import '../../host/inlining.js';
 import { parentWarned } from '../../host/without-keys.js';
 import { workerKeys } from '../../console/settings.js';

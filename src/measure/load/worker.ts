@@ -5,6 +5,7 @@
  * An operation's latency runs from the call of the library to its result, as an application sees it. Failed operations
  * are counted, and are not in the histogram.
  */
+import '../../host/inspector-signal.js';
 import '../../host/inlining.js';
 import { parentWarned } from '../../host/without-keys.js';
 import { workerKeys } from '../../console/settings.js';
