@@ -20,6 +20,11 @@ export interface Limits {
   readonly operationBytes: number;
   /** Longest result, bytes. */
   readonly resultBytes: number;
+  /**
+   * Bytes of results that all sessions together keep for retries, with the feature `session-quotas`; a multiple of 1,024.
+   * A result up to 64 bytes counts as part of its lane, a longer one as the next power of two.
+   */
+  readonly keptResultBytes: number;
   /** Reconcile requests that wait for a repair. */
   readonly waiting: number;
   /**
@@ -44,6 +49,7 @@ export const DEFAULT_LIMITS: Limits = {
   lanesPerSession: 4096,
   operationBytes: 48 * 1024,
   resultBytes: 48 * 1024,
+  keptResultBytes: 256 << 20,
   waiting: 4096,
   chunkBytes: 16 * 1024,
   held: 1024,
@@ -211,6 +217,7 @@ const LIMIT_RANGES: Readonly<Record<keyof Limits, readonly [number, number]>> = 
   lanesPerSession: [1, 0xfffe],
   operationBytes: [1, 59_000],
   resultBytes: [1, 59_000],
+  keptResultBytes: [1 << 12, 1 << 29],
   waiting: [1, 1 << 20],
   chunkBytes: [64, 59_000],
   held: [0, 1 << 16],
@@ -253,6 +260,10 @@ export function checkLimits(limits: Limits): void {
   }
   if (limits.lanesPerSession > limits.maxLanes)
     throw new RangeError(`limit lanesPerSession (${limits.lanesPerSession}) is above maxLanes (${limits.maxLanes})`);
+  if (limits.keptResultBytes % 1024 !== 0 || limits.keptResultBytes < 8 * limits.resultBytes)
+    throw new RangeError(
+      `limit keptResultBytes (${limits.keptResultBytes}) is a multiple of 1,024, and at least eight of the longest results (resultBytes ${limits.resultBytes})`,
+    );
   if (limits.logBytes < 4 * (limits.operationBytes + 32))
     throw new RangeError(
       `limit logBytes (${limits.logBytes}) must hold at least four of the longest operations (operationBytes ${limits.operationBytes})`,

@@ -154,6 +154,7 @@ const WARNINGS: Readonly<Record<string, string | undefined>> = {
   contradicted: undefined,
   'state-diverged': undefined,
   'limits-differ': undefined,
+  'snapshot-too-long': 'keep less in the state machine: the replica that needs the snapshot cannot catch up',
   unheard: 'check the network of this host: others may hear it while it hears too few of them',
   'clock-off':
     'set that clock right (jitpaxos clock read on its host, jitpaxos doctor). The cluster continues, if possible without that replica in its quorum',

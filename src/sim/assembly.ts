@@ -5,6 +5,7 @@
  * The order of what is drawn here decides what every seed means. A part that is added later draws from a fork of the seed
  * itself, not of the common generator, so that all others draw the same with or without it.
  */
+import { KNOWN_FEATURES } from '../protocol/log/features.js';
 import { KvMachine } from '../machine/kv.js';
 import type { StateMachine } from '../machine/state-machine.js';
 import { DEFAULT_CLIENT_TIMINGS, DEFAULT_TIMINGS, type ClientConfig, type ReplicaConfig } from '../protocol/config.js';
@@ -73,6 +74,8 @@ export interface SimulationOptions {
   /** Longest operation and longest result, bytes, where the plan's would be shorter; both or neither. Default: the plan's. */
   readonly operationBytes?: number;
   readonly resultBytes?: number;
+  /** Features that are on from the first entry, a mask. Default: drawn, all or none. */
+  readonly features?: number;
   readonly trace?: TraceRing;
   readonly transitions?: TransitionLog;
 }
@@ -101,6 +104,8 @@ export class Assembly implements Parts {
   readonly clocks: SimulatedClock[] = [];
   readonly enemy: Enemy | undefined;
   readonly chain: Chain | undefined;
+  /** On from the first entry; a mask. */
+  private readonly features: number;
   readonly driver: FaultDriver;
   readonly ambush: AmbushDriver | undefined;
   readonly mishaps: MishapDriver;
@@ -182,6 +187,7 @@ export class Assembly implements Parts {
     // Like versions: everything else draws the same with or without it.
     const keyed = new Random(seed).fork('chain');
     this.chain = keyed.chance(0.5) ? simulationChain(keyed) : undefined;
+    this.features = options.features ?? (new Random(seed).fork('features').chance(0.5) ? KNOWN_FEATURES : 0);
     const setup = random.fork('setup');
     const wiring: Wiring = {
       hasher,
@@ -263,6 +269,7 @@ export class Assembly implements Parts {
       datagramBytes: this.datagramBytes,
       limits: plan.limits,
       timings: { ...DEFAULT_TIMINGS, ...timings },
+      features: this.features,
     };
     const { createMachine } = options;
     this.disks.push(disk);
@@ -376,6 +383,10 @@ function withRoom(plan: Plan, { operationBytes, resultBytes }: SimulationOptions
       ...limits,
       operationBytes: longest,
       resultBytes: Math.max(resultBytes, limits.resultBytes),
+      keptResultBytes: Math.max(
+        limits.keptResultBytes,
+        1024 * Math.ceil(Math.max(resultBytes, limits.resultBytes) / 64),
+      ),
       logBytes: Math.max(limits.logBytes, 16 * (longest + 32)),
       chunkBytes: Math.max(limits.chunkBytes, CHUNK_BYTES),
       cachedBytes: Math.max(limits.cachedBytes, 2 * longest),

@@ -85,6 +85,7 @@ const LIMITS: Limits = {
   lanesPerSession: 1,
   operationBytes: 64,
   resultBytes: 64,
+  keptResultBytes: 4096,
   waiting: 4,
   chunkBytes: 512,
   held: 0,

@@ -108,6 +108,7 @@ const ORDINARY_LIMITS: Limits = {
   lanesPerSession: 64,
   operationBytes: 512,
   resultBytes: 512,
+  keptResultBytes: 8192,
   waiting: 64,
   chunkBytes: 1024,
   held: 64,

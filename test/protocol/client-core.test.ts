@@ -16,6 +16,7 @@ import {
   ReplicaStatus,
   Reply,
   ReplyStatus,
+  RequestFlag,
   Request,
 } from '../../src/wire/messages.js';
 import { Cluster, type TestClient, type Packet, type Values } from './harness.js';
@@ -484,6 +485,32 @@ t.test('quorum read: all equal, all answers given after the read was issued: one
   answer(2, 5);
   t.match(lone.client.completions, [{ outcome: Outcome.committed, fast: true, result: 'value' }]);
   t.equal(lone.count('reads_fast'), 1);
+  t.end();
+});
+
+t.test('a read through the log whose result is not kept any more is asked again, under another number', (t) => {
+  const { lone, answer } = reading();
+  lone.client.sent();
+  answer(0, 5);
+  answer(1, 5);
+  answer(2, 6);
+  lone.client.sent();
+  const ends = (number: number, status: number, result = ''): Packet[] => {
+    for (const from of [1, 2]) lone.reply(from, 10 + number, 77, { request: number });
+    return lone.reply(0, 10 + number, 77, { request: number, status, result: bytes(result) });
+  };
+  const again = ends(2, ReplyStatus.superseded);
+  t.strictSame(lone.outcomes, [], 'it is not over');
+  t.strictSame(summary(again), [
+    [1, 'Request'],
+    [2, 'Request'],
+    [0, 'Request'],
+  ]);
+  t.match(again[0]!.values, { request: 3, flags: RequestFlag.query, operation: bytes('q') });
+  ends(2, ReplyStatus.ok, 'late');
+  t.strictSame(lone.outcomes, [], 'answers to the earlier number do not count');
+  ends(3, ReplyStatus.ok, 'now');
+  t.match(lone.client.completions, [{ outcome: Outcome.committed, result: 'now' }]);
   t.end();
 });
 

@@ -87,7 +87,7 @@ t.test('owners are forgotten in the order of their last Register', (t) => {
 t.test('a session has memory for the lanes that were used', (t) => {
   const blank = { hi: 0, nonceHi: 0, nonceLo: 0, bornHi: 0, bornLo: 0, registerChainHi: 0, registerChainLo: 0 };
   const session = new Session({ ...blank, lo: 1, lanes: 4096, registerIndex: 1 });
-  const record = (lane: number, request: number): void =>
+  const record = (lane: number, request: number): number =>
     session.record({
       lane,
       request,

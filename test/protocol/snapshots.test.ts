@@ -14,7 +14,13 @@ t.comment(`SEED=${SEED} replays the drawn damage`);
 
 const HEADER_BYTES = 40;
 const BLANK = { hi: 0, nonceHi: 0, nonceLo: 0, bornHi: 0, bornLo: 0, registerChainHi: 0, registerChainLo: 0 };
-const BOUNDS: SessionBounds = { maxSessions: 6, maxLanes: 24, lanesPerSession: 8, resultBytes: 300 };
+const BOUNDS: SessionBounds = {
+  maxSessions: 6,
+  maxLanes: 24,
+  lanesPerSession: 8,
+  resultBytes: 300,
+  keptResultBytes: 1 << 20,
+};
 
 /** A snapshot of a drawn table, as a replica comes to it. */
 function drawSnapshot(random: Random): Uint8Array {

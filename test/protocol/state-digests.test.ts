@@ -369,6 +369,7 @@ t.test('limits that differ: the minority stops and says which; of two that are a
     ['lanesPerSession', 32],
     ['operationBytes', 1000],
     ['resultBytes', 1000],
+    ['keptResultBytes', 1 << 20],
   ] as const) {
     const s = new Story({ limitsOf: (id) => (id === 1 ? { [name]: value } : {}) });
     const stopped = new Map<number, DivergedError>();

@@ -413,8 +413,13 @@ export class ClientCore {
 
   private commit(slot: number, now: Instant): void {
     const { slots } = this;
-    this.rule.commit(slot);
     const status = this.resultStatus[slot]!;
+    if (status === ReplyStatus.superseded && slots.flagsOf(slot) === wire.RequestFlag.query) {
+      // It was executed, and its result is not kept. A query changes nothing, so another one may be asked.
+      this.readThroughLog(slot, now);
+      return;
+    }
+    this.rule.commit(slot);
     const pace = slots.paceOf(slot);
     this.search.committed(now);
     if (slots.isRepeated(slot)) this.retries.committedAgain(slots.sentUs, slot, now);

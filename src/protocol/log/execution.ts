@@ -16,7 +16,7 @@ import type { Hasher, Snapshot } from '../contract.js';
 import { Counter } from '../counters.js';
 import { RecordAt, type Log } from './log.js';
 import { invariant } from '../invariant.js';
-import { featureOf, FeatureUnknownError, maskOf, unknownIn } from './features.js';
+import { Feature, featureOf, FeatureUnknownError, maskOf, unknownIn } from './features.js';
 import { Executed, REGISTER_BORN, REGISTER_BYTES, REGISTER_LANE, Session, SessionTable } from './sessions.js';
 import { decodeSnapshot, encodeSnapshot, featuresIn, machineBytes, restoreSessions } from './snapshots.js';
 import type { TailIndex } from './tail-index.js';
@@ -64,7 +64,8 @@ export class Execution {
     features: number,
   ) {
     this.features = features;
-    this.sessions = new SessionTable(limits.maxSessions, limits.maxLanes);
+    this.sessions = new SessionTable(limits.maxSessions, limits.maxLanes, limits.keptResultBytes);
+    this.sessions.setQuotas((features & Feature.sessionQuotas) !== 0);
     this.results = new Uint8Array(limits.resultBytes);
     this.reply = { bytes: this.results, offset: 0, capacity: limits.resultBytes, length: 0 };
     this.operation = { bytes: log.bytes, offset: 0, length: 0 };
@@ -186,7 +187,7 @@ export class Execution {
 
   /** The machine has restored its part. */
   private restored(snapshot: Snapshot): void {
-    this.features = featuresIn(snapshot);
+    this.setFeatures(featuresIn(snapshot));
     restoreSessions(snapshot, this.sessions);
     this.executed = snapshot.index;
     this.aim();
@@ -247,12 +248,16 @@ export class Execution {
     done.index = index;
     done.chainHi = log.chainHi(index);
     done.chainLo = log.chainLo(index);
-    done.status = ReplyStatus.ok;
+    // Of a query nothing is kept: its client asks again under another number (client-core.ts).
+    const isKept = (flags & RequestFlag.query) === 0 || (this.features & Feature.sessionQuotas) === 0;
+    done.status = isKept ? ReplyStatus.ok : ReplyStatus.superseded;
     done.resultWords = this.replies.of(reply.bytes);
     done.resultOffset = reply.offset;
-    done.resultLength = reply.length;
-    session.record(done);
-    this.sessions.used(session, index);
+    done.resultLength = isKept ? reply.length : 0;
+    const { sessions } = this;
+    const before = sessions.evicted;
+    sessions.used(session, index, session.record(done));
+    if (sessions.evicted !== before) this.counters[Counter.sessions_evicted]! += sessions.evicted - before;
   }
 
   /** False if the operation is not one that switches a feature on. Throws FeatureUnknownError. */
@@ -261,8 +266,13 @@ export class Execution {
     const number = featureOf(bytes, offset, length, this.chain);
     if (number === 0) return false;
     if (unknownIn(maskOf(number)) !== 0) throw new FeatureUnknownError(number, `entry ${index} of the log switches on`);
-    this.features |= maskOf(number);
+    this.setFeatures(this.features | maskOf(number));
     return true;
+  }
+
+  private setFeatures(features: number): void {
+    this.features = features;
+    this.sessions.setQuotas((features & Feature.sessionQuotas) !== 0);
   }
 
   private emptyReply(): void {
@@ -291,18 +301,21 @@ export class Execution {
     if (this.sessions.mayBeEvicted(bornHi, bornLo)) return ReplyStatus.sessionTaken;
     const before = this.sessions.evicted;
     this.sessions.register(
-      new Session({
-        hi: log.sessionHi(index),
-        lo: log.sessionLo(index),
-        nonceHi,
-        nonceLo,
-        lanes,
-        bornHi,
-        bornLo,
-        registerIndex: index,
-        registerChainHi: log.chainHi(index),
-        registerChainLo: log.chainLo(index),
-      }),
+      new Session(
+        {
+          hi: log.sessionHi(index),
+          lo: log.sessionLo(index),
+          nonceHi,
+          nonceLo,
+          lanes,
+          bornHi,
+          bornLo,
+          registerIndex: index,
+          registerChainHi: log.chainHi(index),
+          registerChainLo: log.chainLo(index),
+        },
+        this.sessions.spares,
+      ),
     );
     this.counters[Counter.sessions_evicted]! += this.sessions.evicted - before;
     return ReplyStatus.ok;

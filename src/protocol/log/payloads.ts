@@ -1,10 +1,11 @@
 /**
  * A few bytes for each of a fixed number of slots: operations that wait to commit, results that may be requested again.
  *
- * Short payloads lie side by side in one array, so writing one needs no lookup and touches little memory; a longer one
- * has its own array, which is kept for the next.
+ * Short payloads lie side by side in one array, so writing one needs no lookup and touches little memory. A longer one
+ * has an array of its own, which is given up when the slot's payload needs another length (spare-arrays.ts).
  */
 import { copyWords, wordsOf } from '../../wire/copy.js';
+import { roomFor, SpareArrays } from './spare-arrays.js';
 
 const EMPTY = new Uint8Array(0);
 const EMPTY_WORDS = wordsOf(EMPTY);
@@ -23,6 +24,7 @@ export class Payloads {
   constructor(
     private slots: number,
     private readonly shortBytes: number,
+    private readonly spares = new SpareArrays(),
   ) {
     this.lengths = new Int32Array(slots);
     this.long = new Array<Uint8Array>(slots).fill(EMPTY);
@@ -47,16 +49,22 @@ export class Payloads {
     this.parts.fill(undefined);
   }
 
-  /** Copies `length` bytes into a slot. Allocates if no earlier payload of this slot was as long. */
+  /** Copies `length` bytes into a slot. Allocates if no array of that length was given up before. */
   put(slot: number, source: DataView, offset: number, length: number): void {
     this.lengths[slot] = length;
-    if (length > this.shortBytes) {
-      if (length > this.long[slot]!.length) this.lengthen(slot, length);
+    const size = this.sizeOf(length);
+    if (size !== this.long[slot]!.length) this.exchange(slot, size);
+    if (size > 0) {
       copyWords(source, offset, this.longWords[slot]!, 0, length);
       return;
     }
     if (this.short.length === 0) this.makeShort();
     copyWords(source, offset, this.shortWords, slot * this.shortBytes, length);
+  }
+
+  /** Bytes that a payload of that length has for itself. */
+  sizeOf(length: number): number {
+    return length > this.shortBytes ? roomFor(length) : 0;
   }
 
   length(slot: number): number {
@@ -84,10 +92,10 @@ export class Payloads {
     this.shortWords = wordsOf(this.short);
   }
 
-  private lengthen(slot: number, length: number): void {
-    let size = 2 * this.shortBytes;
-    while (size < length) size *= 2;
-    this.long[slot] = new Uint8Array(size);
-    this.longWords[slot] = wordsOf(this.long[slot]!);
+  private exchange(slot: number, size: number): void {
+    const { spares, long, longWords } = this;
+    if (long[slot]!.length > 0) spares.give(long[slot]!, longWords[slot]!);
+    long[slot] = size === 0 ? EMPTY : spares.take(size);
+    longWords[slot] = size === 0 ? EMPTY_WORDS : spares.taken;
   }
 }

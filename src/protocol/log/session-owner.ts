@@ -11,11 +11,11 @@
  */
 import { readI32 } from '../../wire/u64.js';
 import type { Log } from './log.js';
+import { NO_OWNER } from './owners.js';
 import { REGISTER_LANE, type Session } from './sessions.js';
 import type { TailIndex } from './tail-index.js';
 
-/** The owner of a sender without a key. */
-export const NO_OWNER = 0;
+export { NO_OWNER };
 
 /** Turns a session id into one with an owner, or one without. Never zero. */
 export function ownedSessionLo(lo: number, owner: number): number {

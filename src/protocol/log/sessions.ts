@@ -5,8 +5,16 @@
  * lane (`AtMostOnce` in model/JITPaxos.tla). The result of that last one is kept to answer retries, across view changes
  * and snapshots.
  *
- * It is bounded by the number of sessions and of lanes. Registering evicts the least recently used session, by log
- * index, so that every replica decides alike. A request of an evicted session is refused, never executed again. A
+ * It is bounded by the number of sessions and of lanes, and with the feature `session-quotas` by the bytes of results that
+ * are kept. What is beyond a bound evicts sessions, by log index, so that every replica decides alike.
+ *
+ * - Without the feature the least recently used session of all is evicted. One client can then evict those of all others.
+ * - With it the table is shared by owners (session-shares.ts). While others have sessions, an owner that asks for more than
+ *   a quarter of a bound gives up sessions of its own for it. When all together reach a bound, the owner that holds most
+ *   gives up sessions. In both cases they are its least recently used ones. So an owner that holds little loses nothing to
+ *   one that asks for much. Sessions without an owner are one owner together.
+ *
+ * A request of an evicted session is refused, never executed again. A
  * delayed copy of its Register must not bring the session back without its memory of what it executed. Therefore a
  * Register is refused if its first timestamp (`born`) is not later than that of every session evicted before.
  *
@@ -18,6 +26,8 @@ import { ReplyStatus } from '../../wire/messages.js';
 import { compareU64, readI32, readIndex, readU16, writeI32, writeIndex, writeU16 } from '../../wire/u64.js';
 import { invariant } from '../invariant.js';
 import { Payloads } from './payloads.js';
+import { ownerOfSession, Shares, type Measure, type Share } from './session-shares.js';
+import { roomFor, SpareArrays } from './spare-arrays.js';
 
 /** The lane number of a Register entry, above those that requests may use. */
 export const REGISTER_LANE = 0xffff;
@@ -94,7 +104,11 @@ export class Session implements Registered {
   chainHi = new Int32Array(0);
   chainLo = new Int32Array(0);
   status = new Uint8Array(0);
-  readonly results = new Payloads(0, SHORT_RESULT_BYTES);
+  readonly results: Payloads;
+  /** Bytes of the results that are kept, as far as they are not short. */
+  resultBytes = 0;
+  /** Where it is counted, as long as it is in a table. */
+  share: Share<Session> | undefined;
   /** Index of the entry that used the session last; `SessionTable.used` sets it. */
   lastUsed: number;
   /** Neighbours in the order of last use. */
@@ -103,7 +117,9 @@ export class Session implements Registered {
   /** Where the client was last heard from, or −1. Volatile, not part of the replicated state. */
   replyTo = -1;
 
-  constructor(registered: Registered) {
+  /** @param spares of the table that the session is for */
+  constructor(registered: Registered, spares = new SpareArrays()) {
+    this.results = new Payloads(0, SHORT_RESULT_BYTES, spares);
     this.hi = registered.hi;
     this.lo = registered.lo;
     this.nonceHi = registered.nonceHi;
@@ -122,8 +138,11 @@ export class Session implements Registered {
     return lane < this.request.length ? this.request[lane]! : 0;
   }
 
-  /** Records the executed request of a lane, with a copy of its result. Its number is above the last one (S). */
-  record(executed: Executed): void {
+  /**
+   * Records the executed request of a lane, with a copy of its result. Its number is above the last one (S). Returns by how
+   * many bytes `resultBytes` grew.
+   */
+  record(executed: Executed): number {
     const { lane, request } = executed;
     if (lane >= this.request.length) this.grow(lane);
     invariant(request > this.request[lane]!, 'a lane executes requests in the order of their numbers, each once');
@@ -132,7 +151,11 @@ export class Session implements Registered {
     this.chainHi[lane] = executed.chainHi;
     this.chainLo[lane] = executed.chainLo;
     this.status[lane] = executed.status;
-    this.results.put(lane, executed.resultWords, executed.resultOffset, executed.resultLength);
+    const { results } = this;
+    const grown = results.sizeOf(executed.resultLength) - results.sizeOf(results.length(lane));
+    results.put(lane, executed.resultWords, executed.resultOffset, executed.resultLength);
+    this.resultBytes += grown;
+    return grown;
   }
 
   private grow(lane: number): void {
@@ -162,8 +185,12 @@ export class SessionTable {
   private mask: number;
   private count = 0;
   private laneCount = 0;
-  private oldest: Session | undefined;
-  private newest: Session | undefined;
+  /** Bytes of results that all sessions keep. */
+  private byteCount = 0;
+  /** Sessions are shared by owners; otherwise all are one share. */
+  private byOwner = false;
+  private readonly shares = new Shares<Session>();
+  readonly spares = new SpareArrays();
   /** The latest `born` of all sessions ever evicted. */
   private horizonHi = 0;
   private horizonLo = 0;
@@ -173,6 +200,8 @@ export class SessionTable {
   constructor(
     private readonly maxSessions: number,
     private readonly maxLanes: number,
+    /** Bytes of results that are kept. */
+    private readonly maxBytes: number = 1 << 30,
   ) {
     let capacity = 16;
     while (capacity < maxSessions * 2 && capacity < 1024) capacity *= 2;
@@ -197,20 +226,69 @@ export class SessionTable {
     }
   }
 
-  /** Adds a session that is not in the table, and evicts the least recently used ones if the bounds require it. */
+  /** Bytes of results that are kept, beyond the short ones. */
+  get resultBytes(): number {
+    return this.byteCount;
+  }
+
+  /** Whether sessions are shared by owners, and their results bounded (features.ts). Nothing is evicted by the change. */
+  setQuotas(on: boolean): void {
+    if (on === this.byOwner) return;
+    this.byOwner = on;
+    const all = this.sorted().sort((a, b) => a.lastUsed - b.lastUsed);
+    this.shares.clear();
+    for (const session of all) this.share(session);
+  }
+
+  /** Adds a session that is not in the table, and evicts others if the bounds require it. */
   register(session: Session): void {
     invariant(this.find(session.hi, session.lo) === undefined, 'a session is registered once');
     invariant(session.lanes <= this.maxLanes, 'a session has no more lanes than the table');
-    while (this.count >= this.maxSessions || this.laneCount + session.lanes > this.maxLanes) this.evictOldest();
+    const owner = this.ownerOf(session);
+    this.keepToQuarter(owner, 'sessions', 1, this.maxSessions);
+    this.keepToQuarter(owner, 'lanes', session.lanes, this.maxLanes);
+    while (this.count >= this.maxSessions) this.evictFor('sessions', owner, 1);
+    while (this.laneCount + session.lanes > this.maxLanes) this.evictFor('lanes', owner, session.lanes);
     this.insert(session);
   }
 
-  /** The entry `index`, the last executed one, used the session. */
-  used(session: Session, index: number): void {
+  /** The entry `index`, the last executed one, used the session, whose results grew by that many bytes. */
+  used(session: Session, index: number, grown = 0): void {
     session.lastUsed = index;
-    if (session === this.newest) return;
-    this.unlink(session);
-    this.link(session);
+    const share = session.share!;
+    share.used(session);
+    if (grown === 0) return;
+    this.byteCount += grown;
+    share.bytes += grown;
+    if (grown < 0 || !this.byOwner) return;
+    const { owner } = share;
+    // It grew already: what it asks for more is what it has now.
+    if (share.bytes > this.maxBytes >>> 2 && this.shares.size > 1) {
+      const allowed = Math.max(this.maxBytes >>> 2, share.bytes - grown);
+      while (share.bytes > allowed) this.evict(share.oldest!);
+    }
+    while (this.byteCount > this.maxBytes) this.evictFor('bytes', owner, 0);
+  }
+
+  private ownerOf(session: Session): number {
+    return this.byOwner ? ownerOfSession(session.lo, session.nonceHi) : 0;
+  }
+
+  /**
+   * While others have sessions, an owner that asks for more than a quarter gives up its own for it. One that has more than
+   * that already does not grow, and keeps what it has. One session is never too much.
+   */
+  private keepToQuarter(owner: number, measure: Measure, more: number, bound: number): void {
+    const share = this.shares.find(owner);
+    if (!this.byOwner || share === undefined || this.shares.size === 1) return;
+    const allowed = Math.max(Math.floor(bound / 4), share[measure]);
+    while (share.sessions > 0 && share[measure] + more > allowed) this.evict(share.oldest!);
+  }
+
+  private evictFor(measure: Measure, owner: number, more: number): void {
+    const share = this.shares.heaviest(measure, owner, more);
+    invariant(share !== undefined, 'a full session table has a session to evict');
+    this.evict(share.oldest!);
   }
 
   /** True if a session first registered at that time may have been here before and been evicted. */
@@ -223,8 +301,8 @@ export class SessionTable {
     this.slots.fill(undefined);
     this.count = 0;
     this.laneCount = 0;
-    this.oldest = undefined;
-    this.newest = undefined;
+    this.byteCount = 0;
+    this.shares.clear();
   }
 
   /** Every session, by id: an order that does not depend on the table's history. */
@@ -300,18 +378,21 @@ export class SessionTable {
     const executed = new Executed();
     executed.resultWords = wordsOf(source);
     for (let i = 0; i < count; i++) {
-      const session = new Session({
-        hi: readI32(source, at),
-        lo: readI32(source, at + 4),
-        nonceHi: readI32(source, at + 8),
-        nonceLo: readI32(source, at + 12),
-        lanes: readU16(source, at + 16),
-        bornHi: readI32(source, at + 42),
-        bornLo: readI32(source, at + 46),
-        registerIndex: readIndex(source, at + 18),
-        registerChainHi: readI32(source, at + 26),
-        registerChainLo: readI32(source, at + 30),
-      });
+      const session = new Session(
+        {
+          hi: readI32(source, at),
+          lo: readI32(source, at + 4),
+          nonceHi: readI32(source, at + 8),
+          nonceLo: readI32(source, at + 12),
+          lanes: readU16(source, at + 16),
+          bornHi: readI32(source, at + 42),
+          bornLo: readI32(source, at + 46),
+          registerIndex: readIndex(source, at + 18),
+          registerChainHi: readI32(source, at + 26),
+          registerChainLo: readI32(source, at + 30),
+        },
+        this.spares,
+      );
       session.lastUsed = readIndex(source, at + 34);
       session.replyTo = heard.get(`${session.hi},${session.lo}`) ?? -1;
       at += SESSION_BYTES;
@@ -343,38 +424,29 @@ export class SessionTable {
     this.slots[slot] = session;
     this.count++;
     this.laneCount += session.lanes;
-    this.link(session);
+    this.byteCount += session.resultBytes;
+    this.share(session);
   }
 
-  /** Puts a session in its place in the order of last use: the end, since the log only grows. */
-  private link(session: Session): void {
-    invariant(this.newest === undefined || this.newest.lastUsed < session.lastUsed, 'sessions are used in log order');
-    session.older = this.newest;
-    session.newer = undefined;
-    if (this.newest === undefined) this.oldest = session;
-    else this.newest.newer = session;
-    this.newest = session;
+  private share(session: Session): void {
+    session.share = this.shares.of(this.ownerOf(session));
+    session.share.add(session);
   }
 
-  private unlink(session: Session): void {
-    const { older, newer } = session;
-    if (older === undefined) this.oldest = newer;
-    else older.newer = newer;
-    if (newer === undefined) this.newest = older;
-    else newer.older = older;
-  }
-
-  private evictOldest(): void {
-    const { oldest } = this;
-    invariant(oldest !== undefined, 'a full session table has a session to evict');
-    if (!this.mayBeEvicted(oldest.bornHi, oldest.bornLo)) {
-      this.horizonHi = oldest.bornHi;
-      this.horizonLo = oldest.bornLo;
+  /** The horizon is never later than the entry that evicts: no session is born later than its own Register. */
+  private evict(session: Session): void {
+    if (!this.mayBeEvicted(session.bornHi, session.bornLo)) {
+      this.horizonHi = session.bornHi;
+      this.horizonLo = session.bornLo;
     }
-    this.unlink(oldest);
-    this.remove(oldest);
+    const share = session.share!;
+    share.remove(session);
+    this.shares.drop(share);
+    session.share = undefined;
+    this.remove(session);
     this.count--;
-    this.laneCount -= oldest.lanes;
+    this.laneCount -= session.lanes;
+    this.byteCount -= session.resultBytes;
     this.evicted++;
   }
 
@@ -407,16 +479,28 @@ export class SessionTable {
   }
 }
 
+/** The most bytes that `write` writes with quotas. */
+export function tableBytesMax({
+  maxSessions,
+  maxLanes,
+  keptResultBytes,
+}: Omit<SessionBounds, 'lanesPerSession' | 'resultBytes'>): number {
+  return (
+    12 + maxSessions * SESSION_BYTES + maxLanes * (NUMBER_BYTES + EXECUTED_BYTES + SHORT_RESULT_BYTES) + keptResultBytes
+  );
+}
+
 export interface SessionBounds {
   readonly maxSessions: number;
   readonly maxLanes: number;
   readonly lanesPerSession: number;
   readonly resultBytes: number;
+  readonly keptResultBytes: number;
 }
 
 /**
  * Why `bytes[offset … end)` cannot be a table that `write` wrote after entry `index`, whose timestamp is given, in a
- * few words; undefined if it can be. `read` accepts whatever passes, and `write` then writes the same bytes again.
+ * few words; undefined if it can be. `quotas`: the table was shared by owners. `read` accepts whatever passes, and `write` then writes the same bytes again.
  */
 export function sessionsFault(
   source: Uint8Array,
@@ -426,7 +510,10 @@ export function sessionsFault(
   timestampHi: number,
   timestampLo: number,
   bounds: SessionBounds,
+  quotas: boolean,
 ): string | undefined {
+  const bytesMax = quotas ? bounds.keptResultBytes : Infinity;
+  let bytesOfAll = 0;
   let at = offset;
   const beyond = (length: number): boolean => at + length > end;
   if (beyond(12)) return 'the session table is cut off';
@@ -479,6 +566,8 @@ export function sessionsFault(
       const length = readU16(source, at + 17);
       at += EXECUTED_BYTES;
       if (length > bounds.resultBytes) return `a result of ${length} bytes, of at most ${bounds.resultBytes}`;
+      if (length > SHORT_RESULT_BYTES && (bytesOfAll += roomFor(length)) > bytesMax)
+        return `more than ${bounds.keptResultBytes} bytes of results`;
       if (beyond(length)) return `the result of lane ${lane} of ${name} is cut off`;
       at += length;
     }

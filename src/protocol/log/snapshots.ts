@@ -9,7 +9,7 @@
  */
 import { readI32, readIndex, writeI32, writeIndex } from '../../wire/u64.js';
 import type { Snapshot } from '../contract.js';
-import { unknownIn } from './features.js';
+import { Feature, unknownIn } from './features.js';
 import { keyFollows, type Log } from './log.js';
 import { sessionsFault, type SessionBounds, type SessionTable } from './sessions.js';
 import { invariant } from '../invariant.js';
@@ -18,6 +18,8 @@ import { invariant } from '../invariant.js';
  * All replicas of a cluster must write the same version: see docs/internals/decisions/versions.md before raising it.
  */
 export const SNAPSHOT_FORMAT = { oldest: 1, newest: 2, written: 1 } as const;
+/** Longest snapshot that can be handed to another replica: its offsets are read as int32. */
+export const SNAPSHOT_BYTES_MAX = 0x7fffffff;
 const HEADER_BYTES = 40;
 const FEATURES_AT = 40;
 /** Offset of the key in the header, as in an entry. */
@@ -46,6 +48,10 @@ export function encodeSnapshot(
   writeI32(bytes, 32, log.sessionLo(index));
   writeI32(bytes, 36, sessionBytes);
   const end = sessions.write(bytes, start);
+  invariant(
+    (features & Feature.sessionQuotas) === 0 || sessionBytes <= SNAPSHOT_BYTES_MAX,
+    'with quotas a session table fits a snapshot that can be offered',
+  );
   invariant(end === start + sessionBytes, 'the session table is as long as it said');
   bytes.set(machine, end);
   return { index, chainHi: log.chainHi(index), chainLo: log.chainLo(index), bytes };
@@ -98,6 +104,7 @@ export function snapshotFault(snapshot: Snapshot, bounds: SessionBounds): string
     readI32(bytes, KEY),
     readI32(bytes, KEY + 4),
     bounds,
+    (featuresIn(snapshot) & Feature.sessionQuotas) !== 0,
   );
 }
 

@@ -2,7 +2,7 @@
  * The limits that decide what is executed, in the form in which replicas compare them: in the place of chain and digest
  * of a StateDigest for index 0.
  */
-import type { Limits } from '../config.js';
+import { DEFAULT_LIMITS, type Limits } from '../config.js';
 import { featureNames } from '../log/features.js';
 
 /** What a StateDigest says, besides its index. */
@@ -15,11 +15,12 @@ export interface PackedLimits {
 
 /** Features that the upper half of the digest has room for. */
 const FEATURES = 10;
+const KEPT_DEFAULT = DEFAULT_LIMITS.keptResultBytes;
 
 /**
  * In the chain: bits 0…20 maxSessions, 21…45 maxLanes, 46…61 lanesPerSession. In the digest: operationBytes and
- * resultBytes, 16 bits each, and above them the features that the log began with, in the upper ten bits; zero from a
- * version that knew none.
+ * resultBytes, 16 bits each, and above them what later versions added, zero if it is the default: in the upper ten bits the
+ * features that the log began with, below them keptResultBytes in KiB.
  * @param features that the log began with, a mask
  */
 export function packLimits(limits: Limits, features: number): PackedLimits {
@@ -28,7 +29,8 @@ export function packLimits(limits: Limits, features: number): PackedLimits {
   return {
     chainHi: Number(BigInt.asIntN(32, packed >> 32n)),
     chainLo: Number(BigInt.asIntN(32, packed)),
-    digestHi: features << (32 - FEATURES),
+    digestHi:
+      (features << (32 - FEATURES)) | (limits.keptResultBytes === KEPT_DEFAULT ? 0 : limits.keptResultBytes >>> 10),
     digestLo: (operationBytes << 16) | resultBytes,
   };
 }
@@ -42,6 +44,7 @@ function unpackLimits(said: PackedLimits): Record<string, number> {
     lanesPerSession: bits(46n, 16),
     operationBytes: said.digestLo >>> 16,
     resultBytes: said.digestLo & 0xffff,
+    keptResultBytes: (said.digestHi & (-1 >>> FEATURES)) << 10 || KEPT_DEFAULT,
     features: said.digestHi >>> (32 - FEATURES),
   };
 }

@@ -35,6 +35,7 @@ const UNBOUNDED: SessionBounds = {
   maxLanes: Infinity,
   lanesPerSession: Infinity,
   resultBytes: Infinity,
+  keptResultBytes: Infinity,
 };
 
 /** `logView` of a replica that lost its log and has not installed another. Durable, like any other. */

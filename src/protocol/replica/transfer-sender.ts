@@ -11,9 +11,14 @@ import { DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES_MAX } from '../../wire/envelope.
 import { writeI32, writeIndex, writeU16 } from '../../wire/u64.js';
 import { invariant } from '../invariant.js';
 import { ENTRY_HEADER_BYTES } from '../log/entry.js';
+import { SNAPSHOT_BYTES_MAX } from '../log/snapshots.js';
+import type { Snapshot } from '../contract.js';
 import { MessageWriter } from './message-writer.js';
 
 export class TransferSender extends MessageWriter {
+  /** Index of the snapshot that was last found to be too long. */
+  private tooLong = -1;
+
   /**
    * Asks for the entries behind `baseIndex`.
    * @param view the view that `to` is in
@@ -88,6 +93,10 @@ export class TransferSender extends MessageWriter {
   snapshotOffer(to: number, digestHi: number, digestLo: number): void {
     const { state } = this;
     const snapshot = state.execution.stable;
+    if (snapshot.bytes.length > SNAPSHOT_BYTES_MAX) {
+      this.sayTooLong(snapshot);
+      return;
+    }
     const o = this.open(wire.SnapshotOffer, to, 0);
     if (o < 0) return;
     const bytes = state.out.bytes;
@@ -100,6 +109,16 @@ export class TransferSender extends MessageWriter {
     writeI32(bytes, o + at.digest, digestHi);
     writeI32(bytes, o + at.digest + 4, digestLo);
     state.out.commit(wire.SnapshotOffer.size);
+  }
+
+  /** Once a snapshot. */
+  private sayTooLong({ index, bytes }: Snapshot): void {
+    if (index === this.tooLong) return;
+    this.tooLong = index;
+    this.state.transition(
+      'snapshot-too-long',
+      `the snapshot of ${index} has ${bytes.length} bytes, of at most ${SNAPSHOT_BYTES_MAX} that can be handed to another replica: a replica that needs it stays behind`,
+    );
   }
 
   /**

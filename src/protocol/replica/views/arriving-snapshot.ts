@@ -2,9 +2,8 @@
 import { SnapshotChunk, SnapshotOffer } from '../../../wire/messages.js';
 import { readI32, readIndex, readU16 } from '../../../wire/u64.js';
 import type { Hasher } from '../../contract.js';
+import { SNAPSHOT_BYTES_MAX } from '../../log/snapshots.js';
 
-/** Largest snapshot that is transferred. */
-const BYTES_MAX = 0x7fffffff;
 /**
  * Room for a snapshot that begins to arrive. It doubles as bytes come: what an offer says is no reason to allocate
  * gigabytes.
@@ -35,7 +34,7 @@ export function readOffer(bytes: Uint8Array, o: number): Offered {
 }
 
 export function isTransferable({ length }: Offered): boolean {
-  return length >= 0 && length <= BYTES_MAX;
+  return length >= 0 && length <= SNAPSHOT_BYTES_MAX;
 }
 
 export class ArrivingSnapshot {
