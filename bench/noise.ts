@@ -10,7 +10,13 @@ import { loadCluster, resolveAddresses } from '../src/host/cluster-config.js';
 import { openKeys } from '../src/host/keyring.js';
 import { createTransport, type TransportKind } from '../src/host/transport-choice.js';
 import { DEFAULT_TRANSPORT, type Address, type Transport } from '../src/transport/transport.js';
-import { CLIENT_SENDER, DEFAULT_DATAGRAM_BYTES, ENVELOPE_BYTES, Envelope } from '../src/wire/envelope.js';
+import {
+  CLIENT_SENDER,
+  DEFAULT_DATAGRAM_BYTES,
+  ENVELOPE_BYTES,
+  Envelope,
+  JUMBO_DATAGRAM_BYTES,
+} from '../src/wire/envelope.js';
 import { begin } from '../src/wire/layout.js';
 import { Request, RequestFlag } from '../src/wire/messages.js';
 import { writeI32, writeU16 } from '../src/wire/u64.js';
@@ -37,6 +43,8 @@ interface Noise {
 
 /** Datagrams between two turns of the event loop. */
 const BURST = 64;
+/** Length of a long datagram. */
+const LONG_BYTES = 8_900;
 
 /** A normal client with a closed loop of this many operations, each of this many bytes. */
 class BusyClient implements Noise {
@@ -85,7 +93,7 @@ class BusyClient implements Noise {
 class Flood implements Noise {
   sent = 0;
   private running = false;
-  private readonly template = new Uint8Array(DEFAULT_DATAGRAM_BYTES);
+  private readonly template = new Uint8Array(JUMBO_DATAGRAM_BYTES);
   private readonly length: number;
 
   constructor(
@@ -95,9 +103,11 @@ class Flood implements Noise {
     private readonly slot: number,
     private readonly write: (bytes: Uint8Array, offset: number) => number,
     private readonly fresh: boolean,
+    spoil?: (bytes: Uint8Array, length: number) => void,
   ) {
     this.length = ENVELOPE_BYTES + write(this.template, ENVELOPE_BYTES);
     envelope.seal(this.template, 0, this.length, slot);
+    spoil?.(this.template, this.length);
   }
 
   start(): void {
@@ -165,6 +175,7 @@ async function floodOf(
   write: (bytes: Uint8Array, offset: number) => number,
   fresh: boolean,
   addresses: readonly Address[],
+  spoil?: (bytes: Uint8Array, length: number) => void,
 ): Promise<Flood> {
   const cluster = loadCluster(setup.cluster);
   const keys = openKeys(cluster, setup.cluster, undefined, 'client')?.ring;
@@ -186,6 +197,7 @@ async function floodOf(
     keys?.own ?? -1,
     write,
     fresh,
+    spoil,
   );
 }
 
@@ -205,10 +217,13 @@ async function noiseOf(setup: NoiseSetup): Promise<Noise> {
   const addresses = await resolveAddresses(loadCluster(setup.cluster));
   const request = (bytes: Uint8Array, o: number): number => writeRequest(bytes, o, false);
   const register = (bytes: Uint8Array, o: number): number => writeRequest(bytes, o, true);
-  const garbage = (bytes: Uint8Array, o: number): number => {
-    for (let i = 0; i < 64; i++) bytes[o + i] = random();
-    return 64;
+  const filled = (bytes: Uint8Array, from: number, length: number): number => {
+    for (let i = 0; i < length; i++) bytes[from + i] = random();
+    return length;
   };
+  const garbage = (bytes: Uint8Array, o: number): number => filled(bytes, o, 64);
+  const long = (bytes: Uint8Array, o: number): number => filled(bytes, o, LONG_BYTES - ENVELOPE_BYTES);
+  const forge = (bytes: Uint8Array, length: number): void => void (bytes[length - 1]! ^= 1);
   switch (setup.kind) {
     case 'elsewhere':
       return floodOf(setup, request, false, await bystanders(addresses.length));
@@ -224,6 +239,12 @@ async function noiseOf(setup: NoiseSetup): Promise<Noise> {
       return floodOf(setup, request, false, addresses);
     case 'garbage':
       return floodOf(setup, garbage, false, addresses);
+    case 'forged':
+      return floodOf(setup, garbage, false, addresses, forge);
+    case 'forged-long':
+      return floodOf(setup, long, false, addresses, forge);
+    case 'random':
+      return floodOf(setup, garbage, false, addresses, (bytes, length) => void filled(bytes, 0, length));
     case 'registers':
       return floodOf(setup, register, true, addresses);
     default:

@@ -193,6 +193,8 @@ export type NativeBinding =
 /** The addon of this package; `kind` is null without one. */
 export type OwnBinding = NativeBinding & { readonly kind: AddonKind | null };
 
+type MethodsOf<T> = { [K in keyof T]: T[K] extends (...args: never[]) => unknown ? K : never }[keyof T];
+
 // One entry for each export. An addon that lacks one of them was built from older source, and is refused as a whole.
 // The type makes a forgotten entry a compile error.
 const EXPORTS: Readonly<Record<keyof NativeAddon, 'function' | 'object' | 'string'>> = {
@@ -214,6 +216,20 @@ const EXPORTS: Readonly<Record<keyof NativeAddon, 'function' | 'object' | 'strin
   kernelClock: 'function',
   UnixDatagram: 'function',
   Timer: 'function',
+};
+// The same for the methods of the class to which methods are added now and then.
+const UDP_PORT_METHODS: Readonly<Record<MethodsOf<UdpPort>, true>> = {
+  start: true,
+  bind: true,
+  bufferBytes: true,
+  flush: true,
+  intern: true,
+  endpointOf: true,
+  noteReplica: true,
+  kernelDrops: true,
+  filtered: true,
+  readdress: true,
+  close: true,
 };
 
 const REBUILD =
@@ -251,7 +267,12 @@ export function loadAddon(path: string, kind: AddonKind = 'compiled'): NativeBin
   } catch (error) {
     return missing(`${name} does not load (${error instanceof Error ? error.message : String(error)})${advice}`);
   }
-  const stale = (Object.keys(EXPORTS) as (keyof NativeAddon)[]).filter((name) => typeof addon[name] !== EXPORTS[name]);
+  const stale: string[] = (Object.keys(EXPORTS) as (keyof NativeAddon)[]).filter(
+    (name) => typeof addon[name] !== EXPORTS[name],
+  );
+  const port = (addon.UdpPort as { readonly prototype?: object } | undefined)?.prototype;
+  if (port !== undefined)
+    for (const name of Object.keys(UDP_PORT_METHODS)) if (!(name in port)) stale.push(`UdpPort.${name}`);
   if (stale.length > 0)
     return missing(`${name} was built from an older source (it lacks ${stale.join(', ')})${advice}`);
   const { version } = require(fileURLToPath(new URL('package.json', PACKAGE))) as { version: string };
