@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import { KvMachine } from '../../src/machine/kv.js';
+import { expose } from '../../src/metrics/exposition.js';
 import { native } from '../../src/native/addon.js';
 import { loadHash } from '../../src/native/hash64.js';
 import { CLIENT_SENDER, Envelope } from '../../src/wire/envelope.js';
@@ -44,6 +45,11 @@ for (const transport of native.available ? (['native', 'dgram'] as const) : (['d
       const { socket, burst } = await senderTo(port);
       t.teardown(() => socket.close());
       const before = replicas[0]!.status();
+      const text = expose(replicas[0]!.metrics());
+      if (transport === 'dgram') {
+        t.same([before.transport.filtered, before.transport.kernelDrops], [false, null], 'unknown is not zero');
+        t.notMatch(text, /^jitpaxos_kernel_datagrams_dropped_total \d/m);
+      } else t.match(text, /^jitpaxos_kernel_datagrams_dropped_total \d/m);
       for (let i = 1; i <= BURSTS; i++) {
         await burst(garbage);
         await kv.put('k', String(i));
