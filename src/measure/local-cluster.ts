@@ -192,7 +192,7 @@ export class LocalCluster {
         id: randomBytes(8).toString('hex'),
         replicas: ports.map((port) => `127.0.0.1:${port}`),
         ...authenticationOf(options),
-        features: options.features ?? (options.program === undefined ? FEATURE_NAMES : []),
+        ...featuresOf(options),
       };
       writeFileSync(clusterFile, JSON.stringify(config, null, 2));
       if (options.authenticated === true) writeFirstKeys(clusterFile, config.id, config.chain !== undefined);
@@ -272,6 +272,12 @@ function lastWords(log: string): string {
   } catch {
     return line;
   }
+}
+
+/** The features of a cluster file. Without any the field is left out, because a program of an earlier version refuses it. */
+function featuresOf({ features, program }: LocalClusterOptions): Pick<ClusterConfig, 'features'> {
+  const from = features ?? (program === undefined ? FEATURE_NAMES : []);
+  return from.length === 0 ? {} : { features: from };
 }
 
 /** The authentication part of a cluster file, as `jitpaxos init` writes it. */

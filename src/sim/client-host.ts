@@ -63,6 +63,8 @@ export interface ClientCounts {
   unknown: number;
   refused: number;
   sessions: number;
+  /** Registered sessions that the cluster no longer knew. */
+  lost: number;
   /** Worn sessions that another one followed. */
   renewed: number;
   /** Committed operations that began after the faults had ended. */
@@ -93,7 +95,16 @@ interface HostEvent {
 type Configure = (sessionHi: number, sessionLo: number, nonceHi: number, nonceLo: number, seed: number) => ClientConfig;
 
 export class ClientHost implements EventHandler {
-  readonly counts: ClientCounts = { committed: 0, fast: 0, unknown: 0, refused: 0, sessions: 0, renewed: 0, fresh: 0 };
+  readonly counts: ClientCounts = {
+    committed: 0,
+    fast: 0,
+    unknown: 0,
+    refused: 0,
+    sessions: 0,
+    lost: 0,
+    renewed: 0,
+    fresh: 0,
+  };
   readonly outbox: SimulatedOutbox;
   private sessions: ClientSessions<SimulatedClientCore> | undefined;
   private readonly workload: ClientWorkload;
@@ -181,7 +192,10 @@ export class ClientHost implements EventHandler {
         refusedLanes: () => {
           this.refusedLanes = true;
         },
-        lost: () => this.begins(),
+        lost: () => {
+          this.counts.lost++;
+          this.begins();
+        },
         refused: () => this.begins(),
         renewed: () => {
           this.counts.renewed++;

@@ -53,6 +53,8 @@ export interface EnemySurroundings {
 
 /** Most items of each kind that it remembers. */
 const REMEMBERED_MAX = 32;
+/** Sessions that it registers at once when it hoards. */
+const HOARDED = 32;
 const MAX_AHEAD_NS = 100_000_000;
 const encoder = new TextEncoder();
 
@@ -164,6 +166,10 @@ export class Enemy implements EventHandler {
       this.goAhead(this.around.ahead);
       return;
     }
+    if (this.around.plan.hoards === true) {
+      this.hoard();
+      return;
+    }
     const draw = random.below(20);
     if (draw < 3) this.register();
     else if (draw < 10) this.request();
@@ -172,6 +178,14 @@ export class Enemy implements EventHandler {
     else if (draw < 17) this.send(Plea, this.targets());
     else if (draw < 18) this.send(Probe, this.targets());
     else this.replay();
+  }
+
+  /** Registers sessions of all lanes that there may be, in time and with all: enough to fill the table. */
+  private hoard(): void {
+    const { replicas } = this.around;
+    const { wallHi, wallLo } = this.now;
+    const everybody = Array.from({ length: replicas }, (_, replica) => replica);
+    for (let i = 0; i < HOARDED; i++) this.register(everybody, [addHi(wallHi, wallLo, i), addLo(wallLo, i)]);
   }
 
   /** Sends a request that is ahead to one replica. Now and then it registers, in time and with all. */

@@ -49,6 +49,7 @@ const NO_TOTALS: SimulationTotals = {
   held: 0,
   rollbacks: 0,
   snapshotsInstalled: 0,
+  sessionsLost: 0,
   sessionsRenewed: 0,
   chosen: 0,
   enemy: 0,

@@ -27,6 +27,8 @@ export interface SimulationTotals {
   held: number;
   rollbacks: number;
   snapshotsInstalled: number;
+  /** Sessions that clients had and lost, because the cluster had evicted them. */
+  sessionsLost: number;
   /** Sessions of which a lane had used most of its request numbers, and that another one followed. */
   sessionsRenewed: number;
   /** Length of the chosen log. */

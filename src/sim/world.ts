@@ -115,6 +115,8 @@ export interface EnemyPlan {
   /** Messages a second during the other faults, and afterwards. */
   readonly rate: number;
   readonly rateAfter: number;
+  /** It does nothing but register as many lanes as it may, many sessions at once. Never drawn: a test says so. */
+  readonly hoards?: boolean;
 }
 
 /** Instead of anything else, the enemy sends requests that are stamped ahead, each to one replica. */
