@@ -10,7 +10,7 @@ import { basename, dirname, resolve } from 'node:path';
 import { StatusClient } from '../client/status-client.js';
 import { JitPaxosError } from '../errors.js';
 import { loadHash } from '../native/hash64.js';
-import { chainFingerprint } from '../host/chain.js';
+import { KEYED_CHAIN, openChain } from '../host/chain.js';
 import { loadCluster, type Cluster } from '../host/cluster-config.js';
 import { loadKeys, type KeyFile } from '../host/key-file.js';
 import { KEY_FILE_NAMES, keyFileBeside, openKeys } from '../host/keyring.js';
@@ -28,6 +28,7 @@ import {
   restoreBackup,
   writeWhole,
 } from '../storage/backup.js';
+import { carryFeatures } from '../storage/backup-features.js';
 import { backupKey, CHAIN_SECRET_KEY, type BackupKey } from '../storage/backup-seal.js';
 import { DirectoryLock } from '../storage/directory-lock.js';
 import { DirectoryFiles } from '../storage/files.js';
@@ -35,6 +36,7 @@ import { findOwner } from '../storage/inspection.js';
 import type { Owner } from '../storage/hard-state.js';
 import { readStored } from '../storage/log-reader.js';
 import { readRegularFile } from '../storage/regular-file.js';
+import { unkeyedChain, type Chain } from '../protocol/contract.js';
 import { machineBytes, snapshotFault, stampOf } from '../protocol/log/snapshots.js';
 import { readI32, toHex } from '../wire/u64.js';
 import { defineCommand, type Output } from '../console/command.js';
@@ -189,7 +191,7 @@ export const restore = defineCommand(
         `--id ${id} is not in ${values.cluster}, which has replicas 0 to ${cluster.replicas.length - 1}`,
       );
     const hash = loadHash();
-    const from = readBackup(file, values, cluster.authentication === 'keys');
+    const { backup: from, chainSecret } = readBackup(file, values, cluster.authentication === 'keys');
     if (cluster.restored !== from.id || cluster.id === clusterOf(from.owner)) {
       throw new CliError(
         'backup-other',
@@ -204,7 +206,10 @@ export const restore = defineCommand(
         'file-exists',
         `${data} is not empty; a backup is restored to an empty data directory of a replica that was never in use`,
       );
-    const chain = fingerprintFor(cluster, values.cluster, values['replica-keys']);
+    const chain = chainFor(cluster, values.cluster, values['replica-keys']);
+    const before =
+      chainSecret === undefined ? unkeyedChain(hash) : openChain({ chain: KEYED_CHAIN }, chainSecret, hash);
+    carryFeatures(from.log.entries, (from.log.snapshot?.index ?? 0) + 1, before, chain);
     await refuseRunning(values.cluster, values['key-file']);
     mkdirSync(data, { recursive: true, mode: 0o700 });
     const lock = DirectoryLock.acquire(data);
@@ -215,7 +220,7 @@ export const restore = defineCommand(
         directory: data,
         owner,
         hash,
-        chain,
+        chain: chain.fingerprint,
         mode: 'fsync',
         bootId: bootDigits(),
         nowMs: () => performance.now(),
@@ -237,25 +242,25 @@ export const restore = defineCommand(
 );
 
 /**
- * Fingerprint of the chain secret of this cluster's log: segments contain it, so that a replica with another secret is
- * refused. Throws the errors of `openKeys`.
+ * What chains this cluster's log: segments contain its fingerprint, so that a replica with another secret is refused.
+ * Throws the errors of `openKeys`.
  */
-function fingerprintFor(cluster: Cluster, clusterFile: string, keys: string | undefined): number {
+function chainFor(cluster: Cluster, clusterFile: string, keys: string | undefined): Chain {
   const opened = openKeys(cluster, clusterFile, keys, 'replica');
   opened?.ring.close();
-  return chainFingerprint(cluster.chain, opened?.takeChainSecret());
+  return openChain(cluster, opened?.takeChainSecret(), loadHash());
 }
 
 /**
  * Reads and checks a backup for a new cluster. Throws CliError `argument-invalid`, `backup-empty` or
  * `backup-unauthenticated`, JitPaxosError `backup-unusable` or an error of the key file.
- * @param hasKeys whether the new cluster has keys
+ * @param hasKeys whether the new cluster has keys @returns also the chain secret of the old cluster, if it is known
  */
 export function readBackup(
   file: string,
   source: { readonly 'backup-keys': string | undefined; readonly unauthenticated: boolean },
   hasKeys: boolean,
-): Backup {
+): { readonly backup: Backup; readonly chainSecret: string | undefined } {
   let bytes: Uint8Array;
   try {
     bytes = readRegularFile(file, BACKUP_BYTES_MAX);
@@ -274,13 +279,13 @@ export function readBackup(
     );
   refuseStampedAhead(backup, file);
   const keys = source['backup-keys'] ?? (hasKeys && !source.unauthenticated ? keysHere(backup.owner) : undefined);
-  if (keys !== undefined) checkSeal(bytes, backup, file, keys);
-  else if (hasKeys && !source.unauthenticated)
+  if (keys !== undefined) return { backup, chainSecret: checkSeal(bytes, backup, file, keys).chainSecret };
+  if (hasKeys && !source.unauthenticated)
     throw new CliError(
       'backup-unauthenticated',
       `nothing shows who made ${file}, and the new cluster has keys; give the ${KEY_FILE_NAMES.replica} of cluster ${clusterOf(backup.owner)} with --backup-keys, or add --unauthenticated if you know that the file was never out of your hands`,
     );
-  return backup;
+  return { backup, chainSecret: undefined };
 }
 
 /** The key file in the current directory, if it is of this cluster. */
@@ -306,7 +311,7 @@ function refuseStampedAhead({ log: { snapshot, entries } }: Backup, file: string
 }
 
 /** Throws CliError `backup-unauthenticated`, or an error of the key file. */
-function checkSeal(bytes: Uint8Array, { owner, sealedBy }: Backup, file: string, keys: string): void {
+function checkSeal(bytes: Uint8Array, { owner, sealedBy }: Backup, file: string, keys: string): KeyFile {
   const cluster = clusterOf(owner);
   const keyFile = loadKeys(keys, cluster, undefined);
   const refuse = (why: string): CliError =>
@@ -330,6 +335,7 @@ function checkSeal(bytes: Uint8Array, { owner, sealedBy }: Backup, file: string,
     );
   if (!isSealedWith(bytes, backupKey(cluster, sealedBy, secret)))
     throw refuse(`was not sealed with the keys in ${keys}: it was changed, or is forged`);
+  return keyFile;
 }
 
 /**

@@ -48,7 +48,9 @@ export const init = defineCommand(
       id: randomBytes(8).toString('hex'),
       ...(values.insecure ? {} : { authentication: 'keys' as const, chain: KEYED_CHAIN }),
       features: FEATURE_NAMES,
-      ...(values.restore === undefined ? {} : { restored: readBackup(values.restore, values, !values.insecure).id }),
+      ...(values.restore === undefined
+        ? {}
+        : { restored: readBackup(values.restore, values, !values.insecure).backup.id }),
       replicas: values.replicas.split(',').map((address) => address.trim()),
     };
     warnWithoutKeys(output, loadCluster(config));

@@ -38,7 +38,7 @@ export function openChain(cluster: Pick<ChainChoice, 'chain'>, secret: string | 
 }
 
 /** The first four bytes of a SHA-256 of function and secret, for segments, snapshots and messages between replicas. */
-export function chainFingerprint(name: ChainFunction, secret: string | undefined): number {
+function chainFingerprint(name: ChainFunction, secret: string | undefined): number {
   if (secret === undefined) return UNKEYED_FINGERPRINT;
   const digest = createHash('sha256').update(`jitpaxos chain ${name}\n`).update(Buffer.from(secret, 'hex')).digest();
   const fingerprint = digest.readInt32BE(0);

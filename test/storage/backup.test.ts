@@ -11,6 +11,10 @@ import { freePorts } from '../../src/host/free-ports.js';
 import { KvMachine } from '../../src/machine/kv.js';
 import { machineBytes } from '../../src/protocol/log/snapshots.js';
 import { loadHash } from '../../src/native/hash64.js';
+import { loadSipHash } from '../../src/native/siphash.js';
+import type { Hasher } from '../../src/protocol/contract.js';
+import { featureOf, featureOperation } from '../../src/protocol/log/features.js';
+import { carryFeatures } from '../../src/storage/backup-features.js';
 import { misfitOf } from '../../src/protocol/log/log.js';
 import { Random } from '../../src/sim/random.js';
 import { type Backup, decodeBackup, encodeBackup, isSealedWith } from '../../src/storage/backup.js';
@@ -174,6 +178,26 @@ t.test('a sealed backup: its key opens it, nothing may be changed, and the previ
   const stripped = sealed.slice(0, sealed.length - 4 - SEAL_BYTES);
   writeIndex(stripped, 44, readIndex(stripped, 44) - 4 - SEAL_BYTES);
   t.equal(decodeBackup(withChecksums(stripped), hash, 'x').sealedBy, undefined, 'a seal that was taken off is missing');
+  t.end();
+});
+
+t.test('a feature that the log switches on is on in the new cluster too', (t) => {
+  const [old, next, other] = ['0a', '0b', '0c'].map((byte) => loadSipHash(Buffer.from(byte.repeat(16), 'hex'))) as [
+    Hasher,
+    Hasher,
+    Hasher,
+  ];
+  const entry = (operation: Uint8Array): Uint8Array => new Uint8Array([...new Uint8Array(24), ...operation]);
+  const plain = original.log.entries[0]!.slice();
+  const entries = [plain, entry(featureOperation(1, old)), entry(featureOperation(1, other))];
+  t.equal(carryFeatures(entries, 37, old, next), 1);
+  t.equal(featureOf(entries[1]!, 24, 24, next), 1, 'with the token of the new chain');
+  t.same(entries[0], original.log.entries[0]);
+  t.same(entries[2], entry(featureOperation(1, other)), 'what the old cluster did not take is not made good');
+  t.throws(() => carryFeatures([entry(featureOperation(31, old))], 37, old, next), {
+    code: 'feature-unknown',
+    message: /entry 37 of the backup switches on feature 31/,
+  });
   t.end();
 });
 
