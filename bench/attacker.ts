@@ -69,8 +69,11 @@ export class Attacker {
     this.sessionLo = ownedSessionLo(random(), owner);
   }
 
-  /** Opens a session, which all replicas know. */
-  static async open(clusterFile: string, keyFile: string): Promise<Attacker> {
+  /**
+   * Opens a session, which all replicas know.
+   * @param keyFile default: the one of all clients
+   */
+  static async open(clusterFile: string, keyFile?: string): Promise<Attacker> {
     const cluster = loadCluster(clusterFile);
     const addresses = await resolveAddresses(cluster);
     const keys = openKeys(cluster, clusterFile, keyFile, 'client')!.ring;

@@ -7,6 +7,8 @@
  * Look at the share of commits in one round trip, beside the share of the quiet runs before and after. All processes share
  * the host's cores, so times are worth less than shares.
  */
+import { fileURLToPath } from 'node:url';
+import { Children, LineChild } from '../src/measure/compare/line-child.js';
 import { median } from '../src/measure/compare/rounds.js';
 import { CliError } from '../src/console/exit.js';
 import { formatCount, formatDuration } from '../src/console/units.js';
@@ -17,9 +19,10 @@ import type { Histogram } from '../src/metrics/histogram.js';
 import type { ReplicaStatusReport } from '../src/host/status.js';
 import { version } from '../src/host/version.js';
 import { addKey, type Attack, Attacker } from './attacker.js';
+import type { NoiseSetup } from './noise.js';
 import { namesOf, program } from './program.js';
 
-type To = 'member' | 'primary';
+type To = 'member' | 'primary' | 'all';
 
 interface Kind {
   readonly name: string;
@@ -39,7 +42,16 @@ const KINDS: readonly Kind[] = [
   ahead('near-20', 'client', 'member', 20, 1.9),
   ahead('near-500', 'client', 'member', 500, 1.9),
   ahead('member-only', 'client', 'member', 500, 0),
+  {
+    name: 'lanes',
+    what: 'a client of ours under a key of its own, with 4,096 operations open, always',
+    role: 'client',
+    to: 'all',
+    perSecond: Infinity,
+    aheadMs: 0,
+  },
 ];
+const NOISE = fileURLToPath(new URL('./noise.js', import.meta.url));
 const CLIENTS = 2;
 const SETTLE_MS = 300;
 /** The attack is aimed at the members of one view. On a crowded host that view shall stay. */
@@ -65,6 +77,7 @@ interface Run {
 class Bench {
   private seed = 1;
   private readonly attackers = new Map<string, Attacker>();
+  private readonly keys = new Map<string, string>();
 
   private constructor(
     private readonly cluster: LocalCluster,
@@ -103,8 +116,11 @@ class Bench {
         }),
       });
       const bench = new Bench(cluster, load, rate, durationNs);
-      for (const role of ['client', 'read-only'] as const)
-        bench.attackers.set(role, await Attacker.open(cluster.clusterFile, await addKey(cluster, role)));
+      for (const role of ['client', 'read-only'] as const) {
+        const keys = await addKey(cluster, role);
+        bench.keys.set(role, keys);
+        bench.attackers.set(role, await Attacker.open(cluster.clusterFile, keys));
+      }
       return bench;
     } catch (error) {
       await cluster.close();
@@ -116,8 +132,26 @@ class Bench {
   async run(kind: Kind | undefined): Promise<Run> {
     const before = await this.report();
     const refusedBefore = await this.refused();
-    const attacker = kind === undefined ? undefined : this.attackers.get(kind.role)!;
-    if (kind !== undefined) attacker!.start(attackOf(kind, before));
+    await using children = new Children();
+    let attacker: Attacker | undefined;
+    let lanes: LineChild | undefined;
+    if (kind?.to === 'all') {
+      const setup: NoiseSetup = {
+        kind: 'lanes',
+        cluster: this.cluster.clusterFile,
+        transport: 'auto',
+        members: before.members,
+        view: before.view,
+        primary: before.primary,
+        keys: this.keys.get(kind.role)!,
+      };
+      lanes = children.add(LineChild.start(process.execPath, [NOISE, JSON.stringify(setup)], 'the attack'));
+      await lanes.ready();
+      lanes.go();
+    } else if (kind !== undefined) {
+      attacker = this.attackers.get(kind.role)!;
+      attacker.start(attackOf(kind, before));
+    }
     try {
       const { service, seconds, errors, client } = await this.load.step({
         kind: 'poisson',
@@ -141,6 +175,7 @@ class Bench {
       };
     } finally {
       attacker?.stop();
+      await lanes?.stop(5_000);
     }
   }
 

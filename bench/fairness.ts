@@ -25,6 +25,7 @@ import { namesOf, program } from './program.js';
 const NOISES = [
   { name: 'elsewhere', what: 'a flood of sockets that nobody reads' },
   { name: 'lanes', what: 'a client with 4,096 operations open, always' },
+  { name: 'member-only', what: '500 requests a second, to one member only' },
   { name: 'large', what: 'a client with 64 operations of 40,000 bytes open, always' },
   { name: 'ahead', what: 'a client with 64 operations open, always, stamped 50 ms ahead' },
   { name: 'again', what: 'one Register, sent again and again' },
@@ -112,6 +113,8 @@ class Bench {
       cluster: this.cluster.clusterFile,
       transport: this.transport as 'dgram',
       members: before!.members,
+      view: before!.view,
+      primary: before!.primary,
     };
     const program = fileURLToPath(new URL('./noise.js', import.meta.url));
     const flooding =

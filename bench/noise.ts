@@ -3,6 +3,7 @@
  * src/measure/compare/line-child.ts says. It floods from `go` until its stdin ends, then reports how much it sent.
  */
 import { createSocket } from 'node:dgram';
+import { Attacker } from './attacker.js';
 import { ClientHost } from '../src/client/client-host.js';
 import { loadHash } from '../src/native/hash64.js';
 import { REGISTER_BYTES, REGISTER_LANE } from '../src/protocol/log/sessions.js';
@@ -27,6 +28,10 @@ export interface NoiseSetup {
   readonly transport: TransportKind;
   /** Replicas that it floods: the members of the view. */
   readonly members: readonly number[];
+  readonly view: number;
+  readonly primary: number;
+  /** A key file of its own. Default: the one of all clients. */
+  readonly keys?: string;
 }
 
 export interface NoiseResult {
@@ -59,7 +64,13 @@ class BusyClient implements Noise {
   static async connect(setup: NoiseSetup, lanes: number, bytes: number, leadNs = 0): Promise<BusyClient> {
     const client = new BusyClient(bytes);
     client.host = await ClientHost.connect(
-      { cluster: setup.cluster, transport: setup.transport, lanes, leadNs },
+      {
+        cluster: setup.cluster,
+        transport: setup.transport,
+        lanes,
+        leadNs,
+        ...(setup.keys === undefined ? {} : { keys: setup.keys }),
+      },
       {
         completed: (lane) => client.submit(lane),
         ready: () => {
@@ -86,6 +97,38 @@ class BusyClient implements Noise {
     if (!this.running || !this.host.ready) return;
     this.sent++;
     this.host.submit(lane, this.operation, 0, this.operation.length, Infinity);
+  }
+}
+
+/** Requests to one member only, which the primary never sees. */
+class Astray implements Noise {
+  private constructor(
+    private readonly attacker: Attacker,
+    private readonly setup: NoiseSetup,
+  ) {}
+
+  static async open(setup: NoiseSetup): Promise<Astray> {
+    return new Astray(await Attacker.open(setup.cluster, setup.keys), setup);
+  }
+
+  get sent(): number {
+    return this.attacker.sent;
+  }
+
+  start(): void {
+    const { view, members, primary } = this.setup;
+    this.attacker.start({
+      view,
+      targets: members.filter((id) => id !== primary).slice(0, 1),
+      perSecond: 500,
+      aheadMs: 0,
+      queries: false,
+      operation: new Uint8Array(64),
+    });
+  }
+
+  async stop(): Promise<void> {
+    this.attacker.close();
   }
 }
 
@@ -233,6 +276,8 @@ async function noiseOf(setup: NoiseSetup): Promise<Noise> {
       return BusyClient.connect(setup, 64, 40_000);
     case 'ahead':
       return BusyClient.connect(setup, 64, 64, 50_000_000);
+    case 'member-only':
+      return Astray.open(setup);
     case 'again':
       return floodOf(setup, register, false, addresses);
     case 'unknown':

@@ -17,7 +17,7 @@ t.test('well-behaved clients are measured beside each kind of noise', async (t) 
     '--transports',
     'dgram',
     '--noise',
-    'elsewhere,again,registers',
+    'elsewhere,again,registers,member-only',
     '--json',
     '--quiet',
   ]);
@@ -29,7 +29,7 @@ t.test('well-behaved clients are measured beside each kind of noise', async (t) 
   t.equal(schema, 'jitpaxos.fairness/1');
   t.same(
     rows.map(({ noise }) => noise),
-    ['none', 'elsewhere', 'again', 'registers'],
+    ['none', 'elsewhere', 'again', 'registers', 'member-only'],
   );
   for (const row of rows) {
     t.ok(row.opsPerSecond > 0, `${row.noise}: the clients commit`);
