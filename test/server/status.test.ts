@@ -388,6 +388,20 @@ t.test('what the answers say together', async (t) => {
     });
   const moving = summarize('c', [0, 1, 2].map(later), [make(0), make(1), make(2)]);
   t.equal(moving.commitsPerSecond, 100);
+  const silentMember = (previous: StatusAnswer[], answers: StatusAnswer[]): boolean =>
+    summarize('c', answers, previous).available;
+  t.equal(
+    silentMember([make(0), make(1), gone(2)], [later(0), later(1), gone(2)]),
+    true,
+    'what commits is available, although a member does not answer questions',
+  );
+  t.equal(silentMember([make(0), make(1), make(2)], [make(0), make(1), gone(2)]), false, 'nothing committed');
+  t.equal(
+    silentMember([make(0), make(1, { view: 3 }), gone(2)], [later(0), later(1), gone(2)]),
+    false,
+    'in another view, in which another quorum committed',
+  );
+  t.equal(silentMember([make(0), make(1), gone(2)], [later(0), gone(1), gone(2)]), false, 'the primary does not say');
   t.same(
     moving.replicas.map(({ rates }) => rates?.commits),
     [100, 100, 100],

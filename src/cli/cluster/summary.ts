@@ -42,7 +42,8 @@ export interface ClusterSummary {
   readonly cluster: string;
   /**
    * Operations commit, or would if there were any: every member of the newest view's quorum answered, is normal, and is
-   * in that view; and the cluster is not `stalled`. False if nobody answered, too: whether operations commit is then
+   * in that view; and the cluster is not `stalled`. A member that did not answer counts as well if operations committed
+   * between two answers of the primary, because that takes every member. False if nobody answered, too: whether operations commit is then
    * unknown.
    */
   readonly available: boolean;
@@ -143,12 +144,16 @@ export function summarize(
     primary === undefined || primaryReport === undefined || previous === undefined || earlier === undefined
       ? undefined
       : stalledBetween(earlier[primary]?.report, previous[primary]?.report, primaryReport);
+  const commits = primary !== undefined && committedBetween(previous?.[primary]?.report, primaryReport);
   return {
     cluster,
     available:
       stalled === undefined &&
       members.length > 0 &&
-      members.every((id) => answers[id]?.report?.view === view && answers[id]?.report?.status === 'normal'),
+      members.every((id) => {
+        const report = answers[id]?.report;
+        return report === undefined ? commits : report.view === view && report.status === 'normal';
+      }),
     view,
     primary,
     members,
@@ -169,6 +174,17 @@ export function summarize(
       ...clockRemarks(reports),
     ],
   };
+}
+
+/** Whether operations committed in one view between two answers of its primary. */
+function committedBetween(before: ReplicaStatusReport | undefined, now: ReplicaStatusReport | undefined): boolean {
+  return (
+    before !== undefined &&
+    now !== undefined &&
+    before.pid === now.pid &&
+    before.view === now.view &&
+    now.committedIndex > before.committedIndex
+  );
 }
 
 /** The exit code of a command that shows the cluster. "Nobody answers" is not "cannot commit". */
