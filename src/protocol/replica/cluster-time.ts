@@ -43,10 +43,10 @@ export class ClusterTime {
     this.lastIndex = 0;
   }
 
-  /** Not at the primary: more of the log may be known to be the primary's. */
+  /** At a member, not at the primary: more of the log may be known to be the primary's. */
   learn(now: Instant): void {
-    const { log, synced } = this.state;
-    if (synced === this.lastIndex || synced < log.baseIndex) return;
+    const { log, synced, isMember } = this.state;
+    if (!isMember || synced === this.lastIndex || synced < log.baseIndex) return;
     this.lastIndex = synced;
     this.lastHi = log.timestampHi(synced);
     this.lastLo = log.timestampLo(synced);
