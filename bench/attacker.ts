@@ -13,7 +13,7 @@ import { type LocalCluster, MAIN } from '../src/measure/local-cluster.js';
 import { loadHash } from '../src/native/hash64.js';
 import { ownedSessionLo } from '../src/protocol/log/session-owner.js';
 import { REGISTER_BYTES, REGISTER_LANE } from '../src/protocol/log/sessions.js';
-import { CLIENT_SENDER, ENVELOPE_BYTES, Envelope } from '../src/wire/envelope.js';
+import { CLIENT_SENDER, Envelope } from '../src/wire/envelope.js';
 import { begin } from '../src/wire/layout.js';
 import { Request, RequestFlag } from '../src/wire/messages.js';
 import { writeI32, writeU16 } from '../src/wire/u64.js';
@@ -57,6 +57,8 @@ export class Attacker {
   private readonly bytes = new Uint8Array(1_400);
   private readonly sessionHi = random();
   private readonly sessionLo: number;
+  /** Bytes before the Request. */
+  private readonly head: number;
   private request = 0;
   private timer: NodeJS.Timeout | undefined;
 
@@ -67,6 +69,7 @@ export class Attacker {
     private readonly owner: number,
   ) {
     this.sessionLo = ownedSessionLo(random(), owner);
+    this.head = envelope.bytesIn(envelope.newest);
   }
 
   /**
@@ -120,7 +123,7 @@ export class Attacker {
     writeI32(bytes, o, this.owner);
     writeI32(bytes, o + 4, random());
     writeU16(bytes, o + 8, LANES);
-    const stamp = ENVELOPE_BYTES + Request.at.timestamp;
+    const stamp = this.head + Request.at.timestamp;
     bytes.copyWithin(o + 10, stamp, stamp + 8);
     return o + REGISTER_BYTES;
   }
@@ -134,7 +137,7 @@ export class Attacker {
       queries ? RequestFlag.query : 0,
       operation.length,
     );
-    writeI32(this.bytes, ENVELOPE_BYTES + Request.at.view, view);
+    writeI32(this.bytes, this.head + Request.at.view, view);
     this.bytes.set(operation, o);
     return o + operation.length;
   }
@@ -143,7 +146,7 @@ export class Attacker {
   private writeHead(aheadMs: number, lane: number, request: number, flags: number, length: number): number {
     const { bytes } = this;
     const { at } = Request;
-    const o = ENVELOPE_BYTES;
+    const o = this.head;
     begin(Request, bytes, o);
     writeI32(bytes, o + at.view, 0);
     writeI32(bytes, o + at.session, this.sessionHi);
@@ -159,9 +162,10 @@ export class Attacker {
   }
 
   private throwAt(target: number, length: number): void {
-    if (!this.envelope.seal(this.bytes, 0, length, this.slot)) throw new Error('the attacker has no key');
+    const datagram = this.bytes.slice(0, length); // sealed in place
+    if (!this.envelope.seal(datagram, 0, length, this.slot)) throw new Error('the attacker has no key');
     const { host, port } = this.addresses[target]!;
-    this.socket.send(this.bytes.slice(0, length), port, host);
+    this.socket.send(datagram, port, host);
     this.sent++;
   }
 }

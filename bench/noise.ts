@@ -11,13 +11,7 @@ import { loadCluster, resolveAddresses } from '../src/host/cluster-config.js';
 import { openKeys } from '../src/host/keyring.js';
 import { createTransport, type TransportKind } from '../src/host/transport-choice.js';
 import { DEFAULT_TRANSPORT, type Address, type Transport } from '../src/transport/transport.js';
-import {
-  CLIENT_SENDER,
-  DEFAULT_DATAGRAM_BYTES,
-  ENVELOPE_BYTES,
-  Envelope,
-  JUMBO_DATAGRAM_BYTES,
-} from '../src/wire/envelope.js';
+import { CLIENT_SENDER, DEFAULT_DATAGRAM_BYTES, Envelope, JUMBO_DATAGRAM_BYTES } from '../src/wire/envelope.js';
 import { begin } from '../src/wire/layout.js';
 import { Request, RequestFlag } from '../src/wire/messages.js';
 import { writeI32, writeU16 } from '../src/wire/u64.js';
@@ -137,6 +131,7 @@ class Flood implements Noise {
   sent = 0;
   private running = false;
   private readonly template = new Uint8Array(JUMBO_DATAGRAM_BYTES);
+  private readonly head: number;
   private readonly length: number;
 
   constructor(
@@ -148,7 +143,8 @@ class Flood implements Noise {
     private readonly fresh: boolean,
     spoil?: (bytes: Uint8Array, length: number) => void,
   ) {
-    this.length = ENVELOPE_BYTES + write(this.template, ENVELOPE_BYTES);
+    this.head = envelope.bytesIn(envelope.newest);
+    this.length = this.head + write(this.template, this.head);
     envelope.seal(this.template, 0, this.length, slot);
     spoil?.(this.template, this.length);
   }
@@ -170,7 +166,7 @@ class Flood implements Noise {
         const bytes = this.transport.acquire(this.length);
         if (bytes === undefined) break;
         if (this.fresh) {
-          this.write(bytes, ENVELOPE_BYTES);
+          this.write(bytes, this.head);
           this.envelope.seal(bytes, 0, this.length, this.slot);
         } else bytes.set(this.template.subarray(0, this.length));
         this.transport.send(bytes, this.length, target);
@@ -265,7 +261,7 @@ async function noiseOf(setup: NoiseSetup): Promise<Noise> {
     return length;
   };
   const garbage = (bytes: Uint8Array, o: number): number => filled(bytes, o, 64);
-  const long = (bytes: Uint8Array, o: number): number => filled(bytes, o, LONG_BYTES - ENVELOPE_BYTES);
+  const long = (bytes: Uint8Array, o: number): number => filled(bytes, o, LONG_BYTES - o);
   const forge = (bytes: Uint8Array, length: number): void => void (bytes[length - 1]! ^= 1);
   switch (setup.kind) {
     case 'elsewhere':

@@ -24,6 +24,15 @@ const ENVELOPE_FIELDS = [
   'key id',
   'mac',
 ];
+const SEALED_FIELDS = [
+  ENVELOPE_FIELDS[0],
+  'nonce: the counter of the stream',
+  ENVELOPE_FIELDS[2],
+  ENVELOPE_FIELDS[3],
+  'tag',
+  'salt of the stream',
+  'messages, encrypted',
+];
 /** msgpack marker → [name, bytes of the value]; only those that an envelope may hold. */
 const SCALARS = new Map([
   [0xcc, ['u8', 1]],
@@ -33,6 +42,17 @@ const SCALARS = new Map([
 ]);
 const ARRAY_MARKER = 0x90;
 const BIN8_MARKER = 0xc4;
+const BIN16_MARKER = 0xc5;
+
+/** One key, and a cipher that encrypts nothing. */
+const KEYRING = {
+  idOf: () => 1,
+  permits: () => true,
+  streamKey: () => undefined,
+  cipher: () => ({ setKey: () => undefined, seal: () => undefined }),
+  draw: () => undefined,
+  watch: () => undefined,
+};
 
 const args = process.argv.slice(2);
 const unknown = args.find((arg) => arg !== '--check');
@@ -71,7 +91,25 @@ function render() {
     '',
     '## Envelope',
     '',
-    fenced(drawEnvelope()),
+    `Under a key, from version ${envelope.ENCRYPTED_VERSION} on, two byte strings stand behind the array: a salt, and the encrypted messages.`,
+    '',
+    fenced(drawEnvelope(true)),
+    '',
+    'The cipher is AES-128-GCM. Bytes 0 to 24 and 59 to 61 are authenticated and in clear. The nonce of the cipher is four zero bytes and the counter, which begins at 1 and grows with each datagram. The salt names a *stream*: what one process sends under one key, in one direction, in one life, and at most 2²³ datagrams. The stream has a key of its own:',
+    '',
+    fenced(
+      [
+        `base   = HMAC-SHA-256(secret of the key, "jitpaxos/${envelope.ENCRYPTED_VERSION} aead" ‖ cluster id, 8 bytes ‖ key id, 4 bytes)`,
+        'stream = the first 16 bytes of HMAC-SHA-256(base, direction, 1 byte ‖ sender, 2 bytes ‖ salt, 16 bytes ‖ 0x01)',
+        'direction: 0 client to replica, 1 replica to client, 2 replica to replica',
+      ].join('\n'),
+    ),
+    '',
+    'A client draws 16 random bytes as its salt. A replica writes its incarnation (4 bytes), the number of the stream in this life (4 bytes) and 8 random bytes. A receiver derives the key of an unknown salt, and remembers it only if the datagram is authentic: two streams of each replica, 4,096 of clients. A datagram more than 65,536 behind the newest one of its stream is `stale`. [Encryption](../internals/decisions/encryption.md) says why.',
+    '',
+    `Without keys, and under a key in version ${envelope.ENCRYPTED_VERSION - 1}, the messages follow the envelope in clear:`,
+    '',
+    fenced(drawEnvelope(false)),
     '',
     'The mac covers the whole datagram, itself counted as zeros: HMAC-SHA-256 under the key of that id, cut to 128 bits. Under key id 0 it is an XXH3-64',
     'checksum followed by eight zero bytes, which detects damage, not forgery. A process with keys accepts nothing under id 0; a process without keys accepts nothing else. See',
@@ -171,19 +209,26 @@ function messageComments() {
 }
 
 /** Seals an envelope and walks over the result: the drawing shows the real bytes, not a second table. */
-function drawEnvelope() {
-  const bytes = new Uint8Array(envelope.ENVELOPE_BYTES);
-  new envelope.Envelope({ hash64: () => undefined }, 0, 0, 0, 1).seal(bytes, 0, bytes.length);
+function drawEnvelope(isSealed) {
+  const keys = isSealed ? KEYRING : undefined;
+  const { Envelope, NO_KEY } = envelope;
+  const seals = new Envelope({ hash64: () => undefined }, 0, 0, 0, 1, keys);
+  const bytes = new Uint8Array(seals.bytesIn(WIRE_VERSION));
+  seals.seal(bytes, 0, bytes.length, isSealed ? 0 : NO_KEY);
   const rows = [
     `envelope (${bytes.length} bytes)`,
     'offset  marker  width  field',
     row(0, bytes[0], '', `array of ${bytes[0] - ARRAY_MARKER}`),
   ];
   let at = 1;
-  for (const field of ENVELOPE_FIELDS) {
+  for (const field of isSealed ? SEALED_FIELDS : ENVELOPE_FIELDS) {
     const marker = bytes[at];
     const [kind, width, header] =
-      marker === BIN8_MARKER ? ['bin8', bytes[at + 1], 2] : [...(SCALARS.get(marker) ?? []), 1];
+      marker === BIN8_MARKER
+        ? ['bin8', bytes[at + 1], 2]
+        : marker === BIN16_MARKER
+          ? ['bin16', 2, 1]
+          : [...(SCALARS.get(marker) ?? []), 1];
     if (width === undefined)
       throw new Error(
         `the envelope has the marker ${marker} at ${at}, which this script does not know: extend SCALARS`,
@@ -192,7 +237,9 @@ function drawEnvelope() {
     at += header + width;
   }
   if (at !== bytes.length)
-    throw new Error(`ENVELOPE_FIELDS ends at byte ${at} of an envelope of ${bytes.length}: correct the list`);
+    throw new Error(
+      `the list of the envelope's fields ends at byte ${at} of an envelope of ${bytes.length}: correct the list`,
+    );
   return rows.join('\n');
 }
 

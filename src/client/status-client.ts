@@ -23,7 +23,6 @@ import { CLIENT_SENDER, ENVELOPE_BYTES_MAX } from '../wire/envelope.js';
 import { begin } from '../wire/layout.js';
 import { Status, StatusReply, typeOf } from '../wire/messages.js';
 import { readI32, readU16, writeI32, writeU16 } from '../wire/u64.js';
-import { WIRE_VERSION } from '../wire/versions.js';
 
 export interface StatusClientOptions {
   /** Path of the cluster file, or its content. */
@@ -76,8 +75,7 @@ const REPORT_BYTES_MAX = 32_768;
 const QUESTION_BYTES_MAX = 1_280 - 48;
 /** A shorter first piece would need too many others. */
 const PIECE_BYTES_MIN = 128;
-/** Values of Status.serial: a whole report, as before version 4 of the wire; the first piece of a new one. */
-const WHOLE = 0;
+/** The value of Status.serial that asks for the first piece of a new report. A report's own serial is larger. */
 const NEWEST = 1;
 
 /** A report of which some pieces are missing. */
@@ -105,11 +103,6 @@ export class StatusClient {
   private query: Query | undefined;
   /** Bytes of room in a question for a piece of a report. */
   private readonly room: number;
-  /**
-   * For replicas before version 4 of the wire, which answer with a whole report: the room for it. 0: not asked this
-   * way.
-   */
-  private readonly padding: Int32Array;
   private readonly nonce = new Int32Array(2);
   private failure: unknown;
   private isClosed = false;
@@ -120,7 +113,6 @@ export class StatusClient {
     private readonly loop: TurnLoop,
     private readonly clock: Clock,
   ) {
-    this.padding = new Int32Array(cluster.replicas.length);
     this.room = Math.min(loop.datagramBytes, QUESTION_BYTES_MAX) - ENVELOPE_BYTES_MAX - Status.size;
     loop.start({
       receive: (bytes, offset, _length, from, now) => this.receive(bytes, offset, from, now),
@@ -235,9 +227,7 @@ export class StatusClient {
     for (const { id, report } of query.answers) {
       if (report !== undefined) continue;
       query.askedAtUs[id] = now.monotonicUs;
-      const padding = this.padding[id]!;
-      if (padding > 0) this.send(id, WHOLE, 0, padding);
-      else this.send(id, NEWEST, 0, this.room);
+      this.send(id, NEWEST, 0, this.room);
     }
   }
 
@@ -282,26 +272,9 @@ export class StatusClient {
     const length = readU16(bytes, o + StatusReply.at.report);
     const serial = readI32(bytes, o + StatusReply.at.serial) >>> 0;
     const roundTripUs = now.monotonicUs - query.askedAtUs[from]!;
-    if (serial > NEWEST) {
-      const pieces = this.pieceCame(query, from, bytes, o, serial, wanted, length, roundTripUs);
-      if (pieces !== undefined) this.reportCame(query, from, pieces.bytes, pieces.roundTripUs);
-    } else if (length > 0) {
-      this.reportCame(query, from, bytes.slice(o + StatusReply.size, o + StatusReply.size + length), roundTripUs);
-    } else {
-      this.askWhole(query, from, wanted, now);
-    }
-  }
-
-  /** A replica that was written to in version 3 cannot answer in pieces; one that answered in version 4 can. */
-  private askWhole(query: Query, from: number, wanted: number, now: Instant): void {
-    // With some to spare: its counters grow.
-    const padding = wanted + (wanted >> 2);
-    const givesPieces = this.loop.peers.writtenTo(from) === WIRE_VERSION;
-    if (!givesPieces && (padding <= this.padding[from]! || padding > REPORT_BYTES_MAX)) return;
-    this.padding[from] = givesPieces ? 0 : padding;
-    query.askedAtUs[from] = now.monotonicUs;
-    if (givesPieces) this.send(from, NEWEST, 0, this.room);
-    else this.send(from, WHOLE, 0, padding);
+    if (serial <= NEWEST) return;
+    const pieces = this.pieceCame(query, from, bytes, o, serial, wanted, length, roundTripUs);
+    if (pieces !== undefined) this.reportCame(query, from, pieces.bytes, pieces.roundTripUs);
   }
 
   /** Keeps a piece; after the first one, the others are requested. Returns the complete report, if it is complete. */

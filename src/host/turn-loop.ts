@@ -90,7 +90,7 @@ export interface TurnLoopOptions {
   readonly datagramBytes: number | undefined;
   /** Undefined in a cluster without authentication. */
   readonly keys: Keyring | undefined;
-  /** The newest wire version that this process speaks. Default WIRE_VERSION. */
+  /** The newest wire version in which this process writes. Default WIRE_VERSION. */
   readonly wireVersion: number | undefined;
   readonly clock: Clock;
   readonly hash: Hash64;
@@ -170,6 +170,7 @@ export class TurnLoop {
   private mayRefuse = false;
   private refusing = false;
   private readonly keys: Keyring | undefined;
+  private readonly envelope: Envelope;
 
   /** Throws JitPaxosError `option-invalid`. */
   constructor(options: TurnLoopOptions) {
@@ -214,7 +215,7 @@ export class TurnLoop {
             clusterHi: idHi,
             clusterLo: idLo,
             oldest,
-            newest: wireVersion,
+            newest: WIRE_VERSION, // which it reads even if it is held back
             keyed: options.keys !== undefined,
           }),
     });
@@ -234,6 +235,7 @@ export class TurnLoop {
       numbers: loadSipHash(crypto.getRandomValues(new Uint8Array(SIP_SECRET_BYTES))),
     });
     const envelope = new Envelope(options.hash, idHi, idLo, sender, replicas, keys, wireVersion, oldest);
+    this.envelope = envelope;
     this.outbox = new DatagramOutbox(this.transport, envelope, datagramBytes, this.peers);
     this.failed = options.failed;
     const handle = (bytes: Uint8Array, offset: number, length: number, from: number, owner: number): void => {
@@ -293,6 +295,11 @@ export class TurnLoop {
   /** The current moment as last read. */
   get instant(): Instant {
     return this.now.instant;
+  }
+
+  /** A replica's incarnation, before it sends anything: the salts of its encrypted streams hold it. */
+  set incarnation(incarnation: number) {
+    this.envelope.incarnation = incarnation;
   }
 
   /** Binds the sockets. Datagrams are ignored until `start`. Throws the errors of Transport.open. */

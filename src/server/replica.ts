@@ -30,7 +30,6 @@ import { DurableStorage } from '../storage/durable-storage.js';
 import type { MemoryStorage } from '../storage/memory-storage.js';
 import type { Address, IdleStrategy } from '../transport/transport.js';
 import { REPLICA_STATUS_NAMES, Status, typeOf, type TypesFor } from '../wire/messages.js';
-import { WIRE_VERSION } from '../wire/versions.js';
 import { AddressBook, unresolved } from '../host/address-book.js';
 import { CHAIN_REMEDY, chainWarning, openChain, showFingerprint } from '../host/chain.js';
 import { listDigest, loadCluster, mergeLimits, type Cluster, type ClusterConfig } from '../host/cluster-config.js';
@@ -507,10 +506,9 @@ export class Replica {
       longestQuietUs: TICK_INTERVAL_US,
     });
     core.trustClock(this.clock.quality.healthy);
-    // If held back to the previous version, it begins as that release did: no answer says whether others remember it,
-    // or are starting too.
-    const ask = loop.peers.newest === WIRE_VERSION ? { first: 'ask' as const } : {};
-    core.start({ ...this.storage.recovered(), ...(this.logLost ? { first: 'log-lost' as const } : ask) }, loop.enter());
+    const first = this.logLost ? 'log-lost' : 'ask';
+    core.start({ ...this.storage.recovered(), first }, loop.enter());
+    loop.incarnation = core.state.incarnation;
     loop.endTurn();
   }
 

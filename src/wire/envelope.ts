@@ -1,9 +1,9 @@
 /**
  * The envelope precedes the messages of a datagram. All its fields have fixed widths. It has two forms.
  *
- * *Encrypted*, under a key, from version 5 on: `[magic+version, nonce, sender, keyId, tag, salt, messages]`, 62 bytes
- * and the messages as the bytes of its last value. AES-128-GCM encrypts the messages and authenticates everything.
- * streams.ts has the keys and nonces. The cluster id is part of the key.
+ * *Encrypted*, under a key, from version 5 on: `[magic+version, nonce, sender, keyId, tag]`, the salt, and the messages
+ * as one byte string; 62 bytes without them. AES-128-GCM encrypts the messages and authenticates everything. streams.ts
+ * has the keys and nonces. The cluster id is part of the key.
  *
  * *Guarded*: `[magic+version, clusterId, sender, keyId, mac]`, 41 bytes, and the messages behind it. The mac field
  * guards the whole datagram, in which the field itself counts as zeros. Under a key, in version 4, it holds HMAC-SHA-256
@@ -182,6 +182,7 @@ export class Envelope {
    * followed by zeros.
    */
   private readonly digest = new Uint8Array(MAC_BYTES);
+  private readonly newestRead: number;
   /** By version: length of the envelope. */
   private readonly lengths = new Uint8Array(16).fill(ENVELOPE_BYTES);
   /** Undefined in a cluster without keys. */
@@ -193,7 +194,8 @@ export class Envelope {
    * @param sender replica index, or CLIENT_SENDER
    * @param replicas number of replicas; a sender at or above it is a client, or is refused
    * @param keys undefined in a cluster without keys
-   * @param newest the newest version that this process speaks
+   * @param newest the newest version in which this process writes. It reads newer ones that it knows, so that a cluster
+   * can be held back to an older version one process at a time
    * @param oldest the oldest version that it reads
    */
   constructor(
@@ -207,6 +209,7 @@ export class Envelope {
     private readonly oldest: number = PREVIOUS_WIRE_VERSION,
   ) {
     this.ownMagic = magicOf(newest, newest);
+    this.newestRead = Math.max(newest, WIRE_VERSION);
     if (keys === undefined) return;
     this.lengths.fill(SEALED_ENVELOPE_BYTES, ENCRYPTED_VERSION);
     this.sending = new SendingStreams(keys, sender, sender !== CLIENT_SENDER);
@@ -272,9 +275,10 @@ export class Envelope {
       if (magic >>> 8 !== MAGIC >>> 8) return Refused.magic;
       version = magic & 0x0f;
       newest = (magic >>> 4) & 0x0f;
-      if (version < this.oldest || version > this.newest || newest < version) return Refused.version;
+      if (version < this.oldest || version > this.newestRead || newest < version) return Refused.version;
     }
-    const isSealed = this.keys !== undefined && version >= ENCRYPTED_VERSION;
+    const keyId = readI32(bytes, offset + AT_KEY);
+    const isSealed = this.keys !== undefined && keyId !== 0 && version >= ENCRYPTED_VERSION;
     if (isSealed) {
       if (length < SEALED_ENVELOPE_BYTES) return Refused.truncated;
       for (let i = 0; i < SEALED_FIXED.length; i++)
@@ -287,7 +291,6 @@ export class Envelope {
       return Refused.cluster;
     const sender = readU16(bytes, offset + AT_SENDER);
     if (sender >= this.replicas && sender !== CLIENT_SENDER) return Refused.sender;
-    const keyId = readI32(bytes, offset + AT_KEY);
     const slot = this.keys === undefined || keyId === 0 ? NO_KEY : this.keys.find(keyId);
     if ((this.keys === undefined) !== (keyId === 0) || (keyId !== 0 && slot < 0)) return Refused.key;
     if (isSealed) {

@@ -37,7 +37,7 @@ export const Reply = defineMessage('Reply', 2, {
   timestamp: 'u64',
   slack: 'i32',
   ordered: 'u8',
-  list: { kind: 'u32', since: 4 },
+  list: 'u32',
   result: 'bin16',
 });
 
@@ -75,7 +75,7 @@ export const ReadReply = defineMessage('ReadReply', 5, {
   request: 'u32',
   lastIndex: 'u64',
   lastChain: 'u64',
-  list: { kind: 'u32', since: 4 },
+  list: 'u32',
   result: 'bin16',
 });
 
@@ -91,7 +91,7 @@ export const Sync = defineMessage('Sync', 6, {
   lastChain: 'u64',
   committedIndex: 'u64',
   committedChain: 'u64',
-  fingerprint: { kind: 'u32', since: 4 },
+  fingerprint: 'u32',
 });
 
 /**
@@ -105,7 +105,7 @@ export const SyncAck = defineMessage('SyncAck', 7, {
   differed: 'u8',
   matchedIndex: 'u64',
   neededIndex: 'u64',
-  clock: { kind: 'u64', since: 4 },
+  clock: 'u64',
 });
 
 /** Client → member whose log differs: the primary has this request at `index` under `chain`. */
@@ -139,7 +139,7 @@ export const Fetch = defineMessage('Fetch', 16, {
   logView: 'u32',
   baseIndex: 'u64',
   baseChain: 'u64',
-  room: { kind: 'u16', since: 4 },
+  room: 'u16',
 });
 
 /**
@@ -154,12 +154,12 @@ export const Chunk = defineMessage('Chunk', 17, {
   baseChain: 'u64',
   lastIndex: 'u64',
   lastChain: 'u64',
-  more: { kind: 'u8', since: 4 },
+  more: 'u8',
   entries: 'bin16',
 });
 
 /** Replica → all: promise `view`. `reason`: see ViewReason. */
-export const ViewChange = defineMessage('ViewChange', 18, { view: 'u32', reason: { kind: 'u8', since: 4 } });
+export const ViewChange = defineMessage('ViewChange', 18, { view: 'u32', reason: 'u8' });
 
 /** Replica → primary of `view`: I promised; this is the final end of my log of `logView`. `fingerprint`: as in Sync. */
 export const Vote = defineMessage('Vote', 19, {
@@ -169,7 +169,7 @@ export const Vote = defineMessage('Vote', 19, {
   lastChain: 'u64',
   committedIndex: 'u64',
   committedChain: 'u64',
-  fingerprint: { kind: 'u32', since: 4 },
+  fingerprint: 'u32',
 });
 
 /**
@@ -181,10 +181,10 @@ export const Vote = defineMessage('Vote', 19, {
 export const Probe = defineMessage('Probe', 20, {
   view: 'u32',
   nonce: 'u32',
-  incarnation: { kind: 'u32', since: 4 },
-  life: { kind: 'u32', since: 4 },
-  list: { kind: 'u32', since: 4 },
-  fingerprint: { kind: 'u32', since: 4 },
+  incarnation: 'u32',
+  life: 'u32',
+  list: 'u32',
+  fingerprint: 'u32',
 });
 
 /**
@@ -202,19 +202,19 @@ export const ProbeReply = defineMessage('ProbeReply', 21, {
   incarnation: 'u32',
   lastIndex: 'u64',
   committedIndex: 'u64',
-  knownIncarnation: { kind: 'u32', since: 4 },
-  condition: { kind: 'u8', since: 4 },
-  life: { kind: 'u32', since: 4 },
-  knownLife: { kind: 'u32', since: 4 },
-  list: { kind: 'u32', since: 4 },
-  fingerprint: { kind: 'u32', since: 4 },
+  knownIncarnation: 'u32',
+  condition: 'u8',
+  life: 'u32',
+  knownLife: 'u32',
+  list: 'u32',
+  fingerprint: 'u32',
 });
 
 /**
  * Client → replica: nothing commits in `view`; check whether it works. `unreachable`: the replicas that do not answer
  * this client, bit r for replica r.
  */
-export const Plea = defineMessage('Plea', 22, { view: 'u32', unreachable: { kind: 'u32', since: 4 } });
+export const Plea = defineMessage('Plea', 22, { view: 'u32', unreachable: 'u32' });
 
 /** Answer to Fetch if the sender's log no longer reaches back to the requested base: install this snapshot first. */
 export const SnapshotOffer = defineMessage('SnapshotOffer', 23, {
@@ -235,7 +235,7 @@ export const SnapshotFetch = defineMessage('SnapshotFetch', 24, {
   index: 'u64',
   chain: 'u64',
   offset: 'u32',
-  room: { kind: 'u16', since: 4 },
+  room: 'u16',
 });
 
 /** Answer to SnapshotFetch: bytes of the snapshot from `offset` on. `more`: as in Chunk. */
@@ -244,7 +244,7 @@ export const SnapshotChunk = defineMessage('SnapshotChunk', 25, {
   index: 'u64',
   chain: 'u64',
   offset: 'u32',
-  more: { kind: 'u8', since: 4 },
+  more: 'u8',
   data: 'bin16',
 });
 
@@ -277,8 +277,8 @@ export const Status = defineMessage('Status', 32, {
   view: 'u32',
   nonce: 'u64',
   reserved: 'u32',
-  serial: { kind: 'u32', since: 4 },
-  offset: { kind: 'u32', since: 4 },
+  serial: 'u32',
+  offset: 'u32',
   padding: 'bin16',
 });
 
@@ -291,8 +291,8 @@ export const StatusReply = defineMessage('StatusReply', 33, {
   view: 'u32',
   nonce: 'u64',
   length: 'u32',
-  serial: { kind: 'u32', since: 4 },
-  offset: { kind: 'u32', since: 4 },
+  serial: 'u32',
+  offset: 'u32',
   report: 'bin16',
 });
 

@@ -9,18 +9,22 @@
  *   empty one, or with a Challenge (address-proofs.ts), so that the client has proven its address before it needs a
  *   long answer. While the client writes to the replica in the previous version, it repeats the hello after 1 s, 2 s, …
  *   32 s.
- * - A replica that does not answer for 200 ms may have been replaced by an older one. This process writes to it in the
- *   previous version until it is heard again.
+ * - Without keys, a replica that does not answer for 200 ms may have been replaced by an older one. This process writes
+ *   to it in the previous version until it is heard again.
+ * - With keys, a peer that is written to in an encrypted version is never written to in an older one again, whatever it
+ *   says and however long it is silent: otherwise an attacker could bring this process to write in clear, by replaying
+ *   an old datagram or by holding datagrams back.
  *
- * If a process reads no older version than the newest one, it writes to everyone in that version, and a client says hello
- * to a replica until it has heard it.
+ * If a process reads no older version than the newest one, it writes to everyone in that version. A client still says
+ * hello to a replica until it has heard it.
  *
- * Nothing here depends on an answer, waits, or allocates. Every possible mistake affects speed only, because both
- * versions say the same.
+ * Nothing here depends on an answer, waits, or allocates. Apart from the last rule, every possible mistake affects speed
+ * only, because both versions say the same.
  */
+import { ENCRYPTED_VERSION } from './envelope.js';
 import { PREVIOUS_WIRE_VERSION } from './versions.js';
 
-/** After this much silence, a replica is written to in the previous version again, ms. */
+/** After this much silence, a replica is written to in the previous version again, ms. Without keys only. */
 const DOUBT_MS = 200;
 const HELLO_MS = 1_000;
 const HELLO_MAX_MS = 32_000;
@@ -38,12 +42,15 @@ export class PeerVersions {
   private readonly owes: Uint8Array;
   private readonly helloAtMs: Int32Array;
   private readonly helloWaitMs: Int32Array;
+  /** Whether a replica is known to speak the newest version that this process speaks. */
+  private readonly met: Uint8Array;
 
   /**
    * @param newest the newest version that this process speaks
    * @param isClient only a client sends hellos
    * @param now the current time, kept by the host
    * @param oldest the oldest version that this process writes
+   * @param keeps whether a peer that was written to in an encrypted version is never written to in an older one again
    */
   constructor(
     private readonly newest: number,
@@ -51,8 +58,10 @@ export class PeerVersions {
     replicas: number,
     private readonly now: { readonly monotonicUs: number },
     private readonly oldest: number = PREVIOUS_WIRE_VERSION,
+    private readonly keeps = false,
   ) {
     this.written = new Uint8Array(replicas).fill(oldest);
+    this.met = new Uint8Array(replicas);
     this.heardLately = new Uint8Array(replicas);
     this.spoken = new Uint8Array(replicas);
     this.newestOf = new Uint8Array(replicas);
@@ -64,19 +73,26 @@ export class PeerVersions {
 
   /** The version in which this process and a peer understand each other. */
   common(newest: number): number {
-    return Math.min(this.newest, newest);
+    return Math.max(this.oldest, Math.min(this.newest, newest));
+  }
+
+  /** The version in which a peer is written to that was written to in `written`, and speaks versions up to `newest`. */
+  next(written: number, newest: number): number {
+    const speaks = this.common(newest);
+    return this.keeps && written >= ENCRYPTED_VERSION && speaks < written ? written : speaks;
   }
 
   /** Version of the next datagram to a replica. */
   versionFor(replica: number): number {
     this.spoken[replica] = 1;
     const version = this.written[replica]!;
-    if (version === this.oldest) return version;
+    if (version === this.oldest || (this.keeps && version >= ENCRYPTED_VERSION)) return version;
     if (this.owes[replica] === 0) {
       this.owes[replica] = 1;
       this.owesSinceMs[replica] = this.nowMs();
     } else if (((this.nowMs() - this.owesSinceMs[replica]!) | 0) > DOUBT_MS) {
       this.written[replica] = this.oldest;
+      this.met[replica] = 0;
       return this.oldest;
     }
     return version;
@@ -84,9 +100,7 @@ export class PeerVersions {
 
   /** True if a hello is to accompany a datagram to a replica; the next one is then due later. */
   helloDue(replica: number): boolean {
-    if (!this.isClient || this.newest === PREVIOUS_WIRE_VERSION) return false;
-    const found = this.oldest === this.newest ? this.newestOf[replica] !== 0 : this.written[replica] !== this.oldest;
-    if (found) return false;
+    if (!this.isClient || this.newest === PREVIOUS_WIRE_VERSION || this.met[replica] === 1) return false;
     const waitMs = this.helloWaitMs[replica]!;
     if (waitMs > 0 && ((this.nowMs() - this.helloAtMs[replica]!) | 0) < 0) return false;
     this.helloWaitMs[replica] = Math.min(HELLO_MAX_MS, waitMs === 0 ? HELLO_MS : 2 * waitMs);
@@ -96,13 +110,13 @@ export class PeerVersions {
 
   /** An authentic datagram of a replica arrived, which speaks versions up to `newest`. */
   heard(replica: number, newest: number): void {
-    const speaks = this.common(newest);
-    this.written[replica] = speaks;
+    this.written[replica] = this.next(this.written[replica]!, newest);
+    this.met[replica] = newest > PREVIOUS_WIRE_VERSION ? 1 : 0;
     this.newestOf[replica] = newest;
     this.heardLately[replica] = 1;
     this.owes[replica] = 0;
     // otherwise it is due again with every answer
-    if (speaks !== PREVIOUS_WIRE_VERSION) this.helloWaitMs[replica] = 0;
+    if (newest > PREVIOUS_WIRE_VERSION) this.helloWaitMs[replica] = 0;
   }
 
   private nowMs(): number {

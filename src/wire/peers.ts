@@ -46,6 +46,7 @@ export class Peers {
   /** By replica; the reader clears both: it was heard, or written to, since then. */
   readonly heardLately: Uint8Array;
   readonly spoken: Uint8Array;
+  private readonly oldest: number;
   private readonly self: number;
   private readonly replicas: number;
   private readonly placeMask: number;
@@ -63,8 +64,9 @@ export class Peers {
     this.replicas = replicas;
     this.placeMask = endpoints - 1;
     this.newest = newest;
+    this.oldest = oldest;
     this.keys = keys;
-    this.versions = new PeerVersions(newest, self === CLIENT_SENDER, replicas, now, oldest);
+    this.versions = new PeerVersions(newest, self === CLIENT_SENDER, replicas, now, oldest, keys !== undefined);
     this.heardLately = this.versions.heardLately;
     this.spoken = this.versions.spoken;
     this.proofs = self === CLIENT_SENDER ? undefined : new AddressProofs(endpoints, numbers);
@@ -88,7 +90,7 @@ export class Peers {
     const place = this.placeOf(endpoint);
     if (this.known[place] !== endpoint + 1) this.begin(place, endpoint, key);
     else if (this.clientKeys[place] !== key) return false;
-    this.clientVersions[place] = this.versions.common(newest);
+    this.clientVersions[place] = this.versions.next(this.clientVersions[place]!, newest);
     this.proofs?.credit(place, length);
     return true;
   }
@@ -161,6 +163,7 @@ export class Peers {
   private begin(place: number, endpoint: number, key: number): void {
     this.known[place] = endpoint + 1;
     this.clientKeys[place] = key;
+    this.clientVersions[place] = this.oldest;
     this.proofs?.begin(place);
   }
 

@@ -6,5 +6,5 @@
  * To make a new version, raise both numbers. Drop the fields that are marked `until` the version that is no longer
  * spoken. Mark new fields and messages in the tables of messages.ts with `since`.
  */
-export const WIRE_VERSION = 4;
-export const PREVIOUS_WIRE_VERSION = 3;
+export const WIRE_VERSION = 5;
+export const PREVIOUS_WIRE_VERSION = 4;

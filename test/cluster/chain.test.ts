@@ -24,7 +24,7 @@ import { silentLogger, type Logger } from '../../src/host/logger.js';
 import { Replica, type ReplicaOptions } from '../../src/server/replica.js';
 import { ENTRY_HEADER_BYTES } from '../../src/protocol/log/entry.js';
 import { wordsOf } from '../../src/wire/copy.js';
-import { CLIENT_SENDER, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
+import { CLIENT_SENDER, Envelope } from '../../src/wire/envelope.js';
 import { Request, RequestFlag } from '../../src/wire/messages.js';
 import { encode } from '../protocol/harness.js';
 import { jitpaxos } from './processes.js';
@@ -174,8 +174,9 @@ for (const unkeyedChain of [true, false]) {
               timestamp,
               operation,
             });
-            const bytes = new Uint8Array(ENVELOPE_BYTES + message.length);
-            bytes.set(message, ENVELOPE_BYTES);
+            const head = envelope.bytesIn(envelope.newest);
+            const bytes = new Uint8Array(head + message.length);
+            bytes.set(message, head);
             t.ok(envelope.seal(bytes, 0, bytes.length, ring.own));
             await new Promise((resolve) =>
               socket.send(bytes, Number(at.config.replicas[id]!.split(':')[1]), '127.0.0.1', resolve),

@@ -17,7 +17,8 @@ import type { KeyFile } from '../../src/host/key-file.js';
 import { Keyring } from '../../src/host/keyring.js';
 import { silentLogger } from '../../src/host/logger.js';
 import type { ReplicaStatusReport } from '../../src/host/status.js';
-import { CLIENT_SENDER, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
+import { CLIENT_SENDER, Envelope } from '../../src/wire/envelope.js';
+import { WIRE_VERSION } from '../../src/wire/versions.js';
 import { begin, type Message } from '../../src/wire/layout.js';
 import { Probe, Request, Status, ViewChange } from '../../src/wire/messages.js';
 import { writeI32 } from '../../src/wire/u64.js';
@@ -103,7 +104,7 @@ t.test(
     // The old key: a ViewChange under it, which a replica under a good key would obey.
     const [before] = await reports(cluster);
     const forged = datagram(cluster, ViewChange, 1, new Keyring(old, true));
-    writeI32(forged.bytes, ENVELOPE_BYTES + ViewChange.at.view, before!.view + 3);
+    writeI32(forged.bytes, forged.head + ViewChange.at.view, before!.view + 3);
     await throwAt(cluster, 0, [forged.seal()]);
     const [after] = await reports(cluster);
     t.equal(after!.view, before!.view, 'the removed key moves nobody');
@@ -249,9 +250,9 @@ t.test(
       new Keyring(JSON.parse(readFileSync(String(otherFile), 'utf8')) as KeyFile, false),
     );
     const view = new DataView(forged.bytes.buffer);
-    view.setBigUint64(ENVELOPE_BYTES + Request.at.session, session);
-    view.setUint32(ENVELOPE_BYTES + Request.at.request, 2); // the number that comes next
-    view.setBigUint64(ENVELOPE_BYTES + Request.at.timestamp, BigInt(Date.now()) * 1_000_000n);
+    view.setBigUint64(forged.head + Request.at.session, session);
+    view.setUint32(forged.head + Request.at.request, 2); // the number that comes next
+    view.setBigUint64(forged.head + Request.at.timestamp, BigInt(Date.now()) * 1_000_000n);
     const before = (await reports(cluster))[0]!;
     t.equal(await throwAt(cluster, 0, [forged.seal()]), 1, 'it is told so');
     const after = (await reports(cluster))[0]!;
@@ -381,15 +382,13 @@ t.test('a FIFO in place of the key file does not hang a replica that reads its k
   writeFileSync(file, content, { mode: 0o600 });
 });
 
-/** A datagram with one message of zeros, to be filled in and sealed. `ring` undefined: a checksum in place of a MAC. */
+/** A datagram with one message of zeros behind its head, to be filled in and sealed once. `ring` undefined: a checksum in place of a MAC. */
 function datagram(
   cluster: LocalCluster,
   message: Message,
   sender: number,
   ring: Keyring | undefined,
-): { readonly bytes: Uint8Array; seal(): Uint8Array } {
-  const bytes = new Uint8Array(ENVELOPE_BYTES + message.size);
-  begin(message, bytes, ENVELOPE_BYTES);
+): { readonly bytes: Uint8Array; readonly head: number; seal(): Uint8Array } {
   const { id } = cluster.config();
   const envelope = new Envelope(
     hash,
@@ -399,8 +398,12 @@ function datagram(
     OPTIONS.replicas,
     ring,
   );
+  const head = envelope.bytesIn(WIRE_VERSION);
+  const bytes = new Uint8Array(head + message.size);
+  begin(message, bytes, head);
   return {
     bytes,
+    head,
     seal: () => {
       if (!envelope.seal(bytes, 0, bytes.length, ring?.own ?? -1)) throw new Error('not sealed');
       return bytes;

@@ -19,7 +19,7 @@ import { writeProof } from '../../src/wire/address-proofs.js';
 import { DatagramReader } from '../../src/transport/datagram-reader.js';
 import { Peers } from '../../src/wire/peers.js';
 import { WIRE_VERSION } from '../../src/wire/versions.js';
-import { CLIENT_SENDER, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
+import { CLIENT_SENDER, SEALED_ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
 import { Challenge, Proof, ReplyStatus, typeOf } from '../../src/wire/messages.js';
 
 export const REPLICAS = 3;
@@ -82,13 +82,13 @@ class FuzzOutbox implements Outbox {
   constructor(private readonly leave: (bytes: Uint8Array, length: number, to: number) => void) {}
 
   reserve(to: number, length: number): number {
-    if (ENVELOPE_BYTES + length > this.bytes.length) return -1;
+    if (SEALED_ENVELOPE_BYTES + length > this.bytes.length) return -1;
     this.to = to;
-    return ENVELOPE_BYTES;
+    return SEALED_ENVELOPE_BYTES;
   }
 
   commit(length: number): void {
-    this.leave(this.bytes, ENVELOPE_BYTES + length, this.to);
+    this.leave(this.bytes, SEALED_ENVELOPE_BYTES + length, this.to);
   }
 }
 
@@ -116,8 +116,8 @@ export class FuzzCluster {
   client!: ClientCore;
   clientReader!: DatagramReader;
   clientHeard = 0;
-  /** Authentic datagrams, newest over oldest. `to`: REPLICAS is the client. */
-  readonly corpus: { readonly bytes: Uint8Array; readonly to: number }[] = [];
+  /** Authentic datagrams, and what they held before they were encrypted, newest over oldest. `to`: REPLICAS is the client. */
+  readonly corpus: { readonly bytes: Uint8Array; readonly messages: Uint8Array; readonly to: number }[] = [];
   readonly now = new Instant();
   committed = 0;
   private registered = false;
@@ -155,7 +155,7 @@ export class FuzzCluster {
     this.connectClient();
     for (const { core } of this.replicas) core.start({ hardState: undefined, log: undefined }, this.now);
     // A hello from the client to each: its address has its key from the beginning.
-    const hello = new Uint8Array(ENVELOPE_BYTES);
+    const hello = new Uint8Array(SEALED_ENVELOPE_BYTES);
     for (let id = 0; id < REPLICAS; id++) {
       this.speakers.at(-1)!.envelope.seal(hello, 0, hello.length, this.clientRing.own);
       this.receive(id, hello.slice(), hello.length, CLIENT);
@@ -252,11 +252,12 @@ export class FuzzCluster {
     const outbox = new FuzzOutbox((bytes, length, to) => {
       let size = length;
       if (!peers.mayCarry(to, length)) {
-        size = ENVELOPE_BYTES + peers.writeChallenge(to, bytes, ENVELOPE_BYTES);
+        size = SEALED_ENVELOPE_BYTES + peers.writeChallenge(to, bytes, SEALED_ENVELOPE_BYTES);
         if (!peers.mayCarry(to, size)) return;
       }
+      const messages = bytes.slice(SEALED_ENVELOPE_BYTES, size);
       if (envelope.seal(bytes, 0, size, peers.keyFor(to)))
-        this.post(bytes, size, Math.min(to, REPLICAS), to === REPLICAS || to < REPLICAS);
+        this.post(bytes, size, messages, Math.min(to, REPLICAS), to === REPLICAS || to < REPLICAS);
     });
     const core = new ReplicaCore(
       { id, replicas: REPLICAS, seed: id + 1, limits: LIMITS, timings: DEFAULT_TIMINGS },
@@ -284,10 +285,11 @@ export class FuzzCluster {
       heard: 0,
       asked: 0,
       reader: new DatagramReader(envelope, { sender }, true, handle, peers, this.ring, undefined, (to, slot) => {
-        const bytes = new Uint8Array(ENVELOPE_BYTES + Challenge.size);
-        if (peers.writeChallengeUnder(slot, to, bytes, ENVELOPE_BYTES) === 0) return;
+        const bytes = new Uint8Array(SEALED_ENVELOPE_BYTES + Challenge.size);
+        if (peers.writeChallengeUnder(slot, to, bytes, SEALED_ENVELOPE_BYTES) === 0) return;
+        const messages = bytes.slice(SEALED_ENVELOPE_BYTES);
         if (envelope.seal(bytes, 0, bytes.length, slot))
-          this.post(bytes, bytes.length, Math.min(to, REPLICAS), to === REPLICAS);
+          this.post(bytes, bytes.length, messages, Math.min(to, REPLICAS), to === REPLICAS);
       }),
     };
     return replica;
@@ -296,7 +298,8 @@ export class FuzzCluster {
   private connectClient(): void {
     const envelope = envelopeOf(CLIENT_SENDER, this.clientRing);
     const outbox = new FuzzOutbox((bytes, length, to) => {
-      if (envelope.seal(bytes, 0, length, this.clientRing.own)) this.post(bytes, length, to, true);
+      const messages = bytes.slice(SEALED_ENVELOPE_BYTES, length);
+      if (envelope.seal(bytes, 0, length, this.clientRing.own)) this.post(bytes, length, messages, to, true);
     });
     this.client = new ClientCore(
       {
@@ -338,9 +341,9 @@ export class FuzzCluster {
   }
 
   /** `deliver` false: an answer to one of the fuzzer's endpoints, which nobody waits for. */
-  private post(bytes: Uint8Array, length: number, to: number, deliver: boolean): void {
+  private post(bytes: Uint8Array, length: number, messages: Uint8Array, to: number, deliver: boolean): void {
     const copy = bytes.slice(0, length);
-    this.corpus[this.kept++ % CORPUS] = { bytes: copy, to };
+    this.corpus[this.kept++ % CORPUS] = { bytes: copy, messages, to };
     if (deliver) this.queue.push({ bytes: copy.slice(), to });
   }
 }

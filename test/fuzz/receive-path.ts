@@ -22,7 +22,7 @@ import { REGISTER_LANE } from '../../src/protocol/log/sessions.js';
 import { Keyring } from '../../src/host/keyring.js';
 import { Fingerprint } from '../../src/sim/fingerprint.js';
 import { Random } from '../../src/sim/random.js';
-import { CLIENT_SENDER, ENVELOPE_BYTES } from '../../src/wire/envelope.js';
+import { CLIENT_SENDER, SEALED_ENVELOPE_BYTES } from '../../src/wire/envelope.js';
 import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../../src/wire/versions.js';
 import { begin, type Message } from '../../src/wire/layout.js';
 import * as wire from '../../src/wire/messages.js';
@@ -197,7 +197,7 @@ export class ReceivePathFuzzer {
         for (let i = random.between(1, 4); i > 0; i--) bytes[random.below(length)]! ^= 1 << random.below(8);
         break;
       case 1: // a byte of the envelope that its sender could have written
-        bytes[random.below(ENVELOPE_BYTES)] = random.below(256);
+        bytes[random.below(SEALED_ENVELOPE_BYTES)] = random.below(256);
         break;
       case 2: // cut off
         length = random.below(length);
@@ -205,26 +205,28 @@ export class ReceivePathFuzzer {
       case 3: // append the messages of another authentic datagram
         {
           const { bytes: other } = random.pick(cluster.corpus);
-          bytes.set(other.subarray(ENVELOPE_BYTES), length);
-          length += other.length - ENVELOPE_BYTES;
+          bytes.set(other.subarray(SEALED_ENVELOPE_BYTES), length);
+          length += other.length - SEALED_ENVELOPE_BYTES;
         }
         break;
       case 4: // the messages of one under the MAC of another
         {
           const { bytes: other } = random.pick(cluster.corpus);
-          bytes.set(other.subarray(0, ENVELOPE_BYTES));
+          bytes.set(other.subarray(0, SEALED_ENVELOPE_BYTES));
           if (length === other.length && same(bytes, other)) return; // two replicas said the same
         }
         break;
-      case 5: // well-formed, with a checksum in place of a MAC
+      case 5: // well-formed, with a checksum in place of a key
         random.pick(this.checksummed).seal(bytes, 0, length);
         break;
       case 6: // well-formed, under the right id and another's secret
-        random.pick(this.strangers).seal(bytes, 0, length, this.strangerRing.find(random.between(1, KEYS.length)));
+        random
+          .pick(this.strangers)
+          .seal(bytes, 0, length, this.strangerRing.find(random.between(1, KEYS.length)), this.version());
         break;
       default: // invented, usually with the envelope of a real one
         length = random.chance(0.01) ? random.between(0, CAPACITY) : random.below(300);
-        for (let i = random.chance(0.7) ? ENVELOPE_BYTES - 16 : 0; i < length; i++) bytes[i] = random.next();
+        for (let i = random.chance(0.7) ? SEALED_ENVELOPE_BYTES - 16 : 0; i < length; i++) bytes[i] = random.next();
     }
     if (length === authentic.length && same(bytes, authentic)) return;
     this.counts.tried.forged++;
@@ -238,12 +240,14 @@ export class ReceivePathFuzzer {
     const { random, cluster } = this;
     this.counts.tried[from < REPLICAS ? 'replica' : 'client']++;
     const target = from < REPLICAS ? (from + 1 + random.below(REPLICAS - 1)) % REPLICAS : random.below(REPLICAS);
-    const length = this.compose(target, from < REPLICAS ? wire.ALL_MESSAGES : FROM_CLIENTS);
     const reads = from === REPLICAS && random.chance(0.2);
     const who = reads ? cluster.reader : cluster.speakers[from]!;
+    const version = this.version();
+    const head = who.envelope.bytesIn(version);
+    const length = this.compose(head, target, from < REPLICAS ? wire.ALL_MESSAGES : FROM_CLIENTS);
     // Each key has endpoints of its own, and sometimes speaks from one of another key.
     const endpoint = CLIENT + 1 + (random.chance(0.1) ? random.below(8) : random.below(4) + (reads ? 4 : 0));
-    who.envelope.seal(this.bytes, 0, length, who.ring.own, this.version());
+    who.envelope.seal(this.bytes, 0, length, who.ring.own, version);
     cluster.now.monotonicUs += 1;
     cluster.receive(target, this.bytes, length, reads && random.chance(0.2) ? CLIENT : endpoint);
     if (random.chance(0.1)) cluster.settle();
@@ -253,8 +257,10 @@ export class ReceivePathFuzzer {
   private answer(): void {
     const { random, cluster } = this;
     this.counts.tried.answers++;
-    const length = this.compose(random.below(REPLICAS), wire.ALL_MESSAGES);
-    random.pick(cluster.liars).seal(this.bytes, 0, length, cluster.clientRing.own, this.version());
+    const liar = random.pick(cluster.liars);
+    const version = this.version();
+    const length = this.compose(liar.bytesIn(version), random.below(REPLICAS), wire.ALL_MESSAGES);
+    liar.seal(this.bytes, 0, length, cluster.clientRing.own, version);
     cluster.now.monotonicUs += 1;
     cluster.clientReader.read(this.bytes, 0, length);
     if (random.chance(0.02)) cluster.work(1);
@@ -269,12 +275,12 @@ export class ReceivePathFuzzer {
   }
 
   /**
-   * One to three messages behind the room for the envelope: real ones with some fields replaced, or made up. Returns
+   * One to three messages behind `head` bytes of room for the envelope: real ones with some fields replaced, or made up. Returns
    * the datagram's length.
    */
-  private compose(target: number, messages: readonly Message[]): number {
+  private compose(head: number, target: number, messages: readonly Message[]): number {
     const { random, bytes } = this;
-    let at = ENVELOPE_BYTES;
+    let at = head;
     for (let left = random.chance(0.8) ? 1 : 3; left > 0; left--) {
       const real = random.chance(0.6) ? this.realMessage(messages) : undefined;
       if (real !== undefined) {
@@ -296,11 +302,9 @@ export class ReceivePathFuzzer {
   private realMessage(
     messages: readonly Message[],
   ): { readonly message: Message; readonly bytes: Uint8Array } | undefined {
-    const { bytes } = this.random.pick(this.cluster.corpus);
-    const message = wire.layoutOf(wire.typeOf(bytes, ENVELOPE_BYTES));
-    return message !== undefined && messages.includes(message)
-      ? { message, bytes: bytes.subarray(ENVELOPE_BYTES) }
-      : undefined;
+    const { messages: bytes } = this.random.pick(this.cluster.corpus);
+    const message = wire.layoutOf(wire.typeOf(bytes, 0));
+    return message !== undefined && messages.includes(message) ? { message, bytes } : undefined;
   }
 
   /** Bytes for the end of a message; their number is written by `fill`. */

@@ -13,7 +13,7 @@ import { Keyring } from '../../src/host/keyring.js';
 import { DatagramReader } from '../../src/transport/datagram-reader.js';
 import { Peers } from '../../src/wire/peers.js';
 import { WIRE_VERSION } from '../../src/wire/versions.js';
-import { CLIENT_SENDER, DROP_REASON_NAMES, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
+import { CLIENT_SENDER, DROP_REASON_NAMES, Envelope } from '../../src/wire/envelope.js';
 import { begin } from '../../src/wire/layout.js';
 import { Read, Request, RequestFlag } from '../../src/wire/messages.js';
 import { writeU16 } from '../../src/wire/u64.js';
@@ -47,11 +47,13 @@ function datagram(
   flags: number,
   message: typeof Request | typeof Read = Request,
 ): Uint8Array {
-  const bytes = new Uint8Array(ENVELOPE_BYTES + message.size + 5);
-  begin(message, bytes, ENVELOPE_BYTES);
-  if (message === Request) bytes[ENVELOPE_BYTES + Request.at.flags] = flags;
-  writeU16(bytes, ENVELOPE_BYTES + message.at.operation, 5);
-  if (!envelopeOf(sender, ring).seal(bytes, 0, bytes.length, slot)) throw new Error('not sealed');
+  const envelope = envelopeOf(sender, ring);
+  const head = envelope.bytesIn(WIRE_VERSION);
+  const bytes = new Uint8Array(head + message.size + 5);
+  begin(message, bytes, head);
+  if (message === Request) bytes[head + Request.at.flags] = flags;
+  writeU16(bytes, head + message.at.operation, 5);
+  if (!envelope.seal(bytes, 0, bytes.length, slot)) throw new Error('not sealed');
   return bytes;
 }
 
@@ -123,7 +125,7 @@ t.test('who is heard', async (t) => {
     'a client that talks to a client',
   );
   t.equal(hear(replicas, true, datagram(1, undefined, -1, 0)), 'key', 'nobody, with a checksum');
-  t.equal(hear(undefined, true, datagram(1, replicas, replicas.own, 0)), 'key', 'a key where nobody has one');
+  t.equal(hear(undefined, true, datagram(1, replicas, replicas.own, 0)), 'cluster', 'encrypted, where nobody has a key');
   const impostor = new Keyring(file(REPLICA_KEY, [{ ...ALL[0]!, secret: '00'.repeat(32) }]), true);
   t.equal(
     hear(replicas, true, datagram(1, impostor, impostor.own, 0)),

@@ -23,7 +23,7 @@ import {
   UNPROVEN_RATE,
 } from '../../src/server/status-rates.js';
 import { writeProof } from '../../src/wire/address-proofs.js';
-import { CLIENT_SENDER, ENVELOPE_BYTES, Envelope } from '../../src/wire/envelope.js';
+import { CLIENT_SENDER, Envelope } from '../../src/wire/envelope.js';
 import { begin } from '../../src/wire/layout.js';
 import { Challenge, Proof, Status } from '../../src/wire/messages.js';
 import { Peers } from '../../src/wire/peers.js';
@@ -148,12 +148,13 @@ t.test('a status tool is answered although recordings of its own questions arriv
   t.teardown(() => replica.close());
   const port = Number(cluster.replicas[0]!.split(':').at(-1));
 
-  const recording = new Uint8Array(ENVELOPE_BYTES + Status.size);
-  begin(Status, recording, ENVELOPE_BYTES);
   const ring = new Keyring(keysOf(2, 2), false);
   t.teardown(() => ring.close());
   const { idHi, idLo } = loadCluster(cluster);
   const envelope = new Envelope(loadHash(), idHi, idLo, CLIENT_SENDER, 1, ring);
+  const head = envelope.bytesIn(WIRE_VERSION);
+  const recording = new Uint8Array(head + Status.size);
+  begin(Status, recording, head);
   t.ok(envelope.seal(recording, 0, recording.length, ring.own));
   const attacker = await openSocket(t);
 

@@ -360,7 +360,7 @@ t.test('what the answers say together', async (t) => {
     ),
     /no log yet[^]*is in view 2[^]*different versions/,
   );
-  const mixed = [make(0, { wire: [4, 4, 3] }), make(1, { wire: [4, 4, 3] }), make(2, { wire: [3, 3, 3] })];
+  const mixed = [make(0, { wire: [5, 5, 4] }), make(1, { wire: [5, 5, 4] }), make(2, { wire: [4, 4, 4] })];
   t.match(
     summarize('c', [
       make(0, { diverged: { log: [], state: [2], limits: [1] } }),
@@ -374,7 +374,7 @@ t.test('what the answers say together', async (t) => {
     ],
     'each pair once',
   );
-  t.match(summarize('c', mixed), { wireVersion: 3, remarks: [/version 3: replica 2; version 4: replica 0, 1/] });
+  t.match(summarize('c', mixed), { wireVersion: 4, remarks: [/version 4: replica 2; version 5: replica 0, 1/] });
 
   const later = (id: number): StatusAnswer =>
     make(id, {

@@ -19,6 +19,7 @@ import type { ApplyContext, Operation, Reply } from '../../src/machine/state-mac
 import { begin } from '../../src/wire/layout.js';
 import { Sync, SyncAck, typeOf } from '../../src/wire/messages.js';
 import { writeIndex } from '../../src/wire/u64.js';
+import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../../src/wire/versions.js';
 
 const SEEDS = Number(process.env['SIM_SEEDS'] ?? 8);
 const OPTIONS = { ticks: DEFAULT_TICKS, faults: 'all' };
@@ -64,7 +65,7 @@ t.test(
   'processes of two versions of the wire agree, crash, come back as the other version, and none is left behind',
   (t) => {
     const totals = { previousVersion: 0, datagrams: 0, crashes: 0 };
-    const starts = { 3: 0, 4: 0 };
+    const starts = { [PREVIOUS_WIRE_VERSION]: 0, [WIRE_VERSION]: 0 };
     for (let seed = 1; seed <= 40; seed++) {
       const trace = new TraceRing(3);
       const result = simulate({
@@ -77,15 +78,16 @@ t.test(
       t.equal(complaint(result), '', replayCommand(seed, 3, { ticks: 150_000, faults: 'versions,crash,give-up' }));
       for (const key of ['previousVersion', 'datagrams', 'crashes'] as const) totals[key] += result.totals[key];
       for (const line of trace.lines())
-        for (const version of [3, 4] as const) if (line.includes(`speaks version ${version}`)) starts[version]++;
+        for (const version of [PREVIOUS_WIRE_VERSION, WIRE_VERSION] as const)
+          if (line.includes(`speaks version ${version}`)) starts[version]++;
     }
     t.ok(
       totals.previousVersion > 0.1 * totals.datagrams && totals.previousVersion < 0.9 * totals.datagrams,
-      `${totals.previousVersion} of ${totals.datagrams} datagrams in version 3`,
+      `${totals.previousVersion} of ${totals.datagrams} datagrams in version ${PREVIOUS_WIRE_VERSION}`,
     );
     t.ok(
-      totals.crashes > 20 && starts[3] > 5 && starts[4] > 5,
-      `${totals.crashes} crashes; starts as version 3 and 4 in what the traces kept: ${starts[3]}, ${starts[4]}`,
+      totals.crashes > 20 && starts[PREVIOUS_WIRE_VERSION] > 5 && starts[WIRE_VERSION] > 5,
+      `${totals.crashes} crashes; starts as the previous and the present version in what the traces kept: ${starts[PREVIOUS_WIRE_VERSION]}, ${starts[WIRE_VERSION]}`,
     );
     t.end();
   },

@@ -503,7 +503,7 @@ t.test('reader', async (t) => {
       ['marker', changed((bytes) => (bytes[0] = 0x93))],
       ['marker', datagram(envelopeOf(2), hugeIndex)],
       ['magic', changed((bytes) => (bytes[2] = 0))],
-      ['version', changed((bytes) => (bytes[5] = 0x55))],
+      ['version', changed((bytes) => (bytes[5] = 0x66))],
       ['cluster', datagram(envelopeOf(2, 42), plea(5))],
       ['sender', datagram(envelopeOf(3), plea(5))],
       ['key', changed((bytes) => (bytes[22] = 1))],

@@ -1,6 +1,5 @@
 // Two versions of the wire: one table lays both out, messages move between them, and who is written to in which.
 import t from 'tap';
-import { readFileSync } from 'node:fs';
 import { Unpackr } from 'msgpackr';
 import { loadHash } from '../../src/native/hash64.js';
 import { DatagramOutbox } from '../../src/transport/datagram-outbox.js';
@@ -8,7 +7,7 @@ import { DatagramReader } from '../../src/transport/datagram-reader.js';
 import type { Transport } from '../../src/transport/transport.js';
 import { CLIENT_SENDER, DROP_REASON_NAMES, ENVELOPE_BYTES, Envelope, NO_KEY } from '../../src/wire/envelope.js';
 import { begin, defineMessage, type Layout } from '../../src/wire/layout.js';
-import { ALL_MESSAGES, Malformed, nameOf, Plea, typeOf, validatePrevious } from '../../src/wire/messages.js';
+import { Malformed, Plea, typeOf } from '../../src/wire/messages.js';
 import { Peers } from '../../src/wire/peers.js';
 import { presentPeers } from '../transport/present-peers.js';
 import { Translator } from '../../src/wire/translation.js';
@@ -22,20 +21,20 @@ const REPLICAS = 3;
 /** One of each kind of difference. */
 const Longer = defineMessage('Longer', 50, {
   view: 'u32',
-  added: { kind: 'u64', since: 4 },
+  added: { kind: 'u64', since: 5 },
   count: 'u16',
-  also: { kind: 'u8', since: 4 },
+  also: { kind: 'u8', since: 5 },
   data: 'bin16',
 });
 const Shorter = defineMessage('Shorter', 51, {
   view: 'u32',
-  gone: { kind: 'u64', until: 3 },
+  gone: { kind: 'u64', until: 4 },
   count: 'u16',
   data: 'bin16',
 });
-const Wider = defineMessage('Wider', 52, { view: 'u32', count: 'u32', data: { kind: 'bin16', since: 4 } });
+const Wider = defineMessage('Wider', 52, { view: 'u32', count: 'u32', data: { kind: 'bin16', since: 5 } });
 const Alike = defineMessage('Alike', 53, { view: 'u32' });
-const New = defineMessage('New', 54, { view: 'u32' }, 4);
+const New = defineMessage('New', 54, { view: 'u32' }, 5);
 const MESSAGES = [Longer, Shorter, Wider, Alike, New];
 
 /** As `validate` of the previous version, for the messages above: they are well formed here. */
@@ -74,11 +73,11 @@ t.test('one table, two layouts: any msgpack decoder reads both', (t) => {
   // @ts-expect-error a field that is gone has no offset in the present layout
   t.equal(Shorter.at.gone, undefined);
   t.throws(
-    () => defineMessage('M', 1, { view: 'u32', late: { kind: 'u8', since: 5 } }),
-    /version 5 is neither 3 nor 4/,
+    () => defineMessage('M', 1, { view: 'u32', late: { kind: 'u8', since: 6 } }),
+    /version 6 is neither 4 nor 5/,
   );
   t.throws(() => defineMessage('M', 1, { view: 'u32', early: { kind: 'u8', until: 0 } }), /version 1 is neither/);
-  t.throws(() => defineMessage('M', 1, { view: 'u32' }, 6), /version 6 is neither/);
+  t.throws(() => defineMessage('M', 1, { view: 'u32' }, 7), /version 7 is neither/);
   t.end();
 });
 
@@ -122,74 +121,42 @@ t.test('the longest message that the previous version allows is translated', (t)
   t.end();
 });
 
-t.test('golden: what version 3 wrote is read, and version 3 is still written as it was', (t) => {
-  const golden = JSON.parse(
-    readFileSync(new URL('../../../test/golden/wire-3.json', import.meta.url), 'utf8'),
-  ) as Record<string, string>;
-  const inPrevious = ALL_MESSAGES.filter(({ previous }) => previous !== undefined);
-  t.same(
-    Object.keys(golden),
-    inPrevious.map(({ name }) => name),
-  );
-  const seen: string[] = [];
-  const reader = new DatagramReader(
-    new Envelope(hash, 0x01234567, 0x09abcdef, 0, REPLICAS),
-    { sender: () => REPLICAS },
-    true,
-    (bytes, offset, length) => {
-      seen.push(nameOf(typeOf(bytes, offset)));
-      t.equal((unpackr.unpack(bytes.slice(offset, offset + length)) as unknown[])[0], typeOf(bytes, offset));
-    },
-    presentPeers(REPLICAS),
-  );
-  for (const [name, hex] of Object.entries(golden)) {
-    const bytes = new Uint8Array(Buffer.from(hex, 'hex'));
-    const messageLength = validatePrevious(bytes, ENVELOPE_BYTES, bytes.length);
-    t.equal(messageLength, bytes.length - ENVELOPE_BYTES, name);
-    t.equal(reader.read(bytes.slice(), 0, bytes.length), 1, name);
-    // The same content, sealed anew by a process that is held back to version 3: byte for byte.
-    const again = bytes.slice().fill(0, 0, ENVELOPE_BYTES);
-    new Envelope(hash, 0x01234567, 0x09abcdef, 1, REPLICAS, undefined, 3).seal(again, 0, again.length);
-    t.same(Buffer.from(again).toString('hex'), hex, name);
-  }
-  t.same(seen, Object.keys(golden));
-  t.end();
-});
-
 t.test('the version byte says in which version a datagram is written and which one its sender speaks', (t) => {
   const bytes = new Uint8Array(ENVELOPE_BYTES + Plea.size);
   begin(Plea, bytes, ENVELOPE_BYTES);
   const present = new Envelope(hash, 1, 2, 0, REPLICAS);
-  const held = new Envelope(hash, 1, 2, 0, REPLICAS, undefined, 3);
+  const held = new Envelope(hash, 1, 2, 0, REPLICAS, undefined, 4);
   const opened = (by: Envelope): unknown[] => [
     by.open(bytes.slice(), 0, bytes.length),
     by.openedVersion,
     by.openedNewest,
   ];
   present.seal(bytes, 0, bytes.length);
-  t.equal(bytes[5], 0x44);
-  t.same(opened(present), [0, 4, 4]);
-  t.equal(
-    DROP_REASON_NAMES[-held.open(bytes.slice(), 0, bytes.length)],
-    'version',
-    'a process that speaks only version 3 refuses it, as that version did',
-  );
-  present.seal(bytes, 0, bytes.length, undefined, 3);
-  t.equal(bytes[5], 0x43);
-  t.same(opened(present), [0, 3, 4]);
-  t.same(opened(held), [0, 3, 4]);
-  held.seal(bytes, 0, bytes.length);
-  t.equal(bytes[5], 0x33);
-  t.same(opened(present), [0, 3, 3]);
-  // A later release that writes for this one.
-  new Envelope(hash, 1, 2, 0, REPLICAS, undefined, 5).seal(bytes, 0, bytes.length, undefined, 4);
+  t.equal(bytes[5], 0x55);
+  t.same(opened(present), [0, 5, 5]);
+  t.same(opened(held), [0, 5, 5], 'a process that is held back reads it all the same: others may still write it');
+  present.seal(bytes, 0, bytes.length, undefined, 4);
   t.equal(bytes[5], 0x54);
   t.same(opened(present), [0, 4, 5]);
+  t.same(opened(held), [0, 4, 5]);
+  held.seal(bytes, 0, bytes.length);
+  t.equal(bytes[5], 0x44);
+  t.same(opened(present), [0, 4, 4]);
+  // A later release that writes for this one.
+  new Envelope(hash, 1, 2, 0, REPLICAS, undefined, 6).seal(bytes, 0, bytes.length, undefined, 5);
+  t.equal(bytes[5], 0x65);
+  t.same(opened(present), [0, 5, 6]);
   t.end();
 });
 
-function peersOf(newest: number, self: number, endpoints: number, now: { monotonicUs: number }): Peers {
-  return new Peers({ self, replicas: REPLICAS, endpoints, newest, now, numbers: hash });
+function peersOf(
+  newest: number,
+  self: number,
+  endpoints: number,
+  now: { monotonicUs: number },
+  keyed: { readonly keys?: { readonly own: number }; readonly oldest?: number } = {},
+): Peers {
+  return new Peers({ self, replicas: REPLICAS, endpoints, newest, now, ...keyed, numbers: hash });
 }
 
 t.test('in which version to write to whom', (t) => {
@@ -199,8 +166,8 @@ t.test('in which version to write to whom', (t) => {
   t.test(
     'a replica that was not heard of gets the previous version, and from a client hellos that become rarer',
     (t) => {
-      const versions = peersOf(4, CLIENT_SENDER, 4, now);
-      t.equal(versions.versionFor(1), 3);
+      const versions = peersOf(5, CLIENT_SENDER, 4, now);
+      t.equal(versions.versionFor(1), 4);
       t.ok(versions.helloDue(1), 'at once');
       t.notOk(versions.helloDue(1));
       t.ok(versions.helloDue(2), 'to each');
@@ -210,68 +177,107 @@ t.test('in which version to write to whom', (t) => {
         if (versions.helloDue(1)) due.push((ms + 500) / 1000);
       }
       t.same(due, [1, 3, 7, 15, 31, 63, 95, 127, 159, 191]);
-      t.notOk(peersOf(4, 0, 4, now).helloDue(1), 'replicas prove no address to each other');
+      t.notOk(peersOf(5, 0, 4, now).helloDue(1), 'replicas prove no address to each other');
       t.end();
     },
   );
 
   t.test('what it says decides; silence lowers it', (t) => {
-    const versions = peersOf(4, CLIENT_SENDER, 4, now);
-    versions.heard(1, NO_KEY, 5, 1000);
-    t.equal(versions.versionFor(1), 4, 'the newest that both speak');
+    const versions = peersOf(5, CLIENT_SENDER, 4, now);
+    versions.heard(1, NO_KEY, 6, 1000);
+    t.equal(versions.versionFor(1), 5, 'the newest that both speak');
     t.notOk(versions.helloDue(1));
     after(150);
-    t.equal(versions.versionFor(1), 4);
-    versions.heard(1, NO_KEY, 4, 1000);
+    t.equal(versions.versionFor(1), 5);
+    versions.heard(1, NO_KEY, 5, 1000);
     after(10_000);
-    t.equal(versions.versionFor(1), 4, 'nothing was said to it meanwhile, so it owes nothing');
+    t.equal(versions.versionFor(1), 5, 'nothing was said to it meanwhile, so it owes nothing');
     after(201);
-    t.equal(versions.versionFor(1), 3, 'an answer is missing: it may be an older one by now');
+    t.equal(versions.versionFor(1), 4, 'an answer is missing: it may be an older one by now');
     t.ok(versions.helloDue(1));
     t.same(
       [0, 1, 2].map((replica) => versions.writtenTo(replica)),
-      [3, 3, 3],
+      [4, 4, 4],
     );
+    versions.heard(1, NO_KEY, 5, 1000);
+    t.equal(versions.versionFor(1), 5);
     versions.heard(1, NO_KEY, 4, 1000);
-    t.equal(versions.versionFor(1), 4);
-    versions.heard(1, NO_KEY, 3, 1000);
-    t.equal(versions.versionFor(1), 3, 'an older one took its place, and says so');
+    t.equal(versions.versionFor(1), 4, 'an older one took its place, and says so');
     t.end();
   });
 
   t.test('a client is answered as it wrote last', (t) => {
-    const versions = peersOf(4, 0, 4, now);
-    t.equal(versions.versionFor(REPLICAS + 1), 3);
+    const versions = peersOf(5, 0, 4, now);
+    t.equal(versions.versionFor(REPLICAS + 1), 4);
+    versions.heard(REPLICAS + 1, NO_KEY, 5, 1000);
+    t.equal(versions.versionFor(REPLICAS + 1), 5);
+    t.equal(versions.versionFor(REPLICAS + 2), 4);
     versions.heard(REPLICAS + 1, NO_KEY, 4, 1000);
     t.equal(versions.versionFor(REPLICAS + 1), 4);
-    t.equal(versions.versionFor(REPLICAS + 2), 3);
-    versions.heard(REPLICAS + 1, NO_KEY, 3, 1000);
-    t.equal(versions.versionFor(REPLICAS + 1), 3);
-    t.equal(versions.writtenTo(0), 4, 'itself');
+    t.equal(versions.writtenTo(0), 5, 'itself');
+    t.end();
+  });
+
+  t.test('with keys, neither silence nor what a peer seems to say brings back a version that does not encrypt', (t) => {
+    const keys = { own: 0 };
+    for (const self of [0, CLIENT_SENDER]) {
+      const versions = peersOf(5, self, 4, now, { keys });
+      t.equal(versions.versionFor(1), 4, 'not heard yet');
+      versions.heard(1, 0, 5, 1000);
+      t.equal(versions.versionFor(1), 5);
+      after(10_000);
+      t.equal(versions.versionFor(1), 5, 'after much silence');
+      versions.heard(1, 0, 4, 1000); // a recording from before the upgrade
+      t.equal(versions.versionFor(1), 5, 'after a datagram that speaks the older one');
+      t.equal(versions.writtenTo(1), 5);
+    }
+    const versions = peersOf(5, 0, 4, now, { keys });
+    versions.heard(REPLICAS + 1, 3, 4, 1000);
+    t.equal(versions.versionFor(REPLICAS + 1), 4);
+    versions.heard(REPLICAS + 1, 3, 5, 1000);
+    versions.heard(REPLICAS + 1, 3, 4, 1000);
+    t.equal(versions.versionFor(REPLICAS + 1), 5, 'a client');
+    versions.heard(REPLICAS + 5, 3, 4, 1000);
+    t.equal(versions.versionFor(REPLICAS + 5), 4, 'another client in its place');
+    t.end();
+  });
+
+  t.test('where encryption is required, nobody is ever written to in an older version', (t) => {
+    const required = { keys: { own: 0 }, oldest: 5 };
+    for (const self of [0, CLIENT_SENDER]) {
+      const versions = peersOf(5, self, 4, now, required);
+      t.same([versions.versionFor(1), versions.versionFor(REPLICAS)], [5, 5]);
+      t.equal(versions.helloDue(1), self === CLIENT_SENDER, 'a client still says hello: it has an address to prove');
+      versions.heard(1, 0, 5, 1000);
+      t.notOk(versions.helloDue(1));
+      versions.heard(1, 0, 4, 1000);
+      versions.heard(REPLICAS, 0, 4, 1000);
+      t.same([versions.versionFor(1), versions.versionFor(REPLICAS)], [5, 5]);
+    }
     t.end();
   });
 
   t.test('held back, a process speaks the previous version only', (t) => {
     for (const self of [0, CLIENT_SENDER]) {
-      const versions = peersOf(3, self, 4, now);
+      const versions = peersOf(4, self, 4, now);
       t.notOk(versions.helloDue(1));
-      versions.heard(REPLICAS, NO_KEY, 4, 1000);
-      versions.heard(1, NO_KEY, 4, 1000);
-      t.same([versions.versionFor(1), versions.versionFor(REPLICAS)], [3, 3]);
+      versions.heard(REPLICAS, NO_KEY, 5, 1000);
+      versions.heard(1, NO_KEY, 5, 1000);
+      t.same([versions.versionFor(1), versions.versionFor(REPLICAS)], [4, 4]);
     }
     t.end();
   });
 
   t.test('milliseconds that wrap', (t) => {
     const late = { monotonicUs: (2 ** 31 - 50) * 1000 };
-    const versions = peersOf(4, CLIENT_SENDER, 4, late);
+    const versions = peersOf(5, CLIENT_SENDER, 4, late);
     t.ok(versions.helloDue(1));
-    versions.heard(2, NO_KEY, 4, 1000);
-    t.equal(versions.versionFor(2), 4);
+    versions.heard(2, NO_KEY, 5, 1000);
+    t.equal(versions.versionFor(2), 5);
     late.monotonicUs += 100 * 1000;
-    t.equal(versions.versionFor(2), 4, '100 ms');
+    t.equal(versions.versionFor(2), 5, '100 ms');
     late.monotonicUs += 101 * 1000;
-    t.equal(versions.versionFor(2), 3, '201 ms');
+    t.equal(versions.versionFor(2), 4, '201 ms');
     t.notOk(versions.helloDue(1));
     late.monotonicUs += 1000 * 1000;
     t.ok(versions.helloDue(1));
@@ -294,10 +300,10 @@ function transportOf(sent: { to: number; bytes: Uint8Array }[]): Transport {
 
 t.test('a client and a replica, of either version, find the newest one that both speak', (t) => {
   for (const [clientSpeaks, replicaSpeaks] of [
+    [5, 5],
+    [5, 4],
+    [4, 5],
     [4, 4],
-    [4, 3],
-    [3, 4],
-    [3, 3],
   ] as const) {
     const now = { monotonicUs: 0.5 };
     const wire: { to: number; bytes: Uint8Array }[] = [];
