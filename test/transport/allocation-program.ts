@@ -1,8 +1,10 @@
 /**
  * Measures what a message leaves on the JavaScript heap on its way through outbox and reader, and prints it as JSON.
- * Run by transport.test.ts with `--expose-gc` and a young generation so large that nothing is collected in between.
+ * With the argument `keys` it is encrypted and decrypted. Run by transport.test.ts with `--expose-gc` and a young generation so large that nothing is collected in between.
  * `control` allocates one view per message: if it does not show, the measurement is blind.
  */
+import type { KeyFile } from '../../src/host/key-file.js';
+import { Keyring } from '../../src/host/keyring.js';
 import { loadHash } from '../../src/native/hash64.js';
 import { ArrayPool } from '../../src/transport/array-pool.js';
 import { DatagramOutbox } from '../../src/transport/datagram-outbox.js';
@@ -25,7 +27,12 @@ const hash = loadHash();
 const pool = new ArrayPool(DEFAULT_DATAGRAM_BYTES, 64, 4);
 const endpoints = new EndpointTable(DESTINATIONS, 64);
 const hosts = Array.from({ length: CLIENTS }, (_, i) => `10.0.0.${i}`);
-const envelope = new Envelope(hash, 1, 2, CLIENT_SENDER, 3);
+const KEY: KeyFile['keys'][number] = { id: 1, role: 'client', secret: '17'.repeat(32) };
+const ring =
+  process.argv[2] === 'keys'
+    ? new Keyring({ schema: 'jitpaxos.keys/1', cluster: '0000000100000002', use: 1, keys: [KEY] }, true)
+    : undefined;
+const envelope = new Envelope(hash, 1, 2, CLIENT_SENDER, 3, ring);
 let datagrams = 0;
 let heard = 0;
 
@@ -47,7 +54,7 @@ const transport: Pick<Transport, 'acquire' | 'release' | 'send' | 'flush' | 'sen
   flush: () => undefined,
   sender: () => endpoints.intern(hosts[datagrams % CLIENTS]!, 5000 + (datagrams % 3)),
 };
-const outbox = new DatagramOutbox(transport as Transport, envelope, DEFAULT_DATAGRAM_BYTES, presentPeers(3));
+const outbox = new DatagramOutbox(transport as Transport, envelope, DEFAULT_DATAGRAM_BYTES, presentPeers(3, ring));
 const reader = new DatagramReader(
   envelope,
   transport,
@@ -55,7 +62,8 @@ const reader = new DatagramReader(
   (_bytes, _offset, length, from) => {
     if (length > 0 && from >= DESTINATIONS) heard++;
   },
-  presentPeers(3),
+  presentPeers(3, ring),
+  ring,
 );
 
 const length = Request.size + OPERATION_BYTES;
