@@ -1,5 +1,6 @@
 /**
- * What authentication costs: a cluster with keys and one without, measured alternately.
+ * What keys cost: a cluster whose datagrams are encrypted, one whose datagrams have an HMAC (the wire version before),
+ * and one without keys, measured alternately.
  *
  *   npm run bench:authentication -- [--rounds 7] [--seconds 2s] [--json]
  *   npm run bench:authentication -- --chain the keyed chain's share: with keys, compared with the older chain
@@ -12,12 +13,18 @@ import { CliError } from '../src/console/exit.js';
 import { hostInfo } from '../src/measure/load/bench-report.js';
 import { formatCount, formatDuration } from '../src/console/units.js';
 import { version } from '../src/host/version.js';
+import { DEFAULT_DATAGRAM_BYTES } from '../src/wire/envelope.js';
+import { PREVIOUS_WIRE_VERSION } from '../src/wire/versions.js';
 import { goalsTable, judged, type RowResult } from './goals/row.js';
 import { program } from './program.js';
 
 const OPEN = 512;
-const LATENCY_GOAL = 1.05;
-const RATE_GOAL = 0.85;
+/** Datagrams as on Ethernet; otherwise they are as long as loopback allows. */
+const ETHERNET_BYTES = DEFAULT_DATAGRAM_BYTES;
+const LATENCY_GOAL = 1.04;
+const RATE_GOAL = 0.93;
+const ETHERNET_GOAL = 0.9;
+const HMAC_GOAL = 1.08;
 const CHAIN_GOAL = 0.97;
 
 const pointOf = (open: number): Point => ({
@@ -30,9 +37,24 @@ const pointOf = (open: number): Point => ({
 });
 const p50 = ({ histogram }: Measured): number => histogram.quantile(0.5);
 
-function contestant(name: string, open: number, authenticated: boolean, unkeyedChain = false): Contestant {
-  const ours = new OurCluster(name, { transport: 'auto' }, { authenticated, unkeyedChain });
-  return { name, run: (_, timing) => ours.run(pointOf(open), timing) };
+function contestant(
+  name: string,
+  open: number,
+  authenticated: boolean,
+  {
+    unkeyedChain = false,
+    wireVersion,
+    datagramBytes,
+  }: {
+    readonly unkeyedChain?: boolean;
+    readonly wireVersion?: number;
+    readonly datagramBytes?: number;
+  } = {},
+): Contestant {
+  const held = wireVersion === undefined ? {} : { wireVersion };
+  const ours = new OurCluster(name, { transport: 'auto' }, { authenticated, unkeyedChain, ...held });
+  const point = datagramBytes === undefined ? pointOf(open) : { ...pointOf(open), datagramBytes };
+  return { name, run: (_, timing) => ours.run(point, timing) };
 }
 
 await program(
@@ -56,7 +78,7 @@ await program(
   async ({ rounds, seconds, warmup, chain, strict }, output) => {
     const contestants = chain
       ? [
-          contestant(`${OPEN} open, keys, chain of before`, OPEN, true, true),
+          contestant(`${OPEN} open, keys, chain of before`, OPEN, true, { unkeyedChain: true }),
           contestant(`${OPEN} open, keys, keyed chain`, OPEN, true),
         ]
       : [
@@ -64,6 +86,9 @@ await program(
           contestant('1 open, keys', 1, true),
           contestant(`${OPEN} open`, OPEN, false),
           contestant(`${OPEN} open, keys`, OPEN, true),
+          contestant(`${OPEN} open, HMAC`, OPEN, true, { wireVersion: PREVIOUS_WIRE_VERSION }),
+          contestant(`${OPEN} open, 1,432 bytes`, OPEN, false, { datagramBytes: ETHERNET_BYTES }),
+          contestant(`${OPEN} open, 1,432 bytes, keys`, OPEN, true, { datagramBytes: ETHERNET_BYTES }),
         ];
     const startedMs = performance.now();
     const measured = await runRounds(
@@ -97,6 +122,22 @@ await program(
             ['keys', 'none'],
             of(3),
             of(2),
+          ),
+          rateRow(
+            `authentication-${OPEN}-ethernet`,
+            `${OPEN} open, datagrams of 1,432 bytes: operations/s with keys ÷ without`,
+            ETHERNET_GOAL,
+            ['keys', 'none'],
+            of(6),
+            of(5),
+          ),
+          rateRow(
+            `encryption-${OPEN}`,
+            `${OPEN} open: operations/s encrypted ÷ with an HMAC`,
+            HMAC_GOAL,
+            ['encrypted', 'hmac'],
+            of(3),
+            of(4),
           ),
         ];
     const result = {

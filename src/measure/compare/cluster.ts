@@ -52,6 +52,7 @@ export class OurCluster implements Contestant {
   private readonly durability: Durability;
   private readonly authenticated: boolean;
   private readonly unkeyedChain: boolean;
+  private readonly replicaFlags: readonly string[];
   private runs = 0;
 
   /**
@@ -60,6 +61,7 @@ export class OurCluster implements Contestant {
    * @param durability default `memory`
    * @param authenticated default false
    * @param unkeyedChain with keys: the older chain; default false
+   * @param wireVersion holds the replicas back to a version of the wire, where each has a process of its own
    */
   constructor(
     readonly name: string,
@@ -69,17 +71,20 @@ export class OurCluster implements Contestant {
       durability = 'memory',
       authenticated = false,
       unkeyedChain = false,
+      wireVersion,
     }: {
       readonly replicas?: number;
       readonly durability?: Durability;
       readonly authenticated?: boolean;
       readonly unkeyedChain?: boolean;
+      readonly wireVersion?: number;
     } = {},
   ) {
     this.replicas = replicas;
     this.durability = durability;
     this.authenticated = authenticated;
     this.unkeyedChain = unkeyedChain;
+    this.replicaFlags = wireVersion === undefined ? [] : ['--wire-version', String(wireVersion)];
   }
 
   async run(asked: Point, timing: Timing): Promise<Measured> {
@@ -123,6 +128,7 @@ export class OurCluster implements Contestant {
       durability: this.durability,
       authenticated: this.authenticated,
       unkeyedChain: this.unkeyedChain,
+      replicaFlags: this.replicaFlags,
     });
     const pids = cluster.replicas.map(({ child }) => child.pid);
     return await this.measure(cluster.clusterFile, point, timing, children, pids);
