@@ -214,7 +214,7 @@ export class TurnLoop {
         : kernelFilter({
             clusterHi: idHi,
             clusterLo: idLo,
-            oldest,
+            oldest: oldest === PREVIOUS_WIRE_VERSION ? oldest - 1 : oldest, // the hello of a process of that version
             newest: WIRE_VERSION, // which it reads even if it is held back
             keyed: options.keys !== undefined,
           }),

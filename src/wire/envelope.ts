@@ -275,7 +275,8 @@ export class Envelope {
       if (magic >>> 8 !== MAGIC >>> 8) return Refused.magic;
       version = magic & 0x0f;
       newest = (magic >>> 4) & 0x0f;
-      if (version < this.oldest || version > this.newestRead || newest < version) return Refused.version;
+      if (version > this.newestRead || newest < version) return Refused.version;
+      if (version < this.oldest && !this.isEarlyHello(version, newest, length)) return Refused.version;
     }
     const keyId = readI32(bytes, offset + AT_KEY);
     const isSealed = this.keys !== undefined && keyId !== 0 && version >= ENCRYPTED_VERSION;
@@ -320,6 +321,19 @@ export class Envelope {
     this.openedNewest = newest;
     this.openedBytes = ENVELOPE_BYTES;
     return sender;
+  }
+
+  /**
+   * A process of the previous version that has heard nobody writes in the version before that, which is read no more. So
+   * its hello, which holds no message, is read and answered: from the answer it learns to write in its own version.
+   */
+  private isEarlyHello(version: number, newest: number, length: number): boolean {
+    return (
+      this.oldest === PREVIOUS_WIRE_VERSION &&
+      version === PREVIOUS_WIRE_VERSION - 1 &&
+      newest >= PREVIOUS_WIRE_VERSION &&
+      length === ENVELOPE_BYTES
+    );
   }
 
   private directionTo(slot: number): Direction {
