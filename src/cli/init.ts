@@ -46,7 +46,9 @@ export const init = defineCommand(
     const config: ClusterConfig = {
       schema: CLUSTER_SCHEMA,
       id: randomBytes(8).toString('hex'),
-      ...(values.insecure ? {} : { authentication: 'keys' as const, chain: KEYED_CHAIN }),
+      ...(values.insecure
+        ? {}
+        : { authentication: 'keys' as const, encryption: 'required' as const, chain: KEYED_CHAIN }),
       features: FEATURE_NAMES,
       ...(values.restore === undefined
         ? {}

@@ -1,5 +1,5 @@
 // Every process of a cluster without keys says so, once, and never on stdout; one of a cluster with keys does not.
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
@@ -58,6 +58,10 @@ t.test('init writes keys, or is told not to and warns', async (t) => {
     jitpaxos(['init', '--replicas', '127.0.0.1:7400', ...args], { cwd });
   const keyed = await init();
   t.match([keyed.code, keyed.stdout], [0, /replica\.keys/]);
+  t.match(JSON.parse(readFileSync(join(cwd, 'cluster.json'), 'utf8')), {
+    authentication: 'keys',
+    encryption: 'required',
+  });
   t.equal(warnings(keyed.stderr), 0);
   const insecure = await init('--insecure', '--out', 'open.json', '--json');
   t.equal(insecure.code, 0);
