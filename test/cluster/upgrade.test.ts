@@ -1,20 +1,21 @@
 /**
  * A cluster is upgraded, and taken back, one replica at a time under load: processes of two versions beside each other.
  *
- * The previous version is this build held back to it (`--wire-version 3`), which writes and refuses byte for byte what
- * that version did (test/wire/versions.test.ts). PREVIOUS=DIR takes another checkout, built, in its place, for replicas
+ * The previous version is this build held back to it (`--wire-version 4`), which writes byte for byte what that version
+ * did (test/wire/golden.test.ts), and reads the present one as well. PREVIOUS=DIR takes another checkout, built, in its place, for replicas
  * and clients:
  *
- *     git worktree add ../previous 2aa9dae && (cd ../previous && npm ci)
+ *     git worktree add ../previous 084b1b8 && (cd ../previous && npm ci)
  *     PREVIOUS=../previous node --test dist/test/cluster/upgrade.test.js
  */
 import t from 'tap';
 import { randomInt } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Client } from '../../src/client/client.js';
 import { LocalCluster, MAIN, type ReplicaProgram } from '../../src/measure/local-cluster.js';
+import type { ClusterConfig, Encryption } from '../../src/host/cluster-config.js';
 import type { KeyFile } from '../../src/host/key-file.js';
 import { KEY_FILE_NAMES } from '../../src/host/keyring.js';
 import { silentLogger } from '../../src/host/logger.js';
@@ -30,6 +31,8 @@ const PREVIOUS: ReplicaProgram =
   checkout === undefined
     ? { main: MAIN, flags: ['--wire-version', String(PREVIOUS_WIRE_VERSION)] }
     : { main: resolve(checkout, 'dist/src/cli/main.js'), flags: [] };
+/** Writes the previous version, and reads both. */
+const HELD: ReplicaProgram = { main: MAIN, flags: ['--wire-version', String(PREVIOUS_WIRE_VERSION)] };
 const STEP_OPERATIONS = 200;
 const OPERATION_TIMEOUT_MS = 20_000;
 const PATIENCE_MS = 20_000;
@@ -51,6 +54,15 @@ async function previousClient(): Promise<{
   return { connect: (options) => library.Client.connect(options), options: {} };
 }
 
+async function until(check: () => Promise<boolean>): Promise<boolean> {
+  const deadline = performance.now() + PATIENCE_MS;
+  for (;;) {
+    if (await check()) return true;
+    if (performance.now() > deadline) return false;
+    await sleep(50);
+  }
+}
+
 const sleep = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms));
 
 async function reportOf(cluster: LocalCluster, id: number): Promise<ReplicaStatusReport | undefined> {
@@ -70,6 +82,13 @@ async function replace(cluster: LocalCluster, id: number, program: ReplicaProgra
       throw new Error(`replica ${id} has no log ${PATIENCE_MS / 1000} s after its restart`);
     await sleep(50);
   }
+}
+
+/** Writes the cluster file that processes read when they start from now on. */
+function writeEncryption(cluster: LocalCluster, encryption: Encryption | undefined): void {
+  const { encryption: _, ...config } = cluster.config();
+  const next: ClusterConfig = encryption === undefined ? config : { ...config, encryption };
+  writeFileSync(cluster.clusterFile, JSON.stringify(next, null, 2));
 }
 
 for (const { durability, authenticated } of [
@@ -106,13 +125,18 @@ for (const { durability, authenticated } of [
         logger: silentLogger,
       } as const;
       const previous = await previousClient();
-      const connect = async (which: 'previous' | 'present'): Promise<void> => {
+      const connect = async (which: 'previous' | 'present' | 'held'): Promise<Client> => {
         const client =
-          which === 'present'
-            ? await Client.connect(common)
+          which !== 'previous'
+            ? await Client.connect({
+                ...common,
+                cluster: cluster.config(),
+                ...(which === 'held' ? { wireVersion: PREVIOUS_WIRE_VERSION } : {}),
+              })
             : await previous.connect({ ...common, ...previous.options });
         clients.push(client);
         load.start(client, 2, random.fork(`client ${clients.length}`));
+        return client;
       };
       const progress = async (what: string): Promise<void> => {
         const pauseMs = Math.round(load.longestPauseMs);
@@ -127,9 +151,9 @@ for (const { durability, authenticated } of [
       };
       const written = async (id: number): Promise<readonly number[] | undefined> => (await reportOf(cluster, id))?.wire;
       try {
-        await connect('previous');
+        const first = await connect('previous');
         await progress('all of the previous version');
-        await connect('present');
+        const second = await connect('present');
         await progress('a client of the present version beside it');
         for (const id of [2, 1, 0]) {
           await replace(cluster, id, PRESENT);
@@ -143,9 +167,58 @@ for (const { durability, authenticated } of [
         }
         t.same(await written(0), [WIRE_VERSION, WIRE_VERSION, WIRE_VERSION]);
         const connected = (await reportOf(cluster, 0))!;
-        t.equal(connected.drops['version'], 0, 'the present version drops nothing for its version');
-        await connect('previous');
+        // a process of a real older release first writes in the version before its own, which is read no more
+        if (checkout === undefined)
+          t.equal(connected.drops['version'], 0, 'the present version drops nothing for its version');
+        const third = await connect('previous');
         await progress('all replicas upgraded, a client of the previous version comes');
+        if (authenticated) {
+          // docs/operate/security.md, "Moving to encryption"
+          for (const id of [0, 1, 2])
+            t.same(
+              (await reportOf(cluster, id))!.peers!.map((peer) => peer?.encrypted),
+              [0, 1, 2].map((other) => (other === id ? undefined : true)),
+              `replica ${id} encrypts what it sends to the others`,
+            );
+          const counted = async (): Promise<number> => {
+            const each = await Promise.all([0, 1, 2].map((id) => reportOf(cluster, id)));
+            return each.reduce((sum, report) => sum + (report?.previousVersion?.clients ?? 0), 0);
+          };
+          const before = await counted();
+          t.ok(await until(async () => (await counted()) > before), 'a client of the previous version is counted');
+          await Promise.all([load.leave(first), load.leave(third)]);
+          writeEncryption(cluster, 'required');
+          for (const id of [2, 0, 1]) {
+            await replace(cluster, id, PRESENT);
+            await progress(`replica ${id} takes encrypted datagrams only`);
+          }
+          const strict = await connect('present');
+          await progress('a client that takes encrypted datagrams only');
+          const refused = await previous.connect({ ...common, ...previous.options, connectTimeout: 1_000 }).then(
+            async (client) => {
+              await client.close();
+              return 'connected';
+            },
+            (error: unknown) => (error as { code: string }).code,
+          );
+          t.equal(refused, 'cluster-unavailable', 'a client of the previous version is not heard');
+          t.ok((await reportOf(cluster, 0))!.drops['version']! > 0, 'and counted');
+
+          // and back: first nobody requires encryption, then nobody writes it, and all still read it
+          await load.leave(strict);
+          writeEncryption(cluster, undefined);
+          for (const program of [PRESENT, HELD])
+            for (const id of [1, 0, 2]) {
+              await replace(cluster, id, program);
+              await progress(`replica ${id} ${program === HELD ? 'writes version 4' : 'takes all again'}`);
+            }
+          t.same(await written(0), [PREVIOUS_WIRE_VERSION, PREVIOUS_WIRE_VERSION, PREVIOUS_WIRE_VERSION]);
+          await connect('held');
+          await progress('a client that writes version 4');
+          await load.leave(second); // it has met the replicas in the encrypted version, and writes no other to them
+        }
+        await connect('previous');
+        await progress('a client of the previous version comes again');
         for (const id of [1, 0, 2]) {
           await replace(cluster, id, PREVIOUS);
           await progress(`replica ${id} taken back`);

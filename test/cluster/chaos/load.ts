@@ -29,8 +29,9 @@ export class Load {
   private lastCommitMs = performance.now();
   private readonly startedMs = performance.now();
   private running = true;
+  private readonly leaving = new Set<Client>();
   private values = 0;
-  private readonly done: Promise<void>[] = [];
+  private readonly done: { readonly client: Client; readonly ended: Promise<void> }[] = [];
 
   /** @param timeoutMs an operation that takes longer counts as unknown */
   constructor(private readonly timeoutMs = OPERATION_TIMEOUT_MS) {}
@@ -40,12 +41,19 @@ export class Load {
     const kv = new KvClient(client);
     // the start of the cluster does not count as a pause
     if (this.done.length === 0) this.lastCommitMs = performance.now();
-    for (let i = 0; i < processes; i++) this.done.push(this.process(kv, random.fork(`process ${i}`)));
+    for (let i = 0; i < processes; i++)
+      this.done.push({ client, ended: this.process(client, kv, random.fork(`process ${i}`)) });
   }
 
   async stop(): Promise<void> {
     this.running = false;
-    await Promise.all(this.done);
+    await Promise.all(this.done.map(({ ended }) => ended));
+  }
+
+  /** Ends what runs on one connection; the others continue. */
+  async leave(client: Client): Promise<void> {
+    this.leaving.add(client);
+    await Promise.all(this.done.filter((each) => each.client === client).map(({ ended }) => ended));
   }
 
   /**
@@ -89,10 +97,10 @@ export class Load {
     return results.flatMap((result, i) => (result === undefined ? [i] : []));
   }
 
-  private async process(kv: KvClient, random: Random): Promise<void> {
+  private async process(client: Client, kv: KvClient, random: Random): Promise<void> {
     let id = this.recorded.newProcess();
     const seen = new Map<string, string | null>();
-    while (this.running) {
+    while (this.running && !this.leaving.has(client)) {
       const operation = this.choose(random, seen);
       const result = await this.recorded.run(kv, id, operation, this.timeoutMs);
       const nowMs = performance.now();
