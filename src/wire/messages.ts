@@ -252,7 +252,8 @@ export const SnapshotChunk = defineMessage('SnapshotChunk', 25, {
  * Replica → replica: entry `index` is committed under `chain`. If a snapshot of mine became stable at it, `digest` is
  * that of my machine and session table (XXH3-64 of the snapshot; 0: about the log alone). Index 0: `chain` and `digest`
  * hold the limits that decide what is executed (protocol/replica/limits-digest.ts). `asks`: 1 if the sender has not
- * heard the receiver's at this index; without a digest it only asks: its state came from another replica.
+ * heard the receiver's at this index; without a digest it only asks: its state came from another replica. `nonce`, at
+ * index 0: a number drawn for the question, which the answer repeats.
  */
 export const StateDigest = defineMessage(
   'StateDigest',
@@ -263,6 +264,7 @@ export const StateDigest = defineMessage(
     chain: 'u64',
     digest: 'u64',
     asks: 'u8',
+    nonce: { kind: 'u32', since: 5 },
   },
   4,
 );

@@ -406,6 +406,32 @@ t.test('limits that differ: the minority stops and says which; of two that are a
   t.end();
 });
 
+t.test('recorded limits, said again by nobody, stop no replica: limits count in answers to its own question', (t) => {
+  // As recorded before the operator gave all replicas other limits.
+  const old = new Story({ limits: { maxSessions: 32 } });
+  old.run(20_000, new Map());
+  const recorded = old.c.history.filter(
+    ({ message, to, values }) => message === StateDigest && to === 1 && values['index'] === 0n,
+  );
+  t.ok(recorded.some(({ values }) => values['asks'] === 0) && recorded.some(({ values }) => values['asks'] === 1));
+  const s = new Story();
+  s.c.replica(1).crash();
+  s.c.replica(1).start(true); // another life, which draws other numbers
+  const stopped = new Map<number, DivergedError>();
+  for (let i = 0; i < 30; i++) {
+    for (const { values, from } of recorded) s.c.replica(1).receive(StateDigest, values, from);
+    s.run(5000, stopped);
+  }
+  t.equal(stopped.size, 0);
+  t.strictSame(named(s.c.replica(1), 'limits-differ'), []);
+  t.equal(s.c.replica(1).core.divergence.limits, 0);
+  const questions = s.c.history.filter(
+    ({ message, from, values }) => message === StateDigest && from === 1 && values['asks'] === 1,
+  );
+  t.ok(questions.length < 30, `${questions.length} questions in 150 ms: recordings do not make it ask without end`);
+  t.end();
+});
+
 t.test('what is lost is said again, a bounded number of times, and asked for', (t) => {
   const s = new Story();
   s.c.loses = ({ message }) => message === StateDigest;

@@ -136,6 +136,6 @@ export class Contradictions {
 
   private sendChain(to: number, index: number): void {
     const own = this.committedChain(index)!;
-    this.sender.stateDigest(to, index, own.chainHi, own.chainLo, 0, 0, false);
+    this.sender.stateDigest(to, index, own.chainHi, own.chainLo, 0, 0, false, 0);
   }
 }

@@ -13,6 +13,7 @@
  * chain and digest hold the limits themselves (limits-digest.ts).
  */
 import { StateDigest } from '../../wire/messages.js';
+import { readI32 } from '../../wire/u64.js';
 import type { Hasher, Instant } from '../contract.js';
 import { Contradictions } from './contradictions.js';
 import { readDigest } from './digests-heard.js';
@@ -85,7 +86,8 @@ export class Divergence {
   onStateDigest(bytes: Uint8Array, o: number, from: number, now: Instant): void {
     const said = readDigest(bytes, o);
     if (said.index > 0 && this.contradictions.contradicts(from, said.index, said.chainHi, said.chainLo, now)) return;
-    this.digests.take(from, said, bytes[o + StateDigest.at.asks] === 1, now);
+    const { asks, nonce } = StateDigest.at;
+    this.digests.take(from, said, bytes[o + asks] === 1, readI32(bytes, o + nonce), now);
   }
 
   /**

@@ -159,6 +159,7 @@ export class Sender extends MessageWriter {
   /**
    * The chain at an index and the digest of the state there; a digest of zero: the chain alone.
    * @param asks `to` is to say what it has there
+   * @param nonce at index 0: of this question, or of the question that this answers
    */
   stateDigest(
     to: number,
@@ -168,6 +169,7 @@ export class Sender extends MessageWriter {
     digestHi: number,
     digestLo: number,
     asks: boolean,
+    nonce: number,
   ): void {
     const o = this.open(wire.StateDigest, to, 0);
     if (o < 0) return;
@@ -179,6 +181,7 @@ export class Sender extends MessageWriter {
     writeI32(bytes, o + at.digest, digestHi);
     writeI32(bytes, o + at.digest + 4, digestLo);
     bytes[o + at.asks] = asks ? 1 : 0;
+    writeI32(bytes, o + at.nonce, nonce);
     this.state.out.commit(wire.StateDigest.size);
   }
 }

@@ -10,10 +10,15 @@
  *
  * Digests are XXH3-64, unkeyed: they guard against accidents, which do not search for collisions. A client cannot cause
  * different states in the first place: it would need two operations under one chain, and the chain prevents that.
+ *
+ * A digest names the log that it belongs to, so a recording of it is still true when it is replayed. Limits do not: an
+ * operator may have changed them since. So limits count only in an answer to this replica's own question, which carries
+ * a number drawn for it. Limits that come without it are only a reason to ask.
  */
 import { readI32, toHex } from '../../wire/u64.js';
 import type { Hasher, Instant, Snapshot } from '../contract.js';
 import { Counter } from '../counters.js';
+import { DOUBLE_ZERO } from '../double-zero.js';
 import { count, namesOf } from '../masks.js';
 import {
   areComparable,
@@ -72,6 +77,10 @@ export class StateDigests {
   private decided = 0;
   /** It was found that this replica is in the wrong. */
   private isWrong = false;
+  /** Of the last question about limits; never 0. */
+  private nonce: number;
+  /** When that was asked, monotonic µs. */
+  private askedUs = DOUBLE_ZERO;
   /** Index at which the state of each replica was last found to differ. */
   private readonly differedAt: Float64Array;
   private readonly digest = new Uint8Array(8);
@@ -85,6 +94,8 @@ export class StateDigests {
   ) {
     this.heard = new DigestsHeard(state.n);
     this.differedAt = new Float64Array(state.n).fill(-1);
+    // A different number in each life, so that answers to an earlier life do not count in this one.
+    this.nonce = (state.config.seed ^ 0x51ed270b) & 0x7fffffff || 1;
   }
 
   /** A life begins: says what the limits are. */
@@ -111,7 +122,7 @@ export class StateDigests {
       if (now.monotonicUs < own.repeatUs || !this.isOpen(own)) continue;
       own.repeats++;
       own.repeatUs = now.monotonicUs + this.pauseUs(own.repeats);
-      this.ask(own);
+      this.ask(own, now);
     }
     this.findRepeat();
   }
@@ -121,16 +132,33 @@ export class StateDigests {
     return index === 0 ? undefined : this.own.find((one) => one.index === index);
   }
 
-  /** @param asks replica `from` asks for what this one has */
-  take(from: number, said: DigestAt, asks: boolean, now: Instant): void {
+  /**
+   * @param asks replica `from` asks for what this one has
+   * @param nonce of its question, or of the question that it answers
+   */
+  take(from: number, said: DigestAt, asks: boolean, nonce: number, now: Instant): void {
     const own = this.own.find(({ index }) => index === said.index);
-    if (asks && own !== undefined && !own.isEcho) this.send(from, own, false);
+    if (asks && own !== undefined && !own.isEcho) this.send(from, own, false, nonce);
     if ((said.digestHi | said.digestLo) === 0) return;
+    if (said.index === 0 && (asks || nonce !== this.nonce)) {
+      if (own !== undefined) this.doubt(own, from, said, now);
+      return;
+    }
     this.heard.take(from, said);
     if (own === undefined) return;
     own.heard |= 1 << from;
     this.findRepeat();
     this.judge(own, now);
+  }
+
+  /** Replica `from` may have these limits, or may have had them once. If that is news, it will be asked. */
+  private doubt(own: Own, from: number, said: DigestAt, now: Instant): void {
+    const known = this.heard.of(from, 0);
+    if (known !== undefined && comparedPart(known) === comparedPart(said)) return;
+    own.heard &= ~(1 << from);
+    if (own.repeats >= REPEATS) own.repeats = REPEATS - 1;
+    own.repeatUs = Math.min(own.repeatUs, Math.max(now.monotonicUs, this.askedUs + this.pauseUs(0)));
+    this.findRepeat();
   }
 
   private took(snapshot: Snapshot, now: Instant): void {
@@ -166,7 +194,7 @@ export class StateDigests {
     while (this.own.length > INDEXES_KEPT + 1) this.own.splice(1, 1); // the first are the limits
     this.findRepeat();
     // The others may have said their limits long ago, so they are asked for them.
-    if (isEcho) this.ask(own);
+    if (isEcho) this.ask(own, now);
     else this.sendToAll(own, said.index === 0);
     this.judge(own, now);
     return own;
@@ -269,11 +297,15 @@ export class StateDigests {
   /**
    * Asks the replicas that have said nothing of that index, and says what this replica has, if the state is its own.
    */
-  private ask(own: Own): void {
+  private ask(own: Own, now: Instant): void {
     const { state } = this;
+    if (own.index === 0) {
+      this.nonce = (this.nonce + 1) & 0x7fffffff || 1;
+      this.askedUs = now.monotonicUs;
+    }
     for (let r = 0; r < state.n; r++) {
       if (((own.heard >>> r) & 1) === 1) continue;
-      if (own.isEcho) this.sender.stateDigest(r, own.index, own.chainHi, own.chainLo, 0, 0, true);
+      if (own.isEcho) this.sender.stateDigest(r, own.index, own.chainHi, own.chainLo, 0, 0, true, 0);
       else this.send(r, own, true);
     }
   }
@@ -282,8 +314,9 @@ export class StateDigests {
     for (let r = 0; r < this.state.n; r++) if (r !== this.state.id) this.send(r, own, asks);
   }
 
-  private send(to: number, own: Own, asks: boolean): void {
-    this.sender.stateDigest(to, own.index, own.chainHi, own.chainLo, own.digestHi, own.digestLo, asks);
+  /** @param nonce of the question that this answers */
+  private send(to: number, own: Own, asks: boolean, nonce = this.nonce): void {
+    this.sender.stateDigest(to, own.index, own.chainHi, own.chainLo, own.digestHi, own.digestLo, asks, nonce);
   }
 
   private findRepeat(): void {
