@@ -79,8 +79,8 @@ for (const query of [false, true]) {
     t.not(digest(keyedChain(1), a), digest(keyedChain(1), b), 'SipHash: nobody without the secret');
     for (const keyed of [false, true]) {
       const { c, mallory } = registered(keyed ? { chain: () => keyedChain(1) } : {});
-      c.replica(0).receive(Request, request(mallory, 0, 1_050_000_000, a, flags), mallory.endpoint);
-      c.replica(1).receive(Request, request(mallory, 0, 1_050_000_000, b, flags), mallory.endpoint);
+      c.replica(0).receive(Request, request(mallory, 0, 1_015_000_000, a, flags), mallory.endpoint);
+      c.replica(1).receive(Request, request(mallory, 0, 1_015_000_000, b, flags), mallory.endpoint);
       const replies = c.take({ message: Reply, to: mallory.endpoint }).map(({ values }) => values['chain']);
       t.equal(replies.length, 2);
       t.equal(
@@ -111,8 +111,8 @@ for (const query of [false, true]) {
         0,
         query ? encodeGet(plain, 0, Buffer.from('e')) : encodePut(plain, 0, Buffer.from('e'), Buffer.from('1')),
       );
-      c.replica(0).receive(Request, request(mallory, 0, 1_050_000_000, first, flags), mallory.endpoint);
-      c.replica(0).receive(Request, request(mallory, 1, 1_050_000_001, a, flags), mallory.endpoint);
+      c.replica(0).receive(Request, request(mallory, 0, 1_015_000_000, first, flags), mallory.endpoint);
+      c.replica(0).receive(Request, request(mallory, 1, 1_015_000_001, a, flags), mallory.endpoint);
       // The member is behind and fetches; the answer stays on the network.
       const held = [];
       for (let i = 0; i < 20 && held.length === 0; i++) {
@@ -123,8 +123,8 @@ for (const query of [false, true]) {
         }
       }
       t.ok(held.length > 0);
-      c.replica(1).receive(Request, request(mallory, 0, 1_050_000_000, first, flags), mallory.endpoint);
-      c.replica(1).receive(Request, request(mallory, 1, 1_050_000_001, b, flags), mallory.endpoint);
+      c.replica(1).receive(Request, request(mallory, 0, 1_015_000_000, first, flags), mallory.endpoint);
+      c.replica(1).receive(Request, request(mallory, 1, 1_015_000_001, b, flags), mallory.endpoint);
       for (let i = 0; i < 15; i++) {
         c.pass(1000);
         for (let k = 0; k < 5; k++) {
