@@ -156,7 +156,7 @@ export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: 
     ...transportMetrics(transport.counters),
     counter(
       `${METRIC_PREFIX}kernel_datagrams_dropped_total`,
-      'Datagrams that the kernel dropped at this replica\'s sockets, for want of room or because they are not of this cluster; absent where it does not say',
+      'Datagrams that the kernel dropped at sockets of this replica, for want of room or because they are not of this cluster; absent where it does not say',
       transport.kernelDrops === undefined || transport.kernelDrops === null ? [] : [{ value: transport.kernelDrops }],
     ),
     level('wire_version', 'Newest version of the wire that this replica speaks', spokenIn(report)),

@@ -125,7 +125,11 @@ t.test('who is heard', async (t) => {
     'a client that talks to a client',
   );
   t.equal(hear(replicas, true, datagram(1, undefined, -1, 0)), 'key', 'nobody, with a checksum');
-  t.equal(hear(undefined, true, datagram(1, replicas, replicas.own, 0)), 'cluster', 'encrypted, where nobody has a key');
+  t.equal(
+    hear(undefined, true, datagram(1, replicas, replicas.own, 0)),
+    'cluster',
+    'encrypted, where nobody has a key',
+  );
   const impostor = new Keyring(file(REPLICA_KEY, [{ ...ALL[0]!, secret: '00'.repeat(32) }]), true);
   t.equal(
     hear(replicas, true, datagram(1, impostor, impostor.own, 0)),
