@@ -40,10 +40,11 @@ const ARCHITECTURES = TARGETS.map(({ arch }) => arch);
 const NEWEST = { GLIBC: '2.28', GLIBCXX: '3.4.25', CXXABI: '1.3.11', GCC: '8.0.0' };
 /** Loaded already when Node runs. */
 const LIBRARIES = /^(libc|libm|libpthread|libdl|librt|libstdc\+\+|libgcc_s|ld-linux-.*)\.so\.\d+$/;
-/** What the running Node itself provides: Node-API, libuv, and of its OpenSSL what native/hmac.cc uses. */
-const FROM_NODE = /^(napi_|uv_|SHA256_(Init|Update|Final)$|OPENSSL_cleanse$)/;
-/** What the tools of compilers and profilers define; without them these weak symbols are null. */
-const FROM_TOOLS = /^(__gmon_start__|_ITM_(de)?registerTMCloneTable)$/;
+/**
+ * What every Node provides: Node-API, libuv, and this of its OpenSSL. What else the addon takes from there it declares as
+ * weak, and asks first whether it is there.
+ */
+const FROM_NODE = /^(napi_|uv_|OPENSSL_cleanse$)/;
 
 function fail(code, message) {
   console.error(`${code}: ${message}`);
@@ -123,14 +124,18 @@ function inspect(path, { machine }) {
     wrong.push('it is for another processor');
   for (const [, library] of readelf('--dynamic', path).matchAll(/\(NEEDED\).*\[(.*)\]/g))
     if (!LIBRARIES.test(library)) wrong.push(`it needs ${library}`);
-  const symbols = [...readelf('--dyn-syms', path).matchAll(/ (UND|\d+) (\w+)(?:@+(?:([A-Z]+)_([\d.]+))?.*)?$/gm)];
-  if (!symbols.some(([, section, name]) => section !== 'UND' && name === 'napi_register_module_v1'))
+  const symbols = [
+    ...readelf('--dyn-syms', path).matchAll(
+      / (GLOBAL|WEAK|LOCAL) +\w+ +(?:\[.*\] +)?(UND|\d+) (\w+)(?:@+(?:([A-Z]+)_([\d.]+))?.*)?$/gm,
+    ),
+  ];
+  if (!symbols.some(([, , section, name]) => section !== 'UND' && name === 'napi_register_module_v1'))
     wrong.push('it does not export napi_register_module_v1');
   const needs = { GLIBC: '0', GLIBCXX: '0' };
-  for (const [, section, name, family, version] of symbols) {
+  for (const [, binding, section, name, family, version] of symbols) {
     if (section !== 'UND') continue;
     if (family === undefined) {
-      if (!FROM_NODE.test(name) && !FROM_TOOLS.test(name)) wrong.push(`it needs ${name}, which nothing provides`);
+      if (binding !== 'WEAK' && !FROM_NODE.test(name)) wrong.push(`it needs ${name}, which nothing provides`);
       continue;
     }
     if (NEWEST[family] === undefined || isNewer(version, NEWEST[family]))
