@@ -65,7 +65,12 @@ await program(
     flags: {
       rounds: { kind: 'count', default: '7', min: 1, max: 1000, help: 'rounds of one run of each' },
       seconds: { kind: 'duration', default: '2s', min: 1e7, max: 3.6e12, help: 'how long a run is measured' },
-      warmup: { kind: 'duration', default: '1s', max: 3.6e12, help: 'how long it runs before' },
+      warmup: {
+        kind: 'duration',
+        default: '8s',
+        max: 3.6e12,
+        help: 'how long it runs before: V8 compiles beside the load',
+      },
       chain: { kind: 'switch', help: 'instead: with keys and the keyed chain, beside keys and the chain of before' },
       strict: { kind: 'switch', help: 'exit with 4 when a goal is missed' },
     },
