@@ -31,7 +31,7 @@ export interface Limits {
    * Bytes of log or snapshot in one answer of a transfer, which takes as many messages as the datagram size requires.
    */
   readonly chunkBytes: number;
-  /** Requests held back until their timestamp is due. */
+  /** Requests held back until their timestamp is due. Under `late: reject` there is room for at least 16. */
   readonly held: number;
   /**
    * Requests seen but not in the log that are kept for the primary's order, a power of two; and bytes of their

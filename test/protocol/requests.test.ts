@@ -107,7 +107,7 @@ t.test('ahead of the clock by more than `maxAhead`, which may be less: rejected'
 });
 
 t.test('where nothing is held, a request that is ahead by a quarter of a millisecond is taken, and no other', (t) => {
-  for (const none of [{ limits: { held: 0 } }, { timings: { maxHoldNs: 0 } }]) {
+  for (const none of [{ limits: { held: 0 }, late: 'restamp' as const }, { timings: { maxHoldNs: 0 } }]) {
     const c = new Cluster(3, none);
     const alice = c.hand();
     c.give(alice, Request, alice.registration(10), 0);

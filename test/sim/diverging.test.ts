@@ -93,16 +93,13 @@ t.test(
         t.ok(plan.includes(describeDiverging(machines)), plan);
         const { wrong, wrongNamed, wrongStopped, crashes, logsLost } = totals;
         t.same(
-          { wrong, wrongNamed, wrongStopped, crashes, logsLost },
-          {
-            wrong: machines.length,
-            wrongNamed: machines.length,
-            wrongStopped: machines.length,
-            crashes: machines.length,
-            logsLost: machines.length,
-          },
+          { wrong, wrongNamed },
+          { wrong: machines.length, wrongNamed: machines.length },
           `seed ${seed}, N = ${replicas}`,
         );
+        // One whose wrong state a snapshot of another replica replaced has no reason to stop any more.
+        t.ok(wrongStopped >= 1 && wrongStopped <= machines.length, `${wrongStopped} of ${machines.length} stopped`);
+        t.same({ crashes, logsLost }, { crashes: wrongStopped, logsLost: wrongStopped });
       }
     }
     t.end();

@@ -86,7 +86,7 @@ export const WORLD_MUTATIONS: readonly WorldMutation[] = [
   {
     name: 'kept-at-its-word',
     breaks: 'a request that is too far ahead is kept, and put back, under its own timestamp',
-    seed: 31,
+    seed: 37,
     replicas: 5,
     world: ['clock-history', 'enemy', 'distance'],
     noticed: 'stuck',
@@ -104,7 +104,7 @@ export const WORLD_MUTATIONS: readonly WorldMutation[] = [
   {
     name: 'foreign-sessions',
     breaks: 'requests of a session are taken from whoever sends them',
-    seed: 63,
+    seed: 71,
     replicas: 3,
     world: ['enemy'],
     noticed: 'stuck',

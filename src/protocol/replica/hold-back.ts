@@ -40,6 +40,8 @@ const UNTRUSTED_HOLD_NS = 250_000;
  * it ahead, by at most the extra of margins.ts and the jitter of its way.
  */
 const REJECTING_HOLD_NS = 25_000_000;
+/** And so many can always be held under that rule. */
+const REJECTING_CAPACITY = 16;
 /** Where nothing is held, a request that is ahead by no more than this is appended at once, ns. */
 const NEVER_HELD_NS = 250_000;
 
@@ -71,18 +73,23 @@ export class HoldBack {
   private sortsUntilUs = DOUBLE_ZERO;
   private leads = 0;
 
+  /** Short slots. */
+  private readonly capacity: number;
+
   /**
-   * @param capacity short slots; 0: nothing is held
+   * @param places short slots; 0: nothing is held. Under `late: reject` there are a few in any case
    * @param maxHoldNs longest hold by a clock that is trusted, ns
    * @param longBytes longest message
    * @param late what is done with late requests
    */
   constructor(
-    private readonly capacity: number,
+    places: number,
     private readonly maxHoldNs: number,
     private readonly longBytes: number,
     late: LateRule,
   ) {
+    const capacity = late === 'reject' && maxHoldNs > 0 ? Math.max(places, REJECTING_CAPACITY) : places;
+    this.capacity = capacity;
     const long = capacity === 0 ? 0 : LONG_SLOTS;
     const slots = capacity + long;
     this.leastNs = late === 'reject' && maxHoldNs > 0 ? REJECTING_HOLD_NS : 0;
