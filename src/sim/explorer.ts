@@ -100,10 +100,10 @@ const INCREMENT = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 1);
  */
 const STEP_US = DEFAULT_TIMINGS.suspectUs / 8;
 /**
- * The timings under which the walked configurations were counted (docs/internals/explorer.md): members that differ
+ * The timings under which the walked configurations were counted (docs/internals/explorer.md): nothing is held, members that differ
  * fetch, and nothing is pushed.
  */
-const TIMINGS: Timings = { ...DEFAULT_TIMINGS, orderHoldUs: 0, lateRepairUs: 0, slowAfterUs: 0 };
+const TIMINGS: Timings = { ...DEFAULT_TIMINGS, maxHoldNs: 0, orderHoldUs: 0, lateRepairUs: 0, slowAfterUs: 0 };
 const WALL_NS = 1_000_000;
 
 interface Message {
