@@ -6,6 +6,8 @@
  * and to the endpoint. All others, which may be recordings sent by anyone, share one small rate. A tool proves its
  * address in its first exchange with a replica, so at most its first question is among them.
  */
+import type { Instant } from '../protocol/contract.js';
+import { TriggerBudget, TriggerBudgets } from '../protocol/replica/trigger-budget.js';
 import type { Keyring } from '../wire/envelope.js';
 import type { Peers } from '../wire/peers.js';
 
@@ -36,9 +38,9 @@ export function hasProven(
 }
 
 export class StatusRates {
-  private readonly owners = new Buckets(OWNER_RATE, OWNERS_MAX);
-  private readonly endpoints = new Buckets(ENDPOINT_RATE, ENDPOINTS_MAX);
-  private readonly unproven = new Bucket(UNPROVEN_RATE);
+  private readonly owners = budgets(OWNER_RATE, OWNERS_MAX);
+  private readonly endpoints = budgets(ENDPOINT_RATE, ENDPOINTS_MAX);
+  private readonly unproven = new TriggerBudget(UNPROVEN_RATE.burst, refillUs(UNPROVEN_RATE));
 
   /** Owners and endpoints that are remembered now. */
   get remembered(): number {
@@ -49,54 +51,17 @@ export class StatusRates {
    * Whether a question may be answered; if so, it is charged.
    * @param proven the endpoint has proven its address, under a key of this owner
    */
-  admits(owner: number, endpoint: number, proven: boolean, nowUs: number): boolean {
-    if (!proven) return this.unproven.take(nowUs);
+  admits(owner: number, endpoint: number, proven: boolean, now: Pick<Instant, 'monotonicUs'>): boolean {
+    if (!proven) return this.unproven.take(now);
     // Of an endpoint that asks too much, nothing is charged to the owner's other tools.
-    return this.endpoints.of(endpoint).take(nowUs) && this.owners.of(owner).take(nowUs);
+    return this.endpoints.of(endpoint).take(now) && this.owners.of(owner).take(now);
   }
 }
 
-class Bucket {
-  private tokens: number;
-  private filledAtUs = -Infinity;
-
-  constructor(private readonly rate: Rate) {
-    this.tokens = rate.burst;
-  }
-
-  take(nowUs: number): boolean {
-    const { burst, perSecond } = this.rate;
-    const earned = ((nowUs - this.filledAtUs) / 1e6) * perSecond;
-    this.tokens = Math.min(burst, this.tokens + earned);
-    this.filledAtUs = nowUs;
-    if (this.tokens < 1) return false;
-    this.tokens--;
-    return true;
-  }
+function budgets(rate: Rate, keys: number): TriggerBudgets {
+  return new TriggerBudgets(rate.burst, refillUs(rate), keys);
 }
 
-class Buckets {
-  /** In the order of the last question. */
-  private readonly buckets = new Map<number, Bucket>();
-
-  constructor(
-    private readonly rate: Rate,
-    private readonly most: number,
-  ) {}
-
-  get size(): number {
-    return this.buckets.size;
-  }
-
-  of(key: number): Bucket {
-    const bucket = this.buckets.get(key) ?? new Bucket(this.rate);
-    this.buckets.delete(key);
-    if (this.buckets.size === this.most)
-      for (const first of this.buckets.keys()) {
-        this.buckets.delete(first);
-        break;
-      }
-    this.buckets.set(key, bucket);
-    return bucket;
-  }
+function refillUs({ perSecond }: Rate): number {
+  return 1e6 / perSecond;
 }

@@ -48,7 +48,8 @@ function beside(
   for (let i = 0; i < 10 * perSecond; i++) {
     const us = SECOND + i * apart;
     answered.others += others(rates, us);
-    if (i % Math.floor(perSecond / TOOL_QUESTIONS) === 0 && rates.admits(2, 100, true, us)) answered.tool++;
+    if (i % Math.floor(perSecond / TOOL_QUESTIONS) === 0 && rates.admits(2, 100, true, { monotonicUs: us }))
+      answered.tool++;
   }
   return answered;
 }
@@ -58,21 +59,24 @@ t.test('what others ask', async (t) => {
   let next = 1_000;
 
   await t.test('recorded questions of the same owner, from anywhere', (t) => {
-    const { tool, others } = beside((rates, us) => Number(rates.admits(2, next++, false, us)), 10_000);
+    const { tool, others } = beside((rates, us) => Number(rates.admits(2, next++, false, { monotonicUs: us })), 10_000);
     t.equal(tool, all);
     t.ok(others <= UNPROVEN_RATE.burst + 10 * UNPROVEN_RATE.perSecond, `${others}`);
     t.end();
   });
 
   await t.test('another tool of the same owner', (t) => {
-    const { tool, others } = beside((rates, us) => Number(rates.admits(2, 101, true, us)), 10_000);
+    const { tool, others } = beside((rates, us) => Number(rates.admits(2, 101, true, { monotonicUs: us })), 10_000);
     t.equal(tool, all);
     t.ok(others <= ENDPOINT_RATE.burst + 10 * ENDPOINT_RATE.perSecond, `${others}`);
     t.end();
   });
 
   await t.test('another owner with a thousand sockets', (t) => {
-    const { tool, others } = beside((rates, us) => Number(rates.admits(3, 1_000 + (next++ % 1_000), true, us)), 10_000);
+    const { tool, others } = beside(
+      (rates, us) => Number(rates.admits(3, 1_000 + (next++ % 1_000), true, { monotonicUs: us })),
+      10_000,
+    );
     t.equal(tool, all);
     t.ok(others <= OWNER_RATE.burst + 10 * OWNER_RATE.perSecond, `${others}`);
     t.end();
@@ -81,11 +85,11 @@ t.test('what others ask', async (t) => {
 
 t.test('what is remembered is bounded, and whoever is forgotten begins anew', (t) => {
   const rates = new StatusRates();
-  for (let i = 0; i < ENDPOINT_RATE.burst; i++) t.ok(rates.admits(1, 1, true, SECOND));
-  t.notOk(rates.admits(1, 1, true, SECOND), 'its burst is over');
-  for (let i = 2; i < 20_000; i++) rates.admits(i, i, true, SECOND);
+  for (let i = 0; i < ENDPOINT_RATE.burst; i++) t.ok(rates.admits(1, 1, true, { monotonicUs: SECOND }));
+  t.notOk(rates.admits(1, 1, true, { monotonicUs: SECOND }), 'its burst is over');
+  for (let i = 2; i < 20_000; i++) rates.admits(i, i, true, { monotonicUs: SECOND });
   t.equal(rates.remembered, OWNERS_MAX + ENDPOINTS_MAX);
-  t.ok(rates.admits(1, 1, true, SECOND));
+  t.ok(rates.admits(1, 1, true, { monotonicUs: SECOND }));
   t.end();
 });
 

@@ -7,7 +7,7 @@
  */
 import type { Instant } from '../contract.js';
 import { NO_OWNER } from '../log/session-owner.js';
-import { TriggerBudget } from './trigger-budget.js';
+import { TriggerBudgets } from './trigger-budget.js';
 
 /** Registers of one owner: this many at once, and another one after each interval. */
 export const OWNER_REGISTERS = 16;
@@ -16,8 +16,7 @@ export const OWNER_REGISTER_US = 100_000;
 export const OWNERS_MAX = 1024;
 
 export class RegisterRate {
-  /** In the order of the last Register. */
-  private readonly budgets = new Map<number, TriggerBudget>();
+  private readonly budgets = new TriggerBudgets(OWNER_REGISTERS, OWNER_REGISTER_US, OWNERS_MAX);
 
   /** Owners that are remembered now. */
   get owners(): number {
@@ -25,20 +24,11 @@ export class RegisterRate {
   }
 
   permits(owner: number, now: Instant): boolean {
-    return owner === NO_OWNER || (this.budgets.get(owner)?.has(now) ?? true);
+    return owner === NO_OWNER || this.budgets.has(owner, now);
   }
 
   /** A Register of that owner was appended. */
   spend(owner: number, now: Instant): void {
-    if (owner === NO_OWNER) return;
-    const budget = this.budgets.get(owner) ?? new TriggerBudget(OWNER_REGISTERS, OWNER_REGISTER_US);
-    budget.spend(now);
-    this.budgets.delete(owner);
-    if (this.budgets.size === OWNERS_MAX)
-      for (const first of this.budgets.keys()) {
-        this.budgets.delete(first);
-        break;
-      }
-    this.budgets.set(owner, budget);
+    if (owner !== NO_OWNER) this.budgets.of(owner).spend(now);
   }
 }
