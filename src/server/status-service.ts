@@ -20,8 +20,7 @@ import { StatusRates } from './status-rates.js';
 const FRESH_US = 20_000;
 /** Reports that are kept, so that all pieces sent to one questioner come from the same report. */
 const KEPT = 8;
-/** Values of Status.serial that do not name a report. */
-const WHOLE = 0;
+/** The value of Status.serial that asks for the first piece of a new report. Reports have larger numbers. */
 const NEWEST = 1;
 
 interface Kept {
@@ -58,7 +57,7 @@ export class StatusService {
    * @param proven its endpoint has proven its address, under a key of this owner
    */
   onStatus(bytes: Uint8Array, o: number, from: number, now: Instant, owner: number, proven: boolean): void {
-    if (!this.rates.admits(owner, from, proven, now.monotonicUs)) {
+    if (!this.rates.admits(owner, from, proven, now)) {
       this.refused++;
       return;
     }
@@ -72,12 +71,7 @@ export class StatusService {
     const room = readU16(bytes, o + Status.at.padding);
     const offset = known === undefined ? 0 : Math.min(readI32(bytes, o + Status.at.offset) >>> 0, report.bytes.length);
     const left = report.bytes.length - offset;
-    const length =
-      asked === WHOLE
-        ? left <= room
-          ? left
-          : 0
-        : Math.min(left, room, this.datagramBytes - ENVELOPE_BYTES_MAX - StatusReply.size);
+    const length = Math.min(left, room, this.datagramBytes - ENVELOPE_BYTES_MAX - StatusReply.size);
     const { outbox } = this;
     const at = outbox.reserve(from, StatusReply.size + length);
     if (at < 0) {

@@ -271,9 +271,9 @@ export const StateDigest = defineMessage(
 
 /**
  * Tool → replica: report about yourself. The length of `padding` bounds the answer's `report`, so that a forged sender
- * gains nothing: no answer is longer than its question. `reserved` (zero) makes the two equally long. `serial`: 1 asks
- * for the first piece of a new report; a larger number asks for the piece from `offset` on of the report with that
- * serial; 0 asks for a whole report.
+ * gains nothing: no answer is longer than its question. `reserved` (zero) makes the two equally long. `serial`: at most
+ * 1 asks for the first piece of a new report; a larger number asks for the piece from `offset` on of the report with that
+ * serial.
  */
 export const Status = defineMessage('Status', 32, {
   view: 'u32',
@@ -285,9 +285,9 @@ export const Status = defineMessage('Status', 32, {
 });
 
 /**
- * Answer to Status, by the replica's host: a msgpack map (host/status-codec.ts) of `length` bytes. To `serial` 0: all
- * of it, or nothing if the padding was too short. Otherwise the part from `offset` on for which padding and datagram
- * have room; `serial` is then the report's, which may differ from the requested one. It is larger than 1.
+ * Answer to Status, by the replica's host: of a msgpack map (host/status-codec.ts) of `length` bytes, the part from
+ * `offset` on for which padding and datagram have room. `serial` is the report's, which may differ from the requested
+ * one. It is larger than 1.
  */
 export const StatusReply = defineMessage('StatusReply', 33, {
   view: 'u32',
