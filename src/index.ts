@@ -37,5 +37,6 @@ export {
   type LogLevel,
 } from './host/logger.js';
 export { MetricsServer, type MetricsServerOptions, type Monitored } from './server/metrics-server.js';
-export { Replica, type ReplicaOptions } from './server/replica.js';
+export { Replica } from './server/replica.js';
+export type { ReplicaOptions } from './server/replica-options.js';
 export type { ReplicaStatusReport } from './host/status.js';

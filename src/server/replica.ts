@@ -9,18 +9,10 @@
 import { randomInt } from 'node:crypto';
 import { HostClock, type ClockQuality } from '../clock/host-clock.js';
 import { JitPaxosError, type ErrorCode } from '../errors.js';
-import type { StateMachine } from '../machine/state-machine.js';
 import type { Family } from '../metrics/exposition.js';
 import { loadHash } from '../native/hash64.js';
 import { ForgottenError } from '../protocol/replica/introduction.js';
-import {
-  DEFAULT_LATE,
-  DEFAULT_TIMINGS,
-  LATE_RULES,
-  type LateRule,
-  type Limits,
-  type Timings,
-} from '../protocol/config.js';
+import { DEFAULT_LATE } from '../protocol/config.js';
 import { DivergedError } from '../protocol/replica/diverged-error.js';
 import { featureNames, featuresNamed, KNOWN_FEATURES } from '../protocol/log/features.js';
 import { ReplicaCore } from '../protocol/replica/replica-core.js';
@@ -28,24 +20,20 @@ import type { DirectoryLock } from '../storage/directory-lock.js';
 import { markDiverged } from '../storage/divergence-mark.js';
 import { DurableStorage } from '../storage/durable-storage.js';
 import type { MemoryStorage } from '../storage/memory-storage.js';
-import type { Address, IdleStrategy } from '../transport/transport.js';
-import { REPLICA_STATUS_NAMES, Status, typeOf, type TypesFor } from '../wire/messages.js';
+import type { Address } from '../transport/transport.js';
+import { Status, typeOf, type TypesFor } from '../wire/messages.js';
 import { AddressBook, unresolved } from '../host/address-book.js';
 import { CHAIN_REMEDY, chainWarning, openChain, showFingerprint } from '../host/chain.js';
-import { listDigest, loadCluster, mergeLimits, type Cluster, type ClusterConfig } from '../host/cluster-config.js';
+import { listDigest, loadCluster, mergeLimits, type Cluster } from '../host/cluster-config.js';
 import { guardedLogger, stderrLogger, type Logger } from '../host/logger.js';
-import { checkInteger, checkKeys, optionNames, show } from '../host/options.js';
+import { show } from '../host/options.js';
 import { replicaMetrics } from './replica-metrics.js';
-import {
-  DEFAULT_DURABILITY,
-  checkDurability,
-  openStorage,
-  SEGMENT_BYTES_MAX,
-  SEGMENT_BYTES_MIN,
-} from './storage-choice.js';
+import { checkOptions, mergeTimings, type ReplicaOptions } from './replica-options.js';
+import { DEFAULT_DURABILITY, openStorage } from './storage-choice.js';
 import type { Durability } from '../storage/durability.js';
 import { hasProven } from './status-rates.js';
 import { StatusService } from './status-service.js';
+import { transitionLogger, transitionState } from './transition-log.js';
 import {
   divergedReport,
   clocksReport,
@@ -57,118 +45,18 @@ import {
   STATUS_SCHEMA,
   type ReplicaStatusReport,
 } from '../host/status.js';
-import type { TransportKind } from '../host/transport-choice.js';
-import type { KeyFile } from '../host/key-file.js';
 import { openKeys, type ProcessKeys } from '../host/keyring.js';
 import { TurnLoop } from '../host/turn-loop.js';
 import { version } from '../host/version.js';
 import { WITHOUT_KEYS_EVENT, WITHOUT_KEYS_REMEDY, withoutKeysWarning } from '../host/without-keys.js';
-
-export interface ReplicaOptions {
-  /** Path of the cluster file, or its content. */
-  readonly cluster: string | ClusterConfig;
-  /**
-   * The key file's path, or its content, in a cluster with keys. Default: `replica.keys` beside the cluster file,
-   * `NAME.replica.keys` beside a file called NAME.json.
-   */
-  readonly keys?: string | KeyFile;
-  /** Index of this replica in the cluster file's `replicas`. */
-  readonly id: number;
-  /** What the cluster replicates: the same machine with the same options on every replica, in its initial state. */
-  readonly machine: StateMachine;
-  /**
-   * Data directory, created if missing; one for each replica. Without it the replica's promises are forgotten with the
-   * process: it must then never be started again in the same cluster while that is in use. Omit it only in tests and
-   * benches.
-   */
-  readonly data?: string;
-  /**
-   * What is on disk when an operation is acknowledged. `os` (default with `data`): the log is written; it survives the
-   * process. `fsync`: the log is synced; it survives the host. `memory` (default without `data`): only the promises;
-   * the log is kept by being on several hosts, and is lost when more than f replicas stop at once. See
-   * docs/operate/durability.md.
-   */
-  readonly durability?: Durability;
-  /**
-   * Size of a segment of the log on disk, bytes, 64 KiB to 1 GiB; two of them are allocated from the start. Default 16
-   * MiB.
-   */
-  readonly segmentBytes?: number;
-  /**
-   * The operator's statement that this replica was in use and its data on disk is lost, so that its data directory is
-   * empty. Without it such a replica stops as soon as another one remembers it (`promises-forgotten`). With it, the
-   * replica takes part as one that lost its log, as soon as f + 1 others answer. No effect if the directory knows the
-   * replica. Default false.
-   */
-  readonly logLost?: boolean;
-  /** Default `auto`: native if the addon is available, otherwise dgram. */
-  readonly transport?: TransportKind;
-  /** How the native transport waits. Default `adaptive`. */
-  readonly idle?: IdleStrategy | undefined;
-  /**
-   * Longest datagram, unless a single operation or result is longer. Default: the cluster file's value, else 1,432;
-   * 8,932 if all replicas are on loopback.
-   */
-  readonly datagramBytes?: number | undefined;
-  /**
-   * The newest wire version that this replica speaks. Default: the newest that it knows. The previous version holds it
-   * back while a cluster is being upgraded. See docs/operate/operations.md.
-   */
-  readonly wireVersion?: number | undefined;
-  /** See openClock. Default `auto`. */
-  readonly clock?: string;
-  /** Default: warnings and errors to stderr. */
-  readonly logger?: Logger;
-  /** Limits that differ from the cluster file's. The same on all replicas. */
-  readonly limits?: Partial<Limits>;
-  /** Timings that differ from DEFAULT_TIMINGS. */
-  readonly timings?: Partial<Timings>;
-  /** What a primary does with a late request. The same on all replicas. Default `restamp`. */
-  readonly late?: LateRule;
-}
-
-const OPTION_NAMES = optionNames<ReplicaOptions>({
-  cluster: true,
-  keys: true,
-  id: true,
-  machine: true,
-  data: true,
-  durability: true,
-  segmentBytes: true,
-  logLost: true,
-  transport: true,
-  idle: true,
-  datagramBytes: true,
-  wireVersion: true,
-  clock: true,
-  logger: true,
-  limits: true,
-  timings: true,
-  late: true,
-});
-
-/** Transitions that an operator must know about, and what to do, if they do not say so themselves. */
-const WARNINGS: Readonly<Record<string, string | undefined>> = {
-  'majority-lost': undefined,
-  contradicted: undefined,
-  'state-diverged': undefined,
-  'limits-differ': undefined,
-  'snapshot-too-long': 'keep less in the state machine: the replica that needs the snapshot cannot catch up',
-  unheard: 'check the network of this host: others may hear it while it hears too few of them',
-  'clock-off':
-    'set that clock right (jitpaxos clock read on its host, jitpaxos doctor). The cluster continues, if possible without that replica in its quorum',
-  'gone-wrongly':
-    'find out which hosts can send ICMP messages to this one: the messages may be forged, or a router on the path sometimes answers for that replica',
-  'chain-differs':
-    'give both the same replica.keys and cluster file: jitpaxos doctor shows which replicas have which chain',
-};
 
 /** After a longer time without a tick, a core assumes that its host stalled, and suspects nobody. */
 const TICK_INTERVAL_US = 5_000;
 
 export class Replica {
   /**
-   * Resolves when the replica was closed; rejects with the error that stopped it: InvariantError, or `storage-failed`.
+   * Resolves when the replica was closed; rejects with the error that stopped it: InvariantError, or JitPaxosError
+   * `storage-failed`, `promises-forgotten`, `log-diverged`, `state-diverged`, `limits-differ`, `feature-unknown`.
    */
   readonly closed: Promise<void>;
 
@@ -284,20 +172,6 @@ export class Replica {
       });
       opened.push(() => loop.close());
       await loop.open();
-      const observer = {
-        transition: (event: string, detail: string) => {
-          const fields = { replica: id, ...transitionState(replica?.core), detail };
-          const next = WARNINGS[event];
-          if (event === 'cluster-differs')
-            logger.error('cluster.differs', {
-              ...fields,
-              next: 'use the same cluster file on all hosts, then restart the replica whose file was wrong',
-            });
-          else if (event in WARNINGS)
-            logger.warn(`replica.${event}`, next === undefined ? fields : { ...fields, next });
-          else logger.info(`replica.${event}`, fields);
-        },
-      };
       const core = new ReplicaCore(
         {
           id,
@@ -314,7 +188,7 @@ export class Replica {
         storage,
         options.machine,
         hash,
-        observer,
+        transitionLogger(id, logger, () => replica?.core),
         chain,
       );
       replica = new Replica(
@@ -635,11 +509,6 @@ function forgotten({ replica, by, remembered, incarnation }: ForgottenError, dat
   );
 }
 
-/** State of the core that a transition is reported with; empty before the core has started. */
-function transitionState(core: ReplicaCore | undefined): { readonly view?: number; readonly status?: string } {
-  return core === undefined ? {} : { view: core.state.view, status: REPLICA_STATUS_NAMES[core.state.status] ?? '' };
-}
-
 /**
  * Where replica `id` listens: at its address. With keys, if its own name does not resolve: at its port on all addresses
  * of this host, because the others may know where it is. Throws JitPaxosError `host-unresolved`.
@@ -656,59 +525,4 @@ function listeningAddress(cluster: Cluster, book: AddressBook, id: number): Addr
   return four * 2 >= book.known
     ? { host: '0.0.0.0', port: own.port, family: 4 }
     : { host: '::', port: own.port, family: 6 };
-}
-
-function checkOptions(options: ReplicaOptions): void {
-  checkKeys('option-invalid', 'Replica.start', options, OPTION_NAMES);
-  const { machine, durability, data, late } = options as {
-    machine: unknown;
-    durability: unknown;
-    data: unknown;
-    late: unknown;
-  };
-  for (const method of ['apply', 'query', 'snapshot', 'restore'] as const) {
-    if (typeof (machine as StateMachine | undefined)?.[method] !== 'function') {
-      throw new JitPaxosError(
-        'option-invalid',
-        `Replica.start: machine has no method "${method}"; it has to be a StateMachine, such as new KvMachine()`,
-      );
-    }
-  }
-  checkDurability(durability, data);
-  if (options.logLost !== undefined && typeof options.logLost !== 'boolean')
-    throw new JitPaxosError(
-      'option-invalid',
-      `Replica.start: logLost is ${show(options.logLost)}; it has to be true or false`,
-    );
-  if (options.segmentBytes !== undefined)
-    checkInteger(
-      'option-invalid',
-      'Replica.start: segmentBytes',
-      options.segmentBytes,
-      SEGMENT_BYTES_MIN,
-      SEGMENT_BYTES_MAX,
-    );
-  if (late !== undefined && !LATE_RULES.includes(late as LateRule))
-    throw new JitPaxosError(
-      'option-invalid',
-      `Replica.start: late is ${show(late)}; it has to be one of ${LATE_RULES.join(', ')}`,
-    );
-  if (data !== undefined && (typeof data !== 'string' || data === ''))
-    throw new JitPaxosError(
-      'option-invalid',
-      `Replica.start: data is ${show(data)}; it has to be the path of a directory`,
-    );
-}
-
-function mergeTimings(overrides: Partial<Timings> | undefined): Timings {
-  if (overrides === undefined) return DEFAULT_TIMINGS;
-  checkKeys('option-invalid', 'Replica.start: timings', overrides, Object.keys(DEFAULT_TIMINGS));
-  for (const [name, value] of Object.entries(overrides)) {
-    if (typeof value !== 'number' || !Number.isFinite(value) || value < 0)
-      throw new JitPaxosError(
-        'option-invalid',
-        `Replica.start: timings.${name} is ${show(value)}; it has to be a number from 0 on`,
-      );
-  }
-  return { ...DEFAULT_TIMINGS, ...overrides };
 }

@@ -6,7 +6,8 @@ import { JitPaxosError, type ErrorCode } from '../errors.js';
 import type { ClusterConfig } from '../host/cluster-config.js';
 import { silentLogger } from '../host/logger.js';
 import type { StateMachine } from '../machine/state-machine.js';
-import { Replica, type ReplicaOptions } from '../server/replica.js';
+import { Replica } from '../server/replica.js';
+import type { ReplicaOptions } from '../server/replica-options.js';
 
 /** What a replica is started with, besides its machine. It is sent to another process as JSON. */
 export type ReplicaSettings = Omit<ReplicaOptions, 'cluster' | 'keys' | 'id' | 'machine' | 'data' | 'logger'>;

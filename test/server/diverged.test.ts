@@ -8,7 +8,8 @@ import { Client } from '../../src/client/client.js';
 import { CounterMachine } from '../../src/machine/counter.js';
 import type { ApplyContext, Operation, Reply } from '../../src/machine/state-machine.js';
 import { silentLogger, type Logger } from '../../src/host/logger.js';
-import { Replica, type ReplicaOptions } from '../../src/server/replica.js';
+import { Replica } from '../../src/server/replica.js';
+import type { ReplicaOptions } from '../../src/server/replica-options.js';
 import { DIVERGENCE_MARK } from '../../src/storage/divergence-mark.js';
 import { clusterConfig } from './fixtures.js';
 

@@ -2,7 +2,8 @@
 import { createSocket, type Socket } from 'node:dgram';
 import type { ClusterConfig } from '../../src/host/cluster-config.js';
 import { silentLogger } from '../../src/host/logger.js';
-import { Replica, type ReplicaOptions } from '../../src/server/replica.js';
+import { Replica } from '../../src/server/replica.js';
+import type { ReplicaOptions } from '../../src/server/replica-options.js';
 
 /** Free ports on loopback, in the address family of `host`. All are held until all are known, so that they differ. */
 export async function freePorts(count: number, host = '127.0.0.1'): Promise<number[]> {
