@@ -10,15 +10,12 @@
 import { fileURLToPath } from 'node:url';
 import { Children, LineChild } from '../src/measure/compare/line-child.js';
 import { median } from '../src/measure/compare/rounds.js';
-import { CliError } from '../src/console/exit.js';
 import { formatCount, formatDuration } from '../src/console/units.js';
 import { hostInfo } from '../src/measure/load/bench-report.js';
-import { OpenLoad } from '../src/measure/load/open-load.js';
-import { LocalCluster } from '../src/measure/local-cluster.js';
-import type { Histogram } from '../src/metrics/histogram.js';
 import type { ReplicaStatusReport } from '../src/host/status.js';
 import { version } from '../src/host/version.js';
 import { addKey, type Attack, Attacker } from './attacker.js';
+import { HonestLoad } from './honest-load.js';
 import type { NoiseSetup } from './noise.js';
 import { namesOf, program } from './program.js';
 
@@ -70,60 +67,36 @@ interface Run {
   readonly opsPerSecond: number;
   readonly failed: number;
   readonly viewChanges: number;
-  /** Requests that members refused as too far ahead. */
+  /** Requests of the attacker, each counted once for each replica that it was sent to; null where nothing counts them. */
+  readonly sent: number | null;
+  /**
+   * Requests that members refused as too far ahead. While the primary pushes its order, a member drops such a request
+   * without an answer, and it is not counted.
+   */
   readonly refused: number;
 }
 
 class Bench {
-  private seed = 1;
   private readonly attackers = new Map<string, Attacker>();
   private readonly keys = new Map<string, string>();
 
   private constructor(
-    private readonly cluster: LocalCluster,
-    private readonly load: OpenLoad,
-    private readonly rate: number,
+    private readonly load: HonestLoad,
     private readonly durationNs: number,
   ) {}
 
   static async start(rate: number, durationNs: number): Promise<Bench> {
-    const cluster = await LocalCluster.start({
-      replicas: 3,
-      machine: 'echo',
-      transport: 'auto',
-      durability: 'memory',
-      authenticated: true,
-      replicaFlags: STEADY,
-    });
+    const load = await HonestLoad.start({ clients: CLIENTS, transport: 'auto', rate, replicaFlags: STEADY });
+    const bench = new Bench(load, durationNs);
     try {
-      const load = await OpenLoad.start({
-        clients: CLIENTS,
-        cluster: cluster.clusterFile,
-        transport: 'auto',
-        idle: undefined,
-        pacing: 'sleep',
-        history: undefined,
-        workload: (index) => ({
-          machine: 'echo',
-          lanes: 64,
-          size: 64,
-          mix: { write: 1 },
-          keys: 1,
-          keyPrefix: '',
-          ownKeys: false,
-          seed: index + 1,
-          timeoutMs: 2_000,
-        }),
-      });
-      const bench = new Bench(cluster, load, rate, durationNs);
       for (const role of ['client', 'read-only'] as const) {
-        const keys = await addKey(cluster, role);
+        const keys = await addKey(load.cluster, role);
         bench.keys.set(role, keys);
-        bench.attackers.set(role, await Attacker.open(cluster.clusterFile, keys));
+        bench.attackers.set(role, await Attacker.open(load.cluster.clusterFile, keys));
       }
       return bench;
     } catch (error) {
-      await cluster.close();
+      await bench.close();
       throw error;
     }
   }
@@ -138,7 +111,7 @@ class Bench {
     if (kind?.to === 'all') {
       const setup: NoiseSetup = {
         kind: 'lanes',
-        cluster: this.cluster.clusterFile,
+        cluster: this.load.cluster.clusterFile,
         transport: 'auto',
         members: before.members,
         view: before.view,
@@ -150,18 +123,11 @@ class Bench {
       lanes.go();
     } else if (kind !== undefined) {
       attacker = this.attackers.get(kind.role)!;
+      attacker.sent = 0;
       attacker.start(attackOf(kind, before));
     }
     try {
-      const { service, seconds, errors, client } = await this.load.step({
-        kind: 'poisson',
-        ratePerSecond: this.rate,
-        seed: this.seed++,
-        warmupNs: SETTLE_MS * 1e6,
-        durationNs: this.durationNs,
-        intervalMs: 1_000,
-        onProgress: (_index: number, _histogram: Histogram) => {},
-      });
+      const { service, seconds, errors, client } = await this.load.step(this.durationNs, SETTLE_MS);
       const after = await this.report();
       return {
         attack: kind?.name ?? 'none',
@@ -171,6 +137,7 @@ class Bench {
         opsPerSecond: service.count / seconds,
         failed: Object.values(errors).reduce((sum, count) => sum + count, 0),
         viewChanges: after.view - before.view,
+        sent: attacker?.sent ?? null,
         refused: (await this.refused()) - refusedBefore,
       };
     } finally {
@@ -181,26 +148,16 @@ class Bench {
 
   async close(): Promise<void> {
     for (const attacker of this.attackers.values()) attacker.close();
-    await this.load.end();
-    await this.cluster.close();
+    await this.load.close();
   }
 
   private async report(): Promise<ReplicaStatusReport> {
-    return (await this.reports())[0]!;
+    return (await this.load.reports())[0]!;
   }
 
   private async refused(): Promise<number> {
-    const reports = await this.reports();
+    const reports = await this.load.reports();
     return reports.reduce((sum, { counters }) => sum + counters['rejected_too_far_ahead']!, 0);
-  }
-
-  private async reports(): Promise<ReplicaStatusReport[]> {
-    const answers = await this.cluster.ask('stats');
-    return answers.map((answer) => {
-      if (answer === undefined)
-        throw new CliError('worker-failed', 'a replica does not answer its parent; look at the load of this host');
-      return answer.status as unknown as ReplicaStatusReport;
-    });
   }
 }
 
@@ -303,6 +260,7 @@ function mediansOf(runs: readonly Row[]): Row {
     opsPerSecond: middle(({ opsPerSecond }) => opsPerSecond),
     failed: sum(({ failed }) => failed),
     viewChanges: sum(({ viewChanges }) => viewChanges),
+    sent: runs[0]!.sent === null ? null : sum(({ sent }) => sent!),
     refused: sum(({ refused }) => refused),
   };
 }

@@ -11,14 +11,11 @@
 import { fileURLToPath } from 'node:url';
 import { Children, LineChild } from '../src/measure/compare/line-child.js';
 import { median } from '../src/measure/compare/rounds.js';
-import { CliError } from '../src/console/exit.js';
-import { LocalCluster } from '../src/measure/local-cluster.js';
-import { OpenLoad, type StepMeasurement } from '../src/measure/load/open-load.js';
 import { hostInfo } from '../src/measure/load/bench-report.js';
 import { formatCount, formatDuration } from '../src/console/units.js';
 import type { ReplicaStatusReport } from '../src/host/status.js';
 import { version } from '../src/host/version.js';
-import type { Histogram } from '../src/metrics/histogram.js';
+import { HonestLoad } from './honest-load.js';
 import type { NoiseResult, NoiseSetup } from './noise.js';
 import { namesOf, program } from './program.js';
 
@@ -37,6 +34,7 @@ const NOISES = [
   { name: 'random', what: 'random bytes' },
 ] as const;
 const TRANSPORTS = [{ name: 'dgram' }, { name: 'native' }] as const;
+type Transport = (typeof TRANSPORTS)[number]['name'];
 const CLIENTS = 4;
 const SETTLE_MS = 300;
 const AFTER_MS = 1_000;
@@ -60,58 +58,23 @@ interface Run {
 }
 
 class Bench {
-  private seed = 1;
-
   private constructor(
-    private readonly cluster: LocalCluster,
-    private readonly load: OpenLoad,
-    private readonly transport: string,
-    private readonly rate: number,
+    private readonly load: HonestLoad,
+    private readonly transport: Transport,
     private readonly durationNs: number,
   ) {}
 
-  static async start(transport: string, rate: number, durationNs: number): Promise<Bench> {
-    const cluster = await LocalCluster.start({
-      replicas: 3,
-      machine: 'echo',
-      transport,
-      durability: 'memory',
-      authenticated: true,
-    });
-    try {
-      const load = await OpenLoad.start({
-        clients: CLIENTS,
-        cluster: cluster.clusterFile,
-        transport: transport as 'dgram',
-        idle: undefined,
-        pacing: 'sleep',
-        history: undefined,
-        workload: (index) => ({
-          machine: 'echo',
-          lanes: 64,
-          size: 64,
-          mix: { write: 1 },
-          keys: 1,
-          keyPrefix: '',
-          ownKeys: false,
-          seed: index + 1,
-          timeoutMs: 2_000,
-        }),
-      });
-      return new Bench(cluster, load, transport, rate, durationNs);
-    } catch (error) {
-      await cluster.close();
-      throw error;
-    }
+  static async start(transport: Transport, rate: number, durationNs: number): Promise<Bench> {
+    return new Bench(await HonestLoad.start({ clients: CLIENTS, transport, rate }), transport, durationNs);
   }
 
   async run(noise: string, noises: number): Promise<Run> {
     await using children = new Children();
-    const [before] = await this.reports();
+    const [before] = await this.load.reports();
     const setup: NoiseSetup = {
       kind: noise,
-      cluster: this.cluster.clusterFile,
-      transport: this.transport as 'dgram',
+      cluster: this.load.cluster.clusterFile,
+      transport: this.transport,
       members: before!.members,
       view: before!.view,
       primary: before!.primary,
@@ -125,11 +88,11 @@ class Bench {
           );
     for (const child of flooding) await child.ready();
     for (const child of flooding) child.go();
-    const measured = await this.step(this.durationNs, SETTLE_MS);
+    const measured = await this.load.step(this.durationNs, SETTLE_MS);
     await Promise.all(flooding.map((child) => child.stop(5_000)));
-    const after = await this.step(AFTER_MS * 1e6, 0);
+    const after = await this.load.step(AFTER_MS * 1e6, 0);
     const made = await Promise.all(flooding.map((child) => child.result<NoiseResult>(0)));
-    const [ended] = await this.reports();
+    const [ended] = await this.load.reports();
     return {
       noise,
       p50Ns: measured.service.quantile(0.5),
@@ -146,30 +109,8 @@ class Bench {
     };
   }
 
-  async close(): Promise<void> {
-    await this.load.end();
-    await this.cluster.close();
-  }
-
-  private step(durationNs: number, settleMs: number): Promise<StepMeasurement> {
-    return this.load.step({
-      kind: 'poisson',
-      ratePerSecond: this.rate,
-      seed: this.seed++,
-      warmupNs: settleMs * 1e6,
-      durationNs,
-      intervalMs: 1_000,
-      onProgress: (_index: number, _histogram: Histogram) => {},
-    });
-  }
-
-  private async reports(): Promise<ReplicaStatusReport[]> {
-    const answers = await this.cluster.ask('stats');
-    return answers.map((answer) => {
-      if (answer === undefined)
-        throw new CliError('worker-failed', 'a replica does not answer its parent; look at the load of this host');
-      return answer.status as unknown as ReplicaStatusReport;
-    });
+  close(): Promise<void> {
+    return this.load.close();
   }
 }
 

@@ -13,16 +13,23 @@ t.test('well-behaved clients are measured beside attacks, and in quiet before an
   t.equal(code, 0, stderr);
   const { schema, rows } = JSON.parse(stdout) as {
     schema: string;
-    rows: { attack: string; opsPerSecond: number; fastShare: number; quietFastShare: number; refused: number }[];
+    rows: {
+      attack: string;
+      opsPerSecond: number;
+      fastShare: number;
+      quietFastShare: number;
+      sent: number;
+      refused: number;
+    }[];
   };
   t.equal(schema, 'jitpaxos.attacks/1');
   t.same(
     rows.map(({ attack }) => attack),
     ['ahead-20', 'member-only'],
   );
-  for (const { attack, opsPerSecond, fastShare, quietFastShare, refused } of rows) {
+  for (const { attack, opsPerSecond, fastShare, quietFastShare, sent } of rows) {
     t.ok(opsPerSecond > 0, `${attack}: the clients commit`);
-    t.ok(Number.isInteger(refused) && refused >= 0, `${attack}: what members refused is counted`);
+    t.ok(sent >= 10, `${attack}: the attacker sent ${sent} requests`);
     t.ok(fastShare <= 1 && quietFastShare <= 1);
   }
 });
