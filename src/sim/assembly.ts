@@ -38,7 +38,7 @@ import { Tally } from './tally.js';
 import type { TraceRing, TransitionLog } from './trace.js';
 import { WireEnd } from './wire-end.js';
 import type { Workload } from './workload.js';
-import { describeWorld, distanceUs, drawWorld, livable, OF_A_CLIENT, type World } from './world.js';
+import { describeWorld, distanceUs, drawWorld, OF_A_CLIENT, type World } from './world.js';
 import { WorldDriver } from './world-driver.js';
 
 /** Default length of the safety phase, ticks (µs of virtual time). */
@@ -141,18 +141,14 @@ export class Assembly implements Parts {
     const { lanesPerSession } = plan.limits;
     this.endpoints = replicas + clients;
     this.world = {
-      ...livable(
-        drawWorld(seed, faults, { replicas, clients, lanes, lanesPerSession, ticks: this.ticks }),
-        plan.faults.has('versions'),
-      ),
+      ...drawWorld(seed, faults, { replicas, clients, lanes, lanesPerSession, ticks: this.ticks }),
       ...options.world,
     };
     // What another client complained of before may count as much until its turn is over.
     const waitsTurn = this.world.oneWay?.stays === true && OF_A_CLIENT.has(this.world.oneWay.kind);
     this.livenessTicks = options.livenessTicks ?? LIVENESS_TICKS + (waitsTurn ? PLEA_TURN_US : 0);
     const inWorld = withRoom(within(plan, this.world), options);
-    // The previous wire version has no messages for digests.
-    const wrong = plan.faults.has('versions') ? [] : drawDiverging(seed, faults, replicas, this.ticks);
+    const wrong = drawDiverging(seed, faults, replicas, this.ticks);
     this.divergingText = describeDiverging(wrong);
     this.requestsPerLane = drawRequestsPerLane(seed, faults, this.world);
     let { limits } = inWorld;

@@ -235,24 +235,6 @@ export function drawWorld(seed: number, allowed: ReadonlySet<string>, bounds: Wo
   return { ...world, newcomers };
 }
 
-/**
- * The drawn world, without a cut that cannot be survived: a client's cut does not stay if a plea is not heard, and
- * version 3 of the wire has no field for it. Version 3 also has none for a replica that does not know who it is: a
- * process that speaks only that version begins without asking.
- * @param versions some processes may speak the previous wire version
- */
-export function livable(world: World, versions: boolean): World {
-  if (!versions) return world;
-  const { oneWay } = world;
-  const stays = oneWay?.stays === true && !OF_A_CLIENT.has(oneWay.kind);
-  return {
-    ...world,
-    firstStarts: undefined,
-    directoryLosses: undefined,
-    oneWay: oneWay === undefined ? undefined : { ...oneWay, stays },
-  };
-}
-
 function drawDistances(random: Random, replicas: number, endpoints: number): Distances {
   const twoRooms = random.chance(0.5);
   const clientsFar = random.chance(0.7);
