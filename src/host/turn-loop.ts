@@ -123,6 +123,7 @@ const PASS_DATAGRAMS = 8;
 /** Datagrams of the queue that are handled before the socket is read again. dgram reads fewer at a time, one by one. */
 const QUEUE_TURN = { batches: 64, single: 24 } as const;
 const QUEUE_BYTES = 4 << 20;
+
 /**
  * Messages of one batch that share a turn, rounded to whole datagrams: answers to the first need not wait for the last.
  */

@@ -11,6 +11,7 @@ import {
   KNOWN_FEATURES,
   unknownIn,
 } from '../../src/protocol/log/features.js';
+import type { Entry } from '../../src/protocol/log/entry.js';
 import { decodeSnapshot, encodeSnapshot, featuresIn, snapshotFault } from '../../src/protocol/log/snapshots.js';
 import { chainOf } from '../../src/protocol/contract.js';
 import { loadSipHash } from '../../src/native/siphash.js';
@@ -100,19 +101,23 @@ t.test('other flags beside it do not make it one', (t) => {
   t.end();
 });
 
+/** The first request of a session, as a member appended it. */
+function switchingEntry({ session }: HandClient, operation: Uint8Array): Entry {
+  return entryOf({
+    timestampLo: 20,
+    sessionHi: Number(session >> 32n),
+    sessionLo: Number(session & 0xffffffffn),
+    request: 1,
+    flags: RequestFlag.feature,
+    operationBytes: operation,
+    operationLength: operation.length,
+  });
+}
+
 t.test('a forged one that an older member appended is refused by execution, alike everywhere', (t) => {
   const { c, alice } = registered();
   const { state } = c.replica(0);
-  const entry = entryOf({
-    timestampLo: 20,
-    sessionHi: Number(alice.session >> 32n),
-    sessionLo: Number(alice.session & 0xffffffffn),
-    request: 1,
-    flags: RequestFlag.feature,
-    operationBytes: featureOperation(UNKNOWN, chainOf(loadSipHash(new Uint8Array(16)), 78)),
-    operationLength: 24,
-  });
-  t.ok(state.append(entry));
+  t.ok(state.append(switchingEntry(alice, featureOperation(UNKNOWN, chainOf(loadSipHash(new Uint8Array(16)), 78)))));
   state.execution.executeTo(state.log.lastIndex);
   t.equal(state.execution.lastStatus, ReplyStatus.badRequest);
   t.equal(on(c, 0), 0);
@@ -122,16 +127,7 @@ t.test('a forged one that an older member appended is refused by execution, alik
 t.test('a replica does not go past a feature that it does not know', (t) => {
   const { c, alice } = registered();
   const { state } = c.replica(0);
-  const entry = entryOf({
-    timestampLo: 20,
-    sessionHi: Number(alice.session >> 32n),
-    sessionLo: Number(alice.session & 0xffffffffn),
-    request: 1,
-    flags: RequestFlag.feature,
-    operationBytes: featureOperation(UNKNOWN, hasher),
-    operationLength: 24,
-  });
-  t.ok(state.append(entry));
+  t.ok(state.append(switchingEntry(alice, featureOperation(UNKNOWN, hasher))));
   t.throws(() => state.execution.executeTo(state.log.lastIndex), {
     code: 'feature-unknown',
     message: /entry 2 of the log switches on feature 31, which this version does not know/,
