@@ -19,6 +19,7 @@ import { parseArgs } from 'node:util';
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..');
 const SOURCES = [
   'native/fuzz/harness.cc',
+  'native/aead.cc',
   'native/arguments.cc',
   'native/clock.cc',
   'native/hash.cc',

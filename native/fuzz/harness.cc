@@ -193,6 +193,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   RegisterKernelClock(env, exports);
   RegisterUnixDatagram(env, exports);
   RegisterTimer(env, exports);
+  RegisterAead(env, exports);
   exports.Set("fuzz", Napi::Function::New(env, Fuzz));
   exports.Set("kernel", Napi::Function::New(env, Kernel));
   exports.Set("turn", Napi::Function::New(env, Turn));

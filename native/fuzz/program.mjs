@@ -4,6 +4,9 @@
  *
  * The rule that is checked here: however it is called, the addon answers or throws an Error. Findings of the sanitizers
  * (memory, undefined behaviour) end the process by themselves.
+ *
+ * Every function that the addon exports has a call here, and a well-formed call works: both are checked at the start,
+ * because calls that are always refused would find nothing.
  */
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -11,7 +14,7 @@ import { join } from 'node:path';
 const [addonPath, directory, ...fuzzerArguments] = process.argv.slice(2);
 const addon = createRequire(import.meta.url)(addonPath);
 
-const COUNTERS = ['datagrams_received', 'bytes_received', 'datagrams_sent', 'bytes_sent', 'datagrams_fragmented', 'send_errors', 'receive_errors', 'endpoint_unknown', 'endpoints_evicted', 'spins_paid', 'spins_wasted'];
+const COUNTERS = ['datagrams_received', 'bytes_received', 'datagrams_sent', 'bytes_sent', 'datagrams_fragmented', 'datagrams_segmented', 'send_errors', 'receive_errors', 'endpoint_unknown', 'endpoints_evicted', 'spins_paid', 'spins_wasted'];
 /** Objects of each kind that are kept alive; the oldest leaves. */
 const KEPT = 4;
 /** Inputs between two collections, so that finalizers are fuzzed as well. */
@@ -26,7 +29,10 @@ const phcs = [];
 const disciplines = [];
 const timers = [];
 const ports = [];
+const unixes = [];
 const slots = [0];
+const ciphers = [];
+const arenas = [];
 const ids = Object.values(addon.systemClocks);
 /** Connected to itself: it receives what it sends. */
 const unix = new addon.UnixDatagram(join(directory, 'datagram'), join(directory, 'datagram'));
@@ -73,6 +79,22 @@ function bigints(length) {
   return array;
 }
 
+/** Where nonce, tag, head, tail and body of a datagram lie, as in version 5 of the wire. */
+const FRAME = Uint8Array.of(8, 12, 20, 8, 36, 4, 40);
+
+/** Whole numbers that fit 100 bytes, mostly. */
+const range = () => (below(4) === 0 ? [number(64), number(200)] : [below(20), below(80)]);
+
+/** One `struct sock_filter` after another: code, jt, jf, k. */
+function filter() {
+  const instructions = pick([0, 1, 2, 7, 4_096, 4_097]);
+  const program = new Uint8Array(8 * instructions + pick([0, 0, 0, 3]));
+  for (let i = 0; i < Math.min(program.length, 64); i++) program[i] = byte();
+  // BPF_RET | BPF_K at the end: the kernel takes nothing else.
+  if (instructions > 0) program.set([6, 0, 0, 0, byte(), 0, 0, 0], 8 * (instructions - 1));
+  return program;
+}
+
 function host() {
   return pick(['127.0.0.1', '::1', '0.0.0.0', '::', 'fe80::1%lo', 'fe80::1%4294967295', 'localhost', '', '1.2.3', '0x7f.1', '127.0.0.1\0x', ':::', `${'1'.repeat(300)}`, undefined, 5, String.fromCharCode(byte(), byte(), byte(), byte())]);
 }
@@ -96,7 +118,8 @@ function newPort() {
     datagramBytes: number(1_432),
     idle: below(4),
     spinNs: pick([0, 1_000, 50_000, -1, '1', undefined]),
-    counters: below(8) === 0 ? COUNTERS.slice(below(11)) : COUNTERS,
+    filter: pick([undefined, undefined, filter(), bytes()]),
+    counters: below(8) === 0 ? COUNTERS.slice(below(12)) : COUNTERS,
   });
   keep(ports, port);
   return port;
@@ -138,63 +161,110 @@ function call(what) {
   }
 }
 
-const CALLS = [
-  () => addon.hash64(bytes(), number(64), number(64), bytes(), number(64)),
-  () => addon.sipHash64(below(4) === 0 ? bytes() : new Uint8Array(16), bytes(), number(64), number(64), bytes(), number(64)),
-  () => slots.push(addon.hmacOpen(below(3) === 0 ? bytes() : new Uint8Array(32))),
-  () => addon.hmac128(below(3) === 0 ? number(8) : pick(slots), bytes(), number(64), number(64), bytes(), number(64)),
-  () => addon.hmacClose(slots.length > 64 ? slots.shift() : number(64)),
-  () => addon.clockReadBigInt(below(3) === 0 ? number(64) : pick(ids)),
-  () => addon.clockWriteBE(below(3) === 0 ? number(64) : pick(ids), bytes(), number(64)),
-  () => addon.clockWriteHalves(below(3) === 0 ? number(64) : pick(ids), pick([new Int32Array(4), bytes(), new Int32Array(1)]), number(4)),
-  () => keep(phcs, new addon.PhcHandle(pick(['/dev/null', '/dev/null', '/dev/null', '', '/nowhere', '/dev/null\0x', 5]))),
-  () => addon.clockReadBigInt(phcs[0]?.id),
-  () => pick(phcs)?.sample(number(4), number(25), bigints(3)),
-  () => pick(phcs)?.sample(1 + below(4), 1 + below(25), new BigInt64Array(3)),
-  () => pick(phcs)?.capabilities(),
-  () => keep(disciplines, new addon.DisciplinedClock()),
-  () => pick(disciplines)?.set(bigints(6)),
-  () => addon.clockReadBigInt(pick(disciplines)?.id),
-  () => addon.kernelClock(),
-  () => new addon.UnixDatagram(pick(['', 'a'.repeat(byte()), 'x\0y', undefined]), pick(['', 'b'.repeat(byte()), undefined])).close(),
-  () => unix.send(bytes()),
-  () => unix.receive(bytes()),
-  () => newPort(),
-  () => goodPort(),
-  () => pick(ports)?.start(...Array.from({ length: below(6) }, () => pick([() => undefined, () => undefined, undefined]))),
-  () => pick(ports)?.bind(pick(['127.0.0.1', '::1', '127.0.0.1\0', 'x', undefined]), pick([0, 0, 0, number(0)]) === 0 ? 0 : 'x', number(100_000), number(100_000)),
-  () => pick(ports)?.bufferBytes(number(6), pick(['send', 'receive', undefined, 3])),
-  () => pick(ports)?.endpointOf(host(), number(65_535)),
-  () => pick(ports)?.readdress(number(4), host(), number(65_535)),
-  () => pick(ports)?.intern(number(32)),
-  () => {
-    const port = pick(ports);
-    if (port === undefined) return;
-    const { sends, state } = port;
-    for (let i = Math.min(sends.length, 3 * below(17)) - 1; i >= 0; i--) sends[i] = below(3) === 0 ? int32() : below(64);
-    if (below(8) === 0) state[pick([0, 1, 4, 5])] = int32();
-    port.flush(below(3) === 0 ? number(17) : Math.floor(sends.length / 3));
-  },
-  () => pick(ports)?.close(),
-  () => keep(timers, new addon.Timer(below(8) === 0 ? undefined : () => undefined)),
-  () => {
-    const timer = pick(timers);
-    if (timer === undefined) return;
-    timer.at[0] = pick([0, -1, NaN, Infinity, 1, 9e18, 1e19, Number(process.hrtime.bigint()) + int32()]);
-    timer.arm();
-  },
-  () => pick(timers)?.disarm(),
-  () => pick(timers)?.close(),
-  () => addon.turn(),
-];
+/** By function: `name`, or `Class.method`. */
+const CALLS_BY_NAME = {
+  hash64: [() => addon.hash64(bytes(), number(64), number(64), bytes(), number(64))],
+  sipHash64: [() => addon.sipHash64(below(4) === 0 ? bytes() : new Uint8Array(16), bytes(), number(64), number(64), bytes(), number(64))],
+  hashArena: [
+    () => arenas.push(addon.hashArena(below(3) === 0 ? number(200) : 100, pick([undefined, new Uint8Array(16), bytes()]))),
+    () => {
+      const arena = arenas.length > KEPT ? arenas.shift() : arenas[0];
+      arena?.fields.set(below(4) === 0 ? [int32(), int32()] : [below(50), below(52)]);
+      arena?.hash();
+    },
+  ],
+  AeadStream: [() => ciphers.push(new addon.AeadStream(below(3) === 0 ? bytes() : Uint8Array.from(FRAME, (at) => (below(8) === 0 ? byte() : at)), pick([true, false, true, false, 1])))],
+  'AeadStream.setKey': [() => pick(ciphers)?.setKey(below(3) === 0 ? bytes() : new Uint8Array(16).fill(byte()))],
+  'AeadStream.seal': [() => pick(ciphers)?.seal(bytes(), number(64), number(200)), () => pick(ciphers)?.seal(new Uint8Array(100), ...range())],
+  'AeadStream.open': [() => pick(ciphers)?.open(bytes(), number(64), number(200)), () => pick(ciphers)?.open(new Uint8Array(100).fill(byte()), ...range())],
+  'AeadStream.forget': [() => (ciphers.length > KEPT ? ciphers.shift() : pick(ciphers))?.forget()],
+  hmacOpen: [() => slots.push(addon.hmacOpen(below(3) === 0 ? bytes() : new Uint8Array(32)))],
+  hmac128: [() => addon.hmac128(below(3) === 0 ? number(8) : pick(slots), bytes(), number(64), number(64), bytes(), number(64))],
+  hmacClose: [() => addon.hmacClose(slots.length > 64 ? slots.shift() : number(64))],
+  clockReadBigInt: [() => addon.clockReadBigInt(below(3) === 0 ? number(64) : pick(ids)), () => addon.clockReadBigInt(phcs[0]?.id), () => addon.clockReadBigInt(pick(disciplines)?.id)],
+  clockWriteBE: [() => addon.clockWriteBE(below(3) === 0 ? number(64) : pick(ids), bytes(), number(64))],
+  clockWriteHalves: [() => addon.clockWriteHalves(below(3) === 0 ? number(64) : pick(ids), pick([new Int32Array(4), bytes(), new Int32Array(1)]), number(4))],
+  PhcHandle: [() => keep(phcs, new addon.PhcHandle(pick(['/dev/null', '/dev/null', '/dev/null', '', '/nowhere', '/dev/null\0x', 5])))],
+  'PhcHandle.sample': [() => pick(phcs)?.sample(number(4), number(25), bigints(3)), () => pick(phcs)?.sample(1 + below(4), 1 + below(25), new BigInt64Array(3))],
+  'PhcHandle.capabilities': [() => pick(phcs)?.capabilities()],
+  'PhcHandle.close': [() => pick(phcs)?.close()],
+  DisciplinedClock: [() => keep(disciplines, new addon.DisciplinedClock())],
+  'DisciplinedClock.set': [() => pick(disciplines)?.set(bigints(6))],
+  'DisciplinedClock.close': [() => pick(disciplines)?.close()],
+  kernelClock: [() => addon.kernelClock()],
+  UnixDatagram: [() => keep(unixes, new addon.UnixDatagram(pick(['', 'a'.repeat(byte()), 'x\0y', undefined]), pick(['', 'b'.repeat(byte()), undefined])))],
+  'UnixDatagram.send': [() => unix.send(bytes()), () => pick(unixes)?.send(bytes())],
+  'UnixDatagram.receive': [() => unix.receive(bytes()), () => pick(unixes)?.receive(bytes())],
+  'UnixDatagram.close': [() => pick(unixes)?.close()],
+  UdpPort: [() => newPort(), () => goodPort()],
+  'UdpPort.start': [() => pick(ports)?.start(...Array.from({ length: below(6) }, () => pick([() => undefined, () => undefined, undefined])))],
+  'UdpPort.bind': [() => pick(ports)?.bind(pick(['127.0.0.1', '::1', '127.0.0.1\0', 'x', undefined]), pick([0, 0, 0, number(0)]) === 0 ? 0 : 'x', number(100_000), number(100_000))],
+  'UdpPort.bufferBytes': [() => pick(ports)?.bufferBytes(number(6), pick(['send', 'receive', undefined, 3]))],
+  'UdpPort.endpointOf': [() => pick(ports)?.endpointOf(host(), number(65_535))],
+  'UdpPort.readdress': [() => pick(ports)?.readdress(number(4), host(), number(65_535))],
+  'UdpPort.noteReplica': [() => pick(ports)?.noteReplica(number(32), number(4))],
+  'UdpPort.kernelDrops': [() => pick(ports)?.kernelDrops()],
+  'UdpPort.filtered': [() => pick(ports)?.filtered()],
+  'UdpPort.intern': [() => pick(ports)?.intern(number(32))],
+  'UdpPort.flush': [
+    () => {
+      const port = pick(ports);
+      if (port === undefined) return;
+      const { sends, state } = port;
+      for (let i = Math.min(sends.length, 3 * below(17)) - 1; i >= 0; i--) sends[i] = below(3) === 0 ? int32() : below(64);
+      if (below(8) === 0) state[pick([0, 1, 4, 5])] = int32();
+      port.flush(below(3) === 0 ? number(17) : Math.floor(sends.length / 3));
+    },
+  ],
+  'UdpPort.close': [() => pick(ports)?.close()],
+  Timer: [() => keep(timers, new addon.Timer(below(8) === 0 ? undefined : () => undefined))],
+  'Timer.arm': [
+    () => {
+      const timer = pick(timers);
+      if (timer === undefined) return;
+      timer.at[0] = pick([0, -1, NaN, Infinity, 1, 9e18, 1e19, Number(process.hrtime.bigint()) + int32()]);
+      timer.arm();
+    },
+  ],
+  'Timer.disarm': [() => pick(timers)?.disarm()],
+  'Timer.close': [() => pick(timers)?.close()],
+  // Of the harness.
+  turn: [() => addon.turn()],
+};
+const CALLS = Object.values(CALLS_BY_NAME).flat();
 
+/** Ends the run if a function has no call, or if a well-formed call is refused. */
+function checkCalls() {
+  const exported = Object.entries(addon).flatMap(([name, value]) => {
+    if (typeof value !== 'function') return [];
+    const methods = Object.entries(Object.getOwnPropertyDescriptors(value.prototype ?? {}));
+    return [name, ...methods.filter(([key, { value }]) => key !== 'constructor' && typeof value === 'function').map(([key]) => `${name}.${key}`)];
+  });
+  const missing = exported.filter((name) => !['fuzz', 'kernel'].includes(name) && CALLS_BY_NAME[name] === undefined);
+  if (missing.length > 0) throw new Error(`fuzz-incomplete: ${missing.join(', ')} of the addon has no call in native/fuzz/program.mjs`);
+  goodPort();
+  ports.pop().close();
+  unix.send(new Uint8Array(8));
+  if (unix.receive(new Uint8Array(8)) !== 8) throw new Error('fuzz-incomplete: the datagram socket does not receive what it sent');
+  addon.hashArena(100, new Uint8Array(16)).hash();
+  const datagram = new Uint8Array(100);
+  for (const seals of [true, false]) {
+    const cipher = new addon.AeadStream(FRAME, seals);
+    cipher.setKey(new Uint8Array(16));
+    if (seals) cipher.seal(datagram, 0, 100);
+    else if (!cipher.open(datagram, 0, 100)) throw new Error('fuzz-incomplete: a sealed datagram does not open');
+  }
+  addon.turn();
+}
+
+checkCalls();
 addon.fuzz(fuzzerArguments, (given, length) => {
   input = given;
   // A third of the bytes are calls, the rest the kernel's answers.
   end = Math.ceil(length / 3);
   at = 0;
   addon.kernel(given, end, length);
-  for (let calls = 0; at < end && calls < CALLS_MAX; calls++) call(CALLS[byte() % CALLS.length]);
+  for (let calls = 0; at < end && calls < CALLS_MAX; calls++) call(pick(CALLS));
   addon.turn();
   if (++inputs % COLLECT_EVERY === 0) {
     globalThis.gc();
