@@ -6,7 +6,8 @@
  * (memory, undefined behaviour) end the process by themselves.
  *
  * Every function that the addon exports has a call here, and a well-formed call works: both are checked at the start,
- * because calls that are always refused would find nothing.
+ * because calls that are always refused would find nothing. With the shipped addon that is all that is done
+ * (test/native/fuzz-program.test.ts).
  */
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -254,11 +255,9 @@ function checkCalls() {
     if (seals) cipher.seal(datagram, 0, 100);
     else if (!cipher.open(datagram, 0, 100)) throw new Error('fuzz-incomplete: a sealed datagram does not open');
   }
-  addon.turn();
 }
 
-checkCalls();
-addon.fuzz(fuzzerArguments, (given, length) => {
+function one(given, length) {
   input = given;
   // A third of the bytes are calls, the rest the kernel's answers.
   end = Math.ceil(length / 3);
@@ -270,4 +269,8 @@ addon.fuzz(fuzzerArguments, (given, length) => {
     globalThis.gc();
     addon.turn();
   }
-});
+}
+
+checkCalls();
+if (addon.fuzz === undefined) console.log('every function has a call');
+else addon.fuzz(fuzzerArguments, one);
