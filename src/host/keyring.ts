@@ -202,6 +202,19 @@ function describeKeys(file: KeyFile): KeysReport {
   return { use: file.use, loaded: ascending.map(({ id }) => id), fingerprint: digest.digest('hex').slice(0, 8) };
 }
 
+/** Keys that a report names with forged datagrams. Key files may have more, and a report has to stay short. */
+export const FORGED_KEYS_MAX = 64;
+
+/** Counts of forged datagrams by the id of a loaded key, largest first. @param forged by slot of the keyring */
+export function forgedReport(forged: readonly number[], keys: Pick<Keyring, 'idOf'>): Record<string, number> {
+  const loaded: [id: number, count: number][] = [];
+  forged.forEach((count, slot) => {
+    const id = keys.idOf(slot);
+    if (id !== 0) loaded.push([id, count]);
+  });
+  return Object.fromEntries(loaded.sort(([, a], [, b]) => b - a).slice(0, FORGED_KEYS_MAX));
+}
+
 /** Names of the key files that `jitpaxos init` writes beside the cluster file, where processes look for them. */
 export const KEY_FILE_NAMES = { replica: 'replica.keys', client: 'client.keys' } as const;
 

@@ -117,7 +117,13 @@ export function decodeReport(bytes: Uint8Array): ReplicaStatusReport | undefined
     !(Array.isArray(report.wire) && report.wire.every((version) => typeof version === 'number'))
   )
     return undefined;
-  if (!isPeers(value['peers']) || !isKeys(value['keys']) || !isPrevious(value['previousVersion'])) return undefined;
+  if (
+    !isPeers(value['peers']) ||
+    !isKeys(value['keys']) ||
+    !isForged(value['forgedByKey']) ||
+    !isPrevious(value['previousVersion'])
+  )
+    return undefined;
   return {
     ...report,
     counters: withZeros(COUNTER_NAMES, report.counters),
@@ -139,7 +145,7 @@ function isClocks(value: unknown): boolean {
   );
 }
 
-/** The three parts below are absent from a replica of an earlier version. */
+/** The four parts below are absent from a replica of an earlier version. */
 function isPeers(value: unknown): boolean {
   const isPeer = (peer: unknown): boolean =>
     peer === null ||
@@ -159,6 +165,11 @@ function isKeys(value: unknown): boolean {
     loaded.every((id) => typeof id === 'number') &&
     typeof fingerprint === 'string'
   );
+}
+
+function isForged(value: unknown): boolean {
+  if (value === undefined || value === null) return true;
+  return isMap(value) && Object.values(value).every((count) => typeof count === 'number');
 }
 
 function isPrevious(value: unknown): boolean {

@@ -101,6 +101,11 @@ export interface ReplicaStatusReport {
   readonly keys?: KeysReport | null;
   /** Datagrams dropped, by reason. */
   readonly drops: Readonly<Record<string, number>>;
+  /**
+   * Of those with the reason `checksum`: how many named which loaded key, by its id; the 64 keys with most.
+   * Null in a cluster without keys. Absent: a replica of an earlier version.
+   */
+  readonly forgedByKey?: Readonly<Record<string, number>> | null;
   /** Messages for which the outbox had no room. */
   readonly outboxDropped: number;
   /** Requests for this report over the network: answered, and refused because too many came. */
@@ -270,6 +275,7 @@ export function loopReport(loop: TurnLoop, replicas: number, self: number, keys:
       kernelDrops: knownDrops(loop.transport.kernelDrops()),
     },
     drops: dropsReport(loop.reader.drops),
+    forgedByKey: loop.forgedByKey(),
     outboxDropped: loop.outbox.dropped,
     eventLoop: { stalls: loop.timer.stalls, stallMaxUs: Math.round(loop.timer.stallMaxUs) },
   };

@@ -46,7 +46,7 @@ import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../wire/versions.js';
 import type { Silence } from '../transport/silence.js';
 import type { AddressBook } from './address-book.js';
 import type { Cluster } from './cluster-config.js';
-import type { Keyring } from './keyring.js';
+import { forgedReport, type Keyring } from './keyring.js';
 import { Now } from './now.js';
 import { checkInteger } from './options.js';
 import { createTransport, type TransportKind } from './transport-choice.js';
@@ -291,6 +291,11 @@ export class TurnLoop {
         ),
       ),
     };
+  }
+
+  /** Datagrams that were not authentic under the key that they named, by its id. Allocates. */
+  forgedByKey(): Record<string, number> | null {
+    return this.keys === undefined ? null : forgedReport(this.envelope.forged, this.keys);
   }
 
   /** The current moment as last read. */

@@ -186,6 +186,11 @@ export function replicaMetrics({ report, arrivalSlackUs, disk, residentBytes }: 
       report.keys === undefined || report.keys === null ? [] : [{ value: report.keys.loaded.length }],
     ),
     count('datagrams_dropped_total', 'Datagrams refused, by reason', byLabel('reason', report.drops)),
+    count(
+      'datagrams_forged_total',
+      'Datagrams refused because they were not authentic under the key that they named, by the id of that key',
+      byLabel('key', report.forgedByKey ?? {}),
+    ),
     count('messages_unsent_total', 'Messages not sent because there was no room for them', report.outboxDropped),
     level(
       'loop_stall_seconds',

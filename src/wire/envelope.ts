@@ -174,6 +174,8 @@ export class Envelope {
   openedNewest = WIRE_VERSION;
   /** Length of its envelope, behind which its messages begin. */
   openedBytes = ENVELOPE_BYTES;
+  /** By slot: datagrams that named this key and were not authentic under it. Shorter than the slots, or with holes. */
+  readonly forged: number[] = [];
 
   /** The value at AT_MAGIC of a datagram in this process's newest version, if that is its sender's newest as well. */
   private readonly ownMagic: number;
@@ -297,7 +299,7 @@ export class Envelope {
     if (isSealed) {
       if (!this.keys!.permits(slot, sender)) return Refused.role;
       const opened = this.receiving!.open(slot, this.directionFrom(sender), sender, bytes, offset, length);
-      if (opened !== Opened.intact) return opened === Opened.stale ? Refused.stale : Refused.checksum;
+      if (opened !== Opened.intact) return opened === Opened.stale ? Refused.stale : this.refuseForged(slot);
       this.openedKey = slot;
       this.openedVersion = version;
       this.openedNewest = newest;
@@ -314,13 +316,18 @@ export class Envelope {
     // All four words are always compared, so the time does not reveal how much of a guess was right.
     const difference =
       (readI32(digest, 0) ^ a) | (readI32(digest, 4) ^ b) | (readI32(digest, 8) ^ c) | (readI32(digest, 12) ^ d);
-    if (difference !== 0) return Refused.checksum;
+    if (difference !== 0) return this.refuseForged(slot);
     if (slot >= 0 && !this.keys!.permits(slot, sender)) return Refused.role;
     this.openedKey = slot;
     this.openedVersion = version;
     this.openedNewest = newest;
     this.openedBytes = ENVELOPE_BYTES;
     return sender;
+  }
+
+  private refuseForged(slot: number): number {
+    if (slot >= 0) this.forged[slot] = (this.forged[slot] ?? 0) + 1;
+    return Refused.checksum;
   }
 
   /**

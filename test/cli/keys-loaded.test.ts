@@ -166,10 +166,12 @@ t.test('a report of a later or hostile sender is refused where these parts are n
     reads({
       keys: keys(1, [1, 2]),
       peers: [null, { speaks: 4, encrypted: false }],
+      forgedByKey: { 2: 7 },
       previousVersion: { replicas: 1, clients: 2 },
     }),
   );
-  const { keys: _keys, peers: _peers, previousVersion: _previous, ...earlier } = report;
+  const { keys: _keys, peers: _peers, forgedByKey, previousVersion: _previous, ...earlier } = report;
+  t.equal(forgedByKey, null, 'unknown without keys');
   t.ok(decodeReport(encodeReport(earlier as ReplicaStatusReport)), 'an earlier version has none of these');
   for (const [what, change] of Object.entries({
     'keys as text': { keys: 'all' },
@@ -178,6 +180,8 @@ t.test('a report of a later or hostile sender is refused where these parts are n
     'peers as a map': { peers: {} },
     'a version as text': { peers: [{ speaks: '5', encrypted: true }] },
     'encrypted as text': { peers: [{ speaks: 5, encrypted: 'yes' }] },
+    'forged ones as a list': { forgedByKey: [7] },
+    'a count of forged ones as text': { forgedByKey: { 2: '7' } },
     'a count as text': { previousVersion: { replicas: 0, clients: '0' } },
   }))
     t.notOk(reads(change), what);

@@ -314,6 +314,9 @@ t.test('datagrams of strangers get no answer and change nothing; they are counte
   const after = (await reports(cluster))[0]!;
   const count = (drops: Readonly<Record<string, number>>): number => Object.values(drops).reduce((a, b) => a + b, 0);
   t.equal(count(after.drops) - count(before.drops), datagrams.length, 'each is counted');
+  const forged = ({ forgedByKey }: ReplicaStatusReport, id: number): number => forgedByKey![id] ?? 0;
+  for (const { id } of file.keys)
+    t.equal(forged(after, id) - forged(before, id), 4, `under the key that it named: ${id}`);
   const quiet = ({ view, logView, status, lastIndex, lastChain, committedIndex }: ReplicaStatusReport): unknown => ({
     view,
     logView,

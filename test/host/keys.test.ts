@@ -9,10 +9,10 @@ import { join } from 'node:path';
 import t from 'tap';
 import { loadHash } from '../../src/native/hash64.js';
 import { exposureOf, loadKeys, type KeyEntry, type KeyFile, type KeyRole } from '../../src/host/key-file.js';
-import { Keyring } from '../../src/host/keyring.js';
+import { FORGED_KEYS_MAX, forgedReport, Keyring } from '../../src/host/keyring.js';
 import { DatagramReader } from '../../src/transport/datagram-reader.js';
 import { Peers } from '../../src/wire/peers.js';
-import { WIRE_VERSION } from '../../src/wire/versions.js';
+import { PREVIOUS_WIRE_VERSION, WIRE_VERSION } from '../../src/wire/versions.js';
 import { CLIENT_SENDER, DROP_REASON_NAMES, Envelope } from '../../src/wire/envelope.js';
 import { begin } from '../../src/wire/layout.js';
 import { Read, Request, RequestFlag } from '../../src/wire/messages.js';
@@ -155,6 +155,41 @@ t.test('every flipped bit and every prefix of an authenticated datagram is refus
   t.equal(taken, 0);
   t.equal(hear(ring, true, sealed), '1 heard', 'the datagram itself is not');
   ring.close();
+});
+
+t.test('what is not authentic is counted under the key that it names, for loaded keys', async (t) => {
+  const ring = new Keyring(file(REPLICA_KEY), true);
+  const envelope = envelopeOf(0, ring);
+  const open = (bytes: Uint8Array): void => void envelope.open(bytes.slice(), 0, bytes.length);
+  const [client, reader] = [clientRing(ALL[1]!), clientRing(ALL[2]!)];
+  const stranger = clientRing(entry(9, 'client'));
+  const of = (sender: Keyring): Uint8Array => datagram(CLIENT_SENDER, sender, sender.own, 0);
+  const spoilt = (bytes: Uint8Array): Uint8Array => {
+    bytes[bytes.length - 1]! ^= 1;
+    return bytes;
+  };
+  const reported = (): [number, number][] =>
+    Object.entries(forgedReport(envelope.forged, ring)).map(([id, count]) => [Number(id), count]);
+  t.same(reported(), []);
+  open(of(client));
+  t.same(reported(), [], 'an authentic one');
+  open(of(stranger));
+  t.same(reported(), [], 'a key that is not loaded has no count, or anybody could make up keys');
+  open(spoilt(of(reader)));
+  for (let i = 0; i < 3; i++) open(spoilt(of(client)));
+  const previous = of(reader);
+  envelopeOf(CLIENT_SENDER, reader).seal(previous, 0, previous.length, reader.own, PREVIOUS_WIRE_VERSION);
+  open(spoilt(previous));
+  t.same(reported(), [
+    [CLIENT_KEY, 3],
+    [READER_KEY, 2],
+  ]);
+  ring.replace(file(REPLICA_KEY, [ALL[0]!, ALL[2]!]));
+  t.same(reported(), [[READER_KEY, 2]], 'a key that was removed');
+  const many = Array.from({ length: 1_024 }, (_, slot) => slot + 1);
+  const most = Object.values(forgedReport(many, { idOf: (slot) => slot + 1 }));
+  t.same([most.length, Math.max(...most), Math.min(...most)], [FORGED_KEYS_MAX, 1_024, 1_025 - FORGED_KEYS_MAX]);
+  for (const each of [ring, client, reader, stranger]) each.close();
 });
 
 t.test('rotation: keys that stay keep their slots, a key that is gone is neither heard nor spoken under', async (t) => {

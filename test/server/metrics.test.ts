@@ -55,6 +55,7 @@ t.test('names and help texts', async (t) => {
         counters: marked(COUNTER_NAMES, 51_000),
         transport: { kind: 'dgram', idle: 'poll', counters: marked(TRANSPORT_COUNTER_NAMES, 52_000) },
         drops: marked(DROP_REASON_NAMES.slice(1), 53_000),
+        forgedByKey: { 22: 54_000 },
         replicaClocks: { offsetsNs: [0, null, 2_000_000_000], off: [2], divided: false, says: 'x' },
         chain: { function: 'x', fingerprint: 'x', differs: [1, 2] },
         clusterFileDiffers: [2],
@@ -84,6 +85,7 @@ t.test('names and help texts', async (t) => {
     [DROP_REASON_NAMES.slice(1), 53_000],
   ] as const)
     names.forEach((name, i) => t.ok(values.has(base + i), name));
+  t.equal(sampleOf(text, 'jitpaxos_datagrams_forged_total{key="22"}'), 54_000);
   t.equal(sampleOf(text, 'jitpaxos_clock_error_bound_seconds'), 1.5e-6);
   t.equal(sampleOf(text, 'jitpaxos_clock_offset_seconds'), -2.5e-7);
   for (const [name, value] of [
