@@ -7,21 +7,19 @@ import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { loadCluster, resolveAddresses } from '../src/host/cluster-config.js';
-import { openKeys } from '../src/host/keyring.js';
+import { resolveAddresses } from '../src/host/cluster-config.js';
 import { type LocalCluster, MAIN } from '../src/measure/local-cluster.js';
-import { loadHash } from '../src/native/hash64.js';
 import { ownedSessionLo } from '../src/protocol/log/session-owner.js';
 import { REGISTER_BYTES, REGISTER_LANE } from '../src/protocol/log/sessions.js';
-import { CLIENT_SENDER, Envelope } from '../src/wire/envelope.js';
+import type { Envelope } from '../src/wire/envelope.js';
 import { begin } from '../src/wire/layout.js';
 import { Request, RequestFlag } from '../src/wire/messages.js';
 import { writeI32, writeU16 } from '../src/wire/u64.js';
+import { clientSeal, random } from './datagrams.js';
+import { paced } from './pace.js';
 
 const LANES = 64;
 const RELOAD_MS = 20_000;
-/** How often it looks whether requests are due. */
-const TURN_MS = 2;
 
 export interface Attack {
   readonly view: number;
@@ -33,6 +31,8 @@ export interface Attack {
   /** As a read-only key may: queries that go through the log. */
   readonly queries: boolean;
   readonly operation: Uint8Array;
+  /** Instead of requests: Registers, each of another session with this many lanes. */
+  readonly registers?: number;
 }
 
 /** Adds a key with this role to a running cluster; returns the file that its client reads. */
@@ -55,18 +55,19 @@ export class Attacker {
   sent = 0;
   private readonly socket = createSocket('udp4');
   private readonly bytes = new Uint8Array(1_400);
-  private readonly sessionHi = random();
-  private readonly sessionLo: number;
+  private sessionHi = random();
+  private sessionLo: number;
   /** Bytes before the Request. */
   private readonly head: number;
   private request = 0;
-  private timer: NodeJS.Timeout | undefined;
+  private ended: () => void = () => {};
 
   private constructor(
     private readonly addresses: readonly { readonly host: string; readonly port: number }[],
     private readonly envelope: Envelope,
     private readonly slot: number,
     private readonly owner: number,
+    private readonly lanes: number,
   ) {
     this.sessionLo = ownedSessionLo(random(), owner);
     this.head = envelope.bytesIn(envelope.newest);
@@ -75,20 +76,15 @@ export class Attacker {
   /**
    * Opens a session, which all replicas know.
    * @param keyFile default: the one of all clients
+   * @param lanes of its session
    */
-  static async open(clusterFile: string, keyFile?: string): Promise<Attacker> {
-    const cluster = loadCluster(clusterFile);
+  static async open(clusterFile: string, keyFile?: string, lanes = LANES): Promise<Attacker> {
+    const { cluster, envelope, slot, owner } = clientSeal(clusterFile, keyFile);
     const addresses = await resolveAddresses(cluster);
-    const keys = openKeys(cluster, clusterFile, keyFile, 'client')!.ring;
-    const attacker = new Attacker(
-      addresses,
-      new Envelope(loadHash(), cluster.idHi, cluster.idLo, CLIENT_SENDER, cluster.replicas.length, keys),
-      keys.own,
-      keys.ownerOf(keys.own),
-    );
+    const attacker = new Attacker(addresses, envelope, slot, owner, lanes);
     attacker.socket.bind(0, '127.0.0.1');
     await once(attacker.socket, 'listening');
-    const length = attacker.writeRegister();
+    const length = attacker.writeRegister(lanes);
     for (let times = 0; times < 5; times++) {
       for (const target of addresses.keys()) attacker.throwAt(target, length);
       await sleep(100);
@@ -98,18 +94,15 @@ export class Attacker {
   }
 
   start(attack: Attack): void {
-    const fromMs = performance.now();
-    let made = 0;
-    this.timer = setInterval(() => {
-      for (const due = ((performance.now() - fromMs) / 1000) * attack.perSecond; made < due; made++) {
-        const length = this.writeRequest(attack);
-        for (const target of attack.targets) this.throwAt(target, length);
-      }
-    }, TURN_MS);
+    const { registers, targets, perSecond } = attack;
+    this.ended = paced(perSecond, () => {
+      const length = registers === undefined ? this.writeRequest(attack) : this.writeNextRegister(registers);
+      for (const target of targets) this.throwAt(target, length);
+    });
   }
 
   stop(): void {
-    clearInterval(this.timer);
+    this.ended();
   }
 
   close(): void {
@@ -117,12 +110,19 @@ export class Attacker {
     this.socket.close();
   }
 
-  private writeRegister(): number {
+  /** Its session is another one from now on. */
+  private writeNextRegister(lanes: number): number {
+    this.sessionHi = random();
+    this.sessionLo = ownedSessionLo(random(), this.owner);
+    return this.writeRegister(lanes);
+  }
+
+  private writeRegister(lanes: number): number {
     const { bytes } = this;
     const o = this.writeHead(0, REGISTER_LANE, 1, RequestFlag.register, REGISTER_BYTES);
     writeI32(bytes, o, this.owner);
     writeI32(bytes, o + 4, random());
-    writeU16(bytes, o + 8, LANES);
+    writeU16(bytes, o + 8, lanes);
     const stamp = this.head + Request.at.timestamp;
     bytes.copyWithin(o + 10, stamp, stamp + 8);
     return o + REGISTER_BYTES;
@@ -132,8 +132,8 @@ export class Attacker {
     const number = this.request++;
     const o = this.writeHead(
       aheadMs,
-      number % LANES,
-      1 + Math.floor(number / LANES),
+      number % this.lanes,
+      1 + Math.floor(number / this.lanes),
       queries ? RequestFlag.query : 0,
       operation.length,
     );
@@ -168,8 +168,4 @@ export class Attacker {
     this.socket.send(datagram, port, host);
     this.sent++;
   }
-}
-
-function random(): number {
-  return (Math.random() * 0x1_0000_0000) | 0;
 }

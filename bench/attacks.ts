@@ -1,34 +1,62 @@
 /**
- * What a client that holds a key takes from the others: well-behaved clients at a moderate rate, alone and beside an
- * attack, in turns.
+ * What an attacker takes from the others: well-behaved clients at a moderate rate, alone and beside an attack, in turns.
  *
- *   npm run bench:attacks -- [--attacks ahead-10,member-only] [--rounds 3] [--json]
+ *   npm run bench:attacks -- [--attacks ahead-10,forged] [--rounds 3] [--strict] [--json]
  *
- * Look at the share of commits in one round trip, beside the share of the quiet runs before and after. All processes share
- * the host's cores, so times are worth less than shares.
+ * Look at the share of commits in one round trip, beside the share of the quiet runs before and after. All processes
+ * share the host's cores, so times are worth less than shares. A flood takes much processor time for its sender, so the
+ * quiet runs around it have the same sender, at sockets that nobody reads.
  */
+import { get } from 'node:http';
 import { fileURLToPath } from 'node:url';
-import { Children, LineChild } from '../src/measure/compare/line-child.js';
-import { median } from '../src/measure/compare/rounds.js';
+import { Client } from '../src/client/client.js';
+import { KvClient } from '../src/client/kv-client.js';
+import { StatusClient } from '../src/client/status-client.js';
+import { CliError } from '../src/console/exit.js';
 import { formatCount, formatDuration } from '../src/console/units.js';
-import { hostInfo } from '../src/measure/load/bench-report.js';
 import type { ReplicaStatusReport } from '../src/host/status.js';
 import { version } from '../src/host/version.js';
+import { encodeGet } from '../src/machine/kv-codec.js';
+import { Children, LineChild } from '../src/measure/compare/line-child.js';
+import { median } from '../src/measure/compare/rounds.js';
+import { hostInfo } from '../src/measure/load/bench-report.js';
 import { addKey, type Attack, Attacker } from './attacker.js';
+import { clientSeal, LONG_KEY, sealed, writeRead } from './datagrams.js';
+import { judged, type RowResult } from './goals/row.js';
 import { HonestLoad } from './honest-load.js';
-import type { NoiseSetup } from './noise.js';
+import type { NoiseResult, NoiseSetup } from './noise.js';
+import { paced } from './pace.js';
 import { namesOf, program } from './program.js';
+import { residentBytes } from './resident.js';
+import { SlowConnections } from './slow-connections.js';
 
 type To = 'member' | 'primary' | 'all';
+type Role = 'client' | 'read-only';
+
+/** What attacks, from its beginning until it is stopped. */
+interface Assault {
+  /** Resolves with how many datagrams, operations or connections there were. What goes to two replicas counts twice. */
+  stop(): Promise<number>;
+}
 
 interface Kind {
   readonly name: string;
   readonly what: string;
-  readonly role: 'client' | 'read-only';
-  readonly to: To;
-  readonly perSecond: number;
-  readonly aheadMs: number;
+  /** There is one well-behaved client. It reads long values, and its address can be forged. */
+  readonly relayed?: boolean;
+  readonly begin: (bench: Bench) => Promise<Assault>;
+  /** What the quiet runs have. Default: nothing. */
+  readonly quiet?: (bench: Bench) => Promise<Assault>;
+  /** A question like those of an operator's tool, asked again and again. Resolves with whether it was answered. */
+  readonly ask?: (bench: Bench) => Promise<boolean>;
 }
+
+const LONG_VALUE_BYTES = 20_000;
+/** Lanes that a session may have. */
+const SESSION_LANES = 4_096;
+const SLOW_CONNECTIONS = 40;
+/** Room for a hello or a question. */
+const SHORT_BYTES = 256;
 
 const KINDS: readonly Kind[] = [
   ahead('ahead-10', 'read-only', 'member', 10, 95),
@@ -42,21 +70,85 @@ const KINDS: readonly Kind[] = [
   {
     name: 'lanes',
     what: 'a client of ours under a key of its own, with 4,096 operations open, always',
-    role: 'client',
-    to: 'all',
-    perSecond: Infinity,
-    aheadMs: 0,
+    begin: (bench) => bench.noise('lanes', { role: 'client' }),
+  },
+  {
+    name: 'registers',
+    what: `900 Registers of ${SESSION_LANES} lanes a second under a read-only key, to all replicas`,
+    begin: (bench) => bench.requests('read-only', 'all', { perSecond: 900, registers: SESSION_LANES }),
+  },
+  {
+    name: 'results',
+    what: `1,000 operations a second under a client key, to all replicas, each in another lane and with a result of ${LONG_VALUE_BYTES / 1e3} kB`,
+    begin: (bench) => bench.requests('client', 'all', { perSecond: 1_000, operation: readLong() }, SESSION_LANES),
+  },
+  {
+    name: 'results-query',
+    what: 'the same as queries that go through the log, under a read-only key',
+    begin: (bench) => bench.requests('read-only', 'all', { perSecond: 1_000, operation: readLong() }, SESSION_LANES),
+  },
+  {
+    name: 'forged-source',
+    what: `1,000 datagrams a second under a read-only key to each replica, from the address of a client that reads values of ${LONG_VALUE_BYTES / 1e3} kB at a tenth of the rate`,
+    relayed: true,
+    begin: (bench) => bench.forgedSource(1_000),
+  },
+  {
+    name: 'status',
+    what: 'a recorded status question, 3,000 times a second to each replica; an operator asks for the status as well',
+    begin: (bench) => bench.noise('status', { perSecond: 3_000 }),
+    ask: (bench) => bench.askStatus(),
+  },
+  {
+    name: 'questions',
+    what: `a recorded question for a value of ${LONG_VALUE_BYTES / 1e3} kB, 3,000 times a second to each member`,
+    begin: (bench) => bench.noise('questions', { perSecond: 3_000 }),
+  },
+  flood('forged-100k', 'forged', 'short datagrams with a right envelope and a wrong tag, 100,000 a second', 50_000),
+  flood('forged', 'forged', 'the same, as many as one process can send'),
+  flood('forged-long', 'forged-long', 'the same of 8,900 bytes, as many as one process can send'),
+  flood('random', 'random', 'random bytes, as many as one process can send'),
+  {
+    name: 'http',
+    what: `${SLOW_CONNECTIONS} connections to the --health of each replica that send a byte every 500 ms and come back; a probe asks there as well`,
+    begin: (bench) => bench.slowConnections(),
+    ask: (bench) => bench.askHealth(),
   },
 ];
 const NOISE = fileURLToPath(new URL('./noise.js', import.meta.url));
 const CLIENTS = 2;
+const KEYS = 1_000;
+/** The client that reads long values offers this part of the rate. */
+const RELAYED_PART = 0.1;
 const SETTLE_MS = 300;
 /** The attack is aimed at the members of one view. On a crowded host that view shall stay. */
-const STEADY = ['--suspect-after', '5s', '--slow-after', '0s'];
+const REPLICA_FLAGS = ['--suspect-after', '5s', '--slow-after', '0s', '--health', '0'];
+/** An operator's question that has no answer after this time counts as unanswered. */
+const ANSWER_MS = 5_000;
+const ASK_EVERY_MS = 100;
 
-function ahead(name: string, role: Kind['role'], to: To, perSecond: number, aheadMs: number): Kind {
+const SHARE_GOAL = 0.9;
+const P99_GOAL = 3;
+
+function ahead(name: string, role: Role, to: To, perSecond: number, aheadMs: number): Kind {
   const what = `${perSecond} requests a second under a ${role} key, to the ${to} only${aheadMs > 0 ? `, stamped ${aheadMs} ms ahead` : ''}`;
-  return { name, what, role, to, perSecond, aheadMs };
+  return { name, what, begin: (bench) => bench.requests(role, to, { perSecond, aheadMs }) };
+}
+
+/** @param perSecond to each member */
+function flood(name: string, kind: string, what: string, perSecond?: number): Kind {
+  const rate = perSecond === undefined ? {} : { perSecond };
+  return {
+    name,
+    what,
+    begin: (bench) => bench.noise(kind, rate),
+    quiet: (bench) => bench.noise(kind, { ...rate, elsewhere: true }),
+  };
+}
+
+function readLong(): Uint8Array {
+  const operation = new Uint8Array(64);
+  return operation.subarray(0, encodeGet(operation, 0, LONG_KEY));
 }
 
 interface Run {
@@ -66,34 +158,76 @@ interface Run {
   readonly p99Ns: number;
   readonly opsPerSecond: number;
   readonly failed: number;
+  /** Operations of well-behaved clients that ended because their session was evicted. */
+  readonly sessionsLost: number;
   readonly viewChanges: number;
-  /** Requests of the attacker, each counted once for each replica that it was sent to; null where nothing counts them. */
-  readonly sent: number | null;
+  /** See Assault. */
+  readonly sent: number;
+  readonly sentPerSecond: number;
   /**
    * Requests that members refused as too far ahead. While the primary pushes its order, a member drops such a request
    * without an answer, and it is not counted.
    */
   readonly refused: number;
+  /** Questions of an operator's tool. */
+  readonly asked: number;
+  readonly unanswered: number;
+  /** Of all replicas together. */
+  readonly cpuSeconds: number;
+  readonly received: number;
+  /** By how much the replica grew that grew most. */
+  readonly grownBytes: number;
+}
+
+/** Asks one question after the other. */
+class Asker {
+  asked = 0;
+  unanswered = 0;
+  private readonly asking: Promise<void>;
+  private ended = false;
+
+  constructor(private readonly ask: () => Promise<boolean>) {
+    this.asking = this.run();
+  }
+
+  async stop(): Promise<void> {
+    this.ended = true;
+    await this.asking;
+  }
+
+  private async run(): Promise<void> {
+    while (!this.ended) {
+      this.asked++;
+      if (!(await this.ask())) this.unanswered++;
+      await new Promise((resolve) => setTimeout(resolve, ASK_EVERY_MS));
+    }
+  }
 }
 
 class Bench {
-  private readonly attackers = new Map<string, Attacker>();
-  private readonly keys = new Map<string, string>();
+  private readonly keys = new Map<Role, string>();
 
   private constructor(
     private readonly load: HonestLoad,
     private readonly durationNs: number,
   ) {}
 
-  static async start(rate: number, durationNs: number): Promise<Bench> {
-    const load = await HonestLoad.start({ clients: CLIENTS, transport: 'auto', rate, replicaFlags: STEADY });
+  static async start(rate: number, durationNs: number, relayed: boolean): Promise<Bench> {
+    const load = await HonestLoad.start({
+      clients: CLIENTS,
+      transport: 'auto',
+      rate: relayed ? rate * RELAYED_PART : rate,
+      replicaFlags: REPLICA_FLAGS,
+      workload: relayed
+        ? { machine: 'kv', size: LONG_VALUE_BYTES, mix: { write: 0.1, read: 0.9 }, keys: 10 }
+        : { machine: 'kv', size: 64, mix: { write: 1 }, keys: KEYS },
+      relayed,
+    });
     const bench = new Bench(load, durationNs);
     try {
-      for (const role of ['client', 'read-only'] as const) {
-        const keys = await addKey(load.cluster, role);
-        bench.keys.set(role, keys);
-        bench.attackers.set(role, await Attacker.open(load.cluster.clusterFile, keys));
-      }
+      for (const role of ['client', 'read-only'] as const) bench.keys.set(role, await addKey(load.cluster, role));
+      await using client = await Client.connect({ cluster: load.cluster.clusterFile, lanes: 1 });
+      await new KvClient(client).put(LONG_KEY, new Uint8Array(LONG_VALUE_BYTES).fill(7));
       return bench;
     } catch (error) {
       await bench.close();
@@ -101,88 +235,202 @@ class Bench {
     }
   }
 
-  /** @param kind undefined: nobody attacks */
-  async run(kind: Kind | undefined): Promise<Run> {
-    const before = await this.report();
-    const refusedBefore = await this.refused();
-    await using children = new Children();
-    let attacker: Attacker | undefined;
-    let lanes: LineChild | undefined;
-    if (kind?.to === 'all') {
-      const setup: NoiseSetup = {
-        kind: 'lanes',
-        cluster: this.load.cluster.clusterFile,
-        transport: 'auto',
-        members: before.members,
-        view: before.view,
-        primary: before.primary,
-        keys: this.keys.get(kind.role)!,
-      };
-      lanes = children.add(LineChild.start(process.execPath, [NOISE, JSON.stringify(setup)], 'the attack'));
-      await lanes.ready();
-      lanes.go();
-    } else if (kind !== undefined) {
-      attacker = this.attackers.get(kind.role)!;
-      attacker.sent = 0;
-      attacker.start(attackOf(kind, before));
-    }
-    try {
-      const { service, seconds, errors, client } = await this.load.step(this.durationNs, SETTLE_MS);
-      const after = await this.report();
-      return {
-        attack: kind?.name ?? 'none',
-        fastShare: client.fast / Math.max(1, client.committed),
-        p50Ns: service.quantile(0.5),
-        p99Ns: service.quantile(0.99),
-        opsPerSecond: service.count / seconds,
-        failed: Object.values(errors).reduce((sum, count) => sum + count, 0),
-        viewChanges: after.view - before.view,
-        sent: attacker?.sent ?? null,
-        refused: (await this.refused()) - refusedBefore,
-      };
-    } finally {
-      attacker?.stop();
-      await lanes?.stop(5_000);
-    }
+  attack(kind: Kind): Promise<Run> {
+    return this.run(kind.name, kind.begin, kind.ask);
   }
 
-  async close(): Promise<void> {
-    for (const attacker of this.attackers.values()) attacker.close();
-    await this.load.close();
+  /** What is compared with an attack; `undefined`: any other. */
+  quiet(kind: Kind | undefined): Promise<Run> {
+    return this.run('none', kind?.quiet, undefined);
+  }
+
+  close(): Promise<void> {
+    return this.load.close();
+  }
+
+  /** What a client of ours would not send: see Attacker. */
+  async requests(role: Role, to: To, attack: Partial<Attack>, lanes?: number): Promise<Assault> {
+    const { view, members, primary } = await this.report();
+    const attacker = await Attacker.open(this.load.cluster.clusterFile, this.keys.get(role), lanes);
+    attacker.start({
+      view,
+      targets: this.targets(to, members, primary),
+      perSecond: 0,
+      aheadMs: 0,
+      queries: role === 'read-only',
+      operation: new Uint8Array(16),
+      ...attack,
+    });
+    return {
+      stop: () => {
+        attacker.close();
+        return Promise.resolve(attacker.sent);
+      },
+    };
+  }
+
+  /** A process that floods: see noise.ts. @param role of its key; default: the key of the well-behaved clients */
+  async noise(kind: string, { role, ...more }: { role?: Role } & Partial<NoiseSetup>): Promise<Assault> {
+    const { members, view, primary } = await this.report();
+    const keys = role === undefined ? {} : { keys: this.keys.get(role)! };
+    const cluster = this.load.cluster.clusterFile;
+    const setup: NoiseSetup = { kind, cluster, transport: 'auto', members, view, primary, ...keys, ...more };
+    const children = new Children();
+    const child = children.add(LineChild.start(process.execPath, [NOISE, JSON.stringify(setup)], 'the attack'));
+    const stop = (): Promise<void> => children[Symbol.asyncDispose]();
+    try {
+      await child.ready();
+    } catch (error) {
+      await stop();
+      throw error;
+    }
+    child.go();
+    return {
+      stop: async () => {
+        await stop();
+        return (await child.result<NoiseResult>(0)).sent;
+      },
+    };
+  }
+
+  /** Hellos and questions under another key, from the address of the well-behaved client. */
+  async forgedSource(perSecond: number): Promise<Assault> {
+    const { view } = await this.report();
+    const seal = clientSeal(this.load.cluster.clusterFile, this.keys.get('read-only'));
+    const hello = sealed(seal, () => 0, SHORT_BYTES);
+    const question = sealed(seal, (bytes, offset) => writeRead(bytes, offset, view), SHORT_BYTES);
+    let times = 0;
+    const end = paced(perSecond, () => {
+      for (const relay of this.load.relays) relay.forge(times % 2 === 0 ? hello : question);
+      times++;
+    });
+    return {
+      stop: () => {
+        end();
+        return Promise.resolve(times * this.load.relays.length);
+      },
+    };
+  }
+
+  slowConnections(): Promise<Assault> {
+    const slow = this.healthUrls().map(({ port }) => new SlowConnections(Number(port), SLOW_CONNECTIONS));
+    return Promise.resolve({
+      stop: () => {
+        for (const connections of slow) connections.close();
+        return Promise.resolve(slow.reduce((sum, { opened }) => sum + opened, 0));
+      },
+    });
+  }
+
+  async askHealth(): Promise<boolean> {
+    const answers = await Promise.all(this.healthUrls().map((url) => isWell(url)));
+    return answers.every(Boolean);
+  }
+
+  /** As `jitpaxos status` asks: with a socket of its own each time. */
+  async askStatus(): Promise<boolean> {
+    await using client = await StatusClient.open({ cluster: this.load.cluster.clusterFile });
+    return (await client.ask(ANSWER_MS)).every(({ report }) => report !== undefined);
+  }
+
+  private async run(
+    attack: string,
+    begin: ((bench: Bench) => Promise<Assault>) | undefined,
+    ask: ((bench: Bench) => Promise<boolean>) | undefined,
+  ): Promise<Run> {
+    const before = await this.look();
+    const assault = await begin?.(this);
+    const asker = ask === undefined ? undefined : new Asker(() => ask(this));
+    const beganMs = performance.now();
+    let sent = 0;
+    let attackedMs = 0;
+    let measured: Awaited<ReturnType<HonestLoad['step']>>;
+    try {
+      measured = await this.load.step(this.durationNs, SETTLE_MS);
+    } finally {
+      await asker?.stop();
+      attackedMs = performance.now() - beganMs;
+      sent = (await assault?.stop()) ?? 0;
+    }
+    const after = await this.look();
+    const { service, seconds, errors, client } = measured;
+    return {
+      attack,
+      fastShare: client.fast / Math.max(1, client.committed),
+      p50Ns: service.quantile(0.5),
+      p99Ns: service.quantile(0.99),
+      opsPerSecond: service.count / seconds,
+      failed: Object.values(errors).reduce((sum, count) => sum + count, 0),
+      sessionsLost: errors['session-lost'] ?? 0,
+      viewChanges: after.view - before.view,
+      sent,
+      sentPerSecond: sent / (attackedMs / 1_000),
+      refused: after.refused - before.refused,
+      asked: asker?.asked ?? 0,
+      unanswered: asker?.unanswered ?? 0,
+      cpuSeconds: after.cpuSeconds - before.cpuSeconds,
+      received: after.received - before.received,
+      grownBytes: Math.max(...after.resident.map((bytes, id) => bytes - before.resident[id]!)),
+    };
+  }
+
+  /** What the replicas have counted and used so far. */
+  private async look(): Promise<{
+    view: number;
+    refused: number;
+    cpuSeconds: number;
+    received: number;
+    resident: number[];
+  }> {
+    const asked = await this.load.ask();
+    const sum = (value: (of: (typeof asked)[number]) => number): number =>
+      asked.reduce((total, of) => total + value(of), 0);
+    return {
+      view: asked[0]!.report.view,
+      refused: sum(({ report }) => report.counters['rejected_too_far_ahead']!),
+      cpuSeconds: sum(({ cpuSeconds }) => cpuSeconds),
+      received: sum(({ report }) => report.transport.counters['datagrams_received']!),
+      resident: asked.map(({ report }) => residentBytes(report.pid) ?? NaN),
+    };
   }
 
   private async report(): Promise<ReplicaStatusReport> {
-    return (await this.load.reports())[0]!;
+    return (await this.load.ask())[0]!.report;
   }
 
-  private async refused(): Promise<number> {
-    const reports = await this.load.reports();
-    return reports.reduce((sum, { counters }) => sum + counters['rejected_too_far_ahead']!, 0);
+  private healthUrls(): URL[] {
+    return this.load.cluster.replicas.map(({ ready }) => new URL(ready!.health!));
+  }
+
+  private targets(to: To, members: readonly number[], primary: number): readonly number[] {
+    if (to === 'all') return [...this.load.cluster.replicas.keys()];
+    return [to === 'member' ? members.find((id) => id !== primary)! : primary];
   }
 }
 
-function attackOf({ to, perSecond, aheadMs, role }: Kind, { view, members, primary }: ReplicaStatusReport): Attack {
-  const member = members.find((id) => id !== primary)!;
-  return {
-    view,
-    targets: [to === 'member' ? member : primary],
-    perSecond,
-    aheadMs,
-    queries: role === 'read-only',
-    operation: new Uint8Array(16),
-  };
+/** As a probe asks: by a connection of its own. */
+function isWell(url: URL): Promise<boolean> {
+  return new Promise((resolve) => {
+    const request = get(url, { agent: false, timeout: ANSWER_MS }, (response) => {
+      response.resume();
+      resolve(response.statusCode === 200);
+    });
+    request.on('timeout', () => request.destroy(new Error('no answer')));
+    request.on('error', () => resolve(false));
+  });
 }
 
 interface Row extends Run {
   /** Medians of the quiet runs just before and after each of these. */
   readonly quietFastShare: number;
   readonly quietP99Ns: number;
+  readonly quietCpuSeconds: number;
 }
 
 await program(
   {
     name: 'npm run bench:attacks --',
-    summary: 'Measures what a client that attacks takes from the others.',
+    summary: 'Measures what an attacker takes from the others.',
     positionals: [],
     flags: {
       attacks: {
@@ -196,57 +444,98 @@ await program(
         default: '2000',
         min: 1,
         max: 1_000_000,
-        help: `operations a second that the ${CLIENTS} well-behaved clients offer together`,
+        help: `operations a second that the ${CLIENTS} well-behaved clients offer together; a tenth of it for a client that reads long values`,
       },
       rounds: { kind: 'count', default: '3', min: 1, max: 1000, help: 'runs of each attack' },
       seconds: { kind: 'duration', default: '2s', min: 1e7, max: 3.6e12, help: 'how long a run is measured' },
+      strict: { kind: 'switch', help: 'exit with 4 when a goal is missed' },
     },
-    examples: ['npm run bench:attacks', 'npm run bench:attacks -- --attacks ahead-10,near-500 --rounds 5'],
+    examples: [
+      'npm run bench:attacks',
+      'npm run bench:attacks -- --attacks ahead-10,near-500 --rounds 5',
+      'npm run bench:attacks -- --strict --json',
+    ],
   },
-  async ({ attacks, rate, rounds, seconds }, output) => {
+  async ({ attacks, rate, rounds, seconds, strict }, output) => {
     const kinds = namesOf('--attacks', attacks, KINDS);
     const rows: Row[] = [];
-    const bench = await Bench.start(rate, seconds);
-    try {
-      await bench.run(undefined); // warm
-      let quiet = await bench.run(undefined);
-      for (let round = 0; round < rounds; round++) {
-        for (const kind of kinds) {
-          const run = await bench.run(kind);
-          const next = await bench.run(undefined);
-          rows.push({
-            ...run,
-            quietFastShare: (quiet.fastShare + next.fastShare) / 2,
-            quietP99Ns: (quiet.p99Ns + next.p99Ns) / 2,
-          });
-          quiet = next;
-          output.note(`round ${round + 1} of ${rounds}: ${kind.name}: ${lineOf(rows.at(-1)!)}`);
+    for (const relayed of [false, true]) {
+      const some = kinds.filter((kind) => (kind.relayed ?? false) === relayed);
+      if (some.length === 0) continue;
+      const bench = await Bench.start(rate, seconds, relayed);
+      try {
+        for await (const { round, row } of measure(bench, some, rounds)) {
+          rows.push(row);
+          output.note(`round ${round + 1} of ${rounds}: ${row.attack}: ${lineOf(row)}`);
         }
+      } finally {
+        await bench.close();
       }
-    } finally {
-      await bench.close();
     }
     const medians = kinds.map(({ name }) => mediansOf(rows.filter(({ attack }) => attack === name)));
+    const results = medians.map(resultOf);
+    const missed = results.filter(({ holds }) => !holds).map(({ name }) => name);
     if (output.json)
       output.line(
         JSON.stringify({
           schema: 'jitpaxos.attacks/1',
           offeredPerSecond: rate,
           rounds,
-          rows: medians,
+          rows: medians.map((row, index) => ({ ...row, holds: results[index]!.holds })),
+          missed,
           host: hostInfo(),
           version: version(),
         }),
       );
-    else output.line(tableOf(medians, rate));
+    else output.line(tableOf(medians, results, rate));
+    if (strict && missed.length > 0)
+      throw new CliError('assertion-failed', `missed: ${missed.join(', ')}; see the table`);
   },
 );
 
-function lineOf({ fastShare, quietFastShare, p99Ns, quietP99Ns, failed, viewChanges }: Row): string {
-  return `${percent(fastShare)} in one round trip, quiet ${percent(quietFastShare)}; p99 ${formatDuration(p99Ns)}, quiet ${formatDuration(quietP99Ns)}; failed ${failed}, views ${viewChanges}`;
+/** Runs each of these attacks between two quiet runs. */
+async function* measure(
+  bench: Bench,
+  kinds: readonly Kind[],
+  rounds: number,
+): AsyncGenerator<{ round: number; row: Row }> {
+  await bench.quiet(undefined); // warm
+  let quiet: Run | undefined;
+  let quietOf: Kind | undefined;
+  for (let round = 0; round < rounds; round++) {
+    for (const kind of kinds) {
+      const own = kind.quiet === undefined ? undefined : kind;
+      const before: Run = quiet !== undefined && quietOf === own ? quiet : await bench.quiet(own);
+      const run = await bench.attack(kind);
+      const after = await bench.quiet(own);
+      const mean = (value: (of: Run) => number): number => (value(before) + value(after)) / 2;
+      const row = {
+        ...run,
+        quietFastShare: mean(({ fastShare }) => fastShare),
+        quietP99Ns: mean(({ p99Ns }) => p99Ns),
+        quietCpuSeconds: mean(({ cpuSeconds }) => cpuSeconds),
+      };
+      yield { round, row };
+      [quiet, quietOf] = [after, own];
+    }
+  }
 }
 
-/** Medians over the rounds; failures and view changes are added up. */
+function lineOf(row: Row): string {
+  const { fastShare, quietFastShare, p99Ns, quietP99Ns, failed, sessionsLost, viewChanges, sentPerSecond } = row;
+  const { asked, unanswered, cpuSeconds, quietCpuSeconds, received, grownBytes } = row;
+  return [
+    `${percent(fastShare)} in one round trip, quiet ${percent(quietFastShare)}`,
+    `p99 ${formatDuration(p99Ns)}, quiet ${formatDuration(quietP99Ns)}`,
+    `failed ${failed}, sessions lost ${sessionsLost}, views ${viewChanges}`,
+    `sent ${formatCount(sentPerSecond)}/s, received ${formatCount(received)}`,
+    `processor time of the replicas ${cpuSeconds.toFixed(2)} s, quiet ${quietCpuSeconds.toFixed(2)} s`,
+    `grown by ${(grownBytes / 1e6).toFixed(0)} MB`,
+    ...(asked > 0 ? [`unanswered ${unanswered} of ${asked}`] : []),
+  ].join('; ');
+}
+
+/** Medians over the rounds; what was counted is added up. */
 function mediansOf(runs: readonly Row[]): Row {
   const middle = (value: (run: Row) => number): number => median(runs.map(value));
   const sum = (value: (run: Row) => number): number => runs.reduce((total, run) => total + value(run), 0);
@@ -259,24 +548,66 @@ function mediansOf(runs: readonly Row[]): Row {
     quietP99Ns: middle(({ quietP99Ns }) => quietP99Ns),
     opsPerSecond: middle(({ opsPerSecond }) => opsPerSecond),
     failed: sum(({ failed }) => failed),
+    sessionsLost: sum(({ sessionsLost }) => sessionsLost),
     viewChanges: sum(({ viewChanges }) => viewChanges),
-    sent: runs[0]!.sent === null ? null : sum(({ sent }) => sent!),
+    sent: sum(({ sent }) => sent),
+    sentPerSecond: middle(({ sentPerSecond }) => sentPerSecond),
     refused: sum(({ refused }) => refused),
+    asked: sum(({ asked }) => asked),
+    unanswered: sum(({ unanswered }) => unanswered),
+    cpuSeconds: middle(({ cpuSeconds }) => cpuSeconds),
+    quietCpuSeconds: middle(({ quietCpuSeconds }) => quietCpuSeconds),
+    received: sum(({ received }) => received),
+    grownBytes: Math.max(...runs.map(({ grownBytes }) => grownBytes)),
   };
 }
 
-function tableOf(rows: readonly Row[], rate: number): string {
+function resultOf(row: Row): RowResult {
+  const share = row.fastShare / row.quietFastShare;
+  const slower = row.p99Ns / row.quietP99Ns;
+  return judged({
+    name: row.attack,
+    what: row.attack,
+    goal: `≥ ${SHARE_GOAL}; ≤ ${P99_GOAL}; 0 sessions lost; all questions answered`,
+    measured: `${share.toFixed(2)}; ${slower.toFixed(2)}; ${row.sessionsLost}; ${row.unanswered} unanswered`,
+    figures: [
+      { value: share, atLeast: SHARE_GOAL },
+      { value: slower, atMost: P99_GOAL },
+      { value: row.sessionsLost, atMost: 0 },
+      { value: row.unanswered, atMost: 0 },
+    ],
+    values: { share, slower },
+  });
+}
+
+function tableOf(rows: readonly Row[], results: readonly RowResult[], rate: number): string {
   const { cpu, cores, kernel, node } = hostInfo();
   return [
-    '| attack | in one round trip | quiet | of quiet | p99 | quiet | failed | view changes |',
-    '| --- | --- | --- | --- | --- | --- | --- | --- |',
-    ...rows.map(
-      (row) =>
-        `| ${row.attack} | ${percent(row.fastShare)} | ${percent(row.quietFastShare)} | ${(row.fastShare / row.quietFastShare).toFixed(2)} | ${formatDuration(row.p99Ns)} | ${formatDuration(row.quietP99Ns)} | ${row.failed} | ${row.viewChanges} |`,
-    ),
+    `| attack | sent a second | in one round trip | quiet | of quiet (≥ ${SHARE_GOAL}) | p99 | quiet | ÷ quiet (≤ ${P99_GOAL}) | sessions lost (0) | failed | unanswered (0) | view changes | |`,
+    `| ${'--- | '.repeat(13)}`.trimEnd(),
+    ...rows.map((row, index) => {
+      const { share, slower } = results[index]!.values as { readonly share: number; readonly slower: number };
+      return `| ${[
+        row.attack,
+        formatCount(row.sentPerSecond),
+        percent(row.fastShare),
+        percent(row.quietFastShare),
+        share.toFixed(2),
+        formatDuration(row.p99Ns),
+        formatDuration(row.quietP99Ns),
+        slower.toFixed(2),
+        row.sessionsLost,
+        row.failed,
+        row.asked === 0 ? '' : `${row.unanswered} of ${row.asked}`,
+        row.viewChanges,
+        results[index]!.holds ? 'holds' : 'missed',
+      ].join(' | ')} |`;
+    }),
     '',
-    ...KINDS.map(({ name, what }) => `${name}: ${what}`),
-    `${CLIENTS} clients offer ${formatCount(rate)} operations a second on ${cores} × ${cpu}, Linux ${kernel}, Node ${node}`,
+    ...KINDS.filter(({ name }) => rows.some(({ attack }) => attack === name)).map(
+      ({ name, what }) => `${name}: ${what}`,
+    ),
+    `${results.filter(({ holds }) => holds).length} of ${results.length} hold; ${CLIENTS} clients offer ${formatCount(rate)} operations a second on ${cores} × ${cpu}, Linux ${kernel}, Node ${node}`,
   ].join('\n');
 }
 

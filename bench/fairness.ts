@@ -71,8 +71,10 @@ class Bench {
   async run(noise: string, noises: number): Promise<Run> {
     await using children = new Children();
     const [before] = await this.load.reports();
+    const elsewhere = noise === 'elsewhere';
     const setup: NoiseSetup = {
-      kind: noise,
+      kind: elsewhere ? 'unknown' : noise,
+      elsewhere,
       cluster: this.load.cluster.clusterFile,
       transport: this.transport,
       members: before!.members,

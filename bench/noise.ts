@@ -1,20 +1,16 @@
 /**
- * A client that floods, as a separate process: started by bench/fairness.ts with its setup as JSON, speaks as
- * src/measure/compare/line-child.ts says. It floods from `go` until its stdin ends, then reports how much it sent.
+ * A client that floods, as a separate process: started by bench/fairness.ts and bench/attacks.ts with its setup as JSON,
+ * speaks as src/measure/compare/line-child.ts says. It floods from `go` until its stdin ends, then reports how much it sent.
  */
 import { createSocket } from 'node:dgram';
-import { Attacker } from './attacker.js';
 import { ClientHost } from '../src/client/client-host.js';
-import { loadHash } from '../src/native/hash64.js';
-import { REGISTER_BYTES, REGISTER_LANE } from '../src/protocol/log/sessions.js';
-import { loadCluster, resolveAddresses } from '../src/host/cluster-config.js';
-import { openKeys } from '../src/host/keyring.js';
+import { resolveAddresses } from '../src/host/cluster-config.js';
 import { createTransport, type TransportKind } from '../src/host/transport-choice.js';
 import { DEFAULT_TRANSPORT, type Address, type Transport } from '../src/transport/transport.js';
-import { CLIENT_SENDER, DEFAULT_DATAGRAM_BYTES, Envelope, JUMBO_DATAGRAM_BYTES } from '../src/wire/envelope.js';
-import { begin } from '../src/wire/layout.js';
-import { Request, RequestFlag } from '../src/wire/messages.js';
-import { writeI32, writeU16 } from '../src/wire/u64.js';
+import { DEFAULT_DATAGRAM_BYTES, JUMBO_DATAGRAM_BYTES } from '../src/wire/envelope.js';
+import { Attacker } from './attacker.js';
+import { clientSeal, type ClientSeal, random, writeRead, writeRequest, writeStatus } from './datagrams.js';
+import { paced } from './pace.js';
 
 export interface NoiseSetup {
   readonly kind: string;
@@ -26,6 +22,10 @@ export interface NoiseSetup {
   readonly primary: number;
   /** A key file of its own. Default: the one of all clients. */
   readonly keys?: string;
+  /** Datagrams a second to each replica. Default: as many as this process can send. Ignored by kinds that are clients. */
+  readonly perSecond?: number;
+  /** The same, but sent to sockets that nobody reads: it costs the sender as much, and the cluster nothing. */
+  readonly elsewhere?: boolean;
 }
 
 export interface NoiseResult {
@@ -40,8 +40,9 @@ interface Noise {
   readonly sent: number;
 }
 
-/** Datagrams between two turns of the event loop. */
+/** Datagrams to each target between two turns of the event loop. A slower flood sends them more evenly. */
 const BURST = 64;
+const BURSTS_PER_SECOND = 1_000;
 /** Length of a long datagram. */
 const LONG_BYTES = 8_900;
 
@@ -126,10 +127,11 @@ class Astray implements Noise {
   }
 }
 
-/** Datagrams written by `write`, or the same one repeatedly, as fast as the transport takes them. */
+/** Datagrams written by `write`, or the same one repeatedly. */
 class Flood implements Noise {
   sent = 0;
   private running = false;
+  private ended: () => void = () => {};
   private readonly template = new Uint8Array(JUMBO_DATAGRAM_BYTES);
   private readonly head: number;
   private readonly length: number;
@@ -137,12 +139,13 @@ class Flood implements Noise {
   constructor(
     private readonly transport: Transport,
     private readonly targets: readonly number[],
-    private readonly envelope: Envelope,
-    private readonly slot: number,
+    private readonly seal: ClientSeal,
     private readonly write: (bytes: Uint8Array, offset: number) => number,
     private readonly fresh: boolean,
+    private readonly perSecond: number,
     spoil?: (bytes: Uint8Array, length: number) => void,
   ) {
+    const { envelope, slot } = seal;
     this.head = envelope.bytesIn(envelope.newest);
     this.length = this.head + write(this.template, this.head);
     envelope.seal(this.template, 0, this.length, slot);
@@ -151,73 +154,57 @@ class Flood implements Noise {
 
   start(): void {
     this.running = true;
-    setImmediate(this.burst);
+    if (this.perSecond === Infinity) {
+      setImmediate(this.burst);
+      return;
+    }
+    const count = Math.max(1, Math.min(BURST, Math.round(this.perSecond / BURSTS_PER_SECOND)));
+    this.ended = paced(this.perSecond / count, () => this.send(count));
   }
 
   async stop(): Promise<void> {
     this.running = false;
+    this.ended();
     await this.transport.close();
   }
 
   private readonly burst = (): void => {
     if (!this.running) return;
-    for (let i = 0; i < BURST; i++) {
+    this.send(BURST);
+    setImmediate(this.burst);
+  };
+
+  private send(count: number): void {
+    const { envelope, slot } = this.seal;
+    for (let i = 0; i < count; i++) {
       for (const target of this.targets) {
         const bytes = this.transport.acquire(this.length);
         if (bytes === undefined) break;
         if (this.fresh) {
           this.write(bytes, this.head);
-          this.envelope.seal(bytes, 0, this.length, this.slot);
+          envelope.seal(bytes, 0, this.length, slot);
         } else bytes.set(this.template.subarray(0, this.length));
         this.transport.send(bytes, this.length, target);
         this.sent++;
       }
     }
     this.transport.flush();
-    setImmediate(this.burst);
-  };
-}
-
-/** A Request of 64 bytes, or a Register, of a random session. */
-function writeRequest(bytes: Uint8Array, o: number, register: boolean): number {
-  const length = register ? REGISTER_BYTES : 64;
-  const { at } = Request;
-  begin(Request, bytes, o);
-  writeI32(bytes, o + at.session, random());
-  writeI32(bytes, o + at.session + 4, random() | 1);
-  writeU16(bytes, o + at.lane, register ? REGISTER_LANE : 0);
-  writeI32(bytes, o + at.request, 1);
-  bytes[o + at.flags] = register ? RequestFlag.register : 0;
-  const now = BigInt(Date.now()) * 1_000_000n;
-  const [hi, lo] = [Number(now >> 32n) | 0, Number(now & 0xffffffffn) | 0];
-  writeI32(bytes, o + at.timestamp, hi);
-  writeI32(bytes, o + at.timestamp + 4, lo);
-  writeU16(bytes, o + at.operation, length);
-  const operation = o + Request.size;
-  for (let i = 0; i < length; i++) bytes[operation + i] = 0;
-  if (register) {
-    writeI32(bytes, operation, random());
-    writeI32(bytes, operation + 4, random());
-    writeU16(bytes, operation + 8, 64);
-    writeI32(bytes, operation + 10, hi);
-    writeI32(bytes, operation + 14, lo);
   }
-  return Request.size + length;
 }
 
-function random(): number {
-  return (Math.random() * 0x1_0000_0000) | 0;
+interface FloodShape {
+  readonly write: (bytes: Uint8Array, offset: number) => number;
+  /** Each datagram is written anew. Default: the first one is repeated. */
+  readonly fresh?: boolean;
+  readonly spoil?: (bytes: Uint8Array, length: number) => void;
+  /** To all replicas. Default: to the members. */
+  readonly toAll?: boolean;
 }
 
-async function floodOf(
-  setup: NoiseSetup,
-  write: (bytes: Uint8Array, offset: number) => number,
-  fresh: boolean,
-  addresses: readonly Address[],
-  spoil?: (bytes: Uint8Array, length: number) => void,
-): Promise<Flood> {
-  const cluster = loadCluster(setup.cluster);
-  const keys = openKeys(cluster, setup.cluster, undefined, 'client')?.ring;
+async function floodOf(setup: NoiseSetup, { write, fresh = false, spoil, toAll = false }: FloodShape): Promise<Flood> {
+  const seal = clientSeal(setup.cluster, setup.keys);
+  const own = await resolveAddresses(seal.cluster);
+  const addresses = setup.elsewhere === true ? await bystanders(own.length) : own;
   const transport = createTransport(setup.transport, undefined, {
     ...DEFAULT_TRANSPORT,
     endpoints: 1,
@@ -231,11 +218,11 @@ async function floodOf(
   await transport.open();
   return new Flood(
     transport,
-    setup.members,
-    new Envelope(loadHash(), cluster.idHi, cluster.idLo, CLIENT_SENDER, cluster.replicas.length, keys),
-    keys?.own ?? -1,
+    toAll ? [...addresses.keys()] : setup.members,
+    seal,
     write,
     fresh,
+    setup.perSecond ?? Infinity,
     spoil,
   );
 }
@@ -253,7 +240,6 @@ async function bystanders(count: number): Promise<Address[]> {
 }
 
 async function noiseOf(setup: NoiseSetup): Promise<Noise> {
-  const addresses = await resolveAddresses(loadCluster(setup.cluster));
   const request = (bytes: Uint8Array, o: number): number => writeRequest(bytes, o, false);
   const register = (bytes: Uint8Array, o: number): number => writeRequest(bytes, o, true);
   const filled = (bytes: Uint8Array, from: number, length: number): number => {
@@ -264,8 +250,6 @@ async function noiseOf(setup: NoiseSetup): Promise<Noise> {
   const long = (bytes: Uint8Array, o: number): number => filled(bytes, o, LONG_BYTES - o);
   const forge = (bytes: Uint8Array, length: number): void => void (bytes[length - 1]! ^= 1);
   switch (setup.kind) {
-    case 'elsewhere':
-      return floodOf(setup, request, false, await bystanders(addresses.length));
     case 'lanes':
       return BusyClient.connect(setup, 4096, 64);
     case 'large':
@@ -275,19 +259,23 @@ async function noiseOf(setup: NoiseSetup): Promise<Noise> {
     case 'member-only':
       return Astray.open(setup);
     case 'again':
-      return floodOf(setup, register, false, addresses);
+      return floodOf(setup, { write: register });
     case 'unknown':
-      return floodOf(setup, request, false, addresses);
+      return floodOf(setup, { write: request });
     case 'garbage':
-      return floodOf(setup, garbage, false, addresses);
+      return floodOf(setup, { write: garbage });
     case 'forged':
-      return floodOf(setup, garbage, false, addresses, forge);
+      return floodOf(setup, { write: garbage, spoil: forge });
     case 'forged-long':
-      return floodOf(setup, long, false, addresses, forge);
+      return floodOf(setup, { write: long, spoil: forge });
     case 'random':
-      return floodOf(setup, garbage, false, addresses, (bytes, length) => void filled(bytes, 0, length));
+      return floodOf(setup, { write: garbage, spoil: (bytes, length) => void filled(bytes, 0, length) });
     case 'registers':
-      return floodOf(setup, register, true, addresses);
+      return floodOf(setup, { write: register, fresh: true });
+    case 'questions':
+      return floodOf(setup, { write: (bytes, o) => writeRead(bytes, o, setup.view) });
+    case 'status':
+      return floodOf(setup, { write: writeStatus, toAll: true });
     default:
       throw new Error(`no noise is called ${setup.kind}`);
   }

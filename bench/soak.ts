@@ -8,7 +8,6 @@
  * The host should have nothing else to do. A replica that does not run for the suspicion time is as good as gone, and a
  * host that is busy elsewhere causes that.
  */
-import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Children, LineChild } from '../src/measure/compare/line-child.js';
 import { CliError } from '../src/console/exit.js';
@@ -21,6 +20,7 @@ import type { ReplicaStatusReport } from '../src/host/status.js';
 import { version } from '../src/host/version.js';
 import { goalsTable, judged, type RowResult } from './goals/row.js';
 import { program } from './program.js';
+import { residentBytes } from './resident.js';
 import type { SoakClientSetup, SoakInterval } from './soak-client.js';
 
 const CLIENT = fileURLToPath(new URL('./soak-client.js', import.meta.url));
@@ -63,15 +63,6 @@ async function sample(cluster: LocalCluster, clientPid: number | undefined): Pro
     counted,
     resident: [...cluster.replicas.map(({ child }) => child.pid), clientPid].map(residentBytes),
   };
-}
-
-function residentBytes(pid: number | undefined): number | null {
-  try {
-    const kib = /^VmRSS:\s*(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
-    return kib === undefined ? null : Number(kib) * 1024;
-  } catch {
-    return null;
-  }
 }
 
 function since(now: Watched, before: Watched): Watched {

@@ -78,7 +78,16 @@ export class ReplicaProcess {
   /** The end of its stderr, for error messages. */
   complaint = '';
   /** The contents of the `ready` line. */
-  ready: { readonly id: number; readonly view: number; readonly port: number; readonly pid: number } | undefined;
+  ready:
+    | {
+        readonly id: number;
+        readonly view: number;
+        readonly port: number;
+        readonly pid: number;
+        /** URL, with the flag --health. */
+        readonly health?: string;
+      }
+    | undefined;
   private readonly pending = new Map<number, (answer: ReplicaAnswer | undefined) => void>();
   private lastQuestion = 0;
 

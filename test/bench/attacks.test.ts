@@ -5,31 +5,50 @@ import { runNode } from '../cluster/processes.js';
 
 const attacks = fileURLToPath(new URL('../../bench/attacks.js', import.meta.url));
 
+/** One for each way to attack, and both clusters. */
+const ATTACKS = ['ahead-20', 'member-only', 'registers', 'forged-source', 'status', 'forged-100k', 'http'];
+
+interface Row {
+  readonly attack: string;
+  readonly opsPerSecond: number;
+  readonly fastShare: number;
+  readonly quietFastShare: number;
+  readonly p99Ns: number;
+  readonly quietP99Ns: number;
+  readonly sessionsLost: number;
+  readonly sent: number;
+  readonly asked: number;
+  readonly unanswered: number;
+  readonly holds: boolean;
+}
+
 t.test('well-behaved clients are measured beside attacks, and in quiet before and after', async (t) => {
   const { code, stdout, stderr } = await runNode([
     ...[attacks, '--rounds', '1', '--seconds', '1s', '--rate', '200'],
-    ...['--attacks', 'ahead-20,member-only', '--json', '--quiet'],
+    ...['--attacks', ATTACKS.join(','), '--json', '--quiet'],
   ]);
   t.equal(code, 0, stderr);
-  const { schema, rows } = JSON.parse(stdout) as {
-    schema: string;
-    rows: {
-      attack: string;
-      opsPerSecond: number;
-      fastShare: number;
-      quietFastShare: number;
-      sent: number;
-      refused: number;
-    }[];
-  };
+  const { schema, rows, missed } = JSON.parse(stdout) as { schema: string; rows: Row[]; missed: string[] };
   t.equal(schema, 'jitpaxos.attacks/1');
   t.same(
     rows.map(({ attack }) => attack),
-    ['ahead-20', 'member-only'],
+    ATTACKS,
   );
-  for (const { attack, opsPerSecond, fastShare, quietFastShare, sent } of rows) {
+  for (const { attack, opsPerSecond, fastShare, quietFastShare, sent, asked, unanswered } of rows) {
     t.ok(opsPerSecond > 0, `${attack}: the clients commit`);
-    t.ok(sent >= 10, `${attack}: the attacker sent ${sent} requests`);
+    t.ok(sent >= 10, `${attack}: the attacker sent ${sent}`);
     t.ok(fastShare <= 1 && quietFastShare <= 1);
+    t.equal(asked > 0, attack === 'status' || attack === 'http', `${attack}: ${asked} questions`);
+    t.ok(unanswered <= asked);
   }
+  const holds = (row: Row): boolean =>
+    row.fastShare / row.quietFastShare >= 0.9 &&
+    row.p99Ns / row.quietP99Ns <= 3 &&
+    row.sessionsLost === 0 &&
+    row.unanswered === 0;
+  for (const row of rows) t.equal(row.holds, holds(row), `${row.attack}: the goals`);
+  t.same(
+    missed,
+    rows.filter((row) => !row.holds).map(({ attack }) => attack),
+  );
 });

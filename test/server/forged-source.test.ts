@@ -1,8 +1,8 @@
 // Datagrams under another key from a client's own address: the client keeps its key, its proof and its answers.
 import t from 'tap';
-import { createSocket, type Socket } from 'node:dgram';
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Relay } from '../../bench/relay.js';
 import { Client } from '../../src/client/client.js';
 import { KvClient } from '../../src/client/kv-client.js';
 import type { KeyEntry, KeyFile } from '../../src/host/key-file.js';
@@ -14,7 +14,7 @@ import type { Replica } from '../../src/server/replica.js';
 import { CLIENT_SENDER, Envelope } from '../../src/wire/envelope.js';
 import { begin } from '../../src/wire/layout.js';
 import { Read } from '../../src/wire/messages.js';
-import { readI32, writeI32, writeU16 } from '../../src/wire/u64.js';
+import { writeI32, writeU16 } from '../../src/wire/u64.js';
 import { clusterConfig, startReplicas } from './fixtures.js';
 
 const VALUE = 'x'.repeat(20_000);
@@ -22,56 +22,6 @@ const READS = 40;
 /** Forged datagrams to each replica before each read of the client: more than one a read is all that it takes. */
 const FORGED = 4;
 const TIMEOUT_MS = 60_000;
-/** Where an envelope of any version has its key id. */
-const AT_KEY = 19;
-
-/** Stands between one client and one replica. What it sends to the replica comes from the client's address. */
-class Relay {
-  /** Datagrams to the client, by the id of their key, which is always in clear. */
-  readonly answers = new Map<number, number>();
-  private client = 0;
-
-  private constructor(
-    private readonly front: Socket,
-    private readonly back: Socket,
-    private readonly port: number,
-  ) {
-    front.on('message', (bytes, { port: from }) => {
-      this.client = from;
-      this.forge(bytes);
-    });
-    back.on('message', (bytes) => {
-      const key = readI32(bytes, AT_KEY);
-      this.answers.set(key, (this.answers.get(key) ?? 0) + 1);
-      front.send(bytes, this.client, '127.0.0.1');
-    });
-  }
-
-  static async open(port: number): Promise<Relay> {
-    const [front, back] = await Promise.all([bound(), bound()]);
-    return new Relay(front, back, port);
-  }
-
-  get address(): string {
-    return `127.0.0.1:${this.front.address().port}`;
-  }
-
-  /** Sends to the replica, as whoever can forge the client's address would. */
-  forge(bytes: Uint8Array): void {
-    this.back.send(bytes, this.port, '127.0.0.1');
-  }
-
-  close(): void {
-    this.front.close();
-    this.back.close();
-  }
-}
-
-async function bound(): Promise<Socket> {
-  const socket = createSocket({ type: 'udp4', recvBufferSize: 4 << 20 });
-  await new Promise<void>((resolve) => socket.bind(0, '127.0.0.1', resolve));
-  return socket;
-}
 
 const entry = (id: number, role: KeyEntry['role'], owner?: number): KeyEntry => ({
   id,

@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import t, { type Test } from 'tap';
+import { SlowConnections } from '../../bench/slow-connections.js';
 import { gauge } from '../../src/metrics/exposition.js';
 import {
   CONNECTIONS_BY_ADDRESS,
@@ -49,40 +50,19 @@ const statusOf = (answer: string): number => Number(/^HTTP\/1\.1 (\d+)/.exec(ans
 
 t.test('40 connections that send a byte every 500 ms, and come back, keep nobody from asking', async (t) => {
   const server = await serve(t);
-  const slow = new Set<Socket>();
-  let closed = 0;
-  let ended = false;
-  const dribble = (): void => {
-    const socket = connect(server.port, '127.0.0.1');
-    const timer = setInterval(() => socket.write('y'), 500);
-    slow.add(socket);
-    socket
-      .on('error', () => undefined)
-      .on('data', () => undefined)
-      .on('close', () => {
-        clearInterval(timer);
-        slow.delete(socket);
-        closed++;
-        if (!ended) dribble();
-      });
-    socket.write('GET /healthz HTTP/1.1\r\nx: ');
-  };
-  for (let i = 0; i < 40; i++) dribble();
-  t.teardown(() => {
-    ended = true;
-    for (const socket of slow) socket.destroy();
-  });
+  const slow = new SlowConnections(server.port, 40);
+  t.teardown(() => slow.close());
   let asked = 0;
   // Until each has come back twice: the server has cut them, and they have taken their places again.
-  while (closed < 80 || asked < 20) {
+  while (slow.cut < 80 || asked < 20) {
     const beganMs = performance.now();
     const answer = await exchange(server.port, 'GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n').catch(String);
     // A host that stalled for so long made the question itself a slow one. What slow connections do comes at once.
     if (statusOf(answer) === 408 && performance.now() - beganMs >= HEADERS_MS) continue;
     asked++;
-    if (statusOf(answer) !== 200) t.fail(`question ${asked}, after ${closed} were cut: ${answer}`);
+    if (statusOf(answer) !== 200) t.fail(`question ${asked}, after ${slow.cut} were cut: ${answer}`);
   }
-  t.pass(`${asked} questions were answered, while ${closed} slow connections were cut`);
+  t.pass(`${asked} questions were answered, while ${slow.cut} slow connections were cut`);
 });
 
 /** A connection as the server sees it. */
