@@ -157,6 +157,7 @@ function linesOf(found: Inspection, frames: boolean, colours: boolean): string[]
       dim('replica'),
       `${found.replica} of cluster ${found.cluster}${found.lockedBy === null ? '' : `, running: process ${found.lockedBy}`}`,
     ],
+    [dim('identity'), found.identity ?? 'none yet: the next start of this version draws one'],
     [
       dim('promises'),
       hardState === null

@@ -118,6 +118,7 @@ export function decodeReport(bytes: Uint8Array): ReplicaStatusReport | undefined
   )
     return undefined;
   if (
+    !isIdentity(value['identity']) ||
     !isPeers(value['peers']) ||
     !isKeys(value['keys']) ||
     !isForged(value['forgedByKey']) ||
@@ -145,7 +146,11 @@ function isClocks(value: unknown): boolean {
   );
 }
 
-/** The four parts below are absent from a replica of an earlier version. */
+/** The parts below are absent from a replica of an earlier version. */
+function isIdentity(value: unknown): boolean {
+  return value === undefined || value === null || (typeof value === 'string' && /^[0-9a-f]{16}$/.test(value));
+}
+
 function isPeers(value: unknown): boolean {
   const isPeer = (peer: unknown): boolean =>
     peer === null ||

@@ -41,6 +41,11 @@ export interface ReplicaStatusReport {
   readonly primary: number;
   readonly members: readonly number[];
   readonly incarnation: number;
+  /**
+   * The identity of the data directory, sixteen hexadecimal digits; null if it is not durable yet, or there is no
+   * directory. Absent: an earlier version.
+   */
+  readonly identity?: string | null;
   /** Entries up to here are covered by a snapshot. */
   readonly baseIndex: number;
   readonly lastIndex: number;

@@ -256,6 +256,7 @@ export class Replica {
       address: this.address.host,
       port: this.address.port,
       ...protocolReport(this.core.state, this.cluster.replicas.length, this.running),
+      identity: this.storage.identity ?? null,
       ...(this.core.state.isPrimary
         ? { replicaClocks: clocksReport(this.core.clocks, this.cluster.replicas.length) }
         : {}),

@@ -23,6 +23,7 @@ import {
 import { invariant } from '../protocol/invariant.js';
 import { DiskTimes, timed } from './disk-times.js';
 import type { Files, OpenFile } from './files.js';
+import { drawIdentity } from './identity.js';
 import { encodeHardState, HARD_STATE_FILE, HARD_STATE_SLOTS, SLOT_BYTES, type Owner } from './hard-state.js';
 import {
   DAMAGED,
@@ -140,6 +141,8 @@ export class DurableStorage implements Storage {
   private hardStateFile: OpenFile | undefined;
   private hardStateSequence: number;
   private storedHardState: HardState | undefined;
+  /** Of the directory. It is on disk once `storedHardState` is, or before. */
+  private readonly presentIdentity: string;
   /** The next frame begins a generation. */
   private wantsAll = true;
   private running = false;
@@ -165,6 +168,7 @@ export class DurableStorage implements Storage {
     this.lastGeneration = stored.lastGeneration;
     this.setAside = stored.damage !== undefined;
     this.hardStateSequence = stored.hardStateSequence;
+    this.presentIdentity = stored.identity ?? drawIdentity(options.random);
   }
 
   /** Reads the directory. Changes nothing before the first `persist`. Throws the errors of `readStored`. */
@@ -177,6 +181,11 @@ export class DurableStorage implements Storage {
 
   recovered(): Recovered {
     return { hardState: this.stored.hardState, log: this.stored.log };
+  }
+
+  /** The identity of the directory; undefined until it is durable. */
+  get identity(): string | undefined {
+    return this.storedHardState === undefined ? this.stored.identity : this.presentIdentity;
   }
 
   /** True if the disk fails, or a write has taken too long: the others should continue without this replica. */
@@ -368,7 +377,8 @@ export class DurableStorage implements Storage {
   private async writeHardState(state: HardState): Promise<void> {
     const { storedHardState: stored, record, options } = this;
     if (this.hardStateFile !== undefined && stored !== undefined && isSame(stored, state)) return;
-    const bytes = encodeHardState(record, state, ++this.hardStateSequence, options.owner, options.hash);
+    const { presentIdentity: identity } = this;
+    const bytes = encodeHardState(record, state, identity, ++this.hardStateSequence, options.owner, options.hash);
     const file = this.hardStateFile ?? (await options.files.create(HARD_STATE_FILE + UNFINISHED));
     const isNew = this.hardStateFile === undefined;
     this.hardStateFile = file;

@@ -1,5 +1,5 @@
 /**
- * What a replica must never forget: the views it promised and how often it was started.
+ * What a replica must never forget: the views it promised, how often it was started, and the identity of its directory.
  *
  * One file has two slots of 4,096 bytes, each with the same record. A write goes to the first slot and is made durable,
  * then to the second and is made durable again. This guards a rule: once `write` has returned, neither a crash at any
@@ -7,8 +7,10 @@
  * state in the first or the old one in the second); of two intact slots the newer counts. A file without an intact slot
  * is refused: a replica that forgets its promises may break agreement; a replica that stays away cannot.
  *
- *      0 4 8 16 24 28 32 36 40 56
- *      | JPHS | version | sequence | cluster id | replica | view | logView | incarnation | reserved | XXH3-64 of 0…55 |
+ *      0 4 8 16 24 28 32 36 40 48 56
+ *      | JPHS | version | sequence | cluster id | replica | view | logView | incarnation | identity | reserved | XXH3-64 of 0…55 |
+ *
+ * `identity`: see identity.ts. Older releases write zero there; the next start of this release then draws one.
  *
  * The rest of the slot holds what the replica knows about the others. Older releases neither read nor write that, and
  * drop it; the next start of this release learns it again.
@@ -21,6 +23,7 @@
  *
  * All big-endian. The file is created under another name and renamed, so that it is never seen half-written.
  */
+import { randomBytes } from 'node:crypto';
 import {
   closeSync,
   existsSync,
@@ -37,10 +40,11 @@ import { JitPaxosError } from '../errors.js';
 import type { HardState } from '../protocol/contract.js';
 import { invariant } from '../protocol/invariant.js';
 import type { Hash64 } from '../wire/envelope.js';
-import { readI32, readIndex, toHex, writeI32, writeIndex } from '../wire/u64.js';
+import { readHex, readI32, readIndex, toHex, writeHex, writeI32, writeIndex } from '../wire/u64.js';
 import { MAX_REPLICAS } from '../protocol/views.js';
 import { checkAddresses } from './bootstrap-list.js';
 import { checkFormat, FORMATS } from './formats.js';
+import { drawIdentity, NO_IDENTITY } from './identity.js';
 import { kindOf } from './regular-file.js';
 
 export const HARD_STATE_FILE = 'hard-state';
@@ -58,6 +62,7 @@ const AT_REPLICA = 24;
 const AT_VIEW = 28;
 const AT_LOG_VIEW = 32;
 const AT_INCARNATION = 36;
+const AT_IDENTITY = 40;
 const AT_CHECKSUM = 56;
 const AT_PEERS = RECORD_BYTES;
 const AT_PEERS_SEQUENCE = 72;
@@ -81,6 +86,8 @@ export interface Owner {
 export interface StoredPromises {
   readonly sequence: number;
   readonly state: HardState;
+  /** Of the directory; undefined if an older release wrote the file. */
+  readonly identity: string | undefined;
   /**
    * Addresses of all replicas in the cluster file when this was written; undefined if an older release wrote it, which
    * did not keep them.
@@ -96,6 +103,9 @@ export class HardStateFile {
   addresses: readonly string[] | undefined;
   /** The state on disk; undefined if there has never been one. */
   private stored: HardState | undefined;
+  /** The identity on disk; undefined before the first write that has one. */
+  private storedIdentity: string | undefined;
+  private drawn: string | undefined;
   private fd: number | undefined;
 
   private constructor(
@@ -132,10 +142,16 @@ export class HardStateFile {
     return this.stored;
   }
 
+  /** The identity of the directory; undefined until it is durable. */
+  get identity(): string | undefined {
+    return this.storedIdentity;
+  }
+
   /** Returns when the state is durable. Throws JitPaxosError `storage-failed`; do not use the file afterwards. */
   write(state: HardState): void {
+    const identity = (this.drawn ??= this.storedIdentity ?? drawIdentity(() => randomBytes(4).readInt32BE()));
     try {
-      this.recordBytes = encodeHardState(this.record, state, ++this.sequence, this.owner, this.hash);
+      this.recordBytes = encodeHardState(this.record, state, identity, ++this.sequence, this.owner, this.hash);
       if (this.fd === undefined) this.create();
       else for (let slot = 0; slot < HARD_STATE_SLOTS; slot++) this.writeSlot(this.fd, slot);
     } catch (error) {
@@ -146,6 +162,7 @@ export class HardStateFile {
       );
     }
     this.stored = { ...state };
+    this.storedIdentity = identity;
   }
 
   close(): void {
@@ -179,6 +196,7 @@ export class HardStateFile {
     );
     this.sequence = newest.sequence;
     this.stored = newest.state;
+    this.storedIdentity = newest.identity;
     this.addresses = newest.addresses;
   }
 }
@@ -187,6 +205,7 @@ export class HardStateFile {
 export function encodeHardState(
   record: Uint8Array,
   state: HardState,
+  identity: string,
   sequence: number,
   owner: Owner,
   hash: Hash64,
@@ -201,6 +220,7 @@ export function encodeHardState(
   writeI32(record, AT_VIEW, state.view);
   writeI32(record, AT_LOG_VIEW, state.logView);
   writeI32(record, AT_INCARNATION, state.incarnation);
+  writeHex(record, AT_IDENTITY, identity);
   hash.hash64(record, 0, AT_CHECKSUM, record, AT_CHECKSUM);
   const { addresses } = owner;
   if (addresses === undefined) return RECORD_BYTES;
@@ -236,6 +256,7 @@ export function decodeHardState(bytes: Uint8Array, owner: Owner, hash: Hash64, p
     );
   }
   checkOwner(path, owner, ownerIn(record));
+  const identity = readHex(record, AT_IDENTITY);
   const peers = peersIn(record, hash);
   if (owner.addresses !== undefined && peers !== undefined) checkAddresses(path, peers.addresses, owner.addresses);
   return {
@@ -246,6 +267,7 @@ export function decodeHardState(bytes: Uint8Array, owner: Owner, hash: Hash64, p
       incarnation: readI32(record, AT_INCARNATION),
       ...(peers === undefined ? {} : { known: peers.known, lives: peers.lives }),
     },
+    identity: identity === NO_IDENTITY ? undefined : identity,
     addresses: peers?.addresses,
   };
 }

@@ -30,6 +30,8 @@ const ATTEMPTS = 4;
 export interface Inspection {
   readonly cluster: string;
   readonly replica: number;
+  /** The identity of the directory; null if its promises are damaged, or an older release wrote them last. */
+  readonly identity: string | null;
   /** Pid of the living process that uses the directory. */
   readonly lockedBy: number | null;
   /** The newest promises on disk; null if their file is damaged and no log has them either. */
@@ -190,6 +192,7 @@ async function inspectOnce(files: Files, options: InspectionOptions): Promise<In
   return {
     cluster: toHex(owner.clusterHi, owner.clusterLo),
     replica: owner.replica,
+    identity: stored.identity ?? null,
     lockedBy: lockHolder(directory) ?? null,
     hardState: stored.hardState ?? null,
     log: inspectLog(stored),

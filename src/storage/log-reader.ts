@@ -66,6 +66,8 @@ export interface Stored {
   /** Sequence number of the hard state file's newest slot; 0 if there is no such file. */
   readonly hardStateSequence: number;
   /** See StoredPromises. */
+  readonly identity: string | undefined;
+  /** See StoredPromises. */
   readonly addresses: readonly string[] | undefined;
   /** Undefined if there never was a log, or it is lost. */
   readonly log: StoredLog | undefined;
@@ -149,6 +151,7 @@ export async function readLog(files: Files, of: StoredOwner, promised: Promised)
   const generations = [...new Set(segments.map((segment) => segment.generation))].sort((a, b) => b - a);
   const common = {
     hardStateSequence: promised?.sequence ?? 0,
+    identity: promised?.identity,
     addresses: promised?.addresses,
     lastGeneration: generations[0] ?? 0,
     torn: undefined,

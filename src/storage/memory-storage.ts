@@ -9,6 +9,8 @@ import type { HardState, PersistBatch, Recovered, Storage } from '../protocol/co
 /** Where the hard state goes: a HardStateFile, or memory for replicas that are never started again. */
 export interface HardStateStore {
   readonly state: HardState | undefined;
+  /** Of the data directory, once it is durable. */
+  readonly identity: string | undefined;
   write(state: HardState): void;
   close(): void;
 }
@@ -20,6 +22,11 @@ export class MemoryStorage implements Storage {
   persisted: (token: number) => void = () => undefined;
 
   constructor(private readonly hardState: HardStateStore) {}
+
+  /** The identity of the data directory; undefined until it is durable, and without a directory. */
+  get identity(): string | undefined {
+    return this.hardState.identity;
+  }
 
   /** Without a hard state this is the first start. Otherwise the replica existed before, and its log is lost. */
   recovered(): Recovered {
@@ -40,6 +47,7 @@ export class MemoryStorage implements Storage {
 /** Forgets with the process: for replicas that are never started a second time, as in tests and benches. */
 export class VolatileHardState implements HardStateStore {
   state: HardState | undefined;
+  readonly identity = undefined;
 
   write(state: HardState): void {
     this.state = { ...state };

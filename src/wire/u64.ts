@@ -85,6 +85,17 @@ export function toBigInt(hi: number, lo: number): bigint {
   return (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
 }
 
+/** The u64 at `bytes[offset]` as sixteen hexadecimal digits. For cold paths only: allocates. */
+export function readHex(bytes: Uint8Array, offset: number): string {
+  return toHex(readI32(bytes, offset), readI32(bytes, offset + 4));
+}
+
+/** Writes a u64 that is given as sixteen hexadecimal digits. */
+export function writeHex(bytes: Uint8Array, offset: number, digits: string): void {
+  writeI32(bytes, offset, parseInt(digits.slice(0, 8), 16) | 0);
+  writeI32(bytes, offset + 4, parseInt(digits.slice(8), 16) | 0);
+}
+
 /** Sixteen hexadecimal digits, for logs and traces. */
 export function toHex(hi: number, lo: number): string {
   return (hi >>> 0).toString(16).padStart(8, '0') + (lo >>> 0).toString(16).padStart(8, '0');

@@ -113,6 +113,8 @@ t.test('inspect, backup, restore', async (t) => {
     const found = await inspected(stopped);
     t.match(found, { lockedBy: null, damage: [], log: { found: 'whole', clean: true }, torn: null });
     t.equal(found.log.committed, found.log.lastIndex, 'a clean stop says that all is committed');
+    t.match(found.identity, /^[0-9a-f]{16}$/);
+    t.match((await jitpaxos(['inspect', stopped])).stdout, new RegExp(`identity +${found.identity}`));
     t.same(contentOf(stopped), before);
     const segment = found.segments[0]!;
     const damaged = join(home, 'damaged');

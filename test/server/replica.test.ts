@@ -259,6 +259,7 @@ t.test('a cluster of one', async (t) => {
       incarnation: 1,
       durability: 'memory',
     });
+    t.equal(status.identity, null, 'without a directory there is no identity');
     t.equal(status.executedIndex, 2, 'a registration and a put; a read leaves no entry');
     t.equal(status.lastIndex, 2);
     t.match(status.lastChain, /^[0-9a-f]{16}$/);
@@ -317,6 +318,8 @@ t.test('a data directory', async (t) => {
   } as const;
   const replica = await Replica.start(options);
   t.equal(replica.status().incarnation, 1);
+  const { identity } = replica.status();
+  t.match(identity, /^[0-9a-f]{16}$/);
   const elsewhere = { ...options, cluster: await clusterConfig(1) };
   await t.rejects(Replica.start(elsewhere), {
     code: 'data-directory-locked',
@@ -326,6 +329,7 @@ t.test('a data directory', async (t) => {
   const again = await Replica.start({ ...options, machine: new KvMachine() });
   t.equal(again.status().incarnation, 2, 'it remembers that it was started before');
   t.equal(again.status().status, 'recovering', 'and that its log is lost');
+  t.equal(again.status().identity, identity, 'the directory is the same');
   await again.close();
   const three = await clusterConfig(3);
   await t.rejects(Replica.start({ ...options, cluster: three, id: 1 }), { code: 'data-directory-foreign' });

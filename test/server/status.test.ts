@@ -109,6 +109,8 @@ t.test('a report', async (t) => {
       ['an escape sequence', { ...report, address: '\x1b[2J' }],
       ['one deep inside', { ...report, clock: { source: 'realtime', epoch: '\u202e' } }],
       ['members that are no numbers', { ...report, members: ['0'] }],
+      ['an identity that is none', { ...report, identity: '0123' }],
+      ['an identity that is a number', { ...report, identity: 7 }],
       ['a list', [report]],
       ['nothing', null],
     ];

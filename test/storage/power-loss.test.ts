@@ -31,6 +31,8 @@ interface Totals {
   torn: number;
   acknowledged: number;
   cleanStops: number;
+  /** Runs at whose end the directory had told its identity. */
+  identities: number;
 }
 
 interface Plan {
@@ -45,6 +47,8 @@ async function run(seed: number, plan: Plan, totals: Totals): Promise<string | u
   const disk = new MemoryDisk(random.fork('disk'));
   const model = new LogModel(random.fork('log'));
   let boot = 1;
+  /** What a replica may have told others of its directory. */
+  let told: string | undefined;
   for (let life = 1; life <= LIVES; life++) {
     let timers: (() => void)[] = [];
     const storage = await DurableStorage.open({
@@ -61,6 +65,8 @@ async function run(seed: number, plan: Plan, totals: Totals): Promise<string | u
     });
     const at = `seed ${seed} (${plan.mode}${plan.errors ? ', errors' : ''}), life ${life}`;
     if (storage.stored.torn !== undefined) totals.torn++;
+    if (told !== undefined && storage.identity !== told)
+      return `${at}: the directory said that it is ${told}, and now it is ${storage.identity}`;
     storage.events = model;
     model.storage = storage;
     model.begin(storage.recovered());
@@ -106,6 +112,7 @@ async function run(seed: number, plan: Plan, totals: Totals): Promise<string | u
       else disk.stop();
       if (clean) boot++;
     }
+    told = storage.identity ?? told;
     timers = [];
     disk.before = () => undefined;
     await settle();
@@ -121,6 +128,7 @@ async function run(seed: number, plan: Plan, totals: Totals): Promise<string | u
     const wrong = model.check(found);
     if (wrong !== undefined) return `${at}: ${wrong}; ${model.describe()}`;
   }
+  if (told !== undefined) totals.identities++;
   totals.failures += model.failures;
   totals.heals += model.heals;
   return undefined;
@@ -134,7 +142,15 @@ for (const plan of [
   t.test(
     `mode ${plan.mode}${plan.errors ? ', with errors of the disk' : ''}: whatever was acknowledged is found again`,
     async (t) => {
-      const totals: Totals = { losses: 0, failures: 0, heals: 0, torn: 0, acknowledged: 0, cleanStops: 0 };
+      const totals: Totals = {
+        losses: 0,
+        failures: 0,
+        heals: 0,
+        torn: 0,
+        acknowledged: 0,
+        cleanStops: 0,
+        identities: 0,
+      };
       const failures: string[] = [];
       for (let seed = FIRST; seed <= LAST && failures.length < 3; seed++) {
         const failure = await run(seed, plan, totals);
@@ -145,6 +161,7 @@ for (const plan of [
       t.same(failures, []);
       if (CHOSEN !== undefined) return;
       t.ok(totals.acknowledged > 3_000 && totals.cleanStops > 30, 'batches were acknowledged, lives ended cleanly');
+      t.ok(totals.identities > 100, 'directories told their identities');
       if (plan.mode === 'fsync') t.ok(totals.torn > 3, 'writes were torn');
       if (plan.errors) t.ok(totals.failures > 50 && totals.heals > 50, 'the disk failed and healed');
     },

@@ -6,7 +6,14 @@ import t, { type Test } from 'tap';
 import { loadHash } from '../../src/native/hash64.js';
 import type { HardState, PersistBatch } from '../../src/protocol/contract.js';
 import { DirectoryLock } from '../../src/storage/directory-lock.js';
-import { HARD_STATE_FILE, HardStateFile, SLOT_BYTES, type Owner } from '../../src/storage/hard-state.js';
+import {
+  decodeHardState,
+  HARD_STATE_FILE,
+  HardStateFile,
+  SLOT_BYTES,
+  type Owner,
+} from '../../src/storage/hard-state.js';
+import { drawIdentity } from '../../src/storage/identity.js';
 import { addressText, loadCluster } from '../../src/host/cluster-config.js';
 import { movedReplicas } from '../../src/storage/bootstrap-list.js';
 import { MemoryStorage, VolatileHardState } from '../../src/storage/memory-storage.js';
@@ -61,6 +68,54 @@ t.test('hard state', async (t) => {
     t.same(HardStateFile.open(path, OWNER, hash).state, OLD, 'newer is what was written later, not what is larger');
     t.same(readdirSync(path), [HARD_STATE_FILE]);
   });
+
+  await t.test('the identity of the directory: drawn with the first write, and the same ever after', async (t) => {
+    const path = directory(t);
+    const first = HardStateFile.open(path, OWNER, hash);
+    t.equal(first.identity, undefined, 'it is told when it is durable, not before');
+    first.write(OLD);
+    const { identity } = first;
+    t.match(identity, /^[0-9a-f]{16}$/);
+    first.write(NEW);
+    first.close();
+    const second = HardStateFile.open(path, OWNER, hash);
+    t.equal(second.identity, identity, 'known before anything is written');
+    second.write(OLD);
+    t.equal(second.identity, identity);
+    second.close();
+    const image = readFileSync(join(path, HARD_STATE_FILE));
+    for (const slot of [0, SLOT_BYTES])
+      t.equal(decodeHardState(image.subarray(slot, slot + SLOT_BYTES), OWNER, hash, path).identity, identity);
+    const emptied = directory(t);
+    const third = HardStateFile.open(emptied, OWNER, hash);
+    third.write(OLD);
+    third.close();
+    t.not(third.identity, identity, 'another directory has another one');
+    t.equal(
+      drawIdentity(() => 0),
+      '0000000000000001',
+      'zero means that there is none',
+    );
+  });
+
+  await t.test(
+    'a release without identities reads the file, and drops the identity; the next start draws one',
+    async (t) => {
+      const image = imageAfter(t, [OLD]);
+      const path = directory(t);
+      // What that release writes: the same record with zeros in the place of the identity.
+      for (const slot of [0, SLOT_BYTES]) {
+        image.fill(0, slot + 40, slot + 48);
+        hash.hash64(image, slot, RECORD_BYTES - 8, image, slot + RECORD_BYTES - 8);
+      }
+      t.same(recover(path, image), OLD);
+      const file = HardStateFile.open(path, OWNER, hash);
+      t.equal(file.identity, undefined);
+      file.write(NEW);
+      t.match(file.identity, /^[0-9a-f]{16}$/);
+      file.close();
+    },
+  );
 
   await t.test('a crash at any byte of a write leaves the old state or the new one', async (t) => {
     const before = imageAfter(t, [OLD]);

@@ -178,7 +178,7 @@ export async function checkReplicas(
           )
         : ok(
             `replica ${id}`,
-            `${address} answers in ${formatDuration(roundTripUs! * 1e3)}, version ${report.version}, wire ${spokenIn(report)}, ${report.status}`,
+            `${address} answers in ${formatDuration(roundTripUs! * 1e3)}, version ${report.version}, wire ${spokenIn(report)}, ${report.status}${typeof report.identity === 'string' ? `, identity ${report.identity}` : ''}`,
           ),
     );
     const strangers = answers
